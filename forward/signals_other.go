@@ -1,0 +1,18 @@
+//go:build unix && !linux
+
+package forward
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Last is the highest signal number that is passed on; BSD's real-time signals are not.
+const Last syscall.Signal = 31
+
+const firstRealTime = Last + 1
+
+var runtimeOnly = []syscall.Signal{
+	unix.SIGILL, unix.SIGTRAP, unix.SIGEMT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS,
+}
