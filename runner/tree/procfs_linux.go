@@ -1,0 +1,155 @@
+package tree
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// procfs reads process relations from proc(5).
+type procfs struct {
+	root         string
+	haveChildren bool // CONFIG_PROC_CHILDREN
+}
+
+// openProc returns nil where /proc is missing, or belongs to another PID namespace (unshare --pid without
+// --mount-proc): its numbers would name other people's processes.
+func openProc() *procfs { return openProcAt("/proc") }
+
+func openProcAt(root string) *procfs {
+	pid := unix.Getpid()
+	status, err := os.ReadFile(root + "/self/status")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(status)) {
+		// One number for each namespace from that of the mount down to the process's own (since Linux 4.1).
+		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.TrimSpace(rest) != strconv.Itoa(pid) {
+			return nil
+		}
+	}
+	if link, err := os.Readlink(root + "/self"); err != nil || link != strconv.Itoa(pid) {
+		return nil
+	}
+	_, err = os.ReadFile(fmt.Sprintf("%s/self/task/%d/children", root, pid))
+	return &procfs{root: root, haveChildren: err == nil}
+}
+
+// read returns one process, dead or alive.
+func (fs *procfs) read(pid int) (Process, bool) {
+	stat, err := os.ReadFile(fs.root + "/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return Process{}, false
+	}
+	p, ok := parseStat(stat)
+	return p, ok && p.PID == pid
+}
+
+// parseStat reads /proc/PID/stat. The name stands in parentheses and may itself contain blanks, parentheses and
+// newlines, so the last parenthesis counts. A zombie is dead, but a process is alive whose first thread alone has
+// ended, though it too is shown in state Z.
+func parseStat(stat []byte) (p Process, ok bool) {
+	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+	if open < 1 || end < open {
+		return Process{}, false
+	}
+	fields := strings.Fields(string(stat[end+1:])) // from field 3 on
+	if len(fields) < 20 {
+		return Process{}, false
+	}
+	p.Name = string(stat[open+1 : end])
+	p.PID, _ = strconv.Atoi(strings.TrimSpace(string(stat[:open])))
+	p.PPID, _ = strconv.Atoi(fields[4-3])
+	p.Group, _ = strconv.Atoi(fields[5-3])
+	threads, _ := strconv.Atoi(fields[20-3])
+	p.Start, _ = strconv.ParseUint(fields[22-3], 10, 64)
+	state := fields[3-3]
+	p.dead = (state == "Z" || state == "X") && threads <= 1
+	return p, true
+}
+
+// all lists every process that /proc shows.
+func (fs *procfs) all() []Process {
+	dir, err := os.Open(fs.root)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	var found []Process
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			if p, ok := fs.read(pid); ok {
+				found = append(found, p)
+			}
+		}
+	}
+	return found
+}
+
+// children lists the children of all threads of a process, dead or alive. Nobody is left out who is its child
+// from before the call until after it.
+func (fs *procfs) children(pid int) []int {
+	if !fs.haveChildren {
+		return fs.byParent()[pid]
+	}
+	tasks := fs.root + "/" + strconv.Itoa(pid) + "/task"
+	dir, err := os.Open(tasks)
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	threads, _ := dir.Readdirnames(-1)
+	var pids []int
+	for _, tid := range threads {
+		list, _ := os.ReadFile(tasks + "/" + tid + "/children")
+		for field := range bytes.FieldsSeq(list) {
+			if child, err := strconv.Atoi(string(field)); err == nil {
+				pids = append(pids, child)
+			}
+		}
+	}
+	return pids
+}
+
+// byParent does the work of children for all processes at once, where the kernel does not list them.
+func (fs *procfs) byParent() map[int][]int {
+	below := map[int][]int{}
+	for _, p := range fs.all() {
+		below[p.PPID] = append(below[p.PPID], p.PID)
+	}
+	return below
+}
+
+// descendants lists who is alive below a process, parents before their children, leaving out the processes
+// named and what is below them. The dead are walked through all the same: they may have had children when we
+// looked for those.
+func (fs *procfs) descendants(root int, without []int) []Process {
+	children := fs.children
+	if !fs.haveChildren {
+		below := fs.byParent()
+		children = func(pid int) []int { return below[pid] }
+	}
+	seen := map[int]bool{root: true}
+	for _, pid := range without {
+		seen[pid] = true
+	}
+	var found []Process
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		for _, child := range children(queue[0]) {
+			if seen[child] {
+				continue
+			}
+			seen[child] = true
+			queue = append(queue, child)
+			if p, ok := fs.read(child); ok && !p.dead {
+				found = append(found, p)
+			}
+		}
+	}
+	return found
+}

@@ -1,0 +1,180 @@
+package tree
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Process is a member of the tree as it was when we looked.
+type Process struct {
+	PID   int
+	PPID  int
+	Group int    // process group id
+	Start uint64 // start time, clock ticks since boot: with the pid it names one process for ever
+	Name  string
+	dead  bool // a zombie
+}
+
+// Tree is all that descends from this process, but for what it had started before it became us (a shell that
+// started jobs and then called exec).
+type Tree struct {
+	level    Level
+	self     int
+	proc     *procfs // nil: /proc does not show us our own processes
+	foreign  []int   // children that were ours before the run
+	group    int     // the target's process group
+	unreaped bool    // the target has not been reaped: its id, and so its group's, cannot be reused
+}
+
+// Open prepares containment at a level. What the level promises and this machine cannot keep comes back as a
+// warning where Auto was asked for, and else as an error.
+func Open(level Level) (*Tree, []string, error) {
+	t := &Tree{level: level, self: unix.Getpid(), proc: openProc()}
+	var warnings []string
+	if level != Group {
+		err := becomeSubreaper()
+		if err == nil && t.proc == nil && t.self != 1 {
+			err = errors.New("/proc is missing or shows another PID namespace, so that descendants cannot be found")
+		}
+		t.level = Subreaper
+		if err != nil && level == Subreaper {
+			return nil, nil, err
+		}
+		if err != nil {
+			t.level = Group
+			warnings = append(warnings, err.Error())
+		}
+	}
+	if t.proc != nil {
+		t.foreign = t.proc.children(t.self)
+	}
+	return t, warnings, nil
+}
+
+// Level is the level that holds.
+func (t *Tree) Level() Level { return t.level }
+
+// Started says that the target runs as leader of a group of its own.
+func (t *Tree) Started(pid int) { t.group, t.unreaped = pid, true }
+
+// Reaped says that a child of ours has been reaped, so that its id may name another process from now on.
+func (t *Tree) Reaped(pid int) {
+	if pid == t.group {
+		t.unreaped = false
+	}
+	t.foreign = slices.DeleteFunc(t.foreign, func(p int) bool { return p == pid })
+}
+
+// SignalGroup signals the target's process group while the target has not been reaped. That it is gone is no
+// error.
+func (t *Tree) SignalGroup(sig syscall.Signal) error {
+	if !t.unreaped {
+		return nil
+	}
+	err := unix.Kill(-t.group, sig)
+	if err == unix.ESRCH {
+		err = unix.Kill(t.group, sig) // it has moved to another group
+	}
+	return ignoreGone(err)
+}
+
+// Members lists who is alive in the tree. It is a look at something that moves; whether nobody is left, Empty
+// tells.
+func (t *Tree) Members() []Process {
+	switch {
+	case t.proc == nil || t.level == Group && t.group == 0:
+		return nil
+	case t.level == Group:
+		return slices.DeleteFunc(t.proc.all(), func(p Process) bool { return p.dead || p.Group != t.group })
+	}
+	return t.proc.descendants(t.self, t.foreign)
+}
+
+// Empty tells whether nobody of the tree is left. childless says that we have no child at all, dead or alive:
+// at the subreaper level that settles it, since whoever outlives its parent is our child before that parent can
+// be reaped.
+func (t *Tree) Empty(childless bool) bool {
+	switch {
+	case t.level == Subreaper && (childless || t.proc == nil):
+		return childless
+	case t.level == Subreaper:
+		return len(t.foreign) > 0 && !slices.ContainsFunc(t.proc.children(t.self), func(pid int) bool {
+			return !slices.Contains(t.foreign, pid)
+		})
+	}
+	// Once the group is empty its id may come back as somebody else's.
+	if t.group != 0 && t.proc == nil && unix.Kill(-t.group, 0) == unix.ESRCH || t.proc != nil && len(t.Members()) == 0 {
+		t.group = 0
+	}
+	return t.group == 0
+}
+
+// Signal signals every member of the tree once.
+func (t *Tree) Signal(sig syscall.Signal) {
+	if t.proc == nil {
+		t.signalBlindly(sig)
+		return
+	}
+	// The group at one stroke, as long as its id is safe; then those who have left it.
+	if t.unreaped {
+		_ = t.SignalGroup(sig)
+	}
+	for _, p := range t.Members() {
+		if !t.unreaped || p.Group != t.group {
+			_ = t.signal(p, sig)
+		}
+	}
+}
+
+// Kill sends SIGKILL to every member of the tree, and returns those that it found and those of them that may
+// not be signalled. Members that were born meanwhile are left for the next call.
+func (t *Tree) Kill() (found, denied []Process) {
+	if t.proc == nil {
+		t.signalBlindly(unix.SIGKILL)
+		return nil, nil
+	}
+	if t.unreaped {
+		_ = t.SignalGroup(unix.SIGKILL)
+	}
+	found = t.Members()
+	for _, p := range found {
+		if t.signal(p, unix.SIGKILL) == unix.EPERM {
+			denied = append(denied, p)
+		}
+	}
+	return found, denied
+}
+
+// KillBelow kills the process group that our unreaped child pid leads, and all that descends from the child.
+func (t *Tree) KillBelow(pid int) {
+	var below []Process
+	if t.proc != nil && t.level != Group {
+		below = t.proc.descendants(pid, nil) // before the group dies and its children become ours
+	}
+	_ = unix.Kill(-pid, unix.SIGKILL)
+	for _, p := range below {
+		_ = t.signal(p, unix.SIGKILL)
+	}
+}
+
+// signalBlindly signals what can be reached without seeing it. As PID 1 that is everybody else in our namespace,
+// all of whom end with us anyway (kill(2)).
+func (t *Tree) signalBlindly(sig syscall.Signal) {
+	if t.self == 1 && t.level == Subreaper {
+		_ = unix.Kill(-1, sig)
+		return
+	}
+	if t.group != 0 {
+		_ = unix.Kill(-t.group, sig)
+	}
+}
+
+func ignoreGone(err error) error {
+	if err == unix.ESRCH {
+		return nil
+	}
+	return err
+}
