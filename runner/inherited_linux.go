@@ -1,0 +1,135 @@
+package runner
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"reflect"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"graceful/forward"
+
+	"golang.org/x/sys/unix"
+)
+
+type signalMask = unix.Sigset_t
+
+// readInherited finds out what our parent had ignored and blocked.
+//
+// The kernel can no longer tell: the runtime installs a handler for all but SIGHUP and SIGINT whatever was there,
+// and unblocks what it needs. It keeps what it found in variables that it shows to nobody, so they are looked up
+// in our own symbol table and read from our own memory. systemd starts every service with SIGPIPE ignored; a
+// background job of a shell has SIGQUIT ignored: without this, both would get lost on the way through us.
+// In a stripped binary, or without /proc, what the kernel still knows has to do.
+func readInherited() inherited {
+	var in inherited
+	_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &in.mask)
+	handlers, mask, err := runtimeSignals()
+	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
+		if err == nil && handlers[sig] == sigIgn || err != nil && signal.Ignored(sig) {
+			in.ignored = append(in.ignored, sig)
+		}
+	}
+	if err == nil {
+		in.mask = mask
+	}
+	return in
+}
+
+const (
+	sigDfl = 0
+	sigIgn = 1
+)
+
+// runtimeSignals reads runtime.fwdSig, the handlers by signal number as the runtime found them, and
+// runtime.initSigmask, the mask.
+func runtimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
+	file, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		return handlers, mask, err
+	}
+	defer file.Close()
+	// A position-independent executable lies elsewhere in memory than its symbols say.
+	here := runtime.FuncForPC(reflect.ValueOf(runtimeSignals).Pointer())
+	symbols, err := findSymbols(file, here.Name(), "runtime.fwdSig", "runtime.initSigmask")
+	if err != nil {
+		return handlers, mask, err
+	}
+	moved := uint64(here.Entry()) - symbols[0].Value
+	memory, err := os.Open("/proc/self/mem")
+	if err != nil {
+		return handlers, mask, err
+	}
+	defer memory.Close()
+	if symbols[1].Size != uint64(unsafe.Sizeof(handlers)) || symbols[2].Size != 8 {
+		return handlers, mask, errors.New("this Go runtime keeps its signals otherwise")
+	}
+	handlersRaw := unsafe.Slice((*byte)(unsafe.Pointer(&handlers)), symbols[1].Size)
+	maskRaw := unsafe.Slice((*byte)(unsafe.Pointer(&mask)), symbols[2].Size)
+	for _, read := range []struct {
+		into []byte
+		at   uint64
+	}{{handlersRaw, symbols[1].Value}, {maskRaw, symbols[2].Value}} {
+		if _, err := memory.ReadAt(read.into, int64(read.at+moved)); err != nil {
+			return handlers, mask, err
+		}
+	}
+	for _, h := range handlers {
+		if h != sigDfl && h != sigIgn { // nothing else outlives execve(2): this is not what we are looking for
+			return handlers, mask, errors.New("these are no inherited signal handlers")
+		}
+	}
+	return handlers, mask, nil
+}
+
+// findSymbols looks names up in the symbol table. (elf.File.Symbols would build all ten thousand.)
+func findSymbols(file *elf.File, names ...string) ([]elf.Symbol, error) {
+	table, texts := file.Section(".symtab"), file.Section(".strtab")
+	if table == nil || texts == nil {
+		return nil, elf.ErrNoSymbols
+	}
+	entries, err := table.Data()
+	if err != nil {
+		return nil, err
+	}
+	strs, err := texts.Data()
+	if err != nil {
+		return nil, err
+	}
+	offsets := map[uint32]int{} // in the string table → which name
+	for i, name := range names {
+		at := bytes.Index(strs, []byte("\x00"+name+"\x00"))
+		if at < 0 {
+			return nil, fmt.Errorf("no symbol %s", name)
+		}
+		offsets[uint32(at+1)] = i
+	}
+	found := make([]elf.Symbol, len(names))
+	order, size := file.ByteOrder, binary.Size(elf.Sym64{})
+	if file.Class == elf.ELFCLASS32 {
+		size = binary.Size(elf.Sym32{})
+	}
+	for ; len(entries) >= size; entries = entries[size:] {
+		i, ok := offsets[order.Uint32(entries)]
+		switch {
+		case !ok:
+		case file.Class == elf.ELFCLASS32:
+			found[i] = elf.Symbol{Value: uint64(order.Uint32(entries[4:])), Size: uint64(order.Uint32(entries[8:]))}
+		default:
+			found[i] = elf.Symbol{Value: order.Uint64(entries[8:]), Size: order.Uint64(entries[16:])}
+		}
+	}
+	return found, nil
+}
+
+// setMask sets the calling thread's signal mask and returns the one before.
+func setMask(mask signalMask) (before signalMask) {
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &mask, &before)
+	return before
+}

@@ -1,0 +1,334 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/forward"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// loop performs what the machine decides. One goroutine does all of it.
+type loop struct {
+	run     Run
+	sys     system
+	log     *slog.Logger
+	signals <-chan syscall.Signal
+	// children says that some child may have ended. One word stands for many: all that have ended are taken.
+	children <-chan os.Signal
+
+	began  time.Time
+	timers map[timer]time.Time
+	wake   *time.Timer // for the earliest of timers and look
+
+	killing bool                       // SIGKILL until the tree is empty
+	killed  map[tree.Process]time.Time // when each was first sent SIGKILL
+	look    time.Time                  // when to look again whether the tree is empty; zero: when a child ends
+	pause   time.Duration              // until then, growing while nothing moves
+}
+
+// do leads the run from where it stands to its end.
+func (l *loop) do() Run {
+	l.began = time.Now()
+	l.timers = map[timer]time.Time{}
+	l.wake = time.NewTimer(time.Hour)
+	l.wake.Stop()
+	if l.run.State == Starting {
+		l.perform(startTarget{})
+	}
+	for l.run.State != Done {
+		l.reapAll()
+		if l.run.State == Done {
+			break
+		}
+		l.setWake()
+		select {
+		case sig := <-l.signals:
+			l.reapAll() // what ended before the signal came did not end because of it
+			l.handle(signalled{int(sig), forward.MeaningOf(sig)})
+		case <-l.children:
+		case <-l.wake.C:
+			l.reapAll()
+			l.fire()
+		}
+	}
+	return l.run
+}
+
+// reapAll takes every child that has ended, and while the tree is being emptied looks whether it is.
+//
+// An exit is handled while the zombie still holds its pid, and only then reaped: the process group that a child
+// of ours led can be signalled without meeting a stranger's.
+func (l *loop) reapAll() {
+	for l.run.State != Done {
+		pid, ending, childless := l.sys.peek()
+		if pid == 0 {
+			if !l.emptying() {
+				return
+			}
+			if l.sys.empty(childless) {
+				l.killing, l.killed, l.look, l.pause = false, nil, time.Time{}, 0
+				l.handle(treeEmptied{})
+				continue
+			}
+			l.killMore()
+			return
+		}
+		l.pause = 0
+		switch id, isCommand := l.commandOf(pid); {
+		case pid == l.run.TargetPID && !l.run.Ended:
+			l.handle(targetEnded{ending, time.Since(l.began)})
+		case isCommand:
+			l.handle(commandEnded{id, ending})
+		default:
+			l.log.Debug("reaped an orphan", "pid", pid, "status", ending.Status())
+		}
+		l.sys.reap(pid)
+	}
+}
+
+func (l *loop) emptying() bool {
+	return l.run.State == Sweeping || l.run.State == Cleaning && l.run.Clearing || l.killing
+}
+
+// killMore kills what has been born since the last time, and settles when to look again: at once when a child
+// ends, and after a pause that grows, since a process that dies elsewhere is not announced.
+func (l *loop) killMore() {
+	if l.killing && l.kill() {
+		l.log.Warn("giving up on processes that SIGKILL does not end", "left", l.leftover())
+		l.killing, l.look = false, time.Time{}
+		l.handle(treeEmptied{})
+		return
+	}
+	if l.killing || !l.sys.announced() {
+		l.pause = min(max(2*l.pause, time.Millisecond), 100*time.Millisecond)
+		l.look = time.Now().Add(l.pause)
+	}
+}
+
+// kill makes one pass over the tree and tells whether all that is left is beyond our reach: another user's, or
+// not gone long after SIGKILL.
+func (l *loop) kill() (hopeless bool) {
+	found, denied := l.sys.kill()
+	now := time.Now()
+	forbidden := map[tree.Process]bool{}
+	for _, p := range denied {
+		forbidden[p] = true
+	}
+	killed := map[tree.Process]time.Time{}
+	hopeless = len(found) > 0 && l.run.Ended
+	for _, p := range found {
+		first, again := l.killed[p]
+		if !again {
+			first = now
+		}
+		killed[p] = first
+		if !forbidden[p] && now.Sub(first) < abandonAfter {
+			hopeless = false
+		}
+	}
+	l.killed = killed
+	return hopeless
+}
+
+func (l *loop) leftover() []string {
+	var names []string
+	for p := range l.killed {
+		names = append(names, fmt.Sprintf("%d (%s)", p.PID, p.Name))
+	}
+	return names
+}
+
+func (l *loop) commandOf(pid int) (id int, ok bool) {
+	for _, c := range l.run.Cleanup.Entries {
+		if c.PID == pid && c.Progress == cleanup.Claimed {
+			return c.ID, true
+		}
+	}
+	return 0, false
+}
+
+// handle lets the machine decide on an event, and performs what it wants.
+func (l *loop) handle(e event) {
+	was := l.run.State
+	l.tell(e)
+	var todo []action
+	l.run, todo = next(l.run, e)
+	if l.run.State != was {
+		l.log.Info(l.run.State.String(), "was", was.String())
+		if l.run.State == Cleaning {
+			l.sys.cleaning()
+		}
+	}
+	for _, a := range todo {
+		l.perform(a)
+	}
+}
+
+func (l *loop) perform(a action) {
+	switch a := a.(type) {
+	case startTarget:
+		l.startTarget()
+	case forwardSignal:
+		sig := syscall.Signal(a.signal)
+		l.log.Info("forwarding", "signal", forward.Name(sig), "group", l.run.TargetPID)
+		if err := l.sys.signalGroup(sig); err != nil {
+			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
+		}
+		if a.resume {
+			_ = l.sys.signalGroup(unix.SIGCONT)
+		}
+	case suspend:
+		l.log.Info("suspending ourselves")
+		l.sys.suspend()
+	case signalSurvivors:
+		sig := syscall.Signal(a.signal)
+		if sig == 0 {
+			sig = unix.SIGTERM
+		}
+		l.sys.signalSurvivors(sig)
+		if a.resume {
+			l.sys.signalSurvivors(unix.SIGCONT)
+		}
+	case killTree:
+		l.killing, l.pause = true, 0
+		l.kill()
+		l.look = time.Now()
+	case startTimer:
+		l.timers[a.timer] = time.Now().Add(a.after)
+	case stopTimer:
+		delete(l.timers, a.timer)
+	case startCommand:
+		l.startCommand(a.id)
+	case terminateCommand:
+		pid := l.command(a.id).PID
+		l.sys.signalCommand(pid, unix.SIGTERM)
+		l.sys.signalCommand(pid, unix.SIGCONT)
+	case killCommand:
+		l.sys.killCommand(l.command(a.id).PID)
+	default:
+		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
+	}
+}
+
+func (l *loop) command(id int) cleanup.Entry {
+	c, _ := l.run.Cleanup.Get(id)
+	return c
+}
+
+func (l *loop) startTarget() {
+	pid, err := l.sys.startTarget(l.run)
+	if err != nil {
+		status, hint := startFailure(l.run.Config.Command[0], err)
+		l.log.Error("starting "+l.run.Config.Command[0], "err", err, "hint", hint)
+		l.handle(targetFailed{status})
+		return
+	}
+	l.handle(targetStarted{pid})
+}
+
+func (l *loop) startCommand(id int) {
+	c := l.command(id)
+	pid, err := l.sys.startCommand(l.run, c)
+	if err != nil {
+		l.handle(commandFailed{id, err.Error(), outOfResources(err)})
+		return
+	}
+	l.handle(commandStarted{id, pid})
+}
+
+// setWake sets the one timer to whatever comes first.
+func (l *loop) setWake() {
+	l.wake.Stop()
+	first := l.look
+	for _, at := range l.timers {
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	if !first.IsZero() {
+		l.wake.Reset(time.Until(first))
+	}
+}
+
+// fire handles the timers that are due.
+func (l *loop) fire() {
+	now := time.Now()
+	if !l.look.After(now) {
+		l.look = time.Time{} // reapAll looks
+	}
+	for t, at := range l.timers {
+		if at.After(now) {
+			continue
+		}
+		if _, still := l.timers[t]; !still {
+			continue
+		}
+		delete(l.timers, t)
+		if t.name == graceTimer {
+			l.handle(graceOver{})
+		} else {
+			l.handle(commandTimer{t.id, t.name})
+		}
+	}
+}
+
+// tell logs what has happened, before the machine decides on it.
+func (l *loop) tell(e event) {
+	switch e := e.(type) {
+	case targetStarted:
+		l.log.Info("started", "pid", e.pid, "command", l.run.Config.Command)
+	case targetEnded:
+		l.log.Info("the target ended", describe(e.ending)...)
+	case signalled:
+		l.log.Info("received "+forward.Name(syscall.Signal(e.signal)), "state", l.run.State.String())
+	case graceOver:
+		level := slog.LevelWarn
+		if l.run.Config.Grace == 0 { // it was asked for
+			level = slog.LevelInfo
+		}
+		l.log.Log(context.Background(), level, fmt.Sprintf("the grace of %v ran out: sending SIGKILL", l.run.Config.Grace))
+	case commandStarted:
+		l.log.Info("started a cleanup command", "id", e.id, "pid", e.pid, "command", l.command(e.id).Command.Text)
+	case commandFailed:
+		if !e.transient {
+			l.log.Warn(commandName(l.command(e.id)), "err", e.err)
+		}
+	case commandEnded:
+		switch c := l.command(e.id); {
+		case c.TimedOut:
+			l.log.Warn(commandName(c), "err", fmt.Sprintf("took longer than %v and was ended", c.Command.Limit))
+		case e.ending != Ending{}:
+			l.log.Warn(commandName(c), "err", endingText(e.ending))
+		default:
+			l.log.Info(commandName(c) + " succeeded")
+		}
+	case commandTimer:
+		switch c := l.command(e.id); {
+		case e.name == abandonTimer:
+			l.log.Warn(commandName(c), "err", "did not die of SIGKILL; going on without it")
+		case e.name == limitTimer && c.PID == 0:
+			l.log.Warn(commandName(c), "err", fmt.Sprintf("could not be started within %v", c.Command.Limit))
+		}
+	}
+}
+
+func commandName(c cleanup.Entry) string {
+	return fmt.Sprintf("cleanup command %d (%s)", c.ID, c.Command.Text)
+}
+
+func endingText(e Ending) string {
+	if e.Signal != 0 {
+		return "ended by SIG" + forward.Name(syscall.Signal(e.Signal))
+	}
+	return fmt.Sprintf("exit status %d", e.Code)
+}
+
+func describe(e Ending) []any { return []any{"how", endingText(e)} }

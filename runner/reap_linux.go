@@ -1,0 +1,51 @@
+package runner
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// siginfo is the part of siginfo_t that waitid(2) fills in. The union in it begins where a pointer may stand.
+type siginfo struct {
+	signo, errno, code int32
+	_                  [0]uintptr
+	pid                int32
+	_                  uint32
+	status             int32
+	_                  [128]byte // siginfo_t has 128 bytes in all: room enough
+}
+
+// peek looks for a child that has ended and leaves it a zombie, so that its id stays its own. pid is 0 when none
+// has ended; childless says that there is none at all. No system call blocks.
+func peek() (pid int, ending Ending, childless bool) {
+	var info siginfo
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)),
+			unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, 0, 0)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			return 0, Ending{}, errno == unix.ECHILD
+		case info.pid == 0:
+			return 0, Ending{}, false
+		}
+		break
+	}
+	const exited = 1 // CLD_EXITED (sigaction(2)); the others are CLD_KILLED and CLD_DUMPED
+	if info.code == exited {
+		return int(info.pid), Ending{Code: int(info.status)}, false
+	}
+	return int(info.pid), Ending{Signal: int(info.status)}, false
+}
+
+// reap ends the zombie that peek has shown.
+func reap(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
+}

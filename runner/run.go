@@ -1,0 +1,119 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"graceful/cleanup"
+	"graceful/forward"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrSetup is what Do's errors are: nothing could be set up, and nothing has been started.
+var ErrSetup = errors.New("setting up the run")
+
+// Do leads a run from start to exit and returns what it came to. Whatever it has to say goes to the log.
+// An error (ErrSetup) means that nothing was started; afterwards every failure is part of the run.
+//
+// It takes over the process: its signals, its children, its scheduling. There is one run in a process.
+func Do(config Config, log *slog.Logger) (Run, error) {
+	inherit := readInherited()
+	settleThreads()
+	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if err != nil {
+		// A file system as bare as that gives its cleanup commands an empty pipe to read.
+		if devNull, err = emptyInput(); err != nil {
+			return Run{}, fmt.Errorf("%w: standard input for cleanup commands: %w", ErrSetup, err)
+		}
+	}
+	if err := checkCleanup(config.OnExit); err != nil {
+		return Run{}, fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	contained, warnings, err := tree.Open(config.Contain)
+	if err != nil {
+		return Run{}, fmt.Errorf("%w: containment %s: %w", ErrSetup, config.Contain, err)
+	}
+	for _, w := range warnings {
+		log.Warn("containment is "+string(contained.Level()), "err", w)
+	}
+	listener := forward.Listen(inherit.ignored)
+	r := Run{
+		ID:      newID(),
+		Config:  config,
+		Cleanup: cleanup.Stack{Order: config.Order},
+	}
+	for _, c := range config.OnExit {
+		r.Cleanup = r.Cleanup.Push(c)
+	}
+	l := loop{
+		run:      r,
+		sys:      &processes{tree: contained, listener: listener, inherit: inherit, devNull: devNull},
+		log:      log,
+		signals:  listener.Signals,
+		children: listener.Children,
+	}
+	return l.do(), nil
+}
+
+// checkCleanup refuses what could not run later.
+func checkCleanup(commands []cleanup.Command) error {
+	for _, c := range commands {
+		if !c.NeedsShell() {
+			continue
+		}
+		if err := unix.Access(cleanup.Shell, unix.X_OK); err != nil {
+			return fmt.Errorf(`cleanup command %q needs %s: %w (without a shell use the exec form: ["./flush", "--all"])`,
+				c.Text, cleanup.Shell, err)
+		}
+	}
+	return nil
+}
+
+// emptyInput returns a pipe's end at which nothing will ever arrive but end of file.
+func emptyInput() (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err == nil {
+		err = w.Close()
+	}
+	return r, err
+}
+
+// newID returns 32 hexadecimal digits. They tell runs apart; they are no secret.
+func newID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
+
+// startFailure gives the exit status for an error in starting the target, as env(1) and the shells have it, and
+// a hint where the error alone would mislead.
+func startFailure(command string, err error) (status int, hint string) {
+	exists := strings.Contains(command, "/") && unix.Access(command, unix.F_OK) == nil
+	switch {
+	case outOfResources(err):
+		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
+	case errors.Is(err, unix.ENOENT) && exists:
+		return 126, "it is there, but the interpreter in its first line, or its dynamic loader, is not"
+	case errors.Is(err, unix.ENOENT) && !strings.Contains(command, "/"):
+		return 127, "no directory in PATH has it"
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return 127, ""
+	case errors.Is(err, unix.ENOEXEC):
+		return 126, "a script needs a #! line; a binary must be for this kind of machine"
+	case errors.Is(err, unix.E2BIG):
+		return 126, "arguments and environment together are too long"
+	}
+	return 126, ""
+}
+
+// outOfResources tells whether trying again later may help.
+func outOfResources(err error) bool {
+	for _, e := range []error{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

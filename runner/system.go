@@ -1,0 +1,209 @@
+package runner
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"graceful/cleanup"
+	"graceful/forward"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// system is what the loop needs of the operating system.
+type system interface {
+	startTarget(Run) (pid int, err error)
+	startCommand(Run, cleanup.Entry) (pid int, err error)
+	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
+	peek() (pid int, ending Ending, childless bool)
+	reap(pid int)
+	signalGroup(syscall.Signal) error
+	signalSurvivors(syscall.Signal)
+	signalCommand(pid int, sig syscall.Signal)
+	killCommand(pid int)
+	// kill sends SIGKILL to all that is found of the tree; denied are those who may not be signalled.
+	kill() (found, denied []tree.Process)
+	empty(childless bool) bool
+	// announced tells whether the end of every member of the tree reaches us as a child's.
+	announced() bool
+	suspend()
+	cleaning() // nothing but cleanup commands will be started from now on
+}
+
+// processes is the real system.
+type processes struct {
+	tree     *tree.Tree
+	listener *forward.Listener
+	inherit  inherited
+	devNull  *os.File
+}
+
+func (p *processes) startTarget(r Run) (int, error) {
+	path, err := lookPath(r.Config.Command[0], getenv(r.Config.Env, "PATH"))
+	if err != nil {
+		return 0, err
+	}
+	s := start{path: path, argv: r.Config.Command, env: runEnv(r), stdin: 0}
+	if self := strconv.Itoa(unix.Getpid()); p.inherit.ignores(unix.SIGCHLD) ||
+		getenv(s.env, "LISTEN_PID") == self || getenv(s.env, "WATCHDOG_PID") == self {
+		return p.throughShim(s)
+	}
+	pid, err := p.fork(s)
+	if err == nil {
+		p.tree.Started(pid)
+		p.listener.Hear()
+	}
+	return pid, err
+}
+
+func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
+	args := c.Command.Args
+	path, err := lookPath(args[0], getenv(r.Config.Env, "PATH"))
+	if err != nil {
+		return 0, err
+	}
+	s := start{path: path, argv: args, env: append(runEnv(r), outcomeEnv(r, c.ID)...), stdin: p.devNull.Fd()}
+	p.listener.Ignoring(func() { pid, err = p.fork(s) })
+	return pid, err
+}
+
+// start is a process to be.
+type start struct {
+	path  string
+	argv  []string
+	env   []string
+	stdin uintptr
+}
+
+// fork starts a process as leader of a group of its own. Descriptors above 2 that are not ours stay open in it.
+func (p *processes) fork(s start) (int, error) {
+	// The child's signal mask is that of the thread that forks it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer setMask(setMask(p.inherit.mask))
+	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{
+		Env:   s.env,
+		Files: []uintptr{s.stdin, 1, 2},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+}
+
+func (p *processes) peek() (int, Ending, bool) { return peek() }
+
+func (p *processes) reap(pid int) {
+	reap(pid)
+	p.tree.Reaped(pid)
+}
+
+func (p *processes) signalGroup(sig syscall.Signal) error      { return p.tree.SignalGroup(sig) }
+func (p *processes) signalSurvivors(sig syscall.Signal)        { p.tree.Signal(sig) }
+func (p *processes) killCommand(pid int)                       { p.tree.KillBelow(pid) }
+func (p *processes) kill() (found, denied []tree.Process)      { return p.tree.Kill() }
+func (p *processes) empty(childless bool) bool                 { return p.tree.Empty(childless) }
+func (p *processes) announced() bool                           { return p.tree.Level() == tree.Subreaper }
+func (p *processes) suspend()                                  { _ = unix.Kill(unix.Getpid(), unix.SIGSTOP) }
+func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = unix.Kill(-pid, sig) }
+func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
+
+// lookPath finds a program as execvp(3) does. (exec.LookPath refuses what it finds in the current directory, and
+// does not tell a program that may not be executed from one that is not there.)
+func lookPath(name, path string) (string, error) {
+	if name == "" {
+		return "", unix.ENOENT
+	}
+	if strings.Contains(name, "/") {
+		return name, nil // execve will say what is wrong
+	}
+	found := error(unix.ENOENT)
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		file := dir + "/" + name
+		var st unix.Stat_t
+		if unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			continue
+		}
+		if unix.Access(file, unix.X_OK) == nil {
+			return file, nil
+		}
+		found = unix.EACCES
+	}
+	return "", found
+}
+
+// getenv returns the value of a variable in an environment, the first as getenv(3) does.
+func getenv(env []string, name string) string {
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// setenv returns the environment with a variable in it, in the place that it had.
+func setenv(env []string, name, value string) []string {
+	env = slices.Clone(env)
+	for i, kv := range env {
+		if strings.HasPrefix(kv, name+"=") {
+			env[i] = name + "=" + value
+			return env
+		}
+	}
+	return append(env, name+"="+value)
+}
+
+// runEnv is the environment of the target and of the cleanup commands.
+func runEnv(r Run) []string {
+	return setenv(setenv(r.Config.Env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
+}
+
+// Reason says in a word what ended a run.
+func (r Run) Reason() string {
+	switch {
+	case r.Failed:
+		return "start-failed"
+	case r.StopSignal != 0:
+		return "stopped"
+	case r.Ending.Signal != 0:
+		return "signaled"
+	}
+	return "exited"
+}
+
+// outcomeEnv tells a cleanup command how the run went.
+func outcomeEnv(r Run, id int) []string {
+	name := func(sig int) string {
+		if sig == 0 {
+			return ""
+		}
+		return forward.Name(syscall.Signal(sig))
+	}
+	pid := ""
+	if r.TargetPID != 0 {
+		pid = strconv.Itoa(r.TargetPID)
+	}
+	return []string{
+		"GRACEFUL_REASON=" + r.Reason(),
+		"GRACEFUL_EXIT_CODE=" + strconv.Itoa(r.Status()),
+		"GRACEFUL_SIGNAL=" + name(r.Ending.Signal),
+		"GRACEFUL_STOP_SIGNAL=" + name(r.StopSignal),
+		fmt.Sprintf("GRACEFUL_ESCALATED=%t", r.Escalated),
+		"GRACEFUL_TARGET_PID=" + pid,
+		"GRACEFUL_DURATION_MS=" + strconv.FormatInt(r.Duration.Milliseconds(), 10),
+		"GRACEFUL_HOOK_ID=" + strconv.Itoa(id),
+	}
+}
+
+// OutcomeVariables are the names of what a cleanup command is told; a run started by one does not pass them on.
+var OutcomeVariables = []string{
+	"GRACEFUL_REASON", "GRACEFUL_EXIT_CODE", "GRACEFUL_SIGNAL", "GRACEFUL_STOP_SIGNAL", "GRACEFUL_ESCALATED",
+	"GRACEFUL_TARGET_PID", "GRACEFUL_DURATION_MS", "GRACEFUL_HOOK_ID",
+}

@@ -1,0 +1,36 @@
+package runner
+
+import (
+	"runtime"
+	"runtime/debug"
+	"sync"
+)
+
+// spareThreads is how many threads can be busy at once in a run besides those that the runtime has already: the
+// loop in a system call, the log writer in another, one to run whatever becomes ready meanwhile, and one more.
+const spareThreads = 4
+
+// settleThreads creates every thread that the run will need. The runtime aborts the program when it cannot create
+// one, and the tree that we are about to start may use up RLIMIT_NPROC or the pids limit that we share with it.
+// Threads of the runtime never end, and on one processor no more are wanted than can block at the same time.
+//
+// The collector is left to run when it has a reason to, and not every two minutes.
+func settleThreads() {
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(64 << 20)
+	var ready, done sync.WaitGroup
+	hold := make(chan struct{})
+	for range spareThreads {
+		ready.Add(1)
+		done.Go(func() {
+			runtime.LockOSThread() // a locked goroutine that waits keeps its thread from all others
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-hold
+		})
+	}
+	ready.Wait()
+	close(hold)
+	done.Wait()
+}
