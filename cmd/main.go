@@ -1,0 +1,111 @@
+// Package cmd is the command line: flags and variables become one checked configuration, what came of the run
+// becomes an exit status, and every word that is said to a person is said here.
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"graceful/runner"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// statusFailed is the exit status for a failure of our own (as with timeout(1) and the container engines).
+const statusFailed = 125
+
+// Main is the program; args includes its name. It returns the exit status.
+func Main(args []string) int {
+	if len(args) > 0 && args[0] == runner.ShimName {
+		return runner.Shim(args[1:])
+	}
+	status := 0
+	root := newRoot(&status)
+	if len(args) > 0 {
+		root.SetArgs(args[1:])
+	}
+	if err := root.Execute(); err != nil {
+		out := newOutput(os.Stderr)
+		say(out, err.Error())
+		out.flush()
+		return statusFailed
+	}
+	return status
+}
+
+func newRoot(status *int) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "graceful",
+		Short: "Run a program, stop it properly, leave nothing behind",
+		Long: `graceful runs a program in a process group of its own, passes signals on to it, stops it with a grace
+period before SIGKILL, ends every process that it leaves behind, runs cleanup commands exactly once
+whatever happened, and exits as the program did.`,
+		Example: `  graceful run --grace 10s --on-exit ./flush.sh -- ./myservice
+  ENTRYPOINT ["/graceful", "run", "--"]`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(c, args[0])
+			}
+			return c.Help()
+		},
+	}
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(newRun(status), newVersion())
+	return root
+}
+
+func unknownCommand(c *cobra.Command, name string) error {
+	hint := "see graceful help"
+	if near := c.SuggestionsFor(name); len(near) > 0 {
+		hint = "did you mean graceful " + near[0] + "?"
+	} else if strings.Contains(name, "/") {
+		hint = "to run it: graceful run -- " + name
+	}
+	return fmt.Errorf("there is no command %q (%s)", name, hint)
+}
+
+// flagError says what was wrong with the command line in our own form.
+func flagError(c *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	var unknown *pflag.NotExistError
+	switch {
+	case errors.As(err, &invalid):
+		return fmt.Errorf("--%s: %w", invalid.GetFlag().Name, invalid.Unwrap())
+	case errors.As(err, &unknown):
+		name := "--" + unknown.GetSpecifiedName()
+		if shorthands := unknown.GetSpecifiedShortnames(); shorthands != "" {
+			name = "-" + shorthands
+		}
+		return fmt.Errorf("%s: there is no such flag (see %s --help)", name, c.CommandPath())
+	}
+	return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			version, revision := "unknown", ""
+			if info, ok := debug.ReadBuildInfo(); ok {
+				version = info.Main.Version
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" {
+						revision = " " + s.Value
+					}
+				}
+				version += revision + " " + info.GoVersion
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), "graceful", version)
+			return err
+		},
+	}
+}

@@ -1,0 +1,144 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// How graceful speaks:
+//
+// It says nothing unless something is wrong, or -v asks. What it says is one line on standard error:
+//
+//	graceful: what was tried: why (hint)
+//
+// in lower case, without a full stop; -v puts the time since the start in front of the text. Standard output
+// belongs to the target, help and version excepted. No reader of our output can hold us up or end us: lines go to
+// a writer of their own, and when that has fallen too far behind they are dropped and counted.
+
+const (
+	queueLines   = 1024
+	flushTimeout = time.Second
+)
+
+// output writes lines to a file in the background.
+type output struct {
+	lines   chan []byte
+	dropped atomic.Int64
+	done    chan struct{}
+	close   sync.Once
+}
+
+func newOutput(to *os.File) *output {
+	o := &output{lines: make(chan []byte, queueLines), done: make(chan struct{})}
+	fd := int(to.Fd())
+	go func() {
+		defer close(o.done)
+		// For good: this thread alone may write to a terminal from its background.
+		runtime.LockOSThread()
+		blockTTOU()
+		for line := range o.lines {
+			writeAll(fd, line)
+		}
+	}()
+	return o
+}
+
+// Write takes one line. It never blocks and never fails.
+func (o *output) Write(line []byte) (int, error) {
+	select {
+	case o.lines <- append([]byte(nil), line...):
+	default:
+		o.dropped.Add(1)
+	}
+	return len(line), nil
+}
+
+// flush ends the output. What cannot be written in flushTimeout is lost.
+func (o *output) flush() {
+	o.close.Do(func() {
+		if n := o.dropped.Load(); n > 0 {
+			say(o, fmt.Sprintf("%d lines were dropped: standard error is read too slowly", n))
+		}
+		close(o.lines)
+	})
+	select {
+	case <-o.done:
+	case <-time.After(flushTimeout):
+	}
+}
+
+// writeAll writes a line as well as it can: nobody is left to be told of a failure.
+func writeAll(fd int, line []byte) {
+	for len(line) > 0 {
+		n, err := unix.Write(fd, line)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN: // somebody who shares the descriptor has set O_NONBLOCK
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
+		case err != nil:
+			return
+		default:
+			line = line[n:]
+		}
+	}
+}
+
+func say(o *output, text string) { fmt.Fprintf(o, "graceful: %s\n", oneLine(text)) }
+
+// oneLine keeps what others put into our messages from breaking their form.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", `\n`, "\r", `\r`, "\x1b", `\x1b`).Replace(s)
+}
+
+// textHandler is the slog.Handler of the form above.
+type textHandler struct {
+	out   *output
+	level slog.Level
+	began time.Time
+	attrs []slog.Attr
+}
+
+func (h *textHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+
+func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
+	var text, tail strings.Builder
+	if h.level < slog.LevelWarn {
+		fmt.Fprintf(&text, "%.3fs ", r.Time.Sub(h.began).Seconds())
+	}
+	text.WriteString(r.Message)
+	add := func(a slog.Attr) bool {
+		switch {
+		case a.Key == "err":
+			fmt.Fprintf(&text, ": %v", a.Value)
+		case a.Key == "hint" && a.Value.String() == "":
+		case a.Key == "hint":
+			fmt.Fprintf(&tail, " (%v)", a.Value)
+		default:
+			fmt.Fprintf(&text, " %s=%v", a.Key, a.Value)
+		}
+		return true
+	}
+	for _, a := range h.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	say(h.out, text.String()+tail.String())
+	return nil
+}
+
+func (h *textHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	with := *h
+	with.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
+	return &with
+}
+
+func (h *textHandler) WithGroup(string) slog.Handler { return h }

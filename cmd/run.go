@@ -1,0 +1,104 @@
+package cmd
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner"
+	"graceful/runner/tree"
+
+	"github.com/spf13/cobra"
+)
+
+// runFlags is what the flags of run say.
+type runFlags struct {
+	config  runner.Config
+	limit   time.Duration
+	verbose bool
+	format  logFormat
+}
+
+func newRun(status *int) *cobra.Command {
+	f := runFlags{
+		config: runner.Config{Grace: 10 * time.Second, Contain: tree.Auto, Order: cleanup.LIFO},
+		limit:  30 * time.Second,
+		format: logText,
+	}
+	c := &cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARG...]",
+		Short: "Run COMMAND, stop it properly, leave nothing behind",
+		Long: `Run COMMAND in a process group of its own. SIGTERM, SIGINT and SIGQUIT begin its stop: they are passed on,
+and what is still there when the grace is over gets SIGKILL. Every other signal is passed on. Once COMMAND
+has ended, whatever it left behind is ended in the same way; then the cleanup commands run, each once.
+
+Exit status: COMMAND's own; 128+n if signal n ended it; 127 if it was not found, 126 if it could not be
+executed; 125 if graceful itself failed.
+
+Each flag can be given as a variable: --on-exit-order as GRACEFUL_ON_EXIT_ORDER. A flag counts for more.`,
+		Example: `  graceful run --grace 30s --on-exit "./flush.sh" -- ./myservice --port 8080
+  graceful run --on-exit '["rm", "-rf", "/scratch/job-7"]' -- make test`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := readVariables(c.Flags()); err != nil {
+				return err
+			}
+			return f.run(args, status)
+		},
+	}
+	flags := c.Flags()
+	flags.SetInterspersed(false)
+	flags.SortFlags = false
+	flags.Var((*durationValue)(&f.config.Grace), "grace", "`time` between a stop signal and SIGKILL; 0 kills at once")
+	flags.Var((*commandsValue)(&f.config.OnExit), "on-exit",
+		"cleanup `command`, run once when all is over: for a shell, or a JSON array of words (repeatable)")
+	flags.Var(enum(&f.config.Order, cleanup.ParseOrder), "on-exit-order",
+		"`order` of the cleanup commands: lifo (the last one first), fifo, parallel")
+	flags.Var((*durationValue)(&f.limit), "on-exit-timeout", "`time` that each cleanup command may take")
+	flags.Var(enum(&f.config.Contain, tree.ParseLevel), "contain",
+		"`level` at which descendants are held: auto, subreaper, group")
+	flags.StringVar(&f.config.Name, "name", "", "`name` of the run, for people (default: COMMAND's file name)")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell every step, with the time since the start")
+	flags.Var(enum(&f.format, parseLogFormat), "log-format", "`form` of messages: text, json")
+	return c
+}
+
+func (f *runFlags) run(args []string, status *int) error {
+	if len(args) == 0 {
+		return errors.New("run: no command was given (graceful run [flags] -- COMMAND [ARG...])")
+	}
+	if f.limit <= 0 {
+		return errors.New("--on-exit-timeout: the time must be more than 0")
+	}
+	for i := range f.config.OnExit {
+		f.config.OnExit[i].Limit = f.limit
+	}
+	f.config.Command = args
+	f.config.Env = targetEnviron(os.Environ())
+	if f.config.Name == "" {
+		f.config.Name = filepath.Base(args[0])
+	}
+	out := newOutput(os.Stderr)
+	defer out.flush()
+	run, err := runner.Do(f.config, f.logger(out))
+	if err != nil {
+		say(out, err.Error())
+		*status = statusFailed
+		return nil
+	}
+	*status = run.Status()
+	return nil
+}
+
+func (f *runFlags) logger(out *output) *slog.Logger {
+	level := slog.LevelWarn
+	if f.verbose {
+		level = slog.LevelInfo
+	}
+	if f.format == logJSON {
+		return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(&textHandler{out: out, level: level, began: time.Now()})
+}

@@ -1,0 +1,128 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner"
+
+	"github.com/spf13/pflag"
+)
+
+type logFormat string
+
+const (
+	logText logFormat = "text"
+	logJSON logFormat = "json"
+)
+
+func parseLogFormat(s string) (logFormat, error) {
+	if f := logFormat(s); f == logText || f == logJSON {
+		return f, nil
+	}
+	return "", fmt.Errorf("%q is no form of messages (text, json)", s)
+}
+
+// durationValue takes 10s, 1m30s, and as sleep(1) does a bare number of seconds.
+type durationValue time.Duration
+
+func (d *durationValue) Set(s string) error {
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		*d = durationValue(time.Duration(n) * time.Second)
+		return nil
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf("%q is no time (10s, 1m30s, 500ms)", s)
+	}
+	if v < 0 {
+		return fmt.Errorf("%q is less than 0", s)
+	}
+	*d = durationValue(v)
+	return nil
+}
+
+func (d *durationValue) String() string { return time.Duration(*d).String() }
+func (d *durationValue) Type() string   { return "time" }
+
+// commandsValue collects cleanup commands.
+type commandsValue []cleanup.Command
+
+func (v *commandsValue) Set(s string) error {
+	c, err := cleanup.Parse(s)
+	if err != nil {
+		return fmt.Errorf("%q: %w", s, err)
+	}
+	*v = append(*v, c)
+	return nil
+}
+
+func (v *commandsValue) String() string { return "" }
+func (v *commandsValue) Type() string   { return "command" }
+
+// enumValue is one word of a few.
+type enumValue[T ~string] struct {
+	value *T
+	parse func(string) (T, error)
+}
+
+func enum[T ~string](value *T, parse func(string) (T, error)) *enumValue[T] {
+	return &enumValue[T]{value, parse}
+}
+
+func (v *enumValue[T]) Set(s string) error {
+	parsed, err := v.parse(s)
+	if err == nil {
+		*v.value = parsed
+	}
+	return err
+}
+
+func (v *enumValue[T]) String() string {
+	if v.value == nil {
+		return ""
+	}
+	return string(*v.value)
+}
+
+func (v *enumValue[T]) Type() string { return "word" }
+
+// variable is the name of the environment variable that stands for a flag.
+func variable(flag string) string {
+	return "GRACEFUL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// readVariables sets the flags that were not given from their variables. An empty one counts as not set.
+func readVariables(flags *pflag.FlagSet) error {
+	var errs []error
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := variable(f.Name)
+		value := os.Getenv(name)
+		switch {
+		case f.Changed || value == "" || f.Name == "help":
+		case f.Name == "name" && os.Getenv("GRACEFUL_RUN_ID") != "":
+			// Inside a run the variable tells that run's name; it is not meant for us.
+		default:
+			if err := f.Value.Set(value); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// targetEnviron leaves out what was meant for us: a run inside the run must not run its cleanup commands again.
+func targetEnviron(environ []string) []string {
+	ours := append([]string{"GRACEFUL_SOCKET"}, runner.OutcomeVariables...)
+	newRun(new(int)).Flags().VisitAll(func(f *pflag.Flag) { ours = append(ours, variable(f.Name)) })
+	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(ours, name)
+	})
+}
