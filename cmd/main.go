@@ -46,6 +46,8 @@ period before SIGKILL, ends every process that it leaves behind, runs cleanup co
 whatever happened, and exits as the program did.`,
 		Example: `  graceful run --grace 10s --on-exit ./flush.sh -- ./myservice
   ENTRYPOINT ["/graceful", "run", "--"]`,
+		SuggestionsMinimumDistance: 2,
+
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,

@@ -28,10 +28,16 @@ type loop struct {
 	timers map[timer]time.Time
 	wake   *time.Timer // for the earliest of timers and look
 
-	killing bool                       // SIGKILL until the tree is empty
-	killed  map[tree.Process]time.Time // when each was first sent SIGKILL
-	look    time.Time                  // when to look again whether the tree is empty; zero: when a child ends
-	pause   time.Duration              // until then, growing while nothing moves
+	killing bool                   // SIGKILL until the tree is empty
+	killed  map[tree.Identity]kill // those found by the last pass
+	look    time.Time              // when to look again whether the tree is empty; zero: when a child ends
+	pause   time.Duration          // until then, growing while nothing moves
+}
+
+// kill is what we know of a process that was sent SIGKILL.
+type kill struct {
+	first time.Time
+	name  string
 }
 
 // do leads the run from where it stands to its end.
@@ -118,30 +124,34 @@ func (l *loop) killMore() {
 func (l *loop) kill() (hopeless bool) {
 	found, denied := l.sys.kill()
 	now := time.Now()
-	forbidden := map[tree.Process]bool{}
+	forbidden := map[tree.Identity]bool{}
 	for _, p := range denied {
-		forbidden[p] = true
+		forbidden[p.Identity] = true
 	}
-	killed := map[tree.Process]time.Time{}
 	hopeless = len(found) > 0 && l.run.Ended
+	killed := map[tree.Identity]kill{}
 	for _, p := range found {
-		first, again := l.killed[p]
+		k, again := l.killed[p.Identity]
 		if !again {
-			first = now
+			k = kill{now, p.Name}
 		}
-		killed[p] = first
-		if !forbidden[p] && now.Sub(first) < abandonAfter {
+		killed[p.Identity] = k
+		if !forbidden[p.Identity] && now.Sub(k.first) < abandonAfter {
 			hopeless = false
 		}
 	}
 	l.killed = killed
+	if len(found) > 0 {
+		l.log.Info("sent SIGKILL", "to", l.leftover())
+	}
 	return hopeless
 }
 
+// leftover names those whom the last pass of SIGKILL found.
 func (l *loop) leftover() []string {
 	var names []string
-	for p := range l.killed {
-		names = append(names, fmt.Sprintf("%d (%s)", p.PID, p.Name))
+	for id, k := range l.killed {
+		names = append(names, fmt.Sprintf("%d (%s)", id.PID, k.name))
 	}
 	return names
 }

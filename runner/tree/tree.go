@@ -8,12 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Identity names one process until the machine restarts: pids come back, start times do not.
+type Identity struct {
+	PID   int
+	Start uint64 // clock ticks since boot
+}
+
 // A Process is a member of the tree as it was when we looked.
 type Process struct {
-	PID   int
+	Identity
 	PPID  int
-	Group int    // process group id
-	Start uint64 // start time, clock ticks since boot: with the pid it names one process for ever
+	Group int // process group id
 	Name  string
 	dead  bool // a zombie
 }
@@ -112,19 +117,33 @@ func (t *Tree) Empty(childless bool) bool {
 	return t.group == 0
 }
 
-// Signal signals every member of the tree once.
+// maxPasses bounds the looks for members that one signal is sent to: of those that fork faster than we look,
+// SIGKILL will take care.
+const maxPasses = 16
+
+// Signal signals every member of the tree once. It looks until it finds nobody new: who dies of the signal, while
+// we look, hands its children up to us, past the place where we are looking.
 func (t *Tree) Signal(sig syscall.Signal) {
 	if t.proc == nil {
 		t.signalBlindly(sig)
 		return
 	}
 	// The group at one stroke, as long as its id is safe; then those who have left it.
-	if t.unreaped {
-		_ = t.SignalGroup(sig)
-	}
-	for _, p := range t.Members() {
-		if !t.unreaped || p.Group != t.group {
-			_ = t.signal(p, sig)
+	_ = t.SignalGroup(sig)
+	done := map[Identity]bool{}
+	for range maxPasses {
+		before := len(done)
+		for _, p := range t.Members() {
+			if done[p.Identity] {
+				continue
+			}
+			done[p.Identity] = true
+			if !t.unreaped || p.Group != t.group {
+				_ = t.signal(p, sig)
+			}
+		}
+		if len(done) == before {
+			return
 		}
 	}
 }
@@ -136,8 +155,15 @@ func (t *Tree) Kill() (found, denied []Process) {
 		t.signalBlindly(unix.SIGKILL)
 		return nil, nil
 	}
-	if t.unreaped {
-		_ = t.SignalGroup(unix.SIGKILL)
+	_ = t.SignalGroup(unix.SIGKILL)
+	if t.level == Subreaper {
+		// Our own children before anything is read about them: one that forks and ends lives no longer than that
+		// takes. Dead or alive, their ids are theirs until we reap them.
+		for _, pid := range t.proc.children(t.self) {
+			if !slices.Contains(t.foreign, pid) {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
 	}
 	found = t.Members()
 	for _, p := range found {

@@ -29,7 +29,7 @@ func (t *Tree) signal(p Process, sig syscall.Signal) error {
 	case unix.ESRCH, unix.EINVAL:
 		return unix.ESRCH
 	}
-	if now, ok := t.proc.read(p.PID); !ok || now.Start != p.Start {
+	if now, ok := t.proc.read(p.PID); !ok || now.Identity != p.Identity {
 		return unix.ESRCH
 	}
 	if err == nil {
