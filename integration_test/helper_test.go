@@ -1,0 +1,141 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// helper is the test programs in one:
+//
+//	ignore SIGNAL... -- FILE   ignores the signals, writes its pid to FILE, and stays
+//	count FILE                 writes its pid to FILE.pid, then a line for each signal to FILE, and stays
+//	daemon FILE                double-forks and calls setsid, writes the daemon's pid to FILE
+//	threads FILE               has a child from a thread that is not its first one; its pid to FILE
+//	orphans N                  leaves N children behind, all of which end at once
+//	relay N                    N chains of processes, each of which forks and ends, as fast as they can
+//	breed N                    a process tree that forks as fast as it can, up to N, and stays
+//	exhaust FILE               forks until it may not, writes how often to FILE, and goes on trying
+//	die SIGNAL-NUMBER          ends by that signal
+//	stay                       until a signal ends it
+func helper(args []string) int {
+	switch args[0] {
+	case "ignore":
+		for i, name := range args[1:] {
+			if name == "--" {
+				write(args[i+2], os.Getpid())
+				break
+			}
+			signal.Ignore(unix.SignalNum("SIG" + name))
+		}
+		stay()
+	case "count":
+		count(args[1])
+	case "daemon":
+		// Ourselves twice more: a child that leaves the session, and a grandchild that outlives it.
+		if len(args) == 3 {
+			if args[2] == "child" {
+				again(nil, "daemon", args[1], "grandchild")
+				return 0
+			}
+			signal.Ignore(unix.SIGHUP)
+			write(args[1], os.Getpid())
+			stay()
+		}
+		again(&syscall.SysProcAttr{Setsid: true}, "daemon", args[1], "child")
+	case "threads":
+		runtime.LockOSThread() // our first thread; the child comes from another
+		done := make(chan int)
+		go func() {
+			runtime.LockOSThread()
+			done <- again(&syscall.SysProcAttr{Setsid: true}, "stay")
+			stay()
+		}()
+		write(args[1], <-done)
+		stay()
+	case "orphans":
+		n, _ := strconv.Atoi(args[1])
+		forks(n)
+	case "relay":
+		n, _ := strconv.Atoi(args[1])
+		relay(n)
+	case "breed":
+		n, _ := strconv.Atoi(args[1])
+		breed(n)
+	case "exhaust":
+		exhaust(args[1])
+	case "die":
+		n, _ := strconv.Atoi(args[1])
+		die(syscall.Signal(n))
+	case "stay":
+		stay()
+	default:
+		fmt.Fprintln(os.Stderr, "helper: unknown", args)
+		return 2
+	}
+	return 0
+}
+
+// stay waits for a signal that ends it. (An empty select would be a deadlock to the runtime.)
+func stay() {
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
+// write puts a number into a file at once, so that whoever finds the file finds it whole.
+func write(file string, n int) {
+	tmp := fmt.Sprintf("%s.%d", file, os.Getpid())
+	if err := os.WriteFile(tmp, fmt.Appendln(nil, n), 0o644); err != nil {
+		panic(err)
+	}
+	if err := os.Rename(tmp, file); err != nil {
+		panic(err)
+	}
+}
+
+func again(attr *syscall.SysProcAttr, args ...string) int {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	c := exec.Command(self, args...)
+	c.Args[0] = "helper"
+	c.SysProcAttr = attr
+	if err := c.Start(); err != nil {
+		panic(err)
+	}
+	return c.Process.Pid
+}
+
+// count writes a line for each signal. The file is opened before the pid is told.
+func count(file string) {
+	c := make(chan os.Signal, 4096)
+	signal.Notify(c)
+	signal.Reset(unix.SIGURG) // the runtime's own
+	out, err := os.Create(file)
+	if err != nil {
+		panic(err)
+	}
+	write(file+".pid", os.Getpid())
+	for sig := range c {
+		if sig != unix.SIGURG {
+			fmt.Fprintln(out, int(sig.(syscall.Signal)))
+		}
+	}
+}
+
+func die(sig syscall.Signal) {
+	// Core dumps of hundreds of test processes are no use.
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	// The Go runtime would turn some signals into a crash of its own; the shell does not.
+	err := syscall.Exec("/bin/sh", []string{"sh", "-c", fmt.Sprintf("kill -%d $$; exit 99", int(sig))}, os.Environ())
+	panic(err)
+}

@@ -1,0 +1,136 @@
+// Package integration_test runs the real binary on real processes.
+//
+// The scripts in testdata/script show one behaviour each and say at the top which. What a script cannot say
+// (hundreds of runs, strace, another user) is a Go test.
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+)
+
+// binDir holds the graceful under test and the helper; it stands first in PATH.
+var binDir string
+
+// noSkip: a test that cannot run here is a failure (CI installs what is needed).
+var noSkip = os.Getenv("GRACEFUL_TEST_NO_SKIP") != ""
+
+// raceBuild: the binary has the race detector in it, and so the C library and its threads.
+var raceBuild = os.Getenv("GRACEFUL_TEST_RACE") != ""
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "helper" {
+		os.Exit(helper(os.Args[1:]))
+	}
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "graceful-test-")
+	if err != nil {
+		return failed(err)
+	}
+	defer os.RemoveAll(dir)
+	// Some tests run as another user.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return failed(err)
+	}
+	binDir = dir
+	if err := build(filepath.Join(binDir, "graceful")); err != nil {
+		return failed(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return failed(err)
+	}
+	// A copy, because some tests look at it from where the original cannot be reached.
+	if err := copyFile(self, filepath.Join(binDir, "helper")); err != nil {
+		return failed(err)
+	}
+	if err := os.Setenv("PATH", binDir+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil {
+		return failed(err)
+	}
+	return m.Run()
+}
+
+// build makes the binary as users get it, or with the race detector or coverage where the variables ask for it.
+func build(to string) error {
+	args := []string{"build", "-o", to}
+	cgo := "CGO_ENABLED=0"
+	if raceBuild {
+		args = append(args, "-race")
+		cgo = "CGO_ENABLED=1"
+	}
+	if os.Getenv("GOCOVERDIR") != "" {
+		args = append(args, "-cover", "-coverpkg=graceful/...")
+	}
+	cmd := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), append(args, "..")...)
+	if _, err := os.Stat(cmd.Path); err != nil {
+		cmd = exec.Command("go", append(args, "..")...)
+	}
+	cmd.Env = append(os.Environ(), cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building graceful: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func failed(err error) int {
+	fmt.Fprintln(os.Stderr, "integration tests:", err)
+	return 1
+}
+
+func copyFile(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
+}
+
+// need skips the test, or fails it where skipping is forbidden, unless all of what it names is here.
+func need(t testing.TB, what ...string) {
+	t.Helper()
+	for _, w := range what {
+		if has(w) {
+			continue
+		}
+		if noSkip {
+			t.Fatalf("%s is needed and missing", w)
+		}
+		t.Skipf("%s is missing", w)
+	}
+}
+
+// has tells whether the machine has something: "linux", "root", "docker" (running), "pidns" (a PID namespace of our
+// own can be made), or else a program.
+func has(what string) bool {
+	switch what {
+	case "linux":
+		return runtime.GOOS == "linux"
+	case "root":
+		return os.Geteuid() == 0
+	case "norace":
+		return !raceBuild
+	case "docker":
+		return exec.Command("docker", "info").Run() == nil
+	case "pidns":
+		return exec.Command("unshare", pidNamespace("true")...).Run() == nil
+	}
+	_, err := exec.LookPath(what)
+	return err == nil
+}
+
+// pidNamespace returns unshare's arguments for running a command as PID 1 of a namespace that dies with it.
+func pidNamespace(command ...string) []string {
+	args := []string{"--pid", "--fork", "--mount-proc", "--kill-child"}
+	if os.Geteuid() != 0 {
+		args = append([]string{"--user", "--map-root-user"}, args...)
+	}
+	return slices.Concat(args, []string{"--"}, command)
+}

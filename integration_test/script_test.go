@@ -1,0 +1,235 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long anything may take that will happen: far longer than on the slowest machine.
+const patience = 60 * time.Second
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Condition:           condition,
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"start":    cmdStart,
+			"signal":   cmdSignal,
+			"exitcode": cmdExitcode,
+			"alive":    cmdAlive,
+			"waitfor":  cmdWaitfor,
+			"lines":    cmdLines,
+		},
+	})
+}
+
+type processKey struct{}
+
+func setup(env *testscript.Env) error {
+	env.Setenv("PATH", os.Getenv("PATH"))
+	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
+		env.Setenv("GOCOVERDIR", dir)
+	}
+	started := map[string]*exec.Cmd{}
+	env.Values[processKey{}] = started
+	env.Defer(func() {
+		for _, c := range started {
+			if c.ProcessState == nil {
+				_ = c.Process.Kill()
+				_ = c.Wait()
+			}
+		}
+	})
+	return nil
+}
+
+// condition is for `[!needs:PROGRAM] skip`: where skipping is forbidden it fails the script instead.
+func condition(cond string) (bool, error) {
+	what, ok := strings.CutPrefix(cond, "needs:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", cond)
+	}
+	if has(what) {
+		return true, nil
+	}
+	if noSkip {
+		return false, fmt.Errorf("%s is needed and missing", what)
+	}
+	return false, nil
+}
+
+// start NAME PROGRAM [ARG...]: run in the background, standard output to NAME.out, standard error to NAME.err.
+func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME PROGRAM [ARG...]")
+	}
+	c := exec.Command(args[1], args[2:]...)
+	c.Dir = ts.MkAbs(".")
+	c.Env = environ(ts)
+	var err error
+	c.Stdout, err = os.Create(ts.MkAbs(args[0] + ".out"))
+	ts.Check(err)
+	c.Stderr, err = os.Create(ts.MkAbs(args[0] + ".err"))
+	ts.Check(err)
+	ts.Check(c.Start())
+	ts.Value(processKey{}).(map[string]*exec.Cmd)[args[0]] = c
+}
+
+// environ is the script's environment. (testscript does not give it away whole.)
+func environ(ts *testscript.TestScript) []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "GOCOVERDIR"} {
+		if v := ts.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// signal NAME|FILE SIGNAL: to a started process, or to the pid that stands in a file.
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: signal NAME|FILE SIGNAL")
+	}
+	sig := unix.SignalNum("SIG" + strings.TrimPrefix(args[1], "SIG"))
+	if sig == 0 {
+		ts.Fatalf("no signal %s", args[1])
+	}
+	if c, ok := ts.Value(processKey{}).(map[string]*exec.Cmd)[args[0]]; ok {
+		ts.Check(c.Process.Signal(sig))
+		return
+	}
+	ts.Check(syscall.Kill(pidIn(ts, args[0]), sig))
+}
+
+// exitcode N PROGRAM [ARG...] runs a program; exitcode N &NAME waits for a started one. For a process that a
+// signal ends itself, N is the signal's name.
+func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N PROGRAM [ARG...] | exitcode N &NAME")
+	}
+	var err error
+	if name, ok := strings.CutPrefix(args[1], "&"); ok {
+		c := ts.Value(processKey{}).(map[string]*exec.Cmd)[name]
+		if c == nil {
+			ts.Fatalf("nothing was started as %s", name)
+		}
+		timer := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+		err = c.Wait()
+		if !timer.Stop() {
+			ts.Fatalf("%s has not ended in %v\n%s", name, patience, ts.ReadFile(name+".err"))
+		}
+	} else {
+		err = ts.Exec(args[1], args[2:]...)
+	}
+	if got := ended(err); got != args[0] {
+		ts.Fatalf("exit status %s, want %s", got, args[0])
+	}
+}
+
+// ended names how a process ended: its exit status, or the name of the signal.
+func ended(err error) string {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return "0"
+	case !errors.As(err, &exit):
+		return err.Error()
+	}
+	if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
+		return strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")
+	}
+	return strconv.Itoa(exit.ExitCode())
+}
+
+// alive FILE: every pid in the file is a living process; ! alive FILE: none is, as of now. A zombie is dead.
+func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] alive FILE")
+	}
+	pids := strings.Fields(ts.ReadFile(args[0]))
+	if len(pids) == 0 {
+		ts.Fatalf("%s holds no pid", args[0])
+	}
+	for _, pid := range pids {
+		n, err := strconv.Atoi(pid)
+		ts.Check(err)
+		if alive(n) == neg {
+			ts.Fatalf("process %d: alive is %t", n, neg)
+		}
+	}
+}
+
+func alive(pid int) bool {
+	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		return fields[0] != "Z" && fields[0] != "X"
+	}
+	return syscall.Kill(pid, 0) == nil
+}
+
+func pidIn(ts *testscript.TestScript, file string) int {
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(file)))
+	ts.Check(err)
+	if pid < 2 {
+		ts.Fatalf("%s holds pid %d, which no test signals", file, pid)
+	}
+	return pid
+}
+
+// waitfor FILE [REGEXP]: until the file has content, or matches.
+func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: waitfor FILE [REGEXP]")
+	}
+	want := regexp.MustCompile("(?s).")
+	if len(args) == 2 {
+		want = regexp.MustCompile("(?m)" + args[1])
+	}
+	path := ts.MkAbs(args[0])
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		data, _ := os.ReadFile(path)
+		if want.Match(data) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s has not come to match %s in %v; it is:\n%s", filepath.Base(path), want, patience, data)
+		}
+	}
+}
+
+// lines N FILE [REGEXP]: the file has so many lines (that match).
+func cmdLines(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: lines N FILE [REGEXP]")
+	}
+	re := regexp.MustCompile("")
+	if len(args) == 3 {
+		re = regexp.MustCompile(args[2])
+	}
+	n := 0
+	text := ts.ReadFile(args[1])
+	for line := range strings.Lines(text) {
+		if re.MatchString(strings.TrimSuffix(line, "\n")) {
+			n++
+		}
+	}
+	if want, err := strconv.Atoi(args[0]); err != nil || n != want {
+		ts.Fatalf("%d lines in %s, want %s:\n%s", n, args[1], args[0], text)
+	}
+}
