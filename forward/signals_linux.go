@@ -13,8 +13,10 @@ const Last syscall.Signal = 64
 const firstRealTime syscall.Signal = 34
 
 // runtimeOnly lists the signals that os/signal cannot deliver: faults, which the Go runtime turns into a crash
-// even when another process sent them, and those that it leaves to C libraries (runtime/sigtab_linux_generic.go).
+// even when another process sent them, those that it leaves to C libraries (runtime/sigtab_linux_generic.go), and
+// its profiler's, which it swallows (sighandler in runtime/signal_unix.go).
 var runtimeOnly = []syscall.Signal{
 	unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGSTKFLT,
 	32, 33, 34,
+	unix.SIGPROF,
 }

@@ -14,5 +14,5 @@ const Last syscall.Signal = 31
 const firstRealTime = Last + 1
 
 var runtimeOnly = []syscall.Signal{
-	unix.SIGILL, unix.SIGTRAP, unix.SIGEMT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS,
+	unix.SIGILL, unix.SIGTRAP, unix.SIGEMT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGPROF,
 }

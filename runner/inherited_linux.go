@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"reflect"
 	"runtime"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -22,8 +23,8 @@ type signalMask = unix.Sigset_t
 
 // readInherited finds out what our parent had ignored and blocked.
 //
-// The kernel can no longer tell: the runtime installs a handler for all but SIGHUP and SIGINT whatever was there,
-// and unblocks what it needs. It keeps what it found in variables that it shows to nobody, so they are looked up
+// The kernel can no longer tell all: the runtime installs a handler for most signals whatever was there, except
+// where SIGHUP or SIGINT was ignored, and unblocks what it needs. It keeps what it found in variables that it shows to nobody, so they are looked up
 // in our own symbol table and read from our own memory. systemd starts every service with SIGPIPE ignored; a
 // background job of a shell has SIGQUIT ignored: without this, both would get lost on the way through us.
 // In a stripped binary, or without /proc, what the kernel still knows has to do.
@@ -31,8 +32,9 @@ func readInherited() inherited {
 	var in inherited
 	_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &in.mask)
 	handlers, mask, err := runtimeSignals()
+	still := stillIgnored()
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
-		if err == nil && handlers[sig] == sigIgn || err != nil && signal.Ignored(sig) {
+		if still&(1<<(sig-1)) != 0 || err == nil && handlers[sig] == sigIgn {
 			in.ignored = append(in.ignored, sig)
 		}
 	}
@@ -40,6 +42,25 @@ func readInherited() inherited {
 		in.mask = mask
 	}
 	return in
+}
+
+// stillIgnored is what the kernel knows to be ignored, a bit for each signal (proc(5), SigIgn).
+func stillIgnored() (set uint64) {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
+			if signal.Ignored(sig) {
+				set |= 1 << (sig - 1)
+			}
+		}
+		return set
+	}
+	for line := range bytes.Lines(status) {
+		if hex, ok := bytes.CutPrefix(line, []byte("SigIgn:")); ok {
+			set, _ = strconv.ParseUint(string(bytes.TrimSpace(hex)), 16, 64)
+		}
+	}
+	return set
 }
 
 const (
