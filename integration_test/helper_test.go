@@ -21,7 +21,8 @@ import (
 //	threads FILE               has a child from a thread that is not its first one; its pid to FILE
 //	orphans N                  leaves N children behind, all of which end at once
 //	relay N                    N chains of processes, each of which forks and ends, as fast as they can
-//	breed N                    a process tree that forks as fast as it can, up to N, and stays
+//	breed N                    a process tree that forks as fast as it can, up to N, and stays; like relay it ignores
+//	                           SIGTERM, and writes its pid to ./storm when it begins
 //	exhaust FILE               forks until it may not, writes how often to FILE, and goes on trying
 //	die SIGNAL-NUMBER          ends by that signal
 //	stay                       until a signal ends it
@@ -63,11 +64,13 @@ func helper(args []string) int {
 	case "orphans":
 		n, _ := strconv.Atoi(args[1])
 		forks(n)
-	case "relay":
+	case "relay", "breed":
 		n, _ := strconv.Atoi(args[1])
-		relay(n)
-	case "breed":
-		n, _ := strconv.Atoi(args[1])
+		signal.Ignore(unix.SIGTERM)
+		write("storm", os.Getpid())
+		if args[0] == "relay" {
+			relay(n)
+		}
 		breed(n)
 	case "exhaust":
 		exhaust(args[1])

@@ -117,6 +117,10 @@ func has(what string) bool {
 		return os.Geteuid() == 0
 	case "norace":
 		return !raceBuild
+	case "userns":
+		return exec.Command("unshare", "--user", "--map-root-user", "--mount", "true").Run() == nil
+	case "env-signals": // coreutils 8.31
+		return exec.Command("env", "--block-signal=USR1", "--ignore-signal=USR2", "true").Run() == nil
 	case "docker":
 		return exec.Command("docker", "info").Run() == nil
 	case "pidns":

@@ -1,0 +1,238 @@
+package integration_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// probe prints all that a process inherits and that could be changed on the way.
+const probe = `
+grep -E '^(SigBlk|SigIgn|SigCgt|Umask|Cap|NoNewPrivs|Cpus_allowed|Groups|Uid|Gid)' /proc/self/status
+ulimit -a; ulimit -Ha; umask; pwd; nice
+cd /proc/self/fd; for fd in *; do echo "$fd -> $(readlink $fd)"; done | grep -v -e /proc/ -e pipe: -e '> $'
+cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
+
+// What the target inherits is what it would inherit without us: the same probe is run bare and under graceful, in
+// the same surroundings.
+func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
+	need(t, "linux", "env", "nohup")
+	for name, around := range map[string][]string{
+		"nothing special":                    {},
+		"nohup":                              {"nohup"},
+		"nice":                               {"nice", "-n", "7"},
+		"signals blocked by our parent":      {"env", "--block-signal=TERM,INT,USR1,CHLD,PROF,RTMIN+3"},
+		"signals ignored by our parent":      {"env", "--ignore-signal=TERM,QUIT,USR1,PIPE,WINCH,TSTP,TTOU,IO,RTMIN+5"},
+		"children ignored by our parent":     {"env", "--ignore-signal=CHLD"},
+		"children and others ignored":        {"env", "--ignore-signal=CHLD,PIPE,HUP", "--block-signal=USR2"},
+		"descriptors, limits and umask":      {"sh", "-c", `ulimit -Sn 77; ulimit -Hn 99; umask 027; exec "$@" 7</etc/passwd 9>>/dev/null`, "sh"},
+		"a soft limit below the hard one":    {"sh", "-c", `ulimit -Sn 64; exec "$@"`, "sh"},
+		"as a background job of a shell":     {"sh", "-c", `"$@" & wait $!`, "sh"},
+		"socket activation for this process": {"sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</etc/passwd`, "sh"},
+		"no directory":                       {"sh", "-c", `mkdir gone; cd gone; rmdir ../gone; exec "$@"`, "sh"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if around := strings.Join(around, " "); strings.Contains(around, "-signal") {
+				need(t, "env-signals")
+			}
+			for _, probe := range [][]string{
+				{"sh", "-c", probe, "sh", "\xff\xfe", "a  b", ""},
+				{"grep", "^Sig[BI]", "/proc/self/status"}, // a shell changes some
+			} {
+				bare, wrapped := outputOf(t, around, nil, probe), outputOf(t, around, []string{"graceful", "run", "--"}, probe)
+				if bare != wrapped {
+					t.Errorf("bare:\n%s\nunder graceful:\n%s", bare, wrapped)
+				}
+			}
+		})
+	}
+}
+
+// outputOf runs a probe in surroundings, with a wrapper before it.
+func outputOf(t *testing.T, around, wrapper, probe []string) string {
+	t.Helper()
+	p := command(t, slices.Concat(around, wrapper, probe)...)
+	if !strings.Contains(t.Name(), "no_directory") {
+		p.cmd.Dir = "/"
+	}
+	p.start().wait()
+	return strings.NewReplacer(p.output.Name(), "OUTPUT", p.dir, "DIR").Replace(p.text())
+}
+
+func TestListenPIDNamesTheTarget(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for _, variable := range []string{"LISTEN_PID", "WATCHDOG_PID"} {
+		start(t, "sh", "-c", variable+`=$$ exec graceful run -- sh -c 'test $`+variable+` = $$ && exit 42'`).want("42")
+		// One that did not name us is nobody's business.
+		start(t, "sh", "-c", variable+`=1 exec graceful run -- sh -c 'test $`+variable+` = 1 && exit 42'`).want("42")
+	}
+	// What cannot be started is still told apart on this way.
+	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- no-such-program`).want("127")
+	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- ./no-such-program`).want("127")
+	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run --on-exit 'echo >cleaned' -- /`).want("126")
+	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- sh -c 'kill -9 $$'`).want("137")
+}
+
+func TestClosedStandardDescriptors(t *testing.T) {
+	t.Parallel()
+	for _, closed := range []string{"<&-", ">&-", "2>&-", "<&- >&- 2>&-"} {
+		p := start(t, "sh", "-c", `exec graceful run -v --on-exit 'echo >>cleaned 1' -- sh -c 'echo out; echo err >&2; exit 3' `+closed)
+		p.want("3")
+		p.wrote("cleaned", "1\n")
+	}
+}
+
+func TestA100KilobyteArgument(t *testing.T) {
+	t.Parallel()
+	p := start(t, "graceful", "run", "--", "sh", "-c", `printf %s "$1" | wc -c`, "sh", strings.Repeat("\xe9", 100_000))
+	p.want("0")
+	if got := strings.TrimSpace(p.text()); got != "100000" {
+		t.Errorf("%s bytes arrived", got)
+	}
+}
+
+// jail builds a root directory that holds graceful, a static busybox and what else is asked for.
+func jail(t *testing.T, links ...string) string {
+	t.Helper()
+	need(t, "linux", "userns", "busybox", "chroot", "norace") // with the race detector it is not static
+	root := t.TempDir()
+	busybox := "/bin/busybox"
+	for from, to := range map[string]string{filepath.Join(binDir, "graceful"): "graceful", busybox: "busybox"} {
+		if err := copyFile(from, filepath.Join(root, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"proc", "bin", "dev", "tmp"} {
+		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, link := range links {
+		if err := os.Symlink("/busybox", filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func inJail(root string, args ...string) []string {
+	return append([]string{"unshare", "--user", "--map-root-user", "--mount", "chroot", root}, args...)
+}
+
+func TestWithoutAShell(t *testing.T) {
+	root := jail(t)
+	p := command(t, inJail(root, "/graceful", "run", "--on-exit", `["/busybox", "echo", "cleaned"]`, "--", "/busybox", "sh", "-c", "exit 3")...)
+	p.start().want("3")
+	if !strings.Contains(p.text(), "cleaned") {
+		t.Errorf("the exec form did not run:\n%s", p.text())
+	}
+	p = command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "echo", "started")...)
+	p.start().want("125")
+	if text := p.text(); strings.Contains(text, "started\n") || !strings.Contains(text, `cleanup command "echo cleaned" needs /bin/sh`) {
+		t.Errorf("want a refusal that says why:\n%s", text)
+	}
+}
+
+func TestWithoutProc(t *testing.T) {
+	root := jail(t, "bin/sh")
+	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil { // a shell's background jobs read it
+		t.Fatal(err)
+	}
+	// Said at the start, and the process group at least is emptied.
+	p := command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "sh", "-c", "/busybox sleep 1000 & exit 3")...)
+	p.start().want("3")
+	if text := p.text(); !strings.Contains(text, "containment is group: /proc is missing") || !strings.HasSuffix(text, "cleaned\n") {
+		t.Errorf("it wrote:\n%s", text)
+	}
+	// Asked for by name, what cannot be had is an error.
+	p = command(t, inJail(root, "/graceful", "run", "--contain", "subreaper", "--", "/busybox", "echo", "started")...)
+	p.start().want("125")
+	if text := p.text(); strings.Contains(text, "started") || !strings.Contains(text, "/proc is missing") {
+		t.Errorf("it wrote:\n%s", text)
+	}
+	// As PID 1 all are found without it.
+	need(t, "pidns")
+	p = command(t, append([]string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount", "chroot", root},
+		"/graceful", "run", "--on-exit", "/busybox echo cleaned", "--", "/busybox", "sh", "-c", "/busybox setsid /busybox sleep 1000 & exit 3")...)
+	p.start().want("3")
+	if text := p.text(); text != "cleaned\n" {
+		t.Errorf("it wrote:\n%s", text)
+	}
+}
+
+// The /proc of another PID namespace shows other people's processes under our numbers.
+func TestTheProcOfAnotherNamespaceIsNotBelieved(t *testing.T) {
+	need(t, "linux", "pidns")
+	p := start(t, "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--",
+		"sh", "-c", "graceful run -- true; exit $?")
+	p.want("0")
+	if !strings.Contains(p.text(), "shows another PID namespace") {
+		t.Errorf("no word about it:\n%s", p.text())
+	}
+}
+
+func TestAReadOnlyFileSystem(t *testing.T) {
+	root := jail(t, "bin/sh")
+	script := `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec chroot "$0" /graceful run --on-exit 'echo cleaned' -- /busybox sh -c '! /busybox touch /x 2>/dev/null && exit 3'`
+	p := command(t, "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, root)
+	p.start().want("3")
+	if !strings.HasSuffix(p.text(), "cleaned\n") {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+}
+
+// Nothing that a reader of our messages does ends or hangs us.
+func TestReadersOfOurMessages(t *testing.T) {
+	run := []string{"graceful", "run", "-v", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c", "exit 3"}
+	t.Run("has gone away", func(t *testing.T) {
+		t.Parallel()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		p := command(t, run...)
+		p.cmd.Stderr, p.cmd.Stdout = w, w
+		p.start().want("3")
+		p.wrote("cleaned", "1\n")
+	})
+	t.Run("does not read", func(t *testing.T) {
+		t.Parallel()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if err := w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20)) // full
+		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETFL, 0); err != nil {
+			t.Fatal(err) // blocking again
+		}
+		p := command(t, run...)
+		p.cmd.Stderr = w
+		p.start().want("3")
+		p.wrote("cleaned", "1\n")
+	})
+	t.Run("is a full disk", func(t *testing.T) {
+		need(t, "linux")
+		t.Parallel()
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := command(t, run...)
+		p.cmd.Stderr, p.cmd.Stdout = full, full
+		p.start().want("3")
+		p.wrote("cleaned", "1\n")
+	})
+}

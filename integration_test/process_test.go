@@ -1,0 +1,137 @@
+package integration_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// proc is a program that a test has started.
+type proc struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	dir    string // its working directory, of its own
+	output *os.File
+}
+
+// command prepares a program in a directory of its own, with all that it writes going to one file.
+func command(t testing.TB, args ...string) *proc {
+	t.Helper()
+	p := &proc{t: t, dir: t.TempDir()}
+	p.cmd = exec.Command(args[0], args[1:]...)
+	p.cmd.Dir = p.dir
+	var err error
+	// A file and no pipe: what is left of a tree cannot keep us waiting for its end.
+	if p.output, err = os.Create(filepath.Join(t.TempDir(), "output")); err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	return p
+}
+
+func (p *proc) start() *proc {
+	p.t.Helper()
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+		}
+		p.output.Close()
+	})
+	return p
+}
+
+// start runs a program in the background.
+func start(t testing.TB, args ...string) *proc {
+	t.Helper()
+	return command(t, args...).start()
+}
+
+// wait returns how it ended: its exit status, or the name of the signal.
+func (p *proc) wait() string {
+	p.t.Helper()
+	timer := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	err := p.cmd.Wait()
+	if !timer.Stop() {
+		p.t.Fatalf("%q has not ended in %v; it wrote:\n%s", p.cmd.Args, patience, p.text())
+	}
+	return ended(err)
+}
+
+func (p *proc) want(status string) {
+	p.t.Helper()
+	if got := p.wait(); got != status {
+		p.t.Fatalf("%.200q: exit status %s, want %s; it wrote:\n%s", p.cmd.Args, got, status, p.text())
+	}
+}
+
+func (p *proc) signal(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// text is what it has written so far.
+func (p *proc) text() string {
+	data, err := os.ReadFile(p.output.Name())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(data)
+}
+
+// file returns the content of a file in its directory, once it has one.
+func (p *proc) file(name string) string {
+	p.t.Helper()
+	path := filepath.Join(p.dir, name)
+	var data []byte
+	p.until("file "+name, func() bool {
+		data, _ = os.ReadFile(path)
+		return len(data) > 0
+	})
+	return string(data)
+}
+
+func (p *proc) pidIn(name string) int {
+	p.t.Helper()
+	pid, err := strconv.Atoi(strings.TrimSpace(p.file(name)))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return pid
+}
+
+// until waits for what will happen.
+func (p *proc) until(what string, happened func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patience); !happened(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("no %s in %v; %.200q wrote:\n%s", what, patience, p.cmd.Args, p.text())
+		}
+	}
+}
+
+// wrote requires what a file in the directory of a program that has ended holds.
+func (p *proc) wrote(name, want string) {
+	p.t.Helper()
+	data, _ := os.ReadFile(filepath.Join(p.dir, name))
+	if got := string(data); got != want {
+		p.t.Fatalf("%s is %q, want %q; the program wrote:\n%s", name, got, want, p.text())
+	}
+}
+
+// lastLine is the last full line of a text.
+func lastLine(text string) string {
+	lines := bytes.Split(bytes.TrimSpace([]byte(text)), []byte("\n"))
+	return string(lines[len(lines)-1])
+}

@@ -1,0 +1,166 @@
+package integration_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// counts reads the file of a counting helper: how often each signal has come.
+func counts(p *proc, file string) map[syscall.Signal]int {
+	data, _ := os.ReadFile(filepath.Join(p.dir, file))
+	n := map[syscall.Signal]int{}
+	for line := range strings.Lines(string(data)) {
+		if sig, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
+			n[syscall.Signal(sig)]++
+		}
+	}
+	return n
+}
+
+func TestEverySignalReachesTheGroupExactlyOnce(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--grace", "1h", "--", "sh", "-c", "helper count worker & exec helper count leader")
+	p.file("leader.pid")
+	p.file("worker.pid")
+
+	want := map[syscall.Signal]int{}
+	for sig := syscall.Signal(1); sig <= 64; sig++ {
+		switch sig {
+		case unix.SIGKILL, unix.SIGSTOP, 32, 33, 34,
+			unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGSTKFLT,
+			unix.SIGPROF:
+			continue // the kernel or the Go runtime keeps them from us
+		case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG:
+			p.signal(sig) // ours: see the test below
+			continue
+		}
+		want[sig]++
+		switch sig {
+		case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
+			want[unix.SIGCONT]++ // so that a stopped process can act on it
+		}
+		p.signal(sig)
+		arrived := func() bool {
+			return counts(p, "leader")[sig] >= want[sig] && counts(p, "worker")[sig] >= want[sig]
+		}
+		p.until("signal "+strconv.Itoa(int(sig)), arrived)
+		switch sig {
+		case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+			// We stop as well, once the group has been asked to.
+			p.until("stop of ourselves", func() bool { return state(p.cmd.Process.Pid) == "T" })
+			want[unix.SIGCONT]++
+			p.signal(unix.SIGCONT)
+			p.until("continuation", func() bool { return counts(p, "leader")[unix.SIGCONT] >= want[unix.SIGCONT] })
+		}
+	}
+	for _, file := range []string{"leader", "worker"} {
+		p.until("SIGCONT in "+file, func() bool { return counts(p, file)[unix.SIGCONT] >= want[unix.SIGCONT] })
+		got := counts(p, file)
+		for sig := syscall.Signal(1); sig <= 64; sig++ {
+			if got[sig] != want[sig] {
+				t.Errorf("%s got signal %d %d times, want %d", file, sig, got[sig], want[sig])
+			}
+		}
+	}
+	for _, file := range []string{"leader.pid", "worker.pid"} {
+		_ = unix.Kill(p.pidIn(file), unix.SIGKILL)
+	}
+	p.want("137")
+}
+
+// state is the state letter of a process (proc(5)).
+func state(pid int) string {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	letter, _, _ := strings.Cut(rest, " ")
+	return letter
+}
+
+func TestOurOwnSignalsAreNeverForwarded(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--", "sh", "-c", `
+		for s in URG PIPE CHLD; do trap "echo $s >>got" $s; done
+		trap 'trap - CHLD; kill $!; exit 0' USR1
+		sleep 1000 & echo >ready
+		while :; do wait; done`)
+	p.file("ready")
+	for range 20 {
+		for _, sig := range []syscall.Signal{unix.SIGURG, unix.SIGPIPE, unix.SIGCHLD} {
+			p.signal(sig)
+		}
+	}
+	p.signal(unix.SIGUSR1)
+	p.want("0")
+	p.wrote("got", "")
+}
+
+func TestARainOfSignalsLosesNoStopSignal(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo >>cleaned $GRACEFUL_STOP_SIGNAL", "--", "helper", "count", "got")
+	target := p.pidIn("got.pid")
+	rain := []syscall.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGWINCH, unix.SIGURG,
+		unix.SIGPIPE, unix.SIGCHLD, unix.SIGIO, 35, 50, 64}
+	for range 1000 {
+		p.signal(rain[rand.IntN(len(rain))])
+	}
+	p.signal(unix.SIGTERM)
+	p.until("SIGTERM", func() bool { return counts(p, "got")[unix.SIGTERM] == 1 })
+	for range 1000 {
+		p.signal(rain[rand.IntN(len(rain))])
+	}
+	p.signal(unix.SIGINT)
+	p.until("SIGINT", func() bool { return counts(p, "got")[unix.SIGINT] == 1 })
+	_ = unix.Kill(target, unix.SIGKILL)
+	p.want("137")
+	p.wrote("cleaned", "TERM\n")
+}
+
+// The target ends at a random moment, signals come at others, and some at the very moment of its end.
+func TestCleanupRunsExactlyOnceWhateverRains(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	rain := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGCHLD, 40}
+	for i := range 200 {
+		life := time.Duration(rand.IntN(20)) * time.Millisecond
+		p := start(t, "graceful", "run", "--grace", "5ms", "--on-exit", "echo >>cleaned 1", "--on-exit", "echo >>cleaned 2", "--",
+			"sh", "-c", fmt.Sprintf("echo >started; trap : HUP USR1; sleep %v; exit 5", life.Seconds()))
+		// Before it has begun, a signal ends a program that nothing has prepared: nothing was started then.
+		p.file("started")
+		until := time.Now().Add(life + time.Duration(rand.IntN(20))*time.Millisecond)
+		for time.Now().Before(until) {
+			_ = p.cmd.Process.Signal(rain[rand.IntN(len(rain))])
+			if i%2 == 0 {
+				time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
+			}
+		}
+		status := p.wait()
+		if status == "0" || strings.ToUpper(status) == status && status[0] >= 'A' {
+			t.Fatalf("run %d: exit status %s: we were ended ourselves, or claim success\n%s", i, status, p.text())
+		}
+		p.wrote("cleaned", "2\n1\n")
+	}
+}
+
+func TestTheGraceIsTenSecondsAndNotLess(t *testing.T) {
+	t.Parallel()
+	p := start(t, "graceful", "run", "--", "helper", "ignore", "TERM", "--", "pid")
+	p.file("pid")
+	before := time.Now()
+	p.signal(unix.SIGTERM)
+	p.want("137")
+	if took := time.Since(before); took < 10*time.Second {
+		t.Errorf("killed after %v, before the grace was over", took)
+	}
+}

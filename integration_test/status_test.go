@@ -1,0 +1,35 @@
+package integration_test
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestEveryExitStatusComesThrough(t *testing.T) {
+	t.Parallel()
+	for n := range 256 {
+		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--", "sh", "-c", fmt.Sprint("exit ", n))
+		p.want(strconv.Itoa(n))
+		p.wrote("cleaned", fmt.Sprintln(n))
+	}
+}
+
+func TestEveryFatalSignalBecomes128PlusItsNumber(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	harmless := []syscall.Signal{unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH,
+		unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
+	for sig := syscall.Signal(1); sig <= 64; sig++ {
+		if slices.Contains(harmless, sig) {
+			continue
+		}
+		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--", "helper", "die", strconv.Itoa(int(sig)))
+		p.want(strconv.Itoa(128 + int(sig)))
+		p.wrote("cleaned", "signaled\n")
+	}
+}

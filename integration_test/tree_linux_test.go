@@ -1,0 +1,246 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// census is a cleanup command for a PID namespace in which nobody lives but unshare's child, we, and the census
+// itself (a shell and what it starts): it counts the others, living and zombie.
+const census = `n=0; for p in /proc/[0-9]*; do
+	read -r pid name state ppid rest <$p/stat 2>/dev/null || continue
+	case $pid in 1|$$|$PPID) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
+done; echo "census: $n"`
+
+// inNamespace runs graceful as PID 1 of a namespace of its own, or below PID 1.
+func inNamespace(t *testing.T, asPID1 bool, args ...string) *proc {
+	t.Helper()
+	need(t, "linux", "pidns")
+	if !asPID1 {
+		// The shell stays: it is not its last command.
+		args = append([]string{"sh", "-c", `"$@"; exit $?`, "sh"}, args...)
+	}
+	return command(t, append([]string{"unshare"}, pidNamespace(args...)...)...)
+}
+
+// gracefulPID finds the graceful that a process started with inNamespace has below it.
+func gracefulPID(p *proc) int {
+	p.t.Helper()
+	var found int
+	p.until("graceful below unshare", func() bool {
+		queue := []int{p.cmd.Process.Pid}
+		for len(queue) > 0 {
+			pid := queue[0]
+			queue = queue[1:]
+			if comm(pid) == "graceful" {
+				found = pid
+				return true
+			}
+			queue = append(queue, childrenOf(pid)...)
+		}
+		return false
+	})
+	return found
+}
+
+func comm(pid int) string {
+	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return strings.TrimSpace(string(name))
+}
+
+func childrenOf(pid int) (pids []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		data, _ := os.ReadFile(list)
+		for field := range strings.FieldsSeq(string(data)) {
+			child, _ := strconv.Atoi(field)
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}
+
+func bothModes(t *testing.T, test func(t *testing.T, asPID1 bool)) {
+	t.Run("as PID 1", func(t *testing.T) { t.Parallel(); test(t, true) })
+	t.Run("as subreaper", func(t *testing.T) { t.Parallel(); test(t, false) })
+}
+
+// A tree that forks as fast as it can, while it is killed, and whose members live for the time of a fork only.
+func TestForkStorms(t *testing.T) {
+	for _, storm := range [][]string{{"relay", "8"}, {"breed", "3000"}} {
+		t.Run(storm[0], func(t *testing.T) {
+			bothModes(t, func(t *testing.T, asPID1 bool) {
+				p := inNamespace(t, asPID1, append([]string{"graceful", "run", "--grace", "0", "--on-exit", census, "--", "helper"}, storm...)...).start()
+				pid := gracefulPID(p)
+				p.file("storm")
+				time.Sleep(50 * time.Millisecond) // let it blow; how hard is not what is tested
+				if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+				p.want("137")
+				if last := lastLine(p.text()); last != "census: 0" {
+					t.Errorf("something was left when the cleanup began:\n%s", p.text())
+				}
+			})
+		})
+	}
+}
+
+// Orphans are reaped as they end, while the target goes on: 10,000 leave not one zombie behind.
+func TestTenThousandOrphansAreReaped(t *testing.T) {
+	bothModes(t, func(t *testing.T, asPID1 bool) {
+		p := inNamespace(t, asPID1, "graceful", "run", "--on-exit", census, "--", "sh", "-c",
+			`for i in 1 2 3 4 5 6 7 8 9 10; do (helper orphans 1000); done; echo done >done; sleep 1000`).start()
+		p.file("done")
+		pid := gracefulPID(p)
+		p.until("reaping of all orphans", func() bool { return len(childrenOf(pid)) == 1 }) // the target
+		if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		p.want("143")
+		if last := lastLine(p.text()); last != "census: 0" {
+			t.Errorf("zombies are left:\n%s", p.text())
+		}
+	})
+}
+
+func TestAsPID1(t *testing.T) {
+	t.Run("statuses", func(t *testing.T) {
+		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "exit 7").start().want("7")
+		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "kill -9 $$").start().want("137")
+		inNamespace(t, true, "graceful", "run", "--", "no-such-program").start().want("127")
+	})
+	for _, sig := range []string{"TERM", "INT", "QUIT"} {
+		t.Run("stop by "+sig, func(t *testing.T) {
+			p := inNamespace(t, true, "graceful", "run", "--grace", "1h", "--on-exit", "echo cleaned; "+census, "--",
+				"sh", "-c", "trap 'exit 3' "+sig+"; setsid sleep 1000 & echo >ready; while :; do wait; done").start()
+			p.file("ready")
+			if err := unix.Kill(gracefulPID(p), unix.SignalNum("SIG"+sig)); err != nil {
+				t.Fatal(err)
+			}
+			p.want("3")
+			if want := "cleaned\ncensus: 0\n"; !strings.HasSuffix(p.text(), want) {
+				t.Errorf("it wrote:\n%s", p.text())
+			}
+		})
+	}
+}
+
+// Jobs of a shell that has then become us are not our tree: they are left alone, and their end is not in our way.
+func TestChildrenFromBeforeTheRunAreLeftAlone(t *testing.T) {
+	need(t, "linux")
+	p := start(t, "sh", "-c", `sleep 1000 & echo $! >before; exec graceful run --grace 1h -- sh -c 'setsid sleep 1000 & echo $! >during'`)
+	before, during := p.pidIn("before"), p.pidIn("during")
+	defer unix.Kill(before, unix.SIGKILL)
+	p.want("0")
+	if !alive(before) {
+		t.Error("a process that is not of the tree was ended")
+	}
+	if alive(during) {
+		t.Error("a process of the tree was left")
+	}
+}
+
+// --contain group: what leaves the group is left alone, the group is emptied.
+func TestContainGroup(t *testing.T) {
+	need(t, "linux", "setsid")
+	p := start(t, "graceful", "run", "--contain", "group", "--grace", "100ms", "--on-exit", "echo cleaned", "--", "sh", "-c",
+		`trap '' TERM; sleep 1000 & echo $! >inside; setsid sleep 1000 & echo $! >outside`)
+	inside, outside := p.pidIn("inside"), p.pidIn("outside")
+	defer unix.Kill(outside, unix.SIGKILL)
+	p.want("0")
+	if alive(inside) {
+		t.Error("a member of the group was left")
+	}
+	if !strings.Contains(p.text(), "cleaned\n") {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+}
+
+// With an idle target there is nothing to do and nothing is done.
+func TestAnIdleRunMakesNoSystemCall(t *testing.T) {
+	need(t, "linux", "strace", "norace")
+	p := start(t, "graceful", "run", "--", "sleep", "1000")
+	pid := p.cmd.Process.Pid
+	p.until("start of the target", func() bool { return len(childrenOf(pid)) > 0 })
+	// What the runtime has left to do after the start it does soon; a program that polls never ends with it.
+	p.until("second without a system call", func() bool {
+		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(pid))
+		s.until("attachment", func() bool { return tracer(pid) != 0 })
+		time.Sleep(time.Second)
+		s.signal(unix.SIGINT)
+		s.wait()
+		trace, _ := os.ReadFile(filepath.Join(s.dir, "trace"))
+		// What threads were waiting in when strace came and when it left are no calls of that second.
+		calls := regexp.MustCompile(`(?m)^\d+ +(?:[a-z_0-9]+\(.*<(detached \.\.\.|unfinished \.\.\.)?>?|restart_syscall\(.*)$`).ReplaceAllString(string(trace), "")
+		calls = strings.TrimSpace(calls)
+		if calls != "" {
+			t.Logf("in that second:\n%s", calls)
+		}
+		return calls == ""
+	})
+	p.signal(unix.SIGTERM)
+	p.want("143")
+}
+
+func tracer(pid int) int {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(status), "TracerPid:")
+	n, _ := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	return n
+}
+
+// The tree may use up all processes that we may have: every thread that we need is there before the target is.
+func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
+	need(t, "linux", "strace", "norace")
+	p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=clone,clone3,fork,vfork,execve",
+		"graceful", "run", "-v", "--grace", "200ms", "--on-exit", "echo >cleaned", "--on-exit", "sleep 0.1", "--on-exit-order", "parallel", "--",
+		"sh", "-c", "helper daemon daemon; exec helper count got")
+	p.pidIn("got.pid")
+	p.pidIn("daemon")
+	pid := gracefulPID(p)
+	for range 500 {
+		for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGWINCH, 40} {
+			_ = unix.Kill(pid, sig)
+		}
+	}
+	_ = unix.Kill(pid, unix.SIGTERM)
+	p.want("137")
+	trace, err := os.ReadFile(filepath.Join(p.dir, "trace"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]bool{strconv.Itoa(pid): true}
+	started, threads, late := false, 0, ""
+	for line := range strings.Lines(string(trace)) {
+		task, call, _ := strings.Cut(line, " ")
+		call = strings.TrimSpace(call)
+		isThread := strings.Contains(call, "CLONE_THREAD")
+		if !started && isThread {
+			threads++
+			if made := regexp.MustCompile(`= (\d+)|=> \{parent_tid=\[(\d+)\]`).FindStringSubmatch(call); made != nil {
+				own[made[1]+made[2]] = true
+			}
+		}
+		if own[task] && strings.Contains(call, "CLONE_VFORK") {
+			started = true
+		}
+		if started && own[task] && isThread {
+			late += line
+		}
+	}
+	if !started || threads < 4 {
+		t.Fatalf("the trace is not understood: %d threads, target started: %t\n%s", threads, started, trace)
+	}
+	if late != "" {
+		t.Errorf("threads made after the start:\n%s", late)
+	}
+}
