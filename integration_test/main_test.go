@@ -12,6 +12,9 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+
+	// For the test cache: when the program changes, these tests are to run again.
+	_ "graceful/cmd"
 )
 
 // binDir holds the graceful under test and the helper; it stands first in PATH.

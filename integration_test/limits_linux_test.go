@@ -1,0 +1,124 @@
+package integration_test
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// A tree that uses up every process that it and we may have: we live, keep the status, clear the tree, and run the
+// cleanup commands.
+func TestATreeThatUsesUpAllProcesses(t *testing.T) {
+	run := []string{"graceful", "run", "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--"}
+	check := func(t *testing.T, p *proc) {
+		t.Helper()
+		if n, _ := strconv.Atoi(strings.TrimSpace(p.file("forked"))); n < 10 {
+			t.Fatalf("the tree got no more than %d processes: this limit is too low to show anything", n)
+		}
+		if err := unix.Kill(gracefulPID(p), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		p.want("143")
+		if text := p.text(); !strings.HasSuffix(text, "cleaned 2\ncleaned 1\n") || strings.Contains(text, "SIG: ") {
+			t.Errorf("it wrote:\n%s", text)
+		}
+	}
+	t.Run("RLIMIT_NPROC", func(t *testing.T) {
+		need(t, "root", "setpriv", "prlimit") // root itself is not limited
+		t.Parallel()
+		p := inNamespace(t, true, append([]string{"prlimit", "--nproc=64", "setpriv", "--reuid=54321", "--clear-groups"},
+			append(run, "helper", "exhaust", "forked")...)...)
+		if err := os.Chmod(p.dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		p.start()
+		check(t, p)
+	})
+	t.Run("pids limit of a cgroup", func(t *testing.T) {
+		need(t, "root")
+		t.Parallel()
+		group := pidsCgroup(t)
+		if err := os.WriteFile(filepath.Join(group, "pids.max"), []byte("64"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		// 0 is the writer itself, whose number is another one in there.
+		p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group},
+			append(run, "helper", "exhaust", "forked")...)...)
+		p.start()
+		check(t, p)
+	})
+}
+
+// pidsCgroup makes a cgroup with the pids controller, v2 or v1.
+func pidsCgroup(t *testing.T) string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		controllers, _ := os.ReadFile(filepath.Join(f[1], "cgroup.controllers"))
+		if f[2] != "cgroup2" && f[2] != "cgroup" || f[2] == "cgroup" && !strings.Contains(f[3], "pids") ||
+			f[2] == "cgroup2" && !strings.Contains(string(controllers), "pids") {
+			continue
+		}
+		if f[2] == "cgroup2" {
+			_ = os.WriteFile(filepath.Join(f[1], "cgroup.subtree_control"), []byte("+pids"), 0o644)
+		}
+		dir, err := os.MkdirTemp(f[1], "graceful-test-")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { _ = os.Remove(dir) })
+		if _, err := os.Stat(filepath.Join(dir, "pids.max")); err == nil {
+			return dir
+		}
+	}
+	need(t, "pids controller")
+	return ""
+}
+
+// A terminal in whose background we run, and which stops whoever writes to it from there: our messages and the
+// cleanup commands' output come through, nobody hangs.
+func TestABackgroundTerminalWithTostop(t *testing.T) {
+	need(t, "stty")
+	t.Parallel()
+	master, slave, err := pty.Open()
+	if err != nil {
+		need(t, "pseudo-terminal")
+	}
+	defer master.Close()
+	p := command(t, "sh", "-c", `set -m; stty tostop
+		sh -c 'echo bare' & wait $!; echo $? >bare; kill -KILL %1
+		graceful run -v --on-exit 'echo written to the terminal; echo >>cleaned 1' -- sh -c 'until [ -e told ]; do sleep 0.01; done; exit 3' &
+		wait $!; echo $? >status`)
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
+	p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+	p.start()
+	slave.Close()
+	shown := make(chan bool)
+	go func() { // nobody shall wait for a reader
+		defer close(shown)
+		_, _ = io.Copy(p.output, master) // ends when the last one has closed the terminal
+	}()
+	p.until("message while the target runs", func() bool { return strings.Contains(p.text(), "running was=starting") })
+	if err := os.WriteFile(filepath.Join(p.dir, "told"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.want("0")
+	<-shown
+	p.wrote("bare", "150\n") // stopped by SIGTTOU: this terminal does what it is meant to
+	p.wrote("status", "3\n")
+	p.wrote("cleaned", "1\n")
+	if got := p.text(); !strings.Contains(got, "done was=cleaning") || !strings.Contains(got, "written to the terminal") ||
+		strings.Contains(got, "TTOU") {
+		t.Errorf("the terminal shows:\n%s", got)
+	}
+}
