@@ -1,0 +1,175 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// image builds, once, an image from nothing but our binary and a static busybox, with our entrypoint.
+var image = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "graceful-image-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	for from, to := range map[string]string{filepath.Join(binDir, "graceful"): "graceful", "/bin/busybox": "busybox"} {
+		if err := copyFile(from, filepath.Join(dir, to)); err != nil {
+			return "", err
+		}
+	}
+	dockerfile := `FROM scratch
+COPY graceful busybox /
+COPY busybox /bin/sh
+ENTRYPOINT ["/graceful", "run", "--"]
+`
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		return "", err
+	}
+	return dockerBuild(dir)
+})
+
+// dockerBuild returns the image's id.
+func dockerBuild(dir string) (string, error) {
+	var complaints strings.Builder
+	cmd := exec.Command("docker", "build", "--quiet", dir)
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("docker build: %w\n%s", err, complaints.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func needImage(t *testing.T) string {
+	t.Helper()
+	need(t, "docker", "busybox", "norace") // with the race detector it is not static
+	id, err := image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+var containers atomic.Int64
+
+// container starts one in the background; it is removed after the test.
+func container(t *testing.T, args ...string) (name string, p *proc) {
+	t.Helper()
+	id := needImage(t)
+	name = fmt.Sprintf("graceful-test-%d-%d", os.Getpid(), containers.Add(1))
+	flags, words := args, []string(nil)
+	for i, a := range args {
+		if a == "--" {
+			flags, words = args[:i], args[i+1:]
+			break
+		}
+	}
+	all := append([]string{"docker", "run", "--rm", "--name", name}, flags...)
+	p = command(t, append(append(all, id), words...)...)
+	p.cmd.Stderr = nil // two streams through the daemon keep no order
+	p.start()
+	t.Cleanup(func() { _ = exec.Command("docker", "rm", "--force", name).Run() })
+	return name, p
+}
+
+func docker(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := exec.Command("docker", args...).CombinedOutput(); err != nil {
+		t.Fatalf("docker %v: %v\n%s", args, err, out)
+	}
+}
+
+const service = `trap "echo stopped; exit 3" TERM; /busybox setsid /busybox sleep 1000 & echo ready; while :; do wait; done`
+
+func TestInDocker(t *testing.T) {
+	needImage(t)
+	onExit := []string{"-e", `GRACEFUL_ON_EXIT=["/busybox", "sh", "-c", "echo cleaned: $GRACEFUL_REASON; /busybox ps -o pid,args | /busybox grep -c '[0-9] /busybox sleep'; exit 0"]`}
+	t.Run("statuses", func(t *testing.T) {
+		t.Parallel()
+		for _, c := range []struct{ command, status string }{
+			{"exit 0", "0"}, {"exit 42", "42"}, {"kill -9 $$", "137"}, {"exec /nowhere", "127"},
+		} {
+			_, p := container(t, "--", "/busybox", "sh", "-c", c.command)
+			p.want(c.status)
+		}
+		_, p := container(t)
+		p.want("125") // no command
+	})
+	t.Run("docker stop", func(t *testing.T) {
+		t.Parallel()
+		name, p := container(t, append(onExit, "--", "/busybox", "sh", "-c", service)...)
+		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
+		docker(t, "stop", "--time", "60", name)
+		p.want("3")
+		if want := "ready\nstopped\ncleaned: stopped\n0\n"; p.text() != want {
+			t.Errorf("it wrote:\n%s", p.text())
+		}
+	})
+	t.Run("a target that ignores docker stop, as any user, on a read-only root", func(t *testing.T) {
+		t.Parallel()
+		name, p := container(t, append(onExit, "--user", "12345:54321", "--read-only", "-e", "GRACEFUL_GRACE=200ms", "--",
+			"/busybox", "sh", "-c", `trap "" TERM; echo ready; while :; do /busybox sleep 1000; done`)...)
+		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
+		docker(t, "stop", "--time", "60", name)
+		p.want("137")
+		if !strings.Contains(p.text(), "cleaned: stopped\n0\n") {
+			t.Errorf("it wrote:\n%s", p.text())
+		}
+	})
+	t.Run("orphans and a target that is killed", func(t *testing.T) {
+		t.Parallel()
+		name, p := container(t, append(onExit, "--", "/busybox", "sh", "-c",
+			`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready; exec /busybox sleep 999`)...)
+		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
+		// Status 137: PID 1 has ended before the shell that killed its target.
+		out, err := exec.Command("docker", "exec", name, "/busybox", "sh", "-c",
+			`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1)); test $n -lt 3000 || exit 1; done
+			for p in /proc/[0-9]*; do read pid name rest <$p/stat; case $(/busybox tr "\0" " " <$p/cmdline) in "/busybox sleep 999 ") kill -9 $pid;; esac; done 2>/dev/null`).CombinedOutput()
+		if got := ended(err); got != "0" && got != "137" {
+			t.Fatalf("docker exec: %s\n%s", got, out)
+		}
+		p.want("137")
+		if !strings.Contains(p.text(), "cleaned: signaled\n0\n") {
+			t.Errorf("it wrote:\n%s", p.text())
+		}
+	})
+	t.Run("a fork bomb up to the pids limit", func(t *testing.T) {
+		t.Parallel()
+		name, p := container(t, append(onExit, "--pids-limit", "40", "-e", "GRACEFUL_GRACE=200ms", "--", "/busybox", "sh", "-c",
+			`trap "" TERM; f() { while :; do /busybox sleep 1000 & done; }; f 2>/dev/null & f 2>/dev/null & echo ready; while :; do wait; done`)...)
+		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
+		docker(t, "kill", "--signal", "TERM", name)
+		p.wait() // by whichever of its shells' ways to fail it ends
+		if !strings.Contains(p.text(), "cleaned: stopped\n0\n") {
+			t.Errorf("it wrote:\n%s", p.text())
+		}
+	})
+}
+
+// The image as it is shipped, built from a binary that was built outside.
+func TestTheShippedImage(t *testing.T) {
+	need(t, "docker", "norace")
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "dist"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{
+		filepath.Join(binDir, "graceful"): "dist/graceful", "../Dockerfile.prebuilt": "Dockerfile",
+	} {
+		if err := copyFile(from, filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id, err := dockerBuild(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, "docker", "run", "--rm", id, "/graceful", "version").want("0")
+	start(t, "docker", "run", "--rm", "--user", "1234", "--read-only", id, "/graceful", "no-such-command").want("125")
+}
