@@ -30,7 +30,13 @@ func Main(args []string) int {
 	}
 	if err := root.Execute(); err != nil {
 		out := newOutput(os.Stderr)
-		say(out, err.Error())
+		errs := []error{err}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			errs = joined.Unwrap()
+		}
+		for _, err := range errs {
+			say(out, err.Error())
+		}
 		out.flush()
 		return statusFailed
 	}

@@ -51,16 +51,16 @@ Each flag can be given as a variable: --on-exit-order as GRACEFUL_ON_EXIT_ORDER.
 	flags := c.Flags()
 	flags.SetInterspersed(false)
 	flags.SortFlags = false
-	flags.Var((*durationValue)(&f.config.Grace), "grace", "`time` between a stop signal and SIGKILL; 0 kills at once")
+	flags.Var(durationValue{value: &f.config.Grace}, "grace", "`time` between a stop signal and SIGKILL; 0 kills at once")
 	flags.Var((*commandsValue)(&f.config.OnExit), "on-exit",
 		"cleanup `command`, run once when all is over: for a shell, or a JSON array of words (repeatable)")
 	flags.Var(enum(&f.config.Order, cleanup.ParseOrder), "on-exit-order",
 		"`order` of the cleanup commands: lifo (the last one first), fifo, parallel")
-	flags.Var((*durationValue)(&f.limit), "on-exit-timeout", "`time` that each cleanup command may take")
+	flags.Var(durationValue{value: &f.limit, positive: true}, "on-exit-timeout", "`time` that each cleanup command may take")
 	flags.Var(enum(&f.config.Contain, tree.ParseLevel), "contain",
 		"`level` at which descendants are held: auto, subreaper, group")
 	flags.StringVar(&f.config.Name, "name", "", "`name` of the run, for people (default: COMMAND's file name)")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "tell every step, with the time since the start")
+	flags.VarPF(boolValue{&f.verbose}, "verbose", "v", "tell every step, with the time since the start").NoOptDefVal = "true"
 	flags.Var(enum(&f.format, parseLogFormat), "log-format", "`form` of messages: text, json")
 	return c
 }
@@ -68,9 +68,6 @@ Each flag can be given as a variable: --on-exit-order as GRACEFUL_ON_EXIT_ORDER.
 func (f *runFlags) run(args []string, status *int) error {
 	if len(args) == 0 {
 		return errors.New("run: no command was given (graceful run [flags] -- COMMAND [ARG...])")
-	}
-	if f.limit <= 0 {
-		return errors.New("--on-exit-timeout: the time must be more than 0")
 	}
 	for i := range f.config.OnExit {
 		f.config.OnExit[i].Limit = f.limit

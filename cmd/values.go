@@ -30,26 +30,57 @@ func parseLogFormat(s string) (logFormat, error) {
 }
 
 // durationValue takes 10s, 1m30s, and as sleep(1) does a bare number of seconds.
-type durationValue time.Duration
+type durationValue struct {
+	value    *time.Duration
+	positive bool // 0 is refused
+}
 
-func (d *durationValue) Set(s string) error {
-	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
-		*d = durationValue(time.Duration(n) * time.Second)
-		return nil
-	}
+func (d durationValue) Set(s string) error {
 	v, err := time.ParseDuration(s)
-	if err != nil {
+	if n, numErr := strconv.ParseUint(s, 10, 31); numErr == nil {
+		v, err = time.Duration(n)*time.Second, nil
+	}
+	switch {
+	case err != nil:
 		return fmt.Errorf("%q is no time (10s, 1m30s, 500ms)", s)
-	}
-	if v < 0 {
+	case v < 0:
 		return fmt.Errorf("%q is less than 0", s)
+	case v == 0 && d.positive:
+		return errors.New("the time must be more than 0")
 	}
-	*d = durationValue(v)
+	*d.value = v
 	return nil
 }
 
-func (d *durationValue) String() string { return time.Duration(*d).String() }
-func (d *durationValue) Type() string   { return "time" }
+func (d durationValue) String() string {
+	if d.value == nil {
+		return ""
+	}
+	return d.value.String()
+}
+
+func (d durationValue) Type() string { return "time" }
+
+// boolValue is a switch that says in our words what is wrong.
+type boolValue struct{ value *bool }
+
+func (b boolValue) Set(s string) error {
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return fmt.Errorf("%q is neither true nor false", s)
+	}
+	*b.value = v
+	return nil
+}
+
+func (b boolValue) String() string {
+	if b.value == nil {
+		return "false"
+	}
+	return strconv.FormatBool(*b.value)
+}
+
+func (b boolValue) Type() string { return "bool" }
 
 // commandsValue collects cleanup commands.
 type commandsValue []cleanup.Command

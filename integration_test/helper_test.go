@@ -25,6 +25,7 @@ import (
 //	                           SIGTERM, and writes its pid to ./storm when it begins
 //	exhaust FILE               forks until it may not, writes how often to FILE, and goes on trying
 //	die SIGNAL-NUMBER          ends by that signal
+//	become-root FILE           set-user-ID root: becomes root altogether, writes its pid to FILE, and stays
 //	stay                       until a signal ends it
 func helper(args []string) int {
 	switch args[0] {
@@ -77,6 +78,12 @@ func helper(args []string) int {
 	case "die":
 		n, _ := strconv.Atoi(args[1])
 		die(syscall.Signal(n))
+	case "become-root":
+		if err := unix.Setuid(0); err != nil {
+			panic(err)
+		}
+		write(args[1], os.Getpid())
+		stay()
 	case "stay":
 		stay()
 	default:

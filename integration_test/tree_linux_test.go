@@ -149,6 +149,31 @@ func TestChildrenFromBeforeTheRunAreLeftAlone(t *testing.T) {
 	}
 }
 
+// A survivor that we may not signal is named and left; it does not keep the cleanup from running.
+func TestASurvivorOfAnotherUser(t *testing.T) {
+	need(t, "linux", "root", "setpriv")
+	t.Parallel()
+	p := command(t, "setpriv", "--reuid=54321", "--clear-groups", "graceful", "run", "--grace", "100ms", "--on-exit", "echo >>cleaned 1", "--",
+		"sh", "-c", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3")
+	suid := filepath.Join(p.dir, "helper")
+	if err := copyFile(filepath.Join(binDir, "helper"), suid); err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range map[string]os.FileMode{p.dir: 0o777, suid: 0o755 | os.ModeSetuid} {
+		if err := os.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.start()
+	survivor := p.pidIn("pid")
+	defer unix.Kill(survivor, unix.SIGKILL)
+	p.want("3")
+	p.wrote("cleaned", "1\n")
+	if want := fmt.Sprintf("giving up on processes that SIGKILL does not end left=[%d (helper)]", survivor); !strings.Contains(p.text(), want) {
+		t.Errorf("no %q:\n%s", want, p.text())
+	}
+}
+
 // --contain group: what leaves the group is left alone, the group is emptied.
 func TestContainGroup(t *testing.T) {
 	need(t, "linux", "setsid")

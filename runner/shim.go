@@ -53,8 +53,11 @@ func (p *processes) throughShim(s start) (int, error) {
 // Shim becomes the target; args are ours after argv[0]: the pipe's descriptor, whether SIGCHLD is to be ignored,
 // the program, its argv. It returns the exit status of failure, which nobody but the pipe's reader sees.
 func Shim(args []string) int {
+	if len(args) < 4 {
+		return 125
+	}
 	report, err := strconv.Atoi(args[0])
-	if err != nil || len(args) < 4 {
+	if err != nil {
 		return 125
 	}
 	unix.CloseOnExec(report)
