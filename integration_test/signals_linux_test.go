@@ -164,3 +164,22 @@ func TestTheGraceIsTenSecondsAndNotLess(t *testing.T) {
 		t.Errorf("killed after %v, before the grace was over", took)
 	}
 }
+
+// A signal that comes when we listen already and the target is not there yet waits for it. strace holds the target
+// up at its execve.
+func TestASignalBeforeTheTargetIsThereIsNotLost(t *testing.T) {
+	need(t, "linux", "strace", "norace")
+	t.Parallel()
+	p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=execve", "-e", "inject=execve:delay_enter=300000",
+		"graceful", "run", "--grace", "1h", "--on-exit", "echo >>cleaned $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL", "--", "sleep", "1000")
+	pid := gracefulPID(p)
+	p.until("target that is not there yet", func() bool {
+		children := childrenOf(pid)
+		return len(children) == 1 && comm(children[0]) == "graceful"
+	})
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.want("143")
+	p.wrote("cleaned", "stopped TERM\n")
+}

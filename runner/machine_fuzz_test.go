@@ -1,0 +1,191 @@
+package runner
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/forward"
+)
+
+// FuzzMachine lets bytes decide what happens in a small world, and holds the machine to what is promised: it never
+// goes back; every cleanup command is taken once, in order; SIGKILL comes after the grace only; it always ends; and
+// all that it knows can be written down and read again at any moment.
+func FuzzMachine(f *testing.F) {
+	f.Add([]byte{0, 0})
+	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
+	f.Add([]byte{13, 3, 0, 9, 3, 10, 4, 5, 6, 6, 8, 7, 9, 11, 12, 200, 44, 3})
+	f.Add([]byte{2, 255, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) < 2 || len(data) > 300 {
+			return
+		}
+		w := world{t: t, taken: map[int]int{}, commands: map[int]bool{}}
+		w.run = Run{Config: Config{Grace: time.Duration(data[0]%3) * time.Second, Command: []string{"target"}}}
+		w.run.Cleanup.Order = cleanup.Orders()[int(data[0])%3]
+		for range data[1] % 5 {
+			w.run.Cleanup = w.run.Cleanup.Push(cleanup.Command{Text: "c", Limit: time.Second})
+		}
+		for _, b := range data[2:] {
+			w.happen(b)
+		}
+		// From here on the world does what it is asked.
+		for range 10 * (len(w.run.Cleanup.Entries) + 1) {
+			if w.run.State == Done {
+				break
+			}
+			w.goOn()
+		}
+		if w.run.State != Done {
+			t.Fatalf("it does not end: %+v", w.run)
+		}
+		var order []int
+		for _, e := range w.run.Cleanup.Entries {
+			if w.taken[e.ID] != 1 {
+				t.Errorf("command %d was taken %d times", e.ID, w.taken[e.ID])
+			}
+			order = append(order, e.ID)
+		}
+		if w.run.Cleanup.Order == cleanup.LIFO {
+			slices.Reverse(order)
+		}
+		if w.run.Cleanup.Order != cleanup.Parallel && !slices.Equal(order, w.order) {
+			t.Errorf("%s order was %v", w.run.Cleanup.Order, w.order)
+		}
+	})
+}
+
+// world is what surrounds the machine, as far as the machine can tell.
+type world struct {
+	t         *testing.T
+	run       Run
+	graceOver bool
+	taken     map[int]int  // how often each command was started for the first time
+	order     []int        // in which they were
+	commands  map[int]bool // those that run
+}
+
+// happen lets one thing happen that may happen in the world, or that should not.
+func (w *world) happen(b byte) {
+	id := int(b>>5) % 6 // 0 and 5 are nobody
+	ending := Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
+	switch b % 13 {
+	case 0:
+		w.tell(targetStarted{int(b) + 1})
+	case 1:
+		w.tell(targetFailed{127})
+	case 2:
+		w.tell(signalled{15, forward.Stop})
+	case 3:
+		w.tell(signalled{int(b) % 65, forward.Meaning(b>>4) % 5})
+	case 4:
+		w.tell(graceOver{})
+	case 5:
+		w.tell(targetEnded{ending, time.Duration(b)})
+	case 6:
+		w.tell(treeEmptied{})
+	case 7:
+		w.tell(commandStarted{id, int(b)})
+	case 8:
+		w.tell(commandEnded{id, ending})
+	case 9:
+		w.tell(commandFailed{id, "no", b&16 != 0})
+	case 10:
+		w.tell(commandTimer{id, timerName(b>>4) % 5})
+	case 11:
+		w.writeDown()
+	case 12:
+		w.goOn()
+	}
+}
+
+// goOn lets happen what the machine is waiting for.
+func (w *world) goOn() {
+	switch w.run.State {
+	case Starting:
+		w.tell(targetStarted{1})
+	case Running, Stopping, Killing:
+		w.tell(targetEnded{Ending{}, 0})
+	case Sweeping:
+		w.tell(treeEmptied{})
+	case Cleaning:
+		for _, e := range w.run.Cleanup.Entries {
+			if e.Progress == cleanup.Claimed {
+				w.tell(commandEnded{e.ID, Ending{}})
+				return
+			}
+		}
+		w.tell(treeEmptied{})
+	}
+}
+
+func (w *world) tell(e event) {
+	before, snapshot := w.run, w.run
+	snapshot.Cleanup.Entries = slices.Clone(before.Cleanup.Entries)
+	after, todo := next(before, e)
+	if !reflect.DeepEqual(before, snapshot) {
+		w.t.Fatalf("%T made the machine change what it was given, from %+v to %+v", e, snapshot, before)
+	}
+	if after.State < before.State {
+		w.t.Fatalf("back from %v to %v on %T", before.State, after.State, e)
+	}
+	if _, over := e.(graceOver); over && (before.State == Stopping || before.State == Sweeping) {
+		w.graceOver = true
+	}
+	if after.Clearing && after.Cleanup.Running() > 0 {
+		w.t.Fatalf("%T: what commands leave is killed while one runs: %+v", e, after)
+	}
+	w.run = after
+	for _, c := range after.Cleanup.Entries {
+		if c.Progress == cleanup.Ended { // or it was given up
+			delete(w.commands, c.ID)
+		}
+	}
+	for _, a := range todo {
+		switch a := a.(type) {
+		case killTree:
+			if after.State < Cleaning && !w.graceOver {
+				w.t.Fatalf("SIGKILL before the grace was over, in %v on %T", before.State, e)
+			}
+			if after.State == Cleaning && len(w.commands) > 0 {
+				w.t.Fatalf("SIGKILL to commands that run: %v", w.commands)
+			}
+		case startCommand:
+			w.start(a.id, e)
+		}
+	}
+}
+
+func (w *world) start(id int, why event) {
+	if w.run.State != Cleaning {
+		w.t.Fatalf("command %d in %v", id, w.run.State)
+	}
+	if _, retry := why.(commandTimer); retry {
+		w.commands[id] = true
+		return
+	}
+	w.taken[id]++
+	w.order = append(w.order, id)
+	w.commands[id] = true
+	if w.run.Cleanup.Order != cleanup.Parallel && len(w.commands) > 1 {
+		w.t.Fatalf("commands at the same time: %v", w.commands)
+	}
+}
+
+// writeDown has the run go on from what has been written of it.
+func (w *world) writeDown() { w.run = copyOf(w.t, w.run) }
+
+func copyOf(t *testing.T, r Run) (copied Run) {
+	t.Helper()
+	data, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &copied); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
