@@ -1,0 +1,369 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// fakeSystem is a small operating system: processes that end when the script says so, on a clock of its own.
+type fakeSystem struct {
+	sync.Mutex // the script runs beside the loop
+
+	nudge    chan os.Signal
+	signals  chan syscall.Signal
+	began    time.Time
+	did      []string // what the loop has done, each with its time
+	living   map[int]bool
+	zombies  []int
+	endings  map[int]Ending
+	denied   bool // members may not be signalled
+	immortal map[int]bool
+	polling  bool // no end in the tree is announced
+	startErr []error
+	nextPID  int
+
+	onTerm map[int]time.Duration // how long after SIGTERM it ends; none: never
+}
+
+const targetPID = 100
+
+func newFakeSystem() *fakeSystem {
+	return &fakeSystem{
+		nudge: make(chan os.Signal, 1), signals: make(chan syscall.Signal),
+		began: time.Now(), living: map[int]bool{}, endings: map[int]Ending{}, immortal: map[int]bool{},
+		onTerm: map[int]time.Duration{}, nextPID: 200,
+	}
+}
+
+func (s *fakeSystem) note(format string, args ...any) {
+	s.did = append(s.did, fmt.Sprintf("%v %s", time.Since(s.began), fmt.Sprintf(format, args...)))
+}
+
+// end ends processes; one nudge tells of all of them.
+func (s *fakeSystem) end(e Ending, pids ...int) {
+	for _, pid := range pids {
+		if s.living[pid] {
+			delete(s.living, pid)
+			s.endings[pid] = e
+			s.zombies = append(s.zombies, pid)
+		}
+	}
+	select {
+	case s.nudge <- unix.SIGCHLD:
+	default:
+	}
+}
+
+func (s *fakeSystem) terminate(pid int) {
+	if after, ok := s.onTerm[pid]; ok {
+		s.at(after, func() { s.end(Ending{Signal: int(unix.SIGTERM)}, pid) })
+	}
+}
+
+func (s *fakeSystem) members() (all []int) {
+	for pid := range s.living {
+		all = append(all, pid)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (s *fakeSystem) startTarget(Run) (int, error) {
+	s.Lock()
+	defer s.Unlock()
+	s.living[targetPID] = true
+	return targetPID, nil
+}
+
+func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
+	s.Lock()
+	defer s.Unlock()
+	if len(s.startErr) > 0 {
+		err := s.startErr[0]
+		s.startErr = s.startErr[1:]
+		if err != nil {
+			s.note("fail %s", c.Command.Text)
+			return 0, err
+		}
+	}
+	s.nextPID++
+	pid := s.nextPID
+	s.note("start %s", c.Command.Text)
+	s.living[pid] = true
+	if d, err := time.ParseDuration(c.Command.Text); err == nil {
+		s.at(d, func() { s.end(Ending{}, pid) })
+	}
+	return pid, nil
+}
+
+func (s *fakeSystem) peek() (int, Ending, bool) {
+	s.Lock()
+	defer s.Unlock()
+	if len(s.zombies) == 0 {
+		return 0, Ending{}, len(s.living) == 0
+	}
+	return s.zombies[0], s.endings[s.zombies[0]], false
+}
+
+func (s *fakeSystem) reap(pid int) {
+	s.Lock()
+	defer s.Unlock()
+	s.zombies = slices.DeleteFunc(s.zombies, func(z int) bool { return z == pid })
+}
+
+func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
+	s.Lock()
+	defer s.Unlock()
+	if sig != unix.SIGCONT {
+		s.note("group %v", sig)
+		s.terminate(targetPID)
+	}
+	return nil
+}
+
+func (s *fakeSystem) signalSurvivors(sig syscall.Signal) {
+	s.Lock()
+	defer s.Unlock()
+	if sig != unix.SIGCONT {
+		s.note("survivors %v", sig)
+		for pid := range s.living {
+			s.terminate(pid)
+		}
+	}
+}
+
+func (s *fakeSystem) signalCommand(pid int, sig syscall.Signal) {
+	s.Lock()
+	defer s.Unlock()
+	if sig != unix.SIGCONT {
+		s.note("command %v", sig)
+		s.terminate(pid)
+	}
+}
+
+func (s *fakeSystem) killCommand(pid int) {
+	s.Lock()
+	defer s.Unlock()
+	if s.living[pid] {
+		s.note("command killed")
+		if !s.immortal[pid] {
+			s.end(Ending{Signal: 9}, pid)
+		}
+	}
+}
+
+func (s *fakeSystem) kill() (found, denied []tree.Process) {
+	s.Lock()
+	defer s.Unlock()
+	for _, pid := range s.members() {
+		p := tree.Process{Identity: tree.Identity{PID: pid, Start: 1}, Name: "p"}
+		found = append(found, p)
+		switch {
+		case s.denied:
+			denied = append(denied, p)
+		case !s.immortal[pid]:
+			s.note("killed %d", pid)
+			s.end(Ending{Signal: 9}, pid)
+		}
+	}
+	return found, denied
+}
+
+func (s *fakeSystem) empty(bool) bool {
+	s.Lock()
+	defer s.Unlock()
+	return len(s.living) == 0 && len(s.zombies) == 0
+}
+
+func (s *fakeSystem) announced() bool { return !s.polling }
+func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
+func (s *fakeSystem) cleaning()       {}
+
+// lead runs a run on the fake system, in a bubble whose clock stands still while anybody is busy.
+func lead(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
+	t.Helper()
+	var run Run
+	var did []string
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSystem()
+		config.Command = []string{"target"}
+		r := Run{Config: config, Cleanup: cleanup.Stack{Order: config.Order}}
+		for _, c := range commands {
+			r.Cleanup = r.Cleanup.Push(cleanup.Command{Text: c, Limit: 30 * time.Second})
+		}
+		script(s)
+		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge}
+		run = l.do()
+		s.note("done")
+		did = s.did
+	})
+	return run, did
+}
+
+// at has something happen some time from now.
+func (s *fakeSystem) at(d time.Duration, happen func()) {
+	time.AfterFunc(d, func() {
+		s.Lock()
+		defer s.Unlock()
+		happen()
+	})
+}
+
+// send has a signal sent to us.
+func (s *fakeSystem) send(d time.Duration, sig syscall.Signal) {
+	time.AfterFunc(d, func() { s.signals <- sig })
+}
+
+func TestTheLoopKeepsTime(t *testing.T) {
+	tenSeconds := Config{Grace: 10 * time.Second}
+	for name, c := range map[string]struct {
+		config   Config
+		commands []string
+		script   func(*fakeSystem)
+		want     []string
+	}{
+		"a target that ignores the stop is killed after the grace, not before": {tenSeconds, nil,
+			func(s *fakeSystem) { s.send(time.Second, unix.SIGTERM) },
+			[]string{"1s group terminated", "11s killed 100", "11s done"}},
+		"a target that ends in time ends the wait": {tenSeconds, nil,
+			func(s *fakeSystem) { s.onTerm[targetPID] = 3 * time.Second; s.send(time.Second, unix.SIGTERM) },
+			[]string{"1s group terminated", "4s survivors terminated", "4s done"}},
+		"without a grace SIGKILL comes at once": {Config{}, nil,
+			func(s *fakeSystem) { s.send(time.Second, unix.SIGTERM) },
+			[]string{"1s group terminated", "1s killed 100", "1s done"}},
+		"survivors have all of the grace when no stop had begun": {tenSeconds, nil,
+			func(s *fakeSystem) { s.living[7] = true; s.at(2*time.Second, func() { s.end(Ending{}, targetPID) }) },
+			[]string{"2s survivors terminated", "12s killed 7", "12s done"}},
+		"survivors have what a stop has left of it": {tenSeconds, nil,
+			func(s *fakeSystem) {
+				s.living[7] = true
+				s.onTerm[targetPID] = 4 * time.Second
+				s.send(time.Second, unix.SIGTERM)
+			},
+			[]string{"1s group terminated", "5s survivors terminated", "11s killed 7", "11s done"}},
+		"no survivors, no wait": {tenSeconds, []string{"1s"},
+			func(s *fakeSystem) { s.at(2*time.Second, func() { s.end(Ending{}, targetPID) }) },
+			[]string{"2s survivors terminated", "2s start 1s", "3s done"}},
+		"what forks while it is killed is killed again": {Config{}, nil,
+			func(s *fakeSystem) {
+				s.living[7], s.immortal[7] = true, true
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(2*time.Second, func() { delete(s.immortal, 7); s.living[8] = true; s.end(Ending{}) })
+			},
+			[]string{"1s survivors terminated", "2s killed 7", "2s killed 8", "2s done"}},
+		"where no end is announced the tree is looked at": {Config{Grace: time.Hour}, nil,
+			func(s *fakeSystem) {
+				s.polling = true
+				s.living[7] = true
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Minute, func() { delete(s.living, 7) })
+			},
+			nil},
+		"survivors that may not be signalled are left": {Config{Grace: time.Second}, []string{"1s"},
+			func(s *fakeSystem) {
+				s.living[7], s.denied = true, true
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			[]string{"1s survivors terminated", "2s start 1s", "3s done"}},
+		"survivors that SIGKILL does not end are left after a while": {Config{Grace: time.Second}, nil,
+			func(s *fakeSystem) {
+				s.living[7], s.immortal[7] = true, true
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			nil},
+		"a command over its limit gets SIGTERM, then SIGKILL, and the next one runs": {tenSeconds, []string{"1s", "1h"},
+			func(s *fakeSystem) { s.at(time.Second, func() { s.end(Ending{}, targetPID) }) },
+			[]string{"1s survivors terminated", "1s start 1h", "31s command terminated", "33s command killed", "33s start 1s", "34s done"}},
+		"one that acts on SIGTERM is not killed": {tenSeconds, []string{"1h"},
+			func(s *fakeSystem) {
+				s.onTerm[201] = time.Second
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			[]string{"1s survivors terminated", "1s start 1h", "31s command terminated", "32s done"}},
+		"one that cannot be killed is left": {tenSeconds, []string{"1s", "1h"},
+			func(s *fakeSystem) {
+				s.immortal[201] = true
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			nil},
+		"for want of a resource a command is tried again": {tenSeconds, []string{"1s"},
+			func(s *fakeSystem) {
+				s.startErr = []error{unix.EAGAIN, unix.ENOMEM, nil}
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			[]string{"1s survivors terminated", "1s fail 1s", "1.05s fail 1s", "1.1s start 1s", "2.1s done"}},
+		"a missing program is not": {tenSeconds, []string{"1s", "2s"},
+			func(s *fakeSystem) {
+				s.startErr = []error{errors.New("none")}
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			[]string{"1s survivors terminated", "1s fail 2s", "1s start 1s", "2s done"}},
+		"one nudge may tell of many ends": {tenSeconds, []string{"1s"},
+			func(s *fakeSystem) {
+				s.living[7], s.living[8], s.living[9] = true, true, true
+				s.at(time.Second, func() { s.end(Ending{}, 7, 8, targetPID, 9) })
+			},
+			[]string{"1s survivors terminated", "1s start 1s", "2s done"}},
+		"job control stops the group, then us": {tenSeconds, nil,
+			func(s *fakeSystem) {
+				s.send(time.Second, unix.SIGTSTP)
+				s.at(2*time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			[]string{"1s group stopped", "1s suspend", "2s survivors terminated", "2s done"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run, did := lead(t, c.config, c.commands, c.script)
+			if run.State != Done {
+				t.Errorf("it ended in %v", run.State)
+			}
+			if c.want != nil && !slices.Equal(did, c.want) {
+				t.Errorf("it did\n\t%s\nwant\n\t%s", strings.Join(did, "\n\t"), strings.Join(c.want, "\n\t"))
+			}
+			for _, e := range run.Cleanup.Entries {
+				if e.Progress != cleanup.Ended {
+					t.Errorf("command %d is %v", e.ID, e.Progress)
+				}
+			}
+		})
+	}
+}
+
+// What ended before the stop signal was read did not end because of it.
+func TestAnEndBeforeTheStopSignalIsNoStop(t *testing.T) {
+	run, _ := lead(t, Config{Grace: time.Second}, nil, func(s *fakeSystem) {
+		s.at(time.Second, func() { // the nudge is still on its way
+			delete(s.living, targetPID)
+			s.zombies = append(s.zombies, targetPID)
+		})
+		s.send(2*time.Second, unix.SIGTERM)
+	})
+	if run.Reason() != "exited" {
+		t.Errorf("the reason is %s", run.Reason())
+	}
+}
+
+func TestHopelessSurvivorsAreWaitedForAsLongAsPromised(t *testing.T) {
+	_, did := lead(t, Config{}, nil, func(s *fakeSystem) {
+		s.living[7], s.immortal[7] = true, true
+		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+	})
+	at, _, _ := strings.Cut(did[len(did)-1], " ")
+	took, err := time.ParseDuration(at)
+	if err != nil || took < time.Second+abandonAfter || took > 2*time.Second+abandonAfter {
+		t.Errorf("given up at %s", at)
+	}
+}
