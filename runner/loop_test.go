@@ -265,14 +265,6 @@ func TestTheLoopKeepsTime(t *testing.T) {
 				s.at(2*time.Second, func() { delete(s.immortal, 7); s.living[8] = true; s.end(Ending{}) })
 			},
 			[]string{"1s survivors terminated", "2s killed 7", "2s killed 8", "2s done"}},
-		"where no end is announced the tree is looked at": {Config{Grace: time.Hour}, nil,
-			func(s *fakeSystem) {
-				s.polling = true
-				s.living[7] = true
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
-				s.at(time.Minute, func() { delete(s.living, 7) })
-			},
-			nil},
 		"survivors that may not be signalled are left": {Config{Grace: time.Second}, []string{"1s"},
 			func(s *fakeSystem) {
 				s.living[7], s.denied = true, true
@@ -365,5 +357,17 @@ func TestHopelessSurvivorsAreWaitedForAsLongAsPromised(t *testing.T) {
 	took, err := time.ParseDuration(at)
 	if err != nil || took < time.Second+abandonAfter || took > 2*time.Second+abandonAfter {
 		t.Errorf("given up at %s", at)
+	}
+}
+
+func TestWhereNoEndIsAnnouncedTheTreeIsLookedAt(t *testing.T) {
+	run, _ := lead(t, Config{Grace: time.Hour}, nil, func(s *fakeSystem) {
+		s.polling = true
+		s.living[7] = true
+		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+		s.at(time.Minute, func() { delete(s.living, 7) })
+	})
+	if run.Escalated {
+		t.Error("nobody saw that the tree was empty before the grace was over")
 	}
 }
