@@ -1,0 +1,247 @@
+package tree
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is also the processes of a small tree: TREE_TEST says how many more generations come below.
+func TestMain(m *testing.M) {
+	if depth := os.Getenv("TREE_TEST"); depth != "" {
+		member(depth)
+	}
+	os.Exit(m.Run())
+}
+
+// member tells its pid on descriptor 3 and starts two children, one of them from another thread, and in a session
+// of its own.
+func member(depth string) {
+	tell := os.NewFile(3, "pids")
+	fmt.Fprintln(tell, os.Getpid())
+	if depth > "0" {
+		below := fmt.Sprint(int(depth[0]-'0') - 1)
+		startMember(tell, below, &syscall.SysProcAttr{})
+		done := make(chan bool)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread is to stay, with its child
+			startMember(tell, below, &syscall.SysProcAttr{Setsid: true})
+			close(done)
+			time.Sleep(time.Hour)
+		}()
+		<-done
+	}
+	time.Sleep(time.Hour)
+}
+
+func startMember(tell *os.File, depth string, attr *syscall.SysProcAttr) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	c := exec.Command(self)
+	c.Env = append(os.Environ(), "TREE_TEST="+depth)
+	c.ExtraFiles = []*os.File{tell}
+	c.SysProcAttr = attr
+	if err := c.Start(); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// grow starts a tree of seven processes and returns its root's pid and all pids. They end with the test.
+func grow(t *testing.T) (root int, pids []int) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := startMember(w, "2", &syscall.SysProcAttr{Setpgid: true})
+	w.Close()
+	t.Cleanup(func() {
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		_ = c.Wait()
+		// The pipe ends when the last of them has.
+		_ = r.SetReadDeadline(time.Now().Add(time.Minute))
+		_, _ = io.Copy(io.Discard, r)
+		r.Close()
+	})
+	lines := bufio.NewScanner(r)
+	for len(pids) < 7 && lines.Scan() {
+		var pid int
+		if _, err := fmt.Sscan(lines.Text(), &pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	slices.Sort(pids)
+	return c.Process.Pid, pids
+}
+
+func pidsOf(processes []Process) (pids []int) {
+	for _, p := range processes {
+		pids = append(pids, p.PID)
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// Both ways of looking find the same, below every thread and in every session.
+func TestDescendantsAreFoundWithAndWithoutChildrenFiles(t *testing.T) {
+	fs := openProc()
+	if fs == nil {
+		t.Skip("/proc is missing")
+	}
+	root, all := grow(t)
+	below := slices.DeleteFunc(slices.Clone(all), func(pid int) bool { return pid == root })
+	for _, haveChildren := range []bool{fs.haveChildren, false} {
+		fs := &procfs{root: fs.root, haveChildren: haveChildren}
+		if got := pidsOf(fs.descendants(root, nil)); !slices.Equal(got, below) {
+			t.Errorf("children files %t: found %v, want %v", haveChildren, got, below)
+		}
+		if got := fs.children(root); len(got) != 2 {
+			t.Errorf("children files %t: %d children, want 2", haveChildren, len(got))
+		}
+		// What is left out is left out with all that is below it.
+		if got := fs.descendants(root, fs.children(root)[:1]); len(got) != 3 {
+			t.Errorf("children files %t: %d without one child, want 3", haveChildren, len(got))
+		}
+		if !slices.Contains(fs.children(os.Getpid()), root) {
+			t.Errorf("children files %t: our own child is not found", haveChildren)
+		}
+	}
+}
+
+func TestTheTreeIsKilledAndThenEmpty(t *testing.T) {
+	for _, haveChildren := range []bool{true, false} {
+		t.Run(fmt.Sprintf("children files %t", haveChildren), func(t *testing.T) {
+			tr, _, err := Open(Subreaper)
+			if err != nil {
+				t.Skip("no subreaper:", err)
+			}
+			tr.proc.haveChildren = tr.proc.haveChildren && haveChildren
+			root, all := grow(t)
+			tr.Started(root)
+			if got := pidsOf(tr.Members()); !slices.Equal(got, all) {
+				t.Fatalf("members %v, want %v", got, all)
+			}
+			for deadline := time.Now().Add(time.Minute); !tr.Empty(false); {
+				if time.Now().After(deadline) {
+					t.Fatalf("left: %v", tr.Members())
+				}
+				tr.Kill()
+				for {
+					pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+					if err != nil || pid <= 0 {
+						if err == unix.ECHILD && tr.Empty(true) {
+							return
+						}
+						break
+					}
+					tr.Reaped(pid)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
+
+func TestParseStat(t *testing.T) {
+	rest := func(state string, threads int) string {
+		return fmt.Sprintf("%s 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 12345 0 0", state, threads)
+	}
+	for _, c := range []struct {
+		stat string
+		want Process
+		ok   bool
+	}{
+		{"42 (sh) " + rest("S", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "sh"}, true},
+		{"42 (a) b (c) " + rest("R", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "a) b (c"}, true},
+		{"42 (a\n1 (b) S 1 1) " + rest("R", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "a\n1 (b) S 1 1"}, true},
+		{"42 () " + rest("Z", 0), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, dead: true}, true},
+		{"42 (x) " + rest("X", 0), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "x", dead: true}, true},
+		// The first thread has ended, others have not.
+		{"42 (x) " + rest("Z", 3), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "x"}, true},
+		{"", Process{}, false},
+		{"42 (sh", Process{}, false},
+		{"42 (sh) S 1", Process{}, false},
+	} {
+		if got, ok := parseStat([]byte(c.stat)); ok != c.ok || ok && got != c.want {
+			t.Errorf("%q is %+v, %t", c.stat, got, ok)
+		}
+	}
+}
+
+// A process whose pid has been given away since we saw it is not signalled.
+func TestAReusedPIDIsNotSignalled(t *testing.T) {
+	tr, _, err := Open(Group)
+	if err != nil || tr.proc == nil {
+		t.Skip("/proc is missing")
+	}
+	root, _ := grow(t)
+	p, ok := tr.proc.read(root)
+	if !ok {
+		t.Fatal("our own child cannot be read")
+	}
+	p.PPID = 1 // not our child, so that the look before the signal counts
+	p.Start--  // and its pid was somebody else's
+	if err := tr.signal(p, unix.SIGKILL); err != unix.ESRCH {
+		t.Errorf("error %v, want ESRCH", err)
+	}
+	if now, ok := tr.proc.read(root); !ok || now.dead {
+		t.Error("a stranger was killed")
+	}
+}
+
+func TestAProcThatIsNotOursIsNotBelieved(t *testing.T) {
+	if openProcAt(filepath.Join(t.TempDir(), "none")) != nil {
+		t.Error("a missing /proc is believed")
+	}
+	self := strconv.Itoa(os.Getpid())
+	for _, c := range []struct {
+		link, nspid string
+		want        bool
+	}{
+		{self, self, true},
+		{"1", self, false},           // /proc/self is somebody else
+		{self, "777\t" + self, false}, // seen from outside of our namespace
+	} {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, c.link), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(c.link, filepath.Join(root, "self")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, "self/status"), []byte("Name:\tx\nNSpid:\t"+c.nspid+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := openProcAt(root) != nil; got != c.want {
+			t.Errorf("%+v: believed: %t", c, got)
+		}
+	}
+}
+
+func TestParseLevel(t *testing.T) {
+	for _, l := range Levels() {
+		if got, err := ParseLevel(string(l)); got != l || err != nil {
+			t.Errorf("%s is %s, %v", l, got, err)
+		}
+	}
+	if _, err := ParseLevel("jail"); err == nil {
+		t.Error("jail is a level")
+	}
+}
