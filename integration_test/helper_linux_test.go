@@ -79,7 +79,7 @@ func breed(n int) {
 
 // exhaust takes every process that it may have, and each that becomes free again.
 func exhaust(file string) {
-	n := 0
+	n, told := 0, false
 	for {
 		child, ok := rawFork()
 		if child {
@@ -89,9 +89,9 @@ func exhaust(file string) {
 			n++
 			continue
 		}
-		if n >= 0 {
+		if !told {
 			write(file, n)
-			n = -1 << 62
+			told = true
 		}
 		rawSleep(&moment)
 	}

@@ -72,10 +72,7 @@ func build(to string) error {
 	if os.Getenv("GOCOVERDIR") != "" {
 		args = append(args, "-cover", "-coverpkg=graceful/...")
 	}
-	cmd := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), append(args, "..")...)
-	if _, err := os.Stat(cmd.Path); err != nil {
-		cmd = exec.Command("go", append(args, "..")...)
-	}
+	cmd := exec.Command("go", append(args, "..")...) // go test has its own go in front of PATH
 	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building graceful: %w\n%s", err, out)

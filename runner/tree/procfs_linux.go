@@ -57,17 +57,18 @@ func parseStat(stat []byte) (p Process, ok bool) {
 	if open < 1 || end < open {
 		return Process{}, false
 	}
-	fields := strings.Fields(string(stat[end+1:])) // from field 3 on
+	fields := strings.Fields(string(stat[end+1:]))
 	if len(fields) < 20 {
 		return Process{}, false
 	}
+	field := func(n int) string { return fields[n-3] } // as proc(5) counts them
 	p.Name = string(stat[open+1 : end])
 	p.PID, _ = strconv.Atoi(strings.TrimSpace(string(stat[:open])))
-	p.PPID, _ = strconv.Atoi(fields[4-3])
-	p.Group, _ = strconv.Atoi(fields[5-3])
-	threads, _ := strconv.Atoi(fields[20-3])
-	p.Start, _ = strconv.ParseUint(fields[22-3], 10, 64)
-	state := fields[3-3]
+	p.PPID, _ = strconv.Atoi(field(4))
+	p.Group, _ = strconv.Atoi(field(5))
+	threads, _ := strconv.Atoi(field(20))
+	p.Start, _ = strconv.ParseUint(field(22), 10, 64)
+	state := field(3)
 	p.dead = (state == "Z" || state == "X") && threads <= 1
 	return p, true
 }

@@ -216,7 +216,7 @@ func TestAProcThatIsNotOursIsNotBelieved(t *testing.T) {
 		want        bool
 	}{
 		{self, self, true},
-		{"1", self, false},           // /proc/self is somebody else
+		{"1", self, false},            // /proc/self is somebody else
 		{self, "777\t" + self, false}, // seen from outside of our namespace
 	} {
 		root := t.TempDir()
