@@ -18,7 +18,7 @@ var image = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	for from, to := range map[string]string{filepath.Join(binDir, "graceful"): "graceful", "/bin/busybox": "busybox"} {
+	for from, to := range map[string]string{plain: "graceful", "/bin/busybox": "busybox"} {
 		if err := copyFile(from, filepath.Join(dir, to)); err != nil {
 			return "", err
 		}
@@ -48,7 +48,7 @@ func dockerBuild(dir string) (string, error) {
 
 func needImage(t *testing.T) string {
 	t.Helper()
-	need(t, "docker", "busybox", "norace") // with the race detector it is not static
+	need(t, "docker", "busybox")
 	id, err := image()
 	if err != nil {
 		t.Fatal(err)
@@ -154,13 +154,13 @@ func TestInDocker(t *testing.T) {
 
 // The image as it is shipped, built from a binary that was built outside.
 func TestTheShippedImage(t *testing.T) {
-	need(t, "docker", "norace")
+	need(t, "docker")
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "dist"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for from, to := range map[string]string{
-		filepath.Join(binDir, "graceful"): "dist/graceful", "../Dockerfile.prebuilt": "Dockerfile",
+		plain: "dist/graceful", "../Dockerfile.prebuilt": "Dockerfile",
 	} {
 		if err := copyFile(from, filepath.Join(dir, to)); err != nil {
 			t.Fatal(err)

@@ -102,10 +102,10 @@ func TestA100KilobyteArgument(t *testing.T) {
 // jail builds a root directory that holds graceful, a static busybox and what else is asked for.
 func jail(t *testing.T, links ...string) string {
 	t.Helper()
-	need(t, "linux", "userns", "busybox", "chroot", "norace") // with the race detector it is not static
+	need(t, "linux", "userns", "busybox", "chroot")
 	root := t.TempDir()
 	busybox := "/bin/busybox"
-	for from, to := range map[string]string{filepath.Join(binDir, "graceful"): "graceful", busybox: "busybox"} {
+	for from, to := range map[string]string{plain: "graceful", busybox: "busybox"} {
 		if err := copyFile(from, filepath.Join(root, to)); err != nil {
 			t.Fatal(err)
 		}

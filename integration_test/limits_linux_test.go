@@ -15,7 +15,7 @@ import (
 // A tree that uses up every process that it and we may have: we live, keep the status, clear the tree, and run the
 // cleanup commands.
 func TestATreeThatUsesUpAllProcesses(t *testing.T) {
-	run := []string{"graceful", "run", "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--"}
+	run := []string{plain, "run", "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--"}
 	check := func(t *testing.T, p *proc) {
 		t.Helper()
 		if n, _ := strconv.Atoi(strings.TrimSpace(p.file("forked"))); n < 10 {

@@ -20,6 +20,14 @@ import (
 // binDir holds the graceful under test and the helper; it stands first in PATH.
 var binDir string
 
+// plain is graceful as users get it, for where the one under test cannot go: with the race detector it is not
+// static, and with coverage it wants to write a file.
+var plain string
+
+// coverage is where the graceful under test writes what was covered of it, or empty. (GOCOVERDIR itself is go
+// test's own.)
+var coverage = os.Getenv("GRACEFUL_TEST_COVERAGE")
+
 // noSkip: a test that cannot run here is a failure (CI installs what is needed).
 var noSkip = os.Getenv("GRACEFUL_TEST_NO_SKIP") != ""
 
@@ -44,7 +52,23 @@ func testMain(m *testing.M) int {
 		return failed(err)
 	}
 	binDir = dir
-	if err := build(filepath.Join(binDir, "graceful")); err != nil {
+	os.Unsetenv("GOCOVERDIR")
+	plain = filepath.Join(binDir, "graceful")
+	if raceBuild || coverage != "" {
+		var flags []string
+		if raceBuild {
+			flags = append(flags, "-race")
+		}
+		if coverage != "" {
+			flags = append(flags, "-cover", "-coverpkg=graceful/...")
+			os.Setenv("GOCOVERDIR", coverage)
+		}
+		if err := build(plain, flags...); err != nil {
+			return failed(err)
+		}
+		plain = filepath.Join(binDir, "plain", "graceful")
+	}
+	if err := build(plain); err != nil {
 		return failed(err)
 	}
 	self, err := os.Executable()
@@ -61,19 +85,13 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// build makes the binary as users get it, or with the race detector or coverage where the variables ask for it.
-func build(to string) error {
-	args := []string{"build", "-o", to}
-	cgo := "CGO_ENABLED=0"
-	if raceBuild {
-		args = append(args, "-race")
-		cgo = "CGO_ENABLED=1"
+// build makes the binary; without flags as users get it.
+func build(to string, flags ...string) error {
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", to}, flags, []string{".."})...)
+	cmd.Env = os.Environ()
+	if !raceBuild || len(flags) == 0 {
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=0") // the race detector needs it
 	}
-	if os.Getenv("GOCOVERDIR") != "" {
-		args = append(args, "-cover", "-coverpkg=graceful/...")
-	}
-	cmd := exec.Command("go", append(args, "..")...) // go test has its own go in front of PATH
-	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building graceful: %w\n%s", err, out)
 	}

@@ -42,9 +42,7 @@ type processKey struct{}
 
 func setup(env *testscript.Env) error {
 	env.Setenv("PATH", os.Getenv("PATH"))
-	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
-		env.Setenv("GOCOVERDIR", dir)
-	}
+	env.Setenv("GOCOVERDIR", coverage)
 	started := map[string]*exec.Cmd{}
 	env.Values[processKey{}] = started
 	env.Defer(func() {

@@ -153,7 +153,7 @@ func TestChildrenFromBeforeTheRunAreLeftAlone(t *testing.T) {
 func TestASurvivorOfAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv")
 	t.Parallel()
-	p := command(t, "setpriv", "--reuid=54321", "--clear-groups", "graceful", "run", "--grace", "100ms", "--on-exit", "echo >>cleaned 1", "--",
+	p := command(t, "setpriv", "--reuid=54321", "--clear-groups", plain, "run", "--grace", "100ms", "--on-exit", "echo >>cleaned 1", "--",
 		"sh", "-c", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3")
 	suid := filepath.Join(p.dir, "helper")
 	if err := copyFile(filepath.Join(binDir, "helper"), suid); err != nil {
