@@ -68,36 +68,48 @@ func (l *loop) do() Run {
 	return l.run
 }
 
-// reapAll takes every child that has ended, and while the tree is being emptied looks whether it is.
+// reapLimit bounds how many ends are taken in one turn, so that children that end faster than we can reap them keep
+// us neither from signals and timers nor from killing them.
+const reapLimit = 1000
+
+// reapAll takes the children that have ended, and while the tree is being emptied looks whether it is.
 //
 // An exit is handled while the zombie still holds its pid, and only then reaped: the process group that a child
 // of ours led can be signalled without meeting a stranger's.
 func (l *loop) reapAll() {
-	for l.run.State != Done {
+	for n := 0; l.run.State != Done; n++ {
 		pid, ending, childless := l.sys.peek()
-		if pid == 0 {
-			if !l.emptying() {
-				return
-			}
-			if l.sys.empty(childless) {
-				l.killing, l.killed, l.look, l.pause = false, nil, time.Time{}, 0
+		if pid != 0 && n < reapLimit {
+			l.take(pid, ending)
+			continue
+		}
+		if l.emptying() {
+			if pid == 0 && l.sys.empty(childless) {
+				l.killing, l.look, l.pause = false, time.Time{}, 0
 				l.handle(treeEmptied{})
 				continue
 			}
 			l.killMore()
-			return
 		}
-		l.pause = 0
-		switch id, isCommand := l.commandOf(pid); {
-		case pid == l.run.TargetPID && !l.run.Ended:
-			l.handle(targetEnded{ending, time.Since(l.began)})
-		case isCommand:
-			l.handle(commandEnded{id, ending})
-		default:
-			l.log.Debug("reaped an orphan", "pid", pid, "status", ending.Status())
+		if pid != 0 {
+			l.look = time.Now() // at the others
 		}
-		l.sys.reap(pid)
+		return
 	}
+}
+
+// take handles the end of a child and reaps it.
+func (l *loop) take(pid int, ending Ending) {
+	l.pause = 0
+	switch id, isCommand := l.commandOf(pid); {
+	case pid == l.run.TargetPID && !l.run.Ended:
+		l.handle(targetEnded{ending, time.Since(l.began)})
+	case isCommand:
+		l.handle(commandEnded{id, ending})
+	default:
+		l.log.Debug("reaped an orphan", "pid", pid, "status", ending.Status())
+	}
+	l.sys.reap(pid)
 }
 
 func (l *loop) emptying() bool {

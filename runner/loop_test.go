@@ -310,6 +310,16 @@ func TestTheLoopKeepsTime(t *testing.T) {
 				s.at(time.Second, func() { s.end(Ending{}, 7, 8, targetPID, 9) })
 			},
 			[]string{"1s survivors terminated", "1s start 1s", "2s done"}},
+		"there may be more ends than are taken at a time": {tenSeconds, nil,
+			func(s *fakeSystem) {
+				var all []int
+				for pid := range 3 * reapLimit {
+					s.living[1000+pid] = true
+					all = append(all, 1000+pid)
+				}
+				s.at(time.Second, func() { s.end(Ending{}, append(all, targetPID)...) })
+			},
+			[]string{"1s survivors terminated", "1s done"}},
 		"job control stops the group, then us": {tenSeconds, nil,
 			func(s *fakeSystem) {
 				s.send(time.Second, unix.SIGTSTP)

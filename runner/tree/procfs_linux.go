@@ -127,9 +127,19 @@ func (fs *procfs) byParent() map[int][]int {
 }
 
 // descendants lists who is alive below a process, parents before their children, leaving out the processes
-// named and what is below them. The dead are walked through all the same: they may have had children when we
-// looked for those.
-func (fs *procfs) descendants(root int, without []int) []Process {
+// named and what is below them.
+func (fs *procfs) descendants(root int, without []int) (found []Process) {
+	fs.walk(root, without, func(pid, _ int) {
+		if p, ok := fs.read(pid); ok && !p.dead {
+			found = append(found, p)
+		}
+	})
+	return found
+}
+
+// walk visits what is below a process, dead or alive, each before its children are looked for. The dead are walked
+// through all the same: they may have had children when we looked for those.
+func (fs *procfs) walk(root int, without []int, visit func(pid, parent int)) {
 	children := fs.children
 	if !fs.haveChildren {
 		below := fs.byParent()
@@ -139,18 +149,13 @@ func (fs *procfs) descendants(root int, without []int) []Process {
 	for _, pid := range without {
 		seen[pid] = true
 	}
-	var found []Process
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
 		for _, child := range children(queue[0]) {
-			if seen[child] {
-				continue
-			}
-			seen[child] = true
-			queue = append(queue, child)
-			if p, ok := fs.read(child); ok && !p.dead {
-				found = append(found, p)
+			if !seen[child] {
+				seen[child] = true
+				visit(child, queue[0])
+				queue = append(queue, child)
 			}
 		}
 	}
-	return found
 }

@@ -148,7 +148,7 @@ func (t *Tree) Signal(sig syscall.Signal) {
 	}
 }
 
-// Kill sends SIGKILL to every member of the tree, and returns those that it found and those of them that may
+// Kill sends SIGKILL to every member of the tree, and returns those that it found alive and those of them that may
 // not be signalled. Members that were born meanwhile are left for the next call.
 func (t *Tree) Kill() (found, denied []Process) {
 	if t.proc == nil {
@@ -156,21 +156,36 @@ func (t *Tree) Kill() (found, denied []Process) {
 		return nil, nil
 	}
 	_ = t.SignalGroup(unix.SIGKILL)
-	if t.level == Subreaper {
-		// Our own children before anything is read about them: one that forks and ends lives no longer than that
-		// takes. Dead or alive, their ids are theirs until we reap them.
-		for _, pid := range t.proc.children(t.self) {
-			if !slices.Contains(t.foreign, pid) {
-				_ = unix.Kill(pid, unix.SIGKILL)
+	if t.level == Group {
+		found = t.Members()
+		for _, p := range found {
+			if t.signal(p, unix.SIGKILL) == unix.EPERM {
+				denied = append(denied, p)
 			}
 		}
+		return found, denied
 	}
-	found = t.Members()
-	for _, p := range found {
-		if t.signal(p, unix.SIGKILL) == unix.EPERM {
+	// Each before its children are looked for: whoever has a SIGKILL pending forks no more (fork(2) starts over when
+	// a signal is pending), so that nobody is born behind our back. Our own children before anything is read about
+	// them, because one that forks and ends lives no longer than that takes; dead or alive, their ids are theirs
+	// until we reap them.
+	t.proc.walk(t.self, t.foreign, func(pid, parent int) {
+		var err error
+		if parent == t.self {
+			err = unix.Kill(pid, unix.SIGKILL)
+		}
+		p, ok := t.proc.read(pid)
+		if !ok || p.dead {
+			return
+		}
+		if parent != t.self {
+			err = t.signal(p, unix.SIGKILL)
+		}
+		found = append(found, p)
+		if err == unix.EPERM {
 			denied = append(denied, p)
 		}
-	}
+	})
 	return found, denied
 }
 

@@ -14,9 +14,11 @@ type procfs struct{}
 
 func openProc() *procfs { return nil }
 
+func (*procfs) read(int) (Process, bool)         { return Process{}, false }
 func (*procfs) all() []Process                   { return nil }
 func (*procfs) children(int) []int               { return nil }
 func (*procfs) descendants(int, []int) []Process { return nil }
+func (*procfs) walk(int, []int, func(_, _ int))  {}
 
 func becomeSubreaper() error {
 	return errors.New("this system has no child subreaper: what leaves the target's process group cannot be found")
