@@ -1,10 +1,6 @@
 package cleanup
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
+import "slices"
 
 // Order says which command runs when.
 type Order string
@@ -18,22 +14,6 @@ const (
 
 // Orders lists them, the default first.
 func Orders() []Order { return []Order{LIFO, FIFO, Parallel} }
-
-// ParseOrder reads an order's name.
-func ParseOrder(s string) (Order, error) {
-	if o := Order(s); slices.Contains(Orders(), o) {
-		return o, nil
-	}
-	return "", fmt.Errorf("%q is no order (%s)", s, oneOf(Orders()))
-}
-
-func oneOf[S ~string](all []S) string {
-	names := make([]string, len(all))
-	for i, s := range all {
-		names[i] = string(s)
-	}
-	return strings.Join(names, ", ")
-}
 
 // Progress is how far a command has come. It only grows.
 type Progress uint8

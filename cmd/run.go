@@ -54,14 +54,14 @@ Each flag can be given as a variable: --on-exit-order as GRACEFUL_ON_EXIT_ORDER.
 	flags.Var(durationValue{value: &f.config.Grace}, "grace", "`time` between a stop signal and SIGKILL; 0 kills at once")
 	flags.Var((*commandsValue)(&f.config.OnExit), "on-exit",
 		"cleanup `command`, run once when all is over: for a shell, or a JSON array of words (repeatable)")
-	flags.Var(enum(&f.config.Order, cleanup.ParseOrder), "on-exit-order",
+	flags.Var(enumValue[cleanup.Order]{&f.config.Order, "order", cleanup.Orders()}, "on-exit-order",
 		"`order` of the cleanup commands: lifo (the last one first), fifo, parallel")
 	flags.Var(durationValue{value: &f.limit, positive: true}, "on-exit-timeout", "`time` that each cleanup command may take")
-	flags.Var(enum(&f.config.Contain, tree.ParseLevel), "contain",
+	flags.Var(enumValue[tree.Level]{&f.config.Contain, "level of containment", tree.Levels()}, "contain",
 		"`level` at which descendants are held: auto, subreaper, group")
 	flags.StringVar(&f.config.Name, "name", "", "`name` of the run, for people (default: COMMAND's file name)")
 	flags.VarPF(boolValue{&f.verbose}, "verbose", "v", "tell every step, with the time since the start").NoOptDefVal = "true"
-	flags.Var(enum(&f.format, parseLogFormat), "log-format", "`form` of messages: text, json")
+	flags.Var(enumValue[logFormat]{&f.format, "form of messages", []logFormat{logText, logJSON}}, "log-format", "`form` of messages: text, json")
 	return c
 }
 

@@ -22,13 +22,6 @@ const (
 	logJSON logFormat = "json"
 )
 
-func parseLogFormat(s string) (logFormat, error) {
-	if f := logFormat(s); f == logText || f == logJSON {
-		return f, nil
-	}
-	return "", fmt.Errorf("%q is no form of messages (text, json)", s)
-}
-
 // durationValue takes 10s, 1m30s, and as sleep(1) does a bare number of seconds.
 type durationValue struct {
 	value    *time.Duration
@@ -100,29 +93,30 @@ func (v *commandsValue) Type() string   { return "command" }
 // enumValue is one word of a few.
 type enumValue[T ~string] struct {
 	value *T
-	parse func(string) (T, error)
+	what  string // what the words are, for messages
+	words []T
 }
 
-func enum[T ~string](value *T, parse func(string) (T, error)) *enumValue[T] {
-	return &enumValue[T]{value, parse}
-}
-
-func (v *enumValue[T]) Set(s string) error {
-	parsed, err := v.parse(s)
-	if err == nil {
-		*v.value = parsed
+func (v enumValue[T]) Set(s string) error {
+	if !slices.Contains(v.words, T(s)) {
+		words := make([]string, len(v.words))
+		for i, w := range v.words {
+			words[i] = string(w)
+		}
+		return fmt.Errorf("%q is no %s (%s)", s, v.what, strings.Join(words, ", "))
 	}
-	return err
+	*v.value = T(s)
+	return nil
 }
 
-func (v *enumValue[T]) String() string {
+func (v enumValue[T]) String() string {
 	if v.value == nil {
 		return ""
 	}
 	return string(*v.value)
 }
 
-func (v *enumValue[T]) Type() string { return "word" }
+func (v enumValue[T]) Type() string { return "word" }
 
 // variable is the name of the environment variable that stands for a flag.
 func variable(flag string) string {

@@ -2,12 +2,6 @@
 // It does what it is told and does not know why.
 package tree
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
-
 // Level is how the tree is held together.
 type Level string
 
@@ -20,15 +14,3 @@ const (
 
 // Levels lists them, the default first.
 func Levels() []Level { return []Level{Auto, Subreaper, Group} }
-
-// ParseLevel reads a level's name.
-func ParseLevel(s string) (Level, error) {
-	if l := Level(s); slices.Contains(Levels(), l) {
-		return l, nil
-	}
-	names := make([]string, 0, 3)
-	for _, l := range Levels() {
-		names = append(names, string(l))
-	}
-	return "", fmt.Errorf("%q is no level of containment (%s)", s, strings.Join(names, ", "))
-}

@@ -234,14 +234,3 @@ func TestAProcThatIsNotOursIsNotBelieved(t *testing.T) {
 		}
 	}
 }
-
-func TestParseLevel(t *testing.T) {
-	for _, l := range Levels() {
-		if got, err := ParseLevel(string(l)); got != l || err != nil {
-			t.Errorf("%s is %s, %v", l, got, err)
-		}
-	}
-	if _, err := ParseLevel("jail"); err == nil {
-		t.Error("jail is a level")
-	}
-}
