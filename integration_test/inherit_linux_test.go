@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,8 +63,46 @@ func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	if !strings.Contains(t.Name(), "no_directory") {
 		p.cmd.Dir = "/"
 	}
-	p.start().wait()
-	return strings.NewReplacer(p.output.Name(), "OUTPUT", p.dir, "DIR").Replace(p.text())
+	status := p.start().wait()
+	return strings.NewReplacer(p.output.Name(), "OUTPUT", p.dir, "DIR").Replace(p.text()) + "status " + status
+}
+
+// So do the cleanup commands, but for standard input, and SIGTTOU, which shall not stop them.
+func TestCleanupCommandsInheritTheSame(t *testing.T) {
+	need(t, "linux", "env-signals")
+	t.Parallel()
+	p := start(t, "env", "--ignore-signal=HUP,QUIT,USR1,PIPE", "--block-signal=USR2", "sh", "-c", `
+		exec 7</etc/passwd; ulimit -Sn 77; umask 027
+		exec graceful run --on-exit '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; ls /proc/self/fd; } >hook' -- \
+			sh -c '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; ls /proc/self/fd; } >target'`)
+	p.want("0")
+	const ttou = 1 << (unix.SIGTTOU - 1)
+	var ignored uint64
+	target, hook := p.file("target"), p.file("hook")
+	if _, err := fmt.Sscanf(target[strings.Index(target, "SigIgn:"):], "SigIgn: %x", &ignored); err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Replace(target, fmt.Sprintf("%016x", ignored), fmt.Sprintf("%016x", ignored|ttou), 1)
+	if hook != want {
+		t.Errorf("the target has\n%s\nthe cleanup command\n%s", target, hook)
+	}
+}
+
+// A stop signal is heard whoever ignored it; the target, which ignores it still, has its grace.
+func TestAStopSignalThatOurParentIgnoredIsHeard(t *testing.T) {
+	need(t, "linux", "env-signals")
+	t.Parallel()
+	p := start(t, "env", "--ignore-signal=TERM", "graceful", "run", "--grace", "100ms", "--on-exit", "echo >>cleaned $GRACEFUL_REASON",
+		"--", "sh", "-c", "echo >ready; exec sleep 1000")
+	p.file("ready")
+	// It is ignored until the target has been started, and it may be a moment until we know that.
+	p.until("end", func() bool {
+		p.signal(unix.SIGTERM)
+		_, err := os.Stat(filepath.Join(p.dir, "cleaned"))
+		return err == nil
+	})
+	p.want("137")
+	p.wrote("cleaned", "stopped\n")
 }
 
 func TestListenPIDNamesTheTarget(t *testing.T) {
