@@ -121,7 +121,7 @@ func TestAsPID1(t *testing.T) {
 	for _, sig := range []string{"TERM", "INT", "QUIT"} {
 		t.Run("stop by "+sig, func(t *testing.T) {
 			p := inNamespace(t, true, "graceful", "run", "--grace", "1h", "--on-exit", "echo cleaned; "+census, "--",
-				"sh", "-c", "trap 'exit 3' "+sig+"; setsid sleep 1000 & echo >ready; while :; do wait; done").start()
+				"sh", "-c", "trap 'exit 3' "+sig+"; setsid helper ignore -- ready & while :; do wait; done").start()
 			p.file("ready")
 			if err := unix.Kill(gracefulPID(p), unix.SignalNum("SIG"+sig)); err != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,9 +25,8 @@ type loop struct {
 	// children says that some child may have ended. One word stands for many: all that have ended are taken.
 	children <-chan os.Signal
 
-	began  time.Time
-	timers map[timer]time.Time
-	wake   *time.Timer // for the earliest of timers and look
+	began time.Time
+	wake  *time.Timer // for the earliest of the run's deadlines and look
 
 	killing bool                   // SIGKILL until the tree is empty
 	killed  map[tree.Identity]kill // those found by the last pass
@@ -43,7 +43,6 @@ type kill struct {
 // do leads the run from where it stands to its end.
 func (l *loop) do() Run {
 	l.began = time.Now()
-	l.timers = map[timer]time.Time{}
 	l.wake = time.NewTimer(time.Hour)
 	l.wake.Stop()
 	if l.run.State == Starting {
@@ -224,9 +223,10 @@ func (l *loop) perform(a action) {
 		l.kill()
 		l.look = time.Now()
 	case startTimer:
-		l.timers[a.timer] = time.Now().Add(a.after)
+		l.stopTimer(a.timer)
+		l.run.Deadlines = append(l.run.Deadlines, Deadline{a.timer, time.Now().Add(a.after)})
 	case stopTimer:
-		delete(l.timers, a.timer)
+		l.stopTimer(a.timer)
 	case startCommand:
 		l.startCommand(a.id)
 	case terminateCommand:
@@ -270,9 +270,9 @@ func (l *loop) startCommand(id int) {
 func (l *loop) setWake() {
 	l.wake.Stop()
 	first := l.look
-	for _, at := range l.timers {
-		if first.IsZero() || at.Before(first) {
-			first = at
+	for _, d := range l.run.Deadlines {
+		if first.IsZero() || d.At.Before(first) {
+			first = d.At
 		}
 	}
 	if !first.IsZero() {
@@ -280,24 +280,28 @@ func (l *loop) setWake() {
 	}
 }
 
-// fire handles the timers that are due.
+// stopTimer forgets a deadline. (A slice that the run has shown to others stays as it was.)
+func (l *loop) stopTimer(t timer) {
+	l.run.Deadlines = slices.DeleteFunc(slices.Clone(l.run.Deadlines), func(d Deadline) bool { return d.timer == t })
+}
+
+// fire handles the deadlines that have come.
 func (l *loop) fire() {
 	now := time.Now()
 	if !l.look.After(now) {
 		l.look = time.Time{} // reapAll looks
 	}
-	for t, at := range l.timers {
-		if at.After(now) {
-			continue
+	for {
+		i := slices.IndexFunc(l.run.Deadlines, func(d Deadline) bool { return !d.At.After(now) })
+		if i < 0 {
+			return
 		}
-		if _, still := l.timers[t]; !still {
-			continue
-		}
-		delete(l.timers, t)
-		if t.name == graceTimer {
+		due := l.run.Deadlines[i].timer
+		l.stopTimer(due)
+		if due.Name == graceTimer {
 			l.handle(graceOver{})
 		} else {
-			l.handle(commandTimer{t.id, t.name})
+			l.handle(commandTimer{due.ID, due.Name})
 		}
 	}
 }

@@ -55,6 +55,7 @@ type Run struct {
 	Clearing   bool   // what cleanup commands left behind is being killed
 	Duration   time.Duration
 	Cleanup    cleanup.Stack
+	Deadlines  []Deadline // kept by the loop; the machine has no clock
 }
 
 // Status is what graceful exits with.
@@ -129,8 +130,14 @@ const (
 )
 
 type timer struct {
-	name timerName
-	id   int // the command, or 0
+	Name timerName
+	ID   int // the command, or 0
+}
+
+// Deadline is a timer that has been started.
+type Deadline struct {
+	timer
+	At time.Time
 }
 
 const (
@@ -175,7 +182,7 @@ func next(r Run, e event) (Run, []action) {
 		switch {
 		case r.State == Sweeping:
 			r, todo := clean(r)
-			return r, append([]action{stopTimer{timer{name: graceTimer}}}, todo...)
+			return r, append([]action{stopTimer{timer{Name: graceTimer}}}, todo...)
 		case r.State == Cleaning && r.Clearing:
 			return clean(r)
 		}
@@ -212,7 +219,7 @@ func (r Run) signalled(e signalled) (Run, []action) {
 			todo := []action{forwardSignal{signal: e.signal, resume: stop}}
 			if stop && r.State == Running {
 				r.State, r.StopSignal = Stopping, e.signal
-				todo = append(todo, startTimer{timer{name: graceTimer}, r.Config.Grace})
+				todo = append(todo, startTimer{timer{Name: graceTimer}, r.Config.Grace})
 			}
 			return r, todo
 		case forward.Suspend:
@@ -238,7 +245,7 @@ func (r Run) targetEnded(e targetEnded) (Run, []action) {
 	case Stopping: // the grace goes on
 		return r, []action{signalSurvivors{resume: true}}
 	}
-	return r, []action{signalSurvivors{resume: true}, startTimer{timer{name: graceTimer}, r.Config.Grace}}
+	return r, []action{signalSurvivors{resume: true}, startTimer{timer{Name: graceTimer}, r.Config.Grace}}
 }
 
 // clean goes on with the cleanup commands, or ends the run when there is none left.

@@ -20,7 +20,7 @@ const (
 )
 
 var (
-	grace   = timer{name: graceTimer}
+	grace   = timer{Name: graceTimer}
 	actions = cmp.AllowUnexported(forwardSignal{}, suspend{}, signalSurvivors{}, killTree{}, startTimer{}, stopTimer{},
 		startCommand{}, terminateCommand{}, killCommand{}, timer{})
 )
