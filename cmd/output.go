@@ -76,7 +76,8 @@ func (o *output) flush() {
 	}
 }
 
-// writeAll writes a line as well as it can: nobody is left to be told of a failure.
+// writeAll writes a line as well as it can: nobody is left to be told of a failure. (os.File's Write would end the
+// program when the reader of standard error has gone; see os/signal on SIGPIPE.)
 func writeAll(fd int, line []byte) {
 	for len(line) > 0 {
 		n, err := unix.Write(fd, line)

@@ -32,8 +32,6 @@ type Listener struct {
 func Listen(ignored []syscall.Signal) *Listener {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
-	// An unregistered SIGPIPE on standard output or error ends a Go program. Nobody reads this channel.
-	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 
 	out := make(chan syscall.Signal)
 	l := &Listener{

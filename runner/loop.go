@@ -106,7 +106,7 @@ func (l *loop) take(pid int, ending Ending) {
 	case isCommand:
 		l.handle(commandEnded{id, ending})
 	default:
-		l.log.Debug("reaped an orphan", "pid", pid, "status", ending.Status())
+		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 	}
 	l.sys.reap(pid)
 }
