@@ -40,15 +40,18 @@ type output struct {
 func newOutput(to *os.File) *output {
 	o := &output{lines: make(chan []byte, queueLines), done: make(chan struct{})}
 	fd := int(to.Fd())
+	running := make(chan bool)
 	go func() {
 		defer close(o.done)
 		// For good: this thread alone may write to a terminal from its background.
 		runtime.LockOSThread()
 		blockTTOU()
+		close(running)
 		for line := range o.lines {
 			writeAll(fd, line)
 		}
 	}()
+	<-running
 	return o
 }
 

@@ -24,7 +24,6 @@ var ErrSetup = errors.New("setting up the run")
 // It takes over the process: its signals, its children, its scheduling. There is one run in a process.
 func Do(config Config, log *slog.Logger) (Run, error) {
 	inherit := readInherited()
-	settleThreads()
 	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		// A file system as bare as that gives its cleanup commands an empty pipe to read.
@@ -43,6 +42,7 @@ func Do(config Config, log *slog.Logger) (Run, error) {
 		log.Warn("containment is "+string(contained.Level()), "err", w)
 	}
 	listener := forward.Listen(inherit.ignored)
+	settleThreads()
 	r := Run{
 		ID:      newID(),
 		Config:  config,

@@ -6,13 +6,15 @@ import (
 	"sync"
 )
 
-// spareThreads is how many threads can be busy at once in a run besides those that the runtime has already: the
-// loop in a system call, the log writer in another, one to run whatever becomes ready meanwhile, and one more.
-const spareThreads = 4
+// spareThreads is how many threads can be needed at once in a run besides those that are taken for good (by the
+// runtime's own work, os/signal, the log writer): one in a system call, one waiting for time to pass, one to run
+// whatever becomes ready meanwhile; and as many again, since it is the runtime that decides.
+const spareThreads = 8
 
-// settleThreads creates every thread that the run will need. The runtime aborts the program when it cannot create
-// one, and the tree that we are about to start may use up RLIMIT_NPROC or the pids limit that we share with it.
-// Threads of the runtime never end, and on one processor no more are wanted than can block at the same time.
+// settleThreads creates every thread that the run will need; it is called when all that takes a thread for good is
+// there. The runtime aborts the program when it cannot create one, and the tree that we are about to start may use up
+// RLIMIT_NPROC or the pids limit that we share with it. Threads of the runtime never end, and on one processor no more
+// are wanted than can block at the same time.
 //
 // The collector is left to run when it has a reason to, and not every two minutes.
 func settleThreads() {
