@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -16,11 +17,11 @@ import (
 // run that has neither, and hardly any has, does without.
 const ShimName = "graceful: becoming the target"
 
-// throughShim starts the target by way of ourselves. A pipe that closes at execve tells whether that succeeded.
+// throughShim starts a process by way of ourselves. A pipe that closes at execve tells whether that succeeded.
 func (p *processes) throughShim(s start) (int, error) {
 	self, err := os.Executable()
-	if err != nil {
-		return 0, err
+	if err != nil { // no /proc: better without than not at all
+		return p.fork(s)
 	}
 	var pipe [2]int
 	if err := unix.Pipe(pipe[:]); err != nil {
@@ -45,8 +46,6 @@ func (p *processes) throughShim(s start) (int, error) {
 		reap(pid)
 		return 0, syscall.Errno(binary.NativeEndian.Uint32(errno[:]))
 	}
-	p.tree.Started(pid)
-	p.listener.Hear()
 	return pid, nil
 }
 
@@ -61,6 +60,7 @@ func Shim(args []string) int {
 		return 125
 	}
 	unix.CloseOnExec(report)
+	runtime.LockOSThread() // whose mask is the target's
 	in := readInherited()
 	for _, sig := range in.ignored {
 		signal.Ignore(sig)

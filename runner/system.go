@@ -50,11 +50,12 @@ func (p *processes) startTarget(r Run) (int, error) {
 		return 0, err
 	}
 	s := start{path: path, argv: r.Config.Command, env: runEnv(r), stdin: 0}
+	fork := p.fork
 	if self := strconv.Itoa(unix.Getpid()); p.inherit.ignores(unix.SIGCHLD) ||
 		getenv(s.env, "LISTEN_PID") == self || getenv(s.env, "WATCHDOG_PID") == self {
-		return p.throughShim(s)
+		fork = p.throughShim
 	}
-	pid, err := p.fork(s)
+	pid, err := fork(s)
 	if err == nil {
 		p.tree.Started(pid)
 		p.listener.Hear()
