@@ -164,6 +164,7 @@ func (l *loop) leftover() []string {
 	for id, k := range l.killed {
 		names = append(names, fmt.Sprintf("%d (%s)", id.PID, k.name))
 	}
+	slices.Sort(names)
 	return names
 }
 
@@ -312,7 +313,7 @@ func (l *loop) tell(e event) {
 	case targetStarted:
 		l.log.Info("started", "pid", e.pid, "command", l.run.Config.Command)
 	case targetEnded:
-		l.log.Info("the target ended", describe(e.ending)...)
+		l.log.Info("the target ended", "how", endingText(e.ending))
 	case signalled:
 		l.log.Info("received "+forward.Name(syscall.Signal(e.signal)), "state", l.run.State.String())
 	case graceOver:
@@ -320,7 +321,7 @@ func (l *loop) tell(e event) {
 		if l.run.Config.Grace == 0 { // it was asked for
 			level = slog.LevelInfo
 		}
-		l.log.Log(context.Background(), level, fmt.Sprintf("the grace of %v ran out: sending SIGKILL", l.run.Config.Grace))
+		l.log.Log(context.Background(), level, "sending SIGKILL", "err", fmt.Sprintf("the grace of %v ran out", l.run.Config.Grace))
 	case commandStarted:
 		l.log.Info("started a cleanup command", "id", e.id, "pid", e.pid, "command", l.command(e.id).Command.Text)
 	case commandFailed:
@@ -356,5 +357,3 @@ func endingText(e Ending) string {
 	}
 	return fmt.Sprintf("exit status %d", e.Code)
 }
-
-func describe(e Ending) []any { return []any{"how", endingText(e)} }

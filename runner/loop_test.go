@@ -304,6 +304,12 @@ func TestTheLoopKeepsTime(t *testing.T) {
 				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
 			},
 			[]string{"1s survivors terminated", "1s fail 2s", "1s start 1s", "2s done"}},
+		"one that could not be started leaves no timer behind": {tenSeconds, []string{"40s", "2s"},
+			func(s *fakeSystem) {
+				s.startErr = []error{errors.New("none")}
+				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			[]string{"1s survivors terminated", "1s fail 2s", "1s start 40s", "31s command terminated", "33s command killed", "33s done"}},
 		"one nudge may tell of many ends": {tenSeconds, []string{"1s"},
 			func(s *fakeSystem) {
 				s.living[7], s.living[8], s.living[9] = true, true, true
@@ -329,8 +335,8 @@ func TestTheLoopKeepsTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			run, did := lead(t, c.config, c.commands, c.script)
-			if run.State != Done {
-				t.Errorf("it ended in %v", run.State)
+			if run.State != Done || len(run.Deadlines) > 0 {
+				t.Errorf("it ended in %v, with deadlines %v", run.State, run.Deadlines)
 			}
 			if c.want != nil && !slices.Equal(did, c.want) {
 				t.Errorf("it did\n\t%s\nwant\n\t%s", strings.Join(did, "\n\t"), strings.Join(c.want, "\n\t"))

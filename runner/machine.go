@@ -260,7 +260,8 @@ func clean(r Run) (Run, []action) {
 	var todo []action
 	for _, id := range claimed {
 		entry, _ := r.Cleanup.Get(id)
-		todo = append(todo, startCommand{id}, startTimer{timer{limitTimer, id}, entry.Command.Limit})
+		// The timer first: a command that cannot be started stops it.
+		todo = append(todo, startTimer{timer{limitTimer, id}, entry.Command.Limit}, startCommand{id})
 	}
 	return r, todo
 }

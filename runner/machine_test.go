@@ -59,7 +59,7 @@ func job(sig int) event  { return signalled{sig, forward.Suspend} }
 
 // Every row of the states and of the signals: what a run in a state makes of an event.
 func TestEveryRowOfTheMachine(t *testing.T) {
-	firstCommand := []action{startCommand{2}, startTimer{timer{limitTimer, 2}, 30 * time.Second}}
+	firstCommand := []action{startTimer{timer{limitTimer, 2}, 30 * time.Second}, startCommand{2}}
 	ended := targetEnded{Ending{Code: 7}, time.Minute}
 	escalated := func(r *Run) { r.Escalated = true }
 	clearing := func(r *Run) {
@@ -111,7 +111,7 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 		"cleaning: what a command has left goes before the next": {at(Cleaning), commandEnded{2, Ending{}}, Cleaning,
 			append(ofCommand(2), killCommand{2}, killTree{})},
 		"cleaning: the next one begins when that is gone": {at(Cleaning, clearing), treeEmptied{}, Cleaning,
-			[]action{startCommand{1}, startTimer{timer{limitTimer, 1}, 30 * time.Second}}},
+			[]action{startTimer{timer{limitTimer, 1}, 30 * time.Second}, startCommand{1}}},
 		"cleaning: an empty tree means nothing while a command runs": {at(Cleaning), treeEmptied{}, Cleaning, nil},
 		"cleaning: a missing program does not keep the next":         {at(Cleaning), commandFailed{id: 1, err: "none"}, Cleaning, nil}, // not claimed
 		"cleaning: for want of a resource it is tried again":         {at(Cleaning), commandFailed{id: 2, transient: true}, Cleaning, []action{startTimer{timer{retryTimer, 2}, retryAfter}}},
