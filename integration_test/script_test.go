@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +44,10 @@ type processKey struct{}
 func setup(env *testscript.Env) error {
 	env.Setenv("PATH", os.Getenv("PATH"))
 	env.Setenv("GOCOVERDIR", coverage)
+	if runtime.GOOS != "linux" {
+		// Auto would warn of it on every run; asked for by name it is no surprise.
+		env.Setenv("GRACEFUL_CONTAIN", "group")
+	}
 	started := map[string]*exec.Cmd{}
 	env.Values[processKey{}] = started
 	env.Defer(func() {
@@ -91,7 +96,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 // environ is the script's environment. (testscript does not give it away whole.)
 func environ(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "GOCOVERDIR"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "GOCOVERDIR", "GRACEFUL_CONTAIN"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
