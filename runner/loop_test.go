@@ -140,6 +140,9 @@ func (s *fakeSystem) signalSurvivors(sig syscall.Signal) {
 	defer s.Unlock()
 	if sig != unix.SIGCONT {
 		s.note("survivors %v", sig)
+		if !slices.Contains(s.zombies, targetPID) {
+			s.note("too late: the target's id, and its group's, may be somebody else's")
+		}
 		for pid := range s.living {
 			s.terminate(pid)
 		}
@@ -158,6 +161,9 @@ func (s *fakeSystem) signalCommand(pid int, sig syscall.Signal) {
 func (s *fakeSystem) killCommand(pid int) {
 	s.Lock()
 	defer s.Unlock()
+	if !s.living[pid] && !slices.Contains(s.zombies, pid) {
+		s.note("too late: the command's id may be somebody else's")
+	}
 	if s.living[pid] {
 		s.note("command killed")
 		if !s.immortal[pid] {
