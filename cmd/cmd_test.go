@@ -64,7 +64,7 @@ func TestOneMessageIsOneLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := newOutput(w)
+	out := newOutput(int(w.Fd()))
 	log := slog.New(&textHandler{out: out, level: slog.LevelWarn})
 	log.Info("not told")
 	log.With("pid", 7).Warn("starting a\nb", "hint", "look", "err", errors.New("gone\x1b[31m"))
@@ -82,7 +82,7 @@ func TestAReaderWhoDoesNotReadIsNotWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := newOutput(w)
+	out := newOutput(int(w.Fd()))
 	line := []byte(strings.Repeat("x", 1000) + "\n")
 	for range 3 * queueLines {
 		if n, err := out.Write(line); n != len(line) || err != nil {

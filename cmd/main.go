@@ -5,9 +5,9 @@ package cmd
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"graceful/runner"
 
@@ -29,7 +29,7 @@ func Main(args []string) int {
 		root.SetArgs(args[1:])
 	}
 	if err := root.Execute(); err != nil {
-		out := newOutput(os.Stderr)
+		out := newOutput(syscall.Stderr)
 		errs := []error{err}
 		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			errs = joined.Unwrap()

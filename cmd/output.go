@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -29,7 +28,8 @@ const (
 	flushTimeout = time.Second
 )
 
-// output writes lines to a file in the background.
+// output writes lines to a descriptor in the background. (To a descriptor, because os.File's Fd would take O_NONBLOCK
+// away from everybody who shares it, the target too.)
 type output struct {
 	lines   chan []byte
 	dropped atomic.Int64
@@ -37,9 +37,8 @@ type output struct {
 	close   sync.Once
 }
 
-func newOutput(to *os.File) *output {
+func newOutput(fd int) *output {
 	o := &output{lines: make(chan []byte, queueLines), done: make(chan struct{})}
-	fd := int(to.Fd())
 	running := make(chan bool)
 	go func() {
 		defer close(o.done)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"graceful/cleanup"
@@ -77,7 +78,7 @@ func (f *runFlags) run(args []string, status *int) error {
 	if f.config.Name == "" {
 		f.config.Name = filepath.Base(args[0])
 	}
-	out := newOutput(os.Stderr)
+	out := newOutput(syscall.Stderr)
 	defer out.flush()
 	run, err := runner.Do(f.config, f.logger(out))
 	if err != nil {

@@ -18,6 +18,7 @@ const probe = `
 grep -E '^(SigBlk|SigIgn|SigCgt|Umask|Cap|NoNewPrivs|Cpus_allowed|Groups|Uid|Gid)' /proc/self/status
 ulimit -a; ulimit -Ha; umask; pwd; nice
 cd /proc/self/fd; for fd in *; do echo "$fd -> $(readlink $fd)"; done | grep -v -e /proc/ -e pipe: -e '> $'
+grep flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2
 cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
 
 // What the target inherits is what it would inherit without us: the same probe is run bare and under graceful, in
@@ -25,23 +26,27 @@ cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
 func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
 	need(t, "linux", "env", "nohup")
 	for name, around := range map[string][]string{
-		"nothing special":                    {},
-		"nohup":                              {"nohup"},
-		"nice":                               {"nice", "-n", "7"},
-		"signals blocked by our parent":      {"env", "--block-signal=TERM,INT,USR1,CHLD,PROF,RTMIN+3"},
-		"signals ignored by our parent":      {"env", "--ignore-signal=TERM,QUIT,USR1,PIPE,WINCH,TSTP,TTOU,IO,RTMIN+5"},
-		"children ignored by our parent":     {"env", "--ignore-signal=CHLD"},
-		"children and others ignored":        {"env", "--ignore-signal=CHLD,PIPE,HUP", "--block-signal=USR2"},
-		"descriptors, limits and umask":      {"sh", "-c", `ulimit -Sn 77; ulimit -Hn 99; umask 027; exec "$@" 7</etc/passwd 9>>/dev/null`, "sh"},
-		"a soft limit below the hard one":    {"sh", "-c", `ulimit -Sn 64; exec "$@"`, "sh"},
-		"as a background job of a shell":     {"sh", "-c", `"$@" & wait $!`, "sh"},
-		"socket activation for this process": {"sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</etc/passwd`, "sh"},
-		"no directory":                       {"sh", "-c", `mkdir gone; cd gone; rmdir ../gone; exec "$@"`, "sh"},
+		"nothing special":                      {},
+		"nohup":                                {"nohup"},
+		"nice":                                 {"nice", "-n", "7"},
+		"signals blocked by our parent":        {"env", "--block-signal=TERM,INT,USR1,CHLD,PROF,RTMIN+3"},
+		"signals ignored by our parent":        {"env", "--ignore-signal=TERM,QUIT,USR1,PIPE,WINCH,TSTP,TTOU,IO,RTMIN+5"},
+		"children ignored by our parent":       {"env", "--ignore-signal=CHLD"},
+		"children and others ignored":          {"env", "--ignore-signal=CHLD,PIPE,HUP", "--block-signal=USR2"},
+		"descriptors, limits and umask":        {"sh", "-c", `ulimit -Sn 77; ulimit -Hn 99; umask 027; exec "$@" 7</etc/passwd 9>>/dev/null`, "sh"},
+		"a soft limit below the hard one":      {"sh", "-c", `ulimit -Sn 64; exec "$@"`, "sh"},
+		"as a background job of a shell":       {"sh", "-c", `"$@" & wait $!`, "sh"},
+		"socket activation for this process":   {"sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</etc/passwd`, "sh"},
+		"a standard error that does not block": {"python3", "-c", "import os, sys; os.set_blocking(2, False); os.execvp(sys.argv[1], sys.argv[1:])"},
+		"no directory":                         {"sh", "-c", `mkdir gone; cd gone; rmdir ../gone; exec "$@"`, "sh"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if around := strings.Join(around, " "); strings.Contains(around, "-signal") {
 				need(t, "env-signals")
+			}
+			if len(around) > 0 {
+				need(t, around[0])
 			}
 			for _, probe := range [][]string{
 				{"sh", "-c", probe, "sh", "\xff\xfe", "a  b", ""},
