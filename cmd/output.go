@@ -28,8 +28,7 @@ const (
 	flushTimeout = time.Second
 )
 
-// output writes lines to a descriptor in the background. (To a descriptor, because os.File's Fd would take O_NONBLOCK
-// away from everybody who shares it, the target too.)
+// output writes lines to a descriptor in the background.
 type output struct {
 	lines   chan []byte
 	dropped atomic.Int64
