@@ -243,23 +243,30 @@ func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := map[string]bool{strconv.Itoa(pid): true}
+	own := map[string]bool{strconv.Itoa(pid): true} // our threads
+	making := map[string]bool{}                     // those that are making one
 	started, threads, late := false, 0, ""
 	for line := range strings.Lines(string(trace)) {
 		task, call, _ := strings.Cut(line, " ")
-		call = strings.TrimSpace(call)
-		isThread := strings.Contains(call, "CLONE_THREAD")
-		if !started && isThread {
-			threads++
-			if made := regexp.MustCompile(`= (\d+)|=> \{parent_tid=\[(\d+)\]`).FindStringSubmatch(call); made != nil {
-				own[made[1]+made[2]] = true
-			}
+		if !own[task] {
+			continue
 		}
-		if own[task] && strings.Contains(call, "CLONE_VFORK") {
+		resumed := strings.Contains(call, "clone resumed>")
+		switch {
+		case strings.Contains(call, "CLONE_VFORK"):
 			started = true
+		case strings.Contains(call, "CLONE_THREAD"):
+			threads++
+			making[task] = true
+			if started {
+				late += line
+			}
+		case !resumed:
+			continue
 		}
-		if started && own[task] && isThread {
-			late += line
+		if made := regexp.MustCompile(`= (\d+)$`).FindStringSubmatch(strings.TrimSpace(call)); made != nil && making[task] {
+			own[made[1]] = true
+			delete(making, task)
 		}
 	}
 	if !started || threads < 4 {
