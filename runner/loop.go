@@ -82,18 +82,22 @@ func (l *loop) reapAll() {
 			l.take(pid, ending)
 			continue
 		}
-		if l.emptying() {
-			if pid == 0 && l.sys.empty(childless) {
-				l.killing, l.look, l.pause = false, time.Time{}, 0
-				l.handle(treeEmptied{})
-				continue
-			}
-			l.killMore()
-		}
 		if pid != 0 {
+			if l.killing {
+				l.sys.strike()
+			}
 			l.look = time.Now() // at the others
+			return
 		}
-		return
+		if !l.emptying() {
+			return
+		}
+		if !l.sys.empty(childless) {
+			l.killMore()
+			return
+		}
+		l.killing, l.look, l.pause = false, time.Time{}, 0
+		l.handle(treeEmptied{})
 	}
 }
 

@@ -32,6 +32,7 @@ type fakeSystem struct {
 	endings  map[int]Ending
 	denied   bool // members may not be signalled
 	immortal map[int]bool
+	strikes  int
 	polling  bool // no end in the tree is announced
 	startErr []error
 	nextPID  int
@@ -195,6 +196,7 @@ func (s *fakeSystem) empty(bool) bool {
 	return len(s.living) == 0 && len(s.zombies) == 0
 }
 
+func (s *fakeSystem) strike()         { s.Lock(); defer s.Unlock(); s.strikes++ }
 func (s *fakeSystem) announced() bool { return !s.polling }
 func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
 func (s *fakeSystem) cleaning()       {}
@@ -391,5 +393,20 @@ func TestWhereNoEndIsAnnouncedTheTreeIsLookedAt(t *testing.T) {
 	})
 	if run.Escalated {
 		t.Error("nobody saw that the tree was empty before the grace was over")
+	}
+}
+
+// While more end than can be taken at a time, those who give birth to them are killed all the same.
+func TestAStormIsStruckBeforeItsDeadAreBuried(t *testing.T) {
+	var sys *fakeSystem
+	lead(t, Config{}, nil, func(s *fakeSystem) {
+		sys = s
+		for pid := range 3 * reapLimit {
+			s.living[1000+pid] = true
+		}
+		s.send(time.Second, unix.SIGTERM)
+	})
+	if sys.strikes == 0 {
+		t.Error("nobody was")
 	}
 }

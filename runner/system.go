@@ -29,6 +29,8 @@ type system interface {
 	killCommand(pid int)
 	// kill sends SIGKILL to all that is found of the tree; denied are those who may not be signalled.
 	kill() (found, denied []tree.Process)
+	// strike sends SIGKILL to our own children alone, which takes little time however many dead are among them.
+	strike()
 	empty(childless bool) bool
 	// announced tells whether the end of every member of the tree reaches us as a child's.
 	announced() bool
@@ -106,6 +108,7 @@ func (p *processes) signalGroup(sig syscall.Signal) error      { return p.tree.S
 func (p *processes) signalSurvivors(sig syscall.Signal)        { p.tree.Signal(sig) }
 func (p *processes) killCommand(pid int)                       { p.tree.KillBelow(pid) }
 func (p *processes) kill() (found, denied []tree.Process)      { return p.tree.Kill() }
+func (p *processes) strike()                                   { p.tree.Strike() }
 func (p *processes) empty(childless bool) bool                 { return p.tree.Empty(childless) }
 func (p *processes) announced() bool                           { return p.tree.Level() == tree.Subreaper }
 func (p *processes) suspend()                                  { _ = unix.Kill(unix.Getpid(), unix.SIGSTOP) }

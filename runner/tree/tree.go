@@ -189,6 +189,19 @@ func (t *Tree) Kill() (found, denied []Process) {
 	return found, denied
 }
 
+// Strike sends SIGKILL to our own children, dead or alive, and looks at nobody. It is for when so many have ended
+// that looking at each would take longer than others need to be born.
+func (t *Tree) Strike() {
+	if t.proc == nil || t.level != Subreaper {
+		return
+	}
+	for _, pid := range t.proc.children(t.self) {
+		if !slices.Contains(t.foreign, pid) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
 // KillBelow kills the process group that our unreaped child pid leads, and all that descends from the child.
 func (t *Tree) KillBelow(pid int) {
 	var below []Process
