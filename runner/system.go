@@ -47,7 +47,7 @@ type processes struct {
 }
 
 func (p *processes) startTarget(r Run) (int, error) {
-	path, err := lookPath(r.Config.Command[0], getenv(r.Config.Env, "PATH"))
+	path, err := lookPath(r.Config.Command[0], searchPath(r.Config.Env))
 	if err != nil {
 		return 0, err
 	}
@@ -67,7 +67,7 @@ func (p *processes) startTarget(r Run) (int, error) {
 
 func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
 	args := c.Command.Args
-	path, err := lookPath(args[0], getenv(r.Config.Env, "PATH"))
+	path, err := lookPath(args[0], searchPath(r.Config.Env))
 	if err != nil {
 		return 0, err
 	}
@@ -140,6 +140,14 @@ func lookPath(name, path string) (string, error) {
 		found = unix.EACCES
 	}
 	return "", found
+}
+
+// searchPath is PATH, or without one what execvp(3) takes instead.
+func searchPath(env []string) string {
+	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+		return "/bin:/usr/bin"
+	}
+	return getenv(env, "PATH")
 }
 
 // getenv returns the value of a variable in an environment, the first as getenv(3) does.

@@ -48,6 +48,14 @@ func TestLookPath(t *testing.T) {
 	}
 }
 
+func TestWithoutPATHTheSystemsDirectoriesAreSearched(t *testing.T) {
+	for want, env := range map[string][]string{"/bin:/usr/bin": {"A=1"}, "": {"PATH="}, "/x": {"PATH=/x"}} {
+		if got := searchPath(env); got != want {
+			t.Errorf("%q: %q, want %q", env, got, want)
+		}
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	env := []string{"A=1", "AB=2", "B=x=y", "A=3"}
 	if got := getenv(env, "A"); got != "1" {

@@ -20,7 +20,7 @@ const spareThreads = 8
 func settleThreads() {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(64 << 20)
+	debug.SetMemoryLimit(24 << 20)
 	var ready, done sync.WaitGroup
 	hold := make(chan struct{})
 	for range spareThreads {

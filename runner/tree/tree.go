@@ -76,7 +76,7 @@ func (t *Tree) Reaped(pid int) {
 // SignalGroup signals the target's process group while the target has not been reaped. That it is gone is no
 // error.
 func (t *Tree) SignalGroup(sig syscall.Signal) error {
-	if !t.unreaped {
+	if !t.unreaped || t.group <= 0 { // kill(0) would be our own group
 		return nil
 	}
 	err := unix.Kill(-t.group, sig)
@@ -109,6 +109,9 @@ func (t *Tree) Empty(childless bool) bool {
 		return len(t.foreign) > 0 && !slices.ContainsFunc(t.proc.children(t.self), func(pid int) bool {
 			return !slices.Contains(t.foreign, pid)
 		})
+	}
+	if t.unreaped {
+		return false
 	}
 	// Once the group is empty its id may come back as somebody else's.
 	if t.group != 0 && t.proc == nil && unix.Kill(-t.group, 0) == unix.ESRCH || t.proc != nil && len(t.Members()) == 0 {
@@ -175,6 +178,9 @@ func (t *Tree) Kill() (found, denied []Process) {
 			err = unix.Kill(pid, unix.SIGKILL)
 		}
 		p, ok := t.proc.read(pid)
+		if !ok && err == unix.EPERM { // hidepid: /proc does not show it, but it is there
+			p, ok = Process{Identity: Identity{PID: pid}, PPID: parent, Name: "hidden"}, true
+		}
 		if !ok || p.dead {
 			return
 		}

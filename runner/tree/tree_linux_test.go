@@ -234,3 +234,28 @@ func TestAProcThatIsNotOursIsNotBelieved(t *testing.T) {
 		}
 	}
 }
+
+// A group whose leader is a zombie that we have not reaped is not empty, or the next signal to it would go to
+// group 0: our own.
+func TestAGroupIsNotEmptyBeforeItsLeaderIsReaped(t *testing.T) {
+	tr, _, err := Open(Group)
+	if err != nil || tr.proc == nil {
+		t.Skip("/proc is missing")
+	}
+	c := exec.Command("true")
+	if err := c.Start(); err != nil {
+		t.Skip(err)
+	}
+	tr.Started(c.Process.Pid)
+	for p, ok := tr.proc.read(c.Process.Pid); ok && !p.dead; p, ok = tr.proc.read(c.Process.Pid) {
+		time.Sleep(time.Millisecond)
+	}
+	if tr.Empty(false) || tr.group != c.Process.Pid {
+		t.Errorf("it counts as empty, the group is %d", tr.group)
+	}
+	_ = c.Wait()
+	tr.Reaped(c.Process.Pid)
+	if !tr.Empty(true) {
+		t.Error("it is not empty when the leader has been reaped")
+	}
+}
