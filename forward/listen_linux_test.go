@@ -1,0 +1,87 @@
+package forward
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// listen starts a Listener whose signals mean again after the test what they meant to the test program.
+func listen(t *testing.T, ignored ...syscall.Signal) *Listener {
+	t.Helper()
+	t.Cleanup(func() { signal.Reset() })
+	return Listen(ignored)
+}
+
+// hears sends a signal to ourselves and waits until it is delivered.
+func hears(t *testing.T, l *Listener, sig syscall.Signal) {
+	t.Helper()
+	if err := unix.Kill(os.Getpid(), sig); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.After(time.Minute); ; {
+		select {
+		case got := <-l.Signals:
+			if got == sig {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("%s was not heard", Name(sig))
+		}
+	}
+}
+
+func ignores(t *testing.T, when string, want map[syscall.Signal]bool) {
+	t.Helper()
+	for sig, ignored := range want {
+		if signal.Ignored(sig) != ignored {
+			t.Errorf("%s: %s is ignored: %t, want %t", when, Name(sig), !ignored, ignored)
+		}
+	}
+}
+
+// Only what is ignored at the moment of a fork is ignored in the child; but a stop signal is to be heard, and the end
+// of a child and the runtime's own signal can never be done without.
+func TestWhatOurParentIgnoredIsIgnoredWhereverSomethingIsStarted(t *testing.T) {
+	l := listen(t, unix.SIGINT, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCHLD, unix.SIGURG)
+	atAFork := map[syscall.Signal]bool{
+		unix.SIGINT: true, unix.SIGUSR2: true, unix.SIGTSTP: true, unix.SIGTERM: false, unix.SIGCHLD: false, unix.SIGURG: false,
+	}
+	between := map[syscall.Signal]bool{
+		unix.SIGINT: false, unix.SIGUSR2: false, unix.SIGTSTP: true, unix.SIGTERM: false, unix.SIGCHLD: false, unix.SIGURG: false,
+	}
+	ignores(t, "before the target", atAFork)
+	hears(t, l, unix.SIGTERM)
+	l.Hear()
+	ignores(t, "after the target's start", between)
+	hears(t, l, unix.SIGINT)
+	hears(t, l, unix.SIGUSR2)
+	l.Ignoring(func() { ignores(t, "while a command is started", atAFork) })
+	ignores(t, "after a command's start", between)
+	hears(t, l, unix.SIGINT)
+}
+
+func TestTheEndOfAChildIsANudge(t *testing.T) {
+	l := listen(t)
+	if err := unix.Kill(os.Getpid(), unix.SIGCHLD); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-l.Children:
+	case sig := <-l.Signals:
+		t.Errorf("%s was to be forwarded", Name(sig))
+	case <-time.After(time.Minute):
+		t.Error("it was not heard")
+	}
+}
+
+func TestWritingToATerminalFromItsBackgroundStopsNobody(t *testing.T) {
+	l := listen(t)
+	hears(t, l, unix.SIGTTOU)
+	l.IgnoreTTOU()
+	ignores(t, "while cleaning", map[syscall.Signal]bool{unix.SIGTTOU: true, unix.SIGTTIN: false})
+}

@@ -1,0 +1,82 @@
+package runner
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestWhatACleanupCommandIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		run  Run
+		want []string // in the order of OutcomeVariables
+	}{
+		"an exit":         {Run{TargetPID: 7, Ending: Ending{Code: 3}, Duration: 1500 * time.Millisecond}, []string{"exited", "3", "", "", "false", "7", "1500", "4"}},
+		"a signal":        {Run{TargetPID: 7, Ending: Ending{Signal: 11}}, []string{"signaled", "139", "SEGV", "", "false", "7", "0", "4"}},
+		"a stop":          {Run{TargetPID: 7, StopSignal: sigTERM}, []string{"stopped", "0", "", "TERM", "false", "7", "0", "4"}},
+		"a stop and KILL": {Run{TargetPID: 7, StopSignal: sigINT, Escalated: true, Ending: Ending{Signal: 9}}, []string{"stopped", "137", "KILL", "INT", "true", "7", "0", "4"}},
+		"no start":        {Run{Failed: true, Ending: Ending{Code: 127}}, []string{"start-failed", "127", "", "", "false", "", "0", "4"}},
+	} {
+		var want []string
+		for i, name := range OutcomeVariables {
+			want = append(want, name+"="+c.want[i])
+		}
+		if got := outcomeEnv(c.run, 4); !slices.Equal(got, want) {
+			t.Errorf("%s: it is told %q, want %q", name, got, want)
+		}
+	}
+}
+
+// What the system calls missing may be the interpreter, and what it calls no file may be a directory: the hint says so.
+func TestWhereAnErrorMisleadsThereIsAHint(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(there, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		command string
+		err     error
+		hint    string
+	}{
+		{"prog", unix.ENOENT, "PATH"},
+		{there, unix.ENOENT, "interpreter"},
+		{"prog", unix.ENOEXEC, "#!"},
+		{"prog", unix.E2BIG, "too long"},
+		{"prog", unix.EAGAIN, "ulimit"},
+		{"./prog", unix.ENOENT, ""}, // the error says it all
+		{"./prog", unix.EACCES, ""},
+	} {
+		_, hint := startFailure(c.command, c.err)
+		if c.hint == "" && hint != "" || !strings.Contains(hint, c.hint) {
+			t.Errorf("%s: %v: hint %q, want one about %q", c.command, c.err, hint, c.hint)
+		}
+	}
+}
+
+func TestOnlyForWantOfAResourceIsItTriedAgain(t *testing.T) {
+	for err, want := range map[error]bool{
+		unix.EAGAIN: true, unix.ENOMEM: true, unix.EMFILE: true, unix.ENFILE: true,
+		unix.ENOENT: false, unix.EACCES: false, errors.New("other"): false,
+		&os.PathError{Op: "fork", Err: unix.EAGAIN}: true,
+	} {
+		if got := outOfResources(err); got != want {
+			t.Errorf("%v: tried again: %t", err, got)
+		}
+	}
+}
+
+func TestStatesAreNamedInTheOrderOfTheContract(t *testing.T) {
+	var names []string
+	for s := Starting; s <= Done; s++ {
+		names = append(names, s.String())
+	}
+	if got := strings.Join(names, " → "); got != "starting → running → stopping → killing → sweeping → cleaning → done" {
+		t.Error(got)
+	}
+}
