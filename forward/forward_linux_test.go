@@ -67,3 +67,19 @@ func TestNoKindOfSignalIsLost(t *testing.T) {
 		}
 	}
 }
+
+// What waits together is taken with SIGCONT last, whatever the numbers say.
+func TestContinuesComeAfterTheStopsThatTheyWaitedWith(t *testing.T) {
+	l := &Listener{heard: map[syscall.Signal]chan os.Signal{}}
+	for _, sig := range []syscall.Signal{unix.SIGCONT, unix.SIGTSTP, unix.SIGTTOU} {
+		l.heard[sig] = make(chan os.Signal, 1)
+	}
+	l.heard[unix.SIGTSTP] <- unix.SIGTSTP
+	if got := l.pending(unix.SIGCONT); len(got) != 2 || got[0] != unix.SIGTSTP || got[1] != unix.SIGCONT {
+		t.Errorf("taken as %v", got)
+	}
+	l.heard[unix.SIGCONT] <- unix.SIGCONT
+	if got := l.pending(unix.SIGTTOU); len(got) != 2 || got[1] != unix.SIGCONT {
+		t.Errorf("taken as %v", got)
+	}
+}

@@ -56,10 +56,30 @@ func Listen(ignored []syscall.Signal) *Listener {
 	go func() {
 		for {
 			_, v, _ := reflect.Select(cases)
-			out <- v.Interface().(syscall.Signal)
+			for _, sig := range l.pending(v.Interface().(syscall.Signal)) {
+				out <- sig
+			}
 		}
 	}()
 	return l
+}
+
+// pending takes whatever else has come by now, SIGCONT last: os/signal gives signals that wait together in the order
+// of their numbers, the kernel lets the later of SIGTSTP and SIGCONT win, and who is stopped for good because a
+// SIGCONT was taken too early is deaf to SIGTERM.
+func (l *Listener) pending(first syscall.Signal) []syscall.Signal {
+	all := []syscall.Signal{first}
+	for sig, c := range l.heard {
+		select {
+		case <-c:
+			all = append(all, sig)
+		default:
+		}
+	}
+	if i := slices.Index(all, unix.SIGCONT); i >= 0 {
+		all = append(slices.Delete(all, i, i+1), unix.SIGCONT)
+	}
+	return all
 }
 
 // needed tells the signals that this program cannot ignore even for a moment: a child that ends while SIGCHLD is

@@ -183,3 +183,22 @@ func TestASignalBeforeTheTargetIsThereIsNotLost(t *testing.T) {
 	p.want("143")
 	p.wrote("cleaned", "stopped TERM\n")
 }
+
+// A stop that is undone at once leaves neither of us stopped, whichever of the two signals is taken first.
+func TestAStopThatIsUndoneAtOnce(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for range 40 {
+		p := start(t, "graceful", "run", "--", "helper", "count", "got")
+		target := p.pidIn("got.pid")
+		p.signal(unix.SIGTSTP)
+		p.signal(unix.SIGCONT)
+		p.until("SIGCONT", func() bool { return counts(p, "got")[unix.SIGCONT] > 0 })
+		time.Sleep(50 * time.Millisecond) // for a stop that shall not come
+		if s := state(p.cmd.Process.Pid); s == "T" {
+			t.Fatal("we are stopped")
+		}
+		_ = unix.Kill(target, unix.SIGKILL)
+		p.want("137")
+	}
+}

@@ -32,7 +32,14 @@ type loop struct {
 	killed  map[tree.Identity]kill // those found by the last pass
 	look    time.Time              // when to look again whether the tree is empty; zero: when a child ends
 	pause   time.Duration          // until then, growing while nothing moves
+	unseen  time.Time              // since when passes have found nobody though the tree is not empty
+
+	stopAt time.Time // when to stop ourselves; zero: not
 }
+
+// stopAfter is how long a stop of ourselves waits for a SIGCONT that undoes it: one that came between its being
+// decided on and SIGSTOP would be heard only when somebody sent another.
+const stopAfter = 20 * time.Millisecond
 
 // kill is what we know of a process that was sent SIGKILL.
 type kill struct {
@@ -57,6 +64,9 @@ func (l *loop) do() Run {
 		select {
 		case sig := <-l.signals:
 			l.reapAll() // what ended before the signal came did not end because of it
+			if sig == unix.SIGCONT {
+				l.stopAt = time.Time{}
+			}
 			l.handle(signalled{int(sig), forward.MeaningOf(sig)})
 		case <-l.children:
 		case <-l.wake.C:
@@ -96,7 +106,7 @@ func (l *loop) reapAll() {
 			l.killMore()
 			return
 		}
-		l.killing, l.look, l.pause = false, time.Time{}, 0
+		l.killing, l.look, l.pause, l.unseen = false, time.Time{}, 0, time.Time{}
 		l.handle(treeEmptied{})
 	}
 }
@@ -143,7 +153,15 @@ func (l *loop) kill() (hopeless bool) {
 	for _, p := range denied {
 		forbidden[p.Identity] = true
 	}
-	hopeless = len(found) > 0 && l.run.Ended
+	hopeless = l.run.Ended
+	if len(found) > 0 {
+		l.unseen = time.Time{}
+	} else if l.unseen.IsZero() {
+		l.unseen = now
+	}
+	if len(found) == 0 && now.Sub(l.unseen) < abandonAfter {
+		hopeless = false
+	}
 	killed := map[tree.Identity]kill{}
 	for _, p := range found {
 		k, again := l.killed[p.Identity]
@@ -212,8 +230,7 @@ func (l *loop) perform(a action) {
 			_ = l.sys.signalGroup(unix.SIGCONT)
 		}
 	case suspend:
-		l.log.Info("suspending ourselves")
-		l.sys.suspend()
+		l.stopAt = time.Now().Add(stopAfter)
 	case signalSurvivors:
 		sig := syscall.Signal(a.signal)
 		if sig == 0 {
@@ -275,10 +292,14 @@ func (l *loop) startCommand(id int) {
 func (l *loop) setWake() {
 	l.wake.Stop()
 	first := l.look
-	for _, d := range l.run.Deadlines {
-		if first.IsZero() || d.At.Before(first) {
-			first = d.At
+	sooner := func(at time.Time) {
+		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
 		}
+	}
+	sooner(l.stopAt)
+	for _, d := range l.run.Deadlines {
+		sooner(d.At)
 	}
 	if !first.IsZero() {
 		l.wake.Reset(time.Until(first))
@@ -295,6 +316,13 @@ func (l *loop) fire() {
 	now := time.Now()
 	if !l.look.After(now) {
 		l.look = time.Time{} // reapAll looks
+	}
+	if !l.stopAt.IsZero() && !l.stopAt.After(now) {
+		l.stopAt = time.Time{}
+		if l.run.State < Killing { // afterwards there is nobody to be stopped with
+			l.log.Info("stopping ourselves")
+			l.sys.suspend()
+		}
 	}
 	for {
 		i := slices.IndexFunc(l.run.Deadlines, func(d Deadline) bool { return !d.At.After(now) })

@@ -334,12 +334,26 @@ func TestTheLoopKeepsTime(t *testing.T) {
 				s.at(time.Second, func() { s.end(Ending{}, append(all, targetPID)...) })
 			},
 			[]string{"1s survivors terminated", "1s done"}},
+		"a stop that is undone at once stops nobody for good": {tenSeconds, nil,
+			func(s *fakeSystem) {
+				s.send(time.Second, unix.SIGTSTP)
+				s.send(time.Second+time.Millisecond, unix.SIGCONT)
+				s.at(2*time.Second, func() { s.end(Ending{}, targetPID) })
+			},
+			[]string{"1s group stopped", "2s survivors terminated", "2s done"}},
+		"nobody stops himself when the target has ended meanwhile": {tenSeconds, nil,
+			func(s *fakeSystem) {
+				s.living[7] = true
+				s.send(time.Second, unix.SIGTSTP)
+				s.at(time.Second+time.Millisecond, func() { s.end(Ending{}, targetPID) })
+			},
+			[]string{"1s group stopped", "1.001s survivors terminated", "11.001s killed 7", "11.001s done"}},
 		"job control stops the group, then us": {tenSeconds, nil,
 			func(s *fakeSystem) {
 				s.send(time.Second, unix.SIGTSTP)
 				s.at(2*time.Second, func() { s.end(Ending{}, targetPID) })
 			},
-			[]string{"1s group stopped", "1s suspend", "2s survivors terminated", "2s done"}},
+			[]string{"1s group stopped", "1.02s suspend", "2s survivors terminated", "2s done"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run, did := lead(t, c.config, c.commands, c.script)
