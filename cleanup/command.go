@@ -39,8 +39,8 @@ func Parse(text string) (Command, error) {
 	if !strings.HasPrefix(trimmed, "[") {
 		return shellForm(text), nil
 	}
-	var args []string
-	if err := json.Unmarshal([]byte(text), &args); err != nil {
+	var words []*string // null is no string
+	if err := json.Unmarshal([]byte(text), &words); err != nil {
 		// `[ -e lock ] && rm lock` begins like an array and is shell.
 		if strings.HasPrefix(trimmed, "[ ") || strings.HasPrefix(trimmed, "[[") {
 			return shellForm(text), nil
@@ -50,6 +50,13 @@ func Parse(text string) (Command, error) {
 	if !utf8.ValidString(text) {
 		// encoding/json has replaced the bytes: something else would run.
 		return Command{}, errors.New("the exec form is JSON and so must be UTF-8 (the shell form takes any bytes)")
+	}
+	var args []string
+	for _, w := range words {
+		if w == nil {
+			return Command{}, fmt.Errorf("not a JSON array of strings: null is none (exec form: %s)", example)
+		}
+		args = append(args, *w)
 	}
 	if len(args) == 0 || args[0] == "" {
 		return Command{}, fmt.Errorf("the exec form names no program (exec form: %s)", example)

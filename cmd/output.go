@@ -48,6 +48,9 @@ func newOutput(fd int) *output {
 		for line := range o.lines {
 			writeAll(fd, line)
 		}
+		if n := o.dropped.Load(); n > 0 {
+			writeAll(fd, fmt.Appendf(nil, "graceful: %d lines were dropped: standard error is read too slowly\n", n))
+		}
 	}()
 	<-running
 	return o
@@ -65,12 +68,7 @@ func (o *output) Write(line []byte) (int, error) {
 
 // flush ends the output. What cannot be written in flushTimeout is lost.
 func (o *output) flush() {
-	o.close.Do(func() {
-		if n := o.dropped.Load(); n > 0 {
-			say(o, fmt.Sprintf("%d lines were dropped: standard error is read too slowly", n))
-		}
-		close(o.lines)
-	})
+	o.close.Do(func() { close(o.lines) })
 	select {
 	case <-o.done:
 	case <-time.After(flushTimeout):

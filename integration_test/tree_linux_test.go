@@ -276,3 +276,17 @@ func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 		t.Errorf("threads made after the start:\n%s", late)
 	}
 }
+
+// A cleanup command that has moved to another group has its limit all the same.
+func TestACleanupCommandThatHasLeftItsGroup(t *testing.T) {
+	need(t, "linux", "python3")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--on-exit",
+		`exec python3 -c 'import os, time; os.setpgid(0, os.getpgid(os.getppid())); open("moved", "w").write("moved"); time.sleep(1000)'`,
+		"--on-exit-timeout", "2s", "--", "true")
+	p.file("moved")
+	p.want("0")
+	if !strings.Contains(p.text(), "took longer than 2s and was ended") {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+}

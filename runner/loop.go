@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -271,6 +272,9 @@ func (l *loop) startTarget() {
 	pid, err := l.sys.startTarget(l.run)
 	if err != nil {
 		status, hint := startFailure(l.run.Config.Command[0], err)
+		if found, ok := err.(*fs.PathError); ok {
+			err = found.Err
+		}
 		l.log.Error("starting "+l.run.Config.Command[0], "err", err, "hint", hint)
 		l.handle(targetFailed{status})
 		return

@@ -191,7 +191,7 @@ func next(r Run, e event) (Run, []action) {
 			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID = e.pid })
 		}
 	case commandFailed:
-		if !r.claimed(e.id) {
+		if c, _ := r.Cleanup.Get(e.id); !r.claimed(e.id) || c.PID != 0 {
 			break
 		}
 		if e.transient {
@@ -293,7 +293,9 @@ func (r Run) commandTimer(e commandTimer) (Run, []action) {
 	c, _ := r.Cleanup.Get(e.id)
 	switch e.name {
 	case retryTimer:
-		return r, []action{startCommand{e.id}}
+		if c.PID == 0 {
+			return r, []action{startCommand{e.id}}
+		}
 	case limitTimer:
 		r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.TimedOut = true })
 		if c.PID == 0 {

@@ -66,6 +66,7 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 		r.Clearing = true
 		r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
 	}
+	unstarted := func(r *Run) { r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 0 }) }
 	ofCommand := func(id int) []action {
 		var stops []action
 		for _, name := range []timerName{retryTimer, limitTimer, killTimer, abandonTimer} {
@@ -114,8 +115,9 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 			[]action{startTimer{timer{limitTimer, 1}, 30 * time.Second}, startCommand{1}}},
 		"cleaning: an empty tree means nothing while a command runs": {at(Cleaning), treeEmptied{}, Cleaning, nil},
 		"cleaning: a missing program does not keep the next":         {at(Cleaning), commandFailed{id: 1, err: "none"}, Cleaning, nil}, // not claimed
-		"cleaning: for want of a resource it is tried again":         {at(Cleaning), commandFailed{id: 2, transient: true}, Cleaning, []action{startTimer{timer{retryTimer, 2}, retryAfter}}},
-		"cleaning: trying again":                                     {at(Cleaning), commandTimer{2, retryTimer}, Cleaning, []action{startCommand{2}}},
+		"cleaning: for want of a resource it is tried again":         {at(Cleaning, unstarted), commandFailed{id: 2, transient: true}, Cleaning, []action{startTimer{timer{retryTimer, 2}, retryAfter}}},
+		"cleaning: trying again":                                     {at(Cleaning, unstarted), commandTimer{2, retryTimer}, Cleaning, []action{startCommand{2}}},
+		"cleaning: one that runs is not started again":               {at(Cleaning), commandTimer{2, retryTimer}, Cleaning, nil},
 		"cleaning: over its limit a command gets SIGTERM":            {at(Cleaning), commandTimer{2, limitTimer}, Cleaning, []action{terminateCommand{2}, startTimer{timer{killTimer, 2}, commandKillAfter}}},
 		"cleaning: then SIGKILL":                                     {at(Cleaning), commandTimer{2, killTimer}, Cleaning, []action{killCommand{2}, startTimer{timer{abandonTimer, 2}, abandonAfter}}},
 		"cleaning: one that does not even die of that is left": {at(Cleaning), commandTimer{2, abandonTimer}, Cleaning,

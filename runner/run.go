@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -90,7 +91,12 @@ func newID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint6
 // startFailure gives the exit status for an error in starting the target, as env(1) and the shells have it, and
 // a hint where the error alone would mislead.
 func startFailure(command string, err error) (status int, hint string) {
-	exists := strings.Contains(command, "/") && unix.Access(command, unix.F_OK) == nil
+	path := command
+	var found *fs.PathError // by way of PATH
+	if errors.As(err, &found) {
+		path = found.Path
+	}
+	exists := strings.Contains(path, "/") && unix.Access(path, unix.F_OK) == nil
 	switch {
 	case outOfResources(err):
 		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"

@@ -19,9 +19,9 @@ const ShimName = "graceful: becoming the target"
 
 // throughShim starts a process by way of ourselves. A pipe that closes at execve tells whether that succeeded.
 func (p *processes) throughShim(s start) (int, error) {
-	self, err := os.Executable()
-	if err != nil { // no /proc: better without than not at all
-		return p.fork(s)
+	const self = "/proc/self/exe" // ourselves, also when the file has been replaced meanwhile
+	if unix.Access(self, unix.X_OK) != nil {
+		return p.fork(s) // better without than not at all
 	}
 	var pipe [2]int
 	if err := unix.Pipe(pipe[:]); err != nil {

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -58,11 +59,12 @@ func (p *processes) startTarget(r Run) (int, error) {
 		fork = p.throughShim
 	}
 	pid, err := fork(s)
-	if err == nil {
-		p.tree.Started(pid)
-		p.listener.Hear()
+	if err != nil {
+		return 0, &fs.PathError{Op: "execute", Path: path, Err: err}
 	}
-	return pid, err
+	p.tree.Started(pid)
+	p.listener.Hear()
+	return pid, nil
 }
 
 func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
@@ -112,7 +114,7 @@ func (p *processes) strike()                                   { p.tree.Strike()
 func (p *processes) empty(childless bool) bool                 { return p.tree.Empty(childless) }
 func (p *processes) announced() bool                           { return p.tree.Level() == tree.Subreaper }
 func (p *processes) suspend()                                  { _ = unix.Kill(unix.Getpid(), unix.SIGSTOP) }
-func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = unix.Kill(-pid, sig) }
+func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
 
 // lookPath finds a program as execvp(3) does. (exec.LookPath refuses what it finds in the current directory, and
@@ -131,7 +133,11 @@ func lookPath(name, path string) (string, error) {
 		}
 		file := dir + "/" + name
 		var st unix.Stat_t
-		if unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		switch err := unix.Stat(file, &st); {
+		case err == unix.EACCES:
+			found = err // as for execvp: it may be there
+			continue
+		case err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR:
 			continue
 		}
 		if unix.Access(file, unix.X_OK) == nil {

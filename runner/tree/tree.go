@@ -79,9 +79,15 @@ func (t *Tree) SignalGroup(sig syscall.Signal) error {
 	if !t.unreaped || t.group <= 0 { // kill(0) would be our own group
 		return nil
 	}
-	err := unix.Kill(-t.group, sig)
+	return SignalGroupOf(t.group, sig)
+}
+
+// SignalGroupOf signals the process group that our unreaped child pid leads, or the child alone when it has moved to
+// another group. That it is gone is no error.
+func SignalGroupOf(pid int, sig syscall.Signal) error {
+	err := unix.Kill(-pid, sig)
 	if err == unix.ESRCH {
-		err = unix.Kill(t.group, sig) // it has moved to another group
+		err = unix.Kill(pid, sig)
 	}
 	return ignoreGone(err)
 }
@@ -214,7 +220,7 @@ func (t *Tree) KillBelow(pid int) {
 	if t.proc != nil && t.level != Group {
 		below = t.proc.descendants(pid, nil) // before the group dies and its children become ours
 	}
-	_ = unix.Kill(-pid, unix.SIGKILL)
+	_ = SignalGroupOf(pid, unix.SIGKILL)
 	for _, p := range below {
 		_ = t.signal(p, unix.SIGKILL)
 	}
