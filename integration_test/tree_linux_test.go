@@ -149,28 +149,34 @@ func TestChildrenFromBeforeTheRunAreLeftAlone(t *testing.T) {
 	}
 }
 
-// A survivor that we may not signal is named and left; it does not keep the cleanup from running.
+// A survivor that we may not signal is named and left; it does not keep the cleanup from running. The same where
+// /proc shows nobody but our own processes.
 func TestASurvivorOfAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv")
-	t.Parallel()
-	p := command(t, "setpriv", "--reuid=54321", "--clear-groups", plain, "run", "--grace", "100ms", "--on-exit", "echo >>cleaned 1", "--",
-		"sh", "-c", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3")
-	suid := filepath.Join(p.dir, "helper")
-	if err := copyFile(filepath.Join(binDir, "helper"), suid); err != nil {
-		t.Fatal(err)
-	}
-	for name, mode := range map[string]os.FileMode{p.dir: 0o777, suid: 0o755 | os.ModeSetuid} {
-		if err := os.Chmod(name, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.start()
-	survivor := p.pidIn("pid")
-	defer unix.Kill(survivor, unix.SIGKILL)
-	p.want("3")
-	p.wrote("cleaned", "1\n")
-	if want := fmt.Sprintf("giving up on processes that SIGKILL does not end left=[%d (helper)]", survivor); !strings.Contains(p.text(), want) {
-		t.Errorf("no %q:\n%s", want, p.text())
+	for name, c := range map[string]struct{ mount, want string }{
+		"seen":    {"true", "(helper)]"},
+		"hidepid": {"mount -o remount,hidepid=2 /proc", "(hidden)]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := inNamespace(t, false, "sh", "-c", c.mount+` && exec setpriv --reuid=54321 --regid=54321 --clear-groups "$@"`, "sh",
+				plain, "run", "--grace", "100ms", "--on-exit", "echo >>cleaned 1", "--",
+				"sh", "-c", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3")
+			suid := filepath.Join(p.dir, "helper")
+			if err := copyFile(filepath.Join(binDir, "helper"), suid); err != nil {
+				t.Fatal(err)
+			}
+			for name, mode := range map[string]os.FileMode{p.dir: 0o777, suid: 0o755 | os.ModeSetuid} {
+				if err := os.Chmod(name, mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p.start().want("3")
+			p.wrote("cleaned", "1\n")
+			if text := p.text(); strings.Count(text, "giving up on processes that SIGKILL does not end left=[") != 1 || !strings.Contains(text, c.want) {
+				t.Errorf("it wrote:\n%s", text)
+			}
+		})
 	}
 }
 

@@ -33,6 +33,7 @@ type loop struct {
 	killed  map[tree.Identity]kill // those found by the last pass
 	look    time.Time              // when to look again whether the tree is empty; zero: when a child ends
 	pause   time.Duration          // until then, growing while nothing moves
+	givenUp []string               // those we have said to be left
 	unseen  time.Time              // since when passes have found nobody though the tree is not empty
 
 	stopAt time.Time // when to stop ourselves; zero: not
@@ -134,7 +135,10 @@ func (l *loop) emptying() bool {
 // ends, and after a pause that grows, since a process that dies elsewhere is not announced.
 func (l *loop) killMore() {
 	if l.killing && l.kill() {
-		l.log.Warn("giving up on processes that SIGKILL does not end", "left", l.leftover())
+		if left := l.leftover(); !slices.Equal(left, l.givenUp) { // after each cleanup command they are still there
+			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
+			l.givenUp = left
+		}
 		l.killing, l.look = false, time.Time{}
 		l.handle(treeEmptied{})
 		return
