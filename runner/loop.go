@@ -40,8 +40,8 @@ type loop struct {
 }
 
 // stopAfter is how long a stop of ourselves waits for a SIGCONT that undoes it: one that came between its being
-// decided on and SIGSTOP would be heard only when somebody sent another.
-const stopAfter = 20 * time.Millisecond
+// decided on and SIGSTOP would be heard only when somebody sent another. It is long for a busy machine's sake.
+const stopAfter = 100 * time.Millisecond
 
 // kill is what we know of a process that was sent SIGKILL.
 type kill struct {

@@ -353,7 +353,7 @@ func TestTheLoopKeepsTime(t *testing.T) {
 				s.send(time.Second, unix.SIGTSTP)
 				s.at(2*time.Second, func() { s.end(Ending{}, targetPID) })
 			},
-			[]string{"1s group stopped", "1.02s suspend", "2s survivors terminated", "2s done"}},
+			[]string{"1s group stopped", "1.1s suspend", "2s survivors terminated", "2s done"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run, did := lead(t, c.config, c.commands, c.script)
