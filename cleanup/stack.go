@@ -30,7 +30,8 @@ type Entry struct {
 	ID       int // as registered, from 1
 	Command  Command
 	Progress Progress
-	PID      int // 0 until started
+	PID      int    // 0 until started
+	Start    uint64 // its start time, in clock ticks since the machine's
 	TimedOut bool
 	Outcome  Outcome
 }
@@ -40,6 +41,8 @@ type Outcome struct {
 	Code   int    // exit status
 	Signal int    // the signal that ended it, or 0
 	Error  string // why it could not be started, or was given up
+	// Interrupted: it may have been started, and whether it ended nobody saw.
+	Interrupted bool
 }
 
 // Failed tells whether anything but exit status 0 came of it.

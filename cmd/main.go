@@ -20,8 +20,13 @@ const statusFailed = 125
 
 // Main is the program; args includes its name. It returns the exit status.
 func Main(args []string) int {
-	if len(args) > 0 && args[0] == runner.ShimName {
-		return runner.Shim(args[1:])
+	if len(args) > 0 {
+		switch args[0] {
+		case runner.ShimName:
+			return runner.Shim(args[1:])
+		case runner.SupervisorName:
+			return supervise(args[1:])
+		}
 	}
 	status := 0
 	root := newRoot(&status)
@@ -65,7 +70,7 @@ whatever happened, and exits as the program did.`,
 		},
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRun(status), newVersion())
+	root.AddCommand(newRun(status), newRecover(status), newVersion())
 	return root
 }
 

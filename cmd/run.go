@@ -17,15 +17,14 @@ import (
 
 // runFlags is what the flags of run say.
 type runFlags struct {
-	config  runner.Config
-	limit   time.Duration
-	verbose bool
-	format  logFormat
+	config runner.Config
+	limit  time.Duration
+	format logFormat
 }
 
 func newRun(status *int) *cobra.Command {
 	f := runFlags{
-		config: runner.Config{Grace: 10 * time.Second, Contain: tree.Auto, Order: cleanup.LIFO},
+		config: runner.Config{Grace: 10 * time.Second, Contain: tree.Auto, Order: cleanup.LIFO, Guard: runner.GuardAuto},
 		limit:  30 * time.Second,
 		format: logText,
 	}
@@ -60,8 +59,12 @@ Each flag can be given as a variable: --on-exit-order as GRACEFUL_ON_EXIT_ORDER.
 	flags.Var(durationValue{value: &f.limit, positive: true}, "on-exit-timeout", "`time` that each cleanup command may take")
 	flags.Var(enumValue[tree.Level]{&f.config.Contain, "level of containment", tree.Levels()}, "contain",
 		"`level` at which descendants are held: auto, subreaper, group")
-	flags.StringVar(&f.config.Name, "name", "", "`name` of the run, for people (default: COMMAND's file name)")
-	flags.VarPF(boolValue{&f.verbose}, "verbose", "v", "tell every step, with the time since the start").NoOptDefVal = "true"
+	flags.Var(enumValue[runner.Guard]{&f.config.Guard, "guard", runner.Guards()}, "guard",
+		"`whether` a second process finishes the run if graceful itself is killed: on, off, auto (on, but not as PID 1)")
+	flags.StringVar(&f.config.StateDir, "state-dir", "",
+		"`directory` to record the run in, for graceful recover, should all of graceful be killed or the machine stop")
+	flags.StringVar(&f.config.Name, "name", "", "`name` of the run (default: COMMAND's file name); in a state directory one run\nof a name lives at a time, and finishes first what a killed one has left")
+	flags.VarPF(boolValue{&f.config.Verbose}, "verbose", "v", "tell every step, with the time since the start").NoOptDefVal = "true"
 	flags.Var(enumValue[logFormat]{&f.format, "form of messages", []logFormat{logText, logJSON}}, "log-format", "`form` of messages: text, json")
 	return c
 }
@@ -75,28 +78,41 @@ func (f *runFlags) run(args []string, status *int) error {
 	}
 	f.config.Command = args
 	f.config.Env = targetEnviron(os.Environ())
-	if f.config.Name == "" {
+	if f.config.Named = f.config.Name != ""; !f.config.Named {
 		f.config.Name = filepath.Base(args[0])
 	}
+	f.config.LogJSON = f.format == logJSON
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
-	run, err := runner.Do(f.config, f.logger(out))
+	run, err := runner.Do(f.config, newLogger(out, f.config, time.Now()))
+	*status = run.Status()
 	if err != nil {
 		say(out, err.Error())
-		*status = statusFailed
-		return nil
+		if errors.Is(err, runner.ErrSetup) {
+			*status = statusFailed
+		}
 	}
-	*status = run.Status()
 	return nil
 }
 
-func (f *runFlags) logger(out *output) *slog.Logger {
+// supervise is the second process of a run that has a guard.
+func supervise(args []string) int {
+	out := newOutput(syscall.Stderr)
+	defer out.flush()
+	status, err := runner.Supervise(args, func(c runner.Config, began time.Time) *slog.Logger { return newLogger(out, c, began) })
+	if err != nil {
+		say(out, "supervising: "+err.Error())
+	}
+	return status
+}
+
+func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 	level := slog.LevelWarn
-	if f.verbose {
+	if c.Verbose {
 		level = slog.LevelInfo
 	}
-	if f.format == logJSON {
+	if c.LogJSON {
 		return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(&textHandler{out: out, level: level, began: time.Now()})
+	return slog.New(&textHandler{out: out, level: level, began: began})
 }

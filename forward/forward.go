@@ -50,6 +50,16 @@ func MeaningOf(sig syscall.Signal) Meaning {
 	return Pass
 }
 
+// Audible lists the signals that a Listener hears.
+func Audible() (signals []syscall.Signal) {
+	for sig := syscall.Signal(1); sig <= Last; sig++ {
+		if m := MeaningOf(sig); m != Ours && m != Uncatchable {
+			signals = append(signals, sig)
+		}
+	}
+	return signals
+}
+
 // Name gives a signal's name without its prefix (TERM, USR1, RTMIN+3), or its number where it has none.
 func Name(sig syscall.Signal) string {
 	if name := unix.SignalName(sig); name != "" {

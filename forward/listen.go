@@ -41,10 +41,7 @@ func Listen(ignored []syscall.Signal) *Listener {
 		heard:    map[syscall.Signal]chan os.Signal{},
 	}
 	var cases []reflect.SelectCase
-	for sig := syscall.Signal(1); sig <= Last; sig++ {
-		if m := MeaningOf(sig); m == Ours || m == Uncatchable {
-			continue
-		}
+	for _, sig := range Audible() {
 		c := make(chan os.Signal, 1)
 		l.heard[sig] = c
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})

@@ -10,14 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"graceful/runner"
+
 	"golang.org/x/sys/unix"
 )
 
-// census is a cleanup command for a PID namespace in which nobody lives but unshare's child, we, and the census
-// itself (a shell and what it starts): it counts the others, living and zombie.
-const census = `n=0; for p in /proc/[0-9]*; do
+// census is a cleanup command for a PID namespace in which nobody lives but unshare's child, our one or two
+// processes, and the census itself (a shell and what it starts): it counts the others, living and zombie.
+const census = `n=0; read -r pid name state front rest </proc/$PPID/stat; for p in /proc/[0-9]*; do
 	read -r pid name state ppid rest <$p/stat 2>/dev/null || continue
-	case $pid in 1|$$|$PPID) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
+	case $pid in 1|$$|$PPID|$front) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
 done; echo "census: $n"`
 
 // inNamespace runs graceful as PID 1 of a namespace of its own, or below PID 1.
@@ -49,6 +51,16 @@ func gracefulPID(p *proc) int {
 		return false
 	})
 	return found
+}
+
+// supervisorOf is the one of our processes whose child the target is, given the one that the user started.
+func supervisorOf(front int) int {
+	for _, child := range childrenOf(front) {
+		if cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child)); strings.HasPrefix(string(cmdline), runner.SupervisorName+"\x00") {
+			return child
+		}
+	}
+	return front
 }
 
 func comm(pid int) string {
@@ -101,7 +113,7 @@ func TestTenThousandOrphansAreReaped(t *testing.T) {
 			`for i in 1 2 3 4 5 6 7 8 9 10; do (helper orphans 1000); done; echo done >done; sleep 1000`).start()
 		p.file("done")
 		pid := gracefulPID(p)
-		p.until("reaping of all orphans", func() bool { return len(childrenOf(pid)) == 1 }) // the target
+		p.until("reaping of all orphans", func() bool { return len(childrenOf(supervisorOf(pid))) == 1 }) // the target
 		if err := unix.Kill(pid, unix.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -200,12 +212,12 @@ func TestContainGroup(t *testing.T) {
 func TestAnIdleRunMakesNoSystemCall(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	p := start(t, "graceful", "run", "--", "sleep", "1000")
-	pid := p.cmd.Process.Pid
-	p.until("start of the target", func() bool { return len(childrenOf(pid)) > 0 })
+	front, supervisor := p.cmd.Process.Pid, p.supervisor()
+	p.until("start of the target", func() bool { return len(childrenOf(supervisor)) > 0 })
 	// What the runtime has left to do after the start it does soon; a program that polls never ends with it.
 	p.until("second without a system call", func() bool {
-		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(pid))
-		s.until("attachment", func() bool { return tracer(pid) != 0 })
+		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(front), "-p", strconv.Itoa(supervisor))
+		s.until("attachment", func() bool { return tracer(front) != 0 && tracer(supervisor) != 0 })
 		time.Sleep(time.Second)
 		s.signal(unix.SIGINT)
 		s.wait()
@@ -229,30 +241,52 @@ func tracer(pid int) int {
 	return n
 }
 
-// The tree may use up all processes that we may have: every thread that we need is there before the target is.
+// The tree may use up all processes that we may have: every thread that we need is there before the target is, in the
+// supervisor and in the front, also when that has to go on in the supervisor's place.
 func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 	need(t, "linux", "strace", "norace")
-	p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=clone,clone3,fork,vfork,execve",
-		"graceful", "run", "-v", "--grace", "200ms", "--on-exit", "echo >cleaned", "--on-exit", "sleep 0.1", "--on-exit-order", "parallel", "--",
-		"sh", "-c", "helper daemon daemon; exec helper count got")
-	p.pidIn("got.pid")
-	p.pidIn("daemon")
-	pid := gracefulPID(p)
-	for range 500 {
-		for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGWINCH, 40} {
-			_ = unix.Kill(pid, sig)
-		}
+	for name, status := range map[string]string{"supervisor lives": "137", "supervisor is killed": "137"} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=clone,clone3,fork,vfork,execve",
+				"graceful", "run", "-v", "--grace", "200ms", "--on-exit", "echo >cleaned", "--on-exit", "sleep 0.1", "--on-exit-order", "parallel", "--",
+				"sh", "-c", "helper daemon daemon; exec helper count got")
+			p.pidIn("got.pid")
+			p.pidIn("daemon")
+			front := gracefulPID(p)
+			supervisor := supervisorOf(front)
+			if name == "supervisor is killed" {
+				kill(t, supervisor)
+			}
+			for range 500 {
+				for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGWINCH, 40} {
+					_ = unix.Kill(front, sig)
+				}
+			}
+			_ = unix.Kill(front, unix.SIGTERM)
+			p.want(status)
+			trace, err := os.ReadFile(filepath.Join(p.dir, "trace"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, pid := range []int{front, supervisor} {
+				threads, late := threadsOf(pid, string(trace))
+				if threads < 4 {
+					t.Fatalf("the trace is not understood: %d threads of %d\n%s", threads, pid, trace)
+				}
+				if late != "" {
+					t.Errorf("threads that %d made after it had started something:\n%s", pid, late)
+				}
+			}
+		})
 	}
-	_ = unix.Kill(pid, unix.SIGTERM)
-	p.want("137")
-	trace, err := os.ReadFile(filepath.Join(p.dir, "trace"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	own := map[string]bool{strconv.Itoa(pid): true} // our threads
-	making := map[string]bool{}                     // those that are making one
-	started, threads, late := false, 0, ""
-	for line := range strings.Lines(string(trace)) {
+}
+
+// threadsOf reads in a trace how many threads a process made, and which of them after its first child.
+func threadsOf(pid int, trace string) (threads int, late string) {
+	own := map[string]bool{strconv.Itoa(pid): true}
+	making := map[string]bool{} // those that are making one
+	started := false
+	for line := range strings.Lines(trace) {
 		task, call, _ := strings.Cut(line, " ")
 		if !own[task] {
 			continue
@@ -275,12 +309,7 @@ func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 			delete(making, task)
 		}
 	}
-	if !started || threads < 4 {
-		t.Fatalf("the trace is not understood: %d threads, target started: %t\n%s", threads, started, trace)
-	}
-	if late != "" {
-		t.Errorf("threads made after the start:\n%s", late)
-	}
+	return threads, late
 }
 
 // A cleanup command that has moved to another group has its limit all the same.

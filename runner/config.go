@@ -6,6 +6,9 @@
 package runner
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"graceful/cleanup"
@@ -22,4 +25,31 @@ type Config struct {
 	Contain tree.Level
 	OnExit  []cleanup.Command
 	Order   cleanup.Order
+
+	Guard    Guard
+	StateDir string // where the ledger is; "": in memory
+	Named    bool   // the name was asked for: in StateDir there is one run of that name at a time
+
+	// How to speak, for the supervisor's sake.
+	Verbose bool
+	LogJSON bool
+}
+
+// check finds what a ledger that was written by somebody else could make us stumble over.
+func (c Config) check() error {
+	if len(c.Command) == 0 {
+		return errors.New("it names no command")
+	}
+	for _, c := range c.OnExit {
+		if len(c.Args) == 0 {
+			return errors.New("a cleanup command in it is empty")
+		}
+	}
+	if !slices.Contains(tree.Levels(), c.Contain) {
+		return fmt.Errorf("it asks for containment %q, which this program does not know", c.Contain)
+	}
+	if !slices.Contains(cleanup.Orders(), c.Order) {
+		return fmt.Errorf("it asks for the order %q, which this program does not know", c.Order)
+	}
+	return nil
 }

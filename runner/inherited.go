@@ -6,7 +6,7 @@ import "syscall"
 // has put its own handlers and mask in place before main begins.
 type inherited struct {
 	ignored []syscall.Signal // had SIG_IGN
-	mask    signalMask       // blocked
+	blocked []syscall.Signal
 }
 
 // ignores tells whether our parent ignored the signal.

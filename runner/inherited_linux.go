@@ -30,16 +30,18 @@ type signalMask = unix.Sigset_t
 // In a stripped binary, or without /proc, what the kernel still knows has to do.
 func readInherited() inherited {
 	var in inherited
-	_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &in.mask)
 	handlers, mask, err := runtimeSignals()
+	if err != nil {
+		_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask)
+	}
 	still := stillIgnored()
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
 		if still&(1<<(sig-1)) != 0 || err == nil && handlers[sig] == sigIgn {
 			in.ignored = append(in.ignored, sig)
 		}
-	}
-	if err == nil {
-		in.mask = mask
+		if word, bit := maskBit(sig); mask.Val[word]&(1<<bit) != 0 {
+			in.blocked = append(in.blocked, sig)
+		}
 	}
 	return in
 }
@@ -147,6 +149,22 @@ func findSymbols(file *elf.File, names ...string) ([]elf.Symbol, error) {
 		}
 	}
 	return found, nil
+}
+
+// maskBit is a signal's place in a mask. (Its words are as wide as a C long.)
+func maskBit(sig syscall.Signal) (word, bit uint) {
+	width := 8 * uint(unsafe.Sizeof(signalMask{}.Val[0]))
+	return uint(sig-1) / width, uint(sig-1) % width
+}
+
+// block sets which signals the calling thread blocks, those and no others, and returns the mask before.
+func block(signals []syscall.Signal) (before signalMask) {
+	var mask signalMask
+	for _, sig := range signals {
+		word, bit := maskBit(sig)
+		mask.Val[word] |= 1 << bit
+	}
+	return setMask(mask)
 }
 
 // setMask sets the calling thread's signal mask and returns the one before.

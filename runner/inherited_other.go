@@ -22,5 +22,7 @@ func readInherited() inherited {
 	return in
 }
 
-// setMask does nothing: the runtime's mask is that of our parent but for the few signals that it needs.
+// block and setMask do nothing: the runtime's mask is that of our parent but for the few signals that it needs.
+func block([]syscall.Signal) (before signalMask) { return before }
+
 func setMask(mask signalMask) signalMask { return mask }

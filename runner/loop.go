@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -25,6 +26,9 @@ type loop struct {
 	signals <-chan syscall.Signal
 	// children says that some child may have ended. One word stands for many: all that have ended are taken.
 	children <-chan os.Signal
+	// orphaned is closed when the other one of our two processes is gone; nil where there is none.
+	orphaned <-chan struct{}
+	ledger   appender // nil: nobody could read it
 
 	began time.Time
 	wake  *time.Timer // for the earliest of the run's deadlines and look
@@ -37,6 +41,10 @@ type loop struct {
 	unseen  time.Time              // since when passes have found nobody though the tree is not empty
 
 	stopAt time.Time // when to stop ourselves; zero: not
+
+	stopHeard syscall.Signal // the first stop signal that came, whatever it was to this run
+	unwritten bool           // it has been said that the ledger cannot be written
+	watched   []tree.Process // cleanup commands that run and are not our children
 }
 
 // stopAfter is how long a stop of ourselves waits for a SIGCONT that undoes it: one that came between its being
@@ -49,14 +57,19 @@ type kill struct {
 	name  string
 }
 
-// do leads the run from where it stands to its end.
+// do leads the run from its start to its end.
 func (l *loop) do() Run {
-	l.began = time.Now()
+	if l.began.IsZero() {
+		l.began = time.Now()
+	}
+	l.perform(startTarget{})
+	return l.loop()
+}
+
+// loop leads the run from where it stands to its end.
+func (l *loop) loop() Run {
 	l.wake = time.NewTimer(time.Hour)
 	l.wake.Stop()
-	if l.run.State == Starting {
-		l.perform(startTarget{})
-	}
 	for l.run.State != Done {
 		l.reapAll()
 		if l.run.State == Done {
@@ -66,11 +79,19 @@ func (l *loop) do() Run {
 		select {
 		case sig := <-l.signals:
 			l.reapAll() // what ended before the signal came did not end because of it
-			if sig == unix.SIGCONT {
+			switch {
+			case sig == unix.SIGCONT:
 				l.stopAt = time.Time{}
+			case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
+				l.stopHeard = sig
 			}
 			l.handle(signalled{int(sig), forward.MeaningOf(sig)})
 		case <-l.children:
+		case <-l.orphaned:
+			l.orphaned = nil
+			l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
+			l.reapAll()
+			l.handle(orphaned{})
 		case <-l.wake.C:
 			l.reapAll()
 			l.fire()
@@ -101,6 +122,7 @@ func (l *loop) reapAll() {
 			l.look = time.Now() // at the others
 			return
 		}
+		l.watch()
 		if !l.emptying() {
 			return
 		}
@@ -120,7 +142,7 @@ func (l *loop) take(pid int, ending Ending) {
 	case pid == l.run.TargetPID && !l.run.Ended:
 		l.handle(targetEnded{ending, time.Since(l.began)})
 	case isCommand:
-		l.handle(commandEnded{id, ending})
+		l.handle(commandEnded{id: id, ending: ending})
 	default:
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 	}
@@ -208,8 +230,10 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 func (l *loop) handle(e event) {
 	was := l.run.State
 	l.tell(e)
-	var todo []action
-	l.run, todo = next(l.run, e)
+	now := time.Now()
+	r, todo := advance(l.run, e, now)
+	l.record(e, r.State != was)
+	l.run = r
 	if l.run.State != was {
 		l.log.Info(l.run.State.String(), "was", was.String())
 		if l.run.State == Cleaning {
@@ -226,7 +250,7 @@ func (l *loop) perform(a action) {
 	case startTarget:
 		l.startTarget()
 	case forwardSignal:
-		sig := syscall.Signal(a.signal)
+		sig := orTERM(a.signal)
 		l.log.Info("forwarding", "signal", forward.Name(sig), "group", l.run.TargetPID)
 		if err := l.sys.signalGroup(sig); err != nil {
 			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
@@ -237,10 +261,7 @@ func (l *loop) perform(a action) {
 	case suspend:
 		l.stopAt = time.Now().Add(stopAfter)
 	case signalSurvivors:
-		sig := syscall.Signal(a.signal)
-		if sig == 0 {
-			sig = unix.SIGTERM
-		}
+		sig := orTERM(a.signal)
 		l.sys.signalSurvivors(sig)
 		if a.resume {
 			l.sys.signalSurvivors(unix.SIGCONT)
@@ -249,27 +270,43 @@ func (l *loop) perform(a action) {
 		l.killing, l.pause = true, 0
 		l.kill()
 		l.look = time.Now()
-	case startTimer:
-		l.stopTimer(a.timer)
-		l.run.Deadlines = append(l.run.Deadlines, Deadline{a.timer, time.Now().Add(a.after)})
-	case stopTimer:
-		l.stopTimer(a.timer)
 	case startCommand:
 		l.startCommand(a.id)
 	case terminateCommand:
-		pid := l.command(a.id).PID
-		l.sys.signalCommand(pid, unix.SIGTERM)
-		l.sys.signalCommand(pid, unix.SIGCONT)
+		l.signalCommand(a.id, unix.SIGTERM)
+		l.signalCommand(a.id, unix.SIGCONT)
 	case killCommand:
-		l.sys.killCommand(l.command(a.id).PID)
+		l.signalCommand(a.id, unix.SIGKILL)
 	default:
 		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
 	}
 }
 
+// orTERM takes the machine's 0, which stands for the usual stop signal.
+func orTERM(signal int) syscall.Signal {
+	if signal == 0 {
+		return unix.SIGTERM
+	}
+	return syscall.Signal(signal)
+}
+
 func (l *loop) command(id int) cleanup.Entry {
 	c, _ := l.run.Cleanup.Get(id)
 	return c
+}
+
+// signalCommand signals a command's group; SIGKILL is for all that descends from it too.
+func (l *loop) signalCommand(id int, sig syscall.Signal) {
+	c := l.command(id)
+	isIt := func(p tree.Process) bool { return p.PID == c.PID && p.Start == c.Start }
+	switch {
+	case slices.ContainsFunc(l.watched, isIt):
+		l.sys.signalAll(tree.Identity{PID: c.PID, Start: c.Start}, sig)
+	case sig == unix.SIGKILL:
+		l.sys.killCommand(c.PID)
+	default:
+		l.sys.signalCommand(c.PID, sig)
+	}
 }
 
 func (l *loop) startTarget() {
@@ -283,7 +320,7 @@ func (l *loop) startTarget() {
 		l.handle(targetFailed{status})
 		return
 	}
-	l.handle(targetStarted{pid})
+	l.handle(targetStarted{pid, l.startTime(pid)})
 }
 
 func (l *loop) startCommand(id int) {
@@ -293,7 +330,15 @@ func (l *loop) startCommand(id int) {
 		l.handle(commandFailed{id, err.Error(), outOfResources(err)})
 		return
 	}
-	l.handle(commandStarted{id, pid})
+	l.handle(commandStarted{id, pid, l.startTime(pid)})
+}
+
+// startTime is wanted by whoever reads of the process later, and by nobody else.
+func (l *loop) startTime(pid int) uint64 {
+	if l.ledger == nil {
+		return 0
+	}
+	return l.sys.startTime(pid)
 }
 
 // setWake sets the one timer to whatever comes first.
@@ -314,10 +359,64 @@ func (l *loop) setWake() {
 	}
 }
 
-// stopTimer forgets a deadline. (A slice that the run has shown to others stays as it was.)
-func (l *loop) stopTimer(t timer) {
-	l.run.Deadlines = slices.DeleteFunc(slices.Clone(l.run.Deadlines), func(d Deadline) bool { return d.timer == t })
+// takeOver goes on with a run that another process led until it was killed. Its children have become ours: also one
+// that it had started and not written down yet.
+func (l *loop) takeOver(m remembered) {
+	l.sys.targetIs(l.run)
+	switch children := l.sys.children(); {
+	case l.run.State == Starting && len(children) > 0:
+		first := slices.MinFunc(children, older) // everybody else in the tree descends from the target
+		l.run.TargetPID = first.PID
+		l.sys.targetIs(l.run)
+		l.handle(targetStarted{first.PID, first.Start})
+	case l.run.State == Cleaning:
+		l.adoptCommand(children, m.claimed)
+	}
+	for _, a := range resume(l.run) {
+		l.perform(a)
+	}
+	l.reapAll() // what has ended by itself has not ended because of us
 }
+
+// adoptCommand finds the command that was being started when the run lost its leader. Commands are started one after
+// the other, so there is at most one; and but for commands in parallel, which may have left children behind by then,
+// nobody else can have become our child since it was claimed.
+func (l *loop) adoptCommand(children []tree.Process, claimed map[int]time.Duration) {
+	entries := l.run.Cleanup.Entries
+	i := slices.IndexFunc(entries, func(c cleanup.Entry) bool { return c.Progress == cleanup.Claimed && c.PID == 0 })
+	if i < 0 {
+		return
+	}
+	id := entries[i].ID
+	children = slices.DeleteFunc(children, func(p tree.Process) bool {
+		known := slices.ContainsFunc(entries, func(c cleanup.Entry) bool { return c.PID == p.PID && c.Start == p.Start })
+		return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id)
+	})
+	if len(children) > 0 {
+		p := slices.MinFunc(children, older)
+		l.handle(commandStarted{id, p.PID, p.Start})
+	}
+}
+
+func older(a, b tree.Process) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID))
+}
+
+// watch takes the ends of those commands that are not our children.
+func (l *loop) watch() {
+	for _, p := range l.watched {
+		if l.sys.alive(p.Identity) {
+			l.look = time.Now().Add(watchEvery)
+			continue
+		}
+		l.watched = slices.DeleteFunc(slices.Clone(l.watched), func(q tree.Process) bool { return q.Identity == p.Identity })
+		id, _ := l.commandOf(p.PID)
+		l.handle(commandEnded{id: id, unseen: true})
+	}
+}
+
+// watchEvery is how often we look whether a process has ended that is not our child.
+const watchEvery = 50 * time.Millisecond
 
 // fire handles the deadlines that have come.
 func (l *loop) fire() {
@@ -338,7 +437,6 @@ func (l *loop) fire() {
 			return
 		}
 		due := l.run.Deadlines[i].timer
-		l.stopTimer(due)
 		if due.Name == graceTimer {
 			l.handle(graceOver{})
 		} else {
@@ -370,6 +468,8 @@ func (l *loop) tell(e event) {
 		}
 	case commandEnded:
 		switch c := l.command(e.id); {
+		case e.unseen:
+			l.log.Warn(commandName(c), "err", "ended, and nobody knows how: it was not our child")
 		case c.TimedOut:
 			l.log.Warn(commandName(c), "err", fmt.Sprintf("took longer than %v and was ended", c.Command.Limit))
 		case e.ending != Ending{}:

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/forward"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -87,6 +89,11 @@ func (s *watchedSystem) signalCommand(pid int, sig syscall.Signal) {
 func (s *watchedSystem) killCommand(pid int) {
 	s.call(pid, "command SIGKILL")
 	s.fakeSystem.killCommand(pid)
+}
+
+func (s *watchedSystem) signalAll(id tree.Identity, sig syscall.Signal) {
+	s.calls = append(s.calls, fmt.Sprintf("all of %d %s", id.PID, unix.SignalName(sig)))
+	s.fakeSystem.signalAll(id, sig)
 }
 
 func (s *watchedSystem) kill() (found, denied []tree.Process) {
@@ -428,21 +435,24 @@ func TestAGraceThatWasAskedToBeNoneIsNoWarning(t *testing.T) {
 
 // Whatever was shown of a run stays as it was: a deadline set or met later is not written into it.
 func TestDeadlinesAreNotSharedBetweenCopiesOfARun(t *testing.T) {
-	l := loop{}
-	for id := range 3 {
-		l.perform(startTimer{timer{limitTimer, id}, time.Hour})
-	}
-	shown := l.run
+	shown := at(Running)
+	shown.Deadlines = []Deadline{{timer{limitTimer, 7}, time.Unix(7, 0)}, {timer{limitTimer, 8}, time.Unix(8, 0)}}
 	before := slices.Clone(shown.Deadlines)
-	l.perform(stopTimer{timer{limitTimer, 0}})
-	l.perform(startTimer{timer{limitTimer, 9}, time.Minute})
+	r, _ := advance(shown, signalled{15, forward.Stop}, time.Unix(100, 0))
+	if n := len(r.Deadlines); n != 3 {
+		t.Errorf("%d deadlines, want 3: %v", n, r.Deadlines)
+	}
+	r, _ = advance(r, commandTimer{7, limitTimer}, time.Unix(101, 0))
+	if n := len(r.Deadlines); n != 2 {
+		t.Errorf("%d deadlines, want 2: %v", n, r.Deadlines)
+	}
 	if !slices.Equal(shown.Deadlines, before) {
 		t.Errorf("%v became %v", before, shown.Deadlines)
 	}
 	// The same timer again is that timer, later.
-	l.perform(startTimer{timer{limitTimer, 9}, time.Hour})
-	if n := len(l.run.Deadlines); n != 3 {
-		t.Errorf("%d deadlines, want 3: %v", n, l.run.Deadlines)
+	r, _ = advance(r, targetEnded{Ending{}, 0}, time.Unix(102, 0))
+	if n := len(r.Deadlines); n != 2 || r.Deadlines[1].At != time.Unix(100, 0).Add(r.Config.Grace) {
+		t.Errorf("the grace that had begun did not go on: %v", r.Deadlines)
 	}
 }
 
@@ -455,7 +465,7 @@ func TestARunIsNotStartedTwice(t *testing.T) {
 		r.Config.Command, r.Cleanup = []string{"target"}, cleanup.Stack{}
 		s.at(time.Second, func() { s.end(Ending{Code: 4}, targetPID) })
 		l := loop{run: r, sys: s, log: slog.New(s), signals: s.signals, children: s.nudge}
-		if run := l.do(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
+		if run := l.loop(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
 			t.Errorf("after %q it ended with %+v", s.calls, run)
 		}
 	})

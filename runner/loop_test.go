@@ -36,6 +36,10 @@ type fakeSystem struct {
 	polling  bool // no end in the tree is announced
 	startErr []error
 	nextPID  int
+	target   int            // as we were told
+	kids     []tree.Process // that another process of ours had before
+	others   []tree.Process // members that are nobody's children
+	other    map[int]int    // which process belongs to which command
 
 	onTerm map[int]time.Duration // how long after SIGTERM it ends; none: never
 }
@@ -75,7 +79,7 @@ func (s *fakeSystem) terminate(pid int) {
 	}
 }
 
-func (s *fakeSystem) members() (all []int) {
+func (s *fakeSystem) pids() (all []int) {
 	for pid := range s.living {
 		all = append(all, pid)
 	}
@@ -110,6 +114,32 @@ func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
 	}
 	return pid, nil
 }
+
+// isOtherCommand: of a process that is known to be another command's.
+func (s *fakeSystem) isOtherCommand(p tree.Process, id int) bool {
+	of, known := s.other[p.PID]
+	return known && of != id
+}
+
+func (s *fakeSystem) signalAll(id tree.Identity, sig syscall.Signal) {
+	s.Lock()
+	defer s.Unlock()
+	s.note("all of %d %s", id.PID, unix.SignalName(sig))
+	if sig == unix.SIGKILL {
+		s.others = slices.DeleteFunc(s.others, func(p tree.Process) bool { return p.Identity == id })
+	}
+}
+
+func (s *fakeSystem) alive(id tree.Identity) bool {
+	s.Lock()
+	defer s.Unlock()
+	return slices.ContainsFunc(s.others, func(p tree.Process) bool { return p.Identity == id })
+}
+
+func (s *fakeSystem) members() []tree.Process  { return s.others }
+func (s *fakeSystem) children() []tree.Process { return s.kids }
+func (s *fakeSystem) startTime(int) uint64     { return 0 }
+func (s *fakeSystem) targetIs(r Run)           { s.target = r.TargetPID }
 
 func (s *fakeSystem) peek() (int, Ending, bool) {
 	s.Lock()
@@ -176,7 +206,7 @@ func (s *fakeSystem) killCommand(pid int) {
 func (s *fakeSystem) kill() (found, denied []tree.Process) {
 	s.Lock()
 	defer s.Unlock()
-	for _, pid := range s.members() {
+	for _, pid := range s.pids() {
 		p := tree.Process{Identity: tree.Identity{PID: pid, Start: 1}, Name: "p"}
 		found = append(found, p)
 		switch {

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"slices"
 	"time"
 
 	"graceful/cleanup"
@@ -46,26 +47,41 @@ type Run struct {
 	Config Config
 	State  State
 
-	TargetPID  int    // 0 until started
-	Ended      bool   // the target has ended, or could not be started
-	Ending     Ending // valid once Ended
-	Failed     bool   // the target could not be started
-	StopSignal int    // the first stop signal before the target ended, or 0
-	Escalated  bool   // the grace ran out and SIGKILL was sent
-	Clearing   bool   // what cleanup commands left behind is being killed
-	Duration   time.Duration
-	Cleanup    cleanup.Stack
-	Deadlines  []Deadline // kept by the loop; the machine has no clock
+	TargetPID   int    // 0 until started
+	TargetStart uint64 // its start time (tree.Identity)
+	Ended       bool   // the target has ended, or could not be started
+	Ending      Ending // valid once Ended
+	Failed      bool   // the target could not be started
+	StopSignal  int    // the first stop signal before the target ended, or 0
+	Escalated   bool   // the grace ran out and SIGKILL was sent
+	Orphaned    bool   // the death of one of our own processes ended the run
+	Recovered   bool   // the death of both did
+	Clearing    bool   // what cleanup commands left behind is being killed
+	Duration    time.Duration
+	Cleanup     cleanup.Stack
+	Deadlines   []Deadline // kept by advance; the machine has no clock
 }
 
-// Status is what graceful exits with.
-func (r Run) Status() int { return r.Ending.Status() }
+// Status is what graceful exits with. A target that was stopped because we failed, and that takes a stop for success,
+// has not succeeded.
+func (r Run) Status() int {
+	if status := r.Ending.Status(); status != 0 || !r.Orphaned {
+		return status
+	}
+	return statusFailed
+}
+
+// statusFailed is the exit status for a failure of our own.
+const statusFailed = 125
 
 // What can happen to a run.
 type (
-	targetStarted struct{ pid int }
-	targetFailed  struct{ status int } // it could not be started
-	targetEnded   struct {
+	targetStarted struct {
+		pid   int
+		start uint64
+	}
+	targetFailed struct{ status int } // it could not be started
+	targetEnded  struct {
 		ending Ending
 		after  time.Duration // since the run began
 	}
@@ -81,11 +97,23 @@ type (
 		err       string
 		transient bool
 	}
-	commandStarted struct{ id, pid int }
-	commandEnded   struct {
+	commandStarted struct {
+		id, pid int
+		start   uint64
+	}
+	commandEnded struct {
 		id     int
 		ending Ending
+		unseen bool // nobody was its parent: how it ended is not known
 	}
+	// orphaned: one of our two processes was killed, and the other one ends the run.
+	orphaned struct{}
+	// recovered: both were killed, and a third goes on. Nobody can tell any more how the target ended.
+	recovered struct{ after time.Duration }
+	// commandLost: it may have been started, and whether it ended nobody saw.
+	commandLost struct{ id int }
+	// retried: the commands that were lost are to run again. It alone leads back from Done.
+	retried      struct{}
 	commandTimer struct {
 		id   int
 		name timerName
@@ -98,7 +126,7 @@ type event any
 type (
 	startTarget   struct{}
 	forwardSignal struct { // to the target's group
-		signal int
+		signal int  // 0: SIGTERM
 		resume bool // SIGCONT after it, so that a stopped process can act on it
 	}
 	suspend         struct{} // stop ourselves, as the target's group has been asked to
@@ -149,6 +177,36 @@ const (
 	retryAfter   = 50 * time.Millisecond
 )
 
+// advance is next, with the deadlines kept. Who reads of events later goes through it in the same way.
+func advance(r Run, e event, now time.Time) (Run, []action) {
+	switch e := e.(type) {
+	case graceOver:
+		r = r.without(timer{Name: graceTimer})
+	case commandTimer:
+		r = r.without(timer{e.name, e.id})
+	}
+	r, wanted := next(r, e)
+	var todo []action
+	for _, a := range wanted {
+		switch a := a.(type) {
+		case startTimer:
+			r = r.without(a.timer)
+			r.Deadlines = append(r.Deadlines, Deadline{a.timer, now.Add(a.after)})
+		case stopTimer:
+			r = r.without(a.timer)
+		default:
+			todo = append(todo, a)
+		}
+	}
+	return r, todo
+}
+
+// without forgets a deadline. The slice is a new one: others may have been shown the old one.
+func (r Run) without(t timer) Run {
+	r.Deadlines = slices.DeleteFunc(slices.Clone(r.Deadlines), func(d Deadline) bool { return d.timer == t })
+	return r
+}
+
 // next is the machine: what the run becomes of an event, and what is to be done. It is pure. Events that mean
 // nothing in a state change nothing.
 func next(r Run, e event) (Run, []action) {
@@ -156,7 +214,7 @@ func next(r Run, e event) (Run, []action) {
 	case targetStarted:
 		if r.State == Starting {
 			r.State = Running
-			r.TargetPID = e.pid
+			r.TargetPID, r.TargetStart = e.pid, e.start
 		}
 	case targetFailed:
 		if r.State == Starting {
@@ -188,7 +246,7 @@ func next(r Run, e event) (Run, []action) {
 		}
 	case commandStarted:
 		if r.claimed(e.id) {
-			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID = e.pid })
+			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = e.pid, e.start })
 		}
 	case commandFailed:
 		if c, _ := r.Cleanup.Get(e.id); !r.claimed(e.id) || c.PID != 0 {
@@ -199,8 +257,37 @@ func next(r Run, e event) (Run, []action) {
 		}
 		return r.commandEnded(e.id, cleanup.Outcome{Error: e.err})
 	case commandEnded:
+		if !r.claimed(e.id) {
+			break
+		}
+		if e.unseen {
+			return r.commandEnded(e.id, cleanup.Outcome{Error: "it ended, and nobody knows how"})
+		}
+		return r.commandEnded(e.id, cleanup.Outcome{Code: e.ending.Code, Signal: e.ending.Signal})
+	case commandLost:
 		if r.claimed(e.id) {
-			return r.commandEnded(e.id, cleanup.Outcome{Code: e.ending.Code, Signal: e.ending.Signal})
+			// Its id may be another process's by now.
+			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = 0, 0 })
+			return r.commandEnded(e.id, cleanup.Outcome{Interrupted: true})
+		}
+	case retried:
+		return r.retried()
+	case orphaned:
+		switch r.State {
+		case Starting:
+			r.Orphaned, r.Ended, r.Failed, r.Ending = true, true, true, Ending{Code: statusFailed}
+			return clean(r)
+		case Running:
+			r.Orphaned, r.State = true, Stopping
+			return r, append(resume(r), startTimer{timer{Name: graceTimer}, r.Config.Grace})
+		}
+	case recovered:
+		if r.State < Sweeping {
+			r.Recovered = true
+			if r.State == Starting {
+				r.State = Running
+			}
+			return r.targetEnded(targetEnded{Ending{Code: statusFailed}, e.after})
 		}
 	case commandTimer:
 		if r.claimed(e.id) {
@@ -208,6 +295,53 @@ func next(r Run, e event) (Run, []action) {
 		}
 	}
 	return r, nil
+}
+
+// resume is what is to be done, perhaps again, by who goes on with a run that another process has led so far: that one
+// may have been killed after it had decided on it and before it was done.
+func resume(r Run) (todo []action) {
+	switch r.State {
+	case Stopping:
+		return []action{forwardSignal{signal: r.StopSignal, resume: true}}
+	case Killing:
+		return []action{killTree{}}
+	case Sweeping:
+		if r.Escalated {
+			return []action{killTree{}}
+		}
+		return []action{signalSurvivors{resume: true}}
+	case Cleaning:
+		if r.Clearing {
+			return []action{killTree{}}
+		}
+		for _, c := range r.Cleanup.Entries {
+			switch {
+			case c.Progress != cleanup.Claimed:
+			case c.PID == 0:
+				todo = append(todo, startCommand{c.ID})
+			case c.TimedOut:
+				todo = append(todo, terminateCommand{c.ID})
+			}
+		}
+	}
+	return todo
+}
+
+// retried gives the commands that were lost back to be run.
+func (r Run) retried() (Run, []action) {
+	lost := false
+	for _, c := range r.Cleanup.Entries {
+		if c.Progress == cleanup.Ended && c.Outcome.Interrupted {
+			lost = true
+			r.Cleanup = r.Cleanup.Update(c.ID, func(c *cleanup.Entry) {
+				*c = cleanup.Entry{ID: c.ID, Command: c.Command}
+			})
+		}
+	}
+	if !lost || r.State < Cleaning || r.Clearing || r.Cleanup.Running() > 0 {
+		return r, nil // they come in their turn
+	}
+	return clean(r)
 }
 
 func (r Run) signalled(e signalled) (Run, []action) {

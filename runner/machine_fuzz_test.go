@@ -9,6 +9,10 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/tree"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // FuzzMachine lets bytes decide what happens in a small world, and holds the machine to what is promised: it never
@@ -23,12 +27,16 @@ func FuzzMachine(f *testing.F) {
 		if len(data) < 2 || len(data) > 300 {
 			return
 		}
-		w := world{t: t, taken: map[int]int{}, commands: map[int]bool{}}
-		w.run = Run{Config: Config{Grace: time.Duration(data[0]%3) * time.Second, Command: []string{"target"}}}
-		w.run.Cleanup.Order = cleanup.Orders()[int(data[0])%3]
-		for range data[1] % 5 {
-			w.run.Cleanup = w.run.Cleanup.Push(cleanup.Command{Text: "c", Limit: time.Second})
+		w := world{t: t, taken: map[int]int{}, retried: map[int]int{}, commands: map[int]bool{}}
+		config := Config{
+			Grace: time.Duration(data[0]%3) * time.Second, Command: []string{"target"}, Env: []string{"A=\xff\x00"},
+			Contain: tree.Auto, Order: cleanup.Orders()[int(data[0])%3],
 		}
+		for range data[1] % 5 {
+			config.OnExit = append(config.OnExit, cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second})
+		}
+		w.run = newRun("id", config)
+		w.keep(firstRecord(w.run, inherited{}))
 		for _, b := range data[2:] {
 			w.happen(b)
 		}
@@ -44,15 +52,15 @@ func FuzzMachine(f *testing.F) {
 		}
 		var order []int
 		for _, e := range w.run.Cleanup.Entries {
-			if w.taken[e.ID] != 1 {
-				t.Errorf("command %d was taken %d times", e.ID, w.taken[e.ID])
+			if w.taken[e.ID] != 1+w.retried[e.ID] {
+				t.Errorf("command %d was taken %d times, and was to be retried %d times", e.ID, w.taken[e.ID], w.retried[e.ID])
 			}
 			order = append(order, e.ID)
 		}
 		if w.run.Cleanup.Order == cleanup.LIFO {
 			slices.Reverse(order)
 		}
-		if w.run.Cleanup.Order != cleanup.Parallel && !slices.Equal(order, w.order) {
+		if len(w.retried) == 0 && w.run.Cleanup.Order != cleanup.Parallel && !slices.Equal(order, w.order) {
 			t.Errorf("%s order was %v", w.run.Cleanup.Order, w.order)
 		}
 	})
@@ -63,7 +71,9 @@ type world struct {
 	t         *testing.T
 	run       Run
 	graceOver bool
+	ledger    []json.RawMessage
 	taken     map[int]int  // how often each command was started for the first time
+	retried   map[int]int  // how often it was lost and then wanted again
 	order     []int        // in which they were
 	commands  map[int]bool // those that run
 }
@@ -72,9 +82,9 @@ type world struct {
 func (w *world) happen(b byte) {
 	id := int(b>>5) % 6 // 0 and 5 are nobody
 	ending := Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
-	switch b % 13 {
+	switch b % 17 {
 	case 0:
-		w.tell(targetStarted{int(b) + 1})
+		w.tell(targetStarted{pid: int(b) + 1})
 	case 1:
 		w.tell(targetFailed{127})
 	case 2:
@@ -88,9 +98,9 @@ func (w *world) happen(b byte) {
 	case 6:
 		w.tell(treeEmptied{})
 	case 7:
-		w.tell(commandStarted{id, int(b)})
+		w.tell(commandStarted{id: id, pid: int(b)})
 	case 8:
-		w.tell(commandEnded{id, ending})
+		w.tell(commandEnded{id, ending, b&16 != 0})
 	case 9:
 		w.tell(commandFailed{id, "no", b&16 != 0})
 	case 10:
@@ -99,6 +109,14 @@ func (w *world) happen(b byte) {
 		w.writeDown()
 	case 12:
 		w.goOn()
+	case 13:
+		w.tell(orphaned{})
+	case 14:
+		w.tell(recovered{time.Duration(b)})
+	case 15:
+		w.tell(commandLost{id})
+	case 16:
+		w.tell(retried{})
 	}
 }
 
@@ -106,7 +124,7 @@ func (w *world) happen(b byte) {
 func (w *world) goOn() {
 	switch w.run.State {
 	case Starting:
-		w.tell(targetStarted{1})
+		w.tell(targetStarted{pid: 1})
 	case Running, Stopping, Killing:
 		w.tell(targetEnded{Ending{}, 0})
 	case Sweeping:
@@ -114,7 +132,7 @@ func (w *world) goOn() {
 	case Cleaning:
 		for _, e := range w.run.Cleanup.Entries {
 			if e.Progress == cleanup.Claimed {
-				w.tell(commandEnded{e.ID, Ending{}})
+				w.tell(commandEnded{id: e.ID, ending: Ending{}})
 				return
 			}
 		}
@@ -126,10 +144,20 @@ func (w *world) tell(e event) {
 	before, snapshot := w.run, w.run
 	snapshot.Cleanup.Entries = slices.Clone(before.Cleanup.Entries)
 	after, todo := next(before, e)
+	if _, again := e.(retried); again {
+		for _, c := range before.Cleanup.Entries {
+			if c.Outcome.Interrupted {
+				w.retried[c.ID]++
+			}
+		}
+	}
+	if r, keep := recordOf(e, after.State != before.State); keep {
+		w.keep(r)
+	}
 	if !reflect.DeepEqual(before, snapshot) {
 		w.t.Fatalf("%T made the machine change what it was given, from %+v to %+v", e, snapshot, before)
 	}
-	if after.State < before.State {
+	if _, again := e.(retried); after.State < before.State && !(again && after.State == Cleaning) {
 		w.t.Fatalf("back from %v to %v on %T", before.State, after.State, e)
 	}
 	if _, over := e.(graceOver); over && (before.State == Stopping || before.State == Sweeping) {
@@ -175,17 +203,23 @@ func (w *world) start(id int, why event) {
 	}
 }
 
-// writeDown has the run go on from what has been written of it.
-func (w *world) writeDown() { w.run = copyOf(w.t, w.run) }
-
-func copyOf(t *testing.T, r Run) (copied Run) {
-	t.Helper()
-	data, err := json.Marshal(r)
+func (w *world) keep(r record) {
+	text, err := json.Marshal(r)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	if err := json.Unmarshal(data, &copied); err != nil {
-		t.Fatal(err)
+	w.ledger = append(w.ledger, text)
+}
+
+// writeDown has the run go on from what was written down of it.
+func (w *world) writeDown() {
+	m, err := remember(w.ledger)
+	if err != nil {
+		w.t.Fatal(err)
 	}
-	return copied
+	m.run.Deadlines = w.run.Deadlines // the machine knows nothing of them
+	if diff := cmp.Diff(w.run, m.run, cmpopts.EquateEmpty()); diff != "" {
+		w.t.Fatalf("remembered otherwise: %s", diff)
+	}
+	w.run = m.run
 }

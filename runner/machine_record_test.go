@@ -42,7 +42,7 @@ func TestAnEventRecordsWhatItTellsAndNothingElse(t *testing.T) {
 		on     event
 		change func(*Run)
 	}{
-		"the target's pid": {at(Starting), targetStarted{100}, func(r *Run) { r.State, r.TargetPID = Running, 100 }},
+		"the target's pid": {at(Starting), targetStarted{pid: 100}, func(r *Run) { r.State, r.TargetPID = Running, 100 }},
 		"that it could not be started": {at(Starting), targetFailed{126}, func(r *Run) {
 			r.State, r.Ended, r.Failed, r.Ending = Cleaning, true, true, Ending{Code: 126}
 			claimed(r)
@@ -57,10 +57,10 @@ func TestAnEventRecordsWhatItTellsAndNothingElse(t *testing.T) {
 		"the signal that ended it":        {at(Stopping), targetEnded{Ending{Signal: 15}, time.Hour}, ended(Ending{Signal: 15}, time.Hour)},
 		"its end after SIGKILL":           {at(Killing), targetEnded{Ending{Signal: 9}, time.Second}, ended(Ending{Signal: 9}, time.Second)},
 		"that a command may have begun":   {at(Sweeping), treeEmptied{}, func(r *Run) { r.State = Cleaning; claimed(r) }},
-		"the pid of a command":            {at(Cleaning, notStarted(2)), commandStarted{2, 201}, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
-		"the exit status of a command":    {at(Cleaning), commandEnded{2, Ending{Code: 3}}, over(cleanup.Outcome{Code: 3})},
-		"the signal that ended a command": {at(Cleaning), commandEnded{2, Ending{Signal: 9}}, over(cleanup.Outcome{Signal: 9})},
-		"the success of a command":        {at(Cleaning), commandEnded{2, Ending{}}, over(cleanup.Outcome{})},
+		"the pid of a command":            {at(Cleaning, notStarted(2)), commandStarted{id: 2, pid: 201}, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
+		"the exit status of a command":    {at(Cleaning), commandEnded{id: 2, ending: Ending{Code: 3}}, over(cleanup.Outcome{Code: 3})},
+		"the signal that ended a command": {at(Cleaning), commandEnded{id: 2, ending: Ending{Signal: 9}}, over(cleanup.Outcome{Signal: 9})},
+		"the success of a command":        {at(Cleaning), commandEnded{id: 2, ending: Ending{}}, over(cleanup.Outcome{})},
 		"why a command did not start":     {at(Cleaning, notStarted(2)), commandFailed{2, "none", false}, over(cleanup.Outcome{Error: "none"})},
 		"not what may yet succeed":        {at(Cleaning, notStarted(2)), commandFailed{2, "later", true}, func(*Run) {}},
 		"that a command is over its time": {at(Cleaning), commandTimer{2, limitTimer}, entry(2, func(c *cleanup.Entry) { c.TimedOut = true })},
@@ -95,15 +95,15 @@ func ended(e Ending, after time.Duration) func(*Run) {
 // named; everything else in the product of states and events is tried.
 func TestWhatMeansNothingInAStateIsIgnored(t *testing.T) {
 	events := map[string]event{
-		"started": targetStarted{999}, "failed": targetFailed{126}, "ended": targetEnded{Ending{Code: 9}, time.Hour},
+		"started": targetStarted{pid: 999}, "failed": targetFailed{126}, "ended": targetEnded{Ending{Code: 9}, time.Hour},
 		"stop": stop(sigTERM), "pass": pass(sigUSR1), "job": job(sigTSTP),
 		"ours": signalled{17, forward.Ours}, "uncatchable": signalled{9, forward.Uncatchable},
 		"grace over": graceOver{}, "empty": treeEmptied{},
 	}
 	for _, id := range []int{-1, 0, 1, 2, 3} {
 		for name, e := range map[string]event{
-			"started": commandStarted{id, 999}, "failed": commandFailed{id, "none", false}, "refused": commandFailed{id, "none", true},
-			"ended": commandEnded{id, Ending{Code: 9}}, "retry": commandTimer{id, retryTimer}, "limit": commandTimer{id, limitTimer},
+			"started": commandStarted{id: id, pid: 999}, "failed": commandFailed{id, "none", false}, "refused": commandFailed{id, "none", true},
+			"ended": commandEnded{id: id, ending: Ending{Code: 9}}, "retry": commandTimer{id, retryTimer}, "limit": commandTimer{id, limitTimer},
 			"kill": commandTimer{id, killTimer}, "abandon": commandTimer{id, abandonTimer},
 		} {
 			events[fmt.Sprintf("command %d %s", id, name)] = e

@@ -81,7 +81,7 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 		to   State
 		do   []action
 	}{
-		"starting: the target runs":                               {at(Starting), targetStarted{100}, Running, nil},
+		"starting: the target runs":                               {at(Starting), targetStarted{pid: 100}, Running, nil},
 		"starting: a target that cannot be started is cleaned up": {at(Starting), targetFailed{127}, Cleaning, firstCommand},
 
 		"running: a stop signal goes on, with CONT after it, and the grace begins": {at(Running), stop(sigTERM), Stopping,
@@ -109,7 +109,7 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 		"cleaning: any other signal is dropped":              {at(Cleaning), pass(sigHUP), Cleaning, nil},
 		"cleaning: there is no job to control":               {at(Cleaning), job(sigTSTP), Cleaning, nil},
 		"cleaning: the target does not end twice":            {at(Cleaning), ended, Cleaning, nil},
-		"cleaning: what a command has left goes before the next": {at(Cleaning), commandEnded{2, Ending{}}, Cleaning,
+		"cleaning: what a command has left goes before the next": {at(Cleaning), commandEnded{id: 2, ending: Ending{}}, Cleaning,
 			append(ofCommand(2), killCommand{2}, killTree{})},
 		"cleaning: the next one begins when that is gone": {at(Cleaning, clearing), treeEmptied{}, Cleaning,
 			[]action{startTimer{timer{limitTimer, 1}, 30 * time.Second}, startCommand{1}}},
@@ -123,7 +123,7 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 		"cleaning: one that does not even die of that is left": {at(Cleaning), commandTimer{2, abandonTimer}, Cleaning,
 			append(ofCommand(2), killCommand{2}, killTree{})},
 		"cleaning: a timer of a command that has not begun is stale": {at(Cleaning), commandTimer{1, limitTimer}, Cleaning, nil},
-		"cleaning: an unknown command is none":                       {at(Cleaning), commandEnded{9, Ending{}}, Cleaning, nil},
+		"cleaning: an unknown command is none":                       {at(Cleaning), commandEnded{id: 9, ending: Ending{}}, Cleaning, nil},
 		"done: nothing happens any more":                             {at(Done), stop(sigTERM), Done, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,14 +156,14 @@ func TestWhatARunRemembersOfItsEnd(t *testing.T) {
 		stopped int
 		killed  bool
 	}{
-		"it exits":                         {[]event{targetStarted{1}, exits(3)}, 3, "exited", 0, false},
-		"a signal ends it":                 {[]event{targetStarted{1}, dies(11)}, 139, "signaled", 0, false},
+		"it exits":                         {[]event{targetStarted{pid: 1}, exits(3)}, 3, "exited", 0, false},
+		"a signal ends it":                 {[]event{targetStarted{pid: 1}, dies(11)}, 139, "signaled", 0, false},
 		"it cannot be started":             {[]event{targetFailed{126}}, 126, "start-failed", 0, false},
-		"it is stopped and exits":          {[]event{targetStarted{1}, stop(sigINT), exits(0)}, 0, "stopped", sigINT, false},
-		"the first stop signal counts":     {[]event{targetStarted{1}, stop(sigINT), stop(sigTERM), exits(0)}, 0, "stopped", sigINT, false},
-		"it is stopped and killed":         {[]event{targetStarted{1}, stop(sigTERM), graceOver{}, dies(9)}, 137, "stopped", sigTERM, true},
-		"it exits, its survivors are shot": {[]event{targetStarted{1}, exits(4), graceOver{}}, 4, "exited", 0, true},
-		"stopped after its end is exited":  {[]event{targetStarted{1}, exits(4), stop(sigTERM)}, 4, "exited", 0, false},
+		"it is stopped and exits":          {[]event{targetStarted{pid: 1}, stop(sigINT), exits(0)}, 0, "stopped", sigINT, false},
+		"the first stop signal counts":     {[]event{targetStarted{pid: 1}, stop(sigINT), stop(sigTERM), exits(0)}, 0, "stopped", sigINT, false},
+		"it is stopped and killed":         {[]event{targetStarted{pid: 1}, stop(sigTERM), graceOver{}, dies(9)}, 137, "stopped", sigTERM, true},
+		"it exits, its survivors are shot": {[]event{targetStarted{pid: 1}, exits(4), graceOver{}}, 4, "exited", 0, true},
+		"stopped after its end is exited":  {[]event{targetStarted{pid: 1}, exits(4), stop(sigTERM)}, 4, "exited", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := tell(at(Starting), c.events...)
@@ -188,11 +188,11 @@ func TestCommandsInParallel(t *testing.T) {
 	if started != 2 {
 		t.Fatalf("%d commands started at once, want 2", started)
 	}
-	r = tell(r, commandStarted{1, 201}, commandStarted{2, 202}, commandEnded{1, Ending{}})
+	r = tell(r, commandStarted{id: 1, pid: 201}, commandStarted{id: 2, pid: 202}, commandEnded{id: 1, ending: Ending{}})
 	if r.Clearing {
 		t.Error("what is left is killed while one still runs")
 	}
-	if r = tell(r, commandEnded{2, Ending{}}); !r.Clearing {
+	if r = tell(r, commandEnded{id: 2, ending: Ending{}}); !r.Clearing {
 		t.Error("what is left is not killed after the last one")
 	}
 	if r = tell(r, treeEmptied{}); r.State != Done {

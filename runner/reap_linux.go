@@ -19,10 +19,18 @@ type siginfo struct {
 
 // peek looks for a child that has ended and leaves it a zombie, so that its id stays its own. pid is 0 when none
 // has ended; childless says that there is none at all. No system call blocks.
-func peek() (pid int, ending Ending, childless bool) {
+func peek() (pid int, ending Ending, childless bool) { return waitid(unix.P_ALL, 0) }
+
+// peekAt is peek for one child, which must not have been reaped.
+func peekAt(pid int) (ending Ending, ended bool) {
+	found, ending, _ := waitid(unix.P_PID, pid)
+	return ending, found != 0
+}
+
+func waitid(kind, id int) (pid int, ending Ending, childless bool) {
 	var info siginfo
 	for {
-		_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)),
+		_, _, errno := unix.Syscall6(unix.SYS_WAITID, uintptr(kind), uintptr(id), uintptr(unsafe.Pointer(&info)),
 			unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, 0, 0)
 		switch {
 		case errno == unix.EINTR:

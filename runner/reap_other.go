@@ -8,10 +8,17 @@ import (
 
 // peek reaps what has ended: these systems are not asked to look without reaping. Between the end of the target
 // and the signal to its group its id is free; that no other group takes it in that moment is not promised.
-func peek() (pid int, ending Ending, childless bool) {
+func peek() (pid int, ending Ending, childless bool) { return wait(-1) }
+
+func peekAt(pid int) (ending Ending, ended bool) {
+	found, ending, _ := wait(pid)
+	return ending, found != 0
+}
+
+func wait(id int) (pid int, ending Ending, childless bool) {
 	var status unix.WaitStatus
 	for {
-		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		pid, err := unix.Wait4(id, &status, unix.WNOHANG, nil)
 		switch {
 		case err == unix.EINTR:
 			continue

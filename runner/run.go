@@ -8,8 +8,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"time"
 
 	"graceful/cleanup"
+	"graceful/cleanup/ledger"
 	"graceful/forward"
 	"graceful/runner/tree"
 
@@ -24,42 +26,89 @@ var ErrSetup = errors.New("setting up the run")
 //
 // It takes over the process: its signals, its children, its scheduling. There is one run in a process.
 func Do(config Config, log *slog.Logger) (Run, error) {
-	inherit := readInherited()
+	r, err := do(config, log)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	return r, err
+}
+
+func do(config Config, log *slog.Logger) (Run, error) {
+	if err := checkCleanup(config.OnExit); err != nil {
+		return Run{}, err
+	}
+	p, err := prepare(config, readInherited(), log)
+	if err != nil {
+		return Run{}, err
+	}
+	r := newRun(newID(), config)
+	book, stopped, err := p.openBook(config, log)
+	if err != nil || stopped != 0 {
+		r.Ended, r.Ending = true, Ending{Signal: int(stopped)}
+		return r, err
+	}
+	guardBook, err := config.Guard.open(book, log)
+	if err != nil {
+		return Run{}, errors.Join(err, discard(book))
+	}
+	if guardBook != nil {
+		book = guardBook
+	}
+	if book != nil {
+		if err := begin(book, r, p.inherit); err != nil {
+			return Run{}, errors.Join(err, discard(book))
+		}
+	}
+	if guardBook != nil {
+		if r, err = p.guarded(r, book, log); err != nil {
+			return Run{}, errors.Join(err, discard(book))
+		}
+	} else {
+		r = p.loop(remembered{run: r, began: time.Now()}, book, log).do()
+	}
+	return r, finish(r, book)
+}
+
+// newRun is a run at its beginning.
+func newRun(id string, config Config) Run {
+	r := Run{ID: id, Config: config, Cleanup: cleanup.Stack{Order: config.Order}}
+	for _, c := range config.OnExit {
+		r.Cleanup = r.Cleanup.Push(c)
+	}
+	return r
+}
+
+// prepare takes over the process. What it needs later it has then, threads too.
+func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, error) {
 	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		// A file system as bare as that gives its cleanup commands an empty pipe to read.
 		if devNull, err = emptyInput(); err != nil {
-			return Run{}, fmt.Errorf("%w: standard input for cleanup commands: %w", ErrSetup, err)
+			return nil, fmt.Errorf("standard input for cleanup commands: %w", err)
 		}
-	}
-	if err := checkCleanup(config.OnExit); err != nil {
-		return Run{}, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	contained, warnings, err := tree.Open(config.Contain)
 	if err != nil {
-		return Run{}, fmt.Errorf("%w: containment %s: %w", ErrSetup, config.Contain, err)
+		return nil, fmt.Errorf("containment %s: %w", config.Contain, err)
 	}
 	for _, w := range warnings {
 		log.Warn("containment is "+string(contained.Level()), "err", w)
 	}
 	listener := forward.Listen(inherit.ignored)
 	settleThreads()
-	r := Run{
-		ID:      newID(),
-		Config:  config,
-		Cleanup: cleanup.Stack{Order: config.Order},
+	return &processes{tree: contained, listener: listener, inherit: inherit, devNull: devNull}, nil
+}
+
+// loop makes the loop that leads a run from where it is remembered to stand.
+func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *loop {
+	l := &loop{
+		run: m.run, began: m.began, sys: p, log: log,
+		signals: p.listener.Signals, children: p.listener.Children,
 	}
-	for _, c := range config.OnExit {
-		r.Cleanup = r.Cleanup.Push(c)
+	if book != nil { // else the interface would not be nil
+		l.ledger = book
 	}
-	l := loop{
-		run:      r,
-		sys:      &processes{tree: contained, listener: listener, inherit: inherit, devNull: devNull},
-		log:      log,
-		signals:  listener.Signals,
-		children: listener.Children,
-	}
-	return l.do(), nil
+	return l
 }
 
 // checkCleanup refuses what could not run later.

@@ -19,8 +19,7 @@ const ShimName = "graceful: becoming the target"
 
 // throughShim starts a process by way of ourselves. A pipe that closes at execve tells whether that succeeded.
 func (p *processes) throughShim(s start) (int, error) {
-	const self = "/proc/self/exe" // ourselves, also when the file has been replaced meanwhile
-	if unix.Access(self, unix.X_OK) != nil {
+	if unix.Access(selfExe, unix.X_OK) != nil {
 		return p.fork(s) // better without than not at all
 	}
 	var pipe [2]int
@@ -34,8 +33,8 @@ func (p *processes) throughShim(s start) (int, error) {
 	if p.inherit.ignores(unix.SIGCHLD) {
 		ignoreChild = "1"
 	}
-	s.argv = append([]string{ShimName, strconv.Itoa(pipe[1]), ignoreChild, s.path}, s.argv...)
-	s.path = self
+	s.argv = append([]string{ShimName, strconv.Itoa(pipe[1]), ignoreChild, strconv.Itoa(p.userPID()), s.path}, s.argv...)
+	s.path = selfExe
 	pid, err := p.fork(s)
 	unix.Close(pipe[1])
 	if err != nil {
@@ -50,9 +49,9 @@ func (p *processes) throughShim(s start) (int, error) {
 }
 
 // Shim becomes the target; args are ours after argv[0]: the pipe's descriptor, whether SIGCHLD is to be ignored,
-// the program, its argv. It returns the exit status of failure, which nobody but the pipe's reader sees.
+// the pid that such variables may hold, the program, its argv. It returns the exit status of failure, which nobody but the pipe's reader sees.
 func Shim(args []string) int {
-	if len(args) < 4 {
+	if len(args) < 5 {
 		return 125
 	}
 	report, err := strconv.Atoi(args[0])
@@ -69,14 +68,14 @@ func Shim(args []string) int {
 		signal.Ignore(unix.SIGCHLD)
 	}
 	env := os.Environ()
-	self, parent := strconv.Itoa(unix.Getpid()), strconv.Itoa(unix.Getppid())
+	self := strconv.Itoa(unix.Getpid())
 	for _, name := range []string{"LISTEN_PID", "WATCHDOG_PID"} {
-		if getenv(env, name) == parent {
+		if getenv(env, name) == args[2] {
 			env = setenv(env, name, self)
 		}
 	}
-	setMask(in.mask)
-	err = syscall.Exec(args[2], args[3:], env)
+	block(in.blocked)
+	err = syscall.Exec(args[3], args[4:], env)
 	errno, _ := err.(syscall.Errno)
 	_, _ = unix.Write(report, binary.NativeEndian.AppendUint32(nil, uint32(errno)))
 	return 125

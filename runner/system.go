@@ -21,6 +21,14 @@ import (
 type system interface {
 	startTarget(Run) (pid int, err error)
 	startCommand(Run, cleanup.Entry) (pid int, err error)
+	startTime(pid int) uint64 // of a child, dead or alive; see tree.Identity
+	// targetIs says which of our children is the target, when it was not we who started it.
+	targetIs(Run)
+	children() []tree.Process // dead or alive, of this run
+	members() []tree.Process  // alive
+	// isOtherCommand tells whether a process belongs for certain to another cleanup command than that one.
+	isOtherCommand(p tree.Process, id int) bool
+	alive(tree.Identity) bool
 	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
 	peek() (pid int, ending Ending, childless bool)
 	reap(pid int)
@@ -28,6 +36,7 @@ type system interface {
 	signalSurvivors(syscall.Signal)
 	signalCommand(pid int, sig syscall.Signal)
 	killCommand(pid int)
+	signalAll(tree.Identity, syscall.Signal) // to a process that need not be our child, and all below it
 	// kill sends SIGKILL to all that is found of the tree; denied are those who may not be signalled.
 	kill() (found, denied []tree.Process)
 	// strike sends SIGKILL to our own children alone, which takes little time however many dead are among them.
@@ -45,6 +54,7 @@ type processes struct {
 	listener *forward.Listener
 	inherit  inherited
 	devNull  *os.File
+	front    int // pid of our front, where we are the supervisor
 }
 
 func (p *processes) startTarget(r Run) (int, error) {
@@ -52,9 +62,9 @@ func (p *processes) startTarget(r Run) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s := start{path: path, argv: r.Config.Command, env: runEnv(r), stdin: 0}
+	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked}
 	fork := p.fork
-	if self := strconv.Itoa(unix.Getpid()); p.inherit.ignores(unix.SIGCHLD) ||
+	if self := strconv.Itoa(p.userPID()); p.inherit.ignores(unix.SIGCHLD) ||
 		getenv(s.env, "LISTEN_PID") == self || getenv(s.env, "WATCHDOG_PID") == self {
 		fork = p.throughShim
 	}
@@ -67,23 +77,33 @@ func (p *processes) startTarget(r Run) (int, error) {
 	return pid, nil
 }
 
+// userPID is the pid by which the user knows us.
+func (p *processes) userPID() int {
+	if p.front != 0 {
+		return p.front
+	}
+	return unix.Getpid()
+}
+
 func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
 	args := c.Command.Args
 	path, err := lookPath(args[0], searchPath(r.Config.Env))
 	if err != nil {
 		return 0, err
 	}
-	s := start{path: path, argv: args, env: append(runEnv(r), outcomeEnv(r, c.ID)...), stdin: p.devNull.Fd()}
+	s := start{path: path, argv: args, env: commandEnv(r, c.ID), stdin: p.devNull.Fd(), blocked: p.inherit.blocked}
 	p.listener.Ignoring(func() { pid, err = p.fork(s) })
 	return pid, err
 }
 
 // start is a process to be.
 type start struct {
-	path  string
-	argv  []string
-	env   []string
-	stdin uintptr
+	path    string
+	argv    []string
+	env     []string
+	stdin   uintptr
+	keep    []int            // descriptors of ours that it gets, under their numbers
+	blocked []syscall.Signal // its signal mask
 }
 
 // fork starts a process as leader of a group of its own. Descriptors above 2 that are not ours stay open in it.
@@ -91,7 +111,13 @@ func (p *processes) fork(s start) (int, error) {
 	// The child's signal mask is that of the thread that forks it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer setMask(setMask(p.inherit.mask))
+	defer setMask(block(s.blocked))
+	for _, fd := range s.keep { // there is no other who forks meanwhile
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return 0, err
+		}
+		defer unix.CloseOnExec(fd)
+	}
 	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{
 		Env:   s.env,
 		Files: []uintptr{s.stdin, 1, 2},
@@ -106,16 +132,44 @@ func (p *processes) reap(pid int) {
 	p.tree.Reaped(pid)
 }
 
-func (p *processes) signalGroup(sig syscall.Signal) error      { return p.tree.SignalGroup(sig) }
-func (p *processes) signalSurvivors(sig syscall.Signal)        { p.tree.Signal(sig) }
-func (p *processes) killCommand(pid int)                       { p.tree.KillBelow(pid) }
-func (p *processes) kill() (found, denied []tree.Process)      { return p.tree.Kill() }
-func (p *processes) strike()                                   { p.tree.Strike() }
-func (p *processes) empty(childless bool) bool                 { return p.tree.Empty(childless) }
-func (p *processes) announced() bool                           { return p.tree.Level() == tree.Subreaper }
-func (p *processes) suspend()                                  { _ = unix.Kill(unix.Getpid(), unix.SIGSTOP) }
-func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = tree.SignalGroupOf(pid, sig) }
-func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
+func (p *processes) signalGroup(sig syscall.Signal) error         { return p.tree.SignalGroup(sig) }
+func (p *processes) signalSurvivors(sig syscall.Signal)           { p.tree.Signal(sig) }
+func (p *processes) killCommand(pid int)                          { p.tree.KillBelow(pid) }
+func (p *processes) kill() (found, denied []tree.Process)         { return p.tree.Kill() }
+func (p *processes) strike()                                      { p.tree.Strike() }
+func (p *processes) empty(childless bool) bool                    { return p.tree.Empty(childless) }
+func (p *processes) announced() bool                              { return p.tree.Announced() }
+func (p *processes) startTime(pid int) uint64                     { return p.tree.StartTime(pid) }
+func (p *processes) members() []tree.Process                      { return p.tree.Members() }
+func (p *processes) signalAll(id tree.Identity, s syscall.Signal) { p.tree.SignalAll(id, s) }
+func (p *processes) children() []tree.Process                     { return p.tree.Children() }
+func (p *processes) alive(id tree.Identity) bool                  { return p.tree.Alive(id) }
+func (p *processes) signalCommand(pid int, sig syscall.Signal)    { _ = tree.SignalGroupOf(pid, sig) }
+func (p *processes) cleaning()                                    { p.listener.IgnoreTTOU() }
+
+// suspend stops the process that the user knows. A supervisor goes on: it has to hear of its front's death.
+func (p *processes) suspend() {
+	if p.front == 0 {
+		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+		return
+	}
+	tree.SignalParent(p.front, unix.SIGSTOP)
+}
+
+func (p *processes) targetIs(r Run) {
+	if r.TargetPID == 0 || r.State >= Cleaning {
+		return
+	}
+	p.tree.Started(r.TargetPID)
+	if r.Ended { // and perhaps reaped
+		p.tree.Reaped(r.TargetPID)
+	}
+}
+
+func (p *processes) isOtherCommand(c tree.Process, id int) bool {
+	mine, known := p.tree.Environ(c.PID, "GRACEFUL_HOOK_ID")
+	return known && mine != strconv.Itoa(id)
+}
 
 // lookPath finds a program as execvp(3) does. (exec.LookPath refuses what it finds in the current directory, and
 // does not tell a program that may not be executed from one that is not there.)
@@ -183,9 +237,23 @@ func runEnv(r Run) []string {
 	return setenv(setenv(r.Config.Env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
 }
 
+// commandEnv is that of a cleanup command. It carries no cookie by which a CI runner hunts what a cancelled job has left
+// behind: just then the command has to run. (Jenkins wants all of its marks to be there, so that BUILD_ID can stay.)
+func commandEnv(r Run, id int) []string {
+	env := slices.DeleteFunc(runEnv(r), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains([]string{"RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE"}, name)
+	})
+	return append(env, outcomeEnv(r, id)...)
+}
+
 // Reason says in a word what ended a run.
 func (r Run) Reason() string {
 	switch {
+	case r.Recovered:
+		return "recovered"
+	case r.Orphaned:
+		return "orphaned"
 	case r.Failed:
 		return "start-failed"
 	case r.StopSignal != 0:

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,13 +18,58 @@ type procfs struct {
 	haveChildren bool // CONFIG_PROC_CHILDREN
 }
 
+// readAll reads a file of /proc. (os.ReadFile asks first whether the runtime could wait for it: five more system calls,
+// for each of thousands of files while a tree is killed.)
+func readAll(path string) ([]byte, error) {
+	fd, err := openFile(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	data := make([]byte, 0, 512)
+	for {
+		n, err := unix.Read(fd, data[len(data):cap(data)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil || n == 0:
+			return data, err
+		default:
+			data = data[:len(data)+n]
+		}
+		if len(data) == cap(data) {
+			data = slices.Grow(data, len(data))
+		}
+	}
+}
+
+func openFile(path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// names lists a directory of /proc.
+func names(path string) []string {
+	fd, err := openFile(path, unix.O_DIRECTORY)
+	if err != nil {
+		return nil
+	}
+	dir := os.NewFile(uintptr(fd), path)
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	return names
+}
+
 // openProc returns nil where /proc is missing, or belongs to another PID namespace (unshare --pid without
 // --mount-proc): its numbers would name other people's processes.
 func openProc() *procfs { return openProcAt("/proc") }
 
 func openProcAt(root string) *procfs {
 	pid := unix.Getpid()
-	status, err := os.ReadFile(root + "/self/status")
+	status, err := readAll(root + "/self/status")
 	if err != nil {
 		return nil
 	}
@@ -35,13 +82,13 @@ func openProcAt(root string) *procfs {
 	if link, err := os.Readlink(root + "/self"); err != nil || link != strconv.Itoa(pid) {
 		return nil
 	}
-	_, err = os.ReadFile(fmt.Sprintf("%s/self/task/%d/children", root, pid))
+	_, err = readAll(fmt.Sprintf("%s/self/task/%d/children", root, pid))
 	return &procfs{root: root, haveChildren: err == nil}
 }
 
 // read returns one process, dead or alive.
 func (fs *procfs) read(pid int) (Process, bool) {
-	stat, err := os.ReadFile(fs.root + "/" + strconv.Itoa(pid) + "/stat")
+	stat, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return Process{}, false
 	}
@@ -75,14 +122,8 @@ func parseStat(stat []byte) (p Process, ok bool) {
 
 // all lists every process that /proc shows.
 func (fs *procfs) all() []Process {
-	dir, err := os.Open(fs.root)
-	if err != nil {
-		return nil
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
 	var found []Process
-	for _, name := range names {
+	for _, name := range names(fs.root) {
 		if pid, err := strconv.Atoi(name); err == nil {
 			if p, ok := fs.read(pid); ok {
 				found = append(found, p)
@@ -99,15 +140,9 @@ func (fs *procfs) children(pid int) []int {
 		return fs.byParent()[pid]
 	}
 	tasks := fs.root + "/" + strconv.Itoa(pid) + "/task"
-	dir, err := os.Open(tasks)
-	if err != nil {
-		return nil
-	}
-	defer dir.Close()
-	threads, _ := dir.Readdirnames(-1)
 	var pids []int
-	for _, tid := range threads {
-		list, _ := os.ReadFile(tasks + "/" + tid + "/children")
+	for _, tid := range names(tasks) {
+		list, _ := readAll(tasks + "/" + tid + "/children")
 		for field := range bytes.FieldsSeq(list) {
 			if child, err := strconv.Atoi(string(field)); err == nil {
 				pids = append(pids, child)
@@ -115,6 +150,48 @@ func (fs *procfs) children(pid int) []int {
 		}
 	}
 	return pids
+}
+
+// marked tells whether a process has a variable, NAME=value, in the environment that it was started with.
+func (fs *procfs) marked(pid int, mark string) bool {
+	name, value, _ := strings.Cut(mark, "=")
+	for range 1000 {
+		if v, ok := fs.environ(pid, name); ok {
+			return v == value
+		}
+		if !fs.inExec(pid) {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return false
+}
+
+// inExec tells whether a process is in the middle of execve(2), where it has no environment for a moment.
+func (fs *procfs) inExec(pid int) bool {
+	stat, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/stat")
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if err != nil || len(fields) < 48 {
+		return false
+	}
+	field := func(n int) string { return fields[n-3] } // as proc(5) counts them
+	const kernelThread = 0x00200000                    // PF_KTHREAD: these never have one
+	flags, _ := strconv.ParseUint(field(9), 10, 64)
+	state, envStart := field(3), field(50)
+	return envStart == "0" && flags&kernelThread == 0 && state != "Z" && state != "X"
+}
+
+func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
+	data, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return "", false
+	}
+	for kv := range bytes.SplitSeq(data, []byte{0}) {
+		if v, ok := bytes.CutPrefix(kv, []byte(name+"=")); ok {
+			return string(v), true
+		}
+	}
+	return "", false
 }
 
 // byParent does the work of children for all processes at once, where the kernel does not list them.

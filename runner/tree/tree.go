@@ -1,9 +1,11 @@
 package tree
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +14,12 @@ import (
 type Identity struct {
 	PID   int
 	Start uint64 // clock ticks since boot
+}
+
+// BornBefore tells whether a process was started before some moment, given as the time since the machine was, for
+// certain: its start is known to the tick, which is 1/100 s for all who are not the kernel (proc(5), USER_HZ).
+func (id Identity) BornBefore(moment time.Duration) bool {
+	return time.Duration(id.Start+1)*time.Second/100 <= moment
 }
 
 // A Process is a member of the tree as it was when we looked.
@@ -32,6 +40,14 @@ type Tree struct {
 	foreign  []int   // children that were ours before the run
 	group    int     // the target's process group
 	unreaped bool    // the target has not been reaped: its id, and so its group's, cannot be reused
+	hunted   *prey   // nil but where the tree was left by others
+}
+
+// prey is how the members of a tree are known that descends from nobody we know.
+type prey struct {
+	mark  string // a variable in their environment, NAME=value
+	known []Identity
+	since time.Duration // none is older, see BornBefore
 }
 
 // Open prepares containment at a level. What the level promises and this machine cannot keep comes back as a
@@ -57,6 +73,71 @@ func Open(level Level) (*Tree, []string, error) {
 		t.foreign = t.proc.children(t.self)
 	}
 	return t, warnings, nil
+}
+
+// Hunt is Open for a tree whose processes of ours have all been killed, so that its members are init's children now:
+// those that are known, those that carry a variable (NAME=value) in their environment, and all that descends from
+// them. None was born before a moment, given as the time since the machine was started. What we start ourselves is part
+// of the tree too.
+func Hunt(mark string, known []Identity, since time.Duration) (*Tree, error) {
+	t, _, err := Open(Subreaper)
+	if err == nil && t.proc == nil { // as PID 1; but others than init's children are looked for here
+		err = errors.New("/proc is missing or shows another PID namespace")
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.hunted = &prey{mark, known, since}
+	return t, nil
+}
+
+// roots lists the hunted members. What descends from them need not be among them.
+func (t *Tree) roots() []Process {
+	if t.hunted == nil {
+		return nil
+	}
+	return slices.DeleteFunc(t.proc.all(), func(p Process) bool {
+		return p.dead || p.PID == t.self || p.BornBefore(t.hunted.since) || !slices.Contains(t.hunted.known, p.Identity) && !t.proc.marked(p.PID, t.hunted.mark)
+	})
+}
+
+// Announced tells whether the end of every member reaches us as a child's.
+func (t *Tree) Announced() bool { return t.level == Subreaper && t.hunted == nil }
+
+// StartTime is that of a child, dead or alive; 0 where it cannot be seen.
+func (t *Tree) StartTime(pid int) uint64 {
+	if t.proc == nil {
+		return 0
+	}
+	p, _ := t.proc.read(pid)
+	return p.Start
+}
+
+// Alive tells whether that very process lives.
+func (t *Tree) Alive(id Identity) bool {
+	p, ok := t.proc.read(id.PID)
+	return ok && !p.dead && p.Identity == id
+}
+
+// Children lists our own children, dead or alive, but for those that we had before.
+func (t *Tree) Children() (found []Process) {
+	if t.proc == nil {
+		return nil
+	}
+	for _, pid := range t.proc.children(t.self) {
+		if p, ok := t.proc.read(pid); ok && !slices.Contains(t.foreign, pid) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// Environ is a variable's value in the environment of a living process, as far as we may see that.
+func (t *Tree) Environ(pid int, name string) (value string, ok bool) {
+	if t.proc == nil {
+		return "", false
+	}
+	return t.proc.environ(pid, name)
 }
 
 // Level is the level that holds.
@@ -101,7 +182,16 @@ func (t *Tree) Members() []Process {
 	case t.level == Group:
 		return slices.DeleteFunc(t.proc.all(), func(p Process) bool { return p.dead || p.Group != t.group })
 	}
-	return t.proc.descendants(t.self, t.foreign)
+	found := t.proc.descendants(t.self, t.foreign)
+	for _, root := range t.roots() {
+		found = append(found, root)
+		found = append(found, t.proc.descendants(root.PID, nil)...)
+	}
+	if t.hunted != nil { // a member may descend from another
+		slices.SortFunc(found, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+		found = slices.CompactFunc(found, func(a, b Process) bool { return a.Identity == b.Identity })
+	}
+	return found
 }
 
 // Empty tells whether nobody of the tree is left. childless says that we have no child at all, dead or alive:
@@ -109,6 +199,9 @@ func (t *Tree) Members() []Process {
 // be reaped.
 func (t *Tree) Empty(childless bool) bool {
 	switch {
+	case t.hunted != nil:
+		// Twice, since who forks and ends may be missed on the way through the list.
+		return childless && len(t.Members()) == 0 && len(t.Members()) == 0
 	case t.level == Subreaper && (childless || t.proc == nil):
 		return childless
 	case t.level == Subreaper:
@@ -178,7 +271,12 @@ func (t *Tree) Kill() (found, denied []Process) {
 	// a signal is pending), so that nobody is born behind our back. Our own children before anything is read about
 	// them, because one that forks and ends lives no longer than that takes; dead or alive, their ids are theirs
 	// until we reap them.
-	t.proc.walk(t.self, t.foreign, func(pid, parent int) {
+	seen := map[int]bool{}
+	visit := func(pid, parent int) {
+		if seen[pid] {
+			return
+		}
+		seen[pid] = true
 		var err error
 		if parent == t.self {
 			err = unix.Kill(pid, unix.SIGKILL)
@@ -197,8 +295,26 @@ func (t *Tree) Kill() (found, denied []Process) {
 		if err == unix.EPERM {
 			denied = append(denied, p)
 		}
-	})
+	}
+	t.proc.walk(t.self, t.foreign, visit)
+	for _, root := range t.roots() {
+		visit(root.PID, root.PPID)
+		t.proc.walk(root.PID, nil, visit)
+	}
 	return found, denied
+}
+
+// SignalAll signals a process that need not be our child, and all that descends from it.
+func (t *Tree) SignalAll(id Identity, sig syscall.Signal) {
+	p, ok := t.proc.read(id.PID)
+	if !ok || p.Identity != id {
+		return
+	}
+	below := t.proc.descendants(p.PID, nil)
+	_ = t.signal(p, sig)
+	for _, p := range below {
+		_ = t.signal(p, sig)
+	}
 }
 
 // Strike sends SIGKILL to our own children, dead or alive, and looks at nobody. It is for when so many have ended

@@ -2,10 +2,44 @@ package tree
 
 import (
 	"fmt"
+	"os"
+	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// AdoptOrphans makes every orphan below us our child, whatever the level of containment.
+func AdoptOrphans() error { return becomeSubreaper() }
+
+// Boot names the time during which a pid with its start time means one process: since the machine was started, and
+// in one PID namespace. It is empty where that cannot be found out.
+func Boot() string { return boot() }
+
+var boot = sync.OnceValue(func() string {
+	id, err := readAll("/proc/sys/kernel/random/boot_id")
+	namespace, err2 := os.Readlink("/proc/self/ns/pid")
+	if err != nil || err2 != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id)) + " " + namespace
+})
+
+// SignalParent signals our parent if it is the one that is meant, and nobody who has got its id since.
+func SignalParent(pid int, sig syscall.Signal) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	}
+	switch { // as long as it is our parent, the descriptor is for no other
+	case unix.Getppid() != pid:
+	case err == nil:
+		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
+	default:
+		_ = unix.Kill(pid, sig)
+	}
+}
 
 // becomeSubreaper makes every orphan below us our child (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4). PID 1 has
 // that by nature.

@@ -20,6 +20,22 @@ func (*procfs) children(int) []int               { return nil }
 func (*procfs) descendants(int, []int) []Process { return nil }
 func (*procfs) walk(int, []int, func(_, _ int))  {}
 
+func (*procfs) marked(int, string) bool            { return false }
+func (*procfs) environ(int, string) (string, bool) { return "", false }
+
+// AdoptOrphans fails.
+func AdoptOrphans() error { return becomeSubreaper() }
+
+// Boot is unknown.
+func Boot() string { return "" }
+
+// SignalParent signals our parent if it is the one that is meant.
+func SignalParent(pid int, sig syscall.Signal) {
+	if unix.Getppid() == pid {
+		_ = unix.Kill(pid, sig)
+	}
+}
+
 func becomeSubreaper() error {
 	return errors.New("this system has no child subreaper: what leaves the target's process group cannot be found")
 }

@@ -1,0 +1,526 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// supervisor waits for the supervisor of a run that has a guard.
+func (p *proc) supervisor() int {
+	p.t.Helper()
+	var pid int
+	p.until("supervisor", func() bool {
+		pid = supervisorOf(p.cmd.Process.Pid)
+		return pid != p.cmd.Process.Pid
+	})
+	return pid
+}
+
+func kill(t testing.TB, pids ...int) {
+	t.Helper()
+	for _, pid := range pids {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+			t.Fatal(err)
+		}
+	}
+}
+
+// gone waits until nothing is left of a process, not even a zombie.
+func (p *proc) gone(pids ...int) {
+	p.t.Helper()
+	for _, pid := range pids {
+		p.until(fmt.Sprintf("end of process %d (%s)", pid, comm(pid)), func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
+	}
+}
+
+// Whichever of our two processes is killed, the other one ends the tree, daemons too, and cleans up once.
+func TestEitherOfOurProcessesFinishesTheRun(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for _, c := range []struct{ victim, status string }{{"front", "KILL"}, {"supervisor", "143"}} {
+		t.Run(c.victim, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "graceful", "run", "--on-exit", "echo 1 $GRACEFUL_REASON $GRACEFUL_EXIT_CODE >>cleaned",
+				"--on-exit", "echo 2 >>cleaned", "--", "sh", "-c", "helper daemon daemon; echo $$ >target; exec sleep 1000")
+			front, supervisor := p.cmd.Process.Pid, p.supervisor()
+			target, daemon := p.pidIn("target"), p.pidIn("daemon")
+			if c.victim == "front" {
+				kill(t, front)
+			} else {
+				kill(t, supervisor)
+			}
+			p.want(c.status)
+			p.gone(target, daemon)
+			p.until("cleanup", func() bool { return strings.Count(p.file("cleaned"), "\n") == 2 })
+			p.wrote("cleaned", "2\n1 orphaned 143\n")
+			if c.victim == "supervisor" {
+				p.gone(supervisor)
+			}
+		})
+	}
+}
+
+// A front that is stopped and then killed leaves nobody stopped behind.
+func TestAStoppedRunWhoseFrontIsKilledEnds(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c", "echo $$ >target; sleep 1000")
+	target := p.pidIn("target")
+	p.signal(unix.SIGTSTP)
+	p.until("stop of us and of the target", func() bool { return state(p.cmd.Process.Pid) == "T" && state(target) == "T" })
+	kill(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	p.gone(target)
+	p.file("cleaned")
+}
+
+// CI runners hunt what a job has left behind by a variable in its environment. The target is theirs to kill; whoever
+// cleans up is not.
+func TestOnlyTheTargetCarriesTheCookieOfACIRunner(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := command(t, "graceful", "run", "--on-exit", "env >cleanup", "--", "sh", "-c", "env >target; echo >ready; sleep 1000")
+	cookies := []string{"RUNNER_TRACKING_ID=github_1", "JENKINS_NODE_COOKIE=1", "BUILD_ID=7", "JENKINS_SERVER_COOKIE=1"}
+	p.cmd.Env = append(os.Environ(), cookies...)
+	p.start()
+	p.file("ready")
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.supervisor()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.signal(unix.SIGTERM)
+	p.want("143")
+	for _, cookie := range cookies {
+		if strings.Contains(string(environ), cookie) {
+			t.Errorf("the supervisor carries %s", cookie)
+		}
+		if !strings.Contains(p.file("target"), cookie+"\n") {
+			t.Errorf("the target lacks %s", cookie)
+		}
+		if in := strings.Contains(p.file("cleanup"), cookie+"\n"); in != strings.HasPrefix(cookie, "BUILD_ID") {
+			t.Errorf("the cleanup command has %s: %t", cookie, in)
+		}
+	}
+}
+
+func TestWhereThereIsAGuard(t *testing.T) {
+	need(t, "linux", "pidns")
+	t.Parallel()
+	for _, c := range []struct {
+		asPID1 bool
+		guard  string
+		want   string
+	}{{true, "auto", "1"}, {true, "on", "2"}, {true, "off", "1"}, {false, "auto", "2"}, {false, "on", "2"}, {false, "off", "1"}} {
+		p := inNamespace(t, c.asPID1, "graceful", "run", "--guard", c.guard, "--", "sh", "-c", "grep -c . /proc/[0-9]*/comm >/dev/null; "+
+			`grep -lx graceful /proc/[0-9]*/comm | wc -l >n`).start()
+		p.want("0")
+		p.wrote("n", c.want+"\n")
+	}
+}
+
+// bothKilled kills front and supervisor so that neither sees the other's end.
+func bothKilled(t testing.TB, front int) {
+	t.Helper()
+	if unix.Kill(front, unix.SIGSTOP) != nil {
+		return
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
+		// One that waits for its child's exec (vfork(2)) cannot stop yet; it can be killed, and that child is there.
+		if s := state(front); s == "T" || s == "Z" || s == "" || s == "D" {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the front does not stop, it is in state %s", state(front))
+		}
+	}
+	both := append(childrenOf(front), front)
+	kill(t, both...)
+	for deadline := time.Now().Add(patience); slices.ContainsFunc(both, alive); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what was killed lives")
+		}
+	}
+}
+
+// recoverIn runs graceful recover and returns what it said.
+func recoverIn(t testing.TB, dir, status string, flags ...string) string {
+	t.Helper()
+	p := start(t, append([]string{"graceful", "recover", "--state-dir", dir}, flags...)...)
+	if got := p.wait(); got != status {
+		t.Fatalf("recover %q: exit status %s, want %s; it said:\n%s", flags, got, status, p.text())
+	}
+	return p.text()
+}
+
+// Both killed at once, 200 times at random moments: each command runs once, or not and is said to be interrupted, in
+// which case it runs again only when that is wanted.
+func TestBothKilledAtOnce(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	var mu sync.Mutex
+	outcomes := map[string]int{}
+	t.Run("group", func(t *testing.T) {
+		for worker := range 4 {
+			t.Run(strconv.Itoa(worker), func(t *testing.T) {
+				t.Parallel()
+				for range 50 {
+					outcome := killBoth(t)
+					mu.Lock()
+					outcomes[outcome]++
+					mu.Unlock()
+				}
+			})
+		}
+	})
+	t.Logf("what was found: %v", outcomes)
+}
+
+func killBoth(t *testing.T) (outcome string) {
+	dir := filepath.Join(t.TempDir(), "state")
+	p := start(t, "graceful", "run", "--state-dir", dir, "--grace", "5s",
+		"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log; sleep 0.01", "--on-exit", "echo 3 >>log",
+		"--", "sh", "-c", "echo $$ >target; helper daemon daemon; sleep 0.01")
+	time.Sleep(time.Duration(rand.IntN(60_000)) * time.Microsecond)
+	bothKilled(t, p.cmd.Process.Pid)
+	status := p.wait()
+
+	runs := func() map[string]int {
+		n := map[string]int{}
+		data, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+		for line := range strings.Lines(string(data)) {
+			n[strings.TrimSpace(line)]++
+		}
+		return n
+	}
+	recovered := start(t, "graceful", "recover", "--state-dir", dir)
+	said := recovered.wait()
+	text := recovered.text()
+	for _, file := range []string{"target", "daemon"} {
+		if data, _ := os.ReadFile(filepath.Join(p.dir, file)); len(data) > 0 && alive(p.pidIn(file)) {
+			t.Fatalf("the %s is left; recover said:\n%s", file, text)
+		}
+	}
+	before := runs()
+	interrupted := 0
+	for id := 1; id <= 3; id++ {
+		lost := strings.Contains(text, fmt.Sprintf("cleanup command %d (", id)) && strings.Contains(text, "was interrupted")
+		if lost {
+			interrupted++
+		}
+		switch n := before[strconv.Itoa(id)]; {
+		case n > 1, n == 0 && !lost && status == "KILL" && len(before) > 0:
+			t.Fatalf("command %d ran %d times; recover said (%s):\n%s\nrun: %s", id, n, said, text, p.text())
+		}
+	}
+	if want := map[bool]string{true: "1", false: "0"}[interrupted > 0]; said != want && !strings.Contains(text, "nobody knows how") &&
+		!strings.Contains(text, "opening the state directory") {
+		t.Fatalf("recover ended with %s, want %s, and said:\n%s", said, want, text)
+	}
+	again := start(t, "graceful", "recover", "--state-dir", dir)
+	if again.wait(); strings.Contains(text, "state directory") != strings.Contains(again.text(), "state directory") ||
+		!strings.Contains(text, "state directory") && again.text() != "" {
+		t.Fatalf("a second recover said:\n%s", again.text())
+	}
+	if interrupted > 0 {
+		recoverIn(t, dir, "0", "--retry-interrupted")
+		if after := runs(); sum(after) != sum(before)+interrupted {
+			t.Fatalf("%d were to be run again: before %v, after %v", interrupted, before, after)
+		}
+	}
+	if names, _ := os.ReadDir(dir); len(names) > 0 {
+		t.Fatalf("left in the state directory: %v", names)
+	}
+	switch {
+	case interrupted > 0:
+		return "a command interrupted"
+	case status != "KILL":
+		return "over before"
+	case len(before) == 0:
+		return "not begun"
+	}
+	return "recovered"
+}
+
+func sum(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// killedIn makes a ledger: a run whose processes of ours were both killed when a file appeared. What is left of it is
+// still there. It returns the ledger's lines.
+func killedIn(t *testing.T, file string, args ...string) (p *proc, lines []string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
+	p.file(file)
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	data, err := os.ReadFile(filepath.Join(dir, "x.ledger"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, slices.Collect(strings.Lines(string(data)))
+}
+
+// rewrite changes a record in a ledger's line, and its checksum with it.
+func rewrite(t *testing.T, line string, change func(record, begin map[string]any)) string {
+	t.Helper()
+	var l struct{ Record map[string]any }
+	d := json.NewDecoder(strings.NewReader(line))
+	d.UseNumber()
+	if err := d.Decode(&l); err != nil {
+		t.Fatal(err)
+	}
+	begin, _ := l.Record["begin"].(map[string]any)
+	change(l.Record, begin)
+	text, err := json.Marshal(l.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
+}
+
+// stateDir makes a state directory with one ledger in it.
+func stateDir(t *testing.T, text string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x.ledger"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// After a restart of the machine only the ledger is left, and its last record may be torn at any byte.
+func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, lines := killedIn(t, "cleaning", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log",
+		"--on-exit", "echo 3 >>log; echo $$ >cleaning; exec sleep 1000", "--", "true")
+	kill(t, p.pidIn("cleaning"))
+	var events []string
+	for _, line := range lines[1:] {
+		var l struct{ Record struct{ Event string } }
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, l.Record.Event)
+	}
+	if got := strings.Join(events, ", "); got != "target started, target ended, tree emptied, command started" {
+		t.Fatalf("the ledger has: %s", got)
+	}
+	for last := 2; last <= len(lines); last++ {
+		t.Run(events[last-2], func(t *testing.T) {
+			t.Parallel()
+			for cut := range len(lines[last-1]) + 1 {
+				work := t.TempDir()
+				first := rewrite(t, lines[0], func(_, begin map[string]any) { begin["boot"], begin["dir"] = "another", work })
+				text := first + strings.Join(lines[1:last-1], "") + lines[last-1][:cut]
+				claimed := last > 4 || last == 4 && cut == len(lines[3])
+				log, status := "3\n2\n1\n", "0"
+				if claimed {
+					log, status = "2\n1\n", "1"
+				}
+				if !claimed { // it would run for long
+					first = strings.Replace(first, "exec sleep 1000", "true", 1)
+					text = rewrite(t, first, func(_, begin map[string]any) {}) + text[len(first)+len("exec sleep 1000")-len("true"):]
+				}
+				dir := stateDir(t, text)
+				said := recoverIn(t, dir, status)
+				if got, _ := os.ReadFile(filepath.Join(work, "log")); string(got) != log || claimed != strings.Contains(said, "interrupted") {
+					t.Fatalf("cut at byte %d: the commands wrote %q, want %q; recover said:\n%s", cut, got, log, said)
+				}
+				if said := recoverIn(t, dir, "0"); said != "" {
+					t.Fatalf("a second recover said:\n%s", said)
+				}
+				if got, _ := os.ReadFile(filepath.Join(work, "log")); string(got) != log {
+					t.Fatalf("a second recover ran something: %q", got)
+				}
+			}
+		})
+	}
+}
+
+// A pid of another boot, or one that has been given to somebody else since, is nobody's.
+func TestAProcessThatHasGotAPidIsNotSignalled(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, lines := killedIn(t, "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+	kill(t, p.pidIn("target"))
+	for name, change := range map[string]func(record, begin map[string]any){
+		"another boot":       func(_, begin map[string]any) { begin["boot"] = "another" },
+		"another start time": func(record, _ map[string]any) { record["start"] = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			stranger := start(t, "sleep", "1000")
+			pid := stranger.cmd.Process.Pid
+			started := rewrite(t, lines[1], func(r, _ map[string]any) { r["pid"], r["start"] = pid, startTime(t, pid) })
+			text := lines[0] + started
+			if name == "another boot" {
+				text = rewrite(t, lines[0], change) + started
+			} else {
+				text = lines[0] + rewrite(t, started, change)
+			}
+			recoverIn(t, stateDir(t, text), "0")
+			if !alive(pid) {
+				t.Error("the stranger was killed")
+			}
+			// And the other way round: with both right it is the target.
+			recoverIn(t, stateDir(t, lines[0]+started), "0")
+			if got := stranger.wait(); got != "TERM" {
+				t.Errorf("it ended with %s", got)
+			}
+		})
+	}
+}
+
+func startTime(t *testing.T, pid int) int {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	n, err := strconv.Atoi(strings.Fields(rest)[19])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What was init's child when we came is found by the run's id in its environment, whatever session it is in.
+func TestRecoverFindsWhatWentToInit(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, _ := killedIn(t, "ready", "--grace", "100ms", "--on-exit", "echo $GRACEFUL_REASON >>log", "--", "sh", "-c",
+		"helper daemon daemon; helper ignore TERM -- stubborn & echo $$ >target; echo >ready; wait")
+	daemon, stubborn, target := p.pidIn("daemon"), p.pidIn("stubborn"), p.pidIn("target")
+	dir := filepath.Join(filepath.Dir(stateOf(p)), "state")
+	recoverIn(t, dir, "0")
+	for _, pid := range []int{daemon, stubborn, target} {
+		if alive(pid) {
+			t.Errorf("process %d (%s) is left", pid, comm(pid))
+		}
+	}
+	p.wrote("log", "recovered\n")
+}
+
+// stateOf is the state directory that was given to a run.
+func stateOf(p *proc) string {
+	i := slices.Index(p.cmd.Args, "--state-dir")
+	return p.cmd.Args[i+1]
+}
+
+func TestTwoRunsOfANameAtTheSameInstant(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	both := t.TempDir()
+	ran := 0
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "state")
+		var procs []*proc
+		for range 3 {
+			procs = append(procs, start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c",
+				`mkdir "$0/lock" || exit 99; sleep 0.02; rmdir "$0/lock"`, both))
+		}
+		for _, p := range procs {
+			switch got := p.wait(); {
+			case got == "0":
+				ran++
+			case got == "125" && strings.Contains(p.text(), "a run named x lives"):
+			default:
+				t.Fatalf("it ended with %s:\n%s", got, p.text())
+			}
+		}
+	}
+	if ran < 20 {
+		t.Errorf("%d of 20 times somebody ran", ran)
+	}
+	t.Logf("%d of 60 runs were not refused", ran)
+}
+
+// Nobody's word but our own user's is taken for what is to be run.
+func TestHostileStateDirectories(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, lines := killedIn(t, "target", "--on-exit", "echo >>ran", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+	kill(t, p.pidIn("target"))
+	good := rewrite(t, lines[0], func(_, begin map[string]any) { begin["boot"] = "another" }) + lines[1]
+	in := func(dir string) string { return filepath.Join(dir, "x.ledger") }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, dir string)
+		want  string
+	}{
+		"a file for a directory": {func(t *testing.T, dir string) { must(os.RemoveAll(dir)); must(os.WriteFile(dir, nil, 0o600)) }, "it is a regular file"},
+		"a link for a directory": {func(t *testing.T, dir string) { must(os.Rename(dir, dir+".real")); must(os.Symlink(dir+".real", dir)) }, "it is a symbolic link"},
+		"a group's directory":    {func(t *testing.T, dir string) { must(os.Chmod(dir, 0o770)) }, "may write to it"},
+		"another user's":         {func(t *testing.T, dir string) { need(t, "root"); must(os.Chown(dir, 54321, 54321)) }, "belongs to user 54321"},
+		"another user's ledger":  {func(t *testing.T, dir string) { need(t, "root"); must(os.Chown(in(dir), 54321, 54321)) }, "belongs to user 54321"},
+		"a group's ledger":       {func(t *testing.T, dir string) { must(os.Chmod(in(dir), 0o660)) }, "may write to it"},
+		"a link for a ledger":    {func(t *testing.T, dir string) { must(os.Rename(in(dir), dir+"/y")); must(os.Symlink("y", in(dir))) }, "it is a symbolic link"},
+		"a FIFO for a ledger":    {func(t *testing.T, dir string) { must(os.Remove(in(dir))); must(unix.Mkfifo(in(dir), 0o600)) }, "it is a FIFO"},
+		"a device for a ledger": {func(t *testing.T, dir string) {
+			need(t, "root")
+			must(os.Remove(in(dir)))
+			must(unix.Mknod(in(dir), unix.S_IFCHR|0o600, 0x103))
+		}, "it is a device"},
+		"a directory for it": {func(t *testing.T, dir string) { must(os.Remove(in(dir))); must(os.Mkdir(in(dir), 0o700)) }, "it is a directory"},
+		"a ledger of 1 GB":   {func(t *testing.T, dir string) { must(os.Truncate(in(dir), 1<<30)) }, "1073741824 bytes"},
+		"an unknown version": {func(t *testing.T, dir string) {
+			replace(t, in(dir), rewrite(t, lines[0], func(r, _ map[string]any) { r["graceful"] = 99 }))
+		}, "version is 99"},
+		"a bad sum in the middle": {func(t *testing.T, dir string) { replace(t, in(dir), strings.Replace(good, `{"sum":"`, `{"sum":"x`, 1)) }, "damaged"},
+		"no ledger at all":        {func(t *testing.T, dir string) { replace(t, in(dir), lines[1]) }, "version is 0"},
+		"an unknown event": {func(t *testing.T, dir string) {
+			replace(t, in(dir), lines[0]+rewrite(t, lines[1], func(r, _ map[string]any) { r["event"] = "x" }))
+		}, "unknown event"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "state")
+			must(os.Rename(stateDir(t, good), dir))
+			c.spoil(t, dir)
+			r := start(t, "graceful", "recover", "--state-dir", dir)
+			status := r.wait()
+			if text := r.text(); status != "1" && status != "125" || !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
+				t.Errorf("recover ended with %s, and said:\n%s", status, text)
+			}
+			n := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "touch", filepath.Join(p.dir, "started"))
+			n.want("125")
+			if text := n.text(); !strings.Contains(text, c.want) {
+				t.Errorf("run said:\n%s", text)
+			}
+			p.wrote("ran", "")
+			p.wrote("started", "")
+		})
+	}
+}
+
+func replace(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

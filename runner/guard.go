@@ -1,0 +1,210 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// The guard is a second process of ours. The user starts the front; the front starts the supervisor, which does all the
+// work, and hands signals on to it. Both are subreapers, so that when the supervisor is killed the whole tree becomes
+// the front's, which goes on from the ledger; when the front is killed, a socket that it alone held closes, and the
+// supervisor stops the run.
+
+// Guard says whether a run has one.
+type Guard string
+
+// The guards. Auto is on, except as PID 1: when that is killed, the kernel kills everybody else.
+const (
+	GuardAuto Guard = "auto"
+	GuardOn   Guard = "on"
+	GuardOff  Guard = "off"
+)
+
+// Guards lists them, the default first.
+func Guards() []Guard { return []Guard{GuardAuto, GuardOn, GuardOff} }
+
+// SupervisorName is the argv[0] by which this program knows that it is to be the supervisor.
+const SupervisorName = "graceful: supervising"
+
+const selfExe = "/proc/self/exe" // ourselves, also when the file has been replaced meanwhile
+
+// open prepares what a guard needs: that orphans come to us, our own program, and a ledger, which is the one given if
+// there is one. It returns none where there is no guard.
+func (g Guard) open(book *ledger.Ledger, log *slog.Logger) (*ledger.Ledger, error) {
+	if g == GuardOff || g == GuardAuto && unix.Getpid() == 1 {
+		return nil, nil
+	}
+	err := tree.AdoptOrphans()
+	if err == nil {
+		if err = unix.Access(selfExe, unix.X_OK); err != nil {
+			err = fmt.Errorf("%s: %w", selfExe, err)
+		}
+	}
+	if err == nil && book == nil {
+		book, err = ledger.InMemory()
+	}
+	if err == nil {
+		return book, nil
+	}
+	if g == GuardOn {
+		return nil, fmt.Errorf("guard: %w", err)
+	}
+	log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
+	return nil, nil
+}
+
+// startSupervisor starts the supervisor. link is our end of a pair of sockets: it is closed by our own end, which tells
+// the supervisor of that, and so nothing else must hold it; from it comes a byte when the supervisor listens to signals.
+func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return 0, 0, fmt.Errorf("a pair of sockets: %w", err)
+	}
+	for _, fd := range pair {
+		unix.CloseOnExec(fd)
+	}
+	defer unix.Close(pair[1])
+	s := start{
+		path:    selfExe,
+		argv:    []string{SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path()},
+		env:     supervisorEnv(os.Environ()),
+		keep:    []int{book.FD(), pair[1]},
+		blocked: p.inherit.blocked,
+	}
+	if pid, err = p.fork(s); err != nil {
+		unix.Close(pair[0])
+		return 0, 0, fmt.Errorf("starting the supervisor: %w", err)
+	}
+	return pid, pair[0], nil
+}
+
+// supervisorEnv is the supervisor's own environment: nothing in it tells a CI runner that hunts what a job has left
+// behind that the supervisor is part of that. The target's environment is in the ledger.
+func supervisorEnv(environ []string) (env []string) {
+	for _, kv := range environ {
+		if strings.HasPrefix(kv, "GO") { // the Go runtime's (GODEBUG, GOTRACEBACK, GOCOVERDIR)
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// guarded leads a run through a supervisor, and in its place should it be killed.
+func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, error) {
+	pid, link, err := p.startSupervisor(r, book)
+	if err != nil {
+		return Run{}, err
+	}
+	p.listener.Hear()
+	how := p.watch(pid, link)
+	m, err := read(book)
+	if err != nil { // once more, in case it was for want of something; then the tree at least is ended
+		if m, err = read(book); err != nil {
+			log.Error("no cleanup command is run", "err", err)
+			r.Cleanup = cleanup.Stack{}
+			m, book = remembered{run: r}, nil
+		}
+	}
+	reap(pid)
+	if m.run.State == Done {
+		return m.run, nil
+	}
+	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(how))
+	l := p.loop(m, book, log)
+	l.takeOver(m)
+	l.handle(orphaned{})
+	return l.loop(), nil
+}
+
+// watch hands signals on to the supervisor until it has ended. Before it listens, most would kill it.
+func (p *processes) watch(pid, link int) Ending {
+	listens := make(chan struct{})
+	go func() {
+		readByte(link)
+		close(listens)
+	}()
+	var signals <-chan syscall.Signal
+	for {
+		if ending, ended := peekAt(pid); ended {
+			return ending
+		}
+		select {
+		case <-listens:
+			listens, signals = nil, p.listener.Signals
+		case sig := <-signals:
+			_ = unix.Kill(pid, sig) // it has not been reaped: the id is its own
+		case <-p.listener.Children:
+		}
+	}
+}
+
+// readByte waits for a byte, or for the other end to be closed.
+func readByte(fd int) {
+	for {
+		if _, err := unix.Read(fd, make([]byte, 1)); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// Supervise is the supervisor; args are ours after argv[0]. It returns the exit status, which the front alone sees.
+func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
+	if len(args) != 4 {
+		return statusFailed, errors.New("this is for graceful itself to call")
+	}
+	bookFD, err1 := strconv.Atoi(args[1])
+	link, err2 := strconv.Atoi(args[2])
+	if err := errors.Join(err1, err2); err != nil {
+		return statusFailed, err
+	}
+	unix.CloseOnExec(link)
+	book, err := ledger.Inherited(bookFD, args[3])
+	if err != nil {
+		return statusFailed, err
+	}
+	m, err := read(book)
+	if err != nil {
+		return statusFailed, err
+	}
+	_ = os.WriteFile("/proc/self/comm", []byte("graceful"), 0) // and not "exe", for those who look for us by name
+	log := logger(m.run.Config, m.began)
+	if err := tree.AdoptOrphans(); err != nil {
+		return statusFailed, err
+	}
+	gone := make(chan struct{})
+	go func() {
+		readByte(link)
+		close(gone)
+	}()
+	p, err := prepare(m.run.Config, m.inherit, slog.New(slog.DiscardHandler)) // the front has said it all
+	if err != nil {
+		return statusFailed, err
+	}
+	p.front = m.front
+	_, _ = unix.Write(link, []byte{0})
+	l := p.loop(m, book, log)
+	var r Run
+	if unix.Getppid() == m.front {
+		l.orphaned = gone
+		r = l.do()
+	} else { // nothing has been started, and nobody waits for it
+		l.handle(orphaned{})
+		r = l.loop()
+	}
+	if l.orphaned == nil {
+		err = finish(r, book)
+	}
+	return r.Status(), err
+}

@@ -1,0 +1,263 @@
+package runner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/forward"
+	"graceful/runner/tree"
+)
+
+// What is written down of a run: how it was begun, and then each event that changed it, before anything is done about
+// that. Who reads it later leads the same events through the same machine, and stands where the run stands.
+
+// version is that of the records. It changes when a program that does not know of the change would go wrong.
+const version = 1
+
+// appender takes records; it is a ledger.Ledger.
+type appender interface{ Append(record any) error }
+
+// record is a line of the ledger. Of the fields after Event, each event has those that it needs.
+type record struct {
+	Version int           `json:"graceful,omitempty"` // in the first line
+	Time    time.Time     `json:"time"`               // for people
+	Clock   time.Duration `json:"clock"`              // since the machine was started: for deadlines
+	Begin   *beginning    `json:"begin,omitempty"`    // the first line; all others have an event
+	Event   string        `json:"event,omitempty"`
+	ID      int           `json:"id,omitempty"` // of a cleanup command
+	PID     int           `json:"pid,omitempty"`
+	Start   uint64        `json:"start,omitempty"` // see tree.Identity
+	Code    int           `json:"code,omitempty"`
+	Signal  int           `json:"signal,omitempty"`
+	Unseen  bool          `json:"unseen,omitempty"`
+	After   time.Duration `json:"after,omitempty"` // since the run began
+	Timer   timerName     `json:"timer,omitempty"`
+	Error   ledger.Text   `json:"error,omitempty"`
+}
+
+// beginning is what a run was asked for, and where.
+type beginning struct {
+	ID      string           `json:"id"`
+	Name    ledger.Text      `json:"name"`
+	Command []ledger.Text    `json:"command"`
+	Env     []ledger.Text    `json:"env"`
+	Grace   time.Duration    `json:"grace"`
+	Contain tree.Level       `json:"contain"`
+	OnExit  []beginCommand   `json:"on_exit"`
+	Order   cleanup.Order    `json:"order"`
+	Verbose bool             `json:"verbose"`
+	JSON    bool             `json:"json"`
+	Ignored []syscall.Signal `json:"ignored"`
+	Blocked []syscall.Signal `json:"blocked"`
+	Dir     ledger.Text      `json:"dir"`   // working directory
+	Front   int              `json:"front"` // pid of the process that the user started
+	Boot    string           `json:"boot"`  // see tree.Boot
+}
+
+type beginCommand struct {
+	Text  ledger.Text   `json:"text"`
+	Args  []ledger.Text `json:"args"`
+	Limit time.Duration `json:"limit"`
+}
+
+// firstRecord writes down how a run begins.
+func firstRecord(r Run, in inherited) record {
+	dir, _ := os.Getwd() // one that has been removed is missed by nobody but recover
+	b := beginning{
+		ID: r.ID, Name: ledger.Text(r.Config.Name), Command: texts(r.Config.Command), Env: texts(r.Config.Env),
+		Grace: r.Config.Grace, Contain: r.Config.Contain, Order: r.Config.Order,
+		Verbose: r.Config.Verbose, JSON: r.Config.LogJSON,
+		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: tree.Boot(), Dir: ledger.Text(dir),
+	}
+	for _, c := range r.Config.OnExit {
+		b.OnExit = append(b.OnExit, beginCommand{ledger.Text(c.Text), texts(c.Args), c.Limit})
+	}
+	return record{Version: version, Time: time.Now(), Clock: sinceBoot(), Begin: &b}
+}
+
+func (b beginning) run() Run {
+	config := Config{
+		Command: stringsOf(b.Command), Env: stringsOf(b.Env), Name: string(b.Name), Grace: b.Grace, Contain: b.Contain,
+		Order: b.Order, Verbose: b.Verbose, LogJSON: b.JSON,
+	}
+	for _, c := range b.OnExit {
+		config.OnExit = append(config.OnExit, cleanup.Command{Text: string(c.Text), Args: stringsOf(c.Args), Limit: c.Limit})
+	}
+	return newRun(b.ID, config)
+}
+
+func texts(from []string) (to []ledger.Text) {
+	for _, s := range from {
+		to = append(to, ledger.Text(s))
+	}
+	return to
+}
+
+func stringsOf(from []ledger.Text) (to []string) {
+	for _, s := range from {
+		to = append(to, string(s))
+	}
+	return to
+}
+
+// recordOf writes an event down. Not all need that: what is forwarded, and what is tried again at once, changes
+// nothing that somebody who goes on with the run would do.
+func recordOf(e event, moved bool) (r record, keep bool) {
+	switch e := e.(type) {
+	case targetStarted:
+		r = record{Event: "target started", PID: e.pid, Start: e.start}
+	case targetFailed:
+		r = record{Event: "target failed", Code: e.status}
+	case targetEnded:
+		r = record{Event: "target ended", Code: e.ending.Code, Signal: e.ending.Signal, After: e.after}
+	case signalled:
+		return record{Event: "stop signal", Signal: e.signal}, moved // others move nothing
+	case graceOver:
+		r = record{Event: "grace over"}
+	case treeEmptied:
+		r = record{Event: "tree emptied"}
+	case commandStarted:
+		r = record{Event: "command started", ID: e.id, PID: e.pid, Start: e.start}
+	case commandFailed:
+		return record{Event: "command failed", ID: e.id, Error: ledger.Text(e.err)}, !e.transient
+	case commandEnded:
+		r = record{Event: "command ended", ID: e.id, Code: e.ending.Code, Signal: e.ending.Signal, Unseen: e.unseen}
+	case commandTimer:
+		return record{Event: "command timer", ID: e.id, Timer: e.name}, e.name != retryTimer
+	case commandLost:
+		r = record{Event: "command lost", ID: e.id}
+	case retried:
+		r = record{Event: "retried"}
+	case orphaned:
+		r = record{Event: "orphaned"}
+	case recovered:
+		r = record{Event: "recovered", After: e.after}
+	default:
+		panic(fmt.Sprintf("runner: nobody writes %T down", e))
+	}
+	return r, true
+}
+
+func (r record) event() (event, error) {
+	ending := Ending{r.Code, r.Signal}
+	switch r.Event {
+	case "target started":
+		return targetStarted{r.PID, r.Start}, nil
+	case "target failed":
+		return targetFailed{r.Code}, nil
+	case "target ended":
+		return targetEnded{ending, r.After}, nil
+	case "stop signal":
+		return signalled{r.Signal, forward.Stop}, nil
+	case "grace over":
+		return graceOver{}, nil
+	case "tree emptied":
+		return treeEmptied{}, nil
+	case "command started":
+		return commandStarted{r.ID, r.PID, r.Start}, nil
+	case "command failed":
+		return commandFailed{id: r.ID, err: string(r.Error)}, nil
+	case "command ended":
+		return commandEnded{r.ID, ending, r.Unseen}, nil
+	case "command timer":
+		return commandTimer{r.ID, r.Timer}, nil
+	case "command lost":
+		return commandLost{r.ID}, nil
+	case "retried":
+		return retried{}, nil
+	case "orphaned":
+		return orphaned{}, nil
+	case "recovered":
+		return recovered{r.After}, nil
+	}
+	return nil, fmt.Errorf("unknown event %q", r.Event)
+}
+
+// record writes an event down before anything is done about it. A ledger that cannot be written is said once; the run
+// goes on: it has begun, and its promise holds as long as nobody kills us.
+func (l *loop) record(e event, moved bool) {
+	if l.ledger == nil {
+		return
+	}
+	r, keep := recordOf(e, moved)
+	if !keep {
+		return
+	}
+	r.Time, r.Clock = time.Now(), sinceBoot()
+	if err := l.ledger.Append(r); err != nil && !l.unwritten {
+		l.unwritten = true
+		l.log.Warn("writing the ledger", "err", err, "hint", "should graceful be killed now, a cleanup command may run twice")
+	}
+}
+
+// remembered is a run as its ledger tells it.
+type remembered struct {
+	run     Run
+	began   time.Time
+	start   time.Duration // the same since the machine was started
+	last    time.Duration // from then to the last record
+	inherit inherited
+	dir     string
+	front   int
+	boot    string
+	claimed map[int]time.Duration // when each claim was made, since the machine was started
+}
+
+// errEmpty: the ledger's writer was killed before it had begun the run.
+var errEmpty = errors.New("the ledger is empty")
+
+// remember reads a ledger's records. Deadlines of the time before the machine was last started are due from now on.
+func remember(records []json.RawMessage) (remembered, error) {
+	var m remembered
+	if len(records) == 0 {
+		return m, errEmpty
+	}
+	now, clock, boot := time.Now(), sinceBoot(), tree.Boot()
+	var first time.Time
+	for i, raw := range records {
+		var r record
+		if err := json.Unmarshal(raw, &r); err != nil {
+			return m, fmt.Errorf("line %d: %w", i+1, err)
+		}
+		at := now
+		if i == 0 {
+			if r.Version != version || r.Begin == nil {
+				return m, fmt.Errorf("its version is %d, and this program knows %d", r.Version, version)
+			}
+			m = remembered{
+				run: r.Begin.run(), front: r.Begin.Front, boot: r.Begin.Boot, dir: string(r.Begin.Dir),
+				claimed: map[int]time.Duration{},
+				inherit: inherited{r.Begin.Ignored, r.Begin.Blocked},
+			}
+			if err := m.run.Config.check(); err != nil {
+				return m, fmt.Errorf("line 1: %w", err)
+			}
+		}
+		if m.boot == boot {
+			at = now.Add(r.Clock - clock)
+		}
+		if i == 0 {
+			m.began, m.start, first = at, r.Clock, r.Time
+			continue
+		}
+		e, err := r.event()
+		if err != nil {
+			return m, fmt.Errorf("line %d: %w", i+1, err)
+		}
+		before := m.run
+		m.run, _ = advance(m.run, e, at)
+		m.last = r.Time.Sub(first)
+		for _, c := range m.run.Cleanup.Entries {
+			if was, _ := before.Cleanup.Get(c.ID); c.Progress == cleanup.Claimed && was.Progress != cleanup.Claimed {
+				m.claimed[c.ID] = r.Clock
+			}
+		}
+	}
+	return m, nil
+}

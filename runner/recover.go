@@ -1,0 +1,279 @@
+package runner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/runner/tree"
+)
+
+// begin makes a ledger that of a run that is about to start.
+func begin(book *ledger.Ledger, r Run, in inherited) error {
+	text, err := json.Marshal(firstRecord(r, in))
+	if err != nil {
+		return err
+	}
+	const perRun, perCommand = 8 << 10, 4 << 10 // far more than their records take
+	if err := book.Reserve(int64(len(text)) + perRun + perCommand*int64(len(r.Config.OnExit))); err != nil {
+		return err
+	}
+	return book.Append(json.RawMessage(text))
+}
+
+// read tells where the run of a ledger stands.
+func read(book *ledger.Ledger) (remembered, error) {
+	records, err := book.Records()
+	if err != nil {
+		return remembered{}, err
+	}
+	m, err := remember(records)
+	if err != nil && err != errEmpty {
+		err = fmt.Errorf("reading %s: %w", book, err)
+	}
+	return m, err
+}
+
+// finish ends the ledger of a run that is done. One that tells of commands that were interrupted is kept.
+func finish(r Run, book *ledger.Ledger) error {
+	switch {
+	case book == nil:
+		return nil
+	case len(interrupted(r)) == 0:
+		return discard(book)
+	case strings.HasSuffix(book.Path(), ".ledger"):
+		return book.SetAside(ledger.Interrupted)
+	}
+	return nil // it is where it should be
+}
+
+func discard(book *ledger.Ledger) error {
+	if book == nil {
+		return nil
+	}
+	return book.Remove()
+}
+
+func interrupted(r Run) (commands []cleanup.Entry) {
+	return slices.DeleteFunc(slices.Clone(r.Cleanup.Entries), func(c cleanup.Entry) bool { return !c.Outcome.Interrupted })
+}
+
+// openBook opens the ledger in the state directory, where there is to be one. The run of that name that was there and
+// whose processes are dead is finished first. A stop signal that came meanwhile is returned.
+func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledger, stopped syscall.Signal, err error) {
+	if config.StateDir == "" {
+		return nil, 0, nil
+	}
+	dir, err := ledger.MakeDir(config.StateDir)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer dir.Close()
+	file := ledger.FileName(config.Name + "." + newID())
+	if config.Named {
+		file = ledger.FileName(config.Name)
+	}
+	for {
+		book, err = dir.Take(file)
+		if errors.Is(err, ledger.ErrAlive) {
+			return nil, 0, fmt.Errorf("a run named %s lives: %w", config.Name, err)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		m, err := read(book)
+		if err == errEmpty { // ours, or of one that was killed before it had begun
+			return book, 0, nil
+		}
+		if err != nil {
+			return nil, 0, errors.Join(err, book.Close())
+		}
+		log.Warn("finishing first what is left of run "+m.run.ID, "err", "it was killed")
+		stopped, err := p.finishDead(m, book, false, log)
+		if err == errCommands {
+			err = nil
+		}
+		if err := errors.Join(err, book.Close()); err != nil || stopped != 0 {
+			return nil, stopped, err
+		}
+	}
+}
+
+// Recovery is what Recover is asked for.
+type Recovery struct {
+	StateDir string
+	Name     string // of the one run; "": all
+	Retry    bool   // run commands again that were interrupted
+}
+
+// Recovered is what came of it.
+type Recovered struct {
+	Finished int // runs
+	Failed   int // runs that could not be finished, or of whose commands one failed or was interrupted
+	Stopped  syscall.Signal
+}
+
+// Recover finishes the runs in a state directory whose processes have all been killed. Like Do it takes over the
+// process. An error (ErrSetup) means that nothing was looked at.
+func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
+	dir, err := ledger.OpenDir(want.StateDir)
+	if err != nil {
+		return done, err
+	}
+	defer dir.Close()
+	files, err := dir.Names()
+	if err != nil {
+		return done, err
+	}
+	if want.Retry {
+		aside, err := dir.NamesSetAside()
+		if err != nil {
+			return done, err
+		}
+		files = append(files, aside...)
+	}
+	p, err := prepare(Config{Contain: tree.Auto}, readInherited(), log)
+	if err != nil {
+		return done, fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	p.listener.Hear()
+	for _, file := range files {
+		book, err := dir.Open(file)
+		switch {
+		case errors.Is(err, ledger.ErrAlive):
+			log.Info("left alone", "ledger", file, "err", err)
+			continue
+		case errors.Is(err, os.ErrNotExist): // somebody else has finished it
+			continue
+		case err != nil:
+			log.Error("not recovered", "err", err)
+			done.Failed++
+			continue
+		}
+		m, err := read(book)
+		switch {
+		case want.Name != "" && m.run.Config.Name != want.Name:
+		case err == errEmpty:
+			err = book.Remove()
+		case err == nil:
+			log.Info("recovering", "run", m.run.ID, "name", m.run.Config.Name)
+			done.Stopped, err = p.finishDead(m, book, want.Retry, log)
+			done.Finished++
+		}
+		err = errors.Join(err, book.Close())
+		if err != nil {
+			done.Failed++
+		}
+		if err != nil && !errors.Is(err, errCommands) {
+			log.Error("not recovered", "err", err)
+		}
+		if done.Stopped != 0 {
+			break
+		}
+	}
+	return done, nil
+}
+
+// errCommands tells that a run was finished, and that not all its commands did what they were for, as has been said.
+var errCommands = errors.New("not every cleanup command succeeded")
+
+// finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
+func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
+	if m.run.State == Done && !(retry && len(interrupted(m.run)) > 0) {
+		return 0, finish(m.run, book)
+	}
+	if os.Getenv("GRACEFUL_RUN_ID") == m.run.ID {
+		return 0, fmt.Errorf("run %s: we are part of it ourselves, and would be killed with what it has left", m.run.ID)
+	}
+	q := *p
+	q.inherit.blocked = m.inherit.blocked
+	q.tree = nil
+	same := m.boot != "" && m.boot == tree.Boot()
+	if same {
+		q.tree, err = tree.Hunt("GRACEFUL_RUN_ID="+m.run.ID, known(m.run), m.start)
+	} else { // nobody is left, and the ids are others' now
+		q.tree, _, err = tree.Open(tree.Auto)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
+	}
+	if err := os.Chdir(m.dir); err != nil { // words in the commands may be relative to it
+		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
+	}
+	l := q.loop(m, book, log)
+	l.recover(m, same, retry)
+	r := l.loop()
+	for _, c := range interrupted(r) {
+		log.Warn(commandName(c), "err", "was interrupted, and is not run again", "hint", "graceful recover --retry-interrupted")
+	}
+	if err = finish(r, book); err != nil {
+		return l.stopHeard, err
+	}
+	if slices.ContainsFunc(r.Cleanup.Entries, func(c cleanup.Entry) bool { return c.Outcome.Failed() }) {
+		err = errCommands
+	}
+	return l.stopHeard, err
+}
+
+// known lists the processes that a run has written down.
+func known(r Run) (ids []tree.Identity) {
+	if r.TargetPID != 0 {
+		ids = append(ids, tree.Identity{PID: r.TargetPID, Start: r.TargetStart})
+	}
+	for _, c := range r.Cleanup.Entries {
+		if c.PID != 0 {
+			ids = append(ids, tree.Identity{PID: c.PID, Start: c.Start})
+		}
+	}
+	return ids
+}
+
+// recover goes on with a run that nobody leads any more, and whose processes are nobody's children. same tells whether
+// there can be any.
+func (l *loop) recover(m remembered, same, retry bool) {
+	if l.run.State < Sweeping {
+		l.handle(recovered{m.last})
+	} else if l.run.State < Cleaning || l.run.Clearing {
+		for _, a := range resume(l.run) {
+			l.perform(a)
+		}
+	} else {
+		for _, c := range l.run.Cleanup.Entries {
+			if c.Progress != cleanup.Claimed {
+				continue
+			}
+			if p, ok := l.runningCommand(c); same && ok {
+				if c.PID == 0 {
+					l.handle(commandStarted{c.ID, p.PID, p.Start})
+				}
+				l.watched = append(l.watched, p)
+			} else {
+				l.handle(commandLost{c.ID})
+			}
+		}
+	}
+	if retry {
+		l.handle(retried{})
+	}
+}
+
+// runningCommand finds the process of a cleanup command that others have started.
+func (l *loop) runningCommand(c cleanup.Entry) (tree.Process, bool) {
+	members := slices.DeleteFunc(l.sys.members(), func(p tree.Process) bool {
+		if c.PID != 0 {
+			return p.PID != c.PID || p.Start != c.Start
+		}
+		return l.sys.isOtherCommand(p, c.ID)
+	})
+	if len(members) == 0 {
+		return tree.Process{}, false
+	}
+	return slices.MinFunc(members, older), true
+}
