@@ -136,13 +136,18 @@ func bothKilled(t testing.TB, front int) {
 	if unix.Kill(front, unix.SIGSTOP) != nil {
 		return
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Microsecond) {
-		// One that waits for its child's exec (vfork(2)) cannot stop yet; it can be killed, and that child is there.
-		if s := state(front); s == "T" || s == "Z" || s == "" || s == "D" {
-			break
-		}
+	// A thread that waits for its child's exec (vfork(2)) cannot stop yet; it can be killed, and that child is there.
+	stopped := func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", front))
+		return !slices.ContainsFunc(threads, func(thread string) bool {
+			stat, _ := os.ReadFile(thread + "/stat")
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			return rest != "" && !strings.ContainsAny(rest[:1], "TDZX")
+		})
+	}
+	for deadline := time.Now().Add(patience); !stopped(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("the front does not stop, it is in state %s", state(front))
+			t.Fatal("the front does not stop")
 		}
 	}
 	both := append(childrenOf(front), front)
@@ -204,6 +209,7 @@ func killBoth(t *testing.T) (outcome string) {
 		}
 		return n
 	}
+	p.until("end of the lock", func() bool { return unlocked(t, dir) })
 	recovered := start(t, "graceful", "recover", "--state-dir", dir)
 	said := recovered.wait()
 	text := recovered.text()
@@ -251,6 +257,20 @@ func killBoth(t *testing.T) (outcome string) {
 		return "not begun"
 	}
 	return "recovered"
+}
+
+// unlocked tells whether nobody holds a ledger: what was being started has it until its exec.
+func unlocked(t *testing.T, dir string) bool {
+	t.Helper()
+	files, _ := filepath.Glob(filepath.Join(dir, "*.ledger"))
+	return !slices.ContainsFunc(files, func(file string) bool {
+		f, err := os.Open(file)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
+	})
 }
 
 func sum(counts map[string]int) (n int) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
@@ -65,6 +66,21 @@ func interrupted(r Run) (commands []cleanup.Entry) {
 	return slices.DeleteFunc(slices.Clone(r.Cleanup.Entries), func(c cleanup.Entry) bool { return !c.Outcome.Interrupted })
 }
 
+// lockPatience is for a lock whose holder is only thought to live: what a process of ours was starting when it was
+// killed has the ledger until its execve(2).
+const lockPatience = 500 * time.Millisecond
+
+// locked calls again until nobody else has the lock, or it is late.
+func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger, error) {
+	for {
+		book, err := open()
+		if !errors.Is(err, ledger.ErrAlive) || time.Now().After(late) {
+			return book, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // openBook opens the ledger in the state directory, where there is to be one. The run of that name that was there and
 // whose processes are dead is finished first. A stop signal that came meanwhile is returned.
 func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledger, stopped syscall.Signal, err error) {
@@ -81,7 +97,7 @@ func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledg
 		file = ledger.FileName(config.Name)
 	}
 	for {
-		book, err = dir.Take(file)
+		book, err = locked(time.Now().Add(lockPatience), func() (*ledger.Ledger, error) { return dir.Take(file) })
 		if errors.Is(err, ledger.ErrAlive) {
 			return nil, 0, fmt.Errorf("a run named %s lives: %w", config.Name, err)
 		}
@@ -144,8 +160,9 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		return done, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	p.listener.Hear()
+	late := time.Now().Add(lockPatience)
 	for _, file := range files {
-		book, err := dir.Open(file)
+		book, err := locked(late, func() (*ledger.Ledger, error) { return dir.Open(file) })
 		switch {
 		case errors.Is(err, ledger.ErrAlive):
 			log.Info("left alone", "ledger", file, "err", err)
