@@ -27,6 +27,8 @@ import (
 //	die SIGNAL-NUMBER          ends by that signal
 //	become-root FILE           set-user-ID root: becomes root altogether, writes its pid to FILE, and stays
 //	stay                       until a signal ends it
+//
+// and, on some systems, what is in roles.
 func helper(args []string) int {
 	switch args[0] {
 	case "ignore":
@@ -87,11 +89,16 @@ func helper(args []string) int {
 	case "stay":
 		stay()
 	default:
+		if role := roles[args[0]]; role != nil {
+			return role(args[1:])
+		}
 		fmt.Fprintln(os.Stderr, "helper: unknown", args)
 		return 2
 	}
 	return 0
 }
+
+var roles = map[string]func(args []string) int{}
 
 // stay waits for a signal that ends it. (An empty select would be a deadlock to the runtime.)
 func stay() {

@@ -1,0 +1,352 @@
+//go:build amd64 || arm64
+
+package integration_test
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// guard are the flags with which a run has two processes.
+var guard = []string{"--guard", "on"}
+
+// scenario is a run in which each cleanup command writes into the file log, and the target, before all else, the file
+// started.
+type scenario struct {
+	flags  []string
+	target string
+	stop   bool   // by SIGTERM, once the target is ready
+	log    string // what the cleanup commands write
+	status string // when nothing happens to any of us
+}
+
+const started = "echo >started; "
+
+var scenarios = map[string]scenario{
+	"quiet": {
+		flags:  []string{"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
+		target: started, log: "2\n1\n", status: "0",
+	},
+	"stopped": {
+		flags:  []string{"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
+		target: started + "echo >ready; exec sleep 1000", stop: true, log: "2\n1\n", status: "143",
+	},
+	// Nobody in the tree obeys, and one has left its session.
+	"grace": {
+		flags:  []string{"--grace", "50ms", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
+		target: started + "trap '' TERM; setsid sh -c 'echo >ready; exec sleep 1000' & exec sleep 1000",
+		stop:   true, log: "2\n1\n", status: "137",
+	},
+	// The commands take their time: most of the run lies within one of them.
+	"cleaning": {
+		flags: []string{"--on-exit", "echo 1 >>log; sleep 0.03; echo 1 ended >>log",
+			"--on-exit", "echo 2 >>log; sleep 0.03; echo 2 ended >>log", "--on-exit", "echo 3 >>log; sleep 0.03; echo 3 ended >>log"},
+		target: started, log: "3\n3 ended\n2\n2 ended\n1\n1 ended\n", status: "0",
+	},
+}
+
+// run carries out an order on a scenario, and says what of the promise was not kept.
+func (s scenario) run(t *testing.T, o order) (outcome, error) {
+	t.Helper()
+	dir, err := os.MkdirTemp(binDir, "run-")
+	if err != nil {
+		return outcome{}, err
+	}
+	defer os.RemoveAll(dir)
+	// Containment by name: auto takes a lesser one, with a warning, where something fails.
+	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guard, s.flags, []string{"--", "sh", "-c", s.target})
+	o.Guarded = true
+	if s.stop {
+		o.Ready = "ready"
+	}
+	got, err := trace(t, dir, o)
+	if err != nil {
+		return got, err
+	}
+	file := func(name string) string {
+		data, _ := os.ReadFile(filepath.Join(dir, name))
+		return string(data)
+	}
+	var wrong []string
+	if got.Late {
+		wrong = append(wrong, fmt.Sprintf("not over in %v", patience))
+	}
+	if len(got.Left) > 0 {
+		wrong = append(wrong, fmt.Sprintf("left: %q", got.Left))
+	}
+	// A target may be there without having written yet.
+	started := file("started") != "" || got.Born > 0 && o.Supervisor == o.Guarded
+	if log := file("log"); log != s.log && (log != "" || started) {
+		wrong = append(wrong, fmt.Sprintf("the cleanup commands wrote %q, want %q; target started: %t", log, s.log, started))
+	}
+	if why := s.wrongStatus(o, got, started); why != "" {
+		wrong = append(wrong, fmt.Sprintf("exit status %s, %s", got.Status, why))
+	}
+	if len(wrong) > 0 {
+		return got, fmt.Errorf("%s\nit wrote:\n%s", strings.Join(wrong, "\n"), firstLines(file("output")))
+	}
+	return got, nil
+}
+
+// firstLines shortens what a crash writes.
+func firstLines(text string) string {
+	lines := slices.Collect(strings.Lines(text))
+	return strings.Join(lines[:min(len(lines), 12)], "")
+}
+
+// crashed tells the status of a Go program whose runtime could not go on, or could not even begin to say why.
+func crashed(status string) bool { return status == "2" || status == "SEGV" }
+
+// wrongStatus says what is wrong with a run's exit status.
+func (s scenario) wrongStatus(o order, got outcome, started bool) string {
+	switch {
+	case got.Where == "":
+		if got.Status != s.status {
+			return "want " + s.status
+		}
+	case o.Call == "" && !o.Supervisor:
+		exiting := slices.Contains(got.Before, "beginning of exit_group") // and has its status
+		if got.Status != "KILL" && !(exiting && got.Status == s.status) {
+			return "though it was killed"
+		}
+	case o.Call == "" || crashed(got.Ended):
+		if got.Status == "0" && s.status != "0" {
+			return "though the target did not succeed"
+		}
+	case !started:
+		if got.Status != s.status && got.Status != "125" && !crashed(got.Status) {
+			return "though the target was not started"
+		}
+	case got.Status != s.status && got.Status != "125" && !crashed(got.Status):
+		return "want " + s.status
+	}
+	return ""
+}
+
+// process names the two by whether it is the supervisor.
+var process = map[bool]string{false: "front", true: "supervisor"}
+
+// stride is how far apart the points are that are tried.
+func stride(t *testing.T, otherwise int) int {
+	t.Helper()
+	text := os.Getenv("GRACEFUL_TEST_KILL_STRIDE")
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("GRACEFUL_TEST_KILL_STRIDE=%s", text)
+	}
+	return n
+}
+
+// everyCall has the stops at calls that concern a process alone counted as well.
+var everyCall = os.Getenv("GRACEFUL_TEST_KILL_EVERYWHERE") != ""
+
+// atOnce is how many runs there are at a time: most of each is waiting.
+var atOnce = make(chan bool, 2*runtime.NumCPU())
+
+// enoughFailures of a kind is how many are told.
+const enoughFailures = 10
+
+// Nothing is lost, nothing is left and nothing is done twice, whichever of our processes SIGKILL ends, and whenever.
+func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T) {
+	need(t, "linux", "norace", "setsid")
+	step := stride(t, 2)
+	first := 1 + rand.IntN(step)
+	t.Logf("every %dth from the %dth on", step, first)
+	var sum struct {
+		sync.Mutex
+		points, runs int
+	}
+	t.Run("runs", func(t *testing.T) {
+		for _, name := range slices.Sorted(maps.Keys(scenarios)) {
+			for _, supervisor := range []bool{false, true} {
+				t.Run(process[supervisor]+" "+name, func(t *testing.T) {
+					t.Parallel()
+					points, runs := killEverywhere(t, scenarios[name], supervisor, first, step)
+					t.Logf("%d points, killed at %d", points, runs)
+					sum.Lock()
+					defer sum.Unlock()
+					sum.points += points
+					sum.runs += runs
+				})
+			}
+		}
+	})
+	t.Logf("in all: %d points, killed at %d", sum.points, sum.runs)
+}
+
+// killEverywhere kills one of the two at each step-th stop, until a run is over before it comes to that; since no two
+// runs are the same, three of them.
+func killEverywhere(t *testing.T, s scenario, supervisor bool, first, step int) (points, runs int) {
+	var (
+		mu       sync.Mutex
+		all      sync.WaitGroup
+		over     int
+		failures int
+	)
+	for at := first; ; at += step {
+		atOnce <- true
+		mu.Lock()
+		done := over >= 3 || failures >= enoughFailures
+		mu.Unlock()
+		if done {
+			<-atOnce
+			break
+		}
+		all.Go(func() {
+			defer func() { <-atOnce }()
+			got, err := s.run(t, order{Supervisor: supervisor, At: at, All: everyCall})
+			mu.Lock()
+			defer mu.Unlock()
+			if got.Where == "" {
+				over++
+				points = max(points, got.Stops)
+			} else {
+				over = 0
+				runs++
+			}
+			if err != nil {
+				failures++
+				t.Errorf("killed at stop %d, %s, after %q: %v", at, cmp.Or(got.Where, "none"), got.Before, err)
+			}
+		})
+	}
+	all.Wait()
+	return points, runs
+}
+
+// callErrors are those that system calls can give, by their manual pages, at any time and without anybody's fault. Left out are those
+// that a program cannot survive and the runtime does not try to (munmap(2), futex(2)).
+var callErrors = map[string][]syscall.Errno{
+	"accept4":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
+	"bind":              {unix.ENOMEM, unix.ENOSPC},
+	"clone":             {unix.EAGAIN, unix.ENOMEM},
+	"close":             {unix.EINTR},
+	"dup3":              {unix.EMFILE},
+	"epoll_create1":     {unix.EMFILE, unix.ENOMEM},
+	"epoll_ctl":         {unix.ENOMEM, unix.ENOSPC},
+	"epoll_pwait":       {unix.EINTR},
+	"eventfd2":          {unix.EMFILE, unix.ENOMEM},
+	"execve":            {unix.EAGAIN, unix.ENOMEM, unix.EPERM},
+	"faccessat":         {unix.ENOMEM},
+	"faccessat2":        {unix.ENOMEM},
+	"fallocate":         {unix.EINTR, unix.ENOSPC},
+	"fcntl ADD_SEALS":   {unix.EPERM},
+	"fcntl DUPFD":       {unix.EMFILE},
+	"fcntl SETLK":       {unix.EAGAIN},
+	"fcntl SETLKW":      {unix.EINTR},
+	"fdatasync":         {unix.EINTR, unix.ENOSPC},
+	"flock":             {unix.EINTR},
+	"fstat":             {unix.ENOMEM},
+	"fsync":             {unix.EINTR, unix.ENOSPC},
+	"ftruncate":         {unix.EINTR, unix.EPERM},
+	"getrandom":         {unix.EINTR},
+	"kill":              {unix.EPERM, unix.ESRCH},
+	"memfd_create":      {unix.EMFILE, unix.ENOMEM, unix.EPERM},
+	"mkdirat":           {unix.ENOMEM, unix.ENOSPC, unix.EPERM},
+	"mmap":              {unix.EAGAIN, unix.ENOMEM, unix.EPERM},
+	"newfstatat":        {unix.ENOMEM},
+	"openat":            {unix.EINTR, unix.EMFILE, unix.ENOMEM},
+	"pidfd_getfd":       {unix.EMFILE, unix.EPERM, unix.ESRCH},
+	"pidfd_open":        {unix.EMFILE, unix.ENOMEM},
+	"pidfd_send_signal": {unix.EPERM, unix.ESRCH},
+	"pipe2":             {unix.EMFILE},
+	"poll":              {unix.EINTR, unix.ENOMEM},
+	"ppoll":             {unix.EINTR, unix.ENOMEM},
+	"pread64":           {unix.EINTR},
+	"prlimit64":         {unix.EPERM},
+	"pwrite64":          {unix.EINTR, unix.ENOSPC},
+	"read":              {unix.EINTR},
+	"readlinkat":        {unix.ENOMEM},
+	"recvfrom":          {unix.EINTR},
+	"recvmsg":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
+	"renameat":          {unix.ENOMEM, unix.ENOSPC, unix.EPERM},
+	"sendmsg":           {unix.EINTR, unix.ENOMEM, unix.EPIPE},
+	"sendto":            {unix.EINTR, unix.ENOMEM, unix.EPIPE},
+	"setpgid":           {unix.EPERM, unix.ESRCH},
+	"setsid":            {unix.EPERM},
+	"socket":            {unix.EMFILE, unix.ENOMEM},
+	"socketpair":        {unix.EMFILE, unix.ENOMEM},
+	"unlinkat":          {unix.ENOMEM, unix.EPERM},
+	"wait4":             {unix.EINTR},
+	"waitid":            {unix.EINTR},
+	"write":             {unix.EINTR, unix.ENOSPC, unix.EPIPE},
+}
+
+// A system call that fails either ends the run before it has begun, or changes nothing of what is promised.
+func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
+	need(t, "linux", "norace", "setsid")
+	step := stride(t, 20)
+	for _, name := range []string{"grace", "quiet"} {
+		for _, supervisor := range []bool{false, true} {
+			t.Run(process[supervisor]+" "+name, func(t *testing.T) {
+				t.Parallel()
+				failEverywhere(t, scenarios[name], supervisor, step)
+			})
+		}
+	}
+}
+
+// failEverywhere lets one of the two meet each error that each of its calls can give, at each step-th of those calls,
+// and once at least.
+func failEverywhere(t *testing.T, s scenario, supervisor bool, step int) {
+	record, err := s.run(t, order{Supervisor: supervisor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		chances  []order
+		mu       sync.Mutex
+		all      sync.WaitGroup
+		failed   int
+		failures int
+	)
+	for _, call := range slices.Sorted(maps.Keys(record.Calls)) {
+		for _, errno := range callErrors[call] {
+			times := record.Calls[call]
+			for n := 1 + rand.IntN(min(step, times)); n <= times; n += step {
+				chances = append(chances, order{Supervisor: supervisor, Call: call, Errno: errno, At: n})
+			}
+		}
+	}
+	for _, o := range chances {
+		atOnce <- true
+		mu.Lock()
+		done := failures >= enoughFailures
+		mu.Unlock()
+		if done {
+			<-atOnce
+			break
+		}
+		all.Go(func() {
+			defer func() { <-atOnce }()
+			got, err := s.run(t, o)
+			mu.Lock()
+			defer mu.Unlock()
+			if got.Where != "" {
+				failed++
+			}
+			if err != nil {
+				failures++
+				t.Errorf("%s number %d fails with %v: %v", o.Call, o.At, o.Errno, err)
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d chances, %d calls failed", len(chances), failed)
+}

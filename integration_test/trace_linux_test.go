@@ -1,0 +1,432 @@
+//go:build amd64 || arm64
+
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The tracer is a process of its own (the helper's role "trace ORDER"): it must reap whatever is left of the tree that
+// it looks at, and nobody else's children. ptrace(2) stops the process of interest at each of its system calls; all
+// others are let go when they are born.
+
+// order is what a tracer is asked to do.
+type order struct {
+	Command []string
+	// Guarded: the command's first process has one child before all others, its supervisor.
+	Guarded    bool
+	Supervisor bool // it is the supervisor that is stopped at its calls, and not the first process
+
+	// At which stop something happens, counted from 1; 0: never. Without Call the stops are the ends and the beginnings of
+	// system calls, by all threads together, and the births of children; the process is killed there. With Call the
+	// stops are the beginnings of that call, and the call fails with Errno without having been executed.
+	At    int
+	Call  string
+	Errno syscall.Errno
+	All   bool // at local calls, too
+
+	// Ready is a file; when it is there, SIGTERM goes to the first process.
+	Ready string
+}
+
+// outcome is what a tracer reports.
+type outcome struct {
+	Stops  int            // how many there were
+	Where  string         // it happened, or empty
+	Before []string       // the last stops before that
+	Calls  map[string]int // that the process has made
+	Born   int            // processes that it has given birth to
+	Status string         // of the command, as its caller sees it
+	Ended  string         // how the supervisor ended
+	Left   []string       // processes that nobody has ended, or not reaped, and who they were
+	Late   bool           // some of which had to be killed because they did not end in time
+	Failed string         // why the tracer could not do what it was asked
+}
+
+// trace carries an order out in a directory. A failure to do so is the test's.
+func trace(t *testing.T, dir string, o order) (outcome, error) {
+	t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		return outcome{}, err
+	}
+	output, err := os.Create(filepath.Join(dir, "output"))
+	if err != nil {
+		return outcome{}, err
+	}
+	defer output.Close()
+	cmd := exec.Command("helper", "trace", string(text))
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
+	if err := cmd.Run(); err != nil {
+		return outcome{}, fmt.Errorf("the tracer: %w", err)
+	}
+	report, err := os.ReadFile(filepath.Join(dir, "outcome"))
+	if err != nil {
+		return outcome{}, err
+	}
+	var done outcome
+	if err := json.Unmarshal(report, &done); err != nil {
+		return outcome{}, err
+	}
+	if done.Failed != "" {
+		return outcome{}, fmt.Errorf("the tracer: %s", done.Failed)
+	}
+	return done, nil
+}
+
+func init() { roles["trace"] = traceRole }
+
+func traceRole(args []string) int {
+	runtime.LockOSThread() // it is a thread that traces
+	t := tracing{tasks: map[int]*task{}}
+	t.Calls = map[string]int{}
+	if err := json.Unmarshal([]byte(args[0]), &t.order); err != nil {
+		panic(err)
+	}
+	t.act = t.kill
+	if t.Call != "" {
+		t.act = t.fail
+	}
+	if err := t.trace(); err != nil {
+		t.Failed = err.Error()
+	}
+	report, err := json.Marshal(t.outcome)
+	if err != nil {
+		panic(err)
+	}
+	if err := os.WriteFile("outcome", report, 0o644); err != nil {
+		panic(err)
+	}
+	return 0
+}
+
+type tracing struct {
+	order
+	outcome
+	act func(tid int) // what happens at the stop that was ordered
+
+	mu                sync.Mutex // for those who look from another thread
+	front, supervisor int        // 0: not born yet
+	ended             map[int]bool
+	over              bool // both have ended
+	executed          bool // the front is the command now
+
+	tasks map[int]*task
+}
+
+// task is a thread that is traced.
+type task struct {
+	process int
+	call    string // that it is in
+	local   bool   // which concerns its process alone
+	failing bool   // it will fail
+}
+
+func (t *tracing) trace() error {
+	t.ended = map[int]bool{}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	here, there, err := socketpair()
+	if err != nil {
+		return err
+	}
+	// PTRACE_TRACEME knows no group stops. So a shell says that it is there (its own execve(2) is over only then), waits until
+	// it has been seized, and becomes the command.
+	pid, err := syscall.ForkExec("/bin/sh", append([]string{"sh", "-c", `echo >&3; read -r _ <&3; exec "$@" 3<&-`, "sh"}, t.Command...),
+		&syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2, there.Fd()}})
+	there.Close()
+	if err != nil {
+		return err
+	}
+	if _, err := here.Read(make([]byte, 1)); err != nil {
+		return err
+	}
+	t.front = pid
+	const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
+		unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
+	if err := ptrace(unix.PTRACE_SEIZE, pid, 0, options); err != nil {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		return fmt.Errorf("PTRACE_SEIZE: %w", err)
+	}
+	t.tasks[pid] = &task{process: pid}
+	here.Close()
+
+	defer time.AfterFunc(patience, t.giveUp).Stop()
+	if t.Ready != "" {
+		go t.terminateWhenReady()
+	}
+	for {
+		tid, err := next()
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ECHILD:
+			return nil
+		case err != nil:
+			return err
+		}
+		who := ""
+		if t.tasks[tid] == nil {
+			who = identify(tid) // as long as it can be asked
+		}
+		var status unix.WaitStatus
+		switch _, err := unix.Wait4(tid, &status, unix.WALL, nil); {
+		case err != nil: // it has been killed, and there will be more to know
+		case status.Stopped():
+			if err := t.stopped(tid, status); err != nil && err != unix.ESRCH { // the same
+				return err
+			}
+		default:
+			t.reaped(tid, status, who)
+		}
+	}
+}
+
+// next waits for a thread about which there is something to know, and leaves that to be taken.
+func next() (tid int, err error) {
+	var info struct {
+		signo, errno, code, _, pid int32 // of siginfo_t where pointers have 64 bits
+		_                          [108]byte
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)),
+		unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT|unix.WALL, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(info.pid), nil
+}
+
+func socketpair() (here, there *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "here"), os.NewFile(uintptr(fds[1]), "there"), nil
+}
+
+// followed is the process whose calls count.
+func (t *tracing) followed() int {
+	if t.Supervisor {
+		return t.supervisor
+	}
+	return t.front
+}
+
+func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
+	k := t.tasks[tid]
+	if k == nil { // a newcomer's first stop, which may come before its birth is told
+		k = &task{process: threadGroup(tid), call: "clone"}
+		if k.process == tid {
+			if t.Guarded && t.supervisor == 0 {
+				t.supervisor = tid
+			}
+			if t.followed() != tid {
+				return ptrace(unix.PTRACE_DETACH, tid, 0, 0)
+			}
+		}
+		t.tasks[tid] = k
+	}
+	follow := k.process == t.followed() && (t.executed || t.Supervisor)
+	sig := 0
+	switch event := uint32(status) >> 16; event {
+	case 0:
+		if status.StopSignal() != unix.SIGTRAP|0x80 {
+			sig = int(status.StopSignal()) // on its way to the process
+		} else if err := t.atCall(tid, k, follow); err != nil {
+			return err
+		}
+	case unix.PTRACE_EVENT_STOP:
+		if status.StopSignal() != unix.SIGTRAP { // a group stop: it stays so until SIGCONT
+			return ptrace(unix.PTRACE_LISTEN, tid, 0, 0)
+		}
+	case unix.PTRACE_EVENT_EXEC:
+		t.executed, k.call = true, "execve"
+	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
+		if follow && !k.local {
+			t.Born++
+		}
+		if follow && t.Call == "" && (t.All || !k.local) {
+			t.point(tid, "birth by "+k.call)
+		}
+	}
+	if k.process == t.followed() {
+		return ptrace(unix.PTRACE_SYSCALL, tid, 0, uintptr(sig))
+	}
+	return ptrace(unix.PTRACE_CONT, tid, 0, uintptr(sig))
+}
+
+// syscallInfo is struct ptrace_syscall_info.
+type syscallInfo struct {
+	op     uint8
+	_      [3]byte
+	arch   uint32
+	ip, sp uint64
+	nr     uint64
+	args   [6]uint64
+	_      [16]byte
+}
+
+func (t *tracing) atCall(tid int, k *task, follow bool) error {
+	var info syscallInfo
+	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), unsafe.Sizeof(info),
+		uintptr(unsafe.Pointer(&info)), 0, 0); errno != 0 {
+		return errno
+	}
+	entry := info.op == unix.PTRACE_SYSCALL_INFO_ENTRY
+	if entry {
+		k.call, k.local = describe(tid, info.nr, info.args)
+	}
+	switch {
+	case !follow:
+	case t.Call == "":
+		if t.All || !k.local {
+			t.point(tid, map[bool]string{true: "beginning of ", false: "end of "}[entry]+k.call)
+		}
+	case entry && k.call == t.Call:
+		t.point(tid, k.call)
+	case !entry && k.failing:
+		k.failing = false
+		if err := setResult(tid, t.Errno); err != nil {
+			return err
+		}
+	}
+	if entry && follow {
+		t.Calls[k.call]++
+	}
+	return nil
+}
+
+// point is a stop that counts.
+func (t *tracing) point(tid int, where string) {
+	t.Stops++
+	switch {
+	case t.Stops == t.At:
+		t.Where = where
+		t.act(tid)
+	case t.Where == "":
+		if len(t.Before) == 5 {
+			t.Before = t.Before[1:]
+		}
+		t.Before = append(t.Before, where)
+	}
+}
+
+func (t *tracing) kill(int) { _ = unix.Kill(t.followed(), unix.SIGKILL) }
+
+func (t *tracing) fail(tid int) {
+	t.tasks[tid].failing = true
+	if t.Call == "close" {
+		return // a descriptor is closed whatever close(2) says
+	}
+	if err := setCall(tid, -1); err != nil && err != unix.ESRCH {
+		t.Failed = fmt.Sprint("changing a system call: ", err)
+	}
+}
+
+// reaped takes note of who has ended. Once both have, whoever is there is left.
+func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := t.tasks[tid]
+	delete(t.tasks, tid)
+	how := fmt.Sprint(status.ExitStatus())
+	if status.Signaled() {
+		how = strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")
+	}
+	if tid == t.front {
+		t.Status = how
+		if t.Guarded && t.supervisor == 0 {
+			// Its child's first stop has not come yet.
+			if children := childrenOf(os.Getpid()); len(children) > 0 {
+				t.supervisor = children[0]
+			}
+		}
+	}
+	if tid == t.supervisor {
+		t.Ended = how
+	}
+	switch {
+	case tid == t.front || tid == t.supervisor:
+		t.ended[tid] = true
+		if t.ended[t.front] && (t.supervisor == 0 || t.ended[t.supervisor]) {
+			t.over = true
+			t.Left = append(t.Left, killDescendants()...)
+		}
+	case k != nil || who == "": // a thread
+	case t.over:
+		killDescendants() // what it has born meanwhile
+	default:
+		t.Left = append(t.Left, fmt.Sprintf("%s, which came to us: %s", who, how))
+	}
+}
+
+func (t *tracing) giveUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.Late, t.over = true, true
+	t.Left = append(t.Left, killDescendants()...)
+}
+
+func (t *tracing) terminateWhenReady() {
+	for ; ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(t.Ready); err != nil {
+			continue
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !t.ended[t.front] {
+			_ = unix.Kill(t.front, unix.SIGTERM)
+		}
+		return
+	}
+}
+
+// killDescendants kills all that is below us and says who that was.
+func killDescendants() (who []string) {
+	for queue := childrenOf(os.Getpid()); len(queue) > 0; queue = queue[1:] {
+		pid := queue[0]
+		queue = append(queue, childrenOf(pid)...)
+		who = append(who, identify(pid))
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+	return who
+}
+
+// identify names a process; a thread of another has no name.
+func identify(pid int) string {
+	if threadGroup(pid) != pid {
+		return ""
+	}
+	return fmt.Sprintf("%d (%s) %s", pid, comm(pid), state(pid))
+}
+
+// threadGroup is the process that a thread belongs to.
+func threadGroup(tid int) int {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	_, rest, _ := strings.Cut(string(status), "\nTgid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.Atoi(strings.TrimSpace(line))
+	return n
+}
+
+func ptrace(request, tid int, address, data uintptr) error {
+	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), address, data, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
