@@ -140,15 +140,15 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 var process = map[bool]string{false: "front", true: "supervisor"}
 
 // stride is how far apart the points are that are tried.
-func stride(t *testing.T, otherwise int) int {
+func stride(t *testing.T, variable string, otherwise int) int {
 	t.Helper()
-	text := os.Getenv("GRACEFUL_TEST_KILL_STRIDE")
+	text := os.Getenv(variable)
 	if text == "" {
 		return otherwise
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("GRACEFUL_TEST_KILL_STRIDE=%s", text)
+		t.Fatalf("%s=%s", variable, text)
 	}
 	return n
 }
@@ -165,7 +165,7 @@ const enoughFailures = 10
 // Nothing is lost, nothing is left and nothing is done twice, whichever of our processes SIGKILL ends, and whenever.
 func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
-	step := stride(t, 2)
+	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 2)
 	first := 1 + rand.IntN(step)
 	t.Logf("every %dth from the %dth on", step, first)
 	var sum struct {
@@ -291,7 +291,7 @@ var callErrors = map[string][]syscall.Errno{
 // A system call that fails either ends the run before it has begun, or changes nothing of what is promised.
 func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
-	step := stride(t, 20)
+	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 20)
 	for _, name := range []string{"grace", "quiet"} {
 		for _, supervisor := range []bool{false, true} {
 			t.Run(process[supervisor]+" "+name, func(t *testing.T) {

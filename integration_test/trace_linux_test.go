@@ -185,8 +185,8 @@ func (t *tracing) trace() error {
 			who = identify(tid) // as long as it can be asked
 		}
 		var status unix.WaitStatus
-		switch _, err := unix.Wait4(tid, &status, unix.WALL, nil); {
-		case err != nil: // it has been killed, and there will be more to know
+		switch got, err := unix.Wait4(tid, &status, unix.WALL|unix.WNOHANG, nil); {
+		case err != nil || got == 0: // it has been killed, and there will be more to know
 		case status.Stopped():
 			if err := t.stopped(tid, status); err != nil && err != unix.ESRCH { // the same
 				return err

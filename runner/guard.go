@@ -12,6 +12,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/forward"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -109,13 +110,11 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, 
 	}
 	p.listener.Hear()
 	how := p.watch(pid, link)
-	m, err := read(book)
-	if err != nil { // once more, in case it was for want of something; then the tree at least is ended
-		if m, err = read(book); err != nil {
-			log.Error("no cleanup command is run", "err", err)
-			r.Cleanup = cleanup.Stack{}
-			m, book = remembered{run: r}, nil
-		}
+	var m remembered
+	if err := persist(func() (err error) { m, err = read(book); return err }); err != nil {
+		log.Error("no cleanup command is run", "err", err)
+		r.Cleanup = cleanup.Stack{} // the tree at least is ended
+		m, book = remembered{run: r}, nil
 	}
 	reap(pid)
 	if m.run.State == Done {
@@ -144,10 +143,28 @@ func (p *processes) watch(pid, link int) Ending {
 		case <-listens:
 			listens, signals = nil, p.listener.Signals
 		case sig := <-signals:
-			_ = unix.Kill(pid, sig) // it has not been reaped: the id is its own
+			handOn(pid, link, sig)
 		case <-p.listener.Children:
 		}
 	}
+}
+
+// handOn gives a signal to the supervisor, which has not been reaped, so that the id is its own. A stop that cannot be
+// handed on is made one by seeming to be dead.
+func handOn(pid, link int, sig syscall.Signal) {
+	if persist(func() error { return unix.Kill(pid, sig) }) != nil && forward.MeaningOf(sig) == forward.Stop {
+		_ = unix.Shutdown(link, unix.SHUT_RDWR)
+	}
+}
+
+// persist tries thrice what has no reason to fail.
+func persist(try func() error) (err error) {
+	for range 3 {
+		if err = try(); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // readByte waits for a byte, or for the other end to be closed.
@@ -193,13 +210,13 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		return statusFailed, err
 	}
 	p.front = m.front
-	_, _ = unix.Write(link, []byte{0})
+	heard := persist(func() error { _, err := unix.Write(link, []byte{0}); return err })
 	l := p.loop(m, book, log)
 	var r Run
-	if unix.Getppid() == m.front {
+	if heard == nil && unix.Getppid() == m.front {
 		l.orphaned = gone
 		r = l.do()
-	} else { // nothing has been started, and nobody waits for it
+	} else { // nothing has been started, and the front is gone, or waits in vain
 		l.handle(orphaned{})
 		r = l.loop()
 	}
