@@ -391,11 +391,9 @@ func TestAProcessThatHasGotAPidIsNotSignalled(t *testing.T) {
 			stranger := start(t, "sleep", "1000")
 			pid := stranger.cmd.Process.Pid
 			started := rewrite(t, lines[1], func(r, _ map[string]any) { r["pid"], r["start"] = pid, startTime(t, pid) })
-			text := lines[0] + started
+			text := lines[0] + rewrite(t, started, change)
 			if name == "another boot" {
 				text = rewrite(t, lines[0], change) + started
-			} else {
-				text = lines[0] + rewrite(t, started, change)
 			}
 			recoverIn(t, stateDir(t, text), "0")
 			if !alive(pid) {

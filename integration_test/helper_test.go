@@ -26,6 +26,7 @@ import (
 //	exhaust FILE               forks until it may not, writes how often to FILE, and goes on trying
 //	die SIGNAL-NUMBER          ends by that signal
 //	become-root FILE           set-user-ID root: becomes root altogether, writes its pid to FILE, and stays
+//	answer                     writes a line when it listens, and one for each SIGUSR1; stays
 //	stay                       until a signal ends it
 //
 // and, on some systems, what is in roles.
@@ -86,6 +87,8 @@ func helper(args []string) int {
 		}
 		write(args[1], os.Getpid())
 		stay()
+	case "answer":
+		answer()
 	case "stay":
 		stay()
 	default:
@@ -146,6 +149,14 @@ func count(file string) {
 		if sig != unix.SIGURG {
 			fmt.Fprintln(out, int(sig.(syscall.Signal)))
 		}
+	}
+}
+
+func answer() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, unix.SIGUSR1)
+	for fmt.Println("ready"); ; fmt.Println("got it") {
+		<-c
 	}
 }
 

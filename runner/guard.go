@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -95,12 +96,15 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 // behind that the supervisor is part of that. The target's environment is in the ledger.
 func supervisorEnv(environ []string) (env []string) {
 	for _, kv := range environ {
-		if strings.HasPrefix(kv, "GO") { // the Go runtime's (GODEBUG, GOTRACEBACK, GOCOVERDIR)
+		if name, _, _ := strings.Cut(kv, "="); slices.Contains(runtimeVariables, name) {
 			env = append(env, kv)
 		}
 	}
 	return env
 }
+
+// runtimeVariables are for the Go runtime, and for the tests.
+var runtimeVariables = []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE"}
 
 // guarded leads a run through a supervisor, and in its place should it be killed.
 func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, error) {

@@ -1,0 +1,108 @@
+package integration_test
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// wrappers are what people put before a program today, and we, with and without a guard.
+var wrappers = []struct {
+	name string
+	args []string
+}{
+	{"bare", nil},
+	{"graceful", []string{"graceful", "run", "--"}},
+	{"graceful without a guard", []string{"graceful", "run", "--guard", "off", "--"}},
+	{"tini", []string{"tini", "-s", "--"}},
+	{"dumb-init", []string{"dumb-init", "--"}},
+	{"timeout", []string{"timeout", "1000"}},
+}
+
+// What a launch costs.
+func BenchmarkLaunch(b *testing.B) {
+	for _, w := range wrappers {
+		b.Run(w.name, func(b *testing.B) {
+			args := append(w.args[:len(w.args):len(w.args)], "true")
+			need(b, args[0])
+			for b.Loop() {
+				if err := exec.Command(args[0], args[1:]...).Run(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// How long a signal takes to the program and the program's answer back, and what memory is held meanwhile: private to
+// us, and all that is resident, shared pages of the program file included.
+func BenchmarkSignal(b *testing.B) {
+	need(b, "linux")
+	for _, w := range wrappers {
+		if w.name == "timeout" { // it hands on no other than the signals that end
+			continue
+		}
+		b.Run(w.name, func(b *testing.B) {
+			args := append(w.args[:len(w.args):len(w.args)], "helper", "answer")
+			need(b, args[0])
+			cmd := exec.Command(args[0], args[1:]...)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				b.Fatal(err)
+			}
+			answers := bufio.NewScanner(out)
+			answers.Scan() // it listens
+			for b.Loop() {
+				if err := cmd.Process.Signal(unix.SIGUSR1); err != nil {
+					b.Fatal(err)
+				}
+				if !answers.Scan() {
+					b.Fatal("no answer")
+				}
+			}
+			if w.args != nil {
+				private, resident := memory(b, cmd.Process.Pid)
+				if pid := supervisorOf(cmd.Process.Pid); pid != cmd.Process.Pid {
+					p, r := memory(b, pid)
+					private, resident = private+p, resident+r
+				}
+				b.ReportMetric(float64(private), "kB-private")
+				b.ReportMetric(float64(resident), "kB-resident")
+			}
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			_ = cmd.Wait()
+		})
+	}
+}
+
+// memory reads what a process holds, in kB (proc(5), smaps_rollup).
+func memory(b *testing.B, pid int) (private, resident int) {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		name, rest, _ := strings.Cut(line, ":")
+		if f := strings.Fields(rest); len(f) > 0 {
+			n, _ := strconv.Atoi(f[0])
+			switch name {
+			case "Rss":
+				resident = n
+			case "Private_Clean", "Private_Dirty":
+				private += n
+			}
+		}
+	}
+	return private, resident
+}
