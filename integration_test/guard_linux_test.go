@@ -383,24 +383,22 @@ func TestAProcessThatHasGotAPidIsNotSignalled(t *testing.T) {
 	t.Parallel()
 	p, lines := killedIn(t, "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
-	for name, change := range map[string]func(record, begin map[string]any){
-		"another boot":       func(_, begin map[string]any) { begin["boot"] = "another" },
-		"another start time": func(record, _ map[string]any) { record["start"] = 1 },
-	} {
+	for _, name := range []string{"another boot", "another start time"} {
 		t.Run(name, func(t *testing.T) {
 			stranger := start(t, "sleep", "1000")
 			pid := stranger.cmd.Process.Pid
+			begun := lines[0]
 			started := rewrite(t, lines[1], func(r, _ map[string]any) { r["pid"], r["start"] = pid, startTime(t, pid) })
-			text := lines[0] + rewrite(t, started, change)
-			if name == "another boot" {
-				text = rewrite(t, lines[0], change) + started
+			text := rewrite(t, begun, func(_, begin map[string]any) { begin["boot"] = "another" }) + started
+			if name == "another start time" {
+				text = begun + rewrite(t, started, func(r, _ map[string]any) { r["start"] = 1 })
 			}
 			recoverIn(t, stateDir(t, text), "0")
 			if !alive(pid) {
 				t.Error("the stranger was killed")
 			}
 			// And the other way round: with both right it is the target.
-			recoverIn(t, stateDir(t, lines[0]+started), "0")
+			recoverIn(t, stateDir(t, begun+started), "0")
 			if got := stranger.wait(); got != "TERM" {
 				t.Errorf("it ended with %s", got)
 			}
