@@ -1,7 +1,11 @@
 package integration_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -95,4 +99,69 @@ func exhaust(file string) {
 		}
 		rawSleep(&moment)
 	}
+}
+
+// Linux's own:
+//
+//	reap PROGRAM [ARG...]   as PID 1: runs the program, and ends as it did once nobody is left, living or zombie
+//	eat WHO                 eats memory until the kernel has killed its parent (grandparent, great-grandparent) for
+//	                        that, gives it back, and stays
+func init() { roles["reap"], roles["eat"] = reap, eat }
+
+// reap returns the exit status as a shell would. To PID 1 every orphan of its namespace comes, and without a child it
+// is alone there.
+func reap(args []string) (status int) {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		panic(err)
+	}
+	program, err := syscall.ForkExec(path, args, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}})
+	if err != nil {
+		panic(err)
+	}
+	for {
+		var how syscall.WaitStatus
+		switch pid, err := syscall.Wait4(-1, &how, 0, nil); {
+		case err == syscall.EINTR, err == nil && pid != program:
+		case err != nil:
+			return status
+		case how.Signaled():
+			status = 128 + int(how.Signal())
+		default:
+			status = how.ExitStatus()
+		}
+	}
+}
+
+// eat stops as soon as the victim has no memory any more. The kernel may not wait for that, and choose us next.
+func eat(args []string) int {
+	victim := os.Getppid()
+	for range strings.Count(args[0], "grand") + strings.Count(args[0], "great") {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", victim))
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		victim, _ = strconv.Atoi(strings.Fields(rest)[1])
+	}
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", victim), []byte("1000"), 0o644); err != nil {
+		panic(err)
+	}
+	var eaten [][]byte
+	for {
+		pages, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", victim))
+		if err != nil || strings.HasPrefix(string(pages), "0 ") {
+			break
+		}
+		bite, err := unix.Mmap(-1, 0, 16*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		if err != nil {
+			panic(err)
+		}
+		for i := 0; i < len(bite); i += os.Getpagesize() {
+			bite[i] = 1
+		}
+		eaten = append(eaten, bite)
+	}
+	for _, bite := range eaten {
+		_ = unix.Munmap(bite)
+	}
+	stay()
+	return 0
 }

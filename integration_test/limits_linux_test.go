@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
@@ -43,20 +44,20 @@ func TestATreeThatUsesUpAllProcesses(t *testing.T) {
 	t.Run("pids limit of a cgroup", func(t *testing.T) {
 		need(t, "root")
 		t.Parallel()
-		group := pidsCgroup(t)
-		if err := os.WriteFile(filepath.Join(group, "pids.max"), []byte("64"), 0o644); err != nil {
+		limit := cgroupWith(t, "pids", "pids.max")
+		if err := os.WriteFile(limit, []byte("64"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		// 0 is the writer itself, whose number is another one in there.
-		p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group},
+		p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, filepath.Dir(limit)},
 			append(run, "helper", "exhaust", "forked")...)...)
 		p.start()
 		check(t, p)
 	})
 }
 
-// pidsCgroup makes a cgroup with the pids controller, v2 or v1.
-func pidsCgroup(t *testing.T) string {
+// cgroupWith makes a cgroup with a controller, v2 or v1, and returns the first of those files that it has.
+func cgroupWith(t *testing.T, controller string, limits ...string) string {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -65,23 +66,29 @@ func pidsCgroup(t *testing.T) string {
 	for line := range strings.Lines(string(mounts)) {
 		f := strings.Fields(line)
 		controllers, _ := os.ReadFile(filepath.Join(f[1], "cgroup.controllers"))
-		if f[2] != "cgroup2" && f[2] != "cgroup" || f[2] == "cgroup" && !strings.Contains(f[3], "pids") ||
-			f[2] == "cgroup2" && !strings.Contains(string(controllers), "pids") {
+		if f[2] != "cgroup2" && f[2] != "cgroup" || f[2] == "cgroup" && !strings.Contains(f[3], controller) ||
+			f[2] == "cgroup2" && !strings.Contains(string(controllers), controller) {
 			continue
 		}
 		if f[2] == "cgroup2" {
-			_ = os.WriteFile(filepath.Join(f[1], "cgroup.subtree_control"), []byte("+pids"), 0o644)
+			_ = os.WriteFile(filepath.Join(f[1], "cgroup.subtree_control"), []byte("+"+controller), 0o644)
 		}
 		dir, err := os.MkdirTemp(f[1], "graceful-test-")
 		if err != nil {
 			continue
 		}
-		t.Cleanup(func() { _ = os.Remove(dir) })
-		if _, err := os.Stat(filepath.Join(dir, "pids.max")); err == nil {
-			return dir
+		t.Cleanup(func() { // those whom a failed test has killed may take a moment to leave it
+			for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
+				time.Sleep(2 * time.Millisecond)
+			}
+		})
+		for _, limit := range limits {
+			if _, err := os.Stat(filepath.Join(dir, limit)); err == nil {
+				return filepath.Join(dir, limit)
+			}
 		}
 	}
-	need(t, "pids controller")
+	need(t, controller+" controller")
 	return ""
 }
 

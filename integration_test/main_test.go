@@ -57,6 +57,7 @@ func testMain(m *testing.M) int {
 	if raceBuild || coverage != "" {
 		var flags []string
 		if raceBuild {
+			os.Setenv("GORACE", "atexit_sleep_ms=0") // else each run ends with a second of sleep
 			flags = append(flags, "-race")
 		}
 		if coverage != "" {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,12 +30,14 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Condition:           condition,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start":    cmdStart,
-			"signal":   cmdSignal,
-			"exitcode": cmdExitcode,
-			"alive":    cmdAlive,
-			"waitfor":  cmdWaitfor,
-			"lines":    cmdLines,
+			"start":      cmdStart,
+			"signal":     cmdSignal,
+			"exitcode":   cmdExitcode,
+			"alive":      cmdAlive,
+			"waitfor":    cmdWaitfor,
+			"waitgone":   cmdWaitgone,
+			"lines":      cmdLines,
+			"supervisor": cmdSupervisor,
 		},
 	})
 }
@@ -44,6 +47,7 @@ type processKey struct{}
 func setup(env *testscript.Env) error {
 	env.Setenv("PATH", os.Getenv("PATH"))
 	env.Setenv("GOCOVERDIR", coverage)
+	env.Setenv("GORACE", os.Getenv("GORACE"))
 	if runtime.GOOS != "linux" {
 		// Auto would warn of it on every run; asked for by name it is no surprise.
 		env.Setenv("GRACEFUL_CONTAIN", "group")
@@ -96,7 +100,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 // environ is the script's environment. (testscript does not give it away whole.)
 func environ(ts *testscript.TestScript) []string {
 	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "GOCOVERDIR", "GRACEFUL_CONTAIN"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "GOCOVERDIR", "GORACE", "GRACEFUL_CONTAIN"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
@@ -165,16 +169,54 @@ func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] alive FILE")
 	}
-	pids := strings.Fields(ts.ReadFile(args[0]))
-	if len(pids) == 0 {
-		ts.Fatalf("%s holds no pid", args[0])
-	}
-	for _, pid := range pids {
-		n, err := strconv.Atoi(pid)
-		ts.Check(err)
-		if alive(n) == neg {
-			ts.Fatalf("process %d: alive is %t", n, neg)
+	for _, pid := range pidsIn(ts, args[0]) {
+		if alive(pid) == neg {
+			ts.Fatalf("process %d: alive is %t", pid, neg)
 		}
+	}
+}
+
+// waitgone FILE: until no pid in the file is a living process.
+func cmdWaitgone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitgone FILE")
+	}
+	pids := pidsIn(ts, args[0])
+	for deadline := time.Now().Add(patience); slices.ContainsFunc(pids, alive); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("not all of %v are gone in %v", pids, patience)
+		}
+	}
+}
+
+func pidsIn(ts *testscript.TestScript, file string) (pids []int) {
+	for field := range strings.FieldsSeq(ts.ReadFile(file)) {
+		pid, err := strconv.Atoi(field)
+		ts.Check(err)
+		pids = append(pids, pid)
+	}
+	if len(pids) == 0 {
+		ts.Fatalf("%s holds no pid", file)
+	}
+	return pids
+}
+
+// supervisor NAME FILE: the pid of the supervisor of a started graceful, whose target runs, to a file;
+// ! supervisor NAME: it has none.
+func cmdSupervisor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg != (len(args) == 1) || len(args) > 2 {
+		ts.Fatalf("usage: supervisor NAME FILE | ! supervisor NAME")
+	}
+	c := ts.Value(processKey{}).(map[string]*exec.Cmd)[args[0]]
+	if c == nil {
+		ts.Fatalf("nothing was started as %s", args[0])
+	}
+	pid := supervisorOf(c.Process.Pid)
+	if has := pid != c.Process.Pid; has == neg {
+		ts.Fatalf("%s has a supervisor: %t", args[0], has)
+	}
+	if !neg {
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), fmt.Appendln(nil, pid), 0o644))
 	}
 }
 

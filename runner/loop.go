@@ -165,6 +165,9 @@ func (l *loop) killMore() {
 		l.handle(treeEmptied{})
 		return
 	}
+	if !l.killing && l.run.State == Sweeping {
+		l.sys.signalOrphans(unix.SIGTERM, unix.SIGCONT)
+	}
 	if l.killing || !l.sys.announced() {
 		l.pause = min(max(2*l.pause, time.Millisecond), 100*time.Millisecond)
 		l.look = time.Now().Add(l.pause)

@@ -136,10 +136,11 @@ func (s *fakeSystem) alive(id tree.Identity) bool {
 	return slices.ContainsFunc(s.others, func(p tree.Process) bool { return p.Identity == id })
 }
 
-func (s *fakeSystem) members() []tree.Process  { return s.others }
-func (s *fakeSystem) children() []tree.Process { return s.kids }
-func (s *fakeSystem) startTime(int) uint64     { return 0 }
-func (s *fakeSystem) targetIs(r Run)           { s.target = r.TargetPID }
+func (s *fakeSystem) signalOrphans(...syscall.Signal) {}
+func (s *fakeSystem) members() []tree.Process         { return s.others }
+func (s *fakeSystem) children() []tree.Process        { return s.kids }
+func (s *fakeSystem) startTime(int) uint64            { return 0 }
+func (s *fakeSystem) targetIs(r Run)                  { s.target = r.TargetPID }
 
 func (s *fakeSystem) peek() (int, Ending, bool) {
 	s.Lock()

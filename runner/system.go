@@ -34,6 +34,7 @@ type system interface {
 	reap(pid int)
 	signalGroup(syscall.Signal) error
 	signalSurvivors(syscall.Signal)
+	signalOrphans(...syscall.Signal) // who has been born since then, of members that are dead
 	signalCommand(pid int, sig syscall.Signal)
 	killCommand(pid int)
 	signalAll(tree.Identity, syscall.Signal) // to a process that need not be our child, and all below it
@@ -134,6 +135,7 @@ func (p *processes) reap(pid int) {
 
 func (p *processes) signalGroup(sig syscall.Signal) error         { return p.tree.SignalGroup(sig) }
 func (p *processes) signalSurvivors(sig syscall.Signal)           { p.tree.Signal(sig) }
+func (p *processes) signalOrphans(sigs ...syscall.Signal)         { p.tree.SignalOrphans(sigs...) }
 func (p *processes) killCommand(pid int)                          { p.tree.KillBelow(pid) }
 func (p *processes) kill() (found, denied []tree.Process)         { return p.tree.Kill() }
 func (p *processes) strike()                                      { p.tree.Strike() }

@@ -41,6 +41,8 @@ type Tree struct {
 	group    int     // the target's process group
 	unreaped bool    // the target has not been reaped: its id, and so its group's, cannot be reused
 	hunted   *prey   // nil but where the tree was left by others
+
+	signalled map[Identity]bool // those that the last Signal was for
 }
 
 // prey is how the members of a tree are known that descends from nobody we know.
@@ -233,6 +235,7 @@ func (t *Tree) Signal(sig syscall.Signal) {
 	// The group at one stroke, as long as its id is safe; then those who have left it.
 	_ = t.SignalGroup(sig)
 	done := map[Identity]bool{}
+	t.signalled = done
 	for range maxPasses {
 		before := len(done)
 		for _, p := range t.Members() {
@@ -246,6 +249,22 @@ func (t *Tree) Signal(sig syscall.Signal) {
 		}
 		if len(done) == before {
 			return
+		}
+	}
+}
+
+// SignalOrphans signals those that have become our children since the last Signal and that it was not for: they were
+// born meanwhile, of somebody who is dead. What a living member has started meanwhile may be what it needs to end.
+func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
+	if t.level != Subreaper || t.signalled == nil {
+		return
+	}
+	for _, p := range t.Children() {
+		if !p.dead && !t.signalled[p.Identity] {
+			t.signalled[p.Identity] = true
+			for _, sig := range signals {
+				_ = t.signal(p, sig)
+			}
 		}
 	}
 }

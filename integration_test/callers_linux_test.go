@@ -1,0 +1,346 @@
+package integration_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Callers that kill their child, which is our front, and believe that this was it.
+
+// family is a target with a child in the background and a daemon that has left the session. It says ready once all are
+// there; what comes after it is the target's own.
+const family = `echo >started; helper daemon daemon; helper ignore -- job &
+	until [ -e daemon ] && [ -e job ]; do sleep 0.01; done; echo >ready; `
+
+// forever is what a target does that only a signal ends.
+const forever = `while :; do wait; done`
+
+// tidy is a cleanup command: it tells that it ran and why, and who of the family is still there, be it as a zombie.
+const tidy = `echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON >>cleaned
+	for pid in $GRACEFUL_TARGET_PID $(cat daemon job 2>/dev/null); do
+		! kill -0 $pid 2>/dev/null || echo $pid is left >>cleaned
+	done`
+
+// tidied is what two of them write in a run that the death of one of us has ended.
+const tidied = "2 orphaned\n1 orphaned\n"
+
+// anHour is the grace of runs that are to end by SIGTERM.
+const anHour = "1h"
+
+// run is a command line of graceful with a target and two cleanup commands.
+func run(grace, target, onExit string) []string {
+	return []string{"graceful", "run", "--grace", grace, "--on-exit", onExit, "--on-exit", onExit, "--",
+		"sh", "-c", target}
+}
+
+// called prepares a caller, which ends as such once it and everybody that was started by it is gone.
+func called(t *testing.T, caller ...string) *proc {
+	t.Helper()
+	return inNamespace(t, true, append([]string{"helper", "reap"}, caller...)...)
+}
+
+// Each waits until all are there, kills, and has its own end at once; or waits for what its library waits for.
+func TestCallersThatKillTheirChild(t *testing.T) {
+	const python = `
+import os, subprocess, sys, time
+child = subprocess.Popen(sys.argv[1:], stdout=%s)
+while not os.path.exists("ready"):
+    time.sleep(0.01)
+child.kill()
+%s`
+	const node = `
+const { spawn } = require("child_process"), fs = require("fs")
+const child = spawn(process.argv[1], process.argv.slice(2), { stdio: ["inherit", "%s", "inherit"] })
+const timer = setInterval(() => {
+	if (!fs.existsSync("ready")) return
+	clearInterval(timer)
+	child.kill("SIGKILL")
+	%s
+}, 10)`
+	for name, caller := range map[string][]string{
+		"Python": {"python3", "-c", fmt.Sprintf(python, "None", "os._exit(3)")},
+		"Python, waiting": {"python3", "-c", fmt.Sprintf(python, "subprocess.PIPE",
+			"child.communicate(); sys.exit(3 if child.returncode == -9 else 1)")},
+		"Node": {"node", "-e", fmt.Sprintf(node, "inherit", `process.exit(3)`)},
+		"Node, waiting": {"node", "-e", fmt.Sprintf(node, "pipe",
+			`child.on("close", (code, signal) => process.exit(signal == "SIGKILL" ? 3 : 1))`)},
+		// The whole group of its job, to which our supervisor does not belong.
+		"a shell with job control": {"bash", "-c", `set -m; "$@" & until [ -e ready ]; do sleep 0.01; done; kill -9 -$!
+			wait $!; [ $? = 137 ] && exit 3`, "bash"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, caller[0])
+			t.Parallel()
+			p := called(t, append(caller, run(anHour, family+forever, tidy)...)...).start()
+			p.want("3")
+			p.wrote("cleaned", tidied)
+		})
+	}
+}
+
+// Each kills after a time, however far we have come: from before there was anything to when all are there.
+func TestCallersThatKillTheirChildAfterATime(t *testing.T) {
+	for name, c := range map[string]struct {
+		caller []string
+		status string
+	}{
+		"timeout": {[]string{"timeout", "-s", "KILL"}, "137"},
+		// It no longer reads what we write.
+		"Python": {[]string{"python3", "-c", `
+import subprocess, sys
+try:
+    subprocess.run(sys.argv[2:], timeout=float(sys.argv[1]), capture_output=True)
+except subprocess.TimeoutExpired:
+    sys.exit(3)`}, "3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, c.caller[0])
+			t.Parallel()
+			for limit := time.Millisecond; limit < patience; limit *= 2 {
+				args := append(slices.Clone(c.caller), fmt.Sprint(limit.Seconds()))
+				p := called(t, append(args, run(anHour, family+forever, tidy)...)...).start()
+				p.want(c.status)
+				if !exists(p, "started") && !exists(p, "cleaned") {
+					continue // there was no run yet
+				}
+				p.wrote("cleaned", tidied)
+				if exists(p, "ready") {
+					return
+				}
+			}
+			t.Errorf("not all are there within %v", patience)
+		})
+	}
+}
+
+func exists(p *proc, name string) bool {
+	_, err := os.Stat(filepath.Join(p.dir, name))
+	return err == nil
+}
+
+// below lists a process that we have started and all that descends from it. What a failed test has left of them is
+// killed.
+func below(t *testing.T, pid int) []int {
+	all := []int{pid}
+	for i := 0; i < len(all); i++ {
+		all = append(all, childrenOf(all[i])...)
+	}
+	t.Cleanup(func() {
+		for _, pid := range all[1:] {
+			if t.Failed() && alive(pid) {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	})
+	return all
+}
+
+func (p *proc) untilGone(pids []int) {
+	p.t.Helper()
+	p.until("end of everybody", func() bool { return !slices.ContainsFunc(pids, alive) })
+}
+
+func TestAContextThatIsCancelled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p := command(t, run(anHour, "echo out; "+family+forever, tidy+"; echo $GRACEFUL_HOOK_ID")...)
+	var out bytes.Buffer // which makes Wait wait until nobody can write to it any more
+	cmd := exec.CommandContext(ctx, p.cmd.Args[0], p.cmd.Args[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.dir, &out, p.output, patience
+	p.cmd = cmd
+	p.start()
+	p.file("ready")
+	all := below(t, cmd.Process.Pid)
+	cancel()
+	p.want("KILL")
+	p.wrote("cleaned", tidied)
+	if out.String() != "out\n2\n1\n" {
+		t.Errorf("its output was:\n%s", &out)
+	}
+	p.untilGone(all)
+}
+
+// The reader of our output goes away, as head -n 1 does, or just does not read, and we are killed.
+func TestAReaderThatGoesAwayAndKillsUs(t *testing.T) {
+	for _, order := range []string{"goes away first", "kills first", "does not read"} {
+		t.Run(order, func(t *testing.T) {
+			t.Parallel()
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			// Nobody of them can write in the end. (The shell's own writes would hang for want of a reader.)
+			target := `echo first; (while :; do echo more; done) & ` + family + forever
+			p := command(t, slices.Insert(run(anHour, target, tidy), 2, "-v")...)
+			p.cmd.Stdout, p.cmd.Stderr = w, w
+			p.start()
+			w.Close()
+			p.file("ready")
+			if err := skipLine(r); err != nil {
+				t.Error(err)
+			}
+			all := below(t, p.cmd.Process.Pid)
+			if order == "goes away first" {
+				r.Close()
+			}
+			p.signal(unix.SIGKILL)
+			if order == "kills first" {
+				r.Close()
+			}
+			p.want("KILL")
+			p.untilGone(all)
+			p.wrote("cleaned", tidied)
+		})
+	}
+}
+
+// skipLine reads a line and no more.
+func skipLine(r io.Reader) error {
+	for b := make([]byte, 1); b[0] != '\n'; {
+		if _, err := io.ReadFull(r, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// job is a step of a CI job whose runner, when the job is cancelled, signals only the process that it has started, and
+// in the end kills everybody who has the job's cookie in its environment.
+type job struct {
+	*proc
+	front  int
+	cookie string
+}
+
+func startJob(t *testing.T, step []string) job {
+	t.Helper()
+	j := job{cookie: fmt.Sprintf("RUNNER_TRACKING_ID=github_%016x", rand.Uint64())}
+	j.proc = called(t, append([]string{"env", j.cookie}, step...)...).start()
+	j.file("ready")
+	j.front = gracefulPID(j.proc)
+	return j
+}
+
+// cancel is what GitHub's runner does, in a tenth of the time: SIGINT, SIGTERM after 7.5 s, SIGKILL after 2.5 s more.
+func (j job) cancel(arrived func(unix.Signal)) {
+	j.t.Helper()
+	for _, s := range []struct {
+		sig   unix.Signal
+		pause time.Duration
+	}{{unix.SIGINT, 750 * time.Millisecond}, {unix.SIGTERM, 250 * time.Millisecond}, {unix.SIGKILL, 0}} {
+		if err := unix.Kill(j.front, s.sig); err != nil {
+			j.t.Fatal(err)
+		}
+		if s.sig != unix.SIGKILL {
+			arrived(s.sig)
+		}
+		time.Sleep(s.pause)
+	}
+}
+
+// sweep tells how many it has killed.
+func (j job) sweep() (killed int) {
+	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, file := range environs {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		process, err := os.FindProcess(pid) // before we look: whoever has its id later is safe
+		if err != nil {
+			continue
+		}
+		if environ, _ := os.ReadFile(file); slices.Contains(strings.Split(string(environ), "\x00"), j.cookie) {
+			_ = process.Kill()
+			killed++
+		}
+		_ = process.Release()
+	}
+	return killed
+}
+
+// A target that ignores the stop signals, with more grace than the runner has patience. Its cleanup commands are swept
+// over while they run.
+func TestACancelledJobThatDoesNotStop(t *testing.T) {
+	t.Parallel()
+	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+family+`exec helper count got`, `
+		echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL >>cleaned
+		until [ -e swept.$GRACEFUL_HOOK_ID ]; do sleep 0.01; done
+		echo $GRACEFUL_HOOK_ID is done >>cleaned`))
+	if !strings.Contains(j.file("environ"), j.cookie+"\n") {
+		t.Error("the target has lost the cookie")
+	}
+	j.file("got.pid")
+	supervisor := supervisorOf(j.front)
+	j.cancel(func(sig unix.Signal) {
+		j.until("signal to the target", func() bool { return counts(j.proc, "got")[sig] == 1 })
+	})
+	j.until("end of the supervisor", func() bool {
+		cleaned, _ := os.ReadFile(filepath.Join(j.dir, "cleaned"))
+		j.sweep()
+		for line := range strings.Lines(string(cleaned)) { // of those that had begun before
+			if err := os.WriteFile(filepath.Join(j.dir, "swept."+line[:1]), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return !alive(supervisor)
+	})
+	j.want("137")
+	j.wrote("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
+}
+
+// A target that ends at SIGINT: all is over before anything else comes.
+func TestACancelledJobThatStops(t *testing.T) {
+	t.Parallel()
+	j := startJob(t, run(anHour, `trap "exit 5" INT; `+family+forever, tidy+`; echo $GRACEFUL_HOOK_ID is done >>cleaned`))
+	if err := unix.Kill(j.front, unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	j.want("5")
+	j.wrote("cleaned", "2 stopped\n2 is done\n1 stopped\n1 is done\n")
+	if n := j.sweep(); n > 0 {
+		t.Errorf("the sweep has killed %d processes", n)
+	}
+}
+
+// A memory limit that a child of the target runs into, and the kernel kills whom it likes: whoever it is, the promise
+// holds.
+func TestTheOutOfMemoryKiller(t *testing.T) {
+	for name, c := range map[string]struct{ victim, status, cleaned string }{
+		"kills the target":     {"parent", "137", "2 signaled\n1 signaled\n"},
+		"kills the supervisor": {"grandparent", "143", tidied},
+		"kills the front":      {"great-grandparent", "137", tidied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, "root")
+			t.Parallel()
+			limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
+			group := filepath.Dir(limit)
+			// Far more than they use without eating.
+			if err := os.WriteFile(limit, []byte("256M"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			// And no swapping instead: each version has a file of its own for that.
+			for _, file := range []string{"memory.swap.max", "memory.swappiness"} {
+				_ = os.WriteFile(filepath.Join(group, file), []byte("0"), 0o644)
+			}
+			step := run(anHour, family+"helper eat "+c.victim+" & "+forever, tidy)
+			p := inNamespace(t, true,
+				append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group, "helper", "reap"}, step...)...).start()
+			p.want(c.status)
+			p.wrote("cleaned", c.cleaned)
+		})
+	}
+}
