@@ -72,6 +72,19 @@ func TestEitherOfOurProcessesFinishesTheRun(t *testing.T) {
 	}
 }
 
+// At every level of containment the front inherits the target, and sees how it ends.
+func TestAtTheGroupLevelTheFrontFinishesTheRunToo(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--contain", "group", "--on-exit", "echo $GRACEFUL_EXIT_CODE >>cleaned", "--", "sh", "-c",
+		"echo $$ >target; trap 'exit 7' TERM; while :; do sleep 0.01; done")
+	target := p.pidIn("target")
+	kill(t, p.supervisor())
+	p.want("7")
+	p.gone(target)
+	p.wrote("cleaned", "7\n")
+}
+
 // A front that is stopped and then killed leaves nobody stopped behind.
 func TestAStoppedRunWhoseFrontIsKilledEnds(t *testing.T) {
 	need(t, "linux")

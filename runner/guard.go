@@ -68,7 +68,8 @@ func (g Guard) open(book *ledger.Ledger, log *slog.Logger) (*ledger.Ledger, erro
 }
 
 // startSupervisor starts the supervisor. link is our end of a pair of sockets: it is closed by our own end, which tells
-// the supervisor of that, and so nothing else must hold it; from it comes a byte when the supervisor listens to signals.
+// the supervisor of that, and so nothing else must hold it; from it comes a byte when the supervisor listens to
+// signals, and another one, the exit status, when the run is done.
 func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -103,8 +104,8 @@ func supervisorEnv(environ []string) (env []string) {
 	return env
 }
 
-// runtimeVariables are for the Go runtime, and for the tests.
-var runtimeVariables = []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE"}
+// runtimeVariables are for the Go runtime and library, and for the tests.
+var runtimeVariables = []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 
 // guarded leads a run through a supervisor, and in its place should it be killed.
 func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, error) {
@@ -113,7 +114,12 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, 
 		return Run{}, err
 	}
 	p.listener.Hear()
-	how := p.watch(pid, link)
+	how, status, done := p.watch(pid, link)
+	if done {
+		reap(pid)
+		r.State, r.Ended, r.Ending = Done, true, Ending{Code: status}
+		return r, nil
+	}
 	var m remembered
 	if err := persist(func() (err error) { m, err = read(book); return err }); err != nil {
 		log.Error("no cleanup command is run", "err", err)
@@ -124,24 +130,33 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, 
 	if m.run.State == Done {
 		return m.run, nil
 	}
-	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(how))
 	l := p.loop(m, book, log)
+	if r.Config.Guard == GuardAuto && m.run.State == Starting && book != nil && len(p.tree.Children()) == 0 {
+		log.Warn("there is no guard", "err", "the supervisor, before it had started anything, was "+endingText(how))
+		return l.do(), nil
+	}
+	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(how))
 	l.takeOver(m)
 	l.handle(orphaned{})
 	return l.loop(), nil
 }
 
-// watch hands signals on to the supervisor until it has ended. Before it listens, most would kill it.
-func (p *processes) watch(pid, link int) Ending {
-	listens := make(chan struct{})
+// watch hands signals on to the supervisor until it has ended, and tells how, and its run's exit status if it says that
+// the run is done. Before it listens, most signals would kill it.
+func (p *processes) watch(pid, link int) (how Ending, status int, done bool) {
+	listens, closed := make(chan struct{}), make(chan struct{})
 	go func() {
-		readByte(link)
+		defer close(closed)
+		_, _ = readByte(link)
 		close(listens)
+		status, done = readByte(link)
 	}()
 	var signals <-chan syscall.Signal
 	for {
-		if ending, ended := peekAt(pid); ended {
-			return ending
+		if p.reapOthers(pid) {
+			how, _ = peekAt(pid)
+			<-closed
+			return how, status, done
 		}
 		select {
 		case <-listens:
@@ -150,6 +165,22 @@ func (p *processes) watch(pid, link int) Ending {
 			handOn(pid, link, sig)
 		case <-p.listener.Children:
 		}
+	}
+}
+
+// reapOthers reaps who has come to us as init or as subreaper and is none of the supervisor's, and tells whether that
+// has ended itself: then its children are ours, and wait to be taken over.
+func (p *processes) reapOthers(supervisor int) (ended bool) {
+	for {
+		if _, ended := peekAt(supervisor); ended {
+			return true
+		}
+		pid, _, _ := peek()
+		if pid == 0 || pid == supervisor || p.tree.Ending(supervisor) {
+			_, ended := peekAt(supervisor)
+			return ended
+		}
+		p.reap(pid)
 	}
 }
 
@@ -172,12 +203,18 @@ func persist(try func() error) (err error) {
 }
 
 // readByte waits for a byte, or for the other end to be closed.
-func readByte(fd int) {
+func readByte(fd int) (value int, ok bool) {
+	buffer := make([]byte, 1)
 	for {
-		if _, err := unix.Read(fd, make([]byte, 1)); err != unix.EINTR {
-			return
+		n, err := unix.Read(fd, buffer)
+		if err != unix.EINTR {
+			return int(buffer[0]), n == 1
 		}
 	}
+}
+
+func writeByte(fd, value int) error {
+	return persist(func() error { _, err := unix.Write(fd, []byte{byte(value)}); return err })
 }
 
 // Supervise is the supervisor; args are ours after argv[0]. It returns the exit status, which the front alone sees.
@@ -206,7 +243,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	}
 	gone := make(chan struct{})
 	go func() {
-		readByte(link)
+		_, _ = readByte(link)
 		close(gone)
 	}()
 	p, err := prepare(m.run.Config, m.inherit, slog.New(slog.DiscardHandler)) // the front has said it all
@@ -214,7 +251,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		return statusFailed, err
 	}
 	p.front = m.front
-	heard := persist(func() error { _, err := unix.Write(link, []byte{0}); return err })
+	heard := writeByte(link, 0)
 	l := p.loop(m, book, log)
 	var r Run
 	if heard == nil && unix.Getppid() == m.front {
@@ -224,7 +261,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		l.handle(orphaned{})
 		r = l.loop()
 	}
-	if l.orphaned == nil {
+	if writeByte(link, r.Status()) != nil || l.orphaned == nil { // nobody else does it
 		err = finish(r, book)
 	}
 	return r.Status(), err

@@ -265,9 +265,10 @@ func (l *loop) perform(a action) {
 		l.stopAt = time.Now().Add(stopAfter)
 	case signalSurvivors:
 		sig := orTERM(a.signal)
-		l.sys.signalSurvivors(sig)
 		if a.resume {
-			l.sys.signalSurvivors(unix.SIGCONT)
+			l.sys.signalSurvivors(sig, unix.SIGCONT)
+		} else {
+			l.sys.signalSurvivors(sig)
 		}
 	case killTree:
 		l.killing, l.pause = true, 0
@@ -365,8 +366,17 @@ func (l *loop) setWake() {
 // takeOver goes on with a run that another process led until it was killed. Its children have become ours: also one
 // that it had started and not written down yet.
 func (l *loop) takeOver(m remembered) {
+	children := l.sys.children()
+	if l.run.TargetPID != 0 && !l.run.Ended && !isAmong(children, l.run.TargetPID, l.run.TargetStart) {
+		l.handle(recovered{m.last}) // it has been reaped, and that could not be written down
+	}
+	for _, c := range l.run.Cleanup.Entries {
+		if c.Progress == cleanup.Claimed && c.PID != 0 && !isAmong(children, c.PID, c.Start) {
+			l.handle(commandEnded{id: c.ID, unseen: true})
+		}
+	}
 	l.sys.targetIs(l.run)
-	switch children := l.sys.children(); {
+	switch {
 	case l.run.State == Starting && len(children) > 0:
 		first := slices.MinFunc(children, older) // everybody else in the tree descends from the target
 		l.run.TargetPID = first.PID
@@ -379,6 +389,10 @@ func (l *loop) takeOver(m remembered) {
 		l.perform(a)
 	}
 	l.reapAll() // what has ended by itself has not ended because of us
+}
+
+func isAmong(processes []tree.Process, pid int, start uint64) bool {
+	return slices.ContainsFunc(processes, func(p tree.Process) bool { return p.PID == pid && p.Start == start })
 }
 
 // adoptCommand finds the command that was being started when the run lost its leader. Commands are started one after

@@ -76,9 +76,11 @@ func (s *watchedSystem) signalGroup(sig syscall.Signal) error {
 	return s.fakeSystem.signalGroup(sig)
 }
 
-func (s *watchedSystem) signalSurvivors(sig syscall.Signal) {
-	s.calls = append(s.calls, "survivors "+unix.SignalName(sig))
-	s.fakeSystem.signalSurvivors(sig)
+func (s *watchedSystem) signalSurvivors(signals ...syscall.Signal) {
+	for _, sig := range signals {
+		s.calls = append(s.calls, "survivors "+unix.SignalName(sig))
+	}
+	s.fakeSystem.signalSurvivors(signals...)
 }
 
 func (s *watchedSystem) signalCommand(pid int, sig syscall.Signal) {

@@ -167,10 +167,10 @@ func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
 	return nil
 }
 
-func (s *fakeSystem) signalSurvivors(sig syscall.Signal) {
+func (s *fakeSystem) signalSurvivors(signals ...syscall.Signal) {
 	s.Lock()
 	defer s.Unlock()
-	if sig != unix.SIGCONT {
+	if sig := signals[0]; sig != unix.SIGCONT {
 		s.note("survivors %v", sig)
 		if !slices.Contains(s.zombies, targetPID) {
 			s.note("too late: the target's id, and its group's, may be somebody else's")

@@ -261,6 +261,8 @@ func next(r Run, e event) (Run, []action) {
 			break
 		}
 		if e.unseen {
+			// Its id may be another process's by now.
+			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = 0, 0 })
 			return r.commandEnded(e.id, cleanup.Outcome{Error: "it ended, and nobody knows how"})
 		}
 		return r.commandEnded(e.id, cleanup.Outcome{Code: e.ending.Code, Signal: e.ending.Signal})

@@ -177,6 +177,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		m, err := read(book)
 		switch {
 		case want.Name != "" && m.run.Config.Name != want.Name:
+			err = nil
 		case err == errEmpty:
 			err = book.Remove()
 		case err == nil:

@@ -66,7 +66,10 @@ func do(config Config, log *slog.Logger) (Run, error) {
 	} else {
 		r = p.loop(remembered{run: r, began: time.Now()}, book, log).do()
 	}
-	return r, finish(r, book)
+	if err := finish(r, book); err != nil {
+		log.Warn("the run is done, but", "err", err)
+	}
+	return r, nil
 }
 
 // newRun is a run at its beginning.

@@ -33,8 +33,8 @@ type system interface {
 	peek() (pid int, ending Ending, childless bool)
 	reap(pid int)
 	signalGroup(syscall.Signal) error
-	signalSurvivors(syscall.Signal)
-	signalOrphans(...syscall.Signal) // who has been born since then, of members that are dead
+	signalSurvivors(...syscall.Signal) // each with all of them in order
+	signalOrphans(...syscall.Signal)   // who has been born since then, of members that are dead
 	signalCommand(pid int, sig syscall.Signal)
 	killCommand(pid int)
 	signalAll(tree.Identity, syscall.Signal) // to a process that need not be our child, and all below it
@@ -134,7 +134,7 @@ func (p *processes) reap(pid int) {
 }
 
 func (p *processes) signalGroup(sig syscall.Signal) error         { return p.tree.SignalGroup(sig) }
-func (p *processes) signalSurvivors(sig syscall.Signal)           { p.tree.Signal(sig) }
+func (p *processes) signalSurvivors(sigs ...syscall.Signal)       { p.tree.Signal(sigs...) }
 func (p *processes) signalOrphans(sigs ...syscall.Signal)         { p.tree.SignalOrphans(sigs...) }
 func (p *processes) killCommand(pid int)                          { p.tree.KillBelow(pid) }
 func (p *processes) kill() (found, denied []tree.Process)         { return p.tree.Kill() }

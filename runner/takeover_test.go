@@ -36,6 +36,7 @@ func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*w
 	book := &memory{}
 	synctest.Test(t, func(t *testing.T) {
 		s := newWatchedSystem(t)
+		s.kids = []tree.Process{child(targetPID, 0)}
 		script(s)
 		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, ledger: book, began: time.Now()}
 		l.takeOver(remembered{claimed: claimed})
@@ -71,7 +72,7 @@ func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
 
 func TestWithoutATargetNoneIsStarted(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{{Text: "1s", Limit: time.Minute}}})
-	run, s, _ := takeOver(t, r, nil, func(*watchedSystem) {})
+	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
 	if run.Status() != 125 || run.Reason() != "orphaned" || run.TargetPID != 0 || slices.Contains(s.calls, "start target") {
 		t.Errorf("after %q it came to %+v", s.calls, run)
 	}
@@ -90,6 +91,22 @@ func TestATargetThatHasSucceededHasSucceeded(t *testing.T) {
 	})
 	if run.Status() != 0 || run.Orphaned {
 		t.Errorf("it came to %+v", run)
+	}
+}
+
+// Who is not among our children any more has been reaped, and its id may be a stranger's.
+func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
+	r := at(Running)
+	r.TargetPID, r.Cleanup = targetPID, cleanup.Stack{}
+	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
+	if run.Status() != 125 || run.Reason() != "recovered" || slices.Contains(s.calls, "group SIGTERM") {
+		t.Errorf("after %q it came to %+v", s.calls, run)
+	}
+	r = claimedRun(cleanup.LIFO)
+	r, _ = advance(r, commandStarted{3, 300, 900}, bubble)
+	run, s, _ = takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
+	if got := commandsStarted(s); got != "2s 1s" || !strings.Contains(run.Cleanup.Entries[2].Outcome.Error, "nobody knows how") {
+		t.Errorf("%s were started, and it came to %+v", got, run)
 	}
 }
 

@@ -116,7 +116,8 @@ func parseStat(stat []byte) (p Process, ok bool) {
 	threads, _ := strconv.Atoi(field(20))
 	p.Start, _ = strconv.ParseUint(field(22), 10, 64)
 	state := field(3)
-	p.dead = (state == "Z" || state == "X") && threads <= 1
+	p.ending = state == "Z" || state == "X"
+	p.dead = p.ending && threads <= 1
 	return p, true
 }
 
@@ -156,11 +157,13 @@ func (fs *procfs) children(pid int) []int {
 func (fs *procfs) marked(pid int, mark string) bool {
 	name, value, _ := strings.Cut(mark, "=")
 	for range 1000 {
-		if v, ok := fs.environ(pid, name); ok {
-			return v == value
-		}
-		if !fs.inExec(pid) {
+		data, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
+		if err != nil { // it has ended, or is another user's
 			return false
+		}
+		if len(data) > 0 || !fs.inExec(pid) {
+			v, ok := variable(data, name)
+			return ok && v == value
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -182,11 +185,13 @@ func (fs *procfs) inExec(pid int) bool {
 }
 
 func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
-	data, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return "", false
-	}
-	for kv := range bytes.SplitSeq(data, []byte{0}) {
+	data, _ := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
+	return variable(data, name)
+}
+
+// variable finds one in an environment as proc(5) shows it.
+func variable(environ []byte, name string) (value string, ok bool) {
+	for kv := range bytes.SplitSeq(environ, []byte{0}) {
 		if v, ok := bytes.CutPrefix(kv, []byte(name+"=")); ok {
 			return string(v), true
 		}

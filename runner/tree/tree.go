@@ -3,6 +3,7 @@ package tree
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"syscall"
 	"time"
@@ -29,6 +30,8 @@ type Process struct {
 	Group int // process group id
 	Name  string
 	dead  bool // a zombie
+
+	ending bool // its first thread has ended, if not all
 }
 
 // Tree is all that descends from this process, but for what it had started before it became us (a shell that
@@ -90,6 +93,13 @@ func Hunt(mark string, known []Identity, since time.Duration) (*Tree, error) {
 		return nil, err
 	}
 	t.hunted = &prey{mark, known, since}
+	for pid := t.self; pid > 0; {
+		p, ok := t.proc.read(pid)
+		if ok && t.isRoot(p) {
+			return nil, fmt.Errorf("we descend from it ourselves (by process %d, %s), and would be killed with it", pid, p.Name)
+		}
+		pid = p.PPID
+	}
 	return t, nil
 }
 
@@ -99,8 +109,12 @@ func (t *Tree) roots() []Process {
 		return nil
 	}
 	return slices.DeleteFunc(t.proc.all(), func(p Process) bool {
-		return p.dead || p.PID == t.self || p.BornBefore(t.hunted.since) || !slices.Contains(t.hunted.known, p.Identity) && !t.proc.marked(p.PID, t.hunted.mark)
+		return p.dead || slices.Contains(t.foreign, p.PID) || !t.isRoot(p)
 	})
+}
+
+func (t *Tree) isRoot(p Process) bool {
+	return !p.BornBefore(t.hunted.since) && (slices.Contains(t.hunted.known, p.Identity) || t.proc.marked(p.PID, t.hunted.mark))
 }
 
 // Announced tells whether the end of every member reaches us as a child's.
@@ -132,6 +146,15 @@ func (t *Tree) Children() (found []Process) {
 		}
 	}
 	return found
+}
+
+// Ending tells whether a process is a zombie or gone, or about to be: once its children have become ours, it is.
+func (t *Tree) Ending(pid int) bool {
+	if t.proc == nil {
+		return true
+	}
+	p, ok := t.proc.read(pid)
+	return !ok || p.ending
 }
 
 // Environ is a variable's value in the environment of a living process, as far as we may see that.
@@ -203,13 +226,9 @@ func (t *Tree) Empty(childless bool) bool {
 	switch {
 	case t.hunted != nil:
 		// Twice, since who forks and ends may be missed on the way through the list.
-		return childless && len(t.Members()) == 0 && len(t.Members()) == 0
-	case t.level == Subreaper && (childless || t.proc == nil):
-		return childless
+		return t.childless(childless) && len(t.Members()) == 0 && len(t.Members()) == 0
 	case t.level == Subreaper:
-		return len(t.foreign) > 0 && !slices.ContainsFunc(t.proc.children(t.self), func(pid int) bool {
-			return !slices.Contains(t.foreign, pid)
-		})
+		return t.childless(childless)
 	}
 	if t.unreaped {
 		return false
@@ -221,30 +240,50 @@ func (t *Tree) Empty(childless bool) bool {
 	return t.group == 0
 }
 
+// childless tells whether we have no child, dead or alive, but those that we had before.
+func (t *Tree) childless(none bool) bool {
+	if none || t.proc == nil || len(t.foreign) == 0 {
+		return none
+	}
+	return !slices.ContainsFunc(t.proc.children(t.self), func(pid int) bool { return !slices.Contains(t.foreign, pid) })
+}
+
 // maxPasses bounds the looks for members that one signal is sent to: of those that fork faster than we look,
 // SIGKILL will take care.
 const maxPasses = 16
 
-// Signal signals every member of the tree once. It looks until it finds nobody new: who dies of the signal, while
-// we look, hands its children up to us, past the place where we are looking.
-func (t *Tree) Signal(sig syscall.Signal) {
+// Signal signals every member of the tree once, with one signal after the other. It looks until it finds nobody new: who dies of the signal, while
+// we look, hands its children up to us, past the place where we are looking. But what a living member starts
+// after the signal may be what it needs to end, and is left to it.
+func (t *Tree) Signal(signals ...syscall.Signal) {
 	if t.proc == nil {
-		t.signalBlindly(sig)
+		for _, sig := range signals {
+			t.signalBlindly(sig)
+		}
 		return
 	}
-	// The group at one stroke, as long as its id is safe; then those who have left it.
-	_ = t.SignalGroup(sig)
 	done := map[Identity]bool{}
 	t.signalled = done
-	for range maxPasses {
-		before := len(done)
-		for _, p := range t.Members() {
-			if done[p.Identity] {
+	for pass := range maxPasses {
+		members, before := t.Members(), len(done)
+		alive := map[int]bool{}
+		for _, p := range members {
+			alive[p.PID] = alive[p.PID] || done[p.Identity]
+		}
+		for _, sig := range signals {
+			if pass == 0 { // the group at one stroke, as long as its id is safe; then those who have left it
+				_ = t.SignalGroup(sig)
+			}
+		}
+		for _, p := range members {
+			if done[p.Identity] || alive[p.PPID] {
 				continue
 			}
 			done[p.Identity] = true
-			if !t.unreaped || p.Group != t.group {
-				_ = t.signal(p, sig)
+			for _, sig := range signals {
+				if !t.unreaped || p.Group != t.group {
+					_ = t.signal(p, sig)
+				}
 			}
 		}
 		if len(done) == before {

@@ -171,10 +171,10 @@ func TestParseStat(t *testing.T) {
 		{"42 (sh) " + rest("S", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "sh"}, true},
 		{"42 (a) b (c) " + rest("R", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "a) b (c"}, true},
 		{"42 (a\n1 (b) S 1 1) " + rest("R", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "a\n1 (b) S 1 1"}, true},
-		{"42 () " + rest("Z", 0), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, dead: true}, true},
-		{"42 (x) " + rest("X", 0), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "x", dead: true}, true},
+		{"42 () " + rest("Z", 0), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, dead: true, ending: true}, true},
+		{"42 (x) " + rest("X", 0), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "x", dead: true, ending: true}, true},
 		// The first thread has ended, others have not.
-		{"42 (x) " + rest("Z", 3), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "x"}, true},
+		{"42 (x) " + rest("Z", 3), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "x", ending: true}, true},
 		{"", Process{}, false},
 		{"42 (sh", Process{}, false},
 		{"42 (sh) S 1", Process{}, false},
