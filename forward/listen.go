@@ -106,6 +106,14 @@ func (l *Listener) ignore() {
 	}
 }
 
+// Restart has signals mean again what they did at first, for another run.
+func (l *Listener) Restart() {
+	if !slices.Contains(l.ignored, unix.SIGTTOU) {
+		signal.Notify(l.heard[unix.SIGTTOU], unix.SIGTTOU)
+	}
+	l.ignore()
+}
+
 // IgnoreTTOU lets us and what we start from now on write to a terminal whose background we are in (termios(3),
 // TOSTOP): nobody is stopped for it.
 func (l *Listener) IgnoreTTOU() {

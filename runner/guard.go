@@ -42,31 +42,6 @@ const SupervisorName = "graceful: supervising"
 
 const selfExe = "/proc/self/exe" // ourselves, also when the file has been replaced meanwhile
 
-// open prepares what a guard needs: that orphans come to us, our own program, and a ledger, which is the one given if
-// there is one. It returns none where there is no guard.
-func (g Guard) open(book *ledger.Ledger, log *slog.Logger) (*ledger.Ledger, error) {
-	if g == GuardOff || g == GuardAuto && unix.Getpid() == 1 {
-		return nil, nil
-	}
-	err := tree.AdoptOrphans()
-	if err == nil {
-		if err = unix.Access(selfExe, unix.X_OK); err != nil {
-			err = fmt.Errorf("%s: %w", selfExe, err)
-		}
-	}
-	if err == nil && book == nil {
-		book, err = ledger.InMemory()
-	}
-	if err == nil {
-		return book, nil
-	}
-	if g == GuardOn {
-		return nil, fmt.Errorf("guard: %w", err)
-	}
-	log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
-	return nil, nil
-}
-
 // startSupervisor starts the supervisor. link is our end of a pair of sockets: it is closed by our own end, which tells
 // the supervisor of that, and so nothing else must hold it; from it comes a byte when the supervisor listens to
 // signals, and another one, the exit status, when the run is done.
@@ -107,8 +82,24 @@ func supervisorEnv(environ []string) (env []string) {
 // runtimeVariables are for the Go runtime and library, and for the tests.
 var runtimeVariables = []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 
-// guarded leads a run through a supervisor, and in its place should it be killed.
+// guarded leads a run through a supervisor, and in its place should it be killed. Without a ledger it makes one in
+// memory. An error means that nothing has been started.
 func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, error) {
+	if err := tree.AdoptOrphans(); err != nil {
+		return Run{}, err
+	}
+	if err := unix.Access(selfExe, unix.X_OK); err != nil {
+		return Run{}, fmt.Errorf("%s: %w", selfExe, err)
+	}
+	if book == nil {
+		var err error
+		if book, err = ledger.InMemory(); err != nil {
+			return Run{}, err
+		}
+		if err := begin(book, r, p.inherit); err != nil {
+			return Run{}, errors.Join(err, book.Close())
+		}
+	}
 	pid, link, err := p.startSupervisor(r, book)
 	if err != nil {
 		return Run{}, err
@@ -130,11 +121,10 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, 
 	if m.run.State == Done {
 		return m.run, nil
 	}
-	l := p.loop(m, book, log)
 	if r.Config.Guard == GuardAuto && m.run.State == Starting && book != nil && len(p.tree.Children()) == 0 {
-		log.Warn("there is no guard", "err", "the supervisor, before it had started anything, was "+endingText(how))
-		return l.do(), nil
+		return Run{}, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(how))
 	}
+	l := p.loop(m, book, log)
 	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(how))
 	l.takeOver(m)
 	l.handle(orphaned{})

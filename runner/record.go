@@ -252,7 +252,9 @@ func remember(records []json.RawMessage) (remembered, error) {
 		}
 		before := m.run
 		m.run, _ = advance(m.run, e, at)
-		m.last = r.Time.Sub(first)
+		if m.last = r.Time.Sub(first); m.boot == boot {
+			m.last = r.Clock - m.start
+		}
 		for _, c := range m.run.Cleanup.Entries {
 			if was, _ := before.Cleanup.Get(c.ID); c.Progress == cleanup.Claimed && was.Progress != cleanup.Claimed {
 				m.claimed[c.ID] = r.Clock

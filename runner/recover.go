@@ -14,6 +14,8 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
 )
 
 // begin makes a ledger that of a run that is about to start.
@@ -23,7 +25,12 @@ func begin(book *ledger.Ledger, r Run, in inherited) error {
 		return err
 	}
 	const perRun, perCommand = 8 << 10, 4 << 10 // far more than their records take
-	if err := book.Reserve(int64(len(text)) + perRun + perCommand*int64(len(r.Config.OnExit))); err != nil {
+	size := int64(len(text)) + perRun + perCommand*int64(len(r.Config.OnExit))
+	var limit unix.Rlimit // a write beyond it would also send us SIGXFSZ, which is for the target
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size) {
+		return fmt.Errorf("%s needs %d bytes, and no file may have more than %d (ulimit -f)", book, size, limit.Cur)
+	}
+	if err := book.Reserve(size); err != nil {
 		return err
 	}
 	return book.Append(json.RawMessage(text))
@@ -113,6 +120,7 @@ func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledg
 		}
 		log.Warn("finishing first what is left of run "+m.run.ID, "err", "it was killed")
 		stopped, err := p.finishDead(m, book, false, log)
+		p.listener.Restart()
 		if err == errCommands {
 			err = nil
 		}
@@ -207,9 +215,6 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 	if m.run.State == Done && !(retry && len(interrupted(m.run)) > 0) {
 		return 0, finish(m.run, book)
 	}
-	if os.Getenv("GRACEFUL_RUN_ID") == m.run.ID {
-		return 0, fmt.Errorf("run %s: we are part of it ourselves, and would be killed with what it has left", m.run.ID)
-	}
 	q := *p
 	q.inherit.blocked = m.inherit.blocked
 	q.tree = nil
@@ -222,9 +227,11 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 	if err != nil {
 		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
 	}
-	if err := os.Chdir(m.dir); err != nil { // words in the commands may be relative to it
+	back, err := enter(m.dir, log) // words in the commands may be relative to it
+	if err != nil {
 		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
 	}
+	defer back()
 	l := q.loop(m, book, log)
 	l.recover(m, same, retry)
 	r := l.loop()
@@ -238,6 +245,28 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 		err = errCommands
 	}
 	return l.stopHeard, err
+}
+
+// enter makes a directory ours and returns the way back. In the place of one that has been removed comes another that
+// has: commands find nothing there, as they would have found in the first.
+func enter(dir string, log *slog.Logger) (back func(), err error) {
+	here, err := os.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	if err = os.Chdir(dir); errors.Is(err, os.ErrNotExist) {
+		log.Warn("the run's working directory is gone", "err", err)
+		if dir, err = os.MkdirTemp("", "graceful-"); err == nil {
+			err = errors.Join(os.Chdir(dir), os.Remove(dir))
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, here.Close())
+	}
+	return func() {
+		_ = here.Chdir()
+		_ = here.Close()
+	}, nil
 }
 
 // known lists the processes that a run has written down.

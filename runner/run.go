@@ -47,29 +47,34 @@ func do(config Config, log *slog.Logger) (Run, error) {
 		r.Ended, r.Ending = true, Ending{Signal: int(stopped)}
 		return r, err
 	}
-	guardBook, err := config.Guard.open(book, log)
-	if err != nil {
-		return Run{}, errors.Join(err, discard(book))
-	}
-	if guardBook != nil {
-		book = guardBook
-	}
 	if book != nil {
 		if err := begin(book, r, p.inherit); err != nil {
 			return Run{}, errors.Join(err, discard(book))
 		}
 	}
-	if guardBook != nil {
-		if r, err = p.guarded(r, book, log); err != nil {
-			return Run{}, errors.Join(err, discard(book))
-		}
-	} else {
-		r = p.loop(remembered{run: r, began: time.Now()}, book, log).do()
+	r, err = p.lead(r, book, log)
+	if err != nil {
+		return Run{}, errors.Join(err, discard(book))
 	}
 	if err := finish(r, book); err != nil {
 		log.Warn("the run is done, but", "err", err)
 	}
 	return r, nil
+}
+
+// lead leads the run, with a guard if there is to be one and can be.
+func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Run, error) {
+	if g := r.Config.Guard; g == GuardOn || g == GuardAuto && unix.Getpid() != 1 {
+		done, err := p.guarded(r, book, log)
+		if err == nil {
+			return done, nil
+		}
+		if g == GuardOn {
+			return Run{}, fmt.Errorf("guard: %w", err)
+		}
+		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
+	}
+	return p.loop(remembered{run: r, began: time.Now()}, book, log).do(), nil
 }
 
 // newRun is a run at its beginning.
