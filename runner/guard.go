@@ -43,8 +43,7 @@ const SupervisorName = "graceful: supervising"
 const selfExe = "/proc/self/exe" // ourselves, also when the file has been replaced meanwhile
 
 // startSupervisor starts the supervisor. link is our end of a pair of sockets: it is closed by our own end, which tells
-// the supervisor of that, and so nothing else must hold it; from it comes a byte when the supervisor listens to
-// signals, and another one, the exit status, when the run is done.
+// the supervisor of that, and so nothing else must hold it; from it come the messages below.
 func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -131,29 +130,72 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, 
 	return l.loop(), nil
 }
 
-// watch hands signals on to the supervisor until it has ended, and tells how, and its run's exit status if it says that
-// the run is done. Before it listens, most signals would kill it.
+// What the supervisor tells the front, and a value with it.
+type message struct{ kind, value byte }
+
+const (
+	listening byte = iota // to signals: before, most would kill it
+	stopping              // the run stops (job control), and the front shall
+	finished              // the run is done; its exit status
+)
+
+// watch hands signals on to the supervisor until it has ended, and tells how, and its run's exit status if it has said
+// that the run is done.
 func (p *processes) watch(pid, link int) (how Ending, status int, done bool) {
-	listens, closed := make(chan struct{}), make(chan struct{})
+	messages := make(chan message)
 	go func() {
-		defer close(closed)
-		_, _ = readByte(link)
-		close(listens)
-		status, done = readByte(link)
+		defer close(messages)
+		for {
+			m, ok := receive(link)
+			if !ok {
+				return
+			}
+			messages <- m
+		}
 	}()
 	var signals <-chan syscall.Signal
-	for {
-		if p.reapOthers(pid) {
-			how, _ = peekAt(pid)
-			<-closed
-			return how, status, done
+	take := func(m message, open bool) {
+		switch {
+		case !open:
+			messages = nil
+		case m.kind == listening:
+			signals = p.listener.Signals
+		case m.kind == stopping:
+			p.stopUnlessContinued(pid, link)
+		case m.kind == finished:
+			status, done = int(m.value), true
 		}
+	}
+	for !p.reapOthers(pid) {
 		select {
-		case <-listens:
-			listens, signals = nil, p.listener.Signals
+		case m, open := <-messages:
+			take(m, open)
 		case sig := <-signals:
 			handOn(pid, link, sig)
 		case <-p.listener.Children:
+		}
+	}
+	for messages != nil {
+		m, open := <-messages
+		take(m, open)
+	}
+	how, _ = peekAt(pid)
+	return how, status, done
+}
+
+// stopUnlessContinued stops us, but not when a SIGCONT has come meanwhile: it would be heard only when somebody sent
+// another.
+func (p *processes) stopUnlessContinued(pid, link int) {
+	for {
+		select {
+		case sig := <-p.listener.Signals:
+			handOn(pid, link, sig)
+			if sig == unix.SIGCONT {
+				return
+			}
+		default:
+			_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+			return
 		}
 	}
 }
@@ -192,19 +234,24 @@ func persist(try func() error) (err error) {
 	return err
 }
 
-// readByte waits for a byte, or for the other end to be closed.
-func readByte(fd int) (value int, ok bool) {
-	buffer := make([]byte, 1)
-	for {
-		n, err := unix.Read(fd, buffer)
-		if err != unix.EINTR {
-			return int(buffer[0]), n == 1
+// receive waits for a message, or for the other end to be closed.
+func receive(link int) (m message, ok bool) {
+	var buffer [2]byte
+	for have := 0; have < len(buffer); {
+		n, err := unix.Read(link, buffer[have:])
+		switch {
+		case err == unix.EINTR:
+		case err != nil || n == 0:
+			return m, false
+		default:
+			have += n
 		}
 	}
+	return message{buffer[0], buffer[1]}, true
 }
 
-func writeByte(fd, value int) error {
-	return persist(func() error { _, err := unix.Write(fd, []byte{byte(value)}); return err })
+func send(link int, kind byte, value int) error {
+	return persist(func() error { _, err := unix.Write(link, []byte{kind, byte(value)}); return err })
 }
 
 // Supervise is the supervisor; args are ours after argv[0]. It returns the exit status, which the front alone sees.
@@ -233,15 +280,15 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	}
 	gone := make(chan struct{})
 	go func() {
-		_, _ = readByte(link)
+		receive(link) // nothing comes
 		close(gone)
 	}()
 	p, err := prepare(m.run.Config, m.inherit, slog.New(slog.DiscardHandler)) // the front has said it all
 	if err != nil {
 		return statusFailed, err
 	}
-	p.front = m.front
-	heard := writeByte(link, 0)
+	p.front, p.link = m.front, link
+	heard := send(link, listening, 0)
 	l := p.loop(m, book, log)
 	var r Run
 	if heard == nil && unix.Getppid() == m.front {
@@ -251,7 +298,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		l.handle(orphaned{})
 		r = l.loop()
 	}
-	if writeByte(link, r.Status()) != nil || l.orphaned == nil { // nobody else does it
+	if send(link, finished, r.Status()) != nil || l.orphaned == nil { // nobody else does it
 		err = finish(r, book)
 	}
 	return r.Status(), err

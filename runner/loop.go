@@ -79,13 +79,7 @@ func (l *loop) loop() Run {
 		select {
 		case sig := <-l.signals:
 			l.reapAll() // what ended before the signal came did not end because of it
-			switch {
-			case sig == unix.SIGCONT:
-				l.stopAt = time.Time{}
-			case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
-				l.stopHeard = sig
-			}
-			l.handle(signalled{int(sig), forward.MeaningOf(sig)})
+			l.hear(sig)
 		case <-l.children:
 		case <-l.orphaned:
 			l.orphaned = nil
@@ -98,6 +92,16 @@ func (l *loop) loop() Run {
 		}
 	}
 	return l.run
+}
+
+func (l *loop) hear(sig syscall.Signal) {
+	switch {
+	case sig == unix.SIGCONT:
+		l.stopAt = time.Time{}
+	case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
+		l.stopHeard = sig
+	}
+	l.handle(signalled{int(sig), forward.MeaningOf(sig)})
 }
 
 // reapLimit bounds how many ends are taken in one turn, so that children that end faster than we can reap them keep
@@ -441,11 +445,16 @@ func (l *loop) fire() {
 	if !l.look.After(now) {
 		l.look = time.Time{} // reapAll looks
 	}
-	if !l.stopAt.IsZero() && !l.stopAt.After(now) {
-		l.stopAt = time.Time{}
-		if l.run.State < Killing { // afterwards there is nobody to be stopped with
-			l.log.Info("stopping ourselves")
-			l.sys.suspend()
+	for !l.stopAt.IsZero() && !l.stopAt.After(now) {
+		select {
+		case sig := <-l.signals: // it may be the SIGCONT that undoes the stop
+			l.hear(sig)
+		default:
+			l.stopAt = time.Time{}
+			if l.run.State < Killing { // afterwards there is nobody to be stopped with
+				l.log.Info("stopping ourselves")
+				l.sys.suspend()
+			}
 		}
 	}
 	for {

@@ -56,6 +56,7 @@ type processes struct {
 	inherit  inherited
 	devNull  *os.File
 	front    int // pid of our front, where we are the supervisor
+	link     int // to it
 }
 
 func (p *processes) startTarget(r Run) (int, error) {
@@ -155,7 +156,7 @@ func (p *processes) suspend() {
 		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
 		return
 	}
-	tree.SignalParent(p.front, unix.SIGSTOP)
+	_ = send(p.link, stopping, 0)
 }
 
 func (p *processes) targetIs(r Run) {

@@ -26,21 +26,6 @@ var boot = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(id)) + " " + namespace
 })
 
-// SignalParent signals our parent if it is the one that is meant, and nobody who has got its id since.
-func SignalParent(pid int, sig syscall.Signal) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err == nil {
-		defer unix.Close(fd)
-	}
-	switch { // as long as it is our parent, the descriptor is for no other
-	case unix.Getppid() != pid:
-	case err == nil:
-		_ = unix.PidfdSendSignal(fd, sig, nil, 0)
-	default:
-		_ = unix.Kill(pid, sig)
-	}
-}
-
 // becomeSubreaper makes every orphan below us our child (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4). PID 1 has
 // that by nature.
 func becomeSubreaper() error {

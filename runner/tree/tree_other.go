@@ -29,13 +29,6 @@ func AdoptOrphans() error { return becomeSubreaper() }
 // Boot is unknown.
 func Boot() string { return "" }
 
-// SignalParent signals our parent if it is the one that is meant.
-func SignalParent(pid int, sig syscall.Signal) {
-	if unix.Getppid() == pid {
-		_ = unix.Kill(pid, sig)
-	}
-}
-
 func becomeSubreaper() error {
 	return errors.New("this system has no child subreaper: what leaves the target's process group cannot be found")
 }
