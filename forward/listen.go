@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,13 +54,20 @@ func Listen(ignored []syscall.Signal) *Listener {
 	go func() {
 		for {
 			_, v, _ := reflect.Select(cases)
-			for _, sig := range l.pending(v.Interface().(syscall.Signal)) {
+			first := v.Interface().(syscall.Signal)
+			if first == unix.SIGCONT { // a stop that came before it has the higher number, and may be on its way here
+				time.Sleep(handOver)
+			}
+			for _, sig := range l.pending(first) {
 				out <- sig
 			}
 		}
 	}()
 	return l
 }
+
+// handOver is long for os/signal to give us what it has, which it does signal by signal.
+const handOver = 2 * time.Millisecond
 
 // pending takes whatever else has come by now, SIGCONT last: os/signal gives signals that wait together in the order
 // of their numbers, the kernel lets the later of SIGTSTP and SIGCONT win, and who is stopped for good because a
