@@ -139,9 +139,8 @@ type Recovery struct {
 
 // Recovered is what came of it.
 type Recovered struct {
-	Finished int // runs
-	Failed   int // runs that could not be finished, or of whose commands one failed or was interrupted
-	Stopped  syscall.Signal
+	Failed  int // runs that could not be finished, or of whose commands one failed or was interrupted
+	Stopped syscall.Signal
 }
 
 // Recover finishes the runs in a state directory whose processes have all been killed. Like Do it takes over the
@@ -191,7 +190,6 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		case err == nil:
 			log.Info("recovering", "run", m.run.ID, "name", m.run.Config.Name)
 			done.Stopped, err = p.finishDead(m, book, want.Retry, log)
-			done.Finished++
 		}
 		err = errors.Join(err, book.Close())
 		if err != nil {
@@ -280,47 +278,4 @@ func known(r Run) (ids []tree.Identity) {
 		}
 	}
 	return ids
-}
-
-// recover goes on with a run that nobody leads any more, and whose processes are nobody's children. same tells whether
-// there can be any.
-func (l *loop) recover(m remembered, same, retry bool) {
-	if l.run.State < Sweeping {
-		l.handle(recovered{m.last})
-	} else if l.run.State < Cleaning || l.run.Clearing {
-		for _, a := range resume(l.run) {
-			l.perform(a)
-		}
-	} else {
-		for _, c := range l.run.Cleanup.Entries {
-			if c.Progress != cleanup.Claimed {
-				continue
-			}
-			if p, ok := l.runningCommand(c); same && ok {
-				if c.PID == 0 {
-					l.handle(commandStarted{c.ID, p.PID, p.Start})
-				}
-				l.watched = append(l.watched, p)
-			} else {
-				l.handle(commandLost{c.ID})
-			}
-		}
-	}
-	if retry {
-		l.handle(retried{})
-	}
-}
-
-// runningCommand finds the process of a cleanup command that others have started.
-func (l *loop) runningCommand(c cleanup.Entry) (tree.Process, bool) {
-	members := slices.DeleteFunc(l.sys.members(), func(p tree.Process) bool {
-		if c.PID != 0 {
-			return p.PID != c.PID || p.Start != c.Start
-		}
-		return l.sys.isOtherCommand(p, c.ID)
-	})
-	if len(members) == 0 {
-		return tree.Process{}, false
-	}
-	return slices.MinFunc(members, older), true
 }

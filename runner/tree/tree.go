@@ -3,7 +3,6 @@ package tree
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 	"syscall"
 	"time"
@@ -48,13 +47,6 @@ type Tree struct {
 	signalled map[Identity]bool // those that the last Signal was for
 }
 
-// prey is how the members of a tree are known that descends from nobody we know.
-type prey struct {
-	mark  string // a variable in their environment, NAME=value
-	known []Identity
-	since time.Duration // none is older, see BornBefore
-}
-
 // Open prepares containment at a level. What the level promises and this machine cannot keep comes back as a
 // warning where Auto was asked for, and else as an error.
 func Open(level Level) (*Tree, []string, error) {
@@ -78,43 +70,6 @@ func Open(level Level) (*Tree, []string, error) {
 		t.foreign = t.proc.children(t.self)
 	}
 	return t, warnings, nil
-}
-
-// Hunt is Open for a tree whose processes of ours have all been killed, so that its members are init's children now:
-// those that are known, those that carry a variable (NAME=value) in their environment, and all that descends from
-// them. None was born before a moment, given as the time since the machine was started. What we start ourselves is part
-// of the tree too.
-func Hunt(mark string, known []Identity, since time.Duration) (*Tree, error) {
-	t, _, err := Open(Subreaper)
-	if err == nil && t.proc == nil { // as PID 1; but others than init's children are looked for here
-		err = errors.New("/proc is missing or shows another PID namespace")
-	}
-	if err != nil {
-		return nil, err
-	}
-	t.hunted = &prey{mark, known, since}
-	for pid := t.self; pid > 0; {
-		p, ok := t.proc.read(pid)
-		if ok && t.isRoot(p) {
-			return nil, fmt.Errorf("we descend from it ourselves (by process %d, %s), and would be killed with it", pid, p.Name)
-		}
-		pid = p.PPID
-	}
-	return t, nil
-}
-
-// roots lists the hunted members. What descends from them need not be among them.
-func (t *Tree) roots() []Process {
-	if t.hunted == nil {
-		return nil
-	}
-	return slices.DeleteFunc(t.proc.all(), func(p Process) bool {
-		return p.dead || slices.Contains(t.foreign, p.PID) || !t.isRoot(p)
-	})
-}
-
-func (t *Tree) isRoot(p Process) bool {
-	return !p.BornBefore(t.hunted.since) && (slices.Contains(t.hunted.known, p.Identity) || t.proc.marked(p.PID, t.hunted.mark))
 }
 
 // Announced tells whether the end of every member reaches us as a child's.
@@ -360,19 +315,6 @@ func (t *Tree) Kill() (found, denied []Process) {
 		t.proc.walk(root.PID, nil, visit)
 	}
 	return found, denied
-}
-
-// SignalAll signals a process that need not be our child, and all that descends from it.
-func (t *Tree) SignalAll(id Identity, sig syscall.Signal) {
-	p, ok := t.proc.read(id.PID)
-	if !ok || p.Identity != id {
-		return
-	}
-	below := t.proc.descendants(p.PID, nil)
-	_ = t.signal(p, sig)
-	for _, p := range below {
-		_ = t.signal(p, sig)
-	}
 }
 
 // Strike sends SIGKILL to our own children, dead or alive, and looks at nobody. It is for when so many have ended

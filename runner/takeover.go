@@ -1,0 +1,128 @@
+package runner
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/tree"
+)
+
+// How the loop enters a run that another process has led so far: one whose children are now ours, or one whose
+// children are nobody's.
+
+// takeOver goes on with a run that another process led until it was killed. Its children have become ours: also one
+// that it had started and not written down yet.
+func (l *loop) takeOver(m remembered) {
+	children := l.sys.children()
+	if l.run.TargetPID != 0 && !l.run.Ended && !isAmong(children, l.run.TargetPID, l.run.TargetStart) {
+		l.handle(recovered{m.last}) // it has been reaped, and that could not be written down
+	}
+	for _, c := range l.run.Cleanup.Entries {
+		if c.Progress == cleanup.Claimed && c.PID != 0 && !isAmong(children, c.PID, c.Start) {
+			l.handle(commandEnded{id: c.ID, unseen: true})
+		}
+	}
+	l.sys.targetIs(l.run)
+	switch {
+	case l.run.State == Starting && len(children) > 0:
+		first := slices.MinFunc(children, older) // everybody else in the tree descends from the target
+		l.run.TargetPID = first.PID
+		l.sys.targetIs(l.run)
+		l.handle(targetStarted{first.PID, first.Start})
+	case l.run.State == Cleaning:
+		l.adoptCommand(children, m.claimed)
+	}
+	for _, a := range resume(l.run) {
+		l.perform(a)
+	}
+	l.reapAll() // what has ended by itself has not ended because of us
+}
+
+func isAmong(processes []tree.Process, pid int, start uint64) bool {
+	return slices.ContainsFunc(processes, func(p tree.Process) bool { return p.PID == pid && p.Start == start })
+}
+
+// adoptCommand finds the command that was being started when the run lost its leader. Commands are started one after
+// the other, so there is at most one; and but for commands in parallel, which may have left children behind by then,
+// nobody else can have become our child since it was claimed.
+func (l *loop) adoptCommand(children []tree.Process, claimed map[int]time.Duration) {
+	entries := l.run.Cleanup.Entries
+	i := slices.IndexFunc(entries, func(c cleanup.Entry) bool { return c.Progress == cleanup.Claimed && c.PID == 0 })
+	if i < 0 {
+		return
+	}
+	id := entries[i].ID
+	children = slices.DeleteFunc(children, func(p tree.Process) bool {
+		known := slices.ContainsFunc(entries, func(c cleanup.Entry) bool { return c.PID == p.PID && c.Start == p.Start })
+		return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id)
+	})
+	if len(children) > 0 {
+		p := slices.MinFunc(children, older)
+		l.handle(commandStarted{id, p.PID, p.Start})
+	}
+}
+
+func older(a, b tree.Process) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID))
+}
+
+// watch takes the ends of those commands that are not our children.
+func (l *loop) watch() {
+	for _, p := range l.watched {
+		if l.sys.alive(p.Identity) {
+			l.look = time.Now().Add(watchEvery)
+			continue
+		}
+		l.watched = slices.DeleteFunc(slices.Clone(l.watched), func(q tree.Process) bool { return q.Identity == p.Identity })
+		id, _ := l.commandOf(p.PID)
+		l.handle(commandEnded{id: id, unseen: true})
+	}
+}
+
+// watchEvery is how often we look whether a process has ended that is not our child.
+const watchEvery = 50 * time.Millisecond
+
+// recover goes on with a run that nobody leads any more, and whose processes are nobody's children. same tells whether
+// there can be any.
+func (l *loop) recover(m remembered, same, retry bool) {
+	if l.run.State < Sweeping {
+		l.handle(recovered{m.last})
+	} else if l.run.State < Cleaning || l.run.Clearing {
+		for _, a := range resume(l.run) {
+			l.perform(a)
+		}
+	} else {
+		for _, c := range l.run.Cleanup.Entries {
+			if c.Progress != cleanup.Claimed {
+				continue
+			}
+			if p, ok := l.runningCommand(c); same && ok {
+				if c.PID == 0 {
+					l.handle(commandStarted{c.ID, p.PID, p.Start})
+				}
+				l.watched = append(l.watched, p)
+			} else {
+				l.handle(commandLost{c.ID})
+			}
+		}
+	}
+	if retry {
+		l.handle(retried{})
+	}
+}
+
+// runningCommand finds the process of a cleanup command that others have started.
+func (l *loop) runningCommand(c cleanup.Entry) (tree.Process, bool) {
+	members := slices.DeleteFunc(l.sys.members(), func(p tree.Process) bool {
+		if c.PID != 0 {
+			return p.PID != c.PID || p.Start != c.Start
+		}
+		return l.sys.isOtherCommand(p, c.ID)
+	})
+	if len(members) == 0 {
+		return tree.Process{}, false
+	}
+	return slices.MinFunc(members, older), true
+}
