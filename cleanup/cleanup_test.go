@@ -51,7 +51,7 @@ func TestParse(t *testing.T) {
 func drain(s Stack) (claims [][]int) {
 	for {
 		var ids []int
-		s, ids = s.Claim()
+		s, ids = s.Claim(AtExit)
 		if len(ids) == 0 {
 			return claims
 		}
@@ -70,7 +70,7 @@ func TestOrders(t *testing.T) {
 	} {
 		s := Stack{Order: order}
 		for range 3 {
-			s = s.Push(Command{})
+			s = s.Push(AtExit, Command{})
 		}
 		if got := drain(s); !slices.EqualFunc(got, want, slices.Equal) {
 			t.Errorf("%s claims %v, want %v", order, got, want)
@@ -79,20 +79,20 @@ func TestOrders(t *testing.T) {
 }
 
 func TestNothingIsClaimedWhileACommandRuns(t *testing.T) {
-	s := Stack{Order: LIFO}.Push(Command{}).Push(Command{})
-	s, first := s.Claim()
-	if _, again := s.Claim(); len(first) != 1 || len(again) != 0 {
+	s := Stack{Order: LIFO}.Push(AtExit, Command{}).Push(AtExit, Command{})
+	s, first := s.Claim(AtExit)
+	if _, again := s.Claim(AtExit); len(first) != 1 || len(again) != 0 {
 		t.Errorf("claimed %v, then %v", first, again)
 	}
 }
 
 func TestAStackIsAValue(t *testing.T) {
-	base := Stack{Order: LIFO}.Push(Command{Text: "a"})
-	one, two := base.Push(Command{Text: "b"}), base.Push(Command{Text: "c"})
+	base := Stack{Order: LIFO}.Push(AtExit, Command{Text: "a"})
+	one, two := base.Push(AtExit, Command{Text: "b"}), base.Push(AtExit, Command{Text: "c"})
 	if one.Entries[1].Command.Text != "b" || two.Entries[1].Command.Text != "c" || len(base.Entries) != 1 {
 		t.Error("stacks share their entries")
 	}
-	claimed, _ := base.Claim()
+	claimed, _ := base.Claim(AtExit)
 	claimed.Update(1, func(e *Entry) { e.Progress = Ended })
 	if base.Entries[0].Progress != Pending || claimed.Entries[0].Progress != Claimed {
 		t.Error("a claim or an update changed the stack that it was made on")

@@ -15,6 +15,15 @@ const (
 // Orders lists them, the default first.
 func Orders() []Order { return []Order{LIFO, FIFO, Parallel} }
 
+// When says at what moment of a run a command runs.
+type When uint8
+
+// AtExit are the cleanup commands. AtStop are those that tell others of a stop before it begins.
+const (
+	AtExit When = iota
+	AtStop
+)
+
 // Progress is how far a command has come. It only grows.
 type Progress uint8
 
@@ -28,11 +37,13 @@ const (
 // Entry is a command and what became of it.
 type Entry struct {
 	ID       int // as registered, from 1
+	When     When
 	Command  Command
 	Progress Progress
 	PID      int    // 0 until started
 	Start    uint64 // its start time, in clock ticks since the machine's
 	TimedOut bool
+	Cut      bool // ended because a stop signal came again
 	Outcome  Outcome
 }
 
@@ -55,45 +66,48 @@ type Stack struct {
 }
 
 // Push registers a command.
-func (s Stack) Push(c Command) Stack {
-	s.Entries = append(slices.Clip(s.Entries), Entry{ID: len(s.Entries) + 1, Command: c})
+func (s Stack) Push(when When, c Command) Stack {
+	s.Entries = append(slices.Clip(s.Entries), Entry{ID: len(s.Entries) + 1, When: when, Command: c})
 	return s
 }
 
 // Claim takes the commands that are to start now: one, or in parallel order all that are left. While a command
-// is claimed and has not ended, there is nothing to claim in the other orders.
-func (s Stack) Claim() (Stack, []int) {
-	if s.Order != Parallel && s.Running() > 0 {
+// is claimed and has not ended, there is nothing to claim in the other orders. At a stop the order is that given.
+func (s Stack) Claim(when When) (Stack, []int) {
+	order := s.Order
+	if when == AtStop {
+		order = FIFO
+	}
+	if order != Parallel && len(s.Running(when)) > 0 {
 		return s, nil
 	}
 	s.Entries = slices.Clone(s.Entries)
 	var claimed []int
 	for i := range s.Entries {
 		e := &s.Entries[i]
-		if s.Order != FIFO && s.Order != Parallel {
+		if order != FIFO && order != Parallel {
 			e = &s.Entries[len(s.Entries)-1-i]
 		}
-		if e.Progress != Pending {
+		if e.When != when || e.Progress != Pending {
 			continue
 		}
 		e.Progress = Claimed
 		claimed = append(claimed, e.ID)
-		if s.Order != Parallel {
+		if order != Parallel {
 			break
 		}
 	}
 	return s, claimed
 }
 
-// Running counts the commands that are claimed and have not ended.
-func (s Stack) Running() int {
-	n := 0
+// Running lists the commands that are claimed and have not ended.
+func (s Stack) Running(when When) (ids []int) {
 	for _, e := range s.Entries {
-		if e.Progress == Claimed {
-			n++
+		if e.When == when && e.Progress == Claimed {
+			ids = append(ids, e.ID)
 		}
 	}
-	return n
+	return ids
 }
 
 // Get returns the entry with that id.

@@ -6,7 +6,7 @@ import (
 )
 
 func TestNoOrderIsThatOfDefer(t *testing.T) {
-	s := Stack{}.Push(Command{}).Push(Command{})
+	s := Stack{}.Push(AtExit, Command{}).Push(AtExit, Command{})
 	if got := drain(s); !slices.EqualFunc(got, [][]int{{2}, {1}}, slices.Equal) {
 		t.Errorf("claims %v, want the last one first", got)
 	}
@@ -15,10 +15,10 @@ func TestNoOrderIsThatOfDefer(t *testing.T) {
 // Claimed before it is started, so a command that may be running is one that is claimed.
 func TestOneAtATimeInEveryOrderButParallel(t *testing.T) {
 	for order, want := range map[Order][]int{LIFO: {2}, FIFO: {1}, Parallel: {1, 2}} {
-		s, first := Stack{Order: order}.Push(Command{}).Push(Command{}).Claim()
-		again, second := s.Claim()
-		if !slices.Equal(first, want) || len(second) != 0 || again.Running() != len(want) {
-			t.Errorf("%s: claimed %v, then %v; %d run", order, first, second, again.Running())
+		s, first := Stack{Order: order}.Push(AtExit, Command{}).Push(AtExit, Command{}).Claim(AtExit)
+		again, second := s.Claim(AtExit)
+		if !slices.Equal(first, want) || len(second) != 0 || len(again.Running(AtExit)) != len(want) {
+			t.Errorf("%s: claimed %v, then %v; %d run", order, first, second, again.Running(AtExit))
 		}
 	}
 }
@@ -27,9 +27,9 @@ func TestOneAtATimeInEveryOrderButParallel(t *testing.T) {
 func TestStacksThatGrowFromOneGrowApart(t *testing.T) {
 	var base Stack
 	for range 9 {
-		base = base.Push(Command{})
-		one := base.Push(Command{Text: "one"})
-		two := base.Push(Command{Text: "two"})
+		base = base.Push(AtExit, Command{})
+		one := base.Push(AtExit, Command{Text: "one"})
+		two := base.Push(AtExit, Command{Text: "two"})
 		id := len(one.Entries)
 		if a, _ := one.Get(id); a.Command.Text != "one" || a.ID != id {
 			t.Fatalf("entry %d of the first is %+v", id, a)

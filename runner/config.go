@@ -16,14 +16,14 @@ import (
 )
 
 // Config is what a run is asked for. It has been checked: nothing in it can fail before something is started
-// but for want of resources.
+// but for want of resources. (What has no tag is written down as it stands, see beginning.)
 type Config struct {
-	Command []string // the target and its arguments, at least one
-	Env     []string // KEY=value, as the target is to see it but for what the run adds
-	Name    string
+	Command []string `json:"-"` // the target and its arguments, at least one
+	Env     []string `json:"-"` // KEY=value, as the target is to see it but for what the run adds
+	Name    string   `json:"-"`
 
 	// How it is stopped.
-	OnStop        []cleanup.Command // before the first signal, one after the other
+	OnStop        []cleanup.Command `json:"-"` // before the first signal, one after the other
 	Drain         time.Duration     // between them and the first signal
 	Grace         time.Duration     // between the first signal and SIGKILL
 	Schedule      []Step            // the signals of a stop, when it is not the one that came; SIGKILL follows
@@ -39,18 +39,18 @@ type Config struct {
 	Contain   tree.Level
 	Survivors Survivors
 
-	OnExit []cleanup.Command
+	OnExit []cleanup.Command `json:"-"`
 	Order  cleanup.Order
 
 	// What comes of it.
 	Reraise            bool        // end by the signal that ended the target
 	Remap              map[int]int // exit statuses that are changed into others
 	FailOnCleanupError bool
-	Report             string // absolute path of the file for Report; "": none
+	Report             string `json:"-"` // absolute path of the file for Report; "": none
 
-	Guard    Guard
-	StateDir string // where the ledger is; "": in memory
-	Named    bool   // the name was asked for: in StateDir there is one run of that name at a time
+	Guard    Guard  `json:"-"`
+	StateDir string `json:"-"` // where the ledger is; "": in memory
+	Named    bool   `json:"-"` // the name was asked for: in StateDir there is one run of that name at a time
 
 	// How to speak, for the supervisor's sake.
 	Verbose bool
@@ -59,7 +59,7 @@ type Config struct {
 
 // Step is a signal of a stop, and the time that the target has to end before the next one.
 type Step struct {
-	Signal int // 0: none, or at the beginning the stop signal that came
+	Signal int // 0: the stop signal that came; -1: none
 	Wait   time.Duration
 }
 
@@ -93,9 +93,9 @@ func (c Config) check() error {
 	if len(c.Command) == 0 {
 		return errors.New("it names no command")
 	}
-	for _, c := range c.OnExit {
+	for _, c := range append(slices.Clone(c.OnExit), c.OnStop...) {
 		if len(c.Args) == 0 {
-			return errors.New("a cleanup command in it is empty")
+			return errors.New("a command in it is empty")
 		}
 	}
 	if !slices.Contains(tree.Levels(), c.Contain) {
@@ -103,6 +103,13 @@ func (c Config) check() error {
 	}
 	if !slices.Contains(cleanup.Orders(), c.Order) {
 		return fmt.Errorf("it asks for the order %q, which this program does not know", c.Order)
+	}
+	for name, word := range map[string]bool{
+		string(c.ForwardTo): slices.Contains(ForwardTos(), c.ForwardTo), string(c.Survivors): slices.Contains(AllSurvivors(), c.Survivors),
+	} {
+		if !word {
+			return fmt.Errorf("it asks for %q, which this program does not know", name)
+		}
 	}
 	return nil
 }

@@ -168,8 +168,8 @@ func (l *loop) killMore() {
 		l.handle(treeEmptied{})
 		return
 	}
-	if !l.killing && l.run.State == Sweeping {
-		l.sys.signalOrphans(unix.SIGTERM, unix.SIGCONT)
+	if sig := l.run.Config.rewritten(sigTERM); sig != 0 && !l.killing && l.run.State == Sweeping && !l.run.waiting() {
+		l.sys.signalOrphans(syscall.Signal(sig), unix.SIGCONT)
 	}
 	if l.killing || !l.sys.announced() {
 		l.pause = min(max(2*l.pause, time.Millisecond), 100*time.Millisecond)
@@ -192,7 +192,7 @@ func (l *loop) kill() (hopeless bool) {
 	} else if l.unseen.IsZero() {
 		l.unseen = now
 	}
-	if len(found) == 0 && now.Sub(l.unseen) < abandonAfter {
+	if len(found) == 0 && now.Sub(l.unseen) < l.run.Config.patience() {
 		hopeless = false
 	}
 	killed := map[tree.Identity]kill{}
@@ -202,7 +202,7 @@ func (l *loop) kill() (hopeless bool) {
 			k = kill{now, p.Name}
 		}
 		killed[p.Identity] = k
-		if !forbidden[p.Identity] && now.Sub(k.first) < abandonAfter {
+		if !forbidden[p.Identity] && now.Sub(k.first) < l.run.Config.patience() {
 			hopeless = false
 		}
 	}
@@ -238,7 +238,7 @@ func (l *loop) handle(e event) {
 	l.tell(e)
 	now := time.Now()
 	r, todo := advance(l.run, e, now)
-	l.record(e, r.State != was)
+	l.record(e, r.moved(l.run))
 	l.run = r
 	if l.run.State != was {
 		l.log.Info(l.run.State.String(), "was", was.String())
@@ -256,23 +256,29 @@ func (l *loop) perform(a action) {
 	case startTarget:
 		l.startTarget()
 	case forwardSignal:
-		sig := orTERM(a.signal)
-		l.log.Info("forwarding", "signal", forward.Name(sig), "group", l.run.TargetPID)
-		if err := l.sys.signalGroup(sig); err != nil {
+		sig := syscall.Signal(a.signal)
+		to, send := "group", l.sys.signalGroup
+		if a.alone {
+			to, send = "target", l.sys.signalTarget
+		}
+		l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.TargetPID)
+		if err := send(sig); err != nil {
 			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
 		}
 		if a.resume {
-			_ = l.sys.signalGroup(unix.SIGCONT)
+			_ = send(unix.SIGCONT)
 		}
 	case suspend:
 		l.stopAt = time.Now().Add(stopAfter)
 	case signalSurvivors:
-		sig := orTERM(a.signal)
+		sig := syscall.Signal(a.signal)
 		if a.resume {
 			l.sys.signalSurvivors(sig, unix.SIGCONT)
 		} else {
 			l.sys.signalSurvivors(sig)
 		}
+	case keepSurvivors:
+		l.sys.keepSurvivors()
 	case killTree:
 		l.killing, l.pause = true, 0
 		l.kill()
@@ -287,14 +293,6 @@ func (l *loop) perform(a action) {
 	default:
 		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
 	}
-}
-
-// orTERM takes the machine's 0, which stands for the usual stop signal.
-func orTERM(signal int) syscall.Signal {
-	if signal == 0 {
-		return unix.SIGTERM
-	}
-	return syscall.Signal(signal)
 }
 
 func (l *loop) command(id int) cleanup.Entry {
@@ -389,9 +387,8 @@ func (l *loop) fire() {
 		if i < 0 {
 			return
 		}
-		due := l.run.Deadlines[i].timer
-		if due.Name == graceTimer {
-			l.handle(graceOver{})
+		if due := l.run.Deadlines[i].timer; due.ID == 0 {
+			l.handle(timeUp{due.Name})
 		} else {
 			l.handle(commandTimer{due.ID, due.Name})
 		}
@@ -407,14 +404,10 @@ func (l *loop) tell(e event) {
 		l.log.Info("the target ended", "how", endingText(e.ending))
 	case signalled:
 		l.log.Info("received "+forward.Name(syscall.Signal(e.signal)), "state", l.run.State.String())
-	case graceOver:
-		level := slog.LevelWarn
-		if l.run.Config.Grace == 0 { // it was asked for
-			level = slog.LevelInfo
-		}
-		l.log.Log(context.Background(), level, "sending SIGKILL", "err", fmt.Sprintf("the grace of %v ran out", l.run.Config.Grace))
+	case timeUp:
+		l.tellTime(e.name)
 	case commandStarted:
-		l.log.Info("started a cleanup command", "id", e.id, "pid", e.pid, "command", l.command(e.id).Command.Text)
+		l.log.Info("started "+commandName(l.command(e.id)), "pid", e.pid)
 	case commandFailed:
 		if !e.transient {
 			l.log.Warn(commandName(l.command(e.id)), "err", e.err)
@@ -423,6 +416,8 @@ func (l *loop) tell(e event) {
 		switch c := l.command(e.id); {
 		case e.unseen:
 			l.log.Warn(commandName(c), "err", "ended, and nobody knows how: it was not our child")
+		case c.Cut:
+			l.log.Warn(commandName(c), "err", "was ended: a stop signal came again")
 		case c.TimedOut:
 			l.log.Warn(commandName(c), "err", fmt.Sprintf("took longer than %v and was ended", c.Command.Limit))
 		case e.ending != Ending{}:
@@ -440,7 +435,32 @@ func (l *loop) tell(e event) {
 	}
 }
 
+// tellTime says what a timer of the run's means, before the machine decides on it.
+func (l *loop) tellTime(name timerName) {
+	level := slog.LevelWarn
+	switch config := l.run.Config; {
+	case name == timeoutTimer:
+		l.log.Warn("stopping the run", "err", fmt.Sprintf("its time limit of %v is over", config.Timeout))
+	case name == drainTimer:
+		l.log.Info("drained")
+	case name == deadlineTimer:
+		l.log.Warn("sending SIGKILL", "err", fmt.Sprintf("the deadline of %v leaves no more time for the stop", config.Deadline))
+	case l.run.Step < len(config.steps()):
+		l.log.Info("next step of the stop schedule")
+	case len(config.Schedule) > 0:
+		l.log.Warn("sending SIGKILL", "err", "the stop schedule is over")
+	default:
+		if config.Grace == 0 { // it was asked for
+			level = slog.LevelInfo
+		}
+		l.log.Log(context.Background(), level, "sending SIGKILL", "err", fmt.Sprintf("the grace of %v ran out", config.Grace))
+	}
+}
+
 func commandName(c cleanup.Entry) string {
+	if c.When == cleanup.AtStop {
+		return fmt.Sprintf("on-stop command %d (%s)", c.ID, c.Command.Text)
+	}
 	return fmt.Sprintf("cleanup command %d (%s)", c.ID, c.Command.Text)
 }
 

@@ -156,7 +156,7 @@ func watch(t *testing.T, config Config, commands []string, script func(*watchedS
 		config.Command = []string{"target"}
 		r := Run{Config: config, Cleanup: cleanup.Stack{Order: config.Order}}
 		for _, c := range commands {
-			r.Cleanup = r.Cleanup.Push(cleanup.Command{Text: c, Limit: 30 * time.Second})
+			r.Cleanup = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
 		l := loop{run: r, sys: s, log: slog.New(s), signals: s.signals, children: s.nudge}

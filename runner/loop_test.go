@@ -115,6 +115,8 @@ func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
 	return pid, nil
 }
 
+func (s *fakeSystem) isCommand(p tree.Process, id int) bool { return s.other[p.PID] == id }
+
 // isOtherCommand: of a process that is known to be another command's.
 func (s *fakeSystem) isOtherCommand(p tree.Process, id int) bool {
 	of, known := s.other[p.PID]
@@ -155,6 +157,16 @@ func (s *fakeSystem) reap(pid int) {
 	s.Lock()
 	defer s.Unlock()
 	s.zombies = slices.DeleteFunc(s.zombies, func(z int) bool { return z == pid })
+}
+
+func (s *fakeSystem) signalTarget(sig syscall.Signal) error {
+	s.Lock()
+	defer s.Unlock()
+	if sig != unix.SIGCONT {
+		s.note("target %v", sig)
+		s.terminate(targetPID)
+	}
+	return nil
 }
 
 func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
@@ -231,6 +243,7 @@ func (s *fakeSystem) strike()         { s.Lock(); defer s.Unlock(); s.strikes++ 
 func (s *fakeSystem) announced() bool { return !s.polling }
 func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
 func (s *fakeSystem) cleaning()       {}
+func (s *fakeSystem) keepSurvivors()  { s.Lock(); defer s.Unlock(); s.note("keep") }
 
 // lead runs a run on the fake system, in a bubble whose clock stands still while anybody is busy.
 func lead(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
@@ -242,7 +255,7 @@ func lead(t *testing.T, config Config, commands []string, script func(*fakeSyste
 		config.Command = []string{"target"}
 		r := Run{Config: config, Cleanup: cleanup.Stack{Order: config.Order}}
 		for _, c := range commands {
-			r.Cleanup = r.Cleanup.Push(cleanup.Command{Text: c, Limit: 30 * time.Second})
+			r.Cleanup = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
 		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge}

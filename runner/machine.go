@@ -15,7 +15,7 @@ type State uint8
 const (
 	Starting State = iota
 	Running
-	Stopping // a stop signal has been passed on; the grace runs
+	Stopping // a stop has begun; see Phase
 	Killing  // the grace ran out; the target has not ended yet
 	Sweeping // the target has ended; the survivors are ended
 	Cleaning // the tree is empty; cleanup commands run
@@ -52,27 +52,58 @@ type Run struct {
 	Ended       bool   // the target has ended, or could not be started
 	Ending      Ending // valid once Ended
 	Failed      bool   // the target could not be started
-	StopSignal  int    // the first stop signal before the target ended, or 0
-	Escalated   bool   // the grace ran out and SIGKILL was sent
-	Orphaned    bool   // the death of one of our own processes ended the run
-	Recovered   bool   // the death of both did
-	Clearing    bool   // what cleanup commands left behind is being killed
 	Duration    time.Duration
-	Cleanup     cleanup.Stack
-	Deadlines   []Deadline // kept by advance; the machine has no clock
+
+	StopSignal int   // the first stop signal before the target ended, or 0
+	TimedOut   bool  // the time limit ended the run
+	Orphaned   bool  // the death of one of our own processes did
+	Recovered  bool  // the death of both did
+	Escalated  bool  // the grace ran out, or was cut, and SIGKILL was sent
+	Phase      Phase // of a stop
+	Step       int   // how many steps of the schedule have begun
+	Held       []int // stop signals that are passed on when the first step begins
+	Stops      int   // stop signals that came
+	Bounded    bool  // the deadline runs
+
+	Clearing  bool // what cleanup commands left behind is being killed
+	Cleanup   cleanup.Stack
+	Deadlines []Deadline // kept by advance; the machine has no clock
 }
+
+// statusFailed is the exit status for a failure of our own, statusTimedOut for that of the time limit (timeout(1)).
+const (
+	statusTimedOut = 124
+	statusFailed   = 125
+)
 
 // Status is what graceful exits with. A target that was stopped because we failed, and that takes a stop for success,
 // has not succeeded.
 func (r Run) Status() int {
-	if status := r.Ending.Status(); status != 0 || !r.Orphaned {
-		return status
+	status := r.Ending.Status()
+	switch {
+	case r.TimedOut:
+		status = statusTimedOut
+	case r.Orphaned && status == 0:
+		status = statusFailed
 	}
-	return statusFailed
+	status = r.Config.remap(status)
+	if status == 0 && r.Config.FailOnCleanupError && slices.ContainsFunc(r.Cleanup.Entries, failed) {
+		status = r.Config.remap(statusFailed)
+	}
+	return status
 }
 
-// statusFailed is the exit status for a failure of our own.
-const statusFailed = 125
+// Raise is the signal by which graceful is to end itself, or 0: then it exits with Status.
+func (r Run) Raise() int {
+	if sig := r.Ending.Signal; r.Config.Reraise && sig != 0 && r.Status() == 128+sig {
+		return sig
+	}
+	return 0
+}
+
+func failed(c cleanup.Entry) bool {
+	return c.When == cleanup.AtExit && c.Progress == cleanup.Ended && (c.TimedOut || c.Cut || c.Outcome.Failed())
+}
 
 // What can happen to a run.
 type (
@@ -89,8 +120,8 @@ type (
 		signal  int
 		meaning forward.Meaning
 	}
-	graceOver   struct{}
-	treeEmptied struct{} // or all that is left of it is out of our reach
+	timeUp      struct{ name timerName } // of the run's own timers
+	treeEmptied struct{}                 // or all that is left of it is out of our reach
 	// commandFailed: it could not be started; when for want of a resource that may come back, it is tried again.
 	commandFailed struct {
 		id        int
@@ -110,7 +141,7 @@ type (
 	orphaned struct{}
 	// recovered: both were killed, and a third goes on. Nobody can tell any more how the target ended.
 	recovered struct{ after time.Duration }
-	// commandLost: it may have been started, and whether it ended nobody saw.
+	// commandLost: a cleanup command may have been started, and whether it ended nobody saw.
 	commandLost struct{ id int }
 	// retried: the commands that were lost are to run again. It alone leads back from Done.
 	retried      struct{}
@@ -126,16 +157,18 @@ type event any
 type (
 	startTarget   struct{}
 	forwardSignal struct { // to the target's group
-		signal int  // 0: SIGTERM
+		signal int
+		alone  bool // to the target alone
 		resume bool // SIGCONT after it, so that a stopped process can act on it
 	}
 	suspend         struct{} // stop ourselves, as the target's group has been asked to
 	signalSurvivors struct {
-		signal int // 0: SIGTERM
+		signal int
 		resume bool
 	}
-	killTree   struct{} // SIGKILL to all that is left, again and again until treeEmptied
-	startTimer struct {
+	keepSurvivors struct{} // who is in the tree now is no longer our business
+	killTree      struct{} // SIGKILL to all that is left, again and again until treeEmptied
+	startTimer    struct {
 		timer timer
 		after time.Duration
 	}
@@ -150,12 +183,19 @@ type action any
 type timerName uint8
 
 const (
-	graceTimer   timerName = iota
-	retryTimer             // start a command again
-	limitTimer             // a command's time is up: SIGTERM
-	killTimer              // it had SIGTERM: SIGKILL
-	abandonTimer           // it had SIGKILL and is still there: go on without it
+	graceTimer    timerName = iota // of a step: the next one
+	retryTimer                     // start a command again
+	limitTimer                     // a command's time is up: SIGTERM
+	killTimer                      // it had SIGTERM: SIGKILL
+	abandonTimer                   // it had SIGKILL and is still there: go on without it
+	drainTimer                     // the signals begin
+	timeoutTimer                   // the target has run long enough
+	deadlineTimer                  // what is left of the time for a stop belongs to the cleanup commands
 )
+
+func (n timerName) String() string {
+	return [...]string{"grace", "retry", "limit", "kill", "abandon", "drain", "timeout", "deadline"}[n]
+}
 
 type timer struct {
 	Name timerName
@@ -168,20 +208,11 @@ type Deadline struct {
 	At time.Time
 }
 
-const (
-	// commandKillAfter is how long a cleanup command has between SIGTERM and SIGKILL.
-	commandKillAfter = 2 * time.Second
-	// abandonAfter is how long a process may take to die of SIGKILL. Only uninterruptible sleep, or another
-	// user's process, takes longer, and then no waiting helps.
-	abandonAfter = 10 * time.Second
-	retryAfter   = 50 * time.Millisecond
-)
-
 // advance is next, with the deadlines kept. Who reads of events later goes through it in the same way.
 func advance(r Run, e event, now time.Time) (Run, []action) {
 	switch e := e.(type) {
-	case graceOver:
-		r = r.without(timer{Name: graceTimer})
+	case timeUp:
+		r = r.without(timer{Name: e.name})
 	case commandTimer:
 		r = r.without(timer{e.name, e.id})
 	}
@@ -207,6 +238,12 @@ func (r Run) without(t timer) Run {
 	return r
 }
 
+// moved tells whether a signal has made of a run anything but what it was.
+func (r Run) moved(was Run) bool {
+	return r.State != was.State || r.Phase != was.Phase || r.Step != was.Step || r.Stops != was.Stops || r.StopSignal != was.StopSignal ||
+		len(r.Held) != len(was.Held) || r.State == Cleaning && r.Config.KillOnRepeat
+}
+
 // next is the machine: what the run becomes of an event, and what is to be done. It is pure. Events that mean
 // nothing in a state change nothing.
 func next(r Run, e event) (Run, []action) {
@@ -215,6 +252,9 @@ func next(r Run, e event) (Run, []action) {
 		if r.State == Starting {
 			r.State = Running
 			r.TargetPID, r.TargetStart = e.pid, e.start
+			if r.Config.Timeout > 0 {
+				return r, []action{startTimer{timer{Name: timeoutTimer}, r.Config.Timeout}}
+			}
 		}
 	case targetFailed:
 		if r.State == Starting {
@@ -223,25 +263,12 @@ func next(r Run, e event) (Run, []action) {
 		}
 	case signalled:
 		return r.signalled(e)
-	case graceOver:
-		switch r.State {
-		case Stopping:
-			r.State, r.Escalated = Killing, true
-			return r, []action{killTree{}}
-		case Sweeping:
-			if !r.Escalated {
-				r.Escalated = true
-				return r, []action{killTree{}}
-			}
-		}
+	case timeUp:
+		return r.timeUp(e.name)
 	case targetEnded:
 		return r.targetEnded(e)
 	case treeEmptied:
-		switch {
-		case r.State == Sweeping:
-			r, todo := clean(r)
-			return r, append([]action{stopTimer{timer{Name: graceTimer}}}, todo...)
-		case r.State == Cleaning && r.Clearing:
+		if r.State == Sweeping || r.State == Cleaning && r.Clearing {
 			return clean(r)
 		}
 	case commandStarted:
@@ -257,37 +284,44 @@ func next(r Run, e event) (Run, []action) {
 		}
 		return r.commandEnded(e.id, cleanup.Outcome{Error: e.err})
 	case commandEnded:
-		if !r.claimed(e.id) {
-			break
+		switch {
+		case !r.claimed(e.id):
+		case e.unseen:
+			return r.forget(e.id).commandEnded(e.id, cleanup.Outcome{Error: "it ended, and nobody knows how"})
+		default:
+			return r.commandEnded(e.id, cleanup.Outcome{Code: e.ending.Code, Signal: e.ending.Signal})
 		}
-		if e.unseen {
-			// Its id may be another process's by now.
-			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = 0, 0 })
-			return r.commandEnded(e.id, cleanup.Outcome{Error: "it ended, and nobody knows how"})
-		}
-		return r.commandEnded(e.id, cleanup.Outcome{Code: e.ending.Code, Signal: e.ending.Signal})
 	case commandLost:
-		if r.claimed(e.id) {
-			// Its id may be another process's by now.
-			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = 0, 0 })
-			return r.commandEnded(e.id, cleanup.Outcome{Interrupted: true})
+		if c, _ := r.Cleanup.Get(e.id); r.claimed(e.id) && c.When == cleanup.AtExit {
+			return r.forget(e.id).commandEnded(e.id, cleanup.Outcome{Interrupted: true})
 		}
 	case retried:
 		return r.retried()
 	case orphaned:
-		switch r.State {
-		case Starting:
+		switch {
+		case r.State == Starting:
 			r.Orphaned, r.Ended, r.Failed, r.Ending = true, true, true, Ending{Code: statusFailed}
 			return clean(r)
-		case Running:
-			r.Orphaned, r.State = true, Stopping
-			return r, append(resume(r), startTimer{timer{Name: graceTimer}, r.Config.Grace})
+		case r.State == Running:
+			r.Orphaned = true
+			return r.stop()
+		case r.State == Sweeping && r.waiting():
+			r, todo := r.bound()
+			return r.press(todo)
 		}
 	case recovered:
 		if r.State < Sweeping {
 			r.Recovered = true
 			if r.State == Starting {
 				r.State = Running
+			}
+			for _, id := range r.Cleanup.Running(cleanup.AtStop) { // if it lives, it is part of the tree
+				r.Cleanup = r.forget(id).Cleanup.Update(id, func(c *cleanup.Entry) {
+					c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: "it was interrupted"}
+				})
+			}
+			if r.Ended {
+				return r.sweep()
 			}
 			return r.targetEnded(targetEnded{Ending{Code: statusFailed}, e.after})
 		}
@@ -299,149 +333,51 @@ func next(r Run, e event) (Run, []action) {
 	return r, nil
 }
 
+func (r Run) targetEnded(e targetEnded) (Run, []action) {
+	if r.State != Running && r.State != Stopping && r.State != Killing || r.Ended {
+		return r, nil
+	}
+	r.Ended, r.Ending, r.Duration = true, e.ending, e.after
+	if len(r.Cleanup.Running(cleanup.AtStop)) > 0 && r.State == Stopping {
+		return r, nil // that one does its work first
+	}
+	return r.sweep()
+}
+
 // resume is what is to be done, perhaps again, by who goes on with a run that another process has led so far: that one
 // may have been killed after it had decided on it and before it was done.
 func resume(r Run) (todo []action) {
-	switch r.State {
-	case Stopping:
-		return []action{forwardSignal{signal: r.StopSignal, resume: true}}
-	case Killing:
-		return []action{killTree{}}
-	case Sweeping:
-		if r.Escalated {
-			return []action{killTree{}}
-		}
-		return []action{signalSurvivors{resume: true}}
-	case Cleaning:
-		if r.Clearing {
-			return []action{killTree{}}
-		}
-		for _, c := range r.Cleanup.Entries {
-			switch {
-			case c.Progress != cleanup.Claimed:
-			case c.PID == 0:
-				todo = append(todo, startCommand{c.ID})
-			case c.TimedOut:
-				todo = append(todo, terminateCommand{c.ID})
-			}
+	switch {
+	case r.State == Killing, r.State == Sweeping && r.Escalated:
+		todo = []action{killTree{}}
+	case r.State == Sweeping && r.waiting():
+	case r.State == Sweeping, r.State == Stopping && r.Phase == Signalling:
+		todo = r.send(r.current(), true)
+	case r.State == Cleaning && r.keeps() && !r.Escalated:
+		todo = []action{keepSurvivors{}}
+	}
+	if r.Clearing {
+		return append(todo, killTree{})
+	}
+	for _, c := range r.Cleanup.Entries {
+		switch {
+		case c.Progress != cleanup.Claimed:
+		case c.PID == 0 && r.starts(c.When):
+			todo = append(todo, startCommand{c.ID})
+		case c.PID == 0:
+		case !r.starts(c.When):
+			todo = append(todo, killCommand{c.ID})
+		case c.TimedOut || c.Cut:
+			todo = append(todo, terminateCommand{c.ID})
 		}
 	}
 	return todo
 }
 
-// retried gives the commands that were lost back to be run.
-func (r Run) retried() (Run, []action) {
-	lost := false
-	for _, c := range r.Cleanup.Entries {
-		if c.Progress == cleanup.Ended && c.Outcome.Interrupted {
-			lost = true
-			r.Cleanup = r.Cleanup.Update(c.ID, func(c *cleanup.Entry) {
-				*c = cleanup.Entry{ID: c.ID, Command: c.Command}
-			})
-		}
+// starts tells whether commands of that moment are started now.
+func (r Run) starts(when cleanup.When) bool {
+	if when == cleanup.AtStop {
+		return r.State == Stopping
 	}
-	if !lost || r.State < Cleaning || r.Clearing || r.Cleanup.Running() > 0 {
-		return r, nil // they come in their turn
-	}
-	return clean(r)
-}
-
-func (r Run) signalled(e signalled) (Run, []action) {
-	stop := e.meaning == forward.Stop
-	switch r.State {
-	case Running, Stopping:
-		switch e.meaning {
-		case forward.Stop, forward.Pass:
-			todo := []action{forwardSignal{signal: e.signal, resume: stop}}
-			if stop && r.State == Running {
-				r.State, r.StopSignal = Stopping, e.signal
-				todo = append(todo, startTimer{timer{Name: graceTimer}, r.Config.Grace})
-			}
-			return r, todo
-		case forward.Suspend:
-			return r, []action{forwardSignal{signal: e.signal}, suspend{}}
-		}
-	case Sweeping:
-		if !r.Escalated && (stop || e.meaning == forward.Pass) {
-			return r, []action{signalSurvivors{signal: e.signal, resume: stop}}
-		}
-	}
-	return r, nil
-}
-
-func (r Run) targetEnded(e targetEnded) (Run, []action) {
-	was := r.State
-	if was != Running && was != Stopping && was != Killing {
-		return r, nil
-	}
-	r.State, r.Ended, r.Ending, r.Duration = Sweeping, true, e.ending, e.after
-	switch was {
-	case Killing:
-		return r, []action{killTree{}}
-	case Stopping: // the grace goes on
-		return r, []action{signalSurvivors{resume: true}}
-	}
-	return r, []action{signalSurvivors{resume: true}, startTimer{timer{Name: graceTimer}, r.Config.Grace}}
-}
-
-// clean goes on with the cleanup commands, or ends the run when there is none left.
-func clean(r Run) (Run, []action) {
-	r.State, r.Clearing = Cleaning, false
-	var claimed []int
-	r.Cleanup, claimed = r.Cleanup.Claim()
-	if len(claimed) == 0 && r.Cleanup.Running() == 0 {
-		r.State = Done
-		return r, nil
-	}
-	var todo []action
-	for _, id := range claimed {
-		entry, _ := r.Cleanup.Get(id)
-		// The timer first: a command that cannot be started stops it.
-		todo = append(todo, startTimer{timer{limitTimer, id}, entry.Command.Limit}, startCommand{id})
-	}
-	return r, todo
-}
-
-func (r Run) claimed(id int) bool {
-	c, ok := r.Cleanup.Get(id)
-	return r.State == Cleaning && ok && c.Progress == cleanup.Claimed
-}
-
-// commandEnded takes a command's outcome. What it started goes with it; the next one waits for that. Of commands
-// in parallel each takes its own group with it, and the last one all that has left the groups.
-func (r Run) commandEnded(id int, o cleanup.Outcome) (Run, []action) {
-	r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })
-	var todo []action
-	for _, name := range []timerName{retryTimer, limitTimer, killTimer, abandonTimer} {
-		todo = append(todo, stopTimer{timer{name, id}})
-	}
-	if c, _ := r.Cleanup.Get(id); c.PID != 0 {
-		todo = append(todo, killCommand{id})
-	}
-	if r.Cleanup.Running() == 0 {
-		r.Clearing = true
-		todo = append(todo, killTree{})
-	}
-	return r, todo
-}
-
-func (r Run) commandTimer(e commandTimer) (Run, []action) {
-	c, _ := r.Cleanup.Get(e.id)
-	switch e.name {
-	case retryTimer:
-		if c.PID == 0 {
-			return r, []action{startCommand{e.id}}
-		}
-	case limitTimer:
-		r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.TimedOut = true })
-		if c.PID == 0 {
-			return r.commandEnded(e.id, cleanup.Outcome{Error: "could not be started within its time limit"})
-		}
-		return r, []action{terminateCommand{e.id}, startTimer{timer{killTimer, e.id}, commandKillAfter}}
-	case killTimer:
-		return r, []action{killCommand{e.id}, startTimer{timer{abandonTimer, e.id}, abandonAfter}}
-	case abandonTimer:
-		return r.commandEnded(e.id, cleanup.Outcome{Error: "did not die of SIGKILL"})
-	}
-	return r, nil
+	return r.State == Cleaning
 }

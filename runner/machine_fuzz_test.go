@@ -16,7 +16,7 @@ import (
 )
 
 // FuzzMachine lets bytes decide what happens in a small world, and holds the machine to what is promised: it never
-// goes back; every cleanup command is taken once, in order; SIGKILL comes after the grace only; it always ends; and
+// goes back; every command is taken once, in order; SIGKILL comes when it may; it always ends; and
 // all that it knows can be written down and read again at any moment.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
@@ -30,7 +30,17 @@ func FuzzMachine(f *testing.F) {
 		w := world{t: t, taken: map[int]int{}, retried: map[int]int{}, commands: map[int]bool{}}
 		config := Config{
 			Grace: time.Duration(data[0]%3) * time.Second, Command: []string{"target"}, Env: []string{"A=\xff\x00"},
-			Contain: tree.Auto, Order: cleanup.Orders()[int(data[0])%3],
+			Contain: tree.Auto, Order: cleanup.Orders()[int(data[0])%3], ForwardTo: ForwardToGroup, Survivors: AllSurvivors()[int(data[1])/16%3],
+			KillOnRepeat: data[0]&8 != 0, Rewrite: map[int]int{sigTERM: int(data[0] >> 6)},
+		}
+		if data[0]&16 != 0 {
+			config.Drain, config.Timeout, config.Deadline = time.Second, time.Minute, time.Minute
+		}
+		if data[0]&32 != 0 {
+			config.Schedule = []Step{{sigINT, time.Second}, {-1, 0}, {0, time.Second}}
+		}
+		for range data[1] >> 6 {
+			config.OnStop = append(config.OnStop, cleanup.Command{Text: "s", Args: []string{"s"}, Limit: time.Second})
 		}
 		for range data[1] % 5 {
 			config.OnExit = append(config.OnExit, cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second})
@@ -52,6 +62,12 @@ func FuzzMachine(f *testing.F) {
 		}
 		var order []int
 		for _, e := range w.run.Cleanup.Entries {
+			if e.When == cleanup.AtStop {
+				if w.taken[e.ID] > 1 {
+					t.Errorf("on-stop command %d was taken %d times", e.ID, w.taken[e.ID])
+				}
+				continue
+			}
 			if w.taken[e.ID] != 1+w.retried[e.ID] {
 				t.Errorf("command %d was taken %d times, and was to be retried %d times", e.ID, w.taken[e.ID], w.retried[e.ID])
 			}
@@ -92,7 +108,7 @@ func (w *world) happen(b byte) {
 	case 3:
 		w.tell(signalled{int(b) % 65, forward.Meaning(b>>4) % 5})
 	case 4:
-		w.tell(graceOver{})
+		w.tell(timeUp{graceTimer})
 	case 5:
 		w.tell(targetEnded{ending, time.Duration(b)})
 	case 6:
@@ -105,6 +121,7 @@ func (w *world) happen(b byte) {
 		w.tell(commandFailed{id, "no", b&16 != 0})
 	case 10:
 		w.tell(commandTimer{id, timerName(b>>4) % 5})
+		w.tell(timeUp{drainTimer + timerName(b>>4)%3})
 	case 11:
 		w.writeDown()
 	case 12:
@@ -126,6 +143,10 @@ func (w *world) goOn() {
 	case Starting:
 		w.tell(targetStarted{pid: 1})
 	case Running, Stopping, Killing:
+		if running := w.run.Cleanup.Running(cleanup.AtStop); len(running) > 0 {
+			w.tell(commandEnded{id: running[0], ending: Ending{}})
+			return
+		}
 		w.tell(targetEnded{Ending{}, 0})
 	case Sweeping:
 		w.tell(treeEmptied{})
@@ -151,7 +172,7 @@ func (w *world) tell(e event) {
 			}
 		}
 	}
-	if r, keep := recordOf(e, after.State != before.State); keep {
+	if r, keep := recordOf(e, after.moved(before)); keep {
 		w.keep(r)
 	}
 	if !reflect.DeepEqual(before, snapshot) {
@@ -160,10 +181,13 @@ func (w *world) tell(e event) {
 	if _, again := e.(retried); after.State < before.State && !(again && after.State == Cleaning) {
 		w.t.Fatalf("back from %v to %v on %T", before.State, after.State, e)
 	}
-	if _, over := e.(graceOver); over && (before.State == Stopping || before.State == Sweeping) {
+	signal, _ := e.(signalled)
+	switch {
+	case e == (timeUp{graceTimer}) && before.Step == len(before.Config.steps()), e == (timeUp{deadlineTimer}),
+		signal.meaning == forward.Stop && before.Stops > 0 && before.Config.KillOnRepeat:
 		w.graceOver = true
 	}
-	if after.Clearing && after.Cleanup.Running() > 0 {
+	if after.Clearing && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
 		w.t.Fatalf("%T: what commands leave is killed while one runs: %+v", e, after)
 	}
 	w.run = after
@@ -178,7 +202,7 @@ func (w *world) tell(e event) {
 			if after.State < Cleaning && !w.graceOver {
 				w.t.Fatalf("SIGKILL before the grace was over, in %v on %T", before.State, e)
 			}
-			if after.State == Cleaning && len(w.commands) > 0 {
+			if after.State == Cleaning && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
 				w.t.Fatalf("SIGKILL to commands that run: %v", w.commands)
 			}
 		case startCommand:
@@ -188,7 +212,8 @@ func (w *world) tell(e event) {
 }
 
 func (w *world) start(id int, why event) {
-	if w.run.State != Cleaning {
+	c, _ := w.run.Cleanup.Get(id)
+	if !w.run.starts(c.When) {
 		w.t.Fatalf("command %d in %v", id, w.run.State)
 	}
 	if _, retry := why.(commandTimer); retry {
@@ -196,10 +221,12 @@ func (w *world) start(id int, why event) {
 		return
 	}
 	w.taken[id]++
-	w.order = append(w.order, id)
 	w.commands[id] = true
-	if w.run.Cleanup.Order != cleanup.Parallel && len(w.commands) > 1 {
-		w.t.Fatalf("commands at the same time: %v", w.commands)
+	if c.When == cleanup.AtExit {
+		w.order = append(w.order, id)
+	}
+	if running := w.run.Cleanup.Running(c.When); w.run.Cleanup.Order != cleanup.Parallel && len(running) > 1 {
+		w.t.Fatalf("commands at the same time: %v", running)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/tree"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -47,12 +48,12 @@ func TestAnEventRecordsWhatItTellsAndNothingElse(t *testing.T) {
 			r.State, r.Ended, r.Failed, r.Ending = Cleaning, true, true, Ending{Code: 126}
 			claimed(r)
 		}},
-		"the first stop signal":           {at(Running), stop(sigINT), func(r *Run) { r.State, r.StopSignal = Stopping, sigINT }},
-		"not the second":                  {at(Stopping), stop(sigINT), func(*Run) {}},
+		"the first stop signal":           {at(Running), stop(sigINT), func(r *Run) { r.State, r.StopSignal, r.Stops, r.Phase, r.Step = Stopping, sigINT, 1, Signalling, 1 }},
+		"not the second":                  {at(Stopping), stop(sigINT), func(r *Run) { r.Stops = 2 }},
 		"nothing of what is only passed":  {at(Running), pass(sigHUP), func(*Run) {}},
-		"that the target had to be shot":  {at(Stopping), graceOver{}, func(r *Run) { r.State, r.Escalated = Killing, true }},
-		"that survivors had to be":        {at(Sweeping), graceOver{}, func(r *Run) { r.Escalated = true }},
-		"not what came after the end":     {at(Sweeping), stop(sigTERM), func(*Run) {}},
+		"that the target had to be shot":  {at(Stopping), timeUp{graceTimer}, func(r *Run) { r.State, r.Escalated = Killing, true }},
+		"that survivors had to be":        {at(Sweeping), timeUp{graceTimer}, func(r *Run) { r.Escalated = true }},
+		"what came after the end as that": {at(Sweeping), stop(sigTERM), func(r *Run) { r.Stops = 1 }},
 		"the target's exit and its time":  {at(Running), targetEnded{Ending{Code: 7}, time.Minute}, ended(Ending{Code: 7}, time.Minute)},
 		"the signal that ended it":        {at(Stopping), targetEnded{Ending{Signal: 15}, time.Hour}, ended(Ending{Signal: 15}, time.Hour)},
 		"its end after SIGKILL":           {at(Killing), targetEnded{Ending{Signal: 9}, time.Second}, ended(Ending{Signal: 9}, time.Second)},
@@ -88,7 +89,9 @@ func TestAnEventRecordsWhatItTellsAndNothingElse(t *testing.T) {
 }
 
 func ended(e Ending, after time.Duration) func(*Run) {
-	return func(r *Run) { r.State, r.Ended, r.Ending, r.Duration = Sweeping, true, e, after }
+	return func(r *Run) {
+		r.State, r.Ended, r.Ending, r.Duration, r.Phase, r.Step = Sweeping, true, e, after, Signalling, 1
+	}
 }
 
 // What a state has no use for: it changes nothing and asks for nothing. All that the contract gives a meaning is
@@ -98,7 +101,7 @@ func TestWhatMeansNothingInAStateIsIgnored(t *testing.T) {
 		"started": targetStarted{pid: 999}, "failed": targetFailed{126}, "ended": targetEnded{Ending{Code: 9}, time.Hour},
 		"stop": stop(sigTERM), "pass": pass(sigUSR1), "job": job(sigTSTP),
 		"ours": signalled{17, forward.Ours}, "uncatchable": signalled{9, forward.Uncatchable},
-		"grace over": graceOver{}, "empty": treeEmptied{},
+		"grace over": timeUp{graceTimer}, "drained": timeUp{drainTimer}, "empty": treeEmptied{},
 	}
 	for _, id := range []int{-1, 0, 1, 2, 3} {
 		for name, e := range map[string]event{
@@ -122,12 +125,12 @@ func TestWhatMeansNothingInAStateIsIgnored(t *testing.T) {
 		{"starting", at(Starting), []string{"started", "failed"}},
 		{"running", at(Running), []string{"stop", "pass", "job", "ended"}},
 		{"stopping", at(Stopping), []string{"stop", "pass", "job", "ended", "grace over"}},
-		{"killing", at(Killing), []string{"ended"}},
+		{"killing", at(Killing), []string{"ended", "stop"}},
 		{"sweeping", at(Sweeping), []string{"stop", "pass", "grace over", "empty"}},
-		{"sweeping after SIGKILL", escalated, []string{"empty"}},
-		{"cleaning", at(Cleaning, notStarted(2)), []string{"command 2 started", "command 2 failed", "command 2 refused", "command 2 ended",
+		{"sweeping after SIGKILL", escalated, []string{"empty", "stop"}},
+		{"cleaning", at(Cleaning, notStarted(2)), []string{"stop", "command 2 started", "command 2 failed", "command 2 refused", "command 2 ended",
 			"command 2 retry", "command 2 limit", "command 2 kill", "command 2 abandon"}},
-		{"cleaning, between two commands", clearing, []string{"empty"}},
+		{"cleaning, between two commands", clearing, []string{"empty", "stop"}},
 		{"done", at(Done), nil},
 	} {
 		for name, e := range events {
@@ -159,18 +162,22 @@ func TestOnlyWhatWasStartedIsKilled(t *testing.T) {
 	}
 }
 
-// Whoever takes a run over knows of it what was written: a field that is not, is one that would be forgotten.
-func TestAllOfARunCanBeWrittenDown(t *testing.T) {
-	var run, read Run
-	fill(t, reflect.ValueOf(&run).Elem(), "Run")
-	data, err := json.Marshal(run)
+// Whoever takes a run over knows of it what was written: an option that is not, is one that would be forgotten.
+func TestAllThatARunWasAskedForIsWrittenDown(t *testing.T) {
+	var config Config
+	fill(t, reflect.ValueOf(&config).Elem(), "Config")
+	config.Order, config.Contain, config.ForwardTo, config.Survivors = cleanup.Parallel, tree.Group, ForwardToTarget, KeepSurvivors
+	config.Command[0] += "\xff\x00"
+	text, err := json.Marshal(firstRecord(newRun("id", config), inherited{}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(data, &read); err != nil {
+	m, err := remember([]json.RawMessage{text})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(run, read, sameRun); diff != "" {
+	config.Guard, config.StateDir, config.Named = "", "", false // these are settled before it is written
+	if diff := cmp.Diff(newRun("id", config), m.run, sameRun); diff != "" {
 		t.Errorf("forgotten (-written +read):\n%s", diff)
 	}
 }
@@ -192,6 +199,8 @@ func fill(t *testing.T, v reflect.Value, path string) {
 		for i := range v.Len() {
 			fill(t, v.Index(i), fmt.Sprintf("%s[%d]", path, i))
 		}
+	case reflect.Map:
+		v.Set(reflect.ValueOf(map[int]int{7: len(path), 8: 0}))
 	case reflect.String:
 		v.SetString(path + " <&> \u2028\n")
 	case reflect.Bool:

@@ -15,7 +15,6 @@ const (
 	sigHUP  = 1
 	sigINT  = 2
 	sigUSR1 = 10
-	sigTERM = 15
 	sigTSTP = 20
 )
 
@@ -29,20 +28,20 @@ var (
 func at(s State, change ...func(*Run)) Run {
 	r := Run{State: s, TargetPID: 100, Config: Config{Grace: 10 * time.Second}}
 	for _, text := range []string{"first", "second"} {
-		r.Cleanup = r.Cleanup.Push(cleanup.Command{Text: text, Limit: 30 * time.Second})
+		r.Cleanup = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: text, Limit: 30 * time.Second})
 	}
 	switch s {
 	case Starting:
 		r.TargetPID = 0
 	case Stopping:
-		r.StopSignal = sigTERM
+		r.StopSignal, r.Stops, r.Phase, r.Step = sigTERM, 1, Signalling, 1
 	case Killing:
-		r.StopSignal, r.Escalated = sigTERM, true
+		r.StopSignal, r.Stops, r.Phase, r.Step, r.Escalated = sigTERM, 1, Signalling, 1, true
 	case Sweeping:
-		r.Ended = true
+		r.Ended, r.Phase, r.Step = true, Signalling, 1
 	case Cleaning:
 		r.Ended = true
-		r.Cleanup, _ = r.Cleanup.Claim()
+		r.Cleanup, _ = r.Cleanup.Claim(cleanup.AtExit)
 		r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 200 })
 	case Done:
 		r.Ended = true
@@ -67,6 +66,16 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 		r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
 	}
 	unstarted := func(r *Run) { r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 0 }) }
+	over := func(names ...timerName) (stops []action) {
+		for _, name := range names {
+			stops = append(stops, stopTimer{timer{Name: name}})
+		}
+		return stops
+	}
+	begun := over(timeoutTimer)
+	swept := over(timeoutTimer, drainTimer)
+	killed := over(graceTimer, drainTimer)
+	cleaned := over(graceTimer, timeoutTimer, deadlineTimer)
 	ofCommand := func(id int) []action {
 		var stops []action
 		for _, name := range []timerName{retryTimer, limitTimer, killTimer, abandonTimer} {
@@ -82,29 +91,29 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 		do   []action
 	}{
 		"starting: the target runs":                               {at(Starting), targetStarted{pid: 100}, Running, nil},
-		"starting: a target that cannot be started is cleaned up": {at(Starting), targetFailed{127}, Cleaning, firstCommand},
+		"starting: a target that cannot be started is cleaned up": {at(Starting), targetFailed{127}, Cleaning, append(cleaned, firstCommand...)},
 
 		"running: a stop signal goes on, with CONT after it, and the grace begins": {at(Running), stop(sigTERM), Stopping,
-			[]action{forwardSignal{sigTERM, true}, startTimer{grace, 10 * time.Second}}},
-		"running: any other signal goes on":                  {at(Running), pass(sigUSR1), Running, []action{forwardSignal{sigUSR1, false}}},
-		"running: job control stops the group and then us":   {at(Running), job(sigTSTP), Running, []action{forwardSignal{sigTSTP, false}, suspend{}}},
+			append(begun, forwardSignal{sigTERM, false, true}, startTimer{grace, 10 * time.Second})},
+		"running: any other signal goes on":                  {at(Running), pass(sigUSR1), Running, []action{forwardSignal{sigUSR1, false, false}}},
+		"running: job control stops the group and then us":   {at(Running), job(sigTSTP), Running, []action{forwardSignal{sigTSTP, false, false}, suspend{}}},
 		"running: our own signals are nobody's business":     {at(Running), signalled{17, forward.Ours}, Running, nil},
-		"running: the end of the target begins the sweep":    {at(Running), ended, Sweeping, []action{signalSurvivors{0, true}, startTimer{grace, 10 * time.Second}}},
-		"running: no grace is running that could be over":    {at(Running), graceOver{}, Running, nil},
-		"stopping: a stop signal goes on again":              {at(Stopping), stop(sigINT), Stopping, []action{forwardSignal{sigINT, true}}},
-		"stopping: any other signal goes on":                 {at(Stopping), pass(sigHUP), Stopping, []action{forwardSignal{sigHUP, false}}},
-		"stopping: job control works":                        {at(Stopping), job(sigTSTP), Stopping, []action{forwardSignal{sigTSTP, false}, suspend{}}},
-		"stopping: after the grace comes SIGKILL":            {at(Stopping), graceOver{}, Killing, []action{killTree{}}},
-		"stopping: survivors have what is left of the grace": {at(Stopping), ended, Sweeping, []action{signalSurvivors{0, true}}},
+		"running: the end of the target begins the sweep":    {at(Running), ended, Sweeping, append(swept, signalSurvivors{sigTERM, true}, startTimer{grace, 10 * time.Second})},
+		"running: no grace is running that could be over":    {at(Running), timeUp{graceTimer}, Running, nil},
+		"stopping: a stop signal goes on again":              {at(Stopping), stop(sigINT), Stopping, []action{forwardSignal{sigINT, false, true}}},
+		"stopping: any other signal goes on":                 {at(Stopping), pass(sigHUP), Stopping, []action{forwardSignal{sigHUP, false, false}}},
+		"stopping: job control works":                        {at(Stopping), job(sigTSTP), Stopping, []action{forwardSignal{sigTSTP, false, false}, suspend{}}},
+		"stopping: after the grace comes SIGKILL":            {at(Stopping), timeUp{graceTimer}, Killing, append(killed, killTree{})},
+		"stopping: survivors have what is left of the grace": {at(Stopping), ended, Sweeping, append(swept, signalSurvivors{sigTERM, true})},
 		"killing: no signal helps any more":                  {at(Killing), stop(sigTERM), Killing, nil},
-		"killing: the rest is killed too":                    {at(Killing), ended, Sweeping, []action{killTree{}}},
+		"killing: the rest is killed too":                    {at(Killing), ended, Sweeping, append(swept, killTree{})},
 		"sweeping: a stop signal goes to the survivors":      {at(Sweeping), stop(sigINT), Sweeping, []action{signalSurvivors{sigINT, true}}},
 		"sweeping: any other signal goes to the survivors":   {at(Sweeping), pass(sigUSR1), Sweeping, []action{signalSurvivors{sigUSR1, false}}},
 		"sweeping: there is no job to control":               {at(Sweeping), job(sigTSTP), Sweeping, nil},
-		"sweeping: after the grace comes SIGKILL":            {at(Sweeping), graceOver{}, Sweeping, []action{killTree{}}},
-		"sweeping: SIGKILL is decided on once":               {at(Sweeping, escalated), graceOver{}, Sweeping, nil},
+		"sweeping: after the grace comes SIGKILL":            {at(Sweeping), timeUp{graceTimer}, Sweeping, append(killed, killTree{})},
+		"sweeping: SIGKILL is decided on once":               {at(Sweeping, escalated), timeUp{graceTimer}, Sweeping, nil},
 		"sweeping: killed survivors get no signals":          {at(Sweeping, escalated), stop(sigTERM), Sweeping, nil},
-		"sweeping: an empty tree lets the cleaning begin":    {at(Sweeping), treeEmptied{}, Cleaning, append([]action{stopTimer{grace}}, firstCommand...)},
+		"sweeping: an empty tree lets the cleaning begin":    {at(Sweeping), treeEmptied{}, Cleaning, append(cleaned, firstCommand...)},
 		"cleaning: a stop signal changes nothing":            {at(Cleaning), stop(sigTERM), Cleaning, nil},
 		"cleaning: any other signal is dropped":              {at(Cleaning), pass(sigHUP), Cleaning, nil},
 		"cleaning: there is no job to control":               {at(Cleaning), job(sigTSTP), Cleaning, nil},
@@ -161,8 +170,8 @@ func TestWhatARunRemembersOfItsEnd(t *testing.T) {
 		"it cannot be started":             {[]event{targetFailed{126}}, 126, "start-failed", 0, false},
 		"it is stopped and exits":          {[]event{targetStarted{pid: 1}, stop(sigINT), exits(0)}, 0, "stopped", sigINT, false},
 		"the first stop signal counts":     {[]event{targetStarted{pid: 1}, stop(sigINT), stop(sigTERM), exits(0)}, 0, "stopped", sigINT, false},
-		"it is stopped and killed":         {[]event{targetStarted{pid: 1}, stop(sigTERM), graceOver{}, dies(9)}, 137, "stopped", sigTERM, true},
-		"it exits, its survivors are shot": {[]event{targetStarted{pid: 1}, exits(4), graceOver{}}, 4, "exited", 0, true},
+		"it is stopped and killed":         {[]event{targetStarted{pid: 1}, stop(sigTERM), timeUp{graceTimer}, dies(9)}, 137, "stopped", sigTERM, true},
+		"it exits, its survivors are shot": {[]event{targetStarted{pid: 1}, exits(4), timeUp{graceTimer}}, 4, "exited", 0, true},
 		"stopped after its end is exited":  {[]event{targetStarted{pid: 1}, exits(4), stop(sigTERM)}, 4, "exited", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {

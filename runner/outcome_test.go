@@ -21,12 +21,14 @@ func TestWhatACleanupCommandIsTold(t *testing.T) {
 		"a signal":        {Run{TargetPID: 7, Ending: Ending{Signal: 11}}, []string{"signaled", "139", "SEGV", "", "false", "7", "0", "4"}},
 		"a stop":          {Run{TargetPID: 7, StopSignal: sigTERM}, []string{"stopped", "0", "", "TERM", "false", "7", "0", "4"}},
 		"a stop and KILL": {Run{TargetPID: 7, StopSignal: sigINT, Escalated: true, Ending: Ending{Signal: 9}}, []string{"stopped", "137", "KILL", "INT", "true", "7", "0", "4"}},
+		"a time limit":    {Run{TargetPID: 7, TimedOut: true, StopSignal: sigTERM, Ending: Ending{Signal: 15}}, []string{"timed-out", "124", "TERM", "TERM", "false", "7", "0", "4"}},
 		"no start":        {Run{Failed: true, Ending: Ending{Code: 127}}, []string{"start-failed", "127", "", "", "false", "", "0", "4"}},
 	} {
 		var want []string
 		for i, name := range OutcomeVariables {
 			want = append(want, name+"="+c.want[i])
 		}
+		c.run.Ended = true
 		if got := outcomeEnv(c.run, 4); !slices.Equal(got, want) {
 			t.Errorf("%s: it is told %q, want %q", name, got, want)
 		}

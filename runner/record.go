@@ -18,7 +18,7 @@ import (
 // that. Who reads it later leads the same events through the same machine, and stands where the run stands.
 
 // version is that of the records. It changes when a program that does not know of the change would go wrong.
-const version = 1
+const version = 2
 
 // appender takes records; it is a ledger.Ledger.
 type appender interface{ Append(record any) error }
@@ -43,24 +43,22 @@ type record struct {
 
 // beginning is what a run was asked for, and where.
 type beginning struct {
-	ID      string           `json:"id"`
-	Name    ledger.Text      `json:"name"`
-	Command []ledger.Text    `json:"command"`
-	Env     []ledger.Text    `json:"env"`
-	Grace   time.Duration    `json:"grace"`
-	Contain tree.Level       `json:"contain"`
-	OnExit  []beginCommand   `json:"on_exit"`
-	Order   cleanup.Order    `json:"order"`
-	Verbose bool             `json:"verbose"`
-	JSON    bool             `json:"json"`
-	Ignored []syscall.Signal `json:"ignored"`
-	Blocked []syscall.Signal `json:"blocked"`
-	Dir     ledger.Text      `json:"dir"`   // working directory
-	Front   int              `json:"front"` // pid of the process that the user started
-	Boot    string           `json:"boot"`  // see tree.Boot
+	ID       string           `json:"id"`
+	Name     ledger.Text      `json:"name"`
+	Command  []ledger.Text    `json:"command"`
+	Env      []ledger.Text    `json:"env"`
+	Commands []beginCommand   `json:"commands"`
+	Report   ledger.Text      `json:"report,omitempty"`
+	Config   Config           `json:"config"`
+	Ignored  []syscall.Signal `json:"ignored"`
+	Blocked  []syscall.Signal `json:"blocked"`
+	Dir      ledger.Text      `json:"dir"`   // working directory
+	Front    int              `json:"front"` // pid of the process that the user started
+	Boot     string           `json:"boot"`  // see tree.Boot
 }
 
 type beginCommand struct {
+	When  cleanup.When  `json:"when"`
 	Text  ledger.Text   `json:"text"`
 	Args  []ledger.Text `json:"args"`
 	Limit time.Duration `json:"limit"`
@@ -71,23 +69,26 @@ func firstRecord(r Run, in inherited) record {
 	dir, _ := os.Getwd() // one that has been removed is missed by nobody but recover
 	b := beginning{
 		ID: r.ID, Name: ledger.Text(r.Config.Name), Command: texts(r.Config.Command), Env: texts(r.Config.Env),
-		Grace: r.Config.Grace, Contain: r.Config.Contain, Order: r.Config.Order,
-		Verbose: r.Config.Verbose, JSON: r.Config.LogJSON,
+		Report: ledger.Text(r.Config.Report), Config: r.Config,
 		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: tree.Boot(), Dir: ledger.Text(dir),
 	}
-	for _, c := range r.Config.OnExit {
-		b.OnExit = append(b.OnExit, beginCommand{ledger.Text(c.Text), texts(c.Args), c.Limit})
+	for _, c := range r.Cleanup.Entries {
+		b.Commands = append(b.Commands, beginCommand{c.When, ledger.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit})
 	}
 	return record{Version: version, Time: time.Now(), Clock: sinceBoot(), Begin: &b}
 }
 
 func (b beginning) run() Run {
-	config := Config{
-		Command: stringsOf(b.Command), Env: stringsOf(b.Env), Name: string(b.Name), Grace: b.Grace, Contain: b.Contain,
-		Order: b.Order, Verbose: b.Verbose, LogJSON: b.JSON,
-	}
-	for _, c := range b.OnExit {
-		config.OnExit = append(config.OnExit, cleanup.Command{Text: string(c.Text), Args: stringsOf(c.Args), Limit: c.Limit})
+	config := b.Config
+	config.Command, config.Env = stringsOf(b.Command), stringsOf(b.Env)
+	config.Name, config.Report = string(b.Name), string(b.Report)
+	for _, c := range b.Commands {
+		command := cleanup.Command{Text: string(c.Text), Args: stringsOf(c.Args), Limit: c.Limit}
+		if c.When == cleanup.AtStop {
+			config.OnStop = append(config.OnStop, command)
+		} else {
+			config.OnExit = append(config.OnExit, command)
+		}
 	}
 	return newRun(b.ID, config)
 }
@@ -117,9 +118,9 @@ func recordOf(e event, moved bool) (r record, keep bool) {
 	case targetEnded:
 		r = record{Event: "target ended", Code: e.ending.Code, Signal: e.ending.Signal, After: e.after}
 	case signalled:
-		return record{Event: "stop signal", Signal: e.signal}, moved // others move nothing
-	case graceOver:
-		r = record{Event: "grace over"}
+		return record{Event: "stop signal", Signal: e.signal}, moved && e.meaning == forward.Stop
+	case timeUp:
+		r = record{Event: "time up", Timer: e.name}
 	case treeEmptied:
 		r = record{Event: "tree emptied"}
 	case commandStarted:
@@ -155,8 +156,8 @@ func (r record) event() (event, error) {
 		return targetEnded{ending, r.After}, nil
 	case "stop signal":
 		return signalled{r.Signal, forward.Stop}, nil
-	case "grace over":
-		return graceOver{}, nil
+	case "time up":
+		return timeUp{r.Timer}, nil
 	case "tree emptied":
 		return treeEmptied{}, nil
 	case "command started":

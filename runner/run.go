@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func Do(config Config, log *slog.Logger) (Run, error) {
 }
 
 func do(config Config, log *slog.Logger) (Run, error) {
-	if err := checkCleanup(config.OnExit); err != nil {
+	if err := checkCommands(append(slices.Clone(config.OnExit), config.OnStop...)); err != nil {
 		return Run{}, err
 	}
 	p, err := prepare(config, readInherited(), log)
@@ -81,7 +82,10 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Run, err
 func newRun(id string, config Config) Run {
 	r := Run{ID: id, Config: config, Cleanup: cleanup.Stack{Order: config.Order}}
 	for _, c := range config.OnExit {
-		r.Cleanup = r.Cleanup.Push(c)
+		r.Cleanup = r.Cleanup.Push(cleanup.AtExit, c)
+	}
+	for _, c := range config.OnStop {
+		r.Cleanup = r.Cleanup.Push(cleanup.AtStop, c)
 	}
 	return r
 }
@@ -119,14 +123,14 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 	return l
 }
 
-// checkCleanup refuses what could not run later.
-func checkCleanup(commands []cleanup.Command) error {
+// checkCommands refuses what could not run later.
+func checkCommands(commands []cleanup.Command) error {
 	for _, c := range commands {
 		if !c.NeedsShell() {
 			continue
 		}
 		if err := unix.Access(cleanup.Shell, unix.X_OK); err != nil {
-			return fmt.Errorf(`cleanup command %q needs %s: %w (without a shell use the exec form: ["./flush", "--all"])`,
+			return fmt.Errorf(`command %q needs %s: %w (without a shell use the exec form: ["./flush", "--all"])`,
 				c.Text, cleanup.Shell, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"graceful/cleanup"
 	"graceful/forward"
@@ -28,11 +29,13 @@ type system interface {
 	members() []tree.Process  // alive
 	// isOtherCommand tells whether a process belongs for certain to another cleanup command than that one.
 	isOtherCommand(p tree.Process, id int) bool
+	isCommand(p tree.Process, id int) bool // for certain that one
 	alive(tree.Identity) bool
 	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
 	peek() (pid int, ending Ending, childless bool)
 	reap(pid int)
 	signalGroup(syscall.Signal) error
+	signalTarget(syscall.Signal) error // it alone
 	signalSurvivors(...syscall.Signal) // each with all of them in order
 	signalOrphans(...syscall.Signal)   // who has been born since then, of members that are dead
 	signalCommand(pid int, sig syscall.Signal)
@@ -46,7 +49,8 @@ type system interface {
 	// announced tells whether the end of every member of the tree reaches us as a child's.
 	announced() bool
 	suspend()
-	cleaning() // nothing but cleanup commands will be started from now on
+	keepSurvivors() // leave alone who is in the tree now
+	cleaning()      // nothing but cleanup commands will be started from now on
 }
 
 // processes is the real system.
@@ -135,6 +139,8 @@ func (p *processes) reap(pid int) {
 }
 
 func (p *processes) signalGroup(sig syscall.Signal) error         { return p.tree.SignalGroup(sig) }
+func (p *processes) signalTarget(sig syscall.Signal) error        { return p.tree.SignalLeader(sig) }
+func (p *processes) keepSurvivors()                               { p.tree.Keep(hookID) }
 func (p *processes) signalSurvivors(sigs ...syscall.Signal)       { p.tree.Signal(sigs...) }
 func (p *processes) signalOrphans(sigs ...syscall.Signal)         { p.tree.SignalOrphans(sigs...) }
 func (p *processes) killCommand(pid int)                          { p.tree.KillBelow(pid) }
@@ -170,8 +176,18 @@ func (p *processes) targetIs(r Run) {
 }
 
 func (p *processes) isOtherCommand(c tree.Process, id int) bool {
-	mine, known := p.tree.Environ(c.PID, "GRACEFUL_HOOK_ID")
+	mine, known := p.tree.Environ(c.PID, hookID)
 	return known && mine != strconv.Itoa(id)
+}
+
+// isCommand looks again while a process has not executed the command yet, and so has nothing of its environment.
+func (p *processes) isCommand(c tree.Process, id int) bool {
+	for late := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
+		mine, known := p.tree.Environ(c.PID, hookID)
+		if known || !p.tree.RunsUs(c.PID) || time.Now().After(late) {
+			return known && mine == strconv.Itoa(id)
+		}
+	}
 }
 
 // lookPath finds a program as execvp(3) does. (exec.LookPath refuses what it finds in the current directory, and
@@ -250,6 +266,9 @@ func commandEnv(r Run, id int) []string {
 	return append(env, outcomeEnv(r, id)...)
 }
 
+// hookID is the variable by which what a command of ours has started can be told from all else.
+const hookID = "GRACEFUL_HOOK_ID"
+
 // Reason says in a word what ended a run.
 func (r Run) Reason() string {
 	switch {
@@ -259,6 +278,8 @@ func (r Run) Reason() string {
 		return "orphaned"
 	case r.Failed:
 		return "start-failed"
+	case r.TimedOut:
+		return "timed-out"
 	case r.StopSignal != 0:
 		return "stopped"
 	case r.Ending.Signal != 0:
@@ -275,19 +296,22 @@ func outcomeEnv(r Run, id int) []string {
 		}
 		return forward.Name(syscall.Signal(sig))
 	}
-	pid := ""
+	pid, status, duration := "", "", ""
 	if r.TargetPID != 0 {
 		pid = strconv.Itoa(r.TargetPID)
 	}
+	if r.Ended { // else a stop is just beginning
+		status, duration = strconv.Itoa(r.Status()), strconv.FormatInt(r.Duration.Milliseconds(), 10)
+	}
 	return []string{
 		"GRACEFUL_REASON=" + r.Reason(),
-		"GRACEFUL_EXIT_CODE=" + strconv.Itoa(r.Status()),
+		"GRACEFUL_EXIT_CODE=" + status,
 		"GRACEFUL_SIGNAL=" + name(r.Ending.Signal),
 		"GRACEFUL_STOP_SIGNAL=" + name(r.StopSignal),
 		fmt.Sprintf("GRACEFUL_ESCALATED=%t", r.Escalated),
 		"GRACEFUL_TARGET_PID=" + pid,
-		"GRACEFUL_DURATION_MS=" + strconv.FormatInt(r.Duration.Milliseconds(), 10),
-		"GRACEFUL_HOOK_ID=" + strconv.Itoa(id),
+		"GRACEFUL_DURATION_MS=" + duration,
+		hookID + "=" + strconv.Itoa(id),
 	}
 }
 

@@ -109,7 +109,7 @@ func TestACommandWithoutItsShellIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkCleanup([]cleanup.Command{exec}); err != nil {
+	if err := checkCommands([]cleanup.Command{exec}); err != nil {
 		t.Errorf("the exec form needs no shell: %v", err)
 	}
 }

@@ -31,7 +31,7 @@ func (l *loop) takeOver(m remembered) {
 		l.run.TargetPID = first.PID
 		l.sys.targetIs(l.run)
 		l.handle(targetStarted{first.PID, first.Start})
-	case l.run.State == Cleaning:
+	case l.run.State == Cleaning, l.run.State == Stopping && l.run.Phase == Notifying:
 		l.adoptCommand(children, m.claimed)
 	}
 	for _, a := range resume(l.run) {
@@ -46,7 +46,8 @@ func isAmong(processes []tree.Process, pid int, start uint64) bool {
 
 // adoptCommand finds the command that was being started when the run lost its leader. Commands are started one after
 // the other, so there is at most one; and but for commands in parallel, which may have left children behind by then,
-// nobody else can have become our child since it was claimed.
+// nobody else can have become our child since it was claimed. Where others of the tree live, the command is known by its
+// environment alone.
 func (l *loop) adoptCommand(children []tree.Process, claimed map[int]time.Duration) {
 	entries := l.run.Cleanup.Entries
 	i := slices.IndexFunc(entries, func(c cleanup.Entry) bool { return c.Progress == cleanup.Claimed && c.PID == 0 })
@@ -54,9 +55,11 @@ func (l *loop) adoptCommand(children []tree.Process, claimed map[int]time.Durati
 		return
 	}
 	id := entries[i].ID
+	others := l.run.State < Cleaning || l.run.keeps()
 	children = slices.DeleteFunc(children, func(p tree.Process) bool {
 		known := slices.ContainsFunc(entries, func(c cleanup.Entry) bool { return c.PID == p.PID && c.Start == p.Start })
-		return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id)
+		known = known || p.PID == l.run.TargetPID && !l.run.Ended
+		return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id) || others && !l.sys.isCommand(p, id)
 	})
 	if len(children) > 0 {
 		p := slices.MinFunc(children, older)
@@ -87,6 +90,9 @@ const watchEvery = 50 * time.Millisecond
 // recover goes on with a run that nobody leads any more, and whose processes are nobody's children. same tells whether
 // there can be any.
 func (l *loop) recover(m remembered, same, retry bool) {
+	if l.run.State >= Cleaning && l.run.keeps() && !l.run.Escalated {
+		l.perform(keepSurvivors{})
+	}
 	if l.run.State < Sweeping {
 		l.handle(recovered{m.last})
 	} else if l.run.State < Cleaning || l.run.Clearing {
@@ -95,7 +101,7 @@ func (l *loop) recover(m remembered, same, retry bool) {
 		}
 	} else {
 		for _, c := range l.run.Cleanup.Entries {
-			if c.Progress != cleanup.Claimed {
+			if c.Progress != cleanup.Claimed || c.When != cleanup.AtExit {
 				continue
 			}
 			if p, ok := l.runningCommand(c); same && ok {

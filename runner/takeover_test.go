@@ -227,7 +227,7 @@ func recoverRun(t *testing.T, r Run, same, retry bool, script func(*watchedSyste
 func TestRecoveringARunWhoseTargetNobodySawEnd(t *testing.T) {
 	for _, state := range []State{Starting, Running, Stopping, Killing} {
 		r := at(state)
-		r.Cleanup = cleanup.Stack{}.Push(cleanup.Command{Text: "1s", Limit: time.Minute})
+		r.Cleanup = cleanup.Stack{}.Push(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
 		if run.Reason() != "recovered" || run.Status() != 125 || run.Duration != time.Hour || slices.Contains(s.calls, "start target") {
 			t.Errorf("%v: after %q it came to %+v", state, s.calls, run)

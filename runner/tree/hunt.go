@@ -44,7 +44,11 @@ func (t *Tree) roots() []Process {
 		return nil
 	}
 	return slices.DeleteFunc(t.proc.all(), func(p Process) bool {
-		return p.dead || slices.Contains(t.foreign, p.PID) || !t.isRoot(p)
+		if p.dead || slices.Contains(t.foreign, p.PID) || !t.isRoot(p) {
+			return true
+		}
+		_, ours := t.Environ(p.PID, t.kept)
+		return t.kept != "" && !ours
 	})
 }
 

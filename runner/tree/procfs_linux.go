@@ -184,6 +184,12 @@ func (fs *procfs) inExec(pid int) bool {
 	return envStart == "0" && flags&kernelThread == 0 && state != "Z" && state != "X"
 }
 
+func (fs *procfs) runsUs(pid int) bool {
+	var us, it unix.Stat_t
+	return unix.Stat(fs.root+"/self/exe", &us) == nil && unix.Stat(fs.root+"/"+strconv.Itoa(pid)+"/exe", &it) == nil &&
+		us.Dev == it.Dev && us.Ino == it.Ino
+}
+
 func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
 	data, _ := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
 	return variable(data, name)

@@ -44,6 +44,8 @@ type Tree struct {
 	unreaped bool    // the target has not been reaped: its id, and so its group's, cannot be reused
 	hunted   *prey   // nil but where the tree was left by others
 
+	kept string // not "": the variable that tells who is ours, see Keep
+
 	signalled map[Identity]bool // those that the last Signal was for
 }
 
@@ -92,6 +94,7 @@ func (t *Tree) Alive(id Identity) bool {
 
 // Children lists our own children, dead or alive, but for those that we had before.
 func (t *Tree) Children() (found []Process) {
+	t.letGo()
 	if t.proc == nil {
 		return nil
 	}
@@ -119,6 +122,9 @@ func (t *Tree) Environ(pid int, name string) (value string, ok bool) {
 	}
 	return t.proc.environ(pid, name)
 }
+
+// RunsUs tells whether a process runs this very program, as a child does between fork(2) and execve(2).
+func (t *Tree) RunsUs(pid int) bool { return t.proc != nil && t.proc.runsUs(pid) }
 
 // Level is the level that holds.
 func (t *Tree) Level() Level { return t.level }
@@ -153,9 +159,37 @@ func SignalGroupOf(pid int, sig syscall.Signal) error {
 	return ignoreGone(err)
 }
 
+// SignalLeader signals the target alone, while it has not been reaped. That it is gone is no error.
+func (t *Tree) SignalLeader(sig syscall.Signal) error {
+	if !t.unreaped || t.group <= 0 {
+		return nil
+	}
+	return ignoreGone(unix.Kill(t.group, sig))
+}
+
+// Keep leaves alone who is in the tree now, and what becomes of them. From now on a child of ours belongs to the tree
+// when it carries the variable in its environment.
+func (t *Tree) Keep(variable string) {
+	t.kept, t.group, t.unreaped = variable, 0, false
+	t.letGo()
+}
+
+// letGo finds the children that are not to be in the tree any more.
+func (t *Tree) letGo() {
+	if t.kept == "" || t.proc == nil {
+		return
+	}
+	for _, pid := range t.proc.children(t.self) {
+		if _, ours := t.proc.environ(pid, t.kept); !ours && !slices.Contains(t.foreign, pid) {
+			t.foreign = append(t.foreign, pid)
+		}
+	}
+}
+
 // Members lists who is alive in the tree. It is a look at something that moves; whether nobody is left, Empty
 // tells.
 func (t *Tree) Members() []Process {
+	t.letGo()
 	switch {
 	case t.proc == nil || t.level == Group && t.group == 0:
 		return nil
@@ -178,6 +212,7 @@ func (t *Tree) Members() []Process {
 // at the subreaper level that settles it, since whoever outlives its parent is our child before that parent can
 // be reaped.
 func (t *Tree) Empty(childless bool) bool {
+	t.letGo()
 	switch {
 	case t.hunted != nil:
 		// Twice, since who forks and ends may be missed on the way through the list.
@@ -266,6 +301,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 // Kill sends SIGKILL to every member of the tree, and returns those that it found alive and those of them that may
 // not be signalled. Members that were born meanwhile are left for the next call.
 func (t *Tree) Kill() (found, denied []Process) {
+	t.letGo()
 	if t.proc == nil {
 		t.signalBlindly(unix.SIGKILL)
 		return nil, nil
@@ -320,6 +356,7 @@ func (t *Tree) Kill() (found, denied []Process) {
 // Strike sends SIGKILL to our own children, dead or alive, and looks at nobody. It is for when so many have ended
 // that looking at each would take longer than others need to be born.
 func (t *Tree) Strike() {
+	t.letGo()
 	if t.proc == nil || t.level != Subreaper {
 		return
 	}

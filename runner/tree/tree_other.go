@@ -21,6 +21,7 @@ func (*procfs) descendants(int, []int) []Process { return nil }
 func (*procfs) walk(int, []int, func(_, _ int))  {}
 
 func (*procfs) marked(int, string) bool            { return false }
+func (*procfs) runsUs(int) bool                    { return false }
 func (*procfs) environ(int, string) (string, bool) { return "", false }
 
 // AdoptOrphans fails.

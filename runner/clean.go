@@ -1,0 +1,166 @@
+package runner
+
+import (
+	"time"
+
+	"graceful/cleanup"
+)
+
+// How commands of the run are led, those at a stop and those at the end: the part of the machine that claims, limits
+// and ends them.
+
+const (
+	// commandKillAfter is how long a command has between SIGTERM and SIGKILL.
+	commandKillAfter = 2 * time.Second
+	// abandonAfter is how long a process may take to die of SIGKILL. Only uninterruptible sleep, or another
+	// user's process, takes longer, and then no waiting helps.
+	abandonAfter = 10 * time.Second
+	retryAfter   = 50 * time.Millisecond
+)
+
+// patience is abandonAfter, or what a deadline leaves for it.
+func (c Config) patience() time.Duration {
+	if c.Deadline > 0 {
+		return min(abandonAfter, c.Deadline/20, time.Second/2)
+	}
+	return abandonAfter
+}
+
+// allowance is the time that a command has until SIGTERM, and from then until SIGKILL. Under a deadline both are
+// within its limit.
+func (c Config) allowance(limit time.Duration) (term, kill time.Duration) {
+	if c.Deadline == 0 {
+		return limit, commandKillAfter
+	}
+	kill = min(commandKillAfter, limit/4)
+	return limit - kill, kill
+}
+
+// clean goes on with the cleanup commands, or ends the run when there is none left.
+func clean(r Run) (Run, []action) {
+	var todo []action
+	if r.State < Cleaning {
+		for _, name := range []timerName{graceTimer, timeoutTimer, deadlineTimer} {
+			todo = append(todo, stopTimer{timer{Name: name}})
+		}
+	}
+	r.State, r.Clearing = Cleaning, false
+	var claimed []int
+	r.Cleanup, claimed = r.Cleanup.Claim(cleanup.AtExit)
+	if len(claimed) == 0 && len(r.Cleanup.Running(cleanup.AtExit)) == 0 {
+		r.State = Done
+		return r, todo
+	}
+	return r, append(todo, r.begin(claimed)...)
+}
+
+// begin starts commands that have been claimed.
+func (r Run) begin(claimed []int) (todo []action) {
+	for _, id := range claimed {
+		c, _ := r.Cleanup.Get(id)
+		limit, _ := r.Config.allowance(c.Command.Limit)
+		// The timer first: a command that cannot be started stops it.
+		todo = append(todo, startTimer{timer{limitTimer, id}, limit}, startCommand{id})
+	}
+	return todo
+}
+
+func (r Run) claimed(id int) bool {
+	c, ok := r.Cleanup.Get(id)
+	return ok && c.Progress == cleanup.Claimed
+}
+
+// forget drops a command's pid, which may be another process's by now.
+func (r Run) forget(id int) Run {
+	r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.PID, c.Start = 0, 0 })
+	return r
+}
+
+// commandEnded takes a command's outcome. What it started goes with it; the next one waits for that. Of commands
+// in parallel each takes its own group with it, and the last one all that has left the groups.
+func (r Run) commandEnded(id int, o cleanup.Outcome) (Run, []action) {
+	r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })
+	var todo []action
+	for _, name := range []timerName{retryTimer, limitTimer, killTimer, abandonTimer} {
+		todo = append(todo, stopTimer{timer{name, id}})
+	}
+	c, _ := r.Cleanup.Get(id)
+	if c.PID != 0 {
+		todo = append(todo, killCommand{id})
+	}
+	switch {
+	case c.When == cleanup.AtStop && r.State == Stopping:
+		r, more := r.notify()
+		return r, append(todo, more...)
+	case c.When == cleanup.AtExit && len(r.Cleanup.Running(cleanup.AtExit)) == 0:
+		r.Clearing = true
+		todo = append(todo, killTree{})
+	}
+	return r, todo
+}
+
+func (r Run) commandTimer(e commandTimer) (Run, []action) {
+	c, _ := r.Cleanup.Get(e.id)
+	switch e.name {
+	case retryTimer:
+		if c.PID == 0 && r.starts(c.When) {
+			return r, []action{startCommand{e.id}}
+		}
+	case limitTimer:
+		r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.TimedOut = true })
+		if c.PID == 0 {
+			return r.commandEnded(e.id, cleanup.Outcome{Error: "could not be started within its time limit"})
+		}
+		return r, r.end(c)
+	case killTimer:
+		return r, []action{killCommand{e.id}, startTimer{timer{abandonTimer, e.id}, r.Config.patience()}}
+	case abandonTimer:
+		return r.commandEnded(e.id, cleanup.Outcome{Error: "did not die of SIGKILL"})
+	}
+	return r, nil
+}
+
+// end asks a command to end.
+func (r Run) end(c cleanup.Entry) []action {
+	_, kill := r.Config.allowance(c.Command.Limit)
+	return []action{terminateCommand{c.ID}, startTimer{timer{killTimer, c.ID}, kill}}
+}
+
+// cut ends the cleanup commands that run now, because somebody does not want to wait for them; who asks again once
+// more has them killed.
+func (r Run) cut() (Run, []action) {
+	var todo []action
+	for _, id := range r.Cleanup.Running(cleanup.AtExit) {
+		c, _ := r.Cleanup.Get(id)
+		switch {
+		case c.PID == 0:
+			r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Cut = true })
+			var more []action
+			r, more = r.commandEnded(id, cleanup.Outcome{Error: "could not be started before a stop signal came again"})
+			todo = append(todo, more...)
+		case c.Cut || c.TimedOut:
+			todo = append(todo, killCommand{id}, stopTimer{timer{killTimer, id}}, startTimer{timer{abandonTimer, id}, r.Config.patience()})
+		default:
+			r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Cut = true })
+			todo = append(append(todo, stopTimer{timer{limitTimer, id}}), r.end(c)...)
+		}
+	}
+	return r, todo
+}
+
+// retried gives the commands that were lost back to be run.
+func (r Run) retried() (Run, []action) {
+	lost := false
+	for _, c := range r.Cleanup.Entries {
+		if c.Progress == cleanup.Ended && c.Outcome.Interrupted {
+			lost = true
+			r.Cleanup = r.Cleanup.Update(c.ID, func(c *cleanup.Entry) {
+				*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command}
+			})
+		}
+	}
+	if !lost || r.State < Cleaning || r.Clearing || len(r.Cleanup.Running(cleanup.AtExit)) > 0 {
+		return r, nil // they come in their turn
+	}
+	return clean(r)
+}
