@@ -4,9 +4,7 @@
 package forward
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -58,15 +56,4 @@ func Audible() (signals []syscall.Signal) {
 		}
 	}
 	return signals
-}
-
-// Name gives a signal's name without its prefix (TERM, USR1, RTMIN+3), or its number where it has none.
-func Name(sig syscall.Signal) string {
-	if name := unix.SignalName(sig); name != "" {
-		return strings.TrimPrefix(name, "SIG")
-	}
-	if sig >= firstRealTime && sig <= Last {
-		return fmt.Sprintf("RTMIN+%d", sig-firstRealTime)
-	}
-	return fmt.Sprint(int(sig))
 }
