@@ -92,11 +92,18 @@ func flagError(c *cobra.Command, err error) error {
 	case errors.As(err, &invalid):
 		return fmt.Errorf("--%s: %w", invalid.GetFlag().Name, invalid.Unwrap())
 	case errors.As(err, &unknown):
-		name := "--" + unknown.GetSpecifiedName()
+		name := unknown.GetSpecifiedName()
+		given := "--" + name
 		if shorthands := unknown.GetSpecifiedShortnames(); shorthands != "" {
-			name = "-" + shorthands
+			name, given = shorthands, "-"+shorthands
 		}
-		return fmt.Errorf("%s: there is no such flag (see %s --help)", name, c.CommandPath())
+		var names []string
+		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		hint := didYouMean(name, "--", names)
+		if hint == "" {
+			hint = fmt.Sprintf(" (see %s --help)", c.CommandPath())
+		}
+		return fmt.Errorf("%s: there is no such flag%s", given, hint)
 	}
 	return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
 }

@@ -33,7 +33,7 @@ was interrupted; 128+n when signal n stopped it between two runs; 125 if gracefu
   graceful recover --state-dir /var/lib/graceful --retry-interrupted`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := readVariables(c.Flags()); err != nil {
+			if _, err := readVariables(c.Flags()); err != nil {
 				return err
 			}
 			if want.StateDir == "" {

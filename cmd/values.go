@@ -29,15 +29,10 @@ type durationValue struct {
 }
 
 func (d durationValue) Set(s string) error {
-	v, err := time.ParseDuration(s)
-	if n, numErr := strconv.ParseUint(s, 10, 31); numErr == nil {
-		v, err = time.Duration(n)*time.Second, nil
-	}
+	v, err := parseTime(s)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%q is no time (10s, 1m30s, 500ms)", s)
-	case v < 0:
-		return fmt.Errorf("%q is less than 0", s)
+		return err
 	case v == 0 && d.positive:
 		return errors.New("the time must be more than 0")
 	}
@@ -45,9 +40,25 @@ func (d durationValue) Set(s string) error {
 	return nil
 }
 
+func parseTime(s string) (time.Duration, error) {
+	v, err := time.ParseDuration(s)
+	if n, numErr := strconv.ParseUint(s, 10, 31); numErr == nil {
+		v, err = time.Duration(n)*time.Second, nil
+	}
+	switch near := spoken(s); {
+	case err != nil && near != "":
+		return 0, fmt.Errorf("%q is no time (did you mean %s?)", s, near)
+	case err != nil:
+		return 0, fmt.Errorf("%q is no time (10s, 1m30s, 500ms)", s)
+	case v < 0:
+		return 0, fmt.Errorf("%q is less than 0", s)
+	}
+	return v, nil
+}
+
 func (d durationValue) String() string {
-	if d.value == nil {
-		return ""
+	if d.value == nil || *d.value == 0 {
+		return "0"
 	}
 	return d.value.String()
 }
@@ -103,7 +114,11 @@ func (v enumValue[T]) Set(s string) error {
 		for i, w := range v.words {
 			words[i] = string(w)
 		}
-		return fmt.Errorf("%q is no %s (%s)", s, v.what, strings.Join(words, ", "))
+		hint := didYouMean(s, "", words)
+		if hint == "" {
+			hint = " (" + strings.Join(words, ", ") + ")"
+		}
+		return fmt.Errorf("%q is no %s%s", s, v.what, hint)
 	}
 	*v.value = T(s)
 	return nil
@@ -123,23 +138,28 @@ func variable(flag string) string {
 	return "GRACEFUL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// readVariables sets the flags that were not given from their variables. An empty one counts as not set.
-func readVariables(flags *pflag.FlagSet) error {
+// readVariables sets the flags that were not given from their variables, and tells for each flag that was set either
+// way how. An empty variable counts as not set.
+func readVariables(flags *pflag.FlagSet) (given map[string]string, err error) {
 	var errs []error
+	given = map[string]string{}
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := variable(f.Name)
 		value := os.Getenv(name)
 		switch {
-		case f.Changed || value == "" || f.Name == "help":
+		case f.Changed:
+			given[f.Name] = "--" + f.Name
+		case value == "" || f.Name == "help":
 		case f.Name == "name" && os.Getenv("GRACEFUL_RUN_ID") != "":
 			// Inside a run the variable tells that run's name; it is not meant for us.
 		default:
+			given[f.Name] = name
 			if err := f.Value.Set(value); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
 		}
 	})
-	return errors.Join(errs...)
+	return given, errors.Join(errs...)
 }
 
 // targetEnviron leaves out what was meant for us: a run inside the run must not run its cleanup commands again.

@@ -92,7 +92,7 @@ func TestANestedRunDoesNotTakeTheOuterOnesName(t *testing.T) {
 		t.Setenv("GRACEFUL_NAME", "outer")
 		t.Setenv("GRACEFUL_RUN_ID", id)
 		flags := newRun(new(int)).Flags()
-		if err := readVariables(flags); err != nil {
+		if _, err := readVariables(flags); err != nil {
 			t.Fatal(err)
 		}
 		if got := flags.Lookup("name").Value.String(); got != want {

@@ -59,9 +59,12 @@ type Config struct {
 
 // Step is a signal of a stop, and the time that the target has to end before the next one.
 type Step struct {
-	Signal int // 0: the stop signal that came; -1: none
+	Signal int // 0: the stop signal that came; NoSignal: none, it is only waited
 	Wait   time.Duration
 }
+
+// NoSignal stands in a schedule that begins with a wait, or with SIGKILL.
+const NoSignal = -1
 
 // ForwardTo says who in the tree gets the signals that are passed on.
 type ForwardTo string

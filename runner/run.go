@@ -35,7 +35,7 @@ func Do(config Config, log *slog.Logger) (Run, error) {
 }
 
 func do(config Config, log *slog.Logger) (Run, error) {
-	if err := checkCommands(append(slices.Clone(config.OnExit), config.OnStop...)); err != nil {
+	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Run{}, err
 	}
 	p, err := prepare(config, readInherited(), log)
