@@ -5,9 +5,11 @@ package cmd
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"graceful/runner"
 
@@ -33,19 +35,29 @@ func Main(args []string) int {
 	if len(args) > 0 {
 		root.SetArgs(args[1:])
 	}
-	if err := root.Execute(); err != nil {
+	if c, err := root.ExecuteC(); err != nil {
 		out := newOutput(syscall.Stderr)
+		log := newLogger(out, runner.Config{LogJSON: wantsJSON(c)}, time.Now())
 		errs := []error{err}
 		if joined, ok := err.(interface{ Unwrap() []error }); ok {
 			errs = joined.Unwrap()
 		}
 		for _, err := range errs {
-			say(out, err.Error())
+			log.Error(err.Error())
 		}
 		out.flush()
 		return statusFailed
 	}
 	return status
+}
+
+// wantsJSON tells in which form a command's mistakes are to be said, as far as it has been read.
+func wantsJSON(c *cobra.Command) bool {
+	f := c.Flags().Lookup("log-format")
+	if f != nil && !f.Changed {
+		return os.Getenv(variable(f.Name)) == string(logJSON)
+	}
+	return f != nil && f.Value.String() == string(logJSON)
 }
 
 func newRoot(status *int) *cobra.Command {
@@ -114,18 +126,23 @@ func newVersion() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			version, revision := "unknown", ""
+			version := "unknown"
 			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						revision = " " + s.Value
-					}
-				}
-				version += revision + " " + info.GoVersion
+				version = describeBuild(info)
 			}
 			_, err := fmt.Fprintln(c.OutOrStdout(), "graceful", version)
 			return err
 		},
 	}
+}
+
+// describeBuild names the version, the revision unless the version is made of it, and the compiler.
+func describeBuild(info *debug.BuildInfo) string {
+	words := []string{info.Main.Version}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && !strings.Contains(info.Main.Version, s.Value[:min(12, len(s.Value))]) {
+			words = append(words, s.Value)
+		}
+	}
+	return strings.Join(append(words, info.GoVersion), " ")
 }

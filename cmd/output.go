@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +34,7 @@ const (
 // output writes lines to a descriptor in the background.
 type output struct {
 	lines   chan []byte
+	json    bool // what goes through it is JSON
 	dropped atomic.Int64
 	done    chan struct{}
 	close   sync.Once
@@ -49,7 +53,12 @@ func newOutput(fd int) *output {
 			writeAll(fd, line)
 		}
 		if n := o.dropped.Load(); n > 0 {
-			writeAll(fd, fmt.Appendf(nil, "graceful: %d lines were dropped: standard error is read too slowly\n", n))
+			lost := fmt.Sprintf("%d lines were dropped: standard error is read too slowly", n)
+			if o.json {
+				slog.New(slog.NewJSONHandler(descriptor(fd), nil)).Warn(lost)
+			} else {
+				writeAll(fd, []byte("graceful: "+lost+"\n"))
+			}
 		}
 	}()
 	<-running
@@ -92,11 +101,30 @@ func writeAll(fd int, line []byte) {
 	}
 }
 
+// descriptor is for who wants an io.Writer.
+type descriptor int
+
+func (d descriptor) Write(line []byte) (int, error) {
+	writeAll(int(d), line)
+	return len(line), nil
+}
+
 func say(o *output, text string) { fmt.Fprintf(o, "graceful: %s\n", oneLine(text)) }
 
-// oneLine keeps what others put into our messages from breaking their form.
+// oneLine keeps what others put into our messages from breaking their form, and from writing anywhere else in a terminal.
 func oneLine(s string) string {
-	return strings.NewReplacer("\n", `\n`, "\r", `\r`, "\x1b", `\x1b`).Replace(s)
+	var line strings.Builder
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(r)):
+			fmt.Fprintf(&line, `\x%02x`, s[i])
+		case unicode.IsPrint(r):
+			line.WriteRune(r)
+		default:
+			line.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return line.String()
 }
 
 // textHandler is the slog.Handler of the form above.

@@ -20,17 +20,17 @@ func newRecover(status *int) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "recover --state-dir DIR [flags]",
 		Short: "Finish what killed runs left undone",
-		Long: `Finish the runs in a state directory that all of graceful's processes were killed in, or that the machine
-stopped in: what is left of each tree is ended, and then the cleanup commands that have not run yet are run.
-Runs that live are left alone.
+		Long: `Finish the runs in a state directory that all of graceful's processes were killed in, or that the
+machine stopped in: what is left of each tree is ended, and then the cleanup commands that have not
+run yet are run. Runs that live are left alone.
 
-A cleanup command that had been started, and that nobody saw end, is reported and not run again, since it
-may have done its work: its ledger is kept, until it is removed or --retry-interrupted runs the command again.
+A cleanup command that had been started, and that nobody saw end, is reported and not run again,
+since it may have done its work: its ledger is kept, until it is removed or --retry-interrupted runs
+the command again.
 
-Exit status: 0 when nothing is left to do; 1 when a run could not be finished, or a cleanup command failed or
-was interrupted; 128+n when signal n stopped it between two runs; 125 if graceful itself failed.`,
-		Example: `  graceful recover --state-dir /var/lib/graceful
-  graceful recover --state-dir /var/lib/graceful --retry-interrupted`,
+Exit status: 0 when nothing is left to do; 1 when a run could not be finished, or a cleanup command
+failed or was interrupted; 128+n when signal n stopped it between two runs; 125 if graceful itself
+failed. Each flag can be given as a variable, --state-dir as GRACEFUL_STATE_DIR.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := readVariables(c.Flags()); err != nil {
@@ -42,10 +42,11 @@ was interrupted; 128+n when signal n stopped it between two runs; 125 if gracefu
 			config.LogJSON = format == logJSON
 			out := newOutput(syscall.Stderr)
 			defer out.flush()
-			done, err := runner.Recover(want, newLogger(out, config, time.Now()))
+			log := newLogger(out, config, time.Now())
+			done, err := runner.Recover(want, log)
 			switch {
 			case err != nil:
-				say(out, err.Error())
+				log.Error(err.Error())
 				*status = statusFailed
 			case done.Stopped != 0:
 				*status = runner.Ending{Signal: int(done.Stopped)}.Status()
@@ -55,12 +56,15 @@ was interrupted; 128+n when signal n stopped it between two runs; 125 if gracefu
 			return nil
 		},
 	}
-	flags := c.Flags()
-	flags.SortFlags = false
-	flags.StringVar(&want.StateDir, "state-dir", "", "`directory` in which the runs are recorded")
-	flags.StringVar(&want.Name, "name", "", "`name` of the one run to finish (default: all)")
-	flags.VarPF(boolValue{&want.Retry}, "retry-interrupted", "", "run commands again that were interrupted").NoOptDefVal = "true"
-	flags.VarPF(boolValue{&config.Verbose}, "verbose", "v", "tell every step, with the time since the start").NoOptDefVal = "true"
-	flags.Var(enumValue[logFormat]{&format, "form of messages", []logFormat{logText, logJSON}}, "log-format", "`form` of messages: text, json")
+	what := newGroup("Recovering",
+		"graceful recover --state-dir /var/lib/graceful",
+		"graceful recover --state-dir /var/lib/graceful --name deploy --retry-interrupted")
+	what.Var(textValue{&want.StateDir, "DIR"}, "state-dir", "directory in which the runs are recorded")
+	what.Var(textValue{&want.Name, "NAME"}, "name", "name of the one run to finish (default: all)")
+	what.on(&want.Retry, "retry-interrupted", "", "run commands again that were interrupted")
+	output := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json")
+	output.on(&config.Verbose, "verbose", "v", "tell every step, with the time since the start")
+	output.Var(enumValue[logFormat]{&format, "FORM", "form of messages", logFormats}, "log-format", "form of messages: text, json")
+	describe(c, []flagGroup{what, output})
 	return c
 }

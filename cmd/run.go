@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 	"graceful/runner/tree"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // runFlags is what the flags of run say.
@@ -43,16 +43,17 @@ func newRun(status *int) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run COMMAND, stop it properly, leave nothing behind",
-		Long: `Run COMMAND in a process group of its own. SIGTERM, SIGINT and SIGQUIT begin its stop: they are passed on,
-and what is still there when the grace is over gets SIGKILL. Every other signal is passed on. Once COMMAND
-has ended, whatever it left behind is ended in the same way; then the cleanup commands run, each once.
+		Long: `Run COMMAND in a process group of its own. SIGTERM, SIGINT and SIGQUIT begin its stop: they are
+passed on, and what is still there when the grace is over gets SIGKILL. Every other signal is passed
+on. Once COMMAND has ended, whatever it left behind is ended in the same way; then the cleanup
+commands run, each once.
 
-Exit status: COMMAND's own; 128+n if signal n ended it; 127 if it was not found, 126 if it could not be
-executed; 125 if graceful itself failed.
+Exit status: COMMAND's own; 128+n if signal n ended it; 124 at the time limit; 127 if COMMAND was
+not found, 126 if it could not be executed; 125 if graceful itself failed.
 
-Each flag can be given as a variable: --on-exit-order as GRACEFUL_ON_EXIT_ORDER. A flag counts for more.`,
-		Example: `  graceful run --grace 30s --on-exit "./flush.sh" -- ./myservice --port 8080
-  graceful run --on-exit '["rm", "-rf", "/scratch/job-7"]' -- make test`,
+A time is 10s, 1m30s, or a number of seconds; a signal is TERM, SIGTERM, 15 or RTMIN+3. Each flag
+can be given as a variable, --on-exit-order as GRACEFUL_ON_EXIT_ORDER; a flag counts for more. What
+may be repeated as a flag stands in its variable once (a command) or with commas (FROM=TO).`,
 		RunE: func(c *cobra.Command, args []string) error {
 			given, err := readVariables(c.Flags())
 			if err != nil {
@@ -62,62 +63,78 @@ Each flag can be given as a variable: --on-exit-order as GRACEFUL_ON_EXIT_ORDER.
 		},
 	}
 	c.Flags().SetInterspersed(false)
-	c.Flags().SortFlags = false
-	c.Flags().AddFlagSet(f.set())
+	describe(c, f.groups())
+	c.ValidArgsFunction = completeCommand
 	return c
 }
 
-// set is the flags.
-func (f *runFlags) set() *pflag.FlagSet {
-	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
+// groups is the flags, by what they are about.
+func (f *runFlags) groups() []flagGroup {
 	config := &f.config
-	flags.SortFlags = false
-	on := func(value *bool, name, short, usage string) {
-		flags.VarPF(boolValue{value}, name, short, usage).NoOptDefVal = "true"
-	}
 
-	flags.Var(durationValue{value: &config.Grace}, "grace", "`time` between a stop signal and SIGKILL; 0 kills at once")
-	flags.Var((*commandsValue)(&config.OnStop), "on-stop",
-		"`command` run at the beginning of a stop, while COMMAND still serves (repeatable: in the order given)")
-	flags.Var(durationValue{value: &f.onStopLimit, positive: true}, "on-stop-timeout", "`time` that each of them may take")
-	flags.Var(durationValue{value: &config.Drain}, "drain", "`time` between them and the signal, so that nobody asks COMMAND any more")
-	flags.Var(scheduleValue{&config.Schedule}, "stop-schedule",
-		"signals and times, instead of the signal that came and the grace: `TERM/10s/INT/5s/KILL`")
-	flags.Var(rewriteValue{&config.Rewrite}, "rewrite",
-		"pass a signal on as another, or not at all (0): `TERM=QUIT` (repeatable)")
-	flags.Var(enumValue[runner.ForwardTo]{&config.ForwardTo, "addressee of signals", runner.ForwardTos()}, "forward-to",
-		"`whom` signals are passed on to: group, or target, for programs that stop their own workers")
-	on(&config.KillOnRepeat, "kill-on-repeat", "", "the second stop signal kills")
-	flags.Var(durationValue{value: &config.Timeout}, "timeout", "`time` that COMMAND may run; then it is stopped, and the exit status is 124")
-	flags.Var(durationValue{value: &config.Deadline}, "deadline", "`time` from a stop signal to our exit, cleanup commands included")
-	flags.VarPF(parentValue{&config.DieWithParent, &config.Parent}, "die-with-parent", "",
-		"stop when the process that started us has died, or the one with that pid: =$$").NoOptDefVal = "true"
+	stopping := newGroup("Stopping",
+		"graceful run --on-stop ./leave --on-stop-timeout 5s --drain 3s --grace 20s -- ./serve",
+		"graceful run --rewrite TERM=QUIT -- nginx -g 'daemon off;'",
+		"graceful run --stop-schedule TERM/10s/INT/5s/KILL -- postgres -D data",
+		"graceful run --deadline 10s --kill-on-repeat --forward-to target -- ./master",
+		"graceful run --timeout 1h --die-with-parent -- make test")
+	stopping.Var(durationValue{value: &config.Grace}, "grace", "time between a stop signal and SIGKILL; 0 kills at once")
+	stopping.Var((*commandsValue)(&config.OnStop), "on-stop",
+		"command to run when a stop begins, while the program still serves; given more than once, one after the other")
+	stopping.Var(durationValue{value: &f.onStopLimit, positive: true}, "on-stop-timeout", "time that each of them may take")
+	stopping.Var(durationValue{value: &config.Drain}, "drain",
+		"time between them and the signal, in which callers learn to go elsewhere")
+	stopping.Var(scheduleValue{&config.Schedule}, "stop-schedule",
+		"schedule of signals and waits instead of the signal that came and the grace; SIGKILL comes last in any case")
+	stopping.Var(rewriteValue{&config.Rewrite}, "rewrite",
+		"pass a signal on as another one, with 0 not at all; may be repeated")
+	stopping.Var(enumValue[runner.ForwardTo]{&config.ForwardTo, "WHOM", "receiver of signals", runner.ForwardTos()}, "forward-to",
+		"whom signals are passed on to: group (the program's process group), target (the program alone, for one that stops its own workers)")
+	stopping.on(&config.KillOnRepeat, "kill-on-repeat", "", "a second stop signal kills; during cleanup it ends the command that runs")
+	stopping.Var(durationValue{value: &config.Timeout}, "timeout",
+		"time that the program may run; then it is stopped, and the status is 124; 0 is no limit")
+	stopping.Var(durationValue{value: &config.Deadline}, "deadline",
+		"time from the beginning of a stop to our exit, cleanup included; 0 is no limit")
+	stopping.VarPF(parentValue{&config.DieWithParent, &config.Parent}, "die-with-parent", "",
+		"take the death of the process that started us for SIGTERM; or that of another one: =PID").NoOptDefVal = "true"
 
-	flags.Var((*commandsValue)(&config.OnExit), "on-exit",
-		"cleanup `command`, run once when all is over: for a shell, or a JSON array of words (repeatable)")
-	flags.Var(enumValue[cleanup.Order]{&config.Order, "order", cleanup.Orders()}, "on-exit-order",
-		"`order` of the cleanup commands: lifo (the last one first), fifo, parallel")
-	flags.Var(durationValue{value: &f.onExitLimit, positive: true}, "on-exit-timeout", "`time` that each cleanup command may take")
+	cleaning := newGroup("Cleaning up",
+		"graceful run --on-exit ./flush.sh --on-exit '[\"rm\", \"-rf\", \"/scratch/7\"]' -- make",
+		"graceful run --on-exit-order parallel --on-exit-timeout 5s --on-exit ./a --on-exit ./b -- ./c")
+	cleaning.Var((*commandsValue)(&config.OnExit), "on-exit",
+		"command to run once when all is over, for a shell, or a JSON array of words; may be repeated")
+	cleaning.Var(enumValue[cleanup.Order]{&config.Order, "ORDER", "order", cleanup.Orders()}, "on-exit-order",
+		"order of the cleanup commands: lifo (the last one first), fifo, parallel")
+	cleaning.Var(durationValue{value: &f.onExitLimit, positive: true}, "on-exit-timeout", "time that each cleanup command may take")
 
-	flags.Var(enumValue[tree.Level]{&config.Contain, "level of containment", tree.Levels()}, "contain",
-		"`level` at which descendants are held: auto, subreaper, group")
-	flags.Var(enumValue[runner.Survivors]{&config.Survivors, "fate of survivors", runner.AllSurvivors()}, "survivors",
-		"`what` becomes of processes that COMMAND leaves behind: stop, wait (for them), keep")
+	held := newGroup("The tree of processes", "graceful run --contain subreaper --survivors wait -- ./start-workers")
+	held.Var(enumValue[tree.Level]{&config.Contain, "LEVEL", "level of containment", tree.Levels()}, "contain",
+		"level at which descendants are held: "+strings.Join(texts(tree.Levels()), ", "))
+	held.Var(enumValue[runner.Survivors]{&config.Survivors, "WHAT", "fate of survivors", runner.AllSurvivors()}, "survivors",
+		"what becomes of processes that the program leaves behind: stop (end them), wait (for them to end), keep (leave them alone)")
 
-	on(&config.Reraise, "reraise", "", "end by the signal that ended COMMAND, and not with 128+n")
-	flags.Var(remapValue{&config.Remap}, "remap-exit", "exit with another status than that: `143=0` (repeatable)")
-	on(&config.FailOnCleanupError, "fail-on-cleanup-error", "", "exit with 125 when COMMAND succeeded and a cleanup command failed")
+	status := newGroup("Exit status",
+		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
+		"graceful run --reraise -- ./job")
+	status.on(&config.Reraise, "reraise", "", "end by the signal that ended the program, instead of with 128+n")
+	status.Var(remapValue{&config.Remap}, "remap-exit", "exit with another status, 0 to 255; may be repeated")
+	status.on(&config.FailOnCleanupError, "fail-on-cleanup-error", "",
+		"exit with 125 when the program succeeded and a cleanup command failed")
 
-	on(&config.Verbose, "verbose", "v", "tell every step, with the time since the start")
-	flags.Var(enumValue[logFormat]{&f.format, "form of messages", []logFormat{logText, logJSON}}, "log-format", "`form` of messages: text, json")
-	flags.StringVar(&config.Report, "report", "", "`file` for a JSON object that tells how the run went")
+	output := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job")
+	output.on(&config.Verbose, "verbose", "v", "tell every step, with the time since the start")
+	output.Var(enumValue[logFormat]{&f.format, "FORM", "form of messages", logFormats}, "log-format", "form of messages: text, json")
+	output.Var(textValue{&config.Report, "FILE"}, "report", "file for a JSON object that tells at the end how it went")
 
-	flags.Var(enumValue[runner.Guard]{&config.Guard, "guard", runner.Guards()}, "guard",
-		"`whether` a second process finishes the run if graceful itself is killed: on, off, auto (on, but not as PID 1)")
-	flags.StringVar(&config.StateDir, "state-dir", "",
-		"`directory` to record the run in, for graceful recover, should all of graceful be killed or the machine stop")
-	flags.StringVar(&config.Name, "name", "", "`name` of the run (default: COMMAND's file name); in a state directory one run\nof a name lives at a time, and finishes first what a killed one has left")
-	return flags
+	alive := newGroup("Staying alive", "graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh")
+	alive.Var(enumValue[runner.Guard]{&config.Guard, "WHETHER", "guard", runner.Guards()}, "guard",
+		"whether a second process finishes the run if graceful itself is killed: on, off, auto (on, but not as PID 1)")
+	alive.Var(textValue{&config.StateDir, "DIR"}, "state-dir",
+		"directory to record the run in, for graceful recover, should all of graceful be killed or the machine stop")
+	alive.Var(textValue{&config.Name, "NAME"}, "name",
+		"name of the run (default: that of the program's file); in a state directory one run of a name lives at a time, and finishes first what a killed one has left")
+
+	return []flagGroup{stopping, cleaning, held, status, output, alive}
 }
 
 // check makes one configuration of what was given, or says why that cannot be.
@@ -203,10 +220,11 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	f.config.LogJSON = f.format == logJSON
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
-	run, err := runner.Do(f.config, newLogger(out, f.config, time.Now()))
+	log := newLogger(out, f.config, time.Now())
+	run, err := runner.Do(f.config, log)
 	*status = run.Status()
 	if err != nil {
-		say(out, err.Error())
+		log.Error(err.Error())
 		if errors.Is(err, runner.ErrSetup) {
 			*status = statusFailed
 		}
@@ -230,7 +248,7 @@ func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 	if c.Verbose {
 		level = slog.LevelInfo
 	}
-	if c.LogJSON {
+	if out.json = c.LogJSON; out.json {
 		return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 	}
 	return slog.New(&textHandler{out: out, level: level, began: began})

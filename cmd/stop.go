@@ -85,7 +85,7 @@ func addTo(m *map[int]int, from, to int, name string) error {
 }
 
 func (v rewriteValue) String() string { return "" }
-func (v rewriteValue) Type() string   { return "rewriting" }
+func (v rewriteValue) Type() string   { return "FROM=TO" }
 
 // remapValue collects exit statuses that are changed.
 type remapValue struct{ value *map[int]int }
@@ -113,7 +113,7 @@ func exitStatus(s string) (int, error) {
 }
 
 func (v remapValue) String() string { return "" }
-func (v remapValue) Type() string   { return "statuses" }
+func (v remapValue) Type() string   { return "FROM=TO" }
 
 // scheduleValue is the signals of a stop and the waits between them, as for start-stop-daemon's --retry.
 type scheduleValue struct{ value *[]runner.Step }
@@ -191,7 +191,7 @@ func scheduleItem(item string) (sig syscall.Signal, wait time.Duration, err erro
 }
 
 func (v scheduleValue) String() string { return "" }
-func (v scheduleValue) Type() string   { return "schedule" }
+func (v scheduleValue) Type() string   { return "SCHEDULE" }
 
 // parentValue is a switch that also takes the pid of the process whose death counts.
 type parentValue struct {

@@ -22,6 +22,10 @@ const (
 	logJSON logFormat = "json"
 )
 
+var logFormats = []logFormat{logText, logJSON}
+
+// A value's Type is how help names it.
+
 // durationValue takes 10s, 1m30s, and as sleep(1) does a bare number of seconds.
 type durationValue struct {
 	value    *time.Duration
@@ -63,7 +67,7 @@ func (d durationValue) String() string {
 	return d.value.String()
 }
 
-func (d durationValue) Type() string { return "time" }
+func (d durationValue) Type() string { return "TIME" }
 
 // boolValue is a switch that says in our words what is wrong.
 type boolValue struct{ value *bool }
@@ -99,21 +103,19 @@ func (v *commandsValue) Set(s string) error {
 }
 
 func (v *commandsValue) String() string { return "" }
-func (v *commandsValue) Type() string   { return "command" }
+func (v *commandsValue) Type() string   { return "COMMAND" }
 
 // enumValue is one word of a few.
 type enumValue[T ~string] struct {
 	value *T
+	name  string // for help
 	what  string // what the words are, for messages
 	words []T
 }
 
 func (v enumValue[T]) Set(s string) error {
 	if !slices.Contains(v.words, T(s)) {
-		words := make([]string, len(v.words))
-		for i, w := range v.words {
-			words[i] = string(w)
-		}
+		words := texts(v.words)
 		hint := didYouMean(s, "", words)
 		if hint == "" {
 			hint = " (" + strings.Join(words, ", ") + ")"
@@ -124,6 +126,15 @@ func (v enumValue[T]) Set(s string) error {
 	return nil
 }
 
+func (v enumValue[T]) choices() []string { return texts(v.words) }
+
+func texts[T ~string](words []T) (all []string) {
+	for _, w := range words {
+		all = append(all, string(w))
+	}
+	return all
+}
+
 func (v enumValue[T]) String() string {
 	if v.value == nil {
 		return ""
@@ -131,7 +142,27 @@ func (v enumValue[T]) String() string {
 	return string(*v.value)
 }
 
-func (v enumValue[T]) Type() string { return "word" }
+func (v enumValue[T]) Type() string { return v.name }
+
+// textValue is any text.
+type textValue struct {
+	value *string
+	name  string // for help
+}
+
+func (v textValue) Set(s string) error {
+	*v.value = s
+	return nil
+}
+
+func (v textValue) String() string {
+	if v.value == nil {
+		return ""
+	}
+	return *v.value
+}
+
+func (v textValue) Type() string { return v.name }
 
 // variable is the name of the environment variable that stands for a flag.
 func variable(flag string) string {

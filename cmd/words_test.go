@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"graceful/runner"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -174,11 +176,30 @@ func TestHowARecordIsSaid(t *testing.T) {
 
 func TestWhatIsSaidIsNeverMoreThanALine(t *testing.T) {
 	for text, want := range map[string]string{
-		"plain ä": "plain ä", "a\nb": `a\nb`, "a\r\nb": `a\r\nb`, "\x1b[2J": `\x1b[2J`,
+		"plain ä": "plain ä", "a\nb": `a\nb`, "a\r\nb": `a\r\nb`, "\x1b[2J": `\x1b[2J`, `back\slash "'`: `back\slash "'`,
+		"a\tb\x00\x07\x7f": `a\tb\x00\a\x7f`, "\u009b2J": `\u009b2J`, "\u202egnp.exe": `\u202egnp.exe`, "\xff\x9b2J": `\xff\x9b2J`,
+		"�\xf0": `�\xf0`, "": "",
 	} {
 		if got := oneLine(text); got != want {
 			t.Errorf("%q is said as %q, want %q", text, got, want)
 		}
+	}
+}
+
+func TestDroppedLinesAreToldInTheFormOfTheOthers(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	out := newOutput(int(w.Fd()))
+	newLogger(out, runner.Config{LogJSON: true}, time.Now())
+	out.dropped.Store(7)
+	out.flush()
+	w.Close()
+	text, err := io.ReadAll(r)
+	if want := `,"level":"WARN","msg":"7 lines were dropped: standard error is read too slowly"}` + "\n"; err != nil || !strings.HasSuffix(string(text), want) {
+		t.Errorf("it wrote %s, want %s", text, want)
 	}
 }
 

@@ -126,6 +126,8 @@ func need(t testing.TB, what ...string) {
 	}
 }
 
+const bashCompletion = "/usr/share/bash-completion/bash_completion"
+
 // has tells whether the machine has something: "linux", "root", "docker" (running), "pidns" (a PID namespace of our
 // own can be made), or else a program.
 func has(what string) bool {
@@ -140,6 +142,9 @@ func has(what string) bool {
 		return exec.Command("unshare", "--user", "--map-root-user", "--mount", "true").Run() == nil
 	case "env-signals": // coreutils 8.31
 		return exec.Command("env", "--block-signal=USR1", "--ignore-signal=USR2", "true").Run() == nil
+	case "bash-completion":
+		_, err := os.Stat(bashCompletion)
+		return err == nil
 	case "docker":
 		return exec.Command("docker", "info").Run() == nil
 	case "pidns":
