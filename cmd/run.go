@@ -221,13 +221,14 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
 	log := newLogger(out, f.config, time.Now())
-	run, err := runner.Do(f.config, log)
-	*status = run.Status()
+	result, err := runner.Do(f.config, log)
 	if err != nil {
 		log.Error(err.Error())
-		if errors.Is(err, runner.ErrSetup) {
-			*status = statusFailed
-		}
+	}
+	*status = result.Status
+	if result.Raise != 0 {
+		out.flush()
+		runner.EndBy(syscall.Signal(result.Raise))
 	}
 	return nil
 }

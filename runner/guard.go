@@ -83,32 +83,30 @@ var runtimeVariables = []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE"
 
 // guarded leads a run through a supervisor, and in its place should it be killed. Without a ledger it makes one in
 // memory. An error means that nothing has been started.
-func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, error) {
+func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (result Result, err error) {
 	if err := tree.AdoptOrphans(); err != nil {
-		return Run{}, err
+		return result, err
 	}
 	if err := unix.Access(selfExe, unix.X_OK); err != nil {
-		return Run{}, fmt.Errorf("%s: %w", selfExe, err)
+		return result, fmt.Errorf("%s: %w", selfExe, err)
 	}
 	if book == nil {
-		var err error
 		if book, err = ledger.InMemory(); err != nil {
-			return Run{}, err
+			return result, err
 		}
 		if err := begin(book, r, p.inherit); err != nil {
-			return Run{}, errors.Join(err, book.Close())
+			return result, errors.Join(err, book.Close())
 		}
 	}
 	pid, link, err := p.startSupervisor(r, book)
 	if err != nil {
-		return Run{}, err
+		return result, err
 	}
 	p.listener.Hear()
-	how, status, done := p.watch(pid, link)
+	how, result, done := p.watch(pid, link)
 	if done {
 		reap(pid)
-		r.State, r.Ended, r.Ending = Done, true, Ending{Code: status}
-		return r, nil
+		return result, nil
 	}
 	var m remembered
 	if err := persist(func() (err error) { m, err = read(book); return err }); err != nil {
@@ -118,16 +116,16 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (Run, 
 	}
 	reap(pid)
 	if m.run.State == Done {
-		return m.run, nil
+		return m.run.result(), nil
 	}
 	if r.Config.Guard == GuardAuto && m.run.State == Starting && book != nil && len(p.tree.Children()) == 0 {
-		return Run{}, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(how))
+		return result, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(how))
 	}
 	l := p.loop(m, book, log)
 	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(how))
 	l.takeOver(m)
 	l.handle(orphaned{})
-	return l.loop(), nil
+	return l.loop().result(), nil
 }
 
 // What the supervisor tells the front, and a value with it.
@@ -136,12 +134,13 @@ type message struct{ kind, value byte }
 const (
 	listening byte = iota // to signals: before, most would kill it
 	stopping              // the run stops (job control), and the front shall
+	raising               // the signal by which the front is to end
 	finished              // the run is done; its exit status
 )
 
-// watch hands signals on to the supervisor until it has ended, and tells how, and its run's exit status if it has said
-// that the run is done.
-func (p *processes) watch(pid, link int) (how Ending, status int, done bool) {
+// watch hands signals on to the supervisor until it has ended, and tells how, and its run's result if it has said that
+// the run is done.
+func (p *processes) watch(pid, link int) (how Ending, result Result, done bool) {
 	messages := make(chan message)
 	go func() {
 		defer close(messages)
@@ -154,16 +153,20 @@ func (p *processes) watch(pid, link int) (how Ending, status int, done bool) {
 		}
 	}()
 	var signals <-chan syscall.Signal
+	var parentGone <-chan struct{}
+	stops := false
 	take := func(m message, open bool) {
 		switch {
 		case !open:
 			messages = nil
 		case m.kind == listening:
-			signals = p.listener.Signals
+			signals, parentGone = p.listener.Signals, p.parentGone
 		case m.kind == stopping:
 			p.stopUnlessContinued(pid, link)
+		case m.kind == raising:
+			result.Raise = int(m.value)
 		case m.kind == finished:
-			status, done = int(m.value), true
+			result.Status, done = int(m.value), true
 		}
 	}
 	for !p.reapOthers(pid) {
@@ -171,7 +174,13 @@ func (p *processes) watch(pid, link int) (how Ending, status int, done bool) {
 		case m, open := <-messages:
 			take(m, open)
 		case sig := <-signals:
+			stops = stops || forward.MeaningOf(sig) == forward.Stop
 			handOn(pid, link, sig)
+		case <-parentGone:
+			parentGone = nil
+			if !stops { // who has told us to stop may well go
+				handOn(pid, link, unix.SIGTERM)
+			}
 		case <-p.listener.Children:
 		}
 	}
@@ -180,7 +189,7 @@ func (p *processes) watch(pid, link int) (how Ending, status int, done bool) {
 		take(m, open)
 	}
 	how, _ = peekAt(pid)
-	return how, status, done
+	return how, result, done
 }
 
 // stopUnlessContinued stops us, but not when a SIGCONT has come meanwhile: it would be heard only when somebody sent
@@ -298,8 +307,13 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		l.handle(orphaned{})
 		r = l.loop()
 	}
-	if send(link, finished, r.Status()) != nil || l.orphaned == nil { // nobody else does it
-		err = finish(r, book)
+	result := r.result()
+	said := send(link, raising, result.Raise)
+	if said == nil {
+		said = send(link, finished, result.Status)
 	}
-	return r.Status(), err
+	if said != nil || l.orphaned == nil { // nobody else does it
+		err = discard(book)
+	}
+	return result.Status, err
 }

@@ -27,7 +27,9 @@ type loop struct {
 	children <-chan os.Signal
 	// orphaned is closed when the other one of our two processes is gone; nil where there is none.
 	orphaned <-chan struct{}
-	ledger   appender // nil: nobody could read it
+	// parentGone is closed when the process that the user started us from is gone; nil where that does not matter.
+	parentGone <-chan struct{}
+	ledger     appender // nil: nobody could read it
 
 	began time.Time
 	wake  *time.Timer // for the earliest of the run's deadlines and look
@@ -85,6 +87,12 @@ func (l *loop) loop() Run {
 			l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
 			l.reapAll()
 			l.handle(orphaned{})
+		case <-l.parentGone:
+			l.parentGone = nil
+			l.reapAll()
+			if l.run.Stops == 0 { // who has told us to stop may well go
+				l.hear(unix.SIGTERM)
+			}
 		case <-l.wake.C:
 			l.reapAll()
 			l.fire()
@@ -234,12 +242,15 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 
 // handle lets the machine decide on an event, and performs what it wants.
 func (l *loop) handle(e event) {
-	was := l.run.State
+	was, escalated := l.run.State, l.run.Escalated
 	l.tell(e)
 	now := time.Now()
 	r, todo := advance(l.run, e, now)
 	l.record(e, r.moved(l.run))
 	l.run = r
+	if _, again := e.(signalled); again && r.Escalated && was < Cleaning && !escalated {
+		l.log.Warn("sending SIGKILL", "err", "a stop signal came again")
+	}
 	if l.run.State != was {
 		l.log.Info(l.run.State.String(), "was", was.String())
 		if l.run.State == Cleaning {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"graceful/cleanup"
@@ -22,60 +23,89 @@ import (
 // ErrSetup is what Do's errors are: nothing could be set up, and nothing has been started.
 var ErrSetup = errors.New("setting up the run")
 
+// Result is what graceful is to end with.
+type Result struct {
+	Status int // exit status
+	Raise  int // the signal to end by instead, or 0
+}
+
+func (r Run) result() Result { return Result{r.Status(), r.Raise()} }
+
 // Do leads a run from start to exit and returns what it came to. Whatever it has to say goes to the log.
 // An error (ErrSetup) means that nothing was started; afterwards every failure is part of the run.
 //
 // It takes over the process: its signals, its children, its scheduling. There is one run in a process.
-func Do(config Config, log *slog.Logger) (Run, error) {
+func Do(config Config, log *slog.Logger) (Result, error) {
 	r, err := do(config, log)
 	if err != nil {
-		err = fmt.Errorf("%w: %w", ErrSetup, err)
-	}
-	return r, err
-}
-
-func do(config Config, log *slog.Logger) (Run, error) {
-	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
-		return Run{}, err
-	}
-	p, err := prepare(config, readInherited(), log)
-	if err != nil {
-		return Run{}, err
-	}
-	r := newRun(newID(), config)
-	book, stopped, err := p.openBook(config, log)
-	if err != nil || stopped != 0 {
-		r.Ended, r.Ending = true, Ending{Signal: int(stopped)}
-		return r, err
-	}
-	if book != nil {
-		if err := begin(book, r, p.inherit); err != nil {
-			return Run{}, errors.Join(err, discard(book))
-		}
-	}
-	r, err = p.lead(r, book, log)
-	if err != nil {
-		return Run{}, errors.Join(err, discard(book))
-	}
-	if err := finish(r, book); err != nil {
-		log.Warn("the run is done, but", "err", err)
+		return Result{Status: statusFailed}, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	return r, nil
 }
 
+func do(config Config, log *slog.Logger) (Result, error) {
+	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
+		return Result{}, err
+	}
+	var parentGone <-chan struct{}
+	if config.DieWithParent {
+		gone, ended, err := watchParent(config, log)
+		if err != nil {
+			return Result{}, err
+		}
+		if ended {
+			log.Warn("starting nothing", "err", "the process that started graceful has ended",
+				"hint", "or it is PID 1, whose end nobody outlives: leave --die-with-parent out")
+			return stoppedBy(unix.SIGTERM, config), nil
+		}
+		parentGone = gone
+	}
+	p, err := prepare(config, readInherited(), log)
+	if err != nil {
+		return Result{}, err
+	}
+	p.parentGone = parentGone
+	r := newRun(newID(), config)
+	book, stopped, err := p.openBook(config, log)
+	if err != nil {
+		return Result{}, err
+	}
+	if stopped != 0 {
+		return stoppedBy(stopped, config), nil
+	}
+	if book != nil {
+		if err := begin(book, r, p.inherit); err != nil {
+			return Result{}, errors.Join(err, discard(book))
+		}
+	}
+	result, err := p.lead(r, book, log)
+	if err != nil {
+		return Result{}, errors.Join(err, discard(book))
+	}
+	if err := discard(book); err != nil {
+		log.Warn("the run is done, but", "err", err)
+	}
+	return result, nil
+}
+
+// stoppedBy is what comes of a run that a stop signal has kept from starting anything.
+func stoppedBy(sig syscall.Signal, c Config) Result {
+	return Run{Config: c, Ended: true, Ending: Ending{Signal: int(sig)}}.result()
+}
+
 // lead leads the run, with a guard if there is to be one and can be.
-func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Run, error) {
+func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, error) {
 	if g := r.Config.Guard; g == GuardOn || g == GuardAuto && unix.Getpid() != 1 {
 		done, err := p.guarded(r, book, log)
 		if err == nil {
 			return done, nil
 		}
 		if g == GuardOn {
-			return Run{}, fmt.Errorf("guard: %w", err)
+			return Result{}, fmt.Errorf("guard: %w", err)
 		}
 		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 	}
-	return p.loop(remembered{run: r, began: time.Now()}, book, log).do(), nil
+	return p.loop(remembered{run: r, began: time.Now()}, book, log).do().result(), nil
 }
 
 // newRun is a run at its beginning.
@@ -115,7 +145,7 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *loop {
 	l := &loop{
 		run: m.run, began: m.began, sys: p, log: log,
-		signals: p.listener.Signals, children: p.listener.Children,
+		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone,
 	}
 	if book != nil { // else the interface would not be nil
 		l.ledger = book

@@ -61,6 +61,8 @@ type processes struct {
 	devNull  *os.File
 	front    int // pid of our front, where we are the supervisor
 	link     int // to it
+
+	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 }
 
 func (p *processes) startTarget(r Run) (int, error) {

@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package runner
+
+func waitFor(int) func() bool { return func() bool { return false } }
