@@ -45,6 +45,13 @@ func (p *proc) gone(pids ...int) {
 	}
 }
 
+// killAndWait is for a process whose parent may be slow to reap it.
+func (p *proc) killAndWait(pid int) {
+	p.t.Helper()
+	kill(p.t, pid)
+	p.until(fmt.Sprintf("end of process %d", pid), func() bool { return !alive(pid) })
+}
+
 // Whichever of our two processes is killed, the other one ends the tree, daemons too, and cleans up once.
 func TestEitherOfOurProcessesFinishesTheRun(t *testing.T) {
 	need(t, "linux")
@@ -482,6 +489,96 @@ func TestTwoRunsOfANameAtTheSameInstant(t *testing.T) {
 		t.Errorf("%d of 20 times somebody ran", ran)
 	}
 	t.Logf("%d of 60 runs were not refused", ran)
+}
+
+// interruptedRun leaves a ledger that was set aside: of a run named x whose command was interrupted.
+func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
+	t.Helper()
+	p, _ = killedIn(t, "hook", "--on-exit", command, "--", "true")
+	p.killAndWait(p.pidIn("hook"))
+	dir = stateOf(p)
+	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "was interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
+		t.Fatalf("there are %s; recover said:\n%s", inDir(t, dir), said)
+	}
+	return p, dir
+}
+
+func inDir(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}
+
+// What an interrupted run has left to do is not done while another run of its name is at work.
+func TestAnInterruptedRunIsNotRetriedBesideALiveOne(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, dir := interruptedRun(t, "echo 1 >>log; echo $$ >hook; [ -e again ] || exec sleep 1000")
+	if err := os.WriteFile(filepath.Join(p.dir, "again"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	live := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c", "echo >ready; exec sleep 1000")
+	live.file("ready")
+	if said := recoverIn(t, dir, "1", "--retry-interrupted"); strings.Count(said, "\n") != 1 || !strings.Contains(said, "a run named x lives") {
+		t.Errorf("recover said:\n%s", said)
+	}
+	if said := recoverIn(t, dir, "0", "--retry-interrupted", "--name", "y"); said != "" {
+		t.Errorf("recover of another name said:\n%s", said)
+	}
+	p.wrote("log", "1\n")
+	live.signal(unix.SIGTERM)
+	live.want("143")
+	if got := inDir(t, dir); got != "x.ledger.interrupted" {
+		t.Errorf("there are %s", got)
+	}
+	recoverIn(t, dir, "0", "--retry-interrupted")
+	p.wrote("log", "1\n1\n")
+	if got := inDir(t, dir); got != "" {
+		t.Errorf("left in the state directory: %s", got)
+	}
+}
+
+// A retry has the run's name, so that one that is killed itself is not forgotten.
+func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, dir := interruptedRun(t, "echo 1 >>log; echo $$ >hook; exec sleep 1000")
+	if err := os.Remove(filepath.Join(p.dir, "hook")); err != nil {
+		t.Fatal(err)
+	}
+	retry := start(t, "graceful", "recover", "--state-dir", dir, "--retry-interrupted")
+	hook := p.pidIn("hook")
+	n := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "true")
+	n.want("125")
+	if said := n.text(); !strings.Contains(said, "a run named x lives") {
+		t.Errorf("run said:\n%s", said)
+	}
+	retry.signal(unix.SIGKILL)
+	retry.want("KILL")
+	p.killAndWait(hook)
+	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "was interrupted") {
+		t.Errorf("recover said:\n%s", said)
+	}
+	if said := recoverIn(t, dir, "0"); said != "" {
+		t.Errorf("a second recover said:\n%s", said)
+	}
+	p.wrote("log", "1\n1\n")
+
+	// One that was killed when it had done no more than to take the name is told of too.
+	if err := os.Rename(filepath.Join(dir, "x.ledger.interrupted"), filepath.Join(dir, "x.ledger")); err != nil {
+		t.Fatal(err)
+	}
+	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "was interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
+		t.Errorf("there are %s; recover said:\n%s", inDir(t, dir), said)
+	}
+	p.wrote("log", "1\n1\n")
 }
 
 // Nobody's word but our own user's is taken for what is to be run.

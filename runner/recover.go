@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -51,15 +50,23 @@ func read(book *ledger.Ledger) (remembered, error) {
 
 // finish ends the ledger of a run that is done. One that tells of commands that were interrupted is kept.
 func finish(r Run, book *ledger.Ledger) error {
-	switch {
-	case book == nil:
-		return nil
-	case len(interrupted(r)) == 0:
+	if book == nil || len(interrupted(r)) == 0 {
 		return discard(book)
-	case strings.HasSuffix(book.Path(), ".ledger"):
-		return book.SetAside(ledger.Interrupted)
 	}
-	return nil // it is where it should be
+	return book.SetAside(ledger.Interrupted)
+}
+
+// conclude is finish for a run whose user has gone. It says which commands were interrupted: whoever was to say it
+// before may have been killed.
+func conclude(r Run, book *ledger.Ledger, log *slog.Logger) error {
+	lost := interrupted(r)
+	for _, c := range lost {
+		log.Warn(commandName(c), "err", "was interrupted, and is not run again", "hint", "graceful recover --retry-interrupted")
+	}
+	if err := finish(r, book); err != nil || len(lost) == 0 {
+		return err
+	}
+	return errCommands
 }
 
 func discard(book *ledger.Ledger) error {
@@ -189,7 +196,15 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 			err = book.Remove()
 		case err == nil:
 			log.Info("recovering", "run", m.run.ID, "name", m.run.Config.Name)
-			done.Stopped, err = p.finishDead(m, book, want.Retry, log)
+			// Under its old name a retry that is killed too is seen by whoever comes next, and no run of that name begins
+			// meanwhile.
+			_, err = locked(late, func() (*ledger.Ledger, error) { return book, book.TakeBack() })
+			if errors.Is(err, ledger.ErrAlive) {
+				err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)
+			}
+			if err == nil {
+				done.Stopped, err = p.finishDead(m, book, want.Retry, log)
+			}
 		}
 		err = errors.Join(err, book.Close())
 		if err != nil {
@@ -211,7 +226,7 @@ var errCommands = errors.New("not every cleanup command succeeded")
 // finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
 func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
 	if m.run.State == Done && !(retry && len(interrupted(m.run)) > 0) {
-		return 0, finish(m.run, book)
+		return 0, conclude(m.run, book, log)
 	}
 	q := *p
 	q.inherit.blocked = m.inherit.blocked
@@ -233,10 +248,7 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 	l := q.loop(m, book, log)
 	l.recover(m, same, retry)
 	r := l.loop()
-	for _, c := range interrupted(r) {
-		log.Warn(commandName(c), "err", "was interrupted, and is not run again", "hint", "graceful recover --retry-interrupted")
-	}
-	if err = finish(r, book); err != nil {
+	if err = conclude(r, book, log); err != nil {
 		return l.stopHeard, err
 	}
 	if slices.ContainsFunc(r.Cleanup.Entries, func(c cleanup.Entry) bool { return c.Outcome.Failed() }) {

@@ -60,15 +60,20 @@ func (d *Dir) Names() ([]string, error) {
 
 // NamesSetAside lists those that were set aside as Interrupted.
 func (d *Dir) NamesSetAside() ([]string, error) {
-	return d.list(func(name string) bool {
-		i := strings.LastIndex(name, ext+Interrupted)
-		if i < 0 {
-			return false
-		}
-		number, numbered := strings.CutPrefix(name[i+len(ext+Interrupted):], ".")
-		_, err := strconv.ParseUint(number, 10, 64)
-		return numbered && err == nil || !numbered && number == ""
-	})
+	return d.list(func(name string) bool { return nameBefore(name) != name })
+}
+
+// nameBefore is the name that a ledger had before it was set aside, and that it has where it was not.
+func nameBefore(name string) string {
+	i := strings.LastIndex(name, ext+Interrupted)
+	if i < 0 {
+		return name
+	}
+	number, numbered := strings.CutPrefix(name[i+len(ext+Interrupted):], ".")
+	if _, err := strconv.ParseUint(number, 10, 64); numbered && err == nil || !numbered && number == "" {
+		return name[:i+len(ext)]
+	}
+	return name
 }
 
 func (d *Dir) list(want func(string) bool) ([]string, error) {

@@ -204,6 +204,65 @@ func TestWhatIsSetAsideIsKeptUnderANameOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestWhatWasSetAsideIsTakenBackWhenNobodyHasItsName(t *testing.T) {
+	names := func(d *Dir) string {
+		all, err := d.list(func(string) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(all, " ")
+	}
+	for _, suffix := range []string{Interrupted, Interrupted + ".7"} {
+		d := makeDir(t)
+		if err := os.WriteFile(filepath.Join(d.path, file+suffix), lines("1"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := d.Open(file + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+
+		alive, err := d.Take(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.TakeBack(); !errors.Is(err, ErrAlive) {
+			t.Errorf("somebody holds the name: %v", err)
+		}
+		appendAll(t, alive, 2)
+		alive.Close()
+		if err := l.TakeBack(); !errors.Is(err, ErrNameTaken) {
+			t.Errorf("a dead run has the name: %v", err)
+		}
+		if got := names(d); got != file+" "+file+suffix {
+			t.Errorf("meanwhile there are %s", got)
+		}
+		if err := os.WriteFile(filepath.Join(d.path, file), nil, 0o600); err != nil { // of one who was killed on the way
+			t.Fatal(err)
+		}
+		for range 2 { // the second time it has its name
+			if err := l.TakeBack(); err != nil || l.Path() != filepath.Join(d.path, file) || names(d) != file {
+				t.Errorf("path %s, there are %s, %v", l.Path(), names(d), err)
+			}
+		}
+		wantRecords(t, l, "1")
+		if _, err := d.Take(file); !errors.Is(err, ErrAlive) {
+			t.Errorf("the lock of the name is not held: %v", err)
+		}
+		if err := l.SetAside(Interrupted); err != nil || names(d) != file+Interrupted {
+			t.Errorf("set aside again there are %s, %v", names(d), err)
+		}
+		// What has its name aside by now is another's.
+		if err := os.Rename(l.Path(), l.Path()+".8"); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.TakeBack(); err == nil || names(d) != file+Interrupted+".8" {
+			t.Errorf("taken back without its name, there are %s, %v", names(d), err)
+		}
+	}
+}
+
 func TestWhatIsGoneNeedsNoRemoval(t *testing.T) {
 	d := makeDir(t)
 	l := holding(t, d, nil)

@@ -26,6 +26,8 @@ const Interrupted = ".interrupted"
 var (
 	// ErrAlive tells that somebody holds the lock.
 	ErrAlive = errors.New("it is locked by a live process")
+	// ErrNameTaken tells that another ledger has the name.
+	ErrNameTaken = errors.New("another ledger with records has its name by now")
 	// ErrDamaged tells that a record is damaged that is not the last one, as no crash does it.
 	ErrDamaged = errors.New("it is damaged, and records come after it")
 )
@@ -305,6 +307,42 @@ func (l *Ledger) SetAside(suffix string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("setting aside %s: %w", l, err)
+	}
+	return nil
+}
+
+// TakeBack undoes SetAside: the file has its name again, and who looks for that finds us at work, or what we have
+// left. One that was not set aside has it already. ErrAlive: somebody holds the lock of the name.
+func (l *Ledger) TakeBack() error {
+	err := l.inDir(func(d *Dir, file string, ours bool) error {
+		name := nameBefore(file)
+		if name == file {
+			return nil
+		}
+		if !ours {
+			return errors.New("the file with that name is gone, or another one")
+		}
+		// Who makes names of a name holds its lock: that of a file that is empty, if there is none yet.
+		holder, err := d.Take(name)
+		if err != nil {
+			return err
+		}
+		defer holder.Close()
+		st, err := statOf(holder.fd)
+		switch {
+		case err != nil:
+			return err
+		case st.Size > 0:
+			return fmt.Errorf("%s: %w", name, ErrNameTaken)
+		}
+		if err := unix.Renameat(d.fd, file, d.fd, name); err != nil {
+			return errors.Join(err, holder.Remove())
+		}
+		l.path = filepath.Join(d.path, name)
+		return d.sync()
+	})
+	if err != nil {
+		return fmt.Errorf("taking back %s: %w", l, err)
 	}
 	return nil
 }
