@@ -279,13 +279,13 @@ func enter(dir string, log *slog.Logger) (back func(), err error) {
 	}, nil
 }
 
-// known lists the processes that a run has written down.
+// known lists the processes that a run has written down, and that can be told from others that have their pids now.
 func known(r Run) (ids []tree.Identity) {
-	if r.TargetPID != 0 {
+	if r.TargetStart != 0 {
 		ids = append(ids, tree.Identity{PID: r.TargetPID, Start: r.TargetStart})
 	}
 	for _, c := range r.Cleanup.Entries {
-		if c.PID != 0 {
+		if c.Start != 0 {
 			ids = append(ids, tree.Identity{PID: c.PID, Start: c.Start})
 		}
 	}

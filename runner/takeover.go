@@ -40,8 +40,15 @@ func (l *loop) takeOver(m remembered) {
 	l.reapAll() // what has ended by itself has not ended because of us
 }
 
-func isAmong(processes []tree.Process, pid int, start uint64) bool {
-	return slices.ContainsFunc(processes, func(p tree.Process) bool { return p.PID == pid && p.Start == start })
+// isAmong tells whether a process that was written down is one of our own children.
+func isAmong(children []tree.Process, pid int, start uint64) bool {
+	return slices.ContainsFunc(children, func(p tree.Process) bool { return isChild(p, pid, start) })
+}
+
+// isChild: where a start time is unknown (0) the pid alone counts, which is a child's until its parent reaps it. For
+// processes that are not our children nothing but their tree.Identity does.
+func isChild(p tree.Process, pid int, start uint64) bool {
+	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }
 
 // adoptCommand finds the command that was being started when the run lost its leader. Commands are started one after
@@ -57,7 +64,7 @@ func (l *loop) adoptCommand(children []tree.Process, claimed map[int]time.Durati
 	id := entries[i].ID
 	others := l.run.State < Cleaning || l.run.keeps()
 	children = slices.DeleteFunc(children, func(p tree.Process) bool {
-		known := slices.ContainsFunc(entries, func(c cleanup.Entry) bool { return c.PID == p.PID && c.Start == p.Start })
+		known := slices.ContainsFunc(entries, func(c cleanup.Entry) bool { return isChild(p, c.PID, c.Start) })
 		known = known || p.PID == l.run.TargetPID && !l.run.Ended
 		return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id) || others && !l.sys.isCommand(p, id)
 	})
@@ -67,8 +74,9 @@ func (l *loop) adoptCommand(children []tree.Process, claimed map[int]time.Durati
 	}
 }
 
+// older puts those last whose start time is unknown.
 func older(a, b tree.Process) int {
-	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.PID, b.PID))
+	return cmp.Or(cmp.Compare(a.Start-1, b.Start-1), cmp.Compare(a.PID, b.PID))
 }
 
 // watch takes the ends of those commands that are not our children.
@@ -123,7 +131,7 @@ func (l *loop) recover(m remembered, same, retry bool) {
 func (l *loop) runningCommand(c cleanup.Entry) (tree.Process, bool) {
 	members := slices.DeleteFunc(l.sys.members(), func(p tree.Process) bool {
 		if c.PID != 0 {
-			return p.PID != c.PID || p.Start != c.Start
+			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start
 		}
 		return l.sys.isOtherCommand(p, c.ID)
 	})

@@ -110,6 +110,22 @@ func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+// Whose start time could not be read, then or now, is known by its pid among our own children.
+func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
+	for _, start := range []struct{ then, now uint64 }{{0, 5}, {5, 0}, {0, 0}} {
+		r := at(Running)
+		r.TargetPID, r.TargetStart, r.Cleanup = targetPID, start.then, cleanup.Stack{}
+		run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
+			s.kids = []tree.Process{child(targetPID, start.now)}
+			s.living[targetPID] = true
+			s.onTerm[targetPID] = time.Millisecond
+		})
+		if !run.Orphaned || run.Recovered || run.Ending.Signal != int(unix.SIGTERM) {
+			t.Errorf("%+v: it came to %+v", start, run)
+		}
+	}
+}
+
 // A target that takes a stop for success has not done what it was started for.
 func TestAStopBecauseOfOurFailureIsNoSuccess(t *testing.T) {
 	r := at(Running)
@@ -162,10 +178,11 @@ func claimedRun(order cleanup.Order) Run {
 
 func TestACommandIsNotStartedTwice(t *testing.T) {
 	const tick = time.Second / 100
-	started := func(r Run, id, pid int) Run {
-		r, _ = advance(r, commandStarted{id, pid, 900}, bubble)
+	begun := func(r Run, id, pid int, start uint64) Run {
+		r, _ = advance(r, commandStarted{id, pid, start}, bubble)
 		return r
 	}
+	started := func(r Run, id, pid int) Run { return begun(r, id, pid, 900) }
 	for _, c := range []struct {
 		name  string
 		run   Run
@@ -178,6 +195,9 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 		{"started in the tick of its claim", claimedRun(cleanup.LIFO), []tree.Process{child(300, 999)}, nil, "2s 1s"},
 		{"somebody who was given up before", claimedRun(cleanup.LIFO), []tree.Process{child(300, 400)}, nil, "3s 2s 1s"},
 		{"written down", started(claimedRun(cleanup.LIFO), 3, 300), []tree.Process{child(300, 900)}, nil, "2s 1s"},
+		{"its start time unknown", claimedRun(cleanup.LIFO), []tree.Process{child(300, 0)}, nil, "2s 1s"},
+		{"written down, its start time unknown", begun(claimedRun(cleanup.LIFO), 3, 300, 0), []tree.Process{child(300, 900)}, nil, "2s 1s"},
+		{"another's start time unknown", begun(claimedRun(cleanup.Parallel), 1, 300, 0), []tree.Process{child(300, 1000)}, nil, "2s 3s"},
 		{"what it has started itself", started(claimedRun(cleanup.Parallel), 1, 300),
 			[]tree.Process{child(300, 900), child(301, 1000)}, map[int]int{301: 1}, "2s 3s"},
 		{"the second of three in parallel", started(claimedRun(cleanup.Parallel), 1, 300),
@@ -189,7 +209,7 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 				s.kids, s.other = c.kids, c.other
 				for _, p := range c.kids {
 					pid := p.PID
-					if p.Start < 500 { // it cannot be killed and is nobody's concern
+					if p.Start > 0 && p.Start < 500 { // it cannot be killed and is nobody's concern
 						continue
 					}
 					s.living[pid] = true
@@ -278,6 +298,25 @@ func TestACommandThatStillRunsIsWaitedFor(t *testing.T) {
 		if same && !strings.HasPrefix(s.did[0], "5") {
 			t.Errorf("it was not waited for: %q", s.did)
 		}
+	}
+}
+
+// Where nobody is our child, a pid alone names nobody.
+func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
+	r := claimedRun(cleanup.LIFO)
+	r, _ = advance(r, commandStarted{3, 300, 0}, bubble)
+	for _, start := range []uint64{0, 900} {
+		run, s := recoverRun(t, r, true, false, func(s *watchedSystem) {
+			s.others = []tree.Process{child(300, start)}
+			s.at(5*time.Second, func() { s.others = nil })
+		})
+		if !run.Cleanup.Entries[2].Outcome.Interrupted || slices.ContainsFunc(s.calls, func(c string) bool { return strings.HasPrefix(c, "all of") }) {
+			t.Errorf("start time %d: after %q it came to %+v", start, s.calls, run.Cleanup)
+		}
+	}
+	r.TargetStart = 0
+	if ids := known(r); len(ids) > 0 {
+		t.Errorf("hunted: %+v", ids)
 	}
 }
 

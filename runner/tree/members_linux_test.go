@@ -359,3 +359,17 @@ func TestChildrenFilesAreUsedWhereTheyAre(t *testing.T) {
 		}
 	}
 }
+
+// Where /proc hides a child of ours (hidepid) we still know that it is there, and no more.
+func TestAHiddenChildIsAChild(t *testing.T) {
+	self := os.Getpid()
+	root := fakeProc(t, fakeProcess{self, 1, "S", [][]int{{1100, 1200, 1300}}}, fakeProcess{1100, self, "S", [][]int{nil}})
+	tr := &Tree{level: Subreaper, self: self, proc: &procfs{root: root, haveChildren: true}, foreign: []int{1300}}
+	children := tr.Children()
+	if got := pidsOf(children); !slices.Equal(got, []int{1100, 1200}) {
+		t.Fatalf("children %v", got)
+	}
+	if hidden := children[1]; hidden.Start != 0 || hidden.dead || hidden.BornBefore(time.Hour) || !children[0].BornBefore(time.Hour) {
+		t.Errorf("it is %+v", hidden)
+	}
+}

@@ -13,13 +13,13 @@ import (
 // Identity names one process until the machine restarts: pids come back, start times do not.
 type Identity struct {
 	PID   int
-	Start uint64 // clock ticks since boot
+	Start uint64 // clock ticks since boot; 0: unknown
 }
 
 // BornBefore tells whether a process was started before some moment, given as the time since the machine was, for
 // certain: its start is known to the tick, which is 1/100 s for all who are not the kernel (proc(5), USER_HZ).
 func (id Identity) BornBefore(moment time.Duration) bool {
-	return time.Duration(id.Start+1)*time.Second/100 <= moment
+	return id.Start != 0 && time.Duration(id.Start+1)*time.Second/100 <= moment
 }
 
 // A Process is a member of the tree as it was when we looked.
@@ -99,7 +99,11 @@ func (t *Tree) Children() (found []Process) {
 		return nil
 	}
 	for _, pid := range t.proc.children(t.self) {
-		if p, ok := t.proc.read(pid); ok && !slices.Contains(t.foreign, pid) {
+		p, ok := t.proc.read(pid)
+		if !ok { // it is there, since we have not reaped it
+			p = Process{Identity: Identity{PID: pid}, PPID: t.self, Name: "hidden"}
+		}
+		if !slices.Contains(t.foreign, pid) {
 			found = append(found, p)
 		}
 	}
@@ -289,7 +293,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 		return
 	}
 	for _, p := range t.Children() {
-		if !p.dead && !t.signalled[p.Identity] {
+		if !p.dead && p.Start != 0 && !t.signalled[p.Identity] { // of the hidden nobody knows whether they had it
 			t.signalled[p.Identity] = true
 			for _, sig := range signals {
 				_ = t.signal(p, sig)
