@@ -45,9 +45,9 @@ func newOutput(fd int) *output {
 	running := make(chan bool)
 	go func() {
 		defer close(o.done)
-		// For good: this thread alone may write to a terminal from its background.
+		// For good: this thread alone may write to a terminal from its background, or against a limit.
 		runtime.LockOSThread()
-		blockTTOU()
+		blockOwn()
 		close(running)
 		for line := range o.lines {
 			writeAll(fd, line)

@@ -3,7 +3,9 @@ package integration_test
 import (
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -90,6 +92,31 @@ func cgroupWith(t *testing.T, controller string, limits ...string) string {
 	}
 	need(t, controller+" controller")
 	return ""
+}
+
+// A limit on the size of files that comes to hold for us while we run: neither the ledger nor our messages can be
+// written, the kernel sends SIGXFSZ to whoever tries, and that is not for the target.
+func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
+	need(t, "linux", "prlimit")
+	for name, flags := range map[string][]string{"in a file": {"--state-dir", "state"}, "in memory": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, slices.Concat([]string{"graceful", "run", "--grace", "100ms"}, flags, []string{"--on-exit", "echo 1 >>cleaned", "--", "helper", "count", "seen"})...)
+			p.pidIn("seen.pid")
+			for _, pid := range []int{p.cmd.Process.Pid, p.supervisor()} {
+				if out, err := exec.Command("prlimit", "--pid", strconv.Itoa(pid), "--fsize=100:").CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+			}
+			p.signal(unix.SIGTERM)
+			p.want("137")
+			p.wrote("seen", "15\n18\n")
+			p.wrote("cleaned", "1\n")
+			if text := p.text(); len(text) != 100 || !strings.HasPrefix(text, "graceful: writing the ledger: appending to ") {
+				t.Errorf("it wrote:\n%s", text)
+			}
+		})
+	}
 }
 
 // A terminal in whose background we run, and which stops whoever writes to it from there: our messages and the

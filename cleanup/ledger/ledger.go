@@ -47,7 +47,7 @@ type Ledger struct {
 }
 
 func newLedger(fd int, path string) *Ledger {
-	return &Ledger{fd: fd, path: path, end: -1, write: unix.Pwrite, sync: syncData}
+	return &Ledger{fd: fd, path: path, end: -1, write: write, sync: syncData}
 }
 
 // InMemory makes a ledger that ends with the last process that has it.
@@ -181,6 +181,16 @@ func (l *Ledger) flush() error {
 	l.end += int64(len(l.pending))
 	l.pending = nil
 	return nil
+}
+
+// write refuses what RLIMIT_FSIZE forbids, which anybody may have lowered meanwhile (prlimit(1)): the kernel would send us
+// SIGXFSZ besides, as if somebody had meant the target with it.
+func write(fd int, p []byte, at int64) (int, error) {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(at)+uint64(len(p)) {
+		return 0, unix.EFBIG
+	}
+	return unix.Pwrite(fd, p, at)
 }
 
 // Records reads all records from the beginning. Of the last one a crash may have left anything; it is left out, and
