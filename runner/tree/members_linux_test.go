@@ -296,24 +296,32 @@ type fakeProcess struct {
 func fakeProc(t *testing.T, processes ...fakeProcess) string {
 	t.Helper()
 	root := t.TempDir()
+	for _, p := range processes {
+		p.show(t, root)
+	}
+	return root
+}
+
+func (p fakeProcess) show(t *testing.T, root string) {
 	write := func(path, text string) {
 		path = filepath.Join(root, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 	}
-	for _, p := range processes {
-		write(fmt.Sprintf("%d/stat", p.pid), fmt.Sprintf("%d (p) %s %d 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 %d 0",
-			p.pid, p.state, p.parent, len(p.threads), p.pid))
-		for i, children := range p.threads {
-			list := strings.Trim(fmt.Sprint(children), "[]")
-			write(fmt.Sprintf("%d/task/%d/children", p.pid, p.pid+i), list)
-		}
+	write(fmt.Sprintf("%d/stat", p.pid), fmt.Sprintf("%d (p) %s %d 0 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 %d 0",
+		p.pid, p.state, p.parent, len(p.threads), p.pid))
+	for i := range p.threads {
+		write(fmt.Sprintf("%d/task/%d/children", p.pid, p.pid+i), p.list(i))
 	}
-	return root
+}
+
+// list is a thread's children file.
+func (p fakeProcess) list(thread int) string {
+	return strings.Trim(fmt.Sprint(p.threads[thread]), "[]")
 }
 
 func TestDescendantsOfEveryThreadAndOfTheDead(t *testing.T) {

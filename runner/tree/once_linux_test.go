@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -131,4 +132,104 @@ func TestEveryMemberGetsASignalOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// looks is a /proc that shows each look at our children something else, the last for ever after. The first process of
+// a look is ourselves; its children file is a FIFO, whose writer knows when somebody looks.
+func looks(t *testing.T, looks ...[]fakeProcess) *procfs {
+	t.Helper()
+	us := looks[0][0]
+	root := fakeProc(t, us)
+	file := filepath.Join(root, fmt.Sprintf("%d/task/%d/children", us.pid, us.pid))
+	fresh := func() error { // who has the old one open has it still
+		if err := unix.Mkfifo(file+".new", 0o600); err != nil {
+			return err
+		}
+		return os.Rename(file+".new", file)
+	}
+	if err := fresh(); err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan bool)
+	ended := make(chan bool)
+	go func() {
+		defer close(ended)
+		for {
+			answer, err := os.OpenFile(file, os.O_WRONLY, 0) // when there is a reader
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-over:
+				answer.Close()
+				return
+			default:
+			}
+			for _, p := range looks[0][1:] {
+				p.show(t, root)
+			}
+			if err := fresh(); err != nil {
+				t.Error(err)
+			}
+			fmt.Fprint(answer, looks[0][0].list(0))
+			answer.Close()
+			if len(looks) > 1 {
+				looks = looks[1:]
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(over)
+		if reader, err := os.OpenFile(file, os.O_RDONLY, 0); err == nil {
+			reader.Close()
+		}
+		<-ended
+	})
+	return &procfs{root: root, haveChildren: true}
+}
+
+// Who dies of a signal hands its children up to us while we look; what a living member starts is left to it.
+func TestOrphansThatMoveUpMeanwhileAreSignalledOnce(t *testing.T) {
+	self := os.Getpid()
+	var counters []counter
+	var pids []int
+	for range 9 {
+		c := newCounter(t, &syscall.SysProcAttr{})
+		counters, pids = append(counters, c), append(pids, c.Process.Pid)
+	}
+	dying, itsChild, born, started, foreign, dead, hidden, late, lateChild :=
+		pids[0], pids[1], pids[2], pids[3], pids[4], pids[5], pids[6], pids[7], pids[8]
+	us := func(children ...int) fakeProcess { return fakeProcess{self, 1, "S", [][]int{children}} }
+	process := func(pid, parent int, children ...int) fakeProcess {
+		return fakeProcess{pid, parent, "S", [][]int{children}}
+	}
+	zombie := func(pid int) fakeProcess { return fakeProcess{pid, self, "Z", [][]int{nil}} }
+	before := []fakeProcess{us(foreign, dying), process(dying, self, itsChild), process(itsChild, dying), process(foreign, self)}
+	after := []fakeProcess{us(foreign, dying, itsChild, born), zombie(dying), process(itsChild, self, started),
+		process(born, self), process(started, itsChild)}
+	later := []fakeProcess{us(foreign, dying, itsChild, born, dead, hidden, late), zombie(dead), process(late, self, lateChild),
+		process(lateChild, late)}
+	tr := &Tree{level: Subreaper, self: self, foreign: []int{foreign}, proc: looks(t, before, after, after, later)}
+	check := func(when, want string) {
+		t.Helper()
+		var got []string
+		for _, c := range counters {
+			got = append(got, c.got(t))
+		}
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("%s they got %s signals, want %s", when, got, want)
+		}
+	}
+	tr.SignalOrphans(counted)
+	check("before any signal", "0 0 0 0 0 0 0 0 0")
+	tr.Signal(counted)
+	check("at once", "1 1 1 0 0 0 0 0 0")
+	tr.SignalOrphans(counted)
+	check("later", "0 0 0 0 0 0 0 1 0")
+	tr.SignalOrphans(counted)
+	check("another time", "0 0 0 0 0 0 0 0 0")
+	tr.level, tr.signalled = Group, map[Identity]bool{} // where our children need not be the run's
+	tr.SignalOrphans(counted)
+	check("at the group level", "0 0 0 0 0 0 0 0 0")
 }
