@@ -36,6 +36,7 @@ func TestCompletions(t *testing.T) {
 		"run|--guard|o":                  {"on", "off"},
 		"run|--log-format=j":             {"json"},
 		"recover|--log-format|t":         {"text"},
+		"doctor|--format|":               {"text", "json"},
 		"run|--grace|1":                  {"10s", "1m"},
 		"run|--kill":                     {"--kill-on-repeat"},
 		"run|--|ser":                     {"serve", "serve2"},

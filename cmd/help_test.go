@@ -27,7 +27,7 @@ func helpOf(t *testing.T, name string) (string, *cobra.Command) {
 }
 
 func TestHelpFitsTheScreenAndShowsEachFlagAtWork(t *testing.T) {
-	for _, name := range []string{"run", "recover"} {
+	for _, name := range []string{"run", "recover", "doctor"} {
 		text, c := helpOf(t, name)
 		for line := range strings.Lines(text) {
 			if width := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > helpWidth {

@@ -129,7 +129,7 @@ func need(t testing.TB, what ...string) {
 const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
 // has tells whether the machine has something: "linux", "root", "docker" (running), "pidns" (a PID namespace of our
-// own can be made), or else a program.
+// own can be made), "python3-jsonschema" (the Debian package), or else a program.
 func has(what string) bool {
 	switch what {
 	case "linux":
@@ -145,6 +145,8 @@ func has(what string) bool {
 	case "bash-completion":
 		_, err := os.Stat(bashCompletion)
 		return err == nil
+	case "python3-jsonschema": // 4.0
+		return exec.Command("python3", "-c", "import jsonschema; jsonschema.Draft202012Validator").Run() == nil
 	case "docker":
 		return exec.Command("docker", "info").Run() == nil
 	case "pidns":

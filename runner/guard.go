@@ -37,6 +37,8 @@ const (
 // Guards lists them, the default first.
 func Guards() []Guard { return []Guard{GuardAuto, GuardOn, GuardOff} }
 
+func (g Guard) wanted() bool { return g == GuardOn || g == GuardAuto && unix.Getpid() != 1 }
+
 // SupervisorName is the argv[0] by which this program knows that it is to be the supervisor.
 const SupervisorName = "graceful: supervising"
 

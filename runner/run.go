@@ -95,7 +95,7 @@ func stoppedBy(sig syscall.Signal, c Config) Result {
 
 // lead leads the run, with a guard if there is to be one and can be.
 func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, error) {
-	if g := r.Config.Guard; g == GuardOn || g == GuardAuto && unix.Getpid() != 1 {
+	if g := r.Config.Guard; g.wanted() {
 		done, err := p.guarded(r, book, log)
 		if err == nil {
 			return done, nil
@@ -159,13 +159,15 @@ func checkCommands(commands []cleanup.Command) error {
 		if !c.NeedsShell() {
 			continue
 		}
-		if err := unix.Access(cleanup.Shell, unix.X_OK); err != nil {
+		if err := haveShell(); err != nil {
 			return fmt.Errorf(`command %q needs %s: %w (without a shell use the exec form: ["./flush", "--all"])`,
 				c.Text, cleanup.Shell, err)
 		}
 	}
 	return nil
 }
+
+func haveShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
 
 // emptyInput returns a pipe's end at which nothing will ever arrive but end of file.
 func emptyInput() (*os.File, error) {
