@@ -11,13 +11,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// helpOf is what graceful NAME --help says, and the command.
-func helpOf(t *testing.T, name string) (string, *cobra.Command) {
+// helpOf is what graceful says to such arguments, and the command that said it.
+func helpOf(t *testing.T, args ...string) (string, *cobra.Command) {
 	t.Helper()
 	without(t)
 	var text strings.Builder
 	root := newRoot(new(int))
-	root.SetArgs([]string{name, "--help"})
+	root.SetArgs(args)
 	root.SetOut(&text)
 	c, err := root.ExecuteC()
 	if err != nil {
@@ -28,7 +28,7 @@ func helpOf(t *testing.T, name string) (string, *cobra.Command) {
 
 func TestHelpFitsTheScreenAndShowsEachFlagAtWork(t *testing.T) {
 	for _, name := range []string{"run", "recover", "doctor"} {
-		text, c := helpOf(t, name)
+		text, c := helpOf(t, name, "--help")
 		for line := range strings.Lines(text) {
 			if width := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > helpWidth {
 				t.Errorf("%s: %d columns: %s", name, width, line)
@@ -52,6 +52,19 @@ func TestHelpFitsTheScreenAndShowsEachFlagAtWork(t *testing.T) {
 				t.Errorf("%s: --%s has no example", name, f.Name)
 			}
 		})
+	}
+}
+
+func TestHelpListsEveryCommand(t *testing.T) {
+	text, _ := helpOf(t, "help")
+	names := []string{"completion", "help"}
+	for _, c := range newRoot(new(int)).Commands() {
+		names = append(names, c.Name())
+	}
+	for _, name := range names {
+		if !strings.Contains(text, "\n  "+name+" ") {
+			t.Errorf("graceful help does not list %s:\n%s", name, text)
+		}
 	}
 }
 

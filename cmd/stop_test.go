@@ -253,6 +253,9 @@ func TestFlagsThatDependOnOneAnother(t *testing.T) {
 			case c.want != nil && (err != nil || !c.want(f.config)):
 				t.Errorf("it is %+v, %v", f.config, err)
 			}
+			if c.err == "" && f.config.Deadline > 0 && given["grace"] == "" && f.config.Grace != f.config.StoppingTime() {
+				t.Errorf("the grace is %v, and the run has %v", f.config.Grace, f.config.StoppingTime())
+			}
 		})
 	}
 }

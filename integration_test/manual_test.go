@@ -1,0 +1,31 @@
+package integration_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestTheManualIsWellFormed(t *testing.T) {
+	need(t, "mandoc")
+	if out, err := exec.Command("mandoc", "-Tlint", "-Wwarning", "../docs/graceful.1").CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	// The whole of it, so that a macro that swallows text is seen.
+	out, err := exec.Command("mandoc", "-Tascii", "-Owidth=100", "../docs/graceful.1").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, section := range []string{
+		"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "ASSUMPTIONS", "SIGNALS", "ENVIRONMENT", "FILES", "EXIT STATUS",
+		"EXAMPLES", "SEE ALSO", "RATIONALE", "BUGS",
+	} {
+		bold := ""
+		for _, letter := range section {
+			bold += string(letter) + "\b" + string(letter)
+		}
+		if !strings.Contains(string(out), "\n"+strings.ReplaceAll(bold, " \b ", " ")+"\n") {
+			t.Errorf("there is no section %s", section)
+		}
+	}
+}
