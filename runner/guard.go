@@ -114,10 +114,13 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	if err := persist(func() (err error) { m, err = read(book); return err }); err != nil {
 		log.Error("no cleanup command is run", "err", err)
 		r.Cleanup = cleanup.Stack{} // the tree at least is ended
-		m, book = remembered{run: r}, nil
+		m, book = remembered{run: r, history: newHistory(r, unix.Getpid(), time.Now())}, nil
 	}
 	reap(pid)
 	if m.run.State == Done {
+		if err := p.writeReport(m.run, m.history); err != nil {
+			log.Warn("the run is done, but", "err", err)
+		}
 		return m.run.result(), nil
 	}
 	if r.Config.Guard == GuardAuto && m.run.State == Starting && book != nil && len(p.tree.Children()) == 0 {

@@ -30,6 +30,7 @@ type loop struct {
 	// parentGone is closed when the process that the user started us from is gone; nil where that does not matter.
 	parentGone <-chan struct{}
 	ledger     appender // nil: nobody could read it
+	history    *history // nil: nobody wants to know
 
 	began time.Time
 	wake  *time.Timer // for the earliest of the run's deadlines and look
@@ -98,6 +99,9 @@ func (l *loop) loop() Run {
 			l.fire()
 		}
 	}
+	if err := l.sys.writeReport(l.run, l.history); err != nil {
+		l.log.Warn("the run is done, but", "err", err)
+	}
 	return l.run
 }
 
@@ -151,7 +155,11 @@ func (l *loop) take(pid int, ending Ending) {
 	l.pause = 0
 	switch id, isCommand := l.commandOf(pid); {
 	case pid == l.run.TargetPID && !l.run.Ended:
-		l.handle(targetEnded{ending, time.Since(l.began)})
+		e := targetEnded{ending: ending, after: time.Since(l.began)}
+		if l.history != nil {
+			e.usage = l.sys.usage(pid)
+		}
+		l.handle(e)
 	case isCommand:
 		l.handle(commandEnded{id: id, ending: ending})
 	default:
@@ -189,6 +197,7 @@ func (l *loop) killMore() {
 // not gone long after SIGKILL.
 func (l *loop) kill() (hopeless bool) {
 	found, denied := l.sys.kill()
+	l.history.kill(found, l.run)
 	now := time.Now()
 	forbidden := map[tree.Identity]bool{}
 	for _, p := range denied {
@@ -247,6 +256,7 @@ func (l *loop) handle(e event) {
 	now := time.Now()
 	r, todo := advance(l.run, e, now)
 	l.record(e, r.moved(l.run))
+	l.history.happened(l.run, r, e, now)
 	l.run = r
 	if _, again := e.(signalled); again && r.Escalated && was < Cleaning && !escalated {
 		l.log.Warn("sending SIGKILL", "err", "a stop signal came again")
@@ -263,6 +273,7 @@ func (l *loop) handle(e event) {
 }
 
 func (l *loop) perform(a action) {
+	l.history.did(l.run, a, time.Now())
 	switch a := a.(type) {
 	case startTarget:
 		l.startTarget()

@@ -452,7 +452,7 @@ func TestDeadlinesAreNotSharedBetweenCopiesOfARun(t *testing.T) {
 		t.Errorf("%v became %v", before, shown.Deadlines)
 	}
 	// The same timer again is that timer, later.
-	r, _ = advance(r, targetEnded{Ending{}, 0}, time.Unix(102, 0))
+	r, _ = advance(r, targetEnded{ending: Ending{}, after: 0}, time.Unix(102, 0))
 	if n := len(r.Deadlines); n != 2 || r.Deadlines[1].At != time.Unix(100, 0).Add(r.Config.Grace) {
 		t.Errorf("the grace that had begun did not go on: %v", r.Deadlines)
 	}

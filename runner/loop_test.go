@@ -239,11 +239,13 @@ func (s *fakeSystem) empty(bool) bool {
 	return len(s.living) == 0 && len(s.zombies) == 0
 }
 
-func (s *fakeSystem) strike()         { s.Lock(); defer s.Unlock(); s.strikes++ }
-func (s *fakeSystem) announced() bool { return !s.polling }
-func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
-func (s *fakeSystem) cleaning()       {}
-func (s *fakeSystem) keepSurvivors()  { s.Lock(); defer s.Unlock(); s.note("keep") }
+func (s *fakeSystem) strike()                         { s.Lock(); defer s.Unlock(); s.strikes++ }
+func (s *fakeSystem) announced() bool                 { return !s.polling }
+func (s *fakeSystem) suspend()                        { s.Lock(); defer s.Unlock(); s.note("suspend") }
+func (s *fakeSystem) cleaning()                       {}
+func (s *fakeSystem) usage(int) *Usage                { return nil }
+func (s *fakeSystem) writeReport(Run, *history) error { return nil }
+func (s *fakeSystem) keepSurvivors()                  { s.Lock(); defer s.Unlock(); s.note("keep") }
 
 // lead runs a run on the fake system, in a bubble whose clock stands still while anybody is busy.
 func lead(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {

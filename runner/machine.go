@@ -115,6 +115,7 @@ type (
 	targetEnded  struct {
 		ending Ending
 		after  time.Duration // since the run began
+		usage  *Usage        // for the report, where it is known
 	}
 	signalled struct {
 		signal  int
@@ -323,7 +324,7 @@ func next(r Run, e event) (Run, []action) {
 			if r.Ended {
 				return r.sweep()
 			}
-			return r.targetEnded(targetEnded{Ending{Code: statusFailed}, e.after})
+			return r.targetEnded(targetEnded{ending: Ending{Code: statusFailed}, after: e.after})
 		}
 	case commandTimer:
 		if r.claimed(e.id) {

@@ -110,7 +110,7 @@ func (w *world) happen(b byte) {
 	case 4:
 		w.tell(timeUp{graceTimer})
 	case 5:
-		w.tell(targetEnded{ending, time.Duration(b)})
+		w.tell(targetEnded{ending: ending, after: time.Duration(b)})
 	case 6:
 		w.tell(treeEmptied{})
 	case 7:
@@ -147,7 +147,7 @@ func (w *world) goOn() {
 			w.tell(commandEnded{id: running[0], ending: Ending{}})
 			return
 		}
-		w.tell(targetEnded{Ending{}, 0})
+		w.tell(targetEnded{ending: Ending{}, after: 0})
 	case Sweeping:
 		w.tell(treeEmptied{})
 	case Cleaning:

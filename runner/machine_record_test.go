@@ -54,9 +54,9 @@ func TestAnEventRecordsWhatItTellsAndNothingElse(t *testing.T) {
 		"that the target had to be shot":  {at(Stopping), timeUp{graceTimer}, func(r *Run) { r.State, r.Escalated = Killing, true }},
 		"that survivors had to be":        {at(Sweeping), timeUp{graceTimer}, func(r *Run) { r.Escalated = true }},
 		"what came after the end as that": {at(Sweeping), stop(sigTERM), func(r *Run) { r.Stops = 1 }},
-		"the target's exit and its time":  {at(Running), targetEnded{Ending{Code: 7}, time.Minute}, ended(Ending{Code: 7}, time.Minute)},
-		"the signal that ended it":        {at(Stopping), targetEnded{Ending{Signal: 15}, time.Hour}, ended(Ending{Signal: 15}, time.Hour)},
-		"its end after SIGKILL":           {at(Killing), targetEnded{Ending{Signal: 9}, time.Second}, ended(Ending{Signal: 9}, time.Second)},
+		"the target's exit and its time":  {at(Running), targetEnded{ending: Ending{Code: 7}, after: time.Minute}, ended(Ending{Code: 7}, time.Minute)},
+		"the signal that ended it":        {at(Stopping), targetEnded{ending: Ending{Signal: 15}, after: time.Hour}, ended(Ending{Signal: 15}, time.Hour)},
+		"its end after SIGKILL":           {at(Killing), targetEnded{ending: Ending{Signal: 9}, after: time.Second}, ended(Ending{Signal: 9}, time.Second)},
 		"that a command may have begun":   {at(Sweeping), treeEmptied{}, func(r *Run) { r.State = Cleaning; claimed(r) }},
 		"the pid of a command":            {at(Cleaning, notStarted(2)), commandStarted{id: 2, pid: 201}, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
 		"the exit status of a command":    {at(Cleaning), commandEnded{id: 2, ending: Ending{Code: 3}}, over(cleanup.Outcome{Code: 3})},
@@ -98,7 +98,7 @@ func ended(e Ending, after time.Duration) func(*Run) {
 // named; everything else in the product of states and events is tried.
 func TestWhatMeansNothingInAStateIsIgnored(t *testing.T) {
 	events := map[string]event{
-		"started": targetStarted{pid: 999}, "failed": targetFailed{126}, "ended": targetEnded{Ending{Code: 9}, time.Hour},
+		"started": targetStarted{pid: 999}, "failed": targetFailed{126}, "ended": targetEnded{ending: Ending{Code: 9}, after: time.Hour},
 		"stop": stop(sigTERM), "pass": pass(sigUSR1), "job": job(sigTSTP),
 		"ours": signalled{17, forward.Ours}, "uncatchable": signalled{9, forward.Uncatchable},
 		"grace over": timeUp{graceTimer}, "drained": timeUp{drainTimer}, "empty": treeEmptied{},

@@ -59,7 +59,7 @@ func job(sig int) event  { return signalled{sig, forward.Suspend} }
 // Every row of the states and of the signals: what a run in a state makes of an event.
 func TestEveryRowOfTheMachine(t *testing.T) {
 	firstCommand := []action{startTimer{timer{limitTimer, 2}, 30 * time.Second}, startCommand{2}}
-	ended := targetEnded{Ending{Code: 7}, time.Minute}
+	ended := targetEnded{ending: Ending{Code: 7}, after: time.Minute}
 	escalated := func(r *Run) { r.Escalated = true }
 	clearing := func(r *Run) {
 		r.Clearing = true
@@ -156,8 +156,8 @@ func tell(r Run, events ...event) Run {
 }
 
 func TestWhatARunRemembersOfItsEnd(t *testing.T) {
-	exits := func(code int) event { return targetEnded{Ending{Code: code}, time.Second} }
-	dies := func(sig int) event { return targetEnded{Ending{Signal: sig}, time.Second} }
+	exits := func(code int) event { return targetEnded{ending: Ending{Code: code}, after: time.Second} }
+	dies := func(sig int) event { return targetEnded{ending: Ending{Signal: sig}, after: time.Second} }
 	for name, c := range map[string]struct {
 		events  []event
 		status  int

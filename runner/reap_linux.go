@@ -19,19 +19,34 @@ type siginfo struct {
 
 // peek looks for a child that has ended and leaves it a zombie, so that its id stays its own. pid is 0 when none
 // has ended; childless says that there is none at all. No system call blocks.
-func peek() (pid int, ending Ending, childless bool) { return waitid(unix.P_ALL, 0) }
+func peek() (pid int, ending Ending, childless bool) { return waitid(unix.P_ALL, 0, nil) }
 
 // peekAt is peek for one child, which must not have been reaped.
 func peekAt(pid int) (ending Ending, ended bool) {
-	found, ending, _ := waitid(unix.P_PID, pid)
+	found, ending, _ := waitid(unix.P_PID, pid, nil)
 	return ending, found != 0
 }
 
-func waitid(kind, id int) (pid int, ending Ending, childless bool) {
+// usageOf is what a child has used that has ended and was not reaped.
+func usageOf(pid int) *Usage {
+	var used unix.Rusage
+	if found, _, _ := waitid(unix.P_PID, pid, &used); found == 0 {
+		return nil
+	}
+	ms := func(t unix.Timeval) float64 { return float64(t.Nano()) / 1e6 }
+	return &Usage{
+		UserMS: ms(used.Utime), SystemMS: ms(used.Stime), MaxRSSKB: int64(used.Maxrss),
+		MinorFaults: int64(used.Minflt), MajorFaults: int64(used.Majflt),
+		BlocksRead: int64(used.Inblock), BlocksWritten: int64(used.Oublock),
+		VoluntarySwitches: int64(used.Nvcsw), InvoluntarySwitches: int64(used.Nivcsw),
+	}
+}
+
+func waitid(kind, id int, used *unix.Rusage) (pid int, ending Ending, childless bool) {
 	var info siginfo
 	for {
 		_, _, errno := unix.Syscall6(unix.SYS_WAITID, uintptr(kind), uintptr(id), uintptr(unsafe.Pointer(&info)),
-			unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, 0, 0)
+			unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, uintptr(unsafe.Pointer(used)), 0)
 		switch {
 		case errno == unix.EINTR:
 			continue

@@ -37,6 +37,7 @@ type record struct {
 	Signal  int           `json:"signal,omitempty"`
 	Unseen  bool          `json:"unseen,omitempty"`
 	After   time.Duration `json:"after,omitempty"` // since the run began
+	Usage   *Usage        `json:"usage,omitempty"`
 	Timer   timerName     `json:"timer,omitempty"`
 	Error   ledger.Text   `json:"error,omitempty"`
 }
@@ -116,7 +117,7 @@ func recordOf(e event, moved bool) (r record, keep bool) {
 	case targetFailed:
 		r = record{Event: "target failed", Code: e.status}
 	case targetEnded:
-		r = record{Event: "target ended", Code: e.ending.Code, Signal: e.ending.Signal, After: e.after}
+		r = record{Event: "target ended", Code: e.ending.Code, Signal: e.ending.Signal, After: e.after, Usage: e.usage}
 	case signalled:
 		return record{Event: "stop signal", Signal: e.signal}, moved && e.meaning == forward.Stop
 	case timeUp:
@@ -153,7 +154,9 @@ func (r record) event() (event, error) {
 	case "target failed":
 		return targetFailed{r.Code}, nil
 	case "target ended":
-		return targetEnded{ending, r.After}, nil
+		return targetEnded{ending, r.After, r.Usage}, nil
+	case "signal": // for the report
+		return signalled{r.Signal, forward.MeaningOf(syscall.Signal(r.Signal))}, nil
 	case "stop signal":
 		return signalled{r.Signal, forward.Stop}, nil
 	case "time up":
@@ -187,6 +190,9 @@ func (l *loop) record(e event, moved bool) {
 		return
 	}
 	r, keep := recordOf(e, moved)
+	if s, ok := e.(signalled); ok && !keep && l.history != nil && len(l.history.received) < historyLimit {
+		r, keep = record{Event: "signal", Signal: s.signal}, true
+	}
 	if !keep {
 		return
 	}
@@ -206,6 +212,7 @@ type remembered struct {
 	inherit inherited
 	dir     string
 	front   int
+	history *history
 	boot    string
 	claimed map[int]time.Duration // when each claim was made, since the machine was started
 }
@@ -236,6 +243,7 @@ func remember(records []json.RawMessage) (remembered, error) {
 				claimed: map[int]time.Duration{},
 				inherit: inherited{r.Begin.Ignored, r.Begin.Blocked},
 			}
+			m.history = newHistory(m.run, m.front, r.Time)
 			if err := m.run.Config.check(); err != nil {
 				return m, fmt.Errorf("line 1: %w", err)
 			}
@@ -252,7 +260,12 @@ func remember(records []json.RawMessage) (remembered, error) {
 			return m, fmt.Errorf("line %d: %w", i+1, err)
 		}
 		before := m.run
-		m.run, _ = advance(m.run, e, at)
+		var todo []action
+		m.run, todo = advance(m.run, e, at)
+		m.history.happened(before, m.run, e, r.Time)
+		for _, a := range todo {
+			m.history.did(m.run, a, r.Time)
+		}
 		if m.last = r.Time.Sub(first); m.boot == boot {
 			m.last = r.Clock - m.start
 		}

@@ -23,8 +23,11 @@ func begin(book *ledger.Ledger, r Run, in inherited) error {
 	if err != nil {
 		return err
 	}
-	const perRun, perCommand = 8 << 10, 4 << 10 // far more than their records take
-	size := int64(len(text)) + perRun + perCommand*int64(len(r.Config.OnExit))
+	const perRun, perCommand, perHistory = 8 << 10, 4 << 10, historyLimit << 8 // far more than their records take
+	size := int64(len(text)) + perRun + perCommand*int64(len(r.Cleanup.Entries))
+	if r.Config.Report != "" {
+		size += perHistory
+	}
 	var limit unix.Rlimit // a write beyond it would also send us SIGXFSZ, which is for the target
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size) {
 		return fmt.Errorf("%s needs %d bytes, and no file may have more than %d (ulimit -f)", book, size, limit.Cur)
@@ -226,7 +229,7 @@ var errCommands = errors.New("not every cleanup command succeeded")
 // finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
 func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
 	if m.run.State == Done && !(retry && len(interrupted(m.run)) > 0) {
-		return 0, conclude(m.run, book, log)
+		return 0, errors.Join(p.writeReport(m.run, m.history), conclude(m.run, book, log))
 	}
 	q := *p
 	q.inherit.blocked = m.inherit.blocked

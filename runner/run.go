@@ -105,7 +105,9 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 		}
 		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 	}
-	return p.loop(remembered{run: r, began: time.Now()}, book, log).do().result(), nil
+	now := time.Now()
+	m := remembered{run: r, began: now, history: newHistory(r, unix.Getpid(), now)}
+	return p.loop(m, book, log).do().result(), nil
 }
 
 // newRun is a run at its beginning.
@@ -144,7 +146,7 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 // loop makes the loop that leads a run from where it is remembered to stand.
 func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *loop {
 	l := &loop{
-		run: m.run, began: m.began, sys: p, log: log,
+		run: m.run, began: m.began, history: m.history, sys: p, log: log,
 		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone,
 	}
 	if book != nil { // else the interface would not be nil

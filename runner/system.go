@@ -34,6 +34,7 @@ type system interface {
 	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
 	peek() (pid int, ending Ending, childless bool)
 	reap(pid int)
+	usage(pid int) *Usage // of a child that has ended and was not reaped
 	signalGroup(syscall.Signal) error
 	signalTarget(syscall.Signal) error // it alone
 	signalSurvivors(...syscall.Signal) // each with all of them in order
@@ -49,6 +50,7 @@ type system interface {
 	// announced tells whether the end of every member of the tree reaches us as a child's.
 	announced() bool
 	suspend()
+	writeReport(Run, *history) error
 	keepSurvivors() // leave alone who is in the tree now
 	cleaning()      // nothing but cleanup commands will be started from now on
 }
@@ -140,6 +142,7 @@ func (p *processes) reap(pid int) {
 	p.tree.Reaped(pid)
 }
 
+func (p *processes) usage(pid int) *Usage                         { return usageOf(pid) }
 func (p *processes) signalGroup(sig syscall.Signal) error         { return p.tree.SignalGroup(sig) }
 func (p *processes) signalTarget(sig syscall.Signal) error        { return p.tree.SignalLeader(sig) }
 func (p *processes) keepSurvivors()                               { p.tree.Keep(hookID) }
