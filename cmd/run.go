@@ -96,7 +96,7 @@ func (f *runFlags) groups() []flagGroup {
 	stopping.Var(durationValue{value: &config.Deadline}, "deadline",
 		"time from the beginning of a stop to our exit, cleanup included; 0 is no limit")
 	stopping.VarPF(parentValue{&config.DieWithParent, &config.Parent}, "die-with-parent", "",
-		"take the death of the process that started us for SIGTERM; or that of another one: =PID").NoOptDefVal = "true"
+		"take the death of the process that started us for SIGTERM; with its pid (=$$) also when it died before we began").NoOptDefVal = "true"
 
 	cleaning := newGroup("Cleaning up",
 		"graceful run --on-exit ./flush.sh --on-exit '[\"rm\", \"-rf\", \"/scratch/7\"]' -- make",

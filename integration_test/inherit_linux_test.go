@@ -178,10 +178,12 @@ func TestWithoutAShell(t *testing.T) {
 	if !strings.Contains(p.text(), "cleaned") {
 		t.Errorf("the exec form did not run:\n%s", p.text())
 	}
-	p = command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "echo", "started")...)
-	p.start().want("125")
-	if text := p.text(); strings.Contains(text, "started\n") || !strings.Contains(text, `cleanup command "echo cleaned" needs /bin/sh`) {
-		t.Errorf("want a refusal that says why:\n%s", text)
+	for _, flag := range []string{"--on-exit", "--on-stop"} {
+		p = command(t, inJail(root, "/graceful", "run", flag, "echo cleaned", "--", "/busybox", "echo", "started")...)
+		p.start().want("125")
+		if text := p.text(); strings.Contains(text, "started\n") || !strings.Contains(text, `command "echo cleaned" needs /bin/sh`) {
+			t.Errorf("%s: want a refusal that says why:\n%s", flag, text)
+		}
 	}
 }
 
