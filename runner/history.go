@@ -132,15 +132,12 @@ func (h *history) add(list *[]Signalled, s Signalled) {
 	*list = append(*list, s)
 }
 
-// kill takes those that a pass of SIGKILL has found.
-func (h *history) kill(found []tree.Process, r Run) {
-	if h == nil || !r.Ended || r.State > Sweeping {
+// kill takes one that SIGKILL was sent to.
+func (h *history) kill(p tree.Process, r Run) {
+	if h == nil || !r.Ended || r.State > Sweeping || len(h.killed) == historyLimit {
 		return
 	}
-	for _, p := range found {
-		seen := slices.ContainsFunc(h.killed, func(q tree.Process) bool { return q.Identity == p.Identity })
-		if !seen && len(h.killed) < historyLimit {
-			h.killed = append(h.killed, p)
-		}
+	if !slices.ContainsFunc(h.killed, func(q tree.Process) bool { return q.Identity == p.Identity }) {
+		h.killed = append(h.killed, p)
 	}
 }

@@ -163,6 +163,9 @@ func (l *loop) take(pid int, ending Ending) {
 	case isCommand:
 		l.handle(commandEnded{id: id, ending: ending})
 	default:
+		if l.history != nil && l.killing && ending.Signal == sigKILL {
+			l.history.kill(l.sys.child(pid), l.run)
+		}
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 	}
 	l.sys.reap(pid)
@@ -197,7 +200,9 @@ func (l *loop) killMore() {
 // not gone long after SIGKILL.
 func (l *loop) kill() (hopeless bool) {
 	found, denied := l.sys.kill()
-	l.history.kill(found, l.run)
+	for _, p := range found { // those of our children that have died already are not among them
+		l.history.kill(p, l.run)
+	}
 	now := time.Now()
 	forbidden := map[tree.Identity]bool{}
 	for _, p := range denied {
@@ -365,7 +370,7 @@ func (l *loop) startTime(pid int) uint64 {
 	if l.ledger == nil {
 		return 0
 	}
-	return l.sys.startTime(pid)
+	return l.sys.child(pid).Start
 }
 
 // setWake sets the one timer to whatever comes first.

@@ -141,8 +141,10 @@ func (s *fakeSystem) alive(id tree.Identity) bool {
 func (s *fakeSystem) signalOrphans(...syscall.Signal) {}
 func (s *fakeSystem) members() []tree.Process         { return s.others }
 func (s *fakeSystem) children() []tree.Process        { return s.kids }
-func (s *fakeSystem) startTime(int) uint64            { return 0 }
-func (s *fakeSystem) targetIs(r Run)                  { s.target = r.TargetPID }
+func (s *fakeSystem) child(pid int) tree.Process {
+	return tree.Process{Identity: tree.Identity{PID: pid}}
+}
+func (s *fakeSystem) targetIs(r Run) { s.target = r.TargetPID }
 
 func (s *fakeSystem) peek() (int, Ending, bool) {
 	s.Lock()

@@ -22,7 +22,7 @@ import (
 type system interface {
 	startTarget(Run) (pid int, err error)
 	startCommand(Run, cleanup.Entry) (pid int, err error)
-	startTime(pid int) uint64 // of a child, dead or alive; see tree.Identity
+	child(pid int) tree.Process // dead or alive; without a start time where it cannot be seen
 	// targetIs says which of our children is the target, when it was not we who started it.
 	targetIs(Run)
 	children() []tree.Process // dead or alive, of this run
@@ -153,7 +153,7 @@ func (p *processes) kill() (found, denied []tree.Process)         { return p.tre
 func (p *processes) strike()                                      { p.tree.Strike() }
 func (p *processes) empty(childless bool) bool                    { return p.tree.Empty(childless) }
 func (p *processes) announced() bool                              { return p.tree.Announced() }
-func (p *processes) startTime(pid int) uint64                     { return p.tree.StartTime(pid) }
+func (p *processes) child(pid int) tree.Process                   { return p.tree.Child(pid) }
 func (p *processes) members() []tree.Process                      { return p.tree.Members() }
 func (p *processes) signalAll(id tree.Identity, s syscall.Signal) { p.tree.SignalAll(id, s) }
 func (p *processes) children() []tree.Process                     { return p.tree.Children() }

@@ -123,7 +123,7 @@ func TestWhatWeStartIsHuntedToo(t *testing.T) {
 	if tr.Empty(false) || tr.Announced() {
 		t.Error("it is empty, or all ends are announced")
 	}
-	tr.SignalAll(Identity{PID: root, Start: tr.StartTime(root)}, unix.SIGKILL)
+	tr.SignalAll(tr.Child(root).Identity, unix.SIGKILL)
 	for _, pid := range all {
 		dies(t, tr.proc, pid)
 	}

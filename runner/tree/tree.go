@@ -77,13 +77,14 @@ func Open(level Level) (*Tree, []string, error) {
 // Announced tells whether the end of every member reaches us as a child's.
 func (t *Tree) Announced() bool { return t.level == Subreaper && t.hunted == nil }
 
-// StartTime is that of a child, dead or alive; 0 where it cannot be seen.
-func (t *Tree) StartTime(pid int) uint64 {
-	if t.proc == nil {
-		return 0
+// Child looks at a child, dead or alive; nothing but its id is known where it cannot be seen.
+func (t *Tree) Child(pid int) Process {
+	if t.proc != nil {
+		if p, ok := t.proc.read(pid); ok {
+			return p
+		}
 	}
-	p, _ := t.proc.read(pid)
-	return p.Start
+	return Process{Identity: Identity{PID: pid}}
 }
 
 // Alive tells whether that very process lives.
