@@ -42,7 +42,7 @@ func TestAMistakeIsNamedWithItsSource(t *testing.T) {
 		{"--grace=-1s", nil, `--grace: "-1s" is less than 0`},
 		{"--on-exit-timeout 0", nil, "--on-exit-timeout: the time must be more than 0"},
 		{"--on-exit-order up", nil, `--on-exit-order: "up" is no order (lifo, fifo, parallel)`},
-		{"--contain jail", nil, `--contain: "jail" is no level of containment (auto, subreaper, group)`},
+		{"--contain jail", nil, `--contain: "jail" is no level of containment (auto, subreaper, group, cgroup)`},
 		{"--log-format xml", nil, `--log-format: "xml" is no form of messages (text, json)`},
 		{"--on-exit [1]", nil, `--on-exit: "[1]": not a JSON array of strings: `},
 		{"--verbose=loud", nil, `--verbose: "loud" is neither true nor false`},

@@ -118,10 +118,7 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	}
 	reap(pid)
 	if m.run.State == Done {
-		if err := p.writeReport(m.run, m.history); err != nil {
-			log.Warn("the run is done, but", "err", err)
-		}
-		return m.run.result(), nil
+		return p.loop(m, book, log).loop().result(), nil // for what was to come after
 	}
 	if r.Config.Guard == GuardAuto && m.run.State == Starting && book != nil && len(p.tree.Children()) == 0 {
 		return result, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(how))
@@ -302,6 +299,12 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		return statusFailed, err
 	}
 	p.front, p.link = m.front, link
+	if err := p.makeCgroup(m.run); err != nil { // the run is over before it has begun, and we have said why
+		if send(link, finished, statusFailed) != nil {
+			err = errors.Join(err, discard(book))
+		}
+		return statusFailed, err
+	}
 	heard := send(link, listening, 0)
 	l := p.loop(m, book, log)
 	var r Run

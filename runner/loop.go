@@ -268,12 +268,19 @@ func (l *loop) handle(e event) {
 	}
 	if l.run.State != was {
 		l.log.Info(l.run.State.String(), "was", was.String())
-		if l.run.State == Cleaning {
+		if was < Cleaning && l.run.State >= Cleaning {
 			l.sys.cleaning()
+			l.disband()
 		}
 	}
 	for _, a := range todo {
 		l.perform(a)
+	}
+}
+
+func (l *loop) disband() {
+	if err := l.sys.disband(); err != nil {
+		l.log.Warn("ending containment", "err", err)
 	}
 }
 

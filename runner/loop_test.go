@@ -248,6 +248,7 @@ func (s *fakeSystem) cleaning()                       {}
 func (s *fakeSystem) usage(int) *Usage                { return nil }
 func (s *fakeSystem) writeReport(Run, *history) error { return nil }
 func (s *fakeSystem) keepSurvivors()                  { s.Lock(); defer s.Unlock(); s.note("keep") }
+func (s *fakeSystem) disband() error                  { return nil }
 
 // lead runs a run on the fake system, in a bubble whose clock stands still while anybody is busy.
 func lead(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {

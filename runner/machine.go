@@ -45,6 +45,7 @@ func (e Ending) Status() int {
 type Run struct {
 	ID     string
 	Config Config
+	Cgroup string // directory of the one that the target runs in; "": none
 	State  State
 
 	TargetPID   int    // 0 until started

@@ -50,6 +50,7 @@ type beginning struct {
 	Env      []ledger.Text    `json:"env"`
 	Commands []beginCommand   `json:"commands"`
 	Report   ledger.Text      `json:"report,omitempty"`
+	Cgroup   ledger.Text      `json:"cgroup,omitempty"`
 	Config   Config           `json:"config"`
 	Ignored  []syscall.Signal `json:"ignored"`
 	Blocked  []syscall.Signal `json:"blocked"`
@@ -70,7 +71,7 @@ func firstRecord(r Run, in inherited) record {
 	dir, _ := os.Getwd() // one that has been removed is missed by nobody but recover
 	b := beginning{
 		ID: r.ID, Name: ledger.Text(r.Config.Name), Command: texts(r.Config.Command), Env: texts(r.Config.Env),
-		Report: ledger.Text(r.Config.Report), Config: r.Config,
+		Report: ledger.Text(r.Config.Report), Cgroup: ledger.Text(r.Cgroup), Config: r.Config,
 		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: tree.Boot(), Dir: ledger.Text(dir),
 	}
 	for _, c := range r.Cleanup.Entries {
@@ -91,7 +92,9 @@ func (b beginning) run() Run {
 			config.OnExit = append(config.OnExit, command)
 		}
 	}
-	return newRun(b.ID, config)
+	r := newRun(b.ID, config)
+	r.Cgroup = string(b.Cgroup)
+	return r
 }
 
 func texts(from []string) (to []ledger.Text) {

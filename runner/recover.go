@@ -228,13 +228,17 @@ var errCommands = errors.New("not every cleanup command succeeded")
 
 // finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
 func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
-	if m.run.State == Done && !(retry && len(interrupted(m.run)) > 0) {
-		return 0, errors.Join(p.writeReport(m.run, m.history), conclude(m.run, book, log))
+	same := m.boot != "" && m.boot == tree.Boot()
+	if !same {
+		m.run.Cgroup = ""
 	}
 	q := *p
 	q.inherit.blocked = m.inherit.blocked
+	if m.run.State == Done && !(retry && len(interrupted(m.run)) > 0) {
+		q.loop(m, book, log).loop() // for what was to come after
+		return 0, conclude(m.run, book, log)
+	}
 	q.tree = nil
-	same := m.boot != "" && m.boot == tree.Boot()
 	if same {
 		q.tree, err = tree.Hunt("GRACEFUL_RUN_ID="+m.run.ID, known(m.run), m.start)
 	} else { // nobody is left, and the ids are others' now

@@ -47,6 +47,13 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Result{}, err
 	}
+	r := newRun(newID(), config)
+	if config.Contain == tree.Cgroup {
+		var err error
+		if r.Cgroup, err = tree.FindCgroup("graceful-" + r.ID); err != nil {
+			return Result{}, fmt.Errorf("containment %s: %w", config.Contain, err)
+		}
+	}
 	var parentGone <-chan struct{}
 	if config.DieWithParent {
 		gone, ended, err := watchParent(config, log)
@@ -65,7 +72,6 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return Result{}, err
 	}
 	p.parentGone = parentGone
-	r := newRun(newID(), config)
 	book, stopped, err := p.openBook(config, log)
 	if err != nil {
 		return Result{}, err
@@ -105,6 +111,9 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 		}
 		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 	}
+	if err := p.makeCgroup(r); err != nil {
+		return Result{}, err
+	}
 	now := time.Now()
 	m := remembered{run: r, began: now, history: newHistory(r, unix.Getpid(), now)}
 	return p.loop(m, book, log).do().result(), nil
@@ -143,14 +152,25 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 	return &processes{tree: contained, listener: listener, inherit: inherit, devNull: devNull}, nil
 }
 
+func (p *processes) makeCgroup(r Run) error {
+	if err := p.tree.MakeCgroup(r.Cgroup); err != nil {
+		return fmt.Errorf("containment %s: %w", r.Config.Contain, err)
+	}
+	return nil
+}
+
 // loop makes the loop that leads a run from where it is remembered to stand.
 func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *loop {
+	p.tree.Confine(m.run.Cgroup)
 	l := &loop{
 		run: m.run, began: m.began, history: m.history, sys: p, log: log,
 		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone,
 	}
 	if book != nil { // else the interface would not be nil
 		l.ledger = book
+	}
+	if m.run.State >= Cleaning { // whoever led it may not have come to that
+		l.disband()
 	}
 	return l
 }
@@ -193,6 +213,8 @@ func startFailure(command string, err error) (status int, hint string) {
 	}
 	exists := strings.Contains(path, "/") && unix.Access(path, unix.F_OK) == nil
 	switch {
+	case errors.Is(err, errCgroup):
+		return statusFailed, "it was not executed"
 	case outOfResources(err):
 		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
 	case errors.Is(err, unix.ENOENT) && exists:

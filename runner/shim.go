@@ -2,25 +2,31 @@ package runner
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
 	"strconv"
 	"syscall"
 
+	"graceful/runner/tree"
+
 	"golang.org/x/sys/unix"
 )
 
 // ShimName is the argv[0] by which this program knows that it is to become the target. Two things can be set only
 // in the process that becomes it: variables that hold its pid (LISTEN_PID, sd_listen_fds(3); WATCHDOG_PID,
-// sd_watchdog_enabled(3)), and an ignored SIGCHLD, which we may not ignore ourselves while the target may end. A
-// run that has neither, and hardly any has, does without.
+// sd_watchdog_enabled(3)), and an ignored SIGCHLD, which we may not ignore ourselves while the target may end; and a
+// cgroup can be entered there where it cannot be started in. A run that has none of them, and hardly any has, does
+// without.
 const ShimName = "graceful: becoming the target"
 
 // throughShim starts a process by way of ourselves. A pipe that closes at execve tells whether that succeeded.
 func (p *processes) throughShim(s start) (int, error) {
-	if unix.Access(selfExe, unix.X_OK) != nil {
+	if err := unix.Access(selfExe, unix.X_OK); err != nil && !s.enter {
 		return p.fork(s) // better without than not at all
+	} else if err != nil {
+		return 0, fmt.Errorf("%w by way of %s: %w", errCgroup, selfExe, err)
 	}
 	var pipe [2]int
 	if err := unix.Pipe(pipe[:]); err != nil {
@@ -33,7 +39,11 @@ func (p *processes) throughShim(s start) (int, error) {
 	if p.inherit.ignores(unix.SIGCHLD) {
 		ignoreChild = "1"
 	}
-	s.argv = append([]string{ShimName, strconv.Itoa(pipe[1]), ignoreChild, strconv.Itoa(p.userPID()), s.path}, s.argv...)
+	enter := ""
+	if s.enter {
+		enter = s.cgroup
+	}
+	s.argv = append([]string{ShimName, strconv.Itoa(pipe[1]), ignoreChild, strconv.Itoa(p.userPID()), enter, s.path}, s.argv...)
 	s.path = selfExe
 	pid, err := p.fork(s)
 	unix.Close(pipe[1])
@@ -43,15 +53,23 @@ func (p *processes) throughShim(s start) (int, error) {
 	var errno [4]byte
 	if n, _ := report.Read(errno[:]); n == len(errno) {
 		reap(pid)
-		return 0, syscall.Errno(binary.NativeEndian.Uint32(errno[:]))
+		switch code := binary.NativeEndian.Uint32(errno[:]); {
+		case code&notEntered != 0:
+			return 0, fmt.Errorf("%w: %w", errCgroup, syscall.Errno(code&^notEntered))
+		default:
+			return 0, syscall.Errno(code)
+		}
 	}
 	return pid, nil
 }
 
+// notEntered is set in the error that the shim reports when it was the cgroup that could not be entered.
+const notEntered = 1 << 16
+
 // Shim becomes the target; args are ours after argv[0]: the pipe's descriptor, whether SIGCHLD is to be ignored,
-// the pid that such variables may hold, the program, its argv. It returns the exit status of failure, which nobody but the pipe's reader sees.
+// the pid that such variables may hold, the cgroup to enter, the program, its argv. It returns the exit status of failure, which nobody but the pipe's reader sees.
 func Shim(args []string) int {
-	if len(args) < 5 {
+	if len(args) < 6 {
 		return 125
 	}
 	report, err := strconv.Atoi(args[0])
@@ -59,6 +77,16 @@ func Shim(args []string) int {
 		return 125
 	}
 	unix.CloseOnExec(report)
+	fail := func(err error, what uint32) int {
+		errno, _ := err.(syscall.Errno)
+		_, _ = unix.Write(report, binary.NativeEndian.AppendUint32(nil, uint32(errno)|what))
+		return 125
+	}
+	if dir := args[3]; dir != "" {
+		if err := tree.Enter(dir); err != nil {
+			return fail(err, notEntered)
+		}
+	}
 	runtime.LockOSThread() // whose mask is the target's
 	in := readInherited()
 	for _, sig := range in.ignored {
@@ -75,8 +103,5 @@ func Shim(args []string) int {
 		}
 	}
 	block(in.blocked)
-	err = syscall.Exec(args[3], args[4:], env)
-	errno, _ := err.(syscall.Errno)
-	_, _ = unix.Write(report, binary.NativeEndian.AppendUint32(nil, uint32(errno)))
-	return 125
+	return fail(syscall.Exec(args[4], args[5:], env), 0)
 }

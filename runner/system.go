@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -53,6 +54,7 @@ type system interface {
 	writeReport(Run, *history) error
 	keepSurvivors() // leave alone who is in the tree now
 	cleaning()      // nothing but cleanup commands will be started from now on
+	disband() error // the tree's cgroup, where it has one
 }
 
 // processes is the real system.
@@ -72,13 +74,17 @@ func (p *processes) startTarget(r Run) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked}
+	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked, cgroup: r.Cgroup}
 	fork := p.fork
 	if self := strconv.Itoa(p.userPID()); p.inherit.ignores(unix.SIGCHLD) ||
 		getenv(s.env, "LISTEN_PID") == self || getenv(s.env, "WATCHDOG_PID") == self {
 		fork = p.throughShim
 	}
 	pid, err := fork(s)
+	if s.cgroup != "" && err != nil && !outOfResources(err) { // was it clone3(2), which seccomp filters may refuse, or execve(2)?
+		s.enter = true
+		pid, err = p.throughShim(s)
+	}
 	if err != nil {
 		return 0, &fs.PathError{Op: "execute", Path: path, Err: err}
 	}
@@ -114,6 +120,8 @@ type start struct {
 	stdin   uintptr
 	keep    []int            // descriptors of ours that it gets, under their numbers
 	blocked []syscall.Signal // its signal mask
+	cgroup  string           // the one that it is born in; "": ours
+	enter   bool             // it enters that by itself
 }
 
 // fork starts a process as leader of a group of its own. Descriptors above 2 that are not ours stay open in it.
@@ -128,12 +136,19 @@ func (p *processes) fork(s start) (int, error) {
 		}
 		defer unix.CloseOnExec(fd)
 	}
-	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{
-		Env:   s.env,
-		Files: []uintptr{s.stdin, 1, 2},
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
-	})
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if s.cgroup != "" && !s.enter {
+		done, err := tree.StartIn(s.cgroup, attr)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errCgroup, err)
+		}
+		defer done()
+	}
+	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: s.env, Files: []uintptr{s.stdin, 1, 2}, Sys: attr})
 }
+
+// errCgroup: a process could not be started in its cgroup.
+var errCgroup = errors.New("entering its cgroup")
 
 func (p *processes) peek() (int, Ending, bool) { return peek() }
 
@@ -160,6 +175,7 @@ func (p *processes) children() []tree.Process                     { return p.tre
 func (p *processes) alive(id tree.Identity) bool                  { return p.tree.Alive(id) }
 func (p *processes) signalCommand(pid int, sig syscall.Signal)    { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                    { p.listener.IgnoreTTOU() }
+func (p *processes) disband() error                               { return p.tree.Disband() }
 
 // suspend stops the process that the user knows. A supervisor goes on: it has to hear of its front's death.
 func (p *processes) suspend() {

@@ -43,6 +43,8 @@ type Tree struct {
 	group    int     // the target's process group
 	unreaped bool    // the target has not been reaped: its id, and so its group's, cannot be reused
 	hunted   *prey   // nil but where the tree was left by others
+	cgroup   cgroup  // "": none
+	alone    bool    // though we have no child, somebody is in the cgroup
 
 	kept string // not "": the variable that tells who is ours, see Keep
 
@@ -56,11 +58,11 @@ func Open(level Level) (*Tree, []string, error) {
 	var warnings []string
 	if level != Group {
 		err := becomeSubreaper()
-		if err == nil && t.proc == nil && t.self != 1 {
+		if err == nil && t.proc == nil && (t.self != 1 || level == Cgroup) {
 			err = errors.New("/proc is missing or shows another PID namespace, so that descendants cannot be found")
 		}
 		t.level = Subreaper
-		if err != nil && level == Subreaper {
+		if err != nil && level != Auto {
 			return nil, nil, err
 		}
 		if err != nil {
@@ -74,8 +76,29 @@ func Open(level Level) (*Tree, []string, error) {
 	return t, warnings, nil
 }
 
+// Confine says that the target runs in a cgroup, or may: it need not be there. "" is none.
+func (t *Tree) Confine(dir string) { t.cgroup = cgroup(dir) }
+
+// MakeCgroup makes a cgroup for the target.
+func (t *Tree) MakeCgroup(dir string) error {
+	t.Confine(dir)
+	if dir == "" {
+		return nil
+	}
+	return t.cgroup.make()
+}
+
+// Disband removes the cgroup, and forgets it. Who is still in it is moved to where it would be without us.
+func (t *Tree) Disband() error {
+	c := t.cgroup
+	if t.cgroup = ""; c == "" {
+		return nil
+	}
+	return c.disband()
+}
+
 // Announced tells whether the end of every member reaches us as a child's.
-func (t *Tree) Announced() bool { return t.level == Subreaper && t.hunted == nil }
+func (t *Tree) Announced() bool { return t.level == Subreaper && t.hunted == nil && !t.alone }
 
 // Child looks at a child, dead or alive; nothing but its id is known where it cannot be seen.
 func (t *Tree) Child(pid int) Process {
@@ -206,11 +229,28 @@ func (t *Tree) Members() []Process {
 		found = append(found, root)
 		found = append(found, t.proc.descendants(root.PID, nil)...)
 	}
-	if t.hunted != nil { // a member may descend from another
+	for _, pid := range t.confined() {
+		if p, ok := t.proc.read(pid); ok && !p.dead {
+			found = append(found, p)
+		}
+	}
+	if t.hunted != nil || t.cgroup != "" { // a member may descend from another
 		slices.SortFunc(found, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
 		found = slices.CompactFunc(found, func(a, b Process) bool { return a.Identity == b.Identity })
 	}
 	return found
+}
+
+// confined lists who is in the cgroup.
+func (t *Tree) confined() []int {
+	if t.cgroup == "" {
+		return nil
+	}
+	pids := t.cgroup.pids()
+	if slices.Contains(pids, t.self) { // by somebody's doing; it is not ours then
+		return nil
+	}
+	return slices.DeleteFunc(pids, func(pid int) bool { return slices.Contains(t.foreign, pid) })
 }
 
 // Empty tells whether nobody of the tree is left. childless says that we have no child at all, dead or alive:
@@ -218,7 +258,11 @@ func (t *Tree) Members() []Process {
 // be reaped.
 func (t *Tree) Empty(childless bool) bool {
 	t.letGo()
+	t.alone = false
 	switch {
+	case t.cgroup != "" && t.childless(childless) && t.cgroup.populated():
+		t.alone = true
+		return false
 	case t.hunted != nil:
 		// Twice, since who forks and ends may be missed on the way through the list.
 		return t.childless(childless) && len(t.Members()) == 0 && len(t.Members()) == 0
@@ -321,6 +365,10 @@ func (t *Tree) Kill() (found, denied []Process) {
 		}
 		return found, denied
 	}
+	confined := t.confined()
+	if len(confined) > 0 {
+		t.cgroup.kill()
+	}
 	// Each before its children are looked for: whoever has a SIGKILL pending forks no more (fork(2) starts over when
 	// a signal is pending), so that nobody is born behind our back. Our own children before anything is read about
 	// them, because one that forks and ends lives no longer than that takes; dead or alive, their ids are theirs
@@ -354,6 +402,12 @@ func (t *Tree) Kill() (found, denied []Process) {
 	for _, root := range t.roots() {
 		visit(root.PID, root.PPID)
 		t.proc.walk(root.PID, nil, visit)
+	}
+	if len(confined) > 0 {
+		for _, pid := range confined {
+			visit(pid, 0)
+		}
+		denied = nil // nobody in there can refuse; who is not shows when it is empty
 	}
 	return found, denied
 }
