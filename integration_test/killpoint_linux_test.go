@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,7 @@ type scenario struct {
 	stop   bool   // by SIGTERM, once the target is ready
 	log    string // what the cleanup commands write
 	status string // when nothing happens to any of us
+	cgroup bool   // it is in one of its own, in which none is to be left
 }
 
 const started = "echo >started; "
@@ -56,6 +58,11 @@ var scenarios = map[string]scenario{
 			"--on-exit", "echo 2 >>log; sleep 0.03; echo 2 ended >>log", "--on-exit", "echo 3 >>log; sleep 0.03; echo 3 ended >>log"},
 		target: started, log: "3\n3 ended\n2\n2 ended\n1\n1 ended\n", status: "0",
 	},
+	"cgroup": {
+		flags:  []string{"--contain", "cgroup", "--grace", "50ms", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
+		target: started + "trap '' TERM; setsid sh -c 'echo >ready; exec sleep 1000' & exec sleep 1000",
+		stop:   true, log: "2\n1\n", status: "137", cgroup: true,
+	},
 }
 
 // run carries out an order on a scenario, and says what of the promise was not kept.
@@ -72,6 +79,19 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	if s.stop {
 		o.Ready = "ready"
 	}
+	if s.cgroup {
+		if o.Cgroup, err = newCgroup(); err != nil {
+			return outcome{}, err
+		}
+		defer func() {
+			for deadline := time.Now().Add(patience); os.Remove(o.Cgroup) != nil && time.Now().Before(deadline); {
+				_ = os.WriteFile(o.Cgroup+"/cgroup.kill", []byte("1"), 0o644)
+				for _, below := range cgroupsBelow(o.Cgroup) {
+					_ = os.Remove(below)
+				}
+			}
+		}()
+	}
 	got, err := trace(t, dir, o)
 	if err != nil {
 		return got, err
@@ -81,6 +101,9 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 		return string(data)
 	}
 	var wrong []string
+	if below := cgroupsBelow(o.Cgroup); o.Cgroup != "" && len(below) > 0 {
+		wrong = append(wrong, fmt.Sprintf("left: %q", below))
+	}
 	if got.Late {
 		wrong = append(wrong, fmt.Sprintf("not over in %v", patience))
 	}
@@ -176,6 +199,9 @@ func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T
 		for _, name := range slices.Sorted(maps.Keys(scenarios)) {
 			for _, supervisor := range []bool{false, true} {
 				t.Run(process[supervisor]+" "+name, func(t *testing.T) {
+					if scenarios[name].cgroup {
+						ownCgroup(t) // or it cannot be done here
+					}
 					t.Parallel()
 					points, runs := killEverywhere(t, scenarios[name], supervisor, first, step)
 					t.Logf("%d points, killed at %d", points, runs)
@@ -236,6 +262,7 @@ var callErrors = map[string][]syscall.Errno{
 	"accept4":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
 	"bind":              {unix.ENOMEM, unix.ENOSPC},
 	"clone":             {unix.EAGAIN, unix.ENOMEM},
+	"clone3":            {unix.EAGAIN, unix.ENOMEM, unix.ENOSYS, unix.EPERM},
 	"close":             {unix.EINTR},
 	"dup3":              {unix.EMFILE},
 	"epoll_create1":     {unix.EMFILE, unix.ENOMEM},
@@ -292,9 +319,12 @@ var callErrors = map[string][]syscall.Errno{
 func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 20)
-	for _, name := range []string{"grace", "quiet"} {
+	for _, name := range []string{"cgroup", "grace", "quiet"} {
 		for _, supervisor := range []bool{false, true} {
 			t.Run(process[supervisor]+" "+name, func(t *testing.T) {
+				if scenarios[name].cgroup {
+					ownCgroup(t) // or it cannot be done here
+				}
 				t.Parallel()
 				failEverywhere(t, scenarios[name], supervisor, step)
 			})

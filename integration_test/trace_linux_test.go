@@ -27,6 +27,7 @@ import (
 // order is what a tracer is asked to do.
 type order struct {
 	Command []string
+	Cgroup  string // that all of it runs in; "": ours
 	// Guarded: the command's first process has one child before all others, its supervisor.
 	Guarded    bool
 	Supervisor bool // it is the supervisor that is stopped at its calls, and not the first process
@@ -71,6 +72,14 @@ func trace(t *testing.T, dir string, o order) (outcome, error) {
 	defer output.Close()
 	cmd := exec.Command("helper", "trace", string(text))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, output, output
+	if o.Cgroup != "" {
+		group, err := os.Open(o.Cgroup)
+		if err != nil {
+			return outcome{}, err
+		}
+		defer group.Close()
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	}
 	if err := cmd.Run(); err != nil {
 		return outcome{}, fmt.Errorf("the tracer: %w", err)
 	}

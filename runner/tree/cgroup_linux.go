@@ -39,15 +39,18 @@ func findCgroup(self, mountinfo, name string) (string, error) {
 	var unusable, elsewhere error // the first of each; who has seen our directory knows more
 	for _, m := range cgroupMounts(mountinfo) {
 		own, ok := m.dir(self)
-		if !ok || !inside(own) {
+		err := errElsewhere
+		if ok {
+			err = usable(own)
+		}
+		if err == nil {
+			return path.Join(own, name), nil
+		}
+		if err == errElsewhere {
 			if elsewhere == nil {
 				elsewhere = fmt.Errorf("the cgroup v2 at %s does not show our own cgroup (%s)", m.point, self)
 			}
 			continue
-		}
-		err := usable(own)
-		if err == nil {
-			return path.Join(own, name), nil
 		}
 		if unusable == nil {
 			unusable = err
@@ -111,15 +114,7 @@ func (m cgroupMount) dir(of string) (string, bool) {
 	return path.Join(m.point, below), true
 }
 
-// inside tells whether a directory is that of the cgroup that we are in. Another file system may lie over it, or another
-// part of the same one.
-func inside(dir string) bool {
-	if procs, err := readAll(dir + "/cgroup.procs"); err != unix.EOPNOTSUPP {
-		return slices.Contains(numbers(procs), unix.Getpid())
-	}
-	threads, _ := readAll(dir + "/cgroup.threads") // a threaded one
-	return slices.Contains(numbers(threads), unix.Getpid())
-}
+var errElsewhere = errors.New("we are not in it")
 
 func numbers(list []byte) (all []int) {
 	for field := range bytes.FieldsSeq(list) {
@@ -130,8 +125,19 @@ func numbers(list []byte) (all []int) {
 	return all
 }
 
-// usable tells what keeps us from making a cgroup below our own and starting a process in it.
+// usable tells what keeps us from making a cgroup below our own and starting a process in it. What is there may not be
+// our own: another file system may lie over it, or another part of this one.
 func usable(own string) error {
+	procs, err := readAll(own + "/cgroup.procs")
+	if err == unix.EOPNOTSUPP { // a threaded one
+		procs, err = readAll(own + "/cgroup.threads")
+	}
+	switch {
+	case err == unix.ENOENT, err == unix.ENOTDIR, err == nil && !slices.Contains(numbers(procs), unix.Getpid()):
+		return errElsewhere
+	case err != nil:
+		return fmt.Errorf("reading %s/cgroup.procs: %w%s", own, err, cgroupHint(err))
+	}
 	if kind, err := readAll(own + "/cgroup.type"); err == nil { // the root has no type, nor a cgroup.kill
 		if kind := strings.TrimSpace(string(kind)); kind != "domain" {
 			return fmt.Errorf("our own cgroup %s is of type %q, and a process can be in none below it", own, kind)

@@ -45,6 +45,7 @@ type Tree struct {
 	hunted   *prey   // nil but where the tree was left by others
 	cgroup   cgroup  // "": none
 	alone    bool    // though we have no child, somebody is in the cgroup
+	struck   []int   // those that were in it when it was killed
 
 	kept string // not "": the variable that tells who is ours, see Keep
 
@@ -91,7 +92,7 @@ func (t *Tree) MakeCgroup(dir string) error {
 // Disband removes the cgroup, and forgets it. Who is still in it is moved to where it would be without us.
 func (t *Tree) Disband() error {
 	c := t.cgroup
-	if t.cgroup = ""; c == "" {
+	if t.cgroup, t.struck = "", nil; c == "" {
 		return nil
 	}
 	return c.disband()
@@ -368,6 +369,9 @@ func (t *Tree) Kill() (found, denied []Process) {
 	confined := t.confined()
 	if len(confined) > 0 {
 		t.cgroup.kill()
+		t.struck = slices.Concat(t.struck, confined, t.confined())
+		slices.Sort(t.struck)
+		t.struck = slices.Compact(t.struck)
 	}
 	// Each before its children are looked for: whoever has a SIGKILL pending forks no more (fork(2) starts over when
 	// a signal is pending), so that nobody is born behind our back. Our own children before anything is read about
@@ -403,13 +407,11 @@ func (t *Tree) Kill() (found, denied []Process) {
 		visit(root.PID, root.PPID)
 		t.proc.walk(root.PID, nil, visit)
 	}
-	if len(confined) > 0 {
-		for _, pid := range confined {
-			visit(pid, 0)
-		}
-		denied = nil // nobody in there can refuse; who is not shows when it is empty
+	for _, pid := range confined {
+		visit(pid, 0)
 	}
-	return found, denied
+	// Nobody in there can refuse, though on the way out some are still to be seen and may not be signalled.
+	return found, slices.DeleteFunc(denied, func(p Process) bool { return slices.Contains(t.struck, p.PID) })
 }
 
 // Strike sends SIGKILL to our own children, dead or alive, and looks at nobody. It is for when so many have ended

@@ -1,0 +1,389 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownCgroup makes a cgroup v2 for a run to be in. Whoever is in it after the test is killed.
+func ownCgroup(t *testing.T) string {
+	t.Helper()
+	need(t, "linux", "root")
+	dir, err := newCgroup()
+	if err != nil {
+		t.Log(err)
+		need(t, "cgroup v2 with cgroup.kill")
+	}
+	t.Cleanup(func() {
+		_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0o644)
+		for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
+			for _, below := range cgroupsBelow(dir) {
+				_ = os.Remove(below)
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	})
+	return dir
+}
+
+// newCgroup makes one below our own.
+func newCgroup() (string, error) {
+	list, _ := os.ReadFile("/proc/self/cgroup")
+	_, self, _ := strings.Cut("\n"+string(list), "\n0::")
+	self, _, _ = strings.Cut(self, "\n")
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); strings.Contains(line, " - cgroup2 ") && f[3] == "/" && self != "" {
+			dir, err := os.MkdirTemp(filepath.Join(f[4], self), "graceful-test-")
+			if err != nil {
+				return "", err
+			}
+			if _, err = os.Stat(dir + "/cgroup.kill"); err == nil {
+				err = os.Chmod(dir, 0o755)
+			}
+			if err != nil {
+				_ = os.Remove(dir)
+			}
+			return dir, err
+		}
+	}
+	return "", fmt.Errorf("no cgroup v2 shows %q", self)
+}
+
+// cgroupsBelow lists those that have been made in a cgroup, the deepest first.
+func cgroupsBelow(dir string) (found []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			found = append(append(found, cgroupsBelow(filepath.Join(dir, e.Name()))...), filepath.Join(dir, e.Name()))
+		}
+	}
+	return found
+}
+
+// in prepends what starts a program in a cgroup. (0 is the writer itself.)
+func in(cgroup string, args ...string) []string {
+	return append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, cgroup}, args...)
+}
+
+// delegate gives a cgroup to a user, as cgroups(7) has it.
+func delegate(t *testing.T, cgroup string, uid int) {
+	t.Helper()
+	for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"} {
+		if err := os.Chown(cgroup+file, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// setUserID puts a helper into a program's directory that is root whoever starts it.
+func (p *proc) setUserID() {
+	p.t.Helper()
+	suid := filepath.Join(p.dir, "helper")
+	if err := copyFile(filepath.Join(binDir, "helper"), suid); err != nil {
+		p.t.Fatal(err)
+	}
+	for name, mode := range map[string]os.FileMode{p.dir: 0o777, suid: 0o755 | os.ModeSetuid} {
+		if err := os.Chmod(name, mode); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+const another = 54321 // a user
+
+func as(user int, args ...string) []string {
+	return append([]string{"setpriv", fmt.Sprintf("--reuid=%d", user), fmt.Sprintf("--regid=%d", user), "--clear-groups"}, args...)
+}
+
+// isRemoved waits until no cgroup is left in one.
+func (p *proc) isRemoved(cgroup string) {
+	p.t.Helper()
+	p.until(fmt.Sprintf("removal of %q", cgroupsBelow(cgroup)), func() bool { return len(cgroupsBelow(cgroup)) == 0 })
+}
+
+// Who may not be signalled by us, another user's or a set-user-ID program, is gone before cleanup, and the cgroup with
+// it, whether it is a survivor or the target itself.
+func TestACgroupEndsProcessesOfAnotherUser(t *testing.T) {
+	need(t, "linux", "root", "setpriv", "pidns")
+	for _, c := range []struct{ name, prepare, target, stop, status string }{
+		{"survivor", "true", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3", "", "3"},
+		{"survivor, hidepid", "mount -o remount,hidepid=2 /proc", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3", "", "3"},
+		{"target", "true", "exec ./helper become-root pid", "TERM", "137"},
+	} {
+		for _, guard := range []string{"on", "off"} {
+			t.Run(c.name+", guard "+guard, func(t *testing.T) {
+				t.Parallel()
+				cgroup := ownCgroup(t)
+				delegate(t, cgroup, another)
+				p := inNamespace(t, false, in(cgroup, append([]string{"sh", "-c", c.prepare + ` && exec "$@"`, "sh"},
+					as(another, plain, "run", "--contain", "cgroup", "--guard", guard, "--grace", "100ms",
+						"--on-exit", `ls -d "`+cgroup+`"/*/; echo >>cleaned 1`, "--", "sh", "-c", c.target)...)...)...)
+				p.setUserID()
+				p.start()
+				if c.stop != "" {
+					p.file("pid")
+					if err := unix.Kill(gracefulPID(p), unix.SIGTERM); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p.want(c.status)
+				p.wrote("cleaned", "1\n")
+				if text := p.text(); strings.Contains(text, "giving up") || strings.Contains(text, cgroup+"/graceful") {
+					t.Errorf("it wrote:\n%s", text)
+				}
+			})
+		}
+	}
+}
+
+// clan is a target's script: a daemon, one that belongs to nobody, one in a cgroup that the target has made below its
+// own, and with "escaped" one that has left it.
+const clan = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/b
+	helper daemon daemon; setsid setpriv --reuid=54321 --clear-groups helper stay & echo $! >nobody
+	sh -c 'echo 0 >"$0"/a/b/cgroup.procs; exec helper stay' "$own" & echo $! >nested
+	sh -c 'echo 0 >"$CGROUP"/cgroup.procs; exec setsid helper stay' & echo $! >escaped
+	until [ -s daemon ] && grep -q helper /proc/$(cat nobody)/comm && grep -q helper /proc/$(cat nested)/comm && grep -q helper /proc/$(cat escaped)/comm
+	do sleep 0.01; done; echo >ready; sleep 1000`
+
+// startClan starts one in a cgroup, and returns its members but for the target when they are all there.
+func startClan(t *testing.T, cgroup string, flags ...string) (p *proc, members []int) {
+	t.Helper()
+	need(t, "linux", "setpriv", "setsid")
+	run := append([]string{"graceful", "run", "--contain", "cgroup", "--grace", "100ms", "--on-exit", `echo >>cleaned 1`}, flags...)
+	p = command(t, in(cgroup, append(run, "--", "sh", "-c", clan)...)...)
+	p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
+	p.start()
+	p.file("ready")
+	for _, file := range []string{"daemon", "nobody", "nested", "escaped"} {
+		members = append(members, p.pidIn(file))
+	}
+	return p, members
+}
+
+// However a run ends, nobody is left, in the cgroup, below it, or moved out of it, and it is removed.
+func TestACgroupIsEmptiedAndRemovedHoweverTheRunEnds(t *testing.T) {
+	for _, c := range []struct {
+		name, status string
+		flags        []string
+		end          func(p *proc)
+	}{
+		{"stopped", "137", []string{"--guard", "on"}, func(p *proc) { p.signal(unix.SIGTERM) }},
+		{"stopped, no guard", "137", []string{"--guard", "off"}, func(p *proc) { p.signal(unix.SIGTERM) }},
+		{"supervisor killed", "137", []string{"--guard", "on"}, func(p *proc) { kill(p.t, p.supervisor()) }},
+		{"front killed", "KILL", []string{"--guard", "on"}, func(p *proc) { p.supervisor(); kill(p.t, p.cmd.Process.Pid) }},
+		{"both killed", "KILL", []string{"--guard", "on", "--state-dir", "state"}, func(p *proc) {
+			bothKilled(p.t, p.cmd.Process.Pid)
+			p.want("KILL")
+			recoverIn(p.t, filepath.Join(p.dir, "state"), "0")
+			if left := cgroupsBelow(p.cmd.Env[len(p.cmd.Env)-1][len("CGROUP="):]); len(left) > 0 {
+				p.t.Errorf("recover has left %q", left)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cgroup := ownCgroup(t)
+			p, members := startClan(t, cgroup, c.flags...)
+			if below := cgroupsBelow(cgroup); len(below) != 3 {
+				t.Fatalf("there are %q", below)
+			}
+			c.end(p)
+			if p.cmd.ProcessState == nil {
+				p.want(c.status)
+			}
+			p.gone(members...)
+			p.isRemoved(cgroup)
+			p.until("cleanup", func() bool { return p.file("cleaned") != "" })
+			p.wrote("cleaned", "1\n")
+		})
+	}
+}
+
+// Members that descend from nobody we know, and carry nothing of the run in their environment, are found by recover in
+// the cgroup.
+func TestRecoverFindsMembersByTheCgroupAlone(t *testing.T) {
+	need(t, "linux", "setsid")
+	t.Parallel()
+	cgroup := ownCgroup(t)
+	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--state-dir", "state", "--", "sh", "-c",
+		"setsid env -i /bin/sleep 1000 & echo $! >pid; until grep -q sleep /proc/$!/comm; do sleep 0.01; done; echo $$ >target; exec sleep 1000")...)
+	target, member := p.pidIn("target"), p.pidIn("pid")
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	kill(t, target)
+	p.gone(target)
+	recoverIn(t, filepath.Join(p.dir, "state"), "0")
+	p.gone(member)
+	p.isRemoved(cgroup)
+}
+
+// With nothing to end the run costs nothing, and leaves nothing.
+func TestACgroupIsRemovedWhenNothingWasLeft(t *testing.T) {
+	for _, command := range []string{"true", "no-such-program", "/etc/passwd"} {
+		cgroup := ownCgroup(t)
+		p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "echo >>cleaned 1", "--", command)...)
+		p.want(map[string]string{"true": "0", "no-such-program": "127", "/etc/passwd": "126"}[command])
+		p.wrote("cleaned", "1\n")
+		if left := cgroupsBelow(cgroup); len(left) > 0 {
+			t.Errorf("%s: left %q", command, left)
+		}
+	}
+}
+
+// A run in a run has a cgroup in its cgroup.
+func TestACgroupInACgroup(t *testing.T) {
+	t.Parallel()
+	cgroup := ownCgroup(t)
+	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--", "graceful", "run", "--contain", "cgroup", "--",
+		"sh", "-c", "tail -n 1 /proc/self/cgroup; exit 3")...)
+	p.want("3")
+	if strings.Count(p.text(), "/graceful-") != 3 { // the test's, the outer one's and the inner one's
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+	p.isRemoved(cgroup)
+}
+
+// Our descriptors of the cgroup are not the target's, and what runs before and after is outside.
+func TestTheTargetAloneIsInTheCgroup(t *testing.T) {
+	t.Parallel()
+	cgroup := ownCgroup(t)
+	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "tail -n 1 /proc/self/cgroup >after", "--", "sh", "-c",
+		`tail -n 1 /proc/self/cgroup >target; ls -l /proc/$$/fd | grep -e /graceful- -e cgroup.procs; tail -n 1 /proc/$PPID/cgroup >parent`)...)
+	p.want("0")
+	if text := p.text(); text != "" {
+		t.Errorf("it has:\n%s", text)
+	}
+	own := "/" + filepath.Base(cgroup)
+	if !strings.Contains(p.file("target"), own+"/graceful-") || !strings.HasSuffix(p.file("after"), own+"\n") || !strings.HasSuffix(p.file("parent"), own+"\n") {
+		t.Errorf("target %q, parent %q, cleanup %q", p.file("target"), p.file("parent"), p.file("after"))
+	}
+}
+
+// Where clone3(2) cannot be had, the target enters the cgroup by itself.
+func TestACgroupWithoutClone3(t *testing.T) {
+	for _, errno := range []syscall.Errno{unix.ENOSYS, unix.EPERM} {
+		t.Run(errno.Error(), func(t *testing.T) {
+			t.Parallel()
+			cgroup := ownCgroup(t)
+			run := func(args ...string) *proc {
+				return start(t, in(cgroup, append([]string{"helper", "without-clone3", fmt.Sprint(int(errno)), plain, "run", "--contain", "cgroup", "--"}, args...)...)...)
+			}
+			p := run("sh", "-c", `grep -q "/graceful-.*/graceful-" /proc/self/cgroup && ls -l /proc/$$/fd | grep -c cgroup; exit 3`)
+			p.want("3")
+			if p.text() != "0\n" {
+				t.Errorf("it is not inside, or has a descriptor of ours:\n%s", p.text())
+			}
+			run("/etc/passwd").want("126")
+			run("./no-such-program").want("127")
+			p.isRemoved(cgroup)
+		})
+	}
+}
+
+func init() { roles["without-clone3"] = withoutClone3 }
+
+// withoutClone3 becomes a program to which clone3(2) gives an error.
+func withoutClone3(args []string) int {
+	errno, err := strconv.ParseUint(args[0], 10, 16)
+	if err != nil {
+		panic(err)
+	}
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the number of the call
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_CLONE3, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(errno)}, // SECCOMP_RET_ERRNO
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},                 // SECCOMP_RET_ALLOW
+	}
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		panic(err)
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0); err != nil {
+		panic(err)
+	}
+	path, err := exec.LookPath(args[1])
+	if err != nil {
+		panic(err)
+	}
+	panic(syscall.Exec(path, args[1:], os.Environ()))
+}
+
+// unmounted forgets, in a mount namespace, where cgroup v2 is mounted, and makes two directories in place of that. OWN is our own
+// cgroup below the root.
+const unmounted = `for m in $(grep ' - cgroup2 ' /proc/self/mountinfo | cut -d' ' -f5 | sort -r); do umount -l "$m"; done
+	mkdir m 'odd \ place'; OWN=$(sed -n s/^0:://p /proc/self/cgroup); `
+
+// Wherever cgroup v2 is mounted it is found, and of several mounts the one that can be used.
+func TestWhereverCgroupsAreMounted(t *testing.T) {
+	need(t, "linux", "root", "unshare")
+	for name, c := range map[string]struct{ unshare, prepare string }{
+		"as it is":               {"--mount", ""},
+		"an unusual place":       {"--mount", unmounted + `mount -t cgroup2 none 'odd \ place'`},
+		"beside v1":              {"--mount", unmounted + `mkdir m/1 m/2; mount -t cgroup -o none,name=graceful_test none m/1; mount -t cgroup2 none m/2`},
+		"a part of it":           {"--mount", unmounted + `mount -t cgroup2 none m; mount --bind m/"$OWN" 'odd \ place'; umount m`},
+		"read-only and writable": {"--mount", unmounted + `mount -t cgroup2 none m; mount -o remount,ro,bind m; mount -t cgroup2 none 'odd \ place'`},
+		"something over it":      {"--mount", unmounted + `mount -t cgroup2 none m; mount -t tmpfs none m; mount -t cgroup2 none 'odd \ place'`},
+		"a cgroup namespace":     {"--mount --cgroup", `mkdir m; mount -t cgroup2 none m`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cgroup := ownCgroup(t)
+			start(t, in(cgroup, slices.Concat([]string{"unshare"}, strings.Fields(c.unshare), []string{"sh", "-ec", c.prepare + "\n" + `exec "$@"`, "sh",
+				plain, "run", "--contain", "cgroup", "--", "sh", "-c", `grep '^0::.*/graceful-[0-9a-f]\{32\}$' /proc/self/cgroup >own && exit 3`})...)...).want("3")
+			if left := cgroupsBelow(cgroup); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}
+
+// Asked for and not to be had: the reason, 125, nothing started, nothing left, with a guard and without.
+func TestACgroupThatCannotBeHad(t *testing.T) {
+	need(t, "linux", "root", "unshare", "setpriv")
+	for name, c := range map[string]struct{ prepare, want string }{
+		"not mounted":          {unmounted, "containment cgroup: no cgroup v2 is mounted"},
+		"read-only":            {unmounted + `mount -t cgroup2 none m; mount -o remount,ro,bind m`, "read-only file system (in a container: it must be mounted read-write)"},
+		"another part":         {unmounted + `mount -t cgroup2 none m; mkdir m/"$OWN"/x; mount --bind m/"$OWN"/x 'odd \ place'; umount m`, "does not show our own cgroup (/"},
+		"another user's":       {"set -- setpriv --reuid=54321 --clear-groups \"$@\"", "permission denied (it must be delegated to us: systemd-run --user --scope -p Delegate=yes)"},
+		"directory ours alone": {"chown 54321 \"$CGROUP\"; set -- setpriv --reuid=54321 --clear-groups \"$@\"", "cgroup.procs: permission denied"},
+		"too many":             {`echo 0 >"$CGROUP"/cgroup.max.descendants`, "resource temporarily unavailable (see cgroup.max.depth and cgroup.max.descendants there and above)"},
+		"threaded":             {`mkdir "$CGROUP"/t; echo threaded >"$CGROUP"/t/cgroup.type`, `is of type "domain threaded", and a process can be in none below it`},
+	} {
+		for _, guard := range []string{"auto", "on", "off"} {
+			t.Run(name+", guard "+guard, func(t *testing.T) {
+				t.Parallel()
+				cgroup := ownCgroup(t)
+				p := command(t, in(cgroup, "unshare", "--mount", "sh", "-ec", c.prepare+"\n"+`exec "$@"`, "sh",
+					plain, "run", "--contain", "cgroup", "--guard", guard, "--state-dir", "state", "--on-exit", "echo cleaned", "--", "echo", "started")...)
+				if err := os.Chmod(p.dir, 0o777); err != nil {
+					t.Fatal(err)
+				}
+				p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
+				p.start().want("125")
+				if text := p.text(); !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
+					t.Errorf("it wrote:\n%s\nwant %s", text, c.want)
+				}
+				if left, _ := filepath.Glob(cgroup + "/graceful-*"); len(left) > 0 {
+					t.Errorf("left: %q", left)
+				}
+				if left, _ := filepath.Glob(filepath.Join(p.dir, "state/*")); len(left) > 0 {
+					t.Errorf("left: %q", left)
+				}
+			})
+		}
+	}
+}
