@@ -387,3 +387,24 @@ func TestACgroupThatCannotBeHad(t *testing.T) {
 		}
 	}
 }
+
+// Who has been moved into the cgroup, and is no child of ours or of the target's, is a member as well.
+func TestWhoHasBeenMovedIntoTheCgroup(t *testing.T) {
+	for _, c := range []struct{ ignores, grace, end string }{{"HUP", "1h", "TERM"}, {"TERM", "100ms", "KILL"}} {
+		t.Run(c.end, func(t *testing.T) {
+			t.Parallel()
+			cgroup := ownCgroup(t)
+			stranger := start(t, "helper", "ignore", c.ignores, "--", "pid")
+			p := command(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--grace", c.grace, "--", "sh", "-c",
+				fmt.Sprintf(`own=$(echo "$CGROUP"/graceful-*); echo %d >"$own"/cgroup.procs`, stranger.pidIn("pid")))...)
+			p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
+			p.start().want("0")
+			if got := stranger.wait(); got != c.end {
+				t.Errorf("it ended with %s", got)
+			}
+			if left := cgroupsBelow(cgroup); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -122,4 +123,55 @@ func TestACgroupThatWeAreInIsNotKilled(t *testing.T) {
 	if text, _ := os.ReadFile(dir + "/cgroup.kill"); len(text) > 0 {
 		t.Error("it was killed")
 	}
+}
+
+// Who makes it a second time goes on where another was killed. One that cannot be killed is not left.
+func TestACgroupMayBeThereBefore(t *testing.T) {
+	tr := &Tree{}
+	if err := tr.MakeCgroup(cgroupDir(t, map[string]string{"cgroup.kill": ""})); err != nil {
+		t.Error(err)
+	}
+	dir := filepath.Join(t.TempDir(), "new") // no cgroup, so that nothing is in it
+	if err := tr.MakeCgroup(dir); err == nil || !strings.Contains(err.Error(), "cgroup.kill") {
+		t.Errorf("the error is %v", err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("it is left")
+	}
+}
+
+// Whoever is left in it when it is removed goes on outside.
+func TestMembersOfACgroupThatIsDisbandedAreLeftAlone(t *testing.T) {
+	dir, err := FindCgroup(fmt.Sprintf("graceful-test-%d", os.Getpid()))
+	if err != nil {
+		t.Skip("no cgroup: ", err)
+	}
+	tr, _, err := Open(Subreaper)
+	if err != nil {
+		t.Skip("no subreaper: ", err)
+	}
+	if err := tr.MakeCgroup(dir); err != nil {
+		t.Fatal(err)
+	}
+	below := dir + "/below"
+	if err := os.Mkdir(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	attr := &syscall.SysProcAttr{}
+	done, err := StartIn(below, attr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := sleeper(t, attr)
+	done()
+	if pids := tr.confined(); !slices.Equal(pids, []int{c.Process.Pid}) || !tr.cgroup.populated() {
+		t.Errorf("in it are %v", pids)
+	}
+	if err := tr.Disband(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("it is left")
+	}
+	unharmed(t, c)
 }
