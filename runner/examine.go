@@ -199,7 +199,10 @@ func examineGuard(held holding) (guard, processes Check) {
 	guard = Check{Name: CheckGuard, Required: true, Holds: Yes}
 	processes = Check{Name: CheckProcesses, Required: true, Holds: Yes, Detail: strings.Join(limits(), ", ")}
 	hint := "see ulimit -a and the limits of the container"
-	if processes.Detail != "" {
+	switch {
+	case held.Holds == No: // there is the hint that helps
+		hint = ""
+	case processes.Detail != "":
 		hint = "limits are " + processes.Detail
 	}
 	level := held.level
@@ -256,10 +259,8 @@ func try(level tree.Level, guard Guard) error {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 	var status unix.WaitStatus
-	for {
-		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			break
-		}
+	if waited := persist(func() error { _, err := unix.Wait4(pid, &status, 0, nil); return err }); waited != nil {
+		return fmt.Errorf("waiting for it: %w", waited)
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
 	switch {
