@@ -56,6 +56,7 @@ as a variable, --format as GRACEFUL_FORMAT.`,
 // promises says what each check is about.
 var promises = map[string]string{
 	runner.CheckTree:      "all that the program starts ends with it",
+	runner.CheckCgroup:    "other users' processes end with it too, in one step (--contain cgroup)",
 	runner.CheckPids:      "no signal reaches somebody else who has got a number since",
 	runner.CheckGuard:     "when graceful is killed, the tree is ended and cleanup commands run",
 	runner.CheckProcesses: "there are threads and processes enough for a run",

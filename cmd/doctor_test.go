@@ -12,7 +12,7 @@ import (
 // Whatever can be found has words for it.
 func TestTheDoctorHasWordsForWhatIsFound(t *testing.T) {
 	for _, name := range []string{
-		runner.CheckTree, runner.CheckPids, runner.CheckGuard, runner.CheckProcesses, runner.CheckShell, runner.CheckSignals,
+		runner.CheckTree, runner.CheckCgroup, runner.CheckPids, runner.CheckGuard, runner.CheckProcesses, runner.CheckShell, runner.CheckSignals,
 		runner.CheckState, runner.CheckParent, runner.CheckTerminal,
 	} {
 		if promises[name] == "" {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ func doctor(t *testing.T, args []string) (status string, checks map[string][]str
 	}
 	checks = map[string][]string{}
 	for _, c := range found.Checks {
-		if c.Required || c.Name == "shell" || c.Name == "parent" {
+		if c.Name != "terminal" && c.Name != "cgroup" {
 			checks[c.Holds] = append(checks[c.Holds], c.Name)
 		}
 	}
@@ -135,6 +136,13 @@ func TestTheDoctorAndRunAgree(t *testing.T) {
 			failed := slices.DeleteFunc(slices.Clone(c.no), func(name string) bool { return name == "shell" || name == "parent" })
 			if want := map[bool]string{true: "1", false: "0"}[len(failed) > 0]; status != want {
 				t.Errorf("the doctor's exit status is %s, want %s", status, want)
+			}
+			// Whether there are cgroups is the machine's doing.
+			if cgroup := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`).FindStringSubmatch(text); cgroup != nil {
+				status, text := endOf(t, slices.Concat(around, []string{graceful, "run", "--contain", "cgroup", "--guard", "off", "--", graceful, "version"}))
+				if (cgroup[1] == "yes") != (status == "0") {
+					t.Errorf("cgroup: the doctor says %s; run --contain cgroup: status %s, it wrote\n%.2000s", cgroup[1], status, text)
+				}
 			}
 			for refused, flags := range map[string][]string{
 				"": nil, "shell": {"--on-exit", "echo >/dev/null"}, "parent": {"--die-with-parent"},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -47,6 +48,7 @@ type Check struct {
 // The checks.
 const (
 	CheckTree      = "tree"
+	CheckCgroup    = "cgroup"
 	CheckPids      = "pids"
 	CheckGuard     = "guard"
 	CheckProcesses = "processes"
@@ -129,6 +131,9 @@ func Examine(stateDir string) Findings {
 		System: thisSystem(),
 		Checks: []Check{held.Check, examinePids(), guard, processes, examineShell(), examineSignals(inherit)},
 	}
+	if slices.Contains(tree.Levels(), cgroupLevel) {
+		f.Checks = slices.Insert(f.Checks, 1, examineCgroup())
+	}
 	state := recording{Check: Check{Holds: No}}
 	if stateDir != "" {
 		state = examineState(stateDir, inherit)
@@ -183,6 +188,17 @@ func examineTree() holding {
 	}
 	h.Detail = strings.Join(found, ", ")
 	return h
+}
+
+const cgroupLevel tree.Level = "cgroup"
+
+// examineCgroup tries a run in one, since what can be told without making it is not all.
+func examineCgroup() Check {
+	c := Check{Name: CheckCgroup, Holds: Yes, Detail: "a run was tried in one"}
+	if err := try(cgroupLevel, GuardOff); err != nil {
+		c.but(No, err.Error(), "")
+	}
+	return c
 }
 
 func examinePids() Check {
@@ -271,7 +287,8 @@ func try(level tree.Level, guard Guard) error {
 	case status.Signaled():
 		return fmt.Errorf("it was ended by %v", status.Signal())
 	}
-	return errors.New(cmp.Or(strings.TrimPrefix(first, "graceful: "), fmt.Sprintf("exit status %d", status.ExitStatus())))
+	first = strings.TrimPrefix(strings.TrimPrefix(first, "graceful: "), ErrSetup.Error()+": ")
+	return errors.New(cmp.Or(first, fmt.Sprintf("exit status %d", status.ExitStatus())))
 }
 
 // ourselves is a path to what we are, also where there is no /proc.
