@@ -96,7 +96,8 @@ func TestAtTheGroupLevelTheFrontFinishesTheRunToo(t *testing.T) {
 func TestAStoppedRunWhoseFrontIsKilledEnds(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c", "echo $$ >target; sleep 1000")
+	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
+		"echo $$ >target; exec sleep 1000") // a shell that is starting it (vfork(2)) waits for a child that is stopped, and does not stop
 	target := p.pidIn("target")
 	p.signal(unix.SIGTSTP)
 	p.until("stop of us and of the target", func() bool { return state(p.cmd.Process.Pid) == "T" && state(target) == "T" })
@@ -300,16 +301,21 @@ func sum(counts map[string]int) (n int) {
 	return n
 }
 
-// killedIn makes a ledger: a run whose processes of ours were both killed when a file appeared. What is left of it is
-// still there. It returns the ledger's lines.
-func killedIn(t *testing.T, file string, args ...string) (p *proc, lines []string) {
+// killedIn makes a ledger: a run whose processes of ours were both killed when a file had appeared and what made it had
+// been written down as started. What is left of it is still there. It returns the ledger's lines.
+func killedIn(t *testing.T, who, file string, args ...string) (p *proc, lines []string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
 	p.file(file)
+	book := filepath.Join(dir, "x.ledger")
+	p.until("start written down", func() bool {
+		data, _ := os.ReadFile(book)
+		return strings.Contains(string(data), fmt.Sprintf(`"event":"%s started"`, who))
+	})
 	bothKilled(t, p.cmd.Process.Pid)
 	p.want("KILL")
-	data, err := os.ReadFile(filepath.Join(dir, "x.ledger"))
+	data, err := os.ReadFile(book)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +357,7 @@ func stateDir(t *testing.T, text string) (dir string) {
 func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p, lines := killedIn(t, "cleaning", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log",
+	p, lines := killedIn(t, "command", "cleaning", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log",
 		"--on-exit", "echo 3 >>log; echo $$ >cleaning; exec sleep 1000", "--", "true")
 	kill(t, p.pidIn("cleaning"))
 	var events []string
@@ -401,7 +407,7 @@ func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
 func TestAProcessThatHasGotAPidIsNotSignalled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p, lines := killedIn(t, "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+	p, lines := killedIn(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
 	for _, name := range []string{"another boot", "another start time"} {
 		t.Run(name, func(t *testing.T) {
@@ -444,7 +450,7 @@ func startTime(t *testing.T, pid int) int {
 func TestRecoverFindsWhatWentToInit(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p, _ := killedIn(t, "ready", "--grace", "100ms", "--on-exit", "echo $GRACEFUL_REASON >>log", "--", "sh", "-c",
+	p, _ := killedIn(t, "target", "ready", "--grace", "100ms", "--on-exit", "echo $GRACEFUL_REASON >>log", "--", "sh", "-c",
 		"helper daemon daemon; helper ignore TERM -- stubborn & echo $$ >target; echo >ready; wait")
 	daemon, stubborn, target := p.pidIn("daemon"), p.pidIn("stubborn"), p.pidIn("target")
 	dir := filepath.Join(filepath.Dir(stateOf(p)), "state")
@@ -494,7 +500,7 @@ func TestTwoRunsOfANameAtTheSameInstant(t *testing.T) {
 // interruptedRun leaves a ledger that was set aside: of a run named x whose command was interrupted.
 func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
 	t.Helper()
-	p, _ = killedIn(t, "hook", "--on-exit", command, "--", "true")
+	p, _ = killedIn(t, "command", "hook", "--on-exit", command, "--", "true")
 	p.killAndWait(p.pidIn("hook"))
 	dir = stateOf(p)
 	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "was interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
@@ -585,7 +591,7 @@ func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
 func TestHostileStateDirectories(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p, lines := killedIn(t, "target", "--on-exit", "echo >>ran", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>ran", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
 	good := rewrite(t, lines[0], func(_, begin map[string]any) { begin["boot"] = "another" }) + lines[1]
 	in := func(dir string) string { return filepath.Join(dir, "x.ledger") }
