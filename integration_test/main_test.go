@@ -147,6 +147,8 @@ func has(what string) bool {
 		return err == nil
 	case "python3-jsonschema": // 4.0
 		return exec.Command("python3", "-c", "import jsonschema; jsonschema.Draft202012Validator").Run() == nil
+	case "postgres":
+		return postgresDir() != ""
 	case "docker":
 		return exec.Command("docker", "info").Run() == nil
 	case "pidns":
@@ -154,6 +156,18 @@ func has(what string) bool {
 	}
 	_, err := exec.LookPath(what)
 	return err == nil
+}
+
+// postgresDir is where PostgreSQL's programs are, or empty. Debian keeps them out of PATH.
+func postgresDir() string {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	if path, err := exec.LookPath("postgres"); err == nil {
+		found = append(found, path)
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return filepath.Dir(found[0])
 }
 
 // pidNamespace returns unshare's arguments for running a command as PID 1 of a namespace that dies with it.
