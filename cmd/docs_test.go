@@ -25,7 +25,7 @@ func ours() (all []*cobra.Command) {
 }
 
 // elsewhere are flags of other programs that our documents name.
-var elsewhere = []string{"--all", "--from", "--init", "--port", "--retry", "--stop-timeout"}
+var elsewhere = []string{"--all", "--from", "--init", "--port", "--retry", "--scope", "--stop-timeout", "--user"}
 
 func document(t *testing.T, path string) string {
 	t.Helper()

@@ -26,7 +26,7 @@ run yet are run. Runs that live are left alone.
 
 A cleanup command that had been started, and that nobody saw end, is reported and not run again,
 since it may have done its work: its ledger is kept, until it is removed or --retry-interrupted runs
-the command again.
+the command again. It does not while another run of that name lives.
 
 Exit status: 0 when nothing is left to do; 1 when a run could not be finished, or a cleanup command
 failed or was interrupted; 128+n when signal n stopped it between two runs; 125 if graceful itself
