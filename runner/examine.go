@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -129,10 +128,7 @@ func Examine(stateDir string) Findings {
 	guard, processes := examineGuard(held)
 	f := Findings{
 		System: thisSystem(),
-		Checks: []Check{held.Check, examinePids(), guard, processes, examineShell(), examineSignals(inherit)},
-	}
-	if slices.Contains(tree.Levels(), cgroupLevel) {
-		f.Checks = slices.Insert(f.Checks, 1, examineCgroup())
+		Checks: []Check{held.Check, examineCgroup(), examinePids(), guard, processes, examineShell(), examineSignals(inherit)},
 	}
 	state := recording{Check: Check{Holds: No}}
 	if stateDir != "" {
@@ -190,12 +186,10 @@ func examineTree() holding {
 	return h
 }
 
-const cgroupLevel tree.Level = "cgroup"
-
 // examineCgroup tries a run in one, since what can be told without making it is not all.
 func examineCgroup() Check {
 	c := Check{Name: CheckCgroup, Holds: Yes, Detail: "a run was tried in one"}
-	if err := try(cgroupLevel, GuardOff); err != nil {
+	if err := try(tree.Cgroup, GuardOff); err != nil {
 		c.but(No, err.Error(), "")
 	}
 	return c
