@@ -68,7 +68,7 @@ func newClockWorld(t *testing.T, data []byte) *clockWorld {
 		Grace: w.time(), Drain: w.time(),
 	}
 	if options&32 != 0 {
-		c.Deadline = 10 * w.time()
+		c.Deadline = 3 * w.time()
 	}
 	if options&64 != 0 {
 		c.Timeout = w.time()
@@ -167,6 +167,9 @@ func (w *clockWorld) tell(e event) {
 	}
 	if w.run.Phase < before.Phase {
 		w.t.Fatalf("back to phase %v on %T", w.run.Phase, e)
+	}
+	if s.meaning == forward.Stop && before.State == Stopping && before.Phase == Draining && w.run.Phase == Draining {
+		w.t.Fatalf("the drain is not cut short")
 	}
 	if w.run.Phase == Draining && before.Phase != Draining {
 		w.order = append(w.order, "drain")

@@ -1,0 +1,189 @@
+package runner
+
+import (
+	"testing"
+	"time"
+
+	"graceful/cleanup"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// with is at for a run that is asked for more.
+func with(s State, ask func(*Config), change ...func(*Run)) Run {
+	return at(s, append([]func(*Run){func(r *Run) {
+		ask(&r.Config)
+		for _, c := range r.Config.OnStop {
+			r.Cleanup = r.Cleanup.Push(cleanup.AtStop, c)
+		}
+	}}, change...)...)
+}
+
+func phase(p Phase) func(*Run) {
+	return func(r *Run) { r.Phase, r.Step, r.Held = p, 0, []int{r.StopSignal} }
+}
+
+// notified is in the middle of the first on-stop command, which has id 3.
+func notified(r *Run) {
+	phase(Notifying)(r)
+	r.Cleanup, _ = r.Cleanup.Claim(cleanup.AtStop)
+	r.Cleanup = r.Cleanup.Update(3, func(c *cleanup.Entry) { c.PID = 300 })
+}
+
+func once(r *Run) { r.Stops = 1 }
+
+// What each flag about a stop makes of the rows.
+func TestEveryRowOfAStop(t *testing.T) {
+	tell := func(c *Config) {
+		c.OnStop = []cleanup.Command{{Text: "s1", Limit: 5 * time.Second}, {Text: "s2", Limit: 5 * time.Second}}
+	}
+	drain := func(c *Config) { c.Drain = 3 * time.Second }
+	both := func(c *Config) { tell(c); drain(c) }
+	deadline := func(c *Config) { // less 60 s of cleanup and 1 s
+		tell(c)
+		c.Deadline = 100 * time.Second
+		c.OnExit = []cleanup.Command{{Limit: 30 * time.Second}, {Limit: 30 * time.Second}}
+	}
+	schedule := func(c *Config) {
+		c.Schedule = []Step{{sigINT, time.Second}, {NoSignal, 2 * time.Second}, {0, 3 * time.Second}}
+	}
+	rewrite := func(c *Config) { c.Rewrite = map[int]int{sigTERM: 3, sigHUP: 0, sigTSTP: sigUSR1} }
+	target := func(c *Config) { c.ForwardTo = ForwardToTarget }
+	repeat := func(c *Config) { c.KillOnRepeat = true }
+	limit := func(c *Config) { c.Timeout = time.Minute }
+	wait := func(c *Config) { c.Survivors = WaitSurvivors }
+	keep := func(c *Config) { c.Survivors = KeepSurvivors }
+	step := func(n int) func(*Run) { return func(r *Run) { r.Step = n } }
+	first := startTimer{timer{limitTimer, 3}, 5 * time.Second}
+	second := startTimer{timer{limitTimer, 4}, 5 * time.Second}
+	exit := startTimer{timer{limitTimer, 2}, 30 * time.Second}
+	after := func(d time.Duration) action { return startTimer{grace, d} }
+	ended := targetEnded{ending: Ending{Code: 7}, after: time.Minute}
+	kill := []action{killTree{}}
+
+	for name, row := range map[string]struct {
+		from Run
+		on   event
+		to   State
+		do   []action
+	}{
+		"on-stop: it begins a stop":                     {with(Running, both), stop(sigTERM), Stopping, []action{first, startCommand{3}}},
+		"on-stop: the next one":                         {with(Stopping, both, notified), commandEnded{id: 3}, Stopping, []action{killCommand{3}, second, startCommand{4}}},
+		"on-stop: a missing one keeps none":             {with(Stopping, both, notified, notStarted(3)), commandFailed{3, "none", false}, Stopping, []action{second, startCommand{4}}},
+		"on-stop: over its limit":                       {with(Stopping, both, notified), commandTimer{3, limitTimer}, Stopping, []action{terminateCommand{3}, startTimer{timer{killTimer, 3}, commandKillAfter}}},
+		"on-stop: a stop signal waits for it":           {with(Stopping, both, notified), stop(sigINT), Stopping, nil},
+		"on-stop: any other does not":                   {with(Stopping, both, notified), pass(sigHUP), Stopping, []action{forwardSignal{sigHUP, false, false}}},
+		"on-stop: the target's end waits for it":        {with(Stopping, both, notified), ended, Stopping, nil},
+		"on-stop: then nothing is told any more":        {with(Stopping, both, notified, func(r *Run) { r.Ended = true }), commandEnded{id: 3}, Sweeping, []action{killCommand{3}, signalSurvivors{sigTERM, true}, after(10 * time.Second)}},
+		"on-stop: a late end changes nothing":           {with(Killing, both, notified), commandEnded{id: 3}, Killing, []action{killCommand{3}}},
+		"drain: when there are none":                    {with(Running, drain), stop(sigTERM), Stopping, []action{startTimer{timer{Name: drainTimer}, 3 * time.Second}}},
+		"drain: then the signal":                        {with(Stopping, drain, phase(Draining)), timeUp{drainTimer}, Stopping, []action{forwardSignal{sigTERM, false, true}, after(10 * time.Second)}},
+		"drain: a stop signal cuts it, both are sent":   {with(Stopping, drain, phase(Draining)), stop(sigINT), Stopping, []action{forwardSignal{sigTERM, false, true}, forwardSignal{sigINT, false, true}, after(10 * time.Second)}},
+		"drain: the same one is sent once":              {with(Stopping, drain, phase(Draining)), stop(sigTERM), Stopping, []action{forwardSignal{sigTERM, false, true}, after(10 * time.Second)}},
+		"drain: the target's end ends it":               {with(Stopping, drain, phase(Draining)), ended, Sweeping, []action{signalSurvivors{sigTERM, true}, after(10 * time.Second)}},
+		"schedule: its signal, not the one that came":   {with(Running, schedule), stop(sigTERM), Stopping, []action{forwardSignal{sigINT, false, true}, after(time.Second)}},
+		"schedule: a wait":                              {with(Stopping, schedule), timeUp{graceTimer}, Stopping, []action{after(2 * time.Second)}},
+		"schedule: the signal that came":                {with(Stopping, schedule, step(2)), timeUp{graceTimer}, Stopping, []action{forwardSignal{sigTERM, false, true}, after(3 * time.Second)}},
+		"schedule: SIGKILL in the end":                  {with(Stopping, schedule, step(3)), timeUp{graceTimer}, Killing, kill},
+		"schedule: goes on for survivors":               {with(Sweeping, schedule, step(2)), timeUp{graceTimer}, Sweeping, []action{signalSurvivors{sigTERM, true}, after(3 * time.Second)}},
+		"schedule: of survivors alone":                  {with(Running, schedule), ended, Sweeping, []action{signalSurvivors{sigINT, true}, after(time.Second)}},
+		"rewrite: a stop signal":                        {with(Running, rewrite), stop(sigTERM), Stopping, []action{forwardSignal{3, false, true}, after(10 * time.Second)}},
+		"rewrite: dropped":                              {with(Running, rewrite), pass(sigHUP), Running, nil},
+		"rewrite: no job control":                       {with(Running, rewrite), job(sigTSTP), Running, []action{forwardSignal{sigUSR1, false, false}}},
+		"rewrite: again":                                {with(Stopping, rewrite), stop(sigTERM), Stopping, []action{forwardSignal{3, false, true}}},
+		"rewrite: for survivors":                        {with(Stopping, rewrite), ended, Sweeping, []action{signalSurvivors{3, true}}},
+		"rewrite: not of the schedule":                  {with(Running, func(c *Config) { rewrite(c); c.Schedule = []Step{{sigTERM, time.Second}} }), stop(sigINT), Stopping, []action{forwardSignal{sigTERM, false, true}, after(time.Second)}},
+		"forward-to target":                             {with(Running, target), stop(sigTERM), Stopping, []action{forwardSignal{sigTERM, true, true}, after(10 * time.Second)}},
+		"forward-to target: job control is the group's": {with(Running, target), job(sigTSTP), Running, []action{forwardSignal{sigTSTP, false, false}, suspend{}}},
+		"kill-on-repeat: the second":                    {with(Stopping, repeat), stop(sigINT), Killing, kill},
+		"kill-on-repeat: during an on-stop command":     {with(Stopping, func(c *Config) { repeat(c); tell(c) }, notified), stop(sigTERM), Killing, []action{killCommand{3}, startTimer{timer{abandonTimer, 3}, abandonAfter}, killTree{}}},
+		"kill-on-repeat: survivors":                     {with(Sweeping, repeat, once), stop(sigTERM), Sweeping, kill},
+		"kill-on-repeat: not the first":                 {with(Sweeping, repeat), stop(sigTERM), Sweeping, []action{signalSurvivors{sigTERM, true}}},
+		"kill-on-repeat: any other signal is none":      {with(Stopping, repeat), pass(sigHUP), Stopping, []action{forwardSignal{sigHUP, false, false}}},
+		"kill-on-repeat: a cleanup command":             {with(Cleaning, repeat, once), stop(sigTERM), Cleaning, []action{terminateCommand{2}, startTimer{timer{killTimer, 2}, commandKillAfter}}},
+		"kill-on-repeat: and again":                     {with(Cleaning, repeat, once, entry(2, func(c *cleanup.Entry) { c.Cut = true })), stop(sigTERM), Cleaning, []action{killCommand{2}, startTimer{timer{abandonTimer, 2}, abandonAfter}}},
+		"kill-on-repeat: the first during cleanup":      {with(Cleaning, repeat), stop(sigTERM), Cleaning, nil},
+		"without it a stop signal kills nobody":         {with(Cleaning, func(*Config) {}, once), stop(sigTERM), Cleaning, nil},
+		"timeout: runs from the start":                  {with(Starting, limit), targetStarted{pid: 100}, Running, []action{startTimer{timer{Name: timeoutTimer}, time.Minute}}},
+		"timeout: stops":                                {with(Running, limit), timeUp{timeoutTimer}, Stopping, []action{forwardSignal{sigTERM, false, true}, after(10 * time.Second)}},
+		"timeout: means nothing to a stop":              {with(Stopping, limit), timeUp{timeoutTimer}, Stopping, nil},
+		"deadline: runs from the stop":                  {with(Running, deadline), stop(sigTERM), Stopping, []action{startTimer{timer{Name: deadlineTimer}, 39 * time.Second}, startTimer{timer{limitTimer, 3}, 3750 * time.Millisecond}, startCommand{3}}},
+		"deadline: from a stop of survivors":            {with(Sweeping, deadline), stop(sigTERM), Sweeping, []action{startTimer{timer{Name: deadlineTimer}, 39 * time.Second}, signalSurvivors{sigTERM, true}}},
+		"deadline: not from the second":                 {with(Stopping, deadline, func(r *Run) { r.Bounded = true }), stop(sigTERM), Stopping, []action{forwardSignal{sigTERM, false, true}}},
+		"deadline: kills":                               {with(Stopping, deadline), timeUp{deadlineTimer}, Killing, kill},
+		"deadline: kills an on-stop command":            {with(Stopping, deadline, notified), timeUp{deadlineTimer}, Killing, []action{killCommand{3}, startTimer{timer{abandonTimer, 3}, time.Second / 2}, killTree{}}},
+		"deadline: cuts a drain":                        {with(Stopping, deadline, phase(Draining)), timeUp{deadlineTimer}, Killing, kill},
+		"deadline: kills survivors":                     {with(Sweeping, deadline), timeUp{deadlineTimer}, Sweeping, kill},
+		"deadline: cuts no cleanup":                     {with(Cleaning, deadline), timeUp{deadlineTimer}, Cleaning, nil},
+		"wait: nobody is told":                          {with(Running, wait), ended, Sweeping, nil},
+		"wait: a stop's grace goes on":                  {with(Stopping, wait), ended, Sweeping, nil},
+		"wait: a stop signal stops them":                {with(Sweeping, wait, step(0)), stop(sigINT), Sweeping, []action{signalSurvivors{sigINT, true}, after(10 * time.Second)}},
+		"wait: any other signal is for them":            {with(Sweeping, wait, step(0)), pass(sigHUP), Sweeping, []action{signalSurvivors{sigHUP, false}}},
+		"wait: the end of the front stops them":         {with(Sweeping, wait, step(0)), orphaned{}, Sweeping, []action{signalSurvivors{sigTERM, true}, after(10 * time.Second)}},
+		"wait: not for those who are to be killed":      {with(Killing, wait), ended, Sweeping, kill},
+		"wait: recover does not":                        {with(Running, wait), recovered{}, Sweeping, []action{signalSurvivors{sigTERM, true}, after(10 * time.Second)}},
+		"keep: cleaning begins at once":                 {with(Running, keep), ended, Cleaning, []action{keepSurvivors{}, exit, startCommand{2}}},
+		"keep: also in a stop":                          {with(Stopping, keep), ended, Cleaning, []action{keepSurvivors{}, exit, startCommand{2}}},
+		"keep: not those who are to be killed":          {with(Killing, keep), ended, Sweeping, kill},
+		"keep: recover does not":                        {with(Running, keep), recovered{}, Sweeping, []action{signalSurvivors{sigTERM, true}, after(10 * time.Second)}},
+		"orphaned: a stop like any other":               {with(Running, both), orphaned{}, Stopping, []action{first, startCommand{3}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, do := next(row.from, row.on)
+			if got.State != row.to {
+				t.Errorf("state %v, want %v", got.State, row.to)
+			}
+			var todo []action
+			for _, a := range do {
+				if _, off := a.(stopTimer); !off {
+					todo = append(todo, a)
+				}
+			}
+			if diff := cmp.Diff(row.do, todo, actions, cmp.AllowUnexported(keepSurvivors{}), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("actions (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAStopSignalDuringTheCommandsCutsTheDrainThatIsToCome(t *testing.T) {
+	r := with(Running, func(c *Config) { c.Drain = time.Hour; c.OnStop = []cleanup.Command{{Text: "s", Limit: time.Second}} })
+	r = tell(r, stop(sigINT), commandStarted{id: 3, pid: 300}, stop(sigTERM))
+	r, todo := next(r, commandEnded{id: 3})
+	want := []action{forwardSignal{sigINT, false, true}, forwardSignal{sigTERM, false, true}}
+	if diff := cmp.Diff(want, todo[len(todo)-3:len(todo)-1], actions); diff != "" || r.Phase != Signalling {
+		t.Errorf("phase %v, actions (-want +got):\n%s", r.Phase, diff)
+	}
+}
+
+// In the order of the contract: the target's, 124, 125, and what is remapped last.
+func TestWhatComesOfARunIsItsExitStatus(t *testing.T) {
+	failed := entry(2, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Code: 1} })
+	ends := func(e Ending) func(*Run) { return func(r *Run) { r.Ending = e } }
+	cleanupCounts := func(c *Config) { c.FailOnCleanupError = true }
+	remap := func(c *Config) { c.Remap, c.Reraise = map[int]int{143: 0, 0: 9, 125: 7, 124: 1}, true }
+	for name, c := range map[string]struct {
+		run    Run
+		status int
+		raise  int
+	}{
+		"a failed command does not count":         {with(Done, func(*Config) {}, failed), 0, 0},
+		"but where it is to":                      {with(Done, cleanupCounts, failed), 125, 0},
+		"one over its limit has failed":           {with(Done, cleanupCounts, entry(1, func(c *cleanup.Entry) { c.Progress, c.TimedOut = cleanup.Ended, true })), 125, 0},
+		"an on-stop command is no cleanup":        {with(Done, func(c *Config) { cleanupCounts(c); c.OnStop = []cleanup.Command{{}} }, entry(3, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Code: 1} })), 0, 0},
+		"the target's failure counts for more":    {with(Done, cleanupCounts, failed, ends(Ending{Code: 3})), 3, 0},
+		"remapped":                                {with(Done, remap, ends(Ending{})), 9, 0},
+		"remapped, and no signal":                 {with(Done, remap, ends(Ending{Signal: sigTERM})), 0, 0},
+		"success by remapping, and a failed one":  {with(Done, func(c *Config) { cleanupCounts(c); remap(c) }, failed, ends(Ending{Signal: sigTERM})), 7, 0},
+		"the time limit":                          {with(Done, func(c *Config) { c.Reraise = true }, func(r *Run) { r.TimedOut = true }, ends(Ending{Signal: sigTERM})), 124, 0},
+		"the time limit, remapped":                {with(Done, remap, func(r *Run) { r.TimedOut = true }), 1, 0},
+		"raised":                                  {with(Done, func(c *Config) { c.Reraise = true }, ends(Ending{Signal: sigTERM})), 143, sigTERM},
+		"an exit like a signal's is not raised":   {with(Done, func(c *Config) { c.Reraise = true }, ends(Ending{Code: 143})), 143, 0},
+		"stopped because we failed, and it is ok": {with(Done, func(*Config) {}, func(r *Run) { r.Orphaned = true }), 125, 0},
+	} {
+		if c.run.Status() != c.status || c.run.Raise() != c.raise {
+			t.Errorf("%s: status %d, signal %d; want %d, %d", name, c.run.Status(), c.run.Raise(), c.status, c.raise)
+		}
+	}
+}
