@@ -408,3 +408,35 @@ func TestWhoHasBeenMovedIntoTheCgroup(t *testing.T) {
 		})
 	}
 }
+
+// What is kept goes on outside the cgroup, which is removed; what is waited for may be another user's.
+func TestSurvivorsOfACgroup(t *testing.T) {
+	need(t, "linux", "root", "setpriv", "setsid")
+	const survivor = `setsid setpriv --reuid=54321 --clear-groups sh -c 'echo $$; exec helper stay' >pid & until [ -s pid ]; do sleep 0.01; done; exit 3`
+	t.Run("keep", func(t *testing.T) {
+		t.Parallel()
+		cgroup := ownCgroup(t)
+		p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--survivors", "keep", "--on-exit", "setsid sleep 1000 & echo $! >left", "--", "sh", "-c", survivor)...)
+		p.want("3")
+		if left := cgroupsBelow(cgroup); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+		if pid := p.pidIn("pid"); !alive(pid) {
+			t.Error("it was ended")
+		}
+		p.gone(p.pidIn("left")) // what a cleanup command leaves is another matter
+	})
+	t.Run("wait", func(t *testing.T) {
+		t.Parallel()
+		cgroup := ownCgroup(t)
+		p := start(t, in(cgroup, "graceful", "run", "-v", "--contain", "cgroup", "--survivors", "wait", "--grace", "100ms", "--", "sh", "-c", survivor)...)
+		p.until("sweeping", func() bool { return strings.Contains(p.text(), "sweeping was=running") })
+		pid := p.pidIn("pid")
+		if !alive(pid) {
+			t.Error("it was ended")
+		}
+		kill(t, pid)
+		p.want("3")
+		p.isRemoved(cgroup)
+	})
+}
