@@ -1,0 +1,155 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// leaveBehind has the target leave a job, a process in a session of its own, and a daemon, with their pids in files of
+// their names and a prefix. The job and the process in the session end by SIGTERM, which they write into NAME.got.
+func leaveBehind(prefix string) string {
+	return strings.ReplaceAll(`
+member='trap "echo TERM >>$0.got; exit" TERM; echo $$ >$0.tmp; mv $0.tmp $0; while :; do sleep 0.01; done'
+sh -c "$member" @job & setsid sh -c "$member" @session & helper daemon @daemon
+until [ -e @job ] && [ -e @session ] && [ -e @daemon ]; do sleep 0.01; done
+`, "@", prefix)
+}
+
+// leftBehind returns their pids. Whoever of them still lives at the test's end is ended.
+func (p *proc) leftBehind(prefix string) (pids []int) {
+	p.t.Helper()
+	for _, name := range []string{"job", "session", "daemon"} {
+		pids = append(pids, p.pidIn(prefix+name))
+	}
+	p.t.Cleanup(func() {
+		for _, pid := range slices.DeleteFunc(pids, func(pid int) bool { return !alive(pid) }) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
+	return pids
+}
+
+// killedOne kills the front or the supervisor of a run, has something happen then, and waits for the end of both.
+func (p *proc) killedOne(victim, status string, then func()) {
+	p.t.Helper()
+	supervisor := p.supervisor()
+	if victim == "front" {
+		kill(p.t, p.cmd.Process.Pid)
+		status = "KILL"
+	} else {
+		kill(p.t, supervisor)
+	}
+	then()
+	p.want(status)
+	p.until("end of the supervisor", func() bool { return !alive(supervisor) })
+}
+
+var victims = []string{"front", "supervisor"}
+
+// Whoever is waited for is asked to end when one of us is killed: the other one is not there to wait.
+func TestSurvivorsThatAreWaitedForEndWhenOneOfUsIsKilled(t *testing.T) {
+	need(t, "linux", "setsid")
+	t.Parallel()
+	for _, victim := range victims {
+		t.Run(victim, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "graceful", "run", "--survivors", "wait", "--grace", "1h", "--on-exit", "echo 1 $GRACEFUL_REASON >>log",
+				"--on-exit", "echo 2 >>log", "--", "sh", "-c", leaveBehind("")+"echo $$ >target; exit 3")
+			left, target := p.leftBehind(""), p.pidIn("target")
+			p.until("end of the target", func() bool { return !alive(target) })
+			p.killedOne(victim, "3", func() {})
+			for _, pid := range left {
+				if alive(pid) {
+					t.Errorf("process %d is left", pid)
+				}
+			}
+			for _, name := range []string{"job", "session"} {
+				p.wrote(name+".got", "TERM\n")
+			}
+			p.wrote("log", "2\n1 exited\n") // which it had
+		})
+	}
+}
+
+// Whoever is kept is kept when one of us is killed, before the target has ended and after that; what the cleanup
+// commands leave behind is ended.
+func TestSurvivorsThatAreKeptStayWhenOneOfUsIsKilled(t *testing.T) {
+	need(t, "linux", "setsid")
+	t.Parallel()
+	for _, victim := range victims {
+		for _, early := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, target alive %t", victim, early), func(t *testing.T) {
+				t.Parallel()
+				target, then := leaveBehind("")+"exit 3", func() {}
+				if early {
+					target = `trap "exit 3" TERM` + leaveBehind("") + "echo >ready; while :; do sleep 0.01; done"
+				}
+				p := start(t, "graceful", "run", "--survivors", "keep", "--grace", "1h", "--on-exit", "echo 1 >>log",
+					"--on-exit", leaveBehind("c.")+"echo 2 >>log; echo >ready; until [ -e go-on ]; do sleep 0.01; done; echo 2 ended >>log",
+					"--", "sh", "-c", target)
+				p.file("ready")
+				left := p.leftBehind("")
+				finish := func() {
+					if err := os.WriteFile(p.dir+"/go-on", nil, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if then = finish; early {
+					finish()
+					left = left[1:] // the job gets SIGTERM with its group
+				}
+				p.killedOne(victim, "3", then)
+				for _, pid := range left {
+					if !alive(pid) {
+						t.Errorf("process %d was not kept", pid)
+					}
+				}
+				p.wrote("session.got", "")
+				for _, pid := range p.leftBehind("c.") {
+					if alive(pid) {
+						t.Errorf("process %d, which a cleanup command has left, is there", pid)
+					}
+				}
+				p.wrote("log", "2\n2 ended\n1\n")
+			})
+		}
+	}
+}
+
+// A tree that is stopped (SIGSTOP) gets to act on the stop signal, all of it, and ends.
+func TestATreeThatIsStoppedEnds(t *testing.T) {
+	need(t, "linux", "setsid")
+	t.Parallel()
+	for _, survivors := range []string{"stop", "wait", "keep"} {
+		t.Run(survivors, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "graceful", "run", "--survivors", survivors, "--grace", "1h", "--on-exit", "echo cleaned >>log",
+				"--", "sh", "-c", leaveBehind("")+"echo $$ >target; exec sleep 1000")
+			target, left := p.pidIn("target"), p.leftBehind("")
+			for _, pid := range append([]int{target}, left...) {
+				if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+				p.until("stop", func() bool { return state(pid) == "T" })
+			}
+			p.signal(unix.SIGTERM)
+			if survivors == "wait" { // for those in other sessions, whom the first one does not concern
+				p.until("end of the target", func() bool { return !alive(target) })
+				p.signal(unix.SIGTERM)
+			}
+			p.want("143")
+			p.wrote("job.got", "TERM\n")
+			for i, pid := range left {
+				if kept := survivors == "keep" && i > 0; alive(pid) != kept {
+					t.Errorf("process %d: alive is %t", pid, !kept)
+				}
+			}
+			p.wrote("log", "cleaned\n")
+		})
+	}
+}
