@@ -85,7 +85,7 @@ func TestSurvivorsThatAreKeptStayWhenOneOfUsIsKilled(t *testing.T) {
 		for _, early := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, target alive %t", victim, early), func(t *testing.T) {
 				t.Parallel()
-				target, then := leaveBehind("")+"exit 3", func() {}
+				target := leaveBehind("") + "exit 3"
 				if early {
 					target = `trap "exit 3" TERM` + leaveBehind("") + "echo >ready; while :; do sleep 0.01; done"
 				}
@@ -99,7 +99,8 @@ func TestSurvivorsThatAreKeptStayWhenOneOfUsIsKilled(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if then = finish; early {
+				then := finish
+				if early {
 					finish()
 					left = left[1:] // the job gets SIGTERM with its group
 				}
