@@ -578,13 +578,24 @@ func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
 	p.wrote("log", "1\n1\n")
 
 	// One that was killed when it had done no more than to take the name is told of too.
-	if err := os.Rename(filepath.Join(dir, "x.ledger.interrupted"), filepath.Join(dir, "x.ledger")); err != nil {
-		t.Fatal(err)
+	named := func() {
+		if err := os.Rename(filepath.Join(dir, "x.ledger.interrupted"), filepath.Join(dir, "x.ledger")); err != nil {
+			t.Fatal(err)
+		}
 	}
+	named()
 	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "was interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
 		t.Errorf("there are %s; recover said:\n%s", inDir(t, dir), said)
 	}
 	p.wrote("log", "1\n1\n")
+
+	// By the next run of that name too, which then begins.
+	named()
+	n = start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c", "exit 3")
+	n.want("3")
+	if said := n.text(); !strings.Contains(said, "was interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
+		t.Errorf("there are %s; run said:\n%s", inDir(t, dir), said)
+	}
 }
 
 // Nobody's word but our own user's is taken for what is to be run.
