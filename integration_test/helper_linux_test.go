@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -106,7 +108,47 @@ func exhaust(file string) {
 //	reap PROGRAM [ARG...]   as PID 1: runs the program, and ends as it did once nobody is left, living or zombie
 //	eat WHO                 eats memory until the kernel has killed its parent (grandparent, great-grandparent) for
 //	                        that, gives it back, and stays
-func init() { roles["reap"], roles["eat"] = reap, eat }
+//	lose-thread WHICH PROGRAM [ARG...]
+//	                        starts a program by a thread that then ends, its first or another one; writes the file lost, and stays
+func init() { roles["reap"], roles["eat"], roles["lose-thread"] = reap, eat, loseThread }
+
+// The main goroutine of an init function is on the process's first thread.
+func init() {
+	if len(os.Args) > 2 && os.Args[1] == "lose-thread" {
+		runtime.LockOSThread()
+	}
+}
+
+func loseThread(args []string) int {
+	path, err := exec.LookPath(args[1])
+	if err != nil {
+		panic(err)
+	}
+	lost := make(chan int)
+	lose := func() {
+		runtime.LockOSThread()
+		if _, err := syscall.ForkExec(path, args[1:], &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}}); err != nil {
+			panic(err)
+		}
+		lost <- unix.Gettid()
+		_, _, _ = syscall.Syscall(unix.SYS_EXIT, 0, 0, 0) // the runtime would keep the first thread
+	}
+	wait := func() {
+		tid := <-lost
+		for state(tid) != "" && state(tid) != "Z" {
+			time.Sleep(time.Millisecond)
+		}
+		write("lost", tid)
+		stay()
+	}
+	if args[0] == "first" {
+		go wait()
+		lose()
+	}
+	go lose()
+	wait()
+	return 0
+}
 
 // reap returns the exit status as a shell would. To PID 1 every orphan of its namespace comes, and without a child it
 // is alone there.

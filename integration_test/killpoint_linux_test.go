@@ -33,6 +33,7 @@ type scenario struct {
 	log    string // what the cleanup commands write
 	status string // when nothing happens to any of us
 	cgroup bool   // it is in one of its own, in which none is to be left
+	parent string // the value of order.Parent
 }
 
 const started = "echo >started; "
@@ -75,7 +76,7 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	defer os.RemoveAll(dir)
 	// Containment by name: auto takes a lesser one, with a warning, where something fails.
 	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guard, s.flags, []string{"--", "sh", "-c", s.target})
-	o.Guarded = true
+	o.Guarded, o.Parent = !slices.Contains(s.flags, "off"), s.parent
 	if s.stop {
 		o.Ready = "ready"
 	}
@@ -136,9 +137,13 @@ func crashed(status string) bool { return status == "2" || status == "SEGV" }
 // wrongStatus says what is wrong with a run's exit status.
 func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	switch {
-	case got.Where == "":
-		if got.Status != s.status {
+	case got.Where == "" || s.parent != "" && started:
+		if got.Status != s.status && (s.parent == "" || got.Status != "143") {
 			return "want " + s.status
+		}
+	case s.parent != "":
+		if got.Status != "143" {
+			return "though the target was not started"
 		}
 	case o.Call == "" && !o.Supervisor:
 		exiting := slices.Contains(got.Before, "beginning of exit_group") // and has its status

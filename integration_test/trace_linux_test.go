@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,8 +41,12 @@ type order struct {
 	Errno syscall.Errno
 	All   bool // at local calls, too
 
-	// Ready is a file; when it is there, SIGTERM goes to the first process.
+	// Ready is a file; when it is there, SIGTERM goes to the first process, or the parent is killed.
 	Ready string
+
+	// Parent: the first process has a parent between us and itself, which is killed in its place. It has the death of that
+	// mean SIGTERM by the variable with this value, which a shell expands ($$). With "true" the parent has a session of its own.
+	Parent string
 }
 
 // outcome is what a tracer reports.
@@ -107,8 +112,11 @@ func traceRole(args []string) int {
 		panic(err)
 	}
 	t.act = t.kill
-	if t.Call != "" {
+	switch {
+	case t.Call != "":
 		t.act = t.fail
+	case t.Parent != "":
+		t.act = func(int) { t.killParent() }
 	}
 	if err := t.trace(); err != nil {
 		t.Failed = err.Error()
@@ -130,6 +138,7 @@ type tracing struct {
 
 	mu                sync.Mutex // for those who look from another thread
 	front, supervisor int        // 0: not born yet
+	parent            int        // of the front; 0: us
 	ended             map[int]bool
 	over              bool // both have ended
 	executed          bool // the front is the command now
@@ -156,16 +165,31 @@ func (t *tracing) trace() error {
 	}
 	// PTRACE_TRACEME knows no group stops. So a shell says that it is there (its own execve(2) is over only then), waits until
 	// it has been seized, and becomes the command.
-	pid, err := syscall.ForkExec("/bin/sh", append([]string{"sh", "-c", `echo >&3; read -r _ <&3; exec "$@" 3<&-`, "sh"}, t.Command...),
-		&syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2, there.Fd()}})
+	shell := []string{"sh", "-c", `echo $$ >&3; read -r _ <&3; exec "$@" 3<&-`}
+	if t.Parent != "" {
+		shell = []string{"sh", "-c", `export GRACEFUL_DIE_WITH_PARENT=` + t.Parent + `; sh -c "$0" sh "$@"; exit`, shell[2]}
+	} else {
+		shell = append(shell, "sh")
+	}
+	child, err := syscall.ForkExec("/bin/sh", append(shell, t.Command...), &syscall.ProcAttr{
+		Env: os.Environ(), Files: []uintptr{0, 1, 2, there.Fd()}, Sys: &syscall.SysProcAttr{Setsid: t.Parent == "true"},
+	})
 	there.Close()
 	if err != nil {
 		return err
 	}
-	if _, err := here.Read(make([]byte, 1)); err != nil {
+	text := make([]byte, 32)
+	n, err := here.Read(text)
+	if err != nil {
 		return err
 	}
-	t.front = pid
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	if err != nil {
+		return err
+	}
+	if t.front = pid; pid != child {
+		t.parent = child
+	}
 	const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
 		unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
 	if err := ptrace(unix.PTRACE_SEIZE, pid, 0, options); err != nil {
@@ -337,6 +361,18 @@ func (t *tracing) point(tid int, where string) {
 
 func (t *tracing) kill(int) { _ = unix.Kill(t.followed(), unix.SIGKILL) }
 
+// killParent returns when the children of the parent have another one.
+func (t *tracing) killParent() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended[t.parent] {
+		return
+	}
+	_ = unix.Kill(t.parent, unix.SIGKILL)
+	for unix.Waitid(unix.P_PID, t.parent, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+}
+
 func (t *tracing) fail(tid int) {
 	t.tasks[tid].failing = true
 	if t.Call == "close" {
@@ -361,7 +397,8 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 		t.Status = how
 		if t.Guarded && t.supervisor == 0 {
 			// Its child's first stop has not come yet.
-			if children := childrenOf(os.Getpid()); len(children) > 0 {
+			children := slices.DeleteFunc(childrenOf(os.Getpid()), func(pid int) bool { return pid == t.parent })
+			if len(children) > 0 {
 				t.supervisor = children[0]
 			}
 		}
@@ -370,9 +407,9 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 		t.Ended = how
 	}
 	switch {
-	case tid == t.front || tid == t.supervisor:
+	case tid == t.front || tid == t.supervisor || tid == t.parent:
 		t.ended[tid] = true
-		if t.ended[t.front] && (t.supervisor == 0 || t.ended[t.supervisor]) {
+		if t.ended[t.front] && (t.supervisor == 0 || t.ended[t.supervisor]) && (t.parent == 0 || t.ended[t.parent]) {
 			t.over = true
 			t.Left = append(t.Left, killDescendants()...)
 		}
@@ -395,6 +432,10 @@ func (t *tracing) terminateWhenReady() {
 	for ; ; time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(t.Ready); err != nil {
 			continue
+		}
+		if t.Parent != "" {
+			t.killParent()
+			return
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()

@@ -96,7 +96,7 @@ func (r Run) Status() int {
 
 // Raise is the signal by which graceful is to end itself, or 0: then it exits with Status.
 func (r Run) Raise() int {
-	if sig := r.Ending.Signal; r.Config.Reraise && sig != 0 && r.Status() == 128+sig {
+	if sig := r.Ending.Signal; r.Config.Reraise && sig != 0 && !r.TimedOut && r.Status() == 128+sig {
 		return sig
 	}
 	return 0

@@ -20,10 +20,10 @@ var errNoParent = errors.New("watching the process that started graceful: it can
 func watchParent(c Config, log *slog.Logger) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {
-	case c.Parent != 0:
-		ended = parent != c.Parent
 	case parent == 0:
 		return nil, false, errNoParent
+	case c.Parent != 0:
+		ended = parent != c.Parent
 	default:
 		ended = parent == 1 || adopted(parent)
 	}
@@ -41,6 +41,7 @@ func watchParent(c Config, log *slog.Logger) (gone <-chan struct{}, ended bool, 
 				time.Sleep(parentPoll)
 			}
 		}
+		time.Sleep(lastWord)
 		log.Warn("stopping the run", "err", "the process that started graceful has ended")
 		close(closed)
 	}()
@@ -49,6 +50,10 @@ func watchParent(c Config, log *slog.Logger) (gone <-chan struct{}, ended bool, 
 
 // parentPoll is how often we look where the system does not tell.
 const parentPoll = 100 * time.Millisecond
+
+// lastWord is how long a stop signal may be on its way to us that was sent before the parent ended, or with what ended
+// it: its death is no second one then.
+const lastWord = 100 * time.Millisecond
 
 func adopted(parent int) bool {
 	ours, err := unix.Getsid(0)

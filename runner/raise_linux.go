@@ -15,6 +15,9 @@ import (
 //
 // os/signal's default is not the kernel's: for SIGQUIT and faults it is the trace of a crash.
 func EndBy(sig syscall.Signal) {
+	if unix.Getpid() == 1 {
+		return
+	}
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	runtime.LockOSThread()

@@ -1,0 +1,135 @@
+package integration_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"graceful/runner"
+
+	"golang.org/x/sys/unix"
+)
+
+// end-by N ends by a signal, whatever it means to the process and however it is blocked.
+func init() {
+	roles["end-by"] = func(args []string) int {
+		n, _ := strconv.Atoi(args[0])
+		runner.EndBy(syscall.Signal(n))
+		return 99
+	}
+}
+
+// reraised requires that a program has ended by a signal, without a core dump, and that nothing was said about it.
+func (p *proc) reraised(sig syscall.Signal) {
+	p.t.Helper()
+	p.wait()
+	how := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !how.Signaled() || how.Signal() != sig || how.CoreDump() {
+		p.t.Errorf("%.200q: wait status %#x, want signal %d", p.cmd.Args, uint32(how), sig)
+	}
+	if text := p.text(); text != "" {
+		p.t.Errorf("signal %d: it wrote %q", sig, firstLine(text))
+	}
+	if cores, _ := filepath.Glob(filepath.Join(p.dir, "core*")); len(cores) > 0 {
+		p.t.Errorf("signal %d: %q", sig, cores)
+	}
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// withCores is a command that may dump core.
+func withCores(args ...string) []string {
+	return append([]string{"sh", "-c", `ulimit -S -c "$(ulimit -H -c)"; exec "$@"`, "sh"}, args...)
+}
+
+func TestOurParentSeesTheSignalThatEndedTheTarget(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for _, guard := range []string{"on", "off"} {
+		for sig := syscall.Signal(1); sig <= 64; sig++ {
+			if slices.Contains(harmless, sig) {
+				continue
+			}
+			p := start(t, withCores("graceful", "run", "--guard", guard, "--reraise", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--",
+				"helper", "die", strconv.Itoa(int(sig)))...)
+			p.reraised(sig)
+			p.wrote("cleaned", fmt.Sprintln(128+int(sig)))
+		}
+	}
+}
+
+// What our parent has ignored or blocked ends us all the same.
+func TestASignalThatWasIgnoredOrBlockedIsRaised(t *testing.T) {
+	need(t, "linux", "env-signals")
+	t.Parallel()
+	for _, guard := range []string{"on", "off"} {
+		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGSEGV, 40} {
+			for _, how := range []string{"ignore", "block"} {
+				name := strconv.Itoa(int(sig))
+				p := start(t, withCores("env", "--"+how+"-signal="+name, "graceful", "run", "--guard", guard, "--reraise", "--", "helper", "end-by", name)...)
+				p.reraised(sig)
+			}
+		}
+	}
+}
+
+func TestOurOwnSIGKILLIsRaised(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for _, guard := range []string{"on", "off"} {
+		p := start(t, "graceful", "run", "--guard", guard, "--reraise", "--grace", "0", "--on-exit", "echo >>cleaned $GRACEFUL_ESCALATED", "--", "helper", "ignore", "TERM", "--", "pid")
+		p.file("pid")
+		p.signal(unix.SIGTERM)
+		p.reraised(unix.SIGKILL)
+		p.wrote("cleaned", "true\n")
+	}
+}
+
+func TestTheSurvivorOfOurTwoProcessesRaises(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--reraise", "--guard", "on", "--on-exit", "echo >>cleaned", "--", "sh", "-c", "echo >ready; exec sleep 1000")
+	p.file("ready")
+	kill(t, p.supervisor())
+	p.want("TERM")
+	p.wrote("cleaned", "\n")
+}
+
+// Where a status was asked for, or no signal can end us, there is none.
+func TestAnExitThatIsNoSignal(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for _, guard := range []string{"on", "off"} {
+		for _, c := range []struct{ status, flags, target string }{
+			{"124", "--timeout 100ms", "sleep 1000"},
+			{"143", "--timeout 100ms --remap-exit 124=143", "sleep 1000"},
+			{"0", "--remap-exit 143=0", "helper die 15"},
+			{"7", "--remap-exit 143=7", "helper die 15"},
+			{"143", "", "sh -c 'exit 143'"},
+			{"3", "", "sh -c 'exit 3'"},
+			{"127", "", "no-such-program"},
+		} {
+			p := start(t, "sh", "-c", "exec graceful run --reraise --on-exit 'echo >>cleaned' --guard "+guard+" "+c.flags+" -- "+c.target)
+			p.want(c.status)
+			p.wrote("cleaned", "\n")
+		}
+	}
+}
+
+// The first process of a namespace does not die of its own signals.
+func TestTheFirstProcessExitsInsteadOfRaising(t *testing.T) {
+	need(t, "linux", "pidns")
+	t.Parallel()
+	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGSEGV, unix.SIGKILL, 64} {
+		p := start(t, append([]string{"unshare"}, pidNamespace("graceful", "run", "--reraise", "--on-exit", "echo >>cleaned", "--", "helper", "die", strconv.Itoa(int(sig)))...)...)
+		p.want(strconv.Itoa(128 + int(sig)))
+		p.wrote("cleaned", "\n")
+	}
+}
