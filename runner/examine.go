@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -437,7 +436,7 @@ func countRuns(dir *ledger.Dir, path string, c *Check) {
 
 func examineParent() Check {
 	c := Check{Name: CheckParent, Holds: Yes, Detail: fmt.Sprintf("process %d", unix.Getppid())}
-	switch _, ended, err := watchParent(Config{}, slog.New(slog.DiscardHandler)); {
+	switch _, ended, err := watchParent(Config{}); {
 	case err != nil:
 		c.but(No, err.Error(), "")
 	case ended:

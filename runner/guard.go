@@ -105,7 +105,7 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 		return result, err
 	}
 	p.listener.Hear()
-	how, result, done := p.watch(pid, link)
+	how, result, done := p.watch(pid, link, log)
 	if done {
 		reap(pid)
 		return result, nil
@@ -142,7 +142,7 @@ const (
 
 // watch hands signals on to the supervisor until it has ended, and tells how, and its run's result if it has said that
 // the run is done.
-func (p *processes) watch(pid, link int) (how Ending, result Result, done bool) {
+func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result Result, done bool) {
 	messages := make(chan message)
 	go func() {
 		defer close(messages)
@@ -181,6 +181,7 @@ func (p *processes) watch(pid, link int) (how Ending, result Result, done bool) 
 		case <-parentGone:
 			parentGone = nil
 			if !stops { // who has told us to stop may well go
+				log.Warn("stopping the run", "err", parentEnded)
 				handOn(pid, link, unix.SIGTERM)
 			}
 		case <-p.listener.Children:

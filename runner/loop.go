@@ -92,6 +92,7 @@ func (l *loop) loop() Run {
 			l.parentGone = nil
 			l.reapAll()
 			if l.run.Stops == 0 { // who has told us to stop may well go
+				l.log.Warn("stopping the run", "err", parentEnded)
 				l.hear(unix.SIGTERM)
 			}
 		case <-l.wake.C:

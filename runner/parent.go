@@ -2,7 +2,6 @@ package runner
 
 import (
 	"errors"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,13 +10,16 @@ import (
 // The death of the process that started us as a stop signal. PR_SET_PDEATHSIG is not used for that: it tells of the end
 // of the parent's thread, and is lost where a set-user-ID program is executed (prctl(2)).
 
+// parentEnded is what is said of it, by who acts on it.
+const parentEnded = "the process that started graceful has ended"
+
 // errNoParent: there is nobody whose death could be waited for.
 var errNoParent = errors.New("watching the process that started graceful: it cannot be seen from this PID namespace")
 
 // watchParent closes gone when the process that started us has ended. It may have done so before our first step; then
 // our parent is another process, which ended tells as far as that can be known: when the user has said which process it
 // was, when init has us, or when our session is neither our own nor our parent's.
-func watchParent(c Config, log *slog.Logger) (gone <-chan struct{}, ended bool, err error) {
+func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {
 	case parent == 0:
@@ -42,7 +44,6 @@ func watchParent(c Config, log *slog.Logger) (gone <-chan struct{}, ended bool, 
 			}
 		}
 		time.Sleep(lastWord)
-		log.Warn("stopping the run", "err", "the process that started graceful has ended")
 		close(closed)
 	}()
 	return closed, false, nil

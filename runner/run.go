@@ -56,13 +56,16 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	}
 	var parentGone <-chan struct{}
 	if config.DieWithParent {
-		gone, ended, err := watchParent(config, log)
+		gone, ended, err := watchParent(config)
 		if err != nil {
 			return Result{}, err
 		}
 		if ended {
-			log.Warn("starting nothing", "err", "the process that started graceful has ended",
-				"hint", "or it is PID 1, whose end nobody outlives: leave --die-with-parent out")
+			hint := "or it is PID 1, whose end nobody outlives: leave --die-with-parent out"
+			if config.Parent != 0 {
+				hint = fmt.Sprintf("our parent is process %d, and not %d", unix.Getppid(), config.Parent)
+			}
+			log.Warn("starting nothing", "err", parentEnded, "hint", hint)
 			return stoppedBy(unix.SIGTERM, config), nil
 		}
 		parentGone = gone
