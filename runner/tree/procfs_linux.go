@@ -156,18 +156,23 @@ func (fs *procfs) children(pid int) []int {
 // marked tells whether a process has a variable, NAME=value, in the environment that it was started with.
 func (fs *procfs) marked(pid int, mark string) bool {
 	name, value, _ := strings.Cut(mark, "=")
+	v, ok := fs.environ(pid, name)
+	return ok && v == value
+}
+
+// environ is a variable's value in the environment that a living process was started with, as far as we may see that.
+func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
 	for range 1000 {
 		data, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
 		if err != nil { // it has ended, or is another user's
-			return false
+			return "", false
 		}
 		if len(data) > 0 || !fs.inExec(pid) {
-			v, ok := variable(data, name)
-			return ok && v == value
+			return variable(data, name)
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return false
+	return "", false
 }
 
 // inExec tells whether a process is in the middle of execve(2), where it has no environment for a moment.
@@ -188,11 +193,6 @@ func (fs *procfs) runsUs(pid int) bool {
 	var us, it unix.Stat_t
 	return unix.Stat(fs.root+"/self/exe", &us) == nil && unix.Stat(fs.root+"/"+strconv.Itoa(pid)+"/exe", &it) == nil &&
 		us.Dev == it.Dev && us.Ino == it.Ino
-}
-
-func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
-	data, _ := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
-	return variable(data, name)
 }
 
 // variable finds one in an environment as proc(5) shows it.
