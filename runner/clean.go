@@ -18,6 +18,12 @@ const (
 	retryAfter   = 50 * time.Millisecond
 )
 
+// Errors of commands that were started.
+const (
+	wasInterrupted = "it was interrupted"
+	wasUnseen      = "it ended, and nobody knows how"
+)
+
 // patience is abandonAfter, or what a deadline leaves for it.
 func (c Config) patience() time.Duration {
 	if c.Deadline > 0 {

@@ -66,6 +66,7 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 		unix.Close(pair[0])
 		return 0, 0, fmt.Errorf("starting the supervisor: %w", err)
 	}
+	p.supervisor = pid
 	return pid, pair[0], nil
 }
 
@@ -114,13 +115,16 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	if err := persist(func() (err error) { m, err = read(book); return err }); err != nil {
 		log.Error("no cleanup command is run", "err", err)
 		r.Cleanup = cleanup.Stack{} // the tree at least is ended
-		m, book = remembered{run: r, history: newHistory(r, unix.Getpid(), time.Now())}, nil
+		dir, _ := os.Getwd()
+		m, book = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
 	}
 	reap(pid)
+	m.history.goOn()
 	if m.run.State == Done {
 		return p.loop(m, book, log).loop().result(), nil // for what was to come after
 	}
 	if r.Config.Guard == GuardAuto && m.run.State == Starting && book != nil && len(p.tree.Children()) == 0 {
+		p.supervisor = 0
 		return result, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(how))
 	}
 	l := p.loop(m, book, log)
@@ -299,7 +303,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if err != nil {
 		return statusFailed, err
 	}
-	p.front, p.link = m.front, link
+	p.front, p.supervisor, p.link = m.front, unix.Getpid(), link
 	if err := p.makeCgroup(m.run); err != nil { // the run is over before it has begun, and we have said why
 		if send(link, finished, statusFailed) != nil {
 			err = errors.Join(err, discard(book))

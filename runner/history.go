@@ -9,7 +9,8 @@ import (
 )
 
 // history is what the report tells and the machine has no need of. It follows from the same events, so that whoever goes
-// on with a run knows it from the ledger; but for the killed, whom nobody writes down. It is kept for a report alone.
+// on with a run knows it from the ledger; but for the killed and the left, whom nobody writes down. It is kept for a report
+// alone.
 type history struct {
 	received, sent []Signalled
 	omitted        int // signals that are too many to be kept
@@ -19,30 +20,34 @@ type history struct {
 	ended          time.Time // the target had
 	emptied        time.Time // nobody of the tree was left
 	usage          *Usage
+	failure        string // why the target could not be started
 	commands       map[int]span
 	killed         []tree.Process
+	left           []tree.Process // who did not die of it
 	takenOver      bool
-	front          int // pid of the process that the user started
+	front          int    // pid of the process that the user started
+	dir            string // it was started in
 }
 
 // newHistory begins one for a run, or none when no report is wanted.
-func newHistory(r Run, front int, began time.Time) *history {
+func newHistory(r Run, front int, dir string, began time.Time) *history {
 	if r.Config.Report == "" {
 		return nil
 	}
-	return &history{began: began, front: front, commands: map[int]span{}}
+	return &history{began: began, front: front, dir: dir, commands: map[int]span{}}
 }
 
-// historyLimit bounds the lists in it.
+// historyLimit bounds each list in it.
 const historyLimit = 1000
 
 // Signalled is a signal that came, or that was sent.
 type Signalled struct {
 	Time    time.Time `json:"time"`
 	Signal  string    `json:"signal"` // TERM
-	State   string    `json:"state"`  // of the run
-	To      string    `json:"to,omitempty"`
-	Command int       `json:"command,omitempty"`
+	Number  int       `json:"number"`
+	State   string    `json:"state"`             // of the run
+	To      string    `json:"to,omitempty"`      // of those that were sent: group, target, survivors, tree, command
+	Command int       `json:"command,omitempty"` // its id
 }
 
 // Usage is what a process and those of its children that it has waited for have used (getrusage(2)).
@@ -58,7 +63,11 @@ type Usage struct {
 	InvoluntarySwitches int64   `json:"involuntary_switches"`
 }
 
-type span struct{ from, to time.Time }
+// span is the life of a command.
+type span struct {
+	from, to time.Time
+	pid      int
+}
 
 // happened takes an event and what it has made of the run.
 func (h *history) happened(was, is Run, e event, at time.Time) {
@@ -68,25 +77,40 @@ func (h *history) happened(was, is Run, e event, at time.Time) {
 	switch e := e.(type) {
 	case targetStarted:
 		h.started = at
+	case targetFailed:
+		h.failure = e.err
 	case targetEnded:
 		h.ended, h.usage = at, e.usage
 	case signalled:
-		h.add(&h.received, Signalled{Time: at, Signal: signalName(e.signal), State: was.State.String()})
+		h.add(&h.received, Signalled{Time: at, State: was.State.String()}, e.signal)
 	case commandStarted:
-		h.commands[e.id] = span{from: at}
+		h.commands[e.id] = span{from: at, pid: e.pid}
+	case treeEmptied:
+		if was.State == Sweeping && len(h.left) == 0 {
+			h.emptied = at
+		}
 	case orphaned, recovered:
 		h.takenOver = true
 	}
 	if was.State < Stopping && is.State == Stopping || was.State == Sweeping && was.Step == 0 && is.Step > 0 {
 		h.stopped = at
 	}
-	if was.State < Cleaning && is.State >= Cleaning {
-		h.emptied = at
-	}
 	for i, c := range is.Cleanup.Entries {
-		if i < len(was.Cleanup.Entries) && c.Progress == cleanup.Ended && was.Cleanup.Entries[i].Progress != cleanup.Ended {
-			h.commands[c.ID] = span{h.commands[c.ID].from, at}
+		switch before := was.Cleanup.Entries[i]; {
+		case c.Progress < before.Progress: // it is to run again
+			delete(h.commands, c.ID)
+		case c.Progress == cleanup.Ended && before.Progress != cleanup.Ended:
+			s := h.commands[c.ID]
+			s.to = at
+			h.commands[c.ID] = s
 		}
+	}
+}
+
+// goOn says that somebody goes on with a run that others have led.
+func (h *history) goOn() {
+	if h != nil {
+		h.takenOver = true
 	}
 }
 
@@ -120,11 +144,11 @@ func (h *history) did(is Run, a action, at time.Time) {
 	default:
 		return
 	}
-	s.Signal = signalName(sig)
-	h.add(&h.sent, s)
+	h.add(&h.sent, s, sig)
 }
 
-func (h *history) add(list *[]Signalled, s Signalled) {
+func (h *history) add(list *[]Signalled, s Signalled, sig int) {
+	s.Signal, s.Number = signalName(sig), sig
 	if len(*list) == historyLimit {
 		h.omitted++
 		return
@@ -132,12 +156,26 @@ func (h *history) add(list *[]Signalled, s Signalled) {
 	*list = append(*list, s)
 }
 
-// kill takes one that SIGKILL was sent to.
+// kills tells whether the report is to name one more who is killed now.
+func (h *history) kills(r Run) bool {
+	return h != nil && r.State <= Sweeping && len(h.killed) < historyLimit
+}
+
+// kill takes one that SIGKILL was sent to. How the target ended is told elsewhere.
 func (h *history) kill(p tree.Process, r Run) {
-	if h == nil || !r.Ended || r.State > Sweeping || len(h.killed) == historyLimit {
-		return
-	}
-	if !slices.ContainsFunc(h.killed, func(q tree.Process) bool { return q.Identity == p.Identity }) {
+	if h.kills(r) && p.PID != r.TargetPID && !slices.ContainsFunc(h.killed, func(q tree.Process) bool { return q.Identity == p.Identity }) {
 		h.killed = append(h.killed, p)
 	}
+}
+
+// leave takes those whom SIGKILL does not end.
+func (h *history) leave(who map[tree.Identity]kill, r Run) {
+	if h == nil || r.State > Sweeping {
+		return
+	}
+	for id, k := range who {
+		h.left = append(h.left, tree.Process{Identity: id, Name: k.name})
+	}
+	slices.SortFunc(h.left, func(a, b tree.Process) int { return a.PID - b.PID })
+	h.left = h.left[:min(len(h.left), historyLimit)]
 }

@@ -164,7 +164,7 @@ func (l *loop) take(pid int, ending Ending) {
 	case isCommand:
 		l.handle(commandEnded{id: id, ending: ending})
 	default:
-		if l.history != nil && l.killing && ending.Signal == sigKILL {
+		if l.killing && ending.Signal == sigKILL && l.history.kills(l.run) {
 			l.history.kill(l.sys.child(pid), l.run)
 		}
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
@@ -184,6 +184,7 @@ func (l *loop) killMore() {
 			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
 			l.givenUp = left
 		}
+		l.history.leave(l.killed, l.run)
 		l.killing, l.look = false, time.Time{}
 		l.handle(treeEmptied{})
 		return
@@ -261,7 +262,7 @@ func (l *loop) handle(e event) {
 	l.tell(e)
 	now := time.Now()
 	r, todo := advance(l.run, e, now)
-	l.record(e, r.moved(l.run))
+	l.record(e, r.moved(l.run), now)
 	l.history.happened(l.run, r, e, now)
 	l.run = r
 	if _, again := e.(signalled); again && r.Escalated && was < Cleaning && !escalated {
@@ -357,7 +358,7 @@ func (l *loop) startTarget() {
 			err = found.Err
 		}
 		l.log.Error("starting "+l.run.Config.Command[0], "err", err, "hint", hint)
-		l.handle(targetFailed{status})
+		l.handle(targetFailed{status, err.Error()})
 		return
 	}
 	l.handle(targetStarted{pid, l.startTime(pid)})

@@ -112,8 +112,11 @@ type (
 		pid   int
 		start uint64
 	}
-	targetFailed struct{ status int } // it could not be started
-	targetEnded  struct {
+	targetFailed struct { // it could not be started
+		status int
+		err    string // for the report
+	}
+	targetEnded struct {
 		ending Ending
 		after  time.Duration // since the run began
 		usage  *Usage        // for the report, where it is known
@@ -289,7 +292,7 @@ func next(r Run, e event) (Run, []action) {
 		switch {
 		case !r.claimed(e.id):
 		case e.unseen:
-			return r.forget(e.id).commandEnded(e.id, cleanup.Outcome{Error: "it ended, and nobody knows how"})
+			return r.forget(e.id).commandEnded(e.id, cleanup.Outcome{Error: wasUnseen})
 		default:
 			return r.commandEnded(e.id, cleanup.Outcome{Code: e.ending.Code, Signal: e.ending.Signal})
 		}
@@ -319,7 +322,7 @@ func next(r Run, e event) (Run, []action) {
 			}
 			for _, id := range r.Cleanup.Running(cleanup.AtStop) { // if it lives, it is part of the tree
 				r.Cleanup = r.forget(id).Cleanup.Update(id, func(c *cleanup.Entry) {
-					c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: "it was interrupted"}
+					c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: wasInterrupted}
 				})
 			}
 			if r.Ended {

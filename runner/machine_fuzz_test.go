@@ -102,7 +102,7 @@ func (w *world) happen(b byte) {
 	case 0:
 		w.tell(targetStarted{pid: int(b) + 1})
 	case 1:
-		w.tell(targetFailed{127})
+		w.tell(targetFailed{status: 127})
 	case 2:
 		w.tell(signalled{15, forward.Stop})
 	case 3:

@@ -44,7 +44,7 @@ func TestAnEventRecordsWhatItTellsAndNothingElse(t *testing.T) {
 		change func(*Run)
 	}{
 		"the target's pid": {at(Starting), targetStarted{pid: 100}, func(r *Run) { r.State, r.TargetPID = Running, 100 }},
-		"that it could not be started": {at(Starting), targetFailed{126}, func(r *Run) {
+		"that it could not be started": {at(Starting), targetFailed{status: 126}, func(r *Run) {
 			r.State, r.Ended, r.Failed, r.Ending = Cleaning, true, true, Ending{Code: 126}
 			claimed(r)
 		}},
@@ -98,7 +98,7 @@ func ended(e Ending, after time.Duration) func(*Run) {
 // named; everything else in the product of states and events is tried.
 func TestWhatMeansNothingInAStateIsIgnored(t *testing.T) {
 	events := map[string]event{
-		"started": targetStarted{pid: 999}, "failed": targetFailed{126}, "ended": targetEnded{ending: Ending{Code: 9}, after: time.Hour},
+		"started": targetStarted{pid: 999}, "failed": targetFailed{status: 126}, "ended": targetEnded{ending: Ending{Code: 9}, after: time.Hour},
 		"stop": stop(sigTERM), "pass": pass(sigUSR1), "job": job(sigTSTP),
 		"ours": signalled{17, forward.Ours}, "uncatchable": signalled{9, forward.Uncatchable},
 		"grace over": timeUp{graceTimer}, "drained": timeUp{drainTimer}, "empty": treeEmptied{},

@@ -91,7 +91,7 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 		do   []action
 	}{
 		"starting: the target runs":                               {at(Starting), targetStarted{pid: 100}, Running, nil},
-		"starting: a target that cannot be started is cleaned up": {at(Starting), targetFailed{127}, Cleaning, append(cleaned, firstCommand...)},
+		"starting: a target that cannot be started is cleaned up": {at(Starting), targetFailed{status: 127}, Cleaning, append(cleaned, firstCommand...)},
 
 		"running: a stop signal goes on, with CONT after it, and the grace begins": {at(Running), stop(sigTERM), Stopping,
 			append(begun, forwardSignal{sigTERM, false, true}, startTimer{grace, 10 * time.Second})},
@@ -167,7 +167,7 @@ func TestWhatARunRemembersOfItsEnd(t *testing.T) {
 	}{
 		"it exits":                         {[]event{targetStarted{pid: 1}, exits(3)}, 3, "exited", 0, false},
 		"a signal ends it":                 {[]event{targetStarted{pid: 1}, dies(11)}, 139, "signaled", 0, false},
-		"it cannot be started":             {[]event{targetFailed{126}}, 126, "start-failed", 0, false},
+		"it cannot be started":             {[]event{targetFailed{status: 126}}, 126, "start-failed", 0, false},
 		"it is stopped and exits":          {[]event{targetStarted{pid: 1}, stop(sigINT), exits(0)}, 0, "stopped", sigINT, false},
 		"the first stop signal counts":     {[]event{targetStarted{pid: 1}, stop(sigINT), stop(sigTERM), exits(0)}, 0, "stopped", sigINT, false},
 		"it is stopped and killed":         {[]event{targetStarted{pid: 1}, stop(sigTERM), timeUp{graceTimer}, dies(9)}, 137, "stopped", sigTERM, true},

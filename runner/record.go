@@ -118,7 +118,7 @@ func recordOf(e event, moved bool) (r record, keep bool) {
 	case targetStarted:
 		r = record{Event: "target started", PID: e.pid, Start: e.start}
 	case targetFailed:
-		r = record{Event: "target failed", Code: e.status}
+		r = record{Event: "target failed", Code: e.status, Error: ledger.Text(e.err)}
 	case targetEnded:
 		r = record{Event: "target ended", Code: e.ending.Code, Signal: e.ending.Signal, After: e.after, Usage: e.usage}
 	case signalled:
@@ -155,7 +155,7 @@ func (r record) event() (event, error) {
 	case "target started":
 		return targetStarted{r.PID, r.Start}, nil
 	case "target failed":
-		return targetFailed{r.Code}, nil
+		return targetFailed{r.Code, string(r.Error)}, nil
 	case "target ended":
 		return targetEnded{ending, r.After, r.Usage}, nil
 	case "signal": // for the report
@@ -188,7 +188,7 @@ func (r record) event() (event, error) {
 
 // record writes an event down before anything is done about it. A ledger that cannot be written is said once; the run
 // goes on: it has begun, and its promise holds as long as nobody kills us.
-func (l *loop) record(e event, moved bool) {
+func (l *loop) record(e event, moved bool, now time.Time) {
 	if l.ledger == nil {
 		return
 	}
@@ -199,7 +199,7 @@ func (l *loop) record(e event, moved bool) {
 	if !keep {
 		return
 	}
-	r.Time, r.Clock = time.Now(), sinceBoot()
+	r.Time, r.Clock = now, sinceBoot()
 	if err := l.ledger.Append(r); err != nil && !l.unwritten {
 		l.unwritten = true
 		l.log.Warn("writing the ledger", "err", err, "hint", "should graceful be killed now, a cleanup command may run twice")
@@ -246,7 +246,7 @@ func remember(records []json.RawMessage) (remembered, error) {
 				claimed: map[int]time.Duration{},
 				inherit: inherited{r.Begin.Ignored, r.Begin.Blocked},
 			}
-			m.history = newHistory(m.run, m.front, r.Time)
+			m.history = newHistory(m.run, m.front, m.dir, r.Time)
 			if err := m.run.Config.check(); err != nil {
 				return m, fmt.Errorf("line 1: %w", err)
 			}

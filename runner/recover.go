@@ -228,6 +228,7 @@ var errCommands = errors.New("not every cleanup command succeeded")
 
 // finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
 func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
+	m.history.goOn()
 	same := m.boot != "" && m.boot == tree.Boot()
 	if !same {
 		m.run.Cgroup = ""

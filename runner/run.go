@@ -118,7 +118,8 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 		return Result{}, err
 	}
 	now := time.Now()
-	m := remembered{run: r, began: now, history: newHistory(r, unix.Getpid(), now)}
+	dir, _ := os.Getwd()
+	m := remembered{run: r, began: now, history: newHistory(r, unix.Getpid(), dir, now)}
 	return p.loop(m, book, log).do().result(), nil
 }
 
@@ -173,6 +174,7 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 		l.ledger = book
 	}
 	if m.run.State >= Cleaning { // whoever led it may not have come to that
+		p.cleaning()
 		l.disband()
 	}
 	return l

@@ -66,6 +66,8 @@ type processes struct {
 	front    int // pid of our front, where we are the supervisor
 	link     int // to it
 
+	supervisor int // its pid, ours or our child's; 0: there is none
+
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 }
 
