@@ -228,8 +228,8 @@ func TestTheDoctorLeavesNobodyBehind(t *testing.T) {
 func TestWhatAKilledDoctorLeavesIsTakenAwayByRecover(t *testing.T) {
 	need(t, "strace", "norace")
 	t.Parallel()
-	p := command(t, "strace", "-f", "-qq", "-e", "inject=unlinkat:signal=KILL:when=1", plain, "doctor", "--state-dir", "state")
-	state := filepath.Join(p.dir, "state")
+	state := filepath.Join(t.TempDir(), "state") // what is removed elsewhere (a run's cgroup) is none of it
+	p := command(t, "strace", "-f", "-qq", "-P", state, "-e", "inject=unlinkat:signal=KILL:when=1", plain, "doctor", "--state-dir", state)
 	if err := os.Mkdir(state, 0o700); err != nil {
 		t.Fatal(err)
 	}
