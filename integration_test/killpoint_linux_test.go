@@ -4,6 +4,7 @@ package integration_test
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -40,7 +41,7 @@ const started = "echo >started; "
 
 var scenarios = map[string]scenario{
 	"quiet": {
-		flags:  []string{"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
+		flags:  []string{"--report", "report", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started, log: "2\n1\n", status: "0",
 	},
 	"stopped": {
@@ -115,6 +116,14 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	started := file("started") != "" || got.Born > 0 && o.Supervisor == o.Guarded
 	if log := file("log"); log != s.log && (log != "" || started) {
 		wrong = append(wrong, fmt.Sprintf("the cleanup commands wrote %q, want %q; target started: %t", log, s.log, started))
+	}
+	if slices.Contains(s.flags, "--report") && file("log") != "" {
+		if drafts, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(drafts) > 0 {
+			wrong = append(wrong, fmt.Sprintf("left: %q", drafts))
+		}
+		if !json.Valid([]byte(file("report"))) && !strings.Contains(file("output"), "writing report") {
+			wrong = append(wrong, fmt.Sprintf("the report is %q", file("report")))
+		}
 	}
 	if why := s.wrongStatus(o, got, started); why != "" {
 		wrong = append(wrong, fmt.Sprintf("exit status %s, %s", got.Status, why))

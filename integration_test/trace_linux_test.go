@@ -35,7 +35,8 @@ type order struct {
 
 	// At which stop something happens, counted from 1; 0: never. Without Call the stops are the ends and the beginnings of
 	// system calls, by all threads together, and the births of children; the process is killed there. With Call the
-	// stops are the beginnings of that call, and the call fails with Errno without having been executed.
+	// stops are the beginnings of that call, and the call fails with Errno without having been executed, or, without
+	// an Errno, is where the process is killed.
 	At    int
 	Call  string
 	Errno syscall.Errno
@@ -113,7 +114,7 @@ func traceRole(args []string) int {
 	}
 	t.act = t.kill
 	switch {
-	case t.Call != "":
+	case t.Errno != 0:
 		t.act = t.fail
 	case t.Parent != "":
 		t.act = func(int) { t.killParent() }
