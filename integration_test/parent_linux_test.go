@@ -17,7 +17,7 @@ import (
 // not be named; in the other runs the new parent is in the session of the old one, as with a subreaper.
 func TestTheRunEndsAtWhicheverSystemCallOurParentIsKilled(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
-	step := stride(t, "GRACEFUL_TEST_PARENT_STRIDE", 3)
+	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 3)
 	tells := []string{"--on-exit", "echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL >>log"}
 	tells = slices.Concat(tells, tells)
 	// Nothing but the death of the parent ends this one.
