@@ -30,7 +30,7 @@ type system interface {
 	members() []tree.Process  // alive
 	// isOtherCommand tells whether a process belongs for certain to another cleanup command than that one.
 	isOtherCommand(p tree.Process, id int) bool
-	isCommand(p tree.Process, id int) bool // for certain that one
+	isCommand(p tree.Process, id int) bool // that one, as far as can be told
 	alive(tree.Identity) bool
 	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
 	peek() (pid int, ending Ending, childless bool)
@@ -203,12 +203,14 @@ func (p *processes) isOtherCommand(c tree.Process, id int) bool {
 	return known && mine != strconv.Itoa(id)
 }
 
-// isCommand looks again while a process has not executed the command yet, and so has nothing of its environment.
+// isCommand looks again while a process has not executed the command yet, and so has nothing of its environment. Nor do
+// the dead, and a command that takes little time may be dead: rather is another one taken for it, and it is not started,
+// than that it is started twice.
 func (p *processes) isCommand(c tree.Process, id int) bool {
 	for late := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
 		mine, known := p.tree.Environ(c.PID, hookID)
 		if known || !p.tree.RunsUs(c.PID) || time.Now().After(late) {
-			return known && mine == strconv.Itoa(id)
+			return known && mine == strconv.Itoa(id) || !known && p.tree.DiedLeading(c.PID)
 		}
 	}
 }

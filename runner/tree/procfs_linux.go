@@ -164,19 +164,19 @@ func (fs *procfs) marked(pid int, mark string) bool {
 func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
 	for range 1000 {
 		data, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
-		if err != nil { // it has ended, or is another user's
-			return "", false
-		}
-		if len(data) > 0 || !fs.inExec(pid) {
+		if len(data) > 0 {
 			return variable(data, name)
+		}
+		if err != nil && err != unix.ESRCH || !fs.bare(pid) { // another user's; or it has ended
+			return "", false
 		}
 		time.Sleep(time.Millisecond)
 	}
 	return "", false
 }
 
-// inExec tells whether a process is in the middle of execve(2), where it has no environment for a moment.
-func (fs *procfs) inExec(pid int) bool {
+// bare tells whether a process has no environment for a moment: in the middle of execve(2), or of its end.
+func (fs *procfs) bare(pid int) bool {
 	stat, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/stat")
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if err != nil || len(fields) < 48 {

@@ -152,6 +152,18 @@ func (t *Tree) Environ(pid int, name string) (value string, ok bool) {
 	return t.proc.environ(pid, name)
 }
 
+// DiedLeading tells of a child whether it is dead and led a process group in our session, as a command does, but hardly
+// anybody's orphan: a daemon has a session of its own.
+func (t *Tree) DiedLeading(pid int) bool {
+	if t.proc == nil {
+		return false
+	}
+	p, ok := t.proc.read(pid)
+	session, err := unix.Getsid(pid)
+	ours, ourErr := unix.Getsid(0)
+	return ok && p.dead && p.Group == pid && err == nil && ourErr == nil && session == ours
+}
+
 // RunsUs tells whether a process runs this very program, as a child does between fork(2) and execve(2).
 func (t *Tree) RunsUs(pid int) bool { return t.proc != nil && t.proc.runsUs(pid) }
 
@@ -203,13 +215,17 @@ func (t *Tree) Keep(variable string) {
 	t.letGo()
 }
 
-// letGo finds the children that are not to be in the tree any more.
+// letGo finds the children that are not to be in the tree any more. The dead, who have no environment, are to be reaped
+// whoever they were.
 func (t *Tree) letGo() {
 	if t.kept == "" || t.proc == nil {
 		return
 	}
 	for _, pid := range t.proc.children(t.self) {
-		if _, ours := t.proc.environ(pid, t.kept); !ours && !slices.Contains(t.foreign, pid) {
+		if _, ours := t.proc.environ(pid, t.kept); ours || slices.Contains(t.foreign, pid) {
+			continue
+		}
+		if p, ok := t.proc.read(pid); !ok || !p.dead { // nor was when it was looked for; or we may not see it
 			t.foreign = append(t.foreign, pid)
 		}
 	}
