@@ -31,8 +31,10 @@ type scenario struct {
 	flags  []string
 	target string
 	stop   bool   // by SIGTERM, once the target is ready
-	log    string // what the cleanup commands write
+	log    string // what the commands write
+	before string // what they may write as well when the target was not started: there was nothing to be stopped then
 	status string // when nothing happens to any of us
+	keeps  bool   // the target leaves a process behind that is kept, with its pid in the file kept
 	cgroup bool   // it is in one of its own, in which none is to be left
 	parent string // the value of order.Parent
 }
@@ -59,6 +61,19 @@ var scenarios = map[string]scenario{
 		flags: []string{"--on-exit", "echo 1 >>log; sleep 0.03; echo 1 ended >>log",
 			"--on-exit", "echo 2 >>log; sleep 0.03; echo 2 ended >>log", "--on-exit", "echo 3 >>log; sleep 0.03; echo 3 ended >>log"},
 		target: started, log: "3\n3 ended\n2\n2 ended\n1\n1 ended\n", status: "0",
+	},
+	// The same of what comes before the signal.
+	"stopping": {
+		flags: []string{"--on-stop", "echo s1 >>log; sleep 0.03; echo s1 ended >>log", "--on-stop", "echo s2 >>log", "--drain", "30ms",
+			"--on-exit", "echo 1 >>log"},
+		target: started + "echo >ready; exec sleep 1000", stop: true, log: "s1\ns1 ended\ns2\n1\n", before: "1\n", status: "143",
+	},
+	// While the commands run there are others, who are none of our business, and whom nobody waits for.
+	"keeping": {
+		flags: []string{"--survivors", "keep", "--on-exit", "echo 1 >>log; setsid sleep 1000 & sleep 0.03; echo 1 ended >>log",
+			"--on-exit", "echo 2 >>log"},
+		target: started + `setsid sh -c "trap '' TERM; echo \$\$ >kept; exec sleep 1000" & until [ -e kept ]; do :; done`,
+		log:    "2\n1\n1 ended\n", status: "0", keeps: true,
 	},
 	"cgroup": {
 		flags:  []string{"--contain", "cgroup", "--grace", "50ms", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
@@ -109,13 +124,13 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	if got.Late {
 		wrong = append(wrong, fmt.Sprintf("not over in %v", patience))
 	}
-	if len(got.Left) > 0 {
-		wrong = append(wrong, fmt.Sprintf("left: %q", got.Left))
+	if why := s.wronglyLeft(got.Left, strings.TrimSpace(file("kept"))); why != "" {
+		wrong = append(wrong, why)
 	}
 	// A target may be there without having written yet.
 	started := file("started") != "" || got.Born > 0 && o.Supervisor == o.Guarded
-	if log := file("log"); log != s.log && (log != "" || started) {
-		wrong = append(wrong, fmt.Sprintf("the cleanup commands wrote %q, want %q; target started: %t", log, s.log, started))
+	if log := file("log"); log != s.log && (started || log != "" && log != s.before) {
+		wrong = append(wrong, fmt.Sprintf("the commands wrote %q, want %q; target started: %t", log, s.log, started))
 	}
 	if slices.Contains(s.flags, "--report") && file("log") != "" {
 		if drafts, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(drafts) > 0 {
@@ -132,6 +147,21 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 		return got, fmt.Errorf("%s\nit wrote:\n%s", strings.Join(wrong, "\n"), firstLines(file("output")))
 	}
 	return got, nil
+}
+
+// wronglyLeft says who is left and should not be, and the other way round. Who is to be kept may be killed with the
+// target's group before it has left that; then there is no pid, or it has just done so.
+func (s scenario) wronglyLeft(left []string, kept string) string {
+	alone := func(who string) bool {
+		return kept == "" || strings.HasPrefix(who, kept+" (sleep)") && !strings.Contains(who, "came to us")
+	}
+	switch {
+	case !s.keeps && len(left) > 0, len(left) > 1, len(left) == 1 && !alone(left[0]):
+		return fmt.Sprintf("left: %q; to be kept: %q", left, kept)
+	case kept != "" && len(left) == 0:
+		return "nobody is left, and process " + kept + " was to be kept"
+	}
+	return ""
 }
 
 // firstLines shortens what a crash writes.

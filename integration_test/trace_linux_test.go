@@ -403,6 +403,9 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 				t.supervisor = children[0]
 			}
 		}
+		if !slices.Contains(childrenOf(os.Getpid()), t.supervisor) { // the front has reaped it
+			t.ended[t.supervisor] = true
+		}
 	}
 	if tid == t.supervisor {
 		t.Ended = how
