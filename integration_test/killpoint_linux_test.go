@@ -300,6 +300,38 @@ func killEverywhere(t *testing.T, s scenario, supervisor bool, first, step int) 
 	return points, runs
 }
 
+// The report of a run whose supervisor is killed when the run is done, and before the report is: the front writes it, and
+// what the other has begun is gone.
+func TestTheFrontWritesAReportThatTheSupervisorHasNotFinished(t *testing.T) {
+	all := newReports(t)
+	need(t, "norace")
+	for _, call := range []string{"fsync", "renameat"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp(binDir, "run-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			got, err := trace(t, dir, order{
+				Command: slices.Concat([]string{plain, "run", "--report", "report"}, guard, []string{"--on-exit", "echo >>log", "--", "sh", "-c", "exit 7"}),
+				Guarded: true, Supervisor: true, Call: call, At: 1,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := all.read(t, filepath.Join(dir, "report"))
+			log, _ := os.ReadFile(filepath.Join(dir, "log"))
+			if got.Where != call || got.Ended != "KILL" || got.Status != "7" || string(log) != "\n" || !r.TakenOver || r.Writer != r.PID || r.Reason != "exited" {
+				t.Errorf("%+v; the report tells %+v", got, r)
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}
+
 // callErrors are those that system calls can give, by their manual pages, at any time and without anybody's fault. Left out are those
 // that a program cannot survive and the runtime does not try to (munmap(2), futex(2)).
 var callErrors = map[string][]syscall.Errno{
