@@ -121,11 +121,19 @@ func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
 	}
 }
 
-// A terminal in whose background we run, and which stops whoever writes to it from there: our messages and the
-// cleanup commands' output come through, nobody hangs.
+// A terminal in whose background we run, and which stops whoever writes to it from there: our messages, the
+// cleanup commands' output and the report come through, nobody hangs, also when another of ours goes on.
 func TestABackgroundTerminalWithTostop(t *testing.T) {
 	need(t, "stty")
-	t.Parallel()
+	for name, killed := range map[string]bool{"nobody killed": false, "supervisor killed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			backgroundTerminal(t, killed)
+		})
+	}
+}
+
+func backgroundTerminal(t *testing.T, killed bool) {
 	master, slave, err := pty.Open()
 	if err != nil {
 		need(t, "pseudo-terminal")
@@ -133,8 +141,9 @@ func TestABackgroundTerminalWithTostop(t *testing.T) {
 	defer master.Close()
 	p := command(t, "sh", "-c", `set -m; stty tostop
 		sh -c 'echo bare' & wait $!; echo $? >bare; kill -KILL %1
-		graceful run -v --on-exit 'echo written to the terminal; echo >>cleaned 1' -- sh -c 'until [ -e told ]; do sleep 0.01; done; exit 3' &
-		wait $!; echo $? >status`)
+		graceful run -v --report /dev/tty --on-exit 'echo written to the terminal; echo >>cleaned 1' \
+			--on-exit 'echo $PPID >cleaning; until [ -e told ]; do sleep 0.01; done' -- sh -c 'until [ -e told ] || [ "$0" ]; do sleep 0.01; done; exit 3' "$0" &
+		wait $!; echo $? >status`, map[bool]string{true: "at once"}[killed])
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
 	p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 	p.start()
@@ -145,6 +154,9 @@ func TestABackgroundTerminalWithTostop(t *testing.T) {
 		_, _ = io.Copy(p.output, master) // ends when the last one has closed the terminal
 	}()
 	p.until("message while the target runs", func() bool { return strings.Contains(p.text(), "running was=starting") })
+	if killed {
+		p.killAndWait(p.pidIn("cleaning"))
+	}
 	if err := os.WriteFile(filepath.Join(p.dir, "told"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +166,7 @@ func TestABackgroundTerminalWithTostop(t *testing.T) {
 	p.wrote("status", "3\n")
 	p.wrote("cleaned", "1\n")
 	if got := p.text(); !strings.Contains(got, "done was=cleaning") || !strings.Contains(got, "written to the terminal") ||
-		strings.Contains(got, "TTOU") {
+		!strings.Contains(got, `"report": 1`) || strings.Contains(got, "TTOU") {
 		t.Errorf("the terminal shows:\n%s", got)
 	}
 }
