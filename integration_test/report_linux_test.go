@@ -419,7 +419,6 @@ func TestAReportThatCannotBeWritten(t *testing.T) {
 		"to the full device":              {file: "/dev/full", want: "no space left on device"},
 		"to a FIFO that nobody reads":     {before: "mkfifo $DIR/r", file: "$DIR/r", want: "no such device or address"},
 		"to a closed descriptor":          {file: "/dev/fd/77", want: "bad file descriptor"},
-		"to one of our own":               {file: "/proc/self/fd/3", want: "bad file descriptor"},
 		"to a name that is too long":      {file: "$DIR/" + strings.Repeat("x", 300), want: "file name too long"},
 		"to a file system without room":   {need: root, around: mount(tmpfs + "head -c 1M /dev/zero >$DIR/small/zero 2>$DIR/said;"), file: "$DIR/small/r", want: "no space left on device"},
 		"to a file system without much":   {need: root, around: mount(tmpfs + "head -c 60000 /dev/zero >$DIR/small/zero;"), file: "$DIR/small/r", want: "no space left on device"},
@@ -536,4 +535,17 @@ func TestAReportToAStream(t *testing.T) {
 		all.read(t, filepath.Join(p.dir, file))
 	}
 	p.wrote("none", "")
+}
+
+// Nor is it one of those that we have opened for ourselves, the ledger's, say.
+func TestAReportDoesNotGoToOurOwnDescriptors(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for fd := 3; fd < 10; fd++ {
+		p := start(t, "graceful", "run", "--report", fmt.Sprintf("/proc/self/fd/%d", fd), "--", "true")
+		p.want("0")
+		if text := p.text(); !strings.HasSuffix(text, ": bad file descriptor\n") {
+			t.Errorf("descriptor %d: it wrote %q", fd, text)
+		}
+	}
 }
