@@ -380,6 +380,7 @@ func TestAReportIsNeverSeenInPart(t *testing.T) {
 			}
 		}
 	}()
+	defer func() { <-done }()
 	seen := map[string]bool{}
 	for over := false; !over; {
 		select {

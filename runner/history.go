@@ -163,7 +163,7 @@ func (h *history) kills(r Run) bool {
 
 // kill takes one that SIGKILL was sent to. How the target ended is told elsewhere.
 func (h *history) kill(p tree.Process, r Run) {
-	if h.kills(r) && p.PID != r.TargetPID && !slices.ContainsFunc(h.killed, func(q tree.Process) bool { return q.Identity == p.Identity }) {
+	if h.kills(r) && p.PID != r.TargetPID && !slices.ContainsFunc(h.killed, func(q tree.Process) bool { return isChild(p, q.PID, q.Start) }) {
 		h.killed = append(h.killed, p)
 	}
 }

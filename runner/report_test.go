@@ -291,3 +291,36 @@ func TestAReportGoesWhereLinksPoint(t *testing.T) {
 		t.Errorf("links in a circle: %v", err)
 	}
 }
+
+// Whom SIGKILL does not end is named, and the tree is not said to be empty.
+func TestTheReportNamesWhoIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSystem()
+		s.living[7], s.immortal[7], s.living[8] = true, true, true
+		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Grace: time.Second})
+		h := newHistory(r, 1, "/", time.Now())
+		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, history: h}
+		done := l.do().report(h, time.Now())
+		if !slices.Equal(done.Left, []Process{{7, "p"}}) || !slices.Equal(done.Killed, []Process{{7, "p"}, {8, "p"}}) || done.Emptied != nil || !done.Escalated {
+			t.Errorf("it tells %+v", done)
+		}
+	})
+}
+
+// A command that runs again is told of as if it had not run before.
+func TestARetriedCommandInTheReport(t *testing.T) {
+	r := newRun("id", Config{Command: []string{"target"}, Report: "/r", OnExit: []cleanup.Command{{Text: "x", Args: []string{"x"}, Limit: time.Minute}}})
+	h := newHistory(r, 1, "/", time.Now())
+	for i, e := range []event{
+		targetStarted{targetPID, 1}, targetEnded{}, treeEmptied{}, commandStarted{1, 9, 1}, commandLost{1}, treeEmptied{}, retried{},
+		commandFailed{id: 1, err: "no way"}, treeEmptied{},
+	} {
+		was := r
+		r, _ = next(r, e)
+		h.happened(was, r, e, time.Unix(int64(i), 0))
+	}
+	if c := r.report(h, time.Now()).Commands[0]; c.Outcome != "not-started" || c.PID != nil || c.Started != nil {
+		t.Errorf("it tells %+v", c)
+	}
+}
