@@ -44,6 +44,7 @@ type Entry struct {
 	Start    uint64 // its start time, in clock ticks since the machine's
 	TimedOut bool
 	Cut      bool // ended because a stop signal came again
+	Killed   bool // because it came once more
 	Outcome  Outcome
 }
 

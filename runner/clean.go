@@ -144,12 +144,16 @@ func (r Run) cut() (Run, []action) {
 			var more []action
 			r, more = r.commandEnded(id, cleanup.Outcome{Error: "could not be started before a stop signal came again"})
 			todo = append(todo, more...)
+		case c.Killed:
+			continue
 		case c.Cut || c.TimedOut:
+			r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Killed = true })
 			todo = append(todo, killCommand{id}, stopTimer{timer{killTimer, id}}, startTimer{timer{abandonTimer, id}, r.Config.patience()})
 		default:
 			r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Cut = true })
 			todo = append(append(todo, stopTimer{timer{limitTimer, id}}), r.end(c)...)
 		}
+		r.Cuts++
 	}
 	return r, todo
 }

@@ -66,6 +66,7 @@ type Run struct {
 	Stops      int   // stop signals that came
 	Bounded    bool  // the deadline runs
 
+	Cuts      int  // how often cleanup commands were cut short
 	Clearing  bool // what cleanup commands left behind is being killed
 	Cleanup   cleanup.Stack
 	Deadlines []Deadline // kept by advance; the machine has no clock
@@ -246,7 +247,7 @@ func (r Run) without(t timer) Run {
 // moved tells whether a signal has made of a run anything but what it was.
 func (r Run) moved(was Run) bool {
 	return r.State != was.State || r.Phase != was.Phase || r.Step != was.Step || r.Stops != was.Stops || r.StopSignal != was.StopSignal ||
-		len(r.Held) != len(was.Held) || r.State == Cleaning && r.Config.KillOnRepeat
+		len(r.Held) != len(was.Held) || r.Cuts != was.Cuts
 }
 
 // next is the machine: what the run becomes of an event, and what is to be done. It is pure. Events that mean

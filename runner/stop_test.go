@@ -103,6 +103,7 @@ func TestEveryRowOfAStop(t *testing.T) {
 		"kill-on-repeat: any other signal is none":      {with(Stopping, repeat), pass(sigHUP), Stopping, []action{forwardSignal{sigHUP, false, false}}},
 		"kill-on-repeat: a cleanup command":             {with(Cleaning, repeat, once), stop(sigTERM), Cleaning, []action{terminateCommand{2}, startTimer{timer{killTimer, 2}, commandKillAfter}}},
 		"kill-on-repeat: and again":                     {with(Cleaning, repeat, once, entry(2, func(c *cleanup.Entry) { c.Cut = true })), stop(sigTERM), Cleaning, []action{killCommand{2}, startTimer{timer{abandonTimer, 2}, abandonAfter}}},
+		"kill-on-repeat: then nothing helps any more":   {with(Cleaning, repeat, once, entry(2, func(c *cleanup.Entry) { c.Cut, c.Killed = true, true })), stop(sigTERM), Cleaning, nil},
 		"kill-on-repeat: the first during cleanup":      {with(Cleaning, repeat), stop(sigTERM), Cleaning, nil},
 		"without it a stop signal kills nobody":         {with(Cleaning, func(*Config) {}, once), stop(sigTERM), Cleaning, nil},
 		"timeout: runs from the start":                  {with(Starting, limit), targetStarted{pid: 100}, Running, []action{startTimer{timer{Name: timeoutTimer}, time.Minute}}},
