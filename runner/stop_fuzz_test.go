@@ -168,7 +168,7 @@ func (w *clockWorld) tell(e event) {
 	if w.run.Phase < before.Phase {
 		w.t.Fatalf("back to phase %v on %T", w.run.Phase, e)
 	}
-	if s.meaning == forward.Stop && before.State == Stopping && before.Phase == Draining && w.run.Phase == Draining {
+	if s.meaning == forward.Stop && before.State == Stopping && before.Phase == Draining && w.run.State == Stopping && w.run.Phase == Draining {
 		w.t.Fatalf("the drain is not cut short")
 	}
 	if w.run.Phase == Draining && before.Phase != Draining {
