@@ -3,6 +3,8 @@ package tree
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -200,5 +202,28 @@ func TestChildrenThatWereThereBeforeTheRunCountForNothing(t *testing.T) {
 	tr.Reaped(1100)
 	if tr.Empty(false) {
 		t.Error("who has got the id of one that was there before counts for nothing too")
+	}
+}
+
+// In the middle of execve(2) a process has no environment, or an empty one. Who executes all the time is found there soon.
+func TestAProcessThatExecutesHasItsEnvironmentAllTheSame(t *testing.T) {
+	fs := openProc()
+	script := filepath.Join(t.TempDir(), "again")
+	if err := os.WriteFile(script, []byte("exec sh $0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("sh", script)
+	c.Env = append(os.Environ(), "EXECUTES=yes")
+	for i := range 5000 {
+		c.Env = append(c.Env, fmt.Sprintf("MORE%d=", i)) // which takes the kernel its time
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
+	for range 2000 {
+		if v, ok := fs.environ(c.Process.Pid, "EXECUTES"); !ok || v != "yes" {
+			t.Fatalf("it has %q, %t", v, ok)
+		}
 	}
 }

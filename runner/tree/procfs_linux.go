@@ -164,10 +164,10 @@ func (fs *procfs) marked(pid int, mark string) bool {
 func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
 	for range 1000 {
 		data, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/environ")
-		if len(data) > 0 {
-			return variable(data, name)
+		if value, ok = variable(data[:bytes.LastIndexByte(data, 0)+1], name); ok {
+			return value, true
 		}
-		if err != nil && err != unix.ESRCH || !fs.bare(pid) { // another user's; or it has ended
+		if err != nil && err != unix.ESRCH || fs.isEnvironment(pid, len(data)) { // another user's; or there is no more
 			return "", false
 		}
 		time.Sleep(time.Millisecond)
@@ -175,18 +175,23 @@ func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
 	return "", false
 }
 
-// bare tells whether a process has no environment for a moment: in the middle of execve(2), or of its end.
-func (fs *procfs) bare(pid int) bool {
+// isEnvironment tells whether so many bytes are all of a process's environment. In the middle of execve(2), where its
+// code is the last that comes, and of its end it has none for a moment, and who is reading it then gets a part.
+func (fs *procfs) isEnvironment(pid, n int) bool {
 	stat, err := readAll(fs.root + "/" + strconv.Itoa(pid) + "/stat")
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if err != nil || len(fields) < 48 {
-		return false
+	if err != nil || len(fields) < 49 {
+		return true
 	}
 	field := func(n int) string { return fields[n-3] } // as proc(5) counts them
 	const kernelThread = 0x00200000                    // PF_KTHREAD: these never have one
 	flags, _ := strconv.ParseUint(field(9), 10, 64)
-	state, envStart := field(3), field(50)
-	return envStart == "0" && flags&kernelThread == 0 && state != "Z" && state != "X"
+	if state := field(3); flags&kernelThread != 0 || state == "Z" || state == "X" {
+		return true
+	}
+	start, _ := strconv.ParseUint(field(50), 10, 64)
+	end, _ := strconv.ParseUint(field(51), 10, 64)
+	return field(26) != "0" && (end == 0 || uint64(n) == end-start)
 }
 
 func (fs *procfs) runsUs(pid int) bool {
