@@ -316,6 +316,11 @@ func (l *loop) perform(a action) {
 	case keepSurvivors:
 		l.sys.keepSurvivors()
 	case killTree:
+		if l.history.kills(l.run) { // before, since one that dies at once may be reaped by another that is dying
+			for _, p := range l.sys.members() {
+				l.history.kill(p, l.run)
+			}
+		}
 		l.killing, l.pause = true, 0
 		l.kill()
 		l.look = time.Now()
