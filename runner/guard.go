@@ -139,7 +139,7 @@ type message struct{ kind, value byte }
 
 const (
 	listening byte = iota // to signals: before, most would kill it
-	stopping              // the run stops (job control), and the front shall
+	stopping              // the run stops (job control), and the front shall, by that signal, alone by 0
 	raising               // the signal by which the front is to end
 	finished              // the run is done; its exit status
 )
@@ -168,7 +168,7 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result R
 		case m.kind == listening:
 			signals, parentGone = p.listener.Signals, p.parentGone
 		case m.kind == stopping:
-			p.stopUnlessContinued(pid, link)
+			p.stopUnlessContinued(pid, link, syscall.Signal(m.value))
 		case m.kind == raising:
 			result.Raise = int(m.value)
 		case m.kind == finished:
@@ -180,7 +180,9 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result R
 		case m, open := <-messages:
 			take(m, open)
 		case sig := <-signals:
-			stops = stops || forward.MeaningOf(sig) == forward.Stop
+			if stops = stops || forward.MeaningOf(sig) == forward.Stop; sig == unix.SIGCONT {
+				p.jobs.terminal.Resumed()
+			}
 			handOn(pid, link, sig)
 		case <-parentGone:
 			parentGone = nil
@@ -201,7 +203,7 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result R
 
 // stopUnlessContinued stops us, but not when a SIGCONT has come meanwhile: it would be heard only when somebody sent
 // another.
-func (p *processes) stopUnlessContinued(pid, link int) {
+func (p *processes) stopUnlessContinued(pid, link int, by syscall.Signal) {
 	for {
 		select {
 		case sig := <-p.listener.Signals:
@@ -210,7 +212,7 @@ func (p *processes) stopUnlessContinued(pid, link int) {
 				return
 			}
 		default:
-			_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
+			p.jobs.stopUs(by)
 			return
 		}
 	}
@@ -304,6 +306,9 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		return statusFailed, err
 	}
 	p.front, p.supervisor, p.link = m.front, unix.Getpid(), link
+	if group, err := unix.Getpgid(m.front); err == nil {
+		p.jobs.open(group)
+	}
 	if err := p.makeCgroup(m.run); err != nil { // the run is over before it has begun, and we have said why
 		if send(link, finished, statusFailed) != nil {
 			err = errors.Join(err, discard(book))

@@ -77,6 +77,7 @@ func (l *loop) loop() Run {
 		if l.run.State == Done {
 			break
 		}
+		l.seeStop()
 		l.setWake()
 		select {
 		case sig := <-l.signals:
@@ -87,6 +88,7 @@ func (l *loop) loop() Run {
 			l.orphaned = nil
 			l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
 			l.reapAll()
+			l.sys.frontGone(l.run.TargetPID)
 			l.handle(orphaned{})
 		case <-l.parentGone:
 			l.parentGone = nil
@@ -110,6 +112,12 @@ func (l *loop) hear(sig syscall.Signal) {
 	switch {
 	case sig == unix.SIGCONT:
 		l.stopAt = time.Time{}
+		if !l.run.Ended {
+			l.sys.continued(l.run.TargetPID)
+		}
+	case !l.run.Ended && l.sys.terminalWanted(l.run.TargetPID, sig):
+		l.log.Info("received " + forward.Name(sig) + ", and took the terminal back")
+		return
 	case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
 		l.stopHeard = sig
 	}
@@ -264,7 +272,11 @@ func (l *loop) handle(e event) {
 	r, todo := advance(l.run, e, now)
 	l.record(e, r.moved(l.run), now)
 	l.history.happened(l.run, r, e, now)
+	ended := r.Ended && !l.run.Ended
 	l.run = r
+	if ended {
+		l.sys.targetGone(r)
+	}
 	if _, again := e.(signalled); again && r.Escalated && was < Cleaning && !escalated {
 		l.log.Warn("sending SIGKILL", "err", "a stop signal came again")
 	}

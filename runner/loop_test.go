@@ -241,10 +241,18 @@ func (s *fakeSystem) empty(bool) bool {
 	return len(s.living) == 0 && len(s.zombies) == 0
 }
 
-func (s *fakeSystem) strike()                         { s.Lock(); defer s.Unlock(); s.strikes++ }
-func (s *fakeSystem) announced() bool                 { return !s.polling }
-func (s *fakeSystem) suspend()                        { s.Lock(); defer s.Unlock(); s.note("suspend") }
-func (s *fakeSystem) cleaning()                       {}
+func (s *fakeSystem) strike()         { s.Lock(); defer s.Unlock(); s.strikes++ }
+func (s *fakeSystem) announced() bool { return !s.polling }
+func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
+func (s *fakeSystem) cleaning()       {}
+
+func (s *fakeSystem) stopped(int) syscall.Signal              { return 0 }
+func (s *fakeSystem) answerStop(int, syscall.Signal) string   { return "" }
+func (s *fakeSystem) continued(int)                           {}
+func (s *fakeSystem) terminalWanted(int, syscall.Signal) bool { return false }
+func (s *fakeSystem) targetGone(Run)                          {}
+func (s *fakeSystem) frontGone(int)                           {}
+
 func (s *fakeSystem) usage(int) *Usage                { return nil }
 func (s *fakeSystem) writeReport(Run, *history) error { return nil }
 func (s *fakeSystem) keepSurvivors()                  { s.Lock(); defer s.Unlock(); s.note("keep") }

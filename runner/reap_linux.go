@@ -42,6 +42,16 @@ func usageOf(pid int) *Usage {
 	}
 }
 
+// stopOf is the signal by which a child has been stopped since the last look, or 0.
+func stopOf(child int) syscall.Signal {
+	var info siginfo
+	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(child), uintptr(unsafe.Pointer(&info)), unix.WSTOPPED|unix.WNOHANG, 0, 0)
+	if errno != 0 || info.pid == 0 {
+		return 0
+	}
+	return syscall.Signal(info.status)
+}
+
 func waitid(kind, id int, used *unix.Rusage) (pid int, ending Ending, childless bool) {
 	var info siginfo
 	for {

@@ -3,6 +3,8 @@
 package runner
 
 import (
+	"syscall"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -18,7 +20,7 @@ func peekAt(pid int) (ending Ending, ended bool) {
 func wait(id int) (pid int, ending Ending, childless bool) {
 	var status unix.WaitStatus
 	for {
-		pid, err := unix.Wait4(id, &status, unix.WNOHANG, nil)
+		pid, err := unix.Wait4(id, &status, unix.WNOHANG|unix.WUNTRACED, nil)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -26,11 +28,24 @@ func wait(id int) (pid int, ending Ending, childless bool) {
 			return 0, Ending{}, err == unix.ECHILD
 		case pid <= 0:
 			return 0, Ending{}, false
+		case status.Stopped():
+			stops[pid] = status.StopSignal()
+			continue
 		case status.Signaled():
 			return pid, Ending{Signal: int(status.Signal())}, false
 		}
 		return pid, Ending{Code: status.ExitStatus()}, false
 	}
+}
+
+// stops are those that wait has met, which takes them.
+var stops = map[int]syscall.Signal{}
+
+// stopOf is the signal by which a child has been stopped since the last look, or 0.
+func stopOf(child int) syscall.Signal {
+	sig := stops[child]
+	delete(stops, child)
+	return sig
 }
 
 func reap(int) {}

@@ -75,6 +75,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return Result{}, err
 	}
 	p.parentGone = parentGone
+	p.jobs.open(unix.Getpgrp())
 	book, stopped, err := p.openBook(config, log)
 	if err != nil {
 		return Result{}, err
@@ -173,7 +174,10 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 	if book != nil { // else the interface would not be nil
 		l.ledger = book
 	}
-	if m.run.State >= Cleaning { // whoever led it may not have come to that
+	if m.run.Ended { // whoever led it may not have come to that
+		p.targetGone(m.run)
+	}
+	if m.run.State >= Cleaning { // nor to that
 		p.cleaning()
 		l.disband()
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -17,14 +18,18 @@ import (
 // ShimName is the argv[0] by which this program knows that it is to become the target. Two things can be set only
 // in the process that becomes it: variables that hold its pid (LISTEN_PID, sd_listen_fds(3); WATCHDOG_PID,
 // sd_watchdog_enabled(3)), and an ignored SIGCHLD, which we may not ignore ourselves while the target may end; and a
-// cgroup can be entered there where it cannot be started in. A run that has none of them, and hardly any has, does
-// without.
+// cgroup can be entered there where it cannot be started in. Only there, too, can the target's group take the terminal before
+// the target uses it. A run that has none of them does without.
 const ShimName = "graceful: becoming the target"
 
 // throughShim starts a process by way of ourselves. A pipe that closes at execve tells whether that succeeded.
 func (p *processes) throughShim(s start) (int, error) {
 	if err := unix.Access(selfExe, unix.X_OK); err != nil && !s.enter {
-		return p.fork(s) // better without than not at all
+		pid, err := p.fork(s) // better without than not at all
+		if err == nil && s.foreground {
+			_ = p.jobs.terminal.Lend(pid)
+		}
+		return pid, err
 	} else if err != nil {
 		return 0, fmt.Errorf("%w by way of %s: %w", errCgroup, selfExe, err)
 	}
@@ -43,7 +48,11 @@ func (p *processes) throughShim(s start) (int, error) {
 	if s.enter {
 		enter = s.cgroup
 	}
-	s.argv = append([]string{ShimName, strconv.Itoa(pipe[1]), ignoreChild, strconv.Itoa(p.userPID()), enter, s.path}, s.argv...)
+	foreground := "0"
+	if s.foreground {
+		foreground = "1"
+	}
+	s.argv = append([]string{ShimName, strconv.Itoa(pipe[1]), ignoreChild, strconv.Itoa(p.userPID()), enter, foreground, s.path}, s.argv...)
 	s.path = selfExe
 	pid, err := p.fork(s)
 	unix.Close(pipe[1])
@@ -67,9 +76,10 @@ func (p *processes) throughShim(s start) (int, error) {
 const notEntered = 1 << 16
 
 // Shim becomes the target; args are ours after argv[0]: the pipe's descriptor, whether SIGCHLD is to be ignored,
-// the pid that such variables may hold, the cgroup to enter, the program, its argv. It returns the exit status of failure, which nobody but the pipe's reader sees.
+// the pid that such variables may hold, the cgroup to enter, whether to take the terminal's foreground, the program, its argv. It returns the
+// exit status of failure, which nobody but the pipe's reader sees.
 func Shim(args []string) int {
-	if len(args) < 6 {
+	if len(args) < 7 {
 		return 125
 	}
 	report, err := strconv.Atoi(args[0])
@@ -87,6 +97,9 @@ func Shim(args []string) int {
 			return fail(err, notEntered)
 		}
 	}
+	if args[4] == "1" {
+		terminal.TakeForeground(0)
+	}
 	runtime.LockOSThread() // whose mask is the target's
 	in := readInherited()
 	for _, sig := range in.ignored {
@@ -103,5 +116,5 @@ func Shim(args []string) int {
 		}
 	}
 	block(in.blocked)
-	return fail(syscall.Exec(args[4], args[5:], env), 0)
+	return fail(syscall.Exec(args[5], args[6:], env), 0)
 }

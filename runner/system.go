@@ -51,6 +51,13 @@ type system interface {
 	// announced tells whether the end of every member of the tree reaches us as a child's.
 	announced() bool
 	suspend()
+	// The terminal, see foreground.go.
+	stopped(target int) syscall.Signal
+	answerStop(target int, sig syscall.Signal) (what string)
+	continued(target int)
+	terminalWanted(target int, sig syscall.Signal) bool
+	targetGone(r Run)
+	frontGone(target int)
 	writeReport(Run, *history) error
 	keepSurvivors() // leave alone who is in the tree now
 	cleaning()      // nothing but cleanup commands will be started from now on
@@ -65,6 +72,7 @@ type processes struct {
 	devNull  *os.File
 	front    int // pid of our front, where we are the supervisor
 	link     int // to it
+	jobs     jobControl
 
 	supervisor int // its pid, ours or our child's; 0: there is none
 
@@ -78,7 +86,8 @@ func (p *processes) startTarget(r Run) (int, error) {
 	}
 	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked, cgroup: r.Cgroup}
 	fork := p.fork
-	if self := strconv.Itoa(p.userPID()); p.inherit.ignores(unix.SIGCHLD) ||
+	s.foreground = p.jobs.terminal.Ready()
+	if self := strconv.Itoa(p.userPID()); s.foreground || p.inherit.ignores(unix.SIGCHLD) ||
 		getenv(s.env, "LISTEN_PID") == self || getenv(s.env, "WATCHDOG_PID") == self {
 		fork = p.throughShim
 	}
@@ -124,6 +133,8 @@ type start struct {
 	blocked []syscall.Signal // its signal mask
 	cgroup  string           // the one that it is born in; "": ours
 	enter   bool             // it enters that by itself
+
+	foreground bool // its group is the terminal's foreground group
 }
 
 // fork starts a process as leader of a group of its own. Descriptors above 2 that are not ours stay open in it.
@@ -178,15 +189,6 @@ func (p *processes) alive(id tree.Identity) bool                  { return p.tre
 func (p *processes) signalCommand(pid int, sig syscall.Signal)    { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                    { p.listener.IgnoreTTOU() }
 func (p *processes) disband() error                               { return p.tree.Disband() }
-
-// suspend stops the process that the user knows. A supervisor goes on: it has to hear of its front's death.
-func (p *processes) suspend() {
-	if p.front == 0 {
-		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
-		return
-	}
-	_ = send(p.link, stopping, 0)
-}
 
 func (p *processes) targetIs(r Run) {
 	if r.TargetPID == 0 || r.State >= Cleaning {

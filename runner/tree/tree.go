@@ -173,6 +173,14 @@ func (t *Tree) Level() Level { return t.level }
 // Started says that the target runs as leader of a group of its own.
 func (t *Tree) Started(pid int) { t.group, t.unreaped = pid, true }
 
+// Leader is the target, while it has not been reaped, or 0.
+func (t *Tree) Leader() int {
+	if !t.unreaped {
+		return 0
+	}
+	return t.group
+}
+
 // Reaped says that a child of ours has been reaped, so that its id may name another process from now on.
 func (t *Tree) Reaped(pid int) {
 	if pid == t.group {
