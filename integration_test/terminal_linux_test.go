@@ -320,13 +320,14 @@ func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
 	t.Run("the front, in a script that goes on", func(t *testing.T) {
 		t.Parallel()
 		s := atShell(t, "")
-		s.does(`bash -c '` + raw + `; while [ ! -e cleaned ]; do sleep 0.01; done; echo next; read x; echo "got $x"; read x'`)
-		s.file("up")
+		s.does(`bash -c 'graceful run --grace 1h --on-exit "echo 1 >>cleaned" -- sh -c "trap : TERM; stty raw -echo; echo \$\$ >up; while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; echo next; read x; echo "got $x"; read x'`)
+		target := s.pidIn("up")
 		script := childrenOf(s.cmd.Process.Pid)[0]
 		kill(t, childrenOf(script)[0])
 		s.sees("next\r\n")
 		s.types("line\r")
 		s.sees("line\r\ngot line\r\n")
+		kill(t, target)
 		s.file("cleaned")
 		s.types("\r")
 		s.sees("[0]: ")
@@ -405,6 +406,20 @@ func TestNobodyIsStoppedWithoutAShell(t *testing.T) {
 			s.wrote("cleaned", "1\n")
 		})
 	}
+}
+
+// A program in the background that nobody can bring to the foreground is told that it has lost its terminal.
+func TestTheBackgroundOfNobody(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	s := atShell(t, "")
+	s.does(`( (graceful run --on-exit 'echo 1 >>cleaned' -- sh -c 'until [ -e go ]; do sleep 0.01; done; cat </dev/tty; echo >never' & ) )`, "[0]: ")
+	s.does("echo >go", "[0]: ")
+	s.file("cleaned")
+	if _, err := os.Stat(filepath.Join(s.dir, "never")); err == nil {
+		t.Error("the program went on")
+	}
+	s.modes()
 }
 
 // A terminal that is another session's is only a file.

@@ -108,8 +108,8 @@ func (t *Terminal) End(target int) (returned bool) {
 	if t == nil || !t.isLent(t.foreground(), target) {
 		return false
 	}
-	withoutTTOU(func() { _ = t.use(func(fd int) error { return unix.IoctlSetTermios(fd, setModes, t.modes) }) })
 	_ = t.set(t.group)
+	withoutTTOU(func() { _ = t.use(func(fd int) error { return unix.IoctlSetTermios(fd, setModes, t.modes) }) })
 	return true
 }
 
