@@ -248,7 +248,7 @@ func TestWhatAKilledDoctorLeavesIsTakenAwayByRecover(t *testing.T) {
 func TestTheDoctorTellsATerminal(t *testing.T) {
 	need(t, "script")
 	_, text := endOf(t, []string{"script", "-qec", plain + " doctor", "/dev/null"})
-	if !strings.Contains(text, "part  terminal ") || strings.Contains(text, "SIGTTOU") {
+	if !strings.Contains(text, "ok    terminal ") || strings.Contains(text, "SIGTTOU") {
 		t.Errorf("it wrote\n%s", text)
 	}
 }

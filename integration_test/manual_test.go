@@ -17,7 +17,7 @@ func TestTheManualIsWellFormed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, section := range []string{
-		"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "ASSUMPTIONS", "SIGNALS", "ENVIRONMENT", "FILES", "EXIT STATUS",
+		"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "ASSUMPTIONS", "SIGNALS", "TERMINALS", "ENVIRONMENT", "FILES", "EXIT STATUS",
 		"EXAMPLES", "SEE ALSO", "RATIONALE", "BUGS",
 	} {
 		bold := ""

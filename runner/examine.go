@@ -448,11 +448,13 @@ func examineParent() Check {
 func examineTerminal() Check {
 	c := Check{Name: CheckTerminal, Holds: Yes, Detail: "standard input is no terminal of ours"}
 	if group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP); err == nil {
-		c.Detail = "standard input is a terminal, and we are in its background"
-		if group == unix.Getpgrp() {
+		c.Detail = "standard input is a terminal, and we are in its background: it can once we are not"
+		switch {
+		case unix.Getpgrp() == 0: // that has no number here
+			c.but(Partly, "our process group is of another PID namespace, and is not given the terminal back", "setsid -c -w before it")
+		case group == unix.Getpgrp():
 			c.Detail = "standard input is a terminal, and we are in its foreground"
 		}
-		c.but(Partly, "the program is not the foreground group: reading from the terminal stops it (SIGTTIN)", "let it read from elsewhere: </dev/null")
 	}
 	return c
 }
