@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"graceful/runner/terminal"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +53,7 @@ func newOutput(fd int) *output {
 		blockOwn()
 		close(running)
 		for line := range o.lines {
-			writeAll(fd, line)
+			writeAll(fd, lineOf(fd, line))
 		}
 		if n := o.dropped.Load(); n > 0 {
 			lost := fmt.Sprintf("%d lines were dropped: standard error is read too slowly", n)
@@ -107,6 +110,11 @@ type descriptor int
 func (d descriptor) Write(line []byte) (int, error) {
 	writeAll(int(d), line)
 	return len(line), nil
+}
+
+// lineOf ends a line as the descriptor wants it.
+func lineOf(fd int, line []byte) []byte {
+	return append(bytes.TrimSuffix(line, []byte("\n")), terminal.NewLine(fd)...)
 }
 
 func say(o *output, text string) { fmt.Fprintf(o, "graceful: %s\n", oneLine(text)) }

@@ -113,6 +113,9 @@ func (f *runFlags) groups() []flagGroup {
 	held.Var(enumValue[runner.Survivors]{&config.Survivors, "WHAT", "fate of survivors", runner.AllSurvivors()}, "survivors",
 		"what becomes of processes that the program leaves behind: stop (end them), wait (for them to end), keep (leave them alone)")
 
+	own := newGroup("The terminal", "graceful run --pty -- npm test")
+	own.on(&config.PTY, "pty", "", "give the program a terminal of its own, also where there is none: colours, line by line output")
+
 	status := newGroup("Exit status",
 		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
 		"graceful run --reraise -- ./job")
@@ -134,7 +137,7 @@ func (f *runFlags) groups() []flagGroup {
 	alive.Var(textValue{&config.Name, "NAME"}, "name",
 		"name of the run (default: that of the program's file); in a state directory one run of a name lives at a time, and finishes first what a killed one has left")
 
-	return []flagGroup{stopping, cleaning, held, status, output, alive}
+	return []flagGroup{stopping, cleaning, held, own, status, output, alive}
 }
 
 // check makes one configuration of what was given, or says why that cannot be.

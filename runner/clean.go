@@ -49,8 +49,12 @@ func clean(r Run) (Run, []action) {
 		for _, name := range []timerName{graceTimer, timeoutTimer, deadlineTimer} {
 			todo = append(todo, stopTimer{timer{Name: name}})
 		}
+		if r.Config.PTY {
+			r.State, r.Relaying = Cleaning, true
+			return r, append(todo, relayRest{})
+		}
 	}
-	r.State, r.Clearing = Cleaning, false
+	r.State, r.Relaying, r.Clearing = Cleaning, false, false
 	var claimed []int
 	r.Cleanup, claimed = r.Cleanup.Claim(cleanup.AtExit)
 	if len(claimed) == 0 && len(r.Cleanup.Running(cleanup.AtExit)) == 0 {
@@ -169,7 +173,7 @@ func (r Run) retried() (Run, []action) {
 			})
 		}
 	}
-	if !lost || r.State < Cleaning || r.Clearing || len(r.Cleanup.Running(cleanup.AtExit)) > 0 {
+	if !lost || r.State < Cleaning || r.Relaying || r.Clearing || len(r.Cleanup.Running(cleanup.AtExit)) > 0 {
 		return r, nil // they come in their turn
 	}
 	return clean(r)

@@ -42,6 +42,8 @@ type Config struct {
 	OnExit []cleanup.Command `json:"-"`
 	Order  cleanup.Order
 
+	PTY bool // the target has a terminal of its own
+
 	// What comes of it.
 	Reraise            bool        // end by the signal that ended the target
 	Remap              map[int]int // exit statuses that are changed into others

@@ -76,6 +76,7 @@ func (p *processes) suspend() {
 func (p *processes) stopFront(by syscall.Signal) {
 	switch {
 	case p.front == 0:
+		p.own.pty.Pause()
 		p.jobs.stopUs(by)
 	case !p.jobs.stopped:
 		p.jobs.stopped = send(p.link, stopping, int(by)) == nil

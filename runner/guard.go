@@ -14,6 +14,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/forward"
+	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -55,11 +56,12 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 		unix.CloseOnExec(fd)
 	}
 	defer unix.Close(pair[1])
+	terminal, fds := p.own.pty.Inheritance()
 	s := start{
 		path:    selfExe,
-		argv:    []string{SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path()},
+		argv:    []string{SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path(), terminal},
 		env:     supervisorEnv(os.Environ()),
-		keep:    []int{book.FD(), pair[1]},
+		keep:    append(fds, book.FD(), pair[1]),
 		blocked: p.inherit.blocked,
 	}
 	if pid, err = p.fork(s); err != nil {
@@ -134,14 +136,16 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	return l.loop().result(), nil
 }
 
-// What the supervisor tells the front, and a value with it.
+// What the supervisor tells the front, and a value with it. The front tells nothing but that it has relayed.
 type message struct{ kind, value byte }
 
 const (
-	listening byte = iota // to signals: before, most would kill it
-	stopping              // the run stops (job control), and the front shall, by that signal, alone by 0
-	raising               // the signal by which the front is to end
-	finished              // the run is done; its exit status
+	listening   byte = iota // to signals: before, most would kill it
+	stopping                // the run stops (job control), and the front shall, by that signal, alone by 0
+	raising                 // the signal by which the front is to end
+	finished                // the run is done; its exit status
+	relayOutput             // relay what is left of the target's output; whether a stop has begun
+	hasRelayed              // so
 )
 
 // watch hands signals on to the supervisor until it has ended, and tells how, and its run's result if it has said that
@@ -159,7 +163,8 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result R
 		}
 	}()
 	var signals <-chan syscall.Signal
-	var parentGone <-chan struct{}
+	var parentGone, relayed <-chan struct{}
+	broken := p.own.pty.Broken()
 	stops := false
 	take := func(m message, open bool) {
 		switch {
@@ -167,8 +172,11 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result R
 			messages = nil
 		case m.kind == listening:
 			signals, parentGone = p.listener.Signals, p.parentGone
+			p.own.pty.Begin(true)
 		case m.kind == stopping:
 			p.stopUnlessContinued(pid, link, syscall.Signal(m.value))
+		case m.kind == relayOutput:
+			relayed = p.own.relay(stops || m.value != 0)
 		case m.kind == raising:
 			result.Raise = int(m.value)
 		case m.kind == finished:
@@ -183,6 +191,7 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result R
 			if stops = stops || forward.MeaningOf(sig) == forward.Stop; sig == unix.SIGCONT {
 				p.jobs.terminal.Resumed()
 			}
+			p.own.pty.Heard(sig)
 			handOn(pid, link, sig)
 		case <-parentGone:
 			parentGone = nil
@@ -190,6 +199,12 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result R
 				log.Warn("stopping the run", "err", parentEnded)
 				handOn(pid, link, unix.SIGTERM)
 			}
+		case <-broken:
+			broken = nil
+			handOn(pid, link, unix.SIGHUP)
+		case <-relayed:
+			relayed = nil
+			_ = send(link, hasRelayed, 0)
 		case <-p.listener.Children:
 		}
 	}
@@ -207,11 +222,13 @@ func (p *processes) stopUnlessContinued(pid, link int, by syscall.Signal) {
 	for {
 		select {
 		case sig := <-p.listener.Signals:
+			p.own.pty.Heard(sig)
 			handOn(pid, link, sig)
 			if sig == unix.SIGCONT {
 				return
 			}
 		default:
+			p.own.pty.Pause()
 			p.jobs.stopUs(by)
 			return
 		}
@@ -274,7 +291,7 @@ func send(link int, kind byte, value int) error {
 
 // Supervise is the supervisor; args are ours after argv[0]. It returns the exit status, which the front alone sees.
 func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
-	if len(args) != 4 {
+	if len(args) != 5 {
 		return statusFailed, errors.New("this is for graceful itself to call")
 	}
 	bookFD, err1 := strconv.Atoi(args[1])
@@ -296,19 +313,35 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if err := tree.AdoptOrphans(); err != nil {
 		return statusFailed, err
 	}
-	gone := make(chan struct{})
+	own, err := terminal.InheritPTY(args[4], m.front, log)
+	if err != nil {
+		return statusFailed, err
+	}
+	gone, relayed := make(chan struct{}), make(chan struct{})
 	go func() {
-		receive(link) // nothing comes
-		close(gone)
+		for told := false; ; told = true {
+			if _, ok := receive(link); !ok {
+				own.Restore()
+				own.Begin(false)
+				close(gone)
+				return
+			}
+			if !told {
+				close(relayed)
+			}
+		}
 	}()
 	p, err := prepare(m.run.Config, m.inherit, slog.New(slog.DiscardHandler)) // the front has said it all
 	if err != nil {
 		return statusFailed, err
 	}
 	p.front, p.supervisor, p.link = m.front, unix.Getpid(), link
-	if group, err := unix.Getpgid(m.front); err == nil {
+	if group, err := unix.Getpgid(m.front); err == nil && !m.run.Config.PTY {
 		p.jobs.open(group)
 	}
+	p.own = newRelaying(own, m.run.Config)
+	p.own.elsewhere = func(stopped int) bool { return send(link, relayOutput, stopped) == nil }
+	p.own.relayed, p.own.gone = relayed, gone
 	if err := p.makeCgroup(m.run); err != nil { // the run is over before it has begun, and we have said why
 		if send(link, finished, statusFailed) != nil {
 			err = errors.Join(err, discard(book))

@@ -29,8 +29,10 @@ type loop struct {
 	orphaned <-chan struct{}
 	// parentGone is closed when the process that the user started us from is gone; nil where that does not matter.
 	parentGone <-chan struct{}
-	ledger     appender // nil: nobody could read it
-	history    *history // nil: nobody wants to know
+	relayed    <-chan struct{} // closed when the rest of the target's output is relayed; nil: not yet asked for
+	broken     <-chan struct{} // closed when nobody reads the target's terminal any more; nil where it has none
+	ledger     appender        // nil: nobody could read it
+	history    *history        // nil: nobody wants to know
 
 	began time.Time
 	wake  *time.Timer // for the earliest of the run's deadlines and look
@@ -97,6 +99,13 @@ func (l *loop) loop() Run {
 				l.log.Warn("stopping the run", "err", parentEnded)
 				l.hear(unix.SIGTERM)
 			}
+		case <-l.relayed:
+			l.relayed = nil
+			l.handle(relayed{})
+		case <-l.broken:
+			l.broken = nil
+			l.reapAll()
+			l.hear(unix.SIGHUP)
 		case <-l.wake.C:
 			l.reapAll()
 			l.fire()
@@ -336,6 +345,8 @@ func (l *loop) perform(a action) {
 		l.killing, l.pause = true, 0
 		l.kill()
 		l.look = time.Now()
+	case relayRest:
+		l.relayed = l.sys.relayRest(l.run, l.stopHeard != 0)
 	case startCommand:
 		l.startCommand(a.id)
 	case terminateCommand:

@@ -21,6 +21,7 @@ import (
 
 // fakeSystem is a small operating system: processes that end when the script says so, on a clock of its own.
 type fakeSystem struct {
+	relaying   chan struct{}
 	sync.Mutex // the script runs beside the loop
 
 	nudge    chan os.Signal
@@ -253,10 +254,11 @@ func (s *fakeSystem) terminalWanted(int, syscall.Signal) bool { return false }
 func (s *fakeSystem) targetGone(Run)                          {}
 func (s *fakeSystem) frontGone(int)                           {}
 
-func (s *fakeSystem) usage(int) *Usage                { return nil }
-func (s *fakeSystem) writeReport(Run, *history) error { return nil }
-func (s *fakeSystem) keepSurvivors()                  { s.Lock(); defer s.Unlock(); s.note("keep") }
-func (s *fakeSystem) disband() error                  { return nil }
+func (s *fakeSystem) relayRest(Run, bool) <-chan struct{} { return s.relaying }
+func (s *fakeSystem) usage(int) *Usage                    { return nil }
+func (s *fakeSystem) writeReport(Run, *history) error     { return nil }
+func (s *fakeSystem) keepSurvivors()                      { s.Lock(); defer s.Unlock(); s.note("keep") }
+func (s *fakeSystem) disband() error                      { return nil }
 
 // lead runs a run on the fake system, in a bubble whose clock stands still while anybody is busy.
 func lead(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {

@@ -67,6 +67,7 @@ type Run struct {
 	Bounded    bool  // the deadline runs
 
 	Cuts      int  // how often cleanup commands were cut short
+	Relaying  bool // the rest of the target's output is on its way; cleanup waits for it
 	Clearing  bool // what cleanup commands left behind is being killed
 	Cleanup   cleanup.Stack
 	Deadlines []Deadline // kept by advance; the machine has no clock
@@ -128,6 +129,7 @@ type (
 	}
 	timeUp      struct{ name timerName } // of the run's own timers
 	treeEmptied struct{}                 // or all that is left of it is out of our reach
+	relayed     struct{}                 // what the target has written on its terminal, as far as somebody reads it
 	// commandFailed: it could not be started; when for want of a resource that may come back, it is tried again.
 	commandFailed struct {
 		id        int
@@ -174,6 +176,7 @@ type (
 	}
 	keepSurvivors struct{} // who is in the tree now is no longer our business
 	killTree      struct{} // SIGKILL to all that is left, again and again until treeEmptied
+	relayRest     struct{} // of what the target has written on its terminal
 	startTimer    struct {
 		timer timer
 		after time.Duration
@@ -277,6 +280,10 @@ func next(r Run, e event) (Run, []action) {
 		if r.State == Sweeping || r.State == Cleaning && r.Clearing {
 			return clean(r)
 		}
+	case relayed:
+		if r.Relaying {
+			return clean(r)
+		}
 	case commandStarted:
 		if r.claimed(e.id) {
 			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = e.pid, e.start })
@@ -361,6 +368,9 @@ func resume(r Run) (todo []action) {
 		todo = r.send(r.current(), true)
 	case r.State == Cleaning && r.keeps() && !r.Escalated:
 		todo = []action{keepSurvivors{}}
+	}
+	if r.Relaying {
+		return append(todo, relayRest{})
 	}
 	if r.Clearing {
 		return append(todo, killTree{})

@@ -31,7 +31,7 @@ func FuzzMachine(f *testing.F) {
 		config := Config{
 			Grace: time.Duration(data[0]%3) * time.Second, Command: []string{"target"}, Env: []string{"A=\xff\x00"},
 			Contain: tree.Auto, Order: cleanup.Orders()[int(data[0])%3], ForwardTo: ForwardToGroup, Survivors: AllSurvivors()[int(data[1])/16%3],
-			KillOnRepeat: data[0]&8 != 0, Rewrite: map[int]int{sigTERM: int(data[0] >> 6)},
+			KillOnRepeat: data[0]&8 != 0, PTY: data[1]&8 != 0, Rewrite: map[int]int{sigTERM: int(data[0] >> 6)},
 		}
 		if data[0]&16 != 0 {
 			config.Drain, config.Timeout, config.Deadline = time.Second, time.Minute, time.Minute
@@ -98,7 +98,7 @@ type world struct {
 func (w *world) happen(b byte) {
 	id := int(b>>5) % 6 // 0 and 5 are nobody
 	ending := Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
-	switch b % 17 {
+	switch b % 18 {
 	case 0:
 		w.tell(targetStarted{pid: int(b) + 1})
 	case 1:
@@ -134,6 +134,8 @@ func (w *world) happen(b byte) {
 		w.tell(commandLost{id})
 	case 16:
 		w.tell(retried{})
+	case 17:
+		w.tell(relayed{})
 	}
 }
 
@@ -151,6 +153,10 @@ func (w *world) goOn() {
 	case Sweeping:
 		w.tell(treeEmptied{})
 	case Cleaning:
+		if w.run.Relaying {
+			w.tell(relayed{})
+			return
+		}
 		for _, e := range w.run.Cleanup.Entries {
 			if e.Progress == cleanup.Claimed {
 				w.tell(commandEnded{id: e.ID, ending: Ending{}})
@@ -213,7 +219,7 @@ func (w *world) tell(e event) {
 
 func (w *world) start(id int, why event) {
 	c, _ := w.run.Cleanup.Get(id)
-	if !w.run.starts(c.When) {
+	if !w.run.starts(c.When) || w.run.Relaying {
 		w.t.Fatalf("command %d in %v", id, w.run.State)
 	}
 	if _, retry := why.(commandTimer); retry {

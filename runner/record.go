@@ -127,6 +127,8 @@ func recordOf(e event, moved bool) (r record, keep bool) {
 		r = record{Event: "time up", Timer: e.name}
 	case treeEmptied:
 		r = record{Event: "tree emptied"}
+	case relayed:
+		r = record{Event: "output relayed"}
 	case commandStarted:
 		r = record{Event: "command started", ID: e.id, PID: e.pid, Start: e.start}
 	case commandFailed:
@@ -166,6 +168,8 @@ func (r record) event() (event, error) {
 		return timeUp{r.Timer}, nil
 	case "tree emptied":
 		return treeEmptied{}, nil
+	case "output relayed":
+		return relayed{}, nil
 	case "command started":
 		return commandStarted{r.ID, r.PID, r.Start}, nil
 	case "command failed":

@@ -70,12 +70,19 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		}
 		parentGone = gone
 	}
+	own, err := openPTY(config, log)
+	if err != nil {
+		return Result{}, err
+	}
+	defer own.Restore()
 	p, err := prepare(config, readInherited(), log)
 	if err != nil {
 		return Result{}, err
 	}
 	p.parentGone = parentGone
-	p.jobs.open(unix.Getpgrp())
+	if !config.PTY {
+		p.jobs.open(unix.Getpgrp())
+	}
 	book, stopped, err := p.openBook(config, log)
 	if err != nil {
 		return Result{}, err
@@ -88,10 +95,12 @@ func do(config Config, log *slog.Logger) (Result, error) {
 			return Result{}, errors.Join(err, discard(book))
 		}
 	}
+	p.own = newRelaying(own, config) // and of no run of that name that had to be finished first
 	result, err := p.lead(r, book, log)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(book))
 	}
+	p.own.deliver(p.listener.Signals)
 	if err := discard(book); err != nil {
 		log.Warn("the run is done, but", "err", err)
 	}
@@ -169,7 +178,7 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 	p.tree.Confine(m.run.Cgroup)
 	l := &loop{
 		run: m.run, began: m.began, history: m.history, sys: p, log: log,
-		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone,
+		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone, broken: p.own.pty.Broken(),
 	}
 	if book != nil { // else the interface would not be nil
 		l.ledger = book

@@ -14,6 +14,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -58,6 +59,8 @@ type system interface {
 	terminalWanted(target int, sig syscall.Signal) bool
 	targetGone(r Run)
 	frontGone(target int)
+	// relayRest closes relayed when what the target has written is where it belongs, or nobody takes it.
+	relayRest(r Run, stopped bool) (relayed <-chan struct{})
 	writeReport(Run, *history) error
 	keepSurvivors() // leave alone who is in the tree now
 	cleaning()      // nothing but cleanup commands will be started from now on
@@ -77,6 +80,8 @@ type processes struct {
 	supervisor int // its pid, ours or our child's; 0: there is none
 
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
+
+	own relaying // --pty
 }
 
 func (p *processes) startTarget(r Run) (int, error) {
@@ -84,7 +89,10 @@ func (p *processes) startTarget(r Run) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked, cgroup: r.Cgroup}
+	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked, cgroup: r.Cgroup, pty: p.own.pty}
+	if p.front == 0 {
+		p.own.pty.Begin(true)
+	}
 	fork := p.fork
 	s.foreground = p.jobs.terminal.Ready()
 	if self := strconv.Itoa(p.userPID()); s.foreground || p.inherit.ignores(unix.SIGCHLD) ||
@@ -134,7 +142,8 @@ type start struct {
 	cgroup  string           // the one that it is born in; "": ours
 	enter   bool             // it enters that by itself
 
-	foreground bool // its group is the terminal's foreground group
+	foreground bool          // its group is the terminal's foreground group
+	pty        *terminal.PTY // its terminal; nil: ours, if we have one
 }
 
 // fork starts a process as leader of a group of its own. Descriptors above 2 that are not ours stay open in it.
@@ -149,7 +158,11 @@ func (p *processes) fork(s start) (int, error) {
 		}
 		defer unix.CloseOnExec(fd)
 	}
-	attr := &syscall.SysProcAttr{Setpgid: true}
+	attr, files := &syscall.SysProcAttr{Setpgid: true}, []uintptr{s.stdin, 1, 2}
+	if s.pty != nil {
+		slave := uintptr(s.pty.Slave())
+		attr, files = &syscall.SysProcAttr{Setsid: true, Setctty: true}, []uintptr{slave, slave, slave} // in a group of its own, too
+	}
 	if s.cgroup != "" && !s.enter {
 		done, err := tree.StartIn(s.cgroup, attr)
 		if err != nil {
@@ -157,7 +170,7 @@ func (p *processes) fork(s start) (int, error) {
 		}
 		defer done()
 	}
-	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: s.env, Files: []uintptr{s.stdin, 1, 2}, Sys: attr})
+	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: s.env, Files: files, Sys: attr})
 }
 
 // errCgroup: a process could not be started in its cgroup.
@@ -170,11 +183,15 @@ func (p *processes) reap(pid int) {
 	p.tree.Reaped(pid)
 }
 
-func (p *processes) usage(pid int) *Usage                         { return usageOf(pid) }
-func (p *processes) signalGroup(sig syscall.Signal) error         { return p.tree.SignalGroup(sig) }
-func (p *processes) signalTarget(sig syscall.Signal) error        { return p.tree.SignalLeader(sig) }
+func (p *processes) usage(pid int) *Usage { return usageOf(pid) }
+func (p *processes) signalGroup(sig syscall.Signal) error {
+	return p.own.signal(sig, p.tree.SignalGroup)
+}
+func (p *processes) signalTarget(sig syscall.Signal) error {
+	return p.own.signal(sig, p.tree.SignalLeader)
+}
 func (p *processes) keepSurvivors()                               { p.tree.Keep(hookID) }
-func (p *processes) signalSurvivors(sigs ...syscall.Signal)       { p.tree.Signal(sigs...) }
+func (p *processes) signalSurvivors(sigs ...syscall.Signal)       { p.own.signalAll(sigs, p.tree.Signal) }
 func (p *processes) signalOrphans(sigs ...syscall.Signal)         { p.tree.SignalOrphans(sigs...) }
 func (p *processes) killCommand(pid int)                          { p.tree.KillBelow(pid) }
 func (p *processes) kill() (found, denied []tree.Process)         { return p.tree.Kill() }

@@ -103,7 +103,7 @@ func (l *loop) recover(m remembered, same, retry bool) {
 	}
 	if l.run.State < Sweeping {
 		l.handle(recovered{m.last})
-	} else if l.run.State < Cleaning || l.run.Clearing {
+	} else if l.run.State < Cleaning || l.run.Relaying || l.run.Clearing {
 		for _, a := range resume(l.run) {
 			l.perform(a)
 		}

@@ -30,7 +30,7 @@ const device = "/dev/tty"
 func Open(group int) *Terminal {
 	t := &Terminal{group: group}
 	err := t.use(func(fd int) (err error) {
-		t.modes, err = unix.IoctlGetTermios(fd, getModes)
+		t.modes, err = modes(fd)
 		return err
 	})
 	front := t.foreground()
@@ -109,7 +109,7 @@ func (t *Terminal) End(target int) (returned bool) {
 		return false
 	}
 	_ = t.set(t.group)
-	withoutTTOU(func() { _ = t.use(func(fd int) error { return unix.IoctlSetTermios(fd, setModes, t.modes) }) })
+	withoutTTOU(func() { _ = t.use(func(fd int) error { return setModes(fd, t.modes) }) })
 	return true
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	getModes = unix.TCGETS
-	setModes = unix.TCSETS // at once: what a stopped terminal has not shown would be waited for
+	getModes    = unix.TCGETS
+	setModesNow = unix.TCSETS // at once: what a stopped terminal has not shown would be waited for
 )
 
 // withoutTTOU keeps what f does from stopping us while we are in the background.

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	getModes = unix.TIOCGETA
-	setModes = unix.TIOCSETA
+	getModes    = unix.TIOCGETA
+	setModesNow = unix.TIOCSETA
 )
 
 // withoutTTOU: there is no mask of ours here. It stays ignored, which matters to nobody who has been started before.
