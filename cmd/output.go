@@ -38,6 +38,7 @@ const (
 type output struct {
 	lines   chan []byte
 	json    bool // what goes through it is JSON
+	raw     bool // if it is a terminal, it may be raw meanwhile
 	dropped atomic.Int64
 	done    chan struct{}
 	close   sync.Once
@@ -53,7 +54,10 @@ func newOutput(fd int) *output {
 		blockOwn()
 		close(running)
 		for line := range o.lines {
-			writeAll(fd, lineOf(fd, line))
+			if o.raw && terminal.IsOne(fd) { // it does not go back to the left by itself
+				line = append(bytes.TrimSuffix(line, []byte("\n")), "\r\n"...)
+			}
+			writeAll(fd, line)
 		}
 		if n := o.dropped.Load(); n > 0 {
 			lost := fmt.Sprintf("%d lines were dropped: standard error is read too slowly", n)
@@ -110,11 +114,6 @@ type descriptor int
 func (d descriptor) Write(line []byte) (int, error) {
 	writeAll(int(d), line)
 	return len(line), nil
-}
-
-// lineOf ends a line as the descriptor wants it.
-func lineOf(fd int, line []byte) []byte {
-	return append(bytes.TrimSuffix(line, []byte("\n")), terminal.NewLine(fd)...)
 }
 
 func say(o *output, text string) { fmt.Fprintf(o, "graceful: %s\n", oneLine(text)) }

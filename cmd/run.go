@@ -252,6 +252,7 @@ func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 	if c.Verbose {
 		level = slog.LevelInfo
 	}
+	out.raw = c.PTY
 	if out.json = c.LogJSON; out.json {
 		return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 	}

@@ -258,12 +258,10 @@ func raw(m *unix.Termios) unix.Termios {
 	return to
 }
 
-// NewLine is what ends a line on a descriptor: a terminal that is raw does not go back to the left by itself.
-func NewLine(fd int) string {
-	if m, err := modes(fd); err == nil && m.Oflag&unix.OPOST == 0 {
-		return "\r\n"
-	}
-	return "\n"
+// IsOne tells whether a descriptor is a terminal.
+func IsOne(fd int) bool {
+	_, err := modes(fd)
+	return err == nil
 }
 
 func modes(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, getModes) }

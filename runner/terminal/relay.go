@@ -88,8 +88,7 @@ func (p *PTY) write(data []byte) bool {
 
 // relayInput hands on what comes, and its end.
 func (p *PTY) relayInput() {
-	_, err := modes(0)
-	terminal := err == nil
+	terminal := IsOne(0)
 	buffer := make([]byte, 4<<10)
 	for {
 		in := unix.PollFd{Fd: -1}
