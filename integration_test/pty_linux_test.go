@@ -581,11 +581,16 @@ func TestKeysThatMakeSignalsAreForTheTargetsTerminal(t *testing.T) {
 	x.shows("good> ")
 	x.press("sleep 1000\n")
 	x.shows("sleep 1000\r\n")
-	x.until("job in the foreground", func() bool { return strings.Contains(jobsOf(t, x.proc), "sleep") })
+	job := 0
+	x.until("job", func() bool {
+		pids := below(t, x.cmd.Process.Pid)
+		job = pids[len(pids)-1]
+		return comm(job) == "sleep"
+	})
 	x.press("\x1a")
 	x.shows("Stopped")
 	x.press("fg\n")
-	x.until("continued job", func() bool { return strings.Count(x.text(), "sleep 1000\r\n") > 1 })
+	x.until("continued job", func() bool { return stateOfPID(job) != "T" })
 	x.press("\x03")
 	x.press("echo status $?\n")
 	x.shows("status 130")
@@ -595,15 +600,6 @@ func TestKeysThatMakeSignalsAreForTheTargetsTerminal(t *testing.T) {
 
 // prompt has bash show one that can be told from the line that sets it.
 const prompt = "PS1='go''od> '\n"
-
-// jobsOf is the names of all that descends from a program.
-func jobsOf(t *testing.T, p *proc) (names string) {
-	for _, pid := range below(t, p.cmd.Process.Pid) {
-		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		names += string(name)
-	}
-	return names
-}
 
 // A stop that somebody sends to us, as in a shell's job control: what the terminal needs meanwhile is its own business.
 func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
@@ -620,7 +616,7 @@ func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
 			if err := unix.Kill(front, unix.SIGTSTP); err != nil {
 				t.Fatal(err)
 			}
-			x.until("stop of both", func() bool { return stateOfPID(target) == "T" && stateOfPID(front) == "T" })
+			x.until(fmt.Sprint("stop of both ", front, target), func() bool { return stateOfPID(target) == "T" && stateOfPID(front) == "T" })
 			if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
 				t.Errorf("while we are stopped the modes are %s, and were %s", got, want)
 			}
@@ -657,7 +653,7 @@ func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
 	x.press("stty tostop; " + prompt)
 	x.shows("good> ")
 	x.press("graceful run --pty -- sh -c 'stty -echo; echo from the background; read a; echo got $a; read b; exit 3' &\n")
-	x.shows("from the background\r\n")
+	x.shows("from the background\r")
 	x.press("echo for the $((1+1))nd shell; jobs\n")
 	x.shows("for the 2nd shell")
 	x.shows("Running")
@@ -669,6 +665,7 @@ func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
 	x.press("keys\n")
 	x.shows("got keys\r\n")
 	x.press("\n")
+	x.until("shell in the foreground", func() bool { return !x.isRaw() }) // what is typed before is for the target
 	x.press("echo status $?; exit 0\n")
 	x.shows("status 3")
 	x.want("0")

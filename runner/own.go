@@ -51,6 +51,7 @@ func (o relaying) signal(sig syscall.Signal, send func(syscall.Signal) error) er
 	case sig == unix.SIGWINCH && o.pty.Resize():
 		return nil
 	case sig == unix.SIGCONT:
+		o.pty.Heard(sig)
 		o.pty.Resize()
 	case forward.MeaningOf(sig) == forward.Suspend:
 		sig = unix.SIGSTOP

@@ -41,6 +41,7 @@ type PTY struct {
 	slave   int           // -1: closed
 	saved   *unix.Termios // modes of our terminal before we changed them
 	begun   bool
+	front   bool  // when it was last looked, we were in the foreground
 	input   bool  // what comes on standard input is relayed
 	paused  bool  // we are being stopped
 	over    bool  // our terminal is to be left alone, and nobody waits for input
@@ -223,6 +224,7 @@ func (p *PTY) takeTerminal() {
 	if err != nil {
 		return
 	}
+	p.front = true
 	if p.saved == nil || *was != raw(p.saved) {
 		p.saved = was
 	}

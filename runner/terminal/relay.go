@@ -91,11 +91,11 @@ func (p *PTY) relayInput() {
 	terminal := IsOne(0)
 	buffer := make([]byte, 4<<10)
 	for {
-		in := unix.PollFd{Fd: -1}
+		in, limit := unix.PollFd{Fd: -1}, lastLook
 		if p.mayRead(terminal) {
-			in = unix.PollFd{Fd: 0, Events: unix.POLLIN}
+			in, limit = unix.PollFd{Fd: 0, Events: unix.POLLIN}, -1
 		}
-		if !p.wait(&in, -1) {
+		if !p.wait(&in, limit) {
 			return
 		}
 		if in.Revents == 0 || !p.mayRead(terminal) {
@@ -138,11 +138,20 @@ func (p *PTY) wait(fd *unix.PollFd, limit time.Duration) (goOn bool) {
 // nudge has relayInput look again what it may do.
 func (p *PTY) nudge() { _, _ = unix.Write(p.wake[1], []byte{0}) }
 
-// mayRead: what is typed while we are in the background is not for us.
+// mayRead: what is typed while we are in the background is not for us. Nobody tells a job that runs when a shell puts it
+// into the foreground.
 func (p *PTY) mayRead(terminal bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.input && !p.paused && (!terminal || p.foreground())
+	if !p.input || p.paused {
+		return false
+	}
+	was := p.front
+	p.front = !terminal || p.foreground()
+	if terminal && p.front && !was {
+		p.takeTerminal()
+	}
+	return p.front
 }
 
 // typeIn writes what the target can read. It tells whether to go on.
@@ -164,7 +173,7 @@ func (p *PTY) typeIn(data []byte) bool {
 	return true
 }
 
-// The pace at which endInput looks. Who reads again after an end of file does not wait for longer than the latter.
+// The pace at which we look at what nobody tells us.
 const (
 	firstLook = 5 * time.Millisecond
 	lastLook  = 200 * time.Millisecond
