@@ -3,12 +3,14 @@ package integration_test
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,4 +107,57 @@ func memory(b *testing.B, pid int) (private, resident int) {
 		}
 	}
 	return private, resident
+}
+
+// What a terminal of its own costs: a gigabyte through it, in comparison with script(1), in turns, since the machine has
+// other things to do. "ratio" is script's time by ours; the memory is ours after the first eighth, and what has
+// come to it at the end.
+func BenchmarkPty(b *testing.B) {
+	need(b, "script", "head")
+	const size = 1 << 30
+	wrappers := map[string][]string{
+		"script":   {"script", "-qec", fmt.Sprintf("exec head -c %d /dev/zero", size), "/dev/null"},
+		"graceful": {"graceful", "run", "--pty", "--", "head", "-c", strconv.Itoa(size), "/dev/zero"},
+	}
+	took := map[string]time.Duration{}
+	first, grown := 0, 0
+	b.SetBytes(2 * size)
+	for b.Loop() {
+		for name, args := range wrappers {
+			cmd := exec.Command(args[0], args[1:]...)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				b.Fatal(err)
+			}
+			began := time.Now()
+			if err := cmd.Start(); err != nil {
+				b.Fatal(err)
+			}
+			resident := func() int {
+				_, front := memory(b, cmd.Process.Pid)
+				_, supervisor := memory(b, supervisorOf(cmd.Process.Pid))
+				return front + supervisor
+			}
+			n, err := io.CopyN(io.Discard, out, size/8)
+			if name == "graceful" {
+				first = resident()
+			}
+			if err == nil {
+				var more int64
+				more, err = io.CopyN(io.Discard, out, size*6/8)
+				n += more
+			}
+			if name == "graceful" {
+				grown = resident() - first // it has an eighth to write
+			}
+			rest, _ := io.Copy(io.Discard, out)
+			if status := ended(cmd.Wait()); status != "0" || err != nil || n+rest != size {
+				b.Fatalf("%s: %s, %v, %d bytes", name, status, err, n+rest)
+			}
+			took[name] += time.Since(began)
+		}
+	}
+	b.ReportMetric(took["script"].Seconds()/took["graceful"].Seconds(), "ratio")
+	b.ReportMetric(float64(first), "kB-resident")
+	b.ReportMetric(float64(grown), "kB-grown")
 }

@@ -657,7 +657,7 @@ func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
 	x.press("echo for the $((1+1))nd shell; jobs\n")
 	x.shows("for the 2nd shell")
 	x.shows("Running")
-	if strings.Contains(x.text(), "Stopped") || strings.Contains(x.text(), "got") {
+	if strings.Contains(x.text(), "Stopped") || strings.Contains(x.text(), "got for") {
 		t.Errorf("the terminal shows:\n%s", x.text())
 	}
 	x.press("fg\n")
