@@ -27,18 +27,21 @@ const (
 // Progress is how far a command has come. It only grows.
 type Progress uint8
 
-// A command is claimed before it is started, so that whoever reads the stack later knows that it may have run.
+// A command is claimed before it is started, so that whoever reads the stack later knows that it may have run. One that
+// is withdrawn never does.
 const (
 	Pending Progress = iota
 	Claimed
 	Ended
+	Withdrawn
 )
 
 // Entry is a command and what became of it.
 type Entry struct {
-	ID       int // as registered, from 1
-	When     When
-	Command  Command
+	ID      int // as registered, from 1
+	When    When
+	Command Command
+	Registration
 	Progress Progress
 	PID      int    // 0 until started
 	Start    uint64 // its start time, in clock ticks since the machine's
@@ -46,6 +49,22 @@ type Entry struct {
 	Cut      bool // ended because a stop signal came again
 	Killed   bool // because it came once more
 	Outcome  Outcome
+}
+
+// Registration is what a command brings along that was registered while the run went on.
+type Registration struct {
+	Name  string
+	Dir   string   // working directory; "": the run's
+	Env   []string // nil: the run's
+	EnvOf int      // the first entry that has the same one; 0: none before it
+	Exits Process  // the command runs as soon as that has ended; the zero value: with the others
+	Key   string   // by which who asks again, since he had no answer, is known
+}
+
+// Process names one process until the machine restarts.
+type Process struct {
+	PID   int
+	Start uint64 // in clock ticks since the machine's
 }
 
 // Outcome tells how a command ended. The zero value is success.
@@ -60,16 +79,64 @@ type Outcome struct {
 // Failed tells whether anything but exit status 0 came of it.
 func (o Outcome) Failed() bool { return o != Outcome{} }
 
-// Stack is the cleanup commands of a run. It is a value: its methods leave the receiver as it was.
+// Stack is the cleanup commands of a run. It is a value: its methods leave the receiver, and the entries that it points
+// to, as they were.
 type Stack struct {
 	Order   Order
-	Entries []Entry
+	Entries []*Entry
+	Active  []int // those that are claimed and have not ended
+	Changes int   // registrations and withdrawals
+	Size    int   // bytes of what was registered
 }
 
-// Push registers a command.
+// Push adds a command that is known from the beginning.
 func (s Stack) Push(when When, c Command) Stack {
-	s.Entries = append(slices.Clip(s.Entries), Entry{ID: len(s.Entries) + 1, When: when, Command: c})
+	return s.Register(Entry{When: when, Command: c})
+}
+
+// Register adds a command.
+func (s Stack) Register(e Entry) Stack {
+	e.ID = len(s.Entries) + 1
+	s.Entries = append(slices.Clip(s.Entries), &e)
+	s.Changes++
+	s.Size += e.size()
 	return s
+}
+
+func (e Entry) size() int {
+	n := len(e.Command.Text) + len(e.Name) + len(e.Dir) + len(e.Key)
+	for _, word := range e.Command.Args {
+		n += len(word) + wordSize
+	}
+	if e.EnvOf == 0 {
+		for _, word := range e.Env {
+			n += len(word) + wordSize
+		}
+	}
+	return n
+}
+
+// wordSize is what a string takes besides its bytes.
+const wordSize = 16
+
+// Registered finds the entry that was registered with that key.
+func (s Stack) Registered(key string) (id int, ok bool) {
+	for _, e := range s.Entries {
+		if key != "" && e.Key == key {
+			return e.ID, true
+		}
+	}
+	return 0, false
+}
+
+// Withdraw takes back a command that nobody has claimed. That it is taken back already is as good.
+func (s Stack) Withdraw(id int) (_ Stack, ok bool) {
+	e, ok := s.Get(id)
+	if !ok || e.When != AtExit || e.Progress != Pending {
+		return s, e.Progress == Withdrawn
+	}
+	s.Changes++
+	return s.Update(id, func(e *Entry) { e.Progress = Withdrawn }), true
 }
 
 // Claim takes the commands that are to start now: one, or in parallel order all that are left. While a command
@@ -82,30 +149,49 @@ func (s Stack) Claim(when When) (Stack, []int) {
 	if order != Parallel && len(s.Running(when)) > 0 {
 		return s, nil
 	}
-	s.Entries = slices.Clone(s.Entries)
 	var claimed []int
 	for i := range s.Entries {
-		e := &s.Entries[i]
+		e := s.Entries[i]
 		if order != FIFO && order != Parallel {
-			e = &s.Entries[len(s.Entries)-1-i]
+			e = s.Entries[len(s.Entries)-1-i]
 		}
 		if e.When != when || e.Progress != Pending {
 			continue
 		}
-		e.Progress = Claimed
 		claimed = append(claimed, e.ID)
 		if order != Parallel {
 			break
 		}
 	}
-	return s, claimed
+	return s.claim(claimed), claimed
+}
+
+// ClaimOne takes a command that waits for the end of a process, out of its turn.
+func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
+	if e, known := s.Get(id); !known || e.Progress != Pending || e.Exits.PID == 0 {
+		return s, false
+	}
+	return s.claim([]int{id}), true
+}
+
+func (s Stack) claim(ids []int) Stack {
+	if len(ids) == 0 {
+		return s
+	}
+	s.Entries, s.Active = slices.Clone(s.Entries), append(slices.Clip(s.Active), ids...)
+	for _, id := range ids {
+		e := *s.Entries[id-1]
+		e.Progress = Claimed
+		s.Entries[id-1] = &e
+	}
+	return s
 }
 
 // Running lists the commands that are claimed and have not ended.
 func (s Stack) Running(when When) (ids []int) {
-	for _, e := range s.Entries {
-		if e.When == when && e.Progress == Claimed {
-			ids = append(ids, e.ID)
+	for _, id := range s.Active {
+		if s.Entries[id-1].When == when {
+			ids = append(ids, id)
 		}
 	}
 	return ids
@@ -116,12 +202,21 @@ func (s Stack) Get(id int) (Entry, bool) {
 	if id < 1 || id > len(s.Entries) {
 		return Entry{}, false
 	}
-	return s.Entries[id-1], true
+	return *s.Entries[id-1], true
 }
 
 // Update changes the entry with that id, which must exist.
 func (s Stack) Update(id int, change func(*Entry)) Stack {
+	e := *s.Entries[id-1]
+	was := e.Progress
+	change(&e)
 	s.Entries = slices.Clone(s.Entries)
-	change(&s.Entries[id-1])
+	s.Entries[id-1] = &e
+	if (e.Progress == Claimed) != (was == Claimed) {
+		s.Active = slices.DeleteFunc(slices.Clone(s.Active), func(a int) bool { return a == id })
+		if e.Progress == Claimed {
+			s.Active = append(s.Active, id)
+		}
+	}
 	return s
 }

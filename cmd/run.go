@@ -159,6 +159,8 @@ func (f *runFlags) check(given map[string]string) error {
 		if err != nil {
 			return err
 		}
+		c.Unsignalled = plus(total(b.onStop), total(b.drain))
+		c.Asked = plus(c.Unsignalled, total(b.signals))
 		if given["grace"] == "" {
 			c.Grace = left // whatever of it is still there when the signal is sent
 		}
@@ -170,6 +172,7 @@ func (f *runFlags) check(given map[string]string) error {
 	for i := range c.OnStop {
 		c.OnStop[i].Limit = f.onStopLimit
 	}
+	c.OnExitLimit = f.onExitLimit
 	for i := range c.OnExit {
 		c.OnExit[i].Limit = f.onExitLimit
 	}

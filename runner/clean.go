@@ -102,7 +102,7 @@ func (r Run) commandEnded(id int, o cleanup.Outcome) (Run, []action) {
 	case c.When == cleanup.AtStop && r.State == Stopping:
 		r, more := r.notify()
 		return r, append(todo, more...)
-	case c.When == cleanup.AtExit && len(r.Cleanup.Running(cleanup.AtExit)) == 0:
+	case c.When == cleanup.AtExit && r.State == Cleaning && len(r.Cleanup.Running(cleanup.AtExit)) == 0:
 		r.Clearing = true
 		todo = append(todo, killTree{})
 	}
@@ -169,7 +169,7 @@ func (r Run) retried() (Run, []action) {
 		if c.Progress == cleanup.Ended && c.Outcome.Interrupted {
 			lost = true
 			r.Cleanup = r.Cleanup.Update(c.ID, func(c *cleanup.Entry) {
-				*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command}
+				*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command, Registration: c.Registration}
 			})
 		}
 	}

@@ -32,6 +32,8 @@ type Config struct {
 	KillOnRepeat  bool          // a second stop signal is SIGKILL
 	Timeout       time.Duration // of the target; 0: none
 	Deadline      time.Duration // of all that follows a stop; 0: none
+	Asked         time.Duration // what a stop before cleanup takes under it, as far as that was asked for
+	Unsignalled   time.Duration // the part of that which comes before the first signal
 	DieWithParent bool          // the death of the process that started us is a stop signal
 	Parent        int           // that process, where the user knows it; 0: whoever it is when we begin
 
@@ -39,8 +41,9 @@ type Config struct {
 	Contain   tree.Level
 	Survivors Survivors
 
-	OnExit []cleanup.Command `json:"-"`
-	Order  cleanup.Order
+	OnExit      []cleanup.Command `json:"-"`
+	Order       cleanup.Order
+	OnExitLimit time.Duration // of commands that are registered without one
 
 	PTY bool // the target has a terminal of its own
 

@@ -91,18 +91,21 @@ func (h *history) happened(was, is Run, e event, at time.Time) {
 		}
 	case orphaned, recovered:
 		h.takenOver = true
+	case retried:
+		for _, c := range is.Cleanup.Entries {
+			if before, _ := was.Cleanup.Get(c.ID); c.Progress < before.Progress { // it is to run again
+				delete(h.commands, c.ID)
+			}
+		}
 	}
 	if was.State < Stopping && is.State == Stopping || was.State == Sweeping && was.Step == 0 && is.Step > 0 {
 		h.stopped = at
 	}
-	for i, c := range is.Cleanup.Entries {
-		switch before := was.Cleanup.Entries[i]; {
-		case c.Progress < before.Progress: // it is to run again
-			delete(h.commands, c.ID)
-		case c.Progress == cleanup.Ended && before.Progress != cleanup.Ended:
-			s := h.commands[c.ID]
+	for _, id := range was.Cleanup.Active {
+		if c, _ := is.Cleanup.Get(id); c.Progress == cleanup.Ended {
+			s := h.commands[id]
 			s.to = at
-			h.commands[c.ID] = s
+			h.commands[id] = s
 		}
 	}
 }

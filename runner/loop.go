@@ -522,10 +522,14 @@ func (l *loop) tellTime(name timerName) {
 }
 
 func commandName(c cleanup.Entry) string {
+	kind, name := "cleanup", ""
 	if c.When == cleanup.AtStop {
-		return fmt.Sprintf("on-stop command %d (%s)", c.ID, c.Command.Text)
+		kind = "on-stop"
 	}
-	return fmt.Sprintf("cleanup command %d (%s)", c.ID, c.Command.Text)
+	if c.Name != "" {
+		name = c.Name + ": "
+	}
+	return fmt.Sprintf("%s command %d (%s%s)", kind, c.ID, name, c.Command.Text)
 }
 
 func endingText(e Ending) string {

@@ -104,7 +104,7 @@ func (r Run) Raise() int {
 	return 0
 }
 
-func failed(c cleanup.Entry) bool {
+func failed(c *cleanup.Entry) bool {
 	return c.When == cleanup.AtExit && c.Progress == cleanup.Ended && (c.TimedOut || c.Cut || c.Outcome.Failed())
 }
 
@@ -152,7 +152,18 @@ type (
 	// commandLost: a cleanup command may have been started, and whether it ended nobody saw.
 	commandLost struct{ id int }
 	// retried: the commands that were lost are to run again. It alone leads back from Done.
-	retried      struct{}
+	retried struct{}
+	// registered: a command is to join the others. What is left of the deadline counts when it runs.
+	registered struct {
+		entry cleanup.Entry
+		left  time.Duration
+	}
+	withdrawn struct {
+		id   int
+		left time.Duration
+	}
+	// exited: the process that a command waits for has ended.
+	exited       struct{ id int }
 	commandTimer struct {
 		id   int
 		name timerName
@@ -185,6 +196,11 @@ type (
 	startCommand     struct{ id int }
 	terminateCommand struct{ id int } // SIGTERM to its group, SIGCONT after it
 	killCommand      struct{ id int } // SIGKILL to its group and to all below it
+	// answer is for who has asked for a command to be registered or withdrawn.
+	answer struct {
+		id      int
+		refusal string // "": done
+	}
 )
 
 type action any
@@ -247,10 +263,10 @@ func (r Run) without(t timer) Run {
 	return r
 }
 
-// moved tells whether a signal has made of a run anything but what it was.
+// moved tells whether a signal, or a request, has made of a run anything but what it was.
 func (r Run) moved(was Run) bool {
 	return r.State != was.State || r.Phase != was.Phase || r.Step != was.Step || r.Stops != was.Stops || r.StopSignal != was.StopSignal ||
-		len(r.Held) != len(was.Held) || r.Cuts != was.Cuts
+		len(r.Held) != len(was.Held) || r.Cuts != was.Cuts || r.Cleanup.Changes != was.Cleanup.Changes
 }
 
 // next is the machine: what the run becomes of an event, and what is to be done. It is pure. Events that mean
@@ -310,6 +326,12 @@ func next(r Run, e event) (Run, []action) {
 		}
 	case retried:
 		return r.retried()
+	case registered:
+		return r.registered(e)
+	case withdrawn:
+		return r.withdrawn(e)
+	case exited:
+		return r.exited(e.id)
 	case orphaned:
 		switch {
 		case r.State == Starting:
@@ -390,10 +412,5 @@ func resume(r Run) (todo []action) {
 	return todo
 }
 
-// starts tells whether commands of that moment are started now.
-func (r Run) starts(when cleanup.When) bool {
-	if when == cleanup.AtStop {
-		return r.State == Stopping
-	}
-	return r.State == Cleaning
-}
+// starts tells whether commands of that moment that are claimed are started now.
+func (r Run) starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

@@ -62,6 +62,12 @@ func FuzzMachine(f *testing.F) {
 		}
 		var order []int
 		for _, e := range w.run.Cleanup.Entries {
+			if e.Progress == cleanup.Withdrawn {
+				if w.taken[e.ID] > 0 {
+					t.Errorf("command %d was withdrawn, and taken all the same", e.ID)
+				}
+				continue
+			}
 			if e.When == cleanup.AtStop {
 				if w.taken[e.ID] > 1 {
 					t.Errorf("on-stop command %d was taken %d times", e.ID, w.taken[e.ID])
@@ -76,7 +82,7 @@ func FuzzMachine(f *testing.F) {
 		if w.run.Cleanup.Order == cleanup.LIFO {
 			slices.Reverse(order)
 		}
-		if len(w.retried) == 0 && w.run.Cleanup.Order != cleanup.Parallel && !slices.Equal(order, w.order) {
+		if len(w.retried) == 0 && !w.fired && w.run.Cleanup.Order != cleanup.Parallel && !slices.Equal(order, w.order) {
 			t.Errorf("%s order was %v", w.run.Cleanup.Order, w.order)
 		}
 	})
@@ -91,14 +97,15 @@ type world struct {
 	taken     map[int]int  // how often each command was started for the first time
 	retried   map[int]int  // how often it was lost and then wanted again
 	order     []int        // in which they were
+	fired     bool         // one of them out of its turn
 	commands  map[int]bool // those that run
 }
 
 // happen lets one thing happen that may happen in the world, or that should not.
 func (w *world) happen(b byte) {
-	id := int(b>>5) % 6 // 0 and 5 are nobody
+	id := int(b>>5) % 8 // 0 is nobody
 	ending := Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
-	switch b % 18 {
+	switch b % 22 {
 	case 0:
 		w.tell(targetStarted{pid: int(b) + 1})
 	case 1:
@@ -134,7 +141,20 @@ func (w *world) happen(b byte) {
 		w.tell(commandLost{id})
 	case 16:
 		w.tell(retried{})
-	case 17:
+	case 17, 18:
+		c := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: time.Second}}
+		c.Name, c.Dir, c.Env, c.Key = "n\xff", "/d", []string{"B=\xfe"}, string('a'+rune(b>>5))
+		if of := w.run.Cleanup; b&16 != 0 && len(of.Entries) > 0 && of.Entries[len(of.Entries)-1].Env != nil {
+			c.EnvOf = len(of.Entries)
+			c.Env = of.Entries[c.EnvOf-1].Env
+		}
+		c.Exits.PID = int(b) % 2
+		w.tell(registered{c, time.Duration(b>>4) * time.Second})
+	case 19:
+		w.tell(withdrawn{id, time.Second})
+	case 20:
+		w.tell(exited{id})
+	case 21:
 		w.tell(relayed{})
 	}
 }
@@ -169,7 +189,11 @@ func (w *world) goOn() {
 
 func (w *world) tell(e event) {
 	before, snapshot := w.run, w.run
-	snapshot.Cleanup.Entries = slices.Clone(before.Cleanup.Entries)
+	snapshot.Cleanup.Entries = nil
+	for _, c := range before.Cleanup.Entries {
+		entry := *c
+		snapshot.Cleanup.Entries = append(snapshot.Cleanup.Entries, &entry)
+	}
 	after, todo := next(before, e)
 	if _, again := e.(retried); again {
 		for _, c := range before.Cleanup.Entries {
@@ -213,6 +237,8 @@ func (w *world) tell(e event) {
 			}
 		case startCommand:
 			w.start(a.id, e)
+		case answer:
+			w.answered(a, e, before)
 		}
 	}
 }
@@ -228,11 +254,29 @@ func (w *world) start(id int, why event) {
 	}
 	w.taken[id]++
 	w.commands[id] = true
+	if _, fired := why.(exited); fired {
+		w.fired = true
+		return
+	}
 	if c.When == cleanup.AtExit {
 		w.order = append(w.order, id)
 	}
-	if running := w.run.Cleanup.Running(c.When); w.run.Cleanup.Order != cleanup.Parallel && len(running) > 1 {
+	if running := w.run.Cleanup.Running(c.When); !w.fired && w.run.Cleanup.Order != cleanup.Parallel && len(running) > 1 {
 		w.t.Fatalf("commands at the same time: %v", running)
+	}
+}
+
+// answered: what is promised to who has asked is what has become of the run.
+func (w *world) answered(a answer, e event, before Run) {
+	c, known := w.run.Cleanup.Get(a.id)
+	if _, ok := e.(withdrawn); ok {
+		if (a.refusal == "") != (known && c.Progress == cleanup.Withdrawn) {
+			w.t.Fatalf("withdrawing %d in %v was answered with %q", a.id, before.State, a.refusal)
+		}
+		return
+	}
+	if reg := e.(registered); a.refusal == "" && c.Key != reg.entry.Key || a.refusal != "" && w.run.Cleanup.Changes != before.Cleanup.Changes {
+		w.t.Fatalf("registering in %v was answered with %+v: %+v", before.State, a, w.run)
 	}
 }
 

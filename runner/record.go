@@ -40,6 +40,8 @@ type record struct {
 	Usage   *Usage        `json:"usage,omitempty"`
 	Timer   timerName     `json:"timer,omitempty"`
 	Error   ledger.Text   `json:"error,omitempty"`
+
+	Command *registration `json:"command,omitempty"` // one that was registered
 }
 
 // beginning is what a run was asked for, and where.
@@ -97,6 +99,43 @@ func (b beginning) run() Run {
 	return r
 }
 
+// registration is a command that was registered while the run went on.
+type registration struct {
+	beginCommand
+	Name  ledger.Text     `json:"name,omitempty"`
+	Dir   ledger.Text     `json:"dir,omitempty"`
+	Env   []ledger.Text   `json:"env,omitempty"`
+	EnvOf int             `json:"env_of,omitempty"`
+	Exits cleanup.Process `json:"exits,omitzero"`
+	Key   string          `json:"key,omitempty"`
+}
+
+func registrationOf(c cleanup.Entry) *registration {
+	reg := registration{
+		beginCommand: beginCommand{c.When, ledger.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit},
+		Name:         ledger.Text(c.Name), Dir: ledger.Text(c.Dir), EnvOf: c.EnvOf, Exits: c.Exits, Key: c.Key,
+	}
+	if c.EnvOf == 0 {
+		reg.Env = texts(c.Env)
+	}
+	return &reg
+}
+
+// entry is the command again; its environment may be that of one that was registered before.
+func (reg registration) entry(before cleanup.Stack) cleanup.Entry {
+	c := cleanup.Entry{
+		When:    reg.When,
+		Command: cleanup.Command{Text: string(reg.Text), Args: stringsOf(reg.Args), Limit: reg.Limit},
+		Registration: cleanup.Registration{
+			Name: string(reg.Name), Dir: string(reg.Dir), Env: stringsOf(reg.Env), EnvOf: reg.EnvOf, Exits: reg.Exits, Key: reg.Key,
+		},
+	}
+	if of, ok := before.Get(reg.EnvOf); ok {
+		c.Env = of.Env
+	}
+	return c
+}
+
 func texts(from []string) (to []ledger.Text) {
 	for _, s := range from {
 		to = append(to, ledger.Text(s))
@@ -141,6 +180,12 @@ func recordOf(e event, moved bool) (r record, keep bool) {
 		r = record{Event: "command lost", ID: e.id}
 	case retried:
 		r = record{Event: "retried"}
+	case registered:
+		return record{Event: "registered", After: e.left, Command: registrationOf(e.entry)}, moved
+	case withdrawn:
+		return record{Event: "withdrawn", ID: e.id, After: e.left}, moved
+	case exited:
+		r = record{Event: "exited", ID: e.id}
 	case orphaned:
 		r = record{Event: "orphaned"}
 	case recovered:
@@ -151,7 +196,7 @@ func recordOf(e event, moved bool) (r record, keep bool) {
 	return r, true
 }
 
-func (r record) event() (event, error) {
+func (r record) event(before Run) (event, error) {
 	ending := Ending{r.Code, r.Signal}
 	switch r.Event {
 	case "target started":
@@ -182,6 +227,15 @@ func (r record) event() (event, error) {
 		return commandLost{r.ID}, nil
 	case "retried":
 		return retried{}, nil
+	case "registered":
+		if r.Command == nil || len(r.Command.Args) == 0 {
+			return nil, errors.New("a command in it is empty")
+		}
+		return registered{r.Command.entry(before.Cleanup), r.After}, nil
+	case "withdrawn":
+		return withdrawn{r.ID, r.After}, nil
+	case "exited":
+		return exited{r.ID}, nil
 	case "orphaned":
 		return orphaned{}, nil
 	case "recovered":
@@ -262,7 +316,7 @@ func remember(records []json.RawMessage) (remembered, error) {
 			m.began, m.start, first = at, r.Clock, r.Time
 			continue
 		}
-		e, err := r.event()
+		e, err := r.event(m.run)
 		if err != nil {
 			return m, fmt.Errorf("line %d: %w", i+1, err)
 		}
@@ -276,9 +330,9 @@ func remember(records []json.RawMessage) (remembered, error) {
 		if m.last = r.Time.Sub(first); m.boot == boot {
 			m.last = r.Clock - m.start
 		}
-		for _, c := range m.run.Cleanup.Entries {
-			if was, _ := before.Cleanup.Get(c.ID); c.Progress == cleanup.Claimed && was.Progress != cleanup.Claimed {
-				m.claimed[c.ID] = r.Clock
+		for _, id := range m.run.Cleanup.Active {
+			if was, _ := before.Cleanup.Get(id); was.Progress != cleanup.Claimed {
+				m.claimed[id] = r.Clock
 			}
 		}
 	}

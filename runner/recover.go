@@ -64,7 +64,7 @@ func finish(r Run, book *ledger.Ledger) error {
 func conclude(r Run, book *ledger.Ledger, log *slog.Logger) error {
 	lost := interrupted(r)
 	for _, c := range lost {
-		log.Warn(commandName(c), "err", "was interrupted, and is not run again", "hint", "graceful recover --retry-interrupted")
+		log.Warn(commandName(*c), "err", "was interrupted, and is not run again", "hint", "graceful recover --retry-interrupted")
 	}
 	if err := finish(r, book); err != nil || len(lost) == 0 {
 		return err
@@ -79,8 +79,8 @@ func discard(book *ledger.Ledger) error {
 	return book.Remove()
 }
 
-func interrupted(r Run) (commands []cleanup.Entry) {
-	return slices.DeleteFunc(slices.Clone(r.Cleanup.Entries), func(c cleanup.Entry) bool { return !c.Outcome.Interrupted })
+func interrupted(r Run) (commands []*cleanup.Entry) {
+	return slices.DeleteFunc(slices.Clone(r.Cleanup.Entries), func(c *cleanup.Entry) bool { return !c.Outcome.Interrupted })
 }
 
 // lockPatience is for a lock whose holder is only thought to live: what a process of ours was starting when it was
@@ -259,7 +259,7 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 	if err = conclude(r, book, log); err != nil {
 		return l.stopHeard, err
 	}
-	if slices.ContainsFunc(r.Cleanup.Entries, func(c cleanup.Entry) bool { return c.Outcome.Failed() }) {
+	if slices.ContainsFunc(r.Cleanup.Entries, func(c *cleanup.Entry) bool { return c.Outcome.Failed() }) {
 		err = errCommands
 	}
 	return l.stopHeard, err

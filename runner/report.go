@@ -85,12 +85,15 @@ type Process struct {
 type Outcome struct {
 	ID         int        `json:"id"`
 	When       string     `json:"when"` // stop, exit
+	Name       *string    `json:"name"`
 	Command    string     `json:"command"`
+	Dir        *string    `json:"dir"`   // null: the run's
+	Exits      *int       `json:"exits"` // it ran, or was to run, as soon as that process had ended
 	PID        *int       `json:"pid"`
 	Started    *time.Time `json:"started"`
 	Ended      *time.Time `json:"ended"`
 	DurationMS *int64     `json:"duration_ms"`
-	Outcome    string     `json:"outcome"` // succeeded, failed, timed-out, cut, not-started, interrupted, unknown, not-run
+	Outcome    string     `json:"outcome"` // succeeded, failed, timed-out, cut, not-started, interrupted, unknown, not-run, withdrawn
 	ExitCode   *int       `json:"exit_code"`
 	Signal     *string    `json:"signal"`
 	Error      *string    `json:"error"`
@@ -135,7 +138,7 @@ func (r Run) report(h *history, now time.Time) Report {
 		doc.Stop = &Stop{h.stopped, pointer(signalName(r.StopSignal)), r.TimedOut}
 	}
 	for _, c := range r.Cleanup.Entries {
-		doc.Commands = append(doc.Commands, outcomeOf(c, h.commands[c.ID]))
+		doc.Commands = append(doc.Commands, outcomeOf(*c, h.commands[c.ID]))
 	}
 	return doc
 }
@@ -150,7 +153,8 @@ func processesOf(from []tree.Process) []Process {
 
 func outcomeOf(c cleanup.Entry, life span) Outcome {
 	o := Outcome{
-		ID: c.ID, When: "exit", Command: c.Command.Text, PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
+		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Command.Text, Dir: pointer(c.Dir), Exits: pointer(c.Exits.PID),
+		PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
 		Signal: pointer(signalName(c.Outcome.Signal)), Error: pointer(c.Outcome.Error), Outcome: "succeeded",
 	}
 	if c.When == cleanup.AtStop {
@@ -164,6 +168,8 @@ func outcomeOf(c cleanup.Entry, life span) Outcome {
 		o.ExitCode = &code
 	}
 	switch {
+	case c.Progress == cleanup.Withdrawn:
+		o.Outcome = "withdrawn"
 	case c.Progress == cleanup.Pending:
 		o.Outcome = "not-run"
 	case c.Outcome.Interrupted, c.Outcome.Error == wasInterrupted:

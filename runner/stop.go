@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -49,23 +50,37 @@ func (c Config) remap(status int) int {
 	return status
 }
 
-// CleaningTime is what the cleanup commands may take together.
-func (c Config) CleaningTime() (sum time.Duration) {
-	for _, command := range c.OnExit {
-		if c.Order == cleanup.Parallel {
-			sum = max(sum, command.Limit)
-		} else {
-			sum += command.Limit
+// CleaningTime is what the cleanup commands that have not ended may take together.
+func (r Run) CleaningTime() (sum time.Duration) {
+	for _, c := range r.Cleanup.Entries {
+		switch limit := c.Command.Limit; {
+		case c.When != cleanup.AtExit || c.Progress > cleanup.Claimed:
+		case r.Config.Order == cleanup.Parallel:
+			sum = max(sum, limit)
+		default:
+			sum = add(sum, limit)
 		}
 	}
 	return sum
 }
 
+// add adds times that are not less than 0; what is too long is as long as it can be.
+func add(a, b time.Duration) time.Duration {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
 // StoppingTime is what the deadline leaves for all that comes before the cleanup commands; a margin is kept for what
 // takes time unasked.
-func (c Config) StoppingTime() time.Duration {
-	return c.Deadline - c.CleaningTime() - min(c.Deadline/10, time.Second)
+func (r Run) StoppingTime() time.Duration {
+	d := r.Config.Deadline
+	return d - r.CleaningTime() - min(d/10, time.Second)
 }
+
+// StoppingTime is that of a run at its beginning.
+func (c Config) StoppingTime() time.Duration { return newRun("", c).StoppingTime() }
 
 // waiting tells whether survivors are being waited for, and not stopped.
 func (r Run) waiting() bool {
@@ -99,7 +114,7 @@ func (r Run) bound() (Run, []action) {
 		return r, nil
 	}
 	r.Bounded = true
-	return r, []action{startTimer{timer{Name: deadlineTimer}, r.Config.StoppingTime()}}
+	return r, []action{startTimer{timer{Name: deadlineTimer}, r.StoppingTime()}}
 }
 
 // notify starts the next on-stop command, or goes on when there is none.

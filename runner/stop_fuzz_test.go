@@ -2,6 +2,7 @@ package runner
 
 import (
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -84,6 +85,10 @@ func newClockWorld(t *testing.T, data []byte) *clockWorld {
 	for range w.byte() % 4 {
 		c.OnExit = append(c.OnExit, cleanup.Command{Text: "e", Args: []string{"e"}, Limit: 1 + w.time()})
 	}
+	c.Unsignalled = c.Drain
+	for _, command := range c.OnStop {
+		c.Unsignalled += command.Limit
+	}
 	if c.Deadline > 0 && c.StoppingTime() <= 0 {
 		return nil // is refused
 	}
@@ -95,6 +100,20 @@ func newClockWorld(t *testing.T, data []byte) *clockWorld {
 		w.coming = append(w.coming, due{w.time(), targetEnded{}}) // it ends by itself
 	}
 	w.run = newRun("id", c)
+	for range w.byte() % 8 {
+		at, what := 10*w.time(), w.byte()
+		switch id := 1 + what/8; what % 4 {
+		case 0, 1:
+			command := cleanup.Command{Text: "f", Args: []string{"f"}, Limit: 1 + w.time()}
+			w.coming = append(w.coming, due{at, registered{entry: cleanup.Entry{
+				Command: command, Registration: cleanup.Registration{Exits: cleanup.Process{PID: what % 2}},
+			}}})
+		case 2:
+			w.coming = append(w.coming, due{at, withdrawn{id: id}})
+		case 3:
+			w.coming = append(w.coming, due{at, exited{id}})
+		}
+	}
 	for range min(len(w.data)/2, 20) {
 		sig := []int{sigTERM, sigINT, sigHUP, 3}[w.byte()%4]
 		w.coming = append(w.coming, due{10 * w.time(), signalled{sig, forward.MeaningOf(syscall.Signal(sig))}})
@@ -156,6 +175,18 @@ func (w *clockWorld) tell(e event) {
 		}
 		delete(w.lives, e.id)
 	}
+	left := time.Duration(0)
+	for _, d := range before.Deadlines {
+		if d.Name == deadlineTimer {
+			left = d.At.Sub(time.Unix(0, 0).Add(w.now))
+		}
+	}
+	switch r := e.(type) {
+	case registered:
+		r.left, e = left, r
+	case withdrawn:
+		r.left, e = left, r
+	}
 	var todo []action
 	w.run, todo = advance(before, e, time.Unix(0, 0).Add(w.now))
 	s, _ := e.(signalled)
@@ -203,7 +234,9 @@ func (w *clockWorld) do(a action) {
 		w.later(0, treeEmptied{})
 	case startCommand:
 		c, _ := w.run.Cleanup.Get(a.id)
-		w.order = append(w.order, c.Command.Text)
+		if w.run.State == Cleaning || c.When == cleanup.AtStop {
+			w.order = append(w.order, strings.Replace(c.Command.Text, "f", "e", 1))
+		}
 		w.taken[a.id]++
 		w.lives[a.id] = true
 		w.later(0, commandStarted{id: a.id, pid: 200 + a.id})
@@ -220,7 +253,7 @@ func (w *clockWorld) check() {
 		w.t.Errorf("it took %v from the first reason to stop on, and the deadline was %v: %v", w.now-w.stopped, d, w.order)
 	}
 	for _, c := range w.run.Cleanup.Entries {
-		if n := w.taken[c.ID]; n > 1 || n == 0 && c.When == cleanup.AtExit {
+		if n := w.taken[c.ID]; n > 1 || n == 0 && c.When == cleanup.AtExit && c.Progress != cleanup.Withdrawn {
 			w.t.Errorf("command %d (%s) was started %d times", c.ID, c.Command.Text, n)
 		}
 	}

@@ -57,14 +57,14 @@ func isChild(p tree.Process, pid int, start uint64) bool {
 // environment alone.
 func (l *loop) adoptCommand(children []tree.Process, claimed map[int]time.Duration) {
 	entries := l.run.Cleanup.Entries
-	i := slices.IndexFunc(entries, func(c cleanup.Entry) bool { return c.Progress == cleanup.Claimed && c.PID == 0 })
+	i := slices.IndexFunc(entries, func(c *cleanup.Entry) bool { return c.Progress == cleanup.Claimed && c.PID == 0 })
 	if i < 0 {
 		return
 	}
 	id := entries[i].ID
 	others := l.run.State < Cleaning || l.run.keeps()
 	children = slices.DeleteFunc(children, func(p tree.Process) bool {
-		known := slices.ContainsFunc(entries, func(c cleanup.Entry) bool { return isChild(p, c.PID, c.Start) })
+		known := slices.ContainsFunc(entries, func(c *cleanup.Entry) bool { return isChild(p, c.PID, c.Start) })
 		known = known || p.PID == l.run.TargetPID && !l.run.Ended
 		return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id) || others && !l.sys.isCommand(p, id)
 	})
@@ -112,7 +112,7 @@ func (l *loop) recover(m remembered, same, retry bool) {
 			if c.Progress != cleanup.Claimed || c.When != cleanup.AtExit {
 				continue
 			}
-			if p, ok := l.runningCommand(c); same && ok {
+			if p, ok := l.runningCommand(*c); same && ok {
 				if c.PID == 0 {
 					l.handle(commandStarted{c.ID, p.PID, p.Start})
 				}
