@@ -37,13 +37,13 @@ func Parse(text string) (Command, error) {
 	}
 	trimmed := strings.TrimSpace(text)
 	if !strings.HasPrefix(trimmed, "[") {
-		return shellForm(text), nil
+		return ShellForm(text), nil
 	}
 	var words []*string // null is no string
 	if err := json.Unmarshal([]byte(text), &words); err != nil {
 		// `[ -e lock ] && rm lock` begins like an array and is shell.
 		if strings.HasPrefix(trimmed, "[ ") || strings.HasPrefix(trimmed, "[[") {
-			return shellForm(text), nil
+			return ShellForm(text), nil
 		}
 		return Command{}, fmt.Errorf("not a JSON array of strings: %w (exec form: %s)", err, example)
 	}
@@ -67,7 +67,8 @@ func Parse(text string) (Command, error) {
 	return Command{Text: text, Args: args}, nil
 }
 
-func shellForm(text string) Command {
+// ShellForm is a command that Shell runs.
+func ShellForm(text string) Command {
 	return Command{Text: text, Args: []string{Shell, "-c", text}}
 }
 
@@ -75,3 +76,20 @@ func shellForm(text string) Command {
 func (c Command) NeedsShell() bool {
 	return len(c.Args) == 3 && c.Args[0] == Shell && c.Args[1] == "-c" && c.Args[2] == c.Text
 }
+
+// ExecForm is a command that is executed as it stands.
+func ExecForm(args []string) Command { return Command{Text: textOf(args), Args: args} }
+
+// textOf shows an argument list as one would type it.
+func textOf(args []string) string {
+	var words []string
+	for _, arg := range args {
+		if plain := strings.IndexFunc(arg, func(r rune) bool { return !strings.ContainsRune(plainRunes, r) }) < 0; arg == "" || !plain {
+			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+		words = append(words, arg)
+	}
+	return strings.Join(words, " ")
+}
+
+const plainRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+"

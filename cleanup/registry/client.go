@@ -1,0 +1,121 @@
+package registry
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long an answer is waited for.
+const patience = 30 * time.Second
+
+// ErrOver tells that nobody takes requests at the address.
+var ErrOver = errors.New("the run is over")
+
+// Ask sends a request and returns the answer. When the process that would have answered is killed, the one that goes on
+// with the run is asked again; it knows by the key whether the request has been seen to.
+func Ask(address string, r Request) (Response, error) {
+	r.Version = Version
+	if r.Do == Defer && r.Key == "" {
+		r.Key = rand.Text()
+	}
+	line := encode(r)
+	if len(line) > MaxRequest {
+		return Response{}, fmt.Errorf("%d bytes are more than a request may have (%d): a smaller environment helps", len(line), MaxRequest)
+	}
+	late := time.Now().Add(patience)
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		answer, err := ask(address, line, late)
+		again := errors.Is(err, errCutOff) || err == nil && answer.Busy
+		if !again || time.Now().Add(pause).After(late) {
+			return answer, err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// errCutOff: the connection has ended without an answer.
+var errCutOff = errors.New("the connection was closed without an answer")
+
+func ask(address string, line []byte, late time.Time) (answer Response, err error) {
+	fd, err := newSocket()
+	if err != nil {
+		return answer, err
+	}
+	defer unix.Close(fd)
+	left := unix.NsecToTimeval(max(time.Until(late), time.Millisecond).Nanoseconds())
+	for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &left); err != nil {
+			return answer, err
+		}
+	}
+	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
+	switch {
+	case err == unix.ENOENT, err == unix.ECONNREFUSED, err == unix.ENOTDIR:
+		return answer, fmt.Errorf("%w (nobody listens at %s)", ErrOver, address)
+	case err == unix.EACCES:
+		return answer, fmt.Errorf("%s: %w (only the user of the run and root may; you are user %d)", address, err, os.Geteuid())
+	case err != nil:
+		return answer, fmt.Errorf("%s: %w", address, err)
+	}
+	// Should the run be over, and somebody else listen there, our environment is none of his business.
+	peer, err := peerOf(fd)
+	if us := os.Geteuid(); err == nil && us != 0 && peer.UID != us && peer.UID != 0 {
+		err = fmt.Errorf("user %d listens there, and you are user %d", peer.UID, us)
+	}
+	if err != nil {
+		return answer, fmt.Errorf("%s: %w", address, err)
+	}
+	for rest := line; len(rest) > 0; {
+		n := 0
+		err := retry(func() (err error) { n, err = unix.Write(fd, rest); return err })
+		if err == unix.EPIPE || err == unix.ECONNRESET {
+			break // perhaps there is an answer that says why
+		}
+		if err != nil {
+			return answer, waited(err)
+		}
+		rest = rest[n:]
+	}
+	var text []byte
+	for buffer := make([]byte, 4096); !bytes.HasSuffix(text, []byte("\n")); {
+		n := 0
+		err := retry(func() (err error) { n, err = unix.Read(fd, buffer); return err })
+		switch {
+		case err == unix.ECONNRESET, err == nil && n == 0:
+			return answer, errCutOff
+		case err != nil:
+			return answer, waited(err)
+		}
+		text = append(text, buffer[:n]...)
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return answer, fmt.Errorf("reading the answer: %w", err)
+	}
+	if answer.Version != Version {
+		return answer, fmt.Errorf("the answer is of version %d, and this graceful knows %d", answer.Version, Version)
+	}
+	return answer, nil
+}
+
+// waited names the error of a time limit.
+func waited(err error) error {
+	if err == unix.EAGAIN {
+		return fmt.Errorf("no answer in %v", patience)
+	}
+	return err
+}
+
+func retry(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
