@@ -13,6 +13,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
 	"graceful/forward"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
@@ -58,11 +59,15 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 	defer unix.Close(pair[1])
 	terminal, fds := p.own.pty.Inheritance()
 	s := start{
-		path:    selfExe,
-		argv:    []string{SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path(), terminal},
+		path: selfExe,
+		argv: []string{SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path(),
+			strconv.Itoa(p.socket), terminal},
 		env:     supervisorEnv(os.Environ()),
 		keep:    append(fds, book.FD(), pair[1]),
 		blocked: p.inherit.blocked,
+	}
+	if p.socket >= 0 {
+		s.keep = append(s.keep, p.socket)
 	}
 	if pid, err = p.fork(s); err != nil {
 		unix.Close(pair[0])
@@ -291,15 +296,19 @@ func send(link int, kind byte, value int) error {
 
 // Supervise is the supervisor; args are ours after argv[0]. It returns the exit status, which the front alone sees.
 func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
-	if len(args) != 5 {
+	if len(args) != 6 {
 		return statusFailed, errors.New("this is for graceful itself to call")
 	}
 	bookFD, err1 := strconv.Atoi(args[1])
 	link, err2 := strconv.Atoi(args[2])
-	if err := errors.Join(err1, err2); err != nil {
+	socket, err3 := strconv.Atoi(args[4])
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return statusFailed, err
 	}
 	unix.CloseOnExec(link)
+	if socket >= 0 {
+		unix.CloseOnExec(socket)
+	}
 	book, err := ledger.Inherited(bookFD, args[3])
 	if err != nil {
 		return statusFailed, err
@@ -313,7 +322,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if err := tree.AdoptOrphans(); err != nil {
 		return statusFailed, err
 	}
-	own, err := terminal.InheritPTY(args[4], m.front, log)
+	own, err := terminal.InheritPTY(args[5], m.front, log)
 	if err != nil {
 		return statusFailed, err
 	}
@@ -335,7 +344,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if err != nil {
 		return statusFailed, err
 	}
-	p.front, p.supervisor, p.link = m.front, unix.Getpid(), link
+	p.front, p.supervisor, p.link, p.socket = m.front, unix.Getpid(), link, socket
 	if group, err := unix.Getpgid(m.front); err == nil && !m.run.Config.PTY {
 		p.jobs.open(group)
 	}
@@ -344,6 +353,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	p.own.relayed, p.own.gone = relayed, gone
 	if err := p.makeCgroup(m.run); err != nil { // the run is over before it has begun, and we have said why
 		if send(link, finished, statusFailed) != nil {
+			registry.Remove(m.run.Socket)
 			err = errors.Join(err, discard(book))
 		}
 		return statusFailed, err
@@ -364,6 +374,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		said = send(link, finished, result.Status)
 	}
 	if said != nil || l.orphaned == nil { // nobody else does it
+		registry.Remove(r.Socket)
 		err = discard(book)
 	}
 	return result.Status, err

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/cleanup/registry"
 	"graceful/forward"
 	"graceful/runner/tree"
 
@@ -29,10 +31,16 @@ type loop struct {
 	orphaned <-chan struct{}
 	// parentGone is closed when the process that the user started us from is gone; nil where that does not matter.
 	parentGone <-chan struct{}
-	relayed    <-chan struct{} // closed when the rest of the target's output is relayed; nil: not yet asked for
-	broken     <-chan struct{} // closed when nobody reads the target's terminal any more; nil where it has none
-	ledger     appender        // nil: nobody could read it
-	history    *history        // nil: nobody wants to know
+	relayed    <-chan struct{}           // closed when the rest of the target's output is relayed; nil: not yet asked for
+	broken     <-chan struct{}           // closed when nobody reads the target's terminal any more; nil where it has none
+	ledger     appender                  // nil: nobody could read it
+	history    *history                  // nil: nobody wants to know
+	requests   <-chan registry.Call      // from within the tree
+	exits      <-chan tree.Identity      // of those whom commands wait for
+	awaited    map[tree.Identity][]int   // the commands that wait for a process
+	unwatched  []tree.Identity           // those of them that have to be looked at
+	said       answer                    // the last one
+	envs       map[[sha256.Size]byte]int // which entry has an environment first
 
 	began time.Time
 	wake  *time.Timer // for the earliest of the run's deadlines and look
@@ -106,6 +114,12 @@ func (l *loop) loop() Run {
 			l.broken = nil
 			l.reapAll()
 			l.hear(unix.SIGHUP)
+		case call := <-l.requests:
+			l.reapAll()
+			l.request(call)
+		case id := <-l.exits:
+			l.reapAll()
+			l.exited(id)
 		case <-l.wake.C:
 			l.reapAll()
 			l.fire()
@@ -186,6 +200,9 @@ func (l *loop) take(pid int, ending Ending) {
 		}
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 	}
+	if len(l.awaited) > 0 {
+		l.exited(l.sys.child(pid).Identity)
+	}
 	l.sys.reap(pid)
 }
 
@@ -265,9 +282,9 @@ func (l *loop) leftover() []string {
 }
 
 func (l *loop) commandOf(pid int) (id int, ok bool) {
-	for _, c := range l.run.Cleanup.Entries {
-		if c.PID == pid && c.Progress == cleanup.Claimed {
-			return c.ID, true
+	for _, id := range l.run.Cleanup.Active {
+		if l.command(id).PID == pid {
+			return id, true
 		}
 	}
 	return 0, false
@@ -279,7 +296,9 @@ func (l *loop) handle(e event) {
 	l.tell(e)
 	now := time.Now()
 	r, todo := advance(l.run, e, now)
-	l.record(e, r.moved(l.run), now)
+	if err := l.record(e, r.moved(l.run), now); err != nil && l.takeBack(e, r, err) {
+		return
+	}
 	l.history.happened(l.run, r, e, now)
 	ended := r.Ended && !l.run.Ended
 	l.run = r
@@ -354,6 +373,8 @@ func (l *loop) perform(a action) {
 		l.signalCommand(a.id, unix.SIGCONT)
 	case killCommand:
 		l.signalCommand(a.id, unix.SIGKILL)
+	case answer:
+		l.said = a
 	default:
 		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
 	}
@@ -398,6 +419,9 @@ func (l *loop) startCommand(id int) {
 	if err != nil {
 		l.handle(commandFailed{id, err.Error(), outOfResources(err)})
 		return
+	}
+	if c.When == cleanup.AtExit && l.run.State < Cleaning {
+		l.sys.exempt(pid)
 	}
 	l.handle(commandStarted{id, pid, l.startTime(pid)})
 }
@@ -470,6 +494,10 @@ func (l *loop) tell(e event) {
 		l.log.Info("received "+forward.Name(syscall.Signal(e.signal)), "state", l.run.State.String())
 	case timeUp:
 		l.tellTime(e.name)
+	case exited:
+		if c := l.command(e.id); c.Progress == cleanup.Pending {
+			l.log.Info("process has ended", "pid", c.Exits.PID, "for", commandName(c))
+		}
 	case commandStarted:
 		l.log.Info("started "+commandName(l.command(e.id)), "pid", e.pid)
 	case commandFailed:

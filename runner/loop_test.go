@@ -41,6 +41,8 @@ type fakeSystem struct {
 	kids     []tree.Process // that another process of ours had before
 	others   []tree.Process // members that are nobody's children
 	other    map[int]int    // which process belongs to which command
+	exempted []int          // commands that are no part of the tree
+	pidfds   bool           // the end of a process that is not our child is told
 
 	onTerm map[int]time.Duration // how long after SIGTERM it ends; none: never
 }
@@ -137,6 +139,17 @@ func (s *fakeSystem) alive(id tree.Identity) bool {
 	s.Lock()
 	defer s.Unlock()
 	return slices.ContainsFunc(s.others, func(p tree.Process) bool { return p.Identity == id })
+}
+
+func (s *fakeSystem) member(pid int, _ uint64, _ int) (tree.Process, error) {
+	s.Lock()
+	defer s.Unlock()
+	for _, p := range s.others {
+		if p.PID == pid {
+			return p, nil
+		}
+	}
+	return tree.Process{}, errors.New("no member")
 }
 
 func (s *fakeSystem) signalOrphans(...syscall.Signal) {}
@@ -253,6 +266,13 @@ func (s *fakeSystem) continued(int)                           {}
 func (s *fakeSystem) terminalWanted(int, syscall.Signal) bool { return false }
 func (s *fakeSystem) targetGone(Run)                          {}
 func (s *fakeSystem) frontGone(int)                           {}
+
+func (s *fakeSystem) exempt(pid int) {
+	s.Lock()
+	defer s.Unlock()
+	s.exempted = append(s.exempted, pid)
+}
+func (s *fakeSystem) await(tree.Identity) bool { return s.pidfds }
 
 func (s *fakeSystem) relayRest(Run, bool) <-chan struct{} { return s.relaying }
 func (s *fakeSystem) usage(int) *Usage                    { return nil }

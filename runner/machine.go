@@ -46,6 +46,7 @@ type Run struct {
 	ID     string
 	Config Config
 	Cgroup string // directory of the one that the target runs in; "": none
+	Socket string // address at which commands are registered; "": nowhere
 	State  State
 
 	TargetPID   int    // 0 until started

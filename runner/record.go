@@ -53,6 +53,7 @@ type beginning struct {
 	Commands []beginCommand   `json:"commands"`
 	Report   ledger.Text      `json:"report,omitempty"`
 	Cgroup   ledger.Text      `json:"cgroup,omitempty"`
+	Socket   ledger.Text      `json:"socket,omitempty"`
 	Config   Config           `json:"config"`
 	Ignored  []syscall.Signal `json:"ignored"`
 	Blocked  []syscall.Signal `json:"blocked"`
@@ -73,7 +74,7 @@ func firstRecord(r Run, in inherited) record {
 	dir, _ := os.Getwd() // one that has been removed is missed by nobody but recover
 	b := beginning{
 		ID: r.ID, Name: ledger.Text(r.Config.Name), Command: texts(r.Config.Command), Env: texts(r.Config.Env),
-		Report: ledger.Text(r.Config.Report), Cgroup: ledger.Text(r.Cgroup), Config: r.Config,
+		Report: ledger.Text(r.Config.Report), Cgroup: ledger.Text(r.Cgroup), Socket: ledger.Text(r.Socket), Config: r.Config,
 		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: tree.Boot(), Dir: ledger.Text(dir),
 	}
 	for _, c := range r.Cleanup.Entries {
@@ -95,7 +96,7 @@ func (b beginning) run() Run {
 		}
 	}
 	r := newRun(b.ID, config)
-	r.Cgroup = string(b.Cgroup)
+	r.Cgroup, r.Socket = string(b.Cgroup), string(b.Socket)
 	return r
 }
 
@@ -246,22 +247,24 @@ func (r record) event(before Run) (event, error) {
 
 // record writes an event down before anything is done about it. A ledger that cannot be written is said once; the run
 // goes on: it has begun, and its promise holds as long as nobody kills us.
-func (l *loop) record(e event, moved bool, now time.Time) {
+func (l *loop) record(e event, moved bool, now time.Time) error {
 	if l.ledger == nil {
-		return
+		return nil
 	}
 	r, keep := recordOf(e, moved)
 	if s, ok := e.(signalled); ok && !keep && l.history != nil && len(l.history.received) < historyLimit {
 		r, keep = record{Event: "signal", Signal: s.signal}, true
 	}
 	if !keep {
-		return
+		return nil
 	}
 	r.Time, r.Clock = now, sinceBoot()
-	if err := l.ledger.Append(r); err != nil && !l.unwritten {
+	err := l.ledger.Append(r)
+	if err != nil && !l.unwritten {
 		l.unwritten = true
 		l.log.Warn("writing the ledger", "err", err, "hint", "should graceful be killed now, a cleanup command may run twice")
 	}
+	return err
 }
 
 // remembered is a run as its ledger tells it.

@@ -12,6 +12,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -62,6 +63,7 @@ func finish(r Run, book *ledger.Ledger) error {
 // conclude is finish for a run whose user has gone. It says which commands were interrupted: whoever was to say it
 // before may have been killed.
 func conclude(r Run, book *ledger.Ledger, log *slog.Logger) error {
+	registry.Remove(r.Socket)
 	lost := interrupted(r)
 	for _, c := range lost {
 		log.Warn(commandName(*c), "err", "was interrupted, and is not run again", "hint", "graceful recover --retry-interrupted")

@@ -14,6 +14,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
 	"graceful/forward"
 	"graceful/runner/tree"
 
@@ -90,6 +91,11 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if stopped != 0 {
 		return stoppedBy(stopped, config), nil
 	}
+	p.socket, r.Socket, err = registry.Listen(r.ID)
+	if err != nil {
+		log.Info("no cleanup command can be registered", "err", err)
+	}
+	defer registry.Remove(r.Socket)
 	if book != nil {
 		if err := begin(book, r, p.inherit); err != nil {
 			return Result{}, errors.Join(err, discard(book))
@@ -163,7 +169,7 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 	}
 	listener := forward.Listen(inherit.ignored)
 	settleThreads()
-	return &processes{tree: contained, listener: listener, inherit: inherit, devNull: devNull}, nil
+	return &processes{tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1, exits: make(chan tree.Identity)}, nil
 }
 
 func (p *processes) makeCgroup(r Run) error {
@@ -185,6 +191,9 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 	}
 	if m.run.Ended { // whoever led it may not have come to that
 		p.targetGone(m.run)
+	}
+	if p.socket >= 0 && m.run.State != Done {
+		l.requests, l.exits = registry.Serve(p.socket).Calls, p.exits
 	}
 	if m.run.State >= Cleaning { // nor to that
 		p.cleaning()

@@ -33,6 +33,10 @@ type system interface {
 	isOtherCommand(p tree.Process, id int) bool
 	isCommand(p tree.Process, id int) bool // that one, as far as can be told
 	alive(tree.Identity) bool
+	// member finds a process of the tree by its pid, and its start time where that is known, for who has that pid from there.
+	member(pid int, start uint64, asker int) (tree.Process, error)
+	await(tree.Identity) bool // its end is told
+	exempt(pid int)           // our child is a command, and nobody of the tree
 	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
 	peek() (pid int, ending Ending, childless bool)
 	reap(pid int)
@@ -79,6 +83,9 @@ type processes struct {
 
 	supervisor int // its pid, ours or our child's; 0: there is none
 
+	socket int                // at which commands are registered; below 0: none
+	exits  chan tree.Identity // see await
+
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 
 	own relaying // --pty
@@ -121,12 +128,15 @@ func (p *processes) userPID() int {
 }
 
 func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
-	args := c.Command.Args
-	path, err := lookPath(args[0], searchPath(r.Config.Env))
+	args, env := c.Command.Args, commandEnv(r, c)
+	if err := enterable(c.Dir); err != nil {
+		return 0, fmt.Errorf("its working directory: %w", err)
+	}
+	path, err := lookPath(args[0], within(c.Dir, searchPath(env)))
 	if err != nil {
 		return 0, err
 	}
-	s := start{path: path, argv: args, env: commandEnv(r, c.ID), stdin: p.devNull.Fd(), blocked: p.inherit.blocked}
+	s := start{path: path, argv: args, env: env, dir: c.Dir, stdin: p.devNull.Fd(), blocked: p.inherit.blocked}
 	p.listener.Ignoring(func() { pid, err = p.fork(s) })
 	return pid, err
 }
@@ -136,6 +146,7 @@ type start struct {
 	path    string
 	argv    []string
 	env     []string
+	dir     string // working directory; "": ours
 	stdin   uintptr
 	keep    []int            // descriptors of ours that it gets, under their numbers
 	blocked []syscall.Signal // its signal mask
@@ -170,7 +181,7 @@ func (p *processes) fork(s start) (int, error) {
 		}
 		defer done()
 	}
-	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: s.env, Files: files, Sys: attr})
+	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: s.env, Dir: s.dir, Files: files, Sys: attr})
 }
 
 // errCgroup: a process could not be started in its cgroup.
@@ -205,6 +216,7 @@ func (p *processes) children() []tree.Process                     { return p.tre
 func (p *processes) alive(id tree.Identity) bool                  { return p.tree.Alive(id) }
 func (p *processes) signalCommand(pid int, sig syscall.Signal)    { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                    { p.listener.IgnoreTTOU() }
+func (p *processes) exempt(pid int)                               { p.tree.Exempt(pid) }
 func (p *processes) disband() error                               { return p.tree.Disband() }
 
 func (p *processes) targetIs(r Run) {
@@ -265,6 +277,36 @@ func lookPath(name, path string) (string, error) {
 	return "", found
 }
 
+// enterable tells why a process could not be started in a directory, which execve(2) would not tell from the program's
+// absence.
+func enterable(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	st, err := os.Stat(dir)
+	if err == nil && !st.IsDir() {
+		err = &fs.PathError{Op: "enter", Path: dir, Err: unix.ENOTDIR}
+	}
+	if err == nil {
+		err = unix.Access(dir, unix.X_OK)
+	}
+	return err
+}
+
+// within takes the relative directories in a PATH for what they are in another one.
+func within(dir, path string) string {
+	if dir == "" {
+		return path
+	}
+	list := strings.Split(path, ":")
+	for i, in := range list {
+		if !strings.HasPrefix(in, "/") {
+			list[i] = dir + "/" + in
+		}
+	}
+	return strings.Join(list, ":")
+}
+
 // searchPath is PATH, or without one what execvp(3) takes instead.
 func searchPath(env []string) string {
 	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
@@ -296,18 +338,30 @@ func setenv(env []string, name, value string) []string {
 }
 
 // runEnv is the environment of the target and of the cleanup commands.
-func runEnv(r Run) []string {
-	return setenv(setenv(r.Config.Env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
+func runEnv(r Run) []string { return r.mark(r.Config.Env) }
+
+// mark tells in an environment which run it is of.
+func (r Run) mark(env []string) []string {
+	env = setenv(setenv(env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
+	if r.Socket != "" {
+		env = setenv(env, "GRACEFUL_SOCKET", r.Socket)
+	}
+	return env
 }
 
 // commandEnv is that of a cleanup command. It carries no cookie by which a CI runner hunts what a cancelled job has left
 // behind: just then the command has to run. (Jenkins wants all of its marks to be there, so that BUILD_ID can stay.)
-func commandEnv(r Run, id int) []string {
-	env := slices.DeleteFunc(runEnv(r), func(kv string) bool {
+func commandEnv(r Run, c cleanup.Entry) []string {
+	env := c.Env
+	if env == nil {
+		env = r.Config.Env
+	}
+	env = slices.DeleteFunc(r.mark(env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
-		return slices.Contains([]string{"RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE"}, name)
+		return slices.Contains([]string{"RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE"}, name) ||
+			slices.Contains(OutcomeVariables, name) // a cleanup command has registered another one
 	})
-	return append(env, outcomeEnv(r, id)...)
+	return append(env, outcomeEnv(r, c.ID)...)
 }
 
 // hookID is the variable by which what a command of ours has started can be told from all else.

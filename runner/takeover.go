@@ -20,19 +20,24 @@ func (l *loop) takeOver(m remembered) {
 		l.handle(recovered{m.last}) // it has been reaped, and that could not be written down
 	}
 	for _, c := range l.run.Cleanup.Entries {
-		if c.Progress == cleanup.Claimed && c.PID != 0 && !isAmong(children, c.PID, c.Start) {
+		switch {
+		case c.Progress != cleanup.Claimed || c.PID == 0:
+		case !isAmong(children, c.PID, c.Start):
 			l.handle(commandEnded{id: c.ID, unseen: true})
+		case c.When == cleanup.AtExit && l.run.State < Cleaning:
+			l.sys.exempt(c.PID)
 		}
 	}
 	l.sys.targetIs(l.run)
-	switch {
-	case l.run.State == Starting && len(children) > 0:
+	if l.run.State == Starting && len(children) > 0 {
 		first := slices.MinFunc(children, older) // everybody else in the tree descends from the target
 		l.run.TargetPID = first.PID
 		l.sys.targetIs(l.run)
 		l.handle(targetStarted{first.PID, first.Start})
-	case l.run.State == Cleaning, l.run.State == Stopping && l.run.Phase == Notifying:
-		l.adoptCommand(children, m.claimed)
+	}
+	l.adoptCommands(children, m.claimed)
+	for _, c := range l.run.Cleanup.Entries {
+		l.await(*c)
 	}
 	for _, a := range resume(l.run) {
 		l.perform(a)
@@ -51,26 +56,32 @@ func isChild(p tree.Process, pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }
 
-// adoptCommand finds the command that was being started when the run lost its leader. Commands are started one after
-// the other, so there is at most one; and but for commands in parallel, which may have left children behind by then,
-// nobody else can have become our child since it was claimed. Where others of the tree live, the command is known by its
-// environment alone.
-func (l *loop) adoptCommand(children []tree.Process, claimed map[int]time.Duration) {
-	entries := l.run.Cleanup.Entries
-	i := slices.IndexFunc(entries, func(c *cleanup.Entry) bool { return c.Progress == cleanup.Claimed && c.PID == 0 })
-	if i < 0 {
-		return
-	}
-	id := entries[i].ID
+// adoptCommands finds the command that was being started when the run lost its leader. Commands are started one after
+// the other, so there is at most one: the first that was claimed, unless that was to be tried again. But for commands in
+// parallel, which may have left children behind by then, nobody else can have become our child since it was claimed. Where
+// others of the tree live, the command is known by its environment alone.
+func (l *loop) adoptCommands(children []tree.Process, claimed map[int]time.Duration) {
 	others := l.run.State < Cleaning || l.run.keeps()
-	children = slices.DeleteFunc(children, func(p tree.Process) bool {
-		known := slices.ContainsFunc(entries, func(c *cleanup.Entry) bool { return isChild(p, c.PID, c.Start) })
-		known = known || p.PID == l.run.TargetPID && !l.run.Ended
-		return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id) || others && !l.sys.isCommand(p, id)
-	})
-	if len(children) > 0 {
-		p := slices.MinFunc(children, older)
-		l.handle(commandStarted{id, p.PID, p.Start})
+	for _, id := range l.run.Cleanup.Active {
+		if l.command(id).PID != 0 {
+			continue
+		}
+		found := slices.DeleteFunc(slices.Clone(children), func(p tree.Process) bool {
+			known := p.PID == l.run.TargetPID && !l.run.Ended
+			for _, other := range l.run.Cleanup.Entries {
+				known = known || isChild(p, other.PID, other.Start)
+			}
+			return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id) || others && !l.sys.isCommand(p, id)
+		})
+		if len(found) > 0 {
+			p := slices.MinFunc(found, older)
+			if l.command(id).When == cleanup.AtExit && l.run.State < Cleaning {
+				l.sys.exempt(p.PID)
+			}
+			l.handle(commandStarted{id, p.PID, p.Start})
+			return
+		}
+		others = true
 	}
 }
 
@@ -90,6 +101,13 @@ func (l *loop) watch() {
 		id, _ := l.commandOf(p.PID)
 		l.handle(commandEnded{id: id, unseen: true})
 	}
+	for _, id := range l.unwatched {
+		if l.sys.alive(id) {
+			l.look = time.Now().Add(watchEvery)
+			continue
+		}
+		l.exited(id)
+	}
 }
 
 // watchEvery is how often we look whether a process has ended that is not our child.
@@ -101,25 +119,26 @@ func (l *loop) recover(m remembered, same, retry bool) {
 	if l.run.State >= Cleaning && l.run.keeps() && !l.run.Escalated {
 		l.perform(keepSurvivors{})
 	}
-	if l.run.State < Sweeping {
+	was := l.run
+	for _, id := range was.Cleanup.Running(cleanup.AtExit) {
+		c := l.command(id)
+		if p, ok := l.runningCommand(c); same && ok {
+			if was.State < Cleaning {
+				l.sys.exempt(p.PID)
+			}
+			if c.PID == 0 {
+				l.handle(commandStarted{c.ID, p.PID, p.Start})
+			}
+			l.watched = append(l.watched, p)
+		} else {
+			l.handle(commandLost{c.ID})
+		}
+	}
+	if was.State < Sweeping {
 		l.handle(recovered{m.last})
-	} else if l.run.State < Cleaning || l.run.Relaying || l.run.Clearing {
+	} else if was.State < Cleaning || was.Relaying || was.Clearing {
 		for _, a := range resume(l.run) {
 			l.perform(a)
-		}
-	} else {
-		for _, c := range l.run.Cleanup.Entries {
-			if c.Progress != cleanup.Claimed || c.When != cleanup.AtExit {
-				continue
-			}
-			if p, ok := l.runningCommand(*c); same && ok {
-				if c.PID == 0 {
-					l.handle(commandStarted{c.ID, p.PID, p.Start})
-				}
-				l.watched = append(l.watched, p)
-			} else {
-				l.handle(commandLost{c.ID})
-			}
 		}
 	}
 	if retry {
@@ -133,7 +152,7 @@ func (l *loop) runningCommand(c cleanup.Entry) (tree.Process, bool) {
 		if c.PID != 0 {
 			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start
 		}
-		return l.sys.isOtherCommand(p, c.ID)
+		return l.sys.isOtherCommand(p, c.ID) || l.run.State < Cleaning && !l.sys.isCommand(p, c.ID)
 	})
 	if len(members) == 0 {
 		return tree.Process{}, false

@@ -28,6 +28,8 @@ var (
 	ErrAlive = errors.New("it is locked by a live process")
 	// ErrNameTaken tells that another ledger has the name.
 	ErrNameTaken = errors.New("another ledger with records has its name by now")
+	// ErrFull tells that there is no room below MaxSize.
+	ErrFull = errors.New("it is full")
 	// ErrDamaged tells that a record is damaged that is not the last one, as no crash does it.
 	ErrDamaged = errors.New("it is damaged, and records come after it")
 )
@@ -120,7 +122,7 @@ func (l *Ledger) Append(record any) error {
 	err = l.prepare()
 	if err == nil {
 		if err := refuseSize(l.end + int64(len(l.pending)+len(line))); err != nil {
-			return fmt.Errorf("appending to %s: %w", l, err)
+			return fmt.Errorf("appending to %s: %w: %w", l, ErrFull, err)
 		}
 	}
 	l.pending = append(l.pending, line...)

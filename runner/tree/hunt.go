@@ -43,8 +43,13 @@ func (t *Tree) roots() []Process {
 	if t.hunted == nil {
 		return nil
 	}
+	exempt := map[int]bool{}
+	for _, pid := range t.exempt {
+		exempt[pid] = true
+		t.proc.walk(pid, nil, func(pid, _ int) { exempt[pid] = true })
+	}
 	return slices.DeleteFunc(t.proc.all(), func(p Process) bool {
-		if p.dead || slices.Contains(t.foreign, p.PID) || !t.isRoot(p) {
+		if p.dead || exempt[p.PID] || slices.Contains(t.foreign, p.PID) || !t.isRoot(p) {
 			return true
 		}
 		_, ours := t.Environ(p.PID, t.kept)

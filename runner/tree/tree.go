@@ -39,7 +39,8 @@ type Tree struct {
 	level    Level
 	self     int
 	proc     *procfs // nil: /proc does not show us our own processes
-	foreign  []int   // children that were ours before the run
+	foreign  []int   // children that were ours before the run, or are exempt
+	exempt   []int   // see Exempt
 	group    int     // the target's process group
 	unreaped bool    // the target has not been reaped: its id, and so its group's, cannot be reused
 	hunted   *prey   // nil but where the tree was left by others
@@ -186,7 +187,9 @@ func (t *Tree) Reaped(pid int) {
 	if pid == t.group {
 		t.unreaped = false
 	}
-	t.foreign = slices.DeleteFunc(t.foreign, func(p int) bool { return p == pid })
+	for _, list := range []*[]int{&t.foreign, &t.exempt} {
+		*list = slices.DeleteFunc(*list, func(p int) bool { return p == pid })
+	}
 }
 
 // SignalGroup signals the target's process group while the target has not been reaped. That it is gone is no
@@ -214,6 +217,33 @@ func (t *Tree) SignalLeader(sig syscall.Signal) error {
 		return nil
 	}
 	return ignoreGone(unix.Kill(t.group, sig))
+}
+
+// Exempt says that a child of ours is nobody of the tree, nor is what descends from it.
+func (t *Tree) Exempt(pid int) {
+	t.foreign, t.exempt = append(t.foreign, pid), append(t.exempt, pid)
+}
+
+// Find finds a member by its pid. It is alive, or has not been reaped yet.
+func (t *Tree) Find(pid int) (Process, bool) {
+	if t.proc == nil {
+		return Process{}, false
+	}
+	for range maxPasses { // whose parent ends while we are on the way up comes to us, or to another parent
+		p, ok := t.proc.read(pid)
+		if !ok || t.level == Group && p.Group == t.group && t.group != 0 {
+			return p, ok
+		}
+		for q := p; ok; q, ok = t.proc.read(q.PPID) {
+			if slices.Contains(t.foreign, q.PID) || q.PID == t.self || q.PPID == 0 {
+				return Process{}, false
+			}
+			if q.PPID == t.self {
+				return p, true
+			}
+		}
+	}
+	return Process{}, false
 }
 
 // Keep leaves alone who is in the tree now, and what becomes of them. From now on a child of ours belongs to the tree

@@ -56,3 +56,12 @@ func (t *Tree) signal(p Process, sig syscall.Signal) error {
 	}
 	return unix.Kill(p.PID, sig) // Linux before 5.3, or no descriptor to be had
 }
+
+// StartOf tells when a process was started, or 0.
+func StartOf(pid int) uint64 {
+	if fs := openProc(); fs != nil {
+		p, _ := fs.read(pid)
+		return p.Start
+	}
+	return 0
+}

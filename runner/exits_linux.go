@@ -1,0 +1,65 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// member finds a process of the tree. Its pid is one of the asker's PID namespace, which has to be ours.
+func (p *processes) member(pid int, start uint64, asker int) (tree.Process, error) {
+	ours, err := os.Readlink("/proc/self/ns/pid")
+	theirs, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", asker))
+	if err == nil && err2 == nil && ours != theirs {
+		return tree.Process{}, errors.New("you are in another PID namespace than graceful: the process has another pid here")
+	}
+	found, ok := p.tree.Find(pid)
+	if !ok || start != 0 && start != found.Start {
+		return tree.Process{}, fmt.Errorf("process %d is none of this run's, or has ended", pid)
+	}
+	return found, nil
+}
+
+// StartOf tells when a process was started, as far as that can be seen.
+func StartOf(pid int) uint64 { return tree.StartOf(pid) }
+
+// await tells of the end of a process, be it our child or not. It takes a descriptor and no thread; it fails when there
+// is none, and before Linux 5.3.
+func (p *processes) await(id tree.Identity) bool {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if err == unix.ESRCH {
+		go func() { p.exits <- id }()
+		return true
+	}
+	if err != nil {
+		return false
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return false
+	}
+	file := os.NewFile(uintptr(fd), "process")
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return false
+	}
+	if p.tree.Child(id.PID).Identity != id { // it has ended, and another one has its pid
+		file.Close()
+		go func() { p.exits <- id }()
+		return true
+	}
+	go func() {
+		_ = raw.Read(func(fd uintptr) bool {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			return n > 0 || err != nil && err != unix.EINTR
+		})
+		file.Close()
+		p.exits <- id
+	}()
+	return true
+}
