@@ -27,7 +27,7 @@ func helpOf(t *testing.T, args ...string) (string, *cobra.Command) {
 }
 
 func TestHelpFitsTheScreenAndShowsEachFlagAtWork(t *testing.T) {
-	for _, name := range []string{"run", "recover", "doctor"} {
+	for _, name := range []string{"run", "defer", "recover", "doctor"} {
 		text, c := helpOf(t, name, "--help")
 		for line := range strings.Lines(text) {
 			if width := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > helpWidth {

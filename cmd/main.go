@@ -82,7 +82,7 @@ whatever happened, and exits as the program did.`,
 		},
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRun(status), newRecover(status), newDoctor(status), newVersion())
+	root.AddCommand(newRun(status), newDefer(status), newCancel(status), newRecover(status), newDoctor(status), newVersion())
 	return root
 }
 
