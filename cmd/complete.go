@@ -31,6 +31,8 @@ func completeFlags(c *cobra.Command) {
 			complete = completeSchedule
 		case *commandsValue:
 			complete = completeCommand
+		case pidValue:
+			complete = cobra.NoFileCompletions
 		case textValue:
 			switch value.name {
 			case "DIR":

@@ -37,6 +37,10 @@ func TestCompletions(t *testing.T) {
 		"run|--log-format=j":             {"json"},
 		"recover|--log-format|t":         {"text"},
 		"doctor|--format|":               {"text", "json"},
+		"defer|--format|":                {"text", "json"},
+		"defer|--timeout|3":              {"30s"},
+		"defer|serve2":                   {"serve2"},
+		"cancel|":                        nil, // outside of a run
 		"run|--grace|1":                  {"10s", "1m"},
 		"run|--kill":                     {"--kill-on-repeat"},
 		"run|--|ser":                     {"serve", "serve2"},

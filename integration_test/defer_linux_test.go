@@ -1,0 +1,319 @@
+package integration_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// linesOf counts the lines of a file, each by its text; there need not be one.
+func linesOf(p *proc, name string) map[string]int {
+	data, _ := os.ReadFile(filepath.Join(p.dir, name))
+	counts := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		counts[strings.TrimSpace(line)]++
+	}
+	return counts
+}
+
+// registering is a target that registers one command after the other, and writes down each whose id was printed.
+const registering = `n=0; while [ $n -lt 40 ]; do n=$((n+1)); id=$(graceful defer -- sh -c "echo $n >>log") && echo $n >>printed; done; echo >all`
+
+// cleanedUp requires that each command of which the id was printed has run, and none twice.
+func (p *proc) cleanedUp() (printed, ran int) {
+	p.t.Helper()
+	log, ids := linesOf(p, "log"), linesOf(p, "printed")
+	for id := range ids {
+		if log[id] == 0 {
+			p.t.Errorf("command %s was registered and has not run; it wrote:\n%s", id, p.text())
+		}
+	}
+	for id, n := range log {
+		if n != 1 {
+			p.t.Errorf("command %s ran %d times", id, n)
+		}
+	}
+	return len(ids), len(log)
+}
+
+func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
+	for _, who := range []string{"supervisor", "front", "client"} {
+		t.Run(who, func(t *testing.T) {
+			printed, ran := 0, 0
+			for range 20 {
+				p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c", registering)
+				p.until("first registration", func() bool { return len(linesOf(p, "printed")) > 0 })
+				supervisor := p.supervisor()
+				time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
+				switch who {
+				case "supervisor":
+					kill(t, supervisor)
+					p.wait()
+				case "front":
+					kill(t, p.cmd.Process.Pid)
+					p.wait()
+					p.until("end of the supervisor", func() bool { return !alive(supervisor) })
+				case "client":
+					for _, pid := range below(t, supervisor) {
+						if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(name), "graceful\x00defer\x00") {
+							_ = exec.Command("kill", "-9", strconv.Itoa(pid)).Run()
+						}
+					}
+					p.want("0")
+				}
+				n, m := p.cleanedUp()
+				printed, ran = printed+n, ran+m
+			}
+			t.Logf("%d ids were printed, %d commands ran", printed, ran)
+		})
+	}
+}
+
+// Both are killed, and recover goes on: each in the directory and the environment that it was registered in.
+func TestWhatIsRegisteredIsRecovered(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--", "sh", "-c",
+		`log=$PWD/log; mkdir sub; cd sub; X=y graceful defer -- sh -c 'echo "$X in ${PWD##*/}: $GRACEFUL_REASON" >>'$log >>../printed
+		exec sleep 1000 & graceful defer --when-exits $! -- sh -c "echo exits >>$log" >>../printed; id=$(graceful defer -- sh -c "echo never >>$log"); graceful cancel $id; echo >../ready; wait`)
+	p.file("ready")
+	socket := ""
+	for _, pid := range below(t, p.supervisor()) {
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		for kv := range strings.SplitSeq(string(environ), "\x00") {
+			if v, ok := strings.CutPrefix(kv, "GRACEFUL_SOCKET="); ok {
+				socket = v
+			}
+		}
+	}
+	bothKilled(t, p.cmd.Process.Pid)
+	p.wait()
+	recoverIn(t, dir, "0")
+	p.wrote("log", "exits\ny in sub: recovered\n")
+	if _, err := os.Stat(filepath.Dir(socket)); socket == "" || err == nil {
+		t.Errorf("the directory of %q is left", socket)
+	}
+}
+
+// A cancel that races with the end of the run has withdrawn the command, which then never runs, or comes too late.
+func TestACancelHasWithdrawnTheCommandOrComesTooLate(t *testing.T) {
+	const runs, each = 20, 50
+	withdrawn, late := 0, 0
+	for range runs {
+		p := start(t, "graceful", "run", "--survivors", "keep", "--", "sh", "-c", fmt.Sprintf(
+			`n=0; while [ $n -lt %[1]d ]; do n=$((n+1)); graceful defer -- sh -c "echo $n >>log" >/dev/null; done
+			n=0; while [ $n -lt %[1]d ]; do n=$((n+1)); (graceful cancel $n 2>>errors; echo "$n $?" >>status) & done`, each))
+		p.want("0")
+		p.until("end of all who cancel", func() bool { return len(linesOf(p, "status")) == each })
+		log := linesOf(p, "log")
+		for line := range linesOf(p, "status") {
+			id, status, _ := strings.Cut(line, " ")
+			switch {
+			case status == "0" && log[id] == 0:
+				withdrawn++
+			case status == "1" && log[id] == 1:
+				late++
+			default:
+				t.Errorf("command %s ran %d times, and the cancel's status was %s", id, log[id], status)
+			}
+		}
+	}
+	t.Logf("%d were withdrawn, %d too late", withdrawn, late)
+	if withdrawn == 0 || late == 0 {
+		t.Error("that was no race")
+	}
+}
+
+func TestManyRegisterAtOnce(t *testing.T) {
+	processes, each := stride(t, "GRACEFUL_TEST_DEFER_PROCESSES", 20), stride(t, "GRACEFUL_TEST_DEFER_EACH", 20)
+	p := command(t, "graceful", "run", "--", "sh", "-c", fmt.Sprintf(
+		`p=0; while [ $p -lt %d ]; do p=$((p+1)); (n=0; while [ $n -lt %d ]; do n=$((n+1)); graceful defer -- sh -c "echo $p.$n >>log" >>printed || echo $p.$n >>failed; done) & done; wait; echo >registered`,
+		processes, each))
+	began := time.Now()
+	p.start()
+	deadline := time.Now().Add(10 * time.Minute)
+	for !exists(p, "registered") && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	took := time.Since(began)
+	_ = p.cmd.Wait()
+	all := processes * each
+	log := linesOf(p, "log")
+	if n := len(linesOf(p, "printed")); n != all || len(log) != all || sum(log) != all {
+		t.Errorf("%d ids, %d commands that ran %d times, want %d of each; it wrote:\n%.2000s", n, len(log), sum(log), all, p.text())
+	}
+	t.Logf("%d registered in %v, %v each; all was over after %v", all, took, took/time.Duration(all), time.Since(began))
+}
+
+func TestACommandRunsSoonAfterTheProcessThatItWaitsFor(t *testing.T) {
+	best := time.Hour
+	for range 5 {
+		p := start(t, "graceful", "run", "--", "sh", "-c",
+			`(sleep 0.2; date +%s%N >ended) & graceful defer --when-exits $! -- sh -c 'date +%s%N >cleaned' >/dev/null; sleep 0.5`)
+		p.want("0")
+		ended, cleaned := p.pidIn("ended"), p.pidIn("cleaned")
+		best = min(best, time.Duration(cleaned-ended))
+	}
+	if t.Logf("%v", best); best > 100*time.Millisecond {
+		t.Errorf("it took %v", best)
+	}
+}
+
+func TestManyProcessesThatAreWaitedFor(t *testing.T) {
+	const n = 200
+	p := start(t, "graceful", "run", "--", "sh", "-c", fmt.Sprintf(
+		`mkfifo go; n=0; while [ $n -lt %d ]; do n=$((n+1)); (read x <go) & graceful defer --when-exits $! -- sh -c "echo $n >>log" >>printed; done
+		: >go; wait; timeout 30 sh -c 'while [ "$(wc -l <log)" -lt %d ]; do sleep 0.05; done'; wc -l <log >before`, n, n))
+	p.want("0")
+	if log := linesOf(p, "log"); p.pidIn("before") != n || len(log) != n || sum(log) != n {
+		t.Errorf("%d of %d ran before the end, %d times in all", p.pidIn("before"), n, sum(log))
+	}
+}
+
+// Whoever could have something run as root by a run of root's could do anything.
+func TestAnotherUserRegistersNothing(t *testing.T) {
+	need(t, "root", "setpriv")
+	for name, env := range map[string][]string{"by the directory": nil, "by the credentials": {"XDG_RUNTIME_DIR=", "TMPDIR="}} {
+		args := []string{"graceful", "run", "--", "sh", "-c", `setpriv --reuid 12345 --clear-groups graceful defer -- echo never; echo $?
+			setpriv --reuid 12345 --clear-groups graceful cancel 1; echo $?`}
+		if env != nil { // no place is left but the one without a file
+			need(t, "userns")
+			args = append([]string{"unshare", "--mount", "sh", "-c",
+				`for dir in /run /dev/shm /tmp; do mount -t tmpfs -o mode=755 none $dir && mount -o remount,ro $dir; done 2>/dev/null; exec "$@"`, "sh"}, args...)
+			args[6] = plainElsewhere(t)
+		}
+		p := command(t, args...)
+		p.cmd.Env = append(os.Environ(), env...)
+		if env != nil {
+			p.cmd.Env = append(p.cmd.Env, "PATH="+filepath.Dir(args[6])+":"+os.Getenv("PATH"))
+		}
+		p.start().want("0")
+		if text := p.text(); strings.Count(text, "1\n") < 2 || !strings.Contains(text, "user 12345") || strings.Contains(text, "never\n") {
+			t.Errorf("%s: it wrote:\n%s", name, text)
+		} else {
+			t.Logf("%s: %s", name, text)
+		}
+	}
+}
+
+// plainElsewhere is graceful in a directory that stays when /tmp does not.
+func plainElsewhere(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/opt", "graceful-test-")
+	if err != nil {
+		t.Skipf("a directory in /opt: %v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyFile(plain, filepath.Join(dir, "graceful")); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "graceful")
+}
+
+// As in an image from scratch: nothing is there but graceful, and nowhere can anything be written.
+func TestInAnEmptyRootCommandsAreRegistered(t *testing.T) {
+	need(t, "root", "norace", "chroot")
+	root := t.TempDir()
+	if err := copyFile(plain, filepath.Join(root, "graceful")); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "chroot", root, "/graceful", "run", "--contain", "group", "--guard", "off", "--", "/graceful", "defer", "--", "/graceful", "version")
+	p.want("0")
+	if text := p.text(); !strings.HasPrefix(text, "1\ngraceful ") {
+		t.Errorf("it wrote:\n%s", text)
+	}
+}
+
+func TestTheInnermostRunOwnsWhatIsRegistered(t *testing.T) {
+	p := start(t, "graceful", "run", "--", "sh", "-c",
+		`graceful run --name inner -- sh -c 'cd /; graceful defer -- sh -c "echo \$GRACEFUL_NAME" >/dev/null'; echo between; graceful defer -- sh -c 'echo $GRACEFUL_NAME' >/dev/null; echo last`)
+	p.want("0")
+	if got := p.text(); got != "inner\nbetween\nlast\nsh\n" {
+		t.Errorf("it wrote:\n%s", got)
+	}
+}
+
+// Those who connect and say nothing keep nobody from registering, and cost no thread.
+func TestIdleConnectionsKeepNobodyFromRegistering(t *testing.T) {
+	need(t, "python3")
+	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c", `echo >ready; while [ ! -e go ]; do sleep 0.01; done
+		python3 -c 'import os, socket, time
+path = os.environ["GRACEFUL_SOCKET"]
+idle = [socket.socket(socket.AF_UNIX) for _ in range(1000)]
+for s in idle: s.connect(path)
+open("idle", "w").write("1000")
+time.sleep(1000)' & 
+		while [ ! -s idle ]; do sleep 0.01; done
+		for n in 1 2 3 4 5; do graceful defer -- echo $n; done >ids; echo >done; while [ ! -e end ]; do sleep 0.01; done`)
+	p.file("ready")
+	threads := func() string {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.supervisor()))
+		_, rest, _ := strings.Cut(string(status), "Threads:\t")
+		n, _, _ := strings.Cut(rest, "\n")
+		return n
+	}
+	before := threads()
+	touch := func(name string) {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	touch("go")
+	p.file("done")
+	if after := threads(); after != before {
+		t.Errorf("%s threads have become %s", before, after)
+	}
+	touch("end")
+	p.want("0")
+	if got := p.text(); got != "5\n4\n3\n2\n1\n" {
+		t.Errorf("it wrote:\n%s", got)
+	}
+}
+
+// The clients in docs/protocol.md do what they are said to.
+func TestTheClientsInTheProtocolsDescription(t *testing.T) {
+	text, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := func(language string) string {
+		_, rest, ok := strings.Cut(string(text), "```"+language+"\n")
+		block, _, _ := strings.Cut(rest, "```")
+		if !ok {
+			t.Fatalf("there is no %s", language)
+		}
+		return block
+	}
+	t.Run("python", func(t *testing.T) {
+		need(t, "python3")
+		client := code("python")
+		if n := len(slices.Collect(strings.Lines(client))); n > 25 {
+			t.Errorf("it has %d lines", n)
+		}
+		p := command(t, "graceful", "run", "--", "sh", "-c", `mkdir sub; cd sub; X=y python3 ../client.py sh -c 'echo $X ${PWD##*/}'`)
+		if err := os.WriteFile(filepath.Join(p.dir, "client.py"), []byte(client), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p.start().want("0")
+		if got := p.text(); got != "1\ny sub\n" {
+			t.Errorf("it wrote:\n%s", got)
+		}
+	})
+	t.Run("shell", func(t *testing.T) {
+		need(t, "socat")
+		p := command(t, "graceful", "run", "--", "sh", "-c", "mkdir scratch; "+code("sh"))
+		p.start().want("0")
+		if got := p.text(); got != `{"graceful":1,"id":1}`+"\n" || exists(p, "scratch") {
+			t.Errorf("it wrote:\n%s", got)
+		}
+	})
+}
