@@ -61,6 +61,7 @@ var promises = map[string]string{
 	runner.CheckGuard:     "when graceful is killed, the tree is ended and cleanup commands run",
 	runner.CheckProcesses: "there are threads and processes enough for a run",
 	runner.CheckShell:     "cleanup commands may be in shell form",
+	runner.CheckSocket:    "programs can register cleanup commands (graceful defer)",
 	runner.CheckSignals:   "the program finds those signals ignored and blocked that graceful found so",
 	runner.CheckState:     "when all of graceful is killed, recover finishes the run",
 	runner.CheckParent:    "the death of the process that started graceful can stop a run (--die-with-parent)",

@@ -15,6 +15,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
 	"graceful/forward"
 	"graceful/runner/tree"
 
@@ -55,6 +56,7 @@ const (
 	CheckState     = "state-directory"
 	CheckParent    = "parent"
 	CheckTerminal  = "terminal"
+	CheckSocket    = "socket"
 )
 
 // but adds a reason why a promise does not hold, or not always.
@@ -127,7 +129,7 @@ func Examine(stateDir string) Findings {
 	guard, processes := examineGuard(held)
 	f := Findings{
 		System: thisSystem(),
-		Checks: []Check{held.Check, examineCgroup(), examinePids(), guard, processes, examineShell(), examineSignals(inherit)},
+		Checks: []Check{held.Check, examineCgroup(), examinePids(), guard, processes, examineShell(), examineSocket(), examineSignals(inherit)},
 	}
 	state := recording{Check: Check{Holds: No}}
 	if stateDir != "" {
@@ -299,6 +301,33 @@ func examineShell() Check {
 	c := Check{Name: CheckShell, Holds: Yes, Detail: cleanup.Shell}
 	if err := haveShell(); err != nil {
 		c.but(No, fmt.Sprintf("%s: %v", cleanup.Shell, err), `use the exec form: ["./flush", "--all"]`)
+	}
+	return c
+}
+
+// examineSocket registers nothing at a socket of its own.
+func examineSocket() Check {
+	c := Check{Name: CheckSocket, Required: true, Holds: Yes}
+	fd, address, err := registry.Listen(newID())
+	if err == nil {
+		defer registry.Remove(address)
+		c.Detail = "in " + filepath.Dir(filepath.Dir(address))
+		if address[0] == '@' {
+			c.Detail = "it has no file, as there is no place for one, and is shared with this network namespace alone"
+		}
+		server := registry.Serve(fd)
+		defer server.Close()
+		go func() {
+			for call := range server.Calls {
+				call.Answer(registry.Response{Commands: &[]registry.Listed{}})
+				return
+			}
+		}()
+		_, err = registry.Ask(address, registry.Request{Do: registry.List})
+	}
+	if err != nil {
+		c.Detail = ""
+		c.but(No, err.Error(), "")
 	}
 	return c
 }

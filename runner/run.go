@@ -93,7 +93,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	}
 	p.socket, r.Socket, err = registry.Listen(r.ID)
 	if err != nil {
-		log.Info("no cleanup command can be registered", "err", err)
+		log.Warn("no cleanup command can be registered from within the run", "err", err)
 	}
 	defer registry.Remove(r.Socket)
 	if book != nil {

@@ -65,6 +65,9 @@ func Serve(fd int) *Server {
 	return s
 }
 
+// Close takes no more requests.
+func (s *Server) Close() error { return s.listen.Close() }
+
 func (s *Server) accept() {
 	raw, err := s.listen.SyscallConn()
 	if err != nil {
