@@ -608,8 +608,8 @@ func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		// Not its session's leader, of whose group a stop would be the end.
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c", `stty -g >before; "$@"; echo $? >status`, "sh"},
-			run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c", `echo $$ >target; trap 'stty size >size' WINCH; while :; do sleep 0.01; done`))...)
-		target := x.pidIn("target")
+			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // who forks may not stop at once
+		target := x.pidIn("seen.pid")
 		front := below(t, x.cmd.Process.Pid)[1]
 		x.becomesRaw()
 		for range 2 {
@@ -626,15 +626,14 @@ func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
 			}
 			x.becomesRaw()
 			x.until("going on of both", func() bool { return stateOfPID(target) != "T" && stateOfPID(front) != "T" })
-			if got := x.file("size"); got != "11 22\n" {
-				t.Errorf("the size is %s", got)
+			x.until("SIGWINCH", func() bool { return counts(x.proc, "seen")[unix.SIGWINCH] == 1 })
+			if out, err := exec.Command("stty", "-F", fmt.Sprintf("/proc/%d/fd/0", target), "size").Output(); string(out) != "11 22\n" {
+				t.Errorf("the size is %s, %v", out, err)
 			}
 		}
-		if err := unix.Kill(front, unix.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+		x.killAndWait(target)
 		x.want("0")
-		x.wrote("status", "143\n")
+		x.wrote("status", "137\n")
 		x.wrote("cleaned", "1\n")
 	})
 }
