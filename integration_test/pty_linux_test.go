@@ -479,12 +479,16 @@ func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
 		t.Parallel()
 		x := inTerminal(t, 24, 80, "sh", "-c", `stty -g >before; "$@"; echo "the shell goes on, $?"; sleep 1000`, "sh",
 			"graceful", "run", "--pty", "--on-exit", "echo cleaned; echo >>cleaned 1", "--",
-			"sh", "-c", `trap 'echo stopping; sleep 0.1; echo stopped; exit' TERM; echo $PPID >supervisor; while :; do sleep 0.01; done`)
+			"sh", "-c", `trap 'echo stopping; until [ -e seen ]; do sleep 0.01; done; echo stopped; exit' TERM; echo $PPID >supervisor; while :; do sleep 0.01; done`)
 		supervisor := x.pidIn("supervisor")
 		x.becomesRaw()
 		kill(t, parentOf(t, supervisor))
 		x.shows("the shell goes on, 137")
 		x.shows("stopping\r")
+		x.until("shell's terminal as it was", func() bool { return x.modes() == strings.TrimSpace(x.file("before")) }) // at once
+		if err := os.WriteFile(filepath.Join(x.dir, "seen"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 		x.shows("stopped\r")
 		x.shows("cleaned\r\n")
 		if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
