@@ -41,7 +41,9 @@ type output struct {
 	raw     bool // if it is a terminal, it may be raw meanwhile
 	dropped atomic.Int64
 	done    chan struct{}
-	close   sync.Once
+
+	mu     sync.Mutex
+	closed bool // no line is taken any more
 }
 
 func newOutput(fd int) *output {
@@ -72,8 +74,14 @@ func newOutput(fd int) *output {
 	return o
 }
 
-// Write takes one line. It never blocks and never fails.
+// Write takes one line. It never blocks and never fails, and after flush does nothing: whoever watches or relays in the
+// background may have something to say when all is over.
 func (o *output) Write(line []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return len(line), nil
+	}
 	select {
 	case o.lines <- append([]byte(nil), line...):
 	default:
@@ -84,7 +92,12 @@ func (o *output) Write(line []byte) (int, error) {
 
 // flush ends the output. What cannot be written in flushTimeout is lost.
 func (o *output) flush() {
-	o.close.Do(func() { close(o.lines) })
+	o.mu.Lock()
+	if !o.closed {
+		o.closed = true
+		close(o.lines)
+	}
+	o.mu.Unlock()
 	select {
 	case <-o.done:
 	case <-time.After(flushTimeout):

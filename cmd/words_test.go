@@ -257,6 +257,7 @@ func TestTheLastWordsAreWaitedForAMoment(t *testing.T) {
 		out := &output{lines: make(chan []byte, 1), done: make(chan struct{})} // and nobody who writes
 		out.flush()
 		out.flush()
+		say(out, "too late, and not missed") // by whom no more is waited for
 		if took := time.Since(began); took != 2*flushTimeout {
 			t.Errorf("flushed for %v, want %v at a time", took, flushTimeout)
 		}
