@@ -233,3 +233,29 @@ func TestOrphansThatMoveUpMeanwhileAreSignalledOnce(t *testing.T) {
 	tr.SignalOrphans(counted)
 	check("at the group level", "0 0 0 0 0 0 0 0 0")
 }
+
+// setsid(2) between our look and the signal to the group: the member was in the group then, and is not any more.
+func TestAMemberThatLeavesTheGroupMeanwhileIsSignalledOnce(t *testing.T) {
+	self := os.Getpid()
+	target := newCounter(t, &syscall.SysProcAttr{Setpgid: true})
+	with := newCounter(t, &syscall.SysProcAttr{Setpgid: true, Pgid: target.Process.Pid})
+	gone := newCounter(t, &syscall.SysProcAttr{Setsid: true})
+	group := target.Process.Pid
+	children := []int{group, with.Process.Pid, gone.Process.Pid}
+	root := fakeProc(t, fakeProcess{self, 1, "S", [][]int{children}})
+	for _, pid := range children {
+		stat := fmt.Sprintf("%d (p) S %d %d 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %d 0", pid, self, group, pid)
+		if err := os.Mkdir(filepath.Join(root, fmt.Sprint(pid)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, fmt.Sprintf("%d/stat", pid)), []byte(stat), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr := &Tree{level: Subreaper, self: self, proc: &procfs{root: root, haveChildren: true}}
+	tr.Started(group)
+	tr.Signal(counted)
+	if got := target.got(t) + " " + with.got(t) + " " + gone.got(t); got != "1 1 1" {
+		t.Errorf("the target, its group, who left it got %s signals", got)
+	}
+}

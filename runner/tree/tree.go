@@ -374,16 +374,27 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 				continue
 			}
 			done[p.Identity] = true
+			if t.hadTheGroups(p) {
+				continue
+			}
 			for _, sig := range signals {
-				if !t.unreaped || p.Group != t.group {
-					_ = t.signal(p, sig)
-				}
+				_ = t.signal(p, sig)
 			}
 		}
 		if len(done) == before {
 			return
 		}
 	}
+}
+
+// hadTheGroups tells whether a member was in the target's group when that was signalled, not only when we looked: a
+// program that calls setsid(2) in between gets nothing from the group. Who left it just after gets the signal again.
+func (t *Tree) hadTheGroups(p Process) bool {
+	if !t.unreaped || p.Group != t.group {
+		return false
+	}
+	now, err := unix.Getpgid(p.PID)
+	return err != nil || now == t.group
 }
 
 // SignalOrphans signals those that have become our children since the last Signal and that it was not for: they were
