@@ -53,11 +53,11 @@ func slips(a, b string) int {
 	return last[len(b)]
 }
 
-var spokenTime = regexp.MustCompile(`(?i)^\s*(\d+)\s*(ms|milli(?:second)?s?|s|sec(?:ond)?s?|m|min(?:ute)?s?|h|hrs?|hours?|d|days?)\s*$`)
+const spokenTime = `(?i)^\s*(\d+)\s*(ms|milli(?:second)?s?|s|sec(?:ond)?s?|m|min(?:ute)?s?|h|hrs?|hours?|d|days?)\s*$`
 
 // spoken reads a time as people write it: 10 s, 5min, 1 day. It is a hint at what was meant, and no more.
 func spoken(text string) string {
-	m := spokenTime.FindStringSubmatch(text)
+	m := regexp.MustCompile(spokenTime).FindStringSubmatch(text)
 	if m == nil {
 		return ""
 	}

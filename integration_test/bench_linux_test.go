@@ -87,6 +87,45 @@ func BenchmarkSignal(b *testing.B) {
 	}
 }
 
+// What it costs to register a cleanup command, the client's start included, in comparison with starting true(1) three
+// times, in turns. "ratio" is the latter by ours.
+func BenchmarkDefer(b *testing.B) {
+	run := exec.Command("graceful", "run", "--", "sh", "-c", "echo $GRACEFUL_SOCKET; exec sleep 1000")
+	out, err := run.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := run.Start(); err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		_ = run.Process.Signal(unix.SIGTERM)
+		_, _ = io.Copy(io.Discard, out)
+		_ = run.Wait()
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Setenv("GRACEFUL_SOCKET", strings.TrimSpace(line))
+	took := map[string]time.Duration{}
+	start := func(args ...string) {
+		began := time.Now()
+		if err := exec.Command(args[0], args[1:]...).Run(); err != nil {
+			b.Fatal(args, err)
+		}
+		took[args[0]] += time.Since(began)
+	}
+	for b.Loop() {
+		start("graceful", "defer", "--", "true")
+		for range 3 {
+			start("true")
+		}
+	}
+	b.ReportMetric(float64(took["graceful"].Microseconds())/float64(b.N), "µs-defer")
+	b.ReportMetric(took["true"].Seconds()/took["graceful"].Seconds(), "ratio")
+}
+
 // memory reads what a process holds, in kB (proc(5), smaps_rollup).
 func memory(b *testing.B, pid int) (private, resident int) {
 	b.Helper()

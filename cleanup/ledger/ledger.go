@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -263,10 +264,11 @@ const (
 	neck = `","record":`
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// Each process of ours would pay for the table when it starts, and most never use it.
+var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
 
 func wrap(raw []byte) []byte {
-	return fmt.Appendf(nil, "%s%08x%s%s}", head, crc32.Checksum(raw, castagnoli), neck, raw)
+	return fmt.Appendf(nil, "%s%08x%s%s}", head, crc32.Checksum(raw, castagnoli()), neck, raw)
 }
 
 // unwrap returns the record in a line, if wrapping it makes that line again, to the byte.
