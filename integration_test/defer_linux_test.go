@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,6 +12,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
+
+	"golang.org/x/sys/unix"
 )
 
 // linesOf counts the lines of a file, each by its text; there need not be one.
@@ -168,14 +174,79 @@ func TestACommandRunsSoonAfterTheProcessThatItWaitsFor(t *testing.T) {
 	}
 }
 
+// await N has N children and registers a command for the end of each, says so, ends the last one and then all others once there
+// is a file go, and writes down how many commands have run when all have or it is late.
+func init() { roles["await"] = await }
+
+func await(args []string) int {
+	n, _ := strconv.Atoi(args[0])
+	for range n {
+		if child, _ := rawFork(); child {
+			rawStay()
+		}
+	}
+	children := childrenOf(os.Getpid())
+	for i, pid := range children {
+		request := registry.Request{Do: registry.Defer, Shell: ledger.Text(fmt.Sprintf("echo %d >>log", i)), WhenExits: pid}
+		if answer, err := registry.Ask(os.Getenv("GRACEFUL_SOCKET"), request); err != nil || answer.Error != "" {
+			panic(fmt.Sprint(err, answer.Error))
+		}
+	}
+	write("registered", len(children))
+	ran := func() int {
+		log, _ := os.ReadFile("log")
+		return bytes.Count(log, []byte("\n"))
+	}
+	waitFor := func(happened func() bool) {
+		for deadline := time.Now().Add(patience); !happened() && time.Now().Before(deadline); {
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	waitFor(func() bool { return isThere("go") })
+	last := len(children) - 1
+	for _, some := range [][]int{children[last:], children[:last]} {
+		before := ran()
+		for _, pid := range some {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		for range some {
+			_, _ = unix.Wait4(-1, nil, 0, nil)
+		}
+		waitFor(func() bool { return ran() == before+len(some) })
+	}
+	write("ran", ran())
+	return 0
+}
+
+// Also more than we may have descriptors, of which enough are left.
 func TestManyProcessesThatAreWaitedFor(t *testing.T) {
-	const n = 200
-	p := start(t, "graceful", "run", "--", "sh", "-c", fmt.Sprintf(
-		`mkfifo go; n=0; while [ $n -lt %d ]; do n=$((n+1)); (read x <go) & graceful defer --when-exits $! -- sh -c "echo $n >>log" >>printed; done
-		: >go; wait; timeout 30 sh -c 'while [ "$(wc -l <log)" -lt %d ]; do sleep 0.05; done'; wc -l <log >before`, n, n))
-	p.want("0")
-	if log := linesOf(p, "log"); p.pidIn("before") != n || len(log) != n || sum(log) != n {
-		t.Errorf("%d of %d ran before the end, %d times in all", p.pidIn("before"), n, sum(log))
+	for _, c := range []struct{ processes, descriptors int }{{1000, 0}, {1500, 256}, {100, 64}} {
+		t.Run(fmt.Sprintf("%d, ulimit -n %d", c.processes, c.descriptors), func(t *testing.T) {
+			began := time.Now()
+			p := start(t, "sh", "-c", fmt.Sprintf(`[ %d = 0 ] || ulimit -n %[1]d; exec graceful run --on-exit 'echo last >>log' -- helper await %d`,
+				c.descriptors, c.processes))
+			p.file("registered")
+			registered := time.Since(began)
+			p.wrote("log", "") // nobody has ended
+			open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.supervisor()))
+			if err != nil || c.descriptors > 0 && len(open) > c.descriptors*3/4 {
+				t.Errorf("%d descriptors are open, %v", len(open), err)
+			}
+			p.touch("go")
+			p.want("0")
+			if log := linesOf(p, "log"); p.pidIn("ran") != c.processes || len(log) != c.processes+1 || sum(log) != c.processes+1 || p.text() != "" {
+				t.Errorf("%d ran before the end, %d times in all; it wrote:\n%s", p.pidIn("ran"), sum(log), p.text())
+			}
+			t.Logf("registered in %v, all over after %v; %d descriptors", registered, time.Since(began), len(open))
+		})
+	}
+}
+
+// touch makes a file in its directory.
+func (p *proc) touch(name string) {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {
+		p.t.Fatal(err)
 	}
 }
 
@@ -265,17 +336,12 @@ time.sleep(1000)' &
 		return n
 	}
 	before := threads()
-	touch := func(name string) {
-		if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	touch("go")
+	p.touch("go")
 	p.file("done")
 	if after := threads(); after != before {
 		t.Errorf("%s threads have become %s", before, after)
 	}
-	touch("end")
+	p.touch("end")
 	p.want("0")
 	if got := p.text(); got != "5\n4\n3\n2\n1\n" {
 		t.Errorf("it wrote:\n%s", got)

@@ -27,31 +27,26 @@ func (p *processes) member(pid int, start uint64, asker int) (tree.Process, erro
 // StartOf tells when a process was started, as far as that can be seen.
 func StartOf(pid int) uint64 { return tree.StartOf(pid) }
 
-// await tells of the end of a process, be it our child or not. It takes a descriptor and no thread; it fails when there
-// is none, and before Linux 5.3.
+// await tells of the end of a process, be it our child or not. It takes a descriptor and no thread. It fails before Linux
+// 5.3, of a process that has ended already, and when it would leave too few descriptors for the run itself.
 func (p *processes) await(id tree.Identity) bool {
-	fd, err := unix.PidfdOpen(id.PID, 0)
-	if err == unix.ESRCH {
-		go func() { p.exits <- id }()
-		return true
-	}
-	if err != nil {
+	select {
+	case p.pidfds <- struct{}{}:
+	default:
 		return false
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if err != nil || unix.SetNonblock(fd, true) != nil {
 		unix.Close(fd)
+		<-p.pidfds
 		return false
 	}
 	file := os.NewFile(uintptr(fd), "process")
 	raw, err := file.SyscallConn()
-	if err != nil {
+	if err != nil || p.tree.Child(id.PID).Identity != id { // it has ended, and another one may have its pid
 		file.Close()
+		<-p.pidfds
 		return false
-	}
-	if p.tree.Child(id.PID).Identity != id { // it has ended, and another one has its pid
-		file.Close()
-		go func() { p.exits <- id }()
-		return true
 	}
 	go func() {
 		_ = raw.Read(func(fd uintptr) bool {
@@ -59,6 +54,7 @@ func (p *processes) await(id tree.Identity) bool {
 			return n > 0 || err != nil && err != unix.EINTR
 		})
 		file.Close()
+		<-p.pidfds
 		p.exits <- id
 	}()
 	return true

@@ -56,6 +56,7 @@ type loop struct {
 	stopHeard syscall.Signal // the first stop signal that came, whatever it was to this run
 	unwritten bool           // it has been said that the ledger cannot be written
 	watched   []tree.Process // cleanup commands that run and are not our children
+	watchAt   time.Time      // when to look at those and at the unwatched again; zero: there are none
 }
 
 // stopAfter is how long a stop of ourselves waits for a SIGCONT that undoes it: one that came between its being
@@ -443,6 +444,7 @@ func (l *loop) setWake() {
 		}
 	}
 	sooner(l.stopAt)
+	sooner(l.watchAt)
 	for _, d := range l.run.Deadlines {
 		sooner(d.At)
 	}

@@ -125,7 +125,9 @@ func (l *loop) await(c cleanup.Entry) {
 	}
 	if len(l.awaited[id]) == 0 && !l.sys.await(id) {
 		l.unwatched = append(l.unwatched, id)
-		l.look = time.Now()
+		if l.watchAt.IsZero() {
+			l.watchAt = time.Now()
+		}
 	}
 	l.awaited[id] = append(l.awaited[id], c.ID)
 }

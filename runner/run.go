@@ -169,7 +169,20 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 	}
 	listener := forward.Listen(inherit.ignored)
 	settleThreads()
-	return &processes{tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1, exits: make(chan tree.Identity)}, nil
+	return &processes{
+		tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1,
+		exits: make(chan tree.Identity), pidfds: make(chan struct{}, maxPidfds()),
+	}, nil
+}
+
+// maxPidfds is a quarter of the descriptors that we may have. The server of the socket takes as many at the most, and the
+// run needs some itself: without a pipe nothing can be started, and without a file of /proc nobody be found.
+func maxPidfds() int {
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil {
+		return 0
+	}
+	return int(min(uint64(files.Cur)/4, 1<<16))
 }
 
 func (p *processes) makeCgroup(r Run) error {

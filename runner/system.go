@@ -83,6 +83,7 @@ type processes struct {
 
 	socket int                // at which commands are registered; below 0: none
 	exits  chan tree.Identity // see await
+	pidfds chan struct{}      // one word for each descriptor that it has taken
 
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 

@@ -90,11 +90,14 @@ func older(a, b tree.Process) int {
 	return cmp.Or(cmp.Compare(a.Start-1, b.Start-1), cmp.Compare(a.PID, b.PID))
 }
 
-// watch takes the ends of those commands that are not our children.
+// watch takes the ends of those commands that are not our children, and of processes whose end nobody tells us.
 func (l *loop) watch() {
+	now := time.Now()
+	if l.watchAt.IsZero() || now.Before(l.watchAt) {
+		return
+	}
 	for _, p := range l.watched {
 		if l.sys.alive(p.Identity) {
-			l.look = time.Now().Add(watchEvery)
 			continue
 		}
 		l.watched = slices.DeleteFunc(slices.Clone(l.watched), func(q tree.Process) bool { return q.Identity == p.Identity })
@@ -102,11 +105,13 @@ func (l *loop) watch() {
 		l.handle(commandEnded{id: id, unseen: true})
 	}
 	for _, id := range l.unwatched {
-		if l.sys.alive(id) {
-			l.look = time.Now().Add(watchEvery)
-			continue
+		if !l.sys.alive(id) {
+			l.exited(id)
 		}
-		l.exited(id)
+	}
+	l.watchAt = time.Time{}
+	if len(l.watched)+len(l.unwatched) > 0 {
+		l.watchAt = time.Now().Add(max(watchEvery, time.Since(now))) // looking is not all that we do
 	}
 }
 
@@ -129,7 +134,7 @@ func (l *loop) recover(m remembered, same, retry bool) {
 			if c.PID == 0 {
 				l.handle(commandStarted{c.ID, p.PID, p.Start})
 			}
-			l.watched = append(l.watched, p)
+			l.watched, l.watchAt = append(l.watched, p), time.Now()
 		} else {
 			l.handle(commandLost{c.ID})
 		}

@@ -112,10 +112,14 @@ func (t *Tree) Child(pid int) Process {
 	return Process{Identity: Identity{PID: pid}}
 }
 
-// Alive tells whether that very process lives.
+// Alive tells whether that very process lives. When it cannot be looked at, for want of a descriptor, whoever has its pid
+// is taken for it.
 func (t *Tree) Alive(id Identity) bool {
 	p, ok := t.proc.read(id.PID)
-	return ok && !p.dead && p.Identity == id
+	if !ok {
+		return unix.Kill(id.PID, 0) != unix.ESRCH
+	}
+	return !p.dead && p.Identity == id
 }
 
 // Children lists our own children, dead or alive, but for those that we had before.

@@ -1,0 +1,72 @@
+package runner
+
+import (
+	"os/exec"
+	"testing"
+
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// leave leaves us so many descriptors until the test ends.
+func leave(t *testing.T, n int) {
+	t.Helper()
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+			t.Error(err)
+		}
+	})
+	limit := uint64(0)
+	for free := 0; free < n; limit++ {
+		if _, err := unix.FcntlInt(uintptr(limit), unix.F_GETFD, 0); err != nil {
+			free++
+		}
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who cannot be watched, or cannot even be looked at, has not ended.
+func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
+	held, _, err := tree.Open(tree.Auto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &processes{tree: held, exits: make(chan tree.Identity, 1), pidfds: make(chan struct{}, 1)}
+	living := func() (tree.Identity, *exec.Cmd) {
+		c := exec.Command("sleep", "1000")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+		return p.tree.Child(c.Process.Pid).Identity, c
+	}
+	first, command := living()
+	second, _ := living()
+	if !p.await(first) || p.await(second) {
+		t.Error("so many can be watched, and no more")
+	}
+	_ = command.Process.Kill()
+	if got := <-p.exits; got != first || len(p.pidfds) != 0 {
+		t.Errorf("%v has ended, and %d descriptors are taken", got, len(p.pidfds))
+	}
+	_ = command.Wait()
+	if p.await(first) || p.alive(first) || len(p.pidfds) != 0 {
+		t.Error("who has been reaped is waited for")
+	}
+	for n := range 2 {
+		leave(t, n)
+		if watched, lives := p.await(second), p.alive(second); watched || !lives || len(p.pidfds) != 0 {
+			t.Errorf("with %d descriptors: watched: %t, alive: %t, taken: %d", n, watched, lives, len(p.pidfds))
+		}
+	}
+	if len(p.exits) > 0 {
+		t.Error("it has ended")
+	}
+}
