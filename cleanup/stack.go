@@ -119,10 +119,10 @@ func (e Entry) size() int {
 // wordSize is what a string takes besides its bytes.
 const wordSize = 16
 
-// Registered finds the entry that was registered with that key.
+// Registered finds the entry that was registered with that key, and was not withdrawn.
 func (s Stack) Registered(key string) (id int, ok bool) {
 	for _, e := range s.Entries {
-		if key != "" && e.Key == key {
+		if key != "" && e.Key == key && e.Progress != Withdrawn {
 			return e.ID, true
 		}
 	}

@@ -104,13 +104,16 @@ func (l *loop) takeBack(e event, after Run, err error) bool {
 	default:
 		return false
 	}
+	refusal := err.Error()
 	if !errors.Is(err, ledger.ErrFull) {
 		l.run = after
 		if _, ok := e.(registered); ok {
 			l.handle(withdrawn{len(after.Cleanup.Entries), l.left()})
+		} else {
+			refusal = "it does not run, but should graceful be killed now it does: " + refusal
 		}
 	}
-	l.said = answer{refusal: err.Error()}
+	l.said = answer{refusal: refusal}
 	return true
 }
 
