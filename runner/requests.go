@@ -17,6 +17,11 @@ import (
 // How the loop lets the machine decide on what processes of the tree ask for, and answers once that is recorded.
 
 func (l *loop) request(c registry.Call) {
+	if c.Gone() { // a command whose id nobody has learnt would be one that nobody has registered
+		l.log.Info("nobody waits any more for the answer to "+c.Do, "for", c.Peer.PID)
+		c.Answer(registry.Response{})
+		return
+	}
 	switch c.Do {
 	case registry.List:
 		c.Answer(registry.Response{Commands: l.list()})

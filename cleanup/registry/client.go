@@ -13,7 +13,7 @@ import (
 )
 
 // patience is how long an answer is waited for.
-const patience = 30 * time.Second
+var patience = 30 * time.Second // but in tests
 
 // ErrOver tells that nobody takes requests at the address.
 var ErrOver = errors.New("the run is over")
@@ -62,7 +62,7 @@ func ask(address string, line []byte, late time.Time) (answer Response, err erro
 	case err == unix.EACCES:
 		return answer, fmt.Errorf("%s: %w (only the user of the run and root may; you are user %d)", address, err, os.Geteuid())
 	case err != nil:
-		return answer, fmt.Errorf("%s: %w", address, err)
+		return answer, fmt.Errorf("%s: %w", address, waited(err))
 	}
 	// Should the run be over, and somebody else listen there, our environment is none of his business.
 	peer, err := peerOf(fd)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -274,6 +275,43 @@ func TestEndlessRequestsAreCutOff(t *testing.T) {
 	}
 }
 
+// Also when nobody comes to answering: what is read, and waits, takes memory too.
+func TestLargeRequestsThatWaitAreBounded(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	fd, address, err := Listen("0123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Serve(fd)
+	defer s.listen.Close()
+	const size, room = 3 << 20, sharedMemory / MaxRequest // a request has memory for as much as it may be
+	request := []byte(`{"graceful":1,"do":"defer","shell":"` + strings.Repeat("x", size) + `"}` + "\n")
+	var conns []net.Conn
+	for n := range 2 * room {
+		conn := dial(t, address)
+		if _, err := conn.Write(request); n < room && err != nil {
+			t.Fatal(err)
+		}
+		if conns = append(conns, conn); n >= room {
+			if got := answers(t, conn); !strings.Contains(got, `"busy":true`) {
+				t.Errorf("beside %d others: %q", n, got)
+			}
+		}
+	}
+	for range room + 1 {
+		go func() { c := <-s.Calls; c.Answer(Response{ID: len(c.Shell)}) }()
+	}
+	for _, conn := range conns[:room] {
+		_ = conn.(*net.UnixConn).CloseWrite()
+		if got := answers(t, conn); !strings.Contains(got, fmt.Sprintf(`"id":%d`, size)) {
+			t.Errorf("%q", got)
+		}
+	}
+	if got, err := Ask(address, Request{Do: Defer, Shell: ledger.Text(strings.Repeat("x", size))}); err != nil || got.ID != size {
+		t.Errorf("afterwards: %+v, %v", got, err)
+	}
+}
+
 func TestThoseWhoAreSilentMakeRoom(t *testing.T) {
 	_, address := serve(t)
 	var idle []net.Conn
@@ -354,5 +392,60 @@ func TestWhoHasNoAnswerAsksAgainWithTheSameKey(t *testing.T) {
 	got, err := Ask(address, Request{Do: Defer, Shell: "x", Name: ledger.Text("n")})
 	if first, second := <-keys, <-keys; err != nil || got.ID != 3 || first == "" || first != second {
 		t.Errorf("%+v, %v; keys %q, %q", got, err, first, second)
+	}
+}
+
+// Who is stopped does not answer, and need not even take the connection.
+func TestWhoeverAsksWaitsForSoLongAndNoLonger(t *testing.T) {
+	defer func(was time.Duration) { patience = was }(patience)
+	patience = 50 * time.Millisecond
+	address := filepath.Join(t.TempDir(), "socket")
+	fd, err := newSocket()
+	if err == nil {
+		err = errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: address}), unix.Listen(fd, 0))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for range 3 { // the first of them fills the queue
+		if _, err := Ask(address, Request{Do: List}); err == nil || !strings.Contains(err.Error(), "no answer in 50ms") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// Who may be told something is there, also when he has nothing more to say.
+func TestWhoHasGoneIsKnown(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("Linux tells")
+	}
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	fd, address, err := Listen("0123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Serve(fd)
+	defer s.listen.Close()
+	for name, c := range map[string]struct {
+		close func(*net.UnixConn) error
+		gone  bool
+	}{
+		"there":             {func(*net.UnixConn) error { return nil }, false},
+		"there, and silent": {(*net.UnixConn).CloseWrite, false},
+		"gone":              {(*net.UnixConn).Close, true},
+	} {
+		conn := dial(t, address)
+		if _, err := io.WriteString(conn, `{"graceful":1,"do":"list"}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.close(conn.(*net.UnixConn)); err != nil {
+			t.Fatal(err)
+		}
+		call := <-s.Calls
+		if call.Gone() != c.gone {
+			t.Errorf("%s: gone: %t", name, !c.gone)
+		}
+		call.Answer(Response{})
 	}
 }

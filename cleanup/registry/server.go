@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -159,7 +160,6 @@ func (s *Server) serve(c *conn, peer Peer) {
 			return
 		}
 		request, err := decode(line)
-		r.giveBack()
 		if err != nil {
 			c.say(Response{Error: err.Error()})
 			return
@@ -172,6 +172,7 @@ func (s *Server) serve(c *conn, peer Peer) {
 		}
 		s.calls <- Call{request, peer, c}
 		rest := <-c.answered
+		r.giveBack() // and not before: what waits to be answered takes memory too
 		if len(rest) > 0 {
 			_ = c.file.SetWriteDeadline(time.Now().Add(requestTime))
 			if _, err := c.file.Write(rest); err != nil {
@@ -185,6 +186,21 @@ func (s *Server) serve(c *conn, peer Peer) {
 		}
 		s.mu.Unlock()
 	}
+}
+
+// Gone tells, on Linux, that nobody waits for the answer: who has asked has closed the connection, and not only his side of
+// it. Others do not tell the two apart.
+func (c Call) Gone() (gone bool) {
+	raw, err := c.conn.file.SyscallConn()
+	if err != nil || runtime.GOOS != "linux" {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		state := []unix.PollFd{{Fd: int32(fd)}}
+		n, err := unix.Poll(state, 0)
+		gone = err == nil && n > 0 && state[0].Revents&unix.POLLHUP != 0
+	})
+	return gone
 }
 
 // Answer answers a call, once, and does not wait: what is not too long for the socket is on its way when it returns.
@@ -255,7 +271,7 @@ func (r *reader) line() ([]byte, error) {
 				}
 				r.taken += more
 			}
-			r.buf = slices.Grow(r.buf, size-seen)
+			r.buf = append(make([]byte, 0, size), r.buf...)
 		}
 		n, err := r.from.Read(r.buf[seen:min(cap(r.buf), MaxRequest)])
 		r.buf = r.buf[:seen+n]
@@ -271,7 +287,7 @@ func (r *reader) line() ([]byte, error) {
 	}
 }
 
-// giveBack lets go of the memory of a large request, once that has been read.
+// giveBack lets go of the memory of a large request, once that has been dealt with.
 func (r *reader) giveBack() {
 	if r.taken > 0 {
 		r.share(-r.taken)
