@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,16 +30,19 @@ func linesOf(p *proc, name string) map[string]int {
 	return counts
 }
 
-// registering is a target that registers one command after the other, and writes down each whose id was printed.
-const registering = `n=0; while [ $n -lt 40 ]; do n=$((n+1)); id=$(graceful defer -- sh -c "echo $n >>log") && echo $n >>printed; done; echo >all`
+// registering is a target that registers one command after the other, every second one for the end of a process that ends
+// soon, and writes down each whose id was printed.
+const registering = `n=0; while [ $n -lt 40 ]; do n=$((n+1)); set --; [ $((n%2)) = 0 ] || { sleep 0.01 & set -- --when-exits $!; }
+	id=$(graceful defer --name n$n "$@" -- sh -c "echo $n >>log") && echo $n >>printed; done; echo >all`
 
-// cleanedUp requires that each command of which the id was printed has run, and none twice.
-func (p *proc) cleanedUp() (printed, ran int) {
+// cleanedUp requires that each command of which the id was printed has run, or is said to have been interrupted, and none
+// twice.
+func (p *proc) cleanedUp(said string) (printed, ran int) {
 	p.t.Helper()
 	log, ids := linesOf(p, "log"), linesOf(p, "printed")
 	for id := range ids {
-		if log[id] == 0 {
-			p.t.Errorf("command %s was registered and has not run; it wrote:\n%s", id, p.text())
+		if interrupted := regexp.MustCompile(`\(n` + id + `: .*was interrupted`); log[id] == 0 && !interrupted.MatchString(said) {
+			p.t.Errorf("command %s was registered and has not run; it wrote:\n%s%s", id, p.text(), said)
 		}
 	}
 	for id, n := range log {
@@ -50,13 +54,14 @@ func (p *proc) cleanedUp() (printed, ran int) {
 }
 
 func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
-	for _, who := range []string{"supervisor", "front", "client"} {
+	for _, who := range []string{"supervisor", "front", "both", "client"} {
 		t.Run(who, func(t *testing.T) {
-			printed, ran := 0, 0
+			printed, ran, interrupted := 0, 0, 0
 			for range 20 {
-				p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c", registering)
+				dir := filepath.Join(t.TempDir(), "state")
+				p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--", "sh", "-c", registering)
 				p.until("first registration", func() bool { return len(linesOf(p, "printed")) > 0 })
-				supervisor := p.supervisor()
+				supervisor, said := p.supervisor(), ""
 				time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
 				switch who {
 				case "supervisor":
@@ -66,6 +71,14 @@ func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
 					kill(t, p.cmd.Process.Pid)
 					p.wait()
 					p.until("end of the supervisor", func() bool { return !alive(supervisor) })
+				case "both":
+					bothKilled(t, p.cmd.Process.Pid)
+					p.wait()
+					p.until("end of the lock", func() bool { return unlocked(t, dir) })
+					last := start(t, "graceful", "recover", "--state-dir", dir)
+					last.wait()
+					said = last.text()
+					interrupted += strings.Count(said, "was interrupted")
 				case "client":
 					for _, pid := range below(t, supervisor) {
 						if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(name), "graceful\x00defer\x00") {
@@ -74,11 +87,76 @@ func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
 					}
 					p.want("0")
 				}
-				n, m := p.cleanedUp()
+				n, m := p.cleanedUp(said)
 				printed, ran = printed+n, ran+m
 			}
-			t.Logf("%d ids were printed, %d commands ran", printed, ran)
+			t.Logf("%d ids were printed, %d commands ran, %d were interrupted", printed, ran, interrupted)
 		})
+	}
+}
+
+// What a process's end has started is waited for, and not started again, whoever is killed meanwhile; all others come after it.
+func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testing.T) {
+	for _, stopping := range []bool{false, true} {
+		for _, victim := range []string{"supervisor", "front", "both", "both, and the command"} {
+			t.Run(fmt.Sprintf("%s, in a stop %t", victim, stopping), func(t *testing.T) {
+				t.Parallel()
+				dir := filepath.Join(t.TempDir(), "state")
+				p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--grace", "1h", "--", "sh", "-c", fmt.Sprintf(
+					`%t && trap 'echo >stopping' TERM; echo $$ >target; graceful defer -- sh -c 'echo other >>log' >printed
+					sleep 1000 & graceful defer --when-exits $! -- sh -c 'echo begun >>log; echo $$ >begun; while [ ! -e end ]; do sleep 0.01; done; echo ended >>log' >>printed
+					kill $!; while [ ! -e end ]; do sleep 0.01; done`, stopping))
+				front, supervisor := p.cmd.Process.Pid, p.supervisor()
+				running, target := p.pidIn("begun"), p.pidIn("target")
+				if stopping {
+					p.signal(unix.SIGTERM)
+					p.file("stopping")
+				}
+				last, want := p, "begun\nended\nother\n"
+				switch victim {
+				case "supervisor":
+					p.killAndWait(supervisor)
+				case "front":
+					kill(t, front)
+					p.want("KILL")
+				default:
+					bothKilled(t, front)
+					p.want("KILL")
+					if victim != "both" {
+						kill(t, running)
+						p.untilGone([]int{running})
+						want = "begun\nother\n"
+					}
+					_ = os.Remove(filepath.Join(p.dir, "stopping"))
+					last = start(t, "graceful", "recover", "--state-dir", dir)
+				}
+				if !stopping { // it is ended, and the command is not
+					p.untilGone([]int{target})
+				} else if last != p { // it is asked again
+					p.file("stopping")
+				}
+				p.touch("end")
+				switch victim {
+				case "supervisor":
+					p.wait()
+				case "front":
+					p.untilGone([]int{supervisor})
+				default:
+					last.want("1")
+					if said := map[bool]string{true: "nobody knows how", false: "was interrupted"}[victim == "both"]; !strings.Contains(last.text(), said) {
+						t.Errorf("recover said:\n%s", last.text())
+					}
+				}
+				p.wrote("log", want)
+				if strings.Contains(last.text(), "was interrupted") {
+					recoverIn(t, dir, "0", "--retry-interrupted")
+					p.wrote("log", want+"begun\nended\n")
+				}
+				if left := inDir(t, dir); left != "" {
+					t.Errorf("left in the state directory: %s", left)
+				}
+			})
+		}
 	}
 }
 
