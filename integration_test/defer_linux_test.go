@@ -320,6 +320,37 @@ func TestManyProcessesThatAreWaitedFor(t *testing.T) {
 	}
 }
 
+// A pid that comes back, to a member of the tree or to a stranger, while nobody of ours is looking: the command has run for the
+// first that had it, once, and none is registered for a stranger.
+func TestAPidThatComesBack(t *testing.T) {
+	need(t, "root", "pidns", "ns_last_pid")
+	const again = `again() { n=0; while [ $n -lt 10000 ]; do n=$((n+1))
+		echo $(($1-1)) >/proc/sys/kernel/ns_last_pid; sleep 1000 & [ $! = $1 ] && return; kill $!; wait $!; done; echo missed >>log; }
+	`
+	for _, c := range []struct{ to, then, want string }{
+		{"again $pid", "CONT", "fired\nlives\n0\n"},
+		{"again $pid", "KILL", "fired\n"},
+		{"echo $pid >free; until [ -e taken ]; do sleep 0.01; done", "CONT", "fired\nlives\n1\n"},
+		{"echo $pid >free; until [ -e taken ]; do sleep 0.01; done", "KILL", "fired\n"},
+	} {
+		t.Run(strings.Fields(c.to)[0]+" "+c.then, func(t *testing.T) {
+			t.Parallel()
+			// Two of the same start time would be one: they are known by that to 1/100 s.
+			p := inNamespace(t, false, "sh", "-c", again+`"$@" & run=$!
+				until [ -s free ] || [ -e log ]; do sleep 0.01; done; [ ! -s free ] || again $(cat free); echo >taken; wait $run`, "sh",
+				"graceful", "run", "--guard", "on", "--", "sh", "-c", again+fmt.Sprintf(
+					`sleep 1000 & pid=$!; sleep 0.1; graceful defer --when-exits $pid -- sh -c 'echo fired >>log' >id
+					kill -STOP $PPID; kill $pid; wait $pid; %s; kill -%s $PPID; until [ -e log ]; do sleep 0.01; done
+					kill -0 $pid && echo lives >>log; graceful defer --when-exits $pid -- true >id; echo $? >>log`, c.to, c.then))
+			p.start().wait()
+			p.wrote("log", c.want)
+			if refused := strings.Contains(p.text(), "is none of this run's"); refused != strings.HasSuffix(c.want, "1\n") {
+				t.Errorf("it wrote:\n%s", p.text())
+			}
+		})
+	}
+}
+
 // touch makes a file in its directory.
 func (p *proc) touch(name string) {
 	p.t.Helper()

@@ -15,6 +15,8 @@ import (
 
 	// For the test cache: when the program changes, these tests are to run again.
 	_ "graceful/cmd"
+
+	"golang.org/x/sys/unix"
 )
 
 // binDir holds the graceful under test and the helper; it stands first in PATH.
@@ -147,6 +149,8 @@ func has(what string) bool {
 		return err == nil
 	case "python3-jsonschema": // 4.0
 		return exec.Command("python3", "-c", "import jsonschema; jsonschema.Draft202012Validator").Run() == nil
+	case "ns_last_pid": // CONFIG_CHECKPOINT_RESTORE
+		return unix.Access("/proc/sys/kernel/ns_last_pid", unix.W_OK) == nil
 	case "postgres":
 		return postgresDir() != ""
 	case "docker":
