@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -376,20 +377,9 @@ func (p *proc) touch(name string) {
 // Whoever could have something run as root by a run of root's could do anything.
 func TestAnotherUserRegistersNothing(t *testing.T) {
 	need(t, "root", "setpriv")
-	for name, env := range map[string][]string{"by the directory": nil, "by the credentials": {"XDG_RUNTIME_DIR=", "TMPDIR="}} {
-		args := []string{"graceful", "run", "--", "sh", "-c", `setpriv --reuid 12345 --clear-groups graceful defer -- echo never; echo $?
-			setpriv --reuid 12345 --clear-groups graceful cancel 1; echo $?`}
-		if env != nil { // no place is left but the one without a file
-			need(t, "userns")
-			args = append([]string{"unshare", "--mount", "sh", "-c",
-				`for dir in /run /dev/shm /tmp; do mount -t tmpfs -o mode=755 none $dir && mount -o remount,ro $dir; done 2>/dev/null; exec "$@"`, "sh"}, args...)
-			args[6] = plainElsewhere(t)
-		}
-		p := command(t, args...)
-		p.cmd.Env = append(os.Environ(), env...)
-		if env != nil {
-			p.cmd.Env = append(p.cmd.Env, "PATH="+filepath.Dir(args[6])+":"+os.Getenv("PATH"))
-		}
+	args := []string{"graceful", "run", "--", "sh", "-c", `setpriv --reuid 12345 --clear-groups graceful defer -- echo never; echo $?
+		setpriv --reuid 12345 --clear-groups graceful cancel 1; echo $?`}
+	for name, p := range map[string]*proc{"by the directory": command(t, args...), "by the credentials": nowhereToWrite(t, args...)} {
 		p.start().want("0")
 		if text := p.text(); strings.Count(text, "1\n") < 2 || !strings.Contains(text, "user 12345") || strings.Contains(text, "never\n") {
 			t.Errorf("%s: it wrote:\n%s", name, text)
@@ -399,21 +389,31 @@ func TestAnotherUserRegistersNothing(t *testing.T) {
 	}
 }
 
-// plainElsewhere is graceful in a directory that stays when /tmp does not.
-func plainElsewhere(t *testing.T) string {
+// nowhereToWrite prepares a program for which there is nowhere anything can be written.
+func nowhereToWrite(t *testing.T, args ...string) *proc {
 	t.Helper()
-	dir, err := os.MkdirTemp("/opt", "graceful-test-")
+	need(t, "root", "userns")
+	dir, err := os.MkdirTemp("/opt", "graceful-test-") // where graceful stays when /tmp does not
 	if err != nil {
 		t.Skipf("a directory in /opt: %v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), copyFile(plain, filepath.Join(dir, "graceful"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := copyFile(plain, filepath.Join(dir, "graceful")); err != nil {
-		t.Fatal(err)
+	p := command(t, append([]string{"unshare", "--mount", "sh", "-c", `for dir in /run /dev/shm /tmp; do
+		mount -t tmpfs -o mode=755 none $dir && mount -o remount,ro $dir || exit; done; mount -o remount,bind,ro / && exec "$@"`, "sh"}, args...)...)
+	p.cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR=", "TMPDIR=", "PATH="+dir+":"+os.Getenv("PATH"))
+	return p
+}
+
+func TestOnAReadOnlyRootCommandsAreRegistered(t *testing.T) {
+	p := nowhereToWrite(t, "graceful", "run", "--guard", "on", "--", "sh", "-c", `cd /; touch file run/file tmp/file dev/shm/file 2>&1 | grep -c Read-only
+		echo $GRACEFUL_SOCKET; graceful defer -- pwd; kill -9 $PPID; sleep 1000`)
+	p.start().want("143")
+	if text := p.text(); !regexp.MustCompile(`^4\n@graceful-.*\n1\ngraceful: going on .*\n/\n$`).MatchString(text) {
+		t.Errorf("it wrote:\n%s", text)
 	}
-	return filepath.Join(dir, "graceful")
 }
 
 // As in an image from scratch: nothing is there but graceful, and nowhere can anything be written.

@@ -122,6 +122,16 @@ func TestInDocker(t *testing.T) {
 			t.Errorf("it wrote:\n%s", p.text())
 		}
 	})
+	t.Run("registered by the target, on a read-only root", func(t *testing.T) {
+		t.Parallel()
+		for socket, flags := range map[string][]string{"/dev/shm/graceful-": {"--user", "12345:54321"}, "@graceful-": {"--ipc", "none"}} {
+			_, p := container(t, append(flags, "--read-only", "--", "/busybox", "sh", "-c", "echo $GRACEFUL_SOCKET; exec /graceful defer -- /graceful version")...)
+			p.want("0")
+			if text := p.text(); !strings.HasPrefix(text, socket) || !strings.Contains(text, "\n1\ngraceful ") {
+				t.Errorf("%v: it wrote:\n%s", flags, text)
+			}
+		}
+	})
 	t.Run("orphans and a target that is killed", func(t *testing.T) {
 		t.Parallel()
 		name, p := container(t, append(onExit, "--", "/busybox", "sh", "-c",
