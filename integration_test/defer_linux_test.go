@@ -389,6 +389,36 @@ func TestAnotherUserRegistersNothing(t *testing.T) {
 	}
 }
 
+// Root may do so in anybody's run, with the environment that he has got there, and what he registers runs as that user.
+func TestWithSudo(t *testing.T) {
+	need(t, "root", "sudo", "setpriv", "userns")
+	const nobody = 65534
+	const work = `mkdir -p sub; cd sub; export X=y; graceful=$(command -v graceful); `
+	for name, c := range map[string]struct {
+		user         int
+		target, want string
+	}{
+		"root's run": {0, `sudo -E "$graceful" defer -- sh -c 'echo $(id -u): $X in ${PWD##*/}, from $SUDO_USER'`, `^1\n0: y in sub, from root\n$`},
+		"root's run, as another user": {0, `sudo -E -u nobody "$graceful" defer -- echo never; echo $?`,
+			`^graceful: defer: .*/socket: permission denied \(only the user of the run and root may; you are user 65534\)\n1\n$`},
+		"another user's run": {nobody, `sudo -E "$graceful" defer -- sh -c 'echo $(id -u): $X in ${PWD##*/}, from $SUDO_USER'`, `^1\n65534: y in sub, from nobody\n$`},
+		"without -E":         {nobody, `sudo "$graceful" defer -- echo never; echo $?`, `^graceful: defer: this is not inside a run: GRACEFUL_SOCKET is not set .*\n1\n$`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := command(t, append([]string{"unshare", "--mount", "sh", "-c", `echo 'ALL ALL=(ALL) NOPASSWD:SETENV: ALL' >sudoers
+				chmod 440 sudoers; mount --bind sudoers /etc/sudoers; exec "$@"`, "sh"}, as(c.user, "graceful", "run", "--", "sh", "-c", work+c.target)...)...)
+			if err := errors.Join(os.Chmod(p.dir, 0o777), os.Chmod(filepath.Dir(p.dir), 0o755)); err != nil { // the way to it, too
+				t.Fatal(err)
+			}
+			p.start().want("0")
+			if text := p.text(); !regexp.MustCompile(c.want).MatchString(text) {
+				t.Errorf("it wrote:\n%s", text)
+			}
+		})
+	}
+}
+
 // nowhereToWrite prepares a program for which there is nowhere anything can be written.
 func nowhereToWrite(t *testing.T, args ...string) *proc {
 	t.Helper()
