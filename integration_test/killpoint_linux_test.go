@@ -45,8 +45,9 @@ const started = "echo >started; "
 var scenarios = map[string]scenario{
 	"registered": {
 		flags:  []string{"--grace", "5s", "--on-exit", "echo 1 >>log"},
-		target: started + "trap '' TERM; graceful defer --shell -- 'echo 2 >>log' >printed; graceful cancel 7 2>/dev/null; exit 0",
-		log:    "2\n1\n", fewer: "1\n", status: "0",
+		target: started + `trap '' TERM; sleep 1000 & graceful defer --when-exits $! --shell -- 'echo 2 >>log; sleep 0.03; echo 2 ended >>log' >printed
+			kill -9 $!; graceful cancel 7 2>/dev/null; exit 0`,
+		log: "2\n2 ended\n1\n", fewer: "1\n", status: "0",
 	},
 	"quiet": {
 		flags:  []string{"--report", "report", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
@@ -138,6 +139,9 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	unprinted := s.fewer != "" && file("printed") == ""
 	if log := file("log"); log != s.log && (started || log != "" && log != s.before) && !(unprinted && log == s.fewer) {
 		wrong = append(wrong, fmt.Sprintf("the commands wrote %q, want %q; target started: %t", log, s.log, started))
+	}
+	if sockets, _ := filepath.Glob(filepath.Join(dir, "graceful-*")); len(sockets) > 0 && o.Supervisor && o.Call == "" {
+		wrong = append(wrong, fmt.Sprintf("left: %q", sockets))
 	}
 	if slices.Contains(s.flags, "--report") && file("log") != "" {
 		if drafts, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(drafts) > 0 {

@@ -172,8 +172,12 @@ func (t *tracing) trace() error {
 	} else {
 		shell = append(shell, "sh")
 	}
+	dir, err := os.Getwd() // which goes with what a run leaves there that is killed in its first or last moment
+	if err != nil {
+		return err
+	}
 	child, err := syscall.ForkExec("/bin/sh", append(shell, t.Command...), &syscall.ProcAttr{
-		Env: os.Environ(), Files: []uintptr{0, 1, 2, there.Fd()}, Sys: &syscall.SysProcAttr{Setsid: t.Parent == "true"},
+		Env: append(os.Environ(), "XDG_RUNTIME_DIR="+dir), Files: []uintptr{0, 1, 2, there.Fd()}, Sys: &syscall.SysProcAttr{Setsid: t.Parent == "true"},
 	})
 	there.Close()
 	if err != nil {
