@@ -406,7 +406,7 @@ var callErrors = map[string][]syscall.Errno{
 func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 20)
-	for _, name := range []string{"cgroup", "grace", "quiet"} {
+	for _, name := range []string{"cgroup", "grace", "quiet", "registered"} {
 		for _, supervisor := range []bool{false, true} {
 			t.Run(process[supervisor]+" "+name, func(t *testing.T) {
 				if scenarios[name].cgroup {

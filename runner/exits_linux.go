@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"graceful/runner/tree"
 
@@ -43,7 +44,10 @@ func (p *processes) await(id tree.Identity) bool {
 	}
 	file := os.NewFile(uintptr(fd), "process")
 	raw, err := file.SyscallConn()
-	if err != nil || p.tree.Child(id.PID).Identity != id { // it has ended, and another one may have its pid
+	if err == nil {
+		err = file.SetReadDeadline(time.Time{}) // it cannot be waited for: see epoll_ctl(2)
+	}
+	if err != nil || p.tree.Child(id.PID).Identity != id { // or it has ended, and another one may have its pid
 		file.Close()
 		<-p.pidfds
 		return false

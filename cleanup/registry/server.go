@@ -82,6 +82,8 @@ func (s *Server) accept() {
 			return failed != unix.EAGAIN
 		})
 		switch {
+		case err != nil && s.listen.SetReadDeadline(time.Time{}) == os.ErrNoDeadline: // it cannot be waited for (epoll_ctl(2))
+			time.Sleep(10 * time.Millisecond)
 		case err != nil:
 			return
 		case failed == nil:
@@ -111,7 +113,7 @@ func (s *Server) welcome(fd int) {
 		return
 	}
 	c := &conn{file: os.NewFile(uintptr(fd), "connection"), answered: make(chan []byte, 1)}
-	if !s.makeRoom(s.limit - 1) {
+	if c.file.SetReadDeadline(time.Time{}) != nil || !s.makeRoom(s.limit-1) { // or it cannot be waited for
 		c.say(Response{Error: "too many requests at once", Busy: true})
 		c.file.Close()
 		return
