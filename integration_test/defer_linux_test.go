@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -527,6 +529,71 @@ time.sleep(1000)' &
 	p.want("0")
 	if got := p.text(); got != "5\n4\n3\n2\n1\n" {
 		t.Errorf("it wrote:\n%s", got)
+	}
+}
+
+// Whatever is sent to a run's socket, its sender alone is told that it is wrong, and the others are served meanwhile.
+func TestRequestsThatAreNoneHarmNobodyElse(t *testing.T) {
+	t.Parallel()
+	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c", `echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done
+		for n in 1 2 3; do graceful defer -- echo $n >>ids; done; echo >done; until [ -e end ]; do sleep 0.01; done`)
+	address := strings.TrimSpace(p.file("socket"))
+	head := `{"graceful":1,"do":"defer","shell":"echo never`
+	answers := map[string]chan string{}
+	for name, send := range map[string]func(net.Conn) error{
+		"reading the request: invalid character": func(c net.Conn) error { _, err := io.WriteString(c, "hello\n"); return err },
+		"the request is cut off": func(c net.Conn) error {
+			_, err := io.WriteString(c, head)
+			return errors.Join(err, c.(*net.UnixConn).CloseWrite())
+		},
+		"the request has more than": func(c net.Conn) error {
+			_, _ = io.WriteString(c, head+strings.Repeat(" ", registry.MaxRequest)+`"}`+"\n")
+			return nil
+		},
+		"more than 4194304 bytes": func(c net.Conn) error { // without an end
+			for {
+				if _, err := c.Write(make([]byte, 1<<16)); err != nil {
+					return nil
+				}
+			}
+		},
+		"no whole request has come in": func(c net.Conn) error {
+			for _, b := range []byte(head) {
+				if _, err := c.Write([]byte{b}); err != nil {
+					return nil
+				}
+				time.Sleep(500 * time.Millisecond)
+			}
+			return nil
+		},
+	} {
+		c, err := net.Dial("unix", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		answers[name] = make(chan string, 1)
+		go func() {
+			if err := send(c); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}()
+		go func() {
+			text, _ := io.ReadAll(c)
+			answers[name] <- string(text)
+		}()
+	}
+	p.touch("go")
+	p.file("done")
+	for want, answer := range answers {
+		if got := <-answer; strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, `{"graceful":1,"error":"`) || !strings.Contains(got, want) {
+			t.Errorf("%q was told of, want %s", got, want)
+		}
+	}
+	p.touch("end")
+	p.want("0")
+	if p.wrote("ids", "1\n2\n3\n"); p.text() != "3\n2\n1\n" {
+		t.Errorf("it wrote:\n%s", p.text())
 	}
 }
 

@@ -44,7 +44,7 @@ const started = "echo >started; "
 
 var scenarios = map[string]scenario{
 	"registered": {
-		flags:  []string{"--grace", "5s", "--on-exit", "echo 1 >>log"},
+		flags: []string{"--grace", "5s", "--on-exit", "echo 1 >>log"},
 		target: started + `trap '' TERM; sleep 1000 & graceful defer --when-exits $! --shell -- 'echo 2 >>log; sleep 0.03; echo 2 ended >>log' >printed
 			kill -9 $!; graceful cancel 7 2>/dev/null; exit 0`,
 		log: "2\n2 ended\n1\n", fewer: "1\n", status: "0",
