@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -163,28 +165,38 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 	}
 }
 
-// Both are killed, and recover goes on: each in the directory and the environment that it was registered in.
+// Both are killed, or the machine stops, and recover goes on: each in the directory and the environment that it was registered
+// in.
 func TestWhatIsRegisteredIsRecovered(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--", "sh", "-c",
-		`log=$PWD/log; mkdir sub; cd sub; X=y graceful defer -- sh -c 'echo "$X in ${PWD##*/}: $GRACEFUL_REASON" >>'$log >>../printed
-		exec sleep 1000 & graceful defer --when-exits $! -- sh -c "echo exits >>$log" >>../printed; id=$(graceful defer -- sh -c "echo never >>$log"); graceful cancel $id; echo >../ready; wait`)
-	p.file("ready")
-	socket := ""
-	for _, pid := range below(t, p.supervisor()) {
-		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-		for kv := range strings.SplitSeq(string(environ), "\x00") {
-			if v, ok := strings.CutPrefix(kv, "GRACEFUL_SOCKET="); ok {
-				socket = v
+	for _, what := range []string{"both", "the machine"} {
+		t.Run(what, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "state")
+			p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--name", "x", "--", "sh", "-c",
+				`log=$PWD/log; echo $GRACEFUL_SOCKET >socket; mkdir sub; cd sub
+				X=y graceful defer -- sh -c 'echo "$X in ${PWD##*/}: $GRACEFUL_REASON" >>'$log >>../printed
+				exec sleep 1000 & graceful defer --when-exits $! -- sh -c "echo exits >>$log" >>../printed
+				id=$(graceful defer -- sh -c "echo never >>$log"); graceful cancel $id; echo >../ready; wait`)
+			p.file("ready")
+			all := below(t, p.cmd.Process.Pid)
+			bothKilled(t, p.cmd.Process.Pid)
+			p.wait()
+			if what != "both" {
+				kill(t, all...)
+				p.untilGone(all)
+				file := filepath.Join(dir, "x.ledger")
+				book, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				first, rest, _ := strings.Cut(string(book), "\n")
+				replace(t, file, rewrite(t, first, func(_, begin map[string]any) { begin["boot"] = "another" })+rest)
 			}
-		}
-	}
-	bothKilled(t, p.cmd.Process.Pid)
-	p.wait()
-	recoverIn(t, dir, "0")
-	p.wrote("log", "exits\ny in sub: recovered\n")
-	if _, err := os.Stat(filepath.Dir(socket)); socket == "" || err == nil {
-		t.Errorf("the directory of %q is left", socket)
+			recoverIn(t, dir, "0")
+			p.wrote("log", "exits\ny in sub: recovered\n")
+			if socket := strings.TrimSpace(p.file("socket")); !filepath.IsAbs(socket) || isThere(filepath.Dir(socket)) {
+				t.Errorf("the directory of %q is left", socket)
+			}
+		})
 	}
 }
 
@@ -266,6 +278,35 @@ func TestACommandRunsSoonAfterTheProcessThatItWaitsFor(t *testing.T) {
 			}
 			t.Errorf("it took %v", best)
 		})
+	}
+}
+
+func TestTheListOfWhatHasNotEnded(t *testing.T) {
+	p := start(t, "graceful", "run", "--on-exit-timeout", "7s", "--on-exit", "true", "--", "sh", "-c",
+		`sleep 1000 & echo $! >pid; echo $PWD >dir; graceful defer --when-exits $! --name own --timeout 1500ms -- echo "a b" >id
+		sleep 1000 & echo $! >other; graceful defer --when-exits $! --shell -- 'echo >begun; until [ -e end ]; do sleep 0.01; done' >id
+		graceful defer -- true >id; graceful cancel $(cat id); kill $!; until [ -e begun ]; do sleep 0.01; done
+		graceful defer --list; graceful defer --list --format json >json; echo >end`)
+	p.want("0")
+	pid, other, dir := p.pidIn("pid"), p.pidIn("other"), ledger.Text(strings.TrimSpace(p.file("dir")))
+	if got, want := p.text(), fmt.Sprintf("1  pending%[2]s  -    true\n2  when %[1]d exits  own  echo 'a b'\n3  running%[2]s  -    echo >begun; until [ -e end ]; do sleep 0.01; done\na b\n",
+		pid, strings.Repeat(" ", len(fmt.Sprint("when exits ", pid))-len("running"))); got != want {
+		t.Errorf("it wrote:\n%swant:\n%s", got, want)
+	}
+	var list []registry.Listed
+	d := json.NewDecoder(strings.NewReader(p.file("json")))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&list); err != nil {
+		t.Fatal(err)
+	}
+	script := ledger.Text("echo >begun; until [ -e end ]; do sleep 0.01; done")
+	want := []registry.Listed{
+		{ID: 1, State: "pending", Text: "true", Command: registry.Texts([]string{"/bin/sh", "-c", "true"}), TimeoutMS: 7000},
+		{ID: 2, State: "pending", Name: "own", Text: "echo 'a b'", Command: registry.Texts([]string{"echo", "a b"}), Dir: dir, TimeoutMS: 1500, WhenExits: pid},
+		{ID: 3, State: "running", Text: script, Command: []ledger.Text{"/bin/sh", "-c", script}, Dir: dir, TimeoutMS: 7000, WhenExits: other},
+	}
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
