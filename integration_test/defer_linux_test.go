@@ -638,6 +638,35 @@ func TestRequestsThatAreNoneHarmNobodyElse(t *testing.T) {
 	}
 }
 
+// Who has given up waiting for an answer, since nobody of ours could give one, was told that nothing is registered.
+func TestWhoHasGoneHasRegisteredNothing(t *testing.T) {
+	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
+		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done; graceful defer -- echo real`)
+	address, supervisor := strings.TrimSpace(p.file("socket")), p.supervisor()
+	if err := unix.Kill(supervisor, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	p.until("stop of the supervisor", func() bool { return stateOfPID(supervisor) == "T" })
+	for range 20 {
+		c, err := net.Dial("unix", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, `{"graceful":1,"do":"defer","shell":"echo ghost"}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	if err := unix.Kill(supervisor, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	p.touch("go")
+	p.want("0")
+	if text := p.text(); !regexp.MustCompile(`^\d+\nreal\n$`).MatchString(text) {
+		t.Errorf("it wrote:\n%s", text)
+	}
+}
+
 // The clients in docs/protocol.md do what they are said to.
 func TestTheClientsInTheProtocolsDescription(t *testing.T) {
 	text, err := os.ReadFile("../docs/protocol.md")
