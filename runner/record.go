@@ -105,7 +105,7 @@ type registration struct {
 	beginCommand
 	Name  ledger.Text     `json:"name,omitempty"`
 	Dir   ledger.Text     `json:"dir,omitempty"`
-	Env   []ledger.Text   `json:"env,omitempty"`
+	Env   []ledger.Text   `json:"env,omitzero"` // nil: the run's
 	EnvOf int             `json:"env_of,omitempty"`
 	Exits cleanup.Process `json:"exits,omitzero"`
 	Key   string          `json:"key,omitempty"`
@@ -116,8 +116,8 @@ func registrationOf(c cleanup.Entry) *registration {
 		beginCommand: beginCommand{c.When, ledger.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit},
 		Name:         ledger.Text(c.Name), Dir: ledger.Text(c.Dir), EnvOf: c.EnvOf, Exits: c.Exits, Key: c.Key,
 	}
-	if c.EnvOf == 0 {
-		reg.Env = texts(c.Env)
+	if c.EnvOf == 0 && c.Env != nil {
+		reg.Env = append([]ledger.Text{}, texts(c.Env)...)
 	}
 	return &reg
 }
@@ -128,8 +128,11 @@ func (reg registration) entry(before cleanup.Stack) cleanup.Entry {
 		When:    reg.When,
 		Command: cleanup.Command{Text: string(reg.Text), Args: stringsOf(reg.Args), Limit: reg.Limit},
 		Registration: cleanup.Registration{
-			Name: string(reg.Name), Dir: string(reg.Dir), Env: stringsOf(reg.Env), EnvOf: reg.EnvOf, Exits: reg.Exits, Key: reg.Key,
+			Name: string(reg.Name), Dir: string(reg.Dir), EnvOf: reg.EnvOf, Exits: reg.Exits, Key: reg.Key,
 		},
+	}
+	if reg.Env != nil {
+		c.Env = append([]string{}, stringsOf(reg.Env)...)
 	}
 	if of, ok := before.Get(reg.EnvOf); ok {
 		c.Env = of.Env

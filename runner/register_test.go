@@ -287,3 +287,25 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 		})
 	}
 }
+
+// None is not the same as that of the run.
+func TestAnEnvironmentThatIsEmptyIsWrittenDown(t *testing.T) {
+	for _, env := range [][]string{nil, {}, {"A=1"}} {
+		r, _ := recordOf(registering(time.Second, func(c *cleanup.Entry) { c.Env = env }), true)
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again record
+		if err := json.Unmarshal(text, &again); err != nil {
+			t.Fatal(err)
+		}
+		e, err := again.event(at3(Running))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := e.(registered).entry.Env; (got == nil) != (env == nil) || !slices.Equal(got, env) {
+			t.Errorf("%#v became %#v", env, got)
+		}
+	}
+}
