@@ -378,6 +378,20 @@ func TestManyProcessesThatAreWaitedFor(t *testing.T) {
 	}
 }
 
+// What is process 1 to one is another to those in another PID namespace, around the run's or within it.
+func TestAPidOfAnotherNamespaceIsRefused(t *testing.T) {
+	p := inNamespace(t, false, "graceful", "run", "--", "sh", "-c", `echo $GRACEFUL_SOCKET >socket; echo $$ >pid
+		unshare --pid --fork --mount-proc graceful defer --when-exits 1 -- echo never; echo $?; echo >done; until [ -e end ]; do sleep 0.01; done`).start()
+	p.file("done")
+	answer, err := registry.Ask(strings.TrimSpace(p.file("socket")), registry.Request{Do: registry.Defer, Shell: "echo never", WhenExits: p.pidIn("pid")})
+	p.touch("end")
+	p.want("0")
+	const refusal = "you are in another PID namespace"
+	if text := p.text(); err != nil || !strings.HasPrefix(answer.Error, refusal) || !strings.Contains(text, refusal) || !strings.HasSuffix(text, "\n1\n") {
+		t.Errorf("we were told %+v, %v; it wrote:\n%s", answer, err, text)
+	}
+}
+
 // When a process, a connection or the socket cannot be waited for (epoll_ctl(2), /proc/sys/fs/epoll), it is looked at.
 func TestWhatCannotBeWaitedForIsLookedAt(t *testing.T) {
 	need(t, "norace")
@@ -427,7 +441,7 @@ func TestAPidThatComesBack(t *testing.T) {
 				until [ -s free ] || [ -e log ]; do sleep 0.01; done; [ ! -s free ] || again $(cat free); echo >taken; wait $run`, "sh",
 				"graceful", "run", "--guard", "on", "--", "sh", "-c", again+fmt.Sprintf(
 					`sleep 1000 & pid=$!; sleep 0.1; graceful defer --when-exits $pid -- sh -c 'echo fired >>log' >id
-					kill -STOP $PPID; kill $pid; wait $pid; %s; kill -%s $PPID; until [ -e log ]; do sleep 0.01; done
+					kill -STOP $PPID; kill $pid; wait $pid; %s; kill -%[2]s $PPID; [ %[2]s = CONT ] || exec sleep 1000; until [ -e log ]; do sleep 0.01; done
 					kill -0 $pid && echo lives >>log; graceful defer --when-exits $pid -- true >id; echo $? >>log`, c.to, c.then))
 			p.start().wait()
 			p.wrote("log", c.want)

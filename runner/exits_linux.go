@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// member finds a process of the tree. Its pid is one of the asker's PID namespace, which has to be ours.
+// member finds a process of the tree. Its pid is one of the asker's PID namespace, which has to be ours; who is outside of ours
+// has no pid here.
 func (p *processes) member(pid int, start uint64, asker int) (tree.Process, error) {
 	ours, err := os.Readlink("/proc/self/ns/pid")
 	theirs, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", asker))
-	if err == nil && err2 == nil && ours != theirs {
+	if asker == 0 || err == nil && err2 == nil && ours != theirs {
 		return tree.Process{}, errors.New("you are in another PID namespace than graceful: the process has another pid here")
 	}
 	found, ok := p.tree.Find(pid)
