@@ -519,6 +519,7 @@ func nowhereToWrite(t *testing.T, args ...string) *proc {
 	}
 	p := command(t, append([]string{"unshare", "--mount", "sh", "-c", `for dir in /run /dev/shm /tmp; do
 		mount -t tmpfs -o mode=755 none $dir && mount -o remount,ro $dir || exit; done; mount -o remount,bind,ro / && exec "$@"`, "sh"}, args...)...)
+	p.dir, p.cmd.Dir = dir, dir
 	p.cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR=", "TMPDIR=", "PATH="+dir+":"+os.Getenv("PATH"))
 	return p
 }
@@ -695,27 +696,37 @@ func TestTheClientsInTheProtocolsDescription(t *testing.T) {
 		}
 		return block
 	}
-	t.Run("python", func(t *testing.T) {
-		need(t, "python3")
-		client := code("python")
-		if n := len(slices.Collect(strings.Lines(client))); n > 25 {
-			t.Errorf("it has %d lines", n)
-		}
-		p := command(t, "graceful", "run", "--", "sh", "-c", `mkdir sub; cd sub; X=y python3 ../client.py sh -c 'echo $X ${PWD##*/}'`)
-		if err := os.WriteFile(filepath.Join(p.dir, "client.py"), []byte(client), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		p.start().want("0")
-		if got := p.text(); got != "1\ny sub\n" {
-			t.Errorf("it wrote:\n%s", got)
-		}
-	})
-	t.Run("shell", func(t *testing.T) {
-		need(t, "socat")
-		p := command(t, "graceful", "run", "--", "sh", "-c", "mkdir scratch; "+code("sh"))
-		p.start().want("0")
-		if got := p.text(); got != `{"graceful":1,"id":1}`+"\n" || exists(p, "scratch") {
-			t.Errorf("it wrote:\n%s", got)
-		}
-	})
+	// Also with an address that has no file.
+	for name, prepare := range map[string]func(*testing.T, ...string) *proc{
+		"":                 func(t *testing.T, args ...string) *proc { return command(t, args...) },
+		" without a place": nowhereToWrite,
+	} {
+		t.Run("python"+name, func(t *testing.T) {
+			need(t, "python3")
+			client := code("python")
+			if n := len(slices.Collect(strings.Lines(client))); n > 25 {
+				t.Errorf("it has %d lines", n)
+			}
+			p := prepare(t, "graceful", "run", "--", "sh", "-c", `cd sub; X=y python3 ../client.py sh -c 'echo $X ${PWD##*/}'`)
+			if err := errors.Join(os.Mkdir(filepath.Join(p.dir, "sub"), 0o755), os.WriteFile(filepath.Join(p.dir, "client.py"), []byte(client), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			p.start().want("0")
+			if got := p.text(); got != "1\ny sub\n" {
+				t.Errorf("it wrote:\n%s", got)
+			}
+		})
+		t.Run("shell"+name, func(t *testing.T) {
+			need(t, "socat")
+			p := prepare(t, "graceful", "run", "--", "sh", "-c", code("sh"))
+			if err := os.Mkdir(filepath.Join(p.dir, "scratch"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			p.start().want("0")
+			tried := !exists(p, "scratch") || strings.Contains(p.text(), "cannot remove 'scratch': Read-only")
+			if got := p.text(); !strings.HasPrefix(got, `{"graceful":1,"id":1}`+"\n") || !tried {
+				t.Errorf("it wrote:\n%s", got)
+			}
+		})
+	}
 }
