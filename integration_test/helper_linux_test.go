@@ -97,6 +97,7 @@ func exhaust(file string) {
 		}
 		if !told {
 			write(file, n)
+			fmt.Println("exhausted")
 			told = true
 		}
 		rawSleep(&moment)

@@ -23,7 +23,7 @@ import (
 //	relay N                    N chains of processes, each of which forks and ends, as fast as they can
 //	breed N                    a process tree that forks as fast as it can, up to N, and stays; like relay it ignores
 //	                           SIGTERM, and writes its pid to ./storm when it begins
-//	exhaust FILE               forks until it may not, writes how often to FILE, and goes on trying
+//	exhaust FILE               forks until it may not, writes how often to FILE, says so, and goes on trying
 //	die SIGNAL-NUMBER          ends by that signal
 //	become-root FILE           set-user-ID root: becomes root altogether, writes its pid to FILE, and stays
 //	answer                     writes a line when it listens, and one for each SIGUSR1; stays

@@ -18,12 +18,12 @@ import (
 // A tree that uses up every process that it and we may have: we live, keep the status, clear the tree, and run the
 // cleanup commands.
 func TestATreeThatUsesUpAllProcesses(t *testing.T) {
-	run := []string{plain, "run", "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--"}
 	check := func(t *testing.T, p *proc) {
 		t.Helper()
 		if n, _ := strconv.Atoi(strings.TrimSpace(p.file("forked"))); n < 10 {
 			t.Fatalf("the tree got no more than %d processes: this limit is too low to show anything", n)
 		}
+		p.until("output", func() bool { return strings.HasPrefix(p.text(), "exhausted") })
 		if err := unix.Kill(gracefulPID(p), unix.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -32,30 +32,32 @@ func TestATreeThatUsesUpAllProcesses(t *testing.T) {
 			t.Errorf("it wrote:\n%s", text)
 		}
 	}
-	t.Run("RLIMIT_NPROC", func(t *testing.T) {
-		need(t, "root", "setpriv", "prlimit") // root itself is not limited
-		t.Parallel()
-		p := inNamespace(t, true, append([]string{"prlimit", "--nproc=64", "setpriv", "--reuid=54321", "--clear-groups"},
-			append(run, "helper", "exhaust", "forked")...)...)
-		if err := os.Chmod(p.dir, 0o777); err != nil {
-			t.Fatal(err)
-		}
-		p.start()
-		check(t, p)
-	})
-	t.Run("pids limit of a cgroup", func(t *testing.T) {
-		need(t, "root")
-		t.Parallel()
-		limit := cgroupWith(t, "pids", "pids.max")
-		if err := os.WriteFile(limit, []byte("64"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		// 0 is the writer itself, whose number is another one in there.
-		p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, filepath.Dir(limit)},
-			append(run, "helper", "exhaust", "forked")...)...)
-		p.start()
-		check(t, p)
-	})
+	for pty, uid := range map[string]string{"--pty=false": "54326", "--pty=true": "54327"} {
+		run := []string{plain, "run", pty, "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--",
+			"helper", "exhaust", "forked"}
+		t.Run("RLIMIT_NPROC, "+pty, func(t *testing.T) {
+			need(t, "root", "setpriv", "prlimit") // root itself is not limited
+			t.Parallel()
+			p := inNamespace(t, true, append([]string{"prlimit", "--nproc=64", "setpriv", "--reuid=" + uid, "--clear-groups"}, run...)...)
+			if err := os.Chmod(p.dir, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			p.start()
+			check(t, p)
+		})
+		t.Run("pids limit of a cgroup, "+pty, func(t *testing.T) {
+			need(t, "root")
+			t.Parallel()
+			limit := cgroupWith(t, "pids", "pids.max")
+			if err := os.WriteFile(limit, []byte("64"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			// 0 is the writer itself, whose number is another one in there.
+			p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, filepath.Dir(limit)}, run...)...)
+			p.start()
+			check(t, p)
+		})
+	}
 }
 
 // cgroupWith makes a cgroup with a controller, v2 or v1, and returns the first of those files that it has.

@@ -245,39 +245,45 @@ func tracer(pid int) int {
 // supervisor and in the front, also when that has to go on in the supervisor's place.
 func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 	need(t, "linux", "strace", "norace")
-	for name, status := range map[string]string{"supervisor lives": "137", "supervisor is killed": "137"} {
-		t.Run(name, func(t *testing.T) {
-			p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=clone,clone3,fork,vfork,execve",
-				"graceful", "run", "-v", "--grace", "200ms", "--on-exit", "echo >cleaned", "--on-exit", "sleep 0.1", "--on-exit-order", "parallel", "--",
-				"sh", "-c", "helper daemon daemon; exec helper count got")
-			p.pidIn("got.pid")
-			p.pidIn("daemon")
-			front := gracefulPID(p)
-			supervisor := supervisorOf(front)
-			if name == "supervisor is killed" {
-				kill(t, supervisor)
-			}
-			for range 500 {
-				for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGWINCH, 40} {
-					_ = unix.Kill(front, sig)
+	for _, victim := range []string{"nobody", "supervisor", "front"} {
+		for _, pty := range []string{"--pty=false", "--pty=true"} {
+			t.Run(victim+" is killed, "+pty, func(t *testing.T) {
+				p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=clone,clone3,fork,vfork,execve",
+					"graceful", "run", pty, "-v", "--grace", "200ms", "--on-exit", "echo >cleaned", "--on-exit", "sleep 0.1", "--on-exit-order", "parallel", "--",
+					"sh", "-c", "helper daemon daemon; exec helper count got")
+				p.pidIn("got.pid")
+				p.pidIn("daemon")
+				front, status := gracefulPID(p), "137"
+				supervisor := supervisorOf(front)
+				switch victim {
+				case "supervisor":
+					kill(t, supervisor)
+				case "front":
+					kill(t, front)
+					status = "KILL"
 				}
-			}
-			_ = unix.Kill(front, unix.SIGTERM)
-			p.want(status)
-			trace, err := os.ReadFile(filepath.Join(p.dir, "trace"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, pid := range []int{front, supervisor} {
-				threads, late := threadsOf(pid, string(trace))
-				if threads < 4 {
-					t.Fatalf("the trace is not understood: %d threads of %d\n%s", threads, pid, trace)
+				for range 500 {
+					for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGWINCH, 40} {
+						_ = unix.Kill(front, sig)
+					}
 				}
-				if late != "" {
-					t.Errorf("threads that %d made after it had started something:\n%s", pid, late)
+				_ = unix.Kill(front, unix.SIGTERM)
+				p.want(status)
+				trace, err := os.ReadFile(filepath.Join(p.dir, "trace"))
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-		})
+				for _, pid := range []int{front, supervisor} {
+					threads, late := threadsOf(pid, string(trace))
+					if threads < 4 {
+						t.Fatalf("the trace is not understood: %d threads of %d\n%s", threads, pid, trace)
+					}
+					if late != "" {
+						t.Errorf("threads that %d made after it had started something:\n%s", pid, late)
+					}
+				}
+			})
+		}
 	}
 }
 
