@@ -141,7 +141,7 @@ func (x term) becomesRaw() {
 
 // The same is promised with and without a second process, and at each level.
 func eachWay(t *testing.T, test func(t *testing.T, run func(args ...string) []string)) {
-	for _, flags := range [][]string{{"--guard", "on"}, {"--guard", "off"}, {"--contain", "group"}, {"--contain", "cgroup"}} {
+	for _, flags := range [][]string{{"--guard", "on"}, {"--guard", "off"}, {"--contain", "subreaper"}, {"--contain", "group"}, {"--contain", "cgroup"}} {
 		t.Run(strings.Join(flags, " ")[2:], func(t *testing.T) {
 			t.Parallel()
 			run := func(args ...string) []string { return ptyRun(slices.Concat(flags, args)...) }
@@ -173,6 +173,10 @@ func TestATerminalOfTheTargetsOwnHasTheSizeOfOurs(t *testing.T) {
 		x.signal(unix.SIGTERM)
 		x.want("143")
 		x.wrote("sizes", want+"42 120\n")
+
+		x = inTerminal(t, 33, 101, run("--", "helper", "count", "seen")...)
+		x.eachSizeOnce("seen", func(rows uint16) { x.resize(rows, 101) })
+		x.want("137")
 	})
 	for env, want := range map[string]string{"": "24 80", "COLUMNS=100 LINES=30": "30 100", "COLUMNS=100": "24 100", "COLUMNS=x LINES=-1": "24 80"} {
 		p := command(t, ptyRun("--", "stty", "size")...)
@@ -499,7 +503,7 @@ func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
 	})
 }
 
-func parentOf(t *testing.T, pid int) int {
+func parentOf(t testing.TB, pid int) int {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -26,6 +26,26 @@ func counts(p *proc, file string) map[syscall.Signal]int {
 	return n
 }
 
+// eachSizeOnce changes the size of a terminal some times. Each time has the target, which counts in a file, get one signal of it.
+// Then it is killed.
+func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
+	p.t.Helper()
+	const rounds = 20 // two signals at a time may seem to be one
+	target := p.pidIn(file + ".pid")
+	for n := range rounds {
+		resize(uint16(30 + n))
+		p.until("SIGWINCH", func() bool { return counts(p, file)[unix.SIGWINCH] > n })
+		if err := unix.Kill(parentOf(p.t, target), unix.SIGUSR1); err != nil { // comes after all that is sent because of the size
+			p.t.Fatal(err)
+		}
+		p.until("SIGUSR1", func() bool { return counts(p, file)[unix.SIGUSR1] > n })
+	}
+	p.killAndWait(target)
+	if got := counts(p, file)[unix.SIGWINCH]; got != rounds {
+		p.t.Errorf("%d changes of the size, and it got SIGWINCH %d times", rounds, got)
+	}
+}
+
 func TestEverySignalReachesTheGroupExactlyOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
