@@ -57,6 +57,11 @@ var scenarios = map[string]scenario{
 		flags:  []string{"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started + "echo >ready; exec sleep 1000", stop: true, log: "2\n1\n", status: "143",
 	},
+	// In a terminal of its own, which another one holds too.
+	"terminal": {
+		flags:  []string{"--pty", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
+		target: started + "setsid sleep 1000 & echo shown; echo >ready; exec sleep 1000", stop: true, log: "2\n1\n", status: "143",
+	},
 	// Nobody in the tree obeys, and one has left its session.
 	"grace": {
 		flags:  []string{"--grace", "50ms", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
@@ -150,6 +155,10 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 		if !json.Valid([]byte(file("report"))) && !strings.Contains(file("output"), "writing report") {
 			wrong = append(wrong, fmt.Sprintf("the report is %q", file("report")))
 		}
+	}
+	if shown := strings.Contains(file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") && file("ready") != "" &&
+		!shown && (o.Supervisor || got.Where == "") { // a front that is killed may have had it
+		wrong = append(wrong, "the target's output is lost")
 	}
 	if why := s.wrongStatus(o, got, started); why != "" {
 		wrong = append(wrong, fmt.Sprintf("exit status %s, %s", got.Status, why))

@@ -503,6 +503,46 @@ func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
 	})
 }
 
+// Whoever finishes a run of which both have been killed has nothing to relay, also when that was what they were at; and a
+// terminal of his own is not for it.
+func TestARunThatHadATerminalIsFinishedByOthers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ moment, reason string }{{"target started", "recovered"}, {"tree emptied", "exited"}} {
+		for _, by := range []string{"recover", "run --name x --pty -- echo the next one"} {
+			t.Run(c.moment+", "+by, func(t *testing.T) {
+				t.Parallel()
+				dir := filepath.Join(t.TempDir(), "state")
+				p := start(t, ptyRun("--state-dir", dir, "--name", "x", "--grace", "100ms", "--on-exit", "echo $GRACEFUL_REASON >>log", "--", "sh", "-c",
+					"trap '' HUP TERM; helper daemon daemon; echo $$ >target; until [ -e end ]; do sleep 0.01; done; kill -KILL $(cat daemon)")...)
+				target, daemon := p.pidIn("target"), p.pidIn("daemon")
+				if c.moment == "tree emptied" {
+					p.signal(unix.SIGSTOP) // and the front does not relay
+					if err := os.WriteFile(filepath.Join(p.dir, "end"), nil, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p.until(c.moment, func() bool {
+					data, _ := os.ReadFile(filepath.Join(dir, "x.ledger"))
+					return strings.Contains(string(data), c.moment)
+				})
+				bothKilled(t, p.cmd.Process.Pid)
+				p.want("KILL")
+				p.wrote("log", "")
+				verb, rest, _ := strings.Cut(by, " ")
+				q := start(t, slices.Concat([]string{"graceful", verb, "--state-dir", dir}, strings.Fields(rest))...)
+				q.want("0")
+				if got := q.text(); strings.HasSuffix(got, "the next one\r\n") != (verb == "run") {
+					t.Errorf("%s wrote:\n%s", verb, got)
+				}
+				p.wrote("log", c.reason+"\n")
+				if names := inDir(t, dir); names != "" || alive(target) || alive(daemon) {
+					t.Errorf("left in the state directory: %q; of the tree: %t, %t", names, alive(target), alive(daemon))
+				}
+			})
+		}
+	}
+}
+
 func parentOf(t testing.TB, pid int) int {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
