@@ -168,18 +168,22 @@ const (
 	ctrlZ = "\x1a"
 )
 
-// levels runs a test with each kind of containment and guard.
-func levels(t *testing.T, test func(t *testing.T, s *person, run string)) {
+// levels runs a test with each kind of containment, and with and without a guard if it is not told. The run wants more flags
+// and a program.
+func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards ...string) {
 	need(t, "linux")
+	if guards == nil {
+		guards = []string{"on", "off"}
+	}
 	for _, level := range []string{"auto", "subreaper", "group", "cgroup"} {
-		for _, guard := range []string{"on", "off"} {
+		for _, guard := range guards {
 			t.Run(level+", guard "+guard, func(t *testing.T) {
 				t.Parallel()
 				dir := ""
 				if level == "cgroup" {
 					dir = ownCgroup(t)
 				}
-				test(t, atShell(t, dir), fmt.Sprintf("graceful run --contain %s --guard %s -- ", level, guard))
+				test(t, atShell(t, dir), fmt.Sprintf(`graceful run --contain %s --guard %s --on-exit "echo 1 >>cleaned" `, level, guard))
 			})
 		}
 	}
@@ -195,7 +199,15 @@ func TestAShellsJobs(t *testing.T) {
 		s.types("one\r" + ctrlD)
 		s.sees("[0]: ")
 		s.wrote("copy", "one\n")
-		s.does(run+`sh -c 'stty raw -echo; kill -9 $$'`, "[137]: ")
+		const dies = `sh -c 'stty raw -echo </dev/tty; kill -9 $$'`
+		s.does(run+dies, "[137]: ")
+		s.modes()
+		s.does(run+dies+" >file", "[137]: ")
+		s.modes()
+		s.does(run+dies+" | cat", "[0]: ")
+		s.modes()
+		s.does(run+dies+" &", "Stopped  ")
+		s.does("fg", "[137]: ")
 		s.modes()
 		s.does(run+"/nowhere/at/all", "[127]: ")
 		s.modes()
@@ -315,144 +327,131 @@ func TestAPipeline(t *testing.T) {
 
 // Whichever of us is killed while the program has the terminal and has made it raw, it is left as it was.
 func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
-	need(t, "linux")
-	const raw = `graceful run --on-exit "echo 1 >>cleaned" -- sh -c "stty raw -echo; echo >up; exec sleep 1000"`
+	const raw = `sh -c "stty raw -echo; echo >up; exec sleep 1000"`
 	t.Run("the supervisor", func(t *testing.T) {
-		t.Parallel()
-		s := atShell(t, "")
-		s.does(raw)
-		s.file("up")
-		kill(t, supervisorOf(s.front()))
-		s.sees("[143]: ")
-		s.modes()
-		s.wrote("cleaned", "1\n")
+		levels(t, func(t *testing.T, s *person, run string) {
+			s.does(run + raw)
+			s.file("up")
+			kill(t, supervisorOf(s.front()))
+			s.sees("[143]: ")
+			s.modes()
+			s.wrote("cleaned", "1\n")
+		}, "on")
 	})
 	t.Run("the front", func(t *testing.T) {
-		t.Parallel()
-		s := atShell(t, "")
-		s.does(raw)
-		s.file("up")
-		kill(t, s.front())
-		s.sees("[137]: ")
-		s.file("cleaned")
-		s.modes()
+		levels(t, func(t *testing.T, s *person, run string) {
+			s.does(run + raw)
+			s.file("up")
+			kill(t, s.front())
+			s.sees("[137]: ")
+			s.file("cleaned")
+			s.modes()
+		}, "on")
 	})
 	t.Run("the front, in a script that goes on", func(t *testing.T) {
-		t.Parallel()
-		s := atShell(t, "")
-		s.does(`bash -c 'graceful run --grace 1h --on-exit "echo 1 >>cleaned" -- sh -c "trap : TERM; stty raw -echo; echo \$\$ >up; while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; echo next; read x; echo "got $x"; read x'`)
-		target := s.pidIn("up")
-		script := childrenOf(s.cmd.Process.Pid)[0]
-		kill(t, childrenOf(script)[0])
-		s.sees("next\r\n")
-		s.types("line\r")
-		s.sees("line\r\ngot line\r\n")
-		kill(t, target)
-		s.file("cleaned")
-		s.types("\r")
-		s.sees("[0]: ")
-		s.modes()
+		levels(t, func(t *testing.T, s *person, run string) {
+			s.does(`bash -c '` + run + `--grace 1h sh -c "trap : TERM; stty raw -echo; echo \$\$ >up; while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; echo next; read x; echo "got $x"; read x'`)
+			target := s.pidIn("up")
+			script := childrenOf(s.cmd.Process.Pid)[0]
+			kill(t, childrenOf(script)[0])
+			s.sees("next\r\n")
+			s.types("line\r")
+			s.sees("line\r\ngot line\r\n")
+			kill(t, target)
+			s.file("cleaned")
+			s.types("\r")
+			s.sees("[0]: ")
+			s.modes()
+		}, "on")
 	})
 	t.Run("a stopped program", func(t *testing.T) {
-		t.Parallel()
-		s := atShell(t, "")
-		s.does(`graceful run --on-exit "echo 1 >>cleaned" -- sh -c "stty raw; stty -raw; echo \$\$ >up; exec sleep 1000"`)
-		target := s.pidIn("up")
-		s.types(ctrlZ)
-		s.sees("[148]: ")
-		kill(t, target)
-		s.sees("Exit 137")
-		s.wrote("cleaned", "1\n")
-		s.modes()
+		levels(t, func(t *testing.T, s *person, run string) {
+			s.does(run + `sh -c "stty raw; stty -raw; echo \$\$ >up; exec sleep 1000"`)
+			target := s.pidIn("up")
+			s.types(ctrlZ)
+			s.sees("[148]: ")
+			kill(t, target)
+			s.sees("Exit 137")
+			s.wrote("cleaned", "1\n")
+			s.modes()
+		}, "on")
 	})
 }
 
 // With --reraise a script is ended by Ctrl-C as it would be without us.
 func TestCtrlCEndsAScript(t *testing.T) {
-	need(t, "linux")
-	t.Parallel()
-	s := atShell(t, "")
-	s.does(`bash -c 'graceful run --reraise -- sleep 1000; echo "after all"'`)
-	s.foreground("sleep")
-	s.types(ctrlC)
-	s.sees("[130]: ")
-	if strings.Contains(s.text(), "after all\r\n") {
-		t.Errorf("the script went on:\n%s", s.text())
-	}
+	levels(t, func(t *testing.T, s *person, run string) {
+		s.does(`bash -c '` + run + `--reraise sleep 1000; echo "after all"'`)
+		s.foreground("sleep")
+		s.types(ctrlC)
+		s.sees("[130]: ")
+		if strings.Contains(s.text(), "after all\r\n") {
+			t.Errorf("the script went on:\n%s", s.text())
+		}
+	})
 }
 
 // The window is closed: the program is told, and then cleanup commands run.
 func TestAClosedWindow(t *testing.T) {
-	need(t, "linux")
-	for name, open := range map[string]func(*testing.T, string) *person{
-		"of a shell": func(t *testing.T, run string) *person {
-			s := atShell(t, "")
-			s.does(run)
-			return s
-		},
-		"of ours": func(t *testing.T, run string) *person { return atTerminal(t, "sh", "-c", "exec "+run) },
-	} {
+	for name, how := range map[string]string{"of a shell": "", "of ours": "exec "} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := open(t, `graceful run -v --on-exit "echo said; echo 1 >>cleaned" -- sh -c 'trap "echo HUP >>told; exit" HUP; echo $$ >up; while :; do sleep 0.01; done'`)
-			target := s.pidIn("up")
-			s.master.Close()
-			s.file("cleaned")
-			s.gone(target)
-			if told := s.file("told"); !strings.HasPrefix(told, "HUP\n") {
-				t.Errorf("the program was told %q", told)
-			}
+			levels(t, func(t *testing.T, s *person, run string) {
+				s.does(how + run + `-v --on-exit "echo said" sh -c 'trap "echo HUP >>told; exit" HUP; echo $$ >up; while :; do sleep 0.01; done'`)
+				target := s.pidIn("up")
+				s.master.Close()
+				s.file("cleaned")
+				s.gone(target)
+				if told := s.file("told"); !strings.HasPrefix(told, "HUP\n") {
+					t.Errorf("the program was told %q", told)
+				}
+			})
 		})
 	}
 }
 
 // Where nobody would continue us, nobody is stopped.
 func TestNobodyIsStoppedWithoutAShell(t *testing.T) {
-	need(t, "linux")
-	for name, args := range map[string][]string{
-		"alone":       {"graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "cat"},
-		"in a script": {"sh", "-c", `graceful run --guard off --on-exit "echo 1 >>cleaned" -- cat; exit $?`},
-	} {
+	for name, line := range map[string]string{"alone": "exec %scat", "in a script": "exec sh -c '%scat; exit $?'"} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := atTerminal(t, args...)
-			s.foreground("cat")
-			s.types(ctrlZ)
-			s.sees("^Z")
-			s.types("on\r")
-			s.sees("on\r\non\r\n")
-			s.types(ctrlD)
-			s.want("0")
-			s.wrote("cleaned", "1\n")
+			levels(t, func(t *testing.T, s *person, run string) {
+				s.does(fmt.Sprintf(line, run))
+				s.foreground("cat")
+				s.types(ctrlZ)
+				s.sees("^Z")
+				s.types("on\r")
+				s.sees("on\r\non\r\n")
+				s.types(ctrlD)
+				s.want("0")
+				s.wrote("cleaned", "1\n")
+			})
 		})
 	}
 }
 
 // A program in the background that nobody can bring to the foreground is told that it has lost its terminal.
 func TestTheBackgroundOfNobody(t *testing.T) {
-	need(t, "linux")
-	t.Parallel()
-	s := atShell(t, "")
-	s.does(`( (graceful run --on-exit 'echo 1 >>cleaned' -- sh -c 'until [ -e go ]; do sleep 0.01; done; cat </dev/tty; echo >never' & ) )`, "[0]: ")
-	s.does("echo >go", "[0]: ")
-	s.file("cleaned")
-	if _, err := os.Stat(filepath.Join(s.dir, "never")); err == nil {
-		t.Error("the program went on")
-	}
-	s.modes()
+	levels(t, func(t *testing.T, s *person, run string) {
+		s.does(`( (`+run+`sh -c 'until [ -e go ]; do sleep 0.01; done; cat </dev/tty; echo >never' & ) )`, "[0]: ")
+		s.does("echo >go", "[0]: ")
+		s.file("cleaned")
+		if _, err := os.Stat(filepath.Join(s.dir, "never")); err == nil {
+			t.Error("the program went on")
+		}
+		s.modes()
+	})
 }
 
 // A terminal that is another session's is only a file.
 func TestTheTerminalOfAnotherSession(t *testing.T) {
-	need(t, "linux", "setsid")
-	t.Parallel()
-	s := atShell(t, "")
-	s.does("setsid -w graceful run -v -- sh -c 'read x; echo \"got $x\"'", "running was=starting")
-	s.foreground("setsid")
-	s.types("line\r")
-	s.sees("got line\r\n")
-	s.sees("[0]: ")
-	s.modes()
+	need(t, "setsid")
+	levels(t, func(t *testing.T, s *person, run string) {
+		s.does("setsid -w "+run+`-v sh -c 'read x; echo "got $x"'`, "running was=starting")
+		s.foreground("setsid")
+		s.types("line\r")
+		s.sees("got line\r\n")
+		s.sees("[0]: ")
+		s.modes()
+	})
 }
 
 // Screens of programs that use all of it are the same as without us.
