@@ -177,16 +177,17 @@ func TestATerminalOfTheTargetsOwnHasTheSizeOfOurs(t *testing.T) {
 		x = inTerminal(t, 33, 101, run("--", "helper", "count", "seen")...)
 		x.eachSizeOnce("seen", func(rows uint16) { x.resize(rows, 101) })
 		x.want("137")
-	})
-	for env, want := range map[string]string{"": "24 80", "COLUMNS=100 LINES=30": "30 100", "COLUMNS=100": "24 100", "COLUMNS=x LINES=-1": "24 80"} {
-		p := command(t, ptyRun("--", "stty", "size")...)
-		p.cmd.Env = append(os.Environ(), strings.Fields(env)...)
-		p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
-		p.start().want("0")
-		if got := strings.TrimSpace(p.text()); got != want {
-			t.Errorf("without a terminal, with %q: %s, want %s", env, got, want)
+
+		for env, want := range map[string]string{"": "24 80", "COLUMNS=100 LINES=30": "30 100", "COLUMNS=100": "24 100", "COLUMNS=x LINES=-1": "24 80"} {
+			p := command(t, run("--", "stty", "size")...)
+			p.cmd.Env = append(os.Environ(), strings.Fields(env)...)
+			p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+			p.start().want("0")
+			if got := strings.TrimSpace(p.text()); got != want {
+				t.Errorf("without a terminal, with %q: %s, want %s", env, got, want)
+			}
 		}
-	}
+	})
 }
 
 // Through tmux, which says what a person would see.
@@ -195,7 +196,7 @@ func TestEditorsAndPagersInATerminalOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	screens := map[string][]string{}
-	for i, wrapper := range [][]string{nil, ptyRun("--"), ptyRun("--guard", "off", "--")} {
+	for i, wrapper := range [][]string{nil, ptyRun("--"), ptyRun("--guard", "off", "--contain", "group", "--")} {
 		socket := filepath.Join(dir, fmt.Sprint("tmux", i))
 		text := filepath.Join(dir, fmt.Sprint("text", i))
 		tmux := func(args ...string) string {
@@ -340,34 +341,36 @@ func TestAReaderThatNeverReadsKeepsNobodyFromStopping(t *testing.T) {
 func TestAnEndOfFileReachesTheTargetAsOne(t *testing.T) {
 	need(t, "bash")
 	t.Parallel()
-	for _, c := range []struct{ in, target, want string }{
-		{"", "cat; echo end", "end"},
-		{"a line\n", "cat; echo end", "a line\nend"},
-		{"a line\nand a half", "cat; echo end", "a line\nand a halfend"},
-		{"a\nb\n", "head -n 1; cat; cat; echo end", "a\nb\nend"}, // head leaves it, as a terminal gives line by line
-		{"a\n", "sleep 0.3; cat; sleep 0.3; cat; echo end", "a\nend"},
-		{"exit 3", "cat; cat; cat; echo end", "exit 3end"},
-		{strings.Repeat("0123456789\n", 20000), "wc -c; echo end", "220000\nend"},
-	} {
-		p := command(t, ptyRun("--", "sh", "-c", c.target)...)
-		p.cmd.Stdin = strings.NewReader(c.in)
-		p.start().want("0")
-		if got := strings.ReplaceAll(strings.TrimSpace(p.text()), "\r", ""); got != c.want {
-			t.Errorf("%.20q to %s: %q, want %q", c.in, c.target, got, c.want)
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		for _, c := range []struct{ in, target, want string }{
+			{"", "cat; echo end", "end"},
+			{"a line\n", "cat; echo end", "a line\nend"},
+			{"a line\nand a half", "cat; echo end", "a line\nand a halfend"},
+			{"a\nb\n", "head -n 1; cat; cat; echo end", "a\nb\nend"}, // head leaves it, as a terminal gives line by line
+			{"a\n", "sleep 0.3; cat; sleep 0.3; cat; echo end", "a\nend"},
+			{"exit 3", "cat; cat; cat; echo end", "exit 3end"},
+			{strings.Repeat("0123456789\n", 20000), "wc -c; echo end", "220000\nend"},
+		} {
+			p := command(t, run("--", "sh", "-c", c.target)...)
+			p.cmd.Stdin = strings.NewReader(c.in)
+			p.start().want("0")
+			if got := strings.ReplaceAll(strings.TrimSpace(p.text()), "\r", ""); got != c.want {
+				t.Errorf("%.20q to %s: %q, want %q", c.in, c.target, got, c.want)
+			}
 		}
-	}
-	// A line editor, which takes the terminal out of the mode that has ends of files, and puts it back for each command.
-	for range 5 {
-		p := command(t, ptyRun("--", "bash", "--norc", "--noprofile", "-i")...)
-		p.cmd.Stdin = strings.NewReader("echo $((6*7))\nsleep 0.05\n")
-		p.start().want("0")
-		if got := p.text(); !strings.Contains(got, "\n42\r\n") {
-			t.Errorf("bash showed:\n%s", got)
+		// A line editor, which takes the terminal out of the mode that has ends of files, and puts it back for each command.
+		for range 5 {
+			p := command(t, run("--", "bash", "--norc", "--noprofile", "-i")...)
+			p.cmd.Stdin = strings.NewReader("echo $((6*7))\nsleep 0.05\n")
+			p.start().want("0")
+			if got := p.text(); !strings.Contains(got, "\n42\r\n") {
+				t.Errorf("bash showed:\n%s", got)
+			}
 		}
-	}
-	// None at all.
-	p := command(t, "sh", "-c", `exec graceful run --pty -- cat <&-`)
-	p.start().want("0")
+		// None at all.
+		p := command(t, slices.Concat([]string{"sh", "-c", `exec "$@" <&-`, "sh"}, run("--", "cat"))...)
+		p.start().want("0")
+	})
 }
 
 func TestBytesGoThroughARawTerminalUnchanged(t *testing.T) {
@@ -692,30 +695,39 @@ func stateOfPID(pid int) string {
 	return rest[:min(1, len(rest))]
 }
 
-// A background job leaves the keys to who is in the foreground, until it is that itself.
+// A background job leaves the keys to who is in the foreground, until it is that itself. It can be stopped, and go on in either.
 func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
 	need(t, "bash", "stty")
 	t.Parallel()
-	x := inTerminal(t, 24, 80, "bash", "--norc", "--noprofile", "-i")
-	x.press("stty tostop; " + prompt)
-	x.shows("good> ")
-	x.press("graceful run --pty -- sh -c 'stty -echo; echo from the background; read a; echo got $a; read b; exit 3' &\n")
-	x.shows("from the background\r")
-	x.press("echo for the $((1+1))nd shell; jobs\n")
-	x.shows("for the 2nd shell")
-	x.shows("Running")
-	if strings.Contains(x.text(), "Stopped") || strings.Contains(x.text(), "got for") {
-		t.Errorf("the terminal shows:\n%s", x.text())
-	}
-	x.press("fg\n")
-	x.becomesRaw()
-	x.press("keys\n")
-	x.shows("got keys\r\n")
-	x.press("\n")
-	x.until("shell in the foreground", func() bool { return !x.isRaw() }) // what is typed before is for the target
-	x.press("echo status $?; exit 0\n")
-	x.shows("status 3")
-	x.want("0")
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		x := inTerminal(t, 24, 80, slices.Concat([]string{"bash", "--norc", "--noprofile", "-i", "-s"}, run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
+			`stty -echo; echo from the background; until [ -e on ]; do sleep 0.01; done; echo went on; read a; echo got $a; read b; exit 3`))...)
+		x.press("stty tostop; set -b; " + prompt)
+		x.shows("good> ")
+		x.press(`"$@" &` + "\n")
+		x.shows("from the background\r")
+		x.press("echo for the $((1+1))nd shell; jobs\n")
+		x.shows("for the 2nd shell")
+		x.shows("Running")
+		if strings.Contains(x.text(), "Stopped") || strings.Contains(x.text(), "got for") {
+			t.Errorf("the terminal shows:\n%s", x.text())
+		}
+		x.press("kill -TSTP %1\n")
+		x.shows("Stopped")
+		x.press("echo >on; bg; echo bg is $?\n")
+		x.shows("bg is 0")
+		x.shows("went on\r")
+		x.press("fg\n")
+		x.becomesRaw()
+		x.press("keys\n")
+		x.shows("got keys\r\n")
+		x.press("\n")
+		x.until("shell in the foreground", func() bool { return !x.isRaw() }) // what is typed before is for the target
+		x.press("echo status $?; exit 0\n")
+		x.shows("status 3")
+		x.want("0")
+		x.wrote("cleaned", "1\n")
+	})
 }
 
 func TestAHangUpOfOurTerminalRunsTheCleanup(t *testing.T) {
