@@ -476,3 +476,32 @@ func failEverywhere(t *testing.T, s scenario, supervisor bool, step int) {
 	all.Wait()
 	t.Logf("%d chances, %d calls failed", len(chances), failed)
 }
+
+// When a process, a connection or the socket cannot be waited for (epoll_ctl(2), /proc/sys/fs/epoll), it is looked at.
+func TestWhatCannotBeWaitedForIsLookedAt(t *testing.T) {
+	need(t, "norace")
+	for at := 1; ; at++ {
+		dir, err := os.MkdirTemp(binDir, "run-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		got, err := trace(t, dir, order{
+			Command: slices.Concat([]string{plain, "run"}, guard, []string{"--", "sh", "-c", `sleep 1000 & graceful defer --when-exits $! -- sh -c 'echo fired >>log'
+				sleep 0.2; echo killed >>log; kill $!; wait; until [ "$(wc -l <log)" = 2 ]; do sleep 0.01; done`}),
+			Guarded: true, Supervisor: true, Call: "epoll_ctl", Errno: unix.ENOSPC, At: at,
+		})
+		output, _ := os.ReadFile(filepath.Join(dir, "output"))
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case got.Where == "":
+			t.Logf("%d calls failed", at-1)
+			return
+		case crashed(got.Ended): // the runtime cannot do without the first
+		case string(log) != "killed\nfired\n" || got.Status != "0":
+			t.Errorf("number %d: %q, status %s; it wrote:\n%s", at, log, got.Status, output)
+		}
+	}
+}
