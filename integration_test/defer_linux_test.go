@@ -109,7 +109,8 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 				dir := filepath.Join(t.TempDir(), "state")
 				p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--grace", "1h", "--", "sh", "-c", fmt.Sprintf(
 					`%t && trap 'echo >stopping' TERM; echo $$ >target; graceful defer -- sh -c 'echo other >>log' >printed
-					sleep 1000 & graceful defer --when-exits $! -- sh -c 'echo begun >>log; echo $$ >begun; while [ ! -e end ]; do sleep 0.01; done; echo ended >>log' >>printed
+					sh -c 'echo >up; exec sleep 1000' & until [ -e up ]; do sleep 0.01; done # it has no trap any more
+					graceful defer --when-exits $! -- sh -c 'echo begun >>log; echo $$ >begun; while [ ! -e end ]; do sleep 0.01; done; echo ended >>log' >>printed
 					kill $!; while [ ! -e end ]; do sleep 0.01; done`, stopping))
 				front, supervisor := p.cmd.Process.Pid, p.supervisor()
 				running, target := p.pidIn("begun"), p.pidIn("target")
