@@ -451,7 +451,7 @@ func TestAnotherUserRegistersNothing(t *testing.T) {
 func TestWithSudo(t *testing.T) {
 	need(t, "root", "sudo", "setpriv", "userns")
 	const nobody = 65534
-	const work = `mkdir -p sub; cd sub; export X=y; graceful=$(command -v graceful); `
+	work := "mkdir -p sub; cd sub; export X=y; graceful=" + plain + "; "
 	for name, c := range map[string]struct {
 		user         int
 		target, want string
@@ -465,7 +465,7 @@ func TestWithSudo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := command(t, append([]string{"unshare", "--mount", "sh", "-c", `echo 'ALL ALL=(ALL) NOPASSWD:SETENV: ALL' >sudoers
-				chmod 440 sudoers; mount --bind sudoers /etc/sudoers; exec "$@"`, "sh"}, as(c.user, "graceful", "run", "--", "sh", "-c", work+c.target)...)...)
+				chmod 440 sudoers; mount --bind sudoers /etc/sudoers; exec "$@"`, "sh"}, as(c.user, plain, "run", "--", "sh", "-c", work+c.target)...)...)
 			if err := errors.Join(os.Chmod(p.dir, 0o777), os.Chmod(filepath.Dir(p.dir), 0o755)); err != nil { // the way to it, too
 				t.Fatal(err)
 			}

@@ -67,7 +67,8 @@ func (l *loop) adoptCommands(children []tree.Process, claimed map[int]time.Durat
 			continue
 		}
 		found := slices.DeleteFunc(slices.Clone(children), func(p tree.Process) bool {
-			known := p.PID == l.run.TargetPID && !l.run.Ended
+			// One that has ended may not have been reaped, or another have its pid by now.
+			known := p.PID == l.run.TargetPID && (!l.run.Ended || p.Start != 0 && p.Start == l.run.TargetStart)
 			for _, other := range l.run.Cleanup.Entries {
 				known = known || isChild(p, other.PID, other.Start)
 			}

@@ -183,6 +183,8 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 		return r
 	}
 	started := func(r Run, id, pid int) Run { return begun(r, id, pid, 900) }
+	quick := claimedRun(cleanup.LIFO)
+	quick.TargetStart = 999
 	for _, c := range []struct {
 		name  string
 		run   Run
@@ -193,6 +195,8 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 		{"never started", claimedRun(cleanup.LIFO), nil, nil, "3s 2s 1s"},
 		{"started, not written down", claimedRun(cleanup.LIFO), []tree.Process{child(300, 1000)}, nil, "2s 1s"},
 		{"started in the tick of its claim", claimedRun(cleanup.LIFO), []tree.Process{child(300, 999)}, nil, "2s 1s"},
+		{"the target, which nobody has reaped", quick, []tree.Process{child(targetPID, 999)}, nil, "3s 2s 1s"},
+		{"started with the pid that the target had", quick, []tree.Process{child(targetPID, 1000)}, nil, "2s 1s"},
 		{"somebody who was given up before", claimedRun(cleanup.LIFO), []tree.Process{child(300, 400)}, nil, "3s 2s 1s"},
 		{"written down", started(claimedRun(cleanup.LIFO), 3, 300), []tree.Process{child(300, 900)}, nil, "2s 1s"},
 		{"its start time unknown", claimedRun(cleanup.LIFO), []tree.Process{child(300, 0)}, nil, "2s 1s"},
