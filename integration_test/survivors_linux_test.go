@@ -154,3 +154,60 @@ func TestATreeThatIsStoppedEnds(t *testing.T) {
 		})
 	}
 }
+
+// A survivor that has received the stop signal with the target's group gets no second one when the target has ended: many
+// programs take that for "abort now". One that ignores the signal, or that the group does not reach, gets SIGTERM.
+func TestSurvivorsGetOneStopSignal(t *testing.T) {
+	need(t, "linux", "setsid")
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
+		for _, flags := range [][]string{{"--guard", "on"}, {"--guard", "off"}, {"--contain", "group"}, {"--stop-schedule", fmt.Sprintf("%d/1h", -int(sig))}} {
+			t.Run(fmt.Sprint(unix.SignalName(sig), flags), func(t *testing.T) {
+				t.Parallel()
+				p := start(t, slices.Concat([]string{"graceful", "run", "--verbose"}, flags, []string{"--", "sh", "-c", leaveBehind("") + `
+					helper count counter & setsid helper count away & until [ -e counter.pid ] && [ -e away.pid ]; do sleep 0.01; done
+					echo $$ >target; exec sleep 1000`})...)
+				p.file("target")
+				left := append(p.leftBehind(""), p.pidIn("counter.pid"), p.pidIn("away.pid"))
+				p.signal(sig)
+				p.until("end of the target", func() bool { return strings.Contains(p.text(), " sweeping ") })
+				p.signal(unix.SIGWINCH) // to the survivors, after all that the sweep sends; by default it is ignored
+				counters := []string{"counter", "away"}
+				if slices.Contains(flags, "group") {
+					counters = counters[:1] // the other one is no member
+				}
+				for _, name := range counters {
+					p.until("SIGWINCH at "+name, func() bool { return slices.Contains(p.signalsTo(name), int(unix.SIGWINCH)) })
+				}
+				for i, name := range counters {
+					want := []int{int([]unix.Signal{sig, unix.SIGTERM}[i]), int(unix.SIGCONT), int(unix.SIGWINCH)}
+					if got := p.signalsTo(name); !sameSet(got, want) {
+						t.Errorf("%s got the signals %v, want %v", name, got, want)
+					}
+				}
+				for _, pid := range left[2:] {
+					_ = unix.Kill(pid, unix.SIGKILL)
+				}
+				p.want(fmt.Sprint(128 + int(sig)))
+				p.wrote("job.got", "TERM\n")
+			})
+		}
+	}
+}
+
+// signalsTo lists the signals that `helper count` has counted in a file.
+func (p *proc) signalsTo(file string) (signals []int) {
+	p.t.Helper()
+	for line := range strings.Lines(p.file(file)) {
+		var sig int
+		if _, err := fmt.Sscanln(line, &sig); err != nil {
+			p.t.Fatal(err)
+		}
+		signals = append(signals, sig)
+	}
+	return signals
+}
+
+// sameSet: signals that are sent at the same moment may be delivered in another order.
+func sameSet(a, b []int) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}

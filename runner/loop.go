@@ -334,25 +334,33 @@ func (l *loop) perform(a action) {
 	case forwardSignal:
 		sig := syscall.Signal(a.signal)
 		to, send := "group", l.sys.signalGroup
-		if a.alone {
+		switch {
+		case a.alone:
 			to, send = "target", l.sys.signalTarget
+		case a.resume: // a stop signal
+			send = l.sys.stopGroup
 		}
 		l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.TargetPID)
 		if err := send(sig); err != nil {
 			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
 		}
-		if a.resume {
-			_ = send(unix.SIGCONT)
+		switch {
+		case a.resume && a.alone:
+			_ = l.sys.signalTarget(unix.SIGCONT)
+		case a.resume:
+			_ = l.sys.signalGroup(unix.SIGCONT)
 		}
 	case suspend:
 		l.stopAt = time.Now().Add(stopAfter)
 	case signalSurvivors:
-		sig := syscall.Signal(a.signal)
+		signals, send := []syscall.Signal{syscall.Signal(a.signal)}, l.sys.signalSurvivors
 		if a.resume {
-			l.sys.signalSurvivors(sig, unix.SIGCONT)
-		} else {
-			l.sys.signalSurvivors(sig)
+			signals = append(signals, unix.SIGCONT)
 		}
+		if a.unasked {
+			send = l.sys.signalUnasked
+		}
+		send(signals...)
 	case keepSurvivors:
 		l.sys.keepSurvivors()
 	case killTree:

@@ -76,6 +76,9 @@ func (s *watchedSystem) signalGroup(sig syscall.Signal) error {
 	return s.fakeSystem.signalGroup(sig)
 }
 
+func (s *watchedSystem) stopGroup(sig syscall.Signal) error   { return s.signalGroup(sig) }
+func (s *watchedSystem) signalUnasked(sigs ...syscall.Signal) { s.signalSurvivors(sigs...) }
+
 func (s *watchedSystem) signalSurvivors(signals ...syscall.Signal) {
 	for _, sig := range signals {
 		s.calls = append(s.calls, "survivors "+unix.SignalName(sig))

@@ -195,6 +195,9 @@ func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
 	return nil
 }
 
+func (s *fakeSystem) stopGroup(sig syscall.Signal) error      { return s.signalGroup(sig) }
+func (s *fakeSystem) signalUnasked(signals ...syscall.Signal) { s.signalSurvivors(signals...) }
+
 func (s *fakeSystem) signalSurvivors(signals ...syscall.Signal) {
 	s.Lock()
 	defer s.Unlock()

@@ -183,8 +183,9 @@ type (
 	}
 	suspend         struct{} // stop ourselves, as the target's group has been asked to
 	signalSurvivors struct {
-		signal int
-		resume bool
+		signal  int
+		resume  bool
+		unasked bool // only those that have had no stop signal with their group
 	}
 	keepSurvivors struct{} // who is in the tree now is no longer our business
 	killTree      struct{} // SIGKILL to all that is left, again and again until treeEmptied

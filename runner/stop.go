@@ -95,7 +95,7 @@ func (r Run) send(sig int, resume bool) []action {
 	case sig == 0:
 		return nil
 	case r.Ended:
-		return []action{signalSurvivors{sig, resume}}
+		return []action{signalSurvivors{signal: sig, resume: resume}}
 	}
 	return []action{forwardSignal{sig, r.Config.ForwardTo == ForwardToTarget, resume}}
 }
@@ -282,5 +282,8 @@ func (r Run) sweep() (Run, []action) {
 	case r.Config.Survivors == WaitSurvivors && !r.Recovered:
 		return r, todo
 	}
-	return r, append(todo, r.send(r.Config.rewritten(sigTERM), true)...)
+	if sig := r.Config.rewritten(sigTERM); sig != 0 {
+		todo = append(todo, signalSurvivors{signal: sig, resume: true, unasked: true})
+	}
+	return r, todo
 }

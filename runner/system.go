@@ -40,8 +40,10 @@ type system interface {
 	reap(pid int)
 	usage(pid int) *Usage // of a child that has ended and was not reaped
 	signalGroup(syscall.Signal) error
+	stopGroup(syscall.Signal) error    // signalGroup for a stop signal; signalUnasked leaves out those that have had it
 	signalTarget(syscall.Signal) error // it alone
 	signalSurvivors(...syscall.Signal) // each with all of them in order
+	signalUnasked(...syscall.Signal)   // to those that stopGroup has not reached
 	signalOrphans(...syscall.Signal)   // who has been born since then, of members that are dead
 	signalCommand(pid int, sig syscall.Signal)
 	killCommand(pid int)
@@ -197,11 +199,17 @@ func (p *processes) usage(pid int) *Usage { return usageOf(pid) }
 func (p *processes) signalGroup(sig syscall.Signal) error {
 	return p.own.signal(sig, p.tree.SignalGroup)
 }
+func (p *processes) stopGroup(sig syscall.Signal) error {
+	return p.own.signal(sig, p.tree.StopGroup)
+}
 func (p *processes) signalTarget(sig syscall.Signal) error {
 	return p.own.signal(sig, p.tree.SignalLeader)
 }
-func (p *processes) keepSurvivors()                               { p.tree.Keep(hookID) }
-func (p *processes) signalSurvivors(sigs ...syscall.Signal)       { p.own.signalAll(sigs, p.tree.Signal) }
+func (p *processes) keepSurvivors()                         { p.tree.Keep(hookID) }
+func (p *processes) signalSurvivors(sigs ...syscall.Signal) { p.own.signalAll(sigs, p.tree.Signal) }
+func (p *processes) signalUnasked(sigs ...syscall.Signal) {
+	p.own.signalAll(sigs, p.tree.SignalUnasked)
+}
 func (p *processes) signalOrphans(sigs ...syscall.Signal)         { p.tree.SignalOrphans(sigs...) }
 func (p *processes) killCommand(pid int)                          { p.tree.KillBelow(pid) }
 func (p *processes) kill() (found, denied []tree.Process)         { return p.tree.Kill() }

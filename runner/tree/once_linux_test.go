@@ -259,3 +259,78 @@ func TestAMemberThatLeavesTheGroupMeanwhileIsSignalledOnce(t *testing.T) {
 		t.Errorf("the target, its group, who left it got %s signals", got)
 	}
 }
+
+// A stop signal to the group is remembered for each member, and only those that have not had it get the next one; what a
+// living member starts meanwhile is left to it, and what the dead have left is not.
+func TestMembersThatHadAStopSignalGetNoSecondOne(t *testing.T) {
+	for _, level := range []Level{Group, Subreaper} {
+		t.Run(string(level), func(t *testing.T) {
+			tr := open(t, level)
+			target := newCounter(t, &syscall.SysProcAttr{Setpgid: true})
+			with := newCounter(t, &syscall.SysProcAttr{Setpgid: true, Pgid: target.Process.Pid})
+			away := newCounter(t, &syscall.SysProcAttr{Setpgid: true})
+			tr.Started(target.Process.Pid)
+			outside := "0"
+			if level == Subreaper {
+				outside = "1"
+			}
+			if err := tr.StopGroup(counted); err != nil {
+				t.Fatal(err)
+			}
+			born := newCounter(t, &syscall.SysProcAttr{Setpgid: true, Pgid: target.Process.Pid})
+			if got := strings.Join([]string{target.got(t), with.got(t), away.got(t), born.got(t)}, " "); got != "1 1 0 0" {
+				t.Errorf("of the stop signal the target, its group, another group and a later process got %s", got)
+			}
+			tr.SignalUnasked(counted)
+			if got, want := strings.Join([]string{target.got(t), with.got(t), away.got(t), born.got(t)}, " "), "0 0 "+outside+" 1"; got != want {
+				t.Errorf("of the next one they got %s, want %s", got, want)
+			}
+			tr.Signal(counted) // a further stop signal is for all of them
+			if got, want := strings.Join([]string{target.got(t), with.got(t), away.got(t), born.got(t)}, " "), "1 1 "+outside+" 1"; got != want {
+				t.Errorf("of another one they got %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// Without a look at anybody, all of a group has had what was sent to it.
+func TestAGroupThatCannotBeSeenGetsNoSecondStopSignal(t *testing.T) {
+	target := newCounter(t, &syscall.SysProcAttr{Setpgid: true})
+	tr := &Tree{level: Group, self: os.Getpid()}
+	tr.Started(target.Process.Pid)
+	if err := tr.StopGroup(counted); err != nil {
+		t.Fatal(err)
+	}
+	tr.SignalUnasked(counted)
+	if got := target.got(t); got != "1" {
+		t.Errorf("it got %s", got)
+	}
+}
+
+func TestBirthsAroundAMoment(t *testing.T) {
+	m := moment{tick: 100, pid: 32_700}
+	for id, want := range map[Identity]bool{
+		{PID: 40, Start: 99}: false, {PID: 40, Start: 101}: true, // whatever its pid
+		{PID: 32_700, Start: 100}: false, {PID: 32_690, Start: 100}: false, {PID: 32_701, Start: 100}: true,
+		{PID: 310, Start: 100}: true, // pids have begun again
+	} {
+		if m.precedes(id) != want {
+			t.Errorf("%+v was born later: %t", id, !want)
+		}
+	}
+	if (moment{tick: 100, pid: 310}).precedes(Identity{PID: 32_700, Start: 100}) {
+		t.Error("one that was born just before pids began again was born later")
+	}
+	if (moment{tick: 100}).precedes(Identity{PID: 1, Start: 100}) {
+		t.Error("without a last pid, one of the same tick was born later")
+	}
+	now := openProc().moment()
+	c := role(t, "sleep", nil)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Wait()
+	if p, ok := openProc().read(c.Process.Pid); !ok || !now.precedes(p.Identity) || now.precedes(Identity{PID: os.Getpid(), Start: StartOf(os.Getpid())}) {
+		t.Errorf("moment %+v, a later process %+v", now, p.Identity)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -192,6 +193,34 @@ func (fs *procfs) isEnvironment(pid, n int) bool {
 	start, _ := strconv.ParseUint(field(50), 10, 64)
 	end, _ := strconv.ParseUint(field(51), 10, 64)
 	return field(26) != "0" && (end == 0 || uint64(n) == end-start)
+}
+
+// moment is now. The last pid is the last field of /proc/loadavg (proc_loadavg(5)).
+func (fs *procfs) moment() (m moment) {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
+		m.tick = uint64(now.Nano() / int64(time.Second/userHZ))
+	}
+	load, _ := readAll(fs.root + "/loadavg")
+	if fields := bytes.Fields(load); len(fields) > 0 {
+		m.pid, _ = strconv.Atoi(string(fields[len(fields)-1]))
+	}
+	return m
+}
+
+// userHZ is how many clock ticks a second has for everything outside of the kernel (proc_pid_stat(5)).
+const userHZ = 100
+
+// ignores reports whether a process ignores a signal (SigIgn in proc_pid_status(5)). One that is gone does not.
+func (fs *procfs) ignores(pid int, sig syscall.Signal) bool {
+	status, _ := readAll(fs.root + "/" + strconv.Itoa(pid) + "/status")
+	for line := range bytes.Lines(status) {
+		if mask, ok := bytes.CutPrefix(line, []byte("SigIgn:")); ok {
+			set, err := strconv.ParseUint(string(bytes.TrimSpace(mask)), 16, 64)
+			return err == nil && set>>(sig-1)&1 == 1
+		}
+	}
+	return false
 }
 
 func (fs *procfs) runsUs(pid int) bool {

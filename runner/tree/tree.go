@@ -51,6 +51,8 @@ type Tree struct {
 	kept string // not "": the variable that tells who is ours, see Keep
 
 	signalled map[Identity]bool // those that the last Signal was for
+	leaveOut  leaveOut          // those that it was not for
+	asked     asked
 }
 
 // Open prepares containment at a level. What the level promises and this machine cannot keep comes back as a
@@ -360,16 +362,27 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 		}
 		return
 	}
+	t.signalOnce(signals, nil)
+}
+
+// leaveOut reports whether a member, one of those given by their pids, is to get no signal; nil leaves out none.
+type leaveOut func(p Process, members map[int]Process) bool
+
+// signalOnce does the work of Signal. Where none is left out, the target's group is signalled at one stroke, as long as its id is
+// safe.
+func (t *Tree) signalOnce(signals []syscall.Signal, leaveOut leaveOut) {
 	done := map[Identity]bool{}
-	t.signalled = done
+	t.signalled, t.leaveOut = done, leaveOut
 	for pass := range maxPasses {
 		members, before := t.Members(), len(done)
-		alive := map[int]bool{}
+		alive, byPID := map[int]bool{}, map[int]Process{}
 		for _, p := range members {
 			alive[p.PID] = alive[p.PID] || done[p.Identity]
+			byPID[p.PID] = p
 		}
+		stroke := pass == 0 && leaveOut == nil
 		for _, sig := range signals {
-			if pass == 0 { // the group at one stroke, as long as its id is safe; then those who have left it
+			if stroke { // then those who have left it
 				_ = t.SignalGroup(sig)
 			}
 		}
@@ -378,7 +391,7 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 				continue
 			}
 			done[p.Identity] = true
-			if t.hadTheGroups(p) {
+			if leaveOut == nil && t.hadTheGroups(p) || leaveOut != nil && leaveOut(p, byPID) {
 				continue
 			}
 			for _, sig := range signals {
@@ -410,6 +423,9 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	for _, p := range t.Children() {
 		if !p.dead && p.Start != 0 && !t.signalled[p.Identity] { // of the hidden nobody knows whether they had it
 			t.signalled[p.Identity] = true
+			if t.leaveOut != nil && t.leaveOut(p, nil) {
+				continue
+			}
 			for _, sig := range signals {
 				_ = t.signal(p, sig)
 			}

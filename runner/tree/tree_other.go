@@ -20,6 +20,9 @@ func (*procfs) children(int) []int               { return nil }
 func (*procfs) descendants(int, []int) []Process { return nil }
 func (*procfs) walk(int, []int, func(_, _ int))  {}
 
+func (*procfs) moment() moment                   { return moment{} }
+func (*procfs) ignores(int, syscall.Signal) bool { return false }
+
 func (*procfs) marked(int, string) bool            { return false }
 func (*procfs) runsUs(int) bool                    { return false }
 func (*procfs) environ(int, string) (string, bool) { return "", false }
