@@ -32,6 +32,8 @@ func TestParse(t *testing.T) {
 		{text: `["a"`, err: "not a JSON array of strings"},
 		{text: `["a"] x`, err: "not a JSON array of strings"},
 		{text: "[\"\xff\"]", err: "UTF-8"},
+		{text: `["\ud83d"]`, err: "UTF-8"},
+		{text: `["\ufffd\ud83d\ude00"]`, args: []string{"\ufffd😀"}},
 	} {
 		got, err := Parse(c.text)
 		switch {

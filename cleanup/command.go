@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"graceful/cleanup/ledger"
 )
 
 // Shell runs the shell form of a command.
@@ -47,9 +48,8 @@ func Parse(text string) (Command, error) {
 		}
 		return Command{}, fmt.Errorf("not a JSON array of strings: %w (exec form: %s)", err, example)
 	}
-	if !utf8.ValidString(text) {
-		// encoding/json has replaced the bytes: something else would run.
-		return Command{}, errors.New("the exec form is JSON and so must be UTF-8 (the shell form takes any bytes)")
+	if !ledger.Exact([]byte(text)) { // something else would run
+		return Command{}, errors.New("the exec form is JSON and so must be UTF-8, without halves of surrogate pairs (the shell form takes any bytes)")
 	}
 	var args []string
 	for _, w := range words {

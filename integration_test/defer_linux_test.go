@@ -680,12 +680,12 @@ func TestTheClientsInTheProtocolsDescription(t *testing.T) {
 			if n := len(slices.Collect(strings.Lines(client))); n > 25 {
 				t.Errorf("it has %d lines", n)
 			}
-			p := prepare(t, "graceful", "run", "--", "sh", "-c", `cd sub; X=y python3 ../client.py sh -c 'echo $X ${PWD##*/}'`)
+			p := prepare(t, "graceful", "run", "--", "sh", "-c", `cd sub; X=y R=`+"'\ufffd'"+` B=$(printf '\377') python3 ../client.py sh -c 'echo $X $R $B $0 ${PWD##*/}' `+"'\ufffd\xff'")
 			if err := errors.Join(os.Mkdir(filepath.Join(p.dir, "sub"), 0o755), os.WriteFile(filepath.Join(p.dir, "client.py"), []byte(client), 0o644)); err != nil {
 				t.Fatal(err)
 			}
 			p.start().want("0")
-			if got := p.text(); got != "1\ny sub\n" {
+			if got := p.text(); got != "1\ny \ufffd \xff \ufffd\xff sub\n" {
 				t.Errorf("it wrote:\n%s", got)
 			}
 		})
@@ -699,6 +699,34 @@ func TestTheClientsInTheProtocolsDescription(t *testing.T) {
 			tried := !exists(p, "scratch") || strings.Contains(p.text(), "cannot remove 'scratch': Read-only")
 			if got := p.text(); !strings.HasPrefix(got, `{"graceful":1,"id":1}`+"\n") || !tried {
 				t.Errorf("it wrote:\n%s", got)
+			}
+		})
+	}
+}
+
+// Requests that other encoders have written, each with its own escapes.
+func TestForeignEncoders(t *testing.T) {
+	const text = "\ufffd ä 😀 \u2028 \"\\\\ \x7f"
+	for name, c := range map[string]struct {
+		need   string
+		encode string // prints the request that has $TEXT printed
+	}{
+		"python, ASCII":   {"python3", `python3 -c 'import json, os; print(json.dumps({"graceful": 1, "do": "defer", "command": ["printf", "%s\\n", os.environ["TEXT"]]}))'`},
+		"python, UTF-8":   {"python3", `python3 -c 'import json, os; print(json.dumps({"graceful": 1, "do": "defer", "command": ["printf", "%s\\n", os.environ["TEXT"]]}, ensure_ascii=False))'`},
+		"node":            {"node", `node -e 'console.log(JSON.stringify({graceful: 1, do: "defer", command: ["printf", "%s\\n", process.env.TEXT]}))'`},
+		"jq":              {"jq", `jq -cn '{graceful: 1, do: "defer", command: ["printf", "%s\\n", $ENV.TEXT]}'`},
+		"jq, ASCII":       {"jq", `jq -acn '{graceful: 1, do: "defer", command: ["printf", "%s\\n", $ENV.TEXT]}'`},
+		"by hand":         {"socat", `printf '%s\n' '{"do" : "d\u0065fer","graceful":1, "command":["\u0070rintf","%s\u000a","\uFFFD \u00E4 \uD83D\uDE00 \u2028 \"\u005c\\ \u007F"] }'`},
+		"by hand, base64": {"socat", `printf '%s\n' '{"graceful":1,"do":"defer","command":["printf","%s\\n",{"base64":"'$(printf %s "$TEXT" | base64 -w0)'"}]}'`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, "linux", "socat", c.need)
+			t.Parallel()
+			p := command(t, "graceful", "run", "--", "sh", "-c", c.encode+" | socat -t 30 - UNIX-CONNECT:$GRACEFUL_SOCKET")
+			p.cmd.Env = append(os.Environ(), "TEXT="+text, "LC_ALL=C.UTF-8")
+			p.start().want("0")
+			if got, want := p.text(), `{"graceful":1,"id":1}`+"\n"+text+"\n"; got != want {
+				t.Errorf("it wrote\n%q, want\n%q", got, want)
 			}
 		})
 	}

@@ -6,7 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"strconv"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -26,9 +27,8 @@ func (t Text) MarshalJSON() ([]byte, error) {
 func (t *Text) UnmarshalJSON(data []byte) error {
 	var plain *string
 	if json.Unmarshal(data, &plain) == nil && plain != nil {
-		// Bytes that are not UTF-8 and lone surrogates have been replaced.
-		if strings.Count(*plain, "\ufffd") != bytes.Count(data, []byte("\ufffd")) {
-			return errors.New("the text is not UTF-8")
+		if !Exact(data) {
+			return errors.New(`the text is not UTF-8, or has half of a surrogate pair (send {"base64":"…"})`)
 		}
 		*t = Text(*plain)
 		return nil
@@ -43,6 +43,42 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 	}
 	*t = Text(raw)
 	return nil
+}
+
+// Exact reports whether the strings of a valid JSON text are decoded as they stand there. encoding/json replaces two things by
+// U+FFFD: bytes that are not UTF-8, and escaped surrogates without their other half. "\ufffd" itself is a valid way to write
+// U+FFFD.
+func Exact(text []byte) bool {
+	if !utf8.Valid(text) {
+		return false
+	}
+	const escape = len(`\ud83d`)
+	for {
+		i := bytes.IndexByte(text, '\\')
+		if i < 0 {
+			return true
+		}
+		text = text[i:]
+		if text[1] != 'u' {
+			text = text[2:] // \\ too
+			continue
+		}
+		half := escaped(text)
+		text = text[escape:]
+		if !utf16.IsSurrogate(half) {
+			continue
+		}
+		if !bytes.HasPrefix(text, []byte(`\u`)) || utf16.DecodeRune(half, escaped(text)) == utf8.RuneError {
+			return false
+		}
+		text = text[escape:]
+	}
+}
+
+// escaped is the rune of a \u escape at the beginning of a text.
+func escaped(text []byte) rune {
+	r, _ := strconv.ParseUint(string(text[2:6]), 16, 16)
+	return rune(r)
 }
 
 // encode is json.Marshal that leaves <, > and & readable: commands are full of them.
