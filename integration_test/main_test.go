@@ -5,12 +5,14 @@
 package integration_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	// For the test cache: when the program changes, these tests are to run again.
@@ -82,10 +84,18 @@ func testMain(m *testing.M) int {
 	if err := copyFile(self, filepath.Join(binDir, "helper")); err != nil {
 		return failed(err)
 	}
-	if err := os.Setenv("PATH", binDir+string(os.PathListSeparator)+os.Getenv("PATH")); err != nil {
+	if err := os.Setenv("PATH", strings.Join(append([]string{binDir}, searchable(os.Getenv("PATH"))...), string(os.PathListSeparator))); err != nil {
 		return failed(err)
 	}
 	return m.Run()
+}
+
+// searchable lists the directories in a PATH that we may search. With one that we may not, a program that is not found is a
+// program that may not be executed (126 and not 127), to the shells too.
+func searchable(path string) []string {
+	return slices.DeleteFunc(filepath.SplitList(path), func(dir string) bool {
+		return errors.Is(unix.Access(dir, unix.X_OK), unix.EACCES)
+	})
 }
 
 // build makes the binary; without flags as users get it.

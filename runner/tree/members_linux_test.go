@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -379,5 +380,49 @@ func TestAHiddenChildIsAChild(t *testing.T) {
 	}
 	if hidden := children[1]; hidden.Start != 0 || hidden.dead || hidden.BornBefore(time.Hour) || !children[0].BornBefore(time.Hour) {
 		t.Errorf("it is %+v", hidden)
+	}
+}
+
+// A process that is just ending has no environment, and its files in /proc are root's; to a user without rights too it is seen
+// as ending, and not as another user's that lives on.
+func TestAnEndingProcessIsNotTakenForALivingOne(t *testing.T) {
+	const user = 54321
+	if os.Geteuid() != 0 {
+		t.Log("not root: tried as ourselves alone")
+	}
+	fs := openProc()
+	if fs == nil {
+		t.Skip("/proc does not show our own processes")
+	}
+	living := make(chan int)
+	go func() {
+		defer close(living)
+		runtime.LockOSThread() // and not unlocked: this thread ends with its rights
+		if os.Geteuid() == 0 { // of this thread alone
+			if _, _, err := syscall.RawSyscall(unix.SYS_SETRESUID, user, user, user); err != 0 {
+				t.Error(err)
+				return
+			}
+		}
+		for range 3000 {
+			pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "1000"}, &syscall.ProcAttr{Env: []string{"OURS=1"}})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, ours := fs.environ(pid, "OURS")
+			if p, ok := fs.read(pid); !ours && (!ok || !p.dead) {
+				living <- pid
+			}
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+		}
+	}()
+	n := 0
+	for range living {
+		n++
+	}
+	if n > 0 {
+		t.Errorf("%d of 3000 that were killed were taken for living ones of others", n)
 	}
 }

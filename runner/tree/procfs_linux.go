@@ -168,7 +168,9 @@ func (fs *procfs) environ(pid int, name string) (value string, ok bool) {
 		if value, ok = variable(data[:bytes.LastIndexByte(data, 0)+1], name); ok {
 			return value, true
 		}
-		if err != nil && err != unix.ESRCH || fs.isEnvironment(pid, len(data)) { // another user's; or there is no more
+		// EACCES: it is another user's, or about to end: the file is root's as soon as the memory is given back.
+		refused := err != nil && err != unix.ESRCH && err != unix.EACCES && err != unix.EPERM
+		if refused || fs.isEnvironment(pid, len(data)) {
 			return "", false
 		}
 		time.Sleep(time.Millisecond)
