@@ -598,6 +598,8 @@ func TestOurTerminalHasItsModesBack(t *testing.T) {
 			if inside := x.file("inside"); inside != before {
 				t.Errorf("the target's terminal had the modes %s, ours %s", inside, before)
 			}
+			// stty(1) writes its message in parts, and what the terminal shows is copied in the background.
+			x.until("end of the last line", func() bool { return strings.HasSuffix(x.text(), "\n") })
 			for line := range strings.Lines(x.text()) {
 				if !strings.HasSuffix(line, "\r\n") {
 					t.Errorf("%s: our terminal got the line %q", c.target, line)
