@@ -83,7 +83,7 @@ variable, --when-exits as GRACEFUL_WHEN_EXITS.`,
 	listing := newGroup("Looking", "graceful defer --list --format json | jq '.[].command'")
 	listing.on(&f.list, "list", "", "register nothing, and tell which cleanup commands have not ended")
 	listing.Var(enumValue[logFormat]{&f.format, "FORM", "form of output", logFormats}, "format", "form of output: text, json")
-	describe(c, []flagGroup{what, listing})
+	describe(c, []flagGroup{what, listing, environmentGroup("graceful defer --no-env -- rm -rf /scratch/7")})
 	c.ValidArgsFunction = completeCommand
 	return c
 }
@@ -176,7 +176,7 @@ func (f deferFlags) request(args []string) (r registry.Request, err error) {
 func ask(r registry.Request) (registry.Response, error) {
 	address := os.Getenv("GRACEFUL_SOCKET")
 	if address == "" && os.Getenv("GRACEFUL_RUN_ID") != "" {
-		return registry.Response{}, errors.New("this run takes no commands: it found no place for its socket (graceful doctor tells why)")
+		return registry.Response{}, errors.New("this run takes no commands (--defer off, or it found no place for its socket: graceful doctor)")
 	}
 	if address == "" {
 		return registry.Response{}, errors.New(outside)

@@ -49,7 +49,7 @@ as a variable, --format as GRACEFUL_FORMAT.`,
 		`graceful doctor --format json | jq '.checks[] | select(.holds != "yes")'`)
 	g.Var(textValue{&stateDir, "DIR"}, "state-dir", "directory in which runs are to be recorded")
 	g.Var(enumValue[logFormat]{&format, "FORM", "form of output", logFormats}, "format", "form of output: text, json")
-	describe(c, []flagGroup{g})
+	describe(c, []flagGroup{g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful")})
 	return c
 }
 

@@ -55,6 +55,9 @@ func Main(args []string) int {
 func wantsJSON(c *cobra.Command) bool {
 	f := c.Flags().Lookup("log-format")
 	if f != nil && !f.Changed {
+		if ignore := c.Flags().Lookup(noEnv); ignore != nil && ignore.Value.String() == "true" {
+			return false
+		}
 		return os.Getenv(variable(f.Name)) == string(logJSON)
 	}
 	return f != nil && f.Value.String() == string(logJSON)

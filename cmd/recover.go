@@ -65,6 +65,6 @@ failed. Each flag can be given as a variable, --state-dir as GRACEFUL_STATE_DIR.
 	output := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json")
 	output.on(&config.Verbose, "verbose", "v", "tell every step, with the time since the start")
 	output.Var(enumValue[logFormat]{&format, "FORM", "form of messages", logFormats}, "log-format", "form of messages: text, json")
-	describe(c, []flagGroup{what, output})
+	describe(c, []flagGroup{what, output, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful")})
 	return c
 }

@@ -30,7 +30,7 @@ func newFlags() *runFlags {
 	return &runFlags{
 		config: runner.Config{
 			Grace: 10 * time.Second, Contain: tree.Auto, Order: cleanup.LIFO, Guard: runner.GuardAuto,
-			ForwardTo: runner.ForwardToGroup, Survivors: runner.StopSurvivors,
+			ForwardTo: runner.ForwardToGroup, Survivors: runner.StopSurvivors, Defer: runner.DeferAuto,
 		},
 		onStopLimit: 10 * time.Second,
 		onExitLimit: 30 * time.Second,
@@ -53,7 +53,8 @@ not found, 126 if it could not be executed; 125 if graceful itself failed.
 
 A time is 10s, 1m30s, or a number of seconds; a signal is TERM, SIGTERM, 15 or RTMIN+3. Each flag
 can be given as a variable, --on-exit-order as GRACEFUL_ON_EXIT_ORDER; a flag counts for more. What
-may be repeated as a flag stands in its variable once (a command) or with commas (FROM=TO).`,
+may be repeated as a flag stands in its variable once (a command) or with commas (FROM=TO). --no-env
+reads no variable.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			given, err := readVariables(c.Flags())
 			if err != nil {
@@ -100,12 +101,16 @@ func (f *runFlags) groups() []flagGroup {
 
 	cleaning := newGroup("Cleaning up",
 		"graceful run --on-exit ./flush.sh --on-exit '[\"rm\", \"-rf\", \"/scratch/7\"]' -- make",
-		"graceful run --on-exit-order parallel --on-exit-timeout 5s --on-exit ./a --on-exit ./b -- ./c")
+		"graceful run --on-exit-order parallel --on-exit-timeout 5s --on-exit ./a --on-exit ./b -- ./c",
+		"graceful run --defer off -- ./untrusted")
 	cleaning.Var((*commandsValue)(&config.OnExit), "on-exit",
 		"command to run once when all is over, for a shell, or a JSON array of words; may be repeated")
 	cleaning.Var(enumValue[cleanup.Order]{&config.Order, "ORDER", "order", cleanup.Orders()}, "on-exit-order",
 		"order of the cleanup commands: lifo (the last one first), fifo, parallel")
 	cleaning.Var(durationValue{value: &f.onExitLimit, positive: true}, "on-exit-timeout", "time that each cleanup command may take")
+
+	cleaning.Var(enumValue[runner.Defer]{&config.Defer, "WHETHER", "admission", runner.Defers()}, "defer",
+		"which processes of the run may register cleanup commands: auto (those with all the rights that graceful has), on (all of the same user), off (none)")
 
 	held := newGroup("The tree of processes", "graceful run --contain subreaper --survivors wait -- ./start-workers")
 	held.Var(enumValue[tree.Level]{&config.Contain, "LEVEL", "level of containment", tree.Levels()}, "contain",
@@ -137,7 +142,7 @@ func (f *runFlags) groups() []flagGroup {
 	alive.Var(textValue{&config.Name, "NAME"}, "name",
 		"name of the run (default: that of the program's file); in a state directory one run of a name lives at a time, and finishes first what a killed one has left")
 
-	return []flagGroup{stopping, cleaning, held, own, status, output, alive}
+	return []flagGroup{stopping, cleaning, held, own, status, output, alive, environmentGroup("graceful run --no-env -- ./job")}
 }
 
 // check makes one configuration of what was given, or says why that cannot be.

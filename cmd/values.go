@@ -169,10 +169,21 @@ func variable(flag string) string {
 	return "GRACEFUL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// readVariables sets the flags that were not given from their variables, and tells for each flag that was set either
-// way how. An empty variable counts as not set.
+// noEnv is the flag that has no variable: with it, no flag is read from one.
+const noEnv = "no-env"
+
+// environmentGroup is that flag, with an example.
+func environmentGroup(example string) flagGroup {
+	g := newGroup("The environment", example)
+	g.on(new(bool), noEnv, "", "read no flag from a variable (GRACEFUL_...): for an environment that others have made")
+	return g
+}
+
+// readVariables sets the flags that were not given from their variables, unless --no-env forbids that, and tells for each
+// flag that was set either way how. An empty variable counts as not set.
 func readVariables(flags *pflag.FlagSet) (given map[string]string, err error) {
 	var errs []error
+	ignore := flags.Lookup(noEnv).Value.String() == "true"
 	given = map[string]string{}
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := variable(f.Name)
@@ -180,7 +191,7 @@ func readVariables(flags *pflag.FlagSet) (given map[string]string, err error) {
 		switch {
 		case f.Changed:
 			given[f.Name] = "--" + f.Name
-		case value == "" || f.Name == "help":
+		case value == "" || f.Name == "help" || f.Name == noEnv || ignore:
 		case f.Name == "name" && os.Getenv("GRACEFUL_RUN_ID") != "":
 			// Inside a run the variable tells that run's name; it is not meant for us.
 		default:

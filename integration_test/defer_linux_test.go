@@ -447,7 +447,7 @@ func TestAnotherUserRegistersNothing(t *testing.T) {
 	}
 }
 
-// Root may do so in anybody's run, with the environment that he has got there, and what he registers runs as that user.
+// Root registers in runs of root's alone: another user's run would be given root's environment.
 func TestWithSudo(t *testing.T) {
 	need(t, "root", "sudo", "setpriv", "userns")
 	const nobody = 65534
@@ -459,8 +459,9 @@ func TestWithSudo(t *testing.T) {
 		"root's run": {0, `sudo -E "$graceful" defer -- sh -c 'echo $(id -u): $X in ${PWD##*/}, from $SUDO_USER'`, `^1\n0: y in sub, from root\n$`},
 		"root's run, as another user": {0, `sudo -E -u nobody "$graceful" defer -- echo never; echo $?`,
 			`^graceful: defer: .*/socket: permission denied \(only the user of the run and root may; you are user 65534\)\n1\n$`},
-		"another user's run": {nobody, `sudo -E "$graceful" defer -- sh -c 'echo $(id -u): $X in ${PWD##*/}, from $SUDO_USER'`, `^1\n65534: y in sub, from nobody\n$`},
-		"without -E":         {nobody, `sudo "$graceful" defer -- echo never; echo $?`, `^graceful: defer: this is not inside a run: GRACEFUL_SOCKET is not set .*\n1\n$`},
+		"another user's run": {nobody, `sudo -E "$graceful" defer -- echo never; echo $?`,
+			`^graceful: defer: .*: user 65534 listens there, and you are user 0: the environment is not sent \(register as that user\)\n1\n$`},
+		"without -E": {nobody, `sudo "$graceful" defer -- echo never; echo $?`, `^graceful: defer: this is not inside a run: GRACEFUL_SOCKET is not set .*\n1\n$`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -513,9 +514,17 @@ func TestInAnEmptyRootCommandsAreRegistered(t *testing.T) {
 	if err := copyFile(plain, filepath.Join(root, "graceful")); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, "chroot", root, "/graceful", "run", "--contain", "group", "--guard", "off", "--", "/graceful", "defer", "--", "/graceful", "version")
+	run := []string{"chroot", root, "/graceful", "run", "--contain", "group", "--guard", "off"}
+	register := []string{"--", "/graceful", "defer", "--", "/graceful", "version"}
+	p := start(t, slices.Concat(run, []string{"--defer", "on"}, register)...)
 	p.want("0")
 	if text := p.text(); !strings.HasPrefix(text, "1\ngraceful ") {
+		t.Errorf("it wrote:\n%s", text)
+	}
+	// Without /proc graceful cannot tell whether the process has less than graceful itself.
+	p = start(t, slices.Concat(run, register)...)
+	p.want("1")
+	if text := p.text(); !strings.HasSuffix(text, "it cannot be looked at: /proc does not show it (graceful run --defer on admits it)\n") {
 		t.Errorf("it wrote:\n%s", text)
 	}
 }

@@ -44,6 +44,7 @@ type Config struct {
 	OnExit      []cleanup.Command `json:"-"`
 	Order       cleanup.Order
 	OnExitLimit time.Duration // of commands that are registered without one
+	Defer       Defer         // which processes may register commands; "" is auto (a ledger of an earlier version)
 
 	PTY bool // the target has a terminal of its own
 
@@ -111,6 +112,9 @@ func (c Config) check() error {
 	}
 	if !slices.Contains(cleanup.Orders(), c.Order) {
 		return fmt.Errorf("it asks for the order %q, which this program does not know", c.Order)
+	}
+	if c.Defer != "" && !slices.Contains(Defers(), c.Defer) {
+		return fmt.Errorf("it asks for --defer %q, which this program does not know", c.Defer)
 	}
 	for name, word := range map[string]bool{
 		string(c.ForwardTo): slices.Contains(ForwardTos(), c.ForwardTo), string(c.Survivors): slices.Contains(AllSurvivors(), c.Survivors),

@@ -315,15 +315,22 @@ func examineSocket() Check {
 		if address[0] == '@' {
 			c.Detail = "it has no file, as there is no place for one, and is shared with this network namespace alone"
 		}
-		server := registry.Serve(fd)
+		server := registry.Serve(fd, StartOf)
 		defer server.Close()
 		go func() {
 			for call := range server.Calls {
-				call.Answer(registry.Response{Commands: &[]registry.Listed{}})
+				answer := registry.Response{Commands: &[]registry.Listed{}}
+				if err := (&processes{}).admit(call); err != nil {
+					answer = registry.Response{Error: err.Error()}
+				}
+				call.Answer(answer)
 				return
 			}
 		}()
-		_, err = registry.Ask(address, registry.Request{Do: registry.List})
+		var answer registry.Response
+		if answer, err = registry.Ask(address, registry.Request{Do: registry.List}); answer.Error != "" {
+			c.but(Partly, answer.Error, "mount -t proc proc /proc, in this PID namespace")
+		}
 	}
 	if err != nil {
 		c.Detail = ""

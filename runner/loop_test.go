@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/cleanup/registry"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -195,6 +196,7 @@ func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
 	return nil
 }
 
+func (s *fakeSystem) admit(registry.Call) error               { return nil }
 func (s *fakeSystem) stopGroup(sig syscall.Signal) error      { return s.signalGroup(sig) }
 func (s *fakeSystem) signalUnasked(signals ...syscall.Signal) { s.signalSurvivors(signals...) }
 

@@ -167,6 +167,7 @@ func TestAllThatARunWasAskedForIsWrittenDown(t *testing.T) {
 	var config Config
 	fill(t, reflect.ValueOf(&config).Elem(), "Config")
 	config.Order, config.Contain, config.ForwardTo, config.Survivors = cleanup.Parallel, tree.Group, ForwardToTarget, KeepSurvivors
+	config.Defer = DeferOn
 	config.Command[0] += "\xff\x00"
 	text, err := json.Marshal(firstRecord(newRun("id", config), inherited{}))
 	if err != nil {

@@ -22,6 +22,11 @@ func (l *loop) request(c registry.Call) {
 		c.Answer(registry.Response{})
 		return
 	}
+	if err := l.sys.admit(c); err != nil {
+		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", err)
+		c.Answer(registry.Response{Error: err.Error(), Busy: outOfResources(err)})
+		return
+	}
 	switch c.Do {
 	case registry.List:
 		c.Answer(registry.Response{Commands: l.list()})

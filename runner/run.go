@@ -91,7 +91,9 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if stopped != 0 {
 		return stoppedBy(stopped, config), nil
 	}
-	p.socket, r.Socket, err = registry.Listen(r.ID)
+	if config.Defer != DeferOff {
+		p.socket, r.Socket, err = registry.Listen(r.ID)
+	}
 	if err != nil {
 		log.Warn("no cleanup command can be registered from within the run", "err", err)
 	}
@@ -170,7 +172,7 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 	listener := forward.Listen(inherit.ignored)
 	settleThreads()
 	return &processes{
-		tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1,
+		tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1, deferring: config.Defer,
 		exits: make(chan tree.Identity), pidfds: make(chan struct{}, maxPidfds()),
 	}, nil
 }
@@ -206,7 +208,7 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 		p.targetGone(m.run)
 	}
 	if p.socket >= 0 && m.run.State != Done {
-		l.requests, l.exits = registry.Serve(p.socket).Calls, p.exits
+		l.requests, l.exits = registry.Serve(p.socket, StartOf).Calls, p.exits
 	}
 	if m.run.State >= Cleaning { // nor to that
 		p.cleaning()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/cleanup/registry"
 	"graceful/forward"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
@@ -33,8 +34,9 @@ type system interface {
 	alive(tree.Identity) bool
 	// member finds a process of the tree by its pid, and its start time where that is known, for who has that pid from there.
 	member(pid int, start uint64, asker int) (tree.Process, error)
-	await(tree.Identity) bool // its end is told
-	exempt(pid int)           // our child is a command, and nobody of the tree
+	await(tree.Identity) bool  // its end is told
+	admit(registry.Call) error // nil: the process may make requests
+	exempt(pid int)            // our child is a command, and nobody of the tree
 	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
 	peek() (pid int, ending Ending, childless bool)
 	reap(pid int)
@@ -82,6 +84,8 @@ type processes struct {
 	jobs     jobControl
 
 	supervisor int // its pid, ours or our child's; 0: there is none
+
+	deferring Defer
 
 	socket int                // at which commands are registered; below 0: none
 	exits  chan tree.Identity // see await

@@ -64,10 +64,9 @@ func ask(address string, line []byte, late time.Time) (answer Response, err erro
 	case err != nil:
 		return answer, fmt.Errorf("%s: %w", address, waited(err))
 	}
-	// Should the run be over, and somebody else listen there, our environment is none of his business.
 	peer, err := peerOf(fd)
-	if us := os.Geteuid(); err == nil && us != 0 && peer.UID != us && peer.UID != 0 {
-		err = fmt.Errorf("user %d listens there, and you are user %d", peer.UID, us)
+	if err == nil {
+		err = trustedListener(peer.UID, os.Geteuid())
 	}
 	if err != nil {
 		return answer, fmt.Errorf("%s: %w", address, err)
@@ -102,6 +101,15 @@ func ask(address string, line []byte, late time.Time) (answer Response, err erro
 		return answer, fmt.Errorf("the answer is of version %d, and this graceful knows %d", answer.Version, Version)
 	}
 	return answer, nil
+}
+
+// trustedListener refuses to give our environment to another user's process: the run may be over, or GRACEFUL_SOCKET have come
+// from another user. Root trusts root alone, every other user itself and root.
+func trustedListener(listener, us int) error {
+	if listener == us || listener == 0 {
+		return nil
+	}
+	return fmt.Errorf("user %d listens there, and you are user %d: the environment is not sent (register as that user)", listener, us)
 }
 
 // waited names the error of a time limit.

@@ -13,3 +13,5 @@ func peerOf(fd int) (Peer, error) {
 	}
 	return Peer{UID: int(cred.Uid)}, nil
 }
+
+func (s *Server) startUnpinned(int, Peer) uint64 { return 0 }

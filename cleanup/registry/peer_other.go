@@ -8,3 +8,5 @@ import "errors"
 func peerOf(int) (Peer, error) {
 	return Peer{}, errors.New("this system does not tell who is at the other end")
 }
+
+func (s *Server) startUnpinned(int, Peer) uint64 { return 0 }

@@ -113,7 +113,7 @@ func serve(t *testing.T) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(fd)
+	s := Serve(fd, func(int) uint64 { return 0 })
 	stop := make(chan bool)
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -219,7 +219,7 @@ func TestWithoutAnyPlaceThereIsAnAddressWithoutAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(fd)
+	s := Serve(fd, func(int) uint64 { return 0 })
 	go func() { c := <-s.Calls; c.Answer(Response{ID: c.ID}) }()
 	served(t, "@graceful-test-"+t.Name())
 	s.listen.Close()
@@ -282,7 +282,7 @@ func TestLargeRequestsThatWaitAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(fd)
+	s := Serve(fd, func(int) uint64 { return 0 })
 	defer s.listen.Close()
 	const size, room = 3 << 20, sharedMemory / MaxRequest // a request has memory for as much as it may be
 	request := []byte(`{"graceful":1,"do":"defer","shell":"` + strings.Repeat("x", size) + `"}` + "\n")
@@ -354,7 +354,7 @@ func TestALongAnswerIsWrittenInThePaceOfItsReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(fd)
+	s := Serve(fd, func(int) uint64 { return 0 })
 	defer s.listen.Close()
 	list := make([]Listed, 50000)
 	go func() {
@@ -377,7 +377,7 @@ func TestWhoHasNoAnswerAsksAgainWithTheSameKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(fd)
+	s := Serve(fd, func(int) uint64 { return 0 })
 	defer s.listen.Close()
 	keys := make(chan string, 2)
 	go func() {
@@ -425,7 +425,7 @@ func TestWhoHasGoneIsKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(fd)
+	s := Serve(fd, func(int) uint64 { return 0 })
 	defer s.listen.Close()
 	for name, c := range map[string]struct {
 		close func(*net.UnixConn) error

@@ -15,7 +15,10 @@ import (
 )
 
 // Peer is a process at the other end of a connection.
-type Peer struct{ UID, PID int }
+type Peer struct {
+	UID, PID int
+	Start    uint64 // its start time when it was taken, where SO_PEERPIDFD is missing; 0: unknown
+}
 
 const (
 	// requestTime is how long a request may take to arrive, and a long answer to be taken.
@@ -39,9 +42,10 @@ type Server struct {
 	// Calls are to be answered one after the other by whoever takes them.
 	Calls <-chan Call
 
-	calls  chan Call
-	listen *os.File
-	limit  int
+	calls   chan Call
+	listen  *os.File
+	limit   int
+	startOf func(pid int) uint64
 
 	mu     sync.Mutex
 	conns  []*conn // the oldest first
@@ -54,10 +58,11 @@ type conn struct {
 	answered chan []byte // what is left to be written of the answer
 }
 
-// Serve takes requests from a socket that Listen has made, for as long as the process lives.
-func Serve(fd int) *Server {
+// Serve takes requests from a socket that Listen has made, for as long as the process lives. startOf tells the start time of a
+// process, 0 where it is unknown.
+func Serve(fd int, startOf func(pid int) uint64) *Server {
 	calls := make(chan Call)
-	s := &Server{Calls: calls, calls: calls, listen: os.NewFile(uintptr(fd), "socket for cleanup commands"), limit: maxConns}
+	s := &Server{Calls: calls, calls: calls, listen: os.NewFile(uintptr(fd), "socket for cleanup commands"), limit: maxConns, startOf: startOf}
 	var files unix.Rlimit // the run needs some itself
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && uint64(files.Cur)/4 < uint64(s.limit) {
 		s.limit = max(int(files.Cur)/4, 1)
@@ -104,6 +109,7 @@ func (s *Server) welcome(fd int) {
 		err = fmt.Errorf("this run belongs to user %d, and you are user %d (only that user and root may)", ours, peer.UID)
 	}
 	if err == nil {
+		peer.Start = s.startUnpinned(fd, peer)
 		err = unix.SetNonblock(fd, true)
 	}
 	if err != nil {

@@ -1,0 +1,61 @@
+package runner
+
+import (
+	"strings"
+	"testing"
+
+	"graceful/runner/procfs"
+)
+
+// Whatever a sandbox takes away keeps a process from registering a command, which would run outside of it.
+func TestRightsMissing(t *testing.T) {
+	const all = 0x1ffffffffff
+	root := rights{procfs.Status{GIDs: []int{0}, Permitted: all, Bounding: all}, 0, "user:1", "mnt:1", "1 2"}
+	user := rights{procfs.Status{GIDs: []int{7, 8}, Bounding: all}, 1000, "user:1", "mnt:1", "1 2"}
+	netAdmin := rights{procfs.Status{GIDs: []int{7}, Permitted: 1 << 12, Ambient: 1 << 12, Bounding: all}, 1000, "user:1", "mnt:1", "1 2"}
+	setcap := rights{procfs.Status{GIDs: []int{7}, Permitted: 1 << 12, Bounding: all}, 1000, "user:1", "mnt:1", "1 2"}
+	filtered := rights{procfs.Status{GIDs: []int{0}, Permitted: all, Bounding: all, NoNewPrivs: true, Seccomp: 2, Filters: 1}, 0, "user:1", "mnt:1", "1 2"}
+	hidden := func(r *rights) { r.users, r.files, r.root = "", "", "" }
+	for name, c := range map[string]struct {
+		ours, theirs rights
+		change       func(*rights)
+		want         string // part of what is missing; "": nothing
+	}{
+		"the same":                      {root, root, nil, ""},
+		"a user's":                      {user, user, nil, ""},
+		"more groups":                   {user, user, func(r *rights) { r.GIDs = []int{9, 8, 7} }, ""},
+		"under the same filter":         {filtered, filtered, nil, ""},
+		"outside of our filter":         {filtered, root, nil, ""},
+		"root in a user's run":          {user, root, nil, ""},
+		"hidden root in a user's run":   {user, root, hidden, ""},
+		"file capabilities of graceful": {setcap, setcap, func(r *rights) { r.Permitted = 0 }, ""}, // no command of ours has them
+
+		"no capabilities":              {root, root, func(r *rights) { r.Permitted = 0 }, "capabilities"},
+		"one less":                     {root, root, func(r *rights) { r.Permitted &^= 1 << 21 }, "0x200000"},
+		"an ambient one less":          {netAdmin, netAdmin, func(r *rights) { r.Permitted = 0 }, "capabilities"},
+		"root of a container":          {user, root, func(r *rights) { hidden(r); r.Permitted = 0xa80425fb }, "capabilities"},
+		"no_new_privs":                 {user, user, func(r *rights) { r.NoNewPrivs = true }, "no_new_privs"},
+		"a filter":                     {user, user, func(r *rights) { r.Seccomp, r.Filters = 2, 1 }, "seccomp"},
+		"a filter before Linux 5.9":    {user, user, func(r *rights) { r.Seccomp = 2 }, "seccomp"},
+		"strict mode":                  {filtered, filtered, func(r *rights) { r.Seccomp = 1 }, "seccomp"},
+		"another filter":               {filtered, filtered, func(r *rights) { r.Filters = 2 }, "seccomp"},
+		"a group less":                 {user, user, func(r *rights) { r.GIDs = []int{7} }, "group"},
+		"another user namespace":       {root, root, func(r *rights) { r.users = "user:2" }, "user namespace"},
+		"another mount namespace":      {root, root, func(r *rights) { r.files = "mnt:2" }, "mount namespace"},
+		"another root directory":       {root, root, func(r *rights) { r.root = "1 3" }, "root directory"},
+		"hidden":                       {user, user, hidden, "cannot be looked at"},
+		"hidden from root":             {root, root, hidden, "cannot be looked at"},
+		"root with a filter":           {user, root, func(r *rights) { hidden(r); r.Seccomp = 2 }, "seccomp"},
+		"root in a mount namespace":    {user, root, func(r *rights) { r.files = "mnt:2" }, "mount namespace"},
+		"a namespace hidden by itself": {user, user, func(r *rights) { r.files = "" }, "cannot be looked at"},
+	} {
+		theirs := c.theirs
+		if c.change != nil {
+			c.change(&theirs)
+		}
+		got := c.ours.missing(theirs)
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q is missing, want %q", name, got, c.want)
+		}
+	}
+}

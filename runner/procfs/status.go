@@ -1,0 +1,69 @@
+// Package procfs reads what proc(5) tells of processes. It decides nothing.
+package procfs
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Status is what /proc/PID/status tells of a process's rights (proc_pid_status(5)).
+type Status struct {
+	GIDs       []int  // effective group and supplementary groups
+	Permitted  uint64 // capabilities, as a bit mask by their numbers (capabilities(7))
+	Bounding   uint64
+	Ambient    uint64
+	NoNewPrivs bool
+	Seccomp    int // mode: 0 none, 1 strict, 2 filter
+	Filters    int // seccomp filters; 0 before Linux 5.9
+}
+
+// ParseStatus reads the text of a status file.
+func ParseStatus(text string) (s Status, err error) {
+	found := 0
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		value = strings.TrimSpace(value)
+		switch name {
+		case "Gid": // real, effective, saved, file system
+			if f := strings.Fields(value); len(f) > 1 {
+				err = s.addGroups(f[1])
+			}
+		case "Groups":
+			err = s.addGroups(value)
+		case "CapPrm":
+			s.Permitted, err = strconv.ParseUint(value, 16, 64)
+		case "CapBnd":
+			s.Bounding, err = strconv.ParseUint(value, 16, 64)
+		case "CapAmb":
+			s.Ambient, err = strconv.ParseUint(value, 16, 64)
+		case "NoNewPrivs":
+			s.NoNewPrivs = value != "0"
+		case "Seccomp":
+			s.Seccomp, err = strconv.Atoi(value)
+		case "Seccomp_filters":
+			s.Filters, err = strconv.Atoi(value)
+		default:
+			continue
+		}
+		if err != nil {
+			return Status{}, fmt.Errorf("%s: %w", name, err)
+		}
+		found++
+	}
+	if found == 0 {
+		return Status{}, fmt.Errorf("no line of it is known: %.40q", text)
+	}
+	return s, nil
+}
+
+func (s *Status) addGroups(list string) error {
+	for word := range strings.FieldsSeq(list) {
+		gid, err := strconv.Atoi(word)
+		if err != nil {
+			return err
+		}
+		s.GIDs = append(s.GIDs, gid)
+	}
+	return nil
+}
