@@ -1,6 +1,4 @@
-// Package forward decides what each signal means to a run and hears the signals that are sent to us.
-//
-// It knows nothing of processes: what is done about a signal is the runner's business.
+// Package forward decides what each signal means to a run. It knows nothing of processes.
 package forward
 
 import (
@@ -10,19 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Meaning is what a signal that reaches us asks for.
+// Signal is a signal's number, in every package.
+type Signal = syscall.Signal
+
+// Meaning is what a signal to graceful asks for.
 type Meaning uint8
 
 const (
-	// Pass: hand it on, it means nothing to us.
+	// Pass: forward it to the target.
 	Pass Meaning = iota
-	// Stop: begin the stop, then hand it on.
+	// Stop: begin the stop, then forward it.
 	Stop
-	// Suspend: the target's group stops, then we do (job control).
+	// Suspend: suspend the target's group, then graceful (job control).
 	Suspend
-	// Ours: about our own children and writes; nobody else's business.
+	// Ours: about graceful's own children and writes; never forwarded.
 	Ours
-	// Uncatchable: the kernel or the Go runtime keeps it from us.
+	// Uncatchable: the kernel or the Go runtime keeps it from graceful.
 	Uncatchable
 )
 
@@ -34,9 +35,9 @@ func MeaningOf(sig syscall.Signal) Meaning {
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 		return Suspend
 	case unix.SIGCHLD:
-		return Ours // the reaper's nudge
+		return Ours // it wakes the reaper
 	case unix.SIGPIPE:
-		return Ours // caused by our own writes; sent by hand it would be a mistake to pass on
+		return Ours // our own writes cause it
 	case unix.SIGURG:
 		return Ours // the Go runtime preempts goroutines with it, hundreds of times a second
 	case unix.SIGKILL, unix.SIGSTOP:
@@ -48,7 +49,7 @@ func MeaningOf(sig syscall.Signal) Meaning {
 	return Pass
 }
 
-// Audible lists the signals that a Listener hears.
+// Audible lists the signals that a listener hears.
 func Audible() (signals []syscall.Signal) {
 	for sig := syscall.Signal(1); sig <= Last; sig++ {
 		if m := MeaningOf(sig); m != Ours && m != Uncatchable {

@@ -1,10 +1,8 @@
 package forward
 
 import (
-	"os"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,48 +36,5 @@ func TestNames(t *testing.T) {
 		if got := Name(sig); got != want {
 			t.Errorf("signal %d is called %s, want %s", int(sig), got, want)
 		}
-	}
-}
-
-// However many come before the first is read, one of each kind is heard, and one only.
-func TestNoKindOfSignalIsLost(t *testing.T) {
-	l := Listen(nil)
-	want := map[syscall.Signal]bool{}
-	for sig := syscall.Signal(1); sig <= Last; sig++ {
-		if m := MeaningOf(sig); m == Pass || m == Stop {
-			want[sig] = true
-		}
-	}
-	for sig := range want {
-		if err := unix.Kill(os.Getpid(), sig); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for deadline := time.After(time.Minute); len(want) > 0; {
-		select {
-		case sig := <-l.Signals:
-			if !want[sig] {
-				t.Errorf("%s came twice, or is not for us", Name(sig))
-			}
-			delete(want, sig)
-		case <-deadline:
-			t.Fatalf("lost: %v", want)
-		}
-	}
-}
-
-// What waits together is taken with SIGCONT last, whatever the numbers say.
-func TestContinuesComeAfterTheStopsThatTheyWaitedWith(t *testing.T) {
-	l := &Listener{heard: map[syscall.Signal]chan os.Signal{}}
-	for _, sig := range []syscall.Signal{unix.SIGCONT, unix.SIGTSTP, unix.SIGTTOU} {
-		l.heard[sig] = make(chan os.Signal, 1)
-	}
-	l.heard[unix.SIGTSTP] <- unix.SIGTSTP
-	if got := l.pending(unix.SIGCONT); len(got) != 2 || got[0] != unix.SIGTSTP || got[1] != unix.SIGCONT {
-		t.Errorf("taken as %v", got)
-	}
-	l.heard[unix.SIGCONT] <- unix.SIGCONT
-	if got := l.pending(unix.SIGTTOU); len(got) != 2 || got[1] != unix.SIGCONT {
-		t.Errorf("taken as %v", got)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
-	"graceful/forward"
+	"graceful/forward/listen"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -169,7 +169,7 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 	for _, w := range warnings {
 		log.Warn("containment is "+string(contained.Level()), "err", w)
 	}
-	listener := forward.Listen(inherit.ignored)
+	listener := listen.Start(inherit.ignored)
 	settleThreads()
 	return &processes{
 		tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1, deferring: config.Defer,

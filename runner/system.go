@@ -12,7 +12,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
-	"graceful/forward"
+	"graceful/forward/listen"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
@@ -76,7 +76,7 @@ type system interface {
 // processes is the real system.
 type processes struct {
 	tree     *tree.Tree
-	listener *forward.Listener
+	listener *listen.Listener
 	inherit  inherited
 	devNull  *os.File
 	front    int // pid of our front, where we are the supervisor

@@ -1,4 +1,4 @@
-package forward
+package listen
 
 import (
 	"os"
@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"graceful/forward"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -14,7 +16,7 @@ import (
 func listen(t *testing.T, ignored ...syscall.Signal) *Listener {
 	t.Helper()
 	t.Cleanup(func() { signal.Reset() })
-	return Listen(ignored)
+	return Start(ignored)
 }
 
 // hears sends a signal to ourselves and waits until it is delivered.
@@ -30,7 +32,7 @@ func hears(t *testing.T, l *Listener, sig syscall.Signal) {
 				return
 			}
 		case <-deadline:
-			t.Fatalf("%s was not heard", Name(sig))
+			t.Fatalf("%s was not heard", forward.Name(sig))
 		}
 	}
 }
@@ -39,7 +41,7 @@ func ignores(t *testing.T, when string, want map[syscall.Signal]bool) {
 	t.Helper()
 	for sig, ignored := range want {
 		if signal.Ignored(sig) != ignored {
-			t.Errorf("%s: %s is ignored: %t, want %t", when, Name(sig), !ignored, ignored)
+			t.Errorf("%s: %s is ignored: %t, want %t", when, forward.Name(sig), !ignored, ignored)
 		}
 	}
 }
@@ -73,7 +75,7 @@ func TestTheEndOfAChildIsANudge(t *testing.T) {
 	select {
 	case <-l.Children:
 	case sig := <-l.Signals:
-		t.Errorf("%s was to be forwarded", Name(sig))
+		t.Errorf("%s was to be forwarded", forward.Name(sig))
 	case <-time.After(time.Minute):
 		t.Error("it was not heard")
 	}
@@ -84,4 +86,47 @@ func TestWritingToATerminalFromItsBackgroundStopsNobody(t *testing.T) {
 	hears(t, l, unix.SIGTTOU)
 	l.IgnoreTTOU()
 	ignores(t, "while cleaning", map[syscall.Signal]bool{unix.SIGTTOU: true, unix.SIGTTIN: false})
+}
+
+// However many come before the first is read, one of each kind is heard, and one only.
+func TestNoKindOfSignalIsLost(t *testing.T) {
+	l := Start(nil)
+	want := map[syscall.Signal]bool{}
+	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
+		if m := forward.MeaningOf(sig); m == forward.Pass || m == forward.Stop {
+			want[sig] = true
+		}
+	}
+	for sig := range want {
+		if err := unix.Kill(os.Getpid(), sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.After(time.Minute); len(want) > 0; {
+		select {
+		case sig := <-l.Signals:
+			if !want[sig] {
+				t.Errorf("%s came twice, or is not for us", forward.Name(sig))
+			}
+			delete(want, sig)
+		case <-deadline:
+			t.Fatalf("lost: %v", want)
+		}
+	}
+}
+
+// What waits together is taken with SIGCONT last, whatever the numbers say.
+func TestContinuesComeAfterTheStopsThatTheyWaitedWith(t *testing.T) {
+	l := &Listener{heard: map[syscall.Signal]chan os.Signal{}}
+	for _, sig := range []syscall.Signal{unix.SIGCONT, unix.SIGTSTP, unix.SIGTTOU} {
+		l.heard[sig] = make(chan os.Signal, 1)
+	}
+	l.heard[unix.SIGTSTP] <- unix.SIGTSTP
+	if got := l.pending(unix.SIGCONT); len(got) != 2 || got[0] != unix.SIGTSTP || got[1] != unix.SIGCONT {
+		t.Errorf("taken as %v", got)
+	}
+	l.heard[unix.SIGCONT] <- unix.SIGCONT
+	if got := l.pending(unix.SIGTTOU); len(got) != 2 || got[1] != unix.SIGCONT {
+		t.Errorf("taken as %v", got)
+	}
 }
