@@ -8,7 +8,6 @@ import (
 
 	"graceful/cleanup/registry"
 	"graceful/runner/procfs"
-	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,12 +43,12 @@ func peerRights(c registry.Call) (r rights, err error) {
 	if unpinned == nil {
 		defer unix.Close(pidfd)
 	}
-	start := tree.StartOf(c.Peer.PID)
+	start := procfs.StartOf(c.Peer.PID)
 	if start == 0 {
 		return r, errors.New("/proc does not show it")
 	}
 	r, err = rightsOf(strconv.Itoa(c.Peer.PID), c.Peer.UID)
-	same := start == c.Peer.Start && start == tree.StartOf(c.Peer.PID)
+	same := start == c.Peer.Start && start == procfs.StartOf(c.Peer.PID)
 	if unpinned == nil && hasEnded(pidfd) || unpinned != nil && !same {
 		return r, errPeerEnded
 	}

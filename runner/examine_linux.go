@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"graceful/runner/procfs"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -44,33 +46,25 @@ func limits() (found []string) {
 // pidsCgroups lists our cgroups that may limit processes, each with those above it, as far as they can be seen
 // (cgroups(7)).
 func pidsCgroups() (dirs []string) {
-	own, _ := os.ReadFile("/proc/self/cgroup")
-	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	for line := range strings.Lines(string(own)) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) != 3 || f[0] != "0" && !slices.Contains(strings.Split(f[1], ","), "pids") {
+	own, _ := procfs.ReadFile("/proc/self/cgroup")
+	mountinfo, _ := procfs.ReadFile("/proc/self/mountinfo")
+	mounts := procfs.ParseMounts(string(mountinfo))
+	for _, c := range procfs.OwnCgroups(string(own)) {
+		if !c.V2 && !slices.Contains(c.Controllers, "pids") {
 			continue
 		}
-		for mount := range strings.Lines(string(mounts)) {
-			before, after, _ := strings.Cut(mount, " - ")
-			m, kind := strings.Fields(before), strings.Fields(after)
-			if len(m) < 5 || len(kind) < 3 {
-				continue
-			}
-			v2 := kind[0] == "cgroup2" && f[0] == "0"
-			v1 := kind[0] == "cgroup" && f[0] != "0" && slices.Contains(strings.Split(kind[2], ","), "pids")
-			below, inside := strings.CutPrefix(f[2], strings.TrimSuffix(m[3], "/"))
-			if !inside || !v1 && !v2 {
-				continue
-			}
-			for dir := path.Join(m[4], below); ; dir = path.Dir(dir) {
-				dirs = append(dirs, dir)
-				if len(dir) <= len(m[4]) {
-					break
-				}
-			}
-			break
+		i := slices.IndexFunc(mounts, func(m procfs.Mount) bool {
+			_, visible := m.Dir(c.Path)
+			return visible && (c.V2 && m.Type == "cgroup2" || !c.V2 && m.Type == "cgroup" && m.Has("pids"))
+		})
+		if i < 0 {
+			continue
 		}
+		dir, _ := mounts[i].Dir(c.Path)
+		for ; len(dir) > len(mounts[i].Point); dir = path.Dir(dir) {
+			dirs = append(dirs, dir)
+		}
+		dirs = append(dirs, dir)
 	}
 	return dirs
 }

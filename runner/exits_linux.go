@@ -6,32 +6,32 @@ import (
 	"os"
 	"time"
 
-	"graceful/runner/tree"
+	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
 )
 
 // member finds a process of the tree. Its pid is one of the asker's PID namespace, which has to be ours; who is outside of ours
 // has no pid here.
-func (p *processes) member(pid int, start uint64, asker int) (tree.Process, error) {
+func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, error) {
 	ours, err := os.Readlink("/proc/self/ns/pid")
 	theirs, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", asker))
 	if asker == 0 || err == nil && err2 == nil && ours != theirs {
-		return tree.Process{}, errors.New("you are in another PID namespace than graceful: the process has another pid here")
+		return procfs.Process{}, errors.New("you are in another PID namespace than graceful: the process has another pid here")
 	}
 	found, ok := p.tree.Find(pid)
 	if !ok || start != 0 && start != found.Start {
-		return tree.Process{}, fmt.Errorf("process %d is none of this run's, or has ended", pid)
+		return procfs.Process{}, fmt.Errorf("process %d is none of this run's, or has ended", pid)
 	}
 	return found, nil
 }
 
 // StartOf tells when a process was started, as far as that can be seen.
-func StartOf(pid int) uint64 { return tree.StartOf(pid) }
+func StartOf(pid int) uint64 { return procfs.StartOf(pid) }
 
 // await tells of the end of a process, be it our child or not. It takes a descriptor and no thread. It fails before Linux
 // 5.3, of a process that has ended already, and when it would leave too few descriptors for the run itself.
-func (p *processes) await(id tree.Identity) bool {
+func (p *processes) await(id procfs.Identity) bool {
 	select {
 	case p.pidfds <- struct{}{}:
 	default:

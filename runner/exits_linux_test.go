@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"testing"
 
+	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -38,8 +39,8 @@ func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &processes{tree: held, exits: make(chan tree.Identity, 1), pidfds: make(chan struct{}, 1)}
-	living := func() (tree.Identity, *exec.Cmd) {
+	p := &processes{tree: held, exits: make(chan procfs.Identity, 1), pidfds: make(chan struct{}, 1)}
+	living := func() (procfs.Identity, *exec.Cmd) {
 		c := exec.Command("sleep", "1000")
 		if err := c.Start(); err != nil {
 			t.Fatal(err)

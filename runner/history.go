@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
-	"graceful/runner/tree"
+	"graceful/runner/procfs"
 )
 
 // history is what the report tells and the machine has no need of. It follows from the same events, so that whoever goes
@@ -22,8 +22,8 @@ type history struct {
 	usage          *Usage
 	failure        string // why the target could not be started
 	commands       map[int]span
-	killed         []tree.Process
-	left           []tree.Process // who did not die of it
+	killed         []procfs.Process
+	left           []procfs.Process // who did not die of it
 	takenOver      bool
 	front          int    // pid of the process that the user started
 	dir            string // it was started in
@@ -165,20 +165,20 @@ func (h *history) kills(r Run) bool {
 }
 
 // kill takes one that SIGKILL was sent to. How the target ended is told elsewhere.
-func (h *history) kill(p tree.Process, r Run) {
-	if h.kills(r) && p.PID != r.TargetPID && !slices.ContainsFunc(h.killed, func(q tree.Process) bool { return isChild(p, q.PID, q.Start) }) {
+func (h *history) kill(p procfs.Process, r Run) {
+	if h.kills(r) && p.PID != r.TargetPID && !slices.ContainsFunc(h.killed, func(q procfs.Process) bool { return isChild(p, q.PID, q.Start) }) {
 		h.killed = append(h.killed, p)
 	}
 }
 
 // leave takes those whom SIGKILL does not end.
-func (h *history) leave(who map[tree.Identity]kill, r Run) {
+func (h *history) leave(who map[procfs.Identity]kill, r Run) {
 	if h == nil || r.State > Sweeping {
 		return
 	}
 	for id, k := range who {
-		h.left = append(h.left, tree.Process{Identity: id, Name: k.name})
+		h.left = append(h.left, procfs.Process{Identity: id, Name: k.name})
 	}
-	slices.SortFunc(h.left, func(a, b tree.Process) int { return a.PID - b.PID })
+	slices.SortFunc(h.left, func(a, b procfs.Process) int { return a.PID - b.PID })
 	h.left = h.left[:min(len(h.left), historyLimit)]
 }

@@ -13,7 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/forward"
-	"graceful/runner/tree"
+	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,28 +35,28 @@ type loop struct {
 	ledger     appender                  // nil: nobody could read it
 	history    *history                  // nil: nobody wants to know
 	requests   <-chan registry.Call      // from within the tree
-	exits      <-chan tree.Identity      // of those whom commands wait for
-	awaited    map[tree.Identity][]int   // the commands that wait for a process
-	unwatched  []tree.Identity           // those of them that have to be looked at
+	exits      <-chan procfs.Identity    // of those whom commands wait for
+	awaited    map[procfs.Identity][]int // the commands that wait for a process
+	unwatched  []procfs.Identity         // those of them that have to be looked at
 	said       answer                    // the last one
 	envs       map[[sha256.Size]byte]int // which entry has an environment first
 
 	began time.Time
 	wake  *time.Timer // for the earliest of the run's deadlines and look
 
-	killing bool                   // SIGKILL until the tree is empty
-	killed  map[tree.Identity]kill // those found by the last pass
-	look    time.Time              // when to look again whether the tree is empty; zero: when a child ends
-	pause   time.Duration          // until then, growing while nothing moves
-	givenUp []string               // those we have said to be left
-	unseen  time.Time              // since when passes have found nobody though the tree is not empty
+	killing bool                     // SIGKILL until the tree is empty
+	killed  map[procfs.Identity]kill // those found by the last pass
+	look    time.Time                // when to look again whether the tree is empty; zero: when a child ends
+	pause   time.Duration            // until then, growing while nothing moves
+	givenUp []string                 // those we have said to be left
+	unseen  time.Time                // since when passes have found nobody though the tree is not empty
 
 	stopAt time.Time // when to stop ourselves; zero: not
 
-	stopHeard syscall.Signal // the first stop signal that came, whatever it was to this run
-	unwritten bool           // it has been said that the ledger cannot be written
-	watched   []tree.Process // cleanup commands that run and are not our children
-	watchAt   time.Time      // when to look at those and at the unwatched again; zero: there are none
+	stopHeard syscall.Signal   // the first stop signal that came, whatever it was to this run
+	unwritten bool             // it has been said that the ledger cannot be written
+	watched   []procfs.Process // cleanup commands that run and are not our children
+	watchAt   time.Time        // when to look at those and at the unwatched again; zero: there are none
 }
 
 // stopAfter is how long a stop of ourselves waits for a SIGCONT that undoes it: one that came between its being
@@ -240,7 +240,7 @@ func (l *loop) kill() (hopeless bool) {
 		l.history.kill(p, l.run)
 	}
 	now := time.Now()
-	forbidden := map[tree.Identity]bool{}
+	forbidden := map[procfs.Identity]bool{}
 	for _, p := range denied {
 		forbidden[p.Identity] = true
 	}
@@ -253,7 +253,7 @@ func (l *loop) kill() (hopeless bool) {
 	if len(found) == 0 && now.Sub(l.unseen) < l.run.Config.patience() {
 		hopeless = false
 	}
-	killed := map[tree.Identity]kill{}
+	killed := map[procfs.Identity]kill{}
 	for _, p := range found {
 		k, again := l.killed[p.Identity]
 		if !again {
@@ -396,10 +396,10 @@ func (l *loop) command(id int) cleanup.Entry {
 // signalCommand signals a command's group; SIGKILL is for all that descends from it too.
 func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
-	isIt := func(p tree.Process) bool { return p.PID == c.PID && p.Start == c.Start }
+	isIt := func(p procfs.Process) bool { return p.PID == c.PID && p.Start == c.Start }
 	switch {
 	case slices.ContainsFunc(l.watched, isIt):
-		l.sys.signalAll(tree.Identity{PID: c.PID, Start: c.Start}, sig)
+		l.sys.signalAll(procfs.Identity{PID: c.PID, Start: c.Start}, sig)
 	case sig == unix.SIGKILL:
 		l.sys.killCommand(c.PID)
 	default:

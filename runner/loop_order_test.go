@@ -13,7 +13,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
-	"graceful/runner/tree"
+	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,12 +96,12 @@ func (s *watchedSystem) killCommand(pid int) {
 	s.fakeSystem.killCommand(pid)
 }
 
-func (s *watchedSystem) signalAll(id tree.Identity, sig syscall.Signal) {
+func (s *watchedSystem) signalAll(id procfs.Identity, sig syscall.Signal) {
 	s.calls = append(s.calls, fmt.Sprintf("all of %d %s", id.PID, unix.SignalName(sig)))
 	s.fakeSystem.signalAll(id, sig)
 }
 
-func (s *watchedSystem) kill() (found, denied []tree.Process) {
+func (s *watchedSystem) kill() (found, denied []procfs.Process) {
 	if s.blind {
 		return nil, nil
 	}

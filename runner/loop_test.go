@@ -15,7 +15,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
-	"graceful/runner/tree"
+	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,12 +38,12 @@ type fakeSystem struct {
 	polling  bool // no end in the tree is announced
 	startErr []error
 	nextPID  int
-	target   int            // as we were told
-	kids     []tree.Process // that another process of ours had before
-	others   []tree.Process // members that are nobody's children
-	other    map[int]int    // which process belongs to which command
-	exempted []int          // commands that are no part of the tree
-	pidfds   bool           // the end of a process that is not our child is told
+	target   int              // as we were told
+	kids     []procfs.Process // that another process of ours had before
+	others   []procfs.Process // members that are nobody's children
+	other    map[int]int      // which process belongs to which command
+	exempted []int            // commands that are no part of the tree
+	pidfds   bool             // the end of a process that is not our child is told
 
 	onTerm map[int]time.Duration // how long after SIGTERM it ends; none: never
 }
@@ -119,30 +119,30 @@ func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
 	return pid, nil
 }
 
-func (s *fakeSystem) isCommand(p tree.Process, id int) bool { return s.other[p.PID] == id }
+func (s *fakeSystem) isCommand(p procfs.Process, id int) bool { return s.other[p.PID] == id }
 
 // isOtherCommand: of a process that is known to be another command's.
-func (s *fakeSystem) isOtherCommand(p tree.Process, id int) bool {
+func (s *fakeSystem) isOtherCommand(p procfs.Process, id int) bool {
 	of, known := s.other[p.PID]
 	return known && of != id
 }
 
-func (s *fakeSystem) signalAll(id tree.Identity, sig syscall.Signal) {
+func (s *fakeSystem) signalAll(id procfs.Identity, sig syscall.Signal) {
 	s.Lock()
 	defer s.Unlock()
 	s.note("all of %d %s", id.PID, unix.SignalName(sig))
 	if sig == unix.SIGKILL {
-		s.others = slices.DeleteFunc(s.others, func(p tree.Process) bool { return p.Identity == id })
+		s.others = slices.DeleteFunc(s.others, func(p procfs.Process) bool { return p.Identity == id })
 	}
 }
 
-func (s *fakeSystem) alive(id tree.Identity) bool {
+func (s *fakeSystem) alive(id procfs.Identity) bool {
 	s.Lock()
 	defer s.Unlock()
-	return slices.ContainsFunc(s.others, func(p tree.Process) bool { return p.Identity == id })
+	return slices.ContainsFunc(s.others, func(p procfs.Process) bool { return p.Identity == id })
 }
 
-func (s *fakeSystem) member(pid int, _ uint64, _ int) (tree.Process, error) {
+func (s *fakeSystem) member(pid int, _ uint64, _ int) (procfs.Process, error) {
 	s.Lock()
 	defer s.Unlock()
 	for _, p := range s.others {
@@ -150,14 +150,14 @@ func (s *fakeSystem) member(pid int, _ uint64, _ int) (tree.Process, error) {
 			return p, nil
 		}
 	}
-	return tree.Process{}, errors.New("no member")
+	return procfs.Process{}, errors.New("no member")
 }
 
 func (s *fakeSystem) signalOrphans(...syscall.Signal) {}
-func (s *fakeSystem) members() []tree.Process         { return s.others }
-func (s *fakeSystem) children() []tree.Process        { return s.kids }
-func (s *fakeSystem) child(pid int) tree.Process {
-	return tree.Process{Identity: tree.Identity{PID: pid}}
+func (s *fakeSystem) members() []procfs.Process       { return s.others }
+func (s *fakeSystem) children() []procfs.Process      { return s.kids }
+func (s *fakeSystem) child(pid int) procfs.Process {
+	return procfs.Process{Identity: procfs.Identity{PID: pid}}
 }
 func (s *fakeSystem) targetIs(r Run) { s.target = r.TargetPID }
 
@@ -237,11 +237,11 @@ func (s *fakeSystem) killCommand(pid int) {
 	}
 }
 
-func (s *fakeSystem) kill() (found, denied []tree.Process) {
+func (s *fakeSystem) kill() (found, denied []procfs.Process) {
 	s.Lock()
 	defer s.Unlock()
 	for _, pid := range s.pids() {
-		p := tree.Process{Identity: tree.Identity{PID: pid, Start: 1}, Name: "p"}
+		p := procfs.Process{Identity: procfs.Identity{PID: pid, Start: 1}, Name: "p"}
 		found = append(found, p)
 		switch {
 		case s.denied:
@@ -277,7 +277,7 @@ func (s *fakeSystem) exempt(pid int) {
 	defer s.Unlock()
 	s.exempted = append(s.exempted, pid)
 }
-func (s *fakeSystem) await(tree.Identity) bool { return s.pidfds }
+func (s *fakeSystem) await(procfs.Identity) bool { return s.pidfds }
 
 func (s *fakeSystem) relayRest(Run, bool) <-chan struct{} { return s.relaying }
 func (s *fakeSystem) usage(int) *Usage                    { return nil }

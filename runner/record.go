@@ -11,7 +11,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/forward"
-	"graceful/runner/tree"
+	"graceful/runner/procfs"
 )
 
 // What is written down of a run: how it was begun, and then each event that changed it, before anything is done about
@@ -75,7 +75,7 @@ func firstRecord(r Run, in inherited) record {
 	b := beginning{
 		ID: r.ID, Name: ledger.Text(r.Config.Name), Command: texts(r.Config.Command), Env: texts(r.Config.Env),
 		Report: ledger.Text(r.Config.Report), Cgroup: ledger.Text(r.Cgroup), Socket: ledger.Text(r.Socket), Config: r.Config,
-		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: tree.Boot(), Dir: ledger.Text(dir),
+		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: ledger.Text(dir),
 	}
 	for _, c := range r.Cleanup.Entries {
 		b.Commands = append(b.Commands, beginCommand{c.When, ledger.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit})
@@ -293,7 +293,7 @@ func remember(records []json.RawMessage) (remembered, error) {
 	if len(records) == 0 {
 		return m, errEmpty
 	}
-	now, clock, boot := time.Now(), sinceBoot(), tree.Boot()
+	now, clock, boot := time.Now(), sinceBoot(), procfs.Boot()
 	var first time.Time
 	for i, raw := range records {
 		var r record

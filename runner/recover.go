@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -231,7 +232,7 @@ var errCommands = errors.New("not every cleanup command succeeded")
 // finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
 func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
 	m.history.goOn()
-	same := m.boot != "" && m.boot == tree.Boot()
+	same := m.boot != "" && m.boot == procfs.Boot()
 	if !same {
 		m.run.Cgroup = ""
 	}
@@ -290,13 +291,13 @@ func enter(dir string, log *slog.Logger) (back func(), err error) {
 }
 
 // known lists the processes that a run has written down, and that can be told from others that have their pids now.
-func known(r Run) (ids []tree.Identity) {
+func known(r Run) (ids []procfs.Identity) {
 	if r.TargetStart != 0 {
-		ids = append(ids, tree.Identity{PID: r.TargetPID, Start: r.TargetStart})
+		ids = append(ids, procfs.Identity{PID: r.TargetPID, Start: r.TargetStart})
 	}
 	for _, c := range r.Cleanup.Entries {
 		if c.Start != 0 {
-			ids = append(ids, tree.Identity{PID: c.PID, Start: c.Start})
+			ids = append(ids, procfs.Identity{PID: c.PID, Start: c.Start})
 		}
 	}
 	return ids

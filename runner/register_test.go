@@ -15,6 +15,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
 	"github.com/google/go-cmp/cmp"
@@ -191,14 +192,14 @@ func TestARunTakesSoManyCommandsAndNoMore(t *testing.T) {
 func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
 	for _, c := range []struct {
 		told  bool
-		after []tree.Process
-	}{{true, nil}, {false, nil}, {false, []tree.Process{child(7, 2)}}} {
+		after []procfs.Process
+	}{{true, nil}, {false, nil}, {false, []procfs.Process{child(7, 2)}}} {
 		synctest.Test(t, func(t *testing.T) {
-			s, exits := newFakeSystem(), make(chan tree.Identity)
-			s.pidfds, s.others = c.told, []tree.Process{child(7, 1)}
+			s, exits := newFakeSystem(), make(chan procfs.Identity)
+			s.pidfds, s.others = c.told, []procfs.Process{child(7, 1)}
 			s.at(5*time.Second+time.Millisecond, func() { s.others = c.after })
 			if c.told {
-				time.AfterFunc(5*time.Second+time.Millisecond, func() { exits <- tree.Identity{PID: 7, Start: 1} })
+				time.AfterFunc(5*time.Second+time.Millisecond, func() { exits <- procfs.Identity{PID: 7, Start: 1} })
 			}
 			s.at(time.Minute, func() { s.end(Ending{}, targetPID) })
 			r := at3(Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
@@ -230,7 +231,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 	for name, err := range map[string]error{"no space": errors.New("none"), "full": fmt.Errorf("x: %w", ledger.ErrFull)} {
 		t.Run(name, func(t *testing.T) {
 			s, book := newFakeSystem(), &failing{}
-			s.others = []tree.Process{child(7, 1)}
+			s.others = []procfs.Process{child(7, 1)}
 			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors,
 				OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}})
 			_ = book.Append(firstRecord(first, inherited{}))

@@ -16,6 +16,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -143,7 +144,7 @@ func (r Run) report(h *history, now time.Time) Report {
 	return doc
 }
 
-func processesOf(from []tree.Process) []Process {
+func processesOf(from []procfs.Process) []Process {
 	to := []Process{}
 	for _, p := range from {
 		to = append(to, Process{p.PID, p.Name})

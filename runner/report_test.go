@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -182,10 +183,10 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 func TestTheReportNamesWhoWasKilledOnce(t *testing.T) {
 	h := newHistory(Run{Config: Config{Report: "/r"}}, 1, "/", time.Now())
 	r := Run{State: Killing, TargetPID: 5}
-	p := func(pid int, start uint64) tree.Process {
-		return tree.Process{Identity: tree.Identity{PID: pid, Start: start}, Name: "p"}
+	p := func(pid int, start uint64) procfs.Process {
+		return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}, Name: "p"}
 	}
-	for _, q := range []tree.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
+	for _, q := range []procfs.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
 		h.kill(q, r)
 	}
 	h.kill(p(8, 1), Run{State: Cleaning, TargetPID: 5}) // a command's

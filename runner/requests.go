@@ -11,7 +11,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
-	"graceful/runner/tree"
+	"graceful/runner/procfs"
 )
 
 // How the loop lets the machine decide on what processes of the tree ask for, and answers once that is recorded.
@@ -132,9 +132,9 @@ func (l *loop) await(c cleanup.Entry) {
 	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || l.run.State >= Cleaning {
 		return
 	}
-	id := tree.Identity(c.Exits)
+	id := procfs.Identity(c.Exits)
 	if l.awaited == nil {
-		l.awaited = map[tree.Identity][]int{}
+		l.awaited = map[procfs.Identity][]int{}
 	}
 	if len(l.awaited[id]) == 0 && !l.sys.await(id) {
 		l.unwatched = append(l.unwatched, id)
@@ -146,10 +146,10 @@ func (l *loop) await(c cleanup.Entry) {
 }
 
 // exited starts the commands that have waited for a process.
-func (l *loop) exited(id tree.Identity) {
+func (l *loop) exited(id procfs.Identity) {
 	waiting := l.awaited[id]
 	delete(l.awaited, id)
-	l.unwatched = slices.DeleteFunc(slices.Clone(l.unwatched), func(other tree.Identity) bool { return other == id })
+	l.unwatched = slices.DeleteFunc(slices.Clone(l.unwatched), func(other procfs.Identity) bool { return other == id })
 	for _, command := range waiting {
 		l.handle(exited{command})
 	}

@@ -16,6 +16,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
+	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -173,7 +174,7 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 	settleThreads()
 	return &processes{
 		tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1, deferring: config.Defer,
-		exits: make(chan tree.Identity), pidfds: make(chan struct{}, maxPidfds()),
+		exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
 	}, nil
 }
 

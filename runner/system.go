@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
+	"graceful/runner/procfs"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
@@ -23,20 +24,20 @@ import (
 type system interface {
 	startTarget(Run) (pid int, err error)
 	startCommand(Run, cleanup.Entry) (pid int, err error)
-	child(pid int) tree.Process // dead or alive; without a start time where it cannot be seen
+	child(pid int) procfs.Process // dead or alive; without a start time where it cannot be seen
 	// targetIs says which of our children is the target, when it was not we who started it.
 	targetIs(Run)
-	children() []tree.Process // dead or alive, of this run
-	members() []tree.Process  // alive
+	children() []procfs.Process // dead or alive, of this run
+	members() []procfs.Process  // alive
 	// isOtherCommand tells whether a process belongs for certain to another cleanup command than that one.
-	isOtherCommand(p tree.Process, id int) bool
-	isCommand(p tree.Process, id int) bool // that one, as far as can be told
-	alive(tree.Identity) bool
+	isOtherCommand(p procfs.Process, id int) bool
+	isCommand(p procfs.Process, id int) bool // that one, as far as can be told
+	alive(procfs.Identity) bool
 	// member finds a process of the tree by its pid, and its start time where that is known, for who has that pid from there.
-	member(pid int, start uint64, asker int) (tree.Process, error)
-	await(tree.Identity) bool  // its end is told
-	admit(registry.Call) error // nil: the process may make requests
-	exempt(pid int)            // our child is a command, and nobody of the tree
+	member(pid int, start uint64, asker int) (procfs.Process, error)
+	await(procfs.Identity) bool // its end is told
+	admit(registry.Call) error  // nil: the process may make requests
+	exempt(pid int)             // our child is a command, and nobody of the tree
 	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
 	peek() (pid int, ending Ending, childless bool)
 	reap(pid int)
@@ -49,9 +50,9 @@ type system interface {
 	signalOrphans(...syscall.Signal)   // who has been born since then, of members that are dead
 	signalCommand(pid int, sig syscall.Signal)
 	killCommand(pid int)
-	signalAll(tree.Identity, syscall.Signal) // to a process that need not be our child, and all below it
+	signalAll(procfs.Identity, syscall.Signal) // to a process that need not be our child, and all below it
 	// kill sends SIGKILL to all that is found of the tree; denied are those who may not be signalled.
-	kill() (found, denied []tree.Process)
+	kill() (found, denied []procfs.Process)
 	// strike sends SIGKILL to our own children alone, which takes little time however many dead are among them.
 	strike()
 	empty(childless bool) bool
@@ -87,9 +88,9 @@ type processes struct {
 
 	deferring Defer
 
-	socket int                // at which commands are registered; below 0: none
-	exits  chan tree.Identity // see await
-	pidfds chan struct{}      // one word for each descriptor that it has taken
+	socket int                  // at which commands are registered; below 0: none
+	exits  chan procfs.Identity // see await
+	pidfds chan struct{}        // one word for each descriptor that it has taken
 
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 
@@ -214,21 +215,21 @@ func (p *processes) signalSurvivors(sigs ...syscall.Signal) { p.own.signalAll(si
 func (p *processes) signalUnasked(sigs ...syscall.Signal) {
 	p.own.signalAll(sigs, p.tree.SignalUnasked)
 }
-func (p *processes) signalOrphans(sigs ...syscall.Signal)         { p.tree.SignalOrphans(sigs...) }
-func (p *processes) killCommand(pid int)                          { p.tree.KillBelow(pid) }
-func (p *processes) kill() (found, denied []tree.Process)         { return p.tree.Kill() }
-func (p *processes) strike()                                      { p.tree.Strike() }
-func (p *processes) empty(childless bool) bool                    { return p.tree.Empty(childless) }
-func (p *processes) announced() bool                              { return p.tree.Announced() }
-func (p *processes) child(pid int) tree.Process                   { return p.tree.Child(pid) }
-func (p *processes) members() []tree.Process                      { return p.tree.Members() }
-func (p *processes) signalAll(id tree.Identity, s syscall.Signal) { p.tree.SignalAll(id, s) }
-func (p *processes) children() []tree.Process                     { return p.tree.Children() }
-func (p *processes) alive(id tree.Identity) bool                  { return p.tree.Alive(id) }
-func (p *processes) signalCommand(pid int, sig syscall.Signal)    { _ = tree.SignalGroupOf(pid, sig) }
-func (p *processes) cleaning()                                    { p.listener.IgnoreTTOU() }
-func (p *processes) exempt(pid int)                               { p.tree.Exempt(pid) }
-func (p *processes) disband() error                               { return p.tree.Disband() }
+func (p *processes) signalOrphans(sigs ...syscall.Signal)           { p.tree.SignalOrphans(sigs...) }
+func (p *processes) killCommand(pid int)                            { p.tree.KillBelow(pid) }
+func (p *processes) kill() (found, denied []procfs.Process)         { return p.tree.Kill() }
+func (p *processes) strike()                                        { p.tree.Strike() }
+func (p *processes) empty(childless bool) bool                      { return p.tree.Empty(childless) }
+func (p *processes) announced() bool                                { return p.tree.Announced() }
+func (p *processes) child(pid int) procfs.Process                   { return p.tree.Child(pid) }
+func (p *processes) members() []procfs.Process                      { return p.tree.Members() }
+func (p *processes) signalAll(id procfs.Identity, s syscall.Signal) { p.tree.SignalAll(id, s) }
+func (p *processes) children() []procfs.Process                     { return p.tree.Children() }
+func (p *processes) alive(id procfs.Identity) bool                  { return p.tree.Alive(id) }
+func (p *processes) signalCommand(pid int, sig syscall.Signal)      { _ = tree.SignalGroupOf(pid, sig) }
+func (p *processes) cleaning()                                      { p.listener.IgnoreTTOU() }
+func (p *processes) exempt(pid int)                                 { p.tree.Exempt(pid) }
+func (p *processes) disband() error                                 { return p.tree.Disband() }
 
 func (p *processes) targetIs(r Run) {
 	if r.TargetPID == 0 || r.State >= Cleaning {
@@ -240,7 +241,7 @@ func (p *processes) targetIs(r Run) {
 	}
 }
 
-func (p *processes) isOtherCommand(c tree.Process, id int) bool {
+func (p *processes) isOtherCommand(c procfs.Process, id int) bool {
 	mine, known := p.tree.Environ(c.PID, hookID)
 	return known && mine != strconv.Itoa(id)
 }
@@ -248,7 +249,7 @@ func (p *processes) isOtherCommand(c tree.Process, id int) bool {
 // isCommand looks again while a process has not executed the command yet, and so has nothing of its environment. Nor do
 // the dead, and a command that takes little time may be dead: rather is another one taken for it, and it is not started,
 // than that it is started twice.
-func (p *processes) isCommand(c tree.Process, id int) bool {
+func (p *processes) isCommand(c procfs.Process, id int) bool {
 	for late := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
 		mine, known := p.tree.Environ(c.PID, hookID)
 		if known || !p.tree.RunsUs(c.PID) || time.Now().After(late) {

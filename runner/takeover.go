@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
-	"graceful/runner/tree"
+	"graceful/runner/procfs"
 )
 
 // How the loop enters a run that another process has led so far: one whose children are now ours, or one whose
@@ -46,13 +46,13 @@ func (l *loop) takeOver(m remembered) {
 }
 
 // isAmong tells whether a process that was written down is one of our own children.
-func isAmong(children []tree.Process, pid int, start uint64) bool {
-	return slices.ContainsFunc(children, func(p tree.Process) bool { return isChild(p, pid, start) })
+func isAmong(children []procfs.Process, pid int, start uint64) bool {
+	return slices.ContainsFunc(children, func(p procfs.Process) bool { return isChild(p, pid, start) })
 }
 
 // isChild: where a start time is unknown (0) the pid alone counts, which is a child's until its parent reaps it. For
 // processes that are not our children nothing but their tree.Identity does.
-func isChild(p tree.Process, pid int, start uint64) bool {
+func isChild(p procfs.Process, pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }
 
@@ -60,13 +60,13 @@ func isChild(p tree.Process, pid int, start uint64) bool {
 // the other, so there is at most one: the first that was claimed, unless that was to be tried again. But for commands in
 // parallel, which may have left children behind by then, nobody else can have become our child since it was claimed. Where
 // others of the tree live, the command is known by its environment alone.
-func (l *loop) adoptCommands(children []tree.Process, claimed map[int]time.Duration) {
+func (l *loop) adoptCommands(children []procfs.Process, claimed map[int]time.Duration) {
 	others := l.run.State < Cleaning || l.run.keeps()
 	for _, id := range l.run.Cleanup.Active {
 		if l.command(id).PID != 0 {
 			continue
 		}
-		found := slices.DeleteFunc(slices.Clone(children), func(p tree.Process) bool {
+		found := slices.DeleteFunc(slices.Clone(children), func(p procfs.Process) bool {
 			// One that has ended may not have been reaped, or another have its pid by now.
 			known := p.PID == l.run.TargetPID && (!l.run.Ended || p.Start != 0 && p.Start == l.run.TargetStart)
 			for _, other := range l.run.Cleanup.Entries {
@@ -87,7 +87,7 @@ func (l *loop) adoptCommands(children []tree.Process, claimed map[int]time.Durat
 }
 
 // older puts those last whose start time is unknown.
-func older(a, b tree.Process) int {
+func older(a, b procfs.Process) int {
 	return cmp.Or(cmp.Compare(a.Start-1, b.Start-1), cmp.Compare(a.PID, b.PID))
 }
 
@@ -101,7 +101,7 @@ func (l *loop) watch() {
 		if l.sys.alive(p.Identity) {
 			continue
 		}
-		l.watched = slices.DeleteFunc(slices.Clone(l.watched), func(q tree.Process) bool { return q.Identity == p.Identity })
+		l.watched = slices.DeleteFunc(slices.Clone(l.watched), func(q procfs.Process) bool { return q.Identity == p.Identity })
 		id, _ := l.commandOf(p.PID)
 		l.handle(commandEnded{id: id, unseen: true})
 	}
@@ -153,15 +153,15 @@ func (l *loop) recover(m remembered, same, retry bool) {
 }
 
 // runningCommand finds the process of a cleanup command that others have started.
-func (l *loop) runningCommand(c cleanup.Entry) (tree.Process, bool) {
-	members := slices.DeleteFunc(l.sys.members(), func(p tree.Process) bool {
+func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
+	members := slices.DeleteFunc(l.sys.members(), func(p procfs.Process) bool {
 		if c.PID != 0 {
 			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start
 		}
 		return l.sys.isOtherCommand(p, c.ID) || l.run.State < Cleaning && !l.sys.isCommand(p, c.ID)
 	})
 	if len(members) == 0 {
-		return tree.Process{}, false
+		return procfs.Process{}, false
 	}
 	return slices.MinFunc(members, older), true
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*w
 	book := &memory{}
 	synctest.Test(t, func(t *testing.T) {
 		s := newWatchedSystem(t)
-		s.kids = []tree.Process{child(targetPID, 0)}
+		s.kids = []procfs.Process{child(targetPID, 0)}
 		script(s)
 		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, ledger: book, began: time.Now()}
 		l.takeOver(remembered{claimed: claimed})
@@ -46,8 +47,8 @@ func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*w
 	return run, sys, book
 }
 
-func child(pid int, start uint64) tree.Process {
-	return tree.Process{Identity: tree.Identity{PID: pid, Start: start}}
+func child(pid int, start uint64) procfs.Process {
+	return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}}
 }
 
 // A supervisor may be killed at any moment, also after it has started the target and before it has written that down.
@@ -55,7 +56,7 @@ func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, Grace: time.Second})
 	run, s, book := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID], s.living[targetPID+1] = true, true
-		s.kids = []tree.Process{child(targetPID+1, 7), child(targetPID, 5)} // an orphan of the target's, and the target
+		s.kids = []procfs.Process{child(targetPID+1, 7), child(targetPID, 5)} // an orphan of the target's, and the target
 		s.onTerm[targetPID] = time.Millisecond
 		s.onTerm[targetPID+1] = time.Millisecond
 	})
@@ -116,7 +117,7 @@ func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
 		r := at(Running)
 		r.TargetPID, r.TargetStart, r.Cleanup = targetPID, start.then, cleanup.Stack{}
 		run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
-			s.kids = []tree.Process{child(targetPID, start.now)}
+			s.kids = []procfs.Process{child(targetPID, start.now)}
 			s.living[targetPID] = true
 			s.onTerm[targetPID] = time.Millisecond
 		})
@@ -188,24 +189,24 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		run   Run
-		kids  []tree.Process
+		kids  []procfs.Process
 		other map[int]int // which process is known to be another command's
 		want  string      // what is started, in order
 	}{
 		{"never started", claimedRun(cleanup.LIFO), nil, nil, "3s 2s 1s"},
-		{"started, not written down", claimedRun(cleanup.LIFO), []tree.Process{child(300, 1000)}, nil, "2s 1s"},
-		{"started in the tick of its claim", claimedRun(cleanup.LIFO), []tree.Process{child(300, 999)}, nil, "2s 1s"},
-		{"the target, which nobody has reaped", quick, []tree.Process{child(targetPID, 999)}, nil, "3s 2s 1s"},
-		{"started with the pid that the target had", quick, []tree.Process{child(targetPID, 1000)}, nil, "2s 1s"},
-		{"somebody who was given up before", claimedRun(cleanup.LIFO), []tree.Process{child(300, 400)}, nil, "3s 2s 1s"},
-		{"written down", started(claimedRun(cleanup.LIFO), 3, 300), []tree.Process{child(300, 900)}, nil, "2s 1s"},
-		{"its start time unknown", claimedRun(cleanup.LIFO), []tree.Process{child(300, 0)}, nil, "2s 1s"},
-		{"written down, its start time unknown", begun(claimedRun(cleanup.LIFO), 3, 300, 0), []tree.Process{child(300, 900)}, nil, "2s 1s"},
-		{"another's start time unknown", begun(claimedRun(cleanup.Parallel), 1, 300, 0), []tree.Process{child(300, 1000)}, nil, "2s 3s"},
+		{"started, not written down", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 1000)}, nil, "2s 1s"},
+		{"started in the tick of its claim", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 999)}, nil, "2s 1s"},
+		{"the target, which nobody has reaped", quick, []procfs.Process{child(targetPID, 999)}, nil, "3s 2s 1s"},
+		{"started with the pid that the target had", quick, []procfs.Process{child(targetPID, 1000)}, nil, "2s 1s"},
+		{"somebody who was given up before", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 400)}, nil, "3s 2s 1s"},
+		{"written down", started(claimedRun(cleanup.LIFO), 3, 300), []procfs.Process{child(300, 900)}, nil, "2s 1s"},
+		{"its start time unknown", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 0)}, nil, "2s 1s"},
+		{"written down, its start time unknown", begun(claimedRun(cleanup.LIFO), 3, 300, 0), []procfs.Process{child(300, 900)}, nil, "2s 1s"},
+		{"another's start time unknown", begun(claimedRun(cleanup.Parallel), 1, 300, 0), []procfs.Process{child(300, 1000)}, nil, "2s 3s"},
 		{"what it has started itself", started(claimedRun(cleanup.Parallel), 1, 300),
-			[]tree.Process{child(300, 900), child(301, 1000)}, map[int]int{301: 1}, "2s 3s"},
+			[]procfs.Process{child(300, 900), child(301, 1000)}, map[int]int{301: 1}, "2s 3s"},
 		{"the second of three in parallel", started(claimedRun(cleanup.Parallel), 1, 300),
-			[]tree.Process{child(300, 900), child(301, 1000), child(302, 1000)}, map[int]int{301: 1}, "3s"},
+			[]procfs.Process{child(300, 900), child(301, 1000), child(302, 1000)}, map[int]int{301: 1}, "3s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			claim := 1000*tick - tick/2 // somewhere in tick 999
@@ -289,7 +290,7 @@ func TestACommandThatStillRunsIsWaitedFor(t *testing.T) {
 	r, _ = advance(r, commandStarted{3, 300, 900}, bubble)
 	for _, same := range []bool{true, false} {
 		run, s := recoverRun(t, r, same, false, func(s *watchedSystem) {
-			s.others = []tree.Process{child(300, 900)}
+			s.others = []procfs.Process{child(300, 900)}
 			s.at(5*time.Second, func() { s.others = nil })
 		})
 		if got := commandsStarted(s); got != "2s 1s" {
@@ -311,7 +312,7 @@ func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
 	r, _ = advance(r, commandStarted{3, 300, 0}, bubble)
 	for _, start := range []uint64{0, 900} {
 		run, s := recoverRun(t, r, true, false, func(s *watchedSystem) {
-			s.others = []tree.Process{child(300, start)}
+			s.others = []procfs.Process{child(300, start)}
 			s.at(5*time.Second, func() { s.others = nil })
 		})
 		if !run.Cleanup.Entries[2].Outcome.Interrupted || slices.ContainsFunc(s.calls, func(c string) bool { return strings.HasPrefix(c, "all of") }) {
@@ -328,7 +329,7 @@ func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
 func TestACommandThatStillRunsKeepsItsLimit(t *testing.T) {
 	r := claimedRun(cleanup.LIFO)
 	r, _ = advance(r, commandStarted{3, 300, 900}, bubble)
-	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []tree.Process{child(300, 900)} })
+	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })
 	if !run.Cleanup.Entries[2].TimedOut || !slices.Contains(s.calls, "all of 300 SIGTERM") || !slices.Contains(s.calls, "all of 300 SIGKILL") {
 		t.Errorf("after %q: %+v", s.calls, run.Cleanup.Entries[2])
 	}

@@ -1,4 +1,5 @@
-// Package procfs reads what proc(5) tells of processes. It decides nothing.
+// Package procfs reads what proc(5) tells of processes: the one parser of each of its files. It decides nothing, and
+// signals no process.
 package procfs
 
 import (
@@ -7,8 +8,9 @@ import (
 	"strings"
 )
 
-// Status is what /proc/PID/status tells of a process's rights (proc_pid_status(5)).
+// Status is what /proc/PID/status tells of a process's rights and signals (proc_pid_status(5)).
 type Status struct {
+	Ignored    uint64 // ignored signals, as a bit mask: signal n is bit n-1
 	GIDs       []int  // effective group and supplementary groups
 	Permitted  uint64 // capabilities, as a bit mask by their numbers (capabilities(7))
 	Bounding   uint64
@@ -31,6 +33,8 @@ func ParseStatus(text string) (s Status, err error) {
 			}
 		case "Groups":
 			err = s.addGroups(value)
+		case "SigIgn":
+			s.Ignored, err = strconv.ParseUint(value, 16, 64)
 		case "CapPrm":
 			s.Permitted, err = strconv.ParseUint(value, 16, 64)
 		case "CapBnd":

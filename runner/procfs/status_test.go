@@ -10,10 +10,11 @@ import (
 
 func TestParseStatus(t *testing.T) {
 	const text = "Name:\tGroups: 7\\nCapPrm:\nUmask:\t0022\nUid:\t1\t2\t3\t4\nGid:\t10\t11\t12\t13\nGroups:\t0 4 27 \n" +
-		"CapInh:\t0000000000000001\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000400\nCapAmb:\t0000000000000002\n" +
+		"SigIgn:\t0000000000001000\nCapInh:\t0000000000000001\nCapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000400\nCapAmb:\t0000000000000002\n" +
 		"NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n"
 	want := Status{
-		GIDs: []int{11, 0, 4, 27}, Permitted: 0x1ffffffffff, Bounding: 0x400, Ambient: 2, NoNewPrivs: true, Seccomp: 2, Filters: 3,
+		Ignored: 0x1000,
+		GIDs:    []int{11, 0, 4, 27}, Permitted: 0x1ffffffffff, Bounding: 0x400, Ambient: 2, NoNewPrivs: true, Seccomp: 2, Filters: 3,
 	}
 	got, err := ParseStatus(text)
 	if err != nil {

@@ -1,13 +1,11 @@
 package terminal
 
 import (
-	"bytes"
-	"fmt"
-	"os"
 	"runtime"
-	"strconv"
 	"syscall"
 	"unsafe"
+
+	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,34 +27,17 @@ func withoutTTOU(f func()) {
 	f()
 }
 
-// processes lists all who live, by pid; nil without /proc.
+// processes lists all living processes by pid; nil without /proc.
 func processes() map[int]process {
-	dir, err := os.Open("/proc")
-	if err != nil {
+	fs := procfs.Open()
+	if fs == nil {
 		return nil
 	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	var all map[int]process
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
+	all := map[int]process{}
+	for _, p := range fs.All() {
+		if !p.Ending {
+			all[p.PID] = process{parent: p.PPID, group: p.Group}
 		}
-		stat, err := os.ReadFile("/proc/" + name + "/stat")
-		if err != nil {
-			continue
-		}
-		var state string
-		var p process
-		rest := stat[bytes.LastIndexByte(stat, ')')+1:] // its name may hold anything (proc(5))
-		if n, _ := fmt.Sscan(string(rest), &state, &p.parent, &p.group); n < 3 || state == "Z" || state == "X" {
-			continue
-		}
-		if all == nil {
-			all = map[int]process{}
-		}
-		all[pid] = p
 	}
 	return all
 }

@@ -3,14 +3,16 @@ package tree
 import (
 	"slices"
 	"syscall"
+
+	"graceful/runner/procfs"
 )
 
 // asked is what StopGroup remembers: which stop signals each member has received with the target's process group. A
 // second one for the same stop would mean "abort now" to many programs.
 type asked struct {
-	received map[Identity][]syscall.Signal
-	last     moment // when the last of them was sent
-	blindly  bool   // one was sent though members cannot be seen
+	received map[procfs.Identity][]syscall.Signal
+	last     procfs.Moment // when the last of them was sent
+	blindly  bool          // one was sent though members cannot be seen
 }
 
 // StopGroup is SignalGroup for a stop signal: it remembers which members have received it, for SignalUnasked.
@@ -21,13 +23,13 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 		t.asked.blindly = t.unreaped
 		return t.SignalGroup(sig)
 	}
-	before := t.proc.moment()
+	before := t.proc.Now()
 	if err := t.SignalGroup(sig); err != nil || !t.unreaped {
 		return err
 	}
 	t.asked.last = before
 	if t.asked.received == nil {
-		t.asked.received = map[Identity][]syscall.Signal{}
+		t.asked.received = map[procfs.Identity][]syscall.Signal{}
 	}
 	// A member that dies of the signal hands its children up to us, perhaps past the place where we are looking. So two looks
 	// in a row must find no further member.
@@ -35,7 +37,7 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 		quiet++
 		for _, p := range t.Members() {
 			received := t.asked.received[p.Identity]
-			if p.Group != t.group || before.precedes(p.Identity) || slices.Contains(received, sig) {
+			if p.Group != t.group || before.Precedes(p.Identity) || slices.Contains(received, sig) {
 				continue
 			}
 			t.asked.received[p.Identity] = append(received, sig)
@@ -47,9 +49,9 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 
 // wasAsked reports whether a member has received a stop signal with its group: that very one, or another that it does not
 // ignore. (A shell's background jobs ignore SIGINT and SIGQUIT.)
-func (t *Tree) wasAsked(p Process, sig syscall.Signal) bool {
+func (t *Tree) wasAsked(p procfs.Process, sig syscall.Signal) bool {
 	return slices.ContainsFunc(t.asked.received[p.Identity], func(received syscall.Signal) bool {
-		return received == sig || !t.proc.ignores(p.PID, received)
+		return received == sig || !t.proc.Ignores(p.PID, received)
 	})
 }
 
@@ -61,27 +63,10 @@ func (t *Tree) SignalUnasked(signals ...syscall.Signal) {
 	case len(t.asked.received) == 0:
 		t.Signal(signals...)
 	default:
-		t.signalOnce(signals, func(p Process, members map[int]Process) bool {
+		t.signalOnce(signals, func(p procfs.Process, members map[int]procfs.Process) bool {
 			parent, alive := members[p.PPID]
 			return t.wasAsked(p, signals[0]) ||
-				alive && t.wasAsked(parent, signals[0]) && t.asked.last.precedes(p.Identity)
+				alive && t.wasAsked(parent, signals[0]) && t.asked.last.Precedes(p.Identity)
 		})
 	}
-}
-
-// moment is a point in time by which births can be told apart. Start times alone are too coarse for that (10 ms).
-type moment struct {
-	tick uint64 // clock ticks since boot
-	pid  int    // the last one that was given to a process; 0: unknown
-}
-
-// precedes reports whether a process was born after the moment. In doubt it was not.
-func (m moment) precedes(id Identity) bool {
-	if id.Start != m.tick || m.pid == 0 {
-		return id.Start > m.tick
-	}
-	// Pids are given in ascending order (pid_namespaces(7)) and begin again from the lowest; within one tick the two numbers
-	// are near each other.
-	const far = 1 << 14
-	return id.PID > m.pid && id.PID-m.pid < far || m.pid-id.PID > far
 }

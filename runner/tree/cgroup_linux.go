@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 // A cgroup of version 2 that belongs to one run (cgroups(7)). It is a directory below our own one.
@@ -20,25 +22,29 @@ type cgroup string
 
 // FindCgroup tells where a cgroup of that name can be made, as far as that can be told without making it.
 func FindCgroup(name string) (string, error) {
-	list, err := readAll("/proc/self/cgroup")
+	list, err := procfs.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return "", fmt.Errorf("reading /proc/self/cgroup: %w", err)
 	}
-	self, ok := ownCgroup(string(list))
-	if !ok {
+	own := procfs.OwnCgroups(string(list))
+	i := slices.IndexFunc(own, func(c procfs.OwnCgroup) bool { return c.V2 })
+	if i < 0 {
 		return "", errors.New("this kernel has no cgroup v2")
 	}
-	mounts, err := readAll("/proc/self/mountinfo")
+	mounts, err := procfs.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "", fmt.Errorf("reading /proc/self/mountinfo: %w", err)
 	}
-	return findCgroup(self, string(mounts), name)
+	return findCgroup(own[i].Path, string(mounts), name)
 }
 
 func findCgroup(self, mountinfo, name string) (string, error) {
 	var unusable, elsewhere error // the first of each; who has seen our directory knows more
-	for _, m := range cgroupMounts(mountinfo) {
-		own, ok := m.dir(self)
+	for _, m := range procfs.ParseMounts(mountinfo) {
+		if m.Type != "cgroup2" {
+			continue
+		}
+		own, ok := m.Dir(self)
 		err := errElsewhere
 		if ok {
 			err = usable(own)
@@ -48,7 +54,7 @@ func findCgroup(self, mountinfo, name string) (string, error) {
 		}
 		if err == errElsewhere {
 			if elsewhere == nil {
-				elsewhere = fmt.Errorf("the cgroup v2 at %s does not show our own cgroup (%s)", m.point, self)
+				elsewhere = fmt.Errorf("the cgroup v2 at %s does not show our own cgroup (%s)", m.Point, self)
 			}
 			continue
 		}
@@ -65,55 +71,6 @@ func findCgroup(self, mountinfo, name string) (string, error) {
 	return "", errors.New("no cgroup v2 is mounted")
 }
 
-// ownCgroup reads in /proc/self/cgroup which one of version 2 is ours.
-func ownCgroup(list string) (self string, ok bool) {
-	for line := range strings.Lines(list) {
-		if self, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
-			return self, true
-		}
-	}
-	return "", false
-}
-
-// cgroupMount is where cgroups can be seen: all below root, at point. Both are as our cgroup namespace has them.
-type cgroupMount struct{ root, point string }
-
-func cgroupMounts(mountinfo string) (mounts []cgroupMount) {
-	for line := range strings.Lines(mountinfo) {
-		mount, system, _ := strings.Cut(line, " - ")
-		f := strings.Fields(mount)
-		if len(f) >= 6 && strings.HasPrefix(system, "cgroup2 ") {
-			mounts = append(mounts, cgroupMount{unescape(f[3]), unescape(f[4])})
-		}
-	}
-	return mounts
-}
-
-// unescape undoes what proc(5) does to blanks and backslashes: \040.
-func unescape(s string) string {
-	var b strings.Builder
-	for ; s != ""; s = s[1:] {
-		if len(s) >= 4 && s[0] == '\\' {
-			if n, err := strconv.ParseUint(s[1:4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				s = s[3:]
-				continue
-			}
-		}
-		b.WriteByte(s[0])
-	}
-	return b.String()
-}
-
-// dir is the directory of a cgroup, if it is to be seen there.
-func (m cgroupMount) dir(of string) (string, bool) {
-	below, ok := strings.CutPrefix(of, strings.TrimSuffix(m.root, "/"))
-	if !ok || below != "" && below[0] != '/' || strings.HasPrefix(below+"/", "/../") {
-		return "", false
-	}
-	return path.Join(m.point, below), true
-}
-
 var errElsewhere = errors.New("we are not in it")
 
 func numbers(list []byte) (all []int) {
@@ -128,9 +85,9 @@ func numbers(list []byte) (all []int) {
 // usable tells what keeps us from making a cgroup below our own and starting a process in it. What is there may not be
 // our own: another file system may lie over it, or another part of this one.
 func usable(own string) error {
-	procs, err := readAll(own + "/cgroup.procs")
+	procs, err := procfs.ReadFile(own + "/cgroup.procs")
 	if err == unix.EOPNOTSUPP { // a threaded one
-		procs, err = readAll(own + "/cgroup.threads")
+		procs, err = procfs.ReadFile(own + "/cgroup.threads")
 	}
 	switch {
 	case err == unix.ENOENT, err == unix.ENOTDIR, err == nil && !slices.Contains(numbers(procs), unix.Getpid()):
@@ -138,7 +95,7 @@ func usable(own string) error {
 	case err != nil:
 		return fmt.Errorf("reading %s/cgroup.procs: %w%s", own, err, cgroupHint(err))
 	}
-	if kind, err := readAll(own + "/cgroup.type"); err == nil { // the root has no type, nor a cgroup.kill
+	if kind, err := procfs.ReadFile(own + "/cgroup.type"); err == nil { // the root has no type, nor a cgroup.kill
 		if kind := strings.TrimSpace(string(kind)); kind != "domain" {
 			return fmt.Errorf("our own cgroup %s is of type %q, and a process can be in none below it", own, kind)
 		}
@@ -190,7 +147,7 @@ func (c cgroup) make() error {
 
 // pids lists who is alive in it and below it.
 func (c cgroup) pids() []int {
-	procs, _ := readAll(string(c) + "/cgroup.procs")
+	procs, _ := procfs.ReadFile(string(c) + "/cgroup.procs")
 	pids := numbers(procs)
 	for _, below := range c.below() {
 		pids = append(pids, below.pids()...)
@@ -210,7 +167,7 @@ func (c cgroup) below() (all []cgroup) {
 
 // populated tells whether anybody is alive in it or below it.
 func (c cgroup) populated() bool {
-	events, _ := readAll(string(c) + "/cgroup.events")
+	events, _ := procfs.ReadFile(string(c) + "/cgroup.events")
 	return bytes.Contains(events, []byte("populated 1\n"))
 }
 
@@ -262,7 +219,7 @@ func (c cgroup) remove() error {
 
 // StartIn has a process begin its life in a cgroup (clone3(2), CLONE_INTO_CGROUP). done is for when it has begun.
 func StartIn(dir string, attr *syscall.SysProcAttr) (done func(), err error) {
-	fd, err := openFile(dir, unix.O_DIRECTORY)
+	fd, err := procfs.OpenFile(dir, unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}

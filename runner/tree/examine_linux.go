@@ -14,8 +14,8 @@ func (t *Tree) Sight() Sight {
 	if t.proc == nil {
 		return Sight{}
 	}
-	_, others := t.proc.read(1) // it is always there, and root's or we are root
-	return Sight{Proc: true, Lists: t.proc.haveChildren, Others: others}
+	_, others := t.proc.Read(1) // it is always there, and root's or we are root
+	return Sight{Proc: true, Lists: t.proc.HasChildren(), Others: others}
 }
 
 // Pins tells whether signal can be sure whom it signals, or why not.

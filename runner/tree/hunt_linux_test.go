@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 const nobodysMark = "TREE_TEST_MARK=nobody's"
@@ -26,7 +28,7 @@ func soon(t *testing.T) time.Duration {
 }
 
 // hunt opens a tree of others, or skips the test.
-func hunt(t *testing.T, mark string, known []Identity, since time.Duration) *Tree {
+func hunt(t *testing.T, mark string, known []procfs.Identity, since time.Duration) *Tree {
 	t.Helper()
 	open(t, Subreaper)
 	tr, err := Hunt(mark, known, since)
@@ -40,18 +42,18 @@ func hunt(t *testing.T, mark string, known []Identity, since time.Duration) *Tre
 func TestAKnownProcessIsHuntedWithAllThatIsBelowIt(t *testing.T) {
 	root, all := grow(t)
 	fs := open(t, Subreaper).proc
-	branch := fs.children(root)[0]
-	want := append(pidsOf(fs.descendants(branch, nil)), branch)
+	branch := fs.Children(root)[0]
+	want := append(pidsOf(fs.Descendants(branch, nil)), branch)
 	slices.Sort(want)
-	p, ok := fs.read(branch)
+	p, ok := fs.Read(branch)
 	if !ok || len(want) != 3 {
 		t.Fatalf("%+v, with those below it %v", p, want)
 	}
-	other := Identity{branch, p.Start + 1}
+	other := procfs.Identity{PID: branch, Start: p.Start + 1}
 	for name, tr := range map[string]*Tree{
-		"another that has its pid": hunt(t, nobodysMark, []Identity{other}, 0),
-		"start time unknown":       hunt(t, nobodysMark, []Identity{{PID: branch}}, 0),
-		"born before":              hunt(t, nobodysMark, []Identity{p.Identity}, soon(t)),
+		"another that has its pid": hunt(t, nobodysMark, []procfs.Identity{other}, 0),
+		"start time unknown":       hunt(t, nobodysMark, []procfs.Identity{{PID: branch}}, 0),
+		"born before":              hunt(t, nobodysMark, []procfs.Identity{p.Identity}, soon(t)),
 	} {
 		if tr.Members() != nil || !tr.Empty(false) {
 			t.Errorf("%s: members %v", name, tr.Members())
@@ -61,7 +63,7 @@ func TestAKnownProcessIsHuntedWithAllThatIsBelowIt(t *testing.T) {
 		}
 		tr.SignalAll(other, unix.SIGKILL)
 	}
-	tr := hunt(t, nobodysMark, []Identity{other, p.Identity}, 0)
+	tr := hunt(t, nobodysMark, []procfs.Identity{other, p.Identity}, 0)
 	if got := pidsOf(tr.Members()); !slices.Equal(got, want) || tr.Empty(false) {
 		t.Errorf("members %v, want %v", got, want)
 	}
@@ -88,10 +90,10 @@ func TestWhatIsBelowTheHuntedIsKilledInTheSamePass(t *testing.T) {
 	self := os.Getpid()
 	root, below := sleeper(t, nil), sleeper(t, nil)
 	pids := []int{root.Process.Pid, below.Process.Pid}
-	proc := &procfs{haveChildren: true, root: fakeProc(t, fakeProcess{self, 1, "S", [][]int{nil}},
-		fakeProcess{pids[0], 1, "S", [][]int{{pids[1]}}}, fakeProcess{pids[1], pids[0], "S", [][]int{nil}})}
+	proc := procfs.Fake(fakeProc(t, fakeProcess{self, 1, "S", [][]int{nil}},
+		fakeProcess{pids[0], 1, "S", [][]int{{pids[1]}}}, fakeProcess{pids[1], pids[0], "S", [][]int{nil}}), true)
 	start := uint64(pids[0]) // in there
-	tr := &Tree{level: Subreaper, self: self, proc: proc, hunted: &prey{mark: nobodysMark, known: []Identity{{pids[0], start}}}}
+	tr := &Tree{level: Subreaper, self: self, proc: proc, hunted: &prey{mark: nobodysMark, known: []procfs.Identity{{PID: pids[0], Start: start}}}}
 	found, denied := tr.Kill()
 	if slices.Sort(pids); !slices.Equal(pidsOf(found), pids) || denied != nil {
 		t.Errorf("killed %v, want %v; denied %v", found, pids, denied)
@@ -139,26 +141,26 @@ func TestWhatWeStartIsHuntedToo(t *testing.T) {
 func TestNobodyHuntsATreeThatHeDescendsFrom(t *testing.T) {
 	fs := open(t, Subreaper).proc
 	for name, pid := range map[string]int{"ourselves": os.Getpid(), "our parent": os.Getppid()} {
-		p, ok := fs.read(pid)
+		p, ok := fs.Read(pid)
 		if !ok {
 			t.Logf("%s cannot be seen", name)
 			continue
 		}
-		if _, err := Hunt(nobodysMark, []Identity{p.Identity}, 0); err == nil || !strings.Contains(err.Error(), fmt.Sprint(pid)) {
+		if _, err := Hunt(nobodysMark, []procfs.Identity{p.Identity}, 0); err == nil || !strings.Contains(err.Error(), fmt.Sprint(pid)) {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, c := range []struct {
-			id    Identity
+			id    procfs.Identity
 			since time.Duration
-		}{{Identity{pid, p.Start + 1}, 0}, {p.Identity, soon(t)}} {
-			if _, err := Hunt(nobodysMark, []Identity{c.id}, c.since); err != nil {
+		}{{procfs.Identity{PID: pid, Start: p.Start + 1}, 0}, {p.Identity, soon(t)}} {
+			if _, err := Hunt(nobodysMark, []procfs.Identity{c.id}, c.since); err != nil {
 				t.Errorf("%s is another process, or is older than the tree: %v", name, err)
 			}
 		}
 	}
 	for _, kv := range os.Environ() { // what we were started with, as far as it still is so
 		if name, value, _ := strings.Cut(kv, "="); value != "" {
-			if v, ok := fs.environ(os.Getpid(), name); ok && v == value {
+			if v, ok := fs.Environ(os.Getpid(), name); ok && v == value {
 				if _, err := Hunt(kv, nil, 0); err == nil {
 					t.Errorf("a mark that is ours, %s", name)
 				}
@@ -176,7 +178,7 @@ func TestChildrenThatWereThereBeforeTheRunCountForNothing(t *testing.T) {
 		for _, pid := range children {
 			processes = append(processes, fakeProcess{pid, self, "Z", [][]int{nil}})
 		}
-		return &Tree{level: Subreaper, self: self, foreign: foreign, proc: &procfs{root: fakeProc(t, processes...), haveChildren: true}}
+		return &Tree{level: Subreaper, self: self, foreign: foreign, proc: procfs.Fake(fakeProc(t, processes...), true)}
 	}
 	for _, c := range []struct {
 		foreign, children []int
@@ -207,7 +209,7 @@ func TestChildrenThatWereThereBeforeTheRunCountForNothing(t *testing.T) {
 
 // In the middle of execve(2) a process has no environment, or an empty one. Who executes all the time is found there soon.
 func TestAProcessThatExecutesHasItsEnvironmentAllTheSame(t *testing.T) {
-	fs := openProc()
+	fs := procfs.Open()
 	script := filepath.Join(t.TempDir(), "again")
 	if err := os.WriteFile(script, []byte("exec sh $0\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -222,7 +224,7 @@ func TestAProcessThatExecutesHasItsEnvironmentAllTheSame(t *testing.T) {
 	}
 	defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
 	for range 2000 {
-		if v, ok := fs.environ(c.Process.Pid, "EXECUTES"); !ok || v != "yes" {
+		if v, ok := fs.Environ(c.Process.Pid, "EXECUTES"); !ok || v != "yes" {
 			t.Fatalf("it has %q, %t", v, ok)
 		}
 	}

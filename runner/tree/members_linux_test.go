@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 // sleeper starts a process without children. It ends with the test, however that ends.
@@ -79,10 +81,10 @@ func unharmed(t *testing.T, c *exec.Cmd) {
 }
 
 // dies waits until a process has ended; that it can be reaped does not matter.
-func dies(t *testing.T, fs *procfs, pid int) {
+func dies(t *testing.T, fs *procfs.FS, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		if p, ok := fs.read(pid); !ok || p.dead {
+		if p, ok := fs.Read(pid); !ok || p.Dead {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -104,9 +106,9 @@ func settles(t *testing.T, tr *Tree, otherwise string, so func() bool) {
 	}
 }
 
-func lives(fs *procfs, pid int) bool {
-	p, ok := fs.read(pid)
-	return ok && !p.dead
+func lives(fs *procfs.FS, pid int) bool {
+	p, ok := fs.Read(pid)
+	return ok && !p.Dead
 }
 
 // open prepares containment at a level, or skips the test.
@@ -269,7 +271,7 @@ func TestACommandIsKilledWithAllThatIsBelowIt(t *testing.T) {
 			tr := open(t, c.level)
 			root, all := grow(t)
 			sessions := slices.DeleteFunc(slices.Clone(all), func(pid int) bool {
-				p, ok := tr.proc.read(pid)
+				p, ok := tr.proc.Read(pid)
 				return !ok || p.Group == root
 			})
 			if len(sessions) == 0 {
@@ -336,11 +338,11 @@ func TestDescendantsOfEveryThreadAndOfTheDead(t *testing.T) {
 		fakeProcess{2000, 1, "S", [][]int{nil}},
 	)
 	for _, haveChildren := range []bool{true, false} {
-		fs := &procfs{root: root, haveChildren: haveChildren}
-		if got, want := pidsOf(fs.descendants(1000, nil)), []int{1100, 1210, 1300, 1310}; !slices.Equal(got, want) {
+		fs := procfs.Fake(root, haveChildren)
+		if got, want := pidsOf(fs.Descendants(1000, nil)), []int{1100, 1210, 1300, 1310}; !slices.Equal(got, want) {
 			t.Errorf("children files %t: found %v, want %v", haveChildren, got, want)
 		}
-		if got, want := pidsOf(fs.descendants(1000, []int{1300})), []int{1100, 1210}; !slices.Equal(got, want) {
+		if got, want := pidsOf(fs.Descendants(1000, []int{1300})), []int{1100, 1210}; !slices.Equal(got, want) {
 			t.Errorf("children files %t: without 1300 found %v, want %v", haveChildren, got, want)
 		}
 	}
@@ -362,8 +364,8 @@ func TestChildrenFilesAreUsedWhereTheyAre(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		fs := openProcAt(root)
-		if fs == nil || fs.haveChildren != have {
+		fs := procfs.OpenAt(root)
+		if fs == nil || fs.HasChildren() != have {
 			t.Errorf("children files %t: it is %+v", have, fs)
 		}
 	}
@@ -373,12 +375,12 @@ func TestChildrenFilesAreUsedWhereTheyAre(t *testing.T) {
 func TestAHiddenChildIsAChild(t *testing.T) {
 	self := os.Getpid()
 	root := fakeProc(t, fakeProcess{self, 1, "S", [][]int{{1100, 1200, 1300}}}, fakeProcess{1100, self, "S", [][]int{nil}})
-	tr := &Tree{level: Subreaper, self: self, proc: &procfs{root: root, haveChildren: true}, foreign: []int{1300}}
+	tr := &Tree{level: Subreaper, self: self, proc: procfs.Fake(root, true), foreign: []int{1300}}
 	children := tr.Children()
 	if got := pidsOf(children); !slices.Equal(got, []int{1100, 1200}) {
 		t.Fatalf("children %v", got)
 	}
-	if hidden := children[1]; hidden.Start != 0 || hidden.dead || hidden.BornBefore(time.Hour) || !children[0].BornBefore(time.Hour) {
+	if hidden := children[1]; hidden.Start != 0 || hidden.Dead || hidden.BornBefore(time.Hour) || !children[0].BornBefore(time.Hour) {
 		t.Errorf("it is %+v", hidden)
 	}
 }
@@ -390,7 +392,7 @@ func TestAnEndingProcessIsNotTakenForALivingOne(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Log("not root: tried as ourselves alone")
 	}
-	fs := openProc()
+	fs := procfs.Open()
 	if fs == nil {
 		t.Skip("/proc does not show our own processes")
 	}
@@ -411,8 +413,8 @@ func TestAnEndingProcessIsNotTakenForALivingOne(t *testing.T) {
 				return
 			}
 			_ = unix.Kill(pid, unix.SIGKILL)
-			_, ours := fs.environ(pid, "OURS")
-			if p, ok := fs.read(pid); !ours && (!ok || !p.dead) {
+			_, ours := fs.Environ(pid, "OURS")
+			if p, ok := fs.Read(pid); !ours && (!ok || !p.Dead) {
 				living <- pid
 			}
 			_, _ = unix.Wait4(pid, nil, 0, nil)

@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 // counted is a signal of which each one sent is kept (signal(7): real-time signals are queued), so that those that
@@ -136,7 +138,7 @@ func TestEveryMemberGetsASignalOnce(t *testing.T) {
 
 // looks is a /proc that shows each look at our children something else, the last for ever after. The first process of
 // a look is ourselves; its children file is a FIFO, whose writer knows when somebody looks.
-func looks(t *testing.T, looks ...[]fakeProcess) *procfs {
+func looks(t *testing.T, looks ...[]fakeProcess) *procfs.FS {
 	t.Helper()
 	us := looks[0][0]
 	root := fakeProc(t, us)
@@ -186,7 +188,7 @@ func looks(t *testing.T, looks ...[]fakeProcess) *procfs {
 		}
 		<-ended
 	})
-	return &procfs{root: root, haveChildren: true}
+	return procfs.Fake(root, true)
 }
 
 // Who dies of a signal hands its children up to us while we look; what a living member starts is left to it.
@@ -229,7 +231,7 @@ func TestOrphansThatMoveUpMeanwhileAreSignalledOnce(t *testing.T) {
 	check("later", "0 0 0 0 0 0 0 1 0")
 	tr.SignalOrphans(counted)
 	check("another time", "0 0 0 0 0 0 0 0 0")
-	tr.level, tr.signalled = Group, map[Identity]bool{} // where our children need not be the run's
+	tr.level, tr.signalled = Group, map[procfs.Identity]bool{} // where our children need not be the run's
 	tr.SignalOrphans(counted)
 	check("at the group level", "0 0 0 0 0 0 0 0 0")
 }
@@ -252,7 +254,7 @@ func TestAMemberThatLeavesTheGroupMeanwhileIsSignalledOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tr := &Tree{level: Subreaper, self: self, proc: &procfs{root: root, haveChildren: true}}
+	tr := &Tree{level: Subreaper, self: self, proc: procfs.Fake(root, true)}
 	tr.Started(group)
 	tr.Signal(counted)
 	if got := target.got(t) + " " + with.got(t) + " " + gone.got(t); got != "1 1 1" {
@@ -304,33 +306,5 @@ func TestAGroupThatCannotBeSeenGetsNoSecondStopSignal(t *testing.T) {
 	tr.SignalUnasked(counted)
 	if got := target.got(t); got != "1" {
 		t.Errorf("it got %s", got)
-	}
-}
-
-func TestBirthsAroundAMoment(t *testing.T) {
-	m := moment{tick: 100, pid: 32_700}
-	for id, want := range map[Identity]bool{
-		{PID: 40, Start: 99}: false, {PID: 40, Start: 101}: true, // whatever its pid
-		{PID: 32_700, Start: 100}: false, {PID: 32_690, Start: 100}: false, {PID: 32_701, Start: 100}: true,
-		{PID: 310, Start: 100}: true, // pids have begun again
-	} {
-		if m.precedes(id) != want {
-			t.Errorf("%+v was born later: %t", id, !want)
-		}
-	}
-	if (moment{tick: 100, pid: 310}).precedes(Identity{PID: 32_700, Start: 100}) {
-		t.Error("one that was born just before pids began again was born later")
-	}
-	if (moment{tick: 100}).precedes(Identity{PID: 1, Start: 100}) {
-		t.Error("without a last pid, one of the same tick was born later")
-	}
-	now := openProc().moment()
-	c := role(t, "sleep", nil)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer c.Wait()
-	if p, ok := openProc().read(c.Process.Pid); !ok || !now.precedes(p.Identity) || now.precedes(Identity{PID: os.Getpid(), Start: StartOf(os.Getpid())}) {
-		t.Errorf("moment %+v, a later process %+v", now, p.Identity)
 	}
 }

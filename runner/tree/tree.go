@@ -5,60 +5,38 @@ import (
 	"errors"
 	"slices"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
-
-// Identity names one process until the machine restarts: pids come back, start times do not.
-type Identity struct {
-	PID   int
-	Start uint64 // clock ticks since boot; 0: unknown
-}
-
-// BornBefore tells whether a process was started before some moment, given as the time since the machine was, for
-// certain: its start is known to the tick, which is 1/100 s for all who are not the kernel (proc(5), USER_HZ).
-func (id Identity) BornBefore(moment time.Duration) bool {
-	return id.Start != 0 && time.Duration(id.Start+1)*time.Second/100 <= moment
-}
-
-// A Process is a member of the tree as it was when we looked.
-type Process struct {
-	Identity
-	PPID  int
-	Group int // process group id
-	Name  string
-	dead  bool // a zombie
-
-	ending bool // its first thread has ended, if not all
-}
 
 // Tree is all that descends from this process, but for what it had started before it became us (a shell that
 // started jobs and then called exec).
 type Tree struct {
 	level    Level
 	self     int
-	proc     *procfs // nil: /proc does not show us our own processes
-	foreign  []int   // children that were ours before the run, or are exempt
-	exempt   []int   // see Exempt
-	group    int     // the target's process group
-	unreaped bool    // the target has not been reaped: its id, and so its group's, cannot be reused
-	hunted   *prey   // nil but where the tree was left by others
-	cgroup   cgroup  // "": none
-	alone    bool    // though we have no child, somebody is in the cgroup
-	struck   []int   // those that were in it when it was killed
+	proc     *procfs.FS // nil: /proc does not show us our own processes
+	foreign  []int      // children that were ours before the run, or are exempt
+	exempt   []int      // see Exempt
+	group    int        // the target's process group
+	unreaped bool       // the target has not been reaped: its id, and so its group's, cannot be reused
+	hunted   *prey      // nil but where the tree was left by others
+	cgroup   cgroup     // "": none
+	alone    bool       // though we have no child, somebody is in the cgroup
+	struck   []int      // those that were in it when it was killed
 
 	kept string // not "": the variable that tells who is ours, see Keep
 
-	signalled map[Identity]bool // those that the last Signal was for
-	leaveOut  leaveOut          // those that it was not for
+	signalled map[procfs.Identity]bool // those that the last Signal was for
+	leaveOut  leaveOut                 // those that it was not for
 	asked     asked
 }
 
 // Open prepares containment at a level. What the level promises and this machine cannot keep comes back as a
 // warning where Auto was asked for, and else as an error.
 func Open(level Level) (*Tree, []string, error) {
-	t := &Tree{level: level, self: unix.Getpid(), proc: openProc()}
+	t := &Tree{level: level, self: unix.Getpid(), proc: procfs.Open()}
 	var warnings []string
 	if level != Group {
 		err := becomeSubreaper()
@@ -75,7 +53,7 @@ func Open(level Level) (*Tree, []string, error) {
 		}
 	}
 	if t.proc != nil {
-		t.foreign = t.proc.children(t.self)
+		t.foreign = t.proc.Children(t.self)
 	}
 	return t, warnings, nil
 }
@@ -105,35 +83,35 @@ func (t *Tree) Disband() error {
 func (t *Tree) Announced() bool { return t.level == Subreaper && t.hunted == nil && !t.alone }
 
 // Child looks at a child, dead or alive; nothing but its id is known where it cannot be seen.
-func (t *Tree) Child(pid int) Process {
+func (t *Tree) Child(pid int) procfs.Process {
 	if t.proc != nil {
-		if p, ok := t.proc.read(pid); ok {
+		if p, ok := t.proc.Read(pid); ok {
 			return p
 		}
 	}
-	return Process{Identity: Identity{PID: pid}}
+	return procfs.Process{Identity: procfs.Identity{PID: pid}}
 }
 
 // Alive tells whether that very process lives. When it cannot be looked at, for want of a descriptor, whoever has its pid
 // is taken for it.
-func (t *Tree) Alive(id Identity) bool {
-	p, ok := t.proc.read(id.PID)
+func (t *Tree) Alive(id procfs.Identity) bool {
+	p, ok := t.proc.Read(id.PID)
 	if !ok {
 		return unix.Kill(id.PID, 0) != unix.ESRCH
 	}
-	return !p.dead && p.Identity == id
+	return !p.Dead && p.Identity == id
 }
 
 // Children lists our own children, dead or alive, but for those that we had before.
-func (t *Tree) Children() (found []Process) {
+func (t *Tree) Children() (found []procfs.Process) {
 	t.letGo()
 	if t.proc == nil {
 		return nil
 	}
-	for _, pid := range t.proc.children(t.self) {
-		p, ok := t.proc.read(pid)
+	for _, pid := range t.proc.Children(t.self) {
+		p, ok := t.proc.Read(pid)
 		if !ok { // it is there, since we have not reaped it
-			p = Process{Identity: Identity{PID: pid}, PPID: t.self, Name: "hidden"}
+			p = procfs.Process{Identity: procfs.Identity{PID: pid}, PPID: t.self, Name: "hidden"}
 		}
 		if !slices.Contains(t.foreign, pid) {
 			found = append(found, p)
@@ -147,8 +125,8 @@ func (t *Tree) Ending(pid int) bool {
 	if t.proc == nil {
 		return true
 	}
-	p, ok := t.proc.read(pid)
-	return !ok || p.ending
+	p, ok := t.proc.Read(pid)
+	return !ok || p.Ending
 }
 
 // Environ is a variable's value in the environment of a living process, as far as we may see that.
@@ -156,7 +134,7 @@ func (t *Tree) Environ(pid int, name string) (value string, ok bool) {
 	if t.proc == nil {
 		return "", false
 	}
-	return t.proc.environ(pid, name)
+	return t.proc.Environ(pid, name)
 }
 
 // DiedLeading tells of a child whether it is dead and led a process group in our session, as a command does, but hardly
@@ -165,14 +143,14 @@ func (t *Tree) DiedLeading(pid int) bool {
 	if t.proc == nil {
 		return false
 	}
-	p, ok := t.proc.read(pid)
+	p, ok := t.proc.Read(pid)
 	session, err := unix.Getsid(pid)
 	ours, ourErr := unix.Getsid(0)
-	return ok && p.dead && p.Group == pid && err == nil && ourErr == nil && session == ours
+	return ok && p.Dead && p.Group == pid && err == nil && ourErr == nil && session == ours
 }
 
 // RunsUs tells whether a process runs this very program, as a child does between fork(2) and execve(2).
-func (t *Tree) RunsUs(pid int) bool { return t.proc != nil && t.proc.runsUs(pid) }
+func (t *Tree) RunsUs(pid int) bool { return t.proc != nil && t.proc.RunsUs(pid) }
 
 // Level is the level that holds.
 func (t *Tree) Level() Level { return t.level }
@@ -231,25 +209,25 @@ func (t *Tree) Exempt(pid int) {
 }
 
 // Find finds a member by its pid. It is alive, or has not been reaped yet.
-func (t *Tree) Find(pid int) (Process, bool) {
+func (t *Tree) Find(pid int) (procfs.Process, bool) {
 	if t.proc == nil {
-		return Process{}, false
+		return procfs.Process{}, false
 	}
 	for range maxPasses { // whose parent ends while we are on the way up comes to us, or to another parent
-		p, ok := t.proc.read(pid)
+		p, ok := t.proc.Read(pid)
 		if !ok || t.level == Group && p.Group == t.group && t.group != 0 {
 			return p, ok
 		}
-		for q := p; ok; q, ok = t.proc.read(q.PPID) {
+		for q := p; ok; q, ok = t.proc.Read(q.PPID) {
 			if slices.Contains(t.foreign, q.PID) || q.PID == t.self || q.PPID == 0 {
-				return Process{}, false
+				return procfs.Process{}, false
 			}
 			if q.PPID == t.self {
 				return p, true
 			}
 		}
 	}
-	return Process{}, false
+	return procfs.Process{}, false
 }
 
 // Keep leaves alone who is in the tree now, and what becomes of them. From now on a child of ours belongs to the tree
@@ -265,11 +243,11 @@ func (t *Tree) letGo() {
 	if t.kept == "" || t.proc == nil {
 		return
 	}
-	for _, pid := range t.proc.children(t.self) {
-		if _, ours := t.proc.environ(pid, t.kept); ours || slices.Contains(t.foreign, pid) {
+	for _, pid := range t.proc.Children(t.self) {
+		if _, ours := t.proc.Environ(pid, t.kept); ours || slices.Contains(t.foreign, pid) {
 			continue
 		}
-		if p, ok := t.proc.read(pid); !ok || !p.dead { // nor was when it was looked for; or we may not see it
+		if p, ok := t.proc.Read(pid); !ok || !p.Dead { // nor was when it was looked for; or we may not see it
 			t.foreign = append(t.foreign, pid)
 		}
 	}
@@ -277,27 +255,27 @@ func (t *Tree) letGo() {
 
 // Members lists who is alive in the tree. It is a look at something that moves; whether nobody is left, Empty
 // tells.
-func (t *Tree) Members() []Process {
+func (t *Tree) Members() []procfs.Process {
 	t.letGo()
 	switch {
 	case t.proc == nil || t.level == Group && t.group == 0:
 		return nil
 	case t.level == Group:
-		return slices.DeleteFunc(t.proc.all(), func(p Process) bool { return p.dead || p.Group != t.group })
+		return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool { return p.Dead || p.Group != t.group })
 	}
-	found := t.proc.descendants(t.self, t.foreign)
+	found := t.proc.Descendants(t.self, t.foreign)
 	for _, root := range t.roots() {
 		found = append(found, root)
-		found = append(found, t.proc.descendants(root.PID, nil)...)
+		found = append(found, t.proc.Descendants(root.PID, nil)...)
 	}
 	for _, pid := range t.confined() {
-		if p, ok := t.proc.read(pid); ok && !p.dead {
+		if p, ok := t.proc.Read(pid); ok && !p.Dead {
 			found = append(found, p)
 		}
 	}
 	if t.hunted != nil || t.cgroup != "" { // a member may descend from another
-		slices.SortFunc(found, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
-		found = slices.CompactFunc(found, func(a, b Process) bool { return a.Identity == b.Identity })
+		slices.SortFunc(found, func(a, b procfs.Process) int { return cmp.Compare(a.PID, b.PID) })
+		found = slices.CompactFunc(found, func(a, b procfs.Process) bool { return a.Identity == b.Identity })
 	}
 	return found
 }
@@ -345,7 +323,7 @@ func (t *Tree) childless(none bool) bool {
 	if none || t.proc == nil || len(t.foreign) == 0 {
 		return none
 	}
-	return !slices.ContainsFunc(t.proc.children(t.self), func(pid int) bool { return !slices.Contains(t.foreign, pid) })
+	return !slices.ContainsFunc(t.proc.Children(t.self), func(pid int) bool { return !slices.Contains(t.foreign, pid) })
 }
 
 // maxPasses bounds the looks for members that one signal is sent to: of those that fork faster than we look,
@@ -366,16 +344,16 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 }
 
 // leaveOut reports whether a member, one of those given by their pids, is to get no signal; nil leaves out none.
-type leaveOut func(p Process, members map[int]Process) bool
+type leaveOut func(p procfs.Process, members map[int]procfs.Process) bool
 
 // signalOnce does the work of Signal. Where none is left out, the target's group is signalled at one stroke, as long as its id is
 // safe.
 func (t *Tree) signalOnce(signals []syscall.Signal, leaveOut leaveOut) {
-	done := map[Identity]bool{}
+	done := map[procfs.Identity]bool{}
 	t.signalled, t.leaveOut = done, leaveOut
 	for pass := range maxPasses {
 		members, before := t.Members(), len(done)
-		alive, byPID := map[int]bool{}, map[int]Process{}
+		alive, byPID := map[int]bool{}, map[int]procfs.Process{}
 		for _, p := range members {
 			alive[p.PID] = alive[p.PID] || done[p.Identity]
 			byPID[p.PID] = p
@@ -406,7 +384,7 @@ func (t *Tree) signalOnce(signals []syscall.Signal, leaveOut leaveOut) {
 
 // hadTheGroups tells whether a member was in the target's group when that was signalled, not only when we looked: a
 // program that calls setsid(2) in between gets nothing from the group. Who left it just after gets the signal again.
-func (t *Tree) hadTheGroups(p Process) bool {
+func (t *Tree) hadTheGroups(p procfs.Process) bool {
 	if !t.unreaped || p.Group != t.group {
 		return false
 	}
@@ -421,7 +399,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 		return
 	}
 	for _, p := range t.Children() {
-		if !p.dead && p.Start != 0 && !t.signalled[p.Identity] { // of the hidden nobody knows whether they had it
+		if !p.Dead && p.Start != 0 && !t.signalled[p.Identity] { // of the hidden nobody knows whether they had it
 			t.signalled[p.Identity] = true
 			if t.leaveOut != nil && t.leaveOut(p, nil) {
 				continue
@@ -435,7 +413,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 
 // Kill sends SIGKILL to every member of the tree, and returns those that it found alive and those of them that may
 // not be signalled. Members that were born meanwhile are left for the next call.
-func (t *Tree) Kill() (found, denied []Process) {
+func (t *Tree) Kill() (found, denied []procfs.Process) {
 	t.letGo()
 	if t.proc == nil {
 		t.signalBlindly(unix.SIGKILL)
@@ -472,11 +450,11 @@ func (t *Tree) Kill() (found, denied []Process) {
 		if parent == t.self {
 			err = unix.Kill(pid, unix.SIGKILL)
 		}
-		p, ok := t.proc.read(pid)
+		p, ok := t.proc.Read(pid)
 		if !ok && err == unix.EPERM { // hidepid: /proc does not show it, but it is there
-			p, ok = Process{Identity: Identity{PID: pid}, PPID: parent, Name: "hidden"}, true
+			p, ok = procfs.Process{Identity: procfs.Identity{PID: pid}, PPID: parent, Name: "hidden"}, true
 		}
-		if !ok || p.dead {
+		if !ok || p.Dead {
 			return
 		}
 		if parent != t.self {
@@ -487,16 +465,16 @@ func (t *Tree) Kill() (found, denied []Process) {
 			denied = append(denied, p)
 		}
 	}
-	t.proc.walk(t.self, t.foreign, visit)
+	t.proc.Walk(t.self, t.foreign, visit)
 	for _, root := range t.roots() {
 		visit(root.PID, root.PPID)
-		t.proc.walk(root.PID, nil, visit)
+		t.proc.Walk(root.PID, nil, visit)
 	}
 	for _, pid := range confined {
 		visit(pid, 0)
 	}
 	// Nobody in there can refuse, though on the way out some are still to be seen and may not be signalled.
-	return found, slices.DeleteFunc(denied, func(p Process) bool { return slices.Contains(t.struck, p.PID) })
+	return found, slices.DeleteFunc(denied, func(p procfs.Process) bool { return slices.Contains(t.struck, p.PID) })
 }
 
 // Strike sends SIGKILL to our own children, dead or alive, and looks at nobody. It is for when so many have ended
@@ -506,7 +484,7 @@ func (t *Tree) Strike() {
 	if t.proc == nil || t.level != Subreaper {
 		return
 	}
-	for _, pid := range t.proc.children(t.self) {
+	for _, pid := range t.proc.Children(t.self) {
 		if !slices.Contains(t.foreign, pid) {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
@@ -515,9 +493,9 @@ func (t *Tree) Strike() {
 
 // KillBelow kills the process group that our unreaped child pid leads, and all that descends from the child.
 func (t *Tree) KillBelow(pid int) {
-	var below []Process
+	var below []procfs.Process
 	if t.proc != nil && t.level != Group {
-		below = t.proc.descendants(pid, nil) // before the group dies and its children become ours
+		below = t.proc.Descendants(pid, nil) // before the group dies and its children become ours
 	}
 	_ = SignalGroupOf(pid, unix.SIGKILL)
 	for _, p := range below {

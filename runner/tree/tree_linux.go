@@ -2,29 +2,15 @@ package tree
 
 import (
 	"fmt"
-	"os"
-	"strings"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 // AdoptOrphans makes every orphan below us our child, whatever the level of containment.
 func AdoptOrphans() error { return becomeSubreaper() }
-
-// Boot names the time during which a pid with its start time means one process: since the machine was started, and
-// in one PID namespace. It is empty where that cannot be found out.
-func Boot() string { return boot() }
-
-var boot = sync.OnceValue(func() string {
-	id, err := readAll("/proc/sys/kernel/random/boot_id")
-	namespace, err2 := os.Readlink("/proc/self/ns/pid")
-	if err != nil || err2 != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(id)) + " " + namespace
-})
 
 // becomeSubreaper makes every orphan below us our child (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4). PID 1 has
 // that by nature.
@@ -37,7 +23,7 @@ func becomeSubreaper() error {
 
 // signal signals one process that was seen, and nobody who has got its id since: our own child's id is safe
 // until we reap it; any other process is pinned with a pidfd and then looked at again.
-func (t *Tree) signal(p Process, sig syscall.Signal) error {
+func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	if p.PPID == t.self {
 		return unix.Kill(p.PID, sig)
 	}
@@ -48,20 +34,11 @@ func (t *Tree) signal(p Process, sig syscall.Signal) error {
 	case unix.ESRCH, unix.EINVAL:
 		return unix.ESRCH
 	}
-	if now, ok := t.proc.read(p.PID); !ok || now.Identity != p.Identity {
+	if now, ok := t.proc.Read(p.PID); !ok || now.Identity != p.Identity {
 		return unix.ESRCH
 	}
 	if err == nil {
 		return unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
 	return unix.Kill(p.PID, sig) // Linux before 5.3, or no descriptor to be had
-}
-
-// StartOf tells when a process was started, or 0.
-func StartOf(pid int) uint64 {
-	if fs := openProc(); fs != nil {
-		p, _ := fs.read(pid)
-		return p.Start
-	}
-	return 0
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 // The test binary is also the processes of a small tree: TREE_TEST says how many more generations come below.
@@ -91,7 +93,7 @@ func grow(t *testing.T) (root int, pids []int) {
 	return c.Process.Pid, pids
 }
 
-func pidsOf(processes []Process) (pids []int) {
+func pidsOf(processes []procfs.Process) (pids []int) {
 	for _, p := range processes {
 		pids = append(pids, p.PID)
 	}
@@ -101,25 +103,25 @@ func pidsOf(processes []Process) (pids []int) {
 
 // Both ways of looking find the same, below every thread and in every session.
 func TestDescendantsAreFoundWithAndWithoutChildrenFiles(t *testing.T) {
-	fs := openProc()
+	fs := procfs.Open()
 	if fs == nil {
 		t.Skip("/proc is missing")
 	}
 	root, all := grow(t)
 	below := slices.DeleteFunc(slices.Clone(all), func(pid int) bool { return pid == root })
-	for _, haveChildren := range []bool{fs.haveChildren, false} {
-		fs := &procfs{root: fs.root, haveChildren: haveChildren}
-		if got := pidsOf(fs.descendants(root, nil)); !slices.Equal(got, below) {
+	for _, haveChildren := range []bool{fs.HasChildren(), false} {
+		fs := procfs.Fake("/proc", haveChildren)
+		if got := pidsOf(fs.Descendants(root, nil)); !slices.Equal(got, below) {
 			t.Errorf("children files %t: found %v, want %v", haveChildren, got, below)
 		}
-		if got := fs.children(root); len(got) != 2 {
+		if got := fs.Children(root); len(got) != 2 {
 			t.Errorf("children files %t: %d children, want 2", haveChildren, len(got))
 		}
 		// What is left out is left out with all that is below it.
-		if got := fs.descendants(root, fs.children(root)[:1]); len(got) != 3 {
+		if got := fs.Descendants(root, fs.Children(root)[:1]); len(got) != 3 {
 			t.Errorf("children files %t: %d without one child, want 3", haveChildren, len(got))
 		}
-		if !slices.Contains(fs.children(os.Getpid()), root) {
+		if !slices.Contains(fs.Children(os.Getpid()), root) {
 			t.Errorf("children files %t: our own child is not found", haveChildren)
 		}
 	}
@@ -132,7 +134,7 @@ func TestTheTreeIsKilledAndThenEmpty(t *testing.T) {
 			if err != nil {
 				t.Skip("no subreaper:", err)
 			}
-			tr.proc.haveChildren = tr.proc.haveChildren && haveChildren
+			tr.proc = procfs.Fake("/proc", tr.proc.HasChildren() && haveChildren)
 			root, all := grow(t)
 			tr.Started(root)
 			if got := pidsOf(tr.Members()); !slices.Equal(got, all) {
@@ -159,32 +161,6 @@ func TestTheTreeIsKilledAndThenEmpty(t *testing.T) {
 	}
 }
 
-func TestParseStat(t *testing.T) {
-	rest := func(state string, threads int) string {
-		return fmt.Sprintf("%s 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 12345 0 0", state, threads)
-	}
-	for _, c := range []struct {
-		stat string
-		want Process
-		ok   bool
-	}{
-		{"42 (sh) " + rest("S", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "sh"}, true},
-		{"42 (a) b (c) " + rest("R", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "a) b (c"}, true},
-		{"42 (a\n1 (b) S 1 1) " + rest("R", 1), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "a\n1 (b) S 1 1"}, true},
-		{"42 () " + rest("Z", 0), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, dead: true, ending: true}, true},
-		{"42 (x) " + rest("X", 0), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "x", dead: true, ending: true}, true},
-		// The first thread has ended, others have not.
-		{"42 (x) " + rest("Z", 3), Process{Identity: Identity{42, 12345}, PPID: 7, Group: 8, Name: "x", ending: true}, true},
-		{"", Process{}, false},
-		{"42 (sh", Process{}, false},
-		{"42 (sh) S 1", Process{}, false},
-	} {
-		if got, ok := parseStat([]byte(c.stat)); ok != c.ok || ok && got != c.want {
-			t.Errorf("%q is %+v, %t", c.stat, got, ok)
-		}
-	}
-}
-
 // A process whose pid has been given away since we saw it is not signalled.
 func TestAReusedPIDIsNotSignalled(t *testing.T) {
 	tr, _, err := Open(Group)
@@ -192,7 +168,7 @@ func TestAReusedPIDIsNotSignalled(t *testing.T) {
 		t.Skip("/proc is missing")
 	}
 	root, _ := grow(t)
-	p, ok := tr.proc.read(root)
+	p, ok := tr.proc.Read(root)
 	if !ok {
 		t.Fatal("our own child cannot be read")
 	}
@@ -201,13 +177,13 @@ func TestAReusedPIDIsNotSignalled(t *testing.T) {
 	if err := tr.signal(p, unix.SIGKILL); err != unix.ESRCH {
 		t.Errorf("error %v, want ESRCH", err)
 	}
-	if now, ok := tr.proc.read(root); !ok || now.dead {
+	if now, ok := tr.proc.Read(root); !ok || now.Dead {
 		t.Error("a stranger was killed")
 	}
 }
 
 func TestAProcThatIsNotOursIsNotBelieved(t *testing.T) {
-	if openProcAt(filepath.Join(t.TempDir(), "none")) != nil {
+	if procfs.OpenAt(filepath.Join(t.TempDir(), "none")) != nil {
 		t.Error("a missing /proc is believed")
 	}
 	self := strconv.Itoa(os.Getpid())
@@ -229,7 +205,7 @@ func TestAProcThatIsNotOursIsNotBelieved(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(root, "self/status"), []byte("Name:\tx\nNSpid:\t"+c.nspid+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got := openProcAt(root) != nil; got != c.want {
+		if got := procfs.OpenAt(root) != nil; got != c.want {
 			t.Errorf("%+v: believed: %t", c, got)
 		}
 	}
@@ -247,7 +223,7 @@ func TestAGroupIsNotEmptyBeforeItsLeaderIsReaped(t *testing.T) {
 		t.Skip(err)
 	}
 	tr.Started(c.Process.Pid)
-	for p, ok := tr.proc.read(c.Process.Pid); ok && !p.dead; p, ok = tr.proc.read(c.Process.Pid) {
+	for p, ok := tr.proc.Read(c.Process.Pid); ok && !p.Dead; p, ok = tr.proc.Read(c.Process.Pid) {
 		time.Sleep(time.Millisecond)
 	}
 	if tr.Empty(false) || tr.group != c.Process.Pid {

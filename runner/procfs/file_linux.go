@@ -1,0 +1,54 @@
+package procfs
+
+import (
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadFile reads a file of /proc. os.ReadFile makes five more system calls, to ask whether the runtime could wait for it, and
+// killing a tree reads thousands of files.
+func ReadFile(path string) ([]byte, error) {
+	fd, err := OpenFile(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	data := make([]byte, 0, 512)
+	for {
+		n, err := unix.Read(fd, data[len(data):cap(data)])
+		switch {
+		case err == unix.EINTR:
+		case err != nil || n == 0:
+			return data, err
+		default:
+			data = data[:len(data)+n]
+		}
+		if len(data) == cap(data) {
+			data = slices.Grow(data, len(data))
+		}
+	}
+}
+
+// OpenFile opens a file for reading. The caller closes it.
+func OpenFile(path string, flags int) (int, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0)
+		if err != unix.EINTR {
+			return fd, err
+		}
+	}
+}
+
+// readNames lists a directory.
+func readNames(path string) []string {
+	fd, err := OpenFile(path, unix.O_DIRECTORY)
+	if err != nil {
+		return nil
+	}
+	dir := os.NewFile(uintptr(fd), path)
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	return names
+}

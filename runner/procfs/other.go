@@ -1,0 +1,29 @@
+//go:build unix && !linux
+
+package procfs
+
+import "syscall"
+
+// FS is Linux's alone. Elsewhere descendants cannot be found, and the process group is all there is.
+type FS struct{}
+
+// Open returns nil.
+func Open() *FS { return nil }
+
+func (*FS) HasChildren() bool                      { return false }
+func (*FS) Read(int) (Process, bool)               { return Process{}, false }
+func (*FS) All() []Process                         { return nil }
+func (*FS) Children(int) []int                     { return nil }
+func (*FS) Descendants(int, []int) []Process       { return nil }
+func (*FS) Walk(int, []int, func(pid, parent int)) {}
+func (*FS) Now() Moment                            { return Moment{} }
+func (*FS) Ignores(int, syscall.Signal) bool       { return false }
+func (*FS) Marked(int, string) bool                { return false }
+func (*FS) RunsUs(int) bool                        { return false }
+func (*FS) Environ(int, string) (string, bool)     { return "", false }
+
+// Boot is unknown.
+func Boot() string { return "" }
+
+// StartOf is unknown.
+func StartOf(int) uint64 { return 0 }
