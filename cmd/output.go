@@ -56,7 +56,7 @@ func newOutput(fd int) *output {
 		blockOwn()
 		close(running)
 		for line := range o.lines {
-			if o.raw && terminal.IsOne(fd) { // it does not go back to the left by itself
+			if o.raw && terminal.IsTerminal(fd) { // it does not go back to the left by itself
 				line = append(bytes.TrimSuffix(line, []byte("\n")), "\r\n"...)
 			}
 			writeAll(fd, line)

@@ -244,7 +244,7 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 	}
 	q.tree = nil
 	if same {
-		q.tree, err = tree.Hunt("GRACEFUL_RUN_ID="+m.run.ID, known(m.run), m.start)
+		q.tree, err = tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, known(m.run), m.start)
 	} else { // nobody is left, and the ids are others' now
 		q.tree, _, err = tree.Open(tree.Auto)
 	}

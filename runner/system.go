@@ -218,7 +218,7 @@ func (p *processes) signalUnasked(sigs ...syscall.Signal) {
 func (p *processes) signalOrphans(sigs ...syscall.Signal)           { p.tree.SignalOrphans(sigs...) }
 func (p *processes) killCommand(pid int)                            { p.tree.KillBelow(pid) }
 func (p *processes) kill() (found, denied []procfs.Process)         { return p.tree.Kill() }
-func (p *processes) strike()                                        { p.tree.Strike() }
+func (p *processes) strike()                                        { p.tree.KillChildren() }
 func (p *processes) empty(childless bool) bool                      { return p.tree.Empty(childless) }
 func (p *processes) announced() bool                                { return p.tree.Announced() }
 func (p *processes) child(pid int) procfs.Process                   { return p.tree.Child(pid) }

@@ -261,7 +261,7 @@ func raw(m *unix.Termios) unix.Termios {
 }
 
 // IsOne tells whether a descriptor is a terminal.
-func IsOne(fd int) bool {
+func IsTerminal(fd int) bool {
 	_, err := modes(fd)
 	return err == nil
 }

@@ -88,7 +88,7 @@ func (p *PTY) write(data []byte) bool {
 
 // relayInput hands on what comes, and its end.
 func (p *PTY) relayInput() {
-	terminal := IsOne(0)
+	terminal := IsTerminal(0)
 	buffer := make([]byte, 4<<10)
 	for {
 		in, limit := unix.PollFd{Fd: -1}, lastLook

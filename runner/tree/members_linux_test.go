@@ -248,7 +248,7 @@ func TestAStrikeIsForOurOwnChildrenOfThisRun(t *testing.T) {
 	before := sleeper(t, &syscall.SysProcAttr{})
 	tr := open(t, Subreaper)
 	child := sleeper(t, &syscall.SysProcAttr{Setpgid: true})
-	tr.Strike()
+	tr.KillChildren()
 	if sig := endedBy(t, child); sig != unix.SIGKILL {
 		t.Errorf("our child was ended by %v", sig)
 	}
@@ -256,7 +256,7 @@ func TestAStrikeIsForOurOwnChildrenOfThisRun(t *testing.T) {
 
 	tr = open(t, Group) // where what is our child need not be the run's
 	child = sleeper(t, &syscall.SysProcAttr{Setpgid: true})
-	tr.Strike()
+	tr.KillChildren()
 	unharmed(t, child)
 }
 

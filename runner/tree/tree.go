@@ -14,17 +14,17 @@ import (
 // Tree is all that descends from this process, but for what it had started before it became us (a shell that
 // started jobs and then called exec).
 type Tree struct {
-	level    Level
-	self     int
-	proc     *procfs.FS // nil: /proc does not show us our own processes
-	foreign  []int      // children that were ours before the run, or are exempt
-	exempt   []int      // see Exempt
-	group    int        // the target's process group
-	unreaped bool       // the target has not been reaped: its id, and so its group's, cannot be reused
-	hunted   *prey      // nil but where the tree was left by others
-	cgroup   cgroup     // "": none
-	alone    bool       // though we have no child, somebody is in the cgroup
-	struck   []int      // those that were in it when it was killed
+	level          Level
+	self           int
+	proc           *procfs.FS  // nil: /proc does not show us our own processes
+	foreign        []int       // children that were ours before the run, or are exempt
+	exempt         []int       // see Exempt
+	group          int         // the target's process group
+	unreaped       bool        // the target has not been reaped: its id, and so its group's, cannot be reused
+	orphaned       *orphanSpec // nil but where the tree was left by others
+	cgroup         cgroup      // "": none
+	othersInCgroup bool        // though we have no child, somebody is in the cgroup
+	killedInCgroup []int       // those that were in it when it was killed
 
 	kept string // not "": the variable that tells who is ours, see Keep
 
@@ -73,14 +73,16 @@ func (t *Tree) MakeCgroup(dir string) error {
 // Disband removes the cgroup, and forgets it. Who is still in it is moved to where it would be without us.
 func (t *Tree) Disband() error {
 	c := t.cgroup
-	if t.cgroup, t.struck = "", nil; c == "" {
+	if t.cgroup, t.killedInCgroup = "", nil; c == "" {
 		return nil
 	}
 	return c.disband()
 }
 
 // Announced tells whether the end of every member reaches us as a child's.
-func (t *Tree) Announced() bool { return t.level == Subreaper && t.hunted == nil && !t.alone }
+func (t *Tree) Announced() bool {
+	return t.level == Subreaper && t.orphaned == nil && !t.othersInCgroup
+}
 
 // Child looks at a child, dead or alive; nothing but its id is known where it cannot be seen.
 func (t *Tree) Child(pid int) procfs.Process {
@@ -104,7 +106,7 @@ func (t *Tree) Alive(id procfs.Identity) bool {
 
 // Children lists our own children, dead or alive, but for those that we had before.
 func (t *Tree) Children() (found []procfs.Process) {
-	t.letGo()
+	t.dropKept()
 	if t.proc == nil {
 		return nil
 	}
@@ -234,12 +236,12 @@ func (t *Tree) Find(pid int) (procfs.Process, bool) {
 // when it carries the variable in its environment.
 func (t *Tree) Keep(variable string) {
 	t.kept, t.group, t.unreaped = variable, 0, false
-	t.letGo()
+	t.dropKept()
 }
 
 // letGo finds the children that are not to be in the tree any more. The dead, who have no environment, are to be reaped
 // whoever they were.
-func (t *Tree) letGo() {
+func (t *Tree) dropKept() {
 	if t.kept == "" || t.proc == nil {
 		return
 	}
@@ -256,7 +258,7 @@ func (t *Tree) letGo() {
 // Members lists who is alive in the tree. It is a look at something that moves; whether nobody is left, Empty
 // tells.
 func (t *Tree) Members() []procfs.Process {
-	t.letGo()
+	t.dropKept()
 	switch {
 	case t.proc == nil || t.level == Group && t.group == 0:
 		return nil
@@ -273,7 +275,7 @@ func (t *Tree) Members() []procfs.Process {
 			found = append(found, p)
 		}
 	}
-	if t.hunted != nil || t.cgroup != "" { // a member may descend from another
+	if t.orphaned != nil || t.cgroup != "" { // a member may descend from another
 		slices.SortFunc(found, func(a, b procfs.Process) int { return cmp.Compare(a.PID, b.PID) })
 		found = slices.CompactFunc(found, func(a, b procfs.Process) bool { return a.Identity == b.Identity })
 	}
@@ -296,13 +298,13 @@ func (t *Tree) confined() []int {
 // at the subreaper level that settles it, since whoever outlives its parent is our child before that parent can
 // be reaped.
 func (t *Tree) Empty(childless bool) bool {
-	t.letGo()
-	t.alone = false
+	t.dropKept()
+	t.othersInCgroup = false
 	switch {
 	case t.cgroup != "" && t.childless(childless) && t.cgroup.populated():
-		t.alone = true
+		t.othersInCgroup = true
 		return false
-	case t.hunted != nil:
+	case t.orphaned != nil:
 		// Twice, since who forks and ends may be missed on the way through the list.
 		return t.childless(childless) && len(t.Members()) == 0 && len(t.Members()) == 0
 	case t.level == Subreaper:
@@ -414,7 +416,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 // Kill sends SIGKILL to every member of the tree, and returns those that it found alive and those of them that may
 // not be signalled. Members that were born meanwhile are left for the next call.
 func (t *Tree) Kill() (found, denied []procfs.Process) {
-	t.letGo()
+	t.dropKept()
 	if t.proc == nil {
 		t.signalBlindly(unix.SIGKILL)
 		return nil, nil
@@ -432,9 +434,9 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	confined := t.confined()
 	if len(confined) > 0 {
 		t.cgroup.kill()
-		t.struck = slices.Concat(t.struck, confined, t.confined())
-		slices.Sort(t.struck)
-		t.struck = slices.Compact(t.struck)
+		t.killedInCgroup = slices.Concat(t.killedInCgroup, confined, t.confined())
+		slices.Sort(t.killedInCgroup)
+		t.killedInCgroup = slices.Compact(t.killedInCgroup)
 	}
 	// Each before its children are looked for: whoever has a SIGKILL pending forks no more (fork(2) starts over when
 	// a signal is pending), so that nobody is born behind our back. Our own children before anything is read about
@@ -474,13 +476,13 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 		visit(pid, 0)
 	}
 	// Nobody in there can refuse, though on the way out some are still to be seen and may not be signalled.
-	return found, slices.DeleteFunc(denied, func(p procfs.Process) bool { return slices.Contains(t.struck, p.PID) })
+	return found, slices.DeleteFunc(denied, func(p procfs.Process) bool { return slices.Contains(t.killedInCgroup, p.PID) })
 }
 
 // Strike sends SIGKILL to our own children, dead or alive, and looks at nobody. It is for when so many have ended
 // that looking at each would take longer than others need to be born.
-func (t *Tree) Strike() {
-	t.letGo()
+func (t *Tree) KillChildren() {
+	t.dropKept()
 	if t.proc == nil || t.level != Subreaper {
 		return
 	}

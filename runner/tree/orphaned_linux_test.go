@@ -31,7 +31,7 @@ func soon(t *testing.T) time.Duration {
 func hunt(t *testing.T, mark string, known []procfs.Identity, since time.Duration) *Tree {
 	t.Helper()
 	open(t, Subreaper)
-	tr, err := Hunt(mark, known, since)
+	tr, err := OpenOrphaned(mark, known, since)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestWhatIsBelowTheHuntedIsKilledInTheSamePass(t *testing.T) {
 	proc := procfs.Fake(fakeProc(t, fakeProcess{self, 1, "S", [][]int{nil}},
 		fakeProcess{pids[0], 1, "S", [][]int{{pids[1]}}}, fakeProcess{pids[1], pids[0], "S", [][]int{nil}}), true)
 	start := uint64(pids[0]) // in there
-	tr := &Tree{level: Subreaper, self: self, proc: proc, hunted: &prey{mark: nobodysMark, known: []procfs.Identity{{PID: pids[0], Start: start}}}}
+	tr := &Tree{level: Subreaper, self: self, proc: proc, orphaned: &orphanSpec{mark: nobodysMark, known: []procfs.Identity{{PID: pids[0], Start: start}}}}
 	found, denied := tr.Kill()
 	if slices.Sort(pids); !slices.Equal(pidsOf(found), pids) || denied != nil {
 		t.Errorf("killed %v, want %v; denied %v", found, pids, denied)
@@ -146,14 +146,14 @@ func TestNobodyHuntsATreeThatHeDescendsFrom(t *testing.T) {
 			t.Logf("%s cannot be seen", name)
 			continue
 		}
-		if _, err := Hunt(nobodysMark, []procfs.Identity{p.Identity}, 0); err == nil || !strings.Contains(err.Error(), fmt.Sprint(pid)) {
+		if _, err := OpenOrphaned(nobodysMark, []procfs.Identity{p.Identity}, 0); err == nil || !strings.Contains(err.Error(), fmt.Sprint(pid)) {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, c := range []struct {
 			id    procfs.Identity
 			since time.Duration
 		}{{procfs.Identity{PID: pid, Start: p.Start + 1}, 0}, {p.Identity, soon(t)}} {
-			if _, err := Hunt(nobodysMark, []procfs.Identity{c.id}, c.since); err != nil {
+			if _, err := OpenOrphaned(nobodysMark, []procfs.Identity{c.id}, c.since); err != nil {
 				t.Errorf("%s is another process, or is older than the tree: %v", name, err)
 			}
 		}
@@ -161,7 +161,7 @@ func TestNobodyHuntsATreeThatHeDescendsFrom(t *testing.T) {
 	for _, kv := range os.Environ() { // what we were started with, as far as it still is so
 		if name, value, _ := strings.Cut(kv, "="); value != "" {
 			if v, ok := fs.Environ(os.Getpid(), name); ok && v == value {
-				if _, err := Hunt(kv, nil, 0); err == nil {
+				if _, err := OpenOrphaned(kv, nil, 0); err == nil {
 					t.Errorf("a mark that is ours, %s", name)
 				}
 				return
@@ -192,9 +192,9 @@ func TestChildrenThatWereThereBeforeTheRunCountForNothing(t *testing.T) {
 		{[]int{1100, 1200}, []int{1200}, false, true},
 		{[]int{1100}, nil, true, true},
 	} {
-		for _, hunted := range []*prey{nil, {mark: nobodysMark}} {
+		for _, hunted := range []*orphanSpec{nil, {mark: nobodysMark}} {
 			tr := tree(c.foreign, c.children...)
-			tr.hunted = hunted
+			tr.orphaned = hunted
 			if got := tr.Empty(c.childless); got != c.want {
 				t.Errorf("%+v, hunted %t: empty %t", c, hunted != nil, got)
 			}

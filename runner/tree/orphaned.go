@@ -11,7 +11,7 @@ import (
 )
 
 // prey is how the members of a tree are known that descends from nobody we know.
-type prey struct {
+type orphanSpec struct {
 	mark  string // a variable in their environment, NAME=value
 	known []procfs.Identity
 	since time.Duration // none is older, see BornBefore
@@ -21,7 +21,7 @@ type prey struct {
 // those that are known, those that carry a variable (NAME=value) in their environment, and all that descends from
 // them. None was born before a moment, given as the time since the machine was started. What we start ourselves is part
 // of the tree too.
-func Hunt(mark string, known []procfs.Identity, since time.Duration) (*Tree, error) {
+func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*Tree, error) {
 	t, _, err := Open(Subreaper)
 	if err == nil && t.proc == nil { // as PID 1; but others than init's children are looked for here
 		err = errors.New("/proc is missing or shows another PID namespace")
@@ -29,7 +29,7 @@ func Hunt(mark string, known []procfs.Identity, since time.Duration) (*Tree, err
 	if err != nil {
 		return nil, err
 	}
-	t.hunted = &prey{mark, known, since}
+	t.orphaned = &orphanSpec{mark, known, since}
 	for pid := t.self; pid > 0; {
 		p, ok := t.proc.Read(pid)
 		if ok && t.isRoot(p) {
@@ -42,7 +42,7 @@ func Hunt(mark string, known []procfs.Identity, since time.Duration) (*Tree, err
 
 // roots lists the hunted members. What descends from them need not be among them.
 func (t *Tree) roots() []procfs.Process {
-	if t.hunted == nil {
+	if t.orphaned == nil {
 		return nil
 	}
 	exempt := map[int]bool{}
@@ -60,7 +60,7 @@ func (t *Tree) roots() []procfs.Process {
 }
 
 func (t *Tree) isRoot(p procfs.Process) bool {
-	return !p.BornBefore(t.hunted.since) && (slices.Contains(t.hunted.known, p.Identity) || t.proc.Marked(p.PID, t.hunted.mark))
+	return !p.BornBefore(t.orphaned.since) && (slices.Contains(t.orphaned.known, p.Identity) || t.proc.Marked(p.PID, t.orphaned.mark))
 }
 
 // SignalAll signals a process that need not be our child, and all that descends from it.
