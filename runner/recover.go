@@ -111,6 +111,9 @@ func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledg
 		return nil, 0, err
 	}
 	defer dir.Close()
+	if err := checkParents(config.StateDir, config.StrictStateDir, log); err != nil {
+		return nil, 0, err
+	}
 	file := ledger.FileName(config.Name + "." + newID())
 	if config.Named {
 		file = ledger.FileName(config.Name)
@@ -144,9 +147,10 @@ func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledg
 
 // Recovery is what Recover is asked for.
 type Recovery struct {
-	StateDir string
-	Name     string // of the one run; "": all
-	Retry    bool   // run commands again that were interrupted
+	StateDir       string
+	StrictStateDir bool   // it is an error that another user can replace StateDir
+	Name           string // of the one run; "": all
+	Retry          bool   // run commands again that were interrupted
 }
 
 // Recovered is what came of it.
@@ -163,6 +167,9 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		return done, err
 	}
 	defer dir.Close()
+	if err := checkParents(want.StateDir, want.StrictStateDir, log); err != nil {
+		return done, err
+	}
 	files, err := dir.Names()
 	if err != nil {
 		return done, err
