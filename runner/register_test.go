@@ -182,7 +182,7 @@ func TestUnderADeadlineACommandMustFit(t *testing.T) {
 
 func TestARunTakesSoManyCommandsAndNoMore(t *testing.T) {
 	r := at3(Running)
-	r.Cleanup.Size = maxSize
+	r.Recorded = maxRegistered
 	if _, todo := next(r, registering(time.Second)); !strings.Contains(todo[0].(answer).refusal, "takes no more") {
 		t.Errorf("%v", todo)
 	}

@@ -46,6 +46,9 @@ func Do(config Config, log *slog.Logger) (Result, error) {
 }
 
 func do(config Config, log *slog.Logger) (Result, error) {
+	if n := len(config.OnExit) + len(config.OnStop); n > maxCommands {
+		return Result{}, fmt.Errorf("%w: %d commands were given, and %d are the most", errTooLarge, n, maxCommands)
+	}
 	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Result{}, err
 	}
@@ -128,7 +131,7 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 		if err == nil {
 			return done, nil
 		}
-		if g == GuardOn {
+		if g == GuardOn || errors.Is(err, errTooLarge) {
 			return Result{}, fmt.Errorf("guard: %w", err)
 		}
 		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
