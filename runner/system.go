@@ -14,6 +14,7 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
 	"graceful/runner/procfs"
+	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
@@ -95,6 +96,8 @@ type processes struct {
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 
 	own relaying // --pty
+
+	report *report.File // nil: none is wanted
 }
 
 func (p *processes) startTarget(r Run) (int, error) {
