@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"graceful/cleanup/ledger"
 )
 
 // Shell runs the shell form of a command.
@@ -48,7 +46,7 @@ func Parse(text string) (Command, error) {
 		}
 		return Command{}, fmt.Errorf("not a JSON array of strings: %w (exec form: %s)", err, example)
 	}
-	if !ledger.Exact([]byte(text)) { // something else would run
+	if !Exact([]byte(text)) { // something else would run
 		return Command{}, errors.New("the exec form is JSON and so must be UTF-8, without halves of surrogate pairs (the shell form takes any bytes)")
 	}
 	var args []string

@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"graceful/cleanup/ledger"
+	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/runner"
 
@@ -158,14 +158,14 @@ func (f deferFlags) request(args []string) (r registry.Request, err error) {
 		return r, fmt.Errorf("defer: the working directory: %w", err)
 	}
 	r = registry.Request{
-		Do: registry.Defer, Dir: ledger.Text(dir), Env: registry.Texts(os.Environ()), Name: ledger.Text(f.name),
+		Do: registry.Defer, Dir: cleanup.Text(dir), Env: registry.Texts(os.Environ()), Name: cleanup.Text(f.name),
 		TimeoutMS: max(f.timeout.Milliseconds(), min(int64(f.timeout), 1)), WhenExits: f.exits,
 	}
 	if f.exits != 0 {
 		r.Start = runner.StartOf(f.exits)
 	}
 	if f.shell {
-		r.Shell = ledger.Text(args[0])
+		r.Shell = cleanup.Text(args[0])
 	} else {
 		r.Command = registry.Texts(args)
 	}

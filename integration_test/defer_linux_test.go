@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"graceful/cleanup/ledger"
+	"graceful/cleanup"
 	"graceful/cleanup/registry"
 
 	"github.com/google/go-cmp/cmp"
@@ -289,7 +289,7 @@ func TestTheListOfWhatHasNotEnded(t *testing.T) {
 		graceful defer -- true >id; graceful cancel $(cat id); kill $!; until [ -e begun ]; do sleep 0.01; done
 		graceful defer --list; graceful defer --list --format json >json; echo >end`)
 	p.want("0")
-	pid, other, dir := p.pidIn("pid"), p.pidIn("other"), ledger.Text(strings.TrimSpace(p.file("dir")))
+	pid, other, dir := p.pidIn("pid"), p.pidIn("other"), cleanup.Text(strings.TrimSpace(p.file("dir")))
 	if got, want := p.text(), fmt.Sprintf("1  pending%[2]s  -    true\n2  when %[1]d exits  own  echo 'a b'\n3  running%[2]s  -    echo >begun; until [ -e end ]; do sleep 0.01; done\na b\n",
 		pid, strings.Repeat(" ", len(fmt.Sprint("when exits ", pid))-len("running"))); got != want {
 		t.Errorf("it wrote:\n%swant:\n%s", got, want)
@@ -300,11 +300,11 @@ func TestTheListOfWhatHasNotEnded(t *testing.T) {
 	if err := d.Decode(&list); err != nil {
 		t.Fatal(err)
 	}
-	script := ledger.Text("echo >begun; until [ -e end ]; do sleep 0.01; done")
+	script := cleanup.Text("echo >begun; until [ -e end ]; do sleep 0.01; done")
 	want := []registry.Listed{
 		{ID: 1, State: "pending", Text: "true", Command: registry.Texts([]string{"/bin/sh", "-c", "true"}), TimeoutMS: 7000},
 		{ID: 2, State: "pending", Name: "own", Text: "echo 'a b'", Command: registry.Texts([]string{"echo", "a b"}), Dir: dir, TimeoutMS: 1500, WhenExits: pid},
-		{ID: 3, State: "running", Text: script, Command: []ledger.Text{"/bin/sh", "-c", script}, Dir: dir, TimeoutMS: 7000, WhenExits: other},
+		{ID: 3, State: "running", Text: script, Command: []cleanup.Text{"/bin/sh", "-c", script}, Dir: dir, TimeoutMS: 7000, WhenExits: other},
 	}
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -324,7 +324,7 @@ func await(args []string) int {
 	}
 	children := childrenOf(os.Getpid())
 	for i, pid := range children {
-		request := registry.Request{Do: registry.Defer, Shell: ledger.Text(fmt.Sprintf("echo %d >>log", i)), WhenExits: pid}
+		request := registry.Request{Do: registry.Defer, Shell: cleanup.Text(fmt.Sprintf("echo %d >>log", i)), WhenExits: pid}
 		if answer, err := registry.Ask(os.Getenv("GRACEFUL_SOCKET"), request); err != nil || answer.Error != "" {
 			panic(fmt.Sprint(err, answer.Error))
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"graceful/cleanup"
-	"graceful/cleanup/ledger"
 	"graceful/forward"
 	"graceful/runner/procfs"
 )
@@ -42,7 +41,7 @@ type record struct {
 	After   time.Duration `json:"after,omitempty"` // since the run began
 	Usage   *Usage        `json:"usage,omitempty"`
 	Timer   timerName     `json:"timer,omitempty"`
-	Error   ledger.Text   `json:"error,omitempty"`
+	Error   cleanup.Text  `json:"error,omitempty"`
 
 	Command *registration `json:"command,omitempty"` // one that was registered
 }
@@ -50,38 +49,38 @@ type record struct {
 // beginning is what a run was asked for, and where.
 type beginning struct {
 	ID       string           `json:"id"`
-	Name     ledger.Text      `json:"name"`
-	Command  []ledger.Text    `json:"command"`
-	Env      []ledger.Text    `json:"env"`
+	Name     cleanup.Text     `json:"name"`
+	Command  []cleanup.Text   `json:"command"`
+	Env      []cleanup.Text   `json:"env"`
 	Commands []beginCommand   `json:"commands"`
-	Report   ledger.Text      `json:"report,omitempty"` // see report.File.Path
-	Cgroup   ledger.Text      `json:"cgroup,omitempty"`
-	Socket   ledger.Text      `json:"socket,omitempty"`
+	Report   cleanup.Text     `json:"report,omitempty"` // see report.File.Path
+	Cgroup   cleanup.Text     `json:"cgroup,omitempty"`
+	Socket   cleanup.Text     `json:"socket,omitempty"`
 	Config   Config           `json:"config"`
 	Ignored  []syscall.Signal `json:"ignored"`
 	Blocked  []syscall.Signal `json:"blocked"`
-	Dir      ledger.Text      `json:"dir"`   // working directory
+	Dir      cleanup.Text     `json:"dir"`   // working directory
 	Front    int              `json:"front"` // pid of the process that the user started
 	Boot     string           `json:"boot"`  // see tree.Boot
 }
 
 type beginCommand struct {
-	When  cleanup.When  `json:"when"`
-	Text  ledger.Text   `json:"text"`
-	Args  []ledger.Text `json:"args"`
-	Limit time.Duration `json:"limit"`
+	When  cleanup.When   `json:"when"`
+	Text  cleanup.Text   `json:"text"`
+	Args  []cleanup.Text `json:"args"`
+	Limit time.Duration  `json:"limit"`
 }
 
 // firstRecord writes down how a run begins.
 func firstRecord(r Run, in inherited) record {
 	dir, _ := os.Getwd() // one that has been removed is missed by nobody but recover
 	b := beginning{
-		ID: r.ID, Name: ledger.Text(r.Config.Name), Command: texts(r.Config.Command), Env: texts(r.Config.Env),
-		Report: ledger.Text(r.Config.Report), Cgroup: ledger.Text(r.Cgroup), Socket: ledger.Text(r.Socket), Config: r.Config,
-		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: ledger.Text(dir),
+		ID: r.ID, Name: cleanup.Text(r.Config.Name), Command: texts(r.Config.Command), Env: texts(r.Config.Env),
+		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: r.Config,
+		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
 	}
 	for _, c := range r.Cleanup.Entries {
-		b.Commands = append(b.Commands, beginCommand{c.When, ledger.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit})
+		b.Commands = append(b.Commands, beginCommand{c.When, cleanup.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit})
 	}
 	return record{Version: version, Time: time.Now(), Clock: sinceBoot(), Begin: &b}
 }
@@ -106,21 +105,21 @@ func (b beginning) run() Run {
 // registration is a command that was registered while the run went on.
 type registration struct {
 	beginCommand
-	Name  ledger.Text     `json:"name,omitempty"`
-	Dir   ledger.Text     `json:"dir,omitempty"`
-	Env   []ledger.Text   `json:"env,omitzero"` // nil: the run's
+	Name  cleanup.Text    `json:"name,omitempty"`
+	Dir   cleanup.Text    `json:"dir,omitempty"`
+	Env   []cleanup.Text  `json:"env,omitzero"` // nil: the run's
 	EnvOf int             `json:"env_of,omitempty"`
 	Exits cleanup.Process `json:"exits,omitzero"`
-	Key   ledger.Text     `json:"key,omitempty"`
+	Key   cleanup.Text    `json:"key,omitempty"`
 }
 
 func registrationOf(c cleanup.Entry) *registration {
 	reg := registration{
-		beginCommand: beginCommand{c.When, ledger.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit},
-		Name:         ledger.Text(c.Name), Dir: ledger.Text(c.Dir), EnvOf: c.EnvOf, Exits: c.Exits, Key: ledger.Text(c.Key),
+		beginCommand: beginCommand{c.When, cleanup.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit},
+		Name:         cleanup.Text(c.Name), Dir: cleanup.Text(c.Dir), EnvOf: c.EnvOf, Exits: c.Exits, Key: cleanup.Text(c.Key),
 	}
 	if c.EnvOf == 0 && c.Env != nil {
-		reg.Env = append([]ledger.Text{}, texts(c.Env)...)
+		reg.Env = append([]cleanup.Text{}, texts(c.Env)...)
 	}
 	return &reg
 }
@@ -143,14 +142,14 @@ func (reg registration) entry(before cleanup.Stack) cleanup.Entry {
 	return c
 }
 
-func texts(from []string) (to []ledger.Text) {
+func texts(from []string) (to []cleanup.Text) {
 	for _, s := range from {
-		to = append(to, ledger.Text(s))
+		to = append(to, cleanup.Text(s))
 	}
 	return to
 }
 
-func stringsOf(from []ledger.Text) (to []string) {
+func stringsOf(from []cleanup.Text) (to []string) {
 	for _, s := range from {
 		to = append(to, string(s))
 	}

@@ -181,8 +181,8 @@ func (l *loop) list() *[]registry.Listed {
 			state = "running"
 		}
 		list = append(list, registry.Listed{
-			ID: c.ID, State: state, Name: ledger.Text(c.Name), Text: ledger.Text(c.Command.Text), Command: texts(c.Command.Args),
-			Dir: ledger.Text(c.Dir), TimeoutMS: c.Command.Limit.Milliseconds(), WhenExits: c.Exits.PID,
+			ID: c.ID, State: state, Name: cleanup.Text(c.Name), Text: cleanup.Text(c.Command.Text), Command: texts(c.Command.Args),
+			Dir: cleanup.Text(c.Dir), TimeoutMS: c.Command.Limit.Milliseconds(), WhenExits: c.Exits.PID,
 		})
 	}
 	return &list

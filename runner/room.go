@@ -42,14 +42,14 @@ const _ = uint(maxFirst - 6*6<<20)
 func sizeOf(c cleanup.Entry) int {
 	n := registrationSize
 	for _, text := range []string{c.Command.Text, c.Name, c.Dir, c.Key} {
-		n += ledger.Text(text).Size()
+		n += cleanup.Text(text).Size()
 	}
 	for _, text := range c.Command.Args {
-		n += ledger.Text(text).Size() + len(",")
+		n += cleanup.Text(text).Size() + len(",")
 	}
 	if c.EnvOf == 0 {
 		for _, text := range c.Env {
-			n += ledger.Text(text).Size() + len(",")
+			n += cleanup.Text(text).Size() + len(",")
 		}
 	}
 	return n
@@ -76,9 +76,9 @@ func (c Config) room() int {
 }
 
 // errorText is an error for a record, shortened to maxErrorText.
-func errorText(text string) ledger.Text {
+func errorText(text string) cleanup.Text {
 	valid := strings.ToValidUTF8(text, "\ufffd") // the beginning of other bytes would take another form
-	for _, whole := range []ledger.Text{ledger.Text(text), ledger.Text(valid)} {
+	for _, whole := range []cleanup.Text{cleanup.Text(text), cleanup.Text(valid)} {
 		if whole.Size() <= maxErrorText {
 			return whole
 		}
@@ -86,10 +86,10 @@ func errorText(text string) ledger.Text {
 	const more = "…"
 	end := 0
 	for i := range valid {
-		if ledger.Text(valid[:i]).Size()+len(more) > maxErrorText {
+		if cleanup.Text(valid[:i]).Size()+len(more) > maxErrorText {
 			break
 		}
 		end = i
 	}
-	return ledger.Text(valid[:end] + more)
+	return cleanup.Text(valid[:end] + more)
 }

@@ -17,10 +17,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup"
 )
 
 // MaxSize bounds a ledger: a larger one is refused before it is read, and none is made so.
 const MaxSize = 256 << 20
+
+// Overhead is how many bytes a record takes in a ledger besides its JSON form.
+const Overhead = len(head) + 8 + len(neck) + len("}\n")
 
 // Interrupted ends the names of ledgers that were set aside because a command in them was interrupted.
 const Interrupted = ".interrupted"
@@ -145,7 +150,7 @@ func fileLimit() uint64 {
 // writes it first: a gap would tell of another run than there was. Only what has no JSON form or no room below
 // MaxSize is not kept.
 func (l *Ledger) Append(record any) error {
-	raw, err := encode(record)
+	raw, err := cleanup.EncodeJSON(record)
 	if err != nil {
 		return fmt.Errorf("appending to %s: %w", l, err)
 	}

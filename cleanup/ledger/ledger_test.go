@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup"
 )
 
 // The test binary is also another process, which has inherited the ledger on descriptor 3. It appends a record, says
@@ -568,19 +570,19 @@ func TestTextGoesThroughByteForByte(t *testing.T) {
 		all[i] = byte(i)
 	}
 	type record struct {
-		T Text            `json:"t"`
-		L []Text          `json:"l"`
-		P *Text           `json:"p"`
-		M map[string]Text `json:"m"`
+		T cleanup.Text            `json:"t"`
+		L []cleanup.Text          `json:"l"`
+		P *cleanup.Text           `json:"p"`
+		M map[string]cleanup.Text `json:"m"`
 	}
 	l := holding(t, makeDir(t), nil)
 	defer l.Close()
 	var want []record
-	for _, s := range []Text{
+	for _, s := range []cleanup.Text{
 		"", "plain", "ä€😀", "<&>\u2028", "a\x00b", "\"\\", "\ufffd", "\ufffd\xff", "\xff", "a\xc3", "\xed\xa0\x80",
-		`{"base64":"YQ=="}`, "null", Text(all[:128]), Text(all),
+		`{"base64":"YQ=="}`, "null", cleanup.Text(all[:128]), cleanup.Text(all),
 	} {
-		r := record{s, []Text{s, s}, &s, map[string]Text{"k": s}}
+		r := record{s, []cleanup.Text{s, s}, &s, map[string]cleanup.Text{"k": s}}
 		want = append(want, r)
 		appendAll(t, l, r)
 	}
@@ -604,17 +606,17 @@ func TestTextGoesThroughByteForByte(t *testing.T) {
 func TestTextIsAsReadableAsCanBe(t *testing.T) {
 	l := holding(t, makeDir(t), nil)
 	defer l.Close()
-	appendAll(t, l, []Text{"a && b > ä", "\xff"})
+	appendAll(t, l, []cleanup.Text{"a && b > ä", "\xff"})
 	wantRecords(t, l, `["a && b > ä",{"base64":"/w=="}]`)
 }
 
 // Encoders differ in what they escape (Python's json.dumps: all that is not ASCII).
 func TestTextTakesEveryEscape(t *testing.T) {
-	for escaped, want := range map[string]Text{
+	for escaped, want := range map[string]cleanup.Text{
 		`"\ufffd"`: "\ufffd", `"\uFFFD\u00e4"`: "\ufffdä", "\"\ufffd\\ufffd\"": "\ufffd\ufffd", `"\ud83d\ude00\uD83D\uDE00"`: "😀😀",
 		`"\\ud800"`: `\ud800`, `"\\\\\u0041"`: `\\A`, `"\/\b\f\n\r\t\"\u0001\u001f"`: "/\b\f\n\r\t\"\x01\x1f",
 	} {
-		var got Text
+		var got cleanup.Text
 		if err := json.Unmarshal([]byte(escaped), &got); err != nil || got != want {
 			t.Errorf("%s was read as %q (%v), want %q", escaped, got, err, want)
 		}
@@ -627,7 +629,7 @@ func TestTextIsNothingButTheTwoForms(t *testing.T) {
 		`{"base64":"YR=="}`, `{"base64":"YQ==","a":"b"}`, `{"BASE64":"YQ=="}`, `{"a":"YQ=="}`, `"\ud800"`, "\"\xff\"",
 		`"\udcff"`, `"a\ud83dx"`, `"\ud83d\u0041"`, `"\ud83d\n"`, `"\ude00\ud83d"`, `"\ufffd\udcff"`, "\"\\ufffd\xff\"",
 	} {
-		var got struct{ T Text }
+		var got struct{ T cleanup.Text }
 		if err := json.Unmarshal([]byte(`{"T":`+bad+`}`), &got); err == nil {
 			t.Errorf("%s was read as %q", bad, got.T)
 		}

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"graceful/cleanup"
 )
 
 // pieces are what the JSON form of a text treats in different ways.
@@ -16,17 +18,17 @@ var pieces = []string{
 // wantSize requires that a text takes in a ledger what Size and Overhead say.
 func wantSize(t *testing.T, text string) {
 	t.Helper()
-	raw, err := Text(text).MarshalJSON()
-	if err != nil || len(raw) != Text(text).Size() {
-		t.Fatalf("%.200q: the size of %.200s is %d, not %d; %v", text, raw, len(raw), Text(text).Size(), err)
+	raw, err := cleanup.Text(text).MarshalJSON()
+	if err != nil || len(raw) != cleanup.Text(text).Size() {
+		t.Fatalf("%.200q: the size of %.200s is %d, not %d; %v", text, raw, len(raw), cleanup.Text(text).Size(), err)
 	}
-	type larger struct{ T Text }
-	record, err := encode(larger{Text(text)})
+	type larger struct{ T cleanup.Text }
+	record, err := cleanup.EncodeJSON(larger{cleanup.Text(text)})
 	if err != nil || string(record) != `{"T":`+string(raw)+`}` {
 		t.Fatalf("%.200q: in a record it is %.200s, not %.200s; %v", text, record, raw, err)
 	}
-	if line := len(wrap(raw)) + len("\n"); line != Text(text).Size()+Overhead {
-		t.Fatalf("%.200q: the line has %d bytes, not %d", text, line, Text(text).Size()+Overhead)
+	if line := len(wrap(raw)) + len("\n"); line != cleanup.Text(text).Size()+Overhead {
+		t.Fatalf("%.200q: the line has %d bytes, not %d", text, line, cleanup.Text(text).Size()+Overhead)
 	}
 }
 
@@ -67,8 +69,8 @@ func TestAppendTakesSizeAndOverhead(t *testing.T) {
 	defer l.Close()
 	want := 0
 	for _, text := range append(pieces, strings.Join(pieces, "")) {
-		appendAll(t, l, Text(text))
-		want += Text(text).Size() + Overhead
+		appendAll(t, l, cleanup.Text(text))
+		want += cleanup.Text(text).Size() + Overhead
 		if st, err := statOf(l.fd); err != nil || st.Size != int64(want) {
 			t.Fatalf("%q: the ledger has %d bytes, want %d; %v", text, st.Size, want, err)
 		}

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"graceful/cleanup/ledger"
+	"graceful/cleanup"
 
 	"golang.org/x/sys/unix"
 )
@@ -307,7 +307,7 @@ func TestLargeRequestsThatWaitAreBounded(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
-	if got, err := Ask(address, Request{Do: Defer, Shell: ledger.Text(strings.Repeat("x", size))}); err != nil || got.ID != size {
+	if got, err := Ask(address, Request{Do: Defer, Shell: cleanup.Text(strings.Repeat("x", size))}); err != nil || got.ID != size {
 		t.Errorf("afterwards: %+v, %v", got, err)
 	}
 }
@@ -389,7 +389,7 @@ func TestWhoHasNoAnswerAsksAgainWithTheSameKey(t *testing.T) {
 		keys <- c.Key
 		c.Answer(Response{ID: 3})
 	}()
-	got, err := Ask(address, Request{Do: Defer, Shell: "x", Name: ledger.Text("n")})
+	got, err := Ask(address, Request{Do: Defer, Shell: "x", Name: cleanup.Text("n")})
 	if first, second := <-keys, <-keys; err != nil || got.ID != 3 || first == "" || first != second {
 		t.Errorf("%+v, %v; keys %q, %q", got, err, first, second)
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"graceful/cleanup"
-	"graceful/cleanup/ledger"
 )
 
 // Version is that of the protocol. It changes when a client that does not know of the change would go wrong.
@@ -29,15 +28,15 @@ type Request struct {
 	Do      string `json:"do"` // defer, cancel, list
 
 	// For defer; either Command or Shell.
-	Command   []ledger.Text `json:"command,omitempty"`
-	Shell     ledger.Text   `json:"shell,omitempty"`
-	Dir       ledger.Text   `json:"dir,omitempty"` // absolute; "": the run's
-	Env       []ledger.Text `json:"env,omitzero"`  // NAME=value; nil: the run's
-	Name      ledger.Text   `json:"name,omitempty"`
-	TimeoutMS int64         `json:"timeout_ms,omitempty"` // 0: as the run's other commands
-	WhenExits int           `json:"when_exits,omitempty"`
-	Start     uint64        `json:"start,omitempty"` // when that process was started (proc_pid_stat(5), starttime); 0: not known
-	Key       string        `json:"key,omitempty"`   // who asks again with the same one gets the same id
+	Command   []cleanup.Text `json:"command,omitempty"`
+	Shell     cleanup.Text   `json:"shell,omitempty"`
+	Dir       cleanup.Text   `json:"dir,omitempty"` // absolute; "": the run's
+	Env       []cleanup.Text `json:"env,omitzero"`  // NAME=value; nil: the run's
+	Name      cleanup.Text   `json:"name,omitempty"`
+	TimeoutMS int64          `json:"timeout_ms,omitempty"` // 0: as the run's other commands
+	WhenExits int            `json:"when_exits,omitempty"`
+	Start     uint64         `json:"start,omitempty"` // when that process was started (proc_pid_stat(5), starttime); 0: not known
+	Key       string         `json:"key,omitempty"`   // who asks again with the same one gets the same id
 
 	// For cancel.
 	ID int `json:"id,omitempty"`
@@ -61,14 +60,14 @@ type Response struct {
 
 // Listed is a cleanup command that has not ended.
 type Listed struct {
-	ID        int           `json:"id"`
-	State     string        `json:"state"` // pending, running
-	Name      ledger.Text   `json:"name"`
-	Text      ledger.Text   `json:"text"` // as it is shown
-	Command   []ledger.Text `json:"command"`
-	Dir       ledger.Text   `json:"dir"` // empty: the run's
-	TimeoutMS int64         `json:"timeout_ms"`
-	WhenExits int           `json:"when_exits"` // 0: it runs with the others
+	ID        int            `json:"id"`
+	State     string         `json:"state"` // pending, running
+	Name      cleanup.Text   `json:"name"`
+	Text      cleanup.Text   `json:"text"` // as it is shown
+	Command   []cleanup.Text `json:"command"`
+	Dir       cleanup.Text   `json:"dir"` // empty: the run's
+	TimeoutMS int64          `json:"timeout_ms"`
+	WhenExits int            `json:"when_exits"` // 0: it runs with the others
 }
 
 // maxName and maxKey bound what is only told or compared, in bytes.
@@ -124,7 +123,7 @@ func (r Request) check() error {
 	case len(r.Name) > maxName || len(r.Key) > maxKey:
 		return fmt.Errorf("defer: a name has %d bytes at the most, a key %d", maxName, maxKey)
 	}
-	for _, text := range slices.Concat(r.Command, r.Env, []ledger.Text{r.Shell, r.Dir, r.Name}) {
+	for _, text := range slices.Concat(r.Command, r.Env, []cleanup.Text{r.Shell, r.Dir, r.Name}) {
 		if strings.Contains(string(text), "\x00") {
 			return errors.New("defer: there is a NUL byte in it")
 		}
@@ -150,7 +149,7 @@ func (r Request) Entry() cleanup.Entry {
 	return e
 }
 
-func texts(from []ledger.Text) (to []string) {
+func texts(from []cleanup.Text) (to []string) {
 	for _, t := range from {
 		to = append(to, string(t))
 	}
@@ -158,10 +157,10 @@ func texts(from []ledger.Text) (to []string) {
 }
 
 // Texts is for requests.
-func Texts(from []string) []ledger.Text {
-	to := make([]ledger.Text, 0, len(from))
+func Texts(from []string) []cleanup.Text {
+	to := make([]cleanup.Text, 0, len(from))
 	for _, s := range from {
-		to = append(to, ledger.Text(s))
+		to = append(to, cleanup.Text(s))
 	}
 	return to
 }

@@ -1,4 +1,4 @@
-package ledger
+package cleanup
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -18,9 +19,9 @@ type Text string
 // MarshalJSON implements json.Marshaler.
 func (t Text) MarshalJSON() ([]byte, error) {
 	if utf8.ValidString(string(t)) {
-		return encode(string(t))
+		return EncodeJSON(string(t))
 	}
-	return encode(map[string][]byte{"base64": []byte(t)})
+	return EncodeJSON(map[string][]byte{"base64": []byte(t)})
 }
 
 // UnmarshalJSON implements json.Unmarshaler. It takes nothing but the two forms.
@@ -82,10 +83,28 @@ func escaped(text []byte) rune {
 }
 
 // encode is json.Marshal that leaves <, > and & readable: commands are full of them.
-func encode(v any) ([]byte, error) {
+func EncodeJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	err := e.Encode(v)
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// Size is how many bytes the JSON form of the text takes (MarshalJSON), quotes included.
+func (t Text) Size() int {
+	if !utf8.ValidString(string(t)) {
+		return len(`{"base64":""}`) + base64.StdEncoding.EncodedLen(len(t))
+	}
+	n := len(`""`) + len(t)
+	for i := range len(t) {
+		switch c := t[i]; {
+		case c == '"' || c == '\\' || c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t':
+			n += len(`\n`) - 1
+		case c < ' ':
+			n += len(`\u0001`) - 1
+		}
+	}
+	// These two are escaped as well: JavaScript takes them for ends of lines.
+	return n + 3*(strings.Count(string(t), "\u2028")+strings.Count(string(t), "\u2029"))
 }
