@@ -101,6 +101,26 @@ func (s Stack) Register(e Entry) Stack {
 	return s
 }
 
+// recordSize is an upper bound of what the record of a registration takes in a ledger without its texts, in bytes.
+const recordSize = 344
+
+// RecordSize is an upper bound of what the record of the entry's registration takes in a ledger, in bytes.
+func (e Entry) RecordSize() int {
+	n := recordSize
+	for _, text := range []string{e.Command.Text, e.Name, e.Dir, e.Key} {
+		n += Text(text).Size()
+	}
+	for _, text := range e.Command.Args {
+		n += Text(text).Size() + len(",")
+	}
+	if e.EnvOf == 0 {
+		for _, text := range e.Env {
+			n += Text(text).Size() + len(",")
+		}
+	}
+	return n
+}
+
 // Registered finds the entry that was registered with that key, and was not withdrawn.
 func (s Stack) Registered(key string) (id int, ok bool) {
 	for _, e := range s.Entries {

@@ -28,10 +28,7 @@ type runFlags struct {
 // newFlags has the defaults.
 func newFlags() *runFlags {
 	return &runFlags{
-		config: runner.Config{
-			Grace: 10 * time.Second, Contain: tree.Auto, Order: cleanup.LIFO, Guard: runner.GuardAuto,
-			ForwardTo: runner.ForwardToGroup, Survivors: runner.StopSurvivors, Defer: runner.DeferAuto,
-		},
+		config:      runner.Config{Contain: tree.Auto, Guard: runner.GuardAuto, Defer: runner.DeferAuto, Policy: runner.Policy{Grace: 10 * time.Second, Order: cleanup.LIFO, ForwardTo: runner.ForwardToGroup, Survivors: runner.StopSurvivors}},
 		onStopLimit: 10 * time.Second,
 		onExitLimit: 30 * time.Second,
 		format:      logText,

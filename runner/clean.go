@@ -24,24 +24,6 @@ const (
 	wasUnseen      = "it ended, and nobody knows how"
 )
 
-// patience is abandonAfter, or what a deadline leaves for it.
-func (c Config) patience() time.Duration {
-	if c.Deadline > 0 {
-		return min(abandonAfter, c.Deadline/20, time.Second/2)
-	}
-	return abandonAfter
-}
-
-// allowance is the time that a command has until SIGTERM, and from then until SIGKILL. Under a deadline both are
-// within its limit.
-func (c Config) allowance(limit time.Duration) (term, kill time.Duration) {
-	if c.Deadline == 0 {
-		return limit, commandKillAfter
-	}
-	kill = min(commandKillAfter, limit/4)
-	return limit - kill, kill
-}
-
 // clean goes on with the cleanup commands, or ends the run when there is none left.
 func clean(r Run) (Run, []action) {
 	var todo []action

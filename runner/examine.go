@@ -411,9 +411,7 @@ func tryState(dir *ledger.Dir, in inherited) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, book.Remove(), book.Close()) }()
-	trial := newRun(newID(), Config{
-		Command: []string{"doctor"}, Name: "doctor", Contain: tree.Auto, Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors,
-	})
+	trial := newRun(newID(), Config{Command: []string{"doctor"}, Name: "doctor", Contain: tree.Auto, Policy: Policy{Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors}})
 	if err := begin(book, trial, in); err != nil {
 		return err
 	}

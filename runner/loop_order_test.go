@@ -184,7 +184,7 @@ func endsAfter(d time.Duration) func(*watchedSystem) {
 
 // A stopped process can act on a signal only when it goes on: CONT comes after it, not before.
 func TestSignalsThatEndAreFollowedByCONT(t *testing.T) {
-	_, s := watch(t, Config{Grace: 2 * time.Second}, []string{"1h"}, func(s *watchedSystem) {
+	_, s := watch(t, Config{Policy: Policy{Grace: 2 * time.Second}}, []string{"1h"}, func(s *watchedSystem) {
 		s.living[7] = true
 		s.send(time.Second, unix.SIGUSR1)
 		s.send(2*time.Second, unix.SIGINT)
@@ -205,7 +205,7 @@ func TestSignalsThatEndAreFollowedByCONT(t *testing.T) {
 
 func TestSignalsDuringTheCleaningAreLoggedAndChangeNothing(t *testing.T) {
 	signals := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGTSTP}
-	run, s := watch(t, Config{Grace: time.Second}, []string{"10s"}, func(s *watchedSystem) {
+	run, s := watch(t, Config{Policy: Policy{Grace: time.Second}}, []string{"10s"}, func(s *watchedSystem) {
 		endsAfter(time.Second)(s)
 		for i, sig := range signals {
 			s.send(time.Duration(2+i)*time.Second, sig)
@@ -225,7 +225,7 @@ func TestSignalsDuringTheCleaningAreLoggedAndChangeNothing(t *testing.T) {
 
 // The end is there before its announcement: at the moment when the grace is over nobody is left to be killed.
 func TestAnEndBeforeTheGraceIsOverIsNoKill(t *testing.T) {
-	run, s := watch(t, Config{Grace: 10 * time.Second}, nil, func(s *watchedSystem) {
+	run, s := watch(t, Config{Policy: Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)
 		s.at(5*time.Second, func() { // and no nudge
 			delete(s.living, targetPID)
@@ -239,7 +239,7 @@ func TestAnEndBeforeTheGraceIsOverIsNoKill(t *testing.T) {
 
 // While the leader of a group is a zombie the group's id is nobody else's: that is when the group is killed.
 func TestWhatALeaderLeavesIsKilledBeforeTheLeaderIsReaped(t *testing.T) {
-	_, s := watch(t, Config{Grace: time.Second}, []string{"2s"}, func(s *watchedSystem) {
+	_, s := watch(t, Config{Policy: Policy{Grace: time.Second}}, []string{"2s"}, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)
 	})
 	for _, pid := range []int{targetPID, 201} {
@@ -256,7 +256,7 @@ func TestAPIDThatComesBackIsSomebodyElse(t *testing.T) {
 		"the first command's for a second": {300, 300},
 	} {
 		t.Run(name, func(t *testing.T) {
-			run, s := watch(t, Config{Order: cleanup.FIFO}, []string{"1s", "2s"}, func(s *watchedSystem) {
+			run, s := watch(t, Config{Policy: Policy{Order: cleanup.FIFO}}, []string{"1s", "2s"}, func(s *watchedSystem) {
 				s.nextPIDs = pids
 				endsAfter(time.Second)(s)
 			})
@@ -272,7 +272,7 @@ func TestAPIDThatComesBackIsSomebodyElse(t *testing.T) {
 
 // Commands in parallel may end together, and one nudge tells of it.
 func TestCommandsThatEndTogetherAreAllTaken(t *testing.T) {
-	run, s := watch(t, Config{Order: cleanup.Parallel}, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
+	run, s := watch(t, Config{Policy: Policy{Order: cleanup.Parallel}}, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
 	want := []string{"1s survivors terminated", "1s start 1s", "1s start 1s", "1s start 2s", "1s start 2s", "3s done"}
 	if !slices.Equal(s.did, want) {
 		t.Errorf("it did %q, want %q", s.did, want)
@@ -286,7 +286,7 @@ func TestCommandsThatEndTogetherAreAllTaken(t *testing.T) {
 
 // Passes of SIGKILL go on while the target itself is out of reach, as a setuid program is: those it starts are not.
 func TestTheTreeOfATargetThatMayNotBeKilledIsKilled(t *testing.T) {
-	run, s := watch(t, Config{Grace: time.Second}, nil, func(s *watchedSystem) {
+	run, s := watch(t, Config{Policy: Policy{Grace: time.Second}}, nil, func(s *watchedSystem) {
 		s.forbidden[targetPID] = true
 		s.send(time.Second, unix.SIGTERM)
 		s.at(5*time.Second, func() { s.living[8] = true })
@@ -338,7 +338,7 @@ func TestHowOftenTheTreeIsLookedAt(t *testing.T) {
 		"ends are not announced": {true, 60 * 10, 60*20 + 100}, // every 100ms, for two looks at most
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, s := watch(t, Config{Grace: time.Hour}, nil, func(s *watchedSystem) {
+			_, s := watch(t, Config{Policy: Policy{Grace: time.Hour}}, nil, func(s *watchedSystem) {
 				s.polling = c.polling
 				s.living[7] = true
 				endsAfter(time.Second)(s)
@@ -367,7 +367,7 @@ func TestOnlyAStormThatIsBeingKilledIsStruckAt(t *testing.T) {
 		want  bool
 	}{"being killed": {0, true}, "in the grace": {time.Hour, false}} {
 		t.Run(name, func(t *testing.T) {
-			_, s := watch(t, Config{Grace: c.grace}, nil, func(s *watchedSystem) {
+			_, s := watch(t, Config{Policy: Policy{Grace: c.grace}}, nil, func(s *watchedSystem) {
 				s.living[7], s.immortal[7] = true, true
 				var many []int
 				for pid := range 3 * reapLimit {
@@ -431,7 +431,7 @@ func TestACommandThatCannotBeKilledDoesNotKeepTheNext(t *testing.T) {
 
 func TestAGraceThatWasAskedToBeNoneIsNoWarning(t *testing.T) {
 	for grace, want := range map[time.Duration]int{0: 0, time.Second: 1} {
-		_, s := watch(t, Config{Grace: grace}, nil, func(s *watchedSystem) { s.send(time.Second, unix.SIGTERM) })
+		_, s := watch(t, Config{Policy: Policy{Grace: grace}}, nil, func(s *watchedSystem) { s.send(time.Second, unix.SIGTERM) })
 		if got := s.warnings(); len(got) != want {
 			t.Errorf("grace %v: warnings %q, want %d", grace, got, want)
 		}

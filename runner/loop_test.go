@@ -321,7 +321,7 @@ func (s *fakeSystem) send(d time.Duration, sig syscall.Signal) {
 }
 
 func TestTheLoopKeepsTime(t *testing.T) {
-	tenSeconds := Config{Grace: 10 * time.Second}
+	tenSeconds := Config{Policy: Policy{Grace: 10 * time.Second}}
 	for name, c := range map[string]struct {
 		config   Config
 		commands []string
@@ -357,13 +357,13 @@ func TestTheLoopKeepsTime(t *testing.T) {
 				s.at(2*time.Second, func() { delete(s.immortal, 7); s.living[8] = true; s.end(Ending{}) })
 			},
 			[]string{"1s survivors terminated", "2s killed 7", "2s killed 8", "2s done"}},
-		"survivors that may not be signalled are left": {Config{Grace: time.Second}, []string{"1s"},
+		"survivors that may not be signalled are left": {Config{Policy: Policy{Grace: time.Second}}, []string{"1s"},
 			func(s *fakeSystem) {
 				s.living[7], s.denied = true, true
 				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
 			},
 			[]string{"1s survivors terminated", "2s start 1s", "3s done"}},
-		"survivors that SIGKILL does not end are left after a while": {Config{Grace: time.Second}, nil,
+		"survivors that SIGKILL does not end are left after a while": {Config{Policy: Policy{Grace: time.Second}}, nil,
 			func(s *fakeSystem) {
 				s.living[7], s.immortal[7] = true, true
 				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
@@ -458,7 +458,7 @@ func TestTheLoopKeepsTime(t *testing.T) {
 
 // What ended before the stop signal was read did not end because of it.
 func TestAnEndBeforeTheStopSignalIsNoStop(t *testing.T) {
-	run, _ := lead(t, Config{Grace: time.Second}, nil, func(s *fakeSystem) {
+	run, _ := lead(t, Config{Policy: Policy{Grace: time.Second}}, nil, func(s *fakeSystem) {
 		s.at(time.Second, func() { // the nudge is still on its way
 			delete(s.living, targetPID)
 			s.zombies = append(s.zombies, targetPID)
@@ -483,7 +483,7 @@ func TestHopelessSurvivorsAreWaitedForAsLongAsPromised(t *testing.T) {
 }
 
 func TestWhereNoEndIsAnnouncedTheTreeIsLookedAt(t *testing.T) {
-	run, _ := lead(t, Config{Grace: time.Hour}, nil, func(s *fakeSystem) {
+	run, _ := lead(t, Config{Policy: Policy{Grace: time.Hour}}, nil, func(s *fakeSystem) {
 		s.polling = true
 		s.living[7] = true
 		s.at(time.Second, func() { s.end(Ending{}, targetPID) })

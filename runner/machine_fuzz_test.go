@@ -28,11 +28,7 @@ func FuzzMachine(f *testing.F) {
 			return
 		}
 		w := world{t: t, taken: map[int]int{}, retried: map[int]int{}, commands: map[int]bool{}}
-		config := Config{
-			Grace: time.Duration(data[0]%3) * time.Second, Command: []string{"target"}, Env: []string{"A=\xff\x00"},
-			Contain: tree.Auto, Order: cleanup.Orders()[int(data[0])%3], ForwardTo: ForwardToGroup, Survivors: AllSurvivors()[int(data[1])/16%3],
-			KillOnRepeat: data[0]&8 != 0, PTY: data[1]&8 != 0, Rewrite: map[int]int{sigTERM: int(data[0] >> 6)},
-		}
+		config := Config{Command: []string{"target"}, Env: []string{"A=\xff\x00"}, Contain: tree.Auto, Policy: Policy{Grace: time.Duration(data[0]%3) * time.Second, Order: cleanup.Orders()[int(data[0])%3], ForwardTo: ForwardToGroup, Survivors: AllSurvivors()[int(data[1])/16%3], KillOnRepeat: data[0]&8 != 0, PTY: data[1]&8 != 0, Rewrite: map[int]int{sigTERM: int(data[0] >> 6)}}}
 		if data[0]&16 != 0 {
 			config.Drain, config.Timeout, config.Deadline = time.Second, time.Minute, time.Minute
 		}

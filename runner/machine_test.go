@@ -26,7 +26,7 @@ var (
 
 // at is a run with two cleanup commands that stands in a state.
 func at(s State, change ...func(*Run)) Run {
-	r := Run{State: s, TargetPID: 100, Config: Config{Grace: 10 * time.Second}}
+	r := Run{State: s, TargetPID: 100, Config: Config{Policy: Policy{Grace: 10 * time.Second}}}
 	for _, text := range []string{"first", "second"} {
 		r.Cleanup = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: text, Limit: 30 * time.Second})
 	}

@@ -9,6 +9,13 @@ import (
 
 // How cleanup commands join a run that goes on, and leave it: the part of the machine that lets them.
 
+const (
+	// maxCommands bounds the cleanup commands and on-stop commands of a run.
+	maxCommands = 1 << 16
+	// maxRegistered bounds the records of all registrations, in bytes (cleanup.Entry.RecordSize).
+	maxRegistered = 64 << 20
+)
+
 // registered lets a command join. Who asks again with the same key has it already.
 func (r Run) registered(e registered) (Run, []action) {
 	if id, ok := r.Cleanup.Registered(e.entry.Key); ok {
@@ -16,7 +23,7 @@ func (r Run) registered(e registered) (Run, []action) {
 	}
 	with := r
 	with.Cleanup = r.Cleanup.Register(e.entry)
-	with.Recorded += sizeOf(e.entry)
+	with.Recorded += e.entry.RecordSize()
 	id := len(with.Cleanup.Entries)
 	refusal := ""
 	switch {

@@ -32,7 +32,7 @@ func registering(limit time.Duration, change ...func(*cleanup.Entry)) registered
 // at3 is a run of two cleanup commands and one that waits for a process.
 func at3(state State, change ...func(*Run)) Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
-	r := newRun("id", Config{Command: []string{"t"}, OnExit: []cleanup.Command{command, command}, OnStop: nil, Survivors: StopSurvivors})
+	r := newRun("id", Config{Command: []string{"t"}, OnExit: []cleanup.Command{command, command}, OnStop: nil, Policy: Policy{Survivors: StopSurvivors}})
 	r.Cleanup = r.Cleanup.Register(cleanup.Entry{Command: command, Registration: cleanup.Registration{Exits: cleanup.Process{PID: 7, Start: 1}}})
 	r.State = state
 	for _, c := range change {
@@ -232,8 +232,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, book := newFakeSystem(), &failing{}
 			s.others = []procfs.Process{child(7, 1)}
-			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors,
-				OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}})
+			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: Policy{Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors}})
 			_ = book.Append(firstRecord(first, inherited{}))
 			l := loop{run: first, sys: s, log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
 			l.handle(targetStarted{pid: targetPID})

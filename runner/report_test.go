@@ -85,19 +85,19 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 			func(s *fakeSystem) { s.at(time.Second, func() { s.end(Ending{Code: 7}, targetPID) }) }, nil,
 			[]string{`"stop": null`, `"exit_code": 7`, `"outcome": "not-run"`, `"user_ms": 1.5`}},
 		"a stop with all that there is": {
-			Config{Grace: 5 * time.Second, Drain: 3 * time.Second, OnStop: commands("1s", "60s"), OnExit: commands("1s", "60s")},
+			Config{OnStop: commands("1s", "60s"), OnExit: commands("1s", "60s"), Policy: Policy{Grace: 5 * time.Second, Drain: 3 * time.Second}},
 			busy, nil, []string{`"escalated": true`, `"outcome": "timed-out"`, `"signal": "USR2"`, `"state": "killing"`}},
-		"a schedule": {Config{Schedule: []Step{{15, time.Second}, {2, time.Second}}}, busy, nil, []string{`"signal": "INT"`}},
-		"a time limit": {Config{Timeout: time.Second, Grace: time.Second, Deadline: 20 * time.Second}, func(*fakeSystem) {}, nil,
+		"a schedule": {Config{Policy: Policy{Schedule: []Step{{15, time.Second}, {2, time.Second}}}}, busy, nil, []string{`"signal": "INT"`}},
+		"a time limit": {Config{Policy: Policy{Timeout: time.Second, Grace: time.Second, Deadline: 20 * time.Second}}, func(*fakeSystem) {}, nil,
 			[]string{`"timed_out": true`, `"reason": "timed-out"`}},
-		"repeated signals kill": {Config{Grace: time.Minute, KillOnRepeat: true, OnExit: commands("1s", "60s")},
+		"repeated signals kill": {Config{OnExit: commands("1s", "60s"), Policy: Policy{Grace: time.Minute, KillOnRepeat: true}},
 			func(s *fakeSystem) {
 				busy(s)
 				s.send(10*time.Second, unix.SIGTERM)
 				s.send(11*time.Second, unix.SIGTERM)
 			}, nil,
 			[]string{`"outcome": "cut"`}},
-		"survivors that are waited for": {Config{Survivors: WaitSurvivors, Grace: time.Second},
+		"survivors that are waited for": {Config{Policy: Policy{Survivors: WaitSurvivors, Grace: time.Second}},
 			func(s *fakeSystem) { busy(s); s.at(time.Millisecond, func() { s.end(Ending{}, targetPID) }) }, nil,
 			[]string{`"to": "survivors"`, `"began"`}},
 		"a program that cannot be started": {Config{OnExit: commands("1s")}, func(*fakeSystem) {}, errors.New("no way"),
@@ -146,10 +146,7 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 	const many = 30_000
 	for name, sig := range map[string]int{"passed on": int(unix.SIGUSR1), "stop signals": int(unix.SIGTERM)} {
 		t.Run(name, func(t *testing.T) {
-			r := newRun("id", Config{
-				Command: []string{"target"}, Report: "/r", Grace: time.Hour, Contain: tree.Auto, Order: cleanup.LIFO,
-				ForwardTo: ForwardToGroup, Survivors: StopSurvivors,
-			})
+			r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Contain: tree.Auto, Policy: Policy{Grace: time.Hour, Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors}})
 			first := firstRecord(r, inherited{})
 			book := &memory{}
 			h := newHistory(r, 1, "/", first.Time)
@@ -234,7 +231,7 @@ func TestTheReportNamesWhoIsLeft(t *testing.T) {
 		s := newFakeSystem()
 		s.living[7], s.immortal[7], s.living[8] = true, true, true
 		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
-		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Grace: time.Second})
+		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: Policy{Grace: time.Second}})
 		h := newHistory(r, 1, "/", time.Now())
 		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, history: h}
 		done := l.do().report(h, time.Now())

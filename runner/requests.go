@@ -113,7 +113,7 @@ func (l *loop) reserve(e event, after Run) bool {
 	if !ok || l.ledger == nil || !after.moved(l.run) {
 		return true
 	}
-	err := l.ledger.Reserve(int64(sizeOf(added.entry)) + after.room())
+	err := l.ledger.Reserve(int64(added.entry.RecordSize()) + after.room())
 	if err != nil {
 		l.said = answer{refusal: err.Error()}
 	}

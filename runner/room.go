@@ -11,10 +11,6 @@ import (
 // registrations, and for every event that can follow. An event without room could not be recorded, and should graceful
 // be killed then, a cleanup command would run twice.
 const (
-	// maxCommands bounds the cleanup commands and on-stop commands of a run.
-	maxCommands = 1 << 16
-	// maxRegistered bounds the records of all registrations, in bytes (see sizeOf).
-	maxRegistered = 64 << 20
 	// maxFirst bounds the first record, and the events of the steps of the stop schedule, in bytes.
 	maxFirst = ledger.MaxSize - maxRegistered - maxCommands*perCommand - perRun - perHistory
 
@@ -28,8 +24,6 @@ const (
 	// perHistory is for the signals that are recorded for the report alone.
 	perHistory = historyLimit << 8
 
-	// registrationSize is for the record of a registration without its texts.
-	registrationSize = 344
 	// maxErrorText bounds the JSON form of an error in a record, in bytes.
 	maxErrorText = 512
 )
@@ -37,23 +31,6 @@ const (
 // The division leaves room for the first record of the longest command line that Linux executes (6 MiB, execve(2)), all
 // of it control characters, each of which takes 6 bytes.
 const _ = uint(maxFirst - 6*6<<20)
-
-// sizeOf is an upper bound of what the record of a registration takes in the ledger, in bytes.
-func sizeOf(c cleanup.Entry) int {
-	n := registrationSize
-	for _, text := range []string{c.Command.Text, c.Name, c.Dir, c.Key} {
-		n += cleanup.Text(text).Size()
-	}
-	for _, text := range c.Command.Args {
-		n += cleanup.Text(text).Size() + len(",")
-	}
-	if c.EnvOf == 0 {
-		for _, text := range c.Env {
-			n += cleanup.Text(text).Size() + len(",")
-		}
-	}
-	return n
-}
 
 // room is an upper bound of what all later events of the run take in the ledger, in bytes, but for registrations.
 func (r Run) room() int64 {

@@ -24,7 +24,7 @@ type filled struct {
 func newFilled(t *testing.T) (f filled, size func() int) {
 	t.Helper()
 	f.book, size = inMemory(t)
-	config := Config{Command: []string{worst(maxFirst/6 - 1<<10)}, Report: "r", Schedule: make([]Step, 3)}
+	config := Config{Command: []string{worst(maxFirst/6 - 1<<10)}, Report: "r", Policy: Policy{Schedule: make([]Step, 3)}}
 	f.run = newRun("id", config)
 	if err := begin(f.book, f.run, inherited{}); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 		return c
 	}
 	n := 0
-	for sizeOf(small(n+1)) <= maxRegistered/maxCommands {
+	for small(n + 1).RecordSize() <= maxRegistered/maxCommands {
 		n++
 	}
 	entry := small(n)
@@ -104,7 +104,7 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 	for range maxCommands - 1 { // the machine would take them one after the other, and seconds for that
 		keep(t, f.book, registration...)
 		f.run.Cleanup.Entries = append(f.run.Cleanup.Entries, &entry)
-		f.run.Recorded += sizeOf(entry)
+		f.run.Recorded += entry.RecordSize()
 	}
 	entry.Key = "" // each has another one
 	if !f.register(t, entry) || f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"true"})}) {

@@ -115,7 +115,7 @@ func TestTheEventsOfARunFitIntoItsRoom(t *testing.T) {
 		"the run":            {recordsOf(t, runEvents()...), perRun},
 		"a step":             {recordsOf(t, timeUp{graceTimer}), perStep},
 		"a signal":           {[]record{{Event: "signal", Signal: 64}}, perHistory / historyLimit},
-		"the run, and steps": {recordsOf(t, runEvents()...), int(newRun("id", Config{Report: "r", Schedule: make([]Step, 3)}).room()) - 3*perStep - perHistory},
+		"the run, and steps": {recordsOf(t, runEvents()...), int(newRun("id", Config{Report: "r", Policy: Policy{Schedule: make([]Step, 3)}}).room()) - 3*perStep - perHistory},
 	} {
 		book, size := inMemory(t)
 		keep(t, book, c.records...)
@@ -165,10 +165,10 @@ func TestSizeOfIsNoLessThanTheRecord(t *testing.T) {
 		before := size()
 		keep(t, book, recordsOf(t, registered{entry: c, left: math.MinInt64})...)
 		got := size() - before
-		if got > sizeOf(c) {
-			t.Fatalf("%+v: its record has %d bytes, and its size is %d", c, got, sizeOf(c))
+		if got > c.RecordSize() {
+			t.Fatalf("%+v: its record has %d bytes, and its size is %d", c, got, c.RecordSize())
 		}
-		least = min(least, sizeOf(c)-got)
+		least = min(least, c.RecordSize()-got)
 	}
 	if least > 8 {
 		t.Errorf("it is %d bytes more at the least", least)

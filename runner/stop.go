@@ -27,29 +27,6 @@ const (
 	sigTERM = 15
 )
 
-// steps is the schedule of a stop. SIGKILL comes after it.
-func (c Config) steps() []Step {
-	if len(c.Schedule) > 0 {
-		return c.Schedule
-	}
-	return []Step{{0, c.Grace}}
-}
-
-// rewritten is the signal that is passed on in another's place; 0: none.
-func (c Config) rewritten(sig int) int {
-	if to, ok := c.Rewrite[sig]; ok {
-		return to
-	}
-	return sig
-}
-
-func (c Config) remap(status int) int {
-	if to, ok := c.Remap[status]; ok {
-		return to
-	}
-	return status
-}
-
 // CleaningTime is what the cleanup commands that have not ended may take together.
 func (r Run) CleaningTime() (sum time.Duration) {
 	for _, c := range r.Cleanup.Entries {

@@ -63,11 +63,7 @@ func (w *clockWorld) time() time.Duration { return time.Duration(w.byte()) * 100
 func newClockWorld(t *testing.T, data []byte) *clockWorld {
 	w := &clockWorld{t: t, data: data, lives: map[int]bool{}, taken: map[int]int{}, stopped: -1}
 	options := w.byte()
-	c := Config{
-		Command: []string{"target"}, ForwardTo: ForwardToGroup, KillOnRepeat: options&1 != 0,
-		Survivors: AllSurvivors()[(options>>1&3)%3], Order: cleanup.Orders()[(options>>3&3)%3],
-		Grace: w.time(), Drain: w.time(),
-	}
+	c := Config{Command: []string{"target"}, Policy: Policy{ForwardTo: ForwardToGroup, KillOnRepeat: options&1 != 0, Survivors: AllSurvivors()[(options>>1&3)%3], Order: cleanup.Orders()[(options>>3&3)%3], Grace: w.time(), Drain: w.time()}}
 	if options&32 != 0 {
 		c.Deadline = 3 * w.time()
 	}

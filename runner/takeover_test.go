@@ -55,7 +55,7 @@ func child(pid int, start uint64) procfs.Process {
 
 // A supervisor may be killed at any moment, also after it has started the target and before it has written that down.
 func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
-	r := newRun("id", Config{Command: []string{"target"}, Grace: time.Second})
+	r := newRun("id", Config{Command: []string{"target"}, Policy: Policy{Grace: time.Second}})
 	run, s, book := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID], s.living[targetPID+1] = true, true
 		s.kids = []procfs.Process{child(targetPID+1, 7), child(targetPID, 5)} // an orphan of the target's, and the target
@@ -170,9 +170,9 @@ var bubble = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // claimedRun is one that is being cleaned up: the second of three commands is claimed, in parallel all are.
 func claimedRun(order cleanup.Order) Run {
-	r := newRun("id", Config{Command: []string{"target"}, Order: order, OnExit: []cleanup.Command{
+	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{
 		{Text: "1s", Limit: time.Minute}, {Text: "2s", Limit: time.Minute}, {Text: "3s", Limit: time.Minute},
-	}})
+	}, Policy: Policy{Order: order}})
 	for _, e := range []event{targetStarted{targetPID, 5}, targetEnded{}, treeEmptied{}} {
 		r, _ = advance(r, e, bubble)
 	}
@@ -350,10 +350,7 @@ func commandsStarted(s *watchedSystem) string {
 // FuzzRemember reads records that anybody may have written: they may be refused, and what is made of them can be gone
 // on with.
 func FuzzRemember(f *testing.F) {
-	first, _ := json.Marshal(firstRecord(newRun("id", Config{
-		Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, Order: cleanup.LIFO,
-		OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}},
-	}), inherited{blocked: []syscall.Signal{3}}))
+	first, _ := json.Marshal(firstRecord(newRun("id", Config{Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}}, Policy: Policy{Order: cleanup.LIFO}}), inherited{blocked: []syscall.Signal{3}}))
 	f.Add(string(first) + "\n" + `{"event":"target started","pid":7,"start":8}` + "\n" + `{"event":"target ended","code":3}` + "\n" +
 		`{"event":"tree emptied"}` + "\n" + `{"event":"command started","id":1,"pid":9}` + "\n" + `{"event":"command timer","id":1,"timer":2}`)
 	f.Add(string(first) + "\n" + `{"event":"recovered"}` + "\n" + `{"event":"command lost","id":9}` + "\n" + `{"event":"retried"}`)
