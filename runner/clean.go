@@ -25,20 +25,20 @@ const (
 )
 
 // clean goes on with the cleanup commands, or ends the run when there is none left.
-func clean(r Run) (Run, []action) {
+func clean(r coreRun) (coreRun, []action) {
 	var todo []action
 	if r.State < Cleaning {
 		for _, name := range []timerName{graceTimer, timeoutTimer, deadlineTimer} {
 			todo = append(todo, stopTimer{timer{Name: name}})
 		}
-		if r.Config.PTY {
-			r.State, r.Relaying = Cleaning, true
+		if r.Policy.PTY {
+			r.State, r.Cleanup.Relaying = Cleaning, true
 			return r, append(todo, relayRest{})
 		}
 	}
-	r.State, r.Relaying, r.Clearing = Cleaning, false, false
+	r.State, r.Cleanup.Relaying, r.Cleanup.Clearing = Cleaning, false, false
 	var claimed []int
-	r.Cleanup, claimed = r.Cleanup.Claim(cleanup.AtExit)
+	r.Cleanup.Stack, claimed = r.Cleanup.Claim(cleanup.AtExit)
 	if len(claimed) == 0 && len(r.Cleanup.Running(cleanup.AtExit)) == 0 {
 		r.State = Done
 		return r, todo
@@ -47,31 +47,31 @@ func clean(r Run) (Run, []action) {
 }
 
 // begin starts commands that have been claimed.
-func (r Run) begin(claimed []int) (todo []action) {
+func (r coreRun) begin(claimed []int) (todo []action) {
 	for _, id := range claimed {
 		c, _ := r.Cleanup.Get(id)
-		limit, _ := r.Config.allowance(c.Command.Limit)
+		limit, _ := r.Policy.allowance(c.Command.Limit)
 		// The timer first: a command that cannot be started stops it.
 		todo = append(todo, startTimer{timer{limitTimer, id}, limit}, startCommand{id})
 	}
 	return todo
 }
 
-func (r Run) claimed(id int) bool {
+func (r coreRun) claimed(id int) bool {
 	c, ok := r.Cleanup.Get(id)
 	return ok && c.Progress == cleanup.Claimed
 }
 
 // forget drops a command's pid, which may be another process's by now.
-func (r Run) forget(id int) Run {
-	r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.PID, c.Start = 0, 0 })
+func (r coreRun) forget(id int) coreRun {
+	r.Cleanup.Stack = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.PID, c.Start = 0, 0 })
 	return r
 }
 
 // commandEnded takes a command's outcome. What it started goes with it; the next one waits for that. Of commands
 // in parallel each takes its own group with it, and the last one all that has left the groups.
-func (r Run) commandEnded(id int, o cleanup.Outcome) (Run, []action) {
-	r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })
+func (r coreRun) commandEnded(id int, o cleanup.Outcome) (coreRun, []action) {
+	r.Cleanup.Stack = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })
 	var todo []action
 	for _, name := range []timerName{retryTimer, limitTimer, killTimer, abandonTimer} {
 		todo = append(todo, stopTimer{timer{name, id}})
@@ -85,13 +85,13 @@ func (r Run) commandEnded(id int, o cleanup.Outcome) (Run, []action) {
 		r, more := r.notify()
 		return r, append(todo, more...)
 	case c.When == cleanup.AtExit && r.State == Cleaning && len(r.Cleanup.Running(cleanup.AtExit)) == 0:
-		r.Clearing = true
+		r.Cleanup.Clearing = true
 		todo = append(todo, killTree{})
 	}
 	return r, todo
 }
 
-func (r Run) commandTimer(e commandTimer) (Run, []action) {
+func (r coreRun) commandTimer(e commandTimer) (coreRun, []action) {
 	c, _ := r.Cleanup.Get(e.id)
 	switch e.name {
 	case retryTimer:
@@ -99,13 +99,13 @@ func (r Run) commandTimer(e commandTimer) (Run, []action) {
 			return r, []action{startCommand{e.id}}
 		}
 	case limitTimer:
-		r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.TimedOut = true })
+		r.Cleanup.Stack = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.TimedOut = true })
 		if c.PID == 0 {
 			return r.commandEnded(e.id, cleanup.Outcome{Error: "could not be started within its time limit"})
 		}
 		return r, r.end(c)
 	case killTimer:
-		return r, []action{killCommand{e.id}, startTimer{timer{abandonTimer, e.id}, r.Config.patience()}}
+		return r, []action{killCommand{e.id}, startTimer{timer{abandonTimer, e.id}, r.Policy.patience()}}
 	case abandonTimer:
 		return r.commandEnded(e.id, cleanup.Outcome{Error: "did not die of SIGKILL"})
 	}
@@ -113,49 +113,49 @@ func (r Run) commandTimer(e commandTimer) (Run, []action) {
 }
 
 // end asks a command to end.
-func (r Run) end(c cleanup.Entry) []action {
-	_, kill := r.Config.allowance(c.Command.Limit)
+func (r coreRun) end(c cleanup.Entry) []action {
+	_, kill := r.Policy.allowance(c.Command.Limit)
 	return []action{terminateCommand{c.ID}, startTimer{timer{killTimer, c.ID}, kill}}
 }
 
 // cut ends the cleanup commands that run now, because somebody does not want to wait for them; who asks again once
 // more has them killed.
-func (r Run) cut() (Run, []action) {
+func (r coreRun) cut() (coreRun, []action) {
 	var todo []action
 	for _, id := range r.Cleanup.Running(cleanup.AtExit) {
 		c, _ := r.Cleanup.Get(id)
 		switch {
 		case c.PID == 0:
-			r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Cut = true })
+			r.Cleanup.Stack = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Cut = true })
 			var more []action
 			r, more = r.commandEnded(id, cleanup.Outcome{Error: "could not be started before a stop signal came again"})
 			todo = append(todo, more...)
 		case c.Killed:
 			continue
 		case c.Cut || c.TimedOut:
-			r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Killed = true })
-			todo = append(todo, killCommand{id}, stopTimer{timer{killTimer, id}}, startTimer{timer{abandonTimer, id}, r.Config.patience()})
+			r.Cleanup.Stack = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Killed = true })
+			todo = append(todo, killCommand{id}, stopTimer{timer{killTimer, id}}, startTimer{timer{abandonTimer, id}, r.Policy.patience()})
 		default:
-			r.Cleanup = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Cut = true })
+			r.Cleanup.Stack = r.Cleanup.Update(id, func(c *cleanup.Entry) { c.Cut = true })
 			todo = append(append(todo, stopTimer{timer{limitTimer, id}}), r.end(c)...)
 		}
-		r.Cuts++
+		r.Cleanup.Cuts++
 	}
 	return r, todo
 }
 
 // retried gives the commands that were lost back to be run.
-func (r Run) retried() (Run, []action) {
+func (r coreRun) retried() (coreRun, []action) {
 	lost := false
 	for _, c := range r.Cleanup.Entries {
 		if c.Progress == cleanup.Ended && c.Outcome.Interrupted {
 			lost = true
-			r.Cleanup = r.Cleanup.Update(c.ID, func(c *cleanup.Entry) {
+			r.Cleanup.Stack = r.Cleanup.Update(c.ID, func(c *cleanup.Entry) {
 				*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command, Registration: c.Registration}
 			})
 		}
 	}
-	if !lost || r.State < Cleaning || r.Relaying || r.Clearing || len(r.Cleanup.Running(cleanup.AtExit)) > 0 {
+	if !lost || r.State < Cleaning || r.Cleanup.Relaying || r.Cleanup.Clearing || len(r.Cleanup.Running(cleanup.AtExit)) > 0 {
 		return r, nil // they come in their turn
 	}
 	return clean(r)

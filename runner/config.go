@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"graceful/cleanup"
 	"graceful/runner/tree"
@@ -42,6 +43,9 @@ type Config struct {
 	Verbose bool
 	LogJSON bool
 }
+
+// StoppingTime is what the deadline leaves, at the beginning of a run, for all that comes before the cleanup commands.
+func (c Config) StoppingTime() time.Duration { return newRun("", c).StoppingTime() }
 
 // check finds what a ledger that was written by somebody else could make us stumble over.
 func (c Config) check() error {

@@ -138,25 +138,6 @@ func commandEnv(r Run, c cleanup.Entry) []string {
 // hookID is the variable by which what a command of ours has started can be told from all else.
 const hookID = "GRACEFUL_HOOK_ID"
 
-// Reason says in a word what ended a run.
-func (r Run) Reason() string {
-	switch {
-	case r.Recovered:
-		return "recovered"
-	case r.Orphaned:
-		return "orphaned"
-	case r.Failed:
-		return "start-failed"
-	case r.TimedOut:
-		return "timed-out"
-	case r.StopSignal != 0:
-		return "stopped"
-	case r.Ending.Signal != 0:
-		return "signaled"
-	}
-	return "exited"
-}
-
 // outcomeEnv tells a cleanup command how the run went.
 func outcomeEnv(r Run, id int) []string {
 	name := func(sig int) string {
@@ -166,18 +147,18 @@ func outcomeEnv(r Run, id int) []string {
 		return forward.Name(syscall.Signal(sig))
 	}
 	pid, status, duration := "", "", ""
-	if r.TargetPID != 0 {
-		pid = strconv.Itoa(r.TargetPID)
+	if r.Target.PID != 0 {
+		pid = strconv.Itoa(r.Target.PID)
 	}
-	if r.Ended { // else a stop is just beginning
-		status, duration = strconv.Itoa(r.Status()), strconv.FormatInt(r.Duration.Milliseconds(), 10)
+	if r.Target.Ended { // else a stop is just beginning
+		status, duration = strconv.Itoa(r.Status()), strconv.FormatInt(r.Target.Duration.Milliseconds(), 10)
 	}
 	return []string{
 		"GRACEFUL_REASON=" + r.Reason(),
 		"GRACEFUL_EXIT_CODE=" + status,
-		"GRACEFUL_SIGNAL=" + name(r.Ending.Signal),
-		"GRACEFUL_STOP_SIGNAL=" + name(r.StopSignal),
-		fmt.Sprintf("GRACEFUL_ESCALATED=%t", r.Escalated),
+		"GRACEFUL_SIGNAL=" + name(r.Target.Ending.Signal),
+		"GRACEFUL_STOP_SIGNAL=" + name(r.Stop.Signal),
+		fmt.Sprintf("GRACEFUL_ESCALATED=%t", r.Stop.Escalated),
 		"GRACEFUL_TARGET_PID=" + pid,
 		"GRACEFUL_DURATION_MS=" + duration,
 		hookID + "=" + strconv.Itoa(id),

@@ -31,14 +31,14 @@ func (j *jobControl) stopUs(by syscall.Signal) {
 
 // seeStop looks whether the target has been stopped. One that we have passed on ourselves stops us later.
 func (l *loop) seeStop() {
-	if l.run.Ended || l.run.TargetPID == 0 || l.run.State >= Killing {
+	if l.run.Target.Ended || l.run.Target.PID == 0 || l.run.State >= Killing {
 		return
 	}
-	sig := l.sys.stopped(l.run.TargetPID)
+	sig := l.sys.stopped(l.run.Target.PID)
 	if sig == 0 || !l.stopAt.IsZero() {
 		return
 	}
-	what := l.sys.answerStop(l.run.TargetPID, sig)
+	what := l.sys.answerStop(l.run.Target.PID, sig)
 	l.log.Info("the target was stopped by "+forward.Name(sig), "then", what)
 }
 
@@ -95,8 +95,8 @@ func (p *processes) terminalWanted(target int, sig syscall.Signal) bool {
 // targetGone takes the terminal back. Ctrl-C ends the others of our group as well, when it has ended the target; and a
 // front that is stopped has nothing to wait for any more.
 func (p *processes) targetGone(r Run) {
-	back := p.jobs.terminal.End(r.TargetPID)
-	if sig := syscall.Signal(r.Ending.Signal); back && r.StopSignal == 0 && (sig == unix.SIGINT || sig == unix.SIGQUIT) {
+	back := p.jobs.terminal.End(r.Target.PID)
+	if sig := syscall.Signal(r.Target.Ending.Signal); back && r.Stop.Signal == 0 && (sig == unix.SIGINT || sig == unix.SIGQUIT) {
 		p.jobs.terminal.Signal(sig, p.userPID())
 	}
 	if p.jobs.stopped && unix.Getppid() == p.front {

@@ -123,7 +123,7 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	var m remembered
 	if err := persist(func() (err error) { m, err = read(book); return err }); err != nil {
 		log.Error("no cleanup command is run", "err", err)
-		r.Cleanup = cleanup.Stack{} // the tree at least is ended
+		r.Cleanup.Stack = cleanup.Stack{} // the tree at least is ended
 		dir, _ := os.Getwd()
 		m, book = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
 	}

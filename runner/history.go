@@ -85,7 +85,7 @@ func (h *history) happened(was, is Run, e event, at time.Time) {
 			}
 		}
 	}
-	if was.State < Stopping && is.State == Stopping || was.State == Sweeping && was.Step == 0 && is.Step > 0 {
+	if was.State < Stopping && is.State == Stopping || was.State == Sweeping && was.Stop.Step == 0 && is.Stop.Step > 0 {
 		h.stopped = at
 	}
 	for _, id := range was.Cleanup.Active {
@@ -120,7 +120,7 @@ func (h *history) did(is Run, a action, at time.Time) {
 	case signalSurvivors:
 		sig, s.To = a.signal, "survivors"
 	case killTree:
-		if is.Clearing {
+		if is.Cleanup.Clearing {
 			return // what commands have left, mostly nobody
 		}
 		sig, s.To = sigKILL, "tree"
@@ -153,7 +153,7 @@ func (h *history) kills(r Run) bool {
 
 // kill takes one that SIGKILL was sent to. How the target ended is told elsewhere.
 func (h *history) kill(p procfs.Process, r Run) {
-	if h.kills(r) && p.PID != r.TargetPID && !slices.ContainsFunc(h.killed, func(q procfs.Process) bool { return isChild(p, q.PID, q.Start) }) {
+	if h.kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, func(q procfs.Process) bool { return isChild(p, q.PID, q.Start) }) {
 		h.killed = append(h.killed, p)
 	}
 }

@@ -98,12 +98,12 @@ func (l *loop) loop() Run {
 			l.orphaned = nil
 			l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
 			l.reapAll()
-			l.sys.frontGone(l.run.TargetPID)
+			l.sys.frontGone(l.run.Target.PID)
 			l.handle(orphaned{})
 		case <-l.parentGone:
 			l.parentGone = nil
 			l.reapAll()
-			if l.run.Stops == 0 { // who has told us to stop may well go
+			if l.run.Stop.Count == 0 { // who has told us to stop may well go
 				l.log.Warn("stopping the run", "err", parentEnded)
 				l.hear(unix.SIGTERM)
 			}
@@ -135,10 +135,10 @@ func (l *loop) hear(sig syscall.Signal) {
 	switch {
 	case sig == unix.SIGCONT:
 		l.stopAt = time.Time{}
-		if !l.run.Ended {
-			l.sys.continued(l.run.TargetPID)
+		if !l.run.Target.Ended {
+			l.sys.continued(l.run.Target.PID)
 		}
-	case !l.run.Ended && l.sys.terminalWanted(l.run.TargetPID, sig):
+	case !l.run.Target.Ended && l.sys.terminalWanted(l.run.Target.PID, sig):
 		l.log.Info("received " + forward.Name(sig) + ", and took the terminal back")
 		return
 	case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
@@ -186,7 +186,7 @@ func (l *loop) reapAll() {
 func (l *loop) take(pid int, ending Ending) {
 	l.pause = 0
 	switch id, isCommand := l.commandOf(pid); {
-	case pid == l.run.TargetPID && !l.run.Ended:
+	case pid == l.run.Target.PID && !l.run.Target.Ended:
 		e := targetEnded{ending: ending, after: time.Since(l.began)}
 		if l.history != nil {
 			e.usage = l.sys.usage(pid)
@@ -207,7 +207,7 @@ func (l *loop) take(pid int, ending Ending) {
 }
 
 func (l *loop) emptying() bool {
-	return l.run.State == Sweeping || l.run.State == Cleaning && l.run.Clearing || l.killing
+	return l.run.State == Sweeping || l.run.State == Cleaning && l.run.Cleanup.Clearing || l.killing
 }
 
 // killMore kills what has been born since the last time, and settles when to look again: at once when a child
@@ -244,7 +244,7 @@ func (l *loop) kill() (hopeless bool) {
 	for _, p := range denied {
 		forbidden[p.Identity] = true
 	}
-	hopeless = l.run.Ended
+	hopeless = l.run.Target.Ended
 	if len(found) > 0 {
 		l.unseen = time.Time{}
 	} else if l.unseen.IsZero() {
@@ -292,23 +292,23 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 
 // handle lets the machine decide on an event, and performs what it wants.
 func (l *loop) handle(e event) {
-	was, escalated := l.run.State, l.run.Escalated
+	was, escalated := l.run.State, l.run.Stop.Escalated
 	l.tell(e)
 	now := time.Now()
-	r, todo := advance(l.run, e, now)
+	r, todo := l.run.advanced(e, now)
 	if !l.reserve(e, r) {
 		return
 	}
-	if err := l.record(e, r.moved(l.run), now); err != nil && l.takeBack(e, r, err) {
+	if err := l.record(e, r.moved(l.run.coreRun), now); err != nil && l.takeBack(e, r, err) {
 		return
 	}
 	l.history.happened(l.run, r, e, now)
-	ended := r.Ended && !l.run.Ended
+	ended := r.Target.Ended && !l.run.Target.Ended
 	l.run = r
 	if ended {
 		l.sys.targetGone(r)
 	}
-	if _, again := e.(signalled); again && r.Escalated && was < Cleaning && !escalated {
+	if _, again := e.(signalled); again && r.Stop.Escalated && was < Cleaning && !escalated {
 		l.log.Warn("sending SIGKILL", "err", "a stop signal came again")
 	}
 	if l.run.State != was {
@@ -343,7 +343,7 @@ func (l *loop) perform(a action) {
 		case a.resume: // a stop signal
 			send = l.sys.stopGroup
 		}
-		l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.TargetPID)
+		l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.Target.PID)
 		if err := send(sig); err != nil {
 			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
 		}

@@ -157,9 +157,9 @@ func watch(t *testing.T, config Config, commands []string, script func(*watchedS
 	synctest.Test(t, func(t *testing.T) {
 		s = newWatchedSystem(t)
 		config.Command = []string{"target"}
-		r := Run{Config: config, Cleanup: cleanup.Stack{Order: config.Order}}
+		r := newRun("id", config)
 		for _, c := range commands {
-			r.Cleanup = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
+			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
 		l := loop{run: r, sys: s, log: slog.New(s), signals: s.signals, children: s.nudge}
@@ -232,8 +232,8 @@ func TestAnEndBeforeTheGraceIsOverIsNoKill(t *testing.T) {
 			s.zombies = append(s.zombies, targetPID)
 		})
 	})
-	if run.Escalated || len(s.warnings()) > 0 {
-		t.Errorf("escalated: %t, warnings %q", run.Escalated, s.warnings())
+	if run.Stop.Escalated || len(s.warnings()) > 0 {
+		t.Errorf("escalated: %t, warnings %q", run.Stop.Escalated, s.warnings())
 	}
 }
 
@@ -263,8 +263,8 @@ func TestAPIDThatComesBackIsSomebodyElse(t *testing.T) {
 			if want := []string{"1s survivors terminated", "1s start 1s", "2s start 2s", "4s done"}; !slices.Equal(s.did, want) {
 				t.Errorf("it did %q, want %q", s.did, want)
 			}
-			if run.Duration != time.Second {
-				t.Errorf("the target took %v, want 1s", run.Duration)
+			if run.Target.Duration != time.Second {
+				t.Errorf("the target took %v, want 1s", run.Target.Duration)
 			}
 		})
 	}
@@ -456,7 +456,7 @@ func TestDeadlinesAreNotSharedBetweenCopiesOfARun(t *testing.T) {
 	}
 	// The same timer again is that timer, later.
 	r, _ = advance(r, targetEnded{ending: Ending{}, after: 0}, time.Unix(102, 0))
-	if n := len(r.Deadlines); n != 2 || r.Deadlines[1].At != time.Unix(100, 0).Add(r.Config.Grace) {
+	if n := len(r.Deadlines); n != 2 || r.Deadlines[1].At != time.Unix(100, 0).Add(r.Policy.Grace) {
 		t.Errorf("the grace that had begun did not go on: %v", r.Deadlines)
 	}
 }
@@ -466,8 +466,7 @@ func TestARunIsNotStartedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWatchedSystem(t)
 		s.living[targetPID] = true
-		r := at(Running)
-		r.Config.Command, r.Cleanup = []string{"target"}, cleanup.Stack{}
+		r := standing(Running)
 		s.at(time.Second, func() { s.end(Ending{Code: 4}, targetPID) })
 		l := loop{run: r, sys: s, log: slog.New(s), signals: s.signals, children: s.nudge}
 		if run := l.loop(); run.Status() != 4 || slices.Contains(s.calls, "start target") {

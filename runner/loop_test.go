@@ -159,7 +159,7 @@ func (s *fakeSystem) children() []procfs.Process      { return s.kids }
 func (s *fakeSystem) child(pid int) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid}}
 }
-func (s *fakeSystem) targetIs(r Run) { s.target = r.TargetPID }
+func (s *fakeSystem) targetIs(r Run) { s.target = r.Target.PID }
 
 func (s *fakeSystem) peek() (int, Ending, bool) {
 	s.Lock()
@@ -293,9 +293,9 @@ func lead(t *testing.T, config Config, commands []string, script func(*fakeSyste
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeSystem()
 		config.Command = []string{"target"}
-		r := Run{Config: config, Cleanup: cleanup.Stack{Order: config.Order}}
+		r := newRun("id", config)
 		for _, c := range commands {
-			r.Cleanup = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
+			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
 		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge}
@@ -489,7 +489,7 @@ func TestWhereNoEndIsAnnouncedTheTreeIsLookedAt(t *testing.T) {
 		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
 		s.at(time.Minute, func() { delete(s.living, 7) })
 	})
-	if run.Escalated {
+	if run.Stop.Escalated {
 		t.Error("nobody saw that the tree was empty before the grace was over")
 	}
 }

@@ -40,39 +40,61 @@ func (e Ending) Status() int {
 	return e.Code
 }
 
-// Run is all that a run must remember. It is a value and holds nothing but data, so that it can be written down
-// and another process can go on from it.
-type Run struct {
-	ID     string
-	Config Config
-	Cgroup string // directory of the one that the target runs in; "": none
-	Socket string // address at which commands are registered; "": nowhere
-	State  State
-
-	TargetPID   int    // 0 until started
-	TargetStart uint64 // its start time (tree.Identity)
-	Ended       bool   // the target has ended, or could not be started
-	Ending      Ending // valid once Ended
-	Failed      bool   // the target could not be started
-	Duration    time.Duration
-
-	StopSignal int   // the first stop signal before the target ended, or 0
-	TimedOut   bool  // the time limit ended the run
-	Orphaned   bool  // the death of one of our own processes did
-	Recovered  bool  // the death of both did
-	Escalated  bool  // the grace ran out, or was cut, and SIGKILL was sent
-	Phase      Phase // of a stop
-	Step       int   // how many steps of the schedule have begun
-	Held       []int // stop signals that are passed on when the first step begins
-	Stops      int   // stop signals that came
-	Bounded    bool  // the deadline runs
-
-	Cuts      int  // how often cleanup commands were cut short
-	Relaying  bool // the rest of the target's output is on its way; cleanup waits for it
-	Clearing  bool // what cleanup commands left behind is being killed
-	Cleanup   cleanup.Stack
-	Recorded  int        // bytes that the records of registrations may take
+// Run is all that the machine remembers of a run. It is a value and holds nothing but data, so that it can be recorded, and
+// another process can resume the run.
+type coreRun struct {
+	Policy    Policy
+	State     State
+	Target    coreTarget
+	Stop      coreStop
+	Cleanup   coreCleanup
 	Deadlines []Deadline // kept by advance; the machine has no clock
+}
+
+// Target is what became of the target.
+type coreTarget struct {
+	PID      int    // 0 until started
+	Start    uint64 // its start time, in clock ticks since boot
+	Ended    bool   // it has ended, or could not be started
+	Ending   Ending // valid once Ended
+	Failed   bool   // it could not be started
+	Duration time.Duration
+}
+
+// Stop is how far a stop has come, and why it began.
+type coreStop struct {
+	Signal    int   // the first stop signal before the target ended, or 0
+	Count     int   // stop signals received; more than two count as two
+	Held      []int // stop signals that are forwarded when the first step begins
+	TimedOut  bool  // the time limit began it
+	Orphaned  bool  // the death of one of graceful's processes began it
+	Recovered bool  // the death of all of graceful's processes did
+	Escalated bool  // the grace ran out, or was cut, and SIGKILL was sent
+	Bounded   bool  // the deadline runs
+	Phase     Phase
+	Step      int // steps of the schedule that have begun
+}
+
+// Cleanup is the commands of the run, and how far they have come.
+type coreCleanup struct {
+	cleanup.Stack
+	Recorded int  // bytes that the records of registrations may take
+	Cuts     int  // how often cleanup commands were cut short
+	Relaying bool // the rest of the target's output is being relayed; cleanup waits for it
+	Clearing bool // what cleanup commands left behind is being killed
+}
+
+// newCore is a run at its beginning.
+func newCore(policy Policy, onExit, onStop []cleanup.Command) coreRun {
+	r := coreRun{Policy: policy}
+	r.Cleanup.Order = policy.Order
+	for _, c := range onExit {
+		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, c)
+	}
+	for _, c := range onStop {
+		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtStop, c)
+	}
+	return r
 }
 
 // statusFailed is the exit status for a failure of our own, statusTimedOut for that of the time limit (timeout(1)).
@@ -83,27 +105,46 @@ const (
 
 // Status is what graceful exits with. A target that was stopped because we failed, and that takes a stop for success,
 // has not succeeded.
-func (r Run) Status() int {
-	status := r.Ending.Status()
+func (r coreRun) Status() int {
+	status := r.Target.Ending.Status()
 	switch {
-	case r.TimedOut:
+	case r.Stop.TimedOut:
 		status = statusTimedOut
-	case r.Orphaned && status == 0:
+	case r.Stop.Orphaned && status == 0:
 		status = statusFailed
 	}
-	status = r.Config.remap(status)
-	if status == 0 && r.Config.FailOnCleanupError && slices.ContainsFunc(r.Cleanup.Entries, failed) {
-		status = r.Config.remap(statusFailed)
+	status = r.Policy.remap(status)
+	if status == 0 && r.Policy.FailOnCleanupError && slices.ContainsFunc(r.Cleanup.Entries, failed) {
+		status = r.Policy.remap(statusFailed)
 	}
 	return status
 }
 
 // Raise is the signal by which graceful is to end itself, or 0: then it exits with Status.
-func (r Run) Raise() int {
-	if sig := r.Ending.Signal; r.Config.Reraise && sig != 0 && !r.TimedOut && r.Status() == 128+sig {
+func (r coreRun) Raise() int {
+	if sig := r.Target.Ending.Signal; r.Policy.Reraise && sig != 0 && !r.Stop.TimedOut && r.Status() == 128+sig {
 		return sig
 	}
 	return 0
+}
+
+// Reason says in a word what ended a run.
+func (r coreRun) Reason() string {
+	switch {
+	case r.Stop.Recovered:
+		return "recovered"
+	case r.Stop.Orphaned:
+		return "orphaned"
+	case r.Target.Failed:
+		return "start-failed"
+	case r.Stop.TimedOut:
+		return "timed-out"
+	case r.Stop.Signal != 0:
+		return "stopped"
+	case r.Target.Ending.Signal != 0:
+		return "signaled"
+	}
+	return "exited"
 }
 
 func failed(c *cleanup.Entry) bool {
@@ -238,7 +279,7 @@ type Deadline struct {
 }
 
 // advance is next, with the deadlines kept. Who reads of events later goes through it in the same way.
-func advance(r Run, e event, now time.Time) (Run, []action) {
+func advance(r coreRun, e event, now time.Time) (coreRun, []action) {
 	switch e := e.(type) {
 	case timeUp:
 		r = r.without(timer{Name: e.name})
@@ -262,32 +303,32 @@ func advance(r Run, e event, now time.Time) (Run, []action) {
 }
 
 // without forgets a deadline. The slice is a new one: others may have been shown the old one.
-func (r Run) without(t timer) Run {
+func (r coreRun) without(t timer) coreRun {
 	r.Deadlines = slices.DeleteFunc(slices.Clone(r.Deadlines), func(d Deadline) bool { return d.timer == t })
 	return r
 }
 
 // moved tells whether a signal, or a request, has made of a run anything but what it was.
-func (r Run) moved(was Run) bool {
-	return r.State != was.State || r.Phase != was.Phase || r.Step != was.Step || r.Stops != was.Stops || r.StopSignal != was.StopSignal ||
-		len(r.Held) != len(was.Held) || r.Cuts != was.Cuts || r.Cleanup.Changes != was.Cleanup.Changes
+func (r coreRun) moved(was coreRun) bool {
+	return r.State != was.State || r.Stop.Phase != was.Stop.Phase || r.Stop.Step != was.Stop.Step || r.Stop.Count != was.Stop.Count || r.Stop.Signal != was.Stop.Signal ||
+		len(r.Stop.Held) != len(was.Stop.Held) || r.Cleanup.Cuts != was.Cleanup.Cuts || r.Cleanup.Changes != was.Cleanup.Changes
 }
 
 // next is the machine: what the run becomes of an event, and what is to be done. It is pure. Events that mean
 // nothing in a state change nothing.
-func next(r Run, e event) (Run, []action) {
+func next(r coreRun, e event) (coreRun, []action) {
 	switch e := e.(type) {
 	case targetStarted:
 		if r.State == Starting {
 			r.State = Running
-			r.TargetPID, r.TargetStart = e.pid, e.start
-			if r.Config.Timeout > 0 {
-				return r, []action{startTimer{timer{Name: timeoutTimer}, r.Config.Timeout}}
+			r.Target.PID, r.Target.Start = e.pid, e.start
+			if r.Policy.Timeout > 0 {
+				return r, []action{startTimer{timer{Name: timeoutTimer}, r.Policy.Timeout}}
 			}
 		}
 	case targetFailed:
 		if r.State == Starting {
-			r.Ended, r.Failed, r.Ending = true, true, Ending{Code: e.status}
+			r.Target.Ended, r.Target.Failed, r.Target.Ending = true, true, Ending{Code: e.status}
 			return clean(r)
 		}
 	case signalled:
@@ -297,16 +338,16 @@ func next(r Run, e event) (Run, []action) {
 	case targetEnded:
 		return r.targetEnded(e)
 	case treeEmptied:
-		if r.State == Sweeping || r.State == Cleaning && r.Clearing {
+		if r.State == Sweeping || r.State == Cleaning && r.Cleanup.Clearing {
 			return clean(r)
 		}
 	case relayed:
-		if r.Relaying {
+		if r.Cleanup.Relaying {
 			return clean(r)
 		}
 	case commandStarted:
 		if r.claimed(e.id) {
-			r.Cleanup = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = e.pid, e.start })
+			r.Cleanup.Stack = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = e.pid, e.start })
 		}
 	case commandFailed:
 		if c, _ := r.Cleanup.Get(e.id); !r.claimed(e.id) || c.PID != 0 {
@@ -339,10 +380,10 @@ func next(r Run, e event) (Run, []action) {
 	case orphaned:
 		switch {
 		case r.State == Starting:
-			r.Orphaned, r.Ended, r.Failed, r.Ending = true, true, true, Ending{Code: statusFailed}
+			r.Stop.Orphaned, r.Target.Ended, r.Target.Failed, r.Target.Ending = true, true, true, Ending{Code: statusFailed}
 			return clean(r)
 		case r.State == Running:
-			r.Orphaned = true
+			r.Stop.Orphaned = true
 			return r.stop()
 		case r.State == Sweeping && r.waiting():
 			r, todo := r.bound()
@@ -350,16 +391,16 @@ func next(r Run, e event) (Run, []action) {
 		}
 	case recovered:
 		if r.State < Sweeping {
-			r.Recovered = true
+			r.Stop.Recovered = true
 			if r.State == Starting {
 				r.State = Running
 			}
 			for _, id := range r.Cleanup.Running(cleanup.AtStop) { // if it lives, it is part of the tree
-				r.Cleanup = r.forget(id).Cleanup.Update(id, func(c *cleanup.Entry) {
+				r.Cleanup.Stack = r.forget(id).Cleanup.Update(id, func(c *cleanup.Entry) {
 					c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: wasInterrupted}
 				})
 			}
-			if r.Ended {
+			if r.Target.Ended {
 				return r.sweep()
 			}
 			return r.targetEnded(targetEnded{ending: Ending{Code: statusFailed}, after: e.after})
@@ -372,11 +413,11 @@ func next(r Run, e event) (Run, []action) {
 	return r, nil
 }
 
-func (r Run) targetEnded(e targetEnded) (Run, []action) {
-	if r.State != Running && r.State != Stopping && r.State != Killing || r.Ended {
+func (r coreRun) targetEnded(e targetEnded) (coreRun, []action) {
+	if r.State != Running && r.State != Stopping && r.State != Killing || r.Target.Ended {
 		return r, nil
 	}
-	r.Ended, r.Ending, r.Duration = true, e.ending, e.after
+	r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e.ending, e.after
 	if len(r.Cleanup.Running(cleanup.AtStop)) > 0 && r.State == Stopping {
 		return r, nil // that one does its work first
 	}
@@ -385,20 +426,20 @@ func (r Run) targetEnded(e targetEnded) (Run, []action) {
 
 // resume is what is to be done, perhaps again, by who goes on with a run that another process has led so far: that one
 // may have been killed after it had decided on it and before it was done.
-func resume(r Run) (todo []action) {
+func resume(r coreRun) (todo []action) {
 	switch {
-	case r.State == Killing, r.State == Sweeping && r.Escalated:
+	case r.State == Killing, r.State == Sweeping && r.Stop.Escalated:
 		todo = []action{killTree{}}
 	case r.State == Sweeping && r.waiting():
-	case r.State == Sweeping, r.State == Stopping && r.Phase == Signalling:
+	case r.State == Sweeping, r.State == Stopping && r.Stop.Phase == Signalling:
 		todo = r.send(r.current(), true)
-	case r.State == Cleaning && r.keeps() && !r.Escalated:
+	case r.State == Cleaning && r.keeps() && !r.Stop.Escalated:
 		todo = []action{keepSurvivors{}}
 	}
-	if r.Relaying {
+	if r.Cleanup.Relaying {
 		return append(todo, relayRest{})
 	}
-	if r.Clearing {
+	if r.Cleanup.Clearing {
 		return append(todo, killTree{})
 	}
 	for _, c := range r.Cleanup.Entries {
@@ -417,4 +458,4 @@ func resume(r Run) (todo []action) {
 }
 
 // starts tells whether commands of that moment that are claimed are started now.
-func (r Run) starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }
+func (r coreRun) starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

@@ -169,7 +169,7 @@ func (w *world) goOn() {
 	case Sweeping:
 		w.tell(treeEmptied{})
 	case Cleaning:
-		if w.run.Relaying {
+		if w.run.Cleanup.Relaying {
 			w.tell(relayed{})
 			return
 		}
@@ -190,7 +190,9 @@ func (w *world) tell(e event) {
 		entry := *c
 		snapshot.Cleanup.Entries = append(snapshot.Cleanup.Entries, &entry)
 	}
-	after, todo := next(before, e)
+	core, todo := next(before.coreRun, e)
+	after := before
+	after.coreRun = core
 	if _, again := e.(retried); again {
 		for _, c := range before.Cleanup.Entries {
 			if c.Outcome.Interrupted {
@@ -198,7 +200,7 @@ func (w *world) tell(e event) {
 			}
 		}
 	}
-	if r, keep := recordOf(e, after.moved(before)); keep {
+	if r, keep := recordOf(e, after.moved(before.coreRun)); keep {
 		w.keep(r)
 	}
 	if !reflect.DeepEqual(before, snapshot) {
@@ -209,11 +211,11 @@ func (w *world) tell(e event) {
 	}
 	signal, _ := e.(signalled)
 	switch {
-	case e == (timeUp{graceTimer}) && before.Step == len(before.Config.steps()), e == (timeUp{deadlineTimer}),
-		signal.meaning == forward.Stop && before.Stops > 0 && before.Config.KillOnRepeat:
+	case e == (timeUp{graceTimer}) && before.Stop.Step == len(before.Policy.steps()), e == (timeUp{deadlineTimer}),
+		signal.meaning == forward.Stop && before.Stop.Count > 0 && before.Policy.KillOnRepeat:
 		w.graceOver = true
 	}
-	if after.Clearing && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
+	if after.Cleanup.Clearing && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
 		w.t.Fatalf("%T: what commands leave is killed while one runs: %+v", e, after)
 	}
 	w.run = after
@@ -241,7 +243,7 @@ func (w *world) tell(e event) {
 
 func (w *world) start(id int, why event) {
 	c, _ := w.run.Cleanup.Get(id)
-	if !w.run.starts(c.When) || w.run.Relaying {
+	if !w.run.starts(c.When) || w.run.Cleanup.Relaying {
 		w.t.Fatalf("command %d in %v", id, w.run.State)
 	}
 	if _, retry := why.(commandTimer); retry {

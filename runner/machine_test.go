@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -25,26 +26,26 @@ var (
 )
 
 // at is a run with two cleanup commands that stands in a state.
-func at(s State, change ...func(*Run)) Run {
-	r := Run{State: s, TargetPID: 100, Config: Config{Policy: Policy{Grace: 10 * time.Second}}}
+func at(s State, change ...func(*coreRun)) coreRun {
+	r := coreRun{State: s, Target: coreTarget{PID: 100}, Policy: Policy{Grace: 10 * time.Second}}
 	for _, text := range []string{"first", "second"} {
-		r.Cleanup = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: text, Limit: 30 * time.Second})
+		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: text, Limit: 30 * time.Second})
 	}
 	switch s {
 	case Starting:
-		r.TargetPID = 0
+		r.Target.PID = 0
 	case Stopping:
-		r.StopSignal, r.Stops, r.Phase, r.Step = sigTERM, 1, Signalling, 1
+		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = sigTERM, 1, Signalling, 1
 	case Killing:
-		r.StopSignal, r.Stops, r.Phase, r.Step, r.Escalated = sigTERM, 1, Signalling, 1, true
+		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step, r.Stop.Escalated = sigTERM, 1, Signalling, 1, true
 	case Sweeping:
-		r.Ended, r.Phase, r.Step = true, Signalling, 1
+		r.Target.Ended, r.Stop.Phase, r.Stop.Step = true, Signalling, 1
 	case Cleaning:
-		r.Ended = true
-		r.Cleanup, _ = r.Cleanup.Claim(cleanup.AtExit)
-		r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 200 })
+		r.Target.Ended = true
+		r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtExit)
+		r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 200 })
 	case Done:
-		r.Ended = true
+		r.Target.Ended = true
 	}
 	for _, c := range change {
 		c(&r)
@@ -60,12 +61,12 @@ func job(sig int) event  { return signalled{sig, forward.Suspend} }
 func TestEveryRowOfTheMachine(t *testing.T) {
 	firstCommand := []action{startTimer{timer{limitTimer, 2}, 30 * time.Second}, startCommand{2}}
 	ended := targetEnded{ending: Ending{Code: 7}, after: time.Minute}
-	escalated := func(r *Run) { r.Escalated = true }
-	clearing := func(r *Run) {
-		r.Clearing = true
-		r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
+	escalated := func(r *coreRun) { r.Stop.Escalated = true }
+	clearing := func(r *coreRun) {
+		r.Cleanup.Clearing = true
+		r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
 	}
-	unstarted := func(r *Run) { r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 0 }) }
+	unstarted := func(r *coreRun) { r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 0 }) }
 	over := func(names ...timerName) (stops []action) {
 		for _, name := range names {
 			stops = append(stops, stopTimer{timer{Name: name}})
@@ -85,7 +86,7 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 	}
 
 	for name, row := range map[string]struct {
-		from Run
+		from coreRun
 		on   event
 		to   State
 		do   []action
@@ -148,7 +149,7 @@ func TestEveryRowOfTheMachine(t *testing.T) {
 }
 
 // tell leads a run through events.
-func tell(r Run, events ...event) Run {
+func tell(r coreRun, events ...event) coreRun {
 	for _, e := range events {
 		r, _ = next(r, e)
 	}
@@ -176,9 +177,9 @@ func TestWhatARunRemembersOfItsEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := tell(at(Starting), c.events...)
-			if r.Status() != c.status || r.Reason() != c.reason || r.StopSignal != c.stopped || r.Escalated != c.killed {
+			if r.Status() != c.status || r.Reason() != c.reason || r.Stop.Signal != c.stopped || r.Stop.Escalated != c.killed {
 				t.Errorf("status %d, reason %s, stop signal %d, escalated %t; want %d, %s, %d, %t",
-					r.Status(), r.Reason(), r.StopSignal, r.Escalated, c.status, c.reason, c.stopped, c.killed)
+					r.Status(), r.Reason(), r.Stop.Signal, r.Stop.Escalated, c.status, c.reason, c.stopped, c.killed)
 			}
 		})
 	}
@@ -198,10 +199,10 @@ func TestCommandsInParallel(t *testing.T) {
 		t.Fatalf("%d commands started at once, want 2", started)
 	}
 	r = tell(r, commandStarted{id: 1, pid: 201}, commandStarted{id: 2, pid: 202}, commandEnded{id: 1, ending: Ending{}})
-	if r.Clearing {
+	if r.Cleanup.Clearing {
 		t.Error("what is left is killed while one still runs")
 	}
-	if r = tell(r, commandEnded{id: 2, ending: Ending{}}); !r.Clearing {
+	if r = tell(r, commandEnded{id: 2, ending: Ending{}}); !r.Cleanup.Clearing {
 		t.Error("what is left is not killed after the last one")
 	}
 	if r = tell(r, treeEmptied{}); r.State != Done {
@@ -211,7 +212,7 @@ func TestCommandsInParallel(t *testing.T) {
 
 func TestACommandThatNeverStartsIsGivenUp(t *testing.T) {
 	r := at(Cleaning)
-	r.Cleanup = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 0 })
+	r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 0 })
 	r = tell(r, commandFailed{id: 2, transient: true}, commandTimer{2, limitTimer})
 	c, _ := r.Cleanup.Get(2)
 	if c.Progress != cleanup.Ended || !c.Outcome.Failed() || !c.TimedOut {
@@ -221,8 +222,18 @@ func TestACommandThatNeverStartsIsGivenUp(t *testing.T) {
 
 func TestWithoutCleanupCommandsTheRunIsDone(t *testing.T) {
 	r := at(Sweeping)
-	r.Cleanup = cleanup.Stack{}
+	r.Cleanup.Stack = cleanup.Stack{}
 	if r = tell(r, treeEmptied{}); r.State != Done {
 		t.Errorf("state %v, want done", r.State)
+	}
+}
+
+func TestStatesAreNamedInTheOrderOfTheContract(t *testing.T) {
+	var names []string
+	for s := Starting; s <= Done; s++ {
+		names = append(names, s.String())
+	}
+	if got := strings.Join(names, " → "); got != "starting → running → stopping → killing → sweeping → cleaning → done" {
+		t.Error(got)
 	}
 }

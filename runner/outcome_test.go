@@ -14,22 +14,22 @@ import (
 
 func TestWhatACleanupCommandIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
-		run  Run
+		run  coreRun
 		want []string // in the order of OutcomeVariables
 	}{
-		"an exit":         {Run{TargetPID: 7, Ending: Ending{Code: 3}, Duration: 1500 * time.Millisecond}, []string{"exited", "3", "", "", "false", "7", "1500", "4"}},
-		"a signal":        {Run{TargetPID: 7, Ending: Ending{Signal: 11}}, []string{"signaled", "139", "SEGV", "", "false", "7", "0", "4"}},
-		"a stop":          {Run{TargetPID: 7, StopSignal: sigTERM}, []string{"stopped", "0", "", "TERM", "false", "7", "0", "4"}},
-		"a stop and KILL": {Run{TargetPID: 7, StopSignal: sigINT, Escalated: true, Ending: Ending{Signal: 9}}, []string{"stopped", "137", "KILL", "INT", "true", "7", "0", "4"}},
-		"a time limit":    {Run{TargetPID: 7, TimedOut: true, StopSignal: sigTERM, Ending: Ending{Signal: 15}}, []string{"timed-out", "124", "TERM", "TERM", "false", "7", "0", "4"}},
-		"no start":        {Run{Failed: true, Ending: Ending{Code: 127}}, []string{"start-failed", "127", "", "", "false", "", "0", "4"}},
+		"an exit":         {coreRun{Target: coreTarget{PID: 7, Ending: Ending{Code: 3}, Duration: 1500 * time.Millisecond}}, []string{"exited", "3", "", "", "false", "7", "1500", "4"}},
+		"a signal":        {coreRun{Target: coreTarget{PID: 7, Ending: Ending{Signal: 11}}}, []string{"signaled", "139", "SEGV", "", "false", "7", "0", "4"}},
+		"a stop":          {coreRun{Target: coreTarget{PID: 7}, Stop: coreStop{Signal: sigTERM}}, []string{"stopped", "0", "", "TERM", "false", "7", "0", "4"}},
+		"a stop and KILL": {coreRun{Target: coreTarget{PID: 7, Ending: Ending{Signal: 9}}, Stop: coreStop{Signal: sigINT, Escalated: true}}, []string{"stopped", "137", "KILL", "INT", "true", "7", "0", "4"}},
+		"a time limit":    {coreRun{Target: coreTarget{PID: 7, Ending: Ending{Signal: 15}}, Stop: coreStop{TimedOut: true, Signal: sigTERM}}, []string{"timed-out", "124", "TERM", "TERM", "false", "7", "0", "4"}},
+		"no start":        {coreRun{Target: coreTarget{Failed: true, Ending: Ending{Code: 127}}}, []string{"start-failed", "127", "", "", "false", "", "0", "4"}},
 	} {
 		var want []string
 		for i, name := range OutcomeVariables {
 			want = append(want, name+"="+c.want[i])
 		}
-		c.run.Ended = true
-		if got := outcomeEnv(c.run, 4); !slices.Equal(got, want) {
+		c.run.Target.Ended = true
+		if got := outcomeEnv(Run{coreRun: c.run}, 4); !slices.Equal(got, want) {
 			t.Errorf("%s: it is told %q, want %q", name, got, want)
 		}
 	}
@@ -70,15 +70,5 @@ func TestOnlyForWantOfAResourceIsItTriedAgain(t *testing.T) {
 		if got := outOfResources(err); got != want {
 			t.Errorf("%v: tried again: %t", err, got)
 		}
-	}
-}
-
-func TestStatesAreNamedInTheOrderOfTheContract(t *testing.T) {
-	var names []string
-	for s := Starting; s <= Done; s++ {
-		names = append(names, s.String())
-	}
-	if got := strings.Join(names, " → "); got != "starting → running → stopping → killing → sweeping → cleaning → done" {
-		t.Error(got)
 	}
 }

@@ -74,7 +74,7 @@ func (o *relaying) relay(stopped bool) <-chan struct{} {
 func (p *processes) relayRest(r Run, stopped bool) <-chan struct{} {
 	o := &p.own
 	done := make(chan struct{})
-	stopped = stopped || r.TimedOut || r.Orphaned
+	stopped = stopped || r.Stop.TimedOut || r.Stop.Orphaned
 	go func() {
 		defer close(done)
 		switch {

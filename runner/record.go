@@ -237,7 +237,7 @@ func (r record) event(before Run) (event, error) {
 		if r.Command == nil || len(r.Command.Args) == 0 {
 			return nil, errors.New("a command in it is empty")
 		}
-		return registered{entry: r.Command.entry(before.Cleanup), left: r.After, replay: true}, nil
+		return registered{entry: r.Command.entry(before.Cleanup.Stack), left: r.After, replay: true}, nil
 	case "withdrawn":
 		return withdrawn{r.ID, r.After}, nil
 	case "exited":
@@ -330,7 +330,7 @@ func remember(records []json.RawMessage) (remembered, error) {
 		}
 		before := m.run
 		var todo []action
-		m.run, todo = advance(m.run, e, at)
+		m.run, todo = m.run.advanced(e, at)
 		m.history.happened(before, m.run, e, r.Time)
 		for _, a := range todo {
 			m.history.did(m.run, a, r.Time)

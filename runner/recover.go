@@ -299,8 +299,8 @@ func enter(dir string, log *slog.Logger) (back func(), err error) {
 
 // known lists the processes that a run has written down, and that can be told from others that have their pids now.
 func known(r Run) (ids []procfs.Identity) {
-	if r.TargetStart != 0 {
-		ids = append(ids, procfs.Identity{PID: r.TargetPID, Start: r.TargetStart})
+	if r.Target.Start != 0 {
+		ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
 	}
 	for _, c := range r.Cleanup.Entries {
 		if c.Start != 0 {

@@ -17,20 +17,20 @@ const (
 )
 
 // registered lets a command join. Who asks again with the same key has it already.
-func (r Run) registered(e registered) (Run, []action) {
+func (r coreRun) registered(e registered) (coreRun, []action) {
 	if id, ok := r.Cleanup.Registered(e.entry.Key); ok {
 		return r, []action{answer{id: id}}
 	}
 	with := r
-	with.Cleanup = r.Cleanup.Register(e.entry)
-	with.Recorded += e.entry.RecordSize()
+	with.Cleanup.Stack = r.Cleanup.Register(e.entry)
+	with.Cleanup.Recorded += e.entry.RecordSize()
 	id := len(with.Cleanup.Entries)
 	refusal := ""
 	switch {
 	case r.State >= Cleaning:
 		refusal = "cleaning up has begun, and nothing more is taken"
-	case !e.replay && (id > maxCommands || with.Recorded > maxRegistered):
-		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, r.Recorded)
+	case !e.replay && (id > maxCommands || with.Cleanup.Recorded > maxRegistered):
+		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, r.Cleanup.Recorded)
 	default:
 		refusal = with.unfit()
 	}
@@ -38,15 +38,15 @@ func (r Run) registered(e registered) (Run, []action) {
 		return r, []action{answer{refusal: refusal}}
 	}
 	left, todo := with.rebound(r, e.left)
-	if r.Bounded && left <= 0 {
-		return r, []action{answer{refusal: fmt.Sprintf("the deadline of %v leaves no %v for it: the stop has begun", r.Config.Deadline, e.entry.Command.Limit)}}
+	if r.Stop.Bounded && left <= 0 {
+		return r, []action{answer{refusal: fmt.Sprintf("the deadline of %v leaves no %v for it: the stop has begun", r.Policy.Deadline, e.entry.Command.Limit)}}
 	}
 	return with, append(todo, answer{id: id})
 }
 
 // unfit says why the cleanup commands and a stop do not both fit under the deadline.
-func (r Run) unfit() string {
-	config, cleaning := r.Config, r.CleaningTime()
+func (r coreRun) unfit() string {
+	config, cleaning := r.Policy, r.CleaningTime()
 	switch {
 	case config.Deadline == 0:
 	case add(config.Asked, cleaning) > config.Deadline:
@@ -61,8 +61,8 @@ func (r Run) unfit() string {
 
 // rebound moves the end of the stop, where the deadline runs, by as much as the cleanup commands take more or less than
 // they did.
-func (r Run) rebound(was Run, left time.Duration) (time.Duration, []action) {
-	if !r.Bounded || left <= 0 || r.State >= Cleaning {
+func (r coreRun) rebound(was coreRun, left time.Duration) (time.Duration, []action) {
+	if !r.Stop.Bounded || left <= 0 || r.State >= Cleaning {
 		return 0, nil
 	}
 	after := left + r.StoppingTime() - was.StoppingTime()
@@ -73,7 +73,7 @@ func (r Run) rebound(was Run, left time.Duration) (time.Duration, []action) {
 }
 
 // withdrawn takes a command back. An id is never used twice.
-func (r Run) withdrawn(e withdrawn) (Run, []action) {
+func (r coreRun) withdrawn(e withdrawn) (coreRun, []action) {
 	without, ok := r.Cleanup.Withdraw(e.id)
 	if !ok {
 		c, known := r.Cleanup.Get(e.id)
@@ -89,14 +89,14 @@ func (r Run) withdrawn(e withdrawn) (Run, []action) {
 		return r, []action{answer{id: e.id, refusal: refusal}}
 	}
 	was := r
-	r.Cleanup = without
+	r.Cleanup.Stack = without
 	_, todo := r.rebound(was, e.left)
 	return r, append(todo, answer{id: e.id})
 }
 
 // exited starts a command that waits for the end of a process, unless all of the tree is being ended: then it comes in its
 // turn.
-func (r Run) exited(id int) (Run, []action) {
+func (r coreRun) exited(id int) (coreRun, []action) {
 	if r.State != Running && r.State != Stopping && !(r.State == Sweeping && r.waiting()) {
 		return r, nil
 	}
@@ -104,6 +104,6 @@ func (r Run) exited(id int) (Run, []action) {
 	if !ok {
 		return r, nil
 	}
-	r.Cleanup = claimed
+	r.Cleanup.Stack = claimed
 	return r, r.begin([]int{id})
 }

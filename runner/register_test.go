@@ -1,24 +1,11 @@
 package runner
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"log/slog"
-	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"graceful/cleanup"
-	"graceful/cleanup/ledger"
-	"graceful/cleanup/registry"
-	"graceful/runner/procfs"
-	"graceful/runner/tree"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 func registering(limit time.Duration, change ...func(*cleanup.Entry)) registered {
@@ -30,10 +17,10 @@ func registering(limit time.Duration, change ...func(*cleanup.Entry)) registered
 }
 
 // at3 is a run of two cleanup commands and one that waits for a process.
-func at3(state State, change ...func(*Run)) Run {
+func at3(state State, change ...func(*coreRun)) coreRun {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
-	r := newRun("id", Config{Command: []string{"t"}, OnExit: []cleanup.Command{command, command}, OnStop: nil, Policy: Policy{Survivors: StopSurvivors}})
-	r.Cleanup = r.Cleanup.Register(cleanup.Entry{Command: command, Registration: cleanup.Registration{Exits: cleanup.Process{PID: 7, Start: 1}}})
+	r := newCore(Policy{Survivors: StopSurvivors}, []cleanup.Command{command, command}, nil)
+	r.Cleanup.Stack = r.Cleanup.Register(cleanup.Entry{Command: command, Registration: cleanup.Registration{Exits: cleanup.Process{PID: 7, Start: 1}}})
 	r.State = state
 	for _, c := range change {
 		c(&r)
@@ -68,9 +55,9 @@ func TestWhoAsksAgainHasTheSameId(t *testing.T) {
 }
 
 func TestACommandIsWithdrawnOrItIsTooLate(t *testing.T) {
-	progress := func(p cleanup.Progress) func(*Run) { return entry(1, func(c *cleanup.Entry) { c.Progress = p }) }
+	progress := func(p cleanup.Progress) func(*coreRun) { return entry(1, func(c *cleanup.Entry) { c.Progress = p }) }
 	for name, c := range map[string]struct {
-		from    Run
+		from    coreRun
 		id      int
 		refusal string
 	}{
@@ -120,7 +107,7 @@ func TestACommandThatRunsBeforeItsTurnKeepsTheOrder(t *testing.T) {
 	if todo := tell(treeEmptied{}); r.State != Cleaning || len(r.Cleanup.Running(cleanup.AtExit)) != 1 {
 		t.Fatalf("in %v: %v", r.State, todo)
 	}
-	if todo := tell(commandEnded{id: 3}); !r.Clearing || todo[len(todo)-1] != (killTree{}) {
+	if todo := tell(commandEnded{id: 3}); !r.Cleanup.Clearing || todo[len(todo)-1] != (killTree{}) {
 		t.Fatalf("its end: %v", todo)
 	}
 	if todo := tell(treeEmptied{}); todo[len(todo)-1] != (startCommand{2}) {
@@ -132,19 +119,19 @@ func TestOneThatEndsBeforeCleaningTakesNobodyElseWithIt(t *testing.T) {
 	r, _ := next(at3(Running), exited{3})
 	r, _ = next(r, commandStarted{id: 3, pid: 300})
 	r, todo := next(r, commandEnded{id: 3})
-	if r.Clearing || todo[len(todo)-1] != (killCommand{3}) {
+	if r.Cleanup.Clearing || todo[len(todo)-1] != (killCommand{3}) {
 		t.Errorf("%v", todo)
 	}
 }
 
 func TestUnderADeadlineACommandMustFit(t *testing.T) {
-	deadline := func(r *Run) {
-		r.Config.Deadline, r.Config.Asked, r.Config.Unsignalled = 10*time.Second, 4*time.Second, time.Second
+	deadline := func(r *coreRun) {
+		r.Policy.Deadline, r.Policy.Asked, r.Policy.Unsignalled = 10*time.Second, 4*time.Second, time.Second
 	}
-	bounded := func(r *Run) { r.Bounded = true }
+	bounded := func(r *coreRun) { r.Stop.Bounded = true }
 	timer := timer{Name: deadlineTimer}
 	for name, c := range map[string]struct {
-		from    Run
+		from    coreRun
 		limit   time.Duration
 		left    time.Duration
 		refusal string
@@ -152,11 +139,11 @@ func TestUnderADeadlineACommandMustFit(t *testing.T) {
 	}{
 		"it does":                          {at3(Running, deadline), 3 * time.Second, 0, "", 0},
 		"it takes what was asked for":      {at3(Running, deadline), 4 * time.Second, 0, "deadline of 10s: with it the cleanup commands may take 7s, and 4s", 0},
-		"nothing is left for the target":   {at3(Running, deadline, func(r *Run) { r.Config.Asked = 0 }), 6 * time.Second, 0, "nothing is left", 0},
+		"nothing is left for the target":   {at3(Running, deadline, func(r *coreRun) { r.Policy.Asked = 0 }), 6 * time.Second, 0, "nothing is left", 0},
 		"for ever":                         {at3(Running, deadline), 1<<63 - 1, 0, "does not fit", 0},
 		"the stop ends earlier":            {at3(Stopping, deadline, bounded), 2 * time.Second, 5 * time.Second, "", 3 * time.Second},
 		"but not in the past":              {at3(Stopping, deadline, bounded), 2 * time.Second, 2 * time.Second, "the stop has begun", 0},
-		"at once, all take what one takes": {at3(Stopping, deadline, bounded, func(r *Run) { r.Config.Order = cleanup.Parallel }), time.Second, time.Second, "", 0},
+		"at once, all take what one takes": {at3(Stopping, deadline, bounded, func(r *coreRun) { r.Policy.Order = cleanup.Parallel }), time.Second, time.Second, "", 0},
 		"when everything is being killed":  {at3(Killing, deadline, bounded), time.Second, 0, "the stop has begun", 0},
 	} {
 		e := registering(c.limit)
@@ -174,7 +161,7 @@ func TestUnderADeadlineACommandMustFit(t *testing.T) {
 	if r, todo := next(r, withdrawn{3, 2 * time.Second}); todo[0] != (startTimer{timer, 3 * time.Second}) || r.CleaningTime() != 2*time.Second {
 		t.Errorf("withdrawn, its time is not given back: %v", todo)
 	}
-	r.Cleanup = r.Cleanup.Update(3, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
+	r.Cleanup.Stack = r.Cleanup.Update(3, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
 	if r.CleaningTime() != 2*time.Second {
 		t.Errorf("what has ended takes no more time, but counts: %v", r.CleaningTime())
 	}
@@ -182,130 +169,8 @@ func TestUnderADeadlineACommandMustFit(t *testing.T) {
 
 func TestARunTakesSoManyCommandsAndNoMore(t *testing.T) {
 	r := at3(Running)
-	r.Recorded = maxRegistered
+	r.Cleanup.Recorded = maxRegistered
 	if _, todo := next(r, registering(time.Second)); !strings.Contains(todo[0].(answer).refusal, "takes no more") {
 		t.Errorf("%v", todo)
-	}
-}
-
-// A descriptor tells of an end at once; without one we look. Who has got the pid since makes no difference.
-func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
-	for _, c := range []struct {
-		told  bool
-		after []procfs.Process
-	}{{true, nil}, {false, nil}, {false, []procfs.Process{child(7, 2)}}} {
-		synctest.Test(t, func(t *testing.T) {
-			s, exits := newFakeSystem(), make(chan procfs.Identity)
-			s.pidfds, s.others = c.told, []procfs.Process{child(7, 1)}
-			s.at(5*time.Second+time.Millisecond, func() { s.others = c.after })
-			if c.told {
-				time.AfterFunc(5*time.Second+time.Millisecond, func() { exits <- procfs.Identity{PID: 7, Start: 1} })
-			}
-			s.at(time.Minute, func() { s.end(Ending{}, targetPID) })
-			r := at3(Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
-			l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, exits: exits}
-			l.await(l.command(3))
-			l.do()
-			began := slices.DeleteFunc(s.did, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
-			if want := map[bool]string{true: "5.001s start 1s", false: "5.05s start 1s"}[c.told]; len(began) != 1 || began[0] != want {
-				t.Errorf("%+v: %q, want %q", c, began, want)
-			}
-		})
-	}
-}
-
-// failing is a ledger that can be written to, or not: then it keeps what it was given and writes it later, unless it is full.
-type failing struct {
-	memory
-	err error
-}
-
-func (f *failing) Append(r any) error {
-	if !errors.Is(f.err, ledger.ErrFull) {
-		_ = f.memory.Append(r)
-	}
-	return f.err
-}
-
-func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
-	for name, err := range map[string]error{"no space": errors.New("none"), "full": fmt.Errorf("x: %w", ledger.ErrFull)} {
-		t.Run(name, func(t *testing.T) {
-			s, book := newFakeSystem(), &failing{}
-			s.others = []procfs.Process{child(7, 1)}
-			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: Policy{Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors}})
-			_ = book.Append(firstRecord(first, inherited{}))
-			l := loop{run: first, sys: s, log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
-			l.handle(targetStarted{pid: targetPID})
-			ask := func(exits int) answer {
-				l.register(registry.Call{Request: registry.Request{Command: registry.Texts([]string{"r"}), Env: registry.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
-				return l.said
-			}
-			want := func(ids ...int) {
-				t.Helper()
-				var got []int
-				for _, c := range *l.list() {
-					got = append(got, c.ID)
-				}
-				if !slices.Equal(got, ids) {
-					t.Errorf("there are %v, want %v", got, ids)
-				}
-			}
-			book.err = err
-			if got := ask(7); got.refusal == "" || len(l.awaited)+len(l.unwatched) > 0 {
-				t.Errorf("registered: %+v, %v", got, l.awaited)
-			}
-			want(1, 2)
-			l.handle(withdrawn{id: 1})
-			full := errors.Is(err, ledger.ErrFull)
-			if kept := !strings.Contains(l.said.refusal, "should graceful be killed"); l.said.refusal == "" || kept != full {
-				t.Errorf("withdrawn: %+v", l.said)
-			}
-			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // what is not written is as if it had never been
-			want(left...)
-			book.err = nil
-			got := ask(0)
-			if got.refusal != "" || got.id != map[bool]int{true: 3, false: 4}[full] {
-				t.Errorf("afterwards: %+v", got)
-			}
-			want(append(left, got.id)...)
-			if c := l.command(got.id); c.EnvOf != 0 || len(c.Env) != 1 {
-				t.Errorf("its environment is in no record: %+v", c)
-			}
-			// Who reads that goes on with the same run.
-			var lines []json.RawMessage
-			for _, r := range book.records {
-				text, err := json.Marshal(r)
-				if err != nil {
-					t.Fatal(err)
-				}
-				lines = append(lines, text)
-			}
-			m, err := remember(lines)
-			if diff := cmp.Diff(l.run, m.run, sameRun); err != nil || diff != "" {
-				t.Errorf("remembered otherwise: %v %s", err, diff)
-			}
-		})
-	}
-}
-
-// None is not the same as that of the run.
-func TestAnEnvironmentThatIsEmptyIsWrittenDown(t *testing.T) {
-	for _, env := range [][]string{nil, {}, {"A=1"}} {
-		r, _ := recordOf(registering(time.Second, func(c *cleanup.Entry) { c.Env = env }), true)
-		text, err := json.Marshal(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var again record
-		if err := json.Unmarshal(text, &again); err != nil {
-			t.Fatal(err)
-		}
-		e, err := again.event(at3(Running))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := e.(registered).entry.Env; (got == nil) != (env == nil) || !slices.Equal(got, env) {
-			t.Errorf("%#v became %#v", env, got)
-		}
 	}
 }

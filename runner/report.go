@@ -116,22 +116,22 @@ func (r Run) report(h *history, now time.Time) Report {
 	doc := Report{
 		Form: reportVersion, ID: r.ID, Name: r.Config.Name, Command: r.Config.Command, Dir: h.dir,
 		PID: h.front, TakenOver: h.takenOver, Began: h.began, Finished: now,
-		Reason: r.Reason(), ExitStatus: r.Status(), Raised: pointer(signalName(r.Raise())), Escalated: r.Escalated,
+		Reason: r.Reason(), ExitStatus: r.Status(), Raised: pointer(signalName(r.Raise())), Escalated: r.Stop.Escalated,
 		Received: append([]Signalled{}, h.received...), Sent: append([]Signalled{}, h.sent...), Omitted: h.omitted,
 		Emptied: pointer(h.emptied), Killed: processesOf(h.killed), Left: processesOf(h.left), Commands: []Outcome{},
 	}
 	t := &doc.Target
-	t.PID, t.Started, t.Ended = pointer(r.TargetPID), pointer(h.started), pointer(h.ended)
+	t.PID, t.Started, t.Ended = pointer(r.Target.PID), pointer(h.started), pointer(h.ended)
 	t.Error, t.Usage = pointer(h.failure), h.usage
 	if t.Ended != nil { // else nobody knows how
-		code, duration := r.Ending.Code, r.Duration.Milliseconds()
-		if t.DurationMS = &duration; r.Ending.Signal == 0 {
+		code, duration := r.Target.Ending.Code, r.Target.Duration.Milliseconds()
+		if t.DurationMS = &duration; r.Target.Ending.Signal == 0 {
 			t.ExitCode = &code
 		}
-		t.Signal = pointer(signalName(r.Ending.Signal))
+		t.Signal = pointer(signalName(r.Target.Ending.Signal))
 	}
 	if !h.stopped.IsZero() {
-		doc.Stop = &Stop{h.stopped, pointer(signalName(r.StopSignal)), r.TimedOut}
+		doc.Stop = &Stop{h.stopped, pointer(signalName(r.Stop.Signal)), r.Stop.TimedOut}
 	}
 	for _, c := range r.Cleanup.Entries {
 		doc.Commands = append(doc.Commands, outcomeOf(*c, h.commands[c.ID]))

@@ -176,14 +176,14 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 
 func TestTheReportNamesWhoWasKilledOnce(t *testing.T) {
 	h := newHistory(Run{Config: Config{Report: "/r"}}, 1, "/", time.Now())
-	r := Run{State: Killing, TargetPID: 5}
+	r := Run{coreRun: coreRun{State: Killing, Target: coreTarget{PID: 5}}}
 	p := func(pid int, start uint64) procfs.Process {
 		return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}, Name: "p"}
 	}
 	for _, q := range []procfs.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
 		h.kill(q, r)
 	}
-	h.kill(p(8, 1), Run{State: Cleaning, TargetPID: 5}) // a command's
+	h.kill(p(8, 1), Run{coreRun: coreRun{State: Cleaning, Target: coreTarget{PID: 5}}}) // a command's
 	if got := processesOf(h.killed); !slices.Equal(got, []Process{{6, "p"}, {7, "p"}, {7, "p"}}) {
 		t.Errorf("killed: %v", got)
 	}
@@ -250,7 +250,7 @@ func TestARetriedCommandInTheReport(t *testing.T) {
 		commandFailed{id: 1, err: "no way"}, treeEmptied{},
 	} {
 		was := r
-		r, _ = next(r, e)
+		r.coreRun, _ = next(r.coreRun, e)
 		h.happened(was, r, e, time.Unix(int64(i), 0))
 	}
 	if c := r.report(h, time.Now()).Commands[0]; c.Outcome != "not-started" || c.PID != nil || c.Started != nil {

@@ -110,7 +110,7 @@ func (l *loop) left() time.Duration {
 // is refused, and nothing is recorded. It reports whether e can be handled.
 func (l *loop) reserve(e event, after Run) bool {
 	added, ok := e.(registered)
-	if !ok || l.ledger == nil || !after.moved(l.run) {
+	if !ok || l.ledger == nil || !after.moved(l.run.coreRun) {
 		return true
 	}
 	err := l.ledger.Reserve(int64(added.entry.RecordSize()) + after.room())

@@ -40,16 +40,16 @@ func newFilled(t *testing.T) (f filled, size func() int) {
 func (f *filled) register(t *testing.T, c cleanup.Entry) (taken bool) {
 	t.Helper()
 	e := registered{entry: c, left: math.MinInt64}
-	r, todo := next(f.run, e)
+	r, todo := next(f.run.coreRun, e)
 	got := todo[len(todo)-1].(answer)
 	if got.refusal != "" {
-		want := fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", len(f.run.Cleanup.Entries), f.run.Recorded)
-		if r.moved(f.run) || got.refusal != want {
+		want := fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
+		if r.moved(f.run.coreRun) || got.refusal != want {
 			t.Fatalf("refused: %q, want %q", got.refusal, want)
 		}
 		return false
 	}
-	f.run = r
+	f.run.coreRun = r
 	keep(t, f.book, recordsOf(t, e)...)
 	return true
 }
@@ -75,7 +75,7 @@ func TestFewLargeCommandsLeaveRoomForTheirEvents(t *testing.T) {
 		}
 	}
 	commands := len(f.run.Cleanup.Entries)
-	if left := maxRegistered - f.run.Recorded; left < 0 || left > 1<<10 || commands > 100 {
+	if left := maxRegistered - f.run.Cleanup.Recorded; left < 0 || left > 1<<10 || commands > 100 {
 		t.Errorf("%d bytes are left, of %d commands", left, commands)
 	}
 	for id := 1; id <= commands; id++ {
@@ -96,7 +96,7 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 		return c
 	}
 	n := 0
-	for small(n + 1).RecordSize() <= maxRegistered/maxCommands {
+	for small(n+1).RecordSize() <= maxRegistered/maxCommands {
 		n++
 	}
 	entry := small(n)
@@ -104,11 +104,11 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 	for range maxCommands - 1 { // the machine would take them one after the other, and seconds for that
 		keep(t, f.book, registration...)
 		f.run.Cleanup.Entries = append(f.run.Cleanup.Entries, &entry)
-		f.run.Recorded += entry.RecordSize()
+		f.run.Cleanup.Recorded += entry.RecordSize()
 	}
 	entry.Key = "" // each has another one
 	if !f.register(t, entry) || f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"true"})}) {
-		t.Errorf("%d commands are taken, of %d bytes", len(f.run.Cleanup.Entries), f.run.Recorded)
+		t.Errorf("%d commands are taken, of %d bytes", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
 	}
 	all := record{Event: "x"}
 	scratch, lineSize := inMemory(t)

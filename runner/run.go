@@ -148,7 +148,9 @@ func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bo
 
 // stoppedBy is what comes of a run that a stop signal has kept from starting anything.
 func stoppedBy(sig syscall.Signal, c Config) Result {
-	return Run{Config: c, Ended: true, Ending: Ending{Signal: int(sig)}}.result()
+	r := newRun("", c)
+	r.Target.Ended, r.Target.Ending = true, Ending{Signal: int(sig)}
+	return r.result()
 }
 
 // lead leads the run, with a guard if there is to be one and can be.
@@ -172,16 +174,25 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 	return p.loop(m, book, log).do().result(), nil
 }
 
+// Run is a run with all that it was asked for. The part that the machine leads is embedded.
+type Run struct {
+	coreRun
+	ID     string
+	Config Config
+	Cgroup string // directory of the cgroup that the target runs in; "": none
+	Socket string // address at which commands are registered; "": none
+}
+
 // newRun is a run at its beginning.
 func newRun(id string, config Config) Run {
-	r := Run{ID: id, Config: config, Cleanup: cleanup.Stack{Order: config.Order}}
-	for _, c := range config.OnExit {
-		r.Cleanup = r.Cleanup.Push(cleanup.AtExit, c)
-	}
-	for _, c := range config.OnStop {
-		r.Cleanup = r.Cleanup.Push(cleanup.AtStop, c)
-	}
-	return r
+	return Run{coreRun: newCore(config.Policy, config.OnExit, config.OnStop), ID: id, Config: config}
+}
+
+// advanced is the run after an event.
+func (r Run) advanced(e event, now time.Time) (Run, []action) {
+	core, todo := advance(r.coreRun, e, now)
+	r.coreRun = core
+	return r, todo
 }
 
 // prepare takes over the process. What it needs later it has then, threads too.
@@ -235,7 +246,7 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 	if book != nil { // else the interface would not be nil
 		l.ledger = book
 	}
-	if m.run.Ended { // whoever led it may not have come to that
+	if m.run.Target.Ended { // whoever led it may not have come to that
 		p.targetGone(m.run)
 	}
 	if p.socket >= 0 && m.run.State != Done {

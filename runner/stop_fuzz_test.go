@@ -36,7 +36,7 @@ type due struct {
 type clockWorld struct {
 	t      *testing.T
 	data   []byte
-	run    Run
+	run    coreRun
 	now    time.Duration
 	coming []due
 	lives  map[int]bool // commands
@@ -63,7 +63,7 @@ func (w *clockWorld) time() time.Duration { return time.Duration(w.byte()) * 100
 func newClockWorld(t *testing.T, data []byte) *clockWorld {
 	w := &clockWorld{t: t, data: data, lives: map[int]bool{}, taken: map[int]int{}, stopped: -1}
 	options := w.byte()
-	c := Config{Command: []string{"target"}, Policy: Policy{ForwardTo: ForwardToGroup, KillOnRepeat: options&1 != 0, Survivors: AllSurvivors()[(options>>1&3)%3], Order: cleanup.Orders()[(options>>3&3)%3], Grace: w.time(), Drain: w.time()}}
+	c := asked{Policy: Policy{ForwardTo: ForwardToGroup, KillOnRepeat: options&1 != 0, Survivors: AllSurvivors()[(options>>1&3)%3], Order: cleanup.Orders()[(options>>3&3)%3], Grace: w.time(), Drain: w.time()}}
 	if options&32 != 0 {
 		c.Deadline = 3 * w.time()
 	}
@@ -85,7 +85,7 @@ func newClockWorld(t *testing.T, data []byte) *clockWorld {
 	for _, command := range c.OnStop {
 		c.Unsignalled += command.Limit
 	}
-	if c.Deadline > 0 && c.StoppingTime() <= 0 {
+	if c.Deadline > 0 && c.run().StoppingTime() <= 0 {
 		return nil // is refused
 	}
 	w.stopsOn = w.byte() % 4
@@ -95,7 +95,7 @@ func newClockWorld(t *testing.T, data []byte) *clockWorld {
 	if end := w.byte(); end%4 == 0 {
 		w.coming = append(w.coming, due{w.time(), targetEnded{}}) // it ends by itself
 	}
-	w.run = newRun("id", c)
+	w.run = c.run()
 	for range w.byte() % 8 {
 		at, what := 10*w.time(), w.byte()
 		switch id := 1 + what/8; what % 4 {
@@ -162,7 +162,7 @@ func (w *clockWorld) tell(e event) {
 	before := w.run
 	switch e := e.(type) {
 	case targetEnded:
-		if before.Ended {
+		if before.Target.Ended {
 			return
 		}
 	case commandEnded:
@@ -192,13 +192,13 @@ func (w *clockWorld) tell(e event) {
 	if w.run.State < before.State {
 		w.t.Fatalf("back from %v to %v on %T", before.State, w.run.State, e)
 	}
-	if w.run.Phase < before.Phase {
-		w.t.Fatalf("back to phase %v on %T", w.run.Phase, e)
+	if w.run.Stop.Phase < before.Stop.Phase {
+		w.t.Fatalf("back to phase %v on %T", w.run.Stop.Phase, e)
 	}
-	if s.meaning == forward.Stop && before.State == Stopping && before.Phase == Draining && w.run.State == Stopping && w.run.Phase == Draining {
+	if s.meaning == forward.Stop && before.State == Stopping && before.Stop.Phase == Draining && w.run.State == Stopping && w.run.Stop.Phase == Draining {
 		w.t.Fatalf("the drain is not cut short")
 	}
-	if w.run.Phase == Draining && before.Phase != Draining {
+	if w.run.Stop.Phase == Draining && before.Stop.Phase != Draining {
 		w.order = append(w.order, "drain")
 	}
 	if _, ended := e.(targetEnded); ended && w.survivors > 0 {
@@ -223,7 +223,7 @@ func (w *clockWorld) do(a action) {
 		}
 	case killTree:
 		w.order = append(w.order, "kill")
-		if !w.run.Ended {
+		if !w.run.Target.Ended {
 			w.later(0, targetEnded{ending: Ending{Signal: sigKILL}})
 		}
 		w.survivors = 0
@@ -245,7 +245,7 @@ func (w *clockWorld) do(a action) {
 }
 
 func (w *clockWorld) check() {
-	if d := w.run.Config.Deadline; d > 0 && w.stopped >= 0 && w.now-w.stopped > d {
+	if d := w.run.Policy.Deadline; d > 0 && w.stopped >= 0 && w.now-w.stopped > d {
 		w.t.Errorf("it took %v from the first reason to stop on, and the deadline was %v: %v", w.now-w.stopped, d, w.order)
 	}
 	for _, c := range w.run.Cleanup.Entries {

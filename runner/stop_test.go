@@ -10,51 +10,61 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
+// asked is what a run is asked for.
+type asked struct {
+	Policy
+	OnExit, OnStop []cleanup.Command
+}
+
+func (a asked) run() coreRun { return newCore(a.Policy, a.OnExit, a.OnStop) }
+
 // with is at for a run that is asked for more.
-func with(s State, ask func(*Config), change ...func(*Run)) Run {
-	return at(s, append([]func(*Run){func(r *Run) {
-		ask(&r.Config)
-		for _, c := range r.Config.OnStop {
-			r.Cleanup = r.Cleanup.Push(cleanup.AtStop, c)
+func with(s State, ask func(*asked), change ...func(*coreRun)) coreRun {
+	return at(s, append([]func(*coreRun){func(r *coreRun) {
+		config := asked{Policy: r.Policy}
+		ask(&config)
+		r.Policy = config.Policy
+		for _, c := range config.OnStop {
+			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtStop, c)
 		}
 	}}, change...)...)
 }
 
-func phase(p Phase) func(*Run) {
-	return func(r *Run) { r.Phase, r.Step, r.Held = p, 0, []int{r.StopSignal} }
+func phase(p Phase) func(*coreRun) {
+	return func(r *coreRun) { r.Stop.Phase, r.Stop.Step, r.Stop.Held = p, 0, []int{r.Stop.Signal} }
 }
 
 // notified is in the middle of the first on-stop command, which has id 3.
-func notified(r *Run) {
+func notified(r *coreRun) {
 	phase(Notifying)(r)
-	r.Cleanup, _ = r.Cleanup.Claim(cleanup.AtStop)
-	r.Cleanup = r.Cleanup.Update(3, func(c *cleanup.Entry) { c.PID = 300 })
+	r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtStop)
+	r.Cleanup.Stack = r.Cleanup.Update(3, func(c *cleanup.Entry) { c.PID = 300 })
 }
 
-func once(r *Run) { r.Stops = 1 }
+func once(r *coreRun) { r.Stop.Count = 1 }
 
 // What each flag about a stop makes of the rows.
 func TestEveryRowOfAStop(t *testing.T) {
-	tell := func(c *Config) {
+	tell := func(c *asked) {
 		c.OnStop = []cleanup.Command{{Text: "s1", Limit: 5 * time.Second}, {Text: "s2", Limit: 5 * time.Second}}
 	}
-	drain := func(c *Config) { c.Drain = 3 * time.Second }
-	both := func(c *Config) { tell(c); drain(c) }
-	deadline := func(c *Config) { // less 60 s of cleanup and 1 s
+	drain := func(c *asked) { c.Drain = 3 * time.Second }
+	both := func(c *asked) { tell(c); drain(c) }
+	deadline := func(c *asked) { // less 60 s of cleanup and 1 s
 		tell(c)
 		c.Deadline = 100 * time.Second
 		c.OnExit = []cleanup.Command{{Limit: 30 * time.Second}, {Limit: 30 * time.Second}}
 	}
-	schedule := func(c *Config) {
+	schedule := func(c *asked) {
 		c.Schedule = []Step{{sigINT, time.Second}, {NoSignal, 2 * time.Second}, {0, 3 * time.Second}}
 	}
-	rewrite := func(c *Config) { c.Rewrite = map[int]int{sigTERM: 3, sigHUP: 0, sigTSTP: sigUSR1} }
-	target := func(c *Config) { c.ForwardTo = ForwardToTarget }
-	repeat := func(c *Config) { c.KillOnRepeat = true }
-	limit := func(c *Config) { c.Timeout = time.Minute }
-	wait := func(c *Config) { c.Survivors = WaitSurvivors }
-	keep := func(c *Config) { c.Survivors = KeepSurvivors }
-	step := func(n int) func(*Run) { return func(r *Run) { r.Step = n } }
+	rewrite := func(c *asked) { c.Rewrite = map[int]int{sigTERM: 3, sigHUP: 0, sigTSTP: sigUSR1} }
+	target := func(c *asked) { c.ForwardTo = ForwardToTarget }
+	repeat := func(c *asked) { c.KillOnRepeat = true }
+	limit := func(c *asked) { c.Timeout = time.Minute }
+	wait := func(c *asked) { c.Survivors = WaitSurvivors }
+	keep := func(c *asked) { c.Survivors = KeepSurvivors }
+	step := func(n int) func(*coreRun) { return func(r *coreRun) { r.Stop.Step = n } }
 	first := startTimer{timer{limitTimer, 3}, 5 * time.Second}
 	second := startTimer{timer{limitTimer, 4}, 5 * time.Second}
 	exit := startTimer{timer{limitTimer, 2}, 30 * time.Second}
@@ -63,7 +73,7 @@ func TestEveryRowOfAStop(t *testing.T) {
 	kill := []action{killTree{}}
 
 	for name, row := range map[string]struct {
-		from Run
+		from coreRun
 		on   event
 		to   State
 		do   []action
@@ -75,7 +85,7 @@ func TestEveryRowOfAStop(t *testing.T) {
 		"on-stop: a stop signal waits for it":           {with(Stopping, both, notified), stop(sigINT), Stopping, nil},
 		"on-stop: any other does not":                   {with(Stopping, both, notified), pass(sigHUP), Stopping, []action{forwardSignal{sigHUP, false, false}}},
 		"on-stop: the target's end waits for it":        {with(Stopping, both, notified), ended, Stopping, nil},
-		"on-stop: then nothing is told any more":        {with(Stopping, both, notified, func(r *Run) { r.Ended = true }), commandEnded{id: 3}, Sweeping, []action{killCommand{3}, signalSurvivors{sigTERM, true, false}, after(10 * time.Second)}},
+		"on-stop: then nothing is told any more":        {with(Stopping, both, notified, func(r *coreRun) { r.Target.Ended = true }), commandEnded{id: 3}, Sweeping, []action{killCommand{3}, signalSurvivors{sigTERM, true, false}, after(10 * time.Second)}},
 		"on-stop: a late end changes nothing":           {with(Killing, both, notified), commandEnded{id: 3}, Killing, []action{killCommand{3}}},
 		"drain: when there are none":                    {with(Running, drain), stop(sigTERM), Stopping, []action{startTimer{timer{Name: drainTimer}, 3 * time.Second}}},
 		"drain: then the signal":                        {with(Stopping, drain, phase(Draining)), timeUp{drainTimer}, Stopping, []action{forwardSignal{sigTERM, false, true}, after(10 * time.Second)}},
@@ -93,11 +103,11 @@ func TestEveryRowOfAStop(t *testing.T) {
 		"rewrite: no job control":                       {with(Running, rewrite), job(sigTSTP), Running, []action{forwardSignal{sigUSR1, false, false}}},
 		"rewrite: again":                                {with(Stopping, rewrite), stop(sigTERM), Stopping, []action{forwardSignal{3, false, true}}},
 		"rewrite: for survivors":                        {with(Stopping, rewrite), ended, Sweeping, []action{signalSurvivors{3, true, true}}},
-		"rewrite: not of the schedule":                  {with(Running, func(c *Config) { rewrite(c); c.Schedule = []Step{{sigTERM, time.Second}} }), stop(sigINT), Stopping, []action{forwardSignal{sigTERM, false, true}, after(time.Second)}},
+		"rewrite: not of the schedule":                  {with(Running, func(c *asked) { rewrite(c); c.Schedule = []Step{{sigTERM, time.Second}} }), stop(sigINT), Stopping, []action{forwardSignal{sigTERM, false, true}, after(time.Second)}},
 		"forward-to target":                             {with(Running, target), stop(sigTERM), Stopping, []action{forwardSignal{sigTERM, true, true}, after(10 * time.Second)}},
 		"forward-to target: job control is the group's": {with(Running, target), job(sigTSTP), Running, []action{forwardSignal{sigTSTP, false, false}, suspend{}}},
 		"kill-on-repeat: the second":                    {with(Stopping, repeat), stop(sigINT), Killing, kill},
-		"kill-on-repeat: during an on-stop command":     {with(Stopping, func(c *Config) { repeat(c); tell(c) }, notified), stop(sigTERM), Killing, []action{killCommand{3}, startTimer{timer{abandonTimer, 3}, abandonAfter}, killTree{}}},
+		"kill-on-repeat: during an on-stop command":     {with(Stopping, func(c *asked) { repeat(c); tell(c) }, notified), stop(sigTERM), Killing, []action{killCommand{3}, startTimer{timer{abandonTimer, 3}, abandonAfter}, killTree{}}},
 		"kill-on-repeat: survivors":                     {with(Sweeping, repeat, once), stop(sigTERM), Sweeping, kill},
 		"kill-on-repeat: not the first":                 {with(Sweeping, repeat), stop(sigTERM), Sweeping, []action{signalSurvivors{sigTERM, true, false}}},
 		"kill-on-repeat: any other signal is none":      {with(Stopping, repeat), pass(sigHUP), Stopping, []action{forwardSignal{sigHUP, false, false}}},
@@ -105,13 +115,13 @@ func TestEveryRowOfAStop(t *testing.T) {
 		"kill-on-repeat: and again":                     {with(Cleaning, repeat, once, entry(2, func(c *cleanup.Entry) { c.Cut = true })), stop(sigTERM), Cleaning, []action{killCommand{2}, startTimer{timer{abandonTimer, 2}, abandonAfter}}},
 		"kill-on-repeat: then nothing helps any more":   {with(Cleaning, repeat, once, entry(2, func(c *cleanup.Entry) { c.Cut, c.Killed = true, true })), stop(sigTERM), Cleaning, nil},
 		"kill-on-repeat: the first during cleanup":      {with(Cleaning, repeat), stop(sigTERM), Cleaning, nil},
-		"without it a stop signal kills nobody":         {with(Cleaning, func(*Config) {}, once), stop(sigTERM), Cleaning, nil},
+		"without it a stop signal kills nobody":         {with(Cleaning, func(*asked) {}, once), stop(sigTERM), Cleaning, nil},
 		"timeout: runs from the start":                  {with(Starting, limit), targetStarted{pid: 100}, Running, []action{startTimer{timer{Name: timeoutTimer}, time.Minute}}},
 		"timeout: stops":                                {with(Running, limit), timeUp{timeoutTimer}, Stopping, []action{forwardSignal{sigTERM, false, true}, after(10 * time.Second)}},
 		"timeout: means nothing to a stop":              {with(Stopping, limit), timeUp{timeoutTimer}, Stopping, nil},
 		"deadline: runs from the stop":                  {with(Running, deadline), stop(sigTERM), Stopping, []action{startTimer{timer{Name: deadlineTimer}, 39 * time.Second}, startTimer{timer{limitTimer, 3}, 3750 * time.Millisecond}, startCommand{3}}},
 		"deadline: from a stop of survivors":            {with(Sweeping, deadline), stop(sigTERM), Sweeping, []action{startTimer{timer{Name: deadlineTimer}, 39 * time.Second}, signalSurvivors{sigTERM, true, false}}},
-		"deadline: not from the second":                 {with(Stopping, deadline, func(r *Run) { r.Bounded = true }), stop(sigTERM), Stopping, []action{forwardSignal{sigTERM, false, true}}},
+		"deadline: not from the second":                 {with(Stopping, deadline, func(r *coreRun) { r.Stop.Bounded = true }), stop(sigTERM), Stopping, []action{forwardSignal{sigTERM, false, true}}},
 		"deadline: kills":                               {with(Stopping, deadline), timeUp{deadlineTimer}, Killing, kill},
 		"deadline: kills an on-stop command":            {with(Stopping, deadline, notified), timeUp{deadlineTimer}, Killing, []action{killCommand{3}, startTimer{timer{abandonTimer, 3}, time.Second / 2}, killTree{}}},
 		"deadline: cuts a drain":                        {with(Stopping, deadline, phase(Draining)), timeUp{deadlineTimer}, Killing, kill},
@@ -149,39 +159,39 @@ func TestEveryRowOfAStop(t *testing.T) {
 }
 
 func TestAStopSignalDuringTheCommandsCutsTheDrainThatIsToCome(t *testing.T) {
-	r := with(Running, func(c *Config) { c.Drain = time.Hour; c.OnStop = []cleanup.Command{{Text: "s", Limit: time.Second}} })
+	r := with(Running, func(c *asked) { c.Drain = time.Hour; c.OnStop = []cleanup.Command{{Text: "s", Limit: time.Second}} })
 	r = tell(r, stop(sigINT), commandStarted{id: 3, pid: 300}, stop(sigTERM))
 	r, todo := next(r, commandEnded{id: 3})
 	want := []action{forwardSignal{sigINT, false, true}, forwardSignal{sigTERM, false, true}}
-	if diff := cmp.Diff(want, todo[len(todo)-3:len(todo)-1], actions); diff != "" || r.Phase != Signalling {
-		t.Errorf("phase %v, actions (-want +got):\n%s", r.Phase, diff)
+	if diff := cmp.Diff(want, todo[len(todo)-3:len(todo)-1], actions); diff != "" || r.Stop.Phase != Signalling {
+		t.Errorf("phase %v, actions (-want +got):\n%s", r.Stop.Phase, diff)
 	}
 }
 
 // In the order of the contract: the target's, 124, 125, and what is remapped last.
 func TestWhatComesOfARunIsItsExitStatus(t *testing.T) {
 	failed := entry(2, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Code: 1} })
-	ends := func(e Ending) func(*Run) { return func(r *Run) { r.Ending = e } }
-	cleanupCounts := func(c *Config) { c.FailOnCleanupError = true }
-	remap := func(c *Config) { c.Remap, c.Reraise = map[int]int{143: 0, 0: 9, 125: 7, 124: 1}, true }
+	ends := func(e Ending) func(*coreRun) { return func(r *coreRun) { r.Target.Ending = e } }
+	cleanupCounts := func(c *asked) { c.FailOnCleanupError = true }
+	remap := func(c *asked) { c.Remap, c.Reraise = map[int]int{143: 0, 0: 9, 125: 7, 124: 1}, true }
 	for name, c := range map[string]struct {
-		run    Run
+		run    coreRun
 		status int
 		raise  int
 	}{
-		"a failed command does not count":         {with(Done, func(*Config) {}, failed), 0, 0},
+		"a failed command does not count":         {with(Done, func(*asked) {}, failed), 0, 0},
 		"but where it is to":                      {with(Done, cleanupCounts, failed), 125, 0},
 		"one over its limit has failed":           {with(Done, cleanupCounts, entry(1, func(c *cleanup.Entry) { c.Progress, c.TimedOut = cleanup.Ended, true })), 125, 0},
-		"an on-stop command is no cleanup":        {with(Done, func(c *Config) { cleanupCounts(c); c.OnStop = []cleanup.Command{{}} }, entry(3, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Code: 1} })), 0, 0},
+		"an on-stop command is no cleanup":        {with(Done, func(c *asked) { cleanupCounts(c); c.OnStop = []cleanup.Command{{}} }, entry(3, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Code: 1} })), 0, 0},
 		"the target's failure counts for more":    {with(Done, cleanupCounts, failed, ends(Ending{Code: 3})), 3, 0},
 		"remapped":                                {with(Done, remap, ends(Ending{})), 9, 0},
 		"remapped, and no signal":                 {with(Done, remap, ends(Ending{Signal: sigTERM})), 0, 0},
-		"success by remapping, and a failed one":  {with(Done, func(c *Config) { cleanupCounts(c); remap(c) }, failed, ends(Ending{Signal: sigTERM})), 7, 0},
-		"the time limit":                          {with(Done, func(c *Config) { c.Reraise = true }, func(r *Run) { r.TimedOut = true }, ends(Ending{Signal: sigTERM})), 124, 0},
-		"the time limit, remapped":                {with(Done, remap, func(r *Run) { r.TimedOut = true }), 1, 0},
-		"raised":                                  {with(Done, func(c *Config) { c.Reraise = true }, ends(Ending{Signal: sigTERM})), 143, sigTERM},
-		"an exit like a signal's is not raised":   {with(Done, func(c *Config) { c.Reraise = true }, ends(Ending{Code: 143})), 143, 0},
-		"stopped because we failed, and it is ok": {with(Done, func(*Config) {}, func(r *Run) { r.Orphaned = true }), 125, 0},
+		"success by remapping, and a failed one":  {with(Done, func(c *asked) { cleanupCounts(c); remap(c) }, failed, ends(Ending{Signal: sigTERM})), 7, 0},
+		"the time limit":                          {with(Done, func(c *asked) { c.Reraise = true }, func(r *coreRun) { r.Stop.TimedOut = true }, ends(Ending{Signal: sigTERM})), 124, 0},
+		"the time limit, remapped":                {with(Done, remap, func(r *coreRun) { r.Stop.TimedOut = true }), 1, 0},
+		"raised":                                  {with(Done, func(c *asked) { c.Reraise = true }, ends(Ending{Signal: sigTERM})), 143, sigTERM},
+		"an exit like a signal's is not raised":   {with(Done, func(c *asked) { c.Reraise = true }, ends(Ending{Code: 143})), 143, 0},
+		"stopped because we failed, and it is ok": {with(Done, func(*asked) {}, func(r *coreRun) { r.Stop.Orphaned = true }), 125, 0},
 	} {
 		if c.run.Status() != c.status || c.run.Raise() != c.raise {
 			t.Errorf("%s: status %d, signal %d; want %d, %d", name, c.run.Status(), c.run.Raise(), c.status, c.raise)

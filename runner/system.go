@@ -235,12 +235,12 @@ func (p *processes) exempt(pid int)                                 { p.tree.Exe
 func (p *processes) disband() error                                 { return p.tree.Disband() }
 
 func (p *processes) targetIs(r Run) {
-	if r.TargetPID == 0 || r.State >= Cleaning {
+	if r.Target.PID == 0 || r.State >= Cleaning {
 		return
 	}
-	p.tree.Started(r.TargetPID)
-	if r.Ended { // and perhaps reaped
-		p.tree.Reaped(r.TargetPID)
+	p.tree.Started(r.Target.PID)
+	if r.Target.Ended { // and perhaps reaped
+		p.tree.Reaped(r.Target.PID)
 	}
 }
 

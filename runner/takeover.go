@@ -16,7 +16,7 @@ import (
 // that it had started and not written down yet.
 func (l *loop) takeOver(m remembered) {
 	children := l.sys.children()
-	if l.run.TargetPID != 0 && !l.run.Ended && !isAmong(children, l.run.TargetPID, l.run.TargetStart) {
+	if l.run.Target.PID != 0 && !l.run.Target.Ended && !isAmong(children, l.run.Target.PID, l.run.Target.Start) {
 		l.handle(recovered{m.last}) // it has been reaped, and that could not be written down
 	}
 	for _, c := range l.run.Cleanup.Entries {
@@ -31,7 +31,7 @@ func (l *loop) takeOver(m remembered) {
 	l.sys.targetIs(l.run)
 	if l.run.State == Starting && len(children) > 0 {
 		first := slices.MinFunc(children, older) // everybody else in the tree descends from the target
-		l.run.TargetPID = first.PID
+		l.run.Target.PID = first.PID
 		l.sys.targetIs(l.run)
 		l.handle(targetStarted{first.PID, first.Start})
 	}
@@ -39,7 +39,7 @@ func (l *loop) takeOver(m remembered) {
 	for _, c := range l.run.Cleanup.Entries {
 		l.await(*c)
 	}
-	for _, a := range resume(l.run) {
+	for _, a := range resume(l.run.coreRun) {
 		l.perform(a)
 	}
 	l.reapAll() // what has ended by itself has not ended because of us
@@ -68,7 +68,7 @@ func (l *loop) adoptCommands(children []procfs.Process, claimed map[int]time.Dur
 		}
 		found := slices.DeleteFunc(slices.Clone(children), func(p procfs.Process) bool {
 			// One that has ended may not have been reaped, or another have its pid by now.
-			known := p.PID == l.run.TargetPID && (!l.run.Ended || p.Start != 0 && p.Start == l.run.TargetStart)
+			known := p.PID == l.run.Target.PID && (!l.run.Target.Ended || p.Start != 0 && p.Start == l.run.Target.Start)
 			for _, other := range l.run.Cleanup.Entries {
 				known = known || isChild(p, other.PID, other.Start)
 			}
@@ -122,7 +122,7 @@ const watchEvery = 50 * time.Millisecond
 // recover goes on with a run that nobody leads any more, and whose processes are nobody's children. same tells whether
 // there can be any.
 func (l *loop) recover(m remembered, same, retry bool) {
-	if l.run.State >= Cleaning && l.run.keeps() && !l.run.Escalated {
+	if l.run.State >= Cleaning && l.run.keeps() && !l.run.Stop.Escalated {
 		l.perform(keepSurvivors{})
 	}
 	was := l.run
@@ -142,8 +142,8 @@ func (l *loop) recover(m remembered, same, retry bool) {
 	}
 	if was.State < Sweeping {
 		l.handle(recovered{m.last})
-	} else if was.State < Cleaning || was.Relaying || was.Clearing {
-		for _, a := range resume(l.run) {
+	} else if was.State < Cleaning || was.Cleanup.Relaying || was.Cleanup.Clearing {
+		for _, a := range resume(l.run.coreRun) {
 			l.perform(a)
 		}
 	}

@@ -31,6 +31,15 @@ func (m *memory) events() (events []string) {
 	return events
 }
 
+// standing is a run without cleanup commands that stands in a state.
+func standing(s State) Run {
+	r := newRun("id", Config{Command: []string{"target"}})
+	r.coreRun = at(s)
+	r.Cleanup.Stack = cleanup.Stack{}
+	r.Config.Policy = r.Policy
+	return r
+}
+
 // takeOver lets a loop go on from a run that somebody else has led so far.
 func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*watchedSystem)) (Run, *watchedSystem, *memory) {
 	t.Helper()
@@ -62,7 +71,7 @@ func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
 		s.onTerm[targetPID] = time.Millisecond
 		s.onTerm[targetPID+1] = time.Millisecond
 	})
-	if run.TargetPID != targetPID || run.TargetStart != 5 || run.Ending.Signal != int(unix.SIGTERM) || !run.Orphaned {
+	if run.Target.PID != targetPID || run.Target.Start != 5 || run.Target.Ending.Signal != int(unix.SIGTERM) || !run.Stop.Orphaned {
 		t.Errorf("it came to %+v", run)
 	}
 	if s.target != targetPID {
@@ -76,7 +85,7 @@ func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
 func TestWithoutATargetNoneIsStarted(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{{Text: "1s", Limit: time.Minute}}})
 	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
-	if run.Status() != 125 || run.Reason() != "orphaned" || run.TargetPID != 0 || slices.Contains(s.calls, "start target") {
+	if run.Status() != 125 || run.Reason() != "orphaned" || run.Target.PID != 0 || slices.Contains(s.calls, "start target") {
 		t.Errorf("after %q it came to %+v", s.calls, run)
 	}
 	if e := run.Cleanup.Entries[0]; e.Progress != cleanup.Ended || e.Outcome.Failed() {
@@ -86,27 +95,27 @@ func TestWithoutATargetNoneIsStarted(t *testing.T) {
 
 // What ended by itself before we could do anything has not ended because of us.
 func TestATargetThatHasSucceededHasSucceeded(t *testing.T) {
-	r := at(Running)
-	r.TargetPID, r.Cleanup = targetPID, cleanup.Stack{}
+	r := standing(Running)
+	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID] = true
 		s.end(Ending{}, targetPID)
 	})
-	if run.Status() != 0 || run.Orphaned {
+	if run.Status() != 0 || run.Stop.Orphaned {
 		t.Errorf("it came to %+v", run)
 	}
 }
 
 // Who is not among our children any more has been reaped, and its id may be a stranger's.
 func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
-	r := at(Running)
-	r.TargetPID, r.Cleanup = targetPID, cleanup.Stack{}
+	r := standing(Running)
+	r.Target.PID = targetPID
 	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
 	if run.Status() != 125 || run.Reason() != "recovered" || slices.Contains(s.calls, "group SIGTERM") {
 		t.Errorf("after %q it came to %+v", s.calls, run)
 	}
 	r = claimedRun(cleanup.LIFO)
-	r, _ = advance(r, commandStarted{3, 300, 900}, bubble)
+	r, _ = r.advanced(commandStarted{3, 300, 900}, bubble)
 	run, s, _ = takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
 	if got := commandsStarted(s); got != "2s 1s" || !strings.Contains(run.Cleanup.Entries[2].Outcome.Error, "nobody knows how") {
 		t.Errorf("%s were started, and it came to %+v", got, run)
@@ -116,14 +125,14 @@ func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
 // Whose start time could not be read, then or now, is known by its pid among our own children.
 func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
 	for _, start := range []struct{ then, now uint64 }{{0, 5}, {5, 0}, {0, 0}} {
-		r := at(Running)
-		r.TargetPID, r.TargetStart, r.Cleanup = targetPID, start.then, cleanup.Stack{}
+		r := standing(Running)
+		r.Target.PID, r.Target.Start = targetPID, start.then
 		run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 			s.kids = []procfs.Process{child(targetPID, start.now)}
 			s.living[targetPID] = true
 			s.onTerm[targetPID] = time.Millisecond
 		})
-		if !run.Orphaned || run.Recovered || run.Ending.Signal != int(unix.SIGTERM) {
+		if !run.Stop.Orphaned || run.Stop.Recovered || run.Target.Ending.Signal != int(unix.SIGTERM) {
 			t.Errorf("%+v: it came to %+v", start, run)
 		}
 	}
@@ -131,8 +140,8 @@ func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
 
 // A target that takes a stop for success has not done what it was started for.
 func TestAStopBecauseOfOurFailureIsNoSuccess(t *testing.T) {
-	r := at(Running)
-	r.TargetPID, r.Cleanup = targetPID, cleanup.Stack{}
+	r := standing(Running)
+	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID] = true
 		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
@@ -149,14 +158,14 @@ func TestWhatWasDecidedOnIsDone(t *testing.T) {
 		Killing:  "", // it ends before a second is over
 		Sweeping: "survivors SIGTERM, survivors SIGCONT",
 	} {
-		r := at(state)
-		r.TargetPID, r.StopSignal, r.Cleanup = targetPID, int(unix.SIGINT), cleanup.Stack{}
-		r.Ended = state == Sweeping
+		r := standing(state)
+		r.Target.PID, r.Stop.Signal = targetPID, int(unix.SIGINT)
+		r.Target.Ended = state == Sweeping
 		run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 			s.living[targetPID] = true
 			s.at(time.Second, func() { s.end(Ending{Code: 3}, targetPID) })
 		})
-		if state == Killing && run.Ending.Signal != int(unix.SIGKILL) {
+		if state == Killing && run.Target.Ending.Signal != int(unix.SIGKILL) {
 			t.Errorf("nobody was killed: %+v", run)
 		}
 		if got := strings.Join(s.calls, ", "); !strings.HasPrefix(got, want) {
@@ -174,7 +183,7 @@ func claimedRun(order cleanup.Order) Run {
 		{Text: "1s", Limit: time.Minute}, {Text: "2s", Limit: time.Minute}, {Text: "3s", Limit: time.Minute},
 	}, Policy: Policy{Order: order}})
 	for _, e := range []event{targetStarted{targetPID, 5}, targetEnded{}, treeEmptied{}} {
-		r, _ = advance(r, e, bubble)
+		r, _ = r.advanced(e, bubble)
 	}
 	return r
 }
@@ -182,12 +191,12 @@ func claimedRun(order cleanup.Order) Run {
 func TestACommandIsNotStartedTwice(t *testing.T) {
 	const tick = time.Second / 100
 	begun := func(r Run, id, pid int, start uint64) Run {
-		r, _ = advance(r, commandStarted{id, pid, start}, bubble)
+		r, _ = r.advanced(commandStarted{id, pid, start}, bubble)
 		return r
 	}
 	started := func(r Run, id, pid int) Run { return begun(r, id, pid, 900) }
 	quick := claimedRun(cleanup.LIFO)
-	quick.TargetStart = 999
+	quick.Target.Start = 999
 	for _, c := range []struct {
 		name  string
 		run   Run
@@ -253,10 +262,10 @@ func recoverRun(t *testing.T, r Run, same, retry bool, script func(*watchedSyste
 
 func TestRecoveringARunWhoseTargetNobodySawEnd(t *testing.T) {
 	for _, state := range []State{Starting, Running, Stopping, Killing} {
-		r := at(state)
-		r.Cleanup = cleanup.Stack{}.Push(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
+		r := standing(state)
+		r.Cleanup.Stack = cleanup.Stack{}.Push(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
-		if run.Reason() != "recovered" || run.Status() != 125 || run.Duration != time.Hour || slices.Contains(s.calls, "start target") {
+		if run.Reason() != "recovered" || run.Status() != 125 || run.Target.Duration != time.Hour || slices.Contains(s.calls, "start target") {
 			t.Errorf("%v: after %q it came to %+v", state, s.calls, run)
 		}
 		if !run.Cleanup.Entries[0].Outcome.Interrupted && run.Cleanup.Entries[0].Progress == cleanup.Ended {
@@ -269,7 +278,7 @@ func TestRecoveringARunWhoseTargetNobodySawEnd(t *testing.T) {
 // Whether a command that was claimed has done its work nobody can tell.
 func TestAnInterruptedCommandIsRunAgainOnlyWhenThatIsAskedFor(t *testing.T) {
 	began := claimedRun(cleanup.LIFO)
-	began, _ = advance(began, commandStarted{3, 300, 900}, bubble)
+	began, _ = began.advanced(commandStarted{3, 300, 900}, bubble)
 	for _, r := range []Run{claimedRun(cleanup.LIFO), began} {
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
 		if got := commandsStarted(s); got != "2s 1s" || !run.Cleanup.Entries[2].Outcome.Interrupted || run.State != Done {
@@ -289,7 +298,7 @@ func TestAnInterruptedCommandIsRunAgainOnlyWhenThatIsAskedFor(t *testing.T) {
 // One that still runs is waited for; after a restart of the machine its id is somebody else's.
 func TestACommandThatStillRunsIsWaitedFor(t *testing.T) {
 	r := claimedRun(cleanup.LIFO)
-	r, _ = advance(r, commandStarted{3, 300, 900}, bubble)
+	r, _ = r.advanced(commandStarted{3, 300, 900}, bubble)
 	for _, same := range []bool{true, false} {
 		run, s := recoverRun(t, r, same, false, func(s *watchedSystem) {
 			s.others = []procfs.Process{child(300, 900)}
@@ -311,7 +320,7 @@ func TestACommandThatStillRunsIsWaitedFor(t *testing.T) {
 // Where nobody is our child, a pid alone names nobody.
 func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
 	r := claimedRun(cleanup.LIFO)
-	r, _ = advance(r, commandStarted{3, 300, 0}, bubble)
+	r, _ = r.advanced(commandStarted{3, 300, 0}, bubble)
 	for _, start := range []uint64{0, 900} {
 		run, s := recoverRun(t, r, true, false, func(s *watchedSystem) {
 			s.others = []procfs.Process{child(300, start)}
@@ -321,7 +330,7 @@ func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
 			t.Errorf("start time %d: after %q it came to %+v", start, s.calls, run.Cleanup)
 		}
 	}
-	r.TargetStart = 0
+	r.Target.Start = 0
 	if ids := known(r); len(ids) > 0 {
 		t.Errorf("hunted: %+v", ids)
 	}
@@ -330,7 +339,7 @@ func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
 // A limit goes on meanwhile, and nobody is signalled but that process.
 func TestACommandThatStillRunsKeepsItsLimit(t *testing.T) {
 	r := claimedRun(cleanup.LIFO)
-	r, _ = advance(r, commandStarted{3, 300, 900}, bubble)
+	r, _ = r.advanced(commandStarted{3, 300, 900}, bubble)
 	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })
 	if !run.Cleanup.Entries[2].TimedOut || !slices.Contains(s.calls, "all of 300 SIGTERM") || !slices.Contains(s.calls, "all of 300 SIGKILL") {
 		t.Errorf("after %q: %+v", s.calls, run.Cleanup.Entries[2])
@@ -367,7 +376,7 @@ func FuzzRemember(f *testing.F) {
 		if len(m.run.Config.Command) == 0 || m.run.State > Done {
 			t.Fatalf("nobody can go on with %+v", m.run)
 		}
-		for _, a := range resume(m.run) {
+		for _, a := range resume(m.run.coreRun) {
 			if c, ok := a.(startCommand); ok {
 				if e, known := m.run.Cleanup.Get(c.id); !known || len(e.Command.Args) == 0 || e.Progress != cleanup.Claimed {
 					t.Fatalf("%+v would be started: %+v", a, e)

@@ -66,7 +66,7 @@ func (l *loop) tellTime(name timerName) {
 		l.log.Info("drained")
 	case name == deadlineTimer:
 		l.log.Warn("sending SIGKILL", "err", fmt.Sprintf("the deadline of %v leaves no more time for the stop", config.Deadline))
-	case l.run.Step < len(config.steps()):
+	case l.run.Stop.Step < len(config.steps()):
 		l.log.Info("next step of the stop schedule")
 	case len(config.Schedule) > 0:
 		l.log.Warn("sending SIGKILL", "err", "the stop schedule is over")

@@ -1,0 +1,144 @@
+package runner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
+	"graceful/runner/procfs"
+	"graceful/runner/tree"
+)
+
+// A descriptor tells of an end at once; without one we look. Who has got the pid since makes no difference.
+func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
+	for _, c := range []struct {
+		told  bool
+		after []procfs.Process
+	}{{true, nil}, {false, nil}, {false, []procfs.Process{child(7, 2)}}} {
+		synctest.Test(t, func(t *testing.T) {
+			s, exits := newFakeSystem(), make(chan procfs.Identity)
+			s.pidfds, s.others = c.told, []procfs.Process{child(7, 1)}
+			s.at(5*time.Second+time.Millisecond, func() { s.others = c.after })
+			if c.told {
+				time.AfterFunc(5*time.Second+time.Millisecond, func() { exits <- procfs.Identity{PID: 7, Start: 1} })
+			}
+			s.at(time.Minute, func() { s.end(Ending{}, targetPID) })
+			r := at3(Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
+			l := loop{run: Run{coreRun: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, exits: exits}
+			l.await(l.command(3))
+			l.do()
+			began := slices.DeleteFunc(s.did, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
+			if want := map[bool]string{true: "5.001s start 1s", false: "5.05s start 1s"}[c.told]; len(began) != 1 || began[0] != want {
+				t.Errorf("%+v: %q, want %q", c, began, want)
+			}
+		})
+	}
+}
+
+// failing is a ledger that can be written to, or not: then it keeps what it was given and writes it later, unless it is full.
+type failing struct {
+	memory
+	err error
+}
+
+func (f *failing) Append(r any) error {
+	if !errors.Is(f.err, ledger.ErrFull) {
+		_ = f.memory.Append(r)
+	}
+	return f.err
+}
+
+func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
+	for name, err := range map[string]error{"no space": errors.New("none"), "full": fmt.Errorf("x: %w", ledger.ErrFull)} {
+		t.Run(name, func(t *testing.T) {
+			s, book := newFakeSystem(), &failing{}
+			s.others = []procfs.Process{child(7, 1)}
+			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: Policy{Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors}})
+			_ = book.Append(firstRecord(first, inherited{}))
+			l := loop{run: first, sys: s, log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
+			l.handle(targetStarted{pid: targetPID})
+			ask := func(exits int) answer {
+				l.register(registry.Call{Request: registry.Request{Command: registry.Texts([]string{"r"}), Env: registry.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
+				return l.said
+			}
+			want := func(ids ...int) {
+				t.Helper()
+				var got []int
+				for _, c := range *l.list() {
+					got = append(got, c.ID)
+				}
+				if !slices.Equal(got, ids) {
+					t.Errorf("there are %v, want %v", got, ids)
+				}
+			}
+			book.err = err
+			if got := ask(7); got.refusal == "" || len(l.awaited)+len(l.unwatched) > 0 {
+				t.Errorf("registered: %+v, %v", got, l.awaited)
+			}
+			want(1, 2)
+			l.handle(withdrawn{id: 1})
+			full := errors.Is(err, ledger.ErrFull)
+			if kept := !strings.Contains(l.said.refusal, "should graceful be killed"); l.said.refusal == "" || kept != full {
+				t.Errorf("withdrawn: %+v", l.said)
+			}
+			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // what is not written is as if it had never been
+			want(left...)
+			book.err = nil
+			got := ask(0)
+			if got.refusal != "" || got.id != map[bool]int{true: 3, false: 4}[full] {
+				t.Errorf("afterwards: %+v", got)
+			}
+			want(append(left, got.id)...)
+			if c := l.command(got.id); c.EnvOf != 0 || len(c.Env) != 1 {
+				t.Errorf("its environment is in no record: %+v", c)
+			}
+			// Who reads that goes on with the same run.
+			var lines []json.RawMessage
+			for _, r := range book.records {
+				text, err := json.Marshal(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines = append(lines, text)
+			}
+			m, err := remember(lines)
+			if diff := cmp.Diff(l.run, m.run, sameRun); err != nil || diff != "" {
+				t.Errorf("remembered otherwise: %v %s", err, diff)
+			}
+		})
+	}
+}
+
+// None is not the same as that of the run.
+func TestAnEnvironmentThatIsEmptyIsWrittenDown(t *testing.T) {
+	for _, env := range [][]string{nil, {}, {"A=1"}} {
+		r, _ := recordOf(registering(time.Second, func(c *cleanup.Entry) { c.Env = env }), true)
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again record
+		if err := json.Unmarshal(text, &again); err != nil {
+			t.Fatal(err)
+		}
+		e, err := again.event(Run{coreRun: at3(Running)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := e.(registered).entry.Env; (got == nil) != (env == nil) || !slices.Equal(got, env) {
+			t.Errorf("%#v became %#v", env, got)
+		}
+	}
+}
