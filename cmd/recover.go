@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"graceful/runner"
+	"graceful/runner/machine"
 
 	"github.com/spf13/cobra"
 )
@@ -49,7 +50,7 @@ failed. Each flag can be given as a variable, --state-dir as GRACEFUL_STATE_DIR.
 				log.Error(err.Error())
 				*status = statusFailed
 			case done.Stopped != 0:
-				*status = runner.Ending{Signal: int(done.Stopped)}.Status()
+				*status = machine.Ending{Signal: int(done.Stopped)}.Status()
 			case done.Failed > 0:
 				*status = statusUnfinished
 			}

@@ -12,6 +12,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/runner"
+	"graceful/runner/machine"
 	"graceful/runner/tree"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,7 @@ type runFlags struct {
 // newFlags has the defaults.
 func newFlags() *runFlags {
 	return &runFlags{
-		config:      runner.Config{Contain: tree.Auto, Guard: runner.GuardAuto, Defer: runner.DeferAuto, Policy: runner.Policy{Grace: 10 * time.Second, Order: cleanup.LIFO, ForwardTo: runner.ForwardToGroup, Survivors: runner.StopSurvivors}},
+		config:      runner.Config{Contain: tree.Auto, Guard: runner.GuardAuto, Defer: runner.DeferAuto, Policy: machine.Policy{Grace: 10 * time.Second, Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}},
 		onStopLimit: 10 * time.Second,
 		onExitLimit: 30 * time.Second,
 		format:      logText,
@@ -86,7 +87,7 @@ func (f *runFlags) groups() []flagGroup {
 		"schedule of signals and waits instead of the signal that came and the grace; SIGKILL comes last in any case")
 	stopping.Var(rewriteValue{&config.Rewrite}, "rewrite",
 		"pass a signal on as another one, with 0 not at all; may be repeated")
-	stopping.Var(enumValue[runner.ForwardTo]{&config.ForwardTo, "WHOM", "receiver of signals", runner.ForwardTos()}, "forward-to",
+	stopping.Var(enumValue[machine.ForwardTo]{&config.ForwardTo, "WHOM", "receiver of signals", machine.ForwardTos()}, "forward-to",
 		"whom signals are passed on to: group (the program's process group), target (the program alone, for one that stops its own workers)")
 	stopping.on(&config.KillOnRepeat, "kill-on-repeat", "", "a second stop signal kills; during cleanup it ends the command that runs")
 	stopping.Var(durationValue{value: &config.Timeout}, "timeout",
@@ -112,7 +113,7 @@ func (f *runFlags) groups() []flagGroup {
 	held := newGroup("The tree of processes", "graceful run --contain subreaper --survivors wait -- ./start-workers")
 	held.Var(enumValue[tree.Level]{&config.Contain, "LEVEL", "level of containment", tree.Levels()}, "contain",
 		"level at which descendants are held: "+strings.Join(texts(tree.Levels()), ", "))
-	held.Var(enumValue[runner.Survivors]{&config.Survivors, "WHAT", "fate of survivors", runner.AllSurvivors()}, "survivors",
+	held.Var(enumValue[machine.Survivors]{&config.Survivors, "WHAT", "fate of survivors", machine.AllSurvivors()}, "survivors",
 		"what becomes of processes that the program leaves behind: stop (end them), wait (for them to end), keep (leave them alone)")
 
 	own := newGroup("The terminal", "graceful run --pty -- npm test")

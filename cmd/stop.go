@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"graceful/forward"
-	"graceful/runner"
+	"graceful/runner/machine"
 
 	"golang.org/x/sys/unix"
 )
@@ -116,7 +116,7 @@ func (v remapValue) String() string { return "" }
 func (v remapValue) Type() string   { return "FROM=TO" }
 
 // scheduleValue is the signals of a stop and the waits between them, as for start-stop-daemon's --retry.
-type scheduleValue struct{ value *[]runner.Step }
+type scheduleValue struct{ value *[]machine.Step }
 
 func (v scheduleValue) Set(s string) error {
 	steps, err := parseSchedule(s)
@@ -130,7 +130,7 @@ func (v scheduleValue) Set(s string) error {
 const scheduleExample = "TERM/10s/INT/5s/KILL"
 
 // parseSchedule reads a schedule up to its KILL, which is no step of its own: it comes in any case.
-func parseSchedule(s string) (steps []runner.Step, err error) {
+func parseSchedule(s string) (steps []machine.Step, err error) {
 	if s == "" {
 		return nil, fmt.Errorf("it is empty (%s)", scheduleExample)
 	}
@@ -147,14 +147,14 @@ func parseSchedule(s string) (steps []runner.Step, err error) {
 			after = true
 		case sig == unix.SIGKILL:
 			if killed = true; len(steps) == 0 {
-				steps = append(steps, runner.Step{Signal: runner.NoSignal})
+				steps = append(steps, machine.Step{Signal: machine.NoSignal})
 			}
 		case sig != 0:
-			steps = append(steps, runner.Step{Signal: int(sig)})
+			steps = append(steps, machine.Step{Signal: int(sig)})
 		case len(items) == 1:
-			steps = append(steps, runner.Step{Wait: wait})
+			steps = append(steps, machine.Step{Wait: wait})
 		case i == 0:
-			steps = append(steps, runner.Step{Signal: runner.NoSignal, Wait: wait})
+			steps = append(steps, machine.Step{Signal: machine.NoSignal, Wait: wait})
 		default:
 			last := &steps[len(steps)-1]
 			last.Wait = plus(last.Wait, wait)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"graceful/runner"
+	"graceful/runner/machine"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -19,9 +20,9 @@ import (
 const s = time.Second
 
 func TestSchedules(t *testing.T) {
-	step := func(sig int, wait time.Duration) runner.Step { return runner.Step{Signal: sig, Wait: wait} }
-	const term, hup, quit, none = int(unix.SIGTERM), int(unix.SIGINT), int(unix.SIGQUIT), runner.NoSignal
-	for text, want := range map[string][]runner.Step{
+	step := func(sig int, wait time.Duration) machine.Step { return machine.Step{Signal: sig, Wait: wait} }
+	const term, hup, quit, none = int(unix.SIGTERM), int(unix.SIGINT), int(unix.SIGQUIT), machine.NoSignal
+	for text, want := range map[string][]machine.Step{
 		"TERM/3s/INT/5s/QUIT/2s/KILL": {step(term, 3*s), step(hup, 5*s), step(quit, 2*s)},
 		"TERM/3s/INT/5s/QUIT/2s":      {step(term, 3*s), step(hup, 5*s), step(quit, 2*s)}, // KILL comes anyway
 		"sigterm/3/-INT/5/-3/2/-9":    {step(term, 3*s), step(hup, 5*s), step(quit, 2*s)}, // start-stop-daemon's way
@@ -221,7 +222,7 @@ func TestFlagsThatDependOnOneAnother(t *testing.T) {
 				return maps.Equal(c.Rewrite, map[int]int{1: 0, 15: 3}) && maps.Equal(c.Remap, map[int]int{1: 2, 3: 4})
 			}},
 		{args: "", env: map[string]string{"GRACEFUL_KILL_ON_REPEAT": "1", "GRACEFUL_RERAISE": "true", "GRACEFUL_SURVIVORS": "wait"},
-			want: func(c runner.Config) bool { return c.KillOnRepeat && c.Reraise && c.Survivors == runner.WaitSurvivors }},
+			want: func(c runner.Config) bool { return c.KillOnRepeat && c.Reraise && c.Survivors == machine.WaitSurvivors }},
 		{args: "--grace 5s --stop-schedule 5s", err: "--grace: not together with --stop-schedule: a schedule has its own times"},
 		{args: "--stop-schedule 5s", env: map[string]string{"GRACEFUL_GRACE": "1s"},
 			err: "GRACEFUL_GRACE: not together with --stop-schedule: a schedule has its own times"},

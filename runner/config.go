@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/machine"
 	"graceful/runner/tree"
 )
 
@@ -22,7 +23,7 @@ type Config struct {
 	Env     []string `json:"-"` // KEY=value, as the target is to see it but for what the run adds
 	Name    string   `json:"-"`
 
-	Policy
+	machine.Policy
 
 	OnStop        []cleanup.Command `json:"-"` // before the first signal, one after the other
 	OnExit        []cleanup.Command `json:"-"`
@@ -67,7 +68,7 @@ func (c Config) check() error {
 		return fmt.Errorf("it asks for --defer %q, which this program does not know", c.Defer)
 	}
 	for name, word := range map[string]bool{
-		string(c.ForwardTo): slices.Contains(ForwardTos(), c.ForwardTo), string(c.Survivors): slices.Contains(AllSurvivors(), c.Survivors),
+		string(c.ForwardTo): slices.Contains(machine.ForwardTos(), c.ForwardTo), string(c.Survivors): slices.Contains(machine.AllSurvivors(), c.Survivors),
 	} {
 		if !word {
 			return fmt.Errorf("it asks for %q, which this program does not know", name)

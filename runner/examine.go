@@ -17,6 +17,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -411,7 +412,7 @@ func tryState(dir *ledger.Dir, in inherited) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, book.Remove(), book.Close()) }()
-	trial := newRun(newID(), Config{Command: []string{"doctor"}, Name: "doctor", Contain: tree.Auto, Policy: Policy{Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors}})
+	trial := newRun(newID(), Config{Command: []string{"doctor"}, Name: "doctor", Contain: tree.Auto, Policy: machine.Policy{Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
 	if err := begin(book, trial, in); err != nil {
 		return err
 	}
@@ -452,7 +453,7 @@ func countRuns(dir *ledger.Dir, path string, c *Check) {
 		case err == errEmpty: // of one that was killed before it had begun anything
 		case err != nil:
 			bad = append(bad, err.Error())
-		case m.run.State != Done:
+		case m.run.State != machine.Done:
 			dead++
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"syscall"
 
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/terminal"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,7 @@ func (j *jobControl) stopUs(by syscall.Signal) {
 
 // seeStop looks whether the target has been stopped. One that we have passed on ourselves stops us later.
 func (l *loop) seeStop() {
-	if l.run.Target.Ended || l.run.Target.PID == 0 || l.run.State >= Killing {
+	if l.run.Target.Ended || l.run.Target.PID == 0 || l.run.State >= machine.Killing {
 		return
 	}
 	sig := l.sys.stopped(l.run.Target.PID)

@@ -15,6 +15,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
@@ -129,17 +130,17 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	}
 	reap(pid)
 	m.history.goOn()
-	if m.run.State == Done {
+	if m.run.State == machine.Done {
 		return p.loop(m, book, log).loop().result(), nil // for what was to come after
 	}
-	if r.Config.Guard == GuardAuto && m.run.State == Starting && book != nil && len(p.tree.Children()) == 0 {
+	if r.Config.Guard == GuardAuto && m.run.State == machine.Starting && book != nil && len(p.tree.Children()) == 0 {
 		p.supervisor = 0
 		return result, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(how))
 	}
 	l := p.loop(m, book, log)
 	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(how))
 	l.takeOver(m)
-	l.handle(orphaned{})
+	l.handle(machine.Orphaned{})
 	return l.loop().result(), nil
 }
 
@@ -157,7 +158,7 @@ const (
 
 // watch hands signals on to the supervisor until it has ended, and tells how, and its run's result if it has said that
 // the run is done.
-func (p *processes) watch(pid, link int, log *slog.Logger) (how Ending, result Result, done bool) {
+func (p *processes) watch(pid, link int, log *slog.Logger) (how machine.Ending, result Result, done bool) {
 	messages := make(chan message)
 	go func() {
 		defer close(messages)
@@ -299,13 +300,13 @@ func send(link int, kind byte, value int) error {
 // Supervise is the supervisor; args are ours after argv[0]. It returns the exit status, which the front alone sees.
 func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
 	if len(args) != 7 {
-		return statusFailed, errors.New("this is for graceful itself to call")
+		return machine.StatusFailed, errors.New("this is for graceful itself to call")
 	}
 	bookFD, err1 := strconv.Atoi(args[1])
 	link, err2 := strconv.Atoi(args[2])
 	socket, err3 := strconv.Atoi(args[4])
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return statusFailed, err
+		return machine.StatusFailed, err
 	}
 	unix.CloseOnExec(link)
 	if socket >= 0 {
@@ -313,24 +314,24 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	}
 	book, err := ledger.Inherited(bookFD, args[3])
 	if err != nil {
-		return statusFailed, err
+		return machine.StatusFailed, err
 	}
 	m, err := read(book)
 	if err != nil {
-		return statusFailed, err
+		return machine.StatusFailed, err
 	}
 	_ = os.WriteFile("/proc/self/comm", []byte("graceful"), 0) // and not "exe", for those who look for us by name
 	log := logger(m.run.Config, m.began)
 	if err := tree.AdoptOrphans(); err != nil {
-		return statusFailed, err
+		return machine.StatusFailed, err
 	}
 	own, err := terminal.InheritPTY(args[5], m.front, log)
 	if err != nil {
-		return statusFailed, err
+		return machine.StatusFailed, err
 	}
 	destination, err := report.Inherit(args[6], m.run.Config.Report)
 	if err != nil {
-		return statusFailed, err
+		return machine.StatusFailed, err
 	}
 	gone, relayed := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -348,7 +349,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	}()
 	p, err := prepare(m.run.Config, m.inherit, slog.New(slog.DiscardHandler)) // the front has said it all
 	if err != nil {
-		return statusFailed, err
+		return machine.StatusFailed, err
 	}
 	p.front, p.supervisor, p.link, p.socket, p.report = m.front, unix.Getpid(), link, socket, destination
 	if group, err := unix.Getpgid(m.front); err == nil && !m.run.Config.PTY {
@@ -358,11 +359,11 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	p.own.elsewhere = func(stopped int) bool { return send(link, relayOutput, stopped) == nil }
 	p.own.relayed, p.own.gone = relayed, gone
 	if err := p.makeCgroup(m.run); err != nil { // the run is over before it has begun, and we have said why
-		if send(link, finished, statusFailed) != nil {
+		if send(link, finished, machine.StatusFailed) != nil {
 			registry.Remove(m.run.Socket)
 			err = errors.Join(err, discard(book))
 		}
-		return statusFailed, err
+		return machine.StatusFailed, err
 	}
 	heard := send(link, listening, 0)
 	l := p.loop(m, book, log)
@@ -371,7 +372,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		l.orphaned = gone
 		r = l.do()
 	} else { // nothing has been started, and the front is gone, or waits in vain
-		l.handle(orphaned{})
+		l.handle(machine.Orphaned{})
 		r = l.loop()
 	}
 	result := r.result()

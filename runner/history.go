@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 )
 
@@ -19,7 +20,7 @@ type history struct {
 	stopped        time.Time // the stop began
 	ended          time.Time // the target had
 	emptied        time.Time // nobody of the tree was left
-	usage          *Usage
+	usage          *machine.Usage
 	failure        string // why the target could not be started
 	commands       map[int]span
 	killed         []procfs.Process
@@ -57,35 +58,35 @@ type span struct {
 }
 
 // happened takes an event and what it has made of the run.
-func (h *history) happened(was, is Run, e event, at time.Time) {
+func (h *history) happened(was, is Run, e machine.Event, at time.Time) {
 	if h == nil {
 		return
 	}
 	switch e := e.(type) {
-	case targetStarted:
+	case machine.TargetStarted:
 		h.started = at
-	case targetFailed:
-		h.failure = e.err
-	case targetEnded:
-		h.ended, h.usage = at, e.usage
-	case signalled:
-		h.add(&h.received, Signalled{Time: at, State: was.State.String()}, e.signal)
-	case commandStarted:
-		h.commands[e.id] = span{from: at, pid: e.pid}
-	case treeEmptied:
-		if was.State == Sweeping && len(h.left) == 0 {
+	case machine.TargetFailed:
+		h.failure = e.Err
+	case machine.TargetEnded:
+		h.ended, h.usage = at, e.Usage
+	case machine.Signalled:
+		h.add(&h.received, Signalled{Time: at, State: was.State.String()}, e.Signal)
+	case machine.CommandStarted:
+		h.commands[e.ID] = span{from: at, pid: e.PID}
+	case machine.TreeEmptied:
+		if was.State == machine.Sweeping && len(h.left) == 0 {
 			h.emptied = at
 		}
-	case orphaned, recovered:
+	case machine.Orphaned, machine.Recovered:
 		h.takenOver = true
-	case retried:
+	case machine.Retried:
 		for _, c := range is.Cleanup.Entries {
 			if before, _ := was.Cleanup.Get(c.ID); c.Progress < before.Progress { // it is to run again
 				delete(h.commands, c.ID)
 			}
 		}
 	}
-	if was.State < Stopping && is.State == Stopping || was.State == Sweeping && was.Stop.Step == 0 && is.Stop.Step > 0 {
+	if was.State < machine.Stopping && is.State == machine.Stopping || was.State == machine.Sweeping && was.Stop.Step == 0 && is.Stop.Step > 0 {
 		h.stopped = at
 	}
 	for _, id := range was.Cleanup.Active {
@@ -105,32 +106,32 @@ func (h *history) goOn() {
 }
 
 // did takes what was done about it.
-func (h *history) did(is Run, a action, at time.Time) {
+func (h *history) did(is Run, a machine.Action, at time.Time) {
 	if h == nil {
 		return
 	}
 	s := Signalled{Time: at, State: is.State.String()}
 	sig := 0
 	switch a := a.(type) {
-	case forwardSignal:
-		sig, s.To = a.signal, "group"
-		if a.alone {
+	case machine.ForwardSignal:
+		sig, s.To = a.Signal, "group"
+		if a.Alone {
 			s.To = "target"
 		}
-	case signalSurvivors:
-		sig, s.To = a.signal, "survivors"
-	case killTree:
+	case machine.SignalSurvivors:
+		sig, s.To = a.Signal, "survivors"
+	case machine.KillTree:
 		if is.Cleanup.Clearing {
 			return // what commands have left, mostly nobody
 		}
-		sig, s.To = sigKILL, "tree"
-	case terminateCommand:
-		sig, s.To, s.Command = sigTERM, "command", a.id
-	case killCommand:
-		if c, _ := is.Cleanup.Get(a.id); c.Progress == cleanup.Ended {
+		sig, s.To = machine.SigKILL, "tree"
+	case machine.TerminateCommand:
+		sig, s.To, s.Command = machine.SigTERM, "command", a.ID
+	case machine.KillCommand:
+		if c, _ := is.Cleanup.Get(a.ID); c.Progress == cleanup.Ended {
 			return // what it has left, mostly nobody
 		}
-		sig, s.To, s.Command = sigKILL, "command", a.id
+		sig, s.To, s.Command = machine.SigKILL, "command", a.ID
 	default:
 		return
 	}
@@ -148,7 +149,7 @@ func (h *history) add(list *[]Signalled, s Signalled, sig int) {
 
 // kills tells whether the report is to name one more who is killed now.
 func (h *history) kills(r Run) bool {
-	return h != nil && r.State <= Sweeping && len(h.killed) < historyLimit
+	return h != nil && r.State <= machine.Sweeping && len(h.killed) < historyLimit
 }
 
 // kill takes one that SIGKILL was sent to. How the target ended is told elsewhere.
@@ -160,7 +161,7 @@ func (h *history) kill(p procfs.Process, r Run) {
 
 // leave takes those whom SIGKILL does not end.
 func (h *history) leave(who map[procfs.Identity]kill, r Run) {
-	if h == nil || r.State > Sweeping {
+	if h == nil || r.State > machine.Sweeping {
 		return
 	}
 	for id, k := range who {

@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +39,7 @@ type loop struct {
 	exits      <-chan procfs.Identity    // of those whom commands wait for
 	awaited    map[procfs.Identity][]int // the commands that wait for a process
 	unwatched  []procfs.Identity         // those of them that have to be looked at
-	said       answer                    // the last one
+	said       machine.Answer            // the last one
 	envs       map[[sha256.Size]byte]int // which entry has an environment first
 
 	began time.Time
@@ -74,7 +75,7 @@ func (l *loop) do() Run {
 	if l.began.IsZero() {
 		l.began = time.Now()
 	}
-	l.perform(startTarget{})
+	l.perform(machine.StartTarget{})
 	return l.loop()
 }
 
@@ -82,9 +83,9 @@ func (l *loop) do() Run {
 func (l *loop) loop() Run {
 	l.wake = time.NewTimer(time.Hour)
 	l.wake.Stop()
-	for l.run.State != Done {
+	for l.run.State != machine.Done {
 		l.reapAll()
-		if l.run.State == Done {
+		if l.run.State == machine.Done {
 			break
 		}
 		l.seeStop()
@@ -99,7 +100,7 @@ func (l *loop) loop() Run {
 			l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
 			l.reapAll()
 			l.sys.frontGone(l.run.Target.PID)
-			l.handle(orphaned{})
+			l.handle(machine.Orphaned{})
 		case <-l.parentGone:
 			l.parentGone = nil
 			l.reapAll()
@@ -109,7 +110,7 @@ func (l *loop) loop() Run {
 			}
 		case <-l.relayed:
 			l.relayed = nil
-			l.handle(relayed{})
+			l.handle(machine.Relayed{})
 		case <-l.broken:
 			l.broken = nil
 			l.reapAll()
@@ -144,7 +145,7 @@ func (l *loop) hear(sig syscall.Signal) {
 	case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
 		l.stopHeard = sig
 	}
-	l.handle(signalled{int(sig), forward.MeaningOf(sig)})
+	l.handle(machine.Signalled{Signal: int(sig), Meaning: forward.MeaningOf(sig)})
 }
 
 // reapLimit bounds how many ends are taken in one turn, so that children that end faster than we can reap them keep
@@ -156,7 +157,7 @@ const reapLimit = 1000
 // An exit is handled while the zombie still holds its pid, and only then reaped: the process group that a child
 // of ours led can be signalled without meeting a stranger's.
 func (l *loop) reapAll() {
-	for n := 0; l.run.State != Done; n++ {
+	for n := 0; l.run.State != machine.Done; n++ {
 		pid, ending, childless := l.sys.peek()
 		if pid != 0 && n < reapLimit {
 			l.take(pid, ending)
@@ -178,24 +179,24 @@ func (l *loop) reapAll() {
 			return
 		}
 		l.killing, l.look, l.pause, l.unseen = false, time.Time{}, 0, time.Time{}
-		l.handle(treeEmptied{})
+		l.handle(machine.TreeEmptied{})
 	}
 }
 
 // take handles the end of a child and reaps it.
-func (l *loop) take(pid int, ending Ending) {
+func (l *loop) take(pid int, ending machine.Ending) {
 	l.pause = 0
 	switch id, isCommand := l.commandOf(pid); {
 	case pid == l.run.Target.PID && !l.run.Target.Ended:
-		e := targetEnded{ending: ending, after: time.Since(l.began)}
+		e := machine.TargetEnded{Ending: ending, After: time.Since(l.began)}
 		if l.history != nil {
-			e.usage = l.sys.usage(pid)
+			e.Usage = l.sys.usage(pid)
 		}
 		l.handle(e)
 	case isCommand:
-		l.handle(commandEnded{id: id, ending: ending})
+		l.handle(machine.CommandEnded{ID: id, Ending: ending})
 	default:
-		if l.killing && ending.Signal == sigKILL && l.history.kills(l.run) {
+		if l.killing && ending.Signal == machine.SigKILL && l.history.kills(l.run) {
 			l.history.kill(l.sys.child(pid), l.run)
 		}
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
@@ -207,7 +208,7 @@ func (l *loop) take(pid int, ending Ending) {
 }
 
 func (l *loop) emptying() bool {
-	return l.run.State == Sweeping || l.run.State == Cleaning && l.run.Cleanup.Clearing || l.killing
+	return l.run.State == machine.Sweeping || l.run.State == machine.Cleaning && l.run.Cleanup.Clearing || l.killing
 }
 
 // killMore kills what has been born since the last time, and settles when to look again: at once when a child
@@ -220,10 +221,10 @@ func (l *loop) killMore() {
 		}
 		l.history.leave(l.killed, l.run)
 		l.killing, l.look = false, time.Time{}
-		l.handle(treeEmptied{})
+		l.handle(machine.TreeEmptied{})
 		return
 	}
-	if sig := l.run.Config.rewritten(sigTERM); sig != 0 && !l.killing && l.run.State == Sweeping && !l.run.waiting() {
+	if sig := l.run.Config.Rewritten(machine.SigTERM); sig != 0 && !l.killing && l.run.State == machine.Sweeping && !l.run.Waiting() {
 		l.sys.signalOrphans(syscall.Signal(sig), unix.SIGCONT)
 	}
 	if l.killing || !l.sys.announced() {
@@ -250,7 +251,7 @@ func (l *loop) kill() (hopeless bool) {
 	} else if l.unseen.IsZero() {
 		l.unseen = now
 	}
-	if len(found) == 0 && now.Sub(l.unseen) < l.run.Config.patience() {
+	if len(found) == 0 && now.Sub(l.unseen) < l.run.Config.Patience() {
 		hopeless = false
 	}
 	killed := map[procfs.Identity]kill{}
@@ -260,7 +261,7 @@ func (l *loop) kill() (hopeless bool) {
 			k = kill{now, p.Name}
 		}
 		killed[p.Identity] = k
-		if !forbidden[p.Identity] && now.Sub(k.first) < l.run.Config.patience() {
+		if !forbidden[p.Identity] && now.Sub(k.first) < l.run.Config.Patience() {
 			hopeless = false
 		}
 	}
@@ -291,7 +292,7 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 }
 
 // handle lets the machine decide on an event, and performs what it wants.
-func (l *loop) handle(e event) {
+func (l *loop) handle(e machine.Event) {
 	was, escalated := l.run.State, l.run.Stop.Escalated
 	l.tell(e)
 	now := time.Now()
@@ -299,7 +300,7 @@ func (l *loop) handle(e event) {
 	if !l.reserve(e, r) {
 		return
 	}
-	if err := l.record(e, r.moved(l.run.coreRun), now); err != nil && l.takeBack(e, r, err) {
+	if err := l.record(e, r.Changed(l.run.Run), now); err != nil && l.takeBack(e, r, err) {
 		return
 	}
 	l.history.happened(l.run, r, e, now)
@@ -308,12 +309,12 @@ func (l *loop) handle(e event) {
 	if ended {
 		l.sys.targetGone(r)
 	}
-	if _, again := e.(signalled); again && r.Stop.Escalated && was < Cleaning && !escalated {
+	if _, again := e.(machine.Signalled); again && r.Stop.Escalated && was < machine.Cleaning && !escalated {
 		l.log.Warn("sending SIGKILL", "err", "a stop signal came again")
 	}
 	if l.run.State != was {
 		l.log.Info(l.run.State.String(), "was", was.String())
-		if was < Cleaning && l.run.State >= Cleaning {
+		if was < machine.Cleaning && l.run.State >= machine.Cleaning {
 			l.sys.cleaning()
 			l.disband()
 		}
@@ -329,18 +330,18 @@ func (l *loop) disband() {
 	}
 }
 
-func (l *loop) perform(a action) {
+func (l *loop) perform(a machine.Action) {
 	l.history.did(l.run, a, time.Now())
 	switch a := a.(type) {
-	case startTarget:
+	case machine.StartTarget:
 		l.startTarget()
-	case forwardSignal:
-		sig := syscall.Signal(a.signal)
+	case machine.ForwardSignal:
+		sig := syscall.Signal(a.Signal)
 		to, send := "group", l.sys.signalGroup
 		switch {
-		case a.alone:
+		case a.Alone:
 			to, send = "target", l.sys.signalTarget
-		case a.resume: // a stop signal
+		case a.Resume: // a stop signal
 			send = l.sys.stopGroup
 		}
 		l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.Target.PID)
@@ -348,25 +349,25 @@ func (l *loop) perform(a action) {
 			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
 		}
 		switch {
-		case a.resume && a.alone:
+		case a.Resume && a.Alone:
 			_ = l.sys.signalTarget(unix.SIGCONT)
-		case a.resume:
+		case a.Resume:
 			_ = l.sys.signalGroup(unix.SIGCONT)
 		}
-	case suspend:
+	case machine.Suspend:
 		l.stopAt = time.Now().Add(stopAfter)
-	case signalSurvivors:
-		signals, send := []syscall.Signal{syscall.Signal(a.signal)}, l.sys.signalSurvivors
-		if a.resume {
+	case machine.SignalSurvivors:
+		signals, send := []syscall.Signal{syscall.Signal(a.Signal)}, l.sys.signalSurvivors
+		if a.Resume {
 			signals = append(signals, unix.SIGCONT)
 		}
-		if a.unasked {
+		if a.Unasked {
 			send = l.sys.signalUnasked
 		}
 		send(signals...)
-	case keepSurvivors:
+	case machine.LeaveSurvivors:
 		l.sys.keepSurvivors()
-	case killTree:
+	case machine.KillTree:
 		if l.history.kills(l.run) { // before, since one that dies at once may be reaped by another that is dying
 			for _, p := range l.sys.members() {
 				l.history.kill(p, l.run)
@@ -375,16 +376,16 @@ func (l *loop) perform(a action) {
 		l.killing, l.pause = true, 0
 		l.kill()
 		l.look = time.Now()
-	case relayRest:
+	case machine.RelayRest:
 		l.relayed = l.sys.relayRest(l.run, l.stopHeard != 0)
-	case startCommand:
-		l.startCommand(a.id)
-	case terminateCommand:
-		l.signalCommand(a.id, unix.SIGTERM)
-		l.signalCommand(a.id, unix.SIGCONT)
-	case killCommand:
-		l.signalCommand(a.id, unix.SIGKILL)
-	case answer:
+	case machine.StartCommand:
+		l.startCommand(a.ID)
+	case machine.TerminateCommand:
+		l.signalCommand(a.ID, unix.SIGTERM)
+		l.signalCommand(a.ID, unix.SIGCONT)
+	case machine.KillCommand:
+		l.signalCommand(a.ID, unix.SIGKILL)
+	case machine.Answer:
 		l.said = a
 	default:
 		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
@@ -418,23 +419,23 @@ func (l *loop) startTarget() {
 			err = found.Err
 		}
 		l.log.Error("starting "+l.run.Config.Command[0], "err", err, "hint", hint)
-		l.handle(targetFailed{status, err.Error()})
+		l.handle(machine.TargetFailed{Status: status, Err: err.Error()})
 		return
 	}
-	l.handle(targetStarted{pid, l.startTime(pid)})
+	l.handle(machine.TargetStarted{PID: pid, Start: l.startTime(pid)})
 }
 
 func (l *loop) startCommand(id int) {
 	c := l.command(id)
 	pid, err := l.sys.startCommand(l.run, c)
 	if err != nil {
-		l.handle(commandFailed{id, err.Error(), outOfResources(err)})
+		l.handle(machine.CommandFailed{ID: id, Err: err.Error(), Transient: outOfResources(err)})
 		return
 	}
-	if c.When == cleanup.AtExit && l.run.State < Cleaning {
+	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {
 		l.sys.exempt(pid)
 	}
-	l.handle(commandStarted{id, pid, l.startTime(pid)})
+	l.handle(machine.CommandStarted{ID: id, PID: pid, Start: l.startTime(pid)})
 }
 
 // startTime is wanted by whoever reads of the process later, and by nobody else.
@@ -476,21 +477,21 @@ func (l *loop) fire() {
 			l.hear(sig)
 		default:
 			l.stopAt = time.Time{}
-			if l.run.State < Killing { // afterwards there is nobody to be stopped with
+			if l.run.State < machine.Killing { // afterwards there is nobody to be stopped with
 				l.log.Info("stopping ourselves")
 				l.sys.suspend()
 			}
 		}
 	}
 	for {
-		i := slices.IndexFunc(l.run.Deadlines, func(d Deadline) bool { return !d.At.After(now) })
+		i := slices.IndexFunc(l.run.Deadlines, func(d machine.Deadline) bool { return !d.At.After(now) })
 		if i < 0 {
 			return
 		}
-		if due := l.run.Deadlines[i].timer; due.ID == 0 {
-			l.handle(timeUp{due.Name})
+		if due := l.run.Deadlines[i].Timer; due.ID == 0 {
+			l.handle(machine.TimeUp{Name: due.Name})
 		} else {
-			l.handle(commandTimer{due.ID, due.Name})
+			l.handle(machine.CommandTimer{ID: due.ID, Name: due.Name})
 		}
 	}
 }

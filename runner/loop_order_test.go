@@ -13,6 +13,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
@@ -179,16 +180,16 @@ func (s *watchedSystem) ended() time.Duration {
 }
 
 func endsAfter(d time.Duration) func(*watchedSystem) {
-	return func(s *watchedSystem) { s.at(d, func() { s.end(Ending{}, targetPID) }) }
+	return func(s *watchedSystem) { s.at(d, func() { s.end(machine.Ending{}, targetPID) }) }
 }
 
 // A stopped process can act on a signal only when it goes on: CONT comes after it, not before.
 func TestSignalsThatEndAreFollowedByCONT(t *testing.T) {
-	_, s := watch(t, Config{Policy: Policy{Grace: 2 * time.Second}}, []string{"1h"}, func(s *watchedSystem) {
+	_, s := watch(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, []string{"1h"}, func(s *watchedSystem) {
 		s.living[7] = true
 		s.send(time.Second, unix.SIGUSR1)
 		s.send(2*time.Second, unix.SIGINT)
-		s.at(3*time.Second, func() { s.end(Ending{}, targetPID) })
+		s.at(3*time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		s.send(3500*time.Millisecond, unix.SIGQUIT)
 		s.send(3600*time.Millisecond, unix.SIGHUP)
 	})
@@ -205,7 +206,7 @@ func TestSignalsThatEndAreFollowedByCONT(t *testing.T) {
 
 func TestSignalsDuringTheCleaningAreLoggedAndChangeNothing(t *testing.T) {
 	signals := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGTSTP}
-	run, s := watch(t, Config{Policy: Policy{Grace: time.Second}}, []string{"10s"}, func(s *watchedSystem) {
+	run, s := watch(t, Config{Policy: machine.Policy{Grace: time.Second}}, []string{"10s"}, func(s *watchedSystem) {
 		endsAfter(time.Second)(s)
 		for i, sig := range signals {
 			s.send(time.Duration(2+i)*time.Second, sig)
@@ -225,7 +226,7 @@ func TestSignalsDuringTheCleaningAreLoggedAndChangeNothing(t *testing.T) {
 
 // The end is there before its announcement: at the moment when the grace is over nobody is left to be killed.
 func TestAnEndBeforeTheGraceIsOverIsNoKill(t *testing.T) {
-	run, s := watch(t, Config{Policy: Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
+	run, s := watch(t, Config{Policy: machine.Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)
 		s.at(5*time.Second, func() { // and no nudge
 			delete(s.living, targetPID)
@@ -239,7 +240,7 @@ func TestAnEndBeforeTheGraceIsOverIsNoKill(t *testing.T) {
 
 // While the leader of a group is a zombie the group's id is nobody else's: that is when the group is killed.
 func TestWhatALeaderLeavesIsKilledBeforeTheLeaderIsReaped(t *testing.T) {
-	_, s := watch(t, Config{Policy: Policy{Grace: time.Second}}, []string{"2s"}, func(s *watchedSystem) {
+	_, s := watch(t, Config{Policy: machine.Policy{Grace: time.Second}}, []string{"2s"}, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)
 	})
 	for _, pid := range []int{targetPID, 201} {
@@ -256,7 +257,7 @@ func TestAPIDThatComesBackIsSomebodyElse(t *testing.T) {
 		"the first command's for a second": {300, 300},
 	} {
 		t.Run(name, func(t *testing.T) {
-			run, s := watch(t, Config{Policy: Policy{Order: cleanup.FIFO}}, []string{"1s", "2s"}, func(s *watchedSystem) {
+			run, s := watch(t, Config{Policy: machine.Policy{Order: cleanup.FIFO}}, []string{"1s", "2s"}, func(s *watchedSystem) {
 				s.nextPIDs = pids
 				endsAfter(time.Second)(s)
 			})
@@ -272,7 +273,7 @@ func TestAPIDThatComesBackIsSomebodyElse(t *testing.T) {
 
 // Commands in parallel may end together, and one nudge tells of it.
 func TestCommandsThatEndTogetherAreAllTaken(t *testing.T) {
-	run, s := watch(t, Config{Policy: Policy{Order: cleanup.Parallel}}, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
+	run, s := watch(t, Config{Policy: machine.Policy{Order: cleanup.Parallel}}, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
 	want := []string{"1s survivors terminated", "1s start 1s", "1s start 1s", "1s start 2s", "1s start 2s", "3s done"}
 	if !slices.Equal(s.did, want) {
 		t.Errorf("it did %q, want %q", s.did, want)
@@ -286,11 +287,11 @@ func TestCommandsThatEndTogetherAreAllTaken(t *testing.T) {
 
 // Passes of SIGKILL go on while the target itself is out of reach, as a setuid program is: those it starts are not.
 func TestTheTreeOfATargetThatMayNotBeKilledIsKilled(t *testing.T) {
-	run, s := watch(t, Config{Policy: Policy{Grace: time.Second}}, nil, func(s *watchedSystem) {
+	run, s := watch(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *watchedSystem) {
 		s.forbidden[targetPID] = true
 		s.send(time.Second, unix.SIGTERM)
 		s.at(5*time.Second, func() { s.living[8] = true })
-		s.at(9*time.Second, func() { s.end(Ending{Code: 3}, targetPID) })
+		s.at(9*time.Second, func() { s.end(machine.Ending{Code: 3}, targetPID) })
 	})
 	killed := slices.IndexFunc(s.did, func(did string) bool { return strings.HasSuffix(did, "killed 8") })
 	if killed < 0 || s.did[killed] > "5.2s" {
@@ -308,7 +309,7 @@ func TestSomeMayBeKilledAndSomeMayNot(t *testing.T) {
 		s.forbidden[7] = true
 		s.immortal[8] = true
 		endsAfter(time.Second)(s)
-		s.at(4*time.Second, func() { s.end(Ending{Signal: 9}, 8) })
+		s.at(4*time.Second, func() { s.end(machine.Ending{Signal: 9}, 8) })
 	})
 	if got := s.ended(); got < 4*time.Second || got > 4200*time.Millisecond {
 		t.Errorf("done after %v, want as soon as the mortal one is gone", got)
@@ -321,7 +322,7 @@ func TestNobodyFoundIsNotNobodyThere(t *testing.T) {
 		s.blind = true
 		s.living[7] = true
 		endsAfter(time.Second)(s)
-		s.at(10*time.Second, func() { s.end(Ending{}, 7) })
+		s.at(10*time.Second, func() { s.end(machine.Ending{}, 7) })
 	})
 	if got := s.ended(); got != 10*time.Second {
 		t.Errorf("done after %v, want 10s", got)
@@ -338,7 +339,7 @@ func TestHowOftenTheTreeIsLookedAt(t *testing.T) {
 		"ends are not announced": {true, 60 * 10, 60*20 + 100}, // every 100ms, for two looks at most
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, s := watch(t, Config{Policy: Policy{Grace: time.Hour}}, nil, func(s *watchedSystem) {
+			_, s := watch(t, Config{Policy: machine.Policy{Grace: time.Hour}}, nil, func(s *watchedSystem) {
 				s.polling = c.polling
 				s.living[7] = true
 				endsAfter(time.Second)(s)
@@ -346,7 +347,7 @@ func TestHowOftenTheTreeIsLookedAt(t *testing.T) {
 					if s.polling {
 						delete(s.living, 7)
 					} else {
-						s.end(Ending{}, 7)
+						s.end(machine.Ending{}, 7)
 					}
 				})
 			})
@@ -367,7 +368,7 @@ func TestOnlyAStormThatIsBeingKilledIsStruckAt(t *testing.T) {
 		want  bool
 	}{"being killed": {0, true}, "in the grace": {time.Hour, false}} {
 		t.Run(name, func(t *testing.T) {
-			_, s := watch(t, Config{Policy: Policy{Grace: c.grace}}, nil, func(s *watchedSystem) {
+			_, s := watch(t, Config{Policy: machine.Policy{Grace: c.grace}}, nil, func(s *watchedSystem) {
 				s.living[7], s.immortal[7] = true, true
 				var many []int
 				for pid := range 3 * reapLimit {
@@ -375,8 +376,8 @@ func TestOnlyAStormThatIsBeingKilledIsStruckAt(t *testing.T) {
 					many = append(many, 1000+pid)
 				}
 				endsAfter(time.Second)(s)
-				s.at(2*time.Second, func() { s.end(Ending{}, many...) })
-				s.at(3*time.Second, func() { s.end(Ending{}, 7) })
+				s.at(2*time.Second, func() { s.end(machine.Ending{}, many...) })
+				s.at(3*time.Second, func() { s.end(machine.Ending{}, 7) })
 			})
 			if (s.strikes > 0) != c.want || s.ended() != 3*time.Second {
 				t.Errorf("struck %d times, done after %v", s.strikes, s.ended())
@@ -397,7 +398,7 @@ func TestATargetThatCannotBeStartedIsCleanedUpAfter(t *testing.T) {
 // A resource that does not come back is waited for as long as the command may take, and no longer.
 func TestACommandThatNeverFindsResourcesIsGivenUpInTime(t *testing.T) {
 	run, s := watch(t, Config{}, []string{"1s", "never"}, func(s *watchedSystem) {
-		s.startErr = slices.Repeat([]error{unix.EAGAIN}, int(30*time.Second/retryAfter))
+		s.startErr = slices.Repeat([]error{unix.EAGAIN}, int(30*time.Second/machine.RetryAfter))
 		endsAfter(time.Second)(s)
 	})
 	if got := s.ended(); got != 32*time.Second {
@@ -415,13 +416,13 @@ func TestACommandThatCannotBeKilledDoesNotKeepTheNext(t *testing.T) {
 		endsAfter(time.Second)(s)
 	})
 	// Once for the command, once for what is left of the tree.
-	least := time.Second + 30*time.Second + commandKillAfter + abandonAfter
+	least := time.Second + 30*time.Second + machine.CommandKillAfter + machine.AbandonAfter
 	started := slices.IndexFunc(s.did, func(did string) bool { return strings.HasSuffix(did, " start 1s") })
 	if started < 0 {
 		t.Fatalf("the next one did not run: %q", s.did)
 	}
 	at, err := time.ParseDuration(strings.TrimSuffix(s.did[started], " start 1s"))
-	if err != nil || at < least || at > least+abandonAfter+time.Second {
+	if err != nil || at < least || at > least+machine.AbandonAfter+time.Second {
 		t.Errorf("the next one ran after %v, want %v at least and a wait more at most", at, least)
 	}
 	if o := run.Cleanup.Entries[1].Outcome; o.Error == "" {
@@ -431,7 +432,7 @@ func TestACommandThatCannotBeKilledDoesNotKeepTheNext(t *testing.T) {
 
 func TestAGraceThatWasAskedToBeNoneIsNoWarning(t *testing.T) {
 	for grace, want := range map[time.Duration]int{0: 0, time.Second: 1} {
-		_, s := watch(t, Config{Policy: Policy{Grace: grace}}, nil, func(s *watchedSystem) { s.send(time.Second, unix.SIGTERM) })
+		_, s := watch(t, Config{Policy: machine.Policy{Grace: grace}}, nil, func(s *watchedSystem) { s.send(time.Second, unix.SIGTERM) })
 		if got := s.warnings(); len(got) != want {
 			t.Errorf("grace %v: warnings %q, want %d", grace, got, want)
 		}
@@ -440,14 +441,14 @@ func TestAGraceThatWasAskedToBeNoneIsNoWarning(t *testing.T) {
 
 // Whatever was shown of a run stays as it was: a deadline set or met later is not written into it.
 func TestDeadlinesAreNotSharedBetweenCopiesOfARun(t *testing.T) {
-	shown := at(Running)
-	shown.Deadlines = []Deadline{{timer{limitTimer, 7}, time.Unix(7, 0)}, {timer{limitTimer, 8}, time.Unix(8, 0)}}
+	shown := at(machine.Running)
+	shown.Deadlines = []machine.Deadline{{Timer: machine.Timer{Name: machine.LimitTimer, ID: 7}, At: time.Unix(7, 0)}, {Timer: machine.Timer{Name: machine.LimitTimer, ID: 8}, At: time.Unix(8, 0)}}
 	before := slices.Clone(shown.Deadlines)
-	r, _ := advance(shown, signalled{15, forward.Stop}, time.Unix(100, 0))
+	r, _ := machine.Advance(shown, machine.Signalled{Signal: 15, Meaning: forward.Stop}, time.Unix(100, 0))
 	if n := len(r.Deadlines); n != 3 {
 		t.Errorf("%d deadlines, want 3: %v", n, r.Deadlines)
 	}
-	r, _ = advance(r, commandTimer{7, limitTimer}, time.Unix(101, 0))
+	r, _ = machine.Advance(r, machine.CommandTimer{ID: 7, Name: machine.LimitTimer}, time.Unix(101, 0))
 	if n := len(r.Deadlines); n != 2 {
 		t.Errorf("%d deadlines, want 2: %v", n, r.Deadlines)
 	}
@@ -455,7 +456,7 @@ func TestDeadlinesAreNotSharedBetweenCopiesOfARun(t *testing.T) {
 		t.Errorf("%v became %v", before, shown.Deadlines)
 	}
 	// The same timer again is that timer, later.
-	r, _ = advance(r, targetEnded{ending: Ending{}, after: 0}, time.Unix(102, 0))
+	r, _ = machine.Advance(r, machine.TargetEnded{Ending: machine.Ending{}, After: 0}, time.Unix(102, 0))
 	if n := len(r.Deadlines); n != 2 || r.Deadlines[1].At != time.Unix(100, 0).Add(r.Policy.Grace) {
 		t.Errorf("the grace that had begun did not go on: %v", r.Deadlines)
 	}
@@ -466,8 +467,8 @@ func TestARunIsNotStartedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWatchedSystem(t)
 		s.living[targetPID] = true
-		r := standing(Running)
-		s.at(time.Second, func() { s.end(Ending{Code: 4}, targetPID) })
+		r := standing(machine.Running)
+		s.at(time.Second, func() { s.end(machine.Ending{Code: 4}, targetPID) })
 		l := loop{run: r, sys: s, log: slog.New(s), signals: s.signals, children: s.nudge}
 		if run := l.loop(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
 			t.Errorf("after %q it ended with %+v", s.calls, run)

@@ -15,6 +15,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,7 @@ type fakeSystem struct {
 	did      []string // what the loop has done, each with its time
 	living   map[int]bool
 	zombies  []int
-	endings  map[int]Ending
+	endings  map[int]machine.Ending
 	denied   bool // members may not be signalled
 	immortal map[int]bool
 	strikes  int
@@ -53,7 +54,7 @@ const targetPID = 100
 func newFakeSystem() *fakeSystem {
 	return &fakeSystem{
 		nudge: make(chan os.Signal, 1), signals: make(chan syscall.Signal),
-		began: time.Now(), living: map[int]bool{}, endings: map[int]Ending{}, immortal: map[int]bool{},
+		began: time.Now(), living: map[int]bool{}, endings: map[int]machine.Ending{}, immortal: map[int]bool{},
 		onTerm: map[int]time.Duration{}, nextPID: 200,
 	}
 }
@@ -63,7 +64,7 @@ func (s *fakeSystem) note(format string, args ...any) {
 }
 
 // end ends processes; one nudge tells of all of them.
-func (s *fakeSystem) end(e Ending, pids ...int) {
+func (s *fakeSystem) end(e machine.Ending, pids ...int) {
 	for _, pid := range pids {
 		if s.living[pid] {
 			delete(s.living, pid)
@@ -79,7 +80,7 @@ func (s *fakeSystem) end(e Ending, pids ...int) {
 
 func (s *fakeSystem) terminate(pid int) {
 	if after, ok := s.onTerm[pid]; ok {
-		s.at(after, func() { s.end(Ending{Signal: int(unix.SIGTERM)}, pid) })
+		s.at(after, func() { s.end(machine.Ending{Signal: int(unix.SIGTERM)}, pid) })
 	}
 }
 
@@ -114,7 +115,7 @@ func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
 	s.note("start %s", c.Command.Text)
 	s.living[pid] = true
 	if d, err := time.ParseDuration(c.Command.Text); err == nil {
-		s.at(d, func() { s.end(Ending{}, pid) })
+		s.at(d, func() { s.end(machine.Ending{}, pid) })
 	}
 	return pid, nil
 }
@@ -161,11 +162,11 @@ func (s *fakeSystem) child(pid int) procfs.Process {
 }
 func (s *fakeSystem) targetIs(r Run) { s.target = r.Target.PID }
 
-func (s *fakeSystem) peek() (int, Ending, bool) {
+func (s *fakeSystem) peek() (int, machine.Ending, bool) {
 	s.Lock()
 	defer s.Unlock()
 	if len(s.zombies) == 0 {
-		return 0, Ending{}, len(s.living) == 0
+		return 0, machine.Ending{}, len(s.living) == 0
 	}
 	return s.zombies[0], s.endings[s.zombies[0]], false
 }
@@ -232,7 +233,7 @@ func (s *fakeSystem) killCommand(pid int) {
 	if s.living[pid] {
 		s.note("command killed")
 		if !s.immortal[pid] {
-			s.end(Ending{Signal: 9}, pid)
+			s.end(machine.Ending{Signal: 9}, pid)
 		}
 	}
 }
@@ -248,7 +249,7 @@ func (s *fakeSystem) kill() (found, denied []procfs.Process) {
 			denied = append(denied, p)
 		case !s.immortal[pid]:
 			s.note("killed %d", pid)
-			s.end(Ending{Signal: 9}, pid)
+			s.end(machine.Ending{Signal: 9}, pid)
 		}
 	}
 	return found, denied
@@ -280,7 +281,7 @@ func (s *fakeSystem) exempt(pid int) {
 func (s *fakeSystem) await(procfs.Identity) bool { return s.pidfds }
 
 func (s *fakeSystem) relayRest(Run, bool) <-chan struct{} { return s.relaying }
-func (s *fakeSystem) usage(int) *Usage                    { return nil }
+func (s *fakeSystem) usage(int) *machine.Usage            { return nil }
 func (s *fakeSystem) writeReport(Run, *history) error     { return nil }
 func (s *fakeSystem) keepSurvivors()                      { s.Lock(); defer s.Unlock(); s.note("keep") }
 func (s *fakeSystem) disband() error                      { return nil }
@@ -321,7 +322,7 @@ func (s *fakeSystem) send(d time.Duration, sig syscall.Signal) {
 }
 
 func TestTheLoopKeepsTime(t *testing.T) {
-	tenSeconds := Config{Policy: Policy{Grace: 10 * time.Second}}
+	tenSeconds := Config{Policy: machine.Policy{Grace: 10 * time.Second}}
 	for name, c := range map[string]struct {
 		config   Config
 		commands []string
@@ -338,7 +339,10 @@ func TestTheLoopKeepsTime(t *testing.T) {
 			func(s *fakeSystem) { s.send(time.Second, unix.SIGTERM) },
 			[]string{"1s group terminated", "1s killed 100", "1s done"}},
 		"survivors have all of the grace when no stop had begun": {tenSeconds, nil,
-			func(s *fakeSystem) { s.living[7] = true; s.at(2*time.Second, func() { s.end(Ending{}, targetPID) }) },
+			func(s *fakeSystem) {
+				s.living[7] = true
+				s.at(2*time.Second, func() { s.end(machine.Ending{}, targetPID) })
+			},
 			[]string{"2s survivors terminated", "12s killed 7", "12s done"}},
 		"survivors have what a stop has left of it": {tenSeconds, nil,
 			func(s *fakeSystem) {
@@ -348,64 +352,64 @@ func TestTheLoopKeepsTime(t *testing.T) {
 			},
 			[]string{"1s group terminated", "5s survivors terminated", "11s killed 7", "11s done"}},
 		"no survivors, no wait": {tenSeconds, []string{"1s"},
-			func(s *fakeSystem) { s.at(2*time.Second, func() { s.end(Ending{}, targetPID) }) },
+			func(s *fakeSystem) { s.at(2*time.Second, func() { s.end(machine.Ending{}, targetPID) }) },
 			[]string{"2s survivors terminated", "2s start 1s", "3s done"}},
 		"what forks while it is killed is killed again": {Config{}, nil,
 			func(s *fakeSystem) {
 				s.living[7], s.immortal[7] = true, true
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
-				s.at(2*time.Second, func() { delete(s.immortal, 7); s.living[8] = true; s.end(Ending{}) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
+				s.at(2*time.Second, func() { delete(s.immortal, 7); s.living[8] = true; s.end(machine.Ending{}) })
 			},
 			[]string{"1s survivors terminated", "2s killed 7", "2s killed 8", "2s done"}},
-		"survivors that may not be signalled are left": {Config{Policy: Policy{Grace: time.Second}}, []string{"1s"},
+		"survivors that may not be signalled are left": {Config{Policy: machine.Policy{Grace: time.Second}}, []string{"1s"},
 			func(s *fakeSystem) {
 				s.living[7], s.denied = true, true
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			[]string{"1s survivors terminated", "2s start 1s", "3s done"}},
-		"survivors that SIGKILL does not end are left after a while": {Config{Policy: Policy{Grace: time.Second}}, nil,
+		"survivors that SIGKILL does not end are left after a while": {Config{Policy: machine.Policy{Grace: time.Second}}, nil,
 			func(s *fakeSystem) {
 				s.living[7], s.immortal[7] = true, true
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			nil},
 		"a command over its limit gets SIGTERM, then SIGKILL, and the next one runs": {tenSeconds, []string{"1s", "1h"},
-			func(s *fakeSystem) { s.at(time.Second, func() { s.end(Ending{}, targetPID) }) },
+			func(s *fakeSystem) { s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) }) },
 			[]string{"1s survivors terminated", "1s start 1h", "31s command terminated", "33s command killed", "33s start 1s", "34s done"}},
 		"one that acts on SIGTERM is not killed": {tenSeconds, []string{"1h"},
 			func(s *fakeSystem) {
 				s.onTerm[201] = time.Second
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			[]string{"1s survivors terminated", "1s start 1h", "31s command terminated", "32s done"}},
 		"one that cannot be killed is left": {tenSeconds, []string{"1s", "1h"},
 			func(s *fakeSystem) {
 				s.immortal[201] = true
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			nil},
 		"for want of a resource a command is tried again": {tenSeconds, []string{"1s"},
 			func(s *fakeSystem) {
 				s.startErr = []error{unix.EAGAIN, unix.ENOMEM, nil}
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			[]string{"1s survivors terminated", "1s fail 1s", "1.05s fail 1s", "1.1s start 1s", "2.1s done"}},
 		"a missing program is not": {tenSeconds, []string{"1s", "2s"},
 			func(s *fakeSystem) {
 				s.startErr = []error{errors.New("none")}
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			[]string{"1s survivors terminated", "1s fail 2s", "1s start 1s", "2s done"}},
 		"one that could not be started leaves no timer behind": {tenSeconds, []string{"40s", "2s"},
 			func(s *fakeSystem) {
 				s.startErr = []error{errors.New("none")}
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			[]string{"1s survivors terminated", "1s fail 2s", "1s start 40s", "31s command terminated", "33s command killed", "33s done"}},
 		"one nudge may tell of many ends": {tenSeconds, []string{"1s"},
 			func(s *fakeSystem) {
 				s.living[7], s.living[8], s.living[9] = true, true, true
-				s.at(time.Second, func() { s.end(Ending{}, 7, 8, targetPID, 9) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, 7, 8, targetPID, 9) })
 			},
 			[]string{"1s survivors terminated", "1s start 1s", "2s done"}},
 		"there may be more ends than are taken at a time": {tenSeconds, nil,
@@ -415,33 +419,33 @@ func TestTheLoopKeepsTime(t *testing.T) {
 					s.living[1000+pid] = true
 					all = append(all, 1000+pid)
 				}
-				s.at(time.Second, func() { s.end(Ending{}, append(all, targetPID)...) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, append(all, targetPID)...) })
 			},
 			[]string{"1s survivors terminated", "1s done"}},
 		"a stop that is undone at once stops nobody for good": {tenSeconds, nil,
 			func(s *fakeSystem) {
 				s.send(time.Second, unix.SIGTSTP)
 				s.send(time.Second+time.Millisecond, unix.SIGCONT)
-				s.at(2*time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(2*time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			[]string{"1s group stopped", "2s survivors terminated", "2s done"}},
 		"nobody stops himself when the target has ended meanwhile": {tenSeconds, nil,
 			func(s *fakeSystem) {
 				s.living[7] = true
 				s.send(time.Second, unix.SIGTSTP)
-				s.at(time.Second+time.Millisecond, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second+time.Millisecond, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			[]string{"1s group stopped", "1.001s survivors terminated", "11.001s killed 7", "11.001s done"}},
 		"job control stops the group, then us": {tenSeconds, nil,
 			func(s *fakeSystem) {
 				s.send(time.Second, unix.SIGTSTP)
-				s.at(2*time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(2*time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			},
 			[]string{"1s group stopped", "1.1s suspend", "2s survivors terminated", "2s done"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run, did := lead(t, c.config, c.commands, c.script)
-			if run.State != Done || len(run.Deadlines) > 0 {
+			if run.State != machine.Done || len(run.Deadlines) > 0 {
 				t.Errorf("it ended in %v, with deadlines %v", run.State, run.Deadlines)
 			}
 			if c.want != nil && !slices.Equal(did, c.want) {
@@ -458,7 +462,7 @@ func TestTheLoopKeepsTime(t *testing.T) {
 
 // What ended before the stop signal was read did not end because of it.
 func TestAnEndBeforeTheStopSignalIsNoStop(t *testing.T) {
-	run, _ := lead(t, Config{Policy: Policy{Grace: time.Second}}, nil, func(s *fakeSystem) {
+	run, _ := lead(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *fakeSystem) {
 		s.at(time.Second, func() { // the nudge is still on its way
 			delete(s.living, targetPID)
 			s.zombies = append(s.zombies, targetPID)
@@ -473,20 +477,20 @@ func TestAnEndBeforeTheStopSignalIsNoStop(t *testing.T) {
 func TestHopelessSurvivorsAreWaitedForAsLongAsPromised(t *testing.T) {
 	_, did := lead(t, Config{}, nil, func(s *fakeSystem) {
 		s.living[7], s.immortal[7] = true, true
-		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 	})
 	at, _, _ := strings.Cut(did[len(did)-1], " ")
 	took, err := time.ParseDuration(at)
-	if err != nil || took < time.Second+abandonAfter || took > 2*time.Second+abandonAfter {
+	if err != nil || took < time.Second+machine.AbandonAfter || took > 2*time.Second+machine.AbandonAfter {
 		t.Errorf("given up at %s", at)
 	}
 }
 
 func TestWhereNoEndIsAnnouncedTheTreeIsLookedAt(t *testing.T) {
-	run, _ := lead(t, Config{Policy: Policy{Grace: time.Hour}}, nil, func(s *fakeSystem) {
+	run, _ := lead(t, Config{Policy: machine.Policy{Grace: time.Hour}}, nil, func(s *fakeSystem) {
 		s.polling = true
 		s.living[7] = true
-		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		s.at(time.Minute, func() { delete(s.living, 7) })
 	})
 	if run.Stop.Escalated {

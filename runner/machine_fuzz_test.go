@@ -9,6 +9,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/tree"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,12 +29,12 @@ func FuzzMachine(f *testing.F) {
 			return
 		}
 		w := world{t: t, taken: map[int]int{}, retried: map[int]int{}, commands: map[int]bool{}}
-		config := Config{Command: []string{"target"}, Env: []string{"A=\xff\x00"}, Contain: tree.Auto, Policy: Policy{Grace: time.Duration(data[0]%3) * time.Second, Order: cleanup.Orders()[int(data[0])%3], ForwardTo: ForwardToGroup, Survivors: AllSurvivors()[int(data[1])/16%3], KillOnRepeat: data[0]&8 != 0, PTY: data[1]&8 != 0, Rewrite: map[int]int{sigTERM: int(data[0] >> 6)}}}
+		config := Config{Command: []string{"target"}, Env: []string{"A=\xff\x00"}, Contain: tree.Auto, Policy: machine.Policy{Grace: time.Duration(data[0]%3) * time.Second, Order: cleanup.Orders()[int(data[0])%3], ForwardTo: machine.ForwardToGroup, Survivors: machine.AllSurvivors()[int(data[1])/16%3], KillOnRepeat: data[0]&8 != 0, PTY: data[1]&8 != 0, Rewrite: map[int]int{machine.SigTERM: int(data[0] >> 6)}}}
 		if data[0]&16 != 0 {
 			config.Drain, config.Timeout, config.Deadline = time.Second, time.Minute, time.Minute
 		}
 		if data[0]&32 != 0 {
-			config.Schedule = []Step{{sigINT, time.Second}, {-1, 0}, {0, time.Second}}
+			config.Schedule = []machine.Step{{Signal: sigINT, Wait: time.Second}, {Signal: -1, Wait: 0}, {Signal: 0, Wait: time.Second}}
 		}
 		for range data[1] >> 6 {
 			config.OnStop = append(config.OnStop, cleanup.Command{Text: "s", Args: []string{"s"}, Limit: time.Second})
@@ -48,12 +49,12 @@ func FuzzMachine(f *testing.F) {
 		}
 		// From here on the world does what it is asked.
 		for range 10 * (len(w.run.Cleanup.Entries) + 1) {
-			if w.run.State == Done {
+			if w.run.State == machine.Done {
 				break
 			}
 			w.goOn()
 		}
-		if w.run.State != Done {
+		if w.run.State != machine.Done {
 			t.Fatalf("it does not end: %+v", w.run)
 		}
 		var order []int
@@ -100,43 +101,43 @@ type world struct {
 // happen lets one thing happen that may happen in the world, or that should not.
 func (w *world) happen(b byte) {
 	id := int(b>>5) % 8 // 0 is nobody
-	ending := Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
+	ending := machine.Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
 	switch b % 22 {
 	case 0:
-		w.tell(targetStarted{pid: int(b) + 1})
+		w.tell(machine.TargetStarted{PID: int(b) + 1})
 	case 1:
-		w.tell(targetFailed{status: 127})
+		w.tell(machine.TargetFailed{Status: 127})
 	case 2:
-		w.tell(signalled{15, forward.Stop})
+		w.tell(machine.Signalled{Signal: 15, Meaning: forward.Stop})
 	case 3:
-		w.tell(signalled{int(b) % 65, forward.Meaning(b>>4) % 5})
+		w.tell(machine.Signalled{Signal: int(b) % 65, Meaning: forward.Meaning(b>>4) % 5})
 	case 4:
-		w.tell(timeUp{graceTimer})
+		w.tell(machine.TimeUp{Name: machine.GraceTimer})
 	case 5:
-		w.tell(targetEnded{ending: ending, after: time.Duration(b)})
+		w.tell(machine.TargetEnded{Ending: ending, After: time.Duration(b)})
 	case 6:
-		w.tell(treeEmptied{})
+		w.tell(machine.TreeEmptied{})
 	case 7:
-		w.tell(commandStarted{id: id, pid: int(b)})
+		w.tell(machine.CommandStarted{ID: id, PID: int(b)})
 	case 8:
-		w.tell(commandEnded{id, ending, b&16 != 0})
+		w.tell(machine.CommandEnded{ID: id, Ending: ending, Unseen: b&16 != 0})
 	case 9:
-		w.tell(commandFailed{id, "no", b&16 != 0})
+		w.tell(machine.CommandFailed{ID: id, Err: "no", Transient: b&16 != 0})
 	case 10:
-		w.tell(commandTimer{id, timerName(b>>4) % 5})
-		w.tell(timeUp{drainTimer + timerName(b>>4)%3})
+		w.tell(machine.CommandTimer{ID: id, Name: machine.TimerName(b>>4) % 5})
+		w.tell(machine.TimeUp{Name: machine.DrainTimer + machine.TimerName(b>>4)%3})
 	case 11:
 		w.writeDown()
 	case 12:
 		w.goOn()
 	case 13:
-		w.tell(orphaned{})
+		w.tell(machine.Orphaned{})
 	case 14:
-		w.tell(recovered{time.Duration(b)})
+		w.tell(machine.Recovered{After: time.Duration(b)})
 	case 15:
-		w.tell(commandLost{id})
+		w.tell(machine.CommandLost{ID: id})
 	case 16:
-		w.tell(retried{})
+		w.tell(machine.Retried{})
 	case 17, 18:
 		c := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: time.Second}}
 		c.Name, c.Dir, c.Env, c.Key = "n\xff", "/d", []string{"B=\xfe"}, string('a'+rune(b>>5))
@@ -145,74 +146,74 @@ func (w *world) happen(b byte) {
 			c.Env = of.Entries[c.EnvOf-1].Env
 		}
 		c.Exits.PID = int(b) % 2
-		w.tell(registered{entry: c, left: time.Duration(b>>4) * time.Second})
+		w.tell(machine.Registered{Entry: c, Left: time.Duration(b>>4) * time.Second})
 	case 19:
-		w.tell(withdrawn{id, time.Second})
+		w.tell(machine.Withdrawn{ID: id, Left: time.Second})
 	case 20:
-		w.tell(exited{id})
+		w.tell(machine.Exited{ID: id})
 	case 21:
-		w.tell(relayed{})
+		w.tell(machine.Relayed{})
 	}
 }
 
 // goOn lets happen what the machine is waiting for.
 func (w *world) goOn() {
 	switch w.run.State {
-	case Starting:
-		w.tell(targetStarted{pid: 1})
-	case Running, Stopping, Killing:
+	case machine.Starting:
+		w.tell(machine.TargetStarted{PID: 1})
+	case machine.Running, machine.Stopping, machine.Killing:
 		if running := w.run.Cleanup.Running(cleanup.AtStop); len(running) > 0 {
-			w.tell(commandEnded{id: running[0], ending: Ending{}})
+			w.tell(machine.CommandEnded{ID: running[0], Ending: machine.Ending{}})
 			return
 		}
-		w.tell(targetEnded{ending: Ending{}, after: 0})
-	case Sweeping:
-		w.tell(treeEmptied{})
-	case Cleaning:
+		w.tell(machine.TargetEnded{Ending: machine.Ending{}, After: 0})
+	case machine.Sweeping:
+		w.tell(machine.TreeEmptied{})
+	case machine.Cleaning:
 		if w.run.Cleanup.Relaying {
-			w.tell(relayed{})
+			w.tell(machine.Relayed{})
 			return
 		}
 		for _, e := range w.run.Cleanup.Entries {
 			if e.Progress == cleanup.Claimed {
-				w.tell(commandEnded{id: e.ID, ending: Ending{}})
+				w.tell(machine.CommandEnded{ID: e.ID, Ending: machine.Ending{}})
 				return
 			}
 		}
-		w.tell(treeEmptied{})
+		w.tell(machine.TreeEmptied{})
 	}
 }
 
-func (w *world) tell(e event) {
+func (w *world) tell(e machine.Event) {
 	before, snapshot := w.run, w.run
 	snapshot.Cleanup.Entries = nil
 	for _, c := range before.Cleanup.Entries {
 		entry := *c
 		snapshot.Cleanup.Entries = append(snapshot.Cleanup.Entries, &entry)
 	}
-	core, todo := next(before.coreRun, e)
+	core, todo := machine.Next(before.Run, e)
 	after := before
-	after.coreRun = core
-	if _, again := e.(retried); again {
+	after.Run = core
+	if _, again := e.(machine.Retried); again {
 		for _, c := range before.Cleanup.Entries {
 			if c.Outcome.Interrupted {
 				w.retried[c.ID]++
 			}
 		}
 	}
-	if r, keep := recordOf(e, after.moved(before.coreRun)); keep {
+	if r, keep := recordOf(e, after.Changed(before.Run)); keep {
 		w.keep(r)
 	}
 	if !reflect.DeepEqual(before, snapshot) {
 		w.t.Fatalf("%T made the machine change what it was given, from %+v to %+v", e, snapshot, before)
 	}
-	if _, again := e.(retried); after.State < before.State && !(again && after.State == Cleaning) {
+	if _, again := e.(machine.Retried); after.State < before.State && !(again && after.State == machine.Cleaning) {
 		w.t.Fatalf("back from %v to %v on %T", before.State, after.State, e)
 	}
-	signal, _ := e.(signalled)
+	signal, _ := e.(machine.Signalled)
 	switch {
-	case e == (timeUp{graceTimer}) && before.Stop.Step == len(before.Policy.steps()), e == (timeUp{deadlineTimer}),
-		signal.meaning == forward.Stop && before.Stop.Count > 0 && before.Policy.KillOnRepeat:
+	case e == (machine.TimeUp{Name: machine.GraceTimer}) && before.Stop.Step == len(before.Policy.Steps()), e == (machine.TimeUp{Name: machine.DeadlineTimer}),
+		signal.Meaning == forward.Stop && before.Stop.Count > 0 && before.Policy.KillOnRepeat:
 		w.graceOver = true
 	}
 	if after.Cleanup.Clearing && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
@@ -226,33 +227,33 @@ func (w *world) tell(e event) {
 	}
 	for _, a := range todo {
 		switch a := a.(type) {
-		case killTree:
-			if after.State < Cleaning && !w.graceOver {
+		case machine.KillTree:
+			if after.State < machine.Cleaning && !w.graceOver {
 				w.t.Fatalf("SIGKILL before the grace was over, in %v on %T", before.State, e)
 			}
-			if after.State == Cleaning && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
+			if after.State == machine.Cleaning && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
 				w.t.Fatalf("SIGKILL to commands that run: %v", w.commands)
 			}
-		case startCommand:
-			w.start(a.id, e)
-		case answer:
+		case machine.StartCommand:
+			w.start(a.ID, e)
+		case machine.Answer:
 			w.answered(a, e, before)
 		}
 	}
 }
 
-func (w *world) start(id int, why event) {
+func (w *world) start(id int, why machine.Event) {
 	c, _ := w.run.Cleanup.Get(id)
-	if !w.run.starts(c.When) || w.run.Cleanup.Relaying {
+	if !w.run.Starts(c.When) || w.run.Cleanup.Relaying {
 		w.t.Fatalf("command %d in %v", id, w.run.State)
 	}
-	if _, retry := why.(commandTimer); retry {
+	if _, retry := why.(machine.CommandTimer); retry {
 		w.commands[id] = true
 		return
 	}
 	w.taken[id]++
 	w.commands[id] = true
-	if _, fired := why.(exited); fired {
+	if _, fired := why.(machine.Exited); fired {
 		w.fired = true
 		return
 	}
@@ -265,15 +266,15 @@ func (w *world) start(id int, why event) {
 }
 
 // answered: what is promised to who has asked is what has become of the run.
-func (w *world) answered(a answer, e event, before Run) {
-	c, known := w.run.Cleanup.Get(a.id)
-	if _, ok := e.(withdrawn); ok {
-		if (a.refusal == "") != (known && c.Progress == cleanup.Withdrawn) {
-			w.t.Fatalf("withdrawing %d in %v was answered with %q", a.id, before.State, a.refusal)
+func (w *world) answered(a machine.Answer, e machine.Event, before Run) {
+	c, known := w.run.Cleanup.Get(a.ID)
+	if _, ok := e.(machine.Withdrawn); ok {
+		if (a.Refusal == "") != (known && c.Progress == cleanup.Withdrawn) {
+			w.t.Fatalf("withdrawing %d in %v was answered with %q", a.ID, before.State, a.Refusal)
 		}
 		return
 	}
-	if reg := e.(registered); a.refusal == "" && c.Key != reg.entry.Key || a.refusal != "" && w.run.Cleanup.Changes != before.Cleanup.Changes {
+	if reg := e.(machine.Registered); a.Refusal == "" && c.Key != reg.Entry.Key || a.Refusal != "" && w.run.Cleanup.Changes != before.Cleanup.Changes {
 		w.t.Fatalf("registering in %v was answered with %+v: %+v", before.State, a, w.run)
 	}
 }

@@ -10,26 +10,28 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/machine"
 )
 
 func TestWhatACleanupCommandIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
-		run  coreRun
+		run  machine.Run
 		want []string // in the order of OutcomeVariables
 	}{
-		"an exit":         {coreRun{Target: coreTarget{PID: 7, Ending: Ending{Code: 3}, Duration: 1500 * time.Millisecond}}, []string{"exited", "3", "", "", "false", "7", "1500", "4"}},
-		"a signal":        {coreRun{Target: coreTarget{PID: 7, Ending: Ending{Signal: 11}}}, []string{"signaled", "139", "SEGV", "", "false", "7", "0", "4"}},
-		"a stop":          {coreRun{Target: coreTarget{PID: 7}, Stop: coreStop{Signal: sigTERM}}, []string{"stopped", "0", "", "TERM", "false", "7", "0", "4"}},
-		"a stop and KILL": {coreRun{Target: coreTarget{PID: 7, Ending: Ending{Signal: 9}}, Stop: coreStop{Signal: sigINT, Escalated: true}}, []string{"stopped", "137", "KILL", "INT", "true", "7", "0", "4"}},
-		"a time limit":    {coreRun{Target: coreTarget{PID: 7, Ending: Ending{Signal: 15}}, Stop: coreStop{TimedOut: true, Signal: sigTERM}}, []string{"timed-out", "124", "TERM", "TERM", "false", "7", "0", "4"}},
-		"no start":        {coreRun{Target: coreTarget{Failed: true, Ending: Ending{Code: 127}}}, []string{"start-failed", "127", "", "", "false", "", "0", "4"}},
+		"an exit":         {machine.Run{Target: machine.Target{PID: 7, Ending: machine.Ending{Code: 3}, Duration: 1500 * time.Millisecond}}, []string{"exited", "3", "", "", "false", "7", "1500", "4"}},
+		"a signal":        {machine.Run{Target: machine.Target{PID: 7, Ending: machine.Ending{Signal: 11}}}, []string{"signaled", "139", "SEGV", "", "false", "7", "0", "4"}},
+		"a stop":          {machine.Run{Target: machine.Target{PID: 7}, Stop: machine.Stop{Signal: machine.SigTERM}}, []string{"stopped", "0", "", "TERM", "false", "7", "0", "4"}},
+		"a stop and KILL": {machine.Run{Target: machine.Target{PID: 7, Ending: machine.Ending{Signal: 9}}, Stop: machine.Stop{Signal: sigINT, Escalated: true}}, []string{"stopped", "137", "KILL", "INT", "true", "7", "0", "4"}},
+		"a time limit":    {machine.Run{Target: machine.Target{PID: 7, Ending: machine.Ending{Signal: 15}}, Stop: machine.Stop{TimedOut: true, Signal: machine.SigTERM}}, []string{"timed-out", "124", "TERM", "TERM", "false", "7", "0", "4"}},
+		"no start":        {machine.Run{Target: machine.Target{Failed: true, Ending: machine.Ending{Code: 127}}}, []string{"start-failed", "127", "", "", "false", "", "0", "4"}},
 	} {
 		var want []string
 		for i, name := range OutcomeVariables {
 			want = append(want, name+"="+c.want[i])
 		}
 		c.run.Target.Ended = true
-		if got := outcomeEnv(Run{coreRun: c.run}, 4); !slices.Equal(got, want) {
+		if got := outcomeEnv(Run{Run: c.run}, 4); !slices.Equal(got, want) {
 			t.Errorf("%s: it is told %q, want %q", name, got, want)
 		}
 	}

@@ -31,7 +31,7 @@ type relaying struct {
 func newRelaying(pty *terminal.PTY, c Config) relaying {
 	o := relaying{pty: pty, stall: time.Second, limit: 10 * time.Second}
 	if c.Deadline > 0 {
-		o.stall, o.limit = c.patience(), c.patience()
+		o.stall, o.limit = c.Patience(), c.Patience()
 	}
 	return o
 }

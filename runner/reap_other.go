@@ -6,18 +6,20 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/machine"
 )
 
 // peek reaps what has ended: these systems are not asked to look without reaping. Between the end of the target
 // and the signal to its group its id is free; that no other group takes it in that moment is not promised.
-func peek() (pid int, ending Ending, childless bool) { return wait(-1) }
+func peek() (pid int, ending machine.Ending, childless bool) { return wait(-1) }
 
-func peekAt(pid int) (ending Ending, ended bool) {
+func peekAt(pid int) (ending machine.Ending, ended bool) {
 	found, ending, _ := wait(pid)
 	return ending, found != 0
 }
 
-func wait(id int) (pid int, ending Ending, childless bool) {
+func wait(id int) (pid int, ending machine.Ending, childless bool) {
 	var status unix.WaitStatus
 	for {
 		pid, err := unix.Wait4(id, &status, unix.WNOHANG|unix.WUNTRACED, nil)
@@ -25,16 +27,16 @@ func wait(id int) (pid int, ending Ending, childless bool) {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return 0, Ending{}, err == unix.ECHILD
+			return 0, machine.Ending{}, err == unix.ECHILD
 		case pid <= 0:
-			return 0, Ending{}, false
+			return 0, machine.Ending{}, false
 		case status.Stopped():
 			stops[pid] = status.StopSignal()
 			continue
 		case status.Signaled():
-			return pid, Ending{Signal: int(status.Signal())}, false
+			return pid, machine.Ending{Signal: int(status.Signal())}, false
 		}
-		return pid, Ending{Code: status.ExitStatus()}, false
+		return pid, machine.Ending{Code: status.ExitStatus()}, false
 	}
 }
 
@@ -51,4 +53,4 @@ func stopOf(child int) syscall.Signal {
 func reap(int) {}
 
 // usageOf knows nothing: who has ended has been reaped.
-func usageOf(int) *Usage { return nil }
+func usageOf(int) *machine.Usage { return nil }

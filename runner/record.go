@@ -10,6 +10,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 )
 
@@ -27,21 +28,21 @@ type appender interface {
 
 // record is a line of the ledger. Of the fields after Event, each event has those that it needs.
 type record struct {
-	Version int           `json:"graceful,omitempty"` // in the first line
-	Time    time.Time     `json:"time"`               // for people
-	Clock   time.Duration `json:"clock"`              // since the machine was started: for deadlines
-	Begin   *beginning    `json:"begin,omitempty"`    // the first line; all others have an event
-	Event   string        `json:"event,omitempty"`
-	ID      int           `json:"id,omitempty"` // of a cleanup command
-	PID     int           `json:"pid,omitempty"`
-	Start   uint64        `json:"start,omitempty"` // see tree.Identity
-	Code    int           `json:"code,omitempty"`
-	Signal  int           `json:"signal,omitempty"`
-	Unseen  bool          `json:"unseen,omitempty"`
-	After   time.Duration `json:"after,omitempty"` // since the run began
-	Usage   *Usage        `json:"usage,omitempty"`
-	Timer   timerName     `json:"timer,omitempty"`
-	Error   cleanup.Text  `json:"error,omitempty"`
+	Version int               `json:"graceful,omitempty"` // in the first line
+	Time    time.Time         `json:"time"`               // for people
+	Clock   time.Duration     `json:"clock"`              // since the machine was started: for deadlines
+	Begin   *beginning        `json:"begin,omitempty"`    // the first line; all others have an event
+	Event   string            `json:"event,omitempty"`
+	ID      int               `json:"id,omitempty"` // of a cleanup command
+	PID     int               `json:"pid,omitempty"`
+	Start   uint64            `json:"start,omitempty"` // see tree.Identity
+	Code    int               `json:"code,omitempty"`
+	Signal  int               `json:"signal,omitempty"`
+	Unseen  bool              `json:"unseen,omitempty"`
+	After   time.Duration     `json:"after,omitempty"` // since the run began
+	Usage   *machine.Usage    `json:"usage,omitempty"`
+	Timer   machine.TimerName `json:"timer,omitempty"`
+	Error   cleanup.Text      `json:"error,omitempty"`
 
 	Command *registration `json:"command,omitempty"` // one that was registered
 }
@@ -158,107 +159,107 @@ func stringsOf(from []cleanup.Text) (to []string) {
 
 // recordOf writes an event down. Not all need that: what is forwarded, and what is tried again at once, changes
 // nothing that somebody who goes on with the run would do.
-func recordOf(e event, moved bool) (r record, keep bool) {
+func recordOf(e machine.Event, moved bool) (r record, keep bool) {
 	switch e := e.(type) {
-	case targetStarted:
-		r = record{Event: "target started", PID: e.pid, Start: e.start}
-	case targetFailed:
-		r = record{Event: "target failed", Code: e.status, Error: errorText(e.err)}
-	case targetEnded:
-		r = record{Event: "target ended", Code: e.ending.Code, Signal: e.ending.Signal, After: e.after, Usage: e.usage}
-	case signalled:
-		return record{Event: "stop signal", Signal: e.signal}, moved && e.meaning == forward.Stop
-	case timeUp:
-		r = record{Event: "time up", Timer: e.name}
-	case treeEmptied:
+	case machine.TargetStarted:
+		r = record{Event: "target started", PID: e.PID, Start: e.Start}
+	case machine.TargetFailed:
+		r = record{Event: "target failed", Code: e.Status, Error: errorText(e.Err)}
+	case machine.TargetEnded:
+		r = record{Event: "target ended", Code: e.Ending.Code, Signal: e.Ending.Signal, After: e.After, Usage: e.Usage}
+	case machine.Signalled:
+		return record{Event: "stop signal", Signal: e.Signal}, moved && e.Meaning == forward.Stop
+	case machine.TimeUp:
+		r = record{Event: "time up", Timer: e.Name}
+	case machine.TreeEmptied:
 		r = record{Event: "tree emptied"}
-	case relayed:
+	case machine.Relayed:
 		r = record{Event: "output relayed"}
-	case commandStarted:
-		r = record{Event: "command started", ID: e.id, PID: e.pid, Start: e.start}
-	case commandFailed:
-		return record{Event: "command failed", ID: e.id, Error: errorText(e.err)}, !e.transient
-	case commandEnded:
-		r = record{Event: "command ended", ID: e.id, Code: e.ending.Code, Signal: e.ending.Signal, Unseen: e.unseen}
-	case commandTimer:
-		return record{Event: "command timer", ID: e.id, Timer: e.name}, e.name != retryTimer
-	case commandLost:
-		r = record{Event: "command lost", ID: e.id}
-	case retried:
+	case machine.CommandStarted:
+		r = record{Event: "command started", ID: e.ID, PID: e.PID, Start: e.Start}
+	case machine.CommandFailed:
+		return record{Event: "command failed", ID: e.ID, Error: errorText(e.Err)}, !e.Transient
+	case machine.CommandEnded:
+		r = record{Event: "command ended", ID: e.ID, Code: e.Ending.Code, Signal: e.Ending.Signal, Unseen: e.Unseen}
+	case machine.CommandTimer:
+		return record{Event: "command timer", ID: e.ID, Timer: e.Name}, e.Name != machine.RetryTimer
+	case machine.CommandLost:
+		r = record{Event: "command lost", ID: e.ID}
+	case machine.Retried:
 		r = record{Event: "retried"}
-	case registered:
-		return record{Event: "registered", After: e.left, Command: registrationOf(e.entry)}, moved
-	case withdrawn:
-		return record{Event: "withdrawn", ID: e.id, After: e.left}, moved
-	case exited:
-		r = record{Event: "exited", ID: e.id}
-	case orphaned:
+	case machine.Registered:
+		return record{Event: "registered", After: e.Left, Command: registrationOf(e.Entry)}, moved
+	case machine.Withdrawn:
+		return record{Event: "withdrawn", ID: e.ID, After: e.Left}, moved
+	case machine.Exited:
+		r = record{Event: "exited", ID: e.ID}
+	case machine.Orphaned:
 		r = record{Event: "orphaned"}
-	case recovered:
-		r = record{Event: "recovered", After: e.after}
+	case machine.Recovered:
+		r = record{Event: "recovered", After: e.After}
 	default:
 		panic(fmt.Sprintf("runner: nobody writes %T down", e))
 	}
 	return r, true
 }
 
-func (r record) event(before Run) (event, error) {
-	ending := Ending{r.Code, r.Signal}
+func (r record) event(before Run) (machine.Event, error) {
+	ending := machine.Ending{Code: r.Code, Signal: r.Signal}
 	switch r.Event {
 	case "target started":
-		return targetStarted{r.PID, r.Start}, nil
+		return machine.TargetStarted{PID: r.PID, Start: r.Start}, nil
 	case "target failed":
-		return targetFailed{r.Code, string(r.Error)}, nil
+		return machine.TargetFailed{Status: r.Code, Err: string(r.Error)}, nil
 	case "target ended":
-		return targetEnded{ending, r.After, r.Usage}, nil
+		return machine.TargetEnded{Ending: ending, After: r.After, Usage: r.Usage}, nil
 	case "signal": // for the report
-		return signalled{r.Signal, forward.MeaningOf(syscall.Signal(r.Signal))}, nil
+		return machine.Signalled{Signal: r.Signal, Meaning: forward.MeaningOf(syscall.Signal(r.Signal))}, nil
 	case "stop signal":
-		return signalled{r.Signal, forward.Stop}, nil
+		return machine.Signalled{Signal: r.Signal, Meaning: forward.Stop}, nil
 	case "time up":
-		return timeUp{r.Timer}, nil
+		return machine.TimeUp{Name: r.Timer}, nil
 	case "tree emptied":
-		return treeEmptied{}, nil
+		return machine.TreeEmptied{}, nil
 	case "output relayed":
-		return relayed{}, nil
+		return machine.Relayed{}, nil
 	case "command started":
-		return commandStarted{r.ID, r.PID, r.Start}, nil
+		return machine.CommandStarted{ID: r.ID, PID: r.PID, Start: r.Start}, nil
 	case "command failed":
-		return commandFailed{id: r.ID, err: string(r.Error)}, nil
+		return machine.CommandFailed{ID: r.ID, Err: string(r.Error)}, nil
 	case "command ended":
-		return commandEnded{r.ID, ending, r.Unseen}, nil
+		return machine.CommandEnded{ID: r.ID, Ending: ending, Unseen: r.Unseen}, nil
 	case "command timer":
-		return commandTimer{r.ID, r.Timer}, nil
+		return machine.CommandTimer{ID: r.ID, Name: r.Timer}, nil
 	case "command lost":
-		return commandLost{r.ID}, nil
+		return machine.CommandLost{ID: r.ID}, nil
 	case "retried":
-		return retried{}, nil
+		return machine.Retried{}, nil
 	case "registered":
 		if r.Command == nil || len(r.Command.Args) == 0 {
 			return nil, errors.New("a command in it is empty")
 		}
-		return registered{entry: r.Command.entry(before.Cleanup.Stack), left: r.After, replay: true}, nil
+		return machine.Registered{Entry: r.Command.entry(before.Cleanup.Stack), Left: r.After, Replay: true}, nil
 	case "withdrawn":
-		return withdrawn{r.ID, r.After}, nil
+		return machine.Withdrawn{ID: r.ID, Left: r.After}, nil
 	case "exited":
-		return exited{r.ID}, nil
+		return machine.Exited{ID: r.ID}, nil
 	case "orphaned":
-		return orphaned{}, nil
+		return machine.Orphaned{}, nil
 	case "recovered":
-		return recovered{r.After}, nil
+		return machine.Recovered{After: r.After}, nil
 	}
 	return nil, fmt.Errorf("unknown event %q", r.Event)
 }
 
 // record writes an event down before anything is done about it. A ledger that cannot be written is said once; the run
 // goes on: it has begun, and its promise holds as long as nobody kills us.
-func (l *loop) record(e event, moved bool, now time.Time) error {
+func (l *loop) record(e machine.Event, moved bool, now time.Time) error {
 	if l.ledger == nil {
 		return nil
 	}
 	r, keep := recordOf(e, moved)
-	if s, ok := e.(signalled); ok && !keep && l.history != nil && len(l.history.received) < historyLimit {
-		r, keep = record{Event: "signal", Signal: s.signal}, true
+	if s, ok := e.(machine.Signalled); ok && !keep && l.history != nil && len(l.history.received) < historyLimit {
+		r, keep = record{Event: "signal", Signal: s.Signal}, true
 	}
 	if !keep {
 		return nil
@@ -329,7 +330,7 @@ func remember(records []json.RawMessage) (remembered, error) {
 			return m, fmt.Errorf("line %d: %w", i+1, err)
 		}
 		before := m.run
-		var todo []action
+		var todo []machine.Action
 		m.run, todo = m.run.advanced(e, at)
 		m.history.happened(before, m.run, e, r.Time)
 		for _, a := range todo {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"graceful/cleanup"
+	"graceful/runner/machine"
 	"graceful/runner/tree"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestAllThatARunWasAskedForIsWrittenDown(t *testing.T) {
 	var config Config
 	fill(t, reflect.ValueOf(&config).Elem(), "Config")
-	config.Order, config.Contain, config.ForwardTo, config.Survivors = cleanup.Parallel, tree.Group, ForwardToTarget, KeepSurvivors
+	config.Order, config.Contain, config.ForwardTo, config.Survivors = cleanup.Parallel, tree.Group, machine.ForwardToTarget, machine.KeepSurvivors
 	config.Defer = DeferOn
 	config.Command[0] += "\xff\x00"
 	text, err := json.Marshal(firstRecord(newRun("id", config), inherited{}))

@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/tree"
@@ -24,7 +25,7 @@ func begin(book *ledger.Ledger, r Run, in inherited) error {
 	if err != nil {
 		return err
 	}
-	if n := len(text) + ledger.Overhead + perStep*len(r.Config.steps()); n > maxFirst {
+	if n := len(text) + ledger.Overhead + perStep*len(r.Config.Steps()); n > maxFirst {
 		return fmt.Errorf("%w: arguments and environment take %d bytes in %s, and may take %d", errTooLarge, n, book, maxFirst)
 	}
 	if err := book.Reserve(int64(len(text)) + r.room()); err != nil {
@@ -245,7 +246,7 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 		q.report = report.Reopen(m.run.Config.Report)
 		defer q.report.Close()
 	}
-	if m.run.State == Done && !(retry && len(interrupted(m.run)) > 0) {
+	if m.run.State == machine.Done && !(retry && len(interrupted(m.run)) > 0) {
 		q.loop(m, book, log).loop() // for what was to come after
 		return 0, conclude(m.run, book, log)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
@@ -41,14 +42,14 @@ type Report struct {
 	Escalated  bool    `json:"escalated"`
 
 	Target struct {
-		PID        *int       `json:"pid"`
-		Started    *time.Time `json:"started"`
-		Ended      *time.Time `json:"ended"`
-		DurationMS *int64     `json:"duration_ms"`
-		ExitCode   *int       `json:"exit_code"`
-		Signal     *string    `json:"signal"`
-		Error      *string    `json:"error"`
-		Usage      *Usage     `json:"usage"`
+		PID        *int           `json:"pid"`
+		Started    *time.Time     `json:"started"`
+		Ended      *time.Time     `json:"ended"`
+		DurationMS *int64         `json:"duration_ms"`
+		ExitCode   *int           `json:"exit_code"`
+		Signal     *string        `json:"signal"`
+		Error      *string        `json:"error"`
+		Usage      *machine.Usage `json:"usage"`
 	} `json:"target"`
 
 	Stop *Stop `json:"stop"`
@@ -168,9 +169,9 @@ func outcomeOf(c cleanup.Entry, life span) Outcome {
 		o.Outcome = "withdrawn"
 	case c.Progress == cleanup.Pending:
 		o.Outcome = "not-run"
-	case c.Outcome.Interrupted, c.Outcome.Error == wasInterrupted:
+	case c.Outcome.Interrupted, c.Outcome.Error == machine.WasInterrupted:
 		o.Outcome = "interrupted"
-	case c.Progress == cleanup.Claimed, c.Outcome.Error == wasUnseen: // nobody has waited for it, or could
+	case c.Progress == cleanup.Claimed, c.Outcome.Error == machine.WasUnseen: // nobody has waited for it, or could
 		o.Outcome = "unknown"
 	case c.Cut:
 		o.Outcome = "cut"
@@ -204,7 +205,7 @@ func (p *processes) writeReport(r Run, h *history) error {
 	err := e.Encode(doc)
 	if err == nil {
 		// The draft has the same name in every process of the run: what a killed one has left is removed by the next.
-		err = p.report.Write(text.Bytes(), ".graceful-"+r.ID, min(time.Second, r.Config.patience()))
+		err = p.report.Write(text.Bytes(), ".graceful-"+r.ID, min(time.Second, r.Config.Patience()))
 	}
 	if err != nil {
 		var errno syscall.Errno

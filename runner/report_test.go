@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
@@ -24,7 +25,7 @@ type reportedSystem struct {
 	refuse error // what starting the target comes to
 }
 
-func (s reportedSystem) usage(int) *Usage { return &Usage{UserMS: 1.5, MaxRSSKB: 7} }
+func (s reportedSystem) usage(int) *machine.Usage { return &machine.Usage{UserMS: 1.5, MaxRSSKB: 7} }
 
 func (s reportedSystem) startTarget(r Run) (int, error) {
 	if s.refuse != nil {
@@ -82,39 +83,39 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 		want   []string // is in it
 	}{
 		"a program that ends": {Config{OnExit: commands("1s", "2s"), OnStop: commands("1s")},
-			func(s *fakeSystem) { s.at(time.Second, func() { s.end(Ending{Code: 7}, targetPID) }) }, nil,
+			func(s *fakeSystem) { s.at(time.Second, func() { s.end(machine.Ending{Code: 7}, targetPID) }) }, nil,
 			[]string{`"stop": null`, `"exit_code": 7`, `"outcome": "not-run"`, `"user_ms": 1.5`}},
 		"a stop with all that there is": {
-			Config{OnStop: commands("1s", "60s"), OnExit: commands("1s", "60s"), Policy: Policy{Grace: 5 * time.Second, Drain: 3 * time.Second}},
+			Config{OnStop: commands("1s", "60s"), OnExit: commands("1s", "60s"), Policy: machine.Policy{Grace: 5 * time.Second, Drain: 3 * time.Second}},
 			busy, nil, []string{`"escalated": true`, `"outcome": "timed-out"`, `"signal": "USR2"`, `"state": "killing"`}},
-		"a schedule": {Config{Policy: Policy{Schedule: []Step{{15, time.Second}, {2, time.Second}}}}, busy, nil, []string{`"signal": "INT"`}},
-		"a time limit": {Config{Policy: Policy{Timeout: time.Second, Grace: time.Second, Deadline: 20 * time.Second}}, func(*fakeSystem) {}, nil,
+		"a schedule": {Config{Policy: machine.Policy{Schedule: []machine.Step{{Signal: 15, Wait: time.Second}, {Signal: 2, Wait: time.Second}}}}, busy, nil, []string{`"signal": "INT"`}},
+		"a time limit": {Config{Policy: machine.Policy{Timeout: time.Second, Grace: time.Second, Deadline: 20 * time.Second}}, func(*fakeSystem) {}, nil,
 			[]string{`"timed_out": true`, `"reason": "timed-out"`}},
-		"repeated signals kill": {Config{OnExit: commands("1s", "60s"), Policy: Policy{Grace: time.Minute, KillOnRepeat: true}},
+		"repeated signals kill": {Config{OnExit: commands("1s", "60s"), Policy: machine.Policy{Grace: time.Minute, KillOnRepeat: true}},
 			func(s *fakeSystem) {
 				busy(s)
 				s.send(10*time.Second, unix.SIGTERM)
 				s.send(11*time.Second, unix.SIGTERM)
 			}, nil,
 			[]string{`"outcome": "cut"`}},
-		"survivors that are waited for": {Config{Policy: Policy{Survivors: WaitSurvivors, Grace: time.Second}},
-			func(s *fakeSystem) { busy(s); s.at(time.Millisecond, func() { s.end(Ending{}, targetPID) }) }, nil,
+		"survivors that are waited for": {Config{Policy: machine.Policy{Survivors: machine.WaitSurvivors, Grace: time.Second}},
+			func(s *fakeSystem) { busy(s); s.at(time.Millisecond, func() { s.end(machine.Ending{}, targetPID) }) }, nil,
 			[]string{`"to": "survivors"`, `"began"`}},
 		"a program that cannot be started": {Config{OnExit: commands("1s")}, func(*fakeSystem) {}, errors.New("no way"),
 			[]string{`"error": "no way"`, `"reason": "start-failed"`, `"tree_emptied": null`}},
 		"a command that cannot be started": {Config{OnExit: commands("1s", "2s")},
 			func(s *fakeSystem) {
 				s.startErr = []error{unix.EAGAIN, unix.ENOENT}
-				s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			}, nil, []string{`"outcome": "not-started"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				config := c.config
 				config.Command, config.Report, config.Contain, config.Order = []string{"target"}, "/r", tree.Auto, cleanup.LIFO
-				config.ForwardTo = ForwardToGroup
+				config.ForwardTo = machine.ForwardToGroup
 				if config.Survivors == "" {
-					config.Survivors = StopSurvivors
+					config.Survivors = machine.StopSurvivors
 				}
 				s := reportedSystem{newFakeSystem(), c.refuse}
 				s.fakeSystem.signals = make(chan syscall.Signal, 8) // some come when it is over
@@ -146,12 +147,12 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 	const many = 30_000
 	for name, sig := range map[string]int{"passed on": int(unix.SIGUSR1), "stop signals": int(unix.SIGTERM)} {
 		t.Run(name, func(t *testing.T) {
-			r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Contain: tree.Auto, Policy: Policy{Grace: time.Hour, Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors}})
+			r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Contain: tree.Auto, Policy: machine.Policy{Grace: time.Hour, Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
 			first := firstRecord(r, inherited{})
 			book := &memory{}
 			h := newHistory(r, 1, "/", first.Time)
 			l := loop{run: r, sys: newFakeSystem(), log: slog.New(slog.DiscardHandler), ledger: book, history: h}
-			l.handle(targetStarted{targetPID, 1})
+			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.hear(unix.Signal(sig))
 			}
@@ -176,14 +177,14 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 
 func TestTheReportNamesWhoWasKilledOnce(t *testing.T) {
 	h := newHistory(Run{Config: Config{Report: "/r"}}, 1, "/", time.Now())
-	r := Run{coreRun: coreRun{State: Killing, Target: coreTarget{PID: 5}}}
+	r := Run{Run: machine.Run{State: machine.Killing, Target: machine.Target{PID: 5}}}
 	p := func(pid int, start uint64) procfs.Process {
 		return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}, Name: "p"}
 	}
 	for _, q := range []procfs.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
 		h.kill(q, r)
 	}
-	h.kill(p(8, 1), Run{coreRun: coreRun{State: Cleaning, Target: coreTarget{PID: 5}}}) // a command's
+	h.kill(p(8, 1), Run{Run: machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}}) // a command's
 	if got := processesOf(h.killed); !slices.Equal(got, []Process{{6, "p"}, {7, "p"}, {7, "p"}}) {
 		t.Errorf("killed: %v", got)
 	}
@@ -209,14 +210,14 @@ func TestWhatBecomesOfACommandInTheReport(t *testing.T) {
 		"cut":         {cleanup.Entry{Progress: cleanup.Ended, PID: 9, Cut: true, Outcome: cleanup.Outcome{Signal: 15}}, life},
 		"not-started": {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: "x"}}, span{to: life.to}},
 		"interrupted": {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Interrupted: true}}, life},
-		"unknown":     {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: wasUnseen}}, life},
+		"unknown":     {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: machine.WasUnseen}}, life},
 	} {
 		o := outcomeOf(c.entry, c.life)
 		if o.Outcome != want || (o.PID != nil) != (c.life.pid != 0) || (o.DurationMS != nil) != (c.life.pid != 0) {
 			t.Errorf("%s: %+v", want, o)
 		}
 	}
-	if o := outcomeOf(cleanup.Entry{When: cleanup.AtStop, Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: wasInterrupted}}, life); o.Outcome != "interrupted" {
+	if o := outcomeOf(cleanup.Entry{When: cleanup.AtStop, Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: machine.WasInterrupted}}, life); o.Outcome != "interrupted" {
 		t.Errorf("an on-stop command that was lost: %+v", o)
 	}
 	// The clock may be set back meanwhile.
@@ -230,8 +231,8 @@ func TestTheReportNamesWhoIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeSystem()
 		s.living[7], s.immortal[7], s.living[8] = true, true, true
-		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
-		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: Policy{Grace: time.Second}})
+		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
+		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: machine.Policy{Grace: time.Second}})
 		h := newHistory(r, 1, "/", time.Now())
 		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, history: h}
 		done := l.do().report(h, time.Now())
@@ -245,12 +246,12 @@ func TestTheReportNamesWhoIsLeft(t *testing.T) {
 func TestARetriedCommandInTheReport(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, Report: "/r", OnExit: []cleanup.Command{{Text: "x", Args: []string{"x"}, Limit: time.Minute}}})
 	h := newHistory(r, 1, "/", time.Now())
-	for i, e := range []event{
-		targetStarted{targetPID, 1}, targetEnded{}, treeEmptied{}, commandStarted{1, 9, 1}, commandLost{1}, treeEmptied{}, retried{},
-		commandFailed{id: 1, err: "no way"}, treeEmptied{},
+	for i, e := range []machine.Event{
+		machine.TargetStarted{PID: targetPID, Start: 1}, machine.TargetEnded{}, machine.TreeEmptied{}, machine.CommandStarted{ID: 1, PID: 9, Start: 1}, machine.CommandLost{ID: 1}, machine.TreeEmptied{}, machine.Retried{},
+		machine.CommandFailed{ID: 1, Err: "no way"}, machine.TreeEmptied{},
 	} {
 		was := r
-		r.coreRun, _ = next(r.coreRun, e)
+		r.Run, _ = machine.Next(r.Run, e)
 		h.happened(was, r, e, time.Unix(int64(i), 0))
 	}
 	if c := r.report(h, time.Now()).Commands[0]; c.Outcome != "not-started" || c.PID != nil || c.Started != nil {

@@ -11,6 +11,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 )
 
@@ -32,16 +33,16 @@ func (l *loop) request(c registry.Call) {
 		c.Answer(registry.Response{Commands: l.list()})
 		return
 	case registry.Cancel:
-		l.handle(withdrawn{c.ID, l.left()})
+		l.handle(machine.Withdrawn{ID: c.ID, Left: l.left()})
 	default:
 		l.register(c)
 	}
-	if l.said.refusal == "" {
-		l.log.Info(map[string]string{registry.Defer: "registered ", registry.Cancel: "withdrew "}[c.Do]+commandName(l.command(l.said.id)), "for", c.Peer.PID)
+	if l.said.Refusal == "" {
+		l.log.Info(map[string]string{registry.Defer: "registered ", registry.Cancel: "withdrew "}[c.Do]+commandName(l.command(l.said.ID)), "for", c.Peer.PID)
 	} else {
-		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", l.said.refusal)
+		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", l.said.Refusal)
 	}
-	c.Answer(registry.Response{ID: l.said.id, Error: l.said.refusal})
+	c.Answer(registry.Response{ID: l.said.ID, Error: l.said.Refusal})
 }
 
 func (l *loop) register(c registry.Call) {
@@ -51,28 +52,28 @@ func (l *loop) register(c registry.Call) {
 	}
 	if e.Command.NeedsShell() {
 		if err := haveShell(); err != nil {
-			l.said = answer{refusal: fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)}
+			l.said = machine.Answer{Refusal: fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)}
 			return
 		}
 	}
 	if pid := e.Exits.PID; pid != 0 {
 		p, err := l.sys.member(pid, e.Exits.Start, c.Peer.PID)
 		if err != nil {
-			l.said = answer{refusal: err.Error()}
+			l.said = machine.Answer{Refusal: err.Error()}
 			return
 		}
 		e.Exits.Start = p.Start
 	}
 	key := l.shareEnv(&e)
 	before := len(l.run.Cleanup.Entries)
-	l.handle(registered{entry: e, left: l.left()})
-	if len(l.run.Cleanup.Entries) == before || l.said.refusal != "" {
+	l.handle(machine.Registered{Entry: e, Left: l.left()})
+	if len(l.run.Cleanup.Entries) == before || l.said.Refusal != "" {
 		return // or it was registered before
 	}
 	if e.Env != nil && e.EnvOf == 0 {
-		l.envs[key] = l.said.id
+		l.envs[key] = l.said.ID
 	}
-	l.await(l.command(l.said.id))
+	l.await(l.command(l.said.ID))
 }
 
 // shareEnv has commands share an environment that is the same: a script that registers many has one.
@@ -99,7 +100,7 @@ func (l *loop) shareEnv(e *cleanup.Entry) (key [sha256.Size]byte) {
 // left is what the deadline still leaves for the stop; 0 when it does not run.
 func (l *loop) left() time.Duration {
 	for _, d := range l.run.Deadlines {
-		if d.Name == deadlineTimer {
+		if d.Name == machine.DeadlineTimer {
 			return time.Until(d.At)
 		}
 	}
@@ -108,42 +109,42 @@ func (l *loop) left() time.Duration {
 
 // reserve sets aside space for the record of a registration and for all events that may follow. Without space the command
 // is refused, and nothing is recorded. It reports whether e can be handled.
-func (l *loop) reserve(e event, after Run) bool {
-	added, ok := e.(registered)
-	if !ok || l.ledger == nil || !after.moved(l.run.coreRun) {
+func (l *loop) reserve(e machine.Event, after Run) bool {
+	added, ok := e.(machine.Registered)
+	if !ok || l.ledger == nil || !after.Changed(l.run.Run) {
 		return true
 	}
-	err := l.ledger.Reserve(int64(added.entry.RecordSize()) + after.room())
+	err := l.ledger.Reserve(int64(added.Entry.RecordSize()) + after.room())
 	if err != nil {
-		l.said = answer{refusal: err.Error()}
+		l.said = machine.Answer{Refusal: err.Error()}
 	}
 	return err == nil
 }
 
 // takeBack deals with a request that could not be recorded: it is refused. What has no room is as if it had never been;
 // else the record may still be written, with the next one, and the command is withdrawn. It returns false for other events.
-func (l *loop) takeBack(e event, after Run, err error) bool {
+func (l *loop) takeBack(e machine.Event, after Run, err error) bool {
 	switch e.(type) {
-	case registered, withdrawn:
+	case machine.Registered, machine.Withdrawn:
 	default:
 		return false
 	}
 	refusal := err.Error()
 	if !errors.Is(err, ledger.ErrFull) {
 		l.run = after
-		if _, ok := e.(registered); ok {
-			l.handle(withdrawn{len(after.Cleanup.Entries), l.left()})
+		if _, ok := e.(machine.Registered); ok {
+			l.handle(machine.Withdrawn{ID: len(after.Cleanup.Entries), Left: l.left()})
 		} else {
 			refusal = "it does not run, but should graceful be killed now it does: " + refusal
 		}
 	}
-	l.said = answer{refusal: refusal}
+	l.said = machine.Answer{Refusal: refusal}
 	return true
 }
 
 // await has us told of the end of the process that a command waits for.
 func (l *loop) await(c cleanup.Entry) {
-	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || l.run.State >= Cleaning {
+	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || l.run.State >= machine.Cleaning {
 		return
 	}
 	id := procfs.Identity(c.Exits)
@@ -165,7 +166,7 @@ func (l *loop) exited(id procfs.Identity) {
 	delete(l.awaited, id)
 	l.unwatched = slices.DeleteFunc(slices.Clone(l.unwatched), func(other procfs.Identity) bool { return other == id })
 	for _, command := range waiting {
-		l.handle(exited{command})
+		l.handle(machine.Exited{ID: command})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/tree"
 )
@@ -34,9 +35,9 @@ func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
 			if c.told {
 				time.AfterFunc(5*time.Second+time.Millisecond, func() { exits <- procfs.Identity{PID: 7, Start: 1} })
 			}
-			s.at(time.Minute, func() { s.end(Ending{}, targetPID) })
-			r := at3(Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
-			l := loop{run: Run{coreRun: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, exits: exits}
+			s.at(time.Minute, func() { s.end(machine.Ending{}, targetPID) })
+			r := at3(machine.Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
+			l := loop{run: Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, exits: exits}
 			l.await(l.command(3))
 			l.do()
 			began := slices.DeleteFunc(s.did, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
@@ -65,11 +66,11 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, book := newFakeSystem(), &failing{}
 			s.others = []procfs.Process{child(7, 1)}
-			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: Policy{Order: cleanup.LIFO, ForwardTo: ForwardToGroup, Survivors: StopSurvivors}})
+			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
 			_ = book.Append(firstRecord(first, inherited{}))
 			l := loop{run: first, sys: s, log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
-			l.handle(targetStarted{pid: targetPID})
-			ask := func(exits int) answer {
+			l.handle(machine.TargetStarted{PID: targetPID})
+			ask := func(exits int) machine.Answer {
 				l.register(registry.Call{Request: registry.Request{Command: registry.Texts([]string{"r"}), Env: registry.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
 				return l.said
 			}
@@ -84,24 +85,24 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 				}
 			}
 			book.err = err
-			if got := ask(7); got.refusal == "" || len(l.awaited)+len(l.unwatched) > 0 {
+			if got := ask(7); got.Refusal == "" || len(l.awaited)+len(l.unwatched) > 0 {
 				t.Errorf("registered: %+v, %v", got, l.awaited)
 			}
 			want(1, 2)
-			l.handle(withdrawn{id: 1})
+			l.handle(machine.Withdrawn{ID: 1})
 			full := errors.Is(err, ledger.ErrFull)
-			if kept := !strings.Contains(l.said.refusal, "should graceful be killed"); l.said.refusal == "" || kept != full {
+			if kept := !strings.Contains(l.said.Refusal, "should graceful be killed"); l.said.Refusal == "" || kept != full {
 				t.Errorf("withdrawn: %+v", l.said)
 			}
 			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // what is not written is as if it had never been
 			want(left...)
 			book.err = nil
 			got := ask(0)
-			if got.refusal != "" || got.id != map[bool]int{true: 3, false: 4}[full] {
+			if got.Refusal != "" || got.ID != map[bool]int{true: 3, false: 4}[full] {
 				t.Errorf("afterwards: %+v", got)
 			}
-			want(append(left, got.id)...)
-			if c := l.command(got.id); c.EnvOf != 0 || len(c.Env) != 1 {
+			want(append(left, got.ID)...)
+			if c := l.command(got.ID); c.EnvOf != 0 || len(c.Env) != 1 {
 				t.Errorf("its environment is in no record: %+v", c)
 			}
 			// Who reads that goes on with the same run.
@@ -133,11 +134,11 @@ func TestAnEnvironmentThatIsEmptyIsWrittenDown(t *testing.T) {
 		if err := json.Unmarshal(text, &again); err != nil {
 			t.Fatal(err)
 		}
-		e, err := again.event(Run{coreRun: at3(Running)})
+		e, err := again.event(Run{Run: at3(machine.Running)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := e.(registered).entry.Env; (got == nil) != (env == nil) || !slices.Equal(got, env) {
+		if got := e.(machine.Registered).Entry.Env; (got == nil) != (env == nil) || !slices.Equal(got, env) {
 			t.Errorf("%#v became %#v", env, got)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/runner/machine"
 )
 
 // How much room a run takes in its ledger. ledger.MaxSize is divided: there is room for the first record, for all
@@ -12,7 +13,7 @@ import (
 // be killed then, a cleanup command would run twice.
 const (
 	// maxFirst bounds the first record, and the events of the steps of the stop schedule, in bytes.
-	maxFirst = ledger.MaxSize - maxRegistered - maxCommands*perCommand - perRun - perHistory
+	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - perHistory
 
 	// perCommand is for all events of one command that follow its registration: it is started and ends, its timers, the
 	// end of the process that it waits for, two stop signals that cut it short, and the end of what it has left.
@@ -45,7 +46,7 @@ func (r Run) room() int64 {
 
 // room is the part of it that depends on what was asked for.
 func (c Config) room() int {
-	n := perStep * len(c.steps())
+	n := perStep * len(c.Steps())
 	if c.Report != "" {
 		n += perHistory
 	}

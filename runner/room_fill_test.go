@@ -10,6 +10,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/runner/machine"
 )
 
 // These tests have one goroutine, and with the race detector would take a minute.
@@ -24,7 +25,7 @@ type filled struct {
 func newFilled(t *testing.T) (f filled, size func() int) {
 	t.Helper()
 	f.book, size = inMemory(t)
-	config := Config{Command: []string{worst(maxFirst/6 - 1<<10)}, Report: "r", Policy: Policy{Schedule: make([]Step, 3)}}
+	config := Config{Command: []string{worst(maxFirst/6 - 1<<10)}, Report: "r", Policy: machine.Policy{Schedule: make([]machine.Step, 3)}}
 	f.run = newRun("id", config)
 	if err := begin(f.book, f.run, inherited{}); err != nil {
 		t.Fatal(err)
@@ -32,24 +33,24 @@ func newFilled(t *testing.T) (f filled, size func() int) {
 	if left := maxFirst - size() - 3*perStep; left < 0 || left > 16<<10 {
 		t.Fatalf("the first record leaves %d bytes", left)
 	}
-	f.run.State = Running
+	f.run.State = machine.Running
 	return f, size
 }
 
 // register has the machine decide on a command, and records it when the machine takes it.
 func (f *filled) register(t *testing.T, c cleanup.Entry) (taken bool) {
 	t.Helper()
-	e := registered{entry: c, left: math.MinInt64}
-	r, todo := next(f.run.coreRun, e)
-	got := todo[len(todo)-1].(answer)
-	if got.refusal != "" {
+	e := machine.Registered{Entry: c, Left: math.MinInt64}
+	r, todo := machine.Next(f.run.Run, e)
+	got := todo[len(todo)-1].(machine.Answer)
+	if got.Refusal != "" {
 		want := fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
-		if r.moved(f.run.coreRun) || got.refusal != want {
-			t.Fatalf("refused: %q, want %q", got.refusal, want)
+		if r.Changed(f.run.Run) || got.Refusal != want {
+			t.Fatalf("refused: %q, want %q", got.Refusal, want)
 		}
 		return false
 	}
-	f.run.coreRun = r
+	f.run.Run = r
 	keep(t, f.book, recordsOf(t, e)...)
 	return true
 }
@@ -60,8 +61,8 @@ func (f *filled) happen(t *testing.T) {
 	for range historyLimit {
 		keep(t, f.book, record{Event: "signal", Signal: 64})
 	}
-	for range f.run.Config.steps() {
-		keep(t, f.book, recordsOf(t, timeUp{graceTimer})...)
+	for range f.run.Config.Steps() {
+		keep(t, f.book, recordsOf(t, machine.TimeUp{Name: machine.GraceTimer})...)
 	}
 	keep(t, f.book, recordsOf(t, runEvents()...)...)
 }
@@ -75,7 +76,7 @@ func TestFewLargeCommandsLeaveRoomForTheirEvents(t *testing.T) {
 		}
 	}
 	commands := len(f.run.Cleanup.Entries)
-	if left := maxRegistered - f.run.Cleanup.Recorded; left < 0 || left > 1<<10 || commands > 100 {
+	if left := machine.MaxRegistered - f.run.Cleanup.Recorded; left < 0 || left > 1<<10 || commands > 100 {
 		t.Errorf("%d bytes are left, of %d commands", left, commands)
 	}
 	for id := 1; id <= commands; id++ {
@@ -96,12 +97,12 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 		return c
 	}
 	n := 0
-	for small(n+1).RecordSize() <= maxRegistered/maxCommands {
+	for small(n+1).RecordSize() <= machine.MaxRegistered/machine.MaxCommands {
 		n++
 	}
 	entry := small(n)
-	registration := recordsOf(t, registered{entry: entry, left: math.MinInt64})
-	for range maxCommands - 1 { // the machine would take them one after the other, and seconds for that
+	registration := recordsOf(t, machine.Registered{Entry: entry, Left: math.MinInt64})
+	for range machine.MaxCommands - 1 { // the machine would take them one after the other, and seconds for that
 		keep(t, f.book, registration...)
 		f.run.Cleanup.Entries = append(f.run.Cleanup.Entries, &entry)
 		f.run.Cleanup.Recorded += entry.RecordSize()
@@ -115,8 +116,8 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 	keep(t, scratch, all)
 	all.Event = strings.Repeat("x", 1+perCommand-lineSize())
 	ways := []string{"killed", "lost", "not started", "withdrawn"}
-	for id := 1; id <= maxCommands; id++ {
-		if id <= 100 || id > maxCommands-100 {
+	for id := 1; id <= machine.MaxCommands; id++ {
+		if id <= 100 || id > machine.MaxCommands-100 {
 			keep(t, f.book, recordsOf(t, lives(id)[ways[id%len(ways)]]...)...)
 		} else {
 			keep(t, f.book, all)
@@ -126,5 +127,5 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 	if left := ledger.MaxSize - size(); left > 8<<20 { // not all numbers are at their largest at once
 		t.Errorf("%d bytes are left", left)
 	}
-	t.Logf("%d commands, %d bytes", maxCommands, size())
+	t.Logf("%d commands, %d bytes", machine.MaxCommands, size())
 }

@@ -11,6 +11,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/runner/machine"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,7 +51,7 @@ func keep(t *testing.T, book *ledger.Ledger, records ...record) {
 }
 
 // recordsOf are the records of events that are all recorded.
-func recordsOf(t *testing.T, events ...event) (records []record) {
+func recordsOf(t *testing.T, events ...machine.Event) (records []record) {
 	t.Helper()
 	for _, e := range events {
 		r, keep := recordOf(e, true)
@@ -66,38 +67,38 @@ func recordsOf(t *testing.T, events ...event) (records []record) {
 func worst(n int) string { return strings.Repeat("\x01", n) }
 
 // lives are the longest ways from the registration of a command to its end.
-func lives(id int) map[string][]event {
+func lives(id int) map[string][]machine.Event {
 	const pid, start = math.MaxInt32, math.MaxUint64
-	stopped, ending := stop(64), Ending{255, 64}
-	return map[string][]event{
+	stopped, ending := stop(64), machine.Ending{Code: 255, Signal: 64}
+	return map[string][]machine.Event{
 		"killed": {
-			exited{id}, exited{id}, commandStarted{id, pid, start}, commandTimer{id, limitTimer}, stopped, stopped,
-			commandTimer{id, killTimer}, commandTimer{id, abandonTimer},
-			commandEnded{id, ending, true}, commandEnded{0, ending, true}, treeEmptied{},
+			machine.Exited{ID: id}, machine.Exited{ID: id}, machine.CommandStarted{ID: id, PID: pid, Start: start}, machine.CommandTimer{ID: id, Name: machine.LimitTimer}, stopped, stopped,
+			machine.CommandTimer{ID: id, Name: machine.KillTimer}, machine.CommandTimer{ID: id, Name: machine.AbandonTimer},
+			machine.CommandEnded{ID: id, Ending: ending, Unseen: true}, machine.CommandEnded{ID: 0, Ending: ending, Unseen: true}, machine.TreeEmptied{},
 		},
 		"lost": {
-			exited{id}, exited{id}, commandStarted{id, pid, start}, commandTimer{id, limitTimer}, stopped, stopped,
-			commandTimer{id, killTimer}, commandTimer{id, abandonTimer}, commandLost{id}, commandEnded{0, ending, true}, treeEmptied{},
+			machine.Exited{ID: id}, machine.Exited{ID: id}, machine.CommandStarted{ID: id, PID: pid, Start: start}, machine.CommandTimer{ID: id, Name: machine.LimitTimer}, stopped, stopped,
+			machine.CommandTimer{ID: id, Name: machine.KillTimer}, machine.CommandTimer{ID: id, Name: machine.AbandonTimer}, machine.CommandLost{ID: id}, machine.CommandEnded{ID: 0, Ending: ending, Unseen: true}, machine.TreeEmptied{},
 		},
-		"not started": {exited{id}, exited{id}, stopped, stopped, commandTimer{id, limitTimer}, commandFailed{id, worst(10000), false}, treeEmptied{}},
-		"withdrawn":   {exited{id}, withdrawn{id, math.MinInt64}},
+		"not started": {machine.Exited{ID: id}, machine.Exited{ID: id}, stopped, stopped, machine.CommandTimer{ID: id, Name: machine.LimitTimer}, machine.CommandFailed{ID: id, Err: worst(10000), Transient: false}, machine.TreeEmptied{}},
+		"withdrawn":   {machine.Exited{ID: id}, machine.Withdrawn{ID: id, Left: math.MinInt64}},
 	}
 }
 
 // runEvents are the events of a run itself, each as often as it can come, but for the steps of its schedule.
-func runEvents() []event {
-	usage := &Usage{-math.MaxFloat64, -math.MaxFloat64, math.MinInt64, math.MinInt64, math.MinInt64, math.MinInt64, math.MinInt64, math.MinInt64, math.MinInt64}
-	return []event{
-		targetStarted{math.MaxInt32, math.MaxUint64}, targetStarted{math.MaxInt32, math.MaxUint64},
-		targetFailed{255, worst(10000)}, targetEnded{Ending{255, 64}, math.MinInt64, usage}, targetEnded{Ending{255, 64}, math.MinInt64, usage},
-		timeUp{timeoutTimer}, timeUp{drainTimer}, timeUp{deadlineTimer}, stop(2), stop(3), stop(15), stop(2), stop(3), stop(15),
-		treeEmptied{}, treeEmptied{}, relayed{}, relayed{}, relayed{}, orphaned{}, orphaned{},
-		recovered{math.MinInt64}, recovered{math.MinInt64}, retried{},
+func runEvents() []machine.Event {
+	usage := &machine.Usage{UserMS: -math.MaxFloat64, SystemMS: -math.MaxFloat64, MaxRSSKB: math.MinInt64, MinorFaults: math.MinInt64, MajorFaults: math.MinInt64, BlocksRead: math.MinInt64, BlocksWritten: math.MinInt64, VoluntarySwitches: math.MinInt64, InvoluntarySwitches: math.MinInt64}
+	return []machine.Event{
+		machine.TargetStarted{PID: math.MaxInt32, Start: math.MaxUint64}, machine.TargetStarted{PID: math.MaxInt32, Start: math.MaxUint64},
+		machine.TargetFailed{Status: 255, Err: worst(10000)}, machine.TargetEnded{Ending: machine.Ending{Code: 255, Signal: 64}, After: math.MinInt64, Usage: usage}, machine.TargetEnded{Ending: machine.Ending{Code: 255, Signal: 64}, After: math.MinInt64, Usage: usage},
+		machine.TimeUp{Name: machine.TimeoutTimer}, machine.TimeUp{Name: machine.DrainTimer}, machine.TimeUp{Name: machine.DeadlineTimer}, stop(2), stop(3), stop(15), stop(2), stop(3), stop(15),
+		machine.TreeEmptied{}, machine.TreeEmptied{}, machine.Relayed{}, machine.Relayed{}, machine.Relayed{}, machine.Orphaned{}, machine.Orphaned{},
+		machine.Recovered{After: math.MinInt64}, machine.Recovered{After: math.MinInt64}, machine.Retried{},
 	}
 }
 
 func TestTheEventsOfACommandFitIntoItsRoom(t *testing.T) {
-	for name, life := range lives(maxCommands) {
+	for name, life := range lives(machine.MaxCommands) {
 		book, size := inMemory(t)
 		keep(t, book, recordsOf(t, life...)...)
 		if size() > perCommand {
@@ -113,9 +114,9 @@ func TestTheEventsOfARunFitIntoItsRoom(t *testing.T) {
 		room    int
 	}{
 		"the run":            {recordsOf(t, runEvents()...), perRun},
-		"a step":             {recordsOf(t, timeUp{graceTimer}), perStep},
+		"a step":             {recordsOf(t, machine.TimeUp{Name: machine.GraceTimer}), perStep},
 		"a signal":           {[]record{{Event: "signal", Signal: 64}}, perHistory / historyLimit},
-		"the run, and steps": {recordsOf(t, runEvents()...), int(newRun("id", Config{Report: "r", Policy: Policy{Schedule: make([]Step, 3)}}).room()) - 3*perStep - perHistory},
+		"the run, and steps": {recordsOf(t, runEvents()...), int(newRun("id", Config{Report: "r", Policy: machine.Policy{Schedule: make([]machine.Step, 3)}}).room()) - 3*perStep - perHistory},
 	} {
 		book, size := inMemory(t)
 		keep(t, book, c.records...)
@@ -163,7 +164,7 @@ func TestSizeOfIsNoLessThanTheRecord(t *testing.T) {
 			c = cleanup.Entry{Command: c.Command}
 		}
 		before := size()
-		keep(t, book, recordsOf(t, registered{entry: c, left: math.MinInt64})...)
+		keep(t, book, recordsOf(t, machine.Registered{Entry: c, Left: math.MinInt64})...)
 		got := size() - before
 		if got > c.RecordSize() {
 			t.Fatalf("%+v: its record has %d bytes, and its size is %d", c, got, c.RecordSize())
@@ -194,8 +195,8 @@ func TestErrorsAreShortenedInRecords(t *testing.T) {
 		}
 	}
 	// Who goes on with the run reads it so.
-	r := recordsOf(t, commandFailed{1, worst(10000), false})[0]
-	if e, err := r.event(Run{}); err != nil || e.(commandFailed).err != string(errorText(worst(10000))) {
+	r := recordsOf(t, machine.CommandFailed{ID: 1, Err: worst(10000), Transient: false})[0]
+	if e, err := r.event(Run{}); err != nil || e.(machine.CommandFailed).Err != string(errorText(worst(10000))) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }

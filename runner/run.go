@@ -16,6 +16,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/tree"
@@ -41,14 +42,14 @@ func (r Run) result() Result { return Result{r.Status(), r.Raise()} }
 func Do(config Config, log *slog.Logger) (Result, error) {
 	r, err := do(config, log)
 	if err != nil {
-		return Result{Status: statusFailed}, fmt.Errorf("%w: %w", ErrSetup, err)
+		return Result{Status: machine.StatusFailed}, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	return r, nil
 }
 
 func do(config Config, log *slog.Logger) (Result, error) {
-	if n := len(config.OnExit) + len(config.OnStop); n > maxCommands {
-		return Result{}, fmt.Errorf("%w: %d commands were given, and %d are the most", errTooLarge, n, maxCommands)
+	if n := len(config.OnExit) + len(config.OnStop); n > machine.MaxCommands {
+		return Result{}, fmt.Errorf("%w: %d commands were given, and %d are the most", errTooLarge, n, machine.MaxCommands)
 	}
 	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Result{}, err
@@ -149,7 +150,7 @@ func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bo
 // stoppedBy is what comes of a run that a stop signal has kept from starting anything.
 func stoppedBy(sig syscall.Signal, c Config) Result {
 	r := newRun("", c)
-	r.Target.Ended, r.Target.Ending = true, Ending{Signal: int(sig)}
+	r.Target.Ended, r.Target.Ending = true, machine.Ending{Signal: int(sig)}
 	return r.result()
 }
 
@@ -176,7 +177,7 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 
 // Run is a run with all that it was asked for. The part that the machine leads is embedded.
 type Run struct {
-	coreRun
+	machine.Run
 	ID     string
 	Config Config
 	Cgroup string // directory of the cgroup that the target runs in; "": none
@@ -185,13 +186,13 @@ type Run struct {
 
 // newRun is a run at its beginning.
 func newRun(id string, config Config) Run {
-	return Run{coreRun: newCore(config.Policy, config.OnExit, config.OnStop), ID: id, Config: config}
+	return Run{Run: machine.New(config.Policy, config.OnExit, config.OnStop), ID: id, Config: config}
 }
 
 // advanced is the run after an event.
-func (r Run) advanced(e event, now time.Time) (Run, []action) {
-	core, todo := advance(r.coreRun, e, now)
-	r.coreRun = core
+func (r Run) advanced(e machine.Event, now time.Time) (Run, []machine.Action) {
+	core, todo := machine.Advance(r.Run, e, now)
+	r.Run = core
 	return r, todo
 }
 
@@ -249,10 +250,10 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 	if m.run.Target.Ended { // whoever led it may not have come to that
 		p.targetGone(m.run)
 	}
-	if p.socket >= 0 && m.run.State != Done {
+	if p.socket >= 0 && m.run.State != machine.Done {
 		l.requests, l.exits = registry.Serve(p.socket, StartOf).Calls, p.exits
 	}
-	if m.run.State >= Cleaning { // nor to that
+	if m.run.State >= machine.Cleaning { // nor to that
 		p.cleaning()
 		l.disband()
 	}
@@ -298,7 +299,7 @@ func startFailure(command string, err error) (status int, hint string) {
 	exists := strings.Contains(path, "/") && unix.Access(path, unix.F_OK) == nil
 	switch {
 	case errors.Is(err, errCgroup):
-		return statusFailed, "it was not executed"
+		return machine.StatusFailed, "it was not executed"
 	case outOfResources(err):
 		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
 	case errors.Is(err, unix.ENOENT) && exists:

@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/terminal"
@@ -40,9 +41,9 @@ type system interface {
 	admit(registry.Call) error  // nil: the process may make requests
 	exempt(pid int)             // our child is a command, and nobody of the tree
 	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
-	peek() (pid int, ending Ending, childless bool)
+	peek() (pid int, ending machine.Ending, childless bool)
 	reap(pid int)
-	usage(pid int) *Usage // of a child that has ended and was not reaped
+	usage(pid int) *machine.Usage // of a child that has ended and was not reaped
 	signalGroup(syscall.Signal) error
 	stopGroup(syscall.Signal) error    // signalGroup for a stop signal; signalUnasked leaves out those that have had it
 	signalTarget(syscall.Signal) error // it alone
@@ -196,14 +197,14 @@ func (p *processes) fork(s start) (int, error) {
 // errCgroup: a process could not be started in its cgroup.
 var errCgroup = errors.New("entering its cgroup")
 
-func (p *processes) peek() (int, Ending, bool) { return peek() }
+func (p *processes) peek() (int, machine.Ending, bool) { return peek() }
 
 func (p *processes) reap(pid int) {
 	reap(pid)
 	p.tree.Reaped(pid)
 }
 
-func (p *processes) usage(pid int) *Usage { return usageOf(pid) }
+func (p *processes) usage(pid int) *machine.Usage { return usageOf(pid) }
 func (p *processes) signalGroup(sig syscall.Signal) error {
 	return p.own.signal(sig, p.tree.SignalGroup)
 }
@@ -235,7 +236,7 @@ func (p *processes) exempt(pid int)                                 { p.tree.Exe
 func (p *processes) disband() error                                 { return p.tree.Disband() }
 
 func (p *processes) targetIs(r Run) {
-	if r.Target.PID == 0 || r.State >= Cleaning {
+	if r.Target.PID == 0 || r.State >= machine.Cleaning {
 		return
 	}
 	p.tree.Started(r.Target.PID)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 )
 
@@ -17,29 +18,29 @@ import (
 func (l *loop) takeOver(m remembered) {
 	children := l.sys.children()
 	if l.run.Target.PID != 0 && !l.run.Target.Ended && !isAmong(children, l.run.Target.PID, l.run.Target.Start) {
-		l.handle(recovered{m.last}) // it has been reaped, and that could not be written down
+		l.handle(machine.Recovered{After: m.last}) // it has been reaped, and that could not be written down
 	}
 	for _, c := range l.run.Cleanup.Entries {
 		switch {
 		case c.Progress != cleanup.Claimed || c.PID == 0:
 		case !isAmong(children, c.PID, c.Start):
-			l.handle(commandEnded{id: c.ID, unseen: true})
-		case c.When == cleanup.AtExit && l.run.State < Cleaning:
+			l.handle(machine.CommandEnded{ID: c.ID, Unseen: true})
+		case c.When == cleanup.AtExit && l.run.State < machine.Cleaning:
 			l.sys.exempt(c.PID)
 		}
 	}
 	l.sys.targetIs(l.run)
-	if l.run.State == Starting && len(children) > 0 {
+	if l.run.State == machine.Starting && len(children) > 0 {
 		first := slices.MinFunc(children, older) // everybody else in the tree descends from the target
 		l.run.Target.PID = first.PID
 		l.sys.targetIs(l.run)
-		l.handle(targetStarted{first.PID, first.Start})
+		l.handle(machine.TargetStarted{PID: first.PID, Start: first.Start})
 	}
 	l.adoptCommands(children, m.claimed)
 	for _, c := range l.run.Cleanup.Entries {
 		l.await(*c)
 	}
-	for _, a := range resume(l.run.coreRun) {
+	for _, a := range machine.Resume(l.run.Run) {
 		l.perform(a)
 	}
 	l.reapAll() // what has ended by itself has not ended because of us
@@ -61,7 +62,7 @@ func isChild(p procfs.Process, pid int, start uint64) bool {
 // parallel, which may have left children behind by then, nobody else can have become our child since it was claimed. Where
 // others of the tree live, the command is known by its environment alone.
 func (l *loop) adoptCommands(children []procfs.Process, claimed map[int]time.Duration) {
-	others := l.run.State < Cleaning || l.run.keeps()
+	others := l.run.State < machine.Cleaning || l.run.Keeps()
 	for _, id := range l.run.Cleanup.Active {
 		if l.command(id).PID != 0 {
 			continue
@@ -76,10 +77,10 @@ func (l *loop) adoptCommands(children []procfs.Process, claimed map[int]time.Dur
 		})
 		if len(found) > 0 {
 			p := slices.MinFunc(found, older)
-			if l.command(id).When == cleanup.AtExit && l.run.State < Cleaning {
+			if l.command(id).When == cleanup.AtExit && l.run.State < machine.Cleaning {
 				l.sys.exempt(p.PID)
 			}
-			l.handle(commandStarted{id, p.PID, p.Start})
+			l.handle(machine.CommandStarted{ID: id, PID: p.PID, Start: p.Start})
 			return
 		}
 		others = true
@@ -103,7 +104,7 @@ func (l *loop) watch() {
 		}
 		l.watched = slices.DeleteFunc(slices.Clone(l.watched), func(q procfs.Process) bool { return q.Identity == p.Identity })
 		id, _ := l.commandOf(p.PID)
-		l.handle(commandEnded{id: id, unseen: true})
+		l.handle(machine.CommandEnded{ID: id, Unseen: true})
 	}
 	for _, id := range l.unwatched {
 		if !l.sys.alive(id) {
@@ -122,33 +123,33 @@ const watchEvery = 50 * time.Millisecond
 // recover goes on with a run that nobody leads any more, and whose processes are nobody's children. same tells whether
 // there can be any.
 func (l *loop) recover(m remembered, same, retry bool) {
-	if l.run.State >= Cleaning && l.run.keeps() && !l.run.Stop.Escalated {
-		l.perform(keepSurvivors{})
+	if l.run.State >= machine.Cleaning && l.run.Keeps() && !l.run.Stop.Escalated {
+		l.perform(machine.LeaveSurvivors{})
 	}
 	was := l.run
 	for _, id := range was.Cleanup.Running(cleanup.AtExit) {
 		c := l.command(id)
 		if p, ok := l.runningCommand(c); same && ok {
-			if was.State < Cleaning {
+			if was.State < machine.Cleaning {
 				l.sys.exempt(p.PID)
 			}
 			if c.PID == 0 {
-				l.handle(commandStarted{c.ID, p.PID, p.Start})
+				l.handle(machine.CommandStarted{ID: c.ID, PID: p.PID, Start: p.Start})
 			}
 			l.watched, l.watchAt = append(l.watched, p), time.Now()
 		} else {
-			l.handle(commandLost{c.ID})
+			l.handle(machine.CommandLost{ID: c.ID})
 		}
 	}
-	if was.State < Sweeping {
-		l.handle(recovered{m.last})
-	} else if was.State < Cleaning || was.Cleanup.Relaying || was.Cleanup.Clearing {
-		for _, a := range resume(l.run.coreRun) {
+	if was.State < machine.Sweeping {
+		l.handle(machine.Recovered{After: m.last})
+	} else if was.State < machine.Cleaning || was.Cleanup.Relaying || was.Cleanup.Clearing {
+		for _, a := range machine.Resume(l.run.Run) {
 			l.perform(a)
 		}
 	}
 	if retry {
-		l.handle(retried{})
+		l.handle(machine.Retried{})
 	}
 }
 
@@ -158,7 +159,7 @@ func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
 		if c.PID != 0 {
 			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start
 		}
-		return l.sys.isOtherCommand(p, c.ID) || l.run.State < Cleaning && !l.sys.isCommand(p, c.ID)
+		return l.sys.isOtherCommand(p, c.ID) || l.run.State < machine.Cleaning && !l.sys.isCommand(p, c.ID)
 	})
 	if len(members) == 0 {
 		return procfs.Process{}, false

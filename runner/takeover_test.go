@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
@@ -32,9 +33,9 @@ func (m *memory) events() (events []string) {
 }
 
 // standing is a run without cleanup commands that stands in a state.
-func standing(s State) Run {
+func standing(s machine.State) Run {
 	r := newRun("id", Config{Command: []string{"target"}})
-	r.coreRun = at(s)
+	r.Run = at(s)
 	r.Cleanup.Stack = cleanup.Stack{}
 	r.Config.Policy = r.Policy
 	return r
@@ -52,7 +53,7 @@ func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*w
 		script(s)
 		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, ledger: book, began: time.Now()}
 		l.takeOver(remembered{claimed: claimed})
-		l.handle(orphaned{})
+		l.handle(machine.Orphaned{})
 		run, sys = l.loop(), s
 	})
 	return run, sys, book
@@ -64,7 +65,7 @@ func child(pid int, start uint64) procfs.Process {
 
 // A supervisor may be killed at any moment, also after it has started the target and before it has written that down.
 func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
-	r := newRun("id", Config{Command: []string{"target"}, Policy: Policy{Grace: time.Second}})
+	r := newRun("id", Config{Command: []string{"target"}, Policy: machine.Policy{Grace: time.Second}})
 	run, s, book := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID], s.living[targetPID+1] = true, true
 		s.kids = []procfs.Process{child(targetPID+1, 7), child(targetPID, 5)} // an orphan of the target's, and the target
@@ -95,11 +96,11 @@ func TestWithoutATargetNoneIsStarted(t *testing.T) {
 
 // What ended by itself before we could do anything has not ended because of us.
 func TestATargetThatHasSucceededHasSucceeded(t *testing.T) {
-	r := standing(Running)
+	r := standing(machine.Running)
 	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID] = true
-		s.end(Ending{}, targetPID)
+		s.end(machine.Ending{}, targetPID)
 	})
 	if run.Status() != 0 || run.Stop.Orphaned {
 		t.Errorf("it came to %+v", run)
@@ -108,14 +109,14 @@ func TestATargetThatHasSucceededHasSucceeded(t *testing.T) {
 
 // Who is not among our children any more has been reaped, and its id may be a stranger's.
 func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
-	r := standing(Running)
+	r := standing(machine.Running)
 	r.Target.PID = targetPID
 	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
 	if run.Status() != 125 || run.Reason() != "recovered" || slices.Contains(s.calls, "group SIGTERM") {
 		t.Errorf("after %q it came to %+v", s.calls, run)
 	}
 	r = claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(commandStarted{3, 300, 900}, bubble)
+	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
 	run, s, _ = takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
 	if got := commandsStarted(s); got != "2s 1s" || !strings.Contains(run.Cleanup.Entries[2].Outcome.Error, "nobody knows how") {
 		t.Errorf("%s were started, and it came to %+v", got, run)
@@ -125,7 +126,7 @@ func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
 // Whose start time could not be read, then or now, is known by its pid among our own children.
 func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
 	for _, start := range []struct{ then, now uint64 }{{0, 5}, {5, 0}, {0, 0}} {
-		r := standing(Running)
+		r := standing(machine.Running)
 		r.Target.PID, r.Target.Start = targetPID, start.then
 		run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 			s.kids = []procfs.Process{child(targetPID, start.now)}
@@ -140,11 +141,11 @@ func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
 
 // A target that takes a stop for success has not done what it was started for.
 func TestAStopBecauseOfOurFailureIsNoSuccess(t *testing.T) {
-	r := standing(Running)
+	r := standing(machine.Running)
 	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID] = true
-		s.at(time.Second, func() { s.end(Ending{}, targetPID) })
+		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 	})
 	if run.Status() != 125 {
 		t.Errorf("status %d", run.Status())
@@ -153,19 +154,19 @@ func TestAStopBecauseOfOurFailureIsNoSuccess(t *testing.T) {
 
 // What was decided on may not have been done: it is done, once more perhaps.
 func TestWhatWasDecidedOnIsDone(t *testing.T) {
-	for state, want := range map[State]string{
-		Stopping: "group SIGINT, group SIGCONT",
-		Killing:  "", // it ends before a second is over
-		Sweeping: "survivors SIGTERM, survivors SIGCONT",
+	for state, want := range map[machine.State]string{
+		machine.Stopping: "group SIGINT, group SIGCONT",
+		machine.Killing:  "", // it ends before a second is over
+		machine.Sweeping: "survivors SIGTERM, survivors SIGCONT",
 	} {
 		r := standing(state)
 		r.Target.PID, r.Stop.Signal = targetPID, int(unix.SIGINT)
-		r.Target.Ended = state == Sweeping
+		r.Target.Ended = state == machine.Sweeping
 		run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 			s.living[targetPID] = true
-			s.at(time.Second, func() { s.end(Ending{Code: 3}, targetPID) })
+			s.at(time.Second, func() { s.end(machine.Ending{Code: 3}, targetPID) })
 		})
-		if state == Killing && run.Target.Ending.Signal != int(unix.SIGKILL) {
+		if state == machine.Killing && run.Target.Ending.Signal != int(unix.SIGKILL) {
 			t.Errorf("nobody was killed: %+v", run)
 		}
 		if got := strings.Join(s.calls, ", "); !strings.HasPrefix(got, want) {
@@ -181,8 +182,8 @@ var bubble = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 func claimedRun(order cleanup.Order) Run {
 	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{
 		{Text: "1s", Limit: time.Minute}, {Text: "2s", Limit: time.Minute}, {Text: "3s", Limit: time.Minute},
-	}, Policy: Policy{Order: order}})
-	for _, e := range []event{targetStarted{targetPID, 5}, targetEnded{}, treeEmptied{}} {
+	}, Policy: machine.Policy{Order: order}})
+	for _, e := range []machine.Event{machine.TargetStarted{PID: targetPID, Start: 5}, machine.TargetEnded{}, machine.TreeEmptied{}} {
 		r, _ = r.advanced(e, bubble)
 	}
 	return r
@@ -191,7 +192,7 @@ func claimedRun(order cleanup.Order) Run {
 func TestACommandIsNotStartedTwice(t *testing.T) {
 	const tick = time.Second / 100
 	begun := func(r Run, id, pid int, start uint64) Run {
-		r, _ = r.advanced(commandStarted{id, pid, start}, bubble)
+		r, _ = r.advanced(machine.CommandStarted{ID: id, PID: pid, Start: start}, bubble)
 		return r
 	}
 	started := func(r Run, id, pid int) Run { return begun(r, id, pid, 900) }
@@ -229,7 +230,7 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 						continue
 					}
 					s.living[pid] = true
-					s.at(time.Second, func() { s.end(Ending{}, pid) })
+					s.at(time.Second, func() { s.end(machine.Ending{}, pid) })
 				}
 			})
 			if got := commandsStarted(s); got != c.want {
@@ -261,7 +262,7 @@ func recoverRun(t *testing.T, r Run, same, retry bool, script func(*watchedSyste
 }
 
 func TestRecoveringARunWhoseTargetNobodySawEnd(t *testing.T) {
-	for _, state := range []State{Starting, Running, Stopping, Killing} {
+	for _, state := range []machine.State{machine.Starting, machine.Running, machine.Stopping, machine.Killing} {
 		r := standing(state)
 		r.Cleanup.Stack = cleanup.Stack{}.Push(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
@@ -278,14 +279,14 @@ func TestRecoveringARunWhoseTargetNobodySawEnd(t *testing.T) {
 // Whether a command that was claimed has done its work nobody can tell.
 func TestAnInterruptedCommandIsRunAgainOnlyWhenThatIsAskedFor(t *testing.T) {
 	began := claimedRun(cleanup.LIFO)
-	began, _ = began.advanced(commandStarted{3, 300, 900}, bubble)
+	began, _ = began.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
 	for _, r := range []Run{claimedRun(cleanup.LIFO), began} {
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
-		if got := commandsStarted(s); got != "2s 1s" || !run.Cleanup.Entries[2].Outcome.Interrupted || run.State != Done {
+		if got := commandsStarted(s); got != "2s 1s" || !run.Cleanup.Entries[2].Outcome.Interrupted || run.State != machine.Done {
 			t.Errorf("%s were started, and it came to %+v", got, run)
 		}
 		again, s := recoverRun(t, run, true, true, func(*watchedSystem) {})
-		if got := commandsStarted(s); got != "3s" || again.Cleanup.Entries[2].Outcome.Failed() || again.State != Done {
+		if got := commandsStarted(s); got != "3s" || again.Cleanup.Entries[2].Outcome.Failed() || again.State != machine.Done {
 			t.Errorf("afterwards %s were started, and it came to %+v", got, again)
 		}
 		_, s = recoverRun(t, r, true, true, func(*watchedSystem) {})
@@ -298,7 +299,7 @@ func TestAnInterruptedCommandIsRunAgainOnlyWhenThatIsAskedFor(t *testing.T) {
 // One that still runs is waited for; after a restart of the machine its id is somebody else's.
 func TestACommandThatStillRunsIsWaitedFor(t *testing.T) {
 	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(commandStarted{3, 300, 900}, bubble)
+	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
 	for _, same := range []bool{true, false} {
 		run, s := recoverRun(t, r, same, false, func(s *watchedSystem) {
 			s.others = []procfs.Process{child(300, 900)}
@@ -320,7 +321,7 @@ func TestACommandThatStillRunsIsWaitedFor(t *testing.T) {
 // Where nobody is our child, a pid alone names nobody.
 func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
 	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(commandStarted{3, 300, 0}, bubble)
+	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 0}, bubble)
 	for _, start := range []uint64{0, 900} {
 		run, s := recoverRun(t, r, true, false, func(s *watchedSystem) {
 			s.others = []procfs.Process{child(300, start)}
@@ -339,7 +340,7 @@ func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
 // A limit goes on meanwhile, and nobody is signalled but that process.
 func TestACommandThatStillRunsKeepsItsLimit(t *testing.T) {
 	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(commandStarted{3, 300, 900}, bubble)
+	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
 	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })
 	if !run.Cleanup.Entries[2].TimedOut || !slices.Contains(s.calls, "all of 300 SIGTERM") || !slices.Contains(s.calls, "all of 300 SIGKILL") {
 		t.Errorf("after %q: %+v", s.calls, run.Cleanup.Entries[2])
@@ -359,7 +360,7 @@ func commandsStarted(s *watchedSystem) string {
 // FuzzRemember reads records that anybody may have written: they may be refused, and what is made of them can be gone
 // on with.
 func FuzzRemember(f *testing.F) {
-	first, _ := json.Marshal(firstRecord(newRun("id", Config{Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}}, Policy: Policy{Order: cleanup.LIFO}}), inherited{blocked: []syscall.Signal{3}}))
+	first, _ := json.Marshal(firstRecord(newRun("id", Config{Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO}}), inherited{blocked: []syscall.Signal{3}}))
 	f.Add(string(first) + "\n" + `{"event":"target started","pid":7,"start":8}` + "\n" + `{"event":"target ended","code":3}` + "\n" +
 		`{"event":"tree emptied"}` + "\n" + `{"event":"command started","id":1,"pid":9}` + "\n" + `{"event":"command timer","id":1,"timer":2}`)
 	f.Add(string(first) + "\n" + `{"event":"recovered"}` + "\n" + `{"event":"command lost","id":9}` + "\n" + `{"event":"retried"}`)
@@ -373,12 +374,12 @@ func FuzzRemember(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(m.run.Config.Command) == 0 || m.run.State > Done {
+		if len(m.run.Config.Command) == 0 || m.run.State > machine.Done {
 			t.Fatalf("nobody can go on with %+v", m.run)
 		}
-		for _, a := range resume(m.run.coreRun) {
-			if c, ok := a.(startCommand); ok {
-				if e, known := m.run.Cleanup.Get(c.id); !known || len(e.Command.Args) == 0 || e.Progress != cleanup.Claimed {
+		for _, a := range machine.Resume(m.run.Run) {
+			if c, ok := a.(machine.StartCommand); ok {
+				if e, known := m.run.Cleanup.Get(c.ID); !known || len(e.Command.Args) == 0 || e.Progress != cleanup.Claimed {
 					t.Fatalf("%+v would be started: %+v", a, e)
 				}
 			}

@@ -1,4 +1,4 @@
-package runner
+package machine
 
 import (
 	"math"
@@ -23,12 +23,12 @@ const (
 
 // They have the same numbers everywhere.
 const (
-	sigKILL = 9
-	sigTERM = 15
+	SigKILL = 9
+	SigTERM = 15
 )
 
 // CleaningTime is what the cleanup commands that have not ended may take together.
-func (r coreRun) CleaningTime() (sum time.Duration) {
+func (r Run) CleaningTime() (sum time.Duration) {
 	for _, c := range r.Cleanup.Entries {
 		switch limit := c.Command.Limit; {
 		case c.When != cleanup.AtExit || c.Progress > cleanup.Claimed:
@@ -51,48 +51,48 @@ func add(a, b time.Duration) time.Duration {
 
 // StoppingTime is what the deadline leaves for all that comes before the cleanup commands; a margin is kept for what
 // takes time unasked.
-func (r coreRun) StoppingTime() time.Duration {
+func (r Run) StoppingTime() time.Duration {
 	d := r.Policy.Deadline
 	return d - r.CleaningTime() - min(d/10, time.Second)
 }
 
 // waiting tells whether survivors are being waited for, and not stopped.
-func (r coreRun) waiting() bool {
+func (r Run) Waiting() bool {
 	return r.Policy.Survivors == WaitSurvivors && r.Stop.Step == 0 && !r.Stop.Escalated && !r.Stop.Recovered
 }
 
-func (r coreRun) keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
+func (r Run) Keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
 
 // send passes a signal on to whom it is for now.
-func (r coreRun) send(sig int, resume bool) []action {
+func (r Run) send(sig int, resume bool) []Action {
 	switch {
 	case sig == 0:
 		return nil
 	case r.Target.Ended:
-		return []action{signalSurvivors{signal: sig, resume: resume}}
+		return []Action{SignalSurvivors{Signal: sig, Resume: resume}}
 	}
-	return []action{forwardSignal{sig, r.Policy.ForwardTo == ForwardToTarget, resume}}
+	return []Action{ForwardSignal{sig, r.Policy.ForwardTo == ForwardToTarget, resume}}
 }
 
 // stop begins the stop.
-func (r coreRun) stop() (coreRun, []action) {
+func (r Run) stop() (Run, []Action) {
 	r.State, r.Stop.Phase = Stopping, Notifying
-	r, todo := r.bound()
+	r, todo := r.armDeadline()
 	r, more := r.notify()
-	return r, append(append(todo, stopTimer{timer{Name: timeoutTimer}}), more...)
+	return r, append(append(todo, stopTimer{Timer{Name: TimeoutTimer}}), more...)
 }
 
 // bound lets the deadline run, from the first reason to stop on.
-func (r coreRun) bound() (coreRun, []action) {
+func (r Run) armDeadline() (Run, []Action) {
 	if r.Stop.Bounded || r.Policy.Deadline == 0 {
 		return r, nil
 	}
 	r.Stop.Bounded = true
-	return r, []action{startTimer{timer{Name: deadlineTimer}, r.StoppingTime()}}
+	return r, []Action{startTimer{Timer{Name: DeadlineTimer}, r.StoppingTime()}}
 }
 
 // notify starts the next on-stop command, or goes on when there is none.
-func (r coreRun) notify() (coreRun, []action) {
+func (r Run) notify() (Run, []Action) {
 	if r.Target.Ended {
 		return r.sweep()
 	}
@@ -103,14 +103,14 @@ func (r coreRun) notify() (coreRun, []action) {
 	unasked := r.Stop.TimedOut || r.Stop.Orphaned
 	if hurry := r.Stop.Count > 1 || r.Stop.Count > 0 && unasked; r.Policy.Drain > 0 && !hurry {
 		r.Stop.Phase = Draining
-		return r, []action{startTimer{timer{Name: drainTimer}, r.Policy.Drain}}
+		return r, []Action{startTimer{Timer{Name: DrainTimer}, r.Policy.Drain}}
 	}
-	return r.press(nil)
+	return r.nextStep(nil)
 }
 
 // press takes the next step of the schedule, after the last one SIGKILL.
-func (r coreRun) press(todo []action) (coreRun, []action) {
-	steps := r.Policy.steps()
+func (r Run) nextStep(todo []Action) (Run, []Action) {
+	steps := r.Policy.Steps()
 	if r.Stop.Step == len(steps) {
 		r, more := r.kill()
 		return r, append(todo, more...)
@@ -120,32 +120,32 @@ func (r coreRun) press(todo []action) (coreRun, []action) {
 	first := r.current()
 	if held := r.Stop.Held; len(held) > 0 && r.Stop.Step == 1 && steps[0].Signal == 0 {
 		for _, sig := range held {
-			todo = append(todo, r.send(r.Policy.rewritten(sig), true)...)
+			todo = append(todo, r.send(r.Policy.Rewritten(sig), true)...)
 		}
 	} else {
 		todo = append(todo, r.send(first, true)...)
 	}
 	r.Stop.Held = nil
-	return r, append(todo, startTimer{timer{Name: graceTimer}, steps[r.Stop.Step-1].Wait})
+	return r, append(todo, startTimer{Timer{Name: GraceTimer}, steps[r.Stop.Step-1].Wait})
 }
 
 // current is the signal of the step that has begun, or that survivors get before any has.
-func (r coreRun) current() int {
+func (r Run) current() int {
 	if r.Stop.Step > 0 {
-		if s := r.Policy.steps()[r.Stop.Step-1]; s.Signal > 0 {
+		if s := r.Policy.Steps()[r.Stop.Step-1]; s.Signal > 0 {
 			return s.Signal
 		} else if s.Signal < 0 {
 			return 0
 		}
 	}
 	if r.Stop.Signal != 0 && !r.Target.Ended {
-		return r.Policy.rewritten(r.Stop.Signal)
+		return r.Policy.Rewritten(r.Stop.Signal)
 	}
-	return r.Policy.rewritten(sigTERM)
+	return r.Policy.Rewritten(SigTERM)
 }
 
 // kill ends what is left of the stop.
-func (r coreRun) kill() (coreRun, []action) {
+func (r Run) kill() (Run, []Action) {
 	r.Stop.Escalated = true
 	if r.State == Stopping {
 		r.State = Killing
@@ -153,73 +153,73 @@ func (r coreRun) kill() (coreRun, []action) {
 			r.State = Sweeping
 		}
 	}
-	todo := []action{stopTimer{timer{Name: graceTimer}}, stopTimer{timer{Name: drainTimer}}}
+	todo := []Action{stopTimer{Timer{Name: GraceTimer}}, stopTimer{Timer{Name: DrainTimer}}}
 	for _, id := range r.Cleanup.Running(cleanup.AtStop) { // they are not of the tree at every level
-		todo = append(todo, killCommand{id}, startTimer{timer{abandonTimer, id}, r.Policy.patience()})
+		todo = append(todo, KillCommand{id}, startTimer{Timer{AbandonTimer, id}, r.Policy.Patience()})
 	}
-	return r, append(todo, killTree{})
+	return r, append(todo, KillTree{})
 }
 
-func (r coreRun) timeUp(name timerName) (coreRun, []action) {
+func (r Run) timeUp(name TimerName) (Run, []Action) {
 	stopping := r.State == Stopping || r.State == Sweeping && !r.Stop.Escalated
 	switch {
-	case name == timeoutTimer && r.State == Running:
+	case name == TimeoutTimer && r.State == Running:
 		r.Stop.TimedOut = true
 		return r.stop()
-	case name == drainTimer && r.State == Stopping && r.Stop.Phase == Draining:
-		return r.press(nil)
-	case name == graceTimer && stopping && r.Stop.Phase == Signalling:
-		return r.press(nil)
-	case name == deadlineTimer && stopping:
+	case name == DrainTimer && r.State == Stopping && r.Stop.Phase == Draining:
+		return r.nextStep(nil)
+	case name == GraceTimer && stopping && r.Stop.Phase == Signalling:
+		return r.nextStep(nil)
+	case name == DeadlineTimer && stopping:
 		return r.kill()
 	}
 	return r, nil
 }
 
-func (r coreRun) signalled(e signalled) (coreRun, []action) {
-	stop := e.meaning == forward.Stop
+func (r Run) signalled(e Signalled) (Run, []Action) {
+	stop := e.Meaning == forward.Stop
 	again := stop && r.Stop.Count > 0 && r.Policy.KillOnRepeat
 	if stop && r.State > Starting && r.State < Done {
 		r.Stop.Count = min(r.Stop.Count+1, 2) // more than two are as good as two
 	}
-	to := r.Policy.rewritten(e.signal)
+	to := r.Policy.Rewritten(e.Signal)
 	switch r.State {
 	case Running, Stopping:
 		switch {
 		case again && r.State == Stopping:
 			return r.kill()
 		case stop:
-			return r.stopSignal(e.signal)
-		case e.meaning == forward.Suspend && to == e.signal:
-			return r, []action{forwardSignal{signal: to}, suspend{}}
-		case e.meaning == forward.Pass || e.meaning == forward.Suspend:
+			return r.stopSignal(e.Signal)
+		case e.Meaning == forward.Suspend && to == e.Signal:
+			return r, []Action{ForwardSignal{Signal: to}, Suspend{}}
+		case e.Meaning == forward.Pass || e.Meaning == forward.Suspend:
 			return r, r.send(to, false)
 		}
 	case Sweeping:
 		switch {
-		case r.Stop.Escalated || !stop && e.meaning != forward.Pass:
+		case r.Stop.Escalated || !stop && e.Meaning != forward.Pass:
 		case again:
 			return r.kill()
-		case stop && r.waiting():
-			r.Stop.Held = []int{e.signal}
-			r, todo := r.bound()
-			return r.press(todo)
+		case stop && r.Waiting():
+			r.Stop.Held = []int{e.Signal}
+			r, todo := r.armDeadline()
+			return r.nextStep(todo)
 		case stop:
-			r, todo := r.bound()
+			r, todo := r.armDeadline()
 			return r, append(todo, r.send(to, true)...)
 		default:
 			return r, r.send(to, false)
 		}
 	case Cleaning:
 		if again {
-			return r.cut()
+			return r.cutShort()
 		}
 	}
 	return r, nil
 }
 
 // stopSignal takes a stop signal while the target lives.
-func (r coreRun) stopSignal(sig int) (coreRun, []action) {
+func (r Run) stopSignal(sig int) (Run, []Action) {
 	if r.Stop.Signal == 0 && !r.Target.Ended {
 		r.Stop.Signal = sig
 	}
@@ -232,32 +232,32 @@ func (r coreRun) stopSignal(sig int) (coreRun, []action) {
 	case r.Stop.Phase == Notifying: // held
 		return r, nil
 	case r.Stop.Phase == Draining: // cut short
-		return r.press([]action{stopTimer{timer{Name: drainTimer}}})
+		return r.nextStep([]Action{stopTimer{Timer{Name: DrainTimer}}})
 	}
-	return r, r.send(r.Policy.rewritten(sig), true)
+	return r, r.send(r.Policy.Rewritten(sig), true)
 }
 
 // sweep begins when the target has ended. Survivors have what is left of the grace; all of it, when no signal was sent
 // yet.
-func (r coreRun) sweep() (coreRun, []action) {
+func (r Run) sweep() (Run, []Action) {
 	stopped := r.State == Stopping
 	r.State, r.Stop.Held = Sweeping, nil
-	todo := []action{stopTimer{timer{Name: timeoutTimer}}, stopTimer{timer{Name: drainTimer}}}
+	todo := []Action{stopTimer{Timer{Name: TimeoutTimer}}, stopTimer{Timer{Name: DrainTimer}}}
 	switch {
 	case r.Stop.Escalated:
-		return r, append(todo, killTree{})
-	case r.keeps():
+		return r, append(todo, KillTree{})
+	case r.Keeps():
 		r, more := clean(r)
-		return r, append(append(todo, keepSurvivors{}), more...)
-	case r.waiting() && !stopped:
+		return r, append(append(todo, LeaveSurvivors{}), more...)
+	case r.Waiting() && !stopped:
 		return r, todo
 	case r.Stop.Step == 0:
-		return r.press(todo)
+		return r.nextStep(todo)
 	case r.Policy.Survivors == WaitSurvivors && !r.Stop.Recovered:
 		return r, todo
 	}
-	if sig := r.Policy.rewritten(sigTERM); sig != 0 {
-		todo = append(todo, signalSurvivors{signal: sig, resume: true, unasked: true})
+	if sig := r.Policy.Rewritten(SigTERM); sig != 0 {
+		todo = append(todo, SignalSurvivors{Signal: sig, Resume: true, Unasked: true})
 	}
 	return r, todo
 }

@@ -1,4 +1,4 @@
-package runner
+package machine
 
 import (
 	"slices"
@@ -42,17 +42,17 @@ func (e Ending) Status() int {
 
 // Run is all that the machine remembers of a run. It is a value and holds nothing but data, so that it can be recorded, and
 // another process can resume the run.
-type coreRun struct {
+type Run struct {
 	Policy    Policy
 	State     State
-	Target    coreTarget
-	Stop      coreStop
-	Cleanup   coreCleanup
+	Target    Target
+	Stop      Stop
+	Cleanup   Cleanup
 	Deadlines []Deadline // kept by advance; the machine has no clock
 }
 
 // Target is what became of the target.
-type coreTarget struct {
+type Target struct {
 	PID      int    // 0 until started
 	Start    uint64 // its start time, in clock ticks since boot
 	Ended    bool   // it has ended, or could not be started
@@ -62,7 +62,7 @@ type coreTarget struct {
 }
 
 // Stop is how far a stop has come, and why it began.
-type coreStop struct {
+type Stop struct {
 	Signal    int   // the first stop signal before the target ended, or 0
 	Count     int   // stop signals received; more than two count as two
 	Held      []int // stop signals that are forwarded when the first step begins
@@ -76,7 +76,7 @@ type coreStop struct {
 }
 
 // Cleanup is the commands of the run, and how far they have come.
-type coreCleanup struct {
+type Cleanup struct {
 	cleanup.Stack
 	Recorded int  // bytes that the records of registrations may take
 	Cuts     int  // how often cleanup commands were cut short
@@ -85,8 +85,8 @@ type coreCleanup struct {
 }
 
 // newCore is a run at its beginning.
-func newCore(policy Policy, onExit, onStop []cleanup.Command) coreRun {
-	r := coreRun{Policy: policy}
+func New(policy Policy, onExit, onStop []cleanup.Command) Run {
+	r := Run{Policy: policy}
 	r.Cleanup.Order = policy.Order
 	for _, c := range onExit {
 		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, c)
@@ -100,28 +100,28 @@ func newCore(policy Policy, onExit, onStop []cleanup.Command) coreRun {
 // statusFailed is the exit status for a failure of our own, statusTimedOut for that of the time limit (timeout(1)).
 const (
 	statusTimedOut = 124
-	statusFailed   = 125
+	StatusFailed   = 125
 )
 
 // Status is what graceful exits with. A target that was stopped because we failed, and that takes a stop for success,
 // has not succeeded.
-func (r coreRun) Status() int {
+func (r Run) Status() int {
 	status := r.Target.Ending.Status()
 	switch {
 	case r.Stop.TimedOut:
 		status = statusTimedOut
 	case r.Stop.Orphaned && status == 0:
-		status = statusFailed
+		status = StatusFailed
 	}
 	status = r.Policy.remap(status)
 	if status == 0 && r.Policy.FailOnCleanupError && slices.ContainsFunc(r.Cleanup.Entries, failed) {
-		status = r.Policy.remap(statusFailed)
+		status = r.Policy.remap(StatusFailed)
 	}
 	return status
 }
 
 // Raise is the signal by which graceful is to end itself, or 0: then it exits with Status.
-func (r coreRun) Raise() int {
+func (r Run) Raise() int {
 	if sig := r.Target.Ending.Signal; r.Policy.Reraise && sig != 0 && !r.Stop.TimedOut && r.Status() == 128+sig {
 		return sig
 	}
@@ -129,7 +129,7 @@ func (r coreRun) Raise() int {
 }
 
 // Reason says in a word what ended a run.
-func (r coreRun) Reason() string {
+func (r Run) Reason() string {
 	switch {
 	case r.Stop.Recovered:
 		return "recovered"
@@ -153,141 +153,141 @@ func failed(c *cleanup.Entry) bool {
 
 // What can happen to a run.
 type (
-	targetStarted struct {
-		pid   int
-		start uint64
+	TargetStarted struct {
+		PID   int
+		Start uint64
 	}
-	targetFailed struct { // it could not be started
-		status int
-		err    string // for the report
+	TargetFailed struct { // it could not be started
+		Status int
+		Err    string // for the report
 	}
-	targetEnded struct {
-		ending Ending
-		after  time.Duration // since the run began
-		usage  *Usage        // for the report, where it is known
+	TargetEnded struct {
+		Ending Ending
+		After  time.Duration // since the run began
+		Usage  *Usage        // for the report, where it is known
 	}
-	signalled struct {
-		signal  int
-		meaning forward.Meaning
+	Signalled struct {
+		Signal  int
+		Meaning forward.Meaning
 	}
-	timeUp      struct{ name timerName } // of the run's own timers
-	treeEmptied struct{}                 // or all that is left of it is out of our reach
-	relayed     struct{}                 // what the target has written on its terminal, as far as somebody reads it
+	TimeUp      struct{ Name TimerName } // of the run's own timers
+	TreeEmptied struct{}                 // or all that is left of it is out of our reach
+	Relayed     struct{}                 // what the target has written on its terminal, as far as somebody reads it
 	// commandFailed: it could not be started; when for want of a resource that may come back, it is tried again.
-	commandFailed struct {
-		id        int
-		err       string
-		transient bool
+	CommandFailed struct {
+		ID        int
+		Err       string
+		Transient bool
 	}
-	commandStarted struct {
-		id, pid int
-		start   uint64
+	CommandStarted struct {
+		ID, PID int
+		Start   uint64
 	}
-	commandEnded struct {
-		id     int
-		ending Ending
-		unseen bool // nobody was its parent: how it ended is not known
+	CommandEnded struct {
+		ID     int
+		Ending Ending
+		Unseen bool // nobody was its parent: how it ended is not known
 	}
 	// orphaned: one of our two processes was killed, and the other one ends the run.
-	orphaned struct{}
+	Orphaned struct{}
 	// recovered: both were killed, and a third goes on. Nobody can tell any more how the target ended.
-	recovered struct{ after time.Duration }
+	Recovered struct{ After time.Duration }
 	// commandLost: a cleanup command may have been started, and whether it ended nobody saw.
-	commandLost struct{ id int }
+	CommandLost struct{ ID int }
 	// retried: the commands that were lost are to run again. It alone leads back from Done.
-	retried struct{}
+	Retried struct{}
 	// registered: a command is to join the others. What is left of the deadline counts when it runs.
-	registered struct {
-		entry  cleanup.Entry
-		left   time.Duration
-		replay bool // it is in the ledger, so that there was room for it
+	Registered struct {
+		Entry  cleanup.Entry
+		Left   time.Duration
+		Replay bool // it is in the ledger, so that there was room for it
 	}
-	withdrawn struct {
-		id   int
-		left time.Duration
+	Withdrawn struct {
+		ID   int
+		Left time.Duration
 	}
 	// exited: the process that a command waits for has ended.
-	exited       struct{ id int }
-	commandTimer struct {
-		id   int
-		name timerName
+	Exited       struct{ ID int }
+	CommandTimer struct {
+		ID   int
+		Name TimerName
 	}
 )
 
-type event any
+type Event any
 
 // What the loop is asked to do.
 type (
-	startTarget   struct{}
-	forwardSignal struct { // to the target's group
-		signal int
-		alone  bool // to the target alone
-		resume bool // SIGCONT after it, so that a stopped process can act on it
+	StartTarget   struct{}
+	ForwardSignal struct { // to the target's group
+		Signal int
+		Alone  bool // to the target alone
+		Resume bool // SIGCONT after it, so that a stopped process can act on it
 	}
-	suspend         struct{} // stop ourselves, as the target's group has been asked to
-	signalSurvivors struct {
-		signal  int
-		resume  bool
-		unasked bool // only those that have had no stop signal with their group
+	Suspend         struct{} // stop ourselves, as the target's group has been asked to
+	SignalSurvivors struct {
+		Signal  int
+		Resume  bool
+		Unasked bool // only those that have had no stop signal with their group
 	}
-	keepSurvivors struct{} // who is in the tree now is no longer our business
-	killTree      struct{} // SIGKILL to all that is left, again and again until treeEmptied
-	relayRest     struct{} // of what the target has written on its terminal
-	startTimer    struct {
-		timer timer
+	LeaveSurvivors struct{} // who is in the tree now is no longer our business
+	KillTree       struct{} // SIGKILL to all that is left, again and again until treeEmptied
+	RelayRest      struct{} // of what the target has written on its terminal
+	startTimer     struct {
+		timer Timer
 		after time.Duration
 	}
-	stopTimer        struct{ timer timer }
-	startCommand     struct{ id int }
-	terminateCommand struct{ id int } // SIGTERM to its group, SIGCONT after it
-	killCommand      struct{ id int } // SIGKILL to its group and to all below it
+	stopTimer        struct{ timer Timer }
+	StartCommand     struct{ ID int }
+	TerminateCommand struct{ ID int } // SIGTERM to its group, SIGCONT after it
+	KillCommand      struct{ ID int } // SIGKILL to its group and to all below it
 	// answer is for who has asked for a command to be registered or withdrawn.
-	answer struct {
-		id      int
-		refusal string // "": done
+	Answer struct {
+		ID      int
+		Refusal string // "": done
 	}
 )
 
-type action any
+type Action any
 
-type timerName uint8
+type TimerName uint8
 
 const (
-	graceTimer    timerName = iota // of a step: the next one
-	retryTimer                     // start a command again
-	limitTimer                     // a command's time is up: SIGTERM
-	killTimer                      // it had SIGTERM: SIGKILL
-	abandonTimer                   // it had SIGKILL and is still there: go on without it
-	drainTimer                     // the signals begin
-	timeoutTimer                   // the target has run long enough
-	deadlineTimer                  // what is left of the time for a stop belongs to the cleanup commands
+	GraceTimer    TimerName = iota // of a step: the next one
+	RetryTimer                     // start a command again
+	LimitTimer                     // a command's time is up: SIGTERM
+	KillTimer                      // it had SIGTERM: SIGKILL
+	AbandonTimer                   // it had SIGKILL and is still there: go on without it
+	DrainTimer                     // the signals begin
+	TimeoutTimer                   // the target has run long enough
+	DeadlineTimer                  // what is left of the time for a stop belongs to the cleanup commands
 )
 
-func (n timerName) String() string {
+func (n TimerName) String() string {
 	return [...]string{"grace", "retry", "limit", "kill", "abandon", "drain", "timeout", "deadline"}[n]
 }
 
-type timer struct {
-	Name timerName
+type Timer struct {
+	Name TimerName
 	ID   int // the command, or 0
 }
 
 // Deadline is a timer that has been started.
 type Deadline struct {
-	timer
+	Timer
 	At time.Time
 }
 
 // advance is next, with the deadlines kept. Who reads of events later goes through it in the same way.
-func advance(r coreRun, e event, now time.Time) (coreRun, []action) {
+func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 	switch e := e.(type) {
-	case timeUp:
-		r = r.without(timer{Name: e.name})
-	case commandTimer:
-		r = r.without(timer{e.name, e.id})
+	case TimeUp:
+		r = r.without(Timer{Name: e.Name})
+	case CommandTimer:
+		r = r.without(Timer{e.Name, e.ID})
 	}
-	r, wanted := next(r, e)
-	var todo []action
+	r, wanted := Next(r, e)
+	var todo []Action
 	for _, a := range wanted {
 		switch a := a.(type) {
 		case startTimer:
@@ -303,93 +303,93 @@ func advance(r coreRun, e event, now time.Time) (coreRun, []action) {
 }
 
 // without forgets a deadline. The slice is a new one: others may have been shown the old one.
-func (r coreRun) without(t timer) coreRun {
-	r.Deadlines = slices.DeleteFunc(slices.Clone(r.Deadlines), func(d Deadline) bool { return d.timer == t })
+func (r Run) without(t Timer) Run {
+	r.Deadlines = slices.DeleteFunc(slices.Clone(r.Deadlines), func(d Deadline) bool { return d.Timer == t })
 	return r
 }
 
 // moved tells whether a signal, or a request, has made of a run anything but what it was.
-func (r coreRun) moved(was coreRun) bool {
+func (r Run) Changed(was Run) bool {
 	return r.State != was.State || r.Stop.Phase != was.Stop.Phase || r.Stop.Step != was.Stop.Step || r.Stop.Count != was.Stop.Count || r.Stop.Signal != was.Stop.Signal ||
 		len(r.Stop.Held) != len(was.Stop.Held) || r.Cleanup.Cuts != was.Cleanup.Cuts || r.Cleanup.Changes != was.Cleanup.Changes
 }
 
 // next is the machine: what the run becomes of an event, and what is to be done. It is pure. Events that mean
 // nothing in a state change nothing.
-func next(r coreRun, e event) (coreRun, []action) {
+func Next(r Run, e Event) (Run, []Action) {
 	switch e := e.(type) {
-	case targetStarted:
+	case TargetStarted:
 		if r.State == Starting {
 			r.State = Running
-			r.Target.PID, r.Target.Start = e.pid, e.start
+			r.Target.PID, r.Target.Start = e.PID, e.Start
 			if r.Policy.Timeout > 0 {
-				return r, []action{startTimer{timer{Name: timeoutTimer}, r.Policy.Timeout}}
+				return r, []Action{startTimer{Timer{Name: TimeoutTimer}, r.Policy.Timeout}}
 			}
 		}
-	case targetFailed:
+	case TargetFailed:
 		if r.State == Starting {
-			r.Target.Ended, r.Target.Failed, r.Target.Ending = true, true, Ending{Code: e.status}
+			r.Target.Ended, r.Target.Failed, r.Target.Ending = true, true, Ending{Code: e.Status}
 			return clean(r)
 		}
-	case signalled:
+	case Signalled:
 		return r.signalled(e)
-	case timeUp:
-		return r.timeUp(e.name)
-	case targetEnded:
+	case TimeUp:
+		return r.timeUp(e.Name)
+	case TargetEnded:
 		return r.targetEnded(e)
-	case treeEmptied:
+	case TreeEmptied:
 		if r.State == Sweeping || r.State == Cleaning && r.Cleanup.Clearing {
 			return clean(r)
 		}
-	case relayed:
+	case Relayed:
 		if r.Cleanup.Relaying {
 			return clean(r)
 		}
-	case commandStarted:
-		if r.claimed(e.id) {
-			r.Cleanup.Stack = r.Cleanup.Update(e.id, func(c *cleanup.Entry) { c.PID, c.Start = e.pid, e.start })
+	case CommandStarted:
+		if r.claimed(e.ID) {
+			r.Cleanup.Stack = r.Cleanup.Update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start = e.PID, e.Start })
 		}
-	case commandFailed:
-		if c, _ := r.Cleanup.Get(e.id); !r.claimed(e.id) || c.PID != 0 {
+	case CommandFailed:
+		if c, _ := r.Cleanup.Get(e.ID); !r.claimed(e.ID) || c.PID != 0 {
 			break
 		}
-		if e.transient {
-			return r, []action{startTimer{timer{retryTimer, e.id}, retryAfter}}
+		if e.Transient {
+			return r, []Action{startTimer{Timer{RetryTimer, e.ID}, RetryAfter}}
 		}
-		return r.commandEnded(e.id, cleanup.Outcome{Error: e.err})
-	case commandEnded:
+		return r.commandEnded(e.ID, cleanup.Outcome{Error: e.Err})
+	case CommandEnded:
 		switch {
-		case !r.claimed(e.id):
-		case e.unseen:
-			return r.forget(e.id).commandEnded(e.id, cleanup.Outcome{Error: wasUnseen})
+		case !r.claimed(e.ID):
+		case e.Unseen:
+			return r.forget(e.ID).commandEnded(e.ID, cleanup.Outcome{Error: WasUnseen})
 		default:
-			return r.commandEnded(e.id, cleanup.Outcome{Code: e.ending.Code, Signal: e.ending.Signal})
+			return r.commandEnded(e.ID, cleanup.Outcome{Code: e.Ending.Code, Signal: e.Ending.Signal})
 		}
-	case commandLost:
-		if c, _ := r.Cleanup.Get(e.id); r.claimed(e.id) && c.When == cleanup.AtExit {
-			return r.forget(e.id).commandEnded(e.id, cleanup.Outcome{Interrupted: true})
+	case CommandLost:
+		if c, _ := r.Cleanup.Get(e.ID); r.claimed(e.ID) && c.When == cleanup.AtExit {
+			return r.forget(e.ID).commandEnded(e.ID, cleanup.Outcome{Interrupted: true})
 		}
-	case retried:
+	case Retried:
 		return r.retried()
-	case registered:
+	case Registered:
 		return r.registered(e)
-	case withdrawn:
+	case Withdrawn:
 		return r.withdrawn(e)
-	case exited:
-		return r.exited(e.id)
-	case orphaned:
+	case Exited:
+		return r.exited(e.ID)
+	case Orphaned:
 		switch {
 		case r.State == Starting:
-			r.Stop.Orphaned, r.Target.Ended, r.Target.Failed, r.Target.Ending = true, true, true, Ending{Code: statusFailed}
+			r.Stop.Orphaned, r.Target.Ended, r.Target.Failed, r.Target.Ending = true, true, true, Ending{Code: StatusFailed}
 			return clean(r)
 		case r.State == Running:
 			r.Stop.Orphaned = true
 			return r.stop()
-		case r.State == Sweeping && r.waiting():
-			r, todo := r.bound()
-			return r.press(todo)
+		case r.State == Sweeping && r.Waiting():
+			r, todo := r.armDeadline()
+			return r.nextStep(todo)
 		}
-	case recovered:
+	case Recovered:
 		if r.State < Sweeping {
 			r.Stop.Recovered = true
 			if r.State == Starting {
@@ -397,27 +397,27 @@ func next(r coreRun, e event) (coreRun, []action) {
 			}
 			for _, id := range r.Cleanup.Running(cleanup.AtStop) { // if it lives, it is part of the tree
 				r.Cleanup.Stack = r.forget(id).Cleanup.Update(id, func(c *cleanup.Entry) {
-					c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: wasInterrupted}
+					c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: WasInterrupted}
 				})
 			}
 			if r.Target.Ended {
 				return r.sweep()
 			}
-			return r.targetEnded(targetEnded{ending: Ending{Code: statusFailed}, after: e.after})
+			return r.targetEnded(TargetEnded{Ending: Ending{Code: StatusFailed}, After: e.After})
 		}
-	case commandTimer:
-		if r.claimed(e.id) {
+	case CommandTimer:
+		if r.claimed(e.ID) {
 			return r.commandTimer(e)
 		}
 	}
 	return r, nil
 }
 
-func (r coreRun) targetEnded(e targetEnded) (coreRun, []action) {
+func (r Run) targetEnded(e TargetEnded) (Run, []Action) {
 	if r.State != Running && r.State != Stopping && r.State != Killing || r.Target.Ended {
 		return r, nil
 	}
-	r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e.ending, e.after
+	r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e.Ending, e.After
 	if len(r.Cleanup.Running(cleanup.AtStop)) > 0 && r.State == Stopping {
 		return r, nil // that one does its work first
 	}
@@ -426,36 +426,36 @@ func (r coreRun) targetEnded(e targetEnded) (coreRun, []action) {
 
 // resume is what is to be done, perhaps again, by who goes on with a run that another process has led so far: that one
 // may have been killed after it had decided on it and before it was done.
-func resume(r coreRun) (todo []action) {
+func Resume(r Run) (todo []Action) {
 	switch {
 	case r.State == Killing, r.State == Sweeping && r.Stop.Escalated:
-		todo = []action{killTree{}}
-	case r.State == Sweeping && r.waiting():
+		todo = []Action{KillTree{}}
+	case r.State == Sweeping && r.Waiting():
 	case r.State == Sweeping, r.State == Stopping && r.Stop.Phase == Signalling:
 		todo = r.send(r.current(), true)
-	case r.State == Cleaning && r.keeps() && !r.Stop.Escalated:
-		todo = []action{keepSurvivors{}}
+	case r.State == Cleaning && r.Keeps() && !r.Stop.Escalated:
+		todo = []Action{LeaveSurvivors{}}
 	}
 	if r.Cleanup.Relaying {
-		return append(todo, relayRest{})
+		return append(todo, RelayRest{})
 	}
 	if r.Cleanup.Clearing {
-		return append(todo, killTree{})
+		return append(todo, KillTree{})
 	}
 	for _, c := range r.Cleanup.Entries {
 		switch {
 		case c.Progress != cleanup.Claimed:
-		case c.PID == 0 && r.starts(c.When):
-			todo = append(todo, startCommand{c.ID})
+		case c.PID == 0 && r.Starts(c.When):
+			todo = append(todo, StartCommand{c.ID})
 		case c.PID == 0:
-		case !r.starts(c.When):
-			todo = append(todo, killCommand{c.ID})
+		case !r.Starts(c.When):
+			todo = append(todo, KillCommand{c.ID})
 		case c.TimedOut || c.Cut:
-			todo = append(todo, terminateCommand{c.ID})
+			todo = append(todo, TerminateCommand{c.ID})
 		}
 	}
 	return todo
 }
 
 // starts tells whether commands of that moment that are claimed are started now.
-func (r coreRun) starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }
+func (r Run) Starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

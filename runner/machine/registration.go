@@ -1,4 +1,4 @@
-package runner
+package machine
 
 import (
 	"fmt"
@@ -11,41 +11,41 @@ import (
 
 const (
 	// maxCommands bounds the cleanup commands and on-stop commands of a run.
-	maxCommands = 1 << 16
+	MaxCommands = 1 << 16
 	// maxRegistered bounds the records of all registrations, in bytes (cleanup.Entry.RecordSize).
-	maxRegistered = 64 << 20
+	MaxRegistered = 64 << 20
 )
 
 // registered lets a command join. Who asks again with the same key has it already.
-func (r coreRun) registered(e registered) (coreRun, []action) {
-	if id, ok := r.Cleanup.Registered(e.entry.Key); ok {
-		return r, []action{answer{id: id}}
+func (r Run) registered(e Registered) (Run, []Action) {
+	if id, ok := r.Cleanup.Registered(e.Entry.Key); ok {
+		return r, []Action{Answer{ID: id}}
 	}
 	with := r
-	with.Cleanup.Stack = r.Cleanup.Register(e.entry)
-	with.Cleanup.Recorded += e.entry.RecordSize()
+	with.Cleanup.Stack = r.Cleanup.Register(e.Entry)
+	with.Cleanup.Recorded += e.Entry.RecordSize()
 	id := len(with.Cleanup.Entries)
 	refusal := ""
 	switch {
 	case r.State >= Cleaning:
 		refusal = "cleaning up has begun, and nothing more is taken"
-	case !e.replay && (id > maxCommands || with.Cleanup.Recorded > maxRegistered):
+	case !e.Replay && (id > MaxCommands || with.Cleanup.Recorded > MaxRegistered):
 		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, r.Cleanup.Recorded)
 	default:
 		refusal = with.unfit()
 	}
 	if refusal != "" {
-		return r, []action{answer{refusal: refusal}}
+		return r, []Action{Answer{Refusal: refusal}}
 	}
-	left, todo := with.rebound(r, e.left)
+	left, todo := with.rebound(r, e.Left)
 	if r.Stop.Bounded && left <= 0 {
-		return r, []action{answer{refusal: fmt.Sprintf("the deadline of %v leaves no %v for it: the stop has begun", r.Policy.Deadline, e.entry.Command.Limit)}}
+		return r, []Action{Answer{Refusal: fmt.Sprintf("the deadline of %v leaves no %v for it: the stop has begun", r.Policy.Deadline, e.Entry.Command.Limit)}}
 	}
-	return with, append(todo, answer{id: id})
+	return with, append(todo, Answer{ID: id})
 }
 
 // unfit says why the cleanup commands and a stop do not both fit under the deadline.
-func (r coreRun) unfit() string {
+func (r Run) unfit() string {
 	config, cleaning := r.Policy, r.CleaningTime()
 	switch {
 	case config.Deadline == 0:
@@ -61,7 +61,7 @@ func (r coreRun) unfit() string {
 
 // rebound moves the end of the stop, where the deadline runs, by as much as the cleanup commands take more or less than
 // they did.
-func (r coreRun) rebound(was coreRun, left time.Duration) (time.Duration, []action) {
+func (r Run) rebound(was Run, left time.Duration) (time.Duration, []Action) {
 	if !r.Stop.Bounded || left <= 0 || r.State >= Cleaning {
 		return 0, nil
 	}
@@ -69,14 +69,14 @@ func (r coreRun) rebound(was coreRun, left time.Duration) (time.Duration, []acti
 	if after == left {
 		return left, nil
 	}
-	return after, []action{startTimer{timer{Name: deadlineTimer}, after}}
+	return after, []Action{startTimer{Timer{Name: DeadlineTimer}, after}}
 }
 
 // withdrawn takes a command back. An id is never used twice.
-func (r coreRun) withdrawn(e withdrawn) (coreRun, []action) {
-	without, ok := r.Cleanup.Withdraw(e.id)
+func (r Run) withdrawn(e Withdrawn) (Run, []Action) {
+	without, ok := r.Cleanup.Withdraw(e.ID)
 	if !ok {
-		c, known := r.Cleanup.Get(e.id)
+		c, known := r.Cleanup.Get(e.ID)
 		refusal := "too late: it has ended"
 		switch {
 		case !known:
@@ -86,18 +86,18 @@ func (r coreRun) withdrawn(e withdrawn) (coreRun, []action) {
 		case c.Progress == cleanup.Claimed:
 			refusal = "too late: it has been started"
 		}
-		return r, []action{answer{id: e.id, refusal: refusal}}
+		return r, []Action{Answer{ID: e.ID, Refusal: refusal}}
 	}
 	was := r
 	r.Cleanup.Stack = without
-	_, todo := r.rebound(was, e.left)
-	return r, append(todo, answer{id: e.id})
+	_, todo := r.rebound(was, e.Left)
+	return r, append(todo, Answer{ID: e.ID})
 }
 
 // exited starts a command that waits for the end of a process, unless all of the tree is being ended: then it comes in its
 // turn.
-func (r coreRun) exited(id int) (coreRun, []action) {
-	if r.State != Running && r.State != Stopping && !(r.State == Sweeping && r.waiting()) {
+func (r Run) exited(id int) (Run, []Action) {
+	if r.State != Running && r.State != Stopping && !(r.State == Sweeping && r.Waiting()) {
 		return r, nil
 	}
 	claimed, ok := r.Cleanup.ClaimOne(id)

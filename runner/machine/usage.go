@@ -1,4 +1,4 @@
-package runner
+package machine
 
 // Usage is what a process and those of its children that it has waited for have used (getrusage(2)).
 type Usage struct {

@@ -1,4 +1,4 @@
-package runner
+package machine
 
 import (
 	"time"
@@ -66,7 +66,7 @@ const (
 func AllSurvivors() []Survivors { return []Survivors{StopSurvivors, WaitSurvivors, KeepSurvivors} }
 
 // steps is the schedule of a stop. SIGKILL comes after it.
-func (p Policy) steps() []Step {
+func (p Policy) Steps() []Step {
 	if len(p.Schedule) > 0 {
 		return p.Schedule
 	}
@@ -74,7 +74,7 @@ func (p Policy) steps() []Step {
 }
 
 // rewritten is the signal that is passed on in another's place; 0: none.
-func (p Policy) rewritten(sig int) int {
+func (p Policy) Rewritten(sig int) int {
 	if to, ok := p.Rewrite[sig]; ok {
 		return to
 	}
@@ -89,19 +89,19 @@ func (p Policy) remap(status int) int {
 }
 
 // patience is abandonAfter, or what a deadline leaves for it.
-func (p Policy) patience() time.Duration {
+func (p Policy) Patience() time.Duration {
 	if p.Deadline > 0 {
-		return min(abandonAfter, p.Deadline/20, time.Second/2)
+		return min(AbandonAfter, p.Deadline/20, time.Second/2)
 	}
-	return abandonAfter
+	return AbandonAfter
 }
 
 // allowance is the time that a command has until SIGTERM, and from then until SIGKILL. Under a deadline both are
 // within its limit.
 func (p Policy) allowance(limit time.Duration) (term, kill time.Duration) {
 	if p.Deadline == 0 {
-		return limit, commandKillAfter
+		return limit, CommandKillAfter
 	}
-	kill = min(commandKillAfter, limit/4)
+	kill = min(CommandKillAfter, limit/4)
 	return limit - kill, kill
 }

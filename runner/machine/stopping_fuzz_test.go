@@ -1,4 +1,4 @@
-package runner
+package machine
 
 import (
 	"slices"
@@ -30,13 +30,13 @@ func FuzzStop(f *testing.F) {
 // due is what happens at a moment.
 type due struct {
 	at    time.Duration
-	event event
+	event Event
 }
 
 type clockWorld struct {
 	t      *testing.T
 	data   []byte
-	run    coreRun
+	run    Run
 	now    time.Duration
 	coming []due
 	lives  map[int]bool // commands
@@ -72,7 +72,7 @@ func newClockWorld(t *testing.T, data []byte) *clockWorld {
 	}
 	if options&128 != 0 {
 		for range 1 + w.byte()%4 {
-			c.Schedule = append(c.Schedule, Step{[]int{NoSignal, 0, sigINT, sigTERM, sigUSR1}[w.byte()%5], w.time()})
+			c.Schedule = append(c.Schedule, Step{[]int{NoSignal, 0, sigINT, SigTERM, sigUSR1}[w.byte()%5], w.time()})
 		}
 	}
 	for range w.byte() % 4 {
@@ -93,7 +93,7 @@ func newClockWorld(t *testing.T, data []byte) *clockWorld {
 		w.survivors = w.time()
 	}
 	if end := w.byte(); end%4 == 0 {
-		w.coming = append(w.coming, due{w.time(), targetEnded{}}) // it ends by itself
+		w.coming = append(w.coming, due{w.time(), TargetEnded{}}) // it ends by itself
 	}
 	w.run = c.run()
 	for range w.byte() % 8 {
@@ -101,36 +101,36 @@ func newClockWorld(t *testing.T, data []byte) *clockWorld {
 		switch id := 1 + what/8; what % 4 {
 		case 0, 1:
 			command := cleanup.Command{Text: "f", Args: []string{"f"}, Limit: 1 + w.time()}
-			w.coming = append(w.coming, due{at, registered{entry: cleanup.Entry{
+			w.coming = append(w.coming, due{at, Registered{Entry: cleanup.Entry{
 				Command: command, Registration: cleanup.Registration{Exits: cleanup.Process{PID: what % 2}},
 			}}})
 		case 2:
-			w.coming = append(w.coming, due{at, withdrawn{id: id}})
+			w.coming = append(w.coming, due{at, Withdrawn{ID: id}})
 		case 3:
-			w.coming = append(w.coming, due{at, exited{id}})
+			w.coming = append(w.coming, due{at, Exited{id}})
 		}
 	}
 	for range min(len(w.data)/2, 20) {
-		sig := []int{sigTERM, sigINT, sigHUP, 3}[w.byte()%4]
-		w.coming = append(w.coming, due{10 * w.time(), signalled{sig, forward.MeaningOf(syscall.Signal(sig))}})
+		sig := []int{SigTERM, sigINT, sigHUP, 3}[w.byte()%4]
+		w.coming = append(w.coming, due{10 * w.time(), Signalled{sig, forward.MeaningOf(syscall.Signal(sig))}})
 	}
-	w.coming = append(w.coming, due{time.Hour, stop(sigTERM)}) // in the end somebody wants it to stop
+	w.coming = append(w.coming, due{time.Hour, stop(SigTERM)}) // in the end somebody wants it to stop
 	return w
 }
 
 // lead lets happen what is to happen, the earliest first.
 func (w *clockWorld) lead() {
 	began := time.Unix(0, 0)
-	w.tell(targetStarted{pid: 100})
+	w.tell(TargetStarted{PID: 100})
 	for n := 0; w.run.State != Done; n++ {
 		if n > 10000 {
 			w.t.Fatalf("it does not end: %+v", w.run)
 		}
 		next := due{at: -1}
 		for _, d := range w.run.Deadlines {
-			e := event(timeUp{d.Name})
+			e := Event(TimeUp{d.Name})
 			if d.ID != 0 {
-				e = commandTimer{d.ID, d.Name}
+				e = CommandTimer{d.ID, d.Name}
 			}
 			if at := d.At.Sub(began); next.at < 0 || at < next.at {
 				next = due{at, e}
@@ -154,39 +154,39 @@ func (w *clockWorld) lead() {
 	w.check()
 }
 
-func (w *clockWorld) later(after time.Duration, e event) {
+func (w *clockWorld) later(after time.Duration, e Event) {
 	w.coming = append(w.coming, due{w.now + after, e})
 }
 
-func (w *clockWorld) tell(e event) {
+func (w *clockWorld) tell(e Event) {
 	before := w.run
 	switch e := e.(type) {
-	case targetEnded:
+	case TargetEnded:
 		if before.Target.Ended {
 			return
 		}
-	case commandEnded:
-		if !w.lives[e.id] {
+	case CommandEnded:
+		if !w.lives[e.ID] {
 			return
 		}
-		delete(w.lives, e.id)
+		delete(w.lives, e.ID)
 	}
 	left := time.Duration(0)
 	for _, d := range before.Deadlines {
-		if d.Name == deadlineTimer {
+		if d.Name == DeadlineTimer {
 			left = d.At.Sub(time.Unix(0, 0).Add(w.now))
 		}
 	}
 	switch r := e.(type) {
-	case registered:
-		r.left, e = left, r
-	case withdrawn:
-		r.left, e = left, r
+	case Registered:
+		r.Left, e = left, r
+	case Withdrawn:
+		r.Left, e = left, r
 	}
-	var todo []action
-	w.run, todo = advance(before, e, time.Unix(0, 0).Add(w.now))
-	s, _ := e.(signalled)
-	if reason := s.meaning == forward.Stop || e == (timeUp{timeoutTimer}) && before.State == Running; reason && w.stopped < 0 {
+	var todo []Action
+	w.run, todo = Advance(before, e, time.Unix(0, 0).Add(w.now))
+	s, _ := e.(Signalled)
+	if reason := s.Meaning == forward.Stop || e == (TimeUp{TimeoutTimer}) && before.State == Running; reason && w.stopped < 0 {
 		w.stopped = w.now
 	}
 	if w.run.State < before.State {
@@ -195,52 +195,52 @@ func (w *clockWorld) tell(e event) {
 	if w.run.Stop.Phase < before.Stop.Phase {
 		w.t.Fatalf("back to phase %v on %T", w.run.Stop.Phase, e)
 	}
-	if s.meaning == forward.Stop && before.State == Stopping && before.Stop.Phase == Draining && w.run.State == Stopping && w.run.Stop.Phase == Draining {
+	if s.Meaning == forward.Stop && before.State == Stopping && before.Stop.Phase == Draining && w.run.State == Stopping && w.run.Stop.Phase == Draining {
 		w.t.Fatalf("the drain is not cut short")
 	}
 	if w.run.Stop.Phase == Draining && before.Stop.Phase != Draining {
 		w.order = append(w.order, "drain")
 	}
-	if _, ended := e.(targetEnded); ended && w.survivors > 0 {
-		w.later(w.survivors, treeEmptied{})
+	if _, ended := e.(TargetEnded); ended && w.survivors > 0 {
+		w.later(w.survivors, TreeEmptied{})
 	} else if ended {
-		w.later(0, treeEmptied{})
+		w.later(0, TreeEmptied{})
 	}
 	for _, a := range todo {
 		w.do(a)
 	}
 }
 
-func (w *clockWorld) do(a action) {
+func (w *clockWorld) do(a Action) {
 	switch a := a.(type) {
-	case forwardSignal:
-		if a.signal == sigHUP {
+	case ForwardSignal:
+		if a.Signal == sigHUP {
 			return
 		}
 		w.order = append(w.order, "signal")
 		if w.stopsOn--; w.stopsOn == 0 {
-			w.later(time.Second, targetEnded{})
+			w.later(time.Second, TargetEnded{})
 		}
-	case killTree:
+	case KillTree:
 		w.order = append(w.order, "kill")
 		if !w.run.Target.Ended {
-			w.later(0, targetEnded{ending: Ending{Signal: sigKILL}})
+			w.later(0, TargetEnded{Ending: Ending{Signal: SigKILL}})
 		}
 		w.survivors = 0
-		w.later(0, treeEmptied{})
-	case startCommand:
-		c, _ := w.run.Cleanup.Get(a.id)
+		w.later(0, TreeEmptied{})
+	case StartCommand:
+		c, _ := w.run.Cleanup.Get(a.ID)
 		if w.run.State == Cleaning || c.When == cleanup.AtStop {
 			w.order = append(w.order, strings.Replace(c.Command.Text, "f", "e", 1))
 		}
-		w.taken[a.id]++
-		w.lives[a.id] = true
-		w.later(0, commandStarted{id: a.id, pid: 200 + a.id})
+		w.taken[a.ID]++
+		w.lives[a.ID] = true
+		w.later(0, CommandStarted{ID: a.ID, PID: 200 + a.ID})
 		if hangs := w.byte(); hangs%3 != 0 {
-			w.later(time.Duration(hangs)*50*time.Millisecond, commandEnded{id: a.id})
+			w.later(time.Duration(hangs)*50*time.Millisecond, CommandEnded{ID: a.ID})
 		}
-	case killCommand:
-		w.later(0, commandEnded{id: a.id, ending: Ending{Signal: sigKILL}})
+	case KillCommand:
+		w.later(0, CommandEnded{ID: a.ID, Ending: Ending{Signal: SigKILL}})
 	}
 }
 

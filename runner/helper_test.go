@@ -1,0 +1,68 @@
+package runner
+
+import (
+	"time"
+
+	"graceful/cleanup"
+	"graceful/forward"
+	"graceful/runner/machine"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+)
+
+const sigINT = int(unix.SIGINT)
+
+// sameRun compares runs; an empty list is no list.
+var sameRun = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty()}
+
+// stop is a stop signal.
+func stop(sig int) machine.Event {
+	return machine.Signalled{Signal: sig, Meaning: forward.Stop}
+}
+
+// at is the machine's part of a run in a state, with a grace of 10 s.
+func at(s machine.State) machine.Run {
+	r := machine.New(machine.Policy{Grace: 10 * time.Second}, nil, nil)
+	r.State = s
+	if s > machine.Starting {
+		r.Target.PID = targetPID
+	}
+	switch s {
+	case machine.Stopping:
+		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = machine.SigTERM, 1, machine.Signalling, 1
+	case machine.Killing:
+		r.Stop.Signal, r.Stop.Count, r.Stop.Escalated, r.Stop.Step = machine.SigTERM, 1, true, 1
+	case machine.Sweeping, machine.Cleaning:
+		r.Target.Ended, r.Stop.Step = true, 1
+	}
+	return r
+}
+
+// entry changes an entry of a run.
+func entry(id int, change func(*cleanup.Entry)) func(*machine.Run) {
+	return func(r *machine.Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
+}
+
+// at3 is a run of two cleanup commands and one that waits for a process.
+func at3(s machine.State, change ...func(*machine.Run)) machine.Run {
+	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
+	r := machine.New(machine.Policy{Survivors: machine.StopSurvivors}, []cleanup.Command{command, command}, nil)
+	exits := cleanup.Registration{Exits: cleanup.Process{PID: 7, Start: 1}}
+	r.Cleanup.Stack = r.Cleanup.Register(cleanup.Entry{Command: command, Registration: exits})
+	r.State = s
+	for _, c := range change {
+		c(&r)
+	}
+	return r
+}
+
+// registering is the registration of a command with a limit.
+func registering(limit time.Duration, change ...func(*cleanup.Entry)) machine.Registered {
+	e := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: limit}}
+	for _, c := range change {
+		c(&e)
+	}
+	return machine.Registered{Entry: e}
+}
