@@ -9,37 +9,41 @@ import (
 	"graceful/runner"
 )
 
-// Whatever can be found has words for it.
-func TestTheDoctorHasWordsForWhatIsFound(t *testing.T) {
+// Everything that runner.Examine can find has a text.
+func TestFindingsText_knowsEveryName(t *testing.T) {
 	for _, name := range []string{
-		runner.CheckTree, runner.CheckCgroup, runner.CheckPids, runner.CheckGuard, runner.CheckProcesses, runner.CheckShell, runner.CheckSignals,
-		runner.CheckState, runner.CheckParent, runner.CheckTerminal,
+		runner.CheckTree, runner.CheckCgroup, runner.CheckPids, runner.CheckGuard, runner.CheckProcesses,
+		runner.CheckShell, runner.CheckSocket, runner.CheckSignals, runner.CheckState, runner.CheckParent,
+		runner.CheckTerminal,
 	} {
 		if promises[name] == "" {
-			t.Errorf("what does the check %s promise?", name)
+			t.Errorf("the check %s has no text", name)
 		}
 	}
 	for _, name := range []string{
-		runner.TargetEnds, runner.FrontKilled, runner.SupervisorKilled, runner.AllKilled, runner.ContainerKilled, runner.MachineStops,
+		runner.TargetEnds, runner.FrontKilled, runner.SupervisorKilled, runner.AllKilled, runner.ContainerKilled,
+		runner.MachineStops,
 	} {
 		if events[name] == "" {
-			t.Errorf("what is %s?", name)
+			t.Errorf("%s has no text", name)
 		}
 	}
-	for _, name := range []string{runner.TreeEnded, runner.TreeGroup, runner.TreeGone, runner.TreeLeft, runner.TreeRecovered} {
+	for _, name := range []string{
+		runner.TreeEnded, runner.TreeGroup, runner.TreeGone, runner.TreeLeft, runner.TreeRecovered,
+	} {
 		if treeFates[name] == "" {
-			t.Errorf("what is %s?", name)
+			t.Errorf("%s has no text", name)
 		}
 	}
 	for _, name := range []string{runner.CleanupRun, runner.CleanupRecovered, runner.CleanupLost} {
 		if cleanupFates[name] == "" {
-			t.Errorf("what is %s?", name)
+			t.Errorf("%s has no text", name)
 		}
 	}
 }
 
-// One line for each check, whatever a path in it holds, and the worst of the required ones decides.
-func TestTheDoctorsLines(t *testing.T) {
+// Each check has one line, even if a path in it has several. The worst result of the required checks decides.
+func TestFindingsText(t *testing.T) {
 	f := runner.Findings{
 		Checks: []runner.Check{
 			{Name: runner.CheckTree, Required: true, Holds: runner.Yes, Detail: "level subreaper"},
@@ -52,14 +56,15 @@ func TestTheDoctorsLines(t *testing.T) {
 		guard runner.Holds
 		text  string
 	}{
-		{runner.Yes, "what is promised holds here"},
-		{runner.Partly, "what is promised holds here, with exceptions: guard"},
-		{runner.No, "what is promised does not all hold here: guard"},
+		{runner.Yes, "all required promises hold here"},
+		{runner.Partly, "all required promises hold here, with exceptions: guard"},
+		{runner.No, "not all required promises hold here: guard"},
 	} {
 		f.Checks[1].Holds = c.guard
 		mark := map[runner.Holds]string{runner.Yes: "ok  ", runner.Partly: "part", runner.No: "no  "}[c.guard]
-		want := "ok    tree   all that the program starts ends with it: level subreaper\n" +
-			mark + "  guard  when graceful is killed, the tree is ended and cleanup commands run: as PID 1 (take another)\n" +
+		want := "ok    tree   every process that the target starts ends with it: level subreaper\n" +
+			mark + "  guard  when graceful is killed, the tree is ended and cleanup commands run: " +
+			"as PID 1 (take another)\n" +
 			"no    shell  cleanup commands may be in shell form: a\\nb\n"
 		text := findingsText(f)
 		if !strings.HasPrefix(text, want) || !strings.HasSuffix(text, "\n"+c.text+"\n") {
@@ -67,7 +72,10 @@ func TestTheDoctorsLines(t *testing.T) {
 		}
 		var b bytes.Buffer
 		var out findingsJSON
-		if err := writeJSON(&b, f); err != nil || json.Unmarshal(b.Bytes(), &out) != nil || out.Holds != c.guard {
+		if err := writeJSON(&b, findingsOf(f)); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b.Bytes(), &out); err != nil || out.Holds != c.guard {
 			t.Errorf("%v: it is\n%s", err, &b)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// runFlags is what the flags of run say.
+// runFlags is the flags of run.
 type runFlags struct {
 	config      runner.Config
 	onStopLimit time.Duration
@@ -25,8 +25,8 @@ type runFlags struct {
 	format      logFormat
 }
 
-// newFlags has the defaults.
-func newFlags() *runFlags {
+// newRunFlags returns the defaults.
+func newRunFlags() *runFlags {
 	return &runFlags{
 		config: runner.Config{
 			Grace: 10 * time.Second, Contain: tree.Auto, Order: cleanup.LIFO, Guard: runner.GuardAuto,
@@ -39,22 +39,23 @@ func newFlags() *runFlags {
 }
 
 func newRun(status *int) *cobra.Command {
-	f := newFlags()
+	f := newRunFlags()
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run COMMAND, stop it properly, leave nothing behind",
-		Long: `Run COMMAND in a process group of its own. SIGTERM, SIGINT and SIGQUIT begin its stop: they are
-passed on, and what is still there when the grace is over gets SIGKILL. Every other signal is passed
-on. Once COMMAND has ended, whatever it left behind is ended in the same way; then the cleanup
-commands run, each once.
+		Long: `Run COMMAND, the target, in a process group of its own. SIGTERM, SIGINT and SIGQUIT stop it:
+graceful forwards the signal, and sends SIGKILL to what is left at the end of the grace period. It
+forwards every other signal. When the target has ended, graceful stops the processes that it left
+behind in the same way, then runs each cleanup command once. Flags end at the first argument that is
+not a flag.
 
-Exit status: COMMAND's own; 128+n if signal n ended it; 124 at the time limit; 127 if COMMAND was
+Exit status: that of the target; 128+n if signal n ended it; 124 after --timeout; 127 if COMMAND was
 not found, 126 if it could not be executed; 125 if graceful itself failed.
 
-A time is 10s, 1m30s, or a number of seconds; a signal is TERM, SIGTERM, 15 or RTMIN+3. Each flag
-can be given as a variable, --on-exit-order as GRACEFUL_ON_EXIT_ORDER; a flag counts for more. What
-may be repeated as a flag stands in its variable once (a command) or with commas (FROM=TO). --no-env
-reads no variable.`,
+A time is 10s, 1m30s, or a number of seconds. A signal is TERM, SIGTERM, 15 or RTMIN+3. Each flag
+has a variable: for --on-exit-order, GRACEFUL_ON_EXIT_ORDER. A flag overrides its variable. The
+variable of a flag that may be repeated holds one command, or pairs FROM=TO with commas between
+them. --no-env ignores all variables.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			given, err := readVariables(c.Flags())
 			if err != nil {
@@ -62,94 +63,131 @@ reads no variable.`,
 			}
 			return f.run(args, given, status)
 		},
+		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
 	describe(c, f.groups())
-	c.ValidArgsFunction = completeCommand
 	return c
 }
 
-// groups is the flags, by what they are about.
+// groups returns the flags by subject.
 func (f *runFlags) groups() []flagGroup {
-	config := &f.config
+	return []flagGroup{
+		f.stopping(), f.cleaningUp(), f.processTree(), f.terminal(), f.exitStatus(), f.output(), f.afterKill(),
+		environmentGroup("graceful run --no-env -- ./job"),
+	}
+}
 
-	stopping := newGroup("Stopping",
+func (f *runFlags) stopping() flagGroup {
+	c := &f.config
+	g := newGroup("Stopping",
 		"graceful run --on-stop ./leave --on-stop-timeout 5s --drain 3s --grace 20s -- ./serve",
 		"graceful run --rewrite TERM=QUIT -- nginx -g 'daemon off;'",
 		"graceful run --stop-schedule TERM/10s/INT/5s/KILL -- postgres -D data",
 		"graceful run --deadline 10s --kill-on-repeat --forward-to target -- ./master",
 		"graceful run --timeout 1h --die-with-parent -- make test")
-	stopping.Var(durationValue{value: &config.Grace}, "grace", "time between a stop signal and SIGKILL; 0 kills at once")
-	stopping.Var((*commandsValue)(&config.OnStop), "on-stop",
-		"command to run when a stop begins, while the program still serves; given more than once, one after the other")
-	stopping.Var(durationValue{value: &f.onStopLimit, positive: true}, "on-stop-timeout", "time that each of them may take")
-	stopping.Var(durationValue{value: &config.Drain}, "drain",
-		"time between them and the signal, in which callers learn to go elsewhere")
-	stopping.Var(scheduleValue{&config.Schedule}, "stop-schedule",
-		"schedule of signals and waits instead of the signal that came and the grace; SIGKILL comes last in any case")
-	stopping.Var(rewriteValue{&config.Rewrite}, "rewrite",
-		"pass a signal on as another one, with 0 not at all; may be repeated")
-	stopping.Var(enumValue[runner.ForwardTo]{&config.ForwardTo, "WHOM", "receiver of signals", runner.ForwardTos()}, "forward-to",
-		"whom signals are passed on to: group (the program's process group), target (the program alone, for one that stops its own workers)")
-	stopping.on(&config.KillOnRepeat, "kill-on-repeat", "", "a second stop signal kills; during cleanup it ends the command that runs")
-	stopping.Var(durationValue{value: &config.Timeout}, "timeout",
-		"time that the program may run; then it is stopped, and the status is 124; 0 is no limit")
-	stopping.Var(durationValue{value: &config.Deadline}, "deadline",
-		"time from the beginning of a stop to our exit, cleanup included; 0 is no limit")
-	stopping.VarPF(parentValue{&config.DieWithParent, &config.Parent}, "die-with-parent", "",
-		"take the death of the process that started us for SIGTERM; with its pid (=$$) also when it died before we began").NoOptDefVal = "true"
+	g.Var(durationValue{value: &c.Grace}, "grace", "time between a stop signal and SIGKILL; 0 kills at once")
+	g.Var((*commandsValue)(&c.OnStop), "on-stop",
+		"command to run when a stop begins, while the target still serves; may be repeated: one runs after the other")
+	g.Var(durationValue{value: &f.onStopLimit, positive: true}, "on-stop-timeout",
+		"time limit of each --on-stop command")
+	g.Var(durationValue{value: &c.Drain}, "drain",
+		"time between the --on-stop commands and the stop signal, for clients to go elsewhere")
+	g.Var(scheduleValue{&c.Schedule}, "stop-schedule",
+		"signals and waits that replace the received stop signal and the grace; SIGKILL always comes last")
+	g.Var(rewriteValue{&c.Rewrite}, "rewrite", "forward a signal as another one; 0 drops it; may be repeated")
+	receivers := runner.ForwardTos()
+	g.Var(enumValue[runner.ForwardTo]{&c.ForwardTo, "RECEIVER", "receiver of signals", receivers}, "forward-to",
+		"receiver of signals: group (the target's process group), target (it alone, if it stops its own workers)")
+	g.on(&c.KillOnRepeat, "kill-on-repeat", "",
+		"kill at the second stop signal; during cleanup, terminate the running command")
+	g.Var(durationValue{value: &c.Timeout}, "timeout",
+		"time limit of the target; then graceful stops it and exits with 124; 0 is no limit")
+	g.Var(durationValue{value: &c.Deadline}, "deadline",
+		"time limit from the beginning of a stop to graceful's exit, cleanup included; 0 is no limit")
+	g.VarPF(parentValue{&c.DieWithParent, &c.Parent}, "die-with-parent", "",
+		"treat the death of the process that started graceful as SIGTERM; with its pid (=$$), "+
+			"also if it died before graceful started").NoOptDefVal = "true"
+	return g
+}
 
-	cleaning := newGroup("Cleaning up",
+func (f *runFlags) cleaningUp() flagGroup {
+	c := &f.config
+	g := newGroup("Cleaning up",
 		"graceful run --on-exit ./flush.sh --on-exit '[\"rm\", \"-rf\", \"/scratch/7\"]' -- make",
 		"graceful run --on-exit-order parallel --on-exit-timeout 5s --on-exit ./a --on-exit ./b -- ./c",
 		"graceful run --defer off -- ./untrusted")
-	cleaning.Var((*commandsValue)(&config.OnExit), "on-exit",
-		"command to run once when all is over, for a shell, or a JSON array of words; may be repeated")
-	cleaning.Var(enumValue[cleanup.Order]{&config.Order, "ORDER", "order", cleanup.Orders()}, "on-exit-order",
+	g.Var((*commandsValue)(&c.OnExit), "on-exit",
+		"command to run once at the end of the run, for a shell, or as a JSON array of strings; may be repeated")
+	g.Var(enumValue[cleanup.Order]{&c.Order, "ORDER", "order", cleanup.Orders()}, "on-exit-order",
 		"order of the cleanup commands: lifo (the last one first), fifo, parallel")
-	cleaning.Var(durationValue{value: &f.onExitLimit, positive: true}, "on-exit-timeout", "time that each cleanup command may take")
-
-	cleaning.Var(enumValue[runner.Defer]{&config.Defer, "WHETHER", "admission", runner.Defers()}, "defer",
-		"which processes of the run may register cleanup commands: auto (those with all the rights that graceful has), on (all of the same user), off (none)")
-
-	held := newGroup("The tree of processes", "graceful run --contain subreaper --survivors wait -- ./start-workers")
-	held.Var(enumValue[tree.Level]{&config.Contain, "LEVEL", "level of containment", tree.Levels()}, "contain",
-		"level at which descendants are held: "+strings.Join(texts(tree.Levels()), ", "))
-	held.Var(enumValue[runner.Survivors]{&config.Survivors, "WHAT", "fate of survivors", runner.AllSurvivors()}, "survivors",
-		"what becomes of processes that the program leaves behind: stop (end them), wait (for them to end), keep (leave them alone)")
-
-	own := newGroup("The terminal", "graceful run --pty -- npm test")
-	own.on(&config.PTY, "pty", "", "give the program a terminal of its own, also where there is none: colours, line by line output")
-
-	status := newGroup("Exit status",
-		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
-		"graceful run --reraise -- ./job")
-	status.on(&config.Reraise, "reraise", "", "end by the signal that ended the program, instead of with 128+n")
-	status.Var(remapValue{&config.Remap}, "remap-exit", "exit with another status, 0 to 255; may be repeated")
-	status.on(&config.FailOnCleanupError, "fail-on-cleanup-error", "",
-		"exit with 125 when the program succeeded and a cleanup command failed")
-
-	output := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job")
-	output.on(&config.Verbose, "verbose", "v", "tell every step, with the time since the start")
-	output.Var(enumValue[logFormat]{&f.format, "FORM", "form of messages", logFormats}, "log-format", "form of messages: text, json")
-	output.Var(textValue{&config.Report, "FILE"}, "report", "file for a JSON object that tells at the end how it went")
-
-	alive := newGroup("Staying alive", "graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh")
-	alive.Var(enumValue[runner.Guard]{&config.Guard, "WHETHER", "guard", runner.Guards()}, "guard",
-		"whether a second process finishes the run if graceful itself is killed: on, off, auto (on, but not as PID 1)")
-	alive.Var(textValue{&config.StateDir, "DIR"}, "state-dir",
-		"directory to record the run in, for graceful recover, should all of graceful be killed or the machine stop")
-	alive.Var(textValue{&config.Name, "NAME"}, "name",
-		"name of the run (default: that of the program's file); in a state directory one run of a name lives at a time, and finishes first what a killed one has left")
-
-	return []flagGroup{stopping, cleaning, held, own, status, output, alive, environmentGroup("graceful run --no-env -- ./job")}
+	g.Var(durationValue{value: &f.onExitLimit, positive: true}, "on-exit-timeout",
+		"time limit of each cleanup command")
+	g.Var(enumValue[runner.Defer]{&c.Defer, "WHETHER", "admission", runner.Defers()}, "defer",
+		"processes of the run that may register cleanup commands: auto (those with all rights of graceful), "+
+			"on (all of the same user), off (none)")
+	return g
 }
 
-// check makes one configuration of what was given, or says why that cannot be.
+func (f *runFlags) processTree() flagGroup {
+	c := &f.config
+	g := newGroup("Process tree", "graceful run --contain subreaper --survivors wait -- ./start-workers")
+	levels := tree.Levels()
+	g.Var(enumValue[tree.Level]{&c.Contain, "LEVEL", "level of containment", levels}, "contain",
+		"level of containment of the target's descendants: "+strings.Join(toStrings(levels), ", "))
+	g.Var(enumValue[runner.Survivors]{&c.Survivors, "WHAT", "fate of survivors", runner.AllSurvivors()}, "survivors",
+		"what to do with processes that the target leaves behind: stop (end them), wait (until they end), "+
+			"keep (leave them alone)")
+	return g
+}
+
+func (f *runFlags) terminal() flagGroup {
+	g := newGroup("Terminal", "graceful run --pty -- npm test")
+	g.on(&f.config.PTY, "pty", "",
+		"give the target a terminal of its own, also where there is none: colours, line by line output")
+	return g
+}
+
+func (f *runFlags) exitStatus() flagGroup {
+	c := &f.config
+	g := newGroup("Exit status",
+		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
+		"graceful run --reraise -- ./job")
+	g.on(&c.Reraise, "reraise", "", "end by the signal that ended the target, instead of with 128+n")
+	g.Var(remapValue{&c.Remap}, "remap-exit", "exit with another status, 0 to 255; may be repeated")
+	g.on(&c.FailOnCleanupError, "fail-on-cleanup-error", "",
+		"exit with 125 if the target succeeded and a cleanup command failed")
+	return g
+}
+
+func (f *runFlags) output() flagGroup {
+	g := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job")
+	addLogFlags(g, &f.config.Verbose, &f.format)
+	g.Var(textValue{&f.config.Report, "FILE"}, "report", "file for a report on the run, in JSON, written at its end")
+	return g
+}
+
+func (f *runFlags) afterKill() flagGroup {
+	c := &f.config
+	g := newGroup("When graceful is killed",
+		"graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh")
+	g.Var(enumValue[runner.Guard]{&c.Guard, "WHETHER", "guard", runner.Guards()}, "guard",
+		"whether a second process finishes the run if graceful itself is killed: on, off, auto (on, but off as PID 1)")
+	g.Var(textValue{&c.StateDir, "DIR"}, "state-dir",
+		"directory to record the run in, so that graceful recover can finish it after all of graceful is killed, "+
+			"or the machine stops")
+	g.Var(textValue{&c.Name, "NAME"}, "name",
+		"name of the run (default: the target's file name); a state directory holds one live run of a name, "+
+			"and a new one first finishes what a killed one left")
+	return g
+}
+
+// check completes the configuration with what the flags mean together, or returns why they do not go together.
 func (f *runFlags) check(given map[string]string) error {
 	c := &f.config
 	if given["grace"] != "" && given["stop-schedule"] != "" {
-		return fmt.Errorf("%s: not together with %s: a schedule has its own times", given["grace"], given["stop-schedule"])
+		return fmt.Errorf("%s: not together with %s: a schedule has its own times",
+			given["grace"], given["stop-schedule"])
 	}
 	if c.Report != "" {
 		path, err := filepath.Abs(c.Report)
@@ -164,13 +202,13 @@ func (f *runFlags) check(given map[string]string) error {
 		if err != nil {
 			return err
 		}
-		c.Unsignalled = plus(total(b.onStop), total(b.drain))
-		c.Asked = plus(c.Unsignalled, total(b.signals))
+		c.Unsignalled = saturatingAdd(total(b.onStop), total(b.drain))
+		c.Asked = saturatingAdd(c.Unsignalled, total(b.signals))
 		if given["grace"] == "" {
-			c.Grace = left // whatever of it is still there when the signal is sent
+			c.Grace = left // less what on-stop commands and drain have taken when the signal is sent
 		}
 		if n := len(c.OnStop); n > 0 && given["on-stop-timeout"] == "" {
-			// Commands that hang must not use up what the target has.
+			// Leave the target half of the time, even if every on-stop command hangs.
 			f.onStopLimit = min(f.onStopLimit, max((left-c.Drain)/2/time.Duration(n), 1))
 		}
 	}
@@ -182,38 +220,6 @@ func (f *runFlags) check(given map[string]string) error {
 		c.OnExit[i].Limit = f.onExitLimit
 	}
 	return nil
-}
-
-// budget is what was said about the time that a stop takes.
-func (f *runFlags) budget(given map[string]string) budget {
-	c := f.config
-	from := func(flag string) string {
-		if given[flag] != "" {
-			return given[flag]
-		}
-		return "the default of --" + flag
-	}
-	b := budget{
-		deadline: c.Deadline, from: given["deadline"],
-		onExit: times(len(c.OnExit), f.onExitLimit, c.Order == cleanup.Parallel, "on-exit", from("on-exit-timeout")),
-	}
-	if given["on-stop-timeout"] != "" {
-		b.onStop = times(len(c.OnStop), f.onStopLimit, false, "on-stop", from("on-stop-timeout"))
-	}
-	if c.Drain > 0 {
-		b.drain = []summand{{c.Drain, c.Drain.String() + " of drain", from("drain")}}
-	}
-	switch {
-	case len(c.Schedule) > 0:
-		sum := time.Duration(0)
-		for _, step := range c.Schedule {
-			sum = plus(sum, step.Wait)
-		}
-		b.signals = []summand{{sum, sum.String() + " of schedule", from("stop-schedule")}}
-	case given["grace"] != "":
-		b.signals = []summand{{c.Grace, c.Grace.String() + " of grace", from("grace")}}
-	}
-	return b
 }
 
 func (f *runFlags) run(args []string, given map[string]string, status *int) error {
@@ -234,7 +240,7 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	log := newLogger(out, f.config, time.Now())
 	result, err := runner.Do(f.config, log)
 	if err != nil {
-		log.Error(err.Error())
+		log.Error(messageRun, "err", err)
 	}
 	*status = result.Status
 	if result.Raise != 0 {
@@ -244,25 +250,17 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	return nil
 }
 
-// supervise is the second process of a run that has a guard.
+// supervise is the second process of a run that has a guard. args are its arguments after its name.
 func supervise(args []string) int {
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
-	status, err := runner.Supervise(args, func(c runner.Config, began time.Time) *slog.Logger { return newLogger(out, c, began) })
+	log := newLogger(out, runner.Config{}, time.Now())
+	status, err := runner.Supervise(args, func(c runner.Config, began time.Time) *slog.Logger {
+		log = newLogger(out, c, began)
+		return log
+	})
 	if err != nil {
-		say(out, "supervising: "+err.Error())
+		log.Error(messageSupervise, "err", fmt.Errorf("supervising: %w", err))
 	}
 	return status
-}
-
-func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
-	level := slog.LevelWarn
-	if c.Verbose {
-		level = slog.LevelInfo
-	}
-	out.raw = c.PTY
-	if out.json = c.LogJSON; out.json {
-		return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
-	}
-	return slog.New(&textHandler{out: out, level: level, began: began})
 }

@@ -3,204 +3,199 @@ package cmd
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"graceful/cleanup"
 	"graceful/forward"
-	"graceful/runner"
-
-	"golang.org/x/sys/unix"
 )
 
-// parseSignal reads a signal; a mistake is answered with the nearest one.
-func parseSignal(s string) (syscall.Signal, error) {
-	sig, err := forward.Parse(s)
-	if err != nil {
-		return 0, fmt.Errorf("%w%s", err, nearSignal(s))
-	}
-	return sig, nil
+// The values of flags. Set also reads the variable of a flag. Help prints what Type returns after the name of the flag.
+
+// durationValue is a time: 10s, 1m30s, or a number of seconds as for sleep(1).
+type durationValue struct {
+	value    *time.Duration
+	positive bool // 0 is invalid
 }
 
-func nearSignal(s string) string {
-	return didYouMean(strings.TrimPrefix(strings.ToUpper(s), "SIG"), "", forward.Names())
-}
-
-// eachPair splits a list of FROM=TO, with commas or blanks between them.
-func eachPair(s, example string, take func(from, to string) error) error {
-	list := strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
-	if len(list) == 0 {
-		return fmt.Errorf("it is empty (%s)", example)
+func (d durationValue) Set(s string) error {
+	v, err := parseTime(s)
+	switch {
+	case err != nil:
+		return err
+	case v == 0 && d.positive:
+		return errors.New("the time must be more than 0")
 	}
-	for _, pair := range list {
-		from, to, ok := strings.Cut(pair, "=")
-		if !ok {
-			return fmt.Errorf("%q is no FROM=TO (%s)", pair, example)
-		}
-		if err := take(from, to); err != nil {
-			return fmt.Errorf("%q: %w", pair, err)
-		}
-	}
+	*d.value = v
 	return nil
 }
 
-// rewriteValue collects what signals are passed on as.
-type rewriteValue struct{ value *map[int]int }
-
-func (v rewriteValue) Set(s string) error {
-	return eachPair(s, "TERM=QUIT, or HUP=0 to drop it", func(from, to string) error {
-		heard, err := parseSignal(from)
-		if err != nil {
-			return err
-		}
-		switch forward.MeaningOf(heard) {
-		case forward.Ours:
-			return fmt.Errorf("%s is graceful's own and never passed on", forward.Name(heard))
-		case forward.Uncatchable:
-			return fmt.Errorf("%s cannot be caught", forward.Name(heard))
-		}
-		sent := syscall.Signal(0)
-		if to != "0" && !strings.EqualFold(to, "none") {
-			if sent, err = parseSignal(to); err != nil {
-				return err
-			}
-		}
-		return addTo(v.value, int(heard), int(sent), forward.Name(heard))
-	})
+func parseTime(s string) (time.Duration, error) {
+	v, err := time.ParseDuration(s)
+	if n, numErr := strconv.ParseUint(s, 10, 31); numErr == nil {
+		v, err = time.Duration(n)*time.Second, nil
+	}
+	switch near := suggestTime(s); {
+	case err != nil && near != "":
+		return 0, fmt.Errorf("%q is no time (did you mean %s?)", s, near)
+	case err != nil:
+		return 0, fmt.Errorf("%q is no time (10s, 1m30s, 500ms)", s)
+	case v < 0:
+		return 0, fmt.Errorf("%q is less than 0", s)
+	}
+	return v, nil
 }
 
-// addTo adds a pair to a map that may not be there yet. What is asked for twice has two meanings.
-func addTo(m *map[int]int, from, to int, name string) error {
-	if _, twice := (*m)[from]; twice {
-		return fmt.Errorf("%s has been given before", name)
+func (d durationValue) String() string {
+	if d.value == nil || *d.value == 0 {
+		return "0"
 	}
-	if *m == nil {
-		*m = map[int]int{}
+	return d.value.String()
+}
+
+func (d durationValue) Type() string { return "TIME" }
+
+// boolValue is a switch.
+type boolValue struct{ value *bool }
+
+func (b boolValue) Set(s string) error {
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return fmt.Errorf("%q is neither true nor false", s)
 	}
-	(*m)[from] = to
+	*b.value = v
 	return nil
 }
 
-func (v rewriteValue) String() string { return "" }
-func (v rewriteValue) Type() string   { return "FROM=TO" }
-
-// remapValue collects exit statuses that are changed.
-type remapValue struct{ value *map[int]int }
-
-func (v remapValue) Set(s string) error {
-	return eachPair(s, "143=0", func(from, to string) error {
-		was, err := exitStatus(from)
-		if err != nil {
-			return err
-		}
-		is, err := exitStatus(to)
-		if err != nil {
-			return err
-		}
-		return addTo(v.value, was, is, strconv.Itoa(was))
-	})
-}
-
-func exitStatus(s string) (int, error) {
-	n, err := strconv.ParseUint(s, 10, 8)
-	if err != nil {
-		return 0, fmt.Errorf("%q is no exit status (0 to 255)", s)
+func (b boolValue) String() string {
+	if b.value == nil {
+		return "false"
 	}
-	return int(n), nil
+	return strconv.FormatBool(*b.value)
 }
 
-func (v remapValue) String() string { return "" }
-func (v remapValue) Type() string   { return "FROM=TO" }
+func (b boolValue) Type() string { return "bool" }
 
-// scheduleValue is the signals of a stop and the waits between them, as for start-stop-daemon's --retry.
-type scheduleValue struct{ value *[]runner.Step }
+// textValue is any text.
+type textValue struct {
+	value *string
+	name  string // for help
+}
 
-func (v scheduleValue) Set(s string) error {
-	steps, err := parseSchedule(s)
+func (v textValue) Set(s string) error {
+	*v.value = s
+	return nil
+}
+
+func (v textValue) String() string {
+	if v.value == nil {
+		return ""
+	}
+	return *v.value
+}
+
+func (v textValue) Type() string { return v.name }
+
+// enumValue is one of a few words.
+type enumValue[T ~string] struct {
+	value *T
+	name  string // for help
+	what  string // what a word stands for, for error messages
+	words []T
+}
+
+func (v enumValue[T]) Set(s string) error {
+	if !slices.Contains(v.words, T(s)) {
+		words := toStrings(v.words)
+		hint := didYouMean(s, "", words)
+		if hint == "" {
+			hint = " (" + strings.Join(words, ", ") + ")"
+		}
+		return fmt.Errorf("%q is no %s%s", s, v.what, hint)
+	}
+	*v.value = T(s)
+	return nil
+}
+
+func (v enumValue[T]) choices() []string { return toStrings(v.words) }
+
+func (v enumValue[T]) String() string {
+	if v.value == nil {
+		return ""
+	}
+	return string(*v.value)
+}
+
+func (v enumValue[T]) Type() string { return v.name }
+
+// toStrings converts words of any string type.
+func toStrings[T ~string](words []T) (all []string) {
+	for _, w := range words {
+		all = append(all, string(w))
+	}
+	return all
+}
+
+// logFormat is the form of log messages, or of a command's output.
+type logFormat string
+
+const (
+	logText logFormat = "text"
+	logJSON logFormat = "json"
+)
+
+// formatValue is the value of a flag that selects a form of what.
+func formatValue(value *logFormat, what string) enumValue[logFormat] {
+	return enumValue[logFormat]{value, "FORM", "form of " + what, []logFormat{logText, logJSON}}
+}
+
+// commandsValue collects cleanup commands.
+type commandsValue []cleanup.Command
+
+func (v *commandsValue) Set(s string) error {
+	c, err := cleanup.Parse(s)
 	if err != nil {
 		return fmt.Errorf("%q: %w", s, err)
 	}
-	*v.value = steps
+	*v = append(*v, c)
 	return nil
 }
 
-const scheduleExample = "TERM/10s/INT/5s/KILL"
+func (v *commandsValue) String() string { return "" }
+func (v *commandsValue) Type() string   { return "COMMAND" }
 
-// parseSchedule reads a schedule up to its KILL, which is no step of its own: it comes in any case.
-func parseSchedule(s string) (steps []runner.Step, err error) {
-	if s == "" {
-		return nil, fmt.Errorf("it is empty (%s)", scheduleExample)
+// pidValue is the pid of a process.
+type pidValue struct{ value *int }
+
+func (v pidValue) Set(s string) error {
+	pid, err := strconv.ParseUint(s, 10, 31)
+	if err != nil || pid == 0 {
+		return fmt.Errorf("%q is no pid", s)
 	}
-	items := strings.Split(s, "/")
-	killed, after := false, false // KILL stands in it; so does a time after that
-	for i, item := range items {
-		sig, wait, err := scheduleItem(item)
-		switch {
-		case err != nil:
-			return nil, err
-		case killed && (sig != 0 || after):
-			return nil, errors.New("after KILL nothing can come but one time, as nothing is left to be stopped")
-		case killed:
-			after = true
-		case sig == unix.SIGKILL:
-			if killed = true; len(steps) == 0 {
-				steps = append(steps, runner.Step{Signal: runner.NoSignal})
-			}
-		case sig != 0:
-			steps = append(steps, runner.Step{Signal: int(sig)})
-		case len(items) == 1:
-			steps = append(steps, runner.Step{Wait: wait})
-		case i == 0:
-			steps = append(steps, runner.Step{Signal: runner.NoSignal, Wait: wait})
-		default:
-			last := &steps[len(steps)-1]
-			last.Wait = plus(last.Wait, wait)
-		}
-	}
-	return steps, nil
+	*v.value = int(pid)
+	return nil
 }
 
-// scheduleItem is a signal or, when that is 0, a time. A number is a time: as a signal it takes a dash.
-func scheduleItem(item string) (sig syscall.Signal, wait time.Duration, err error) {
-	name, dashed := strings.CutPrefix(item, "-")
-	switch {
-	case item == "":
-		return 0, 0, fmt.Errorf("there is nothing between two slashes, or beside one (%s)", scheduleExample)
-	case strings.EqualFold(item, "forever"):
-		return 0, 0, errors.New(`"forever" is refused: a stop must end; give a time`)
+func (v pidValue) String() string {
+	if v.value == nil || *v.value == 0 {
+		return ""
 	}
-	if !dashed {
-		if wait, err := parseTime(item); err == nil {
-			return 0, wait, nil
-		}
-	}
-	if sig, err = forward.Parse(name); err == nil {
-		if sig == unix.SIGSTOP {
-			return 0, 0, errors.New("STOP stops nothing for good: what is stopped cannot end")
-		}
-		return sig, 0, nil
-	}
-	hint := nearSignal(name)
-	if near := spoken(item); near != "" {
-		hint = " (did you mean " + near + "?)"
-	}
-	return 0, 0, fmt.Errorf("%q is neither a signal nor a time%s", item, hint)
+	return strconv.Itoa(*v.value)
 }
 
-func (v scheduleValue) String() string { return "" }
-func (v scheduleValue) Type() string   { return "SCHEDULE" }
+func (v pidValue) Type() string { return "PID" }
 
-// parentValue is a switch that also takes the pid of the process whose death counts.
+// parentValue is a switch that also accepts the pid of the process whose death stops the run.
 type parentValue struct {
 	value *bool
 	pid   *int
 }
 
 func (v parentValue) Set(s string) error {
-	// 1 is true, as everywhere; and when process 1 dies nobody is left to see it.
+	// 1 means true, as for every switch. The death of process 1 cannot be seen: it ends every process.
 	if b, err := strconv.ParseBool(s); err == nil {
 		*v.value, *v.pid = b, 0
 		return nil
@@ -225,79 +220,101 @@ func (v parentValue) String() string {
 
 func (v parentValue) Type() string { return "bool" }
 
-// summand is a part of the time that a stop takes.
-type summand struct {
-	time time.Duration
-	what string // "2 × 5s for on-exit commands"
-	from string // the flag or variable that says so
-}
+// rewriteValue collects pairs of signals: the one that graceful receives, and the one that it forwards instead.
+type rewriteValue struct{ value *map[int]int }
 
-// budget is what a stop may take, and what is known of what it will.
-type budget struct {
-	deadline time.Duration
-	from     string // where the deadline was given
-	onStop   []summand
-	drain    []summand
-	signals  []summand // the grace or the schedule, where one was given
-	onExit   []summand
-}
-
-// fit gives the time that is left from the beginning of the stop until everything is killed so that the cleanup
-// commands have their time before the deadline. The error names every part of what does not fit.
-func (b budget) fit() (time.Duration, error) {
-	reserve := min(b.deadline/10, time.Second)
-	before := slices.Concat(b.onStop, b.drain)
-	all := slices.Concat(before, b.signals, b.onExit)
-	if sum := total(all); sum > b.deadline {
-		return 0, fmt.Errorf("%s: a stop takes longer than %v: %s = %v", b.from, b.deadline, spell(all), sum)
-	}
-	left := b.deadline - total(b.onExit) - reserve
-	if left-total(before) <= 0 {
-		rest := append(slices.Concat(before, b.onExit), summand{reserve, reserve.String() + " for graceful itself", ""})
-		return 0, fmt.Errorf("%s: nothing of %v is left for the target: %s = %v", b.from, b.deadline, spell(rest), total(rest))
-	}
-	return left, nil
-}
-
-func total(parts []summand) (sum time.Duration) {
-	for _, p := range parts {
-		sum = plus(sum, p.time)
-	}
-	return sum
-}
-
-// plus adds times that are not less than 0; what is too long is as long as it can be.
-func plus(a, b time.Duration) time.Duration {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
-}
-
-func spell(parts []summand) string {
-	var words []string
-	for _, p := range parts {
-		if p.from != "" {
-			p.what += " (" + p.from + ")"
+func (v rewriteValue) Set(s string) error {
+	return eachPair(s, "TERM=QUIT, or HUP=0 to drop it", func(from, to string) error {
+		received, err := parseSignal(from)
+		if err != nil {
+			return err
 		}
-		words = append(words, p.what)
-	}
-	return strings.Join(words, " + ")
+		switch forward.MeaningOf(received) {
+		case forward.Ours:
+			return fmt.Errorf("%s is for graceful itself, which never forwards it", forward.Name(received))
+		case forward.Uncatchable:
+			return fmt.Errorf("%s cannot be caught", forward.Name(received))
+		}
+		sent := syscall.Signal(0)
+		if to != "0" && !strings.EqualFold(to, "none") {
+			if sent, err = parseSignal(to); err != nil {
+				return err
+			}
+		}
+		return addPair(v.value, int(received), int(sent), forward.Name(received))
+	})
 }
 
-// times is a summand for commands that run one after the other, or all at once.
-func times(n int, limit time.Duration, parallel bool, what, from string) []summand {
-	switch {
-	case n == 0:
-		return nil
-	case n == 1:
-		return []summand{{limit, fmt.Sprintf("%v for an %s command", limit, what), from}}
-	case parallel:
-		return []summand{{limit, fmt.Sprintf("%v for %d %s commands at once", limit, n, what), from}}
+func (v rewriteValue) String() string { return "" }
+func (v rewriteValue) Type() string   { return "FROM=TO" }
+
+// remapValue collects pairs of exit statuses: the target's, and the one that graceful exits with instead.
+type remapValue struct{ value *map[int]int }
+
+func (v remapValue) Set(s string) error {
+	return eachPair(s, "143=0", func(from, to string) error {
+		was, err := parseStatus(from)
+		if err != nil {
+			return err
+		}
+		is, err := parseStatus(to)
+		if err != nil {
+			return err
+		}
+		return addPair(v.value, was, is, strconv.Itoa(was))
+	})
+}
+
+func (v remapValue) String() string { return "" }
+func (v remapValue) Type() string   { return "FROM=TO" }
+
+// eachPair calls add with each pair of a list of FROM=TO. Commas or blanks separate the pairs.
+func eachPair(s, example string, add func(from, to string) error) error {
+	list := strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+	if len(list) == 0 {
+		return fmt.Errorf("it is empty (%s)", example)
 	}
-	sum := limit
-	for range n - 1 {
-		sum = plus(sum, limit)
+	for _, pair := range list {
+		from, to, ok := strings.Cut(pair, "=")
+		if !ok {
+			return fmt.Errorf("%q is no FROM=TO (%s)", pair, example)
+		}
+		if err := add(from, to); err != nil {
+			return fmt.Errorf("%q: %w", pair, err)
+		}
 	}
-	return []summand{{sum, fmt.Sprintf("%d x %v for %s commands", n, limit, what), from}}
+	return nil
+}
+
+// addPair adds a pair to a map, which it makes if it is nil. A second pair for one key is ambiguous, and an error.
+func addPair(m *map[int]int, from, to int, name string) error {
+	if _, twice := (*m)[from]; twice {
+		return fmt.Errorf("%s has been given before", name)
+	}
+	if *m == nil {
+		*m = map[int]int{}
+	}
+	(*m)[from] = to
+	return nil
+}
+
+func parseStatus(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no exit status (0 to 255)", s)
+	}
+	return int(n), nil
+}
+
+// parseSignal reads a signal. The error names the nearest one.
+func parseSignal(s string) (syscall.Signal, error) {
+	sig, err := forward.Parse(s)
+	if err != nil {
+		return 0, fmt.Errorf("%w%s", err, suggestSignal(s))
+	}
+	return sig, nil
+}
+
+func suggestSignal(s string) string {
+	return didYouMean(strings.TrimPrefix(strings.ToUpper(s), "SIG"), "", forward.Names())
 }
