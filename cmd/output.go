@@ -26,8 +26,8 @@ const (
 )
 
 // output writes lines to a descriptor. That is standard error, since standard output belongs to the target. A slow
-// reader never delays graceful: a thread of its own writes the lines. When it is queueLines behind, output drops further
-// lines and counts them.
+// reader never delays graceful: a thread of its own writes the lines. When it is queueLines behind, output drops and
+// counts further lines.
 type output struct {
 	lines   chan []byte
 	json    bool // log records are JSON
