@@ -6,13 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blockOwn keeps the calling thread from the signals that its own writing brings. SIGTTOU: where TOSTOP is set, the kernel
-// stops those who write to a terminal from its background, unless they block or ignore the signal (tty_ioctl(4),
-// termios(3)). SIGXFSZ: it comes when RLIMIT_FSIZE forbids a file to grow, to the thread that writes, and stays with it.
-func blockOwn() {
+// blockWriteSignals blocks, in the calling thread, the signals that its own writes can raise. SIGTTOU suspends a
+// background process that writes to a terminal with TOSTOP set (tty_ioctl(4), termios(3)). SIGXFSZ goes to the writing
+// thread when RLIMIT_FSIZE forbids the file to grow; blocked, it stays pending there.
+func blockWriteSignals() {
+	const signals = 8 * 128 // the size of unix.Sigset_t, in bits
 	var set unix.Sigset_t
-	bits := uint(len(set.Val)) // the words are as wide as a C long
-	width := 8 * 128 / bits
+	width := signals / uint(len(set.Val)) // its words are as wide as a C long
 	for _, sig := range []syscall.Signal{unix.SIGTTOU, unix.SIGXFSZ} {
 		set.Val[uint(sig-1)/width] |= 1 << (uint(sig-1) % width)
 	}

@@ -2,6 +2,7 @@
 
 package cmd
 
-// blockOwn is Linux's: elsewhere a message to a terminal with TOSTOP set, from its background, stops us until we
-// are continued, and one that RLIMIT_FSIZE forbids sends the target a SIGXFSZ.
-func blockOwn() {}
+// blockWriteSignals does nothing outside Linux. There, a message from the background to a terminal with TOSTOP set
+// suspends graceful until it is continued, and a write that RLIMIT_FSIZE forbids sends SIGXFSZ to graceful, which
+// forwards it to the target.
+func blockWriteSignals() {}

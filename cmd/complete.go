@@ -12,77 +12,89 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// What the shells complete. cobra asks for it as `graceful __complete ...` and writes the scripts that do.
+// Shells ask for completions by `graceful __complete ...`. cobra answers that, and writes the scripts of the shells.
 
-// completeFlags has each flag of a command completed by the kind of its value.
+// noFiles tells a shell to complete no file names.
+const noFiles = cobra.ShellCompDirectiveNoFileComp
+
+var exampleTimes = []string{"5s", "10s", "30s", "1m"}
+
+// completeFlags registers a completion for each flag of a command, by the type of its value. Without one the shell
+// completes file names.
 func completeFlags(c *cobra.Command) {
 	c.Flags().VisitAll(func(f *pflag.Flag) {
-		var complete cobra.CompletionFunc
-		switch value := f.Value.(type) {
-		case interface{ choices() []string }:
-			complete = completeWord(value.choices()...)
-		case durationValue:
-			complete = completeWord("5s", "10s", "30s", "1m")
-		case remapValue:
-			complete = completeWord("143=0", "130=0")
-		case rewriteValue:
-			complete = completeRewriting
-		case scheduleValue:
-			complete = completeSchedule
-		case *commandsValue:
-			complete = completeCommand
-		case pidValue:
-			complete = cobra.NoFileCompletions
-		case textValue:
-			switch value.name {
-			case "DIR":
-				complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
-			case "NAME":
-				complete = cobra.NoFileCompletions
-			}
-		}
+		complete := completion(f.Value)
 		if complete == nil {
-			return // files
+			return
 		}
 		if err := c.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
-			panic(err) // registered twice
+			panic(err) // the flag has one already
 		}
 	})
 }
 
-// completeWord completes one of a few words, in their order.
+func completion(value pflag.Value) cobra.CompletionFunc {
+	switch value := value.(type) {
+	case interface{ choices() []string }:
+		return completeWord(value.choices()...)
+	case durationValue:
+		return completeWord(exampleTimes...)
+	case remapValue:
+		return completeWord("143=0", "130=0")
+	case rewriteValue:
+		return completeRewrite
+	case scheduleValue:
+		return completeSchedule
+	case *commandsValue:
+		return completeCommand
+	case pidValue:
+		return cobra.NoFileCompletions
+	case textValue:
+		switch value.name {
+		case "DIR":
+			return cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
+		case "NAME":
+			return cobra.NoFileCompletions
+		}
+	}
+	return nil
+}
+
+// completeWord completes one of a few words, and keeps their order.
 func completeWord(words ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
-		return startingWith(text, words, "", ""), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+		return startingWith(text, words, "", ""), noFiles | cobra.ShellCompDirectiveKeepOrder
 	}
 }
 
-// completeRewriting completes both sides of FROM=TO, but no list of them: bash breaks words at =, and what cobra's script
-// makes of a comma before one is wrong.
-func completeRewriting(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
+// completeRewrite completes both sides of one FROM=TO. It does not complete a list: bash breaks words at =, and cobra's
+// script handles a comma before one wrongly.
+func completeRewrite(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 	if from, to, ok := strings.Cut(text, "="); ok {
-		return startingWith(to, append(forward.Names(), "0"), from+"=", ""), cobra.ShellCompDirectiveNoFileComp
+		return startingWith(to, append(forward.Names(), "0"), from+"=", ""), noFiles
 	}
-	return startingWith(text, audible(), "", "="), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	return startingWith(text, audibleNames(), "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
-// completeSchedule completes the last item.
+// completeSchedule completes the last item of a schedule.
 func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
-	done, last := text[:strings.LastIndexByte(text, '/')+1], text[strings.LastIndexByte(text, '/')+1:]
-	words := slices.DeleteFunc(append(forward.Names(), "5s", "10s", "30s", "1m"), func(w string) bool { return w == "STOP" })
-	return startingWith(last, words, done, ""), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	last := strings.LastIndexByte(text, '/') + 1
+	words := append(forward.Names(), exampleTimes...)
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "STOP" })
+	return startingWith(text[last:], words, text[:last], ""), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
-// audible lists the signals that can come.
-func audible() (names []string) {
+// audibleNames lists the signals that graceful can receive.
+func audibleNames() (names []string) {
 	for _, sig := range forward.Audible() {
 		names = append(names, forward.Name(sig))
 	}
 	return names
 }
 
-// startingWith is the words that text may become, in its case, and with SIG where it has that. Shells drop what does not
-// begin as it does. Real-time signals are too many to be shown to one who does not ask.
+// startingWith returns the words that begin with text, each between before and after. They take the case of text, and
+// its SIG, since a shell drops a completion that does not begin as the text does. It leaves out the real-time signals,
+// which are many, unless text begins one.
 func startingWith(text string, words []string, before, after string) (all []string) {
 	prefix := ""
 	if len(text) >= 3 && strings.EqualFold(text[:3], "SIG") {
@@ -103,19 +115,25 @@ func startingWith(text string, words []string, before, after string) (all []stri
 	return all
 }
 
-// completeCommand completes a command from PATH, and its arguments as files.
+// completeCommand completes a command from PATH. It leaves its arguments, and anything with a path, to the shell.
 func completeCommand(_ *cobra.Command, args []string, text string) (commands []string, _ cobra.ShellCompDirective) {
 	if len(args) > 0 || text == "" || strings.ContainsAny(text, `/[" `) {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
-		found, _ := os.ReadDir(dir)
-		for _, f := range found {
-			if info, err := os.Stat(filepath.Join(dir, f.Name())); strings.HasPrefix(f.Name(), text) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		files, _ := os.ReadDir(dir)
+		for _, f := range files {
+			if strings.HasPrefix(f.Name(), text) && isExecutable(filepath.Join(dir, f.Name())) {
 				commands = append(commands, f.Name())
 			}
 		}
 	}
 	slices.Sort(commands)
 	return slices.Compact(commands), cobra.ShellCompDirectiveDefault
+}
+
+// isExecutable reports whether path is a regular file with an execute bit.
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }

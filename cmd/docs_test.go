@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// ours are the commands with flags.
-func ours() (all []*cobra.Command) {
+// flaggedCommands returns the commands with flags.
+func flaggedCommands() (all []*cobra.Command) {
 	for _, c := range newRoot(new(int)).Commands() {
 		if c.Flags().HasFlags() {
 			all = append(all, c)
@@ -24,9 +24,10 @@ func ours() (all []*cobra.Command) {
 	return all
 }
 
-// elsewhere are flags of other programs that our documents name.
-var elsewhere = []string{"--all", "--from", "--init", "--port", "--retry", "--scope", "--stop-timeout", "--user"}
+// foreignFlags are flags of other programs that the documents name.
+var foreignFlags = []string{"--all", "--from", "--init", "--port", "--retry", "--scope", "--stop-timeout", "--user"}
 
+// document returns the text of a file.
 func document(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -36,25 +37,25 @@ func document(t *testing.T, path string) string {
 	return string(text)
 }
 
-// No flag is named that there is not, but in a `sh` or `docker` line of somebody else's.
-func noOtherFlags(t *testing.T, path, text string) {
+// checkFlagNames reports each flag in text that neither graceful nor another program has.
+func checkFlagNames(t *testing.T, path, text string) {
 	t.Helper()
-	known := append([]string{"--help"}, elsewhere...)
-	for _, c := range ours() {
+	known := append([]string{"--help"}, foreignFlags...)
+	for _, c := range flaggedCommands() {
 		c.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name) })
 	}
 	for _, flag := range regexp.MustCompile(`--[a-z][a-z-]*`).FindAllString(text, -1) {
 		if !slices.Contains(known, flag) {
-			t.Errorf("%s names %s, which there is not", path, flag)
+			t.Errorf("%s names %s, which does not exist", path, flag)
 		}
 	}
 }
 
-func TestTheManualHasEveryFlagAndVariable(t *testing.T) {
+func TestManual_hasEveryFlagAndVariable(t *testing.T) {
 	const path = "../docs/graceful.1"
 	text := strings.ReplaceAll(document(t, path), "Fl -", "Fl --")
-	noOtherFlags(t, path, text)
-	for _, c := range ours() {
+	checkFlagNames(t, path, text)
+	for _, c := range flaggedCommands() {
 		if !strings.Contains(text, ".It Cm "+c.Name()+"\n") {
 			t.Errorf("graceful %s is not in it", c.Name())
 		}
@@ -71,18 +72,19 @@ func TestTheManualHasEveryFlagAndVariable(t *testing.T) {
 	}
 }
 
-// A row is: flag, variable, default, meaning.
-func TestTheReadmeHasEveryFlagWithItsVariableAndDefault(t *testing.T) {
+// The README has a table with the rows: flag, variable, default, meaning.
+func TestReadme_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 	const path = "../README.md"
 	text := document(t, path)
-	noOtherFlags(t, path, text)
+	checkFlagNames(t, path, text)
 	rows := map[string][]string{}
 	for line := range strings.Lines(text) {
 		cells := strings.Split(strings.Trim(line, "| \n"), "|")
 		for i := range cells {
 			cells[i] = strings.TrimSpace(cells[i])
 		}
-		if m := regexp.MustCompile("^(?:`-.`, )?`--([a-z-]+)").FindStringSubmatch(cells[0]); m != nil && len(cells) == 4 {
+		m := regexp.MustCompile("^(?:`-.`, )?`--([a-z-]+)").FindStringSubmatch(cells[0])
+		if m != nil && len(cells) == 4 {
 			rows[m[1]] = cells
 		}
 	}
@@ -105,20 +107,23 @@ func TestTheReadmeHasEveryFlagWithItsVariableAndDefault(t *testing.T) {
 	})
 }
 
-// What the documents say that a deadline leaves to a program.
-func TestTheNumbersInTheDocuments(t *testing.T) {
+// Manual and README say what a deadline leaves for the target.
+func TestDocuments_deadlineNumbers(t *testing.T) {
 	manual, readme := document(t, "../docs/graceful.1"), document(t, "../README.md")
 	for _, c := range []struct {
 		deadline, drain, onExit, want time.Duration
-		said                          string
+		text                          string
 	}{
 		{28 * s, 5 * s, 5 * s, 17 * s, "17 s"},
 		{9 * s, 0, 3 * s, 5100 * time.Millisecond, "5.1 s"},
 		{9 * s, 0, 4 * s, 4100 * time.Millisecond, "4.1 s"},
 	} {
-		left, err := budget{deadline: c.deadline, onExit: times(1, c.onExit, false, "on-exit", "")}.fit()
-		if left-c.drain != c.want || err != nil || !strings.Contains(manual, c.said) || !strings.Contains(readme, c.said) {
-			t.Errorf("a deadline of %v leaves %v, %v; the documents are to say %s", c.deadline, left-c.drain, err, c.said)
+		left, err := budget{deadline: c.deadline, onExit: commandTime(1, c.onExit, false, "on-exit", "")}.fit()
+		if left-c.drain != c.want || err != nil {
+			t.Errorf("a deadline of %v leaves %v, %v; want %v", c.deadline, left-c.drain, err, c.want)
+		}
+		if !strings.Contains(manual, c.text) || !strings.Contains(readme, c.text) {
+			t.Errorf("a deadline of %v leaves %s; a document does not say so", c.deadline, c.text)
 		}
 	}
 }

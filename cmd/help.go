@@ -8,14 +8,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// helpWidth is how wide a line of help may be.
+// helpWidth is the greatest width of a line of help.
 const helpWidth = 100
 
-// flagGroup is flags that are about the same thing.
+// flagGroup is the flags about one subject.
 type flagGroup struct {
 	*pflag.FlagSet
 	title    string
-	examples []string // with each of the flags at least once
+	examples []string // each flag occurs in one of them
 }
 
 func newGroup(title string, examples ...string) flagGroup {
@@ -29,7 +29,13 @@ func (g flagGroup) on(value *bool, name, short, usage string) {
 	g.VarPF(boolValue{value}, name, short, usage).NoOptDefVal = "true"
 }
 
-// describe gives a command its flags, and a help that shows them in their groups.
+// addLogFlags adds the flags that say what is logged, and in which form.
+func addLogFlags(g flagGroup, verbose *bool, format *logFormat) {
+	g.on(verbose, "verbose", "v", "log every step, with the time since the start")
+	g.Var(formatValue(format, "messages"), "log-format", "form of log messages: text, json")
+}
+
+// describe gives a command its flags, their completions, and a help that shows the flags in their groups.
 func describe(c *cobra.Command, groups []flagGroup) {
 	c.Flags().SortFlags = false
 	for _, g := range groups {
@@ -47,5 +53,5 @@ func writeHelp(w io.Writer, c *cobra.Command, groups []flagGroup) {
 			fmt.Fprintf(w, "  e.g. %s\n", example)
 		}
 	}
-	fmt.Fprint(w, "\nMore: man graceful. For the shell to complete all this: graceful completion --help.\n")
+	fmt.Fprint(w, "\nMore: man graceful. To complete flags in your shell: graceful completion --help.\n")
 }

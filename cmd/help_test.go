@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"regexp"
-	"runtime/debug"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -11,10 +10,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// helpOf is what graceful says to such arguments, and the command that said it.
+// helpOf returns what graceful prints with these arguments, and the command that printed it.
 func helpOf(t *testing.T, args ...string) (string, *cobra.Command) {
 	t.Helper()
-	without(t)
+	unsetVariables(t)
 	var text strings.Builder
 	root := newRoot(new(int))
 	root.SetArgs(args)
@@ -26,7 +25,7 @@ func helpOf(t *testing.T, args ...string) (string, *cobra.Command) {
 	return text.String(), c
 }
 
-func TestHelpFitsTheScreenAndShowsEachFlagAtWork(t *testing.T) {
+func TestHelp_fitsAndShowsEachFlag(t *testing.T) {
 	for _, name := range []string{"run", "defer", "recover", "doctor"} {
 		text, c := helpOf(t, name, "--help")
 		for line := range strings.Lines(text) {
@@ -55,7 +54,7 @@ func TestHelpFitsTheScreenAndShowsEachFlagAtWork(t *testing.T) {
 	}
 }
 
-func TestHelpListsEveryCommand(t *testing.T) {
+func TestHelp_listsEveryCommand(t *testing.T) {
 	text, _ := helpOf(t, "help")
 	names := []string{"completion", "help"}
 	for _, c := range newRoot(new(int)).Commands() {
@@ -68,7 +67,7 @@ func TestHelpListsEveryCommand(t *testing.T) {
 	}
 }
 
-// checkExample takes the flags of an example, as the shell would give them.
+// checkExample parses the flags of an example, split as a shell does it.
 func checkExample(t *testing.T, c *cobra.Command, example string) {
 	t.Helper()
 	args := []string{}
@@ -82,44 +81,5 @@ func checkExample(t *testing.T, c *cobra.Command, example string) {
 	}
 	if err != nil {
 		t.Errorf("%s: %v", example, err)
-	}
-}
-
-func TestTheRevisionIsSaidOnce(t *testing.T) {
-	const revision = "0123456789abcdef0123456789abcdef01234567"
-	for version, want := range map[string]string{
-		"(devel)":                            "(devel) " + revision + " go9",
-		"v1.2.3":                             "v1.2.3 " + revision + " go9",
-		"v0.0.0-20260102030405-0123456789ab": "v0.0.0-20260102030405-0123456789ab go9",
-		"v1.2.4-0.20260102030405-0123456789ab+dirty": "v1.2.4-0.20260102030405-0123456789ab+dirty go9",
-	} {
-		info := &debug.BuildInfo{GoVersion: "go9", Main: debug.Module{Version: version}, Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: revision}}}
-		if got := describeBuild(info); got != want {
-			t.Errorf("it is %q, want %q", got, want)
-		}
-	}
-}
-
-func TestMistakesAreSaidInTheFormThatIsAskedFor(t *testing.T) {
-	without(t)
-	for _, c := range []struct {
-		args, variable string
-		want           bool
-	}{
-		{"run --log-format json --graec", "", true},
-		{"run --log-format text --graec", "json", false},
-		{"run --graec", "json", true},
-		{"run --graec --log-format json", "", false}, // nobody got that far
-		{"run --log-format xml", "", false},
-		{"recover --log-format json --stat-dir", "", true},
-		{"rnu --log-format json", "", false},
-	} {
-		t.Setenv("GRACEFUL_LOG_FORMAT", c.variable)
-		root := newRoot(new(int))
-		root.SetArgs(strings.Fields(c.args))
-		command, err := root.ExecuteC()
-		if err == nil || wantsJSON(command) != c.want {
-			t.Errorf("%s (variable %q): in JSON is %t, after the error %v", c.args, c.variable, !c.want, err)
-		}
 	}
 }

@@ -2,8 +2,9 @@ package cmd
 
 import (
 	"bytes"
-	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"strconv"
@@ -19,63 +20,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How graceful speaks:
-//
-// It says nothing unless something is wrong, or -v asks. What it says is one line on standard error:
-//
-//	graceful: what was tried: why (hint)
-//
-// in lower case, without a full stop; -v puts the time since the start in front of the text. Standard output
-// belongs to the target, help and version excepted. No reader of our output can hold us up or end us: lines go to
-// a writer of their own, and when that has fallen too far behind they are dropped and counted.
-
 const (
 	queueLines   = 1024
 	flushTimeout = time.Second
 )
 
-// output writes lines to a descriptor in the background.
+// output writes lines to a descriptor. That is standard error, since standard output belongs to the target. A slow
+// reader never delays graceful: a thread of its own writes the lines. When it is queueLines behind, output drops and
+// counts further lines.
 type output struct {
 	lines   chan []byte
-	json    bool // what goes through it is JSON
-	raw     bool // if it is a terminal, it may be raw meanwhile
+	json    bool // log records are JSON
+	raw     bool // the descriptor may be a terminal in raw mode
 	dropped atomic.Int64
 	done    chan struct{}
 
 	mu     sync.Mutex
-	closed bool // no line is taken any more
+	closed bool // Write drops every line
 }
 
 func newOutput(fd int) *output {
 	o := &output{lines: make(chan []byte, queueLines), done: make(chan struct{})}
-	running := make(chan bool)
+	running := make(chan struct{})
 	go func() {
 		defer close(o.done)
-		// For good: this thread alone may write to a terminal from its background, or against a limit.
+		// Without an unlock: the thread ends here, since it alone blocks these signals.
 		runtime.LockOSThread()
-		blockOwn()
+		blockWriteSignals()
 		close(running)
 		for line := range o.lines {
-			if o.raw && terminal.IsTerminal(fd) { // it does not go back to the left by itself
+			if o.raw && terminal.IsTerminal(fd) { // a raw terminal does not return the carriage at \n
 				line = append(bytes.TrimSuffix(line, []byte("\n")), "\r\n"...)
 			}
 			writeAll(fd, line)
 		}
 		if n := o.dropped.Load(); n > 0 {
-			lost := fmt.Sprintf("%d lines were dropped: standard error is read too slowly", n)
-			if o.json {
-				slog.New(slog.NewJSONHandler(descriptor(fd), nil)).Warn(lost)
-			} else {
-				writeAll(fd, []byte("graceful: "+lost+"\n"))
-			}
+			log := slog.New(newHandler(descriptor(fd), o.json, slog.LevelWarn, time.Time{}))
+			log.Warn("dropped log lines", "count", n, "err", "standard error is read too slowly")
 		}
 	}()
 	<-running
 	return o
 }
 
-// Write takes one line. It never blocks and never fails, and after flush does nothing: whoever watches or relays in the
-// background may have something to say when all is over.
+// Write queues one line. It never blocks and never fails. After flush it does nothing: a goroutine may still log then.
 func (o *output) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -83,14 +71,14 @@ func (o *output) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	select {
-	case o.lines <- append([]byte(nil), line...):
+	case o.lines <- bytes.Clone(line):
 	default:
 		o.dropped.Add(1)
 	}
 	return len(line), nil
 }
 
-// flush ends the output. What cannot be written in flushTimeout is lost.
+// flush closes the output. Lines that cannot be written within flushTimeout are lost.
 func (o *output) flush() {
 	o.mu.Lock()
 	if !o.closed {
@@ -104,14 +92,14 @@ func (o *output) flush() {
 	}
 }
 
-// writeAll writes a line as well as it can: nobody is left to be told of a failure. (os.File's Write would end the
-// program when the reader of standard error has gone; see os/signal on SIGPIPE.)
+// writeAll writes a line, and ignores a failure, since it cannot be reported. It does not use os.File, whose Write ends
+// the process with SIGPIPE when the reader of standard error has exited (os/signal).
 func writeAll(fd int, line []byte) {
 	for len(line) > 0 {
 		n, err := unix.Write(fd, line)
 		switch {
 		case err == unix.EINTR:
-		case err == unix.EAGAIN: // somebody who shares the descriptor has set O_NONBLOCK
+		case err == unix.EAGAIN: // another process has set O_NONBLOCK on the shared description
 			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
 		case err != nil:
 			return
@@ -121,7 +109,7 @@ func writeAll(fd int, line []byte) {
 	}
 }
 
-// descriptor is for who wants an io.Writer.
+// descriptor is an io.Writer for a file descriptor.
 type descriptor int
 
 func (d descriptor) Write(line []byte) (int, error) {
@@ -129,9 +117,10 @@ func (d descriptor) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func say(o *output, text string) { fmt.Fprintf(o, "graceful: %s\n", oneLine(text)) }
+// printLine prints text as one line of graceful.
+func printLine(w io.Writer, text string) { fmt.Fprintf(w, "graceful: %s\n", oneLine(text)) }
 
-// oneLine keeps what others put into our messages from breaking their form, and from writing anywhere else in a terminal.
+// oneLine escapes what is not printable, so that text from elsewhere neither breaks a line nor controls a terminal.
 func oneLine(s string) string {
 	var line strings.Builder
 	for i, r := range s {
@@ -147,46 +136,10 @@ func oneLine(s string) string {
 	return line.String()
 }
 
-// textHandler is the slog.Handler of the form above.
-type textHandler struct {
-	out   *output
-	level slog.Level
-	began time.Time
-	attrs []slog.Attr
+// writeJSON writes v for people and programs: indented, and with <, > and & as they are.
+func writeJSON(to io.Writer, v any) error {
+	e := json.NewEncoder(to)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
-
-func (h *textHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
-
-func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
-	var text, tail strings.Builder
-	if h.level < slog.LevelWarn {
-		fmt.Fprintf(&text, "%.3fs ", r.Time.Sub(h.began).Seconds())
-	}
-	text.WriteString(r.Message)
-	add := func(a slog.Attr) bool {
-		switch {
-		case a.Key == "err":
-			fmt.Fprintf(&text, ": %v", a.Value)
-		case a.Key == "hint" && a.Value.String() == "":
-		case a.Key == "hint":
-			fmt.Fprintf(&tail, " (%v)", a.Value)
-		default:
-			fmt.Fprintf(&text, " %s=%v", a.Key, a.Value)
-		}
-		return true
-	}
-	for _, a := range h.attrs {
-		add(a)
-	}
-	r.Attrs(add)
-	say(h.out, text.String()+tail.String())
-	return nil
-}
-
-func (h *textHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	with := *h
-	with.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
-	return &with
-}
-
-func (h *textHandler) WithGroup(string) slog.Handler { return h }

@@ -219,7 +219,7 @@ func TestTheDoctorKnowsAStrippedBinary(t *testing.T) {
 func TestTheDoctorLeavesNobodyBehind(t *testing.T) {
 	p := inNamespace(t, true, "helper", "reap", "sh", "-c", `graceful doctor; echo "status $?"`).start()
 	p.want("0")
-	if text := p.text(); !strings.HasSuffix(text, "\nwhat is promised holds here\nstatus 0\n") {
+	if text := p.text(); !strings.HasSuffix(text, "\nall required promises hold here\nstatus 0\n") {
 		t.Errorf("it wrote\n%s", text)
 	}
 }

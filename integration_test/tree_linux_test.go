@@ -166,8 +166,8 @@ func TestChildrenFromBeforeTheRunAreLeftAlone(t *testing.T) {
 func TestASurvivorOfAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv")
 	for name, c := range map[string]struct{ mount, want string }{
-		"seen":    {"true", "(helper)]"},
-		"hidepid": {"mount -o remount,hidepid=2 /proc", "(hidden)]"},
+		"seen":    {"true", `(helper)"]`},
+		"hidepid": {"mount -o remount,hidepid=2 /proc", `(hidden)"]`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// statusUnfinished is the exit status of recover when something is left that somebody has to look at.
+// statusUnfinished is the exit status of recover when something is left that a person has to look at.
 const statusUnfinished = 1
 
 func newRecover(status *int) *cobra.Command {
@@ -21,17 +21,18 @@ func newRecover(status *int) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "recover --state-dir DIR [flags]",
 		Short: "Finish what killed runs left undone",
-		Long: `Finish the runs in a state directory that all of graceful's processes were killed in, or that the
-machine stopped in: what is left of each tree is ended, and then the cleanup commands that have not
-run yet are run. Runs that live are left alone.
+		Long: `Finish the runs in a state directory that were cut off: all of graceful was killed, or the machine
+stopped. For each, graceful recover ends what is left of the process tree, then runs the cleanup
+commands that have not run yet. It leaves live runs alone.
 
-A cleanup command that had been started, and that nobody saw end, is reported and not run again,
-since it may have done its work: its ledger is kept, until it is removed or --retry-interrupted runs
-the command again. It does not while another run of that name lives.
+A cleanup command is interrupted if it was started and its end was not recorded. It may have done
+its work, so graceful recover reports it and does not run it again. It keeps the ledger until you
+remove that, or until --retry-interrupted runs the command again (not while a run of that name
+lives).
 
-Exit status: 0 when nothing is left to do; 1 when a run could not be finished, or a cleanup command
-failed or was interrupted; 128+n when signal n stopped it between two runs; 125 if graceful itself
-failed. Each flag can be given as a variable, --state-dir as GRACEFUL_STATE_DIR.`,
+Exit status: 0 if nothing is left to do; 1 if a run could not be finished, or a cleanup command
+failed or was interrupted; 128+n if signal n stopped graceful recover between two runs; 125 if
+graceful itself failed. Each flag has a variable: for --state-dir, GRACEFUL_STATE_DIR.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := readVariables(c.Flags()); err != nil {
@@ -47,7 +48,7 @@ failed. Each flag can be given as a variable, --state-dir as GRACEFUL_STATE_DIR.
 			done, err := runner.Recover(want, log)
 			switch {
 			case err != nil:
-				log.Error(err.Error())
+				log.Error(messageRecover, "err", err)
 				*status = statusFailed
 			case done.Stopped != 0:
 				*status = machine.Ending{Signal: int(done.Stopped)}.Status()
@@ -64,10 +65,10 @@ failed. Each flag can be given as a variable, --state-dir as GRACEFUL_STATE_DIR.
 	what.on(&want.StrictStateDir, "strict-state-dir", "",
 		"refuse a state directory that another user can replace, through a parent of it")
 	what.Var(textValue{&want.Name, "NAME"}, "name", "name of the one run to finish (default: all)")
-	what.on(&want.Retry, "retry-interrupted", "", "run commands again that were interrupted")
-	output := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json")
-	output.on(&config.Verbose, "verbose", "v", "tell every step, with the time since the start")
-	output.Var(enumValue[logFormat]{&format, "FORM", "form of messages", logFormats}, "log-format", "form of messages: text, json")
-	describe(c, []flagGroup{what, output, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful")})
+	what.on(&want.Retry, "retry-interrupted", "", "run interrupted cleanup commands again")
+	logging := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json")
+	addLogFlags(logging, &config.Verbose, &format)
+	describe(c, []flagGroup{
+		what, logging, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful")})
 	return c
 }

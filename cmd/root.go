@@ -1,12 +1,11 @@
-// Package cmd is the command line: flags and variables become one checked configuration, what came of the run
-// becomes an exit status, and every word that is said to a person is said here.
+// Package cmd is the command line. It makes one valid configuration of flags and variables, turns the outcome of a run
+// into an exit status, and holds every word for people. It never starts or signals a process.
 package cmd
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -17,10 +16,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// statusFailed is the exit status for a failure of our own (as with timeout(1) and the container engines).
+// statusFailed is the exit status if graceful itself failed, as for timeout(1) and the container engines.
 const statusFailed = 125
 
-// Main is the program; args includes its name. It returns the exit status.
+// Main runs graceful with args, which begin with its name, and returns the exit status.
 func Main(args []string) int {
 	if len(args) > 0 {
 		switch args[0] {
@@ -36,22 +35,28 @@ func Main(args []string) int {
 		root.SetArgs(args[1:])
 	}
 	if c, err := root.ExecuteC(); err != nil {
-		out := newOutput(syscall.Stderr)
-		log := newLogger(out, runner.Config{LogJSON: wantsJSON(c)}, time.Now())
-		errs := []error{err}
-		if joined, ok := err.(interface{ Unwrap() []error }); ok {
-			errs = joined.Unwrap()
-		}
-		for _, err := range errs {
-			log.Error(err.Error())
-		}
-		out.flush()
+		logCommandError(c, err)
 		return statusFailed
 	}
 	return status
 }
 
-// wantsJSON tells in which form a command's mistakes are to be said, as far as it has been read.
+// logCommandError logs each of the errors that are joined in err, in the form that the user of c asked for.
+func logCommandError(c *cobra.Command, err error) {
+	out := newOutput(syscall.Stderr)
+	defer out.flush()
+	log := newLogger(out, runner.Config{LogJSON: wantsJSON(c)}, time.Now())
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		errs = joined.Unwrap()
+	}
+	for _, err := range errs {
+		log.Error(messageCommand, "err", err)
+	}
+}
+
+// wantsJSON reports whether log messages are to be in JSON. It asks the flags of c, as far as they were read, then the
+// variable.
 func wantsJSON(c *cobra.Command) bool {
 	f := c.Flags().Lookup("log-format")
 	if f != nil && !f.Changed {
@@ -67,9 +72,9 @@ func newRoot(status *int) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "graceful",
 		Short: "Run a program, stop it properly, leave nothing behind",
-		Long: `graceful runs a program in a process group of its own, passes signals on to it, stops it with a grace
-period before SIGKILL, ends every process that it leaves behind, runs cleanup commands exactly once
-whatever happened, and exits as the program did.`,
+		Long: `graceful runs a program, the target, in a process group of its own. It forwards signals to the
+target, and stops it with a grace period before SIGKILL. It ends every process that the target
+leaves behind, runs cleanup commands exactly once whatever happens, and exits as the target did.`,
 		Example: `  graceful run --grace 10s --on-exit ./flush.sh -- ./myservice
   ENTRYPOINT ["/graceful", "run", "--"]`,
 		SuggestionsMinimumDistance: 2,
@@ -85,7 +90,8 @@ whatever happened, and exits as the program did.`,
 		},
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newRun(status), newDefer(status), newCancel(status), newRecover(status), newDoctor(status), newVersion())
+	root.AddCommand(
+		newRun(status), newDefer(status), newCancel(status), newRecover(status), newDoctor(status), newVersion())
 	return root
 }
 
@@ -99,7 +105,7 @@ func unknownCommand(c *cobra.Command, name string) error {
 	return fmt.Errorf("there is no command %q (%s)", name, hint)
 }
 
-// flagError says what was wrong with the command line in our own form.
+// flagError rewords an error of pflag, and suggests the nearest flag.
 func flagError(c *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	var unknown *pflag.NotExistError
@@ -121,31 +127,4 @@ func flagError(c *cobra.Command, err error) error {
 		return fmt.Errorf("%s: there is no such flag%s", given, hint)
 	}
 	return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			version := "unknown"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = describeBuild(info)
-			}
-			_, err := fmt.Fprintln(c.OutOrStdout(), "graceful", version)
-			return err
-		},
-	}
-}
-
-// describeBuild names the version, the revision unless the version is made of it, and the compiler.
-func describeBuild(info *debug.BuildInfo) string {
-	words := []string{info.Main.Version}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && !strings.Contains(info.Main.Version, s.Value[:min(12, len(s.Value))]) {
-			words = append(words, s.Value)
-		}
-	}
-	return strings.Join(append(words, info.GoVersion), " ")
 }

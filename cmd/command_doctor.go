@@ -2,10 +2,8 @@ package cmd
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -14,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// statusBroken is the exit status of doctor when a promise does not hold that is made by default.
+// statusBroken is the exit status of doctor when a required promise does not hold.
 const statusBroken = 1
 
 func newDoctor(status *int) *cobra.Command {
@@ -23,24 +21,24 @@ func newDoctor(status *int) *cobra.Command {
 	format := logText
 	c := &cobra.Command{
 		Use:   "doctor [flags]",
-		Short: "Tell which guarantees hold on this machine, and why not",
-		Long: `Tell which of graceful run's guarantees hold on this machine, for this user, in this place, and why
-not. Each is tried by what a run does itself: among others, by a run. Nothing of that stays.
+		Short: "Report which guarantees hold on this machine, and why others do not",
+		Long: `Report which guarantees of graceful run hold on this machine, for this user, in this place, and why
+others do not. The checks do what a run does, and one of them is a run. They leave nothing behind.
 
-Exit status: 0 when all holds that is promised by default, or with --state-dir, be it with
-exceptions; 1 when something of that does not; 125 if graceful itself failed. Each flag can be given
-as a variable, --format as GRACEFUL_FORMAT.`,
+Exit status: 0 if all required promises hold, even if with exceptions; 1 if one does not. Required
+are the promises that graceful makes by default, and --state-dir if it was given. The status is 125
+if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORMAT.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := readVariables(c.Flags()); err != nil {
 				return err
 			}
 			found := runner.Examine(stateDir, strict)
-			if len(broken(found, runner.No)) > 0 {
+			if len(required(found, runner.No)) > 0 {
 				*status = statusBroken
 			}
 			if format == logJSON {
-				return writeJSON(c.OutOrStdout(), found)
+				return writeJSON(c.OutOrStdout(), findingsOf(found))
 			}
 			_, err := io.WriteString(c.OutOrStdout(), findingsText(found))
 			return err
@@ -48,31 +46,32 @@ as a variable, --format as GRACEFUL_FORMAT.`,
 	}
 	g := newGroup("Examining", "graceful doctor --strict-state-dir --state-dir /var/lib/graceful",
 		`graceful doctor --format json | jq '.checks[] | select(.holds != "yes")'`)
-	g.Var(textValue{&stateDir, "DIR"}, "state-dir", "directory in which runs are to be recorded")
+	g.Var(textValue{&stateDir, "DIR"}, "state-dir", "directory that is to record runs")
 	g.on(&strict, "strict-state-dir", "",
 		"say no when another user can replace the state directory, through a parent of it")
-	g.Var(enumValue[logFormat]{&format, "FORM", "form of output", logFormats}, "format", "form of output: text, json")
+	g.Var(formatValue(&format, "output"), "format", "form of output: text, json")
 	describe(c, []flagGroup{g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful")})
 	return c
 }
 
-// promises says what each check is about.
+// promises is what each check is about.
 var promises = map[string]string{
-	runner.CheckTree:      "all that the program starts ends with it",
+	runner.CheckTree:      "every process that the target starts ends with it",
 	runner.CheckCgroup:    "other users' processes end with it too, in one step (--contain cgroup)",
-	runner.CheckPids:      "no signal reaches somebody else who has got a number since",
+	runner.CheckPids:      "no signal reaches another process that reuses a pid",
 	runner.CheckGuard:     "when graceful is killed, the tree is ended and cleanup commands run",
-	runner.CheckProcesses: "there are threads and processes enough for a run",
+	runner.CheckProcesses: "there are enough threads and processes for a run",
 	runner.CheckShell:     "cleanup commands may be in shell form",
-	runner.CheckSocket:    "programs can register cleanup commands (graceful defer)",
-	runner.CheckSignals:   "the program finds those signals ignored and blocked that graceful found so",
+	runner.CheckSocket:    "processes can register cleanup commands (graceful defer)",
+	runner.CheckSignals:   "the target inherits the ignored and the blocked signals that graceful started with",
 	runner.CheckState:     "when all of graceful is killed, recover finishes the run",
 	runner.CheckParent:    "the death of the process that started graceful can stop a run (--die-with-parent)",
-	runner.CheckTerminal:  "the program can read from the terminal",
+	runner.CheckTerminal:  "the target can read from the terminal",
 }
 
-// broken lists the promises that are made by default, or asked for, and hold so.
-func broken(f runner.Findings, holds runner.Holds) (names []string) {
+// required returns the names of the required checks with this result. A check is required if graceful promises it by
+// default, or a flag asks for it.
+func required(f runner.Findings, holds runner.Holds) (names []string) {
 	for _, c := range f.Checks {
 		if c.Required && c.Holds == holds {
 			names = append(names, c.Name)
@@ -103,21 +102,21 @@ func findingsText(f runner.Findings) string {
 		fmt.Fprintf(&b, "%-40s  %-24s  %s\n", events[e.Event], treeFates[e.Tree], cleanupFates[e.Cleanup])
 	}
 	b.WriteByte('\n')
-	no, partly := broken(f, runner.No), broken(f, runner.Partly)
+	no, partly := required(f, runner.No), required(f, runner.Partly)
 	switch {
 	case len(no) > 0:
-		fmt.Fprintf(&b, "what is promised does not all hold here: %s\n", strings.Join(slices.Concat(no, partly), ", "))
+		fmt.Fprintf(&b, "not all required promises hold here: %s\n", strings.Join(slices.Concat(no, partly), ", "))
 	case len(partly) > 0:
-		fmt.Fprintf(&b, "what is promised holds here, with exceptions: %s\n", strings.Join(partly, ", "))
+		fmt.Fprintf(&b, "all required promises hold here, with exceptions: %s\n", strings.Join(partly, ", "))
 	default:
-		b.WriteString("what is promised holds here\n")
+		b.WriteString("all required promises hold here\n")
 	}
 	return b.String()
 }
 
 var (
 	events = map[string]string{
-		runner.TargetEnds:       "the program ends, or is killed",
+		runner.TargetEnds:       "the target ends, or is killed",
 		runner.FrontKilled:      "the graceful that you started is killed",
 		runner.SupervisorKilled: "its second process is killed",
 		runner.AllKilled:        "all of graceful is killed",
@@ -138,7 +137,7 @@ var (
 	}
 )
 
-// What doctor --format json writes: docs/doctor.schema.json.
+// The output of doctor --format json: docs/doctor.schema.json.
 type (
 	findingsJSON struct {
 		Version    string       `json:"version"`
@@ -171,26 +170,23 @@ type (
 	}
 )
 
-func writeJSON(to io.Writer, f runner.Findings) error {
-	info := "unknown"
-	if build, ok := debug.ReadBuildInfo(); ok {
-		info = describeBuild(build)
-	}
-	out := findingsJSON{Version: info, System: systemJSON(f.System), Holds: runner.Yes}
+// findingsOf adds to f, for JSON, the version, the promises, and the worst result of the required checks.
+func findingsOf(f runner.Findings) findingsJSON {
+	out := findingsJSON{Version: version(), System: systemJSON(f.System), Holds: runner.Yes}
 	for _, c := range f.Checks {
-		out.Checks = append(out.Checks, checkJSON{c.Name, promises[c.Name], c.Required, c.Holds, c.Detail, c.Why, c.Hint})
+		out.Checks = append(out.Checks, checkJSON{
+			Name: c.Name, Promise: promises[c.Name], Required: c.Required, Holds: c.Holds,
+			Detail: c.Detail, Why: c.Why, Hint: c.Hint,
+		})
 	}
 	for _, e := range f.Survival {
 		out.Guarantees = append(out.Guarantees, fateJSON{e.Event, e.Tree, e.Cleanup})
 	}
 	switch {
-	case len(broken(f, runner.No)) > 0:
+	case len(required(f, runner.No)) > 0:
 		out.Holds = runner.No
-	case len(broken(f, runner.Partly)) > 0:
+	case len(required(f, runner.Partly)) > 0:
 		out.Holds = runner.Partly
 	}
-	enc := json.NewEncoder(to)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(out)
+	return out
 }

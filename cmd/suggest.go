@@ -7,20 +7,21 @@ import (
 	"strings"
 )
 
-// didYouMean is a hint at the word that was probably meant, with what stands before it, or nothing.
-func didYouMean(text, before string, words []string) string {
+// didYouMean returns a hint at the word that is nearest to text, with prefix before it, or "" if none is near.
+func didYouMean(text, prefix string, words []string) string {
 	if word := nearest(text, words); word != "" {
-		return fmt.Sprintf(" (did you mean %s?)", before+word)
+		return fmt.Sprintf(" (did you mean %s?)", prefix+word)
 	}
 	return ""
 }
 
-// nearest is the word that the least number of slips makes into text: a third of its letters at the most.
+// nearest returns the word with the smallest edit distance from text, without regard to case. The distance is at most a
+// third of the letters of text, but one edit is always allowed. It returns "" if no word is that near.
 func nearest(text string, words []string) (best string) {
 	least := max(1, len(text)/3) + 1
 	for _, word := range words {
-		n := slips(strings.ToLower(text), strings.ToLower(word))
-		// A word that has only been begun is as good as one with a slip.
+		n := editDistance(strings.ToLower(text), strings.ToLower(word))
+		// The beginning of a word is as near as one edit.
 		if len(text) > 2 && strings.HasPrefix(strings.ToLower(word), strings.ToLower(text)) {
 			n = min(n, 1)
 		}
@@ -31,8 +32,9 @@ func nearest(text string, words []string) (best string) {
 	return best
 }
 
-// slips counts the letters that must be typed, left out, changed or swapped with their neighbour to make a into b.
-func slips(a, b string) int {
+// editDistance counts the bytes to insert, delete, change, or swap with their neighbour to turn a into b (the optimal
+// string alignment distance).
+func editDistance(a, b string) int {
 	before, last := []int{}, make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j
@@ -53,11 +55,13 @@ func slips(a, b string) int {
 	return last[len(b)]
 }
 
-const spokenTime = `(?i)^\s*(\d+)\s*(ms|milli(?:second)?s?|s|sec(?:ond)?s?|m|min(?:ute)?s?|h|hrs?|hours?|d|days?)\s*$`
+const colloquialTime = `(?i)^\s*(\d+)\s*` +
+	`(ms|milli(?:second)?s?|s|sec(?:ond)?s?|m|min(?:ute)?s?|h|hrs?|hours?|d|days?)\s*$`
 
-// spoken reads a time as people write it: 10 s, 5min, 1 day. It is a hint at what was meant, and no more.
-func spoken(text string) string {
-	m := regexp.MustCompile(spokenTime).FindStringSubmatch(text)
+// suggestTime returns the valid form of a time as people write it (10 s, 5min, 1 day), or "". It serves hints only:
+// flags do not accept these forms.
+func suggestTime(text string) string {
+	m := regexp.MustCompile(colloquialTime).FindStringSubmatch(text)
 	if m == nil {
 		return ""
 	}

@@ -1,0 +1,189 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/cleanup/registry"
+	"graceful/runner"
+
+	"github.com/spf13/cobra"
+)
+
+// statusRefused is the exit status of defer when nothing was registered, and of cancel when a command was not
+// withdrawn.
+const statusRefused = 1
+
+var (
+	errOutside = errors.New("this is not inside a run: GRACEFUL_SOCKET is not set " +
+		"(start the script by graceful run -- ./script)")
+	errNoSocket = errors.New("this run takes no commands " +
+		"(--defer off, or it found no place for its socket: graceful doctor)")
+)
+
+// deferFlags is the flags of defer.
+type deferFlags struct {
+	shell   bool
+	timeout time.Duration
+	name    string
+	exits   int // a pid; 0: none
+	list    bool
+	format  logFormat
+}
+
+func newDefer(status *int) *cobra.Command {
+	f := deferFlags{format: logText}
+	c := &cobra.Command{
+		Use:   "defer [flags] -- COMMAND [ARG...]",
+		Short: "Inside a run: register a cleanup command",
+		Long: `Register a cleanup command, from any process of a run, and print its id for graceful cancel. The
+command runs at the end of the run, in the working directory and the environment of graceful defer.
+The last registered command runs first; the --on-exit commands run after all of them. Once its id is
+printed, a command runs exactly once, whatever is killed, under the same conditions as an --on-exit
+command.
+
+Exit status: 0; 1 if nothing was registered: outside a run, after cleanup has begun, or if the
+command does not fit under --deadline; 125 if graceful itself failed. Each flag has a variable: for
+--when-exits, GRACEFUL_WHEN_EXITS.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if _, err := readVariables(c.Flags()); err != nil {
+				return err
+			}
+			return f.run(c.OutOrStdout(), args, status)
+		},
+		ValidArgsFunction: completeCommand,
+	}
+	c.Flags().SetInterspersed(false)
+	describe(c, f.groups())
+	return c
+}
+
+// groups returns the flags by subject.
+func (f *deferFlags) groups() []flagGroup {
+	what := newGroup("Registering",
+		`graceful defer --name redis --timeout 20s -- docker rm -f "$container"`,
+		`graceful defer --shell -- 'kill "$(cat "$dir"/pid)"; rm -r "$dir"'`,
+		`graceful defer --when-exits 4711 -- rm -rf /scratch/7`)
+	what.on(&f.shell, "shell", "", "COMMAND is one argument, for a shell")
+	what.Var(durationValue{value: &f.timeout, positive: true}, "timeout",
+		"time limit of the command (default: --on-exit-timeout of the run)")
+	what.Var(textValue{&f.name, "NAME"}, "name", "name of the command, for log, report and --list")
+	what.Var(pidValue{&f.exits}, "when-exits",
+		"run the command as soon as this process of the run ends; at the latest with the others")
+	listing := newGroup("Listing", "graceful defer --list --format json | jq '.[].command'")
+	listing.on(&f.list, "list", "", "register nothing; list the cleanup commands that have not ended")
+	listing.Var(formatValue(&f.format, "output"), "format", "form of output: text, json")
+	return []flagGroup{what, listing, environmentGroup("graceful defer --no-env -- rm -rf /scratch/7")}
+}
+
+func (f *deferFlags) run(stdout io.Writer, args []string, status *int) error {
+	r, err := f.request(args)
+	if err != nil {
+		return err
+	}
+	answer, err := request(r)
+	if err != nil {
+		printRefused(status, fmt.Errorf("defer: %w", err))
+		return nil
+	}
+	switch {
+	case answer.Commands == nil:
+		_, err = fmt.Fprintln(stdout, answer.ID)
+	case f.format == logJSON:
+		err = writeJSON(stdout, *answer.Commands)
+	default:
+		_, err = io.WriteString(stdout, listText(*answer.Commands))
+	}
+	return err
+}
+
+// request returns the request that the flags and args ask for. A command takes the working directory and the
+// environment of this process.
+func (f *deferFlags) request(args []string) (r registry.Request, err error) {
+	switch {
+	case f.list && len(args) > 0:
+		return r, errors.New("defer: --list takes no command")
+	case f.list:
+		return registry.Request{Do: registry.List}, nil
+	case len(args) == 0 || args[0] == "":
+		return r, errors.New("defer: no command was given (graceful defer [flags] -- COMMAND [ARG...])")
+	case f.shell && len(args) > 1:
+		return r, errors.New("defer: --shell takes the command as one argument ('rm -r \"$dir\"')")
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return r, fmt.Errorf("defer: the working directory: %w", err)
+	}
+	r = registry.Request{
+		Do:   registry.Defer,
+		Dir:  cleanup.Text(dir),
+		Env:  registry.Texts(os.Environ()),
+		Name: cleanup.Text(f.name),
+		// Less than a millisecond is one: 0 is the default.
+		TimeoutMS: max(f.timeout.Milliseconds(), min(int64(f.timeout), 1)),
+		WhenExits: f.exits,
+	}
+	if f.exits != 0 {
+		r.Start = runner.StartOf(f.exits)
+	}
+	if f.shell {
+		r.Shell = cleanup.Text(args[0])
+	} else {
+		r.Command = registry.Texts(args)
+	}
+	return r, nil
+}
+
+// request sends a request to the innermost run around this process, and returns its answer.
+func request(r registry.Request) (registry.Response, error) {
+	address := os.Getenv("GRACEFUL_SOCKET")
+	switch {
+	case address == "" && os.Getenv("GRACEFUL_RUN_ID") != "":
+		return registry.Response{}, errNoSocket
+	case address == "":
+		return registry.Response{}, errOutside
+	}
+	answer, err := registry.Ask(address, r)
+	if err == nil && answer.Error != "" {
+		err = errors.New(answer.Error)
+	}
+	return answer, err
+}
+
+// printRefused prints what the run refused, if anything, and sets the exit status.
+func printRefused(status *int, refused ...error) {
+	if len(refused) == 0 {
+		return
+	}
+	out := newOutput(syscall.Stderr)
+	defer out.flush()
+	for _, err := range refused {
+		printLine(out, err.Error())
+	}
+	*status = statusRefused
+}
+
+func listText(list []registry.Listed) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	for _, c := range list {
+		state := c.State
+		if c.WhenExits != 0 && state == "pending" {
+			state = fmt.Sprintf("when %d exits", c.WhenExits)
+		}
+		name := string(c.Name)
+		if name == "" {
+			name = "-"
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, oneLine(name), oneLine(string(c.Text)))
+	}
+	_ = w.Flush()
+	return b.String()
+}

@@ -1,0 +1,92 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"graceful/forward"
+	"graceful/runner/machine"
+
+	"golang.org/x/sys/unix"
+)
+
+const scheduleExample = "TERM/10s/INT/5s/KILL"
+
+// scheduleValue is the schedule of a stop: signals and the waits between them, as for start-stop-daemon's --retry.
+type scheduleValue struct{ value *[]machine.Step }
+
+func (v scheduleValue) Set(s string) error {
+	steps, err := parseSchedule(s)
+	if err != nil {
+		return fmt.Errorf("%q: %w", s, err)
+	}
+	*v.value = steps
+	return nil
+}
+
+func (v scheduleValue) String() string { return "" }
+func (v scheduleValue) Type() string   { return "SCHEDULE" }
+
+// parseSchedule reads a schedule up to its KILL. KILL is not a step, since SIGKILL ends every schedule.
+func parseSchedule(s string) (steps []machine.Step, err error) {
+	if s == "" {
+		return nil, fmt.Errorf("it is empty (%s)", scheduleExample)
+	}
+	items := strings.Split(s, "/")
+	killed, waited := false, false // KILL was read; so was a time after it
+	for i, item := range items {
+		sig, wait, err := scheduleItem(item)
+		switch {
+		case err != nil:
+			return nil, err
+		case killed && (sig != 0 || waited):
+			return nil, errors.New("only one time may follow KILL: no process is left to stop")
+		case killed:
+			waited = true
+		case sig == unix.SIGKILL:
+			if killed = true; len(steps) == 0 {
+				steps = append(steps, machine.Step{Signal: machine.NoSignal})
+			}
+		case sig != 0:
+			steps = append(steps, machine.Step{Signal: int(sig)})
+		case len(items) == 1:
+			steps = append(steps, machine.Step{Wait: wait})
+		case i == 0:
+			steps = append(steps, machine.Step{Signal: machine.NoSignal, Wait: wait})
+		default:
+			last := &steps[len(steps)-1]
+			last.Wait = saturatingAdd(last.Wait, wait)
+		}
+	}
+	return steps, nil
+}
+
+// scheduleItem reads one item of a schedule. It returns a signal, or 0 and a time. A number without a dash is a time.
+func scheduleItem(item string) (sig syscall.Signal, wait time.Duration, err error) {
+	name, dashed := strings.CutPrefix(item, "-")
+	switch {
+	case item == "":
+		return 0, 0, fmt.Errorf("an item before or after a slash is empty (%s)", scheduleExample)
+	case strings.EqualFold(item, "forever"):
+		return 0, 0, errors.New(`"forever" is refused: a stop must end; give a time`)
+	}
+	if !dashed {
+		if wait, err := parseTime(item); err == nil {
+			return 0, wait, nil
+		}
+	}
+	if sig, err = forward.Parse(name); err == nil {
+		if sig == unix.SIGSTOP {
+			return 0, 0, errors.New("STOP does not end a process: it suspends it")
+		}
+		return sig, 0, nil
+	}
+	hint := suggestSignal(name)
+	if near := suggestTime(item); near != "" {
+		hint = " (did you mean " + near + "?)"
+	}
+	return 0, 0, fmt.Errorf("%q is neither a signal nor a time%s", item, hint)
+}

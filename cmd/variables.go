@@ -1,0 +1,65 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"graceful/runner"
+
+	"github.com/spf13/pflag"
+)
+
+// noEnv is the flag that forbids variables. It has no variable itself.
+const noEnv = "no-env"
+
+// variable returns the name of the environment variable of a flag.
+func variable(flag string) string {
+	return "GRACEFUL_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// environmentGroup returns the flag noEnv, with an example.
+func environmentGroup(example string) flagGroup {
+	g := newGroup("Environment", example)
+	g.on(new(bool), noEnv, "",
+		"ignore the variables of the flags (GRACEFUL_...), for an environment that is not trusted")
+	return g
+}
+
+// readVariables sets each flag that was not given from its variable, unless noEnv was given. An empty variable counts
+// as not set. It returns, for each flag that is set, where the value comes from: "--grace" or "GRACEFUL_GRACE".
+func readVariables(flags *pflag.FlagSet) (given map[string]string, err error) {
+	var errs []error
+	ignore := flags.Lookup(noEnv).Value.String() == "true"
+	given = map[string]string{}
+	flags.VisitAll(func(f *pflag.Flag) {
+		name := variable(f.Name)
+		value := os.Getenv(name)
+		switch {
+		case f.Changed:
+			given[f.Name] = "--" + f.Name
+		case value == "" || f.Name == "help" || f.Name == noEnv || ignore:
+		case f.Name == "name" && os.Getenv("GRACEFUL_RUN_ID") != "":
+			// Inside a run the variable holds the name of that run, and does not configure this one.
+		default:
+			given[f.Name] = name
+			if err := f.Value.Set(value); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	return given, errors.Join(errs...)
+}
+
+// targetEnviron returns environ without the variables that configure graceful or come from an outer run. A run inside
+// the run must not run the outer one's cleanup commands again.
+func targetEnviron(environ []string) []string {
+	ours := append([]string{"GRACEFUL_SOCKET"}, runner.OutcomeVariables...)
+	newRun(new(int)).Flags().VisitAll(func(f *pflag.Flag) { ours = append(ours, variable(f.Name)) })
+	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(ours, name)
+	})
+}

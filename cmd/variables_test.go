@@ -1,0 +1,56 @@
+package cmd
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// unsetVariables unsets all variables of graceful for a test, since the test may run inside a run.
+func unsetVariables(t *testing.T) {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "GRACEFUL_") {
+			t.Setenv(name, "") // restores it after the test
+			os.Unsetenv(name)
+		}
+	}
+}
+
+func TestVariable_ofAFlag(t *testing.T) {
+	for flag, want := range map[string]string{"grace": "GRACEFUL_GRACE", "on-exit-order": "GRACEFUL_ON_EXIT_ORDER"} {
+		if got := variable(flag); got != want {
+			t.Errorf("--%s is %s, want %s", flag, got, want)
+		}
+	}
+}
+
+// Inside a run GRACEFUL_NAME is the name of that run, and does not name a nested one.
+func TestReadVariables_nameInsideARun(t *testing.T) {
+	for id, want := range map[string]string{"": "outer", "17": ""} {
+		unsetVariables(t)
+		t.Setenv("GRACEFUL_NAME", "outer")
+		t.Setenv("GRACEFUL_RUN_ID", id)
+		flags := newRun(new(int)).Flags()
+		if _, err := readVariables(flags); err != nil {
+			t.Fatal(err)
+		}
+		if got := flags.Lookup("name").Value.String(); got != want {
+			t.Errorf("in run %q the name is %q, want %q", id, got, want)
+		}
+	}
+}
+
+// The target does not inherit what configures graceful.
+func TestTargetEnviron(t *testing.T) {
+	kept := []string{"PATH=/bin", "GRACEFUL_RUN_ID=kept: the run sets its own", "GRACEFUL_OTHER=not ours", "odd"}
+	environ := append([]string{
+		"GRACEFUL_GRACE=1s", "GRACEFUL_ON_EXIT=rm", "GRACEFUL_ON_EXIT_ORDER=fifo", "GRACEFUL_ON_EXIT_TIMEOUT=1s",
+		"GRACEFUL_CONTAIN=group", "GRACEFUL_VERBOSE=1", "GRACEFUL_LOG_FORMAT=json", "GRACEFUL_NAME=outer",
+		"GRACEFUL_REASON=exited", "GRACEFUL_HOOK_ID=1", "GRACEFUL_SOCKET=/s",
+	}, kept...)
+	if got := targetEnviron(environ); !slices.Equal(got, kept) {
+		t.Errorf("it inherits %q, want %q", got, kept)
+	}
+}
