@@ -83,11 +83,7 @@ func (fs *FS) Children(pid int) (pids []int) {
 	}
 	for _, tid := range readNames(fs.file(pid, "task")) {
 		list, _ := ReadFile(fs.file(pid, "task/"+tid+"/children"))
-		for field := range bytes.FieldsSeq(list) {
-			if child, err := strconv.Atoi(string(field)); err == nil {
-				pids = append(pids, child)
-			}
-		}
+		pids = append(pids, ParsePIDs(list)...)
 	}
 	return pids
 }
