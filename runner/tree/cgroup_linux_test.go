@@ -114,7 +114,7 @@ func TestMembersOfACgroupThatIsDisbandedAreLeftAlone(t *testing.T) {
 	}
 	c := sleeper(t, attr)
 	done()
-	if pids := tr.confined(); !slices.Equal(pids, []int{c.Process.Pid}) || !tr.cgroup.populated() {
+	if pids := tr.cgroupMembers(); !slices.Equal(pids, []int{c.Process.Pid}) || !tr.cgroup.populated() {
 		t.Errorf("in it are %v", pids)
 	}
 	if err := tr.Disband(); err != nil {

@@ -239,7 +239,7 @@ func TestWhatWasThereBeforeTheRunIsLeftAlone(t *testing.T) {
 	settles(t, tr, "it is not empty, with nobody left but who was there before", func() bool { return tr.Empty(false) })
 	unharmed(t, before)
 	tr.Reaped(before.Process.Pid)
-	if slices.Contains(tr.foreign, before.Process.Pid) {
+	if slices.Contains(tr.excluded, before.Process.Pid) {
 		t.Error("whoever gets its pid next would be left alone too")
 	}
 }
@@ -375,7 +375,7 @@ func TestChildrenFilesAreUsedWhereTheyAre(t *testing.T) {
 func TestAHiddenChildIsAChild(t *testing.T) {
 	self := os.Getpid()
 	root := fakeProc(t, fakeProcess{self, 1, "S", [][]int{{1100, 1200, 1300}}}, fakeProcess{1100, self, "S", [][]int{nil}})
-	tr := &Tree{level: Subreaper, self: self, proc: procfs.Fake(root, true), foreign: []int{1300}}
+	tr := &Tree{level: Subreaper, self: self, proc: procfs.Fake(root, true), excluded: []int{1300}}
 	children := tr.Children()
 	if got := pidsOf(children); !slices.Equal(got, []int{1100, 1200}) {
 		t.Fatalf("children %v", got)

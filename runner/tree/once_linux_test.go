@@ -212,7 +212,7 @@ func TestOrphansThatMoveUpMeanwhileAreSignalledOnce(t *testing.T) {
 		process(born, self), process(started, itsChild)}
 	later := []fakeProcess{us(foreign, dying, itsChild, born, dead, hidden, late), zombie(dead), process(late, self, lateChild),
 		process(lateChild, late)}
-	tr := &Tree{level: Subreaper, self: self, foreign: []int{foreign}, proc: looks(t, before, after, after, later)}
+	tr := &Tree{level: Subreaper, self: self, excluded: []int{foreign}, proc: looks(t, before, after, after, later)}
 	check := func(when, want string) {
 		t.Helper()
 		var got []string

@@ -178,7 +178,7 @@ func TestChildrenThatWereThereBeforeTheRunCountForNothing(t *testing.T) {
 		for _, pid := range children {
 			processes = append(processes, fakeProcess{pid, self, "Z", [][]int{nil}})
 		}
-		return &Tree{level: Subreaper, self: self, foreign: foreign, proc: procfs.Fake(fakeProc(t, processes...), true)}
+		return &Tree{level: Subreaper, self: self, excluded: foreign, proc: procfs.Fake(fakeProc(t, processes...), true)}
 	}
 	for _, c := range []struct {
 		foreign, children []int
