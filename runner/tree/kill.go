@@ -39,8 +39,7 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	for _, pid := range inCgroup {
 		k.visit(pid, 0)
 	}
-	// cgroup.kill needs no permission to signal a process. One that is about to end may still be visible, and deny a
-	// signal.
+	// cgroup.kill ends processes of other users too. Until they are gone they are found, and deny a signal.
 	return k.found, slices.DeleteFunc(k.denied, func(p procfs.Process) bool {
 		return slices.Contains(t.killedInCgroup, p.PID)
 	})
@@ -107,7 +106,7 @@ func (k *killPass) visit(pid, parent int) {
 	k.add(p, err)
 }
 
-// add adds a member that was signalled with the result err.
+// add records a living member and the result of its SIGKILL.
 func (k *killPass) add(p procfs.Process, err error) {
 	k.found = append(k.found, p)
 	if err == unix.EPERM {

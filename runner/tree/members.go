@@ -79,9 +79,9 @@ func (t *Tree) Children() (found []procfs.Process) {
 	return found
 }
 
-// Empty reports whether no member is left. noChildren tells it that wait(2) finds no child of graceful, dead or alive.
-// At level Subreaper that decides: a process that outlives its parent is reparented to graceful before that parent can
-// be reaped.
+// Empty reports whether no member is left. The caller sets noChildren if wait(2) finds no child of graceful, dead or
+// alive. At level Subreaper that decides: a process that outlives its parent is reparented to graceful before that
+// parent can be reaped.
 func (t *Tree) Empty(noChildren bool) bool {
 	t.excludeKept()
 	t.leftInCgroup = false

@@ -76,8 +76,11 @@ func startGroup(t *testing.T) (leader, other *exec.Cmd) {
 	return leader, startSleeper(t, &syscall.SysProcAttr{Setpgid: true, Pgid: leader.Process.Pid})
 }
 
-// startTree starts a tree of seven processes in three generations and returns the root's pid and all pids, sorted. They
-// end with the test.
+// treeSize is the number of processes of startTree: a root, its two children, and their four.
+const treeSize = 7
+
+// startTree starts a tree of processes in three generations and returns the root's pid and all pids, sorted. They end
+// with the test.
 func startTree(t *testing.T) (root int, pids []int) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -97,7 +100,7 @@ func startTree(t *testing.T) (root int, pids []int) {
 		r.Close()
 	})
 	lines := bufio.NewScanner(r)
-	for len(pids) < 7 && lines.Scan() {
+	for len(pids) < treeSize && lines.Scan() {
 		var pid int
 		if _, err := fmt.Sscan(lines.Text(), &pid); err != nil {
 			t.Fatal(err)
