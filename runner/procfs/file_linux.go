@@ -7,15 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadFile reads a file of /proc. os.ReadFile makes five more system calls, to ask whether the runtime could wait for it, and
-// killing a tree reads thousands of files.
+// ReadFile reads a file of /proc. os.ReadFile makes five more system calls, to find out whether the runtime's poller
+// can wait for the file. Killing a tree reads thousands of files.
 func ReadFile(path string) ([]byte, error) {
 	fd, err := OpenFile(path, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	data := make([]byte, 0, 512)
+	const typicalSize = 512 // bytes: enough for a stat file
+	data := make([]byte, 0, typicalSize)
 	for {
 		n, err := unix.Read(fd, data[len(data):cap(data)])
 		switch {
@@ -31,7 +32,7 @@ func ReadFile(path string) ([]byte, error) {
 	}
 }
 
-// OpenFile opens a file for reading. The caller closes it.
+// OpenFile opens a file for reading, with further open(2) flags. The caller closes the descriptor.
 func OpenFile(path string, flags int) (int, error) {
 	for {
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0)
@@ -41,7 +42,7 @@ func OpenFile(path string, flags int) (int, error) {
 	}
 }
 
-// readNames lists a directory.
+// readNames lists the names in a directory; nil if it cannot be read.
 func readNames(path string) []string {
 	fd, err := OpenFile(path, unix.O_DIRECTORY)
 	if err != nil {

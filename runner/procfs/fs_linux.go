@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS is a mounted proc(5) that shows our own PID namespace.
+// FS is a mounted proc(5) that shows the PID namespace of this process.
 type FS struct {
 	root        string
 	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists a process's children
 }
 
-// Open returns nil where /proc is missing, or belongs to another PID namespace (unshare --pid without --mount-proc): its
-// numbers would name other processes.
+// Open opens /proc. It returns nil if /proc is missing or shows another PID namespace (unshare --pid without
+// --mount-proc): its pids would name other processes.
 func Open() *FS { return OpenAt("/proc") }
 
 // OpenAt is Open for a /proc that is mounted elsewhere.
@@ -30,7 +30,7 @@ func OpenAt(root string) *FS {
 		return nil
 	}
 	for line := range strings.Lines(string(status)) {
-		// One number for each namespace from that of the mount down to the process's own (Linux 4.1).
+		// One pid for each PID namespace, from that of the mount down to that of this process (Linux 4.1).
 		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.TrimSpace(rest) != strconv.Itoa(pid) {
 			return nil
 		}
@@ -42,28 +42,23 @@ func OpenAt(root string) *FS {
 	return Fake(root, err == nil)
 }
 
-// Fake is an FS below a directory that a test has made; hasChildren says whether it has children files.
+// Fake returns an FS for a directory that a test has made. hasChildren tells whether it has children files.
 func Fake(root string, hasChildren bool) *FS { return &FS{root, hasChildren} }
 
-// HasChildren reports whether the kernel lists the children of a process, so that not every process must be read.
+// HasChildren reports whether /proc lists the children of a process, so that not every process must be read.
 func (fs *FS) HasChildren() bool { return fs.hasChildren }
 
-// file is the path of a file about a process.
-func (fs *FS) file(pid int, name string) string {
-	return fs.root + "/" + strconv.Itoa(pid) + "/" + name
-}
-
-// Read returns one process, dead or alive.
-func (fs *FS) Read(pid int) (Process, bool) {
+// Read returns one process, dead or alive. ok is false if it is gone or hidden.
+func (fs *FS) Read(pid int) (p Process, ok bool) {
 	stat, err := ReadFile(fs.file(pid, "stat"))
 	if err != nil {
 		return Process{}, false
 	}
-	p, ok := ParseStat(stat)
+	p, ok = ParseStat(stat)
 	return p, ok && p.PID == pid
 }
 
-// All lists every process that /proc shows.
+// All lists every process that /proc shows, dead or alive.
 func (fs *FS) All() (found []Process) {
 	for _, name := range readNames(fs.root) {
 		if pid, err := strconv.Atoi(name); err == nil {
@@ -75,34 +70,21 @@ func (fs *FS) All() (found []Process) {
 	return found
 }
 
-// Children lists the children of all threads of a process, dead or alive. It leaves out none that is a child during the whole
-// call.
+// Children lists the children of all threads of a process, dead or alive. A process that is a child during the whole
+// call is always listed.
 func (fs *FS) Children(pid int) (pids []int) {
 	if !fs.hasChildren {
 		return fs.byParent()[pid]
 	}
 	for _, tid := range readNames(fs.file(pid, "task")) {
 		list, _ := ReadFile(fs.file(pid, "task/"+tid+"/children"))
-		for field := range bytes.FieldsSeq(list) {
-			if child, err := strconv.Atoi(string(field)); err == nil {
-				pids = append(pids, child)
-			}
-		}
+		pids = append(pids, ParsePIDs(list)...)
 	}
 	return pids
 }
 
-// byParent lists the children of every process, where the kernel does not.
-func (fs *FS) byParent() map[int][]int {
-	below := map[int][]int{}
-	for _, p := range fs.All() {
-		below[p.PPID] = append(below[p.PPID], p.PID)
-	}
-	return below
-}
-
-// Descendants lists the living processes below one, parents before their children. It leaves out the pids in without, and
-// what is below them.
+// Descendants lists the living descendants of a process, parents before their children. It leaves out the pids in
+// without, with their descendants.
 func (fs *FS) Descendants(root int, without []int) (found []Process) {
 	fs.Walk(root, without, func(pid, _ int) {
 		if p, ok := fs.Read(pid); ok && !p.Dead {
@@ -112,13 +94,13 @@ func (fs *FS) Descendants(root int, without []int) (found []Process) {
 	return found
 }
 
-// Walk visits the processes below one, dead or alive, each before its children are listed. It walks through the dead, too: they
-// may have had children when those were listed.
+// Walk visits the descendants of a process, dead or alive, each before its children are listed. It leaves out the pids
+// in without, with their descendants. A process that is found dead may have had children when it was listed.
 func (fs *FS) Walk(root int, without []int, visit func(pid, parent int)) {
 	children := fs.Children
 	if !fs.hasChildren {
-		below := fs.byParent()
-		children = func(pid int) []int { return below[pid] }
+		byParent := fs.byParent()
+		children = func(pid int) []int { return byParent[pid] }
 	}
 	seen := map[int]bool{root: true}
 	for _, pid := range without {
@@ -135,21 +117,21 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int)) {
 	}
 }
 
-// Ignores reports whether a process ignores a signal. One that has ended does not.
+// Ignores reports whether a process ignores a signal. A process that is gone does not.
 func (fs *FS) Ignores(pid int, sig syscall.Signal) bool {
 	text, _ := ReadFile(fs.file(pid, "status"))
 	status, err := ParseStatus(string(text))
 	return err == nil && status.Ignored>>(sig-1)&1 == 1
 }
 
-// RunsUs reports whether a process runs the program of this process, as a child does between fork(2) and execve(2).
+// RunsUs reports whether a process runs the executable of this process, as a child does between fork(2) and execve(2).
 func (fs *FS) RunsUs(pid int) bool {
-	var us, it unix.Stat_t
-	return unix.Stat(fs.root+"/self/exe", &us) == nil && unix.Stat(fs.file(pid, "exe"), &it) == nil &&
-		us.Dev == it.Dev && us.Ino == it.Ino
+	var own, other unix.Stat_t
+	return unix.Stat(fs.root+"/self/exe", &own) == nil && unix.Stat(fs.file(pid, "exe"), &other) == nil &&
+		own.Dev == other.Dev && own.Ino == other.Ino
 }
 
-// Now is the present moment. The last field of /proc/loadavg is the last pid (proc_loadavg(5)).
+// Now returns the present moment. The last field of /proc/loadavg is the pid that was given last (proc_loadavg(5)).
 func (fs *FS) Now() (m Moment) {
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
@@ -160,4 +142,18 @@ func (fs *FS) Now() (m Moment) {
 		m.PID, _ = strconv.Atoi(string(fields[len(fields)-1]))
 	}
 	return m
+}
+
+// byParent maps each process to its children, for a kernel that does not list them.
+func (fs *FS) byParent() map[int][]int {
+	children := map[int][]int{}
+	for _, p := range fs.All() {
+		children[p.PPID] = append(children[p.PPID], p.PID)
+	}
+	return children
+}
+
+// file returns the path of a file about a process.
+func (fs *FS) file(pid int, name string) string {
+	return fs.root + "/" + strconv.Itoa(pid) + "/" + name
 }

@@ -9,13 +9,13 @@ import (
 
 // Mount is a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 type Mount struct {
-	Root    string // what is mounted, a directory of its file system
-	Point   string // where
-	Type    string // of the file system: cgroup2
+	Root    string // the directory of the file system that is mounted
+	Point   string // the directory that it is mounted on
+	Type    string // the type of the file system, for instance cgroup2
 	Options []string
 }
 
-// ParseMounts reads the text of a mountinfo file.
+// ParseMounts reads the text of a mountinfo file. It leaves out lines that it does not understand.
 func ParseMounts(mountinfo string) (mounts []Mount) {
 	const root, point = 3, 4
 	for line := range strings.Lines(mountinfo) {
@@ -24,24 +24,25 @@ func ParseMounts(mountinfo string) (mounts []Mount) {
 		if len(mount) <= point+1 || len(system) < 3 {
 			continue
 		}
-		mounts = append(mounts, Mount{unescape(mount[root]), unescape(mount[point]), system[0], strings.Split(system[2], ",")})
+		options := strings.Split(system[2], ",")
+		mounts = append(mounts, Mount{unescape(mount[root]), unescape(mount[point]), system[0], options})
 	}
 	return mounts
 }
 
-// Has reports whether the file system was mounted with an option. For cgroup v1 the controllers are options.
+// Has reports whether the file system is mounted with an option. The options of a cgroup v1 include its controllers.
 func (m Mount) Has(option string) bool { return slices.Contains(m.Options, option) }
 
-// Dir returns where a directory of the file system can be seen, unless that is outside of what is mounted.
-func (m Mount) Dir(of string) (dir string, ok bool) {
-	below, ok := strings.CutPrefix(of, strings.TrimSuffix(m.Root, "/"))
+// Dir returns the path of a directory of the file system. ok is false if the directory is outside of what is mounted.
+func (m Mount) Dir(inside string) (dir string, ok bool) {
+	below, ok := strings.CutPrefix(inside, strings.TrimSuffix(m.Root, "/"))
 	if !ok || below != "" && below[0] != '/' || strings.HasPrefix(below+"/", "/../") {
 		return "", false
 	}
 	return path.Join(m.Point, below), true
 }
 
-// unescape undoes what the kernel does to blanks and backslashes in a path: \040.
+// unescape replaces the octal escapes of blanks and backslashes in a path, for instance \040.
 func unescape(s string) string {
 	var b strings.Builder
 	for ; s != ""; s = s[1:] {
@@ -57,8 +58,14 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// OwnCgroups reads the text of /proc/PID/cgroup (cgroups(7)): of each hierarchy the process's cgroup, by the controllers of the
-// hierarchy. Those of version 2 are "".
+// OwnCgroup is the cgroup of a process in one hierarchy.
+type OwnCgroup struct {
+	V2          bool
+	Controllers []string // of a cgroup v1; a v2 has one, ""
+	Path        string   // in the cgroup namespace of the reading process
+}
+
+// OwnCgroups reads the text of /proc/PID/cgroup (cgroups(7)). It returns one cgroup for each hierarchy.
 func OwnCgroups(text string) (cgroups []OwnCgroup) {
 	for line := range strings.Lines(text) {
 		if f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3); len(f) == 3 {
@@ -66,11 +73,4 @@ func OwnCgroups(text string) (cgroups []OwnCgroup) {
 		}
 	}
 	return cgroups
-}
-
-// OwnCgroup is a process's cgroup in one hierarchy.
-type OwnCgroup struct {
-	V2          bool
-	Controllers []string // of version 1
-	Path        string   // as our cgroup namespace has it
 }

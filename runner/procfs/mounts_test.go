@@ -2,11 +2,12 @@ package procfs
 
 import "testing"
 
+// OwnCgroups finds the cgroup v2 among the hierarchies of version 1.
 func TestOwnCgroups(t *testing.T) {
 	for list, want := range map[string]string{
 		"0::/\n":                 "/",
 		"0::/user.slice/a b:c\n": "/user.slice/a b:c",
-		"0::/../other\n":         "/../other", // outside of our cgroup namespace
+		"0::/../other\n":         "/../other", // outside of this cgroup namespace
 		"12:pids:/x\n1:name=systemd:/y\n0::/hybrid\n": "/hybrid",
 		"12:pids:/x\n10:cpu,cpuacct:/0::/z\n":         "-",
 		"":                                            "-",
@@ -23,6 +24,7 @@ func TestOwnCgroups(t *testing.T) {
 	}
 }
 
+// Dir finds a directory at any mount point, with escapes, if the mounted part contains it.
 func TestMountDir(t *testing.T) {
 	const v1 = "33 31 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
 	line := func(root, point string) string {
@@ -38,9 +40,9 @@ func TestMountDir(t *testing.T) {
 		{`/a b/c`, line(`/a\040b`, "/m"), "/m/c"},
 		{"/ab", line("/a", "/m"), ""},
 		{"/a", line("/a/b", "/m"), ""},
-		{"/", line("/..", "/m"), ""}, // mounted outside of our cgroup namespace, whose name there we do not know
+		{"/", line("/..", "/m"), ""}, // from outside of this cgroup namespace, whose path there is unknown
 		{"/../x", line("/..", "/m"), "/m/x"},
-		{"/../x", line("/", "/m"), ""}, // and this way round
+		{"/../x", line("/", "/m"), ""}, // and the other way round
 		{"/a", v1, ""},
 		{"/a", "41 31 0:38 / /m\n- cgroup2\n\n", ""},
 	} {

@@ -1,3 +1,5 @@
+// Package procfs reads what proc(5) shows of processes: it has the one parser for each file there. It decides nothing
+// and signals no process.
 package procfs
 
 import (
@@ -6,38 +8,41 @@ import (
 	"strings"
 )
 
-// Process is one process as it was when we looked.
+// Process is a process at the time when it was read.
 type Process struct {
 	Identity
 	PPID   int
 	Group  int // process group id
 	Name   string
 	Dead   bool // a zombie: all its threads have ended
-	Ending bool // its first thread has ended, if not all
+	Ending bool // its first thread has ended, perhaps not all
 
 	kernelThread bool
-	code         uint64 // where its code begins; 0: it has no memory; 1: hidden from us
-	environStart uint64 // where its environment begins and ends; 0: hidden, or none
+	startCode    uint64 // address of the code; 0: the process has no memory; 1: hidden from this user
+	environStart uint64 // addresses of the environment; 0: hidden from this user, or none
 	environEnd   uint64
 }
 
 // Numbers of the fields in /proc/PID/stat, as proc_pid_stat(5) counts them.
 const (
-	statState      = 3
-	statPPID       = 4
-	statGroup      = 5
-	statFlags      = 9
-	statThreads    = 20
-	statStartTime  = 22
-	statStartCode  = 26
-	statEnvStart   = 50
-	statEnvEnd     = 51
-	statFirst      = statState // the first one after the name
-	flagKernelTask = 0x00200000
+	statState     = 3
+	statPPID      = 4
+	statGroup     = 5
+	statFlags     = 9
+	statThreads   = 20
+	statStartTime = 22
+	statStartCode = 26
+	statEnvStart  = 50
+	statEnvEnd    = 51
+	statFirst     = statState // the first field after the name
 )
 
-// ParseStat reads the text of /proc/PID/stat. The name stands in parentheses and may contain blanks, parentheses and newlines,
-// so the last parenthesis counts. A process whose first thread alone has ended is alive, though its state is Z.
+// flagKernelThread is PF_KTHREAD in the flags of a process (include/linux/sched.h).
+const flagKernelThread = 0x00200000
+
+// ParseStat reads the text of /proc/PID/stat. The name is in parentheses and may contain blanks, parentheses and
+// newlines, so the last parenthesis ends it. A process whose first thread has ended is alive as long as another thread
+// is, though its state is Z.
 func ParseStat(stat []byte) (p Process, ok bool) {
 	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 1 || end < open {
@@ -62,7 +67,7 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 	p = Process{
 		PPID: int(number(statPPID)), Group: int(number(statGroup)),
 		Name: string(stat[open+1 : end]), Ending: ended, Dead: ended && number(statThreads) <= 1,
-		kernelThread: number(statFlags)&flagKernelTask != 0, code: number(statStartCode),
+		kernelThread: number(statFlags)&flagKernelThread != 0, startCode: number(statStartCode),
 		environStart: number(statEnvStart), environEnd: number(statEnvEnd),
 	}
 	p.PID, _ = strconv.Atoi(strings.TrimSpace(string(stat[:open])))

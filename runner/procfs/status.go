@@ -1,5 +1,3 @@
-// Package procfs reads what proc(5) tells of processes: the one parser of each of its files. It decides nothing, and
-// signals no process.
 package procfs
 
 import (
@@ -8,19 +6,19 @@ import (
 	"strings"
 )
 
-// Status is what /proc/PID/status tells of a process's rights and signals (proc_pid_status(5)).
+// Status holds the rights and the ignored signals of a process, from /proc/PID/status (proc_pid_status(5)).
 type Status struct {
 	Ignored    uint64 // ignored signals, as a bit mask: signal n is bit n-1
-	GIDs       []int  // effective group and supplementary groups
-	Permitted  uint64 // capabilities, as a bit mask by their numbers (capabilities(7))
+	GIDs       []int  // the effective group, then the supplementary groups
+	Permitted  uint64 // capability sets, as bit masks: capability n is bit n (capabilities(7))
 	Bounding   uint64
 	Ambient    uint64
 	NoNewPrivs bool
 	Seccomp    int // mode: 0 none, 1 strict, 2 filter
-	Filters    int // seccomp filters; 0 before Linux 5.9
+	Filters    int // number of seccomp filters; 0 before Linux 5.9
 }
 
-// ParseStatus reads the text of a status file.
+// ParseStatus reads the text of a status file. It returns an error if a known line is invalid, or if no line is known.
 func ParseStatus(text string) (s Status, err error) {
 	found := 0
 	for line := range strings.Lines(text) {
@@ -56,7 +54,7 @@ func ParseStatus(text string) (s Status, err error) {
 		found++
 	}
 	if found == 0 {
-		return Status{}, fmt.Errorf("no line of it is known: %.40q", text)
+		return Status{}, fmt.Errorf("no known line in %.40q", text)
 	}
 	return s, nil
 }

@@ -1,12 +1,10 @@
-// Package tree finds, signals and empties the tree of processes below us, at each level of containment.
-// It does what it is told and does not know why.
 package tree
 
-// Level is how the tree is held together.
+// Level is how the members of a run are held together.
 type Level string
 
-// The levels. Auto takes the best that needs no privilege and leaves no trace, so never Cgroup, which is Subreaper and
-// more.
+// The levels. Auto is Subreaper where this machine keeps its promise, else Group. Cgroup is Subreaper plus a cgroup.
+// Auto never selects it: it needs privileges and leaves a trace in the file system.
 const (
 	Auto      Level = "auto"
 	Subreaper Level = "subreaper"
@@ -14,5 +12,5 @@ const (
 	Cgroup    Level = "cgroup"
 )
 
-// Levels lists them, the default first.
+// Levels returns all levels, the default first.
 func Levels() []Level { return []Level{Auto, Subreaper, Group, Cgroup} }

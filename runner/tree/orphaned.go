@@ -4,26 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"syscall"
 	"time"
 
 	"graceful/runner/procfs"
 )
 
-// prey is how the members of a tree are known that descends from nobody we know.
+// orphanSpec identifies the orphaned members of a dead run.
 type orphanSpec struct {
-	mark  string // a variable in their environment, NAME=value
-	known []procfs.Identity
-	since time.Duration // none is older, see BornBefore
+	mark  string            // a variable of their environment, NAME=value
+	known []procfs.Identity // members whatever their environment
+	since time.Duration     // the boot-time clock when the run began: a process that was born before is not a member
 }
 
-// Hunt is Open for a tree whose processes of ours have all been killed, so that its members are init's children now:
-// those that are known, those that carry a variable (NAME=value) in their environment, and all that descends from
-// them. None was born before a moment, given as the time since the machine was started. What we start ourselves is part
-// of the tree too.
+// OpenOrphaned is Open for a run whose graceful processes are all dead, so that its members are reparented to init. A
+// process is a member if it is known, if it has the variable mark (NAME=value) in its environment, or if it descends
+// from a member. It is not a member if it was born before since, a time on the boot-time clock. Processes that graceful
+// starts itself are members too.
+//
+// OpenOrphaned returns an error if graceful descends from a member: it would kill itself.
 func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*Tree, error) {
 	t, _, err := Open(Subreaper)
-	if err == nil && t.proc == nil { // as PID 1; but others than init's children are looked for here
+	if err == nil && t.proc == nil { // Open accepts that as PID 1
 		err = errors.New("/proc is missing or shows another PID namespace")
 	}
 	if err != nil {
@@ -32,16 +33,17 @@ func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*T
 	t.orphaned = &orphanSpec{mark, known, since}
 	for pid := t.self; pid > 0; {
 		p, ok := t.proc.Read(pid)
-		if ok && t.isRoot(p) {
-			return nil, fmt.Errorf("we descend from it ourselves (by process %d, %s), and would be killed with it", pid, p.Name)
+		if ok && t.isOrphanRoot(p) {
+			return nil, fmt.Errorf("graceful descends from the run itself (process %d, %s) and would be killed with it",
+				pid, p.Name)
 		}
 		pid = p.PPID
 	}
 	return t, nil
 }
 
-// roots lists the hunted members. What descends from them need not be among them.
-func (t *Tree) roots() []procfs.Process {
+// orphanRoots lists the living processes that match the orphanSpec. Their descendants need not match it.
+func (t *Tree) orphanRoots() []procfs.Process {
 	if t.orphaned == nil {
 		return nil
 	}
@@ -51,27 +53,20 @@ func (t *Tree) roots() []procfs.Process {
 		t.proc.Walk(pid, nil, func(pid, _ int) { exempt[pid] = true })
 	}
 	return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool {
-		if p.Dead || exempt[p.PID] || slices.Contains(t.foreign, p.PID) || !t.isRoot(p) {
-			return true
-		}
-		_, ours := t.Environ(p.PID, t.kept)
-		return t.kept != "" && !ours
+		return p.Dead || exempt[p.PID] || t.isExcluded(p.PID) || !t.isOrphanRoot(p) || t.isKept(p.PID)
 	})
 }
 
-func (t *Tree) isRoot(p procfs.Process) bool {
-	return !p.BornBefore(t.orphaned.since) && (slices.Contains(t.orphaned.known, p.Identity) || t.proc.Marked(p.PID, t.orphaned.mark))
+func (t *Tree) isOrphanRoot(p procfs.Process) bool {
+	return !p.BornBefore(t.orphaned.since) &&
+		(slices.Contains(t.orphaned.known, p.Identity) || t.proc.Marked(p.PID, t.orphaned.mark))
 }
 
-// SignalAll signals a process that need not be our child, and all that descends from it.
-func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
-	p, ok := t.proc.Read(id.PID)
-	if !ok || p.Identity != id {
-		return
+// isKept reports whether Keep leaves a process alone.
+func (t *Tree) isKept(pid int) bool {
+	if t.memberVariable == "" {
+		return false
 	}
-	below := t.proc.Descendants(p.PID, nil)
-	_ = t.signal(p, sig)
-	for _, p := range below {
-		_ = t.signal(p, sig)
-	}
+	_, ok := t.proc.Environ(pid, t.memberVariable)
+	return !ok
 }

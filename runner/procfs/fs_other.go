@@ -4,10 +4,10 @@ package procfs
 
 import "syscall"
 
-// FS is Linux's alone. Elsewhere descendants cannot be found, and the process group is all there is.
+// FS exists on Linux only. Elsewhere descendants cannot be found: a run has its process group and nothing else.
 type FS struct{}
 
-// Open returns nil.
+// Open returns nil: this system has no proc(5) of Linux's form.
 func Open() *FS { return nil }
 
 func (*FS) HasChildren() bool                      { return false }
@@ -22,8 +22,8 @@ func (*FS) Marked(int, string) bool                { return false }
 func (*FS) RunsUs(int) bool                        { return false }
 func (*FS) Environ(int, string) (string, bool)     { return "", false }
 
-// Boot is unknown.
+// Boot returns "": it is unknown here.
 func Boot() string { return "" }
 
-// StartOf is unknown.
+// StartOf returns 0: it is unknown here.
 func StartOf(int) uint64 { return 0 }

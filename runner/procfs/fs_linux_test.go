@@ -1,0 +1,96 @@
+package procfs
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+
+	"graceful/runner/procfs/proctest"
+)
+
+// A /proc that is missing or shows another PID namespace is not used.
+func TestOpenAt_foreignProc(t *testing.T) {
+	if OpenAt(filepath.Join(t.TempDir(), "none")) != nil {
+		t.Error("OpenAt accepts a missing /proc")
+	}
+	self := strconv.Itoa(os.Getpid())
+	for _, c := range []struct {
+		link, nspid string
+		want        bool
+	}{
+		{self, self, true},
+		{"1", self, false},            // /proc/self is another process
+		{self, "777\t" + self, false}, // mounted in an outer PID namespace
+	} {
+		root := t.TempDir()
+		if err := os.Mkdir(filepath.Join(root, c.link), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeSelf(t, root, c.link, "Name:\tx\nNSpid:\t"+c.nspid+"\n")
+		if got := OpenAt(root) != nil; got != c.want {
+			t.Errorf("%+v: accepted: %t", c, got)
+		}
+	}
+}
+
+// A kernel without children files is supported.
+func TestOpenAt_childrenFiles(t *testing.T) {
+	for _, have := range []bool{true, false} {
+		self := proctest.Process{PID: os.Getpid(), PPID: 1}
+		root := proctest.Dir(t, self)
+		writeSelf(t, root, strconv.Itoa(self.PID), "")
+		if !have {
+			if err := os.Remove(self.ChildrenFile(root, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fs := OpenAt(root)
+		if fs == nil || fs.HasChildren() != have {
+			t.Errorf("children files %t: OpenAt returns %+v", have, fs)
+		}
+	}
+}
+
+// Descendants looks at the children of every thread, and at those of zombies.
+func TestDescendants_threadsAndZombies(t *testing.T) {
+	root := proctest.Dir(t,
+		proctest.Process{PID: 1000, PPID: 1, Threads: [][]int{{1100}, {1200, 1300}, nil}},
+		proctest.Process{PID: 1100, PPID: 1000},
+		proctest.Process{PID: 1200, PPID: 1000, State: "Z", Threads: [][]int{{1210}}},      // its child is not reparented yet
+		proctest.Process{PID: 1300, PPID: 1000, State: "Z", Threads: [][]int{{1310}, nil}}, // only its first thread has ended
+		proctest.Process{PID: 1210, PPID: 1200, State: "R"},
+		proctest.Process{PID: 1310, PPID: 1300, State: "D", Threads: [][]int{{1000}}}, // a cycle: pids were reused meanwhile
+		proctest.Process{PID: 2000, PPID: 1},
+	)
+	for _, haveChildren := range []bool{true, false} {
+		fs := Fake(root, haveChildren)
+		if got, want := descendants(fs, 1000, nil), []int{1100, 1210, 1300, 1310}; !slices.Equal(got, want) {
+			t.Errorf("children files %t: found %v, want %v", haveChildren, got, want)
+		}
+		if got, want := descendants(fs, 1000, []int{1300}), []int{1100, 1210}; !slices.Equal(got, want) {
+			t.Errorf("children files %t: without 1300 found %v, want %v", haveChildren, got, want)
+		}
+	}
+}
+
+// descendants returns the sorted pids of Descendants.
+func descendants(fs *FS, root int, without []int) (pids []int) {
+	for _, p := range fs.Descendants(root, without) {
+		pids = append(pids, p.PID)
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// writeSelf makes the link self, and the status file that it leads to.
+func writeSelf(t *testing.T, root, link, status string) {
+	t.Helper()
+	if err := os.Symlink(link, filepath.Join(root, "self")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "self/status"), []byte(status), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,108 @@
+package tree
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// counted is a real-time signal. The kernel queues each instance (signal(7)), so that two signals differ from one.
+const counted syscall.Signal = 40
+
+// counter is a process that counts the instances of counted. It starts with the signal blocked, so that the kernel
+// keeps each instance.
+type counter struct {
+	*exec.Cmd
+	ask    io.Writer
+	answer *bufio.Scanner
+}
+
+// startCounter starts a counter and waits until it is ready. It ends with the test.
+func startCounter(t *testing.T, attr *syscall.SysProcAttr) counter {
+	t.Helper()
+	c := roleCommand(t, "count", attr)
+	ask, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.LockOSThread() // a child inherits the signal mask of the thread that forks it
+	var before unix.Sigset_t
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, countedSet(), &before); err != nil {
+		t.Fatal(err)
+	}
+	err = c.Start()
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	runtime.UnlockOSThread()
+	if err != nil {
+		t.Fatal(err)
+	}
+	killAfter(t, c)
+	n := counter{c, ask, bufio.NewScanner(answer)}
+	if !n.answer.Scan() || n.answer.Text() != "ready" {
+		t.Fatalf("a counter prints %q", n.answer.Text())
+	}
+	return n
+}
+
+// startCounterGroup starts three counters: the leader of a new process group, another member of it, and one outside.
+func startCounterGroup(t *testing.T) (leader, inside, outside counter) {
+	t.Helper()
+	leader = startCounter(t, &syscall.SysProcAttr{Setpgid: true})
+	inside = startCounter(t, &syscall.SysProcAttr{Setpgid: true, Pgid: leader.Process.Pid})
+	return leader, inside, startCounter(t, &syscall.SysProcAttr{Setpgid: true})
+}
+
+// counts asks each counter how many signals it has received since it was asked last, and joins the answers.
+func counts(t *testing.T, counters ...counter) string {
+	t.Helper()
+	var all []string
+	for _, c := range counters {
+		fmt.Fprintln(c.ask)
+		if !c.answer.Scan() {
+			t.Fatal("a counter has ended: ", c.answer.Err())
+		}
+		all = append(all, c.answer.Text())
+	}
+	return strings.Join(all, " ")
+}
+
+// runCounter is the process of a counter. For each line that it reads it prints the number of signals since the last
+// line.
+func runCounter() {
+	fd, err := unix.Signalfd(-1, countedSet(), unix.SFD_NONBLOCK|unix.SFD_CLOEXEC)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("ready")
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		n := 0
+		for info := make([]byte, unsafe.Sizeof(unix.SignalfdSiginfo{})); ; n++ {
+			if _, err := unix.Read(fd, info); err != nil {
+				break
+			}
+		}
+		fmt.Println(n)
+	}
+}
+
+// countedSet returns the signal set of counted.
+func countedSet() *unix.Sigset_t {
+	var set unix.Sigset_t
+	bits := 8 * uint(unsafe.Sizeof(set.Val[0]))
+	set.Val[(counted-1)/syscall.Signal(bits)] |= 1 << (uint(counted-1) % bits)
+	return &set
+}

@@ -1,0 +1,61 @@
+package tree
+
+import (
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
+)
+
+// Child returns a child of graceful, dead or alive. If /proc does not show it, only its pid is set.
+func (t *Tree) Child(pid int) procfs.Process {
+	if t.proc != nil {
+		if p, ok := t.proc.Read(pid); ok {
+			return p
+		}
+	}
+	return procfs.Process{Identity: procfs.Identity{PID: pid}}
+}
+
+// Alive reports whether the process id is alive. If /proc cannot be read, for instance for lack of a file descriptor,
+// any process with its pid counts. It needs /proc.
+func (t *Tree) Alive(id procfs.Identity) bool {
+	p, ok := t.proc.Read(id.PID)
+	if !ok {
+		return unix.Kill(id.PID, 0) != unix.ESRCH
+	}
+	return !p.Dead && p.Identity == id
+}
+
+// Ending reports whether a process is gone, a zombie, or about to become one. A process whose children are reparented
+// is at least ending. Without /proc it is true.
+func (t *Tree) Ending(pid int) bool {
+	if t.proc == nil {
+		return true
+	}
+	p, ok := t.proc.Read(pid)
+	return !ok || p.Ending
+}
+
+// Environ returns the value of a variable in the environment that a living process was started with. ok is false if the
+// variable is not set or the environment cannot be read.
+func (t *Tree) Environ(pid int, name string) (value string, ok bool) {
+	if t.proc == nil {
+		return "", false
+	}
+	return t.proc.Environ(pid, name)
+}
+
+// DiedLeading reports whether a child is a zombie that led a process group in graceful's session. A cleanup command
+// does. An orphan hardly ever does: a daemon has a session of its own.
+func (t *Tree) DiedLeading(pid int) bool {
+	if t.proc == nil {
+		return false
+	}
+	p, ok := t.proc.Read(pid)
+	session, err := unix.Getsid(pid)
+	own, ownErr := unix.Getsid(0)
+	return ok && p.Dead && p.Group == pid && err == nil && ownErr == nil && session == own
+}
+
+// RunsUs reports whether a process runs graceful's executable, as a child does between fork(2) and execve(2).
+func (t *Tree) RunsUs(pid int) bool { return t.proc != nil && t.proc.RunsUs(pid) }

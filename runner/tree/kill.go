@@ -1,0 +1,115 @@
+package tree
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
+)
+
+// Kill sends SIGKILL to every member. It returns the members that it found alive, and those of them that it may not
+// signal (EPERM). Members that are born meanwhile are left for the next call. Without /proc it returns none.
+func (t *Tree) Kill() (found, denied []procfs.Process) {
+	t.excludeKept()
+	if t.proc == nil {
+		t.signalWithoutProc(unix.SIGKILL)
+		return nil, nil
+	}
+	_ = t.SignalGroup(unix.SIGKILL)
+	k := killPass{tree: t, visited: map[int]bool{}}
+	if t.level == Group {
+		for _, p := range t.Members() {
+			k.add(p, t.signal(p, unix.SIGKILL))
+		}
+		return k.found, k.denied
+	}
+	inCgroup := t.cgroupMembers()
+	if len(inCgroup) > 0 {
+		t.cgroup.kill()
+		t.killedInCgroup = slices.Concat(t.killedInCgroup, inCgroup, t.cgroupMembers())
+		slices.Sort(t.killedInCgroup)
+		t.killedInCgroup = slices.Compact(t.killedInCgroup)
+	}
+	t.proc.Walk(t.self, t.excluded, k.visit)
+	for _, root := range t.orphanRoots() {
+		k.visit(root.PID, root.PPID)
+		t.proc.Walk(root.PID, nil, k.visit)
+	}
+	for _, pid := range inCgroup {
+		k.visit(pid, 0)
+	}
+	// cgroup.kill ends processes of other users too. Until they are gone they are found, and deny a signal.
+	return k.found, slices.DeleteFunc(k.denied, func(p procfs.Process) bool {
+		return slices.Contains(t.killedInCgroup, p.PID)
+	})
+}
+
+// KillChildren sends SIGKILL to graceful's own children, dead or alive, and reads nothing about them. It is for a tree
+// in which so many processes end that reading each of them takes longer than the others need to fork. It does nothing
+// at level Group.
+func (t *Tree) KillChildren() {
+	t.excludeKept()
+	if t.proc == nil || t.level != Subreaper {
+		return
+	}
+	for _, pid := range t.childPIDs() {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// KillBelow kills the process group that pid leads, an unreaped child of graceful, and all descendants of the child. At
+// level Group, or without /proc, it kills the group only.
+func (t *Tree) KillBelow(pid int) {
+	var below []procfs.Process
+	if t.proc != nil && t.level != Group {
+		below = t.proc.Descendants(pid, nil) // before the group dies and its children are reparented
+	}
+	_ = SignalGroupOf(pid, unix.SIGKILL)
+	for _, p := range below {
+		_ = t.signal(p, unix.SIGKILL)
+	}
+}
+
+// killPass is one pass of Kill through the tree.
+type killPass struct {
+	tree          *Tree
+	visited       map[int]bool
+	found, denied []procfs.Process
+}
+
+// visit kills one process. The walk lists the children of a process after its visit: a process with a pending SIGKILL
+// creates no child any more (fork(2) restarts when a signal is pending), so that the walk misses none.
+//
+// A child of graceful is killed before it is read: one that forks and ends lives no longer than reading it takes. Its
+// pid is safe, since graceful has not reaped it.
+func (k *killPass) visit(pid, parent int) {
+	if k.visited[pid] {
+		return
+	}
+	k.visited[pid] = true
+	var err error
+	isChild := parent == k.tree.self
+	if isChild {
+		err = unix.Kill(pid, unix.SIGKILL)
+	}
+	p, ok := k.tree.proc.Read(pid)
+	if !ok && err == unix.EPERM { // hidepid
+		p, ok = hiddenProcess(pid, parent), true
+	}
+	if !ok || p.Dead {
+		return
+	}
+	if !isChild {
+		err = k.tree.signal(p, unix.SIGKILL)
+	}
+	k.add(p, err)
+}
+
+// add records a living member and the result of its SIGKILL.
+func (k *killPass) add(p procfs.Process, err error) {
+	k.found = append(k.found, p)
+	if err == unix.EPERM {
+		k.denied = append(k.denied, p)
+	}
+}

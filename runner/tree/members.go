@@ -1,0 +1,135 @@
+package tree
+
+import (
+	"cmp"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
+)
+
+// maxPasses limits how often one call looks for members in a tree that changes meanwhile. Members that fork faster than
+// that are left to SIGKILL.
+const maxPasses = 16
+
+// Members lists the living members. The tree may change during the call: only Empty decides that no member is left.
+func (t *Tree) Members() []procfs.Process {
+	t.excludeKept()
+	switch {
+	case t.proc == nil || t.level == Group && t.group == 0:
+		return nil
+	case t.level == Group:
+		return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool { return p.Dead || p.Group != t.group })
+	}
+	found := t.proc.Descendants(t.self, t.excluded)
+	for _, root := range t.orphanRoots() {
+		found = append(found, root)
+		found = append(found, t.proc.Descendants(root.PID, nil)...)
+	}
+	for _, pid := range t.cgroupMembers() {
+		if p, ok := t.proc.Read(pid); ok && !p.Dead {
+			found = append(found, p)
+		}
+	}
+	if t.orphaned != nil || t.cgroup != "" { // the same process may be found in several ways
+		slices.SortFunc(found, func(a, b procfs.Process) int { return cmp.Compare(a.PID, b.PID) })
+		found = slices.CompactFunc(found, func(a, b procfs.Process) bool { return a.Identity == b.Identity })
+	}
+	return found
+}
+
+// Find returns the member with a pid, alive or not reaped yet. At level Group it also returns a descendant of graceful
+// that has left the target's group.
+func (t *Tree) Find(pid int) (procfs.Process, bool) {
+	if t.proc == nil {
+		return procfs.Process{}, false
+	}
+	for range maxPasses { // an ancestor that ends meanwhile breaks the path up to graceful
+		p, ok := t.proc.Read(pid)
+		if !ok || t.level == Group && p.Group == t.group && t.group != 0 {
+			return p, ok
+		}
+		for q := p; ok; q, ok = t.proc.Read(q.PPID) {
+			if t.isExcluded(q.PID) || q.PID == t.self || q.PPID == 0 {
+				return procfs.Process{}, false
+			}
+			if q.PPID == t.self {
+				return p, true
+			}
+		}
+	}
+	return procfs.Process{}, false
+}
+
+// Children lists graceful's own children, dead or alive, except the excluded ones. A child that /proc hides has the
+// name "hidden" and no start time.
+func (t *Tree) Children() (found []procfs.Process) {
+	t.excludeKept()
+	if t.proc == nil {
+		return nil
+	}
+	for _, pid := range t.childPIDs() {
+		p, ok := t.proc.Read(pid)
+		if !ok { // hidepid; it exists, since it is not reaped
+			p = hiddenProcess(pid, t.self)
+		}
+		found = append(found, p)
+	}
+	return found
+}
+
+// Empty reports whether no member is left. The caller sets noChildren if wait(2) finds no child of graceful, dead or
+// alive. At level Subreaper that decides: a process that outlives its parent is reparented to graceful before that
+// parent can be reaped.
+func (t *Tree) Empty(noChildren bool) bool {
+	t.excludeKept()
+	t.leftInCgroup = false
+	switch {
+	case t.cgroup != "" && t.childless(noChildren) && t.cgroup.populated():
+		t.leftInCgroup = true
+		return false
+	case t.orphaned != nil:
+		// Twice, since one look may miss a process that forks and ends.
+		return t.childless(noChildren) && len(t.Members()) == 0 && len(t.Members()) == 0
+	case t.level == Subreaper:
+		return t.childless(noChildren)
+	}
+	if t.targetUnreaped {
+		return false
+	}
+	// As soon as the group is empty, the kernel may reuse its id.
+	if t.group != 0 && t.proc == nil && unix.Kill(-t.group, 0) == unix.ESRCH || t.proc != nil && len(t.Members()) == 0 {
+		t.group = 0
+	}
+	return t.group == 0
+}
+
+// Announced reports whether graceful receives the end of every member as the end of a child. Otherwise the caller must
+// ask Empty from time to time.
+func (t *Tree) Announced() bool { return t.level == Subreaper && t.orphaned == nil && !t.leftInCgroup }
+
+// childless reports whether graceful has no child, dead or alive, except the excluded ones.
+func (t *Tree) childless(noChildren bool) bool {
+	if noChildren || t.proc == nil || len(t.excluded) == 0 {
+		return noChildren
+	}
+	return len(t.childPIDs()) == 0
+}
+
+// cgroupMembers lists the pids in the cgroup, except the excluded ones.
+func (t *Tree) cgroupMembers() []int {
+	if t.cgroup == "" {
+		return nil
+	}
+	pids := t.cgroup.pids()
+	if slices.Contains(pids, t.self) { // graceful was moved into it: killing the cgroup would kill graceful
+		return nil
+	}
+	return slices.DeleteFunc(pids, t.isExcluded)
+}
+
+// hiddenProcess is a process that exists, but that /proc does not show (hidepid).
+func hiddenProcess(pid, parent int) procfs.Process {
+	return procfs.Process{Identity: procfs.Identity{PID: pid}, PPID: parent, Name: "hidden"}
+}

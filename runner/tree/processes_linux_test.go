@@ -1,0 +1,237 @@
+package tree
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
+)
+
+// Variables that turn the test binary into a process of a test.
+const (
+	roleVariable  = "TREE_TEST_ROLE" // sleep, count
+	depthVariable = "TREE_TEST"      // how many more generations startTree has
+)
+
+// patience limits how long a test waits for a process.
+const patience = time.Minute
+
+func TestMain(m *testing.M) {
+	if depth := os.Getenv(depthVariable); depth != "" {
+		runTreeProcess(depth)
+	}
+	switch os.Getenv(roleVariable) {
+	case "sleep":
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	case "count":
+		runCounter()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// roleCommand returns a command that runs the test binary in a role. A role reads a pipe, which closes when the test
+// ends.
+func roleCommand(t *testing.T, role string, attr *syscall.SysProcAttr) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(self)
+	c.Env = append(os.Environ(), roleVariable+"="+role)
+	c.SysProcAttr = attr
+	return c
+}
+
+// startSleeper starts a process without children. It ends with the test.
+func startSleeper(t *testing.T, attr *syscall.SysProcAttr) *exec.Cmd {
+	t.Helper()
+	c := roleCommand(t, "sleep", attr)
+	if _, err := c.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	killAfter(t, c)
+	return c
+}
+
+// startGroup starts the leader of a new process group and another member of the group.
+func startGroup(t *testing.T) (leader, other *exec.Cmd) {
+	t.Helper()
+	leader = startSleeper(t, &syscall.SysProcAttr{Setpgid: true})
+	return leader, startSleeper(t, &syscall.SysProcAttr{Setpgid: true, Pgid: leader.Process.Pid})
+}
+
+// treeSize is the number of processes of startTree: a root, its two children, and their four.
+const treeSize = 7
+
+// startTree starts a tree of processes in three generations and returns the root's pid and all pids, sorted. They end
+// with the test.
+func startTree(t *testing.T) (root int, pids []int) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := startTreeProcess(w, "2", &syscall.SysProcAttr{Setpgid: true})
+	w.Close()
+	t.Cleanup(func() {
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		_ = c.Wait()
+		// The pipe reports its end when the last process has ended.
+		_ = r.SetReadDeadline(time.Now().Add(patience))
+		_, _ = io.Copy(io.Discard, r)
+		r.Close()
+	})
+	lines := bufio.NewScanner(r)
+	for len(pids) < treeSize && lines.Scan() {
+		var pid int
+		if _, err := fmt.Sscan(lines.Text(), &pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	slices.Sort(pids)
+	return c.Process.Pid, pids
+}
+
+// runTreeProcess is a process of startTree. It writes its pid to descriptor 3 and starts two children, one of them from
+// another thread and in a session of its own.
+func runTreeProcess(depth string) {
+	pids := os.NewFile(3, "pids")
+	fmt.Fprintln(pids, os.Getpid())
+	if depth > "0" {
+		below := fmt.Sprint(int(depth[0]-'0') - 1)
+		startTreeProcess(pids, below, &syscall.SysProcAttr{})
+		done := make(chan bool)
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread stays, and keeps its child
+			startTreeProcess(pids, below, &syscall.SysProcAttr{Setsid: true})
+			close(done)
+			time.Sleep(time.Hour)
+		}()
+		<-done
+	}
+	time.Sleep(time.Hour)
+}
+
+// startTreeProcess starts a process that writes the pids of its tree to a file.
+func startTreeProcess(pids *os.File, depth string, attr *syscall.SysProcAttr) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	c := exec.Command(self)
+	c.Env = append(os.Environ(), depthVariable+"="+depth)
+	c.ExtraFiles = []*os.File{pids}
+	c.SysProcAttr = attr
+	if err := c.Start(); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// killAfter kills and reaps a process at the end of the test.
+func killAfter(t *testing.T, c *exec.Cmd) {
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+}
+
+// kill sends SIGKILL to a process.
+func kill(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// endedBy reaps a process and returns the signal that killed it. It sends SIGKILL if no other signal has arrived.
+func endedBy(t *testing.T, c *exec.Cmd) syscall.Signal {
+	t.Helper()
+	late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+	defer late.Stop()
+	_ = c.Wait()
+	return c.ProcessState.Sys().(syscall.WaitStatus).Signal()
+}
+
+// checkUnharmed ends a sleeper with SIGTERM and checks that it did not receive SIGKILL before.
+func checkUnharmed(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	if err := c.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if sig := endedBy(t, c); sig != unix.SIGTERM {
+		t.Errorf("process %d was ended by %v", c.Process.Pid, sig)
+	}
+}
+
+// isAlive reports whether a process exists and is no zombie.
+func isAlive(fs *procfs.FS, pid int) bool {
+	p, ok := fs.Read(pid)
+	return ok && !p.Dead
+}
+
+// waitDead waits until a process is a zombie or gone.
+func waitDead(t *testing.T, fs *procfs.FS, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); isAlive(fs, pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d is alive", pid)
+		}
+	}
+}
+
+// waitUntil waits for a condition. It reaps the orphans of earlier tests, which are reparented to the test binary.
+func waitUntil(t *testing.T, tr *Tree, otherwise string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", otherwise, tr.Members())
+		}
+		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err == nil && pid > 0 {
+			tr.Reaped(pid)
+		}
+	}
+}
+
+// openLevel opens a tree, or skips the test where that or /proc is impossible.
+func openLevel(t *testing.T, level Level) *Tree {
+	t.Helper()
+	tr, _, err := Open(level)
+	if err != nil || tr.proc == nil {
+		t.Skip("no containment at this level: ", err)
+	}
+	return tr
+}
+
+// pidsOf returns the sorted pids of processes.
+func pidsOf(processes []procfs.Process) (pids []int) {
+	for _, p := range processes {
+		pids = append(pids, p.PID)
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// without returns a copy of pids that lacks one.
+func without(pids []int, pid int) []int {
+	return slices.DeleteFunc(slices.Clone(pids), func(p int) bool { return p == pid })
+}

@@ -1,0 +1,153 @@
+package tree
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
+)
+
+// SignalGroup signals the target's process group, or the target alone if it leads no group. It does nothing once the
+// target is reaped: the group's id may then be reused. A group that is gone is no error.
+func (t *Tree) SignalGroup(sig syscall.Signal) error {
+	if t.Leader() <= 0 { // kill(0) would signal graceful's own group
+		return nil
+	}
+	return SignalGroupOf(t.group, sig)
+}
+
+// SignalGroupOf signals the process group that pid leads, an unreaped child of graceful, or the child alone if it has
+// moved to another group. A process that is gone is no error.
+func SignalGroupOf(pid int, sig syscall.Signal) error {
+	err := unix.Kill(-pid, sig)
+	if err == unix.ESRCH {
+		err = unix.Kill(pid, sig)
+	}
+	return ignoreGone(err)
+}
+
+// SignalLeader signals the target alone. It does nothing once the target is reaped. A target that is gone is no error.
+func (t *Tree) SignalLeader(sig syscall.Signal) error {
+	if t.Leader() <= 0 {
+		return nil
+	}
+	return ignoreGone(unix.Kill(t.group, sig))
+}
+
+// SignalAll signals a process, which need not be a child of graceful, and its descendants.
+func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
+	p, ok := t.proc.Read(id.PID)
+	if !ok || p.Identity != id {
+		return
+	}
+	below := t.proc.Descendants(p.PID, nil)
+	_ = t.signal(p, sig)
+	for _, p := range below {
+		_ = t.signal(p, sig)
+	}
+}
+
+// Signal sends the signals, one after the other, once to every member. It looks for members until it finds no new one:
+// a member that dies of the signal leaves children, which may be reparented to where the search has already been. A
+// process that a living member starts after its signal gets none: the member may need it to end.
+func (t *Tree) Signal(signals ...syscall.Signal) {
+	if t.proc == nil {
+		for _, sig := range signals {
+			t.signalWithoutProc(sig)
+		}
+		return
+	}
+	t.signalOnce(signals, nil)
+}
+
+// SignalOrphans sends the signals to each child of graceful that the last Signal or SignalUnasked neither signalled nor
+// skipped: it was born since, and its parent is dead. It does nothing at level Group.
+func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
+	if t.level != Subreaper || t.signalled == nil {
+		return
+	}
+	for _, p := range t.Children() {
+		hidden := p.Start == 0 // unknown whether the last Signal reached it
+		if p.Dead || hidden || t.signalled[p.Identity] {
+			continue
+		}
+		t.signalled[p.Identity] = true
+		if t.skip == nil || !t.skip(p, nil) {
+			t.signalEach(p, signals)
+		}
+	}
+}
+
+// skipFunc reports whether a member gets no signal. members are all members by their pids; nil: unknown.
+type skipFunc func(p procfs.Process, members map[int]procfs.Process) bool
+
+// signalOnce does the work of Signal and SignalUnasked. With a nil skip it signals the target's group in one system
+// call, then the members outside the group.
+func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
+	done := map[procfs.Identity]bool{}
+	t.signalled, t.skip = done, skip
+	for pass := range maxPasses {
+		members, doneBefore := t.Members(), len(done)
+		survivors, byPID := map[int]bool{}, map[int]procfs.Process{}
+		for _, p := range members {
+			survivors[p.PID] = survivors[p.PID] || done[p.Identity]
+			byPID[p.PID] = p
+		}
+		if pass == 0 && skip == nil {
+			for _, sig := range signals {
+				_ = t.SignalGroup(sig)
+			}
+		}
+		for _, p := range members {
+			if done[p.Identity] || survivors[p.PPID] {
+				continue
+			}
+			done[p.Identity] = true
+			if skip == nil && t.receivedWithGroup(p) || skip != nil && skip(p, byPID) {
+				continue
+			}
+			t.signalEach(p, signals)
+		}
+		if len(done) == doneBefore {
+			return
+		}
+	}
+}
+
+// receivedWithGroup reports whether a member received the signal to the target's group. The member must still be in the
+// group: one that called setsid(2) between the look and the signal received nothing. One that left the group just after
+// the signal receives it twice.
+func (t *Tree) receivedWithGroup(p procfs.Process) bool {
+	if !t.targetUnreaped || p.Group != t.group {
+		return false
+	}
+	now, err := unix.Getpgid(p.PID)
+	return err != nil || now == t.group
+}
+
+// signalEach sends signals to one member. Errors mean nothing here: Kill reports the members that it may not signal.
+func (t *Tree) signalEach(p procfs.Process, signals []syscall.Signal) {
+	for _, sig := range signals {
+		_ = t.signal(p, sig)
+	}
+}
+
+// signalWithoutProc signals what can be reached without /proc: the target's group, or as PID 1 every other process of
+// the PID namespace (kill(2)). Those end with graceful anyway.
+func (t *Tree) signalWithoutProc(sig syscall.Signal) {
+	if t.self == 1 && t.level == Subreaper {
+		_ = unix.Kill(-1, sig)
+		return
+	}
+	if t.group != 0 {
+		_ = unix.Kill(-t.group, sig)
+	}
+}
+
+func ignoreGone(err error) error {
+	if err == unix.ESRCH {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,239 @@
+package tree
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
+	"graceful/runner/procfs/proctest"
+)
+
+// The group is signalled until the target is reaped. Then its id may be reused, and Signal reaches the members one by
+// one.
+func TestSignalGroup_reapedTarget(t *testing.T) {
+	tr := openLevel(t, Group)
+	target, first := startGroup(t)
+	second := startSleeper(t, &syscall.SysProcAttr{Setpgid: true, Pgid: target.Process.Pid})
+	tr.Started(target.Process.Pid)
+
+	kill(t, first)
+	endedBy(t, first)
+	tr.Reaped(first.Process.Pid) // affects no other pid
+	if err := tr.SignalGroup(0); err != nil {
+		t.Error(err)
+	}
+	kill(t, target)
+	endedBy(t, target)
+	tr.Reaped(target.Process.Pid)
+	if err := tr.SignalGroup(unix.SIGUSR1); err != nil {
+		t.Error(err)
+	}
+	tr.Signal(unix.SIGTERM)
+	if sig := endedBy(t, second); sig != unix.SIGTERM {
+		t.Errorf("the last member was ended by %v, want the signal of Signal", sig)
+	}
+}
+
+// A target that leads no group is signalled alone.
+func TestSignalGroup_targetLeadsNoGroup(t *testing.T) {
+	tr := openLevel(t, Group)
+	target := startSleeper(t, &syscall.SysProcAttr{}) // in the group of the test
+	tr.Started(target.Process.Pid)
+	if err := tr.SignalGroup(unix.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if sig := endedBy(t, target); sig != unix.SIGTERM {
+		t.Errorf("ended by %v", sig)
+	}
+}
+
+// A process that is gone is no error; one that may not be signalled is.
+func TestIgnoreGone(t *testing.T) {
+	for err, want := range map[error]error{unix.ESRCH: nil, unix.EPERM: unix.EPERM, nil: nil} {
+		if got := ignoreGone(err); got != want {
+			t.Errorf("ignoreGone(%v) is %v", err, got)
+		}
+	}
+}
+
+// A process that has reused the pid of a member is not signalled.
+func TestSignal_reusedPID(t *testing.T) {
+	tr := openLevel(t, Group)
+	root, _ := startTree(t)
+	p, ok := tr.proc.Read(root)
+	if !ok {
+		t.Fatal("our own child cannot be read")
+	}
+	p.PPID = 1 // not a child of the test, so that its identity is checked
+	p.Start--  // another process had the pid
+	if err := tr.signal(p, unix.SIGKILL); err != unix.ESRCH {
+		t.Errorf("error %v, want ESRCH", err)
+	}
+	if !isAlive(tr.proc, root) {
+		t.Error("another process was killed")
+	}
+}
+
+// No member receives a signal twice, inside the target's group or outside, before and after the target's end. Many
+// programs take a second stop signal as "abort now".
+func TestSignalReachesEachMemberOnce(t *testing.T) {
+	for _, level := range []Level{Group, Subreaper} {
+		t.Run(string(level), func(t *testing.T) {
+			tr := openLevel(t, level)
+			target, inside, outside := startCounterGroup(t)
+			tr.Started(target.Process.Pid)
+
+			tr.Signal(counted)
+			if got, want := counts(t, target, inside, outside), "1 1 "+outsideCount(level); got != want {
+				t.Errorf("target, its group, another group received %s signals, want %s", got, want)
+			}
+			if err := tr.SignalGroup(counted); err != nil {
+				t.Error(err)
+			}
+			if got, want := counts(t, target, inside, outside), "1 1 0"; got != want {
+				t.Errorf("from SignalGroup they received %s, want %s", got, want)
+			}
+			kill(t, target.Cmd)
+			_ = target.Wait()
+			tr.Reaped(target.Process.Pid)
+			tr.Signal(counted)
+			if got, want := counts(t, inside, outside), "1 "+outsideCount(level); got != want {
+				t.Errorf("after the target's end they received %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// outsideCount is how many of one signal to the tree reach a process outside the target's group.
+func outsideCount(level Level) string {
+	if level == Subreaper {
+		return "1"
+	}
+	return "0"
+}
+
+// A member that calls setsid(2) between the look and the signal to the group receives the signal.
+func TestSignal_memberLeavesGroup(t *testing.T) {
+	self := os.Getpid()
+	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
+	inside := startCounter(t, &syscall.SysProcAttr{Setpgid: true, Pgid: target.Process.Pid})
+	gone := startCounter(t, &syscall.SysProcAttr{Setsid: true})
+	group := target.Process.Pid
+	children := []int{group, inside.Process.Pid, gone.Process.Pid}
+	processes := []proctest.Process{{PID: self, PPID: 1, Threads: [][]int{children}}}
+	for _, pid := range children { // /proc still shows all of them in the group
+		processes = append(processes, proctest.Process{PID: pid, PPID: self, Group: group})
+	}
+	tr := &Tree{level: Subreaper, self: self, proc: procfs.Fake(proctest.Dir(t, processes...), true)}
+	tr.Started(group)
+	tr.Signal(counted)
+	if got := counts(t, target, inside, gone); got != "1 1 1" {
+		t.Errorf("the target, its group, the process that left it received %s signals", got)
+	}
+}
+
+// Children of a member that dies of the signal are reparented to graceful during the search and receive the signal
+// once. What a living member starts after the signal receives none.
+func TestSignalOrphans_reparentedMeanwhile(t *testing.T) {
+	self := os.Getpid()
+	var counters []counter
+	var pids []int
+	for range 9 {
+		c := startCounter(t, &syscall.SysProcAttr{})
+		counters, pids = append(counters, c), append(pids, c.Process.Pid)
+	}
+	dying, itsChild, born, started, excluded, dead, hidden, late, lateChild :=
+		pids[0], pids[1], pids[2], pids[3], pids[4], pids[5], pids[6], pids[7], pids[8]
+	graceful := func(children ...int) proctest.Process {
+		return proctest.Process{PID: self, PPID: 1, Threads: [][]int{children}}
+	}
+	process := func(pid, parent int, children ...int) proctest.Process {
+		return proctest.Process{PID: pid, PPID: parent, Threads: [][]int{children}}
+	}
+	zombie := func(pid int) proctest.Process { return proctest.Process{PID: pid, PPID: self, State: "Z"} }
+	before := []proctest.Process{graceful(excluded, dying), process(dying, self, itsChild), process(itsChild, dying),
+		process(excluded, self)}
+	after := []proctest.Process{graceful(excluded, dying, itsChild, born), zombie(dying),
+		process(itsChild, self, started), process(born, self), process(started, itsChild)}
+	later := []proctest.Process{graceful(excluded, dying, itsChild, born, dead, hidden, late), zombie(dead),
+		process(late, self, lateChild), process(lateChild, late)}
+	fs := procSequence(t, before, after, after, later)
+	tr := &Tree{level: Subreaper, self: self, excluded: []int{excluded}, proc: fs}
+	check := func(when, want string) {
+		t.Helper()
+		if got := counts(t, counters...); got != want {
+			t.Errorf("%s they received %s signals, want %s", when, got, want)
+		}
+	}
+	tr.SignalOrphans(counted)
+	check("before any Signal", "0 0 0 0 0 0 0 0 0")
+	tr.Signal(counted)
+	check("from Signal", "1 1 1 0 0 0 0 0 0")
+	tr.SignalOrphans(counted)
+	check("from SignalOrphans", "0 0 0 0 0 0 0 1 0")
+	tr.SignalOrphans(counted)
+	check("from a second SignalOrphans", "0 0 0 0 0 0 0 0 0")
+	tr.level, tr.signalled = Group, map[procfs.Identity]bool{} // a child of graceful need not be a member
+	tr.SignalOrphans(counted)
+	check("at level Group", "0 0 0 0 0 0 0 0 0")
+}
+
+// procSequence returns a /proc that changes: the n-th read of graceful's children shows the n-th list of processes, and
+// each further read the last one. The first process of each list is graceful. Its children file is a FIFO, whose writer
+// notices each reader.
+func procSequence(t *testing.T, steps ...[]proctest.Process) *procfs.FS {
+	t.Helper()
+	graceful := steps[0][0]
+	root := proctest.Dir(t, graceful)
+	file := graceful.ChildrenFile(root, 0)
+	renew := func() error { // a reader of the old FIFO keeps it
+		if err := unix.Mkfifo(file+".new", 0o600); err != nil {
+			return err
+		}
+		return os.Rename(file+".new", file)
+	}
+	if err := renew(); err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan bool)
+	ended := make(chan bool)
+	go func() {
+		defer close(ended)
+		for {
+			answer, err := os.OpenFile(file, os.O_WRONLY, 0) // blocks until there is a reader
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-over:
+				answer.Close()
+				return
+			default:
+			}
+			for _, p := range steps[0][1:] {
+				p.WriteTo(t, root)
+			}
+			if err := renew(); err != nil {
+				t.Error(err)
+			}
+			fmt.Fprint(answer, steps[0][0].Children(0))
+			answer.Close()
+			if len(steps) > 1 {
+				steps = steps[1:]
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(over)
+		if reader, err := os.OpenFile(file, os.O_RDONLY, 0); err == nil {
+			reader.Close()
+		}
+		<-ended
+	})
+	return procfs.Fake(root, true)
+}

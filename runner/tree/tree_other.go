@@ -1,0 +1,45 @@
+//go:build unix && !linux
+
+package tree
+
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
+)
+
+var (
+	errNoSubreaper = errors.New("this system has no child subreaper: " +
+		"processes that leave the target's process group cannot be found")
+	errNoCgroups = errors.New("this system has no cgroups")
+	errNoPidfds  = errors.New("this system has no pidfds: " +
+		"between the target's end and a signal to its group, another group may get its id")
+)
+
+// AdoptOrphans returns an error: child subreapers are Linux's.
+func AdoptOrphans() error { return errNoSubreaper }
+
+// Pins returns an error: pidfds are Linux's.
+func Pins() error { return errNoPidfds }
+
+func (*Tree) signal(p procfs.Process, sig syscall.Signal) error { return unix.Kill(p.PID, sig) }
+
+type cgroup string
+
+func (cgroup) make() error     { return errNoCgroups }
+func (cgroup) pids() []int     { return nil }
+func (cgroup) populated() bool { return false }
+func (cgroup) kill()           {}
+func (cgroup) disband() error  { return nil }
+
+// FindCgroup returns an error: cgroups are Linux's.
+func FindCgroup(string) (string, error) { return "", errNoCgroups }
+
+// StartIn returns an error: cgroups are Linux's.
+func StartIn(string, *syscall.SysProcAttr) (done func(), err error) { return nil, errNoCgroups }
+
+// Enter returns an error: cgroups are Linux's.
+func Enter(string) error { return errNoCgroups }
