@@ -69,11 +69,11 @@ type Process struct {
 
 // Outcome tells how a command ended. The zero value is success.
 type Outcome struct {
-	Code   int    // exit status
-	Signal int    // the signal that ended it, or 0
-	Error  string // why it could not be started, or was given up
-	// Interrupted: it may have been started, and whether it ended nobody saw.
-	Interrupted bool
+	Code        int    // exit status
+	Signal      int    // the signal that ended it, or 0
+	Error       string // why it could not be started, or was given up
+	Interrupted bool   // it may have been started, and whether it has ended is unknown
+	Unseen      bool   // it has ended, and how is unknown
 }
 
 // Failed tells whether anything but exit status 0 came of it.

@@ -124,7 +124,7 @@ func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 	r = registry.Request{
 		Do:   registry.Defer,
 		Dir:  cleanup.Text(dir),
-		Env:  registry.Texts(os.Environ()),
+		Env:  append([]cleanup.Text{}, cleanup.Texts(os.Environ())...),
 		Name: cleanup.Text(f.name),
 		// Less than a millisecond is one: 0 is the default.
 		TimeoutMS: max(f.timeout.Milliseconds(), min(int64(f.timeout), 1)),
@@ -136,7 +136,7 @@ func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 	if f.shell {
 		r.Shell = cleanup.Text(args[0])
 	} else {
-		r.Command = registry.Texts(args)
+		r.Command = cleanup.Texts(args)
 	}
 	return r, nil
 }

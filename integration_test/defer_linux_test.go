@@ -302,8 +302,8 @@ func TestTheListOfWhatHasNotEnded(t *testing.T) {
 	}
 	script := cleanup.Text("echo >begun; until [ -e end ]; do sleep 0.01; done")
 	want := []registry.Listed{
-		{ID: 1, State: "pending", Text: "true", Command: registry.Texts([]string{"/bin/sh", "-c", "true"}), TimeoutMS: 7000},
-		{ID: 2, State: "pending", Name: "own", Text: "echo 'a b'", Command: registry.Texts([]string{"echo", "a b"}), Dir: dir, TimeoutMS: 1500, WhenExits: pid},
+		{ID: 1, State: "pending", Text: "true", Command: cleanup.Texts([]string{"/bin/sh", "-c", "true"}), TimeoutMS: 7000},
+		{ID: 2, State: "pending", Name: "own", Text: "echo 'a b'", Command: cleanup.Texts([]string{"echo", "a b"}), Dir: dir, TimeoutMS: 1500, WhenExits: pid},
 		{ID: 3, State: "running", Text: script, Command: []cleanup.Text{"/bin/sh", "-c", script}, Dir: dir, TimeoutMS: 7000, WhenExits: other},
 	}
 	if diff := cmp.Diff(want, list); diff != "" {

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"graceful/runner"
+	"graceful/runner/report"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,7 +39,7 @@ func newReports(t *testing.T) *reports {
 	return r
 }
 
-func (r *reports) read(t testing.TB, file string) (report runner.Report) {
+func (r *reports) read(t testing.TB, file string) (report report.Report) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -48,7 +48,7 @@ func (r *reports) read(t testing.TB, file string) (report runner.Report) {
 	return r.parse(t, text)
 }
 
-func (r *reports) parse(t testing.TB, text []byte) (report runner.Report) {
+func (r *reports) parse(t testing.TB, text []byte) (report report.Report) {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
@@ -70,7 +70,7 @@ func value[T any](p *T) (v T) {
 }
 
 // outcomes are those of a report's commands, by their ids.
-func outcomes(r runner.Report) string {
+func outcomes(r report.Report) string {
 	var all []string
 	for _, c := range r.Commands {
 		all = append(all, c.Outcome)
@@ -79,7 +79,7 @@ func outcomes(r runner.Report) string {
 }
 
 // sent is what a report says was sent, and to whom.
-func sent(r runner.Report) string {
+func sent(r report.Report) string {
 	var all []string
 	for _, s := range r.Sent {
 		all = append(all, s.Signal+" "+s.To)
@@ -89,7 +89,7 @@ func sent(r runner.Report) string {
 
 func TestTheReportTellsHowARunWent(t *testing.T) {
 	all := newReports(t)
-	type check = func(t *testing.T, p *proc, r runner.Report)
+	type check = func(t *testing.T, p *proc, r report.Report)
 	for name, c := range map[string]struct {
 		flags  []string
 		target string // for a shell; "": a program that there is not
@@ -97,7 +97,7 @@ func TestTheReportTellsHowARunWent(t *testing.T) {
 		status string
 		check  check
 	}{
-		"a program that ends": {target: "exit 7", status: "7", check: func(t *testing.T, p *proc, r runner.Report) {
+		"a program that ends": {target: "exit 7", status: "7", check: func(t *testing.T, p *proc, r report.Report) {
 			target := r.Target
 			if r.Reason != "exited" || r.ExitStatus != 7 || *target.ExitCode != 7 || target.Signal != nil || target.Error != nil || r.Escalated ||
 				r.Stop != nil || r.TakenOver || len(r.Received)+len(r.Killed)+len(r.Left)+len(r.Commands) > 0 || r.Raised != nil {
@@ -116,7 +116,7 @@ func TestTheReportTellsHowARunWent(t *testing.T) {
 			}
 		}},
 		"without a guard": {flags: []string{"--guard", "off", "--contain", "group"}, target: "kill -9 $$", status: "137",
-			check: func(t *testing.T, p *proc, r runner.Report) {
+			check: func(t *testing.T, p *proc, r report.Report) {
 				if r.Reason != "signaled" || *r.Target.Signal != "KILL" || r.Target.ExitCode != nil || r.Stop != nil ||
 					r.Supervisor != nil || r.Writer != r.PID || r.Level != "group" {
 					t.Error("not what it is of such a run")
@@ -125,7 +125,7 @@ func TestTheReportTellsHowARunWent(t *testing.T) {
 		"a stop with all that there is": {
 			flags:  []string{"--on-stop", "sleep 0.05", "--drain", "50ms", "--grace", "100ms", "--on-exit", "true"},
 			target: "trap '' TERM; sleep 1000 & echo >ready; wait; exec sleep 1000", stop: true, status: "137",
-			check: func(t *testing.T, p *proc, r runner.Report) {
+			check: func(t *testing.T, p *proc, r report.Report) {
 				if r.Reason != "stopped" || *r.Stop.Signal != "TERM" || !r.Escalated || *r.Target.Signal != "KILL" || outcomes(r) != "succeeded succeeded" {
 					t.Error("not what it is of such a run")
 				}
@@ -140,7 +140,7 @@ func TestTheReportTellsHowARunWent(t *testing.T) {
 					t.Errorf("commands: %v", r.Commands)
 				}
 			}},
-		"a time limit": {flags: []string{"--timeout", "50ms"}, target: "exec sleep 1000", status: "124", check: func(t *testing.T, p *proc, r runner.Report) {
+		"a time limit": {flags: []string{"--timeout", "50ms"}, target: "exec sleep 1000", status: "124", check: func(t *testing.T, p *proc, r report.Report) {
 			if r.Reason != "timed-out" || !r.Stop.TimedOut || r.Stop.Signal != nil || *r.Target.Signal != "TERM" || r.Escalated {
 				t.Error("not what it is of such a run")
 			}
@@ -149,12 +149,12 @@ func TestTheReportTellsHowARunWent(t *testing.T) {
 		"a deadline": {
 			flags:  []string{"--deadline", "2s", "--on-stop", "trap '' TERM; exec sleep 1000", "--on-exit", "trap '' TERM; exec sleep 1000", "--on-exit-timeout", "500ms"},
 			target: "trap '' TERM; echo >ready; while :; do sleep 1000; done", stop: true, status: "137",
-			check: func(t *testing.T, p *proc, r runner.Report) {
+			check: func(t *testing.T, p *proc, r report.Report) {
 				if !r.Escalated || outcomes(r) != "timed-out timed-out" || len(r.Killed) == 0 || r.Finished.Sub(r.Stop.Began) > 2*time.Second {
 					t.Error("not what it is of such a run")
 				}
 			}},
-		"a program that is not there": {flags: []string{"--on-exit", "true"}, status: "127", check: func(t *testing.T, p *proc, r runner.Report) {
+		"a program that is not there": {flags: []string{"--on-exit", "true"}, status: "127", check: func(t *testing.T, p *proc, r report.Report) {
 			if r.Reason != "start-failed" || r.ExitStatus != 127 || value(r.Target.Error) != "no such file or directory" || r.Target.PID != nil ||
 				r.Target.ExitCode != nil || r.Target.DurationMS != nil || r.Emptied != nil || outcomes(r) != "succeeded" {
 				t.Error("not what it is of such a run")
@@ -163,7 +163,7 @@ func TestTheReportTellsHowARunWent(t *testing.T) {
 		"commands that fail": {
 			flags: []string{"--on-exit", "exit 3", "--on-exit", `["/nowhere/flush"]`, "--on-exit", "exec sleep 1000", "--on-exit", "kill -9 $$",
 				"--on-exit-timeout", "500ms", "--fail-on-cleanup-error", "--on-stop", "true"},
-			target: "true", status: "125", check: func(t *testing.T, p *proc, r runner.Report) {
+			target: "true", status: "125", check: func(t *testing.T, p *proc, r report.Report) {
 				if r.ExitStatus != 125 || *r.Target.ExitCode != 0 || outcomes(r) != "failed not-started timed-out failed not-run" {
 					t.Error("not what it is of such a run")
 				}
@@ -172,19 +172,19 @@ func TestTheReportTellsHowARunWent(t *testing.T) {
 					t.Errorf("commands: %v", c)
 				}
 			}},
-		"what is another's is kept": {flags: []string{"--survivors", "keep"}, target: "sleep 1000 & echo $! >kept", status: "0", check: func(t *testing.T, p *proc, r runner.Report) {
+		"what is another's is kept": {flags: []string{"--survivors", "keep"}, target: "sleep 1000 & echo $! >kept", status: "0", check: func(t *testing.T, p *proc, r report.Report) {
 			if unix.Kill(p.pidIn("kept"), unix.SIGKILL) != nil || r.Emptied != nil || len(r.Sent)+len(r.Killed) > 0 {
 				t.Error("not what it is of such a run")
 			}
 		}},
-		"a signal to end by": {flags: []string{"--reraise"}, target: "kill -HUP $$", status: "HUP", check: func(t *testing.T, p *proc, r runner.Report) {
+		"a signal to end by": {flags: []string{"--reraise"}, target: "kill -HUP $$", status: "HUP", check: func(t *testing.T, p *proc, r report.Report) {
 			if *r.Raised != "HUP" || r.ExitStatus != 129 {
 				t.Error("not what it is of such a run")
 			}
 		}},
 		"bytes of all kinds": {
 			flags: []string{"--name", "n\xff", "--on-exit", ": '\xfe<&>'"}, target: ": '\xff\t\"<\u2028'" + strings.Repeat(" #", 60_000), status: "0",
-			check: func(t *testing.T, p *proc, r runner.Report) {
+			check: func(t *testing.T, p *proc, r report.Report) {
 				if r.Name != "n\ufffd" || !strings.Contains(r.Command[2], ": '\ufffd\t\"<\u2028' # #") || len(r.Command[2]) < 120_000 ||
 					r.Commands[0].Command != ": '\ufffd<&>'" {
 					t.Error("not what it is of such a run")

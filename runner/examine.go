@@ -17,6 +17,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/tree"
 
@@ -450,7 +451,7 @@ func countRuns(dir *ledger.Dir, path string, c *Check) {
 		m, err := read(book)
 		_ = book.Close()
 		switch {
-		case err == errEmpty: // of one that was killed before it had begun anything
+		case errors.Is(err, journal.ErrEmpty): // of one that was killed before it had begun anything
 		case err != nil:
 			bad = append(bad, err.Error())
 		case m.run.State != machine.Done:

@@ -129,7 +129,7 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 		m, book = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
 	}
 	reap(pid)
-	m.history.goOn()
+	m.history.TakeOver()
 	if m.run.State == machine.Done {
 		return p.loop(m, book, log).loop().result(), nil // for what was to come after
 	}

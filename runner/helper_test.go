@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"encoding/json"
 	"time"
 
 	"graceful/cleanup"
@@ -65,4 +66,13 @@ func registering(limit time.Duration, change ...func(*cleanup.Entry)) machine.Re
 		c(&e)
 	}
 	return machine.Registered{Entry: e}
+}
+
+// firstRecord is the record of how a run begins.
+func firstRecord(r Run, in inherited) json.RawMessage {
+	book := &memory{}
+	if err := begin(book, r, in); err != nil {
+		panic(err)
+	}
+	return book.records[0]
 }

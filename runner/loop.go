@@ -13,8 +13,10 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/forward"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
+	"graceful/runner/report"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,8 +35,8 @@ type loop struct {
 	parentGone <-chan struct{}
 	relayed    <-chan struct{}           // closed when the rest of the target's output is relayed; nil: not yet asked for
 	broken     <-chan struct{}           // closed when nobody reads the target's terminal any more; nil where it has none
-	ledger     appender                  // nil: nobody could read it
-	history    *history                  // nil: nobody wants to know
+	ledger     journal.Ledger            // nil: nobody could read it
+	history    *report.History           // nil: nobody wants to know
 	requests   <-chan registry.Call      // from within the tree
 	exits      <-chan procfs.Identity    // of those whom commands wait for
 	awaited    map[procfs.Identity][]int // the commands that wait for a process
@@ -196,8 +198,8 @@ func (l *loop) take(pid int, ending machine.Ending) {
 	case isCommand:
 		l.handle(machine.CommandEnded{ID: id, Ending: ending})
 	default:
-		if l.killing && ending.Signal == machine.SigKILL && l.history.kills(l.run) {
-			l.history.kill(l.sys.child(pid), l.run)
+		if l.killing && ending.Signal == machine.SigKILL && l.history.Kills(l.run.Run) {
+			l.history.Kill(l.sys.child(pid), l.run.Run)
 		}
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 	}
@@ -219,7 +221,11 @@ func (l *loop) killMore() {
 			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
 			l.givenUp = left
 		}
-		l.history.leave(l.killed, l.run)
+		var left []procfs.Process
+		for id, k := range l.killed {
+			left = append(left, procfs.Process{Identity: id, Name: k.name})
+		}
+		l.history.Leave(left, l.run.Run)
 		l.killing, l.look = false, time.Time{}
 		l.handle(machine.TreeEmptied{})
 		return
@@ -238,7 +244,7 @@ func (l *loop) killMore() {
 func (l *loop) kill() (hopeless bool) {
 	found, denied := l.sys.kill()
 	for _, p := range found { // those of our children that have died already are not among them
-		l.history.kill(p, l.run)
+		l.history.Kill(p, l.run.Run)
 	}
 	now := time.Now()
 	forbidden := map[procfs.Identity]bool{}
@@ -303,7 +309,7 @@ func (l *loop) handle(e machine.Event) {
 	if err := l.record(e, r.Changed(l.run.Run), now); err != nil && l.takeBack(e, r, err) {
 		return
 	}
-	l.history.happened(l.run, r, e, now)
+	l.history.Happened(l.run.Run, r.Run, e, now)
 	ended := r.Target.Ended && !l.run.Target.Ended
 	l.run = r
 	if ended {
@@ -331,7 +337,7 @@ func (l *loop) disband() {
 }
 
 func (l *loop) perform(a machine.Action) {
-	l.history.did(l.run, a, time.Now())
+	l.history.Did(l.run.Run, a, time.Now())
 	switch a := a.(type) {
 	case machine.StartTarget:
 		l.startTarget()
@@ -368,9 +374,9 @@ func (l *loop) perform(a machine.Action) {
 	case machine.LeaveSurvivors:
 		l.sys.keepSurvivors()
 	case machine.KillTree:
-		if l.history.kills(l.run) { // before, since one that dies at once may be reaped by another that is dying
+		if l.history.Kills(l.run.Run) { // before, since one that dies at once may be reaped by another that is dying
 			for _, p := range l.sys.members() {
-				l.history.kill(p, l.run)
+				l.history.Kill(p, l.run.Run)
 			}
 		}
 		l.killing, l.pause = true, 0
@@ -419,7 +425,7 @@ func (l *loop) startTarget() {
 			err = found.Err
 		}
 		l.log.Error("starting "+l.run.Config.Command[0], "err", err, "hint", hint)
-		l.handle(machine.TargetFailed{Status: status, Err: err.Error()})
+		l.handle(machine.TargetFailed{Status: status, Err: cleanup.Text(err.Error())})
 		return
 	}
 	l.handle(machine.TargetStarted{PID: pid, Start: l.startTime(pid)})
@@ -429,7 +435,7 @@ func (l *loop) startCommand(id int) {
 	c := l.command(id)
 	pid, err := l.sys.startCommand(l.run, c)
 	if err != nil {
-		l.handle(machine.CommandFailed{ID: id, Err: err.Error(), Transient: outOfResources(err)})
+		l.handle(machine.CommandFailed{ID: id, Err: cleanup.Text(err.Error()), Transient: outOfResources(err)})
 		return
 	}
 	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {

@@ -17,6 +17,7 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
+	"graceful/runner/report"
 
 	"golang.org/x/sys/unix"
 )
@@ -280,11 +281,11 @@ func (s *fakeSystem) exempt(pid int) {
 }
 func (s *fakeSystem) await(procfs.Identity) bool { return s.pidfds }
 
-func (s *fakeSystem) relayRest(Run, bool) <-chan struct{} { return s.relaying }
-func (s *fakeSystem) usage(int) *machine.Usage            { return nil }
-func (s *fakeSystem) writeReport(Run, *history) error     { return nil }
-func (s *fakeSystem) keepSurvivors()                      { s.Lock(); defer s.Unlock(); s.note("keep") }
-func (s *fakeSystem) disband() error                      { return nil }
+func (s *fakeSystem) relayRest(Run, bool) <-chan struct{}    { return s.relaying }
+func (s *fakeSystem) usage(int) *machine.Usage               { return nil }
+func (s *fakeSystem) writeReport(Run, *report.History) error { return nil }
+func (s *fakeSystem) keepSurvivors()                         { s.Lock(); defer s.Unlock(); s.note("keep") }
+func (s *fakeSystem) disband() error                         { return nil }
 
 // lead runs a run on the fake system, in a bubble whose clock stands still while anybody is busy.
 func lead(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {

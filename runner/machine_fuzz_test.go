@@ -9,6 +9,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/tree"
 
@@ -201,7 +202,9 @@ func (w *world) tell(e machine.Event) {
 			}
 		}
 	}
-	if r, keep := recordOf(e, after.Changed(before.Run)); keep {
+	if r, err := journal.Record(e, after.Changed(before.Run), false, now()); err != nil {
+		w.t.Fatal(err)
+	} else if r != nil {
 		w.keep(r)
 	}
 	if !reflect.DeepEqual(before, snapshot) {
@@ -279,13 +282,7 @@ func (w *world) answered(a machine.Answer, e machine.Event, before Run) {
 	}
 }
 
-func (w *world) keep(r record) {
-	text, err := json.Marshal(r)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.ledger = append(w.ledger, text)
-}
+func (w *world) keep(r json.RawMessage) { w.ledger = append(w.ledger, r) }
 
 // writeDown has the run go on from what was written down of it.
 func (w *world) writeDown() {

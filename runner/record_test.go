@@ -21,10 +21,7 @@ func TestAllThatARunWasAskedForIsWrittenDown(t *testing.T) {
 	config.Order, config.Contain, config.ForwardTo, config.Survivors = cleanup.Parallel, tree.Group, machine.ForwardToTarget, machine.KeepSurvivors
 	config.Defer = DeferOn
 	config.Command[0] += "\xff\x00"
-	text, err := json.Marshal(firstRecord(newRun("id", config), inherited{}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := firstRecord(newRun("id", config), inherited{})
 	m, err := remember([]json.RawMessage{text})
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,42 +12,12 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/tree"
 )
-
-// begin makes a ledger that of a run that is about to start.
-func begin(book *ledger.Ledger, r Run, in inherited) error {
-	text, err := json.Marshal(firstRecord(r, in))
-	if err != nil {
-		return err
-	}
-	if n := len(text) + ledger.Overhead + perStep*len(r.Config.Steps()); n > maxFirst {
-		return fmt.Errorf("%w: arguments and environment take %d bytes in %s, and may take %d", errTooLarge, n, book, maxFirst)
-	}
-	if err := book.Reserve(int64(len(text)) + r.room()); err != nil {
-		return err
-	}
-	return book.Append(json.RawMessage(text))
-}
-
-// errTooLarge tells that a run has more arguments, environment or commands than there is room for in a ledger.
-var errTooLarge = errors.New("the run is too large")
-
-// read tells where the run of a ledger stands.
-func read(book *ledger.Ledger) (remembered, error) {
-	records, err := book.Records()
-	if err != nil {
-		return remembered{}, err
-	}
-	m, err := remember(records)
-	if err != nil && err != errEmpty {
-		err = fmt.Errorf("reading %s: %w", book, err)
-	}
-	return m, err
-}
 
 // finish ends the ledger of a run that is done. One that tells of commands that were interrupted is kept.
 func finish(r Run, book *ledger.Ledger) error {
@@ -80,7 +49,9 @@ func discard(book *ledger.Ledger) error {
 }
 
 func interrupted(r Run) (commands []*cleanup.Entry) {
-	return slices.DeleteFunc(slices.Clone(r.Cleanup.Entries), func(c *cleanup.Entry) bool { return !c.Outcome.Interrupted })
+	return slices.DeleteFunc(slices.Clone(r.Cleanup.Entries), func(c *cleanup.Entry) bool {
+		return c.When != cleanup.AtExit || !c.Outcome.Interrupted
+	})
 }
 
 // lockPatience is for a lock whose holder is only thought to live: what a process of ours was starting when it was
@@ -125,7 +96,7 @@ func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledg
 			return nil, 0, err
 		}
 		m, err := read(book)
-		if err == errEmpty { // ours, or of one that was killed before it had begun
+		if errors.Is(err, journal.ErrEmpty) { // ours, or of one that was killed before it had begun
 			return book, 0, nil
 		}
 		if err != nil {
@@ -202,7 +173,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		switch {
 		case want.Name != "" && m.run.Config.Name != want.Name:
 			err = nil
-		case err == errEmpty:
+		case errors.Is(err, journal.ErrEmpty):
 			err = book.Remove()
 		case err == nil:
 			log.Info("recovering", "run", m.run.ID, "name", m.run.Config.Name)
@@ -235,7 +206,7 @@ var errCommands = errors.New("not every cleanup command succeeded")
 
 // finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
 func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
-	m.history.goOn()
+	m.history.TakeOver()
 	same := m.boot != "" && m.boot == procfs.Boot()
 	if !same {
 		m.run.Cgroup = ""

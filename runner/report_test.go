@@ -13,7 +13,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/runner/machine"
-	"graceful/runner/procfs"
+	"graceful/runner/report"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -34,9 +34,11 @@ func (s reportedSystem) startTarget(r Run) (int, error) {
 	return s.fakeSystem.startTarget(r)
 }
 
-func reportText(t *testing.T, r Run, h *history) string {
+func reportText(t *testing.T, r Run, h *report.History) string {
 	t.Helper()
-	text, err := json.MarshalIndent(r.report(h, time.Now()), "", " ")
+	doc := h.Report(r.Run, time.Now())
+	doc.Killed = nil // is in no record
+	text, err := json.MarshalIndent(doc, "", " ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,16 +46,8 @@ func reportText(t *testing.T, r Run, h *history) string {
 }
 
 // written reads records as they come back from a ledger.
-func written(t *testing.T, records ...record) remembered {
+func written(t *testing.T, raw ...json.RawMessage) remembered {
 	t.Helper()
-	var raw []json.RawMessage
-	for _, r := range records {
-		text, err := json.Marshal(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw = append(raw, text)
-	}
 	m, err := remember(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -123,11 +117,10 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 				r := newRun("id", config)
 				first := firstRecord(r, inherited{})
 				book := &memory{}
-				h := newHistory(r, first.Begin.Front, string(first.Begin.Dir), first.Time)
+				h := written(t, first).history
 				l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, ledger: book, history: h}
 				done := l.do()
-				h.killed = nil // is nowhere written down
-				m := written(t, append([]record{first}, book.records...)...)
+				m := written(t, append([]json.RawMessage{first}, book.records...)...)
 				live, read := reportText(t, done, h), reportText(t, m.run, m.history)
 				if live != read {
 					t.Errorf("who led it tells\n%s\nand the ledger\n%s", live, read)
@@ -150,16 +143,17 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 			r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Contain: tree.Auto, Policy: machine.Policy{Grace: time.Hour, Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
 			first := firstRecord(r, inherited{})
 			book := &memory{}
-			h := newHistory(r, 1, "/", first.Time)
+			h := newHistory(r, 1, "/", time.Now())
 			l := loop{run: r, sys: newFakeSystem(), log: slog.New(slog.DiscardHandler), ledger: book, history: h}
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.hear(unix.Signal(sig))
 			}
-			if len(h.received) != historyLimit || len(h.sent) != historyLimit || h.omitted != 2*(many-historyLimit) {
-				t.Errorf("%d received, %d sent, %d omitted", len(h.received), len(h.sent), h.omitted)
+			live := h.Report(l.run.Run, time.Now())
+			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed || live.Omitted != 2*(many-report.MaxListed) {
+				t.Errorf("%d received, %d sent, %d omitted", len(live.Received), len(live.Sent), live.Omitted)
 			}
-			if n := len(book.records); n > historyLimit+3 {
+			if n := len(book.records); n > report.MaxListed+3 {
 				t.Errorf("%d records", n)
 			}
 			for _, r := range book.records {
@@ -167,62 +161,12 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 					t.Fatalf("a record of %d bytes: %s", len(text), text)
 				}
 			}
-			m := written(t, append([]record{first}, book.records...)...)
-			if !slices.EqualFunc(m.history.received, h.received, func(a, b Signalled) bool { return a.Number == b.Number && a.Time.Equal(b.Time) }) {
+			m := written(t, append([]json.RawMessage{first}, book.records...)...)
+			read := m.history.Report(m.run.Run, time.Now())
+			if !slices.EqualFunc(read.Received, live.Received, func(a, b report.Signalled) bool { return a.Number == b.Number && a.Time.Equal(b.Time) }) {
 				t.Error("the ledger tells of others")
 			}
 		})
-	}
-}
-
-func TestTheReportNamesWhoWasKilledOnce(t *testing.T) {
-	h := newHistory(Run{Config: Config{Report: "/r"}}, 1, "/", time.Now())
-	r := Run{Run: machine.Run{State: machine.Killing, Target: machine.Target{PID: 5}}}
-	p := func(pid int, start uint64) procfs.Process {
-		return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}, Name: "p"}
-	}
-	for _, q := range []procfs.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
-		h.kill(q, r)
-	}
-	h.kill(p(8, 1), Run{Run: machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}}) // a command's
-	if got := processesOf(h.killed); !slices.Equal(got, []Process{{6, "p"}, {7, "p"}, {7, "p"}}) {
-		t.Errorf("killed: %v", got)
-	}
-	for pid := range 2 * historyLimit {
-		h.kill(p(100+pid, 1), r)
-	}
-	if len(h.killed) != historyLimit {
-		t.Errorf("%d are kept", len(h.killed))
-	}
-}
-
-// What is nobody's to wait for, or was lost, is not said to have failed, nor not to have been started.
-func TestWhatBecomesOfACommandInTheReport(t *testing.T) {
-	life := span{from: time.Unix(1, 0), to: time.Unix(2, 0), pid: 9}
-	for want, c := range map[string]struct {
-		entry cleanup.Entry
-		life  span
-	}{
-		"not-run":     {cleanup.Entry{}, span{}},
-		"succeeded":   {cleanup.Entry{Progress: cleanup.Ended, PID: 9}, life},
-		"failed":      {cleanup.Entry{Progress: cleanup.Ended, PID: 9, Outcome: cleanup.Outcome{Code: 1}}, life},
-		"timed-out":   {cleanup.Entry{Progress: cleanup.Ended, PID: 9, TimedOut: true}, life},
-		"cut":         {cleanup.Entry{Progress: cleanup.Ended, PID: 9, Cut: true, Outcome: cleanup.Outcome{Signal: 15}}, life},
-		"not-started": {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: "x"}}, span{to: life.to}},
-		"interrupted": {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Interrupted: true}}, life},
-		"unknown":     {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: machine.WasUnseen}}, life},
-	} {
-		o := outcomeOf(c.entry, c.life)
-		if o.Outcome != want || (o.PID != nil) != (c.life.pid != 0) || (o.DurationMS != nil) != (c.life.pid != 0) {
-			t.Errorf("%s: %+v", want, o)
-		}
-	}
-	if o := outcomeOf(cleanup.Entry{When: cleanup.AtStop, Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: machine.WasInterrupted}}, life); o.Outcome != "interrupted" {
-		t.Errorf("an on-stop command that was lost: %+v", o)
-	}
-	// The clock may be set back meanwhile.
-	if o := outcomeOf(cleanup.Entry{Progress: cleanup.Ended, PID: 9}, span{from: life.to, to: life.from, pid: 9}); *o.DurationMS != 0 {
-		t.Errorf("it took %d ms", *o.DurationMS)
 	}
 }
 
@@ -235,8 +179,8 @@ func TestTheReportNamesWhoIsLeft(t *testing.T) {
 		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: machine.Policy{Grace: time.Second}})
 		h := newHistory(r, 1, "/", time.Now())
 		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, history: h}
-		done := l.do().report(h, time.Now())
-		if !slices.Equal(done.Left, []Process{{7, "p"}}) || !slices.Equal(done.Killed, []Process{{7, "p"}, {8, "p"}}) || done.Emptied != nil || !done.Escalated {
+		done := h.Report(l.do().Run, time.Now())
+		if !slices.Equal(done.Left, []report.Process{{PID: 7, Name: "p"}}) || !slices.Equal(done.Killed, []report.Process{{PID: 7, Name: "p"}, {PID: 8, Name: "p"}}) || done.Emptied != nil || !done.Escalated {
 			t.Errorf("it tells %+v", done)
 		}
 	})
@@ -252,9 +196,9 @@ func TestARetriedCommandInTheReport(t *testing.T) {
 	} {
 		was := r
 		r.Run, _ = machine.Next(r.Run, e)
-		h.happened(was, r, e, time.Unix(int64(i), 0))
+		h.Happened(was.Run, r.Run, e, time.Unix(int64(i), 0))
 	}
-	if c := r.report(h, time.Now()).Commands[0]; c.Outcome != "not-started" || c.PID != nil || c.Started != nil {
+	if c := h.Report(r.Run, time.Now()).Commands[0]; c.Outcome != "not-started" || c.PID != nil || c.Started != nil {
 		t.Errorf("it tells %+v", c)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
 )
@@ -114,7 +115,7 @@ func (l *loop) reserve(e machine.Event, after Run) bool {
 	if !ok || l.ledger == nil || !after.Changed(l.run.Run) {
 		return true
 	}
-	err := l.ledger.Reserve(int64(added.Entry.RecordSize()) + after.room())
+	err := l.ledger.Reserve(int64(added.Entry.RecordSize()) + journal.Room(after.Run, after.signals()))
 	if err != nil {
 		l.said = machine.Answer{Refusal: err.Error()}
 	}
@@ -182,7 +183,7 @@ func (l *loop) list() *[]registry.Listed {
 			state = "running"
 		}
 		list = append(list, registry.Listed{
-			ID: c.ID, State: state, Name: cleanup.Text(c.Name), Text: cleanup.Text(c.Command.Text), Command: texts(c.Command.Args),
+			ID: c.ID, State: state, Name: cleanup.Text(c.Name), Text: cleanup.Text(c.Command.Text), Command: cleanup.Texts(c.Command.Args),
 			Dir: cleanup.Text(c.Dir), TimeoutMS: c.Command.Limit.Milliseconds(), WhenExits: c.Exits.PID,
 		})
 	}

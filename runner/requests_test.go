@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +70,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			l := loop{run: first, sys: s, log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {
-				l.register(registry.Call{Request: registry.Request{Command: registry.Texts([]string{"r"}), Env: registry.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
+				l.register(registry.Call{Request: registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
 				return l.said
 			}
 			want := func(ids ...int) {
@@ -106,40 +105,10 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 				t.Errorf("its environment is in no record: %+v", c)
 			}
 			// Who reads that goes on with the same run.
-			var lines []json.RawMessage
-			for _, r := range book.records {
-				text, err := json.Marshal(r)
-				if err != nil {
-					t.Fatal(err)
-				}
-				lines = append(lines, text)
-			}
-			m, err := remember(lines)
+			m, err := remember(book.records)
 			if diff := cmp.Diff(l.run, m.run, sameRun); err != nil || diff != "" {
 				t.Errorf("remembered otherwise: %v %s", err, diff)
 			}
 		})
-	}
-}
-
-// None is not the same as that of the run.
-func TestAnEnvironmentThatIsEmptyIsWrittenDown(t *testing.T) {
-	for _, env := range [][]string{nil, {}, {"A=1"}} {
-		r, _ := recordOf(registering(time.Second, func(c *cleanup.Entry) { c.Env = env }), true)
-		text, err := json.Marshal(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var again record
-		if err := json.Unmarshal(text, &again); err != nil {
-			t.Fatal(err)
-		}
-		e, err := again.event(Run{Run: at3(machine.Running)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := e.(machine.Registered).Entry.Env; (got == nil) != (env == nil) || !slices.Equal(got, env) {
-			t.Errorf("%#v became %#v", env, got)
-		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
@@ -49,7 +50,7 @@ func Do(config Config, log *slog.Logger) (Result, error) {
 
 func do(config Config, log *slog.Logger) (Result, error) {
 	if n := len(config.OnExit) + len(config.OnStop); n > machine.MaxCommands {
-		return Result{}, fmt.Errorf("%w: %d commands were given, and %d are the most", errTooLarge, n, machine.MaxCommands)
+		return Result{}, fmt.Errorf("%w: %d commands were given, and %d are the most", journal.ErrTooLarge, n, machine.MaxCommands)
 	}
 	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Result{}, err
@@ -161,7 +162,7 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 		if err == nil {
 			return done, nil
 		}
-		if g == GuardOn || errors.Is(err, errTooLarge) {
+		if g == GuardOn || errors.Is(err, journal.ErrTooLarge) {
 			return Result{}, fmt.Errorf("guard: %w", err)
 		}
 		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")

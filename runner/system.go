@@ -70,7 +70,7 @@ type system interface {
 	frontGone(target int)
 	// relayRest closes relayed when what the target has written is where it belongs, or nobody takes it.
 	relayRest(r Run, stopped bool) (relayed <-chan struct{})
-	writeReport(Run, *history) error
+	writeReport(Run, *report.History) error
 	keepSurvivors() // leave alone who is in the tree now
 	cleaning()      // nothing but cleanup commands will be started from now on
 	disband() error // the tree's cgroup, where it has one

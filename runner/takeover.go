@@ -48,13 +48,7 @@ func (l *loop) takeOver(m remembered) {
 
 // isAmong tells whether a process that was written down is one of our own children.
 func isAmong(children []procfs.Process, pid int, start uint64) bool {
-	return slices.ContainsFunc(children, func(p procfs.Process) bool { return isChild(p, pid, start) })
-}
-
-// isChild: where a start time is unknown (0) the pid alone counts, which is a child's until its parent reaps it. For
-// processes that are not our children nothing but their tree.Identity does.
-func isChild(p procfs.Process, pid int, start uint64) bool {
-	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
+	return slices.ContainsFunc(children, func(p procfs.Process) bool { return p.Is(pid, start) })
 }
 
 // adoptCommands finds the command that was being started when the run lost its leader. Commands are started one after
@@ -71,7 +65,7 @@ func (l *loop) adoptCommands(children []procfs.Process, claimed map[int]time.Dur
 			// One that has ended may not have been reaped, or another have its pid by now.
 			known := p.PID == l.run.Target.PID && (!l.run.Target.Ended || p.Start != 0 && p.Start == l.run.Target.Start)
 			for _, other := range l.run.Cleanup.Entries {
-				known = known || isChild(p, other.PID, other.Start)
+				known = known || p.Is(other.PID, other.Start)
 			}
 			return known || p.BornBefore(claimed[id]) || l.sys.isOtherCommand(p, id) || others && !l.sys.isCommand(p, id)
 		})

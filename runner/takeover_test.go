@@ -19,15 +19,20 @@ import (
 )
 
 // memory is a ledger that a test reads.
-type memory struct{ records []record }
+type memory struct{ records []json.RawMessage }
 
-func (m *memory) Append(r any) error { m.records = append(m.records, r.(record)); return nil }
+func (m *memory) Append(r any) error {
+	m.records = append(m.records, r.(json.RawMessage))
+	return nil
+}
 
 func (m *memory) Reserve(int64) error { return nil }
 
 func (m *memory) events() (events []string) {
 	for _, r := range m.records {
-		events = append(events, r.Event)
+		var event struct{ Event string }
+		_ = json.Unmarshal(r, &event)
+		events = append(events, event.Event)
 	}
 	return events
 }
@@ -360,7 +365,7 @@ func commandsStarted(s *watchedSystem) string {
 // FuzzRemember reads records that anybody may have written: they may be refused, and what is made of them can be gone
 // on with.
 func FuzzRemember(f *testing.F) {
-	first, _ := json.Marshal(firstRecord(newRun("id", Config{Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO}}), inherited{blocked: []syscall.Signal{3}}))
+	first := firstRecord(newRun("id", Config{Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO}}), inherited{blocked: []syscall.Signal{3}})
 	f.Add(string(first) + "\n" + `{"event":"target started","pid":7,"start":8}` + "\n" + `{"event":"target ended","code":3}` + "\n" +
 		`{"event":"tree emptied"}` + "\n" + `{"event":"command started","id":1,"pid":9}` + "\n" + `{"event":"command timer","id":1,"timer":2}`)
 	f.Add(string(first) + "\n" + `{"event":"recovered"}` + "\n" + `{"event":"command lost","id":9}` + "\n" + `{"event":"retried"}`)

@@ -98,7 +98,7 @@ func TestARequestThatNoRunCanFulfilIsRefusedWithAReason(t *testing.T) {
 }
 
 func TestWhatIsNoUTF8GoesThrough(t *testing.T) {
-	r := Request{Version: Version, Do: Defer, Command: Texts([]string{"rm", "\xff\n"}), Dir: "/\xfe", Env: Texts([]string{"A=\x80"})}
+	r := Request{Version: Version, Do: Defer, Command: cleanup.Texts([]string{"rm", "\xff\n"}), Dir: "/\xfe", Env: cleanup.Texts([]string{"A=\x80"})}
 	got, err := decode(bytes.TrimSuffix(encode(r), []byte("\n")))
 	if e := got.Entry(); err != nil || e.Command.Args[1] != "\xff\n" || e.Dir != "/\xfe" || e.Env[0] != "A=\x80" {
 		t.Errorf("%+v, %v", e, err)

@@ -140,29 +140,13 @@ func (r Request) Entry() cleanup.Entry {
 		},
 	}
 	if r.Shell == "" {
-		e.Command = cleanup.ExecForm(texts(r.Command))
+		e.Command = cleanup.ExecForm(cleanup.Strings(r.Command))
 	}
 	if r.Env != nil {
-		e.Env = append([]string{}, texts(r.Env)...)
+		e.Env = append([]string{}, cleanup.Strings(r.Env)...)
 	}
 	e.Command.Limit = time.Duration(r.TimeoutMS) * time.Millisecond
 	return e
-}
-
-func texts(from []cleanup.Text) (to []string) {
-	for _, t := range from {
-		to = append(to, string(t))
-	}
-	return to
-}
-
-// Texts is for requests.
-func Texts(from []string) []cleanup.Text {
-	to := make([]cleanup.Text, 0, len(from))
-	for _, s := range from {
-		to = append(to, cleanup.Text(s))
-	}
-	return to
 }
 
 // encode makes a line of a request or a response.

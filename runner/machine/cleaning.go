@@ -20,8 +20,8 @@ const (
 
 // Errors of commands that were started.
 const (
-	WasInterrupted = "it was interrupted"
-	WasUnseen      = "it ended, and nobody knows how"
+	wasInterrupted = "it was interrupted"
+	wasUnseen      = "it ended, and nobody knows how"
 )
 
 // clean goes on with the cleanup commands, or ends the run when there is none left.
@@ -148,7 +148,7 @@ func (r Run) cutShort() (Run, []Action) {
 func (r Run) retried() (Run, []Action) {
 	lost := false
 	for _, c := range r.Cleanup.Entries {
-		if c.Progress == cleanup.Ended && c.Outcome.Interrupted {
+		if c.When == cleanup.AtExit && c.Progress == cleanup.Ended && c.Outcome.Interrupted {
 			lost = true
 			r.Cleanup.Stack = r.Cleanup.Update(c.ID, func(c *cleanup.Entry) {
 				*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command, Registration: c.Registration}

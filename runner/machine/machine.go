@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"graceful/cleanup"
-	"graceful/forward"
 )
 
 // State is where a run stands. States move only to the right; a run may skip states.
@@ -24,20 +23,6 @@ const (
 
 func (s State) String() string {
 	return [...]string{"starting", "running", "stopping", "killing", "sweeping", "cleaning", "done"}[s]
-}
-
-// Ending is how a process ended. The zero value is exit status 0.
-type Ending struct {
-	Code   int // exit status, 0–255
-	Signal int // the signal that ended it, or 0
-}
-
-// Status is the ending as a shell reports it: the exit status, or 128+n for signal n.
-func (e Ending) Status() int {
-	if e.Signal != 0 {
-		return 128 + e.Signal
-	}
-	return e.Code
 }
 
 // Run is all that the machine remembers of a run. It is a value and holds nothing but data, so that it can be recorded, and
@@ -151,133 +136,6 @@ func failed(c *cleanup.Entry) bool {
 	return c.When == cleanup.AtExit && c.Progress == cleanup.Ended && (c.TimedOut || c.Cut || c.Outcome.Failed())
 }
 
-// What can happen to a run.
-type (
-	TargetStarted struct {
-		PID   int
-		Start uint64
-	}
-	TargetFailed struct { // it could not be started
-		Status int
-		Err    string // for the report
-	}
-	TargetEnded struct {
-		Ending Ending
-		After  time.Duration // since the run began
-		Usage  *Usage        // for the report, where it is known
-	}
-	Signalled struct {
-		Signal  int
-		Meaning forward.Meaning
-	}
-	TimeUp      struct{ Name TimerName } // of the run's own timers
-	TreeEmptied struct{}                 // or all that is left of it is out of our reach
-	Relayed     struct{}                 // what the target has written on its terminal, as far as somebody reads it
-	// commandFailed: it could not be started; when for want of a resource that may come back, it is tried again.
-	CommandFailed struct {
-		ID        int
-		Err       string
-		Transient bool
-	}
-	CommandStarted struct {
-		ID, PID int
-		Start   uint64
-	}
-	CommandEnded struct {
-		ID     int
-		Ending Ending
-		Unseen bool // nobody was its parent: how it ended is not known
-	}
-	// orphaned: one of our two processes was killed, and the other one ends the run.
-	Orphaned struct{}
-	// recovered: both were killed, and a third goes on. Nobody can tell any more how the target ended.
-	Recovered struct{ After time.Duration }
-	// commandLost: a cleanup command may have been started, and whether it ended nobody saw.
-	CommandLost struct{ ID int }
-	// retried: the commands that were lost are to run again. It alone leads back from Done.
-	Retried struct{}
-	// registered: a command is to join the others. What is left of the deadline counts when it runs.
-	Registered struct {
-		Entry  cleanup.Entry
-		Left   time.Duration
-		Replay bool // it is in the ledger, so that there was room for it
-	}
-	Withdrawn struct {
-		ID   int
-		Left time.Duration
-	}
-	// exited: the process that a command waits for has ended.
-	Exited       struct{ ID int }
-	CommandTimer struct {
-		ID   int
-		Name TimerName
-	}
-)
-
-type Event any
-
-// What the loop is asked to do.
-type (
-	StartTarget   struct{}
-	ForwardSignal struct { // to the target's group
-		Signal int
-		Alone  bool // to the target alone
-		Resume bool // SIGCONT after it, so that a stopped process can act on it
-	}
-	Suspend         struct{} // stop ourselves, as the target's group has been asked to
-	SignalSurvivors struct {
-		Signal  int
-		Resume  bool
-		Unasked bool // only those that have had no stop signal with their group
-	}
-	LeaveSurvivors struct{} // who is in the tree now is no longer our business
-	KillTree       struct{} // SIGKILL to all that is left, again and again until treeEmptied
-	RelayRest      struct{} // of what the target has written on its terminal
-	startTimer     struct {
-		timer Timer
-		after time.Duration
-	}
-	stopTimer        struct{ timer Timer }
-	StartCommand     struct{ ID int }
-	TerminateCommand struct{ ID int } // SIGTERM to its group, SIGCONT after it
-	KillCommand      struct{ ID int } // SIGKILL to its group and to all below it
-	// answer is for who has asked for a command to be registered or withdrawn.
-	Answer struct {
-		ID      int
-		Refusal string // "": done
-	}
-)
-
-type Action any
-
-type TimerName uint8
-
-const (
-	GraceTimer    TimerName = iota // of a step: the next one
-	RetryTimer                     // start a command again
-	LimitTimer                     // a command's time is up: SIGTERM
-	KillTimer                      // it had SIGTERM: SIGKILL
-	AbandonTimer                   // it had SIGKILL and is still there: go on without it
-	DrainTimer                     // the signals begin
-	TimeoutTimer                   // the target has run long enough
-	DeadlineTimer                  // what is left of the time for a stop belongs to the cleanup commands
-)
-
-func (n TimerName) String() string {
-	return [...]string{"grace", "retry", "limit", "kill", "abandon", "drain", "timeout", "deadline"}[n]
-}
-
-type Timer struct {
-	Name TimerName
-	ID   int // the command, or 0
-}
-
-// Deadline is a timer that has been started.
-type Deadline struct {
-	Timer
-	At time.Time
-}
-
 // advance is next, with the deadlines kept. Who reads of events later goes through it in the same way.
 func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 	switch e := e.(type) {
@@ -356,12 +214,12 @@ func Next(r Run, e Event) (Run, []Action) {
 		if e.Transient {
 			return r, []Action{startTimer{Timer{RetryTimer, e.ID}, RetryAfter}}
 		}
-		return r.commandEnded(e.ID, cleanup.Outcome{Error: e.Err})
+		return r.commandEnded(e.ID, cleanup.Outcome{Error: string(e.Err)})
 	case CommandEnded:
 		switch {
 		case !r.claimed(e.ID):
 		case e.Unseen:
-			return r.forget(e.ID).commandEnded(e.ID, cleanup.Outcome{Error: WasUnseen})
+			return r.forget(e.ID).commandEnded(e.ID, cleanup.Outcome{Error: wasUnseen, Unseen: true})
 		default:
 			return r.commandEnded(e.ID, cleanup.Outcome{Code: e.Ending.Code, Signal: e.Ending.Signal})
 		}
@@ -397,7 +255,7 @@ func Next(r Run, e Event) (Run, []Action) {
 			}
 			for _, id := range r.Cleanup.Running(cleanup.AtStop) { // if it lives, it is part of the tree
 				r.Cleanup.Stack = r.forget(id).Cleanup.Update(id, func(c *cleanup.Entry) {
-					c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: WasInterrupted}
+					c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: wasInterrupted, Interrupted: true}
 				})
 			}
 			if r.Target.Ended {

@@ -74,3 +74,9 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 	p.Start = number(statStartTime)
 	return p, true
 }
+
+// Is reports whether a process is the one that was recorded with this pid and start time. Where a start time is unknown (0) the
+// pid alone counts: for children, whose pid is theirs until they are reaped.
+func (p Process) Is(pid int, start uint64) bool {
+	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
+}

@@ -1,6 +1,7 @@
-package runner
+package journal
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/forward"
 	"graceful/runner/machine"
 
 	"golang.org/x/sys/unix"
@@ -39,29 +41,34 @@ func inMemory(t *testing.T) (book *ledger.Ledger, size func() int) {
 // late is a moment whose text is as long as any.
 var late = time.Date(2026, 11, 24, 16, 54, 15, 123456789, time.FixedZone("", 5*3600+30*60))
 
-// keep appends records with the longest times that there are.
-func keep(t *testing.T, book *ledger.Ledger, records ...record) {
+// keep appends records.
+func keep(t *testing.T, book *ledger.Ledger, records ...json.RawMessage) {
 	t.Helper()
 	for _, r := range records {
-		r.Time, r.Clock = late, math.MaxInt64
 		if err := book.Append(r); err != nil {
-			t.Fatalf("%s %d: %v", r.Event, r.ID, err)
+			t.Fatalf("%.100s: %v", r, err)
 		}
 	}
 }
 
-// recordsOf are the records of events that are all recorded.
-func recordsOf(t *testing.T, events ...machine.Event) (records []record) {
+// recordsOf are the records of events that are all recorded, with the longest times that there are.
+func recordsOf(t *testing.T, events ...machine.Event) (records []json.RawMessage) {
 	t.Helper()
 	for _, e := range events {
-		r, keep := recordOf(e, true)
-		if !keep {
-			t.Fatalf("%T is not recorded", e)
+		r, err := Record(e, true, true, Clock{late, math.MaxInt64})
+		if err != nil || r == nil {
+			t.Fatalf("%T is not recorded: %v", e, err)
 		}
 		records = append(records, r)
 	}
 	return records
 }
+
+// passed is a signal that is recorded for the report alone.
+var passed = machine.Signalled{Signal: 64, Meaning: forward.Pass}
+
+// stop is a stop signal.
+func stop(sig int) machine.Event { return machine.Signalled{Signal: sig, Meaning: forward.Stop} }
 
 // worst is text that takes as much room as any of its length.
 func worst(n int) string { return strings.Repeat("\x01", n) }
@@ -80,7 +87,7 @@ func lives(id int) map[string][]machine.Event {
 			machine.Exited{ID: id}, machine.Exited{ID: id}, machine.CommandStarted{ID: id, PID: pid, Start: start}, machine.CommandTimer{ID: id, Name: machine.LimitTimer}, stopped, stopped,
 			machine.CommandTimer{ID: id, Name: machine.KillTimer}, machine.CommandTimer{ID: id, Name: machine.AbandonTimer}, machine.CommandLost{ID: id}, machine.CommandEnded{ID: 0, Ending: ending, Unseen: true}, machine.TreeEmptied{},
 		},
-		"not started": {machine.Exited{ID: id}, machine.Exited{ID: id}, stopped, stopped, machine.CommandTimer{ID: id, Name: machine.LimitTimer}, machine.CommandFailed{ID: id, Err: worst(10000), Transient: false}, machine.TreeEmptied{}},
+		"not started": {machine.Exited{ID: id}, machine.Exited{ID: id}, stopped, stopped, machine.CommandTimer{ID: id, Name: machine.LimitTimer}, machine.CommandFailed{ID: id, Err: cleanup.Text(worst(10000)), Transient: false}, machine.TreeEmptied{}},
 		"withdrawn":   {machine.Exited{ID: id}, machine.Withdrawn{ID: id, Left: math.MinInt64}},
 	}
 }
@@ -90,7 +97,7 @@ func runEvents() []machine.Event {
 	usage := &machine.Usage{UserMS: -math.MaxFloat64, SystemMS: -math.MaxFloat64, MaxRSSKB: math.MinInt64, MinorFaults: math.MinInt64, MajorFaults: math.MinInt64, BlocksRead: math.MinInt64, BlocksWritten: math.MinInt64, VoluntarySwitches: math.MinInt64, InvoluntarySwitches: math.MinInt64}
 	return []machine.Event{
 		machine.TargetStarted{PID: math.MaxInt32, Start: math.MaxUint64}, machine.TargetStarted{PID: math.MaxInt32, Start: math.MaxUint64},
-		machine.TargetFailed{Status: 255, Err: worst(10000)}, machine.TargetEnded{Ending: machine.Ending{Code: 255, Signal: 64}, After: math.MinInt64, Usage: usage}, machine.TargetEnded{Ending: machine.Ending{Code: 255, Signal: 64}, After: math.MinInt64, Usage: usage},
+		machine.TargetFailed{Status: 255, Err: cleanup.Text(worst(10000))}, machine.TargetEnded{Ending: machine.Ending{Code: 255, Signal: 64}, After: math.MinInt64, Usage: usage}, machine.TargetEnded{Ending: machine.Ending{Code: 255, Signal: 64}, After: math.MinInt64, Usage: usage},
 		machine.TimeUp{Name: machine.TimeoutTimer}, machine.TimeUp{Name: machine.DrainTimer}, machine.TimeUp{Name: machine.DeadlineTimer}, stop(2), stop(3), stop(15), stop(2), stop(3), stop(15),
 		machine.TreeEmptied{}, machine.TreeEmptied{}, machine.Relayed{}, machine.Relayed{}, machine.Relayed{}, machine.Orphaned{}, machine.Orphaned{},
 		machine.Recovered{After: math.MinInt64}, machine.Recovered{After: math.MinInt64}, machine.Retried{},
@@ -110,13 +117,13 @@ func TestTheEventsOfACommandFitIntoItsRoom(t *testing.T) {
 
 func TestTheEventsOfARunFitIntoItsRoom(t *testing.T) {
 	for name, c := range map[string]struct {
-		records []record
+		records []json.RawMessage
 		room    int
 	}{
 		"the run":            {recordsOf(t, runEvents()...), perRun},
 		"a step":             {recordsOf(t, machine.TimeUp{Name: machine.GraceTimer}), perStep},
-		"a signal":           {[]record{{Event: "signal", Signal: 64}}, perHistory / historyLimit},
-		"the run, and steps": {recordsOf(t, runEvents()...), int(newRun("id", Config{Report: "r", Policy: machine.Policy{Schedule: make([]machine.Step, 3)}}).room()) - 3*perStep - perHistory},
+		"a signal":           {recordsOf(t, passed), perSignal},
+		"the run, and steps": {recordsOf(t, runEvents()...), int(Room(machine.New(machine.Policy{Schedule: make([]machine.Step, 3)}, nil, nil), MaxSignals)) - 3*perStep - MaxSignals*perSignal},
 	} {
 		book, size := inMemory(t)
 		keep(t, book, c.records...)
@@ -178,14 +185,14 @@ func TestSizeOfIsNoLessThanTheRecord(t *testing.T) {
 
 func TestErrorsAreShortenedInRecords(t *testing.T) {
 	for _, text := range []string{"", "no such file", "not UTF-8: \xff"} {
-		if got := errorText(text); string(got) != text {
+		if got := shortened(cleanup.Text(text)); string(got) != text {
 			t.Errorf("%q has become %q", text, got)
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 1000 {
 		text := strings.Repeat(randomText(random)+"x", 1+random.IntN(300))
-		got := errorText(text)
+		got := shortened(cleanup.Text(text))
 		switch {
 		case got.Size() > maxErrorText:
 			t.Fatalf("%q: its size is %d", text, got.Size())
@@ -194,9 +201,10 @@ func TestErrorsAreShortenedInRecords(t *testing.T) {
 			t.Fatalf("%q has become %q, of size %d", text, got, got.Size())
 		}
 	}
-	// Who goes on with the run reads it so.
-	r := recordsOf(t, machine.CommandFailed{ID: 1, Err: worst(10000), Transient: false})[0]
-	if e, err := r.event(Run{}); err != nil || e.(machine.CommandFailed).Err != string(errorText(worst(10000))) {
+	// A process that resumes the run reads it so.
+	record := recordsOf(t, machine.CommandFailed{ID: 1, Err: cleanup.Text(worst(10000))})[0]
+	e, err := header{Event: "command failed"}.event(record, machine.Run{})
+	if err != nil || e.(machine.CommandFailed).Err != shortened(cleanup.Text(worst(10000))) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }

@@ -1,8 +1,9 @@
 //go:build !race
 
-package runner
+package journal
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
@@ -17,7 +18,7 @@ import (
 
 // filled is a run whose ledger is being filled.
 type filled struct {
-	run  Run
+	run  machine.Run
 	book *ledger.Ledger
 }
 
@@ -25,9 +26,9 @@ type filled struct {
 func newFilled(t *testing.T) (f filled, size func() int) {
 	t.Helper()
 	f.book, size = inMemory(t)
-	config := Config{Command: []string{worst(maxFirst/6 - 1<<10)}, Report: "r", Policy: machine.Policy{Schedule: make([]machine.Step, 3)}}
-	f.run = newRun("id", config)
-	if err := begin(f.book, f.run, inherited{}); err != nil {
+	f.run = machine.New(machine.Policy{Schedule: make([]machine.Step, 3)}, nil, nil)
+	b := Begin{ID: "id", Command: cleanup.Texts([]string{worst(maxFirst/6 - 1<<10)}), Config: json.RawMessage("{}")}
+	if err := Start(f.book, b, f.run, MaxSignals, Clock{late, math.MaxInt64}); err != nil {
 		t.Fatal(err)
 	}
 	if left := maxFirst - size() - 3*perStep; left < 0 || left > 16<<10 {
@@ -41,16 +42,16 @@ func newFilled(t *testing.T) (f filled, size func() int) {
 func (f *filled) register(t *testing.T, c cleanup.Entry) (taken bool) {
 	t.Helper()
 	e := machine.Registered{Entry: c, Left: math.MinInt64}
-	r, todo := machine.Next(f.run.Run, e)
+	r, todo := machine.Next(f.run, e)
 	got := todo[len(todo)-1].(machine.Answer)
 	if got.Refusal != "" {
 		want := fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
-		if r.Changed(f.run.Run) || got.Refusal != want {
+		if r.Changed(f.run) || got.Refusal != want {
 			t.Fatalf("refused: %q, want %q", got.Refusal, want)
 		}
 		return false
 	}
-	f.run.Run = r
+	f.run = r
 	keep(t, f.book, recordsOf(t, e)...)
 	return true
 }
@@ -58,10 +59,10 @@ func (f *filled) register(t *testing.T, c cleanup.Entry) (taken bool) {
 // happen records all that can happen to the run itself.
 func (f *filled) happen(t *testing.T) {
 	t.Helper()
-	for range historyLimit {
-		keep(t, f.book, record{Event: "signal", Signal: 64})
+	for range MaxSignals {
+		keep(t, f.book, recordsOf(t, passed)...)
 	}
-	for range f.run.Config.Steps() {
+	for range f.run.Policy.Steps() {
 		keep(t, f.book, recordsOf(t, machine.TimeUp{Name: machine.GraceTimer})...)
 	}
 	keep(t, f.book, recordsOf(t, runEvents()...)...)
@@ -111,10 +112,7 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 	if !f.register(t, entry) || f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"true"})}) {
 		t.Errorf("%d commands are taken, of %d bytes", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
 	}
-	all := record{Event: "x"}
-	scratch, lineSize := inMemory(t)
-	keep(t, scratch, all)
-	all.Event = strings.Repeat("x", 1+perCommand-lineSize())
+	all := json.RawMessage(`"` + strings.Repeat("x", perCommand-overhead-2) + `"`)
 	ways := []string{"killed", "lost", "not started", "withdrawn"}
 	for id := 1; id <= machine.MaxCommands; id++ {
 		if id <= 100 || id > machine.MaxCommands-100 {

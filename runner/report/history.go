@@ -1,4 +1,4 @@
-package runner
+package report
 
 import (
 	"slices"
@@ -9,37 +9,41 @@ import (
 	"graceful/runner/procfs"
 )
 
-// history is what the report tells and the machine has no need of. It follows from the same events, so that whoever goes
-// on with a run knows it from the ledger; but for the killed and the left, whom nobody writes down. It is kept for a report
-// alone.
-type history struct {
+// History is what the report tells and the machine does not need. It follows from the same events, so that a process that
+// resumes a run has it from the ledger, except for the processes that were killed or left. A nil History keeps nothing.
+type History struct {
+	of             Subject
 	received, sent []Signalled
-	omitted        int // signals that are too many to be kept
+	omitted        int // signals that were too many to be kept
 	began          time.Time
-	started        time.Time // the target was
-	stopped        time.Time // the stop began
-	ended          time.Time // the target had
-	emptied        time.Time // nobody of the tree was left
+	started        time.Time // when the target was started
+	stopped        time.Time // when the stop began
+	ended          time.Time // when the target ended
+	emptied        time.Time // when no member of the tree was left
 	usage          *machine.Usage
 	failure        string // why the target could not be started
 	commands       map[int]span
 	killed         []procfs.Process
-	left           []procfs.Process // who did not die of it
+	left           []procfs.Process // those that SIGKILL did not end
 	takenOver      bool
-	front          int    // pid of the process that the user started
-	dir            string // it was started in
 }
 
-// newHistory begins one for a run, or none when no report is wanted.
-func newHistory(r Run, front int, dir string, began time.Time) *history {
-	if r.Config.Report == "" {
-		return nil
-	}
-	return &history{began: began, front: front, dir: dir, commands: map[int]span{}}
+// Subject is the run that a report is about.
+type Subject struct {
+	ID      string
+	Name    string
+	Command []string
+	Dir     string // that it was started in
+	Front   int    // pid of the process that the user started
 }
 
-// historyLimit bounds each list in it.
-const historyLimit = 1000
+// NewHistory is the history of a run that begins.
+func NewHistory(of Subject, began time.Time) *History {
+	return &History{of: of, began: began, commands: map[int]span{}}
+}
+
+// MaxListed bounds each list in a report.
+const MaxListed = 1000
 
 // Signalled is a signal that came, or that was sent.
 type Signalled struct {
@@ -58,7 +62,7 @@ type span struct {
 }
 
 // happened takes an event and what it has made of the run.
-func (h *history) happened(was, is Run, e machine.Event, at time.Time) {
+func (h *History) Happened(was, is machine.Run, e machine.Event, at time.Time) {
 	if h == nil {
 		return
 	}
@@ -66,7 +70,7 @@ func (h *history) happened(was, is Run, e machine.Event, at time.Time) {
 	case machine.TargetStarted:
 		h.started = at
 	case machine.TargetFailed:
-		h.failure = e.Err
+		h.failure = string(e.Err)
 	case machine.TargetEnded:
 		h.ended, h.usage = at, e.Usage
 	case machine.Signalled:
@@ -99,14 +103,14 @@ func (h *history) happened(was, is Run, e machine.Event, at time.Time) {
 }
 
 // goOn says that somebody goes on with a run that others have led.
-func (h *history) goOn() {
+func (h *History) TakeOver() {
 	if h != nil {
 		h.takenOver = true
 	}
 }
 
 // did takes what was done about it.
-func (h *history) did(is Run, a machine.Action, at time.Time) {
+func (h *History) Did(is machine.Run, a machine.Action, at time.Time) {
 	if h == nil {
 		return
 	}
@@ -138,9 +142,9 @@ func (h *history) did(is Run, a machine.Action, at time.Time) {
 	h.add(&h.sent, s, sig)
 }
 
-func (h *history) add(list *[]Signalled, s Signalled, sig int) {
+func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	s.Signal, s.Number = signalName(sig), sig
-	if len(*list) == historyLimit {
+	if len(*list) == MaxListed {
 		h.omitted++
 		return
 	}
@@ -148,25 +152,26 @@ func (h *history) add(list *[]Signalled, s Signalled, sig int) {
 }
 
 // kills tells whether the report is to name one more who is killed now.
-func (h *history) kills(r Run) bool {
-	return h != nil && r.State <= machine.Sweeping && len(h.killed) < historyLimit
+func (h *History) Kills(r machine.Run) bool {
+	return h != nil && r.State <= machine.Sweeping && len(h.killed) < MaxListed
 }
 
 // kill takes one that SIGKILL was sent to. How the target ended is told elsewhere.
-func (h *history) kill(p procfs.Process, r Run) {
-	if h.kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, func(q procfs.Process) bool { return isChild(p, q.PID, q.Start) }) {
+func (h *History) Kill(p procfs.Process, r machine.Run) {
+	if h.Kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, func(q procfs.Process) bool { return p.Is(q.PID, q.Start) }) {
 		h.killed = append(h.killed, p)
 	}
 }
 
-// leave takes those whom SIGKILL does not end.
-func (h *history) leave(who map[procfs.Identity]kill, r Run) {
+// Leave takes the processes that SIGKILL does not end.
+func (h *History) Leave(left []procfs.Process, r machine.Run) {
 	if h == nil || r.State > machine.Sweeping {
 		return
 	}
-	for id, k := range who {
-		h.left = append(h.left, procfs.Process{Identity: id, Name: k.name})
-	}
+	h.left = append(h.left, left...)
 	slices.SortFunc(h.left, func(a, b procfs.Process) int { return a.PID - b.PID })
-	h.left = h.left[:min(len(h.left), historyLimit)]
+	h.left = h.left[:min(len(h.left), MaxListed)]
 }
+
+// Wants reports whether one more received signal is to be recorded for the report.
+func (h *History) Wants() bool { return h != nil && len(h.received) < MaxListed }

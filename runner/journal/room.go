@@ -1,6 +1,7 @@
-package runner
+package journal
 
 import (
+	"errors"
 	"strings"
 
 	"graceful/cleanup"
@@ -13,7 +14,7 @@ import (
 // be killed then, a cleanup command would run twice.
 const (
 	// maxFirst bounds the first record, and the events of the steps of the stop schedule, in bytes.
-	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - perHistory
+	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - MaxSignals*perSignal
 
 	// perCommand is for all events of one command that follow its registration: it is started and ends, its timers, the
 	// end of the process that it waits for, two stop signals that cut it short, and the end of what it has left.
@@ -22,8 +23,10 @@ const (
 	perRun = 8 << 10
 	// perStep is for the event of one step of the stop schedule.
 	perStep = 256
-	// perHistory is for the signals that are recorded for the report alone.
-	perHistory = historyLimit << 8
+	// perSignal is for a signal that is recorded for the report alone.
+	perSignal = 256
+	// overhead is what a record takes in the ledger besides its JSON form.
+	overhead = ledger.Overhead
 
 	// maxErrorText bounds the JSON form of an error in a record, in bytes.
 	maxErrorText = 512
@@ -33,9 +36,16 @@ const (
 // of it control characters, each of which takes 6 bytes.
 const _ = uint(maxFirst - 6*6<<20)
 
-// room is an upper bound of what all later events of the run take in the ledger, in bytes, but for registrations.
-func (r Run) room() int64 {
-	n := perRun + r.Config.room()
+// MaxSignals is how many signals at the most are recorded for the report alone.
+const MaxSignals = 1000
+
+// ErrTooLarge tells that a run has more arguments, environment or commands than there is room for in a ledger.
+var ErrTooLarge = errors.New("the run is too large")
+
+// Room is an upper bound of what all later events of the run take in the ledger, in bytes, but for registrations. signals is
+// the number of signals that the report may want to have recorded, MaxSignals at the most.
+func Room(r machine.Run, signals int) int64 {
+	n := perRun + perStep*len(r.Policy.Steps()) + perSignal*signals
 	for _, c := range r.Cleanup.Entries {
 		if c.Progress < cleanup.Ended {
 			n += perCommand
@@ -44,19 +54,10 @@ func (r Run) room() int64 {
 	return int64(n)
 }
 
-// room is the part of it that depends on what was asked for.
-func (c Config) room() int {
-	n := perStep * len(c.Steps())
-	if c.Report != "" {
-		n += perHistory
-	}
-	return n
-}
-
-// errorText is an error for a record, shortened to maxErrorText.
-func errorText(text string) cleanup.Text {
-	valid := strings.ToValidUTF8(text, "\ufffd") // the beginning of other bytes would take another form
-	for _, whole := range []cleanup.Text{cleanup.Text(text), cleanup.Text(valid)} {
+// shortened is an error for a record, of maxErrorText bytes at the most.
+func shortened(text cleanup.Text) cleanup.Text {
+	valid := strings.ToValidUTF8(string(text), "\ufffd") // the beginning of other bytes would take another form
+	for _, whole := range []cleanup.Text{text, cleanup.Text(valid)} {
 		if whole.Size() <= maxErrorText {
 			return whole
 		}

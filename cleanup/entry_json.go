@@ -1,0 +1,68 @@
+package cleanup
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// entryJSON is the one JSON form of a command: what it was registered with, and not what became of it. What is empty is left
+// out, except for what every command has.
+type entryJSON struct {
+	When  When          `json:"when"`
+	Text  Text          `json:"text"`
+	Args  []Text        `json:"args"`
+	Limit time.Duration `json:"limit"`
+	Name  Text          `json:"name,omitempty"`
+	Dir   Text          `json:"dir,omitempty"`
+	Env   []Text        `json:"env,omitzero"` // absent: the run's
+	EnvOf int           `json:"env_of,omitempty"`
+	Exits Process       `json:"exits,omitzero"`
+	Key   Text          `json:"key,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler. An environment that another entry has is not repeated.
+func (e Entry) MarshalJSON() ([]byte, error) {
+	form := entryJSON{
+		e.When, Text(e.Command.Text), Texts(e.Command.Args), e.Command.Limit,
+		Text(e.Name), Text(e.Dir), nil, e.EnvOf, e.Exits, Text(e.Key),
+	}
+	if e.EnvOf == 0 && e.Env != nil {
+		form.Env = append([]Text{}, Texts(e.Env)...)
+	}
+	return EncodeJSON(form)
+}
+
+// UnmarshalJSON implements json.Unmarshaler. The environment of another entry is for the caller to find (EnvOf).
+func (e *Entry) UnmarshalJSON(data []byte) error {
+	var form entryJSON
+	if err := json.Unmarshal(data, &form); err != nil {
+		return err
+	}
+	*e = Entry{
+		When:    form.When,
+		Command: Command{Text: string(form.Text), Args: Strings(form.Args), Limit: form.Limit},
+		Registration: Registration{
+			Name: string(form.Name), Dir: string(form.Dir), EnvOf: form.EnvOf, Exits: form.Exits, Key: string(form.Key),
+		},
+	}
+	if form.Env != nil {
+		e.Env = append([]string{}, Strings(form.Env)...)
+	}
+	return nil
+}
+
+// Texts converts strings for JSON. Of none it makes nil.
+func Texts(from []string) (to []Text) {
+	for _, s := range from {
+		to = append(to, Text(s))
+	}
+	return to
+}
+
+// Strings converts them back. Of none it makes nil.
+func Strings(from []Text) (to []string) {
+	for _, t := range from {
+		to = append(to, string(t))
+	}
+	return to
+}

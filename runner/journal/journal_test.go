@@ -1,0 +1,47 @@
+package journal
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"graceful/cleanup"
+	"graceful/runner/machine"
+)
+
+// An empty environment is not the same as that of the run.
+func TestRecord_emptyEnvironment(t *testing.T) {
+	for _, env := range [][]string{nil, {}, {"A=1"}} {
+		e := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}}}
+		e.Env = env
+		record, err := Record(machine.Registered{Entry: e}, true, false, Clock{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var h header
+		if err := json.Unmarshal(record, &h); err != nil {
+			t.Fatal(err)
+		}
+		again, err := h.event(record, machine.Run{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := again.(machine.Registered).Entry.Env; (got == nil) != (env == nil) || !slices.Equal(got, env) {
+			t.Errorf("%#v became %#v", env, got)
+		}
+	}
+}
+
+// Every event of the machine has a tag of its own.
+func TestTags(t *testing.T) {
+	seen := map[string]bool{}
+	for kind, tag := range tags {
+		if seen[tag] || types()[tag] != kind {
+			t.Errorf("%v: the tag %q has another event too", kind, tag)
+		}
+		seen[tag] = true
+	}
+	if _, err := Record(struct{}{}, true, true, Clock{}); err == nil {
+		t.Error("what is no event has a record")
+	}
+}

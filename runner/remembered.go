@@ -1,0 +1,134 @@
+package runner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/runner/journal"
+	"graceful/runner/machine"
+	"graceful/runner/procfs"
+	"graceful/runner/report"
+)
+
+// What a run records of itself, and what another process of graceful knows of it from there.
+
+// The report lists as many signals as are recorded for it.
+const _ = uint(journal.MaxSignals - report.MaxListed)
+
+// now is the present moment.
+func now() journal.Clock { return journal.Clock{Time: time.Now(), Boots: sinceBoot()} }
+
+// beginning is the first record of a run.
+func beginning(r Run, in inherited) (journal.Begin, error) {
+	config, err := cleanup.EncodeJSON(r.Config)
+	dir, _ := os.Getwd() // a directory that has been removed is missing to recover alone
+	b := journal.Begin{
+		ID: r.ID, Name: cleanup.Text(r.Config.Name), Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
+		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: config,
+		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
+	}
+	for _, c := range r.Cleanup.Entries {
+		b.Commands = append(b.Commands, *c)
+	}
+	return b, err
+}
+
+// begin records how a run that is about to start begins.
+func begin(l journal.Ledger, r Run, in inherited) error {
+	b, err := beginning(r, in)
+	if err != nil {
+		return err
+	}
+	return journal.Start(l, b, r.Run, r.signals(), now())
+}
+
+// signals is the number of signals that are recorded for the report alone.
+func (r Run) signals() int {
+	if r.Config.Report == "" {
+		return 0
+	}
+	return journal.MaxSignals
+}
+
+// record records an event before graceful acts on it. A ledger that cannot be written is logged once, and the run goes on: its
+// promise holds as long as graceful is not killed.
+func (l *loop) record(e machine.Event, changed bool, at time.Time) error {
+	if l.ledger == nil {
+		return nil
+	}
+	record, err := journal.Record(e, changed, l.history.Wants(), journal.Clock{Time: at, Boots: sinceBoot()})
+	if err == nil && record != nil {
+		err = l.ledger.Append(record)
+	}
+	if err != nil && !l.unwritten {
+		l.unwritten = true
+		l.log.Warn("writing the ledger", "err", err, "hint", "should graceful be killed now, a cleanup command may run twice")
+	}
+	return err
+}
+
+// remembered is a run as its ledger tells it.
+type remembered struct {
+	run     Run
+	began   time.Time
+	start   time.Duration // the same, since boot
+	last    time.Duration // from then to the last record
+	inherit inherited
+	dir     string
+	front   int
+	history *report.History
+	boot    string
+	claimed map[int]time.Duration // when each running command was claimed, since boot
+}
+
+// read tells where the run of a ledger stands.
+func read(l *ledger.Ledger) (remembered, error) {
+	records, err := l.Records()
+	if err != nil {
+		return remembered{}, err
+	}
+	m, err := remember(records)
+	if err != nil && !errors.Is(err, journal.ErrEmpty) {
+		err = fmt.Errorf("reading %s: %w", l, err)
+	}
+	return m, err
+}
+
+// remember replays the records of a ledger.
+func remember(records []json.RawMessage) (m remembered, err error) {
+	replayed, err := journal.Replay(records, now(), procfs.Boot(), func(b journal.Begin, at time.Time) (journal.Observer, error) {
+		m.run = Run{ID: b.ID, Cgroup: string(b.Cgroup), Socket: string(b.Socket)}
+		config := &m.run.Config
+		if err := json.Unmarshal(b.Config, config); err != nil {
+			return nil, err
+		}
+		config.Command, config.Env = cleanup.Strings(b.Command), cleanup.Strings(b.Env)
+		config.Name, config.Report = string(b.Name), string(b.Report)
+		for _, c := range b.Commands {
+			if c.When == cleanup.AtStop {
+				config.OnStop = append(config.OnStop, c.Command)
+			} else {
+				config.OnExit = append(config.OnExit, c.Command)
+			}
+		}
+		m.history = newHistory(m.run, b.Front, string(b.Dir), at)
+		return m.history, config.check()
+	})
+	m.run.Run, m.began, m.start, m.last = replayed.Run, replayed.Began, replayed.Start, replayed.Last
+	m.inherit = inherited{replayed.Begin.Ignored, replayed.Begin.Blocked}
+	m.dir, m.front, m.boot, m.claimed = string(replayed.Begin.Dir), replayed.Begin.Front, replayed.Begin.Boot, replayed.Claimed
+	return m, err
+}
+
+// newHistory is the history of a run for its report, or nil when none is wanted.
+func newHistory(r Run, front int, dir string, began time.Time) *report.History {
+	if r.Config.Report == "" {
+		return nil
+	}
+	return report.NewHistory(report.Subject{ID: r.ID, Name: r.Config.Name, Command: r.Config.Command, Dir: dir, Front: front}, began)
+}

@@ -1,0 +1,62 @@
+package report
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/machine"
+	"graceful/runner/procfs"
+)
+
+func TestTheReportNamesWhoWasKilledOnce(t *testing.T) {
+	h := NewHistory(Subject{}, time.Now())
+	r := machine.Run{State: machine.Killing, Target: machine.Target{PID: 5}}
+	p := func(pid int, start uint64) procfs.Process {
+		return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}, Name: "p"}
+	}
+	for _, q := range []procfs.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
+		h.Kill(q, r)
+	}
+	h.Kill(p(8, 1), machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}) // a command's
+	if got := processesOf(h.killed); !slices.Equal(got, []Process{{6, "p"}, {7, "p"}, {7, "p"}}) {
+		t.Errorf("killed: %v", got)
+	}
+	for pid := range 2 * MaxListed {
+		h.Kill(p(100+pid, 1), r)
+	}
+	if len(h.killed) != MaxListed {
+		t.Errorf("%d are kept", len(h.killed))
+	}
+}
+
+// What is nobody's to wait for, or was lost, is not said to have failed, nor not to have been started.
+func TestWhatBecomesOfACommandInTheReport(t *testing.T) {
+	life := span{from: time.Unix(1, 0), to: time.Unix(2, 0), pid: 9}
+	for want, c := range map[string]struct {
+		entry cleanup.Entry
+		life  span
+	}{
+		"not-run":     {cleanup.Entry{}, span{}},
+		"succeeded":   {cleanup.Entry{Progress: cleanup.Ended, PID: 9}, life},
+		"failed":      {cleanup.Entry{Progress: cleanup.Ended, PID: 9, Outcome: cleanup.Outcome{Code: 1}}, life},
+		"timed-out":   {cleanup.Entry{Progress: cleanup.Ended, PID: 9, TimedOut: true}, life},
+		"cut":         {cleanup.Entry{Progress: cleanup.Ended, PID: 9, Cut: true, Outcome: cleanup.Outcome{Signal: 15}}, life},
+		"not-started": {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: "x"}}, span{to: life.to}},
+		"interrupted": {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Interrupted: true}}, life},
+		"unknown":     {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: "x", Unseen: true}}, life},
+	} {
+		o := outcomeOf(c.entry, c.life)
+		if o.Outcome != want || (o.PID != nil) != (c.life.pid != 0) || (o.DurationMS != nil) != (c.life.pid != 0) {
+			t.Errorf("%s: %+v", want, o)
+		}
+	}
+	if o := outcomeOf(cleanup.Entry{When: cleanup.AtStop, Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: "x", Interrupted: true}}, life); o.Outcome != "interrupted" {
+		t.Errorf("an on-stop command that was lost: %+v", o)
+	}
+	// The clock may be set back meanwhile.
+	if o := outcomeOf(cleanup.Entry{Progress: cleanup.Ended, PID: 9}, span{from: life.to, to: life.from, pid: 9}); *o.DurationMS != 0 {
+		t.Errorf("it took %d ms", *o.DurationMS)
+	}
+}
