@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"log/slog"
 	"syscall"
+	"time"
 
 	"graceful/forward"
 	"graceful/runner/terminal"
@@ -76,7 +78,7 @@ func (p *processes) suspend() {
 func (p *processes) stopFront(by syscall.Signal) {
 	switch {
 	case p.front == 0:
-		p.own.pty.Pause()
+		p.pty.Pause()
 		p.jobs.stopUs(by)
 	case !p.jobs.stopped:
 		p.jobs.stopped = send(p.link, stopping, int(by)) == nil
@@ -111,4 +113,25 @@ func (p *processes) frontGone(target int) {
 	if p.jobs.terminal.Shared(p.front) {
 		p.jobs.terminal.End(target)
 	}
+}
+
+// openPTY opens a terminal of the target's own, if the run is to have one (--pty).
+func openPTY(c Config, log *slog.Logger) (*terminal.PTY, error) {
+	if !c.PTY {
+		return nil, nil
+	}
+	return terminal.OpenPTY(log)
+}
+
+// newPolicy gives the reader of the target's output as much time as a deadline leaves.
+func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
+	patience := time.Duration(0)
+	if c.Deadline > 0 {
+		patience = c.patience()
+	}
+	return terminal.NewPolicy(pty, patience)
+}
+
+func (p *processes) relayRest(r Run, stopping bool) <-chan struct{} {
+	return p.pty.RelayRest(stopping || r.TimedOut || r.Orphaned)
 }
