@@ -234,7 +234,7 @@ func (p *processes) stopUnlessContinued(pid, link int, by syscall.Signal) {
 			}
 		default:
 			p.pty.Pause()
-			p.jobs.stopUs(by)
+			p.jobs.suspendUs(by)
 			return
 		}
 	}

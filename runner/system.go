@@ -107,7 +107,7 @@ func (p *processes) startTarget(r Run) (int, error) {
 		p.pty.Begin(true)
 	}
 	fork := p.fork
-	s.foreground = p.jobs.terminal.Ready()
+	s.foreground = p.jobs.terminal.StartsInForeground()
 	if self := strconv.Itoa(p.userPID()); s.foreground || p.inherit.ignores(unix.SIGCHLD) ||
 		getenv(s.env, "LISTEN_PID") == self || getenv(s.env, "WATCHDOG_PID") == self {
 		fork = p.throughShim

@@ -61,8 +61,8 @@ func NewPolicy(pty *PTY, patience time.Duration) Policy {
 }
 
 // Signal sends a signal to the target by send, unless the terminal sends it: a change of size makes the kernel send
-// SIGWINCH to the terminal's foreground group. A signal of job control becomes SIGSTOP: the target's group is an orphaned
-// process group, which no other signal suspends (setpgid(2)).
+// SIGWINCH to the terminal's foreground group. A signal of job control becomes SIGSTOP: the target's group is an
+// orphaned process group, which no other signal suspends (setpgid(2)).
 func (p *Policy) Signal(sig syscall.Signal, send func(syscall.Signal) error) error {
 	switch {
 	case p.relay == nil:
