@@ -59,7 +59,7 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 		unix.CloseOnExec(fd)
 	}
 	defer unix.Close(pair[1])
-	terminal, fds := p.own.pty.Inheritance()
+	terminal, fds := p.pty.Inheritance()
 	destination, more := p.report.Inheritance()
 	s := start{
 		path: selfExe,
@@ -172,7 +172,7 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how machine.Ending, 
 	}()
 	var signals <-chan syscall.Signal
 	var parentGone, relayed <-chan struct{}
-	broken := p.own.pty.Broken()
+	broken := p.pty.Broken()
 	stops := false
 	take := func(m message, open bool) {
 		switch {
@@ -180,11 +180,11 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how machine.Ending, 
 			messages = nil
 		case m.kind == listening:
 			signals, parentGone = p.listener.Signals, p.parentGone
-			p.own.pty.Begin(true)
+			p.pty.Begin(true)
 		case m.kind == stopping:
 			p.stopUnlessContinued(pid, link, syscall.Signal(m.value))
 		case m.kind == relayOutput:
-			relayed = p.own.relay(stops || m.value != 0)
+			relayed = p.pty.Relay(stops || m.value != 0)
 		case m.kind == raising:
 			result.Raise = int(m.value)
 		case m.kind == finished:
@@ -199,7 +199,7 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how machine.Ending, 
 			if stops = stops || forward.MeaningOf(sig) == forward.Stop; sig == unix.SIGCONT {
 				p.jobs.terminal.Resumed()
 			}
-			p.own.pty.Heard(sig)
+			p.pty.Heard(sig)
 			handOn(pid, link, sig)
 		case <-parentGone:
 			parentGone = nil
@@ -230,14 +230,14 @@ func (p *processes) stopUnlessContinued(pid, link int, by syscall.Signal) {
 	for {
 		select {
 		case sig := <-p.listener.Signals:
-			p.own.pty.Heard(sig)
+			p.pty.Heard(sig)
 			handOn(pid, link, sig)
 			if sig == unix.SIGCONT {
 				return
 			}
 		default:
-			p.own.pty.Pause()
-			p.jobs.stopUs(by)
+			p.pty.Pause()
+			p.jobs.suspendUs(by)
 			return
 		}
 	}
@@ -355,9 +355,14 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if group, err := unix.Getpgid(m.front); err == nil && !m.run.Config.PTY {
 		p.jobs.open(group)
 	}
-	p.own = newRelaying(own, m.run.Config)
-	p.own.elsewhere = func(stopped int) bool { return send(link, relayOutput, stopped) == nil }
-	p.own.relayed, p.own.gone = relayed, gone
+	p.pty = newPolicy(own, m.run.Config)
+	p.pty.Front = &terminal.Front{Relayed: relayed, Gone: gone, Relay: func(stopping bool) error {
+		value := 0
+		if stopping {
+			value = 1
+		}
+		return send(link, relayOutput, value)
+	}}
 	if err := p.makeCgroup(m.run); err != nil { // the run is over before it has begun, and we have said why
 		if send(link, finished, machine.StatusFailed) != nil {
 			registry.Remove(m.run.Socket)

@@ -105,12 +105,12 @@ func do(config Config, log *slog.Logger) (Result, error) {
 			return Result{}, errors.Join(err, discard(book))
 		}
 	}
-	p.own = newRelaying(own, config) // and of no run of that name that had to be finished first
+	p.pty = newPolicy(own, config) // and of no run of that name that had to be finished first
 	result, err := p.lead(r, book, log)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(book))
 	}
-	p.own.deliver(p.listener.Signals)
+	p.pty.Deliver(p.listener.Signals)
 	if err := discard(book); err != nil {
 		log.Warn("the run is done, but", "err", err)
 	}
@@ -243,7 +243,7 @@ func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *l
 	p.tree.Confine(m.run.Cgroup)
 	l := &loop{
 		run: m.run, began: m.began, history: m.history, sys: p, log: log,
-		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone, broken: p.own.pty.Broken(),
+		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone, broken: p.pty.Broken(),
 	}
 	if book != nil { // else the interface would not be nil
 		l.ledger = book

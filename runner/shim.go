@@ -27,7 +27,7 @@ func (p *processes) throughShim(s start) (int, error) {
 	if err := unix.Access(selfExe, unix.X_OK); err != nil && !s.enter {
 		pid, err := p.fork(s) // better without than not at all
 		if err == nil && s.foreground {
-			_ = p.jobs.terminal.Lend(pid)
+			_ = p.jobs.terminal.GiveForeground(pid)
 		}
 		return pid, err
 	} else if err != nil {
@@ -98,7 +98,7 @@ func Shim(args []string) int {
 		}
 	}
 	if args[4] == "1" {
-		terminal.TakeForeground(0)
+		terminal.EnterForeground(0)
 	}
 	runtime.LockOSThread() // whose mask is the target's
 	in := readInherited()

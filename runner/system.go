@@ -96,7 +96,7 @@ type processes struct {
 
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 
-	own relaying // --pty
+	pty terminal.Policy // --pty
 
 	report *report.File // nil: none is wanted
 }
@@ -106,12 +106,12 @@ func (p *processes) startTarget(r Run) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked, cgroup: r.Cgroup, pty: p.own.pty}
+	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked, cgroup: r.Cgroup, pty: p.pty.PTY}
 	if p.front == 0 {
-		p.own.pty.Begin(true)
+		p.pty.Begin(true)
 	}
 	fork := p.fork
-	s.foreground = p.jobs.terminal.Ready()
+	s.foreground = p.jobs.terminal.StartsInForeground()
 	if self := strconv.Itoa(p.userPID()); s.foreground || p.inherit.ignores(unix.SIGCHLD) ||
 		getenv(s.env, "LISTEN_PID") == self || getenv(s.env, "WATCHDOG_PID") == self {
 		fork = p.throughShim
@@ -206,18 +206,18 @@ func (p *processes) reap(pid int) {
 
 func (p *processes) usage(pid int) *machine.Usage { return usageOf(pid) }
 func (p *processes) signalGroup(sig syscall.Signal) error {
-	return p.own.signal(sig, p.tree.SignalGroup)
+	return p.pty.Signal(sig, p.tree.SignalGroup)
 }
 func (p *processes) stopGroup(sig syscall.Signal) error {
-	return p.own.signal(sig, p.tree.StopGroup)
+	return p.pty.Signal(sig, p.tree.StopGroup)
 }
 func (p *processes) signalTarget(sig syscall.Signal) error {
-	return p.own.signal(sig, p.tree.SignalLeader)
+	return p.pty.Signal(sig, p.tree.SignalLeader)
 }
 func (p *processes) keepSurvivors()                         { p.tree.Keep(hookID) }
-func (p *processes) signalSurvivors(sigs ...syscall.Signal) { p.own.signalAll(sigs, p.tree.Signal) }
+func (p *processes) signalSurvivors(sigs ...syscall.Signal) { p.pty.SignalAll(sigs, p.tree.Signal) }
 func (p *processes) signalUnasked(sigs ...syscall.Signal) {
-	p.own.signalAll(sigs, p.tree.SignalUnasked)
+	p.pty.SignalAll(sigs, p.tree.SignalUnasked)
 }
 func (p *processes) signalOrphans(sigs ...syscall.Signal)           { p.tree.SignalOrphans(sigs...) }
 func (p *processes) killCommand(pid int)                            { p.tree.KillBelow(pid) }

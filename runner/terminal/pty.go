@@ -1,7 +1,3 @@
-// Package terminal is about the terminals of a run: the one that we were started in, and with --pty one of the
-// target's own.
-//
-// It knows nothing of runs.
 package terminal
 
 import (
@@ -11,45 +7,43 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
-	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
-// PTY is a terminal of the target's own, and the relay between that and what we were started with: what is written on
-// it goes to our standard output, what comes on our standard input can be read from it.
+// PTY is a terminal of the target's own, and the relay between it and graceful's standard descriptors: output on the
+// terminal goes to standard output, and the target can read standard input from the terminal.
 //
-// Each of the processes that lead a run has one, on the same pair of descriptors; one of them relays. Both keep the
-// target's side open, so that the relay ends when they want it to and not whenever nobody has that side open.
+// Front and supervisor each have a PTY, on the same pair of descriptors; one of them relays. Both keep the slave open,
+// so that the relay does not end while the target and its descendants have closed it for a moment.
 //
-// All methods may be called on a nil *PTY, which is none.
+// A nil *PTY stands for none. Finish, CloseSlave and Slave need one.
 type PTY struct {
 	master int
-	ours   int // the group that our terminal was given to
+	group  int // graceful's process group, which the shell puts into the foreground
 	log    *slog.Logger
 
 	begin   chan struct{} // closed: relay
-	ended   chan struct{} // closed: nothing will be written on the terminal any more
-	broken  chan struct{} // closed: nobody reads our output any more
-	wake    [2]int        // a pipe: a byte wakes who waits for input
-	busy    atomic.Bool   // something may have been read and not written yet
+	ended   chan struct{} // closed: no more output can come
+	broken  chan struct{} // closed: standard output has no reader any more
+	wake    [2]int        // a pipe: a byte in it wakes the input thread
+	busy    atomic.Bool   // the output thread may hold bytes that it has read and not yet written
 	written atomic.Int64  // bytes of output
 
 	mu      sync.Mutex
 	slave   int           // -1: closed
-	saved   *unix.Termios // modes of our terminal before we changed them
-	begun   bool
-	front   bool  // when it was last looked, we were in the foreground
-	input   bool  // what comes on standard input is relayed
-	paused  bool  // we are being stopped
-	over    bool  // our terminal is to be left alone, and nobody waits for input
-	endedAt int64 // written, when Finish was called first; -1: it was not
+	saved   *unix.Termios // modes of graceful's terminal before it became raw; nil: it never did
+	begun   bool          // Begin was called
+	front   bool          // graceful was in the foreground at the last look
+	input   bool          // standard input is relayed
+	paused  bool          // graceful is about to be suspended, or is
+	over    bool          // the input thread ends, and graceful's terminal stays as it is
+	endedAt int64         // written at the first Finish; -1: none yet
 }
 
-// OpenPTY makes a terminal for the target. Nothing is relayed before Begin, but all threads that the relay needs are there.
-// It has the modes and the size of ours, as far as there is one.
+// OpenPTY makes a terminal for the target. It has the modes and the size of graceful's terminal, as far as there is
+// one. The threads of the relay exist from now on and wait for Begin.
 func OpenPTY(log *slog.Logger) (*PTY, error) {
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -59,15 +53,15 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 	defer slave.Close()
 	p := newPTY(unix.Getpgrp(), log)
 	for _, d := range []struct {
-		from *os.File
-		to   *int
-		wait bool
+		from  *os.File
+		to    *int
+		block bool
 	}{{master, &p.master, false}, {slave, &p.slave, true}} {
-		// Descriptors that the Go runtime knows nothing of: it would poll them.
+		// The Go runtime would poll a descriptor that it knows.
 		if *d.to, err = unix.FcntlInt(d.from.Fd(), unix.F_DUPFD_CLOEXEC, 3); err != nil {
 			return nil, fmt.Errorf("a pseudo-terminal: %w", err)
 		}
-		if err := unix.SetNonblock(*d.to, !d.wait); err != nil {
+		if err := unix.SetNonblock(*d.to, !d.block); err != nil {
 			return nil, fmt.Errorf("a pseudo-terminal: %w", err)
 		}
 	}
@@ -75,7 +69,8 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 	return p, p.start()
 }
 
-// InheritPTY is the PTY of who was started with the descriptors of Inheritance; front is who started it.
+// InheritPTY returns the PTY of the process front, which has started this one with the text and the descriptors of
+// Inheritance. It returns nil for the text "".
 func InheritPTY(text string, front int, log *slog.Logger) (*PTY, error) {
 	if text == "" {
 		return nil, nil
@@ -87,13 +82,13 @@ func InheritPTY(text string, front int, log *slog.Logger) (*PTY, error) {
 	}
 	unix.CloseOnExec(p.master)
 	unix.CloseOnExec(p.slave)
-	if p.foreground() {
+	if p.inForeground() {
 		p.saved, _ = modes(0)
 	}
 	return p, p.start()
 }
 
-// Inheritance is what Inherit wants to be told, and the descriptors.
+// Inheritance returns what InheritPTY needs: a text, and descriptors that must keep their numbers.
 func (p *PTY) Inheritance() (text string, fds []int) {
 	if p == nil {
 		return "", nil
@@ -103,15 +98,15 @@ func (p *PTY) Inheritance() (text string, fds []int) {
 
 func newPTY(group int, log *slog.Logger) *PTY {
 	return &PTY{
-		ours: group, log: log, endedAt: -1,
+		group: group, log: log, endedAt: -1,
 		begin: make(chan struct{}), ended: make(chan struct{}), broken: make(chan struct{}),
 	}
 }
 
-// Slave is the target's side.
+// Slave returns the descriptor of the target's side.
 func (p *PTY) Slave() int { return p.slave }
 
-// Broken is closed when whoever read our output has gone.
+// Broken returns a channel that is closed when standard output has no reader any more.
 func (p *PTY) Broken() <-chan struct{} {
 	if p == nil {
 		return nil
@@ -119,33 +114,42 @@ func (p *PTY) Broken() <-chan struct{} {
 	return p.broken
 }
 
-// setUp gives the target's terminal modes and a size. Without a terminal of ours there is nobody who would want to see
-// an echo.
+// CloseSlave closes the target's side in this process.
+func (p *PTY) CloseSlave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.slave >= 0 {
+		unix.Close(p.slave)
+		p.slave = -1
+	}
+}
+
+// setUp gives the target's terminal modes and a size. If graceful has no terminal, no person types: echo is off.
 func (p *PTY) setUp() {
 	if m, err := modes(0); err != nil {
 		if m, err = modes(p.slave); err == nil {
 			m.Lflag &^= unix.ECHO
 			_ = setModes(p.slave, m)
 		}
-	} else if p.foreground() { // else they are somebody else's
+	} else if p.inForeground() { // else another job has set these modes
 		_ = setModes(p.slave, m)
 	}
 	if !p.Resize() {
-		size := unix.Winsize{Row: lines("LINES", 24), Col: lines("COLUMNS", 80)}
+		size := unix.Winsize{Row: sizeFrom("LINES", 24), Col: sizeFrom("COLUMNS", 80)}
 		_ = unix.IoctlSetWinsize(p.master, unix.TIOCSWINSZ, &size)
 	}
 }
 
-// lines reads a size that a shell has told us.
-func lines(name string, otherwise uint16) uint16 {
-	if n, err := strconv.ParseUint(os.Getenv(name), 10, 16); err == nil && n > 0 {
+// sizeFrom returns the size in a variable of the environment, or byDefault.
+func sizeFrom(variable string, byDefault uint16) uint16 {
+	if n, err := strconv.ParseUint(os.Getenv(variable), 10, 16); err == nil && n > 0 {
 		return uint16(n)
 	}
-	return otherwise
+	return byDefault
 }
 
-// Resize gives the target's terminal the size of ours. It tells whether that was another one; then the kernel has said
-// so to who is in its foreground.
+// Resize gives the target's terminal the size of graceful's. It reports whether the size changes; if so, the kernel
+// sends SIGWINCH to the foreground group of the target's terminal.
 func (p *PTY) Resize() bool {
 	if p == nil {
 		return false
@@ -162,187 +166,4 @@ func (p *PTY) Resize() bool {
 		return unix.IoctlSetWinsize(p.master, unix.TIOCSWINSZ, size) == nil
 	}
 	return false
-}
-
-// Begin begins to relay; input says whether also what comes on standard input. Our terminal is raw from now on, as long
-// as we are in its foreground.
-func (p *PTY) Begin(input bool) {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.begun {
-		p.begun, p.input = true, input
-		p.takeTerminal()
-		close(p.begin)
-	}
-}
-
-// Heard tells of a signal that may mean that our terminal is another one now, or ours again.
-func (p *PTY) Heard(sig syscall.Signal) {
-	if p == nil || sig != unix.SIGCONT {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.paused = false
-	if p.begun {
-		p.takeTerminal()
-	}
-	p.nudge()
-}
-
-// Pause gives our terminal its modes back, because we are going to be stopped. SIGCONT ends it.
-func (p *PTY) Pause() {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.paused = true
-	p.giveBack()
-}
-
-// Restore gives our terminal its modes back for good.
-func (p *PTY) Restore() {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.over = true
-	p.giveBack()
-}
-
-// takeTerminal makes our terminal raw if it is for us to do so.
-func (p *PTY) takeTerminal() {
-	if !p.input || p.paused || p.over || !p.foreground() {
-		return
-	}
-	was, err := modes(0)
-	if err != nil {
-		return
-	}
-	p.front = true
-	if p.saved == nil || *was != raw(p.saved) {
-		p.saved = was
-	}
-	to := raw(was)
-	withoutTTOU(func() { _ = setModes(0, &to) })
-}
-
-// giveBack sets the modes back, unless somebody else has set others meanwhile.
-func (p *PTY) giveBack() {
-	if p.saved == nil {
-		return
-	}
-	if now, err := modes(0); err == nil && *now == raw(p.saved) {
-		withoutTTOU(func() { _ = setModes(0, p.saved) })
-	}
-}
-
-// foreground tells whether our terminal listens to us. Where it is not the controlling one there is no background.
-func (p *PTY) foreground() bool {
-	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
-	return err != nil || group == p.ours
-}
-
-// raw is modes in which a terminal hands on what is typed and shows what is written, and does nothing besides.
-func raw(m *unix.Termios) unix.Termios {
-	to := *m
-	to.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
-	to.Oflag &^= unix.OPOST
-	to.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-	to.Cflag &^= unix.CSIZE | unix.PARENB
-	to.Cflag |= unix.CS8
-	to.Cc[unix.VMIN], to.Cc[unix.VTIME] = 1, 0
-	return to
-}
-
-// IsOne tells whether a descriptor is a terminal.
-func IsTerminal(fd int) bool {
-	_, err := modes(fd)
-	return err == nil
-}
-
-func modes(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, getModes) }
-
-func setModes(fd int, m *unix.Termios) error { return unix.IoctlSetTermios(fd, setModesNow, m) }
-
-// Finish relays what has been written by now, gives our terminal its modes back, and closes done. It gives up when the
-// reader of our output takes nothing for as long as stall, or has not taken it all after limit; 0 is for ever. The relay
-// itself goes on.
-func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
-	closed := make(chan struct{})
-	p.mu.Lock()
-	p.over = true
-	if p.endedAt < 0 {
-		p.endedAt = p.written.Load()
-	}
-	p.mu.Unlock()
-	p.CloseSlave()
-	p.nudge()
-	go func() {
-		defer close(closed)
-		defer p.Restore()
-		p.drain(stall, limit)
-	}()
-	return closed
-}
-
-// CloseSlave closes the target's side in a process that does not relay.
-func (p *PTY) CloseSlave() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.slave >= 0 {
-		unix.Close(p.slave)
-		p.slave = -1
-	}
-}
-
-// holds is more than a pseudo-terminal and we can hold: when that much has come, all from before it has.
-const holds = 256 << 10
-
-// lull is how long nothing comes when all has come that was written by somebody who has ended. (Linux would tell at once.)
-const lull = 20 * time.Millisecond
-
-func (p *PTY) drain(stall, limit time.Duration) {
-	begin := time.Now()
-	moved, quiet, before := begin, begin, p.written.Load()
-	for {
-		now := time.Now()
-		if n := p.written.Load(); n != before {
-			moved, before = now, n
-		}
-		switch {
-		case p.isEnded(), before-p.endedAt > holds:
-			return
-		case !p.idle():
-			quiet = time.Now()
-		case now.Sub(quiet) >= lull:
-			return
-		}
-		if stall > 0 && now.Sub(moved) >= stall || limit > 0 && now.Sub(begin) >= limit {
-			return
-		}
-		select {
-		case <-p.ended:
-		case <-time.After(lull / 10):
-		}
-	}
-}
-
-func (p *PTY) isEnded() bool {
-	select {
-	case <-p.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// idle tells whether nothing is on its way. Who relays takes nothing without being busy first.
-func (p *PTY) idle() bool {
-	return !p.busy.Load() && !ready(p.master, unix.POLLIN) && !p.busy.Load()
 }

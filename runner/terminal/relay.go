@@ -2,13 +2,13 @@ package terminal
 
 import (
 	"runtime"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// The relay is two threads, one for each direction, which may block for as long as others please; nobody waits for them
-// without a limit. They are there before the target is started (see the runner's threads.go).
+// The relay is two threads, one for each direction. Either may block for as long as another process wants; graceful
+// waits for neither without a limit. Both exist before the target is started: later, a thread might be impossible to
+// create.
 
 // start starts the threads.
 func (p *PTY) start() error {
@@ -23,7 +23,7 @@ func (p *PTY) start() error {
 	for _, relay := range []func(){p.relayOutput, p.relayInput} {
 		go func() {
 			runtime.LockOSThread()
-			neverStopped()
+			neverSuspend()
 			running <- true
 			<-p.begin
 			relay()
@@ -33,7 +33,7 @@ func (p *PTY) start() error {
 	return nil
 }
 
-// relayOutput takes what is there until there is no more, or no more room for it, and writes it.
+// relayOutput reads until no more output is there or the buffer is full, then writes all of it, and begins again.
 func (p *PTY) relayOutput() {
 	defer close(p.ended)
 	buffer := make([]byte, 64<<10)
@@ -59,13 +59,13 @@ func (p *PTY) relayOutput() {
 		case unix.EINTR:
 		case unix.EAGAIN:
 			_ = poll(p.master, unix.POLLIN)
-		default: // EIO, or elsewhere an end of file: nobody has the target's side open
+		default: // EIO, or on other systems end of file: every slave is closed
 			return
 		}
 	}
 }
 
-// write tells whether there is anybody left to write for.
+// write writes to standard output. It reports whether later output can be written, too.
 func (p *PTY) write(data []byte) bool {
 	for len(data) > 0 {
 		n, err := unix.Write(1, data)
@@ -73,7 +73,7 @@ func (p *PTY) write(data []byte) bool {
 		case nil:
 			data = data[n:]
 		case unix.EINTR:
-		case unix.EAGAIN: // somebody who shares the descriptor has set O_NONBLOCK
+		case unix.EAGAIN: // a process that shares the open file has set O_NONBLOCK
 			_ = poll(1, unix.POLLOUT)
 		case unix.EPIPE:
 			close(p.broken)
@@ -86,136 +86,14 @@ func (p *PTY) write(data []byte) bool {
 	return true
 }
 
-// relayInput hands on what comes, and its end.
-func (p *PTY) relayInput() {
-	terminal := IsTerminal(0)
-	buffer := make([]byte, 4<<10)
-	for {
-		in, limit := unix.PollFd{Fd: -1}, lastLook
-		if p.mayRead(terminal) {
-			in, limit = unix.PollFd{Fd: 0, Events: unix.POLLIN}, -1
-		}
-		if !p.wait(&in, limit) {
-			return
-		}
-		if in.Revents == 0 || !p.mayRead(terminal) {
-			continue
-		}
-		n, err := unix.Read(0, buffer)
-		switch {
-		case n > 0:
-			if !p.typeIn(buffer[:n]) {
-				return
-			}
-		case err == unix.EINTR, err == unix.EAGAIN:
-		case terminal: // it was hung up
-			return
-		default:
-			p.endInput()
-			return
-		}
-	}
-}
-
-// wait waits until a descriptor is ready, the time is over, or somebody has nudged us. It tells whether to go on.
-func (p *PTY) wait(fd *unix.PollFd, limit time.Duration) (goOn bool) {
-	fds := []unix.PollFd{*fd, {Fd: int32(p.wake[0]), Events: unix.POLLIN}}
-	ms := -1
-	if limit >= 0 {
-		ms = int(limit.Milliseconds())
-	}
-	_, _ = unix.Poll(fds, ms)
-	*fd = fds[0]
-	if fds[1].Revents != 0 {
-		var some [16]byte
-		_, _ = unix.Read(p.wake[0], some[:])
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return !p.over
-}
-
-// nudge has relayInput look again what it may do.
-func (p *PTY) nudge() { _, _ = unix.Write(p.wake[1], []byte{0}) }
-
-// mayRead: what is typed while we are in the background is not for us. Nobody tells a job that runs when a shell puts it
-// into the foreground.
-func (p *PTY) mayRead(terminal bool) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.input || p.paused {
-		return false
-	}
-	was := p.front
-	p.front = !terminal || p.foreground()
-	if terminal && p.front && !was {
-		p.takeTerminal()
-	}
-	return p.front
-}
-
-// typeIn writes what the target can read. It tells whether to go on.
-func (p *PTY) typeIn(data []byte) bool {
-	for len(data) > 0 {
-		n, err := unix.Write(p.master, data)
-		switch err {
-		case nil:
-			data = data[n:]
-		case unix.EINTR:
-		case unix.EAGAIN:
-			if !p.wait(&unix.PollFd{Fd: int32(p.master), Events: unix.POLLOUT}, -1) {
-				return false
-			}
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// The pace at which we look at what nobody tells us.
-const (
-	firstLook = 5 * time.Millisecond
-	lastLook  = 200 * time.Millisecond
-)
-
-// endInput lets every read from now on find the end of a file, as with a pipe: whenever all that there was has been
-// read, it types the character that stands for it.
-func (p *PTY) endInput() {
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
-		if p.typeEOF() {
-			pause = firstLook
-		}
-		if !p.wait(&unix.PollFd{Fd: -1}, pause) {
-			return
-		}
-	}
-}
-
-// typeEOF tells whether the target was in need of an end of file and got it. In canonical mode that makes a read return.
-// Line editors (readline(3)), which have that mode off and signals on, take the character itself for it. To
-// who has switched off both, it would be data.
-func (p *PTY) typeEOF() (canonical bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.slave < 0 || ready(p.slave, unix.POLLIN) {
-		return false
-	}
-	m, err := modes(p.slave)
-	if err != nil || m.Lflag&(unix.ICANON|unix.ISIG) == 0 || m.Cc[unix.VEOF] == 0 {
-		return false
-	}
-	_, _ = unix.Write(p.master, []byte{m.Cc[unix.VEOF]})
-	return m.Lflag&unix.ICANON != 0
-}
-
-// ready tells whether a descriptor is, now.
+// ready reports whether a descriptor is ready now.
 func ready(fd int, what int16) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: what}}
 	_, _ = unix.Poll(fds, 0)
 	return fds[0].Revents&what != 0
 }
 
+// poll waits until a descriptor is ready.
 func poll(fd int, what int16) error {
 	_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: what}}, -1)
 	return err

@@ -1,32 +1,40 @@
-// Package terminal lends the controlling terminal to the target's process group, and takes it back: to the target
-// everything is as if the shell had started it, and to the shell as if we were the target.
-//
-// The group that the user started, ours, is what the shell knows. The target leads a group of its own, which the kernel
-// lets read from the terminal, and signals on Ctrl-C, only while it is the terminal's foreground group. Who leads the
-// run may be in a third group; with SIGTTOU blocked it may say all the same who the foreground group is (tcsetpgrp(3)).
+// Package terminal moves the foreground of graceful's terminal between graceful and the target, suspends graceful with
+// the target (job control), and relays a terminal of the target's own (--pty). It decides only what concerns terminals,
+// and starts no process.
 package terminal
 
 import (
 	"os"
 	"syscall"
 
+	"graceful/runner/procfs"
+
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is the controlling terminal of a run. A nil one is none, and does nothing.
+// Terminal is the controlling terminal of a run. It makes the target see what the target would see below the shell, and
+// the shell see what the shell would see of the target.
+//
+// The shell started graceful's process group and knows that group only. The target leads another group. That one may
+// read from the terminal, and gets the signal of Ctrl-C, only while it is the terminal's foreground group. The process
+// that leads the run may be in a third group: with SIGTTOU blocked it may set the foreground group all the same
+// (tcsetpgrp(3)).
+//
+// A nil *Terminal stands for none. GiveForeground, Suspend and SignalOthers need one.
 type Terminal struct {
-	group int           // ours
-	modes *unix.Termios // as they were before the target was started
-	ready bool          // the target is to have it from the start
-	lent  bool          // the target is to have it whenever our group could
-	hung  bool          // the target has been told that nobody can give it the terminal
-	undo  func()        // see Stop
+	group   int           // graceful's process group
+	modes   *unix.Termios // as they were before the target was started
+	atStart bool          // the target starts in the foreground
+	gives   bool          // the target gets the foreground whenever graceful's group has it
+	hungUp  bool          // Suspended has answered Hangup
+	resume  func()        // undoes what Suspend has changed; nil: nothing
 }
 
-// device is the controlling terminal, whichever that is.
+// device is the controlling terminal of the calling process, whichever that is.
 const device = "/dev/tty"
 
-// Open finds the controlling terminal and keeps its modes. group is ours.
+// Open finds the controlling terminal and remembers its modes. group is graceful's process group. Open returns nil if
+// there is no such terminal.
 func Open(group int) *Terminal {
 	t := &Terminal{group: group}
 	err := t.use(func(fd int) (err error) {
@@ -37,28 +45,30 @@ func Open(group int) *Terminal {
 	if err != nil || group < 0 || front < 0 {
 		return nil
 	}
-	// A group of 0 is outside of our PID namespace, and cannot be given back what it has lent.
-	if stdin, err := unix.IoctlGetInt(0, unix.TIOCGPGRP); err == nil && stdin == front && front == group && group > 0 {
-		t.ready = !readBySomebody(1)
-		t.lent = t.ready
+	// A group of 0 is outside of our PID namespace: it could not take the foreground back.
+	stdin, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	if err == nil && stdin == front && front == group && group > 0 {
+		t.atStart = !leadsToProcess(1)
+		t.gives = t.atStart
 	}
 	return t
 }
 
-// readBySomebody tells whether a descriptor leads to another program. That is of our group, as a pager in a pipeline,
-// and may need the terminal more than the target does.
-func readBySomebody(fd int) bool {
+// leadsToProcess reports whether a descriptor is a pipe or a socket. The process at its other end belongs to graceful's
+// group, as a pager in a pipeline does, and may need the terminal more than the target does.
+func leadsToProcess(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFIFO || st.Mode&unix.S_IFMT == unix.S_IFSOCK)
 }
 
-// Ready tells whether the target is to be in the foreground from its start, its standard input being the terminal.
-func (t *Terminal) Ready() bool { return t != nil && t.ready }
+// StartsInForeground reports whether the target is to be in the foreground from its start, before it uses the terminal.
+func (t *Terminal) StartsInForeground() bool { return t != nil && t.atStart }
 
-// use opens the terminal for a moment: kept open it would seem to be in use when the target has long closed it.
+// use opens the terminal for a moment: a descriptor that stays open would keep the terminal in use after the target has
+// closed it.
 func (t *Terminal) use(f func(fd int) error) error {
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT { // an image without devices
+	if err == unix.ENOENT { // a container image without devices
 		return f(0)
 	} else if err != nil {
 		return err
@@ -67,7 +77,7 @@ func (t *Terminal) use(f func(fd int) error) error {
 	return f(fd)
 }
 
-// foreground is the foreground group, or -1.
+// foreground returns the foreground group, or -1.
 func (t *Terminal) foreground() (group int) {
 	if t.use(func(fd int) (err error) { group, err = unix.IoctlGetInt(fd, unix.TIOCGPGRP); return err }) != nil {
 		return -1
@@ -75,89 +85,107 @@ func (t *Terminal) foreground() (group int) {
 	return group
 }
 
-func (t *Terminal) set(group int) (err error) {
-	withoutTTOU(func() {
+// setForeground calls tcsetpgrp(3). The calling process may be in the background.
+func (t *Terminal) setForeground(group int) (err error) {
+	withoutSIGTTOU(func() {
 		err = t.use(func(fd int) error { return unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, group) })
 	})
 	return err
 }
 
-// TakeForeground makes the calling process's group the foreground group of a terminal.
-func TakeForeground(fd int) {
-	withoutTTOU(func() { _ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, unix.Getpgrp()) })
+// EnterForeground makes the calling process's group the foreground group of the terminal at fd.
+func EnterForeground(fd int) {
+	withoutSIGTTOU(func() { _ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, unix.Getpgrp()) })
 }
 
-// Lend gives the terminal to the target's group.
-func (t *Terminal) Lend(target int) error {
-	t.lent = true
+// GiveForeground gives the foreground to the group of the process target.
+func (t *Terminal) GiveForeground(target int) error {
+	t.gives = true
 	group, err := unix.Getpgid(target)
 	if err != nil {
 		return err
 	}
-	return t.set(group)
+	return t.setForeground(group)
 }
 
-// Return gives the terminal back to our group, if the target's has it: its own, one of its descendants', or one of which
-// nobody is left.
-func (t *Terminal) Return(target int) (returned bool) {
-	return t != nil && t.isLent(t.foreground(), target) && t.set(t.group) == nil
+// TakeForeground gives the foreground back to graceful's group if the target has it (see targetHas). It reports whether
+// it did.
+func (t *Terminal) TakeForeground(target int) (taken bool) {
+	return t != nil && t.targetHas(t.foreground(), target) && t.setForeground(t.group) == nil
 }
 
-// End does the same with the modes as they were, once the target has ended or shall no longer have it.
-func (t *Terminal) End(target int) (returned bool) {
-	if t == nil || !t.isLent(t.foreground(), target) {
+// Restore takes the foreground back as TakeForeground does, and restores the modes from before the target's start. It
+// is for a target that has ended, or that loses the terminal for good.
+func (t *Terminal) Restore(target int) (taken bool) {
+	if t == nil || !t.targetHas(t.foreground(), target) {
 		return false
 	}
-	_ = t.set(t.group)
-	withoutTTOU(func() { _ = t.use(func(fd int) error { return setModes(fd, t.modes) }) })
+	_ = t.setForeground(t.group)
+	withoutSIGTTOU(func() { _ = t.use(func(fd int) error { return setModes(fd, t.modes) }) })
 	return true
 }
 
-func (t *Terminal) isLent(front, target int) bool {
+// targetHas reports whether the foreground group front is the target's. A group of the target's descendants counts as
+// well, and so does one that has no living member.
+func (t *Terminal) targetHas(front, target int) bool {
 	if front < 1 || front == t.group {
 		return false
 	}
 	if group, err := unix.Getpgid(target); target > 0 && err == nil && group == front {
 		return true
 	}
-	all := processes()
+	all := living()
 	if all == nil {
 		return unix.Kill(-front, 0) == unix.ESRCH
 	}
 	for pid, p := range all {
-		if p.group == front && !descends(all, pid, os.Getpid()) {
+		if p.Group == front && !descends(all, pid, os.Getpid()) {
 			return false
 		}
 	}
 	return true
 }
 
-// process is one that lives.
-type process struct{ parent, group int }
-
-func descends(all map[int]process, pid, from int) bool {
-	for range len(all) { // what was read at different moments may go in circles
-		if pid == from || pid == 0 {
-			break
-		}
-		pid = all[pid].parent
+// living lists the living processes by pid. It returns nil where procfs shows none.
+func living() map[int]procfs.Process {
+	fs := procfs.Open()
+	if fs == nil {
+		return nil
 	}
-	return pid == from
+	all := map[int]procfs.Process{}
+	for _, p := range fs.All() {
+		if !p.Ending {
+			all[p.PID] = p
+		}
+	}
+	return all
 }
 
-// Signal sends a signal to all who are of our group but for one of us, as the kernel would have if the target were, too.
-func (t *Terminal) Signal(sig syscall.Signal, front int) {
+// descends reports whether pid is ancestor or one of its descendants.
+func descends(all map[int]procfs.Process, pid, ancestor int) bool {
+	for range len(all) { // the entries were read at different moments, and may form a circle
+		if pid == ancestor || pid == 0 {
+			break
+		}
+		pid = all[pid].PPID
+	}
+	return pid == ancestor
+}
+
+// SignalOthers sends a signal to every process of graceful's group except front, as the kernel would if the target
+// were a member of that group.
+func (t *Terminal) SignalOthers(sig syscall.Signal, front int) {
 	for _, pid := range t.others(front) {
 		_ = unix.Kill(pid, sig)
 	}
 }
 
-// Shared tells whether others are of our group.
-func (t *Terminal) Shared(front int) bool { return t != nil && len(t.others(front)) > 0 }
+// HasOthers reports whether graceful's group has a member besides front.
+func (t *Terminal) HasOthers(front int) bool { return t != nil && len(t.others(front)) > 0 }
 
 func (t *Terminal) others(front int) (pids []int) {
-	for pid, p := range processes() {
-		if p.group == t.group && pid != front && t.group > 0 {
+	for pid, p := range living() {
+		if p.Group == t.group && pid != front && t.group > 0 {
 			pids = append(pids, pid)
 		}
 	}

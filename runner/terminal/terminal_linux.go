@@ -5,74 +5,74 @@ import (
 	"syscall"
 	"unsafe"
 
-	"graceful/runner/procfs"
-
 	"golang.org/x/sys/unix"
 )
 
 const (
 	getModes    = unix.TCGETS
-	setModesNow = unix.TCSETS // at once: what a stopped terminal has not shown would be waited for
+	setModesNow = unix.TCSETS // TCSETSW would wait for output that a suspended terminal does not show
 )
 
-// withoutTTOU keeps what f does from stopping us while we are in the background.
-func withoutTTOU(f func()) {
+// blockSignals adds signals to the signal mask of the calling thread. restore sets the mask from before; it must run
+// on the same thread.
+func blockSignals(signals ...syscall.Signal) (restore func()) {
+	var set, before unix.Sigset_t
+	word := 8 * int(unsafe.Sizeof(set.Val[0])) // bits: as wide as a C long
+	for _, sig := range signals {
+		set.Val[(int(sig)-1)/word] |= 1 << ((int(sig) - 1) % word)
+	}
+	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, &before)
+	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
+}
+
+// withoutSIGTTOU calls f, which may then change a terminal from the background: the kernel suspends no process for it.
+func withoutSIGTTOU(f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var set, before unix.Sigset_t
-	word := 8 * int(unsafe.Sizeof(set.Val[0])) // as wide as a C long
-	set.Val[(int(unix.SIGTTOU)-1)/word] |= 1 << ((int(unix.SIGTTOU) - 1) % word)
-	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, &before)
-	defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	defer blockSignals(unix.SIGTTOU)()
 	f()
 }
 
-// processes lists all living processes by pid; nil without /proc.
-func processes() map[int]process {
-	fs := procfs.Open()
-	if fs == nil {
-		return nil
-	}
-	all := map[int]process{}
-	for _, p := range fs.All() {
-		if !p.Ending {
-			all[p.PID] = process{parent: p.PPID, group: p.Group}
-		}
-	}
-	return all
-}
+// neverSuspend protects the calling thread for good from the signals that its own reading and writing cause: SIGTTIN
+// and SIGTTOU of a terminal in whose background the process is (termios(3), TOSTOP), SIGXFSZ of a file that may not
+// grow (RLIMIT_FSIZE).
+func neverSuspend() { blockSignals(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
-// orphaned tells whether a group is (setpgid(2)): no member's parent is of the same session and another group. It can be
-// only for the worse that we do not see somebody: then nobody is stopped.
+// orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
+// another group. A parent that /proc hides does not count: then graceful does not suspend itself, which is the safe
+// error.
 func orphaned(group int) bool {
-	for pid, p := range processes() {
-		if p.group != group || p.parent == 0 {
+	for pid, p := range living() {
+		if p.Group != group || p.PPID == 0 {
 			continue
 		}
-		theirs, err := unix.Getpgid(p.parent)
-		if err != nil || theirs == group {
+		parentGroup, err := unix.Getpgid(p.PPID)
+		if err != nil || parentGroup == group {
 			continue
 		}
 		session, err1 := unix.Getsid(pid)
-		parents, err2 := unix.Getsid(p.parent)
-		if err1 == nil && err2 == nil && session == parents {
+		parentSession, err2 := unix.Getsid(p.PPID)
+		if err1 == nil && err2 == nil && session == parentSession {
 			return false
 		}
 	}
 	return true
 }
 
-// stopGroup: the Go runtime would ignore what nobody listens to any more, and not have the kernel stop us.
-func stopGroup(sig syscall.Signal) (undo func()) {
-	const setSize = 8
-	var byDefault, before [64]byte // struct sigaction: SIG_DFL, no flags, no mask
+// suspendGroup sends sig to the calling process's group with the default action set. The Go runtime cannot set that:
+// it ignores a signal that the program no longer listens to. restore sets the handler from before; it is nil if
+// nothing has changed.
+func suspendGroup(sig syscall.Signal) (restore func()) {
+	const setSize = 8              // bytes of a sigset_t in the kernel
+	var byDefault, before [64]byte // struct sigaction: SIG_DFL, no flags, empty mask
 	change := func(to, old *[64]byte) {
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
+		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
+			uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
 	}
 	if sig != unix.SIGSTOP {
 		change(&byDefault, &before)
-		undo = func() { change(&before, nil) }
+		restore = func() { change(&before, nil) }
 	}
 	_ = unix.Kill(0, sig)
-	return undo
+	return restore
 }

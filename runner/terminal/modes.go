@@ -1,0 +1,114 @@
+package terminal
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Begin begins to relay output, and also input if input is true. Then graceful's terminal is raw from now on, whenever
+// graceful is in its foreground.
+func (p *PTY) Begin(input bool) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.begun {
+		p.begun, p.input = true, input
+		p.makeRaw()
+		close(p.begin)
+	}
+}
+
+// Heard handles a signal to graceful. SIGCONT ends Pause, and graceful may be in the foreground again.
+func (p *PTY) Heard(sig syscall.Signal) {
+	if p == nil || sig != unix.SIGCONT {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = false
+	if p.begun {
+		p.makeRaw()
+	}
+	p.wakeInput()
+}
+
+// Pause restores the modes of graceful's terminal before graceful is suspended. No input is relayed until SIGCONT.
+func (p *PTY) Pause() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paused = true
+	p.restoreModes()
+}
+
+// Restore restores the modes of graceful's terminal for good.
+func (p *PTY) Restore() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
+	p.restoreModes()
+}
+
+// makeRaw makes graceful's terminal raw while input is relayed and graceful is in the foreground.
+func (p *PTY) makeRaw() {
+	if !p.input || p.paused || p.over || !p.inForeground() {
+		return
+	}
+	was, err := modes(0)
+	if err != nil {
+		return
+	}
+	p.front = true
+	if p.saved == nil || *was != raw(p.saved) {
+		p.saved = was
+	}
+	to := raw(was)
+	withoutSIGTTOU(func() { _ = setModes(0, &to) })
+}
+
+// restoreModes undoes makeRaw, unless another process has set other modes meanwhile.
+func (p *PTY) restoreModes() {
+	if p.saved == nil {
+		return
+	}
+	if now, err := modes(0); err == nil && *now == raw(p.saved) {
+		withoutSIGTTOU(func() { _ = setModes(0, p.saved) })
+	}
+}
+
+// inForeground reports whether graceful is in the foreground of the terminal on standard input. A terminal that is not
+// the controlling one has no background.
+func (p *PTY) inForeground() bool {
+	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	return err != nil || group == p.group
+}
+
+// raw returns modes in which a terminal passes all bytes on unchanged, without echo and signals (cfmakeraw(3)).
+func raw(m *unix.Termios) unix.Termios {
+	to := *m
+	to.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	to.Oflag &^= unix.OPOST
+	to.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	to.Cflag &^= unix.CSIZE | unix.PARENB
+	to.Cflag |= unix.CS8
+	to.Cc[unix.VMIN], to.Cc[unix.VTIME] = 1, 0
+	return to
+}
+
+// IsTerminal reports whether a descriptor is a terminal.
+func IsTerminal(fd int) bool {
+	_, err := modes(fd)
+	return err == nil
+}
+
+func modes(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, getModes) }
+
+func setModes(fd int, m *unix.Termios) error { return unix.IoctlSetTermios(fd, setModesNow, m) }

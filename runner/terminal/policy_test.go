@@ -1,0 +1,207 @@
+package terminal
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fakeRelay records what a policy has it do.
+type fakeRelay struct {
+	resized bool // Resize finds another size
+	done    chan struct{}
+	calls   []string
+}
+
+func (f *fakeRelay) Resize() bool           { f.calls = append(f.calls, "resize"); return f.resized }
+func (f *fakeRelay) Heard(s syscall.Signal) { f.calls = append(f.calls, fmt.Sprint("heard ", s)) }
+func (f *fakeRelay) CloseSlave()            { f.calls = append(f.calls, "close") }
+func (f *fakeRelay) Finish(stall, limit time.Duration) <-chan struct{} {
+	f.calls = append(f.calls, fmt.Sprintf("finish %v %v", stall, limit))
+	return f.done
+}
+
+func policyOf(f *fakeRelay, patience time.Duration) Policy {
+	p := NewPolicy(nil, patience)
+	p.relay = f
+	return p
+}
+
+func TestPolicySignal(t *testing.T) {
+	for _, c := range []struct {
+		signal  syscall.Signal
+		resized bool
+		sent    []syscall.Signal
+		calls   []string
+	}{
+		{unix.SIGTERM, true, []syscall.Signal{unix.SIGTERM}, nil},
+		{unix.SIGUSR1, true, []syscall.Signal{unix.SIGUSR1}, nil},
+		{unix.SIGWINCH, true, nil, []string{"resize"}},
+		{unix.SIGWINCH, false, []syscall.Signal{unix.SIGWINCH}, []string{"resize"}},
+		{unix.SIGCONT, true, []syscall.Signal{unix.SIGCONT}, []string{"heard continued", "resize"}},
+		{unix.SIGTSTP, true, []syscall.Signal{unix.SIGSTOP}, nil},
+		{unix.SIGTTIN, true, []syscall.Signal{unix.SIGSTOP}, nil},
+		{unix.SIGTTOU, true, []syscall.Signal{unix.SIGSTOP}, nil},
+	} {
+		failed := errors.New("no such process")
+		var sent []syscall.Signal
+		send := func(sig syscall.Signal) error { sent = append(sent, sig); return failed }
+		f := &fakeRelay{resized: c.resized}
+		p := policyOf(f, 0)
+		err := p.Signal(c.signal, send)
+		if !slices.Equal(sent, c.sent) || !slices.Equal(f.calls, c.calls) || (err == failed) != (c.sent != nil) {
+			t.Errorf("%v, size changed %t: sends %v, does %v, returns %v", c.signal, c.resized, sent, f.calls, err)
+		}
+		none := Policy{}
+		sent = nil
+		if err := none.Signal(c.signal, send); err != failed || !slices.Equal(sent, []syscall.Signal{c.signal}) {
+			t.Errorf("%v without a terminal: sends %v, returns %v", c.signal, sent, err)
+		}
+	}
+}
+
+func TestPolicySignalAll(t *testing.T) {
+	winch, term := []syscall.Signal{unix.SIGWINCH}, []syscall.Signal{unix.SIGTERM, unix.SIGCONT}
+	for _, c := range []struct {
+		signals []syscall.Signal
+		relay   *fakeRelay
+		sent    bool
+	}{
+		{winch, &fakeRelay{resized: true}, false},
+		{winch, &fakeRelay{}, true},
+		{winch, nil, true},
+		{term, &fakeRelay{resized: true}, true},
+		{term, nil, true},
+	} {
+		var p Policy
+		if c.relay != nil {
+			p = policyOf(c.relay, 0)
+		}
+		var sent []syscall.Signal
+		p.SignalAll(c.signals, func(sigs ...syscall.Signal) { sent = sigs })
+		if c.sent != slices.Equal(sent, c.signals) || !c.sent && sent != nil {
+			t.Errorf("%v, %+v: sends %v", c.signals, c.relay, sent)
+		}
+	}
+}
+
+// A deadline decides how long the reader of the output may take; without one the defaults do.
+func TestNewPolicy_limits(t *testing.T) {
+	for patience, want := range map[time.Duration]string{
+		0: "finish 1s 10s", 50 * time.Millisecond: "finish 50ms 50ms", time.Minute: "finish 1m0s 1m0s",
+	} {
+		f := &fakeRelay{}
+		p := policyOf(f, patience)
+		p.Relay(false)
+		if !slices.Equal(f.calls, []string{want}) {
+			t.Errorf("patience %v: %v", patience, f.calls)
+		}
+	}
+	if p := NewPolicy(nil, 0); p.relay != nil {
+		t.Error("no terminal is one")
+	}
+}
+
+// The front relays the rest if it can, else this process.
+func TestPolicyRelayRest(t *testing.T) {
+	const never = time.Hour
+	here, front := []string{"finish 1s 10s"}, []string{"close"}
+	for name, c := range map[string]struct {
+		asks     bool          // there is a front
+		err      error         // it cannot be asked
+		stopping bool          // the run is being stopped
+		relayed  time.Duration // when the front has relayed
+		gone     time.Duration // when it has ended
+		finished time.Duration // when this process has relayed
+		calls    []string
+		after    time.Duration
+	}{
+		"no front":        {finished: 1, calls: here, after: 1},
+		"the front":       {asks: true, relayed: 2, gone: never, calls: front, after: 2},
+		"the front, stop": {asks: true, stopping: true, relayed: 2, gone: never, calls: front, after: 2},
+		"a closed link": {
+			asks: true, err: unix.EPIPE, relayed: never, gone: never, finished: 1, calls: slices.Concat(front, here), after: 1,
+		},
+		"the front is killed": {
+			asks: true, relayed: never, gone: 3, finished: 4, calls: slices.Concat(front, here), after: 4,
+		},
+		"the front is suspended": {asks: true, relayed: never, gone: never, calls: front, after: 11 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				after := func(d time.Duration) chan struct{} {
+					done := make(chan struct{})
+					time.AfterFunc(d, func() { close(done) })
+					return done
+				}
+				f := &fakeRelay{done: after(c.finished)}
+				p := policyOf(f, 0)
+				asked := []bool{}
+				if c.asks {
+					p.Front = &Front{Relayed: after(c.relayed), Gone: after(c.gone), Relay: func(stopping bool) error {
+						asked = append(asked, stopping)
+						return c.err
+					}}
+				}
+				begin := time.Now()
+				<-p.RelayRest(c.stopping)
+				if took := time.Since(begin); took != c.after {
+					t.Errorf("after %v, want %v", took, c.after)
+				}
+				if !slices.Equal(f.calls, c.calls) {
+					t.Errorf("it does %q, want %q", f.calls, c.calls)
+				}
+				if c.asks != slices.Equal(asked, []bool{c.stopping}) {
+					t.Errorf("it asks the front %v", asked)
+				}
+			})
+		})
+	}
+	none := Policy{}
+	<-none.RelayRest(true)
+}
+
+// Deliver waits for a slow reader without a limit, until a stop signal. A run that is being stopped does not wait.
+func TestPolicyDeliver(t *testing.T) {
+	for name, c := range map[string]struct {
+		stopping bool
+		signal   syscall.Signal // after a minute; 0: none
+		waits    time.Duration
+	}{
+		"all is delivered":    {waits: time.Hour},
+		"a stop signal":       {signal: unix.SIGTERM, waits: time.Minute},
+		"another signal":      {signal: unix.SIGHUP, waits: time.Hour},
+		"the run was stopped": {stopping: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeRelay{done: make(chan struct{})}
+				p := policyOf(f, 0)
+				p.Relay(c.stopping)
+				p.Relay(false) // a later message does not undo it
+				f.calls = nil
+				time.AfterFunc(time.Hour, func() { close(f.done) })
+				signals := make(chan syscall.Signal, 1)
+				if c.signal != 0 {
+					time.AfterFunc(time.Minute, func() { signals <- c.signal })
+				}
+				begin := time.Now()
+				p.Deliver(signals)
+				if took := time.Since(begin); took != c.waits {
+					t.Errorf("it waits %v, want %v", took, c.waits)
+				}
+				if want := []string{"finish 0s 0s"}; !c.stopping && !slices.Equal(f.calls, want) {
+					t.Errorf("it does %q, want %q", f.calls, want)
+				}
+			})
+		})
+	}
+	none := Policy{}
+	none.Deliver(nil)
+}

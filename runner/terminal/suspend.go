@@ -1,0 +1,122 @@
+package terminal
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Answer is what the run does when a signal has suspended the target.
+type Answer uint8
+
+const (
+	// Leave: do nothing; the target stays suspended.
+	Leave Answer = iota
+	// Continue: continue the target at once.
+	Continue
+	// Hangup: send SIGHUP to the target and continue it. No process can give it the foreground.
+	Hangup
+	// SuspendToo: suspend graceful's group by the same signal.
+	SuspendToo
+)
+
+// situation is what an answer depends on.
+type situation struct {
+	signal    syscall.Signal // which has suspended the target
+	groupHas  bool           // graceful's group is the foreground group
+	targetHas bool           // the target's group is, or a group of its descendants
+	orphaned  bool           // graceful's group is orphaned: no shell would continue it
+	hungUp    bool           // Hangup was an answer before
+}
+
+// answer decides. The shell must see graceful suspended when it would see the target suspended. The exception is a
+// target that uses the terminal while the shell has the job in the foreground: such a target gets the foreground and
+// continues.
+//
+// In an orphaned process group the kernel suspends no process by a signal of the terminal, and it sends SIGHUP to a
+// suspended group that becomes orphaned (setpgid(2)). answer treats the target as the kernel treats such a group.
+func answer(s situation) Answer {
+	wants := s.signal == unix.SIGTTIN || s.signal == unix.SIGTTOU
+	switch {
+	case wants && (s.groupHas || s.targetHas):
+		return Continue
+	case !s.orphaned:
+		return SuspendToo
+	case wants && !s.hungUp:
+		return Hangup
+	case s.signal == unix.SIGTSTP:
+		return Continue
+	}
+	return Leave
+}
+
+// Suspended answers for a target that sig has suspended. It moves the foreground to the group that the answer is for;
+// the caller does the rest.
+func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
+	if t == nil {
+		return Leave
+	}
+	front := t.foreground()
+	if front < 0 {
+		return Leave
+	}
+	s := situation{
+		signal: sig, groupHas: front == t.group, targetHas: t.targetHas(front, target),
+		orphaned: orphaned(t.group), hungUp: t.hungUp,
+	}
+	a := answer(s)
+	switch {
+	case a == Continue && s.groupHas:
+		if t.GiveForeground(target) != nil {
+			return Leave
+		}
+	case a == Hangup:
+		t.hungUp = true
+	case a == SuspendToo && s.targetHas:
+		t.gives = true
+		_ = t.setForeground(t.group)
+	case a == SuspendToo && (sig == unix.SIGTTIN || sig == unix.SIGTTOU):
+		t.gives = true // when the shell continues the group
+	}
+	return a
+}
+
+// Reclaim handles a signal of job control to graceful's group. SIGTTIN and SIGTTOU mean that a member of the group uses
+// the terminal. If the target has the foreground, Reclaim takes it back, continues the group and returns true.
+func (t *Terminal) Reclaim(target int, sig syscall.Signal) bool {
+	if t == nil || sig != unix.SIGTTIN && sig != unix.SIGTTOU || !t.TakeForeground(target) {
+		return false
+	}
+	t.gives = false // until the target uses the terminal
+	if t.group > 0 {
+		_ = unix.Kill(-t.group, unix.SIGCONT)
+	}
+	return true
+}
+
+// Continued handles SIGCONT to graceful's group. The target gets the foreground if the shell has given it to the group.
+func (t *Terminal) Continued(target int) {
+	if t == nil {
+		return
+	}
+	t.Resumed()
+	if t.gives && t.foreground() == t.group {
+		_ = t.GiveForeground(target)
+	}
+}
+
+// Suspend suspends the calling process's group by sig, even though the calling process catches sig. The shell sees what
+// it would see of the target, and can continue no member before all are suspended. sig stays uncaught until Resumed,
+// since it may take effect only after Suspend has returned.
+func (t *Terminal) Suspend(sig syscall.Signal) {
+	t.Resumed()
+	t.resume = suspendGroup(sig)
+}
+
+// Resumed handles SIGCONT to the calling process: it catches the signal of Suspend again.
+func (t *Terminal) Resumed() {
+	if t != nil && t.resume != nil {
+		t.resume()
+		t.resume = nil
+	}
+}
