@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/runner"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/tree"
 
 	"github.com/spf13/cobra"
@@ -255,7 +256,7 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	*status = result.Status
 	if result.Raise != 0 {
 		out.flush()
-		runner.EndBy(syscall.Signal(result.Raise))
+		process.EndBy(syscall.Signal(result.Raise))
 	}
 	return nil
 }

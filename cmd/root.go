@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"graceful/runner"
+	"graceful/runner/process"
+	"graceful/runner/terminal"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,8 +25,8 @@ const statusFailed = 125
 func Main(args []string) int {
 	if len(args) > 0 {
 		switch args[0] {
-		case runner.ShimName:
-			return runner.Shim(args[1:])
+		case process.ShimName:
+			return process.Shim(args[1:], func() { terminal.EnterForeground(0) })
 		case runner.SupervisorName:
 			return supervise(args[1:])
 		}

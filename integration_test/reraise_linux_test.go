@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"graceful/runner"
+	runnerprocess "graceful/runner/process"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +18,7 @@ import (
 func init() {
 	roles["end-by"] = func(args []string) int {
 		n, _ := strconv.Atoi(args[0])
-		runner.EndBy(syscall.Signal(n))
+		runnerprocess.EndBy(syscall.Signal(n))
 		return 99
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"graceful/forward"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -126,7 +127,7 @@ type Findings struct {
 // Examine finds out which promises graceful run keeps here, with the state directory if one is given. When strict is
 // set, no other user may be able to replace that. What Examine starts has ended when it returns.
 func Examine(stateDir string, strict bool) Findings {
-	inherit := readInherited()
+	inherit := process.ReadInherited()
 	held := examineTree()
 	guard, processes := examineGuard(held)
 	f := Findings{
@@ -290,13 +291,13 @@ func try(level tree.Level, guard Guard) error {
 
 // ourselves is a path to what we are, also where there is no /proc.
 func ourselves() (string, error) {
-	if unix.Access(selfExe, unix.X_OK) == nil {
-		return selfExe, nil
+	if unix.Access(process.SelfExe, unix.X_OK) == nil {
+		return process.SelfExe, nil
 	}
 	if path, err := os.Executable(); err == nil {
 		return path, nil
 	}
-	return lookPath(os.Args[0], searchPath(os.Environ()))
+	return process.LookPath(os.Args[0], process.SearchPath(os.Environ()))
 }
 
 func examineShell() Check {
@@ -341,9 +342,9 @@ func examineSocket() Check {
 	return c
 }
 
-func examineSignals(in inherited) Check {
+func examineSignals(in process.Inherited) Check {
 	c := Check{Name: CheckSignals, Required: true, Holds: Yes,
-		Detail: "ignored " + signalNames(in.ignored) + ", blocked " + signalNames(in.blocked)}
+		Detail: "ignored " + signalNames(in.Ignored) + ", blocked " + signalNames(in.Blocked)}
 	if hint, why := unreadable(); why != nil {
 		c.but(Partly, fmt.Sprintf("which signals our parent had ignored or blocked cannot be told for all: %v", why), hint)
 	}
@@ -364,7 +365,7 @@ type recording struct {
 	lasts bool // it outlives the machine, and the container
 }
 
-func examineState(path string, strict bool, in inherited) recording {
+func examineState(path string, strict bool, in process.Inherited) recording {
 	r := recording{Check: Check{Name: CheckState, Required: true, Holds: Yes}}
 	dir, err := ledger.OpenDir(path)
 	there := path
@@ -406,7 +407,7 @@ func nearest(path string) string {
 }
 
 // tryState keeps a ledger there for a moment. Should we be killed meanwhile, recover takes it away.
-func tryState(dir *ledger.Dir, in inherited) (err error) {
+func tryState(dir *ledger.Dir, in process.Inherited) (err error) {
 	file := ledger.FileName("doctor." + newID())
 	book, err := dir.Take(file)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ import (
 
 // unreadable tells why not all is known of what our parent had ignored and blocked.
 func unreadable() (hint string, why error) {
-	_, _, why = runtimeSignals()
+	_, _, why = process.RuntimeSignals()
 	switch {
 	case why == nil:
 	case errors.Is(why, elf.ErrNoSymbols):

@@ -7,6 +7,7 @@ import (
 
 	"graceful/forward"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/terminal"
 
 	"golang.org/x/sys/unix"
@@ -48,7 +49,7 @@ func (p *processes) stopped(target int) syscall.Signal {
 	if p.jobs.terminal == nil {
 		return 0
 	}
-	return stopOf(target)
+	return process.SuspendedBy(target)
 }
 
 func (p *processes) answerStop(target int, sig syscall.Signal) (what string) {

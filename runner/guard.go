@@ -16,6 +16,7 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/forward"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
@@ -46,8 +47,6 @@ func (g Guard) wanted() bool { return g == GuardOn || g == GuardAuto && unix.Get
 // SupervisorName is the argv[0] by which this program knows that it is to be the supervisor.
 const SupervisorName = "graceful: supervising"
 
-const selfExe = "/proc/self/exe" // ourselves, also when the file has been replaced meanwhile
-
 // startSupervisor starts the supervisor. link is our end of a pair of sockets: it is closed by our own end, which tells
 // the supervisor of that, and so nothing else must hold it; from it come the messages below.
 func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, err error) {
@@ -61,18 +60,17 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 	defer unix.Close(pair[1])
 	terminal, fds := p.pty.Inheritance()
 	destination, more := p.report.Inheritance()
-	s := start{
-		path: selfExe,
-		argv: []string{SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path(),
-			strconv.Itoa(p.socket), terminal, destination},
-		env:     supervisorEnv(os.Environ()),
-		keep:    slices.Concat(fds, more, []int{book.FD(), pair[1]}),
-		blocked: p.inherit.blocked,
+	s := process.Spec{
+		Path: process.SelfExe,
+		Argv: []string{
+			SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path(), strconv.Itoa(p.socket),
+			terminal, destination,
+		},
+		Env:     supervisorEnv(os.Environ()),
+		Keep:    slices.Concat(fds, more, []int{book.FD(), pair[1]}),
+		Blocked: p.inherit.Blocked,
 	}
-	if p.socket >= 0 {
-		s.keep = append(s.keep, p.socket)
-	}
-	if pid, err = p.fork(s); err != nil {
+	if pid, err = s.Start(); err != nil {
 		unix.Close(pair[0])
 		return 0, 0, fmt.Errorf("starting the supervisor: %w", err)
 	}
@@ -100,8 +98,8 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	if err := tree.AdoptOrphans(); err != nil {
 		return result, err
 	}
-	if err := unix.Access(selfExe, unix.X_OK); err != nil {
-		return result, fmt.Errorf("%s: %w", selfExe, err)
+	if err := unix.Access(process.SelfExe, unix.X_OK); err != nil {
+		return result, fmt.Errorf("%s: %w", process.SelfExe, err)
 	}
 	if book == nil {
 		if book, err = ledger.InMemory(); err != nil {
@@ -118,7 +116,7 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	p.listener.Hear()
 	how, result, done := p.watch(pid, link, log)
 	if done {
-		reap(pid)
+		process.Reap(pid)
 		return result, nil
 	}
 	var m remembered
@@ -128,7 +126,7 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 		dir, _ := os.Getwd()
 		m, book = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
 	}
-	reap(pid)
+	process.Reap(pid)
 	m.history.TakeOver()
 	if m.run.State == machine.Done {
 		return p.loop(m, book, log).loop().result(), nil // for what was to come after
@@ -220,7 +218,7 @@ func (p *processes) watch(pid, link int, log *slog.Logger) (how machine.Ending, 
 		m, open := <-messages
 		take(m, open)
 	}
-	how, _ = peekAt(pid)
+	how, _ = process.PeekAt(pid)
 	return how, result, done
 }
 
@@ -247,12 +245,12 @@ func (p *processes) stopUnlessContinued(pid, link int, by syscall.Signal) {
 // has ended itself: then its children are ours, and wait to be taken over.
 func (p *processes) reapOthers(supervisor int) (ended bool) {
 	for {
-		if _, ended := peekAt(supervisor); ended {
+		if _, ended := process.PeekAt(supervisor); ended {
 			return true
 		}
-		pid, _, _ := peek()
+		pid, _, _ := process.Peek()
 		if pid == 0 || pid == supervisor || p.tree.Ending(supervisor) {
-			_, ended := peekAt(supervisor)
+			_, ended := process.PeekAt(supervisor)
 			return ended
 		}
 		p.reap(pid)

@@ -7,6 +7,7 @@ import (
 	"graceful/cleanup"
 	"graceful/forward"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -69,7 +70,7 @@ func registering(limit time.Duration, change ...func(*cleanup.Entry)) machine.Re
 }
 
 // firstRecord is the record of how a run begins.
-func firstRecord(r Run, in inherited) json.RawMessage {
+func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	book := &memory{}
 	if err := begin(book, r, in); err != nil {
 		panic(err)

@@ -15,6 +15,7 @@ import (
 	"graceful/forward"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 
@@ -435,7 +436,7 @@ func (l *loop) startCommand(id int) {
 	c := l.command(id)
 	pid, err := l.sys.startCommand(l.run, c)
 	if err != nil {
-		l.handle(machine.CommandFailed{ID: id, Err: cleanup.Text(err.Error()), Transient: outOfResources(err)})
+		l.handle(machine.CommandFailed{ID: id, Err: cleanup.Text(err.Error()), Transient: process.OutOfResources(err)})
 		return
 	}
 	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {

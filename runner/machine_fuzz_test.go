@@ -11,6 +11,7 @@ import (
 	"graceful/forward"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/tree"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,7 +45,7 @@ func FuzzMachine(f *testing.F) {
 			config.OnExit = append(config.OnExit, cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second})
 		}
 		w.run = newRun("id", config)
-		w.keep(firstRecord(w.run, inherited{}))
+		w.keep(firstRecord(w.run, process.Inherited{}))
 		for _, b := range data[2:] {
 			w.happen(b)
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"graceful/runner/machine"
+	"graceful/runner/process"
 )
 
 func TestWhatACleanupCommandIsTold(t *testing.T) {
@@ -69,7 +70,7 @@ func TestOnlyForWantOfAResourceIsItTriedAgain(t *testing.T) {
 		unix.ENOENT: false, unix.EACCES: false, errors.New("other"): false,
 		&os.PathError{Op: "fork", Err: unix.EAGAIN}: true,
 	} {
-		if got := outOfResources(err); got != want {
+		if got := process.OutOfResources(err); got != want {
 			t.Errorf("%v: tried again: %t", err, got)
 		}
 	}

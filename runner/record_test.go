@@ -11,6 +11,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/tree"
 )
 
@@ -21,7 +22,7 @@ func TestAllThatARunWasAskedForIsWrittenDown(t *testing.T) {
 	config.Order, config.Contain, config.ForwardTo, config.Survivors = cleanup.Parallel, tree.Group, machine.ForwardToTarget, machine.KeepSurvivors
 	config.Defer = DeferOn
 	config.Command[0] += "\xff\x00"
-	text := firstRecord(newRun("id", config), inherited{})
+	text := firstRecord(newRun("id", config), process.Inherited{})
 	m, err := remember([]json.RawMessage{text})
 	if err != nil {
 		t.Fatal(err)

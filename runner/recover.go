@@ -14,6 +14,7 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/tree"
@@ -150,7 +151,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		}
 		files = append(files, aside...)
 	}
-	p, err := prepare(Config{Contain: tree.Auto}, readInherited(), log)
+	p, err := prepare(Config{Contain: tree.Auto}, process.ReadInherited(), log)
 	if err != nil {
 		return done, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
@@ -212,7 +213,7 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 		m.run.Cgroup = ""
 	}
 	q := *p
-	q.inherit.blocked = m.inherit.blocked
+	q.inherit.Blocked = m.inherit.Blocked
 	if q.report = nil; m.history != nil {
 		q.report = report.Reopen(m.run.Config.Report)
 		defer q.report.Close()

@@ -11,6 +11,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 )
@@ -21,16 +22,16 @@ import (
 const _ = uint(journal.MaxSignals - report.MaxListed)
 
 // now is the present moment.
-func now() journal.Clock { return journal.Clock{Time: time.Now(), Boots: sinceBoot()} }
+func now() journal.Clock { return journal.Clock{Time: time.Now(), Boots: process.SinceBoot()} }
 
 // beginning is the first record of a run.
-func beginning(r Run, in inherited) (journal.Begin, error) {
+func beginning(r Run, in process.Inherited) (journal.Begin, error) {
 	config, err := cleanup.EncodeJSON(r.Config)
 	dir, _ := os.Getwd() // a directory that has been removed is missing to recover alone
 	b := journal.Begin{
 		ID: r.ID, Name: cleanup.Text(r.Config.Name), Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
 		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: config,
-		Ignored: in.ignored, Blocked: in.blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
+		Ignored: in.Ignored, Blocked: in.Blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
 	}
 	for _, c := range r.Cleanup.Entries {
 		b.Commands = append(b.Commands, *c)
@@ -39,7 +40,7 @@ func beginning(r Run, in inherited) (journal.Begin, error) {
 }
 
 // begin records how a run that is about to start begins.
-func begin(l journal.Ledger, r Run, in inherited) error {
+func begin(l journal.Ledger, r Run, in process.Inherited) error {
 	b, err := beginning(r, in)
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (l *loop) record(e machine.Event, changed bool, at time.Time) error {
 	if l.ledger == nil {
 		return nil
 	}
-	record, err := journal.Record(e, changed, l.history.Wants(), journal.Clock{Time: at, Boots: sinceBoot()})
+	record, err := journal.Record(e, changed, l.history.Wants(), journal.Clock{Time: at, Boots: process.SinceBoot()})
 	if err == nil && record != nil {
 		err = l.ledger.Append(record)
 	}
@@ -78,7 +79,7 @@ type remembered struct {
 	began   time.Time
 	start   time.Duration // the same, since boot
 	last    time.Duration // from then to the last record
-	inherit inherited
+	inherit process.Inherited
 	dir     string
 	front   int
 	history *report.History
@@ -120,7 +121,7 @@ func remember(records []json.RawMessage) (m remembered, err error) {
 		return m.history, config.check()
 	})
 	m.run.Run, m.began, m.start, m.last = replayed.Run, replayed.Began, replayed.Start, replayed.Last
-	m.inherit = inherited{replayed.Begin.Ignored, replayed.Begin.Blocked}
+	m.inherit = process.Inherited{Ignored: replayed.Begin.Ignored, Blocked: replayed.Begin.Blocked}
 	m.dir, m.front, m.boot, m.claimed = string(replayed.Begin.Dir), replayed.Begin.Front, replayed.Begin.Boot, replayed.Claimed
 	return m, err
 }

@@ -13,6 +13,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/report"
 	"graceful/runner/tree"
 
@@ -115,7 +116,7 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 				s.fakeSystem.signals = make(chan syscall.Signal, 8) // some come when it is over
 				c.script(s.fakeSystem)
 				r := newRun("id", config)
-				first := firstRecord(r, inherited{})
+				first := firstRecord(r, process.Inherited{})
 				book := &memory{}
 				h := written(t, first).history
 				l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, ledger: book, history: h}
@@ -141,7 +142,7 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 	for name, sig := range map[string]int{"passed on": int(unix.SIGUSR1), "stop signals": int(unix.SIGTERM)} {
 		t.Run(name, func(t *testing.T) {
 			r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Contain: tree.Auto, Policy: machine.Policy{Grace: time.Hour, Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
-			first := firstRecord(r, inherited{})
+			first := firstRecord(r, process.Inherited{})
 			book := &memory{}
 			h := newHistory(r, 1, "/", time.Now())
 			l := loop{run: r, sys: newFakeSystem(), log: slog.New(slog.DiscardHandler), ledger: book, history: h}

@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 )
 
@@ -26,7 +27,7 @@ func (l *loop) request(c registry.Call) {
 	}
 	if err := l.sys.admit(c); err != nil {
 		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", err)
-		c.Answer(registry.Response{Error: err.Error(), Busy: outOfResources(err)})
+		c.Answer(registry.Response{Error: err.Error(), Busy: process.OutOfResources(err)})
 		return
 	}
 	switch c.Do {

@@ -17,6 +17,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/tree"
 )
@@ -66,7 +67,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			s, book := newFakeSystem(), &failing{}
 			s.others = []procfs.Process{child(7, 1)}
 			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
-			_ = book.Append(firstRecord(first, inherited{}))
+			_ = book.Append(firstRecord(first, process.Inherited{}))
 			l := loop{run: first, sys: s, log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {

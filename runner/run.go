@@ -18,6 +18,7 @@ import (
 	"graceful/forward/listen"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/tree"
@@ -78,7 +79,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return Result{}, err
 	}
 	defer own.Restore()
-	p, err := prepare(config, readInherited(), log)
+	p, err := prepare(config, process.ReadInherited(), log)
 	if err != nil {
 		return Result{}, err
 	}
@@ -198,7 +199,7 @@ func (r Run) advanced(e machine.Event, now time.Time) (Run, []machine.Action) {
 }
 
 // prepare takes over the process. What it needs later it has then, threads too.
-func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, error) {
+func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*processes, error) {
 	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		// A file system as bare as that gives its cleanup commands an empty pipe to read.
@@ -213,8 +214,8 @@ func prepare(config Config, inherit inherited, log *slog.Logger) (*processes, er
 	for _, w := range warnings {
 		log.Warn("containment is "+string(contained.Level()), "err", w)
 	}
-	listener := listen.Start(inherit.ignored)
-	settleThreads()
+	listener := listen.Start(inherit.Ignored)
+	process.SettleThreads()
 	return &processes{
 		tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1, deferring: config.Defer,
 		exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
@@ -299,9 +300,9 @@ func startFailure(command string, err error) (status int, hint string) {
 	}
 	exists := strings.Contains(path, "/") && unix.Access(path, unix.F_OK) == nil
 	switch {
-	case errors.Is(err, errCgroup):
+	case errors.Is(err, process.ErrCgroup):
 		return machine.StatusFailed, "it was not executed"
-	case outOfResources(err):
+	case process.OutOfResources(err):
 		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
 	case errors.Is(err, unix.ENOENT) && exists:
 		return 126, "it is there, but the interpreter in its first line, or its dynamic loader, is not"
@@ -315,14 +316,4 @@ func startFailure(command string, err error) (status int, hint string) {
 		return 126, "arguments and environment together are too long"
 	}
 	return 126, ""
-}
-
-// outOfResources tells whether trying again later may help.
-func outOfResources(err error) bool {
-	for _, e := range []error{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }

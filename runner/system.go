@@ -1,11 +1,9 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/terminal"
@@ -80,7 +79,7 @@ type system interface {
 type processes struct {
 	tree     *tree.Tree
 	listener *listen.Listener
-	inherit  inherited
+	inherit  process.Inherited
 	devNull  *os.File
 	front    int // pid of our front, where we are the supervisor
 	link     int // to it
@@ -102,24 +101,30 @@ type processes struct {
 }
 
 func (p *processes) startTarget(r Run) (int, error) {
-	path, err := lookPath(r.Config.Command[0], searchPath(r.Config.Env))
+	env := runEnv(r)
+	path, err := process.LookPath(r.Config.Command[0], process.SearchPath(env))
 	if err != nil {
 		return 0, err
 	}
-	s := start{path: path, argv: r.Config.Command, env: runEnv(r), blocked: p.inherit.blocked, cgroup: r.Cgroup, pty: p.pty.PTY}
+	s := process.Spec{
+		Path: path, Argv: r.Config.Command, Env: env, Blocked: p.inherit.Blocked, Cgroup: r.Cgroup,
+		Foreground: p.jobs.terminal.StartsInForeground(), IgnoreChild: p.inherit.Ignores(unix.SIGCHLD), PIDOfOurs: p.userPID(),
+	}
+	if p.pty.PTY != nil {
+		s.Terminal = uintptr(p.pty.Slave())
+	}
 	if p.front == 0 {
 		p.pty.Begin(true)
 	}
-	fork := p.fork
-	s.foreground = p.jobs.terminal.StartsInForeground()
-	if self := strconv.Itoa(p.userPID()); s.foreground || p.inherit.ignores(unix.SIGCHLD) ||
-		getenv(s.env, "LISTEN_PID") == self || getenv(s.env, "WATCHDOG_PID") == self {
-		fork = p.throughShim
+	var pid int
+	if s.NeedsShim() {
+		pid, err = s.StartByShim(func(pid int) { _ = p.jobs.terminal.GiveForeground(pid) })
+	} else {
+		pid, err = s.Start()
 	}
-	pid, err := fork(s)
-	if s.cgroup != "" && err != nil && !outOfResources(err) { // was it clone3(2), which seccomp filters may refuse, or execve(2)?
-		s.enter = true
-		pid, err = p.throughShim(s)
+	// Did clone3(2) fail, which a seccomp filter may refuse, or execve(2)?
+	if s.Cgroup != "" && err != nil && !process.OutOfResources(err) {
+		pid, err = s.StartEntering(func(pid int) { _ = p.jobs.terminal.GiveForeground(pid) })
 	}
 	if err != nil {
 		return 0, &fs.PathError{Op: "execute", Path: path, Err: err}
@@ -129,7 +134,7 @@ func (p *processes) startTarget(r Run) (int, error) {
 	return pid, nil
 }
 
-// userPID is the pid by which the user knows us.
+// userPID is the pid by which the user knows graceful.
 func (p *processes) userPID() int {
 	if p.front != 0 {
 		return p.front
@@ -139,72 +144,26 @@ func (p *processes) userPID() int {
 
 func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
 	args, env := c.Command.Args, commandEnv(r, c)
-	if err := enterable(c.Dir); err != nil {
+	if err := process.CheckDir(c.Dir); err != nil {
 		return 0, fmt.Errorf("its working directory: %w", err)
 	}
-	path, err := lookPath(args[0], within(c.Dir, searchPath(env)))
+	path, err := process.LookPath(args[0], process.PathWithin(c.Dir, process.SearchPath(env)))
 	if err != nil {
 		return 0, err
 	}
-	s := start{path: path, argv: args, env: env, dir: c.Dir, stdin: p.devNull.Fd(), blocked: p.inherit.blocked}
-	p.listener.Ignoring(func() { pid, err = p.fork(s) })
+	s := process.Spec{Path: path, Argv: args, Env: env, Dir: c.Dir, Stdin: p.devNull.Fd(), Blocked: p.inherit.Blocked}
+	p.listener.Ignoring(func() { pid, err = s.Start() })
 	return pid, err
 }
 
-// start is a process to be.
-type start struct {
-	path    string
-	argv    []string
-	env     []string
-	dir     string // working directory; "": ours
-	stdin   uintptr
-	keep    []int            // descriptors of ours that it gets, under their numbers
-	blocked []syscall.Signal // its signal mask
-	cgroup  string           // the one that it is born in; "": ours
-	enter   bool             // it enters that by itself
-
-	foreground bool          // its group is the terminal's foreground group
-	pty        *terminal.PTY // its terminal; nil: ours, if we have one
-}
-
-// fork starts a process as leader of a group of its own. Descriptors above 2 that are not ours stay open in it.
-func (p *processes) fork(s start) (int, error) {
-	// The child's signal mask is that of the thread that forks it.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	defer setMask(block(s.blocked))
-	for _, fd := range s.keep { // there is no other who forks meanwhile
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
-			return 0, err
-		}
-		defer unix.CloseOnExec(fd)
-	}
-	attr, files := &syscall.SysProcAttr{Setpgid: true}, []uintptr{s.stdin, 1, 2}
-	if s.pty != nil {
-		slave := uintptr(s.pty.Slave())
-		attr, files = &syscall.SysProcAttr{Setsid: true, Setctty: true}, []uintptr{slave, slave, slave} // in a group of its own, too
-	}
-	if s.cgroup != "" && !s.enter {
-		done, err := tree.StartIn(s.cgroup, attr)
-		if err != nil {
-			return 0, fmt.Errorf("%w: %w", errCgroup, err)
-		}
-		defer done()
-	}
-	return syscall.ForkExec(s.path, s.argv, &syscall.ProcAttr{Env: s.env, Dir: s.dir, Files: files, Sys: attr})
-}
-
-// errCgroup: a process could not be started in its cgroup.
-var errCgroup = errors.New("entering its cgroup")
-
-func (p *processes) peek() (int, machine.Ending, bool) { return peek() }
+func (p *processes) peek() (int, machine.Ending, bool) { return process.Peek() }
 
 func (p *processes) reap(pid int) {
-	reap(pid)
+	process.Reap(pid)
 	p.tree.Reaped(pid)
 }
 
-func (p *processes) usage(pid int) *machine.Usage { return usageOf(pid) }
+func (p *processes) usage(pid int) *machine.Usage { return process.UsageOf(pid) }
 func (p *processes) signalGroup(sig syscall.Signal) error {
 	return p.pty.Signal(sig, p.tree.SignalGroup)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"graceful/cleanup"
+	"graceful/runner/process"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,7 +42,7 @@ func TestLookPath(t *testing.T) {
 		{"", "good", "", unix.ENOENT},
 		{"./bad/prog", "good", "./bad/prog", nil}, // execve will tell
 	} {
-		got, err := lookPath(c.name, c.path)
+		got, err := process.LookPath(c.name, c.path)
 		if got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("lookPath(%q, %q) = %q, %v; want %q, %v", c.name, c.path, got, err, c.want, c.err)
 		}
@@ -50,7 +51,7 @@ func TestLookPath(t *testing.T) {
 
 func TestWithoutPATHTheSystemsDirectoriesAreSearched(t *testing.T) {
 	for want, env := range map[string][]string{"/bin:/usr/bin": {"A=1"}, "": {"PATH="}, "/x": {"PATH=/x"}} {
-		if got := searchPath(env); got != want {
+		if got := process.SearchPath(env); got != want {
 			t.Errorf("%q: %q, want %q", env, got, want)
 		}
 	}
@@ -58,13 +59,13 @@ func TestWithoutPATHTheSystemsDirectoriesAreSearched(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	env := []string{"A=1", "AB=2", "B=x=y", "A=3"}
-	if got := getenv(env, "A"); got != "1" {
+	if got := process.Getenv(env, "A"); got != "1" {
 		t.Errorf("A is %q: the first one counts", got)
 	}
-	if got := getenv(env, "B") + getenv(env, "C"); got != "x=y" {
+	if got := process.Getenv(env, "B") + process.Getenv(env, "C"); got != "x=y" {
 		t.Errorf("B and C are %q", got)
 	}
-	if got := setenv(env, "A", "9"); !slices.Equal(got, []string{"A=9", "AB=2", "B=x=y", "A=3"}) || env[0] != "A=1" {
+	if got := process.Setenv(env, "A", "9"); !slices.Equal(got, []string{"A=9", "AB=2", "B=x=y", "A=3"}) || env[0] != "A=1" {
 		t.Errorf("setenv made %q of %q", got, env)
 	}
 	r := Run{ID: "id", Config: Config{Name: "job", Env: []string{"GRACEFUL_RUN_ID=outer"}}}

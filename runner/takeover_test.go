@@ -12,6 +12,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/tree"
 
@@ -365,7 +366,7 @@ func commandsStarted(s *watchedSystem) string {
 // FuzzRemember reads records that anybody may have written: they may be refused, and what is made of them can be gone
 // on with.
 func FuzzRemember(f *testing.F) {
-	first := firstRecord(newRun("id", Config{Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO}}), inherited{blocked: []syscall.Signal{3}})
+	first := firstRecord(newRun("id", Config{Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO}}), process.Inherited{Blocked: []syscall.Signal{3}})
 	f.Add(string(first) + "\n" + `{"event":"target started","pid":7,"start":8}` + "\n" + `{"event":"target ended","code":3}` + "\n" +
 		`{"event":"tree emptied"}` + "\n" + `{"event":"command started","id":1,"pid":9}` + "\n" + `{"event":"command timer","id":1,"timer":2}`)
 	f.Add(string(first) + "\n" + `{"event":"recovered"}` + "\n" + `{"event":"command lost","id":9}` + "\n" + `{"event":"retried"}`)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,23 +16,6 @@ import (
 
 // cgroup is the directory of a cgroup v2 that belongs to one run (cgroups(7)).
 type cgroup string
-
-// StartIn makes attr start a process inside a cgroup (clone3(2), CLONE_INTO_CGROUP). The caller calls done as soon as
-// the process is started.
-func StartIn(dir string, attr *syscall.SysProcAttr) (done func(), err error) {
-	fd, err := procfs.OpenFile(dir, unix.O_DIRECTORY)
-	if err != nil {
-		return nil, err
-	}
-	attr.UseCgroupFD, attr.CgroupFD = true, fd
-	return func() { unix.Close(fd) }, nil
-}
-
-// Enter moves the calling process into a cgroup.
-func Enter(dir string) error {
-	const callingProcess = "0"
-	return cgroup(dir).write("cgroup.procs", callingProcess)
-}
 
 // make makes the cgroup. It may exist: a graceful process that made it may have been killed since.
 func (c cgroup) make() error {

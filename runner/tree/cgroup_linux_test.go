@@ -42,13 +42,12 @@ func TestDisbandLeavesMembersAlive(t *testing.T) {
 	if err := os.Mkdir(below, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	attr := &syscall.SysProcAttr{}
-	done, err := StartIn(below, attr)
+	into, err := os.Open(below)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := startSleeper(t, attr)
-	done()
+	defer into.Close()
+	c := startSleeper(t, &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(into.Fd())})
 	if pids := tr.cgroupMembers(); !slices.Equal(pids, []int{c.Process.Pid}) || !tr.cgroup.populated() {
 		t.Errorf("members of the cgroup: %v", pids)
 	}

@@ -37,9 +37,3 @@ func (cgroup) disband() error  { return nil }
 
 // FindCgroup returns an error: cgroups are Linux's.
 func FindCgroup(string) (string, error) { return "", errNoCgroups }
-
-// StartIn returns an error: cgroups are Linux's.
-func StartIn(string, *syscall.SysProcAttr) (done func(), err error) { return nil, errNoCgroups }
-
-// Enter returns an error: cgroups are Linux's.
-func Enter(string) error { return errNoCgroups }

@@ -1,4 +1,4 @@
-package runner
+package process
 
 import (
 	"time"
@@ -7,7 +7,7 @@ import (
 )
 
 // sinceBoot is the time since the machine was started, the same for all processes.
-func sinceBoot() time.Duration {
+func SinceBoot() time.Duration {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
 	return time.Duration(now.Nano())

@@ -1,4 +1,4 @@
-package runner
+package process
 
 import (
 	"runtime"
@@ -23,7 +23,7 @@ func EndBy(sig syscall.Signal) {
 	runtime.LockOSThread()
 	var byDefault [64]byte // struct sigaction: SIG_DFL, no flags, no mask
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
-	setMask(signalMask{})
+	SetMask(signalMask{})
 	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig)
 	time.Sleep(time.Second)
 }

@@ -1,4 +1,4 @@
-package runner
+package process
 
 import (
 	"runtime"
@@ -17,7 +17,7 @@ const spareThreads = 8
 // are wanted than can block at the same time.
 //
 // The collector is left to run when it has a reason to, and not every two minutes.
-func settleThreads() {
+func SettleThreads() {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(24 << 20)

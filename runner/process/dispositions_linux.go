@@ -1,4 +1,4 @@
-package runner
+package process
 
 import (
 	"bytes"
@@ -28,19 +28,19 @@ type signalMask = unix.Sigset_t
 // in our own symbol table and read from our own memory. systemd starts every service with SIGPIPE ignored; a
 // background job of a shell has SIGQUIT ignored: without this, both would get lost on the way through us.
 // In a stripped binary, or without /proc, what the kernel still knows has to do.
-func readInherited() inherited {
-	var in inherited
-	handlers, mask, err := runtimeSignals()
+func ReadInherited() Inherited {
+	var in Inherited
+	handlers, mask, err := RuntimeSignals()
 	if err != nil {
 		_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask)
 	}
 	still := stillIgnored()
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
 		if still&(1<<(sig-1)) != 0 || err == nil && handlers[sig] == sigIgn {
-			in.ignored = append(in.ignored, sig)
+			in.Ignored = append(in.Ignored, sig)
 		}
 		if word, bit := maskBit(sig); mask.Val[word]&(1<<bit) != 0 {
-			in.blocked = append(in.blocked, sig)
+			in.Blocked = append(in.Blocked, sig)
 		}
 	}
 	return in
@@ -72,14 +72,14 @@ const (
 
 // runtimeSignals reads runtime.fwdSig, the handlers by signal number as the runtime found them, and
 // runtime.initSigmask, the mask.
-func runtimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
+func RuntimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
 	file, err := elf.Open("/proc/self/exe")
 	if err != nil {
 		return handlers, mask, err
 	}
 	defer file.Close()
 	// A position-independent executable lies elsewhere in memory than its symbols say.
-	here := runtime.FuncForPC(reflect.ValueOf(runtimeSignals).Pointer())
+	here := runtime.FuncForPC(reflect.ValueOf(RuntimeSignals).Pointer())
 	symbols, err := findSymbols(file, here.Name(), "runtime.fwdSig", "runtime.initSigmask")
 	if err != nil {
 		return handlers, mask, err
@@ -158,17 +158,17 @@ func maskBit(sig syscall.Signal) (word, bit uint) {
 }
 
 // block sets which signals the calling thread blocks, those and no others, and returns the mask before.
-func block(signals []syscall.Signal) (before signalMask) {
+func Block(signals []syscall.Signal) (before signalMask) {
 	var mask signalMask
 	for _, sig := range signals {
 		word, bit := maskBit(sig)
 		mask.Val[word] |= 1 << bit
 	}
-	return setMask(mask)
+	return SetMask(mask)
 }
 
 // setMask sets the calling thread's signal mask and returns the one before.
-func setMask(mask signalMask) (before signalMask) {
+func SetMask(mask signalMask) (before signalMask) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &mask, &before)
 	return before
 }

@@ -1,4 +1,4 @@
-package runner
+package process
 
 import (
 	"syscall"
@@ -21,16 +21,16 @@ type siginfo struct {
 
 // peek looks for a child that has ended and leaves it a zombie, so that its id stays its own. pid is 0 when none
 // has ended; childless says that there is none at all. No system call blocks.
-func peek() (pid int, ending machine.Ending, childless bool) { return waitid(unix.P_ALL, 0, nil) }
+func Peek() (pid int, ending machine.Ending, childless bool) { return waitid(unix.P_ALL, 0, nil) }
 
 // peekAt is peek for one child, which must not have been reaped.
-func peekAt(pid int) (ending machine.Ending, ended bool) {
+func PeekAt(pid int) (ending machine.Ending, ended bool) {
 	found, ending, _ := waitid(unix.P_PID, pid, nil)
 	return ending, found != 0
 }
 
 // usageOf is what a child has used that has ended and was not reaped.
-func usageOf(pid int) *machine.Usage {
+func UsageOf(pid int) *machine.Usage {
 	var used unix.Rusage
 	if found, _, _ := waitid(unix.P_PID, pid, &used); found == 0 {
 		return nil
@@ -45,7 +45,7 @@ func usageOf(pid int) *machine.Usage {
 }
 
 // stopOf is the signal by which a child has been stopped since the last look, or 0.
-func stopOf(child int) syscall.Signal {
+func SuspendedBy(child int) syscall.Signal {
 	var info siginfo
 	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(child), uintptr(unsafe.Pointer(&info)), unix.WSTOPPED|unix.WNOHANG, 0, 0)
 	if errno != 0 || info.pid == 0 {
@@ -77,7 +77,7 @@ func waitid(kind, id int, used *unix.Rusage) (pid int, ending machine.Ending, ch
 }
 
 // reap ends the zombie that peek has shown.
-func reap(pid int) {
+func Reap(pid int) {
 	for {
 		if _, err := unix.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
 			return
