@@ -58,12 +58,12 @@ func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
 		t.Errorf("%v has ended, and %d descriptors are taken", got, len(p.pidfds))
 	}
 	_ = command.Wait()
-	if p.await(first) || p.alive(first) || len(p.pidfds) != 0 {
+	if p.await(first) || p.tree.Alive(first) || len(p.pidfds) != 0 {
 		t.Error("who has been reaped is waited for")
 	}
 	for n := range 2 {
 		leave(t, n)
-		if watched, lives := p.await(second), p.alive(second); watched || !lives || len(p.pidfds) != 0 {
+		if watched, lives := p.await(second), p.tree.Alive(second); watched || !lives || len(p.pidfds) != 0 {
 			t.Errorf("with %d descriptors: watched: %t, alive: %t, taken: %d", n, watched, lives, len(p.pidfds))
 		}
 	}

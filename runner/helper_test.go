@@ -77,3 +77,17 @@ func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	}
 	return book.records[0]
 }
+
+// systemOf is a system whose parts are all the same.
+func systemOf(s interface {
+	starter
+	reaper
+	members
+	signals
+	killer
+	jobs
+	waiter
+	finisher
+}) system {
+	return system{s, s, s, s, s, s, s, s}
+}

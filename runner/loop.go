@@ -168,7 +168,7 @@ func (l *loop) reapAll() {
 		}
 		if pid != 0 {
 			if l.killing {
-				l.sys.strike()
+				l.sys.KillChildren()
 			}
 			l.look = time.Now() // at the others
 			return
@@ -177,7 +177,7 @@ func (l *loop) reapAll() {
 		if !l.emptying() {
 			return
 		}
-		if !l.sys.empty(childless) {
+		if !l.sys.Empty(childless) {
 			l.killMore()
 			return
 		}
@@ -200,12 +200,12 @@ func (l *loop) take(pid int, ending machine.Ending) {
 		l.handle(machine.CommandEnded{ID: id, Ending: ending})
 	default:
 		if l.killing && ending.Signal == machine.SigKILL && l.history.Kills(l.run.Run) {
-			l.history.Kill(l.sys.child(pid), l.run.Run)
+			l.history.Kill(l.sys.Child(pid), l.run.Run)
 		}
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 	}
 	if len(l.awaited) > 0 {
-		l.exited(l.sys.child(pid).Identity)
+		l.exited(l.sys.Child(pid).Identity)
 	}
 	l.sys.reap(pid)
 }
@@ -232,9 +232,9 @@ func (l *loop) killMore() {
 		return
 	}
 	if sig := l.run.Config.Rewritten(machine.SigTERM); sig != 0 && !l.killing && l.run.State == machine.Sweeping && !l.run.Waiting() {
-		l.sys.signalOrphans(syscall.Signal(sig), unix.SIGCONT)
+		l.sys.SignalOrphans(syscall.Signal(sig), unix.SIGCONT)
 	}
-	if l.killing || !l.sys.announced() {
+	if l.killing || !l.sys.Announced() {
 		l.pause = min(max(2*l.pause, time.Millisecond), 100*time.Millisecond)
 		l.look = time.Now().Add(l.pause)
 	}
@@ -243,7 +243,7 @@ func (l *loop) killMore() {
 // kill makes one pass over the tree and tells whether all that is left is beyond our reach: another user's, or
 // not gone long after SIGKILL.
 func (l *loop) kill() (hopeless bool) {
-	found, denied := l.sys.kill()
+	found, denied := l.sys.Kill()
 	for _, p := range found { // those of our children that have died already are not among them
 		l.history.Kill(p, l.run.Run)
 	}
@@ -332,7 +332,7 @@ func (l *loop) handle(e machine.Event) {
 }
 
 func (l *loop) disband() {
-	if err := l.sys.disband(); err != nil {
+	if err := l.sys.Disband(); err != nil {
 		l.log.Warn("ending containment", "err", err)
 	}
 }
@@ -373,10 +373,10 @@ func (l *loop) perform(a machine.Action) {
 		}
 		send(signals...)
 	case machine.LeaveSurvivors:
-		l.sys.keepSurvivors()
+		l.sys.Keep(hookID)
 	case machine.KillTree:
 		if l.history.Kills(l.run.Run) { // before, since one that dies at once may be reaped by another that is dying
-			for _, p := range l.sys.members() {
+			for _, p := range l.sys.Members() {
 				l.history.Kill(p, l.run.Run)
 			}
 		}
@@ -410,9 +410,9 @@ func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	isIt := func(p procfs.Process) bool { return p.PID == c.PID && p.Start == c.Start }
 	switch {
 	case slices.ContainsFunc(l.watched, isIt):
-		l.sys.signalAll(procfs.Identity{PID: c.PID, Start: c.Start}, sig)
+		l.sys.SignalAll(procfs.Identity{PID: c.PID, Start: c.Start}, sig)
 	case sig == unix.SIGKILL:
-		l.sys.killCommand(c.PID)
+		l.sys.KillBelow(c.PID)
 	default:
 		l.sys.signalCommand(c.PID, sig)
 	}
@@ -440,7 +440,7 @@ func (l *loop) startCommand(id int) {
 		return
 	}
 	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {
-		l.sys.exempt(pid)
+		l.sys.Exempt(pid)
 	}
 	l.handle(machine.CommandStarted{ID: id, PID: pid, Start: l.startTime(pid)})
 }
@@ -450,7 +450,7 @@ func (l *loop) startTime(pid int) uint64 {
 	if l.ledger == nil {
 		return 0
 	}
-	return l.sys.child(pid).Start
+	return l.sys.Child(pid).Start
 }
 
 // setWake sets the one timer to whatever comes first.

@@ -92,17 +92,17 @@ func (s *watchedSystem) signalCommand(pid int, sig syscall.Signal) {
 	s.fakeSystem.signalCommand(pid, sig)
 }
 
-func (s *watchedSystem) killCommand(pid int) {
+func (s *watchedSystem) KillBelow(pid int) {
 	s.call(pid, "command SIGKILL")
-	s.fakeSystem.killCommand(pid)
+	s.fakeSystem.KillBelow(pid)
 }
 
-func (s *watchedSystem) signalAll(id procfs.Identity, sig syscall.Signal) {
+func (s *watchedSystem) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	s.calls = append(s.calls, fmt.Sprintf("all of %d %s", id.PID, unix.SignalName(sig)))
-	s.fakeSystem.signalAll(id, sig)
+	s.fakeSystem.SignalAll(id, sig)
 }
 
-func (s *watchedSystem) kill() (found, denied []procfs.Process) {
+func (s *watchedSystem) Kill() (found, denied []procfs.Process) {
 	if s.blind {
 		return nil, nil
 	}
@@ -114,7 +114,7 @@ func (s *watchedSystem) kill() (found, denied []procfs.Process) {
 		s.immortal[pid] = true
 	}
 	s.Unlock()
-	found, _ = s.fakeSystem.kill()
+	found, _ = s.fakeSystem.Kill()
 	for _, p := range found {
 		if s.forbidden[p.PID] {
 			denied = append(denied, p)
@@ -123,12 +123,12 @@ func (s *watchedSystem) kill() (found, denied []procfs.Process) {
 	return found, denied
 }
 
-func (s *watchedSystem) empty(childless bool) bool {
+func (s *watchedSystem) Empty(childless bool) bool {
 	s.looks++
-	return s.fakeSystem.empty(childless)
+	return s.fakeSystem.Empty(childless)
 }
 
-func (s *watchedSystem) strike() { s.strikes++ }
+func (s *watchedSystem) KillChildren() { s.strikes++ }
 
 func (s *watchedSystem) cleaning() { s.calls = append(s.calls, "cleaning") }
 
@@ -163,7 +163,7 @@ func watch(t *testing.T, config Config, commands []string, script func(*watchedS
 			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
-		l := loop{run: r, sys: s, log: slog.New(s), signals: s.signals, children: s.nudge}
+		l := loop{run: r, sys: systemOf(s), log: slog.New(s), signals: s.signals, children: s.nudge}
 		run = l.do()
 		s.note("done")
 	})
@@ -469,7 +469,7 @@ func TestARunIsNotStartedTwice(t *testing.T) {
 		s.living[targetPID] = true
 		r := standing(machine.Running)
 		s.at(time.Second, func() { s.end(machine.Ending{Code: 4}, targetPID) })
-		l := loop{run: r, sys: s, log: slog.New(s), signals: s.signals, children: s.nudge}
+		l := loop{run: r, sys: systemOf(s), log: slog.New(s), signals: s.signals, children: s.nudge}
 		if run := l.loop(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
 			t.Errorf("after %q it ended with %+v", s.calls, run)
 		}

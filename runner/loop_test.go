@@ -129,7 +129,7 @@ func (s *fakeSystem) isOtherCommand(p procfs.Process, id int) bool {
 	return known && of != id
 }
 
-func (s *fakeSystem) signalAll(id procfs.Identity, sig syscall.Signal) {
+func (s *fakeSystem) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	s.Lock()
 	defer s.Unlock()
 	s.note("all of %d %s", id.PID, unix.SignalName(sig))
@@ -138,7 +138,7 @@ func (s *fakeSystem) signalAll(id procfs.Identity, sig syscall.Signal) {
 	}
 }
 
-func (s *fakeSystem) alive(id procfs.Identity) bool {
+func (s *fakeSystem) Alive(id procfs.Identity) bool {
 	s.Lock()
 	defer s.Unlock()
 	return slices.ContainsFunc(s.others, func(p procfs.Process) bool { return p.Identity == id })
@@ -155,10 +155,10 @@ func (s *fakeSystem) member(pid int, _ uint64, _ int) (procfs.Process, error) {
 	return procfs.Process{}, errors.New("no member")
 }
 
-func (s *fakeSystem) signalOrphans(...syscall.Signal) {}
-func (s *fakeSystem) members() []procfs.Process       { return s.others }
-func (s *fakeSystem) children() []procfs.Process      { return s.kids }
-func (s *fakeSystem) child(pid int) procfs.Process {
+func (s *fakeSystem) SignalOrphans(...syscall.Signal) {}
+func (s *fakeSystem) Members() []procfs.Process       { return s.others }
+func (s *fakeSystem) Children() []procfs.Process      { return s.kids }
+func (s *fakeSystem) Child(pid int) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid}}
 }
 func (s *fakeSystem) targetIs(r Run) { s.target = r.Target.PID }
@@ -225,7 +225,7 @@ func (s *fakeSystem) signalCommand(pid int, sig syscall.Signal) {
 	}
 }
 
-func (s *fakeSystem) killCommand(pid int) {
+func (s *fakeSystem) KillBelow(pid int) {
 	s.Lock()
 	defer s.Unlock()
 	if !s.living[pid] && !slices.Contains(s.zombies, pid) {
@@ -239,7 +239,7 @@ func (s *fakeSystem) killCommand(pid int) {
 	}
 }
 
-func (s *fakeSystem) kill() (found, denied []procfs.Process) {
+func (s *fakeSystem) Kill() (found, denied []procfs.Process) {
 	s.Lock()
 	defer s.Unlock()
 	for _, pid := range s.pids() {
@@ -256,14 +256,14 @@ func (s *fakeSystem) kill() (found, denied []procfs.Process) {
 	return found, denied
 }
 
-func (s *fakeSystem) empty(bool) bool {
+func (s *fakeSystem) Empty(bool) bool {
 	s.Lock()
 	defer s.Unlock()
 	return len(s.living) == 0 && len(s.zombies) == 0
 }
 
-func (s *fakeSystem) strike()         { s.Lock(); defer s.Unlock(); s.strikes++ }
-func (s *fakeSystem) announced() bool { return !s.polling }
+func (s *fakeSystem) KillChildren()   { s.Lock(); defer s.Unlock(); s.strikes++ }
+func (s *fakeSystem) Announced() bool { return !s.polling }
 func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
 func (s *fakeSystem) cleaning()       {}
 
@@ -274,7 +274,7 @@ func (s *fakeSystem) terminalWanted(int, syscall.Signal) bool { return false }
 func (s *fakeSystem) targetGone(Run)                          {}
 func (s *fakeSystem) frontGone(int)                           {}
 
-func (s *fakeSystem) exempt(pid int) {
+func (s *fakeSystem) Exempt(pid int) {
 	s.Lock()
 	defer s.Unlock()
 	s.exempted = append(s.exempted, pid)
@@ -284,8 +284,8 @@ func (s *fakeSystem) await(procfs.Identity) bool { return s.pidfds }
 func (s *fakeSystem) relayRest(Run, bool) <-chan struct{}    { return s.relaying }
 func (s *fakeSystem) usage(int) *machine.Usage               { return nil }
 func (s *fakeSystem) writeReport(Run, *report.History) error { return nil }
-func (s *fakeSystem) keepSurvivors()                         { s.Lock(); defer s.Unlock(); s.note("keep") }
-func (s *fakeSystem) disband() error                         { return nil }
+func (s *fakeSystem) Keep(string)                            { s.Lock(); defer s.Unlock(); s.note("keep") }
+func (s *fakeSystem) Disband() error                         { return nil }
 
 // lead runs a run on the fake system, in a bubble whose clock stands still while anybody is busy.
 func lead(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
@@ -300,7 +300,7 @@ func lead(t *testing.T, config Config, commands []string, script func(*fakeSyste
 			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
-		l := loop{run: r, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge}
+		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge}
 		run = l.do()
 		s.note("done")
 		did = s.did

@@ -37,7 +37,7 @@ func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
 			}
 			s.at(time.Minute, func() { s.end(machine.Ending{}, targetPID) })
 			r := at3(machine.Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
-			l := loop{run: Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: s, log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, exits: exits}
+			l := loop{run: Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: systemOf(s), log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, exits: exits}
 			l.await(l.command(3))
 			l.do()
 			began := slices.DeleteFunc(s.did, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
@@ -68,7 +68,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			s.others = []procfs.Process{child(7, 1)}
 			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
 			_ = book.Append(firstRecord(first, process.Inherited{}))
-			l := loop{run: first, sys: s, log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
+			l := loop{run: first, sys: systemOf(s), log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {
 				l.register(registry.Call{Request: registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})

@@ -239,11 +239,14 @@ func (p *processes) makeCgroup(r Run) error {
 	return nil
 }
 
+// system is the operating system for a loop.
+func (p *processes) system() system { return system{p, p, p.tree, p, p.tree, p, p, p} }
+
 // loop makes the loop that leads a run from where it is remembered to stand.
 func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *loop {
 	p.tree.Confine(m.run.Cgroup)
 	l := &loop{
-		run: m.run, began: m.began, history: m.history, sys: p, log: log,
+		run: m.run, began: m.began, history: m.history, sys: p.system(), log: log,
 		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone, broken: p.pty.Broken(),
 	}
 	if book != nil { // else the interface would not be nil

@@ -21,59 +21,85 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// system is what the loop needs of the operating system.
-type system interface {
-	startTarget(Run) (pid int, err error)
-	startCommand(Run, cleanup.Entry) (pid int, err error)
-	child(pid int) procfs.Process // dead or alive; without a start time where it cannot be seen
-	// targetIs says which of our children is the target, when it was not we who started it.
-	targetIs(Run)
-	children() []procfs.Process // dead or alive, of this run
-	members() []procfs.Process  // alive
-	// isOtherCommand tells whether a process belongs for certain to another cleanup command than that one.
-	isOtherCommand(p procfs.Process, id int) bool
-	isCommand(p procfs.Process, id int) bool // that one, as far as can be told
-	alive(procfs.Identity) bool
-	// member finds a process of the tree by its pid, and its start time where that is known, for who has that pid from there.
-	member(pid int, start uint64, asker int) (procfs.Process, error)
-	await(procfs.Identity) bool // its end is told
-	admit(registry.Call) error  // nil: the process may make requests
-	exempt(pid int)             // our child is a command, and nobody of the tree
-	// peek shows a child that has ended, reap ends its zombie (see reap_linux.go).
-	peek() (pid int, ending machine.Ending, childless bool)
-	reap(pid int)
-	usage(pid int) *machine.Usage // of a child that has ended and was not reaped
-	signalGroup(syscall.Signal) error
-	stopGroup(syscall.Signal) error    // signalGroup for a stop signal; signalUnasked leaves out those that have had it
-	signalTarget(syscall.Signal) error // it alone
-	signalSurvivors(...syscall.Signal) // each with all of them in order
-	signalUnasked(...syscall.Signal)   // to those that stopGroup has not reached
-	signalOrphans(...syscall.Signal)   // who has been born since then, of members that are dead
-	signalCommand(pid int, sig syscall.Signal)
-	killCommand(pid int)
-	signalAll(procfs.Identity, syscall.Signal) // to a process that need not be our child, and all below it
-	// kill sends SIGKILL to all that is found of the tree; denied are those who may not be signalled.
-	kill() (found, denied []procfs.Process)
-	// strike sends SIGKILL to our own children alone, which takes little time however many dead are among them.
-	strike()
-	empty(childless bool) bool
-	// announced tells whether the end of every member of the tree reaches us as a child's.
-	announced() bool
-	suspend()
-	// The terminal, see foreground.go.
-	stopped(target int) syscall.Signal
-	answerStop(target int, sig syscall.Signal) (what string)
-	continued(target int)
-	terminalWanted(target int, sig syscall.Signal) bool
-	targetGone(r Run)
-	frontGone(target int)
-	// relayRest closes relayed when what the target has written is where it belongs, or nobody takes it.
-	relayRest(r Run, stopped bool) (relayed <-chan struct{})
-	writeReport(Run, *report.History) error
-	keepSurvivors() // leave alone who is in the tree now
-	cleaning()      // nothing but cleanup commands will be started from now on
-	disband() error // the tree's cgroup, where it has one
+// system is what the loop needs of the operating system, in parts of a few methods each.
+type system struct {
+	starter
+	reaper
+	members
+	signals
+	killer
+	jobs
+	waiter
+	finisher
 }
+
+type (
+	// starter starts processes.
+	starter interface {
+		startTarget(Run) (pid int, err error)
+		startCommand(Run, cleanup.Entry) (pid int, err error)
+		cleaning() // from now on only cleanup commands are started
+	}
+	// reaper looks at children that have ended, and reaps them.
+	reaper interface {
+		peek() (pid int, ending machine.Ending, childless bool)
+		usage(pid int) *machine.Usage // of a child that peek has shown
+		reap(pid int)
+	}
+	// members tells who belongs to the run. A tree.Tree is one.
+	members interface {
+		Members() []procfs.Process    // alive
+		Children() []procfs.Process   // dead or alive
+		Child(pid int) procfs.Process // dead or alive; without a start time where it cannot be seen
+		Alive(procfs.Identity) bool
+		Exempt(pid int)       // a child is a cleanup command, and no member
+		Keep(variable string) // the present members are members no more
+		Disband() error       // the run's cgroup
+	}
+	// signals sends signals other than SIGKILL.
+	signals interface {
+		signalGroup(syscall.Signal) error
+		stopGroup(syscall.Signal) error // signalGroup for a stop signal: signalUnasked leaves out those that received it
+		signalTarget(syscall.Signal) error
+		signalSurvivors(...syscall.Signal)
+		signalUnasked(...syscall.Signal)
+		signalCommand(pid int, sig syscall.Signal)
+	}
+	// killer empties the tree. A tree.Tree is one.
+	killer interface {
+		Kill() (found, denied []procfs.Process) // denied are those that may not be signalled
+		KillChildren()                          // our own children alone, without a look at each
+		KillBelow(pid int)                      // a child's group, and its descendants
+		SignalAll(procfs.Identity, syscall.Signal)
+		SignalOrphans(...syscall.Signal)
+		Empty(childless bool) bool
+		Announced() bool // the end of every member reaches us as a child's
+	}
+	// jobs is job control, see foreground.go.
+	jobs interface {
+		suspend()
+		stopped(target int) syscall.Signal
+		answerStop(target int, sig syscall.Signal) (what string)
+		continued(target int)
+		terminalWanted(target int, sig syscall.Signal) bool
+		targetGone(r Run)
+		frontGone(target int)
+	}
+	// waiter knows the processes that others start, and that ask for something.
+	waiter interface {
+		targetIs(Run)                                 // a child that another process of graceful started
+		isOtherCommand(p procfs.Process, id int) bool // certainly of another cleanup command
+		isCommand(p procfs.Process, id int) bool      // of that one, as far as can be told
+		member(pid int, start uint64, asker int) (procfs.Process, error)
+		await(procfs.Identity) bool // its end is reported
+		admit(registry.Call) error  // nil: the process may make requests
+	}
+	// finisher does what comes last.
+	finisher interface {
+		relayRest(r Run, stopping bool) (relayed <-chan struct{})
+		writeReport(Run, *report.History) error
+	}
+)
 
 // processes is the real system.
 type processes struct {
@@ -173,26 +199,12 @@ func (p *processes) stopGroup(sig syscall.Signal) error {
 func (p *processes) signalTarget(sig syscall.Signal) error {
 	return p.pty.Signal(sig, p.tree.SignalLeader)
 }
-func (p *processes) keepSurvivors()                         { p.tree.Keep(hookID) }
 func (p *processes) signalSurvivors(sigs ...syscall.Signal) { p.pty.SignalAll(sigs, p.tree.Signal) }
 func (p *processes) signalUnasked(sigs ...syscall.Signal) {
 	p.pty.SignalAll(sigs, p.tree.SignalUnasked)
 }
-func (p *processes) signalOrphans(sigs ...syscall.Signal)           { p.tree.SignalOrphans(sigs...) }
-func (p *processes) killCommand(pid int)                            { p.tree.KillBelow(pid) }
-func (p *processes) kill() (found, denied []procfs.Process)         { return p.tree.Kill() }
-func (p *processes) strike()                                        { p.tree.KillChildren() }
-func (p *processes) empty(childless bool) bool                      { return p.tree.Empty(childless) }
-func (p *processes) announced() bool                                { return p.tree.Announced() }
-func (p *processes) child(pid int) procfs.Process                   { return p.tree.Child(pid) }
-func (p *processes) members() []procfs.Process                      { return p.tree.Members() }
-func (p *processes) signalAll(id procfs.Identity, s syscall.Signal) { p.tree.SignalAll(id, s) }
-func (p *processes) children() []procfs.Process                     { return p.tree.Children() }
-func (p *processes) alive(id procfs.Identity) bool                  { return p.tree.Alive(id) }
-func (p *processes) signalCommand(pid int, sig syscall.Signal)      { _ = tree.SignalGroupOf(pid, sig) }
-func (p *processes) cleaning()                                      { p.listener.IgnoreTTOU() }
-func (p *processes) exempt(pid int)                                 { p.tree.Exempt(pid) }
-func (p *processes) disband() error                                 { return p.tree.Disband() }
+func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = tree.SignalGroupOf(pid, sig) }
+func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
 
 func (p *processes) targetIs(r Run) {
 	if r.Target.PID == 0 || r.State >= machine.Cleaning {

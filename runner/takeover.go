@@ -16,7 +16,7 @@ import (
 // takeOver goes on with a run that another process led until it was killed. Its children have become ours: also one
 // that it had started and not written down yet.
 func (l *loop) takeOver(m remembered) {
-	children := l.sys.children()
+	children := l.sys.Children()
 	if l.run.Target.PID != 0 && !l.run.Target.Ended && !isAmong(children, l.run.Target.PID, l.run.Target.Start) {
 		l.handle(machine.Recovered{After: m.last}) // it has been reaped, and that could not be written down
 	}
@@ -26,7 +26,7 @@ func (l *loop) takeOver(m remembered) {
 		case !isAmong(children, c.PID, c.Start):
 			l.handle(machine.CommandEnded{ID: c.ID, Unseen: true})
 		case c.When == cleanup.AtExit && l.run.State < machine.Cleaning:
-			l.sys.exempt(c.PID)
+			l.sys.Exempt(c.PID)
 		}
 	}
 	l.sys.targetIs(l.run)
@@ -72,7 +72,7 @@ func (l *loop) adoptCommands(children []procfs.Process, claimed map[int]time.Dur
 		if len(found) > 0 {
 			p := slices.MinFunc(found, older)
 			if l.command(id).When == cleanup.AtExit && l.run.State < machine.Cleaning {
-				l.sys.exempt(p.PID)
+				l.sys.Exempt(p.PID)
 			}
 			l.handle(machine.CommandStarted{ID: id, PID: p.PID, Start: p.Start})
 			return
@@ -93,7 +93,7 @@ func (l *loop) watch() {
 		return
 	}
 	for _, p := range l.watched {
-		if l.sys.alive(p.Identity) {
+		if l.sys.Alive(p.Identity) {
 			continue
 		}
 		l.watched = slices.DeleteFunc(slices.Clone(l.watched), func(q procfs.Process) bool { return q.Identity == p.Identity })
@@ -101,7 +101,7 @@ func (l *loop) watch() {
 		l.handle(machine.CommandEnded{ID: id, Unseen: true})
 	}
 	for _, id := range l.unwatched {
-		if !l.sys.alive(id) {
+		if !l.sys.Alive(id) {
 			l.exited(id)
 		}
 	}
@@ -125,7 +125,7 @@ func (l *loop) recover(m remembered, same, retry bool) {
 		c := l.command(id)
 		if p, ok := l.runningCommand(c); same && ok {
 			if was.State < machine.Cleaning {
-				l.sys.exempt(p.PID)
+				l.sys.Exempt(p.PID)
 			}
 			if c.PID == 0 {
 				l.handle(machine.CommandStarted{ID: c.ID, PID: p.PID, Start: p.Start})
@@ -149,7 +149,7 @@ func (l *loop) recover(m remembered, same, retry bool) {
 
 // runningCommand finds the process of a cleanup command that others have started.
 func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
-	members := slices.DeleteFunc(l.sys.members(), func(p procfs.Process) bool {
+	members := slices.DeleteFunc(l.sys.Members(), func(p procfs.Process) bool {
 		if c.PID != 0 {
 			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start
 		}
