@@ -33,12 +33,12 @@ func (j *jobControl) suspendUs(by syscall.Signal) {
 
 // seeStop handles a signal that has suspended the target. After a signal that graceful forwarded, the loop suspends
 // graceful itself (stopAt).
-func (l *loop) seeStop() {
+func (l *loop) seeSuspension() {
 	if l.run.Target.Ended || l.run.Target.PID == 0 || l.run.State >= machine.Killing {
 		return
 	}
 	sig := l.sys.stopped(l.run.Target.PID)
-	if sig == 0 || !l.stopAt.IsZero() {
+	if sig == 0 || !l.suspendAt.IsZero() {
 		return
 	}
 	what := l.sys.answerStop(l.run.Target.PID, sig)

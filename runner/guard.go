@@ -129,17 +129,17 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 	process.Reap(pid)
 	m.history.TakeOver()
 	if m.run.State == machine.Done {
-		return p.loop(m, book, log).loop().result(), nil // for what was to come after
+		return p.newLoop(m, book, log).lead().result(), nil // for what was to come after
 	}
 	if r.Config.Guard == GuardAuto && m.run.State == machine.Starting && book != nil && len(p.tree.Children()) == 0 {
 		p.supervisor = 0
 		return result, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(how))
 	}
-	l := p.loop(m, book, log)
+	l := p.newLoop(m, book, log)
 	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(how))
 	l.takeOver(m)
 	l.handle(machine.Orphaned{})
-	return l.loop().result(), nil
+	return l.lead().result(), nil
 }
 
 // What the supervisor tells the front, and a value with it. The front tells nothing but that it has relayed.
@@ -369,21 +369,21 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		return machine.StatusFailed, err
 	}
 	heard := send(link, listening, 0)
-	l := p.loop(m, book, log)
+	l := p.newLoop(m, book, log)
 	var r Run
 	if heard == nil && unix.Getppid() == m.front {
-		l.orphaned = gone
-		r = l.do()
+		l.in.orphaned = gone
+		r = l.start()
 	} else { // nothing has been started, and the front is gone, or waits in vain
 		l.handle(machine.Orphaned{})
-		r = l.loop()
+		r = l.lead()
 	}
 	result := r.result()
 	said := send(link, raising, result.Raise)
 	if said == nil {
 		said = send(link, finished, result.Status)
 	}
-	if said != nil || l.orphaned == nil { // nobody else does it
+	if said != nil || l.in.orphaned == nil { // nobody else does it
 		registry.Remove(r.Socket)
 		err = discard(book)
 	}

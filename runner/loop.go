@@ -1,89 +1,64 @@
 package runner
 
 import (
-	"crypto/sha256"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
 	"syscall"
 	"time"
 
-	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/forward"
-	"graceful/runner/journal"
 	"graceful/runner/machine"
-	"graceful/runner/process"
 	"graceful/runner/procfs"
-	"graceful/runner/report"
 
 	"golang.org/x/sys/unix"
 )
 
 // loop performs what the machine decides. One goroutine does all of it.
 type loop struct {
-	run     Run
-	sys     system
-	log     *slog.Logger
-	signals <-chan syscall.Signal
-	// children says that some child may have ended. One word stands for many: all that have ended are taken.
-	children <-chan os.Signal
-	// orphaned is closed when the other one of our two processes is gone; nil where there is none.
-	orphaned <-chan struct{}
-	// parentGone is closed when the process that the user started us from is gone; nil where that does not matter.
-	parentGone <-chan struct{}
-	relayed    <-chan struct{}           // closed when the rest of the target's output is relayed; nil: not yet asked for
-	broken     <-chan struct{}           // closed when nobody reads the target's terminal any more; nil where it has none
-	ledger     journal.Ledger            // nil: nobody could read it
-	history    *report.History           // nil: nobody wants to know
-	requests   <-chan registry.Call      // from within the tree
-	exits      <-chan procfs.Identity    // of those whom commands wait for
-	awaited    map[procfs.Identity][]int // the commands that wait for a process
-	unwatched  []procfs.Identity         // those of them that have to be looked at
-	said       machine.Answer            // the last one
-	envs       map[[sha256.Size]byte]int // which entry has an environment first
+	run    Run
+	sys    system
+	log    *slog.Logger
+	in     inputs
+	record recorder
+	sweep  sweeper
+	waits  watcher
+	reg    registrar
 
-	began time.Time
-	wake  *time.Timer // for the earliest of the run's deadlines and look
-
-	killing bool                     // SIGKILL until the tree is empty
-	killed  map[procfs.Identity]kill // those found by the last pass
-	look    time.Time                // when to look again whether the tree is empty; zero: when a child ends
-	pause   time.Duration            // until then, growing while nothing moves
-	givenUp []string                 // those we have said to be left
-	unseen  time.Time                // since when passes have found nobody though the tree is not empty
-
-	stopAt time.Time // when to stop ourselves; zero: not
-
-	stopHeard syscall.Signal   // the first stop signal that came, whatever it was to this run
-	unwritten bool             // it has been said that the ledger cannot be written
-	watched   []procfs.Process // cleanup commands that run and are not our children
-	watchAt   time.Time        // when to look at those and at the unwatched again; zero: there are none
+	began     time.Time
+	wake      *time.Timer    // for the earliest of all that is due
+	suspendAt time.Time      // when to suspend graceful; zero: not
+	stopHeard syscall.Signal // the first stop signal that was received, whatever it meant to this run
 }
 
-// stopAfter is how long a stop of ourselves waits for a SIGCONT that undoes it: one that came between its being
-// decided on and SIGSTOP would be heard only when somebody sent another. It is long for a busy machine's sake.
-const stopAfter = 100 * time.Millisecond
-
-// kill is what we know of a process that was sent SIGKILL.
-type kill struct {
-	first time.Time
-	name  string
+// inputs are what the loop waits for. A nil channel is never ready.
+type inputs struct {
+	signals    <-chan syscall.Signal
+	children   <-chan os.Signal       // a child may have ended; one value stands for many ends
+	orphaned   <-chan struct{}        // closed when graceful's other process has ended
+	parentGone <-chan struct{}        // closed when the process that started graceful has ended
+	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed
+	broken     <-chan struct{}        // closed when the terminal of the target's own has no reader any more
+	requests   <-chan registry.Call   // from processes of the tree
+	exits      <-chan procfs.Identity // of processes that commands wait for
 }
 
-// do leads the run from its start to its end.
-func (l *loop) do() Run {
+// suspendAfter is how long suspending graceful waits for a SIGCONT that undoes it. A SIGCONT between the decision and SIGSTOP
+// would have no effect. It is long for the sake of a busy machine.
+const suspendAfter = 100 * time.Millisecond
+
+// start leads the run from its start to its end.
+func (l *loop) start() Run {
 	if l.began.IsZero() {
 		l.began = time.Now()
 	}
 	l.perform(machine.StartTarget{})
-	return l.loop()
+	return l.lead()
 }
 
-// loop leads the run from where it stands to its end.
-func (l *loop) loop() Run {
+// lead leads the run from where it stands to its end.
+func (l *loop) lead() Run {
 	l.wake = time.NewTimer(time.Hour)
 	l.wake.Stop()
 	for l.run.State != machine.Done {
@@ -91,37 +66,37 @@ func (l *loop) loop() Run {
 		if l.run.State == machine.Done {
 			break
 		}
-		l.seeStop()
+		l.seeSuspension()
 		l.setWake()
 		select {
-		case sig := <-l.signals:
-			l.reapAll() // what ended before the signal came did not end because of it
+		case sig := <-l.in.signals:
+			l.reapAll() // what ended before the signal did not end because of it
 			l.hear(sig)
-		case <-l.children:
-		case <-l.orphaned:
-			l.orphaned = nil
+		case <-l.in.children:
+		case <-l.in.orphaned:
+			l.in.orphaned = nil
 			l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
 			l.reapAll()
 			l.sys.frontGone(l.run.Target.PID)
 			l.handle(machine.Orphaned{})
-		case <-l.parentGone:
-			l.parentGone = nil
+		case <-l.in.parentGone:
+			l.in.parentGone = nil
 			l.reapAll()
-			if l.run.Stop.Count == 0 { // who has told us to stop may well go
+			if l.run.Stop.Count == 0 { // a parent that has asked for the stop may end
 				l.log.Warn("stopping the run", "err", parentEnded)
 				l.hear(unix.SIGTERM)
 			}
-		case <-l.relayed:
-			l.relayed = nil
+		case <-l.in.relayed:
+			l.in.relayed = nil
 			l.handle(machine.Relayed{})
-		case <-l.broken:
-			l.broken = nil
+		case <-l.in.broken:
+			l.in.broken = nil
 			l.reapAll()
 			l.hear(unix.SIGHUP)
-		case call := <-l.requests:
+		case call := <-l.in.requests:
 			l.reapAll()
 			l.request(call)
-		case id := <-l.exits:
+		case id := <-l.in.exits:
 			l.reapAll()
 			l.exited(id)
 		case <-l.wake.C:
@@ -129,7 +104,7 @@ func (l *loop) loop() Run {
 			l.fire()
 		}
 	}
-	if err := l.sys.writeReport(l.run, l.history); err != nil {
+	if err := l.sys.writeReport(l.run, l.record.history); err != nil {
 		l.log.Warn("the run is done, but", "err", err)
 	}
 	return l.run
@@ -138,7 +113,7 @@ func (l *loop) loop() Run {
 func (l *loop) hear(sig syscall.Signal) {
 	switch {
 	case sig == unix.SIGCONT:
-		l.stopAt = time.Time{}
+		l.suspendAt = time.Time{}
 		if !l.run.Target.Ended {
 			l.sys.continued(l.run.Target.PID)
 		}
@@ -151,14 +126,14 @@ func (l *loop) hear(sig syscall.Signal) {
 	l.handle(machine.Signalled{Signal: int(sig), Meaning: forward.MeaningOf(sig)})
 }
 
-// reapLimit bounds how many ends are taken in one turn, so that children that end faster than we can reap them keep
-// us neither from signals and timers nor from killing them.
+// reapLimit bounds the ends that are taken in one turn, so that children which end faster than they can be reaped delay
+// neither signals nor timers nor SIGKILL.
 const reapLimit = 1000
 
-// reapAll takes the children that have ended, and while the tree is being emptied looks whether it is.
+// reapAll handles the children that have ended. While the tree is being emptied it looks whether it is empty.
 //
-// An exit is handled while the zombie still holds its pid, and only then reaped: the process group that a child
-// of ours led can be signalled without meeting a stranger's.
+// A child is reaped after its end was handled: as long as the zombie holds its pid, no other process group can have the number
+// of the group that it led.
 func (l *loop) reapAll() {
 	for n := 0; l.run.State != machine.Done; n++ {
 		pid, ending, childless := l.sys.peek()
@@ -167,10 +142,10 @@ func (l *loop) reapAll() {
 			continue
 		}
 		if pid != 0 {
-			if l.killing {
+			if l.sweep.killing {
 				l.sys.KillChildren()
 			}
-			l.look = time.Now() // at the others
+			l.sweep.look = time.Now() // for the rest
 			return
 		}
 		l.watch()
@@ -181,112 +156,33 @@ func (l *loop) reapAll() {
 			l.killMore()
 			return
 		}
-		l.killing, l.look, l.pause, l.unseen = false, time.Time{}, 0, time.Time{}
+		l.sweep.stop()
 		l.handle(machine.TreeEmptied{})
 	}
 }
 
-// take handles the end of a child and reaps it.
+// take handles the end of a child, and reaps it.
 func (l *loop) take(pid int, ending machine.Ending) {
-	l.pause = 0
+	l.sweep.pause = 0
 	switch id, isCommand := l.commandOf(pid); {
 	case pid == l.run.Target.PID && !l.run.Target.Ended:
 		e := machine.TargetEnded{Ending: ending, After: time.Since(l.began)}
-		if l.history != nil {
+		if l.record.history != nil {
 			e.Usage = l.sys.usage(pid)
 		}
 		l.handle(e)
 	case isCommand:
 		l.handle(machine.CommandEnded{ID: id, Ending: ending})
 	default:
-		if l.killing && ending.Signal == machine.SigKILL && l.history.Kills(l.run.Run) {
-			l.history.Kill(l.sys.Child(pid), l.run.Run)
+		if l.sweep.killing && ending.Signal == machine.SigKILL && l.record.history.Kills(l.run.Run) {
+			l.record.history.Kill(l.sys.Child(pid), l.run.Run)
 		}
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 	}
-	if len(l.awaited) > 0 {
+	if len(l.waits.awaited) > 0 {
 		l.exited(l.sys.Child(pid).Identity)
 	}
 	l.sys.reap(pid)
-}
-
-func (l *loop) emptying() bool {
-	return l.run.State == machine.Sweeping || l.run.State == machine.Cleaning && l.run.Cleanup.Clearing || l.killing
-}
-
-// killMore kills what has been born since the last time, and settles when to look again: at once when a child
-// ends, and after a pause that grows, since a process that dies elsewhere is not announced.
-func (l *loop) killMore() {
-	if l.killing && l.kill() {
-		if left := l.leftover(); !slices.Equal(left, l.givenUp) { // after each cleanup command they are still there
-			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
-			l.givenUp = left
-		}
-		var left []procfs.Process
-		for id, k := range l.killed {
-			left = append(left, procfs.Process{Identity: id, Name: k.name})
-		}
-		l.history.Leave(left, l.run.Run)
-		l.killing, l.look = false, time.Time{}
-		l.handle(machine.TreeEmptied{})
-		return
-	}
-	if sig := l.run.Config.Rewritten(machine.SigTERM); sig != 0 && !l.killing && l.run.State == machine.Sweeping && !l.run.Waiting() {
-		l.sys.SignalOrphans(syscall.Signal(sig), unix.SIGCONT)
-	}
-	if l.killing || !l.sys.Announced() {
-		l.pause = min(max(2*l.pause, time.Millisecond), 100*time.Millisecond)
-		l.look = time.Now().Add(l.pause)
-	}
-}
-
-// kill makes one pass over the tree and tells whether all that is left is beyond our reach: another user's, or
-// not gone long after SIGKILL.
-func (l *loop) kill() (hopeless bool) {
-	found, denied := l.sys.Kill()
-	for _, p := range found { // those of our children that have died already are not among them
-		l.history.Kill(p, l.run.Run)
-	}
-	now := time.Now()
-	forbidden := map[procfs.Identity]bool{}
-	for _, p := range denied {
-		forbidden[p.Identity] = true
-	}
-	hopeless = l.run.Target.Ended
-	if len(found) > 0 {
-		l.unseen = time.Time{}
-	} else if l.unseen.IsZero() {
-		l.unseen = now
-	}
-	if len(found) == 0 && now.Sub(l.unseen) < l.run.Config.Patience() {
-		hopeless = false
-	}
-	killed := map[procfs.Identity]kill{}
-	for _, p := range found {
-		k, again := l.killed[p.Identity]
-		if !again {
-			k = kill{now, p.Name}
-		}
-		killed[p.Identity] = k
-		if !forbidden[p.Identity] && now.Sub(k.first) < l.run.Config.Patience() {
-			hopeless = false
-		}
-	}
-	l.killed = killed
-	if len(found) > 0 {
-		l.log.Info("sent SIGKILL", "to", l.leftover())
-	}
-	return hopeless
-}
-
-// leftover names those whom the last pass of SIGKILL found.
-func (l *loop) leftover() []string {
-	var names []string
-	for id, k := range l.killed {
-		names = append(names, fmt.Sprintf("%d (%s)", id.PID, k.name))
-	}
-	slices.Sort(names)
-	return names
 }
 
 func (l *loop) commandOf(pid int) (id int, ok bool) {
@@ -298,19 +194,19 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 	return 0, false
 }
 
-// handle lets the machine decide on an event, and performs what it wants.
+// handle lets the machine decide on an event, and performs the actions.
 func (l *loop) handle(e machine.Event) {
 	was, escalated := l.run.State, l.run.Stop.Escalated
-	l.tell(e)
+	l.logEvent(e)
 	now := time.Now()
 	r, todo := l.run.advanced(e, now)
 	if !l.reserve(e, r) {
 		return
 	}
-	if err := l.record(e, r.Changed(l.run.Run), now); err != nil && l.takeBack(e, r, err) {
+	if err := l.record.event(e, r.Changed(l.run.Run), now, l.log); err != nil && l.takeBack(e, r, err) {
 		return
 	}
-	l.history.Happened(l.run.Run, r.Run, e, now)
+	l.record.history.Happened(l.run.Run, r.Run, e, now)
 	ended := r.Target.Ended && !l.run.Target.Ended
 	l.run = r
 	if ended {
@@ -331,139 +227,17 @@ func (l *loop) handle(e machine.Event) {
 	}
 }
 
-func (l *loop) disband() {
-	if err := l.sys.Disband(); err != nil {
-		l.log.Warn("ending containment", "err", err)
-	}
-}
-
-func (l *loop) perform(a machine.Action) {
-	l.history.Did(l.run.Run, a, time.Now())
-	switch a := a.(type) {
-	case machine.StartTarget:
-		l.startTarget()
-	case machine.ForwardSignal:
-		sig := syscall.Signal(a.Signal)
-		to, send := "group", l.sys.signalGroup
-		switch {
-		case a.Alone:
-			to, send = "target", l.sys.signalTarget
-		case a.Resume: // a stop signal
-			send = l.sys.stopGroup
-		}
-		l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.Target.PID)
-		if err := send(sig); err != nil {
-			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
-		}
-		switch {
-		case a.Resume && a.Alone:
-			_ = l.sys.signalTarget(unix.SIGCONT)
-		case a.Resume:
-			_ = l.sys.signalGroup(unix.SIGCONT)
-		}
-	case machine.Suspend:
-		l.stopAt = time.Now().Add(stopAfter)
-	case machine.SignalSurvivors:
-		signals, send := []syscall.Signal{syscall.Signal(a.Signal)}, l.sys.signalSurvivors
-		if a.Resume {
-			signals = append(signals, unix.SIGCONT)
-		}
-		if a.Unasked {
-			send = l.sys.signalUnasked
-		}
-		send(signals...)
-	case machine.LeaveSurvivors:
-		l.sys.Keep(hookID)
-	case machine.KillTree:
-		if l.history.Kills(l.run.Run) { // before, since one that dies at once may be reaped by another that is dying
-			for _, p := range l.sys.Members() {
-				l.history.Kill(p, l.run.Run)
-			}
-		}
-		l.killing, l.pause = true, 0
-		l.kill()
-		l.look = time.Now()
-	case machine.RelayRest:
-		l.relayed = l.sys.relayRest(l.run, l.stopHeard != 0)
-	case machine.StartCommand:
-		l.startCommand(a.ID)
-	case machine.TerminateCommand:
-		l.signalCommand(a.ID, unix.SIGTERM)
-		l.signalCommand(a.ID, unix.SIGCONT)
-	case machine.KillCommand:
-		l.signalCommand(a.ID, unix.SIGKILL)
-	case machine.Answer:
-		l.said = a
-	default:
-		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
-	}
-}
-
-func (l *loop) command(id int) cleanup.Entry {
-	c, _ := l.run.Cleanup.Get(id)
-	return c
-}
-
-// signalCommand signals a command's group; SIGKILL is for all that descends from it too.
-func (l *loop) signalCommand(id int, sig syscall.Signal) {
-	c := l.command(id)
-	isIt := func(p procfs.Process) bool { return p.PID == c.PID && p.Start == c.Start }
-	switch {
-	case slices.ContainsFunc(l.watched, isIt):
-		l.sys.SignalAll(procfs.Identity{PID: c.PID, Start: c.Start}, sig)
-	case sig == unix.SIGKILL:
-		l.sys.KillBelow(c.PID)
-	default:
-		l.sys.signalCommand(c.PID, sig)
-	}
-}
-
-func (l *loop) startTarget() {
-	pid, err := l.sys.startTarget(l.run)
-	if err != nil {
-		status, hint := startFailure(l.run.Config.Command[0], err)
-		if found, ok := err.(*fs.PathError); ok {
-			err = found.Err
-		}
-		l.log.Error("starting "+l.run.Config.Command[0], "err", err, "hint", hint)
-		l.handle(machine.TargetFailed{Status: status, Err: cleanup.Text(err.Error())})
-		return
-	}
-	l.handle(machine.TargetStarted{PID: pid, Start: l.startTime(pid)})
-}
-
-func (l *loop) startCommand(id int) {
-	c := l.command(id)
-	pid, err := l.sys.startCommand(l.run, c)
-	if err != nil {
-		l.handle(machine.CommandFailed{ID: id, Err: cleanup.Text(err.Error()), Transient: process.OutOfResources(err)})
-		return
-	}
-	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {
-		l.sys.Exempt(pid)
-	}
-	l.handle(machine.CommandStarted{ID: id, PID: pid, Start: l.startTime(pid)})
-}
-
-// startTime is wanted by whoever reads of the process later, and by nobody else.
-func (l *loop) startTime(pid int) uint64 {
-	if l.ledger == nil {
-		return 0
-	}
-	return l.sys.Child(pid).Start
-}
-
-// setWake sets the one timer to whatever comes first.
+// setWake sets the timer to what is due first.
 func (l *loop) setWake() {
 	l.wake.Stop()
-	first := l.look
+	first := l.sweep.look
 	sooner := func(at time.Time) {
 		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
 			first = at
 		}
 	}
-	sooner(l.stopAt)
-	sooner(l.watchAt)
+	sooner(l.suspendAt)
+	sooner(l.waits.at)
 	for _, d := range l.run.Deadlines {
 		sooner(d.At)
 	}
@@ -472,20 +246,20 @@ func (l *loop) setWake() {
 	}
 }
 
-// fire handles the deadlines that have come.
+// fire handles what is due.
 func (l *loop) fire() {
 	now := time.Now()
-	if !l.look.After(now) {
-		l.look = time.Time{} // reapAll looks
+	if !l.sweep.look.After(now) {
+		l.sweep.look = time.Time{} // reapAll looks
 	}
-	for !l.stopAt.IsZero() && !l.stopAt.After(now) {
+	for !l.suspendAt.IsZero() && !l.suspendAt.After(now) {
 		select {
-		case sig := <-l.signals: // it may be the SIGCONT that undoes the stop
+		case sig := <-l.in.signals: // perhaps the SIGCONT that undoes it
 			l.hear(sig)
 		default:
-			l.stopAt = time.Time{}
-			if l.run.State < machine.Killing { // afterwards there is nobody to be stopped with
-				l.log.Info("stopping ourselves")
+			l.suspendAt = time.Time{}
+			if l.run.State < machine.Killing { // later there is no target that is suspended, too
+				l.log.Info("suspending graceful")
 				l.sys.suspend()
 			}
 		}

@@ -163,8 +163,8 @@ func watch(t *testing.T, config Config, commands []string, script func(*watchedS
 			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(s), signals: s.signals, children: s.nudge}
-		run = l.do()
+		l := loop{run: r, sys: systemOf(s), log: slog.New(s), in: inputs{signals: s.signals, children: s.nudge}}
+		run = l.start()
 		s.note("done")
 	})
 	return run, s
@@ -469,8 +469,8 @@ func TestARunIsNotStartedTwice(t *testing.T) {
 		s.living[targetPID] = true
 		r := standing(machine.Running)
 		s.at(time.Second, func() { s.end(machine.Ending{Code: 4}, targetPID) })
-		l := loop{run: r, sys: systemOf(s), log: slog.New(s), signals: s.signals, children: s.nudge}
-		if run := l.loop(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
+		l := loop{run: r, sys: systemOf(s), log: slog.New(s), in: inputs{signals: s.signals, children: s.nudge}}
+		if run := l.lead(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
 			t.Errorf("after %q it ended with %+v", s.calls, run)
 		}
 	})

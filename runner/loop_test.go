@@ -300,8 +300,8 @@ func lead(t *testing.T, config Config, commands []string, script func(*fakeSyste
 			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge}
-		run = l.do()
+		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}}
+		run = l.start()
 		s.note("done")
 		did = s.did
 	})

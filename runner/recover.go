@@ -219,7 +219,7 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 		defer q.report.Close()
 	}
 	if m.run.State == machine.Done && !(retry && len(interrupted(m.run)) > 0) {
-		q.loop(m, book, log).loop() // for what was to come after
+		q.newLoop(m, book, log).lead() // for what was to come after
 		return 0, conclude(m.run, book, log)
 	}
 	q.tree = nil
@@ -236,9 +236,9 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
 	}
 	defer back()
-	l := q.loop(m, book, log)
+	l := q.newLoop(m, book, log)
 	l.recover(m, same, retry)
-	r := l.loop()
+	r := l.lead()
 	if err = conclude(r, book, log); err != nil {
 		return l.stopHeard, err
 	}

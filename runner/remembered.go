@@ -10,7 +10,6 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/runner/journal"
-	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
@@ -54,23 +53,6 @@ func (r Run) signals() int {
 		return 0
 	}
 	return journal.MaxSignals
-}
-
-// record records an event before graceful acts on it. A ledger that cannot be written is logged once, and the run goes on: its
-// promise holds as long as graceful is not killed.
-func (l *loop) record(e machine.Event, changed bool, at time.Time) error {
-	if l.ledger == nil {
-		return nil
-	}
-	record, err := journal.Record(e, changed, l.history.Wants(), journal.Clock{Time: at, Boots: process.SinceBoot()})
-	if err == nil && record != nil {
-		err = l.ledger.Append(record)
-	}
-	if err != nil && !l.unwritten {
-		l.unwritten = true
-		l.log.Warn("writing the ledger", "err", err, "hint", "should graceful be killed now, a cleanup command may run twice")
-	}
-	return err
 }
 
 // remembered is a run as its ledger tells it.

@@ -119,8 +119,8 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 				first := firstRecord(r, process.Inherited{})
 				book := &memory{}
 				h := written(t, first).history
-				l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, ledger: book, history: h}
-				done := l.do()
+				l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: book, history: h}}
+				done := l.start()
 				m := written(t, append([]json.RawMessage{first}, book.records...)...)
 				live, read := reportText(t, done, h), reportText(t, m.run, m.history)
 				if live != read {
@@ -145,7 +145,7 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 			first := firstRecord(r, process.Inherited{})
 			book := &memory{}
 			h := newHistory(r, 1, "/", time.Now())
-			l := loop{run: r, sys: systemOf(newFakeSystem()), log: slog.New(slog.DiscardHandler), ledger: book, history: h}
+			l := loop{run: r, sys: systemOf(newFakeSystem()), log: slog.New(slog.DiscardHandler), record: recorder{ledger: book, history: h}}
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.hear(unix.Signal(sig))
@@ -179,8 +179,8 @@ func TestTheReportNamesWhoIsLeft(t *testing.T) {
 		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: machine.Policy{Grace: time.Second}})
 		h := newHistory(r, 1, "/", time.Now())
-		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, history: h}
-		done := h.Report(l.do().Run, time.Now())
+		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{history: h}}
+		done := h.Report(l.start().Run, time.Now())
 		if !slices.Equal(done.Left, []report.Process{{PID: 7, Name: "p"}}) || !slices.Equal(done.Killed, []report.Process{{PID: 7, Name: "p"}, {PID: 8, Name: "p"}}) || done.Emptied != nil || !done.Escalated {
 			t.Errorf("it tells %+v", done)
 		}

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,14 +13,18 @@ import (
 	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/process"
-	"graceful/runner/procfs"
 )
 
-// How the loop lets the machine decide on what processes of the tree ask for, and answers once that is recorded.
+// registrar is what the loop keeps for the processes that register commands.
+type registrar struct {
+	said machine.Answer            // the machine's last answer
+	envs map[[sha256.Size]byte]int // which entry has an environment first
+}
 
+// request lets the machine decide on a request, and answers when that is recorded.
 func (l *loop) request(c registry.Call) {
-	if c.Gone() { // a command whose id nobody has learnt would be one that nobody has registered
-		l.log.Info("nobody waits any more for the answer to "+c.Do, "for", c.Peer.PID)
+	if c.Gone() { // a client that learns no id has registered no command
+		l.log.Info("no process waits for the answer", "request", c.Do, "from", c.Peer.PID)
 		c.Answer(registry.Response{})
 		return
 	}
@@ -39,12 +42,12 @@ func (l *loop) request(c registry.Call) {
 	default:
 		l.register(c)
 	}
-	if l.said.Refusal == "" {
-		l.log.Info(map[string]string{registry.Defer: "registered ", registry.Cancel: "withdrew "}[c.Do]+commandName(l.command(l.said.ID)), "for", c.Peer.PID)
+	if l.reg.said.Refusal == "" {
+		l.log.Info(map[string]string{registry.Defer: "registered ", registry.Cancel: "withdrew "}[c.Do]+commandName(l.command(l.reg.said.ID)), "for", c.Peer.PID)
 	} else {
-		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", l.said.Refusal)
+		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", l.reg.said.Refusal)
 	}
-	c.Answer(registry.Response{ID: l.said.ID, Error: l.said.Refusal})
+	c.Answer(registry.Response{ID: l.reg.said.ID, Error: l.reg.said.Refusal})
 }
 
 func (l *loop) register(c registry.Call) {
@@ -54,14 +57,14 @@ func (l *loop) register(c registry.Call) {
 	}
 	if e.Command.NeedsShell() {
 		if err := haveShell(); err != nil {
-			l.said = machine.Answer{Refusal: fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)}
+			l.reg.said = machine.Answer{Refusal: fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)}
 			return
 		}
 	}
 	if pid := e.Exits.PID; pid != 0 {
 		p, err := l.sys.member(pid, e.Exits.Start, c.Peer.PID)
 		if err != nil {
-			l.said = machine.Answer{Refusal: err.Error()}
+			l.reg.said = machine.Answer{Refusal: err.Error()}
 			return
 		}
 		e.Exits.Start = p.Start
@@ -69,23 +72,23 @@ func (l *loop) register(c registry.Call) {
 	key := l.shareEnv(&e)
 	before := len(l.run.Cleanup.Entries)
 	l.handle(machine.Registered{Entry: e, Left: l.left()})
-	if len(l.run.Cleanup.Entries) == before || l.said.Refusal != "" {
+	if len(l.run.Cleanup.Entries) == before || l.reg.said.Refusal != "" {
 		return // or it was registered before
 	}
 	if e.Env != nil && e.EnvOf == 0 {
-		l.envs[key] = l.said.ID
+		l.reg.envs[key] = l.reg.said.ID
 	}
-	l.await(l.command(l.said.ID))
+	l.await(l.command(l.reg.said.ID))
 }
 
 // shareEnv has commands share an environment that is the same: a script that registers many has one.
 func (l *loop) shareEnv(e *cleanup.Entry) (key [sha256.Size]byte) {
 	sum := func(env []string) [sha256.Size]byte { return sha256.Sum256([]byte(strings.Join(env, "\x00"))) }
-	if l.envs == nil {
-		l.envs = map[[sha256.Size]byte]int{}
+	if l.reg.envs == nil {
+		l.reg.envs = map[[sha256.Size]byte]int{}
 		for _, old := range l.run.Cleanup.Entries { // others have led the run so far
 			if old.Env != nil && old.EnvOf == 0 {
-				l.envs[sum(old.Env)] = old.ID
+				l.reg.envs[sum(old.Env)] = old.ID
 			}
 		}
 	}
@@ -93,7 +96,7 @@ func (l *loop) shareEnv(e *cleanup.Entry) (key [sha256.Size]byte) {
 		return key
 	}
 	key = sum(e.Env)
-	if id := l.envs[key]; id != 0 {
+	if id := l.reg.envs[key]; id != 0 {
 		e.EnvOf, e.Env = id, l.command(id).Env
 	}
 	return key
@@ -113,12 +116,12 @@ func (l *loop) left() time.Duration {
 // is refused, and nothing is recorded. It reports whether e can be handled.
 func (l *loop) reserve(e machine.Event, after Run) bool {
 	added, ok := e.(machine.Registered)
-	if !ok || l.ledger == nil || !after.Changed(l.run.Run) {
+	if !ok || l.record.ledger == nil || !after.Changed(l.run.Run) {
 		return true
 	}
-	err := l.ledger.Reserve(int64(added.Entry.RecordSize()) + journal.Room(after.Run, after.signals()))
+	err := l.record.ledger.Reserve(int64(added.Entry.RecordSize()) + journal.Room(after.Run, after.signals()))
 	if err != nil {
-		l.said = machine.Answer{Refusal: err.Error()}
+		l.reg.said = machine.Answer{Refusal: err.Error()}
 	}
 	return err == nil
 }
@@ -140,36 +143,8 @@ func (l *loop) takeBack(e machine.Event, after Run, err error) bool {
 			refusal = "it does not run, but should graceful be killed now it does: " + refusal
 		}
 	}
-	l.said = machine.Answer{Refusal: refusal}
+	l.reg.said = machine.Answer{Refusal: refusal}
 	return true
-}
-
-// await has us told of the end of the process that a command waits for.
-func (l *loop) await(c cleanup.Entry) {
-	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || l.run.State >= machine.Cleaning {
-		return
-	}
-	id := procfs.Identity(c.Exits)
-	if l.awaited == nil {
-		l.awaited = map[procfs.Identity][]int{}
-	}
-	if len(l.awaited[id]) == 0 && !l.sys.await(id) {
-		l.unwatched = append(l.unwatched, id)
-		if l.watchAt.IsZero() {
-			l.watchAt = time.Now()
-		}
-	}
-	l.awaited[id] = append(l.awaited[id], c.ID)
-}
-
-// exited starts the commands that have waited for a process.
-func (l *loop) exited(id procfs.Identity) {
-	waiting := l.awaited[id]
-	delete(l.awaited, id)
-	l.unwatched = slices.DeleteFunc(slices.Clone(l.unwatched), func(other procfs.Identity) bool { return other == id })
-	for _, command := range waiting {
-		l.handle(machine.Exited{ID: command})
-	}
 }
 
 // list is the cleanup commands that have not ended.

@@ -37,9 +37,9 @@ func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
 			}
 			s.at(time.Minute, func() { s.end(machine.Ending{}, targetPID) })
 			r := at3(machine.Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
-			l := loop{run: Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: systemOf(s), log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, exits: exits}
+			l := loop{run: Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge, exits: exits}}
 			l.await(l.command(3))
-			l.do()
+			l.start()
 			began := slices.DeleteFunc(s.did, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
 			if want := map[bool]string{true: "5.001s start 1s", false: "5.05s start 1s"}[c.told]; len(began) != 1 || began[0] != want {
 				t.Errorf("%+v: %q, want %q", c, began, want)
@@ -68,11 +68,11 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			s.others = []procfs.Process{child(7, 1)}
 			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
 			_ = book.Append(firstRecord(first, process.Inherited{}))
-			l := loop{run: first, sys: systemOf(s), log: slog.New(slog.NewTextHandler(io.Discard, nil)), ledger: book}
+			l := loop{run: first, sys: systemOf(s), log: slog.New(slog.NewTextHandler(io.Discard, nil)), record: recorder{ledger: book}}
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {
 				l.register(registry.Call{Request: registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
-				return l.said
+				return l.reg.said
 			}
 			want := func(ids ...int) {
 				t.Helper()
@@ -85,14 +85,14 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 				}
 			}
 			book.err = err
-			if got := ask(7); got.Refusal == "" || len(l.awaited)+len(l.unwatched) > 0 {
-				t.Errorf("registered: %+v, %v", got, l.awaited)
+			if got := ask(7); got.Refusal == "" || len(l.waits.awaited)+len(l.waits.unwatched) > 0 {
+				t.Errorf("registered: %+v, %v", got, l.waits.awaited)
 			}
 			want(1, 2)
 			l.handle(machine.Withdrawn{ID: 1})
 			full := errors.Is(err, ledger.ErrFull)
-			if kept := !strings.Contains(l.said.Refusal, "should graceful be killed"); l.said.Refusal == "" || kept != full {
-				t.Errorf("withdrawn: %+v", l.said)
+			if kept := !strings.Contains(l.reg.said.Refusal, "should graceful be killed"); l.reg.said.Refusal == "" || kept != full {
+				t.Errorf("withdrawn: %+v", l.reg.said)
 			}
 			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // what is not written is as if it had never been
 			want(left...)

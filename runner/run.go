@@ -107,7 +107,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		}
 	}
 	p.pty = newPolicy(own, config) // and of no run of that name that had to be finished first
-	result, err := p.lead(r, book, log)
+	result, err := p.leadGuarded(r, book, log)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(book))
 	}
@@ -157,7 +157,7 @@ func stoppedBy(sig syscall.Signal, c Config) Result {
 }
 
 // lead leads the run, with a guard if there is to be one and can be.
-func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, error) {
+func (p *processes) leadGuarded(r Run, book *ledger.Ledger, log *slog.Logger) (Result, error) {
 	if g := r.Config.Guard; g.wanted() {
 		done, err := p.guarded(r, book, log)
 		if err == nil {
@@ -174,7 +174,7 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 	now := time.Now()
 	dir, _ := os.Getwd()
 	m := remembered{run: r, began: now, history: newHistory(r, unix.Getpid(), dir, now)}
-	return p.loop(m, book, log).do().result(), nil
+	return p.newLoop(m, book, log).start().result(), nil
 }
 
 // Run is a run with all that it was asked for. The part that the machine leads is embedded.
@@ -242,21 +242,23 @@ func (p *processes) makeCgroup(r Run) error {
 // system is the operating system for a loop.
 func (p *processes) system() system { return system{p, p, p.tree, p, p.tree, p, p, p} }
 
-// loop makes the loop that leads a run from where it is remembered to stand.
-func (p *processes) loop(m remembered, book *ledger.Ledger, log *slog.Logger) *loop {
+// newLoop is the loop that leads a run from where its ledger says it stands.
+func (p *processes) newLoop(m remembered, book *ledger.Ledger, log *slog.Logger) *loop {
 	p.tree.Confine(m.run.Cgroup)
 	l := &loop{
-		run: m.run, began: m.began, history: m.history, sys: p.system(), log: log,
-		signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone, broken: p.pty.Broken(),
+		run: m.run, began: m.began, sys: p.system(), log: log, record: recorder{history: m.history},
+		in: inputs{
+			signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone, broken: p.pty.Broken(),
+		},
 	}
 	if book != nil { // else the interface would not be nil
-		l.ledger = book
+		l.record.ledger = book
 	}
 	if m.run.Target.Ended { // whoever led it may not have come to that
 		p.targetGone(m.run)
 	}
 	if p.socket >= 0 && m.run.State != machine.Done {
-		l.requests, l.exits = registry.Serve(p.socket, StartOf).Calls, p.exits
+		l.in.requests, l.in.exits = registry.Serve(p.socket, StartOf).Calls, p.exits
 	}
 	if m.run.State >= machine.Cleaning { // nor to that
 		p.cleaning()

@@ -86,34 +86,6 @@ func older(a, b procfs.Process) int {
 	return cmp.Or(cmp.Compare(a.Start-1, b.Start-1), cmp.Compare(a.PID, b.PID))
 }
 
-// watch takes the ends of those commands that are not our children, and of processes whose end nobody tells us.
-func (l *loop) watch() {
-	now := time.Now()
-	if l.watchAt.IsZero() || now.Before(l.watchAt) {
-		return
-	}
-	for _, p := range l.watched {
-		if l.sys.Alive(p.Identity) {
-			continue
-		}
-		l.watched = slices.DeleteFunc(slices.Clone(l.watched), func(q procfs.Process) bool { return q.Identity == p.Identity })
-		id, _ := l.commandOf(p.PID)
-		l.handle(machine.CommandEnded{ID: id, Unseen: true})
-	}
-	for _, id := range l.unwatched {
-		if !l.sys.Alive(id) {
-			l.exited(id)
-		}
-	}
-	l.watchAt = time.Time{}
-	if len(l.watched)+len(l.unwatched) > 0 {
-		l.watchAt = time.Now().Add(max(watchEvery, time.Since(now))) // looking is not all that we do
-	}
-}
-
-// watchEvery is how often we look whether a process has ended that is not our child.
-const watchEvery = 50 * time.Millisecond
-
 // recover goes on with a run that nobody leads any more, and whose processes are nobody's children. same tells whether
 // there can be any.
 func (l *loop) recover(m remembered, same, retry bool) {
@@ -130,7 +102,7 @@ func (l *loop) recover(m remembered, same, retry bool) {
 			if c.PID == 0 {
 				l.handle(machine.CommandStarted{ID: c.ID, PID: p.PID, Start: p.Start})
 			}
-			l.watched, l.watchAt = append(l.watched, p), time.Now()
+			l.waits.commands, l.waits.at = append(l.waits.commands, p), time.Now()
 		} else {
 			l.handle(machine.CommandLost{ID: c.ID})
 		}

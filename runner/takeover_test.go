@@ -57,10 +57,10 @@ func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*w
 		s := newWatchedSystem(t)
 		s.kids = []procfs.Process{child(targetPID, 0)}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, ledger: book, began: time.Now()}
+		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: book}, began: time.Now()}
 		l.takeOver(remembered{claimed: claimed})
 		l.handle(machine.Orphaned{})
-		run, sys = l.loop(), s
+		run, sys = l.lead(), s
 	})
 	return run, sys, book
 }
@@ -260,9 +260,9 @@ func recoverRun(t *testing.T, r Run, same, retry bool, script func(*watchedSyste
 		s := newWatchedSystem(t)
 		s.polling = true
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), signals: s.signals, children: s.nudge, ledger: &memory{}, began: time.Now()}
+		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: &memory{}}, began: time.Now()}
 		l.recover(remembered{last: time.Hour}, same, retry)
-		run, sys = l.loop(), s
+		run, sys = l.lead(), s
 	})
 	return run, sys
 }

@@ -14,7 +14,7 @@ import (
 // What the loop says while it leads a run.
 
 // tell logs what has happened, before the machine decides on it.
-func (l *loop) tell(e machine.Event) {
+func (l *loop) logEvent(e machine.Event) {
 	switch e := e.(type) {
 	case machine.TargetStarted:
 		l.log.Info("started", "pid", e.PID, "command", l.run.Config.Command)

@@ -1,0 +1,140 @@
+package runner
+
+import (
+	"fmt"
+	"io/fs"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup"
+	"graceful/forward"
+	"graceful/runner/machine"
+	"graceful/runner/process"
+	"graceful/runner/procfs"
+)
+
+// How the loop performs an action of the machine.
+
+func (l *loop) disband() {
+	if err := l.sys.Disband(); err != nil {
+		l.log.Warn("ending containment", "err", err)
+	}
+}
+
+func (l *loop) perform(a machine.Action) {
+	l.record.history.Did(l.run.Run, a, time.Now())
+	switch a := a.(type) {
+	case machine.StartTarget:
+		l.startTarget()
+	case machine.ForwardSignal:
+		sig := syscall.Signal(a.Signal)
+		to, send := "group", l.sys.signalGroup
+		switch {
+		case a.Alone:
+			to, send = "target", l.sys.signalTarget
+		case a.Resume: // a stop signal
+			send = l.sys.stopGroup
+		}
+		l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.Target.PID)
+		if err := send(sig); err != nil {
+			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
+		}
+		switch {
+		case a.Resume && a.Alone:
+			_ = l.sys.signalTarget(unix.SIGCONT)
+		case a.Resume:
+			_ = l.sys.signalGroup(unix.SIGCONT)
+		}
+	case machine.Suspend:
+		l.suspendAt = time.Now().Add(suspendAfter)
+	case machine.SignalSurvivors:
+		signals, send := []syscall.Signal{syscall.Signal(a.Signal)}, l.sys.signalSurvivors
+		if a.Resume {
+			signals = append(signals, unix.SIGCONT)
+		}
+		if a.Unasked {
+			send = l.sys.signalUnasked
+		}
+		send(signals...)
+	case machine.LeaveSurvivors:
+		l.sys.Keep(hookID)
+	case machine.KillTree:
+		if l.record.history.Kills(l.run.Run) { // first: a member that dies at once may be reaped by its parent
+			for _, p := range l.sys.Members() {
+				l.record.history.Kill(p, l.run.Run)
+			}
+		}
+		l.sweep.start()
+		l.kill()
+	case machine.RelayRest:
+		l.in.relayed = l.sys.relayRest(l.run, l.stopHeard != 0)
+	case machine.StartCommand:
+		l.startCommand(a.ID)
+	case machine.TerminateCommand:
+		l.signalCommand(a.ID, unix.SIGTERM)
+		l.signalCommand(a.ID, unix.SIGCONT)
+	case machine.KillCommand:
+		l.signalCommand(a.ID, unix.SIGKILL)
+	case machine.Answer:
+		l.reg.said = a
+	default:
+		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
+	}
+}
+
+func (l *loop) command(id int) cleanup.Entry {
+	c, _ := l.run.Cleanup.Get(id)
+	return c
+}
+
+// signalCommand signals a command's group. SIGKILL is for its descendants, too.
+func (l *loop) signalCommand(id int, sig syscall.Signal) {
+	c := l.command(id)
+	isIt := func(p procfs.Process) bool { return p.PID == c.PID && p.Start == c.Start }
+	switch {
+	case slices.ContainsFunc(l.waits.commands, isIt):
+		l.sys.SignalAll(procfs.Identity{PID: c.PID, Start: c.Start}, sig)
+	case sig == unix.SIGKILL:
+		l.sys.KillBelow(c.PID)
+	default:
+		l.sys.signalCommand(c.PID, sig)
+	}
+}
+
+func (l *loop) startTarget() {
+	pid, err := l.sys.startTarget(l.run)
+	if err != nil {
+		status, hint := startFailure(l.run.Config.Command[0], err)
+		if found, ok := err.(*fs.PathError); ok {
+			err = found.Err
+		}
+		l.log.Error("starting "+l.run.Config.Command[0], "err", err, "hint", hint)
+		l.handle(machine.TargetFailed{Status: status, Err: cleanup.Text(err.Error())})
+		return
+	}
+	l.handle(machine.TargetStarted{PID: pid, Start: l.startTime(pid)})
+}
+
+func (l *loop) startCommand(id int) {
+	c := l.command(id)
+	pid, err := l.sys.startCommand(l.run, c)
+	if err != nil {
+		l.handle(machine.CommandFailed{ID: id, Err: cleanup.Text(err.Error()), Transient: process.OutOfResources(err)})
+		return
+	}
+	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {
+		l.sys.Exempt(pid)
+	}
+	l.handle(machine.CommandStarted{ID: id, PID: pid, Start: l.startTime(pid)})
+}
+
+// startTime is for the ledger.
+func (l *loop) startTime(pid int) uint64 {
+	if l.record.ledger == nil {
+		return 0
+	}
+	return l.sys.Child(pid).Start
+}
