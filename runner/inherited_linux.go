@@ -172,3 +172,9 @@ func setMask(mask signalMask) (before signalMask) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &mask, &before)
 	return before
 }
+
+// unreadable says why graceful cannot know all signals that its parent had ignored and blocked; nil: it knows them.
+func unreadable() error {
+	_, _, err := runtimeSignals()
+	return err
+}

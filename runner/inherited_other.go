@@ -3,6 +3,7 @@
 package runner
 
 import (
+	"errors"
 	"os/signal"
 	"syscall"
 
@@ -26,3 +27,6 @@ func readInherited() inherited {
 func block([]syscall.Signal) (before signalMask) { return before }
 
 func setMask(mask signalMask) signalMask { return mask }
+
+// unreadable says what readInherited misses.
+func unreadable() error { return errors.New("of the ignored signals only HUP and INT are known here") }
