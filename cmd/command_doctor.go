@@ -137,50 +137,26 @@ var (
 	}
 )
 
-// The output of doctor --format json: docs/doctor.schema.json.
-type (
-	findingsJSON struct {
-		Version    string       `json:"version"`
-		System     systemJSON   `json:"system"`
-		Checks     []checkJSON  `json:"checks"`
-		Guarantees []fateJSON   `json:"guarantees"`
-		Holds      doctor.Holds `json:"holds"`
-	}
-	systemJSON struct {
-		OS     string `json:"os"`
-		Arch   string `json:"arch"`
-		Kernel string `json:"kernel"`
-		UID    int    `json:"uid"`
-		PID    int    `json:"pid"`
-		Parent int    `json:"parent"`
-	}
-	checkJSON struct {
-		Name     string       `json:"name"`
-		Promise  string       `json:"promise"`
-		Required bool         `json:"required"`
-		Holds    doctor.Holds `json:"holds"`
-		Detail   string       `json:"detail"`
-		Why      string       `json:"why"`
-		Hint     string       `json:"hint"`
-	}
-	fateJSON struct {
-		When    string `json:"when"`
-		Tree    string `json:"tree"`
-		Cleanup string `json:"cleanup"`
-	}
-)
+// findingsJSON is the output of doctor --format json: docs/doctor.schema.json.
+type findingsJSON struct {
+	Version    string        `json:"version"`
+	System     doctor.System `json:"system"`
+	Checks     []checkJSON   `json:"checks"`
+	Guarantees []doctor.Fate `json:"guarantees"`
+	Holds      doctor.Holds  `json:"holds"`
+}
 
-// findingsOf adds to f, for JSON, the version, the promises, and the worst result of the required checks.
+// checkJSON is a check, and what it is about.
+type checkJSON struct {
+	doctor.Check
+	Promise string `json:"promise"`
+}
+
+// findingsOf adds to f the version, the promises, and the worst result of the required checks.
 func findingsOf(f doctor.Findings) findingsJSON {
-	out := findingsJSON{Version: version(), System: systemJSON(f.System), Holds: doctor.Yes}
+	out := findingsJSON{Version: version(), System: f.System, Guarantees: f.Survival, Holds: doctor.Yes}
 	for _, c := range f.Checks {
-		out.Checks = append(out.Checks, checkJSON{
-			Name: c.Name, Promise: promises[c.Name], Required: c.Required, Holds: c.Holds,
-			Detail: c.Detail, Why: c.Why, Hint: c.Hint,
-		})
-	}
-	for _, e := range f.Survival {
-		out.Guarantees = append(out.Guarantees, fateJSON{e.When, e.Tree, e.Cleanup})
+		out.Checks = append(out.Checks, checkJSON{c, promises[c.Name]})
 	}
 	switch {
 	case len(required(f, doctor.No)) > 0:

@@ -3,6 +3,9 @@ package cmd
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,6 +80,56 @@ func TestFindingsText(t *testing.T) {
 		}
 		if err := json.Unmarshal(b.Bytes(), &out); err != nil || out.Holds != c.guard {
 			t.Errorf("%v: it is\n%s", err, &b)
+		}
+	}
+}
+
+// The JSON has the fields of docs/doctor.schema.json and no others. Every field is always there.
+func TestFindingsJSON_hasTheFieldsOfTheSchema(t *testing.T) {
+	type object struct {
+		Required   []string
+		Properties map[string]json.RawMessage
+	}
+	var schema struct {
+		object
+		Defs struct{ Check object } `json:"$defs"`
+	}
+	text, err := os.ReadFile("../docs/doctor.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	var system object
+	var guarantees struct{ Items object }
+	for name, part := range map[string]any{"system": &system, "guarantees": &guarantees} {
+		if err := json.Unmarshal(schema.Properties[name], part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := findingsOf(doctor.Findings{Checks: []doctor.Check{{}}, Survival: []doctor.Fate{{}}})
+	for name, c := range map[string]struct {
+		value any
+		want  object
+	}{
+		"the document": {out, schema.object},
+		"system":       {out.System, system},
+		"a check":      {out.Checks[0], schema.Defs.Check},
+		"a guarantee":  {out.Guarantees[0], guarantees.Items},
+	} {
+		text, err := json.Marshal(c.value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(text, &fields); err != nil {
+			t.Fatal(err)
+		}
+		have := slices.Sorted(maps.Keys(fields))
+		required, all := slices.Sorted(slices.Values(c.want.Required)), slices.Sorted(maps.Keys(c.want.Properties))
+		if !slices.Equal(have, required) || !slices.Equal(have, all) {
+			t.Errorf("%s has %q; the schema requires %q and knows %q", name, have, required, all)
 		}
 	}
 }
