@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"graceful/forward"
 	"graceful/runner"
 	"graceful/runner/tree"
 
@@ -66,7 +67,7 @@ func failure(status unix.WaitStatus, text string) error {
 	case status.Exited() && status.ExitStatus() == 0:
 		return nil
 	case status.Signaled():
-		return fmt.Errorf("it was ended by %v", status.Signal())
+		return fmt.Errorf("signal %s ended it", forward.Name(status.Signal()))
 	}
 	first, _, _ := strings.Cut(text, "\n")
 	first = strings.TrimPrefix(first, "graceful: ")
