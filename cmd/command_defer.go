@@ -12,7 +12,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
-	"graceful/runner"
+	"graceful/runner/procfs"
 
 	"github.com/spf13/cobra"
 )
@@ -131,7 +131,7 @@ func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 		WhenExits: f.exits,
 	}
 	if f.exits != 0 {
-		r.Start = runner.StartOf(f.exits)
+		r.Start = procfs.StartOf(f.exits)
 	}
 	if f.shell {
 		r.Shell = cleanup.Text(args[0])

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"graceful/runner"
+	"graceful/runner/doctor"
 
 	"github.com/spf13/cobra"
 )
@@ -33,8 +33,8 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 			if _, err := readVariables(c.Flags()); err != nil {
 				return err
 			}
-			found := runner.Examine(stateDir, strict)
-			if len(required(found, runner.No)) > 0 {
+			found := doctor.Examine(stateDir, strict)
+			if len(required(found, doctor.No)) > 0 {
 				*status = statusBroken
 			}
 			if format == logJSON {
@@ -56,22 +56,22 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 
 // promises is what each check is about.
 var promises = map[string]string{
-	runner.CheckTree:      "every process that the target starts ends with it",
-	runner.CheckCgroup:    "other users' processes end with it too, in one step (--contain cgroup)",
-	runner.CheckPids:      "no signal reaches another process that reuses a pid",
-	runner.CheckGuard:     "when graceful is killed, the tree is ended and cleanup commands run",
-	runner.CheckProcesses: "there are enough threads and processes for a run",
-	runner.CheckShell:     "cleanup commands may be in shell form",
-	runner.CheckSocket:    "processes can register cleanup commands (graceful defer)",
-	runner.CheckSignals:   "the target inherits the ignored and the blocked signals that graceful started with",
-	runner.CheckState:     "when all of graceful is killed, recover finishes the run",
-	runner.CheckParent:    "the death of the process that started graceful can stop a run (--die-with-parent)",
-	runner.CheckTerminal:  "the target can read from the terminal",
+	doctor.CheckTree:      "every process that the target starts ends with it",
+	doctor.CheckCgroup:    "other users' processes end with it too, in one step (--contain cgroup)",
+	doctor.CheckPids:      "no signal reaches another process that reuses a pid",
+	doctor.CheckGuard:     "when graceful is killed, the tree is ended and cleanup commands run",
+	doctor.CheckProcesses: "there are enough threads and processes for a run",
+	doctor.CheckShell:     "cleanup commands may be in shell form",
+	doctor.CheckSocket:    "processes can register cleanup commands (graceful defer)",
+	doctor.CheckSignals:   "the target inherits the ignored and the blocked signals that graceful started with",
+	doctor.CheckState:     "when all of graceful is killed, recover finishes the run",
+	doctor.CheckParent:    "the death of the process that started graceful can stop a run (--die-with-parent)",
+	doctor.CheckTerminal:  "the target can read from the terminal",
 }
 
 // required returns the names of the required checks with this result. A check is required if graceful promises it by
 // default, or a flag asks for it.
-func required(f runner.Findings, holds runner.Holds) (names []string) {
+func required(f doctor.Findings, holds doctor.Holds) (names []string) {
 	for _, c := range f.Checks {
 		if c.Required && c.Holds == holds {
 			names = append(names, c.Name)
@@ -80,14 +80,14 @@ func required(f runner.Findings, holds runner.Holds) (names []string) {
 	return names
 }
 
-func findingsText(f runner.Findings) string {
+func findingsText(f doctor.Findings) string {
 	var b strings.Builder
 	width := 0
 	for _, c := range f.Checks {
 		width = max(width, len(c.Name))
 	}
 	for _, c := range f.Checks {
-		mark := map[runner.Holds]string{runner.Yes: "ok", runner.Partly: "part", runner.No: "no"}[c.Holds]
+		mark := map[doctor.Holds]string{doctor.Yes: "ok", doctor.Partly: "part", doctor.No: "no"}[c.Holds]
 		line := promises[c.Name]
 		if why := cmp.Or(c.Why, c.Detail); why != "" {
 			line += ": " + why
@@ -99,10 +99,10 @@ func findingsText(f runner.Findings) string {
 	}
 	fmt.Fprintf(&b, "\n%-40s  %-24s  %s\n", "what happens", "the tree", "cleanup commands")
 	for _, e := range f.Survival {
-		fmt.Fprintf(&b, "%-40s  %-24s  %s\n", events[e.Event], treeFates[e.Tree], cleanupFates[e.Cleanup])
+		fmt.Fprintf(&b, "%-40s  %-24s  %s\n", events[e.When], treeFates[e.Tree], cleanupFates[e.Cleanup])
 	}
 	b.WriteByte('\n')
-	no, partly := required(f, runner.No), required(f, runner.Partly)
+	no, partly := required(f, doctor.No), required(f, doctor.Partly)
 	switch {
 	case len(no) > 0:
 		fmt.Fprintf(&b, "not all required promises hold here: %s\n", strings.Join(slices.Concat(no, partly), ", "))
@@ -116,77 +116,53 @@ func findingsText(f runner.Findings) string {
 
 var (
 	events = map[string]string{
-		runner.TargetEnds:       "the target ends, or is killed",
-		runner.FrontKilled:      "the graceful that you started is killed",
-		runner.SupervisorKilled: "its second process is killed",
-		runner.AllKilled:        "all of graceful is killed",
-		runner.ContainerKilled:  "the container or cgroup is killed",
-		runner.MachineStops:     "the machine stops",
+		doctor.TargetEnds:       "the target ends, or is killed",
+		doctor.FrontKilled:      "the graceful that you started is killed",
+		doctor.SupervisorKilled: "its second process is killed",
+		doctor.AllKilled:        "all of graceful is killed",
+		doctor.ContainerKilled:  "the container or cgroup is killed",
+		doctor.MachineStops:     "the machine stops",
 	}
 	treeFates = map[string]string{
-		runner.TreeEnded:     "is ended",
-		runner.TreeGroup:     "its process group is ended",
-		runner.TreeGone:      "is gone with it",
-		runner.TreeLeft:      "lives on",
-		runner.TreeRecovered: "is ended by recover",
+		doctor.TreeEnded:     "is ended",
+		doctor.TreeGroup:     "its process group is ended",
+		doctor.TreeGone:      "is gone with it",
+		doctor.TreeLeft:      "lives on",
+		doctor.TreeRecovered: "is ended by recover",
 	}
 	cleanupFates = map[string]string{
-		runner.CleanupRun:       "run once",
-		runner.CleanupRecovered: "run once, by recover",
-		runner.CleanupLost:      "are lost",
+		doctor.CleanupRun:       "run once",
+		doctor.CleanupRecovered: "run once, by recover",
+		doctor.CleanupLost:      "are lost",
 	}
 )
 
-// The output of doctor --format json: docs/doctor.schema.json.
-type (
-	findingsJSON struct {
-		Version    string       `json:"version"`
-		System     systemJSON   `json:"system"`
-		Checks     []checkJSON  `json:"checks"`
-		Guarantees []fateJSON   `json:"guarantees"`
-		Holds      runner.Holds `json:"holds"`
-	}
-	systemJSON struct {
-		OS     string `json:"os"`
-		Arch   string `json:"arch"`
-		Kernel string `json:"kernel"`
-		UID    int    `json:"uid"`
-		PID    int    `json:"pid"`
-		Parent int    `json:"parent"`
-	}
-	checkJSON struct {
-		Name     string       `json:"name"`
-		Promise  string       `json:"promise"`
-		Required bool         `json:"required"`
-		Holds    runner.Holds `json:"holds"`
-		Detail   string       `json:"detail"`
-		Why      string       `json:"why"`
-		Hint     string       `json:"hint"`
-	}
-	fateJSON struct {
-		When    string `json:"when"`
-		Tree    string `json:"tree"`
-		Cleanup string `json:"cleanup"`
-	}
-)
+// findingsJSON is the output of doctor --format json: docs/doctor.schema.json.
+type findingsJSON struct {
+	Version    string        `json:"version"`
+	System     doctor.System `json:"system"`
+	Checks     []checkJSON   `json:"checks"`
+	Guarantees []doctor.Fate `json:"guarantees"`
+	Holds      doctor.Holds  `json:"holds"`
+}
 
-// findingsOf adds to f, for JSON, the version, the promises, and the worst result of the required checks.
-func findingsOf(f runner.Findings) findingsJSON {
-	out := findingsJSON{Version: version(), System: systemJSON(f.System), Holds: runner.Yes}
+// checkJSON is a check, and what it is about.
+type checkJSON struct {
+	doctor.Check
+	Promise string `json:"promise"`
+}
+
+// findingsOf adds to f the version, the promises, and the worst result of the required checks.
+func findingsOf(f doctor.Findings) findingsJSON {
+	out := findingsJSON{Version: version(), System: f.System, Guarantees: f.Survival, Holds: doctor.Yes}
 	for _, c := range f.Checks {
-		out.Checks = append(out.Checks, checkJSON{
-			Name: c.Name, Promise: promises[c.Name], Required: c.Required, Holds: c.Holds,
-			Detail: c.Detail, Why: c.Why, Hint: c.Hint,
-		})
-	}
-	for _, e := range f.Survival {
-		out.Guarantees = append(out.Guarantees, fateJSON{e.Event, e.Tree, e.Cleanup})
+		out.Checks = append(out.Checks, checkJSON{c, promises[c.Name]})
 	}
 	switch {
-	case len(required(f, runner.No)) > 0:
-		out.Holds = runner.No
-	case len(required(f, runner.Partly)) > 0:
-		out.Holds = runner.Partly
+	case len(required(f, doctor.No)) > 0:
+		out.Holds = doctor.No
+	case len(required(f, doctor.Partly)) > 0:
+		out.Holds = doctor.Partly
 	}
 	return out
 }

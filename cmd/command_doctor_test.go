@@ -3,39 +3,42 @@ package cmd
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
-	"graceful/runner"
+	"graceful/runner/doctor"
 )
 
-// Everything that runner.Examine can find has a text.
+// Everything that doctor.Examine can find has a text.
 func TestFindingsText_knowsEveryName(t *testing.T) {
 	for _, name := range []string{
-		runner.CheckTree, runner.CheckCgroup, runner.CheckPids, runner.CheckGuard, runner.CheckProcesses,
-		runner.CheckShell, runner.CheckSocket, runner.CheckSignals, runner.CheckState, runner.CheckParent,
-		runner.CheckTerminal,
+		doctor.CheckTree, doctor.CheckCgroup, doctor.CheckPids, doctor.CheckGuard, doctor.CheckProcesses,
+		doctor.CheckShell, doctor.CheckSocket, doctor.CheckSignals, doctor.CheckState, doctor.CheckParent,
+		doctor.CheckTerminal,
 	} {
 		if promises[name] == "" {
 			t.Errorf("the check %s has no text", name)
 		}
 	}
 	for _, name := range []string{
-		runner.TargetEnds, runner.FrontKilled, runner.SupervisorKilled, runner.AllKilled, runner.ContainerKilled,
-		runner.MachineStops,
+		doctor.TargetEnds, doctor.FrontKilled, doctor.SupervisorKilled, doctor.AllKilled, doctor.ContainerKilled,
+		doctor.MachineStops,
 	} {
 		if events[name] == "" {
 			t.Errorf("%s has no text", name)
 		}
 	}
 	for _, name := range []string{
-		runner.TreeEnded, runner.TreeGroup, runner.TreeGone, runner.TreeLeft, runner.TreeRecovered,
+		doctor.TreeEnded, doctor.TreeGroup, doctor.TreeGone, doctor.TreeLeft, doctor.TreeRecovered,
 	} {
 		if treeFates[name] == "" {
 			t.Errorf("%s has no text", name)
 		}
 	}
-	for _, name := range []string{runner.CleanupRun, runner.CleanupRecovered, runner.CleanupLost} {
+	for _, name := range []string{doctor.CleanupRun, doctor.CleanupRecovered, doctor.CleanupLost} {
 		if cleanupFates[name] == "" {
 			t.Errorf("%s has no text", name)
 		}
@@ -44,24 +47,24 @@ func TestFindingsText_knowsEveryName(t *testing.T) {
 
 // Each check has one line, even if a path in it has several. The worst result of the required checks decides.
 func TestFindingsText(t *testing.T) {
-	f := runner.Findings{
-		Checks: []runner.Check{
-			{Name: runner.CheckTree, Required: true, Holds: runner.Yes, Detail: "level subreaper"},
-			{Name: runner.CheckGuard, Required: true, Holds: runner.Partly, Why: "as PID 1", Hint: "take another"},
-			{Name: runner.CheckShell, Holds: runner.No, Why: "a\nb"},
+	f := doctor.Findings{
+		Checks: []doctor.Check{
+			{Name: doctor.CheckTree, Required: true, Holds: doctor.Yes, Detail: "level subreaper"},
+			{Name: doctor.CheckGuard, Required: true, Holds: doctor.Partly, Why: "as PID 1", Hint: "take another"},
+			{Name: doctor.CheckShell, Holds: doctor.No, Why: "a\nb"},
 		},
-		Survival: []runner.Fate{{Event: runner.AllKilled, Tree: runner.TreeLeft, Cleanup: runner.CleanupLost}},
+		Survival: []doctor.Fate{{When: doctor.AllKilled, Tree: doctor.TreeLeft, Cleanup: doctor.CleanupLost}},
 	}
 	for _, c := range []struct {
-		guard runner.Holds
+		guard doctor.Holds
 		text  string
 	}{
-		{runner.Yes, "all required promises hold here"},
-		{runner.Partly, "all required promises hold here, with exceptions: guard"},
-		{runner.No, "not all required promises hold here: guard"},
+		{doctor.Yes, "all required promises hold here"},
+		{doctor.Partly, "all required promises hold here, with exceptions: guard"},
+		{doctor.No, "not all required promises hold here: guard"},
 	} {
 		f.Checks[1].Holds = c.guard
-		mark := map[runner.Holds]string{runner.Yes: "ok  ", runner.Partly: "part", runner.No: "no  "}[c.guard]
+		mark := map[doctor.Holds]string{doctor.Yes: "ok  ", doctor.Partly: "part", doctor.No: "no  "}[c.guard]
 		want := "ok    tree   every process that the target starts ends with it: level subreaper\n" +
 			mark + "  guard  when graceful is killed, the tree is ended and cleanup commands run: " +
 			"as PID 1 (take another)\n" +
@@ -77,6 +80,56 @@ func TestFindingsText(t *testing.T) {
 		}
 		if err := json.Unmarshal(b.Bytes(), &out); err != nil || out.Holds != c.guard {
 			t.Errorf("%v: it is\n%s", err, &b)
+		}
+	}
+}
+
+// The JSON has the fields of docs/doctor.schema.json and no others. Every field is always there.
+func TestFindingsJSON_hasTheFieldsOfTheSchema(t *testing.T) {
+	type object struct {
+		Required   []string
+		Properties map[string]json.RawMessage
+	}
+	var schema struct {
+		object
+		Defs struct{ Check object } `json:"$defs"`
+	}
+	text, err := os.ReadFile("../docs/doctor.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	var system object
+	var guarantees struct{ Items object }
+	for name, part := range map[string]any{"system": &system, "guarantees": &guarantees} {
+		if err := json.Unmarshal(schema.Properties[name], part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := findingsOf(doctor.Findings{Checks: []doctor.Check{{}}, Survival: []doctor.Fate{{}}})
+	for name, c := range map[string]struct {
+		value any
+		want  object
+	}{
+		"the document": {out, schema.object},
+		"system":       {out.System, system},
+		"a check":      {out.Checks[0], schema.Defs.Check},
+		"a guarantee":  {out.Guarantees[0], guarantees.Items},
+	} {
+		text, err := json.Marshal(c.value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(text, &fields); err != nil {
+			t.Fatal(err)
+		}
+		have := slices.Sorted(maps.Keys(fields))
+		required, all := slices.Sorted(slices.Values(c.want.Required)), slices.Sorted(maps.Keys(c.want.Properties))
+		if !slices.Equal(have, required) || !slices.Equal(have, all) {
+			t.Errorf("%s has %q; the schema requires %q and knows %q", name, have, required, all)
 		}
 	}
 }

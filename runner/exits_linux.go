@@ -26,9 +26,6 @@ func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, er
 	return found, nil
 }
 
-// StartOf tells when a process was started, as far as that can be seen.
-func StartOf(pid int) uint64 { return procfs.StartOf(pid) }
-
 // await tells of the end of a process, be it our child or not. It takes a descriptor and no thread. It fails before Linux
 // 5.3, of a process that has ended already, and when it would leave too few descriptors for the run itself.
 func (p *processes) await(id procfs.Identity) bool {

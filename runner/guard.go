@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -66,7 +65,7 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 			SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path(), strconv.Itoa(p.socket),
 			terminal, destination,
 		},
-		Env:     supervisorEnv(os.Environ()),
+		Env:     process.RuntimeEnv(os.Environ()),
 		Keep:    slices.Concat(fds, more, []int{book.FD(), pair[1]}),
 		Blocked: p.inherit.Blocked,
 	}
@@ -77,20 +76,6 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 	p.supervisor = pid
 	return pid, pair[0], nil
 }
-
-// supervisorEnv is the supervisor's own environment: nothing in it tells a CI runner that hunts what a job has left
-// behind that the supervisor is part of that. The target's environment is in the ledger.
-func supervisorEnv(environ []string) (env []string) {
-	for _, kv := range environ {
-		if name, _, _ := strings.Cut(kv, "="); slices.Contains(runtimeVariables, name) {
-			env = append(env, kv)
-		}
-	}
-	return env
-}
-
-// runtimeVariables are for the Go runtime and library, and for the tests.
-var runtimeVariables = []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 
 // guarded leads a run through a supervisor, and in its place should it be killed. Without a ledger it makes one in
 // memory. An error means that nothing has been started.

@@ -203,7 +203,7 @@ func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*proce
 	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil {
 		// A file system as bare as that gives its cleanup commands an empty pipe to read.
-		if devNull, err = emptyInput(); err != nil {
+		if devNull, err = process.EmptyInput(); err != nil {
 			return nil, fmt.Errorf("standard input for cleanup commands: %w", err)
 		}
 	}
@@ -258,7 +258,7 @@ func (p *processes) newLoop(m remembered, book *ledger.Ledger, log *slog.Logger)
 		p.targetGone(m.run)
 	}
 	if p.socket >= 0 && m.run.State != machine.Done {
-		l.in.requests, l.in.exits = registry.Serve(p.socket, StartOf).Calls, p.exits
+		l.in.requests, l.in.exits = registry.Serve(p.socket, procfs.StartOf).Calls, p.exits
 	}
 	if m.run.State >= machine.Cleaning { // nor to that
 		p.cleaning()
@@ -282,15 +282,6 @@ func checkCommands(commands []cleanup.Command) error {
 }
 
 func haveShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
-
-// emptyInput returns a pipe's end at which nothing will ever arrive but end of file.
-func emptyInput() (*os.File, error) {
-	r, w, err := os.Pipe()
-	if err == nil {
-		err = w.Close()
-	}
-	return r, err
-}
 
 // newID returns 32 hexadecimal digits. They tell runs apart; they are no secret.
 func newID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }

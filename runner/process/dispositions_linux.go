@@ -30,7 +30,7 @@ type signalMask = unix.Sigset_t
 // In a stripped binary, or without /proc, what the kernel still knows has to do.
 func ReadInherited() Inherited {
 	var in Inherited
-	handlers, mask, err := RuntimeSignals()
+	handlers, mask, err := runtimeSignals()
 	if err != nil {
 		_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask)
 	}
@@ -72,14 +72,14 @@ const (
 
 // runtimeSignals reads runtime.fwdSig, the handlers by signal number as the runtime found them, and
 // runtime.initSigmask, the mask.
-func RuntimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
+func runtimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
 	file, err := elf.Open("/proc/self/exe")
 	if err != nil {
 		return handlers, mask, err
 	}
 	defer file.Close()
 	// A position-independent executable lies elsewhere in memory than its symbols say.
-	here := runtime.FuncForPC(reflect.ValueOf(RuntimeSignals).Pointer())
+	here := runtime.FuncForPC(reflect.ValueOf(runtimeSignals).Pointer())
 	symbols, err := findSymbols(file, here.Name(), "runtime.fwdSig", "runtime.initSigmask")
 	if err != nil {
 		return handlers, mask, err
@@ -171,4 +171,10 @@ func Block(signals []syscall.Signal) (before signalMask) {
 func SetMask(mask signalMask) (before signalMask) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &mask, &before)
 	return before
+}
+
+// Unreadable says why ReadInherited may miss some of the signals; nil: it misses none.
+func Unreadable() error {
+	_, _, err := runtimeSignals()
+	return err
 }

@@ -92,3 +92,6 @@ func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 func startIn(string, *syscall.SysProcAttr) (done func(), err error) {
 	return nil, errors.ErrUnsupported
 }
+
+// Unreadable says what ReadInherited misses.
+func Unreadable() error { return errors.New("of the ignored signals only HUP and INT are known here") }

@@ -1,0 +1,76 @@
+package doctor
+
+import (
+	"cmp"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"graceful/forward"
+	"graceful/runner"
+	"graceful/runner/process"
+
+	"golang.org/x/sys/unix"
+)
+
+// The process that started graceful sets its signals, and is its parent. It shares its terminal with graceful.
+
+func examineSignals() Check {
+	in, unread := process.ReadInherited(), process.Unreadable()
+	c := Check{
+		Name: CheckSignals, Required: true, Holds: Yes,
+		Detail: "ignored " + signalNames(in.Ignored) + ", blocked " + signalNames(in.Blocked),
+	}
+	if unread == nil {
+		return c
+	}
+	hint := ""
+	switch {
+	case errors.Is(unread, elf.ErrNoSymbols):
+		hint = "this graceful was stripped: build it without -ldflags=-s"
+	case errors.Is(unread, unix.ENOENT):
+		hint = "mount /proc"
+	}
+	c.lower(Partly, fmt.Sprintf("graceful cannot tell every signal that its parent ignored or blocked: %v", unread), hint)
+	return c
+}
+
+// signalNames returns the names, separated by blanks, or "none".
+func signalNames(signals []syscall.Signal) string {
+	var names []string
+	for _, s := range signals {
+		names = append(names, forward.Name(s))
+	}
+	return cmp.Or(strings.Join(names, " "), "none")
+}
+
+func examineParent() Check {
+	c := Check{Name: CheckParent, Holds: Yes, Detail: fmt.Sprintf("process %d", unix.Getppid())}
+	switch ended, err := runner.ProbeParent(); {
+	case err != nil:
+		c.lower(No, err.Error(), "")
+	case ended:
+		c.lower(No, "it has ended, or it is PID 1, which no process outlives", "")
+	}
+	return c
+}
+
+func examineTerminal() Check {
+	c := Check{Name: CheckTerminal, Holds: Yes, Detail: "standard input is not graceful's controlling terminal"}
+	foreground, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	if err != nil {
+		return c
+	}
+	c.Detail = "standard input is a terminal, and graceful is in its background: the target waits for the foreground"
+	switch own := unix.Getpgrp(); own {
+	case 0: // getpgrp(2) has no number for a process group of an outer PID namespace
+		c.lower(Partly,
+			"the process group of graceful is of another PID namespace, and cannot take the foreground back",
+			"start graceful with setsid -c -w")
+	case foreground:
+		c.Detail = "standard input is a terminal, and graceful is in its foreground"
+	}
+	return c
+}

@@ -1,0 +1,101 @@
+package doctor
+
+import (
+	"runtime"
+	"strings"
+
+	"graceful/runner"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// containment is the result for the tree, and the level that a run would have.
+type containment struct {
+	Check
+	level tree.Level
+	sight tree.Sight
+}
+
+func examineTree() containment {
+	held := containment{Check: Check{Name: CheckTree, Required: true, Holds: Yes}}
+	t, warnings, err := tree.Open(tree.Auto)
+	if err != nil {
+		held.lower(No, err.Error(), "")
+		return held
+	}
+	held.level, held.sight = t.Level(), t.Sight()
+	found := []string{"level " + string(held.level)}
+	if unix.Getpid() == 1 {
+		found = append(found, "as PID 1")
+	}
+	hint := "mount -t proc proc /proc, in this PID namespace"
+	if runtime.GOOS != "linux" {
+		hint = "use Linux, for instance in a container or a virtual machine"
+	}
+	for _, w := range warnings {
+		held.lower(No, w, hint)
+	}
+	if held.sight.Proc && !held.sight.Lists {
+		found = append(found, "graceful finds children by reading all of /proc (the kernel has no CONFIG_PROC_CHILDREN)")
+	}
+	if held.sight.Proc && !held.sight.Others {
+		held.lower(Partly,
+			"/proc hides the processes of other users: what sudo or a set-user-ID program starts may be overlooked",
+			"mount -o remount,hidepid=0 /proc")
+	}
+	held.Detail = strings.Join(found, ", ")
+	return held
+}
+
+// examineCgroup tries a run in a cgroup: only creating the cgroup shows whether it works.
+func examineCgroup() Check {
+	c := Check{Name: CheckCgroup, Holds: Yes, Detail: "a run was tried in one"}
+	if err := tryRun(tree.Cgroup, runner.GuardOff); err != nil {
+		c.lower(No, err.Error(), "")
+	}
+	return c
+}
+
+func examinePids() Check {
+	c := Check{
+		Name: CheckPids, Required: true, Holds: Yes,
+		Detail: "processes are pinned before they are signalled (pidfd)",
+	}
+	if err := tree.Pins(); err != nil {
+		c.Detail = ""
+		c.lower(Partly, err.Error(), "")
+	}
+	return c
+}
+
+// examineGuard tries a run with a guard, unless a run has none by default. If there is no guard or the run fails, it
+// tries one without.
+func examineGuard(held containment) (guard, processes Check) {
+	guard = Check{Name: CheckGuard, Required: true, Holds: Yes}
+	processes = Check{Name: CheckProcesses, Required: true, Holds: Yes, Detail: strings.Join(limits(), ", ")}
+	hint := "see ulimit -a and the limits of the container"
+	switch {
+	case held.Holds == No: // the hint of CheckTree is the one that helps
+		hint = ""
+	case processes.Detail != "":
+		hint = "limits are " + processes.Detail
+	}
+	level := held.level
+	if level == tree.Subreaper && !held.sight.Proc { // graceful doctor is PID 1, the tried run is not
+		level = tree.Group
+	}
+	if !runner.GuardByDefault() {
+		guard.lower(Partly, "as PID 1 it has no guard, the kernel ends the tree, and cleanup commands are lost",
+			"--state-dir on a volume and graceful recover, or another PID 1: docker run --init")
+	} else if err := tryRun(level, runner.GuardOn); err != nil {
+		guard.lower(No, "a run with it was tried: "+err.Error(), hint)
+	} else {
+		guard.Detail = "a run was tried with it"
+		return guard, processes
+	}
+	if err := tryRun(level, runner.GuardOff); err != nil {
+		processes.lower(No, "a run was tried: "+err.Error(), hint)
+	}
+	return guard, processes
+}

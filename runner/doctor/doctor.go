@@ -1,0 +1,111 @@
+// Package doctor finds out which promises of graceful run hold on this machine, for this user, in this place. It takes
+// the steps of a run itself, so that doctor and a run cannot disagree. It never changes what a run would find.
+package doctor
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Holds says whether a promise holds.
+type Holds string
+
+// Partly means that it holds with exceptions.
+const (
+	Yes    Holds = "yes"
+	Partly Holds = "partly"
+	No     Holds = "no"
+)
+
+// Check is the result for one promise.
+type Check struct {
+	Name     string `json:"name"`
+	Required bool   `json:"required"` // graceful makes the promise by default, or a flag asks for it
+	Holds    Holds  `json:"holds"`
+	Detail   string `json:"detail"` // what was found
+	Why      string `json:"why"`    // why the promise does not hold, or only partly; "": it holds
+	Hint     string `json:"hint"`   // what to do about that; "": nothing is known
+}
+
+// The names of the checks.
+const (
+	CheckTree      = "tree"
+	CheckCgroup    = "cgroup"
+	CheckPids      = "pids"
+	CheckGuard     = "guard"
+	CheckProcesses = "processes"
+	CheckShell     = "shell"
+	CheckSocket    = "socket"
+	CheckSignals   = "signals"
+	CheckState     = "state-directory"
+	CheckParent    = "parent"
+	CheckTerminal  = "terminal"
+)
+
+// lower lowers Holds to No or Partly, and adds the reason and the hint to those that c has.
+func (c *Check) lower(to Holds, why, hint string) {
+	if c.Holds != No {
+		c.Holds = to
+	}
+	c.Why = joined(c.Why, why)
+	c.Hint = joined(c.Hint, hint)
+}
+
+func joined(a, b string) string {
+	if a != "" && b != "" {
+		return a + "; " + b
+	}
+	return a + b
+}
+
+// System is the place that was examined.
+type System struct {
+	OS     string `json:"os"`
+	Arch   string `json:"arch"`
+	Kernel string `json:"kernel"` // its release; "": unknown
+	UID    int    `json:"uid"`    // the effective user
+	PID    int    `json:"pid"`    // of graceful doctor
+	Parent int    `json:"parent"` // its parent's pid; 0: outside of the PID namespace
+}
+
+func thisSystem() System {
+	s := System{
+		OS: runtime.GOOS, Arch: runtime.GOARCH, UID: unix.Geteuid(), PID: unix.Getpid(), Parent: unix.Getppid(),
+	}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		s.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	return s
+}
+
+// Findings are the results of Examine.
+type Findings struct {
+	System   System
+	Checks   []Check
+	Survival []Fate
+}
+
+// Examine finds out which promises hold here. It includes the state directory unless stateDir is empty. When strict is
+// set, a parent of it that lets another user replace it breaks the promise. Every process that Examine starts has ended
+// when it returns.
+func Examine(stateDir string, strict bool) Findings {
+	held := examineTree()
+	guard, processes := examineGuard(held)
+	f := Findings{
+		System: thisSystem(),
+		Checks: []Check{
+			held.Check, examineCgroup(), examinePids(), guard, processes,
+			examineShell(), examineSocket(), examineSignals(),
+		},
+	}
+	state := stateCheck{Check: Check{Holds: No}}
+	if stateDir != "" {
+		state = examineState(stateDir, strict)
+		f.Checks = append(f.Checks, state.Check)
+	}
+	f.Checks = append(f.Checks, examineParent(), examineTerminal())
+	f.Survival = survival(unix.Getpid() == 1, held, guard.Holds == Yes, state)
+	return f
+}

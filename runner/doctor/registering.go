@@ -1,0 +1,56 @@
+package doctor
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"graceful/cleanup"
+	"graceful/cleanup/registry"
+	"graceful/runner"
+	"graceful/runner/procfs"
+)
+
+func examineShell() Check {
+	c := Check{Name: CheckShell, Holds: Yes, Detail: cleanup.Shell}
+	if err := runner.ProbeShell(); err != nil {
+		c.lower(No, fmt.Sprintf("%s: %v", cleanup.Shell, err), `use the exec form: ["./flush", "--all"]`)
+	}
+	return c
+}
+
+// examineSocket makes a socket as a run does, and lists the commands that are registered there: none.
+func examineSocket() Check {
+	c := Check{Name: CheckSocket, Required: true, Holds: Yes}
+	fd, address, err := registry.Listen(runner.NewID())
+	if err != nil {
+		c.lower(No, err.Error(), "")
+		return c
+	}
+	defer registry.Remove(address)
+	server := registry.Serve(fd, procfs.StartOf)
+	defer server.Close()
+	go answerOne(server)
+	answer, err := registry.Ask(address, registry.Request{Do: registry.List})
+	if answer.Error != "" {
+		c.lower(Partly, answer.Error, "mount -t proc proc /proc, in this PID namespace")
+	}
+	if err != nil {
+		c.lower(No, err.Error(), "")
+		return c
+	}
+	c.Detail = "in " + filepath.Dir(filepath.Dir(address))
+	if address[0] == '@' {
+		c.Detail = "its address is abstract, since no directory can hold it: this network namespace shares it"
+	}
+	return c
+}
+
+// answerOne answers the first request as a run without commands does.
+func answerOne(server *registry.Server) {
+	call := <-server.Calls
+	answer := registry.Response{Commands: &[]registry.Listed{}}
+	if err := runner.ProbeRequest(call); err != nil {
+		answer = registry.Response{Error: err.Error()}
+	}
+	call.Answer(answer)
+}

@@ -1,0 +1,52 @@
+package runner
+
+import (
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
+	"graceful/runner/machine"
+	"graceful/runner/process"
+	"graceful/runner/tree"
+)
+
+// A probe takes one step of a run, and starts no run. Package doctor reports what the probes return, so that doctor and
+// a run cannot disagree.
+
+// GuardByDefault reports whether a run has a guard here unless a flag decides otherwise.
+func GuardByDefault() bool { return GuardAuto.wanted() }
+
+// ProbeShell returns an error if cleanup commands in shell form cannot run.
+func ProbeShell() error { return haveShell() }
+
+// ProbeRequest returns an error if a run with --defer auto refuses requests of the process that made this one.
+func ProbeRequest(c registry.Call) error {
+	p := processes{deferring: DeferAuto}
+	return p.admit(c)
+}
+
+// ProbeParent reports whether the process that started graceful has ended, or is PID 1. The error says why graceful
+// cannot watch it.
+func ProbeParent() (ended bool, err error) {
+	_, ended, err = watchParent(Config{})
+	return ended, err
+}
+
+// ProbeLedger writes the first record of a run that never starts.
+func ProbeLedger(l *ledger.Ledger) error {
+	r := newRun(NewID(), Config{
+		Command: []string{"doctor"}, Name: "doctor", Contain: tree.Auto,
+		Policy: machine.Policy{
+			Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
+		},
+	})
+	return begin(l, r, process.ReadInherited())
+}
+
+// IsDone reports whether the run of a ledger is done. The error is journal.ErrEmpty if the run never began.
+func IsDone(l *ledger.Ledger) (bool, error) {
+	m, err := read(l)
+	return err == nil && m.run.State == machine.Done, err
+}
+
+// NewID returns an id for a run: 32 hexadecimal digits.
+func NewID() string { return newID() }
