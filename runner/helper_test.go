@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"graceful/cleanup"
-	"graceful/forward"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 
@@ -18,11 +17,6 @@ const sigINT = int(unix.SIGINT)
 
 // sameRun compares runs; an empty list is no list.
 var sameRun = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty()}
-
-// stop is a stop signal.
-func stop(sig int) machine.Event {
-	return machine.Signalled{Signal: sig, Meaning: forward.Stop}
-}
 
 // at is the machine's part of a run in a state, with a grace of 10 s.
 func at(s machine.State) machine.Run {
@@ -58,15 +52,6 @@ func at3(s machine.State, change ...func(*machine.Run)) machine.Run {
 		c(&r)
 	}
 	return r
-}
-
-// registering is the registration of a command with a limit.
-func registering(limit time.Duration, change ...func(*cleanup.Entry)) machine.Registered {
-	e := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: limit}}
-	for _, c := range change {
-		c(&e)
-	}
-	return machine.Registered{Entry: e}
 }
 
 // firstRecord is the record of how a run begins.

@@ -1,20 +1,18 @@
 package process
 
-import "syscall"
+import (
+	"slices"
+	"syscall"
+)
 
-// inherited is how our parent set up signals for us, which is how they shall be in what we start. The Go runtime
-// has put its own handlers and mask in place before main begins.
+// Inherited is the signal dispositions and the mask that graceful was started with. The processes that it starts shall have
+// them, too. The Go runtime replaces both before main begins.
 type Inherited struct {
-	Ignored []syscall.Signal // had SIG_IGN
+	Ignored []syscall.Signal // those with SIG_IGN
 	Blocked []syscall.Signal
 }
 
-// ignores tells whether our parent ignored the signal.
+// Ignores reports whether a signal was ignored.
 func (i Inherited) Ignores(sig syscall.Signal) bool {
-	for _, s := range i.Ignored {
-		if s == sig {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(i.Ignored, sig)
 }

@@ -10,24 +10,24 @@ import (
 	"os/signal"
 	"reflect"
 	"runtime"
-	"strconv"
 	"syscall"
 	"unsafe"
 
 	"graceful/forward"
+	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
 )
 
 type signalMask = unix.Sigset_t
 
-// readInherited finds out what our parent had ignored and blocked.
+// ReadInherited finds out which signals were ignored and blocked when graceful was started.
 //
-// The kernel can no longer tell all: the runtime installs a handler for most signals whatever was there, except
-// where SIGHUP or SIGINT was ignored, and unblocks what it needs. It keeps what it found in variables that it shows to nobody, so they are looked up
-// in our own symbol table and read from our own memory. systemd starts every service with SIGPIPE ignored; a
-// background job of a shell has SIGQUIT ignored: without this, both would get lost on the way through us.
-// In a stripped binary, or without /proc, what the kernel still knows has to do.
+// The kernel no longer knows. The runtime installs a handler for most signals, except for SIGHUP and SIGINT where these were
+// ignored, and unblocks the signals that it needs. It keeps what it found in variables of its own. Their addresses are in our
+// symbol table, and their values in our memory. systemd starts every service with SIGPIPE ignored, and a background job of a
+// shell has SIGQUIT ignored: without this the target would not. In a stripped binary, or without /proc, only what the kernel
+// still knows is found.
 func ReadInherited() Inherited {
 	var in Inherited
 	handlers, mask, err := runtimeSignals()
@@ -46,7 +46,7 @@ func ReadInherited() Inherited {
 	return in
 }
 
-// stillIgnored is what the kernel knows to be ignored, a bit for each signal (proc(5), SigIgn).
+// stillIgnored returns the signals that are ignored now, signal n as bit n-1 (SigIgn in proc_pid_status(5)).
 func stillIgnored() (set uint64) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -57,12 +57,8 @@ func stillIgnored() (set uint64) {
 		}
 		return set
 	}
-	for line := range bytes.Lines(status) {
-		if hex, ok := bytes.CutPrefix(line, []byte("SigIgn:")); ok {
-			set, _ = strconv.ParseUint(string(bytes.TrimSpace(hex)), 16, 64)
-		}
-	}
-	return set
+	parsed, _ := procfs.ParseStatus(string(status))
+	return parsed.Ignored
 }
 
 const (
@@ -91,7 +87,7 @@ func runtimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
 	}
 	defer memory.Close()
 	if symbols[1].Size != uint64(unsafe.Sizeof(handlers)) || symbols[2].Size != 8 {
-		return handlers, mask, errors.New("this Go runtime keeps its signals otherwise")
+		return handlers, mask, errors.New("this Go runtime stores the signals in another form")
 	}
 	handlersRaw := unsafe.Slice((*byte)(unsafe.Pointer(&handlers)), symbols[1].Size)
 	maskRaw := unsafe.Slice((*byte)(unsafe.Pointer(&mask)), symbols[2].Size)
@@ -104,14 +100,14 @@ func runtimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
 		}
 	}
 	for _, h := range handlers {
-		if h != sigDfl && h != sigIgn { // nothing else outlives execve(2): this is not what we are looking for
+		if h != sigDfl && h != sigIgn { // no handler survives execve(2): this is something else
 			return handlers, mask, errors.New("these are no inherited signal handlers")
 		}
 	}
 	return handlers, mask, nil
 }
 
-// findSymbols looks names up in the symbol table. (elf.File.Symbols would build all ten thousand.)
+// findSymbols looks names up in the symbol table. elf.File.Symbols would build all ten thousand symbols.
 func findSymbols(file *elf.File, names ...string) ([]elf.Symbol, error) {
 	table, texts := file.Section(".symtab"), file.Section(".strtab")
 	if table == nil || texts == nil {
@@ -151,13 +147,13 @@ func findSymbols(file *elf.File, names ...string) ([]elf.Symbol, error) {
 	return found, nil
 }
 
-// maskBit is a signal's place in a mask. (Its words are as wide as a C long.)
+// maskBit returns a signal's place in a mask, whose words are as wide as a C long.
 func maskBit(sig syscall.Signal) (word, bit uint) {
 	width := 8 * uint(unsafe.Sizeof(signalMask{}.Val[0]))
 	return uint(sig-1) / width, uint(sig-1) % width
 }
 
-// block sets which signals the calling thread blocks, those and no others, and returns the mask before.
+// Block makes the calling thread block those signals and no others, and returns the mask before.
 func Block(signals []syscall.Signal) (before signalMask) {
 	var mask signalMask
 	for _, sig := range signals {
@@ -167,7 +163,7 @@ func Block(signals []syscall.Signal) (before signalMask) {
 	return SetMask(mask)
 }
 
-// setMask sets the calling thread's signal mask and returns the one before.
+// SetMask sets the calling thread's signal mask, and returns the one before.
 func SetMask(mask signalMask) (before signalMask) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &mask, &before)
 	return before

@@ -9,11 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EndBy ends this process by a signal, so that our parent sees what it would have seen of the target; but without a core
-// dump, which the target has had if it was to have one. It returns when it cannot: PID 1 does not die of its own
-// signals.
+// EndBy ends this process by a signal, so that the parent sees the end that the target had. It writes no core dump: the target
+// has written one, if one was wanted. It returns if it fails: PID 1 does not end by its own signals.
 //
-// os/signal's default is not the kernel's: for SIGQUIT and faults it is the trace of a crash.
+// The default of os/signal is not the kernel's: for SIGQUIT and faults it prints a stack trace.
 func EndBy(sig syscall.Signal) {
 	if unix.Getpid() == 1 {
 		return

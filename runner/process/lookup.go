@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookPath finds a program as execvp(3) does. (exec.LookPath refuses what it finds in the current directory, and
-// does not tell a program that may not be executed from one that is not there.)
+// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath refuses what it finds in the current directory, and does
+// not tell a program that may not be executed (EACCES) from one that does not exist (ENOENT).
 func LookPath(name, path string) (string, error) {
 	if name == "" {
 		return "", unix.ENOENT
 	}
 	if strings.Contains(name, "/") {
-		return name, nil // execve will say what is wrong
+		return name, nil // execve(2) reports what is wrong with it
 	}
 	found := error(unix.ENOENT)
 	for dir := range strings.SplitSeq(path, ":") {
@@ -27,7 +27,7 @@ func LookPath(name, path string) (string, error) {
 		var st unix.Stat_t
 		switch err := unix.Stat(file, &st); {
 		case err == unix.EACCES:
-			found = err // as for execvp: it may be there
+			found = err // as for execvp(3): it may exist
 			continue
 		case err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR:
 			continue
@@ -40,8 +40,7 @@ func LookPath(name, path string) (string, error) {
 	return "", found
 }
 
-// enterable tells why a process could not be started in a directory, which execve(2) would not tell from the program's
-// absence.
+// CheckDir returns an error if a process cannot be started in a directory. execve(2) would report a missing program instead.
 func CheckDir(dir string) error {
 	if dir == "" {
 		return nil
@@ -56,7 +55,7 @@ func CheckDir(dir string) error {
 	return err
 }
 
-// within takes the relative directories in a PATH for what they are in another one.
+// PathWithin resolves the relative directories of a PATH in another directory. An empty dir is ours.
 func PathWithin(dir, path string) string {
 	if dir == "" {
 		return path
@@ -70,7 +69,7 @@ func PathWithin(dir, path string) string {
 	return strings.Join(list, ":")
 }
 
-// searchPath is PATH, or without one what execvp(3) takes instead.
+// SearchPath returns PATH, or the default of execvp(3) where the environment has none.
 func SearchPath(env []string) string {
 	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
 		return "/bin:/usr/bin"
@@ -78,7 +77,7 @@ func SearchPath(env []string) string {
 	return Getenv(env, "PATH")
 }
 
-// getenv returns the value of a variable in an environment, the first as getenv(3) does.
+// Getenv returns the value of a variable in an environment: the first one, as getenv(3) does.
 func Getenv(env []string, name string) string {
 	for _, kv := range env {
 		if v, ok := strings.CutPrefix(kv, name+"="); ok {
@@ -88,7 +87,7 @@ func Getenv(env []string, name string) string {
 	return ""
 }
 
-// setenv returns the environment with a variable in it, in the place that it had.
+// Setenv returns the environment with a variable set, in the place that it had.
 func Setenv(env []string, name, value string) []string {
 	env = slices.Clone(env)
 	for i, kv := range env {

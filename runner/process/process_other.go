@@ -16,7 +16,7 @@ import (
 
 type signalMask struct{}
 
-// readInherited knows of SIGHUP and SIGINT only: the Go runtime has replaced the other dispositions.
+// ReadInherited knows SIGHUP and SIGINT only: the Go runtime has replaced the other dispositions.
 func ReadInherited() Inherited {
 	var in Inherited
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
@@ -27,9 +27,10 @@ func ReadInherited() Inherited {
 	return in
 }
 
-// block and setMask do nothing: the runtime's mask is that of our parent but for the few signals that it needs.
+// Block does nothing: the mask is that of our parent except for the few signals that the Go runtime needs.
 func Block([]syscall.Signal) (before signalMask) { return before }
 
+// SetMask does nothing.
 func SetMask(mask signalMask) signalMask { return mask }
 
 // EndBy ends this process by a signal, without a core dump. It returns when it cannot.
@@ -40,10 +41,11 @@ func EndBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// peek reaps what has ended: these systems are not asked to look without reaping. Between the end of the target
-// and the signal to its group its id is free; that no other group takes it in that moment is not promised.
+// Peek reaps a child that has ended: there is no look without reaping here. Between the end of the target and the signal to its
+// group, another group may get its number.
 func Peek() (pid int, ending machine.Ending, childless bool) { return wait(-1) }
 
+// PeekAt is Peek for one child.
 func PeekAt(pid int) (ending machine.Ending, ended bool) {
 	found, ending, _ := wait(pid)
 	return ending, found != 0
@@ -70,22 +72,23 @@ func wait(id int) (pid int, ending machine.Ending, childless bool) {
 	}
 }
 
-// stops are those that wait has met, which takes them.
+// stops are the signals by which children were suspended. wait takes these changes, too.
 var stops = map[int]syscall.Signal{}
 
-// stopOf is the signal by which a child has been stopped since the last look, or 0.
+// SuspendedBy returns the signal that has suspended a child since the last call, or 0.
 func SuspendedBy(child int) syscall.Signal {
 	sig := stops[child]
 	delete(stops, child)
 	return sig
 }
 
+// Reap does nothing: Peek has reaped the child.
 func Reap(int) {}
 
-// usageOf knows nothing: who has ended has been reaped.
+// UsageOf returns nil: a child that has ended was reaped.
 func UsageOf(int) *machine.Usage { return nil }
 
-// sinceBoot stands for a clock that processes have in common; nothing goes on from a ledger here while the machine runs.
+// SinceBoot is a clock for one process: no process resumes a run from a ledger here.
 func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
 // startIn fails: cgroups are Linux's.

@@ -9,27 +9,27 @@ import (
 	"graceful/runner/machine"
 )
 
-// siginfo is the part of siginfo_t that waitid(2) fills in. The union in it begins where a pointer may stand.
+// siginfo is the part of siginfo_t that waitid(2) fills in. Its union is aligned like a pointer.
 type siginfo struct {
 	signo, errno, code int32
 	_                  [0]uintptr
 	pid                int32
 	_                  uint32
 	status             int32
-	_                  [128]byte // siginfo_t has 128 bytes in all: room enough
+	_                  [128]byte // siginfo_t has 128 bytes in all
 }
 
-// peek looks for a child that has ended and leaves it a zombie, so that its id stays its own. pid is 0 when none
-// has ended; childless says that there is none at all. No system call blocks.
+// Peek looks for a child that has ended, and leaves it a zombie, so that no other process gets its pid. pid is 0 when none has
+// ended; childless tells that there is no child at all. It does not block.
 func Peek() (pid int, ending machine.Ending, childless bool) { return waitid(unix.P_ALL, 0, nil) }
 
-// peekAt is peek for one child, which must not have been reaped.
+// PeekAt is Peek for one child, which must not have been reaped.
 func PeekAt(pid int) (ending machine.Ending, ended bool) {
 	found, ending, _ := waitid(unix.P_PID, pid, nil)
 	return ending, found != 0
 }
 
-// usageOf is what a child has used that has ended and was not reaped.
+// UsageOf returns what a child has used that has ended and was not reaped, or nil.
 func UsageOf(pid int) *machine.Usage {
 	var used unix.Rusage
 	if found, _, _ := waitid(unix.P_PID, pid, &used); found == 0 {
@@ -44,10 +44,11 @@ func UsageOf(pid int) *machine.Usage {
 	}
 }
 
-// stopOf is the signal by which a child has been stopped since the last look, or 0.
+// SuspendedBy returns the signal that has suspended a child since the last call, or 0.
 func SuspendedBy(child int) syscall.Signal {
 	var info siginfo
-	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(child), uintptr(unsafe.Pointer(&info)), unix.WSTOPPED|unix.WNOHANG, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(child), uintptr(unsafe.Pointer(&info)),
+		unix.WSTOPPED|unix.WNOHANG, 0, 0)
 	if errno != 0 || info.pid == 0 {
 		return 0
 	}
@@ -76,7 +77,7 @@ func waitid(kind, id int, used *unix.Rusage) (pid int, ending machine.Ending, ch
 	return int(info.pid), machine.Ending{Signal: int(info.status)}, false
 }
 
-// reap ends the zombie that peek has shown.
+// Reap reaps a child that Peek has shown.
 func Reap(pid int) {
 	for {
 		if _, err := unix.Wait4(pid, nil, 0, nil); err != syscall.EINTR {

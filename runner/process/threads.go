@@ -6,17 +6,17 @@ import (
 	"sync"
 )
 
-// spareThreads is how many threads can be needed at once in a run besides those that are taken for good (by the
-// runtime's own work, os/signal, the log writer): one in a system call, one waiting for time to pass, one to run
-// whatever becomes ready meanwhile; and as many again, since it is the runtime that decides.
+// spareThreads is how many threads a run can need at once, besides those that are used for good by the runtime, os/signal and
+// the log writer: one in a system call, one that waits for a timer, one for the goroutines that become ready meanwhile. There
+// are some more, since the runtime decides.
 const spareThreads = 8
 
-// settleThreads creates every thread that the run will need; it is called when all that takes a thread for good is
-// there. The runtime aborts the program when it cannot create one, and the tree that we are about to start may use up
-// RLIMIT_NPROC or the pids limit that we share with it. Threads of the runtime never end, and on one processor no more
-// are wanted than can block at the same time.
+// SettleThreads creates every thread that the run will need. It is called when everything that uses a thread for good has
+// started. The runtime aborts when it cannot create a thread, and the tree that is about to start may use up RLIMIT_NPROC or the
+// pids limit that it shares with graceful. Threads of the runtime never end. With one processor it wants no more of them than
+// can block at the same time.
 //
-// The collector is left to run when it has a reason to, and not every two minutes.
+// The garbage collector runs when memory is used, and not every two minutes.
 func SettleThreads() {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
@@ -26,7 +26,7 @@ func SettleThreads() {
 	for range spareThreads {
 		ready.Add(1)
 		done.Go(func() {
-			runtime.LockOSThread() // a locked goroutine that waits keeps its thread from all others
+			runtime.LockOSThread() // its thread runs no other goroutine
 			defer runtime.UnlockOSThread()
 			ready.Done()
 			<-hold
