@@ -48,7 +48,7 @@ const SupervisorName = "graceful: supervising"
 
 // startSupervisor starts the supervisor. link is our end of a pair of sockets: it is closed by our own end, which tells
 // the supervisor of that, and so nothing else must hold it; from it come the messages below.
-func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, err error) {
+func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) (pid, link int, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		return 0, 0, fmt.Errorf("a pair of sockets: %w", err)
@@ -62,11 +62,11 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 	s := process.Spec{
 		Path: process.SelfExe,
 		Argv: []string{
-			SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path(), strconv.Itoa(p.socket),
+			SupervisorName, r.Config.Name, strconv.Itoa(runLedger.FD()), strconv.Itoa(pair[1]), runLedger.Path(), strconv.Itoa(p.socket),
 			terminal, destination,
 		},
 		Env:     process.RuntimeEnv(os.Environ()),
-		Keep:    slices.Concat(fds, more, []int{book.FD(), pair[1]}),
+		Keep:    slices.Concat(fds, more, []int{runLedger.FD(), pair[1]}),
 		Blocked: p.inherit.Blocked,
 	}
 	if pid, err = s.Start(); err != nil {
@@ -79,22 +79,22 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 
 // guarded leads a run through a supervisor, and in its place should it be killed. Without a ledger it makes one in
 // memory. An error means that nothing has been started.
-func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (result Result, err error) {
+func (p *processes) guarded(r Run, runLedger *ledger.Ledger, log *slog.Logger) (result Result, err error) {
 	if err := tree.AdoptOrphans(); err != nil {
 		return result, err
 	}
 	if err := unix.Access(process.SelfExe, unix.X_OK); err != nil {
 		return result, fmt.Errorf("%s: %w", process.SelfExe, err)
 	}
-	if book == nil {
-		if book, err = ledger.InMemory(); err != nil {
+	if runLedger == nil {
+		if runLedger, err = ledger.InMemory(); err != nil {
 			return result, err
 		}
-		if err := begin(book, r, p.inherit); err != nil {
-			return result, errors.Join(err, book.Close())
+		if err := begin(runLedger, r, p.inherit); err != nil {
+			return result, errors.Join(err, runLedger.Close())
 		}
 	}
-	pid, link, err := p.startSupervisor(r, book)
+	pid, link, err := p.startSupervisor(r, runLedger)
 	if err != nil {
 		return result, err
 	}
@@ -105,22 +105,22 @@ func (p *processes) guarded(r Run, book *ledger.Ledger, log *slog.Logger) (resul
 		return result, nil
 	}
 	var m remembered
-	if err := persist(func() (err error) { m, err = read(book); return err }); err != nil {
+	if err := retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
 		log.Error("no cleanup command is run", "err", err)
 		r.Cleanup.Stack = cleanup.Stack{} // the tree at least is ended
 		dir, _ := os.Getwd()
-		m, book = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
+		m, runLedger = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
 	}
 	process.Reap(pid)
 	m.history.TakeOver()
 	if m.run.State == machine.Done {
-		return p.newLoop(m, book, log).lead().result(), nil // for what was to come after
+		return p.newLoop(m, runLedger, log).lead().result(), nil // for what was to come after
 	}
-	if r.Config.Guard == GuardAuto && m.run.State == machine.Starting && book != nil && len(p.tree.Children()) == 0 {
+	if r.Config.Guard == GuardAuto && m.run.State == machine.Starting && runLedger != nil && len(p.tree.Children()) == 0 {
 		p.supervisor = 0
 		return result, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(how))
 	}
-	l := p.newLoop(m, book, log)
+	l := p.newLoop(m, runLedger, log)
 	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(how))
 	l.takeOver(m)
 	l.handle(machine.Orphaned{})
@@ -245,13 +245,13 @@ func (p *processes) reapOthers(supervisor int) (ended bool) {
 // handOn gives a signal to the supervisor, which has not been reaped, so that the id is its own. A stop that cannot be
 // handed on is made one by seeming to be dead.
 func handOn(pid, link int, sig syscall.Signal) {
-	if persist(func() error { return unix.Kill(pid, sig) }) != nil && forward.MeaningOf(sig) == forward.Stop {
+	if retry(func() error { return unix.Kill(pid, sig) }) != nil && forward.MeaningOf(sig) == forward.Stop {
 		_ = unix.Shutdown(link, unix.SHUT_RDWR)
 	}
 }
 
-// persist tries thrice what has no reason to fail.
-func persist(try func() error) (err error) {
+// retry tries thrice what has no reason to fail.
+func retry(try func() error) (err error) {
 	for range 3 {
 		if err = try(); err == nil {
 			return nil
@@ -277,7 +277,7 @@ func receive(link int) (m message, ok bool) {
 }
 
 func send(link int, kind byte, value int) error {
-	return persist(func() error { _, err := unix.Write(link, []byte{kind, byte(value)}); return err })
+	return retry(func() error { _, err := unix.Write(link, []byte{kind, byte(value)}); return err })
 }
 
 // Supervise is the supervisor; args are ours after argv[0]. It returns the exit status, which the front alone sees.
@@ -285,7 +285,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if len(args) != 7 {
 		return machine.StatusFailed, errors.New("this is for graceful itself to call")
 	}
-	bookFD, err1 := strconv.Atoi(args[1])
+	ledgerFD, err1 := strconv.Atoi(args[1])
 	link, err2 := strconv.Atoi(args[2])
 	socket, err3 := strconv.Atoi(args[4])
 	if err := errors.Join(err1, err2, err3); err != nil {
@@ -295,11 +295,11 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if socket >= 0 {
 		unix.CloseOnExec(socket)
 	}
-	book, err := ledger.Inherited(bookFD, args[3])
+	runLedger, err := ledger.Inherited(ledgerFD, args[3])
 	if err != nil {
 		return machine.StatusFailed, err
 	}
-	m, err := read(book)
+	m, err := read(runLedger)
 	if err != nil {
 		return machine.StatusFailed, err
 	}
@@ -349,12 +349,12 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if err := p.makeCgroup(m.run); err != nil { // the run is over before it has begun, and we have said why
 		if send(link, finished, machine.StatusFailed) != nil {
 			registry.Remove(m.run.Socket)
-			err = errors.Join(err, discard(book))
+			err = errors.Join(err, discard(runLedger))
 		}
 		return machine.StatusFailed, err
 	}
 	heard := send(link, listening, 0)
-	l := p.newLoop(m, book, log)
+	l := p.newLoop(m, runLedger, log)
 	var r Run
 	if heard == nil && unix.Getppid() == m.front {
 		l.in.orphaned = gone
@@ -370,7 +370,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	}
 	if said != nil || l.in.orphaned == nil { // nobody else does it
 		registry.Remove(r.Socket)
-		err = discard(book)
+		err = discard(runLedger)
 	}
 	return result.Status, err
 }

@@ -56,11 +56,11 @@ func at3(s machine.State, change ...func(*machine.Run)) machine.Run {
 
 // firstRecord is the record of how a run begins.
 func firstRecord(r Run, in process.Inherited) json.RawMessage {
-	book := &memory{}
-	if err := begin(book, r, in); err != nil {
+	runLedger := &memory{}
+	if err := begin(runLedger, r, in); err != nil {
 		panic(err)
 	}
-	return book.records[0]
+	return runLedger.records[0]
 }
 
 // systemOf is a system whose parts are all the same.

@@ -21,32 +21,32 @@ import (
 )
 
 // finish ends the ledger of a run that is done. One that tells of commands that were interrupted is kept.
-func finish(r Run, book *ledger.Ledger) error {
-	if book == nil || len(interrupted(r)) == 0 {
-		return discard(book)
+func finish(r Run, runLedger *ledger.Ledger) error {
+	if runLedger == nil || len(interrupted(r)) == 0 {
+		return discard(runLedger)
 	}
-	return book.SetAside(ledger.Interrupted)
+	return runLedger.SetAside(ledger.Interrupted)
 }
 
 // conclude is finish for a run whose user has gone. It says which commands were interrupted: whoever was to say it
 // before may have been killed.
-func conclude(r Run, book *ledger.Ledger, log *slog.Logger) error {
+func conclude(r Run, runLedger *ledger.Ledger, log *slog.Logger) error {
 	registry.Remove(r.Socket)
 	lost := interrupted(r)
 	for _, c := range lost {
 		log.Warn(commandName(*c), "err", "was interrupted, and is not run again", "hint", "graceful recover --retry-interrupted")
 	}
-	if err := finish(r, book); err != nil || len(lost) == 0 {
+	if err := finish(r, runLedger); err != nil || len(lost) == 0 {
 		return err
 	}
 	return errCommands
 }
 
-func discard(book *ledger.Ledger) error {
-	if book == nil {
+func discard(runLedger *ledger.Ledger) error {
+	if runLedger == nil {
 		return nil
 	}
-	return book.Remove()
+	return runLedger.Remove()
 }
 
 func interrupted(r Run) (commands []*cleanup.Entry) {
@@ -62,17 +62,17 @@ const lockPatience = 500 * time.Millisecond
 // locked calls again until nobody else has the lock, or it is late.
 func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger, error) {
 	for {
-		book, err := open()
+		runLedger, err := open()
 		if !errors.Is(err, ledger.ErrAlive) || time.Now().After(late) {
-			return book, err
+			return runLedger, err
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-// openBook opens the ledger in the state directory, where there is to be one. The run of that name that was there and
+// openLedger opens the ledger in the state directory, where there is to be one. The run of that name that was there and
 // whose processes are dead is finished first. A stop signal that came meanwhile is returned.
-func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledger, stopped syscall.Signal, err error) {
+func (p *processes) openLedger(config Config, log *slog.Logger) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	if config.StateDir == "" {
 		return nil, 0, nil
 	}
@@ -89,27 +89,27 @@ func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledg
 		file = ledger.FileName(config.Name)
 	}
 	for {
-		book, err = locked(time.Now().Add(lockPatience), func() (*ledger.Ledger, error) { return dir.Take(file) })
+		runLedger, err = locked(time.Now().Add(lockPatience), func() (*ledger.Ledger, error) { return dir.Take(file) })
 		if errors.Is(err, ledger.ErrAlive) {
 			return nil, 0, fmt.Errorf("a run named %s lives: %w", config.Name, err)
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		m, err := read(book)
+		m, err := read(runLedger)
 		if errors.Is(err, journal.ErrEmpty) { // ours, or of one that was killed before it had begun
-			return book, 0, nil
+			return runLedger, 0, nil
 		}
 		if err != nil {
-			return nil, 0, errors.Join(err, book.Close())
+			return nil, 0, errors.Join(err, runLedger.Close())
 		}
 		log.Warn("finishing first what is left of run "+m.run.ID, "err", "it was killed")
-		stopped, err := p.finishDead(m, book, false, log)
+		stopped, err := p.finishDead(m, runLedger, false, log)
 		p.listener.Restart()
 		if err == errCommands {
 			err = nil
 		}
-		if err := errors.Join(err, book.Close()); err != nil || stopped != 0 {
+		if err := errors.Join(err, runLedger.Close()); err != nil || stopped != 0 {
 			return nil, stopped, err
 		}
 	}
@@ -158,7 +158,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	p.listener.Hear()
 	late := time.Now().Add(lockPatience)
 	for _, file := range files {
-		book, err := locked(late, func() (*ledger.Ledger, error) { return dir.Open(file) })
+		runLedger, err := locked(late, func() (*ledger.Ledger, error) { return dir.Open(file) })
 		switch {
 		case errors.Is(err, ledger.ErrAlive):
 			log.Info("left alone", "ledger", file, "err", err)
@@ -170,25 +170,25 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 			done.Failed++
 			continue
 		}
-		m, err := read(book)
+		m, err := read(runLedger)
 		switch {
 		case want.Name != "" && m.run.Config.Name != want.Name:
 			err = nil
 		case errors.Is(err, journal.ErrEmpty):
-			err = book.Remove()
+			err = runLedger.Remove()
 		case err == nil:
 			log.Info("recovering", "run", m.run.ID, "name", m.run.Config.Name)
 			// Under its old name a retry that is killed too is seen by whoever comes next, and no run of that name begins
 			// meanwhile.
-			_, err = locked(late, func() (*ledger.Ledger, error) { return book, book.TakeBack() })
+			_, err = locked(late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
 			if errors.Is(err, ledger.ErrAlive) {
 				err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)
 			}
 			if err == nil {
-				done.Stopped, err = p.finishDead(m, book, want.Retry, log)
+				done.Stopped, err = p.finishDead(m, runLedger, want.Retry, log)
 			}
 		}
-		err = errors.Join(err, book.Close())
+		err = errors.Join(err, runLedger.Close())
 		if err != nil {
 			done.Failed++
 		}
@@ -206,7 +206,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 var errCommands = errors.New("not every cleanup command succeeded")
 
 // finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
-func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
+func (p *processes) finishDead(m remembered, runLedger *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
 	m.history.TakeOver()
 	same := m.boot != "" && m.boot == procfs.Boot()
 	if !same {
@@ -219,8 +219,8 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 		defer q.report.Close()
 	}
 	if m.run.State == machine.Done && !(retry && len(interrupted(m.run)) > 0) {
-		q.newLoop(m, book, log).lead() // for what was to come after
-		return 0, conclude(m.run, book, log)
+		q.newLoop(m, runLedger, log).lead() // for what was to come after
+		return 0, conclude(m.run, runLedger, log)
 	}
 	q.tree = nil
 	if same {
@@ -236,10 +236,10 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
 	}
 	defer back()
-	l := q.newLoop(m, book, log)
+	l := q.newLoop(m, runLedger, log)
 	l.recover(m, same, retry)
 	r := l.lead()
-	if err = conclude(r, book, log); err != nil {
+	if err = conclude(r, runLedger, log); err != nil {
 		return l.stopHeard, err
 	}
 	if slices.ContainsFunc(r.Cleanup.Entries, func(c *cleanup.Entry) bool { return c.Outcome.Failed() }) {

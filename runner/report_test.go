@@ -117,11 +117,11 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 				c.script(s.fakeSystem)
 				r := newRun("id", config)
 				first := firstRecord(r, process.Inherited{})
-				book := &memory{}
+				runLedger := &memory{}
 				h := written(t, first).history
-				l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: book, history: h}}
+				l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: runLedger, history: h}}
 				done := l.start()
-				m := written(t, append([]json.RawMessage{first}, book.records...)...)
+				m := written(t, append([]json.RawMessage{first}, runLedger.records...)...)
 				live, read := reportText(t, done, h), reportText(t, m.run, m.history)
 				if live != read {
 					t.Errorf("who led it tells\n%s\nand the ledger\n%s", live, read)
@@ -143,9 +143,9 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Contain: tree.Auto, Policy: machine.Policy{Grace: time.Hour, Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
 			first := firstRecord(r, process.Inherited{})
-			book := &memory{}
+			runLedger := &memory{}
 			h := newHistory(r, 1, "/", time.Now())
-			l := loop{run: r, sys: systemOf(newFakeSystem()), log: slog.New(slog.DiscardHandler), record: recorder{ledger: book, history: h}}
+			l := loop{run: r, sys: systemOf(newFakeSystem()), log: slog.New(slog.DiscardHandler), record: recorder{ledger: runLedger, history: h}}
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.hear(unix.Signal(sig))
@@ -154,15 +154,15 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed || live.Omitted != 2*(many-report.MaxListed) {
 				t.Errorf("%d received, %d sent, %d omitted", len(live.Received), len(live.Sent), live.Omitted)
 			}
-			if n := len(book.records); n > report.MaxListed+3 {
+			if n := len(runLedger.records); n > report.MaxListed+3 {
 				t.Errorf("%d records", n)
 			}
-			for _, r := range book.records {
+			for _, r := range runLedger.records {
 				if text, _ := json.Marshal(r); len(text) > 1<<8-64 { // see begin; the rest is for the sum
 					t.Fatalf("a record of %d bytes: %s", len(text), text)
 				}
 			}
-			m := written(t, append([]json.RawMessage{first}, book.records...)...)
+			m := written(t, append([]json.RawMessage{first}, runLedger.records...)...)
 			read := m.history.Report(m.run.Run, time.Now())
 			if !slices.EqualFunc(read.Received, live.Received, func(a, b report.Signalled) bool { return a.Number == b.Number && a.Time.Equal(b.Time) }) {
 				t.Error("the ledger tells of others")

@@ -64,11 +64,11 @@ func (f *failing) Append(r any) error {
 func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 	for name, err := range map[string]error{"no space": errors.New("none"), "full": fmt.Errorf("x: %w", ledger.ErrFull)} {
 		t.Run(name, func(t *testing.T) {
-			s, book := newFakeSystem(), &failing{}
+			s, runLedger := newFakeSystem(), &failing{}
 			s.others = []procfs.Process{child(7, 1)}
 			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
-			_ = book.Append(firstRecord(first, process.Inherited{}))
-			l := loop{run: first, sys: systemOf(s), log: slog.New(slog.NewTextHandler(io.Discard, nil)), record: recorder{ledger: book}}
+			_ = runLedger.Append(firstRecord(first, process.Inherited{}))
+			l := loop{run: first, sys: systemOf(s), log: slog.New(slog.NewTextHandler(io.Discard, nil)), record: recorder{ledger: runLedger}}
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {
 				l.register(registry.Call{Request: registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
@@ -84,7 +84,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 					t.Errorf("there are %v, want %v", got, ids)
 				}
 			}
-			book.err = err
+			runLedger.err = err
 			if got := ask(7); got.Refusal == "" || len(l.waits.awaited)+len(l.waits.unwatched) > 0 {
 				t.Errorf("registered: %+v, %v", got, l.waits.awaited)
 			}
@@ -96,7 +96,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			}
 			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // what is not written is as if it had never been
 			want(left...)
-			book.err = nil
+			runLedger.err = nil
 			got := ask(0)
 			if got.Refusal != "" || got.ID != map[bool]int{true: 3, false: 4}[full] {
 				t.Errorf("afterwards: %+v", got)
@@ -106,7 +106,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 				t.Errorf("its environment is in no record: %+v", c)
 			}
 			// Who reads that goes on with the same run.
-			m, err := remember(book.records)
+			m, err := remember(runLedger.records)
 			if diff := cmp.Diff(l.run, m.run, sameRun); err != nil || diff != "" {
 				t.Errorf("remembered otherwise: %v %s", err, diff)
 			}

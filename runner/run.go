@@ -87,7 +87,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if !config.PTY {
 		p.jobs.open(unix.Getpgrp())
 	}
-	book, stopped, err := p.openBook(config, log)
+	runLedger, stopped, err := p.openLedger(config, log)
 	if err != nil {
 		return Result{}, err
 	}
@@ -101,18 +101,18 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		log.Warn("no cleanup command can be registered from within the run", "err", err)
 	}
 	defer registry.Remove(r.Socket)
-	if book != nil {
-		if err := begin(book, r, p.inherit); err != nil {
-			return Result{}, errors.Join(err, discard(book))
+	if runLedger != nil {
+		if err := begin(runLedger, r, p.inherit); err != nil {
+			return Result{}, errors.Join(err, discard(runLedger))
 		}
 	}
 	p.pty = newPolicy(own, config) // and of no run of that name that had to be finished first
-	result, err := p.leadGuarded(r, book, log)
+	result, err := p.leadGuarded(r, runLedger, log)
 	if err != nil {
-		return Result{}, errors.Join(err, discard(book))
+		return Result{}, errors.Join(err, discard(runLedger))
 	}
 	p.pty.Deliver(p.listener.Signals)
-	if err := discard(book); err != nil {
+	if err := discard(runLedger); err != nil {
 		log.Warn("the run is done, but", "err", err)
 	}
 	return result, nil
@@ -157,9 +157,9 @@ func stoppedBy(sig syscall.Signal, c Config) Result {
 }
 
 // lead leads the run, with a guard if there is to be one and can be.
-func (p *processes) leadGuarded(r Run, book *ledger.Ledger, log *slog.Logger) (Result, error) {
+func (p *processes) leadGuarded(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
 	if g := r.Config.Guard; g.wanted() {
-		done, err := p.guarded(r, book, log)
+		done, err := p.guarded(r, runLedger, log)
 		if err == nil {
 			return done, nil
 		}
@@ -174,7 +174,7 @@ func (p *processes) leadGuarded(r Run, book *ledger.Ledger, log *slog.Logger) (R
 	now := time.Now()
 	dir, _ := os.Getwd()
 	m := remembered{run: r, began: now, history: newHistory(r, unix.Getpid(), dir, now)}
-	return p.newLoop(m, book, log).start().result(), nil
+	return p.newLoop(m, runLedger, log).start().result(), nil
 }
 
 // Run is a run with all that it was asked for. The part that the machine leads is embedded.
@@ -243,7 +243,7 @@ func (p *processes) makeCgroup(r Run) error {
 func (p *processes) system() system { return system{p, p, p.tree, p, p.tree, p, p, p} }
 
 // newLoop is the loop that leads a run from where its ledger says it stands.
-func (p *processes) newLoop(m remembered, book *ledger.Ledger, log *slog.Logger) *loop {
+func (p *processes) newLoop(m remembered, runLedger *ledger.Ledger, log *slog.Logger) *loop {
 	p.tree.Confine(m.run.Cgroup)
 	l := &loop{
 		run: m.run, began: m.began, sys: p.system(), log: log, record: recorder{history: m.history},
@@ -251,8 +251,8 @@ func (p *processes) newLoop(m remembered, book *ledger.Ledger, log *slog.Logger)
 			signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone, broken: p.pty.Broken(),
 		},
 	}
-	if book != nil { // else the interface would not be nil
-		l.record.ledger = book
+	if runLedger != nil { // else the interface would not be nil
+		l.record.ledger = runLedger
 	}
 	if m.run.Target.Ended { // whoever led it may not have come to that
 		p.targetGone(m.run)

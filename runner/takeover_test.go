@@ -52,17 +52,17 @@ func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*w
 	t.Helper()
 	var run Run
 	var sys *watchedSystem
-	book := &memory{}
+	runLedger := &memory{}
 	synctest.Test(t, func(t *testing.T) {
 		s := newWatchedSystem(t)
 		s.kids = []procfs.Process{child(targetPID, 0)}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: book}, began: time.Now()}
+		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: runLedger}, began: time.Now()}
 		l.takeOver(remembered{claimed: claimed})
 		l.handle(machine.Orphaned{})
 		run, sys = l.lead(), s
 	})
-	return run, sys, book
+	return run, sys, runLedger
 }
 
 func child(pid int, start uint64) procfs.Process {
@@ -72,7 +72,7 @@ func child(pid int, start uint64) procfs.Process {
 // A supervisor may be killed at any moment, also after it has started the target and before it has written that down.
 func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, Policy: machine.Policy{Grace: time.Second}})
-	run, s, book := takeOver(t, r, nil, func(s *watchedSystem) {
+	run, s, runLedger := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID], s.living[targetPID+1] = true, true
 		s.kids = []procfs.Process{child(targetPID+1, 7), child(targetPID, 5)} // an orphan of the target's, and the target
 		s.onTerm[targetPID] = time.Millisecond
@@ -84,7 +84,7 @@ func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
 	if s.target != targetPID {
 		t.Errorf("signals were for the group of %d", s.target)
 	}
-	if got := strings.Join(book.events(), ", "); got != "target started, orphaned, target ended, tree emptied" {
+	if got := strings.Join(runLedger.events(), ", "); got != "target started, orphaned, target ended, tree emptied" {
 		t.Errorf("written down: %s", got)
 	}
 }
