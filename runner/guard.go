@@ -69,6 +69,9 @@ func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) (pid, link 
 		Keep:    slices.Concat(fds, more, []int{runLedger.FD(), pair[1]}),
 		Blocked: p.inherit.Blocked,
 	}
+	if p.socket >= 0 {
+		s.Keep = append(s.Keep, p.socket)
+	}
 	if pid, err = s.Start(); err != nil {
 		unix.Close(pair[0])
 		return 0, 0, fmt.Errorf("starting the supervisor: %w", err)
