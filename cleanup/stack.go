@@ -61,10 +61,10 @@ type Registration struct {
 	Key   string   // by which who asks again, since he had no answer, is known
 }
 
-// Process names one process until the machine restarts.
+// Process identifies a process until the machine boots again. A pid alone does not: the kernel reuses it.
 type Process struct {
 	PID   int
-	Start uint64 // in clock ticks since the machine's
+	Start uint64 // start time in clock ticks since boot (proc_pid_stat(5), starttime); 0: unknown
 }
 
 // Outcome tells how a command ended. The zero value is success.

@@ -82,15 +82,6 @@ func escaped(text []byte) rune {
 	return rune(r)
 }
 
-// encode is json.Marshal that leaves <, > and & readable: commands are full of them.
-func EncodeJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
-}
-
 // Size is how many bytes the JSON form of the text takes (MarshalJSON), quotes included.
 func (t Text) Size() int {
 	if !utf8.ValidString(string(t)) {

@@ -148,7 +148,7 @@ func (l *loop) await(c cleanup.Entry) {
 	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || l.run.State >= machine.Cleaning {
 		return
 	}
-	id := procfs.Identity(c.Exits)
+	id := c.Exits
 	if l.awaited == nil {
 		l.awaited = map[procfs.Identity][]int{}
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // ext ends the names of ledgers, and maxName bounds them: behind it there must be room for being set aside.
@@ -121,7 +123,7 @@ func (d *Dir) open(file string, flags int) (*Ledger, error) {
 		if err != nil {
 			return fail(err)
 		}
-		locked := retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+		locked := eintr.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 		ours, err := d.names(file, fd)
 		switch {
 		case locked == unix.ENOLCK || errors.Is(locked, errors.ErrUnsupported):
@@ -144,11 +146,11 @@ func (d *Dir) open(file string, flags int) (*Ledger, error) {
 
 // names tells whether a name in the directory is that of an open file.
 func (d *Dir) names(file string, fd int) (bool, error) {
-	open, err := statOf(fd)
+	open, err := eintr.Fstat(fd)
 	if err != nil {
 		return false, err
 	}
-	there, err := statAt(d.fd, file)
+	there, err := eintr.Lstatat(d.fd, file)
 	if err == unix.ENOENT {
 		return false, nil
 	}
@@ -162,7 +164,7 @@ func (d *Dir) sync() error { return syncDir(d.fd) }
 
 // syncDir makes the names in a directory last. Some file systems have no way to do that, and no need.
 func syncDir(fd int) error {
-	err := retry(func() error { return unix.Fsync(fd) })
+	err := eintr.Retry(func() error { return unix.Fsync(fd) })
 	if err == unix.EINVAL || errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
@@ -172,42 +174,20 @@ func syncDir(fd int) error {
 // openAt opens without following a link and without waiting for anybody, and refuses what is not of that kind or not
 // ours alone.
 func openAt(dir int, name string, flags int, kind uint32) (fd int, err error) {
-	err = retry(func() (err error) {
-		fd, err = unix.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
-		return err
-	})
+	fd, err = eintr.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		// What is there says more than the error, of which there are many for a link or a socket.
-		if st, gone := statAt(dir, name); gone == nil {
+		if st, gone := eintr.Lstatat(dir, name); gone == nil {
 			err = cmp.Or(refuse(&st, kind), err)
 		}
 		return -1, err
 	}
-	st, err := statOf(fd)
+	st, err := eintr.Fstat(fd)
 	if err = cmp.Or(err, refuse(&st, kind)); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
-}
-
-func statOf(fd int) (st unix.Stat_t, err error) {
-	err = retry(func() error { return unix.Fstat(fd, &st) })
-	return st, err
-}
-
-func statAt(dir int, name string) (st unix.Stat_t, err error) {
-	err = retry(func() error { return unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	return st, err
-}
-
-// retry calls until no signal comes between.
-func retry(call func() error) error {
-	for {
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
 }
 
 // refuse says what is wrong with a file or a directory that somebody else may have put there, or may write to.

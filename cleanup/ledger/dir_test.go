@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 func needRoot(t *testing.T) {
@@ -35,7 +37,7 @@ func TestTheLockGoesToOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st, err := statOf(l.fd); err != nil || st.Mode&0o7777 != 0o600 {
+	if st, err := eintr.Fstat(l.fd); err != nil || st.Mode&0o7777 != 0o600 {
 		t.Errorf("mode %o, %v", st.Mode, err)
 	}
 	if _, err := d.Open(file); !errors.Is(err, ErrAlive) {

@@ -19,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"graceful/cleanup"
+
+	"graceful/cleanup/eintr"
 )
 
 // MaxSize bounds a ledger: a larger one is refused before it is read, and none is made so.
@@ -80,7 +82,7 @@ func Inherited(fd int, path string) (*Ledger, error) {
 	}
 	if err == nil {
 		var st unix.Stat_t
-		st, err = statOf(fd)
+		st, err = eintr.Fstat(fd)
 		if path == "" {
 			st.Mode &^= 0o022 // a memfd has no name by which others could reach it
 		}
@@ -130,7 +132,7 @@ func (l *Ledger) reserve(from, space int64) error {
 	if from = max(from, l.reserved); l.path == "" || from >= to {
 		return nil
 	}
-	if err := retry(func() error { return allocate(l.fd, from, to-from) }); err != nil {
+	if err := eintr.Retry(func() error { return allocate(l.fd, from, to-from) }); err != nil {
 		return err
 	}
 	l.reserved = to
@@ -177,7 +179,7 @@ func (l *Ledger) prepare() error {
 	if l.end >= 0 && len(l.pending) > 0 {
 		return nil // what is there is our own
 	}
-	st, err := statOf(l.fd)
+	st, err := eintr.Fstat(l.fd)
 	if err != nil || st.Size == l.end {
 		return err
 	}
@@ -187,7 +189,7 @@ func (l *Ledger) prepare() error {
 		return err
 	}
 	if end < st.Size { // else it would only give back what was reserved
-		err = retry(func() error { return unix.Ftruncate(l.fd, end) })
+		err = eintr.Retry(func() error { return unix.Ftruncate(l.fd, end) })
 		l.reserved = 0
 	}
 	if err == nil {
@@ -201,7 +203,7 @@ func (l *Ledger) prepare() error {
 func (l *Ledger) flush() error {
 	busy := 0
 	for rest, at := l.pending, l.end; len(rest) > 0; {
-		n, err := l.write(l.fd, rest, at)
+		n, err := eintr.RetryValue(func() (int, error) { return l.write(l.fd, rest, at) })
 		switch {
 		case n > 0: // if there is an error besides, it comes again
 			rest, at = rest[n:], at+int64(n)
@@ -210,11 +212,11 @@ func (l *Ledger) flush() error {
 		case err == unix.EAGAIN && busy < 100: // not for ever: a run must end
 			busy++
 			time.Sleep(time.Millisecond)
-		case err != unix.EINTR:
+		default:
 			return err
 		}
 	}
-	if err := retry(func() error { return l.sync(l.fd) }); err != nil {
+	if err := eintr.Retry(func() error { return l.sync(l.fd) }); err != nil {
 		return err
 	}
 	l.end += int64(len(l.pending))
@@ -242,7 +244,7 @@ func (l *Ledger) Records() ([]json.RawMessage, error) {
 }
 
 func (l *Ledger) read() (records []json.RawMessage, end int64, err error) {
-	st, err := statOf(l.fd)
+	st, err := eintr.Fstat(l.fd)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -251,13 +253,13 @@ func (l *Ledger) read() (records []json.RawMessage, end int64, err error) {
 	}
 	data := make([]byte, st.Size)
 	for have := 0; have < len(data); {
-		n, err := unix.Pread(l.fd, data[have:], int64(have))
+		n, err := eintr.RetryValue(func() (int, error) { return unix.Pread(l.fd, data[have:], int64(have)) })
 		switch {
 		case n > 0:
 			have += n
 		case err == nil: // somebody has cut it meanwhile
 			data = data[:have]
-		case err != unix.EINTR:
+		default:
 			return nil, 0, err
 		}
 	}
@@ -340,10 +342,10 @@ func (l *Ledger) SetAside(suffix string) error {
 		// Nobody takes a name between that was free: nobody else writes to the directory, and of us only who holds
 		// the lock of a file makes names of its name.
 		free := file + suffix
-		_, err := statAt(d.fd, free)
+		_, err := eintr.Lstatat(d.fd, free)
 		for n := 1; err == nil; n++ {
 			free = fmt.Sprintf("%s%s.%d", file, suffix, n)
-			_, err = statAt(d.fd, free)
+			_, err = eintr.Lstatat(d.fd, free)
 		}
 		if err == unix.ENOENT {
 			err = unix.Renameat(d.fd, file, d.fd, free)
@@ -377,7 +379,7 @@ func (l *Ledger) TakeBack() error {
 			return err
 		}
 		defer holder.Close()
-		st, err := statOf(holder.fd)
+		st, err := eintr.Fstat(holder.fd)
 		switch {
 		case err != nil:
 			return err

@@ -18,6 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"graceful/cleanup"
+
+	"graceful/cleanup/eintr"
 )
 
 // The test binary is also another process, which has inherited the ledger on descriptor 3. It appends a record, says
@@ -364,7 +366,7 @@ func TestReservedSpaceIsThereAndStays(t *testing.T) {
 	one := holding(t, makeDir(t), append(lines("1"), "torn"...))
 	defer one.Close()
 	reserved := func() int64 {
-		st, err := statOf(one.fd)
+		st, err := eintr.Fstat(one.fd)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -421,7 +423,7 @@ func TestALedgerThatIsTooLargeIsNeitherReadNorMade(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	appendAll(t, l, 1) // there is room for it, and the other was not kept
-	if st, err := statOf(l.fd); err != nil || st.Size != MaxSize {
+	if st, err := eintr.Fstat(l.fd); err != nil || st.Size != MaxSize {
 		t.Errorf("the file has %d bytes, %v", st.Size, err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // ParentError is a directory, or a symbolic link, on the way to a state directory through which another user can put
@@ -68,7 +70,7 @@ func UnsafeParents(path string) (unsafe []*ParentError, err error) {
 	}
 	seen := map[string]bool{}
 	look := func(path string) (st unix.Stat_t, err error) {
-		if err = retry(func() error { return unix.Lstat(path, &st) }); err != nil || seen[path] {
+		if st, err = eintr.Lstatat(unix.AT_FDCWD, path); err != nil || seen[path] {
 			return st, err
 		}
 		seen[path] = true

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"graceful/cleanup"
+
+	"graceful/cleanup/eintr"
 )
 
 // pieces are what the JSON form of a text treats in different ways.
@@ -71,7 +73,7 @@ func TestAppendTakesSizeAndOverhead(t *testing.T) {
 	for _, text := range append(pieces, strings.Join(pieces, "")) {
 		appendAll(t, l, cleanup.Text(text))
 		want += cleanup.Text(text).Size() + Overhead
-		if st, err := statOf(l.fd); err != nil || st.Size != int64(want) {
+		if st, err := eintr.Fstat(l.fd); err != nil || st.Size != int64(want) {
 			t.Fatalf("%q: the ledger has %d bytes, want %d; %v", text, st.Size, want, err)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // patience is how long an answer is waited for.
@@ -55,7 +57,7 @@ func ask(address string, line []byte, late time.Time) (answer Response, err erro
 			return answer, err
 		}
 	}
-	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
+	err = eintr.Retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
 	switch {
 	case err == unix.ENOENT, err == unix.ECONNREFUSED, err == unix.ENOTDIR:
 		return answer, fmt.Errorf("%w (nobody listens at %s)", ErrOver, address)
@@ -72,8 +74,7 @@ func ask(address string, line []byte, late time.Time) (answer Response, err erro
 		return answer, fmt.Errorf("%s: %w", address, err)
 	}
 	for rest := line; len(rest) > 0; {
-		n := 0
-		err := retry(func() (err error) { n, err = unix.Write(fd, rest); return err })
+		n, err := eintr.RetryValue(func() (int, error) { return unix.Write(fd, rest) })
 		if err == unix.EPIPE || err == unix.ECONNRESET {
 			break // perhaps there is an answer that says why
 		}
@@ -84,8 +85,7 @@ func ask(address string, line []byte, late time.Time) (answer Response, err erro
 	}
 	var text []byte
 	for buffer := make([]byte, 4096); !bytes.HasSuffix(text, []byte("\n")); {
-		n := 0
-		err := retry(func() (err error) { n, err = unix.Read(fd, buffer); return err })
+		n, err := eintr.RetryValue(func() (int, error) { return unix.Read(fd, buffer) })
 		switch {
 		case err == unix.ECONNRESET, err == nil && n == 0:
 			return answer, errCutOff
@@ -118,12 +118,4 @@ func waited(err error) error {
 		return fmt.Errorf("no answer in %v", patience)
 	}
 	return err
-}
-
-func retry(call func() error) error {
-	for {
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
 }

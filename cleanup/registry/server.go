@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // Peer is a process at the other end of a connection.
@@ -223,10 +225,7 @@ func (c *conn) say(r Response) (rest []byte) {
 		return nil
 	}
 	_ = raw.Control(func(fd uintptr) {
-		n, err := unix.Write(int(fd), rest)
-		for err == unix.EINTR {
-			n, err = unix.Write(int(fd), rest)
-		}
+		n, _ := eintr.RetryValue(func() (int, error) { return unix.Write(int(fd), rest) })
 		rest = rest[max(n, 0):]
 	})
 	return rest

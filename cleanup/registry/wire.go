@@ -151,11 +151,9 @@ func (r Request) Entry() cleanup.Entry {
 
 // encode makes a line of a request or a response.
 func encode(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	text, err := cleanup.EncodeJSON(v)
+	if err != nil {
 		panic(err) // every value of these types has a JSON form
 	}
-	return b.Bytes()
+	return append(text, '\n')
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // ErrBlockDevice says that the report's path leads to a block device.
@@ -172,7 +174,7 @@ func (f *File) openDescriptor(fd int) error {
 	if err != nil || flags&unix.FD_CLOEXEC != 0 { // one of ours
 		return unix.EBADF
 	}
-	st, err := statOf(fd)
+	st, err := eintr.Fstat(fd)
 	if err != nil {
 		return err
 	}
@@ -182,7 +184,7 @@ func (f *File) openDescriptor(fd int) error {
 	case unix.S_IFREG:
 		fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	default:
-		fd, err = openAt(unix.AT_FDCWD, fdPath(fd), streamFlags)
+		fd, err = eintr.Openat(unix.AT_FDCWD, fdPath(fd), streamFlags, 0)
 	}
 	if err != nil {
 		return err
@@ -204,14 +206,14 @@ func (f *File) openStream() error {
 		}
 		return err
 	}
-	if err := check(statAt(f.dir, f.rest)); err != nil {
+	if err := check(eintr.Lstatat(f.dir, f.rest)); err != nil {
 		return err
 	}
-	fd, err := openAt(f.dir, f.rest, streamFlags|unix.O_NOFOLLOW)
+	fd, err := eintr.Openat(f.dir, f.rest, streamFlags|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
-	if err := check(statOf(fd)); err != nil {
+	if err := check(eintr.Fstat(fd)); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
 	f.stream = fd

@@ -2,7 +2,11 @@
 
 package report
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
+)
 
 // searchFlags open a directory in which names are looked up.
 const searchFlags = unix.O_RDONLY | unix.O_DIRECTORY
@@ -12,13 +16,13 @@ const fdDir = "/dev/fd/"
 
 // readLink examines a file, and returns the text of a link. It fails with ELOOP if another file has got the name meanwhile.
 func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
-	if st, err = statAt(dir, name); err != nil || identityOf(st).kind != unix.S_IFLNK {
+	if st, err = eintr.Lstatat(dir, name); err != nil || identityOf(st).kind != unix.S_IFLNK {
 		return st, "", err
 	}
 	if to, err = readLinkAt(dir, name); err != nil {
 		return st, "", err
 	}
-	after, err := statAt(dir, name)
+	after, err := eintr.Lstatat(dir, name)
 	if err == nil && (identityOf(after) != identityOf(st) || after.Uid != st.Uid || after.Ctim != st.Ctim) {
 		err = unix.ELOOP
 	}

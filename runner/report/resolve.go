@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // maxLinks is how many links are followed in a path, as many as by the kernel (path_resolution(7)).
@@ -68,7 +70,7 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 		return unix.ELOOP
 	}
 	r.links--
-	dir, err := statOf(r.dir)
+	dir, err := eintr.Fstat(r.dir)
 	if err != nil {
 		return err
 	}
@@ -103,7 +105,7 @@ func isTrusted(link, dir unix.Stat_t) bool {
 }
 
 func (r *resolver) enterRoot() error {
-	fd, err := openAt(unix.AT_FDCWD, "/", searchFlags)
+	fd, err := eintr.Openat(unix.AT_FDCWD, "/", searchFlags, 0)
 	if err == nil {
 		r.moveTo(fd, "/")
 	}
@@ -112,7 +114,7 @@ func (r *resolver) enterRoot() error {
 
 // enter enters a directory. follow is O_NOFOLLOW, or 0 for a link of the kernel's own.
 func (r *resolver) enter(name string, follow int) error {
-	fd, err := openAt(r.dir, name, searchFlags|follow)
+	fd, err := eintr.Openat(r.dir, name, searchFlags|follow, 0)
 	if err == nil {
 		r.moveTo(fd, path.Join(r.at, name))
 	}

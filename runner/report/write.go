@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // newMode is the mode of a report, unless it replaces a file of ours that has another one.
@@ -31,7 +33,7 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 		return err
 	}
 	// The directory was removed, and perhaps made again (make clean all).
-	root, err := openAt(unix.AT_FDCWD, "/", searchFlags)
+	root, err := eintr.Openat(unix.AT_FDCWD, "/", searchFlags, 0)
 	if err != nil {
 		return err
 	}
@@ -42,7 +44,7 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 // replaceBelow replaces a file. path leads to it from dir, and no link is followed.
 func replaceBelow(dir int, path []string, draft string, text []byte) error {
 	for ; len(path) > 1; path = path[1:] {
-		next, err := openAt(dir, path[0], searchFlags|unix.O_NOFOLLOW)
+		next, err := eintr.Openat(dir, path[0], searchFlags|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return err
 		}
@@ -58,11 +60,11 @@ func replace(dir int, name, draft string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	remove := func() error { return retry(func() error { return unix.Unlinkat(dir, draft, 0) }) }
+	remove := func() error { return eintr.Retry(func() error { return unix.Unlinkat(dir, draft, 0) }) }
 	if err := remove(); err != nil && err != unix.ENOENT {
 		return err
 	}
-	fd, err := openAt(dir, draft, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)
+	fd, err := eintr.Openat(dir, draft, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, newMode)
 	if err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func replace(dir int, name, draft string, text []byte) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = retry(func() error { return unix.Renameat(dir, draft, dir, name) })
+		err = eintr.Retry(func() error { return unix.Renameat(dir, draft, dir, name) })
 	}
 	if err != nil {
 		_ = remove()
@@ -83,7 +85,7 @@ func replace(dir int, name, draft string, text []byte) error {
 // modeFor returns the mode of a report under a name: that of a regular file of ours. It fails if what has the name is not
 // to be replaced.
 func modeFor(dir int, name string) (fs.FileMode, error) {
-	st, err := statAt(dir, name)
+	st, err := eintr.Lstatat(dir, name)
 	if err == unix.ENOENT {
 		return newMode, nil
 	}
@@ -106,7 +108,7 @@ func modeFor(dir int, name string) (fs.FileMode, error) {
 }
 
 func (f *File) writeStream(text []byte, patience time.Duration) error {
-	st, err := statOf(f.stream)
+	st, err := eintr.Fstat(f.stream)
 	if err != nil {
 		return err
 	}
