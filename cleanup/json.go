@@ -15,7 +15,8 @@ func EncodeJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// EncodeIndentedJSON returns the JSON form of v for people, indented and with a final newline. It escapes as EncodeJSON.
+// EncodeIndentedJSON returns the JSON form of v for people, indented and with a final newline. It escapes as
+// EncodeJSON.
 func EncodeIndentedJSON(v any) ([]byte, error) {
 	text, err := EncodeJSON(v)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsafeText is what UnsafeParents finds, one a line, with dir as $DIR.
+// unsafeText returns what UnsafeParents finds, one parent a line, with $DIR for dir.
 func unsafeText(t *testing.T, path, dir string) string {
 	t.Helper()
 	unsafe, err := UnsafeParents(path)
@@ -27,58 +27,58 @@ func unsafeText(t *testing.T, path, dir string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A directory or a link on the way that lets another user replace the state directory is found, and no other. What the
-// hint says makes it safe.
+// UnsafeParents finds the directories and links that let another user replace the state directory, and no others. The
+// commands of Hint make them safe.
 func TestUnsafeParents(t *testing.T) {
 	us := strconv.Itoa(os.Geteuid())
 	writable := func(name, mode string) string {
 		return "group or others may write to $DIR/" + name + ", its owner is user " + us + ", its mode is " + mode
 	}
-	anothers := func(name, mode string) string { return "user 12345 owns $DIR/" + name + ", its mode is " + mode }
+	otherOwner := func(name, mode string) string { return "user 12345 owns $DIR/" + name + ", its mode is " + mode }
 	for name, c := range map[string]struct {
-		root bool   // only root can make it
+		root bool   // only root can run the script
 		make string // a shell script, in $DIR
-		path string // of the state directory; "": a/state
+		path string // the state directory; "": a/state
 		want string
 	}{
-		"ours alone":           {make: "mkdir -m 700 -p a/state"},
-		"that others may read": {make: "mkdir a; chmod 755 a; mkdir a/state"},
-		"sticky, everybody's":  {make: "mkdir -p a/state; chmod 1777 a"},
-		"sticky, the group's":  {make: "mkdir -p a/state; chmod 1775 a"},
-		"everybody's":          {make: "mkdir -p a/state; chmod 777 a", want: writable("a", "0777")},
-		"others'":              {make: "mkdir -p a/state; chmod 702 a", want: writable("a", "0702")},
-		"the group's":          {make: "mkdir -p a/state; chmod 2775 a", want: writable("a", "2775")},
-		"one further up": {
+		"mode 0700":                   {make: "mkdir -m 700 -p a/state"},
+		"others may read":             {make: "mkdir a; chmod 755 a; mkdir a/state"},
+		"sticky, others may write":    {make: "mkdir -p a/state; chmod 1777 a"},
+		"sticky, the group may write": {make: "mkdir -p a/state; chmod 1775 a"},
+		"all may write":               {make: "mkdir -p a/state; chmod 777 a", want: writable("a", "0777")},
+		"others may write":            {make: "mkdir -p a/state; chmod 702 a", want: writable("a", "0702")},
+		"the group may write":         {make: "mkdir -p a/state; chmod 2775 a", want: writable("a", "2775")},
+		"further up": {
 			make: "mkdir -p a/b/c/state; chmod 777 a", path: "a/b/c/state", want: writable("a", "0777"),
 		},
 		"the directory itself": {make: "mkdir -p a/state; chmod 777 a/state"},
-		"another's":            {root: true, make: "mkdir -p a/state; chown 12345 a", want: anothers("a", "0755")},
-		"another's, sticky": {
-			root: true, make: "mkdir -p a/state; chown 12345 a; chmod 1777 a", want: anothers("a", "1777"),
+		"another owner":        {root: true, make: "mkdir -p a/state; chown 12345 a", want: otherOwner("a", "0755")},
+		"another owner, sticky": {
+			root: true, make: "mkdir -p a/state; chown 12345 a; chmod 1777 a", want: otherOwner("a", "1777"),
 		},
-		"another's, everybody's": {
-			root: true, make: "mkdir -p a/state; chown 12345 a; chmod 777 a", want: anothers("a", "0777"),
+		"another owner, all may write": {
+			root: true, make: "mkdir -p a/state; chown 12345 a; chmod 777 a", want: otherOwner("a", "0777"),
 		},
-		"two": {
+		"two parents": {
 			root: true, make: "mkdir -p a/b/state; chown 12345 a; chmod 770 a/b", path: "a/b/state",
-			want: anothers("a", "0755") + "\n" + writable("a/b", "0770"),
+			want: otherOwner("a", "0755") + "\n" + writable("a/b", "0770"),
 		},
 		"a link":           {make: "mkdir -p b/state; ln -s b a"},
 		"an absolute link": {make: "mkdir -p b/state; ln -s $DIR/b a"},
-		"another's link": {
+		"a link with another owner": {
 			root: true, make: "mkdir -p b/state; ln -s b a; chown -h 12345 a",
 			want: "user 12345 owns the symbolic link $DIR/a",
 		},
-		"a link into everybody's": {
+		"a link into an unsafe directory": {
 			make: "mkdir -p b/c/state; chmod 777 b; ln -s b/c a", want: writable("b", "0777"),
 		},
-		"an absolute link into it": {
+		"an absolute link into one": {
 			make: "mkdir -p b/c/state; chmod 777 b; ln -s $DIR/b/c a", want: writable("b", "0777"),
 		},
-		"a link through everybody's": {
+		"a link through one": {
 			make: "mkdir -p b c/state; chmod 777 b; ln -s b/../c a", want: writable("b", "0777"),
 		},
-		"a link in everybody's": {
+		"a link in one": {
 			make: "mkdir -p b/c d/state; chmod 777 b; ln -s ../d b/a", path: "b/a/state", want: writable("b", "0777"),
 		},
 		"a link to a link": {
@@ -87,8 +87,8 @@ func TestUnsafeParents(t *testing.T) {
 		"a link and one back": {
 			make: "mkdir -p b/c d/state; ln -s ../../d b/c/back; ln -s b/c a", path: "a/back/state",
 		},
-		"a detour, which Abs takes out": {make: "mkdir -p a/state b; chmod 777 b", path: "b/../a//./state"},
-		"one that is not on the way":    {make: "mkdir -p a/state b; chmod 777 b; ln -s a/state state"},
+		"a detour, which filepath.Abs removes": {make: "mkdir -p a/state b; chmod 777 b", path: "b/../a//./state"},
+		"a directory off the way":              {make: "mkdir -p a/state b; chmod 777 b; ln -s a/state state"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.root {
@@ -121,14 +121,14 @@ func TestUnsafeParents(t *testing.T) {
 				}
 			}
 			if got := unsafeText(t, path, dir); got != "" {
-				t.Errorf("the hints have left\n%s", got)
+				t.Errorf("after the hints it finds\n%s", got)
 			}
 		})
 	}
 }
 
-// Where a state directory usually is there is nothing to warn of.
-func TestUsualParentsAreSafe(t *testing.T) {
+// The usual places of state directories are safe.
+func TestUnsafeParents_usualPlaces(t *testing.T) {
 	for _, place := range []string{"/var/lib", "/run", "/tmp"} {
 		if unix.Access(place, unix.W_OK) != nil {
 			continue
@@ -144,8 +144,8 @@ func TestUsualParentsAreSafe(t *testing.T) {
 	}
 }
 
-// What was found before the path ended is told, too.
-func TestParentsThatAreMissing(t *testing.T) {
+// The unsafe parents before a missing element are in the list, too.
+func TestUnsafeParents_missingElement(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, err := range []error{
 		os.Mkdir("a", 0o700), os.Chmod("a", 0o777), os.Symlink("b", "c"), os.Symlink("c", "b"),
