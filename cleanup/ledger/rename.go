@@ -19,8 +19,8 @@ var errOtherFile = errors.New("the file with that name is gone, or another one")
 
 // Remove unlinks the file. It does nothing if the name is gone or belongs to another file.
 func (l *Ledger) Remove() error {
-	err := l.withDir(func(d *Dir, file string, ours bool) error {
-		if !ours {
+	err := l.withDir(func(d *Dir, file string, current bool) error {
+		if !current {
 			return nil
 		}
 		return unix.Unlinkat(d.fd, file, 0)
@@ -34,8 +34,8 @@ func (l *Ledger) Remove() error {
 // SetAside renames the file to its name with a suffix, and with a number behind it if that name is taken. It does
 // nothing in memory.
 func (l *Ledger) SetAside(suffix string) error {
-	err := l.withDir(func(d *Dir, file string, ours bool) error {
-		if !ours {
+	err := l.withDir(func(d *Dir, file string, current bool) error {
+		if !current {
 			return errOtherFile
 		}
 		// No process takes a free name before renameat does: no other user may write to the directory, and only the
@@ -65,12 +65,12 @@ func (l *Ledger) SetAside(suffix string) error {
 // does nothing if the file was not set aside. It fails with ErrAlive if another process holds the lock of the original
 // name, and with ErrNameTaken if a ledger with records has that name.
 func (l *Ledger) TakeBack() error {
-	err := l.withDir(func(d *Dir, file string, ours bool) error {
+	err := l.withDir(func(d *Dir, file string, current bool) error {
 		name := originalName(file)
 		if name == file {
 			return nil
 		}
-		if !ours {
+		if !current {
 			return errOtherFile
 		}
 		// The lock of a name is that of the file with the name. Create an empty one if there is none.
@@ -100,7 +100,7 @@ func (l *Ledger) TakeBack() error {
 
 // withDir calls do with the directory of the file, the file's name, and whether the name still belongs to this file. It
 // opens the directory anew: a process that inherited the ledger has only the path. In memory withDir does nothing.
-func (l *Ledger) withDir(do func(d *Dir, file string, ours bool) error) error {
+func (l *Ledger) withDir(do func(d *Dir, file string, current bool) error) error {
 	if l.path == "" {
 		return nil
 	}
@@ -110,9 +110,9 @@ func (l *Ledger) withDir(do func(d *Dir, file string, ours bool) error) error {
 		return err
 	}
 	defer d.Close()
-	ours, err := d.isNameOf(file, l.fd)
+	current, err := d.isNameOf(file, l.fd)
 	if err != nil {
 		return err
 	}
-	return do(d, file, ours)
+	return do(d, file, current)
 }

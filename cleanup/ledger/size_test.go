@@ -13,8 +13,8 @@ import (
 // pieces are bytes that the JSON form of a text encodes in different ways.
 var pieces = []string{
 	"a", " ", "\x7f", "<", ">", "&", "'", "/", `"`, `\`, "\b", "\f", "\n", "\r", "\t", "\x00", "\x01", "\x0b", "\x1b",
-	"\x1f", "ä", "\u2027", "\u2028", "\u2029", "\u202a", "\ufeff", "\ufffd", "😀", "\xff", "\x80", "\xe2", "\xe2\x80", "\xa8",
-	"\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80",
+	"\x1f", "ä", "\u2027", "\u2028", "\u2029", "\u202a", "\ufeff", "\ufffd", "😀", "\xff", "\x80", "\xe2", "\xe2\x80",
+	"\xa8", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80",
 }
 
 // wantSize requires that Size and Overhead are the length of a text and of its line in a ledger.
