@@ -1,34 +1,17 @@
 package report
 
-import (
-	"golang.org/x/sys/unix"
+import "golang.org/x/sys/unix"
 
-	"graceful/cleanup/eintr"
-)
-
-// identity tells a file from all others that exist at the same time.
-type identity struct {
-	kind     uint32 // S_IFMT bits of its mode
+// fileID identifies a file among those that exist at the same time. The zero value is no file.
+type fileID struct {
+	kind     uint32 // see kindOf
 	dev, ino uint64
 }
 
-// identityOf is the identity of a file. That of the zero value is zero.
-func identityOf(st unix.Stat_t) identity {
-	return identity{uint32(st.Mode) & unix.S_IFMT, uint64(st.Dev), uint64(st.Ino)}
+// fileIDOf returns the identity of a file. It returns zero for the zero value.
+func fileIDOf(st unix.Stat_t) fileID {
+	return fileID{kindOf(st), uint64(st.Dev), uint64(st.Ino)}
 }
 
-// readLinkAt returns a link's text. With an empty name dir is the link itself.
-func readLinkAt(dir int, name string) (string, error) {
-	const pathMax = 4096 // PATH_MAX, with the final NUL
-	text := make([]byte, pathMax)
-	n, err := eintr.RetryValue(func() (int, error) { return unix.Readlinkat(dir, name, text) })
-	switch {
-	case err != nil:
-		return "", err
-	case n == 0:
-		return "", unix.ENOENT
-	case n == pathMax:
-		return "", unix.ENAMETOOLONG
-	}
-	return string(text[:n]), nil
-}
+// kindOf returns the kind of a file: the S_IFMT bits of its mode.
+func kindOf(st unix.Stat_t) uint32 { return uint32(st.Mode) & unix.S_IFMT }
