@@ -1,5 +1,5 @@
-// Package cleanup holds the cleanup commands of a run: what they are, which may start when, and that each is
-// taken once. It starts no process and waits for none.
+// Package cleanup holds the cleanup commands of a run: what they are, which may start when, and that each is claimed
+// once. It never starts a process or waits for one.
 package cleanup
 
 import (
@@ -10,23 +10,24 @@ import (
 	"time"
 )
 
-// Shell runs the shell form of a command.
+// Shell runs commands in shell form.
 const Shell = "/bin/sh"
 
+// example is an exec form, for error messages.
 const example = `["./flush", "--all"]`
 
 // Command is one cleanup command.
 type Command struct {
-	// Text is what the user wrote; it names the command in messages.
+	// Text is what the user wrote. It names the command in messages.
 	Text string
-	// Args is what is executed: at least one word, none with a NUL byte.
+	// Args is the argument list to execute: at least one argument, none with a NUL byte.
 	Args []string
-	// Limit bounds its run time.
+	// Limit bounds the run time of the command.
 	Limit time.Duration
 }
 
-// Parse reads a command as a user writes it: a JSON array of strings is executed as it stands (exec form),
-// everything else is run by Shell (shell form).
+// Parse parses a command as a user writes it. A JSON array of strings is the argument list to execute (exec form).
+// Shell runs every other text (shell form).
 func Parse(text string) (Command, error) {
 	if strings.TrimSpace(text) == "" {
 		return Command{}, errors.New("the command is empty")
@@ -38,16 +39,17 @@ func Parse(text string) (Command, error) {
 	if !strings.HasPrefix(trimmed, "[") {
 		return ShellForm(text), nil
 	}
-	var words []*string // null is no string
+	var words []*string // nil: null, which is not a string
 	if err := json.Unmarshal([]byte(text), &words); err != nil {
-		// `[ -e lock ] && rm lock` begins like an array and is shell.
+		// `[ -e lock ] && rm lock` is a shell command although it begins like an array.
 		if strings.HasPrefix(trimmed, "[ ") || strings.HasPrefix(trimmed, "[[") {
 			return ShellForm(text), nil
 		}
 		return Command{}, fmt.Errorf("not a JSON array of strings: %w (exec form: %s)", err, example)
 	}
-	if !Exact([]byte(text)) { // something else would run
-		return Command{}, errors.New("the exec form is JSON and so must be UTF-8, without halves of surrogate pairs (the shell form takes any bytes)")
+	if !Exact([]byte(text)) { // graceful would execute other arguments
+		return Command{}, errors.New("the exec form is JSON and so must be UTF-8, without halves of surrogate pairs " +
+			"(the shell form takes any bytes)")
 	}
 	var args []string
 	for _, w := range words {
@@ -65,24 +67,24 @@ func Parse(text string) (Command, error) {
 	return Command{Text: text, Args: args}, nil
 }
 
-// ShellForm is a command that Shell runs.
+// ShellForm returns a command that Shell runs.
 func ShellForm(text string) Command {
 	return Command{Text: text, Args: []string{Shell, "-c", text}}
 }
 
-// NeedsShell tells whether the command is in shell form.
+// NeedsShell reports whether the command is in shell form.
 func (c Command) NeedsShell() bool {
 	return len(c.Args) == 3 && c.Args[0] == Shell && c.Args[1] == "-c" && c.Args[2] == c.Text
 }
 
-// ExecForm is a command that is executed as it stands.
-func ExecForm(args []string) Command { return Command{Text: textOf(args), Args: args} }
+// ExecForm returns a command with an argument list to execute.
+func ExecForm(args []string) Command { return Command{Text: quoteAll(args), Args: args} }
 
-// textOf shows an argument list as one would type it.
-func textOf(args []string) string {
+// quoteAll formats an argument list as a user types it in a shell.
+func quoteAll(args []string) string {
 	var words []string
 	for _, arg := range args {
-		if plain := strings.IndexFunc(arg, func(r rune) bool { return !strings.ContainsRune(plainRunes, r) }) < 0; arg == "" || !plain {
+		if arg == "" || strings.ContainsFunc(arg, needsQuotes) {
 			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 		}
 		words = append(words, arg)
@@ -90,4 +92,8 @@ func textOf(args []string) string {
 	return strings.Join(words, " ")
 }
 
-const plainRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+"
+// needsQuotes reports whether a shell may give a rune a meaning of its own.
+func needsQuotes(r rune) bool {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+"
+	return !strings.ContainsRune(plain, r)
+}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// entryJSON is the one JSON form of a command: what it was registered with, and not what became of it. What is empty is left
-// out, except for what every command has.
+// entryJSON is the one JSON form of an entry. It has what the command was registered with and not its outcome. Fields
+// that only some commands have are left out where they are empty.
 type entryJSON struct {
 	When  When          `json:"when"`
 	Text  Text          `json:"text"`
@@ -20,7 +20,7 @@ type entryJSON struct {
 	Key   Text          `json:"key,omitempty"`
 }
 
-// MarshalJSON implements json.Marshaler. An environment that another entry has is not repeated.
+// MarshalJSON implements json.Marshaler. It does not repeat an environment that another entry has (EnvOf).
 func (e Entry) MarshalJSON() ([]byte, error) {
 	form := entryJSON{
 		e.When, Text(e.Command.Text), Texts(e.Command.Args), e.Command.Limit,
@@ -32,7 +32,7 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 	return EncodeJSON(form)
 }
 
-// UnmarshalJSON implements json.Unmarshaler. The environment of another entry is for the caller to find (EnvOf).
+// UnmarshalJSON implements json.Unmarshaler. The caller copies an environment that another entry has (EnvOf).
 func (e *Entry) UnmarshalJSON(data []byte) error {
 	var form entryJSON
 	if err := json.Unmarshal(data, &form); err != nil {
@@ -49,20 +49,4 @@ func (e *Entry) UnmarshalJSON(data []byte) error {
 		e.Env = append([]string{}, Strings(form.Env)...)
 	}
 	return nil
-}
-
-// Texts converts strings for JSON. Of none it makes nil.
-func Texts(from []string) (to []Text) {
-	for _, s := range from {
-		to = append(to, Text(s))
-	}
-	return to
-}
-
-// Strings converts them back. Of none it makes nil.
-func Strings(from []Text) (to []string) {
-	for _, t := range from {
-		to = append(to, string(t))
-	}
-	return to
 }

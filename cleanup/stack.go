@@ -2,33 +2,33 @@ package cleanup
 
 import "slices"
 
-// Order says which command runs when.
+// Order is the order in which cleanup commands run.
 type Order string
 
-// The orders. LIFO is that of atexit(3) and of Go's defer.
+// The orders. atexit(3) and Go's defer use LIFO.
 const (
 	LIFO     Order = "lifo"
 	FIFO     Order = "fifo"
 	Parallel Order = "parallel"
 )
 
-// Orders lists them, the default first.
+// Orders lists all orders, the default first.
 func Orders() []Order { return []Order{LIFO, FIFO, Parallel} }
 
-// When says at what moment of a run a command runs.
+// When is the moment of a run at which a command runs.
 type When uint8
 
-// AtExit are the cleanup commands. AtStop are those that tell others of a stop before it begins.
+// AtExit is the moment of the cleanup commands (--on-exit). AtStop is the moment before a stop begins (--on-stop).
 const (
 	AtExit When = iota
 	AtStop
 )
 
-// Progress is how far a command has come. It only grows.
+// Progress is how far a command has come. It only grows, except that a retried command is pending again.
 type Progress uint8
 
-// A command is claimed before it is started, so that whoever reads the stack later knows that it may have run. One that
-// is withdrawn never does.
+// The stages. A command is claimed before it is started: a process that reads the stack later knows that the command
+// may have run. A withdrawn command never runs.
 const (
 	Pending Progress = iota
 	Claimed
@@ -36,64 +36,64 @@ const (
 	Withdrawn
 )
 
-// Entry is a command and what became of it.
+// Entry is a command with its progress and outcome.
 type Entry struct {
-	ID      int // as registered, from 1
+	ID      int // in the order of registration, from 1
 	When    When
 	Command Command
 	Registration
 	Progress Progress
-	PID      int    // 0 until started
-	Start    uint64 // its start time, in clock ticks since the machine's
-	TimedOut bool
-	Cut      bool // ended because a stop signal came again
-	Killed   bool // because it came once more
+	PID      int    // 0: not started
+	Start    uint64 // start time in clock ticks since boot
+	TimedOut bool   // it ran longer than its limit
+	Cut      bool   // a repeated stop signal terminated it
+	Killed   bool   // a further stop signal killed it
 	Outcome  Outcome
 }
 
-// Registration is what a command brings along that was registered while the run went on.
+// Registration is what a client registers with a command during the run.
 type Registration struct {
 	Name  string
 	Dir   string   // working directory; "": the run's
 	Env   []string // nil: the run's
-	EnvOf int      // the first entry that has the same one; 0: none before it
-	Exits Process  // the command runs as soon as that has ended; the zero value: with the others
-	Key   string   // by which who asks again, since he had no answer, is known
+	EnvOf int      // id of the first entry with the same environment; 0: none before this one
+	Exits Process  // the command runs when this process has ended; zero: with the other commands
+	Key   string   // identifies a request that a client repeats because it got no answer
 }
 
-// Process names one process until the machine restarts.
+// Process identifies a process until the machine boots again. A pid alone does not: the kernel reuses it.
 type Process struct {
 	PID   int
-	Start uint64 // in clock ticks since the machine's
+	Start uint64 // start time in clock ticks since boot (proc_pid_stat(5), starttime); 0: unknown
 }
 
-// Outcome tells how a command ended. The zero value is success.
+// Outcome is how a command ended. The zero value is success.
 type Outcome struct {
 	Code        int    // exit status
-	Signal      int    // the signal that ended it, or 0
-	Error       string // why it could not be started, or was given up
-	Interrupted bool   // it may have been started, and whether it has ended is unknown
-	Unseen      bool   // it has ended, and how is unknown
+	Signal      int    // the signal that ended it; 0: none
+	Error       string // why it could not be started, or why graceful gave it up
+	Interrupted bool   // it may have been started; it is unknown whether it has ended
+	Unseen      bool   // it has ended; it is unknown how
 }
 
-// Failed tells whether anything but exit status 0 came of it.
+// Failed reports whether the outcome is not exit status 0.
 func (o Outcome) Failed() bool { return o != Outcome{} }
 
-// Stack is the cleanup commands of a run. It is a value: its methods leave the receiver, and the entries that it points
-// to, as they were.
+// Stack is the cleanup commands of a run. It is a value: its methods change neither the receiver nor the entries that
+// the receiver points to.
 type Stack struct {
 	Order   Order
 	Entries []*Entry
-	Active  []int // those that are claimed and have not ended
-	Changes int   // registrations and withdrawals
+	Active  []int // ids of the commands that are claimed and have not ended
+	Changes int   // number of registrations and withdrawals
 }
 
-// Push adds a command that is known from the beginning.
+// Push adds a command that is known when the run begins.
 func (s Stack) Push(when When, c Command) Stack {
 	return s.Register(Entry{When: when, Command: c})
 }
 
-// Register adds a command.
+// Register adds an entry and gives it the next id.
 func (s Stack) Register(e Entry) Stack {
 	e.ID = len(s.Entries) + 1
 	s.Entries = append(slices.Clip(s.Entries), &e)
@@ -101,10 +101,10 @@ func (s Stack) Register(e Entry) Stack {
 	return s
 }
 
-// recordSize is an upper bound of what the record of a registration takes in a ledger without its texts, in bytes.
+// recordSize is an upper bound of a registration's record in a ledger without its texts, in bytes.
 const recordSize = 344
 
-// RecordSize is an upper bound of what the record of the entry's registration takes in a ledger, in bytes.
+// RecordSize returns an upper bound of the record of the entry's registration in a ledger, in bytes.
 func (e Entry) RecordSize() int {
 	n := recordSize
 	for _, text := range []string{e.Command.Text, e.Name, e.Dir, e.Key} {
@@ -121,7 +121,7 @@ func (e Entry) RecordSize() int {
 	return n
 }
 
-// Registered finds the entry that was registered with that key, and was not withdrawn.
+// Registered returns the id of the entry that was registered with a key and was not withdrawn.
 func (s Stack) Registered(key string) (id int, ok bool) {
 	for _, e := range s.Entries {
 		if key != "" && e.Key == key && e.Progress != Withdrawn {
@@ -131,7 +131,7 @@ func (s Stack) Registered(key string) (id int, ok bool) {
 	return 0, false
 }
 
-// Withdraw takes back a command that nobody has claimed. That it is taken back already is as good.
+// Withdraw withdraws a pending cleanup command. ok is true for a command that is withdrawn already, too.
 func (s Stack) Withdraw(id int) (_ Stack, ok bool) {
 	e, ok := s.Get(id)
 	if !ok || e.When != AtExit || e.Progress != Pending {
@@ -141,8 +141,8 @@ func (s Stack) Withdraw(id int) (_ Stack, ok bool) {
 	return s.Update(id, func(e *Entry) { e.Progress = Withdrawn }), true
 }
 
-// Claim takes the commands that are to start now: one, or in parallel order all that are left. While a command
-// is claimed and has not ended, there is nothing to claim in the other orders. At a stop the order is that given.
+// Claim claims the commands that start now and returns their ids: in parallel order all pending commands, otherwise the
+// next one, and none while another one runs. Commands with AtStop always run in the order of registration.
 func (s Stack) Claim(when When) (Stack, []int) {
 	order := s.Order
 	if when == AtStop {
@@ -168,7 +168,7 @@ func (s Stack) Claim(when When) (Stack, []int) {
 	return s.claim(claimed), claimed
 }
 
-// ClaimOne takes a command that waits for the end of a process, out of its turn.
+// ClaimOne claims a pending command that waits for the end of a process, whatever the order.
 func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
 	if e, known := s.Get(id); !known || e.Progress != Pending || e.Exits.PID == 0 {
 		return s, false
@@ -176,6 +176,7 @@ func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
 	return s.claim([]int{id}), true
 }
 
+// claim marks pending entries as claimed.
 func (s Stack) claim(ids []int) Stack {
 	if len(ids) == 0 {
 		return s
@@ -189,7 +190,7 @@ func (s Stack) claim(ids []int) Stack {
 	return s
 }
 
-// Running lists the commands that are claimed and have not ended.
+// Running returns the ids of the commands that are claimed and have not ended.
 func (s Stack) Running(when When) (ids []int) {
 	for _, id := range s.Active {
 		if s.Entries[id-1].When == when {
@@ -199,7 +200,7 @@ func (s Stack) Running(when When) (ids []int) {
 	return ids
 }
 
-// Get returns the entry with that id.
+// Get returns the entry with an id.
 func (s Stack) Get(id int) (Entry, bool) {
 	if id < 1 || id > len(s.Entries) {
 		return Entry{}, false
@@ -207,7 +208,7 @@ func (s Stack) Get(id int) (Entry, bool) {
 	return *s.Entries[id-1], true
 }
 
-// Update changes the entry with that id, which must exist.
+// Update applies change to a copy of the entry with an id. The entry must exist.
 func (s Stack) Update(id int, change func(*Entry)) Stack {
 	e := *s.Entries[id-1]
 	was := e.Progress

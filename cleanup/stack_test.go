@@ -5,15 +5,55 @@ import (
 	"testing"
 )
 
-func TestNoOrderIsThatOfDefer(t *testing.T) {
-	s := Stack{}.Push(AtExit, Command{}).Push(AtExit, Command{})
-	if got := drain(s); !slices.EqualFunc(got, [][]int{{2}, {1}}, slices.Equal) {
-		t.Errorf("claims %v, want the last one first", got)
+// drain claims until no command is left, ends each command in turn, and returns the ids of each claim.
+func drain(s Stack) (claims [][]int) {
+	for {
+		var ids []int
+		s, ids = s.Claim(AtExit)
+		if len(ids) == 0 {
+			return claims
+		}
+		claims = append(claims, ids)
+		for _, id := range ids {
+			s = s.Update(id, func(e *Entry) { e.Progress = Ended })
+		}
 	}
 }
 
-// Claimed before it is started, so a command that may be running is one that is claimed.
-func TestOneAtATimeInEveryOrderButParallel(t *testing.T) {
+func TestClaim_order(t *testing.T) {
+	for order, want := range map[Order][][]int{
+		LIFO:     {{3}, {2}, {1}},
+		FIFO:     {{1}, {2}, {3}},
+		Parallel: {{1, 2, 3}},
+	} {
+		s := Stack{Order: order}
+		for range 3 {
+			s = s.Push(AtExit, Command{})
+		}
+		if got := drain(s); !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("%s claims %v, want %v", order, got, want)
+		}
+	}
+}
+
+// The zero Order is LIFO, as Go's defer.
+func TestClaim_zeroOrder(t *testing.T) {
+	s := Stack{}.Push(AtExit, Command{}).Push(AtExit, Command{})
+	if got := drain(s); !slices.EqualFunc(got, [][]int{{2}, {1}}, slices.Equal) {
+		t.Errorf("claims %v, want the last command first", got)
+	}
+}
+
+func TestClaim_whileACommandRuns(t *testing.T) {
+	s := Stack{Order: LIFO}.Push(AtExit, Command{}).Push(AtExit, Command{})
+	s, first := s.Claim(AtExit)
+	if _, again := s.Claim(AtExit); len(first) != 1 || len(again) != 0 {
+		t.Errorf("claimed %v, then %v", first, again)
+	}
+}
+
+// Claim returns one command at a time in every order but Parallel, and Running returns all commands that are claimed.
+func TestClaim_oneAtATime(t *testing.T) {
 	for order, want := range map[Order][]int{LIFO: {2}, FIFO: {1}, Parallel: {1, 2}} {
 		s, first := Stack{Order: order}.Push(AtExit, Command{}).Push(AtExit, Command{}).Claim(AtExit)
 		again, second := s.Claim(AtExit)
@@ -23,8 +63,21 @@ func TestOneAtATimeInEveryOrderButParallel(t *testing.T) {
 	}
 }
 
-// Two stacks that grew from one share no entry, whatever room its slice had.
-func TestStacksThatGrowFromOneGrowApart(t *testing.T) {
+func TestStackIsAValue(t *testing.T) {
+	base := Stack{Order: LIFO}.Push(AtExit, Command{Text: "a"})
+	one, two := base.Push(AtExit, Command{Text: "b"}), base.Push(AtExit, Command{Text: "c"})
+	if one.Entries[1].Command.Text != "b" || two.Entries[1].Command.Text != "c" || len(base.Entries) != 1 {
+		t.Error("stacks share their entries")
+	}
+	claimed, _ := base.Claim(AtExit)
+	claimed.Update(1, func(e *Entry) { e.Progress = Ended })
+	if base.Entries[0].Progress != Pending || claimed.Entries[0].Progress != Claimed {
+		t.Error("a claim or an update changed its receiver")
+	}
+}
+
+// Two stacks that grew from the same stack share no new entry, whatever capacity its slice had.
+func TestPush_twiceOnTheSameStack(t *testing.T) {
 	var base Stack
 	for range 9 {
 		base = base.Push(AtExit, Command{})
@@ -32,33 +85,29 @@ func TestStacksThatGrowFromOneGrowApart(t *testing.T) {
 		two := base.Push(AtExit, Command{Text: "two"})
 		id := len(one.Entries)
 		if a, _ := one.Get(id); a.Command.Text != "one" || a.ID != id {
-			t.Fatalf("entry %d of the first is %+v", id, a)
+			t.Fatalf("entry %d of the first stack is %+v", id, a)
 		}
 		if b, _ := two.Get(id); b.Command.Text != "two" {
-			t.Fatalf("entry %d of the second is %+v", id, b)
+			t.Fatalf("entry %d of the second stack is %+v", id, b)
 		}
 		if _, ok := base.Get(id); ok {
-			t.Fatalf("entry %d is in what both came from", id)
+			t.Fatalf("entry %d is in the original stack", id)
 		}
 	}
 }
 
-func TestAnythingButSuccessIsFailure(t *testing.T) {
+func TestGet_unknownID(t *testing.T) {
+	for _, id := range []int{-1, 0, 1} {
+		if _, ok := (Stack{}).Get(id); ok {
+			t.Errorf("an empty stack has an entry %d", id)
+		}
+	}
+}
+
+func TestOutcomeFailed(t *testing.T) {
 	for o, want := range map[Outcome]bool{{}: false, {Code: 1}: true, {Signal: 9}: true, {Error: "none"}: true} {
 		if o.Failed() != want {
 			t.Errorf("%+v failed: %t", o, o.Failed())
-		}
-	}
-}
-
-// The shell that an exec form names itself is the user's business: it need not be there when the run begins.
-func TestAnExecFormThatNamesAShellIsNoShellForm(t *testing.T) {
-	for text, want := range map[string]bool{
-		"true": true, `["/bin/sh", "-c", "true"]`: false, `["/bin/sh"]`: false, `["/bin/sh", "-c", ""]`: false,
-	} {
-		c, err := Parse(text)
-		if err != nil || c.NeedsShell() != want {
-			t.Errorf("%s needs our shell: %t, %v", text, c.NeedsShell(), err)
 		}
 	}
 }

@@ -12,9 +12,25 @@ import (
 	"unicode/utf8"
 )
 
-// Text is a string that goes through JSON byte for byte: as a JSON string where it is UTF-8, else as
-// {"base64":"…"}. Arguments, environment and paths are any bytes, and encoding/json replaces what is not UTF-8.
+// Text is a string whose JSON form keeps every byte: a JSON string if it is valid UTF-8, else {"base64":"…"}.
+// Arguments, environment and paths may hold any bytes, and encoding/json replaces those that are not UTF-8.
 type Text string
+
+// Texts converts strings for JSON. It returns nil if there are none.
+func Texts(from []string) (to []Text) {
+	for _, s := range from {
+		to = append(to, Text(s))
+	}
+	return to
+}
+
+// Strings converts texts back to strings. It returns nil if there are none.
+func Strings(from []Text) (to []string) {
+	for _, t := range from {
+		to = append(to, string(t))
+	}
+	return to
+}
 
 // MarshalJSON implements json.Marshaler.
 func (t Text) MarshalJSON() ([]byte, error) {
@@ -24,7 +40,7 @@ func (t Text) MarshalJSON() ([]byte, error) {
 	return EncodeJSON(map[string][]byte{"base64": []byte(t)})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. It takes nothing but the two forms.
+// UnmarshalJSON implements json.Unmarshaler. It accepts the two forms only.
 func (t *Text) UnmarshalJSON(data []byte) error {
 	var plain *string
 	if json.Unmarshal(data, &plain) == nil && plain != nil {
@@ -46,52 +62,7 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Exact reports whether the strings of a valid JSON text are decoded as they stand there. encoding/json replaces two things by
-// U+FFFD: bytes that are not UTF-8, and escaped surrogates without their other half. "\ufffd" itself is a valid way to write
-// U+FFFD.
-func Exact(text []byte) bool {
-	if !utf8.Valid(text) {
-		return false
-	}
-	const escape = len(`\ud83d`)
-	for {
-		i := bytes.IndexByte(text, '\\')
-		if i < 0 {
-			return true
-		}
-		text = text[i:]
-		if text[1] != 'u' {
-			text = text[2:] // \\ too
-			continue
-		}
-		half := escaped(text)
-		text = text[escape:]
-		if !utf16.IsSurrogate(half) {
-			continue
-		}
-		if !bytes.HasPrefix(text, []byte(`\u`)) || utf16.DecodeRune(half, escaped(text)) == utf8.RuneError {
-			return false
-		}
-		text = text[escape:]
-	}
-}
-
-// escaped is the rune of a \u escape at the beginning of a text.
-func escaped(text []byte) rune {
-	r, _ := strconv.ParseUint(string(text[2:6]), 16, 16)
-	return rune(r)
-}
-
-// encode is json.Marshal that leaves <, > and & readable: commands are full of them.
-func EncodeJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
-}
-
-// Size is how many bytes the JSON form of the text takes (MarshalJSON), quotes included.
+// Size returns the length of the JSON form (MarshalJSON) in bytes, with the quotes.
 func (t Text) Size() int {
 	if !utf8.ValidString(string(t)) {
 		return len(`{"base64":""}`) + base64.StdEncoding.EncodedLen(len(t))
@@ -105,6 +76,42 @@ func (t Text) Size() int {
 			n += len(`\u0001`) - 1
 		}
 	}
-	// These two are escaped as well: JavaScript takes them for ends of lines.
-	return n + 3*(strings.Count(string(t), "\u2028")+strings.Count(string(t), "\u2029"))
+	// encoding/json escapes these two as well, since they end a line in JavaScript.
+	const more = len(`\u2028`) - len("\u2028")
+	return n + more*(strings.Count(string(t), "\u2028")+strings.Count(string(t), "\u2029"))
+}
+
+// Exact reports whether decoding a valid JSON text keeps every character of its strings. encoding/json replaces bytes
+// that are not UTF-8, and escaped surrogates without their other half, by U+FFFD. The escape "\ufffd" itself is exact.
+func Exact(text []byte) bool {
+	if !utf8.Valid(text) {
+		return false
+	}
+	const escape = len(`\ud83d`)
+	for {
+		i := bytes.IndexByte(text, '\\')
+		if i < 0 {
+			return true
+		}
+		text = text[i:]
+		if text[1] != 'u' {
+			text = text[2:] // an escape of one character; also \\
+			continue
+		}
+		half := unescape(text)
+		text = text[escape:]
+		if !utf16.IsSurrogate(half) {
+			continue
+		}
+		if !bytes.HasPrefix(text, []byte(`\u`)) || utf16.DecodeRune(half, unescape(text)) == utf8.RuneError {
+			return false
+		}
+		text = text[escape:]
+	}
+}
+
+// unescape returns the rune of the \u escape at the beginning of a text.
+func unescape(text []byte) rune {
+	r, _ := strconv.ParseUint(string(text[2:6]), 16, 16)
+	return rune(r)
 }

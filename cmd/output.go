@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"graceful/cleanup"
 	"graceful/runner/terminal"
 
 	"golang.org/x/sys/unix"
@@ -138,8 +138,10 @@ func oneLine(s string) string {
 
 // writeJSON writes v for people and programs: indented, and with <, > and & as they are.
 func writeJSON(to io.Writer, v any) error {
-	e := json.NewEncoder(to)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	text, err := cleanup.EncodeIndentedJSON(v)
+	if err != nil {
+		return err
+	}
+	_, err = to.Write(text)
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 
+	"graceful/cleanup/eintr"
 	"graceful/cleanup/registry"
 	"graceful/runner/procfs"
 
@@ -58,12 +59,8 @@ func peerRights(c registry.Call) (r rights, err error) {
 // hasEnded reports whether the process of a pidfd has ended: then it can be read from (pidfd_open(2)).
 func hasEnded(pidfd int) bool {
 	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(poll, 0)
-		if err != unix.EINTR {
-			return err != nil || n > 0
-		}
-	}
+	n, err := eintr.RetryValue(func() (int, error) { return unix.Poll(poll, 0) })
+	return err != nil || n > 0
 }
 
 // rightsOf reads the rights of a process, given as its name in /proc.

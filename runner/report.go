@@ -1,8 +1,6 @@
 package runner
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -11,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"graceful/cleanup"
 	"graceful/runner/report"
 	"graceful/runner/tree"
 )
@@ -31,14 +30,10 @@ func (p *processes) writeReport(r Run, h *report.History) error {
 	if doc.Level = string(p.tree.Level()); r.Cgroup != "" {
 		doc.Level = string(tree.Cgroup)
 	}
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false) // commands are full of <, > and &
-	e.SetIndent("", "  ")
-	err := e.Encode(doc)
+	text, err := cleanup.EncodeIndentedJSON(doc)
 	if err == nil {
 		// The draft has the same name in every process of the run: what a killed one has left is removed by the next.
-		err = p.report.Write(text.Bytes(), ".graceful-"+r.ID, min(time.Second, r.Config.Patience()))
+		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Config.Patience()))
 	}
 	if err != nil {
 		var errno syscall.Errno

@@ -7,14 +7,16 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
-// ParentError is a directory, or a symbolic link, on the way to a state directory through which another user can put
-// another directory in the state directory's place. Two runs of one name would then live side by side.
+// ParentError is an unsafe directory or symbolic link on the way to a state directory: another user can use it to
+// replace the state directory. Two runs of one name could then exist at the same time.
 type ParentError struct {
 	Path  string
 	Link  bool   // it is a symbolic link
-	Owner uint32 // user ID
+	Owner uint32 // user id
 	Mode  uint32 // permission bits, with the sticky bit
 }
 
@@ -29,7 +31,7 @@ func (e *ParentError) Error() string {
 	return fmt.Sprintf("group or others may write to %s, its owner is user %d, its mode is %04o", e.Path, e.Owner, e.Mode)
 }
 
-// Hint is the command, or the two, that make the parent safe.
+// Hint returns the commands that make the parent safe, separated by commas.
 func (e *ParentError) Hint() string {
 	var commands []string
 	if e.Link {
@@ -44,13 +46,13 @@ func (e *ParentError) Hint() string {
 	return strings.Join(commands, ", ")
 }
 
-// foreign reports whether the owner is another user than root and us. The owner of a directory can rename all that is
-// in it, also where the directory is sticky.
+// foreign reports whether the owner is another user than root and graceful's. The owner of a directory can rename
+// everything in it, even if it is sticky.
 func (e *ParentError) foreign() bool { return e.Owner != 0 && int(e.Owner) != os.Geteuid() }
 
-// writable reports whether the group or others can rename what is in the directory. In a sticky one they can rename
-// what they own, and that is looked at by itself. Entries of an access control list show up as the permissions of the
-// group (acl(5)).
+// writable reports whether the group or others can rename what is in the directory. In a sticky directory they can
+// rename only what they own, and UnsafeParents checks that itself. The permissions of the group include the entries of
+// an access control list (acl(5)).
 func (e *ParentError) writable() bool {
 	return !e.Link && e.Mode&0o022 != 0 && e.Mode&unix.S_ISVTX == 0
 }
@@ -58,20 +60,25 @@ func (e *ParentError) writable() bool {
 // maxLinks is how many symbolic links Linux follows in one path (path_resolution(7)).
 const maxLinks = 40
 
-// UnsafeParents lists the directories and symbolic links that another user can use to replace the directory at path.
-// It follows the path from the root as the kernel does, through symbolic links, and leaves out the last element, which
-// OpenDir looks at. Up to the first unsafe parent nothing can change meanwhile, so that one is never missed. When an
-// element does not exist, the error is fs.ErrNotExist, and the list has what was found before it.
+// UnsafeParents returns the directories and symbolic links that another user can use to replace the directory at path.
+// It follows path from the root through symbolic links, as the kernel does. It omits the last element, which OpenDir
+// checks.
+//
+// No other user can change the path before its first unsafe parent, so UnsafeParents never misses that one. If an
+// element does not exist, the error is fs.ErrNotExist, and the list has the unsafe parents before it.
 func UnsafeParents(path string) (unsafe []*ParentError, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("looking at the parents of the state directory: %w", err)
 	}
-	seen := map[string]bool{}
-	look := func(path string) (st unix.Stat_t, err error) {
-		if err = retry(func() error { return unix.Lstat(path, &st) }); err != nil || seen[path] {
+	fail := func(err error) ([]*ParentError, error) {
+		return unsafe, fmt.Errorf("looking at the parents of the state directory %s: %w", path, err)
+	}
+	checked := map[string]bool{}
+	check := func(path string) (st unix.Stat_t, err error) {
+		if st, err = eintr.Lstatat(unix.AT_FDCWD, path); err != nil || checked[path] {
 			return st, err
 		}
-		seen[path] = true
+		checked[path] = true
 		parent := &ParentError{
 			Path: path, Link: isLink(st), Owner: st.Uid, Mode: uint32(st.Mode) & 0o7777,
 		}
@@ -80,17 +87,14 @@ func UnsafeParents(path string) (unsafe []*ParentError, err error) {
 		}
 		return st, nil
 	}
-	fail := func(err error) ([]*ParentError, error) {
-		return unsafe, fmt.Errorf("looking at the parents of the state directory %s: %w", path, err)
-	}
 	at, links := "/", 0
-	if _, err := look(at); err != nil {
+	if _, err := check(at); err != nil {
 		return fail(err)
 	}
 	for rest := elements(path); len(rest) > 1; {
-		next := filepath.Join(at, rest[0]) // at has no links in it, so that .. is the one above
+		next := filepath.Join(at, rest[0]) // at contains no links, so ".." is the directory above
 		rest = rest[1:]
-		st, err := look(next)
+		st, err := check(next)
 		if err != nil {
 			return fail(err)
 		}
@@ -113,9 +117,10 @@ func UnsafeParents(path string) (unsafe []*ParentError, err error) {
 	return unsafe, nil
 }
 
+// isLink reports whether a file is a symbolic link.
 func isLink(st unix.Stat_t) bool { return uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK }
 
-// elements are the names in a path.
+// elements returns the names in a path.
 func elements(path string) []string {
 	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }

@@ -2,18 +2,18 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// unsafeText is what UnsafeParents finds, one a line, with dir as $DIR.
+// unsafeText returns what UnsafeParents finds, one parent a line, with $DIR for dir.
 func unsafeText(t *testing.T, path, dir string) string {
 	t.Helper()
 	unsafe, err := UnsafeParents(path)
@@ -27,69 +27,80 @@ func unsafeText(t *testing.T, path, dir string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A directory or a link on the way that lets another user replace the state directory is found, and no other. What the
-// hint says makes it safe.
+// parentCase is a state directory with its parents, and what UnsafeParents finds there.
+type parentCase struct {
+	root bool   // only root can run the script
+	make string // a shell script, in $DIR
+	path string // the state directory; "": a/state
+	want string
+}
+
+// othersMayWrite is the error about a directory with an unsafe mode.
+func othersMayWrite(name, mode string) string {
+	return fmt.Sprintf("group or others may write to $DIR/%s, its owner is user %d, its mode is %s",
+		name, os.Geteuid(), mode)
+}
+
+// otherOwner is the error about a directory of another user.
+func otherOwner(name, mode string) string {
+	return "user 12345 owns $DIR/" + name + ", its mode is " + mode
+}
+
+var parentCases = map[string]parentCase{
+	"mode 0700":                   {make: "mkdir -m 700 -p a/state"},
+	"others may read":             {make: "mkdir a; chmod 755 a; mkdir a/state"},
+	"sticky, others may write":    {make: "mkdir -p a/state; chmod 1777 a"},
+	"sticky, the group may write": {make: "mkdir -p a/state; chmod 1775 a"},
+	"all may write":               {make: "mkdir -p a/state; chmod 777 a", want: othersMayWrite("a", "0777")},
+	"others may write":            {make: "mkdir -p a/state; chmod 702 a", want: othersMayWrite("a", "0702")},
+	"the group may write":         {make: "mkdir -p a/state; chmod 2775 a", want: othersMayWrite("a", "2775")},
+	"further up": {
+		make: "mkdir -p a/b/c/state; chmod 777 a", path: "a/b/c/state", want: othersMayWrite("a", "0777"),
+	},
+	"the directory itself": {make: "mkdir -p a/state; chmod 777 a/state"},
+	"another owner":        {root: true, make: "mkdir -p a/state; chown 12345 a", want: otherOwner("a", "0755")},
+	"another owner, sticky": {
+		root: true, make: "mkdir -p a/state; chown 12345 a; chmod 1777 a", want: otherOwner("a", "1777"),
+	},
+	"another owner, all may write": {
+		root: true, make: "mkdir -p a/state; chown 12345 a; chmod 777 a", want: otherOwner("a", "0777"),
+	},
+	"two parents": {
+		root: true, make: "mkdir -p a/b/state; chown 12345 a; chmod 770 a/b", path: "a/b/state",
+		want: otherOwner("a", "0755") + "\n" + othersMayWrite("a/b", "0770"),
+	},
+	"a link":           {make: "mkdir -p b/state; ln -s b a"},
+	"an absolute link": {make: "mkdir -p b/state; ln -s $DIR/b a"},
+	"a link with another owner": {
+		root: true, make: "mkdir -p b/state; ln -s b a; chown -h 12345 a",
+		want: "user 12345 owns the symbolic link $DIR/a",
+	},
+	"a link into an unsafe directory": {
+		make: "mkdir -p b/c/state; chmod 777 b; ln -s b/c a", want: othersMayWrite("b", "0777"),
+	},
+	"an absolute link into one": {
+		make: "mkdir -p b/c/state; chmod 777 b; ln -s $DIR/b/c a", want: othersMayWrite("b", "0777"),
+	},
+	"a link through one": {
+		make: "mkdir -p b c/state; chmod 777 b; ln -s b/../c a", want: othersMayWrite("b", "0777"),
+	},
+	"a link in one": {
+		make: "mkdir -p b/c d/state; chmod 777 b; ln -s ../d b/a", path: "b/a/state", want: othersMayWrite("b", "0777"),
+	},
+	"a link to a link": {
+		make: "mkdir -p b/c/state; chmod 777 b; ln -s b/c d; ln -s ./d/ a", want: othersMayWrite("b", "0777"),
+	},
+	"a link and one back": {
+		make: "mkdir -p b/c d/state; ln -s ../../d b/c/back; ln -s b/c a", path: "a/back/state",
+	},
+	"a detour, which filepath.Abs removes": {make: "mkdir -p a/state b; chmod 777 b", path: "b/../a//./state"},
+	"a directory off the way":              {make: "mkdir -p a/state b; chmod 777 b; ln -s a/state state"},
+}
+
+// UnsafeParents finds the directories and links that let another user replace the state directory, and no others. The
+// commands of Hint make them safe.
 func TestUnsafeParents(t *testing.T) {
-	us := strconv.Itoa(os.Geteuid())
-	writable := func(name, mode string) string {
-		return "group or others may write to $DIR/" + name + ", its owner is user " + us + ", its mode is " + mode
-	}
-	anothers := func(name, mode string) string { return "user 12345 owns $DIR/" + name + ", its mode is " + mode }
-	for name, c := range map[string]struct {
-		root bool   // only root can make it
-		make string // a shell script, in $DIR
-		path string // of the state directory; "": a/state
-		want string
-	}{
-		"ours alone":           {make: "mkdir -m 700 -p a/state"},
-		"that others may read": {make: "mkdir a; chmod 755 a; mkdir a/state"},
-		"sticky, everybody's":  {make: "mkdir -p a/state; chmod 1777 a"},
-		"sticky, the group's":  {make: "mkdir -p a/state; chmod 1775 a"},
-		"everybody's":          {make: "mkdir -p a/state; chmod 777 a", want: writable("a", "0777")},
-		"others'":              {make: "mkdir -p a/state; chmod 702 a", want: writable("a", "0702")},
-		"the group's":          {make: "mkdir -p a/state; chmod 2775 a", want: writable("a", "2775")},
-		"one further up": {
-			make: "mkdir -p a/b/c/state; chmod 777 a", path: "a/b/c/state", want: writable("a", "0777"),
-		},
-		"the directory itself": {make: "mkdir -p a/state; chmod 777 a/state"},
-		"another's":            {root: true, make: "mkdir -p a/state; chown 12345 a", want: anothers("a", "0755")},
-		"another's, sticky": {
-			root: true, make: "mkdir -p a/state; chown 12345 a; chmod 1777 a", want: anothers("a", "1777"),
-		},
-		"another's, everybody's": {
-			root: true, make: "mkdir -p a/state; chown 12345 a; chmod 777 a", want: anothers("a", "0777"),
-		},
-		"two": {
-			root: true, make: "mkdir -p a/b/state; chown 12345 a; chmod 770 a/b", path: "a/b/state",
-			want: anothers("a", "0755") + "\n" + writable("a/b", "0770"),
-		},
-		"a link":           {make: "mkdir -p b/state; ln -s b a"},
-		"an absolute link": {make: "mkdir -p b/state; ln -s $DIR/b a"},
-		"another's link": {
-			root: true, make: "mkdir -p b/state; ln -s b a; chown -h 12345 a",
-			want: "user 12345 owns the symbolic link $DIR/a",
-		},
-		"a link into everybody's": {
-			make: "mkdir -p b/c/state; chmod 777 b; ln -s b/c a", want: writable("b", "0777"),
-		},
-		"an absolute link into it": {
-			make: "mkdir -p b/c/state; chmod 777 b; ln -s $DIR/b/c a", want: writable("b", "0777"),
-		},
-		"a link through everybody's": {
-			make: "mkdir -p b c/state; chmod 777 b; ln -s b/../c a", want: writable("b", "0777"),
-		},
-		"a link in everybody's": {
-			make: "mkdir -p b/c d/state; chmod 777 b; ln -s ../d b/a", path: "b/a/state", want: writable("b", "0777"),
-		},
-		"a link to a link": {
-			make: "mkdir -p b/c/state; chmod 777 b; ln -s b/c d; ln -s ./d/ a", want: writable("b", "0777"),
-		},
-		"a link and one back": {
-			make: "mkdir -p b/c d/state; ln -s ../../d b/c/back; ln -s b/c a", path: "a/back/state",
-		},
-		"a detour, which Abs takes out": {make: "mkdir -p a/state b; chmod 777 b", path: "b/../a//./state"},
-		"one that is not on the way":    {make: "mkdir -p a/state b; chmod 777 b; ln -s a/state state"},
-	} {
+	for name, c := range parentCases {
 		t.Run(name, func(t *testing.T) {
 			if c.root {
 				needRoot(t)
@@ -121,14 +132,14 @@ func TestUnsafeParents(t *testing.T) {
 				}
 			}
 			if got := unsafeText(t, path, dir); got != "" {
-				t.Errorf("the hints have left\n%s", got)
+				t.Errorf("after the hints it finds\n%s", got)
 			}
 		})
 	}
 }
 
-// Where a state directory usually is there is nothing to warn of.
-func TestUsualParentsAreSafe(t *testing.T) {
+// The usual places of state directories are safe.
+func TestUnsafeParents_usualPlaces(t *testing.T) {
 	for _, place := range []string{"/var/lib", "/run", "/tmp"} {
 		if unix.Access(place, unix.W_OK) != nil {
 			continue
@@ -144,8 +155,8 @@ func TestUsualParentsAreSafe(t *testing.T) {
 	}
 }
 
-// What was found before the path ended is told, too.
-func TestParentsThatAreMissing(t *testing.T) {
+// The unsafe parents before a missing element are in the list, too.
+func TestUnsafeParents_missingElement(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, err := range []error{
 		os.Mkdir("a", 0o700), os.Chmod("a", 0o777), os.Symlink("b", "c"), os.Symlink("c", "b"),

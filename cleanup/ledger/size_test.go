@@ -6,16 +6,18 @@ import (
 	"testing"
 
 	"graceful/cleanup"
+
+	"graceful/cleanup/eintr"
 )
 
-// pieces are what the JSON form of a text treats in different ways.
+// pieces are bytes that the JSON form of a text encodes in different ways.
 var pieces = []string{
-	"a", " ", "\x7f", "<", ">", "&", "'", "/", `"`, `\`, "\b", "\f", "\n", "\r", "\t", "\x00", "\x01", "\x0b", "\x1b", "\x1f",
-	"ä", "\u2027", "\u2028", "\u2029", "\u202a", "\ufeff", "\ufffd", "😀", "\xff", "\x80", "\xe2", "\xe2\x80", "\xa8",
-	"\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80",
+	"a", " ", "\x7f", "<", ">", "&", "'", "/", `"`, `\`, "\b", "\f", "\n", "\r", "\t", "\x00", "\x01", "\x0b", "\x1b",
+	"\x1f", "ä", "\u2027", "\u2028", "\u2029", "\u202a", "\ufeff", "\ufffd", "😀", "\xff", "\x80", "\xe2", "\xe2\x80",
+	"\xa8", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80",
 }
 
-// wantSize requires that a text takes in a ledger what Size and Overhead say.
+// wantSize requires that Size and Overhead are the length of a text and of its line in a ledger.
 func wantSize(t *testing.T, text string) {
 	t.Helper()
 	raw, err := cleanup.Text(text).MarshalJSON()
@@ -27,12 +29,12 @@ func wantSize(t *testing.T, text string) {
 	if err != nil || string(record) != `{"T":`+string(raw)+`}` {
 		t.Fatalf("%.200q: in a record it is %.200s, not %.200s; %v", text, record, raw, err)
 	}
-	if line := len(wrap(raw)) + len("\n"); line != cleanup.Text(text).Size()+Overhead {
+	if line := len(encodeLine(raw)) + len("\n"); line != cleanup.Text(text).Size()+Overhead {
 		t.Fatalf("%.200q: the line has %d bytes, not %d", text, line, cleanup.Text(text).Size()+Overhead)
 	}
 }
 
-func TestSizeIsThatOfTheJSONForm(t *testing.T) {
+func TestTextSize(t *testing.T) {
 	for c := range 256 {
 		wantSize(t, string([]byte{byte(c)}))
 		wantSize(t, strings.Repeat(string([]byte{byte(c)}), 1000))
@@ -60,8 +62,8 @@ func FuzzSize(f *testing.F) {
 	f.Fuzz(wantSize)
 }
 
-// What a line takes on the file is the size of its record and Overhead.
-func TestAppendTakesSizeAndOverhead(t *testing.T) {
+// A ledger grows by the size of the record and Overhead.
+func TestOverhead(t *testing.T) {
 	l, err := InMemory()
 	if err != nil {
 		skip(t, err.Error())
@@ -71,7 +73,7 @@ func TestAppendTakesSizeAndOverhead(t *testing.T) {
 	for _, text := range append(pieces, strings.Join(pieces, "")) {
 		appendAll(t, l, cleanup.Text(text))
 		want += cleanup.Text(text).Size() + Overhead
-		if st, err := statOf(l.fd); err != nil || st.Size != int64(want) {
+		if st, err := eintr.Fstat(l.fd); err != nil || st.Size != int64(want) {
 			t.Fatalf("%q: the ledger has %d bytes, want %d; %v", text, st.Size, want, err)
 		}
 	}

@@ -10,89 +10,66 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
-// patience is how long an answer is waited for.
-var patience = 30 * time.Second // but in tests
+// answerTime bounds the time that Ask waits for an answer. Tests change it.
+var answerTime = 30 * time.Second
 
-// ErrOver tells that nobody takes requests at the address.
-var ErrOver = errors.New("the run is over")
+var (
+	// ErrOver means that no process listens at the address.
+	ErrOver = errors.New("the run is over")
+	// errNoAnswer means that the server closed the connection.
+	errNoAnswer = errors.New("the connection was closed without an answer")
+)
 
-// Ask sends a request and returns the answer. When the process that would have answered is killed, the one that goes on
-// with the run is asked again; it knows by the key whether the request has been seen to.
+// Ask sends a request and returns the answer. If the server is killed before it answers, Ask repeats the request to the
+// process that resumes the run. That process recognises a registered command by its key.
 func Ask(address string, r Request) (Response, error) {
+	const maxPause = 100 * time.Millisecond
 	r.Version = Version
 	if r.Do == Defer && r.Key == "" {
 		r.Key = rand.Text()
 	}
 	line := encode(r)
 	if len(line) > MaxRequest {
-		return Response{}, fmt.Errorf("%d bytes are more than a request may have (%d): a smaller environment helps", len(line), MaxRequest)
+		return Response{}, fmt.Errorf("%d bytes are more than a request may have (%d): a smaller environment helps",
+			len(line), MaxRequest)
 	}
-	late := time.Now().Add(patience)
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		answer, err := ask(address, line, late)
-		again := errors.Is(err, errCutOff) || err == nil && answer.Busy
-		if !again || time.Now().Add(pause).After(late) {
+	deadline := time.Now().Add(answerTime)
+	for pause := time.Millisecond; ; pause = min(2*pause, maxPause) {
+		answer, err := askOnce(address, line, deadline)
+		again := errors.Is(err, errNoAnswer) || err == nil && answer.Busy
+		if !again || time.Now().Add(pause).After(deadline) {
 			return answer, err
 		}
 		time.Sleep(pause)
 	}
 }
 
-// errCutOff: the connection has ended without an answer.
-var errCutOff = errors.New("the connection was closed without an answer")
-
-func ask(address string, line []byte, late time.Time) (answer Response, err error) {
+// askOnce sends the line of a request over a new connection and returns the answer.
+func askOnce(address string, line []byte, deadline time.Time) (answer Response, err error) {
 	fd, err := newSocket()
 	if err != nil {
 		return answer, err
 	}
 	defer unix.Close(fd)
-	left := unix.NsecToTimeval(max(time.Until(late), time.Millisecond).Nanoseconds())
+	timeout := unix.NsecToTimeval(max(time.Until(deadline), time.Millisecond).Nanoseconds())
 	for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
-		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &left); err != nil {
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &timeout); err != nil {
 			return answer, err
 		}
 	}
-	err = retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
-	switch {
-	case err == unix.ENOENT, err == unix.ECONNREFUSED, err == unix.ENOTDIR:
-		return answer, fmt.Errorf("%w (nobody listens at %s)", ErrOver, address)
-	case err == unix.EACCES:
-		return answer, fmt.Errorf("%s: %w (only the user of the run and root may; you are user %d)", address, err, os.Geteuid())
-	case err != nil:
-		return answer, fmt.Errorf("%s: %w", address, waited(err))
+	if err := connect(fd, address); err != nil {
+		return answer, err
 	}
-	peer, err := peerOf(fd)
-	if err == nil {
-		err = trustedListener(peer.UID, os.Geteuid())
+	if err := sendLine(fd, line); err != nil {
+		return answer, err
 	}
+	text, err := receiveLine(fd)
 	if err != nil {
-		return answer, fmt.Errorf("%s: %w", address, err)
-	}
-	for rest := line; len(rest) > 0; {
-		n := 0
-		err := retry(func() (err error) { n, err = unix.Write(fd, rest); return err })
-		if err == unix.EPIPE || err == unix.ECONNRESET {
-			break // perhaps there is an answer that says why
-		}
-		if err != nil {
-			return answer, waited(err)
-		}
-		rest = rest[n:]
-	}
-	var text []byte
-	for buffer := make([]byte, 4096); !bytes.HasSuffix(text, []byte("\n")); {
-		n := 0
-		err := retry(func() (err error) { n, err = unix.Read(fd, buffer); return err })
-		switch {
-		case err == unix.ECONNRESET, err == nil && n == 0:
-			return answer, errCutOff
-		case err != nil:
-			return answer, waited(err)
-		}
-		text = append(text, buffer[:n]...)
+		return answer, err
 	}
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return answer, fmt.Errorf("reading the answer: %w", err)
@@ -103,27 +80,72 @@ func ask(address string, line []byte, late time.Time) (answer Response, err erro
 	return answer, nil
 }
 
-// trustedListener refuses to give our environment to another user's process: the run may be over, or GRACEFUL_SOCKET have come
-// from another user. Root trusts root alone, every other user itself and root.
-func trustedListener(listener, us int) error {
-	if listener == us || listener == 0 {
+// connect connects a socket to a listener that the client may send its environment to.
+func connect(fd int, address string) error {
+	err := eintr.Retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
+	switch {
+	case err == unix.ENOENT, err == unix.ECONNREFUSED, err == unix.ENOTDIR:
+		return fmt.Errorf("%w (nobody listens at %s)", ErrOver, address)
+	case err == unix.EACCES:
+		return fmt.Errorf("%s: %w (only the user of the run and root may; you are user %d)", address, err, os.Geteuid())
+	case err != nil:
+		return fmt.Errorf("%s: %w", address, explainTimeout(err))
+	}
+	peer, err := peerOf(fd)
+	if err == nil {
+		err = checkListener(peer.UID, os.Geteuid())
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", address, err)
+	}
+	return nil
+}
+
+// checkListener returns an error if the client must not send its environment: another user's process listens. Then the
+// run may be over, or GRACEFUL_SOCKET may come from another user. Root trusts only root; other users trust themselves
+// and root.
+func checkListener(listener, self int) error {
+	if listener == self || listener == 0 {
 		return nil
 	}
-	return fmt.Errorf("user %d listens there, and you are user %d: the environment is not sent (register as that user)", listener, us)
+	return fmt.Errorf("user %d listens there, and you are user %d: the environment is not sent (register as that user)",
+		listener, self)
 }
 
-// waited names the error of a time limit.
-func waited(err error) error {
+// sendLine sends a line. It returns nil if the server closes the connection: the server may have answered why.
+func sendLine(fd int, line []byte) error {
+	for len(line) > 0 {
+		n, err := eintr.RetryValue(func() (int, error) { return unix.Write(fd, line) })
+		if err == unix.EPIPE || err == unix.ECONNRESET {
+			return nil
+		}
+		if err != nil {
+			return explainTimeout(err)
+		}
+		line = line[n:]
+	}
+	return nil
+}
+
+// receiveLine receives a line. The error is errNoAnswer if the server closes the connection.
+func receiveLine(fd int) (line []byte, err error) {
+	for buffer := make([]byte, 4096); !bytes.HasSuffix(line, []byte("\n")); {
+		n, err := eintr.RetryValue(func() (int, error) { return unix.Read(fd, buffer) })
+		switch {
+		case err == unix.ECONNRESET, err == nil && n == 0:
+			return nil, errNoAnswer
+		case err != nil:
+			return nil, explainTimeout(err)
+		}
+		line = append(line, buffer[:n]...)
+	}
+	return line, nil
+}
+
+// explainTimeout describes EAGAIN, the error when a timeout of a socket expires (socket(7), SO_RCVTIMEO).
+func explainTimeout(err error) error {
 	if err == unix.EAGAIN {
-		return fmt.Errorf("no answer in %v", patience)
+		return fmt.Errorf("no answer in %v", answerTime)
 	}
 	return err
-}
-
-func retry(call func() error) error {
-	for {
-		if err := call(); err != unix.EINTR {
-			return err
-		}
-	}
 }

@@ -11,16 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPath is what a socket's address holds; Linux's is the longer one.
-const maxPath = 103
+const (
+	// maxPath bounds the path of a socket, in bytes. Linux allows 4 more than macOS and FreeBSD.
+	maxPath = 103
+	// backlog is the number of connections that wait for accept(2). The system may allow fewer.
+	backlog = 4096
+	// dirPrefix begins the names of the sockets' directories.
+	dirPrefix = "graceful-"
+)
 
-// backlog is how many may wait to be taken; the system may allow fewer.
-const backlog = 4096
-
-// Listen makes the socket of a run: in a directory of its own, which nobody but we and root may enter, in the first place
-// that can be written to and that others cannot tamper with. A place in memory is preferred, since nothing of it outlives
-// the machine, and /dev/shm is there in a container whose root file system is read-only. Where there is none at all, Linux
-// has addresses without a file (unix(7)): these anybody can connect to, and is then refused.
+// Listen creates the socket of a run and returns its address. The socket is in a directory of its own, which only
+// graceful's user and root may enter.
+//
+// The directory is in the first place that is writable and that other users cannot tamper with. Places in memory come
+// first: nothing there outlives the machine, and a container with a read-only root file system has /dev/shm. If there
+// is no such place, Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to that;
+// Serve refuses other users.
 func Listen(id string) (fd int, address string, err error) {
 	var errs []error
 	for _, place := range places() {
@@ -41,19 +47,20 @@ func Listen(id string) (fd int, address string, err error) {
 	return -1, "", fmt.Errorf("no place for the socket: %w", errors.Join(errs...))
 }
 
+// places returns the directories in which a socket's directory may be created.
 func places() []string {
-	list := []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"}
+	candidates := []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"}
 	var found []string
-	for _, place := range list {
-		if filepath.IsAbs(place) && trusted(place) {
+	for _, place := range candidates {
+		if filepath.IsAbs(place) && isTrusted(place) {
 			found = append(found, place)
 		}
 	}
 	return found
 }
 
-// trusted: what we make there, nobody but root can rename or replace.
-func trusted(dir string) bool {
+// isTrusted reports whether only graceful's user and root can rename or replace what graceful creates in a directory.
+func isTrusted(dir string) bool {
 	var st unix.Stat_t
 	if unix.Stat(dir, &st) != nil || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
 		return false
@@ -61,8 +68,10 @@ func trusted(dir string) bool {
 	return uint32(st.Mode)&0o022 == 0 || uint32(st.Mode)&unix.S_ISVTX != 0
 }
 
+// listenBelow creates the socket in a new directory below place.
 func listenBelow(place, id string) (fd int, address string, err error) {
-	dir := filepath.Join(place, ownDir+id[:min(len(id), 16)])
+	const idLength = 16 // of id, in the name of the directory
+	dir := filepath.Join(place, dirPrefix+id[:min(len(id), idLength)])
 	address = filepath.Join(dir, "socket")
 	if len(address) > maxPath {
 		return -1, "", fmt.Errorf("%s is too long", address)
@@ -71,7 +80,7 @@ func listenBelow(place, id string) (fd int, address string, err error) {
 		return -1, "", err
 	}
 	fd = -1
-	if err = os.Chmod(dir, 0o700); err == nil { // whatever the umask is
+	if err = os.Chmod(dir, 0o700); err == nil { // the umask may have removed bits
 		fd, err = listenAt(address)
 	}
 	if err == nil {
@@ -87,8 +96,7 @@ func listenBelow(place, id string) (fd int, address string, err error) {
 	return fd, address, nil
 }
 
-const ownDir = "graceful-"
-
+// listenAt creates a non-blocking socket that listens at an address.
 func listenAt(address string) (fd int, err error) {
 	if fd, err = newSocket(); err != nil {
 		return -1, err
@@ -105,6 +113,7 @@ func listenAt(address string) (fd int, err error) {
 	return fd, nil
 }
 
+// newSocket creates a socket that is closed on exec.
 func newSocket() (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err == nil {
@@ -113,10 +122,10 @@ func newSocket() (int, error) {
 	return fd, err
 }
 
-// Remove removes what Listen has made in the file system.
+// Remove removes the socket and the directory that Listen created. It ignores other addresses.
 func Remove(address string) {
 	dir := filepath.Dir(address)
-	if filepath.IsAbs(address) && strings.HasPrefix(filepath.Base(dir), ownDir) {
+	if filepath.IsAbs(address) && strings.HasPrefix(filepath.Base(dir), dirPrefix) {
 		_ = os.Remove(address)
 		_ = os.Remove(dir)
 	}

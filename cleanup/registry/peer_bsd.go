@@ -4,7 +4,7 @@ package registry
 
 import "golang.org/x/sys/unix"
 
-// peerOf tells whose process is at the other end (unix(4), LOCAL_PEERCRED), and not which.
+// peerOf returns the user of the process at the other end (unix(4), LOCAL_PEERCRED). Its pid is unknown.
 func peerOf(fd int) (Peer, error) {
 	const solLocal = 0
 	cred, err := unix.GetsockoptXucred(fd, solLocal, unix.LOCAL_PEERCRED)
@@ -14,4 +14,5 @@ func peerOf(fd int) (Peer, error) {
 	return Peer{UID: int(cred.Uid)}, nil
 }
 
+// startUnpinned returns 0: the pid of a peer is unknown.
 func (s *Server) startUnpinned(int, Peer) uint64 { return 0 }

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerOf tells who is at the other end (unix(7), SO_PEERCRED): who has connected, or who listens. The pid is 0 where that
-// process is in none of our PID namespaces.
+// peerOf returns the process at the other end: the one that has connected or that listens (unix(7), SO_PEERCRED). Its
+// pid is 0 if it is in none of graceful's PID namespaces.
 func peerOf(fd int) (Peer, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -16,23 +16,24 @@ func peerOf(fd int) (Peer, error) {
 	return Peer{UID: int(cred.Uid), PID: int(cred.Pid)}, nil
 }
 
-// PeerPIDFD returns a pidfd of the process that has made the connection, which the caller closes (SO_PEERPIDFD, Linux 6.5).
-// It names that process also when its pid has become another's.
+// PeerPIDFD returns a pidfd of the process that has connected (SO_PEERPIDFD, Linux 6.5), which the caller closes. It
+// names the same process even if the kernel has reused its pid.
 func (c Call) PeerPIDFD() (pidfd int, err error) {
 	raw, err := c.conn.file.SyscallConn()
 	if err != nil {
 		return -1, err
 	}
-	var failed error
-	err = raw.Control(func(fd uintptr) { pidfd, failed = peerPIDFD(int(fd)) })
-	return pidfd, errors.Join(err, failed)
+	var optErr error
+	err = raw.Control(func(fd uintptr) { pidfd, optErr = peerPIDFD(int(fd)) })
+	return pidfd, errors.Join(err, optErr)
 }
 
+// peerPIDFD returns a pidfd of the process at the other end.
 func peerPIDFD(fd int) (int, error) {
 	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
 }
 
-// startUnpinned is the start time of a process that no pidfd can be had of, or 0.
+// startUnpinned returns the start time of a peer that has no pidfd (Linux before 6.5). Otherwise it returns 0.
 func (s *Server) startUnpinned(fd int, peer Peer) uint64 {
 	pidfd, err := peerPIDFD(fd)
 	if err == nil {

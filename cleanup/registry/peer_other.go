@@ -4,9 +4,10 @@ package registry
 
 import "errors"
 
-// peerOf is not known of other systems: nobody is served there.
+// peerOf fails: on other systems the server accepts no request.
 func peerOf(int) (Peer, error) {
 	return Peer{}, errors.New("this system does not tell who is at the other end")
 }
 
+// startUnpinned returns 0: the pid of a peer is unknown.
 func (s *Server) startUnpinned(int, Peer) uint64 { return 0 }

@@ -1,5 +1,5 @@
-// Package registry is how cleanup commands are registered from within a run: a socket, what is said over it, and both of
-// its ends. What becomes of a request it does not decide. docs/protocol.md is for clients in other languages.
+// Package registry registers cleanup commands during a run: it has the socket, the protocol, the server and the client.
+// It never decides what a request does. docs/protocol.md describes the protocol for clients in other languages.
 package registry
 
 import (
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,46 +16,46 @@ import (
 	"graceful/cleanup"
 )
 
-// Version is that of the protocol. It changes when a client that does not know of the change would go wrong.
+// Version is the version of the protocol. It changes when an older client would misunderstand the new protocol.
 const Version = 1
 
-// MaxRequest bounds a request, its newline included: argument lists and environments of 2 MiB are the most that Linux
-// executes by default, and in JSON they are longer.
+// MaxRequest bounds a request with its newline, in bytes. By default Linux executes argument lists and environments of
+// up to 2 MiB (execve(2)). Their JSON form is longer.
 const MaxRequest = 4 << 20
 
-// Request is a line of JSON.
+// Request is a request of a client: one line of JSON.
 type Request struct {
 	Version int    `json:"graceful"`
-	Do      string `json:"do"` // defer, cancel, list
+	Do      string `json:"do"` // Defer, Cancel or List
 
-	// For defer; either Command or Shell.
+	// For Defer; either Command or Shell.
 	Command   []cleanup.Text `json:"command,omitempty"`
 	Shell     cleanup.Text   `json:"shell,omitempty"`
 	Dir       cleanup.Text   `json:"dir,omitempty"` // absolute; "": the run's
 	Env       []cleanup.Text `json:"env,omitzero"`  // NAME=value; nil: the run's
 	Name      cleanup.Text   `json:"name,omitempty"`
 	TimeoutMS int64          `json:"timeout_ms,omitempty"` // 0: as the run's other commands
-	WhenExits int            `json:"when_exits,omitempty"`
-	Start     uint64         `json:"start,omitempty"` // when that process was started (proc_pid_stat(5), starttime); 0: not known
-	Key       string         `json:"key,omitempty"`   // who asks again with the same one gets the same id
+	WhenExits int            `json:"when_exits,omitempty"` // pid; the command runs when that process has ended
+	Start     uint64         `json:"start,omitempty"`      // its start time (proc_pid_stat(5), starttime); 0: unknown
+	Key       string         `json:"key,omitempty"`        // a repeated request with the same key gets the same id
 
-	// For cancel.
+	// For Cancel.
 	ID int `json:"id,omitempty"`
 }
 
-// What can be asked for.
+// The values of Request.Do.
 const (
 	Defer  = "defer"
 	Cancel = "cancel"
 	List   = "list"
 )
 
-// Response is a line of JSON, too.
+// Response is the answer to a request: one line of JSON.
 type Response struct {
 	Version  int       `json:"graceful"`
 	ID       int       `json:"id,omitempty"`
-	Error    string    `json:"error,omitempty"` // nothing was done
-	Busy     bool      `json:"busy,omitempty"`  // and asking again may help
+	Error    string    `json:"error,omitempty"` // why the server did nothing
+	Busy     bool      `json:"busy,omitempty"`  // with Error: the client may repeat the request
 	Commands *[]Listed `json:"commands,omitempty"`
 }
 
@@ -63,20 +64,20 @@ type Listed struct {
 	ID        int            `json:"id"`
 	State     string         `json:"state"` // pending, running
 	Name      cleanup.Text   `json:"name"`
-	Text      cleanup.Text   `json:"text"` // as it is shown
+	Text      cleanup.Text   `json:"text"` // for people
 	Command   []cleanup.Text `json:"command"`
-	Dir       cleanup.Text   `json:"dir"` // empty: the run's
+	Dir       cleanup.Text   `json:"dir"` // "": the run's
 	TimeoutMS int64          `json:"timeout_ms"`
-	WhenExits int            `json:"when_exits"` // 0: it runs with the others
+	WhenExits int            `json:"when_exits"` // 0: it runs with the other commands
 }
 
-// maxName and maxKey bound what is only told or compared, in bytes.
+// maxName and maxKey bound the name and the key of a request, in bytes.
 const (
 	maxName = 256
 	maxKey  = 64
 )
 
-// decode reads a request. The error is for who has sent it.
+// decode decodes a request and checks it. The error is the answer to the client.
 func decode(line []byte) (r Request, err error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
@@ -85,7 +86,7 @@ func decode(line []byte) (r Request, err error) {
 			Version int `json:"graceful"`
 		}
 		if json.Unmarshal(line, &v) == nil && v.Version != 0 && v.Version != Version {
-			return Request{}, errVersion(v.Version)
+			return Request{}, versionError(v.Version)
 		}
 		return Request{}, fmt.Errorf("reading the request: %w", err)
 	}
@@ -95,15 +96,16 @@ func decode(line []byte) (r Request, err error) {
 	return r, r.check()
 }
 
-func errVersion(v int) error {
+// versionError returns the answer to a request of another version.
+func versionError(v int) error {
 	return fmt.Errorf("the request is of version %d, and this graceful knows %d", v, Version)
 }
 
-// check finds what no run could do.
+// check returns an error for an invalid request, which no run can fulfil.
 func (r Request) check() error {
 	switch {
 	case r.Version != Version:
-		return errVersion(r.Version)
+		return versionError(r.Version)
 	case r.Do == Cancel && r.ID <= 0:
 		return errors.New("cancel: an id is a number from 1 on")
 	case r.Do == Cancel, r.Do == List:
@@ -116,7 +118,7 @@ func (r Request) check() error {
 		return errors.New("defer: the command is empty")
 	case r.Dir != "" && r.Dir[0] != '/':
 		return fmt.Errorf("defer: the directory %q does not begin with a slash", r.Dir)
-	case r.TimeoutMS < 0 || r.TimeoutMS > int64(1<<63-1)/int64(time.Millisecond):
+	case r.TimeoutMS < 0 || r.TimeoutMS > math.MaxInt64/int64(time.Millisecond):
 		return fmt.Errorf("defer: %d ms are no time", r.TimeoutMS)
 	case r.WhenExits < 0:
 		return fmt.Errorf("defer: %d is no pid", r.WhenExits)
@@ -131,12 +133,13 @@ func (r Request) check() error {
 	return nil
 }
 
-// Entry is the command that a request registers. A limit of 0 is the run's.
+// Entry returns the entry that a Defer request registers. A limit of 0 stands for the run's.
 func (r Request) Entry() cleanup.Entry {
 	e := cleanup.Entry{
 		Command: cleanup.ShellForm(string(r.Shell)),
 		Registration: cleanup.Registration{
-			Name: string(r.Name), Dir: string(r.Dir), Key: r.Key, Exits: cleanup.Process{PID: r.WhenExits, Start: r.Start},
+			Name: string(r.Name), Dir: string(r.Dir), Key: r.Key,
+			Exits: cleanup.Process{PID: r.WhenExits, Start: r.Start},
 		},
 	}
 	if r.Shell == "" {
@@ -149,13 +152,11 @@ func (r Request) Entry() cleanup.Entry {
 	return e
 }
 
-// encode makes a line of a request or a response.
+// encode returns the line of a request or a response, with its newline.
 func encode(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	text, err := cleanup.EncodeJSON(v)
+	if err != nil {
 		panic(err) // every value of these types has a JSON form
 	}
-	return b.Bytes()
+	return append(text, '\n')
 }

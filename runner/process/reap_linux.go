@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"graceful/cleanup/eintr"
 	"graceful/runner/machine"
 )
 
@@ -79,9 +80,5 @@ func waitid(kind, id int, used *unix.Rusage) (pid int, ending machine.Ending, ch
 
 // Reap reaps a child that Peek has shown.
 func Reap(pid int) {
-	for {
-		if _, err := unix.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
-			return
-		}
-	}
+	_, _ = eintr.RetryValue(func() (int, error) { return unix.Wait4(pid, nil, 0, nil) })
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // ReadFile reads a file of /proc. os.ReadFile makes five more system calls, to find out whether the runtime's poller
@@ -18,14 +20,11 @@ func ReadFile(path string) ([]byte, error) {
 	const typicalSize = 512 // bytes: enough for a stat file
 	data := make([]byte, 0, typicalSize)
 	for {
-		n, err := unix.Read(fd, data[len(data):cap(data)])
-		switch {
-		case err == unix.EINTR:
-		case err != nil || n == 0:
+		n, err := eintr.RetryValue(func() (int, error) { return unix.Read(fd, data[len(data):cap(data)]) })
+		if err != nil || n == 0 {
 			return data, err
-		default:
-			data = data[:len(data)+n]
 		}
+		data = data[:len(data)+n]
 		if len(data) == cap(data) {
 			data = slices.Grow(data, len(data))
 		}
@@ -34,12 +33,7 @@ func ReadFile(path string) ([]byte, error) {
 
 // OpenFile opens a file for reading, with further open(2) flags. The caller closes the descriptor.
 func OpenFile(path string, flags int) (int, error) {
-	for {
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|flags, 0)
-		if err != unix.EINTR {
-			return fd, err
-		}
-	}
+	return eintr.Openat(unix.AT_FDCWD, path, unix.O_RDONLY|flags, 0)
 }
 
 // readNames lists the names in a directory; nil if it cannot be read.

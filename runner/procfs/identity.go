@@ -1,20 +1,12 @@
 package procfs
 
-import "time"
+import "graceful/cleanup"
 
 // UserHZ is the number of clock ticks in a second, as the kernel shows times to processes (proc_pid_stat(5)).
 const UserHZ = 100
 
-// Identity names one process until the machine boots again. A pid alone does not: the kernel reuses it.
-type Identity struct {
-	PID   int
-	Start uint64 // clock ticks since boot; 0: unknown
-}
-
-// BornBefore reports whether a process was started before a moment, given as the time since boot. In doubt it is false.
-func (id Identity) BornBefore(moment time.Duration) bool {
-	return id.Start != 0 && time.Duration(id.Start+1)*time.Second/UserHZ <= moment
-}
+// Identity names one process until the machine boots again.
+type Identity = cleanup.Process
 
 // Moment is a point in time that separates the processes born before it from those born after it. A start time alone is
 // too coarse for that (10 ms).

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Process is a process at the time when it was read.
@@ -21,6 +22,11 @@ type Process struct {
 	startCode    uint64 // address of the code; 0: the process has no memory; 1: hidden from this user
 	environStart uint64 // addresses of the environment; 0: hidden from this user, or none
 	environEnd   uint64
+}
+
+// BornBefore reports whether a process was started before a moment, given as the time since boot. In doubt it is false.
+func (p Process) BornBefore(moment time.Duration) bool {
+	return p.Start != 0 && time.Duration(p.Start+1)*time.Second/UserHZ <= moment
 }
 
 // Numbers of the fields in /proc/PID/stat, as proc_pid_stat(5) counts them.

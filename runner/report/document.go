@@ -6,10 +6,10 @@ import (
 	"graceful/runner/machine"
 )
 
-// Report is what a run came to, for programs. docs/report.schema.json describes it. A pid, time or status that there is
-// none of is null.
+// Report is the result of a run, for programs. docs/report.schema.json describes it. A pid, time or status that does
+// not exist is null.
 type Report struct {
-	Form    int    `json:"report"` // its version
+	Form    int    `json:"report"` // version of the form
 	Version string `json:"version"`
 
 	ID         string    `json:"id"`
@@ -17,16 +17,16 @@ type Report struct {
 	Command    []string  `json:"command"`
 	Dir        string    `json:"dir"`
 	Level      string    `json:"level"`
-	PID        int       `json:"pid"` // of the process that the user started
+	PID        int       `json:"pid"` // the process that the user started
 	Supervisor *int      `json:"supervisor_pid"`
-	Writer     int       `json:"writer_pid"` // who has brought the run to its end
-	TakenOver  bool      `json:"taken_over"` // a process of graceful's was killed, and another has gone on
+	Writer     int       `json:"writer_pid"` // the process of graceful that ended the run
+	TakenOver  bool      `json:"taken_over"` // a process of graceful was killed and another one resumed the run
 	Began      time.Time `json:"began"`
 	Finished   time.Time `json:"finished"`
 
 	Reason     string  `json:"reason"`
 	ExitStatus int     `json:"exit_status"`
-	Raised     *string `json:"raised_signal"` // graceful ends by it
+	Raised     *string `json:"raised_signal"` // the signal by which graceful ends
 	Escalated  bool    `json:"escalated"`
 
 	Target struct {
@@ -53,35 +53,36 @@ type Report struct {
 	Commands []Outcome `json:"commands"`
 }
 
-// Stop is how a run's stop began.
+// Stop is how the stop of a run began.
 type Stop struct {
 	Began    time.Time `json:"began"`
 	Signal   *string   `json:"signal"`
 	TimedOut bool      `json:"timed_out"`
 }
 
-// Process is a process of the tree.
+// Process is a member of the tree.
 type Process struct {
 	PID  int    `json:"pid"`
 	Name string `json:"name"`
 }
 
-// Outcome is what became of a command of the run's.
+// Outcome is the outcome of a command.
 type Outcome struct {
 	ID         int        `json:"id"`
 	When       string     `json:"when"` // stop, exit
 	Name       *string    `json:"name"`
 	Command    string     `json:"command"`
 	Dir        *string    `json:"dir"`   // null: the run's
-	Exits      *int       `json:"exits"` // it ran, or was to run, as soon as that process had ended
+	Exits      *int       `json:"exits"` // pid of the process at whose end it runs
 	PID        *int       `json:"pid"`
 	Started    *time.Time `json:"started"`
 	Ended      *time.Time `json:"ended"`
 	DurationMS *int64     `json:"duration_ms"`
-	Outcome    string     `json:"outcome"` // succeeded, failed, timed-out, cut, not-started, interrupted, unknown, not-run, withdrawn
+	Outcome    string     `json:"outcome"` // see outcomeOf
 	ExitCode   *int       `json:"exit_code"`
 	Signal     *string    `json:"signal"`
 	Error      *string    `json:"error"`
 }
 
+// version is the version of the form.
 const version = 1

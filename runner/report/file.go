@@ -1,5 +1,6 @@
-// Package report decides, before a target starts, where the run's report goes, and puts it there at the end; it never
-// follows a link that another user made, nor any link once the target has started, nor writes to a block device.
+// Package report collects what a run's report contains, opens its destination before the target starts, and writes it
+// at the end. It never follows a link of another user, follows no link after the target has started, and never writes
+// to a block device.
 package report
 
 import (
@@ -10,39 +11,46 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
-// ErrBlockDevice says that the report's path leads to a block device.
+// ErrBlockDevice means that the report's path leads to a block device.
 var ErrBlockDevice = errors.New("it is a block device (a report can go to a file, a FIFO or a terminal)")
 
-// LinkError says that a link in the report's path belongs to a user whose links are not followed.
+// errReplaced means that another file has the name of the destination.
+var errReplaced = errors.New("it was replaced while the run went on")
+
+// LinkError means that the report's path contains a link of a user whose links graceful does not follow.
 type LinkError struct {
-	Link  string // its path, which contains no other link
+	Link  string // path of the link; contains no other link
 	Owner uint32 // user id
 }
 
+// Error names the link and its owner.
 func (e *LinkError) Error() string {
-	return fmt.Sprintf("the link %s belongs to user %d (links are followed only if they belong to us or to their directory's owner)",
-		e.Link, e.Owner)
+	return fmt.Sprintf("the link %s belongs to user %d (links are followed only if they belong to us or to their "+
+		"directory's owner)", e.Link, e.Owner)
 }
 
-// File is the destination of a report. A regular file is replaced in the directory that its path led to when the
-// destination was opened, whatever the path leads to later. A stream (FIFO, terminal, device, descriptor) is open already.
+// File is the destination of a report. A regular file is replaced in the directory to which its path led when the
+// destination was opened, whatever the path leads to later. A stream (FIFO, terminal, device, descriptor) is opened at
+// once.
 //
 // Descriptors are plain numbers: the Go runtime would poll those of an os.File.
 type File struct {
 	path    string
-	failure error // that Write returns; nil: one of the following is set
+	failure error // returned by Write; nil: one of the following is set
 
-	stream   int      // open stream; -1: none
-	unopened identity // of a stream that could not be opened yet, a FIFO without a reader; zero: none
+	stream   int    // descriptor of the stream; -1: none
+	unopened fileID // stream that could not be opened yet: a FIFO without a reader; zero: none
 
-	dir  int    // directory that was reached; -1: none
-	rest string // path from dir: the file's name, after directories that did not exist
+	dir  int    // descriptor of the last existing directory of the path; -1: none
+	rest string // path from dir: directories that did not exist, and the file's name
 }
 
-// Open opens the destination at an absolute path. It fails with a *LinkError or ErrBlockDevice, and then the run must not
-// start. Every other failure is returned by Write.
+// Open opens the destination at an absolute path. If it fails, with a *LinkError or ErrBlockDevice, the run must not
+// start. Write returns every other failure.
 func Open(path string) (*File, error) {
 	f := newFile(path)
 	err := f.open(maxLinks)
@@ -57,8 +65,8 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// Reopen opens the destination at a path that File.Path returned in another process. It follows no link. Every failure is
-// returned by Write.
+// Reopen opens the destination at a path that File.Path returned in another process. It follows no link. Write returns
+// every failure.
 func Reopen(path string) *File {
 	f := newFile(path)
 	if fd, ok := standard[path]; ok {
@@ -69,7 +77,8 @@ func Reopen(path string) *File {
 	return f
 }
 
-// Inherit is the File of a process that was started with the text and the descriptors of Inheritance. path is File.Path.
+// Inherit returns the File that another process has passed on. text is that of Inheritance, whose descriptors this
+// process has inherited. path is that of File.Path. Inherit returns nil for the text of a nil *File.
 func Inherit(text, path string) (*File, error) {
 	if text == "" {
 		return nil, nil
@@ -77,7 +86,8 @@ func Inherit(text, path string) (*File, error) {
 	f := newFile(path)
 	var rest int
 	var errno syscall.Errno
-	_, err := fmt.Sscanf(text, inheritance, &f.dir, &f.stream, &rest, &f.unopened.kind, &f.unopened.dev, &f.unopened.ino, &errno)
+	_, err := fmt.Sscanf(text, inheritance,
+		&f.dir, &f.stream, &rest, &f.unopened.kind, &f.unopened.dev, &f.unopened.ino, &errno)
 	if err != nil || rest < 0 || rest > len(path) {
 		return nil, fmt.Errorf("the destination of the report %q: %w", text, errors.Join(err, unix.EINVAL))
 	}
@@ -91,10 +101,11 @@ func Inherit(text, path string) (*File, error) {
 	return f, nil
 }
 
-// inheritance is the form of what Inheritance tells: dir, stream, the length of rest, unopened, failure.
+// inheritance is the form of an inherited text: dir, stream, length of rest, unopened (3 numbers), failure (an errno).
 const inheritance = "%d,%d,%d,%d,%d,%d,%d"
 
-// Inheritance returns what Inherit is to be called with, and the descriptors. A nil *File has none.
+// Inheritance returns the text for Inherit in another process, and the descriptors which that process must inherit. It
+// returns "" for a nil *File.
 func (f *File) Inheritance() (text string, fds []int) {
 	if f == nil {
 		return "", nil
@@ -105,11 +116,11 @@ func (f *File) Inheritance() (text string, fds []int) {
 	return fmt.Sprintf(inheritance, f.dir, f.stream, len(f.rest), u.kind, u.dev, u.ino, int(errno)), f.descriptors()
 }
 
-// Path returns the path by which Reopen finds the same destination. It contains no link, unless the destination could
-// not be resolved.
+// Path returns the path at which Reopen opens the same destination. It contains no link unless Open could not resolve
+// the destination.
 func (f *File) Path() string { return f.path }
 
-// Close closes the descriptors. It may be called on a nil *File.
+// Close closes the descriptors. It does nothing for a nil *File.
 func (f *File) Close() (err error) {
 	if f == nil {
 		return nil
@@ -123,6 +134,7 @@ func (f *File) Close() (err error) {
 
 func newFile(path string) *File { return &File{path: path, dir: -1, stream: -1} }
 
+// descriptors returns the open descriptors.
 func (f *File) descriptors() (fds []int) {
 	for _, fd := range []int{f.dir, f.stream} {
 		if fd >= 0 {
@@ -132,7 +144,7 @@ func (f *File) descriptors() (fds []int) {
 	return fds
 }
 
-// open resolves the path, along a number of links at the most, and opens what is there.
+// open resolves the path along at most the given number of links, and opens the destination.
 func (f *File) open(links int) error {
 	r := resolver{dir: -1, links: links}
 	err := r.resolve(f.path)
@@ -151,13 +163,13 @@ func (f *File) open(links int) error {
 		}
 		return f.openDescriptor(fd)
 	}
-	id := identityOf(r.last)
+	id := fileIDOf(r.last)
 	if id.kind == unix.S_IFBLK {
 		return ErrBlockDevice
 	}
 	f.dir, f.rest = r.dir, strings.Join(r.rest, "/")
 	switch id.kind {
-	case 0, unix.S_IFREG, unix.S_IFDIR: // nothing, or what the target may remove
+	case 0, unix.S_IFREG, unix.S_IFDIR: // no file, or one that the target may remove
 	default:
 		f.unopened = id
 		_ = f.openStream() // Write tries again
@@ -165,24 +177,24 @@ func (f *File) open(links int) error {
 	return nil
 }
 
-// openDescriptor opens a descriptor that we were started with. A regular file is written to where its other writers are.
-// Others are opened anew: only a file description of our own can be made non-blocking.
+// openDescriptor opens an inherited descriptor. The duplicate of a regular file has the same offset as its other
+// writers. Every other file is opened anew: making it non-blocking must not affect other processes.
 func (f *File) openDescriptor(fd int) error {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	if err != nil || flags&unix.FD_CLOEXEC != 0 { // one of ours
+	if err != nil || flags&unix.FD_CLOEXEC != 0 { // graceful has opened it
 		return unix.EBADF
 	}
-	st, err := statOf(fd)
+	st, err := eintr.Fstat(fd)
 	if err != nil {
 		return err
 	}
-	switch identityOf(st).kind {
+	switch kindOf(st) {
 	case unix.S_IFBLK:
 		return ErrBlockDevice
 	case unix.S_IFREG:
 		fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	default:
-		fd, err = openAt(unix.AT_FDCWD, fdPath(fd), streamFlags)
+		fd, err = eintr.Openat(unix.AT_FDCWD, fdPath(fd), streamFlags, 0)
 	}
 	if err != nil {
 		return err
@@ -191,31 +203,30 @@ func (f *File) openDescriptor(fd int) error {
 	return nil
 }
 
-// fdPath is a path at which a descriptor of ours can be opened anew.
+// fdPath returns a path at which a descriptor of this process can be opened anew.
 func fdPath(fd int) string { return fdDir + strconv.Itoa(fd) }
 
+// streamFlags opens a stream for writing.
 const streamFlags = unix.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 
-// openStream opens the stream that was found, and nothing that has its name by now.
+// openStream opens the stream that open found. It fails with errReplaced if another file has its name.
 func (f *File) openStream() error {
 	check := func(st unix.Stat_t, err error) error {
-		if err == nil && identityOf(st) != f.unopened {
+		if err == nil && fileIDOf(st) != f.unopened {
 			err = errReplaced
 		}
 		return err
 	}
-	if err := check(statAt(f.dir, f.rest)); err != nil {
+	if err := check(eintr.Lstatat(f.dir, f.rest)); err != nil {
 		return err
 	}
-	fd, err := openAt(f.dir, f.rest, streamFlags|unix.O_NOFOLLOW)
+	fd, err := eintr.Openat(f.dir, f.rest, streamFlags|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
-	if err := check(statOf(fd)); err != nil {
+	if err := check(eintr.Fstat(fd)); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
 	f.stream = fd
 	return nil
 }
-
-var errReplaced = errors.New("it was replaced while the run went on")

@@ -12,22 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place is a directory for a test, and paths in it. Its own path contains no link.
+// place is the directory of a test. Its path contains no link.
 type place struct {
 	*testing.T
 	dir string
 }
 
+// newPlace creates a place.
 func newPlace(t *testing.T) place {
 	t.Helper()
-	dir, err := filepath.EvalSymlinks(t.TempDir()) // it contains one on macOS
+	dir, err := filepath.EvalSymlinks(t.TempDir()) // it contains a link on macOS
 	p := place{t, dir}
 	p.must(err)
 	return p
 }
 
+// in returns the path of a file in the place.
 func (p place) in(name string) string { return filepath.Join(p.dir, name) }
 
+// must requires that err is nil.
 func (p place) must(err error) {
 	p.Helper()
 	if err != nil {
@@ -35,17 +38,20 @@ func (p place) must(err error) {
 	}
 }
 
+// link creates a symbolic link. DIR in its text stands for the path of the place.
 func (p place) link(name, to string) {
 	p.Helper()
 	p.must(os.Symlink(strings.Replace(to, "DIR", p.dir, 1), p.in(name)))
 }
 
+// file creates a file, whatever the umask is.
 func (p place) file(name, text string, mode os.FileMode) {
 	p.Helper()
 	p.must(os.WriteFile(p.in(name), []byte(text), 0o600))
 	p.must(os.Chmod(p.in(name), mode))
 }
 
+// open opens a destination until the test ends.
 func (p place) open(name string) *File {
 	p.Helper()
 	f, err := Open(p.in(name))
@@ -54,6 +60,7 @@ func (p place) open(name string) *File {
 	return f
 }
 
+// want requires a file with this content and mode.
 func (p place) want(name, text string, mode os.FileMode) {
 	p.Helper()
 	got, err := os.ReadFile(p.in(name))
@@ -63,59 +70,10 @@ func (p place) want(name, text string, mode os.FileMode) {
 	}
 }
 
+// writeTo writes a report.
 func writeTo(f *File, text string) error { return f.Write([]byte(text), ".draft", time.Second) }
 
-// A link stays one, wherever it points to, and what is there keeps its mode.
-func TestOpen_followsLinksOfOurs(t *testing.T) {
-	for name, c := range map[string]struct {
-		links map[string]string
-		want  string // where the report is then
-	}{
-		"a plain file":                  {nil, "r"},
-		"a link":                        {map[string]string{"r": "to"}, "to"},
-		"a link that hangs":             {map[string]string{"r": "sub/new"}, "sub/new"},
-		"links one after another":       {map[string]string{"r": "sub/a", "sub/a": "../to"}, "to"},
-		"above a linked directory":      {map[string]string{"r": "linked/../b", "linked": "sub/deep"}, "sub/b"},
-		"an absolute link":              {map[string]string{"r": "DIR/to"}, "to"},
-		"names that go nowhere":         {map[string]string{"r": ".//sub/./../to"}, "to"},
-		"a directory is linked twice":   {map[string]string{"r": "l1/l2/x", "l1": "sub", "sub/l2": "DIR/sub/deep"}, "sub/deep/x"},
-		"a directory that is not there": {map[string]string{"r": "sub/deep/new/../x"}, "sub/deep/x"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newPlace(t)
-			p.must(os.MkdirAll(p.in("sub/deep"), 0o755))
-			p.file("to", "old", 0o640)
-			for link, to := range c.links {
-				p.link(link, to)
-			}
-			p.file(".draft", "of a process that was killed", 0o400)
-			mode := os.FileMode(newMode)
-			if c.want == "to" {
-				mode = 0o640
-			}
-			for n := range 2 { // once more, when it is there
-				f := p.open("r")
-				if strings.HasPrefix(name, "a directory that is not") {
-					p.must(os.MkdirAll(p.in("sub/deep/new"), 0o755))
-				} else if got := f.Path(); got != p.in(c.want) {
-					t.Errorf("its path is %s", got)
-				}
-				p.must(writeTo(f, fmt.Sprint("new ", n)))
-				p.want(c.want, fmt.Sprint("new ", n), mode)
-			}
-			for link, to := range c.links {
-				if got, err := os.Readlink(p.in(link)); err != nil || got != strings.Replace(to, "DIR", p.dir, 1) {
-					t.Errorf("link %s: %s, %v", link, got, err)
-				}
-			}
-			if _, err := os.Stat(p.in(filepath.Join(filepath.Dir(c.want), ".draft"))); err == nil {
-				t.Error("the draft is left")
-			}
-		})
-	}
-}
-
-// What cannot be opened keeps no run from starting: Write fails.
+// A destination that cannot be opened prevents no run from starting: Write fails.
 func TestOpen_leavesFailuresToWrite(t *testing.T) {
 	p := newPlace(t)
 	p.link("loop", "loop")
@@ -130,7 +88,9 @@ func TestOpen_leavesFailuresToWrite(t *testing.T) {
 			t.Errorf("%.9s: %v, want %v", name, err, want)
 		}
 	}
-	for path, want := range map[string]error{"/": unix.EISDIR, "/..": unix.EISDIR, "/dev/fd/77": unix.EBADF, "/proc/self/fd/77": unix.EBADF} {
+	for path, want := range map[string]error{
+		"/": unix.EISDIR, "/..": unix.EISDIR, "/dev/fd/77": unix.EBADF, "/proc/self/fd/77": unix.EBADF,
+	} {
 		f, err := Open(path)
 		p.must(err)
 		if err := writeTo(f, "x"); err != want {
@@ -140,172 +100,15 @@ func TestOpen_leavesFailuresToWrite(t *testing.T) {
 	}
 }
 
-// 40 links are followed, and no more.
-func TestOpen_followsSoManyLinks(t *testing.T) {
-	p := newPlace(t)
-	for n := range maxLinks + 1 {
-		p.link(fmt.Sprint(n+1), fmt.Sprint(n))
-	}
-	p.must(writeTo(p.open(fmt.Sprint(maxLinks)), "x"))
-	p.want("0", "x", newMode)
-	if err := writeTo(p.open(fmt.Sprint(maxLinks+1)), "x"); err != unix.ELOOP {
-		t.Errorf("one more: %v", err)
-	}
-}
-
-func TestIsTrusted(t *testing.T) {
-	us := uint32(os.Geteuid())
-	for _, c := range []struct {
-		link, dir uint32
-		mode      uint32
-		want      bool
-	}{
-		{us, 7, 0o777, true}, {7, 7, 0o1777, true}, {8, 7, 0o755, false}, {8, us, 0o755, false},
-		{65534, 65534, 0o755, true}, {65534, 65534, 0o1777, false}, {65534, 65534, 0o775, false},
-	} {
-		var link, dir unix.Stat_t
-		link.Uid, dir.Uid = c.link, c.dir
-		dir.Mode |= unix.S_IFDIR
-		for bit := range 12 {
-			if c.mode&(1<<bit) != 0 {
-				dir.Mode |= 1 << bit
-			}
-		}
-		if got := isTrusted(link, dir); got != c.want {
-			t.Errorf("%+v: %t", c, got)
-		}
-	}
-}
-
-// What the target does to the path does not matter: the report goes into the directory that was there. Where that was
-// removed, it goes into the one that has its path, unless a link leads there.
-func TestWrite_afterThePathHasChanged(t *testing.T) {
-	for name, c := range map[string]struct {
-		change func(place)
-		want   string
-		err    error
-	}{
-		"the file is a link":      {func(p place) { p.link("dir/r", "../victim") }, "dir/r", nil},
-		"the file is a FIFO":      {func(p place) { p.must(unix.Mkfifo(p.in("dir/r"), 0o600)) }, "dir/r", nil},
-		"the file is a hard link": {func(p place) { p.must(os.Link(p.in("victim"), p.in("dir/r"))) }, "dir/r", nil},
-		"the directory is a link": {func(p place) {
-			p.must(os.Rename(p.in("dir"), p.in("moved")))
-			p.link("dir", "hostile")
-		}, "moved/r", nil},
-		"the directory is another": {func(p place) {
-			p.must(os.Rename(p.in("dir"), p.in("moved")))
-			p.must(os.Mkdir(p.in("dir"), 0o755))
-		}, "moved/r", nil},
-		"the directory was made again": {func(p place) {
-			p.must(os.Remove(p.in("dir")))
-			p.must(os.Mkdir(p.in("dir"), 0o755))
-		}, "dir/r", nil},
-		"the directory was removed, for a link": {func(p place) {
-			p.must(os.Remove(p.in("dir")))
-			p.link("dir", "hostile")
-		}, "", unix.ENOTDIR},
-		"the directory was removed": {func(p place) { p.must(os.Remove(p.in("dir"))) }, "", unix.ENOENT},
-		"the file is a directory":   {func(p place) { p.must(os.Mkdir(p.in("dir/r"), 0o755)) }, "", unix.EISDIR},
-	} {
-		t.Run(name, func(t *testing.T) {
-			p := newPlace(t)
-			p.must(os.Mkdir(p.in("dir"), 0o755))
-			p.must(os.Mkdir(p.in("hostile"), 0o755))
-			p.file("victim", "kept", 0o600)
-			f := p.open("dir/r")
-			c.change(p)
-			if err := writeTo(f, "new"); !errors.Is(err, c.err) || (err != nil) != (c.err != nil) {
-				t.Fatalf("%v, want %v", err, c.err)
-			}
-			if c.want != "" {
-				p.want(c.want, "new", newMode)
-			}
-			p.want("victim", "kept", 0o600)
-			if names, err := os.ReadDir(p.in("hostile")); err != nil || len(names) > 0 {
-				t.Errorf("hostile has %v, %v", names, err)
-			}
-		})
-	}
-}
-
-// Directories that the target makes are entered, and links to directories are not.
-func TestWrite_intoDirectoriesThatTheTargetMakes(t *testing.T) {
-	p := newPlace(t)
-	f, g := p.open("a/b/r"), p.open("c/r")
-	p.must(os.MkdirAll(p.in("a/b"), 0o755))
-	p.must(writeTo(f, "new"))
-	p.want("a/b/r", "new", newMode)
-	p.link("c", "a")
-	if err := writeTo(g, "new"); err != unix.ENOTDIR {
-		t.Errorf("below a link: %v", err)
-	}
-}
-
-// The mode does not depend on the umask.
-func TestWrite_mode(t *testing.T) {
-	p := newPlace(t)
-	for _, umask := range []int{0, 0o77, 0o777} {
-		old := unix.Umask(umask)
-		err := writeTo(p.open("r"), "new")
-		p.file("kept", "old", 0o664)
-		err1 := writeTo(p.open("kept"), "new")
-		unix.Umask(old)
-		p.must(errors.Join(err, err1))
-		p.want("r", "new", newMode)
-		p.want("kept", "new", 0o664)
-		p.must(os.Remove(p.in("r")))
-	}
-}
-
-func readFIFO(p place, name string) *os.File {
-	p.Helper()
-	r, err := os.OpenFile(p.in(name), os.O_RDONLY|unix.O_NONBLOCK, 0)
-	p.must(err)
-	p.Cleanup(func() { r.Close() })
-	return r
-}
-
-func wantFrom(p place, r *os.File, want string) {
-	p.Helper()
-	got := make([]byte, 100)
-	n, _ := unix.Read(int(r.Fd()), got)
-	if string(got[:max(n, 0)]) != want {
-		p.Errorf("the reader got %q", got[:max(n, 0)])
-	}
-}
-
-// A FIFO that has a reader is open from the start; another one is opened at the end, if it is still the same.
-func TestWrite_toAFIFO(t *testing.T) {
-	p := newPlace(t)
-	p.must(unix.Mkfifo(p.in("fifo"), 0o600))
-	late, gone := p.open("fifo"), p.open("fifo")
-	r := readFIFO(p, "fifo")
-	f := p.open("fifo")
-	p.must(writeTo(late, "late"))
-	wantFrom(p, r, "late")
-	p.must(os.Rename(p.in("fifo"), p.in("moved")))
-	p.file("fifo", "kept", 0o644)
-	p.must(writeTo(f, "new"))
-	wantFrom(p, r, "new")
-	if err := writeTo(gone, "x"); err != errReplaced {
-		t.Errorf("another file: %v", err)
-	}
-	p.want("fifo", "kept", 0o644)
-	p.must(os.Remove(p.in("fifo")))
-	p.link("fifo", "moved")
-	if err := writeTo(gone, "x"); err != errReplaced {
-		t.Errorf("a link: %v", err)
-	}
-	wantFrom(p, r, "")
-}
-
-// Reopen follows no link, in any place, but to a descriptor.
+// Reopen follows no link anywhere in a path, except to a descriptor.
 func TestReopen_followsNoLink(t *testing.T) {
 	p := newPlace(t)
 	p.must(os.Mkdir(p.in("dir"), 0o755))
 	p.link("linked", "dir")
 	p.link("r", "dir/r")
-	for name, want := range map[string]error{"dir/r": nil, "new/r": unix.ENOENT, "linked/r": unix.ELOOP, "r": unix.ELOOP} {
+	for name, want := range map[string]error{
+		"dir/r": nil, "new/r": unix.ENOENT, "linked/r": unix.ELOOP, "r": unix.ELOOP,
+	} {
 		f := Reopen(p.in(name))
 		if err := writeTo(f, name); err != want {
 			t.Errorf("%s: %v, want %v", name, err, want)
@@ -318,11 +121,13 @@ func TestReopen_followsNoLink(t *testing.T) {
 	}
 }
 
-// What another process inherits is the same destination.
+// Another process inherits the same destination.
 func TestInherit(t *testing.T) {
 	p := newPlace(t)
 	p.must(unix.Mkfifo(p.in("fifo"), 0o600))
-	for name, want := range map[string]error{"r": nil, "new/r": nil, "fifo": unix.ENXIO, strings.Repeat("x", 300): unix.ENAMETOOLONG} {
+	for name, want := range map[string]error{
+		"r": nil, "new/r": nil, "fifo": unix.ENXIO, strings.Repeat("x", 300): unix.ENAMETOOLONG,
+	} {
 		f := p.open(name)
 		text, fds := f.Inheritance()
 		for _, fd := range fds {
@@ -337,7 +142,7 @@ func TestInherit(t *testing.T) {
 		}
 		for _, fd := range fds {
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-				t.Errorf("%.9s: descriptor %d would be inherited by others: %v", name, fd, err)
+				t.Errorf("%.9s: descriptor %d stays open on exec: %v", name, fd, err)
 			}
 		}
 		if name == "new/r" {
@@ -349,11 +154,11 @@ func TestInherit(t *testing.T) {
 	}
 	p.want("new/r", "new", newMode)
 	if f, err := Inherit("", "/r"); f != nil || err != nil {
-		t.Errorf("none: %v, %v", f, err)
+		t.Errorf("an empty text: %v, %v", f, err)
 	}
 	for _, text := range []string{"x", "1", "-1,-1,9,0,0,0,0", "-1,-1,-1,0,0,0,0"} {
 		if _, err := Inherit(text, "/r"); err == nil {
-			t.Errorf("%q is taken", text)
+			t.Errorf("%q is accepted", text)
 		}
 	}
 }

@@ -9,22 +9,26 @@ import (
 	"graceful/runner/procfs"
 )
 
-// History is what the report tells and the machine does not need. It follows from the same events, so that a process that
-// resumes a run has it from the ledger, except for the processes that were killed or left. A nil History keeps nothing.
+// MaxListed bounds each list in a report.
+const MaxListed = 1000
+
+// History is what the report needs and the machine does not. It follows from the machine's events: a process that
+// resumes a run rebuilds it from the ledger, except for the processes that were killed or left. A nil *History records
+// nothing.
 type History struct {
-	of             Subject
+	subject        Subject
 	received, sent []Signalled
-	omitted        int // signals that were too many to be kept
+	omitted        int // number of signals beyond MaxListed
 	began          time.Time
 	started        time.Time // when the target was started
 	stopped        time.Time // when the stop began
 	ended          time.Time // when the target ended
-	emptied        time.Time // when no member of the tree was left
+	emptied        time.Time // when the tree had no member left
 	usage          *machine.Usage
 	failure        string // why the target could not be started
 	commands       map[int]span
 	killed         []procfs.Process
-	left           []procfs.Process // those that SIGKILL did not end
+	left           []procfs.Process // processes that SIGKILL did not end
 	takenOver      bool
 }
 
@@ -33,26 +37,18 @@ type Subject struct {
 	ID      string
 	Name    string
 	Command []string
-	Dir     string // that it was started in
+	Dir     string // working directory when it was started
 	Front   int    // pid of the process that the user started
 }
 
-// NewHistory is the history of a run that begins.
-func NewHistory(of Subject, began time.Time) *History {
-	return &History{of: of, began: began, commands: map[int]span{}}
-}
-
-// MaxListed bounds each list in a report.
-const MaxListed = 1000
-
-// Signalled is a signal that came, or that was sent.
+// Signalled is a signal that graceful received or sent.
 type Signalled struct {
 	Time    time.Time `json:"time"`
-	Signal  string    `json:"signal"` // TERM
+	Signal  string    `json:"signal"` // without SIG: TERM
 	Number  int       `json:"number"`
-	State   string    `json:"state"`             // of the run
-	To      string    `json:"to,omitempty"`      // of those that were sent: group, target, survivors, tree, command
-	Command int       `json:"command,omitempty"` // its id
+	State   string    `json:"state"`             // state of the run
+	To      string    `json:"to,omitempty"`      // sent: group, target, survivors, tree or command; "": received
+	Command int       `json:"command,omitempty"` // id of the command
 }
 
 // span is the life of a command.
@@ -61,8 +57,13 @@ type span struct {
 	pid      int
 }
 
-// happened takes an event and what it has made of the run.
-func (h *History) Happened(was, is machine.Run, e machine.Event, at time.Time) {
+// NewHistory returns the history of a run that begins.
+func NewHistory(subject Subject, began time.Time) *History {
+	return &History{subject: subject, began: began, commands: map[int]span{}}
+}
+
+// Happened records an event. before and after are the run before and after the event.
+func (h *History) Happened(before, after machine.Run, e machine.Event, at time.Time) {
 	if h == nil {
 		return
 	}
@@ -74,27 +75,29 @@ func (h *History) Happened(was, is machine.Run, e machine.Event, at time.Time) {
 	case machine.TargetEnded:
 		h.ended, h.usage = at, e.Usage
 	case machine.Signalled:
-		h.add(&h.received, Signalled{Time: at, State: was.State.String()}, e.Signal)
+		h.add(&h.received, Signalled{Time: at, State: before.State.String()}, e.Signal)
 	case machine.CommandStarted:
 		h.commands[e.ID] = span{from: at, pid: e.PID}
 	case machine.TreeEmptied:
-		if was.State == machine.Sweeping && len(h.left) == 0 {
+		if before.State == machine.Sweeping && len(h.left) == 0 {
 			h.emptied = at
 		}
 	case machine.Orphaned, machine.Recovered:
 		h.takenOver = true
 	case machine.Retried:
-		for _, c := range is.Cleanup.Entries {
-			if before, _ := was.Cleanup.Get(c.ID); c.Progress < before.Progress { // it is to run again
+		for _, c := range after.Cleanup.Entries {
+			if old, _ := before.Cleanup.Get(c.ID); c.Progress < old.Progress { // it will run again
 				delete(h.commands, c.ID)
 			}
 		}
 	}
-	if was.State < machine.Stopping && is.State == machine.Stopping || was.State == machine.Sweeping && was.Stop.Step == 0 && is.Stop.Step > 0 {
+	stopBegins := before.State < machine.Stopping && after.State == machine.Stopping
+	sweepStops := before.State == machine.Sweeping && before.Stop.Step == 0 && after.Stop.Step > 0
+	if stopBegins || sweepStops {
 		h.stopped = at
 	}
-	for _, id := range was.Cleanup.Active {
-		if c, _ := is.Cleanup.Get(id); c.Progress == cleanup.Ended {
+	for _, id := range before.Cleanup.Active {
+		if c, _ := after.Cleanup.Get(id); c.Progress == cleanup.Ended {
 			s := h.commands[id]
 			s.to = at
 			h.commands[id] = s
@@ -102,19 +105,19 @@ func (h *History) Happened(was, is machine.Run, e machine.Event, at time.Time) {
 	}
 }
 
-// goOn says that somebody goes on with a run that others have led.
+// TakeOver records that another process has resumed the run.
 func (h *History) TakeOver() {
 	if h != nil {
 		h.takenOver = true
 	}
 }
 
-// did takes what was done about it.
-func (h *History) Did(is machine.Run, a machine.Action, at time.Time) {
+// Did records an action, if it sends a signal. r is the run when the action is performed.
+func (h *History) Did(r machine.Run, a machine.Action, at time.Time) {
 	if h == nil {
 		return
 	}
-	s := Signalled{Time: at, State: is.State.String()}
+	s := Signalled{Time: at, State: r.State.String()}
 	sig := 0
 	switch a := a.(type) {
 	case machine.ForwardSignal:
@@ -125,15 +128,15 @@ func (h *History) Did(is machine.Run, a machine.Action, at time.Time) {
 	case machine.SignalSurvivors:
 		sig, s.To = a.Signal, "survivors"
 	case machine.KillTree:
-		if is.Cleanup.Clearing {
-			return // what commands have left, mostly nobody
+		if r.Cleanup.Clearing {
+			return // it kills what commands have left, usually no process
 		}
 		sig, s.To = machine.SigKILL, "tree"
 	case machine.TerminateCommand:
 		sig, s.To, s.Command = machine.SigTERM, "command", a.ID
 	case machine.KillCommand:
-		if c, _ := is.Cleanup.Get(a.ID); c.Progress == cleanup.Ended {
-			return // what it has left, mostly nobody
+		if c, _ := r.Cleanup.Get(a.ID); c.Progress == cleanup.Ended {
+			return // it kills what the command has left, usually no process
 		}
 		sig, s.To, s.Command = machine.SigKILL, "command", a.ID
 	default:
@@ -142,6 +145,7 @@ func (h *History) Did(is machine.Run, a machine.Action, at time.Time) {
 	h.add(&h.sent, s, sig)
 }
 
+// add appends a signal to a list, or counts it as omitted.
 func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	s.Signal, s.Number = signalName(sig), sig
 	if len(*list) == MaxListed {
@@ -151,19 +155,21 @@ func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	*list = append(*list, s)
 }
 
-// kills tells whether the report is to name one more who is killed now.
+// Kills reports whether the report lists a process that is killed now.
 func (h *History) Kills(r machine.Run) bool {
 	return h != nil && r.State <= machine.Sweeping && len(h.killed) < MaxListed
 }
 
-// kill takes one that SIGKILL was sent to. How the target ended is told elsewhere.
+// Kill records a process to which graceful has sent SIGKILL, once. It ignores the target, whose end is in another
+// field.
 func (h *History) Kill(p procfs.Process, r machine.Run) {
-	if h.Kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, func(q procfs.Process) bool { return p.Is(q.PID, q.Start) }) {
+	isListed := func(q procfs.Process) bool { return p.Is(q.PID, q.Start) }
+	if h.Kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, isListed) {
 		h.killed = append(h.killed, p)
 	}
 }
 
-// Leave takes the processes that SIGKILL does not end.
+// Leave records the processes that SIGKILL does not end.
 func (h *History) Leave(left []procfs.Process, r machine.Run) {
 	if h == nil || r.State > machine.Sweeping {
 		return
@@ -173,5 +179,5 @@ func (h *History) Leave(left []procfs.Process, r machine.Run) {
 	h.left = h.left[:min(len(h.left), MaxListed)]
 }
 
-// Wants reports whether one more received signal is to be recorded for the report.
+// Wants reports whether the report has room for another received signal.
 func (h *History) Wants() bool { return h != nil && len(h.received) < MaxListed }

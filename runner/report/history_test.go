@@ -10,7 +10,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-func TestTheReportNamesWhoWasKilledOnce(t *testing.T) {
+// Each killed process is in the list once, up to MaxListed processes. The target is not in it.
+func TestKill(t *testing.T) {
 	h := NewHistory(Subject{}, time.Now())
 	r := machine.Run{State: machine.Killing, Target: machine.Target{PID: 5}}
 	p := func(pid int, start uint64) procfs.Process {
@@ -19,7 +20,7 @@ func TestTheReportNamesWhoWasKilledOnce(t *testing.T) {
 	for _, q := range []procfs.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
 		h.Kill(q, r)
 	}
-	h.Kill(p(8, 1), machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}) // a command's
+	h.Kill(p(8, 1), machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}) // of a command
 	if got := processesOf(h.killed); !slices.Equal(got, []Process{{6, "p"}, {7, "p"}, {7, "p"}}) {
 		t.Errorf("killed: %v", got)
 	}
@@ -27,22 +28,24 @@ func TestTheReportNamesWhoWasKilledOnce(t *testing.T) {
 		h.Kill(p(100+pid, 1), r)
 	}
 	if len(h.killed) != MaxListed {
-		t.Errorf("%d are kept", len(h.killed))
+		t.Errorf("%d processes are listed", len(h.killed))
 	}
 }
 
-// What is nobody's to wait for, or was lost, is not said to have failed, nor not to have been started.
-func TestWhatBecomesOfACommandInTheReport(t *testing.T) {
+// An unknown outcome is neither "failed" nor "not-started".
+func TestOutcomeOf(t *testing.T) {
 	life := span{from: time.Unix(1, 0), to: time.Unix(2, 0), pid: 9}
 	for want, c := range map[string]struct {
 		entry cleanup.Entry
 		life  span
 	}{
-		"not-run":     {cleanup.Entry{}, span{}},
-		"succeeded":   {cleanup.Entry{Progress: cleanup.Ended, PID: 9}, life},
-		"failed":      {cleanup.Entry{Progress: cleanup.Ended, PID: 9, Outcome: cleanup.Outcome{Code: 1}}, life},
-		"timed-out":   {cleanup.Entry{Progress: cleanup.Ended, PID: 9, TimedOut: true}, life},
-		"cut":         {cleanup.Entry{Progress: cleanup.Ended, PID: 9, Cut: true, Outcome: cleanup.Outcome{Signal: 15}}, life},
+		"not-run":   {cleanup.Entry{}, span{}},
+		"succeeded": {cleanup.Entry{Progress: cleanup.Ended, PID: 9}, life},
+		"failed":    {cleanup.Entry{Progress: cleanup.Ended, PID: 9, Outcome: cleanup.Outcome{Code: 1}}, life},
+		"timed-out": {cleanup.Entry{Progress: cleanup.Ended, PID: 9, TimedOut: true}, life},
+		"cut": {
+			cleanup.Entry{Progress: cleanup.Ended, PID: 9, Cut: true, Outcome: cleanup.Outcome{Signal: 15}}, life,
+		},
 		"not-started": {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: "x"}}, span{to: life.to}},
 		"interrupted": {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Interrupted: true}}, life},
 		"unknown":     {cleanup.Entry{Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: "x", Unseen: true}}, life},
@@ -52,11 +55,14 @@ func TestWhatBecomesOfACommandInTheReport(t *testing.T) {
 			t.Errorf("%s: %+v", want, o)
 		}
 	}
-	if o := outcomeOf(cleanup.Entry{When: cleanup.AtStop, Progress: cleanup.Ended, Outcome: cleanup.Outcome{Error: "x", Interrupted: true}}, life); o.Outcome != "interrupted" {
+	lost := cleanup.Outcome{Error: "x", Interrupted: true}
+	o := outcomeOf(cleanup.Entry{When: cleanup.AtStop, Progress: cleanup.Ended, Outcome: lost}, life)
+	if o.Outcome != "interrupted" {
 		t.Errorf("an on-stop command that was lost: %+v", o)
 	}
-	// The clock may be set back meanwhile.
-	if o := outcomeOf(cleanup.Entry{Progress: cleanup.Ended, PID: 9}, span{from: life.to, to: life.from, pid: 9}); *o.DurationMS != 0 {
+	// The clock may be set back while a command runs.
+	backwards := span{from: life.to, to: life.from, pid: 9}
+	if o := outcomeOf(cleanup.Entry{Progress: cleanup.Ended, PID: 9}, backwards); *o.DurationMS != 0 {
 		t.Errorf("it took %d ms", *o.DurationMS)
 	}
 }

@@ -2,28 +2,33 @@
 
 package report
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
 
-// searchFlags open a directory in which names are looked up.
+	"graceful/cleanup/eintr"
+)
+
+// searchFlags opens a directory for looking up names.
 const searchFlags = unix.O_RDONLY | unix.O_DIRECTORY
 
-// fdDir is the directory of our own descriptors.
+// fdDir is the directory of this process's descriptors.
 const fdDir = "/dev/fd/"
 
-// readLink examines a file, and returns the text of a link. It fails with ELOOP if another file has got the name meanwhile.
+// readLink returns the status of a file, and the text if it is a link. It fails with ELOOP if another file gets the
+// name meanwhile.
 func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
-	if st, err = statAt(dir, name); err != nil || identityOf(st).kind != unix.S_IFLNK {
+	if st, err = eintr.Lstatat(dir, name); err != nil || kindOf(st) != unix.S_IFLNK {
 		return st, "", err
 	}
 	if to, err = readLinkAt(dir, name); err != nil {
 		return st, "", err
 	}
-	after, err := statAt(dir, name)
-	if err == nil && (identityOf(after) != identityOf(st) || after.Uid != st.Uid || after.Ctim != st.Ctim) {
+	after, err := eintr.Lstatat(dir, name)
+	if err == nil && (fileIDOf(after) != fileIDOf(st) || after.Uid != st.Uid || after.Ctim != st.Ctim) {
 		err = unix.ELOOP
 	}
 	return st, to, err
 }
 
-// isMagic reports whether links in a directory are the kernel's own: there are none.
+// isMagic reports whether the links in a directory are magic: other systems have no such links.
 func isMagic(int, unix.Stat_t) bool { return false }

@@ -10,6 +10,7 @@ import (
 	"graceful/runner/procfs"
 )
 
+// pointer returns a pointer to v; nil for the zero value, which is null in the report.
 func pointer[T comparable](v T) *T {
 	if v == *new(T) {
 		return nil
@@ -17,6 +18,7 @@ func pointer[T comparable](v T) *T {
 	return &v
 }
 
+// signalName returns the name of a signal without SIG; "" for 0.
 func signalName(sig int) string {
 	if sig == 0 {
 		return ""
@@ -24,11 +26,11 @@ func signalName(sig int) string {
 	return forward.Name(syscall.Signal(sig))
 }
 
-// Report is the report of a run that is done.
+// Report returns the report of a run that is done. The caller sets Version, Writer, Supervisor and Level.
 func (h *History) Report(r machine.Run, now time.Time) Report {
 	doc := Report{
-		Form: version, ID: h.of.ID, Name: h.of.Name, Command: h.of.Command, Dir: h.of.Dir,
-		PID: h.of.Front, TakenOver: h.takenOver, Began: h.began, Finished: now,
+		Form: version, ID: h.subject.ID, Name: h.subject.Name, Command: h.subject.Command, Dir: h.subject.Dir,
+		PID: h.subject.Front, TakenOver: h.takenOver, Began: h.began, Finished: now,
 		Reason: r.Reason(), ExitStatus: r.Status(), Raised: pointer(signalName(r.Raise())), Escalated: r.Stop.Escalated,
 		Received: append([]Signalled{}, h.received...), Sent: append([]Signalled{}, h.sent...), Omitted: h.omitted,
 		Emptied: pointer(h.emptied), Killed: processesOf(h.killed), Left: processesOf(h.left), Commands: []Outcome{},
@@ -36,7 +38,7 @@ func (h *History) Report(r machine.Run, now time.Time) Report {
 	t := &doc.Target
 	t.PID, t.Started, t.Ended = pointer(r.Target.PID), pointer(h.started), pointer(h.ended)
 	t.Error, t.Usage = pointer(h.failure), h.usage
-	if t.Ended != nil { // else nobody knows how
+	if t.Ended != nil { // otherwise it is unknown how the target ended
 		code, duration := r.Target.Ending.Code, r.Target.Duration.Milliseconds()
 		if t.DurationMS = &duration; r.Target.Ending.Signal == 0 {
 			t.ExitCode = &code
@@ -52,6 +54,7 @@ func (h *History) Report(r machine.Run, now time.Time) Report {
 	return doc
 }
 
+// processesOf converts processes for the report. The list is never nil, which would be null.
 func processesOf(from []procfs.Process) []Process {
 	to := []Process{}
 	for _, p := range from {
@@ -60,10 +63,11 @@ func processesOf(from []procfs.Process) []Process {
 	return to
 }
 
+// outcomeOf returns the outcome of a command that ran during life.
 func outcomeOf(c cleanup.Entry, life span) Outcome {
 	o := Outcome{
-		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Command.Text, Dir: pointer(c.Dir), Exits: pointer(c.Exits.PID),
-		PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
+		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Command.Text, Dir: pointer(c.Dir),
+		Exits: pointer(c.Exits.PID), PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
 		Signal: pointer(signalName(c.Outcome.Signal)), Error: pointer(c.Outcome.Error), Outcome: "succeeded",
 	}
 	if c.When == cleanup.AtStop {

@@ -7,22 +7,25 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
-// maxLinks is how many links are followed in a path, as many as by the kernel (path_resolution(7)).
+// maxLinks is how many links Open follows in a path, as many as the kernel (path_resolution(7)).
 const maxLinks = 40
 
-// resolver walks along a path, one name at a time, and looks at each link itself. The kernel would follow those of other
-// users too, unless protected_symlinks is set (proc_sys_fs(5)).
+// resolver follows a path one name at a time, and checks each link. The kernel would also follow links of other users,
+// unless protected_symlinks is set (proc_sys_fs(5)).
 type resolver struct {
-	dir   int         // directory that has been reached; -1: none
-	at    string      // its path, without links
-	rest  []string    // names that are left; the last one is the file's
-	last  unix.Stat_t // of the file; zero: there is none
-	links int         // number of links that may still be followed
+	dir   int         // descriptor of the current directory; -1: none
+	at    string      // path of dir, without links
+	rest  []string    // names that remain; the last one is the file's
+	last  unix.Stat_t // status of the file; zero: it does not exist
+	links int         // number of links that it may still follow
 }
 
-// resolve walks until the path names a descriptor of ours, the file alone is left, or a directory does not exist.
+// resolve follows the path until it names a descriptor of this process, only the file's name remains, or a directory
+// does not exist.
 func (r *resolver) resolve(path string) error {
 	r.rest = names(path)
 	if err := r.enterRoot(); err != nil {
@@ -62,13 +65,13 @@ func (r *resolver) resolve(path string) error {
 	}
 }
 
-// follow puts what a link says in the place of its name.
+// follow replaces the name of a link by the link's text. It fails with *LinkError if the link is not trusted.
 func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	if r.links == 0 {
 		return unix.ELOOP
 	}
 	r.links--
-	dir, err := statOf(r.dir)
+	dir, err := eintr.Fstat(r.dir)
 	if err != nil {
 		return err
 	}
@@ -88,9 +91,11 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	return nil
 }
 
-// isTrusted reports whether a link may be followed: it belongs to us or to the owner of its directory, as may_follow_link
-// (fs/namei.c) has it for sticky directories. All users that a user namespace does not map have the same id there
-// (user_namespaces(7)): it is an owner's only in a directory that no other user may write to.
+// isTrusted reports whether a link may be followed: its owner is graceful's user or the owner of its directory. The
+// kernel has the same rule for sticky directories (may_follow_link in fs/namei.c).
+//
+// All users that a user namespace does not map share one id there (user_namespaces(7)). Links with that id are trusted
+// only in a directory that no other user may write to.
 func isTrusted(link, dir unix.Stat_t) bool {
 	const overflowUID = 65534
 	switch link.Uid {
@@ -102,23 +107,25 @@ func isTrusted(link, dir unix.Stat_t) bool {
 	return false
 }
 
+// enterRoot makes the root the current directory.
 func (r *resolver) enterRoot() error {
-	fd, err := openAt(unix.AT_FDCWD, "/", searchFlags)
+	fd, err := eintr.Openat(unix.AT_FDCWD, "/", searchFlags, 0)
 	if err == nil {
 		r.moveTo(fd, "/")
 	}
 	return err
 }
 
-// enter enters a directory. follow is O_NOFOLLOW, or 0 for a link of the kernel's own.
+// enter makes a directory in the current one the current directory. follow is O_NOFOLLOW, or 0 for a magic link.
 func (r *resolver) enter(name string, follow int) error {
-	fd, err := openAt(r.dir, name, searchFlags|follow)
+	fd, err := eintr.Openat(r.dir, name, searchFlags|follow, 0)
 	if err == nil {
 		r.moveTo(fd, path.Join(r.at, name))
 	}
 	return err
 }
 
+// moveTo replaces the current directory.
 func (r *resolver) moveTo(dir int, at string) {
 	if r.dir >= 0 {
 		unix.Close(r.dir)
@@ -126,12 +133,13 @@ func (r *resolver) moveTo(dir int, at string) {
 	r.dir, r.at = dir, at
 }
 
-// path is the whole path, as far as it is known.
+// path returns the whole path, without links up to the current directory.
 func (r *resolver) path() string { return join(r.at, strings.Join(r.rest, "/")) }
 
+// join joins two paths. Unlike path.Join it keeps "..".
 func join(dir, rest string) string { return strings.TrimSuffix(dir, "/") + "/" + rest }
 
-// names splits a path. An empty name and "." stay in the same directory.
+// names splits a path into names. It omits empty names and ".", which stay in the same directory.
 func names(path string) (names []string) {
 	for name := range strings.SplitSeq(path, "/") {
 		if name != "" && name != "." {
@@ -141,11 +149,11 @@ func names(path string) (names []string) {
 	return names
 }
 
-// standard are names of descriptors that are links on every system.
+// standard has the names of descriptors that are links on every system.
 var standard = map[string]int{"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
-// descriptorOf returns the descriptor of ours that a path names. The kernel shows them as links whose text is not where
-// they lead.
+// descriptorOf returns the descriptor of this process that a path names. The kernel shows descriptors as links whose
+// text need not be a path to the same file.
 func descriptorOf(path string) (fd int, ok bool) {
 	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/", "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/"} {
 		if name, found := strings.CutPrefix(path, dir); found {
@@ -154,4 +162,20 @@ func descriptorOf(path string) (fd int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// readLinkAt returns the text of a link. With an empty name dir is the link itself.
+func readLinkAt(dir int, name string) (string, error) {
+	const pathMax = 4096 // PATH_MAX, with the final NUL
+	text := make([]byte, pathMax)
+	n, err := eintr.RetryValue(func() (int, error) { return unix.Readlinkat(dir, name, text) })
+	switch {
+	case err != nil:
+		return "", err
+	case n == 0:
+		return "", unix.ENOENT
+	case n == pathMax:
+		return "", unix.ENAMETOOLONG
+	}
+	return string(text[:n]), nil
 }

@@ -7,18 +7,20 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
-// newMode is the mode of a report, unless it replaces a file of ours that has another one.
+// newMode is the mode of a new report.
 const newMode = 0o600
 
-// Write writes the report, once. A regular file is replaced as a whole or not at all, by way of a file named draft beside
-// it, which is removed if it exists. A stream that takes nothing for longer than patience is given up.
+// Write writes the report, once. It replaces a regular file atomically: it writes a file named draft in the same
+// directory, removing an older draft, and renames it. Writing to a stream fails after patience.
 func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if f.failure != nil {
 		return f.failure
 	}
-	if f.stream < 0 && f.unopened != (identity{}) {
+	if f.stream < 0 && f.unopened != (fileID{}) {
 		if err := f.openStream(); err != nil {
 			return err
 		}
@@ -30,8 +32,8 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	// The directory was removed, and perhaps made again (make clean all).
-	root, err := openAt(unix.AT_FDCWD, "/", searchFlags)
+	// The target has removed the directory, and may have created it again (make clean all).
+	root, err := eintr.Openat(unix.AT_FDCWD, "/", searchFlags, 0)
 	if err != nil {
 		return err
 	}
@@ -39,10 +41,10 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	return replaceBelow(root, names(f.path), draft, text)
 }
 
-// replaceBelow replaces a file. path leads to it from dir, and no link is followed.
+// replaceBelow replaces the file to which path leads from dir. It follows no link.
 func replaceBelow(dir int, path []string, draft string, text []byte) error {
 	for ; len(path) > 1; path = path[1:] {
-		next, err := openAt(dir, path[0], searchFlags|unix.O_NOFOLLOW)
+		next, err := eintr.Openat(dir, path[0], searchFlags|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return err
 		}
@@ -52,27 +54,27 @@ func replaceBelow(dir int, path []string, draft string, text []byte) error {
 	return replace(dir, path[0], draft, text)
 }
 
-// replace replaces what has the name, also a link, which it does not follow.
+// replace replaces the file with a name. It replaces a link itself and not the file to which the link leads.
 func replace(dir int, name, draft string, text []byte) error {
 	mode, err := modeFor(dir, name)
 	if err != nil {
 		return err
 	}
-	remove := func() error { return retry(func() error { return unix.Unlinkat(dir, draft, 0) }) }
+	remove := func() error { return eintr.Retry(func() error { return unix.Unlinkat(dir, draft, 0) }) }
 	if err := remove(); err != nil && err != unix.ENOENT {
 		return err
 	}
-	fd, err := openAt(dir, draft, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW)
+	fd, err := eintr.Openat(dir, draft, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, newMode)
 	if err != nil {
 		return err
 	}
 	f := os.NewFile(uintptr(fd), draft)
-	_ = f.Chmod(mode) // whatever the umask is
+	_ = f.Chmod(mode) // the umask may have removed bits
 	if err = write(f, 0, text); err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = retry(func() error { return unix.Renameat(dir, draft, dir, name) })
+		err = eintr.Retry(func() error { return unix.Renameat(dir, draft, dir, name) })
 	}
 	if err != nil {
 		_ = remove()
@@ -80,17 +82,17 @@ func replace(dir int, name, draft string, text []byte) error {
 	return err
 }
 
-// modeFor returns the mode of a report under a name: that of a regular file of ours. It fails if what has the name is not
-// to be replaced.
+// modeFor returns the mode of the report that replaces the file with a name: that of a regular file of graceful's user,
+// else newMode. It fails if the file must not be replaced.
 func modeFor(dir int, name string) (fs.FileMode, error) {
-	st, err := statAt(dir, name)
+	st, err := eintr.Lstatat(dir, name)
 	if err == unix.ENOENT {
 		return newMode, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	switch identityOf(st).kind {
+	switch kindOf(st) {
 	case unix.S_IFDIR:
 		return 0, unix.EISDIR
 	case unix.S_IFBLK:
@@ -105,14 +107,15 @@ func modeFor(dir int, name string) (fs.FileMode, error) {
 	return newMode, nil
 }
 
+// writeStream writes to the stream and closes it.
 func (f *File) writeStream(text []byte, patience time.Duration) error {
-	st, err := statOf(f.stream)
+	st, err := eintr.Fstat(f.stream)
 	if err != nil {
 		return err
 	}
 	stream := os.NewFile(uintptr(f.stream), f.path)
 	f.stream = -1
-	if identityOf(st).kind == unix.S_IFREG {
+	if kindOf(st) == unix.S_IFREG {
 		err = write(stream, st.Size, text)
 	} else {
 		_ = stream.SetWriteDeadline(time.Now().Add(patience))
@@ -121,8 +124,8 @@ func (f *File) writeStream(text []byte, patience time.Duration) error {
 	return errors.Join(err, stream.Close())
 }
 
-// write writes to a regular file of that size. It does not try what would exceed RLIMIT_FSIZE: the kernel would send
-// SIGXFSZ.
+// write appends text to a regular file of the given size in bytes. It returns EFBIG if that exceeds RLIMIT_FSIZE, since
+// the kernel would also send SIGXFSZ.
 func write(f *os.File, size int64, text []byte) error {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size)+uint64(len(text)) {

@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryFile is Linux's alone: elsewhere there are names for what is in memory, and they can outlive us.
+// memoryFile is not supported: a shared memory object has a name, and outlives its processes.
 func memoryFile() (int, error) { return -1, errors.ErrUnsupported }
 
-// allocate cannot be had without changing the size.
+// allocate is not supported: it would change the size of the file.
 func allocate(int, int64, int64) error { return errors.ErrUnsupported }
 
+// syncData waits until a file is on the disk.
 func syncData(fd int) error { return unix.Fsync(fd) }

@@ -2,8 +2,8 @@ package ledger
 
 import "golang.org/x/sys/unix"
 
-// memoryFile makes a file without a name. It asks for one that cannot be executed (Linux 6.3), because
-// vm.memfd_noexec may forbid any other.
+// memoryFile creates a file without a name. It asks for one that cannot be executed (Linux 6.3), since vm.memfd_noexec
+// may forbid others.
 func memoryFile() (int, error) {
 	fd, err := unix.MemfdCreate("graceful-ledger", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
 	if err == unix.EINVAL {
@@ -12,9 +12,10 @@ func memoryFile() (int, error) {
 	return fd, err
 }
 
-// allocate leaves the size as it is: a reader is not to find NUL bytes.
+// allocate allocates disk space. It keeps the size of the file, so that a reader finds no NUL bytes.
 func allocate(fd int, at, bytes int64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, at, bytes)
 }
 
+// syncData waits until the data of a file is on the disk.
 func syncData(fd int) error { return unix.Fdatasync(fd) }

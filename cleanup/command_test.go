@@ -16,7 +16,7 @@ func TestParse(t *testing.T) {
 		{text: `["./flush", "--all"]`, args: []string{"./flush", "--all"}},
 		{text: ` [ "a", "" ] `, args: []string{"a", ""}},
 		{text: `["ä\u00e4"]`, args: []string{"ää"}},
-		// Shell, for all that they begin like arrays.
+		// Shell commands that begin like arrays.
 		{text: `[ -e lock ] && rm lock`, args: []string{Shell, "-c", `[ -e lock ] && rm lock`}},
 		{text: `[ "$x" = 1 ] && rm lock`, args: []string{Shell, "-c", `[ "$x" = 1 ] && rm lock`}},
 		{text: `[[ -e lock ]]`, args: []string{Shell, "-c", `[[ -e lock ]]`}},
@@ -49,62 +49,14 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// drain claims until nothing is left, ending each command in turn, and returns what each claim took.
-func drain(s Stack) (claims [][]int) {
-	for {
-		var ids []int
-		s, ids = s.Claim(AtExit)
-		if len(ids) == 0 {
-			return claims
-		}
-		claims = append(claims, ids)
-		for _, id := range ids {
-			s = s.Update(id, func(e *Entry) { e.Progress = Ended })
-		}
-	}
-}
-
-func TestOrders(t *testing.T) {
-	for order, want := range map[Order][][]int{
-		LIFO:     {{3}, {2}, {1}},
-		FIFO:     {{1}, {2}, {3}},
-		Parallel: {{1, 2, 3}},
+// An exec form may name a shell itself. graceful does not check that shell when the run begins.
+func TestNeedsShell_execFormThatNamesAShell(t *testing.T) {
+	for text, want := range map[string]bool{
+		"true": true, `["/bin/sh", "-c", "true"]`: false, `["/bin/sh"]`: false, `["/bin/sh", "-c", ""]`: false,
 	} {
-		s := Stack{Order: order}
-		for range 3 {
-			s = s.Push(AtExit, Command{})
-		}
-		if got := drain(s); !slices.EqualFunc(got, want, slices.Equal) {
-			t.Errorf("%s claims %v, want %v", order, got, want)
-		}
-	}
-}
-
-func TestNothingIsClaimedWhileACommandRuns(t *testing.T) {
-	s := Stack{Order: LIFO}.Push(AtExit, Command{}).Push(AtExit, Command{})
-	s, first := s.Claim(AtExit)
-	if _, again := s.Claim(AtExit); len(first) != 1 || len(again) != 0 {
-		t.Errorf("claimed %v, then %v", first, again)
-	}
-}
-
-func TestAStackIsAValue(t *testing.T) {
-	base := Stack{Order: LIFO}.Push(AtExit, Command{Text: "a"})
-	one, two := base.Push(AtExit, Command{Text: "b"}), base.Push(AtExit, Command{Text: "c"})
-	if one.Entries[1].Command.Text != "b" || two.Entries[1].Command.Text != "c" || len(base.Entries) != 1 {
-		t.Error("stacks share their entries")
-	}
-	claimed, _ := base.Claim(AtExit)
-	claimed.Update(1, func(e *Entry) { e.Progress = Ended })
-	if base.Entries[0].Progress != Pending || claimed.Entries[0].Progress != Claimed {
-		t.Error("a claim or an update changed the stack that it was made on")
-	}
-}
-
-func TestUnknownCommands(t *testing.T) {
-	for _, id := range []int{-1, 0, 1} {
-		if _, ok := (Stack{}).Get(id); ok {
-			t.Errorf("there is a command %d in an empty stack", id)
+		c, err := Parse(text)
+		if err != nil || c.NeedsShell() != want {
+			t.Errorf("%s needs graceful's shell: %t, %v", text, c.NeedsShell(), err)
 		}
 	}
 }

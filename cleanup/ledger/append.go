@@ -1,0 +1,133 @@
+package ledger
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup"
+	"graceful/cleanup/eintr"
+)
+
+// Append appends a record and waits until it is on the disk. If that fails, Append keeps the record, and the next call
+// writes it first: without it the later records would describe another run. Append does not keep a record that has no
+// JSON form or that would exceed MaxSize (ErrFull).
+func (l *Ledger) Append(record any) error {
+	raw, err := cleanup.EncodeJSON(record)
+	if err != nil {
+		return fmt.Errorf("appending to %s: %w", l, err)
+	}
+	line := append(encodeLine(raw), '\n')
+	err = l.prepare()
+	if err == nil {
+		if err := checkSize(l.end + int64(len(l.pending)+len(line))); err != nil {
+			return fmt.Errorf("appending to %s: %w: %w", l, ErrFull, err)
+		}
+	}
+	l.pending = append(l.pending, line...)
+	if err == nil {
+		err = l.flush()
+	}
+	if err != nil {
+		return fmt.Errorf("appending to %s: %w", l, err)
+	}
+	return nil
+}
+
+// prepare sets end for the next record. It reads the file if another process may have written to it, and truncates what
+// a crash left behind the records.
+func (l *Ledger) prepare() error {
+	if l.end >= 0 && len(l.pending) > 0 {
+		return nil // a failed flush of this process wrote what is behind end
+	}
+	st, err := eintr.Fstat(l.fd)
+	if err != nil || st.Size == l.end {
+		return err
+	}
+	l.end = -1
+	_, end, err := l.read()
+	if err != nil {
+		return err
+	}
+	if end < st.Size { // otherwise truncating would only free the reserved space
+		err = eintr.Retry(func() error { return unix.Ftruncate(l.fd, end) })
+		l.reserved = 0
+	}
+	if err == nil {
+		l.end = end
+	}
+	return err
+}
+
+// flush writes and syncs the pending lines. All of them stay pending until the sync succeeds: after a failed one the
+// kernel may treat pages as clean that never reached the disk. Writing them again is harmless.
+func (l *Ledger) flush() error {
+	const maxBusy = 100 // a run must end
+	busy := 0
+	for rest, at := l.pending, l.end; len(rest) > 0; {
+		n, err := eintr.RetryValue(func() (int, error) { return l.write(l.fd, rest, at) })
+		switch {
+		case n > 0: // the next write returns an error that remains
+			rest, at = rest[n:], at+int64(n)
+		case err == nil:
+			return io.ErrShortWrite
+		case err == unix.EAGAIN && busy < maxBusy:
+			busy++
+			time.Sleep(time.Millisecond)
+		default:
+			return err
+		}
+	}
+	if err := eintr.Retry(func() error { return l.sync(l.fd) }); err != nil {
+		return err
+	}
+	l.end += int64(len(l.pending))
+	l.pending = nil
+	return nil
+}
+
+// writeAt is pwrite(2). It returns EFBIG for a write that exceeds RLIMIT_FSIZE, which another process can lower at any
+// time (prlimit(1)). The kernel would also send SIGXFSZ, as if it were meant for the target.
+func writeAt(fd int, p []byte, at int64) (int, error) {
+	if fileLimit() < uint64(at)+uint64(len(p)) {
+		return 0, unix.EFBIG
+	}
+	return unix.Pwrite(fd, p, at)
+}
+
+// Records returns all records. It omits the remains of a last record that a crash cut short, and leaves the file as it
+// is: the next Append or Reserve truncates it. The error is ErrDamaged if records follow a damaged one.
+func (l *Ledger) Records() ([]json.RawMessage, error) {
+	records, _, err := l.read()
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", l, err)
+	}
+	return records, nil
+}
+
+// read returns all records and the offset behind the last one.
+func (l *Ledger) read() (records []json.RawMessage, end int64, err error) {
+	st, err := eintr.Fstat(l.fd)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := checkSize(st.Size); err != nil {
+		return nil, 0, err
+	}
+	data := make([]byte, st.Size)
+	for have := 0; have < len(data); {
+		n, err := eintr.RetryValue(func() (int, error) { return unix.Pread(l.fd, data[have:], int64(have)) })
+		switch {
+		case n > 0:
+			have += n
+		case err == nil: // another process has truncated the file
+			data = data[:have]
+		default:
+			return nil, 0, err
+		}
+	}
+	return parse(data)
+}

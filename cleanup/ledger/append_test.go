@@ -1,0 +1,165 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
+)
+
+// failing returns a write function that has room for some bytes and then fails.
+func failing(room int, err error) func(int, []byte, int64) (int, error) {
+	return func(fd int, p []byte, at int64) (int, error) {
+		n := min(room, len(p))
+		if n == 0 {
+			return -1, err
+		}
+		room -= n
+		return unix.Pwrite(fd, p[:n], at)
+	}
+}
+
+func TestAppend_writesRecordsThatFailed(t *testing.T) {
+	d := makeDir(t)
+	for room := range len(lines("2", "3")) {
+		l := openWith(t, d, lines("1"))
+		l.write = failing(room, unix.ENOSPC)
+		first, second := l.Append(2), l.Append(3)
+		if got := room >= len(lines("2")); (first == nil) != got || !errors.Is(second, unix.ENOSPC) {
+			t.Fatalf("room for %d bytes: errors %v, %v", room, first, second)
+		}
+		_, err := l.Records() // does not change where the next record goes
+		l.write = unix.Pwrite
+		appendAll(t, l, 4)
+		if want := lines("1", "2", "3", "4"); err != nil || !bytes.Equal(content(t, l), want) {
+			t.Fatalf("room for %d bytes: %v, the file has %q", room, err, content(t, l))
+		}
+		l.Close()
+	}
+}
+
+func TestAppend_writesAgainAfterAFailedSync(t *testing.T) {
+	l := openWith(t, makeDir(t), nil)
+	defer l.Close()
+	var written bytes.Buffer
+	l.write = func(fd int, p []byte, at int64) (int, error) {
+		written.Write(p)
+		return unix.Pwrite(fd, p, at)
+	}
+	syncs, result := 0, []error{unix.EINTR, unix.EIO, nil}
+	l.sync = func(int) error { syncs++; return result[syncs-1] }
+	if err := l.Append(1); !errors.Is(err, unix.EIO) {
+		t.Errorf("error %v", err)
+	}
+	appendAll(t, l, 2)
+	wantRecords(t, l, "1", "2")
+	if want := lines("1", "1", "2"); syncs != 3 || !bytes.Equal(written.Bytes(), want) {
+		t.Errorf("%d syncs; written was %q", syncs, written.String())
+	}
+}
+
+func TestAppend_afterInterruptedAndShortWrites(t *testing.T) {
+	l := openWith(t, makeDir(t), nil)
+	defer l.Close()
+	calls := 0
+	l.write = func(fd int, p []byte, at int64) (int, error) {
+		switch calls++; calls % 3 {
+		case 0:
+			return -1, unix.EINTR
+		case 1:
+			return -1, unix.EAGAIN
+		}
+		return unix.Pwrite(fd, p[:1], at)
+	}
+	appendAll(t, l, 1, 2)
+	wantRecords(t, l, "1", "2")
+
+	l.write = failing(0, unix.EAGAIN)
+	if err := l.Append(3); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("write always returns EAGAIN: %v", err)
+	}
+	l.write = func(int, []byte, int64) (int, error) { return 0, nil }
+	if err := l.Append(4); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("write always returns 0: %v", err)
+	}
+	l.write = unix.Pwrite
+	appendAll(t, l, 5)
+	wantRecords(t, l, "1", "2", "3", "4", "5")
+}
+
+func TestReserve(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux reserves")
+	}
+	const space = 1 << 20
+	one := openWith(t, makeDir(t), append(lines("1"), "torn"...))
+	defer one.Close()
+	reserved := func() int64 {
+		st, err := eintr.Fstat(one.fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks * 512
+	}
+	for _, n := range []int64{-1, 0, space} {
+		if err := one.Reserve(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reserved() == 0 {
+		skip(t, "this file system does not allocate space")
+	}
+	wantRecords(t, one, "1")
+	if !bytes.Equal(content(t, one), lines("1")) {
+		t.Errorf("reserving left %q", content(t, one))
+	}
+	two, err := Inherited(one.FD(), one.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, two, 2)
+	appendAll(t, one, 3)
+	wantRecords(t, two, "1", "2", "3")
+	if got := reserved(); got < space {
+		t.Errorf("%d bytes are reserved, want %d", got, space)
+	}
+	// Reserve fails on a descriptor that is open for reading only.
+	readOnly, err := os.Open(one.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer readOnly.Close()
+	if l, err := Inherited(int(readOnly.Fd()), one.path); err != nil || l.Reserve(space) == nil {
+		t.Errorf("reserved on a descriptor for reading, %v", err)
+	}
+}
+
+func TestMaxSize(t *testing.T) {
+	l := openWith(t, makeDir(t), nil)
+	defer l.Close()
+	if err := os.Truncate(l.path, MaxSize+1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Records(); err == nil || !strings.Contains(err.Error(), "268435457 bytes are more") {
+		t.Errorf("error %v", err)
+	}
+	// A hole stands for very many records.
+	l.end = MaxSize - int64(len(lines("1")))
+	if err := os.Truncate(l.path, l.end); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Append("1"); err == nil || !strings.Contains(err.Error(), "are more") {
+		t.Errorf("error %v", err)
+	}
+	appendAll(t, l, 1) // it fits, and Append has not kept the larger record
+	if st, err := eintr.Fstat(l.fd); err != nil || st.Size != MaxSize {
+		t.Errorf("the file has %d bytes, %v", st.Size, err)
+	}
+}

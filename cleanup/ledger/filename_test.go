@@ -1,0 +1,43 @@
+package ledger
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestFileName(t *testing.T) {
+	for name, want := range map[string]string{
+		"web-1_A.b": "web-1_A.b.ledger", "": "%.ledger", ".": "%2E.ledger", "..": "%2E..ledger", "..a": "%2E.a.ledger",
+		"a/b": "a%2Fb.ledger", "%": "%25.ledger", "~": "%7E.ledger", "\x00\n": "%00%0A.ledger", "ä\xff": "%C3%A4%FF.ledger",
+		strings.Repeat("a", 193): strings.Repeat("a", 193) + ".ledger",
+		strings.Repeat("a", 194): strings.Repeat("a", 128) + "~" +
+			"aa73b13a51ab2ca9733957448439927115ed8afba1e2def0792eb50eb68d1655.ledger",
+	} {
+		if got := FileName(name); got != want {
+			t.Errorf("%q becomes %s, want %s", name, got, want)
+		}
+	}
+	seen := map[string]string{}
+	see := func(name string) {
+		got := FileName(name)
+		if other, ok := seen[got]; ok {
+			t.Fatalf("%q and %q become %s", name, other, got)
+		}
+		seen[got] = name
+		if len(got) > maxName || got[0] == '.' || strings.ContainsAny(got, "/\x00") || !strings.HasSuffix(got, ext) {
+			t.Fatalf("%q becomes %s", name, got)
+		}
+	}
+	see("")
+	for a := range 256 {
+		see(string([]byte{byte(a)}))
+		see(strings.Repeat(string([]byte{byte(a)}), 1000))
+		for _, b := range []byte("a2E.%~/\xff") {
+			see(string([]byte{byte(a), b}))
+		}
+	}
+	for n := 3; n < 300; n++ {
+		see(strings.Repeat("a", n))
+		see(strings.TrimSuffix(FileName(strings.Repeat("b", n)), ext))
+	}
+}

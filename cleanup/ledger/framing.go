@@ -1,0 +1,68 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"sync"
+)
+
+// The form of a line: head, the checksum in sumDigits hexadecimal digits, neck, the record, a closing brace.
+const (
+	head      = `{"sum":"`
+	sumDigits = 8
+	neck      = `","record":`
+)
+
+// Overhead is the length of a line without the JSON form of its record, in bytes.
+const Overhead = len(head) + sumDigits + len(neck) + len("}\n")
+
+// castagnoli returns the table of the checksum (CRC-32C, RFC 3720). Most processes of graceful never need it: it is
+// computed on first use.
+var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
+
+// encodeLine returns the line of a record, without its newline.
+func encodeLine(raw []byte) []byte {
+	return fmt.Appendf(nil, "%s%0*x%s%s}", head, sumDigits, crc32.Checksum(raw, castagnoli()), neck, raw)
+}
+
+// decodeLine returns the record in a line. ok is false if encodeLine does not return the same line for it.
+func decodeLine(line []byte) (record json.RawMessage, ok bool) {
+	start, end := len(head)+sumDigits+len(neck), len(line)-len("}")
+	if end < start {
+		return nil, false
+	}
+	raw := line[start:end:end]
+	return raw, bytes.Equal(encodeLine(raw), line) && json.Valid(raw)
+}
+
+// parse returns the records in data and the offset behind the last one. The rest is what a crash left of the last
+// record. If the rest contains a whole record, parse returns ErrDamaged: those records would be lost unnoticed.
+func parse(data []byte) (records []json.RawMessage, end int64, err error) {
+	for {
+		line, _, whole := bytes.Cut(data[end:], []byte("\n"))
+		raw, ok := decodeLine(line)
+		if !whole || !ok {
+			break
+		}
+		records = append(records, raw)
+		end += int64(len(line)) + 1
+	}
+	// A record need not begin a line here: the newline before it may be damaged. A record inside another one is never
+	// mistaken for one: in strings quotes are escaped, and behind an object stands another brace.
+	for rest := data[end:]; ; rest = rest[1:] {
+		i := bytes.Index(rest, []byte(head))
+		if i < 0 {
+			return records, end, nil
+		}
+		rest = rest[i:]
+		line, _, whole := bytes.Cut(rest, []byte("\n"))
+		if !whole {
+			return records, end, nil
+		}
+		if _, ok := decodeLine(line); ok {
+			return nil, 0, fmt.Errorf("line %d: %w", len(records)+1, ErrDamaged)
+		}
+	}
+}

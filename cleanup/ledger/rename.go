@@ -1,0 +1,118 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
+)
+
+// Interrupted is the suffix of ledgers that are set aside because a command in them was interrupted.
+const Interrupted = ".interrupted"
+
+// errOtherFile means that another process has removed, renamed or replaced the file of a ledger.
+var errOtherFile = errors.New("the file with that name is gone, or another one")
+
+// Remove unlinks the file. It does nothing if the name is gone or belongs to another file.
+func (l *Ledger) Remove() error {
+	err := l.withDir(func(d *Dir, file string, current bool) error {
+		if !current {
+			return nil
+		}
+		return unix.Unlinkat(d.fd, file, 0)
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing %s: %w", l, err)
+	}
+	return nil
+}
+
+// SetAside renames the file to its name with a suffix, and with a number behind it if that name is taken. It does
+// nothing in memory.
+func (l *Ledger) SetAside(suffix string) error {
+	err := l.withDir(func(d *Dir, file string, current bool) error {
+		if !current {
+			return errOtherFile
+		}
+		// No process takes a free name before renameat does: no other user may write to the directory, and only the
+		// process that holds the lock of a file uses names that begin with its name.
+		free := file + suffix
+		_, err := eintr.Lstatat(d.fd, free)
+		for n := 1; err == nil; n++ {
+			free = fmt.Sprintf("%s%s.%d", file, suffix, n)
+			_, err = eintr.Lstatat(d.fd, free)
+		}
+		if err == unix.ENOENT {
+			err = unix.Renameat(d.fd, file, d.fd, free)
+		}
+		if err != nil {
+			return err
+		}
+		l.path = filepath.Join(d.path, free)
+		return d.sync()
+	})
+	if err != nil {
+		return fmt.Errorf("setting aside %s: %w", l, err)
+	}
+	return nil
+}
+
+// TakeBack undoes SetAside: the file has its original name again, by which other processes find it and its lock. It
+// does nothing if the file was not set aside. It fails with ErrAlive if another process holds the lock of the original
+// name, and with ErrNameTaken if a ledger with records has that name.
+func (l *Ledger) TakeBack() error {
+	err := l.withDir(func(d *Dir, file string, current bool) error {
+		name := originalName(file)
+		if name == file {
+			return nil
+		}
+		if !current {
+			return errOtherFile
+		}
+		// The lock of a name is that of the file with the name. Create an empty one if there is none.
+		holder, err := d.Take(name)
+		if err != nil {
+			return err
+		}
+		defer holder.Close()
+		st, err := eintr.Fstat(holder.fd)
+		switch {
+		case err != nil:
+			return err
+		case st.Size > 0:
+			return fmt.Errorf("%s: %w", name, ErrNameTaken)
+		}
+		if err := unix.Renameat(d.fd, file, d.fd, name); err != nil {
+			return errors.Join(err, holder.Remove())
+		}
+		l.path = filepath.Join(d.path, name)
+		return d.sync()
+	})
+	if err != nil {
+		return fmt.Errorf("taking back %s: %w", l, err)
+	}
+	return nil
+}
+
+// withDir calls do with the directory of the file, the file's name, and whether the name still belongs to this file. It
+// opens the directory anew: a process that inherited the ledger has only the path. In memory withDir does nothing.
+func (l *Ledger) withDir(do func(d *Dir, file string, current bool) error) error {
+	if l.path == "" {
+		return nil
+	}
+	dir, file := filepath.Split(l.path)
+	d, err := OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	current, err := d.isNameOf(file, l.fd)
+	if err != nil {
+		return err
+	}
+	return do(d, file, current)
+}

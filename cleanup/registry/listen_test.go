@@ -1,0 +1,73 @@
+package registry
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Only the user may enter the directory of the socket, whatever the umask is.
+func TestListen_mode(t *testing.T) {
+	old := unix.Umask(0o777)
+	defer unix.Umask(old)
+	place := "/tmp"
+	t.Setenv("XDG_RUNTIME_DIR", place)
+	fd, address, err := Listen("0123456789abcdef0123")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	var dir, socket unix.Stat_t
+	_, _ = unix.Stat(strings.TrimSuffix(address, "/socket"), &dir), unix.Stat(address, &socket)
+	if !strings.HasPrefix(address, place+"/graceful-") || dir.Mode&0o7777 != 0o700 || socket.Mode&0o7777 != 0o600 {
+		t.Errorf("%s: %o, %o", address, dir.Mode, socket.Mode)
+	}
+	Remove(address)
+	if unix.Stat(strings.TrimSuffix(address, "/socket"), &dir) == nil {
+		t.Error("Remove has left the directory")
+	}
+}
+
+// Listen does not use a directory in which another user could replace the socket.
+func TestIsTrusted_directory(t *testing.T) {
+	dir := t.TempDir()
+	for mode, want := range map[uint32]bool{0o700: true, 0o755: true, 0o777: false, 0o770: false, 0o1777: true} {
+		if err := unix.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		if isTrusted(dir) != want {
+			t.Errorf("mode %o: trusted: %t", mode, !want)
+		}
+	}
+	if os.Geteuid() == 0 {
+		_ = unix.Chmod(dir, 0o700)
+		if unix.Chown(dir, 12345, -1) == nil && isTrusted(dir) {
+			t.Error("a directory of another user is trusted")
+		}
+	}
+	if isTrusted(dir + "/none") {
+		t.Error("a directory that does not exist is trusted")
+	}
+}
+
+func TestListenAt_abstractAddress(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has abstract addresses")
+	}
+	address := "@graceful-test-" + t.Name()
+	fd, err := listenAt(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Serve(fd, unknownStart)
+	go func() { c := <-s.Calls; c.Answer(Response{ID: c.ID}) }()
+	wantServed(t, address)
+	s.Close()
+	if _, err := Ask(address, Request{Do: List}); !errors.Is(err, ErrOver) {
+		t.Errorf("after Close: %v", err)
+	}
+}
