@@ -94,7 +94,7 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 	f, size := newFilled(t)
 	small := func(n int) cleanup.Entry {
 		c := cleanup.Entry{Command: cleanup.Command{Args: []string{worst(n)}, Limit: math.MinInt64}, Registration: cleanup.Registration{Key: "k"}}
-		c.Exits = cleanup.Process{PID: math.MinInt64, Start: math.MaxUint64}
+		c.Exits = cleanup.Process{PID: math.MinInt, Start: math.MaxUint64}
 		return c
 	}
 	n := 0

@@ -161,10 +161,10 @@ func TestSizeOfIsNoLessThanTheRecord(t *testing.T) {
 	for n := range 5000 {
 		c := cleanup.Entry{When: math.MaxUint8, Command: cleanup.Command{Text: randomText(random), Args: words(4), Limit: math.MinInt64}}
 		c.Name, c.Dir, c.Key, c.Env = randomText(random), randomText(random), randomText(random), words(4)
-		c.Exits = cleanup.Process{PID: math.MinInt64, Start: math.MaxUint64}
+		c.Exits = cleanup.Process{PID: math.MinInt, Start: math.MaxUint64}
 		switch n % 4 {
 		case 0:
-			c.EnvOf = math.MinInt64
+			c.EnvOf = math.MinInt
 		case 1:
 			c.Env = []string{}
 		case 2:
