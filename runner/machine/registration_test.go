@@ -158,12 +158,12 @@ func TestUnderADeadlineACommandMustFit(t *testing.T) {
 		}
 	}
 	r := at3(Stopping, deadline, bounded)
-	if r, todo := Next(r, Withdrawn{3, 2 * time.Second}); todo[0] != (startTimer{timer, 3 * time.Second}) || r.CleaningTime() != 2*time.Second {
+	if r, todo := Next(r, Withdrawn{3, 2 * time.Second}); todo[0] != (startTimer{timer, 3 * time.Second}) || r.cleaningTime() != 2*time.Second {
 		t.Errorf("withdrawn, its time is not given back: %v", todo)
 	}
 	r.Cleanup.Stack = r.Cleanup.Update(3, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
-	if r.CleaningTime() != 2*time.Second {
-		t.Errorf("what has ended takes no more time, but counts: %v", r.CleaningTime())
+	if r.cleaningTime() != 2*time.Second {
+		t.Errorf("what has ended takes no more time, but counts: %v", r.cleaningTime())
 	}
 }
 

@@ -6,66 +6,72 @@ import (
 	"graceful/cleanup"
 )
 
-// Policy is what the machine decides by. It has been checked.
+// Policy holds the options that the machine decides by. They are valid. The field names stand in the ledger.
 type Policy struct {
 	Drain        time.Duration // between the on-stop commands and the first signal
 	Grace        time.Duration // between the first signal and SIGKILL
-	Schedule     []Step        // the signals of a stop, when it is not the one that came; SIGKILL follows
-	Rewrite      map[int]int   // signals that are forwarded as others; as 0: not at all
+	Schedule     []Step        // the steps of a stop before SIGKILL; empty: the stop signal, then Grace
+	Rewrite      map[int]int   // signal received → signal forwarded; 0: none
 	ForwardTo    ForwardTo
-	KillOnRepeat bool          // a second stop signal is SIGKILL
-	Timeout      time.Duration // of the target; 0: none
-	Deadline     time.Duration // of all that follows a stop; 0: none
-	Asked        time.Duration // what a stop before cleanup takes under it, as far as that was asked for
-	Unsignalled  time.Duration // the part of that which comes before the first signal
+	KillOnRepeat bool          // a repeated stop signal kills
+	Timeout      time.Duration // time limit of the target; 0: none
+	Deadline     time.Duration // time limit of all that follows a stop; 0: none
+	Asked        time.Duration // what the user asked for a stop before cleanup, of the deadline
+	Unsignalled  time.Duration // the part of the deadline before the first signal
 
 	Survivors Survivors
 
 	Order       cleanup.Order
-	OnExitLimit time.Duration // of commands that are registered without one
+	OnExitLimit time.Duration // of cleanup commands that are registered without a limit
 
 	PTY bool // the target has a terminal of its own
 
 	Reraise            bool        // end by the signal that ended the target
-	Remap              map[int]int // exit statuses that are changed into others
+	Remap              map[int]int // exit status → exit status that replaces it
 	FailOnCleanupError bool
 }
 
-// Step is a signal of a stop, and the time that the target has to end before the next one.
+// Step is a signal of a stop, and the time that the target has to end before the next step.
 type Step struct {
-	Signal int // 0: the stop signal that came; NoSignal: none, it is only waited
+	Signal int // 0: the stop signal that was received; NoSignal: none
 	Wait   time.Duration
 }
 
-// NoSignal stands in a schedule that begins with a wait, or with SIGKILL.
+// NoSignal is the signal of a step that only waits. A schedule has one where it begins with a wait or with SIGKILL.
 const NoSignal = -1
 
-// ForwardTo says who in the tree gets the signals that are passed on.
+// SigKILL and SigTERM have the same numbers on every system.
+const (
+	SigKILL = 9
+	SigTERM = 15
+)
+
+// ForwardTo selects the processes that get forwarded signals.
 type ForwardTo string
 
-// To the target's process group, or, for programs that stop their own workers, to the target alone.
+// The choices of ForwardTo. A target that stops its own workers wants ForwardToTarget.
 const (
-	ForwardToGroup  ForwardTo = "group"
-	ForwardToTarget ForwardTo = "target"
+	ForwardToGroup  ForwardTo = "group"  // the target's process group
+	ForwardToTarget ForwardTo = "target" // the target alone
 )
 
-// ForwardTos lists them, the default first.
+// ForwardTos lists the choices, the default first.
 func ForwardTos() []ForwardTo { return []ForwardTo{ForwardToGroup, ForwardToTarget} }
 
-// Survivors says what becomes of members of the tree that are alive after the target has ended.
+// Survivors selects what happens to survivors.
 type Survivors string
 
-// They are stopped, or waited for, or left alone.
+// The choices of Survivors.
 const (
-	StopSurvivors Survivors = "stop"
-	WaitSurvivors Survivors = "wait"
-	KeepSurvivors Survivors = "keep"
+	StopSurvivors Survivors = "stop" // they get what is left of the grace
+	WaitSurvivors Survivors = "wait" // graceful waits for them
+	KeepSurvivors Survivors = "keep" // graceful leaves them alone
 )
 
-// AllSurvivors lists them, the default first.
+// AllSurvivors lists the choices, the default first.
 func AllSurvivors() []Survivors { return []Survivors{StopSurvivors, WaitSurvivors, KeepSurvivors} }
 
-// steps is the schedule of a stop. SIGKILL comes after it.
+// Steps returns the steps of a stop, at least one. SIGKILL follows the last.
 func (p Policy) Steps() []Step {
 	if len(p.Schedule) > 0 {
 		return p.Schedule
@@ -73,32 +79,39 @@ func (p Policy) Steps() []Step {
 	return []Step{{0, p.Grace}}
 }
 
-// rewritten is the signal that is passed on in another's place; 0: none.
-func (p Policy) Rewritten(sig int) int {
-	if to, ok := p.Rewrite[sig]; ok {
-		return to
+// Rewritten returns the signal that is forwarded in place of sig; 0: none.
+func (p Policy) Rewritten(sig int) int { return mapped(p.Rewrite, sig) }
+
+// mapped returns the value that m has for key, or key itself.
+func mapped(m map[int]int, key int) int {
+	if value, ok := m[key]; ok {
+		return value
 	}
-	return sig
+	return key
 }
 
-func (p Policy) remap(status int) int {
-	if to, ok := p.Remap[status]; ok {
-		return to
-	}
-	return status
-}
+const (
+	// AbandonAfter is the time that a process has to die of SIGKILL. Only a process in uninterruptible sleep, or of
+	// another user, needs more, and waiting does not help there.
+	AbandonAfter = 10 * time.Second
+	// CommandKillAfter is the time that a command has between SIGTERM and SIGKILL.
+	CommandKillAfter = 2 * time.Second
+	// RetryAfter is the pause before a command is started again for want of a resource.
+	RetryAfter = 50 * time.Millisecond
+)
 
-// patience is abandonAfter, or what a deadline leaves for it.
+// Patience returns the time that a process has to die of SIGKILL: AbandonAfter, or at most half a second under a
+// deadline.
 func (p Policy) Patience() time.Duration {
 	if p.Deadline > 0 {
-		return min(AbandonAfter, p.Deadline/20, time.Second/2)
+		return min(p.Deadline/20, time.Second/2)
 	}
 	return AbandonAfter
 }
 
-// allowance is the time that a command has until SIGTERM, and from then until SIGKILL. Under a deadline both are
-// within its limit.
-func (p Policy) allowance(limit time.Duration) (term, kill time.Duration) {
+// commandTimes splits a command's limit: the time until SIGTERM, and from then until SIGKILL. Without a deadline the
+// second part comes on top.
+func (p Policy) commandTimes(limit time.Duration) (term, kill time.Duration) {
 	if p.Deadline == 0 {
 		return limit, CommandKillAfter
 	}
