@@ -13,68 +13,85 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// sameRun compares runs field by field; whether a list is nil or empty means nothing.
-var sameRun = cmp.Options{cmp.AllowUnexported(Deadline{}), cmpopts.EquateEmpty()}
+// sameRun has go-cmp compare all fields of runs. A nil list equals an empty one.
+var sameRun = cmpopts.EquateEmpty()
 
-func entry(id int, change func(*cleanup.Entry)) func(*Run) {
-	return func(r *Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
-}
-
-func notStarted(id int) func(*Run) { return entry(id, func(c *cleanup.Entry) { c.PID = 0 }) }
-
-// What an event leaves behind in a run, and that it leaves nothing else. (What it has done about it, the rows tell.)
-func TestAnEventRecordsWhatItTellsAndNothingElse(t *testing.T) {
+// An event changes the fields that it tells of, and no others.
+func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
-	over := func(o cleanup.Outcome) func(*Run) {
+	finished := func(o cleanup.Outcome) func(*Run) {
 		return func(r *Run) {
-			entry(2, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })(r)
-			r.Cleanup.Clearing = true
+			clearing(r)
+			entry(2, func(c *cleanup.Entry) { c.Outcome = o })(r)
 		}
 	}
-	// The second command is over, what it left is not.
-	clearing := at(Cleaning, over(cleanup.Outcome{}))
-	lastCleared := at(Cleaning, over(cleanup.Outcome{}), entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Ended }))
+	ended := func(e Ending, after time.Duration) func(*Run) {
+		return func(r *Run) {
+			r.State, r.Stop.Phase, r.Stop.Step = Sweeping, Signalling, 1
+			r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e, after
+		}
+	}
+	timedOut := entry(2, func(c *cleanup.Entry) { c.TimedOut = true })
+	unstarted := runIn(Cleaning, notStarted(2))
+	lastCleared := runIn(Cleaning, clearing, entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Ended }))
+	started := CommandStarted{ID: 2, PID: 201}
 
 	for name, c := range map[string]struct {
 		from   Run
 		on     Event
 		change func(*Run)
 	}{
-		"the target's pid": {at(Starting), TargetStarted{PID: 100}, func(r *Run) { r.State, r.Target.PID = Running, 100 }},
-		"that it could not be started": {at(Starting), TargetFailed{Status: 126}, func(r *Run) {
+		"the target's pid": {runIn(Starting), TargetStarted{PID: 100}, func(r *Run) {
+			r.State, r.Target.PID = Running, 100
+		}},
+		"the target cannot be started": {runIn(Starting), TargetFailed{Status: 126}, func(r *Run) {
 			r.State, r.Target.Ended, r.Target.Failed, r.Target.Ending = Cleaning, true, true, Ending{Code: 126}
 			claimed(r)
 		}},
-		"the first stop signal": {at(Running), stop(sigINT), func(r *Run) {
+		"the first stop signal": {runIn(Running), stopSignal(sigINT), func(r *Run) {
 			r.State, r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = Stopping, sigINT, 1, Signalling, 1
 		}},
-		"not the second":                  {at(Stopping), stop(sigINT), func(r *Run) { r.Stop.Count = 2 }},
-		"nothing of what is only passed":  {at(Running), pass(sigHUP), func(*Run) {}},
-		"that the target had to be shot":  {at(Stopping), TimeUp{GraceTimer}, func(r *Run) { r.State, r.Stop.Escalated = Killing, true }},
-		"that survivors had to be":        {at(Sweeping), TimeUp{GraceTimer}, func(r *Run) { r.Stop.Escalated = true }},
-		"what came after the end as that": {at(Sweeping), stop(SigTERM), func(r *Run) { r.Stop.Count = 1 }},
-		"the target's exit and its time":  {at(Running), TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}, ended(Ending{Code: 7}, time.Minute)},
-		"the signal that ended it":        {at(Stopping), TargetEnded{Ending: Ending{Signal: 15}, After: time.Hour}, ended(Ending{Signal: 15}, time.Hour)},
-		"its end after SIGKILL":           {at(Killing), TargetEnded{Ending: Ending{Signal: 9}, After: time.Second}, ended(Ending{Signal: 9}, time.Second)},
-		"that a command may have begun":   {at(Sweeping), TreeEmptied{}, func(r *Run) { r.State = Cleaning; claimed(r) }},
-		"the pid of a command":            {at(Cleaning, notStarted(2)), CommandStarted{ID: 2, PID: 201}, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
-		"the exit status of a command":    {at(Cleaning), CommandEnded{ID: 2, Ending: Ending{Code: 3}}, over(cleanup.Outcome{Code: 3})},
-		"the signal that ended a command": {at(Cleaning), CommandEnded{ID: 2, Ending: Ending{Signal: 9}}, over(cleanup.Outcome{Signal: 9})},
-		"the success of a command":        {at(Cleaning), CommandEnded{ID: 2, Ending: Ending{}}, over(cleanup.Outcome{})},
-		"why a command did not start":     {at(Cleaning, notStarted(2)), CommandFailed{2, "none", false}, over(cleanup.Outcome{Error: "none"})},
-		"not what may yet succeed":        {at(Cleaning, notStarted(2)), CommandFailed{2, "later", true}, func(*Run) {}},
-		"that a command is over its time": {at(Cleaning), CommandTimer{2, LimitTimer}, entry(2, func(c *cleanup.Entry) { c.TimedOut = true })},
-		"not that it is being killed":     {at(Cleaning), CommandTimer{2, KillTimer}, func(*Run) {}},
-		"that one never could be started": {at(Cleaning, notStarted(2)), CommandTimer{2, LimitTimer}, func(r *Run) {
-			over(cleanup.Outcome{Error: "could not be started within its time limit"})(r)
-			entry(2, func(c *cleanup.Entry) { c.TimedOut = true })(r)
+		"the second stop signal": {runIn(Stopping), stopSignal(sigINT), func(r *Run) { r.Stop.Count = 2 }},
+		"another signal":         {runIn(Running), otherSignal(sigHUP), func(*Run) {}},
+		"SIGKILL to the target": {runIn(Stopping), TimeUp{GraceTimer}, func(r *Run) {
+			r.State, r.Stop.Escalated = Killing, true
 		}},
-		"that one was given up": {at(Cleaning), CommandTimer{2, AbandonTimer}, over(cleanup.Outcome{Error: "did not die of SIGKILL"})},
-		"that the next one may have begun": {clearing, TreeEmptied{}, func(r *Run) {
+		"SIGKILL to survivors": {runIn(Sweeping), TimeUp{GraceTimer}, escalated},
+		"a stop signal after the target's end": {runIn(Sweeping), stopSignal(SigTERM), func(r *Run) {
+			r.Stop.Count = 1
+		}},
+		"the target's exit status and time": {runIn(Running),
+			TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}, ended(Ending{Code: 7}, time.Minute)},
+		"the signal that ended the target": {runIn(Stopping),
+			TargetEnded{Ending: Ending{Signal: 15}, After: time.Hour}, ended(Ending{Signal: 15}, time.Hour)},
+		"the target's end after SIGKILL": {runIn(Killing),
+			TargetEnded{Ending: Ending{Signal: 9}, After: time.Second}, ended(Ending{Signal: 9}, time.Second)},
+		"a claim": {runIn(Sweeping), TreeEmptied{}, func(r *Run) {
+			r.State = Cleaning
+			claimed(r)
+		}},
+		"a command's pid": {unstarted, started, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
+		"a command's exit status": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{Code: 3}},
+			finished(cleanup.Outcome{Code: 3})},
+		"the signal that ended a command": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{Signal: 9}},
+			finished(cleanup.Outcome{Signal: 9})},
+		"a command's success": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{}}, finished(cleanup.Outcome{})},
+		"why a command cannot be started": {unstarted, CommandFailed{2, "none", false},
+			finished(cleanup.Outcome{Error: "none"})},
+		"a resource is missing":    {unstarted, CommandFailed{2, "later", true}, func(*Run) {}},
+		"a command over its limit": {runIn(Cleaning), CommandTimer{2, LimitTimer}, timedOut},
+		"SIGKILL to a command":     {runIn(Cleaning), CommandTimer{2, KillTimer}, func(*Run) {}},
+		"a command that never started": {unstarted, CommandTimer{2, LimitTimer}, func(r *Run) {
+			finished(cleanup.Outcome{Error: "could not be started within its time limit"})(r)
+			timedOut(r)
+		}},
+		"a command that is given up": {runIn(Cleaning), CommandTimer{2, AbandonTimer},
+			finished(cleanup.Outcome{Error: "did not die of SIGKILL"})},
+		"the claim of the next command": {runIn(Cleaning, clearing), TreeEmptied{}, func(r *Run) {
 			r.Cleanup.Clearing = false
 			entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })(r)
 		}},
-		"that there is no next one": {lastCleared, TreeEmptied{}, func(r *Run) { r.State, r.Cleanup.Clearing = Done, false }},
+		"no next command": {lastCleared, TreeEmptied{}, func(r *Run) { r.State, r.Cleanup.Clearing = Done, false }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := c.from
@@ -87,50 +104,53 @@ func TestAnEventRecordsWhatItTellsAndNothingElse(t *testing.T) {
 	}
 }
 
-func ended(e Ending, after time.Duration) func(*Run) {
-	return func(r *Run) {
-		r.State, r.Target.Ended, r.Target.Ending, r.Target.Duration, r.Stop.Phase, r.Stop.Step = Sweeping, true, e, after, Signalling, 1
-	}
-}
-
-// What a state has no use for: it changes nothing and asks for nothing. All that the contract gives a meaning is
-// named; everything else in the product of states and events is tried.
-func TestWhatMeansNothingInAStateIsIgnored(t *testing.T) {
+// An event without a meaning in a state changes nothing and asks for no action. Each state lists the events that have
+// one.
+func TestNext_ignoresOtherEvents(t *testing.T) {
+	ended := Ending{Code: 9}
 	events := map[string]Event{
-		"started": TargetStarted{PID: 999}, "failed": TargetFailed{Status: 126}, "ended": TargetEnded{Ending: Ending{Code: 9}, After: time.Hour},
-		"stop": stop(SigTERM), "pass": pass(sigUSR1), "job": job(sigTSTP),
-		"ours": Signalled{17, forward.Ours}, "uncatchable": Signalled{9, forward.Uncatchable},
-		"grace over": TimeUp{GraceTimer}, "drained": TimeUp{DrainTimer}, "empty": TreeEmptied{},
+		"started":     TargetStarted{PID: 999},
+		"failed":      TargetFailed{Status: 126},
+		"ended":       TargetEnded{Ending: ended, After: time.Hour},
+		"stop":        stopSignal(SigTERM),
+		"other":       otherSignal(sigUSR1),
+		"suspend":     suspendSignal(sigTSTP),
+		"ours":        Signalled{17, forward.Ours},
+		"uncatchable": Signalled{9, forward.Uncatchable},
+		"grace ends":  TimeUp{GraceTimer},
+		"drain ends":  TimeUp{DrainTimer},
+		"empty":       TreeEmptied{},
 	}
 	for _, id := range []int{-1, 0, 1, 2, 3} {
 		for name, e := range map[string]Event{
-			"started": CommandStarted{ID: id, PID: 999}, "failed": CommandFailed{id, "none", false}, "refused": CommandFailed{id, "none", true},
-			"ended": CommandEnded{ID: id, Ending: Ending{Code: 9}}, "retry": CommandTimer{id, RetryTimer}, "limit": CommandTimer{id, LimitTimer},
-			"kill": CommandTimer{id, KillTimer}, "abandon": CommandTimer{id, AbandonTimer},
+			"started": CommandStarted{ID: id, PID: 999},
+			"failed":  CommandFailed{id, "none", false},
+			"refused": CommandFailed{id, "none", true},
+			"ended":   CommandEnded{ID: id, Ending: ended},
+			"retry":   CommandTimer{id, RetryTimer},
+			"limit":   CommandTimer{id, LimitTimer},
+			"kill":    CommandTimer{id, KillTimer},
+			"abandon": CommandTimer{id, AbandonTimer},
 		} {
 			events[fmt.Sprintf("command %d %s", id, name)] = e
 		}
 	}
-	escalated := at(Sweeping, func(r *Run) { r.Stop.Escalated = true })
-	clearing := at(Cleaning, func(r *Run) {
-		entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })(r)
-		r.Cleanup.Clearing = true
-	})
 	for _, c := range []struct {
 		name    string
 		run     Run
 		meaning []string
 	}{
-		{"starting", at(Starting), []string{"started", "failed"}},
-		{"running", at(Running), []string{"stop", "pass", "job", "ended"}},
-		{"stopping", at(Stopping), []string{"stop", "pass", "job", "ended", "grace over"}},
-		{"killing", at(Killing), []string{"ended", "stop"}},
-		{"sweeping", at(Sweeping), []string{"stop", "pass", "grace over", "empty"}},
-		{"sweeping after SIGKILL", escalated, []string{"empty", "stop"}},
-		{"cleaning", at(Cleaning, notStarted(2)), []string{"stop", "command 2 started", "command 2 failed", "command 2 refused", "command 2 ended",
-			"command 2 retry", "command 2 limit", "command 2 kill", "command 2 abandon"}},
-		{"cleaning, between two commands", clearing, []string{"empty", "stop"}},
-		{"done", at(Done), nil},
+		{"starting", runIn(Starting), []string{"started", "failed"}},
+		{"running", runIn(Running), []string{"stop", "other", "suspend", "ended"}},
+		{"stopping", runIn(Stopping), []string{"stop", "other", "suspend", "ended", "grace ends"}},
+		{"killing", runIn(Killing), []string{"ended", "stop"}},
+		{"sweeping", runIn(Sweeping), []string{"stop", "other", "grace ends", "empty"}},
+		{"sweeping after SIGKILL", runIn(Sweeping, escalated), []string{"empty", "stop"}},
+		{"cleaning", runIn(Cleaning, notStarted(2)), []string{"stop", "command 2 started", "command 2 failed",
+			"command 2 refused", "command 2 ended", "command 2 retry", "command 2 limit", "command 2 kill",
+			"command 2 abandon"}},
+		{"cleaning, between two commands", runIn(Cleaning, clearing), []string{"empty", "stop"}},
+		{"done", runIn(Done), nil},
 	} {
 		for name, e := range events {
 			got, todo := Next(c.run, e)
@@ -142,13 +162,13 @@ func TestWhatMeansNothingInAStateIsIgnored(t *testing.T) {
 	}
 }
 
-// What was never started has no pid, and 0 would be our own group.
-func TestOnlyWhatWasStartedIsKilled(t *testing.T) {
+// A command without a pid is not signalled: kill(2) with 0 means graceful's own group.
+func TestNext_signalsNoCommandWithoutPID(t *testing.T) {
 	for name, e := range map[string]Event{
-		"it is missing":    CommandFailed{2, "none", false},
-		"it came too late": CommandTimer{2, LimitTimer},
+		"it is missing":       CommandFailed{2, "none", false},
+		"it started too late": CommandTimer{2, LimitTimer},
 	} {
-		_, todo := Next(at(Cleaning, notStarted(2)), e)
+		_, todo := Next(runIn(Cleaning, notStarted(2)), e)
 		for _, a := range todo {
 			switch a.(type) {
 			case KillCommand, TerminateCommand:
@@ -156,7 +176,7 @@ func TestOnlyWhatWasStartedIsKilled(t *testing.T) {
 			}
 		}
 		if !slices.Contains(todo, Action(KillTree{})) {
-			t.Errorf("%s: the run does not go on: %+v", name, todo)
+			t.Errorf("%s: the run does not continue: %+v", name, todo)
 		}
 	}
 }

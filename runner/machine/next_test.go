@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,14 +20,11 @@ const (
 	sigTSTP = 20
 )
 
-var (
-	grace   = Timer{Name: GraceTimer}
-	actions = cmp.AllowUnexported(ForwardSignal{}, Suspend{}, SignalSurvivors{}, KillTree{}, startTimer{}, stopTimer{},
-		StartCommand{}, TerminateCommand{}, KillCommand{}, Timer{})
-)
+// compareActions has go-cmp compare actions, timers included. A nil list equals an empty one.
+var compareActions = cmp.Options{cmp.AllowUnexported(startTimer{}, stopTimer{}), cmpopts.EquateEmpty()}
 
-// at is a run with two cleanup commands that stands in a state.
-func at(s State, change ...func(*Run)) Run {
+// runIn returns a run in a state, with cleanup commands 1 and 2, changed as given. In Cleaning command 2 runs.
+func runIn(s State, change ...func(*Run)) Run {
 	r := Run{State: s, Target: Target{PID: 100}, Policy: Policy{Grace: 10 * time.Second}}
 	for _, text := range []string{"first", "second"} {
 		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: text, Limit: 30 * time.Second})
@@ -43,7 +41,7 @@ func at(s State, change ...func(*Run)) Run {
 	case Cleaning:
 		r.Target.Ended = true
 		r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtExit)
-		r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 200 })
+		r = r.update(2, func(c *cleanup.Entry) { c.PID = 200 })
 	case Done:
 		r.Target.Ended = true
 	}
@@ -53,112 +51,143 @@ func at(s State, change ...func(*Run)) Run {
 	return r
 }
 
-func stop(sig int) Event { return Signalled{sig, forward.Stop} }
-func pass(sig int) Event { return Signalled{sig, forward.Pass} }
-func job(sig int) Event  { return Signalled{sig, forward.Suspend} }
-
-// Every row of the states and of the signals: what a run in a state makes of an event.
-func TestEveryRowOfTheMachine(t *testing.T) {
-	firstCommand := []Action{startTimer{Timer{LimitTimer, 2}, 30 * time.Second}, StartCommand{2}}
-	ended := TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}
-	escalated := func(r *Run) { r.Stop.Escalated = true }
-	clearing := func(r *Run) {
-		r.Cleanup.Clearing = true
-		r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
-	}
-	unstarted := func(r *Run) { r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 0 }) }
-	over := func(names ...TimerName) (stops []Action) {
-		for _, name := range names {
-			stops = append(stops, stopTimer{Timer{Name: name}})
-		}
-		return stops
-	}
-	begun := over(TimeoutTimer)
-	swept := over(TimeoutTimer, DrainTimer)
-	killed := over(GraceTimer, DrainTimer)
-	cleaned := over(GraceTimer, TimeoutTimer, DeadlineTimer)
-	ofCommand := func(id int) []Action {
-		var stops []Action
-		for _, name := range []TimerName{RetryTimer, LimitTimer, KillTimer, AbandonTimer} {
-			stops = append(stops, stopTimer{Timer{name, id}})
-		}
-		return stops
-	}
-
-	for name, row := range map[string]struct {
-		from Run
-		on   Event
-		to   State
-		do   []Action
-	}{
-		"starting: the target runs":                               {at(Starting), TargetStarted{PID: 100}, Running, nil},
-		"starting: a target that cannot be started is cleaned up": {at(Starting), TargetFailed{Status: 127}, Cleaning, append(cleaned, firstCommand...)},
-
-		"running: a stop signal goes on, with CONT after it, and the grace begins": {at(Running), stop(SigTERM), Stopping,
-			append(begun, ForwardSignal{SigTERM, false, true}, startTimer{grace, 10 * time.Second})},
-		"running: any other signal goes on":                  {at(Running), pass(sigUSR1), Running, []Action{ForwardSignal{sigUSR1, false, false}}},
-		"running: job control stops the group and then us":   {at(Running), job(sigTSTP), Running, []Action{ForwardSignal{sigTSTP, false, false}, Suspend{}}},
-		"running: our own signals are nobody's business":     {at(Running), Signalled{17, forward.Ours}, Running, nil},
-		"running: the end of the target begins the sweep":    {at(Running), ended, Sweeping, append(swept, SignalSurvivors{SigTERM, true, false}, startTimer{grace, 10 * time.Second})},
-		"running: no grace is running that could be over":    {at(Running), TimeUp{GraceTimer}, Running, nil},
-		"stopping: a stop signal goes on again":              {at(Stopping), stop(sigINT), Stopping, []Action{ForwardSignal{sigINT, false, true}}},
-		"stopping: any other signal goes on":                 {at(Stopping), pass(sigHUP), Stopping, []Action{ForwardSignal{sigHUP, false, false}}},
-		"stopping: job control works":                        {at(Stopping), job(sigTSTP), Stopping, []Action{ForwardSignal{sigTSTP, false, false}, Suspend{}}},
-		"stopping: after the grace comes SIGKILL":            {at(Stopping), TimeUp{GraceTimer}, Killing, append(killed, KillTree{})},
-		"stopping: survivors have what is left of the grace": {at(Stopping), ended, Sweeping, append(swept, SignalSurvivors{SigTERM, true, true})},
-		"killing: no signal helps any more":                  {at(Killing), stop(SigTERM), Killing, nil},
-		"killing: the rest is killed too":                    {at(Killing), ended, Sweeping, append(swept, KillTree{})},
-		"sweeping: a stop signal goes to the survivors":      {at(Sweeping), stop(sigINT), Sweeping, []Action{SignalSurvivors{sigINT, true, false}}},
-		"sweeping: any other signal goes to the survivors":   {at(Sweeping), pass(sigUSR1), Sweeping, []Action{SignalSurvivors{sigUSR1, false, false}}},
-		"sweeping: there is no job to control":               {at(Sweeping), job(sigTSTP), Sweeping, nil},
-		"sweeping: after the grace comes SIGKILL":            {at(Sweeping), TimeUp{GraceTimer}, Sweeping, append(killed, KillTree{})},
-		"sweeping: SIGKILL is decided on once":               {at(Sweeping, escalated), TimeUp{GraceTimer}, Sweeping, nil},
-		"sweeping: killed survivors get no signals":          {at(Sweeping, escalated), stop(SigTERM), Sweeping, nil},
-		"sweeping: an empty tree lets the cleaning begin":    {at(Sweeping), TreeEmptied{}, Cleaning, append(cleaned, firstCommand...)},
-		"cleaning: a stop signal changes nothing":            {at(Cleaning), stop(SigTERM), Cleaning, nil},
-		"cleaning: any other signal is dropped":              {at(Cleaning), pass(sigHUP), Cleaning, nil},
-		"cleaning: there is no job to control":               {at(Cleaning), job(sigTSTP), Cleaning, nil},
-		"cleaning: the target does not end twice":            {at(Cleaning), ended, Cleaning, nil},
-		"cleaning: what a command has left goes before the next": {at(Cleaning), CommandEnded{ID: 2, Ending: Ending{}}, Cleaning,
-			append(ofCommand(2), KillCommand{2}, KillTree{})},
-		"cleaning: the next one begins when that is gone": {at(Cleaning, clearing), TreeEmptied{}, Cleaning,
-			[]Action{startTimer{Timer{LimitTimer, 1}, 30 * time.Second}, StartCommand{1}}},
-		"cleaning: an empty tree means nothing while a command runs": {at(Cleaning), TreeEmptied{}, Cleaning, nil},
-		"cleaning: a missing program does not keep the next":         {at(Cleaning), CommandFailed{ID: 1, Err: "none"}, Cleaning, nil}, // not claimed
-		"cleaning: for want of a resource it is tried again":         {at(Cleaning, unstarted), CommandFailed{ID: 2, Transient: true}, Cleaning, []Action{startTimer{Timer{RetryTimer, 2}, RetryAfter}}},
-		"cleaning: trying again":                                     {at(Cleaning, unstarted), CommandTimer{2, RetryTimer}, Cleaning, []Action{StartCommand{2}}},
-		"cleaning: one that runs is not started again":               {at(Cleaning), CommandTimer{2, RetryTimer}, Cleaning, nil},
-		"cleaning: over its limit a command gets SIGTERM":            {at(Cleaning), CommandTimer{2, LimitTimer}, Cleaning, []Action{TerminateCommand{2}, startTimer{Timer{KillTimer, 2}, CommandKillAfter}}},
-		"cleaning: then SIGKILL":                                     {at(Cleaning), CommandTimer{2, KillTimer}, Cleaning, []Action{KillCommand{2}, startTimer{Timer{AbandonTimer, 2}, AbandonAfter}}},
-		"cleaning: one that does not even die of that is left": {at(Cleaning), CommandTimer{2, AbandonTimer}, Cleaning,
-			append(ofCommand(2), KillCommand{2}, KillTree{})},
-		"cleaning: a timer of a command that has not begun is stale": {at(Cleaning), CommandTimer{1, LimitTimer}, Cleaning, nil},
-		"cleaning: an unknown command is none":                       {at(Cleaning), CommandEnded{ID: 9, Ending: Ending{}}, Cleaning, nil},
-		"done: nothing happens any more":                             {at(Done), stop(SigTERM), Done, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, do := Next(row.from, row.on)
-			if got.State != row.to {
-				t.Errorf("state %v, want %v", got.State, row.to)
-			}
-			if diff := cmp.Diff(row.do, do, actions, cmpopts.EquateEmpty()); diff != "" {
-				t.Errorf("actions (-want +got):\n%s", diff)
-			}
-		})
-	}
+// entry returns a change of a run that changes the command id.
+func entry(id int, change func(*cleanup.Entry)) func(*Run) {
+	return func(r *Run) { *r = r.update(id, change) }
 }
 
-// tell leads a run through events.
-func tell(r Run, events ...Event) Run {
+// notStarted returns a change of a run after which the command id has no pid.
+func notStarted(id int) func(*Run) { return entry(id, func(c *cleanup.Entry) { c.PID = 0 }) }
+
+// escalated changes a run to one that has sent SIGKILL.
+func escalated(r *Run) { r.Stop.Escalated = true }
+
+// clearing changes a run to one that kills what command 2 has left behind.
+func clearing(r *Run) {
+	entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })(r)
+	r.Cleanup.Clearing = true
+}
+
+func stopSignal(sig int) Event    { return Signalled{sig, forward.Stop} }
+func otherSignal(sig int) Event   { return Signalled{sig, forward.Pass} }
+func suspendSignal(sig int) Event { return Signalled{sig, forward.Suspend} }
+
+// do returns a list of actions.
+func do(actions ...Action) []Action { return actions }
+
+// sendStop returns the action that sends a stop signal to the target's group.
+func sendStop(sig int) Action { return ForwardSignal{Signal: sig, Resume: true} }
+
+// sendOther returns the action that forwards any other signal.
+func sendOther(sig int) Action { return ForwardSignal{Signal: sig} }
+
+// sendSurvivors returns the action that sends a stop signal to the survivors.
+func sendSurvivors(sig int) Action { return SignalSurvivors{Signal: sig, Resume: true} }
+
+// start returns the action that starts a timer, of a command or (id 0) of the run.
+func start(name TimerName, id int, after time.Duration) Action {
+	return startTimer{Timer{name, id}, after}
+}
+
+// after applies events to a run.
+func after(r Run, events ...Event) Run {
 	for _, e := range events {
 		r, _ = Next(r, e)
 	}
 	return r
 }
 
-func TestWhatARunRemembersOfItsEnd(t *testing.T) {
+// transition is a row of a test: an event, the state that it leads to, and the actions.
+type transition struct {
+	from Run
+	on   Event
+	to   State
+	do   []Action
+}
+
+// check compares a transition with the machine, without the actions to ignore.
+func (row transition) check(t *testing.T, ignore func(Action) bool) {
+	t.Helper()
+	got, todo := Next(row.from, row.on)
+	if got.State != row.to {
+		t.Errorf("state %v, want %v", got.State, row.to)
+	}
+	if diff := cmp.Diff(row.do, slices.DeleteFunc(todo, ignore), compareActions); diff != "" {
+		t.Errorf("actions (-want +got):\n%s", diff)
+	}
+}
+
+// Each row is an event in a state, with default options, and all actions that follow.
+func TestNext_defaultPolicy(t *testing.T) {
+	ended := TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}
+	begun := stopTimers(0, TimeoutTimer)
+	swept := stopTimers(0, TimeoutTimer, DrainTimer)
+	killed := stopTimers(0, GraceTimer, DrainTimer)
+	cleaned := append(stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer),
+		start(LimitTimer, 2, 30*time.Second), StartCommand{2})
+	finished := append(stopTimers(2, RetryTimer, LimitTimer, KillTimer, AbandonTimer), KillCommand{2}, KillTree{})
+	grace := start(GraceTimer, 0, 10*time.Second)
+
+	for name, row := range map[string]transition{
+		"starting: the target runs":  {runIn(Starting), TargetStarted{PID: 100}, Running, nil},
+		"starting: the target fails": {runIn(Starting), TargetFailed{Status: 127}, Cleaning, cleaned},
+		"running: a stop signal is followed by CONT and the grace": {runIn(Running), stopSignal(SigTERM), Stopping,
+			append(begun, sendStop(SigTERM), grace)},
+		"running: another signal": {runIn(Running), otherSignal(sigUSR1), Running, do(sendOther(sigUSR1))},
+		"running: TSTP suspends the group, then graceful": {runIn(Running), suspendSignal(sigTSTP), Running,
+			do(sendOther(sigTSTP), Suspend{})},
+		"running: CHLD is ignored": {runIn(Running), Signalled{17, forward.Ours}, Running, nil},
+		"running: the target ends": {runIn(Running), ended, Sweeping,
+			append(swept, sendSurvivors(SigTERM), grace)},
+		"running: no grace runs":        {runIn(Running), TimeUp{GraceTimer}, Running, nil},
+		"stopping: another stop signal": {runIn(Stopping), stopSignal(sigINT), Stopping, do(sendStop(sigINT))},
+		"stopping: another signal":      {runIn(Stopping), otherSignal(sigHUP), Stopping, do(sendOther(sigHUP))},
+		"stopping: TSTP": {runIn(Stopping), suspendSignal(sigTSTP), Stopping,
+			do(sendOther(sigTSTP), Suspend{})},
+		"stopping: the grace ends": {runIn(Stopping), TimeUp{GraceTimer}, Killing, append(killed, KillTree{})},
+		"stopping: survivors have what is left of the grace": {runIn(Stopping), ended, Sweeping,
+			append(swept, SignalSurvivors{SigTERM, true, true})},
+		"killing: a stop signal":   {runIn(Killing), stopSignal(SigTERM), Killing, nil},
+		"killing: the target ends": {runIn(Killing), ended, Sweeping, append(swept, KillTree{})},
+		"sweeping: a stop signal":  {runIn(Sweeping), stopSignal(sigINT), Sweeping, do(sendSurvivors(sigINT))},
+		"sweeping: another signal": {runIn(Sweeping), otherSignal(sigUSR1), Sweeping,
+			do(SignalSurvivors{Signal: sigUSR1})},
+		"sweeping: TSTP is ignored":        {runIn(Sweeping), suspendSignal(sigTSTP), Sweeping, nil},
+		"sweeping: the grace ends":         {runIn(Sweeping), TimeUp{GraceTimer}, Sweeping, append(killed, KillTree{})},
+		"sweeping: the grace ends once":    {runIn(Sweeping, escalated), TimeUp{GraceTimer}, Sweeping, nil},
+		"sweeping: a signal after SIGKILL": {runIn(Sweeping, escalated), stopSignal(SigTERM), Sweeping, nil},
+		"sweeping: the tree is empty":      {runIn(Sweeping), TreeEmptied{}, Cleaning, cleaned},
+		"cleaning: a stop signal":          {runIn(Cleaning), stopSignal(SigTERM), Cleaning, nil},
+		"cleaning: another signal":         {runIn(Cleaning), otherSignal(sigHUP), Cleaning, nil},
+		"cleaning: TSTP is ignored":        {runIn(Cleaning), suspendSignal(sigTSTP), Cleaning, nil},
+		"cleaning: the target ends once":   {runIn(Cleaning), ended, Cleaning, nil},
+		"cleaning: a command ends":         {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{}}, Cleaning, finished},
+		"cleaning: the next command": {runIn(Cleaning, clearing), TreeEmptied{}, Cleaning,
+			do(start(LimitTimer, 1, 30*time.Second), StartCommand{1})},
+		"cleaning: no next command while one runs":      {runIn(Cleaning), TreeEmptied{}, Cleaning, nil},
+		"cleaning: a command fails, but is not claimed": {runIn(Cleaning), CommandFailed{ID: 1, Err: "none"}, Cleaning, nil},
+		"cleaning: a resource is missing": {runIn(Cleaning, notStarted(2)), CommandFailed{ID: 2, Transient: true}, Cleaning,
+			do(start(RetryTimer, 2, RetryAfter))},
+		"cleaning: a command is tried again": {runIn(Cleaning, notStarted(2)), CommandTimer{2, RetryTimer}, Cleaning,
+			do(StartCommand{2})},
+		"cleaning: a command that runs is not tried again": {runIn(Cleaning), CommandTimer{2, RetryTimer}, Cleaning, nil},
+		"cleaning: the limit ends": {runIn(Cleaning), CommandTimer{2, LimitTimer}, Cleaning,
+			do(TerminateCommand{2}, start(KillTimer, 2, CommandKillAfter))},
+		"cleaning: a command survives SIGTERM": {runIn(Cleaning), CommandTimer{2, KillTimer}, Cleaning,
+			do(KillCommand{2}, start(AbandonTimer, 2, AbandonAfter))},
+		"cleaning: a command survives SIGKILL":   {runIn(Cleaning), CommandTimer{2, AbandonTimer}, Cleaning, finished},
+		"cleaning: a timer of a pending command": {runIn(Cleaning), CommandTimer{1, LimitTimer}, Cleaning, nil},
+		"cleaning: an unknown command ends":      {runIn(Cleaning), CommandEnded{ID: 9, Ending: Ending{}}, Cleaning, nil},
+		"done: a stop signal":                    {runIn(Done), stopSignal(SigTERM), Done, nil},
+	} {
+		t.Run(name, func(t *testing.T) { row.check(t, func(Action) bool { return false }) })
+	}
+}
+
+func TestRun_statusAndReason(t *testing.T) {
 	exits := func(code int) Event { return TargetEnded{Ending: Ending{Code: code}, After: time.Second} }
 	dies := func(sig int) Event { return TargetEnded{Ending: Ending{Signal: sig}, After: time.Second} }
+	started := TargetStarted{PID: 1}
 	for name, c := range map[string]struct {
 		events  []Event
 		status  int
@@ -166,27 +195,30 @@ func TestWhatARunRemembersOfItsEnd(t *testing.T) {
 		stopped int
 		killed  bool
 	}{
-		"it exits":                         {[]Event{TargetStarted{PID: 1}, exits(3)}, 3, "exited", 0, false},
-		"a signal ends it":                 {[]Event{TargetStarted{PID: 1}, dies(11)}, 139, "signaled", 0, false},
-		"it cannot be started":             {[]Event{TargetFailed{Status: 126}}, 126, "start-failed", 0, false},
-		"it is stopped and exits":          {[]Event{TargetStarted{PID: 1}, stop(sigINT), exits(0)}, 0, "stopped", sigINT, false},
-		"the first stop signal counts":     {[]Event{TargetStarted{PID: 1}, stop(sigINT), stop(SigTERM), exits(0)}, 0, "stopped", sigINT, false},
-		"it is stopped and killed":         {[]Event{TargetStarted{PID: 1}, stop(SigTERM), TimeUp{GraceTimer}, dies(9)}, 137, "stopped", SigTERM, true},
-		"it exits, its survivors are shot": {[]Event{TargetStarted{PID: 1}, exits(4), TimeUp{GraceTimer}}, 4, "exited", 0, true},
-		"stopped after its end is exited":  {[]Event{TargetStarted{PID: 1}, exits(4), stop(SigTERM)}, 4, "exited", 0, false},
+		"it exits":                {[]Event{started, exits(3)}, 3, "exited", 0, false},
+		"a signal ends it":        {[]Event{started, dies(11)}, 139, "signaled", 0, false},
+		"it cannot be started":    {[]Event{TargetFailed{Status: 126}}, 126, "start-failed", 0, false},
+		"it is stopped and exits": {[]Event{started, stopSignal(sigINT), exits(0)}, 0, "stopped", sigINT, false},
+		"the first signal counts": {[]Event{started, stopSignal(sigINT), stopSignal(SigTERM), exits(0)},
+			0, "stopped", sigINT, false},
+		"it is stopped and killed": {[]Event{started, stopSignal(SigTERM), TimeUp{GraceTimer}, dies(9)},
+			137, "stopped", SigTERM, true},
+		"survivors are killed":     {[]Event{started, exits(4), TimeUp{GraceTimer}}, 4, "exited", 0, true},
+		"it exits before the stop": {[]Event{started, exits(4), stopSignal(SigTERM)}, 4, "exited", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := tell(at(Starting), c.events...)
+			r := after(runIn(Starting), c.events...)
 			if r.Status() != c.status || r.Reason() != c.reason || r.Stop.Signal != c.stopped || r.Stop.Escalated != c.killed {
-				t.Errorf("status %d, reason %s, stop signal %d, escalated %t; want %d, %s, %d, %t",
-					r.Status(), r.Reason(), r.Stop.Signal, r.Stop.Escalated, c.status, c.reason, c.stopped, c.killed)
+				t.Errorf("status %d, reason %s, stop signal %d, escalated %t; want %d, %s, %d, %t", r.Status(), r.Reason(),
+					r.Stop.Signal, r.Stop.Escalated, c.status, c.reason, c.stopped, c.killed)
 			}
 		})
 	}
 }
 
-func TestCommandsInParallel(t *testing.T) {
-	r := at(Sweeping)
+// All commands start at once. What they leave behind is killed after the last one.
+func TestNext_parallelCommands(t *testing.T) {
+	r := runIn(Sweeping)
 	r.Cleanup.Order = cleanup.Parallel
 	r, todo := Next(r, TreeEmptied{})
 	started := 0
@@ -198,37 +230,36 @@ func TestCommandsInParallel(t *testing.T) {
 	if started != 2 {
 		t.Fatalf("%d commands started at once, want 2", started)
 	}
-	r = tell(r, CommandStarted{ID: 1, PID: 201}, CommandStarted{ID: 2, PID: 202}, CommandEnded{ID: 1, Ending: Ending{}})
+	r = after(r, CommandStarted{ID: 1, PID: 201}, CommandStarted{ID: 2, PID: 202}, CommandEnded{ID: 1, Ending: Ending{}})
 	if r.Cleanup.Clearing {
-		t.Error("what is left is killed while one still runs")
+		t.Error("the tree is killed while a command runs")
 	}
-	if r = tell(r, CommandEnded{ID: 2, Ending: Ending{}}); !r.Cleanup.Clearing {
-		t.Error("what is left is not killed after the last one")
+	if r = after(r, CommandEnded{ID: 2, Ending: Ending{}}); !r.Cleanup.Clearing {
+		t.Error("the tree is not killed after the last command")
 	}
-	if r = tell(r, TreeEmptied{}); r.State != Done {
+	if r = after(r, TreeEmptied{}); r.State != Done {
 		t.Errorf("state %v, want done", r.State)
 	}
 }
 
-func TestACommandThatNeverStartsIsGivenUp(t *testing.T) {
-	r := at(Cleaning)
-	r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 0 })
-	r = tell(r, CommandFailed{ID: 2, Transient: true}, CommandTimer{2, LimitTimer})
+func TestNext_commandNeverStarts(t *testing.T) {
+	r := after(runIn(Cleaning, notStarted(2)), CommandFailed{ID: 2, Transient: true}, CommandTimer{2, LimitTimer})
 	c, _ := r.Cleanup.Get(2)
 	if c.Progress != cleanup.Ended || !c.Outcome.Failed() || !c.TimedOut {
-		t.Errorf("it is %+v", c)
+		t.Errorf("the command is %+v", c)
 	}
 }
 
-func TestWithoutCleanupCommandsTheRunIsDone(t *testing.T) {
-	r := at(Sweeping)
+func TestNext_noCleanupCommands(t *testing.T) {
+	r := runIn(Sweeping)
 	r.Cleanup.Stack = cleanup.Stack{}
-	if r = tell(r, TreeEmptied{}); r.State != Done {
+	if r = after(r, TreeEmptied{}); r.State != Done {
 		t.Errorf("state %v, want done", r.State)
 	}
 }
 
-func TestStatesAreNamedInTheOrderOfTheContract(t *testing.T) {
+// The states have the names and the order that the manual gives.
+func TestState_names(t *testing.T) {
 	var names []string
 	for s := Starting; s <= Done; s++ {
 		names = append(names, s.String())

@@ -66,9 +66,9 @@ func columns() map[string][]Event {
 		"Relayed":        {Relayed{}},
 		"Orphaned":       {Orphaned{}},
 		"Recovered":      {Recovered{}},
-		"stop signal":    {stop(SigTERM), stop(sigINT)},
-		"other signal":   {pass(sigHUP)},
-		"TSTP TTIN TTOU": {job(sigTSTP)},
+		"stop signal":    {stopSignal(SigTERM), stopSignal(sigINT)},
+		"other signal":   {otherSignal(sigHUP)},
+		"TSTP TTIN TTOU": {suspendSignal(sigTSTP)},
 		"timeout":        {TimeUp{TimeoutTimer}},
 		"drain":          {TimeUp{DrainTimer}},
 		"grace":          {TimeUp{GraceTimer}},
@@ -84,18 +84,18 @@ func columns() map[string][]Event {
 
 // variants returns runs in a state that differ in all that the machine looks at.
 func variants(s State) (runs []Run) {
-	commands := func(c *asked) {
-		c.OnStop = []cleanup.Command{{Text: "s1", Limit: time.Second}, {Text: "s2", Limit: time.Second}}
+	commands := func(o *options) {
+		o.OnStop = []cleanup.Command{{Text: "s1", Limit: time.Second}, {Text: "s2", Limit: time.Second}}
 	}
-	policies := []func(*asked){
-		func(*asked) {},
+	policies := []func(*options){
+		func(*options) {},
 		commands,
-		func(c *asked) { commands(c); c.KillOnRepeat = true },
-		func(c *asked) { c.Drain, c.Deadline, c.Timeout = time.Second, 100*time.Second, time.Minute },
-		func(c *asked) { commands(c); c.Survivors, c.Deadline = WaitSurvivors, 100*time.Second },
-		func(c *asked) { c.Survivors = KeepSurvivors },
-		func(c *asked) { c.PTY = true },
-		func(c *asked) { c.Schedule = []Step{{sigINT, time.Second}, {NoSignal, time.Second}} },
+		func(o *options) { commands(o); o.KillOnRepeat = true },
+		func(o *options) { o.Drain, o.Deadline, o.Timeout = time.Second, 100*time.Second, time.Minute },
+		func(o *options) { commands(o); o.Survivors, o.Deadline = WaitSurvivors, 100*time.Second },
+		func(o *options) { o.Survivors = KeepSurvivors },
+		func(o *options) { o.PTY = true },
+		func(o *options) { o.Schedule = []Step{{sigINT, time.Second}, {NoSignal, time.Second}} },
 	}
 	command := func(id int, p cleanup.Progress, pid int) func(*Run) {
 		return func(r *Run) {
@@ -125,9 +125,9 @@ func variants(s State) (runs []Run) {
 	}
 	special := map[State][]func(*Run){
 		Stopping: {
-			phase(Draining),
-			func(r *Run) { phase(Notifying)(r); command(3, cleanup.Claimed, 301)(r) },
-			func(r *Run) { phase(Notifying)(r); command(3, cleanup.Claimed, 301)(r); r.Target.Ended = true },
+			inPhase(Draining),
+			func(r *Run) { inPhase(Notifying)(r); command(3, cleanup.Claimed, 301)(r) },
+			func(r *Run) { inPhase(Notifying)(r); command(3, cleanup.Claimed, 301)(r); r.Target.Ended = true },
 		},
 		Cleaning: {
 			func(r *Run) { command(2, cleanup.Ended, 200)(r); r.Cleanup.Clearing = true },
