@@ -1,5 +1,5 @@
-// Package journal says what is recorded of a run, and replays it: how the run began, and then each event that changed it,
-// before graceful acts on it. It is a write-ahead log of the machine's events. It decides nothing, and keeps no file.
+// Package journal is the write-ahead log of a run. It turns the run's beginning and the events that changed it into
+// records, and rebuilds the run from them. It decides nothing, and keeps no file.
 package journal
 
 import (
@@ -12,44 +12,46 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/cleanup/ledger"
 	"graceful/forward"
 	"graceful/runner/machine"
 )
 
-// Version is that of the records. It changes when a program that does not know of the change would go wrong.
+// Version is the version of the records. It changes when a program that knows only the version before would misread
+// them.
 const Version = 2
 
-// Ledger takes records, one at a time.
+// Ledger stores records. A ledger.Ledger is one.
 type Ledger interface {
 	Append(record any) error
-	Reserve(space int64) error
+	Reserve(space int64) error // in bytes
 }
 
-// Clock is a moment: by the calendar, for people, and since boot, for deadlines.
+// Clock is one moment on two clocks.
 type Clock struct {
-	Time  time.Time
-	Boots time.Duration
+	Time  time.Time     // wall clock, for people
+	Boots time.Duration // since boot, for deadlines
 }
 
-// Begin is how a run began: what it was asked for, and where. It is the first record.
+// Begin is the content of the first record: the options of a run, and where it began.
 type Begin struct {
 	ID       string           `json:"id"`
 	Name     cleanup.Text     `json:"name"`
 	Command  []cleanup.Text   `json:"command"`
 	Env      []cleanup.Text   `json:"env"`
 	Commands []cleanup.Entry  `json:"commands"`
-	Report   cleanup.Text     `json:"report,omitempty"` // see report.File.Path
+	Report   cleanup.Text     `json:"report,omitempty"` // path of the report, if wanted
 	Cgroup   cleanup.Text     `json:"cgroup,omitempty"`
 	Socket   cleanup.Text     `json:"socket,omitempty"`
-	Config   json.RawMessage  `json:"config"` // of package runner; the machine's policy is part of it
-	Ignored  []syscall.Signal `json:"ignored"`
-	Blocked  []syscall.Signal `json:"blocked"`
-	Dir      cleanup.Text     `json:"dir"`   // working directory
-	Front    int              `json:"front"` // pid of the process that the user started
-	Boot     string           `json:"boot"`  // see procfs.Boot
+	Config   json.RawMessage  `json:"config"`  // runner.Config, which contains the fields of machine.Policy
+	Ignored  []syscall.Signal `json:"ignored"` // when graceful started
+	Blocked  []syscall.Signal `json:"blocked"` // when graceful started
+	Dir      cleanup.Text     `json:"dir"`     // working directory
+	Front    int              `json:"front"`   // pid of the process that the user started
+	Boot     string           `json:"boot"`    // see procfs.Boot
 }
 
-// run is the run at its beginning.
+// run returns the run at its beginning.
 func (b Begin) run() (machine.Run, error) {
 	var policy machine.Policy
 	if err := json.Unmarshal(b.Config, &policy); err != nil {
@@ -66,24 +68,26 @@ func (b Begin) run() (machine.Run, error) {
 	return machine.New(policy, onExit, onStop), nil
 }
 
-// header is what every record has besides its event.
+// header holds the fields of a record, apart from those of its event.
 type header struct {
-	Version int           `json:"graceful,omitempty"` // in the first record
+	Version int           `json:"graceful,omitempty"` // in the first record alone
 	Time    time.Time     `json:"time"`
 	Clock   time.Duration `json:"clock"`           // since boot
-	Begin   *Begin        `json:"begin,omitempty"` // in the first record
-	Event   string        `json:"event,omitempty"` // in all others
+	Begin   *Begin        `json:"begin,omitempty"` // in the first record alone
+	Event   string        `json:"event,omitempty"` // its tag, in all other records
 }
 
-// Start records how a run began. It fails before anything is written where the ledger has no room for the run and for all
-// that can follow; signals is the number of signals that the report may want to have recorded.
+// Start records the beginning of a run, and reserves room for all events that can follow. signals is the number of
+// signals that are recorded for the report alone, MaxSignals at most. If there is no room Start writes nothing, and
+// fails; with ErrTooLarge if no ledger has room for the run.
 func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	text, err := cleanup.EncodeJSON(header{Version: Version, Time: now.Time, Clock: now.Boots, Begin: &b})
 	if err != nil {
 		return err
 	}
-	if n := len(text) + overhead + perStep*len(r.Policy.Steps()); n > maxFirst {
-		return fmt.Errorf("%w: arguments and environment take %d bytes in %v, and may take %d", ErrTooLarge, n, l, maxFirst)
+	if n := len(text) + ledger.Overhead + perStep*len(r.Policy.Steps()); n > maxFirst {
+		return fmt.Errorf("%w: arguments and environment take %d bytes in %v, and may take %d",
+			ErrTooLarge, n, l, maxFirst)
 	}
 	if err := l.Reserve(int64(len(text)) + Room(r, signals)); err != nil {
 		return err
@@ -91,12 +95,13 @@ func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	return l.Append(json.RawMessage(text))
 }
 
-// Tags of the events in records. The tag of a signal tells whether it began a stop.
+// Tags of signals. The tag is the only record of a signal's meaning.
 const (
 	tagStopSignal = "stop signal"
-	tagSignal     = "signal" // for the report alone
+	tagSignal     = "signal" // recorded for the report alone
 )
 
+// tags holds the tag of each event. A reader knows the event by it.
 var tags = map[reflect.Type]string{
 	reflect.TypeFor[machine.TargetStarted]():  "target started",
 	reflect.TypeFor[machine.TargetFailed]():   "target failed",
@@ -118,8 +123,8 @@ var tags = map[reflect.Type]string{
 	reflect.TypeFor[machine.Recovered]():      "recovered",
 }
 
-// types is tags the other way round.
-var types = sync.OnceValue(func() map[string]reflect.Type {
+// eventTypes returns the event of each tag.
+var eventTypes = sync.OnceValue(func() map[string]reflect.Type {
 	types := map[string]reflect.Type{tagSignal: reflect.TypeFor[machine.Signalled]()}
 	for t, tag := range tags {
 		types[tag] = t
@@ -127,47 +132,48 @@ var types = sync.OnceValue(func() map[string]reflect.Type {
 	return types
 })
 
-// Record returns the record of an event, or nil where none is needed: a signal that is only forwarded, and what is tried again
-// at once, change nothing for a process that resumes the run. changed tells whether the event has changed the run; wanted,
-// whether the report wants to know of a signal that has not.
+// Record returns the record of an event, or nil if the event needs none: it changes nothing for a process that resumes
+// the run. changed reports whether the event has changed the run. wanted reports whether the report wants a signal that
+// is not recorded otherwise. An event without a tag is an error.
 func Record(e machine.Event, changed, wanted bool, now Clock) (json.RawMessage, error) {
-	tag, keep := tags[reflect.TypeOf(e)], true
+	tag, needed := tags[reflect.TypeOf(e)], true
 	switch event := e.(type) {
 	case machine.Signalled:
-		if keep = changed && event.Meaning == forward.Stop; !keep && wanted {
-			tag, keep = tagSignal, true
+		if needed = changed && event.Meaning == forward.Stop; !needed && wanted {
+			tag, needed = tagSignal, true
 		}
 	case machine.CommandFailed:
-		keep, event.Err = !event.Transient, shortened(event.Err)
+		needed, event.Err = !event.Transient, shortened(event.Err)
 		e = event
 	case machine.TargetFailed:
 		event.Err = shortened(event.Err)
 		e = event
 	case machine.CommandTimer:
-		keep = event.Name != machine.RetryTimer
+		needed = event.Name != machine.RetryTimer
 	case machine.Registered, machine.Withdrawn:
-		keep = changed
+		needed = changed
 	}
 	if tag == "" {
 		return nil, fmt.Errorf("an event of type %T has no record", e)
 	}
-	if !keep {
+	if !needed {
 		return nil, nil
 	}
-	head, err := cleanup.EncodeJSON(header{Time: now.Time, Clock: now.Boots, Event: tag})
-	body, err2 := cleanup.EncodeJSON(e)
+	record, err := cleanup.EncodeJSON(header{Time: now.Time, Clock: now.Boots, Event: tag})
+	fields, err2 := cleanup.EncodeJSON(e)
 	if err := errors.Join(err, err2); err != nil {
 		return nil, err
 	}
-	if len(body) > len("{}") {
-		head = append(append(head[:len(head)-1], ','), body[1:]...)
+	if len(fields) > len("{}") { // one object holds the fields of both
+		record = append(append(record[:len(record)-1], ','), fields[1:]...)
 	}
-	return head, nil
+	return record, nil
 }
 
-// event reads the event of a record; before is the run before it.
+// event decodes the event of a record. before is the run before the event: an environment that one of its commands has
+// is not repeated in the record.
 func (h header) event(record json.RawMessage, before machine.Run) (machine.Event, error) {
-	t, ok := types()[h.Event]
+	t, ok := eventTypes()[h.Event]
 	if !ok {
 		return nil, fmt.Errorf("unknown event %q", h.Event)
 	}
@@ -186,8 +192,8 @@ func (h header) event(record json.RawMessage, before machine.Run) (machine.Event
 		if len(event.Entry.Command.Args) == 0 {
 			return nil, errors.New("a command in it is empty")
 		}
-		if of, ok := before.Cleanup.Get(event.Entry.EnvOf); ok {
-			event.Entry.Env = of.Env
+		if owner, ok := before.Cleanup.Get(event.Entry.EnvOf); ok {
+			event.Entry.Env = owner.Env
 		}
 		event.Replay = true
 		return event, nil

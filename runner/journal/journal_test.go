@@ -9,7 +9,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// An empty environment is not the same as that of the run.
+// An empty environment stays empty. A missing one means that of the run.
 func TestRecord_emptyEnvironment(t *testing.T) {
 	for _, env := range [][]string{nil, {}, {"A=1"}} {
 		e := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}}}
@@ -32,16 +32,16 @@ func TestRecord_emptyEnvironment(t *testing.T) {
 	}
 }
 
-// Every event of the machine has a tag of its own.
-func TestTags(t *testing.T) {
+// Each event has a tag of its own, and the tag leads back to it.
+func TestTags_unique(t *testing.T) {
 	seen := map[string]bool{}
 	for kind, tag := range tags {
-		if seen[tag] || types()[tag] != kind {
-			t.Errorf("%v: the tag %q has another event too", kind, tag)
+		if seen[tag] || eventTypes()[tag] != kind {
+			t.Errorf("%v: the tag %q belongs to another event too", kind, tag)
 		}
 		seen[tag] = true
 	}
 	if _, err := Record(struct{}{}, true, true, Clock{}); err == nil {
-		t.Error("what is no event has a record")
+		t.Error("a value without a tag has a record")
 	}
 }

@@ -10,81 +10,88 @@ import (
 	"graceful/runner/machine"
 )
 
-// Replayed is a run as its records tell it.
+// Replayed is a run that Replay has rebuilt.
 type Replayed struct {
 	Begin   Begin
 	Run     machine.Run
 	Began   time.Time
-	Start   time.Duration         // the same, since boot
-	Last    time.Duration         // from then to the last record
+	Start   time.Duration         // the beginning of the run, since boot
+	Last    time.Duration         // from the beginning of the run to the last record
 	Claimed map[int]time.Duration // when each running command was claimed, since boot
 }
 
-// Observer is told of the same events again, for the report. Times are those of the records.
+// Observer sees the events and the actions of a replay, for the report. Times are those of the records.
 type Observer interface {
 	Happened(before, after machine.Run, e machine.Event, at time.Time)
 	Did(r machine.Run, a machine.Action, at time.Time)
 }
 
-// ErrEmpty tells that the ledger's writer was killed before it had recorded how the run began.
+// ErrEmpty is the error of a ledger whose writer was killed before it recorded the beginning of the run.
 var ErrEmpty = errors.New("the ledger is empty")
 
-// Replay applies the events of a ledger to the machine again. Deadlines of the time before the last boot begin now; boot names
-// the present one (procfs.Boot). begin is called with the first record, and returns what is told of the events.
-func Replay(records []json.RawMessage, now Clock, boot string, begin func(Begin, time.Time) (Observer, error)) (Replayed, error) {
-	var m Replayed
+// Replay applies the events of a ledger to the machine. boot identifies the present boot (procfs.Boot): timers that
+// were started before it start anew now. begin is called with the first record, and returns the observer of the others.
+func Replay(
+	records []json.RawMessage, now Clock, boot string, begin func(Begin, time.Time) (Observer, error),
+) (Replayed, error) {
 	if len(records) == 0 {
-		return m, ErrEmpty
+		return Replayed{}, ErrEmpty
 	}
 	var first header
 	if err := json.Unmarshal(records[0], &first); err != nil {
-		return m, fmt.Errorf("line 1: %w", err)
+		return Replayed{}, fmt.Errorf("line 1: %w", err)
 	}
 	if first.Version != Version || first.Begin == nil {
-		return m, fmt.Errorf("its version is %d, and this program knows %d", first.Version, Version)
+		return Replayed{}, fmt.Errorf("its version is %d, and this program knows %d", first.Version, Version)
 	}
-	m.Begin, m.Start, m.Claimed = *first.Begin, first.Clock, map[int]time.Duration{}
-	run, err := m.Begin.run()
+	p := Replayed{Begin: *first.Begin, Start: first.Clock, Claimed: map[int]time.Duration{}}
 	var observer Observer
+	run, err := p.Begin.run()
 	if err == nil {
-		observer, err = begin(m.Begin, first.Time)
+		observer, err = begin(p.Begin, first.Time)
 	}
 	if err != nil {
-		return m, fmt.Errorf("line 1: %w", err)
+		return p, fmt.Errorf("line 1: %w", err)
 	}
-	sameBoot := m.Begin.Boot == boot
+	// at converts the time of a record to the clock of now, which may have been set since.
+	sameBoot := p.Begin.Boot == boot
 	at := func(h header) time.Time {
 		if sameBoot {
 			return now.Time.Add(h.Clock - now.Boots)
 		}
 		return now.Time
 	}
-	m.Run, m.Began = run, at(first)
+	p.Run, p.Began = run, at(first)
 	for i, record := range records[1:] {
 		var h header
-		err := json.Unmarshal(record, &h)
 		var e machine.Event
+		err := json.Unmarshal(record, &h)
 		if err == nil {
-			e, err = h.event(record, m.Run)
+			e, err = h.event(record, p.Run)
 		}
 		if err != nil {
-			return m, fmt.Errorf("line %d: %w", i+2, err)
+			return p, fmt.Errorf("line %d: %w", i+2, err)
 		}
-		before := m.Run
+		before := p.Run
 		var todo []machine.Action
-		m.Run, todo = machine.Advance(m.Run, e, at(h))
-		observer.Happened(before, m.Run, e, h.Time)
+		p.Run, todo = machine.Advance(before, e, at(h))
+		observer.Happened(before, p.Run, e, h.Time)
 		for _, a := range todo {
-			observer.Did(m.Run, a, h.Time)
+			observer.Did(p.Run, a, h.Time)
 		}
-		if m.Last = h.Time.Sub(first.Time); sameBoot {
-			m.Last = h.Clock - m.Start
+		if p.Last = h.Time.Sub(first.Time); sameBoot {
+			p.Last = h.Clock - p.Start
 		}
-		for _, id := range m.Run.Cleanup.Active {
-			if was, _ := before.Cleanup.Get(id); was.Progress != cleanup.Claimed {
-				m.Claimed[id] = h.Clock
-			}
+		p.noteClaims(before, h.Clock)
+	}
+	return p, nil
+}
+
+// noteClaims keeps the time of the commands that the last event claimed.
+func (p *Replayed) noteClaims(before machine.Run, clock time.Duration) {
+	for _, id := range p.Run.Cleanup.Active {
+		if c, _ := before.Cleanup.Get(id); c.Progress != cleanup.Claimed {
+			p.Claimed[id] = clock
 		}
 	}
-	return m, nil
 }

@@ -9,41 +9,39 @@ import (
 	"graceful/runner/machine"
 )
 
-// How much room a run takes in its ledger. ledger.MaxSize is divided: there is room for the first record, for all
-// registrations, and for every event that can follow. An event without room could not be recorded, and should graceful
-// be killed then, a cleanup command would run twice.
+// This file divides ledger.MaxSize: there is room for the first record, for all registrations, and for all events that
+// can follow. An event without room could not be recorded. If graceful were killed then, a cleanup command would run
+// twice.
 const (
-	// maxFirst bounds the first record, and the events of the steps of the stop schedule, in bytes.
+	// maxFirst bounds the first record and the events of the steps of the stop schedule, in bytes.
 	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - MaxSignals*perSignal
 
-	// perCommand is for all events of one command that follow its registration: it is started and ends, its timers, the
-	// end of the process that it waits for, two stop signals that cut it short, and the end of what it has left.
+	// perCommand bounds the events of one command after its registration, in bytes: its start and end, its timers, the end
+	// of the process that it waits for, two stop signals that cut it short, and the end of what it left behind.
 	perCommand = 2 << 10
-	// perRun is for the events of the run itself.
+	// perRun bounds the events of the run itself, in bytes.
 	perRun = 8 << 10
-	// perStep is for the event of one step of the stop schedule.
+	// perStep bounds the event of one step of the stop schedule, in bytes.
 	perStep = 256
-	// perSignal is for a signal that is recorded for the report alone.
+	// perSignal bounds a signal that is recorded for the report alone, in bytes.
 	perSignal = 256
-	// overhead is what a record takes in the ledger besides its JSON form.
-	overhead = ledger.Overhead
 
 	// maxErrorText bounds the JSON form of an error in a record, in bytes.
 	maxErrorText = 512
 )
 
-// The division leaves room for the first record of the longest command line that Linux executes (6 MiB, execve(2)), all
-// of it control characters, each of which takes 6 bytes.
+// maxFirst has room for the longest command line that Linux executes (6 MiB, execve(2)), even if all of it is control
+// characters, which take 6 bytes each.
 const _ = uint(maxFirst - 6*6<<20)
 
-// MaxSignals is how many signals at the most are recorded for the report alone.
+// MaxSignals bounds the number of signals that are recorded for the report alone.
 const MaxSignals = 1000
 
-// ErrTooLarge tells that a run has more arguments, environment or commands than there is room for in a ledger.
+// ErrTooLarge is the error of a run whose arguments, environment or commands no ledger has room for.
 var ErrTooLarge = errors.New("the run is too large")
 
-// Room is an upper bound of what all later events of the run take in the ledger, in bytes, but for registrations. signals is
-// the number of signals that the report may want to have recorded, MaxSignals at the most.
+// Room returns an upper bound of what all later events of the run take in the ledger, in bytes, without registrations.
+// signals is the number of signals that are recorded for the report alone, MaxSignals at most.
 func Room(r machine.Run, signals int) int64 {
 	n := perRun + perStep*len(r.Policy.Steps()) + perSignal*signals
 	for _, c := range r.Cleanup.Entries {
@@ -54,21 +52,22 @@ func Room(r machine.Run, signals int) int64 {
 	return int64(n)
 }
 
-// shortened is an error for a record, of maxErrorText bytes at the most.
+// shortened returns text as it is, or as valid UTF-8, or cut with an ellipsis: the first that takes maxErrorText bytes
+// at most.
 func shortened(text cleanup.Text) cleanup.Text {
-	valid := strings.ToValidUTF8(string(text), "\ufffd") // the beginning of other bytes would take another form
+	valid := strings.ToValidUTF8(string(text), "\ufffd") // cut, other bytes would be encoded differently
 	for _, whole := range []cleanup.Text{text, cleanup.Text(valid)} {
 		if whole.Size() <= maxErrorText {
 			return whole
 		}
 	}
-	const more = "…"
+	const ellipsis = "…"
 	end := 0
 	for i := range valid {
-		if cleanup.Text(valid[:i]).Size()+len(more) > maxErrorText {
+		if cleanup.Text(valid[:i]).Size()+len(ellipsis) > maxErrorText {
 			break
 		}
 		end = i
 	}
-	return cleanup.Text(valid[:end] + more)
+	return cleanup.Text(valid[:end] + ellipsis)
 }

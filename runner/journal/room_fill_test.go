@@ -14,21 +14,21 @@ import (
 	"graceful/runner/machine"
 )
 
-// These tests have one goroutine, and with the race detector would take a minute.
+// These tests have one goroutine. With the race detector they would take a minute.
 
-// filled is a run whose ledger is being filled.
-type filled struct {
-	run  machine.Run
-	book *ledger.Ledger
+// fullRun is a run that fills its ledger.
+type fullRun struct {
+	run    machine.Run
+	ledger *ledger.Ledger
 }
 
-// newFilled begins with the largest first record that a run may have.
-func newFilled(t *testing.T) (f filled, size func() int) {
+// newFullRun records the largest first record that a run may have. size returns the size of the ledger in bytes.
+func newFullRun(t *testing.T) (f fullRun, size func() int) {
 	t.Helper()
-	f.book, size = inMemory(t)
+	f.ledger, size = inMemory(t)
 	f.run = machine.New(machine.Policy{Schedule: make([]machine.Step, 3)}, nil, nil)
-	b := Begin{ID: "id", Command: cleanup.Texts([]string{worst(maxFirst/6 - 1<<10)}), Config: json.RawMessage("{}")}
-	if err := Start(f.book, b, f.run, MaxSignals, Clock{late, math.MaxInt64}); err != nil {
+	b := Begin{ID: "id", Command: cleanup.Texts([]string{longest(maxFirst/6 - 1<<10)}), Config: json.RawMessage("{}")}
+	if err := Start(f.ledger, b, f.run, MaxSignals, Clock{longestTime, math.MaxInt64}); err != nil {
 		t.Fatal(err)
 	}
 	if left := maxFirst - size() - 3*perStep; left < 0 || left > 16<<10 {
@@ -38,42 +38,43 @@ func newFilled(t *testing.T) (f filled, size func() int) {
 	return f, size
 }
 
-// register has the machine decide on a command, and records it when the machine takes it.
-func (f *filled) register(t *testing.T, c cleanup.Entry) (taken bool) {
+// register asks the machine to add a command, and records it. It reports whether the machine has added it.
+func (f *fullRun) register(t *testing.T, c cleanup.Entry) (added bool) {
 	t.Helper()
 	e := machine.Registered{Entry: c, Left: math.MinInt64}
 	r, todo := machine.Next(f.run, e)
-	got := todo[len(todo)-1].(machine.Answer)
-	if got.Refusal != "" {
-		want := fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
-		if r.Changed(f.run) || got.Refusal != want {
-			t.Fatalf("refused: %q, want %q", got.Refusal, want)
+	answer := todo[len(todo)-1].(machine.Answer)
+	if answer.Refusal != "" {
+		want := fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more",
+			len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
+		if r.Changed(f.run) || answer.Refusal != want {
+			t.Fatalf("refused: %q, want %q", answer.Refusal, want)
 		}
 		return false
 	}
 	f.run = r
-	keep(t, f.book, recordsOf(t, e)...)
+	appendAll(t, f.ledger, recordsOf(t, e)...)
 	return true
 }
 
-// happen records all that can happen to the run itself.
-func (f *filled) happen(t *testing.T) {
+// recordRunEvents records all events that can happen to the run itself.
+func (f *fullRun) recordRunEvents(t *testing.T) {
 	t.Helper()
 	for range MaxSignals {
-		keep(t, f.book, recordsOf(t, passed)...)
+		appendAll(t, f.ledger, recordsOf(t, reportedSignal)...)
 	}
 	for range f.run.Policy.Steps() {
-		keep(t, f.book, recordsOf(t, machine.TimeUp{Name: machine.GraceTimer})...)
+		appendAll(t, f.ledger, recordsOf(t, machine.TimeUp{Name: machine.GraceTimer})...)
 	}
-	keep(t, f.book, recordsOf(t, runEvents()...)...)
+	appendAll(t, f.ledger, recordsOf(t, runEvents()...)...)
 }
 
-// When no command is taken any more, all events of those that were taken still go into the ledger: here of few commands
-// that are as large as can be, and of some small ones that fill the rest.
-func TestFewLargeCommandsLeaveRoomForTheirEvents(t *testing.T) {
-	f, size := newFilled(t)
+// After the last registration all events of all commands still fit. Here few large commands, and small ones that fill
+// the rest, take the room for registrations.
+func TestRoom_fewLargeCommands(t *testing.T) {
+	f, size := newFullRun(t)
 	for n := 1 << 20; n > 0; n /= 8 {
-		for f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"c", worst(n)})}) {
+		for f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"c", longest(n)})}) {
 		}
 	}
 	commands := len(f.run.Cleanup.Entries)
@@ -82,19 +83,21 @@ func TestFewLargeCommandsLeaveRoomForTheirEvents(t *testing.T) {
 	}
 	for id := 1; id <= commands; id++ {
 		for _, life := range lives(id) {
-			keep(t, f.book, recordsOf(t, life...)...)
+			appendAll(t, f.ledger, recordsOf(t, life...)...)
 		}
 	}
-	f.happen(t)
+	f.recordRunEvents(t)
 	t.Logf("%d commands, %d bytes", commands, size())
 }
 
-// The same of as many commands as a run takes. Each takes all the room that its events may take.
-func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
-	f, size := newFilled(t)
+// The same with MaxCommands commands, each of which takes all the room of its events. Appending the entries directly
+// saves the seconds that the machine needs to add each.
+func TestRoom_manyCommands(t *testing.T) {
+	f, size := newFullRun(t)
 	small := func(n int) cleanup.Entry {
-		c := cleanup.Entry{Command: cleanup.Command{Args: []string{worst(n)}, Limit: math.MinInt64}, Registration: cleanup.Registration{Key: "k"}}
-		c.Exits = cleanup.Process{PID: math.MinInt64, Start: math.MaxUint64}
+		c := cleanup.Entry{Command: cleanup.Command{Args: []string{longest(n)}, Limit: math.MinInt64}}
+		c.Key = "k"
+		c.Exits = cleanup.Process{PID: math.MinInt, Start: math.MaxUint64}
 		return c
 	}
 	n := 0
@@ -103,26 +106,26 @@ func TestVeryManyCommandsLeaveRoomForTheirEvents(t *testing.T) {
 	}
 	entry := small(n)
 	registration := recordsOf(t, machine.Registered{Entry: entry, Left: math.MinInt64})
-	for range machine.MaxCommands - 1 { // the machine would take them one after the other, and seconds for that
-		keep(t, f.book, registration...)
+	for range machine.MaxCommands - 1 {
+		appendAll(t, f.ledger, registration...)
 		f.run.Cleanup.Entries = append(f.run.Cleanup.Entries, &entry)
 		f.run.Cleanup.Recorded += entry.RecordSize()
 	}
-	entry.Key = "" // each has another one
+	entry.Key = "" // the key of another command would only return its id
 	if !f.register(t, entry) || f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"true"})}) {
-		t.Errorf("%d commands are taken, of %d bytes", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
+		t.Errorf("%d commands are registered, of %d bytes", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
 	}
-	all := json.RawMessage(`"` + strings.Repeat("x", perCommand-overhead-2) + `"`)
+	all := json.RawMessage(`"` + strings.Repeat("x", perCommand-ledger.Overhead-2) + `"`)
 	ways := []string{"killed", "lost", "not started", "withdrawn"}
 	for id := 1; id <= machine.MaxCommands; id++ {
 		if id <= 100 || id > machine.MaxCommands-100 {
-			keep(t, f.book, recordsOf(t, lives(id)[ways[id%len(ways)]]...)...)
+			appendAll(t, f.ledger, recordsOf(t, lives(id)[ways[id%len(ways)]]...)...)
 		} else {
-			keep(t, f.book, all)
+			appendAll(t, f.ledger, all)
 		}
 	}
-	f.happen(t)
-	if left := ledger.MaxSize - size(); left > 8<<20 { // not all numbers are at their largest at once
+	f.recordRunEvents(t)
+	if left := ledger.MaxSize - size(); left > 8<<20 { // some numbers are shorter than their bounds
 		t.Errorf("%d bytes are left", left)
 	}
 	t.Logf("%d commands, %d bytes", machine.MaxCommands, size())

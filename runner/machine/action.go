@@ -2,64 +2,55 @@ package machine
 
 import "time"
 
-// What the loop is asked to do.
-type (
-	StartTarget   struct{}
-	ForwardSignal struct { // to the target's group
-		Signal int
-		Alone  bool // to the target alone
-		Resume bool // SIGCONT after it, so that a stopped process can act on it
-	}
-	Suspend         struct{} // stop ourselves, as the target's group has been asked to
-	SignalSurvivors struct {
-		Signal  int
-		Resume  bool
-		Unasked bool // only those that have had no stop signal with their group
-	}
-	LeaveSurvivors struct{} // who is in the tree now is no longer our business
-	KillTree       struct{} // SIGKILL to all that is left, again and again until treeEmptied
-	RelayRest      struct{} // of what the target has written on its terminal
-	startTimer     struct {
-		timer Timer
-		after time.Duration
-	}
-	stopTimer        struct{ timer Timer }
-	StartCommand     struct{ ID int }
-	TerminateCommand struct{ ID int } // SIGTERM to its group, SIGCONT after it
-	KillCommand      struct{ ID int } // SIGKILL to its group and to all below it
-	// answer is for who has asked for a command to be registered or withdrawn.
-	Answer struct {
-		ID      int
-		Refusal string // "": done
-	}
-)
-
+// Action is something that the machine asks graceful to do: one of the types below.
 type Action any
 
-type TimerName uint8
-
-const (
-	GraceTimer    TimerName = iota // of a step: the next one
-	RetryTimer                     // start a command again
-	LimitTimer                     // a command's time is up: SIGTERM
-	KillTimer                      // it had SIGTERM: SIGKILL
-	AbandonTimer                   // it had SIGKILL and is still there: go on without it
-	DrainTimer                     // the signals begin
-	TimeoutTimer                   // the target has run long enough
-	DeadlineTimer                  // what is left of the time for a stop belongs to the cleanup commands
+// Actions on the target and its tree.
+type (
+	// StartTarget starts the target. The caller performs it when the run begins; Next never returns it.
+	StartTarget struct{}
+	// ForwardSignal sends a signal to the target's process group.
+	ForwardSignal struct {
+		Signal int
+		Alone  bool // to the target alone
+		Resume bool // SIGCONT follows, so that a suspended process can act on the signal
+	}
+	// Suspend suspends graceful itself, after the target's group was asked to suspend.
+	Suspend struct{}
+	// SignalSurvivors sends a signal to the survivors.
+	SignalSurvivors struct {
+		Signal  int
+		Resume  bool // SIGCONT follows
+		Unasked bool // only to survivors that have not had the stop signal with the target's group
+	}
+	// LeaveSurvivors leaves all present members of the tree alone from now on.
+	LeaveSurvivors struct{}
+	// KillTree sends SIGKILL to the tree, again and again until TreeEmptied.
+	KillTree struct{}
+	// RelayRest relays what the target has written to its terminal and graceful has not read yet.
+	RelayRest struct{}
 )
 
-func (n TimerName) String() string {
-	return [...]string{"grace", "retry", "limit", "kill", "abandon", "drain", "timeout", "deadline"}[n]
+// Actions on commands.
+type (
+	// StartCommand starts a command that is claimed.
+	StartCommand struct{ ID int }
+	// TerminateCommand sends SIGTERM, then SIGCONT, to the command's process group.
+	TerminateCommand struct{ ID int }
+	// KillCommand sends SIGKILL to the command's process group and to all its descendants.
+	KillCommand struct{ ID int }
+	// Answer replies to the process that asked to register or to withdraw a command.
+	Answer struct {
+		ID      int
+		Refusal string // empty: the request was granted
+	}
+)
+
+// startTimer starts a timer, or restarts it. Advance performs it.
+type startTimer struct {
+	timer Timer
+	after time.Duration
 }
 
-type Timer struct {
-	Name TimerName
-	ID   int // the command, or 0
-}
-
-// Deadline is a timer that has been started.
-type Deadline struct {
-	Timer
-	At time.Time
-}
+// stopTimer stops a timer, whether it runs or not. Advance performs it.
+type stopTimer struct{ timer Timer }

@@ -7,95 +7,96 @@ import (
 	"graceful/forward"
 )
 
-// Event is what can happen to a run: one of the types below. Their JSON form is what a record of the ledger holds.
+// Event is something that happens to a run: one of the types below. Package journal records its JSON form.
 type Event any
 
-// Events of the target.
+// Events of the target and its tree.
 type (
-	// TargetStarted: it runs.
+	// TargetStarted reports that the target runs.
 	TargetStarted struct {
 		PID   int    `json:"pid,omitempty"`
 		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
 	}
-	// TargetFailed: it could not be started.
+	// TargetFailed reports that the target could not be started.
 	TargetFailed struct {
-		Status int          `json:"code,omitempty"`
+		Status int          `json:"code,omitempty"`  // the exit status for it
 		Err    cleanup.Text `json:"error,omitempty"` // for the report
 	}
-	// TargetEnded: it has ended, and was not reaped.
+	// TargetEnded reports that the target has ended. It has not been reaped yet.
 	TargetEnded struct {
 		Ending
 		After time.Duration `json:"after,omitempty"` // since the run began
-		Usage *Usage        `json:"usage,omitempty"` // for the report, where it is known
+		Usage *Usage        `json:"usage,omitempty"` // for the report, where known
 	}
-	// TreeEmptied: no member of the tree is left, or none that graceful could end.
+	// TreeEmptied reports that no member of the tree is left, or none that graceful can end.
 	TreeEmptied struct{}
-	// Relayed: the target's output on its own terminal is relayed, as far as a reader takes it.
+	// Relayed reports that RelayRest is done, or that its reader takes no more.
 	Relayed struct{}
 )
 
 // Events of the run.
 type (
-	// Signalled: a signal was received.
+	// Signalled reports that graceful has received a signal.
 	Signalled struct {
 		Signal  int             `json:"signal,omitempty"`
 		Meaning forward.Meaning `json:"-"`
 	}
-	// TimeUp: a timer of the run has ended.
+	// TimeUp reports that a timer of the run has ended.
 	TimeUp struct {
 		Name TimerName `json:"timer,omitempty"`
 	}
-	// Orphaned: one of graceful's two processes was killed, and the other one ends the run.
+	// Orphaned reports that one of graceful's two processes was killed. The other one stops the run.
 	Orphaned struct{}
-	// Recovered: all of graceful's processes were killed, and another one resumes. How the target ended is unknown.
+	// Recovered reports that all of graceful's processes were killed, and another one finishes the run. How the target
+	// ended is unknown.
 	Recovered struct {
 		After time.Duration `json:"after,omitempty"` // since the run began
 	}
-	// Retried: commands that were lost are to run again. It alone leads back from Done.
+	// Retried asks to run interrupted cleanup commands again. No other event leads back from Done.
 	Retried struct{}
 )
 
-// Events of cleanup commands and on-stop commands.
+// Events of commands: cleanup commands and on-stop commands.
 type (
-	// CommandStarted: its process runs.
+	// CommandStarted reports that a command's process runs.
 	CommandStarted struct {
 		ID    int    `json:"id,omitempty"`
 		PID   int    `json:"pid,omitempty"`
-		Start uint64 `json:"start,omitempty"`
+		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
 	}
-	// CommandFailed: it could not be started. For want of a resource that may come back it is tried again.
+	// CommandFailed reports that a command could not be started.
 	CommandFailed struct {
 		ID        int          `json:"id,omitempty"`
 		Err       cleanup.Text `json:"error,omitempty"`
-		Transient bool         `json:"-"`
+		Transient bool         `json:"-"` // a resource was missing; starting is tried again
 	}
-	// CommandEnded: its process has ended.
+	// CommandEnded reports that a command's process has ended.
 	CommandEnded struct {
 		ID int `json:"id,omitempty"`
 		Ending
 		Unseen bool `json:"unseen,omitempty"` // graceful was not its parent: how it ended is unknown
 	}
-	// CommandLost: it may have been started, and whether it has ended is unknown.
+	// CommandLost reports that a command may have been started, and whether it has ended is unknown.
 	CommandLost struct {
 		ID int `json:"id,omitempty"`
 	}
-	// CommandTimer: a timer of the command has ended.
+	// CommandTimer reports that a timer of a command has ended.
 	CommandTimer struct {
 		ID   int       `json:"id,omitempty"`
 		Name TimerName `json:"timer,omitempty"`
 	}
-	// Registered: a command is to join the others.
+	// Registered asks to add a command to the run.
 	Registered struct {
 		Entry  cleanup.Entry `json:"command"`
-		Left   time.Duration `json:"after,omitempty"` // of the deadline, when it runs
-		Replay bool          `json:"-"`               // it is in the ledger: there was room for it
+		Left   time.Duration `json:"after,omitempty"` // until the deadline timer ends, when it runs
+		Replay bool          `json:"-"`               // read from the ledger, which has had room for it
 	}
-	// Withdrawn: a command is to be withdrawn.
+	// Withdrawn asks to withdraw a command.
 	Withdrawn struct {
 		ID   int           `json:"id,omitempty"`
-		Left time.Duration `json:"after,omitempty"` // of the deadline, when it runs
+		Left time.Duration `json:"after,omitempty"` // until the deadline timer ends, when it runs
 	}
-	// Exited: the process that a command waits for has ended.
+	// Exited reports that the process that a command waits for has ended.
 	Exited struct {
 		ID int `json:"id,omitempty"`
 	}
@@ -107,10 +108,23 @@ type Ending struct {
 	Signal int `json:"signal,omitempty"` // the signal that ended it, or 0
 }
 
-// Status is the ending as a shell reports it: the exit status, or 128+n for signal n.
+// Status returns the exit status as a shell reports it: that of the process, or 128+n for signal n.
 func (e Ending) Status() int {
 	if e.Signal != 0 {
 		return 128 + e.Signal
 	}
 	return e.Code
+}
+
+// Usage holds the resources that a process and the children that it has waited for have used (getrusage(2)).
+type Usage struct {
+	UserMS              float64 `json:"user_ms"`
+	SystemMS            float64 `json:"system_ms"`
+	MaxRSSKB            int64   `json:"max_rss_kb"`
+	MinorFaults         int64   `json:"minor_faults"`
+	MajorFaults         int64   `json:"major_faults"`
+	BlocksRead          int64   `json:"blocks_read"`
+	BlocksWritten       int64   `json:"blocks_written"`
+	VoluntarySwitches   int64   `json:"voluntary_switches"`
+	InvoluntarySwitches int64   `json:"involuntary_switches"`
 }

@@ -8,19 +8,18 @@ import (
 	"graceful/cleanup"
 )
 
-func registering(limit time.Duration, change ...func(*cleanup.Entry)) Registered {
-	e := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: limit}}
-	for _, c := range change {
-		c(&e)
-	}
-	return Registered{Entry: e}
+// register returns the request to register a command with a time limit.
+func register(limit time.Duration) Registered {
+	return Registered{Entry: cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: limit}}}
 }
 
-// at3 is a run of two cleanup commands and one that waits for a process.
-func at3(state State, change ...func(*Run)) Run {
+// withWaiting returns a run in a state with two cleanup commands, and command 3, which waits for a process.
+func withWaiting(state State, change ...func(*Run)) Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
+	waiting := cleanup.Entry{Command: command}
+	waiting.Exits = cleanup.Process{PID: 7, Start: 1}
 	r := New(Policy{Survivors: StopSurvivors}, []cleanup.Command{command, command}, nil)
-	r.Cleanup.Stack = r.Cleanup.Register(cleanup.Entry{Command: command, Registration: cleanup.Registration{Exits: cleanup.Process{PID: 7, Start: 1}}})
+	r.Cleanup.Stack = r.Cleanup.Register(waiting)
 	r.State = state
 	for _, c := range change {
 		c(&r)
@@ -28,149 +27,170 @@ func at3(state State, change ...func(*Run)) Run {
 	return r
 }
 
-func TestACommandJoinsUntilCleaningBegins(t *testing.T) {
+// last returns the last action.
+func last(todo []Action) Action { return todo[len(todo)-1] }
+
+func TestRegistered_untilCleaning(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
-		r, todo := Next(at3(state), registering(time.Second))
-		got := todo[len(todo)-1].(Answer)
-		if taken := len(r.Cleanup.Entries) == 4; taken != (state < Cleaning) || taken != (got.Refusal == "") || taken && got.ID != 4 {
-			t.Errorf("%v: %+v, %d commands", state, got, len(r.Cleanup.Entries))
+		r, todo := Next(withWaiting(state), register(time.Second))
+		answer := last(todo).(Answer)
+		added := len(r.Cleanup.Entries) == 4
+		if added != (state < Cleaning) || added != (answer.Refusal == "") || added && answer.ID != 4 {
+			t.Errorf("%v: %+v, %d commands", state, answer, len(r.Cleanup.Entries))
 		}
 	}
 }
 
-func TestWhoAsksAgainHasTheSameId(t *testing.T) {
-	key := func(e *cleanup.Entry) { e.Key = "k" }
-	r, _ := Next(at3(Running), registering(time.Second, key))
-	r.State = Cleaning // whatever has happened meanwhile
-	again, todo := Next(r, registering(time.Second, key))
+// A repeated request gets the id of the first one, also when registration is over.
+func TestRegistered_sameKey(t *testing.T) {
+	request := register(time.Second)
+	request.Entry.Key = "k"
+	r, _ := Next(withWaiting(Running), request)
+	r.State = Cleaning
+	again, todo := Next(r, request)
 	if len(again.Cleanup.Entries) != 4 || todo[0] != (Answer{ID: 4}) {
 		t.Errorf("%+v of %d", todo, len(again.Cleanup.Entries))
 	}
-	// But not that of one that will not run: it may have been taken back since nobody could write it down.
+	// A withdrawn command will not run. The caller withdraws a command when recording it fails, and the request is
+	// repeated.
 	r.State = Running
 	r, _ = Next(r, Withdrawn{ID: 4})
-	if _, todo := Next(r, registering(time.Second, key)); todo[0] != (Answer{ID: 5}) {
+	if _, todo := Next(r, request); todo[0] != (Answer{ID: 5}) {
 		t.Errorf("withdrawn: %+v", todo)
 	}
 }
 
-func TestACommandIsWithdrawnOrItIsTooLate(t *testing.T) {
-	progress := func(p cleanup.Progress) func(*Run) { return entry(1, func(c *cleanup.Entry) { c.Progress = p }) }
+func TestWithdrawn_pendingOnly(t *testing.T) {
+	progress := func(p cleanup.Progress) func(*Run) {
+		return entry(1, func(c *cleanup.Entry) { c.Progress = p })
+	}
+	onStop := entry(1, func(c *cleanup.Entry) { c.When = cleanup.AtStop })
 	for name, c := range map[string]struct {
 		from    Run
 		id      int
 		refusal string
 	}{
-		"one that waits for its turn":         {at3(Running), 1, ""},
-		"also when others run already":        {at3(Cleaning), 1, ""},
-		"one that is withdrawn already":       {at3(Running, progress(cleanup.Withdrawn)), 1, ""},
-		"one that was started":                {at3(Cleaning, progress(cleanup.Claimed)), 1, "too late"},
-		"one that has ended":                  {at3(Cleaning, progress(cleanup.Ended)), 1, "too late"},
-		"one that there is not":               {at3(Running), 4, "no command"},
-		"none":                                {at3(Running), 0, "no command"},
-		"one for the beginning of a stop":     {at3(Running, entry(1, func(c *cleanup.Entry) { c.When = cleanup.AtStop })), 1, "beginning of a stop"},
-		"one that waits for somebody to exit": {at3(Running), 3, ""},
+		"pending":               {withWaiting(Running), 1, ""},
+		"pending in Cleaning":   {withWaiting(Cleaning), 1, ""},
+		"withdrawn":             {withWaiting(Running, progress(cleanup.Withdrawn)), 1, ""},
+		"started":               {withWaiting(Cleaning, progress(cleanup.Claimed)), 1, "too late"},
+		"ended":                 {withWaiting(Cleaning, progress(cleanup.Ended)), 1, "too late"},
+		"unknown":               {withWaiting(Running), 4, "no command"},
+		"0":                     {withWaiting(Running), 0, "no command"},
+		"on-stop":               {withWaiting(Running, onStop), 1, "beginning of a stop"},
+		"waiting for a process": {withWaiting(Running), 3, ""},
 	} {
 		r, todo := Next(c.from, Withdrawn{ID: c.id})
-		got := todo[len(todo)-1].(Answer)
+		answer := last(todo).(Answer)
+		granted := answer.Refusal == ""
 		e, _ := r.Cleanup.Get(c.id)
-		if !strings.Contains(got.Refusal, c.refusal) || (got.Refusal == "") != (c.refusal == "") || (got.Refusal == "") != (e.Progress == cleanup.Withdrawn) {
-			t.Errorf("%s: %+v, %+v", name, got, e)
+		if !strings.Contains(answer.Refusal, c.refusal) || granted != (c.refusal == "") ||
+			granted != (e.Progress == cleanup.Withdrawn) {
+			t.Errorf("%s: %+v, %+v", name, answer, e)
 		}
 	}
 }
 
-func TestAProcessThatExitsStartsItsCommandOnceWhileTheTargetGoesOn(t *testing.T) {
+// The command starts once, and only while the target lives.
+func TestExited_startsCommand(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
-		r, todo := Next(at3(state), Exited{3})
+		r, todo := Next(withWaiting(state), Exited{3})
 		e, _ := r.Cleanup.Get(3)
-		live := state == Running || state == Stopping
-		if live != (e.Progress == cleanup.Claimed) || live != (len(todo) == 2) || live && todo[1] != (StartCommand{3}) {
+		starts := state == Running || state == Stopping
+		if starts != (e.Progress == cleanup.Claimed) || starts != (len(todo) == 2) || starts && todo[1] != (StartCommand{3}) {
 			t.Errorf("%v: %v, %+v", state, todo, e)
 		}
 		if again, todo := Next(r, Exited{3}); len(todo) > 0 || again.State != r.State {
 			t.Errorf("%v: it is started again: %v", state, todo)
 		}
 	}
-	if _, todo := Next(at3(Running), Exited{1}); len(todo) > 0 {
-		t.Errorf("one that waits for nobody is started: %v", todo)
+	if _, todo := Next(withWaiting(Running), Exited{1}); len(todo) > 0 {
+		t.Errorf("a command that waits for no process is started: %v", todo)
 	}
 }
 
-// What runs already when cleaning begins is waited for before the others, and not killed with the tree.
-func TestACommandThatRunsBeforeItsTurnKeepsTheOrder(t *testing.T) {
-	r := at3(Running)
-	tell := func(e Event) (todo []Action) { r, todo = Next(r, e); return todo }
-	tell(Exited{3})
-	tell(CommandStarted{ID: 3, PID: 300})
-	tell(TargetEnded{})
-	if todo := tell(TreeEmptied{}); r.State != Cleaning || len(r.Cleanup.Running(cleanup.AtExit)) != 1 {
+// A command that runs when cleaning begins is waited for. Only then the tree is killed, and the others start.
+func TestExited_commandRunsIntoCleaning(t *testing.T) {
+	r := after(withWaiting(Running), Exited{3}, CommandStarted{ID: 3, PID: 300}, TargetEnded{})
+	r, todo := Next(r, TreeEmptied{})
+	if r.State != Cleaning || len(r.Cleanup.Running(cleanup.AtExit)) != 1 {
 		t.Fatalf("in %v: %v", r.State, todo)
 	}
-	if todo := tell(CommandEnded{ID: 3}); !r.Cleanup.Clearing || todo[len(todo)-1] != (KillTree{}) {
+	if r, todo = Next(r, CommandEnded{ID: 3}); !r.Cleanup.Clearing || last(todo) != (KillTree{}) {
 		t.Fatalf("its end: %v", todo)
 	}
-	if todo := tell(TreeEmptied{}); todo[len(todo)-1] != (StartCommand{2}) {
+	if _, todo = Next(r, TreeEmptied{}); last(todo) != (StartCommand{2}) {
 		t.Fatalf("then: %v", todo)
 	}
 }
 
-func TestOneThatEndsBeforeCleaningTakesNobodyElseWithIt(t *testing.T) {
-	r, _ := Next(at3(Running), Exited{3})
-	r, _ = Next(r, CommandStarted{ID: 3, PID: 300})
+// A command that ends before cleaning kills its own descendants, not the tree.
+func TestExited_commandEndsBeforeCleaning(t *testing.T) {
+	r := after(withWaiting(Running), Exited{3}, CommandStarted{ID: 3, PID: 300})
 	r, todo := Next(r, CommandEnded{ID: 3})
-	if r.Cleanup.Clearing || todo[len(todo)-1] != (KillCommand{3}) {
+	if r.Cleanup.Clearing || last(todo) != (KillCommand{3}) {
 		t.Errorf("%v", todo)
 	}
 }
 
-func TestUnderADeadlineACommandMustFit(t *testing.T) {
+func TestRegistered_deadline(t *testing.T) {
 	deadline := func(r *Run) {
 		r.Policy.Deadline, r.Policy.Asked, r.Policy.Unsignalled = 10*time.Second, 4*time.Second, time.Second
 	}
+	asksForNothing := func(r *Run) { r.Policy.Asked = 0 }
+	parallel := func(r *Run) { r.Policy.Order = cleanup.Parallel }
 	bounded := func(r *Run) { r.Stop.Bounded = true }
-	timer := Timer{Name: DeadlineTimer}
 	for name, c := range map[string]struct {
 		from    Run
 		limit   time.Duration
 		left    time.Duration
 		refusal string
-		Changed time.Duration // to where the end of the stop is moved; 0: it is not
+		moved   time.Duration // when the deadline timer ends now; 0: as before
 	}{
-		"it does":                          {at3(Running, deadline), 3 * time.Second, 0, "", 0},
-		"it takes what was asked for":      {at3(Running, deadline), 4 * time.Second, 0, "deadline of 10s: with it the cleanup commands may take 7s, and 4s", 0},
-		"nothing is left for the target":   {at3(Running, deadline, func(r *Run) { r.Policy.Asked = 0 }), 6 * time.Second, 0, "nothing is left", 0},
-		"for ever":                         {at3(Running, deadline), 1<<63 - 1, 0, "does not fit", 0},
-		"the stop ends earlier":            {at3(Stopping, deadline, bounded), 2 * time.Second, 5 * time.Second, "", 3 * time.Second},
-		"but not in the past":              {at3(Stopping, deadline, bounded), 2 * time.Second, 2 * time.Second, "the stop has begun", 0},
-		"at once, all take what one takes": {at3(Stopping, deadline, bounded, func(r *Run) { r.Policy.Order = cleanup.Parallel }), time.Second, time.Second, "", 0},
-		"when everything is being killed":  {at3(Killing, deadline, bounded), time.Second, 0, "the stop has begun", 0},
+		"it fits": {withWaiting(Running, deadline), 3 * time.Second, 0, "", 0},
+		"it takes what was asked for": {withWaiting(Running, deadline), 4 * time.Second, 0,
+			"deadline of 10s: with it the cleanup commands may take 7s, and 4s", 0},
+		"it leaves nothing for the target": {withWaiting(Running, deadline, asksForNothing), 6 * time.Second, 0,
+			"nothing is left", 0},
+		"the longest limit": {withWaiting(Running, deadline), 1<<63 - 1, 0, "does not fit", 0},
+		"the stop ends early": {withWaiting(Stopping, deadline, bounded), 2 * time.Second, 5 * time.Second,
+			"", 3 * time.Second},
+		"the stop would end in the past": {withWaiting(Stopping, deadline, bounded), 2 * time.Second, 2 * time.Second,
+			"the stop has begun", 0},
+		"parallel commands take no more time": {withWaiting(Stopping, deadline, bounded, parallel), time.Second, time.Second,
+			"", 0},
+		"the deadline is over": {withWaiting(Killing, deadline, bounded), time.Second, 0, "the stop has begun", 0},
 	} {
-		e := registering(c.limit)
-		e.Left = c.left
-		_, todo := Next(c.from, e)
-		got := todo[len(todo)-1].(Answer)
-		if !strings.Contains(got.Refusal, c.refusal) || (got.Refusal == "") != (c.refusal == "") {
-			t.Errorf("%s: %q", name, got.Refusal)
+		request := register(c.limit)
+		request.Left = c.left
+		_, todo := Next(c.from, request)
+		answer := last(todo).(Answer)
+		if !strings.Contains(answer.Refusal, c.refusal) || (answer.Refusal == "") != (c.refusal == "") {
+			t.Errorf("%s: %q", name, answer.Refusal)
 		}
-		if moved := len(todo) == 2; moved != (c.Changed != 0) || moved && todo[0] != (startTimer{timer, c.Changed}) {
+		if moved := len(todo) == 2; moved != (c.moved != 0) || moved && todo[0] != start(DeadlineTimer, 0, c.moved) {
 			t.Errorf("%s: %v", name, todo)
 		}
 	}
-	r := at3(Stopping, deadline, bounded)
-	if r, todo := Next(r, Withdrawn{3, 2 * time.Second}); todo[0] != (startTimer{timer, 3 * time.Second}) || r.CleaningTime() != 2*time.Second {
-		t.Errorf("withdrawn, its time is not given back: %v", todo)
+}
+
+// A command that is withdrawn, or has ended, leaves its time to the stop.
+func TestRun_cleaningTime(t *testing.T) {
+	r := withWaiting(Stopping, func(r *Run) { r.Policy.Deadline, r.Stop.Bounded = 10*time.Second, true })
+	left, todo := Next(r, Withdrawn{3, 2 * time.Second})
+	if todo[0] != start(DeadlineTimer, 0, 3*time.Second) || left.cleaningTime() != 2*time.Second {
+		t.Errorf("withdrawn: %v, %v", left.cleaningTime(), todo)
 	}
-	r.Cleanup.Stack = r.Cleanup.Update(3, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })
-	if r.CleaningTime() != 2*time.Second {
-		t.Errorf("what has ended takes no more time, but counts: %v", r.CleaningTime())
+	entry(3, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })(&r)
+	if r.cleaningTime() != 2*time.Second {
+		t.Errorf("ended: %v", r.cleaningTime())
 	}
 }
 
-func TestARunTakesSoManyCommandsAndNoMore(t *testing.T) {
-	r := at3(Running)
+func TestRegistered_tooMuch(t *testing.T) {
+	r := withWaiting(Running)
 	r.Cleanup.Recorded = MaxRegistered
-	if _, todo := Next(r, registering(time.Second)); !strings.Contains(todo[0].(Answer).Refusal, "takes no more") {
+	if _, todo := Next(r, register(time.Second)); !strings.Contains(todo[0].(Answer).Refusal, "takes no more") {
 		t.Errorf("%v", todo)
 	}
 }

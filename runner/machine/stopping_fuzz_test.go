@@ -11,258 +11,291 @@ import (
 	"graceful/forward"
 )
 
-// FuzzStop leads a run on a clock of its own through a world that wants to stop as little as bytes make it, and holds the
-// machine to the order of a stop and to the deadline: whatever the schedule, the drain, the limits and the moments of
-// the signals are.
+// FuzzStop plays a run on a simulated clock. Bytes choose the options, the moments of the events, and how little the
+// processes obey. FuzzStop checks the order of a stop, the deadline, and that each command starts once.
 func FuzzStop(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0xff, 3, 2, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0x0f, 3, 3, 3, 1, 0, 0, 0, 0, 200, 200, 200, 200, 200, 15, 1, 15, 30})
 	f.Add([]byte{0x73, 1, 2, 9, 30, 4, 90, 90, 60, 60, 1, 1, 2, 2, 3, 3})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		w := newClockWorld(t, data)
-		if w != nil {
-			w.lead()
+		s := simulation{
+			t: t, data: data, alive: map[int]bool{}, starts: map[int]int{}, firstStop: -1,
+		}
+		if s.setUp() {
+			s.play()
+			s.check()
 		}
 	})
 }
 
-// due is what happens at a moment.
-type due struct {
+// planned is an event at a moment, counted from the beginning of the run.
+type planned struct {
 	at    time.Duration
 	event Event
 }
 
-type clockWorld struct {
-	t      *testing.T
-	data   []byte
-	run    Run
-	now    time.Duration
-	coming []due
-	lives  map[int]bool // commands
+// simulation is a run and the processes around it.
+type simulation struct {
+	t    *testing.T
+	data []byte // the bytes that have not been used yet
 
-	stopped   time.Duration // when there was first a reason to stop; below 0: none yet
-	stopsOn   int           // which of its signals ends the target; 0: none but SIGKILL
-	survivors time.Duration // how long they live if nobody kills them; 0: there are none
-	order     []string      // what was done, in words
-	taken     map[int]int
+	run   Run
+	now   time.Duration
+	plan  []planned    // in no order
+	alive map[int]bool // the commands whose process lives
+
+	fatal     int           // the signal of graceful that ends the target, counted down; 0 or less: none but SIGKILL
+	survivors time.Duration // how long survivors live without SIGKILL; 0: there are none
+
+	firstStop time.Duration // the moment of the first reason to stop; negative: none yet
+	steps     []string      // what graceful did, in the words of check
+	starts    map[int]int   // how often each command was started
 }
 
-// byte is the next one, 0 when there are no more.
-func (w *clockWorld) byte() int {
-	if len(w.data) == 0 {
+// epoch is the beginning of the run.
+var epoch = time.Unix(0, 0)
+
+// byte takes the next byte, or 0 when none is left.
+func (s *simulation) byte() int {
+	if len(s.data) == 0 {
 		return 0
 	}
-	b := w.data[0]
-	w.data = w.data[1:]
+	b := s.data[0]
+	s.data = s.data[1:]
 	return int(b)
 }
 
-func (w *clockWorld) time() time.Duration { return time.Duration(w.byte()) * 100 * time.Millisecond }
+// time takes a duration of up to 25.5 s.
+func (s *simulation) time() time.Duration { return time.Duration(s.byte()) * 100 * time.Millisecond }
 
-func newClockWorld(t *testing.T, data []byte) *clockWorld {
-	w := &clockWorld{t: t, data: data, lives: map[int]bool{}, taken: map[int]int{}, stopped: -1}
-	options := w.byte()
-	c := asked{Policy: Policy{ForwardTo: ForwardToGroup, KillOnRepeat: options&1 != 0, Survivors: AllSurvivors()[(options>>1&3)%3], Order: cleanup.Orders()[(options>>3&3)%3], Grace: w.time(), Drain: w.time()}}
-	if options&32 != 0 {
-		c.Deadline = 3 * w.time()
+// commands takes up to three commands.
+func (s *simulation) commands(text string) (commands []cleanup.Command) {
+	for range s.byte() % 4 {
+		commands = append(commands, s.command(text))
 	}
-	if options&64 != 0 {
-		c.Timeout = w.time()
-	}
-	if options&128 != 0 {
-		for range 1 + w.byte()%4 {
-			c.Schedule = append(c.Schedule, Step{[]int{NoSignal, 0, sigINT, SigTERM, sigUSR1}[w.byte()%5], w.time()})
-		}
-	}
-	for range w.byte() % 4 {
-		c.OnStop = append(c.OnStop, cleanup.Command{Text: "s", Args: []string{"s"}, Limit: 1 + w.time()})
-	}
-	for range w.byte() % 4 {
-		c.OnExit = append(c.OnExit, cleanup.Command{Text: "e", Args: []string{"e"}, Limit: 1 + w.time()})
-	}
-	c.Unsignalled = c.Drain
-	for _, command := range c.OnStop {
-		c.Unsignalled += command.Limit
-	}
-	if c.Deadline > 0 && c.run().StoppingTime() <= 0 {
-		return nil // is refused
-	}
-	w.stopsOn = w.byte() % 4
-	if w.byte()%2 != 0 {
-		w.survivors = w.time()
-	}
-	if end := w.byte(); end%4 == 0 {
-		w.coming = append(w.coming, due{w.time(), TargetEnded{}}) // it ends by itself
-	}
-	w.run = c.run()
-	for range w.byte() % 8 {
-		at, what := 10*w.time(), w.byte()
-		switch id := 1 + what/8; what % 4 {
-		case 0, 1:
-			command := cleanup.Command{Text: "f", Args: []string{"f"}, Limit: 1 + w.time()}
-			w.coming = append(w.coming, due{at, Registered{Entry: cleanup.Entry{
-				Command: command, Registration: cleanup.Registration{Exits: cleanup.Process{PID: what % 2}},
-			}}})
-		case 2:
-			w.coming = append(w.coming, due{at, Withdrawn{ID: id}})
-		case 3:
-			w.coming = append(w.coming, due{at, Exited{id}})
-		}
-	}
-	for range min(len(w.data)/2, 20) {
-		sig := []int{SigTERM, sigINT, sigHUP, 3}[w.byte()%4]
-		w.coming = append(w.coming, due{10 * w.time(), Signalled{sig, forward.MeaningOf(syscall.Signal(sig))}})
-	}
-	w.coming = append(w.coming, due{time.Hour, stop(SigTERM)}) // in the end somebody wants it to stop
-	return w
+	return commands
 }
 
-// lead lets happen what is to happen, the earliest first.
-func (w *clockWorld) lead() {
-	began := time.Unix(0, 0)
-	w.tell(TargetStarted{PID: 100})
-	for n := 0; w.run.State != Done; n++ {
-		if n > 10000 {
-			w.t.Fatalf("it does not end: %+v", w.run)
+// command takes a command with a limit.
+func (s *simulation) command(text string) cleanup.Command {
+	return cleanup.Command{Text: text, Args: []string{text}, Limit: 1 + s.time()}
+}
+
+// setUp takes the options and the plan. It reports whether graceful would accept the options.
+func (s *simulation) setUp() bool {
+	o := s.options()
+	s.run = New(o.Policy, o.OnExit, o.OnStop)
+	if o.Deadline > 0 && s.run.StoppingTime() <= 0 {
+		return false
+	}
+	s.fatal = s.byte() % 4
+	if s.byte()%2 != 0 {
+		s.survivors = s.time()
+	}
+	if s.byte()%4 == 0 {
+		s.after(s.time(), TargetEnded{})
+	}
+	for range s.byte() % 8 {
+		at, kind := 10*s.time(), s.byte()
+		switch id := 1 + kind/8; kind % 4 {
+		case 0, 1:
+			e := cleanup.Entry{Command: s.command("f")}
+			e.Exits.PID = kind % 2
+			s.after(at, Registered{Entry: e})
+		case 2:
+			s.after(at, Withdrawn{ID: id})
+		case 3:
+			s.after(at, Exited{id})
 		}
-		next := due{at: -1}
-		for _, d := range w.run.Deadlines {
+	}
+	for range min(len(s.data)/2, 20) {
+		sig := []int{SigTERM, sigINT, sigHUP, 3}[s.byte()%4]
+		s.after(10*s.time(), Signalled{sig, forward.MeaningOf(syscall.Signal(sig))})
+	}
+	s.after(time.Hour, stopSignal(SigTERM)) // every run comes to an end
+	return true
+}
+
+// options takes the options of the run.
+func (s *simulation) options() (o options) {
+	flags := s.byte()
+	o.ForwardTo, o.KillOnRepeat = ForwardToGroup, flags&1 != 0
+	o.Survivors = AllSurvivors()[(flags>>1&3)%3]
+	o.Order = cleanup.Orders()[(flags>>3&3)%3]
+	o.Grace, o.Drain = s.time(), s.time()
+	if flags&32 != 0 {
+		o.Deadline = 3 * s.time()
+	}
+	if flags&64 != 0 {
+		o.Timeout = s.time()
+	}
+	if flags&128 != 0 {
+		for range 1 + s.byte()%4 {
+			sig := []int{NoSignal, 0, sigINT, SigTERM, sigUSR1}[s.byte()%5]
+			o.Schedule = append(o.Schedule, Step{sig, s.time()})
+		}
+	}
+	o.OnStop, o.OnExit = s.commands("s"), s.commands("e")
+	o.Unsignalled = o.Drain
+	for _, c := range o.OnStop {
+		o.Unsignalled += c.Limit
+	}
+	return o
+}
+
+// after plans an event.
+func (s *simulation) after(d time.Duration, e Event) { s.plan = append(s.plan, planned{s.now + d, e}) }
+
+// play applies timers and planned events in the order of time until the run is done.
+func (s *simulation) play() {
+	s.happen(TargetStarted{PID: 100})
+	for n := 0; s.run.State != Done; n++ {
+		if n > 10000 {
+			s.t.Fatalf("the run does not end: %+v", s.run)
+		}
+		next := planned{at: -1}
+		for _, d := range s.run.Deadlines {
 			e := Event(TimeUp{d.Name})
 			if d.ID != 0 {
 				e = CommandTimer{d.ID, d.Name}
 			}
-			if at := d.At.Sub(began); next.at < 0 || at < next.at {
-				next = due{at, e}
+			if at := d.At.Sub(epoch); next.at < 0 || at < next.at {
+				next = planned{at, e}
 			}
 		}
-		i := -1
-		for k, d := range w.coming {
-			if next.at < 0 || d.at < next.at {
-				next, i = d, k
+		index := -1
+		for i, p := range s.plan {
+			if next.at < 0 || p.at < next.at {
+				next, index = p, i
 			}
 		}
 		if next.at < 0 {
-			w.t.Fatalf("nothing happens any more: %+v", w.run)
+			s.t.Fatalf("no event is left: %+v", s.run)
 		}
-		if i >= 0 {
-			w.coming = slices.Delete(w.coming, i, i+1)
+		if index >= 0 {
+			s.plan = slices.Delete(s.plan, index, index+1)
 		}
-		w.now = max(w.now, next.at)
-		w.tell(next.event)
+		s.now = max(s.now, next.at)
+		s.happen(next.event)
 	}
-	w.check()
 }
 
-func (w *clockWorld) later(after time.Duration, e Event) {
-	w.coming = append(w.coming, due{w.now + after, e})
-}
-
-func (w *clockWorld) tell(e Event) {
-	before := w.run
-	switch e := e.(type) {
+// happen applies an event, checks the transition, and performs the actions. A process ends only once.
+func (s *simulation) happen(e Event) {
+	before := s.run
+	switch event := e.(type) {
 	case TargetEnded:
 		if before.Target.Ended {
 			return
 		}
+		s.after(s.survivors, TreeEmptied{})
 	case CommandEnded:
-		if !w.lives[e.ID] {
+		if !s.alive[event.ID] {
 			return
 		}
-		delete(w.lives, e.ID)
-	}
-	left := time.Duration(0)
-	for _, d := range before.Deadlines {
-		if d.Name == DeadlineTimer {
-			left = d.At.Sub(time.Unix(0, 0).Add(w.now))
-		}
-	}
-	switch r := e.(type) {
+		delete(s.alive, event.ID)
 	case Registered:
-		r.Left, e = left, r
+		event.Left, e = s.left(), event
 	case Withdrawn:
-		r.Left, e = left, r
+		event.Left, e = s.left(), event
 	}
 	var todo []Action
-	w.run, todo = Advance(before, e, time.Unix(0, 0).Add(w.now))
-	s, _ := e.(Signalled)
-	if reason := s.Meaning == forward.Stop || e == (TimeUp{TimeoutTimer}) && before.State == Running; reason && w.stopped < 0 {
-		w.stopped = w.now
-	}
-	if w.run.State < before.State {
-		w.t.Fatalf("back from %v to %v on %T", before.State, w.run.State, e)
-	}
-	if w.run.Stop.Phase < before.Stop.Phase {
-		w.t.Fatalf("back to phase %v on %T", w.run.Stop.Phase, e)
-	}
-	if s.Meaning == forward.Stop && before.State == Stopping && before.Stop.Phase == Draining && w.run.State == Stopping && w.run.Stop.Phase == Draining {
-		w.t.Fatalf("the drain is not cut short")
-	}
-	if w.run.Stop.Phase == Draining && before.Stop.Phase != Draining {
-		w.order = append(w.order, "drain")
-	}
-	if _, ended := e.(TargetEnded); ended && w.survivors > 0 {
-		w.later(w.survivors, TreeEmptied{})
-	} else if ended {
-		w.later(0, TreeEmptied{})
+	s.run, todo = Advance(before, e, epoch.Add(s.now))
+	s.checkTransition(before, e)
+	if s.run.Stop.Phase == Draining && before.Stop.Phase != Draining {
+		s.steps = append(s.steps, "drain")
 	}
 	for _, a := range todo {
-		w.do(a)
+		s.perform(a)
 	}
 }
 
-func (w *clockWorld) do(a Action) {
+// left returns the time until the deadline timer ends, or 0.
+func (s *simulation) left() time.Duration {
+	for _, d := range s.run.Deadlines {
+		if d.Name == DeadlineTimer {
+			return d.At.Sub(epoch.Add(s.now))
+		}
+	}
+	return 0
+}
+
+// checkTransition checks that neither state nor phase goes back, and that a stop signal ends a drain.
+func (s *simulation) checkTransition(before Run, e Event) {
+	signal, _ := e.(Signalled)
+	stop := signal.Meaning == forward.Stop
+	timeout := e == (TimeUp{TimeoutTimer}) && before.State == Running
+	if (stop || timeout) && s.firstStop < 0 {
+		s.firstStop = s.now
+	}
+	if s.run.State < before.State {
+		s.t.Fatalf("back from %v to %v on %T", before.State, s.run.State, e)
+	}
+	if s.run.Stop.Phase < before.Stop.Phase {
+		s.t.Fatalf("back to phase %v on %T", s.run.Stop.Phase, e)
+	}
+	drains := func(r Run) bool { return r.State == Stopping && r.Stop.Phase == Draining }
+	if stop && drains(before) && drains(s.run) {
+		s.t.Fatal("a stop signal does not end the drain")
+	}
+}
+
+// perform plans what follows from an action. SIGKILL ends every process at once.
+func (s *simulation) perform(a Action) {
 	switch a := a.(type) {
 	case ForwardSignal:
 		if a.Signal == sigHUP {
 			return
 		}
-		w.order = append(w.order, "signal")
-		if w.stopsOn--; w.stopsOn == 0 {
-			w.later(time.Second, TargetEnded{})
+		s.steps = append(s.steps, "signal")
+		if s.fatal--; s.fatal == 0 {
+			s.after(time.Second, TargetEnded{})
 		}
 	case KillTree:
-		w.order = append(w.order, "kill")
-		if !w.run.Target.Ended {
-			w.later(0, TargetEnded{Ending: Ending{Signal: SigKILL}})
+		s.steps = append(s.steps, "kill")
+		s.survivors = 0
+		if !s.run.Target.Ended {
+			s.after(0, TargetEnded{Ending: Ending{Signal: SigKILL}})
 		}
-		w.survivors = 0
-		w.later(0, TreeEmptied{})
+		s.after(0, TreeEmptied{})
 	case StartCommand:
-		c, _ := w.run.Cleanup.Get(a.ID)
-		if w.run.State == Cleaning || c.When == cleanup.AtStop {
-			w.order = append(w.order, strings.Replace(c.Command.Text, "f", "e", 1))
+		c, _ := s.run.Cleanup.Get(a.ID)
+		if s.run.State == Cleaning || c.When == cleanup.AtStop {
+			s.steps = append(s.steps, strings.Replace(c.Command.Text, "f", "e", 1))
 		}
-		w.taken[a.ID]++
-		w.lives[a.ID] = true
-		w.later(0, CommandStarted{ID: a.ID, PID: 200 + a.ID})
-		if hangs := w.byte(); hangs%3 != 0 {
-			w.later(time.Duration(hangs)*50*time.Millisecond, CommandEnded{ID: a.ID})
+		s.starts[a.ID]++
+		s.alive[a.ID] = true
+		s.after(0, CommandStarted{ID: a.ID, PID: 200 + a.ID})
+		if runs := s.byte(); runs%3 != 0 { // else it runs until SIGKILL
+			s.after(time.Duration(runs)*50*time.Millisecond, CommandEnded{ID: a.ID})
 		}
 	case KillCommand:
-		w.later(0, CommandEnded{ID: a.ID, Ending: Ending{Signal: SigKILL}})
+		s.after(0, CommandEnded{ID: a.ID, Ending: Ending{Signal: SigKILL}})
 	}
 }
 
-func (w *clockWorld) check() {
-	if d := w.run.Policy.Deadline; d > 0 && w.stopped >= 0 && w.now-w.stopped > d {
-		w.t.Errorf("it took %v from the first reason to stop on, and the deadline was %v: %v", w.now-w.stopped, d, w.order)
+// check checks the deadline, that each command was started once, and the order: on-stop commands (s), drain, signals,
+// SIGKILL, cleanup commands (e). SIGKILL to what cleanup commands have left does not count.
+func (s *simulation) check() {
+	if d := s.run.Policy.Deadline; d > 0 && s.firstStop >= 0 && s.now-s.firstStop > d {
+		s.t.Errorf("the stop took %v, and the deadline is %v: %v", s.now-s.firstStop, d, s.steps)
 	}
-	for _, c := range w.run.Cleanup.Entries {
-		if n := w.taken[c.ID]; n > 1 || n == 0 && c.When == cleanup.AtExit && c.Progress != cleanup.Withdrawn {
-			w.t.Errorf("command %d (%s) was started %d times", c.ID, c.Command.Text, n)
+	for _, c := range s.run.Cleanup.Entries {
+		n := s.starts[c.ID]
+		if n > 1 || n == 0 && c.When == cleanup.AtExit && c.Progress != cleanup.Withdrawn {
+			s.t.Errorf("command %d (%s) was started %d times", c.ID, c.Command.Text, n)
 		}
 	}
-	// s* drain? signal* kill* e*, where those of the commands' own are not counted.
 	rank := map[string]int{"s": 0, "drain": 1, "signal": 2, "kill": 3, "e": 4}
-	was := 0
-	for _, what := range w.order {
-		if what == "kill" && was == rank["e"] {
-			continue // what commands have left
+	reached := 0
+	for _, step := range s.steps {
+		if step == "kill" && reached == rank["e"] {
+			continue
 		}
-		if rank[what] < was {
-			w.t.Errorf("%q out of order: %v", what, w.order)
+		if rank[step] < reached {
+			s.t.Errorf("%q out of order: %v", step, s.steps)
 		}
-		was = max(was, rank[what])
+		reached = max(reached, rank[step])
 	}
 }

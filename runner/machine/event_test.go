@@ -1,0 +1,182 @@
+package machine
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/forward"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// sameRun has go-cmp compare all fields of runs. A nil list equals an empty one.
+var sameRun = cmpopts.EquateEmpty()
+
+// An event changes the fields that it tells of, and no others.
+func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
+	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
+	finished := func(o cleanup.Outcome) func(*Run) {
+		return func(r *Run) {
+			clearing(r)
+			entry(2, func(c *cleanup.Entry) { c.Outcome = o })(r)
+		}
+	}
+	ended := func(e Ending, after time.Duration) func(*Run) {
+		return func(r *Run) {
+			r.State, r.Stop.Phase, r.Stop.Step = Sweeping, Signalling, 1
+			r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e, after
+		}
+	}
+	timedOut := entry(2, func(c *cleanup.Entry) { c.TimedOut = true })
+	unstarted := runIn(Cleaning, notStarted(2))
+	lastCleared := runIn(Cleaning, clearing, entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Ended }))
+	started := CommandStarted{ID: 2, PID: 201}
+
+	for name, c := range map[string]struct {
+		from   Run
+		on     Event
+		change func(*Run)
+	}{
+		"the target's pid": {runIn(Starting), TargetStarted{PID: 100}, func(r *Run) {
+			r.State, r.Target.PID = Running, 100
+		}},
+		"the target cannot be started": {runIn(Starting), TargetFailed{Status: 126}, func(r *Run) {
+			r.State, r.Target.Ended, r.Target.Failed, r.Target.Ending = Cleaning, true, true, Ending{Code: 126}
+			claimed(r)
+		}},
+		"the first stop signal": {runIn(Running), stopSignal(sigINT), func(r *Run) {
+			r.State, r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = Stopping, sigINT, 1, Signalling, 1
+		}},
+		"the second stop signal": {runIn(Stopping), stopSignal(sigINT), func(r *Run) { r.Stop.Count = 2 }},
+		"another signal":         {runIn(Running), otherSignal(sigHUP), func(*Run) {}},
+		"SIGKILL to the target": {runIn(Stopping), TimeUp{GraceTimer}, func(r *Run) {
+			r.State, r.Stop.Escalated = Killing, true
+		}},
+		"SIGKILL to survivors": {runIn(Sweeping), TimeUp{GraceTimer}, escalated},
+		"a stop signal after the target's end": {runIn(Sweeping), stopSignal(SigTERM), func(r *Run) {
+			r.Stop.Count = 1
+		}},
+		"the target's exit status and time": {runIn(Running),
+			TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}, ended(Ending{Code: 7}, time.Minute)},
+		"the signal that ended the target": {runIn(Stopping),
+			TargetEnded{Ending: Ending{Signal: 15}, After: time.Hour}, ended(Ending{Signal: 15}, time.Hour)},
+		"the target's end after SIGKILL": {runIn(Killing),
+			TargetEnded{Ending: Ending{Signal: 9}, After: time.Second}, ended(Ending{Signal: 9}, time.Second)},
+		"a claim": {runIn(Sweeping), TreeEmptied{}, func(r *Run) {
+			r.State = Cleaning
+			claimed(r)
+		}},
+		"a command's pid": {unstarted, started, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
+		"a command's exit status": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{Code: 3}},
+			finished(cleanup.Outcome{Code: 3})},
+		"the signal that ended a command": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{Signal: 9}},
+			finished(cleanup.Outcome{Signal: 9})},
+		"a command's success": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{}}, finished(cleanup.Outcome{})},
+		"why a command cannot be started": {unstarted, CommandFailed{2, "none", false},
+			finished(cleanup.Outcome{Error: "none"})},
+		"a resource is missing":    {unstarted, CommandFailed{2, "later", true}, func(*Run) {}},
+		"a command over its limit": {runIn(Cleaning), CommandTimer{2, LimitTimer}, timedOut},
+		"SIGKILL to a command":     {runIn(Cleaning), CommandTimer{2, KillTimer}, func(*Run) {}},
+		"a command that never started": {unstarted, CommandTimer{2, LimitTimer}, func(r *Run) {
+			finished(cleanup.Outcome{Error: "could not be started within its time limit"})(r)
+			timedOut(r)
+		}},
+		"a command that is given up": {runIn(Cleaning), CommandTimer{2, AbandonTimer},
+			finished(cleanup.Outcome{Error: "did not die of SIGKILL"})},
+		"the claim of the next command": {runIn(Cleaning, clearing), TreeEmptied{}, func(r *Run) {
+			r.Cleanup.Clearing = false
+			entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })(r)
+		}},
+		"no next command": {lastCleared, TreeEmptied{}, func(r *Run) { r.State, r.Cleanup.Clearing = Done, false }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := c.from
+			c.change(&want)
+			got, _ := Next(c.from, c.on)
+			if diff := cmp.Diff(want, got, sameRun); diff != "" {
+				t.Errorf("the run (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// An event without a meaning in a state changes nothing and asks for no action. Each state lists the events that have
+// one.
+func TestNext_ignoresOtherEvents(t *testing.T) {
+	ended := Ending{Code: 9}
+	events := map[string]Event{
+		"started":     TargetStarted{PID: 999},
+		"failed":      TargetFailed{Status: 126},
+		"ended":       TargetEnded{Ending: ended, After: time.Hour},
+		"stop":        stopSignal(SigTERM),
+		"other":       otherSignal(sigUSR1),
+		"suspend":     suspendSignal(sigTSTP),
+		"ours":        Signalled{17, forward.Ours},
+		"uncatchable": Signalled{9, forward.Uncatchable},
+		"grace ends":  TimeUp{GraceTimer},
+		"drain ends":  TimeUp{DrainTimer},
+		"empty":       TreeEmptied{},
+	}
+	for _, id := range []int{-1, 0, 1, 2, 3} {
+		for name, e := range map[string]Event{
+			"started": CommandStarted{ID: id, PID: 999},
+			"failed":  CommandFailed{id, "none", false},
+			"refused": CommandFailed{id, "none", true},
+			"ended":   CommandEnded{ID: id, Ending: ended},
+			"retry":   CommandTimer{id, RetryTimer},
+			"limit":   CommandTimer{id, LimitTimer},
+			"kill":    CommandTimer{id, KillTimer},
+			"abandon": CommandTimer{id, AbandonTimer},
+		} {
+			events[fmt.Sprintf("command %d %s", id, name)] = e
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		run     Run
+		meaning []string
+	}{
+		{"starting", runIn(Starting), []string{"started", "failed"}},
+		{"running", runIn(Running), []string{"stop", "other", "suspend", "ended"}},
+		{"stopping", runIn(Stopping), []string{"stop", "other", "suspend", "ended", "grace ends"}},
+		{"killing", runIn(Killing), []string{"ended", "stop"}},
+		{"sweeping", runIn(Sweeping), []string{"stop", "other", "grace ends", "empty"}},
+		{"sweeping after SIGKILL", runIn(Sweeping, escalated), []string{"empty", "stop"}},
+		{"cleaning", runIn(Cleaning, notStarted(2)), []string{"stop", "command 2 started", "command 2 failed",
+			"command 2 refused", "command 2 ended", "command 2 retry", "command 2 limit", "command 2 kill",
+			"command 2 abandon"}},
+		{"cleaning, between two commands", runIn(Cleaning, clearing), []string{"empty", "stop"}},
+		{"done", runIn(Done), nil},
+	} {
+		for name, e := range events {
+			got, todo := Next(c.run, e)
+			acts := !cmp.Equal(c.run, got, sameRun) || len(todo) > 0
+			if means := slices.Contains(c.meaning, name); acts != means {
+				t.Errorf("%s: %q: acts on it: %t, want %t: %+v, %+v", c.name, name, acts, means, got, todo)
+			}
+		}
+	}
+}
+
+// A command without a pid is not signalled: kill(2) with 0 means graceful's own group.
+func TestNext_signalsNoCommandWithoutPID(t *testing.T) {
+	for name, e := range map[string]Event{
+		"it is missing":       CommandFailed{2, "none", false},
+		"it started too late": CommandTimer{2, LimitTimer},
+	} {
+		_, todo := Next(runIn(Cleaning, notStarted(2)), e)
+		for _, a := range todo {
+			switch a.(type) {
+			case KillCommand, TerminateCommand:
+				t.Errorf("%s: %#v", name, a)
+			}
+		}
+		if !slices.Contains(todo, Action(KillTree{})) {
+			t.Errorf("%s: the run does not continue: %+v", name, todo)
+		}
+	}
+}

@@ -1,0 +1,64 @@
+package machine
+
+import (
+	"slices"
+
+	"graceful/cleanup"
+)
+
+// Exit statuses of graceful's own; timeout(1) has the same.
+const (
+	statusTimedOut = 124
+	// StatusFailed is the exit status for a failure of graceful itself.
+	StatusFailed = 125
+)
+
+// Status returns the exit status of graceful, 0 to 255. A target that exits with 0 has still failed when graceful's own
+// death stopped it.
+func (r Run) Status() int {
+	status := r.Target.Ending.Status()
+	switch {
+	case r.Stop.TimedOut:
+		status = statusTimedOut
+	case r.Stop.Orphaned && status == 0:
+		status = StatusFailed
+	}
+	status = mapped(r.Policy.Remap, status)
+	if status == 0 && r.Policy.FailOnCleanupError && slices.ContainsFunc(r.Cleanup.Entries, cleanupFailed) {
+		status = mapped(r.Policy.Remap, StatusFailed)
+	}
+	return status
+}
+
+// cleanupFailed reports whether c is a cleanup command that has ended without success.
+func cleanupFailed(c *cleanup.Entry) bool {
+	return c.When == cleanup.AtExit && c.Progress == cleanup.Ended && (c.TimedOut || c.Cut || c.Outcome.Failed())
+}
+
+// Raise returns the signal by which graceful ends itself, or 0: then it exits with Status.
+func (r Run) Raise() int {
+	ending := r.Target.Ending
+	if r.Policy.Reraise && ending.Signal != 0 && !r.Stop.TimedOut && r.Status() == ending.Status() {
+		return ending.Signal
+	}
+	return 0
+}
+
+// Reason names what ended the run, as GRACEFUL_REASON and the report show it.
+func (r Run) Reason() string {
+	switch {
+	case r.Stop.Recovered:
+		return "recovered"
+	case r.Stop.Orphaned:
+		return "orphaned"
+	case r.Target.Failed:
+		return "start-failed"
+	case r.Stop.TimedOut:
+		return "timed-out"
+	case r.Stop.Signal != 0:
+		return "stopped"
+	case r.Target.Ending.Signal != 0:
+		return "signaled"
+	}
+	return "exited"
+}

@@ -1,0 +1,135 @@
+package machine
+
+import (
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// pure lists what this package may import: packages that reach neither the system nor another goroutine.
+var pure = []string{
+	"cmp", "errors", "fmt", "iter", "maps", "math", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8",
+	"graceful/cleanup", "graceful/forward",
+}
+
+// clocks lists the functions of package time that read the clock or wait.
+var clocks = []string{
+	"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until",
+}
+
+// layers lists the packages of the module, the highest first. A package imports packages of its own layer and of lower
+// ones. A package that is not listed belongs to the layer of the directory above it.
+var layers = [][]string{
+	{"graceful"},
+	{"graceful/cmd"},
+	{"graceful/runner/doctor"},
+	{"graceful/runner"},
+	{
+		"graceful/runner/machine", "graceful/runner/journal", "graceful/runner/process", "graceful/runner/tree",
+		"graceful/runner/terminal", "graceful/runner/report",
+	},
+	{"graceful/runner/procfs", "graceful/forward", "graceful/cleanup"},
+}
+
+// layerOf returns the index of a package's layer. It reports false for a package that has none, and for one that would
+// belong to a layer only as a new directory in runner or at the top.
+func layerOf(pkg string) (index int, ok bool) {
+	for p := pkg; p != "."; p = path.Dir(p) {
+		for i, layer := range layers {
+			if slices.Contains(layer, p) {
+				return i, p == pkg || p != "graceful" && p != "graceful/runner"
+			}
+		}
+	}
+	return 0, false
+}
+
+// importsOf returns the imports of all packages that match, on one operating system. It skips the test without a go
+// command.
+func importsOf(t *testing.T, goos, packages string) map[string][]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, packages)
+	cmd.Env = append(os.Environ(), "GOOS="+goos)
+	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip("there is no go command")
+	}
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	imports := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		imports[words[0]] = words[1:]
+	}
+	return imports
+}
+
+// The machine imports nothing that could perform an action.
+func TestImports_pure(t *testing.T) {
+	for pkg, imports := range importsOf(t, "linux", ".") {
+		for _, name := range imports {
+			if !slices.Contains(pure, name) {
+				t.Errorf("%s imports %s, which is not among the pure packages", pkg, name)
+			}
+		}
+	}
+}
+
+// The machine reads no clock and starts no goroutine.
+func TestSource_noClock(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := token.NewFileSet()
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				t.Errorf("%v: a goroutine", set.Position(n.Pos()))
+			case *ast.SelectorExpr:
+				if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clocks, n.Sel.Name) {
+					t.Errorf("%v: time.%s", set.Position(n.Pos()), n.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+}
+
+// Imports run one way, on each system: no package imports one of a higher layer.
+func TestImports_direction(t *testing.T) {
+	for _, goos := range []string{"linux", "darwin"} {
+		for pkg, imports := range importsOf(t, goos, "graceful/...") {
+			layer, ok := layerOf(pkg)
+			if !ok && pkg != "graceful/integration_test" { // it has only tests
+				t.Errorf("%s has no layer", pkg)
+				continue
+			}
+			for _, name := range imports {
+				if name != "graceful" && !strings.HasPrefix(name, "graceful/") {
+					continue
+				}
+				if other, _ := layerOf(name); other < layer {
+					t.Errorf("%s: %s imports %s, which is in a higher layer", goos, pkg, name)
+				}
+			}
+		}
+	}
+}

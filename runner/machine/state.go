@@ -1,0 +1,118 @@
+// Package machine decides what a run does: from a state and an event it derives the next state and the actions. It
+// performs no action, reads no clock and starts no goroutine.
+package machine
+
+import (
+	"time"
+
+	"graceful/cleanup"
+)
+
+// State is a stage in the life of a run. A run moves only to the right, may skip states, and returns from Done only by
+// Retried.
+type State uint8
+
+// The states of a run, from left to right.
+const (
+	Starting State = iota // the target has not been started
+	Running               // the target runs
+	Stopping              // a stop has begun; see Phase
+	Killing               // SIGKILL was sent, and the target has not ended
+	Sweeping              // the target has ended, and survivors are ended
+	Cleaning              // the tree is empty, and cleanup commands run
+	Done                  // nothing is left to do
+)
+
+func (s State) String() string {
+	return [...]string{"starting", "running", "stopping", "killing", "sweeping", "cleaning", "done"}[s]
+}
+
+// Run is the whole memory of the machine. It is a value and holds only data: the ledger can rebuild it, and another
+// process can resume it.
+type Run struct {
+	Policy    Policy
+	State     State
+	Target    Target
+	Stop      Stop
+	Cleanup   Cleanup
+	Deadlines []Deadline // maintained by Advance; Next never reads them
+}
+
+// Target describes the target process and its end.
+type Target struct {
+	PID      int    // 0 until started
+	Start    uint64 // its start time, in clock ticks since boot
+	Ended    bool   // it has ended, or could not be started
+	Ending   Ending // valid once Ended
+	Failed   bool   // it could not be started
+	Duration time.Duration
+}
+
+// Stop describes why a stop began, and how far it has come.
+type Stop struct {
+	Signal    int   // the first stop signal before the target ended, or 0
+	Count     int   // stop signals received, 2 at most
+	Held      []int // stop signals that are forwarded when the first step begins
+	TimedOut  bool  // the time limit began the stop
+	Orphaned  bool  // the death of one of graceful's two processes began the stop
+	Recovered bool  // all of graceful's processes were killed
+	Escalated bool  // SIGKILL was sent to the tree
+	Bounded   bool  // the deadline timer was started
+	Phase     Phase
+	Step      int // steps of the schedule that have begun
+}
+
+// Phase is a part of a stop.
+type Phase uint8
+
+// The phases of Stopping, in order. Signalling continues in Sweeping.
+const (
+	Notifying  Phase = iota // on-stop commands run
+	Draining                // the target finishes its work, and no signal has been sent
+	Signalling              // the steps of the schedule run; see Stop.Step
+)
+
+// Cleanup holds the commands of a run, and what graceful does between them.
+type Cleanup struct {
+	cleanup.Stack
+	Recorded int  // upper bound of what the records of registrations take, in bytes
+	Cuts     int  // how often cutShort ended a cleanup command
+	Relaying bool // the rest of the target's output is being relayed; cleanup commands wait for it
+	Clearing bool // what cleanup commands left behind is being killed
+}
+
+// New returns a run that has not started its target.
+func New(policy Policy, onExit, onStop []cleanup.Command) Run {
+	r := Run{Policy: policy}
+	r.Cleanup.Order = policy.Order
+	for _, c := range onExit {
+		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, c)
+	}
+	for _, c := range onStop {
+		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtStop, c)
+	}
+	return r
+}
+
+// Changed reports whether a signal or a request has changed the run. It compares only what those events can change.
+func (r Run) Changed(was Run) bool {
+	return r.State != was.State ||
+		r.Stop.Phase != was.Stop.Phase ||
+		r.Stop.Step != was.Stop.Step ||
+		r.Stop.Count != was.Stop.Count ||
+		r.Stop.Signal != was.Stop.Signal ||
+		len(r.Stop.Held) != len(was.Stop.Held) ||
+		r.Cleanup.Cuts != was.Cleanup.Cuts ||
+		r.Cleanup.Changes != was.Cleanup.Changes
+}
+
+// Waiting reports whether the run waits for survivors instead of stopping them.
+func (r Run) Waiting() bool {
+	return r.Policy.Survivors == WaitSurvivors && r.Stop.Step == 0 && !r.Stop.Escalated && !r.Stop.Recovered
+}
+
+// Keeps reports whether the run leaves survivors alone. A recovered run never does.
+func (r Run) Keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
+
+// Starts reports whether claimed commands of that moment may be started now. On-stop commands start only in Stopping.
+func (r Run) Starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

@@ -1,0 +1,250 @@
+package machine
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"graceful/cleanup"
+)
+
+// verb describes a word in a cell of Next's tables. An outcome is the name of a new state or of an action.
+type verb struct {
+	may  string // outcomes that it may have, and verbs that it may lead to
+	must string // the outcome that it has in one run at least, or nothing
+}
+
+var verbs = map[string]verb{
+	"run":      {"Running", "Running"},
+	"stop":     {"Stopping next", "Stopping"},
+	"next":     {"StartCommand sweep step", "StartCommand"},
+	"step":     {"forward kill", "startTimer"},
+	"kill":     {"Killing Sweeping KillTree KillCommand", "KillTree"},
+	"sweep":    {"Sweeping KillTree LeaveSurvivors SignalSurvivors clean step", "Sweeping"},
+	"clean":    {"Cleaning Done StartCommand RelayRest", "StartCommand"},
+	"phase":    {"step forward", "ForwardSignal"},
+	"forward":  {"ForwardSignal SignalSurvivors", "SIGNAL"},
+	"suspend":  {"ForwardSignal Suspend forward", "Suspend"},
+	"count":    {"", ""},
+	"cut":      {"TerminateCommand KillCommand end clear", "TerminateCommand"},
+	"end":      {"KillCommand", "KillCommand"},
+	"clear":    {"KillTree", "KillTree"},
+	"start":    {"StartCommand", "StartCommand"},
+	"join":     {"Answer", "Answer"},
+	"withdraw": {"Answer", "Answer"},
+	"refuse":   {"Answer", "Answer"},
+	"restore":  {"", ""},
+}
+
+// allowed returns all outcomes that a verb may have.
+func allowed(word string) (outcomes []string) {
+	v, ok := verbs[word]
+	if !ok {
+		return []string{word}
+	}
+	for _, w := range strings.Fields(v.may) {
+		outcomes = append(outcomes, allowed(w)...)
+	}
+	return outcomes
+}
+
+// columns are the events of each column of the tables. Command 2 is a cleanup command, 3 an on-stop command.
+func columns() map[string][]Event {
+	ends := func(id int) []Event {
+		return []Event{CommandEnded{ID: id}, CommandEnded{ID: id, Unseen: true}, CommandTimer{id, AbandonTimer}}
+	}
+	entry := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: time.Second}}
+	return map[string][]Event{
+		"TargetStarted":  {TargetStarted{PID: 100}},
+		"TargetFailed":   {TargetFailed{Status: 127}},
+		"TargetEnded":    {TargetEnded{Ending: Ending{Code: 1}}},
+		"TreeEmptied":    {TreeEmptied{}},
+		"Relayed":        {Relayed{}},
+		"Orphaned":       {Orphaned{}},
+		"Recovered":      {Recovered{}},
+		"stop signal":    {stopSignal(SigTERM), stopSignal(sigINT)},
+		"other signal":   {otherSignal(sigHUP)},
+		"TSTP TTIN TTOU": {suspendSignal(sigTSTP)},
+		"timeout":        {TimeUp{TimeoutTimer}},
+		"drain":          {TimeUp{DrainTimer}},
+		"grace":          {TimeUp{GraceTimer}},
+		"deadline":       {TimeUp{DeadlineTimer}},
+		"on-stop ends":   append(ends(3), CommandFailed{ID: 3, Err: "none"}),
+		"cleanup ends":   append(ends(2), CommandFailed{ID: 2, Err: "none"}, CommandLost{ID: 2}),
+		"Exited":         {Exited{ID: 1}},
+		"Registered":     {Registered{Entry: entry}},
+		"Withdrawn":      {Withdrawn{ID: 1}, Withdrawn{ID: 9}},
+		"Retried":        {Retried{}},
+	}
+}
+
+// variants returns runs in a state that differ in all that the machine looks at.
+func variants(s State) (runs []Run) {
+	commands := func(o *options) {
+		o.OnStop = []cleanup.Command{{Text: "s1", Limit: time.Second}, {Text: "s2", Limit: time.Second}}
+	}
+	policies := []func(*options){
+		func(*options) {},
+		commands,
+		func(o *options) { commands(o); o.KillOnRepeat = true },
+		func(o *options) { o.Drain, o.Deadline, o.Timeout = time.Second, 100*time.Second, time.Minute },
+		func(o *options) { commands(o); o.Survivors, o.Deadline = WaitSurvivors, 100*time.Second },
+		func(o *options) { o.Survivors = KeepSurvivors },
+		func(o *options) { o.PTY = true },
+		func(o *options) { o.Schedule = []Step{{sigINT, time.Second}, {NoSignal, time.Second}} },
+	}
+	command := func(id int, p cleanup.Progress, pid int) func(*Run) {
+		return func(r *Run) {
+			if id <= len(r.Cleanup.Entries) {
+				entry(id, func(c *cleanup.Entry) { c.Progress, c.PID = p, pid })(r)
+			}
+		}
+	}
+	anywhere := []func(*Run){
+		func(*Run) {},
+		func(r *Run) { r.Stop.Step = 0 },
+		func(r *Run) { r.Cleanup.Stack = cleanup.Stack{} },
+	}
+	begun := []func(*Run){ // from Running on
+		entry(1, func(c *cleanup.Entry) { c.Exits.PID = 300 }),
+		entry(1, func(c *cleanup.Entry) {
+			c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Interrupted: true}
+		}),
+	}
+	claimed := []func(*Run){command(2, cleanup.Claimed, 0), command(2, cleanup.Claimed, 200)}
+	stopped := []func(*Run){ // from Stopping on
+		func(r *Run) { r.Stop.Count = 1 },
+		func(r *Run) { r.Stop.Escalated = true },
+		command(3, cleanup.Claimed, 0),
+		command(3, cleanup.Claimed, 301),
+		command(3, cleanup.Ended, 301),
+	}
+	special := map[State][]func(*Run){
+		Stopping: {
+			inPhase(Draining),
+			func(r *Run) { inPhase(Notifying)(r); command(3, cleanup.Claimed, 301)(r) },
+			func(r *Run) { inPhase(Notifying)(r); command(3, cleanup.Claimed, 301)(r); r.Target.Ended = true },
+		},
+		Cleaning: {
+			func(r *Run) { command(2, cleanup.Ended, 200)(r); r.Cleanup.Clearing = true },
+			func(r *Run) { command(2, cleanup.Pending, 0)(r); r.Cleanup.Relaying = true },
+			command(2, cleanup.Ended, 200),
+		},
+	}
+	changes := append(anywhere, special[s]...)
+	if s > Starting {
+		changes = append(changes, begun...)
+	}
+	if s > Starting && s < Done {
+		changes = append(changes, claimed...)
+	}
+	if s > Running {
+		changes = append(changes, stopped...)
+	}
+	for _, p := range policies {
+		for _, first := range changes {
+			for _, second := range changes {
+				second := func(r *Run) {
+					if len(r.Cleanup.Entries) > 0 {
+						second(r)
+					}
+				}
+				runs = append(runs, with(s, p, first, second))
+			}
+		}
+	}
+	return runs
+}
+
+// outcomesOf names the new state and the actions of an event, and reports whether it has changed anything.
+func outcomesOf(r Run, e Event) (outcomes []string, changed bool) {
+	got, todo := Next(r, e)
+	changed = len(todo) > 0 || !reflect.DeepEqual(r, got)
+	if got.State != r.State {
+		name := got.State.String()
+		outcomes = append(outcomes, strings.ToUpper(name[:1])+name[1:])
+	}
+	for _, a := range todo {
+		outcomes = append(outcomes, reflect.TypeOf(a).Name())
+	}
+	return outcomes, changed
+}
+
+// The tables above Next name every new state and every action. An empty cell means that an event changes nothing.
+func TestNext_table(t *testing.T) {
+	source, err := os.ReadFile("next.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	events, cells := columns(), 0
+	runs := map[State][]Run{}
+	for s := Starting; s <= Done; s++ {
+		runs[s] = variants(s)
+	}
+	var heads []string
+	for line := range strings.Lines(string(source)) {
+		row, isRow := strings.CutPrefix(strings.TrimSpace(line), "//\t")
+		fields := strings.Split(row, "|")
+		if !isRow || len(fields) < 2 {
+			continue
+		}
+		for i := range fields {
+			fields[i] = strings.TrimSpace(fields[i])
+		}
+		if fields[0] == "state" {
+			heads = fields
+			continue
+		}
+		state := Starting
+		for !strings.EqualFold(state.String(), fields[0]) {
+			state++
+		}
+		for i, cell := range fields[1:] {
+			t.Run(fmt.Sprintf("%v %s", state, heads[i+1]), func(t *testing.T) {
+				checkCell(t, cell, runs[state], events[heads[i+1]])
+			})
+			cells++
+		}
+	}
+	if want := len(events) * (int(Done) + 1); cells != want {
+		t.Errorf("the tables have %d cells, want %d", cells, want)
+	}
+}
+
+// checkCell compares one cell with what the machine does in these runs on these events.
+func checkCell(t *testing.T, cell string, runs []Run, events []Event) {
+	var words, may []string
+	for word := range strings.SplitSeq(cell, ",") {
+		if word, _, _ = strings.Cut(strings.TrimSpace(word), " "); word != "" {
+			words = append(words, word)
+			may = append(may, allowed(word)...)
+		}
+	}
+	seen, acts := map[string]bool{}, false
+	for _, r := range runs {
+		for _, e := range events {
+			outcomes, changed := outcomesOf(r, e)
+			acts = acts || changed
+			for _, o := range outcomes {
+				seen[o] = true
+				timer := o == "startTimer" || o == "stopTimer"
+				if len(words) == 0 || !timer && !slices.Contains(may, o) {
+					t.Fatalf("the cell is %q; %+v leads to %v in %+v", cell, e, outcomes, r)
+				}
+			}
+		}
+	}
+	if acts != (len(words) > 0) {
+		t.Errorf("the cell is %q; the events change a run: %t", cell, acts)
+	}
+	seen["SIGNAL"] = seen["ForwardSignal"] || seen["SignalSurvivors"]
+	for _, word := range words {
+		if must := verbs[word].must; must != "" && !seen[must] {
+			t.Errorf("the cell is %q; no run has the outcome %s", cell, must)
+		}
+	}
+}
