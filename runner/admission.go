@@ -11,30 +11,31 @@ import (
 // Defer says which processes may register cleanup commands.
 type Defer string
 
-// Auto admits processes of our own user and of root that have all the rights that graceful has: what they register runs with
-// these. On admits all of our own user and root. Off admits none: there is no socket.
+// DeferAuto admits processes of graceful's user and of root that have all rights that graceful has, because the
+// commands run with those. DeferOn admits all processes of graceful's user and of root. DeferOff opens no socket.
 const (
 	DeferAuto Defer = "auto"
 	DeferOn   Defer = "on"
 	DeferOff  Defer = "off"
 )
 
-// Defers lists them, the default first.
+// Defers lists the values of Defer, the default first.
 func Defers() []Defer { return []Defer{DeferAuto, DeferOn, DeferOff} }
 
-// rights is what a process may do and see, as far as a sandbox takes it away.
+// rights is what a process may do and see, as far as a sandbox can restrict it.
 type rights struct {
 	procfs.Status
 	user  int    // effective user id
-	users string // its user namespace, as in /proc/PID/ns; "": it may not be looked at
-	files string // its mount namespace
-	root  string // its root directory
+	users string // its user namespace, as in /proc/PID/ns; "": unreadable
+	files string // its mount namespace, as above
+	root  string // device and inode of its root directory; "": unreadable
 }
 
-// missing reports what a process lacks of our rights, or "". A command that it registers would give it that.
+// missing describes a right of graceful that a process lacks, or returns "". A command that the process registered
+// would give it that right.
 func (ours rights) missing(theirs rights) string {
 	hidden := theirs.users == "" || theirs.files == "" || theirs.root == ""
-	wanted := ours.Ambient // what a command of ours has after its execve(2)
+	wanted := ours.Ambient // a cleanup command has these after execve(2)
 	switch {
 	case ours.user == 0:
 		wanted = ours.Permitted
@@ -48,7 +49,7 @@ func (ours rights) missing(theirs rights) string {
 		return "it has a seccomp filter that graceful has not"
 	case wanted&^theirs.Permitted != 0:
 		return fmt.Sprintf("it lacks capabilities that graceful has (%#x)", wanted&^theirs.Permitted)
-	case theirs.user != 0 && slices.ContainsFunc(ours.GIDs, func(g int) bool { return !slices.Contains(theirs.GIDs, g) }):
+	case theirs.user != 0 && !containsAll(theirs.GIDs, ours.GIDs):
 		return "it lacks a group that graceful is in"
 	case hidden && theirs.user == 0 && ours.user != 0:
 		return ""
@@ -64,7 +65,11 @@ func (ours rights) missing(theirs rights) string {
 	return ""
 }
 
-// notAdmitted is the answer to a process that has less than graceful.
+func containsAll(all, some []int) bool {
+	return !slices.ContainsFunc(some, func(n int) bool { return !slices.Contains(all, n) })
+}
+
+// notAdmitted returns the error for a process that lacks a right of graceful.
 func notAdmitted(why error) error {
 	return fmt.Errorf("this process may not register commands: %w (graceful run --defer on admits it)", why)
 }

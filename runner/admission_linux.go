@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// admit decides whether the process that makes a request may. It is asked at each request, since a process may have entered
-// a sandbox after it connected.
+// admit returns an error if the process that makes a request is not admitted. The loop calls it at each request,
+// because a process may enter a sandbox after it has connected.
 func (p *processes) admit(c registry.Call) error {
 	if p.deferring == DeferOn {
 		return nil
@@ -36,9 +36,9 @@ func (p *processes) admit(c registry.Call) error {
 	return nil
 }
 
-// peerRights looks at the process at the other end, and at no other that has its pid by now. A pidfd of it pins it
-// (SO_PEERPIDFD, Linux 6.5). Without one, the process that has the pid must have had it when the connection was taken, before
-// we look and after that.
+// peerRights returns the rights of the process that connected, and not of a later process with its pid. A pidfd of the
+// peer ensures that (SO_PEERPIDFD, Linux 6.5). Without a pidfd, the start time must be the same in three places: at the
+// connection, before the rights are read, and afterwards.
 func peerRights(c registry.Call) (r rights, err error) {
 	pidfd, unpinned := c.PeerPIDFD()
 	if unpinned == nil {
@@ -49,21 +49,21 @@ func peerRights(c registry.Call) (r rights, err error) {
 		return r, errors.New("/proc does not show it")
 	}
 	r, err = rightsOf(strconv.Itoa(c.Peer.PID), c.Peer.UID)
-	same := start == c.Peer.Start && start == procfs.StartOf(c.Peer.PID)
-	if unpinned == nil && hasEnded(pidfd) || unpinned != nil && !same {
+	sameProcess := start == c.Peer.Start && start == procfs.StartOf(c.Peer.PID)
+	if unpinned == nil && hasEnded(pidfd) || unpinned != nil && !sameProcess {
 		return r, errPeerEnded
 	}
 	return r, err
 }
 
-// hasEnded reports whether the process of a pidfd has ended: then it can be read from (pidfd_open(2)).
+// hasEnded reports whether the process of a pidfd has ended. Then the pidfd is readable (pidfd_open(2)).
 func hasEnded(pidfd int) bool {
 	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	n, err := eintr.RetryValue(func() (int, error) { return unix.Poll(poll, 0) })
 	return err != nil || n > 0
 }
 
-// rightsOf reads the rights of a process, given as its name in /proc.
+// rightsOf reads the rights of a process. pid is its name in /proc, and user its effective user id.
 func rightsOf(pid string, user int) (r rights, err error) {
 	dir := "/proc/" + pid + "/"
 	text, err := os.ReadFile(dir + "status")

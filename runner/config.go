@@ -1,8 +1,8 @@
-// Package runner leads the life of a run: it starts the target, hands signals on, ends the tree, and runs the
-// cleanup commands.
+// Package runner performs a run: it starts the target, forwards signals, ends the tree, and runs the cleanup commands.
+// It decides nothing: package machine decides, and the loop performs.
 //
-// machine.go decides and is pure; loop.go performs; system.go is the operating system. One goroutine starts,
-// signals and reaps, so that between looking at a process and signalling it nothing of ours can have reaped it.
+// One goroutine starts, signals and reaps processes. So no process can be reaped between the look at it and a signal to
+// it.
 package runner
 
 import (
@@ -16,39 +16,39 @@ import (
 	"graceful/runner/tree"
 )
 
-// Config is what a run is asked for. It has been checked: nothing in it can fail before something is started
-// but for want of resources. (What has no tag is written down as it stands, see beginning.)
+// Config is the configuration of a run. It is valid: before the start, only a lack of resources can make it fail.
+// Fields without a tag are recorded as they are (see beginning).
 type Config struct {
 	Command []string `json:"-"` // the target and its arguments, at least one
-	Env     []string `json:"-"` // KEY=value, as the target is to see it but for what the run adds
+	Env     []string `json:"-"` // KEY=value, for the target; the run adds variables
 	Name    string   `json:"-"`
 
 	machine.Policy
 
-	OnStop        []cleanup.Command `json:"-"` // before the first signal, one after the other
+	OnStop        []cleanup.Command `json:"-"` // run before the first signal, one after the other
 	OnExit        []cleanup.Command `json:"-"`
-	DieWithParent bool              // the death of the process that started us is a stop signal
-	Parent        int               // that process, where the user knows it; 0: our parent when the run begins
+	DieWithParent bool              // the end of the process that started graceful is a stop signal
+	Parent        int               // pid of that process; 0: the parent when the run begins
 
 	Contain tree.Level
-	Defer   Defer  // which processes may register commands; "" is auto (a ledger of an earlier version)
-	Report  string `json:"-"` // absolute path for Report, resolved once the run begins; "": none
+	Defer   Defer  // "": auto, in a ledger of an earlier version
+	Report  string `json:"-"` // path of the report, resolved when the run begins; "": none
 
 	Guard    Guard  `json:"-"`
-	StateDir string `json:"-"` // where the ledger is; "": in memory
-	Named    bool   `json:"-"` // the name was asked for: in StateDir there is one run of that name at a time
+	StateDir string `json:"-"` // directory of the ledger; "": the ledger is in memory
+	Named    bool   `json:"-"` // the user gave the name: StateDir has one run of that name at a time
 
-	StrictStateDir bool `json:"-"` // that another user can replace StateDir is an error, and not only a warning
+	StrictStateDir bool `json:"-"` // it is an error if another user can replace StateDir
 
-	// How to speak, for the supervisor's sake.
+	// For the supervisor's logger.
 	Verbose bool
 	LogJSON bool
 }
 
-// StoppingTime is what the deadline leaves, at the beginning of a run, for all that comes before the cleanup commands.
+// StoppingTime returns the part of the deadline that is left for the stop, before the cleanup commands start.
 func (c Config) StoppingTime() time.Duration { return newRun("", c).StoppingTime() }
 
-// check finds what a ledger that was written by somebody else could make us stumble over.
+// check returns an error for a configuration that is invalid. A ledger may have been written by another program.
 func (c Config) check() error {
 	if len(c.Command) == 0 {
 		return errors.New("it names no command")
@@ -67,10 +67,11 @@ func (c Config) check() error {
 	if c.Defer != "" && !slices.Contains(Defers(), c.Defer) {
 		return fmt.Errorf("it asks for --defer %q, which this program does not know", c.Defer)
 	}
-	for name, word := range map[string]bool{
-		string(c.ForwardTo): slices.Contains(machine.ForwardTos(), c.ForwardTo), string(c.Survivors): slices.Contains(machine.AllSurvivors(), c.Survivors),
+	for name, known := range map[string]bool{
+		string(c.ForwardTo): slices.Contains(machine.ForwardTos(), c.ForwardTo),
+		string(c.Survivors): slices.Contains(machine.AllSurvivors(), c.Survivors),
 	} {
-		if !word {
+		if !known {
 			return fmt.Errorf("it asks for %q, which this program does not know", name)
 		}
 	}

@@ -12,12 +12,10 @@ import (
 	"graceful/runner/process"
 )
 
-// What the target and the cleanup commands find in their environment.
-
-// runEnv is the environment of the target and of the cleanup commands.
+// runEnv returns the environment of the target.
 func runEnv(r Run) []string { return r.mark(r.Config.Env) }
 
-// mark tells in an environment which run it is of.
+// mark adds the variables that identify the run.
 func (r Run) mark(env []string) []string {
 	env = process.Setenv(process.Setenv(env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
 	if r.Socket != "" {
@@ -26,8 +24,9 @@ func (r Run) mark(env []string) []string {
 	return env
 }
 
-// commandEnv is that of a cleanup command. It carries no cookie by which a CI runner hunts what a cancelled job has left
-// behind: just then the command has to run. (Jenkins wants all of its marks to be there, so that BUILD_ID can stay.)
+// commandEnv returns the environment of a cleanup command. It lacks the cookies by which a CI runner finds and kills
+// the processes of a cancelled job, because the command has to run just then. BUILD_ID stays: Jenkins kills only
+// processes that have all of its cookies.
 func commandEnv(r Run, c cleanup.Entry) []string {
 	env := c.Env
 	if env == nil {
@@ -36,15 +35,15 @@ func commandEnv(r Run, c cleanup.Entry) []string {
 	env = slices.DeleteFunc(r.mark(env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains([]string{"RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE"}, name) ||
-			slices.Contains(OutcomeVariables, name) // a cleanup command has registered another one
+			slices.Contains(OutcomeVariables, name) // another cleanup command registered this one
 	})
 	return append(env, outcomeEnv(r, c.ID)...)
 }
 
-// hookID is the variable by which what a command of ours has started can be told from all else.
+// hookID is the variable that marks the processes of a cleanup command.
 const hookID = "GRACEFUL_HOOK_ID"
 
-// outcomeEnv tells a cleanup command how the run went.
+// outcomeEnv returns the variables that tell a cleanup command how the run went.
 func outcomeEnv(r Run, id int) []string {
 	name := func(sig int) string {
 		if sig == 0 {
@@ -56,7 +55,7 @@ func outcomeEnv(r Run, id int) []string {
 	if r.Target.PID != 0 {
 		pid = strconv.Itoa(r.Target.PID)
 	}
-	if r.Target.Ended { // else a stop is just beginning
+	if r.Target.Ended { // an on-stop command starts before
 		status, duration = strconv.Itoa(r.Status()), strconv.FormatInt(r.Target.Duration.Milliseconds(), 10)
 	}
 	return []string{
@@ -71,7 +70,7 @@ func outcomeEnv(r Run, id int) []string {
 	}
 }
 
-// OutcomeVariables are the names of what a cleanup command is told; a run started by one does not pass them on.
+// OutcomeVariables are the names of the variables of outcomeEnv. A run that a cleanup command starts removes them.
 var OutcomeVariables = []string{
 	"GRACEFUL_REASON", "GRACEFUL_EXIT_CODE", "GRACEFUL_SIGNAL", "GRACEFUL_STOP_SIGNAL", "GRACEFUL_ESCALATED",
 	"GRACEFUL_TARGET_PID", "GRACEFUL_DURATION_MS", "GRACEFUL_HOOK_ID",

@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// member finds a process of the tree. Its pid is one of the asker's PID namespace, which has to be ours; who is outside of ours
-// has no pid here.
+// member returns a member of the run. pid is valid in the PID namespace of the process asker, which has to be
+// graceful's namespace. asker is 0 for a process outside of it. start is the expected start time; 0: any.
 func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, error) {
 	ours, err := os.Readlink("/proc/self/ns/pid")
 	theirs, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", asker))
 	if asker == 0 || err == nil && err2 == nil && ours != theirs {
-		return procfs.Process{}, errors.New("you are in another PID namespace than graceful: the process has another pid here")
+		return procfs.Process{}, errors.New(
+			"you are in another PID namespace than graceful: the process has another pid here")
 	}
 	found, ok := p.tree.Find(pid)
 	if !ok || start != 0 && start != found.Start {
@@ -26,9 +27,12 @@ func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, er
 	return found, nil
 }
 
-// await tells of the end of a process, be it our child or not. It takes a descriptor and no thread. It fails before Linux
-// 5.3, of a process that has ended already, and when it would leave too few descriptors for the run itself.
-func (p *processes) await(id procfs.Identity) bool {
+// awaitExit sends the identity of a process to p.exits when the process has ended. The process need not be a child. It
+// takes a descriptor, and no thread.
+//
+// It returns false if it cannot: before Linux 5.3, for a process that has ended already, and if the run would have too
+// few descriptors left.
+func (p *processes) awaitExit(id procfs.Identity) bool {
 	select {
 	case p.pidfds <- struct{}{}:
 	default:
@@ -43,9 +47,9 @@ func (p *processes) await(id procfs.Identity) bool {
 	file := os.NewFile(uintptr(fd), "process")
 	raw, err := file.SyscallConn()
 	if err == nil {
-		err = file.SetReadDeadline(time.Time{}) // it cannot be waited for: see epoll_ctl(2)
+		err = file.SetReadDeadline(time.Time{}) // an error if epoll cannot wait for it
 	}
-	if err != nil || p.tree.Child(id.PID).Identity != id { // or it has ended, and another one may have its pid
+	if err != nil || p.tree.Child(id.PID).Identity != id { // it has ended; its pid may be reused
 		file.Close()
 		<-p.pidfds
 		return false

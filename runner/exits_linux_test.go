@@ -11,7 +11,7 @@ import (
 )
 
 // leave leaves us so many descriptors until the test ends.
-func leave(t *testing.T, n int) {
+func leaveDescriptors(t *testing.T, n int) {
 	t.Helper()
 	var was unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
@@ -50,7 +50,7 @@ func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
 	}
 	first, command := living()
 	second, _ := living()
-	if !p.await(first) || p.await(second) {
+	if !p.awaitExit(first) || p.awaitExit(second) {
 		t.Error("so many can be watched, and no more")
 	}
 	_ = command.Process.Kill()
@@ -58,12 +58,12 @@ func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
 		t.Errorf("%v has ended, and %d descriptors are taken", got, len(p.pidfds))
 	}
 	_ = command.Wait()
-	if p.await(first) || p.tree.Alive(first) || len(p.pidfds) != 0 {
+	if p.awaitExit(first) || p.tree.Alive(first) || len(p.pidfds) != 0 {
 		t.Error("who has been reaped is waited for")
 	}
 	for n := range 2 {
-		leave(t, n)
-		if watched, lives := p.await(second), p.tree.Alive(second); watched || !lives || len(p.pidfds) != 0 {
+		leaveDescriptors(t, n)
+		if watched, lives := p.awaitExit(second), p.tree.Alive(second); watched || !lives || len(p.pidfds) != 0 {
 			t.Errorf("with %d descriptors: watched: %t, alive: %t, taken: %d", n, watched, lives, len(p.pidfds))
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loop performs what the machine decides. One goroutine does all of it.
+// loop performs what the machine decides, in one goroutine.
 type loop struct {
 	run    Run
 	sys    system
@@ -27,38 +27,38 @@ type loop struct {
 	reg    registrar
 
 	began     time.Time
-	wake      *time.Timer    // for the earliest of all that is due
-	suspendAt time.Time      // when to suspend graceful; zero: not
-	stopHeard syscall.Signal // the first stop signal that was received, whatever it meant to this run
+	wake      *time.Timer    // for the earliest time at which something is due
+	suspendAt time.Time      // when to suspend graceful; zero: never
+	stopHeard syscall.Signal // the first stop signal that was received, even if it stopped nothing; 0: none
 }
 
 // inputs are what the loop waits for. A nil channel is never ready.
 type inputs struct {
 	signals    <-chan syscall.Signal
 	children   <-chan os.Signal       // a child may have ended; one value stands for many ends
-	orphaned   <-chan struct{}        // closed when graceful's other process has ended
+	orphaned   <-chan struct{}        // closed when the front has ended
 	parentGone <-chan struct{}        // closed when the process that started graceful has ended
 	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed
-	broken     <-chan struct{}        // closed when the terminal of the target's own has no reader any more
+	broken     <-chan struct{}        // closed when the target's own terminal has lost its reader
 	requests   <-chan registry.Call   // from processes of the tree
 	exits      <-chan procfs.Identity // of processes that commands wait for
 }
 
-// suspendAfter is how long suspending graceful waits for a SIGCONT that undoes it. A SIGCONT between the decision and SIGSTOP
-// would have no effect. It is long for the sake of a busy machine.
+// suspendAfter is how long graceful waits for a SIGCONT before it suspends itself. A SIGCONT between the decision and
+// SIGSTOP would have no effect. The value suits a busy machine.
 const suspendAfter = 100 * time.Millisecond
 
-// start leads the run from its start to its end.
+// start starts the target and performs the run to its end.
 func (l *loop) start() Run {
 	if l.began.IsZero() {
 		l.began = time.Now()
 	}
 	l.perform(machine.StartTarget{})
-	return l.lead()
+	return l.complete()
 }
 
-// lead leads the run from where it stands to its end.
-func (l *loop) lead() Run {
+// complete performs the run from its present state to its end, and writes the report.
+func (l *loop) complete() Run {
 	l.wake = time.NewTimer(time.Hour)
 	l.wake.Stop()
 	for l.run.State != machine.Done {
@@ -66,43 +66,9 @@ func (l *loop) lead() Run {
 		if l.run.State == machine.Done {
 			break
 		}
-		l.seeSuspension()
+		l.checkSuspension()
 		l.setWake()
-		select {
-		case sig := <-l.in.signals:
-			l.reapAll() // what ended before the signal did not end because of it
-			l.hear(sig)
-		case <-l.in.children:
-		case <-l.in.orphaned:
-			l.in.orphaned = nil
-			l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
-			l.reapAll()
-			l.sys.frontGone(l.run.Target.PID)
-			l.handle(machine.Orphaned{})
-		case <-l.in.parentGone:
-			l.in.parentGone = nil
-			l.reapAll()
-			if l.run.Stop.Count == 0 { // a parent that has asked for the stop may end
-				l.log.Warn("stopping the run", "err", parentEnded)
-				l.hear(unix.SIGTERM)
-			}
-		case <-l.in.relayed:
-			l.in.relayed = nil
-			l.handle(machine.Relayed{})
-		case <-l.in.broken:
-			l.in.broken = nil
-			l.reapAll()
-			l.hear(unix.SIGHUP)
-		case call := <-l.in.requests:
-			l.reapAll()
-			l.request(call)
-		case id := <-l.in.exits:
-			l.reapAll()
-			l.exited(id)
-		case <-l.wake.C:
-			l.reapAll()
-			l.fire()
-		}
+		l.handleNext()
 	}
 	if err := l.sys.writeReport(l.run, l.record.history); err != nil {
 		l.log.Warn("the run is done, but", "err", err)
@@ -110,14 +76,55 @@ func (l *loop) lead() Run {
 	return l.run
 }
 
-func (l *loop) hear(sig syscall.Signal) {
+// handleNext waits for an input and handles it. It first handles the children that have ended: they ended before the
+// input, and not because of it.
+func (l *loop) handleNext() {
+	select {
+	case sig := <-l.in.signals:
+		l.reapAll()
+		l.handleSignal(sig)
+	case <-l.in.children:
+	case <-l.in.orphaned:
+		l.in.orphaned = nil
+		l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
+		l.reapAll()
+		l.sys.frontEnded(l.run.Target.PID)
+		l.handle(machine.Orphaned{})
+	case <-l.in.parentGone:
+		l.in.parentGone = nil
+		l.reapAll()
+		if l.run.Stop.Count == 0 { // a parent that has asked for the stop may end
+			l.log.Warn("stopping the run", "err", parentEnded)
+			l.handleSignal(unix.SIGTERM)
+		}
+	case <-l.in.relayed:
+		l.in.relayed = nil
+		l.handle(machine.Relayed{})
+	case <-l.in.broken:
+		l.in.broken = nil
+		l.reapAll()
+		l.handleSignal(unix.SIGHUP)
+	case call := <-l.in.requests:
+		l.reapAll()
+		l.request(call)
+	case id := <-l.in.exits:
+		l.reapAll()
+		l.processExited(id)
+	case <-l.wake.C:
+		l.reapAll()
+		l.handleTimers()
+	}
+}
+
+// handleSignal handles a signal that graceful has received.
+func (l *loop) handleSignal(sig syscall.Signal) {
 	switch {
 	case sig == unix.SIGCONT:
 		l.suspendAt = time.Time{}
 		if !l.run.Target.Ended {
 			l.sys.continued(l.run.Target.PID)
 		}
-	case !l.run.Target.Ended && l.sys.terminalWanted(l.run.Target.PID, sig):
+	case !l.run.Target.Ended && l.sys.reclaimTerminal(l.run.Target.PID, sig):
 		l.log.Info("received " + forward.Name(sig) + ", and took the terminal back")
 		return
 	case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
@@ -126,29 +133,29 @@ func (l *loop) hear(sig syscall.Signal) {
 	l.handle(machine.Signalled{Signal: int(sig), Meaning: forward.MeaningOf(sig)})
 }
 
-// reapLimit bounds the ends that are taken in one turn, so that children which end faster than they can be reaped delay
-// neither signals nor timers nor SIGKILL.
+// reapLimit bounds the number of ends that one call of reapAll handles. Otherwise children that end faster than they
+// can be reaped would delay signals, timers and SIGKILL.
 const reapLimit = 1000
 
-// reapAll handles the children that have ended. While the tree is being emptied it looks whether it is empty.
+// reapAll handles the children that have ended, and reaps each afterwards. While the tree is being emptied, it checks
+// whether the tree is empty.
 //
-// A child is reaped after its end was handled: as long as the zombie holds its pid, no other process group can have the number
-// of the group that it led.
+// Until a child is reaped, its pid is not reused. So no other process group has the id of the group that it led.
 func (l *loop) reapAll() {
 	for n := 0; l.run.State != machine.Done; n++ {
 		pid, ending, childless := l.sys.peek()
 		if pid != 0 && n < reapLimit {
-			l.take(pid, ending)
+			l.handleEnd(pid, ending)
 			continue
 		}
 		if pid != 0 {
 			if l.sweep.killing {
 				l.sys.KillChildren()
 			}
-			l.sweep.look = time.Now() // for the rest
+			l.sweep.look = time.Now() // the rest is handled in the next call
 			return
 		}
-		l.watch()
+		l.checkExits()
 		if !l.emptying() {
 			return
 		}
@@ -161,8 +168,8 @@ func (l *loop) reapAll() {
 	}
 }
 
-// take handles the end of a child, and reaps it.
-func (l *loop) take(pid int, ending machine.Ending) {
+// handleEnd handles the end of a child, and reaps it.
+func (l *loop) handleEnd(pid int, ending machine.Ending) {
 	l.sweep.pause = 0
 	switch id, isCommand := l.commandOf(pid); {
 	case pid == l.run.Target.PID && !l.run.Target.Ended:
@@ -180,11 +187,12 @@ func (l *loop) take(pid int, ending machine.Ending) {
 		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 	}
 	if len(l.waits.awaited) > 0 {
-		l.exited(l.sys.Child(pid).Identity)
+		l.processExited(l.sys.Child(pid).Identity)
 	}
 	l.sys.reap(pid)
 }
 
+// commandOf returns the id of the running command that has the pid.
 func (l *loop) commandOf(pid int) (id int, ok bool) {
 	for _, id := range l.run.Cleanup.Active {
 		if l.command(id).PID == pid {
@@ -194,7 +202,7 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 	return 0, false
 }
 
-// handle lets the machine decide on an event, and performs the actions.
+// handle records an event, lets the machine decide on it, and performs the actions.
 func (l *loop) handle(e machine.Event) {
 	was, escalated := l.run.State, l.run.Stop.Escalated
 	l.logEvent(e)
@@ -203,14 +211,14 @@ func (l *loop) handle(e machine.Event) {
 	if !l.reserve(e, r) {
 		return
 	}
-	if err := l.record.event(e, r.Changed(l.run.Run), now, l.log); err != nil && l.takeBack(e, r, err) {
+	if err := l.record.event(e, r.Changed(l.run.Run), now, l.log); err != nil && l.undoRequest(e, r, err) {
 		return
 	}
 	l.record.history.Happened(l.run.Run, r.Run, e, now)
 	ended := r.Target.Ended && !l.run.Target.Ended
 	l.run = r
 	if ended {
-		l.sys.targetGone(r)
+		l.sys.targetEnded(r)
 	}
 	if _, again := e.(machine.Signalled); again && r.Stop.Escalated && was < machine.Cleaning && !escalated {
 		l.log.Warn("sending SIGKILL", "err", "a stop signal came again")
@@ -227,7 +235,7 @@ func (l *loop) handle(e machine.Event) {
 	}
 }
 
-// setWake sets the timer to what is due first.
+// setWake sets the timer to the earliest time at which something is due.
 func (l *loop) setWake() {
 	l.wake.Stop()
 	first := l.sweep.look
@@ -246,19 +254,19 @@ func (l *loop) setWake() {
 	}
 }
 
-// fire handles what is due.
-func (l *loop) fire() {
+// handleTimers handles all that is due.
+func (l *loop) handleTimers() {
 	now := time.Now()
 	if !l.sweep.look.After(now) {
-		l.sweep.look = time.Time{} // reapAll looks
+		l.sweep.look = time.Time{} // the next reapAll checks the tree
 	}
 	for !l.suspendAt.IsZero() && !l.suspendAt.After(now) {
 		select {
-		case sig := <-l.in.signals: // perhaps the SIGCONT that undoes it
-			l.hear(sig)
+		case sig := <-l.in.signals: // it may be a SIGCONT
+			l.handleSignal(sig)
 		default:
 			l.suspendAt = time.Time{}
-			if l.run.State < machine.Killing { // later there is no target that is suspended, too
+			if l.run.State < machine.Killing { // later no target is suspended
 				l.log.Info("suspending graceful")
 				l.sys.suspend()
 			}

@@ -27,25 +27,25 @@ type fakeSystem struct {
 	relaying   chan struct{}
 	sync.Mutex // the script runs beside the loop
 
-	nudge    chan os.Signal
-	signals  chan syscall.Signal
-	began    time.Time
-	did      []string // what the loop has done, each with its time
-	living   map[int]bool
-	zombies  []int
-	endings  map[int]machine.Ending
-	denied   bool // members may not be signalled
-	immortal map[int]bool
-	strikes  int
-	polling  bool // no end in the tree is announced
-	startErr []error
-	nextPID  int
-	target   int              // as we were told
-	kids     []procfs.Process // that another process of ours had before
-	others   []procfs.Process // members that are nobody's children
-	other    map[int]int      // which process belongs to which command
-	exempted []int            // commands that are no part of the tree
-	pidfds   bool             // the end of a process that is not our child is told
+	nudge      chan os.Signal
+	signals    chan syscall.Signal
+	began      time.Time
+	did        []string // what the loop has done, each with its time
+	living     map[int]bool
+	zombies    []int
+	endings    map[int]machine.Ending
+	denied     bool // members may not be signalled
+	immortal   map[int]bool
+	childKills int
+	polling    bool // no end in the tree is announced
+	startErr   []error
+	nextPID    int
+	target     int              // as we were told
+	kids       []procfs.Process // that another process of ours had before
+	others     []procfs.Process // members that are nobody's children
+	other      map[int]int      // which process belongs to which command
+	exempted   []int            // commands that are no part of the tree
+	pidfds     bool             // the end of a process that is not our child is told
 
 	onTerm map[int]time.Duration // how long after SIGTERM it ends; none: never
 }
@@ -161,7 +161,7 @@ func (s *fakeSystem) Children() []procfs.Process      { return s.kids }
 func (s *fakeSystem) Child(pid int) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid}}
 }
-func (s *fakeSystem) targetIs(r Run) { s.target = r.Target.PID }
+func (s *fakeSystem) setTarget(r Run) { s.target = r.Target.PID }
 
 func (s *fakeSystem) peek() (int, machine.Ending, bool) {
 	s.Lock()
@@ -262,24 +262,24 @@ func (s *fakeSystem) Empty(bool) bool {
 	return len(s.living) == 0 && len(s.zombies) == 0
 }
 
-func (s *fakeSystem) KillChildren()   { s.Lock(); defer s.Unlock(); s.strikes++ }
+func (s *fakeSystem) KillChildren()   { s.Lock(); defer s.Unlock(); s.childKills++ }
 func (s *fakeSystem) Announced() bool { return !s.polling }
 func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
 func (s *fakeSystem) cleaning()       {}
 
-func (s *fakeSystem) stopped(int) syscall.Signal              { return 0 }
-func (s *fakeSystem) answerStop(int, syscall.Signal) string   { return "" }
-func (s *fakeSystem) continued(int)                           {}
-func (s *fakeSystem) terminalWanted(int, syscall.Signal) bool { return false }
-func (s *fakeSystem) targetGone(Run)                          {}
-func (s *fakeSystem) frontGone(int)                           {}
+func (s *fakeSystem) suspendedBy(int) syscall.Signal              { return 0 }
+func (s *fakeSystem) answerSuspension(int, syscall.Signal) string { return "" }
+func (s *fakeSystem) continued(int)                               {}
+func (s *fakeSystem) reclaimTerminal(int, syscall.Signal) bool    { return false }
+func (s *fakeSystem) targetEnded(Run)                             {}
+func (s *fakeSystem) frontEnded(int)                              {}
 
 func (s *fakeSystem) Exempt(pid int) {
 	s.Lock()
 	defer s.Unlock()
 	s.exempted = append(s.exempted, pid)
 }
-func (s *fakeSystem) await(procfs.Identity) bool { return s.pidfds }
+func (s *fakeSystem) awaitExit(procfs.Identity) bool { return s.pidfds }
 
 func (s *fakeSystem) relayRest(Run, bool) <-chan struct{}    { return s.relaying }
 func (s *fakeSystem) usage(int) *machine.Usage               { return nil }
@@ -288,7 +288,7 @@ func (s *fakeSystem) Keep(string)                            { s.Lock(); defer s
 func (s *fakeSystem) Disband() error                         { return nil }
 
 // lead runs a run on the fake system, in a bubble whose clock stands still while anybody is busy.
-func lead(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
+func simulate(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
 	t.Helper()
 	var run Run
 	var did []string
@@ -445,7 +445,7 @@ func TestTheLoopKeepsTime(t *testing.T) {
 			[]string{"1s group stopped", "1.1s suspend", "2s survivors terminated", "2s done"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			run, did := lead(t, c.config, c.commands, c.script)
+			run, did := simulate(t, c.config, c.commands, c.script)
 			if run.State != machine.Done || len(run.Deadlines) > 0 {
 				t.Errorf("it ended in %v, with deadlines %v", run.State, run.Deadlines)
 			}
@@ -463,7 +463,7 @@ func TestTheLoopKeepsTime(t *testing.T) {
 
 // What ended before the stop signal was read did not end because of it.
 func TestAnEndBeforeTheStopSignalIsNoStop(t *testing.T) {
-	run, _ := lead(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *fakeSystem) {
+	run, _ := simulate(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *fakeSystem) {
 		s.at(time.Second, func() { // the nudge is still on its way
 			delete(s.living, targetPID)
 			s.zombies = append(s.zombies, targetPID)
@@ -476,7 +476,7 @@ func TestAnEndBeforeTheStopSignalIsNoStop(t *testing.T) {
 }
 
 func TestHopelessSurvivorsAreWaitedForAsLongAsPromised(t *testing.T) {
-	_, did := lead(t, Config{}, nil, func(s *fakeSystem) {
+	_, did := simulate(t, Config{}, nil, func(s *fakeSystem) {
 		s.living[7], s.immortal[7] = true, true
 		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 	})
@@ -488,7 +488,7 @@ func TestHopelessSurvivorsAreWaitedForAsLongAsPromised(t *testing.T) {
 }
 
 func TestWhereNoEndIsAnnouncedTheTreeIsLookedAt(t *testing.T) {
-	run, _ := lead(t, Config{Policy: machine.Policy{Grace: time.Hour}}, nil, func(s *fakeSystem) {
+	run, _ := simulate(t, Config{Policy: machine.Policy{Grace: time.Hour}}, nil, func(s *fakeSystem) {
 		s.polling = true
 		s.living[7] = true
 		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
@@ -502,14 +502,14 @@ func TestWhereNoEndIsAnnouncedTheTreeIsLookedAt(t *testing.T) {
 // While more end than can be taken at a time, those who give birth to them are killed all the same.
 func TestAStormIsStruckBeforeItsDeadAreBuried(t *testing.T) {
 	var sys *fakeSystem
-	lead(t, Config{}, nil, func(s *fakeSystem) {
+	simulate(t, Config{}, nil, func(s *fakeSystem) {
 		sys = s
 		for pid := range 3 * reapLimit {
 			s.living[1000+pid] = true
 		}
 		s.send(time.Second, unix.SIGTERM)
 	})
-	if sys.strikes == 0 {
+	if sys.childKills == 0 {
 		t.Error("nobody was")
 	}
 }

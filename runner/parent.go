@@ -7,18 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The death of the process that started us as a stop signal. PR_SET_PDEATHSIG is not used for that: it tells of the end
-// of the parent's thread, and is lost where a set-user-ID program is executed (prctl(2)).
+// With --die-with-parent the end of the process that started graceful is a stop signal. PR_SET_PDEATHSIG does not suit:
+// it reports the end of the parent's thread, and execve(2) of a set-user-ID program clears it (prctl(2)).
 
-// parentEnded is what is said of it, by who acts on it.
+// parentEnded is the cause that the log names.
 const parentEnded = "the process that started graceful has ended"
 
-// errNoParent: there is nobody whose death could be waited for.
+// errNoParent means that the parent is in another PID namespace, so that graceful cannot watch it.
 var errNoParent = errors.New("watching the process that started graceful: it cannot be seen from this PID namespace")
 
-// watchParent closes gone when the process that started us has ended. It may have done so before our first step; then
-// our parent is another process, which ended tells as far as that can be known: when the user has said which process it
-// was, when init has us, or when our session is neither our own nor our parent's.
+// watchParent returns a channel that is closed when the process that started graceful has ended.
+//
+// ended reports whether that process had ended before. Then graceful has another parent. That is known in three cases:
+// the parent is not c.Parent; it is init; or graceful's session is neither its own nor the parent's.
 func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {
@@ -27,13 +28,13 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	case c.Parent != 0:
 		ended = parent != c.Parent
 	default:
-		ended = parent == 1 || adopted(parent)
+		ended = parent == 1 || isForeign(parent)
 	}
 	if ended {
 		return nil, true, nil
 	}
 	closed := make(chan struct{})
-	wait := waitFor(parent) // the process is the one that we mean if it is our parent still
+	wait := waitFor(parent) // of the right process, if it is still the parent
 	if unix.Getppid() != parent {
 		return nil, true, nil
 	}
@@ -43,20 +44,21 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 				time.Sleep(parentPoll)
 			}
 		}
-		time.Sleep(lastWord)
+		time.Sleep(signalDelay)
 		close(closed)
 	}()
 	return closed, false, nil
 }
 
-// parentPoll is how often we look where the system does not tell.
+// parentPoll is how often graceful checks its parent if the system reports no end.
 const parentPoll = 100 * time.Millisecond
 
-// lastWord is how long a stop signal may be on its way to us that was sent before the parent ended, or with what ended
-// it: its death is no second one then.
-const lastWord = 100 * time.Millisecond
+// signalDelay is how long a stop signal may take to arrive that was sent before the parent ended, or that ended the
+// parent. Within this time, the parent's end is no second stop signal.
+const signalDelay = 100 * time.Millisecond
 
-func adopted(parent int) bool {
+// isForeign reports whether graceful's session is neither its own nor its parent's.
+func isForeign(parent int) bool {
 	ours, err := unix.Getsid(0)
 	theirs, err2 := unix.Getsid(parent)
 	return err == nil && err2 == nil && ours != unix.Getpid() && ours != theirs

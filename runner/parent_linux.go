@@ -2,7 +2,8 @@ package runner
 
 import "golang.org/x/sys/unix"
 
-// waitFor returns a function that waits for the end of a process, or tells that it cannot (Linux before 5.3).
+// waitFor returns a function that waits for the end of a process. That function returns false if it cannot wait (before
+// Linux 5.3).
 func waitFor(pid int) (wait func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {

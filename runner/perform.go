@@ -16,59 +16,29 @@ import (
 	"graceful/runner/procfs"
 )
 
-// How the loop performs an action of the machine.
-
+// disband removes the run's cgroup.
 func (l *loop) disband() {
 	if err := l.sys.Disband(); err != nil {
 		l.log.Warn("ending containment", "err", err)
 	}
 }
 
+// perform performs an action of the machine.
 func (l *loop) perform(a machine.Action) {
 	l.record.history.Did(l.run.Run, a, time.Now())
 	switch a := a.(type) {
 	case machine.StartTarget:
 		l.startTarget()
 	case machine.ForwardSignal:
-		sig := syscall.Signal(a.Signal)
-		to, send := "group", l.sys.signalGroup
-		switch {
-		case a.Alone:
-			to, send = "target", l.sys.signalTarget
-		case a.Resume: // a stop signal
-			send = l.sys.stopGroup
-		}
-		l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.Target.PID)
-		if err := send(sig); err != nil {
-			l.log.Warn("forwarding "+forward.Name(sig), "err", err)
-		}
-		switch {
-		case a.Resume && a.Alone:
-			_ = l.sys.signalTarget(unix.SIGCONT)
-		case a.Resume:
-			_ = l.sys.signalGroup(unix.SIGCONT)
-		}
+		l.forward(a)
 	case machine.Suspend:
 		l.suspendAt = time.Now().Add(suspendAfter)
 	case machine.SignalSurvivors:
-		signals, send := []syscall.Signal{syscall.Signal(a.Signal)}, l.sys.signalSurvivors
-		if a.Resume {
-			signals = append(signals, unix.SIGCONT)
-		}
-		if a.Unasked {
-			send = l.sys.signalUnasked
-		}
-		send(signals...)
+		l.signalSurvivors(a)
 	case machine.LeaveSurvivors:
 		l.sys.Keep(hookID)
 	case machine.KillTree:
-		if l.record.history.Kills(l.run.Run) { // first: a member that dies at once may be reaped by its parent
-			for _, p := range l.sys.Members() {
-				l.record.history.Kill(p, l.run.Run)
-			}
-		}
-		l.sweep.start()
-		l.kill()
+		l.killTree()
 	case machine.RelayRest:
 		l.in.relayed = l.sys.relayRest(l.run, l.stopHeard != 0)
 	case machine.StartCommand:
@@ -79,18 +49,65 @@ func (l *loop) perform(a machine.Action) {
 	case machine.KillCommand:
 		l.signalCommand(a.ID, unix.SIGKILL)
 	case machine.Answer:
-		l.reg.said = a
+		l.reg.answer = a
 	default:
 		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
 	}
 }
 
+// forward sends a signal to the target or to its group. SIGCONT follows a stop signal: only a continued process can act
+// on it.
+func (l *loop) forward(a machine.ForwardSignal) {
+	sig := syscall.Signal(a.Signal)
+	to, send := "group", l.sys.signalGroup
+	switch {
+	case a.Alone:
+		to, send = "target", l.sys.signalTarget
+	case a.Resume: // a stop signal
+		send = l.sys.stopGroup
+	}
+	l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.Target.PID)
+	if err := send(sig); err != nil {
+		l.log.Warn("forwarding "+forward.Name(sig), "err", err)
+	}
+	switch {
+	case a.Resume && a.Alone:
+		_ = l.sys.signalTarget(unix.SIGCONT)
+	case a.Resume:
+		_ = l.sys.signalGroup(unix.SIGCONT)
+	}
+}
+
+func (l *loop) signalSurvivors(a machine.SignalSurvivors) {
+	signals, send := []syscall.Signal{syscall.Signal(a.Signal)}, l.sys.signalSurvivors
+	if a.Resume {
+		signals = append(signals, unix.SIGCONT)
+	}
+	if a.Unasked {
+		send = l.sys.signalUnasked
+	}
+	send(signals...)
+}
+
+// killTree begins to kill the tree. It lists the members for the report first: the parent of one that dies at once may
+// reap it.
+func (l *loop) killTree() {
+	if l.record.history.Kills(l.run.Run) {
+		for _, p := range l.sys.Members() {
+			l.record.history.Kill(p, l.run.Run)
+		}
+	}
+	l.sweep.start()
+	l.kill()
+}
+
+// command returns the cleanup command with an id.
 func (l *loop) command(id int) cleanup.Entry {
 	c, _ := l.run.Cleanup.Get(id)
 	return c
 }
 
-// signalCommand signals a command's group. SIGKILL is for its descendants, too.
+// signalCommand signals the process group of a command. It sends SIGKILL to the descendants of the command, too.
 func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
 	isIt := func(p procfs.Process) bool { return p.PID == c.PID && p.Start == c.Start }
@@ -131,7 +148,7 @@ func (l *loop) startCommand(id int) {
 	l.handle(machine.CommandStarted{ID: id, PID: pid, Start: l.startTime(pid)})
 }
 
-// startTime is for the ledger.
+// startTime returns the start time of a child for the ledger. Without a ledger it returns 0.
 func (l *loop) startTime(pid int) uint64 {
 	if l.record.ledger == nil {
 		return 0

@@ -9,8 +9,8 @@ import (
 	"graceful/runner/tree"
 )
 
-// A probe takes one step of a run, and starts no run. Package doctor reports what the probes return, so that doctor and
-// a run cannot disagree.
+// A probe performs one step of a run, and starts no run. Package doctor reports what the probes return. So doctor and a
+// run cannot disagree.
 
 // GuardByDefault reports whether a run has a guard here unless a flag decides otherwise.
 func GuardByDefault() bool { return GuardAuto.wanted() }
@@ -47,6 +47,3 @@ func IsDone(l *ledger.Ledger) (bool, error) {
 	m, err := read(l)
 	return err == nil && m.run.State == machine.Done, err
 }
-
-// NewID returns an id for a run: 32 hexadecimal digits.
-func NewID() string { return newID() }

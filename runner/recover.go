@@ -5,132 +5,31 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
-	"graceful/cleanup"
 	"graceful/cleanup/ledger"
-	"graceful/cleanup/registry"
 	"graceful/runner/journal"
-	"graceful/runner/machine"
 	"graceful/runner/process"
-	"graceful/runner/procfs"
-	"graceful/runner/report"
 	"graceful/runner/tree"
 )
-
-// finish ends the ledger of a run that is done. One that tells of commands that were interrupted is kept.
-func finish(r Run, runLedger *ledger.Ledger) error {
-	if runLedger == nil || len(interrupted(r)) == 0 {
-		return discard(runLedger)
-	}
-	return runLedger.SetAside(ledger.Interrupted)
-}
-
-// conclude is finish for a run whose user has gone. It says which commands were interrupted: whoever was to say it
-// before may have been killed.
-func conclude(r Run, runLedger *ledger.Ledger, log *slog.Logger) error {
-	registry.Remove(r.Socket)
-	lost := interrupted(r)
-	for _, c := range lost {
-		log.Warn(commandName(*c), "err", "was interrupted, and is not run again", "hint", "graceful recover --retry-interrupted")
-	}
-	if err := finish(r, runLedger); err != nil || len(lost) == 0 {
-		return err
-	}
-	return errCommands
-}
-
-func discard(runLedger *ledger.Ledger) error {
-	if runLedger == nil {
-		return nil
-	}
-	return runLedger.Remove()
-}
-
-func interrupted(r Run) (commands []*cleanup.Entry) {
-	return slices.DeleteFunc(slices.Clone(r.Cleanup.Entries), func(c *cleanup.Entry) bool {
-		return c.When != cleanup.AtExit || !c.Outcome.Interrupted
-	})
-}
-
-// lockPatience is for a lock whose holder is only thought to live: what a process of ours was starting when it was
-// killed has the ledger until its execve(2).
-const lockPatience = 500 * time.Millisecond
-
-// locked calls again until nobody else has the lock, or it is late.
-func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger, error) {
-	for {
-		runLedger, err := open()
-		if !errors.Is(err, ledger.ErrAlive) || time.Now().After(late) {
-			return runLedger, err
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
-// openLedger opens the ledger in the state directory, where there is to be one. The run of that name that was there and
-// whose processes are dead is finished first. A stop signal that came meanwhile is returned.
-func (p *processes) openLedger(config Config, log *slog.Logger) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
-	if config.StateDir == "" {
-		return nil, 0, nil
-	}
-	dir, err := ledger.MakeDir(config.StateDir)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer dir.Close()
-	if err := checkParents(config.StateDir, config.StrictStateDir, log); err != nil {
-		return nil, 0, err
-	}
-	file := ledger.FileName(config.Name + "." + newID())
-	if config.Named {
-		file = ledger.FileName(config.Name)
-	}
-	for {
-		runLedger, err = locked(time.Now().Add(lockPatience), func() (*ledger.Ledger, error) { return dir.Take(file) })
-		if errors.Is(err, ledger.ErrAlive) {
-			return nil, 0, fmt.Errorf("a run named %s lives: %w", config.Name, err)
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		m, err := read(runLedger)
-		if errors.Is(err, journal.ErrEmpty) { // ours, or of one that was killed before it had begun
-			return runLedger, 0, nil
-		}
-		if err != nil {
-			return nil, 0, errors.Join(err, runLedger.Close())
-		}
-		log.Warn("finishing first what is left of run "+m.run.ID, "err", "it was killed")
-		stopped, err := p.finishDead(m, runLedger, false, log)
-		p.listener.Restart()
-		if err == errCommands {
-			err = nil
-		}
-		if err := errors.Join(err, runLedger.Close()); err != nil || stopped != 0 {
-			return nil, stopped, err
-		}
-	}
-}
 
 // Recovery is what Recover is asked for.
 type Recovery struct {
 	StateDir       string
-	StrictStateDir bool   // it is an error that another user can replace StateDir
-	Name           string // of the one run; "": all
-	Retry          bool   // run commands again that were interrupted
+	StrictStateDir bool   // it is an error if another user can replace StateDir
+	Name           string // of the only run to finish; "": all runs
+	Retry          bool   // run interrupted commands again
 }
 
-// Recovered is what came of it.
+// Recovered is what Recover did.
 type Recovered struct {
-	Failed  int // runs that could not be finished, or of whose commands one failed or was interrupted
-	Stopped syscall.Signal
+	Failed  int            // runs that could not be finished, or a command of which failed or was interrupted
+	Stopped syscall.Signal // the signal that stopped Recover between two runs, or 0
 }
 
-// Recover finishes the runs in a state directory whose processes have all been killed. Like Do it takes over the
-// process. An error (ErrSetup) means that nothing was looked at.
+// Recover finishes the runs in a state directory whose processes of graceful were all killed. Like Do it takes over the
+// process. An error means that it finished no run; ErrSetup is one such error.
 func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	dir, err := ledger.OpenDir(want.StateDir)
 	if err != nil {
@@ -156,39 +55,19 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		return done, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	p.listener.Hear()
-	late := time.Now().Add(lockPatience)
+	r := recovery{processes: p, want: want, log: log, late: time.Now().Add(lockPatience)}
 	for _, file := range files {
-		runLedger, err := locked(late, func() (*ledger.Ledger, error) { return dir.Open(file) })
+		runLedger, err := locked(r.late, func() (*ledger.Ledger, error) { return dir.Open(file) })
 		switch {
 		case errors.Is(err, ledger.ErrAlive):
 			log.Info("left alone", "ledger", file, "err", err)
 			continue
-		case errors.Is(err, os.ErrNotExist): // somebody else has finished it
+		case errors.Is(err, os.ErrNotExist): // another process has finished the run
 			continue
-		case err != nil:
-			log.Error("not recovered", "err", err)
-			done.Failed++
-			continue
-		}
-		m, err := read(runLedger)
-		switch {
-		case want.Name != "" && m.run.Config.Name != want.Name:
-			err = nil
-		case errors.Is(err, journal.ErrEmpty):
-			err = runLedger.Remove()
 		case err == nil:
-			log.Info("recovering", "run", m.run.ID, "name", m.run.Config.Name)
-			// Under its old name a retry that is killed too is seen by whoever comes next, and no run of that name begins
-			// meanwhile.
-			_, err = locked(late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
-			if errors.Is(err, ledger.ErrAlive) {
-				err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)
-			}
-			if err == nil {
-				done.Stopped, err = p.finishDead(m, runLedger, want.Retry, log)
-			}
+			done.Stopped, err = r.finish(runLedger)
+			err = errors.Join(err, runLedger.Close())
 		}
-		err = errors.Join(err, runLedger.Close())
 		if err != nil {
 			done.Failed++
 		}
@@ -202,83 +81,34 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	return done, nil
 }
 
-// errCommands tells that a run was finished, and that not all its commands did what they were for, as has been said.
-var errCommands = errors.New("not every cleanup command succeeded")
-
-// finishDead finishes a run whose processes of ours are all dead; we hold the lock of its ledger.
-func (p *processes) finishDead(m remembered, runLedger *ledger.Ledger, retry bool, log *slog.Logger) (stopped syscall.Signal, err error) {
-	m.history.TakeOver()
-	same := m.boot != "" && m.boot == procfs.Boot()
-	if !same {
-		m.run.Cgroup = ""
-	}
-	q := *p
-	q.inherit.Blocked = m.inherit.Blocked
-	if q.report = nil; m.history != nil {
-		q.report = report.Reopen(m.run.Config.Report)
-		defer q.report.Close()
-	}
-	if m.run.State == machine.Done && !(retry && len(interrupted(m.run)) > 0) {
-		q.newLoop(m, runLedger, log).lead() // for what was to come after
-		return 0, conclude(m.run, runLedger, log)
-	}
-	q.tree = nil
-	if same {
-		q.tree, err = tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, known(m.run), m.start)
-	} else { // nobody is left, and the ids are others' now
-		q.tree, _, err = tree.Open(tree.Auto)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
-	}
-	back, err := enter(m.dir, log) // words in the commands may be relative to it
-	if err != nil {
-		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
-	}
-	defer back()
-	l := q.newLoop(m, runLedger, log)
-	l.recover(m, same, retry)
-	r := l.lead()
-	if err = conclude(r, runLedger, log); err != nil {
-		return l.stopHeard, err
-	}
-	if slices.ContainsFunc(r.Cleanup.Entries, func(c *cleanup.Entry) bool { return c.Outcome.Failed() }) {
-		err = errCommands
-	}
-	return l.stopHeard, err
+// recovery is a call of Recover.
+type recovery struct {
+	*processes
+	want Recovery
+	log  *slog.Logger
+	late time.Time // until then it waits for locks
 }
 
-// enter makes a directory ours and returns the way back. In the place of one that has been removed comes another that
-// has: commands find nothing there, as they would have found in the first.
-func enter(dir string, log *slog.Logger) (back func(), err error) {
-	here, err := os.Open(".")
+// finish finishes the run of a ledger, if it is wanted. It returns the stop signal that arrived meanwhile, or 0.
+func (r *recovery) finish(runLedger *ledger.Ledger) (stopped syscall.Signal, err error) {
+	m, err := read(runLedger)
+	switch {
+	case r.want.Name != "" && m.run.Config.Name != r.want.Name:
+		return 0, nil
+	case errors.Is(err, journal.ErrEmpty):
+		return 0, runLedger.Remove()
+	case err != nil:
+		return 0, err
+	}
+	r.log.Info("recovering", "run", m.run.ID, "name", m.run.Config.Name)
+	// A ledger that was set aside gets its old name back. So another process finds this retry if it is killed, too, and
+	// no run of that name begins meanwhile.
+	_, err = locked(r.late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
+	if errors.Is(err, ledger.ErrAlive) {
+		err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)
+	}
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	if err = os.Chdir(dir); errors.Is(err, os.ErrNotExist) {
-		log.Warn("the run's working directory is gone", "err", err)
-		if dir, err = os.MkdirTemp("", "graceful-"); err == nil {
-			err = errors.Join(os.Chdir(dir), os.Remove(dir))
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, here.Close())
-	}
-	return func() {
-		_ = here.Chdir()
-		_ = here.Close()
-	}, nil
-}
-
-// known lists the processes that a run has written down, and that can be told from others that have their pids now.
-func known(r Run) (ids []procfs.Identity) {
-	if r.Target.Start != 0 {
-		ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
-	}
-	for _, c := range r.Cleanup.Entries {
-		if c.Start != 0 {
-			ids = append(ids, procfs.Identity{PID: c.PID, Start: c.Start})
-		}
-	}
-	return ids
+	return r.finishDead(m, runLedger, r.want.Retry, r.log)
 }

@@ -15,20 +15,19 @@ import (
 	"graceful/runner/report"
 )
 
-// What a run records of itself, and what another process of graceful knows of it from there.
-
-// The report lists as many signals as are recorded for it.
+// The report lists as many signals as are recorded for it. This line does not compile otherwise.
 const _ = uint(journal.MaxSignals - report.MaxListed)
 
-// now is the present moment.
+// now returns the present time.
 func now() journal.Clock { return journal.Clock{Time: time.Now(), Boots: process.SinceBoot()} }
 
-// beginning is the first record of a run.
+// beginning returns the first record of a run.
 func beginning(r Run, in process.Inherited) (journal.Begin, error) {
 	config, err := cleanup.EncodeJSON(r.Config)
-	dir, _ := os.Getwd() // a directory that has been removed is missing to recover alone
+	dir, _ := os.Getwd() // only recover misses a directory that was removed
 	b := journal.Begin{
-		ID: r.ID, Name: cleanup.Text(r.Config.Name), Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
+		ID: r.ID, Name: cleanup.Text(r.Config.Name),
+		Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
 		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: config,
 		Ignored: in.Ignored, Blocked: in.Blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
 	}
@@ -38,7 +37,7 @@ func beginning(r Run, in process.Inherited) (journal.Begin, error) {
 	return b, err
 }
 
-// begin records how a run that is about to start begins.
+// begin writes the first record of a run that is about to start.
 func begin(l journal.Ledger, r Run, in process.Inherited) error {
 	b, err := beginning(r, in)
 	if err != nil {
@@ -47,7 +46,7 @@ func begin(l journal.Ledger, r Run, in process.Inherited) error {
 	return journal.Start(l, b, r.Run, r.signals(), now())
 }
 
-// signals is the number of signals that are recorded for the report alone.
+// signals returns how many signals are recorded only for the report.
 func (r Run) signals() int {
 	if r.Config.Report == "" {
 		return 0
@@ -55,21 +54,22 @@ func (r Run) signals() int {
 	return journal.MaxSignals
 }
 
-// remembered is a run as its ledger tells it.
+// remembered is a run as its ledger describes it.
 type remembered struct {
 	run     Run
 	began   time.Time
-	start   time.Duration // the same, since boot
-	last    time.Duration // from then to the last record
+	start   time.Duration // began, since boot
+	last    time.Duration // from start to the last record
 	inherit process.Inherited
-	dir     string
-	front   int
+	dir     string // working directory
+	front   int    // pid of the front
 	history *report.History
-	boot    string
-	claimed map[int]time.Duration // when each running command was claimed, since boot
+	boot    string // id of the boot
+
+	claimTimes map[int]time.Duration // since boot, of each running command
 }
 
-// read tells where the run of a ledger stands.
+// read returns the run of a ledger. The error is journal.ErrEmpty if the run never began.
 func read(l *ledger.Ledger) (remembered, error) {
 	records, err := l.Records()
 	if err != nil {
@@ -84,7 +84,7 @@ func read(l *ledger.Ledger) (remembered, error) {
 
 // remember replays the records of a ledger.
 func remember(records []json.RawMessage) (m remembered, err error) {
-	replayed, err := journal.Replay(records, now(), procfs.Boot(), func(b journal.Begin, at time.Time) (journal.Observer, error) {
+	begun := func(b journal.Begin, at time.Time) (journal.Observer, error) {
 		m.run = Run{ID: b.ID, Cgroup: string(b.Cgroup), Socket: string(b.Socket)}
 		config := &m.run.Config
 		if err := json.Unmarshal(b.Config, config); err != nil {
@@ -101,17 +101,20 @@ func remember(records []json.RawMessage) (m remembered, err error) {
 		}
 		m.history = newHistory(m.run, b.Front, string(b.Dir), at)
 		return m.history, config.check()
-	})
+	}
+	replayed, err := journal.Replay(records, now(), procfs.Boot(), begun)
 	m.run.Run, m.began, m.start, m.last = replayed.Run, replayed.Began, replayed.Start, replayed.Last
 	m.inherit = process.Inherited{Ignored: replayed.Begin.Ignored, Blocked: replayed.Begin.Blocked}
-	m.dir, m.front, m.boot, m.claimed = string(replayed.Begin.Dir), replayed.Begin.Front, replayed.Begin.Boot, replayed.Claimed
+	m.dir, m.front, m.boot = string(replayed.Begin.Dir), replayed.Begin.Front, replayed.Begin.Boot
+	m.claimTimes = replayed.Claimed
 	return m, err
 }
 
-// newHistory is the history of a run for its report, or nil when none is wanted.
+// newHistory returns the history of a run for its report, or nil if the run writes no report.
 func newHistory(r Run, front int, dir string, began time.Time) *report.History {
 	if r.Config.Report == "" {
 		return nil
 	}
-	return report.NewHistory(report.Subject{ID: r.ID, Name: r.Config.Name, Command: r.Config.Command, Dir: dir, Front: front}, began)
+	subject := report.Subject{ID: r.ID, Name: r.Config.Name, Command: r.Config.Command, Dir: dir, Front: front}
+	return report.NewHistory(subject, began)
 }

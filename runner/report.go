@@ -14,7 +14,7 @@ import (
 	"graceful/runner/tree"
 )
 
-// writeReport writes the report where one is wanted. Should it fail the run is what it was.
+// writeReport writes the report of a run. A nil history means that the run writes none.
 func (p *processes) writeReport(r Run, h *report.History) error {
 	if h == nil {
 		return nil
@@ -32,12 +32,12 @@ func (p *processes) writeReport(r Run, h *report.History) error {
 	}
 	text, err := cleanup.EncodeIndentedJSON(doc)
 	if err == nil {
-		// The draft has the same name in every process of the run: what a killed one has left is removed by the next.
+		// The draft has the same name in each process of the run. So a process replaces the draft that a killed one left.
 		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Config.Patience()))
 	}
 	if err != nil {
 		var errno syscall.Errno
-		if errors.As(err, &errno) { // the names in err are ours
+		if errors.As(err, &errno) { // without names of files that the user does not know
 			err = errno
 		}
 		return fmt.Errorf("writing report %s: %w", r.Config.Report, err)

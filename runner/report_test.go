@@ -47,7 +47,7 @@ func reportText(t *testing.T, r Run, h *report.History) string {
 }
 
 // written reads records as they come back from a ledger.
-func written(t *testing.T, raw ...json.RawMessage) remembered {
+func replayed(t *testing.T, raw ...json.RawMessage) remembered {
 	t.Helper()
 	m, err := remember(raw)
 	if err != nil {
@@ -118,10 +118,10 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 				r := newRun("id", config)
 				first := firstRecord(r, process.Inherited{})
 				runLedger := &memory{}
-				h := written(t, first).history
+				h := replayed(t, first).history
 				l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: runLedger, history: h}}
 				done := l.start()
-				m := written(t, append([]json.RawMessage{first}, runLedger.records...)...)
+				m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
 				live, read := reportText(t, done, h), reportText(t, m.run, m.history)
 				if live != read {
 					t.Errorf("who led it tells\n%s\nand the ledger\n%s", live, read)
@@ -148,7 +148,7 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 			l := loop{run: r, sys: systemOf(newFakeSystem()), log: slog.New(slog.DiscardHandler), record: recorder{ledger: runLedger, history: h}}
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
-				l.hear(unix.Signal(sig))
+				l.handleSignal(unix.Signal(sig))
 			}
 			live := h.Report(l.run.Run, time.Now())
 			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed || live.Omitted != 2*(many-report.MaxListed) {
@@ -162,7 +162,7 @@ func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
 					t.Fatalf("a record of %d bytes: %s", len(text), text)
 				}
 			}
-			m := written(t, append([]json.RawMessage{first}, runLedger.records...)...)
+			m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
 			read := m.history.Report(m.run.Run, time.Now())
 			if !slices.EqualFunc(read.Received, live.Received, func(a, b report.Signalled) bool { return a.Number == b.Number && a.Time.Equal(b.Time) }) {
 				t.Error("the ledger tells of others")

@@ -15,13 +15,13 @@ import (
 	"graceful/runner/process"
 )
 
-// registrar is what the loop keeps for the processes that register commands.
+// registrar is the loop's state of registrations.
 type registrar struct {
-	said machine.Answer            // the machine's last answer
-	envs map[[sha256.Size]byte]int // which entry has an environment first
+	answer machine.Answer            // the machine's last answer
+	envs   map[[sha256.Size]byte]int // the id of the first entry with an environment, by its hash
 }
 
-// request lets the machine decide on a request, and answers when that is recorded.
+// request lets the machine decide on a request, and answers it when the decision is recorded.
 func (l *loop) request(c registry.Call) {
 	if c.Gone() { // a client that learns no id has registered no command
 		l.log.Info("no process waits for the answer", "request", c.Do, "from", c.Peer.PID)
@@ -38,18 +38,20 @@ func (l *loop) request(c registry.Call) {
 		c.Answer(registry.Response{Commands: l.list()})
 		return
 	case registry.Cancel:
-		l.handle(machine.Withdrawn{ID: c.ID, Left: l.left()})
+		l.handle(machine.Withdrawn{ID: c.ID, Left: l.deadlineLeft()})
 	default:
 		l.register(c)
 	}
-	if l.reg.said.Refusal == "" {
-		l.log.Info(map[string]string{registry.Defer: "registered ", registry.Cancel: "withdrew "}[c.Do]+commandName(l.command(l.reg.said.ID)), "for", c.Peer.PID)
+	if l.reg.answer.Refusal == "" {
+		did := map[string]string{registry.Defer: "registered ", registry.Cancel: "withdrew "}[c.Do]
+		l.log.Info(did+commandName(l.command(l.reg.answer.ID)), "for", c.Peer.PID)
 	} else {
-		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", l.reg.said.Refusal)
+		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", l.reg.answer.Refusal)
 	}
-	c.Answer(registry.Response{ID: l.reg.said.ID, Error: l.reg.said.Refusal})
+	c.Answer(registry.Response{ID: l.reg.answer.ID, Error: l.reg.answer.Refusal})
 }
 
+// register checks a registration, and lets the machine decide on it.
 func (l *loop) register(c registry.Call) {
 	e := c.Entry()
 	if e.Command.Limit == 0 {
@@ -57,36 +59,37 @@ func (l *loop) register(c registry.Call) {
 	}
 	if e.Command.NeedsShell() {
 		if err := haveShell(); err != nil {
-			l.reg.said = machine.Answer{Refusal: fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)}
+			l.reg.answer = machine.Answer{Refusal: fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)}
 			return
 		}
 	}
 	if pid := e.Exits.PID; pid != 0 {
 		p, err := l.sys.member(pid, e.Exits.Start, c.Peer.PID)
 		if err != nil {
-			l.reg.said = machine.Answer{Refusal: err.Error()}
+			l.reg.answer = machine.Answer{Refusal: err.Error()}
 			return
 		}
 		e.Exits.Start = p.Start
 	}
 	key := l.shareEnv(&e)
 	before := len(l.run.Cleanup.Entries)
-	l.handle(machine.Registered{Entry: e, Left: l.left()})
-	if len(l.run.Cleanup.Entries) == before || l.reg.said.Refusal != "" {
-		return // or it was registered before
+	l.handle(machine.Registered{Entry: e, Left: l.deadlineLeft()})
+	if len(l.run.Cleanup.Entries) == before || l.reg.answer.Refusal != "" {
+		return // refused, or registered before
 	}
 	if e.Env != nil && e.EnvOf == 0 {
-		l.reg.envs[key] = l.reg.said.ID
+		l.reg.envs[key] = l.reg.answer.ID
 	}
-	l.await(l.command(l.reg.said.ID))
+	l.awaitExit(l.command(l.reg.answer.ID))
 }
 
-// shareEnv has commands share an environment that is the same: a script that registers many has one.
+// shareEnv makes commands with equal environments share one. It returns the hash of the environment. A script may
+// register many commands with one environment.
 func (l *loop) shareEnv(e *cleanup.Entry) (key [sha256.Size]byte) {
 	sum := func(env []string) [sha256.Size]byte { return sha256.Sum256([]byte(strings.Join(env, "\x00"))) }
 	if l.reg.envs == nil {
 		l.reg.envs = map[[sha256.Size]byte]int{}
-		for _, old := range l.run.Cleanup.Entries { // others have led the run so far
+		for _, old := range l.run.Cleanup.Entries { // from before a takeover
 			if old.Env != nil && old.EnvOf == 0 {
 				l.reg.envs[sum(old.Env)] = old.ID
 			}
@@ -102,8 +105,8 @@ func (l *loop) shareEnv(e *cleanup.Entry) (key [sha256.Size]byte) {
 	return key
 }
 
-// left is what the deadline still leaves for the stop; 0 when it does not run.
-func (l *loop) left() time.Duration {
+// deadlineLeft returns the time until the deadline, or 0 if no deadline runs.
+func (l *loop) deadlineLeft() time.Duration {
 	for _, d := range l.run.Deadlines {
 		if d.Name == machine.DeadlineTimer {
 			return time.Until(d.At)
@@ -112,8 +115,8 @@ func (l *loop) left() time.Duration {
 	return 0
 }
 
-// reserve sets aside space for the record of a registration and for all events that may follow. Without space the command
-// is refused, and nothing is recorded. It reports whether e can be handled.
+// reserve reserves space for the record of a registration and for all events that may follow. Without space it refuses
+// the command, and nothing is recorded. It reports whether e can be handled.
 func (l *loop) reserve(e machine.Event, after Run) bool {
 	added, ok := e.(machine.Registered)
 	if !ok || l.record.ledger == nil || !after.Changed(l.run.Run) {
@@ -121,14 +124,16 @@ func (l *loop) reserve(e machine.Event, after Run) bool {
 	}
 	err := l.record.ledger.Reserve(int64(added.Entry.RecordSize()) + journal.Room(after.Run, after.signals()))
 	if err != nil {
-		l.reg.said = machine.Answer{Refusal: err.Error()}
+		l.reg.answer = machine.Answer{Refusal: err.Error()}
 	}
 	return err == nil
 }
 
-// takeBack deals with a request that could not be recorded: it is refused. What has no room is as if it had never been;
-// else the record may still be written, with the next one, and the command is withdrawn. It returns false for other events.
-func (l *loop) takeBack(e machine.Event, after Run, err error) bool {
+// undoRequest refuses a request that could not be recorded. It returns false for other events.
+//
+// If the ledger is full, the record is lost and the run is unchanged. After another error, the record may still be
+// written together with the next one; so the command is withdrawn.
+func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 	switch e.(type) {
 	case machine.Registered, machine.Withdrawn:
 	default:
@@ -138,16 +143,16 @@ func (l *loop) takeBack(e machine.Event, after Run, err error) bool {
 	if !errors.Is(err, ledger.ErrFull) {
 		l.run = after
 		if _, ok := e.(machine.Registered); ok {
-			l.handle(machine.Withdrawn{ID: len(after.Cleanup.Entries), Left: l.left()})
+			l.handle(machine.Withdrawn{ID: len(after.Cleanup.Entries), Left: l.deadlineLeft()})
 		} else {
 			refusal = "it does not run, but should graceful be killed now it does: " + refusal
 		}
 	}
-	l.reg.said = machine.Answer{Refusal: refusal}
+	l.reg.answer = machine.Answer{Refusal: refusal}
 	return true
 }
 
-// list is the cleanup commands that have not ended.
+// list lists the cleanup commands that have not ended.
 func (l *loop) list() *[]registry.Listed {
 	list := []registry.Listed{}
 	for _, c := range l.run.Cleanup.Entries {
@@ -159,7 +164,8 @@ func (l *loop) list() *[]registry.Listed {
 			state = "running"
 		}
 		list = append(list, registry.Listed{
-			ID: c.ID, State: state, Name: cleanup.Text(c.Name), Text: cleanup.Text(c.Command.Text), Command: cleanup.Texts(c.Command.Args),
+			ID: c.ID, State: state, Name: cleanup.Text(c.Name),
+			Text: cleanup.Text(c.Command.Text), Command: cleanup.Texts(c.Command.Args),
 			Dir: cleanup.Text(c.Dir), TimeoutMS: c.Command.Limit.Milliseconds(), WhenExits: c.Exits.PID,
 		})
 	}

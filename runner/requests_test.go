@@ -36,9 +36,9 @@ func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
 				time.AfterFunc(5*time.Second+time.Millisecond, func() { exits <- procfs.Identity{PID: 7, Start: 1} })
 			}
 			s.at(time.Minute, func() { s.end(machine.Ending{}, targetPID) })
-			r := at3(machine.Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
+			r := threeCommands(machine.Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
 			l := loop{run: Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge, exits: exits}}
-			l.await(l.command(3))
+			l.awaitExit(l.command(3))
 			l.start()
 			began := slices.DeleteFunc(s.did, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
 			if want := map[bool]string{true: "5.001s start 1s", false: "5.05s start 1s"}[c.told]; len(began) != 1 || began[0] != want {
@@ -72,7 +72,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {
 				l.register(registry.Call{Request: registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
-				return l.reg.said
+				return l.reg.answer
 			}
 			want := func(ids ...int) {
 				t.Helper()
@@ -91,8 +91,8 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			want(1, 2)
 			l.handle(machine.Withdrawn{ID: 1})
 			full := errors.Is(err, ledger.ErrFull)
-			if kept := !strings.Contains(l.reg.said.Refusal, "should graceful be killed"); l.reg.said.Refusal == "" || kept != full {
-				t.Errorf("withdrawn: %+v", l.reg.said)
+			if kept := !strings.Contains(l.reg.answer.Refusal, "should graceful be killed"); l.reg.answer.Refusal == "" || kept != full {
+				t.Errorf("withdrawn: %+v", l.reg.answer)
 			}
 			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // what is not written is as if it had never been
 			want(left...)
@@ -107,7 +107,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			}
 			// Who reads that goes on with the same run.
 			m, err := remember(runLedger.records)
-			if diff := cmp.Diff(l.run, m.run, sameRun); err != nil || diff != "" {
+			if diff := cmp.Diff(l.run, m.run, runOptions); err != nil || diff != "" {
 				t.Errorf("remembered otherwise: %v %s", err, diff)
 			}
 		})

@@ -3,44 +3,70 @@ package runner
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
-	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
-	"graceful/forward/listen"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/process"
-	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrSetup is what Do's errors are: nothing could be set up, and nothing has been started.
-var ErrSetup = errors.New("setting up the run")
+// Run is a run and its configuration. It embeds the machine's part.
+type Run struct {
+	machine.Run
+	ID     string
+	Config Config
+	Cgroup string // directory of the cgroup that the target runs in; "": none
+	Socket string // address at which commands are registered; "": none
+}
 
-// Result is what graceful is to end with.
+// newRun returns a run that has not started.
+func newRun(id string, config Config) Run {
+	return Run{Run: machine.New(config.Policy, config.OnExit, config.OnStop), ID: id, Config: config}
+}
+
+// NewID returns an id for a run: 32 hexadecimal digits. It distinguishes runs; it is no secret.
+func NewID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
+
+// advanced returns the run after an event, and the actions that the event causes.
+func (r Run) advanced(e machine.Event, now time.Time) (Run, []machine.Action) {
+	core, todo := machine.Advance(r.Run, e, now)
+	r.Run = core
+	return r, todo
+}
+
+// Result is how graceful is to end after a run.
 type Result struct {
 	Status int // exit status
-	Raise  int // the signal to end by instead, or 0
+	Raise  int // the signal to end by instead; 0: none
 }
 
 func (r Run) result() Result { return Result{r.Status(), r.Raise()} }
 
-// Do leads a run from start to exit and returns what it came to. Whatever it has to say goes to the log.
-// An error (ErrSetup) means that nothing was started; afterwards every failure is part of the run.
+// stoppedBy returns the result of a run that a stop signal ended before anything was started.
+func stoppedBy(sig syscall.Signal, c Config) Result {
+	r := newRun("", c)
+	r.Target.Ended, r.Target.Ending = true, machine.Ending{Signal: int(sig)}
+	return r.result()
+}
+
+// ErrSetup is wrapped by the errors of Do and Recover: the setup failed, and nothing was started.
+var ErrSetup = errors.New("setting up the run")
+
+// Do performs a run from start to exit, and returns its result. It writes messages to the log. An error (ErrSetup)
+// means that nothing was started. Once the target is started, failures are part of the run.
 //
-// It takes over the process: its signals, its children, its scheduling. There is one run in a process.
+// Do takes over the process: its signals, its children, its threads. A process performs one run.
 func Do(config Config, log *slog.Logger) (Result, error) {
 	r, err := do(config, log)
 	if err != nil {
@@ -50,9 +76,6 @@ func Do(config Config, log *slog.Logger) (Result, error) {
 }
 
 func do(config Config, log *slog.Logger) (Result, error) {
-	if n := len(config.OnExit) + len(config.OnStop); n > machine.MaxCommands {
-		return Result{}, fmt.Errorf("%w: %d commands were given, and %d are the most", journal.ErrTooLarge, n, machine.MaxCommands)
-	}
 	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Result{}, err
 	}
@@ -61,7 +84,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return Result{}, err
 	}
 	defer destination.Close()
-	r := newRun(newID(), config)
+	r := newRun(NewID(), config)
 	if config.Contain == tree.Cgroup {
 		if r.Cgroup, err = tree.FindCgroup("graceful-" + r.ID); err != nil {
 			return Result{}, fmt.Errorf("containment %s: %w", config.Contain, err)
@@ -74,11 +97,11 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if ended {
 		return stoppedBy(unix.SIGTERM, config), nil
 	}
-	own, err := openPTY(config, log)
+	pty, err := openPTY(config, log)
 	if err != nil {
 		return Result{}, err
 	}
-	defer own.Restore()
+	defer pty.Restore()
 	p, err := prepare(config, process.ReadInherited(), log)
 	if err != nil {
 		return Result{}, err
@@ -94,11 +117,17 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if stopped != 0 {
 		return stoppedBy(stopped, config), nil
 	}
-	if config.Defer != DeferOff {
-		p.socket, r.Socket, err = registry.Listen(r.ID)
-	}
-	if err != nil {
-		log.Warn("no cleanup command can be registered from within the run", "err", err)
+	p.pty = newPolicy(pty, config) // after openLedger, which may finish another run: that one has no terminal
+	return p.perform(r, runLedger, log)
+}
+
+// perform records how the run begins, performs it, and removes its ledger.
+func (p *processes) perform(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
+	if r.Config.Defer != DeferOff {
+		var err error
+		if p.socket, r.Socket, err = registry.Listen(r.ID); err != nil {
+			log.Warn("no cleanup command can be registered from within the run", "err", err)
+		}
 	}
 	defer registry.Remove(r.Socket)
 	if runLedger != nil {
@@ -106,8 +135,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 			return Result{}, errors.Join(err, discard(runLedger))
 		}
 	}
-	p.pty = newPolicy(own, config) // and of no run of that name that had to be finished first
-	result, err := p.leadGuarded(r, runLedger, log)
+	result, err := p.runGuardedOrAlone(r, runLedger, log)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(runLedger))
 	}
@@ -118,48 +146,10 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	return result, nil
 }
 
-// openReport opens the destination of the report before anything of the run can change what its path leads to. The ledger
-// gets the path without links: recover follows none.
-func openReport(config *Config) (*report.File, error) {
-	if config.Report == "" {
-		return nil, nil
-	}
-	destination, err := report.Open(config.Report)
-	if err != nil {
-		return nil, fmt.Errorf("--report %s: %w", config.Report, err)
-	}
-	config.Report = destination.Path()
-	return destination, nil
-}
-
-// openParent opens the process that started us, where its death is to stop the run. ended reports whether it is dead
-// already, and has logged so.
-func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bool, err error) {
-	if !config.DieWithParent {
-		return nil, false, nil
-	}
-	gone, ended, err = watchParent(config)
-	if err == nil && ended {
-		hint := "or it is PID 1, whose end nobody outlives: leave --die-with-parent out"
-		if config.Parent != 0 {
-			hint = fmt.Sprintf("our parent is process %d, and not %d", unix.Getppid(), config.Parent)
-		}
-		log.Warn("starting nothing", "err", parentEnded, "hint", hint)
-	}
-	return gone, ended, err
-}
-
-// stoppedBy is what comes of a run that a stop signal has kept from starting anything.
-func stoppedBy(sig syscall.Signal, c Config) Result {
-	r := newRun("", c)
-	r.Target.Ended, r.Target.Ending = true, machine.Ending{Signal: int(sig)}
-	return r.result()
-}
-
-// lead leads the run, with a guard if there is to be one and can be.
-func (p *processes) leadGuarded(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
+// runGuardedOrAlone performs the run: in a supervisor if the run has a guard, else in this process.
+func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
 	if g := r.Config.Guard; g.wanted() {
-		done, err := p.guarded(r, runLedger, log)
+		done, err := p.runGuarded(r, runLedger, log)
 		if err == nil {
 			return done, nil
 		}
@@ -177,139 +167,33 @@ func (p *processes) leadGuarded(r Run, runLedger *ledger.Ledger, log *slog.Logge
 	return p.newLoop(m, runLedger, log).start().result(), nil
 }
 
-// Run is a run with all that it was asked for. The part that the machine leads is embedded.
-type Run struct {
-	machine.Run
-	ID     string
-	Config Config
-	Cgroup string // directory of the cgroup that the target runs in; "": none
-	Socket string // address at which commands are registered; "": none
-}
-
-// newRun is a run at its beginning.
-func newRun(id string, config Config) Run {
-	return Run{Run: machine.New(config.Policy, config.OnExit, config.OnStop), ID: id, Config: config}
-}
-
-// advanced is the run after an event.
-func (r Run) advanced(e machine.Event, now time.Time) (Run, []machine.Action) {
-	core, todo := machine.Advance(r.Run, e, now)
-	r.Run = core
-	return r, todo
-}
-
-// prepare takes over the process. What it needs later it has then, threads too.
-func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*processes, error) {
-	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+// openReport opens the destination of the report before the run can change what its path leads to. The ledger gets the
+// path without links, because recover follows none.
+func openReport(config *Config) (*report.File, error) {
+	if config.Report == "" {
+		return nil, nil
+	}
+	destination, err := report.Open(config.Report)
 	if err != nil {
-		// A file system as bare as that gives its cleanup commands an empty pipe to read.
-		if devNull, err = process.EmptyInput(); err != nil {
-			return nil, fmt.Errorf("standard input for cleanup commands: %w", err)
+		return nil, fmt.Errorf("--report %s: %w", config.Report, err)
+	}
+	config.Report = destination.Path()
+	return destination, nil
+}
+
+// openParent watches the process that started graceful, if its death is to stop the run. It reports whether that
+// process has ended already, and logs that.
+func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bool, err error) {
+	if !config.DieWithParent {
+		return nil, false, nil
+	}
+	gone, ended, err = watchParent(config)
+	if err == nil && ended {
+		hint := "or it is PID 1, whose end nobody outlives: leave --die-with-parent out"
+		if config.Parent != 0 {
+			hint = fmt.Sprintf("our parent is process %d, and not %d", unix.Getppid(), config.Parent)
 		}
+		log.Warn("starting nothing", "err", parentEnded, "hint", hint)
 	}
-	contained, warnings, err := tree.Open(config.Contain)
-	if err != nil {
-		return nil, fmt.Errorf("containment %s: %w", config.Contain, err)
-	}
-	for _, w := range warnings {
-		log.Warn("containment is "+string(contained.Level()), "err", w)
-	}
-	listener := listen.Start(inherit.Ignored)
-	process.SettleThreads()
-	return &processes{
-		tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1, deferring: config.Defer,
-		exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
-	}, nil
-}
-
-// maxPidfds is a quarter of the descriptors that we may have. The server of the socket takes as many at the most, and the
-// run needs some itself: without a pipe nothing can be started, and without a file of /proc nobody be found.
-func maxPidfds() int {
-	var files unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil {
-		return 0
-	}
-	return int(min(uint64(files.Cur)/4, 1<<16))
-}
-
-func (p *processes) makeCgroup(r Run) error {
-	if err := p.tree.MakeCgroup(r.Cgroup); err != nil {
-		return fmt.Errorf("containment %s: %w", r.Config.Contain, err)
-	}
-	return nil
-}
-
-// system is the operating system for a loop.
-func (p *processes) system() system { return system{p, p, p.tree, p, p.tree, p, p, p} }
-
-// newLoop is the loop that leads a run from where its ledger says it stands.
-func (p *processes) newLoop(m remembered, runLedger *ledger.Ledger, log *slog.Logger) *loop {
-	p.tree.Confine(m.run.Cgroup)
-	l := &loop{
-		run: m.run, began: m.began, sys: p.system(), log: log, record: recorder{history: m.history},
-		in: inputs{
-			signals: p.listener.Signals, children: p.listener.Children, parentGone: p.parentGone, broken: p.pty.Broken(),
-		},
-	}
-	if runLedger != nil { // else the interface would not be nil
-		l.record.ledger = runLedger
-	}
-	if m.run.Target.Ended { // whoever led it may not have come to that
-		p.targetGone(m.run)
-	}
-	if p.socket >= 0 && m.run.State != machine.Done {
-		l.in.requests, l.in.exits = registry.Serve(p.socket, procfs.StartOf).Calls, p.exits
-	}
-	if m.run.State >= machine.Cleaning { // nor to that
-		p.cleaning()
-		l.disband()
-	}
-	return l
-}
-
-// checkCommands refuses what could not run later.
-func checkCommands(commands []cleanup.Command) error {
-	for _, c := range commands {
-		if !c.NeedsShell() {
-			continue
-		}
-		if err := haveShell(); err != nil {
-			return fmt.Errorf(`command %q needs %s: %w (without a shell use the exec form: ["./flush", "--all"])`,
-				c.Text, cleanup.Shell, err)
-		}
-	}
-	return nil
-}
-
-func haveShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
-
-// newID returns 32 hexadecimal digits. They tell runs apart; they are no secret.
-func newID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
-
-// startFailure gives the exit status for an error in starting the target, as env(1) and the shells have it, and
-// a hint where the error alone would mislead.
-func startFailure(command string, err error) (status int, hint string) {
-	path := command
-	var found *fs.PathError // by way of PATH
-	if errors.As(err, &found) {
-		path = found.Path
-	}
-	exists := strings.Contains(path, "/") && unix.Access(path, unix.F_OK) == nil
-	switch {
-	case errors.Is(err, process.ErrCgroup):
-		return machine.StatusFailed, "it was not executed"
-	case process.OutOfResources(err):
-		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
-	case errors.Is(err, unix.ENOENT) && exists:
-		return 126, "it is there, but the interpreter in its first line, or its dynamic loader, is not"
-	case errors.Is(err, unix.ENOENT) && !strings.Contains(command, "/"):
-		return 127, "no directory in PATH has it"
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
-		return 127, ""
-	case errors.Is(err, unix.ENOEXEC):
-		return 126, "a script needs a #! line; a binary must be for this kind of machine"
-	case errors.Is(err, unix.E2BIG):
-		return 126, "arguments and environment together are too long"
-	}
-	return 126, ""
+	return gone, ended, err
 }

@@ -13,9 +13,10 @@ func (p *processes) member(int, uint64, int) (procfs.Process, error) {
 	return procfs.Process{}, errors.New("waiting for the end of a process that is not our child takes Linux")
 }
 
-func (p *processes) await(procfs.Identity) bool { return false }
+func (p *processes) awaitExit(procfs.Identity) bool { return false }
 
+// waitFor cannot wait on this system.
 func waitFor(int) func() bool { return func() bool { return false } }
 
-// admit admits all of our own user and root: this system tells no more of the process at the other end.
+// admit admits all processes of graceful's user and of root. This system reports no more about the peer.
 func (p *processes) admit(registry.Call) error { return nil }

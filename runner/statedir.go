@@ -1,19 +1,86 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"graceful/cleanup/ledger"
+	"graceful/runner/journal"
 )
+
+// lockPatience is how long a lock may stay taken after its holder was killed. A child that the holder was starting has
+// the ledger's descriptor until its execve(2).
+const lockPatience = 500 * time.Millisecond
+
+// locked calls open until no other process has the lock, or the time is later than late.
+func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger, error) {
+	for {
+		runLedger, err := open()
+		if !errors.Is(err, ledger.ErrAlive) || time.Now().After(late) {
+			return runLedger, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// openLedger opens the ledger in the state directory. It returns nil if there is no state directory. If a dead run has
+// the same name, it finishes that run first. stopped is a stop signal that arrived meanwhile.
+func (p *processes) openLedger(
+	config Config, log *slog.Logger,
+) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
+	if config.StateDir == "" {
+		return nil, 0, nil
+	}
+	dir, err := ledger.MakeDir(config.StateDir)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer dir.Close()
+	if err := checkParents(config.StateDir, config.StrictStateDir, log); err != nil {
+		return nil, 0, err
+	}
+	file := ledger.FileName(config.Name + "." + NewID())
+	if config.Named {
+		file = ledger.FileName(config.Name)
+	}
+	for {
+		late := time.Now().Add(lockPatience)
+		runLedger, err = locked(late, func() (*ledger.Ledger, error) { return dir.Take(file) })
+		if errors.Is(err, ledger.ErrAlive) {
+			return nil, 0, fmt.Errorf("a run named %s lives: %w", config.Name, err)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		m, err := read(runLedger)
+		if errors.Is(err, journal.ErrEmpty) { // new, or its run was killed before it had begun
+			return runLedger, 0, nil
+		}
+		if err != nil {
+			return nil, 0, errors.Join(err, runLedger.Close())
+		}
+		log.Warn("finishing first what is left of run "+m.run.ID, "err", "it was killed")
+		stopped, err := p.finishDead(m, runLedger, false, log)
+		p.listener.Restart()
+		if err == errCommands {
+			err = nil
+		}
+		if err := errors.Join(err, runLedger.Close()); err != nil || stopped != 0 {
+			return nil, stopped, err
+		}
+	}
+}
 
 // replaceable is the warning, or the error, that a parent of the state directory is unsafe.
 const replaceable = "the state directory can be replaced by others"
 
-// checkParents warns when another user can replace the state directory, which exists. When strict is set, that is an
-// error. A Kubernetes volume is writable by all, or by a group, so it is no error by default.
+// checkParents warns if another user can replace the state directory, which exists. With strict set, that is an error.
+// By default it is none, because a Kubernetes volume is writable by all users or by a group.
 func checkParents(path string, strict bool, log *slog.Logger) error {
 	why, hint, err := UnsafeParents(path)
 	if err != nil || why == "" {

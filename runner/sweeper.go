@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sweeper keeps what is known of a tree that is being emptied, and says when to look at it again and when to give up.
+// sweeper is the state of a tree that is being emptied. It decides when to check the tree again, and when to give up.
 type sweeper struct {
-	killing bool                     // SIGKILL, again and again until the tree is empty
+	killing bool                     // SIGKILL is sent repeatedly until the tree is empty
 	killed  map[procfs.Identity]kill // the processes that the last pass found
-	look    time.Time                // when to look again whether the tree is empty; zero: when a child ends
-	pause   time.Duration            // until then; it grows while nothing ends
+	look    time.Time                // when to check again whether the tree is empty; zero: when a child ends
+	pause   time.Duration            // between two checks; it grows while no process ends
 	givenUp []string                 // the processes that a warning has named as left
-	unseen  time.Time                // since when passes have found no process though the tree is not empty
+	unseen  time.Time                // since when passes find no process in a tree that is not empty
 }
 
-// kill is what is known of a process that SIGKILL was sent to.
+// kill is a process that was sent SIGKILL.
 type kill struct {
 	first time.Time
 	name  string
@@ -34,14 +34,14 @@ func (s *sweeper) stop() {
 	s.killing, s.look, s.pause, s.unseen = false, time.Time{}, 0, time.Time{}
 }
 
-// later sets when to look again. The pause grows: the end of a process that is not our child is not reported.
+// later schedules the next check. The pause grows, because the end of a process that is not a child is not reported.
 func (s *sweeper) later() {
 	s.pause = min(max(2*s.pause, time.Millisecond), 100*time.Millisecond)
 	s.look = time.Now().Add(s.pause)
 }
 
-// pass takes what a pass of SIGKILL has found. It reports whether all that is left cannot be ended: it may not be signalled, or
-// has not ended within patience.
+// pass records the processes that a pass of SIGKILL has found. It reports whether none of them can be ended: each may
+// not be signalled, or has not ended within patience.
 func (s *sweeper) pass(found, denied []procfs.Process, patience time.Duration) (hopeless bool) {
 	now := time.Now()
 	if len(found) > 0 {
@@ -74,7 +74,7 @@ func (s *sweeper) left() (left []procfs.Process) {
 	return left
 }
 
-// names lists them for people.
+// names returns them in the form "pid (name)".
 func (s *sweeper) names() (names []string) {
 	for _, p := range s.left() {
 		names = append(names, fmt.Sprintf("%d (%s)", p.PID, p.Name))
@@ -88,10 +88,11 @@ func (l *loop) emptying() bool {
 	return l.run.State == machine.Sweeping || l.run.State == machine.Cleaning && l.run.Cleanup.Clearing || l.sweep.killing
 }
 
-// killMore kills the members that were born since the last pass, or signals those whose parents have ended meanwhile.
+// killMore kills the members that were born since the last pass. In the grace, it signals members that were orphaned
+// meanwhile.
 func (l *loop) killMore() {
 	if l.sweep.killing && l.kill() {
-		if left := l.sweep.names(); !slices.Equal(left, l.sweep.givenUp) { // after each cleanup command they are still there
+		if left := l.sweep.names(); !slices.Equal(left, l.sweep.givenUp) { // one warning for all passes that leave them
 			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
 			l.sweep.givenUp = left
 		}
@@ -109,7 +110,7 @@ func (l *loop) killMore() {
 	}
 }
 
-// kill makes one pass of SIGKILL over the tree. It reports whether the target has ended and all that is left cannot be ended.
+// kill sends SIGKILL to the members once. It reports whether the target has ended and no other member can be ended.
 func (l *loop) kill() (hopeless bool) {
 	found, denied := l.sys.Kill()
 	for _, p := range found {

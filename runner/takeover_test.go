@@ -39,16 +39,16 @@ func (m *memory) events() (events []string) {
 }
 
 // standing is a run without cleanup commands that stands in a state.
-func standing(s machine.State) Run {
+func runIn(s machine.State) Run {
 	r := newRun("id", Config{Command: []string{"target"}})
-	r.Run = at(s)
+	r.Run = machineIn(s)
 	r.Cleanup.Stack = cleanup.Stack{}
 	r.Config.Policy = r.Policy
 	return r
 }
 
 // takeOver lets a loop go on from a run that somebody else has led so far.
-func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*watchedSystem)) (Run, *watchedSystem, *memory) {
+func takeOver(t *testing.T, r Run, claimTimes map[int]time.Duration, script func(*watchedSystem)) (Run, *watchedSystem, *memory) {
 	t.Helper()
 	var run Run
 	var sys *watchedSystem
@@ -58,9 +58,9 @@ func takeOver(t *testing.T, r Run, claimed map[int]time.Duration, script func(*w
 		s.kids = []procfs.Process{child(targetPID, 0)}
 		script(s)
 		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: runLedger}, began: time.Now()}
-		l.takeOver(remembered{claimed: claimed})
+		l.takeOver(remembered{claimTimes: claimTimes})
 		l.handle(machine.Orphaned{})
-		run, sys = l.lead(), s
+		run, sys = l.complete(), s
 	})
 	return run, sys, runLedger
 }
@@ -102,7 +102,7 @@ func TestWithoutATargetNoneIsStarted(t *testing.T) {
 
 // What ended by itself before we could do anything has not ended because of us.
 func TestATargetThatHasSucceededHasSucceeded(t *testing.T) {
-	r := standing(machine.Running)
+	r := runIn(machine.Running)
 	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID] = true
@@ -115,7 +115,7 @@ func TestATargetThatHasSucceededHasSucceeded(t *testing.T) {
 
 // Who is not among our children any more has been reaped, and its id may be a stranger's.
 func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
-	r := standing(machine.Running)
+	r := runIn(machine.Running)
 	r.Target.PID = targetPID
 	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
 	if run.Status() != 125 || run.Reason() != "recovered" || slices.Contains(s.calls, "group SIGTERM") {
@@ -132,7 +132,7 @@ func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
 // Whose start time could not be read, then or now, is known by its pid among our own children.
 func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
 	for _, start := range []struct{ then, now uint64 }{{0, 5}, {5, 0}, {0, 0}} {
-		r := standing(machine.Running)
+		r := runIn(machine.Running)
 		r.Target.PID, r.Target.Start = targetPID, start.then
 		run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 			s.kids = []procfs.Process{child(targetPID, start.now)}
@@ -147,7 +147,7 @@ func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
 
 // A target that takes a stop for success has not done what it was started for.
 func TestAStopBecauseOfOurFailureIsNoSuccess(t *testing.T) {
-	r := standing(machine.Running)
+	r := runIn(machine.Running)
 	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID] = true
@@ -165,7 +165,7 @@ func TestWhatWasDecidedOnIsDone(t *testing.T) {
 		machine.Killing:  "", // it ends before a second is over
 		machine.Sweeping: "survivors SIGTERM, survivors SIGCONT",
 	} {
-		r := standing(state)
+		r := runIn(state)
 		r.Target.PID, r.Stop.Signal = targetPID, int(unix.SIGINT)
 		r.Target.Ended = state == machine.Sweeping
 		run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) {
@@ -262,14 +262,14 @@ func recoverRun(t *testing.T, r Run, same, retry bool, script func(*watchedSyste
 		script(s)
 		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: &memory{}}, began: time.Now()}
 		l.recover(remembered{last: time.Hour}, same, retry)
-		run, sys = l.lead(), s
+		run, sys = l.complete(), s
 	})
 	return run, sys
 }
 
 func TestRecoveringARunWhoseTargetNobodySawEnd(t *testing.T) {
 	for _, state := range []machine.State{machine.Starting, machine.Running, machine.Stopping, machine.Killing} {
-		r := standing(state)
+		r := runIn(state)
 		r.Cleanup.Stack = cleanup.Stack{}.Push(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
 		if run.Reason() != "recovered" || run.Status() != 125 || run.Target.Duration != time.Hour || slices.Contains(s.calls, "start target") {
@@ -338,7 +338,7 @@ func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
 		}
 	}
 	r.Target.Start = 0
-	if ids := known(r); len(ids) > 0 {
+	if ids := recordedIdentities(r); len(ids) > 0 {
 		t.Errorf("hunted: %+v", ids)
 	}
 }

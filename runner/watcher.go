@@ -9,19 +9,19 @@ import (
 	"graceful/runner/procfs"
 )
 
-// watcher keeps the processes whose end matters and that are not graceful's children.
+// watcher watches processes that are not graceful's children.
 type watcher struct {
-	awaited   map[procfs.Identity][]int // the commands that wait for a process
-	unwatched []procfs.Identity         // those of them whose end is not reported: they have to be looked at
-	commands  []procfs.Process          // cleanup commands that run, and that another process of graceful started
-	at        time.Time                 // when to look at those and at the unwatched again; zero: there are none
+	awaited   map[procfs.Identity][]int // the ids of the commands that wait for a process
+	unwatched []procfs.Identity         // those processes whose end is not reported: they have to be polled
+	commands  []procfs.Process          // running cleanup commands that another process of graceful started
+	at        time.Time                 // when to poll commands and unwatched next; zero: there are none
 }
 
-// watchEvery is how often the watcher looks whether a process has ended.
+// watchEvery is the interval of the polls.
 const watchEvery = 50 * time.Millisecond
 
-// await has a command started when the process has ended that it waits for.
-func (l *loop) await(c cleanup.Entry) {
+// awaitExit watches the process that a command waits for. When that process has ended, the command starts.
+func (l *loop) awaitExit(c cleanup.Entry) {
 	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || l.run.State >= machine.Cleaning {
 		return
 	}
@@ -29,7 +29,7 @@ func (l *loop) await(c cleanup.Entry) {
 	if w.awaited == nil {
 		w.awaited = map[procfs.Identity][]int{}
 	}
-	if len(w.awaited[id]) == 0 && !l.sys.await(id) {
+	if len(w.awaited[id]) == 0 && !l.sys.awaitExit(id) {
 		w.unwatched = append(w.unwatched, id)
 		if w.at.IsZero() {
 			w.at = time.Now()
@@ -38,19 +38,20 @@ func (l *loop) await(c cleanup.Entry) {
 	w.awaited[id] = append(w.awaited[id], c.ID)
 }
 
-// exited starts the commands that have waited for a process.
-func (l *loop) exited(id procfs.Identity) {
+// processExited starts the commands that wait for a process.
+func (l *loop) processExited(id procfs.Identity) {
 	w := &l.waits
 	waiting := w.awaited[id]
 	delete(w.awaited, id)
-	w.unwatched = slices.DeleteFunc(slices.Clone(w.unwatched), func(other procfs.Identity) bool { return other == id })
+	isIt := func(other procfs.Identity) bool { return other == id }
+	w.unwatched = slices.DeleteFunc(slices.Clone(w.unwatched), isIt)
 	for _, command := range waiting {
 		l.handle(machine.Exited{ID: command})
 	}
 }
 
-// watch looks at the processes whose end is not reported.
-func (l *loop) watch() {
+// checkExits polls the processes whose end is not reported.
+func (l *loop) checkExits() {
 	w, now := &l.waits, time.Now()
 	if w.at.IsZero() || now.Before(w.at) {
 		return
@@ -59,17 +60,18 @@ func (l *loop) watch() {
 		if l.sys.Alive(p.Identity) {
 			continue
 		}
-		w.commands = slices.DeleteFunc(slices.Clone(w.commands), func(q procfs.Process) bool { return q.Identity == p.Identity })
+		isIt := func(other procfs.Process) bool { return other.Identity == p.Identity }
+		w.commands = slices.DeleteFunc(slices.Clone(w.commands), isIt)
 		id, _ := l.commandOf(p.PID)
 		l.handle(machine.CommandEnded{ID: id, Unseen: true})
 	}
 	for _, id := range w.unwatched {
 		if !l.sys.Alive(id) {
-			l.exited(id)
+			l.processExited(id)
 		}
 	}
 	w.at = time.Time{}
 	if len(w.commands)+len(w.unwatched) > 0 {
-		w.at = time.Now().Add(max(watchEvery, time.Since(now))) // a look must not take all the time
+		w.at = time.Now().Add(max(watchEvery, time.Since(now))) // polls take half of the time at most
 	}
 }

@@ -54,7 +54,7 @@ func FuzzMachine(f *testing.F) {
 			if w.run.State == machine.Done {
 				break
 			}
-			w.goOn()
+			w.proceed()
 		}
 		if w.run.State != machine.Done {
 			t.Fatalf("it does not end: %+v", w.run)
@@ -106,40 +106,40 @@ func (w *world) happen(b byte) {
 	ending := machine.Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
 	switch b % 22 {
 	case 0:
-		w.tell(machine.TargetStarted{PID: int(b) + 1})
+		w.handle(machine.TargetStarted{PID: int(b) + 1})
 	case 1:
-		w.tell(machine.TargetFailed{Status: 127})
+		w.handle(machine.TargetFailed{Status: 127})
 	case 2:
-		w.tell(machine.Signalled{Signal: 15, Meaning: forward.Stop})
+		w.handle(machine.Signalled{Signal: 15, Meaning: forward.Stop})
 	case 3:
-		w.tell(machine.Signalled{Signal: int(b) % 65, Meaning: forward.Meaning(b>>4) % 5})
+		w.handle(machine.Signalled{Signal: int(b) % 65, Meaning: forward.Meaning(b>>4) % 5})
 	case 4:
-		w.tell(machine.TimeUp{Name: machine.GraceTimer})
+		w.handle(machine.TimeUp{Name: machine.GraceTimer})
 	case 5:
-		w.tell(machine.TargetEnded{Ending: ending, After: time.Duration(b)})
+		w.handle(machine.TargetEnded{Ending: ending, After: time.Duration(b)})
 	case 6:
-		w.tell(machine.TreeEmptied{})
+		w.handle(machine.TreeEmptied{})
 	case 7:
-		w.tell(machine.CommandStarted{ID: id, PID: int(b)})
+		w.handle(machine.CommandStarted{ID: id, PID: int(b)})
 	case 8:
-		w.tell(machine.CommandEnded{ID: id, Ending: ending, Unseen: b&16 != 0})
+		w.handle(machine.CommandEnded{ID: id, Ending: ending, Unseen: b&16 != 0})
 	case 9:
-		w.tell(machine.CommandFailed{ID: id, Err: "no", Transient: b&16 != 0})
+		w.handle(machine.CommandFailed{ID: id, Err: "no", Transient: b&16 != 0})
 	case 10:
-		w.tell(machine.CommandTimer{ID: id, Name: machine.TimerName(b>>4) % 5})
-		w.tell(machine.TimeUp{Name: machine.DrainTimer + machine.TimerName(b>>4)%3})
+		w.handle(machine.CommandTimer{ID: id, Name: machine.TimerName(b>>4) % 5})
+		w.handle(machine.TimeUp{Name: machine.DrainTimer + machine.TimerName(b>>4)%3})
 	case 11:
-		w.writeDown()
+		w.replay()
 	case 12:
-		w.goOn()
+		w.proceed()
 	case 13:
-		w.tell(machine.Orphaned{})
+		w.handle(machine.Orphaned{})
 	case 14:
-		w.tell(machine.Recovered{After: time.Duration(b)})
+		w.handle(machine.Recovered{After: time.Duration(b)})
 	case 15:
-		w.tell(machine.CommandLost{ID: id})
+		w.handle(machine.CommandLost{ID: id})
 	case 16:
-		w.tell(machine.Retried{})
+		w.handle(machine.Retried{})
 	case 17, 18:
 		c := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: time.Second}}
 		c.Name, c.Dir, c.Env, c.Key = "n\xff", "/d", []string{"B=\xfe"}, string('a'+rune(b>>5))
@@ -148,45 +148,45 @@ func (w *world) happen(b byte) {
 			c.Env = of.Entries[c.EnvOf-1].Env
 		}
 		c.Exits.PID = int(b) % 2
-		w.tell(machine.Registered{Entry: c, Left: time.Duration(b>>4) * time.Second})
+		w.handle(machine.Registered{Entry: c, Left: time.Duration(b>>4) * time.Second})
 	case 19:
-		w.tell(machine.Withdrawn{ID: id, Left: time.Second})
+		w.handle(machine.Withdrawn{ID: id, Left: time.Second})
 	case 20:
-		w.tell(machine.Exited{ID: id})
+		w.handle(machine.Exited{ID: id})
 	case 21:
-		w.tell(machine.Relayed{})
+		w.handle(machine.Relayed{})
 	}
 }
 
 // goOn lets happen what the machine is waiting for.
-func (w *world) goOn() {
+func (w *world) proceed() {
 	switch w.run.State {
 	case machine.Starting:
-		w.tell(machine.TargetStarted{PID: 1})
+		w.handle(machine.TargetStarted{PID: 1})
 	case machine.Running, machine.Stopping, machine.Killing:
 		if running := w.run.Cleanup.Running(cleanup.AtStop); len(running) > 0 {
-			w.tell(machine.CommandEnded{ID: running[0], Ending: machine.Ending{}})
+			w.handle(machine.CommandEnded{ID: running[0], Ending: machine.Ending{}})
 			return
 		}
-		w.tell(machine.TargetEnded{Ending: machine.Ending{}, After: 0})
+		w.handle(machine.TargetEnded{Ending: machine.Ending{}, After: 0})
 	case machine.Sweeping:
-		w.tell(machine.TreeEmptied{})
+		w.handle(machine.TreeEmptied{})
 	case machine.Cleaning:
 		if w.run.Cleanup.Relaying {
-			w.tell(machine.Relayed{})
+			w.handle(machine.Relayed{})
 			return
 		}
 		for _, e := range w.run.Cleanup.Entries {
 			if e.Progress == cleanup.Claimed {
-				w.tell(machine.CommandEnded{ID: e.ID, Ending: machine.Ending{}})
+				w.handle(machine.CommandEnded{ID: e.ID, Ending: machine.Ending{}})
 				return
 			}
 		}
-		w.tell(machine.TreeEmptied{})
+		w.handle(machine.TreeEmptied{})
 	}
 }
 
-func (w *world) tell(e machine.Event) {
+func (w *world) handle(e machine.Event) {
 	before, snapshot := w.run, w.run
 	snapshot.Cleanup.Entries = nil
 	for _, c := range before.Cleanup.Entries {
@@ -286,7 +286,7 @@ func (w *world) answered(a machine.Answer, e machine.Event, before Run) {
 func (w *world) keep(r json.RawMessage) { w.ledger = append(w.ledger, r) }
 
 // writeDown has the run go on from what was written down of it.
-func (w *world) writeDown() {
+func (w *world) replay() {
 	m, err := remember(w.ledger)
 	if err != nil {
 		w.t.Fatal(err)

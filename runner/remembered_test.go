@@ -29,7 +29,7 @@ func TestAllThatARunWasAskedForIsWrittenDown(t *testing.T) {
 	}
 	// These are settled before it is written.
 	config.Guard, config.StateDir, config.StrictStateDir, config.Named = "", "", false, false
-	if diff := cmp.Diff(newRun("id", config), m.run, sameRun); diff != "" {
+	if diff := cmp.Diff(newRun("id", config), m.run, runOptions); diff != "" {
 		t.Errorf("forgotten (-written +read):\n%s", diff)
 	}
 }

@@ -23,17 +23,17 @@ import (
 // does that takes no time.
 type watchedSystem struct {
 	*fakeSystem
-	t         *testing.T
-	reaped    map[int]bool
-	pinned    map[int]bool // was a zombie while the tree was killed
-	calls     []string     // signals by their receivers, and what else has an order
-	looks     int          // at whether the tree is empty
-	strikes   int
-	forbidden map[int]bool // may not be signalled
-	blind     bool         // members are not found
-	targetErr error
-	nextPIDs  []int // of cleanup commands; then the usual ones
-	said      []slog.Record
+	t          *testing.T
+	reaped     map[int]bool
+	pinned     map[int]bool // was a zombie while the tree was killed
+	calls      []string     // signals by their receivers, and what else has an order
+	looks      int          // at whether the tree is empty
+	childKills int
+	forbidden  map[int]bool // may not be signalled
+	blind      bool         // members are not found
+	targetErr  error
+	nextPIDs   []int // of cleanup commands; then the usual ones
+	logged     []slog.Record
 }
 
 func newWatchedSystem(t *testing.T) *watchedSystem {
@@ -128,7 +128,7 @@ func (s *watchedSystem) Empty(childless bool) bool {
 	return s.fakeSystem.Empty(childless)
 }
 
-func (s *watchedSystem) KillChildren() { s.strikes++ }
+func (s *watchedSystem) KillChildren() { s.childKills++ }
 
 func (s *watchedSystem) cleaning() { s.calls = append(s.calls, "cleaning") }
 
@@ -137,12 +137,12 @@ func (s *watchedSystem) Enabled(context.Context, slog.Level) bool { return true 
 func (s *watchedSystem) WithAttrs([]slog.Attr) slog.Handler       { return s }
 func (s *watchedSystem) WithGroup(string) slog.Handler            { return s }
 func (s *watchedSystem) Handle(_ context.Context, r slog.Record) error {
-	s.said = append(s.said, r)
+	s.logged = append(s.logged, r)
 	return nil
 }
 
 func (s *watchedSystem) warnings() (all []string) {
-	for _, r := range s.said {
+	for _, r := range s.logged {
 		if r.Level >= slog.LevelWarn {
 			all = append(all, r.Message)
 		}
@@ -151,7 +151,7 @@ func (s *watchedSystem) warnings() (all []string) {
 }
 
 // watch leads a run on a watched system.
-func watch(t *testing.T, config Config, commands []string, script func(*watchedSystem)) (Run, *watchedSystem) {
+func watched(t *testing.T, config Config, commands []string, script func(*watchedSystem)) (Run, *watchedSystem) {
 	t.Helper()
 	var run Run
 	var s *watchedSystem
@@ -185,7 +185,7 @@ func endsAfter(d time.Duration) func(*watchedSystem) {
 
 // A stopped process can act on a signal only when it goes on: CONT comes after it, not before.
 func TestSignalsThatEndAreFollowedByCONT(t *testing.T) {
-	_, s := watch(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, []string{"1h"}, func(s *watchedSystem) {
+	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, []string{"1h"}, func(s *watchedSystem) {
 		s.living[7] = true
 		s.send(time.Second, unix.SIGUSR1)
 		s.send(2*time.Second, unix.SIGINT)
@@ -206,7 +206,7 @@ func TestSignalsThatEndAreFollowedByCONT(t *testing.T) {
 
 func TestSignalsDuringTheCleaningAreLoggedAndChangeNothing(t *testing.T) {
 	signals := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGTSTP}
-	run, s := watch(t, Config{Policy: machine.Policy{Grace: time.Second}}, []string{"10s"}, func(s *watchedSystem) {
+	run, s := watched(t, Config{Policy: machine.Policy{Grace: time.Second}}, []string{"10s"}, func(s *watchedSystem) {
 		endsAfter(time.Second)(s)
 		for i, sig := range signals {
 			s.send(time.Duration(2+i)*time.Second, sig)
@@ -216,7 +216,7 @@ func TestSignalsDuringTheCleaningAreLoggedAndChangeNothing(t *testing.T) {
 		t.Errorf("it did %q for %s, want %q", s.did, run.Reason(), want)
 	}
 	for _, sig := range signals {
-		if !slices.ContainsFunc(s.said, func(r slog.Record) bool {
+		if !slices.ContainsFunc(s.logged, func(r slog.Record) bool {
 			return r.Level == slog.LevelInfo && r.Message == "received "+strings.TrimPrefix(unix.SignalName(sig), "SIG")
 		}) {
 			t.Errorf("%v is not in the log", sig)
@@ -226,7 +226,7 @@ func TestSignalsDuringTheCleaningAreLoggedAndChangeNothing(t *testing.T) {
 
 // The end is there before its announcement: at the moment when the grace is over nobody is left to be killed.
 func TestAnEndBeforeTheGraceIsOverIsNoKill(t *testing.T) {
-	run, s := watch(t, Config{Policy: machine.Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
+	run, s := watched(t, Config{Policy: machine.Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)
 		s.at(5*time.Second, func() { // and no nudge
 			delete(s.living, targetPID)
@@ -240,7 +240,7 @@ func TestAnEndBeforeTheGraceIsOverIsNoKill(t *testing.T) {
 
 // While the leader of a group is a zombie the group's id is nobody else's: that is when the group is killed.
 func TestWhatALeaderLeavesIsKilledBeforeTheLeaderIsReaped(t *testing.T) {
-	_, s := watch(t, Config{Policy: machine.Policy{Grace: time.Second}}, []string{"2s"}, func(s *watchedSystem) {
+	_, s := watched(t, Config{Policy: machine.Policy{Grace: time.Second}}, []string{"2s"}, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)
 	})
 	for _, pid := range []int{targetPID, 201} {
@@ -257,7 +257,7 @@ func TestAPIDThatComesBackIsSomebodyElse(t *testing.T) {
 		"the first command's for a second": {300, 300},
 	} {
 		t.Run(name, func(t *testing.T) {
-			run, s := watch(t, Config{Policy: machine.Policy{Order: cleanup.FIFO}}, []string{"1s", "2s"}, func(s *watchedSystem) {
+			run, s := watched(t, Config{Policy: machine.Policy{Order: cleanup.FIFO}}, []string{"1s", "2s"}, func(s *watchedSystem) {
 				s.nextPIDs = pids
 				endsAfter(time.Second)(s)
 			})
@@ -273,7 +273,7 @@ func TestAPIDThatComesBackIsSomebodyElse(t *testing.T) {
 
 // Commands in parallel may end together, and one nudge tells of it.
 func TestCommandsThatEndTogetherAreAllTaken(t *testing.T) {
-	run, s := watch(t, Config{Policy: machine.Policy{Order: cleanup.Parallel}}, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
+	run, s := watched(t, Config{Policy: machine.Policy{Order: cleanup.Parallel}}, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
 	want := []string{"1s survivors terminated", "1s start 1s", "1s start 1s", "1s start 2s", "1s start 2s", "3s done"}
 	if !slices.Equal(s.did, want) {
 		t.Errorf("it did %q, want %q", s.did, want)
@@ -287,7 +287,7 @@ func TestCommandsThatEndTogetherAreAllTaken(t *testing.T) {
 
 // Passes of SIGKILL go on while the target itself is out of reach, as a setuid program is: those it starts are not.
 func TestTheTreeOfATargetThatMayNotBeKilledIsKilled(t *testing.T) {
-	run, s := watch(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *watchedSystem) {
+	run, s := watched(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *watchedSystem) {
 		s.forbidden[targetPID] = true
 		s.send(time.Second, unix.SIGTERM)
 		s.at(5*time.Second, func() { s.living[8] = true })
@@ -304,7 +304,7 @@ func TestTheTreeOfATargetThatMayNotBeKilledIsKilled(t *testing.T) {
 
 // One whom we may not kill does not keep us from waiting for those that we may.
 func TestSomeMayBeKilledAndSomeMayNot(t *testing.T) {
-	_, s := watch(t, Config{}, nil, func(s *watchedSystem) {
+	_, s := watched(t, Config{}, nil, func(s *watchedSystem) {
 		s.living[7], s.living[8] = true, true
 		s.forbidden[7] = true
 		s.immortal[8] = true
@@ -318,7 +318,7 @@ func TestSomeMayBeKilledAndSomeMayNot(t *testing.T) {
 
 // Where members cannot be found (no /proc), that none is found says nothing until SIGKILL has had its time.
 func TestNobodyFoundIsNotNobodyThere(t *testing.T) {
-	_, s := watch(t, Config{}, nil, func(s *watchedSystem) {
+	_, s := watched(t, Config{}, nil, func(s *watchedSystem) {
 		s.blind = true
 		s.living[7] = true
 		endsAfter(time.Second)(s)
@@ -339,7 +339,7 @@ func TestHowOftenTheTreeIsLookedAt(t *testing.T) {
 		"ends are not announced": {true, 60 * 10, 60*20 + 100}, // every 100ms, for two looks at most
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, s := watch(t, Config{Policy: machine.Policy{Grace: time.Hour}}, nil, func(s *watchedSystem) {
+			_, s := watched(t, Config{Policy: machine.Policy{Grace: time.Hour}}, nil, func(s *watchedSystem) {
 				s.polling = c.polling
 				s.living[7] = true
 				endsAfter(time.Second)(s)
@@ -368,7 +368,7 @@ func TestOnlyAStormThatIsBeingKilledIsStruckAt(t *testing.T) {
 		want  bool
 	}{"being killed": {0, true}, "in the grace": {time.Hour, false}} {
 		t.Run(name, func(t *testing.T) {
-			_, s := watch(t, Config{Policy: machine.Policy{Grace: c.grace}}, nil, func(s *watchedSystem) {
+			_, s := watched(t, Config{Policy: machine.Policy{Grace: c.grace}}, nil, func(s *watchedSystem) {
 				s.living[7], s.immortal[7] = true, true
 				var many []int
 				for pid := range 3 * reapLimit {
@@ -379,8 +379,8 @@ func TestOnlyAStormThatIsBeingKilledIsStruckAt(t *testing.T) {
 				s.at(2*time.Second, func() { s.end(machine.Ending{}, many...) })
 				s.at(3*time.Second, func() { s.end(machine.Ending{}, 7) })
 			})
-			if (s.strikes > 0) != c.want || s.ended() != 3*time.Second {
-				t.Errorf("struck %d times, done after %v", s.strikes, s.ended())
+			if (s.childKills > 0) != c.want || s.ended() != 3*time.Second {
+				t.Errorf("struck %d times, done after %v", s.childKills, s.ended())
 			}
 		})
 	}
@@ -388,7 +388,7 @@ func TestOnlyAStormThatIsBeingKilledIsStruckAt(t *testing.T) {
 
 func TestATargetThatCannotBeStartedIsCleanedUpAfter(t *testing.T) {
 	for err, status := range map[error]int{unix.ENOENT: 127, unix.EACCES: 126, unix.EAGAIN: 125} {
-		run, s := watch(t, Config{}, []string{"1s"}, func(s *watchedSystem) { s.targetErr = err })
+		run, s := watched(t, Config{}, []string{"1s"}, func(s *watchedSystem) { s.targetErr = err })
 		if want := []string{"0s start 1s", "1s done"}; !slices.Equal(s.did, want) || run.Status() != status || run.Reason() != "start-failed" {
 			t.Errorf("%v: it did %q with status %d for %s", err, s.did, run.Status(), run.Reason())
 		}
@@ -397,7 +397,7 @@ func TestATargetThatCannotBeStartedIsCleanedUpAfter(t *testing.T) {
 
 // A resource that does not come back is waited for as long as the command may take, and no longer.
 func TestACommandThatNeverFindsResourcesIsGivenUpInTime(t *testing.T) {
-	run, s := watch(t, Config{}, []string{"1s", "never"}, func(s *watchedSystem) {
+	run, s := watched(t, Config{}, []string{"1s", "never"}, func(s *watchedSystem) {
 		s.startErr = slices.Repeat([]error{unix.EAGAIN}, int(30*time.Second/machine.RetryAfter))
 		endsAfter(time.Second)(s)
 	})
@@ -411,7 +411,7 @@ func TestACommandThatNeverFindsResourcesIsGivenUpInTime(t *testing.T) {
 
 // A command that SIGKILL does not end costs a known time, and the next one runs.
 func TestACommandThatCannotBeKilledDoesNotKeepTheNext(t *testing.T) {
-	run, s := watch(t, Config{}, []string{"1s", "1h"}, func(s *watchedSystem) {
+	run, s := watched(t, Config{}, []string{"1s", "1h"}, func(s *watchedSystem) {
 		s.immortal[201] = true
 		endsAfter(time.Second)(s)
 	})
@@ -432,7 +432,7 @@ func TestACommandThatCannotBeKilledDoesNotKeepTheNext(t *testing.T) {
 
 func TestAGraceThatWasAskedToBeNoneIsNoWarning(t *testing.T) {
 	for grace, want := range map[time.Duration]int{0: 0, time.Second: 1} {
-		_, s := watch(t, Config{Policy: machine.Policy{Grace: grace}}, nil, func(s *watchedSystem) { s.send(time.Second, unix.SIGTERM) })
+		_, s := watched(t, Config{Policy: machine.Policy{Grace: grace}}, nil, func(s *watchedSystem) { s.send(time.Second, unix.SIGTERM) })
 		if got := s.warnings(); len(got) != want {
 			t.Errorf("grace %v: warnings %q, want %d", grace, got, want)
 		}
@@ -441,7 +441,7 @@ func TestAGraceThatWasAskedToBeNoneIsNoWarning(t *testing.T) {
 
 // Whatever was shown of a run stays as it was: a deadline set or met later is not written into it.
 func TestDeadlinesAreNotSharedBetweenCopiesOfARun(t *testing.T) {
-	shown := at(machine.Running)
+	shown := machineIn(machine.Running)
 	shown.Deadlines = []machine.Deadline{{Timer: machine.Timer{Name: machine.LimitTimer, ID: 7}, At: time.Unix(7, 0)}, {Timer: machine.Timer{Name: machine.LimitTimer, ID: 8}, At: time.Unix(8, 0)}}
 	before := slices.Clone(shown.Deadlines)
 	r, _ := machine.Advance(shown, machine.Signalled{Signal: 15, Meaning: forward.Stop}, time.Unix(100, 0))
@@ -467,10 +467,10 @@ func TestARunIsNotStartedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWatchedSystem(t)
 		s.living[targetPID] = true
-		r := standing(machine.Running)
+		r := runIn(machine.Running)
 		s.at(time.Second, func() { s.end(machine.Ending{Code: 4}, targetPID) })
 		l := loop{run: r, sys: systemOf(s), log: slog.New(s), in: inputs{signals: s.signals, children: s.nudge}}
-		if run := l.lead(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
+		if run := l.complete(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
 			t.Errorf("after %q it ended with %+v", s.calls, run)
 		}
 	})

@@ -15,11 +15,11 @@ import (
 
 const sigINT = int(unix.SIGINT)
 
-// sameRun compares runs; an empty list is no list.
-var sameRun = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty()}
+// runOptions compares runs; an empty list is no list.
+var runOptions = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty()}
 
 // at is the machine's part of a run in a state, with a grace of 10 s.
-func at(s machine.State) machine.Run {
+func machineIn(s machine.State) machine.Run {
 	r := machine.New(machine.Policy{Grace: 10 * time.Second}, nil, nil)
 	r.State = s
 	if s > machine.Starting {
@@ -41,8 +41,8 @@ func entry(id int, change func(*cleanup.Entry)) func(*machine.Run) {
 	return func(r *machine.Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
 }
 
-// at3 is a run of two cleanup commands and one that waits for a process.
-func at3(s machine.State, change ...func(*machine.Run)) machine.Run {
+// threeCommands is a run of two cleanup commands and one that waits for a process.
+func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	r := machine.New(machine.Policy{Survivors: machine.StopSurvivors}, []cleanup.Command{command, command}, nil)
 	exits := cleanup.Registration{Exits: cleanup.Process{PID: 7, Start: 1}}

@@ -11,9 +11,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// What the loop says while it leads a run.
-
-// tell logs what has happened, before the machine decides on it.
+// logEvent logs an event before the machine decides on it.
 func (l *loop) logEvent(e machine.Event) {
 	switch e := e.(type) {
 	case machine.TargetStarted:
@@ -23,7 +21,7 @@ func (l *loop) logEvent(e machine.Event) {
 	case machine.Signalled:
 		l.log.Info("received "+forward.Name(syscall.Signal(e.Signal)), "state", l.run.State.String())
 	case machine.TimeUp:
-		l.tellTime(e.Name)
+		l.logTimeUp(e.Name)
 	case machine.Exited:
 		if c := l.command(e.ID); c.Progress == cleanup.Pending {
 			l.log.Info("process has ended", "pid", c.Exits.PID, "for", commandName(c))
@@ -57,8 +55,8 @@ func (l *loop) logEvent(e machine.Event) {
 	}
 }
 
-// tellTime says what a timer of the run's means, before the machine decides on it.
-func (l *loop) tellTime(name machine.TimerName) {
+// logTimeUp logs what the end of a timer of the run causes.
+func (l *loop) logTimeUp(name machine.TimerName) {
 	level := slog.LevelWarn
 	switch config := l.run.Config; {
 	case name == machine.TimeoutTimer:
@@ -66,19 +64,22 @@ func (l *loop) tellTime(name machine.TimerName) {
 	case name == machine.DrainTimer:
 		l.log.Info("drained")
 	case name == machine.DeadlineTimer:
-		l.log.Warn("sending SIGKILL", "err", fmt.Sprintf("the deadline of %v leaves no more time for the stop", config.Deadline))
+		l.log.Warn("sending SIGKILL",
+			"err", fmt.Sprintf("the deadline of %v leaves no more time for the stop", config.Deadline))
 	case l.run.Stop.Step < len(config.Steps()):
 		l.log.Info("next step of the stop schedule")
 	case len(config.Schedule) > 0:
 		l.log.Warn("sending SIGKILL", "err", "the stop schedule is over")
 	default:
-		if config.Grace == 0 { // it was asked for
+		if config.Grace == 0 { // the user wanted no grace
 			level = slog.LevelInfo
 		}
-		l.log.Log(context.Background(), level, "sending SIGKILL", "err", fmt.Sprintf("the grace of %v ran out", config.Grace))
+		l.log.Log(context.Background(), level, "sending SIGKILL",
+			"err", fmt.Sprintf("the grace of %v ran out", config.Grace))
 	}
 }
 
+// commandName names a command in messages.
 func commandName(c cleanup.Entry) string {
 	kind, name := "cleanup", ""
 	if c.When == cleanup.AtStop {
@@ -90,6 +91,7 @@ func commandName(c cleanup.Entry) string {
 	return fmt.Sprintf("%s command %d (%s%s)", kind, c.ID, name, c.Command.Text)
 }
 
+// endingText describes how a process ended.
 func endingText(e machine.Ending) string {
 	if e.Signal != 0 {
 		return "ended by SIG" + forward.Name(syscall.Signal(e.Signal))

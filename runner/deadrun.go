@@ -1,0 +1,152 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/runner/machine"
+	"graceful/runner/procfs"
+	"graceful/runner/report"
+	"graceful/runner/tree"
+)
+
+// A dead run is one whose processes of graceful have all ended. Its other processes have been reparented to init or to
+// another subreaper.
+
+// finishDead finishes a dead run. The caller holds the lock of its ledger. retry runs interrupted commands again.
+// stopped is the stop signal that arrived meanwhile, or 0.
+func (p *processes) finishDead(
+	m remembered, runLedger *ledger.Ledger, retry bool, log *slog.Logger,
+) (stopped syscall.Signal, err error) {
+	m.history.TakeOver()
+	sameBoot := m.boot != "" && m.boot == procfs.Boot()
+	if !sameBoot {
+		m.run.Cgroup = ""
+	}
+	q := *p
+	q.inherit.Blocked = m.inherit.Blocked
+	if q.report = nil; m.history != nil {
+		q.report = report.Reopen(m.run.Config.Report)
+		defer q.report.Close()
+	}
+	if m.run.State == machine.Done && !(retry && len(interrupted(m.run)) > 0) {
+		q.newLoop(m, runLedger, log).complete() // the report may not be written
+		return 0, conclude(m.run, runLedger, log)
+	}
+	if q.tree, err = openDeadTree(m, sameBoot); err != nil {
+		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
+	}
+	leave, err := enter(m.dir, log) // commands may contain relative paths
+	if err != nil {
+		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
+	}
+	defer leave()
+	l := q.newLoop(m, runLedger, log)
+	l.recover(m, sameBoot, retry)
+	r := l.complete()
+	if err = conclude(r, runLedger, log); err != nil {
+		return l.stopHeard, err
+	}
+	if slices.ContainsFunc(r.Cleanup.Entries, func(c *cleanup.Entry) bool { return c.Outcome.Failed() }) {
+		err = errCommands
+	}
+	return l.stopHeard, err
+}
+
+// openDeadTree returns the tree that a dead run has left. After a reboot it is empty: other processes have the pids.
+func openDeadTree(m remembered, sameBoot bool) (*tree.Tree, error) {
+	if sameBoot {
+		return tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, recordedIdentities(m.run), m.start)
+	}
+	empty, _, err := tree.Open(tree.Auto)
+	return empty, err
+}
+
+// enter changes the working directory and returns a function that changes it back. If dir has been removed, enter makes
+// another directory and removes it: commands find no files there, either.
+func enter(dir string, log *slog.Logger) (leave func(), err error) {
+	here, err := os.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	if err = os.Chdir(dir); errors.Is(err, os.ErrNotExist) {
+		log.Warn("the run's working directory is gone", "err", err)
+		if dir, err = os.MkdirTemp("", "graceful-"); err == nil {
+			err = errors.Join(os.Chdir(dir), os.Remove(dir))
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, here.Close())
+	}
+	return func() {
+		_ = here.Chdir()
+		_ = here.Close()
+	}, nil
+}
+
+// recordedIdentities lists the processes that a run has recorded with their start times. A pid alone may have been
+// reused.
+func recordedIdentities(r Run) (ids []procfs.Identity) {
+	if r.Target.Start != 0 {
+		ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
+	}
+	for _, c := range r.Cleanup.Entries {
+		if c.Start != 0 {
+			ids = append(ids, procfs.Identity{PID: c.PID, Start: c.Start})
+		}
+	}
+	return ids
+}
+
+// recover reconciles a dead run with the processes that exist. sameBoot is false if none of its processes can exist.
+func (l *loop) recover(m remembered, sameBoot, retry bool) {
+	if l.run.State >= machine.Cleaning && l.run.Keeps() && !l.run.Stop.Escalated {
+		l.perform(machine.LeaveSurvivors{})
+	}
+	was := l.run
+	for _, id := range was.Cleanup.Running(cleanup.AtExit) {
+		c := l.command(id)
+		if p, ok := l.runningCommand(c); sameBoot && ok {
+			if was.State < machine.Cleaning {
+				l.sys.Exempt(p.PID)
+			}
+			if c.PID == 0 {
+				l.handle(machine.CommandStarted{ID: c.ID, PID: p.PID, Start: p.Start})
+			}
+			l.waits.commands, l.waits.at = append(l.waits.commands, p), time.Now()
+		} else {
+			l.handle(machine.CommandLost{ID: c.ID})
+		}
+	}
+	if was.State < machine.Sweeping {
+		l.handle(machine.Recovered{After: m.last})
+	} else if was.State < machine.Cleaning || was.Cleanup.Relaying || was.Cleanup.Clearing {
+		for _, a := range machine.Resume(l.run.Run) {
+			l.perform(a)
+		}
+	}
+	if retry {
+		l.handle(machine.Retried{})
+	}
+}
+
+// runningCommand finds the process of a cleanup command that another process of graceful started.
+func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
+	members := slices.DeleteFunc(l.sys.Members(), func(p procfs.Process) bool {
+		if c.PID != 0 {
+			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start
+		}
+		return l.sys.isOtherCommand(p, c.ID) || l.run.State < machine.Cleaning && !l.sys.isCommand(p, c.ID)
+	})
+	if len(members) == 0 {
+		return procfs.Process{}, false
+	}
+	return slices.MinFunc(members, older), true
+}

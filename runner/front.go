@@ -1,0 +1,247 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/forward"
+	"graceful/runner/machine"
+	"graceful/runner/process"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
+)
+
+// runGuarded performs a run in a supervisor, and takes the run over if the supervisor is killed. Without a ledger it
+// makes one in memory. An error means that nothing was started.
+func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger, log *slog.Logger) (result Result, err error) {
+	if runLedger, err = p.prepareGuard(r, runLedger); err != nil {
+		return result, err
+	}
+	pid, link, err := p.startSupervisor(r, runLedger)
+	if err != nil {
+		return result, err
+	}
+	p.listener.Hear()
+	w := supervisorWatch{processes: p, log: log, pid: pid, link: link}
+	ending := w.untilEnd()
+	if w.done {
+		process.Reap(pid)
+		return w.result, nil
+	}
+	return p.takeOverFrom(pid, ending, r, runLedger, log)
+}
+
+// prepareGuard checks that a supervisor can be started, and returns the ledger that both processes share.
+func (p *processes) prepareGuard(r Run, runLedger *ledger.Ledger) (*ledger.Ledger, error) {
+	if err := tree.AdoptOrphans(); err != nil {
+		return nil, err
+	}
+	if err := unix.Access(process.SelfExe, unix.X_OK); err != nil {
+		return nil, fmt.Errorf("%s: %w", process.SelfExe, err)
+	}
+	if runLedger != nil {
+		return runLedger, nil
+	}
+	runLedger, err := ledger.InMemory()
+	if err != nil {
+		return nil, err
+	}
+	if err := begin(runLedger, r, p.inherit); err != nil {
+		return nil, errors.Join(err, runLedger.Close())
+	}
+	return runLedger, nil
+}
+
+// startSupervisor starts the supervisor. link is the front's end of the link. No other process may hold it, because its
+// closing tells the supervisor that the front has ended.
+func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) (pid, link int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return 0, 0, fmt.Errorf("a pair of sockets: %w", err)
+	}
+	for _, fd := range pair {
+		unix.CloseOnExec(fd)
+	}
+	defer unix.Close(pair[1])
+	terminal, fds := p.pty.Inheritance()
+	destination, more := p.report.Inheritance()
+	s := process.Spec{
+		Path: process.SelfExe,
+		Argv: []string{
+			SupervisorName, r.Config.Name, strconv.Itoa(runLedger.FD()), strconv.Itoa(pair[1]), runLedger.Path(),
+			strconv.Itoa(p.socket), terminal, destination,
+		},
+		Env:     process.RuntimeEnv(os.Environ()),
+		Keep:    slices.Concat(fds, more, []int{runLedger.FD(), pair[1]}),
+		Blocked: p.inherit.Blocked,
+	}
+	if p.socket >= 0 {
+		s.Keep = append(s.Keep, p.socket)
+	}
+	if pid, err = s.Start(); err != nil {
+		unix.Close(pair[0])
+		return 0, 0, fmt.Errorf("starting the supervisor: %w", err)
+	}
+	p.supervisor = pid
+	return pid, pair[0], nil
+}
+
+// takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor.
+func (p *processes) takeOverFrom(
+	pid int, ending machine.Ending, r Run, runLedger *ledger.Ledger, log *slog.Logger,
+) (Result, error) {
+	var m remembered
+	if err := retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
+		log.Error("no cleanup command is run", "err", err)
+		r.Cleanup.Stack = cleanup.Stack{} // the tree still has to be emptied
+		dir, _ := os.Getwd()
+		m, runLedger = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
+	}
+	process.Reap(pid)
+	m.history.TakeOver()
+	if m.run.State == machine.Done {
+		return p.newLoop(m, runLedger, log).complete().result(), nil // it may not have written the report
+	}
+	unstarted := m.run.State == machine.Starting && runLedger != nil && len(p.tree.Children()) == 0
+	if r.Config.Guard == GuardAuto && unstarted {
+		p.supervisor = 0
+		return Result{}, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(ending))
+	}
+	l := p.newLoop(m, runLedger, log)
+	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(ending))
+	l.takeOver(m)
+	l.handle(machine.Orphaned{})
+	return l.complete().result(), nil
+}
+
+// supervisorWatch is what the front knows of a supervisor that runs.
+type supervisorWatch struct {
+	*processes
+	log    *slog.Logger
+	pid    int // of the supervisor
+	link   int // to the supervisor
+	result Result
+	done   bool // the supervisor has sent that the run is done; result is complete
+	stops  bool // a stop signal was received
+
+	// A nil channel is never ready.
+	messages   <-chan message
+	signals    <-chan syscall.Signal
+	parentGone <-chan struct{}
+	relayed    <-chan struct{}
+	broken     <-chan struct{} // the target's own terminal has lost its reader
+}
+
+// untilEnd forwards signals to the supervisor until the supervisor has ended. It returns how the supervisor ended, and
+// leaves it unreaped.
+func (w *supervisorWatch) untilEnd() machine.Ending {
+	w.messages, w.broken = messagesFrom(w.link), w.pty.Broken()
+	for !w.reapOthers(w.pid) {
+		select {
+		case m, open := <-w.messages:
+			w.handle(m, open)
+		case sig := <-w.signals:
+			w.handleSignal(sig)
+		case <-w.parentGone:
+			w.parentGone = nil
+			if !w.stops { // a parent that has asked for the stop may end
+				w.log.Warn("stopping the run", "err", parentEnded)
+				w.forward(unix.SIGTERM)
+			}
+		case <-w.broken:
+			w.broken = nil
+			w.forward(unix.SIGHUP)
+		case <-w.relayed:
+			w.relayed = nil
+			_ = send(w.link, hasRelayed, 0)
+		case <-w.listener.Children:
+		}
+	}
+	for w.messages != nil {
+		m, open := <-w.messages
+		w.handle(m, open)
+	}
+	ending, _ := process.PeekAt(w.pid)
+	return ending
+}
+
+// handle handles a message of the supervisor. open is false when the supervisor has closed the link.
+func (w *supervisorWatch) handle(m message, open bool) {
+	switch {
+	case !open:
+		w.messages = nil
+	case m.kind == listening:
+		w.signals, w.parentGone = w.listener.Signals, w.processes.parentGone
+		w.pty.Begin(true)
+	case m.kind == suspending:
+		w.suspendUnlessContinued(syscall.Signal(m.value))
+	case m.kind == relayOutput:
+		w.relayed = w.pty.Relay(w.stops || m.value != 0)
+	case m.kind == raising:
+		w.result.Raise = int(m.value)
+	case m.kind == finished:
+		w.result.Status, w.done = int(m.value), true
+	}
+}
+
+func (w *supervisorWatch) handleSignal(sig syscall.Signal) {
+	w.stops = w.stops || forward.MeaningOf(sig) == forward.Stop
+	if sig == unix.SIGCONT {
+		w.jobs.terminal.Resumed()
+	}
+	w.pty.Heard(sig)
+	w.forward(sig)
+}
+
+// forward forwards a signal to the supervisor. The supervisor is not reaped, so no other process has its pid. If a stop
+// signal cannot be forwarded, the front closes the link: the supervisor then stops the run.
+func (w *supervisorWatch) forward(sig syscall.Signal) {
+	err := retry(func() error { return unix.Kill(w.pid, sig) })
+	if err != nil && forward.MeaningOf(sig) == forward.Stop {
+		_ = unix.Shutdown(w.link, unix.SHUT_RDWR)
+	}
+}
+
+// suspendUnlessContinued suspends the front, unless a SIGCONT is waiting. A suspended front would not see that SIGCONT
+// until it received another one.
+func (w *supervisorWatch) suspendUnlessContinued(by syscall.Signal) {
+	for {
+		select {
+		case sig := <-w.listener.Signals:
+			w.pty.Heard(sig)
+			w.forward(sig)
+			if sig == unix.SIGCONT {
+				return
+			}
+		default:
+			w.pty.Pause()
+			w.jobs.suspendSelf(by)
+			return
+		}
+	}
+}
+
+// reapOthers reaps children that do not belong to the supervisor. The front inherits them as init or as subreaper. It
+// reports whether the supervisor has ended. Then the front keeps the children that it has: they are taken over.
+func (p *processes) reapOthers(supervisor int) (ended bool) {
+	for {
+		if _, ended := process.PeekAt(supervisor); ended {
+			return true
+		}
+		pid, _, _ := process.Peek()
+		if pid == 0 || pid == supervisor || p.tree.Ending(supervisor) {
+			_, ended := process.PeekAt(supervisor)
+			return ended
+		}
+		p.reap(pid)
+	}
+}

@@ -1,0 +1,62 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"graceful/cleanup"
+	"graceful/runner/journal"
+	"graceful/runner/machine"
+	"graceful/runner/process"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkCommands returns an error if there are too many commands, or if one cannot run for want of a shell.
+func checkCommands(commands []cleanup.Command) error {
+	if n := len(commands); n > machine.MaxCommands {
+		return fmt.Errorf("%w: %d commands were given, and %d are the most", journal.ErrTooLarge, n, machine.MaxCommands)
+	}
+	for _, c := range commands {
+		if !c.NeedsShell() {
+			continue
+		}
+		if err := haveShell(); err != nil {
+			return fmt.Errorf(`command %q needs %s: %w (without a shell use the exec form: ["./flush", "--all"])`,
+				c.Text, cleanup.Shell, err)
+		}
+	}
+	return nil
+}
+
+func haveShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
+
+// startFailure returns the exit status for an error in starting the target, as env(1) and shells return it. It adds a
+// hint where the error alone would mislead.
+func startFailure(command string, err error) (status int, hint string) {
+	path := command
+	var found *fs.PathError // the file that was found in PATH
+	if errors.As(err, &found) {
+		path = found.Path
+	}
+	exists := strings.Contains(path, "/") && unix.Access(path, unix.F_OK) == nil
+	switch {
+	case errors.Is(err, process.ErrCgroup):
+		return machine.StatusFailed, "it was not executed"
+	case process.OutOfResources(err):
+		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
+	case errors.Is(err, unix.ENOENT) && exists:
+		return 126, "it is there, but the interpreter in its first line, or its dynamic loader, is not"
+	case errors.Is(err, unix.ENOENT) && !strings.Contains(command, "/"):
+		return 127, "no directory in PATH has it"
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return 127, ""
+	case errors.Is(err, unix.ENOEXEC):
+		return 126, "a script needs a #! line; a binary must be for this kind of machine"
+	case errors.Is(err, unix.E2BIG):
+		return 126, "arguments and environment together are too long"
+	}
+	return 126, ""
+}
