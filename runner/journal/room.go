@@ -16,8 +16,9 @@ const (
 	// maxFirst bounds the first record and the events of the steps of the stop schedule, in bytes.
 	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - MaxSignals*perSignal
 
-	// perCommand bounds the events of one command after its registration, in bytes: its start and end, its timers, the end
-	// of the process that it waits for, two stop signals that cut it short, and the end of what it left behind.
+	// perCommand bounds the events of one command after its registration, in bytes. They are its start and end, its
+	// timers, the end of the process that it waits for, and two stop signals that cut it short. The end of what it left
+	// behind is one more.
 	perCommand = 2 << 10
 	// perRun bounds the events of the run itself, in bytes.
 	perRun = 8 << 10
@@ -30,8 +31,8 @@ const (
 	maxErrorText = 512
 )
 
-// maxFirst has room for the longest command line that Linux executes (6 MiB, execve(2)), even if all of it is control
-// characters, which take 6 bytes each.
+// maxFirst has room for the longest command line that Linux executes: 6 MiB (execve(2)). Each of its bytes may be a
+// control character, which takes 6 bytes.
 const _ = uint(maxFirst - 6*6<<20)
 
 // MaxSignals bounds the number of signals that are recorded for the report alone.

@@ -16,26 +16,28 @@ import (
 // sameRun has go-cmp compare all fields of runs. A nil list equals an empty one.
 var sameRun = cmpopts.EquateEmpty()
 
+// finished returns a change of a run in Cleaning after which command 2 has ended with an outcome.
+func finished(o cleanup.Outcome) func(*Run) {
+	return func(r *Run) {
+		clearing(r)
+		entry(2, func(c *cleanup.Entry) { c.Outcome = o })(r)
+	}
+}
+
+// swept returns a change of a run after which its target has ended, and its survivors are being stopped.
+func swept(e Ending, after time.Duration) func(*Run) {
+	return func(r *Run) {
+		r.State, r.Stop.Phase, r.Stop.Step = Sweeping, Signalling, 1
+		r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e, after
+	}
+}
+
 // An event changes the fields that it tells of, and no others.
 func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
-	finished := func(o cleanup.Outcome) func(*Run) {
-		return func(r *Run) {
-			clearing(r)
-			entry(2, func(c *cleanup.Entry) { c.Outcome = o })(r)
-		}
-	}
-	ended := func(e Ending, after time.Duration) func(*Run) {
-		return func(r *Run) {
-			r.State, r.Stop.Phase, r.Stop.Step = Sweeping, Signalling, 1
-			r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e, after
-		}
-	}
 	timedOut := entry(2, func(c *cleanup.Entry) { c.TimedOut = true })
 	unstarted := runIn(Cleaning, notStarted(2))
 	lastCleared := runIn(Cleaning, clearing, entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Ended }))
-	started := CommandStarted{ID: 2, PID: 201}
-
 	for name, c := range map[string]struct {
 		from   Run
 		on     Event
@@ -56,21 +58,19 @@ func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 		"SIGKILL to the target": {runIn(Stopping), TimeUp{GraceTimer}, func(r *Run) {
 			r.State, r.Stop.Escalated = Killing, true
 		}},
-		"SIGKILL to survivors": {runIn(Sweeping), TimeUp{GraceTimer}, escalated},
-		"a stop signal after the target's end": {runIn(Sweeping), stopSignal(SigTERM), func(r *Run) {
-			r.Stop.Count = 1
-		}},
+		"SIGKILL to survivors":                 {runIn(Sweeping), TimeUp{GraceTimer}, escalated},
+		"a stop signal after the target's end": {runIn(Sweeping), stopSignal(SigTERM), stoppedOnce},
 		"the target's exit status and time": {runIn(Running),
-			TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}, ended(Ending{Code: 7}, time.Minute)},
+			TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}, swept(Ending{Code: 7}, time.Minute)},
 		"the signal that ended the target": {runIn(Stopping),
-			TargetEnded{Ending: Ending{Signal: 15}, After: time.Hour}, ended(Ending{Signal: 15}, time.Hour)},
+			TargetEnded{Ending: Ending{Signal: 15}, After: time.Hour}, swept(Ending{Signal: 15}, time.Hour)},
 		"the target's end after SIGKILL": {runIn(Killing),
-			TargetEnded{Ending: Ending{Signal: 9}, After: time.Second}, ended(Ending{Signal: 9}, time.Second)},
+			TargetEnded{Ending: Ending{Signal: 9}, After: time.Second}, swept(Ending{Signal: 9}, time.Second)},
 		"a claim": {runIn(Sweeping), TreeEmptied{}, func(r *Run) {
 			r.State = Cleaning
 			claimed(r)
 		}},
-		"a command's pid": {unstarted, started, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
+		"a command's pid": {unstarted, CommandStarted{ID: 2, PID: 201}, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
 		"a command's exit status": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{Code: 3}},
 			finished(cleanup.Outcome{Code: 3})},
 		"the signal that ended a command": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{Signal: 9}},

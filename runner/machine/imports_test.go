@@ -39,8 +39,8 @@ var layers = [][]string{
 	{"graceful/runner/procfs", "graceful/forward", "graceful/cleanup"},
 }
 
-// layerOf returns the index of a package's layer. It reports false for a package that has none, and for one that would
-// belong to a layer only as a new directory in runner or at the top.
+// layerOf returns the index of a package's layer. It reports whether the package has one. A new package directly in the
+// module or in runner has none.
 func layerOf(pkg string) (index int, ok bool) {
 	for p := pkg; p != "."; p = path.Dir(p) {
 		for i, layer := range layers {

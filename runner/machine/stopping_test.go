@@ -45,150 +45,196 @@ func stoppedOnce(r *Run) { r.Stop.Count = 1 }
 // targetHasEnded changes a run to one whose target has ended.
 func targetHasEnded(r *Run) { r.Target.Ended = true }
 
-// Each row is an event under an option, and the actions that follow, without those that stop timers.
-func TestNext_stopOptions(t *testing.T) {
-	onStop := func(o *options) {
+// Options, changes of a run, events and actions of the tests below.
+var (
+	onStop = func(o *options) {
 		o.OnStop = []cleanup.Command{{Text: "s1", Limit: 5 * time.Second}, {Text: "s2", Limit: 5 * time.Second}}
 	}
-	drain := func(o *options) { o.Drain = 3 * time.Second }
-	both := func(o *options) { onStop(o); drain(o) }
-	deadline := func(o *options) { // StoppingTime is 39 s: 60 s are for cleanup commands, and 1 s is the margin
+	drain       = func(o *options) { o.Drain = 3 * time.Second }
+	onStopDrain = func(o *options) { onStop(o); drain(o) }
+	deadline    = func(o *options) { // StoppingTime is 39 s: 60 s are for cleanup commands, and 1 s is the margin
 		onStop(o)
 		o.Deadline = 100 * time.Second
 	}
-	schedule := func(o *options) {
+	schedule = func(o *options) {
 		o.Schedule = []Step{{sigINT, time.Second}, {NoSignal, 2 * time.Second}, {0, 3 * time.Second}}
 	}
-	rewrite := func(o *options) { o.Rewrite = map[int]int{SigTERM: 3, sigHUP: 0, sigTSTP: sigUSR1} }
-	rewriteAndSchedule := func(o *options) { rewrite(o); o.Schedule = []Step{{SigTERM, time.Second}} }
-	target := func(o *options) { o.ForwardTo = ForwardToTarget }
-	repeat := func(o *options) { o.KillOnRepeat = true }
-	repeatAndOnStop := func(o *options) { repeat(o); onStop(o) }
-	timeout := func(o *options) { o.Timeout = time.Minute }
-	wait := func(o *options) { o.Survivors = WaitSurvivors }
-	keep := func(o *options) { o.Survivors = KeepSurvivors }
-	none := func(*options) {}
+	rewrite               = func(o *options) { o.Rewrite = map[int]int{SigTERM: 3, sigHUP: 0, sigTSTP: sigUSR1} }
+	rewriteAndSchedule    = func(o *options) { rewrite(o); o.Schedule = []Step{{SigTERM, time.Second}} }
+	toTarget              = func(o *options) { o.ForwardTo = ForwardToTarget }
+	killOnRepeat          = func(o *options) { o.KillOnRepeat = true }
+	killOnRepeatAndOnStop = func(o *options) { killOnRepeat(o); onStop(o) }
+	timeLimit             = func(o *options) { o.Timeout = time.Minute }
+	waitForSurvivors      = func(o *options) { o.Survivors = WaitSurvivors }
+	keepSurvivors         = func(o *options) { o.Survivors = KeepSurvivors }
+	noOptions             = func(*options) {}
 
-	step := func(n int) func(*Run) { return func(r *Run) { r.Stop.Step = n } }
-	cut := entry(2, func(c *cleanup.Entry) { c.Cut = true })
-	killed := entry(2, func(c *cleanup.Entry) { c.Cut, c.Killed = true, true })
+	atStep   = func(n int) func(*Run) { return func(r *Run) { r.Stop.Step = n } }
+	cutOnce  = entry(2, func(c *cleanup.Entry) { c.Cut = true })
+	cutTwice = entry(2, func(c *cleanup.Entry) { c.Cut, c.Killed = true, true })
 
-	first := start(LimitTimer, 3, 5*time.Second)
-	second := start(LimitTimer, 4, 5*time.Second)
-	exit := start(LimitTimer, 2, 30*time.Second)
-	grace := func(d time.Duration) Action { return start(GraceTimer, 0, d) }
-	runDeadline := start(DeadlineTimer, 0, 39*time.Second)
-	ended := TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}
-	kill := do(KillTree{})
-	stopSurvivors := do(sendSurvivors(SigTERM), grace(10*time.Second))
-	nextOnStop := do(KillCommand{3}, second, StartCommand{4})
+	startFirst    = start(LimitTimer, 3, 5*time.Second)
+	startSecond   = start(LimitTimer, 4, 5*time.Second)
+	startExit     = start(LimitTimer, 2, 30*time.Second)
+	startGrace    = func(d time.Duration) Action { return start(GraceTimer, 0, d) }
+	startDeadline = start(DeadlineTimer, 0, 39*time.Second)
+	targetExits   = TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}
+	killTree      = do(KillTree{})
+	stopSurvivors = do(sendSurvivors(SigTERM), startGrace(10*time.Second))
+	nextOnStop    = do(KillCommand{3}, startSecond, StartCommand{4})
+)
 
-	for name, row := range map[string]transition{
-		"on-stop: first":    {with(Running, both), stopSignal(SigTERM), Stopping, do(first, StartCommand{3})},
-		"on-stop: orphaned": {with(Running, both), Orphaned{}, Stopping, do(first, StartCommand{3})},
-		"on-stop: next":     {with(Stopping, both, onStopRuns), CommandEnded{ID: 3}, Stopping, nextOnStop},
-		"on-stop: one is missing": {with(Stopping, both, onStopRuns, notStarted(3)), CommandFailed{3, "none", false},
-			Stopping, do(second, StartCommand{4})},
-		"on-stop: over its limit": {with(Stopping, both, onStopRuns), CommandTimer{3, LimitTimer}, Stopping,
-			do(TerminateCommand{3}, start(KillTimer, 3, CommandKillAfter))},
-		"on-stop: a stop signal is held": {with(Stopping, both, onStopRuns), stopSignal(sigINT), Stopping, nil},
-		"on-stop: another signal is forwarded": {with(Stopping, both, onStopRuns), otherSignal(sigHUP), Stopping,
-			do(sendOther(sigHUP))},
-		"on-stop: the target ends": {with(Stopping, both, onStopRuns), ended, Stopping, nil},
-		"on-stop: no next after the target's end": {with(Stopping, both, onStopRuns, targetHasEnded), CommandEnded{ID: 3},
-			Sweeping, do(KillCommand{3}, sendSurvivors(SigTERM), grace(10*time.Second))},
-		"on-stop: one ends late": {with(Killing, both, onStopRuns), CommandEnded{ID: 3}, Killing, do(KillCommand{3})},
-
-		"drain: first": {with(Running, drain), stopSignal(SigTERM), Stopping, do(start(DrainTimer, 0, 3*time.Second))},
-		"drain: then the signal": {with(Stopping, drain, inPhase(Draining)), TimeUp{DrainTimer}, Stopping,
-			do(sendStop(SigTERM), grace(10*time.Second))},
-		"drain: a stop signal ends it, and both are forwarded": {with(Stopping, drain, inPhase(Draining)),
-			stopSignal(sigINT), Stopping, do(sendStop(SigTERM), sendStop(sigINT), grace(10*time.Second))},
-		"drain: the same stop signal is forwarded once": {with(Stopping, drain, inPhase(Draining)),
-			stopSignal(SigTERM), Stopping, do(sendStop(SigTERM), grace(10*time.Second))},
-		"drain: the target ends": {with(Stopping, drain, inPhase(Draining)), ended, Sweeping, stopSurvivors},
-
-		"schedule: its signal, not the one received": {with(Running, schedule), stopSignal(SigTERM), Stopping,
-			do(sendStop(sigINT), grace(time.Second))},
-		"schedule: a wait": {with(Stopping, schedule), TimeUp{GraceTimer}, Stopping, do(grace(2 * time.Second))},
-		"schedule: the signal received": {with(Stopping, schedule, step(2)), TimeUp{GraceTimer}, Stopping,
-			do(sendStop(SigTERM), grace(3*time.Second))},
-		"schedule: SIGKILL after the last step": {with(Stopping, schedule, step(3)), TimeUp{GraceTimer}, Killing, kill},
-		"schedule: continues for survivors": {with(Sweeping, schedule, step(2)), TimeUp{GraceTimer}, Sweeping,
-			do(sendSurvivors(SigTERM), grace(3*time.Second))},
-		"schedule: survivors alone": {with(Running, schedule), ended, Sweeping,
-			do(sendSurvivors(sigINT), grace(time.Second))},
-
-		"rewrite: a stop signal": {with(Running, rewrite), stopSignal(SigTERM), Stopping,
-			do(sendStop(3), grace(10*time.Second))},
-		"rewrite: to 0": {with(Running, rewrite), otherSignal(sigHUP), Running, nil},
-		"rewrite: TSTP suspends no more": {with(Running, rewrite), suspendSignal(sigTSTP), Running,
-			do(sendOther(sigUSR1))},
-		"rewrite: a repeated stop signal": {with(Stopping, rewrite), stopSignal(SigTERM), Stopping, do(sendStop(3))},
-		"rewrite: for survivors": {with(Stopping, rewrite), ended, Sweeping,
-			do(SignalSurvivors{Signal: 3, Resume: true, Unasked: true})},
-		"rewrite: not the schedule": {with(Running, rewriteAndSchedule), stopSignal(sigINT), Stopping,
-			do(sendStop(SigTERM), grace(time.Second))},
-
-		"forward-to target: a stop signal": {with(Running, target), stopSignal(SigTERM), Stopping,
-			do(ForwardSignal{SigTERM, true, true}, grace(10*time.Second))},
-		"forward-to target: TSTP is for the group": {with(Running, target), suspendSignal(sigTSTP), Running,
-			do(sendOther(sigTSTP), Suspend{})},
-
-		"kill-on-repeat: the second": {with(Stopping, repeat), stopSignal(sigINT), Killing, kill},
-		"kill-on-repeat: an on-stop command": {with(Stopping, repeatAndOnStop, onStopRuns), stopSignal(SigTERM), Killing,
-			do(KillCommand{3}, start(AbandonTimer, 3, AbandonAfter), KillTree{})},
-		"kill-on-repeat: survivors": {with(Sweeping, repeat, stoppedOnce), stopSignal(SigTERM), Sweeping, kill},
-		"kill-on-repeat: survivors, the first": {with(Sweeping, repeat), stopSignal(SigTERM), Sweeping,
-			do(sendSurvivors(SigTERM))},
-		"kill-on-repeat: another signal": {with(Stopping, repeat), otherSignal(sigHUP), Stopping, do(sendOther(sigHUP))},
-		"kill-on-repeat: a cleanup command": {with(Cleaning, repeat, stoppedOnce), stopSignal(SigTERM), Cleaning,
-			do(TerminateCommand{2}, start(KillTimer, 2, CommandKillAfter))},
-		"kill-on-repeat: a cleanup command, again": {with(Cleaning, repeat, stoppedOnce, cut), stopSignal(SigTERM),
-			Cleaning, do(KillCommand{2}, start(AbandonTimer, 2, AbandonAfter))},
-		"kill-on-repeat: a killed cleanup command": {with(Cleaning, repeat, stoppedOnce, killed), stopSignal(SigTERM),
-			Cleaning, nil},
-		"kill-on-repeat: a cleanup command, first": {with(Cleaning, repeat), stopSignal(SigTERM), Cleaning, nil},
-		"kill-on-repeat: off":                      {with(Cleaning, none, stoppedOnce), stopSignal(SigTERM), Cleaning, nil},
-
-		"timeout: runs from the start": {with(Starting, timeout), TargetStarted{PID: 100}, Running,
-			do(start(TimeoutTimer, 0, time.Minute))},
-		"timeout: stops": {with(Running, timeout), TimeUp{TimeoutTimer}, Stopping,
-			do(sendStop(SigTERM), grace(10*time.Second))},
-		"timeout: during a stop": {with(Stopping, timeout), TimeUp{TimeoutTimer}, Stopping, nil},
-
-		"deadline: runs from the stop": {with(Running, deadline), stopSignal(SigTERM), Stopping,
-			do(runDeadline, start(LimitTimer, 3, 3750*time.Millisecond), StartCommand{3})},
-		"deadline: runs from a stop of survivors": {with(Sweeping, deadline), stopSignal(SigTERM), Sweeping,
-			do(runDeadline, sendSurvivors(SigTERM))},
-		"deadline: runs once": {with(Stopping, deadline, func(r *Run) { r.Stop.Bounded = true }), stopSignal(SigTERM),
-			Stopping, do(sendStop(SigTERM))},
-		"deadline: kills": {with(Stopping, deadline), TimeUp{DeadlineTimer}, Killing, kill},
-		"deadline: kills an on-stop command": {with(Stopping, deadline, onStopRuns), TimeUp{DeadlineTimer}, Killing,
-			do(KillCommand{3}, start(AbandonTimer, 3, time.Second/2), KillTree{})},
-		"deadline: ends a drain":    {with(Stopping, deadline, inPhase(Draining)), TimeUp{DeadlineTimer}, Killing, kill},
-		"deadline: kills survivors": {with(Sweeping, deadline), TimeUp{DeadlineTimer}, Sweeping, kill},
-		"deadline: ends no cleanup": {with(Cleaning, deadline), TimeUp{DeadlineTimer}, Cleaning, nil},
-
-		"wait: the target ends":     {with(Running, wait), ended, Sweeping, nil},
-		"wait: the grace continues": {with(Stopping, wait), ended, Sweeping, nil},
-		"wait: a stop signal": {with(Sweeping, wait, step(0)), stopSignal(sigINT), Sweeping,
-			do(sendSurvivors(sigINT), grace(10*time.Second))},
-		"wait: another signal": {with(Sweeping, wait, step(0)), otherSignal(sigHUP), Sweeping,
-			do(SignalSurvivors{Signal: sigHUP})},
-		"wait: orphaned":          {with(Sweeping, wait, step(0)), Orphaned{}, Sweeping, stopSurvivors},
-		"wait: not after SIGKILL": {with(Killing, wait), ended, Sweeping, kill},
-		"wait: not in recovery":   {with(Running, wait), Recovered{}, Sweeping, stopSurvivors},
-
-		"keep: the target ends":   {with(Running, keep), ended, Cleaning, do(LeaveSurvivors{}, exit, StartCommand{2})},
-		"keep: in a stop":         {with(Stopping, keep), ended, Cleaning, do(LeaveSurvivors{}, exit, StartCommand{2})},
-		"keep: not after SIGKILL": {with(Killing, keep), ended, Sweeping, kill},
-		"keep: not in recovery":   {with(Running, keep), Recovered{}, Sweeping, stopSurvivors},
-	} {
+// checkTransitions compares transitions with the machine, without the actions that stop timers.
+func checkTransitions(t *testing.T, rows map[string]transition) {
+	t.Helper()
+	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			row.check(t, func(a Action) bool { _, stops := a.(stopTimer); return stops })
 		})
 	}
+}
+
+func TestNext_onStop(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"first":    {with(Running, onStopDrain), stopSignal(SigTERM), Stopping, do(startFirst, StartCommand{3})},
+		"orphaned": {with(Running, onStopDrain), Orphaned{}, Stopping, do(startFirst, StartCommand{3})},
+		"next":     {with(Stopping, onStopDrain, onStopRuns), CommandEnded{ID: 3}, Stopping, nextOnStop},
+		"one is missing": {with(Stopping, onStopDrain, onStopRuns, notStarted(3)), CommandFailed{3, "none", false},
+			Stopping, do(startSecond, StartCommand{4})},
+		"over its limit": {with(Stopping, onStopDrain, onStopRuns), CommandTimer{3, LimitTimer}, Stopping,
+			do(TerminateCommand{3}, start(KillTimer, 3, CommandKillAfter))},
+		"a stop signal is held": {with(Stopping, onStopDrain, onStopRuns), stopSignal(sigINT), Stopping, nil},
+		"another signal is forwarded": {with(Stopping, onStopDrain, onStopRuns), otherSignal(sigHUP), Stopping,
+			do(sendOther(sigHUP))},
+		"the target ends": {with(Stopping, onStopDrain, onStopRuns), targetExits, Stopping, nil},
+		"no next after the target's end": {with(Stopping, onStopDrain, onStopRuns, targetHasEnded),
+			CommandEnded{ID: 3}, Sweeping, do(KillCommand{3}, sendSurvivors(SigTERM), startGrace(10*time.Second))},
+		"one ends late": {with(Killing, onStopDrain, onStopRuns), CommandEnded{ID: 3}, Killing, do(KillCommand{3})},
+	})
+}
+
+func TestNext_drain(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"first": {with(Running, drain), stopSignal(SigTERM), Stopping, do(start(DrainTimer, 0, 3*time.Second))},
+		"then the signal": {with(Stopping, drain, inPhase(Draining)), TimeUp{DrainTimer}, Stopping,
+			do(sendStop(SigTERM), startGrace(10*time.Second))},
+		"a stop signal ends it, and both are forwarded": {with(Stopping, drain, inPhase(Draining)),
+			stopSignal(sigINT), Stopping, do(sendStop(SigTERM), sendStop(sigINT), startGrace(10*time.Second))},
+		"the same stop signal is forwarded once": {with(Stopping, drain, inPhase(Draining)),
+			stopSignal(SigTERM), Stopping, do(sendStop(SigTERM), startGrace(10*time.Second))},
+		"the target ends": {with(Stopping, drain, inPhase(Draining)), targetExits, Sweeping, stopSurvivors},
+	})
+}
+
+func TestNext_schedule(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"its signal, not the one received": {with(Running, schedule), stopSignal(SigTERM), Stopping,
+			do(sendStop(sigINT), startGrace(time.Second))},
+		"a wait": {with(Stopping, schedule), TimeUp{GraceTimer}, Stopping, do(startGrace(2 * time.Second))},
+		"the signal received": {with(Stopping, schedule, atStep(2)), TimeUp{GraceTimer}, Stopping,
+			do(sendStop(SigTERM), startGrace(3*time.Second))},
+		"SIGKILL after the last step": {with(Stopping, schedule, atStep(3)), TimeUp{GraceTimer}, Killing, killTree},
+		"continues for survivors": {with(Sweeping, schedule, atStep(2)), TimeUp{GraceTimer}, Sweeping,
+			do(sendSurvivors(SigTERM), startGrace(3*time.Second))},
+		"survivors alone": {with(Running, schedule), targetExits, Sweeping,
+			do(sendSurvivors(sigINT), startGrace(time.Second))},
+	})
+}
+
+func TestNext_rewrite(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"a stop signal": {with(Running, rewrite), stopSignal(SigTERM), Stopping,
+			do(sendStop(3), startGrace(10*time.Second))},
+		"to 0": {with(Running, rewrite), otherSignal(sigHUP), Running, nil},
+		"TSTP suspends no more": {with(Running, rewrite), suspendSignal(sigTSTP), Running,
+			do(sendOther(sigUSR1))},
+		"a repeated stop signal": {with(Stopping, rewrite), stopSignal(SigTERM), Stopping, do(sendStop(3))},
+		"for survivors": {with(Stopping, rewrite), targetExits, Sweeping,
+			do(SignalSurvivors{Signal: 3, Resume: true, Unasked: true})},
+		"not the schedule": {with(Running, rewriteAndSchedule), stopSignal(sigINT), Stopping,
+			do(sendStop(SigTERM), startGrace(time.Second))},
+	})
+}
+
+func TestNext_forwardTo(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"a stop signal": {with(Running, toTarget), stopSignal(SigTERM), Stopping,
+			do(ForwardSignal{SigTERM, true, true}, startGrace(10*time.Second))},
+		"TSTP is for the group": {with(Running, toTarget), suspendSignal(sigTSTP), Running,
+			do(sendOther(sigTSTP), Suspend{})},
+	})
+}
+
+func TestNext_killOnRepeat(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"the second": {with(Stopping, killOnRepeat), stopSignal(sigINT), Killing, killTree},
+		"an on-stop command": {with(Stopping, killOnRepeatAndOnStop, onStopRuns), stopSignal(SigTERM), Killing,
+			do(KillCommand{3}, start(AbandonTimer, 3, AbandonAfter), KillTree{})},
+		"survivors": {with(Sweeping, killOnRepeat, stoppedOnce), stopSignal(SigTERM), Sweeping, killTree},
+		"survivors, the first": {with(Sweeping, killOnRepeat), stopSignal(SigTERM), Sweeping,
+			do(sendSurvivors(SigTERM))},
+		"another signal": {with(Stopping, killOnRepeat), otherSignal(sigHUP), Stopping, do(sendOther(sigHUP))},
+		"a cleanup command": {with(Cleaning, killOnRepeat, stoppedOnce), stopSignal(SigTERM), Cleaning,
+			do(TerminateCommand{2}, start(KillTimer, 2, CommandKillAfter))},
+		"a cleanup command, again": {with(Cleaning, killOnRepeat, stoppedOnce, cutOnce), stopSignal(SigTERM),
+			Cleaning, do(KillCommand{2}, start(AbandonTimer, 2, AbandonAfter))},
+		"a killed cleanup command": {with(Cleaning, killOnRepeat, stoppedOnce, cutTwice), stopSignal(SigTERM),
+			Cleaning, nil},
+		"a cleanup command, first": {with(Cleaning, killOnRepeat), stopSignal(SigTERM), Cleaning, nil},
+		"off":                      {with(Cleaning, noOptions, stoppedOnce), stopSignal(SigTERM), Cleaning, nil},
+	})
+}
+
+func TestNext_timeout(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"runs from the start": {with(Starting, timeLimit), TargetStarted{PID: 100}, Running,
+			do(start(TimeoutTimer, 0, time.Minute))},
+		"stops": {with(Running, timeLimit), TimeUp{TimeoutTimer}, Stopping,
+			do(sendStop(SigTERM), startGrace(10*time.Second))},
+		"during a stop": {with(Stopping, timeLimit), TimeUp{TimeoutTimer}, Stopping, nil},
+	})
+}
+
+func TestNext_deadline(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"runs from the stop": {with(Running, deadline), stopSignal(SigTERM), Stopping,
+			do(startDeadline, start(LimitTimer, 3, 3750*time.Millisecond), StartCommand{3})},
+		"runs from a stop of survivors": {with(Sweeping, deadline), stopSignal(SigTERM), Sweeping,
+			do(startDeadline, sendSurvivors(SigTERM))},
+		"runs once": {with(Stopping, deadline, func(r *Run) { r.Stop.Bounded = true }), stopSignal(SigTERM),
+			Stopping, do(sendStop(SigTERM))},
+		"kills": {with(Stopping, deadline), TimeUp{DeadlineTimer}, Killing, killTree},
+		"kills an on-stop command": {with(Stopping, deadline, onStopRuns), TimeUp{DeadlineTimer}, Killing,
+			do(KillCommand{3}, start(AbandonTimer, 3, time.Second/2), KillTree{})},
+		"ends a drain":    {with(Stopping, deadline, inPhase(Draining)), TimeUp{DeadlineTimer}, Killing, killTree},
+		"kills survivors": {with(Sweeping, deadline), TimeUp{DeadlineTimer}, Sweeping, killTree},
+		"ends no cleanup": {with(Cleaning, deadline), TimeUp{DeadlineTimer}, Cleaning, nil},
+	})
+}
+
+func TestNext_waitForSurvivors(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"the target ends":     {with(Running, waitForSurvivors), targetExits, Sweeping, nil},
+		"the grace continues": {with(Stopping, waitForSurvivors), targetExits, Sweeping, nil},
+		"a stop signal": {with(Sweeping, waitForSurvivors, atStep(0)), stopSignal(sigINT), Sweeping,
+			do(sendSurvivors(sigINT), startGrace(10*time.Second))},
+		"another signal": {with(Sweeping, waitForSurvivors, atStep(0)), otherSignal(sigHUP), Sweeping,
+			do(SignalSurvivors{Signal: sigHUP})},
+		"orphaned":          {with(Sweeping, waitForSurvivors, atStep(0)), Orphaned{}, Sweeping, stopSurvivors},
+		"not after SIGKILL": {with(Killing, waitForSurvivors), targetExits, Sweeping, killTree},
+		"not in recovery":   {with(Running, waitForSurvivors), Recovered{}, Sweeping, stopSurvivors},
+	})
+}
+
+func TestNext_keepSurvivors(t *testing.T) {
+	checkTransitions(t, map[string]transition{
+		"the target ends": {with(Running, keepSurvivors), targetExits, Cleaning,
+			do(LeaveSurvivors{}, startExit, StartCommand{2})},
+		"in a stop": {with(Stopping, keepSurvivors), targetExits, Cleaning,
+			do(LeaveSurvivors{}, startExit, StartCommand{2})},
+		"not after SIGKILL": {with(Killing, keepSurvivors), targetExits, Sweeping, killTree},
+		"not in recovery":   {with(Running, keepSurvivors), Recovered{}, Sweeping, stopSurvivors},
+	})
 }
 
 // A second stop signal while on-stop commands run leaves out the drain.
@@ -214,7 +260,6 @@ func TestRun_statusAndRaise(t *testing.T) {
 	terminated := ends(Ending{Signal: SigTERM})
 	timedOut := func(r *Run) { r.Stop.TimedOut = true }
 
-	none := func(*options) {}
 	cleanupCounts := func(o *options) { o.FailOnCleanupError = true }
 	withOnStop := func(o *options) { cleanupCounts(o); o.OnStop = []cleanup.Command{{}} }
 	reraise := func(o *options) { o.Reraise = true }
@@ -226,7 +271,7 @@ func TestRun_statusAndRaise(t *testing.T) {
 		status int
 		raise  int
 	}{
-		"a failed command":                     {with(Done, none, failed), 0, 0},
+		"a failed command":                     {with(Done, noOptions, failed), 0, 0},
 		"a failed command counts":              {with(Done, cleanupCounts, failed), 125, 0},
 		"a command over its limit counts":      {with(Done, cleanupCounts, overLimit), 125, 0},
 		"an on-stop command does not count":    {with(Done, withOnStop, onStopFailed), 0, 0},
@@ -238,7 +283,7 @@ func TestRun_statusAndRaise(t *testing.T) {
 		"the time limit, remapped":             {with(Done, remap, timedOut), 1, 0},
 		"raised":                               {with(Done, reraise, terminated), 143, SigTERM},
 		"an exit with a signal's status":       {with(Done, reraise, ends(Ending{Code: 143})), 143, 0},
-		"graceful's death stops a good target": {with(Done, none, func(r *Run) { r.Stop.Orphaned = true }), 125, 0},
+		"graceful's death stops a good target": {with(Done, noOptions, func(r *Run) { r.Stop.Orphaned = true }), 125, 0},
 	} {
 		if c.run.Status() != c.status || c.run.Raise() != c.raise {
 			t.Errorf("%s: status %d, signal %d; want %d, %d", name, c.run.Status(), c.run.Raise(), c.status, c.raise)

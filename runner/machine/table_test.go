@@ -82,6 +82,15 @@ func columns() map[string][]Event {
 	}
 }
 
+// command returns a change of a run after which the command id, if there is one, has a progress and a pid.
+func command(id int, p cleanup.Progress, pid int) func(*Run) {
+	return func(r *Run) {
+		if id <= len(r.Cleanup.Entries) {
+			entry(id, func(c *cleanup.Entry) { c.Progress, c.PID = p, pid })(r)
+		}
+	}
+}
+
 // variants returns runs in a state that differ in all that the machine looks at.
 func variants(s State) (runs []Run) {
 	commands := func(o *options) {
@@ -96,13 +105,6 @@ func variants(s State) (runs []Run) {
 		func(o *options) { o.Survivors = KeepSurvivors },
 		func(o *options) { o.PTY = true },
 		func(o *options) { o.Schedule = []Step{{sigINT, time.Second}, {NoSignal, time.Second}} },
-	}
-	command := func(id int, p cleanup.Progress, pid int) func(*Run) {
-		return func(r *Run) {
-			if id <= len(r.Cleanup.Entries) {
-				entry(id, func(c *cleanup.Entry) { c.Progress, c.PID = p, pid })(r)
-			}
-		}
 	}
 	anywhere := []func(*Run){
 		func(*Run) {},
