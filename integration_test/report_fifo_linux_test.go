@@ -81,8 +81,8 @@ func TestAReportToAFIFOThatIsReadLater(t *testing.T) {
 	}
 }
 
-// The process that finishes the run writes to the FIFO that was there at the start. recover writes to the one that has its
-// path then, and to its own standard error.
+// The process that finishes the run writes to the FIFO that was there at the start. recover writes to the FIFO that has
+// its path then, and to its own standard error.
 func TestAReportToAStreamAfterATakeover(t *testing.T) {
 	for _, victim := range []string{"front", "supervisor", "both"} {
 		t.Run("a FIFO, "+victim, func(t *testing.T) {

@@ -179,7 +179,7 @@ func TestAReportFollowsLinksOfOursAndOfTheDirectorysOwner(t *testing.T) {
 		"ours":                           {"ln -s ../to pub/r", "pub/r", "to"},
 		"ours, of a directory":           {"mkdir sub; ln -s $PWD/sub pub/d", "pub/d/r", "sub/r"},
 		"the owner's":                    {"chown 54321 pub; ln -s ../to pub/r; chown -h 54321 pub/r", "pub/r", "to"},
-		"the owner's, of a directory":    {"mkdir sub; chown 54321 pub; ln -s ../sub pub/d; chown -h 54321 pub/d", "pub/d/r", "sub/r"},
+		"the owner's, of a directory":    {"mkdir sub; ln -s ../sub pub/d; chown -h 54321 pub pub/d", "pub/d/r", "sub/r"},
 		"in a directory below another's": {"mkdir sub; ln -s sub l; chown -h 54321 l; chown 54321 .", "l/r", "sub/r"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -269,7 +269,9 @@ func TestAReportGoesWhereItsPathLedAtTheStart(t *testing.T) {
 func TestAReportDoesNotFollowALinkWhereADirectoryWasToBe(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	for n, target := range [][]string{attackers("ln", "-s", "../private", "pub/d0"), {"ln", "-s", "../private", "pub/d1"}} {
+	for n, target := range [][]string{
+		attackers("ln", "-s", "../private", "pub/d0"), {"ln", "-s", "../private", "pub/d1"},
+	} {
 		report := fmt.Sprintf("pub/d%d/victim", n)
 		p := s.start(append([]string{"--report", report, "--"}, target...)...)
 		p.want("0")
@@ -290,7 +292,8 @@ func TestAReportsMode(t *testing.T) {
 		want          os.FileMode
 	}{
 		{"", "000", 0o600}, {"", "077", 0o600}, {"", "777", 0o600},
-		{"echo >r; chmod 644 r", "077", 0o644}, {"echo >r; chmod 664 r", "000", 0o664}, {"echo >r; chmod 400 r", "000", 0o400},
+		{"echo >r; chmod 644 r", "077", 0o644}, {"echo >r; chmod 664 r", "000", 0o664},
+		{"echo >r; chmod 400 r", "000", 0o400},
 		{"echo >r; chmod 666 r; chown " + attacker + " r", "000", 0o600},
 		{"echo >to; chmod 4755 to; ln -s to r", "000", 0}, // its target
 	} {
