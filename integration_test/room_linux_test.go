@@ -4,17 +4,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
-	"graceful/cleanup"
 	"graceful/cleanup/registry"
 )
 
-// fill SIZE... registers cleanup commands until none is taken any more, first such with so many control characters as the
-// first size says, then of the next one. Each command writes its number into the file log. The third one that runs
-// writes the file blocked, and waits for the file go. It writes the number of commands into the file registered.
+// fill SIZE... registers cleanup commands until none is taken any more. The sizes are numbers of control characters in a
+// command: it begins with the first one, and takes the next one when the run refuses. Each command writes its number
+// into the file log. The third one that runs writes the file blocked, and waits for the file go. At last fill writes the
+// number of commands into the file registered.
 func init() { roles["fill"] = fill }
 
 func fill(sizes []string) int {
@@ -27,7 +28,8 @@ func fill(sizes []string) int {
 			for left := size; left > 0; left -= 100_000 { // Linux takes no word of more than 128 KiB
 				command = append(command, strings.Repeat("\x01", min(left, 100_000)))
 			}
-			answer, err := registry.Ask(os.Getenv("GRACEFUL_SOCKET"), registry.Request{Do: registry.Defer, Command: cleanup.Texts(command)})
+			request := registry.Request{Do: registry.Defer, Command: registry.Texts(command)}
+			answer, err := registry.Ask(os.Getenv("GRACEFUL_SOCKET"), request)
 			if err != nil {
 				panic(err)
 			}
@@ -56,8 +58,8 @@ func (p *proc) ranOnce() {
 	}
 }
 
-// A tree that fills the ledger is refused in time: whatever happens later still goes into the ledger, and whichever of our
-// processes is killed, each command has run once.
+// A tree that fills the ledger is refused in time: all later events still go into the ledger, and each command runs
+// once, whichever of our processes is killed.
 func TestAFilledLedgerTakesAllThatHappensLater(t *testing.T) {
 	for _, victim := range []string{"supervisor", "front", "both"} {
 		t.Run(victim, func(t *testing.T) {
@@ -89,9 +91,76 @@ func TestAFilledLedgerTakesAllThatHappensLater(t *testing.T) {
 			}
 			p.wrote("status", "1\n")
 			p.ranOnce()
-			if text := p.text() + last.text(); strings.Contains(text, "writing the ledger") || !strings.Contains(text, "takes no more") {
+			text := p.text() + last.text()
+			if strings.Contains(text, "writing the ledger") || !strings.Contains(text, "takes no more") {
 				t.Errorf("it wrote\n%s", text)
 			}
+		})
+	}
+}
+
+// The same where the disk is full, or no file may be larger: a command is refused when its events might not be recorded.
+func TestNoCommandIsTakenWithoutSpaceForItsEvents(t *testing.T) {
+	const limit = "300000"
+	onDisk := []string{"--state-dir", "state"}
+	limited, tooLarge := []string{"prlimit", "--fsize=" + limit}, "no file may have more than "+limit
+	small := `mkdir -m 700 state && mount -t tmpfs -o size=` + limit + `,mode=700 none state && exec "$@"`
+	for name, c := range map[string]struct {
+		need   []string
+		around []string
+		flags  []string
+		want   string
+	}{
+		"a full disk": {
+			[]string{"root", "unshare"}, []string{"unshare", "--mount", "sh", "-c", small, "sh"}, onDisk, "no space left on device",
+		},
+		"ulimit -f":            {[]string{"prlimit"}, limited, onDisk, tooLarge},
+		"ulimit -f, in memory": {[]string{"prlimit"}, limited, nil, tooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			need(t, append(c.need, "norace")...)
+			run, target := []string{plain, "run", "--guard", "on"}, []string{"--", "helper", "fill", "0"}
+			p := start(t, slices.Concat(c.around, run, c.flags, target)...)
+			p.file("blocked")
+			p.killAndWait(p.supervisor())
+			p.touch("go")
+			p.want("0")
+			p.ranOnce()
+			if text := p.text(); strings.Contains(text, "writing the ledger") || !strings.Contains(text, c.want) {
+				t.Errorf("it wrote\n%s", text)
+			}
+			if n := p.pidIn("registered"); n < 50 || n > 150 {
+				t.Errorf("%d commands were taken", n)
+			}
+		})
+	}
+}
+
+// A run that the ledger has no room for is refused, and nothing is started.
+func TestARunThatIsTooLargeForItsLedger(t *testing.T) {
+	commands := []string{"graceful", "run"}
+	for range 1<<16 + 1 {
+		commands = append(commands, "--on-exit=:")
+	}
+	for name, args := range map[string][]string{
+		"65537 commands": append(commands, "--", "touch", "started"),
+		"6 MB of control characters, twice each": {"sh", "-c", `ulimit -s unlimited || exit
+			x=$(head -c 125000 /dev/zero | tr '\0' '\1'); for n in $(seq 48); do set -- "$@" --on-exit "$x"; done
+			exec graceful run "$@" -- touch started`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, args...)
+			p.want("125")
+			const refusal = "graceful: setting up the run: the run is too large: "
+			if text := p.text(); !strings.HasPrefix(text, refusal) || strings.Count(text, "\n") != 1 {
+				t.Errorf("it wrote\n%.1000s", text)
+			}
+			if exists(p, "started") {
+				t.Error("it was started")
+			}
+			t.Logf("%.300s", p.text())
 		})
 	}
 }

@@ -153,7 +153,10 @@ func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger, log *slog
 		if err == nil {
 			return done, nil
 		}
-		if g == GuardOn || errors.Is(err, journal.ErrTooLarge) {
+		if errors.Is(err, journal.ErrTooLarge) {
+			return Result{}, err
+		}
+		if g == GuardOn {
 			return Result{}, fmt.Errorf("guard: %w", err)
 		}
 		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")

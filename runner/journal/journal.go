@@ -86,7 +86,7 @@ func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 		return err
 	}
 	if n := len(text) + ledger.Overhead + perStep*len(r.Policy.Steps()); n > maxFirst {
-		return fmt.Errorf("%w: arguments and environment take %d bytes in %v, and may take %d",
+		return fmt.Errorf("%w: its command line and environment take %d bytes in %v, and may take %d",
 			ErrTooLarge, n, l, maxFirst)
 	}
 	if err := l.Reserve(int64(len(text)) + Room(r, signals)); err != nil {
