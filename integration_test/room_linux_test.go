@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"graceful/cleanup"
 	"graceful/cleanup/registry"
 )
 
@@ -28,7 +29,7 @@ func fill(sizes []string) int {
 			for left := size; left > 0; left -= 100_000 { // Linux takes no word of more than 128 KiB
 				command = append(command, strings.Repeat("\x01", min(left, 100_000)))
 			}
-			request := registry.Request{Do: registry.Defer, Command: registry.Texts(command)}
+			request := registry.Request{Do: registry.Defer, Command: cleanup.Texts(command)}
 			answer, err := registry.Ask(os.Getenv("GRACEFUL_SOCKET"), request)
 			if err != nil {
 				panic(err)
