@@ -7,28 +7,31 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Whatever a sandbox takes away keeps a process from registering a command, which would run outside of it.
-func TestRightsMissing(t *testing.T) {
+// A process that lacks a right because of a sandbox may not register a command, which would run outside of the sandbox.
+func TestRights_missing(t *testing.T) {
 	const all = 0x1ffffffffff
 	root := rights{procfs.Status{GIDs: []int{0}, Permitted: all, Bounding: all}, 0, "user:1", "mnt:1", "1 2"}
 	user := rights{procfs.Status{GIDs: []int{7, 8}, Bounding: all}, 1000, "user:1", "mnt:1", "1 2"}
-	netAdmin := rights{procfs.Status{GIDs: []int{7}, Permitted: 1 << 12, Ambient: 1 << 12, Bounding: all}, 1000, "user:1", "mnt:1", "1 2"}
+	netAdmin := user
+	netAdmin.Status = procfs.Status{GIDs: []int{7}, Permitted: 1 << 12, Ambient: 1 << 12, Bounding: all}
 	setcap := rights{procfs.Status{GIDs: []int{7}, Permitted: 1 << 12, Bounding: all}, 1000, "user:1", "mnt:1", "1 2"}
-	filtered := rights{procfs.Status{GIDs: []int{0}, Permitted: all, Bounding: all, NoNewPrivs: true, Seccomp: 2, Filters: 1}, 0, "user:1", "mnt:1", "1 2"}
+	filtered := root
+	filtered.NoNewPrivs, filtered.Seccomp, filtered.Filters = true, 2, 1
 	hidden := func(r *rights) { r.users, r.files, r.root = "", "", "" }
 	for name, c := range map[string]struct {
 		ours, theirs rights
 		change       func(*rights)
 		want         string // part of what is missing; "": nothing
 	}{
-		"the same":                      {root, root, nil, ""},
-		"a user's":                      {user, user, nil, ""},
-		"more groups":                   {user, user, func(r *rights) { r.GIDs = []int{9, 8, 7} }, ""},
-		"under the same filter":         {filtered, filtered, nil, ""},
-		"outside of our filter":         {filtered, root, nil, ""},
-		"root in a user's run":          {user, root, nil, ""},
-		"hidden root in a user's run":   {user, root, hidden, ""},
-		"file capabilities of graceful": {setcap, setcap, func(r *rights) { r.Permitted = 0 }, ""}, // no command of ours has them
+		"the same":                    {root, root, nil, ""},
+		"a user's":                    {user, user, nil, ""},
+		"more groups":                 {user, user, func(r *rights) { r.GIDs = []int{9, 8, 7} }, ""},
+		"under the same filter":       {filtered, filtered, nil, ""},
+		"outside of our filter":       {filtered, root, nil, ""},
+		"root in a user's run":        {user, root, nil, ""},
+		"hidden root in a user's run": {user, root, hidden, ""},
+		// A command does not have file capabilities of graceful.
+		"file capabilities of graceful": {setcap, setcap, func(r *rights) { r.Permitted = 0 }, ""},
 
 		"no capabilities":              {root, root, func(r *rights) { r.Permitted = 0 }, "capabilities"},
 		"one less":                     {root, root, func(r *rights) { r.Permitted &^= 1 << 21 }, "0x200000"},

@@ -1,63 +1,16 @@
 package runner
 
 import (
-	"errors"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	"graceful/cleanup"
+	"graceful/runner/machine"
 	"graceful/runner/process"
-
-	"golang.org/x/sys/unix"
 )
 
-func TestLookPath(t *testing.T) {
-	dir := t.TempDir()
-	t.Chdir(dir)
-	for file, mode := range map[string]os.FileMode{"good/prog": 0o755, "bad/prog": 0o644, "bad/only": 0o644, "here": 0o755} {
-		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, file), nil, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.MkdirAll(filepath.Join(dir, "dirs/prog"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name, path, want string
-		err              error
-	}{
-		{"prog", "good", "good/prog", nil},
-		{"prog", "nowhere:bad:dirs:good", "good/prog", nil}, // past what cannot be executed
-		{"only", "bad:good", "", unix.EACCES},
-		{"prog", "dirs", "", unix.ENOENT},
-		{"none", "good:bad", "", unix.ENOENT},
-		{"here", "good:", "./here", nil}, // an empty element is the current directory
-		{"here", "", "./here", nil},
-		{"", "good", "", unix.ENOENT},
-		{"./bad/prog", "good", "./bad/prog", nil}, // execve will tell
-	} {
-		got, err := process.LookPath(c.name, c.path)
-		if got != c.want || !errors.Is(err, c.err) {
-			t.Errorf("lookPath(%q, %q) = %q, %v; want %q, %v", c.name, c.path, got, err, c.want, c.err)
-		}
-	}
-}
-
-func TestWithoutPATHTheSystemsDirectoriesAreSearched(t *testing.T) {
-	for want, env := range map[string][]string{"/bin:/usr/bin": {"A=1"}, "": {"PATH="}, "/x": {"PATH=/x"}} {
-		if got := process.SearchPath(env); got != want {
-			t.Errorf("%q: %q, want %q", env, got, want)
-		}
-	}
-}
-
-func TestEnvironment(t *testing.T) {
+func TestRunEnv(t *testing.T) {
 	env := []string{"A=1", "AB=2", "B=x=y", "A=3"}
 	if got := process.Getenv(env, "A"); got != "1" {
 		t.Errorf("A is %q: the first one counts", got)
@@ -65,7 +18,8 @@ func TestEnvironment(t *testing.T) {
 	if got := process.Getenv(env, "B") + process.Getenv(env, "C"); got != "x=y" {
 		t.Errorf("B and C are %q", got)
 	}
-	if got := process.Setenv(env, "A", "9"); !slices.Equal(got, []string{"A=9", "AB=2", "B=x=y", "A=3"}) || env[0] != "A=1" {
+	want := []string{"A=9", "AB=2", "B=x=y", "A=3"}
+	if got := process.Setenv(env, "A", "9"); !slices.Equal(got, want) || env[0] != "A=1" {
 		t.Errorf("setenv made %q of %q", got, env)
 	}
 	r := Run{ID: "id", Config: Config{Name: "job", Env: []string{"GRACEFUL_RUN_ID=outer"}}}
@@ -74,7 +28,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-func TestOutcomeVariablesAreAllNamed(t *testing.T) {
+func TestOutcomeVariables_areComplete(t *testing.T) {
 	var names []string
 	for _, kv := range outcomeEnv(Run{}, 1) {
 		name, _, _ := strings.Cut(kv, "=")
@@ -85,32 +39,39 @@ func TestOutcomeVariablesAreAllNamed(t *testing.T) {
 	}
 }
 
-func TestStartFailures(t *testing.T) {
-	there := filepath.Join(t.TempDir(), "there")
-	if err := os.WriteFile(there, nil, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		command string
-		err     error
-		status  int
+func TestOutcomeEnv(t *testing.T) {
+	for name, c := range map[string]struct {
+		target machine.Target
+		stop   machine.Stop
+		want   []string // in the order of OutcomeVariables
 	}{
-		{"prog", unix.ENOENT, 127}, {"./prog", unix.ENOENT, 127}, {"a/b", unix.ENOTDIR, 127}, {there, unix.ENOENT, 126},
-		{"prog", unix.EACCES, 126}, {"prog", unix.ENOEXEC, 126}, {"prog", unix.E2BIG, 126}, {"prog", unix.EPERM, 126},
-		{"prog", unix.EAGAIN, 125}, {"prog", unix.ENOMEM, 125}, {"prog", unix.EMFILE, 125},
+		"an exit": {
+			machine.Target{PID: 7, Ending: machine.Ending{Code: 3}, Duration: 1500 * time.Millisecond}, machine.Stop{},
+			[]string{"exited", "3", "", "", "false", "7", "1500", "4"}},
+		"a signal": {
+			machine.Target{PID: 7, Ending: machine.Ending{Signal: 11}}, machine.Stop{},
+			[]string{"signaled", "139", "SEGV", "", "false", "7", "0", "4"}},
+		"a stop": {
+			machine.Target{PID: 7}, machine.Stop{Signal: machine.SigTERM},
+			[]string{"stopped", "0", "", "TERM", "false", "7", "0", "4"}},
+		"a stop and KILL": {
+			machine.Target{PID: 7, Ending: machine.Ending{Signal: 9}}, machine.Stop{Signal: sigINT, Escalated: true},
+			[]string{"stopped", "137", "KILL", "INT", "true", "7", "0", "4"}},
+		"a time limit": {
+			machine.Target{PID: 7, Ending: machine.Ending{Signal: 15}},
+			machine.Stop{TimedOut: true, Signal: machine.SigTERM},
+			[]string{"timed-out", "124", "TERM", "TERM", "false", "7", "0", "4"}},
+		"no start": {
+			machine.Target{Failed: true, Ending: machine.Ending{Code: 127}}, machine.Stop{},
+			[]string{"start-failed", "127", "", "", "false", "", "0", "4"}},
 	} {
-		if got, _ := startFailure(c.command, c.err); got != c.status {
-			t.Errorf("%s: %v: status %d, want %d", c.command, c.err, got, c.status)
+		var want []string
+		for i, name := range OutcomeVariables {
+			want = append(want, name+"="+c.want[i])
 		}
-	}
-}
-
-func TestACommandWithoutItsShellIsRefused(t *testing.T) {
-	exec, err := cleanup.Parse(`["/no/such/program"]`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := checkCommands([]cleanup.Command{exec}); err != nil {
-		t.Errorf("the exec form needs no shell: %v", err)
+		c.target.Ended = true
+		if got := outcomeEnv(Run{Run: machine.Run{Target: c.target, Stop: c.stop}}, 4); !slices.Equal(got, want) {
+			t.Errorf("%s: it is told %q, want %q", name, got, want)
+		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leave leaves us so many descriptors until the test ends.
+// leaveDescriptors lowers RLIMIT_NOFILE until the test ends, so that n descriptors are free.
 func leaveDescriptors(t *testing.T, n int) {
 	t.Helper()
 	var was unix.Rlimit
@@ -33,8 +33,8 @@ func leaveDescriptors(t *testing.T, n int) {
 	}
 }
 
-// Who cannot be watched, or cannot even be looked at, has not ended.
-func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
+// A process that graceful cannot watch for want of descriptors has not ended.
+func TestAwaitExit_withoutDescriptors(t *testing.T) {
 	held, _, err := tree.Open(tree.Auto)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
 	first, command := living()
 	second, _ := living()
 	if !p.awaitExit(first) || p.awaitExit(second) {
-		t.Error("so many can be watched, and no more")
+		t.Error("watched more or fewer processes than the limit allows")
 	}
 	_ = command.Process.Kill()
 	if got := <-p.exits; got != first || len(p.pidfds) != 0 {
@@ -59,7 +59,7 @@ func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
 	}
 	_ = command.Wait()
 	if p.awaitExit(first) || p.tree.Alive(first) || len(p.pidfds) != 0 {
-		t.Error("who has been reaped is waited for")
+		t.Error("a reaped process is watched")
 	}
 	for n := range 2 {
 		leaveDescriptors(t, n)
@@ -68,6 +68,6 @@ func TestForWantOfDescriptorsNobodyIsTakenForDead(t *testing.T) {
 		}
 	}
 	if len(p.exits) > 0 {
-		t.Error("it has ended")
+		t.Error("an end was reported of a process that runs")
 	}
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"encoding/json"
+	"log/slog"
 	"time"
 
 	"graceful/cleanup"
@@ -13,12 +14,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// memory is a ledger in memory that keeps its records for the test.
+type memory struct{ records []json.RawMessage }
+
+func (m *memory) Append(r any) error {
+	m.records = append(m.records, r.(json.RawMessage))
+	return nil
+}
+
+func (m *memory) Reserve(int64) error { return nil }
+
+func (m *memory) events() (events []string) {
+	for _, r := range m.records {
+		var event struct{ Event string }
+		_ = json.Unmarshal(r, &event)
+		events = append(events, event.Event)
+	}
+	return events
+}
+
 const sigINT = int(unix.SIGINT)
 
-// runOptions compares runs; an empty list is no list.
+// quiet is a log that writes nothing.
+var quiet = slog.New(slog.DiscardHandler)
+
+// runOptions compares runs. An empty list equals nil.
 var runOptions = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty()}
 
-// at is the machine's part of a run in a state, with a grace of 10 s.
+// machineIn returns the machine's part of a run in a state, with a grace of 10 s.
 func machineIn(s machine.State) machine.Run {
 	r := machine.New(machine.Policy{Grace: 10 * time.Second}, nil, nil)
 	r.State = s
@@ -36,12 +59,12 @@ func machineIn(s machine.State) machine.Run {
 	return r
 }
 
-// entry changes an entry of a run.
+// entry returns a function that changes an entry of a run.
 func entry(id int, change func(*cleanup.Entry)) func(*machine.Run) {
 	return func(r *machine.Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
 }
 
-// threeCommands is a run of two cleanup commands and one that waits for a process.
+// threeCommands returns a run in a state. It has two cleanup commands and one that waits for a process.
 func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	r := machine.New(machine.Policy{Survivors: machine.StopSurvivors}, []cleanup.Command{command, command}, nil)
@@ -54,7 +77,7 @@ func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 	return r
 }
 
-// firstRecord is the record of how a run begins.
+// firstRecord returns the first record of a run.
 func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	runLedger := &memory{}
 	if err := begin(runLedger, r, in); err != nil {
@@ -63,7 +86,7 @@ func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	return runLedger.records[0]
 }
 
-// systemOf is a system whose parts are all the same.
+// systemOf returns a system whose parts are all s.
 func systemOf(s interface {
 	starter
 	reaper

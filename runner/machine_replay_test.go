@@ -18,9 +18,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// FuzzMachine lets bytes decide what happens in a small world, and holds the machine to what is promised: it never
-// goes back; every command is taken once, in order; SIGKILL comes when it may; it always ends; and
-// all that it knows can be written down and read again at any moment.
+// FuzzMachine handles arbitrary events and checks the promises of the machine. It never returns to an earlier state. It
+// starts each command once, in order. It sends SIGKILL only when it may. It always ends. At each moment a replay of its
+// records gives the same run.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
@@ -31,25 +31,12 @@ func FuzzMachine(f *testing.F) {
 			return
 		}
 		w := world{t: t, taken: map[int]int{}, retried: map[int]int{}, commands: map[int]bool{}}
-		config := Config{Command: []string{"target"}, Env: []string{"A=\xff\x00"}, Contain: tree.Auto, Policy: machine.Policy{Grace: time.Duration(data[0]%3) * time.Second, Order: cleanup.Orders()[int(data[0])%3], ForwardTo: machine.ForwardToGroup, Survivors: machine.AllSurvivors()[int(data[1])/16%3], KillOnRepeat: data[0]&8 != 0, PTY: data[1]&8 != 0, Rewrite: map[int]int{machine.SigTERM: int(data[0] >> 6)}}}
-		if data[0]&16 != 0 {
-			config.Drain, config.Timeout, config.Deadline = time.Second, time.Minute, time.Minute
-		}
-		if data[0]&32 != 0 {
-			config.Schedule = []machine.Step{{Signal: sigINT, Wait: time.Second}, {Signal: -1, Wait: 0}, {Signal: 0, Wait: time.Second}}
-		}
-		for range data[1] >> 6 {
-			config.OnStop = append(config.OnStop, cleanup.Command{Text: "s", Args: []string{"s"}, Limit: time.Second})
-		}
-		for range data[1] % 5 {
-			config.OnExit = append(config.OnExit, cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second})
-		}
-		w.run = newRun("id", config)
+		w.run = newRun("id", arbitraryConfig(data))
 		w.keep(firstRecord(w.run, process.Inherited{}))
 		for _, b := range data[2:] {
 			w.happen(b)
 		}
-		// From here on the world does what it is asked.
+		// From here on all that the machine waits for happens.
 		for range 10 * (len(w.run.Cleanup.Entries) + 1) {
 			if w.run.State == machine.Done {
 				break
@@ -59,50 +46,84 @@ func FuzzMachine(f *testing.F) {
 		if w.run.State != machine.Done {
 			t.Fatalf("it does not end: %+v", w.run)
 		}
-		var order []int
-		for _, e := range w.run.Cleanup.Entries {
-			if e.Progress == cleanup.Withdrawn {
-				if w.taken[e.ID] > w.retried[e.ID] { // but for a first life that was lost
-					t.Errorf("command %d was withdrawn, and taken all the same", e.ID)
-				}
-				continue
-			}
-			if e.When == cleanup.AtStop {
-				if w.taken[e.ID] > 1 {
-					t.Errorf("on-stop command %d was taken %d times", e.ID, w.taken[e.ID])
-				}
-				continue
-			}
-			if w.taken[e.ID] != 1+w.retried[e.ID] {
-				t.Errorf("command %d was taken %d times, and was to be retried %d times", e.ID, w.taken[e.ID], w.retried[e.ID])
-			}
-			order = append(order, e.ID)
-		}
-		if w.run.Cleanup.Order == cleanup.LIFO {
-			slices.Reverse(order)
-		}
-		if len(w.retried) == 0 && !w.fired && w.run.Cleanup.Order != cleanup.Parallel && !slices.Equal(order, w.order) {
-			t.Errorf("%s order was %v", w.run.Cleanup.Order, w.order)
-		}
+		w.checkCommands()
 	})
 }
 
-// world is what surrounds the machine, as far as the machine can tell.
+// arbitraryConfig returns a configuration that the first two bytes of data select.
+func arbitraryConfig(data []byte) Config {
+	config := Config{
+		Command: []string{"target"}, Env: []string{"A=\xff\x00"}, Contain: tree.Auto,
+		Policy: machine.Policy{
+			Grace: time.Duration(data[0]%3) * time.Second, Order: cleanup.Orders()[int(data[0])%3],
+			ForwardTo: machine.ForwardToGroup, Survivors: machine.AllSurvivors()[int(data[1])/16%3],
+			KillOnRepeat: data[0]&8 != 0, PTY: data[1]&8 != 0,
+			Rewrite: map[int]int{machine.SigTERM: int(data[0] >> 6)},
+		},
+	}
+	if data[0]&16 != 0 {
+		config.Drain, config.Timeout, config.Deadline = time.Second, time.Minute, time.Minute
+	}
+	if data[0]&32 != 0 {
+		config.Schedule = []machine.Step{
+			{Signal: sigINT, Wait: time.Second}, {Signal: -1, Wait: 0}, {Signal: 0, Wait: time.Second},
+		}
+	}
+	for range data[1] >> 6 {
+		config.OnStop = append(config.OnStop, cleanup.Command{Text: "s", Args: []string{"s"}, Limit: time.Second})
+	}
+	for range data[1] % 5 {
+		config.OnExit = append(config.OnExit, cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second})
+	}
+	return config
+}
+
+// world is the environment of the machine.
 type world struct {
 	t         *testing.T
 	run       Run
 	graceOver bool
 	ledger    []json.RawMessage
 	taken     map[int]int  // how often each command was started for the first time
-	retried   map[int]int  // how often it was lost and then wanted again
-	order     []int        // in which they were
-	fired     bool         // one of them out of its turn
-	commands  map[int]bool // those that run
+	retried   map[int]int  // how often it was lost and then retried
+	order     []int        // in which they were started
+	fired     bool         // a command started because its process ended
+	commands  map[int]bool // the running ones
 }
 
-// happen lets one thing happen that may happen in the world, or that should not.
+// checkCommands checks that each command was started as often as promised, and in order.
+func (w *world) checkCommands() {
+	var order []int
+	for _, e := range w.run.Cleanup.Entries {
+		if e.Progress == cleanup.Withdrawn {
+			if w.taken[e.ID] > w.retried[e.ID] { // unless it was lost and retried
+				w.t.Errorf("command %d was withdrawn, and taken all the same", e.ID)
+			}
+			continue
+		}
+		if e.When == cleanup.AtStop {
+			if w.taken[e.ID] > 1 {
+				w.t.Errorf("on-stop command %d was taken %d times", e.ID, w.taken[e.ID])
+			}
+			continue
+		}
+		if w.taken[e.ID] != 1+w.retried[e.ID] {
+			w.t.Errorf("command %d was taken %d times, and retried %d times", e.ID, w.taken[e.ID], w.retried[e.ID])
+		}
+		order = append(order, e.ID)
+	}
+	if w.run.Cleanup.Order == cleanup.LIFO {
+		slices.Reverse(order)
+	}
+	ordered := len(w.retried) == 0 && !w.fired && w.run.Cleanup.Order != cleanup.Parallel
+	if ordered && !slices.Equal(order, w.order) {
+		w.t.Errorf("%s order was %v", w.run.Cleanup.Order, w.order)
+	}
+}
+
+// happen handles an event that b selects. Some events are impossible in a real run.
 func (w *world) happen(b byte) {
-	id := int(b>>5) % 8 // 0 is nobody
+	id := int(b>>5) % 8 // 0 is no command
 	ending := machine.Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
 	switch b % 22 {
 	case 0:
@@ -158,7 +179,7 @@ func (w *world) happen(b byte) {
 	}
 }
 
-// goOn lets happen what the machine is waiting for.
+// proceed handles the event that the machine waits for.
 func (w *world) proceed() {
 	switch w.run.State {
 	case machine.Starting:
@@ -216,7 +237,8 @@ func (w *world) handle(e machine.Event) {
 	}
 	signal, _ := e.(machine.Signalled)
 	switch {
-	case e == (machine.TimeUp{Name: machine.GraceTimer}) && before.Stop.Step == len(before.Policy.Steps()), e == (machine.TimeUp{Name: machine.DeadlineTimer}),
+	case e == (machine.TimeUp{Name: machine.GraceTimer}) && before.Stop.Step == len(before.Policy.Steps()),
+		e == (machine.TimeUp{Name: machine.DeadlineTimer}),
 		signal.Meaning == forward.Stop && before.Stop.Count > 0 && before.Policy.KillOnRepeat:
 		w.graceOver = true
 	}
@@ -225,7 +247,7 @@ func (w *world) handle(e machine.Event) {
 	}
 	w.run = after
 	for _, c := range after.Cleanup.Entries {
-		if c.Progress == cleanup.Ended { // or it was given up
+		if c.Progress == cleanup.Ended { // or was given up
 			delete(w.commands, c.ID)
 		}
 	}
@@ -269,7 +291,7 @@ func (w *world) start(id int, why machine.Event) {
 	}
 }
 
-// answered: what is promised to who has asked is what has become of the run.
+// answered checks that an answer describes what happened to the run.
 func (w *world) answered(a machine.Answer, e machine.Event, before Run) {
 	c, known := w.run.Cleanup.Get(a.ID)
 	if _, ok := e.(machine.Withdrawn); ok {
@@ -278,20 +300,21 @@ func (w *world) answered(a machine.Answer, e machine.Event, before Run) {
 		}
 		return
 	}
-	if reg := e.(machine.Registered); a.Refusal == "" && c.Key != reg.Entry.Key || a.Refusal != "" && w.run.Cleanup.Changes != before.Cleanup.Changes {
+	unchanged := w.run.Cleanup.Changes == before.Cleanup.Changes
+	if reg := e.(machine.Registered); a.Refusal == "" && c.Key != reg.Entry.Key || a.Refusal != "" && !unchanged {
 		w.t.Fatalf("registering in %v was answered with %+v: %+v", before.State, a, w.run)
 	}
 }
 
 func (w *world) keep(r json.RawMessage) { w.ledger = append(w.ledger, r) }
 
-// writeDown has the run go on from what was written down of it.
+// replay resumes the run from its records.
 func (w *world) replay() {
 	m, err := remember(w.ledger)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	m.run.Deadlines = w.run.Deadlines // the machine knows nothing of them
+	m.run.Deadlines = w.run.Deadlines // they are not recorded
 	if diff := cmp.Diff(w.run, m.run, cmpopts.EquateEmpty()); diff != "" {
 		w.t.Fatalf("remembered otherwise: %s", diff)
 	}

@@ -4,37 +4,81 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/tree"
+
+	"github.com/google/go-cmp/cmp"
 )
 
-// Whoever takes a run over knows of it what was written: an option that is not, is one that would be forgotten.
-func TestAllThatARunWasAskedForIsWrittenDown(t *testing.T) {
+// FuzzRemember replays records that another program may have written. remember refuses them or returns a run that can
+// be resumed.
+func FuzzRemember(f *testing.F) {
+	config := Config{
+		Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto,
+		OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}},
+		Policy: machine.Policy{Order: cleanup.LIFO},
+	}
+	first := string(firstRecord(newRun("id", config), process.Inherited{Blocked: []syscall.Signal{3}}))
+	f.Add(first + `
+{"event":"target started","pid":7,"start":8}
+{"event":"target ended","code":3}
+{"event":"tree emptied"}
+{"event":"command started","id":1,"pid":9}
+{"event":"command timer","id":1,"timer":2}`)
+	f.Add(first + `
+{"event":"recovered"}
+{"event":"command lost","id":9}
+{"event":"retried"}`)
+	f.Add(`{"graceful":1,"begin":{"command":["x"],"contain":"auto","order":"lifo","on_exit":[{"args":["x"]}]}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var records []json.RawMessage
+		for line := range strings.SplitSeq(text, "\n") {
+			records = append(records, json.RawMessage(line))
+		}
+		m, err := remember(records)
+		if err != nil {
+			return
+		}
+		if len(m.run.Config.Command) == 0 || m.run.State > machine.Done {
+			t.Fatalf("cannot resume %+v", m.run)
+		}
+		for _, a := range machine.Resume(m.run.Run) {
+			if c, ok := a.(machine.StartCommand); ok {
+				if e, known := m.run.Cleanup.Get(c.ID); !known || len(e.Command.Args) == 0 || e.Progress != cleanup.Claimed {
+					t.Fatalf("%+v would be started: %+v", a, e)
+				}
+			}
+		}
+	})
+}
+
+// Each field of Config is recorded. A process that takes over a run knows only the records.
+func TestRemember_everyFieldOfConfig(t *testing.T) {
 	var config Config
 	fill(t, reflect.ValueOf(&config).Elem(), "Config")
-	config.Order, config.Contain, config.ForwardTo, config.Survivors = cleanup.Parallel, tree.Group, machine.ForwardToTarget, machine.KeepSurvivors
-	config.Defer = DeferOn
+	config.Order, config.Contain, config.Defer = cleanup.Parallel, tree.Group, DeferOn
+	config.ForwardTo, config.Survivors = machine.ForwardToTarget, machine.KeepSurvivors
 	config.Command[0] += "\xff\x00"
 	text := firstRecord(newRun("id", config), process.Inherited{})
 	m, err := remember([]json.RawMessage{text})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// These are settled before it is written.
+	// These fields are used before the first record is written, and not recorded.
 	config.Guard, config.StateDir, config.StrictStateDir, config.Named = "", "", false, false
 	if diff := cmp.Diff(newRun("id", config), m.run, runOptions); diff != "" {
 		t.Errorf("forgotten (-written +read):\n%s", diff)
 	}
 }
 
-// fill gives every field a value of its own that is not the zero value.
+// fill sets each field to a different value that is not the zero value.
 func fill(t *testing.T, v reflect.Value, path string) {
 	t.Helper()
 	switch v.Kind() {

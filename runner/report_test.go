@@ -3,7 +3,6 @@ package runner
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,10 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportedSystem is one that a report is wanted of.
+// reportedSystem is a fake system for a run that writes a report.
 type reportedSystem struct {
 	*fakeSystem
-	refuse error // what starting the target comes to
+	refuse error // of startTarget
 }
 
 func (s reportedSystem) usage(int) *machine.Usage { return &machine.Usage{UserMS: 1.5, MaxRSSKB: 7} }
@@ -38,7 +37,7 @@ func (s reportedSystem) startTarget(r Run) (int, error) {
 func reportText(t *testing.T, r Run, h *report.History) string {
 	t.Helper()
 	doc := h.Report(r.Run, time.Now())
-	doc.Killed = nil // is in no record
+	doc.Killed = nil // it is not recorded
 	text, err := json.MarshalIndent(doc, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +45,7 @@ func reportText(t *testing.T, r Run, h *report.History) string {
 	return string(text)
 }
 
-// written reads records as they come back from a ledger.
+// replayed returns the run of records.
 func replayed(t *testing.T, raw ...json.RawMessage) remembered {
 	t.Helper()
 	m, err := remember(raw)
@@ -56,8 +55,15 @@ func replayed(t *testing.T, raw ...json.RawMessage) remembered {
 	return m
 }
 
-// Whoever goes on with a run tells the same of it as who has led it.
-func TestTheReportFollowsFromTheLedger(t *testing.T) {
+// reportCase is a run, and parts of its report.
+type reportCase struct {
+	config Config
+	script func(*fakeSystem)
+	refuse error    // of startTarget
+	want   []string // parts of the report
+}
+
+func reportCases() map[string]reportCase {
 	commands := func(texts ...string) (all []cleanup.Command) {
 		for _, text := range texts {
 			all = append(all, cleanup.Command{Text: text, Args: []string{"x"}, Limit: 5 * time.Second})
@@ -71,29 +77,33 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 		s.send(4*time.Second, unix.SIGUSR2)
 		s.send(9*time.Second, unix.SIGINT)
 	}
-	for name, c := range map[string]struct {
-		config Config
-		script func(*fakeSystem)
-		refuse error
-		want   []string // is in it
-	}{
+	return map[string]reportCase{
 		"a program that ends": {Config{OnExit: commands("1s", "2s"), OnStop: commands("1s")},
 			func(s *fakeSystem) { s.at(time.Second, func() { s.end(machine.Ending{Code: 7}, targetPID) }) }, nil,
 			[]string{`"stop": null`, `"exit_code": 7`, `"outcome": "not-run"`, `"user_ms": 1.5`}},
 		"a stop with all that there is": {
-			Config{OnStop: commands("1s", "60s"), OnExit: commands("1s", "60s"), Policy: machine.Policy{Grace: 5 * time.Second, Drain: 3 * time.Second}},
+			Config{
+				OnStop: commands("1s", "60s"), OnExit: commands("1s", "60s"),
+				Policy: machine.Policy{Grace: 5 * time.Second, Drain: 3 * time.Second}},
 			busy, nil, []string{`"escalated": true`, `"outcome": "timed-out"`, `"signal": "USR2"`, `"state": "killing"`}},
-		"a schedule": {Config{Policy: machine.Policy{Schedule: []machine.Step{{Signal: 15, Wait: time.Second}, {Signal: 2, Wait: time.Second}}}}, busy, nil, []string{`"signal": "INT"`}},
-		"a time limit": {Config{Policy: machine.Policy{Timeout: time.Second, Grace: time.Second, Deadline: 20 * time.Second}}, func(*fakeSystem) {}, nil,
+		"a schedule": {
+			Config{Policy: machine.Policy{
+				Schedule: []machine.Step{{Signal: 15, Wait: time.Second}, {Signal: 2, Wait: time.Second}}}},
+			busy, nil, []string{`"signal": "INT"`}},
+		"a time limit": {
+			Config{Policy: machine.Policy{Timeout: time.Second, Grace: time.Second, Deadline: 20 * time.Second}},
+			func(*fakeSystem) {}, nil,
 			[]string{`"timed_out": true`, `"reason": "timed-out"`}},
-		"repeated signals kill": {Config{OnExit: commands("1s", "60s"), Policy: machine.Policy{Grace: time.Minute, KillOnRepeat: true}},
+		"repeated signals kill": {
+			Config{OnExit: commands("1s", "60s"), Policy: machine.Policy{Grace: time.Minute, KillOnRepeat: true}},
 			func(s *fakeSystem) {
 				busy(s)
 				s.send(10*time.Second, unix.SIGTERM)
 				s.send(11*time.Second, unix.SIGTERM)
 			}, nil,
 			[]string{`"outcome": "cut"`}},
-		"survivors that are waited for": {Config{Policy: machine.Policy{Survivors: machine.WaitSurvivors, Grace: time.Second}},
+		"survivors that are waited for": {
+			Config{Policy: machine.Policy{Survivors: machine.WaitSurvivors, Grace: time.Second}},
 			func(s *fakeSystem) { busy(s); s.at(time.Millisecond, func() { s.end(machine.Ending{}, targetPID) }) }, nil,
 			[]string{`"to": "survivors"`, `"began"`}},
 		"a program that cannot be started": {Config{OnExit: commands("1s")}, func(*fakeSystem) {}, errors.New("no way"),
@@ -103,7 +113,12 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 				s.startErr = []error{unix.EAGAIN, unix.ENOENT}
 				s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 			}, nil, []string{`"outcome": "not-started"`}},
-	} {
+	}
+}
+
+// A report from the ledger equals the report of the process that performed the run.
+func TestReport_liveAndReplayedAreEqual(t *testing.T) {
+	for name, c := range reportCases() {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				config := c.config
@@ -113,18 +128,19 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 					config.Survivors = machine.StopSurvivors
 				}
 				s := reportedSystem{newFakeSystem(), c.refuse}
-				s.fakeSystem.signals = make(chan syscall.Signal, 8) // some come when it is over
+				s.fakeSystem.signals = make(chan syscall.Signal, 8) // some arrive after the end
 				c.script(s.fakeSystem)
 				r := newRun("id", config)
 				first := firstRecord(r, process.Inherited{})
 				runLedger := &memory{}
 				h := replayed(t, first).history
-				l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: runLedger, history: h}}
+				l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs()}
+				l.record = recorder{ledger: runLedger, history: h}
 				done := l.start()
 				m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
 				live, read := reportText(t, done, h), reportText(t, m.run, m.history)
 				if live != read {
-					t.Errorf("who led it tells\n%s\nand the ledger\n%s", live, read)
+					t.Errorf("the live report is\n%s\nand that of the ledger\n%s", live, read)
 				}
 				for _, want := range c.want {
 					if !strings.Contains(live, want) {
@@ -136,63 +152,72 @@ func TestTheReportFollowsFromTheLedger(t *testing.T) {
 	}
 }
 
-// However many signals come, neither what we hold nor the ledger grows beyond a limit.
-func TestAFloodOfSignalsIsCountedAndNotKept(t *testing.T) {
+// The history and the ledger have a size limit, however many signals arrive.
+func TestReport_floodOfSignals(t *testing.T) {
 	const many = 30_000
 	for name, sig := range map[string]int{"passed on": int(unix.SIGUSR1), "stop signals": int(unix.SIGTERM)} {
 		t.Run(name, func(t *testing.T) {
-			r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Contain: tree.Auto, Policy: machine.Policy{Grace: time.Hour, Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
+			r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Contain: tree.Auto, Policy: machine.Policy{
+				Grace: time.Hour, Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
+			}})
 			first := firstRecord(r, process.Inherited{})
 			runLedger := &memory{}
 			h := newHistory(r, 1, "/", time.Now())
-			l := loop{run: r, sys: systemOf(newFakeSystem()), log: slog.New(slog.DiscardHandler), record: recorder{ledger: runLedger, history: h}}
+			l := loop{run: r, sys: systemOf(newFakeSystem()), log: quiet}
+			l.record = recorder{ledger: runLedger, history: h}
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.handleSignal(unix.Signal(sig))
 			}
 			live := h.Report(l.run.Run, time.Now())
-			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed || live.Omitted != 2*(many-report.MaxListed) {
+			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed ||
+				live.Omitted != 2*(many-report.MaxListed) {
 				t.Errorf("%d received, %d sent, %d omitted", len(live.Received), len(live.Sent), live.Omitted)
 			}
 			if n := len(runLedger.records); n > report.MaxListed+3 {
 				t.Errorf("%d records", n)
 			}
 			for _, r := range runLedger.records {
-				if text, _ := json.Marshal(r); len(text) > 1<<8-64 { // see begin; the rest is for the sum
+				if text, _ := json.Marshal(r); len(text) > 1<<8-64 { // the rest is for the checksum
 					t.Fatalf("a record of %d bytes: %s", len(text), text)
 				}
 			}
 			m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
 			read := m.history.Report(m.run.Run, time.Now())
-			if !slices.EqualFunc(read.Received, live.Received, func(a, b report.Signalled) bool { return a.Number == b.Number && a.Time.Equal(b.Time) }) {
-				t.Error("the ledger tells of others")
+			equal := func(a, b report.Signalled) bool { return a.Number == b.Number && a.Time.Equal(b.Time) }
+			if !slices.EqualFunc(read.Received, live.Received, equal) {
+				t.Error("the ledger has other signals")
 			}
 		})
 	}
 }
 
-// Whom SIGKILL does not end is named, and the tree is not said to be empty.
-func TestTheReportNamesWhoIsLeft(t *testing.T) {
+// The report names processes that SIGKILL does not end, and does not call the tree empty.
+func TestReport_leftProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeSystem()
 		s.living[7], s.immortal[7], s.living[8] = true, true, true
 		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: machine.Policy{Grace: time.Second}})
 		h := newHistory(r, 1, "/", time.Now())
-		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{history: h}}
+		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), record: recorder{history: h}}
 		done := h.Report(l.start().Run, time.Now())
-		if !slices.Equal(done.Left, []report.Process{{PID: 7, Name: "p"}}) || !slices.Equal(done.Killed, []report.Process{{PID: 7, Name: "p"}, {PID: 8, Name: "p"}}) || done.Emptied != nil || !done.Escalated {
+		killed := []report.Process{{PID: 7, Name: "p"}, {PID: 8, Name: "p"}}
+		if !slices.Equal(done.Left, killed[:1]) || !slices.Equal(done.Killed, killed) ||
+			done.Emptied != nil || !done.Escalated {
 			t.Errorf("it tells %+v", done)
 		}
 	})
 }
 
-// A command that runs again is told of as if it had not run before.
-func TestARetriedCommandInTheReport(t *testing.T) {
-	r := newRun("id", Config{Command: []string{"target"}, Report: "/r", OnExit: []cleanup.Command{{Text: "x", Args: []string{"x"}, Limit: time.Minute}}})
+// The report describes only the last run of a command that was retried.
+func TestReport_retriedCommand(t *testing.T) {
+	command := cleanup.Command{Text: "x", Args: []string{"x"}, Limit: time.Minute}
+	r := newRun("id", Config{Command: []string{"target"}, Report: "/r", OnExit: []cleanup.Command{command}})
 	h := newHistory(r, 1, "/", time.Now())
 	for i, e := range []machine.Event{
-		machine.TargetStarted{PID: targetPID, Start: 1}, machine.TargetEnded{}, machine.TreeEmptied{}, machine.CommandStarted{ID: 1, PID: 9, Start: 1}, machine.CommandLost{ID: 1}, machine.TreeEmptied{}, machine.Retried{},
+		machine.TargetStarted{PID: targetPID, Start: 1}, machine.TargetEnded{}, machine.TreeEmptied{},
+		machine.CommandStarted{ID: 1, PID: 9, Start: 1}, machine.CommandLost{ID: 1}, machine.TreeEmptied{}, machine.Retried{},
 		machine.CommandFailed{ID: 1, Err: "no way"}, machine.TreeEmptied{},
 	} {
 		was := r

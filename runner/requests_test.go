@@ -3,8 +3,6 @@ package runner
 import (
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -22,33 +20,37 @@ import (
 	"graceful/runner/tree"
 )
 
-// A descriptor tells of an end at once; without one we look. Who has got the pid since makes no difference.
-func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
+// A pidfd reports an end at once. Without a pidfd, the process is polled; a reused pid does not matter.
+func TestAwaitExit_reportedOrPolled(t *testing.T) {
 	for _, c := range []struct {
-		told  bool
-		after []procfs.Process
+		reported bool
+		after    []procfs.Process
 	}{{true, nil}, {false, nil}, {false, []procfs.Process{child(7, 2)}}} {
 		synctest.Test(t, func(t *testing.T) {
 			s, exits := newFakeSystem(), make(chan procfs.Identity)
-			s.pidfds, s.others = c.told, []procfs.Process{child(7, 1)}
+			s.pidfds, s.others = c.reported, []procfs.Process{child(7, 1)}
 			s.at(5*time.Second+time.Millisecond, func() { s.others = c.after })
-			if c.told {
+			if c.reported {
 				time.AfterFunc(5*time.Second+time.Millisecond, func() { exits <- procfs.Identity{PID: 7, Start: 1} })
 			}
 			s.at(time.Minute, func() { s.end(machine.Ending{}, targetPID) })
 			r := threeCommands(machine.Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
-			l := loop{run: Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge, exits: exits}}
+			run := Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}
+			l := loop{run: run, sys: systemOf(s), log: quiet, in: s.inputs()}
+			l.in.exits = exits
 			l.awaitExit(l.command(3))
 			l.start()
 			began := slices.DeleteFunc(s.did, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
-			if want := map[bool]string{true: "5.001s start 1s", false: "5.05s start 1s"}[c.told]; len(began) != 1 || began[0] != want {
+			want := map[bool]string{true: "5.001s start 1s", false: "5.05s start 1s"}[c.reported]
+			if len(began) != 1 || began[0] != want {
 				t.Errorf("%+v: %q, want %q", c, began, want)
 			}
 		})
 	}
 }
 
-// failing is a ledger that can be written to, or not: then it keeps what it was given and writes it later, unless it is full.
+// failing is a ledger whose Append returns err. Unless it is full, it keeps the record all the same, as a real ledger
+// does that writes the record together with the next one.
 type failing struct {
 	memory
 	err error
@@ -61,17 +63,31 @@ func (f *failing) Append(r any) error {
 	return f.err
 }
 
-func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
+// twoCommands returns the configuration of a run with two cleanup commands.
+func twoCommands() Config {
+	return Config{
+		Command: []string{"t"}, Contain: tree.Auto,
+		OnExit: []cleanup.Command{
+			{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second},
+		},
+		Policy: machine.Policy{
+			Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
+		},
+	}
+}
+
+func TestRegister_ledgerFails(t *testing.T) {
 	for name, err := range map[string]error{"no space": errors.New("none"), "full": fmt.Errorf("x: %w", ledger.ErrFull)} {
 		t.Run(name, func(t *testing.T) {
 			s, runLedger := newFakeSystem(), &failing{}
 			s.others = []procfs.Process{child(7, 1)}
-			first := newRun("id", Config{Command: []string{"t"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}, {Text: "d", Args: []string{"d"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors}})
+			first := newRun("id", twoCommands())
 			_ = runLedger.Append(firstRecord(first, process.Inherited{}))
-			l := loop{run: first, sys: systemOf(s), log: slog.New(slog.NewTextHandler(io.Discard, nil)), record: recorder{ledger: runLedger}}
+			l := loop{run: first, sys: systemOf(s), log: quiet, record: recorder{ledger: runLedger}}
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {
-				l.register(registry.Call{Request: registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), WhenExits: exits, Key: "k"}})
+				command, env := cleanup.Texts([]string{"r"}), cleanup.Texts([]string{"A=1"})
+				l.register(registry.Call{Request: registry.Request{Command: command, Env: env, WhenExits: exits, Key: "k"}})
 				return l.reg.answer
 			}
 			want := func(ids ...int) {
@@ -91,10 +107,11 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			want(1, 2)
 			l.handle(machine.Withdrawn{ID: 1})
 			full := errors.Is(err, ledger.ErrFull)
-			if kept := !strings.Contains(l.reg.answer.Refusal, "should graceful be killed"); l.reg.answer.Refusal == "" || kept != full {
+			refusal := l.reg.answer.Refusal
+			if kept := !strings.Contains(refusal, "should graceful be killed"); refusal == "" || kept != full {
 				t.Errorf("withdrawn: %+v", l.reg.answer)
 			}
-			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // what is not written is as if it had never been
+			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // a lost record changes nothing
 			want(left...)
 			runLedger.err = nil
 			got := ask(0)
@@ -105,7 +122,7 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 			if c := l.command(got.ID); c.EnvOf != 0 || len(c.Env) != 1 {
 				t.Errorf("its environment is in no record: %+v", c)
 			}
-			// Who reads that goes on with the same run.
+			// A process that resumes from these records has the same run.
 			m, err := remember(runLedger.records)
 			if diff := cmp.Diff(l.run, m.run, runOptions); err != nil || diff != "" {
 				t.Errorf("remembered otherwise: %v %s", err, diff)

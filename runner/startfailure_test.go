@@ -4,42 +4,47 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/process"
 
 	"golang.org/x/sys/unix"
-
-	"graceful/runner/machine"
-	"graceful/runner/process"
 )
 
-func TestWhatACleanupCommandIsTold(t *testing.T) {
-	for name, c := range map[string]struct {
-		run  machine.Run
-		want []string // in the order of OutcomeVariables
+func TestStartFailure_status(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(there, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		command string
+		err     error
+		status  int
 	}{
-		"an exit":         {machine.Run{Target: machine.Target{PID: 7, Ending: machine.Ending{Code: 3}, Duration: 1500 * time.Millisecond}}, []string{"exited", "3", "", "", "false", "7", "1500", "4"}},
-		"a signal":        {machine.Run{Target: machine.Target{PID: 7, Ending: machine.Ending{Signal: 11}}}, []string{"signaled", "139", "SEGV", "", "false", "7", "0", "4"}},
-		"a stop":          {machine.Run{Target: machine.Target{PID: 7}, Stop: machine.Stop{Signal: machine.SigTERM}}, []string{"stopped", "0", "", "TERM", "false", "7", "0", "4"}},
-		"a stop and KILL": {machine.Run{Target: machine.Target{PID: 7, Ending: machine.Ending{Signal: 9}}, Stop: machine.Stop{Signal: sigINT, Escalated: true}}, []string{"stopped", "137", "KILL", "INT", "true", "7", "0", "4"}},
-		"a time limit":    {machine.Run{Target: machine.Target{PID: 7, Ending: machine.Ending{Signal: 15}}, Stop: machine.Stop{TimedOut: true, Signal: machine.SigTERM}}, []string{"timed-out", "124", "TERM", "TERM", "false", "7", "0", "4"}},
-		"no start":        {machine.Run{Target: machine.Target{Failed: true, Ending: machine.Ending{Code: 127}}}, []string{"start-failed", "127", "", "", "false", "", "0", "4"}},
+		{"prog", unix.ENOENT, 127}, {"./prog", unix.ENOENT, 127}, {"a/b", unix.ENOTDIR, 127}, {there, unix.ENOENT, 126},
+		{"prog", unix.EACCES, 126}, {"prog", unix.ENOEXEC, 126}, {"prog", unix.E2BIG, 126}, {"prog", unix.EPERM, 126},
+		{"prog", unix.EAGAIN, 125}, {"prog", unix.ENOMEM, 125}, {"prog", unix.EMFILE, 125},
 	} {
-		var want []string
-		for i, name := range OutcomeVariables {
-			want = append(want, name+"="+c.want[i])
-		}
-		c.run.Target.Ended = true
-		if got := outcomeEnv(Run{Run: c.run}, 4); !slices.Equal(got, want) {
-			t.Errorf("%s: it is told %q, want %q", name, got, want)
+		if got, _ := startFailure(c.command, c.err); got != c.status {
+			t.Errorf("%s: %v: status %d, want %d", c.command, c.err, got, c.status)
 		}
 	}
 }
 
-// What the system calls missing may be the interpreter, and what it calls no file may be a directory: the hint says so.
-func TestWhereAnErrorMisleadsThereIsAHint(t *testing.T) {
+func TestCheckCommands_execFormNeedsNoShell(t *testing.T) {
+	exec, err := cleanup.Parse(`["/no/such/program"]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkCommands([]cleanup.Command{exec}); err != nil {
+		t.Errorf("the exec form needs no shell: %v", err)
+	}
+}
+
+// The error of the system may mislead: for ENOENT, the interpreter may be missing. Then a hint explains it.
+func TestStartFailure_hint(t *testing.T) {
 	there := filepath.Join(t.TempDir(), "there")
 	if err := os.WriteFile(there, nil, 0o755); err != nil {
 		t.Fatal(err)
@@ -54,7 +59,7 @@ func TestWhereAnErrorMisleadsThereIsAHint(t *testing.T) {
 		{"prog", unix.ENOEXEC, "#!"},
 		{"prog", unix.E2BIG, "too long"},
 		{"prog", unix.EAGAIN, "ulimit"},
-		{"./prog", unix.ENOENT, ""}, // the error says it all
+		{"./prog", unix.ENOENT, ""}, // the error suffices
 		{"./prog", unix.EACCES, ""},
 	} {
 		_, hint := startFailure(c.command, c.err)
@@ -64,7 +69,7 @@ func TestWhereAnErrorMisleadsThereIsAHint(t *testing.T) {
 	}
 }
 
-func TestOnlyForWantOfAResourceIsItTriedAgain(t *testing.T) {
+func TestOutOfResources(t *testing.T) {
 	for err, want := range map[error]bool{
 		unix.EAGAIN: true, unix.ENOMEM: true, unix.EMFILE: true, unix.ENFILE: true,
 		unix.ENOENT: false, unix.EACCES: false, errors.New("other"): false,

@@ -1,44 +1,20 @@
 package runner
 
 import (
-	"encoding/json"
-	"log/slog"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"graceful/cleanup"
 	"graceful/runner/machine"
-	"graceful/runner/process"
 	"graceful/runner/procfs"
-	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
 )
 
-// memory is a ledger that a test reads.
-type memory struct{ records []json.RawMessage }
-
-func (m *memory) Append(r any) error {
-	m.records = append(m.records, r.(json.RawMessage))
-	return nil
-}
-
-func (m *memory) Reserve(int64) error { return nil }
-
-func (m *memory) events() (events []string) {
-	for _, r := range m.records {
-		var event struct{ Event string }
-		_ = json.Unmarshal(r, &event)
-		events = append(events, event.Event)
-	}
-	return events
-}
-
-// standing is a run without cleanup commands that stands in a state.
+// runIn returns a run in a state. It has no cleanup commands.
 func runIn(s machine.State) Run {
 	r := newRun("id", Config{Command: []string{"target"}})
 	r.Run = machineIn(s)
@@ -47,8 +23,10 @@ func runIn(s machine.State) Run {
 	return r
 }
 
-// takeOver lets a loop go on from a run that somebody else has led so far.
-func takeOver(t *testing.T, r Run, claimTimes map[int]time.Duration, script func(*watchedSystem)) (Run, *watchedSystem, *memory) {
+// takeOver takes over a run whose supervisor was killed.
+func takeOver(
+	t *testing.T, r Run, claimTimes map[int]time.Duration, script func(*watchedSystem),
+) (Run, *watchedSystem, *memory) {
 	t.Helper()
 	var run Run
 	var sys *watchedSystem
@@ -57,7 +35,8 @@ func takeOver(t *testing.T, r Run, claimTimes map[int]time.Duration, script func
 		s := newWatchedSystem(t)
 		s.kids = []procfs.Process{child(targetPID, 0)}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: runLedger}, began: time.Now()}
+		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), began: time.Now()}
+		l.record.ledger = runLedger
 		l.takeOver(remembered{claimTimes: claimTimes})
 		l.handle(machine.Orphaned{})
 		run, sys = l.complete(), s
@@ -69,30 +48,32 @@ func child(pid int, start uint64) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}}
 }
 
-// A supervisor may be killed at any moment, also after it has started the target and before it has written that down.
-func TestATargetThatWasNotWrittenDownIsFound(t *testing.T) {
+// A supervisor may be killed after it has started the target, and before it has recorded that.
+func TestTakeOver_targetIsNotRecorded(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, Policy: machine.Policy{Grace: time.Second}})
 	run, s, runLedger := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID], s.living[targetPID+1] = true, true
-		s.kids = []procfs.Process{child(targetPID+1, 7), child(targetPID, 5)} // an orphan of the target's, and the target
+		s.kids = []procfs.Process{child(targetPID+1, 7), child(targetPID, 5)} // an orphan, and the target
 		s.onTerm[targetPID] = time.Millisecond
 		s.onTerm[targetPID+1] = time.Millisecond
 	})
-	if run.Target.PID != targetPID || run.Target.Start != 5 || run.Target.Ending.Signal != int(unix.SIGTERM) || !run.Stop.Orphaned {
+	if run.Target.PID != targetPID || run.Target.Start != 5 ||
+		run.Target.Ending.Signal != int(unix.SIGTERM) || !run.Stop.Orphaned {
 		t.Errorf("it came to %+v", run)
 	}
 	if s.target != targetPID {
 		t.Errorf("signals were for the group of %d", s.target)
 	}
 	if got := strings.Join(runLedger.events(), ", "); got != "target started, orphaned, target ended, tree emptied" {
-		t.Errorf("written down: %s", got)
+		t.Errorf("recorded: %s", got)
 	}
 }
 
-func TestWithoutATargetNoneIsStarted(t *testing.T) {
+func TestTakeOver_noTarget(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{{Text: "1s", Limit: time.Minute}}})
 	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
-	if run.Status() != 125 || run.Reason() != "orphaned" || run.Target.PID != 0 || slices.Contains(s.calls, "start target") {
+	if run.Status() != 125 || run.Reason() != "orphaned" || run.Target.PID != 0 ||
+		slices.Contains(s.calls, "start target") {
 		t.Errorf("after %q it came to %+v", s.calls, run)
 	}
 	if e := run.Cleanup.Entries[0]; e.Progress != cleanup.Ended || e.Outcome.Failed() {
@@ -100,8 +81,8 @@ func TestWithoutATargetNoneIsStarted(t *testing.T) {
 	}
 }
 
-// What ended by itself before we could do anything has not ended because of us.
-func TestATargetThatHasSucceededHasSucceeded(t *testing.T) {
+// A target that ended before the takeover did not end because of it.
+func TestTakeOver_targetHasEnded(t *testing.T) {
 	r := runIn(machine.Running)
 	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
@@ -113,8 +94,8 @@ func TestATargetThatHasSucceededHasSucceeded(t *testing.T) {
 	}
 }
 
-// Who is not among our children any more has been reaped, and its id may be a stranger's.
-func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
+// A recorded process that is not a child any more was reaped. Another process may have its pid.
+func TestTakeOver_childWasReaped(t *testing.T) {
 	r := runIn(machine.Running)
 	r.Target.PID = targetPID
 	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
@@ -124,13 +105,14 @@ func TestWhoHasBeenReapedIsNotWaitedFor(t *testing.T) {
 	r = claimedRun(cleanup.LIFO)
 	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
 	run, s, _ = takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
-	if got := commandsStarted(s); got != "2s 1s" || !strings.Contains(run.Cleanup.Entries[2].Outcome.Error, "nobody knows how") {
+	unknown := strings.Contains(run.Cleanup.Entries[2].Outcome.Error, "nobody knows how")
+	if got := commandsStarted(s); got != "2s 1s" || !unknown {
 		t.Errorf("%s were started, and it came to %+v", got, run)
 	}
 }
 
-// Whose start time could not be read, then or now, is known by its pid among our own children.
-func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
+// A child whose start time is unknown is identified by its pid.
+func TestTakeOver_startTimeIsUnknown(t *testing.T) {
 	for _, start := range []struct{ then, now uint64 }{{0, 5}, {5, 0}, {0, 0}} {
 		r := runIn(machine.Running)
 		r.Target.PID, r.Target.Start = targetPID, start.then
@@ -145,8 +127,8 @@ func TestAChildWhoseStartTimeIsUnknownIsNotTakenForReaped(t *testing.T) {
 	}
 }
 
-// A target that takes a stop for success has not done what it was started for.
-func TestAStopBecauseOfOurFailureIsNoSuccess(t *testing.T) {
+// A target that exits with 0 after a takeover was stopped. So the run has failed.
+func TestTakeOver_isNoSuccess(t *testing.T) {
 	r := runIn(machine.Running)
 	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
@@ -158,11 +140,11 @@ func TestAStopBecauseOfOurFailureIsNoSuccess(t *testing.T) {
 	}
 }
 
-// What was decided on may not have been done: it is done, once more perhaps.
-func TestWhatWasDecidedOnIsDone(t *testing.T) {
+// An action that was decided on may not have been performed. It is performed, perhaps for the second time.
+func TestTakeOver_repeatsActions(t *testing.T) {
 	for state, want := range map[machine.State]string{
 		machine.Stopping: "group SIGINT, group SIGCONT",
-		machine.Killing:  "", // it ends before a second is over
+		machine.Killing:  "", // the target ends before that
 		machine.Sweeping: "survivors SIGTERM, survivors SIGCONT",
 	} {
 		r := runIn(state)
@@ -173,7 +155,7 @@ func TestWhatWasDecidedOnIsDone(t *testing.T) {
 			s.at(time.Second, func() { s.end(machine.Ending{Code: 3}, targetPID) })
 		})
 		if state == machine.Killing && run.Target.Ending.Signal != int(unix.SIGKILL) {
-			t.Errorf("nobody was killed: %+v", run)
+			t.Errorf("the target was not killed: %+v", run)
 		}
 		if got := strings.Join(s.calls, ", "); !strings.HasPrefix(got, want) {
 			t.Errorf("%v: %s, want %s first", state, got, want)
@@ -181,21 +163,23 @@ func TestWhatWasDecidedOnIsDone(t *testing.T) {
 	}
 }
 
-// bubble is when time begins in synctest.
+// bubble is the time at which a bubble of synctest begins.
 var bubble = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// claimedRun is one that is being cleaned up: the second of three commands is claimed, in parallel all are.
+// claimedRun returns a run in cleanup. The first of its three commands is claimed; in parallel, all are.
 func claimedRun(order cleanup.Order) Run {
 	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{
 		{Text: "1s", Limit: time.Minute}, {Text: "2s", Limit: time.Minute}, {Text: "3s", Limit: time.Minute},
 	}, Policy: machine.Policy{Order: order}})
-	for _, e := range []machine.Event{machine.TargetStarted{PID: targetPID, Start: 5}, machine.TargetEnded{}, machine.TreeEmptied{}} {
+	for _, e := range []machine.Event{
+		machine.TargetStarted{PID: targetPID, Start: 5}, machine.TargetEnded{}, machine.TreeEmptied{},
+	} {
 		r, _ = r.advanced(e, bubble)
 	}
 	return r
 }
 
-func TestACommandIsNotStartedTwice(t *testing.T) {
+func TestAdoptCommands(t *testing.T) {
 	const tick = time.Second / 100
 	begun := func(r Run, id, pid int, start uint64) Run {
 		r, _ = r.advanced(machine.CommandStarted{ID: id, PID: pid, Start: start}, bubble)
@@ -208,19 +192,21 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 		name  string
 		run   Run
 		kids  []procfs.Process
-		other map[int]int // which process is known to be another command's
-		want  string      // what is started, in order
+		other map[int]int // the command of each process, where it is known
+		want  string      // the commands that start, in order
 	}{
 		{"never started", claimedRun(cleanup.LIFO), nil, nil, "3s 2s 1s"},
-		{"started, not written down", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 1000)}, nil, "2s 1s"},
+		{"started, not recorded", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 1000)}, nil, "2s 1s"},
 		{"started in the tick of its claim", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 999)}, nil, "2s 1s"},
-		{"the target, which nobody has reaped", quick, []procfs.Process{child(targetPID, 999)}, nil, "3s 2s 1s"},
+		{"the target, which is not reaped", quick, []procfs.Process{child(targetPID, 999)}, nil, "3s 2s 1s"},
 		{"started with the pid that the target had", quick, []procfs.Process{child(targetPID, 1000)}, nil, "2s 1s"},
-		{"somebody who was given up before", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 400)}, nil, "3s 2s 1s"},
-		{"written down", started(claimedRun(cleanup.LIFO), 3, 300), []procfs.Process{child(300, 900)}, nil, "2s 1s"},
+		{"a process that was given up before", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 400)}, nil, "3s 2s 1s"},
+		{"recorded", started(claimedRun(cleanup.LIFO), 3, 300), []procfs.Process{child(300, 900)}, nil, "2s 1s"},
 		{"its start time unknown", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 0)}, nil, "2s 1s"},
-		{"written down, its start time unknown", begun(claimedRun(cleanup.LIFO), 3, 300, 0), []procfs.Process{child(300, 900)}, nil, "2s 1s"},
-		{"another's start time unknown", begun(claimedRun(cleanup.Parallel), 1, 300, 0), []procfs.Process{child(300, 1000)}, nil, "2s 3s"},
+		{"recorded, its start time unknown", begun(claimedRun(cleanup.LIFO), 3, 300, 0),
+			[]procfs.Process{child(300, 900)}, nil, "2s 1s"},
+		{"another's start time unknown", begun(claimedRun(cleanup.Parallel), 1, 300, 0),
+			[]procfs.Process{child(300, 1000)}, nil, "2s 3s"},
 		{"what it has started itself", started(claimedRun(cleanup.Parallel), 1, 300),
 			[]procfs.Process{child(300, 900), child(301, 1000)}, map[int]int{301: 1}, "2s 3s"},
 		{"the second of three in parallel", started(claimedRun(cleanup.Parallel), 1, 300),
@@ -232,7 +218,7 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 				s.kids, s.other = c.kids, c.other
 				for _, p := range c.kids {
 					pid := p.PID
-					if p.Start > 0 && p.Start < 500 { // it cannot be killed and is nobody's concern
+					if p.Start > 0 && p.Start < 500 { // it cannot be killed, and is not a member
 						continue
 					}
 					s.living[pid] = true
@@ -251,108 +237,6 @@ func TestACommandIsNotStartedTwice(t *testing.T) {
 	}
 }
 
-// recoverRun lets a loop go on with a run whose processes are all dead.
-func recoverRun(t *testing.T, r Run, same, retry bool, script func(*watchedSystem)) (Run, *watchedSystem) {
-	t.Helper()
-	var run Run
-	var sys *watchedSystem
-	synctest.Test(t, func(t *testing.T) {
-		s := newWatchedSystem(t)
-		s.polling = true
-		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(slog.DiscardHandler), in: inputs{signals: s.signals, children: s.nudge}, record: recorder{ledger: &memory{}}, began: time.Now()}
-		l.recover(remembered{last: time.Hour}, same, retry)
-		run, sys = l.complete(), s
-	})
-	return run, sys
-}
-
-func TestRecoveringARunWhoseTargetNobodySawEnd(t *testing.T) {
-	for _, state := range []machine.State{machine.Starting, machine.Running, machine.Stopping, machine.Killing} {
-		r := runIn(state)
-		r.Cleanup.Stack = cleanup.Stack{}.Push(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
-		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
-		if run.Reason() != "recovered" || run.Status() != 125 || run.Target.Duration != time.Hour || slices.Contains(s.calls, "start target") {
-			t.Errorf("%v: after %q it came to %+v", state, s.calls, run)
-		}
-		if !run.Cleanup.Entries[0].Outcome.Interrupted && run.Cleanup.Entries[0].Progress == cleanup.Ended {
-			continue
-		}
-		t.Errorf("%v: %+v", state, run.Cleanup)
-	}
-}
-
-// Whether a command that was claimed has done its work nobody can tell.
-func TestAnInterruptedCommandIsRunAgainOnlyWhenThatIsAskedFor(t *testing.T) {
-	began := claimedRun(cleanup.LIFO)
-	began, _ = began.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
-	for _, r := range []Run{claimedRun(cleanup.LIFO), began} {
-		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
-		if got := commandsStarted(s); got != "2s 1s" || !run.Cleanup.Entries[2].Outcome.Interrupted || run.State != machine.Done {
-			t.Errorf("%s were started, and it came to %+v", got, run)
-		}
-		again, s := recoverRun(t, run, true, true, func(*watchedSystem) {})
-		if got := commandsStarted(s); got != "3s" || again.Cleanup.Entries[2].Outcome.Failed() || again.State != machine.Done {
-			t.Errorf("afterwards %s were started, and it came to %+v", got, again)
-		}
-		_, s = recoverRun(t, r, true, true, func(*watchedSystem) {})
-		if got := commandsStarted(s); got != "3s 2s 1s" {
-			t.Errorf("at once %s were started", got)
-		}
-	}
-}
-
-// One that still runs is waited for; after a restart of the machine its id is somebody else's.
-func TestACommandThatStillRunsIsWaitedFor(t *testing.T) {
-	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
-	for _, same := range []bool{true, false} {
-		run, s := recoverRun(t, r, same, false, func(s *watchedSystem) {
-			s.others = []procfs.Process{child(300, 900)}
-			s.at(5*time.Second, func() { s.others = nil })
-		})
-		if got := commandsStarted(s); got != "2s 1s" {
-			t.Errorf("%s were started", got)
-		}
-		last := run.Cleanup.Entries[2]
-		if same && (last.Outcome.Interrupted || !strings.Contains(last.Outcome.Error, "nobody knows how")) || !same && !last.Outcome.Interrupted {
-			t.Errorf("the same boot %t: %+v", same, last)
-		}
-		if same && !strings.HasPrefix(s.did[0], "5") {
-			t.Errorf("it was not waited for: %q", s.did)
-		}
-	}
-}
-
-// Where nobody is our child, a pid alone names nobody.
-func TestNobodyIsRecoveredByPidAlone(t *testing.T) {
-	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 0}, bubble)
-	for _, start := range []uint64{0, 900} {
-		run, s := recoverRun(t, r, true, false, func(s *watchedSystem) {
-			s.others = []procfs.Process{child(300, start)}
-			s.at(5*time.Second, func() { s.others = nil })
-		})
-		if !run.Cleanup.Entries[2].Outcome.Interrupted || slices.ContainsFunc(s.calls, func(c string) bool { return strings.HasPrefix(c, "all of") }) {
-			t.Errorf("start time %d: after %q it came to %+v", start, s.calls, run.Cleanup)
-		}
-	}
-	r.Target.Start = 0
-	if ids := recordedIdentities(r); len(ids) > 0 {
-		t.Errorf("hunted: %+v", ids)
-	}
-}
-
-// A limit goes on meanwhile, and nobody is signalled but that process.
-func TestACommandThatStillRunsKeepsItsLimit(t *testing.T) {
-	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
-	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })
-	if !run.Cleanup.Entries[2].TimedOut || !slices.Contains(s.calls, "all of 300 SIGTERM") || !slices.Contains(s.calls, "all of 300 SIGKILL") {
-		t.Errorf("after %q: %+v", s.calls, run.Cleanup.Entries[2])
-	}
-}
-
 func commandsStarted(s *watchedSystem) string {
 	var begun []string
 	for _, did := range s.did {
@@ -361,34 +245,4 @@ func commandsStarted(s *watchedSystem) string {
 		}
 	}
 	return strings.Join(begun, " ")
-}
-
-// FuzzRemember reads records that anybody may have written: they may be refused, and what is made of them can be gone
-// on with.
-func FuzzRemember(f *testing.F) {
-	first := firstRecord(newRun("id", Config{Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto, OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}}, Policy: machine.Policy{Order: cleanup.LIFO}}), process.Inherited{Blocked: []syscall.Signal{3}})
-	f.Add(string(first) + "\n" + `{"event":"target started","pid":7,"start":8}` + "\n" + `{"event":"target ended","code":3}` + "\n" +
-		`{"event":"tree emptied"}` + "\n" + `{"event":"command started","id":1,"pid":9}` + "\n" + `{"event":"command timer","id":1,"timer":2}`)
-	f.Add(string(first) + "\n" + `{"event":"recovered"}` + "\n" + `{"event":"command lost","id":9}` + "\n" + `{"event":"retried"}`)
-	f.Add(`{"graceful":1,"begin":{"command":["x"],"contain":"auto","order":"lifo","on_exit":[{"args":["x"]}]}}`)
-	f.Fuzz(func(t *testing.T, text string) {
-		var records []json.RawMessage
-		for line := range strings.SplitSeq(text, "\n") {
-			records = append(records, json.RawMessage(line))
-		}
-		m, err := remember(records)
-		if err != nil {
-			return
-		}
-		if len(m.run.Config.Command) == 0 || m.run.State > machine.Done {
-			t.Fatalf("nobody can go on with %+v", m.run)
-		}
-		for _, a := range machine.Resume(m.run.Run) {
-			if c, ok := a.(machine.StartCommand); ok {
-				if e, known := m.run.Cleanup.Get(c.ID); !known || len(e.Command.Args) == 0 || e.Progress != cleanup.Claimed {
-					t.Fatalf("%+v would be started: %+v", a, e)
-				}
-			}
-		}
-	})
 }

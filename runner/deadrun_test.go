@@ -1,0 +1,122 @@
+package runner
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/machine"
+	"graceful/runner/procfs"
+)
+
+// recoverRun recovers a run whose processes of graceful are all dead.
+func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedSystem)) (Run, *watchedSystem) {
+	t.Helper()
+	var run Run
+	var sys *watchedSystem
+	synctest.Test(t, func(t *testing.T) {
+		s := newWatchedSystem(t)
+		s.polling = true
+		script(s)
+		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), began: time.Now()}
+		l.record.ledger = &memory{}
+		l.recover(remembered{last: time.Hour}, sameBoot, retry)
+		run, sys = l.complete(), s
+	})
+	return run, sys
+}
+
+func TestRecover_endOfTargetIsUnknown(t *testing.T) {
+	for _, state := range []machine.State{machine.Starting, machine.Running, machine.Stopping, machine.Killing} {
+		r := runIn(state)
+		r.Cleanup.Stack = cleanup.Stack{}.Push(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
+		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
+		if run.Reason() != "recovered" || run.Status() != 125 || run.Target.Duration != time.Hour ||
+			slices.Contains(s.calls, "start target") {
+			t.Errorf("%v: after %q it came to %+v", state, s.calls, run)
+		}
+		if !run.Cleanup.Entries[0].Outcome.Interrupted && run.Cleanup.Entries[0].Progress == cleanup.Ended {
+			continue
+		}
+		t.Errorf("%v: %+v", state, run.Cleanup)
+	}
+}
+
+// A claimed command may have done its work. It runs again only if the user asks for that.
+func TestRecover_interruptedCommand(t *testing.T) {
+	began := claimedRun(cleanup.LIFO)
+	began, _ = began.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
+	for _, r := range []Run{claimedRun(cleanup.LIFO), began} {
+		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
+		interrupted := run.Cleanup.Entries[2].Outcome.Interrupted
+		if got := commandsStarted(s); got != "2s 1s" || !interrupted || run.State != machine.Done {
+			t.Errorf("%s were started, and it came to %+v", got, run)
+		}
+		again, s := recoverRun(t, run, true, true, func(*watchedSystem) {})
+		failed := again.Cleanup.Entries[2].Outcome.Failed()
+		if got := commandsStarted(s); got != "3s" || failed || again.State != machine.Done {
+			t.Errorf("afterwards %s were started, and it came to %+v", got, again)
+		}
+		_, s = recoverRun(t, r, true, true, func(*watchedSystem) {})
+		if got := commandsStarted(s); got != "3s 2s 1s" {
+			t.Errorf("at once %s were started", got)
+		}
+	}
+}
+
+// recover waits for a command that still runs. After a reboot another process may have its pid.
+func TestRecover_commandStillRuns(t *testing.T) {
+	r := claimedRun(cleanup.LIFO)
+	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
+	for _, sameBoot := range []bool{true, false} {
+		run, s := recoverRun(t, r, sameBoot, false, func(s *watchedSystem) {
+			s.others = []procfs.Process{child(300, 900)}
+			s.at(5*time.Second, func() { s.others = nil })
+		})
+		if got := commandsStarted(s); got != "2s 1s" {
+			t.Errorf("%s were started", got)
+		}
+		last := run.Cleanup.Entries[2]
+		unknown := strings.Contains(last.Outcome.Error, "nobody knows how")
+		if last.Outcome.Interrupted == sameBoot || sameBoot && !unknown {
+			t.Errorf("the sameBoot boot %t: %+v", sameBoot, last)
+		}
+		if sameBoot && !strings.HasPrefix(s.did[0], "5") {
+			t.Errorf("it was not waited for: %q", s.did)
+		}
+	}
+}
+
+// A pid without a start time identifies no process that is not a child.
+func TestRecover_pidAlone(t *testing.T) {
+	r := claimedRun(cleanup.LIFO)
+	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 0}, bubble)
+	for _, start := range []uint64{0, 900} {
+		run, s := recoverRun(t, r, true, false, func(s *watchedSystem) {
+			s.others = []procfs.Process{child(300, start)}
+			s.at(5*time.Second, func() { s.others = nil })
+		})
+		signalled := func(call string) bool { return strings.HasPrefix(call, "all of") }
+		if !run.Cleanup.Entries[2].Outcome.Interrupted || slices.ContainsFunc(s.calls, signalled) {
+			t.Errorf("start time %d: after %q it came to %+v", start, s.calls, run.Cleanup)
+		}
+	}
+	r.Target.Start = 0
+	if ids := recordedIdentities(r); len(ids) > 0 {
+		t.Errorf("identified by pid alone: %+v", ids)
+	}
+}
+
+// The time limit of a command that still runs stays in force. Only that command is signalled.
+func TestRecover_commandKeepsItsLimit(t *testing.T) {
+	r := claimedRun(cleanup.LIFO)
+	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
+	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })
+	if !run.Cleanup.Entries[2].TimedOut ||
+		!slices.Contains(s.calls, "all of 300 SIGTERM") || !slices.Contains(s.calls, "all of 300 SIGKILL") {
+		t.Errorf("after %q: %+v", s.calls, run.Cleanup.Entries[2])
+	}
+}

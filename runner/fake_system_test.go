@@ -1,0 +1,326 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/cleanup/registry"
+	"graceful/runner/machine"
+	"graceful/runner/procfs"
+	"graceful/runner/report"
+
+	"golang.org/x/sys/unix"
+)
+
+// fakeSystem is a small operating system. Its processes end when the script says so, by the clock of synctest.
+type fakeSystem struct {
+	relaying   chan struct{}
+	sync.Mutex // the script runs in other goroutines
+
+	children   chan os.Signal
+	signals    chan syscall.Signal
+	began      time.Time
+	did        []string // what the loop did, with the times
+	living     map[int]bool
+	zombies    []int
+	endings    map[int]machine.Ending
+	denied     bool // members may not be signalled
+	immortal   map[int]bool
+	childKills int
+	polling    bool // the ends of members are not reported
+	startErr   []error
+	nextPID    int
+	target     int              // of setTarget
+	kids       []procfs.Process // children that the supervisor had
+	others     []procfs.Process // members that are not children
+	other      map[int]int      // which process belongs to which command
+	exempted   []int            // commands that are not members
+	pidfds     bool             // the end of a process that is not a child is reported
+
+	onTerm map[int]time.Duration // how long after SIGTERM it ends; none: never
+}
+
+const targetPID = 100
+
+func newFakeSystem() *fakeSystem {
+	return &fakeSystem{
+		children: make(chan os.Signal, 1), signals: make(chan syscall.Signal),
+		began: time.Now(), living: map[int]bool{}, endings: map[int]machine.Ending{}, immortal: map[int]bool{},
+		onTerm: map[int]time.Duration{}, nextPID: 200,
+	}
+}
+
+// inputs returns the inputs of a loop on this system.
+func (s *fakeSystem) inputs() inputs { return inputs{signals: s.signals, children: s.children} }
+
+func (s *fakeSystem) note(format string, args ...any) {
+	s.did = append(s.did, fmt.Sprintf("%v %s", time.Since(s.began), fmt.Sprintf(format, args...)))
+}
+
+// end ends processes and sends one SIGCHLD for all of them.
+func (s *fakeSystem) end(e machine.Ending, pids ...int) {
+	for _, pid := range pids {
+		if s.living[pid] {
+			delete(s.living, pid)
+			s.endings[pid] = e
+			s.zombies = append(s.zombies, pid)
+		}
+	}
+	select {
+	case s.children <- unix.SIGCHLD:
+	default:
+	}
+}
+
+func (s *fakeSystem) terminate(pid int) {
+	if after, ok := s.onTerm[pid]; ok {
+		s.at(after, func() { s.end(machine.Ending{Signal: int(unix.SIGTERM)}, pid) })
+	}
+}
+
+func (s *fakeSystem) pids() (all []int) {
+	for pid := range s.living {
+		all = append(all, pid)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (s *fakeSystem) startTarget(Run) (int, error) {
+	s.Lock()
+	defer s.Unlock()
+	s.living[targetPID] = true
+	return targetPID, nil
+}
+
+func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
+	s.Lock()
+	defer s.Unlock()
+	if len(s.startErr) > 0 {
+		err := s.startErr[0]
+		s.startErr = s.startErr[1:]
+		if err != nil {
+			s.note("fail %s", c.Command.Text)
+			return 0, err
+		}
+	}
+	s.nextPID++
+	pid := s.nextPID
+	s.note("start %s", c.Command.Text)
+	s.living[pid] = true
+	if d, err := time.ParseDuration(c.Command.Text); err == nil {
+		s.at(d, func() { s.end(machine.Ending{}, pid) })
+	}
+	return pid, nil
+}
+
+func (s *fakeSystem) isCommand(p procfs.Process, id int) bool { return s.other[p.PID] == id }
+
+// isOtherCommand reports whether a process is known to belong to another command.
+func (s *fakeSystem) isOtherCommand(p procfs.Process, id int) bool {
+	of, known := s.other[p.PID]
+	return known && of != id
+}
+
+func (s *fakeSystem) SignalAll(id procfs.Identity, sig syscall.Signal) {
+	s.Lock()
+	defer s.Unlock()
+	s.note("all of %d %s", id.PID, unix.SignalName(sig))
+	if sig == unix.SIGKILL {
+		s.others = slices.DeleteFunc(s.others, func(p procfs.Process) bool { return p.Identity == id })
+	}
+}
+
+func (s *fakeSystem) Alive(id procfs.Identity) bool {
+	s.Lock()
+	defer s.Unlock()
+	return slices.ContainsFunc(s.others, func(p procfs.Process) bool { return p.Identity == id })
+}
+
+func (s *fakeSystem) member(pid int, _ uint64, _ int) (procfs.Process, error) {
+	s.Lock()
+	defer s.Unlock()
+	for _, p := range s.others {
+		if p.PID == pid {
+			return p, nil
+		}
+	}
+	return procfs.Process{}, errors.New("no member")
+}
+
+func (s *fakeSystem) SignalOrphans(...syscall.Signal) {}
+func (s *fakeSystem) Members() []procfs.Process       { return s.others }
+func (s *fakeSystem) Children() []procfs.Process      { return s.kids }
+func (s *fakeSystem) Child(pid int) procfs.Process {
+	return procfs.Process{Identity: procfs.Identity{PID: pid}}
+}
+
+func (s *fakeSystem) setTarget(r Run) { s.target = r.Target.PID }
+
+func (s *fakeSystem) peek() (int, machine.Ending, bool) {
+	s.Lock()
+	defer s.Unlock()
+	if len(s.zombies) == 0 {
+		return 0, machine.Ending{}, len(s.living) == 0
+	}
+	return s.zombies[0], s.endings[s.zombies[0]], false
+}
+
+func (s *fakeSystem) reap(pid int) {
+	s.Lock()
+	defer s.Unlock()
+	s.zombies = slices.DeleteFunc(s.zombies, func(z int) bool { return z == pid })
+}
+
+func (s *fakeSystem) signalTarget(sig syscall.Signal) error {
+	s.Lock()
+	defer s.Unlock()
+	if sig != unix.SIGCONT {
+		s.note("target %v", sig)
+		s.terminate(targetPID)
+	}
+	return nil
+}
+
+func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
+	s.Lock()
+	defer s.Unlock()
+	if sig != unix.SIGCONT {
+		s.note("group %v", sig)
+		s.terminate(targetPID)
+	}
+	return nil
+}
+
+func (s *fakeSystem) admit(registry.Call) error               { return nil }
+func (s *fakeSystem) stopGroup(sig syscall.Signal) error      { return s.signalGroup(sig) }
+func (s *fakeSystem) signalUnasked(signals ...syscall.Signal) { s.signalSurvivors(signals...) }
+
+func (s *fakeSystem) signalSurvivors(signals ...syscall.Signal) {
+	s.Lock()
+	defer s.Unlock()
+	if sig := signals[0]; sig != unix.SIGCONT {
+		s.note("survivors %v", sig)
+		if !slices.Contains(s.zombies, targetPID) {
+			s.note("too late: the ids of the target and its group may be reused")
+		}
+		for pid := range s.living {
+			s.terminate(pid)
+		}
+	}
+}
+
+func (s *fakeSystem) signalCommand(pid int, sig syscall.Signal) {
+	s.Lock()
+	defer s.Unlock()
+	if sig != unix.SIGCONT {
+		s.note("command %v", sig)
+		s.terminate(pid)
+	}
+}
+
+func (s *fakeSystem) KillBelow(pid int) {
+	s.Lock()
+	defer s.Unlock()
+	if !s.living[pid] && !slices.Contains(s.zombies, pid) {
+		s.note("too late: the pid of the command may be reused")
+	}
+	if s.living[pid] {
+		s.note("command killed")
+		if !s.immortal[pid] {
+			s.end(machine.Ending{Signal: 9}, pid)
+		}
+	}
+}
+
+func (s *fakeSystem) Kill() (found, denied []procfs.Process) {
+	s.Lock()
+	defer s.Unlock()
+	for _, pid := range s.pids() {
+		p := procfs.Process{Identity: procfs.Identity{PID: pid, Start: 1}, Name: "p"}
+		found = append(found, p)
+		switch {
+		case s.denied:
+			denied = append(denied, p)
+		case !s.immortal[pid]:
+			s.note("killed %d", pid)
+			s.end(machine.Ending{Signal: 9}, pid)
+		}
+	}
+	return found, denied
+}
+
+func (s *fakeSystem) Empty(bool) bool {
+	s.Lock()
+	defer s.Unlock()
+	return len(s.living) == 0 && len(s.zombies) == 0
+}
+
+func (s *fakeSystem) KillChildren()   { s.Lock(); defer s.Unlock(); s.childKills++ }
+func (s *fakeSystem) Announced() bool { return !s.polling }
+func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
+func (s *fakeSystem) cleaning()       {}
+
+func (s *fakeSystem) suspendedBy(int) syscall.Signal              { return 0 }
+func (s *fakeSystem) answerSuspension(int, syscall.Signal) string { return "" }
+func (s *fakeSystem) continued(int)                               {}
+func (s *fakeSystem) reclaimTerminal(int, syscall.Signal) bool    { return false }
+func (s *fakeSystem) targetEnded(Run)                             {}
+func (s *fakeSystem) frontEnded(int)                              {}
+
+func (s *fakeSystem) Exempt(pid int) {
+	s.Lock()
+	defer s.Unlock()
+	s.exempted = append(s.exempted, pid)
+}
+
+func (s *fakeSystem) awaitExit(procfs.Identity) bool { return s.pidfds }
+
+func (s *fakeSystem) relayRest(Run, bool) <-chan struct{}    { return s.relaying }
+func (s *fakeSystem) usage(int) *machine.Usage               { return nil }
+func (s *fakeSystem) writeReport(Run, *report.History) error { return nil }
+func (s *fakeSystem) Keep(string)                            { s.Lock(); defer s.Unlock(); s.note("keep") }
+func (s *fakeSystem) Disband() error                         { return nil }
+
+// simulate performs a run on a fake system, in a bubble of synctest. It returns the run and what the loop did.
+func simulate(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
+	t.Helper()
+	var run Run
+	var did []string
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSystem()
+		config.Command = []string{"target"}
+		r := newRun("id", config)
+		for _, c := range commands {
+			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
+		}
+		script(s)
+		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs()}
+		run = l.start()
+		s.note("done")
+		did = s.did
+	})
+	return run, did
+}
+
+// at calls happen after d.
+func (s *fakeSystem) at(d time.Duration, happen func()) {
+	time.AfterFunc(d, func() {
+		s.Lock()
+		defer s.Unlock()
+		happen()
+	})
+}
+
+// send sends a signal to graceful after d.
+func (s *fakeSystem) send(d time.Duration, sig syscall.Signal) {
+	time.AfterFunc(d, func() { s.signals <- sig })
+}

@@ -1,0 +1,95 @@
+package runner
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/machine"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pids are reused. A pid identifies the process that runs now.
+func TestHandleEnd_reusedPID(t *testing.T) {
+	for name, pids := range map[string][]int{
+		"the target's for a command":       {targetPID, 300},
+		"the first command's for a second": {300, 300},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := Config{Policy: machine.Policy{Order: cleanup.FIFO}}
+			run, s := watched(t, config, []string{"1s", "2s"}, func(s *watchedSystem) {
+				s.nextPIDs = pids
+				endsAfter(time.Second)(s)
+			})
+			if want := []string{"1s survivors terminated", "1s start 1s", "2s start 2s", "4s done"}; !slices.Equal(s.did, want) {
+				t.Errorf("it did %q, want %q", s.did, want)
+			}
+			if run.Target.Duration != time.Second {
+				t.Errorf("the target took %v, want 1s", run.Target.Duration)
+			}
+		})
+	}
+}
+
+// Parallel commands may end together, with one SIGCHLD for all of them.
+func TestReapAll_parallelCommandsEndTogether(t *testing.T) {
+	config := Config{Policy: machine.Policy{Order: cleanup.Parallel}}
+	run, s := watched(t, config, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
+	want := []string{"1s survivors terminated", "1s start 1s", "1s start 1s", "1s start 2s", "1s start 2s", "3s done"}
+	if !slices.Equal(s.did, want) {
+		t.Errorf("it did %q, want %q", s.did, want)
+	}
+	for _, c := range run.Cleanup.Entries {
+		if c.Progress != cleanup.Ended || c.Outcome.Failed() {
+			t.Errorf("command %d: %+v", c.ID, c)
+		}
+	}
+}
+
+func TestStartTarget_failureRunsCleanup(t *testing.T) {
+	for err, status := range map[error]int{unix.ENOENT: 127, unix.EACCES: 126, unix.EAGAIN: 125} {
+		run, s := watched(t, Config{}, []string{"1s"}, func(s *watchedSystem) { s.targetErr = err })
+		want := []string{"0s start 1s", "1s done"}
+		if !slices.Equal(s.did, want) || run.Status() != status || run.Reason() != "start-failed" {
+			t.Errorf("%v: it did %q with status %d for %s", err, s.did, run.Status(), run.Reason())
+		}
+	}
+}
+
+// The start of a command is retried until the command's time limit is over.
+func TestStartCommand_resourcesNeverReturn(t *testing.T) {
+	run, s := watched(t, Config{}, []string{"1s", "never"}, func(s *watchedSystem) {
+		s.startErr = slices.Repeat([]error{unix.EAGAIN}, int(30*time.Second/machine.RetryAfter))
+		endsAfter(time.Second)(s)
+	})
+	if got := s.ended(); got != 32*time.Second {
+		t.Errorf("done after %v, want 32s", got)
+	}
+	if never, next := run.Cleanup.Entries[1], run.Cleanup.Entries[0]; !never.Outcome.Failed() || next.Outcome.Failed() {
+		t.Errorf("it is %+v, the next %+v", never, next)
+	}
+}
+
+// graceful gives up a command that SIGKILL does not end after a known time, and runs the next one.
+func TestSignalCommand_commandSurvivesSIGKILL(t *testing.T) {
+	run, s := watched(t, Config{}, []string{"1s", "1h"}, func(s *watchedSystem) {
+		s.immortal[201] = true
+		endsAfter(time.Second)(s)
+	})
+	// AbandonAfter passes once for the command, and once for the members that are left.
+	least := time.Second + 30*time.Second + machine.CommandKillAfter + machine.AbandonAfter
+	started := slices.IndexFunc(s.did, func(did string) bool { return strings.HasSuffix(did, " start 1s") })
+	if started < 0 {
+		t.Fatalf("the next one did not run: %q", s.did)
+	}
+	at, err := time.ParseDuration(strings.TrimSuffix(s.did[started], " start 1s"))
+	if err != nil || at < least || at > least+machine.AbandonAfter+time.Second {
+		t.Errorf("the next one ran after %v, want %v at least and a wait more at most", at, least)
+	}
+	if o := run.Cleanup.Entries[1].Outcome; o.Error == "" {
+		t.Errorf("its outcome is %+v", o)
+	}
+}

@@ -1,0 +1,123 @@
+package runner
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"graceful/forward"
+	"graceful/runner/machine"
+
+	"golang.org/x/sys/unix"
+)
+
+// A suspended process acts on a signal only when it continues. So CONT follows a stop signal.
+func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
+	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, []string{"1h"}, func(s *watchedSystem) {
+		s.living[7] = true
+		s.send(time.Second, unix.SIGUSR1)
+		s.send(2*time.Second, unix.SIGINT)
+		s.at(3*time.Second, func() { s.end(machine.Ending{}, targetPID) })
+		s.send(3500*time.Millisecond, unix.SIGQUIT)
+		s.send(3600*time.Millisecond, unix.SIGHUP)
+	})
+	want := []string{
+		"start target", "group SIGUSR1", "group SIGINT", "group SIGCONT",
+		"survivors SIGTERM", "survivors SIGCONT", "survivors SIGQUIT", "survivors SIGCONT", "survivors SIGHUP",
+		"cleaning", "start 1h", "command SIGTERM", "command SIGCONT", "command SIGKILL",
+		"command SIGKILL", // to the rest of its group
+	}
+	if !slices.Equal(s.calls, want) {
+		t.Errorf("it did\n\t%s\nwant\n\t%s", strings.Join(s.calls, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+func TestHandleSignal_duringCleanup(t *testing.T) {
+	signals := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGTSTP}
+	run, s := watched(t, Config{Policy: machine.Policy{Grace: time.Second}}, []string{"10s"}, func(s *watchedSystem) {
+		endsAfter(time.Second)(s)
+		for i, sig := range signals {
+			s.send(time.Duration(2+i)*time.Second, sig)
+		}
+	})
+	want := []string{"1s survivors terminated", "1s start 10s", "11s done"}
+	if !slices.Equal(s.did, want) || run.Reason() != "exited" {
+		t.Errorf("it did %q for %s, want %q", s.did, run.Reason(), want)
+	}
+	for _, sig := range signals {
+		if !slices.ContainsFunc(s.logged, func(r slog.Record) bool {
+			return r.Level == slog.LevelInfo && r.Message == "received "+strings.TrimPrefix(unix.SignalName(sig), "SIG")
+		}) {
+			t.Errorf("%v is not in the log", sig)
+		}
+	}
+}
+
+// A target has ended without a SIGCHLD yet when the grace is over. It is not killed.
+func TestHandleTimers_endBeforeGraceTimer(t *testing.T) {
+	run, s := watched(t, Config{Policy: machine.Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
+		s.send(time.Second, unix.SIGTERM)
+		s.at(5*time.Second, func() { // without SIGCHLD
+			delete(s.living, targetPID)
+			s.zombies = append(s.zombies, targetPID)
+		})
+	})
+	if run.Stop.Escalated || len(s.warnings()) > 0 {
+		t.Errorf("escalated: %t, warnings %q", run.Stop.Escalated, s.warnings())
+	}
+}
+
+func TestLogTimeUp_noGraceIsNoWarning(t *testing.T) {
+	for grace, want := range map[time.Duration]int{0: 0, time.Second: 1} {
+		_, s := watched(t, Config{Policy: machine.Policy{Grace: grace}}, nil, func(s *watchedSystem) {
+			s.send(time.Second, unix.SIGTERM)
+		})
+		if got := s.warnings(); len(got) != want {
+			t.Errorf("grace %v: warnings %q, want %d", grace, got, want)
+		}
+	}
+}
+
+// A copy of a run keeps its deadlines when another copy advances.
+func TestDeadlines_copiesOfARunShareNone(t *testing.T) {
+	shown := machineIn(machine.Running)
+	shown.Deadlines = []machine.Deadline{
+		{Timer: machine.Timer{Name: machine.LimitTimer, ID: 7}, At: time.Unix(7, 0)},
+		{Timer: machine.Timer{Name: machine.LimitTimer, ID: 8}, At: time.Unix(8, 0)},
+	}
+	before := slices.Clone(shown.Deadlines)
+	r, _ := machine.Advance(shown, machine.Signalled{Signal: 15, Meaning: forward.Stop}, time.Unix(100, 0))
+	if n := len(r.Deadlines); n != 3 {
+		t.Errorf("%d deadlines, want 3: %v", n, r.Deadlines)
+	}
+	r, _ = machine.Advance(r, machine.CommandTimer{ID: 7, Name: machine.LimitTimer}, time.Unix(101, 0))
+	if n := len(r.Deadlines); n != 2 {
+		t.Errorf("%d deadlines, want 2: %v", n, r.Deadlines)
+	}
+	if !slices.Equal(shown.Deadlines, before) {
+		t.Errorf("%v became %v", before, shown.Deadlines)
+	}
+	// Setting a timer again keeps one timer.
+	r, _ = machine.Advance(r, machine.TargetEnded{Ending: machine.Ending{}, After: 0}, time.Unix(102, 0))
+	if n := len(r.Deadlines); n != 2 || r.Deadlines[1].At != time.Unix(100, 0).Add(r.Policy.Grace) {
+		t.Errorf("the grace that had begun did not go on: %v", r.Deadlines)
+	}
+}
+
+// complete resumes a run that was taken over. It starts no second target.
+func TestComplete_startsNoTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newWatchedSystem(t)
+		s.living[targetPID] = true
+		r := runIn(machine.Running)
+		s.at(time.Second, func() { s.end(machine.Ending{Code: 4}, targetPID) })
+		l := loop{run: r, sys: systemOf(s), log: slog.New(s), in: s.inputs()}
+		if run := l.complete(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
+			t.Errorf("after %q it ended with %+v", s.calls, run)
+		}
+	})
+}
