@@ -3,6 +3,7 @@ package terminal
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 
 	"graceful/runner/procfs"
@@ -164,8 +165,9 @@ func TestTerminalSignalOthers(t *testing.T) {
 	other := s.startReady(front.pid, "wait")
 	outside := s.startReady(0, "wait")
 	tty := Open(front.pid)
-	if !tty.HasOthers(front.pid) {
-		t.Error("the group has no other member")
+	// A wrong list would end processes that are not the test's: nothing is signalled then.
+	if others := tty.others(front.pid); !slices.Equal(others, []int{other.pid}) || !tty.HasOthers(front.pid) {
+		t.Fatalf("the other members of the group are %v, want %d", others, other.pid)
 	}
 	tty.SignalOthers(unix.SIGTERM, front.pid)
 	s.until("zombie", func() bool {
@@ -187,6 +189,7 @@ func TestOrphaned(t *testing.T) {
 	if !ok {
 		return
 	}
+	s.startReady(s.group, "wait") // its parent is of the same group
 	job := s.startReady(0, "wait")
 	parent, grandchild := s.startParent(false)
 	_, left := s.startParent(true)

@@ -111,13 +111,31 @@ func TestPTYModes(t *testing.T) {
 	p.Pause()
 	s.wantModes("after Pause", 0, before)
 	p.Heard(unix.SIGWINCH)
+	s.types("for the shell\r")
+	time.Sleep(50 * time.Millisecond)
 	s.wantModes("after another signal", 0, before)
+	if !ready(0, unix.POLLIN) {
+		t.Error("keys were read after Pause")
+	}
 	p.Heard(unix.SIGCONT)
 	s.wantModes("after SIGCONT", 0, during)
 	p.Restore()
 	s.wantModes("after Restore", 0, before)
 	p.Heard(unix.SIGCONT)
 	s.wantModes("at the end", 0, before)
+}
+
+// After Finish graceful's terminal is as it was.
+func TestPTYModes_finish(t *testing.T) {
+	s, ok := inSession(t)
+	if !ok {
+		return
+	}
+	before := s.modes(0)
+	p, _ := s.openPTY()
+	p.Begin(true)
+	s.within("end of the relay", p.Finish(0, 0))
+	s.wantModes("after Finish", 0, before)
 }
 
 // Restoring leaves modes alone that another process has set meanwhile; and those are the modes to restore from then on.
@@ -175,6 +193,25 @@ func TestPTYModes_background(t *testing.T) {
 	s.shell(s.group)
 	p.Heard(unix.SIGCONT) // fg
 	s.wantModes("after fg", 0, raw(&before))
+}
+
+// A terminal that is not the controlling one has no background.
+func TestPTYModes_notControlling(t *testing.T) {
+	s, ok := inSession(t)
+	if !ok {
+		return
+	}
+	_, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put(slave, 0)
+	before := s.modes(0)
+	p, _ := s.openPTY()
+	p.Begin(true)
+	s.wantModes("after Begin", 0, raw(&before))
+	p.Restore()
+	s.wantModes("after Restore", 0, before)
 }
 
 // Only output is relayed after Begin(false): the terminal stays as it is.

@@ -35,8 +35,8 @@ func pour(args []string) {
 
 // flood writes until its end.
 func flood([]string) {
-	for {
-		if _, err := fmt.Println("more"); err != nil {
+	for data := noise(1000); ; {
+		if _, err := os.Stdout.Write(data); err != nil {
 			return
 		}
 	}
@@ -118,7 +118,14 @@ func (c *child) exits() {
 
 // All of the target's output has been written when Finish says so, even to a reader that comes late.
 func TestPTYFinish_deliversAll(t *testing.T) {
-	for name, late := range map[string]time.Duration{"a reader": 0, "a late reader": 300 * time.Millisecond} {
+	for name, c := range map[string]struct {
+		late     time.Duration
+		nonblock bool // another process has set O_NONBLOCK
+	}{
+		"a reader":            {},
+		"a late reader":       {late: 300 * time.Millisecond},
+		"non-blocking output": {late: 10 * time.Millisecond, nonblock: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s, ok := inSession(t)
 			if !ok {
@@ -127,13 +134,16 @@ func TestPTYFinish_deliversAll(t *testing.T) {
 			p, _ := s.openPTY()
 			slave := s.slaveOf(p)
 			r, shut := s.outputPipe()
+			if err := unix.SetNonblock(1, c.nonblock); err != nil {
+				t.Fatal(err)
+			}
 			p.Begin(true)
-			const size = 80_000 // more than a pipe holds; together with the pseudo-terminal and the relay, less
+			const size = 80_000 // more than a pipe holds
 			target := s.start(0, fmt.Sprint("pour ", size), nil, slave)
 			slave.Close()
 			got := make(chan []byte)
 			go func() {
-				time.Sleep(late)
+				time.Sleep(c.late)
 				data, _ := io.ReadAll(r)
 				got <- data
 			}()
@@ -183,8 +193,9 @@ func TestPTYFinish_slowReader(t *testing.T) {
 			r, _ := s.outputPipe()
 			p.Begin(true)
 			s.start(0, "flood", nil, slave)
-			full := func() bool { return !ready(1, unix.POLLOUT) }
-			s.until("full pipe", full)
+			s.until("full pipe, and output that waits", func() bool {
+				return !ready(1, unix.POLLOUT) && ready(p.master, unix.POLLIN)
+			})
 			if c.reads {
 				go func() {
 					for range 1000 {
@@ -196,32 +207,39 @@ func TestPTYFinish_slowReader(t *testing.T) {
 			if took := s.within("end of the wait", p.Finish(c.stall, c.limit)); took < limit {
 				t.Errorf("after %v", took)
 			}
-			if !full() {
-				t.Error("the reader has taken all")
-			}
 		})
 	}
 }
 
-// A reader that takes little, but always something, is not given up before the limit.
-func TestPTYFinish_steadyReader(t *testing.T) {
+// Output that has no reader yet is not delivered, and no more input is relayed while it waits.
+func TestPTYFinish_waitsForReader(t *testing.T) {
 	s, ok := inSession(t)
 	if !ok {
 		return
 	}
 	p, _ := s.openPTY()
 	slave := s.slaveOf(p)
+	w := s.inputPipe()
 	r, shut := s.outputPipe()
+	const size = 6000 // more than the pipe holds; less than pipe and pseudo-terminal
+	if _, err := unix.FcntlInt(1, unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
 	p.Begin(true)
-	const size = 80_000
 	target := s.start(0, fmt.Sprint("pour ", size), nil, slave)
 	slave.Close()
 	target.exits()
 	done := p.Finish(patience, patience)
+	if _, err := w.WriteString("late\n"); err != nil {
+		t.Fatal(err)
+	}
 	select {
 	case <-done:
 		t.Error("the output was delivered without a reader")
 	case <-time.After(5 * lull):
+	}
+	if !ready(0, unix.POLLIN) {
+		t.Error("input was read meanwhile")
 	}
 	got := make(chan []byte)
 	go func() {
@@ -233,6 +251,69 @@ func TestPTYFinish_steadyReader(t *testing.T) {
 	if data := <-got; len(data) != size {
 		t.Errorf("%d bytes of %d arrived", len(data), size)
 	}
+}
+
+// A reader that always takes something may take longer than the first limit.
+func TestPTYFinish_steadyReader(t *testing.T) {
+	s, ok := inSession(t)
+	if !ok {
+		return
+	}
+	p, _ := s.openPTY()
+	slave := s.slaveOf(p)
+	r, shut := s.outputPipe()
+	p.Begin(true)
+	const size, stall = 200_000, time.Second // too much for pipe and relay: the relay has to write while it is read
+	s.start(0, fmt.Sprint("pour ", size), nil, slave)
+	slave.Close()
+	s.until("full pipe, and output that waits", func() bool {
+		return !ready(1, unix.POLLOUT) && ready(p.master, unix.POLLIN)
+	})
+	got := make(chan int)
+	go func() {
+		sum, buffer := 0, make([]byte, 1000)
+		for {
+			n, err := r.Read(buffer)
+			if sum += n; err != nil {
+				got <- sum
+				return
+			}
+			time.Sleep(stall * 1000 / 100_000)
+		}
+	}()
+	if took := s.within("end of the relay", p.Finish(stall, 0)); took < stall {
+		t.Errorf("after %v", took)
+	}
+	shut()
+	if n := <-got; n != size {
+		t.Errorf("%d bytes of %d arrived", n, size)
+	}
+}
+
+// In the background of a terminal with TOSTOP the kernel suspends a process that writes. The relay writes all the same.
+func TestPTYOutput_background(t *testing.T) {
+	s, ok := inSession(t)
+	if !ok {
+		return
+	}
+	s.put(os.Stdin, 1)
+	m := s.modes(0)
+	m.Lflag |= unix.TOSTOP
+	if err := setModes(0, &m); err != nil {
+		t.Fatal(err)
+	}
+	p, _ := s.openPTY()
+	slave := s.slaveOf(p)
+	s.shell(s.startReady(0, "wait").pid)
+	p.Begin(true)
+	s.start(0, "say hello", nil, slave).exits()
+	shown := make(chan struct{})
+	go func() {
+		if line, _ := bufio.NewReader(s.master).ReadString('\n'); line == "hello\r\n" {
+			close(shown)
+		}
+	}()
+	s.within("output on the terminal", shown)
 }
 
 func TestPTYBroken(t *testing.T) {

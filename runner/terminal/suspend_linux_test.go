@@ -54,6 +54,25 @@ func TestTerminalSuspended_foregroundJob(t *testing.T) {
 	target.says("got two")
 }
 
+// A target that took the foreground without graceful, as its shim or a shell does, gets it back, too.
+func TestTerminalSuspended_foregroundTaken(t *testing.T) {
+	s, ok := inSession(t)
+	if !ok {
+		return
+	}
+	job := s.startReady(0, "wait").pid
+	s.shell(job)
+	tty := Open(job)
+	target := s.startReady(0, "wait")
+	s.shell(target.pid)
+	target.signal(unix.SIGTSTP)
+	target.wantSuspended(unix.SIGTSTP)
+	s.wantAnswer(tty.Suspended(target.pid, unix.SIGTSTP), SuspendToo)
+	s.wantForeground(job)
+	tty.Continued(target.pid)
+	s.wantForeground(target.pid)
+}
+
 // A target that reads in the background suspends the job, and gets the foreground after the shell's fg.
 func TestTerminalSuspended_backgroundJob(t *testing.T) {
 	s, ok := inSession(t)
