@@ -151,27 +151,35 @@ func isLogCall(call *ast.CallExpr) bool {
 
 // Every message is constant, and carries its attributes in both forms.
 func TestLogMessages_inBothForms(t *testing.T) {
-	messages := loggedMessages(t, ".")
-	if len(messages) == 0 {
-		t.Fatal("no log call was found")
+	for _, dir := range []string{".", "../runner"} {
+		messages := loggedMessages(t, dir)
+		if len(messages) == 0 {
+			t.Fatalf("no log call was found in %s", dir)
+		}
+		for message, keys := range messages {
+			inBothForms(t, message, keys)
+		}
 	}
-	for message, keys := range messages {
-		var attrs []any
-		for _, key := range keys {
-			attrs = append(attrs, key, "value of "+key)
-		}
-		text := render(t, false, slog.LevelWarn, message, attrs...)
-		record := map[string]string{}
-		if err := json.Unmarshal([]byte(render(t, true, slog.LevelWarn, message, attrs...)), &record); err != nil {
-			t.Fatal(err)
-		}
-		if record["msg"] != message || !slices.Contains(errorMessages, message) && !strings.Contains(text, message) {
-			t.Errorf("%q is %q and %q", message, text, record)
-		}
-		for _, key := range keys {
-			if value := "value of " + key; record[key] != value || !strings.Contains(text, value) {
-				t.Errorf("%s: %s is missing in %q or %q", message, key, text, record)
-			}
+}
+
+// inBothForms checks that the text form and the JSON form of a message with attributes contain all of it.
+func inBothForms(t *testing.T, message string, keys []string) {
+	t.Helper()
+	var attrs []any
+	for _, key := range keys {
+		attrs = append(attrs, key, "value of "+key)
+	}
+	text := render(t, false, slog.LevelWarn, message, attrs...)
+	record := map[string]string{}
+	if err := json.Unmarshal([]byte(render(t, true, slog.LevelWarn, message, attrs...)), &record); err != nil {
+		t.Fatal(err)
+	}
+	if record["msg"] != message || !slices.Contains(errorMessages, message) && !strings.Contains(text, message) {
+		t.Errorf("%q is %q and %q", message, text, record)
+	}
+	for _, key := range keys {
+		if value := "value of " + key; record[key] != value || !strings.Contains(text, value) {
+			t.Errorf("%s: %s is missing in %q or %q", message, key, text, record)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (p *proc) cleanedUp(said string) (printed, ran int) {
 	p.t.Helper()
 	log, ids := linesOf(p, "log"), linesOf(p, "printed")
 	for id := range ids {
-		if interrupted := regexp.MustCompile(`\(n` + id + `: .*was interrupted`); log[id] == 0 && !interrupted.MatchString(said) {
+		if interrupted := regexp.MustCompile(`cleanup command interrupted id=\d+ name=n` + id + ` `); log[id] == 0 && !interrupted.MatchString(said) {
 			p.t.Errorf("command %s was registered and has not run; it wrote:\n%s%s", id, p.text(), said)
 		}
 	}
@@ -83,7 +83,7 @@ func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
 					last := start(t, "graceful", "recover", "--state-dir", dir)
 					last.wait()
 					said = last.text()
-					interrupted += strings.Count(said, "was interrupted")
+					interrupted += strings.Count(said, "command interrupted")
 				case "client":
 					for _, pid := range below(t, supervisor) {
 						if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(name), "graceful\x00defer\x00") {
@@ -149,12 +149,12 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 					p.untilGone([]int{supervisor})
 				default:
 					last.want("1")
-					if said := map[bool]string{true: "nobody knows how", false: "was interrupted"}[victim == "both"]; !strings.Contains(last.text(), said) {
+					if said := map[bool]string{true: "command not seen", false: "command interrupted"}[victim == "both"]; !strings.Contains(last.text(), said) {
 						t.Errorf("recover said:\n%s", last.text())
 					}
 				}
 				p.wrote("log", want)
-				if strings.Contains(last.text(), "was interrupted") {
+				if strings.Contains(last.text(), "command interrupted") {
 					recoverIn(t, dir, "0", "--retry-interrupted")
 					p.wrote("log", want+"begun\nended\n")
 				}
@@ -502,7 +502,7 @@ func TestOnAReadOnlyRootCommandsAreRegistered(t *testing.T) {
 		echo $GRACEFUL_SOCKET; graceful defer -- pwd; kill -9 $PPID; sleep 1000`)
 	p.start().want("143")
 	text := p.text() // of which the log may come a moment later
-	if !regexp.MustCompile(`^4\n@graceful-.*\n1\n(graceful: going on .*\n/\n|/\ngraceful: going on .*\n)$`).MatchString(text) {
+	if !regexp.MustCompile(`^4\n@graceful-.*\n1\n(graceful: the supervisor ended; .*\n/\n|/\ngraceful: the supervisor ended; .*\n)$`).MatchString(text) {
 		t.Errorf("it wrote:\n%s", text)
 	}
 }

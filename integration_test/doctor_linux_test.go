@@ -175,7 +175,7 @@ func complaints(text string) (names []string) {
 		{"setting up the run: ", "state-directory"},
 		{"there is no guard", "guard"}, // also where the supervisor had no thread
 		{"\nfatal error: newosproc", "processes"},
-		{"containment is group", "tree"},
+		{"containment is limited level=group", "tree"},
 	} {
 		if !strings.Contains(text, c.text) {
 			continue

@@ -242,7 +242,7 @@ func killBoth(t *testing.T) (outcome string) {
 	before := runs()
 	interrupted := 0
 	for id := 1; id <= 3; id++ {
-		lost := strings.Contains(text, fmt.Sprintf("cleanup command %d (", id)) && strings.Contains(text, "was interrupted")
+		lost := strings.Contains(text, fmt.Sprintf("cleanup command interrupted id=%d ", id))
 		if lost {
 			interrupted++
 		}
@@ -251,7 +251,7 @@ func killBoth(t *testing.T) (outcome string) {
 			t.Fatalf("command %d ran %d times; recover said (%s):\n%s\nrun: %s", id, n, said, text, p.text())
 		}
 	}
-	if want := map[bool]string{true: "1", false: "0"}[interrupted > 0]; said != want && !strings.Contains(text, "nobody knows how") &&
+	if want := map[bool]string{true: "1", false: "0"}[interrupted > 0]; said != want && !strings.Contains(text, "end of cleanup command not seen") &&
 		!strings.Contains(text, "opening the state directory") {
 		t.Fatalf("recover ended with %s, want %s, and said:\n%s", said, want, text)
 	}
@@ -503,7 +503,7 @@ func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
 	p, _ = killedIn(t, "command", "hook", "--on-exit", command, "--", "true")
 	p.killAndWait(p.pidIn("hook"))
 	dir = stateOf(p)
-	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "was interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
+	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "command interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
 		t.Fatalf("there are %s; recover said:\n%s", inDir(t, dir), said)
 	}
 	return p, dir
@@ -569,7 +569,7 @@ func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
 	retry.signal(unix.SIGKILL)
 	retry.want("KILL")
 	p.killAndWait(hook)
-	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "was interrupted") {
+	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "command interrupted") {
 		t.Errorf("recover said:\n%s", said)
 	}
 	if said := recoverIn(t, dir, "0"); said != "" {
@@ -584,7 +584,7 @@ func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
 		}
 	}
 	named()
-	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "was interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
+	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "command interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
 		t.Errorf("there are %s; recover said:\n%s", inDir(t, dir), said)
 	}
 	p.wrote("log", "1\n1\n")
@@ -593,7 +593,7 @@ func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
 	named()
 	n = start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c", "exit 3")
 	n.want("3")
-	if said := n.text(); !strings.Contains(said, "was interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
+	if said := n.text(); !strings.Contains(said, "command interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
 		t.Errorf("there are %s; run said:\n%s", inDir(t, dir), said)
 	}
 }

@@ -195,7 +195,7 @@ func TestWithoutProc(t *testing.T) {
 	// Said at the start, and the process group at least is emptied.
 	p := command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "sh", "-c", "/busybox sleep 1000 & exit 3")...)
 	p.start().want("3")
-	if text := p.text(); !strings.Contains(text, "containment is group: /proc is missing") || !strings.HasSuffix(text, "cleaned\n") {
+	if text := p.text(); !strings.Contains(text, "containment is limited level=group: /proc is missing") || !strings.HasSuffix(text, "cleaned\n") {
 		t.Errorf("it wrote:\n%s", text)
 	}
 	// Asked for by name, what cannot be had is an error.

@@ -71,7 +71,7 @@ func TestPostgreSQLWithAnOpenClientIsStoppedCleanlyByASchedule(t *testing.T) {
 	server.signal(unix.SIGTERM)
 	server.want("0")
 	text := server.text()
-	if !inOrder(text, "forwarding signal=TERM", "next step", "forwarding signal=INT", `the target ended how="exit status 0"`) ||
+	if !inOrder(text, "forwarding signal=TERM", "next step", "forwarding signal=INT", "target ended status=0") ||
 		!inOrder(text, "received fast shutdown request", "database system is shut down", "\ncleaned false") ||
 		strings.Contains(text, "signal=QUIT") || strings.Contains(text, "immediate shutdown request") {
 		t.Errorf("it did not end at SIGINT:\n%s", text)

@@ -474,7 +474,7 @@ func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
 		p.wrote("cleaned", "1\n")
 		got, ours, _ := strings.Cut(strings.ReplaceAll(p.text(), "\r", ""), "the last one\n")
 		ours = strings.TrimSpace(ours)
-		first, rest, _ := strings.Cut(got, "graceful: going on in the supervisor's place: it was ended by SIGKILL\n")
+		first, rest, _ := strings.Cut(got, "graceful: the supervisor ended; taking over the run signal=KILL\n")
 		if got = first + rest; ours != "" || rest == "" && first != p.file("told") {
 			t.Logf("after the last line: %q", ours)
 		}

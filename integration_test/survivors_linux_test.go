@@ -169,7 +169,7 @@ func TestSurvivorsGetOneStopSignal(t *testing.T) {
 				p.file("target")
 				left := append(p.leftBehind(""), p.pidIn("counter.pid"), p.pidIn("away.pid"))
 				p.signal(sig)
-				p.until("end of the target", func() bool { return strings.Contains(p.text(), " sweeping ") })
+				p.until("end of the target", func() bool { return strings.Contains(p.text(), "state=sweeping ") })
 				p.signal(unix.SIGWINCH) // to the survivors, after all that the sweep sends; by default it is ignored
 				counters := []string{"counter", "away"}
 				if slices.Contains(flags, "group") {

@@ -338,7 +338,7 @@ func TestACleanupCommandThatHasLeftItsGroup(t *testing.T) {
 		"--on-exit-timeout", "2s", "--", "true")
 	p.file("moved")
 	p.want("0")
-	if !strings.Contains(p.text(), "took longer than 2s and was ended") {
+	if !strings.Contains(p.text(), "timed out id=1 ") {
 		t.Errorf("it wrote:\n%s", p.text())
 	}
 }

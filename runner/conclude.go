@@ -19,7 +19,8 @@ func conclude(r Run, runLedger *ledger.Ledger, log *slog.Logger) error {
 	registry.Remove(r.Socket)
 	commands := interrupted(r)
 	for _, c := range commands {
-		log.Warn(commandName(*c), "err", "was interrupted, and is not run again",
+		log := logCommand(log, *c)
+		log.Warn("cleanup command interrupted", "err", "it is not run again",
 			"hint", "graceful recover --retry-interrupted")
 	}
 	if len(commands) == 0 {

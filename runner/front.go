@@ -114,10 +114,15 @@ func (p *processes) takeOverFrom(
 	unstarted := m.run.State == machine.Starting && runLedger != nil && len(p.tree.Children()) == 0
 	if r.Config.Guard == GuardAuto && unstarted {
 		p.supervisor = 0
-		return Result{}, fmt.Errorf("the supervisor, before it had started anything, was %s", endingText(ending))
+		how := fmt.Sprintf("exited with status %d", ending.Code)
+		if ending.Signal != 0 {
+			how = "was ended by SIG" + forward.Name(syscall.Signal(ending.Signal))
+		}
+		return Result{}, fmt.Errorf("before it had started anything, the supervisor %s", how)
 	}
 	l := p.newLoop(m, runLedger, log)
-	log.Warn("going on in the supervisor's place", "err", "it was "+endingText(ending))
+	log = logEnding(log, ending)
+	log.Warn("the supervisor ended; taking over the run")
 	l.takeOver(m)
 	l.handle(machine.Orphaned{})
 	return l.complete().result(), nil

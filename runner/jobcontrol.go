@@ -42,7 +42,7 @@ func (l *loop) checkSuspension() {
 		return
 	}
 	what := l.sys.answerSuspension(l.run.Target.PID, sig)
-	l.log.Info("the target was stopped by "+forward.Name(sig), "then", what)
+	l.log.Info("target suspended", "signal", forward.Name(sig), "answer", what)
 }
 
 // suspendedBy returns the signal that has suspended the target since the last call, or 0.
@@ -59,13 +59,13 @@ func (p *processes) answerSuspension(target int, sig syscall.Signal) (what strin
 	case terminal.Hangup:
 		_ = p.tree.SignalGroup(unix.SIGHUP)
 		_ = p.tree.SignalGroup(unix.SIGCONT)
-		return "HUP and CONT, since nobody can give it the terminal"
+		return "HUP and CONT: no process can give it the terminal"
 	case terminal.Continue:
 		_ = p.tree.SignalGroup(unix.SIGCONT)
 		return "CONT"
 	case terminal.SuspendToo:
 		p.suspendFront(sig)
-		return "stopping ourselves"
+		return "suspending graceful"
 	}
 	return "nothing"
 }

@@ -1,8 +1,6 @@
 package runner
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
 	"syscall"
 
@@ -15,86 +13,92 @@ import (
 func (l *loop) logEvent(e machine.Event) {
 	switch e := e.(type) {
 	case machine.TargetStarted:
-		l.log.Info("started", "pid", e.PID, "command", l.run.Config.Command)
+		l.log.Info("target started", "pid", e.PID, "command", l.run.Config.Command)
 	case machine.TargetEnded:
-		l.log.Info("the target ended", "how", endingText(e.Ending))
+		log := logEnding(l.log, e.Ending)
+		log.Info("target ended")
 	case machine.Signalled:
-		l.log.Info("received "+forward.Name(syscall.Signal(e.Signal)), "state", l.run.State.String())
+		l.log.Info("received signal", "signal", forward.Name(syscall.Signal(e.Signal)), "state", l.run.State.String())
 	case machine.TimeUp:
 		l.logTimeUp(e.Name)
 	case machine.Exited:
 		if c := l.command(e.ID); c.Progress == cleanup.Pending {
-			l.log.Info("process has ended", "pid", c.Exits.PID, "for", commandName(c))
+			log := logCommand(l.log, c)
+			log.Info("awaited process ended", "process", c.Exits.PID)
 		}
 	case machine.CommandStarted:
-		l.log.Info("started "+commandName(l.command(e.ID)), "pid", e.PID)
+		log := logCommand(l.log, l.command(e.ID))
+		log.Info("cleanup command started", "pid", e.PID)
 	case machine.CommandFailed:
-		if !e.Transient {
-			l.log.Warn(commandName(l.command(e.ID)), "err", e.Err)
+		if log := logCommand(l.log, l.command(e.ID)); !e.Transient {
+			log.Warn("cleanup command not started", "err", e.Err)
 		}
 	case machine.CommandEnded:
-		switch c := l.command(e.ID); {
-		case e.Unseen:
-			l.log.Warn(commandName(c), "err", "ended, and nobody knows how: it was not our child")
-		case c.Cut:
-			l.log.Warn(commandName(c), "err", "was ended: a stop signal came again")
-		case c.TimedOut:
-			l.log.Warn(commandName(c), "err", fmt.Sprintf("took longer than %v and was ended", c.Command.Limit))
-		case e.Ending != machine.Ending{}:
-			l.log.Warn(commandName(c), "err", endingText(e.Ending))
-		default:
-			l.log.Info(commandName(c) + " succeeded")
-		}
+		l.logCommandEnded(e)
 	case machine.CommandTimer:
-		switch c := l.command(e.ID); {
+		c := l.command(e.ID)
+		switch log := logCommand(l.log, c); {
 		case e.Name == machine.AbandonTimer:
-			l.log.Warn(commandName(c), "err", "did not die of SIGKILL; going on without it")
+			log.Warn("cleanup command abandoned", "err", "SIGKILL did not end it")
 		case e.Name == machine.LimitTimer && c.PID == 0:
-			l.log.Warn(commandName(c), "err", fmt.Sprintf("could not be started within %v", c.Command.Limit))
+			log.Warn("cleanup command not started", "limit", c.Command.Limit, "err", "its time limit is over")
 		}
+	}
+}
+
+func (l *loop) logCommandEnded(e machine.CommandEnded) {
+	c := l.command(e.ID)
+	switch log := logCommand(l.log, c); {
+	case e.Unseen:
+		log.Warn("end of cleanup command not seen", "err", "another process of graceful started it")
+	case c.Cut:
+		log.Warn("cleanup command terminated", "err", "a stop signal came again")
+	case c.TimedOut:
+		log.Warn("cleanup command timed out", "limit", c.Command.Limit)
+	case e.Ending != machine.Ending{}:
+		log = logEnding(log, e.Ending)
+		log.Warn("cleanup command failed")
+	default:
+		log.Info("cleanup command succeeded")
 	}
 }
 
 // logTimeUp logs what the end of a timer of the run causes.
 func (l *loop) logTimeUp(name machine.TimerName) {
-	level := slog.LevelWarn
 	switch config := l.run.Config; {
 	case name == machine.TimeoutTimer:
-		l.log.Warn("stopping the run", "err", fmt.Sprintf("its time limit of %v is over", config.Timeout))
+		l.log.Warn("stopping the run", "timeout", config.Timeout, "err", "the time limit is over")
 	case name == machine.DrainTimer:
 		l.log.Info("drained")
 	case name == machine.DeadlineTimer:
-		l.log.Warn("sending SIGKILL",
-			"err", fmt.Sprintf("the deadline of %v leaves no more time for the stop", config.Deadline))
+		l.log.Warn("sending SIGKILL", "deadline", config.Deadline, "err", "it leaves no more time for the stop")
 	case l.run.Stop.Step < len(config.Steps()):
 		l.log.Info("next step of the stop schedule")
 	case len(config.Schedule) > 0:
 		l.log.Warn("sending SIGKILL", "err", "the stop schedule is over")
+	case config.Grace == 0: // the user wanted no grace
+		l.log.Info("sending SIGKILL", "grace", config.Grace)
 	default:
-		if config.Grace == 0 { // the user wanted no grace
-			level = slog.LevelInfo
-		}
-		l.log.Log(context.Background(), level, "sending SIGKILL",
-			"err", fmt.Sprintf("the grace of %v ran out", config.Grace))
+		l.log.Warn("sending SIGKILL", "grace", config.Grace, "err", "the grace ran out")
 	}
 }
 
-// commandName names a command in messages.
-func commandName(c cleanup.Entry) string {
-	kind, name := "cleanup", ""
+// logCommand adds the attributes of a command to a logger. when=stop marks an on-stop command, as in the report.
+func logCommand(log *slog.Logger, c cleanup.Entry) *slog.Logger {
+	log = log.With("id", c.ID)
 	if c.When == cleanup.AtStop {
-		kind = "on-stop"
+		log = log.With("when", "stop")
 	}
 	if c.Name != "" {
-		name = c.Name + ": "
+		log = log.With("name", c.Name)
 	}
-	return fmt.Sprintf("%s command %d (%s%s)", kind, c.ID, name, c.Command.Text)
+	return log.With("command", c.Command.Text)
 }
 
-// endingText describes how a process ended.
-func endingText(e machine.Ending) string {
+// logEnding adds the signal or the exit status of a process to a logger.
+func logEnding(log *slog.Logger, e machine.Ending) *slog.Logger {
 	if e.Signal != 0 {
-		return "ended by SIG" + forward.Name(syscall.Signal(e.Signal))
+		return log.With("signal", forward.Name(syscall.Signal(e.Signal)))
 	}
-	return fmt.Sprintf("exit status %d", e.Code)
+	return log.With("status", e.Code)
 }

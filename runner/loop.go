@@ -125,7 +125,7 @@ func (l *loop) handleSignal(sig syscall.Signal) {
 			l.sys.continued(l.run.Target.PID)
 		}
 	case !l.run.Target.Ended && l.sys.reclaimTerminal(l.run.Target.PID, sig):
-		l.log.Info("received " + forward.Name(sig) + ", and took the terminal back")
+		l.log.Info("took the terminal back", "signal", forward.Name(sig))
 		return
 	case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
 		l.stopHeard = sig
@@ -224,7 +224,7 @@ func (l *loop) handle(e machine.Event) {
 		l.log.Warn("sending SIGKILL", "err", "a stop signal came again")
 	}
 	if l.run.State != was {
-		l.log.Info(l.run.State.String(), "was", was.String())
+		l.log.Info("state changed", "state", l.run.State.String(), "was", was.String())
 		if was < machine.Cleaning && l.run.State >= machine.Cleaning {
 			l.sys.cleaning()
 			l.disband()

@@ -50,7 +50,12 @@ func TestHandleSignal_duringCleanup(t *testing.T) {
 	}
 	for _, sig := range signals {
 		if !slices.ContainsFunc(s.logged, func(r slog.Record) bool {
-			return r.Level == slog.LevelInfo && r.Message == "received "+strings.TrimPrefix(unix.SignalName(sig), "SIG")
+			named := false
+			r.Attrs(func(a slog.Attr) bool {
+				named = named || a.Key == "signal" && "SIG"+a.Value.String() == unix.SignalName(sig)
+				return true
+			})
+			return r.Level == slog.LevelInfo && r.Message == "received signal" && named
 		}) {
 			t.Errorf("%v is not in the log", sig)
 		}

@@ -66,9 +66,9 @@ func (l *loop) forward(a machine.ForwardSignal) {
 	case a.Resume: // a stop signal
 		send = l.sys.stopGroup
 	}
-	l.log.Info("forwarding", "signal", forward.Name(sig), to, l.run.Target.PID)
+	l.log.Info("forwarding", "signal", forward.Name(sig), "to", to, "pid", l.run.Target.PID)
 	if err := send(sig); err != nil {
-		l.log.Warn("forwarding "+forward.Name(sig), "err", err)
+		l.log.Warn("forwarding failed", "signal", forward.Name(sig), "err", err)
 	}
 	switch {
 	case a.Resume && a.Alone:
@@ -128,7 +128,7 @@ func (l *loop) startTarget() {
 		if found, ok := err.(*fs.PathError); ok {
 			err = found.Err
 		}
-		l.log.Error("starting "+l.run.Config.Command[0], "err", err, "hint", hint)
+		l.log.Error("target not started", "command", l.run.Config.Command[0], "err", err, "hint", hint)
 		l.handle(machine.TargetFailed{Status: status, Err: cleanup.Text(err.Error())})
 		return
 	}

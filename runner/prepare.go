@@ -29,7 +29,7 @@ func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*proce
 		return nil, fmt.Errorf("containment %s: %w", config.Contain, err)
 	}
 	for _, w := range warnings {
-		log.Warn("containment is "+string(contained.Level()), "err", w)
+		log.Warn("containment is limited", "level", string(contained.Level()), "err", w)
 	}
 	listener := listen.Start(inherit.Ignored)
 	process.SettleThreads()

@@ -60,7 +60,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		runLedger, err := locked(r.late, func() (*ledger.Ledger, error) { return dir.Open(file) })
 		switch {
 		case errors.Is(err, ledger.ErrAlive):
-			log.Info("left alone", "ledger", file, "err", err)
+			log.Info("ledger left alone", "ledger", file, "err", err)
 			continue
 		case errors.Is(err, os.ErrNotExist): // another process has finished the run
 			continue
@@ -72,7 +72,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 			done.Failed++
 		}
 		if err != nil && !errors.Is(err, errCommands) {
-			log.Error("not recovered", "err", err)
+			log.Error("run not recovered", "err", err)
 		}
 		if done.Stopped != 0 {
 			break
@@ -100,7 +100,7 @@ func (r *recovery) finish(runLedger *ledger.Ledger) (stopped syscall.Signal, err
 	case err != nil:
 		return 0, err
 	}
-	r.log.Info("recovering", "run", m.run.ID, "name", m.run.Config.Name)
+	r.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
 	// A ledger that was set aside gets its old name back. So another process finds this retry if it is killed, too, and
 	// no run of that name begins meanwhile.
 	_, err = locked(r.late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })

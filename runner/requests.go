@@ -29,7 +29,7 @@ func (l *loop) request(c registry.Call) {
 		return
 	}
 	if err := l.sys.admit(c); err != nil {
-		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", err)
+		l.log.Info("request refused", "request", c.Do, "from", c.Peer.PID, "err", err)
 		c.Answer(registry.Response{Error: err.Error(), Busy: process.OutOfResources(err)})
 		return
 	}
@@ -42,11 +42,13 @@ func (l *loop) request(c registry.Call) {
 	default:
 		l.register(c)
 	}
-	if l.reg.answer.Refusal == "" {
-		did := map[string]string{registry.Defer: "registered ", registry.Cancel: "withdrew "}[c.Do]
-		l.log.Info(did+commandName(l.command(l.reg.answer.ID)), "for", c.Peer.PID)
-	} else {
-		l.log.Info("refused to "+c.Do, "for", c.Peer.PID, "err", l.reg.answer.Refusal)
+	switch log := logCommand(l.log, l.command(l.reg.answer.ID)); {
+	case l.reg.answer.Refusal != "":
+		l.log.Info("request refused", "request", c.Do, "from", c.Peer.PID, "err", l.reg.answer.Refusal)
+	case c.Do == registry.Cancel:
+		log.Info("cleanup command withdrawn", "from", c.Peer.PID)
+	default:
+		log.Info("cleanup command registered", "from", c.Peer.PID)
 	}
 	c.Answer(registry.Response{ID: l.reg.answer.ID, Error: l.reg.answer.Refusal})
 }

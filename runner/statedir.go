@@ -64,7 +64,7 @@ func (p *processes) openLedger(
 		if err != nil {
 			return nil, 0, errors.Join(err, runLedger.Close())
 		}
-		log.Warn("finishing first what is left of run "+m.run.ID, "err", "it was killed")
+		log.Warn("finishing a killed run first", "run", m.run.ID)
 		stopped, err := p.finishDead(m, runLedger, false, log)
 		p.listener.Restart()
 		if err == errCommands {
