@@ -137,8 +137,8 @@ func TestTheParentThatCannotBeOutlivedOrSeen(t *testing.T) {
 	for _, c := range []struct{ script, status, says string }{
 		{"exec graceful run --die-with-parent -- echo started", "125", "cannot be seen from this PID namespace"},
 		{"exec graceful run --die-with-parent=77 -- echo started", "125", "cannot be seen from this PID namespace"},
-		{"graceful run --die-with-parent -- echo started; exit", "143", "it is PID 1, whose end nobody outlives"},
-		{"graceful run --die-with-parent=$$ -- echo started; exit", "143", "it is PID 1, whose end nobody outlives"},
+		{"graceful run --die-with-parent -- echo started; exit", "143", "it is PID 1, which no process outlives"},
+		{"graceful run --die-with-parent=$$ -- echo started; exit", "143", "it is PID 1, which no process outlives"},
 	} {
 		p := start(t, append([]string{"unshare"}, pidNamespace("sh", "-c", c.script)...)...)
 		p.want(c.status)

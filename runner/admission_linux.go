@@ -28,7 +28,7 @@ func (p *processes) admit(c registry.Call) error {
 	}
 	ours, err := rightsOf("self", os.Geteuid())
 	if err != nil {
-		return fmt.Errorf("looking at our own rights: %w", err)
+		return fmt.Errorf("reading the rights of graceful: %w", err)
 	}
 	if why := ours.missing(theirs); why != "" {
 		return notAdmitted(errors.New(why))

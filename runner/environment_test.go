@@ -35,7 +35,7 @@ func TestOutcomeVariables_areComplete(t *testing.T) {
 		names = append(names, name)
 	}
 	if !slices.Equal(names, OutcomeVariables) {
-		t.Errorf("a cleanup command is told %v, a nested run forgets %v", names, OutcomeVariables)
+		t.Errorf("a cleanup command gets %v, a nested run removes %v", names, OutcomeVariables)
 	}
 }
 
@@ -71,7 +71,7 @@ func TestOutcomeEnv(t *testing.T) {
 		}
 		c.target.Ended = true
 		if got := outcomeEnv(Run{Run: machine.Run{Target: c.target, Stop: c.stop}}, 4); !slices.Equal(got, want) {
-			t.Errorf("%s: it is told %q, want %q", name, got, want)
+			t.Errorf("%s: it gets %q, want %q", name, got, want)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 type recorder struct {
 	ledger    journal.Ledger  // nil: no process would read it
 	history   *report.History // nil: no report is wanted
-	unwritten bool            // a warning has said that the ledger cannot be written
+	unwritten bool            // a warning was logged that the ledger cannot be written
 }
 
 // event records an event before graceful acts on it. If the ledger cannot be written, it logs that once, and the run

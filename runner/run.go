@@ -192,9 +192,9 @@ func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bo
 	}
 	gone, ended, err = watchParent(config)
 	if err == nil && ended {
-		hint := "or it is PID 1, whose end nobody outlives: leave --die-with-parent out"
+		hint := "or it is PID 1, which no process outlives: leave --die-with-parent out"
 		if config.Parent != 0 {
-			hint = fmt.Sprintf("our parent is process %d, and not %d", unix.Getppid(), config.Parent)
+			hint = fmt.Sprintf("the parent of graceful is process %d, and not %d", unix.Getppid(), config.Parent)
 		}
 		log.Warn("starting nothing", "err", parentEnded, "hint", hint)
 	}
