@@ -14,8 +14,6 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // begin makes a ledger that of a run that is about to start.
@@ -24,20 +22,18 @@ func begin(book *ledger.Ledger, r Run, in inherited) error {
 	if err != nil {
 		return err
 	}
-	const perRun, perCommand, perHistory = 8 << 10, 4 << 10, historyLimit << 8 // far more than their records take
-	size := int64(len(text)) + perRun + perCommand*int64(len(r.Cleanup.Entries))
-	if r.Config.Report != "" {
-		size += perHistory
+	if n := len(text) + ledger.Overhead + perStep*len(r.Config.steps()); n > maxFirst {
+		return fmt.Errorf("%w: its command line and environment take %d bytes in %s, and may take %d",
+			errTooLarge, n, book, maxFirst)
 	}
-	var limit unix.Rlimit // a write beyond it would also send us SIGXFSZ, which is for the target
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size) {
-		return fmt.Errorf("%s needs %d bytes, and no file may have more than %d (ulimit -f)", book, size, limit.Cur)
-	}
-	if err := book.Reserve(size); err != nil {
+	if err := book.Reserve(int64(len(text)) + r.room()); err != nil {
 		return err
 	}
 	return book.Append(json.RawMessage(text))
 }
+
+// errTooLarge tells that a run has more arguments, environment or commands than there is room for in a ledger.
+var errTooLarge = errors.New("the run is too large")
 
 // read tells where the run of a ledger stands.
 func read(book *ledger.Ledger) (remembered, error) {
