@@ -86,7 +86,6 @@ type Stack struct {
 	Entries []*Entry
 	Active  []int // those that are claimed and have not ended
 	Changes int   // registrations and withdrawals
-	Size    int   // bytes of what was registered
 }
 
 // Push adds a command that is known from the beginning.
@@ -99,25 +98,8 @@ func (s Stack) Register(e Entry) Stack {
 	e.ID = len(s.Entries) + 1
 	s.Entries = append(slices.Clip(s.Entries), &e)
 	s.Changes++
-	s.Size += e.size()
 	return s
 }
-
-func (e Entry) size() int {
-	n := len(e.Command.Text) + len(e.Name) + len(e.Dir) + len(e.Key)
-	for _, word := range e.Command.Args {
-		n += len(word) + wordSize
-	}
-	if e.EnvOf == 0 {
-		for _, word := range e.Env {
-			n += len(word) + wordSize
-		}
-	}
-	return n
-}
-
-// wordSize is what a string takes besides its bytes.
-const wordSize = 16
 
 // Registered finds the entry that was registered with that key, and was not withdrawn.
 func (s Stack) Registered(key string) (id int, ok bool) {

@@ -19,6 +19,7 @@ const statusBroken = 1
 
 func newDoctor(status *int) *cobra.Command {
 	var stateDir string
+	strict := false
 	format := logText
 	c := &cobra.Command{
 		Use:   "doctor [flags]",
@@ -34,7 +35,7 @@ as a variable, --format as GRACEFUL_FORMAT.`,
 			if _, err := readVariables(c.Flags()); err != nil {
 				return err
 			}
-			found := runner.Examine(stateDir)
+			found := runner.Examine(stateDir, strict)
 			if len(broken(found, runner.No)) > 0 {
 				*status = statusBroken
 			}
@@ -45,9 +46,11 @@ as a variable, --format as GRACEFUL_FORMAT.`,
 			return err
 		},
 	}
-	g := newGroup("Examining", "graceful doctor --state-dir /var/lib/graceful",
+	g := newGroup("Examining", "graceful doctor --strict-state-dir --state-dir /var/lib/graceful",
 		`graceful doctor --format json | jq '.checks[] | select(.holds != "yes")'`)
 	g.Var(textValue{&stateDir, "DIR"}, "state-dir", "directory in which runs are to be recorded")
+	g.on(&strict, "strict-state-dir", "",
+		"say no when another user can replace the state directory, through a parent of it")
 	g.Var(enumValue[logFormat]{&format, "FORM", "form of output", logFormats}, "format", "form of output: text, json")
 	describe(c, []flagGroup{g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful")})
 	return c

@@ -57,9 +57,11 @@ failed. Each flag can be given as a variable, --state-dir as GRACEFUL_STATE_DIR.
 		},
 	}
 	what := newGroup("Recovering",
-		"graceful recover --state-dir /var/lib/graceful",
+		"graceful recover --strict-state-dir --state-dir /var/lib/graceful",
 		"graceful recover --state-dir /var/lib/graceful --name deploy --retry-interrupted")
 	what.Var(textValue{&want.StateDir, "DIR"}, "state-dir", "directory in which the runs are recorded")
+	what.on(&want.StrictStateDir, "strict-state-dir", "",
+		"refuse a state directory that another user can replace, through a parent of it")
 	what.Var(textValue{&want.Name, "NAME"}, "name", "name of the one run to finish (default: all)")
 	what.on(&want.Retry, "retry-interrupted", "", "run commands again that were interrupted")
 	output := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json")

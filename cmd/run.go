@@ -134,11 +134,15 @@ func (f *runFlags) groups() []flagGroup {
 	output.Var(enumValue[logFormat]{&f.format, "FORM", "form of messages", logFormats}, "log-format", "form of messages: text, json")
 	output.Var(textValue{&config.Report, "FILE"}, "report", "file for a JSON object that tells at the end how it went")
 
-	alive := newGroup("Staying alive", "graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh")
+	alive := newGroup("Staying alive",
+		"graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh",
+		"graceful run --strict-state-dir --state-dir /var/lib/graceful -- ./job")
 	alive.Var(enumValue[runner.Guard]{&config.Guard, "WHETHER", "guard", runner.Guards()}, "guard",
 		"whether a second process finishes the run if graceful itself is killed: on, off, auto (on, but not as PID 1)")
 	alive.Var(textValue{&config.StateDir, "DIR"}, "state-dir",
 		"directory to record the run in, for graceful recover, should all of graceful be killed or the machine stop")
+	alive.on(&config.StrictStateDir, "strict-state-dir", "",
+		"refuse a state directory that another user can replace, through a parent of it, instead of warning")
 	alive.Var(textValue{&config.Name, "NAME"}, "name",
 		"name of the run (default: that of the program's file); in a state directory one run of a name lives at a time, and finishes first what a killed one has left")
 

@@ -46,6 +46,7 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
+	unix.Umask(0o022) // a state directory below one that the group may write to gets a warning
 	dir, err := os.MkdirTemp("", "graceful-test-")
 	if err != nil {
 		return failed(err)

@@ -58,6 +58,8 @@ type Config struct {
 	StateDir string `json:"-"` // where the ledger is; "": in memory
 	Named    bool   `json:"-"` // the name was asked for: in StateDir there is one run of that name at a time
 
+	StrictStateDir bool `json:"-"` // that another user can replace StateDir is an error, and not only a warning
+
 	// How to speak, for the supervisor's sake.
 	Verbose bool
 	LogJSON bool

@@ -121,9 +121,9 @@ type Findings struct {
 	Survival []Fate
 }
 
-// Examine finds out which promises graceful run keeps here, with the state directory if one is given. What it starts
-// has ended when it returns.
-func Examine(stateDir string) Findings {
+// Examine finds out which promises graceful run keeps here, with the state directory if one is given. When strict is
+// set, no other user may be able to replace that. What Examine starts has ended when it returns.
+func Examine(stateDir string, strict bool) Findings {
 	inherit := readInherited()
 	held := examineTree()
 	guard, processes := examineGuard(held)
@@ -133,7 +133,7 @@ func Examine(stateDir string) Findings {
 	}
 	state := recording{Check: Check{Holds: No}}
 	if stateDir != "" {
-		state = examineState(stateDir, inherit)
+		state = examineState(stateDir, strict, inherit)
 		f.Checks = append(f.Checks, state.Check)
 	}
 	f.Checks = append(f.Checks, examineParent(), examineTerminal())
@@ -362,7 +362,7 @@ type recording struct {
 	lasts bool // it outlives the machine, and the container
 }
 
-func examineState(path string, in inherited) recording {
+func examineState(path string, strict bool, in inherited) recording {
 	r := recording{Check: Check{Name: CheckState, Required: true, Holds: Yes}}
 	dir, err := ledger.OpenDir(path)
 	there := path
@@ -385,6 +385,7 @@ func examineState(path string, in inherited) recording {
 		}
 		countRuns(dir, path, &r.Check)
 	}
+	examineParents(path, strict, &r.Check)
 	why, ends := fileSystem(there)
 	r.lasts = !ends
 	if why != "" {

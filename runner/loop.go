@@ -296,6 +296,9 @@ func (l *loop) handle(e event) {
 	l.tell(e)
 	now := time.Now()
 	r, todo := advance(l.run, e, now)
+	if !l.reserve(e, r) {
+		return
+	}
 	if err := l.record(e, r.moved(l.run), now); err != nil && l.takeBack(e, r, err) {
 		return
 	}

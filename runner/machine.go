@@ -71,6 +71,7 @@ type Run struct {
 	Relaying  bool // the rest of the target's output is on its way; cleanup waits for it
 	Clearing  bool // what cleanup commands left behind is being killed
 	Cleanup   cleanup.Stack
+	Recorded  int        // size of the records of registrations, in bytes (sizeOf)
 	Deadlines []Deadline // kept by advance; the machine has no clock
 }
 
@@ -156,8 +157,9 @@ type (
 	retried struct{}
 	// registered: a command is to join the others. What is left of the deadline counts when it runs.
 	registered struct {
-		entry cleanup.Entry
-		left  time.Duration
+		entry  cleanup.Entry
+		left   time.Duration
+		replay bool // it was read from the ledger, so that there was room for it
 	}
 	withdrawn struct {
 		id   int

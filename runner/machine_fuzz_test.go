@@ -149,7 +149,7 @@ func (w *world) happen(b byte) {
 			c.Env = of.Entries[c.EnvOf-1].Env
 		}
 		c.Exits.PID = int(b) % 2
-		w.tell(registered{c, time.Duration(b>>4) * time.Second})
+		w.tell(registered{entry: c, left: time.Duration(b>>4) * time.Second})
 	case 19:
 		w.tell(withdrawn{id, time.Second})
 	case 20:

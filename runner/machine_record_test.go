@@ -177,7 +177,8 @@ func TestAllThatARunWasAskedForIsWrittenDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.Guard, config.StateDir, config.Named = "", "", false // these are settled before it is written
+	// These are settled before it is written.
+	config.Guard, config.StateDir, config.StrictStateDir, config.Named = "", "", false, false
 	if diff := cmp.Diff(newRun("id", config), m.run, sameRun); diff != "" {
 		t.Errorf("forgotten (-written +read):\n%s", diff)
 	}

@@ -21,7 +21,10 @@ import (
 const version = 2
 
 // appender takes records; it is a ledger.Ledger.
-type appender interface{ Append(record any) error }
+type appender interface {
+	Append(record any) error
+	Reserve(space int64) error
+}
 
 // record is a line of the ledger. Of the fields after Event, each event has those that it needs.
 type record struct {
@@ -108,13 +111,13 @@ type registration struct {
 	Env   []ledger.Text   `json:"env,omitzero"` // nil: the run's
 	EnvOf int             `json:"env_of,omitempty"`
 	Exits cleanup.Process `json:"exits,omitzero"`
-	Key   string          `json:"key,omitempty"`
+	Key   ledger.Text     `json:"key,omitempty"`
 }
 
 func registrationOf(c cleanup.Entry) *registration {
 	reg := registration{
 		beginCommand: beginCommand{c.When, ledger.Text(c.Command.Text), texts(c.Command.Args), c.Command.Limit},
-		Name:         ledger.Text(c.Name), Dir: ledger.Text(c.Dir), EnvOf: c.EnvOf, Exits: c.Exits, Key: c.Key,
+		Name:         ledger.Text(c.Name), Dir: ledger.Text(c.Dir), EnvOf: c.EnvOf, Exits: c.Exits, Key: ledger.Text(c.Key),
 	}
 	if c.EnvOf == 0 && c.Env != nil {
 		reg.Env = append([]ledger.Text{}, texts(c.Env)...)
@@ -128,7 +131,7 @@ func (reg registration) entry(before cleanup.Stack) cleanup.Entry {
 		When:    reg.When,
 		Command: cleanup.Command{Text: string(reg.Text), Args: stringsOf(reg.Args), Limit: reg.Limit},
 		Registration: cleanup.Registration{
-			Name: string(reg.Name), Dir: string(reg.Dir), EnvOf: reg.EnvOf, Exits: reg.Exits, Key: reg.Key,
+			Name: string(reg.Name), Dir: string(reg.Dir), EnvOf: reg.EnvOf, Exits: reg.Exits, Key: string(reg.Key),
 		},
 	}
 	if reg.Env != nil {
@@ -161,7 +164,7 @@ func recordOf(e event, moved bool) (r record, keep bool) {
 	case targetStarted:
 		r = record{Event: "target started", PID: e.pid, Start: e.start}
 	case targetFailed:
-		r = record{Event: "target failed", Code: e.status, Error: ledger.Text(e.err)}
+		r = record{Event: "target failed", Code: e.status, Error: errorText(e.err)}
 	case targetEnded:
 		r = record{Event: "target ended", Code: e.ending.Code, Signal: e.ending.Signal, After: e.after, Usage: e.usage}
 	case signalled:
@@ -175,7 +178,7 @@ func recordOf(e event, moved bool) (r record, keep bool) {
 	case commandStarted:
 		r = record{Event: "command started", ID: e.id, PID: e.pid, Start: e.start}
 	case commandFailed:
-		return record{Event: "command failed", ID: e.id, Error: ledger.Text(e.err)}, !e.transient
+		return record{Event: "command failed", ID: e.id, Error: errorText(e.err)}, !e.transient
 	case commandEnded:
 		r = record{Event: "command ended", ID: e.id, Code: e.ending.Code, Signal: e.ending.Signal, Unseen: e.unseen}
 	case commandTimer:
@@ -235,7 +238,7 @@ func (r record) event(before Run) (event, error) {
 		if r.Command == nil || len(r.Command.Args) == 0 {
 			return nil, errors.New("a command in it is empty")
 		}
-		return registered{r.Command.entry(before.Cleanup), r.After}, nil
+		return registered{entry: r.Command.entry(before.Cleanup), left: r.After, replay: true}, nil
 	case "withdrawn":
 		return withdrawn{r.ID, r.After}, nil
 	case "exited":

@@ -14,8 +14,6 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // begin makes a ledger that of a run that is about to start.
@@ -24,20 +22,18 @@ func begin(book *ledger.Ledger, r Run, in inherited) error {
 	if err != nil {
 		return err
 	}
-	const perRun, perCommand, perHistory = 8 << 10, 4 << 10, historyLimit << 8 // far more than their records take
-	size := int64(len(text)) + perRun + perCommand*int64(len(r.Cleanup.Entries))
-	if r.Config.Report != "" {
-		size += perHistory
+	if n := len(text) + ledger.Overhead + perStep*len(r.Config.steps()); n > maxFirst {
+		return fmt.Errorf("%w: its command line and environment take %d bytes in %s, and may take %d",
+			errTooLarge, n, book, maxFirst)
 	}
-	var limit unix.Rlimit // a write beyond it would also send us SIGXFSZ, which is for the target
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size) {
-		return fmt.Errorf("%s needs %d bytes, and no file may have more than %d (ulimit -f)", book, size, limit.Cur)
-	}
-	if err := book.Reserve(size); err != nil {
+	if err := book.Reserve(int64(len(text)) + r.room()); err != nil {
 		return err
 	}
 	return book.Append(json.RawMessage(text))
 }
+
+// errTooLarge tells that a run has more arguments, environment or commands than there is room for in a ledger.
+var errTooLarge = errors.New("the run is too large")
 
 // read tells where the run of a ledger stands.
 func read(book *ledger.Ledger) (remembered, error) {
@@ -111,6 +107,9 @@ func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledg
 		return nil, 0, err
 	}
 	defer dir.Close()
+	if err := checkParents(config.StateDir, config.StrictStateDir, log); err != nil {
+		return nil, 0, err
+	}
 	file := ledger.FileName(config.Name + "." + newID())
 	if config.Named {
 		file = ledger.FileName(config.Name)
@@ -144,9 +143,10 @@ func (p *processes) openBook(config Config, log *slog.Logger) (book *ledger.Ledg
 
 // Recovery is what Recover is asked for.
 type Recovery struct {
-	StateDir string
-	Name     string // of the one run; "": all
-	Retry    bool   // run commands again that were interrupted
+	StateDir       string
+	StrictStateDir bool   // it is an error that another user can replace StateDir
+	Name           string // of the one run; "": all
+	Retry          bool   // run commands again that were interrupted
 }
 
 // Recovered is what came of it.
@@ -163,6 +163,9 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		return done, err
 	}
 	defer dir.Close()
+	if err := checkParents(want.StateDir, want.StrictStateDir, log); err != nil {
+		return done, err
+	}
 	files, err := dir.Names()
 	if err != nil {
 		return done, err

@@ -9,12 +9,6 @@ import (
 
 // How cleanup commands join a run that goes on, and leave it: the part of the machine that lets them.
 
-// A run takes so many commands, and so many bytes of them.
-const (
-	maxCommands = 1 << 16
-	maxSize     = 64 << 20
-)
-
 // registered lets a command join. Who asks again with the same key has it already.
 func (r Run) registered(e registered) (Run, []action) {
 	if id, ok := r.Cleanup.Registered(e.entry.Key); ok {
@@ -22,13 +16,14 @@ func (r Run) registered(e registered) (Run, []action) {
 	}
 	with := r
 	with.Cleanup = r.Cleanup.Register(e.entry)
+	with.Recorded += sizeOf(e.entry)
 	id := len(with.Cleanup.Entries)
 	refusal := ""
 	switch {
 	case r.State >= Cleaning:
 		refusal = "cleaning up has begun, and nothing more is taken"
-	case id > maxCommands || with.Cleanup.Size > maxSize:
-		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, r.Cleanup.Size)
+	case !e.replay && (id > maxCommands || with.Recorded > maxRegistered):
+		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, r.Recorded)
 	default:
 		refusal = with.unfit()
 	}

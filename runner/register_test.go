@@ -181,7 +181,7 @@ func TestUnderADeadlineACommandMustFit(t *testing.T) {
 
 func TestARunTakesSoManyCommandsAndNoMore(t *testing.T) {
 	r := at3(Running)
-	r.Cleanup.Size = maxSize
+	r.Recorded = maxRegistered
 	if _, todo := next(r, registering(time.Second)); !strings.Contains(todo[0].(answer).refusal, "takes no more") {
 		t.Errorf("%v", todo)
 	}
@@ -216,7 +216,14 @@ func TestTheEndOfAProcessIsToldOrLookedFor(t *testing.T) {
 // failing is a ledger that can be written to, or not: then it keeps what it was given and writes it later, unless it is full.
 type failing struct {
 	memory
-	err error
+	err     error
+	reserve error
+	asked   int64 // how much was to be reserved
+}
+
+func (f *failing) Reserve(space int64) error {
+	f.asked = space
+	return f.reserve
 }
 
 func (f *failing) Append(r any) error {
@@ -285,6 +292,51 @@ func TestWhatCannotBeRecordedIsNotRegistered(t *testing.T) {
 				t.Errorf("remembered otherwise: %v %s", err, diff)
 			}
 		})
+	}
+}
+
+// A command for whose events there is no space is refused, and it is as if it had not been asked for.
+func TestACommandWithoutSpaceForItsEventsIsNotRegistered(t *testing.T) {
+	book := &failing{reserve: errors.New("no space")}
+	l := loop{run: at3(Running), sys: newFakeSystem(), log: slog.New(slog.DiscardHandler), ledger: book}
+	ask := func() answer {
+		r := registry.Request{Command: registry.Texts([]string{"r"}), Env: registry.Texts([]string{"A=1"}), Key: "k"}
+		l.register(registry.Call{Request: r})
+		return l.said
+	}
+	was := l.run
+	if got := ask(); got.refusal != "no space" || len(book.records) > 0 || !cmp.Equal(was, l.run, sameRun) {
+		t.Errorf("%+v, recorded %v, %+v", got, book.records, l.run)
+	}
+	book.reserve = nil
+	if got := ask(); got != (answer{id: 4}) || len(book.records) != 1 || l.command(4).EnvOf != 0 {
+		t.Errorf("afterwards: %+v, recorded %v", got, book.records)
+	}
+	// For what has not ended, the new one included.
+	if want := int64(sizeOf(l.command(4)) + perRun + perStep + 4*perCommand); book.asked != want {
+		t.Errorf("%d bytes were to be reserved, want %d", book.asked, want)
+	}
+	l.handle(withdrawn{id: 1})
+	l.register(registry.Call{Request: registry.Request{Command: registry.Texts([]string{"r"})}})
+	if want := int64(sizeOf(l.command(5)) + perRun + perStep + 4*perCommand); book.asked != want {
+		t.Errorf("%d bytes were to be reserved, want %d", book.asked, want)
+	}
+	book.asked = 0
+	if got := ask(); got != (answer{id: 4}) || book.asked != 0 {
+		t.Errorf("asked again: %+v, %d bytes", got, book.asked)
+	}
+}
+
+// Who goes on with a run takes what its ledger has, also where the one that wrote it took more than we do.
+func TestWhatIsRecordedIsRegistered(t *testing.T) {
+	r := at3(Running)
+	r.Recorded = maxRegistered
+	e, err := recordsOf(t, registering(time.Second))[0].event(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, todo := next(r, e); len(r.Cleanup.Entries) != 4 || todo[0] != (answer{id: 4}) {
+		t.Errorf("%+v, %d commands", todo, len(r.Cleanup.Entries))
 	}
 }
 

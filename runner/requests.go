@@ -65,7 +65,7 @@ func (l *loop) register(c registry.Call) {
 	}
 	key := l.shareEnv(&e)
 	before := len(l.run.Cleanup.Entries)
-	l.handle(registered{e, l.left()})
+	l.handle(registered{entry: e, left: l.left()})
 	if len(l.run.Cleanup.Entries) == before || l.said.refusal != "" {
 		return // or it was registered before
 	}
@@ -104,6 +104,20 @@ func (l *loop) left() time.Duration {
 		}
 	}
 	return 0
+}
+
+// reserve sets aside space for the record of a registration and for all events that may follow. Without that space the
+// command is refused, and nothing is recorded. reserve reports whether e can be handled.
+func (l *loop) reserve(e event, after Run) bool {
+	added, ok := e.(registered)
+	if !ok || l.ledger == nil || !after.moved(l.run) {
+		return true
+	}
+	err := l.ledger.Reserve(int64(sizeOf(added.entry)) + after.room())
+	if err != nil {
+		l.said = answer{refusal: err.Error()}
+	}
+	return err == nil
 }
 
 // takeBack deals with a request that could not be recorded: it is refused. What has no room is as if it had never been;

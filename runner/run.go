@@ -45,6 +45,9 @@ func Do(config Config, log *slog.Logger) (Result, error) {
 }
 
 func do(config Config, log *slog.Logger) (Result, error) {
+	if n := len(config.OnExit) + len(config.OnStop); n > maxCommands {
+		return Result{}, fmt.Errorf("%w: %d commands were given, and %d are the most", errTooLarge, n, maxCommands)
+	}
 	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Result{}, err
 	}
@@ -126,6 +129,9 @@ func (p *processes) lead(r Run, book *ledger.Ledger, log *slog.Logger) (Result, 
 		done, err := p.guarded(r, book, log)
 		if err == nil {
 			return done, nil
+		}
+		if errors.Is(err, errTooLarge) {
+			return Result{}, err
 		}
 		if g == GuardOn {
 			return Result{}, fmt.Errorf("guard: %w", err)

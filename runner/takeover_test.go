@@ -21,6 +21,8 @@ type memory struct{ records []record }
 
 func (m *memory) Append(r any) error { m.records = append(m.records, r.(record)); return nil }
 
+func (m *memory) Reserve(int64) error { return nil }
+
 func (m *memory) events() (events []string) {
 	for _, r := range m.records {
 		events = append(events, r.Event)

@@ -11,6 +11,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"sync"
 	"time"
@@ -44,6 +45,8 @@ type Ledger struct {
 	end int64
 	// pending are the lines that are not known to be on the disk; they belong at end.
 	pending []byte
+	// reserved is where the disk space ends that was set aside; 0 where that is not known.
+	reserved int64
 
 	write func(fd int, p []byte, at int64) (int, error)
 	sync  func(fd int) error
@@ -98,17 +101,45 @@ func (l *Ledger) String() string {
 	return "ledger " + l.path
 }
 
-// Reserve sets aside disk space for so many more bytes, where the file system can do that, so that appending does
-// not fail for want of it.
+// Reserve sets aside disk space for so many more bytes, where the file system can do that, so that appending them does
+// not fail for want of it. It fails when MaxSize (ErrFull) or RLIMIT_FSIZE does not allow them. In memory nothing is
+// set aside.
 func (l *Ledger) Reserve(space int64) error {
 	err := l.prepare() // a tail that is cut off later would take the space with it
 	if err == nil && space > 0 {
-		err = retry(func() error { return allocate(l.fd, l.end+int64(len(l.pending)), space) })
+		err = l.reserve(l.end+int64(len(l.pending)), space)
 	}
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("reserving %d bytes for %s: %w", space, l, err)
 	}
 	return nil
+}
+
+func (l *Ledger) reserve(from, space int64) error {
+	to := from + space
+	if err := refuseSize(to); err != nil {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	if limit := fileLimit(); uint64(to) > limit {
+		return fmt.Errorf("no file may have more than %d (ulimit -f)", limit)
+	}
+	if from = max(from, l.reserved); l.path == "" || from >= to {
+		return nil
+	}
+	if err := retry(func() error { return allocate(l.fd, from, to-from) }); err != nil {
+		return err
+	}
+	l.reserved = to
+	return nil
+}
+
+// fileLimit is RLIMIT_FSIZE, in bytes.
+func fileLimit() uint64 {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) != nil {
+		return math.MaxUint64
+	}
+	return uint64(limit.Cur)
 }
 
 // Append writes a record and waits until it is on the disk. When that fails the record is kept, and the next Append
@@ -153,6 +184,7 @@ func (l *Ledger) prepare() error {
 	}
 	if end < st.Size { // else it would only give back what was reserved
 		err = retry(func() error { return unix.Ftruncate(l.fd, end) })
+		l.reserved = 0
 	}
 	if err == nil {
 		l.end = end
@@ -189,8 +221,7 @@ func (l *Ledger) flush() error {
 // write refuses what RLIMIT_FSIZE forbids, which anybody may have lowered meanwhile (prlimit(1)): the kernel would send us
 // SIGXFSZ besides, as if somebody had meant the target with it.
 func write(fd int, p []byte, at int64) (int, error) {
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(at)+uint64(len(p)) {
+	if fileLimit() < uint64(at)+uint64(len(p)) {
 		return 0, unix.EFBIG
 	}
 	return unix.Pwrite(fd, p, at)

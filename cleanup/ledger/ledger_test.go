@@ -390,6 +390,25 @@ func TestReservedSpaceIsThereAndStays(t *testing.T) {
 	if got := reserved(); got < space {
 		t.Errorf("%d bytes are reserved, want %d", got, space)
 	}
+	for _, n := range []int64{space, 2 * space, space} { // more is reserved as it is asked for, and from the end on
+		if err := one.Reserve(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := reserved(); got < 2*space || got > 3*space {
+		t.Errorf("%d bytes are reserved, want %d", got, 2*space)
+	}
+	// A tail that is cut off takes the space with it.
+	if err := os.WriteFile(one.path, append(lines("1", "2", "3"), "torn"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Reserve(2 * space); err != nil {
+		t.Fatal(err)
+	}
+	if got := reserved(); got < 2*space {
+		t.Errorf("%d bytes are reserved afterwards, want %d", got, 2*space)
+	}
+	wantRecords(t, one, "1", "2", "3")
 	// A file that cannot be written to can reserve nothing.
 	readOnly, err := os.Open(one.path)
 	if err != nil {
@@ -421,6 +440,45 @@ func TestALedgerThatIsTooLargeIsNeitherReadNorMade(t *testing.T) {
 	appendAll(t, l, 1) // there is room for it, and the other was not kept
 	if st, err := statOf(l.fd); err != nil || st.Size != MaxSize {
 		t.Errorf("the file has %d bytes, %v", st.Size, err)
+	}
+}
+
+func TestNothingIsReservedThatMaxSizeOrALimitForbids(t *testing.T) {
+	inFile := holding(t, makeDir(t), lines("1"))
+	defer inFile.Close()
+	ledgers := []*Ledger{inFile}
+	if inMemory, err := InMemory(); err == nil {
+		defer inMemory.Close()
+		appendAll(t, inMemory, 1)
+		ledgers = append(ledgers, inMemory)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	have := int64(len(lines("1")))
+	for _, l := range ledgers {
+		if err := l.Reserve(MaxSize - have + 1); !errors.Is(err, ErrFull) {
+			t.Errorf("%s: one byte more than MaxSize: %v", l, err)
+		}
+		if l.path == "" {
+			if err := l.Reserve(MaxSize - have); err != nil {
+				t.Errorf("MaxSize: %v", err)
+			}
+		}
+		low := limit
+		low.Cur = 1 << 20
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &low); err != nil {
+			t.Fatal(err)
+		}
+		more, all := l.Reserve(1<<20-have+1), l.Reserve(1<<20-have)
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		if more == nil || !strings.Contains(more.Error(), "no file may have more than 1048576 (ulimit -f)") || all != nil {
+			t.Errorf("%s: one byte more than the limit: %v; the limit: %v", l, more, all)
+		}
+		wantRecords(t, l, "1")
 	}
 }
 

@@ -1,0 +1,193 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// attacker is a user that is neither root nor us.
+const attacker = "54328"
+
+// openTempDir is a directory that other users can reach, below parents that are safe.
+func openTempDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, dir := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// shell runs a script, which must succeed.
+func shell(t *testing.T, dir, script string) {
+	t.Helper()
+	c := exec.Command("sh", "-ec", script)
+	c.Dir = dir
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+}
+
+// A parent of the state directory that lets another user replace it: run and recover warn of it, the doctor says part.
+// With --strict-state-dir, as a flag or as a variable, nothing is started, nothing is recovered, and the doctor says no.
+func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for name, c := range map[string]struct {
+		root             bool
+		make, why, fixed string // a script that makes $DIR/data; the warning and its hint
+	}{
+		"writable by all": {false, "mkdir data; chmod 777 data",
+			fmt.Sprintf("group or others may write to $DIR/data, its owner is user %d, its mode is 0777", os.Geteuid()),
+			"chmod go-w $DIR/data"},
+		"another user's": {true, "mkdir data; chown " + attacker + " data",
+			"user " + attacker + " owns $DIR/data, its mode is 0755", "chown root $DIR/data"},
+		"another user's link": {true, "mkdir real; ln -s real data; chown -h " + attacker + " data",
+			"user " + attacker + " owns the symbolic link $DIR/data", "chown -h root $DIR/data"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.root {
+				need(t, "root")
+			}
+			dir := openTempDir(t)
+			shell(t, dir, c.make)
+			state := dir + "/data/sub/state" // the last two are made by graceful
+			in := func(s string) string { return strings.ReplaceAll(s, "$DIR", dir) }
+			can := "the state directory can be replaced by others: " + state + ": " + in(c.why)
+			warning := "graceful: " + can + " (" + in(c.fixed) + ", or --strict-state-dir to refuse)\n"
+			refusal := "graceful: " + can + " (" + in(c.fixed) + ")\n"
+			setup := strings.Replace(refusal, "graceful: ", "graceful: setting up the run: ", 1)
+			started := filepath.Join(dir, "started")
+
+			for _, x := range []struct {
+				variable, status, text string
+				args                   []string
+			}{
+				{"", "125", setup, []string{"run", "--strict-state-dir", "--", "touch", started}},
+				{"1", "125", setup, []string{"run", "--on-exit", "touch " + started, "--", "touch", started}},
+				{"", "0", warning, []string{"run", "--", "true"}},
+				{"1", "0", warning, []string{"run", "--strict-state-dir=false", "--", "true"}},
+				{"", "125", refusal, []string{"recover", "--strict-state-dir"}},
+				{"1", "125", refusal, []string{"recover"}},
+				{"", "0", warning, []string{"recover"}},
+			} {
+				p := command(t, append([]string{"graceful", x.args[0], "--state-dir", state}, x.args[1:]...)...)
+				p.cmd.Env = append(os.Environ(), "GRACEFUL_STRICT_STATE_DIR="+x.variable)
+				if status := p.start().wait(); status != x.status || p.text() != x.text {
+					t.Errorf("%q, variable %q: status %s, want %s; it wrote\n%swant\n%s",
+						x.args, x.variable, status, x.status, p.text(), x.text)
+				}
+			}
+			if isThere(started) {
+				t.Error("something was started")
+			}
+
+			for _, x := range []struct {
+				flags        []string
+				holds, exits string
+			}{{nil, "part", "0"}, {[]string{"--strict-state-dir"}, "no", "1"}} {
+				status, text := endOf(t, append([]string{"graceful", "doctor", "--state-dir", state}, x.flags...))
+				line := fmt.Sprintf("\n%-4s  state-directory  when all of graceful is killed, recover finishes the run: ", x.holds)
+				why := "it can be replaced by others: " + in(c.why) + " ("
+				_, after, found := strings.Cut(text, line)
+				first, _, _ := strings.Cut(after, "\n")
+				if status != x.exits || !found || !strings.Contains(first, why) || !strings.Contains(first, in(c.fixed)) {
+					t.Errorf("doctor %q: status %s, want %s; it wrote\n%s", x.flags, status, x.exits, text)
+				}
+				holds := map[string]string{"part": "partly", "no": "no"}[x.holds]
+				asJSON := append([]string{"graceful", "doctor", "--format", "json", "--state-dir", state}, x.flags...)
+				status, checks, text := doctor(t, asJSON)
+				got := strings.Join(checks[holds], " ")
+				if status != x.exits || got != "state-directory" || !strings.Contains(text, in(c.why)) {
+					t.Errorf("doctor %q as JSON: status %s, %s: %q; it wrote\n%s", x.flags, status, holds, got, text)
+				}
+			}
+		})
+	}
+}
+
+// Where state directories usually are there is no warning: below /var/lib for root, below a home, below /tmp.
+func TestUsualStateDirectoriesHaveNoWarning(t *testing.T) {
+	need(t, "root", "setpriv")
+	t.Parallel()
+	dir := openTempDir(t)
+	shell(t, dir, "mkdir home home/user tmp; chmod 1777 tmp; mkdir -m 700 tmp/own; chown "+attacker+" home/user tmp/own")
+	lib, err := os.MkdirTemp("/var/lib", "graceful-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(lib) })
+	user := []string{"setpriv", "--reuid=" + attacker, "--regid=" + attacker, "--clear-groups"}
+	for _, c := range []struct {
+		around []string
+		state  string
+	}{
+		{nil, lib + "/state"}, {nil, dir + "/tmp/state"}, {user, dir + "/home/user/.state/graceful"},
+		{user, dir + "/tmp/own/state"}, {user, dir + "/tmp/state-2"},
+	} {
+		for _, args := range [][]string{{"run", "--", "true"}, {"recover"}} {
+			args = append([]string{plain, args[0], "--strict-state-dir", "--state-dir", c.state}, args[1:]...)
+			if status, text := endOf(t, append(c.around, args...)); status != "0" || text != "" {
+				t.Errorf("%q: status %s, it wrote\n%s", args, status, text)
+			}
+		}
+	}
+}
+
+// The attack itself: another user renames a parent while a run lives, and a second run of the name starts beside it.
+// With --strict-state-dir the first one is not started.
+func TestAnotherUserRenamesTheParentOfTheStateDirectory(t *testing.T) {
+	need(t, "root", "setpriv")
+	t.Parallel()
+	for _, strict := range []bool{false, true} {
+		t.Run(fmt.Sprintf("strict %t", strict), func(t *testing.T) {
+			t.Parallel()
+			dir := openTempDir(t)
+			shell(t, dir, "mkdir data; chown "+attacker+" data")
+			run := func() *proc {
+				p := command(t, "graceful", "run", fmt.Sprintf("--strict-state-dir=%t", strict), "--name", "one",
+					"--state-dir", dir+"/data/app/state", "--", "sh", "-c", "echo $$ >pid; exec sleep 1000")
+				return p.start()
+			}
+			rename := func() error {
+				return exec.Command("setpriv", "--reuid="+attacker, "--clear-groups", "mv", dir+"/data/app", dir+"/data/old").Run()
+			}
+			first := run()
+			if strict {
+				first.want("125")
+				second := run()
+				second.want("125")
+				if isThere(first.dir+"/pid") || isThere(second.dir+"/pid") {
+					t.Error("it was started")
+				}
+				return
+			}
+			first.pidIn("pid")
+			same := run()
+			same.want("125") // as long as the directory is the same one
+			if err := rename(); err != nil {
+				t.Fatal(err)
+			}
+			second := run()
+			second.pidIn("pid")
+			for _, p := range []*proc{first, second} {
+				if !alive(p.pidIn("pid")) || !strings.Contains(p.text(), "can be replaced by others") {
+					t.Errorf("it wrote\n%s", p.text())
+				}
+			}
+			for _, p := range []*proc{first, second} {
+				p.signal(unix.SIGTERM)
+				p.want("143")
+			}
+		})
+	}
+}
