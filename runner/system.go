@@ -12,6 +12,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
@@ -90,6 +91,8 @@ type processes struct {
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 
 	own relaying // --pty
+
+	report *report.File // nil: none is wanted
 }
 
 func (p *processes) startTarget(r Run) (int, error) {
