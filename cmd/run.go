@@ -156,11 +156,14 @@ func (f *runFlags) check(given map[string]string) error {
 		return fmt.Errorf("%s: not together with %s: a schedule has its own times", given["grace"], given["stop-schedule"])
 	}
 	if c.Report != "" {
-		path, err := filepath.Abs(c.Report)
-		if err != nil {
-			return fmt.Errorf("%s: %q: %w", given["report"], c.Report, err)
+		dir := "/"
+		if !filepath.IsAbs(c.Report) {
+			var err error
+			if dir, err = syscall.Getwd(); err != nil { // not filepath.Abs: PWD may lead there by links of other users
+				return fmt.Errorf("%s: %q: %w", given["report"], c.Report, err)
+			}
 		}
-		c.Report = path
+		c.Report = filepath.Join(dir, c.Report)
 	}
 	if c.Deadline > 0 {
 		b := f.budget(given)

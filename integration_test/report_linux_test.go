@@ -415,6 +415,7 @@ func TestAReportThatCannotBeWritten(t *testing.T) {
 		want   string // the reason; "": it can be written
 	}{
 		"to a directory":                  {before: "mkdir $DIR/r", file: "$DIR/r", want: "is a directory"},
+		"to a directory of another":       {need: append(root, "setpriv"), before: "mkdir $DIR/r", around: []string{"setpriv", "--reuid=54322", "--clear-groups"}, file: "$DIR/r", want: "is a directory"},
 		"to a directory that is not":      {file: "$DIR/a/r", want: "no such file or directory"},
 		"below a file":                    {before: "echo >$DIR/a", file: "$DIR/a/r", want: "not a directory"},
 		"to the full device":              {file: "/dev/full", want: "no space left on device"},

@@ -39,6 +39,7 @@ var names = map[uint64]string{
 	unix.SYS_FDATASYNC:         "fdatasync",
 	unix.SYS_FLOCK:             "flock",
 	unix.SYS_FSTAT:             "fstat",
+	unix.SYS_FSTATFS:           "fstatfs",
 	unix.SYS_FSYNC:             "fsync",
 	unix.SYS_FTRUNCATE:         "ftruncate",
 	unix.SYS_FUTEX:             "futex",
@@ -116,7 +117,7 @@ var local = map[string]bool{}
 func init() {
 	for _, name := range []string{
 		"arch_prctl", "brk", "clock_gettime", "clock_nanosleep", "epoll_create1", "epoll_ctl", "eventfd2", "exit", "faccessat",
-		"faccessat2", "fcntl", "fcntl DUPFD", "fstat", "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getpgid",
+		"faccessat2", "fcntl", "fcntl DUPFD", "fstat", "fstatfs", "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getpgid",
 		"getpid", "getppid", "getrandom", "getsid", "getsockopt", "gettid", "getuid", "lseek", "madvise", "mmap", "mprotect", "munmap",
 		"nanosleep", "newfstatat", "pread64", "prlimit64", "readlinkat", "restart_syscall", "rt_sigaction", "rt_sigprocmask",
 		"rt_sigreturn", "sched_getaffinity", "sched_yield", "sigaltstack", "statfs", "timer_create", "timer_delete",

@@ -52,7 +52,7 @@ type Config struct {
 	Reraise            bool        // end by the signal that ended the target
 	Remap              map[int]int // exit statuses that are changed into others
 	FailOnCleanupError bool
-	Report             string `json:"-"` // absolute path of the file for Report; "": none
+	Report             string `json:"-"` // absolute path for Report, resolved once the run begins; "": none
 
 	Guard    Guard  `json:"-"`
 	StateDir string `json:"-"` // where the ledger is; "": in memory

@@ -15,6 +15,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward"
+	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
@@ -58,12 +59,13 @@ func (p *processes) startSupervisor(r Run, book *ledger.Ledger) (pid, link int, 
 	}
 	defer unix.Close(pair[1])
 	terminal, fds := p.own.pty.Inheritance()
+	destination, more := p.report.Inheritance()
 	s := start{
 		path: selfExe,
 		argv: []string{SupervisorName, r.Config.Name, strconv.Itoa(book.FD()), strconv.Itoa(pair[1]), book.Path(),
-			strconv.Itoa(p.socket), terminal},
+			strconv.Itoa(p.socket), terminal, destination},
 		env:     supervisorEnv(os.Environ()),
-		keep:    append(fds, book.FD(), pair[1]),
+		keep:    slices.Concat(fds, more, []int{book.FD(), pair[1]}),
 		blocked: p.inherit.blocked,
 	}
 	if p.socket >= 0 {
@@ -296,7 +298,7 @@ func send(link int, kind byte, value int) error {
 
 // Supervise is the supervisor; args are ours after argv[0]. It returns the exit status, which the front alone sees.
 func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
-	if len(args) != 6 {
+	if len(args) != 7 {
 		return statusFailed, errors.New("this is for graceful itself to call")
 	}
 	bookFD, err1 := strconv.Atoi(args[1])
@@ -326,6 +328,10 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if err != nil {
 		return statusFailed, err
 	}
+	destination, err := report.Inherit(args[6], m.run.Config.Report)
+	if err != nil {
+		return statusFailed, err
+	}
 	gone, relayed := make(chan struct{}), make(chan struct{})
 	go func() {
 		for told := false; ; told = true {
@@ -344,7 +350,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 	if err != nil {
 		return statusFailed, err
 	}
-	p.front, p.supervisor, p.link, p.socket = m.front, unix.Getpid(), link, socket
+	p.front, p.supervisor, p.link, p.socket, p.report = m.front, unix.Getpid(), link, socket, destination
 	if group, err := unix.Getpgid(m.front); err == nil && !m.run.Config.PTY {
 		p.jobs.open(group)
 	}

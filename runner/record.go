@@ -54,7 +54,7 @@ type beginning struct {
 	Command  []ledger.Text    `json:"command"`
 	Env      []ledger.Text    `json:"env"`
 	Commands []beginCommand   `json:"commands"`
-	Report   ledger.Text      `json:"report,omitempty"`
+	Report   ledger.Text      `json:"report,omitempty"` // see report.File.Path
 	Cgroup   ledger.Text      `json:"cgroup,omitempty"`
 	Socket   ledger.Text      `json:"socket,omitempty"`
 	Config   Config           `json:"config"`

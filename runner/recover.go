@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/report"
 	"graceful/runner/tree"
 )
 
@@ -240,6 +241,10 @@ func (p *processes) finishDead(m remembered, book *ledger.Ledger, retry bool, lo
 	}
 	q := *p
 	q.inherit.blocked = m.inherit.blocked
+	if q.report = nil; m.history != nil {
+		q.report = report.Reopen(m.run.Config.Report)
+		defer q.report.Close()
+	}
 	if m.run.State == Done && !(retry && len(interrupted(m.run)) > 0) {
 		q.loop(m, book, log).loop() // for what was to come after
 		return 0, conclude(m.run, book, log)

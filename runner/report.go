@@ -5,12 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -207,8 +202,8 @@ func (p *processes) writeReport(r Run, h *history) error {
 	e.SetIndent("", "  ")
 	err := e.Encode(doc)
 	if err == nil {
-		// One name for all who may come to write it: what a killed one has left is taken away by the next.
-		err = writeFile(r.Config.Report, ".graceful-"+r.ID, text.Bytes(), min(time.Second, r.Config.patience()))
+		// The draft has the same name in every process of the run: what a killed one has left is removed by the next.
+		err = p.report.Write(text.Bytes(), ".graceful-"+r.ID, min(time.Second, r.Config.patience()))
 	}
 	if err != nil {
 		var errno syscall.Errno
@@ -218,104 +213,4 @@ func (p *processes) writeReport(r Run, h *history) error {
 		return fmt.Errorf("writing report %s: %w", r.Config.Report, err)
 	}
 	return nil
-}
-
-// writeFile replaces a file as a whole or not at all, and where a symbolic link points. What is no regular file, a FIFO or a
-// terminal, and a descriptor of ours, /dev/stderr, cannot be replaced and is written to, if within patience
-// somebody is there to read. draft is the name of a file beside it.
-func writeFile(path, draft string, text []byte, patience time.Duration) error {
-	for range 40 { // as many as the kernel follows
-		if isDescriptor(path) {
-			return writeDescriptor(path, text, patience)
-		}
-		to, err := os.Readlink(path)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(to) {
-			dir, _ := filepath.Split(path)
-			to = dir + to // and not cleaned: what is before a ".." may be a link
-		}
-		path = to
-	}
-	mode := fs.FileMode(0o666)
-	switch st, err := os.Stat(path); {
-	case err == nil && !st.Mode().IsRegular():
-		return writeStream(path, text, patience)
-	case err == nil:
-		mode = st.Mode().Perm()
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	dir, _ := filepath.Split(path)
-	draft = dir + draft
-	if err := os.Remove(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(draft, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	if mode != 0o666 {
-		_ = f.Chmod(mode) // as it was, whatever the umask
-	}
-	err = write(f, 0, text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(draft, path)
-	}
-	if err != nil {
-		_ = os.Remove(draft)
-	}
-	return err
-}
-
-func isDescriptor(path string) bool {
-	return strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/fd/")
-}
-
-// writeDescriptor writes to a descriptor that we were started with. One of a file goes on where its other writers are; others
-// are opened anew, so that they can be given up.
-func writeDescriptor(path string, text []byte, patience time.Duration) error {
-	fd, err := strconv.Atoi(filepath.Base(path))
-	if err != nil {
-		return unix.ENOENT
-	}
-	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 { // our own
-		return unix.EBADF
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return writeStream(path, text, patience)
-	}
-	if fd, err = unix.Dup(fd); err != nil {
-		return err
-	}
-	f := os.NewFile(uintptr(fd), path)
-	return errors.Join(write(f, st.Size, text), f.Close())
-}
-
-func writeStream(path string, text []byte, patience time.Duration) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
-	if err != nil {
-		return err
-	}
-	_ = f.SetWriteDeadline(time.Now().Add(patience))
-	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
-}
-
-// write refuses what RLIMIT_FSIZE forbids: the kernel would send us SIGXFSZ besides.
-func write(f *os.File, size int64, text []byte) error {
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size)+uint64(len(text)) {
-		return unix.EFBIG
-	}
-	_, err := f.Write(text)
-	return err
 }

@@ -3,10 +3,7 @@ package runner
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -227,68 +224,6 @@ func TestWhatBecomesOfACommandInTheReport(t *testing.T) {
 	// The clock may be set back meanwhile.
 	if o := outcomeOf(cleanup.Entry{Progress: cleanup.Ended, PID: 9}, span{from: life.to, to: life.from, pid: 9}); *o.DurationMS != 0 {
 		t.Errorf("it took %d ms", *o.DurationMS)
-	}
-}
-
-// A link stays one, wherever it points to, and what is there keeps its mode.
-func TestAReportGoesWhereLinksPoint(t *testing.T) {
-	for name, c := range map[string]struct {
-		links map[string]string
-		want  string // where it is then
-	}{
-		"a plain file":             {nil, "r"},
-		"a link":                   {map[string]string{"r": "to"}, "to"},
-		"a link that hangs":        {map[string]string{"r": "sub/new"}, "sub/new"},
-		"links one after another":  {map[string]string{"r": "sub/a", "sub/a": "../to"}, "to"},
-		"above a linked directory": {map[string]string{"r": "linked/../b", "linked": "sub/deep"}, "sub/b"},
-		"an absolute link":         {map[string]string{"r": "DIR/to"}, "to"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			in := func(name string) string { return filepath.Join(dir, name) }
-			if err := os.MkdirAll(in("sub/deep"), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(in("to"), []byte("old"), 0o640); err != nil {
-				t.Fatal(err)
-			}
-			for link, to := range c.links {
-				if err := os.Symlink(strings.Replace(to, "DIR", dir, 1), in(link)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := os.WriteFile(in(".draft"), []byte("of one who was killed"), 0o400); err != nil {
-				t.Fatal(err)
-			}
-			for n := range 2 { // once more, when it is there
-				text := fmt.Sprintln("new", n)
-				if err := writeFile(in("r"), ".draft", []byte(text), time.Second); err != nil {
-					t.Fatal(err)
-				}
-				st, err := os.Lstat(in(c.want))
-				if got, _ := os.ReadFile(in(c.want)); err != nil || string(got) != text || c.want == "to" && st.Mode() != 0o640 {
-					t.Fatalf("%s is %q, %v, %v", c.want, got, st, err)
-				}
-			}
-			for link, to := range c.links {
-				if got, err := os.Readlink(in(link)); err != nil || got != strings.Replace(to, "DIR", dir, 1) {
-					t.Errorf("link %s: %s, %v", link, got, err)
-				}
-			}
-			for _, where := range []string{".draft", "sub/.draft"} {
-				if _, err := os.Stat(in(where)); err == nil && !(where == ".draft" && strings.HasPrefix(c.want, "sub/")) {
-					t.Errorf("%s is left", where)
-				}
-			}
-		})
-	}
-	dir := t.TempDir()
-	loop := filepath.Join(dir, "loop")
-	if err := os.Symlink("loop", loop); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeFile(loop, ".draft", nil, 0); !errors.Is(err, unix.ELOOP) {
-		t.Errorf("links in a circle: %v", err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward"
+	"graceful/runner/report"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -51,28 +52,23 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Result{}, err
 	}
+	destination, err := openReport(&config)
+	if err != nil {
+		return Result{}, err
+	}
+	defer destination.Close()
 	r := newRun(newID(), config)
 	if config.Contain == tree.Cgroup {
-		var err error
 		if r.Cgroup, err = tree.FindCgroup("graceful-" + r.ID); err != nil {
 			return Result{}, fmt.Errorf("containment %s: %w", config.Contain, err)
 		}
 	}
-	var parentGone <-chan struct{}
-	if config.DieWithParent {
-		gone, ended, err := watchParent(config)
-		if err != nil {
-			return Result{}, err
-		}
-		if ended {
-			hint := "or it is PID 1, whose end nobody outlives: leave --die-with-parent out"
-			if config.Parent != 0 {
-				hint = fmt.Sprintf("our parent is process %d, and not %d", unix.Getppid(), config.Parent)
-			}
-			log.Warn("starting nothing", "err", parentEnded, "hint", hint)
-			return stoppedBy(unix.SIGTERM, config), nil
-		}
-		parentGone = gone
+	parentGone, ended, err := openParent(config, log)
+	if err != nil {
+		return Result{}, err
+	}
+	if ended {
+		return stoppedBy(unix.SIGTERM, config), nil
 	}
 	own, err := openPTY(config, log)
 	if err != nil {
@@ -83,7 +79,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	p.parentGone = parentGone
+	p.parentGone, p.report = parentGone, destination
 	if !config.PTY {
 		p.jobs.open(unix.Getpgrp())
 	}
@@ -116,6 +112,37 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		log.Warn("the run is done, but", "err", err)
 	}
 	return result, nil
+}
+
+// openReport opens the destination of the report, before anything of the run can change what its path leads to. The
+// ledger gets the path without links: recover follows none.
+func openReport(config *Config) (*report.File, error) {
+	if config.Report == "" {
+		return nil, nil
+	}
+	destination, err := report.Open(config.Report)
+	if err != nil {
+		return nil, fmt.Errorf("--report %s: %w", config.Report, err)
+	}
+	config.Report = destination.Path()
+	return destination, nil
+}
+
+// openParent opens the process that started us, where its death is to stop the run. ended reports whether it is dead
+// already, and has logged so.
+func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bool, err error) {
+	if !config.DieWithParent {
+		return nil, false, nil
+	}
+	gone, ended, err = watchParent(config)
+	if err == nil && ended {
+		hint := "or it is PID 1, whose end nobody outlives: leave --die-with-parent out"
+		if config.Parent != 0 {
+			hint = fmt.Sprintf("our parent is process %d, and not %d", unix.Getppid(), config.Parent)
+		}
+		log.Warn("starting nothing", "err", parentEnded, "hint", hint)
+	}
+	return gone, ended, err
 }
 
 // stoppedBy is what comes of a run that a stop signal has kept from starting anything.

@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/forward"
+	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
@@ -94,6 +95,8 @@ type processes struct {
 	parentGone <-chan struct{} // see watchParent; nil: it does not matter
 
 	own relaying // --pty
+
+	report *report.File // nil: none is wanted
 }
 
 func (p *processes) startTarget(r Run) (int, error) {

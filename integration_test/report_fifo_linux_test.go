@@ -1,0 +1,138 @@
+package integration_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// readFIFO opens a FIFO. The function that it returns reads what there is.
+func readFIFO(t *testing.T, path string) (read func() string) {
+	t.Helper()
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return func() string {
+		text := make([]byte, 1<<16)
+		n, _ := unix.Read(fd, text)
+		return string(text[:max(n, 0)])
+	}
+}
+
+// A report goes to the FIFO that was there, which neither the target nor a cleanup command has open.
+func TestAReportToAFIFOThatIsReplaced(t *testing.T) {
+	const look = "ls -l /proc/self/fd | sed 's/.* //'"
+	for name, target := range map[string]string{
+		"by a link":         "mv pub/r pub/was; ln -s $PWD/private/victim pub/r",
+		"by a file":         "mv pub/r pub/was; echo >pub/r",
+		"and its directory": "mv pub was; mkdir pub; ln -s $PWD/private/victim pub/r; mv was/r pub/was",
+	} {
+		for _, guard := range []string{"on", "off"} {
+			t.Run(name+", guard "+guard, func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t)
+				s.must(unix.Mkfifo(s.in("pub/r"), 0o600))
+				fifo := readFIFO(t, s.in("pub/r"))
+				p := s.start("--guard", guard, "--report", "pub/r", "--on-exit", look+" >fds2",
+					"--", "sh", "-ec", look+" >fds; "+target)
+				p.want("0")
+				if got := fifo(); !strings.HasPrefix(got, startOfReport) || p.text() != "" {
+					t.Errorf("the reader got %q; it wrote\n%s", got, p.text())
+				}
+				if fds := p.file("fds") + p.file("fds2"); strings.Contains(fds, s.dir+"/pub") {
+					t.Errorf("open were\n%s", fds)
+				}
+				s.unharmed()
+			})
+		}
+	}
+}
+
+// A FIFO that has a reader only later is opened at the end, if it is the same one then.
+func TestAReportToAFIFOThatIsReadLater(t *testing.T) {
+	for name, change := range map[string]string{
+		"": ":", "a FIFO": "mv pub/r pub/was; mkfifo pub/r", "a link": "mv pub/r pub/was; ln -s was pub/r",
+	} {
+		t.Run("when it is "+name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			s.must(unix.Mkfifo(s.in("pub/r"), 0o600))
+			p := s.start("--report", "pub/r",
+				"--", "sh", "-c", "echo >ready; until test -e go; do sleep 0.01; done")
+			p.file("ready")
+			s.sh(change)
+			fifo := readFIFO(t, s.in("pub/r"))
+			s.sh("touch go")
+			p.want("0")
+			got, said := fifo(), p.text()
+			warning := "graceful: the run is done, but: writing report " + s.in("pub/r") +
+				": it was replaced while the run went on\n"
+			if name == "" {
+				warning = ""
+			}
+			if said != warning || strings.HasPrefix(got, startOfReport) != (name == "") {
+				t.Errorf("the reader got %q; it wrote\n%s", got, said)
+			}
+		})
+	}
+}
+
+// The process that finishes the run writes to the FIFO that was there at the start. recover writes to the FIFO that has
+// its path then, and to its own standard error.
+func TestAReportToAStreamAfterATakeover(t *testing.T) {
+	for _, victim := range []string{"front", "supervisor", "both"} {
+		t.Run("a FIFO, "+victim, func(t *testing.T) {
+			t.Parallel()
+			p, state := reportingRun(t, "ours/fifo")
+			path := filepath.Join(p.dir, "dir/fifo")
+			if err := unix.Mkfifo(path, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			fifo := readFIFO(t, path)
+			p.start()
+			p.file("running")
+			supervisor := p.supervisor()
+			switch victim {
+			case "front":
+				p.sh("mv dir was; ln -s hostile dir")
+				kill(t, p.cmd.Process.Pid)
+				p.wait()
+			case "supervisor":
+				p.sh("mv dir was; ln -s hostile dir")
+				kill(t, supervisor)
+				p.wait()
+			case "both":
+				p.killBoth(t, state)
+				p.sh("ln -sfn hostile ours")
+				recoverIn(t, state, "0")
+			}
+			got := ""
+			p.until("report in the FIFO", func() bool {
+				got += fifo()
+				return strings.HasSuffix(got, "\n}\n")
+			})
+			if !strings.HasPrefix(got, startOfReport) {
+				t.Errorf("the reader got %q", got)
+			}
+			if got := inDir(t, filepath.Join(p.dir, "hostile")); got != "" {
+				t.Errorf("the hostile directory has %s", got)
+			}
+		})
+	}
+	for _, path := range []string{"/dev/stderr", "/proc/self/fd/2"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			p, state := reportingRun(t, path)
+			p.start()
+			p.file("running")
+			p.killBoth(t, state)
+			if said := recoverIn(t, state, "0"); !strings.Contains(said, startOfReport) {
+				t.Errorf("recover wrote\n%s", said)
+			}
+		})
+	}
+}

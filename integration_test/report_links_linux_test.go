@@ -1,0 +1,310 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const startOfReport = "{\n  \"report\": 1,"
+
+// attacker is the user who makes links for a report to follow.
+const attacker = "12345"
+
+// scene is a directory with pub, which every user may write to, and private, which is root's: with a victim in it.
+type scene struct {
+	*testing.T
+	dir string
+}
+
+func newScene(t *testing.T) scene {
+	t.Helper()
+	need(t, "linux", "root", "setpriv")
+	s := scene{t, t.TempDir()}
+	for up := s.dir; up != os.TempDir(); up = filepath.Dir(up) {
+		s.must(os.Chmod(up, 0o755))
+	}
+	s.sh("mkdir -m 1777 pub; mkdir -m 700 private; echo kept >private/victim; chmod 600 private/victim")
+	s.sh("mknod block b 240 77") // a number for experiments, which no driver has
+	return s
+}
+
+func (s scene) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s scene) in(path string) string { return filepath.Join(s.dir, path) }
+
+func (s scene) run(args ...string) {
+	s.Helper()
+	c := exec.Command(args[0], args[1:]...)
+	c.Dir = s.dir
+	if out, err := c.CombinedOutput(); err != nil {
+		s.Fatalf("%q: %v: %s", args, err, out)
+	}
+}
+
+func (s scene) sh(script string) { s.Helper(); s.run("sh", "-ec", script) }
+
+// attack runs a script as the attacker.
+func (s scene) attack(script string) { s.Helper(); s.run(attackers("sh", "-ec", script)...) }
+
+func attackers(command ...string) []string {
+	return append([]string{"setpriv", "--reuid", attacker, "--clear-groups", "--"}, command...)
+}
+
+// start starts a run in the directory.
+func (s scene) start(args ...string) *proc {
+	s.Helper()
+	p := command(s.T, append([]string{"graceful", "run"}, args...)...)
+	p.dir, p.cmd.Dir = s.dir, s.dir
+	return p.start()
+}
+
+// unharmed requires that nothing has changed in private.
+func (s scene) unharmed() {
+	s.Helper()
+	st, err := os.Lstat(s.in("private/victim"))
+	text, err1 := os.ReadFile(s.in("private/victim"))
+	there := inDir(s.T, s.in("private"))
+	if err != nil || err1 != nil || string(text) != "kept\n" || st.Mode() != 0o600 || there != "victim" {
+		s.Errorf("the victim is %q, %v, %v; in its directory are %q", text, st, err, there)
+	}
+}
+
+// reported requires a report in a file of that mode, and no draft beside it.
+func (s scene) reported(path string, mode os.FileMode) {
+	s.Helper()
+	st, err := os.Lstat(s.in(path))
+	if err != nil || !st.Mode().IsRegular() {
+		s.Fatalf("%s is no report: %v, %v", path, st, err)
+	}
+	text, err := os.ReadFile(s.in(path))
+	if err != nil || st.Mode() != mode || !strings.HasPrefix(string(text), startOfReport) {
+		s.Errorf("%s is %.40q, %v, %v; want a report of mode %v", path, text, st.Mode(), err, mode)
+	}
+	if drafts, _ := filepath.Glob(s.in(filepath.Dir(path) + "/.graceful-*")); len(drafts) > 0 {
+		s.Errorf("left: %q", drafts)
+	}
+}
+
+// A link of a user who is neither ours nor the owner of its directory is not followed, wherever it is in the path and
+// whatever it leads to. Nothing is started.
+func TestAReportDoesNotFollowLinksOfOthers(t *testing.T) {
+	for name, c := range map[string]struct{ before, attack, report, link string }{
+		"to a file":                   {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r"},
+		"to a file by a relative one": {"", "ln -s ../private/victim pub/r", "pub/r", "pub/r"},
+		"to a file that is not there": {"", "ln -s $PWD/private/new pub/r", "pub/r", "pub/r"},
+		"to a block device":           {"", "ln -s $PWD/block pub/r", "pub/r", "pub/r"},
+		"to our descriptor":           {"", "ln -s /dev/stderr pub/r", "pub/r", "pub/r"},
+		"to a directory":              {"", "ln -s ../private pub/d", "pub/d/victim", "pub/d"},
+		"where a directory will be":   {"", "ln -s nowhere pub/d", "pub/d/r", "pub/d"},
+		"behind a link of ours":       {"ln -s pub/r ours", "ln -s ../private/victim pub/r", "ours", "pub/r"},
+		"where no bit is sticky":      {"chmod 777 pub", "ln -s ../private/victim pub/r", "pub/r", "pub/r"},
+		"in a directory of a third":   {"chown 54321 pub", "ln -s ../private/victim pub/r", "pub/r", "pub/r"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			s.sh(c.before)
+			s.attack(c.attack)
+			want := fmt.Sprintf("graceful: setting up the run: --report %s: the link %s belongs to user %s (links are "+
+				"followed only if they belong to us or to their directory's owner)\n", s.in(c.report), s.in(c.link), attacker)
+			for _, guard := range []string{"on", "off"} {
+				p := s.start("--guard", guard, "--state-dir", "state", "--on-exit", "echo >started", "--report", c.report,
+					"--", "touch", "started")
+				p.want("125")
+				if got := p.text(); got != want {
+					t.Errorf("guard %s: it wrote\n%s\nand not\n%s", guard, got, want)
+				}
+			}
+			s.unharmed()
+			if all := inDir(t, s.dir); strings.Contains(all, "started") || strings.Contains(all, "state") {
+				t.Errorf("in the directory are %s", all)
+			}
+		})
+	}
+}
+
+// A user namespace shows all users that it does not map as one: a link and its directory may still have two owners.
+func TestAReportDoesNotFollowLinksOfUnmappedUsers(t *testing.T) {
+	s := newScene(t)
+	need(t, "userns")
+	t.Parallel()
+	s.sh("chmod 755 private; chmod 666 private/victim; chown 54321 pub")
+	s.attack("ln -s ../private/victim pub/r")
+	p := command(t, "unshare", "--user", "--map-root-user", plain, "run", "--report", s.in("pub/r"), "--", "true")
+	p.start().want("125")
+	if !strings.Contains(p.text(), "/pub/r belongs to user 65534 (") {
+		t.Errorf("it wrote\n%s", p.text())
+	}
+}
+
+// A report does not go to a block device, neither by name nor by a link of ours, nor when the target makes one.
+func TestAReportDoesNotGoToABlockDevice(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.sh("ln -s block ours")
+	for _, path := range []string{"block", "ours"} {
+		p := s.start("--report", path, "--", "touch", "started")
+		p.want("125")
+		want := fmt.Sprintf("graceful: setting up the run: --report %s: it is a block device "+
+			"(a report can go to a file, a FIFO or a terminal)\n", s.in(path))
+		if got := p.text(); got != want {
+			t.Errorf("%s: it wrote\n%s\nand not\n%s", path, got, want)
+		}
+	}
+	p := s.start("--report", "r", "--", "mknod", "r", "b", "240", "77")
+	p.want("0")
+	if got := p.text(); !strings.Contains(got, "writing report "+s.in("r")+": it is a block device (") {
+		t.Errorf("it wrote\n%s", got)
+	}
+	if st, err := os.Lstat(s.in("r")); err != nil || st.Mode().Type() != os.ModeDevice {
+		t.Errorf("r is %v, %v", st, err)
+	}
+	if strings.Contains(inDir(t, s.dir), "started") {
+		t.Error("the target was started")
+	}
+}
+
+// Links of ours are followed, and in a user's directory that user's.
+func TestAReportFollowsLinksOfOursAndOfTheDirectorysOwner(t *testing.T) {
+	for name, c := range map[string]struct{ before, report, want string }{
+		"ours":                           {"ln -s ../to pub/r", "pub/r", "to"},
+		"ours, of a directory":           {"mkdir sub; ln -s $PWD/sub pub/d", "pub/d/r", "sub/r"},
+		"the owner's":                    {"chown 54321 pub; ln -s ../to pub/r; chown -h 54321 pub/r", "pub/r", "to"},
+		"the owner's, of a directory":    {"mkdir sub; ln -s ../sub pub/d; chown -h 54321 pub pub/d", "pub/d/r", "sub/r"},
+		"in a directory below another's": {"mkdir sub; ln -s sub l; chown -h 54321 l; chown 54321 .", "l/r", "sub/r"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			s.sh(c.before)
+			s.start("--report", c.report, "--", "true").want("0")
+			s.reported(c.want, 0o600)
+		})
+	}
+}
+
+// A relative path begins in our working directory, and not where a shell says that this is.
+func TestAReportInADirectoryThatWasEnteredByALinkOfAnother(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.sh("mkdir sub")
+	s.attack("ln -s ../sub pub/d")
+	s.sh("cd pub/d; graceful run --report r -- true")
+	s.reported("sub/r", 0o600)
+}
+
+// A link in a process's directory in /proc leads where that process is.
+func TestAReportBelowTheRootOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	need(t, "unshare")
+	s.sh("mkdir mounted")
+	other := command(t, "unshare", "--mount",
+		"sh", "-c", "mount -t tmpfs none mounted; echo $$ >mounted-by; exec sleep 1000")
+	other.dir, other.cmd.Dir = s.dir, s.dir
+	pid := other.start().pidIn("mounted-by")
+	root := fmt.Sprintf("/proc/%d/root", pid)
+	s.start("--report", root+s.in("mounted/r"), "--", "true").want("0")
+	if got := inDir(t, s.in("mounted")); got != "" {
+		t.Errorf("here are %s", got)
+	}
+	if _, err := os.Stat(root + s.in("mounted/r")); err != nil {
+		t.Error(err)
+	}
+}
+
+// What the target does to the path while the run goes on changes nothing: the report goes where the path led at the
+// start, and replaces what has its name there.
+func TestAReportGoesWhereItsPathLedAtTheStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, target, report, want string
+		ours                         bool // the target runs as we do
+	}{
+		"the file is a link":      {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r", false},
+		"the file is our link":    {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r", true},
+		"the file hangs":          {"", "ln -s $PWD/private/new pub/r", "pub/r", "pub/r", false},
+		"the file is a FIFO":      {"", "mkfifo -m 666 pub/r", "pub/r", "pub/r", false},
+		"the file is a hard link": {"", "ln private/victim pub/r", "pub/r", "pub/r", true},
+		"it was a hard link":      {"ln private/victim pub/r", ":", "pub/r", "pub/r", false},
+		"the directory is a link": {"mkdir pub/d; chown " + attacker + " pub/d", "mv pub/d pub/was; ln -s ../private pub/d",
+			"pub/d/victim", "pub/was/victim", false},
+		"a directory further up": {"mkdir -p pub/d/e; chown -R " + attacker + " pub/d",
+			"mv pub/d pub/was; mkdir pub/d; ln -s ../../private pub/d/e", "pub/d/e/victim", "pub/was/e/victim", false},
+		"the directory is a link of ours": {"mkdir d", "mv d was; ln -s private d", "d/victim", "was/victim", true},
+		"the link is another one":         {"mkdir d; ln -s d l", "ln -sfn private l", "l/victim", "d/victim", true},
+		"the directory is made":           {"", "mkdir -p pub/out/sub", "pub/out/sub/r", "pub/out/sub/r", false},
+		"the directory is made again":     {"mkdir d; echo >d/r", "rm -r d; mkdir d", "d/r", "d/r", true},
+	} {
+		for _, guard := range []string{"on", "off"} {
+			t.Run(name+", guard "+guard, func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t)
+				s.sh(c.before)
+				target := []string{"sh", "-ec", c.target}
+				if !c.ours {
+					target = attackers(target...)
+				}
+				p := s.start(append([]string{"--guard", guard, "--report", c.report, "--"}, target...)...)
+				p.want("0")
+				if got := p.text(); got != "" {
+					t.Errorf("it wrote\n%s", got)
+				}
+				s.reported(c.want, 0o600)
+				s.unharmed()
+			})
+		}
+	}
+}
+
+// Below directories that did not exist at the start no link is followed.
+func TestAReportDoesNotFollowALinkWhereADirectoryWasToBe(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	for n, target := range [][]string{
+		attackers("ln", "-s", "../private", "pub/d0"), {"ln", "-s", "../private", "pub/d1"},
+	} {
+		report := fmt.Sprintf("pub/d%d/victim", n)
+		p := s.start(append([]string{"--report", report, "--"}, target...)...)
+		p.want("0")
+		want := fmt.Sprintf("graceful: the run is done, but: writing report %s: not a directory\n", s.in(report))
+		if p.text() != want {
+			t.Errorf("it wrote\n%s\nand not\n%s", p.text(), want)
+		}
+	}
+	s.unharmed()
+}
+
+// Only we may read a report, but where a file of ours was there that others might read.
+func TestAReportsMode(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	for _, c := range []struct {
+		before, umask string
+		want          os.FileMode
+	}{
+		{"", "000", 0o600}, {"", "077", 0o600}, {"", "777", 0o600},
+		{"echo >r; chmod 644 r", "077", 0o644}, {"echo >r; chmod 664 r", "000", 0o664},
+		{"echo >r; chmod 400 r", "000", 0o400},
+		{"echo >r; chmod 666 r; chown " + attacker + " r", "000", 0o600},
+		{"echo >to; chmod 4755 to; ln -s to r", "000", 0}, // its target
+	} {
+		for _, guard := range []string{"on", "off"} {
+			s.sh("rm -f r to; " + c.before)
+			s.sh(fmt.Sprintf("umask %s; graceful run --guard %s --report r -- true", c.umask, guard))
+			if c.want == 0 {
+				s.reported("to", 0o755)
+			} else {
+				s.reported("r", c.want)
+			}
+		}
+	}
+}
