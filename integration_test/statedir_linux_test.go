@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attacker is a user that is neither root nor us.
-const attacker = "54328"
+// stranger is a user that is neither root nor us.
+const stranger = "54328"
 
 // openTempDir is a directory that other users can reach, below parents that are safe.
 func openTempDir(t *testing.T) string {
@@ -48,10 +48,10 @@ func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
 		"writable by all": {false, "mkdir data; chmod 777 data",
 			fmt.Sprintf("group or others may write to $DIR/data, its owner is user %d, its mode is 0777", os.Geteuid()),
 			"chmod go-w $DIR/data"},
-		"another user's": {true, "mkdir data; chown " + attacker + " data",
-			"user " + attacker + " owns $DIR/data, its mode is 0755", "chown root $DIR/data"},
-		"another user's link": {true, "mkdir real; ln -s real data; chown -h " + attacker + " data",
-			"user " + attacker + " owns the symbolic link $DIR/data", "chown -h root $DIR/data"},
+		"another user's": {true, "mkdir data; chown " + stranger + " data",
+			"user " + stranger + " owns $DIR/data, its mode is 0755", "chown root $DIR/data"},
+		"another user's link": {true, "mkdir real; ln -s real data; chown -h " + stranger + " data",
+			"user " + stranger + " owns the symbolic link $DIR/data", "chown -h root $DIR/data"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -120,13 +120,13 @@ func TestUsualStateDirectoriesHaveNoWarning(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
 	dir := openTempDir(t)
-	shell(t, dir, "mkdir home home/user tmp; chmod 1777 tmp; mkdir -m 700 tmp/own; chown "+attacker+" home/user tmp/own")
+	shell(t, dir, "mkdir home home/user tmp; chmod 1777 tmp; mkdir -m 700 tmp/own; chown "+stranger+" home/user tmp/own")
 	lib, err := os.MkdirTemp("/var/lib", "graceful-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(lib) })
-	user := []string{"setpriv", "--reuid=" + attacker, "--regid=" + attacker, "--clear-groups"}
+	user := []string{"setpriv", "--reuid=" + stranger, "--regid=" + stranger, "--clear-groups"}
 	for _, c := range []struct {
 		around []string
 		state  string
@@ -152,14 +152,14 @@ func TestAnotherUserRenamesTheParentOfTheStateDirectory(t *testing.T) {
 		t.Run(fmt.Sprintf("strict %t", strict), func(t *testing.T) {
 			t.Parallel()
 			dir := openTempDir(t)
-			shell(t, dir, "mkdir data; chown "+attacker+" data")
+			shell(t, dir, "mkdir data; chown "+stranger+" data")
 			run := func() *proc {
 				p := command(t, "graceful", "run", fmt.Sprintf("--strict-state-dir=%t", strict), "--name", "one",
 					"--state-dir", dir+"/data/app/state", "--", "sh", "-c", "echo $$ >pid; exec sleep 1000")
 				return p.start()
 			}
 			rename := func() error {
-				return exec.Command("setpriv", "--reuid="+attacker, "--clear-groups", "mv", dir+"/data/app", dir+"/data/old").Run()
+				return exec.Command("setpriv", "--reuid="+stranger, "--clear-groups", "mv", dir+"/data/app", dir+"/data/old").Run()
 			}
 			first := run()
 			if strict {

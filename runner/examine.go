@@ -318,14 +318,12 @@ func examineSocket() Check {
 		server := registry.Serve(fd, StartOf)
 		defer server.Close()
 		go func() {
-			for call := range server.Calls {
-				answer := registry.Response{Commands: &[]registry.Listed{}}
-				if err := (&processes{}).admit(call); err != nil {
-					answer = registry.Response{Error: err.Error()}
-				}
-				call.Answer(answer)
-				return
+			call := <-server.Calls
+			answer := registry.Response{Commands: &[]registry.Listed{}}
+			if err := (&processes{}).admit(call); err != nil {
+				answer = registry.Response{Error: err.Error()}
 			}
+			call.Answer(answer)
 		}()
 		var answer registry.Response
 		if answer, err = registry.Ask(address, registry.Request{Do: registry.List}); answer.Error != "" {
