@@ -369,7 +369,7 @@ func TestACgroupThatCannotBeHad(t *testing.T) {
 				cgroup := ownCgroup(t)
 				p := command(t, in(cgroup, "unshare", "--mount", "sh", "-ec", c.prepare+"\n"+`exec "$@"`, "sh",
 					plain, "run", "--contain", "cgroup", "--guard", guard, "--state-dir", "state", "--on-exit", "echo cleaned", "--", "echo", "started")...)
-				if err := os.Chmod(p.dir, 0o777); err != nil {
+				if err := os.Chmod(p.dir, os.ModeSticky|0o777); err != nil {
 					t.Fatal(err)
 				}
 				p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)

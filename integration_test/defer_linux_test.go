@@ -381,7 +381,7 @@ func TestManyProcessesThatAreWaitedFor(t *testing.T) {
 
 // What is process 1 to one is another to those in another PID namespace, around the run's or within it.
 func TestAPidOfAnotherNamespaceIsRefused(t *testing.T) {
-	p := inNamespace(t, false, "graceful", "run", "--", "sh", "-c", `echo $GRACEFUL_SOCKET >socket; echo $$ >pid
+	p := inNamespace(t, false, "graceful", "run", "--defer", "on", "--", "sh", "-c", `echo $GRACEFUL_SOCKET >socket; echo $$ >pid
 		unshare --pid --fork --mount-proc graceful defer --when-exits 1 -- echo never; echo $?; echo >done; until [ -e end ]; do sleep 0.01; done`).start()
 	p.file("done")
 	answer, err := registry.Ask(strings.TrimSpace(p.file("socket")), registry.Request{Do: registry.Defer, Shell: "echo never", WhenExits: p.pidIn("pid")})

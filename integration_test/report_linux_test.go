@@ -252,8 +252,8 @@ func momentous(moment string, flags ...string) []string {
 		return ":"
 	}
 	target := "trap '" + strings.Replace(wait("terminating"), "exec", "trap \"\" TERM;", 1) + "; exit 7' TERM; echo $$ >running; while :; do sleep 0.01; done"
-	return slices.Concat([]string{"graceful", "run", "--grace", "200ms", "--on-exit-timeout", "300ms", "--report", "report",
-		"--on-stop", wait("stopping"), "--on-stop-timeout", "300ms", "--on-exit", wait("cleaning")}, flags, []string{"--", "sh", "-c", target})
+	return slices.Concat([]string{"graceful", "run", "--grace", "1s", "--on-exit-timeout", "1s", "--report", "report",
+		"--on-stop", wait("stopping"), "--on-stop-timeout", "1s", "--on-exit", wait("cleaning")}, flags, []string{"--", "sh", "-c", target})
 }
 
 func (p *proc) come(moment string) {
