@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -46,7 +47,10 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
-	unix.Umask(0o022) // a state directory below one that the group may write to gets a warning
+	unix.Umask(0o022)                // a state directory below one that the group may write to gets a warning
+	if signal.Ignored(unix.SIGHUP) { // nohup(1): all that we start would ignore it as well
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
 	dir, err := os.MkdirTemp("", "graceful-test-")
 	if err != nil {
 		return failed(err)
