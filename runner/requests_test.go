@@ -14,6 +14,7 @@ import (
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/procfs"
@@ -53,7 +54,14 @@ func TestAwaitExit_reportedOrPolled(t *testing.T) {
 // does that writes the record together with the next one.
 type failing struct {
 	memory
-	err error
+	err     error
+	reserve error // what Reserve returns
+	asked   int64 // bytes that Reserve was last called for
+}
+
+func (f *failing) Reserve(space int64) error {
+	f.asked = space
+	return f.reserve
 }
 
 func (f *failing) Append(r any) error {
@@ -73,6 +81,42 @@ func twoCommands() Config {
 		Policy: machine.Policy{
 			Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
 		},
+	}
+}
+
+// Without space for its events a command is refused, and nothing else has changed.
+func TestRegister_noSpaceForEvents(t *testing.T) {
+	runLedger := &failing{reserve: errors.New("no space")}
+	run := Run{Run: threeCommands(machine.Running)}
+	l := loop{run: run, sys: systemOf(newFakeSystem()), log: quiet, record: recorder{ledger: runLedger}}
+	ask := func(key string) machine.Answer {
+		request := registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), Key: key}
+		l.register(registry.Call{Request: request})
+		return l.reg.answer
+	}
+	// wantAsked: a command that is registered now, and the events of all four that have not ended.
+	wantAsked := func(id int) {
+		t.Helper()
+		room := l.run.Run
+		if want := int64(l.command(id).RecordSize()) + journal.Room(room, 0); runLedger.asked != want {
+			t.Errorf("%d bytes were to be reserved, want %d", runLedger.asked, want)
+		}
+	}
+	got := ask("k")
+	if diff := cmp.Diff(run, l.run, runOptions); got.Refusal != "no space" || len(runLedger.records) > 0 || diff != "" {
+		t.Errorf("%+v, recorded %s, changed: %s", got, runLedger.records, diff)
+	}
+	runLedger.reserve = nil
+	if got := ask("k"); got != (machine.Answer{ID: 4}) || len(runLedger.records) != 1 || l.command(4).EnvOf != 0 {
+		t.Errorf("afterwards: %+v, recorded %s", got, runLedger.records)
+	}
+	wantAsked(4)
+	l.handle(machine.Withdrawn{ID: 1})
+	ask("other")
+	wantAsked(5)
+	runLedger.asked = 0
+	if got := ask("k"); got != (machine.Answer{ID: 4}) || runLedger.asked != 0 {
+		t.Errorf("asked again: %+v, %d bytes", got, runLedger.asked)
 	}
 }
 

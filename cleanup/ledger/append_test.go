@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -92,53 +91,6 @@ func TestAppend_afterInterruptedAndShortWrites(t *testing.T) {
 	l.write = unix.Pwrite
 	appendAll(t, l, 5)
 	wantRecords(t, l, "1", "2", "3", "4", "5")
-}
-
-func TestReserve(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux reserves")
-	}
-	const space = 1 << 20
-	one := openWith(t, makeDir(t), append(lines("1"), "torn"...))
-	defer one.Close()
-	reserved := func() int64 {
-		st, err := eintr.Fstat(one.fd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return st.Blocks * 512
-	}
-	for _, n := range []int64{-1, 0, space} {
-		if err := one.Reserve(n); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if reserved() == 0 {
-		skip(t, "this file system does not allocate space")
-	}
-	wantRecords(t, one, "1")
-	if !bytes.Equal(content(t, one), lines("1")) {
-		t.Errorf("reserving left %q", content(t, one))
-	}
-	two, err := Inherited(one.FD(), one.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	appendAll(t, two, 2)
-	appendAll(t, one, 3)
-	wantRecords(t, two, "1", "2", "3")
-	if got := reserved(); got < space {
-		t.Errorf("%d bytes are reserved, want %d", got, space)
-	}
-	// Reserve fails on a descriptor that is open for reading only.
-	readOnly, err := os.Open(one.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer readOnly.Close()
-	if l, err := Inherited(int(readOnly.Fd()), one.path); err != nil || l.Reserve(space) == nil {
-		t.Errorf("reserved on a descriptor for reading, %v", err)
-	}
 }
 
 func TestMaxSize(t *testing.T) {

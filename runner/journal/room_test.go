@@ -226,3 +226,22 @@ func TestRecord_shortensErrors(t *testing.T) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
+
+// Start fails for a run that no ledger has room for, and records nothing.
+func TestStart_tooLarge(t *testing.T) {
+	run := machine.New(machine.Policy{}, nil, nil)
+	start := func(run machine.Run, args int) (recorded int, err error) {
+		l, size := inMemory(t)
+		err = Start(l, Begin{ID: "id", Command: []cleanup.Text{cleanup.Text(strings.Repeat("x", args))}}, run, 0, Clock{})
+		return size(), err
+	}
+	for args, want := range map[int]error{maxFirst - 64<<10: nil, maxFirst: ErrTooLarge} {
+		if size, err := start(run, args); !errors.Is(err, want) || (size == 0) != (want != nil) {
+			t.Errorf("%d bytes: %v, %d bytes are recorded", args, err, size)
+		}
+	}
+	steps := machine.New(machine.Policy{Schedule: make([]machine.Step, maxFirst/perStep)}, nil, nil)
+	if size, err := start(steps, 1); !errors.Is(err, ErrTooLarge) || size > 0 {
+		t.Errorf("a long schedule: %v, %d bytes are recorded", err, size)
+	}
+}

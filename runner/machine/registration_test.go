@@ -193,4 +193,10 @@ func TestRegistered_tooMuch(t *testing.T) {
 	if _, todo := Next(r, register(time.Second)); !strings.Contains(todo[0].(Answer).Refusal, "takes no more") {
 		t.Errorf("%v", todo)
 	}
+	// A replay takes whatever the ledger contains, even if another version wrote more.
+	e := register(time.Second)
+	e.Replay = true
+	if with, todo := Next(r, e); len(with.Cleanup.Entries) != len(r.Cleanup.Entries)+1 || todo[0].(Answer).Refusal != "" {
+		t.Errorf("replayed: %v", todo)
+	}
 }
