@@ -96,16 +96,14 @@ func (s session) outputPipe() (r *os.File, shut func()) {
 	}
 }
 
-// within waits for a channel to be closed and returns how long that took.
-func (s session) within(what string, done <-chan struct{}) time.Duration {
+// within waits for a channel to be closed.
+func (s session) within(what string, done <-chan struct{}) {
 	s.Helper()
-	begin := time.Now()
 	select {
 	case <-done:
 	case <-time.After(patience):
 		s.Fatalf("no %s", what)
 	}
-	return time.Since(begin)
 }
 
 // exits waits until the process has exited.
@@ -168,9 +166,31 @@ func TestPTYFinish_whileSurvivorWrites(t *testing.T) {
 	r, _ := s.outputPipe()
 	go io.Copy(io.Discard, r)
 	p.Begin(true)
-	s.start(0, "flood", nil, slave)
+	for range 3 { // so that one of them writes at any time
+		s.start(0, "flood", nil, slave)
+	}
 	s.until("output", func() bool { return p.written.Load() > 0 })
 	s.within("end of the relay", p.Finish(0, 0))
+}
+
+// More output than terminal and relay hold cannot all be from before Finish.
+func TestPTYFinish_capacity(t *testing.T) {
+	s, ok := inSession(t)
+	if !ok {
+		return
+	}
+	p, _ := s.openPTY()
+	p.written.Add(1000)
+	p.busy.Store(true)
+	done := p.Finish(0, 0)
+	p.written.Add(capacity)
+	select {
+	case <-done:
+		t.Error("what is on its way has been written")
+	case <-time.After(3 * lull):
+	}
+	p.written.Add(1)
+	s.within("end of the relay", done)
 }
 
 // Finish gives up a reader that takes nothing for the first limit, or does not take all within the second.
@@ -204,7 +224,9 @@ func TestPTYFinish_slowReader(t *testing.T) {
 					}
 				}()
 			}
-			if took := s.within("end of the wait", p.Finish(c.stall, c.limit)); took < limit {
+			begin := time.Now()
+			s.within("end of the wait", p.Finish(c.stall, c.limit))
+			if took := time.Since(begin); took < limit {
 				t.Errorf("after %v", took)
 			}
 		})
@@ -233,13 +255,11 @@ func TestPTYFinish_waitsForReader(t *testing.T) {
 	if _, err := w.WriteString("late\n"); err != nil {
 		t.Fatal(err)
 	}
+	s.stays("unread input", unread)
 	select {
 	case <-done:
 		t.Error("the output was delivered without a reader")
-	case <-time.After(5 * lull):
-	}
-	if !ready(0, unix.POLLIN) {
-		t.Error("input was read meanwhile")
+	default:
 	}
 	got := make(chan []byte)
 	go func() {
@@ -253,7 +273,7 @@ func TestPTYFinish_waitsForReader(t *testing.T) {
 	}
 }
 
-// A reader that always takes something may take longer than the first limit.
+// A reader that takes something before each end of the first limit may take longer than that in all.
 func TestPTYFinish_steadyReader(t *testing.T) {
 	s, ok := inSession(t)
 	if !ok {
@@ -261,32 +281,39 @@ func TestPTYFinish_steadyReader(t *testing.T) {
 	}
 	p, _ := s.openPTY()
 	slave := s.slaveOf(p)
-	r, shut := s.outputPipe()
+	r, _ := s.outputPipe()
+	if _, err := unix.FcntlInt(1, unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
 	p.Begin(true)
-	const size, stall = 200_000, time.Second // too much for pipe and relay: the relay has to write while it is read
-	s.start(0, fmt.Sprint("pour ", size), nil, slave)
-	slave.Close()
+	// The relay counts what it has written when its whole buffer is: until then a reader seems to take nothing. So there
+	// must be a buffer that it cannot write, and output that it has not read.
+	size, waits := 0, 0
 	s.until("full pipe, and output that waits", func() bool {
-		return !ready(1, unix.POLLOUT) && ready(p.master, unix.POLLIN)
+		n, _ := slave.Write(noise(70))
+		size += n
+		if waits++; ready(1, unix.POLLOUT) || !ready(p.master, unix.POLLIN) {
+			waits = 0
+		}
+		return waits > 100
 	})
-	got := make(chan int)
+	slave.Close()
+	const stall = 1500 * time.Millisecond
+	begin := time.Now()
+	done := p.Finish(stall, 0)
 	go func() {
-		sum, buffer := 0, make([]byte, 1000)
-		for {
-			n, err := r.Read(buffer)
-			if sum += n; err != nil {
-				got <- sum
-				return
+		for range time.Tick(stall * 2 / 3) {
+			for written := p.written.Load(); p.written.Load() == written; {
+				_, _ = r.Read(make([]byte, 1000))
 			}
-			time.Sleep(stall * 1000 / 100_000)
 		}
 	}()
-	if took := s.within("end of the relay", p.Finish(stall, 0)); took < stall {
+	s.within("end of the relay", done)
+	if took := time.Since(begin); took < stall {
 		t.Errorf("after %v", took)
 	}
-	shut()
-	if n := <-got; n != size {
-		t.Errorf("%d bytes of %d arrived", n, size)
+	if n := p.written.Load(); n != int64(size) {
+		t.Errorf("%d bytes of %d have been written", n, size)
 	}
 }
 

@@ -162,6 +162,19 @@ func (s session) until(what string, is func() bool) {
 	}
 }
 
+// stays requires that a condition holds for a while.
+func (s session) stays(what string, is func() bool) {
+	s.Helper()
+	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if !is() {
+			s.Fatalf("no %s", what)
+		}
+	}
+}
+
+// unread reports whether standard input has bytes that were not read.
+func unread() bool { return ready(0, unix.POLLIN) }
+
 func (s session) types(keys string) {
 	s.Helper()
 	if _, err := s.master.WriteString(keys); err != nil {
