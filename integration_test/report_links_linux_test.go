@@ -11,7 +11,7 @@ import (
 
 const startOfReport = "{\n  \"report\": 1,"
 
-// attacker is the user who makes links for a report to follow.
+// attacker is the user that makes links for a report to follow.
 const attacker = "12345"
 
 // scene is a directory with pub, which every user may write to, and private, which is root's: with a victim in it.
@@ -94,7 +94,7 @@ func (s scene) reported(path string, mode os.FileMode) {
 	}
 }
 
-// A link of a user who is neither ours nor the owner of its directory is not followed, wherever it is in the path and
+// A link of a user that is neither ours nor the owner of its directory is not followed, wherever it is in the path and
 // whatever it leads to. Nothing is started.
 func TestAReportDoesNotFollowLinksOfOthers(t *testing.T) {
 	for name, c := range map[string]struct{ before, attack, report, link string }{

@@ -51,7 +51,7 @@ func (l *loop) perform(a machine.Action) {
 	case machine.Answer:
 		l.reg.answer = a
 	default:
-		panic(fmt.Sprintf("runner: the machine asked for %T, which nobody performs", a))
+		panic(fmt.Sprintf("runner: the machine asked for %T, which no function performs", a))
 	}
 }
 
