@@ -25,6 +25,7 @@ func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
 	f.Add([]byte{13, 3, 0, 9, 3, 10, 4, 5, 6, 6, 8, 7, 9, 11, 12, 200, 44, 3})
+	f.Add([]byte{0, 80, 0, 18, 2, 5, 32}) // the limit of an on-stop command leads to the first cleanup command
 	f.Add([]byte{2, 255, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) < 2 || len(data) > 300 {
@@ -273,7 +274,7 @@ func (w *world) start(id int, why machine.Event) {
 	if !w.run.Starts(c.When) || w.run.Cleanup.Relaying {
 		w.t.Fatalf("command %d in %v", id, w.run.State)
 	}
-	if _, retry := why.(machine.CommandTimer); retry {
+	if timer, _ := why.(machine.CommandTimer); timer.ID == id { // the retry timer
 		w.commands[id] = true
 		return
 	}
