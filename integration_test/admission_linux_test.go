@@ -16,12 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter: one that allows everything (allow), or one with which
-// SO_PEERPIDFD is as unknown as before Linux 6.5 (peerpidfd). It needs root, so that no_new_privs need not be set.
+// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter: one that allows everything (allow), or one with
+// which SO_PEERPIDFD is as unknown as before Linux 6.5 (peerpidfd). It needs root, so that no_new_privs need not be
+// set.
 func init() { roles["filter"] = filter }
 
 func filter(args []string) int {
-	const load, equal, give = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
+	const load, equal, give = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K,
+		unix.BPF_RET | unix.BPF_K
 	const number, optname = 0, 16 + 2*8 // in struct seccomp_data
 	low := uint32(optname)
 	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
@@ -53,20 +55,25 @@ var sandboxes = map[string]struct {
 	around []string
 	want   string
 }{
-	"capabilities":     {[]string{"setpriv"}, []string{"setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"}, "it lacks capabilities that graceful has (0x200000)"},
-	"no_new_privs":     {[]string{"setpriv"}, []string{"setpriv", "--no-new-privs"}, "it has no_new_privs set"},
-	"seccomp":          {nil, []string{"helper", "filter", "allow"}, "it has a seccomp filter that graceful has not"},
-	"user namespace":   {[]string{"userns"}, []string{"unshare", "--user", "--map-root-user"}, "it is in another user namespace"},
-	"mount namespace":  {[]string{"unshare"}, []string{"unshare", "--mount"}, "it is in another mount namespace"},
-	"bwrap":            {[]string{"bwrap"}, []string{"bwrap", "--dev-bind", "/", "/", "--cap-add", "ALL"}, "it has no_new_privs set"},
-	"root directory":   {[]string{"chroot", "unshare"}, []string{"chroot", "jail"}, "it has another root directory"},
-	"a PID namespace":  {[]string{"pidns"}, append([]string{"unshare"}, pidNamespace()...), "it is in another mount namespace"}, // for its /proc
+	"capabilities": {[]string{"setpriv"},
+		[]string{"setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"},
+		"it lacks capabilities that graceful has (0x200000)"},
+	"no_new_privs": {[]string{"setpriv"}, []string{"setpriv", "--no-new-privs"}, "it has no_new_privs set"},
+	"seccomp":      {nil, []string{"helper", "filter", "allow"}, "it has a seccomp filter that graceful has not"},
+	"user namespace": {[]string{"userns"}, []string{"unshare", "--user", "--map-root-user"},
+		"it is in another user namespace"},
+	"mount namespace": {[]string{"unshare"}, []string{"unshare", "--mount"}, "it is in another mount namespace"},
+	"bwrap": {[]string{"bwrap"}, []string{"bwrap", "--dev-bind", "/", "/", "--cap-add", "ALL"},
+		"it has no_new_privs set"},
+	"root directory": {[]string{"chroot", "unshare"}, []string{"chroot", "jail"}, "it has another root directory"},
+	"a PID namespace": {[]string{"pidns"}, append([]string{"unshare"}, pidNamespace()...),
+		"it is in another mount namespace"}, // for its /proc
 	"no sandbox":       {nil, nil, ""},
 	"a namespace more": {[]string{"unshare"}, []string{"unshare", "--uts", "--ipc"}, ""}, // takes nothing away
 }
 
-// A process in a sandbox registers nothing that would run outside of it, and neither lists nor withdraws what others have
-// registered; with --defer on it may. So it is where the kernel gives no pidfd of a peer.
+// A process in a sandbox registers nothing that would run outside of it, and neither lists nor withdraws what others
+// have registered; with --defer on it may. So it is where the kernel gives no pidfd of a peer.
 func TestDeferFromASandbox(t *testing.T) {
 	need(t, "linux", "root", "norace")
 	for name, s := range sandboxes {
@@ -75,10 +82,13 @@ func TestDeferFromASandbox(t *testing.T) {
 				need(t, s.need...)
 				t.Parallel()
 				for _, admission := range []string{"auto", "on"} {
-					const each = `"$@" graceful defer -- echo registered; echo $?; "$@" graceful cancel 1; echo $?; "$@" graceful defer --list >list; echo $?`
-					args := append([]string{"graceful", "run", "--defer", admission, "--on-exit", ":", "--", "sh", "-c", each, "sh"}, s.around...)
+					const each = `"$@" graceful defer -- echo registered; echo $?; "$@" graceful cancel 1; echo $?
+						"$@" graceful defer --list >list; echo $?`
+					args := append([]string{"graceful", "run", "--defer", admission, "--on-exit", ":", "--", "sh", "-c", each, "sh"},
+						s.around...)
 					if name == "root directory" {
-						args = append([]string{"unshare", "--mount", "sh", "-c", `mkdir -p jail/bin jail/run && cp "$0" jail/bin/graceful &&
+						args = append([]string{"unshare", "--mount", "sh", "-c",
+							`mkdir -p jail/bin jail/run && cp "$0" jail/bin/graceful &&
 							mount --bind /run jail/run && XDG_RUNTIME_DIR= exec "$@"`, plain}, args...)
 					}
 					if old {
@@ -100,7 +110,8 @@ func TestDeferFromASandbox(t *testing.T) {
 	}
 }
 
-// A process that enters a sandbox after it has connected, and one that was given the connection of a process that has ended.
+// A process that enters a sandbox after it has connected, and one that was given the connection of a process that has
+// ended.
 func TestDeferOverAnOldConnection(t *testing.T) {
 	need(t, "linux", "root", "python3", "norace")
 	const connect = `
@@ -113,7 +124,8 @@ def ask():
 `
 	for name, c := range map[string]struct{ then, want string }{
 		"before the sandbox": {"print(ask()); ctypes.CDLL(None).prctl(38, 1, 0, 0, 0); print(ask())", `{"graceful":1,"id":1}
-{"graceful":1,"error":"this process may not register commands: it has no_new_privs set (graceful run --defer on admits it)"}
+{"graceful":1,"error":"this process may not register commands: ` +
+			`it has no_new_privs set (graceful run --defer on admits it)"}
 registered
 `},
 		"of a process that has ended": {`
@@ -145,15 +157,18 @@ open("done", "w").write("done")`, "ended\n"},
 // Without a socket there is nothing to register at.
 func TestDeferOff(t *testing.T) {
 	need(t, "linux")
-	p := start(t, "graceful", "run", "--defer", "off", "--", "sh", "-c", `echo "${GRACEFUL_SOCKET-none}"; graceful defer -- echo never; echo $?`)
+	p := start(t, "graceful", "run", "--defer", "off", "--", "sh", "-c",
+		`echo "${GRACEFUL_SOCKET-none}"; graceful defer -- echo never; echo $?`)
 	p.want("0")
-	const want = "none\ngraceful: defer: this run takes no commands (--defer off, or it found no place for its socket: graceful doctor)\n1\n"
+	const want = "none\n" +
+		"graceful: defer: this run takes no commands (--defer off, or it found no place for its socket: graceful doctor)\n1\n"
 	if got := p.text(); got != want {
 		t.Errorf("it wrote\n%s\nand not\n%s", got, want)
 	}
 }
 
-// The client gives its environment, and so every secret in it, to processes of its own user and of root alone; root to root's.
+// The client gives its environment, and so every secret in it, to processes of its own user and of root alone; root to
+// root's.
 func TestDeferTrustsNoOtherUsersListener(t *testing.T) {
 	need(t, "root", "setpriv", "socat", "norace")
 	as := func(uid int) string {
@@ -173,7 +188,8 @@ func TestDeferTrustsNoOtherUsersListener(t *testing.T) {
 				SECRET=xyz GRACEFUL_SOCKET=$PWD/socket `+as(c.client)+`graceful defer -- true 2>said & client=$!
 				while ! grep -q xyz got && kill -0 $client; do sleep 0.01; done 2>/dev/null
 				kill $listener 2>/dev/null; wait $client; true`)
-			err := errors.Join(os.Chmod(filepath.Dir(p.dir), 0o755), os.Chmod(p.dir, 0o777), os.WriteFile(p.dir+"/got", nil, 0o666), os.Chmod(p.dir+"/got", 0o666))
+			err := errors.Join(os.Chmod(filepath.Dir(p.dir), 0o755), os.Chmod(p.dir, 0o777),
+				os.WriteFile(p.dir+"/got", nil, 0o666), os.Chmod(p.dir+"/got", 0o666))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,7 +198,8 @@ func TestDeferTrustsNoOtherUsersListener(t *testing.T) {
 			if sent := strings.Contains(string(got), "SECRET=xyz"); sent != c.sent {
 				t.Errorf("the secret was sent: %t; it said %s", sent, p.file("said"))
 			}
-			if refusal := fmt.Sprintf("user %d listens there, and you are user %d", c.listener, c.client); !c.sent && !strings.Contains(p.file("said"), refusal) {
+			if refusal := fmt.Sprintf("user %d listens there, and you are user %d", c.listener, c.client); !c.sent &&
+				!strings.Contains(p.file("said"), refusal) {
 				t.Errorf("it said %s", p.file("said"))
 			}
 		})
@@ -193,8 +210,10 @@ func TestDeferTrustsNoOtherUsersListener(t *testing.T) {
 func TestNoEnvIgnoresEveryVariable(t *testing.T) {
 	t.Parallel()
 	hostile := []string{
-		"GRACEFUL_ON_EXIT=echo hostile", "GRACEFUL_ON_STOP=echo hostile", "GRACEFUL_REPORT=hostile", "GRACEFUL_STATE_DIR=hostile", "GRACEFUL_NAME=hostile",
-		"GRACEFUL_TIMEOUT=nonsense", "GRACEFUL_GUARD=nonsense", "GRACEFUL_LOG_FORMAT=json", "GRACEFUL_VERBOSE=true", "GRACEFUL_REMAP_EXIT=3=0",
+		"GRACEFUL_ON_EXIT=echo hostile", "GRACEFUL_ON_STOP=echo hostile", "GRACEFUL_REPORT=hostile",
+		"GRACEFUL_STATE_DIR=hostile", "GRACEFUL_NAME=hostile",
+		"GRACEFUL_TIMEOUT=nonsense", "GRACEFUL_GUARD=nonsense", "GRACEFUL_LOG_FORMAT=json", "GRACEFUL_VERBOSE=true",
+		"GRACEFUL_REMAP_EXIT=3=0",
 		"GRACEFUL_FORMAT=nonsense", "GRACEFUL_NO_ENV=nonsense", "GRACEFUL_SHELL=true",
 	}
 	for _, c := range []struct {
@@ -202,9 +221,13 @@ func TestNoEnvIgnoresEveryVariable(t *testing.T) {
 		status, want string
 	}{
 		{[]string{"run", "--no-env", "--", "sh", "-c", "echo $GRACEFUL_NAME; exit 3"}, "3", "sh\n"},
-		{[]string{"run", "--no-env", "--guard", "nonsense"}, "125", "graceful: --guard: \"nonsense\" is no guard (auto, on, off)\n"},
-		{[]string{"recover", "--no-env"}, "125", "graceful: recover: no state directory was given (graceful recover --state-dir DIR)\n"},
-		{[]string{"defer", "--no-env", "--", "a", "b"}, "1", "graceful: defer: this is not inside a run: GRACEFUL_SOCKET is not set (start the script by graceful run -- ./script)\n"},
+		{[]string{"run", "--no-env", "--guard", "nonsense"}, "125",
+			"graceful: --guard: \"nonsense\" is no guard (auto, on, off)\n"},
+		{[]string{"recover", "--no-env"}, "125",
+			"graceful: recover: no state directory was given (graceful recover --state-dir DIR)\n"},
+		{[]string{"defer", "--no-env", "--", "a", "b"}, "1",
+			"graceful: defer: this is not inside a run: GRACEFUL_SOCKET is not set " +
+				"(start the script by graceful run -- ./script)\n"},
 		{[]string{"run", "--no-env=false", "--", "true"}, "125", "GRACEFUL_GUARD: \\\"nonsense\\\" is no guard"},
 	} {
 		p := command(t, append([]string{"graceful"}, c.args...)...)

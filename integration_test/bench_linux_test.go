@@ -148,8 +148,8 @@ func memory(b *testing.B, pid int) (private, resident int) {
 	return private, resident
 }
 
-// What a terminal of its own costs: a gigabyte through it, in comparison with script(1), in turns, since the machine has
-// other things to do. "ratio" is script's time by ours; the memory is ours after the first eighth, and what has
+// What a terminal of its own costs: a gigabyte through it, in comparison with script(1), in turns, since the machine
+// has other things to do. "ratio" is script's time by ours; the memory is ours after the first eighth, and what has
 // come to it at the end.
 func BenchmarkPty(b *testing.B) {
 	need(b, "script", "head")

@@ -67,12 +67,14 @@ func TestAStopEndsWithinItsDeadlineWhateverHangs(t *testing.T) {
 		said  []string
 	}{
 		"one after the other": {
-			flags: []string{"--on-exit", hanging("c1"), "--on-exit", hanging("c2"), "--on-exit", hanging("c3"), "--on-exit-timeout", "1s"},
-			log:   "s1\ns2\nc3\nc2\nc1\n",
+			flags: []string{"--on-exit", hanging("c1"), "--on-exit", hanging("c2"), "--on-exit", hanging("c3"),
+				"--on-exit-timeout", "1s"},
+			log: "s1\ns2\nc3\nc2\nc1\n",
 		},
 		"at once": {
-			flags: []string{"--on-exit", hanging("c1"), "--on-exit", hanging("c2"), "--on-exit-timeout", "3s", "--on-exit-order", "parallel"},
-			log:   "s1\ns2\nc1\nc2\n",
+			flags: []string{"--on-exit", hanging("c1"), "--on-exit", hanging("c2"), "--on-exit-timeout", "3s", "--on-exit-order",
+				"parallel"},
+			log: "s1\ns2\nc1\nc2\n",
 		},
 		"with all that takes time": {
 			flags: []string{"--on-exit", hanging("c1"), "--on-exit-timeout", "2s", "--on-stop-timeout", "1s", "--drain", "1s",
@@ -82,7 +84,8 @@ func TestAStopEndsWithinItsDeadlineWhateverHangs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, slices.Concat([]string{"graceful", "run", "--deadline", deadline.String(), "--on-stop", hanging("s1"), "--on-stop", hanging("s2")},
+			p := start(t, slices.Concat([]string{"graceful", "run", "--deadline", deadline.String(), "--on-stop", hanging("s1"),
+				"--on-stop", hanging("s2")},
 				c.flags, []string{"--", "sh", "-c", stubborn})...)
 			var tree []int
 			for _, file := range []string{"child", "session", "target"} {
@@ -118,7 +121,8 @@ func TestTheDeadlineHoldsWhicheverProcessIsKilled(t *testing.T) {
 	for _, victim := range []string{"front", "supervisor"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, "graceful", "run", "--deadline", deadline.String(), "--on-stop", hanging("s1"), "--on-exit", hanging("c1"),
+			p := start(t, "graceful", "run", "--deadline", deadline.String(), "--on-stop", hanging("s1"), "--on-exit",
+				hanging("c1"),
 				"--on-exit-timeout", "1s", "--", "sh", "-c", stubborn)
 			target, session := p.pidIn("target"), p.pidIn("session")
 			front, supervisor := p.cmd.Process.Pid, p.supervisor()

@@ -85,11 +85,13 @@ func docker(t *testing.T, args ...string) {
 	}
 }
 
-const service = `trap "echo stopped; exit 3" TERM; /busybox setsid /busybox sleep 1000 & echo ready; while :; do wait; done`
+const service = `trap "echo stopped; exit 3" TERM; /busybox setsid /busybox sleep 1000 & echo ready; while :
+	do wait; done`
 
 func TestInDocker(t *testing.T) {
 	needImage(t)
-	onExit := []string{"-e", `GRACEFUL_ON_EXIT=["/busybox", "sh", "-c", "echo cleaned: $GRACEFUL_REASON; /busybox ps -o pid,args | /busybox grep -c '[0-9] /busybox sleep'; exit 0"]`}
+	onExit := []string{"-e", `GRACEFUL_ON_EXIT=["/busybox", "sh", "-c", "echo cleaned: $GRACEFUL_REASON
+		/busybox ps -o pid,args | /busybox grep -c '[0-9] /busybox sleep'; exit 0"]`}
 	t.Run("statuses", func(t *testing.T) {
 		t.Parallel()
 		for _, c := range []struct{ command, status string }{
@@ -124,8 +126,12 @@ func TestInDocker(t *testing.T) {
 	})
 	t.Run("registered by the target, on a read-only root", func(t *testing.T) {
 		t.Parallel()
-		for socket, flags := range map[string][]string{"/dev/shm/graceful-": {"--user", "12345:54321"}, "@graceful-": {"--ipc", "none"}} {
-			_, p := container(t, append(flags, "--read-only", "--", "/busybox", "sh", "-c", "echo $GRACEFUL_SOCKET; exec /graceful defer -- /graceful version")...)
+		for socket, flags := range map[string][]string{
+			"/dev/shm/graceful-": {"--user", "12345:54321"},
+			"@graceful-":         {"--ipc", "none"},
+		} {
+			_, p := container(t, append(flags, "--read-only", "--", "/busybox", "sh", "-c",
+				"echo $GRACEFUL_SOCKET; exec /graceful defer -- /graceful version")...)
 			p.want("0")
 			if text := p.text(); !strings.HasPrefix(text, socket) || !strings.Contains(text, "\n1\ngraceful ") {
 				t.Errorf("%v: it wrote:\n%s", flags, text)
@@ -135,12 +141,16 @@ func TestInDocker(t *testing.T) {
 	t.Run("orphans and a target that is killed", func(t *testing.T) {
 		t.Parallel()
 		name, p := container(t, append(onExit, "--", "/busybox", "sh", "-c",
-			`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready; exec /busybox sleep 999`)...)
+			`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready
+				exec /busybox sleep 999`)...)
 		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
 		// Status 137: PID 1 has ended before the shell that killed its target.
 		out, err := exec.Command("docker", "exec", name, "/busybox", "sh", "-c",
-			`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1)); test $n -lt 3000 || exit 1; done
-			for p in /proc/[0-9]*; do read pid name rest <$p/stat; case $(/busybox tr "\0" " " <$p/cmdline) in "/busybox sleep 999 ") kill -9 $pid;; esac; done 2>/dev/null`).CombinedOutput()
+			`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1))
+				test $n -lt 3000 || exit 1; done
+			for p in /proc/[0-9]*; do read pid name rest <$p/stat
+			case $(/busybox tr "\0" " " <$p/cmdline) in "/busybox sleep 999 ") kill -9 $pid;; esac
+			done 2>/dev/null`).CombinedOutput()
 		if got := ended(err); got != "0" && got != "137" {
 			t.Fatalf("docker exec: %s\n%s", got, out)
 		}
@@ -151,8 +161,9 @@ func TestInDocker(t *testing.T) {
 	})
 	t.Run("a fork bomb up to the pids limit", func(t *testing.T) {
 		t.Parallel()
-		name, p := container(t, append(onExit, "--pids-limit", "40", "-e", "GRACEFUL_GRACE=200ms", "--", "/busybox", "sh", "-c",
-			`trap "" TERM; f() { while :; do /busybox sleep 1000 & done; }; f 2>/dev/null & f 2>/dev/null & echo ready; while :; do wait; done`)...)
+		name, p := container(t, append(onExit, "--pids-limit", "40", "-e", "GRACEFUL_GRACE=200ms", "--", "/busybox", "sh",
+			"-c", `trap "" TERM; f() { while :; do /busybox sleep 1000 & done; }; f 2>/dev/null & f 2>/dev/null & echo ready
+				while :; do wait; done`)...)
 		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
 		docker(t, "kill", "--signal", "TERM", name)
 		p.wait() // by whichever of its shells' ways to fail it ends

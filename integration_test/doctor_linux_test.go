@@ -70,7 +70,8 @@ func TestTheDoctorAndRunAgree(t *testing.T) {
 		return append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}, inside...)
 	}
 	few := func(limit string, uid string) []string {
-		return namespace(append(sh(`"$@"; exit $?`), "prlimit", "--nproc="+limit, "setpriv", "--reuid="+uid, "--clear-groups")...)
+		return namespace(append(sh(`"$@"; exit $?`), "prlimit", "--nproc="+limit, "setpriv", "--reuid="+uid,
+			"--clear-groups")...)
 	}
 	for name, c := range map[string]struct {
 		need     []string
@@ -81,28 +82,47 @@ func TestTheDoctorAndRunAgree(t *testing.T) {
 		no       []string
 		partly   []string
 	}{
-		"nothing special":            {},
-		"another user":               {need: root, around: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}},
-		"PID 1":                      {need: root, around: namespace(), no: []string{"parent"}, partly: []string{"guard"}},
-		"another namespace's /proc":  {need: root, around: append([]string{"unshare", "--pid", "--fork", "--kill-child"}, sh(`"$@"; exit $?`)...), no: []string{"parent", "tree"}, partly: []string{"socket"}},
-		"PID 1 without its /proc":    {need: root, around: []string{"unshare", "--pid", "--fork", "--kill-child"}, no: []string{"parent"}, partly: []string{"guard", "socket"}},
-		"a /proc that hides others":  {need: root, around: append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount"}, sh(`mount -t proc -o hidepid=2 proc /proc && setpriv --reuid=54323 --regid=54323 --clear-groups "$@"; exit $?`)...), no: []string{"parent"}, partly: []string{"tree"}},
-		"no processes for a guard":   {need: root, around: few("25", "54324"), no: []string{"guard", "parent"}},
-		"no processes for a run":     {need: root, around: few("12", "54325"), no: []string{"guard", "parent", "processes"}},
-		"no files of any size":       {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"}, no: []string{"guard"}},
-		"nothing but graceful":       {need: root, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"}, program: "/graceful", no: []string{"guard", "shell", "tree"}, partly: []string{"socket", "signals"}},
-		"a state directory":          {before: "mkdir -m 700 $DIR/state", stateDir: "$DIR/state"},
-		"one that is not there":      {stateDir: "$DIR/a/state", partly: []string{"state-directory"}},
-		"one that others write to":   {before: "mkdir $DIR/state; chmod 777 $DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that is a link":         {before: "mkdir -m 700 $DIR/state; ln -s state $DIR/link", stateDir: "$DIR/link", no: []string{"state-directory"}},
-		"one that is a file":         {before: "echo >$DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one below a file":           {before: "echo >$DIR/file", stateDir: "$DIR/file/state", no: []string{"state-directory"}},
-		"one that is another user's": {need: root, before: "mkdir -m 700 $DIR/state; chown 54321 $DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that cannot be made":    {need: root, around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that cannot be written": {need: root, before: "mkdir -m 700 $DIR/state", around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that is full":           {need: root, around: append([]string{"unshare", "--mount"}, sh(`mount -t tmpfs -o size=4k,mode=700 none $DIR && head -c 4096 /dev/zero >$DIR/full && exec "$@"`)...), stateDir: "$DIR", no: []string{"state-directory"}},
-		"one that is in memory":      {need: root, around: append([]string{"unshare", "--mount"}, sh(`mount -t tmpfs -o mode=700 none $DIR && exec "$@"`)...), stateDir: "$DIR", partly: []string{"state-directory"}},
-		"not a processor to spare":   {need: []string{"taskset"}, around: []string{"taskset", "-c", "0"}},
+		"nothing special": {},
+		"another user": {need: root,
+			around: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}},
+		"PID 1": {need: root, around: namespace(), no: []string{"parent"}, partly: []string{"guard"}},
+		"another namespace's /proc": {need: root,
+			around: append([]string{"unshare", "--pid", "--fork", "--kill-child"}, sh(`"$@"; exit $?`)...),
+			no:     []string{"parent", "tree"}, partly: []string{"socket"}},
+		"PID 1 without its /proc": {need: root, around: []string{"unshare", "--pid", "--fork", "--kill-child"},
+			no: []string{"parent"}, partly: []string{"guard", "socket"}},
+		"a /proc that hides others": {need: root,
+			around: append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount"},
+				sh(`mount -t proc -o hidepid=2 proc /proc && setpriv --reuid=54323 --regid=54323 --clear-groups "$@"; exit $?`)...),
+			no: []string{"parent"}, partly: []string{"tree"}},
+		"no processes for a guard": {need: root, around: few("25", "54324"), no: []string{"guard", "parent"}},
+		"no processes for a run":   {need: root, around: few("12", "54325"), no: []string{"guard", "parent", "processes"}},
+		"no files of any size": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},
+			no: []string{"guard"}},
+		"nothing but graceful": {need: root, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"},
+			program: "/graceful", no: []string{"guard", "shell", "tree"}, partly: []string{"socket", "signals"}},
+		"a state directory":     {before: "mkdir -m 700 $DIR/state", stateDir: "$DIR/state"},
+		"one that is not there": {stateDir: "$DIR/a/state", partly: []string{"state-directory"}},
+		"one that others write to": {before: "mkdir $DIR/state; chmod 777 $DIR/state", stateDir: "$DIR/state",
+			no: []string{"state-directory"}},
+		"one that is a link": {before: "mkdir -m 700 $DIR/state; ln -s state $DIR/link", stateDir: "$DIR/link",
+			no: []string{"state-directory"}},
+		"one that is a file": {before: "echo >$DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"one below a file": {before: "echo >$DIR/file", stateDir: "$DIR/file/state",
+			no: []string{"state-directory"}},
+		"one that is another user's": {need: root, before: "mkdir -m 700 $DIR/state; chown 54321 $DIR/state",
+			stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"one that cannot be made": {need: root, around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"one that cannot be written": {need: root, before: "mkdir -m 700 $DIR/state", around: readOnly,
+			stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"one that is full": {need: root,
+			around: append([]string{"unshare", "--mount"},
+				sh(`mount -t tmpfs -o size=4k,mode=700 none $DIR && head -c 4096 /dev/zero >$DIR/full && exec "$@"`)...),
+			stateDir: "$DIR", no: []string{"state-directory"}},
+		"one that is in memory": {need: root,
+			around:   append([]string{"unshare", "--mount"}, sh(`mount -t tmpfs -o mode=700 none $DIR && exec "$@"`)...),
+			stateDir: "$DIR", partly: []string{"state-directory"}},
+		"not a processor to spare": {need: []string{"taskset"}, around: []string{"taskset", "-c", "0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -133,13 +153,16 @@ func TestTheDoctorAndRunAgree(t *testing.T) {
 			if !slices.Equal(checks["no"], c.no) || !slices.Equal(checks["partly"], c.partly) {
 				t.Errorf("no: %q, partly: %q; want %q and %q", checks["no"], checks["partly"], c.no, c.partly)
 			}
-			failed := slices.DeleteFunc(slices.Clone(c.no), func(name string) bool { return name == "shell" || name == "parent" })
+			failed := slices.DeleteFunc(slices.Clone(c.no),
+				func(name string) bool { return name == "shell" || name == "parent" })
 			if want := map[bool]string{true: "1", false: "0"}[len(failed) > 0]; status != want {
 				t.Errorf("the doctor's exit status is %s, want %s", status, want)
 			}
 			// Whether there are cgroups is the machine's doing.
-			if cgroup := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`).FindStringSubmatch(text); cgroup != nil {
-				status, text := endOf(t, slices.Concat(around, []string{graceful, "run", "--contain", "cgroup", "--guard", "off", "--", graceful, "version"}))
+			holds := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`)
+			if cgroup := holds.FindStringSubmatch(text); cgroup != nil {
+				status, text := endOf(t, slices.Concat(around,
+					[]string{graceful, "run", "--contain", "cgroup", "--guard", "off", "--", graceful, "version"}))
 				if (cgroup[1] == "yes") != (status == "0") {
 					t.Errorf("cgroup: the doctor says %s; run --contain cgroup: status %s, it wrote\n%.2000s", cgroup[1], status, text)
 				}
@@ -147,7 +170,8 @@ func TestTheDoctorAndRunAgree(t *testing.T) {
 			for refused, flags := range map[string][]string{
 				"": nil, "shell": {"--on-exit", "echo >/dev/null"}, "parent": {"--die-with-parent"},
 			} {
-				status, text := endOf(t, slices.Concat(around, []string{graceful, "run"}, flags, state, []string{"--", graceful, "version"}))
+				status, text := endOf(t, slices.Concat(around, []string{graceful, "run"}, flags, state,
+					[]string{"--", graceful, "version"}))
 				no := complaints(text)
 				var want []string
 				for _, name := range c.no {
@@ -193,7 +217,8 @@ func complaints(text string) (names []string) {
 	return names
 }
 
-var readOnly = []string{"unshare", "--mount", "sh", "-c", `mount --bind $DIR $DIR && mount -o remount,ro,bind $DIR && exec "$@"`, "sh"}
+var readOnly = []string{"unshare", "--mount", "sh", "-c",
+	`mount --bind $DIR $DIR && mount -o remount,ro,bind $DIR && exec "$@"`, "sh"}
 
 // In a stripped binary the doctor finds what a run loses.
 func TestTheDoctorKnowsAStrippedBinary(t *testing.T) {
@@ -208,7 +233,8 @@ func TestTheDoctorKnowsAStrippedBinary(t *testing.T) {
 		if !slices.Contains(checks[want], "signals") {
 			t.Errorf("%s: want %s, have %q", graceful, want, checks)
 		}
-		_, text := endOf(t, []string{"env", "--ignore-signal=PIPE", graceful, "run", "--", "grep", "^SigIgn:.*1...$", "/proc/self/status"})
+		_, text := endOf(t, []string{"env", "--ignore-signal=PIPE", graceful, "run", "--", "grep", "^SigIgn:.*1...$",
+			"/proc/self/status"})
 		if found := strings.HasPrefix(text, "SigIgn"); found != (want == "yes") {
 			t.Errorf("%s: the target has %q", graceful, text)
 		}
@@ -229,7 +255,8 @@ func TestWhatAKilledDoctorLeavesIsTakenAwayByRecover(t *testing.T) {
 	need(t, "strace", "norace")
 	t.Parallel()
 	state := filepath.Join(t.TempDir(), "state") // what is removed elsewhere (a run's cgroup) is none of it
-	p := command(t, "strace", "-f", "-qq", "-P", state, "-e", "inject=unlinkat:signal=KILL:when=1", plain, "doctor", "--state-dir", state)
+	p := command(t, "strace", "-f", "-qq", "-P", state, "-e", "inject=unlinkat:signal=KILL:when=1", plain, "doctor",
+		"--state-dir", state)
 	if err := os.Mkdir(state, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The files in testdata/golden were written by graceful before its packages were rearranged. They stay as they are: what an
-// earlier version has recorded must stay readable.
+// The files in testdata/golden were written by graceful before its packages were rearranged. They stay as they are:
+// what an earlier version has recorded must stay readable.
 
 // TestGolden_ledgers finishes runs whose processes were killed at various moments, from their ledgers of version 2.
 func TestGolden_ledgers(t *testing.T) {

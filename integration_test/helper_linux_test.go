@@ -110,7 +110,8 @@ func exhaust(file string) {
 //	eat WHO                 eats memory until the kernel has killed its parent (grandparent, great-grandparent) for
 //	                        that, gives it back, and stays
 //	lose-thread WHICH PROGRAM [ARG...]
-//	                        starts a program by a thread that then ends, its first or another one; writes the file lost, and stays
+//	                        starts a program by a thread that then ends, its first or another one; writes the file lost,
+//	                        and stays
 func init() { roles["reap"], roles["eat"], roles["lose-thread"] = reap, eat, loseThread }
 
 // The main goroutine of an init function is on the process's first thread.
@@ -128,7 +129,8 @@ func loseThread(args []string) int {
 	lost := make(chan int)
 	lose := func() {
 		runtime.LockOSThread()
-		if _, err := syscall.ForkExec(path, args[1:], &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}}); err != nil {
+		attr := &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}}
+		if _, err := syscall.ForkExec(path, args[1:], attr); err != nil {
 			panic(err)
 		}
 		lost <- unix.Gettid()

@@ -26,19 +26,21 @@ cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
 func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
 	need(t, "linux", "env", "nohup")
 	for name, around := range map[string][]string{
-		"nothing special":                      {},
-		"nohup":                                {"nohup"},
-		"nice":                                 {"nice", "-n", "7"},
-		"signals blocked by our parent":        {"env", "--block-signal=TERM,INT,USR1,CHLD,PROF,RTMIN+3"},
-		"signals ignored by our parent":        {"env", "--ignore-signal=TERM,QUIT,USR1,PIPE,WINCH,TSTP,TTOU,IO,RTMIN+5"},
-		"children ignored by our parent":       {"env", "--ignore-signal=CHLD"},
-		"children and others ignored":          {"env", "--ignore-signal=CHLD,PIPE,HUP", "--block-signal=USR2"},
-		"descriptors, limits and umask":        {"sh", "-c", `ulimit -Sn 77; ulimit -Hn 99; umask 027; exec "$@" 7</etc/passwd 9>>/dev/null`, "sh"},
-		"a soft limit below the hard one":      {"sh", "-c", `ulimit -Sn 64; exec "$@"`, "sh"},
-		"as a background job of a shell":       {"sh", "-c", `"$@" & wait $!`, "sh"},
-		"socket activation for this process":   {"sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</etc/passwd`, "sh"},
-		"a standard error that does not block": {"python3", "-c", "import os, sys; os.set_blocking(2, False); os.execvp(sys.argv[1], sys.argv[1:])"},
-		"no directory":                         {"sh", "-c", `mkdir gone; cd gone; rmdir ../gone; exec "$@"`, "sh"},
+		"nothing special":                {},
+		"nohup":                          {"nohup"},
+		"nice":                           {"nice", "-n", "7"},
+		"signals blocked by our parent":  {"env", "--block-signal=TERM,INT,USR1,CHLD,PROF,RTMIN+3"},
+		"signals ignored by our parent":  {"env", "--ignore-signal=TERM,QUIT,USR1,PIPE,WINCH,TSTP,TTOU,IO,RTMIN+5"},
+		"children ignored by our parent": {"env", "--ignore-signal=CHLD"},
+		"children and others ignored":    {"env", "--ignore-signal=CHLD,PIPE,HUP", "--block-signal=USR2"},
+		"descriptors, limits and umask": {"sh", "-c",
+			`ulimit -Sn 77; ulimit -Hn 99; umask 027; exec "$@" 7</etc/passwd 9>>/dev/null`, "sh"},
+		"a soft limit below the hard one":    {"sh", "-c", `ulimit -Sn 64; exec "$@"`, "sh"},
+		"as a background job of a shell":     {"sh", "-c", `"$@" & wait $!`, "sh"},
+		"socket activation for this process": {"sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3</etc/passwd`, "sh"},
+		"a standard error that does not block": {"python3", "-c",
+			"import os, sys; os.set_blocking(2, False); os.execvp(sys.argv[1], sys.argv[1:])"},
+		"no directory": {"sh", "-c", `mkdir gone; cd gone; rmdir ../gone; exec "$@"`, "sh"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -78,7 +80,8 @@ func TestCleanupCommandsInheritTheSame(t *testing.T) {
 	t.Parallel()
 	p := start(t, "env", "--ignore-signal=HUP,QUIT,USR1,PIPE", "--block-signal=USR2", "sh", "-c", `
 		exec 7</etc/passwd; ulimit -Sn 77; umask 027
-		exec graceful run --on-exit '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; ls /proc/self/fd; } >hook' -- \
+		exec graceful run --on-exit '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; ls /proc/self/fd
+		} >hook' -- \
 			sh -c '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; ls /proc/self/fd; } >target'`)
 	p.want("0")
 	const ttou = 1 << (unix.SIGTTOU - 1)
@@ -97,7 +100,8 @@ func TestCleanupCommandsInheritTheSame(t *testing.T) {
 func TestAStopSignalThatOurParentIgnoredIsHeard(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
-	p := start(t, "env", "--ignore-signal=TERM", "graceful", "run", "--grace", "100ms", "--on-exit", "echo >>cleaned $GRACEFUL_REASON",
+	p := start(t, "env", "--ignore-signal=TERM", "graceful", "run", "--grace", "100ms", "--on-exit",
+		"echo >>cleaned $GRACEFUL_REASON",
 		"--", "sh", "-c", "echo >ready; exec sleep 1000")
 	p.file("ready")
 	// It is ignored until the target has been started, and it may be a moment until we know that.
@@ -128,7 +132,8 @@ func TestListenPIDNamesTheTarget(t *testing.T) {
 func TestClosedStandardDescriptors(t *testing.T) {
 	t.Parallel()
 	for _, closed := range []string{"<&-", ">&-", "2>&-", "<&- >&- 2>&-"} {
-		p := start(t, "sh", "-c", `exec graceful run -v --on-exit 'echo >>cleaned 1' -- sh -c 'echo out; echo err >&2; exit 3' `+closed)
+		p := start(t, "sh", "-c", `exec graceful run -v --on-exit 'echo >>cleaned 1' -- sh -c 'echo out; echo err >&2
+			exit 3' `+closed)
 		p.want("3")
 		p.wrote("cleaned", "1\n")
 	}
@@ -173,7 +178,8 @@ func inJail(root string, args ...string) []string {
 
 func TestWithoutAShell(t *testing.T) {
 	root := jail(t)
-	p := command(t, inJail(root, "/graceful", "run", "--on-exit", `["/busybox", "echo", "cleaned"]`, "--", "/busybox", "sh", "-c", "exit 3")...)
+	p := command(t, inJail(root, "/graceful", "run", "--on-exit", `["/busybox", "echo", "cleaned"]`, "--", "/busybox",
+		"sh", "-c", "exit 3")...)
 	p.start().want("3")
 	if !strings.Contains(p.text(), "cleaned") {
 		t.Errorf("the exec form did not run:\n%s", p.text())
@@ -181,7 +187,8 @@ func TestWithoutAShell(t *testing.T) {
 	for _, flag := range []string{"--on-exit", "--on-stop"} {
 		p = command(t, inJail(root, "/graceful", "run", flag, "echo cleaned", "--", "/busybox", "echo", "started")...)
 		p.start().want("125")
-		if text := p.text(); strings.Contains(text, "started\n") || !strings.Contains(text, `command "echo cleaned" needs /bin/sh`) {
+		if text := p.text(); strings.Contains(text, "started\n") ||
+			!strings.Contains(text, `command "echo cleaned" needs /bin/sh`) {
 			t.Errorf("%s: want a refusal that says why:\n%s", flag, text)
 		}
 	}
@@ -193,9 +200,11 @@ func TestWithoutProc(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Said at the start, and the process group at least is emptied.
-	p := command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "sh", "-c", "/busybox sleep 1000 & exit 3")...)
+	p := command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "sh", "-c",
+		"/busybox sleep 1000 & exit 3")...)
 	p.start().want("3")
-	if text := p.text(); !strings.Contains(text, "containment is limited level=group: /proc is missing") || !strings.HasSuffix(text, "cleaned\n") {
+	if text := p.text(); !strings.Contains(text, "containment is limited level=group: /proc is missing") ||
+		!strings.HasSuffix(text, "cleaned\n") {
 		t.Errorf("it wrote:\n%s", text)
 	}
 	// Asked for by name, what cannot be had is an error.
@@ -206,8 +215,10 @@ func TestWithoutProc(t *testing.T) {
 	}
 	// As PID 1 all are found without it.
 	need(t, "pidns")
-	p = command(t, append([]string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount", "chroot", root},
-		"/graceful", "run", "--on-exit", "/busybox echo cleaned", "--", "/busybox", "sh", "-c", "/busybox setsid /busybox sleep 1000 & exit 3")...)
+	p = command(t, append([]string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount",
+		"chroot", root},
+		"/graceful", "run", "--on-exit", "/busybox echo cleaned", "--", "/busybox", "sh", "-c",
+		"/busybox setsid /busybox sleep 1000 & exit 3")...)
 	p.start().want("3")
 	if text := p.text(); text != "cleaned\n" {
 		t.Errorf("it wrote:\n%s", text)
@@ -227,7 +238,8 @@ func TestTheProcOfAnotherNamespaceIsNotBelieved(t *testing.T) {
 
 func TestAReadOnlyFileSystem(t *testing.T) {
 	root := jail(t, "bin/sh")
-	script := `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec chroot "$0" /graceful run --on-exit 'echo cleaned' -- /busybox sh -c '! /busybox touch /x 2>/dev/null && exit 3'`
+	script := `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec chroot "$0" \
+		/graceful run --on-exit 'echo cleaned' -- /busybox sh -c '! /busybox touch /x 2>/dev/null && exit 3'`
 	p := command(t, "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, root)
 	p.start().want("3")
 	if !strings.Contains(p.text(), "\ncleaned\n") { // our own warnings come when they come

@@ -15,11 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // guard are the flags with which a run has two processes.
@@ -33,7 +30,7 @@ type scenario struct {
 	stop   bool   // by SIGTERM, once the target is ready
 	log    string // what the commands write
 	before string // what they may write as well when the target was not started: there was nothing to be stopped then
-	fewer  string // and when it has written nothing into the file printed: what was registered is cleaned up only then for certain
+	fewer  string // and when it has written nothing into the file printed: only then are registered commands sure to run
 	status string // when nothing happens to any of us
 	keeps  bool   // the target leaves a process behind that is kept, with its pid in the file kept
 	cgroup bool   // it is in one of its own, in which none is to be left
@@ -45,7 +42,8 @@ const started = "echo >started; "
 var scenarios = map[string]scenario{
 	"registered": {
 		flags: []string{"--grace", "5s", "--on-exit", "echo 1 >>log"},
-		target: started + `trap '' TERM; sleep 1000 & graceful defer --when-exits $! --shell -- 'echo 2 >>log; sleep 0.03; echo 2 ended >>log' >printed
+		target: started + `trap '' TERM; sleep 1000 & graceful defer --when-exits $! --shell -- 'echo 2 >>log; sleep 0.03
+			echo 2 ended >>log' >printed
 			kill -9 $!; graceful cancel 7 2>/dev/null; exit 0`,
 		log: "2\n2 ended\n1\n", fewer: "1\n", status: "0",
 	},
@@ -60,7 +58,8 @@ var scenarios = map[string]scenario{
 	// In a terminal of its own, which another one holds too.
 	"terminal": {
 		flags:  []string{"--pty", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
-		target: started + "setsid sleep 1000 & echo shown; echo >ready; exec sleep 1000", stop: true, log: "2\n1\n", status: "143",
+		target: started + "setsid sleep 1000 & echo shown; echo >ready; exec sleep 1000", stop: true, log: "2\n1\n",
+		status: "143",
 	},
 	// Nobody in the tree obeys, and one has left its session.
 	"grace": {
@@ -71,18 +70,22 @@ var scenarios = map[string]scenario{
 	// The commands take their time: most of the run lies within one of them.
 	"cleaning": {
 		flags: []string{"--on-exit", "echo 1 >>log; sleep 0.03; echo 1 ended >>log",
-			"--on-exit", "echo 2 >>log; sleep 0.03; echo 2 ended >>log", "--on-exit", "echo 3 >>log; sleep 0.03; echo 3 ended >>log"},
+			"--on-exit", "echo 2 >>log; sleep 0.03; echo 2 ended >>log", "--on-exit",
+			"echo 3 >>log; sleep 0.03; echo 3 ended >>log"},
 		target: started, log: "3\n3 ended\n2\n2 ended\n1\n1 ended\n", status: "0",
 	},
 	// The same of what comes before the signal.
 	"stopping": {
-		flags: []string{"--on-stop", "echo s1 >>log; sleep 0.03; echo s1 ended >>log", "--on-stop", "echo s2 >>log", "--drain", "30ms",
+		flags: []string{"--on-stop", "echo s1 >>log; sleep 0.03; echo s1 ended >>log", "--on-stop", "echo s2 >>log",
+			"--drain", "30ms",
 			"--on-exit", "echo 1 >>log"},
-		target: started + "echo >ready; exec sleep 1000", stop: true, log: "s1\ns1 ended\ns2\n1\n", before: "1\n", status: "143",
+		target: started + "echo >ready; exec sleep 1000", stop: true, log: "s1\ns1 ended\ns2\n1\n", before: "1\n",
+		status: "143",
 	},
 	// While the commands run there are others, who are none of our business, and whom nobody waits for.
 	"keeping": {
-		flags: []string{"--survivors", "keep", "--on-exit", "echo 1 >>log; setsid sleep 1000 & sleep 0.03; echo 1 ended >>log",
+		flags: []string{"--survivors", "keep", "--on-exit",
+			"echo 1 >>log; setsid sleep 1000 & sleep 0.03; echo 1 ended >>log",
 			"--on-exit", "echo 2 >>log"},
 		target: started + `setsid sh -c "trap '' TERM; echo \$\$ >kept; exec sleep 1000" & until [ -e kept ]; do :; done`,
 		log:    "2\n1\n1 ended\n", status: "0", keeps: true,
@@ -103,7 +106,8 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	}
 	defer os.RemoveAll(dir)
 	// Containment by name: auto takes a lesser one, with a warning, where something fails.
-	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guard, s.flags, []string{"--", "sh", "-c", s.target})
+	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guard, s.flags,
+		[]string{"--", "sh", "-c", s.target})
 	o.Guarded, o.Parent = !slices.Contains(s.flags, "off"), s.parent
 	if s.stop {
 		o.Ready = "ready"
@@ -156,7 +160,8 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 			wrong = append(wrong, fmt.Sprintf("the report is %q", file("report")))
 		}
 	}
-	if shown := strings.Contains(file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") && file("ready") != "" &&
+	if shown := strings.Contains(file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") &&
+		file("ready") != "" &&
 		!shown && (o.Supervisor || got.Where == "") { // a front that is killed may have had it
 		wrong = append(wrong, "the target's output is lost")
 	}
@@ -246,9 +251,6 @@ var everyCall = os.Getenv("GRACEFUL_TEST_KILL_EVERYWHERE") != ""
 // atOnce is how many runs there are at a time: most of each is waiting.
 var atOnce = make(chan bool, 2*runtime.NumCPU())
 
-// enoughFailures of a kind is how many are told.
-const enoughFailures = 10
-
 // Nothing is lost, nothing is left and nothing is done twice, whichever of our processes SIGKILL ends, and whenever.
 func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
@@ -320,8 +322,8 @@ func killEverywhere(t *testing.T, s scenario, supervisor bool, first, step int) 
 	return points, runs
 }
 
-// The report of a run whose supervisor is killed when the run is done, and before the report is: the front writes it, and
-// what the other has begun is gone.
+// The report of a run whose supervisor is killed when the run is done, and before the report is: the front writes it,
+// and what the other has begun is gone.
 func TestTheFrontWritesAReportThatTheSupervisorHasNotFinished(t *testing.T) {
 	all := newReports(t)
 	need(t, "norace")
@@ -334,7 +336,8 @@ func TestTheFrontWritesAReportThatTheSupervisorHasNotFinished(t *testing.T) {
 			}
 			defer os.RemoveAll(dir)
 			got, err := trace(t, dir, order{
-				Command: slices.Concat([]string{plain, "run", "--report", "report"}, guard, []string{"--on-exit", "echo >>log", "--", "sh", "-c", "exit 7"}),
+				Command: slices.Concat([]string{plain, "run", "--report", "report"}, guard,
+					[]string{"--on-exit", "echo >>log", "--", "sh", "-c", "exit 7"}),
 				Guarded: true, Supervisor: true, Call: call, At: 1,
 			})
 			if err != nil {
@@ -342,166 +345,13 @@ func TestTheFrontWritesAReportThatTheSupervisorHasNotFinished(t *testing.T) {
 			}
 			r := all.read(t, filepath.Join(dir, "report"))
 			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			if got.Where != call || got.Ended != "KILL" || got.Status != "7" || string(log) != "\n" || !r.TakenOver || r.Writer != r.PID || r.Reason != "exited" {
+			if got.Where != call || got.Ended != "KILL" || got.Status != "7" || string(log) != "\n" || !r.TakenOver ||
+				r.Writer != r.PID || r.Reason != "exited" {
 				t.Errorf("%+v; the report tells %+v", got, r)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(left) > 0 {
 				t.Errorf("left: %q", left)
 			}
 		})
-	}
-}
-
-// callErrors are those that system calls can give, by their manual pages, at any time and without anybody's fault. Left out are those
-// that a program cannot survive and the runtime does not try to (munmap(2), futex(2)).
-var callErrors = map[string][]syscall.Errno{
-	"accept4":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
-	"bind":              {unix.ENOMEM, unix.ENOSPC},
-	"clone":             {unix.EAGAIN, unix.ENOMEM},
-	"clone3":            {unix.EAGAIN, unix.ENOMEM, unix.ENOSYS, unix.EPERM},
-	"close":             {unix.EINTR},
-	"dup3":              {unix.EMFILE},
-	"epoll_create1":     {unix.EMFILE, unix.ENOMEM},
-	"epoll_ctl":         {unix.ENOMEM, unix.ENOSPC},
-	"epoll_pwait":       {unix.EINTR},
-	"eventfd2":          {unix.EMFILE, unix.ENOMEM},
-	"execve":            {unix.EAGAIN, unix.ENOMEM, unix.EPERM},
-	"faccessat":         {unix.ENOMEM},
-	"faccessat2":        {unix.ENOMEM},
-	"fallocate":         {unix.EINTR, unix.ENOSPC},
-	"fcntl ADD_SEALS":   {unix.EPERM},
-	"fcntl DUPFD":       {unix.EMFILE},
-	"fcntl SETLK":       {unix.EAGAIN},
-	"fcntl SETLKW":      {unix.EINTR},
-	"fdatasync":         {unix.EINTR, unix.ENOSPC},
-	"flock":             {unix.EINTR},
-	"fstat":             {unix.ENOMEM},
-	"fsync":             {unix.EINTR, unix.ENOSPC},
-	"ftruncate":         {unix.EINTR, unix.EPERM},
-	"getrandom":         {unix.EINTR},
-	"kill":              {unix.EPERM, unix.ESRCH},
-	"memfd_create":      {unix.EMFILE, unix.ENOMEM, unix.EPERM},
-	"mkdirat":           {unix.ENOMEM, unix.ENOSPC, unix.EPERM},
-	"mmap":              {unix.EAGAIN, unix.ENOMEM, unix.EPERM},
-	"newfstatat":        {unix.ENOMEM},
-	"openat":            {unix.EINTR, unix.EMFILE, unix.ENOMEM},
-	"pidfd_getfd":       {unix.EMFILE, unix.EPERM, unix.ESRCH},
-	"pidfd_open":        {unix.EMFILE, unix.ENOMEM},
-	"pidfd_send_signal": {unix.EPERM, unix.ESRCH},
-	"pipe2":             {unix.EMFILE},
-	"poll":              {unix.EINTR, unix.ENOMEM},
-	"ppoll":             {unix.EINTR, unix.ENOMEM},
-	"pread64":           {unix.EINTR},
-	"prlimit64":         {unix.EPERM},
-	"pwrite64":          {unix.EINTR, unix.ENOSPC},
-	"read":              {unix.EINTR},
-	"readlinkat":        {unix.ENOMEM},
-	"recvfrom":          {unix.EINTR},
-	"recvmsg":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
-	"renameat":          {unix.ENOMEM, unix.ENOSPC, unix.EPERM},
-	"sendmsg":           {unix.EINTR, unix.ENOMEM, unix.EPIPE},
-	"sendto":            {unix.EINTR, unix.ENOMEM, unix.EPIPE},
-	"setpgid":           {unix.EPERM, unix.ESRCH},
-	"setsid":            {unix.EPERM},
-	"socket":            {unix.EMFILE, unix.ENOMEM},
-	"socketpair":        {unix.EMFILE, unix.ENOMEM},
-	"unlinkat":          {unix.ENOMEM, unix.EPERM},
-	"wait4":             {unix.EINTR},
-	"waitid":            {unix.EINTR},
-	"write":             {unix.EINTR, unix.ENOSPC, unix.EPIPE},
-}
-
-// A system call that fails either ends the run before it has begun, or changes nothing of what is promised.
-func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
-	need(t, "linux", "norace", "setsid")
-	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 20)
-	for _, name := range []string{"cgroup", "grace", "quiet", "registered"} {
-		for _, supervisor := range []bool{false, true} {
-			t.Run(process[supervisor]+" "+name, func(t *testing.T) {
-				if scenarios[name].cgroup {
-					ownCgroup(t) // or it cannot be done here
-				}
-				t.Parallel()
-				failEverywhere(t, scenarios[name], supervisor, step)
-			})
-		}
-	}
-}
-
-// failEverywhere lets one of the two meet each error that each of its calls can give, at each step-th of those calls,
-// and once at least.
-func failEverywhere(t *testing.T, s scenario, supervisor bool, step int) {
-	record, err := s.run(t, order{Supervisor: supervisor})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var (
-		chances  []order
-		mu       sync.Mutex
-		all      sync.WaitGroup
-		failed   int
-		failures int
-	)
-	for _, call := range slices.Sorted(maps.Keys(record.Calls)) {
-		for _, errno := range callErrors[call] {
-			times := record.Calls[call]
-			for n := 1 + rand.IntN(min(step, times)); n <= times; n += step {
-				chances = append(chances, order{Supervisor: supervisor, Call: call, Errno: errno, At: n})
-			}
-		}
-	}
-	for _, o := range chances {
-		atOnce <- true
-		mu.Lock()
-		done := failures >= enoughFailures
-		mu.Unlock()
-		if done {
-			<-atOnce
-			break
-		}
-		all.Go(func() {
-			defer func() { <-atOnce }()
-			got, err := s.run(t, o)
-			mu.Lock()
-			defer mu.Unlock()
-			if got.Where != "" {
-				failed++
-			}
-			if err != nil {
-				failures++
-				t.Errorf("%s number %d fails with %v: %v", o.Call, o.At, o.Errno, err)
-			}
-		})
-	}
-	all.Wait()
-	t.Logf("%d chances, %d calls failed", len(chances), failed)
-}
-
-// When a process, a connection or the socket cannot be waited for (epoll_ctl(2), /proc/sys/fs/epoll), it is looked at.
-func TestWhatCannotBeWaitedForIsLookedAt(t *testing.T) {
-	need(t, "norace")
-	for at := 1; ; at++ {
-		dir, err := os.MkdirTemp(binDir, "run-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(dir)
-		got, err := trace(t, dir, order{
-			Command: slices.Concat([]string{plain, "run"}, guard, []string{"--", "sh", "-c", `sleep 1000 & graceful defer --when-exits $! -- sh -c 'echo fired >>log'
-				sleep 0.2; echo killed >>log; kill $!; wait; until [ "$(wc -l <log)" = 2 ]; do sleep 0.01; done`}),
-			Guarded: true, Supervisor: true, Call: "epoll_ctl", Errno: unix.ENOSPC, At: at,
-		})
-		output, _ := os.ReadFile(filepath.Join(dir, "output"))
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		switch {
-		case err != nil:
-			t.Fatal(err)
-		case got.Where == "":
-			t.Logf("%d calls failed", at-1)
-			return
-		case crashed(got.Ended): // the runtime cannot do without the first
-		case string(log) != "killed\nfired\n" || got.Status != "0":
-			t.Errorf("number %d: %q, status %s; it wrote:\n%s", at, log, got.Status, output)
-		}
 	}
 }

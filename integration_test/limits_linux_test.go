@@ -33,12 +33,14 @@ func TestATreeThatUsesUpAllProcesses(t *testing.T) {
 		}
 	}
 	for pty, uid := range map[string]string{"--pty=false": "54326", "--pty=true": "54327"} {
-		run := []string{plain, "run", pty, "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--",
+		run := []string{plain, "run", pty, "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit",
+			`["/bin/echo", "cleaned", "2"]`, "--",
 			"helper", "exhaust", "forked"}
 		t.Run("RLIMIT_NPROC, "+pty, func(t *testing.T) {
 			need(t, "root", "setpriv", "prlimit") // root itself is not limited
 			t.Parallel()
-			p := inNamespace(t, true, append([]string{"prlimit", "--nproc=64", "setpriv", "--reuid=" + uid, "--clear-groups"}, run...)...)
+			p := inNamespace(t, true, append([]string{"prlimit", "--nproc=64", "setpriv", "--reuid=" + uid, "--clear-groups"},
+				run...)...)
 			if err := os.Chmod(p.dir, 0o777); err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +55,8 @@ func TestATreeThatUsesUpAllProcesses(t *testing.T) {
 				t.Fatal(err)
 			}
 			// 0 is the writer itself, whose number is another one in there.
-			p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, filepath.Dir(limit)}, run...)...)
+			p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`,
+				filepath.Dir(limit)}, run...)...)
 			p.start()
 			check(t, p)
 		})
@@ -103,7 +106,8 @@ func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
 	for name, flags := range map[string][]string{"in a file": {"--state-dir", "state"}, "in memory": nil} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, slices.Concat([]string{"graceful", "run", "--grace", "100ms"}, flags, []string{"--on-exit", "echo 1 >>cleaned", "--", "helper", "count", "seen"})...)
+			p := start(t, slices.Concat([]string{"graceful", "run", "--grace", "100ms"}, flags,
+				[]string{"--on-exit", "echo 1 >>cleaned", "--", "helper", "count", "seen"})...)
 			p.pidIn("seen.pid")
 			for _, pid := range []int{p.cmd.Process.Pid, p.supervisor()} {
 				if out, err := exec.Command("prlimit", "--pid", strconv.Itoa(pid), "--fsize=100:").CombinedOutput(); err != nil {
@@ -144,7 +148,8 @@ func backgroundTerminal(t *testing.T, killed bool) {
 	p := command(t, "sh", "-c", `set -m; stty tostop
 		sh -c 'echo bare' & wait $!; echo $? >bare; kill -KILL %1
 		graceful run -v --report /dev/tty --on-exit 'echo written to the terminal; echo >>cleaned 1' \
-			--on-exit 'echo $PPID >cleaning; until [ -e told ]; do sleep 0.01; done' -- sh -c 'until [ -e told ] || [ "$0" ]; do sleep 0.01; done; exit 3' "$0" &
+			--on-exit 'echo $PPID >cleaning; until [ -e told ]; do sleep 0.01; done' -- sh -c 'until [ -e told ] || [ "$0" ]
+			do sleep 0.01; done; exit 3' "$0" &
 		wait $!; echo $? >status`, map[bool]string{true: "at once"}[killed])
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
 	p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}

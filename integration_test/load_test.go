@@ -133,7 +133,8 @@ func instance(t *testing.T, dir, name string, wrapper ...string) *proc {
 	return p
 }
 
-// balanced is a directory with two instances a and b, of which a is wrapped as said; leave is the command that takes a out.
+// balanced is a directory with two instances a and b, of which a is wrapped as said; leave is the command that takes a
+// out.
 func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp(binDir, "load-") // with a path that is not too long for a socket

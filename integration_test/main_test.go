@@ -89,14 +89,15 @@ func testMain(m *testing.M) int {
 	if err := copyFile(self, filepath.Join(binDir, "helper")); err != nil {
 		return failed(err)
 	}
-	if err := os.Setenv("PATH", strings.Join(append([]string{binDir}, searchable(os.Getenv("PATH"))...), string(os.PathListSeparator))); err != nil {
+	path := append([]string{binDir}, searchable(os.Getenv("PATH"))...)
+	if err := os.Setenv("PATH", strings.Join(path, string(os.PathListSeparator))); err != nil {
 		return failed(err)
 	}
 	return m.Run()
 }
 
-// searchable lists the directories in a PATH that we may search. With one that we may not, a program that is not found is a
-// program that may not be executed (126 and not 127), to the shells too.
+// searchable lists the directories in a PATH that we may search. With one that we may not, a program that is not found
+// is a program that may not be executed (126 and not 127), to the shells too.
 func searchable(path string) []string {
 	return slices.DeleteFunc(filepath.SplitList(path), func(dir string) bool {
 		return errors.Is(unix.Access(dir, unix.X_OK), unix.EACCES)

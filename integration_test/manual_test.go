@@ -8,7 +8,8 @@ import (
 
 func TestTheManualIsWellFormed(t *testing.T) {
 	need(t, "mandoc")
-	if out, err := exec.Command("mandoc", "-Tlint", "-Wwarning", "../docs/graceful.1").CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.Command("mandoc", "-Tlint", "-Wwarning", "../docs/graceful.1").CombinedOutput(); err != nil ||
+		len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
 	// The whole of it, so that a macro that swallows text is seen.
@@ -17,7 +18,8 @@ func TestTheManualIsWellFormed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, section := range []string{
-		"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "ASSUMPTIONS", "SIGNALS", "TERMINALS", "ENVIRONMENT", "FILES", "EXIT STATUS",
+		"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "ASSUMPTIONS", "SIGNALS", "TERMINALS", "ENVIRONMENT",
+		"FILES", "EXIT STATUS",
 		"EXAMPLES", "SEE ALSO", "RATIONALE", "BUGS",
 	} {
 		bold := ""

@@ -54,7 +54,8 @@ func TestTheRunEndsAtWhicheverSystemCallOurParentIsKilled(t *testing.T) {
 func dying(t *testing.T, around, flags, target, then string) *proc {
 	t.Helper()
 	return start(t, "sh", "-c", fmt.Sprintf(
-		`%s graceful run --grace 1h --die-with-parent=$$ --on-exit 'echo $GRACEFUL_STOP_SIGNAL $GRACEFUL_EXIT_CODE >>log' %s -- %s &
+		`%s graceful run --grace 1h --die-with-parent=$$ \
+			--on-exit 'echo $GRACEFUL_STOP_SIGNAL $GRACEFUL_EXIT_CODE >>log' %s -- %s &
 		echo $! >pid; until [ -e ready ]; do sleep 0.01; done; %s`, around, flags, target, then))
 }
 
@@ -88,7 +89,8 @@ func TestTheDeathOfTheParentIsFoundOutWithoutPidfd(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
-		p := dying(t, "strace -D -f -qq -o trace -e trace=pidfd_open -e inject=pidfd_open:error=ENOSYS", "--guard "+guard, sleeps, "kill -KILL $$")
+		p := dying(t, "strace -D -f -qq -o trace -e trace=pidfd_open -e inject=pidfd_open:error=ENOSYS", "--guard "+guard,
+			sleeps, "kill -KILL $$")
 		p.outlived("TERM 143\n")
 		if trace := p.file("trace"); !strings.Contains(trace, "ENOSYS") {
 			t.Errorf("nothing was withheld: %s", trace)
@@ -101,7 +103,8 @@ func TestTheParentAndTheSupervisorAreKilledTogether(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range 10 {
-		p := dying(t, "", "--guard on --kill-on-repeat", `sh -c 'trap "sleep 0.3; exit 3" TERM; echo >ready; while :; do sleep 0.02; done'`, "exec sleep 1000")
+		p := dying(t, "", "--guard on --kill-on-repeat",
+			`sh -c 'trap "sleep 0.3; exit 3" TERM; echo >ready; while :; do sleep 0.02; done'`, "exec sleep 1000")
 		p.file("ready")
 		front := p.pidIn("pid")
 		kill(t, p.cmd.Process.Pid, supervisorOf(front))

@@ -39,7 +39,8 @@ func newDatabase(t *testing.T) database {
 		}
 	}
 	d := database{dir}
-	d.command(t, filepath.Join(postgresDir(), "initdb"), "--no-sync", "--no-locale", "-E", "UTF8", "-A", "trust", "-U", "postgres", "-D", "data").
+	d.command(t, filepath.Join(postgresDir(), "initdb"), "--no-sync", "--no-locale", "-E", "UTF8", "-A", "trust", "-U",
+		"postgres", "-D", "data").
 		start().want("0")
 	return d
 }
@@ -47,8 +48,9 @@ func newDatabase(t *testing.T) database {
 // start starts it under graceful and waits until it is ready.
 func (d database) start(t *testing.T, flags ...string) *proc {
 	t.Helper()
-	p := d.command(t, slices.Concat([]string{plain, "run"}, flags, []string{"--", filepath.Join(postgresDir(), "postgres"), "-D", "data",
-		"-c", "listen_addresses=", "-c", "unix_socket_directories=" + d.dir, "-c", "fsync=off"})...).start()
+	p := d.command(t, slices.Concat([]string{plain, "run"}, flags,
+		[]string{"--", filepath.Join(postgresDir(), "postgres"), "-D", "data",
+			"-c", "listen_addresses=", "-c", "unix_socket_directories=" + d.dir, "-c", "fsync=off"})...).start()
 	p.until("server that is ready", func() bool { return strings.Contains(p.text(), "ready to accept connections") })
 	return p
 }
@@ -66,7 +68,8 @@ func (d database) connect(t *testing.T) *proc {
 func TestPostgreSQLWithAnOpenClientIsStoppedCleanlyByASchedule(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	server := d.start(t, "-v", "--stop-schedule", "TERM/1s/INT/1h/QUIT/2s/KILL", "--on-exit", "ls data/postmaster.pid; echo cleaned $GRACEFUL_ESCALATED")
+	server := d.start(t, "-v", "--stop-schedule", "TERM/1s/INT/1h/QUIT/2s/KILL", "--on-exit",
+		"ls data/postmaster.pid; echo cleaned $GRACEFUL_ESCALATED")
 	client := d.connect(t)
 	server.signal(unix.SIGTERM)
 	server.want("0")

@@ -3,8 +3,11 @@ package integration_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // reportingRun is a run that writes its pid to ./running, and stays. Beside it are the directories dir and hostile.
@@ -116,4 +119,137 @@ func TestRecoverFollowsNoLinkToAReport(t *testing.T) {
 			t.Errorf("the hostile directory has %s", got)
 		}
 	})
+}
+
+// moments are files that a run makes on its way, and what there is of it then.
+var moments = []string{"running", "stopping", "terminating", "cleaning"}
+
+// momentous is a run that stays at a moment until it is asked to go on.
+func momentous(moment string, flags ...string) []string {
+	wait := func(m string) string {
+		if m == moment {
+			return "echo $$ >" + m + "; exec sleep 1000"
+		}
+		return ":"
+	}
+	target := "trap '" + strings.Replace(wait("terminating"), "exec", "trap \"\" TERM;",
+		1) + "; exit 7' TERM; echo $$ >running; while :; do sleep 0.01; done"
+	return slices.Concat([]string{"graceful", "run", "--grace", "1s", "--on-exit-timeout", "1s", "--report", "report",
+		"--on-stop", wait("stopping"), "--on-stop-timeout", "1s", "--on-exit", wait("cleaning")}, flags,
+		[]string{"--", "sh", "-c", target})
+}
+
+func (p *proc) come(moment string) {
+	p.t.Helper()
+	p.file("running")
+	if moment != "running" {
+		p.signal(unix.SIGTERM)
+		p.file(moment)
+	}
+}
+
+// Whichever of the two is killed, and when, the other one writes the report.
+func TestWhoGoesOnWritesTheReport(t *testing.T) {
+	all := newReports(t)
+	for _, victim := range []string{"front", "supervisor"} {
+		for _, moment := range moments {
+			t.Run(victim+" "+moment, func(t *testing.T) {
+				t.Parallel()
+				p := start(t, momentous(moment)...)
+				p.come(moment)
+				front, supervisor := p.cmd.Process.Pid, p.supervisor()
+				writer := supervisor
+				if victim == "front" {
+					kill(t, front)
+				} else {
+					kill(t, supervisor)
+					writer = front
+				}
+				p.wait()
+				p.file("report")
+				r := all.read(t, filepath.Join(p.dir, "report"))
+				if !r.TakenOver || r.Writer != writer || r.PID != front || value(r.Supervisor) != supervisor ||
+					r.Target.Ended == nil || r.Target.Usage == nil {
+					t.Errorf("it tells %+v", r)
+				}
+				if moment == "running" && r.Reason != "orphaned" || moment != "running" &&
+					(r.Reason != "stopped" || len(r.Received) != 1) {
+					t.Errorf("reason: %s; received: %v", r.Reason, r.Received)
+				}
+				cut := map[string]string{"stopping": "succeeded timed-out", "cleaning": "timed-out succeeded"}
+				if got := outcomes(r); got != cut[moment] && got != "succeeded succeeded" {
+					t.Errorf("commands: %s", got)
+				}
+				p.leftNoDraft()
+			})
+		}
+	}
+}
+
+// When both are, recover does, wherever it is run.
+func TestRecoverWritesTheReport(t *testing.T) {
+	all := newReports(t)
+	for _, moment := range moments {
+		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "state")
+			p := start(t, momentous(moment, "--state-dir", dir)...)
+			p.come(moment)
+			bothKilled(t, p.cmd.Process.Pid)
+			p.want("KILL")
+			p.until("end of the lock", func() bool { return unlocked(t, dir) })
+			if moment == "cleaning" {
+				p.killAndWait(p.pidIn("cleaning"))
+			}
+			recoverer := start(t, "graceful", "recover", "--state-dir", dir)
+			recoverer.wait()
+			r := all.read(t, filepath.Join(p.dir, "report"))
+			if !r.TakenOver || r.Writer != recoverer.cmd.Process.Pid || r.PID != p.cmd.Process.Pid || r.Dir != p.dir ||
+				r.Supervisor != nil {
+				t.Errorf("it tells %+v", r)
+			}
+			if moment == "cleaning" {
+				if r.Reason != "stopped" || *r.Target.ExitCode != 7 || outcomes(r) != "interrupted succeeded" {
+					t.Errorf("it tells %+v", r)
+				}
+				recoverIn(t, dir, "1", "--retry-interrupted") // it times out
+				r = all.read(t, filepath.Join(p.dir, "report"))
+				if outcomes(r) != "timed-out succeeded" {
+					t.Errorf("after a retry: %s", outcomes(r))
+				}
+			} else if r.Reason != "recovered" || r.Target.Ended != nil || r.Target.ExitCode != nil || r.Target.Signal != nil {
+				t.Errorf("it tells %+v", r)
+			}
+			p.leftNoDraft()
+		})
+	}
+}
+
+// A run that was done when both were killed is reported, and nothing else is done about it.
+func TestRecoverReportsARunThatWasDone(t *testing.T) {
+	all := newReports(t)
+	t.Parallel()
+	p, lines := killedIn(t, "command", "cleaning", "--report", "report", "--on-exit",
+		"echo >>ran; echo $$ >cleaning; exec sleep 1000", "--", "sh", "-c", "exit 7")
+	kill(t, p.pidIn("cleaning"))
+	last := lines[len(lines)-1]
+	for _, event := range []string{"command ended", "tree emptied"} {
+		lines = append(lines, rewrite(t, last, func(r, _ map[string]any) { r["event"], r["code"] = event, 3 }))
+	}
+	dir := stateDir(t, strings.Join(lines, ""))
+	recoverIn(t, dir, "0")
+	r := all.read(t, filepath.Join(p.dir, "report"))
+	if !r.TakenOver || r.Reason != "exited" || r.ExitStatus != 7 || outcomes(r) != "failed" ||
+		*r.Commands[0].ExitCode != 3 {
+		t.Errorf("it tells %+v", r)
+	}
+	p.wrote("ran", "\n")
+	// One that cannot be written is no run that was not finished.
+	if err := os.RemoveAll(p.dir); err != nil {
+		t.Fatal(err)
+	}
+	if said := recoverIn(t, stateDir(t, strings.Join(lines, "")), "0"); strings.Count(said, "\n") != 1 ||
+		!strings.Contains(said, "writing report "+p.dir+"/report: no such file or directory\n") {
+		t.Errorf("recover said:\n%s", said)
+	}
 }

@@ -57,7 +57,8 @@ func TestOurParentSeesTheSignalThatEndedTheTarget(t *testing.T) {
 			if slices.Contains(harmless, sig) {
 				continue
 			}
-			p := start(t, withCores("graceful", "run", "--guard", guard, "--reraise", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--",
+			p := start(t, withCores("graceful", "run", "--guard", guard, "--reraise", "--on-exit",
+				"echo >>cleaned $GRACEFUL_EXIT_CODE", "--",
 				"helper", "die", strconv.Itoa(int(sig)))...)
 			p.reraised(sig)
 			p.wrote("cleaned", fmt.Sprintln(128+int(sig)))
@@ -70,10 +71,13 @@ func TestASignalThatWasIgnoredOrBlockedIsRaised(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
-		for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGSEGV, 40} {
+		for _, sig := range []syscall.Signal{
+			unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE, unix.SIGUSR1, unix.SIGSEGV, 40,
+		} {
 			for _, how := range []string{"ignore", "block"} {
 				name := strconv.Itoa(int(sig))
-				p := start(t, withCores("env", "--"+how+"-signal="+name, "graceful", "run", "--guard", guard, "--reraise", "--", "helper", "end-by", name)...)
+				p := start(t, withCores("env", "--"+how+"-signal="+name, "graceful", "run", "--guard", guard, "--reraise", "--",
+					"helper", "end-by", name)...)
 				p.reraised(sig)
 			}
 		}
@@ -84,7 +88,8 @@ func TestOurOwnSIGKILLIsRaised(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
-		p := start(t, "graceful", "run", "--guard", guard, "--reraise", "--grace", "0", "--on-exit", "echo >>cleaned $GRACEFUL_ESCALATED", "--", "helper", "ignore", "TERM", "--", "pid")
+		p := start(t, "graceful", "run", "--guard", guard, "--reraise", "--grace", "0", "--on-exit",
+			"echo >>cleaned $GRACEFUL_ESCALATED", "--", "helper", "ignore", "TERM", "--", "pid")
 		p.file("pid")
 		p.signal(unix.SIGTERM)
 		p.reraised(unix.SIGKILL)
@@ -95,7 +100,8 @@ func TestOurOwnSIGKILLIsRaised(t *testing.T) {
 func TestTheSurvivorOfOurTwoProcessesRaises(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p := start(t, "graceful", "run", "--reraise", "--guard", "on", "--on-exit", "echo >>cleaned", "--", "sh", "-c", "echo >ready; exec sleep 1000")
+	p := start(t, "graceful", "run", "--reraise", "--guard", "on", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
+		"echo >ready; exec sleep 1000")
 	p.file("ready")
 	kill(t, p.supervisor())
 	p.want("TERM")
@@ -116,7 +122,8 @@ func TestAnExitThatIsNoSignal(t *testing.T) {
 			{"3", "", "sh -c 'exit 3'"},
 			{"127", "", "no-such-program"},
 		} {
-			p := start(t, "sh", "-c", "exec graceful run --reraise --on-exit 'echo >>cleaned' --guard "+guard+" "+c.flags+" -- "+c.target)
+			p := start(t, "sh", "-c", "exec graceful run --reraise --on-exit 'echo >>cleaned' --guard "+guard+" "+c.flags+" -- "+
+				c.target)
 			p.want(c.status)
 			p.wrote("cleaned", "\n")
 		}
@@ -128,7 +135,9 @@ func TestTheFirstProcessExitsInsteadOfRaising(t *testing.T) {
 	need(t, "linux", "pidns")
 	t.Parallel()
 	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGSEGV, unix.SIGKILL, 64} {
-		p := start(t, append([]string{"unshare"}, pidNamespace("graceful", "run", "--reraise", "--on-exit", "echo >>cleaned", "--", "helper", "die", strconv.Itoa(int(sig)))...)...)
+		p := start(t, append([]string{"unshare"},
+			pidNamespace("graceful", "run", "--reraise", "--on-exit", "echo >>cleaned", "--", "helper", "die",
+				strconv.Itoa(int(sig)))...)...)
 		p.want(strconv.Itoa(128 + int(sig)))
 		p.wrote("cleaned", "\n")
 	}

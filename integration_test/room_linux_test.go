@@ -13,10 +13,10 @@ import (
 	"graceful/cleanup/registry"
 )
 
-// fill SIZE... registers cleanup commands until none is taken any more. The sizes are numbers of control characters in a
-// command: it begins with the first one, and takes the next one when the run refuses. Each command writes its number
-// into the file log. The third one that runs writes the file blocked, and waits for the file go. At last fill writes the
-// number of commands into the file registered.
+// fill SIZE... registers cleanup commands until none is taken any more. The sizes are numbers of control characters in
+// a command: it begins with the first one, and takes the next one when the run refuses. Each command writes its number
+// into the file log. The third one that runs writes the file blocked, and waits for the file go. At last fill writes
+// the number of commands into the file registered.
 func init() { roles["fill"] = fill }
 
 func fill(sizes []string) int {
@@ -100,7 +100,8 @@ func TestAFilledLedgerTakesAllThatHappensLater(t *testing.T) {
 	}
 }
 
-// The same where the disk is full, or no file may be larger: a command is refused when its events might not be recorded.
+// The same where the disk is full, or no file may be larger: a command is refused when its events might not be
+// recorded.
 func TestNoCommandIsTakenWithoutSpaceForItsEvents(t *testing.T) {
 	const limit = "300000"
 	onDisk := []string{"--state-dir", "state"}
@@ -113,7 +114,8 @@ func TestNoCommandIsTakenWithoutSpaceForItsEvents(t *testing.T) {
 		want   string
 	}{
 		"a full disk": {
-			[]string{"root", "unshare"}, []string{"unshare", "--mount", "sh", "-c", small, "sh"}, onDisk, "no space left on device",
+			[]string{"root", "unshare"}, []string{"unshare", "--mount", "sh", "-c", small, "sh"}, onDisk,
+			"no space left on device",
 		},
 		"ulimit -f":            {[]string{"prlimit"}, limited, onDisk, tooLarge},
 		"ulimit -f, in memory": {[]string{"prlimit"}, limited, nil, tooLarge},

@@ -26,8 +26,8 @@ func counts(p *proc, file string) map[syscall.Signal]int {
 	return n
 }
 
-// eachSizeOnce changes the size of a terminal some times. Each time has the target, which counts in a file, get one signal of it.
-// Then it is killed.
+// eachSizeOnce changes the size of a terminal some times. Each time has the target, which counts in a file, get one
+// signal of it. Then it is killed.
 func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	p.t.Helper()
 	const rounds = 20 // two signals at a time may seem to be one
@@ -35,7 +35,8 @@ func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	for n := range rounds {
 		resize(uint16(30 + n))
 		p.until("SIGWINCH", func() bool { return counts(p, file)[unix.SIGWINCH] > n })
-		if err := unix.Kill(parentOf(p.t, target), unix.SIGUSR1); err != nil { // comes after all that is sent because of the size
+		// SIGUSR1 comes after all that is sent because of the size.
+		if err := unix.Kill(parentOf(p.t, target), unix.SIGUSR1); err != nil {
 			p.t.Fatal(err)
 		}
 		p.until("SIGUSR1", func() bool { return counts(p, file)[unix.SIGUSR1] > n })
@@ -130,7 +131,8 @@ func TestOurOwnSignalsAreNeverForwarded(t *testing.T) {
 func TestARainOfSignalsLosesNoStopSignal(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo >>cleaned $GRACEFUL_STOP_SIGNAL", "--", "helper", "count", "got")
+	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo >>cleaned $GRACEFUL_STOP_SIGNAL", "--", "helper",
+		"count", "got")
 	target := p.pidIn("got.pid")
 	rain := []syscall.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGWINCH, unix.SIGURG,
 		unix.SIGPIPE, unix.SIGCHLD, unix.SIGIO, 35, 50, 64}
@@ -156,8 +158,8 @@ func TestCleanupRunsExactlyOnceWhateverRains(t *testing.T) {
 	rain := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGCHLD, 40}
 	for i := range 200 {
 		life := time.Duration(rand.IntN(20)) * time.Millisecond
-		p := start(t, "graceful", "run", "--grace", "5ms", "--on-exit", "echo >>cleaned 1", "--on-exit", "echo >>cleaned 2", "--",
-			"sh", "-c", fmt.Sprintf("echo >started; trap : HUP USR1; sleep %v; exit 5", life.Seconds()))
+		p := start(t, "graceful", "run", "--grace", "5ms", "--on-exit", "echo >>cleaned 1", "--on-exit", "echo >>cleaned 2",
+			"--", "sh", "-c", fmt.Sprintf("echo >started; trap : HUP USR1; sleep %v; exit 5", life.Seconds()))
 		// Before it has begun, a signal ends a program that nothing has prepared: nothing was started then.
 		p.file("started")
 		until := time.Now().Add(life + time.Duration(rand.IntN(20))*time.Millisecond)
@@ -193,7 +195,8 @@ func TestASignalBeforeTheTargetIsThereIsNotLost(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	t.Parallel()
 	p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=execve", "-e", "inject=execve:delay_enter=300000",
-		"graceful", "run", "--grace", "1h", "--on-exit", "echo >>cleaned $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL", "--", "sleep", "1000")
+		"graceful", "run", "--grace", "1h", "--on-exit", "echo >>cleaned $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL", "--",
+		"sleep", "1000")
 	pid := gracefulPID(p)
 	p.until("target that is not there yet", func() bool {
 		children := childrenOf(pid)

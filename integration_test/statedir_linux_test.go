@@ -37,7 +37,8 @@ func shell(t *testing.T, dir, script string) {
 }
 
 // A parent of the state directory that lets another user replace it: run and recover warn of it, the doctor says part.
-// With --strict-state-dir, as a flag or as a variable, nothing is started, nothing is recovered, and the doctor says no.
+// With --strict-state-dir, as a flag or as a variable, nothing is started, nothing is recovered, and the doctor says
+// no.
 func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -58,7 +58,8 @@ func TestSurvivorsThatAreWaitedForEndWhenOneOfUsIsKilled(t *testing.T) {
 	for _, victim := range victims {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, "graceful", "run", "--survivors", "wait", "--grace", "1h", "--on-exit", "echo 1 $GRACEFUL_REASON >>log",
+			p := start(t, "graceful", "run", "--survivors", "wait", "--grace", "1h", "--on-exit",
+				"echo 1 $GRACEFUL_REASON >>log",
 				"--on-exit", "echo 2 >>log", "--", "sh", "-c", leaveBehind("")+"echo $$ >target; exit 3")
 			left, target := p.leftBehind(""), p.pidIn("target")
 			p.until("end of the target", func() bool { return !alive(target) })
@@ -90,7 +91,8 @@ func TestSurvivorsThatAreKeptStayWhenOneOfUsIsKilled(t *testing.T) {
 					target = `trap "exit 3" TERM` + leaveBehind("") + "echo >ready; while :; do sleep 0.01; done"
 				}
 				p := start(t, "graceful", "run", "--survivors", "keep", "--grace", "1h", "--on-exit", "echo 1 >>log",
-					"--on-exit", leaveBehind("c.")+"echo 2 >>log; echo >ready; until [ -e go-on ]; do sleep 0.01; done; echo 2 ended >>log",
+					"--on-exit", leaveBehind("c.")+
+						"echo 2 >>log; echo >ready; until [ -e go-on ]; do sleep 0.01; done; echo 2 ended >>log",
 					"--", "sh", "-c", target)
 				p.file("ready")
 				left := p.leftBehind("")
@@ -155,15 +157,19 @@ func TestATreeThatIsStoppedEnds(t *testing.T) {
 	}
 }
 
-// A survivor that has received the stop signal with the target's group gets no second one when the target has ended: many
-// programs take that for "abort now". One that ignores the signal, or that the group does not reach, gets SIGTERM.
+// A survivor that has received the stop signal with the target's group gets no second one when the target has ended:
+// many programs take that for "abort now". One that ignores the signal, or that the group does not reach, gets SIGTERM.
 func TestSurvivorsGetOneStopSignal(t *testing.T) {
 	need(t, "linux", "setsid")
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
-		for _, flags := range [][]string{{"--guard", "on"}, {"--guard", "off"}, {"--contain", "group"}, {"--stop-schedule", fmt.Sprintf("%d/1h", -int(sig))}} {
+		for _, flags := range [][]string{
+			{"--guard", "on"}, {"--guard", "off"}, {"--contain", "group"},
+			{"--stop-schedule", fmt.Sprintf("%d/1h", -int(sig))},
+		} {
 			t.Run(fmt.Sprint(unix.SignalName(sig), flags), func(t *testing.T) {
 				t.Parallel()
-				p := start(t, slices.Concat([]string{"graceful", "run", "--verbose"}, flags, []string{"--", "sh", "-c", leaveBehind("") + `
+				p := start(t, slices.Concat([]string{"graceful", "run", "--verbose"}, flags,
+					[]string{"--", "sh", "-c", leaveBehind("") + `
 					helper count counter & setsid helper count away & until [ -e counter.pid ] && [ -e away.pid ]; do sleep 0.01; done
 					echo $$ >target; exec sleep 1000`})...)
 				p.file("target")

@@ -116,9 +116,12 @@ var local = map[string]bool{}
 
 func init() {
 	for _, name := range []string{
-		"arch_prctl", "brk", "clock_gettime", "clock_nanosleep", "epoll_create1", "epoll_ctl", "eventfd2", "exit", "faccessat",
-		"faccessat2", "fcntl", "fcntl DUPFD", "fstat", "fstatfs", "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getpgid",
-		"getpid", "getppid", "getrandom", "getsid", "getsockopt", "gettid", "getuid", "lseek", "madvise", "mmap", "mprotect", "munmap",
+		"arch_prctl", "brk", "clock_gettime", "clock_nanosleep", "epoll_create1", "epoll_ctl", "eventfd2", "exit",
+		"faccessat",
+		"faccessat2", "fcntl", "fcntl DUPFD", "fstat", "fstatfs", "futex", "getcwd", "getdents64", "getegid", "geteuid",
+		"getgid", "getpgid",
+		"getpid", "getppid", "getrandom", "getsid", "getsockopt", "gettid", "getuid", "lseek", "madvise", "mmap", "mprotect",
+		"munmap",
 		"nanosleep", "newfstatat", "pread64", "prlimit64", "readlinkat", "restart_syscall", "rt_sigaction", "rt_sigprocmask",
 		"rt_sigreturn", "sched_getaffinity", "sched_yield", "sigaltstack", "statfs", "timer_create", "timer_delete",
 		"timer_settime", "uname",

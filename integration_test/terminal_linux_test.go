@@ -1,166 +1,14 @@
 package integration_test
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
-
-// person is somebody at a terminal: what he types, and what he sees. In the shell every prompt begins with the last exit
-// status in brackets.
-type person struct {
-	*proc
-	master *os.File
-	seen   int           // of the text
-	closed chan struct{} // when nobody has the terminal any more
-}
-
-// atTerminal starts a program as leader of a session with a terminal of its own.
-func atTerminal(t *testing.T, args ...string) *person {
-	t.Helper()
-	master, slave, err := pty.Open()
-	if err != nil {
-		need(t, "pseudo-terminal")
-	}
-	defer slave.Close()
-	// A file that can be closed while it is being read from (os.NewFile).
-	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err = errors.Join(err, unix.SetNonblock(fd, true), master.Close()); err != nil {
-		t.Fatal(err)
-	}
-	s := &person{proc: command(t, args...), master: os.NewFile(uintptr(fd), "terminal"), closed: make(chan struct{})}
-	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = slave, slave, slave
-	s.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
-	inputrc := filepath.Join(t.TempDir(), "inputrc")
-	if err := os.WriteFile(inputrc, []byte("set enable-bracketed-paste off\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	s.cmd.Env = append(os.Environ(), "PS1=[$?]: ", "TERM=xterm", "INPUTRC="+inputrc, "HISTFILE=", "LESS=", "PAGER=")
-	s.resize(24)
-	s.start()
-	t.Cleanup(func() { s.master.Close() })
-	go func() {
-		defer close(s.closed)
-		_, _ = io.Copy(s.output, s.master)
-	}()
-	return s
-}
-
-// atShell has him at the prompt of an interactive bash, which tells of jobs at once.
-func atShell(t *testing.T, cgroup string) *person {
-	t.Helper()
-	need(t, "bash", "stty")
-	s := atTerminal(t, "sh", "-c", `[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec bash --norc --noprofile -i`, cgroup)
-	s.sees("]: ")
-	s.does("set -b; stty -g >before", "[0]: ")
-	return s
-}
-
-func (s *person) control(f func(fd int) error) error {
-	conn, err := s.master.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if failed := conn.Control(func(fd uintptr) { err = f(int(fd)) }); failed != nil {
-		return failed
-	}
-	return err
-}
-
-func (s *person) resize(rows uint16) {
-	s.t.Helper()
-	if err := s.control(func(fd int) error {
-		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: 80})
-	}); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *person) types(keys string) {
-	s.t.Helper()
-	if _, err := s.master.WriteString(keys); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// sees waits for a text after all that he has waited for before.
-func (s *person) sees(want string) {
-	s.t.Helper()
-	s.until(fmt.Sprintf("%q on the screen", want), func() bool {
-		text := s.text()
-		i := strings.Index(text[s.seen:], want)
-		if i >= 0 {
-			s.seen += i + len(want)
-		}
-		return i >= 0
-	})
-}
-
-// does has a line executed. Its echo is not what he sees.
-func (s *person) does(line string, wants ...string) {
-	s.t.Helper()
-	s.types(line + "\r")
-	s.sees("\n")
-	for _, want := range wants {
-		s.sees(want)
-	}
-}
-
-// foreground waits until a program that is executed by this name is in the foreground.
-func (s *person) foreground(name string) (pid int) {
-	s.t.Helper()
-	s.until("foreground group of "+name, func() bool {
-		err := s.control(func(fd int) (err error) { pid, err = unix.IoctlGetInt(fd, unix.TIOCGPGRP); return err })
-		return err == nil && comm(pid) == name
-	})
-	return pid
-}
-
-// reads waits until a program of the shell's waits for a key: less takes a signal that comes just before that with the next
-// key.
-func (s *person) reads(name string) {
-	s.t.Helper()
-	s.until(name+" that waits for a key", func() bool {
-		below := childrenOf(s.cmd.Process.Pid)
-		for i := 0; i < len(below); i++ {
-			where, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", below[i]))
-			if comm(below[i]) == name && strings.HasPrefix(string(where), "wait_woken") { // n_tty_read
-				return true
-			}
-			below = append(below, childrenOf(below[i])...)
-		}
-		return false
-	})
-}
-
-// modes requires that those of the terminal are what they were.
-func (s *person) modes() {
-	s.t.Helper()
-	s.does("stty -g | cmp - before", "[0]: ")
-}
-
-// front is the shell's only child.
-func (s *person) front() (pid int) {
-	s.t.Helper()
-	s.until("graceful in the shell", func() bool {
-		children := childrenOf(s.cmd.Process.Pid)
-		if len(children) == 1 {
-			pid = children[0]
-		}
-		return pid != 0 && comm(pid) == "graceful"
-	})
-	return pid
-}
 
 const (
 	ctrlC = "\x03"
@@ -168,8 +16,8 @@ const (
 	ctrlZ = "\x1a"
 )
 
-// levels runs a test with each kind of containment, and with and without a guard if it is not told. The run wants more flags
-// and a program.
+// levels runs a test with each kind of containment, and with and without a guard if it is not told. The run wants more
+// flags and a program.
 func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards ...string) {
 	need(t, "linux")
 	if guards == nil {
@@ -183,14 +31,15 @@ func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards
 				if level == "cgroup" {
 					dir = ownCgroup(t)
 				}
-				test(t, atShell(t, dir), fmt.Sprintf(`graceful run --contain %s --guard %s --on-exit "echo 1 >>cleaned" `, level, guard))
+				const run = `graceful run --contain %s --guard %s --on-exit "echo 1 >>cleaned" `
+				test(t, atShell(t, dir), fmt.Sprintf(run, level, guard))
 			})
 		}
 	}
 }
 
-// What the shell can do with a program, it can do with one under us: the words that the shell says are those that it says
-// of the program alone.
+// What the shell can do with a program, it can do with one under us: the words that the shell says are those that it
+// says of the program alone.
 func TestAShellsJobs(t *testing.T) {
 	levels(t, func(t *testing.T, s *person, run string) {
 		// In the foreground, from the start to the end.
@@ -309,7 +158,8 @@ func TestAPipeline(t *testing.T) {
 		s.types("q")
 		s.sees("[0]: ")
 		s.modes()
-		s.does(run + `sh -c 'read a </dev/tty; echo "one $a"; exec sleep 1000' | sh -c 'read a; read b </dev/tty; echo "$a two $b"'`)
+		s.does(run + `sh -c 'read a </dev/tty; echo "one $a"; exec sleep 1000' | ` +
+			`sh -c 'read a; read b </dev/tty; echo "$a two $b"'`)
 		s.foreground("sh")
 		s.types("x\r")
 		s.sees("x\r\n")
@@ -350,7 +200,9 @@ func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
 	})
 	t.Run("the front, in a script that goes on", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
-			s.does(`bash -c '` + run + `--grace 1h sh -c "trap : TERM; stty raw -echo; echo \$\$ >up; while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; echo next; read x; echo "got $x"; read x'`)
+			s.does(`bash -c '` + run + `--grace 1h sh -c "trap : TERM; stty raw -echo; echo \$\$ >up; ` +
+				`while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; ` +
+				`echo next; read x; echo "got $x"; read x'`)
 			target := s.pidIn("up")
 			script := childrenOf(s.cmd.Process.Pid)[0]
 			kill(t, childrenOf(script)[0])
@@ -396,7 +248,8 @@ func TestAClosedWindow(t *testing.T) {
 	for name, how := range map[string]string{"of a shell": "", "of ours": "exec "} {
 		t.Run(name, func(t *testing.T) {
 			levels(t, func(t *testing.T, s *person, run string) {
-				s.does(how + run + `-v --on-exit "echo said" sh -c 'trap "echo HUP >>told; exit" HUP; echo $$ >up; while :; do sleep 0.01; done'`)
+				s.does(how + run + `-v --on-exit "echo said" sh -c 'trap "echo HUP >>told; exit" HUP; echo $$ >up; ` +
+					`while :; do sleep 0.01; done'`)
 				target := s.pidIn("up")
 				s.master.Close()
 				s.file("cleaned")
@@ -452,92 +305,4 @@ func TestTheTerminalOfAnotherSession(t *testing.T) {
 		s.sees("[0]: ")
 		s.modes()
 	})
-}
-
-// Screens of programs that use all of it are the same as without us.
-func TestScreens(t *testing.T) {
-	need(t, "linux", "tmux", "bash")
-	// What is to be seen, and what is typed then. The last line ends with "end" and the exit status.
-	const end = "echo Space end$? Enter"
-	for name, script := range map[string]struct {
-		needs   []string
-		program string
-		steps   []string
-	}{
-		"vim": {[]string{"vim"}, "vim -u NONE -N text", []string{
-			"~", "ihello Escape", "hello", "yyp C-z", "Stopped", "fg Enter", "hello\nhello", "i- Escape", "-hello", ":wq Enter", "fg\nvim -u NONE -N text\n$", "cat Space text Enter", "text\nhello\n-hello\n$", end,
-		}},
-		"python": {[]string{"python3"}, "python3 -q", []string{
-			"go\n>>>", "6*7 Enter", "42", "import Space time;print(1);time.sleep(1000) Enter", "1\n", "C-c", "KeyboardInterrupt", "C-z",
-			"Stopped", "fg Enter", "fg\npython3", "Enter", "python3 -q\n>>>", "8*8 Enter", "64\n>>>", "C-d", ">>>\n$", end,
-		}},
-		"bash": {nil, "bash --norc --noprofile -i", []string{
-			"go\n$", "./copy Enter", "it copies", "typed Enter", "typed\ntyped", "C-z", "Stopped", "fg Enter", "fg\n./copy", "C-d", "fg\n./copy\n$", "exit Space 3 Enter", "exit\n$", end,
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			need(t, script.needs...)
-			screens := map[string]string{}
-			for _, wrapper := range []string{"", "graceful run -- ", "graceful run --guard off --contain group -- "} {
-				screens[wrapper] = screen(t, wrapper, script.program, script.steps)
-				if screens[wrapper] != screens[""] {
-					t.Errorf("%sthe screen is\n%s\nand without us\n%s", wrapper, screens[wrapper], screens[""])
-				}
-			}
-		})
-	}
-}
-
-// screen is what is left on the screen of tmux(1). Keys are separated by blanks.
-func screen(t *testing.T, wrapper, program string, steps []string) string {
-	t.Helper()
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "tmux")
-	tmux := func(args ...string) string {
-		cmd := exec.Command("tmux", slices.Concat([]string{"-S", socket, "-f", "/dev/null"}, args)...)
-		cmd.Env = append(os.Environ(), "PYTHON_BASIC_REPL=1", "TMUX=")
-		cmd.Dir = dir
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("tmux %q: %v\n%s", args, err, out)
-		}
-		return string(out)
-	}
-	start := filepath.Join(dir, "start") // what is typed is the same in all
-	if err := os.WriteFile(start, []byte("export PS1='$ '; HISTFILE=; alias go='"+wrapper+program+"'\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "copy"), []byte("#!/bin/sh\necho it copies\nexec cat\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	tmux("new-session", "-d", "-x", "150", "-y", "24", "bash --noprofile --rcfile "+start+" -i")
-	defer tmux("kill-server")
-	shown := ""
-	sees := func(what string, seen func() bool) {
-		t.Helper()
-		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-			shown = ""
-			for line := range strings.Lines(tmux("capture-pane", "-p")) {
-				if line != "\n" { // how many of them there are depends on when we type
-					shown += strings.ReplaceAll(line, wrapper, "")
-				}
-			}
-			if seen() {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%q: no %s; the screen is\n%s", wrapper, what, shown)
-			}
-		}
-	}
-	prompt := func() bool { return strings.HasSuffix(strings.TrimSpace(shown), "$") }
-	sees("prompt", prompt)
-	tmux("send-keys", "go", "Enter")
-	for i := 0; i < len(steps); i += 2 {
-		sees(steps[i], func() bool { return strings.Contains(shown, steps[i]) })
-		tmux(append([]string{"send-keys"}, strings.Fields(steps[i+1])...)...)
-	}
-	sees("end", func() bool { return strings.Contains(shown, "end") && prompt() })
-	return shown
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,7 +45,8 @@ type order struct {
 	Ready string
 
 	// Parent: the first process has a parent between us and itself, which is killed in its place. It has the death of that
-	// mean SIGTERM by the variable with this value, which a shell expands ($$). With "true" the parent has a session of its own.
+	// mean SIGTERM by the variable with this value, which a shell expands ($$). With "true" the parent has a session of
+	// its own.
 	Parent string
 }
 
@@ -164,8 +164,8 @@ func (t *tracing) trace() error {
 	if err != nil {
 		return err
 	}
-	// PTRACE_TRACEME knows no group stops. So a shell says that it is there (its own execve(2) is over only then), waits until
-	// it has been seized, and becomes the command.
+	// PTRACE_TRACEME knows no group stops. So a shell says that it is there (its own execve(2) is over only then), waits
+	// until it has been seized, and becomes the command.
 	shell := []string{"sh", "-c", `echo $$ >&3; read -r _ <&3; exec "$@" 3<&-`}
 	if t.Parent != "" {
 		shell = []string{"sh", "-c", `export GRACEFUL_DIE_WITH_PARENT=` + t.Parent + `; sh -c "$0" sh "$@"; exit`, shell[2]}
@@ -177,7 +177,8 @@ func (t *tracing) trace() error {
 		return err
 	}
 	child, err := syscall.ForkExec("/bin/sh", append(shell, t.Command...), &syscall.ProcAttr{
-		Env: append(os.Environ(), "XDG_RUNTIME_DIR="+dir), Files: []uintptr{0, 1, 2, there.Fd()}, Sys: &syscall.SysProcAttr{Setsid: t.Parent == "true"},
+		Env: append(os.Environ(), "XDG_RUNTIME_DIR="+dir), Files: []uintptr{0, 1, 2, there.Fd()},
+		Sys: &syscall.SysProcAttr{Setsid: t.Parent == "true"},
 	})
 	there.Close()
 	if err != nil {
@@ -308,152 +309,6 @@ func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	return ptrace(unix.PTRACE_CONT, tid, 0, uintptr(sig))
 }
 
-// syscallInfo is struct ptrace_syscall_info.
-type syscallInfo struct {
-	op     uint8
-	_      [3]byte
-	arch   uint32
-	ip, sp uint64
-	nr     uint64
-	args   [6]uint64
-	_      [16]byte
-}
-
-func (t *tracing) atCall(tid int, k *task, follow bool) error {
-	var info syscallInfo
-	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), unsafe.Sizeof(info),
-		uintptr(unsafe.Pointer(&info)), 0, 0); errno != 0 {
-		return errno
-	}
-	entry := info.op == unix.PTRACE_SYSCALL_INFO_ENTRY
-	if entry {
-		k.call, k.local = describe(tid, info.nr, info.args)
-	}
-	switch {
-	case !follow:
-	case t.Call == "":
-		if t.All || !k.local {
-			t.point(tid, map[bool]string{true: "beginning of ", false: "end of "}[entry]+k.call)
-		}
-	case entry && k.call == t.Call:
-		t.point(tid, k.call)
-	case !entry && k.failing:
-		k.failing = false
-		if err := setResult(tid, t.Errno); err != nil {
-			return err
-		}
-	}
-	if entry && follow {
-		t.Calls[k.call]++
-	}
-	return nil
-}
-
-// point is a stop that counts.
-func (t *tracing) point(tid int, where string) {
-	t.Stops++
-	switch {
-	case t.Stops == t.At:
-		t.Where = where
-		t.act(tid)
-	case t.Where == "":
-		if len(t.Before) == 5 {
-			t.Before = t.Before[1:]
-		}
-		t.Before = append(t.Before, where)
-	}
-}
-
-func (t *tracing) kill(int) { _ = unix.Kill(t.followed(), unix.SIGKILL) }
-
-// killParent returns when the children of the parent have another one.
-func (t *tracing) killParent() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ended[t.parent] {
-		return
-	}
-	_ = unix.Kill(t.parent, unix.SIGKILL)
-	for unix.Waitid(unix.P_PID, t.parent, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-	}
-}
-
-func (t *tracing) fail(tid int) {
-	t.tasks[tid].failing = true
-	if t.Call == "close" {
-		return // a descriptor is closed whatever close(2) says
-	}
-	if err := setCall(tid, -1); err != nil && err != unix.ESRCH {
-		t.Failed = fmt.Sprint("changing a system call: ", err)
-	}
-}
-
-// reaped takes note of who has ended. Once both have, whoever is there is left.
-func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	k := t.tasks[tid]
-	delete(t.tasks, tid)
-	how := fmt.Sprint(status.ExitStatus())
-	if status.Signaled() {
-		how = strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")
-	}
-	if tid == t.front {
-		t.Status = how
-		if t.Guarded && t.supervisor == 0 {
-			// Its child's first stop has not come yet.
-			children := slices.DeleteFunc(childrenOf(os.Getpid()), func(pid int) bool { return pid == t.parent })
-			if len(children) > 0 {
-				t.supervisor = children[0]
-			}
-		}
-		if !slices.Contains(childrenOf(os.Getpid()), t.supervisor) { // the front has reaped it
-			t.ended[t.supervisor] = true
-		}
-	}
-	if tid == t.supervisor {
-		t.Ended = how
-	}
-	switch {
-	case tid == t.front || tid == t.supervisor || tid == t.parent:
-		t.ended[tid] = true
-		if t.ended[t.front] && (t.supervisor == 0 || t.ended[t.supervisor]) && (t.parent == 0 || t.ended[t.parent]) {
-			t.over = true
-			t.Left = append(t.Left, killDescendants()...)
-		}
-	case k != nil || who == "": // a thread
-	case t.over:
-		killDescendants() // what it has born meanwhile
-	default:
-		t.Left = append(t.Left, fmt.Sprintf("%s, which came to us: %s", who, how))
-	}
-}
-
-func (t *tracing) giveUp() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.Late, t.over = true, true
-	t.Left = append(t.Left, killDescendants()...)
-}
-
-func (t *tracing) terminateWhenReady() {
-	for ; ; time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(t.Ready); err != nil {
-			continue
-		}
-		if t.Parent != "" {
-			t.killParent()
-			return
-		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if !t.ended[t.front] {
-			_ = unix.Kill(t.front, unix.SIGTERM)
-		}
-		return
-	}
-}
-
 // killDescendants kills all that is below us and says who that was.
 func killDescendants() (who []string) {
 	for queue := childrenOf(os.Getpid()); len(queue) > 0; queue = queue[1:] {
@@ -480,11 +335,4 @@ func threadGroup(tid int) int {
 	line, _, _ := strings.Cut(rest, "\n")
 	n, _ := strconv.Atoi(strings.TrimSpace(line))
 	return n
-}
-
-func ptrace(request, tid int, address, data uintptr) error {
-	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), address, data, 0, 0); errno != 0 {
-		return errno
-	}
-	return nil
 }

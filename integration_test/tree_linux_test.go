@@ -56,7 +56,8 @@ func gracefulPID(p *proc) int {
 // supervisorOf is the one of our processes whose child the target is, given the one that the user started.
 func supervisorOf(front int) int {
 	for _, child := range childrenOf(front) {
-		if cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child)); strings.HasPrefix(string(cmdline), runner.SupervisorName+"\x00") {
+		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
+		if strings.HasPrefix(string(cmdline), runner.SupervisorName+"\x00") {
 			return child
 		}
 	}
@@ -90,7 +91,8 @@ func TestForkStorms(t *testing.T) {
 	for _, storm := range [][]string{{"relay", "8"}, {"breed", "3000"}} {
 		t.Run(storm[0], func(t *testing.T) {
 			bothModes(t, func(t *testing.T, asPID1 bool) {
-				p := inNamespace(t, asPID1, append([]string{"graceful", "run", "--grace", "0", "--on-exit", census, "--", "helper"}, storm...)...).start()
+				p := inNamespace(t, asPID1, append([]string{"graceful", "run", "--grace", "0", "--on-exit", census, "--", "helper"},
+					storm...)...).start()
 				pid := gracefulPID(p)
 				p.file("storm")
 				time.Sleep(50 * time.Millisecond) // let it blow; how hard is not what is tested
@@ -149,7 +151,8 @@ func TestAsPID1(t *testing.T) {
 // Jobs of a shell that has then become us are not our tree: they are left alone, and their end is not in our way.
 func TestChildrenFromBeforeTheRunAreLeftAlone(t *testing.T) {
 	need(t, "linux")
-	p := start(t, "sh", "-c", `sleep 1000 & echo $! >before; exec graceful run --grace 1h -- sh -c 'setsid sleep 1000 & echo $! >during'`)
+	p := start(t, "sh", "-c", `sleep 1000 & echo $! >before
+		exec graceful run --grace 1h -- sh -c 'setsid sleep 1000 & echo $! >during'`)
 	before, during := p.pidIn("before"), p.pidIn("during")
 	defer unix.Kill(before, unix.SIGKILL)
 	p.want("0")
@@ -171,8 +174,8 @@ func TestASurvivorOfAnotherUser(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := inNamespace(t, false, "sh", "-c", c.mount+` && exec setpriv --reuid=54321 --regid=54321 --clear-groups "$@"`, "sh",
-				plain, "run", "--grace", "100ms", "--on-exit", "echo >>cleaned 1", "--",
+			p := inNamespace(t, false, "sh", "-c", c.mount+` && exec setpriv --reuid=54321 --regid=54321 --clear-groups "$@"`,
+				"sh", plain, "run", "--grace", "100ms", "--on-exit", "echo >>cleaned 1", "--",
 				"sh", "-c", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3")
 			suid := filepath.Join(p.dir, "helper")
 			if err := copyFile(filepath.Join(binDir, "helper"), suid); err != nil {
@@ -185,7 +188,8 @@ func TestASurvivorOfAnotherUser(t *testing.T) {
 			}
 			p.start().want("3")
 			p.wrote("cleaned", "1\n")
-			if text := p.text(); strings.Count(text, "giving up on processes that SIGKILL does not end left=[") != 1 || !strings.Contains(text, c.want) {
+			if text := p.text(); strings.Count(text, "giving up on processes that SIGKILL does not end left=[") != 1 ||
+				!strings.Contains(text, c.want) {
 				t.Errorf("it wrote:\n%s", text)
 			}
 		})
@@ -195,8 +199,8 @@ func TestASurvivorOfAnotherUser(t *testing.T) {
 // --contain group: what leaves the group is left alone, the group is emptied.
 func TestContainGroup(t *testing.T) {
 	need(t, "linux", "setsid")
-	p := start(t, "graceful", "run", "--contain", "group", "--grace", "100ms", "--on-exit", "echo cleaned", "--", "sh", "-c",
-		`trap '' TERM; sleep 1000 & echo $! >inside; setsid sleep 1000 & echo $! >outside`)
+	p := start(t, "graceful", "run", "--contain", "group", "--grace", "100ms", "--on-exit", "echo cleaned", "--",
+		"sh", "-c", `trap '' TERM; sleep 1000 & echo $! >inside; setsid sleep 1000 & echo $! >outside`)
 	inside, outside := p.pidIn("inside"), p.pidIn("outside")
 	defer unix.Kill(outside, unix.SIGKILL)
 	p.want("0")
@@ -216,14 +220,16 @@ func TestAnIdleRunMakesNoSystemCall(t *testing.T) {
 	p.until("start of the target", func() bool { return len(childrenOf(supervisor)) > 0 })
 	// What the runtime has left to do after the start it does soon; a program that polls never ends with it.
 	p.until("second without a system call", func() bool {
-		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(front), "-p", strconv.Itoa(supervisor))
+		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(front), "-p",
+			strconv.Itoa(supervisor))
 		s.until("attachment", func() bool { return tracer(front) != 0 && tracer(supervisor) != 0 })
 		time.Sleep(time.Second)
 		s.signal(unix.SIGINT)
 		s.wait()
 		trace, _ := os.ReadFile(filepath.Join(s.dir, "trace"))
 		// What threads were waiting in when strace came and when it left are no calls of that second.
-		calls := regexp.MustCompile(`(?m)^\d+ +(?:[a-z_0-9]+\(.*<(detached \.\.\.|unfinished \.\.\.)?>?|restart_syscall\(.*)$`).ReplaceAllString(string(trace), "")
+		const waiting = `(?m)^\d+ +(?:[a-z_0-9]+\(.*<(detached \.\.\.|unfinished \.\.\.)?>?|restart_syscall\(.*)$`
+		calls := regexp.MustCompile(waiting).ReplaceAllString(string(trace), "")
 		calls = strings.TrimSpace(calls)
 		if calls != "" {
 			t.Logf("in that second:\n%s", calls)
@@ -249,7 +255,8 @@ func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 		for _, pty := range []string{"--pty=false", "--pty=true"} {
 			t.Run(victim+" is killed, "+pty, func(t *testing.T) {
 				p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=clone,clone3,fork,vfork,execve",
-					"graceful", "run", pty, "-v", "--grace", "200ms", "--on-exit", "echo >cleaned", "--on-exit", "sleep 0.1", "--on-exit-order", "parallel", "--",
+					"graceful", "run", pty, "-v", "--grace", "200ms", "--on-exit", "echo >cleaned", "--on-exit", "sleep 0.1",
+					"--on-exit-order", "parallel", "--",
 					"sh", "-c", "helper daemon daemon; exec helper count got")
 				p.pidIn("got.pid")
 				p.pidIn("daemon")
@@ -324,7 +331,8 @@ func TestAnOrphanThatIsBornWhenSurvivorsAreStopped(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--", "sh", "-c", `
-		(trap 'sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done; exit' TERM; echo >ready; while :; do sleep 0.01; done) &
+		(trap 'sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done; exit' TERM; echo >ready
+			while :; do sleep 0.01; done) &
 		until [ -e ready ]; do sleep 0.01; done`)
 	p.want("0")
 }
@@ -334,7 +342,8 @@ func TestACleanupCommandThatHasLeftItsGroup(t *testing.T) {
 	need(t, "linux", "python3")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--on-exit",
-		`exec python3 -c 'import os, time; os.setpgid(0, os.getpgid(os.getppid())); open("moved", "w").write("moved"); time.sleep(1000)'`,
+		`exec python3 -c 'import os, time; os.setpgid(0, os.getpgid(os.getppid()))
+open("moved", "w").write("moved"); time.sleep(1000)'`,
 		"--on-exit-timeout", "2s", "--", "true")
 	p.file("moved")
 	p.want("0")

@@ -13,7 +13,8 @@ import (
 func TestEveryExitStatusComesThrough(t *testing.T) {
 	t.Parallel()
 	for n := range 256 {
-		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--", "sh", "-c", fmt.Sprint("exit ", n))
+		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--", "sh", "-c",
+			fmt.Sprint("exit ", n))
 		p.want(strconv.Itoa(n))
 		p.wrote("cleaned", fmt.Sprintln(n))
 	}
@@ -30,7 +31,8 @@ func TestEveryFatalSignalBecomes128PlusItsNumber(t *testing.T) {
 		if slices.Contains(harmless, sig) {
 			continue
 		}
-		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--", "helper", "die", strconv.Itoa(int(sig)))
+		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--", "helper", "die",
+			strconv.Itoa(int(sig)))
 		p.want(strconv.Itoa(128 + int(sig)))
 		p.wrote("cleaned", "signaled\n")
 	}

@@ -1,0 +1,276 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Who may not be signalled by us, another user's or a set-user-ID program, is gone before cleanup, and the cgroup with
+// it, whether it is a survivor or the target itself.
+func TestACgroupEndsProcessesOfAnotherUser(t *testing.T) {
+	need(t, "linux", "root", "setpriv", "pidns")
+	for _, c := range []struct{ name, prepare, target, stop, status string }{
+		{"survivor", "true", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3", "", "3"},
+		{"survivor, hidepid", "mount -o remount,hidepid=2 /proc",
+			"./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3", "", "3"},
+		{"target", "true", "exec ./helper become-root pid", "TERM", "137"},
+	} {
+		for _, guard := range []string{"on", "off"} {
+			t.Run(c.name+", guard "+guard, func(t *testing.T) {
+				t.Parallel()
+				cgroup := ownCgroup(t)
+				delegate(t, cgroup, another)
+				p := inNamespace(t, false, in(cgroup, append([]string{"sh", "-c", c.prepare + ` && exec "$@"`, "sh"},
+					as(another, plain, "run", "--contain", "cgroup", "--guard", guard, "--grace", "100ms",
+						"--on-exit", `ls -d "`+cgroup+`"/*/; echo >>cleaned 1`, "--", "sh", "-c", c.target)...)...)...)
+				p.setUserID()
+				p.start()
+				if c.stop != "" {
+					p.file("pid")
+					if err := unix.Kill(gracefulPID(p), unix.SIGTERM); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p.want(c.status)
+				p.wrote("cleaned", "1\n")
+				if text := p.text(); strings.Contains(text, "giving up") || strings.Contains(text, cgroup+"/graceful") {
+					t.Errorf("it wrote:\n%s", text)
+				}
+			})
+		}
+	}
+}
+
+// clan is a target's script: a daemon, one that belongs to nobody, one in a cgroup that the target has made below its
+// own, and with "escaped" one that has left it.
+const clan = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/b
+	helper daemon daemon; setsid setpriv --reuid=54321 --clear-groups helper stay & echo $! >nobody
+	sh -c 'echo 0 >"$0"/a/b/cgroup.procs; exec helper stay' "$own" & echo $! >nested
+	sh -c 'echo 0 >"$CGROUP"/cgroup.procs; exec setsid helper stay' & echo $! >escaped
+	until [ -s daemon ] && grep -q helper /proc/$(cat nobody)/comm && grep -q helper /proc/$(cat nested)/comm &&
+		grep -q helper /proc/$(cat escaped)/comm
+	do sleep 0.01; done; echo >ready; sleep 1000`
+
+// startClan starts one in a cgroup, and returns its members but for the target when they are all there.
+func startClan(t *testing.T, cgroup string, flags ...string) (p *proc, members []int) {
+	t.Helper()
+	need(t, "linux", "setpriv", "setsid")
+	run := append([]string{"graceful", "run", "--contain", "cgroup", "--grace", "100ms", "--on-exit", `echo >>cleaned 1`},
+		flags...)
+	p = command(t, in(cgroup, append(run, "--", "sh", "-c", clan)...)...)
+	p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
+	p.start()
+	p.file("ready")
+	for _, file := range []string{"daemon", "nobody", "nested", "escaped"} {
+		members = append(members, p.pidIn(file))
+	}
+	return p, members
+}
+
+// However a run ends, nobody is left, in the cgroup, below it, or moved out of it, and it is removed.
+func TestACgroupIsEmptiedAndRemovedHoweverTheRunEnds(t *testing.T) {
+	for _, c := range []struct {
+		name, status string
+		flags        []string
+		end          func(p *proc)
+	}{
+		{"stopped", "137", []string{"--guard", "on"}, func(p *proc) { p.signal(unix.SIGTERM) }},
+		{"stopped, no guard", "137", []string{"--guard", "off"}, func(p *proc) { p.signal(unix.SIGTERM) }},
+		{"supervisor killed", "137", []string{"--guard", "on"}, func(p *proc) { kill(p.t, p.supervisor()) }},
+		{"front killed", "KILL", []string{"--guard", "on"}, func(p *proc) { p.supervisor(); kill(p.t, p.cmd.Process.Pid) }},
+		{"both killed", "KILL", []string{"--guard", "on", "--state-dir", "state"}, func(p *proc) {
+			bothKilled(p.t, p.cmd.Process.Pid)
+			p.want("KILL")
+			recoverIn(p.t, filepath.Join(p.dir, "state"), "0")
+			if left := cgroupsBelow(p.cmd.Env[len(p.cmd.Env)-1][len("CGROUP="):]); len(left) > 0 {
+				p.t.Errorf("recover has left %q", left)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cgroup := ownCgroup(t)
+			p, members := startClan(t, cgroup, c.flags...)
+			if below := cgroupsBelow(cgroup); len(below) != 3 {
+				t.Fatalf("there are %q", below)
+			}
+			c.end(p)
+			if p.cmd.ProcessState == nil {
+				p.want(c.status)
+			}
+			p.gone(members...)
+			p.isRemoved(cgroup)
+			p.until("cleanup", func() bool { return p.file("cleaned") != "" })
+			p.wrote("cleaned", "1\n")
+		})
+	}
+}
+
+// Members that descend from nobody we know, and carry nothing of the run in their environment, are found by recover in
+// the cgroup.
+func TestRecoverFindsMembersByTheCgroupAlone(t *testing.T) {
+	need(t, "linux", "setsid")
+	t.Parallel()
+	cgroup := ownCgroup(t)
+	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--state-dir", "state", "--", "sh", "-c",
+		"setsid env -i /bin/sleep 1000 & echo $! >pid; until grep -q sleep /proc/$!/comm; do sleep 0.01; done; "+
+			"echo $$ >target; exec sleep 1000")...)
+	target, member := p.pidIn("target"), p.pidIn("pid")
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	kill(t, target)
+	p.gone(target)
+	recoverIn(t, filepath.Join(p.dir, "state"), "0")
+	p.gone(member)
+	p.isRemoved(cgroup)
+}
+
+// With nothing to end the run costs nothing, and leaves nothing.
+func TestACgroupIsRemovedWhenNothingWasLeft(t *testing.T) {
+	for _, command := range []string{"true", "no-such-program", "/etc/passwd"} {
+		cgroup := ownCgroup(t)
+		p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "echo >>cleaned 1", "--", command)...)
+		p.want(map[string]string{"true": "0", "no-such-program": "127", "/etc/passwd": "126"}[command])
+		p.wrote("cleaned", "1\n")
+		if left := cgroupsBelow(cgroup); len(left) > 0 {
+			t.Errorf("%s: left %q", command, left)
+		}
+	}
+}
+
+// A run in a run has a cgroup in its cgroup.
+func TestACgroupInACgroup(t *testing.T) {
+	t.Parallel()
+	cgroup := ownCgroup(t)
+	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--", "graceful", "run", "--contain", "cgroup",
+		"--", "sh", "-c", "tail -n 1 /proc/self/cgroup; exit 3")...)
+	p.want("3")
+	if strings.Count(p.text(), "/graceful-") != 3 { // the test's, the outer one's and the inner one's
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+	p.isRemoved(cgroup)
+}
+
+// Our descriptors of the cgroup are not the target's, and what runs before and after is outside.
+func TestTheTargetAloneIsInTheCgroup(t *testing.T) {
+	t.Parallel()
+	cgroup := ownCgroup(t)
+	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "tail -n 1 /proc/self/cgroup >after",
+		"--", "sh", "-c",
+		`tail -n 1 /proc/self/cgroup >target; ls -l /proc/$$/fd | grep -e /graceful- -e cgroup.procs
+			tail -n 1 /proc/$PPID/cgroup >parent`)...)
+	p.want("0")
+	if text := p.text(); text != "" {
+		t.Errorf("it has:\n%s", text)
+	}
+	own := "/" + filepath.Base(cgroup)
+	if !strings.Contains(p.file("target"), own+"/graceful-") || !strings.HasSuffix(p.file("after"), own+"\n") ||
+		!strings.HasSuffix(p.file("parent"), own+"\n") {
+		t.Errorf("target %q, parent %q, cleanup %q", p.file("target"), p.file("parent"), p.file("after"))
+	}
+}
+
+// Asked for and not to be had: the reason, 125, nothing started, nothing left, with a guard and without.
+func TestACgroupThatCannotBeHad(t *testing.T) {
+	need(t, "linux", "root", "unshare", "setpriv")
+	for name, c := range map[string]struct{ prepare, want string }{
+		"not mounted": {unmounted, "containment cgroup: no cgroup v2 is mounted"},
+		"read-only": {unmounted + `mount -t cgroup2 none m; mount -o remount,ro,bind m`,
+			"read-only file system (in a container: it must be mounted read-write)"},
+		"another part": {unmounted + `mount -t cgroup2 none m; mkdir m/"$OWN"/x; mount --bind m/"$OWN"/x 'odd \ place'
+			umount m`, "does not show our own cgroup (/"},
+		"another user's": {"set -- setpriv --reuid=54321 --clear-groups \"$@\"",
+			"permission denied (it must be delegated to us: systemd-run --user --scope -p Delegate=yes)"},
+		"directory ours alone": {"chown 54321 \"$CGROUP\"; set -- setpriv --reuid=54321 --clear-groups \"$@\"",
+			"cgroup.procs: permission denied"},
+		"too many": {`echo 0 >"$CGROUP"/cgroup.max.descendants`,
+			"resource temporarily unavailable (see cgroup.max.depth and cgroup.max.descendants there and above)"},
+		"threaded": {`mkdir "$CGROUP"/t; echo threaded >"$CGROUP"/t/cgroup.type`,
+			`is of type "domain threaded", and a process can be in none below it`},
+	} {
+		for _, guard := range []string{"auto", "on", "off"} {
+			t.Run(name+", guard "+guard, func(t *testing.T) {
+				t.Parallel()
+				cgroup := ownCgroup(t)
+				p := command(t, in(cgroup, "unshare", "--mount", "sh", "-ec", c.prepare+"\n"+`exec "$@"`, "sh",
+					plain, "run", "--contain", "cgroup", "--guard", guard, "--state-dir", "state", "--on-exit", "echo cleaned", "--",
+					"echo", "started")...)
+				if err := os.Chmod(p.dir, os.ModeSticky|0o777); err != nil {
+					t.Fatal(err)
+				}
+				p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
+				p.start().want("125")
+				if text := p.text(); !strings.Contains(text, c.want) || strings.Count(text, "\n") != 1 {
+					t.Errorf("it wrote:\n%s\nwant %s", text, c.want)
+				}
+				if left, _ := filepath.Glob(cgroup + "/graceful-*"); len(left) > 0 {
+					t.Errorf("left: %q", left)
+				}
+				if left, _ := filepath.Glob(filepath.Join(p.dir, "state/*")); len(left) > 0 {
+					t.Errorf("left: %q", left)
+				}
+			})
+		}
+	}
+}
+
+// Who has been moved into the cgroup, and is no child of ours or of the target's, is a member as well.
+func TestWhoHasBeenMovedIntoTheCgroup(t *testing.T) {
+	for _, c := range []struct{ ignores, grace, end string }{{"HUP", "1h", "TERM"}, {"TERM", "100ms", "KILL"}} {
+		t.Run(c.end, func(t *testing.T) {
+			t.Parallel()
+			cgroup := ownCgroup(t)
+			stranger := start(t, "helper", "ignore", c.ignores, "--", "pid")
+			p := command(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--grace", c.grace, "--", "sh", "-c",
+				fmt.Sprintf(`own=$(echo "$CGROUP"/graceful-*); echo %d >"$own"/cgroup.procs`, stranger.pidIn("pid")))...)
+			p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
+			p.start().want("0")
+			if got := stranger.wait(); got != c.end {
+				t.Errorf("it ended with %s", got)
+			}
+			if left := cgroupsBelow(cgroup); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}
+
+// What is kept goes on outside the cgroup, which is removed; what is waited for may be another user's.
+func TestSurvivorsOfACgroup(t *testing.T) {
+	need(t, "linux", "root", "setpriv", "setsid")
+	const survivor = `setsid setpriv --reuid=54321 --clear-groups sh -c 'echo $$
+		exec helper stay' >pid & until [ -s pid ]; do sleep 0.01; done; exit 3`
+	t.Run("keep", func(t *testing.T) {
+		t.Parallel()
+		cgroup := ownCgroup(t)
+		p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--survivors", "keep", "--on-exit",
+			"setsid sleep 1000 & echo $! >left", "--", "sh", "-c", survivor)...)
+		p.want("3")
+		if left := cgroupsBelow(cgroup); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+		if pid := p.pidIn("pid"); !alive(pid) {
+			t.Error("it was ended")
+		}
+		p.gone(p.pidIn("left")) // what a cleanup command leaves is another matter
+	})
+	t.Run("wait", func(t *testing.T) {
+		t.Parallel()
+		cgroup := ownCgroup(t)
+		p := start(t, in(cgroup, "graceful", "run", "-v", "--contain", "cgroup", "--survivors", "wait", "--grace", "100ms",
+			"--", "sh", "-c", survivor)...)
+		p.until("sweeping", func() bool { return strings.Contains(p.text(), "sweeping was=running") })
+		pid := p.pidIn("pid")
+		if !alive(pid) {
+			t.Error("it was ended")
+		}
+		kill(t, pid)
+		p.want("3")
+		p.isRemoved(cgroup)
+	})
+}

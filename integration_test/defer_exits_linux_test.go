@@ -1,0 +1,246 @@
+package integration_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/cleanup/registry"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a process's end has started is waited for, and not started again, whoever is killed meanwhile; all others come
+// after it.
+func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testing.T) {
+	for _, stopping := range []bool{false, true} {
+		for _, victim := range []string{"supervisor", "front", "both", "both, and the command"} {
+			t.Run(fmt.Sprintf("%s, in a stop %t", victim, stopping), func(t *testing.T) {
+				t.Parallel()
+				dir := filepath.Join(t.TempDir(), "state")
+				p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--grace", "1h", "--", "sh", "-c",
+					fmt.Sprintf(
+						`%t && trap 'echo >stopping' TERM; echo $$ >target; graceful defer -- sh -c 'echo other >>log' >printed
+					sh -c 'echo >up; exec sleep 1000' & until [ -e up ]; do sleep 0.01; done # it has no trap any more
+					graceful defer --when-exits $! -- sh -c 'echo begun >>log; echo $$ >begun; while [ ! -e end ]; do sleep 0.01
+					done; echo ended >>log' >>printed
+					kill $!; while [ ! -e end ]; do sleep 0.01; done`, stopping))
+				front, supervisor := p.cmd.Process.Pid, p.supervisor()
+				running, target := p.pidIn("begun"), p.pidIn("target")
+				if stopping {
+					p.signal(unix.SIGTERM)
+					p.file("stopping")
+				}
+				last, want := p, "begun\nended\nother\n"
+				switch victim {
+				case "supervisor":
+					p.killAndWait(supervisor)
+				case "front":
+					kill(t, front)
+					p.want("KILL")
+				default:
+					bothKilled(t, front)
+					p.want("KILL")
+					if victim != "both" {
+						kill(t, running)
+						p.untilGone([]int{running})
+						want = "begun\nother\n"
+					}
+					_ = os.Remove(filepath.Join(p.dir, "stopping"))
+					last = start(t, "graceful", "recover", "--state-dir", dir)
+				}
+				if !stopping { // it is ended, and the command is not
+					p.untilGone([]int{target})
+				} else if last != p { // it is asked again
+					p.file("stopping")
+				}
+				p.touch("end")
+				switch victim {
+				case "supervisor":
+					p.wait()
+				case "front":
+					p.untilGone([]int{supervisor})
+				default:
+					last.want("1")
+					said := map[bool]string{true: "command not seen", false: "command interrupted"}[victim == "both"]
+					if !strings.Contains(last.text(), said) {
+						t.Errorf("recover said:\n%s", last.text())
+					}
+				}
+				p.wrote("log", want)
+				if strings.Contains(last.text(), "command interrupted") {
+					recoverIn(t, dir, "0", "--retry-interrupted")
+					p.wrote("log", want+"begun\nended\n")
+				}
+				if left := inDir(t, dir); left != "" {
+					t.Errorf("left in the state directory: %s", left)
+				}
+			})
+		}
+	}
+}
+
+func TestACommandRunsSoonAfterTheProcessThatItWaitsFor(t *testing.T) {
+	for name, around := range map[string][]string{
+		"told": nil,
+		"without pidfd_open(2)": {"strace", "-f", "-qq", "-o", "trace", "-e", "trace=pidfd_open", "-e",
+			"inject=pidfd_open:error=ENOSYS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if around != nil {
+				need(t, "strace", "norace")
+			}
+			best := time.Hour
+			for range 20 {
+				p := start(t, append(around, "graceful", "run", "--", "sh", "-c",
+					`(sleep 0.2; date +%s%N >ended) & graceful defer --when-exits $! -- sh -c 'date +%s%N >cleaned' >/dev/null
+					until [ -s cleaned ]; do sleep 0.02; done`)...)
+				p.want("0")
+				if best = min(best, time.Duration(p.pidIn("cleaned")-p.pidIn("ended"))); around != nil &&
+					!strings.Contains(p.file("trace"), "(INJECTED)") {
+					t.Fatalf("it could be watched:\n%s", p.file("trace"))
+				}
+				if best <= 100*time.Millisecond {
+					t.Log(best)
+					return
+				}
+			}
+			t.Errorf("it took %v", best)
+		})
+	}
+}
+
+// await N has N children and registers a command for the end of each, says so, ends the last one and then all others
+// once there is a file go, and writes down how many commands have run when all have or it is late.
+func init() { roles["await"] = await }
+
+func await(args []string) int {
+	n, _ := strconv.Atoi(args[0])
+	for range n {
+		if child, _ := rawFork(); child {
+			rawStay()
+		}
+	}
+	children := childrenOf(os.Getpid())
+	for i, pid := range children {
+		request := registry.Request{Do: registry.Defer, Shell: cleanup.Text(fmt.Sprintf("echo %d >>log", i)), WhenExits: pid}
+		if answer, err := registry.Ask(os.Getenv("GRACEFUL_SOCKET"), request); err != nil || answer.Error != "" {
+			panic(fmt.Sprint(err, answer.Error))
+		}
+	}
+	write("registered", len(children))
+	ran := func() int {
+		log, _ := os.ReadFile("log")
+		return bytes.Count(log, []byte("\n"))
+	}
+	waitFor := func(happened func() bool) {
+		for deadline := time.Now().Add(patience); !happened() && time.Now().Before(deadline); {
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	waitFor(func() bool { return isThere("go") })
+	last := len(children) - 1
+	for _, some := range [][]int{children[last:], children[:last]} {
+		before := ran()
+		for _, pid := range some {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		for range some {
+			_, _ = unix.Wait4(-1, nil, 0, nil)
+		}
+		waitFor(func() bool { return ran() == before+len(some) })
+	}
+	write("ran", ran())
+	return 0
+}
+
+// Also more than we may have descriptors, of which enough are left.
+func TestManyProcessesThatAreWaitedFor(t *testing.T) {
+	for _, c := range []struct{ processes, descriptors int }{{1000, 0}, {1500, 256}, {100, 64}} {
+		t.Run(fmt.Sprintf("%d, ulimit -n %d", c.processes, c.descriptors), func(t *testing.T) {
+			began := time.Now()
+			p := start(t, "sh", "-c", fmt.Sprintf(
+				`[ %d = 0 ] || ulimit -n %[1]d; exec graceful run --on-exit 'echo last >>log' -- helper await %d`,
+				c.descriptors, c.processes))
+			p.file("registered")
+			registered := time.Since(began)
+			p.wrote("log", "") // nobody has ended
+			open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.supervisor()))
+			if err != nil || c.descriptors > 0 && len(open) > c.descriptors*3/4 {
+				t.Errorf("%d descriptors are open, %v", len(open), err)
+			}
+			p.touch("go")
+			p.want("0")
+			if log := linesOf(p, "log"); p.pidIn("ran") != c.processes || len(log) != c.processes+1 ||
+				sum(log) != c.processes+1 || p.text() != "" {
+				t.Errorf("%d ran before the end, %d times in all; it wrote:\n%s", p.pidIn("ran"), sum(log), p.text())
+			}
+			t.Logf("registered in %v, all over after %v; %d descriptors", registered, time.Since(began), len(open))
+		})
+	}
+}
+
+// What is process 1 to one is another to those in another PID namespace, around the run's or within it.
+func TestAPidOfAnotherNamespaceIsRefused(t *testing.T) {
+	p := inNamespace(t, false, "graceful", "run", "--defer", "on", "--", "sh", "-c",
+		`echo $GRACEFUL_SOCKET >socket; echo $$ >pid
+		unshare --pid --fork --mount-proc graceful defer --when-exits 1 -- echo never; echo $?; echo >done
+		until [ -e end ]; do sleep 0.01; done`).start()
+	p.file("done")
+	answer, err := registry.Ask(strings.TrimSpace(p.file("socket")),
+		registry.Request{Do: registry.Defer, Shell: "echo never", WhenExits: p.pidIn("pid")})
+	p.touch("end")
+	p.want("0")
+	const refusal = "you are in another PID namespace"
+	if text := p.text(); err != nil || !strings.HasPrefix(answer.Error, refusal) || !strings.Contains(text, refusal) ||
+		!strings.HasSuffix(text, "\n1\n") {
+		t.Errorf("we were told %+v, %v; it wrote:\n%s", answer, err, text)
+	}
+}
+
+// A pid that comes back, to a member of the tree or to a stranger, while nobody of ours is looking: the command has run
+// for the first that had it, once, and none is registered for a stranger.
+func TestAPidThatComesBack(t *testing.T) {
+	need(t, "root", "pidns", "ns_last_pid")
+	const again = `again() { n=0; while [ $n -lt 10000 ]; do n=$((n+1))
+		echo $(($1-1)) >/proc/sys/kernel/ns_last_pid; sleep 1000 & [ $! = $1 ] && return; kill $!; wait $!; done
+		echo missed >>log; }
+	`
+	for _, c := range []struct{ to, then, want string }{
+		{"again $pid", "CONT", "fired\nlives\n0\n"},
+		{"again $pid", "KILL", "fired\n"},
+		{"echo $pid >free; until [ -e taken ]; do sleep 0.01; done", "CONT", "fired\nlives\n1\n"},
+		{"echo $pid >free; until [ -e taken ]; do sleep 0.01; done", "KILL", "fired\n"},
+	} {
+		t.Run(strings.Fields(c.to)[0]+" "+c.then, func(t *testing.T) {
+			t.Parallel()
+			// Two of the same start time would be one: they are known by that to 1/100 s.
+			p := inNamespace(t, false, "sh", "-c", again+`"$@" & run=$!
+				until [ -s free ] || [ -s log ]; do sleep 0.01; done; [ ! -s free ] || again $(cat free); echo >taken; wait $run`,
+				"sh", "graceful", "run", "--guard", "on", "--", "sh", "-c", again+fmt.Sprintf(
+					`sleep 1000 & pid=$!; sleep 0.1; graceful defer --when-exits $pid -- sh -c 'echo fired >>log' >id
+					kill -STOP $PPID; kill $pid; wait $pid; %s; kill -%[2]s $PPID; [ %[2]s = CONT ] || exec sleep 1000
+					until [ -s log ]; do sleep 0.01; done
+					kill -0 $pid && echo lives >>log; graceful defer --when-exits $pid -- true >id; echo $? >>log`, c.to, c.then))
+			p.start().wait()
+			p.wrote("log", c.want)
+			if refused := strings.Contains(p.text(), "is none of this run's"); refused != strings.HasSuffix(c.want, "1\n") {
+				t.Errorf("it wrote:\n%s", p.text())
+			}
+		})
+	}
+}
+
+// touch makes a file in its directory.
+func (p *proc) touch(name string) {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}

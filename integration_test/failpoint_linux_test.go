@@ -1,0 +1,174 @@
+//go:build amd64 || arm64
+
+package integration_test
+
+import (
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// enoughFailures of a kind is how many are told.
+const enoughFailures = 10
+
+// callErrors are those that system calls can give, by their manual pages, at any time and without anybody's fault. Left
+// out are those that a program cannot survive and the runtime does not try to (munmap(2), futex(2)).
+var callErrors = map[string][]syscall.Errno{
+	"accept4":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
+	"bind":              {unix.ENOMEM, unix.ENOSPC},
+	"clone":             {unix.EAGAIN, unix.ENOMEM},
+	"clone3":            {unix.EAGAIN, unix.ENOMEM, unix.ENOSYS, unix.EPERM},
+	"close":             {unix.EINTR},
+	"dup3":              {unix.EMFILE},
+	"epoll_create1":     {unix.EMFILE, unix.ENOMEM},
+	"epoll_ctl":         {unix.ENOMEM, unix.ENOSPC},
+	"epoll_pwait":       {unix.EINTR},
+	"eventfd2":          {unix.EMFILE, unix.ENOMEM},
+	"execve":            {unix.EAGAIN, unix.ENOMEM, unix.EPERM},
+	"faccessat":         {unix.ENOMEM},
+	"faccessat2":        {unix.ENOMEM},
+	"fallocate":         {unix.EINTR, unix.ENOSPC},
+	"fcntl ADD_SEALS":   {unix.EPERM},
+	"fcntl DUPFD":       {unix.EMFILE},
+	"fcntl SETLK":       {unix.EAGAIN},
+	"fcntl SETLKW":      {unix.EINTR},
+	"fdatasync":         {unix.EINTR, unix.ENOSPC},
+	"flock":             {unix.EINTR},
+	"fstat":             {unix.ENOMEM},
+	"fsync":             {unix.EINTR, unix.ENOSPC},
+	"ftruncate":         {unix.EINTR, unix.EPERM},
+	"getrandom":         {unix.EINTR},
+	"kill":              {unix.EPERM, unix.ESRCH},
+	"memfd_create":      {unix.EMFILE, unix.ENOMEM, unix.EPERM},
+	"mkdirat":           {unix.ENOMEM, unix.ENOSPC, unix.EPERM},
+	"mmap":              {unix.EAGAIN, unix.ENOMEM, unix.EPERM},
+	"newfstatat":        {unix.ENOMEM},
+	"openat":            {unix.EINTR, unix.EMFILE, unix.ENOMEM},
+	"pidfd_getfd":       {unix.EMFILE, unix.EPERM, unix.ESRCH},
+	"pidfd_open":        {unix.EMFILE, unix.ENOMEM},
+	"pidfd_send_signal": {unix.EPERM, unix.ESRCH},
+	"pipe2":             {unix.EMFILE},
+	"poll":              {unix.EINTR, unix.ENOMEM},
+	"ppoll":             {unix.EINTR, unix.ENOMEM},
+	"pread64":           {unix.EINTR},
+	"prlimit64":         {unix.EPERM},
+	"pwrite64":          {unix.EINTR, unix.ENOSPC},
+	"read":              {unix.EINTR},
+	"readlinkat":        {unix.ENOMEM},
+	"recvfrom":          {unix.EINTR},
+	"recvmsg":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
+	"renameat":          {unix.ENOMEM, unix.ENOSPC, unix.EPERM},
+	"sendmsg":           {unix.EINTR, unix.ENOMEM, unix.EPIPE},
+	"sendto":            {unix.EINTR, unix.ENOMEM, unix.EPIPE},
+	"setpgid":           {unix.EPERM, unix.ESRCH},
+	"setsid":            {unix.EPERM},
+	"socket":            {unix.EMFILE, unix.ENOMEM},
+	"socketpair":        {unix.EMFILE, unix.ENOMEM},
+	"unlinkat":          {unix.ENOMEM, unix.EPERM},
+	"wait4":             {unix.EINTR},
+	"waitid":            {unix.EINTR},
+	"write":             {unix.EINTR, unix.ENOSPC, unix.EPIPE},
+}
+
+// A system call that fails either ends the run before it has begun, or changes nothing of what is promised.
+func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
+	need(t, "linux", "norace", "setsid")
+	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 20)
+	for _, name := range []string{"cgroup", "grace", "quiet", "registered"} {
+		for _, supervisor := range []bool{false, true} {
+			t.Run(process[supervisor]+" "+name, func(t *testing.T) {
+				if scenarios[name].cgroup {
+					ownCgroup(t) // or it cannot be done here
+				}
+				t.Parallel()
+				failEverywhere(t, scenarios[name], supervisor, step)
+			})
+		}
+	}
+}
+
+// failEverywhere lets one of the two meet each error that each of its calls can give, at each step-th of those calls,
+// and once at least.
+func failEverywhere(t *testing.T, s scenario, supervisor bool, step int) {
+	record, err := s.run(t, order{Supervisor: supervisor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		chances  []order
+		mu       sync.Mutex
+		all      sync.WaitGroup
+		failed   int
+		failures int
+	)
+	for _, call := range slices.Sorted(maps.Keys(record.Calls)) {
+		for _, errno := range callErrors[call] {
+			times := record.Calls[call]
+			for n := 1 + rand.IntN(min(step, times)); n <= times; n += step {
+				chances = append(chances, order{Supervisor: supervisor, Call: call, Errno: errno, At: n})
+			}
+		}
+	}
+	for _, o := range chances {
+		atOnce <- true
+		mu.Lock()
+		done := failures >= enoughFailures
+		mu.Unlock()
+		if done {
+			<-atOnce
+			break
+		}
+		all.Go(func() {
+			defer func() { <-atOnce }()
+			got, err := s.run(t, o)
+			mu.Lock()
+			defer mu.Unlock()
+			if got.Where != "" {
+				failed++
+			}
+			if err != nil {
+				failures++
+				t.Errorf("%s number %d fails with %v: %v", o.Call, o.At, o.Errno, err)
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d chances, %d calls failed", len(chances), failed)
+}
+
+// When a process, a connection or the socket cannot be waited for (epoll_ctl(2), /proc/sys/fs/epoll), it is looked at.
+func TestWhatCannotBeWaitedForIsLookedAt(t *testing.T) {
+	need(t, "norace")
+	for at := 1; ; at++ {
+		dir, err := os.MkdirTemp(binDir, "run-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		got, err := trace(t, dir, order{
+			Command: slices.Concat([]string{plain, "run"}, guard,
+				[]string{"--", "sh", "-c", `sleep 1000 & graceful defer --when-exits $! -- sh -c 'echo fired >>log'
+				sleep 0.2; echo killed >>log; kill $!; wait; until [ "$(wc -l <log)" = 2 ]; do sleep 0.01; done`}),
+			Guarded: true, Supervisor: true, Call: "epoll_ctl", Errno: unix.ENOSPC, At: at,
+		})
+		output, _ := os.ReadFile(filepath.Join(dir, "output"))
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case got.Where == "":
+			t.Logf("%d calls failed", at-1)
+			return
+		case crashed(got.Ended): // the runtime cannot do without the first
+		case string(log) != "killed\nfired\n" || got.Status != "0":
+			t.Errorf("number %d: %q, status %s; it wrote:\n%s", at, log, got.Status, output)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// rewrite changes a record in a ledger's line, and its checksum with it.
+func rewrite(t *testing.T, line string, change func(record, begin map[string]any)) string {
+	t.Helper()
+	var l struct{ Record map[string]any }
+	d := json.NewDecoder(strings.NewReader(line))
+	d.UseNumber()
+	if err := d.Decode(&l); err != nil {
+		t.Fatal(err)
+	}
+	begin, _ := l.Record["begin"].(map[string]any)
+	change(l.Record, begin)
+	text, err := json.Marshal(l.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
+}
+
+// stateDir makes a state directory with one ledger in it.
+func stateDir(t *testing.T, text string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x.ledger"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// After a restart of the machine only the ledger is left, and its last record may be torn at any byte.
+func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, lines := killedIn(t, "command", "cleaning", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log",
+		"--on-exit", "echo 3 >>log; echo $$ >cleaning; exec sleep 1000", "--", "true")
+	kill(t, p.pidIn("cleaning"))
+	var events []string
+	for _, line := range lines[1:] {
+		var l struct{ Record struct{ Event string } }
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, l.Record.Event)
+	}
+	if got := strings.Join(events, ", "); got != "target started, target ended, tree emptied, command started" {
+		t.Fatalf("the ledger has: %s", got)
+	}
+	for last := 2; last <= len(lines); last++ {
+		t.Run(events[last-2], func(t *testing.T) {
+			t.Parallel()
+			for cut := range len(lines[last-1]) + 1 {
+				work := t.TempDir()
+				first := rewrite(t, lines[0], func(_, begin map[string]any) { begin["boot"], begin["dir"] = "another", work })
+				text := first + strings.Join(lines[1:last-1], "") + lines[last-1][:cut]
+				claimed := last > 4 || last == 4 && cut == len(lines[3])
+				log, status := "3\n2\n1\n", "0"
+				if claimed {
+					log, status = "2\n1\n", "1"
+				}
+				if !claimed { // it would run for long
+					first = strings.Replace(first, "exec sleep 1000", "true", 1)
+					text = rewrite(t, first, func(_, begin map[string]any) {}) + text[len(first)+len("exec sleep 1000")-len("true"):]
+				}
+				dir := stateDir(t, text)
+				said := recoverIn(t, dir, status)
+				if got, _ := os.ReadFile(filepath.Join(work, "log")); string(got) != log ||
+					claimed != strings.Contains(said, "interrupted") {
+					t.Fatalf("cut at byte %d: the commands wrote %q, want %q; recover said:\n%s", cut, got, log, said)
+				}
+				if said := recoverIn(t, dir, "0"); said != "" {
+					t.Fatalf("a second recover said:\n%s", said)
+				}
+				if got, _ := os.ReadFile(filepath.Join(work, "log")); string(got) != log {
+					t.Fatalf("a second recover ran something: %q", got)
+				}
+			}
+		})
+	}
+}
+
+// Nobody's word but our own user's is taken for what is to be run.
+func TestHostileStateDirectories(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>ran", "--", "sh", "-c",
+		"echo $$ >target; exec sleep 1000")
+	kill(t, p.pidIn("target"))
+	good := rewrite(t, lines[0], func(_, begin map[string]any) { begin["boot"] = "another" }) + lines[1]
+	in := func(dir string) string { return filepath.Join(dir, "x.ledger") }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, dir string)
+		want  string
+	}{
+		"a file for a directory": {func(t *testing.T, dir string) {
+			must(os.RemoveAll(dir))
+			must(os.WriteFile(dir, nil, 0o600))
+		}, "it is a regular file"},
+		"a link for a directory": {func(t *testing.T, dir string) {
+			must(os.Rename(dir, dir+".real"))
+			must(os.Symlink(dir+".real", dir))
+		}, "it is a symbolic link"},
+		"a group's directory": {func(t *testing.T, dir string) { must(os.Chmod(dir, 0o770)) }, "may write to it"},
+		"another user's": {func(t *testing.T, dir string) { need(t, "root"); must(os.Chown(dir, 54321, 54321)) },
+			"belongs to user 54321"},
+		"another user's ledger": {func(t *testing.T, dir string) { need(t, "root"); must(os.Chown(in(dir), 54321, 54321)) },
+			"belongs to user 54321"},
+		"a group's ledger": {func(t *testing.T, dir string) { must(os.Chmod(in(dir), 0o660)) }, "may write to it"},
+		"a link for a ledger": {func(t *testing.T, dir string) {
+			must(os.Rename(in(dir), dir+"/y"))
+			must(os.Symlink("y", in(dir)))
+		}, "it is a symbolic link"},
+		"a FIFO for a ledger": {func(t *testing.T, dir string) {
+			must(os.Remove(in(dir)))
+			must(unix.Mkfifo(in(dir), 0o600))
+		}, "it is a FIFO"},
+		"a device for a ledger": {func(t *testing.T, dir string) {
+			need(t, "root")
+			must(os.Remove(in(dir)))
+			must(unix.Mknod(in(dir), unix.S_IFCHR|0o600, 0x103))
+		}, "it is a device"},
+		"a directory for it": {func(t *testing.T, dir string) { must(os.Remove(in(dir))); must(os.Mkdir(in(dir), 0o700)) },
+			"it is a directory"},
+		"a ledger of 1 GB": {func(t *testing.T, dir string) { must(os.Truncate(in(dir), 1<<30)) }, "1073741824 bytes"},
+		"an unknown version": {func(t *testing.T, dir string) {
+			replace(t, in(dir), rewrite(t, lines[0], func(r, _ map[string]any) { r["graceful"] = 99 }))
+		}, "version is 99"},
+		"a bad sum in the middle": {func(t *testing.T, dir string) {
+			replace(t, in(dir), strings.Replace(good, `{"sum":"`, `{"sum":"x`, 1))
+		}, "damaged"},
+		"no ledger at all": {func(t *testing.T, dir string) { replace(t, in(dir), lines[1]) }, "version is 0"},
+		"an unknown event": {func(t *testing.T, dir string) {
+			replace(t, in(dir), lines[0]+rewrite(t, lines[1], func(r, _ map[string]any) { r["event"] = "x" }))
+		}, "unknown event"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "state")
+			must(os.Rename(stateDir(t, good), dir))
+			c.spoil(t, dir)
+			r := start(t, "graceful", "recover", "--state-dir", dir)
+			status := r.wait()
+			if text := r.text(); status != "1" && status != "125" || !strings.Contains(text, c.want) ||
+				strings.Count(text, "\n") != 1 {
+				t.Errorf("recover ended with %s, and said:\n%s", status, text)
+			}
+			n := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "touch", filepath.Join(p.dir, "started"))
+			n.want("125")
+			if text := n.text(); !strings.Contains(text, c.want) {
+				t.Errorf("run said:\n%s", text)
+			}
+			p.wrote("ran", "")
+			p.wrote("started", "")
+		})
+	}
+}
+
+func replace(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

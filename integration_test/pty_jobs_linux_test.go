@@ -1,0 +1,192 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+func TestOurTerminalHasItsModesBack(t *testing.T) {
+	need(t, "stty")
+	t.Parallel()
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		for _, c := range []struct{ target, status string }{
+			{"sleep 0.1; exit 3", "3"}, {"stty raw -echo; sleep 0.1; kill -KILL $$", "137"},
+			{"stty -opost; exec helper die 11", "139"},
+		} {
+			x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c",
+				`stty -echo -ixon; stty -g >before; "$@"; echo $? >status; stty -g >after`, "sh"},
+				run("-v", "--on-exit", "stty -g >cleaning", "--", "sh", "-c", "stty -g <&0 >inside; "+c.target))...)
+			x.want("0")
+			x.wrote("status", c.status+"\n")
+			before := x.file("before")
+			x.wrote("after", before)
+			x.wrote("cleaning", "") // its standard input is no terminal
+			if inside := x.file("inside"); inside != before {
+				t.Errorf("the target's terminal had the modes %s, ours %s", inside, before)
+			}
+			// stty(1) writes its message in parts, and what the terminal shows is copied in the background.
+			x.until("end of the last line", func() bool { return strings.HasSuffix(x.text(), "\n") })
+			for line := range strings.Lines(x.text()) {
+				if !strings.HasSuffix(line, "\r\n") {
+					t.Errorf("%s: our terminal got the line %q", c.target, line)
+				}
+			}
+		}
+	})
+}
+
+func TestKeysThatMakeSignalsAreForTheTargetsTerminal(t *testing.T) {
+	need(t, "bash")
+	t.Parallel()
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		x := inTerminal(t, 24, 80, run("-v", "--", "helper", "count", "seen")...)
+		x.pidIn("seen.pid")
+		x.becomesRaw()
+		x.press("\x03")
+		x.until("SIGINT", func() bool { return counts(x.proc, "seen")[unix.SIGINT] > 0 })
+		x.press("\x1c")
+		x.until("SIGQUIT", func() bool { return counts(x.proc, "seen")[unix.SIGQUIT] > 0 })
+		if got := counts(x.proc, "seen"); got[unix.SIGINT] != 1 || got[unix.SIGQUIT] != 1 ||
+			strings.Contains(x.text(), "received") {
+			t.Errorf("it got %v; the terminal shows:\n%s", got, x.text())
+		}
+		x.signal(unix.SIGTERM)
+		x.until("SIGTERM", func() bool { return counts(x.proc, "seen")[unix.SIGTERM] > 0 })
+		x.killAndWait(x.pidIn("seen.pid"))
+	})
+	// Jobs of a shell in there.
+	x := inTerminal(t, 24, 80, ptyRun("--", "bash", "--norc", "--noprofile", "-i")...)
+	x.becomesRaw()
+	x.press(prompt)
+	x.shows("good> ")
+	x.press("sleep 1000\n")
+	x.shows("sleep 1000\r\n")
+	job := 0
+	x.until("job", func() bool {
+		pids := below(t, x.cmd.Process.Pid)
+		job = pids[len(pids)-1]
+		return comm(job) == "sleep"
+	})
+	x.press("\x1a")
+	x.shows("Stopped")
+	x.press("fg\n")
+	x.until("continued job", func() bool { return stateOfPID(job) != "T" })
+	x.press("\x03")
+	x.press("echo status $?\n")
+	x.shows("status 130")
+	x.press("exit 5\n")
+	x.want("5")
+}
+
+// prompt has bash show one that can be told from the line that sets it.
+const prompt = "PS1='go''od> '\n"
+
+// A stop that somebody sends to us, as in a shell's job control: what the terminal needs meanwhile is its own business.
+func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
+	need(t, "stty")
+	t.Parallel()
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		// Not its session's leader, of whose group a stop would be the end.
+		x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c", `stty -g >before; "$@"; echo $? >status`, "sh"},
+			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // who forks may not stop at once
+		target := x.pidIn("seen.pid")
+		front := below(t, x.cmd.Process.Pid)[1]
+		x.becomesRaw()
+		for range 2 {
+			if err := unix.Kill(front, unix.SIGTSTP); err != nil {
+				t.Fatal(err)
+			}
+			x.until(fmt.Sprint("stop of both ", front, target),
+				func() bool { return stateOfPID(target) == "T" && stateOfPID(front) == "T" })
+			if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
+				t.Errorf("while we are stopped the modes are %s, and were %s", got, want)
+			}
+			x.resize(11, 22)
+			if err := unix.Kill(front, unix.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			x.becomesRaw()
+			x.until("going on of both", func() bool { return stateOfPID(target) != "T" && stateOfPID(front) != "T" })
+			x.until("SIGWINCH", func() bool { return counts(x.proc, "seen")[unix.SIGWINCH] == 1 })
+			out, err := exec.Command("stty", "-F", fmt.Sprintf("/proc/%d/fd/0", target), "size").Output()
+			if string(out) != "11 22\n" {
+				t.Errorf("the size is %s, %v", out, err)
+			}
+		}
+		x.killAndWait(target)
+		x.want("0")
+		x.wrote("status", "137\n")
+		x.wrote("cleaned", "1\n")
+	})
+}
+
+func stateOfPID(pid int) string {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return rest[:min(1, len(rest))]
+}
+
+// A background job leaves the keys to who is in the foreground, until it is that itself. It can be stopped, and go on
+// in either.
+func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
+	need(t, "bash", "stty")
+	t.Parallel()
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		x := inTerminal(t, 24, 80, slices.Concat([]string{"bash", "--norc", "--noprofile", "-i", "-s"},
+			run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
+				`stty -echo; echo from the background; until [ -e on ]; do sleep 0.01; done; echo went on; read a; echo got $a
+					read b; exit 3`))...)
+		x.press("stty tostop; set -b; " + prompt)
+		x.shows("good> ")
+		x.press(`"$@" &` + "\n")
+		x.shows("from the background\r")
+		x.press("echo for the $((1+1))nd shell; jobs\n")
+		x.shows("for the 2nd shell")
+		x.shows("Running")
+		if strings.Contains(x.text(), "Stopped") || strings.Contains(x.text(), "got for") {
+			t.Errorf("the terminal shows:\n%s", x.text())
+		}
+		x.press("kill -TSTP %1\n")
+		x.shows("Stopped")
+		x.press("echo >on; bg; echo bg is $?\n")
+		x.shows("bg is 0")
+		x.shows("went on\r")
+		x.press("fg\n")
+		x.becomesRaw()
+		x.press("keys\n")
+		x.shows("got keys\r\n")
+		x.press("\n")
+		x.until("shell in the foreground", func() bool { return !x.isRaw() }) // what is typed before is for the target
+		x.press("echo status $?; exit 0\n")
+		x.shows("status 3")
+		x.want("0")
+		x.wrote("cleaned", "1\n")
+	})
+}
+
+func TestAHangUpOfOurTerminalRunsTheCleanup(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		master, slave, err := pty.Open()
+		if err != nil {
+			need(t, "pseudo-terminal")
+		}
+		p := command(t, run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
+			"echo 1 >ready; while :; do echo; sleep 0.01; done")...)
+		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
+		p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+		p.start()
+		slave.Close()
+		p.file("ready")
+		master.Close()
+		p.want("129")
+		p.wrote("cleaned", "1\n")
+	})
+}

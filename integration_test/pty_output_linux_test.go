@@ -1,0 +1,264 @@
+package integration_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestNoByteOfATerminalsOutputIsLost(t *testing.T) {
+	need(t, "stty")
+	t.Parallel()
+	const size = 100 << 20
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		p := command(t, run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
+			fmt.Sprintf("stty -opost; exec helper pour %d sum", size))...)
+		p.cmd.Stdout, p.cmd.Stderr = nil, p.output
+		out, err := p.cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.start()
+		sum := sha256.New()
+		n, err := io.Copy(sum, out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.want("0")
+		p.wrote("cleaned", "1\n")
+		if got := fmt.Sprintf("%x", sum.Sum(nil)); got != p.file("sum") {
+			t.Errorf("%d bytes of %d arrived, or others", n, size)
+		}
+	})
+}
+
+// The target has ended, its output has nowhere to go: cleanup does not wait for the reader, but we do.
+func TestAReaderThatComesLateGetsAll(t *testing.T) {
+	need(t, "stty")
+	t.Parallel()
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		p := command(t, run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
+			"stty -opost; helper pour 66000 sum; echo the end")...)
+		p.cmd.Stdout = nil
+		out, err := p.cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.start()
+		p.file("cleaned")
+		got, err := io.ReadAll(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.want("0")
+		if want := append(noise(66000), "the end\n"...); !bytes.Equal(got, want) {
+			t.Errorf("it got %d bytes of %d, or others", len(got), len(want))
+		}
+	})
+}
+
+func TestAReaderThatNeverReadsKeepsNobodyFromStopping(t *testing.T) {
+	t.Parallel()
+	for name, target := range map[string]string{"it ends": "exec yes", "it does not": "trap '' TERM; yes"} {
+		t.Run(name, func(t *testing.T) {
+			eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+				r, w, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				p := command(t, run("--grace", "200ms", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c", target)...)
+				p.cmd.Stdout = w
+				p.start()
+				defer w.Close()
+				p.until("full pipe", func() bool {
+					fds := []unix.PollFd{{Fd: int32(w.Fd()), Events: unix.POLLOUT}}
+					n, err := unix.Poll(fds, 0)
+					return n == 0 && err == nil
+				})
+				p.signal(unix.SIGTERM)
+				p.want(map[string]string{"it ends": "143", "it does not": "137"}[name])
+				p.wrote("cleaned", "1\n")
+			})
+		})
+	}
+}
+
+func TestWhoHoldsATerminalAfterTheTargetsEnd(t *testing.T) {
+	need(t, "setsid", "nohup")
+	t.Parallel()
+	const leave = `setsid sh -c 'echo $$ >@1; exec sleep 1000' & nohup sh -c 'echo $$ >@2
+		exec sleep 1000' >/dev/null 2>&1 &
+		setsid sh -c 'trap "" TERM HUP; echo $$ >@3; exec sleep 1000' </dev/null &
+		until [ -s @1 ] && [ -s @2 ] && [ -s @3 ]; do sleep 0.01; done; echo last words`
+	for _, survivors := range []string{"stop", "keep"} {
+		t.Run(survivors, func(t *testing.T) {
+			eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+				p := start(t, run("--survivors", survivors, "--grace", "200ms", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
+					leave)...)
+				p.want("0")
+				p.wrote("cleaned", "1\n")
+				if got := p.text(); !strings.HasPrefix(got, "last words\r\n") {
+					t.Errorf("it wrote:\n%s", got)
+				}
+				for _, name := range []string{"@1", "@2", "@3"} {
+					pid := p.pidIn(name)
+					if lives, want := alive(pid), survivors == "keep" || slices.Contains(run(), "group") &&
+						name != "@2"; lives != want {
+						t.Errorf("%s lives: %t, want %t", name, lives, want)
+					}
+					_ = unix.Kill(pid, unix.SIGKILL)
+				}
+			})
+		})
+	}
+}
+
+// A survivor that writes and writes holds up nobody either.
+func TestASurvivorThatFloodsTheTerminal(t *testing.T) {
+	need(t, "setsid")
+	t.Parallel()
+	p := start(t, ptyRun("--survivors", "keep", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
+		`setsid sh -c 'echo $$ >pid; exec yes' & until [ -s pid ]; do sleep 0.01; done`)...)
+	p.want("0")
+	p.wrote("cleaned", "1\n")
+	p.until("end of the survivor, whose terminal has gone", func() bool { return !alive(p.pidIn("pid")) })
+}
+
+func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
+	t.Parallel()
+	t.Run("the supervisor", func(t *testing.T) {
+		t.Parallel()
+		p := start(t, ptyRun("--on-exit", "echo >>cleaned 1", "--", "helper", "tick", "told")...)
+		p.until("output", func() bool { return strings.Contains(p.text(), "line 1000\r\n") })
+		kill(t, p.supervisor())
+		p.want("125")
+		p.wrote("cleaned", "1\n")
+		got, ours, _ := strings.Cut(strings.ReplaceAll(p.text(), "\r", ""), "the last one\n")
+		ours = strings.TrimSpace(ours)
+		first, rest, _ := strings.Cut(got, "graceful: the supervisor ended; taking over the run signal=KILL\n")
+		if got = first + rest; ours != "" || rest == "" && first != p.file("told") {
+			t.Logf("after the last line: %q", ours)
+		}
+		if got != p.file("told") {
+			t.Errorf("%d bytes of %d arrived, or others", len(got), len(p.file("told")))
+		}
+	})
+	t.Run("the front", func(t *testing.T) {
+		t.Parallel()
+		x := inTerminal(t, 24, 80, "sh", "-c", `stty -g >before; "$@"; echo "the shell goes on, $?"; sleep 1000`, "sh",
+			"graceful", "run", "--pty", "--on-exit", "echo cleaned; echo >>cleaned 1", "--",
+			"sh", "-c", `trap 'echo stopping; until [ -e seen ]; do sleep 0.01; done; echo stopped; exit' TERM
+				echo $PPID >supervisor; while :; do sleep 0.01; done`)
+		supervisor := x.pidIn("supervisor")
+		x.becomesRaw()
+		kill(t, parentOf(t, supervisor))
+		x.shows("the shell goes on, 137")
+		x.shows("stopping\r")
+		x.until("shell's terminal as it was", func() bool {
+			return x.modes() == strings.TrimSpace(
+				x.file("before"))
+		}) // at once
+		if err := os.WriteFile(filepath.Join(x.dir, "seen"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		x.shows("stopped\r")
+		x.shows("cleaned\r\n")
+		if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
+			t.Errorf("the modes are %s, and were %s", got, want)
+		}
+		x.gone(supervisor)
+		x.wrote("cleaned", "1\n")
+	})
+}
+
+// Whoever finishes a run of which both have been killed has nothing to relay, also when that was what they were at; and
+// a terminal of his own is not for it.
+func TestARunThatHadATerminalIsFinishedByOthers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ moment, reason string }{{"target started", "recovered"}, {"tree emptied", "exited"}} {
+		for _, by := range []string{"recover", "run --name x --pty -- echo the next one"} {
+			t.Run(c.moment+", "+by, func(t *testing.T) {
+				t.Parallel()
+				dir := filepath.Join(t.TempDir(), "state")
+				p := start(t, ptyRun("--state-dir", dir, "--name", "x", "--grace", "100ms", "--on-exit",
+					"echo $GRACEFUL_REASON >>log", "--", "sh", "-c",
+					"trap '' HUP TERM; helper daemon daemon; echo $$ >target; "+
+						"until [ -e end ]; do sleep 0.01; done; kill -KILL $(cat daemon)")...)
+				target, daemon := p.pidIn("target"), p.pidIn("daemon")
+				if c.moment == "tree emptied" {
+					p.signal(unix.SIGSTOP) // and the front does not relay
+					if err := os.WriteFile(filepath.Join(p.dir, "end"), nil, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				p.until(c.moment, func() bool {
+					data, _ := os.ReadFile(filepath.Join(dir, "x.ledger"))
+					return strings.Contains(string(data), c.moment)
+				})
+				bothKilled(t, p.cmd.Process.Pid)
+				p.want("KILL")
+				p.wrote("log", "")
+				verb, rest, _ := strings.Cut(by, " ")
+				q := start(t, slices.Concat([]string{"graceful", verb, "--state-dir", dir}, strings.Fields(rest))...)
+				q.want("0")
+				if got := q.text(); strings.HasSuffix(got, "the next one\r\n") != (verb == "run") {
+					t.Errorf("%s wrote:\n%s", verb, got)
+				}
+				p.wrote("log", c.reason+"\n")
+				if names := inDir(t, dir); names != "" || alive(target) || alive(daemon) {
+					t.Errorf("left in the state directory: %q; of the tree: %t, %t", names, alive(target), alive(daemon))
+				}
+			})
+		}
+	}
+}
+
+func parentOf(t testing.TB, pid int) int {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, fields, _ := strings.Cut(string(stat), ") ")
+	parent, _ := strconv.Atoi(strings.Fields(fields)[1])
+	return parent
+}
+
+func TestOutputThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+		piped := slices.Concat([]string{"sh", "-c", `{ "$@"; echo $? >status; } | head -n 1`, "sh"},
+			run("--on-exit", "echo >>cleaned 1", "--"))
+		p := start(t, append(piped, "yes")...) // nobody reads any more: as when a terminal is closed
+		p.want("0")
+		p.wrote("status", "129\n")
+		p.wrote("cleaned", "1\n")
+		p = start(t, append(piped, "sh", "-c", `trap "echo >>hung 1" HUP; echo; until [ -e hung ]; do echo; done; exit 3`)...)
+		p.want("0")
+		p.wrote("status", "3\n")
+		p.wrote("cleaned", "1\n")
+
+		p = start(t, slices.Concat([]string{"sh", "-c", `exec "$@" >/dev/full`, "sh"},
+			run("--on-exit", "echo >>cleaned 1; :", "--", "sh", "-c", "echo a; echo b; exit 3"))...)
+		p.want("3")
+		p.wrote("cleaned", "1\n")
+		const lost = "graceful: writing the target's output: no space left on device (the rest of it is lost)\n"
+		if got := p.text(); got != lost {
+			t.Errorf("it said:\n%s", got)
+		}
+		p = start(t, slices.Concat([]string{"sh", "-c", `exec "$@" >&- 2>&- <&-`, "sh"},
+			run("--on-exit", "echo >>cleaned 1; :", "--", "sh", "-c", "cat; echo a; exit 3"))...)
+		p.want("3")
+		p.wrote("cleaned", "1\n")
+	})
+}

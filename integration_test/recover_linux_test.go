@@ -1,0 +1,387 @@
+package integration_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bothKilled kills front and supervisor so that neither sees the other's end.
+func bothKilled(t testing.TB, front int) {
+	t.Helper()
+	if unix.Kill(front, unix.SIGSTOP) != nil {
+		return
+	}
+	// A thread that waits for its child's exec (vfork(2)) cannot stop yet; it can be killed, and that child is there.
+	stopped := func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", front))
+		return !slices.ContainsFunc(threads, func(thread string) bool {
+			stat, _ := os.ReadFile(thread + "/stat")
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			return rest != "" && !strings.ContainsAny(rest[:1], "TDZX")
+		})
+	}
+	for deadline := time.Now().Add(patience); !stopped(); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the front does not stop")
+		}
+	}
+	both := append(childrenOf(front), front)
+	kill(t, both...)
+	for deadline := time.Now().Add(patience); slices.ContainsFunc(both, alive); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("what was killed lives")
+		}
+	}
+}
+
+// recoverIn runs graceful recover and returns what it said.
+func recoverIn(t testing.TB, dir, status string, flags ...string) string {
+	t.Helper()
+	p := start(t, append([]string{"graceful", "recover", "--state-dir", dir}, flags...)...)
+	if got := p.wait(); got != status {
+		t.Fatalf("recover %q: exit status %s, want %s; it said:\n%s", flags, got, status, p.text())
+	}
+	return p.text()
+}
+
+// Both killed at once, 200 times at random moments: each command runs once, or not and is said to be interrupted, in
+// which case it runs again only when that is wanted.
+func TestBothKilledAtOnce(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	var mu sync.Mutex
+	outcomes := map[string]int{}
+	t.Run("group", func(t *testing.T) {
+		for worker := range 4 {
+			t.Run(strconv.Itoa(worker), func(t *testing.T) {
+				t.Parallel()
+				for range 50 {
+					outcome := killBoth(t)
+					mu.Lock()
+					outcomes[outcome]++
+					mu.Unlock()
+				}
+			})
+		}
+	})
+	t.Logf("what was found: %v", outcomes)
+}
+
+func killBoth(t *testing.T) (outcome string) {
+	dir := filepath.Join(t.TempDir(), "state")
+	p := start(t, "graceful", "run", "--state-dir", dir, "--grace", "5s",
+		"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log; sleep 0.01", "--on-exit", "echo 3 >>log",
+		"--", "sh", "-c", "echo $$ >target; helper daemon daemon; sleep 0.01")
+	time.Sleep(time.Duration(rand.IntN(60_000)) * time.Microsecond)
+	bothKilled(t, p.cmd.Process.Pid)
+	status := p.wait()
+
+	runs := func() map[string]int {
+		n := map[string]int{}
+		data, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+		for line := range strings.Lines(string(data)) {
+			n[strings.TrimSpace(line)]++
+		}
+		return n
+	}
+	p.until("end of the lock", func() bool { return unlocked(t, dir) })
+	recovered := start(t, "graceful", "recover", "--state-dir", dir)
+	said := recovered.wait()
+	text := recovered.text()
+	for _, file := range []string{"target", "daemon"} {
+		if data, _ := os.ReadFile(filepath.Join(p.dir, file)); len(data) > 0 && alive(p.pidIn(file)) {
+			t.Fatalf("the %s is left; recover said:\n%s", file, text)
+		}
+	}
+	before := runs()
+	interrupted := 0
+	for id := 1; id <= 3; id++ {
+		lost := strings.Contains(text, fmt.Sprintf("cleanup command interrupted id=%d ", id))
+		if lost {
+			interrupted++
+		}
+		switch n := before[strconv.Itoa(id)]; {
+		case n > 1, n == 0 && !lost && status == "KILL" && len(before) > 0:
+			t.Fatalf("command %d ran %d times; recover said (%s):\n%s\nrun: %s", id, n, said, text, p.text())
+		}
+	}
+	if want := map[bool]string{true: "1", false: "0"}[interrupted > 0]; said != want &&
+		!strings.Contains(text, "end of cleanup command not seen") &&
+		!strings.Contains(text, "opening the state directory") {
+		t.Fatalf("recover ended with %s, want %s, and said:\n%s", said, want, text)
+	}
+	again := start(t, "graceful", "recover", "--state-dir", dir)
+	if again.wait(); strings.Contains(text, "state directory") != strings.Contains(again.text(), "state directory") ||
+		!strings.Contains(text, "state directory") && again.text() != "" {
+		t.Fatalf("a second recover said:\n%s", again.text())
+	}
+	if interrupted > 0 {
+		recoverIn(t, dir, "0", "--retry-interrupted")
+		if after := runs(); sum(after) != sum(before)+interrupted {
+			t.Fatalf("%d were to be run again: before %v, after %v", interrupted, before, after)
+		}
+	}
+	if names, _ := os.ReadDir(dir); len(names) > 0 {
+		t.Fatalf("left in the state directory: %v", names)
+	}
+	switch {
+	case interrupted > 0:
+		return "a command interrupted"
+	case status != "KILL":
+		return "over before"
+	case len(before) == 0:
+		return "not begun"
+	}
+	return "recovered"
+}
+
+// unlocked tells whether nobody holds a ledger: what was being started has it until its exec.
+func unlocked(t *testing.T, dir string) bool {
+	t.Helper()
+	files, _ := filepath.Glob(filepath.Join(dir, "*.ledger"))
+	return !slices.ContainsFunc(files, func(file string) bool {
+		f, err := os.Open(file)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
+	})
+}
+
+func sum(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// killedIn makes a ledger: a run whose processes of ours were both killed when a file had appeared and what made it had
+// been written down as started. What is left of it is still there. It returns the ledger's lines.
+func killedIn(t *testing.T, who, file string, args ...string) (p *proc, lines []string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
+	p.file(file)
+	book := filepath.Join(dir, "x.ledger")
+	p.until("start written down", func() bool {
+		data, _ := os.ReadFile(book)
+		return strings.Contains(string(data), fmt.Sprintf(`"event":"%s started"`, who))
+	})
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	data, err := os.ReadFile(book)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, slices.Collect(strings.Lines(string(data)))
+}
+
+// A pid of another boot, or one that has been given to somebody else since, is nobody's.
+func TestAProcessThatHasGotAPidIsNotSignalled(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, lines := killedIn(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+	kill(t, p.pidIn("target"))
+	for _, name := range []string{"another boot", "another start time"} {
+		t.Run(name, func(t *testing.T) {
+			stranger := start(t, "sleep", "1000")
+			pid := stranger.cmd.Process.Pid
+			begun := lines[0]
+			started := rewrite(t, lines[1], func(r, _ map[string]any) { r["pid"], r["start"] = pid, startTime(t, pid) })
+			text := rewrite(t, begun, func(_, begin map[string]any) { begin["boot"] = "another" }) + started
+			if name == "another start time" {
+				text = begun + rewrite(t, started, func(r, _ map[string]any) { r["start"] = 1 })
+			}
+			recoverIn(t, stateDir(t, text), "0")
+			if !alive(pid) {
+				t.Error("the stranger was killed")
+			}
+			// And the other way round: with both right it is the target.
+			recoverIn(t, stateDir(t, begun+started), "0")
+			if got := stranger.wait(); got != "TERM" {
+				t.Errorf("it ended with %s", got)
+			}
+		})
+	}
+}
+
+func startTime(t *testing.T, pid int) int {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	n, err := strconv.Atoi(strings.Fields(rest)[19])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What was init's child when we came is found by the run's id in its environment, whatever session it is in.
+func TestRecoverFindsWhatWentToInit(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, _ := killedIn(t, "target", "ready", "--grace", "100ms", "--on-exit", "echo $GRACEFUL_REASON >>log", "--", "sh",
+		"-c", "helper daemon daemon; helper ignore TERM -- stubborn & echo $$ >target; echo >ready; wait")
+	daemon, stubborn, target := p.pidIn("daemon"), p.pidIn("stubborn"), p.pidIn("target")
+	dir := filepath.Join(filepath.Dir(stateOf(p)), "state")
+	recoverIn(t, dir, "0")
+	for _, pid := range []int{daemon, stubborn, target} {
+		if alive(pid) {
+			t.Errorf("process %d (%s) is left", pid, comm(pid))
+		}
+	}
+	p.wrote("log", "recovered\n")
+}
+
+// stateOf is the state directory that was given to a run.
+func stateOf(p *proc) string {
+	i := slices.Index(p.cmd.Args, "--state-dir")
+	return p.cmd.Args[i+1]
+}
+
+func TestTwoRunsOfANameAtTheSameInstant(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	both := t.TempDir()
+	ran := 0
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "state")
+		var procs []*proc
+		for range 3 {
+			procs = append(procs, start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c",
+				`mkdir "$0/lock" || exit 99; sleep 0.02; rmdir "$0/lock"`, both))
+		}
+		for _, p := range procs {
+			switch got := p.wait(); {
+			case got == "0":
+				ran++
+			case got == "125" && strings.Contains(p.text(), "a run named x lives"):
+			default:
+				t.Fatalf("it ended with %s:\n%s", got, p.text())
+			}
+		}
+	}
+	if ran < 20 {
+		t.Errorf("%d of 20 times somebody ran", ran)
+	}
+	t.Logf("%d of 60 runs were not refused", ran)
+}
+
+// interruptedRun leaves a ledger that was set aside: of a run named x whose command was interrupted.
+func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
+	t.Helper()
+	p, _ = killedIn(t, "command", "hook", "--on-exit", command, "--", "true")
+	p.killAndWait(p.pidIn("hook"))
+	dir = stateOf(p)
+	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "command interrupted") ||
+		inDir(t, dir) != "x.ledger.interrupted" {
+		t.Fatalf("there are %s; recover said:\n%s", inDir(t, dir), said)
+	}
+	return p, dir
+}
+
+func inDir(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}
+
+// What an interrupted run has left to do is not done while another run of its name is at work.
+func TestAnInterruptedRunIsNotRetriedBesideALiveOne(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, dir := interruptedRun(t, "echo 1 >>log; echo $$ >hook; [ -e again ] || exec sleep 1000")
+	if err := os.WriteFile(filepath.Join(p.dir, "again"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	live := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c",
+		"echo >ready; exec sleep 1000")
+	live.file("ready")
+	if said := recoverIn(t, dir, "1", "--retry-interrupted"); strings.Count(said, "\n") != 1 ||
+		!strings.Contains(said, "a run named x lives") {
+		t.Errorf("recover said:\n%s", said)
+	}
+	if said := recoverIn(t, dir, "0", "--retry-interrupted", "--name", "y"); said != "" {
+		t.Errorf("recover of another name said:\n%s", said)
+	}
+	p.wrote("log", "1\n")
+	live.signal(unix.SIGTERM)
+	live.want("143")
+	if got := inDir(t, dir); got != "x.ledger.interrupted" {
+		t.Errorf("there are %s", got)
+	}
+	recoverIn(t, dir, "0", "--retry-interrupted")
+	p.wrote("log", "1\n1\n")
+	if got := inDir(t, dir); got != "" {
+		t.Errorf("left in the state directory: %s", got)
+	}
+}
+
+// A retry has the run's name, so that one that is killed itself is not forgotten.
+func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p, dir := interruptedRun(t, "echo 1 >>log; echo $$ >hook; exec sleep 1000")
+	if err := os.Remove(filepath.Join(p.dir, "hook")); err != nil {
+		t.Fatal(err)
+	}
+	retry := start(t, "graceful", "recover", "--state-dir", dir, "--retry-interrupted")
+	hook := p.pidIn("hook")
+	n := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "true")
+	n.want("125")
+	if said := n.text(); !strings.Contains(said, "a run named x lives") {
+		t.Errorf("run said:\n%s", said)
+	}
+	retry.signal(unix.SIGKILL)
+	retry.want("KILL")
+	p.killAndWait(hook)
+	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "command interrupted") {
+		t.Errorf("recover said:\n%s", said)
+	}
+	if said := recoverIn(t, dir, "0"); said != "" {
+		t.Errorf("a second recover said:\n%s", said)
+	}
+	p.wrote("log", "1\n1\n")
+
+	// One that was killed when it had done no more than to take the name is told of too.
+	named := func() {
+		if err := os.Rename(filepath.Join(dir, "x.ledger.interrupted"), filepath.Join(dir, "x.ledger")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	named()
+	said := recoverIn(t, dir, "1")
+	if !strings.Contains(said, "command interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
+		t.Errorf("there are %s; recover said:\n%s", inDir(t, dir), said)
+	}
+	p.wrote("log", "1\n1\n")
+
+	// By the next run of that name too, which then begins.
+	named()
+	n = start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c", "exit 3")
+	n.want("3")
+	if said := n.text(); !strings.Contains(said, "command interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
+		t.Errorf("there are %s; run said:\n%s", inDir(t, dir), said)
+	}
+}

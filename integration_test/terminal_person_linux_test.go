@@ -1,0 +1,160 @@
+package integration_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// person is somebody at a terminal: what he types, and what he sees. In the shell every prompt begins with the last
+// exit status in brackets.
+type person struct {
+	*proc
+	master *os.File
+	seen   int           // of the text
+	closed chan struct{} // when nobody has the terminal any more
+}
+
+// atTerminal starts a program as leader of a session with a terminal of its own.
+func atTerminal(t *testing.T, args ...string) *person {
+	t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		need(t, "pseudo-terminal")
+	}
+	defer slave.Close()
+	// A file that can be closed while it is being read from (os.NewFile).
+	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err = errors.Join(err, unix.SetNonblock(fd, true), master.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := &person{proc: command(t, args...), master: os.NewFile(uintptr(fd), "terminal"), closed: make(chan struct{})}
+	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = slave, slave, slave
+	s.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+	inputrc := filepath.Join(t.TempDir(), "inputrc")
+	if err := os.WriteFile(inputrc, []byte("set enable-bracketed-paste off\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Env = append(os.Environ(), "PS1=[$?]: ", "TERM=xterm", "INPUTRC="+inputrc, "HISTFILE=", "LESS=", "PAGER=")
+	s.resize(24)
+	s.start()
+	t.Cleanup(func() { s.master.Close() })
+	go func() {
+		defer close(s.closed)
+		_, _ = io.Copy(s.output, s.master)
+	}()
+	return s
+}
+
+// atShell has him at the prompt of an interactive bash, which tells of jobs at once.
+func atShell(t *testing.T, cgroup string) *person {
+	t.Helper()
+	need(t, "bash", "stty")
+	s := atTerminal(t, "sh", "-c", `[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec bash --norc --noprofile -i`, cgroup)
+	s.sees("]: ")
+	s.does("set -b; stty -g >before", "[0]: ")
+	return s
+}
+
+func (s *person) control(f func(fd int) error) error {
+	conn, err := s.master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if failed := conn.Control(func(fd uintptr) { err = f(int(fd)) }); failed != nil {
+		return failed
+	}
+	return err
+}
+
+func (s *person) resize(rows uint16) {
+	s.t.Helper()
+	if err := s.control(func(fd int) error {
+		return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: 80})
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *person) types(keys string) {
+	s.t.Helper()
+	if _, err := s.master.WriteString(keys); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// sees waits for a text after all that he has waited for before.
+func (s *person) sees(want string) {
+	s.t.Helper()
+	s.until(fmt.Sprintf("%q on the screen", want), func() bool {
+		text := s.text()
+		i := strings.Index(text[s.seen:], want)
+		if i >= 0 {
+			s.seen += i + len(want)
+		}
+		return i >= 0
+	})
+}
+
+// does has a line executed. Its echo is not what he sees.
+func (s *person) does(line string, wants ...string) {
+	s.t.Helper()
+	s.types(line + "\r")
+	s.sees("\n")
+	for _, want := range wants {
+		s.sees(want)
+	}
+}
+
+// foreground waits until a program that is executed by this name is in the foreground.
+func (s *person) foreground(name string) (pid int) {
+	s.t.Helper()
+	s.until("foreground group of "+name, func() bool {
+		err := s.control(func(fd int) (err error) { pid, err = unix.IoctlGetInt(fd, unix.TIOCGPGRP); return err })
+		return err == nil && comm(pid) == name
+	})
+	return pid
+}
+
+// reads waits until a program of the shell's waits for a key: less takes a signal that comes just before that with the
+// next key.
+func (s *person) reads(name string) {
+	s.t.Helper()
+	s.until(name+" that waits for a key", func() bool {
+		below := childrenOf(s.cmd.Process.Pid)
+		for i := 0; i < len(below); i++ {
+			where, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", below[i]))
+			if comm(below[i]) == name && strings.HasPrefix(string(where), "wait_woken") { // n_tty_read
+				return true
+			}
+			below = append(below, childrenOf(below[i])...)
+		}
+		return false
+	})
+}
+
+// modes requires that those of the terminal are what they were.
+func (s *person) modes() {
+	s.t.Helper()
+	s.does("stty -g | cmp - before", "[0]: ")
+}
+
+// front is the shell's only child.
+func (s *person) front() (pid int) {
+	s.t.Helper()
+	s.until("graceful in the shell", func() bool {
+		children := childrenOf(s.cmd.Process.Pid)
+		if len(children) == 1 {
+			pid = children[0]
+		}
+		return pid != 0 && comm(pid) == "graceful"
+	})
+	return pid
+}

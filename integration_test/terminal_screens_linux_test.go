@@ -1,0 +1,104 @@
+package integration_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Screens of programs that use all of it are the same as without us.
+func TestScreens(t *testing.T) {
+	need(t, "linux", "tmux", "bash")
+	// What is to be seen, and what is typed then. The last line ends with "end" and the exit status.
+	const end = "echo Space end$? Enter"
+	for name, script := range map[string]struct {
+		needs   []string
+		program string
+		steps   []string
+	}{
+		"vim": {[]string{"vim"}, "vim -u NONE -N text", []string{
+			"~", "ihello Escape", "hello", "yyp C-z", "Stopped", "fg Enter", "hello\nhello", "i- Escape", "-hello", ":wq Enter",
+			"fg\nvim -u NONE -N text\n$", "cat Space text Enter", "text\nhello\n-hello\n$", end,
+		}},
+		"python": {[]string{"python3"}, "python3 -q", []string{
+			"go\n>>>", "6*7 Enter", "42", "import Space time;print(1);time.sleep(1000) Enter", "1\n", "C-c", "KeyboardInterrupt",
+			"C-z",
+			"Stopped", "fg Enter", "fg\npython3", "Enter", "python3 -q\n>>>", "8*8 Enter", "64\n>>>", "C-d", ">>>\n$", end,
+		}},
+		"bash": {nil, "bash --norc --noprofile -i", []string{
+			"go\n$", "./copy Enter", "it copies", "typed Enter", "typed\ntyped", "C-z", "Stopped", "fg Enter", "fg\n./copy",
+			"C-d", "fg\n./copy\n$", "exit Space 3 Enter", "exit\n$", end,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			need(t, script.needs...)
+			screens := map[string]string{}
+			for _, wrapper := range []string{"", "graceful run -- ", "graceful run --guard off --contain group -- "} {
+				screens[wrapper] = screen(t, wrapper, script.program, script.steps)
+				if screens[wrapper] != screens[""] {
+					t.Errorf("%sthe screen is\n%s\nand without us\n%s", wrapper, screens[wrapper], screens[""])
+				}
+			}
+		})
+	}
+}
+
+// screen is what is left on the screen of tmux(1). Keys are separated by blanks.
+func screen(t *testing.T, wrapper, program string, steps []string) string {
+	t.Helper()
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "tmux")
+	tmux := func(args ...string) string {
+		cmd := exec.Command("tmux", slices.Concat([]string{"-S", socket, "-f", "/dev/null"}, args)...)
+		cmd.Env = append(os.Environ(), "PYTHON_BASIC_REPL=1", "TMUX=")
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("tmux %q: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	start := filepath.Join(dir, "start") // what is typed is the same in all
+	profile := "export PS1='$ '; HISTFILE=; alias go='" + wrapper + program + "'\n"
+	if err := os.WriteFile(start, []byte(profile), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const script = "#!/bin/sh\necho it copies\nexec cat\n"
+	if err := os.WriteFile(filepath.Join(dir, "copy"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tmux("new-session", "-d", "-x", "150", "-y", "24", "bash --noprofile --rcfile "+start+" -i")
+	defer tmux("kill-server")
+	shown := ""
+	sees := func(what string, seen func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			shown = ""
+			for line := range strings.Lines(tmux("capture-pane", "-p")) {
+				if line != "\n" { // how many of them there are depends on when we type
+					shown += strings.ReplaceAll(line, wrapper, "")
+				}
+			}
+			if seen() {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%q: no %s; the screen is\n%s", wrapper, what, shown)
+			}
+		}
+	}
+	prompt := func() bool { return strings.HasSuffix(strings.TrimSpace(shown), "$") }
+	sees("prompt", prompt)
+	tmux("send-keys", "go", "Enter")
+	for i := 0; i < len(steps); i += 2 {
+		sees(steps[i], func() bool { return strings.Contains(shown, steps[i]) })
+		tmux(append([]string{"send-keys"}, strings.Fields(steps[i+1])...)...)
+	}
+	sees("end", func() bool { return strings.Contains(shown, "end") && prompt() })
+	return shown
+}
