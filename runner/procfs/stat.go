@@ -17,6 +17,7 @@ type Process struct {
 	Name   string
 	Dead   bool // a zombie: all its threads have ended
 	Ending bool // its first thread has ended, perhaps not all
+	Leaves bool // its first thread is in exit(2), or has ended: its children may be reparented already
 
 	kernelThread bool
 	startCode    uint64 // address of the code; 0: the process has no memory; 1: hidden from this user
@@ -43,8 +44,11 @@ const (
 	statFirst     = statState // the first field after the name
 )
 
-// flagKernelThread is PF_KTHREAD in the flags of a process (include/linux/sched.h).
-const flagKernelThread = 0x00200000
+// Flags of a process (include/linux/sched.h).
+const (
+	flagExiting      = 0x00000004 // PF_EXITING
+	flagKernelThread = 0x00200000 // PF_KTHREAD
+)
 
 // ParseStat reads the text of /proc/PID/stat. The name is in parentheses and may contain blanks, parentheses and
 // newlines, so the last parenthesis ends it. A process whose first thread has ended is alive as long as another thread
@@ -73,6 +77,7 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 	p = Process{
 		PPID: int(number(statPPID)), Group: int(number(statGroup)),
 		Name: string(stat[open+1 : end]), Ending: ended, Dead: ended && number(statThreads) <= 1,
+		Leaves:       ended || number(statFlags)&flagExiting != 0,
 		kernelThread: number(statFlags)&flagKernelThread != 0, startCode: number(statStartCode),
 		environStart: number(statEnvStart), environEnd: number(statEnvEnd),
 	}

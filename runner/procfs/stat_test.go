@@ -11,7 +11,10 @@ func TestParseStat(t *testing.T) {
 		return fmt.Sprintf("%s 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 12345 0 0", state, threads)
 	}
 	process := func(name string, dead, ending bool) Process {
-		return Process{Identity: Identity{PID: 42, Start: 12345}, PPID: 7, Group: 8, Name: name, Dead: dead, Ending: ending}
+		return Process{
+			Identity: Identity{PID: 42, Start: 12345}, PPID: 7, Group: 8, Name: name,
+			Dead: dead, Ending: ending, Leaves: ending,
+		}
 	}
 	for _, c := range []struct {
 		stat string
@@ -31,5 +34,13 @@ func TestParseStat(t *testing.T) {
 		if got, ok := ParseStat([]byte(c.stat)); ok != c.ok || ok && got != c.want {
 			t.Errorf("ParseStat(%q) is %+v, %t", c.stat, got, ok)
 		}
+	}
+}
+
+// A process in exit(2) is not a zombie yet, but its children may be reparented already.
+func TestParseStat_exiting(t *testing.T) {
+	const stat = "42 (x) R 7 8 9 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0"
+	if p, ok := ParseStat([]byte(stat)); !ok || !p.Leaves || p.Ending || p.Dead {
+		t.Errorf("ParseStat(%q) is %+v, %t", stat, p, ok)
 	}
 }

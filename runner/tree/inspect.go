@@ -27,13 +27,14 @@ func (t *Tree) Alive(id procfs.Identity) bool {
 }
 
 // Ending reports whether a process is gone, a zombie, or about to become one. A process whose children are reparented
-// is at least ending. Without /proc it is true.
+// is at least ending: the kernel passes them on as soon as all its threads are in exit(2), before it is a zombie.
+// Without /proc it is true.
 func (t *Tree) Ending(pid int) bool {
 	if t.proc == nil {
 		return true
 	}
 	p, ok := t.proc.Read(pid)
-	return !ok || p.Ending
+	return !ok || p.Leaves
 }
 
 // Environ returns the value of a variable in the environment that a living process was started with. ok is false if the
