@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath refuses what it finds in the current directory, and does
-// not tell a program that may not be executed (EACCES) from one that does not exist (ENOENT).
+// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath refuses what it finds in the current directory,
+// and does not tell a program that may not be executed (EACCES) from one that does not exist (ENOENT).
 func LookPath(name, path string) (string, error) {
 	if name == "" {
 		return "", unix.ENOENT
@@ -40,7 +40,8 @@ func LookPath(name, path string) (string, error) {
 	return "", found
 }
 
-// CheckDir returns an error if a process cannot be started in a directory. execve(2) would report a missing program instead.
+// CheckDir returns an error if a process cannot be started in a directory. execve(2) would report a missing program
+// instead.
 func CheckDir(dir string) error {
 	if dir == "" {
 		return nil
@@ -71,18 +72,16 @@ func PathWithin(dir, path string) string {
 
 // SearchPath returns PATH, or the default of execvp(3) where the environment has none.
 func SearchPath(env []string) string {
-	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+	if index(env, "PATH") < 0 {
 		return "/bin:/usr/bin"
 	}
 	return Getenv(env, "PATH")
 }
 
-// Getenv returns the value of a variable in an environment: the first one, as getenv(3) does.
+// Getenv returns the value of a variable in an environment, or "".
 func Getenv(env []string, name string) string {
-	for _, kv := range env {
-		if v, ok := strings.CutPrefix(kv, name+"="); ok {
-			return v
-		}
+	if i := index(env, name); i >= 0 {
+		return env[i][len(name+"="):]
 	}
 	return ""
 }
@@ -90,11 +89,14 @@ func Getenv(env []string, name string) string {
 // Setenv returns the environment with a variable set, in the place that it had.
 func Setenv(env []string, name, value string) []string {
 	env = slices.Clone(env)
-	for i, kv := range env {
-		if strings.HasPrefix(kv, name+"=") {
-			env[i] = name + "=" + value
-			return env
-		}
+	if i := index(env, name); i >= 0 {
+		env[i] = name + "=" + value
+		return env
 	}
 	return append(env, name+"="+value)
+}
+
+// index returns where an environment has a variable: the first one, as for getenv(3). -1: it has none.
+func index(env []string, name string) int {
+	return slices.IndexFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 }

@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/sigmask"
 )
 
 const (
@@ -13,30 +15,18 @@ const (
 	setModesNow = unix.TCSETS // TCSETSW would wait for output that a suspended terminal does not show
 )
 
-// blockSignals adds signals to the signal mask of the calling thread. restore sets the mask from before; it must run
-// on the same thread.
-func blockSignals(signals ...syscall.Signal) (restore func()) {
-	var set, before unix.Sigset_t
-	word := 8 * int(unsafe.Sizeof(set.Val[0])) // bits: as wide as a C long
-	for _, sig := range signals {
-		set.Val[(int(sig)-1)/word] |= 1 << ((int(sig) - 1) % word)
-	}
-	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, &before)
-	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
-}
-
 // withoutSIGTTOU calls f, which may then change a terminal from the background: the kernel suspends no process for it.
 func withoutSIGTTOU(f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer blockSignals(unix.SIGTTOU)()
+	defer sigmask.Block(unix.SIGTTOU)()
 	f()
 }
 
 // neverSuspend protects the calling thread for good from the signals that its own reading and writing cause: SIGTTIN
 // and SIGTTOU of a terminal in whose background the process is (termios(3), TOSTOP), SIGXFSZ of a file that may not
 // grow (RLIMIT_FSIZE).
-func neverSuspend() { blockSignals(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
+func neverSuspend() { sigmask.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
 // another group. A parent that /proc hides does not count: then graceful does not suspend itself, which is the safe
