@@ -58,31 +58,26 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 	if len(fields) <= statStartTime-statFirst {
 		return Process{}, false
 	}
-	field := func(n int) string {
+	number := func(n int) (v uint64) {
 		if n -= statFirst; n < len(fields) {
-			return fields[n]
+			v, _ = strconv.ParseUint(fields[n], 10, 64)
 		}
-		return ""
-	}
-	number := func(n int) uint64 {
-		v, _ := strconv.ParseUint(field(n), 10, 64)
 		return v
 	}
-	state := field(statState)
+	state := fields[statState-statFirst]
 	ended := state == "Z" || state == "X"
-	p = Process{
-		PPID: int(number(statPPID)), Group: int(number(statGroup)),
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(stat[:open])))
+	return Process{
+		Identity: Identity{PID: pid, Start: number(statStartTime)},
+		PPID:     int(number(statPPID)), Group: int(number(statGroup)),
 		Name: string(stat[open+1 : end]), Ending: ended, Dead: ended && number(statThreads) <= 1,
 		kernelThread: number(statFlags)&flagKernelThread != 0, startCode: number(statStartCode),
 		environStart: number(statEnvStart), environEnd: number(statEnvEnd),
-	}
-	p.PID, _ = strconv.Atoi(strings.TrimSpace(string(stat[:open])))
-	p.Start = number(statStartTime)
-	return p, true
+	}, true
 }
 
-// Is reports whether a process is the one that was recorded with this pid and start time. Where a start time is unknown (0) the
-// pid alone counts: for children, whose pid is theirs until they are reaped.
+// Is reports whether a process is the one that was recorded with this pid and start time. Where a start time is unknown
+// (0) the pid alone counts: for children, whose pid is theirs until they are reaped.
 func (p Process) Is(pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }

@@ -11,7 +11,8 @@ func TestParseStat(t *testing.T) {
 		return fmt.Sprintf("%s 7 8 9 0 -1 0 0 0 0 0 0 0 0 0 20 0 %d 0 12345 0 0", state, threads)
 	}
 	process := func(name string, dead, ending bool) Process {
-		return Process{Identity: Identity{PID: 42, Start: 12345}, PPID: 7, Group: 8, Name: name, Dead: dead, Ending: ending}
+		id := Identity{PID: 42, Start: 12345}
+		return Process{Identity: id, PPID: 7, Group: 8, Name: name, Dead: dead, Ending: ending}
 	}
 	for _, c := range []struct {
 		stat string
