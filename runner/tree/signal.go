@@ -24,7 +24,7 @@ func SignalGroupOf(pid int, sig syscall.Signal) error {
 	if err == unix.ESRCH {
 		err = unix.Kill(pid, sig)
 	}
-	return ignoreGone(err)
+	return except(unix.ESRCH, err)
 }
 
 // SignalLeader signals the target alone. It does nothing once the target is reaped. A target that is gone is no error.
@@ -32,7 +32,7 @@ func (t *Tree) SignalLeader(sig syscall.Signal) error {
 	if t.Leader() <= 0 {
 		return nil
 	}
-	return ignoreGone(unix.Kill(t.group, sig))
+	return except(unix.ESRCH, unix.Kill(t.group, sig))
 }
 
 // SignalAll signals a process, which need not be a child of graceful, and its descendants.
@@ -145,8 +145,9 @@ func (t *Tree) signalWithoutProc(sig syscall.Signal) {
 	}
 }
 
-func ignoreGone(err error) error {
-	if err == unix.ESRCH {
+// except returns err, or nil if it is the expected error.
+func except(expected, err error) error {
+	if err == expected {
 		return nil
 	}
 	return err

@@ -52,10 +52,10 @@ func TestSignalGroup_targetLeadsNoGroup(t *testing.T) {
 }
 
 // A process that is gone is no error; one that may not be signalled is.
-func TestIgnoreGone(t *testing.T) {
+func TestExcept(t *testing.T) {
 	for err, want := range map[error]error{unix.ESRCH: nil, unix.EPERM: unix.EPERM, nil: nil} {
-		if got := ignoreGone(err); got != want {
-			t.Errorf("ignoreGone(%v) is %v", err, got)
+		if got := except(unix.ESRCH, err); got != want {
+			t.Errorf("except(ESRCH, %v) is %v", err, got)
 		}
 	}
 }
