@@ -1,16 +1,9 @@
 package terminal
 
-import (
-	"time"
+import "golang.org/x/sys/unix"
 
-	"golang.org/x/sys/unix"
-)
-
-// How often the input thread looks at what no event announces.
-const (
-	firstLook = 5 * time.Millisecond
-	lastLook  = 200 * time.Millisecond
-)
+// How often the input thread looks at what no event announces, in milliseconds.
+const firstLook, lastLook = 5, 200
 
 // relayInput relays standard input, and its end of file.
 func (p *PTY) relayInput() {
@@ -43,15 +36,11 @@ func (p *PTY) relayInput() {
 	}
 }
 
-// wait waits until a descriptor is ready, limit is over, or wakeInput was called. A negative limit is none. It reports
-// whether the input thread is to go on.
-func (p *PTY) wait(fd *unix.PollFd, limit time.Duration) (goOn bool) {
+// wait waits until a descriptor is ready, limit (in milliseconds) is over, or wakeInput was called. A negative limit is
+// none. It reports whether the input thread is to go on.
+func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
 	fds := []unix.PollFd{*fd, {Fd: int32(p.wake[0]), Events: unix.POLLIN}}
-	ms := -1
-	if limit >= 0 {
-		ms = int(limit.Milliseconds())
-	}
-	_, _ = unix.Poll(fds, ms)
+	_, _ = unix.Poll(fds, limit)
 	*fd = fds[0]
 	if fds[1].Revents != 0 {
 		var some [16]byte
@@ -83,21 +72,9 @@ func (p *PTY) mayRead(terminal bool) bool {
 
 // typeIn writes data to the target's terminal. It reports whether the input thread is to go on.
 func (p *PTY) typeIn(data []byte) bool {
-	for len(data) > 0 {
-		n, err := unix.Write(p.master, data)
-		switch err {
-		case nil:
-			data = data[n:]
-		case unix.EINTR:
-		case unix.EAGAIN:
-			if !p.wait(&unix.PollFd{Fd: int32(p.master), Events: unix.POLLOUT}, -1) {
-				return false
-			}
-		default:
-			return false
-		}
-	}
-	return true
+	return writeAll(p.master, data, func() bool {
+		return p.wait(&unix.PollFd{Fd: int32(p.master), Events: unix.POLLOUT}, -1)
+	}) == nil
 }
 
 // endInput makes every later read from the target's terminal return end of file, as from a pipe: it types the

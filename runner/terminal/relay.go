@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,9 +48,7 @@ func (p *PTY) relayOutput() {
 			}
 		}
 		if have > 0 {
-			if !lost {
-				lost = !p.write(buffer[:have])
-			}
+			lost = lost || !p.write(buffer[:have])
 			p.written.Add(int64(have))
 			have = 0
 			continue
@@ -58,7 +57,7 @@ func (p *PTY) relayOutput() {
 		switch err {
 		case unix.EINTR:
 		case unix.EAGAIN:
-			_ = poll(p.master, unix.POLLIN)
+			await(p.master, unix.POLLIN)
 		default: // EIO, or on other systems end of file: every slave is closed
 			return
 		}
@@ -67,23 +66,34 @@ func (p *PTY) relayOutput() {
 
 // write writes to standard output. It reports whether later output can be written, too.
 func (p *PTY) write(data []byte) bool {
+	err := writeAll(1, data, func() bool { // a process that shares the open file has set O_NONBLOCK
+		await(1, unix.POLLOUT)
+		return true
+	})
+	switch err {
+	case nil:
+		return true
+	case unix.EPIPE:
+		close(p.broken)
+	default:
+		p.log.Warn("writing the target's output", "err", err, "hint", "the rest of it is lost")
+	}
+	return false
+}
+
+// writeAll writes data. wait waits until the descriptor takes more, and reports whether to go on.
+func writeAll(fd int, data []byte, wait func() bool) error {
 	for len(data) > 0 {
-		n, err := unix.Write(1, data)
-		switch err {
-		case nil:
+		n, err := unix.Write(fd, data)
+		switch {
+		case err == nil:
 			data = data[n:]
-		case unix.EINTR:
-		case unix.EAGAIN: // a process that shares the open file has set O_NONBLOCK
-			_ = poll(1, unix.POLLOUT)
-		case unix.EPIPE:
-			close(p.broken)
-			return false
-		default:
-			p.log.Warn("writing the target's output", "err", err, "hint", "the rest of it is lost")
-			return false
+		case err == unix.EAGAIN && wait():
+		case err != unix.EINTR:
+			return err
 		}
 	}
-	return true
+	return nil
 }
 
 // ready reports whether a descriptor is ready now.
@@ -93,8 +103,64 @@ func ready(fd int, what int16) bool {
 	return fds[0].Revents&what != 0
 }
 
-// poll waits until a descriptor is ready.
-func poll(fd int, what int16) error {
-	_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: what}}, -1)
-	return err
+// await waits until a descriptor is ready.
+func await(fd int, what int16) {
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: what}}, -1)
+}
+
+// Finish ends the input and closes the slave in this process. It closes done when the output so far has been written,
+// or when its reader takes nothing for stall, or has not taken all of it after limit; 0 is no limit. By then the modes
+// of graceful's terminal are restored. The output thread itself goes on.
+func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
+	closed := make(chan struct{})
+	p.locked(func() {
+		p.over = true
+		if p.endedAt < 0 {
+			p.endedAt = p.written.Load()
+		}
+	})
+	p.CloseSlave()
+	p.wakeInput()
+	go func() {
+		defer close(closed)
+		defer p.Restore()
+		p.drain(stall, limit)
+	}()
+	return closed
+}
+
+// capacity, in bytes, is more than a pseudo-terminal and the output thread hold together. After that much output, all
+// output from before Finish has been written.
+const capacity = 256 << 10
+
+// lull is how long the relay must be idle before drain believes that a process which has ended left no more output.
+// (Linux shows it at once.)
+const lull = 20 * time.Millisecond
+
+func (p *PTY) drain(stall, limit time.Duration) {
+	begin := time.Now()
+	moved, quiet, before := begin, begin, p.written.Load()
+	for {
+		now := time.Now()
+		if n := p.written.Load(); n != before {
+			moved, before = now, n
+		}
+		if !p.idle() {
+			quiet = time.Now()
+		}
+		if before-p.endedAt > capacity || now.Sub(quiet) >= lull ||
+			stall > 0 && now.Sub(moved) >= stall || limit > 0 && now.Sub(begin) >= limit {
+			return
+		}
+		select {
+		case <-p.ended:
+			return
+		case <-time.After(lull / 10):
+		}
+	}
+}
+
+// idle reports whether no output is on its way. The output thread sets busy before it reads.
+func (p *PTY) idle() bool {
+	return !p.busy.Load() && !ready(p.master, unix.POLLIN) && !p.busy.Load()
 }

@@ -33,16 +33,7 @@ func neverSuspend() { sigmask.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 // error.
 func orphaned(group int) bool {
 	for pid, p := range living() {
-		if p.Group != group || p.PPID == 0 {
-			continue
-		}
-		parentGroup, err := unix.Getpgid(p.PPID)
-		if err != nil || parentGroup == group {
-			continue
-		}
-		session, err1 := unix.Getsid(pid)
-		parentSession, err2 := unix.Getsid(p.PPID)
-		if err1 == nil && err2 == nil && session == parentSession {
+		if p.Group == group && p.PPID != 0 && hasShell(group, pid, p.PPID) {
 			return false
 		}
 	}
