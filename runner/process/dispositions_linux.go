@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -33,9 +34,11 @@ func ReadInherited() Inherited {
 	if err != nil {
 		_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask)
 	}
-	still := stillIgnored()
+	text, noStatus := os.ReadFile("/proc/self/status")
+	status, _ := procfs.ParseStatus(string(text))
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
-		if still&(1<<(sig-1)) != 0 || err == nil && handlers[sig] == sigIgn {
+		if status.Ignored&(1<<(sig-1)) != 0 || noStatus != nil && signal.Ignored(sig) ||
+			err == nil && handlers[sig] == sigIgn {
 			in.Ignored = append(in.Ignored, sig)
 		}
 		if sigmask.Has(mask, sig) {
@@ -43,21 +46,6 @@ func ReadInherited() Inherited {
 		}
 	}
 	return in
-}
-
-// stillIgnored returns the signals that are ignored now, signal n as bit n-1 (SigIgn in proc_pid_status(5)).
-func stillIgnored() (set uint64) {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
-			if signal.Ignored(sig) {
-				set |= 1 << (sig - 1)
-			}
-		}
-		return set
-	}
-	parsed, _ := procfs.ParseStatus(string(status))
-	return parsed.Ignored
 }
 
 const sigDfl, sigIgn = 0, 1
@@ -107,11 +95,8 @@ func findSymbols(file *elf.File, names ...string) ([]elf.Symbol, error) {
 		return nil, elf.ErrNoSymbols
 	}
 	entries, err := table.Data()
-	if err != nil {
-		return nil, err
-	}
-	strs, err := texts.Data()
-	if err != nil {
+	strs, err2 := texts.Data()
+	if err := cmp.Or(err, err2); err != nil {
 		return nil, err
 	}
 	offsets := map[uint32]int{} // in the string table → which name

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"slices"
@@ -20,22 +21,17 @@ func LookPath(name, path string) (string, error) {
 	}
 	found := error(unix.ENOENT)
 	for dir := range strings.SplitSeq(path, ":") {
-		if dir == "" {
-			dir = "."
-		}
-		file := dir + "/" + name
+		file := cmp.Or(dir, ".") + "/" + name
 		var st unix.Stat_t
 		switch err := unix.Stat(file, &st); {
 		case err == unix.EACCES:
 			found = err // as for execvp(3): it may exist
-			continue
 		case err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR:
-			continue
-		}
-		if unix.Access(file, unix.X_OK) == nil {
+		case unix.Access(file, unix.X_OK) == nil:
 			return file, nil
+		default:
+			found = unix.EACCES
 		}
-		found = unix.EACCES
 	}
 	return "", found
 }
@@ -46,14 +42,13 @@ func CheckDir(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	st, err := os.Stat(dir)
-	if err == nil && !st.IsDir() {
-		err = &fs.PathError{Op: "enter", Path: dir, Err: unix.ENOTDIR}
+	switch st, err := os.Stat(dir); {
+	case err != nil:
+		return err
+	case !st.IsDir():
+		return &fs.PathError{Op: "enter", Path: dir, Err: unix.ENOTDIR}
 	}
-	if err == nil {
-		err = unix.Access(dir, unix.X_OK)
-	}
-	return err
+	return unix.Access(dir, unix.X_OK)
 }
 
 // PathWithin resolves the relative directories of a PATH in another directory. An empty dir is ours.

@@ -38,14 +38,15 @@ func (s Spec) StartEntering(foreground func(pid int)) (pid int, err error) {
 // Where this program cannot be executed the process is started without the shim, and then foreground is called, if it
 // is to have that.
 func (s Spec) StartByShim(foreground func(pid int)) (pid int, err error) {
-	if err := unix.Access(SelfExe, unix.X_OK); err != nil && s.enter == "" {
+	if err := unix.Access(SelfExe, unix.X_OK); err != nil {
+		if s.enter != "" {
+			return 0, fmt.Errorf("%w by way of %s: %w", ErrCgroup, SelfExe, err)
+		}
 		pid, err := s.Start()
 		if err == nil && s.Foreground {
 			foreground(pid)
 		}
 		return pid, err
-	} else if err != nil {
-		return 0, fmt.Errorf("%w by way of %s: %w", ErrCgroup, SelfExe, err)
 	}
 	var pipe [2]int
 	if err := unix.Pipe(pipe[:]); err != nil {

@@ -123,14 +123,13 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int)) {
 // Environ returns the value of a variable in the environment that a living process was started with. ok is false if the
 // variable is not set or the environment cannot be read. During execve(2) and exit Environ retries for up to a second.
 func (fs *FS) Environ(pid int, name string) (value string, ok bool) {
-	const (
-		tries = 1000
-		pause = time.Millisecond
-	)
+	const tries, pause = 1000, time.Millisecond
 	for range tries {
 		data, err := ReadFile(fs.file(pid, "environ"))
-		if value, ok = variable(data[:bytes.LastIndexByte(data, 0)+1], name); ok {
-			return value, true
+		for kv := range bytes.SplitSeq(data[:bytes.LastIndexByte(data, 0)+1], []byte{0}) {
+			if value, ok := bytes.CutPrefix(kv, []byte(name+"=")); ok {
+				return string(value), true
+			}
 		}
 		// EACCES: the process is another user's, or about to end. Its files belong to root once its memory is freed.
 		refused := err != nil && err != unix.ESRCH && err != unix.EACCES && err != unix.EPERM
@@ -157,16 +156,6 @@ func (fs *FS) isComplete(pid, n int) bool {
 		return true
 	}
 	return p.startCode != 0 && (p.environEnd == 0 || uint64(n) == p.environEnd-p.environStart)
-}
-
-// variable finds a variable in the text of /proc/PID/environ (proc_pid_environ(5)).
-func variable(environ []byte, name string) (value string, ok bool) {
-	for kv := range bytes.SplitSeq(environ, []byte{0}) {
-		if v, ok := bytes.CutPrefix(kv, []byte(name+"=")); ok {
-			return string(v), true
-		}
-	}
-	return "", false
 }
 
 // Ignores reports whether a process ignores a signal. A process that is gone does not.

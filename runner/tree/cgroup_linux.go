@@ -153,10 +153,7 @@ func (c cgroup) kill() { _ = c.write("cgroup.kill", "1") }
 // disband removes the cgroup and moves the processes in it to its parent. It retries, since the kernel may take a
 // moment to notice that the last process has ended.
 func (c cgroup) disband() (err error) {
-	const (
-		tries = 100
-		pause = 10 * time.Millisecond
-	)
+	const tries, pause = 100, 10 * time.Millisecond
 	for range tries {
 		for _, pid := range c.pids() {
 			if pid == 0 { // of another PID namespace; to write 0 would move graceful

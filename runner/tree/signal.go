@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -41,9 +42,7 @@ func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	if !ok || p.Identity != id {
 		return
 	}
-	below := t.proc.Descendants(p.PID, nil)
-	_ = t.signal(p, sig)
-	for _, p := range below {
+	for _, p := range slices.Concat([]procfs.Process{p}, t.proc.Descendants(p.PID, nil)) {
 		_ = t.signal(p, sig)
 	}
 }
