@@ -85,7 +85,8 @@ func (p *PTY) inForeground() bool {
 // raw returns modes in which a terminal passes all bytes on unchanged, without echo and signals (cfmakeraw(3)).
 func raw(m *unix.Termios) unix.Termios {
 	to := *m
-	to.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	to.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP
+	to.Iflag &^= unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
 	to.Oflag &^= unix.OPOST
 	to.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
 	to.Cflag &^= unix.CSIZE | unix.PARENB
