@@ -3,10 +3,10 @@ package cmd
 import (
 	"golang.org/x/sys/unix"
 
-	"graceful/runner/sigmask"
+	"graceful/runner/sigstate"
 )
 
 // blockWriteSignals blocks, in the calling thread, the signals that its own writes can raise. SIGTTOU suspends a
 // background process that writes to a terminal with TOSTOP set (tty_ioctl(4), termios(3)). SIGXFSZ goes to the writing
 // thread when RLIMIT_FSIZE forbids the file to grow; blocked, it stays pending there.
-func blockWriteSignals() { sigmask.Block(unix.SIGTTOU, unix.SIGXFSZ) }
+func blockWriteSignals() { sigstate.Block(unix.SIGTTOU, unix.SIGXFSZ) }

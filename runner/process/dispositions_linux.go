@@ -18,7 +18,7 @@ import (
 
 	"graceful/forward"
 	"graceful/runner/procfs"
-	"graceful/runner/sigmask"
+	"graceful/runner/sigstate"
 )
 
 // ReadInherited finds out which signals were ignored and blocked when graceful was started.
@@ -41,7 +41,7 @@ func ReadInherited() Inherited {
 			err == nil && handlers[sig] == sigIgn {
 			in.Ignored = append(in.Ignored, sig)
 		}
-		if sigmask.Has(mask, sig) {
+		if sigstate.Has(mask, sig) {
 			in.Blocked = append(in.Blocked, sig)
 		}
 	}

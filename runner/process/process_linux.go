@@ -4,11 +4,10 @@ import (
 	"runtime"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
-	"graceful/runner/sigmask"
+	"graceful/runner/sigstate"
 )
 
 // startIn has a process start in a cgroup (clone3(2), CLONE_INTO_CGROUP). done is called when it has started.
@@ -32,9 +31,8 @@ func EndBy(sig syscall.Signal) {
 	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	runtime.LockOSThread()
-	var byDefault [64]byte // struct sigaction: SIG_DFL, no flags, no mask
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
-	sigmask.Set()
+	sigstate.Default(sig)
+	sigstate.SetMask()
 	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig)
 	time.Sleep(time.Second)
 }

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"graceful/runner/sigmask"
+	"graceful/runner/sigstate"
 )
 
 // ShimName is the argv[0] by which this program knows that it is to become the target.
@@ -121,7 +121,7 @@ func Shim(args []string, enterForeground func()) int {
 			env = Setenv(env, name, self)
 		}
 	}
-	sigmask.Set(in.Blocked...)
+	sigstate.SetMask(in.Blocked...)
 	return fail(syscall.Exec(path, argv, env), 0)
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"graceful/runner/sigmask"
+	"graceful/runner/sigstate"
 )
 
 // SelfExe is the program of this process, also when its file has been replaced meanwhile.
@@ -45,7 +45,7 @@ func (s Spec) Start() (pid int, err error) {
 	// A child has the signal mask of the thread that forks it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer sigmask.Set(s.Blocked...)()
+	defer sigstate.SetMask(s.Blocked...)()
 	for _, fd := range s.Keep { // no other goroutine forks meanwhile
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 			return 0, err

@@ -42,10 +42,9 @@ func (p *PTY) relayOutput() {
 	for {
 		p.busy.Store(true)
 		n, err := unix.Read(p.master, buffer[have:])
-		if n > 0 {
-			if have += n; have < len(buffer) {
-				continue
-			}
+		have += max(n, 0)
+		if n > 0 && have < len(buffer) {
+			continue
 		}
 		if have > 0 {
 			lost = lost || !p.write(buffer[:have])

@@ -3,11 +3,10 @@ package terminal
 import (
 	"runtime"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
-	"graceful/runner/sigmask"
+	"graceful/runner/sigstate"
 )
 
 const (
@@ -19,14 +18,14 @@ const (
 func withoutSIGTTOU(f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer sigmask.Block(unix.SIGTTOU)()
+	defer sigstate.Block(unix.SIGTTOU)()
 	f()
 }
 
 // neverSuspend protects the calling thread for good from the signals that its own reading and writing cause: SIGTTIN
 // and SIGTTOU of a terminal in whose background the process is (termios(3), TOSTOP), SIGXFSZ of a file that may not
 // grow (RLIMIT_FSIZE).
-func neverSuspend() { sigmask.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
+func neverSuspend() { sigstate.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
 // another group. A parent that /proc hides does not count: then graceful does not suspend itself, which is the safe
@@ -40,19 +39,11 @@ func orphaned(group int) bool {
 	return true
 }
 
-// suspendGroup sends sig to the calling process's group with the default action set. The Go runtime cannot set that:
-// it ignores a signal that the program no longer listens to. restore sets the handler from before; it is nil if
-// nothing has changed.
+// suspendGroup sends sig to the calling process's group with the default action set. restore sets the action from
+// before; it is nil if nothing has changed.
 func suspendGroup(sig syscall.Signal) (restore func()) {
-	const setSize = 8              // bytes of a sigset_t in the kernel
-	var byDefault, before [64]byte // struct sigaction: SIG_DFL, no flags, empty mask
-	change := func(to, old *[64]byte) {
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
-			uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
-	}
 	if sig != unix.SIGSTOP {
-		change(&byDefault, &before)
-		restore = func() { change(&before, nil) }
+		restore = sigstate.Default(sig)
 	}
 	_ = unix.Kill(0, sig)
 	return restore

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"graceful/runner/sigmask"
+	"graceful/runner/sigstate"
 )
 
 // counted is a real-time signal. The kernel queues each instance (signal(7)), so that two signals differ from one.
@@ -41,7 +41,7 @@ func startCounter(t *testing.T, attr *syscall.SysProcAttr) counter {
 		t.Fatal(err)
 	}
 	runtime.LockOSThread() // a child inherits the signal mask of the thread that forks it
-	restore := sigmask.Block(counted)
+	restore := sigstate.Block(counted)
 	err = c.Start()
 	restore()
 	runtime.UnlockOSThread()
@@ -81,7 +81,7 @@ func counts(t *testing.T, counters ...counter) string {
 // runCounter is the process of a counter. For each line that it reads it prints the number of signals since the last
 // line.
 func runCounter() {
-	set := sigmask.Of(counted)
+	set := sigstate.SetOf(counted)
 	fd, err := unix.Signalfd(-1, &set, unix.SFD_NONBLOCK|unix.SFD_CLOEXEC)
 	if err != nil {
 		panic(err)

@@ -1,4 +1,4 @@
-package sigmask
+package sigstate
 
 import (
 	"runtime"
@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Block adds to the thread's mask, Set replaces it, and each restores the mask from before.
+// Block adds to the thread's mask, SetMask replaces it, and each restores the mask from before.
 func TestMask(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -16,14 +16,14 @@ func TestMask(t *testing.T) {
 	blocked := func(when string, want ...syscall.Signal) {
 		t.Helper()
 		var mask unix.Sigset_t
-		if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err != nil || mask != Of(want...) {
+		if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err != nil || mask != SetOf(want...) {
 			t.Errorf("%s the mask is %v, %v; want %v", when, mask, err, want)
 		}
 	}
-	defer Set()()
+	defer SetMask()()
 	blocked("at first")
-	restoreSet := Set(unix.SIGHUP, last)
-	blocked("after Set", unix.SIGHUP, last)
+	restoreSet := SetMask(unix.SIGHUP, last)
+	blocked("after SetMask", unix.SIGHUP, last)
 	restoreBlock := Block(unix.SIGTTOU)
 	blocked("after Block", unix.SIGHUP, unix.SIGTTOU, last)
 	restoreBlock()
@@ -33,8 +33,8 @@ func TestMask(t *testing.T) {
 }
 
 // Signal n is bit n-1, in words of any width.
-func TestOf(t *testing.T) {
-	set := Of(1, 33, 64)
+func TestSetOf(t *testing.T) {
+	set := SetOf(1, 33, 64)
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
 		if want := sig == 1 || sig == 33 || sig == 64; Has(set, sig) != want {
 			t.Errorf("%d is in the set: %t", sig, !want)
