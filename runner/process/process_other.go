@@ -50,10 +50,8 @@ func wait(id int) (pid int, ending machine.Ending, childless bool) {
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err != nil:
+		case err != nil || pid <= 0:
 			return 0, machine.Ending{}, err == unix.ECHILD
-		case pid <= 0:
-			return 0, machine.Ending{}, false
 		case status.Stopped():
 			stops[pid] = status.StopSignal()
 			continue

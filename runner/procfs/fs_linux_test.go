@@ -53,6 +53,21 @@ func TestOpen_childrenFiles(t *testing.T) {
 	}
 }
 
+// A nil *FS, which stands for a missing /proc, shows no process.
+func TestFS_nil(t *testing.T) {
+	var fs *FS
+	self := os.Getpid()
+	_, read := fs.Read(self)
+	_, set := fs.Environ(self, "PATH")
+	if read || set || fs.HasChildren() || fs.RunsUs(self) || fs.Ignores(self, 1) {
+		t.Errorf("read %t, variable %t, children %t, executable %t, ignores %t",
+			read, set, fs.HasChildren(), fs.RunsUs(self), fs.Ignores(self, 1))
+	}
+	if n := len(fs.All()) + len(fs.Children(1)) + len(fs.Descendants(1, nil)); n != 0 {
+		t.Errorf("%d processes", n)
+	}
+}
+
 // Descendants looks at the children of every thread, and at those of zombies.
 func TestDescendants_threadsAndZombies(t *testing.T) {
 	root := proctest.Dir(t,

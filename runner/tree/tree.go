@@ -71,9 +71,7 @@ func Open(level Level) (*Tree, []string, error) {
 			warnings = append(warnings, err.Error())
 		}
 	}
-	if t.proc != nil {
-		t.excluded = t.proc.Children(t.self)
-	}
+	t.excluded = t.proc.Children(t.self)
 	return t, warnings, nil
 }
 
