@@ -1,14 +1,12 @@
 package runner
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"graceful/cleanup"
-	"graceful/runner/process"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,18 +63,6 @@ func TestStartFailure_hint(t *testing.T) {
 		_, hint := startFailure(c.command, c.err)
 		if c.hint == "" && hint != "" || !strings.Contains(hint, c.hint) {
 			t.Errorf("%s: %v: hint %q, want one about %q", c.command, c.err, hint, c.hint)
-		}
-	}
-}
-
-func TestOutOfResources(t *testing.T) {
-	for err, want := range map[error]bool{
-		unix.EAGAIN: true, unix.ENOMEM: true, unix.EMFILE: true, unix.ENFILE: true,
-		unix.ENOENT: false, unix.EACCES: false, errors.New("other"): false,
-		&os.PathError{Op: "fork", Err: unix.EAGAIN}: true,
-	} {
-		if got := process.OutOfResources(err); got != want {
-			t.Errorf("%v: tried again: %t", err, got)
 		}
 	}
 }

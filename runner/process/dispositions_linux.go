@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -13,62 +14,45 @@ import (
 	"syscall"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/forward"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
+	"graceful/runner/sigstate"
 )
-
-type signalMask = unix.Sigset_t
 
 // ReadInherited finds out which signals were ignored and blocked when graceful was started.
 //
-// The kernel no longer knows. The runtime installs a handler for most signals, except for SIGHUP and SIGINT where these were
-// ignored, and unblocks the signals that it needs. It keeps what it found in variables of its own. Their addresses are in our
-// symbol table, and their values in our memory. systemd starts every service with SIGPIPE ignored, and a background job of a
-// shell has SIGQUIT ignored: without this the target would not. In a stripped binary, or without /proc, only what the kernel
-// still knows is found.
+// The kernel no longer knows. The runtime installs a handler for most signals, except for SIGHUP and SIGINT where these
+// were ignored, and unblocks the signals that it needs. It keeps what it found in variables of its own. Their addresses
+// are in our symbol table, and their values in our memory. systemd starts every service with SIGPIPE ignored, and a
+// background job of a shell has SIGQUIT ignored: without this the target would not. In a stripped binary, or without
+// /proc, only what the kernel still knows is found.
 func ReadInherited() Inherited {
 	var in Inherited
 	handlers, mask, err := runtimeSignals()
 	if err != nil {
 		_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask)
 	}
-	still := stillIgnored()
+	text, noStatus := os.ReadFile("/proc/self/status")
+	status, _ := procfs.ParseStatus(string(text))
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
-		if still&(1<<(sig-1)) != 0 || err == nil && handlers[sig] == sigIgn {
+		if status.Ignored&(1<<(sig-1)) != 0 || noStatus != nil && signal.Ignored(sig) ||
+			err == nil && handlers[sig] == sigIgn {
 			in.Ignored = append(in.Ignored, sig)
 		}
-		if word, bit := maskBit(sig); mask.Val[word]&(1<<bit) != 0 {
+		if sigstate.Has(mask, sig) {
 			in.Blocked = append(in.Blocked, sig)
 		}
 	}
 	return in
 }
 
-// stillIgnored returns the signals that are ignored now, signal n as bit n-1 (SigIgn in proc_pid_status(5)).
-func stillIgnored() (set uint64) {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
-			if signal.Ignored(sig) {
-				set |= 1 << (sig - 1)
-			}
-		}
-		return set
-	}
-	parsed, _ := procfs.ParseStatus(string(status))
-	return parsed.Ignored
-}
-
-const (
-	sigDfl = 0
-	sigIgn = 1
-)
+const sigDfl, sigIgn = 0, 1
 
 // runtimeSignals reads runtime.fwdSig, the handlers by signal number as the runtime found them, and
 // runtime.initSigmask, the mask.
-func runtimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
+func runtimeSignals() (handlers [65]uintptr, mask unix.Sigset_t, err error) {
 	file, err := elf.Open("/proc/self/exe")
 	if err != nil {
 		return handlers, mask, err
@@ -91,11 +75,8 @@ func runtimeSignals() (handlers [65]uintptr, mask signalMask, err error) {
 	}
 	handlersRaw := unsafe.Slice((*byte)(unsafe.Pointer(&handlers)), symbols[1].Size)
 	maskRaw := unsafe.Slice((*byte)(unsafe.Pointer(&mask)), symbols[2].Size)
-	for _, read := range []struct {
-		into []byte
-		at   uint64
-	}{{handlersRaw, symbols[1].Value}, {maskRaw, symbols[2].Value}} {
-		if _, err := memory.ReadAt(read.into, int64(read.at+moved)); err != nil {
+	for i, into := range [][]byte{handlersRaw, maskRaw} {
+		if _, err := memory.ReadAt(into, int64(symbols[i+1].Value+moved)); err != nil {
 			return handlers, mask, err
 		}
 	}
@@ -114,11 +95,8 @@ func findSymbols(file *elf.File, names ...string) ([]elf.Symbol, error) {
 		return nil, elf.ErrNoSymbols
 	}
 	entries, err := table.Data()
-	if err != nil {
-		return nil, err
-	}
-	strs, err := texts.Data()
-	if err != nil {
+	strs, err2 := texts.Data()
+	if err := cmp.Or(err, err2); err != nil {
 		return nil, err
 	}
 	offsets := map[uint32]int{} // in the string table → which name
@@ -145,28 +123,6 @@ func findSymbols(file *elf.File, names ...string) ([]elf.Symbol, error) {
 		}
 	}
 	return found, nil
-}
-
-// maskBit returns a signal's place in a mask, whose words are as wide as a C long.
-func maskBit(sig syscall.Signal) (word, bit uint) {
-	width := 8 * uint(unsafe.Sizeof(signalMask{}.Val[0]))
-	return uint(sig-1) / width, uint(sig-1) % width
-}
-
-// Block makes the calling thread block those signals and no others, and returns the mask before.
-func Block(signals []syscall.Signal) (before signalMask) {
-	var mask signalMask
-	for _, sig := range signals {
-		word, bit := maskBit(sig)
-		mask.Val[word] |= 1 << bit
-	}
-	return SetMask(mask)
-}
-
-// SetMask sets the calling thread's signal mask, and returns the one before.
-func SetMask(mask signalMask) (before signalMask) {
-	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &mask, &before)
-	return before
 }
 
 // Unreadable says why ReadInherited may miss some of the signals; nil: it misses none.

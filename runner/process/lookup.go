@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"slices"
@@ -9,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath refuses what it finds in the current directory, and does
-// not tell a program that may not be executed (EACCES) from one that does not exist (ENOENT).
+// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath refuses what it finds in the current directory,
+// and does not tell a program that may not be executed (EACCES) from one that does not exist (ENOENT).
 func LookPath(name, path string) (string, error) {
 	if name == "" {
 		return "", unix.ENOENT
@@ -20,39 +21,34 @@ func LookPath(name, path string) (string, error) {
 	}
 	found := error(unix.ENOENT)
 	for dir := range strings.SplitSeq(path, ":") {
-		if dir == "" {
-			dir = "."
-		}
-		file := dir + "/" + name
+		file := cmp.Or(dir, ".") + "/" + name
 		var st unix.Stat_t
 		switch err := unix.Stat(file, &st); {
 		case err == unix.EACCES:
 			found = err // as for execvp(3): it may exist
-			continue
 		case err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR:
-			continue
-		}
-		if unix.Access(file, unix.X_OK) == nil {
+		case unix.Access(file, unix.X_OK) == nil:
 			return file, nil
+		default:
+			found = unix.EACCES
 		}
-		found = unix.EACCES
 	}
 	return "", found
 }
 
-// CheckDir returns an error if a process cannot be started in a directory. execve(2) would report a missing program instead.
+// CheckDir returns an error if a process cannot be started in a directory. execve(2) would report a missing program
+// instead.
 func CheckDir(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	st, err := os.Stat(dir)
-	if err == nil && !st.IsDir() {
-		err = &fs.PathError{Op: "enter", Path: dir, Err: unix.ENOTDIR}
+	switch st, err := os.Stat(dir); {
+	case err != nil:
+		return err
+	case !st.IsDir():
+		return &fs.PathError{Op: "enter", Path: dir, Err: unix.ENOTDIR}
 	}
-	if err == nil {
-		err = unix.Access(dir, unix.X_OK)
-	}
-	return err
+	return unix.Access(dir, unix.X_OK)
 }
 
 // PathWithin resolves the relative directories of a PATH in another directory. An empty dir is ours.
@@ -71,18 +67,16 @@ func PathWithin(dir, path string) string {
 
 // SearchPath returns PATH, or the default of execvp(3) where the environment has none.
 func SearchPath(env []string) string {
-	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
+	if index(env, "PATH") < 0 {
 		return "/bin:/usr/bin"
 	}
 	return Getenv(env, "PATH")
 }
 
-// Getenv returns the value of a variable in an environment: the first one, as getenv(3) does.
+// Getenv returns the value of a variable in an environment, or "".
 func Getenv(env []string, name string) string {
-	for _, kv := range env {
-		if v, ok := strings.CutPrefix(kv, name+"="); ok {
-			return v
-		}
+	if i := index(env, name); i >= 0 {
+		return env[i][len(name+"="):]
 	}
 	return ""
 }
@@ -90,11 +84,14 @@ func Getenv(env []string, name string) string {
 // Setenv returns the environment with a variable set, in the place that it had.
 func Setenv(env []string, name, value string) []string {
 	env = slices.Clone(env)
-	for i, kv := range env {
-		if strings.HasPrefix(kv, name+"=") {
-			env[i] = name + "=" + value
-			return env
-		}
+	if i := index(env, name); i >= 0 {
+		env[i] = name + "=" + value
+		return env
 	}
 	return append(env, name+"="+value)
+}
+
+// index returns where an environment has a variable: the first one, as for getenv(3). -1: it has none.
+func index(env []string, name string) int {
+	return slices.IndexFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 }

@@ -14,8 +14,6 @@ import (
 	"graceful/runner/machine"
 )
 
-type signalMask struct{}
-
 // ReadInherited knows SIGHUP and SIGINT only: the Go runtime has replaced the other dispositions.
 func ReadInherited() Inherited {
 	var in Inherited
@@ -27,12 +25,6 @@ func ReadInherited() Inherited {
 	return in
 }
 
-// Block does nothing: the mask is that of our parent except for the few signals that the Go runtime needs.
-func Block([]syscall.Signal) (before signalMask) { return before }
-
-// SetMask does nothing.
-func SetMask(mask signalMask) signalMask { return mask }
-
 // EndBy ends this process by a signal, without a core dump. It returns when it cannot.
 func EndBy(sig syscall.Signal) {
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
@@ -41,8 +33,8 @@ func EndBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// Peek reaps a child that has ended: there is no look without reaping here. Between the end of the target and the signal to its
-// group, another group may get its number.
+// Peek reaps a child that has ended: there is no look without reaping here. Between the end of the target and the
+// signal to its group, another group may get its number.
 func Peek() (pid int, ending machine.Ending, childless bool) { return wait(-1) }
 
 // PeekAt is Peek for one child.
@@ -58,10 +50,8 @@ func wait(id int) (pid int, ending machine.Ending, childless bool) {
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err != nil:
+		case err != nil || pid <= 0:
 			return 0, machine.Ending{}, err == unix.ECHILD
-		case pid <= 0:
-			return 0, machine.Ending{}, false
 		case status.Stopped():
 			stops[pid] = status.StopSignal()
 			continue

@@ -20,20 +20,20 @@ type siginfo struct {
 	_                  [128]byte // siginfo_t has 128 bytes in all
 }
 
-// Peek looks for a child that has ended, and leaves it a zombie, so that no other process gets its pid. pid is 0 when none has
-// ended; childless tells that there is no child at all. It does not block.
-func Peek() (pid int, ending machine.Ending, childless bool) { return waitid(unix.P_ALL, 0, nil) }
+// Peek looks for a child that has ended, and leaves it a zombie, so that no other process gets its pid. pid is 0 when
+// none has ended; childless tells that there is no child at all. It does not block.
+func Peek() (pid int, ending machine.Ending, childless bool) { return peek(unix.P_ALL, 0, nil) }
 
 // PeekAt is Peek for one child, which must not have been reaped.
 func PeekAt(pid int) (ending machine.Ending, ended bool) {
-	found, ending, _ := waitid(unix.P_PID, pid, nil)
+	found, ending, _ := peek(unix.P_PID, pid, nil)
 	return ending, found != 0
 }
 
 // UsageOf returns what a child has used that has ended and was not reaped, or nil.
 func UsageOf(pid int) *machine.Usage {
 	var used unix.Rusage
-	if found, _, _ := waitid(unix.P_PID, pid, &used); found == 0 {
+	if found, _, _ := peek(unix.P_PID, pid, &used); found == 0 {
 		return nil
 	}
 	ms := func(t unix.Timeval) float64 { return float64(t.Nano()) / 1e6 }
@@ -47,35 +47,31 @@ func UsageOf(pid int) *machine.Usage {
 
 // SuspendedBy returns the signal that has suspended a child since the last call, or 0.
 func SuspendedBy(child int) syscall.Signal {
-	var info siginfo
-	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_PID, uintptr(child), uintptr(unsafe.Pointer(&info)),
-		unix.WSTOPPED|unix.WNOHANG, 0, 0)
-	if errno != 0 || info.pid == 0 {
+	info, err := waitid(unix.P_PID, child, unix.WSTOPPED, nil)
+	if err != nil || info.pid == 0 {
 		return 0
 	}
 	return syscall.Signal(info.status)
 }
 
-func waitid(kind, id int, used *unix.Rusage) (pid int, ending machine.Ending, childless bool) {
-	var info siginfo
-	for {
-		_, _, errno := unix.Syscall6(unix.SYS_WAITID, uintptr(kind), uintptr(id), uintptr(unsafe.Pointer(&info)),
-			unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, uintptr(unsafe.Pointer(used)), 0)
-		switch {
-		case errno == unix.EINTR:
-			continue
-		case errno != 0:
-			return 0, machine.Ending{}, errno == unix.ECHILD
-		case info.pid == 0:
-			return 0, machine.Ending{}, false
-		}
-		break
+func peek(kind, id int, used *unix.Rusage) (pid int, ending machine.Ending, childless bool) {
+	info, err := waitid(kind, id, unix.WEXITED|unix.WNOWAIT, used)
+	if err != nil || info.pid == 0 {
+		return 0, machine.Ending{}, err == unix.ECHILD
 	}
 	const exited = 1 // CLD_EXITED (sigaction(2)); the others are CLD_KILLED and CLD_DUMPED
 	if info.code == exited {
 		return int(info.pid), machine.Ending{Code: int(info.status)}, false
 	}
 	return int(info.pid), machine.Ending{Signal: int(info.status)}, false
+}
+
+// waitid calls waitid(2) without waiting. The pid is 0 if no child has changed.
+func waitid(kind, id, options int, used *unix.Rusage) (info siginfo, err error) {
+	err = eintr.Retry(func() error {
+		return unix.Waitid(kind, id, (*unix.Siginfo)(unsafe.Pointer(&info)), options|unix.WNOHANG, used)
+	})
+	return info, err
 }
 
 // Reap reaps a child that Peek has shown.

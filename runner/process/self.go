@@ -3,12 +3,25 @@ package process
 import (
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// Inherited is the signal dispositions and the mask that graceful was started with. The processes that it starts shall
+// have them, too. The Go runtime replaces both before main begins.
+type Inherited struct {
+	Ignored []syscall.Signal // those with SIG_IGN
+	Blocked []syscall.Signal
+}
+
+// Ignores reports whether a signal was ignored.
+func (i Inherited) Ignores(sig syscall.Signal) bool { return slices.Contains(i.Ignored, sig) }
 
 // SelfPath returns a path at which graceful can be executed, even where /proc is missing.
 func SelfPath() (string, error) {
@@ -21,8 +34,8 @@ func SelfPath() (string, error) {
 	return LookPath(os.Args[0], SearchPath(os.Environ()))
 }
 
-// StartSelf executes graceful at path, in a process group of its own and with RuntimeEnv. Standard
-// input is empty; standard output and error are output. The caller reaps the process.
+// StartSelf executes graceful at path, in a process group of its own and with RuntimeEnv. Standard input is empty;
+// standard output and error are output. The caller reaps the process.
 func StartSelf(path string, args []string, output *os.File) (pid int, err error) {
 	stdin, err := EmptyInput()
 	if err != nil {
@@ -40,19 +53,18 @@ func StartSelf(path string, args []string, output *os.File) (pid int, err error)
 	return pid, nil
 }
 
-// RuntimeEnv is the environment for another process of graceful: the variables of the Go runtime and of the tests alone. CI
-// runners find processes that a cancelled job has left by a variable in their environment. The target's is in the ledger.
+// RuntimeEnv is the environment for another process of graceful: the variables of the Go runtime and library, and of
+// the tests, alone. CI runners find processes that a cancelled job has left by a variable in their environment. The
+// target's is in the ledger.
 func RuntimeEnv(environ []string) (env []string) {
+	variables := []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 	for _, kv := range environ {
-		if name, _, _ := strings.Cut(kv, "="); slices.Contains(runtimeVariables, name) {
+		if name, _, _ := strings.Cut(kv, "="); slices.Contains(variables, name) {
 			env = append(env, kv)
 		}
 	}
 	return env
 }
-
-// runtimeVariables are for the Go runtime and library, and for the tests.
-var runtimeVariables = []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 
 // EmptyInput returns a descriptor from which end of file is read at once.
 func EmptyInput() (*os.File, error) {
@@ -61,4 +73,35 @@ func EmptyInput() (*os.File, error) {
 		err = w.Close()
 	}
 	return r, err
+}
+
+// spareThreads is how many threads a run can need at once, besides those that are used for good by the runtime,
+// os/signal and the log writer: one in a system call, one that waits for a timer, one for the goroutines that become
+// ready meanwhile. There are some more, since the runtime decides.
+const spareThreads = 8
+
+// SettleThreads creates every thread that the run will need. It is called when everything that uses a thread for good
+// has started. The runtime aborts when it cannot create a thread, and the tree that is about to start may use up
+// RLIMIT_NPROC or the pids limit that it shares with graceful. Threads of the runtime never end. With one processor it
+// wants no more of them than can block at the same time.
+//
+// The garbage collector runs when memory is used, and not every two minutes.
+func SettleThreads() {
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(24 << 20)
+	var ready, done sync.WaitGroup
+	hold := make(chan struct{})
+	for range spareThreads {
+		ready.Add(1)
+		done.Go(func() {
+			runtime.LockOSThread() // its thread runs no other goroutine
+			defer runtime.UnlockOSThread()
+			ready.Done()
+			<-hold
+		})
+	}
+	ready.Wait()
+	close(hold)
+	done.Wait()
 }

@@ -10,14 +10,16 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/sigstate"
 )
 
 // ShimName is the argv[0] by which this program knows that it is to become the target.
 //
 // Some things can be set only in the process that becomes the target: variables that hold its pid (LISTEN_PID,
-// sd_listen_fds(3); WATCHDOG_PID, sd_watchdog_enabled(3)); an ignored SIGCHLD, which graceful may not ignore itself while the
-// target may end; a cgroup that a process cannot be started in, but can enter; and the terminal's foreground, before the target
-// uses it. A run that has none of them does without the shim.
+// sd_listen_fds(3); WATCHDOG_PID, sd_watchdog_enabled(3)); an ignored SIGCHLD, which graceful may not ignore itself
+// while the target may end; a cgroup that a process cannot be started in, but can enter; and the terminal's foreground,
+// before the target uses it. A run that has none of them does without the shim.
 const ShimName = "graceful: becoming the target"
 
 // NeedsShim reports whether something is to be set that only the shim can set.
@@ -28,21 +30,23 @@ func (s Spec) NeedsShim() bool {
 
 // StartEntering is StartByShim for a process that enters its cgroup by itself.
 func (s Spec) StartEntering(foreground func(pid int)) (pid int, err error) {
-	s.enter = true
+	s.enter, s.Cgroup = s.Cgroup, ""
 	return s.StartByShim(foreground)
 }
 
-// StartByShim starts the process by way of this program. A pipe that execve(2) closes tells whether that succeeded. Where this
-// program cannot be executed the process is started without the shim, and then foreground is called, if it is to have that.
+// StartByShim starts the process by way of this program. A pipe that execve(2) closes tells whether that succeeded.
+// Where this program cannot be executed the process is started without the shim, and then foreground is called, if it
+// is to have that.
 func (s Spec) StartByShim(foreground func(pid int)) (pid int, err error) {
-	if err := unix.Access(SelfExe, unix.X_OK); err != nil && !s.enter {
+	if err := unix.Access(SelfExe, unix.X_OK); err != nil {
+		if s.enter != "" {
+			return 0, fmt.Errorf("%w by way of %s: %w", ErrCgroup, SelfExe, err)
+		}
 		pid, err := s.Start()
 		if err == nil && s.Foreground {
 			foreground(pid)
 		}
 		return pid, err
-	} else if err != nil {
-		return 0, fmt.Errorf("%w by way of %s: %w", ErrCgroup, SelfExe, err)
 	}
 	var pipe [2]int
 	if err := unix.Pipe(pipe[:]); err != nil {
@@ -51,12 +55,8 @@ func (s Spec) StartByShim(foreground func(pid int)) (pid int, err error) {
 	unix.CloseOnExec(pipe[0])
 	report := os.NewFile(uintptr(pipe[0]), "exec report")
 	defer report.Close()
-	enter := ""
-	if s.enter {
-		enter = s.Cgroup
-	}
 	s.Argv = append([]string{
-		ShimName, strconv.Itoa(pipe[1]), strconv.FormatBool(s.IgnoreChild), strconv.Itoa(s.PIDOfOurs), enter,
+		ShimName, strconv.Itoa(pipe[1]), strconv.FormatBool(s.IgnoreChild), strconv.Itoa(s.PIDOfOurs), s.enter,
 		strconv.FormatBool(s.Foreground), s.Path,
 	}, s.Argv...)
 	s.Path = SelfExe
@@ -70,11 +70,11 @@ func (s Spec) StartByShim(foreground func(pid int)) (pid int, err error) {
 		return pid, nil
 	}
 	Reap(pid)
-	if code := binary.NativeEndian.Uint32(errno[:]); code&notEntered != 0 {
+	code := binary.NativeEndian.Uint32(errno[:])
+	if code&notEntered != 0 {
 		return 0, fmt.Errorf("%w: %w", ErrCgroup, syscall.Errno(code&^notEntered))
-	} else {
-		return 0, syscall.Errno(code)
 	}
+	return 0, syscall.Errno(code)
 }
 
 // notEntered is set in the error that the shim reports when the cgroup could not be entered.
@@ -121,7 +121,7 @@ func Shim(args []string, enterForeground func()) int {
 			env = Setenv(env, name, self)
 		}
 	}
-	Block(in.Blocked)
+	sigstate.SetMask(in.Blocked...)
 	return fail(syscall.Exec(path, argv, env), 0)
 }
 

@@ -1,14 +1,17 @@
-// Package process starts processes, and looks at those that have ended. It is the only package that forks; it does not know
-// why a process is started.
+// Package process starts processes, and looks at those that have ended. It is the only package that forks; it does not
+// know why a process is started.
 package process
 
 import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/sigstate"
 )
 
 // SelfExe is the program of this process, also when its file has been replaced meanwhile.
@@ -32,9 +35,9 @@ type Spec struct {
 	Foreground bool    // its group is to be the terminal's foreground group: takes the shim
 
 	// What else only the shim can set.
-	IgnoreChild bool // SIGCHLD is ignored
-	PIDOfOurs   int  // the pid that variables like LISTEN_PID hold in the place of its own
-	enter       bool // it enters its cgroup by itself
+	IgnoreChild bool   // SIGCHLD is ignored
+	PIDOfOurs   int    // the pid that variables like LISTEN_PID hold in the place of its own
+	enter       string // directory of the cgroup that it enters by itself; "": none
 }
 
 // Start starts the process. Descriptors above 2 that are not ours stay open in it.
@@ -42,7 +45,7 @@ func (s Spec) Start() (pid int, err error) {
 	// A child has the signal mask of the thread that forks it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer SetMask(Block(s.Blocked))
+	defer sigstate.SetMask(s.Blocked...)()
 	for _, fd := range s.Keep { // no other goroutine forks meanwhile
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
 			return 0, err
@@ -53,7 +56,7 @@ func (s Spec) Start() (pid int, err error) {
 	if s.Terminal != 0 { // in a session of its own, and so in a group of its own
 		attr, files = &syscall.SysProcAttr{Setsid: true, Setctty: true}, []uintptr{s.Terminal, s.Terminal, s.Terminal}
 	}
-	if s.Cgroup != "" && !s.enter {
+	if s.Cgroup != "" {
 		done, err := startIn(s.Cgroup, attr)
 		if err != nil {
 			return 0, fmt.Errorf("%w: %w", ErrCgroup, err)
@@ -65,10 +68,7 @@ func (s Spec) Start() (pid int, err error) {
 
 // OutOfResources reports whether an error is for want of processes, memory or descriptors: trying again later may help.
 func OutOfResources(err error) bool {
-	for _, e := range []error{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]error{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE}, func(e error) bool {
+		return errors.Is(err, e)
+	})
 }

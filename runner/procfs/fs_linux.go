@@ -2,17 +2,20 @@ package procfs
 
 import (
 	"bytes"
-	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
-// FS is a mounted proc(5) that shows the PID namespace of this process.
+// FS is a mounted proc(5) that shows the PID namespace of this process. A nil *FS shows no process.
 type FS struct {
 	root        string
 	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists a process's children
@@ -20,25 +23,25 @@ type FS struct {
 
 // Open opens /proc. It returns nil if /proc is missing or shows another PID namespace (unshare --pid without
 // --mount-proc): its pids would name other processes.
-func Open() *FS { return OpenAt("/proc") }
+func Open() *FS { return openAt("/proc") }
 
-// OpenAt is Open for a /proc that is mounted elsewhere.
-func OpenAt(root string) *FS {
-	pid := unix.Getpid()
+// openAt is Open for a /proc that is mounted elsewhere.
+func openAt(root string) *FS {
+	pid := strconv.Itoa(unix.Getpid())
 	status, err := ReadFile(root + "/self/status")
 	if err != nil {
 		return nil
 	}
 	for line := range strings.Lines(string(status)) {
 		// One pid for each PID namespace, from that of the mount down to that of this process (Linux 4.1).
-		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.TrimSpace(rest) != strconv.Itoa(pid) {
+		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.TrimSpace(rest) != pid {
 			return nil
 		}
 	}
-	if link, err := os.Readlink(root + "/self"); err != nil || link != strconv.Itoa(pid) {
+	if link, err := os.Readlink(root + "/self"); err != nil || link != pid {
 		return nil
 	}
-	_, err = ReadFile(fmt.Sprintf("%s/self/task/%d/children", root, pid))
+	_, err = ReadFile(root + "/self/task/" + pid + "/children")
 	return Fake(root, err == nil)
 }
 
@@ -46,7 +49,7 @@ func OpenAt(root string) *FS {
 func Fake(root string, hasChildren bool) *FS { return &FS{root, hasChildren} }
 
 // HasChildren reports whether /proc lists the children of a process, so that not every process must be read.
-func (fs *FS) HasChildren() bool { return fs.hasChildren }
+func (fs *FS) HasChildren() bool { return fs != nil && fs.hasChildren }
 
 // Read returns one process, dead or alive. ok is false if it is gone or hidden.
 func (fs *FS) Read(pid int) (p Process, ok bool) {
@@ -60,7 +63,7 @@ func (fs *FS) Read(pid int) (p Process, ok bool) {
 
 // All lists every process that /proc shows, dead or alive.
 func (fs *FS) All() (found []Process) {
-	for _, name := range readNames(fs.root) {
+	for _, name := range readNames(fs.path("")) {
 		if pid, err := strconv.Atoi(name); err == nil {
 			if p, ok := fs.Read(pid); ok {
 				found = append(found, p)
@@ -73,7 +76,7 @@ func (fs *FS) All() (found []Process) {
 // Children lists the children of all threads of a process, dead or alive. A process that is a child during the whole
 // call is always listed.
 func (fs *FS) Children(pid int) (pids []int) {
-	if !fs.hasChildren {
+	if !fs.HasChildren() {
 		return fs.byParent()[pid]
 	}
 	for _, tid := range readNames(fs.file(pid, "task")) {
@@ -98,7 +101,7 @@ func (fs *FS) Descendants(root int, without []int) (found []Process) {
 // in without, with their descendants. A process that is found dead may have had children when it was listed.
 func (fs *FS) Walk(root int, without []int, visit func(pid, parent int)) {
 	children := fs.Children
-	if !fs.hasChildren {
+	if !fs.HasChildren() {
 		byParent := fs.byParent()
 		children = func(pid int) []int { return byParent[pid] }
 	}
@@ -117,6 +120,44 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int)) {
 	}
 }
 
+// Environ returns the value of a variable in the environment that a living process was started with. ok is false if the
+// variable is not set or the environment cannot be read. During execve(2) and exit Environ retries for up to a second.
+func (fs *FS) Environ(pid int, name string) (value string, ok bool) {
+	const tries, pause = 1000, time.Millisecond
+	for range tries {
+		data, err := ReadFile(fs.file(pid, "environ"))
+		for kv := range bytes.SplitSeq(data[:bytes.LastIndexByte(data, 0)+1], []byte{0}) {
+			if value, ok := bytes.CutPrefix(kv, []byte(name+"=")); ok {
+				return string(value), true
+			}
+		}
+		// EACCES: the process is another user's, or about to end. Its files belong to root once its memory is freed.
+		refused := err != nil && err != unix.ESRCH && err != unix.EACCES && err != unix.EPERM
+		if refused || fs.isComplete(pid, len(data)) {
+			return "", false
+		}
+		time.Sleep(pause)
+	}
+	return "", false
+}
+
+// Marked reports whether a process was started with a variable, given as NAME=value.
+func (fs *FS) Marked(pid int, mark string) bool {
+	name, value, _ := strings.Cut(mark, "=")
+	v, ok := fs.Environ(pid, name)
+	return ok && v == value
+}
+
+// isComplete reports whether n bytes are the whole environment of a process. During execve(2), which sets up the code
+// last, and during exit the environment may be empty or truncated: retry.
+func (fs *FS) isComplete(pid, n int) bool {
+	p, ok := fs.Read(pid)
+	if !ok || p.kernelThread || p.Ending {
+		return true
+	}
+	return p.startCode != 0 && (p.environEnd == 0 || uint64(n) == p.environEnd-p.environStart)
+}
+
 // Ignores reports whether a process ignores a signal. A process that is gone does not.
 func (fs *FS) Ignores(pid int, sig syscall.Signal) bool {
 	text, _ := ReadFile(fs.file(pid, "status"))
@@ -127,7 +168,7 @@ func (fs *FS) Ignores(pid int, sig syscall.Signal) bool {
 // RunsUs reports whether a process runs the executable of this process, as a child does between fork(2) and execve(2).
 func (fs *FS) RunsUs(pid int) bool {
 	var own, other unix.Stat_t
-	return unix.Stat(fs.root+"/self/exe", &own) == nil && unix.Stat(fs.file(pid, "exe"), &other) == nil &&
+	return unix.Stat(fs.path("self/exe"), &own) == nil && unix.Stat(fs.file(pid, "exe"), &other) == nil &&
 		own.Dev == other.Dev && own.Ino == other.Ino
 }
 
@@ -137,7 +178,7 @@ func (fs *FS) Now() (m Moment) {
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
 		m.Tick = uint64(now.Nano() / int64(time.Second/UserHZ))
 	}
-	load, _ := ReadFile(fs.root + "/loadavg")
+	load, _ := ReadFile(fs.path("loadavg"))
 	if fields := bytes.Fields(load); len(fields) > 0 {
 		m.PID, _ = strconv.Atoi(string(fields[len(fields)-1]))
 	}
@@ -155,5 +196,58 @@ func (fs *FS) byParent() map[int][]int {
 
 // file returns the path of a file about a process.
 func (fs *FS) file(pid int, name string) string {
-	return fs.root + "/" + strconv.Itoa(pid) + "/" + name
+	return fs.path(strconv.Itoa(pid) + "/" + name)
 }
+
+// path returns the path of a file in /proc. For a nil *FS that is "", which is no file.
+func (fs *FS) path(name string) string {
+	if fs == nil {
+		return ""
+	}
+	return fs.root + "/" + name
+}
+
+// ReadFile reads a file of /proc. os.ReadFile makes five more system calls, to find out whether the runtime's poller
+// can wait for the file. Killing a tree reads thousands of files.
+func ReadFile(path string) ([]byte, error) {
+	fd, err := eintr.Openat(unix.AT_FDCWD, path, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	const typicalSize = 512 // bytes: enough for a stat file
+	data := make([]byte, 0, typicalSize)
+	for {
+		n, err := eintr.RetryValue(func() (int, error) { return unix.Read(fd, data[len(data):cap(data)]) })
+		if err != nil || n == 0 {
+			return data, err
+		}
+		data = data[:len(data)+n]
+		if len(data) == cap(data) {
+			data = slices.Grow(data, len(data))
+		}
+	}
+}
+
+// readNames lists the names in a directory; nil if it cannot be read.
+func readNames(path string) []string {
+	fd, err := eintr.Openat(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil
+	}
+	dir := os.NewFile(uintptr(fd), path)
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	return names
+}
+
+// Boot returns a text that changes with the boot of the machine and with the PID namespace. Identities may be compared
+// only if their texts are equal. It returns "" if the text cannot be read.
+var Boot = sync.OnceValue(func() string {
+	id, err := ReadFile("/proc/sys/kernel/random/boot_id")
+	namespace, nsErr := os.Readlink("/proc/self/ns/pid")
+	if err != nil || nsErr != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id)) + " " + namespace
+})

@@ -11,9 +11,9 @@ import (
 )
 
 // A /proc that is missing or shows another PID namespace is not used.
-func TestOpenAt_foreignProc(t *testing.T) {
-	if OpenAt(filepath.Join(t.TempDir(), "none")) != nil {
-		t.Error("OpenAt accepts a missing /proc")
+func TestOpen_foreignProc(t *testing.T) {
+	if openAt(filepath.Join(t.TempDir(), "none")) != nil {
+		t.Error("openAt accepts a missing /proc")
 	}
 	self := strconv.Itoa(os.Getpid())
 	for _, c := range []struct {
@@ -29,14 +29,14 @@ func TestOpenAt_foreignProc(t *testing.T) {
 			t.Fatal(err)
 		}
 		writeSelf(t, root, c.link, "Name:\tx\nNSpid:\t"+c.nspid+"\n")
-		if got := OpenAt(root) != nil; got != c.want {
+		if got := openAt(root) != nil; got != c.want {
 			t.Errorf("%+v: accepted: %t", c, got)
 		}
 	}
 }
 
 // A kernel without children files is supported.
-func TestOpenAt_childrenFiles(t *testing.T) {
+func TestOpen_childrenFiles(t *testing.T) {
 	for _, have := range []bool{true, false} {
 		self := proctest.Process{PID: os.Getpid(), PPID: 1}
 		root := proctest.Dir(t, self)
@@ -46,10 +46,25 @@ func TestOpenAt_childrenFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		fs := OpenAt(root)
+		fs := openAt(root)
 		if fs == nil || fs.HasChildren() != have {
-			t.Errorf("children files %t: OpenAt returns %+v", have, fs)
+			t.Errorf("children files %t: openAt returns %+v", have, fs)
 		}
+	}
+}
+
+// A nil *FS, which stands for a missing /proc, shows no process.
+func TestFS_nil(t *testing.T) {
+	var fs *FS
+	self := os.Getpid()
+	_, read := fs.Read(self)
+	_, set := fs.Environ(self, "PATH")
+	if read || set || fs.HasChildren() || fs.RunsUs(self) || fs.Ignores(self, 1) {
+		t.Errorf("read %t, variable %t, children %t, executable %t, ignores %t",
+			read, set, fs.HasChildren(), fs.RunsUs(self), fs.Ignores(self, 1))
+	}
+	if n := len(fs.All()) + len(fs.Children(1)) + len(fs.Descendants(1, nil)); n != 0 {
+		t.Errorf("%d processes", n)
 	}
 }
 
@@ -58,10 +73,13 @@ func TestDescendants_threadsAndZombies(t *testing.T) {
 	root := proctest.Dir(t,
 		proctest.Process{PID: 1000, PPID: 1, Threads: [][]int{{1100}, {1200, 1300}, nil}},
 		proctest.Process{PID: 1100, PPID: 1000},
-		proctest.Process{PID: 1200, PPID: 1000, State: "Z", Threads: [][]int{{1210}}},      // its child is not reparented yet
-		proctest.Process{PID: 1300, PPID: 1000, State: "Z", Threads: [][]int{{1310}, nil}}, // only its first thread has ended
+		// Its child is not reparented yet.
+		proctest.Process{PID: 1200, PPID: 1000, State: "Z", Threads: [][]int{{1210}}},
+		// Only its first thread has ended.
+		proctest.Process{PID: 1300, PPID: 1000, State: "Z", Threads: [][]int{{1310}, nil}},
 		proctest.Process{PID: 1210, PPID: 1200, State: "R"},
-		proctest.Process{PID: 1310, PPID: 1300, State: "D", Threads: [][]int{{1000}}}, // a cycle: pids were reused meanwhile
+		// A cycle: pids were reused meanwhile.
+		proctest.Process{PID: 1310, PPID: 1300, State: "D", Threads: [][]int{{1000}}},
 		proctest.Process{PID: 2000, PPID: 1},
 	)
 	for _, haveChildren := range []bool{true, false} {

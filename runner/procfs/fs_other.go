@@ -24,6 +24,3 @@ func (*FS) Environ(int, string) (string, bool)     { return "", false }
 
 // Boot returns "": it is unknown here.
 func Boot() string { return "" }
-
-// StartOf returns 0: it is unknown here.
-func StartOf(int) uint64 { return 0 }

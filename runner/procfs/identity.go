@@ -1,12 +1,23 @@
 package procfs
 
-import "graceful/cleanup"
+import (
+	"bytes"
+	"strconv"
+
+	"graceful/cleanup"
+)
 
 // UserHZ is the number of clock ticks in a second, as the kernel shows times to processes (proc_pid_stat(5)).
 const UserHZ = 100
 
 // Identity names one process until the machine boots again.
 type Identity = cleanup.Process
+
+// StartOf returns the start time of a process in clock ticks (UserHZ) since boot; 0: unknown.
+func StartOf(pid int) uint64 {
+	p, _ := Open().Read(pid)
+	return p.Start
+}
 
 // Moment is a point in time that separates the processes born before it from those born after it. A start time alone is
 // too coarse for that (10 ms).
@@ -24,4 +35,14 @@ func (m Moment) Precedes(id Identity) bool {
 	// one tick are near each other, or on both sides of that wrap.
 	const far = 1 << 14
 	return id.PID > m.PID && id.PID-m.PID < far || m.PID-id.PID > far
+}
+
+// ParsePIDs reads a list of pids: the text of /proc/PID/task/TID/children, or of a cgroup.procs file.
+func ParsePIDs(list []byte) (pids []int) {
+	for field := range bytes.FieldsSeq(list) {
+		if pid, err := strconv.Atoi(string(field)); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

@@ -3,7 +3,6 @@ package procfs
 import (
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -42,21 +41,8 @@ func (m Mount) Dir(inside string) (dir string, ok bool) {
 	return path.Join(m.Point, below), true
 }
 
-// unescape replaces the octal escapes of blanks and backslashes in a path, for instance \040.
-func unescape(s string) string {
-	var b strings.Builder
-	for ; s != ""; s = s[1:] {
-		if len(s) >= 4 && s[0] == '\\' {
-			if n, err := strconv.ParseUint(s[1:4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				s = s[3:]
-				continue
-			}
-		}
-		b.WriteByte(s[0])
-	}
-	return b.String()
-}
+// unescape replaces the octal escapes of blanks and backslashes in a path (proc_pid_mountinfo(5)).
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\043`, "#", `\134`, `\`).Replace
 
 // OwnCgroup is the cgroup of a process in one hierarchy.
 type OwnCgroup struct {

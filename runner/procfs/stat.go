@@ -12,12 +12,12 @@ import (
 // Process is a process at the time when it was read.
 type Process struct {
 	Identity
-	PPID   int
-	Group  int // process group id
-	Name   string
-	Dead   bool // a zombie: all its threads have ended
-	Ending bool // its first thread has ended, perhaps not all
-	Leaves bool // its first thread is in exit(2), or has ended: its children may be reparented already
+	PPID    int
+	Group   int // process group id
+	Name    string
+	Dead    bool // a zombie: all its threads have ended
+	Ending  bool // its first thread has ended, perhaps not all
+	Exiting bool // its first thread is in exit(2), or has ended: its children may be reparented already
 
 	kernelThread bool
 	startCode    uint64 // address of the code; 0: the process has no memory; 1: hidden from this user
@@ -62,32 +62,27 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 	if len(fields) <= statStartTime-statFirst {
 		return Process{}, false
 	}
-	field := func(n int) string {
+	number := func(n int) (v uint64) {
 		if n -= statFirst; n < len(fields) {
-			return fields[n]
+			v, _ = strconv.ParseUint(fields[n], 10, 64)
 		}
-		return ""
-	}
-	number := func(n int) uint64 {
-		v, _ := strconv.ParseUint(field(n), 10, 64)
 		return v
 	}
-	state := field(statState)
+	state := fields[statState-statFirst]
 	ended := state == "Z" || state == "X"
-	p = Process{
-		PPID: int(number(statPPID)), Group: int(number(statGroup)),
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(stat[:open])))
+	return Process{
+		Identity: Identity{PID: pid, Start: number(statStartTime)},
+		PPID:     int(number(statPPID)), Group: int(number(statGroup)),
 		Name: string(stat[open+1 : end]), Ending: ended, Dead: ended && number(statThreads) <= 1,
-		Leaves:       ended || number(statFlags)&flagExiting != 0,
+		Exiting:      ended || number(statFlags)&flagExiting != 0,
 		kernelThread: number(statFlags)&flagKernelThread != 0, startCode: number(statStartCode),
 		environStart: number(statEnvStart), environEnd: number(statEnvEnd),
-	}
-	p.PID, _ = strconv.Atoi(strings.TrimSpace(string(stat[:open])))
-	p.Start = number(statStartTime)
-	return p, true
+	}, true
 }
 
-// Is reports whether a process is the one that was recorded with this pid and start time. Where a start time is unknown (0) the
-// pid alone counts: for children, whose pid is theirs until they are reaped.
+// Is reports whether a process is the one that was recorded with this pid and start time. Where a start time is unknown
+// (0) the pid alone counts: for children, whose pid is theirs until they are reaped.
 func (p Process) Is(pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }

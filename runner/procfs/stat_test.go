@@ -13,7 +13,7 @@ func TestParseStat(t *testing.T) {
 	process := func(name string, dead, ending bool) Process {
 		return Process{
 			Identity: Identity{PID: 42, Start: 12345}, PPID: 7, Group: 8, Name: name,
-			Dead: dead, Ending: ending, Leaves: ending,
+			Dead: dead, Ending: ending, Exiting: ending,
 		}
 	}
 	for _, c := range []struct {
@@ -40,7 +40,7 @@ func TestParseStat(t *testing.T) {
 // A process in exit(2) is not a zombie yet, but its children may be reparented already.
 func TestParseStat_exiting(t *testing.T) {
 	const stat = "42 (x) R 7 8 9 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0"
-	if p, ok := ParseStat([]byte(stat)); !ok || !p.Leaves || p.Ending || p.Dead {
+	if p, ok := ParseStat([]byte(stat)); !ok || !p.Exiting || p.Ending || p.Dead {
 		t.Errorf("ParseStat(%q) is %+v, %t", stat, p, ok)
 	}
 }

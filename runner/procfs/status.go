@@ -20,31 +20,27 @@ type Status struct {
 
 // ParseStatus reads the text of a status file. It returns an error if a known line is invalid, or if no line is known.
 func ParseStatus(text string) (s Status, err error) {
+	masks := map[string]*uint64{
+		"SigIgn": &s.Ignored, "CapPrm": &s.Permitted, "CapBnd": &s.Bounding, "CapAmb": &s.Ambient,
+	}
+	numbers := map[string]*int{"Seccomp": &s.Seccomp, "Seccomp_filters": &s.Filters}
 	found := 0
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
 		value = strings.TrimSpace(value)
-		switch name {
-		case "Gid": // real, effective, saved, file system
+		switch {
+		case name == "Gid": // real, effective, saved, file system
 			if f := strings.Fields(value); len(f) > 1 {
 				err = s.addGroups(f[1])
 			}
-		case "Groups":
+		case name == "Groups":
 			err = s.addGroups(value)
-		case "SigIgn":
-			s.Ignored, err = strconv.ParseUint(value, 16, 64)
-		case "CapPrm":
-			s.Permitted, err = strconv.ParseUint(value, 16, 64)
-		case "CapBnd":
-			s.Bounding, err = strconv.ParseUint(value, 16, 64)
-		case "CapAmb":
-			s.Ambient, err = strconv.ParseUint(value, 16, 64)
-		case "NoNewPrivs":
+		case name == "NoNewPrivs":
 			s.NoNewPrivs = value != "0"
-		case "Seccomp":
-			s.Seccomp, err = strconv.Atoi(value)
-		case "Seccomp_filters":
-			s.Filters, err = strconv.Atoi(value)
+		case masks[name] != nil:
+			*masks[name], err = strconv.ParseUint(value, 16, 64)
+		case numbers[name] != nil:
+			*numbers[name], err = strconv.Atoi(value)
 		default:
 			continue
 		}

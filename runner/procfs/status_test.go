@@ -10,7 +10,8 @@ import (
 
 // ParseStatus reads the lines that it knows, ignores all others, and refuses invalid values.
 func TestParseStatus(t *testing.T) {
-	const text = "Name:\tGroups: 7\\nCapPrm:\nUmask:\t0022\nUid:\t1\t2\t3\t4\nGid:\t10\t11\t12\t13\nGroups:\t0 4 27 \n" +
+	const text = "Name:\tGroups: 7\\nCapPrm:\nUmask:\t0022\nUid:\t1\t2\t3\t4\n" +
+		"Gid:\t10\t11\t12\t13\nGroups:\t0 4 27 \n" +
 		"SigIgn:\t0000000000001000\nCapInh:\t0000000000000001\nCapPrm:\t000001ffffffffff\n" +
 		"CapEff:\t0000000000000000\nCapBnd:\t0000000000000400\nCapAmb:\t0000000000000002\n" +
 		"NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t3\n"

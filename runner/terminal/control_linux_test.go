@@ -13,29 +13,23 @@ import (
 
 // The target starts in the foreground if graceful has it and no pager may need it.
 func TestTerminalStartsInForeground(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	if Open(s.group).StartsInForeground() {
-		t.Error("with a pipe as standard output the target starts in the foreground")
-	}
-	s.put(os.Stdin, 1)
-	if !Open(s.group).StartsInForeground() {
-		t.Error("the target does not start in the foreground")
-	}
-	job := s.startReady(0, "wait")
-	if Open(job.pid).StartsInForeground() {
-		t.Error("the target of a background job starts in the foreground")
-	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.put(null, 0)
-	if tty := Open(s.group); tty == nil || tty.StartsInForeground() {
-		t.Error("the target starts in the foreground, and standard input is not the terminal")
-	}
+	inSession(t, func(s session) {
+		if Open(s.group).StartsInForeground() {
+			t.Error("with a pipe as standard output the target starts in the foreground")
+		}
+		s.put(os.Stdin, 1)
+		if !Open(s.group).StartsInForeground() {
+			t.Error("the target does not start in the foreground")
+		}
+		job := s.startReady(0, "wait")
+		if Open(job.pid).StartsInForeground() {
+			t.Error("the target of a background job starts in the foreground")
+		}
+		s.putNull(0)
+		if tty := Open(s.group); tty == nil || tty.StartsInForeground() {
+			t.Error("the target starts in the foreground, and standard input is not the terminal")
+		}
+	})
 }
 
 // Where there is no controlling terminal, Open returns nil, and the methods of nil do nothing.
@@ -63,156 +57,146 @@ func TestTerminal_none(t *testing.T) {
 }
 
 func TestTerminalGiveForeground_takenBack(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	before := s.modes(0)
-	tty := Open(s.group)
-	target := s.startReady(0, "raw")
-	if tty.TakeForeground(target.pid) {
-		t.Error("graceful had the foreground, and took it")
-	}
-	for range 2 {
+	inSession(t, func(s session) {
+		before := s.modes(0)
+		tty := Open(s.group)
+		target := s.startReady(0, "raw")
+		if tty.TakeForeground(target.pid) {
+			t.Error("graceful had the foreground, and took it")
+		}
+		for range 2 {
+			if err := tty.GiveForeground(target.pid); err != nil {
+				t.Fatal(err)
+			}
+			s.wantForeground(target.pid)
+			if !tty.TakeForeground(target.pid) {
+				t.Fatal("the foreground was not taken back")
+			}
+			s.wantForeground(s.group)
+		}
+
+		// With the modes.
 		if err := tty.GiveForeground(target.pid); err != nil {
 			t.Fatal(err)
 		}
-		s.wantForeground(target.pid)
+		_, _ = target.stdin.WriteString("x")
+		target.says("raw <nil>")
+		s.wantModes("after the target has set them,", 0, raw(&before))
 		if !tty.TakeForeground(target.pid) {
-			t.Fatal("the foreground was not taken back")
+			t.Error("the foreground was not taken back")
+		}
+		s.wantModes("when the target may get the foreground again,", 0, raw(&before))
+		if err := tty.GiveForeground(target.pid); err != nil {
+			t.Fatal(err)
+		}
+		if !tty.Restore(target.pid) {
+			t.Error("the foreground was not taken back")
 		}
 		s.wantForeground(s.group)
-	}
-
-	// With the modes.
-	if err := tty.GiveForeground(target.pid); err != nil {
-		t.Fatal(err)
-	}
-	_, _ = target.stdin.WriteString("x")
-	target.says("raw <nil>")
-	s.wantModes("after the target has set them,", 0, raw(&before))
-	if !tty.TakeForeground(target.pid) {
-		t.Error("the foreground was not taken back")
-	}
-	s.wantModes("when the target may get the foreground again,", 0, raw(&before))
-	if err := tty.GiveForeground(target.pid); err != nil {
-		t.Fatal(err)
-	}
-	if !tty.Restore(target.pid) {
-		t.Error("the foreground was not taken back")
-	}
-	s.wantForeground(s.group)
-	s.wantModes("at the end", 0, before)
-	if tty.Restore(target.pid) {
-		t.Error("the foreground was taken twice")
-	}
+		s.wantModes("at the end", 0, before)
+		if tty.Restore(target.pid) {
+			t.Error("the foreground was taken twice")
+		}
+	})
 }
 
 // The foreground is taken back from the target and its descendants, but not from another job.
 func TestTerminalTakeForeground_fromOthers(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	tty := Open(s.group)
-	target, grandchild := s.startParent(false)
-	_, foreign := s.startParent(true)
-	dead := s.startReady(0, "wait")
-	for _, c := range []struct {
-		who   string
-		group int
-		taken bool
-	}{
-		{"the target", target.pid, true},
-		{"a descendant of the target", grandchild, true},
-		{"a process that is not below graceful", foreign, false},
-		{"no process", dead.pid, true},
-	} {
-		s.shell(c.group)
-		if c.group == dead.pid {
-			dead.signal(unix.SIGKILL)
-			dead.wantSignaled(unix.SIGKILL)
+	inSession(t, func(s session) {
+		tty := Open(s.group)
+		target, grandchild := s.startParent(false)
+		_, foreign := s.startParent(true)
+		dead := s.startReady(0, "wait")
+		for _, c := range []struct {
+			who   string
+			group int
+			taken bool
+		}{
+			{"the target", target.pid, true},
+			{"a descendant of the target", grandchild, true},
+			{"a process that is not below graceful", foreign, false},
+			{"no process", dead.pid, true},
+		} {
+			s.shell(c.group)
+			if c.group == dead.pid {
+				dead.signal(unix.SIGKILL)
+				dead.wantSignaled(unix.SIGKILL)
+			}
+			if taken := tty.TakeForeground(target.pid); taken != c.taken {
+				t.Errorf("from %s the foreground is taken: %t", c.who, taken)
+			}
+			if c.taken {
+				s.wantForeground(s.group)
+			} else {
+				s.wantForeground(c.group)
+			}
 		}
-		if taken := tty.TakeForeground(target.pid); taken != c.taken {
-			t.Errorf("from %s the foreground is taken: %t", c.who, taken)
-		}
-		if c.taken {
-			s.wantForeground(s.group)
-		} else {
-			s.wantForeground(c.group)
-		}
-	}
+	})
 }
 
 // EnterForeground works in the background, where the process has SIGTTOU neither blocked nor ignored.
 func TestEnterForeground(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	job := s.startReady(0, "wait")
-	s.shell(job.pid)
-	EnterForeground(0)
-	s.wantForeground(s.group)
+	inSession(t, func(s session) {
+		job := s.startReady(0, "wait")
+		s.shell(job.pid)
+		EnterForeground(0)
+		s.wantForeground(s.group)
+	})
 }
 
 func TestTerminalSignalOthers(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	front := s.startReady(0, "wait")
-	other := s.startReady(front.pid, "wait")
-	outside := s.startReady(0, "wait")
-	tty := Open(front.pid)
-	// A wrong list would end processes that are not the test's: nothing is signalled then.
-	if others := tty.others(front.pid); !slices.Equal(others, []int{other.pid}) || !tty.HasOthers(front.pid) {
-		t.Fatalf("the other members of the group are %v, want %d", others, other.pid)
-	}
-	tty.SignalOthers(unix.SIGTERM, front.pid)
-	s.until("zombie", func() bool {
-		p, found := procfs.Open().Read(other.pid)
-		return found && p.Dead
+	inSession(t, func(s session) {
+		front := s.startReady(0, "wait")
+		other := s.startReady(front.pid, "wait")
+		outside := s.startReady(0, "wait")
+		tty := Open(front.pid)
+		// A wrong list would end processes that are not the test's: nothing is signalled then.
+		if others := tty.others(front.pid); !slices.Equal(others, []int{other.pid}) || !tty.HasOthers(front.pid) {
+			t.Fatalf("the other members of the group are %v, want %d", others, other.pid)
+		}
+		tty.SignalOthers(unix.SIGTERM, front.pid)
+		s.until("zombie", func() bool {
+			p, found := procfs.Open().Read(other.pid)
+			return found && p.Dead
+		})
+		if tty.HasOthers(front.pid) {
+			t.Error("a zombie is a member")
+		}
+		other.wantSignaled(unix.SIGTERM)
+		for _, c := range []*child{front, outside} {
+			c.signal(unix.SIGHUP) // it would end by SIGTERM if it had got that
+			c.wantSignaled(unix.SIGHUP)
+		}
 	})
-	if tty.HasOthers(front.pid) {
-		t.Error("a zombie is a member")
-	}
-	other.wantSignaled(unix.SIGTERM)
-	for _, c := range []*child{front, outside} {
-		c.signal(unix.SIGHUP) // it would end by SIGTERM if it had got that
-		c.wantSignaled(unix.SIGHUP)
-	}
 }
 
 func TestOrphaned(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	s.startReady(s.group, "wait") // its parent is of the same group
-	job := s.startReady(0, "wait")
-	parent, grandchild := s.startParent(false)
-	_, left := s.startParent(true)
-	for _, c := range []struct {
-		who   string
-		group int
-		want  bool
-	}{
-		{"the session's leader, which no shell has started,", s.group, true},
-		{"a job", job.pid, false},
-		{"a job with children in another group", parent.pid, false},
-		{"a group below a job", grandchild, false},
-		{"a group whose parent has exited", left, true},
-	} {
-		if got := orphaned(c.group); got != c.want {
-			t.Errorf("%s is orphaned: %t", c.who, got)
+	inSession(t, func(s session) {
+		s.startReady(s.group, "wait") // its parent is of the same group
+		job := s.startReady(0, "wait")
+		parent, grandchild := s.startParent(false)
+		_, left := s.startParent(true)
+		for _, c := range []struct {
+			who   string
+			group int
+			want  bool
+		}{
+			{"the session's leader, which no shell has started,", s.group, true},
+			{"a job", job.pid, false},
+			{"a job with children in another group", parent.pid, false},
+			{"a group below a job", grandchild, false},
+			{"a group whose parent has exited", left, true},
+		} {
+			if got := orphaned(c.group); got != c.want {
+				t.Errorf("%s is orphaned: %t", c.who, got)
+			}
 		}
-	}
-	job.signal(unix.SIGKILL)
-	job.wantSignaled(unix.SIGKILL)
-	if !orphaned(job.pid) {
-		t.Error("a group without members is not orphaned")
-	}
+		job.signal(unix.SIGKILL)
+		job.wantSignaled(unix.SIGKILL)
+		if !orphaned(job.pid) {
+			t.Error("a group without members is not orphaned")
+		}
+	})
 }
 
 func TestDescends(t *testing.T) {

@@ -9,52 +9,43 @@ import (
 // Begin begins to relay output, and also input if input is true. Then graceful's terminal is raw from now on, whenever
 // graceful is in its foreground.
 func (p *PTY) Begin(input bool) {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.begun {
-		p.begun, p.input = true, input
-		p.makeRaw()
-		close(p.begin)
-	}
+	p.locked(func() {
+		if !p.begun {
+			p.begun, p.input = true, input
+			p.makeRaw()
+			close(p.begin)
+		}
+	})
 }
 
 // Heard handles a signal to graceful. SIGCONT ends Pause, and graceful may be in the foreground again.
 func (p *PTY) Heard(sig syscall.Signal) {
-	if p == nil || sig != unix.SIGCONT {
+	if sig != unix.SIGCONT {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.paused = false
-	if p.begun {
-		p.makeRaw()
-	}
-	p.wakeInput()
+	p.locked(func() {
+		p.paused = false
+		if p.begun {
+			p.makeRaw()
+		}
+		p.wakeInput()
+	})
 }
 
 // Pause restores the modes of graceful's terminal before graceful is suspended. No input is relayed until SIGCONT.
 func (p *PTY) Pause() {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.paused = true
-	p.restoreModes()
+	p.locked(func() {
+		p.paused = true
+		p.restoreModes()
+	})
 }
 
 // Restore restores the modes of graceful's terminal for good.
 func (p *PTY) Restore() {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.over = true
-	p.restoreModes()
+	p.locked(func() {
+		p.over = true
+		p.restoreModes()
+	})
 }
 
 // makeRaw makes graceful's terminal raw while input is relayed and graceful is in the foreground.
@@ -94,7 +85,8 @@ func (p *PTY) inForeground() bool {
 // raw returns modes in which a terminal passes all bytes on unchanged, without echo and signals (cfmakeraw(3)).
 func raw(m *unix.Termios) unix.Termios {
 	to := *m
-	to.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
+	to.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP
+	to.Iflag &^= unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
 	to.Oflag &^= unix.OPOST
 	to.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
 	to.Cflag &^= unix.CSIZE | unix.PARENB

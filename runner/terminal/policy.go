@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"cmp"
 	"slices"
 	"syscall"
 	"time"
@@ -50,12 +51,10 @@ const (
 // NewPolicy returns the policy for pty, which may be nil. patience replaces both limits on the reader of the output; 0
 // keeps the defaults.
 func NewPolicy(pty *PTY, patience time.Duration) Policy {
-	p := Policy{PTY: pty, stall: stallLimit, limit: deliverLimit}
+	patience = max(patience, 0)
+	p := Policy{PTY: pty, stall: cmp.Or(patience, stallLimit), limit: cmp.Or(patience, deliverLimit)}
 	if pty != nil {
 		p.relay = pty
-	}
-	if patience > 0 {
-		p.stall, p.limit = patience, patience
 	}
 	return p
 }

@@ -126,7 +126,8 @@ func TestPolicyRelayRest(t *testing.T) {
 		"the front":       {asks: true, relayed: 2, gone: never, calls: front, after: 2},
 		"the front, stop": {asks: true, stopping: true, relayed: 2, gone: never, calls: front, after: 2},
 		"a closed link": {
-			asks: true, err: unix.EPIPE, relayed: never, gone: never, finished: 1, calls: slices.Concat(front, here), after: 1,
+			asks: true, err: unix.EPIPE, relayed: never, gone: never,
+			finished: 1, calls: slices.Concat(front, here), after: 1,
 		},
 		"the front is killed": {
 			asks: true, relayed: never, gone: 3, finished: 4, calls: slices.Concat(front, here), after: 4,

@@ -18,7 +18,7 @@ import (
 // Front and supervisor each have a PTY, on the same pair of descriptors; one of them relays. Both keep the slave open,
 // so that the relay does not end while the target and its descendants have closed it for a moment.
 //
-// A nil *PTY stands for none. Finish, CloseSlave and Slave need one.
+// A nil *PTY stands for none. Resize, Finish, CloseSlave and Slave need one.
 type PTY struct {
 	master int
 	group  int // graceful's process group, which the shell puts into the foreground
@@ -53,15 +53,15 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 	defer slave.Close()
 	p := newPTY(unix.Getpgrp(), log)
 	for _, d := range []struct {
-		from  *os.File
-		to    *int
-		block bool
-	}{{master, &p.master, false}, {slave, &p.slave, true}} {
+		from     *os.File
+		to       *int
+		nonblock bool
+	}{{master, &p.master, true}, {slave, &p.slave, false}} {
 		// The Go runtime would poll a descriptor that it knows.
-		if *d.to, err = unix.FcntlInt(d.from.Fd(), unix.F_DUPFD_CLOEXEC, 3); err != nil {
-			return nil, fmt.Errorf("a pseudo-terminal: %w", err)
+		if *d.to, err = unix.FcntlInt(d.from.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
+			err = unix.SetNonblock(*d.to, d.nonblock)
 		}
-		if err := unix.SetNonblock(*d.to, !d.block); err != nil {
+		if err != nil {
 			return nil, fmt.Errorf("a pseudo-terminal: %w", err)
 		}
 	}
@@ -116,12 +116,22 @@ func (p *PTY) Broken() <-chan struct{} {
 
 // CloseSlave closes the target's side in this process.
 func (p *PTY) CloseSlave() {
+	p.locked(func() {
+		if p.slave >= 0 {
+			unix.Close(p.slave)
+			p.slave = -1
+		}
+	})
+}
+
+// locked calls f with the lock held. It does nothing for a nil PTY.
+func (p *PTY) locked(f func()) {
+	if p == nil {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.slave >= 0 {
-		unix.Close(p.slave)
-		p.slave = -1
-	}
+	f()
 }
 
 // setUp gives the target's terminal modes and a size. If graceful has no terminal, no person types: echo is off.
@@ -151,9 +161,6 @@ func sizeFrom(variable string, byDefault uint16) uint16 {
 // Resize gives the target's terminal the size of graceful's. It reports whether the size changes; if so, the kernel
 // sends SIGWINCH to the foreground group of the target's terminal.
 func (p *PTY) Resize() bool {
-	if p == nil {
-		return false
-	}
 	for fd := range 3 {
 		size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
 		if err != nil || size.Row == 0 && size.Col == 0 {

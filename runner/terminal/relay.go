@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,15 +42,12 @@ func (p *PTY) relayOutput() {
 	for {
 		p.busy.Store(true)
 		n, err := unix.Read(p.master, buffer[have:])
-		if n > 0 {
-			if have += n; have < len(buffer) {
-				continue
-			}
+		have += max(n, 0)
+		if n > 0 && have < len(buffer) {
+			continue
 		}
 		if have > 0 {
-			if !lost {
-				lost = !p.write(buffer[:have])
-			}
+			lost = lost || !p.write(buffer[:have])
 			p.written.Add(int64(have))
 			have = 0
 			continue
@@ -58,7 +56,7 @@ func (p *PTY) relayOutput() {
 		switch err {
 		case unix.EINTR:
 		case unix.EAGAIN:
-			_ = poll(p.master, unix.POLLIN)
+			await(p.master, unix.POLLIN)
 		default: // EIO, or on other systems end of file: every slave is closed
 			return
 		}
@@ -67,23 +65,139 @@ func (p *PTY) relayOutput() {
 
 // write writes to standard output. It reports whether later output can be written, too.
 func (p *PTY) write(data []byte) bool {
-	for len(data) > 0 {
-		n, err := unix.Write(1, data)
-		switch err {
-		case nil:
-			data = data[n:]
-		case unix.EINTR:
-		case unix.EAGAIN: // a process that shares the open file has set O_NONBLOCK
-			_ = poll(1, unix.POLLOUT)
-		case unix.EPIPE:
-			close(p.broken)
-			return false
+	err := writeAll(1, data, func() bool { // a process that shares the open file has set O_NONBLOCK
+		await(1, unix.POLLOUT)
+		return true
+	})
+	switch err {
+	case nil:
+		return true
+	case unix.EPIPE:
+		close(p.broken)
+	default:
+		p.log.Warn("writing the target's output", "err", err, "hint", "the rest of it is lost")
+	}
+	return false
+}
+
+// How often the input thread looks at what no event announces, in milliseconds.
+const firstLook, lastLook = 5, 200
+
+// relayInput relays standard input, and its end of file.
+func (p *PTY) relayInput() {
+	terminal := IsTerminal(0)
+	buffer := make([]byte, 4<<10)
+	for {
+		in, limit := unix.PollFd{Fd: -1}, lastLook
+		if p.mayRead(terminal) {
+			in, limit = unix.PollFd{Fd: 0, Events: unix.POLLIN}, -1
+		}
+		if !p.wait(&in, limit) {
+			return
+		}
+		if in.Revents == 0 || !p.mayRead(terminal) {
+			continue
+		}
+		n, err := unix.Read(0, buffer)
+		switch {
+		case n > 0:
+			if !p.typeIn(buffer[:n]) {
+				return
+			}
+		case err == unix.EINTR, err == unix.EAGAIN:
+		case terminal: // it was hung up
+			return
 		default:
-			p.log.Warn("writing the target's output", "err", err, "hint", "the rest of it is lost")
-			return false
+			p.endInput()
+			return
 		}
 	}
-	return true
+}
+
+// wait waits until a descriptor is ready, limit (in milliseconds) is over, or wakeInput was called. A negative limit is
+// none. It reports whether the input thread is to go on.
+func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
+	fds := []unix.PollFd{*fd, {Fd: int32(p.wake[0]), Events: unix.POLLIN}}
+	_, _ = unix.Poll(fds, limit)
+	*fd = fds[0]
+	if fds[1].Revents != 0 {
+		var some [16]byte
+		_, _ = unix.Read(p.wake[0], some[:])
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.over
+}
+
+// wakeInput makes the input thread check again what it may do.
+func (p *PTY) wakeInput() { _, _ = unix.Write(p.wake[1], []byte{0}) }
+
+// mayRead reports whether standard input is for the target now. While graceful is in the background, its terminal's
+// input is for another job. No signal tells a running job that the shell has put it into the foreground.
+func (p *PTY) mayRead(terminal bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.input || p.paused {
+		return false
+	}
+	was := p.front
+	p.front = !terminal || p.inForeground()
+	if terminal && p.front && !was {
+		p.makeRaw()
+	}
+	return p.front
+}
+
+// typeIn writes data to the target's terminal. It reports whether the input thread is to go on.
+func (p *PTY) typeIn(data []byte) bool {
+	return writeAll(p.master, data, func() bool {
+		return p.wait(&unix.PollFd{Fd: int32(p.master), Events: unix.POLLOUT}, -1)
+	}) == nil
+}
+
+// endInput makes every later read from the target's terminal return end of file, as from a pipe: it types the
+// end-of-file character whenever all input has been read.
+func (p *PTY) endInput() {
+	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+		if p.typeEOF() {
+			pause = firstLook
+		}
+		if !p.wait(&unix.PollFd{Fd: -1}, pause) {
+			return
+		}
+	}
+}
+
+// typeEOF types the end-of-file character if no input is unread. It reports whether that makes a read return end of
+// file, which is so in canonical mode. Line editors (readline(3)) switch canonical mode off and leave signals on; they
+// interpret the character themselves. For a target that has switched both off the character would be data.
+func (p *PTY) typeEOF() (canonical bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.slave < 0 || ready(p.slave, unix.POLLIN) {
+		return false
+	}
+	m, err := modes(p.slave)
+	if err != nil || m.Lflag&(unix.ICANON|unix.ISIG) == 0 || m.Cc[unix.VEOF] == 0 {
+		return false
+	}
+	_, _ = unix.Write(p.master, []byte{m.Cc[unix.VEOF]})
+	return m.Lflag&unix.ICANON != 0
+}
+
+// writeAll writes data. wait waits until the descriptor takes more, and reports whether to go on.
+func writeAll(fd int, data []byte, wait func() bool) error {
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		switch {
+		case err == nil:
+			data = data[n:]
+		case err == unix.EAGAIN && wait():
+		case err != unix.EINTR:
+			return err
+		}
+	}
+	return nil
 }
 
 // ready reports whether a descriptor is ready now.
@@ -93,8 +207,64 @@ func ready(fd int, what int16) bool {
 	return fds[0].Revents&what != 0
 }
 
-// poll waits until a descriptor is ready.
-func poll(fd int, what int16) error {
-	_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: what}}, -1)
-	return err
+// await waits until a descriptor is ready.
+func await(fd int, what int16) {
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: what}}, -1)
+}
+
+// Finish ends the input and closes the slave in this process. It closes done when the output so far has been written,
+// or when its reader takes nothing for stall, or has not taken all of it after limit; 0 is no limit. By then the modes
+// of graceful's terminal are restored. The output thread itself goes on.
+func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
+	closed := make(chan struct{})
+	p.locked(func() {
+		p.over = true
+		if p.endedAt < 0 {
+			p.endedAt = p.written.Load()
+		}
+	})
+	p.CloseSlave()
+	p.wakeInput()
+	go func() {
+		defer close(closed)
+		defer p.Restore()
+		p.drain(stall, limit)
+	}()
+	return closed
+}
+
+// capacity, in bytes, is more than a pseudo-terminal and the output thread hold together. After that much output, all
+// output from before Finish has been written.
+const capacity = 256 << 10
+
+// lull is how long the relay must be idle before drain believes that a process which has ended left no more output.
+// (Linux shows it at once.)
+const lull = 20 * time.Millisecond
+
+func (p *PTY) drain(stall, limit time.Duration) {
+	begin := time.Now()
+	moved, quiet, before := begin, begin, p.written.Load()
+	for {
+		now := time.Now()
+		if n := p.written.Load(); n != before {
+			moved, before = now, n
+		}
+		if !p.idle() {
+			quiet = time.Now()
+		}
+		if before-p.endedAt > capacity || now.Sub(quiet) >= lull ||
+			stall > 0 && now.Sub(moved) >= stall || limit > 0 && now.Sub(begin) >= limit {
+			return
+		}
+		select {
+		case <-p.ended:
+			return
+		case <-time.After(lull / 10):
+		}
+	}
+}
+
+// idle reports whether no output is on its way. The output thread sets busy before it reads.
+func (p *PTY) idle() bool {
+	return !p.busy.Load() && !ready(p.master, unix.POLLIN) && !p.busy.Load()
 }

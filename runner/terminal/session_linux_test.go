@@ -125,11 +125,12 @@ type session struct {
 	group  int // of the leader
 }
 
-// inSession runs the calling test in a session of its own. The caller returns when ok is false: the test has run.
-func inSession(t *testing.T) (s session, ok bool) {
+// inSession runs a test in a session of its own: in the process that leads the session it calls test.
+func inSession(t *testing.T, test func(s session)) {
 	t.Helper()
 	if os.Getenv(sessionVariable) == t.Name() {
-		return session{t, os.NewFile(3, "master"), unix.Getpgrp()}, true
+		test(session{t, os.NewFile(3, "master"), unix.Getpgrp()})
+		return
 	}
 	t.Parallel()
 	master, slave, err := pty.Open()
@@ -149,7 +150,6 @@ func inSession(t *testing.T) (s session, ok bool) {
 	if err := c.Run(); err != nil || !strings.Contains(out.String(), "PASS") {
 		t.Errorf("%v\n%s", err, out.Bytes())
 	}
-	return session{}, false
 }
 
 // until waits for a condition.
@@ -159,6 +159,16 @@ func (s session) until(what string, is func() bool) {
 		if time.Now().After(late) {
 			s.Fatalf("no %s", what)
 		}
+	}
+}
+
+// within waits for a channel to be closed.
+func (s session) within(what string, done <-chan struct{}) {
+	s.Helper()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		s.Fatalf("no %s", what)
 	}
 }
 
@@ -177,7 +187,12 @@ func unread() bool { return ready(0, unix.POLLIN) }
 
 func (s session) types(keys string) {
 	s.Helper()
-	if _, err := s.master.WriteString(keys); err != nil {
+	s.write(s.master, keys)
+}
+
+func (s session) write(to *os.File, text string) {
+	s.Helper()
+	if _, err := to.WriteString(text); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -209,6 +224,13 @@ func (s session) modes(fd int) unix.Termios {
 	return *m
 }
 
+func (s session) setModes(fd int, m unix.Termios) {
+	s.Helper()
+	if err := setModes(fd, &m); err != nil {
+		s.Fatal(err)
+	}
+}
+
 func (s session) wantModes(when string, fd int, want unix.Termios) {
 	s.Helper()
 	if got := s.modes(fd); got != want {
@@ -224,6 +246,44 @@ func (s session) put(file *os.File, fd int) {
 	}
 }
 
+// putNull makes /dev/null the descriptor fd of this process.
+func (s session) putNull(fd int) {
+	s.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.put(null, fd)
+}
+
+// dup returns a file for a descriptor that stays open.
+func (s session) dup(fd int) *os.File {
+	s.Helper()
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return os.NewFile(uintptr(copied), "copy")
+}
+
+// inputPipe makes standard input a pipe and returns its writing end.
+func (s session) inputPipe() *os.File {
+	s.Helper()
+	r, w := s.pipe()
+	s.put(r, 0)
+	r.Close()
+	return w
+}
+
+// outputPipe makes standard output a pipe and returns its reading end. shut closes the writing end.
+func (s session) outputPipe() (r *os.File, shut func()) {
+	s.Helper()
+	r, w := s.pipe()
+	s.put(w, 1)
+	w.Close()
+	return r, func() { s.putNull(1) }
+}
+
 func (s session) pipe() (r, w *os.File) {
 	s.Helper()
 	r, w, err := os.Pipe()
@@ -231,123 +291,4 @@ func (s session) pipe() (r, w *os.File) {
 		s.Fatal(err)
 	}
 	return r, w
-}
-
-// child is a process that a test has started.
-type child struct {
-	s     session
-	cmd   *exec.Cmd
-	pid   int
-	stdin *os.File
-	lines *bufio.Scanner
-}
-
-// start starts a role in a process group: 0 is a group of its own. Its standard input and output are pipes unless files
-// has others.
-func (s session) start(group int, role string, files ...*os.File) *child {
-	s.Helper()
-	c := &child{s: s, cmd: exec.Command(executable())}
-	c.cmd.Env = append(os.Environ(), roleVariable+"="+role)
-	c.cmd.Stderr = os.Stdout
-	in, stdin := s.pipe()
-	stdout, out := s.pipe()
-	c.cmd.Stdin, c.cmd.Stdout, c.stdin, c.lines = in, out, stdin, bufio.NewScanner(stdout)
-	if len(files) > 0 && files[0] != nil {
-		c.cmd.Stdin = files[0]
-	}
-	if len(files) > 1 {
-		c.cmd.Stdout = files[1]
-	}
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: group}
-	if err := c.cmd.Start(); err != nil {
-		s.Fatal(err)
-	}
-	in.Close()
-	out.Close()
-	c.pid = c.cmd.Process.Pid
-	s.Cleanup(func() {
-		_ = c.cmd.Process.Kill()
-		_ = c.cmd.Wait()
-	})
-	return c
-}
-
-// startReady starts a role and waits until it is ready.
-func (s session) startReady(group int, role string) *child {
-	s.Helper()
-	c := s.start(group, role)
-	c.says("ready")
-	return c
-}
-
-// startParent starts a process and a child of it in another group. If exits is set, the process has exited.
-func (s session) startParent(exits bool) (parent *child, pid int) {
-	s.Helper()
-	role := "parent stays"
-	if exits {
-		role = "parent exits"
-	}
-	parent = s.start(0, role)
-	if _, err := fmt.Sscan(parent.line(), &pid); err != nil {
-		s.Fatal(err)
-	}
-	s.Cleanup(func() { _ = unix.Kill(pid, unix.SIGKILL) })
-	if exits {
-		if err := parent.cmd.Wait(); err != nil {
-			s.Fatal(err)
-		}
-	}
-	return parent, pid
-}
-
-func (c *child) line() string {
-	c.s.Helper()
-	line := make(chan string, 1)
-	go func() {
-		c.lines.Scan()
-		line <- c.lines.Text()
-	}()
-	select {
-	case l := <-line:
-		return l
-	case <-time.After(patience):
-		c.s.Fatalf("%s said nothing", c.cmd.Env[len(c.cmd.Env)-1])
-		return ""
-	}
-}
-
-func (c *child) says(want string) {
-	c.s.Helper()
-	if got := c.line(); got != want {
-		c.s.Fatalf("the process said %q, want %q", got, want)
-	}
-}
-
-func (c *child) signal(sig syscall.Signal) {
-	c.s.Helper()
-	if err := unix.Kill(c.pid, sig); err != nil {
-		c.s.Fatal(err)
-	}
-}
-
-// wantSuspended waits until the process is suspended, by that signal.
-func (c *child) wantSuspended(by syscall.Signal) {
-	c.s.Helper()
-	var status unix.WaitStatus
-	c.s.until("suspended process", func() bool {
-		pid, err := unix.Wait4(c.pid, &status, unix.WUNTRACED|unix.WNOHANG, nil)
-		return pid == c.pid || err != nil && err != unix.EINTR
-	})
-	if !status.Stopped() || status.StopSignal() != by {
-		c.s.Fatalf("the process has status %#x, want one that says suspended by %v", status, by)
-	}
-}
-
-// wantSignaled waits until the process has ended by that signal.
-func (c *child) wantSignaled(by syscall.Signal) {
-	c.s.Helper()
-	_ = c.cmd.Wait()
-	if status := c.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != by {
-		c.s.Fatalf("the process ended as %v, want %v", c.cmd.ProcessState, by)
-	}
 }

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"cmp"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -79,6 +80,15 @@ func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 		t.gives = true // when the shell continues the group
 	}
 	return a
+}
+
+// hasShell reports whether a group is not orphaned thanks to one of its processes and the parent of that: the parent is
+// in the same session and in another group, as the shell of a job is (setpgid(2)).
+func hasShell(group, member, parent int) bool {
+	parentGroup, err := unix.Getpgid(parent)
+	session, err1 := unix.Getsid(member)
+	parentSession, err2 := unix.Getsid(parent)
+	return cmp.Or(err, err1, err2) == nil && parentGroup != group && parentSession == session
 }
 
 // Reclaim handles a signal of job control to graceful's group. SIGTTIN and SIGTTOU mean that a member of the group uses

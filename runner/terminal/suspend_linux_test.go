@@ -25,129 +25,117 @@ func (s session) wantAnswer(got, want Answer) {
 // A target that reads while the job is in the foreground gets the foreground. Ctrl-Z suspends the job; it continues in
 // the foreground if the shell wants it there.
 func TestTerminalSuspended_foregroundJob(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	tty, job, target := s.job()
-	target.says("ready")
-	target.wantSuspended(unix.SIGTTIN)
-	s.wantAnswer(tty.Suspended(target.pid, unix.SIGTTIN), Continue)
-	s.wantForeground(target.pid)
-	target.signal(unix.SIGCONT)
-	s.types("one\r")
-	target.says("got one")
+	inSession(t, func(s session) {
+		tty, job, target := s.job()
+		target.says("ready")
+		target.wantSuspended(unix.SIGTTIN)
+		s.wantAnswer(tty.Suspended(target.pid, unix.SIGTTIN), Continue)
+		s.wantForeground(target.pid)
+		target.signal(unix.SIGCONT)
+		s.types("one\r")
+		target.says("got one")
 
-	s.types("\x1a")
-	target.wantSuspended(unix.SIGTSTP)
-	s.wantAnswer(tty.Suspended(target.pid, unix.SIGTSTP), SuspendToo)
-	s.wantForeground(job)
+		s.types("\x1a")
+		target.wantSuspended(unix.SIGTSTP)
+		s.wantAnswer(tty.Suspended(target.pid, unix.SIGTSTP), SuspendToo)
+		s.wantForeground(job)
 
-	s.shell(s.group) // bg
-	tty.Continued(target.pid)
-	s.wantForeground(s.group)
-	s.shell(job) // fg
-	tty.Continued(target.pid)
-	s.wantForeground(target.pid)
-	target.signal(unix.SIGCONT)
-	s.types("two\r")
-	target.says("got two")
+		s.shell(s.group) // bg
+		tty.Continued(target.pid)
+		s.wantForeground(s.group)
+		s.shell(job) // fg
+		tty.Continued(target.pid)
+		s.wantForeground(target.pid)
+		target.signal(unix.SIGCONT)
+		s.types("two\r")
+		target.says("got two")
+	})
 }
 
 // A target that took the foreground without graceful, as its shim or a shell does, gets it back, too.
 func TestTerminalSuspended_foregroundTaken(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	job := s.startReady(0, "wait").pid
-	s.shell(job)
-	tty := Open(job)
-	target := s.startReady(0, "wait")
-	s.shell(target.pid)
-	target.signal(unix.SIGTSTP)
-	target.wantSuspended(unix.SIGTSTP)
-	s.wantAnswer(tty.Suspended(target.pid, unix.SIGTSTP), SuspendToo)
-	s.wantForeground(job)
-	tty.Continued(target.pid)
-	s.wantForeground(target.pid)
+	inSession(t, func(s session) {
+		job := s.startReady(0, "wait").pid
+		s.shell(job)
+		tty := Open(job)
+		target := s.startReady(0, "wait")
+		s.shell(target.pid)
+		target.signal(unix.SIGTSTP)
+		target.wantSuspended(unix.SIGTSTP)
+		s.wantAnswer(tty.Suspended(target.pid, unix.SIGTSTP), SuspendToo)
+		s.wantForeground(job)
+		tty.Continued(target.pid)
+		s.wantForeground(target.pid)
+	})
 }
 
 // A target that reads in the background suspends the job, and gets the foreground after the shell's fg.
 func TestTerminalSuspended_backgroundJob(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	tty, job, target := s.job()
-	_, other := s.startParent(true) // a group below the test's process would count as the target's
-	s.shell(other)
-	tty.Continued(target.pid)
-	target.says("ready")
-	target.wantSuspended(unix.SIGTTIN)
-	s.wantAnswer(tty.Suspended(target.pid, unix.SIGTTIN), SuspendToo)
-	s.wantForeground(other)
-	s.shell(job)
-	tty.Continued(target.pid)
-	s.wantForeground(target.pid)
+	inSession(t, func(s session) {
+		tty, job, target := s.job()
+		_, other := s.startParent(true) // a group below the test's process would count as the target's
+		s.shell(other)
+		tty.Continued(target.pid)
+		target.says("ready")
+		target.wantSuspended(unix.SIGTTIN)
+		s.wantAnswer(tty.Suspended(target.pid, unix.SIGTTIN), SuspendToo)
+		s.wantForeground(other)
+		s.shell(job)
+		tty.Continued(target.pid)
+		s.wantForeground(target.pid)
+	})
 }
 
 // A target that has no shell and loses the terminal is hung up, once.
 func TestTerminalSuspended_orphanedJob(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	_, foreign := s.startParent(true)
-	s.shell(foreign)
-	target := s.startReady(0, "read")
-	target.wantSuspended(unix.SIGTTIN)
-	tty := Open(s.group)
-	s.wantAnswer(tty.Suspended(target.pid, unix.SIGTTIN), Hangup)
-	s.wantAnswer(tty.Suspended(target.pid, unix.SIGTTIN), Leave)
-	s.wantForeground(foreign)
+	inSession(t, func(s session) {
+		_, foreign := s.startParent(true)
+		s.shell(foreign)
+		target := s.startReady(0, "read")
+		target.wantSuspended(unix.SIGTTIN)
+		tty := Open(s.group)
+		s.wantAnswer(tty.Suspended(target.pid, unix.SIGTTIN), Hangup)
+		s.wantAnswer(tty.Suspended(target.pid, unix.SIGTTIN), Leave)
+		s.wantForeground(foreign)
+	})
 }
 
 // A pager of the job reads while the target has the foreground: the job takes it back and continues.
 func TestTerminalReclaim(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	pager := s.start(0, "read")
-	target := s.startReady(0, "wait")
-	tty := Open(pager.pid)
-	if err := tty.GiveForeground(target.pid); err != nil {
-		t.Fatal(err)
-	}
-	pager.says("ready")
-	pager.wantSuspended(unix.SIGTTIN)
-	if tty.Reclaim(target.pid, unix.SIGTSTP) {
-		t.Error("SIGTSTP takes the foreground back")
-	}
-	s.wantForeground(target.pid)
-	if !tty.Reclaim(target.pid, unix.SIGTTIN) {
-		t.Error("SIGTTIN does not take the foreground back")
-	}
-	s.wantForeground(pager.pid)
-	s.types("key\r")
-	pager.says("got key")
-	tty.Continued(target.pid)
-	s.wantForeground(pager.pid) // until the target uses the terminal
+	inSession(t, func(s session) {
+		pager := s.start(0, "read")
+		target := s.startReady(0, "wait")
+		tty := Open(pager.pid)
+		if err := tty.GiveForeground(target.pid); err != nil {
+			t.Fatal(err)
+		}
+		pager.says("ready")
+		pager.wantSuspended(unix.SIGTTIN)
+		if tty.Reclaim(target.pid, unix.SIGTSTP) {
+			t.Error("SIGTSTP takes the foreground back")
+		}
+		s.wantForeground(target.pid)
+		if !tty.Reclaim(target.pid, unix.SIGTTIN) {
+			t.Error("SIGTTIN does not take the foreground back")
+		}
+		s.wantForeground(pager.pid)
+		s.types("key\r")
+		pager.says("got key")
+		tty.Continued(target.pid)
+		s.wantForeground(pager.pid) // until the target uses the terminal
+	})
 }
 
 // Suspend suspends the whole group though its caller catches the signal, and afterwards the caller catches it again.
 func TestTerminalSuspend(t *testing.T) {
-	s, ok := inSession(t)
-	if !ok {
-		return
-	}
-	other := s.startReady(0, "wait")
-	c := s.start(other.pid, "suspend")
-	c.wantSuspended(unix.SIGTSTP)
-	other.wantSuspended(unix.SIGTSTP)
-	c.signal(unix.SIGCONT)
-	c.says("heard continued")
-	c.signal(unix.SIGTSTP)
-	c.says("heard stopped")
+	inSession(t, func(s session) {
+		other := s.startReady(0, "wait")
+		c := s.start(other.pid, "suspend")
+		c.wantSuspended(unix.SIGTSTP)
+		other.wantSuspended(unix.SIGTSTP)
+		c.signal(unix.SIGCONT)
+		c.says("heard continued")
+		c.signal(unix.SIGTSTP)
+		c.says("heard stopped")
+	})
 }

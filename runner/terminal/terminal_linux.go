@@ -3,9 +3,10 @@ package terminal
 import (
 	"runtime"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/sigstate"
 )
 
 const (
@@ -13,65 +14,36 @@ const (
 	setModesNow = unix.TCSETS // TCSETSW would wait for output that a suspended terminal does not show
 )
 
-// blockSignals adds signals to the signal mask of the calling thread. restore sets the mask from before; it must run
-// on the same thread.
-func blockSignals(signals ...syscall.Signal) (restore func()) {
-	var set, before unix.Sigset_t
-	word := 8 * int(unsafe.Sizeof(set.Val[0])) // bits: as wide as a C long
-	for _, sig := range signals {
-		set.Val[(int(sig)-1)/word] |= 1 << ((int(sig) - 1) % word)
-	}
-	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &set, &before)
-	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
-}
-
 // withoutSIGTTOU calls f, which may then change a terminal from the background: the kernel suspends no process for it.
 func withoutSIGTTOU(f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer blockSignals(unix.SIGTTOU)()
+	defer sigstate.Block(unix.SIGTTOU)()
 	f()
 }
 
 // neverSuspend protects the calling thread for good from the signals that its own reading and writing cause: SIGTTIN
 // and SIGTTOU of a terminal in whose background the process is (termios(3), TOSTOP), SIGXFSZ of a file that may not
 // grow (RLIMIT_FSIZE).
-func neverSuspend() { blockSignals(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
+func neverSuspend() { sigstate.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
 // another group. A parent that /proc hides does not count: then graceful does not suspend itself, which is the safe
 // error.
 func orphaned(group int) bool {
 	for pid, p := range living() {
-		if p.Group != group || p.PPID == 0 {
-			continue
-		}
-		parentGroup, err := unix.Getpgid(p.PPID)
-		if err != nil || parentGroup == group {
-			continue
-		}
-		session, err1 := unix.Getsid(pid)
-		parentSession, err2 := unix.Getsid(p.PPID)
-		if err1 == nil && err2 == nil && session == parentSession {
+		if p.Group == group && p.PPID != 0 && hasShell(group, pid, p.PPID) {
 			return false
 		}
 	}
 	return true
 }
 
-// suspendGroup sends sig to the calling process's group with the default action set. The Go runtime cannot set that:
-// it ignores a signal that the program no longer listens to. restore sets the handler from before; it is nil if
-// nothing has changed.
+// suspendGroup sends sig to the calling process's group with the default action set. restore sets the action from
+// before; it is nil if nothing has changed.
 func suspendGroup(sig syscall.Signal) (restore func()) {
-	const setSize = 8              // bytes of a sigset_t in the kernel
-	var byDefault, before [64]byte // struct sigaction: SIG_DFL, no flags, empty mask
-	change := func(to, old *[64]byte) {
-		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
-			uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(old)), setSize, 0, 0)
-	}
 	if sig != unix.SIGSTOP {
-		change(&byDefault, &before)
-		restore = func() { change(&before, nil) }
+		restore = sigstate.Default(sig)
 	}
 	_ = unix.Kill(0, sig)
 	return restore

@@ -2,11 +2,14 @@ package tree
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,16 +17,111 @@ import (
 	"graceful/runner/procfs"
 )
 
+// FindCgroup returns the directory in which a cgroup of that name can be made: a child of graceful's own cgroup. It
+// checks all that can be checked without making it.
+func FindCgroup(name string) (string, error) {
+	list, err := procfs.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", fmt.Errorf("reading /proc/self/cgroup: %w", err)
+	}
+	own := procfs.OwnCgroups(string(list))
+	i := slices.IndexFunc(own, func(c procfs.OwnCgroup) bool { return c.V2 })
+	if i < 0 {
+		return "", errors.New("this kernel has no cgroup v2")
+	}
+	mounts, err := procfs.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("reading /proc/self/mountinfo: %w", err)
+	}
+	return findCgroup(own[i].Path, string(mounts), name)
+}
+
+// findCgroup is FindCgroup for graceful's own cgroup and the text of a mountinfo file.
+func findCgroup(own, mountinfo, name string) (string, error) {
+	var unusable, notShown error // the first of each; unusable says more
+	for _, m := range procfs.ParseMounts(mountinfo) {
+		if m.Type != "cgroup2" {
+			continue
+		}
+		dir, ok := m.Dir(own)
+		err := errNotOwn
+		if ok {
+			err = checkParent(dir)
+		}
+		switch err {
+		case nil:
+			return path.Join(dir, name), nil
+		case errNotOwn:
+			err = fmt.Errorf("the cgroup v2 at %s does not show our own cgroup (%s)", m.Point, own)
+			notShown = cmp.Or(notShown, err)
+		default:
+			unusable = cmp.Or(unusable, err)
+		}
+	}
+	return "", cmp.Or(unusable, notShown, errors.New("no cgroup v2 is mounted"))
+}
+
+var errNotOwn = errors.New("graceful is not in this cgroup")
+
+// checkParent returns nil if graceful can make a cgroup in the directory of its own one and start a process there. It
+// returns errNotOwn if the directory is not that of graceful's cgroup: another file system, or another part of this
+// one, may be mounted over it.
+func checkParent(dir string) error {
+	procs, err := procfs.ReadFile(dir + "/cgroup.procs")
+	if err == unix.EOPNOTSUPP { // a threaded cgroup
+		procs, err = procfs.ReadFile(dir + "/cgroup.threads")
+	}
+	switch {
+	case err == unix.ENOENT, err == unix.ENOTDIR,
+		err == nil && !slices.Contains(procfs.ParsePIDs(procs), unix.Getpid()):
+		return errNotOwn
+	case err != nil:
+		return fmt.Errorf("reading %s/cgroup.procs: %w%s", dir, err, cgroupHint(err))
+	}
+	if kind, err := procfs.ReadFile(dir + "/cgroup.type"); err == nil { // the root has neither a type nor a cgroup.kill
+		if kind := strings.TrimSpace(string(kind)); kind != "domain" {
+			return fmt.Errorf("our own cgroup %s is of type %q, and a process can be in none below it", dir, kind)
+		}
+		if err := checkKill(dir); err != nil {
+			return err
+		}
+	}
+	// A process moves down into a child only if its mover may write to the parent's cgroup.procs.
+	for _, file := range []string{dir, dir + "/cgroup.procs"} {
+		if err := unix.Access(file, unix.W_OK); err != nil {
+			return fmt.Errorf("writing to %s: %w%s", file, err, cgroupHint(err))
+		}
+	}
+	return nil
+}
+
+// checkKill returns nil if the cgroup can be killed.
+func checkKill(dir string) error {
+	if err := unix.Access(dir+"/cgroup.kill", unix.F_OK); err != nil {
+		return fmt.Errorf("%s/cgroup.kill: %w (Linux has it since 5.14)", dir, err)
+	}
+	return nil
+}
+
+// cgroupHint returns advice for an error in parentheses, with a leading blank; "": none.
+func cgroupHint(err error) string {
+	switch err {
+	case unix.EACCES, unix.EPERM:
+		return " (it must be delegated to us: systemd-run --user --scope -p Delegate=yes)"
+	case unix.EROFS:
+		return " (in a container: it must be mounted read-write)"
+	case unix.EAGAIN:
+		return " (see cgroup.max.depth and cgroup.max.descendants there and above)"
+	}
+	return ""
+}
+
 // cgroup is the directory of a cgroup v2 that belongs to one run (cgroups(7)).
 type cgroup string
 
 // make makes the cgroup. It may exist: a graceful process that made it may have been killed since.
 func (c cgroup) make() error {
-	err := unix.Mkdir(string(c), 0o755)
-	if err == unix.EEXIST {
-		err = nil
-	}
-	if err != nil {
+	if err := unix.Mkdir(string(c), 0o755); err != nil && err != unix.EEXIST {
 		return fmt.Errorf("making %s: %w%s", c, err, cgroupHint(err))
 	}
 	if err := checkKill(string(c)); err != nil {
@@ -55,10 +153,7 @@ func (c cgroup) kill() { _ = c.write("cgroup.kill", "1") }
 // disband removes the cgroup and moves the processes in it to its parent. It retries, since the kernel may take a
 // moment to notice that the last process has ended.
 func (c cgroup) disband() (err error) {
-	const (
-		tries = 100
-		pause = 10 * time.Millisecond
-	)
+	const tries, pause = 100, 10 * time.Millisecond
 	for range tries {
 		for _, pid := range c.pids() {
 			if pid == 0 { // of another PID namespace; to write 0 would move graceful
@@ -83,10 +178,7 @@ func (c cgroup) remove() error {
 		}
 		err = unix.Rmdir(string(c))
 	}
-	if err == unix.ENOENT {
-		return nil
-	}
-	return err
+	return except(unix.ENOENT, err)
 }
 
 func (c cgroup) children() (all []cgroup) {

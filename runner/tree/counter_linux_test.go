@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/sigstate"
 )
 
 // counted is a real-time signal. The kernel queues each instance (signal(7)), so that two signals differ from one.
@@ -39,12 +41,9 @@ func startCounter(t *testing.T, attr *syscall.SysProcAttr) counter {
 		t.Fatal(err)
 	}
 	runtime.LockOSThread() // a child inherits the signal mask of the thread that forks it
-	var before unix.Sigset_t
-	if err := unix.PthreadSigmask(unix.SIG_BLOCK, countedSet(), &before); err != nil {
-		t.Fatal(err)
-	}
+	restore := sigstate.Block(counted)
 	err = c.Start()
-	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
+	restore()
 	runtime.UnlockOSThread()
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +81,8 @@ func counts(t *testing.T, counters ...counter) string {
 // runCounter is the process of a counter. For each line that it reads it prints the number of signals since the last
 // line.
 func runCounter() {
-	fd, err := unix.Signalfd(-1, countedSet(), unix.SFD_NONBLOCK|unix.SFD_CLOEXEC)
+	set := sigstate.SetOf(counted)
+	fd, err := unix.Signalfd(-1, &set, unix.SFD_NONBLOCK|unix.SFD_CLOEXEC)
 	if err != nil {
 		panic(err)
 	}
@@ -97,12 +97,4 @@ func runCounter() {
 		}
 		fmt.Println(n)
 	}
-}
-
-// countedSet returns the signal set of counted.
-func countedSet() *unix.Sigset_t {
-	var set unix.Sigset_t
-	bits := 8 * uint(unsafe.Sizeof(set.Val[0]))
-	set.Val[(counted-1)/syscall.Signal(bits)] |= 1 << (uint(counted-1) % bits)
-	return &set
 }

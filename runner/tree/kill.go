@@ -50,7 +50,7 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 // at level Group.
 func (t *Tree) KillChildren() {
 	t.excludeKept()
-	if t.proc == nil || t.level != Subreaper {
+	if t.level != Subreaper {
 		return
 	}
 	for _, pid := range t.childPIDs() {
@@ -62,7 +62,7 @@ func (t *Tree) KillChildren() {
 // level Group, or without /proc, it kills the group only.
 func (t *Tree) KillBelow(pid int) {
 	var below []procfs.Process
-	if t.proc != nil && t.level != Group {
+	if t.level != Group {
 		below = t.proc.Descendants(pid, nil) // before the group dies and its children are reparented
 	}
 	_ = SignalGroupOf(pid, unix.SIGKILL)

@@ -17,7 +17,7 @@ const maxPasses = 16
 func (t *Tree) Members() []procfs.Process {
 	t.excludeKept()
 	switch {
-	case t.proc == nil || t.level == Group && t.group == 0:
+	case t.level == Group && t.group == 0:
 		return nil
 	case t.level == Group:
 		return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool { return p.Dead || p.Group != t.group })
@@ -42,9 +42,6 @@ func (t *Tree) Members() []procfs.Process {
 // Find returns the member with a pid, alive or not reaped yet. At level Group it also returns a descendant of graceful
 // that has left the target's group.
 func (t *Tree) Find(pid int) (procfs.Process, bool) {
-	if t.proc == nil {
-		return procfs.Process{}, false
-	}
 	for range maxPasses { // an ancestor that ends meanwhile breaks the path up to graceful
 		p, ok := t.proc.Read(pid)
 		if !ok || t.level == Group && p.Group == t.group && t.group != 0 {
@@ -66,9 +63,6 @@ func (t *Tree) Find(pid int) (procfs.Process, bool) {
 // name "hidden" and no start time.
 func (t *Tree) Children() (found []procfs.Process) {
 	t.excludeKept()
-	if t.proc == nil {
-		return nil
-	}
 	for _, pid := range t.childPIDs() {
 		p, ok := t.proc.Read(pid)
 		if !ok { // hidepid; it exists, since it is not reaped

@@ -46,7 +46,8 @@ func TestOpenOrphaned_knownProcess(t *testing.T) {
 	if got := pidsOf(tr.Members()); !slices.Equal(got, want) || tr.Empty(false) {
 		t.Errorf("members %v, want %v", got, want)
 	}
-	waitUntil(t, tr, "not empty", func() bool { // children of a parent that dies first are found as children of the test
+	// Children of a parent that dies first are found as children of the test.
+	waitUntil(t, tr, "not empty", func() bool {
 		found, denied := tr.Kill()
 		for _, p := range found {
 			if !slices.Contains(want, p.PID) || len(denied) > 0 {

@@ -11,6 +11,21 @@ import (
 	"graceful/runner/procfs"
 )
 
+// Level is how the members of a run are held together.
+type Level string
+
+// The levels. Auto is Subreaper where this machine keeps its promise, else Group. Cgroup is Subreaper plus a cgroup.
+// Auto never selects it: it needs privileges and leaves a trace in the file system.
+const (
+	Auto      Level = "auto"
+	Subreaper Level = "subreaper"
+	Group     Level = "group"
+	Cgroup    Level = "cgroup"
+)
+
+// Levels returns all levels, the default first.
+func Levels() []Level { return []Level{Auto, Subreaper, Group, Cgroup} }
+
 // Tree is the process tree of a run. Its members are the processes that descend from graceful, except the excluded
 // ones; at level Group they are the processes of the target's group.
 type Tree struct {
@@ -56,9 +71,7 @@ func Open(level Level) (*Tree, []string, error) {
 			warnings = append(warnings, err.Error())
 		}
 	}
-	if t.proc != nil {
-		t.excluded = t.proc.Children(t.self)
-	}
+	t.excluded = t.proc.Children(t.self)
 	return t, warnings, nil
 }
 
@@ -122,7 +135,7 @@ func (t *Tree) Keep(variable string) {
 // excludeKept excludes the living children that Keep leaves alone. A zombie has no environment and stays a child of the
 // run, so that it is reaped.
 func (t *Tree) excludeKept() {
-	if t.memberVariable == "" || t.proc == nil {
+	if t.memberVariable == "" {
 		return
 	}
 	for _, pid := range t.childPIDs() {
@@ -136,7 +149,7 @@ func (t *Tree) excludeKept() {
 	}
 }
 
-// childPIDs lists graceful's own children, dead or alive, except the excluded ones. It needs /proc.
+// childPIDs lists graceful's own children, dead or alive, except the excluded ones.
 func (t *Tree) childPIDs() []int { return slices.DeleteFunc(t.proc.Children(t.self), t.isExcluded) }
 
 func (t *Tree) isExcluded(pid int) bool { return slices.Contains(t.excluded, pid) }

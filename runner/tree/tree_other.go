@@ -11,19 +11,19 @@ import (
 	"graceful/runner/procfs"
 )
 
-var (
-	errNoSubreaper = errors.New("this system has no child subreaper: " +
-		"processes that leave the target's process group cannot be found")
-	errNoCgroups = errors.New("this system has no cgroups")
-	errNoPidfds  = errors.New("this system has no pidfds: " +
-		"between the target's end and a signal to its group, another group may get its id")
-)
+var errNoCgroups = errors.New("this system has no cgroups")
 
 // AdoptOrphans returns an error: child subreapers are Linux's.
-func AdoptOrphans() error { return errNoSubreaper }
+func AdoptOrphans() error {
+	return errors.New("this system has no child subreaper: " +
+		"processes that leave the target's process group cannot be found")
+}
 
 // Pins returns an error: pidfds are Linux's.
-func Pins() error { return errNoPidfds }
+func Pins() error {
+	return errors.New("this system has no pidfds: " +
+		"between the target's end and a signal to its group, another group may get its id")
+}
 
 func (*Tree) signal(p procfs.Process, sig syscall.Signal) error { return unix.Kill(p.PID, sig) }
 

@@ -1,12 +1,22 @@
 package tree
 
 import (
+	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"graceful/runner/procfs"
 )
+
+// AdoptOrphans makes graceful a child subreaper: every orphaned descendant is reparented to it (prctl(2),
+// PR_SET_CHILD_SUBREAPER, Linux 3.4). PID 1 is one by nature.
+func AdoptOrphans() error {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("becoming a child subreaper: %w", err)
+	}
+	return nil
+}
 
 // Pins returns nil if a process can be pinned before it is signalled (pidfd_open(2), Linux 5.3), else the reason.
 func Pins() error {

@@ -1,12 +1,10 @@
-package runner
+package process
 
 import (
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"graceful/runner/process"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,16 +39,16 @@ func TestLookPath(t *testing.T) {
 		{"", "good", "", unix.ENOENT},
 		{"./bad/prog", "good", "./bad/prog", nil}, // execve(2) returns the error
 	} {
-		got, err := process.LookPath(c.name, c.path)
+		got, err := LookPath(c.name, c.path)
 		if got != c.want || !errors.Is(err, c.err) {
-			t.Errorf("lookPath(%q, %q) = %q, %v; want %q, %v", c.name, c.path, got, err, c.want, c.err)
+			t.Errorf("LookPath(%q, %q) = %q, %v; want %q, %v", c.name, c.path, got, err, c.want, c.err)
 		}
 	}
 }
 
 func TestSearchPath_withoutPATH(t *testing.T) {
 	for want, env := range map[string][]string{"/bin:/usr/bin": {"A=1"}, "": {"PATH="}, "/x": {"PATH=/x"}} {
-		if got := process.SearchPath(env); got != want {
+		if got := SearchPath(env); got != want {
 			t.Errorf("%q: %q, want %q", env, got, want)
 		}
 	}

@@ -26,13 +26,7 @@ func neverSuspend() {}
 
 // orphaned reports whether a process group is orphaned, as far as graceful's parent tells: the parents of the other
 // members of the group are unknown here.
-func orphaned(group int) bool {
-	parent := os.Getppid()
-	parentGroup, err := unix.Getpgid(parent)
-	session, err1 := unix.Getsid(0)
-	parentSession, err2 := unix.Getsid(parent)
-	return err != nil || err1 != nil || err2 != nil || parentGroup == group || session != parentSession
-}
+func orphaned(group int) bool { return !hasShell(group, 0, os.Getppid()) }
 
 // suspendGroup uses SIGSTOP, which needs no default action: a handler of Go's cannot be taken away for a moment here.
 func suspendGroup(syscall.Signal) (restore func()) {

@@ -1,0 +1,45 @@
+package process
+
+import (
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/sigstate"
+)
+
+// startIn has a process start in a cgroup (clone3(2), CLONE_INTO_CGROUP). done is called when it has started.
+func startIn(cgroup string, attr *syscall.SysProcAttr) (done func(), err error) {
+	fd, err := unix.Open(cgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	attr.UseCgroupFD, attr.CgroupFD = true, fd
+	return func() { unix.Close(fd) }, nil
+}
+
+// EndBy ends this process by a signal, so that the parent sees the end that the target had. It writes no core dump: the
+// target has written one, if one was wanted. It returns if it fails: PID 1 does not end by its own signals.
+//
+// The default of os/signal is not the kernel's: for SIGQUIT and faults it prints a stack trace.
+func EndBy(sig syscall.Signal) {
+	if unix.Getpid() == 1 {
+		return
+	}
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	runtime.LockOSThread()
+	sigstate.Default(sig)
+	sigstate.SetMask()
+	_ = unix.Tgkill(unix.Getpid(), unix.Gettid(), sig)
+	time.Sleep(time.Second)
+}
+
+// SinceBoot returns the time since boot (CLOCK_BOOTTIME), which is the same for all processes.
+func SinceBoot() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
+	return time.Duration(now.Nano())
+}
