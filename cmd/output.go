@@ -55,8 +55,10 @@ func newOutput(fd int) *output {
 			writeAll(fd, line)
 		}
 		if n := o.dropped.Load(); n > 0 {
-			log := slog.New(newHandler(descriptor(fd), o.json, slog.LevelWarn, time.Time{}))
+			var line bytes.Buffer
+			log := slog.New(newHandler(&line, o.json, slog.LevelWarn, time.Time{}))
 			log.Warn("dropped log lines", "count", n, "err", "standard error is read too slowly")
+			writeAll(fd, line.Bytes())
 		}
 	}()
 	<-running
@@ -107,14 +109,6 @@ func writeAll(fd int, line []byte) {
 			line = line[n:]
 		}
 	}
-}
-
-// descriptor is an io.Writer for a file descriptor.
-type descriptor int
-
-func (d descriptor) Write(line []byte) (int, error) {
-	writeAll(int(d), line)
-	return len(line), nil
 }
 
 // printLine prints text as one line of graceful.
