@@ -213,7 +213,7 @@ func (f *runFlags) check(given map[string]string) error {
 		if err != nil {
 			return err
 		}
-		c.Unsignalled = saturatingAdd(total(b.onStop), total(b.drain))
+		c.Unsignalled = total(b.before)
 		c.Asked = saturatingAdd(c.Unsignalled, total(b.signals))
 		if given["grace"] == "" {
 			c.Grace = left // less what on-stop commands and drain have taken when the signal is sent
