@@ -1,12 +1,12 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -20,13 +20,6 @@ import (
 // statusRefused is the exit status of defer when nothing was registered, and of cancel when a command was not
 // withdrawn.
 const statusRefused = 1
-
-var (
-	errOutside = errors.New("this is not inside a run: GRACEFUL_SOCKET is not set " +
-		"(start the script by graceful run -- ./script)")
-	errNoSocket = errors.New("this run takes no commands " +
-		"(--defer off, or it found no place for its socket: graceful doctor)")
-)
 
 // deferFlags is the flags of defer.
 type deferFlags struct {
@@ -90,8 +83,8 @@ func (f *deferFlags) run(stdout io.Writer, args []string, status *int) error {
 	}
 	answer, err := request(r)
 	if err != nil {
-		printRefused(status, fmt.Errorf("defer: %w", err))
-		return nil
+		*status = statusRefused
+		return fmt.Errorf("defer: %w", err)
 	}
 	switch {
 	case answer.Commands == nil:
@@ -146,28 +139,17 @@ func request(r registry.Request) (registry.Response, error) {
 	address := os.Getenv("GRACEFUL_SOCKET")
 	switch {
 	case address == "" && os.Getenv("GRACEFUL_RUN_ID") != "":
-		return registry.Response{}, errNoSocket
+		return registry.Response{}, errors.New("this run takes no commands " +
+			"(--defer off, or it found no place for its socket: graceful doctor)")
 	case address == "":
-		return registry.Response{}, errOutside
+		return registry.Response{}, errors.New("this is not inside a run: GRACEFUL_SOCKET is not set " +
+			"(start the script by graceful run -- ./script)")
 	}
 	answer, err := registry.Ask(address, r)
 	if err == nil && answer.Error != "" {
 		err = errors.New(answer.Error)
 	}
 	return answer, err
-}
-
-// printRefused prints what the run refused, if anything, and sets the exit status.
-func printRefused(status *int, refused ...error) {
-	if len(refused) == 0 {
-		return
-	}
-	out := newOutput(syscall.Stderr)
-	defer out.flush()
-	for _, err := range refused {
-		printLine(out, err.Error())
-	}
-	*status = statusRefused
 }
 
 func listText(list []registry.Listed) string {
@@ -178,11 +160,8 @@ func listText(list []registry.Listed) string {
 		if c.WhenExits != 0 && state == "pending" {
 			state = fmt.Sprintf("when %d exits", c.WhenExits)
 		}
-		name := string(c.Name)
-		if name == "" {
-			name = "-"
-		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, oneLine(name), oneLine(string(c.Text)))
+		name := oneLine(cmp.Or(string(c.Name), "-"))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, name, oneLine(string(c.Text)))
 	}
 	_ = w.Flush()
 	return b.String()

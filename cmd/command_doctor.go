@@ -34,13 +34,16 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 				return err
 			}
 			found := doctor.Examine(stateDir, strict)
-			if len(required(found, doctor.No)) > 0 {
+			out := findingsOf(found)
+			var err error
+			if format == logJSON {
+				err = writeJSON(c.OutOrStdout(), out)
+			} else {
+				_, err = io.WriteString(c.OutOrStdout(), findingsText(found))
+			}
+			if err == nil && out.Holds == doctor.No {
 				*status = statusBroken
 			}
-			if format == logJSON {
-				return writeJSON(c.OutOrStdout(), findingsOf(found))
-			}
-			_, err := io.WriteString(c.OutOrStdout(), findingsText(found))
 			return err
 		},
 	}
@@ -157,12 +160,9 @@ func findingsOf(f doctor.Findings) findingsJSON {
 	out := findingsJSON{Version: version(), System: f.System, Guarantees: f.Survival, Holds: doctor.Yes}
 	for _, c := range f.Checks {
 		out.Checks = append(out.Checks, checkJSON{c, promises[c.Name]})
-	}
-	switch {
-	case len(required(f, doctor.No)) > 0:
-		out.Holds = doctor.No
-	case len(required(f, doctor.Partly)) > 0:
-		out.Holds = doctor.Partly
+		if c.Required && (c.Holds == doctor.No || out.Holds == doctor.Yes) {
+			out.Holds = c.Holds
+		}
 	}
 	return out
 }

@@ -3,6 +3,7 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -38,7 +39,7 @@ func Main(args []string) int {
 	}
 	if c, err := root.ExecuteC(); err != nil {
 		logCommandError(c, err)
-		return statusFailed
+		return cmp.Or(status, statusFailed)
 	}
 	return status
 }
