@@ -37,7 +37,7 @@ func (f *runFlags) budget(given map[string]string) budget {
 	b := budget{
 		deadline: c.Deadline,
 		from:     given["deadline"],
-		onExit:   commandTime(len(c.OnExit), f.onExitLimit, parallel, "on-exit", from("on-exit-timeout")),
+		onExit:   commandTime(len(c.OnExit), c.OnExitLimit, parallel, "on-exit", from("on-exit-timeout")),
 	}
 	if given["on-stop-timeout"] != "" {
 		b.before = commandTime(len(c.OnStop), f.onStopLimit, false, "on-stop", from("on-stop-timeout"))

@@ -28,11 +28,11 @@ type deferFlags struct {
 	name    string
 	exits   int // a pid; 0: none
 	list    bool
-	format  logFormat
+	json    bool
 }
 
 func newDefer(status *int) *cobra.Command {
-	f := deferFlags{format: logText}
+	var f deferFlags
 	c := &cobra.Command{
 		Use:   "defer [flags] -- COMMAND [ARG...]",
 		Short: "Inside a run: register a cleanup command",
@@ -54,7 +54,7 @@ command does not fit under --deadline; 125 if graceful itself failed. Each flag 
 		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
-	describe(c, f.groups())
+	describe(c, f.groups()...)
 	return c
 }
 
@@ -64,15 +64,15 @@ func (f *deferFlags) groups() []flagGroup {
 		`graceful defer --name redis --timeout 20s -- docker rm -f "$container"`,
 		`graceful defer --shell -- 'kill "$(cat "$dir"/pid)"; rm -r "$dir"'`,
 		`graceful defer --when-exits 4711 -- rm -rf /scratch/7`)
-	what.on(&f.shell, "shell", "", "COMMAND is one argument, for a shell")
-	what.Var(durationValue{value: &f.timeout, positive: true}, "timeout",
+	what.on(&f.shell, "shell", "COMMAND is one argument, for a shell")
+	what.Var(positiveDurationValue(&f.timeout), "timeout",
 		"time limit of the command (default: --on-exit-timeout of the run)")
-	what.Var(textValue{&f.name, "NAME"}, "name", "name of the command, for log, report and --list")
-	what.Var(pidValue{&f.exits}, "when-exits",
+	what.Var(textValue(&f.name, "NAME", cobra.NoFileCompletions), "name", "name of the command, for log, report and --list")
+	what.Var(pidValue(&f.exits), "when-exits",
 		"run the command as soon as this process of the run ends; at the latest with the others")
 	listing := newGroup("Listing", "graceful defer --list --format json | jq '.[].command'")
-	listing.on(&f.list, "list", "", "register nothing; list the cleanup commands that have not ended")
-	listing.Var(formatValue(&f.format, "output"), "format", "form of output: text, json")
+	listing.on(&f.list, "list", "register nothing; list the cleanup commands that have not ended")
+	listing.Var(formatValue(&f.json, "output"), "format", "form of output: text, json")
 	return []flagGroup{what, listing, environmentGroup("graceful defer --no-env -- rm -rf /scratch/7")}
 }
 
@@ -89,7 +89,7 @@ func (f *deferFlags) run(stdout io.Writer, args []string, status *int) error {
 	switch {
 	case answer.Commands == nil:
 		_, err = fmt.Fprintln(stdout, answer.ID)
-	case f.format == logJSON:
+	case f.json:
 		err = writeJSON(stdout, *answer.Commands)
 	default:
 		_, err = io.WriteString(stdout, listText(*answer.Commands))

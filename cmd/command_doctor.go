@@ -17,8 +17,7 @@ const statusBroken = 1
 
 func newDoctor(status *int) *cobra.Command {
 	var stateDir string
-	strict := false
-	format := logText
+	var strict, json bool
 	c := &cobra.Command{
 		Use:   "doctor [flags]",
 		Short: "Report which guarantees hold on this machine, and why others do not",
@@ -36,7 +35,7 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 			found := doctor.Examine(stateDir, strict)
 			out := findingsOf(found)
 			var err error
-			if format == logJSON {
+			if json {
 				err = writeJSON(c.OutOrStdout(), out)
 			} else {
 				_, err = io.WriteString(c.OutOrStdout(), findingsText(found))
@@ -49,11 +48,11 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 	}
 	g := newGroup("Examining", "graceful doctor --strict-state-dir --state-dir /var/lib/graceful",
 		`graceful doctor --format json | jq '.checks[] | select(.holds != "yes")'`)
-	g.Var(textValue{&stateDir, "DIR"}, "state-dir", "directory that is to record runs")
-	g.on(&strict, "strict-state-dir", "",
+	g.Var(textValue(&stateDir, "DIR", completeDirectory), "state-dir", "directory that is to record runs")
+	g.on(&strict, "strict-state-dir",
 		"say no when another user can replace the state directory, through a parent of it")
-	g.Var(formatValue(&format, "output"), "format", "form of output: text, json")
-	describe(c, []flagGroup{g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful")})
+	g.Var(formatValue(&json, "output"), "format", "form of output: text, json")
+	describe(c, g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful"))
 	return c
 }
 

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,8 +24,6 @@ import (
 type runFlags struct {
 	config      runner.Config
 	onStopLimit time.Duration
-	onExitLimit time.Duration
-	format      logFormat
 }
 
 // newRunFlags returns the defaults.
@@ -33,13 +32,11 @@ func newRunFlags() *runFlags {
 		config: runner.Config{
 			Contain: tree.Auto, Guard: runner.GuardAuto, Defer: runner.DeferAuto,
 			Policy: machine.Policy{
-				Grace: 10 * time.Second, Order: cleanup.LIFO,
+				Grace: 10 * time.Second, Order: cleanup.LIFO, OnExitLimit: 30 * time.Second,
 				ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
 			},
 		},
 		onStopLimit: 10 * time.Second,
-		onExitLimit: 30 * time.Second,
-		format:      logText,
 	}
 }
 
@@ -71,14 +68,35 @@ them. --no-env ignores all variables.`,
 		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
-	describe(c, f.groups())
+	describe(c, f.groups()...)
 	return c
 }
 
 // groups returns the flags by subject.
 func (f *runFlags) groups() []flagGroup {
+	c := &f.config
+	processTree := newGroup("Process tree", "graceful run --contain subreaper --survivors wait -- ./start-workers")
+	processTree.Var(enumValue(&c.Contain, "LEVEL", "level of containment", tree.Levels()), "contain",
+		"level of containment of the target's descendants: "+strings.Join(toStrings(tree.Levels()), ", "))
+	processTree.Var(enumValue(&c.Survivors, "WHAT", "fate of survivors", machine.AllSurvivors()), "survivors",
+		"what to do with processes that the target leaves behind: stop (end them), wait (until they end), "+
+			"keep (leave them alone)")
+	terminal := newGroup("Terminal", "graceful run --pty -- npm test")
+	terminal.on(&c.PTY, "pty",
+		"give the target a terminal of its own, also where there is none: colours, line by line output")
+	status := newGroup("Exit status",
+		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
+		"graceful run --reraise -- ./job")
+	status.on(&c.Reraise, "reraise", "end by the signal that ended the target, instead of with 128+n")
+	status.Var(remapValue(&c.Remap), "remap-exit", "exit with another status, 0 to 255; may be repeated")
+	status.on(&c.FailOnCleanupError, "fail-on-cleanup-error",
+		"exit with 125 if the target succeeded and a cleanup command failed")
+	output := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job")
+	output.addLogFlags(&c.Verbose, &c.LogJSON)
+	output.Var(textValue(&c.Report, "FILE", nil), "report",
+		"file for a report on the run, in JSON, written at its end")
 	return []flagGroup{
-		f.stopping(), f.cleaningUp(), f.processTree(), f.terminal(), f.exitStatus(), f.output(), f.afterKill(),
+		f.stopping(), f.cleaningUp(), processTree, terminal, status, output, f.afterKill(),
 		environmentGroup("graceful run --no-env -- ./job"),
 	}
 }
@@ -91,26 +109,24 @@ func (f *runFlags) stopping() flagGroup {
 		"graceful run --stop-schedule TERM/10s/INT/5s/KILL -- postgres -D data",
 		"graceful run --deadline 10s --kill-on-repeat --forward-to target -- ./master",
 		"graceful run --timeout 1h --die-with-parent -- make test")
-	g.Var(durationValue{value: &c.Grace}, "grace", "time between a stop signal and SIGKILL; 0 kills at once")
-	g.Var((*commandsValue)(&c.OnStop), "on-stop",
+	g.Var(durationValue(&c.Grace), "grace", "time between a stop signal and SIGKILL; 0 kills at once")
+	g.Var(commandsValue(&c.OnStop), "on-stop",
 		"command to run when a stop begins, while the target still serves; may be repeated: one runs after the other")
-	g.Var(durationValue{value: &f.onStopLimit, positive: true}, "on-stop-timeout",
-		"time limit of each --on-stop command")
-	g.Var(durationValue{value: &c.Drain}, "drain",
+	g.Var(positiveDurationValue(&f.onStopLimit), "on-stop-timeout", "time limit of each --on-stop command")
+	g.Var(durationValue(&c.Drain), "drain",
 		"time between the --on-stop commands and the stop signal, for clients to go elsewhere")
-	g.Var(scheduleValue{&c.Schedule}, "stop-schedule",
+	g.Var(scheduleValue(&c.Schedule), "stop-schedule",
 		"signals and waits that replace the received stop signal and the grace; SIGKILL always comes last")
-	g.Var(rewriteValue{&c.Rewrite}, "rewrite", "forward a signal as another one; 0 drops it; may be repeated")
-	receivers := machine.ForwardTos()
-	g.Var(enumValue[machine.ForwardTo]{&c.ForwardTo, "RECEIVER", "receiver of signals", receivers}, "forward-to",
+	g.Var(rewriteValue(&c.Rewrite), "rewrite", "forward a signal as another one; 0 drops it; may be repeated")
+	g.Var(enumValue(&c.ForwardTo, "RECEIVER", "receiver of signals", machine.ForwardTos()), "forward-to",
 		"receiver of signals: group (the target's process group), target (it alone, if it stops its own workers)")
-	g.on(&c.KillOnRepeat, "kill-on-repeat", "",
+	g.on(&c.KillOnRepeat, "kill-on-repeat",
 		"kill at the second stop signal; during cleanup, terminate the running command")
-	g.Var(durationValue{value: &c.Timeout}, "timeout",
+	g.Var(durationValue(&c.Timeout), "timeout",
 		"time limit of the target; then graceful stops it and exits with 124; 0 is no limit")
-	g.Var(durationValue{value: &c.Deadline}, "deadline",
+	g.Var(durationValue(&c.Deadline), "deadline",
 		"time limit from the beginning of a stop to graceful's exit, cleanup included; 0 is no limit")
-	g.VarPF(parentValue{&c.DieWithParent, &c.Parent}, "die-with-parent", "",
+	g.VarPF(parentValue(&c.DieWithParent, &c.Parent), "die-with-parent", "",
 		"treat the death of the process that started graceful as SIGTERM; with its pid (=$$), "+
 			"also if it died before graceful started").NoOptDefVal = "true"
 	return g
@@ -122,53 +138,14 @@ func (f *runFlags) cleaningUp() flagGroup {
 		"graceful run --on-exit ./flush.sh --on-exit '[\"rm\", \"-rf\", \"/scratch/7\"]' -- make",
 		"graceful run --on-exit-order parallel --on-exit-timeout 5s --on-exit ./a --on-exit ./b -- ./c",
 		"graceful run --defer off -- ./untrusted")
-	g.Var((*commandsValue)(&c.OnExit), "on-exit",
+	g.Var(commandsValue(&c.OnExit), "on-exit",
 		"command to run once at the end of the run, for a shell, or as a JSON array of strings; may be repeated")
-	g.Var(enumValue[cleanup.Order]{&c.Order, "ORDER", "order", cleanup.Orders()}, "on-exit-order",
+	g.Var(enumValue(&c.Order, "ORDER", "order", cleanup.Orders()), "on-exit-order",
 		"order of the cleanup commands: lifo (the last one first), fifo, parallel")
-	g.Var(durationValue{value: &f.onExitLimit, positive: true}, "on-exit-timeout",
-		"time limit of each cleanup command")
-	g.Var(enumValue[runner.Defer]{&c.Defer, "WHETHER", "admission", runner.Defers()}, "defer",
+	g.Var(positiveDurationValue(&c.OnExitLimit), "on-exit-timeout", "time limit of each cleanup command")
+	g.Var(enumValue(&c.Defer, "WHETHER", "admission", runner.Defers()), "defer",
 		"processes of the run that may register cleanup commands: auto (those with all rights of graceful), "+
 			"on (all of the same user), off (none)")
-	return g
-}
-
-func (f *runFlags) processTree() flagGroup {
-	c := &f.config
-	g := newGroup("Process tree", "graceful run --contain subreaper --survivors wait -- ./start-workers")
-	levels := tree.Levels()
-	g.Var(enumValue[tree.Level]{&c.Contain, "LEVEL", "level of containment", levels}, "contain",
-		"level of containment of the target's descendants: "+strings.Join(toStrings(levels), ", "))
-	g.Var(enumValue[machine.Survivors]{&c.Survivors, "WHAT", "fate of survivors", machine.AllSurvivors()}, "survivors",
-		"what to do with processes that the target leaves behind: stop (end them), wait (until they end), "+
-			"keep (leave them alone)")
-	return g
-}
-
-func (f *runFlags) terminal() flagGroup {
-	g := newGroup("Terminal", "graceful run --pty -- npm test")
-	g.on(&f.config.PTY, "pty", "",
-		"give the target a terminal of its own, also where there is none: colours, line by line output")
-	return g
-}
-
-func (f *runFlags) exitStatus() flagGroup {
-	c := &f.config
-	g := newGroup("Exit status",
-		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
-		"graceful run --reraise -- ./job")
-	g.on(&c.Reraise, "reraise", "", "end by the signal that ended the target, instead of with 128+n")
-	g.Var(remapValue{&c.Remap}, "remap-exit", "exit with another status, 0 to 255; may be repeated")
-	g.on(&c.FailOnCleanupError, "fail-on-cleanup-error", "",
-		"exit with 125 if the target succeeded and a cleanup command failed")
-	return g
-}
-
-func (f *runFlags) output() flagGroup {
-	g := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job")
-	addLogFlags(g, &f.config.Verbose, &f.format)
-	g.Var(textValue{&f.config.Report, "FILE"}, "report", "file for a report on the run, in JSON, written at its end")
 	return g
 }
 
@@ -177,14 +154,14 @@ func (f *runFlags) afterKill() flagGroup {
 	g := newGroup("When graceful is killed",
 		"graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh",
 		"graceful run --strict-state-dir --state-dir /var/lib/graceful -- ./job")
-	g.Var(enumValue[runner.Guard]{&c.Guard, "WHETHER", "guard", runner.Guards()}, "guard",
+	g.Var(enumValue(&c.Guard, "WHETHER", "guard", runner.Guards()), "guard",
 		"whether a second process finishes the run if graceful itself is killed: on, off, auto (on, but off as PID 1)")
-	g.Var(textValue{&c.StateDir, "DIR"}, "state-dir",
+	g.Var(textValue(&c.StateDir, "DIR", completeDirectory), "state-dir",
 		"directory to record the run in, so that graceful recover can finish it after all of graceful is killed, "+
 			"or the machine stops")
-	g.on(&c.StrictStateDir, "strict-state-dir", "",
+	g.on(&c.StrictStateDir, "strict-state-dir",
 		"refuse a state directory that another user can replace, through a parent of it, instead of warning")
-	g.Var(textValue{&c.Name, "NAME"}, "name",
+	g.Var(textValue(&c.Name, "NAME", cobra.NoFileCompletions), "name",
 		"name of the run (default: the target's file name); a state directory holds one live run of a name, "+
 			"and a new one first finishes what a killed one left")
 	return g
@@ -226,9 +203,8 @@ func (f *runFlags) check(given map[string]string) error {
 	for i := range c.OnStop {
 		c.OnStop[i].Limit = f.onStopLimit
 	}
-	c.OnExitLimit = f.onExitLimit
 	for i := range c.OnExit {
-		c.OnExit[i].Limit = f.onExitLimit
+		c.OnExit[i].Limit = c.OnExitLimit
 	}
 	return nil
 }
@@ -240,16 +216,13 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	if err := f.check(given); err != nil {
 		return err
 	}
-	f.config.Command = args
-	f.config.Env = targetEnviron(os.Environ())
-	if f.config.Named = f.config.Name != ""; !f.config.Named {
-		f.config.Name = filepath.Base(args[0])
-	}
-	f.config.LogJSON = f.format == logJSON
+	c := &f.config
+	c.Command, c.Env, c.Named = args, targetEnviron(os.Environ()), c.Name != ""
+	c.Name = cmp.Or(c.Name, filepath.Base(args[0]))
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
-	log := newLogger(out, f.config, time.Now())
-	result, err := runner.Do(f.config, log)
+	log := newLogger(out, *c, time.Now())
+	result, err := runner.Do(*c, log)
 	if err != nil {
 		log.Error(messageRun, "err", err)
 	}

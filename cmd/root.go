@@ -62,13 +62,13 @@ func logCommandError(c *cobra.Command, err error) {
 // variable.
 func wantsJSON(c *cobra.Command) bool {
 	f := c.Flags().Lookup("log-format")
-	if f != nil && !f.Changed {
-		if ignore := c.Flags().Lookup(noEnv); ignore != nil && ignore.Value.String() == "true" {
-			return false
-		}
-		return os.Getenv(variable(f.Name)) == string(logJSON)
+	switch {
+	case f == nil:
+		return false
+	case f.Changed:
+		return f.Value.String() == formJSON
 	}
-	return f != nil && f.Value.String() == string(logJSON)
+	return !ignoresVariables(c.Flags()) && os.Getenv(variable(f.Name)) == formJSON
 }
 
 func newRoot(status *int) *cobra.Command {

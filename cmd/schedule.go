@@ -16,19 +16,16 @@ import (
 const scheduleExample = "TERM/10s/INT/5s/KILL"
 
 // scheduleValue is the schedule of a stop: signals and the waits between them, as for start-stop-daemon's --retry.
-type scheduleValue struct{ value *[]machine.Step }
-
-func (v scheduleValue) Set(s string) error {
-	steps, err := parseSchedule(s)
-	if err != nil {
-		return fmt.Errorf("%q: %w", s, err)
+func scheduleValue(value *[]machine.Step) flagValue[[]machine.Step] {
+	read := func(s string) ([]machine.Step, error) {
+		steps, err := parseSchedule(s)
+		if err != nil {
+			err = fmt.Errorf("%q: %w", s, err)
+		}
+		return steps, err
 	}
-	*v.value = steps
-	return nil
+	return flagValue[[]machine.Step]{value, "SCHEDULE", read, nil, completeSchedule}
 }
-
-func (v scheduleValue) String() string { return "" }
-func (v scheduleValue) Type() string   { return "SCHEDULE" }
 
 // parseSchedule reads a schedule up to its KILL. KILL is not a step, since SIGKILL ends every schedule.
 func parseSchedule(s string) (steps []machine.Step, err error) {

@@ -23,16 +23,19 @@ func variable(flag string) string {
 // environmentGroup returns the flag noEnv, with an example.
 func environmentGroup(example string) flagGroup {
 	g := newGroup("Environment", example)
-	g.on(new(bool), noEnv, "",
+	g.on(new(bool), noEnv,
 		"ignore the variables of the flags (GRACEFUL_...), for an environment that is not trusted")
 	return g
 }
+
+// ignoresVariables reports whether noEnv was given.
+func ignoresVariables(flags *pflag.FlagSet) bool { return flags.Lookup(noEnv).Value.String() == "true" }
 
 // readVariables sets each flag that was not given from its variable, unless noEnv was given. An empty variable counts
 // as not set. It returns, for each flag that is set, where the value comes from: "--grace" or "GRACEFUL_GRACE".
 func readVariables(flags *pflag.FlagSet) (given map[string]string, err error) {
 	var errs []error
-	ignore := flags.Lookup(noEnv).Value.String() == "true"
+	ignore := ignoresVariables(flags)
 	given = map[string]string{}
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := variable(f.Name)
