@@ -101,10 +101,7 @@ func total(parts []summand) (sum time.Duration) {
 
 // addition returns "2s of grace (--grace) + 1s of drain (--drain) = 3s".
 func addition(parts []summand) string {
-	texts := make([]string, len(parts))
-	for i, p := range parts {
-		texts[i] = p.text
-	}
+	texts := convert(parts, func(p summand) string { return p.text })
 	return fmt.Sprintf("%s = %v", strings.Join(texts, " + "), total(parts))
 }
 

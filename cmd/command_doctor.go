@@ -71,24 +71,17 @@ var promises = map[string]string{
 	doctor.CheckTerminal:  "the target can read from the terminal",
 }
 
-// required returns the names of the required checks with this result. A check is required if graceful promises it by
-// default, or a flag asks for it.
-func required(f doctor.Findings, holds doctor.Holds) (names []string) {
-	for _, c := range f.Checks {
-		if c.Required && c.Holds == holds {
-			names = append(names, c.Name)
-		}
-	}
-	return names
-}
-
 func findingsText(f doctor.Findings) string {
 	var b strings.Builder
 	width := 0
 	for _, c := range f.Checks {
 		width = max(width, len(c.Name))
 	}
+	required := map[doctor.Holds][]string{} // the names of the required checks
 	for _, c := range f.Checks {
+		if c.Required {
+			required[c.Holds] = append(required[c.Holds], c.Name)
+		}
 		mark := map[doctor.Holds]string{doctor.Yes: "ok", doctor.Partly: "part", doctor.No: "no"}[c.Holds]
 		line := promises[c.Name]
 		if why := cmp.Or(c.Why, c.Detail); why != "" {
@@ -104,8 +97,7 @@ func findingsText(f doctor.Findings) string {
 		fmt.Fprintf(&b, "%-40s  %-24s  %s\n", events[e.When], treeFates[e.Tree], cleanupFates[e.Cleanup])
 	}
 	b.WriteByte('\n')
-	no, partly := required(f, doctor.No), required(f, doctor.Partly)
-	switch {
+	switch no, partly := required[doctor.No], required[doctor.Partly]; {
 	case len(no) > 0:
 		fmt.Fprintf(&b, "not all required promises hold here: %s\n", strings.Join(slices.Concat(no, partly), ", "))
 	case len(partly) > 0:

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -77,7 +76,7 @@ func (f *runFlags) groups() []flagGroup {
 	c := &f.config
 	processTree := newGroup("Process tree", "graceful run --contain subreaper --survivors wait -- ./start-workers")
 	processTree.Var(enumValue(&c.Contain, "LEVEL", "level of containment", tree.Levels()), "contain",
-		"level of containment of the target's descendants: "+strings.Join(toStrings(tree.Levels()), ", "))
+		"level of containment of the target's descendants: auto, subreaper, group, cgroup")
 	processTree.Var(enumValue(&c.Survivors, "WHAT", "fate of survivors", machine.AllSurvivors()), "survivors",
 		"what to do with processes that the target leaves behind: stop (end them), wait (until they end), "+
 			"keep (leave them alone)")

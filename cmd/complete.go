@@ -47,18 +47,14 @@ func completeRewrite(_ *cobra.Command, _ []string, text string) ([]string, cobra
 	if from, to, ok := strings.Cut(text, "="); ok {
 		return startingWith(to, append(forward.Names(), "0"), from+"=", ""), noFiles
 	}
-	var received []string
-	for _, sig := range forward.Audible() {
-		received = append(received, forward.Name(sig))
-	}
-	return startingWith(text, received, "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
+	return startingWith(text, convert(forward.Audible(), forward.Name), "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
 // completeSchedule completes the last item of a schedule.
 func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 	last := strings.LastIndexByte(text, '/') + 1
-	words := append(forward.Names(), exampleTimes...)
-	words = slices.DeleteFunc(words, func(w string) bool { return w == "STOP" })
+	signals := slices.DeleteFunc(forward.Names(), func(name string) bool { return name == "STOP" })
+	words := append(signals, exampleTimes...)
 	return startingWith(text[last:], words, text[:last], ""), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 

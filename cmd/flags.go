@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// flagValue is the value of a flag, which it sets also from the variable of the flag.
+// flagValue is the value of a flag. The variable of the flag sets it, too.
 type flagValue[T any] struct {
 	value    *T
 	kind     string // help prints it after the name of the flag
@@ -105,7 +105,8 @@ func textValue(value *string, kind string, complete cobra.CompletionFunc) flagVa
 
 // enumValue is one of a few words. what is what a word stands for, for error messages.
 func enumValue[T ~string](value *T, kind, what string, words []T) flagValue[T] {
-	known := toStrings(words)
+	text := func(word T) string { return string(word) }
+	known := convert(words, text)
 	read := func(s string) (T, error) {
 		if slices.Contains(known, s) {
 			return T(s), nil
@@ -113,31 +114,27 @@ func enumValue[T ~string](value *T, kind, what string, words []T) flagValue[T] {
 		hint := cmp.Or(didYouMean(s, "", known), " ("+strings.Join(known, ", ")+")")
 		return "", fmt.Errorf("%q is no %s%s", s, what, hint)
 	}
-	text := func(word T) string { return string(word) }
 	return flagValue[T]{value, kind, read, text, completeWord(known...)}
 }
 
-// toStrings converts words of any string type.
-func toStrings[T ~string](words []T) (all []string) {
-	for _, w := range words {
-		all = append(all, string(w))
+// convert returns a text for each of the values.
+func convert[T any](values []T, text func(T) string) []string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = text(v)
 	}
-	return all
+	return texts
 }
 
 // formatValue selects JSON or text as the form of what.
 func formatValue(json *bool, what string) flagValue[bool] {
-	word := enumValue(new(string), "FORM", "form of "+what, []string{"text", formJSON})
+	words := map[bool]string{false: "text", true: formJSON}
+	word := enumValue(new(string), "FORM", "form of "+what, []string{words[false], words[true]})
 	read := func(s string) (bool, error) {
 		s, err := word.read(s)
 		return s == formJSON, err
 	}
-	text := func(json bool) string {
-		if json {
-			return formJSON
-		}
-		return "text"
-	}
+	text := func(json bool) string { return words[json] }
 	return flagValue[bool]{json, word.kind, read, text, word.complete}
 }
 
