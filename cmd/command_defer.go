@@ -46,9 +46,6 @@ Exit status: 0; 1 if nothing was registered: outside a run, after cleanup has be
 command does not fit under --deadline; 125 if graceful itself failed. Each flag has a variable: for
 --when-exits, GRACEFUL_WHEN_EXITS.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if _, err := readVariables(c.Flags()); err != nil {
-				return err
-			}
 			return f.run(c.OutOrStdout(), args, status)
 		},
 		ValidArgsFunction: completeCommand,

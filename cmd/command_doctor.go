@@ -29,9 +29,6 @@ are the promises that graceful makes by default, and --state-dir if it was given
 if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORMAT.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if _, err := readVariables(c.Flags()); err != nil {
-				return err
-			}
 			found := doctor.Examine(stateDir, strict)
 			out := findingsOf(found)
 			var err error

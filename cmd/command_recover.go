@@ -33,10 +33,7 @@ Exit status: 0 if nothing is left to do; 1 if a run could not be finished, or a 
 failed or was interrupted; 128+n if signal n stopped graceful recover between two runs; 125 if
 graceful itself failed. Each flag has a variable: for --state-dir, GRACEFUL_STATE_DIR.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if _, err := readVariables(c.Flags()); err != nil {
-				return err
-			}
+		RunE: func(*cobra.Command, []string) error {
 			if want.StateDir == "" {
 				return errors.New("recover: no state directory was given (graceful recover --state-dir DIR)")
 			}

@@ -41,6 +41,7 @@ func newRunFlags() *runFlags {
 
 func newRun(status *int) *cobra.Command {
 	f := newRunFlags()
+	var given map[string]string
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run COMMAND, stop it properly, leave nothing behind",
@@ -57,17 +58,11 @@ A time is 10s, 1m30s, or a number of seconds. A signal is TERM, SIGTERM, 15 or R
 has a variable: for --on-exit-order, GRACEFUL_ON_EXIT_ORDER. A flag overrides its variable. The
 variable of a flag that may be repeated holds one command, or pairs FROM=TO with commas between
 them. --no-env ignores all variables.`,
-		RunE: func(c *cobra.Command, args []string) error {
-			given, err := readVariables(c.Flags())
-			if err != nil {
-				return err
-			}
-			return f.run(args, given, status)
-		},
+		RunE:              func(_ *cobra.Command, args []string) error { return f.run(args, given, status) },
 		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
-	describe(c, f.groups()...)
+	given = describe(c, f.groups()...)
 	return c
 }
 

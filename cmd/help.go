@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"io"
+	"maps"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -35,14 +36,22 @@ func (g flagGroup) addLogFlags(verbose, json *bool) {
 	g.Var(formatValue(json, "messages"), "log-format", "form of log messages: text, json")
 }
 
-// describe gives a command its flags, their completions, and a help that shows the flags in their groups.
-func describe(c *cobra.Command, groups ...flagGroup) {
+// describe gives a command its flags, their variables and completions, and a help that shows the flags in their groups.
+// Before the command runs, given has the result of readVariables.
+func describe(c *cobra.Command, groups ...flagGroup) (given map[string]string) {
 	c.Flags().SortFlags = false
 	for _, g := range groups {
 		c.Flags().AddFlagSet(g.FlagSet)
 	}
 	completeFlags(c)
+	given = map[string]string{}
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		read, err := readVariables(c.Flags())
+		maps.Copy(given, read)
+		return err
+	}
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) { writeHelp(c.OutOrStdout(), c, groups) })
+	return given
 }
 
 func writeHelp(w io.Writer, c *cobra.Command, groups []flagGroup) {

@@ -110,6 +110,7 @@ func unknownCommand(c *cobra.Command, name string) error {
 
 // flagError rewords an error of pflag, and suggests the nearest flag.
 func flagError(c *cobra.Command, err error) error {
+	help := fmt.Sprintf(" (see %s --help)", c.CommandPath())
 	var invalid *pflag.InvalidValueError
 	var unknown *pflag.NotExistError
 	switch {
@@ -123,11 +124,7 @@ func flagError(c *cobra.Command, err error) error {
 		}
 		var names []string
 		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		hint := didYouMean(name, "--", names)
-		if hint == "" {
-			hint = fmt.Sprintf(" (see %s --help)", c.CommandPath())
-		}
-		return fmt.Errorf("%s: there is no such flag%s", given, hint)
+		return fmt.Errorf("%s: there is no such flag%s", given, cmp.Or(didYouMean(name, "--", names), help))
 	}
-	return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
+	return fmt.Errorf("%w%s", err, help)
 }
