@@ -28,32 +28,30 @@ type budget struct {
 
 // budget collects what the flags and variables in given say about the time that a stop takes.
 func (f *runFlags) budget(given map[string]string) budget {
-	c := f.config
 	from := func(flag string) string { return cmp.Or(given[flag], "the default of --"+flag) }
 	part := func(time time.Duration, what, flag string) summand {
 		return summand{time, fmt.Sprintf("%v of %s (%s)", time, what, from(flag))}
 	}
-	parallel := c.Order == cleanup.Parallel
 	b := budget{
-		deadline: c.Deadline,
+		deadline: f.Deadline,
 		from:     given["deadline"],
-		onExit:   commandTime(len(c.OnExit), c.OnExitLimit, parallel, "on-exit", from("on-exit-timeout")),
+		onExit:   commandTime(len(f.OnExit), f.OnExitLimit, f.Order == cleanup.Parallel, "on-exit", from("on-exit-timeout")),
 	}
 	if given["on-stop-timeout"] != "" {
-		b.before = commandTime(len(c.OnStop), f.onStopLimit, false, "on-stop", from("on-stop-timeout"))
+		b.before = commandTime(len(f.OnStop), f.onStopLimit, false, "on-stop", from("on-stop-timeout"))
 	}
-	if c.Drain > 0 {
-		b.before = append(b.before, part(c.Drain, "drain", "drain"))
+	if f.Drain > 0 {
+		b.before = append(b.before, part(f.Drain, "drain", "drain"))
 	}
 	switch {
-	case len(c.Schedule) > 0:
+	case len(f.Schedule) > 0:
 		sum := time.Duration(0)
-		for _, step := range c.Schedule {
+		for _, step := range f.Schedule {
 			sum = saturatingAdd(sum, step.Wait)
 		}
 		b.signals = []summand{part(sum, "schedule", "stop-schedule")}
 	case given["grace"] != "":
-		b.signals = []summand{part(c.Grace, "grace", "grace")}
+		b.signals = []summand{part(f.Grace, "grace", "grace")}
 	}
 	return b
 }

@@ -64,7 +64,8 @@ func (f *deferFlags) groups() []flagGroup {
 	what.on(&f.shell, "shell", "COMMAND is one argument, for a shell")
 	what.Var(positiveDurationValue(&f.timeout), "timeout",
 		"time limit of the command (default: --on-exit-timeout of the run)")
-	what.Var(textValue(&f.name, "NAME", cobra.NoFileCompletions), "name", "name of the command, for log, report and --list")
+	what.Var(textValue(&f.name, "NAME", cobra.NoFileCompletions), "name",
+		"name of the command, for log, report and --list")
 	what.Var(pidValue(&f.exits), "when-exits",
 		"run the command as soon as this process of the run ends; at the latest with the others")
 	listing := newGroup("Listing", "graceful defer --list --format json | jq '.[].command'")

@@ -69,13 +69,12 @@ func newOutput(fd int) *output {
 func (o *output) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
-		return len(line), nil
-	}
-	select {
-	case o.lines <- bytes.Clone(line):
-	default:
-		o.dropped.Add(1)
+	if !o.closed {
+		select {
+		case o.lines <- bytes.Clone(line):
+		default:
+			o.dropped.Add(1)
+		}
 	}
 	return len(line), nil
 }

@@ -47,10 +47,8 @@ func parseSchedule(s string) (steps []machine.Step, err error) {
 			if killed = true; len(steps) == 0 {
 				steps = append(steps, machine.Step{Signal: machine.NoSignal})
 			}
-		case sig != 0:
-			steps = append(steps, machine.Step{Signal: int(sig)})
-		case len(items) == 1:
-			steps = append(steps, machine.Step{Wait: wait})
+		case sig != 0 || len(items) == 1:
+			steps = append(steps, machine.Step{Signal: int(sig), Wait: wait})
 		case i == 0:
 			steps = append(steps, machine.Step{Signal: machine.NoSignal, Wait: wait})
 		default:
