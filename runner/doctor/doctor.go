@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,20 +51,15 @@ func examined(name string, required bool, examine func(*Check)) Check {
 	return c
 }
 
-// lower lowers Holds to No or Partly, and adds the reason and the hint to those that c has.
+// lower lowers Holds to No or Partly, and adds the reason and the hint, if any, to those that c has.
 func (c *Check) lower(to Holds, why, hint string) {
 	if c.Holds != No {
 		c.Holds = to
 	}
-	c.Why = joined(c.Why, why)
-	c.Hint = joined(c.Hint, hint)
-}
-
-func joined(a, b string) string {
-	if a != "" && b != "" {
-		return a + "; " + b
+	c.Why = strings.TrimPrefix(c.Why+"; "+why, "; ")
+	if hint != "" {
+		c.Hint = strings.TrimPrefix(c.Hint+"; "+hint, "; ")
 	}
-	return a + b
 }
 
 // System is the place that was examined.
