@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newCancel(status *int) *cobra.Command {
+func newCancel() *cobra.Command {
 	return &cobra.Command{
 		Use:   "cancel ID...",
 		Short: "Inside a run: withdraw cleanup commands",
@@ -30,8 +30,7 @@ graceful itself failed.`,
 			var errs []error
 			for _, id := range ids {
 				if _, err := request(registry.Request{Do: registry.Cancel, ID: id}); err != nil {
-					*status = statusRefused
-					errs = append(errs, fmt.Errorf("cancel %d: %w", id, err))
+					errs = append(errs, refusedError{fmt.Errorf("cancel %d: %w", id, err)})
 				}
 			}
 			return errors.Join(errs...)

@@ -21,6 +21,9 @@ import (
 // withdrawn.
 const statusRefused = 1
 
+// refusedError is an error for which a command exits with statusRefused.
+type refusedError struct{ error }
+
 // deferFlags is the flags of defer.
 type deferFlags struct {
 	shell   bool
@@ -31,7 +34,7 @@ type deferFlags struct {
 	json    bool
 }
 
-func newDefer(status *int) *cobra.Command {
+func newDefer() *cobra.Command {
 	var f deferFlags
 	c := &cobra.Command{
 		Use:   "defer [flags] -- COMMAND [ARG...]",
@@ -46,7 +49,7 @@ Exit status: 0; 1 if nothing was registered: outside a run, after cleanup has be
 command does not fit under --deadline; 125 if graceful itself failed. Each flag has a variable: for
 --when-exits, GRACEFUL_WHEN_EXITS.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return f.run(c.OutOrStdout(), args, status)
+			return f.run(c.OutOrStdout(), args)
 		},
 		ValidArgsFunction: completeCommand,
 	}
@@ -74,15 +77,14 @@ func (f *deferFlags) groups() []flagGroup {
 	return []flagGroup{what, listing, environmentGroup("graceful defer --no-env -- rm -rf /scratch/7")}
 }
 
-func (f *deferFlags) run(stdout io.Writer, args []string, status *int) error {
+func (f *deferFlags) run(stdout io.Writer, args []string) error {
 	r, err := f.request(args)
 	if err != nil {
 		return err
 	}
 	answer, err := request(r)
 	if err != nil {
-		*status = statusRefused
-		return fmt.Errorf("defer: %w", err)
+		return refusedError{fmt.Errorf("defer: %w", err)}
 	}
 	switch {
 	case answer.Commands == nil:

@@ -31,15 +31,13 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 		RunE: func(c *cobra.Command, _ []string) error {
 			found := doctor.Examine(stateDir, strict)
 			out := findingsOf(found)
-			var err error
-			if json {
-				err = writeJSON(c.OutOrStdout(), out)
-			} else {
-				_, err = io.WriteString(c.OutOrStdout(), findingsText(found))
-			}
-			if err == nil && out.Holds == doctor.No {
+			if out.Holds == doctor.No {
 				*status = statusBroken
 			}
+			if json {
+				return writeJSON(c.OutOrStdout(), out)
+			}
+			_, err := io.WriteString(c.OutOrStdout(), findingsText(found))
 			return err
 		},
 	}

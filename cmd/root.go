@@ -39,7 +39,10 @@ func Main(args []string) int {
 	}
 	if c, err := root.ExecuteC(); err != nil {
 		logCommandError(c, err)
-		return cmp.Or(status, statusFailed)
+		if errors.As(err, new(refusedError)) {
+			return statusRefused
+		}
+		return statusFailed
 	}
 	return status
 }
@@ -94,7 +97,7 @@ leaves behind, runs cleanup commands exactly once whatever happens, and exits as
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
-		newRun(status), newDefer(status), newCancel(status), newRecover(status), newDoctor(status), newVersion())
+		newRun(status), newDefer(), newCancel(), newRecover(status), newDoctor(status), newVersion())
 	return root
 }
 

@@ -68,10 +68,8 @@ func scheduleItem(item string) (sig syscall.Signal, wait time.Duration, err erro
 	case strings.EqualFold(item, "forever"):
 		return 0, 0, errors.New(`"forever" is refused: a stop must end; give a time`)
 	}
-	if !dashed {
-		if wait, err := parseTime(item); err == nil {
-			return 0, wait, nil
-		}
+	if wait, err := parseTime(item); err == nil && !dashed {
+		return 0, wait, nil
 	}
 	if sig, err = forward.Parse(name); err == nil {
 		if sig == unix.SIGSTOP {

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Limits and file systems are known on Linux only.
+
 // limits describes the limits on threads and processes.
 func limits() (found []string) {
 	var l unix.Rlimit
