@@ -57,8 +57,8 @@ func parsedRunFlags(t *testing.T, args string) (f *runFlags, given map[string]st
 	if err := flags.Parse(strings.Fields(args)); err != nil {
 		t.Fatal(err)
 	}
-	given, err := readVariables(flags)
-	if err != nil {
+	given = map[string]string{}
+	if err := readVariables(flags, given); err != nil {
 		t.Fatal(err)
 	}
 	return f, given

@@ -3,7 +3,6 @@ package cmd
 import (
 	"fmt"
 	"io"
-	"maps"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -37,7 +36,7 @@ func (g flagGroup) addLogFlags(verbose, json *bool) {
 }
 
 // describe gives a command its flags, their variables and completions, and a help that shows the flags in their groups.
-// Before the command runs, given has the result of readVariables.
+// Before the command runs, readVariables fills given.
 func describe(c *cobra.Command, groups ...flagGroup) (given map[string]string) {
 	c.Flags().SortFlags = false
 	for _, g := range groups {
@@ -45,11 +44,7 @@ func describe(c *cobra.Command, groups ...flagGroup) (given map[string]string) {
 	}
 	completeFlags(c)
 	given = map[string]string{}
-	c.PreRunE = func(c *cobra.Command, _ []string) error {
-		read, err := readVariables(c.Flags())
-		maps.Copy(given, read)
-		return err
-	}
+	c.PreRunE = func(c *cobra.Command, _ []string) error { return readVariables(c.Flags(), given) }
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) { writeHelp(c.OutOrStdout(), c, groups) })
 	return given
 }
