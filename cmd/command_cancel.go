@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func newCancel(status *int) *cobra.Command {
+func newCancel() *cobra.Command {
 	return &cobra.Command{
 		Use:   "cancel ID...",
 		Short: "Inside a run: withdraw cleanup commands",
@@ -22,12 +22,6 @@ Exit status: 0 if all are withdrawn; 1 if one has already started, or no command
 graceful itself failed.`,
 		Example: `  lock=$(graceful defer -- ./unlock)
   ./work && ./commit && graceful cancel "$lock"`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return errors.New("cancel: no id was given (graceful cancel ID..., as graceful defer printed it)")
-			}
-			return nil
-		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			ids, err := parseIDs(args)
 			if err != nil {
@@ -36,17 +30,19 @@ graceful itself failed.`,
 			var errs []error
 			for _, id := range ids {
 				if _, err := request(registry.Request{Do: registry.Cancel, ID: id}); err != nil {
-					errs = append(errs, fmt.Errorf("cancel %d: %w", id, err))
+					errs = append(errs, refusedError{fmt.Errorf("cancel %d: %w", id, err)})
 				}
 			}
-			printRefused(status, errs...)
-			return nil
+			return errors.Join(errs...)
 		},
 		ValidArgsFunction: completeIDs,
 	}
 }
 
 func parseIDs(args []string) (ids []int, err error) {
+	if len(args) == 0 {
+		return nil, errors.New("cancel: no id was given (graceful cancel ID..., as graceful defer printed it)")
+	}
 	for _, arg := range args {
 		id, err := strconv.ParseUint(arg, 10, 31)
 		if err != nil || id == 0 {

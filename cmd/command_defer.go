@@ -1,12 +1,12 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -21,12 +21,8 @@ import (
 // withdrawn.
 const statusRefused = 1
 
-var (
-	errOutside = errors.New("this is not inside a run: GRACEFUL_SOCKET is not set " +
-		"(start the script by graceful run -- ./script)")
-	errNoSocket = errors.New("this run takes no commands " +
-		"(--defer off, or it found no place for its socket: graceful doctor)")
-)
+// refusedError is an error for which a command exits with statusRefused.
+type refusedError struct{ error }
 
 // deferFlags is the flags of defer.
 type deferFlags struct {
@@ -35,11 +31,11 @@ type deferFlags struct {
 	name    string
 	exits   int // a pid; 0: none
 	list    bool
-	format  logFormat
+	json    bool
 }
 
-func newDefer(status *int) *cobra.Command {
-	f := deferFlags{format: logText}
+func newDefer() *cobra.Command {
+	var f deferFlags
 	c := &cobra.Command{
 		Use:   "defer [flags] -- COMMAND [ARG...]",
 		Short: "Inside a run: register a cleanup command",
@@ -53,15 +49,12 @@ Exit status: 0; 1 if nothing was registered: outside a run, after cleanup has be
 command does not fit under --deadline; 125 if graceful itself failed. Each flag has a variable: for
 --when-exits, GRACEFUL_WHEN_EXITS.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if _, err := readVariables(c.Flags()); err != nil {
-				return err
-			}
-			return f.run(c.OutOrStdout(), args, status)
+			return f.run(c.OutOrStdout(), args)
 		},
 		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
-	describe(c, f.groups())
+	describe(c, f.groups()...)
 	return c
 }
 
@@ -71,32 +64,32 @@ func (f *deferFlags) groups() []flagGroup {
 		`graceful defer --name redis --timeout 20s -- docker rm -f "$container"`,
 		`graceful defer --shell -- 'kill "$(cat "$dir"/pid)"; rm -r "$dir"'`,
 		`graceful defer --when-exits 4711 -- rm -rf /scratch/7`)
-	what.on(&f.shell, "shell", "", "COMMAND is one argument, for a shell")
-	what.Var(durationValue{value: &f.timeout, positive: true}, "timeout",
+	what.on(&f.shell, "shell", "COMMAND is one argument, for a shell")
+	what.Var(positiveDurationValue(&f.timeout), "timeout",
 		"time limit of the command (default: --on-exit-timeout of the run)")
-	what.Var(textValue{&f.name, "NAME"}, "name", "name of the command, for log, report and --list")
-	what.Var(pidValue{&f.exits}, "when-exits",
+	what.Var(textValue(&f.name, "NAME", cobra.NoFileCompletions), "name",
+		"name of the command, for log, report and --list")
+	what.Var(pidValue(&f.exits), "when-exits",
 		"run the command as soon as this process of the run ends; at the latest with the others")
 	listing := newGroup("Listing", "graceful defer --list --format json | jq '.[].command'")
-	listing.on(&f.list, "list", "", "register nothing; list the cleanup commands that have not ended")
-	listing.Var(formatValue(&f.format, "output"), "format", "form of output: text, json")
+	listing.on(&f.list, "list", "register nothing; list the cleanup commands that have not ended")
+	listing.Var(formatValue(&f.json, "output"), "format", "form of output: text, json")
 	return []flagGroup{what, listing, environmentGroup("graceful defer --no-env -- rm -rf /scratch/7")}
 }
 
-func (f *deferFlags) run(stdout io.Writer, args []string, status *int) error {
+func (f *deferFlags) run(stdout io.Writer, args []string) error {
 	r, err := f.request(args)
 	if err != nil {
 		return err
 	}
 	answer, err := request(r)
 	if err != nil {
-		printRefused(status, fmt.Errorf("defer: %w", err))
-		return nil
+		return refusedError{fmt.Errorf("defer: %w", err)}
 	}
 	switch {
 	case answer.Commands == nil:
 		_, err = fmt.Fprintln(stdout, answer.ID)
-	case f.format == logJSON:
+	case f.json:
 		err = writeJSON(stdout, *answer.Commands)
 	default:
 		_, err = io.WriteString(stdout, listText(*answer.Commands))
@@ -146,28 +139,17 @@ func request(r registry.Request) (registry.Response, error) {
 	address := os.Getenv("GRACEFUL_SOCKET")
 	switch {
 	case address == "" && os.Getenv("GRACEFUL_RUN_ID") != "":
-		return registry.Response{}, errNoSocket
+		return registry.Response{}, errors.New("this run takes no commands " +
+			"(--defer off, or it found no place for its socket: graceful doctor)")
 	case address == "":
-		return registry.Response{}, errOutside
+		return registry.Response{}, errors.New("this is not inside a run: GRACEFUL_SOCKET is not set " +
+			"(start the script by graceful run -- ./script)")
 	}
 	answer, err := registry.Ask(address, r)
 	if err == nil && answer.Error != "" {
 		err = errors.New(answer.Error)
 	}
 	return answer, err
-}
-
-// printRefused prints what the run refused, if anything, and sets the exit status.
-func printRefused(status *int, refused ...error) {
-	if len(refused) == 0 {
-		return
-	}
-	out := newOutput(syscall.Stderr)
-	defer out.flush()
-	for _, err := range refused {
-		printLine(out, err.Error())
-	}
-	*status = statusRefused
 }
 
 func listText(list []registry.Listed) string {
@@ -178,11 +160,8 @@ func listText(list []registry.Listed) string {
 		if c.WhenExits != 0 && state == "pending" {
 			state = fmt.Sprintf("when %d exits", c.WhenExits)
 		}
-		name := string(c.Name)
-		if name == "" {
-			name = "-"
-		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, oneLine(name), oneLine(string(c.Text)))
+		name := oneLine(cmp.Or(string(c.Name), "-"))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, name, oneLine(string(c.Text)))
 	}
 	_ = w.Flush()
 	return b.String()

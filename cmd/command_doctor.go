@@ -17,8 +17,7 @@ const statusBroken = 1
 
 func newDoctor(status *int) *cobra.Command {
 	var stateDir string
-	strict := false
-	format := logText
+	var strict, json bool
 	c := &cobra.Command{
 		Use:   "doctor [flags]",
 		Short: "Report which guarantees hold on this machine, and why others do not",
@@ -30,15 +29,13 @@ are the promises that graceful makes by default, and --state-dir if it was given
 if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORMAT.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if _, err := readVariables(c.Flags()); err != nil {
-				return err
-			}
 			found := doctor.Examine(stateDir, strict)
-			if len(required(found, doctor.No)) > 0 {
+			out := findingsOf(found)
+			if out.Holds == doctor.No {
 				*status = statusBroken
 			}
-			if format == logJSON {
-				return writeJSON(c.OutOrStdout(), findingsOf(found))
+			if json {
+				return writeJSON(c.OutOrStdout(), out)
 			}
 			_, err := io.WriteString(c.OutOrStdout(), findingsText(found))
 			return err
@@ -46,11 +43,11 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 	}
 	g := newGroup("Examining", "graceful doctor --strict-state-dir --state-dir /var/lib/graceful",
 		`graceful doctor --format json | jq '.checks[] | select(.holds != "yes")'`)
-	g.Var(textValue{&stateDir, "DIR"}, "state-dir", "directory that is to record runs")
-	g.on(&strict, "strict-state-dir", "",
+	g.Var(textValue(&stateDir, "DIR", completeDirectory), "state-dir", "directory that is to record runs")
+	g.on(&strict, "strict-state-dir",
 		"say no when another user can replace the state directory, through a parent of it")
-	g.Var(formatValue(&format, "output"), "format", "form of output: text, json")
-	describe(c, []flagGroup{g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful")})
+	g.Var(formatValue(&json, "output"), "format", "form of output: text, json")
+	describe(c, g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful"))
 	return c
 }
 
@@ -69,24 +66,17 @@ var promises = map[string]string{
 	doctor.CheckTerminal:  "the target can read from the terminal",
 }
 
-// required returns the names of the required checks with this result. A check is required if graceful promises it by
-// default, or a flag asks for it.
-func required(f doctor.Findings, holds doctor.Holds) (names []string) {
-	for _, c := range f.Checks {
-		if c.Required && c.Holds == holds {
-			names = append(names, c.Name)
-		}
-	}
-	return names
-}
-
 func findingsText(f doctor.Findings) string {
 	var b strings.Builder
 	width := 0
 	for _, c := range f.Checks {
 		width = max(width, len(c.Name))
 	}
+	required := map[doctor.Holds][]string{} // the names of the required checks
 	for _, c := range f.Checks {
+		if c.Required {
+			required[c.Holds] = append(required[c.Holds], c.Name)
+		}
 		mark := map[doctor.Holds]string{doctor.Yes: "ok", doctor.Partly: "part", doctor.No: "no"}[c.Holds]
 		line := promises[c.Name]
 		if why := cmp.Or(c.Why, c.Detail); why != "" {
@@ -102,8 +92,7 @@ func findingsText(f doctor.Findings) string {
 		fmt.Fprintf(&b, "%-40s  %-24s  %s\n", events[e.When], treeFates[e.Tree], cleanupFates[e.Cleanup])
 	}
 	b.WriteByte('\n')
-	no, partly := required(f, doctor.No), required(f, doctor.Partly)
-	switch {
+	switch no, partly := required[doctor.No], required[doctor.Partly]; {
 	case len(no) > 0:
 		fmt.Fprintf(&b, "not all required promises hold here: %s\n", strings.Join(slices.Concat(no, partly), ", "))
 	case len(partly) > 0:
@@ -157,12 +146,9 @@ func findingsOf(f doctor.Findings) findingsJSON {
 	out := findingsJSON{Version: version(), System: f.System, Guarantees: f.Survival, Holds: doctor.Yes}
 	for _, c := range f.Checks {
 		out.Checks = append(out.Checks, checkJSON{c, promises[c.Name]})
-	}
-	switch {
-	case len(required(f, doctor.No)) > 0:
-		out.Holds = doctor.No
-	case len(required(f, doctor.Partly)) > 0:
-		out.Holds = doctor.Partly
+		if c.Required && (c.Holds == doctor.No || out.Holds == doctor.Yes) {
+			out.Holds = c.Holds
+		}
 	}
 	return out
 }

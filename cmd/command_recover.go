@@ -17,7 +17,6 @@ const statusUnfinished = 1
 func newRecover(status *int) *cobra.Command {
 	var want runner.Recovery
 	var config runner.Config
-	format := logText
 	c := &cobra.Command{
 		Use:   "recover --state-dir DIR [flags]",
 		Short: "Finish what killed runs left undone",
@@ -34,14 +33,10 @@ Exit status: 0 if nothing is left to do; 1 if a run could not be finished, or a 
 failed or was interrupted; 128+n if signal n stopped graceful recover between two runs; 125 if
 graceful itself failed. Each flag has a variable: for --state-dir, GRACEFUL_STATE_DIR.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if _, err := readVariables(c.Flags()); err != nil {
-				return err
-			}
+		RunE: func(*cobra.Command, []string) error {
 			if want.StateDir == "" {
 				return errors.New("recover: no state directory was given (graceful recover --state-dir DIR)")
 			}
-			config.LogJSON = format == logJSON
 			out := newOutput(syscall.Stderr)
 			defer out.flush()
 			log := newLogger(out, config, time.Now())
@@ -61,14 +56,14 @@ graceful itself failed. Each flag has a variable: for --state-dir, GRACEFUL_STAT
 	what := newGroup("Recovering",
 		"graceful recover --strict-state-dir --state-dir /var/lib/graceful",
 		"graceful recover --state-dir /var/lib/graceful --name deploy --retry-interrupted")
-	what.Var(textValue{&want.StateDir, "DIR"}, "state-dir", "directory in which the runs are recorded")
-	what.on(&want.StrictStateDir, "strict-state-dir", "",
+	what.Var(textValue(&want.StateDir, "DIR", completeDirectory), "state-dir", "directory in which the runs are recorded")
+	what.on(&want.StrictStateDir, "strict-state-dir",
 		"refuse a state directory that another user can replace, through a parent of it")
-	what.Var(textValue{&want.Name, "NAME"}, "name", "name of the one run to finish (default: all)")
-	what.on(&want.Retry, "retry-interrupted", "", "run interrupted cleanup commands again")
+	what.Var(textValue(&want.Name, "NAME", cobra.NoFileCompletions), "name",
+		"name of the one run to finish (default: all)")
+	what.on(&want.Retry, "retry-interrupted", "run interrupted cleanup commands again")
 	logging := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json")
-	addLogFlags(logging, &config.Verbose, &format)
-	describe(c, []flagGroup{
-		what, logging, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful")})
+	logging.addLogFlags(&config.Verbose, &config.LogJSON)
+	describe(c, what, logging, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful"))
 	return c
 }

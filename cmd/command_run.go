@@ -1,12 +1,12 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -21,30 +21,27 @@ import (
 
 // runFlags is the flags of run.
 type runFlags struct {
-	config      runner.Config
+	runner.Config
 	onStopLimit time.Duration
-	onExitLimit time.Duration
-	format      logFormat
 }
 
 // newRunFlags returns the defaults.
 func newRunFlags() *runFlags {
 	return &runFlags{
-		config: runner.Config{
+		Config: runner.Config{
 			Contain: tree.Auto, Guard: runner.GuardAuto, Defer: runner.DeferAuto,
 			Policy: machine.Policy{
-				Grace: 10 * time.Second, Order: cleanup.LIFO,
+				Grace: 10 * time.Second, Order: cleanup.LIFO, OnExitLimit: 30 * time.Second,
 				ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
 			},
 		},
 		onStopLimit: 10 * time.Second,
-		onExitLimit: 30 * time.Second,
-		format:      logText,
 	}
 }
 
 func newRun(status *int) *cobra.Command {
 	f := newRunFlags()
+	var given map[string]string
 	c := &cobra.Command{
 		Use:   "run [flags] -- COMMAND [ARG...]",
 		Short: "Run COMMAND, stop it properly, leave nothing behind",
@@ -61,130 +58,100 @@ A time is 10s, 1m30s, or a number of seconds. A signal is TERM, SIGTERM, 15 or R
 has a variable: for --on-exit-order, GRACEFUL_ON_EXIT_ORDER. A flag overrides its variable. The
 variable of a flag that may be repeated holds one command, or pairs FROM=TO with commas between
 them. --no-env ignores all variables.`,
-		RunE: func(c *cobra.Command, args []string) error {
-			given, err := readVariables(c.Flags())
-			if err != nil {
-				return err
-			}
-			return f.run(args, given, status)
-		},
+		RunE:              func(_ *cobra.Command, args []string) error { return f.run(args, given, status) },
 		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
-	describe(c, f.groups())
+	given = describe(c, f.groups()...)
 	return c
 }
 
 // groups returns the flags by subject.
 func (f *runFlags) groups() []flagGroup {
+	processTree := newGroup("Process tree", "graceful run --contain subreaper --survivors wait -- ./start-workers")
+	processTree.Var(enumValue(&f.Contain, "LEVEL", "level of containment", tree.Levels()), "contain",
+		"level of containment of the target's descendants: auto, subreaper, group, cgroup")
+	processTree.Var(enumValue(&f.Survivors, "WHAT", "fate of survivors", machine.AllSurvivors()), "survivors",
+		"what to do with processes that the target leaves behind: stop (end them), wait (until they end), "+
+			"keep (leave them alone)")
+	terminal := newGroup("Terminal", "graceful run --pty -- npm test")
+	terminal.on(&f.PTY, "pty",
+		"give the target a terminal of its own, also where there is none: colours, line by line output")
+	status := newGroup("Exit status",
+		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
+		"graceful run --reraise -- ./job")
+	status.on(&f.Reraise, "reraise", "end by the signal that ended the target, instead of with 128+n")
+	status.Var(remapValue(&f.Remap), "remap-exit", "exit with another status, 0 to 255; may be repeated")
+	status.on(&f.FailOnCleanupError, "fail-on-cleanup-error",
+		"exit with 125 if the target succeeded and a cleanup command failed")
+	output := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job")
+	output.addLogFlags(&f.Verbose, &f.LogJSON)
+	output.Var(textValue(&f.Report, "FILE", nil), "report",
+		"file for a report on the run, in JSON, written at its end")
 	return []flagGroup{
-		f.stopping(), f.cleaningUp(), f.processTree(), f.terminal(), f.exitStatus(), f.output(), f.afterKill(),
+		f.stopping(), f.cleaningUp(), processTree, terminal, status, output, f.afterKill(),
 		environmentGroup("graceful run --no-env -- ./job"),
 	}
 }
 
 func (f *runFlags) stopping() flagGroup {
-	c := &f.config
 	g := newGroup("Stopping",
 		"graceful run --on-stop ./leave --on-stop-timeout 5s --drain 3s --grace 20s -- ./serve",
 		"graceful run --rewrite TERM=QUIT -- nginx -g 'daemon off;'",
 		"graceful run --stop-schedule TERM/10s/INT/5s/KILL -- postgres -D data",
 		"graceful run --deadline 10s --kill-on-repeat --forward-to target -- ./master",
 		"graceful run --timeout 1h --die-with-parent -- make test")
-	g.Var(durationValue{value: &c.Grace}, "grace", "time between a stop signal and SIGKILL; 0 kills at once")
-	g.Var((*commandsValue)(&c.OnStop), "on-stop",
+	g.Var(durationValue(&f.Grace), "grace", "time between a stop signal and SIGKILL; 0 kills at once")
+	g.Var(commandsValue(&f.OnStop), "on-stop",
 		"command to run when a stop begins, while the target still serves; may be repeated: one runs after the other")
-	g.Var(durationValue{value: &f.onStopLimit, positive: true}, "on-stop-timeout",
-		"time limit of each --on-stop command")
-	g.Var(durationValue{value: &c.Drain}, "drain",
+	g.Var(positiveDurationValue(&f.onStopLimit), "on-stop-timeout", "time limit of each --on-stop command")
+	g.Var(durationValue(&f.Drain), "drain",
 		"time between the --on-stop commands and the stop signal, for clients to go elsewhere")
-	g.Var(scheduleValue{&c.Schedule}, "stop-schedule",
+	g.Var(scheduleValue(&f.Schedule), "stop-schedule",
 		"signals and waits that replace the received stop signal and the grace; SIGKILL always comes last")
-	g.Var(rewriteValue{&c.Rewrite}, "rewrite", "forward a signal as another one; 0 drops it; may be repeated")
-	receivers := machine.ForwardTos()
-	g.Var(enumValue[machine.ForwardTo]{&c.ForwardTo, "RECEIVER", "receiver of signals", receivers}, "forward-to",
+	g.Var(rewriteValue(&f.Rewrite), "rewrite", "forward a signal as another one; 0 drops it; may be repeated")
+	g.Var(enumValue(&f.ForwardTo, "RECEIVER", "receiver of signals", machine.ForwardTos()), "forward-to",
 		"receiver of signals: group (the target's process group), target (it alone, if it stops its own workers)")
-	g.on(&c.KillOnRepeat, "kill-on-repeat", "",
+	g.on(&f.KillOnRepeat, "kill-on-repeat",
 		"kill at the second stop signal; during cleanup, terminate the running command")
-	g.Var(durationValue{value: &c.Timeout}, "timeout",
+	g.Var(durationValue(&f.Timeout), "timeout",
 		"time limit of the target; then graceful stops it and exits with 124; 0 is no limit")
-	g.Var(durationValue{value: &c.Deadline}, "deadline",
+	g.Var(durationValue(&f.Deadline), "deadline",
 		"time limit from the beginning of a stop to graceful's exit, cleanup included; 0 is no limit")
-	g.VarPF(parentValue{&c.DieWithParent, &c.Parent}, "die-with-parent", "",
+	g.VarPF(parentValue(&f.DieWithParent, &f.Parent), "die-with-parent", "",
 		"treat the death of the process that started graceful as SIGTERM; with its pid (=$$), "+
 			"also if it died before graceful started").NoOptDefVal = "true"
 	return g
 }
 
 func (f *runFlags) cleaningUp() flagGroup {
-	c := &f.config
 	g := newGroup("Cleaning up",
 		"graceful run --on-exit ./flush.sh --on-exit '[\"rm\", \"-rf\", \"/scratch/7\"]' -- make",
 		"graceful run --on-exit-order parallel --on-exit-timeout 5s --on-exit ./a --on-exit ./b -- ./c",
 		"graceful run --defer off -- ./untrusted")
-	g.Var((*commandsValue)(&c.OnExit), "on-exit",
+	g.Var(commandsValue(&f.OnExit), "on-exit",
 		"command to run once at the end of the run, for a shell, or as a JSON array of strings; may be repeated")
-	g.Var(enumValue[cleanup.Order]{&c.Order, "ORDER", "order", cleanup.Orders()}, "on-exit-order",
+	g.Var(enumValue(&f.Order, "ORDER", "order", cleanup.Orders()), "on-exit-order",
 		"order of the cleanup commands: lifo (the last one first), fifo, parallel")
-	g.Var(durationValue{value: &f.onExitLimit, positive: true}, "on-exit-timeout",
-		"time limit of each cleanup command")
-	g.Var(enumValue[runner.Defer]{&c.Defer, "WHETHER", "admission", runner.Defers()}, "defer",
+	g.Var(positiveDurationValue(&f.OnExitLimit), "on-exit-timeout", "time limit of each cleanup command")
+	g.Var(enumValue(&f.Defer, "WHETHER", "admission", runner.Defers()), "defer",
 		"processes of the run that may register cleanup commands: auto (those with all rights of graceful), "+
 			"on (all of the same user), off (none)")
 	return g
 }
 
-func (f *runFlags) processTree() flagGroup {
-	c := &f.config
-	g := newGroup("Process tree", "graceful run --contain subreaper --survivors wait -- ./start-workers")
-	levels := tree.Levels()
-	g.Var(enumValue[tree.Level]{&c.Contain, "LEVEL", "level of containment", levels}, "contain",
-		"level of containment of the target's descendants: "+strings.Join(toStrings(levels), ", "))
-	g.Var(enumValue[machine.Survivors]{&c.Survivors, "WHAT", "fate of survivors", machine.AllSurvivors()}, "survivors",
-		"what to do with processes that the target leaves behind: stop (end them), wait (until they end), "+
-			"keep (leave them alone)")
-	return g
-}
-
-func (f *runFlags) terminal() flagGroup {
-	g := newGroup("Terminal", "graceful run --pty -- npm test")
-	g.on(&f.config.PTY, "pty", "",
-		"give the target a terminal of its own, also where there is none: colours, line by line output")
-	return g
-}
-
-func (f *runFlags) exitStatus() flagGroup {
-	c := &f.config
-	g := newGroup("Exit status",
-		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
-		"graceful run --reraise -- ./job")
-	g.on(&c.Reraise, "reraise", "", "end by the signal that ended the target, instead of with 128+n")
-	g.Var(remapValue{&c.Remap}, "remap-exit", "exit with another status, 0 to 255; may be repeated")
-	g.on(&c.FailOnCleanupError, "fail-on-cleanup-error", "",
-		"exit with 125 if the target succeeded and a cleanup command failed")
-	return g
-}
-
-func (f *runFlags) output() flagGroup {
-	g := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job")
-	addLogFlags(g, &f.config.Verbose, &f.format)
-	g.Var(textValue{&f.config.Report, "FILE"}, "report", "file for a report on the run, in JSON, written at its end")
-	return g
-}
-
 func (f *runFlags) afterKill() flagGroup {
-	c := &f.config
 	g := newGroup("When graceful is killed",
 		"graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh",
 		"graceful run --strict-state-dir --state-dir /var/lib/graceful -- ./job")
-	g.Var(enumValue[runner.Guard]{&c.Guard, "WHETHER", "guard", runner.Guards()}, "guard",
+	g.Var(enumValue(&f.Guard, "WHETHER", "guard", runner.Guards()), "guard",
 		"whether a second process finishes the run if graceful itself is killed: on, off, auto (on, but off as PID 1)")
-	g.Var(textValue{&c.StateDir, "DIR"}, "state-dir",
+	g.Var(textValue(&f.StateDir, "DIR", completeDirectory), "state-dir",
 		"directory to record the run in, so that graceful recover can finish it after all of graceful is killed, "+
 			"or the machine stops")
-	g.on(&c.StrictStateDir, "strict-state-dir", "",
+	g.on(&f.StrictStateDir, "strict-state-dir",
 		"refuse a state directory that another user can replace, through a parent of it, instead of warning")
-	g.Var(textValue{&c.Name, "NAME"}, "name",
+	g.Var(textValue(&f.Name, "NAME", cobra.NoFileCompletions), "name",
 		"name of the run (default: the target's file name); a state directory holds one live run of a name, "+
 			"and a new one first finishes what a killed one left")
 	return g
@@ -192,43 +159,41 @@ func (f *runFlags) afterKill() flagGroup {
 
 // check completes the configuration with what the flags mean together, or returns why they do not go together.
 func (f *runFlags) check(given map[string]string) error {
-	c := &f.config
 	if given["grace"] != "" && given["stop-schedule"] != "" {
 		return fmt.Errorf("%s: not together with %s: a schedule has its own times",
 			given["grace"], given["stop-schedule"])
 	}
-	if c.Report != "" {
+	if f.Report != "" {
 		dir := "/"
-		if !filepath.IsAbs(c.Report) {
+		if !filepath.IsAbs(f.Report) {
 			var err error
 			if dir, err = syscall.Getwd(); err != nil { // not filepath.Abs: PWD may lead there by links of other users
-				return fmt.Errorf("%s: %q: %w", given["report"], c.Report, err)
+				return fmt.Errorf("%s: %q: %w", given["report"], f.Report, err)
 			}
 		}
-		c.Report = filepath.Join(dir, c.Report)
+		f.Report = filepath.Join(dir, f.Report)
 	}
-	if c.Deadline > 0 {
+	if f.Deadline > 0 {
 		b := f.budget(given)
 		left, err := b.fit()
 		if err != nil {
 			return err
 		}
-		c.Unsignalled = saturatingAdd(total(b.onStop), total(b.drain))
-		c.Asked = saturatingAdd(c.Unsignalled, total(b.signals))
+		f.Unsignalled = total(b.before)
+		f.Asked = saturatingAdd(f.Unsignalled, total(b.signals))
 		if given["grace"] == "" {
-			c.Grace = left // less what on-stop commands and drain have taken when the signal is sent
+			f.Grace = left // less what on-stop commands and drain have taken when the signal is sent
 		}
-		if n := len(c.OnStop); n > 0 && given["on-stop-timeout"] == "" {
+		if n := len(f.OnStop); n > 0 && given["on-stop-timeout"] == "" {
 			// Leave the target half of the time, even if every on-stop command hangs.
-			f.onStopLimit = min(f.onStopLimit, max((left-c.Drain)/2/time.Duration(n), 1))
+			f.onStopLimit = min(f.onStopLimit, max((left-f.Drain)/2/time.Duration(n), 1))
 		}
 	}
-	for i := range c.OnStop {
-		c.OnStop[i].Limit = f.onStopLimit
+	for i := range f.OnStop {
+		f.OnStop[i].Limit = f.onStopLimit
 	}
-	c.OnExitLimit = f.onExitLimit
-	for i := range c.OnExit {
-		c.OnExit[i].Limit = f.onExitLimit
+	for i := range f.OnExit {
+		f.OnExit[i].Limit = f.OnExitLimit
 	}
 	return nil
 }
@@ -240,16 +205,12 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	if err := f.check(given); err != nil {
 		return err
 	}
-	f.config.Command = args
-	f.config.Env = targetEnviron(os.Environ())
-	if f.config.Named = f.config.Name != ""; !f.config.Named {
-		f.config.Name = filepath.Base(args[0])
-	}
-	f.config.LogJSON = f.format == logJSON
+	f.Command, f.Env, f.Named = args, targetEnviron(os.Environ()), f.Name != ""
+	f.Name = cmp.Or(f.Name, filepath.Base(args[0]))
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
-	log := newLogger(out, f.config, time.Now())
-	result, err := runner.Do(f.config, log)
+	log := newLogger(out, f.Config, time.Now())
+	result, err := runner.Do(f.Config, log)
 	if err != nil {
 		log.Error(messageRun, "err", err)
 	}

@@ -57,8 +57,8 @@ func parsedRunFlags(t *testing.T, args string) (f *runFlags, given map[string]st
 	if err := flags.Parse(strings.Fields(args)); err != nil {
 		t.Fatal(err)
 	}
-	given, err := readVariables(flags)
-	if err != nil {
+	given = map[string]string{}
+	if err := readVariables(flags, given); err != nil {
 		t.Fatal(err)
 	}
 	return f, given
@@ -100,11 +100,11 @@ func TestRunFlagsCheck(t *testing.T) {
 		t.Run(c.args, func(t *testing.T) {
 			c.env.set(t)
 			f, given := parsedRunFlags(t, c.args)
-			if err := f.check(given); err != nil || !c.want(f.config) {
-				t.Errorf("it is %+v, %v", f.config, err)
+			if err := f.check(given); err != nil || !c.want(f.Config) {
+				t.Errorf("it is %+v, %v", f.Config, err)
 			}
-			if f.config.Deadline > 0 && given["grace"] == "" && f.config.Grace != f.config.StoppingTime() {
-				t.Errorf("the grace is %v, and the run has %v", f.config.Grace, f.config.StoppingTime())
+			if f.Config.Deadline > 0 && given["grace"] == "" && f.Config.Grace != f.Config.StoppingTime() {
+				t.Errorf("the grace is %v, and the run has %v", f.Config.Grace, f.Config.StoppingTime())
 			}
 		})
 	}

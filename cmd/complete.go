@@ -19,11 +19,10 @@ const noFiles = cobra.ShellCompDirectiveNoFileComp
 
 var exampleTimes = []string{"5s", "10s", "30s", "1m"}
 
-// completeFlags registers a completion for each flag of a command, by the type of its value. Without one the shell
-// completes file names.
+// completeFlags registers the completions of a command's flags.
 func completeFlags(c *cobra.Command) {
 	c.Flags().VisitAll(func(f *pflag.Flag) {
-		complete := completion(f.Value)
+		complete := f.Value.(interface{ completion() cobra.CompletionFunc }).completion()
 		if complete == nil {
 			return
 		}
@@ -33,32 +32,7 @@ func completeFlags(c *cobra.Command) {
 	})
 }
 
-func completion(value pflag.Value) cobra.CompletionFunc {
-	switch value := value.(type) {
-	case interface{ choices() []string }:
-		return completeWord(value.choices()...)
-	case durationValue:
-		return completeWord(exampleTimes...)
-	case remapValue:
-		return completeWord("143=0", "130=0")
-	case rewriteValue:
-		return completeRewrite
-	case scheduleValue:
-		return completeSchedule
-	case *commandsValue:
-		return completeCommand
-	case pidValue:
-		return cobra.NoFileCompletions
-	case textValue:
-		switch value.name {
-		case "DIR":
-			return cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
-		case "NAME":
-			return cobra.NoFileCompletions
-		}
-	}
-	return nil
-}
+var completeDirectory = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
 
 // completeWord completes one of a few words, and keeps their order.
 func completeWord(words ...string) cobra.CompletionFunc {
@@ -73,23 +47,15 @@ func completeRewrite(_ *cobra.Command, _ []string, text string) ([]string, cobra
 	if from, to, ok := strings.Cut(text, "="); ok {
 		return startingWith(to, append(forward.Names(), "0"), from+"=", ""), noFiles
 	}
-	return startingWith(text, audibleNames(), "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
+	return startingWith(text, convert(forward.Audible(), forward.Name), "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
 // completeSchedule completes the last item of a schedule.
 func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 	last := strings.LastIndexByte(text, '/') + 1
-	words := append(forward.Names(), exampleTimes...)
-	words = slices.DeleteFunc(words, func(w string) bool { return w == "STOP" })
+	signals := slices.DeleteFunc(forward.Names(), func(name string) bool { return name == "STOP" })
+	words := append(signals, exampleTimes...)
 	return startingWith(text[last:], words, text[:last], ""), noFiles | cobra.ShellCompDirectiveNoSpace
-}
-
-// audibleNames lists the signals that graceful can receive.
-func audibleNames() (names []string) {
-	for _, sig := range forward.Audible() {
-		names = append(names, forward.Name(sig))
-	}
-	return names
 }
 
 // startingWith returns the words that begin with text, each between before and after. They take the case of text, and

@@ -1,8 +1,10 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,26 +13,59 @@ import (
 
 	"graceful/cleanup"
 	"graceful/forward"
+
+	"github.com/spf13/cobra"
 )
 
-// The values of flags. Set also reads the variable of a flag. Help prints what Type returns after the name of the flag.
-
-// durationValue is a time: 10s, 1m30s, or a number of seconds as for sleep(1).
-type durationValue struct {
-	value    *time.Duration
-	positive bool // 0 is invalid
+// flagValue is the value of a flag. The variable of the flag sets it, too.
+type flagValue[T any] struct {
+	value    *T
+	kind     string // help prints it after the name of the flag
+	read     func(string) (T, error)
+	text     func(T) string       // nil: help prints no default
+	complete cobra.CompletionFunc // nil: the shell completes file names
 }
 
-func (d durationValue) Set(s string) error {
-	v, err := parseTime(s)
-	switch {
-	case err != nil:
-		return err
-	case v == 0 && d.positive:
-		return errors.New("the time must be more than 0")
+func (v flagValue[T]) Set(s string) error {
+	value, err := v.read(s)
+	if err == nil {
+		*v.value = value
 	}
-	*d.value = v
-	return nil
+	return err
+}
+
+func (v flagValue[T]) String() string {
+	if v.text == nil {
+		return ""
+	}
+	return v.text(*v.value)
+}
+
+func (v flagValue[T]) Type() string                     { return v.kind }
+func (v flagValue[T]) completion() cobra.CompletionFunc { return v.complete }
+
+// durationValue is a time: 10s, 1m30s, or a number of seconds as for sleep(1).
+func durationValue(value *time.Duration) flagValue[time.Duration] {
+	text := func(d time.Duration) string {
+		if d == 0 {
+			return "0"
+		}
+		return d.String()
+	}
+	return flagValue[time.Duration]{value, "TIME", parseTime, text, completeWord(exampleTimes...)}
+}
+
+// positiveDurationValue is a durationValue for which 0 is invalid.
+func positiveDurationValue(value *time.Duration) flagValue[time.Duration] {
+	v := durationValue(value)
+	v.read = func(s string) (time.Duration, error) {
+		d, err := parseTime(s)
+		if err == nil && d == 0 {
+			err = errors.New("the time must be more than 0")
+		}
+		return d, err
+	}
+	return v
 }
 
 func parseTime(s string) (time.Duration, error) {
@@ -49,261 +84,136 @@ func parseTime(s string) (time.Duration, error) {
 	return v, nil
 }
 
-func (d durationValue) String() string {
-	if d.value == nil || *d.value == 0 {
-		return "0"
-	}
-	return d.value.String()
-}
-
-func (d durationValue) Type() string { return "TIME" }
-
 // boolValue is a switch.
-type boolValue struct{ value *bool }
-
-func (b boolValue) Set(s string) error {
-	v, err := strconv.ParseBool(s)
-	if err != nil {
-		return fmt.Errorf("%q is neither true nor false", s)
+func boolValue(value *bool) flagValue[bool] {
+	read := func(s string) (bool, error) {
+		v, err := strconv.ParseBool(s)
+		if err != nil {
+			err = fmt.Errorf("%q is neither true nor false", s)
+		}
+		return v, err
 	}
-	*b.value = v
-	return nil
+	return flagValue[bool]{value, "bool", read, strconv.FormatBool, nil}
 }
-
-func (b boolValue) String() string {
-	if b.value == nil {
-		return "false"
-	}
-	return strconv.FormatBool(*b.value)
-}
-
-func (b boolValue) Type() string { return "bool" }
 
 // textValue is any text.
-type textValue struct {
-	value *string
-	name  string // for help
+func textValue(value *string, kind string, complete cobra.CompletionFunc) flagValue[string] {
+	read := func(s string) (string, error) { return s, nil }
+	text := func(s string) string { return s }
+	return flagValue[string]{value, kind, read, text, complete}
 }
 
-func (v textValue) Set(s string) error {
-	*v.value = s
-	return nil
-}
-
-func (v textValue) String() string {
-	if v.value == nil {
-		return ""
-	}
-	return *v.value
-}
-
-func (v textValue) Type() string { return v.name }
-
-// enumValue is one of a few words.
-type enumValue[T ~string] struct {
-	value *T
-	name  string // for help
-	what  string // what a word stands for, for error messages
-	words []T
-}
-
-func (v enumValue[T]) Set(s string) error {
-	if !slices.Contains(v.words, T(s)) {
-		words := toStrings(v.words)
-		hint := didYouMean(s, "", words)
-		if hint == "" {
-			hint = " (" + strings.Join(words, ", ") + ")"
+// enumValue is one of a few words. what is what a word stands for, for error messages.
+func enumValue[T ~string](value *T, kind, what string, words []T) flagValue[T] {
+	text := func(word T) string { return string(word) }
+	known := convert(words, text)
+	read := func(s string) (T, error) {
+		if slices.Contains(known, s) {
+			return T(s), nil
 		}
-		return fmt.Errorf("%q is no %s%s", s, v.what, hint)
+		hint := cmp.Or(didYouMean(s, "", known), " ("+strings.Join(known, ", ")+")")
+		return "", fmt.Errorf("%q is no %s%s", s, what, hint)
 	}
-	*v.value = T(s)
-	return nil
+	return flagValue[T]{value, kind, read, text, completeWord(known...)}
 }
 
-func (v enumValue[T]) choices() []string { return toStrings(v.words) }
-
-func (v enumValue[T]) String() string {
-	if v.value == nil {
-		return ""
+// convert returns a text for each of the values.
+func convert[T any](values []T, text func(T) string) []string {
+	texts := make([]string, len(values))
+	for i, v := range values {
+		texts[i] = text(v)
 	}
-	return string(*v.value)
+	return texts
 }
 
-func (v enumValue[T]) Type() string { return v.name }
-
-// toStrings converts words of any string type.
-func toStrings[T ~string](words []T) (all []string) {
-	for _, w := range words {
-		all = append(all, string(w))
+// formatValue selects JSON or text as the form of what.
+func formatValue(json *bool, what string) flagValue[bool] {
+	words := map[bool]string{false: "text", true: formJSON}
+	word := enumValue(new(string), "FORM", "form of "+what, []string{words[false], words[true]})
+	read := func(s string) (bool, error) {
+		s, err := word.read(s)
+		return s == formJSON, err
 	}
-	return all
+	text := func(json bool) string { return words[json] }
+	return flagValue[bool]{json, word.kind, read, text, word.complete}
 }
 
-// logFormat is the form of log messages, or of a command's output.
-type logFormat string
-
-const (
-	logText logFormat = "text"
-	logJSON logFormat = "json"
-)
-
-// formatValue is the value of a flag that selects a form of what.
-func formatValue(value *logFormat, what string) enumValue[logFormat] {
-	return enumValue[logFormat]{value, "FORM", "form of " + what, []logFormat{logText, logJSON}}
-}
+const formJSON = "json"
 
 // commandsValue collects cleanup commands.
-type commandsValue []cleanup.Command
-
-func (v *commandsValue) Set(s string) error {
-	c, err := cleanup.Parse(s)
-	if err != nil {
-		return fmt.Errorf("%q: %w", s, err)
+func commandsValue(value *[]cleanup.Command) flagValue[[]cleanup.Command] {
+	read := func(s string) ([]cleanup.Command, error) {
+		c, err := cleanup.Parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", s, err)
+		}
+		return append(*value, c), nil
 	}
-	*v = append(*v, c)
-	return nil
+	return flagValue[[]cleanup.Command]{value, "COMMAND", read, nil, completeCommand}
 }
-
-func (v *commandsValue) String() string { return "" }
-func (v *commandsValue) Type() string   { return "COMMAND" }
 
 // pidValue is the pid of a process.
-type pidValue struct{ value *int }
-
-func (v pidValue) Set(s string) error {
-	pid, err := strconv.ParseUint(s, 10, 31)
-	if err != nil || pid == 0 {
-		return fmt.Errorf("%q is no pid", s)
+func pidValue(value *int) flagValue[int] {
+	read := func(s string) (int, error) {
+		pid, err := strconv.ParseUint(s, 10, 31)
+		if err != nil || pid == 0 {
+			return 0, fmt.Errorf("%q is no pid", s)
+		}
+		return int(pid), nil
 	}
-	*v.value = int(pid)
-	return nil
+	return flagValue[int]{value, "PID", read, nil, cobra.NoFileCompletions}
 }
-
-func (v pidValue) String() string {
-	if v.value == nil || *v.value == 0 {
-		return ""
-	}
-	return strconv.Itoa(*v.value)
-}
-
-func (v pidValue) Type() string { return "PID" }
 
 // parentValue is a switch that also accepts the pid of the process whose death stops the run.
-type parentValue struct {
-	value *bool
-	pid   *int
+func parentValue(value *bool, pid *int) flagValue[bool] {
+	read := func(s string) (bool, error) {
+		// 1 means true, as for every switch. The death of process 1 cannot be seen: it ends every process.
+		if b, err := strconv.ParseBool(s); err == nil {
+			*pid = 0
+			return b, nil
+		}
+		n, err := strconv.ParseUint(s, 10, 31)
+		if err != nil {
+			return false, fmt.Errorf("%q is neither true nor false nor a process (--die-with-parent=$$)", s)
+		}
+		*pid = int(n)
+		return true, nil
+	}
+	text := func(on bool) string {
+		if on && *pid != 0 {
+			return strconv.Itoa(*pid)
+		}
+		return strconv.FormatBool(on)
+	}
+	return flagValue[bool]{value, "bool", read, text, nil}
 }
-
-func (v parentValue) Set(s string) error {
-	// 1 means true, as for every switch. The death of process 1 cannot be seen: it ends every process.
-	if b, err := strconv.ParseBool(s); err == nil {
-		*v.value, *v.pid = b, 0
-		return nil
-	}
-	n, err := strconv.ParseUint(s, 10, 31)
-	if err != nil {
-		return fmt.Errorf("%q is neither true nor false nor a process (--die-with-parent=$$)", s)
-	}
-	*v.value, *v.pid = true, int(n)
-	return nil
-}
-
-func (v parentValue) String() string {
-	if v.value == nil || !*v.value {
-		return "false"
-	}
-	if *v.pid != 0 {
-		return strconv.Itoa(*v.pid)
-	}
-	return "true"
-}
-
-func (v parentValue) Type() string { return "bool" }
 
 // rewriteValue collects pairs of signals: the one that graceful receives, and the one that it forwards instead.
-type rewriteValue struct{ value *map[int]int }
-
-func (v rewriteValue) Set(s string) error {
-	return eachPair(s, "TERM=QUIT, or HUP=0 to drop it", func(from, to string) error {
-		received, err := parseSignal(from)
-		if err != nil {
-			return err
-		}
-		switch forward.MeaningOf(received) {
-		case forward.Ours:
-			return fmt.Errorf("%s is for graceful itself, which never forwards it", forward.Name(received))
-		case forward.Uncatchable:
-			return fmt.Errorf("%s cannot be caught", forward.Name(received))
-		}
-		sent := syscall.Signal(0)
-		if to != "0" && !strings.EqualFold(to, "none") {
-			if sent, err = parseSignal(to); err != nil {
-				return err
-			}
-		}
-		return addPair(v.value, int(received), int(sent), forward.Name(received))
-	})
+func rewriteValue(value *map[int]int) flagValue[map[int]int] {
+	name := func(sig int) string { return forward.Name(syscall.Signal(sig)) }
+	return pairsValue(value, "TERM=QUIT, or HUP=0 to drop it", parseReceived, parseSent, name, completeRewrite)
 }
 
-func (v rewriteValue) String() string { return "" }
-func (v rewriteValue) Type() string   { return "FROM=TO" }
-
-// remapValue collects pairs of exit statuses: the target's, and the one that graceful exits with instead.
-type remapValue struct{ value *map[int]int }
-
-func (v remapValue) Set(s string) error {
-	return eachPair(s, "143=0", func(from, to string) error {
-		was, err := parseStatus(from)
-		if err != nil {
-			return err
-		}
-		is, err := parseStatus(to)
-		if err != nil {
-			return err
-		}
-		return addPair(v.value, was, is, strconv.Itoa(was))
-	})
-}
-
-func (v remapValue) String() string { return "" }
-func (v remapValue) Type() string   { return "FROM=TO" }
-
-// eachPair calls add with each pair of a list of FROM=TO. Commas or blanks separate the pairs.
-func eachPair(s, example string, add func(from, to string) error) error {
-	list := strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
-	if len(list) == 0 {
-		return fmt.Errorf("it is empty (%s)", example)
-	}
-	for _, pair := range list {
-		from, to, ok := strings.Cut(pair, "=")
-		if !ok {
-			return fmt.Errorf("%q is no FROM=TO (%s)", pair, example)
-		}
-		if err := add(from, to); err != nil {
-			return fmt.Errorf("%q: %w", pair, err)
-		}
-	}
-	return nil
-}
-
-// addPair adds a pair to a map, which it makes if it is nil. A second pair for one key is ambiguous, and an error.
-func addPair(m *map[int]int, from, to int, name string) error {
-	if _, twice := (*m)[from]; twice {
-		return fmt.Errorf("%s has been given before", name)
-	}
-	if *m == nil {
-		*m = map[int]int{}
-	}
-	(*m)[from] = to
-	return nil
-}
-
-func parseStatus(s string) (int, error) {
-	n, err := strconv.ParseUint(s, 10, 8)
+func parseReceived(s string) (int, error) {
+	sig, err := parseSignal(s)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no exit status (0 to 255)", s)
+		return 0, err
 	}
-	return int(n), nil
+	switch forward.MeaningOf(sig) {
+	case forward.Ours:
+		return 0, fmt.Errorf("%s is for graceful itself, which never forwards it", forward.Name(sig))
+	case forward.Uncatchable:
+		return 0, fmt.Errorf("%s cannot be caught", forward.Name(sig))
+	}
+	return int(sig), nil
+}
+
+func parseSent(s string) (int, error) {
+	if s == "0" || strings.EqualFold(s, "none") {
+		return 0, nil
+	}
+	sig, err := parseSignal(s)
+	return int(sig), err
 }
 
 // parseSignal reads a signal. The error names the nearest one.
@@ -317,4 +227,50 @@ func parseSignal(s string) (syscall.Signal, error) {
 
 func suggestSignal(s string) string {
 	return didYouMean(strings.TrimPrefix(strings.ToUpper(s), "SIG"), "", forward.Names())
+}
+
+// remapValue collects pairs of exit statuses: the target's, and the one that graceful exits with instead.
+func remapValue(value *map[int]int) flagValue[map[int]int] {
+	return pairsValue(value, "143=0", parseStatus, parseStatus, strconv.Itoa, completeWord("143=0", "130=0"))
+}
+
+func parseStatus(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no exit status (0 to 255)", s)
+	}
+	return int(n), nil
+}
+
+// pairsValue collects a list of FROM=TO. Commas or blanks separate the pairs. A second pair for one FROM is ambiguous,
+// and an error.
+func pairsValue(value *map[int]int, example string, parseFrom, parseTo func(string) (int, error),
+	name func(from int) string, complete cobra.CompletionFunc,
+) flagValue[map[int]int] {
+	read := func(s string) (map[int]int, error) {
+		list := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\n", r) })
+		if len(list) == 0 {
+			return nil, fmt.Errorf("it is empty (%s)", example)
+		}
+		pairs := map[int]int{}
+		maps.Copy(pairs, *value)
+		for _, pair := range list {
+			left, right, ok := strings.Cut(pair, "=")
+			if !ok {
+				return nil, fmt.Errorf("%q is no FROM=TO (%s)", pair, example)
+			}
+			from, err := parseFrom(left)
+			to, toErr := parseTo(right)
+			err = cmp.Or(err, toErr)
+			if _, twice := pairs[from]; twice && err == nil {
+				err = fmt.Errorf("%s has been given before", name(from))
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", pair, err)
+			}
+			pairs[from] = to
+		}
+		return pairs, nil
+	}
+	return flagValue[map[int]int]{value, "FROM=TO", read, nil, complete}
 }

@@ -15,17 +15,17 @@ func TestDurationValue(t *testing.T) {
 		"10s": 10 * s, "1m30s": 90 * s, "250ms": s / 4, "0": 0, "0s": 0, "7": 7 * s,
 	} {
 		var got time.Duration
-		if err := (durationValue{value: &got}).Set(text); err != nil || got != want {
+		if err := durationValue(&got).Set(text); err != nil || got != want {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "x", "-1s", "-5", "10 s", "99999999999999999999", "1e9"} {
 		got := time.Hour
-		if err := (durationValue{value: &got}).Set(text); err == nil || got != time.Hour {
+		if err := durationValue(&got).Set(text); err == nil || got != time.Hour {
 			t.Errorf("%q is valid: %v", text, got)
 		}
 	}
-	if err := (durationValue{value: new(time.Duration), positive: true}).Set("0"); err == nil {
+	if err := positiveDurationValue(new(time.Duration)).Set("0"); err == nil {
 		t.Error("0 is valid where it must not be")
 	}
 }
@@ -43,7 +43,7 @@ func TestRewriteValue(t *testing.T) {
 			continue
 		}
 		var got map[int]int
-		if err := (rewriteValue{&got}).Set(text); err != nil || !maps.Equal(got, want) {
+		if err := rewriteValue(&got).Set(text); err != nil || !maps.Equal(got, want) {
 			t.Errorf("%s is %v, %v; want %v", text, got, err, want)
 		}
 	}
@@ -64,7 +64,7 @@ func TestRewriteValue(t *testing.T) {
 		"TERM=INT SIGTERM=15": `"SIGTERM=15": TERM has been given before`,
 	} {
 		var got map[int]int
-		if err := (rewriteValue{&got}).Set(text); err == nil || err.Error() != want {
+		if err := rewriteValue(&got).Set(text); err == nil || err.Error() != want {
 			t.Errorf("%s is %v, %v; want the error %s", text, got, err, want)
 		}
 	}
@@ -72,7 +72,7 @@ func TestRewriteValue(t *testing.T) {
 
 func TestRemapValue(t *testing.T) {
 	var got map[int]int
-	v := remapValue{&got}
+	v := remapValue(&got)
 	for _, text := range []string{"143=0", "130=0 255=1"} {
 		if err := v.Set(text); err != nil {
 			t.Fatal(err)
@@ -102,13 +102,13 @@ func TestParentValue(t *testing.T) {
 	} {
 		var on bool
 		pid := 99
-		v := parentValue{&on, &pid}
+		v := parentValue(&on, &pid)
 		if err := v.Set(text); err != nil || v.String() != want || want == "true" && pid != 0 {
 			t.Errorf("%s is %s (%d), %v", text, v, pid, err)
 		}
 	}
 	for _, text := range []string{"", "-3", "maybe", "99999999999"} {
-		if err := (parentValue{new(bool), new(int)}).Set(text); err == nil {
+		if err := parentValue(new(bool), new(int)).Set(text); err == nil {
 			t.Errorf("%q is valid", text)
 		}
 	}

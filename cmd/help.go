@@ -25,24 +25,28 @@ func newGroup(title string, examples ...string) flagGroup {
 }
 
 // on adds a switch.
-func (g flagGroup) on(value *bool, name, short, usage string) {
-	g.VarPF(boolValue{value}, name, short, usage).NoOptDefVal = "true"
+func (g flagGroup) on(value *bool, name, usage string) {
+	g.VarPF(boolValue(value), name, "", usage).NoOptDefVal = "true"
 }
 
 // addLogFlags adds the flags that say what is logged, and in which form.
-func addLogFlags(g flagGroup, verbose *bool, format *logFormat) {
-	g.on(verbose, "verbose", "v", "log every step, with the time since the start")
-	g.Var(formatValue(format, "messages"), "log-format", "form of log messages: text, json")
+func (g flagGroup) addLogFlags(verbose, json *bool) {
+	g.VarPF(boolValue(verbose), "verbose", "v", "log every step, with the time since the start").NoOptDefVal = "true"
+	g.Var(formatValue(json, "messages"), "log-format", "form of log messages: text, json")
 }
 
-// describe gives a command its flags, their completions, and a help that shows the flags in their groups.
-func describe(c *cobra.Command, groups []flagGroup) {
+// describe gives a command its flags, their variables and completions, and a help that shows the flags in their groups.
+// Before the command runs, readVariables fills given.
+func describe(c *cobra.Command, groups ...flagGroup) (given map[string]string) {
 	c.Flags().SortFlags = false
 	for _, g := range groups {
 		c.Flags().AddFlagSet(g.FlagSet)
 	}
 	completeFlags(c)
+	given = map[string]string{}
+	c.PreRunE = func(c *cobra.Command, _ []string) error { return readVariables(c.Flags(), given) }
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) { writeHelp(c.OutOrStdout(), c, groups) })
+	return given
 }
 
 func writeHelp(w io.Writer, c *cobra.Command, groups []flagGroup) {

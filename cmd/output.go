@@ -55,8 +55,10 @@ func newOutput(fd int) *output {
 			writeAll(fd, line)
 		}
 		if n := o.dropped.Load(); n > 0 {
-			log := slog.New(newHandler(descriptor(fd), o.json, slog.LevelWarn, time.Time{}))
+			var line bytes.Buffer
+			log := slog.New(newHandler(&line, o.json, slog.LevelWarn, time.Time{}))
 			log.Warn("dropped log lines", "count", n, "err", "standard error is read too slowly")
+			writeAll(fd, line.Bytes())
 		}
 	}()
 	<-running
@@ -67,13 +69,12 @@ func newOutput(fd int) *output {
 func (o *output) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
-		return len(line), nil
-	}
-	select {
-	case o.lines <- bytes.Clone(line):
-	default:
-		o.dropped.Add(1)
+	if !o.closed {
+		select {
+		case o.lines <- bytes.Clone(line):
+		default:
+			o.dropped.Add(1)
+		}
 	}
 	return len(line), nil
 }
@@ -107,14 +108,6 @@ func writeAll(fd int, line []byte) {
 			line = line[n:]
 		}
 	}
-}
-
-// descriptor is an io.Writer for a file descriptor.
-type descriptor int
-
-func (d descriptor) Write(line []byte) (int, error) {
-	writeAll(int(d), line)
-	return len(line), nil
 }
 
 // printLine prints text as one line of graceful.

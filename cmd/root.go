@@ -3,6 +3,7 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +39,9 @@ func Main(args []string) int {
 	}
 	if c, err := root.ExecuteC(); err != nil {
 		logCommandError(c, err)
+		if errors.As(err, new(refusedError)) {
+			return statusRefused
+		}
 		return statusFailed
 	}
 	return status
@@ -61,13 +65,13 @@ func logCommandError(c *cobra.Command, err error) {
 // variable.
 func wantsJSON(c *cobra.Command) bool {
 	f := c.Flags().Lookup("log-format")
-	if f != nil && !f.Changed {
-		if ignore := c.Flags().Lookup(noEnv); ignore != nil && ignore.Value.String() == "true" {
-			return false
-		}
-		return os.Getenv(variable(f.Name)) == string(logJSON)
+	switch {
+	case f == nil:
+		return false
+	case f.Changed:
+		return f.Value.String() == formJSON
 	}
-	return f != nil && f.Value.String() == string(logJSON)
+	return !ignoresVariables(c.Flags()) && os.Getenv(variable(f.Name)) == formJSON
 }
 
 func newRoot(status *int) *cobra.Command {
@@ -93,7 +97,7 @@ leaves behind, runs cleanup commands exactly once whatever happens, and exits as
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
-		newRun(status), newDefer(status), newCancel(status), newRecover(status), newDoctor(status), newVersion())
+		newRun(status), newDefer(), newCancel(), newRecover(status), newDoctor(status), newVersion())
 	return root
 }
 
@@ -109,6 +113,7 @@ func unknownCommand(c *cobra.Command, name string) error {
 
 // flagError rewords an error of pflag, and suggests the nearest flag.
 func flagError(c *cobra.Command, err error) error {
+	help := fmt.Sprintf(" (see %s --help)", c.CommandPath())
 	var invalid *pflag.InvalidValueError
 	var unknown *pflag.NotExistError
 	switch {
@@ -122,11 +127,7 @@ func flagError(c *cobra.Command, err error) error {
 		}
 		var names []string
 		c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-		hint := didYouMean(name, "--", names)
-		if hint == "" {
-			hint = fmt.Sprintf(" (see %s --help)", c.CommandPath())
-		}
-		return fmt.Errorf("%s: there is no such flag%s", given, hint)
+		return fmt.Errorf("%s: there is no such flag%s", given, cmp.Or(didYouMean(name, "--", names), help))
 	}
-	return fmt.Errorf("%w (see %s --help)", err, c.CommandPath())
+	return fmt.Errorf("%w%s", err, help)
 }

@@ -16,19 +16,16 @@ import (
 const scheduleExample = "TERM/10s/INT/5s/KILL"
 
 // scheduleValue is the schedule of a stop: signals and the waits between them, as for start-stop-daemon's --retry.
-type scheduleValue struct{ value *[]machine.Step }
-
-func (v scheduleValue) Set(s string) error {
-	steps, err := parseSchedule(s)
-	if err != nil {
-		return fmt.Errorf("%q: %w", s, err)
+func scheduleValue(value *[]machine.Step) flagValue[[]machine.Step] {
+	read := func(s string) ([]machine.Step, error) {
+		steps, err := parseSchedule(s)
+		if err != nil {
+			err = fmt.Errorf("%q: %w", s, err)
+		}
+		return steps, err
 	}
-	*v.value = steps
-	return nil
+	return flagValue[[]machine.Step]{value, "SCHEDULE", read, nil, completeSchedule}
 }
-
-func (v scheduleValue) String() string { return "" }
-func (v scheduleValue) Type() string   { return "SCHEDULE" }
 
 // parseSchedule reads a schedule up to its KILL. KILL is not a step, since SIGKILL ends every schedule.
 func parseSchedule(s string) (steps []machine.Step, err error) {
@@ -50,10 +47,8 @@ func parseSchedule(s string) (steps []machine.Step, err error) {
 			if killed = true; len(steps) == 0 {
 				steps = append(steps, machine.Step{Signal: machine.NoSignal})
 			}
-		case sig != 0:
-			steps = append(steps, machine.Step{Signal: int(sig)})
-		case len(items) == 1:
-			steps = append(steps, machine.Step{Wait: wait})
+		case sig != 0 || len(items) == 1:
+			steps = append(steps, machine.Step{Signal: int(sig), Wait: wait})
 		case i == 0:
 			steps = append(steps, machine.Step{Signal: machine.NoSignal, Wait: wait})
 		default:
@@ -73,10 +68,8 @@ func scheduleItem(item string) (sig syscall.Signal, wait time.Duration, err erro
 	case strings.EqualFold(item, "forever"):
 		return 0, 0, errors.New(`"forever" is refused: a stop must end; give a time`)
 	}
-	if !dashed {
-		if wait, err := parseTime(item); err == nil {
-			return 0, wait, nil
-		}
+	if wait, err := parseTime(item); err == nil && !dashed {
+		return 0, wait, nil
 	}
 	if sig, err = forward.Parse(name); err == nil {
 		if sig == unix.SIGSTOP {

@@ -107,11 +107,7 @@ func renderValue(v slog.Value) string {
 	if !ok {
 		return quoteWord(v.String())
 	}
-	words := make([]string, len(list))
-	for i, word := range list {
-		words[i] = quoteWord(word)
-	}
-	return "[" + strings.Join(words, " ") + "]"
+	return "[" + strings.Join(convert(list, quoteWord), " ") + "]"
 }
 
 // quoteWord returns a value that is one printable word unchanged, and quotes every other one in Go's syntax.

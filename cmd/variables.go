@@ -23,17 +23,19 @@ func variable(flag string) string {
 // environmentGroup returns the flag noEnv, with an example.
 func environmentGroup(example string) flagGroup {
 	g := newGroup("Environment", example)
-	g.on(new(bool), noEnv, "",
+	g.on(new(bool), noEnv,
 		"ignore the variables of the flags (GRACEFUL_...), for an environment that is not trusted")
 	return g
 }
 
+// ignoresVariables reports whether noEnv was given.
+func ignoresVariables(flags *pflag.FlagSet) bool { return flags.Lookup(noEnv).Value.String() == "true" }
+
 // readVariables sets each flag that was not given from its variable, unless noEnv was given. An empty variable counts
-// as not set. It returns, for each flag that is set, where the value comes from: "--grace" or "GRACEFUL_GRACE".
-func readVariables(flags *pflag.FlagSet) (given map[string]string, err error) {
+// as not set. It adds to given, for each flag that is set, where the value comes from: "--grace" or "GRACEFUL_GRACE".
+func readVariables(flags *pflag.FlagSet, given map[string]string) error {
 	var errs []error
-	ignore := flags.Lookup(noEnv).Value.String() == "true"
-	given = map[string]string{}
+	ignore := ignoresVariables(flags)
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := variable(f.Name)
 		value := os.Getenv(name)
@@ -50,7 +52,7 @@ func readVariables(flags *pflag.FlagSet) (given map[string]string, err error) {
 			}
 		}
 	})
-	return given, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // targetEnviron returns environ without the variables that configure graceful or come from an outer run. A run inside

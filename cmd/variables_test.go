@@ -33,7 +33,7 @@ func TestReadVariables_nameInsideARun(t *testing.T) {
 		t.Setenv("GRACEFUL_NAME", "outer")
 		t.Setenv("GRACEFUL_RUN_ID", id)
 		flags := newRun(new(int)).Flags()
-		if _, err := readVariables(flags); err != nil {
+		if err := readVariables(flags, map[string]string{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := flags.Lookup("name").Value.String(); got != want {

@@ -17,15 +17,9 @@ import (
 
 // The process that started graceful sets its signals, and is its parent. It shares its terminal with graceful.
 
-func examineSignals() Check {
+func examineSignals(c *Check) {
 	in, unread := process.ReadInherited(), process.Unreadable()
-	c := Check{
-		Name: CheckSignals, Required: true, Holds: Yes,
-		Detail: "ignored " + signalNames(in.Ignored) + ", blocked " + signalNames(in.Blocked),
-	}
-	if unread == nil {
-		return c
-	}
+	c.Detail = "ignored " + signalNames(in.Ignored) + ", blocked " + signalNames(in.Blocked)
 	hint := ""
 	switch {
 	case errors.Is(unread, elf.ErrNoSymbols):
@@ -33,8 +27,10 @@ func examineSignals() Check {
 	case errors.Is(unread, unix.ENOENT):
 		hint = "mount /proc"
 	}
-	c.lower(Partly, fmt.Sprintf("graceful cannot tell every signal that its parent ignored or blocked: %v", unread), hint)
-	return c
+	if unread != nil {
+		c.lower(Partly,
+			fmt.Sprintf("graceful cannot tell every signal that its parent ignored or blocked: %v", unread), hint)
+	}
 }
 
 // signalNames returns the names, separated by blanks, or "none".
@@ -46,22 +42,21 @@ func signalNames(signals []syscall.Signal) string {
 	return cmp.Or(strings.Join(names, " "), "none")
 }
 
-func examineParent() Check {
-	c := Check{Name: CheckParent, Holds: Yes, Detail: fmt.Sprintf("process %d", unix.Getppid())}
+func examineParent(c *Check) {
+	c.Detail = fmt.Sprintf("process %d", unix.Getppid())
 	switch ended, err := runner.ProbeParent(); {
 	case err != nil:
 		c.lower(No, err.Error(), "")
 	case ended:
 		c.lower(No, "it has ended, or it is PID 1, which no process outlives", "")
 	}
-	return c
 }
 
-func examineTerminal() Check {
-	c := Check{Name: CheckTerminal, Holds: Yes, Detail: "standard input is not graceful's controlling terminal"}
+func examineTerminal(c *Check) {
+	c.Detail = "standard input is not graceful's controlling terminal"
 	foreground, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	if err != nil {
-		return c
+		return
 	}
 	c.Detail = "standard input is a terminal, and graceful is in its background: the target waits for the foreground"
 	switch own := unix.Getpgrp(); own {
@@ -72,5 +67,4 @@ func examineTerminal() Check {
 	case foreground:
 		c.Detail = "standard input is a terminal, and graceful is in its foreground"
 	}
-	return c
 }

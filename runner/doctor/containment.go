@@ -49,24 +49,19 @@ func examineTree() containment {
 }
 
 // examineCgroup tries a run in a cgroup: only creating the cgroup shows whether it works.
-func examineCgroup() Check {
-	c := Check{Name: CheckCgroup, Holds: Yes, Detail: "a run was tried in one"}
+func examineCgroup(c *Check) {
+	c.Detail = "a run was tried in one"
 	if err := tryRun(tree.Cgroup, runner.GuardOff); err != nil {
 		c.lower(No, err.Error(), "")
 	}
-	return c
 }
 
-func examinePids() Check {
-	c := Check{
-		Name: CheckPids, Required: true, Holds: Yes,
-		Detail: "processes are pinned before they are signalled (pidfd)",
-	}
+func examinePids(c *Check) {
 	if err := tree.Pins(); err != nil {
-		c.Detail = ""
 		c.lower(Partly, err.Error(), "")
+		return
 	}
-	return c
+	c.Detail = "processes are pinned before they are signalled (pidfd)"
 }
 
 // examineGuard tries a run with a guard, unless a run has none by default. If there is no guard or the run fails, it

@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,20 +44,22 @@ const (
 	CheckTerminal  = "terminal"
 )
 
-// lower lowers Holds to No or Partly, and adds the reason and the hint to those that c has.
+// examined returns the result of a check, which examine may change.
+func examined(name string, required bool, examine func(*Check)) Check {
+	c := Check{Name: name, Required: required, Holds: Yes}
+	examine(&c)
+	return c
+}
+
+// lower lowers Holds to No or Partly, and adds the reason and the hint, if any, to those that c has.
 func (c *Check) lower(to Holds, why, hint string) {
 	if c.Holds != No {
 		c.Holds = to
 	}
-	c.Why = joined(c.Why, why)
-	c.Hint = joined(c.Hint, hint)
-}
-
-func joined(a, b string) string {
-	if a != "" && b != "" {
-		return a + "; " + b
+	c.Why = strings.TrimPrefix(c.Why+"; "+why, "; ")
+	if hint != "" {
+		c.Hint = strings.TrimPrefix(c.Hint+"; "+hint, "; ")
 	}
-	return a + b
 }
 
 // System is the place that was examined.
@@ -70,14 +73,12 @@ type System struct {
 }
 
 func thisSystem() System {
-	s := System{
-		OS: runtime.GOOS, Arch: runtime.GOARCH, UID: unix.Geteuid(), PID: unix.Getpid(), Parent: unix.Getppid(),
-	}
 	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		s.Kernel = unix.ByteSliceToString(name.Release[:])
+	_ = unix.Uname(&name) // the name stays empty if it fails
+	return System{
+		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: unix.ByteSliceToString(name.Release[:]),
+		UID: unix.Geteuid(), PID: unix.Getpid(), Parent: unix.Getppid(),
 	}
-	return s
 }
 
 // Findings are the results of Examine.
@@ -96,8 +97,9 @@ func Examine(stateDir string, strict bool) Findings {
 	f := Findings{
 		System: thisSystem(),
 		Checks: []Check{
-			held.Check, examineCgroup(), examinePids(), guard, processes,
-			examineShell(), examineSocket(), examineSignals(),
+			held.Check, examined(CheckCgroup, false, examineCgroup), examined(CheckPids, true, examinePids),
+			guard, processes, examined(CheckShell, false, examineShell),
+			examined(CheckSocket, true, examineSocket), examined(CheckSignals, true, examineSignals),
 		},
 	}
 	state := stateCheck{Check: Check{Holds: No}}
@@ -105,7 +107,8 @@ func Examine(stateDir string, strict bool) Findings {
 		state = examineState(stateDir, strict)
 		f.Checks = append(f.Checks, state.Check)
 	}
-	f.Checks = append(f.Checks, examineParent(), examineTerminal())
+	f.Checks = append(f.Checks,
+		examined(CheckParent, false, examineParent), examined(CheckTerminal, false, examineTerminal))
 	f.Survival = survival(unix.Getpid() == 1, held, guard.Holds == Yes, state)
 	return f
 }

@@ -10,21 +10,19 @@ import (
 	"graceful/runner/procfs"
 )
 
-func examineShell() Check {
-	c := Check{Name: CheckShell, Holds: Yes, Detail: cleanup.Shell}
+func examineShell(c *Check) {
+	c.Detail = cleanup.Shell
 	if err := runner.ProbeShell(); err != nil {
 		c.lower(No, fmt.Sprintf("%s: %v", cleanup.Shell, err), `use the exec form: ["./flush", "--all"]`)
 	}
-	return c
 }
 
 // examineSocket makes a socket as a run does, and lists the commands that are registered there: none.
-func examineSocket() Check {
-	c := Check{Name: CheckSocket, Required: true, Holds: Yes}
+func examineSocket(c *Check) {
 	fd, address, err := registry.Listen(runner.NewID())
 	if err != nil {
 		c.lower(No, err.Error(), "")
-		return c
+		return
 	}
 	defer registry.Remove(address)
 	server := registry.Serve(fd, procfs.StartOf)
@@ -36,13 +34,12 @@ func examineSocket() Check {
 	}
 	if err != nil {
 		c.lower(No, err.Error(), "")
-		return c
+		return
 	}
 	c.Detail = "in " + filepath.Dir(filepath.Dir(address))
 	if address[0] == '@' {
 		c.Detail = "its address is abstract, since no directory can hold it: this network namespace shares it"
 	}
-	return c
 }
 
 // answerOne answers the first request as a run without commands does.

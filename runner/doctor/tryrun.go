@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"graceful/cleanup/eintr"
 	"graceful/forward"
 	"graceful/runner"
 	"graceful/runner/process"
@@ -43,7 +44,10 @@ func tryRun(level tree.Level, guard runner.Guard) error {
 	if late != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
-	status, err := wait(pid)
+	status, err := eintr.RetryValue(func() (status unix.WaitStatus, err error) {
+		_, err = unix.Wait4(pid, &status, 0, nil)
+		return status, err
+	})
 	switch {
 	case err != nil:
 		return fmt.Errorf("waiting for the run: %w", err)
@@ -51,15 +55,6 @@ func tryRun(level tree.Level, guard runner.Guard) error {
 		return fmt.Errorf("it did not end within %v", tryLimit)
 	}
 	return failure(status, string(text))
-}
-
-// wait reaps a child.
-func wait(pid int) (status unix.WaitStatus, err error) {
-	for {
-		if _, err = unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			return status, err
-		}
-	}
 }
 
 // failure returns why a run failed, given its status and output; nil: it succeeded.

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Limits and file systems are known on Linux only.
+
 // limits describes the limits on threads and processes.
 func limits() (found []string) {
 	var l unix.Rlimit
@@ -38,18 +40,36 @@ func pidsCgroups() (dirs []string) {
 		if !c.V2 && !slices.Contains(c.Controllers, "pids") {
 			continue
 		}
-		i := slices.IndexFunc(mounts, func(m procfs.Mount) bool {
-			_, visible := m.Dir(c.Path)
-			return visible && (c.V2 && m.Type == "cgroup2" || !c.V2 && m.Type == "cgroup" && m.Has("pids"))
-		})
-		if i < 0 {
-			continue
-		}
-		dir, _ := mounts[i].Dir(c.Path)
-		for ; len(dir) > len(mounts[i].Point); dir = path.Dir(dir) {
+		for _, m := range mounts {
+			dir, visible := m.Dir(c.Path)
+			if !visible || c.V2 && m.Type != "cgroup2" || !c.V2 && (m.Type != "cgroup" || !m.Has("pids")) {
+				continue
+			}
+			for ; len(dir) > len(m.Point); dir = path.Dir(dir) {
+				dirs = append(dirs, dir)
+			}
 			dirs = append(dirs, dir)
+			break
 		}
-		dirs = append(dirs, dir)
 	}
 	return dirs
+}
+
+// fileSystem reports whether a directory ends with the machine or the container. why says that it does, or that other
+// machines may share it; "": nothing speaks against the directory.
+func fileSystem(dir string) (why string, ends bool) {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return "", false
+	}
+	switch uint32(st.Type) {
+	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
+		return "it is in memory (tmpfs), and ends with the machine", true
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "it is in a layer of a container (overlay), and ends with that", true
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC,
+		unix.AFS_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC:
+		return "it is on a network: another machine that uses it may take runs of this one for killed", false
+	}
+	return "", false
 }
