@@ -26,12 +26,12 @@ func (p *processes) finishDead(
 	m remembered, runLedger *ledger.Ledger, retry bool, log *slog.Logger,
 ) (stopped syscall.Signal, err error) {
 	m.history.TakeOver()
-	sameBoot := m.boot != "" && m.boot == procfs.Boot()
+	sameBoot := m.Begin.Boot != "" && m.Begin.Boot == procfs.Boot()
 	if !sameBoot {
 		m.run.Cgroup = ""
 	}
 	q := *p
-	q.inherit.Blocked = m.inherit.Blocked
+	q.inherit.Blocked = m.Begin.Blocked
 	if q.report = nil; m.history != nil {
 		q.report = report.Reopen(m.run.Config.Report)
 		defer q.report.Close()
@@ -43,7 +43,7 @@ func (p *processes) finishDead(
 	if q.tree, err = openDeadTree(m, sameBoot); err != nil {
 		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
 	}
-	leave, err := enter(m.dir, log) // commands may contain relative paths
+	leave, err := enter(string(m.Begin.Dir), log) // commands may contain relative paths
 	if err != nil {
 		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
 	}
@@ -63,7 +63,7 @@ func (p *processes) finishDead(
 // openDeadTree returns the tree that a dead run has left. After a reboot it is empty: other processes have the pids.
 func openDeadTree(m remembered, sameBoot bool) (*tree.Tree, error) {
 	if sameBoot {
-		return tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, recordedIdentities(m.run), m.start)
+		return tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, recordedIdentities(m.run), m.Start)
 	}
 	empty, _, err := tree.Open(tree.Auto)
 	return empty, err
@@ -126,7 +126,7 @@ func (l *loop) recover(m remembered, sameBoot, retry bool) {
 		}
 	}
 	if was.State < machine.Sweeping {
-		l.handle(machine.Recovered{After: m.last})
+		l.handle(machine.Recovered{After: m.Last})
 	} else if was.State < machine.Cleaning || was.Cleanup.Relaying || was.Cleanup.Clearing {
 		for _, a := range machine.Resume(l.run.Run) {
 			l.perform(a)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
 )
@@ -23,7 +24,7 @@ func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedS
 		script(s)
 		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), began: time.Now()}
 		l.record.ledger = &memory{}
-		l.recover(remembered{last: time.Hour}, sameBoot, retry)
+		l.recover(remembered{Replayed: journal.Replayed{Last: time.Hour}}, sameBoot, retry)
 		run, sys = l.complete(), s
 	})
 	return run, sys

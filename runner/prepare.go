@@ -63,7 +63,7 @@ func (p *processes) system() system { return system{p, p, p.tree, p, p.tree, p, 
 func (p *processes) newLoop(m remembered, runLedger *ledger.Ledger, log *slog.Logger) *loop {
 	p.tree.Confine(m.run.Cgroup)
 	l := &loop{
-		run: m.run, began: m.began, sys: p.system(), log: log, record: recorder{history: m.history},
+		run: m.run, began: m.Began, sys: p.system(), log: log, record: recorder{history: m.history},
 		in: inputs{
 			signals: p.listener.Signals, children: p.listener.Children,
 			parentGone: p.parentGone, broken: p.pty.Broken(),

@@ -166,7 +166,7 @@ func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger, log *slog
 	}
 	now := time.Now()
 	dir, _ := os.Getwd()
-	m := remembered{run: r, began: now, history: newHistory(r, unix.Getpid(), dir, now)}
+	m := remembered{Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), dir, now)}
 	return p.newLoop(m, runLedger, log).start().result(), nil
 }
 

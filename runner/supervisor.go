@@ -10,6 +10,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
@@ -77,11 +78,11 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (s supe
 		return s, err
 	}
 	_ = os.WriteFile("/proc/self/comm", []byte("graceful"), 0) // not "exe": pgrep(1) finds graceful by its name
-	s.log = logger(s.run.Config, s.began)
+	s.log = logger(s.run.Config, s.Began)
 	if err = tree.AdoptOrphans(); err != nil {
 		return s, err
 	}
-	if s.pty, err = terminal.InheritPTY(args[5], s.front, s.log); err != nil {
+	if s.pty, err = terminal.InheritPTY(args[5], s.Begin.Front, s.log); err != nil {
 		return s, err
 	}
 	s.destination, err = report.Inherit(args[6], s.run.Config.Report)
@@ -92,12 +93,13 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (s supe
 func (s *supervisor) prepare() (*processes, error) {
 	s.frontGone, s.relayed = make(chan struct{}), make(chan struct{})
 	go s.listen()
-	p, err := prepare(s.run.Config, s.inherit, slog.New(slog.DiscardHandler))
+	inherited := process.Inherited{Ignored: s.Begin.Ignored, Blocked: s.Begin.Blocked}
+	p, err := prepare(s.run.Config, inherited, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
-	p.front, p.supervisor, p.link, p.socket, p.report = s.front, unix.Getpid(), s.link, s.socket, s.destination
-	if group, err := unix.Getpgid(s.front); err == nil && !s.run.Config.PTY {
+	p.front, p.supervisor, p.link, p.socket, p.report = s.Begin.Front, unix.Getpid(), s.link, s.socket, s.destination
+	if group, err := unix.Getpgid(s.Begin.Front); err == nil && !s.run.Config.PTY {
 		p.jobs.open(group)
 	}
 	p.pty = newPolicy(s.pty, s.run.Config)
@@ -131,7 +133,7 @@ func (s *supervisor) supervise(p *processes) (status int, err error) {
 	unheard := send(s.link, listening, 0)
 	l := p.newLoop(s.remembered, s.ledger, s.log)
 	var r Run
-	if unheard == nil && unix.Getppid() == s.front {
+	if unheard == nil && unix.Getppid() == s.Begin.Front {
 		l.in.orphaned = s.frontGone
 		r = l.start()
 	} else { // nothing has started, and the front has ended or cannot receive messages

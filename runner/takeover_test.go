@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
 
@@ -37,7 +38,7 @@ func takeOver(
 		script(s)
 		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), began: time.Now()}
 		l.record.ledger = runLedger
-		l.takeOver(remembered{claimTimes: claimTimes})
+		l.takeOver(remembered{Replayed: journal.Replayed{Claimed: claimTimes}})
 		l.handle(machine.Orphaned{})
 		run, sys = l.complete(), s
 	})
