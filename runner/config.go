@@ -14,6 +14,8 @@ import (
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config is the configuration of a run. It is valid: before the start, only a lack of resources can make it fail.
@@ -77,3 +79,18 @@ func (c Config) check() error {
 	}
 	return nil
 }
+
+// Guard says whether a run has a guard.
+type Guard string
+
+// GuardAuto is on, except as PID 1: if PID 1 is killed, the kernel kills all other processes.
+const (
+	GuardAuto Guard = "auto"
+	GuardOn   Guard = "on"
+	GuardOff  Guard = "off"
+)
+
+// Guards lists the values of Guard, the default first.
+func Guards() []Guard { return []Guard{GuardAuto, GuardOn, GuardOff} }
+
+func (g Guard) wanted() bool { return g == GuardOn || g == GuardAuto && unix.Getpid() != 1 }

@@ -22,7 +22,7 @@ func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedS
 		s := newWatchedSystem(t)
 		s.polling = true
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), began: time.Now()}
+		l := loop{run: r, sys: s, log: quiet, in: s.inputs(), began: time.Now()}
 		l.record.ledger = &memory{}
 		l.recover(remembered{Replayed: journal.Replayed{Last: time.Hour}}, sameBoot, retry)
 		run, sys = l.complete(), s

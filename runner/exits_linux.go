@@ -20,7 +20,7 @@ func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, er
 		return procfs.Process{}, errors.New(
 			"you are in another PID namespace than graceful: the process has another pid here")
 	}
-	found, ok := p.tree.Find(pid)
+	found, ok := p.Find(pid)
 	if !ok || start != 0 && start != found.Start {
 		return procfs.Process{}, fmt.Errorf("process %d is none of this run's, or has ended", pid)
 	}
@@ -49,7 +49,7 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 	if err == nil {
 		err = file.SetReadDeadline(time.Time{}) // an error if epoll cannot wait for it
 	}
-	if err != nil || p.tree.Child(id.PID).Identity != id { // it has ended; its pid may be reused
+	if err != nil || p.Child(id.PID).Identity != id { // it has ended; its pid may be reused
 		file.Close()
 		<-p.pidfds
 		return false
@@ -64,4 +64,21 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 		p.exits <- id
 	}()
 	return true
+}
+
+// waitFor returns a function that waits for the end of a process. That function returns false if it cannot wait (before
+// Linux 5.3).
+func waitFor(pid int) (wait func() bool) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return func() bool { return err == unix.ESRCH }
+	}
+	return func() bool {
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if n == 1 || err != nil && err != unix.EINTR {
+				return n == 1
+			}
+		}
+	}
 }

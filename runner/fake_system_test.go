@@ -303,7 +303,7 @@ func simulate(t *testing.T, config Config, commands []string, script func(*fakeS
 			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs()}
+		l := loop{run: r, sys: s, log: quiet, in: s.inputs()}
 		run = l.start()
 		s.note("done")
 		did = s.did

@@ -85,17 +85,3 @@ func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	}
 	return runLedger.records[0]
 }
-
-// systemOf returns a system whose parts are all s.
-func systemOf(s interface {
-	starter
-	reaper
-	members
-	signals
-	killer
-	jobs
-	waiter
-	finisher
-}) system {
-	return system{s, s, s, s, s, s, s, s}
-}

@@ -20,6 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A run with a guard has two processes of graceful. The user starts the front. The front starts the supervisor, which
+// performs the run, and forwards signals to it. Both processes are subreapers.
+//
+// If the supervisor is killed, the tree is reparented to the front, which resumes the run from the ledger. If the front
+// is killed, its end of the link closes, and the supervisor stops the run.
+
 // runGuarded performs a run in a supervisor, and takes the run over if the supervisor is killed. Without a ledger it
 // makes one in memory. An error means that nothing was started.
 func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger, log *slog.Logger) (result Result, err error) {
@@ -111,7 +117,7 @@ func (p *processes) takeOverFrom(
 	if m.run.State == machine.Done {
 		return p.newLoop(m, runLedger, log).complete().result(), nil // it may not have written the report
 	}
-	unstarted := m.run.State == machine.Starting && runLedger != nil && len(p.tree.Children()) == 0
+	unstarted := m.run.State == machine.Starting && runLedger != nil && len(p.Children()) == 0
 	if r.Config.Guard == GuardAuto && unstarted {
 		p.supervisor = 0
 		how := fmt.Sprintf("exited with status %d", ending.Code)
@@ -201,7 +207,7 @@ func (w *supervisorWatch) handle(m message, open bool) {
 func (w *supervisorWatch) handleSignal(sig syscall.Signal) {
 	w.stops = w.stops || forward.MeaningOf(sig) == forward.Stop
 	if sig == unix.SIGCONT {
-		w.jobs.terminal.Resumed()
+		w.terminal.Resumed()
 	}
 	w.pty.Heard(sig)
 	w.forward(sig)
@@ -229,7 +235,7 @@ func (w *supervisorWatch) suspendUnlessContinued(by syscall.Signal) {
 			}
 		default:
 			w.pty.Pause()
-			w.jobs.suspendSelf(by)
+			w.suspendSelf(by)
 			return
 		}
 	}
@@ -243,7 +249,7 @@ func (p *processes) reapOthers(supervisor int) (ended bool) {
 			return true
 		}
 		pid, _, _ := process.Peek()
-		if pid == 0 || pid == supervisor || p.tree.Ending(supervisor) {
+		if pid == 0 || pid == supervisor || p.Ending(supervisor) {
 			_, ended := process.PeekAt(supervisor)
 			return ended
 		}

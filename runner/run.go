@@ -16,6 +16,7 @@ import (
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/report"
+	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -97,18 +98,20 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if ended {
 		return stoppedBy(unix.SIGTERM, config), nil
 	}
-	pty, err := openPTY(config, log)
-	if err != nil {
-		return Result{}, err
+	var pty *terminal.PTY
+	if config.PTY {
+		if pty, err = terminal.OpenPTY(log); err != nil {
+			return Result{}, err
+		}
+		defer pty.Restore()
 	}
-	defer pty.Restore()
 	p, err := prepare(config, process.ReadInherited(), log)
 	if err != nil {
 		return Result{}, err
 	}
 	p.parentGone, p.report = parentGone, destination
 	if !config.PTY {
-		p.jobs.open(unix.Getpgrp())
+		p.terminal = terminal.Open(unix.Getpgrp())
 	}
 	runLedger, stopped, err := p.openLedger(config, log)
 	if err != nil {

@@ -100,7 +100,7 @@ func (s *supervisor) prepare() (*processes, error) {
 	}
 	p.front, p.supervisor, p.link, p.socket, p.report = s.Begin.Front, unix.Getpid(), s.link, s.socket, s.destination
 	if group, err := unix.Getpgid(s.Begin.Front); err == nil && !s.run.Config.PTY {
-		p.jobs.open(group)
+		p.terminal = terminal.Open(group)
 	}
 	p.pty = newPolicy(s.pty, s.run.Config)
 	p.pty.Front = &terminal.Front{Relayed: s.relayed, Gone: s.frontGone, Relay: func(stopping bool) error {

@@ -36,7 +36,7 @@ func takeOver(
 		s := newWatchedSystem(t)
 		s.kids = []procfs.Process{child(targetPID, 0)}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), began: time.Now()}
+		l := loop{run: r, sys: s, log: quiet, in: s.inputs(), began: time.Now()}
 		l.record.ledger = runLedger
 		l.takeOver(remembered{Replayed: journal.Replayed{Claimed: claimTimes}})
 		l.handle(machine.Orphaned{})

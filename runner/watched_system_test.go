@@ -160,7 +160,7 @@ func watched(t *testing.T, config Config, commands []string, script func(*watche
 			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 		}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(s), in: s.inputs()}
+		l := loop{run: r, sys: s, log: slog.New(s), in: s.inputs()}
 		run = l.start()
 		s.note("done")
 	})
