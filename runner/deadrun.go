@@ -41,7 +41,12 @@ func (p *processes) finishDead(
 		q.newLoop(m, runLedger, log).complete() // the report may not be written
 		return 0, conclude(m.run, runLedger, log)
 	}
-	if q.Tree, err = openDeadTree(m, sameBoot); err != nil {
+	if sameBoot {
+		q.Tree, err = tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, recordedIdentities(m.run), m.Start)
+	} else { // other processes have the pids
+		q.Tree, _, err = tree.Open(tree.Auto)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
 	}
 	leave, err := enter(string(m.Begin.Dir), log) // commands may contain relative paths
@@ -52,10 +57,8 @@ func (p *processes) finishDead(
 	l := q.newLoop(m, runLedger, log)
 	l.recover(m, sameBoot, retry)
 	r := l.complete()
-	if err = conclude(r, runLedger, log); err != nil {
-		return l.stopHeard, err
-	}
-	if slices.ContainsFunc(r.Cleanup.Entries, func(c *cleanup.Entry) bool { return c.Outcome.Failed() }) {
+	failed := func(c *cleanup.Entry) bool { return c.Outcome.Failed() }
+	if err = conclude(r, runLedger, log); err == nil && slices.ContainsFunc(r.Cleanup.Entries, failed) {
 		err = errCommands
 	}
 	return l.stopHeard, err
@@ -98,15 +101,6 @@ func interrupted(r Run) (commands []*cleanup.Entry) {
 	})
 }
 
-// openDeadTree returns the tree that a dead run has left. After a reboot it is empty: other processes have the pids.
-func openDeadTree(m remembered, sameBoot bool) (*tree.Tree, error) {
-	if sameBoot {
-		return tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, recordedIdentities(m.run), m.Start)
-	}
-	empty, _, err := tree.Open(tree.Auto)
-	return empty, err
-}
-
 // enter changes the working directory and returns a function that changes it back. If dir has been removed, enter makes
 // another directory and removes it: commands find no files there, either.
 func enter(dir string, log *slog.Logger) (leave func(), err error) {
@@ -132,15 +126,11 @@ func enter(dir string, log *slog.Logger) (leave func(), err error) {
 // recordedIdentities lists the processes that a run has recorded with their start times. A pid alone may have been
 // reused.
 func recordedIdentities(r Run) (ids []procfs.Identity) {
-	if r.Target.Start != 0 {
-		ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
-	}
+	ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
 	for _, c := range r.Cleanup.Entries {
-		if c.Start != 0 {
-			ids = append(ids, procfs.Identity{PID: c.PID, Start: c.Start})
-		}
+		ids = append(ids, procfs.Identity{PID: c.PID, Start: c.Start})
 	}
-	return ids
+	return slices.DeleteFunc(ids, func(id procfs.Identity) bool { return id.Start == 0 })
 }
 
 // recover reconciles a dead run with the processes that exist. sameBoot is false if none of its processes can exist.

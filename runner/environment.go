@@ -24,9 +24,9 @@ func (r Run) mark(env []string) []string {
 	return env
 }
 
-// commandEnv returns the environment of a cleanup command. It lacks the cookies by which a CI runner finds and kills the
-// processes of a cancelled job: the command has to run just then. BUILD_ID stays, because Jenkins kills only processes
-// that have all of its cookies.
+// commandEnv returns the environment of a cleanup command. It lacks the cookies by which a CI runner finds and kills
+// the processes of a cancelled job: the command has to run just then. BUILD_ID stays, because Jenkins kills only
+// processes that have all of its cookies.
 func commandEnv(r Run, c cleanup.Entry) []string {
 	env := c.Env
 	if env == nil {

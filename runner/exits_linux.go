@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"graceful/cleanup/eintr"
 	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
@@ -55,10 +56,7 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 		return false
 	}
 	go func() {
-		_ = raw.Read(func(fd uintptr) bool {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-			return n > 0 || err != nil && err != unix.EINTR
-		})
+		_ = raw.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
 		file.Close()
 		<-p.pidfds
 		p.exits <- id
@@ -74,11 +72,20 @@ func waitFor(pid int) (wait func() bool) {
 		return func() bool { return err == unix.ESRCH }
 	}
 	return func() bool {
-		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
-			if n == 1 || err != nil && err != unix.EINTR {
-				return n == 1
-			}
-		}
+		n, _ := pollPidfd(fd, -1)
+		return n == 1
 	}
+}
+
+// hasEnded reports whether the process of a pidfd has ended.
+func hasEnded(pidfd int) bool {
+	n, err := pollPidfd(pidfd, 0)
+	return err != nil || n > 0
+}
+
+// pollPidfd waits until a pidfd is readable: its process has ended (pidfd_open(2)). timeout is in milliseconds; below 0:
+// none.
+func pollPidfd(pidfd, timeout int) (n int, err error) {
+	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	return eintr.RetryValue(func() (int, error) { return unix.Poll(poll, timeout) })
 }

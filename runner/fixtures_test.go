@@ -85,3 +85,11 @@ func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	}
 	return runLedger.records[0]
 }
+
+// loopOn returns a loop that performs a run on a fake system.
+func loopOn(s interface {
+	system
+	inputs() inputs
+}, r Run) *loop {
+	return &loop{run: r, sys: s, log: quiet, in: s.inputs(), began: time.Now()}
+}

@@ -109,8 +109,7 @@ func (p *processes) newLoop(m remembered, runLedger *ledger.Ledger, log *slog.Lo
 		l.in.requests, l.in.exits = registry.Serve(p.socket, procfs.StartOf).Calls, p.exits
 	}
 	if m.run.State >= machine.Cleaning { // the same
-		p.cleaning()
-		l.disband()
+		l.beginCleaning()
 	}
 	return l
 }

@@ -134,7 +134,7 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 				first := firstRecord(r, process.Inherited{})
 				runLedger := &memory{}
 				h := replayed(t, first).history
-				l := loop{run: r, sys: s, log: quiet, in: s.inputs()}
+				l := loopOn(s, r)
 				l.record = recorder{ledger: runLedger, history: h}
 				done := l.start()
 				m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
@@ -163,7 +163,7 @@ func TestReport_floodOfSignals(t *testing.T) {
 			first := firstRecord(r, process.Inherited{})
 			runLedger := &memory{}
 			h := newHistory(r, 1, "/", time.Now())
-			l := loop{run: r, sys: newFakeSystem(), log: quiet}
+			l := loopOn(newFakeSystem(), r)
 			l.record = recorder{ledger: runLedger, history: h}
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
@@ -200,7 +200,8 @@ func TestReport_leftProcesses(t *testing.T) {
 		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: machine.Policy{Grace: time.Second}})
 		h := newHistory(r, 1, "/", time.Now())
-		l := loop{run: r, sys: s, log: quiet, in: s.inputs(), record: recorder{history: h}}
+		l := loopOn(s, r)
+		l.record.history = h
 		done := h.Report(l.start().Run, time.Now())
 		killed := []report.Process{{PID: 7, Name: "p"}, {PID: 8, Name: "p"}}
 		if !slices.Equal(done.Left, killed[:1]) || !slices.Equal(done.Killed, killed) ||

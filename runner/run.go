@@ -40,9 +40,8 @@ func newRun(id string, config Config) Run {
 func NewID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
 
 // advanced returns the run after an event, and the actions that the event causes.
-func (r Run) advanced(e machine.Event, now time.Time) (Run, []machine.Action) {
-	core, todo := machine.Advance(r.Run, e, now)
-	r.Run = core
+func (r Run) advanced(e machine.Event, now time.Time) (_ Run, todo []machine.Action) {
+	r.Run, todo = machine.Advance(r.Run, e, now)
 	return r, todo
 }
 
@@ -153,13 +152,10 @@ func (p *processes) perform(r Run, runLedger *ledger.Ledger, log *slog.Logger) (
 func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
 	if g := r.Config.Guard; g.wanted() {
 		done, err := p.runGuarded(r, runLedger, log)
-		if err == nil {
-			return done, nil
-		}
-		if errors.Is(err, journal.ErrTooLarge) {
-			return Result{}, err
-		}
-		if g == GuardOn {
+		switch {
+		case err == nil, errors.Is(err, journal.ErrTooLarge):
+			return done, err
+		case g == GuardOn:
 			return Result{}, fmt.Errorf("guard: %w", err)
 		}
 		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")

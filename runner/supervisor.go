@@ -115,17 +115,15 @@ func (s *supervisor) prepare() (*processes, error) {
 
 // listen closes relayed at the front's message, and frontGone when the front has ended.
 func (s *supervisor) listen() {
-	for first := true; ; first = false {
-		if _, ok := receive(s.link); !ok {
-			s.pty.Restore()
-			s.pty.Begin(false)
-			close(s.frontGone)
-			return
-		}
-		if first {
-			close(s.relayed)
+	messages := messagesFrom(s.link)
+	if _, open := <-messages; open {
+		close(s.relayed)
+		for range messages {
 		}
 	}
+	s.pty.Restore()
+	s.pty.Begin(false)
+	close(s.frontGone)
 }
 
 // supervise performs the run, and sends its result to the front.
@@ -141,11 +139,8 @@ func (s *supervisor) supervise(p *processes) (status int, err error) {
 		r = l.complete()
 	}
 	result := r.result()
-	unsent := send(s.link, raising, result.Raise)
-	if unsent == nil {
-		unsent = send(s.link, finished, result.Status)
-	}
-	if unsent != nil || l.in.orphaned == nil { // otherwise the front does it
+	sent := send(s.link, raising, result.Raise) == nil && send(s.link, finished, result.Status) == nil
+	if !sent || l.in.orphaned == nil { // otherwise the front does it
 		registry.Remove(r.Socket)
 		err = discard(s.ledger)
 	}

@@ -67,10 +67,7 @@ func (l *loop) adoptCommands(children []procfs.Process, claimTimes map[int]time.
 		})
 		if len(found) > 0 {
 			p := slices.MinFunc(found, older)
-			if l.command(id).When == cleanup.AtExit && l.run.State < machine.Cleaning {
-				l.sys.Exempt(p.PID)
-			}
-			l.handle(machine.CommandStarted{ID: id, PID: p.PID, Start: p.Start})
+			l.commandStarted(l.command(id), p.PID, p.Start)
 			return
 		}
 		others = true
