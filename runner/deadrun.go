@@ -3,7 +3,6 @@ package runner
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 	"syscall"
@@ -23,9 +22,7 @@ import (
 
 // finishDead finishes a dead run. The caller holds the lock of its ledger. retry runs interrupted commands again.
 // stopped is the stop signal that arrived meanwhile, or 0.
-func (p *processes) finishDead(
-	m remembered, runLedger *ledger.Ledger, retry bool, log *slog.Logger,
-) (stopped syscall.Signal, err error) {
+func (p *processes) finishDead(m remembered, retry bool) (stopped syscall.Signal, err error) {
 	m.history.TakeOver()
 	sameBoot := m.Begin.Boot != "" && m.Begin.Boot == procfs.Boot()
 	if !sameBoot {
@@ -38,8 +35,8 @@ func (p *processes) finishDead(
 		defer q.report.Close()
 	}
 	if m.run.State == machine.Done && !(retry && len(interrupted(m.run)) > 0) {
-		q.newLoop(m, runLedger, log).complete() // the report may not be written
-		return 0, conclude(m.run, runLedger, log)
+		q.newLoop(m).complete() // the report may not be written
+		return 0, q.conclude(m.run, m.ledger)
 	}
 	if sameBoot {
 		q.Tree, err = tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, recordedIdentities(m.run), m.Start)
@@ -49,16 +46,16 @@ func (p *processes) finishDead(
 	if err != nil {
 		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
 	}
-	leave, err := enter(string(m.Begin.Dir), log) // commands may contain relative paths
+	leave, err := q.enter(string(m.Begin.Dir)) // commands may contain relative paths
 	if err != nil {
 		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
 	}
 	defer leave()
-	l := q.newLoop(m, runLedger, log)
+	l := q.newLoop(m)
 	l.recover(m, sameBoot, retry)
 	r := l.complete()
 	failed := func(c *cleanup.Entry) bool { return c.Outcome.Failed() }
-	if err = conclude(r, runLedger, log); err == nil && slices.ContainsFunc(r.Cleanup.Entries, failed) {
+	if err = q.conclude(r, m.ledger); err == nil && slices.ContainsFunc(r.Cleanup.Entries, failed) {
 		err = errCommands
 	}
 	return l.stopHeard, err
@@ -69,11 +66,11 @@ var errCommands = errors.New("not every cleanup command succeeded")
 
 // conclude removes the socket and the ledger of a dead run that is done. It logs which commands were interrupted,
 // because the process that should have done so may have been killed. The ledger of such a run is set aside.
-func conclude(r Run, runLedger *ledger.Ledger, log *slog.Logger) error {
+func (p *processes) conclude(r Run, runLedger *ledger.Ledger) error {
 	registry.Remove(r.Socket)
 	commands := interrupted(r)
 	for _, c := range commands {
-		log := logCommand(log, *c)
+		log := logCommand(p.log, *c)
 		log.Warn("cleanup command interrupted", "err", "it is not run again",
 			"hint", "graceful recover --retry-interrupted")
 	}
@@ -103,13 +100,13 @@ func interrupted(r Run) (commands []*cleanup.Entry) {
 
 // enter changes the working directory and returns a function that changes it back. If dir has been removed, enter makes
 // another directory and removes it: commands find no files there, either.
-func enter(dir string, log *slog.Logger) (leave func(), err error) {
+func (p *processes) enter(dir string) (leave func(), err error) {
 	here, err := os.Open(".")
 	if err != nil {
 		return nil, err
 	}
 	if err = os.Chdir(dir); errors.Is(err, os.ErrNotExist) {
-		log.Warn("the run's working directory is gone", "err", err)
+		p.log.Warn("the run's working directory is gone", "err", err)
 		if dir, err = os.MkdirTemp("", "graceful-"); err == nil {
 			err = errors.Join(os.Chdir(dir), os.Remove(dir))
 		}

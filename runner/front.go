@@ -3,7 +3,6 @@ package runner
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -28,7 +27,7 @@ import (
 
 // runGuarded performs a run in a supervisor, and takes the run over if the supervisor is killed. Without a ledger it
 // makes one in memory. An error means that nothing was started.
-func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger, log *slog.Logger) (result Result, err error) {
+func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger) (result Result, err error) {
 	if runLedger, err = p.prepareGuard(r, runLedger); err != nil {
 		return result, err
 	}
@@ -37,13 +36,13 @@ func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger, log *slog.Logger
 		return result, err
 	}
 	p.listener.Hear()
-	w := supervisorWatch{processes: p, log: log, pid: pid, link: link}
+	w := supervisorWatch{processes: p, pid: pid, link: link}
 	ending := w.untilEnd()
 	if w.done {
 		process.Reap(pid)
 		return w.result, nil
 	}
-	return p.takeOverFrom(pid, ending, r, runLedger, log)
+	return p.takeOverFrom(pid, ending, r, runLedger)
 }
 
 // prepareGuard checks that a supervisor can be started, and returns the ledger that both processes share.
@@ -102,22 +101,20 @@ func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) (pid, link 
 }
 
 // takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor.
-func (p *processes) takeOverFrom(
-	pid int, ending machine.Ending, r Run, runLedger *ledger.Ledger, log *slog.Logger,
-) (Result, error) {
+func (p *processes) takeOverFrom(pid int, ending machine.Ending, r Run, runLedger *ledger.Ledger) (Result, error) {
 	var m remembered
 	if err := retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
-		log.Error("no cleanup command is run", "err", err)
+		p.log.Error("no cleanup command is run", "err", err)
 		r.Cleanup.Stack = cleanup.Stack{} // the tree still has to be emptied
 		dir, _ := os.Getwd()
-		m, runLedger = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
+		m = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}
 	}
 	process.Reap(pid)
 	m.history.TakeOver()
 	if m.run.State == machine.Done {
-		return p.newLoop(m, runLedger, log).complete().result(), nil // it may not have written the report
+		return p.newLoop(m).complete().result(), nil // it may not have written the report
 	}
-	unstarted := m.run.State == machine.Starting && runLedger != nil && len(p.Children()) == 0
+	unstarted := m.run.State == machine.Starting && m.ledger != nil && len(p.Children()) == 0
 	if r.Config.Guard == GuardAuto && unstarted {
 		p.supervisor = 0
 		how := fmt.Sprintf("exited with status %d", ending.Code)
@@ -126,8 +123,8 @@ func (p *processes) takeOverFrom(
 		}
 		return Result{}, fmt.Errorf("before it had started anything, the supervisor %s", how)
 	}
-	l := p.newLoop(m, runLedger, log)
-	log = logEnding(log, ending)
+	l := p.newLoop(m)
+	log := logEnding(p.log, ending)
 	log.Warn("the supervisor ended; taking over the run")
 	l.takeOver(m)
 	l.handle(machine.Orphaned{})
@@ -137,7 +134,6 @@ func (p *processes) takeOverFrom(
 // supervisorWatch is what the front knows of a supervisor that runs.
 type supervisorWatch struct {
 	*processes
-	log    *slog.Logger
 	pid    int // of the supervisor
 	link   int // to the supervisor
 	result Result

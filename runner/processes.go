@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"graceful/cleanup"
-	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
 	"graceful/runner/machine"
@@ -31,6 +30,7 @@ type processes struct {
 	devNull  *os.File
 	pty      terminal.Policy // --pty
 	report   *report.File    // nil: the run writes none
+	log      *slog.Logger
 
 	front      int // pid of the front; 0: this process is not a supervisor
 	link       int // to the front
@@ -67,8 +67,8 @@ func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*proce
 	listener := listen.Start(inherit.Ignored)
 	process.SettleThreads()
 	return &processes{
-		Tree: contained, listener: listener, inherit: inherit, devNull: devNull, socket: -1, deferring: config.Defer,
-		exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
+		Tree: contained, listener: listener, inherit: inherit, devNull: devNull, log: log, socket: -1,
+		deferring: config.Defer, exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
 	}, nil
 }
 
@@ -89,18 +89,18 @@ func (p *processes) makeCgroup(r Run) error {
 	return nil
 }
 
-// newLoop returns a loop that resumes the run m. runLedger is nil if the run has no ledger.
-func (p *processes) newLoop(m remembered, runLedger *ledger.Ledger, log *slog.Logger) *loop {
+// newLoop returns a loop that resumes the run m.
+func (p *processes) newLoop(m remembered) *loop {
 	p.Confine(m.run.Cgroup)
 	l := &loop{
-		run: m.run, began: m.Began, sys: p, log: log, record: recorder{history: m.history},
+		run: m.run, began: m.Began, sys: p, log: p.log, record: recorder{history: m.history},
 		in: inputs{
 			signals: p.listener.Signals, children: p.listener.Children,
 			parentGone: p.parentGone, broken: p.pty.Broken(),
 		},
 	}
-	if runLedger != nil { // a nil pointer would make the interface non-nil
-		l.record.ledger = runLedger
+	if m.ledger != nil { // a nil pointer would make the interface non-nil
+		l.record.ledger = m.ledger
 	}
 	if m.run.Target.Ended { // a process that was killed may have recorded this and not acted on it
 		p.targetEnded(m.run)

@@ -85,6 +85,7 @@ type remembered struct {
 	journal.Replayed
 	run     Run
 	history *report.History // nil: no report is wanted
+	ledger  *ledger.Ledger  // nil: the run has none
 }
 
 // read returns the run of a ledger. The error is journal.ErrEmpty if the run never began.
@@ -94,6 +95,7 @@ func read(l *ledger.Ledger) (remembered, error) {
 		return remembered{}, err
 	}
 	m, err := remember(records)
+	m.ledger = l
 	if err != nil && !errors.Is(err, journal.ErrEmpty) {
 		err = fmt.Errorf("reading %s: %w", l, err)
 	}

@@ -55,7 +55,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		return done, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	p.listener.Hear()
-	r := recovery{processes: p, want: want, log: log, late: time.Now().Add(lockPatience)}
+	r := recovery{processes: p, want: want, late: time.Now().Add(lockPatience)}
 	for _, file := range files {
 		runLedger, err := locked(r.late, func() (*ledger.Ledger, error) { return dir.Open(file) })
 		switch {
@@ -85,7 +85,6 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 type recovery struct {
 	*processes
 	want Recovery
-	log  *slog.Logger
 	late time.Time // until then it waits for locks
 }
 
@@ -110,5 +109,5 @@ func (r *recovery) finish(runLedger *ledger.Ledger) (stopped syscall.Signal, err
 	if err != nil {
 		return 0, err
 	}
-	return r.finishDead(m, runLedger, r.want.Retry, r.log)
+	return r.finishDead(m, r.want.Retry)
 }

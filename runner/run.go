@@ -112,7 +112,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if !config.PTY {
 		p.terminal = terminal.Open(unix.Getpgrp())
 	}
-	runLedger, stopped, err := p.openLedger(config, log)
+	runLedger, stopped, err := p.openLedger(config)
 	if err != nil {
 		return Result{}, err
 	}
@@ -120,15 +120,15 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return stoppedBy(stopped, config), nil
 	}
 	p.pty = newPolicy(pty, config) // after openLedger, which may finish another run: that one has no terminal
-	return p.perform(r, runLedger, log)
+	return p.perform(r, runLedger)
 }
 
 // perform records how the run begins, performs it, and removes its ledger.
-func (p *processes) perform(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
+func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if r.Config.Defer != DeferOff {
 		var err error
 		if p.socket, r.Socket, err = registry.Listen(r.ID); err != nil {
-			log.Warn("no cleanup command can be registered from within the run", "err", err)
+			p.log.Warn("no cleanup command can be registered from within the run", "err", err)
 		}
 	}
 	defer registry.Remove(r.Socket)
@@ -137,36 +137,38 @@ func (p *processes) perform(r Run, runLedger *ledger.Ledger, log *slog.Logger) (
 			return Result{}, errors.Join(err, discard(runLedger))
 		}
 	}
-	result, err := p.runGuardedOrAlone(r, runLedger, log)
+	result, err := p.runGuardedOrAlone(r, runLedger)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(runLedger))
 	}
 	p.pty.Deliver(p.listener.Signals)
 	if err := discard(runLedger); err != nil {
-		log.Warn("the run is done, but", "err", err)
+		p.log.Warn("the run is done, but", "err", err)
 	}
 	return result, nil
 }
 
 // runGuardedOrAlone performs the run: in a supervisor if the run has a guard, else in this process.
-func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
+func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if g := r.Config.Guard; g.wanted() {
-		done, err := p.runGuarded(r, runLedger, log)
+		done, err := p.runGuarded(r, runLedger)
 		switch {
 		case err == nil, errors.Is(err, journal.ErrTooLarge):
 			return done, err
 		case g == GuardOn:
 			return Result{}, fmt.Errorf("guard: %w", err)
 		}
-		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
+		p.log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 	}
 	if err := p.makeCgroup(r); err != nil {
 		return Result{}, err
 	}
 	now := time.Now()
 	dir, _ := os.Getwd()
-	m := remembered{Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), dir, now)}
-	return p.newLoop(m, runLedger, log).start().result(), nil
+	m := remembered{
+		Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), dir, now), ledger: runLedger,
+	}
+	return p.newLoop(m).start().result(), nil
 }
 
 // openReport opens the destination of the report before the run can change what its path leads to. The ledger gets the

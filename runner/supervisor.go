@@ -46,7 +46,6 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 type supervisor struct {
 	remembered
 	log         *slog.Logger
-	ledger      *ledger.Ledger
 	link        int // to the front
 	socket      int // for registrations; below 0: none
 	pty         *terminal.PTY
@@ -71,10 +70,11 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (s supe
 	if socket >= 0 {
 		unix.CloseOnExec(socket)
 	}
-	if s.ledger, err = ledger.Inherited(ledgerFD, args[3]); err != nil {
+	runLedger, err := ledger.Inherited(ledgerFD, args[3])
+	if err != nil {
 		return s, err
 	}
-	if s.remembered, err = read(s.ledger); err != nil {
+	if s.remembered, err = read(runLedger); err != nil {
 		return s, err
 	}
 	_ = os.WriteFile("/proc/self/comm", []byte("graceful"), 0) // not "exe": pgrep(1) finds graceful by its name
@@ -129,7 +129,8 @@ func (s *supervisor) listen() {
 // supervise performs the run, and sends its result to the front.
 func (s *supervisor) supervise(p *processes) (status int, err error) {
 	unheard := send(s.link, listening, 0)
-	l := p.newLoop(s.remembered, s.ledger, s.log)
+	p.log = s.log
+	l := p.newLoop(s.remembered)
 	var r Run
 	if unheard == nil && unix.Getppid() == s.Begin.Front {
 		l.in.orphaned = s.frontGone
