@@ -145,7 +145,7 @@ func (l *loop) recover(m remembered, sameBoot, retry bool) {
 			if c.PID == 0 {
 				l.handle(machine.CommandStarted{ID: c.ID, PID: p.PID, Start: p.Start})
 			}
-			l.waits.commands, l.waits.at = append(l.waits.commands, p), time.Now()
+			l.waits.commands, l.waits.at = append(l.waits.commands, p.Identity), time.Now()
 		} else {
 			l.handle(machine.CommandLost{ID: c.ID})
 		}

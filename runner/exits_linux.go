@@ -83,8 +83,8 @@ func hasEnded(pidfd int) bool {
 	return err != nil || n > 0
 }
 
-// pollPidfd waits until a pidfd is readable: its process has ended (pidfd_open(2)). timeout is in milliseconds; below 0:
-// none.
+// pollPidfd waits until a pidfd is readable: its process has ended (pidfd_open(2)). timeout is in milliseconds; below
+// 0: none.
 func pollPidfd(pidfd, timeout int) (n int, err error) {
 	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	return eintr.RetryValue(func() (int, error) { return unix.Poll(poll, timeout) })

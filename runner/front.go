@@ -31,18 +31,17 @@ func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger) (result Result, 
 	if runLedger, err = p.prepareGuard(r, runLedger); err != nil {
 		return result, err
 	}
-	pid, link, err := p.startSupervisor(r, runLedger)
-	if err != nil {
+	if err = p.startSupervisor(r, runLedger); err != nil {
 		return result, err
 	}
 	p.listener.Hear()
-	w := supervisorWatch{processes: p, pid: pid, link: link}
+	w := supervisorWatch{processes: p}
 	ending := w.untilEnd()
 	if w.done {
-		process.Reap(pid)
+		process.Reap(p.supervisor)
 		return w.result, nil
 	}
-	return p.takeOverFrom(pid, ending, r, runLedger)
+	return p.takeOverFrom(ending, r, runLedger)
 }
 
 // prepareGuard checks that a supervisor can be started, and returns the ledger that both processes share.
@@ -66,12 +65,12 @@ func (p *processes) prepareGuard(r Run, runLedger *ledger.Ledger) (*ledger.Ledge
 	return runLedger, nil
 }
 
-// startSupervisor starts the supervisor. link is the front's end of the link. No other process may hold it, because its
-// closing tells the supervisor that the front has ended.
-func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) (pid, link int, err error) {
+// startSupervisor starts the supervisor, and opens the link. No other process may hold the front's end of it, because
+// its closing tells the supervisor that the front has ended.
+func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
-		return 0, 0, fmt.Errorf("a pair of sockets: %w", err)
+		return fmt.Errorf("a pair of sockets: %w", err)
 	}
 	for _, fd := range pair {
 		unix.CloseOnExec(fd)
@@ -92,16 +91,17 @@ func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) (pid, link 
 	if p.socket >= 0 {
 		s.Keep = append(s.Keep, p.socket)
 	}
-	if pid, err = s.Start(); err != nil {
+	pid, err := s.Start()
+	if err != nil {
 		unix.Close(pair[0])
-		return 0, 0, fmt.Errorf("starting the supervisor: %w", err)
+		return fmt.Errorf("starting the supervisor: %w", err)
 	}
-	p.supervisor = pid
-	return pid, pair[0], nil
+	p.supervisor, p.link = pid, pair[0]
+	return nil
 }
 
 // takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor.
-func (p *processes) takeOverFrom(pid int, ending machine.Ending, r Run, runLedger *ledger.Ledger) (Result, error) {
+func (p *processes) takeOverFrom(ending machine.Ending, r Run, runLedger *ledger.Ledger) (Result, error) {
 	var m remembered
 	if err := retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
 		p.log.Error("no cleanup command is run", "err", err)
@@ -109,7 +109,7 @@ func (p *processes) takeOverFrom(pid int, ending machine.Ending, r Run, runLedge
 		dir, _ := os.Getwd()
 		m = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}
 	}
-	process.Reap(pid)
+	process.Reap(p.supervisor)
 	m.history.TakeOver()
 	if m.run.State == machine.Done {
 		return p.newLoop(m).complete().result(), nil // it may not have written the report
@@ -134,8 +134,6 @@ func (p *processes) takeOverFrom(pid int, ending machine.Ending, r Run, runLedge
 // supervisorWatch is what the front knows of a supervisor that runs.
 type supervisorWatch struct {
 	*processes
-	pid    int // of the supervisor
-	link   int // to the supervisor
 	result Result
 	done   bool // the supervisor has sent that the run is done; result is complete
 	stops  bool // a stop signal was received
@@ -152,7 +150,7 @@ type supervisorWatch struct {
 // leaves it unreaped.
 func (w *supervisorWatch) untilEnd() machine.Ending {
 	w.messages, w.broken = messagesFrom(w.link), w.pty.Broken()
-	for !w.reapOthers(w.pid) {
+	for !w.reapOthers() {
 		select {
 		case m, open := <-w.messages:
 			w.handle(m, open)
@@ -177,7 +175,7 @@ func (w *supervisorWatch) untilEnd() machine.Ending {
 		m, open := <-w.messages
 		w.handle(m, open)
 	}
-	ending, _ := process.PeekAt(w.pid)
+	ending, _ := process.PeekAt(w.supervisor)
 	return ending
 }
 
@@ -212,7 +210,7 @@ func (w *supervisorWatch) handleSignal(sig syscall.Signal) {
 // forward forwards a signal to the supervisor. The supervisor is not reaped, so no other process has its pid. If a stop
 // signal cannot be forwarded, the front closes the link: the supervisor then stops the run.
 func (w *supervisorWatch) forward(sig syscall.Signal) {
-	err := retry(func() error { return unix.Kill(w.pid, sig) })
+	err := retry(func() error { return unix.Kill(w.supervisor, sig) })
 	if err != nil && forward.MeaningOf(sig) == forward.Stop {
 		_ = unix.Shutdown(w.link, unix.SHUT_RDWR)
 	}
@@ -239,14 +237,14 @@ func (w *supervisorWatch) suspendUnlessContinued(by syscall.Signal) {
 
 // reapOthers reaps children that do not belong to the supervisor. The front inherits them as init or as subreaper. It
 // reports whether the supervisor has ended. Then the front keeps the children that it has: they are taken over.
-func (p *processes) reapOthers(supervisor int) (ended bool) {
+func (p *processes) reapOthers() (ended bool) {
 	for {
-		if _, ended := process.PeekAt(supervisor); ended {
+		if _, ended := process.PeekAt(p.supervisor); ended {
 			return true
 		}
 		pid, _, _ := process.Peek()
-		if pid == 0 || pid == supervisor || p.Ending(supervisor) {
-			_, ended := process.PeekAt(supervisor)
+		if pid == 0 || pid == p.supervisor || p.Ending(p.supervisor) {
+			_, ended := process.PeekAt(p.supervisor)
 			return ended
 		}
 		p.reap(pid)

@@ -108,10 +108,10 @@ func (l *loop) command(id int) cleanup.Entry {
 // signalCommand signals the process group of a command. It sends SIGKILL to the descendants of the command, too.
 func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
-	isIt := func(p procfs.Process) bool { return p.PID == c.PID && p.Start == c.Start }
+	p := procfs.Identity{PID: c.PID, Start: c.Start}
 	switch {
-	case slices.ContainsFunc(l.waits.commands, isIt):
-		l.sys.SignalAll(procfs.Identity{PID: c.PID, Start: c.Start}, sig)
+	case slices.Contains(l.waits.commands, p):
+		l.sys.SignalAll(p, sig)
 	case sig == unix.SIGKILL:
 		l.sys.KillBelow(c.PID)
 	default:

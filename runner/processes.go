@@ -33,7 +33,7 @@ type processes struct {
 	log      *slog.Logger
 
 	front      int // pid of the front; 0: this process is not a supervisor
-	link       int // to the front
+	link       int // between the front and the supervisor: the end of this process
 	supervisor int // pid of the supervisor, which is this process or its child; 0: there is none
 
 	// The controlling terminal. A shell suspends and continues graceful in the place of the target. So graceful is
