@@ -18,64 +18,44 @@ func (d *decision) signalled(e Signalled) {
 	if stop && d.State > Starting && d.State < Done {
 		d.Stop.Count = min(d.Stop.Count+1, 2) // a bounded count keeps the ledger bounded: see Changed
 	}
+	to := d.Policy.Rewritten(e.Signal)
+	live := d.State == Running || d.State == Stopping // the target may still live
 	switch {
-	case d.State == Running, d.State == Stopping:
-		d.signalledLive(e, repeated)
-	case d.State == Sweeping && !d.Stop.Escalated: // after SIGKILL no signal is forwarded
-		d.signalledSweeping(e, repeated)
 	case d.State == Cleaning && repeated:
 		d.cutShort()
-	}
-}
-
-// signalledLive handles a signal in Running and Stopping, where the target may still live.
-func (d *decision) signalledLive(e Signalled, repeated bool) {
-	to := d.Policy.Rewritten(e.Signal)
-	switch {
-	case repeated && d.State == Stopping:
+	case !live && (d.State != Sweeping || d.Stop.Escalated): // after SIGKILL no signal is forwarded
+	case repeated && d.State != Running:
 		d.kill()
-	case e.Meaning == forward.Stop:
+	case stop:
 		d.stopSignal(e.Signal)
-	case e.Meaning == forward.Suspend && to == e.Signal:
+	case live && e.Meaning == forward.Suspend && to == e.Signal:
 		d.do(ForwardSignal{Signal: to}, Suspend{})
-	case e.Meaning == forward.Pass || e.Meaning == forward.Suspend:
+	case e.Meaning == forward.Pass || live && e.Meaning == forward.Suspend:
 		d.forwardSignal(to, false)
 	}
 }
 
-// stopSignal handles a stop signal in Running and Stopping.
+// stopSignal handles a stop signal in Running, Stopping and Sweeping, unless it kills.
 func (d *decision) stopSignal(sig int) {
 	if d.Stop.Signal == 0 && !d.Target.Ended {
 		d.Stop.Signal = sig
 	}
-	if (d.State == Running || d.Stop.Phase < Signalling) && !slices.Contains(d.Stop.Held, sig) {
+	if d.Stop.Step == 0 && !slices.Contains(d.Stop.Held, sig) {
 		d.Stop.Held = append(slices.Clip(d.Stop.Held), sig)
 	}
-	switch {
-	case d.State == Running:
+	if d.State == Running {
 		d.stop()
+		return
+	}
+	d.startDeadline() // the first reason to stop may come in Sweeping
+	switch {
 	case d.Stop.Phase == Draining:
 		d.do(stopTimers(0, DrainTimer)...)
 		d.nextStep()
+	case d.State == Sweeping && d.Waiting():
+		d.nextStep()
 	case d.Stop.Phase == Signalling:
 		d.forwardSignal(d.Policy.Rewritten(sig), true)
-	}
-}
-
-// signalledSweeping handles a signal in Sweeping before SIGKILL.
-func (d *decision) signalledSweeping(e Signalled, repeated bool) {
-	switch {
-	case repeated:
-		d.kill()
-	case e.Meaning == forward.Pass:
-		d.forwardSignal(d.Policy.Rewritten(e.Signal), false)
-	case e.Meaning == forward.Stop && d.Waiting():
-		d.startDeadline()
-		d.Stop.Held = []int{e.Signal}
-		d.nextStep()
-	case e.Meaning == forward.Stop:
-		d.startDeadline()
-		d.forwardSignal(d.Policy.Rewritten(e.Signal), true)
 	}
 }
 
