@@ -12,10 +12,7 @@ import (
 	"graceful/runner/process"
 )
 
-// runEnv returns the environment of the target.
-func runEnv(r Run) []string { return r.mark(r.Config.Env) }
-
-// mark adds the variables that identify the run.
+// mark adds the variables that identify the run to an environment.
 func (r Run) mark(env []string) []string {
 	env = process.Setenv(process.Setenv(env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
 	if r.Socket != "" {

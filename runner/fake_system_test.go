@@ -35,6 +35,8 @@ type fakeSystem struct {
 	childKills int
 	polling    bool // the ends of members are not reported
 	startErr   []error
+	targetErr  error          // of startTarget
+	used       *machine.Usage // by the target
 	nextPID    int
 	target     int              // of setTarget
 	kids       []procfs.Process // children that the supervisor had
@@ -93,6 +95,9 @@ func (s *fakeSystem) pids() (all []int) {
 }
 
 func (s *fakeSystem) startTarget(Run) (int, error) {
+	if s.targetErr != nil {
+		return 0, s.targetErr
+	}
 	s.Lock()
 	defer s.Unlock()
 	s.living[targetPID] = true
@@ -273,7 +278,7 @@ func (s *fakeSystem) Exempt(pid int) {
 func (s *fakeSystem) awaitExit(procfs.Identity) bool { return s.pidfds }
 
 func (s *fakeSystem) relayRest(Run, bool) <-chan struct{}    { return s.relaying }
-func (s *fakeSystem) usage(int) *machine.Usage               { return nil }
+func (s *fakeSystem) usage(int) *machine.Usage               { return s.used }
 func (s *fakeSystem) writeReport(Run, *report.History) error { return nil }
 func (s *fakeSystem) Keep(string)                            { s.Lock(); defer s.Unlock(); s.note("keep") }
 func (s *fakeSystem) Disband() error                         { return nil }

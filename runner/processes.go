@@ -116,7 +116,7 @@ func (p *processes) newLoop(m remembered) *loop {
 
 // startTarget starts the target. An error of execve(2) is a *fs.PathError.
 func (p *processes) startTarget(r Run) (int, error) {
-	env := runEnv(r)
+	env := r.mark(r.Config.Env)
 	path, err := process.LookPath(r.Config.Command[0], process.SearchPath(env))
 	if err != nil {
 		return 0, err

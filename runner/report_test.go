@@ -19,21 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportedSystem is a fake system for a run that writes a report.
-type reportedSystem struct {
-	*fakeSystem
-	refuse error // of startTarget
-}
-
-func (s reportedSystem) usage(int) *machine.Usage { return &machine.Usage{UserMS: 1.5, MaxRSSKB: 7} }
-
-func (s reportedSystem) startTarget(r Run) (int, error) {
-	if s.refuse != nil {
-		return 0, s.refuse
-	}
-	return s.fakeSystem.startTarget(r)
-}
-
 func reportText(t *testing.T, r Run, h *report.History) string {
 	t.Helper()
 	doc := h.Report(r.Run, time.Now())
@@ -127,9 +112,10 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 				if config.Survivors == "" {
 					config.Survivors = machine.StopSurvivors
 				}
-				s := reportedSystem{newFakeSystem(), c.refuse}
-				s.fakeSystem.signals = make(chan syscall.Signal, 8) // some arrive after the end
-				c.script(s.fakeSystem)
+				s := newFakeSystem()
+				s.targetErr, s.used = c.refuse, &machine.Usage{UserMS: 1.5, MaxRSSKB: 7}
+				s.signals = make(chan syscall.Signal, 8) // some arrive after the end
+				c.script(s)
 				r := newRun("id", config)
 				first := firstRecord(r, process.Inherited{})
 				runLedger := &memory{}

@@ -27,8 +27,7 @@ type watchedSystem struct {
 	looks     int          // calls of Empty
 	forbidden map[int]bool // may not be signalled
 	blind     bool         // members are not found
-	targetErr error
-	nextPIDs  []int // of the first cleanup commands
+	nextPIDs  []int        // of the first cleanup commands
 	logged    []slog.Record
 }
 
@@ -47,9 +46,6 @@ func (s *watchedSystem) call(pid int, what string) {
 
 func (s *watchedSystem) startTarget(r Run) (int, error) {
 	s.calls = append(s.calls, "start target")
-	if s.targetErr != nil {
-		return 0, s.targetErr
-	}
 	return s.fakeSystem.startTarget(r)
 }
 
