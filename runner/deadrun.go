@@ -40,7 +40,7 @@ func (p *processes) finishDead(m remembered, retry bool) (stopped syscall.Signal
 	}
 	if sameBoot {
 		q.Tree, err = tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, recordedIdentities(m.run), m.Start)
-	} else { // other processes have the pids
+	} else { // after a reboot the tree is empty: other processes have the pids
 		q.Tree, _, err = tree.Open(tree.Auto)
 	}
 	if err != nil {

@@ -26,10 +26,21 @@ import (
 // is killed, its end of the link closes, and the supervisor stops the run.
 
 // runGuarded performs a run in a supervisor, and takes the run over if the supervisor is killed. Without a ledger it
-// makes one in memory. An error means that nothing was started.
+// makes one in memory, which both processes share. An error means that nothing was started.
 func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger) (result Result, err error) {
-	if runLedger, err = p.prepareGuard(r, runLedger); err != nil {
+	if err = tree.AdoptOrphans(); err != nil {
 		return result, err
+	}
+	if err = unix.Access(process.SelfExe, unix.X_OK); err != nil {
+		return result, fmt.Errorf("%s: %w", process.SelfExe, err)
+	}
+	if runLedger == nil {
+		if runLedger, err = ledger.InMemory(); err != nil {
+			return result, err
+		}
+		if err = begin(runLedger, r, p.inherit); err != nil {
+			return result, errors.Join(err, runLedger.Close())
+		}
 	}
 	if err = p.startSupervisor(r, runLedger); err != nil {
 		return result, err
@@ -42,27 +53,6 @@ func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger) (result Result, 
 		return w.result, nil
 	}
 	return p.takeOverFrom(ending, r, runLedger)
-}
-
-// prepareGuard checks that a supervisor can be started, and returns the ledger that both processes share.
-func (p *processes) prepareGuard(r Run, runLedger *ledger.Ledger) (*ledger.Ledger, error) {
-	if err := tree.AdoptOrphans(); err != nil {
-		return nil, err
-	}
-	if err := unix.Access(process.SelfExe, unix.X_OK); err != nil {
-		return nil, fmt.Errorf("%s: %w", process.SelfExe, err)
-	}
-	if runLedger != nil {
-		return runLedger, nil
-	}
-	runLedger, err := ledger.InMemory()
-	if err != nil {
-		return nil, err
-	}
-	if err := begin(runLedger, r, p.inherit); err != nil {
-		return nil, errors.Join(err, runLedger.Close())
-	}
-	return runLedger, nil
 }
 
 // startSupervisor starts the supervisor, and opens the link. No other process may hold the front's end of it, because

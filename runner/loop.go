@@ -113,7 +113,6 @@ func (l *loop) handleNext() {
 	}
 }
 
-// handleSignal handles a signal that graceful has received.
 func (l *loop) handleSignal(sig syscall.Signal) {
 	switch {
 	case sig == unix.SIGCONT:
@@ -243,7 +242,6 @@ func (l *loop) setWake() {
 	}
 }
 
-// handleTimers handles all that is due.
 func (l *loop) handleTimers() {
 	now := time.Now()
 	if !l.sweep.look.After(now) {
