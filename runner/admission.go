@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -42,6 +41,7 @@ func (ours rights) missing(theirs rights) string {
 	case hidden && theirs.user == 0: // root's namespaces are hidden from other users
 		wanted = ours.Bounding
 	}
+	notTheirs := func(group int) bool { return !slices.Contains(theirs.GIDs, group) }
 	switch {
 	case theirs.NoNewPrivs && !ours.NoNewPrivs:
 		return "it has no_new_privs set"
@@ -49,7 +49,7 @@ func (ours rights) missing(theirs rights) string {
 		return "it has a seccomp filter that graceful has not"
 	case wanted&^theirs.Permitted != 0:
 		return fmt.Sprintf("it lacks capabilities that graceful has (%#x)", wanted&^theirs.Permitted)
-	case theirs.user != 0 && !containsAll(theirs.GIDs, ours.GIDs):
+	case theirs.user != 0 && slices.ContainsFunc(ours.GIDs, notTheirs):
 		return "it lacks a group that graceful is in"
 	case hidden && theirs.user == 0 && ours.user != 0:
 		return ""
@@ -65,13 +65,7 @@ func (ours rights) missing(theirs rights) string {
 	return ""
 }
 
-func containsAll(all, some []int) bool {
-	return !slices.ContainsFunc(some, func(n int) bool { return !slices.Contains(all, n) })
-}
-
 // notAdmitted returns the error for a process that lacks a right of graceful.
 func notAdmitted(why error) error {
 	return fmt.Errorf("this process may not register commands: %w (graceful run --defer on admits it)", why)
 }
-
-var errPeerEnded = errors.New("it has ended")

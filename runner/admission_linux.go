@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 
-	"graceful/cleanup/eintr"
 	"graceful/cleanup/registry"
 	"graceful/runner/procfs"
 
@@ -51,16 +50,9 @@ func peerRights(c registry.Call) (r rights, err error) {
 	r, err = rightsOf(strconv.Itoa(c.Peer.PID), c.Peer.UID)
 	sameProcess := start == c.Peer.Start && start == procfs.StartOf(c.Peer.PID)
 	if unpinned == nil && hasEnded(pidfd) || unpinned != nil && !sameProcess {
-		return r, errPeerEnded
+		return r, errors.New("it has ended")
 	}
 	return r, err
-}
-
-// hasEnded reports whether the process of a pidfd has ended. Then the pidfd is readable (pidfd_open(2)).
-func hasEnded(pidfd int) bool {
-	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	n, err := eintr.RetryValue(func() (int, error) { return unix.Poll(poll, 0) })
-	return err != nil || n > 0
 }
 
 // rightsOf reads the rights of a process. pid is its name in /proc, and user its effective user id.

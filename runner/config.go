@@ -14,6 +14,8 @@ import (
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
 )
 
 // Config is the configuration of a run. It is valid: before the start, only a lack of resources can make it fail.
@@ -53,27 +55,39 @@ func (c Config) check() error {
 	if len(c.Command) == 0 {
 		return errors.New("it names no command")
 	}
-	for _, c := range append(slices.Clone(c.OnExit), c.OnStop...) {
+	for _, c := range slices.Concat(c.OnExit, c.OnStop) {
 		if len(c.Args) == 0 {
 			return errors.New("a command in it is empty")
 		}
 	}
-	if !slices.Contains(tree.Levels(), c.Contain) {
-		return fmt.Errorf("it asks for containment %q, which this program does not know", c.Contain)
-	}
-	if !slices.Contains(cleanup.Orders(), c.Order) {
-		return fmt.Errorf("it asks for the order %q, which this program does not know", c.Order)
-	}
-	if c.Defer != "" && !slices.Contains(Defers(), c.Defer) {
-		return fmt.Errorf("it asks for --defer %q, which this program does not know", c.Defer)
-	}
-	for name, known := range map[string]bool{
-		string(c.ForwardTo): slices.Contains(machine.ForwardTos(), c.ForwardTo),
-		string(c.Survivors): slices.Contains(machine.AllSurvivors(), c.Survivors),
+	for _, choice := range []struct {
+		what, value string
+		known       bool
+	}{
+		{"containment ", string(c.Contain), slices.Contains(tree.Levels(), c.Contain)},
+		{"the order ", string(c.Order), slices.Contains(cleanup.Orders(), c.Order)},
+		{"--defer ", string(c.Defer), c.Defer == "" || slices.Contains(Defers(), c.Defer)},
+		{"", string(c.ForwardTo), slices.Contains(machine.ForwardTos(), c.ForwardTo)},
+		{"", string(c.Survivors), slices.Contains(machine.AllSurvivors(), c.Survivors)},
 	} {
-		if !known {
-			return fmt.Errorf("it asks for %q, which this program does not know", name)
+		if !choice.known {
+			return fmt.Errorf("it asks for %s%q, which this program does not know", choice.what, choice.value)
 		}
 	}
 	return nil
 }
+
+// Guard says whether a run has a guard.
+type Guard string
+
+// GuardAuto is on, except as PID 1: if PID 1 is killed, the kernel kills all other processes.
+const (
+	GuardAuto Guard = "auto"
+	GuardOn   Guard = "on"
+	GuardOff  Guard = "off"
+)
+
+// Guards lists the values of Guard, the default first.
+func Guards() []Guard { return []Guard{GuardAuto, GuardOn, GuardOff} }
+
+func (g Guard) wanted() bool { return g == GuardOn || g == GuardAuto && unix.Getpid() != 1 }

@@ -4,10 +4,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
 )
@@ -15,18 +15,10 @@ import (
 // recoverRun recovers a run whose processes of graceful are all dead.
 func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedSystem)) (Run, *watchedSystem) {
 	t.Helper()
-	var run Run
-	var sys *watchedSystem
-	synctest.Test(t, func(t *testing.T) {
-		s := newWatchedSystem(t)
-		s.polling = true
-		script(s)
-		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), began: time.Now()}
-		l.record.ledger = &memory{}
-		l.recover(remembered{last: time.Hour}, sameBoot, retry)
-		run, sys = l.complete(), s
+	run, s, _ := perform(t, r, func(s *watchedSystem) { s.polling = true; script(s) }, func(l *loop) {
+		l.recover(remembered{Replayed: journal.Replayed{Last: time.Hour}}, sameBoot, retry)
 	})
-	return run, sys
+	return run, s
 }
 
 func TestRecover_endOfTargetIsUnknown(t *testing.T) {
@@ -47,9 +39,7 @@ func TestRecover_endOfTargetIsUnknown(t *testing.T) {
 
 // A claimed command may have done its work. It runs again only if the user asks for that.
 func TestRecover_interruptedCommand(t *testing.T) {
-	began := claimedRun(cleanup.LIFO)
-	began, _ = began.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
-	for _, r := range []Run{claimedRun(cleanup.LIFO), began} {
+	for _, r := range []Run{claimedRun(cleanup.LIFO), startedRun(900)} {
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
 		interrupted := run.Cleanup.Entries[2].Outcome.Interrupted
 		if got := commandsStarted(s); got != "2s 1s" || !interrupted || run.State != machine.Done {
@@ -69,8 +59,7 @@ func TestRecover_interruptedCommand(t *testing.T) {
 
 // recover waits for a command that still runs. After a reboot another process may have its pid.
 func TestRecover_commandStillRuns(t *testing.T) {
-	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
+	r := startedRun(900)
 	for _, sameBoot := range []bool{true, false} {
 		run, s := recoverRun(t, r, sameBoot, false, func(s *watchedSystem) {
 			s.others = []procfs.Process{child(300, 900)}
@@ -92,8 +81,7 @@ func TestRecover_commandStillRuns(t *testing.T) {
 
 // A pid without a start time identifies no process that is not a child.
 func TestRecover_pidAlone(t *testing.T) {
-	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 0}, bubble)
+	r := startedRun(0)
 	for _, start := range []uint64{0, 900} {
 		run, s := recoverRun(t, r, true, false, func(s *watchedSystem) {
 			s.others = []procfs.Process{child(300, start)}
@@ -112,8 +100,7 @@ func TestRecover_pidAlone(t *testing.T) {
 
 // The time limit of a command that still runs stays in force. Only that command is signalled.
 func TestRecover_commandKeepsItsLimit(t *testing.T) {
-	r := claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
+	r := startedRun(900)
 	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })
 	if !run.Cleanup.Entries[2].TimedOut ||
 		!slices.Contains(s.calls, "all of 300 SIGTERM") || !slices.Contains(s.calls, "all of 300 SIGKILL") {

@@ -12,10 +12,7 @@ import (
 	"graceful/runner/process"
 )
 
-// runEnv returns the environment of the target.
-func runEnv(r Run) []string { return r.mark(r.Config.Env) }
-
-// mark adds the variables that identify the run.
+// mark adds the variables that identify the run to an environment.
 func (r Run) mark(env []string) []string {
 	env = process.Setenv(process.Setenv(env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
 	if r.Socket != "" {
@@ -24,9 +21,9 @@ func (r Run) mark(env []string) []string {
 	return env
 }
 
-// commandEnv returns the environment of a cleanup command. It lacks the cookies by which a CI runner finds and kills the
-// processes of a cancelled job: the command has to run just then. BUILD_ID stays, because Jenkins kills only processes
-// that have all of its cookies.
+// commandEnv returns the environment of a cleanup command. It lacks the cookies by which a CI runner finds and kills
+// the processes of a cancelled job: the command has to run just then. BUILD_ID stays, because Jenkins kills only
+// processes that have all of its cookies.
 func commandEnv(r Run, c cleanup.Entry) []string {
 	env := c.Env
 	if env == nil {

@@ -23,7 +23,7 @@ func TestRunEnv(t *testing.T) {
 		t.Errorf("setenv made %q of %q", got, env)
 	}
 	r := Run{ID: "id", Config: Config{Name: "job", Env: []string{"GRACEFUL_RUN_ID=outer"}}}
-	if got := runEnv(r); !slices.Equal(got, []string{"GRACEFUL_RUN_ID=id", "GRACEFUL_NAME=job"}) {
+	if got := r.mark(r.Config.Env); !slices.Equal(got, []string{"GRACEFUL_RUN_ID=id", "GRACEFUL_NAME=job"}) {
 		t.Errorf("a run's environment is %q", got)
 	}
 }

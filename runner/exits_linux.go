@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"graceful/cleanup/eintr"
 	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, er
 		return procfs.Process{}, errors.New(
 			"you are in another PID namespace than graceful: the process has another pid here")
 	}
-	found, ok := p.tree.Find(pid)
+	found, ok := p.Find(pid)
 	if !ok || start != 0 && start != found.Start {
 		return procfs.Process{}, fmt.Errorf("process %d is none of this run's, or has ended", pid)
 	}
@@ -49,19 +50,42 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 	if err == nil {
 		err = file.SetReadDeadline(time.Time{}) // an error if epoll cannot wait for it
 	}
-	if err != nil || p.tree.Child(id.PID).Identity != id { // it has ended; its pid may be reused
+	if err != nil || p.Child(id.PID).Identity != id { // it has ended; its pid may be reused
 		file.Close()
 		<-p.pidfds
 		return false
 	}
 	go func() {
-		_ = raw.Read(func(fd uintptr) bool {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-			return n > 0 || err != nil && err != unix.EINTR
-		})
+		_ = raw.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
 		file.Close()
 		<-p.pidfds
 		p.exits <- id
 	}()
 	return true
+}
+
+// waitFor returns a function that waits for the end of a process. That function returns false if it cannot wait (before
+// Linux 5.3).
+func waitFor(pid int) (wait func() bool) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return func() bool { return err == unix.ESRCH }
+	}
+	return func() bool {
+		n, _ := pollPidfd(fd, -1)
+		return n == 1
+	}
+}
+
+// hasEnded reports whether the process of a pidfd has ended.
+func hasEnded(pidfd int) bool {
+	n, err := pollPidfd(pidfd, 0)
+	return err != nil || n > 0
+}
+
+// pollPidfd waits until a pidfd is readable: its process has ended (pidfd_open(2)). timeout is in milliseconds; below
+// 0: none.
+func pollPidfd(pidfd, timeout int) (n int, err error) {
+	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	return eintr.RetryValue(func() (int, error) { return unix.Poll(poll, timeout) })
 }

@@ -39,14 +39,14 @@ func TestAwaitExit_withoutDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &processes{tree: held, exits: make(chan procfs.Identity, 1), pidfds: make(chan struct{}, 1)}
+	p := &processes{Tree: held, exits: make(chan procfs.Identity, 1), pidfds: make(chan struct{}, 1)}
 	living := func() (procfs.Identity, *exec.Cmd) {
 		c := exec.Command("sleep", "1000")
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
-		return p.tree.Child(c.Process.Pid).Identity, c
+		return p.Child(c.Process.Pid).Identity, c
 	}
 	first, command := living()
 	second, _ := living()
@@ -58,12 +58,12 @@ func TestAwaitExit_withoutDescriptors(t *testing.T) {
 		t.Errorf("%v has ended, and %d descriptors are taken", got, len(p.pidfds))
 	}
 	_ = command.Wait()
-	if p.awaitExit(first) || p.tree.Alive(first) || len(p.pidfds) != 0 {
+	if p.awaitExit(first) || p.Alive(first) || len(p.pidfds) != 0 {
 		t.Error("a reaped process is watched")
 	}
 	for n := range 2 {
 		leaveDescriptors(t, n)
-		if watched, lives := p.awaitExit(second), p.tree.Alive(second); watched || !lives || len(p.pidfds) != 0 {
+		if watched, lives := p.awaitExit(second), p.Alive(second); watched || !lives || len(p.pidfds) != 0 {
 			t.Errorf("with %d descriptors: watched: %t, alive: %t, taken: %d", n, watched, lives, len(p.pidfds))
 		}
 	}

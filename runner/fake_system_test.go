@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-	"testing"
-	"testing/synctest"
 	"time"
 
 	"graceful/cleanup"
@@ -37,6 +35,8 @@ type fakeSystem struct {
 	childKills int
 	polling    bool // the ends of members are not reported
 	startErr   []error
+	targetErr  error          // of startTarget
+	used       *machine.Usage // by the target
 	nextPID    int
 	target     int              // of setTarget
 	kids       []procfs.Process // children that the supervisor had
@@ -95,6 +95,9 @@ func (s *fakeSystem) pids() (all []int) {
 }
 
 func (s *fakeSystem) startTarget(Run) (int, error) {
+	if s.targetErr != nil {
+		return 0, s.targetErr
+	}
 	s.Lock()
 	defer s.Unlock()
 	s.living[targetPID] = true
@@ -180,25 +183,24 @@ func (s *fakeSystem) reap(pid int) {
 	s.zombies = slices.DeleteFunc(s.zombies, func(z int) bool { return z == pid })
 }
 
-func (s *fakeSystem) signalTarget(sig syscall.Signal) error {
+// signalOne notes a signal, after which a process may end. SIGCONT is not noted.
+func (s *fakeSystem) signalOne(to string, pid int, sig syscall.Signal) error {
 	s.Lock()
 	defer s.Unlock()
 	if sig != unix.SIGCONT {
-		s.note("target %v", sig)
-		s.terminate(targetPID)
+		s.note("%s %v", to, sig)
+		s.terminate(pid)
 	}
 	return nil
 }
 
-func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
-	s.Lock()
-	defer s.Unlock()
-	if sig != unix.SIGCONT {
-		s.note("group %v", sig)
-		s.terminate(targetPID)
-	}
-	return nil
+func (s *fakeSystem) signalTarget(sig syscall.Signal) error {
+	return s.signalOne("target", targetPID, sig)
 }
+func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
+	return s.signalOne("group", targetPID, sig)
+}
+func (s *fakeSystem) signalCommand(pid int, sig syscall.Signal) { _ = s.signalOne("command", pid, sig) }
 
 func (s *fakeSystem) admit(registry.Call) error               { return nil }
 func (s *fakeSystem) stopGroup(sig syscall.Signal) error      { return s.signalGroup(sig) }
@@ -215,15 +217,6 @@ func (s *fakeSystem) signalSurvivors(signals ...syscall.Signal) {
 		for pid := range s.living {
 			s.terminate(pid)
 		}
-	}
-}
-
-func (s *fakeSystem) signalCommand(pid int, sig syscall.Signal) {
-	s.Lock()
-	defer s.Unlock()
-	if sig != unix.SIGCONT {
-		s.note("command %v", sig)
-		s.terminate(pid)
 	}
 }
 
@@ -285,31 +278,10 @@ func (s *fakeSystem) Exempt(pid int) {
 func (s *fakeSystem) awaitExit(procfs.Identity) bool { return s.pidfds }
 
 func (s *fakeSystem) relayRest(Run, bool) <-chan struct{}    { return s.relaying }
-func (s *fakeSystem) usage(int) *machine.Usage               { return nil }
+func (s *fakeSystem) usage(int) *machine.Usage               { return s.used }
 func (s *fakeSystem) writeReport(Run, *report.History) error { return nil }
 func (s *fakeSystem) Keep(string)                            { s.Lock(); defer s.Unlock(); s.note("keep") }
 func (s *fakeSystem) Disband() error                         { return nil }
-
-// simulate performs a run on a fake system, in a bubble of synctest. It returns the run and what the loop did.
-func simulate(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
-	t.Helper()
-	var run Run
-	var did []string
-	synctest.Test(t, func(t *testing.T) {
-		s := newFakeSystem()
-		config.Command = []string{"target"}
-		r := newRun("id", config)
-		for _, c := range commands {
-			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
-		}
-		script(s)
-		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs()}
-		run = l.start()
-		s.note("done")
-		did = s.did
-	})
-	return run, did
-}
 
 // at calls happen after d.
 func (s *fakeSystem) at(d time.Duration, happen func()) {

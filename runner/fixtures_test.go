@@ -86,16 +86,10 @@ func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	return runLedger.records[0]
 }
 
-// systemOf returns a system whose parts are all s.
-func systemOf(s interface {
-	starter
-	reaper
-	members
-	signals
-	killer
-	jobs
-	waiter
-	finisher
-}) system {
-	return system{s, s, s, s, s, s, s, s}
+// loopOn returns a loop that performs a run on a fake system.
+func loopOn(s interface {
+	system
+	inputs() inputs
+}, r Run) *loop {
+	return &loop{run: r, sys: s, log: quiet, in: s.inputs(), began: time.Now()}
 }

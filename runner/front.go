@@ -3,7 +3,6 @@ package runner
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -20,53 +19,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A run with a guard has two processes of graceful. The user starts the front. The front starts the supervisor, which
+// performs the run, and forwards signals to it. Both processes are subreapers.
+//
+// If the supervisor is killed, the tree is reparented to the front, which resumes the run from the ledger. If the front
+// is killed, its end of the link closes, and the supervisor stops the run.
+
 // runGuarded performs a run in a supervisor, and takes the run over if the supervisor is killed. Without a ledger it
-// makes one in memory. An error means that nothing was started.
-func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger, log *slog.Logger) (result Result, err error) {
-	if runLedger, err = p.prepareGuard(r, runLedger); err != nil {
+// makes one in memory, which both processes share. An error means that nothing was started.
+func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger) (result Result, err error) {
+	if err = tree.AdoptOrphans(); err != nil {
 		return result, err
 	}
-	pid, link, err := p.startSupervisor(r, runLedger)
-	if err != nil {
+	if err = unix.Access(process.SelfExe, unix.X_OK); err != nil {
+		return result, fmt.Errorf("%s: %w", process.SelfExe, err)
+	}
+	if runLedger == nil {
+		if runLedger, err = ledger.InMemory(); err != nil {
+			return result, err
+		}
+		if err = begin(runLedger, r, p.inherit); err != nil {
+			return result, errors.Join(err, runLedger.Close())
+		}
+	}
+	if err = p.startSupervisor(r, runLedger); err != nil {
 		return result, err
 	}
 	p.listener.Hear()
-	w := supervisorWatch{processes: p, log: log, pid: pid, link: link}
+	w := supervisorWatch{processes: p}
 	ending := w.untilEnd()
 	if w.done {
-		process.Reap(pid)
+		process.Reap(p.supervisor)
 		return w.result, nil
 	}
-	return p.takeOverFrom(pid, ending, r, runLedger, log)
+	return p.takeOverFrom(ending, r, runLedger)
 }
 
-// prepareGuard checks that a supervisor can be started, and returns the ledger that both processes share.
-func (p *processes) prepareGuard(r Run, runLedger *ledger.Ledger) (*ledger.Ledger, error) {
-	if err := tree.AdoptOrphans(); err != nil {
-		return nil, err
-	}
-	if err := unix.Access(process.SelfExe, unix.X_OK); err != nil {
-		return nil, fmt.Errorf("%s: %w", process.SelfExe, err)
-	}
-	if runLedger != nil {
-		return runLedger, nil
-	}
-	runLedger, err := ledger.InMemory()
-	if err != nil {
-		return nil, err
-	}
-	if err := begin(runLedger, r, p.inherit); err != nil {
-		return nil, errors.Join(err, runLedger.Close())
-	}
-	return runLedger, nil
-}
-
-// startSupervisor starts the supervisor. link is the front's end of the link. No other process may hold it, because its
-// closing tells the supervisor that the front has ended.
-func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) (pid, link int, err error) {
+// startSupervisor starts the supervisor, and opens the link. No other process may hold the front's end of it, because
+// its closing tells the supervisor that the front has ended.
+func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
-		return 0, 0, fmt.Errorf("a pair of sockets: %w", err)
+		return fmt.Errorf("a pair of sockets: %w", err)
 	}
 	for _, fd := range pair {
 		unix.CloseOnExec(fd)
@@ -87,31 +81,30 @@ func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) (pid, link 
 	if p.socket >= 0 {
 		s.Keep = append(s.Keep, p.socket)
 	}
-	if pid, err = s.Start(); err != nil {
+	pid, err := s.Start()
+	if err != nil {
 		unix.Close(pair[0])
-		return 0, 0, fmt.Errorf("starting the supervisor: %w", err)
+		return fmt.Errorf("starting the supervisor: %w", err)
 	}
-	p.supervisor = pid
-	return pid, pair[0], nil
+	p.supervisor, p.link = pid, pair[0]
+	return nil
 }
 
 // takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor.
-func (p *processes) takeOverFrom(
-	pid int, ending machine.Ending, r Run, runLedger *ledger.Ledger, log *slog.Logger,
-) (Result, error) {
+func (p *processes) takeOverFrom(ending machine.Ending, r Run, runLedger *ledger.Ledger) (Result, error) {
 	var m remembered
 	if err := retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
-		log.Error("no cleanup command is run", "err", err)
+		p.log.Error("no cleanup command is run", "err", err)
 		r.Cleanup.Stack = cleanup.Stack{} // the tree still has to be emptied
 		dir, _ := os.Getwd()
-		m, runLedger = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}, nil
+		m = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}
 	}
-	process.Reap(pid)
+	process.Reap(p.supervisor)
 	m.history.TakeOver()
 	if m.run.State == machine.Done {
-		return p.newLoop(m, runLedger, log).complete().result(), nil // it may not have written the report
+		return p.newLoop(m).complete().result(), nil // it may not have written the report
 	}
-	unstarted := m.run.State == machine.Starting && runLedger != nil && len(p.tree.Children()) == 0
+	unstarted := m.run.State == machine.Starting && m.ledger != nil && len(p.Children()) == 0
 	if r.Config.Guard == GuardAuto && unstarted {
 		p.supervisor = 0
 		how := fmt.Sprintf("exited with status %d", ending.Code)
@@ -120,8 +113,8 @@ func (p *processes) takeOverFrom(
 		}
 		return Result{}, fmt.Errorf("before it had started anything, the supervisor %s", how)
 	}
-	l := p.newLoop(m, runLedger, log)
-	log = logEnding(log, ending)
+	l := p.newLoop(m)
+	log := logEnding(p.log, ending)
 	log.Warn("the supervisor ended; taking over the run")
 	l.takeOver(m)
 	l.handle(machine.Orphaned{})
@@ -131,9 +124,6 @@ func (p *processes) takeOverFrom(
 // supervisorWatch is what the front knows of a supervisor that runs.
 type supervisorWatch struct {
 	*processes
-	log    *slog.Logger
-	pid    int // of the supervisor
-	link   int // to the supervisor
 	result Result
 	done   bool // the supervisor has sent that the run is done; result is complete
 	stops  bool // a stop signal was received
@@ -150,7 +140,7 @@ type supervisorWatch struct {
 // leaves it unreaped.
 func (w *supervisorWatch) untilEnd() machine.Ending {
 	w.messages, w.broken = messagesFrom(w.link), w.pty.Broken()
-	for !w.reapOthers(w.pid) {
+	for !w.reapOthers() {
 		select {
 		case m, open := <-w.messages:
 			w.handle(m, open)
@@ -175,7 +165,7 @@ func (w *supervisorWatch) untilEnd() machine.Ending {
 		m, open := <-w.messages
 		w.handle(m, open)
 	}
-	ending, _ := process.PeekAt(w.pid)
+	ending, _ := process.PeekAt(w.supervisor)
 	return ending
 }
 
@@ -201,7 +191,7 @@ func (w *supervisorWatch) handle(m message, open bool) {
 func (w *supervisorWatch) handleSignal(sig syscall.Signal) {
 	w.stops = w.stops || forward.MeaningOf(sig) == forward.Stop
 	if sig == unix.SIGCONT {
-		w.jobs.terminal.Resumed()
+		w.terminal.Resumed()
 	}
 	w.pty.Heard(sig)
 	w.forward(sig)
@@ -210,7 +200,7 @@ func (w *supervisorWatch) handleSignal(sig syscall.Signal) {
 // forward forwards a signal to the supervisor. The supervisor is not reaped, so no other process has its pid. If a stop
 // signal cannot be forwarded, the front closes the link: the supervisor then stops the run.
 func (w *supervisorWatch) forward(sig syscall.Signal) {
-	err := retry(func() error { return unix.Kill(w.pid, sig) })
+	err := retry(func() error { return unix.Kill(w.supervisor, sig) })
 	if err != nil && forward.MeaningOf(sig) == forward.Stop {
 		_ = unix.Shutdown(w.link, unix.SHUT_RDWR)
 	}
@@ -229,7 +219,7 @@ func (w *supervisorWatch) suspendUnlessContinued(by syscall.Signal) {
 			}
 		default:
 			w.pty.Pause()
-			w.jobs.suspendSelf(by)
+			w.suspendSelf(by)
 			return
 		}
 	}
@@ -237,14 +227,14 @@ func (w *supervisorWatch) suspendUnlessContinued(by syscall.Signal) {
 
 // reapOthers reaps children that do not belong to the supervisor. The front inherits them as init or as subreaper. It
 // reports whether the supervisor has ended. Then the front keeps the children that it has: they are taken over.
-func (p *processes) reapOthers(supervisor int) (ended bool) {
+func (p *processes) reapOthers() (ended bool) {
 	for {
-		if _, ended := process.PeekAt(supervisor); ended {
+		if _, ended := process.PeekAt(p.supervisor); ended {
 			return true
 		}
 		pid, _, _ := process.Peek()
-		if pid == 0 || pid == supervisor || p.tree.Ending(supervisor) {
-			_, ended := process.PeekAt(supervisor)
+		if pid == 0 || pid == p.supervisor || p.Ending(p.supervisor) {
+			_, ended := process.PeekAt(p.supervisor)
 			return ended
 		}
 		p.reap(pid)

@@ -22,33 +22,24 @@ func send(link int, kind byte, value int) error {
 	return retry(func() error { _, err := unix.Write(link, []byte{kind, byte(value)}); return err })
 }
 
-// receive waits for a message. It returns false when the other end is closed.
-func receive(link int) (m message, ok bool) {
-	var buffer [2]byte
-	for have := 0; have < len(buffer); {
-		n, err := unix.Read(link, buffer[have:])
-		switch {
-		case err == unix.EINTR:
-		case err != nil || n == 0:
-			return m, false
-		default:
-			have += n
-		}
-	}
-	return message{buffer[0], buffer[1]}, true
-}
-
 // messagesFrom returns a channel of the messages on the link. It is closed when the other end is closed.
 func messagesFrom(link int) <-chan message {
 	messages := make(chan message)
 	go func() {
 		defer close(messages)
-		for {
-			m, ok := receive(link)
-			if !ok {
+		var buffer [2]byte
+		for have := 0; ; {
+			n, err := unix.Read(link, buffer[have:])
+			switch {
+			case err == unix.EINTR:
+				continue
+			case err != nil || n == 0:
 				return
 			}
-			messages <- m
+			if have += n; have == len(buffer) {
+				messages <- message{buffer[0], buffer[1]}
+				have = 0
+			}
 		}
 	}()
 	return messages

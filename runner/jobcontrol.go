@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"log/slog"
 	"syscall"
 	"time"
 
@@ -13,22 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// jobControl is the state of job control in this process. A shell suspends and continues graceful in the place of the
-// target. So graceful is suspended and continues when the target is and does.
-type jobControl struct {
-	terminal  *terminal.Terminal // nil: the run has no controlling terminal
-	suspended bool               // this process has asked the front to suspend graceful's group
-}
-
-func (j *jobControl) open(group int) { j.terminal = terminal.Open(group) }
-
 // suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group; by is 0 otherwise.
-func (j *jobControl) suspendSelf(by syscall.Signal) {
-	if by == 0 || j.terminal == nil {
+func (p *processes) suspendSelf(by syscall.Signal) {
+	if by == 0 || p.terminal == nil {
 		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
 		return
 	}
-	j.terminal.Suspend(by)
+	p.terminal.Suspend(by)
 }
 
 // checkSuspension handles a signal that has suspended the target. After a signal that graceful forwarded, the loop
@@ -47,7 +37,7 @@ func (l *loop) checkSuspension() {
 
 // suspendedBy returns the signal that has suspended the target since the last call, or 0.
 func (p *processes) suspendedBy(target int) syscall.Signal {
-	if p.jobs.terminal == nil {
+	if p.terminal == nil {
 		return 0
 	}
 	return process.SuspendedBy(target)
@@ -55,13 +45,13 @@ func (p *processes) suspendedBy(target int) syscall.Signal {
 
 // answerSuspension acts on a signal that has suspended the target, and describes what it did.
 func (p *processes) answerSuspension(target int, sig syscall.Signal) (what string) {
-	switch p.jobs.terminal.Suspended(target, sig) {
+	switch p.terminal.Suspended(target, sig) {
 	case terminal.Hangup:
-		_ = p.tree.SignalGroup(unix.SIGHUP)
-		_ = p.tree.SignalGroup(unix.SIGCONT)
+		_ = p.SignalGroup(unix.SIGHUP)
+		_ = p.SignalGroup(unix.SIGCONT)
 		return "HUP and CONT: no process can give it the terminal"
 	case terminal.Continue:
-		_ = p.tree.SignalGroup(unix.SIGCONT)
+		_ = p.SignalGroup(unix.SIGCONT)
 		return "CONT"
 	case terminal.SuspendToo:
 		p.suspendFront(sig)
@@ -72,7 +62,7 @@ func (p *processes) answerSuspension(target int, sig syscall.Signal) (what strin
 
 // suspend takes the foreground back, and suspends the process that the shell started.
 func (p *processes) suspend() {
-	p.jobs.terminal.TakeForeground(p.tree.Leader())
+	p.terminal.TakeForeground(p.Leader())
 	p.suspendFront(0)
 }
 
@@ -82,34 +72,34 @@ func (p *processes) suspendFront(by syscall.Signal) {
 	switch {
 	case p.front == 0:
 		p.pty.Pause()
-		p.jobs.suspendSelf(by)
-	case !p.jobs.suspended:
-		p.jobs.suspended = send(p.link, suspending, int(by)) == nil
+		p.suspendSelf(by)
+	case !p.suspended:
+		p.suspended = send(p.link, suspending, int(by)) == nil
 	}
 }
 
 // continued gives the foreground back to the target after graceful was continued.
 func (p *processes) continued(target int) {
-	p.jobs.suspended = false
-	p.jobs.terminal.Continued(target)
+	p.suspended = false
+	p.terminal.Continued(target)
 }
 
 // reclaimTerminal handles a signal by which the terminal's user asks graceful to take the foreground back. It reports
 // whether sig was one.
 func (p *processes) reclaimTerminal(target int, sig syscall.Signal) bool {
-	return p.jobs.terminal.Reclaim(target, sig)
+	return p.terminal.Reclaim(target, sig)
 }
 
 // targetEnded takes the foreground back. If Ctrl-C has ended the target, it ends the other members of graceful's group,
 // too. It continues a suspended front, because no process continues a target that has ended.
 func (p *processes) targetEnded(r Run) {
-	back := p.jobs.terminal.Restore(r.Target.PID)
+	back := p.terminal.Restore(r.Target.PID)
 	sig := syscall.Signal(r.Target.Ending.Signal)
 	if back && r.Stop.Signal == 0 && (sig == unix.SIGINT || sig == unix.SIGQUIT) {
-		p.jobs.terminal.SignalOthers(sig, p.userPID())
+		p.terminal.SignalOthers(sig, p.userPID())
 	}
-	if p.jobs.suspended && unix.Getppid() == p.front {
-		p.jobs.suspended = false
+	if p.suspended && unix.Getppid() == p.front {
+		p.suspended = false
 		_ = unix.Kill(p.front, unix.SIGCONT)
 	}
 }
@@ -117,17 +107,9 @@ func (p *processes) targetEnded(r Run) {
 // frontEnded takes the foreground back for the other members of the front's group, which still wait. If there are none,
 // the shell takes the foreground, and is setting the terminal modes at this moment.
 func (p *processes) frontEnded(target int) {
-	if p.jobs.terminal.HasOthers(p.front) {
-		p.jobs.terminal.Restore(target)
+	if p.terminal.HasOthers(p.front) {
+		p.terminal.Restore(target)
 	}
-}
-
-// openPTY opens a pseudoterminal for the target if the run has --pty. Otherwise it returns nil.
-func openPTY(c Config, log *slog.Logger) (*terminal.PTY, error) {
-	if !c.PTY {
-		return nil, nil
-	}
-	return terminal.OpenPTY(log)
 }
 
 // newPolicy returns a policy for pty. The reader of the target's output has as much time as a deadline leaves.

@@ -50,9 +50,6 @@ const suspendAfter = 100 * time.Millisecond
 
 // start starts the target and performs the run to its end.
 func (l *loop) start() Run {
-	if l.began.IsZero() {
-		l.began = time.Now()
-	}
 	l.perform(machine.StartTarget{})
 	return l.complete()
 }
@@ -116,7 +113,6 @@ func (l *loop) handleNext() {
 	}
 }
 
-// handleSignal handles a signal that graceful has received.
 func (l *loop) handleSignal(sig syscall.Signal) {
 	switch {
 	case sig == unix.SIGCONT:
@@ -226,8 +222,7 @@ func (l *loop) handle(e machine.Event) {
 	if l.run.State != was {
 		l.log.Info("state changed", "state", l.run.State.String(), "was", was.String())
 		if was < machine.Cleaning && l.run.State >= machine.Cleaning {
-			l.sys.cleaning()
-			l.disband()
+			l.beginCleaning()
 		}
 	}
 	for _, a := range todo {
@@ -238,23 +233,15 @@ func (l *loop) handle(e machine.Event) {
 // setWake sets the timer to the earliest time at which something is due.
 func (l *loop) setWake() {
 	l.wake.Stop()
-	first := l.sweep.look
-	sooner := func(at time.Time) {
-		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
-			first = at
-		}
-	}
-	sooner(l.suspendAt)
-	sooner(l.waits.at)
+	due := slices.DeleteFunc([]time.Time{l.sweep.look, l.suspendAt, l.waits.at}, time.Time.IsZero)
 	for _, d := range l.run.Deadlines {
-		sooner(d.At)
+		due = append(due, d.At)
 	}
-	if !first.IsZero() {
-		l.wake.Reset(time.Until(first))
+	if len(due) > 0 {
+		l.wake.Reset(time.Until(slices.MinFunc(due, time.Time.Compare)))
 	}
 }
 
-// handleTimers handles all that is due.
 func (l *loop) handleTimers() {
 	now := time.Now()
 	if !l.sweep.look.After(now) {

@@ -120,7 +120,7 @@ func TestComplete_startsNoTarget(t *testing.T) {
 		s.living[targetPID] = true
 		r := runIn(machine.Running)
 		s.at(time.Second, func() { s.end(machine.Ending{Code: 4}, targetPID) })
-		l := loop{run: r, sys: systemOf(s), log: slog.New(s), in: s.inputs()}
+		l := loopOn(s, r)
 		if run := l.complete(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
 			t.Errorf("after %q it ended with %+v", s.calls, run)
 		}

@@ -13,9 +13,6 @@ import (
 // parentEnded is the cause that the log names.
 const parentEnded = "the process that started graceful has ended"
 
-// errNoParent means that the parent is in another PID namespace, so that graceful cannot watch it.
-var errNoParent = errors.New("watching the process that started graceful: it cannot be seen from this PID namespace")
-
 // watchParent returns a channel that is closed when the process that started graceful has ended.
 //
 // ended reports whether that process had ended before. Then graceful has another parent. That is known in three cases:
@@ -24,7 +21,8 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {
 	case parent == 0:
-		return nil, false, errNoParent
+		return nil, false, errors.New(
+			"watching the process that started graceful: it cannot be seen from this PID namespace")
 	case c.Parent != 0:
 		ended = parent != c.Parent
 	default:

@@ -16,8 +16,9 @@ import (
 	"graceful/runner/procfs"
 )
 
-// disband removes the run's cgroup.
-func (l *loop) disband() {
+// beginCleaning prepares for cleanup commands: only they are left to be started. It removes the run's cgroup.
+func (l *loop) beginCleaning() {
+	l.sys.cleaning()
 	if err := l.sys.Disband(); err != nil {
 		l.log.Warn("ending containment", "err", err)
 	}
@@ -59,10 +60,10 @@ func (l *loop) perform(a machine.Action) {
 // on it.
 func (l *loop) forward(a machine.ForwardSignal) {
 	sig := syscall.Signal(a.Signal)
-	to, send := "group", l.sys.signalGroup
+	to, send, resume := "group", l.sys.signalGroup, l.sys.signalGroup
 	switch {
 	case a.Alone:
-		to, send = "target", l.sys.signalTarget
+		to, send, resume = "target", l.sys.signalTarget, l.sys.signalTarget
 	case a.Resume: // a stop signal
 		send = l.sys.stopGroup
 	}
@@ -70,11 +71,8 @@ func (l *loop) forward(a machine.ForwardSignal) {
 	if err := send(sig); err != nil {
 		l.log.Warn("forwarding failed", "signal", forward.Name(sig), "err", err)
 	}
-	switch {
-	case a.Resume && a.Alone:
-		_ = l.sys.signalTarget(unix.SIGCONT)
-	case a.Resume:
-		_ = l.sys.signalGroup(unix.SIGCONT)
+	if a.Resume {
+		_ = resume(unix.SIGCONT)
 	}
 }
 
@@ -110,10 +108,10 @@ func (l *loop) command(id int) cleanup.Entry {
 // signalCommand signals the process group of a command. It sends SIGKILL to the descendants of the command, too.
 func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
-	isIt := func(p procfs.Process) bool { return p.PID == c.PID && p.Start == c.Start }
+	p := procfs.Identity{PID: c.PID, Start: c.Start}
 	switch {
-	case slices.ContainsFunc(l.waits.commands, isIt):
-		l.sys.SignalAll(procfs.Identity{PID: c.PID, Start: c.Start}, sig)
+	case slices.Contains(l.waits.commands, p):
+		l.sys.SignalAll(p, sig)
 	case sig == unix.SIGKILL:
 		l.sys.KillBelow(c.PID)
 	default:
@@ -142,10 +140,15 @@ func (l *loop) startCommand(id int) {
 		l.handle(machine.CommandFailed{ID: id, Err: cleanup.Text(err.Error()), Transient: process.OutOfResources(err)})
 		return
 	}
+	l.commandStarted(c, pid, l.startTime(pid))
+}
+
+// commandStarted handles the start of a command. A cleanup command that starts before cleanup is no member of the tree.
+func (l *loop) commandStarted(c cleanup.Entry, pid int, start uint64) {
 	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {
 		l.sys.Exempt(pid)
 	}
-	l.handle(machine.CommandStarted{ID: id, PID: pid, Start: l.startTime(pid)})
+	l.handle(machine.CommandStarted{ID: c.ID, PID: pid, Start: start})
 }
 
 // startTime returns the start time of a child for the ledger. Without a ledger it returns 0.

@@ -7,6 +7,8 @@ import (
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
 )
 
 // A probe performs one step of a run, and starts no run. Package doctor reports what the probes return. So doctor and a
@@ -16,13 +18,10 @@ import (
 func GuardByDefault() bool { return GuardAuto.wanted() }
 
 // ProbeShell returns an error if cleanup commands in shell form cannot run.
-func ProbeShell() error { return haveShell() }
+func ProbeShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
 
 // ProbeRequest returns an error if a run with --defer auto refuses requests of the process that made this one.
-func ProbeRequest(c registry.Call) error {
-	p := processes{deferring: DeferAuto}
-	return p.admit(c)
-}
+func ProbeRequest(c registry.Call) error { return (&processes{deferring: DeferAuto}).admit(c) }
 
 // ProbeParent reports whether the process that started graceful has ended, or is PID 1. The error says why graceful
 // cannot watch it.

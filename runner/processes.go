@@ -3,12 +3,14 @@ package runner
 import (
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strconv"
 	"syscall"
 	"time"
 
 	"graceful/cleanup"
+	"graceful/cleanup/registry"
 	"graceful/forward/listen"
 	"graceful/runner/machine"
 	"graceful/runner/process"
@@ -22,39 +24,106 @@ import (
 
 // processes is the real operating system.
 type processes struct {
-	tree     *tree.Tree
+	*tree.Tree
 	listener *listen.Listener
 	inherit  process.Inherited
 	devNull  *os.File
-	front    int // pid of the front; 0: this process is not a supervisor
-	link     int // to the front
-	jobs     jobControl
+	pty      terminal.Policy // --pty
+	report   *report.File    // nil: the run writes none
+	log      *slog.Logger
 
+	front      int // pid of the front; 0: this process is not a supervisor
+	link       int // between the front and the supervisor: the end of this process
 	supervisor int // pid of the supervisor, which is this process or its child; 0: there is none
 
-	deferring Defer
+	// The controlling terminal. A shell suspends and continues graceful in the place of the target. So graceful is
+	// suspended and continues when the target is and does.
+	terminal  *terminal.Terminal // nil: the run has none
+	suspended bool               // this process has asked the front to suspend graceful's group
 
-	socket int                  // for registrations; below 0: none
-	exits  chan procfs.Identity // see awaitExit
-	pidfds chan struct{}        // holds one value for each pidfd of awaitExit
+	deferring Defer
+	socket    int                  // for registrations; below 0: none
+	exits     chan procfs.Identity // see awaitExit
+	pidfds    chan struct{}        // holds one value for each pidfd of awaitExit
 
 	parentGone <-chan struct{} // see watchParent; nil: the run does not depend on the parent
+}
 
-	pty terminal.Policy // --pty
+// prepare takes over the process. It acquires all that the run needs later, threads included.
+func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*processes, error) {
+	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if err != nil { // a root directory without /dev: cleanup commands read from an empty pipe
+		if devNull, err = process.EmptyInput(); err != nil {
+			return nil, fmt.Errorf("standard input for cleanup commands: %w", err)
+		}
+	}
+	contained, warnings, err := tree.Open(config.Contain)
+	if err != nil {
+		return nil, fmt.Errorf("containment %s: %w", config.Contain, err)
+	}
+	for _, w := range warnings {
+		log.Warn("containment is limited", "level", string(contained.Level()), "err", w)
+	}
+	listener := listen.Start(inherit.Ignored)
+	process.SettleThreads()
+	return &processes{
+		Tree: contained, listener: listener, inherit: inherit, devNull: devNull, log: log, socket: -1,
+		deferring: config.Defer, exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
+	}, nil
+}
 
-	report *report.File // nil: the run writes none
+// maxPidfds returns a quarter of RLIMIT_NOFILE. The server of the socket takes another quarter at most. The run needs
+// the rest: it cannot start a process without a pipe, or find one without a file of /proc.
+func maxPidfds() int {
+	var files unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil {
+		return 0
+	}
+	return int(min(uint64(files.Cur)/4, 1<<16))
+}
+
+func (p *processes) makeCgroup(r Run) error {
+	if err := p.MakeCgroup(r.Cgroup); err != nil {
+		return fmt.Errorf("containment %s: %w", r.Config.Contain, err)
+	}
+	return nil
+}
+
+// newLoop returns a loop that resumes the run m.
+func (p *processes) newLoop(m remembered) *loop {
+	p.Confine(m.run.Cgroup)
+	l := &loop{
+		run: m.run, began: m.Began, sys: p, log: p.log, record: recorder{history: m.history},
+		in: inputs{
+			signals: p.listener.Signals, children: p.listener.Children,
+			parentGone: p.parentGone, broken: p.pty.Broken(),
+		},
+	}
+	if m.ledger != nil { // a nil pointer would make the interface non-nil
+		l.record.ledger = m.ledger
+	}
+	if m.run.Target.Ended { // a process that was killed may have recorded this and not acted on it
+		p.targetEnded(m.run)
+	}
+	if p.socket >= 0 && m.run.State != machine.Done {
+		l.in.requests, l.in.exits = registry.Serve(p.socket, procfs.StartOf).Calls, p.exits
+	}
+	if m.run.State >= machine.Cleaning { // the same
+		l.beginCleaning()
+	}
+	return l
 }
 
 // startTarget starts the target. An error of execve(2) is a *fs.PathError.
 func (p *processes) startTarget(r Run) (int, error) {
-	env := runEnv(r)
+	env := r.mark(r.Config.Env)
 	path, err := process.LookPath(r.Config.Command[0], process.SearchPath(env))
 	if err != nil {
 		return 0, err
 	}
 	s := process.Spec{
 		Path: path, Argv: r.Config.Command, Env: env, Blocked: p.inherit.Blocked, Cgroup: r.Cgroup,
-		Foreground:  p.jobs.terminal.StartsInForeground(),
+		Foreground:  p.terminal.StartsInForeground(),
 		IgnoreChild: p.inherit.Ignores(unix.SIGCHLD), PIDOfOurs: p.userPID(),
 	}
 	if p.pty.PTY != nil {
@@ -63,20 +132,20 @@ func (p *processes) startTarget(r Run) (int, error) {
 	if p.front == 0 {
 		p.pty.Begin(true)
 	}
-	var pid int
+	foreground := func(pid int) { _ = p.terminal.GiveForeground(pid) }
+	start := s.Start
 	if s.NeedsShim() {
-		pid, err = s.StartByShim(func(pid int) { _ = p.jobs.terminal.GiveForeground(pid) })
-	} else {
-		pid, err = s.Start()
+		start = func() (int, error) { return s.StartByShim(foreground) }
 	}
+	pid, err := start()
 	// A seccomp filter may refuse clone3(2). If execve(2) failed, it fails again.
 	if s.Cgroup != "" && err != nil && !process.OutOfResources(err) {
-		pid, err = s.StartEntering(func(pid int) { _ = p.jobs.terminal.GiveForeground(pid) })
+		pid, err = s.StartEntering(foreground)
 	}
 	if err != nil {
 		return 0, &fs.PathError{Op: "execute", Path: path, Err: err}
 	}
-	p.tree.Started(pid)
+	p.Started(pid)
 	p.listener.Hear()
 	return pid, nil
 }
@@ -108,24 +177,16 @@ func (p *processes) peek() (int, machine.Ending, bool) { return process.Peek() }
 
 func (p *processes) reap(pid int) {
 	process.Reap(pid)
-	p.tree.Reaped(pid)
+	p.Reaped(pid)
 }
 
 func (p *processes) usage(pid int) *machine.Usage { return process.UsageOf(pid) }
 
-func (p *processes) signalGroup(sig syscall.Signal) error {
-	return p.pty.Signal(sig, p.tree.SignalGroup)
-}
-func (p *processes) stopGroup(sig syscall.Signal) error {
-	return p.pty.Signal(sig, p.tree.StopGroup)
-}
-func (p *processes) signalTarget(sig syscall.Signal) error {
-	return p.pty.Signal(sig, p.tree.SignalLeader)
-}
-func (p *processes) signalSurvivors(sigs ...syscall.Signal) { p.pty.SignalAll(sigs, p.tree.Signal) }
-func (p *processes) signalUnasked(sigs ...syscall.Signal) {
-	p.pty.SignalAll(sigs, p.tree.SignalUnasked)
-}
+func (p *processes) signalGroup(sig syscall.Signal) error      { return p.pty.Signal(sig, p.SignalGroup) }
+func (p *processes) stopGroup(sig syscall.Signal) error        { return p.pty.Signal(sig, p.StopGroup) }
+func (p *processes) signalTarget(sig syscall.Signal) error     { return p.pty.Signal(sig, p.SignalLeader) }
+func (p *processes) signalSurvivors(sigs ...syscall.Signal)    { p.pty.SignalAll(sigs, p.Signal) }
+func (p *processes) signalUnasked(sigs ...syscall.Signal)      { p.pty.SignalAll(sigs, p.SignalUnasked) }
 func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
 
@@ -134,14 +195,14 @@ func (p *processes) setTarget(r Run) {
 	if r.Target.PID == 0 || r.State >= machine.Cleaning {
 		return
 	}
-	p.tree.Started(r.Target.PID)
+	p.Started(r.Target.PID)
 	if r.Target.Ended { // it may be reaped
-		p.tree.Reaped(r.Target.PID)
+		p.Reaped(r.Target.PID)
 	}
 }
 
 func (p *processes) isOtherCommand(c procfs.Process, id int) bool {
-	found, known := p.tree.Environ(c.PID, hookID)
+	found, known := p.Environ(c.PID, hookID)
 	return known && found != strconv.Itoa(id)
 }
 
@@ -152,9 +213,9 @@ func (p *processes) isOtherCommand(c procfs.Process, id int) bool {
 // for the command: a command that does not run at all is better than one that runs twice.
 func (p *processes) isCommand(c procfs.Process, id int) bool {
 	for late := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
-		found, known := p.tree.Environ(c.PID, hookID)
-		if known || !p.tree.RunsUs(c.PID) || time.Now().After(late) {
-			return known && found == strconv.Itoa(id) || !known && p.tree.DiedLeading(c.PID)
+		found, known := p.Environ(c.PID, hookID)
+		if known || !p.RunsUs(c.PID) || time.Now().After(late) {
+			return known && found == strconv.Itoa(id) || !known && p.DiedLeading(c.PID)
 		}
 	}
 }

@@ -1,14 +1,32 @@
 package runner
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
+	"syscall"
 	"time"
 
+	"graceful/cleanup"
+	"graceful/cleanup/ledger"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/process"
+	"graceful/runner/procfs"
 	"graceful/runner/report"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
 )
+
+// The report lists as many signals as are recorded for it. This line does not compile otherwise.
+const _ = uint(journal.MaxSignals - report.MaxListed)
+
+// now returns the present time.
+func now() journal.Clock { return journal.Clock{Time: time.Now(), Boots: process.SinceBoot()} }
 
 // recorder records the events of a run, for a process that may have to resume the run, and for the report.
 type recorder struct {
@@ -23,8 +41,7 @@ func (r *recorder) event(e machine.Event, changed bool, at time.Time, log *slog.
 	if r.ledger == nil {
 		return nil
 	}
-	clock := journal.Clock{Time: at, Boots: process.SinceBoot()}
-	record, err := journal.Record(e, changed, r.history.Wants(), clock)
+	record, err := journal.Record(e, changed, r.history.Wants(), journal.Clock{Time: at, Boots: process.SinceBoot()})
 	if err == nil && record != nil {
 		err = r.ledger.Append(record)
 	}
@@ -34,4 +51,118 @@ func (r *recorder) event(e machine.Event, changed bool, at time.Time, log *slog.
 			"hint", "should graceful be killed now, a cleanup command may run twice")
 	}
 	return err
+}
+
+// begin writes the first record of a run that is about to start.
+func begin(l journal.Ledger, r Run, in process.Inherited) error {
+	config, err := cleanup.EncodeJSON(r.Config)
+	if err != nil {
+		return err
+	}
+	dir, _ := os.Getwd() // only recover misses a directory that was removed
+	b := journal.Begin{
+		ID: r.ID, Name: cleanup.Text(r.Config.Name),
+		Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
+		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: config,
+		Ignored: in.Ignored, Blocked: in.Blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
+	}
+	for _, c := range r.Cleanup.Entries {
+		b.Commands = append(b.Commands, *c)
+	}
+	return journal.Start(l, b, r.Run, r.signals(), now())
+}
+
+// signals returns how many signals are recorded only for the report.
+func (r Run) signals() int {
+	if r.Config.Report == "" {
+		return 0
+	}
+	return journal.MaxSignals
+}
+
+// remembered is a run as its ledger describes it.
+type remembered struct {
+	journal.Replayed
+	run     Run
+	history *report.History // nil: no report is wanted
+	ledger  *ledger.Ledger  // nil: the run has none
+}
+
+// read returns the run of a ledger. The error is journal.ErrEmpty if the run never began.
+func read(l *ledger.Ledger) (remembered, error) {
+	records, err := l.Records()
+	if err != nil {
+		return remembered{}, err
+	}
+	m, err := remember(records)
+	m.ledger = l
+	if err != nil && !errors.Is(err, journal.ErrEmpty) {
+		err = fmt.Errorf("reading %s: %w", l, err)
+	}
+	return m, err
+}
+
+// remember replays the records of a ledger.
+func remember(records []json.RawMessage) (m remembered, err error) {
+	begun := func(b journal.Begin, at time.Time) (machine.Run, journal.Observer, error) {
+		var config Config
+		if err := json.Unmarshal(b.Config, &config); err != nil {
+			return machine.Run{}, nil, err
+		}
+		config.Command, config.Env = cleanup.Strings(b.Command), cleanup.Strings(b.Env)
+		config.Name, config.Report = string(b.Name), string(b.Report)
+		for _, c := range b.Commands {
+			if c.When == cleanup.AtStop {
+				config.OnStop = append(config.OnStop, c.Command)
+			} else {
+				config.OnExit = append(config.OnExit, c.Command)
+			}
+		}
+		m.run = newRun(b.ID, config)
+		m.run.Cgroup, m.run.Socket = string(b.Cgroup), string(b.Socket)
+		m.history = newHistory(m.run, b.Front, string(b.Dir), at)
+		return m.run.Run, m.history, config.check()
+	}
+	m.run.Run, m.Replayed, err = journal.Replay(records, now(), procfs.Boot(), begun)
+	return m, err
+}
+
+// newHistory returns the history of a run for its report, or nil if the run writes no report.
+func newHistory(r Run, front int, dir string, began time.Time) *report.History {
+	if r.Config.Report == "" {
+		return nil
+	}
+	subject := report.Subject{ID: r.ID, Name: r.Config.Name, Command: r.Config.Command, Dir: dir, Front: front}
+	return report.NewHistory(subject, began)
+}
+
+// writeReport writes the report of a run. A nil history means that the run writes none.
+func (p *processes) writeReport(r Run, h *report.History) error {
+	if h == nil {
+		return nil
+	}
+	doc := h.Report(r.Run, time.Now())
+	doc.Version, doc.Writer = "unknown", unix.Getpid()
+	if p.supervisor != 0 {
+		doc.Supervisor = &p.supervisor
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		doc.Version = info.Main.Version
+	}
+	if doc.Level = string(p.Level()); r.Cgroup != "" {
+		doc.Level = string(tree.Cgroup)
+	}
+	text, err := cleanup.EncodeIndentedJSON(doc)
+	if err == nil {
+		// The draft has the same name in each process of the run. So a process replaces the draft that a killed one left.
+		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Config.Patience()))
+	}
+	if err != nil {
+		var errno syscall.Errno
+		if errors.As(err, &errno) { // without names of files that the user does not know
+			err = errno
+		}
+		return fmt.Errorf("writing report %s: %w", r.Config.Report, err)
+	}
+	return nil
 }

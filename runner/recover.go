@@ -55,9 +55,9 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		return done, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	p.listener.Hear()
-	r := recovery{processes: p, want: want, log: log, late: time.Now().Add(lockPatience)}
+	late := time.Now().Add(lockPatience)
 	for _, file := range files {
-		runLedger, err := locked(r.late, func() (*ledger.Ledger, error) { return dir.Open(file) })
+		runLedger, err := locked(late, func() (*ledger.Ledger, error) { return dir.Open(file) })
 		switch {
 		case errors.Is(err, ledger.ErrAlive):
 			log.Info("ledger left alone", "ledger", file, "err", err)
@@ -65,7 +65,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		case errors.Is(err, os.ErrNotExist): // another process has finished the run
 			continue
 		case err == nil:
-			done.Stopped, err = r.finish(runLedger)
+			done.Stopped, err = p.finishWanted(want, runLedger, late)
 			err = errors.Join(err, runLedger.Close())
 		}
 		if err != nil {
@@ -81,34 +81,29 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	return done, nil
 }
 
-// recovery is a call of Recover.
-type recovery struct {
-	*processes
-	want Recovery
-	log  *slog.Logger
-	late time.Time // until then it waits for locks
-}
-
-// finish finishes the run of a ledger, if it is wanted. It returns the stop signal that arrived meanwhile, or 0.
-func (r *recovery) finish(runLedger *ledger.Ledger) (stopped syscall.Signal, err error) {
+// finishWanted finishes the run of a ledger, if it is wanted. It waits for locks until late. It returns the stop signal
+// that arrived meanwhile, or 0.
+func (p *processes) finishWanted(
+	want Recovery, runLedger *ledger.Ledger, late time.Time,
+) (stopped syscall.Signal, err error) {
 	m, err := read(runLedger)
 	switch {
-	case r.want.Name != "" && m.run.Config.Name != r.want.Name:
+	case want.Name != "" && m.run.Config.Name != want.Name:
 		return 0, nil
 	case errors.Is(err, journal.ErrEmpty):
 		return 0, runLedger.Remove()
 	case err != nil:
 		return 0, err
 	}
-	r.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
+	p.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
 	// A ledger that was set aside gets its old name back. So another process finds this retry if it is killed, too, and
 	// no run of that name begins meanwhile.
-	_, err = locked(r.late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
+	_, err = locked(late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
 	if errors.Is(err, ledger.ErrAlive) {
 		err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)
 	}
 	if err != nil {
 		return 0, err
 	}
-	return r.finishDead(m, runLedger, r.want.Retry, r.log)
+	return p.finishDead(m, want.Retry)
 }

@@ -19,21 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportedSystem is a fake system for a run that writes a report.
-type reportedSystem struct {
-	*fakeSystem
-	refuse error // of startTarget
-}
-
-func (s reportedSystem) usage(int) *machine.Usage { return &machine.Usage{UserMS: 1.5, MaxRSSKB: 7} }
-
-func (s reportedSystem) startTarget(r Run) (int, error) {
-	if s.refuse != nil {
-		return 0, s.refuse
-	}
-	return s.fakeSystem.startTarget(r)
-}
-
 func reportText(t *testing.T, r Run, h *report.History) string {
 	t.Helper()
 	doc := h.Report(r.Run, time.Now())
@@ -127,14 +112,15 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 				if config.Survivors == "" {
 					config.Survivors = machine.StopSurvivors
 				}
-				s := reportedSystem{newFakeSystem(), c.refuse}
-				s.fakeSystem.signals = make(chan syscall.Signal, 8) // some arrive after the end
-				c.script(s.fakeSystem)
+				s := newFakeSystem()
+				s.targetErr, s.used = c.refuse, &machine.Usage{UserMS: 1.5, MaxRSSKB: 7}
+				s.signals = make(chan syscall.Signal, 8) // some arrive after the end
+				c.script(s)
 				r := newRun("id", config)
 				first := firstRecord(r, process.Inherited{})
 				runLedger := &memory{}
 				h := replayed(t, first).history
-				l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs()}
+				l := loopOn(s, r)
 				l.record = recorder{ledger: runLedger, history: h}
 				done := l.start()
 				m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
@@ -163,7 +149,7 @@ func TestReport_floodOfSignals(t *testing.T) {
 			first := firstRecord(r, process.Inherited{})
 			runLedger := &memory{}
 			h := newHistory(r, 1, "/", time.Now())
-			l := loop{run: r, sys: systemOf(newFakeSystem()), log: quiet}
+			l := loopOn(newFakeSystem(), r)
 			l.record = recorder{ledger: runLedger, history: h}
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
@@ -200,7 +186,8 @@ func TestReport_leftProcesses(t *testing.T) {
 		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: machine.Policy{Grace: time.Second}})
 		h := newHistory(r, 1, "/", time.Now())
-		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), record: recorder{history: h}}
+		l := loopOn(s, r)
+		l.record.history = h
 		done := h.Report(l.start().Run, time.Now())
 		killed := []report.Process{{PID: 7, Name: "p"}, {PID: 8, Name: "p"}}
 		if !slices.Equal(done.Left, killed[:1]) || !slices.Equal(done.Killed, killed) ||

@@ -60,7 +60,7 @@ func (l *loop) register(c registry.Call) {
 		e.Command.Limit = l.run.Config.OnExitLimit
 	}
 	if e.Command.NeedsShell() {
-		if err := haveShell(); err != nil {
+		if err := ProbeShell(); err != nil {
 			l.reg.answer = machine.Answer{Refusal: fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)}
 			return
 		}

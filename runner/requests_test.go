@@ -37,7 +37,7 @@ func TestAwaitExit_reportedOrPolled(t *testing.T) {
 			s.at(time.Minute, func() { s.end(machine.Ending{}, targetPID) })
 			r := threeCommands(machine.Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
 			run := Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}
-			l := loop{run: run, sys: systemOf(s), log: quiet, in: s.inputs()}
+			l := loopOn(s, run)
 			l.in.exits = exits
 			l.awaitExit(l.command(3))
 			l.start()
@@ -88,7 +88,8 @@ func twoCommands() Config {
 func TestRegister_noSpaceForEvents(t *testing.T) {
 	runLedger := &failing{reserve: errors.New("no space")}
 	run := Run{Run: threeCommands(machine.Running)}
-	l := loop{run: run, sys: systemOf(newFakeSystem()), log: quiet, record: recorder{ledger: runLedger}}
+	l := loopOn(newFakeSystem(), run)
+	l.record.ledger = runLedger
 	ask := func(key string) machine.Answer {
 		request := registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), Key: key}
 		l.register(registry.Call{Request: request})
@@ -127,7 +128,8 @@ func TestRegister_ledgerFails(t *testing.T) {
 			s.others = []procfs.Process{child(7, 1)}
 			first := newRun("id", twoCommands())
 			_ = runLedger.Append(firstRecord(first, process.Inherited{}))
-			l := loop{run: first, sys: systemOf(s), log: quiet, record: recorder{ledger: runLedger}}
+			l := loopOn(s, first)
+			l.record.ledger = runLedger
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {
 				command, env := cleanup.Texts([]string{"r"}), cleanup.Texts([]string{"A=1"})

@@ -16,6 +16,7 @@ import (
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/report"
+	"graceful/runner/terminal"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -39,9 +40,8 @@ func newRun(id string, config Config) Run {
 func NewID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
 
 // advanced returns the run after an event, and the actions that the event causes.
-func (r Run) advanced(e machine.Event, now time.Time) (Run, []machine.Action) {
-	core, todo := machine.Advance(r.Run, e, now)
-	r.Run = core
+func (r Run) advanced(e machine.Event, now time.Time) (_ Run, todo []machine.Action) {
+	r.Run, todo = machine.Advance(r.Run, e, now)
 	return r, todo
 }
 
@@ -97,20 +97,22 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if ended {
 		return stoppedBy(unix.SIGTERM, config), nil
 	}
-	pty, err := openPTY(config, log)
-	if err != nil {
-		return Result{}, err
+	var pty *terminal.PTY
+	if config.PTY {
+		if pty, err = terminal.OpenPTY(log); err != nil {
+			return Result{}, err
+		}
+		defer pty.Restore()
 	}
-	defer pty.Restore()
 	p, err := prepare(config, process.ReadInherited(), log)
 	if err != nil {
 		return Result{}, err
 	}
 	p.parentGone, p.report = parentGone, destination
 	if !config.PTY {
-		p.jobs.open(unix.Getpgrp())
+		p.terminal = terminal.Open(unix.Getpgrp())
 	}
-	runLedger, stopped, err := p.openLedger(config, log)
+	runLedger, stopped, err := p.openLedger(config)
 	if err != nil {
 		return Result{}, err
 	}
@@ -118,15 +120,15 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return stoppedBy(stopped, config), nil
 	}
 	p.pty = newPolicy(pty, config) // after openLedger, which may finish another run: that one has no terminal
-	return p.perform(r, runLedger, log)
+	return p.perform(r, runLedger)
 }
 
 // perform records how the run begins, performs it, and removes its ledger.
-func (p *processes) perform(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
+func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if r.Config.Defer != DeferOff {
 		var err error
 		if p.socket, r.Socket, err = registry.Listen(r.ID); err != nil {
-			log.Warn("no cleanup command can be registered from within the run", "err", err)
+			p.log.Warn("no cleanup command can be registered from within the run", "err", err)
 		}
 	}
 	defer registry.Remove(r.Socket)
@@ -135,39 +137,38 @@ func (p *processes) perform(r Run, runLedger *ledger.Ledger, log *slog.Logger) (
 			return Result{}, errors.Join(err, discard(runLedger))
 		}
 	}
-	result, err := p.runGuardedOrAlone(r, runLedger, log)
+	result, err := p.runGuardedOrAlone(r, runLedger)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(runLedger))
 	}
 	p.pty.Deliver(p.listener.Signals)
 	if err := discard(runLedger); err != nil {
-		log.Warn("the run is done, but", "err", err)
+		p.log.Warn("the run is done, but", "err", err)
 	}
 	return result, nil
 }
 
 // runGuardedOrAlone performs the run: in a supervisor if the run has a guard, else in this process.
-func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger, log *slog.Logger) (Result, error) {
+func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if g := r.Config.Guard; g.wanted() {
-		done, err := p.runGuarded(r, runLedger, log)
-		if err == nil {
-			return done, nil
-		}
-		if errors.Is(err, journal.ErrTooLarge) {
-			return Result{}, err
-		}
-		if g == GuardOn {
+		done, err := p.runGuarded(r, runLedger)
+		switch {
+		case err == nil, errors.Is(err, journal.ErrTooLarge):
+			return done, err
+		case g == GuardOn:
 			return Result{}, fmt.Errorf("guard: %w", err)
 		}
-		log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
+		p.log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 	}
 	if err := p.makeCgroup(r); err != nil {
 		return Result{}, err
 	}
 	now := time.Now()
 	dir, _ := os.Getwd()
-	m := remembered{run: r, began: now, history: newHistory(r, unix.Getpid(), dir, now)}
-	return p.newLoop(m, runLedger, log).start().result(), nil
+	m := remembered{
+		Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), dir, now), ledger: runLedger,
+	}
+	return p.newLoop(m).start().result(), nil
 }
 
 // openReport opens the destination of the report before the run can change what its path leads to. The ledger gets the

@@ -23,15 +23,13 @@ func checkCommands(commands []cleanup.Command) error {
 		if !c.NeedsShell() {
 			continue
 		}
-		if err := haveShell(); err != nil {
+		if err := ProbeShell(); err != nil {
 			return fmt.Errorf(`command %q needs %s: %w (without a shell use the exec form: ["./flush", "--all"])`,
 				c.Text, cleanup.Shell, err)
 		}
 	}
 	return nil
 }
-
-func haveShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
 
 // startFailure returns the exit status for an error in starting the target, as env(1) and shells return it. It adds a
 // hint where the error alone would mislead.

@@ -11,11 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestStartFailure_status(t *testing.T) {
-	there := filepath.Join(t.TempDir(), "there")
-	if err := os.WriteFile(there, nil, 0o755); err != nil {
+// emptyProgram returns the path of a file that is executable and empty.
+func emptyProgram(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(path, nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	return path
+}
+
+func TestStartFailure_status(t *testing.T) {
+	there := emptyProgram(t)
 	for _, c := range []struct {
 		command string
 		err     error
@@ -43,10 +50,7 @@ func TestCheckCommands_execFormNeedsNoShell(t *testing.T) {
 
 // The error of the system may mislead: for ENOENT, the interpreter may be missing. Then a hint explains it.
 func TestStartFailure_hint(t *testing.T) {
-	there := filepath.Join(t.TempDir(), "there")
-	if err := os.WriteFile(there, nil, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	there := emptyProgram(t)
 	for _, c := range []struct {
 		command string
 		err     error

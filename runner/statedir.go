@@ -30,9 +30,7 @@ func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger
 
 // openLedger opens the ledger in the state directory. It returns nil if there is no state directory. If a dead run has
 // the same name, it finishes that run first. stopped is a stop signal that arrived meanwhile.
-func (p *processes) openLedger(
-	config Config, log *slog.Logger,
-) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
+func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	if config.StateDir == "" {
 		return nil, 0, nil
 	}
@@ -41,7 +39,7 @@ func (p *processes) openLedger(
 		return nil, 0, err
 	}
 	defer dir.Close()
-	if err := checkParents(config.StateDir, config.StrictStateDir, log); err != nil {
+	if err := checkParents(config.StateDir, config.StrictStateDir, p.log); err != nil {
 		return nil, 0, err
 	}
 	file := ledger.FileName(config.Name + "." + NewID())
@@ -64,8 +62,8 @@ func (p *processes) openLedger(
 		if err != nil {
 			return nil, 0, errors.Join(err, runLedger.Close())
 		}
-		log.Warn("finishing a killed run first", "run", m.run.ID)
-		stopped, err := p.finishDead(m, runLedger, false, log)
+		p.log.Warn("finishing a killed run first", "run", m.run.ID)
+		stopped, err := p.finishDead(m, false)
 		p.listener.Restart()
 		if err == errCommands {
 			err = nil

@@ -10,6 +10,7 @@ import (
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
@@ -20,132 +21,109 @@ import (
 // SupervisorName is the argv[0] of the supervisor.
 const SupervisorName = "graceful: supervising"
 
-// Supervise performs a run as the supervisor. args are the process's arguments after argv[0]. It returns the exit
-// status. Only the front sees that status.
+// Supervise performs a run as the supervisor, and sends its result to the front. args are the process's arguments after
+// argv[0]. It returns the exit status. Only the front sees that status.
 func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
-	s, err := inherit(args, logger)
+	p, m, err := inherit(args, logger)
 	if err != nil {
 		return machine.StatusFailed, err
 	}
-	p, err := s.prepare()
-	if err != nil {
-		return machine.StatusFailed, err
-	}
-	if err := p.makeCgroup(s.run); err != nil { // the run ends before anything has started; the error is logged
-		if send(s.link, finished, machine.StatusFailed) != nil {
-			registry.Remove(s.run.Socket)
-			err = errors.Join(err, discard(s.ledger))
+	if err := p.makeCgroup(m.run); err != nil { // the run ends before anything has started; the error is logged
+		if send(p.link, finished, machine.StatusFailed) != nil {
+			registry.Remove(m.run.Socket)
+			err = errors.Join(err, discard(m.ledger))
 		}
 		return machine.StatusFailed, err
 	}
-	return s.supervise(p)
-}
-
-// supervisor is what the supervisor inherits from the front.
-type supervisor struct {
-	remembered
-	log         *slog.Logger
-	ledger      *ledger.Ledger
-	link        int // to the front
-	socket      int // for registrations; below 0: none
-	pty         *terminal.PTY
-	destination *report.File
-	frontGone   chan struct{} // closed when the front has ended
-	relayed     chan struct{} // closed when the front has relayed the rest of the target's output
-}
-
-// inherit reads the arguments that startSupervisor gives, and takes over the descriptors that they name.
-func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (s supervisor, err error) {
-	if len(args) != 7 {
-		return s, errors.New("this is for graceful itself to call")
-	}
-	ledgerFD, err1 := strconv.Atoi(args[1])
-	link, err2 := strconv.Atoi(args[2])
-	socket, err3 := strconv.Atoi(args[4])
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return s, err
-	}
-	s.link, s.socket = link, socket
-	unix.CloseOnExec(link)
-	if socket >= 0 {
-		unix.CloseOnExec(socket)
-	}
-	if s.ledger, err = ledger.Inherited(ledgerFD, args[3]); err != nil {
-		return s, err
-	}
-	if s.remembered, err = read(s.ledger); err != nil {
-		return s, err
-	}
-	_ = os.WriteFile("/proc/self/comm", []byte("graceful"), 0) // not "exe": pgrep(1) finds graceful by its name
-	s.log = logger(s.run.Config, s.began)
-	if err = tree.AdoptOrphans(); err != nil {
-		return s, err
-	}
-	if s.pty, err = terminal.InheritPTY(args[5], s.front, s.log); err != nil {
-		return s, err
-	}
-	s.destination, err = report.Inherit(args[6], s.run.Config.Report)
-	return s, err
-}
-
-// prepare takes over the process, and listens to the link. The front has logged the warnings of the same preparation.
-func (s *supervisor) prepare() (*processes, error) {
-	s.frontGone, s.relayed = make(chan struct{}), make(chan struct{})
-	go s.listen()
-	p, err := prepare(s.run.Config, s.inherit, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
-	}
-	p.front, p.supervisor, p.link, p.socket, p.report = s.front, unix.Getpid(), s.link, s.socket, s.destination
-	if group, err := unix.Getpgid(s.front); err == nil && !s.run.Config.PTY {
-		p.jobs.open(group)
-	}
-	p.pty = newPolicy(s.pty, s.run.Config)
-	p.pty.Front = &terminal.Front{Relayed: s.relayed, Gone: s.frontGone, Relay: func(stopping bool) error {
-		value := 0
-		if stopping {
-			value = 1
-		}
-		return send(s.link, relayOutput, value)
-	}}
-	return p, nil
-}
-
-// listen closes relayed at the front's message, and frontGone when the front has ended.
-func (s *supervisor) listen() {
-	for first := true; ; first = false {
-		if _, ok := receive(s.link); !ok {
-			s.pty.Restore()
-			s.pty.Begin(false)
-			close(s.frontGone)
-			return
-		}
-		if first {
-			close(s.relayed)
-		}
-	}
-}
-
-// supervise performs the run, and sends its result to the front.
-func (s *supervisor) supervise(p *processes) (status int, err error) {
-	unheard := send(s.link, listening, 0)
-	l := p.newLoop(s.remembered, s.ledger, s.log)
+	unheard := send(p.link, listening, 0)
+	l := p.newLoop(m)
 	var r Run
-	if unheard == nil && unix.Getppid() == s.front {
-		l.in.orphaned = s.frontGone
+	if unheard == nil && unix.Getppid() == p.front {
+		l.in.orphaned = p.pty.Front.Gone
 		r = l.start()
 	} else { // nothing has started, and the front has ended or cannot receive messages
 		l.handle(machine.Orphaned{})
 		r = l.complete()
 	}
 	result := r.result()
-	unsent := send(s.link, raising, result.Raise)
-	if unsent == nil {
-		unsent = send(s.link, finished, result.Status)
-	}
-	if unsent != nil || l.in.orphaned == nil { // otherwise the front does it
+	sent := send(p.link, raising, result.Raise) == nil && send(p.link, finished, result.Status) == nil
+	if !sent || l.in.orphaned == nil { // otherwise the front does it
 		registry.Remove(r.Socket)
-		err = discard(s.ledger)
+		err = discard(m.ledger)
 	}
 	return result.Status, err
+}
+
+// inherit reads the arguments that startSupervisor gives, and takes over the descriptors that they name. Then it takes
+// over the process, and listens to the link.
+func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *processes, m remembered, err error) {
+	if len(args) != 7 {
+		return nil, m, errors.New("this is for graceful itself to call")
+	}
+	ledgerFD, err1 := strconv.Atoi(args[1])
+	link, err2 := strconv.Atoi(args[2])
+	socket, err3 := strconv.Atoi(args[4])
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, m, err
+	}
+	unix.CloseOnExec(link)
+	if socket >= 0 {
+		unix.CloseOnExec(socket)
+	}
+	runLedger, err := ledger.Inherited(ledgerFD, args[3])
+	if err != nil {
+		return nil, m, err
+	}
+	if m, err = read(runLedger); err != nil {
+		return nil, m, err
+	}
+	_ = os.WriteFile("/proc/self/comm", []byte("graceful"), 0) // not "exe": pgrep(1) finds graceful by its name
+	log := logger(m.run.Config, m.Began)
+	if err = tree.AdoptOrphans(); err != nil {
+		return nil, m, err
+	}
+	pty, err := terminal.InheritPTY(args[5], m.Begin.Front, log)
+	if err != nil {
+		return nil, m, err
+	}
+	destination, err := report.Inherit(args[6], m.run.Config.Report)
+	if err != nil {
+		return nil, m, err
+	}
+	front := watchFront(link, pty)
+	inherited := process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
+	// The front has logged the warnings of the same preparation.
+	if p, err = prepare(m.run.Config, inherited, slog.New(slog.DiscardHandler)); err != nil {
+		return nil, m, err
+	}
+	p.log, p.front, p.supervisor, p.link, p.socket, p.report = log, m.Begin.Front, unix.Getpid(), link, socket, destination
+	if group, err := unix.Getpgid(p.front); err == nil && !m.run.Config.PTY {
+		p.terminal = terminal.Open(group)
+	}
+	p.pty = newPolicy(pty, m.run.Config)
+	p.pty.Front = front
+	return p, m, nil
+}
+
+// watchFront listens to the link: to the front's message, and for the front's end.
+func watchFront(link int, pty *terminal.PTY) *terminal.Front {
+	relayed, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		messages := messagesFrom(link)
+		if _, open := <-messages; open {
+			close(relayed)
+			for range messages {
+			}
+		}
+		pty.Restore()
+		pty.Begin(false)
+		close(gone)
+	}()
+	return &terminal.Front{Relayed: relayed, Gone: gone, Relay: func(stopping bool) error {
+		value := 0
+		if stopping {
+			value = 1
+		}
+		return send(link, relayOutput, value)
+	}}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // system is the operating system as the loop needs it.
-type system struct {
+type system interface {
 	starter
 	reaper
 	members

@@ -15,7 +15,7 @@ import (
 func (l *loop) takeOver(m remembered) {
 	children := l.sys.Children()
 	if l.run.Target.PID != 0 && !l.run.Target.Ended && !isAmong(children, l.run.Target.PID, l.run.Target.Start) {
-		l.handle(machine.Recovered{After: m.last}) // it was reaped, and its end was not recorded
+		l.handle(machine.Recovered{After: m.Last}) // it was reaped, and its end was not recorded
 	}
 	for _, c := range l.run.Cleanup.Entries {
 		switch {
@@ -33,7 +33,7 @@ func (l *loop) takeOver(m remembered) {
 		l.sys.setTarget(l.run)
 		l.handle(machine.TargetStarted{PID: first.PID, Start: first.Start})
 	}
-	l.adoptCommands(children, m.claimTimes)
+	l.adoptCommands(children, m.Claimed)
 	for _, c := range l.run.Cleanup.Entries {
 		l.awaitExit(*c)
 	}
@@ -67,10 +67,7 @@ func (l *loop) adoptCommands(children []procfs.Process, claimTimes map[int]time.
 		})
 		if len(found) > 0 {
 			p := slices.MinFunc(found, older)
-			if l.command(id).When == cleanup.AtExit && l.run.State < machine.Cleaning {
-				l.sys.Exempt(p.PID)
-			}
-			l.handle(machine.CommandStarted{ID: id, PID: p.PID, Start: p.Start})
+			l.commandStarted(l.command(id), p.PID, p.Start)
 			return
 		}
 		others = true

@@ -4,10 +4,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
 
@@ -28,20 +28,11 @@ func takeOver(
 	t *testing.T, r Run, claimTimes map[int]time.Duration, script func(*watchedSystem),
 ) (Run, *watchedSystem, *memory) {
 	t.Helper()
-	var run Run
-	var sys *watchedSystem
-	runLedger := &memory{}
-	synctest.Test(t, func(t *testing.T) {
-		s := newWatchedSystem(t)
-		s.kids = []procfs.Process{child(targetPID, 0)}
-		script(s)
-		l := loop{run: r, sys: systemOf(s), log: quiet, in: s.inputs(), began: time.Now()}
-		l.record.ledger = runLedger
-		l.takeOver(remembered{claimTimes: claimTimes})
+	begin := func(s *watchedSystem) { s.kids = []procfs.Process{child(targetPID, 0)}; script(s) }
+	return perform(t, r, begin, func(l *loop) {
+		l.takeOver(remembered{Replayed: journal.Replayed{Claimed: claimTimes}})
 		l.handle(machine.Orphaned{})
-		run, sys = l.complete(), s
 	})
-	return run, sys, runLedger
 }
 
 func child(pid int, start uint64) procfs.Process {
@@ -84,7 +75,6 @@ func TestTakeOver_noTarget(t *testing.T) {
 // A target that ended before the takeover did not end because of it.
 func TestTakeOver_targetHasEnded(t *testing.T) {
 	r := runIn(machine.Running)
-	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID] = true
 		s.end(machine.Ending{}, targetPID)
@@ -97,14 +87,11 @@ func TestTakeOver_targetHasEnded(t *testing.T) {
 // A recorded process that is not a child any more was reaped. Another process may have its pid.
 func TestTakeOver_childWasReaped(t *testing.T) {
 	r := runIn(machine.Running)
-	r.Target.PID = targetPID
 	run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
 	if run.Status() != 125 || run.Reason() != "recovered" || slices.Contains(s.calls, "group SIGTERM") {
 		t.Errorf("after %q it came to %+v", s.calls, run)
 	}
-	r = claimedRun(cleanup.LIFO)
-	r, _ = r.advanced(machine.CommandStarted{ID: 3, PID: 300, Start: 900}, bubble)
-	run, s, _ = takeOver(t, r, nil, func(s *watchedSystem) { s.kids = nil })
+	run, s, _ = takeOver(t, startedRun(900), nil, func(s *watchedSystem) { s.kids = nil })
 	unknown := strings.Contains(run.Cleanup.Entries[2].Outcome.Error, "nobody knows how")
 	if got := commandsStarted(s); got != "2s 1s" || !unknown {
 		t.Errorf("%s were started, and it came to %+v", got, run)
@@ -115,7 +102,7 @@ func TestTakeOver_childWasReaped(t *testing.T) {
 func TestTakeOver_startTimeIsUnknown(t *testing.T) {
 	for _, start := range []struct{ then, now uint64 }{{0, 5}, {5, 0}, {0, 0}} {
 		r := runIn(machine.Running)
-		r.Target.PID, r.Target.Start = targetPID, start.then
+		r.Target.Start = start.then
 		run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 			s.kids = []procfs.Process{child(targetPID, start.now)}
 			s.living[targetPID] = true
@@ -130,7 +117,6 @@ func TestTakeOver_startTimeIsUnknown(t *testing.T) {
 // A target that exits with 0 after a takeover was stopped. So the run has failed.
 func TestTakeOver_isNoSuccess(t *testing.T) {
 	r := runIn(machine.Running)
-	r.Target.PID = targetPID
 	run, _, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 		s.living[targetPID] = true
 		s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
@@ -148,7 +134,7 @@ func TestTakeOver_repeatsActions(t *testing.T) {
 		machine.Sweeping: "survivors SIGTERM, survivors SIGCONT",
 	} {
 		r := runIn(state)
-		r.Target.PID, r.Stop.Signal = targetPID, int(unix.SIGINT)
+		r.Stop.Signal = int(unix.SIGINT)
 		r.Target.Ended = state == machine.Sweeping
 		run, s, _ := takeOver(t, r, nil, func(s *watchedSystem) {
 			s.living[targetPID] = true
@@ -179,12 +165,17 @@ func claimedRun(order cleanup.Order) Run {
 	return r
 }
 
+// begun returns a run in which a command has been started.
+func begun(r Run, id, pid int, start uint64) Run {
+	r, _ = r.advanced(machine.CommandStarted{ID: id, PID: pid, Start: start}, bubble)
+	return r
+}
+
+// startedRun returns a run in cleanup. The first of its three commands runs as process 300.
+func startedRun(start uint64) Run { return begun(claimedRun(cleanup.LIFO), 3, 300, start) }
+
 func TestAdoptCommands(t *testing.T) {
 	const tick = time.Second / 100
-	begun := func(r Run, id, pid int, start uint64) Run {
-		r, _ = r.advanced(machine.CommandStarted{ID: id, PID: pid, Start: start}, bubble)
-		return r
-	}
 	started := func(r Run, id, pid int) Run { return begun(r, id, pid, 900) }
 	quick := claimedRun(cleanup.LIFO)
 	quick.Target.Start = 999
@@ -201,10 +192,9 @@ func TestAdoptCommands(t *testing.T) {
 		{"the target, which is not reaped", quick, []procfs.Process{child(targetPID, 999)}, nil, "3s 2s 1s"},
 		{"started with the pid that the target had", quick, []procfs.Process{child(targetPID, 1000)}, nil, "2s 1s"},
 		{"a process that was given up before", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 400)}, nil, "3s 2s 1s"},
-		{"recorded", started(claimedRun(cleanup.LIFO), 3, 300), []procfs.Process{child(300, 900)}, nil, "2s 1s"},
+		{"recorded", startedRun(900), []procfs.Process{child(300, 900)}, nil, "2s 1s"},
 		{"its start time unknown", claimedRun(cleanup.LIFO), []procfs.Process{child(300, 0)}, nil, "2s 1s"},
-		{"recorded, its start time unknown", begun(claimedRun(cleanup.LIFO), 3, 300, 0),
-			[]procfs.Process{child(300, 900)}, nil, "2s 1s"},
+		{"recorded, its start time unknown", startedRun(0), []procfs.Process{child(300, 900)}, nil, "2s 1s"},
 		{"another's start time unknown", begun(claimedRun(cleanup.Parallel), 1, 300, 0),
 			[]procfs.Process{child(300, 1000)}, nil, "2s 3s"},
 		{"what it has started itself", started(claimedRun(cleanup.Parallel), 1, 300),

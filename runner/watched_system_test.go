@@ -20,17 +20,15 @@ import (
 // watchedSystem is a fake system that records the order of calls, and fails the test at a call that must not happen.
 type watchedSystem struct {
 	*fakeSystem
-	t          *testing.T
-	reaped     map[int]bool
-	pinned     map[int]bool // zombies while the tree was killed
-	calls      []string     // in order; signals with their receivers
-	looks      int          // calls of Empty
-	childKills int
-	forbidden  map[int]bool // may not be signalled
-	blind      bool         // members are not found
-	targetErr  error
-	nextPIDs   []int // of the first cleanup commands
-	logged     []slog.Record
+	t         *testing.T
+	reaped    map[int]bool
+	pinned    map[int]bool // zombies while the tree was killed
+	calls     []string     // in order; signals with their receivers
+	looks     int          // calls of Empty
+	forbidden map[int]bool // may not be signalled
+	blind     bool         // members are not found
+	nextPIDs  []int        // of the first cleanup commands
+	logged    []slog.Record
 }
 
 func newWatchedSystem(t *testing.T) *watchedSystem {
@@ -48,9 +46,6 @@ func (s *watchedSystem) call(pid int, what string) {
 
 func (s *watchedSystem) startTarget(r Run) (int, error) {
 	s.calls = append(s.calls, "start target")
-	if s.targetErr != nil {
-		return 0, s.targetErr
-	}
 	return s.fakeSystem.startTarget(r)
 }
 
@@ -111,7 +106,7 @@ func (s *watchedSystem) Kill() (found, denied []procfs.Process) {
 		s.immortal[pid] = true
 	}
 	s.Unlock()
-	found, _ = s.fakeSystem.Kill()
+	found, denied = s.fakeSystem.Kill()
 	for _, p := range found {
 		if s.forbidden[p.PID] {
 			denied = append(denied, p)
@@ -124,8 +119,6 @@ func (s *watchedSystem) Empty(childless bool) bool {
 	s.looks++
 	return s.fakeSystem.Empty(childless)
 }
-
-func (s *watchedSystem) KillChildren() { s.childKills++ }
 
 func (s *watchedSystem) cleaning() { s.calls = append(s.calls, "cleaning") }
 
@@ -147,24 +140,40 @@ func (s *watchedSystem) warnings() (all []string) {
 	return all
 }
 
-// watched performs a run on a watched system.
-func watched(t *testing.T, config Config, commands []string, script func(*watchedSystem)) (Run, *watchedSystem) {
+// perform performs a run on a watched system, in a bubble of synctest. begin is what the loop does first.
+func perform(t *testing.T, r Run, script func(*watchedSystem), begin func(*loop)) (Run, *watchedSystem, *memory) {
 	t.Helper()
-	var run Run
 	var s *watchedSystem
+	runLedger := &memory{}
 	synctest.Test(t, func(t *testing.T) {
 		s = newWatchedSystem(t)
-		config.Command = []string{"target"}
-		r := newRun("id", config)
-		for _, c := range commands {
-			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
-		}
 		script(s)
-		l := loop{run: r, sys: systemOf(s), log: slog.New(s), in: s.inputs()}
-		run = l.start()
+		l := loopOn(s, r)
+		l.log, l.record.ledger = slog.New(s), runLedger
+		begin(l)
+		r = l.complete()
 		s.note("done")
 	})
+	return r, s, runLedger
+}
+
+// watched performs a run from its start.
+func watched(t *testing.T, config Config, commands []string, script func(*watchedSystem)) (Run, *watchedSystem) {
+	t.Helper()
+	config.Command = []string{"target"}
+	r := newRun("id", config)
+	for _, c := range commands {
+		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
+	}
+	run, s, _ := perform(t, r, script, func(l *loop) { l.perform(machine.StartTarget{}) })
 	return run, s
+}
+
+// simulate performs a run from its start. It returns the run and what the loop did.
+func simulate(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
+	t.Helper()
+	run, s := watched(t, config, commands, func(s *watchedSystem) { script(s.fakeSystem) })
+	return run, s.did
 }
 
 func (s *watchedSystem) ended() time.Duration {

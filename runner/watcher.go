@@ -13,7 +13,7 @@ import (
 type watcher struct {
 	awaited   map[procfs.Identity][]int // the ids of the commands that wait for a process
 	unwatched []procfs.Identity         // those processes whose end is not reported: they have to be polled
-	commands  []procfs.Process          // running cleanup commands that another process of graceful started
+	commands  []procfs.Identity         // running cleanup commands that another process of graceful started
 	at        time.Time                 // when to poll commands and unwatched next; zero: there are none
 }
 
@@ -43,8 +43,7 @@ func (l *loop) processExited(id procfs.Identity) {
 	w := &l.waits
 	waiting := w.awaited[id]
 	delete(w.awaited, id)
-	isIt := func(other procfs.Identity) bool { return other == id }
-	w.unwatched = slices.DeleteFunc(slices.Clone(w.unwatched), isIt)
+	w.unwatched = without(w.unwatched, id)
 	for _, command := range waiting {
 		l.handle(machine.Exited{ID: command})
 	}
@@ -57,21 +56,24 @@ func (l *loop) checkExits() {
 		return
 	}
 	for _, p := range w.commands {
-		if l.sys.Alive(p.Identity) {
-			continue
+		if !l.sys.Alive(p) {
+			w.commands = without(w.commands, p)
+			id, _ := l.commandOf(p.PID)
+			l.handle(machine.CommandEnded{ID: id, Unseen: true})
 		}
-		isIt := func(other procfs.Process) bool { return other.Identity == p.Identity }
-		w.commands = slices.DeleteFunc(slices.Clone(w.commands), isIt)
-		id, _ := l.commandOf(p.PID)
-		l.handle(machine.CommandEnded{ID: id, Unseen: true})
 	}
-	for _, id := range w.unwatched {
-		if !l.sys.Alive(id) {
-			l.processExited(id)
+	for _, p := range w.unwatched {
+		if !l.sys.Alive(p) {
+			l.processExited(p)
 		}
 	}
 	w.at = time.Time{}
 	if len(w.commands)+len(w.unwatched) > 0 {
 		w.at = time.Now().Add(max(watchEvery, time.Since(now))) // polls take half of the time at most
 	}
+}
+
+// without returns a list without one process. The list stays as it was: a loop may be reading it.
+func without(list []procfs.Identity, id procfs.Identity) []procfs.Identity {
+	return slices.DeleteFunc(slices.Clone(list), func(other procfs.Identity) bool { return other == id })
 }

@@ -51,23 +51,6 @@ type Begin struct {
 	Boot     string           `json:"boot"`    // see procfs.Boot
 }
 
-// run returns the run at its beginning.
-func (b Begin) run() (machine.Run, error) {
-	var policy machine.Policy
-	if err := json.Unmarshal(b.Config, &policy); err != nil {
-		return machine.Run{}, err
-	}
-	var onExit, onStop []cleanup.Command
-	for _, c := range b.Commands {
-		if c.When == cleanup.AtStop {
-			onStop = append(onStop, c.Command)
-		} else {
-			onExit = append(onExit, c.Command)
-		}
-	}
-	return machine.New(policy, onExit, onStop), nil
-}
-
 // header holds the fields of a record, apart from those of its event.
 type header struct {
 	Version int           `json:"graceful,omitempty"` // in the first record alone
@@ -181,13 +164,14 @@ func (h header) event(record json.RawMessage, before machine.Run) (machine.Event
 	if err := json.Unmarshal(record, p.Interface()); err != nil {
 		return nil, err
 	}
-	switch event := p.Elem().Interface().(type) {
+	e := p.Elem().Interface()
+	switch event := e.(type) {
 	case machine.Signalled:
 		event.Meaning = forward.Stop
 		if h.Event == tagSignal {
 			event.Meaning = forward.MeaningOf(syscall.Signal(event.Signal))
 		}
-		return event, nil
+		e = event
 	case machine.Registered:
 		if len(event.Entry.Command.Args) == 0 {
 			return nil, errors.New("a command in it is empty")
@@ -196,8 +180,7 @@ func (h header) event(record json.RawMessage, before machine.Run) (machine.Event
 			event.Entry.Env = owner.Env
 		}
 		event.Replay = true
-		return event, nil
-	default:
-		return event, nil
+		e = event
 	}
+	return e, nil
 }

@@ -10,10 +10,9 @@ import (
 	"graceful/runner/machine"
 )
 
-// Replayed is a run that Replay has rebuilt.
+// Replayed is what Replay has read of a run besides its state.
 type Replayed struct {
 	Begin   Begin
-	Run     machine.Run
 	Began   time.Time
 	Start   time.Duration         // the beginning of the run, since boot
 	Last    time.Duration         // from the beginning of the run to the last record
@@ -30,28 +29,25 @@ type Observer interface {
 var ErrEmpty = errors.New("the ledger is empty")
 
 // Replay applies the events of a ledger to the machine. boot identifies the present boot (procfs.Boot): timers that
-// were started before it start anew now. begin is called with the first record, and returns the observer of the others.
+// were started before it start anew now. begin is called with the first record. It returns the run at its beginning,
+// and the observer of the other records.
 func Replay(
-	records []json.RawMessage, now Clock, boot string, begin func(Begin, time.Time) (Observer, error),
-) (Replayed, error) {
+	records []json.RawMessage, now Clock, boot string, begin func(Begin, time.Time) (machine.Run, Observer, error),
+) (run machine.Run, p Replayed, err error) {
 	if len(records) == 0 {
-		return Replayed{}, ErrEmpty
+		return run, p, ErrEmpty
 	}
 	var first header
 	if err := json.Unmarshal(records[0], &first); err != nil {
-		return Replayed{}, fmt.Errorf("line 1: %w", err)
+		return run, p, fmt.Errorf("line 1: %w", err)
 	}
 	if first.Version != Version || first.Begin == nil {
-		return Replayed{}, fmt.Errorf("its version is %d, and this program knows %d", first.Version, Version)
+		return run, p, fmt.Errorf("its version is %d, and this program knows %d", first.Version, Version)
 	}
-	p := Replayed{Begin: *first.Begin, Start: first.Clock, Claimed: map[int]time.Duration{}}
-	var observer Observer
-	run, err := p.Begin.run()
-	if err == nil {
-		observer, err = begin(p.Begin, first.Time)
-	}
+	p = Replayed{Begin: *first.Begin, Start: first.Clock, Claimed: map[int]time.Duration{}}
+	run, observer, err := begin(p.Begin, first.Time)
 	if err != nil {
-		return p, fmt.Errorf("line 1: %w", err)
+		return run, p, fmt.Errorf("line 1: %w", err)
 	}
 	// at converts the time of a record to the clock of now, which may have been set since.
 	sameBoot := p.Begin.Boot == boot
@@ -61,37 +57,32 @@ func Replay(
 		}
 		return now.Time
 	}
-	p.Run, p.Began = run, at(first)
+	p.Began = at(first)
 	for i, record := range records[1:] {
 		var h header
 		var e machine.Event
 		err := json.Unmarshal(record, &h)
 		if err == nil {
-			e, err = h.event(record, p.Run)
+			e, err = h.event(record, run)
 		}
 		if err != nil {
-			return p, fmt.Errorf("line %d: %w", i+2, err)
+			return run, p, fmt.Errorf("line %d: %w", i+2, err)
 		}
-		before := p.Run
+		before := run
 		var todo []machine.Action
-		p.Run, todo = machine.Advance(before, e, at(h))
-		observer.Happened(before, p.Run, e, h.Time)
+		run, todo = machine.Advance(before, e, at(h))
+		observer.Happened(before, run, e, h.Time)
 		for _, a := range todo {
-			observer.Did(p.Run, a, h.Time)
+			observer.Did(run, a, h.Time)
 		}
 		if p.Last = h.Time.Sub(first.Time); sameBoot {
 			p.Last = h.Clock - p.Start
 		}
-		p.noteClaims(before, h.Clock)
-	}
-	return p, nil
-}
-
-// noteClaims keeps the time of the commands that the last event claimed.
-func (p *Replayed) noteClaims(before machine.Run, clock time.Duration) {
-	for _, id := range p.Run.Cleanup.Active {
-		if c, _ := before.Cleanup.Get(id); c.Progress != cleanup.Claimed {
-			p.Claimed[id] = clock
+		for _, id := range run.Cleanup.Active {
+			if c, _ := before.Cleanup.Get(id); c.Progress != cleanup.Claimed {
+				p.Claimed[id] = h.Clock
+			}
 		}
 	}
+	return run, p, nil
 }

@@ -54,3 +54,19 @@ type startTimer struct {
 
 // stopTimer stops a timer, whether it runs or not. Advance performs it.
 type stopTimer struct{ timer Timer }
+
+// stopTimers returns the actions that stop these timers of the command id, or of the run when id is 0.
+func stopTimers(id int, names ...TimerName) (todo []Action) {
+	for _, name := range names {
+		todo = append(todo, stopTimer{Timer{name, id}})
+	}
+	return todo
+}
+
+// decision is a run that an event changes, and the actions that follow, in their order.
+type decision struct {
+	Run
+	todo []Action
+}
+
+func (d *decision) do(actions ...Action) { d.todo = append(d.todo, actions...) }

@@ -11,153 +11,150 @@ const (
 )
 
 // clean starts the next cleanup commands, or ends the run when none is left.
-func (r Run) clean(todo ...Action) (Run, []Action) {
-	if r.State < Cleaning {
-		todo = append(todo, stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer)...)
-		if r.Policy.PTY {
-			r.State, r.Cleanup.Relaying = Cleaning, true
-			return r, append(todo, RelayRest{})
+func (d *decision) clean() {
+	if d.State < Cleaning {
+		d.do(stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer)...)
+		if d.Policy.PTY {
+			d.State, d.Cleanup.Relaying = Cleaning, true
+			d.do(RelayRest{})
+			return
 		}
 	}
-	r.State, r.Cleanup.Relaying, r.Cleanup.Clearing = Cleaning, false, false
-	r, start := r.startNext(cleanup.AtExit)
-	if len(r.Cleanup.Running(cleanup.AtExit)) == 0 {
-		r.State = Done
+	d.State, d.Cleanup.Relaying, d.Cleanup.Clearing = Cleaning, false, false
+	d.startNext(cleanup.AtExit)
+	if len(d.Cleanup.Running(cleanup.AtExit)) == 0 {
+		d.State = Done
 	}
-	return r, append(todo, start...)
 }
 
-// startNext claims the next commands and returns the actions that start them.
-func (r Run) startNext(when cleanup.When) (Run, []Action) {
-	stack, claimed := r.Cleanup.Claim(when)
-	r.Cleanup.Stack = stack
-	return r, r.startCommands(claimed)
+// startNext claims and starts the next commands. It reports whether there are any.
+func (d *decision) startNext(when cleanup.When) bool {
+	var claimed []int
+	d.Cleanup.Stack, claimed = d.Cleanup.Claim(when)
+	d.startCommands(claimed...)
+	return len(claimed) > 0
 }
 
-// startCommands returns the actions that start claimed commands. Each limit timer starts first, so that a command that
-// cannot be started stops it.
-func (r Run) startCommands(claimed []int) (todo []Action) {
+// startCommands starts claimed commands. Each limit timer starts first, so that a command that cannot be started stops
+// it.
+func (d *decision) startCommands(claimed ...int) {
 	for _, id := range claimed {
-		c, _ := r.Cleanup.Get(id)
-		limit, _ := r.Policy.commandTimes(c.Command.Limit)
-		todo = append(todo, startTimer{Timer{LimitTimer, id}, limit}, StartCommand{id})
+		c, _ := d.Cleanup.Get(id)
+		limit, _ := d.Policy.commandTimes(c.Command.Limit)
+		d.do(startTimer{Timer{LimitTimer, id}, limit}, StartCommand{id})
 	}
-	return todo
 }
 
-func (r Run) commandFailed(e CommandFailed) (Run, []Action) {
-	switch c, _ := r.Cleanup.Get(e.ID); {
-	case !r.isClaimed(e.ID) || c.PID != 0:
-		return r, nil
+func (d *decision) commandFailed(e CommandFailed) {
+	switch c, _ := d.Cleanup.Get(e.ID); {
+	case !d.isClaimed(e.ID) || c.PID != 0:
 	case e.Transient:
-		return r, []Action{startTimer{Timer{RetryTimer, e.ID}, RetryAfter}}
+		d.do(startTimer{Timer{RetryTimer, e.ID}, RetryAfter})
+	default:
+		d.finish(e.ID, cleanup.Outcome{Error: string(e.Err)})
 	}
-	return r.finish(e.ID, cleanup.Outcome{Error: string(e.Err)})
 }
 
-func (r Run) commandEnded(e CommandEnded) (Run, []Action) {
+func (d *decision) commandEnded(e CommandEnded) {
 	switch {
-	case !r.isClaimed(e.ID):
-		return r, nil
+	case !d.isClaimed(e.ID):
 	case e.Unseen:
-		return r.clearPID(e.ID).finish(e.ID, cleanup.Outcome{Error: wasUnseen, Unseen: true})
+		d.finish(e.ID, cleanup.Outcome{Error: wasUnseen, Unseen: true})
+	default:
+		d.finish(e.ID, cleanup.Outcome{Code: e.Ending.Code, Signal: e.Ending.Signal})
 	}
-	return r.finish(e.ID, cleanup.Outcome{Code: e.Ending.Code, Signal: e.Ending.Signal})
 }
 
 // finish ends a command with an outcome, and kills what it left behind. A parallel command kills only its own
 // descendants; after the last one the whole tree is killed. The next command waits for that.
-func (r Run) finish(id int, outcome cleanup.Outcome) (Run, []Action) {
-	r = r.update(id, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, outcome })
-	todo := stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)
-	c, _ := r.Cleanup.Get(id)
+func (d *decision) finish(id int, outcome cleanup.Outcome) {
+	d.end(id, outcome)
+	d.do(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
+	c, _ := d.Cleanup.Get(id)
 	if c.PID != 0 {
-		todo = append(todo, KillCommand{id})
+		d.do(KillCommand{id})
 	}
 	switch {
-	case c.When == cleanup.AtStop && r.State == Stopping:
-		return r.nextOnStop(todo...)
-	case c.When == cleanup.AtExit && r.State == Cleaning && len(r.Cleanup.Running(cleanup.AtExit)) == 0:
-		r.Cleanup.Clearing = true
-		todo = append(todo, KillTree{})
+	case c.When == cleanup.AtStop && d.State == Stopping:
+		d.nextOnStop()
+	case c.When == cleanup.AtExit && d.State == Cleaning && len(d.Cleanup.Running(cleanup.AtExit)) == 0:
+		d.Cleanup.Clearing = true
+		d.do(KillTree{})
 	}
-	return r, todo
 }
 
 // commandTimer handles the end of a timer of a claimed command.
-func (r Run) commandTimer(e CommandTimer) (Run, []Action) {
-	c, _ := r.Cleanup.Get(e.ID)
+func (d *decision) commandTimer(e CommandTimer) {
+	c, _ := d.Cleanup.Get(e.ID)
 	switch e.Name {
 	case RetryTimer:
-		if c.PID == 0 && r.Starts(c.When) {
-			return r, []Action{StartCommand{e.ID}}
+		if c.PID == 0 && d.Starts(c.When) {
+			d.do(StartCommand{e.ID})
 		}
 	case LimitTimer:
-		r = r.update(e.ID, func(c *cleanup.Entry) { c.TimedOut = true })
+		d.update(e.ID, func(c *cleanup.Entry) { c.TimedOut = true })
 		if c.PID == 0 {
-			return r.finish(e.ID, cleanup.Outcome{Error: "could not be started within its time limit"})
+			d.finish(e.ID, cleanup.Outcome{Error: "could not be started within its time limit"})
+		} else {
+			d.terminateCommand(c)
 		}
-		return r, r.terminateCommand(c)
 	case KillTimer:
-		return r, r.killCommand(e.ID)
+		d.killCommand(e.ID)
 	case AbandonTimer:
-		return r.finish(e.ID, cleanup.Outcome{Error: "did not die of SIGKILL"})
+		d.finish(e.ID, cleanup.Outcome{Error: "did not die of SIGKILL"})
 	}
-	return r, nil
 }
 
 // cutShort terminates the running cleanup commands after a repeated stop signal; a further one kills them.
-func (r Run) cutShort() (Run, []Action) {
-	var todo []Action
-	for _, id := range r.Cleanup.Running(cleanup.AtExit) {
-		c, _ := r.Cleanup.Get(id)
+func (d *decision) cutShort() {
+	for _, id := range d.Cleanup.Running(cleanup.AtExit) {
+		c, _ := d.Cleanup.Get(id)
 		switch {
 		case c.PID == 0:
-			var more []Action
-			r, more = r.markCut(id).finish(id, cleanup.Outcome{Error: "could not be started before a stop signal came again"})
-			todo = append(todo, more...)
+			d.update(id, func(c *cleanup.Entry) { c.Cut = true })
+			d.finish(id, cleanup.Outcome{Error: "could not be started before a stop signal came again"})
 		case c.Killed:
 			continue
 		case c.Cut || c.TimedOut:
-			r = r.update(id, func(c *cleanup.Entry) { c.Killed = true })
-			todo = append(append(todo, stopTimers(id, KillTimer)...), r.killCommand(id)...)
+			d.update(id, func(c *cleanup.Entry) { c.Killed = true })
+			d.do(stopTimers(id, KillTimer)...)
+			d.killCommand(id)
 		default:
-			r = r.markCut(id)
-			todo = append(append(todo, stopTimers(id, LimitTimer)...), r.terminateCommand(c)...)
+			d.update(id, func(c *cleanup.Entry) { c.Cut = true })
+			d.do(stopTimers(id, LimitTimer)...)
+			d.terminateCommand(c)
 		}
-		r.Cleanup.Cuts++
+		d.Cleanup.Cuts++
 	}
-	return r, todo
 }
 
-// terminateCommand returns the actions that give a command SIGTERM, and later SIGKILL.
-func (r Run) terminateCommand(c cleanup.Entry) []Action {
-	_, kill := r.Policy.commandTimes(c.Command.Limit)
-	return []Action{TerminateCommand{c.ID}, startTimer{Timer{KillTimer, c.ID}, kill}}
+// terminateCommand gives a command SIGTERM, and later SIGKILL.
+func (d *decision) terminateCommand(c cleanup.Entry) {
+	_, kill := d.Policy.commandTimes(c.Command.Limit)
+	d.do(TerminateCommand{c.ID}, startTimer{Timer{KillTimer, c.ID}, kill})
 }
 
-// killCommand returns the actions that give a command SIGKILL, and later give it up.
-func (r Run) killCommand(id int) []Action {
-	return []Action{KillCommand{id}, startTimer{Timer{AbandonTimer, id}, r.Policy.Patience()}}
+// killCommand gives a command SIGKILL, and later gives it up.
+func (d *decision) killCommand(id int) {
+	d.do(KillCommand{id}, startTimer{Timer{AbandonTimer, id}, d.Policy.Patience()})
 }
 
 // retried makes interrupted cleanup commands pending again. Where no other work will lead to them, it starts the next
 // one.
-func (r Run) retried() (Run, []Action) {
+func (d *decision) retried() {
 	restored := false
-	for _, c := range r.Cleanup.Entries {
+	for _, c := range d.Cleanup.Entries {
 		if c.When == cleanup.AtExit && c.Progress == cleanup.Ended && c.Outcome.Interrupted {
 			restored = true
-			r = r.update(c.ID, func(c *cleanup.Entry) {
+			d.update(c.ID, func(c *cleanup.Entry) {
 				*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command, Registration: c.Registration}
 			})
 		}
 	}
-	busy := r.Cleanup.Relaying || r.Cleanup.Clearing || len(r.Cleanup.Running(cleanup.AtExit)) > 0
-	if !restored || busy || r.State < Cleaning {
-		return r, nil
+	busy := d.Cleanup.Relaying || d.Cleanup.Clearing || len(d.Cleanup.Running(cleanup.AtExit)) > 0
+	if restored && !busy && d.State >= Cleaning {
+		d.clean()
 	}
-	return r.clean()
 }
 
 // isClaimed reports whether there is a command id that is claimed and has not ended.
@@ -167,17 +164,17 @@ func (r Run) isClaimed(id int) bool {
 }
 
 // update changes the entry of the command id, which must exist.
-func (r Run) update(id int, change func(*cleanup.Entry)) Run {
-	r.Cleanup.Stack = r.Cleanup.Update(id, change)
-	return r
+func (d *decision) update(id int, change func(*cleanup.Entry)) {
+	d.Cleanup.Stack = d.Cleanup.Update(id, change)
 }
 
-// clearPID removes a command's pid: another process may have it by now.
-func (r Run) clearPID(id int) Run {
-	return r.update(id, func(c *cleanup.Entry) { c.PID, c.Start = 0, 0 })
-}
-
-// markCut records that a repeated stop signal ended the command.
-func (r Run) markCut(id int) Run {
-	return r.update(id, func(c *cleanup.Entry) { c.Cut = true })
+// end records the outcome of a command. It removes the pid of a command whose end graceful has not seen: another
+// process may have that pid by now.
+func (d *decision) end(id int, outcome cleanup.Outcome) {
+	d.update(id, func(c *cleanup.Entry) {
+		c.Progress, c.Outcome = cleanup.Ended, outcome
+		if outcome.Unseen || outcome.Interrupted {
+			c.PID, c.Start = 0, 0
+		}
+	})
 }

@@ -78,120 +78,148 @@ import "graceful/cleanup"
 //	limit timer     TerminateCommand, and the kill timer starts. Without a pid the command ends.
 //	kill timer      KillCommand, and the abandon timer starts.
 func Next(r Run, e Event) (Run, []Action) {
+	d := decision{Run: r}
 	switch e := e.(type) {
 	case TargetStarted:
-		return r.targetStarted(e)
+		d.targetStarted(e)
 	case TargetFailed:
-		return r.targetFailed(e.Status)
+		d.targetFailed(e.Status)
 	case TargetEnded:
-		return r.targetEnded(e)
+		d.targetEnded(e)
 	case TreeEmptied:
-		if r.State == Sweeping || r.State == Cleaning && r.Cleanup.Clearing {
-			return r.clean()
+		if d.State == Sweeping || d.State == Cleaning && d.Cleanup.Clearing {
+			d.clean()
 		}
 	case Relayed:
-		if r.Cleanup.Relaying {
-			return r.clean()
+		if d.Cleanup.Relaying {
+			d.clean()
 		}
 	case Signalled:
-		return r.signalled(e)
+		d.signalled(e)
 	case TimeUp:
-		return r.timeUp(e.Name)
+		d.timeUp(e.Name)
 	case Orphaned:
-		return r.orphaned()
+		d.orphaned()
 	case Recovered:
-		return r.recovered(e)
+		d.recovered(e)
 	case Retried:
-		return r.retried()
+		d.retried()
 	case CommandStarted:
-		if r.isClaimed(e.ID) {
-			return r.update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start = e.PID, e.Start }), nil
+		if d.isClaimed(e.ID) {
+			d.update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start = e.PID, e.Start })
 		}
 	case CommandFailed:
-		return r.commandFailed(e)
+		d.commandFailed(e)
 	case CommandEnded:
-		return r.commandEnded(e)
+		d.commandEnded(e)
 	case CommandLost:
-		if c, _ := r.Cleanup.Get(e.ID); r.isClaimed(e.ID) && c.When == cleanup.AtExit {
-			return r.clearPID(e.ID).finish(e.ID, cleanup.Outcome{Interrupted: true})
+		if c, _ := d.Cleanup.Get(e.ID); d.isClaimed(e.ID) && c.When == cleanup.AtExit {
+			d.finish(e.ID, cleanup.Outcome{Interrupted: true})
 		}
 	case CommandTimer:
-		if r.isClaimed(e.ID) {
-			return r.commandTimer(e)
+		if d.isClaimed(e.ID) {
+			d.commandTimer(e)
 		}
 	case Registered:
-		return r.registered(e)
+		d.registered(e)
 	case Withdrawn:
-		return r.withdrawn(e)
+		d.withdrawn(e)
 	case Exited:
-		return r.exited(e.ID)
+		d.exited(e.ID)
 	}
-	return r, nil
+	return d.Run, d.todo
 }
 
-func (r Run) targetStarted(e TargetStarted) (Run, []Action) {
-	if r.State != Starting {
-		return r, nil
+func (d *decision) targetStarted(e TargetStarted) {
+	if d.State != Starting {
+		return
 	}
-	r.State = Running
-	r.Target.PID, r.Target.Start = e.PID, e.Start
-	if r.Policy.Timeout > 0 {
-		return r, []Action{startTimer{Timer{Name: TimeoutTimer}, r.Policy.Timeout}}
+	d.State, d.Target.PID, d.Target.Start = Running, e.PID, e.Start
+	if d.Policy.Timeout > 0 {
+		d.do(startTimer{Timer{Name: TimeoutTimer}, d.Policy.Timeout})
 	}
-	return r, nil
 }
 
-func (r Run) targetFailed(status int) (Run, []Action) {
-	if r.State != Starting {
-		return r, nil
+func (d *decision) targetFailed(status int) {
+	if d.State == Starting {
+		d.Target.Ended, d.Target.Failed, d.Target.Ending = true, true, Ending{Code: status}
+		d.clean()
 	}
-	r.Target.Ended, r.Target.Failed, r.Target.Ending = true, true, Ending{Code: status}
-	return r.clean()
 }
 
-func (r Run) targetEnded(e TargetEnded) (Run, []Action) {
-	if r.State < Running || r.State > Killing || r.Target.Ended {
-		return r, nil
+func (d *decision) targetEnded(e TargetEnded) {
+	if d.State < Running || d.State > Killing || d.Target.Ended {
+		return
 	}
-	r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e.Ending, e.After
-	if r.State == Stopping && len(r.Cleanup.Running(cleanup.AtStop)) > 0 {
-		return r, nil // the end of the on-stop command leads to sweep
+	d.Target.Ended, d.Target.Ending, d.Target.Duration = true, e.Ending, e.After
+	if d.State == Stopping && len(d.Cleanup.Running(cleanup.AtStop)) > 0 {
+		return // the end of the on-stop command leads to sweep
 	}
-	return r.sweep()
+	d.sweep()
 }
 
-func (r Run) orphaned() (Run, []Action) {
+func (d *decision) orphaned() {
 	switch {
-	case r.State == Starting:
-		r.Stop.Orphaned = true
-		return r.targetFailed(StatusFailed)
-	case r.State == Running:
-		r.Stop.Orphaned = true
-		return r.stop()
-	case r.State == Sweeping && r.Waiting():
-		r, todo := r.startDeadline()
-		return r.nextStep(todo...)
+	case d.State == Starting:
+		d.Stop.Orphaned = true
+		d.targetFailed(StatusFailed)
+	case d.State == Running:
+		d.Stop.Orphaned = true
+		d.stop()
+	case d.State == Sweeping && d.Waiting():
+		d.startDeadline()
+		d.nextStep()
 	}
-	return r, nil
 }
 
 // recovered ends a run whose processes of graceful were all killed. An on-stop command that still lives is a member of
 // the tree.
-func (r Run) recovered(e Recovered) (Run, []Action) {
-	if r.State >= Sweeping {
-		return r, nil
+func (d *decision) recovered(e Recovered) {
+	if d.State >= Sweeping {
+		return
 	}
-	r.Stop.Recovered = true
-	if r.State == Starting {
-		r.State = Running
+	d.Stop.Recovered = true
+	d.State = max(d.State, Running)
+	for _, id := range d.Cleanup.Running(cleanup.AtStop) {
+		d.end(id, cleanup.Outcome{Error: wasInterrupted, Interrupted: true})
 	}
-	for _, id := range r.Cleanup.Running(cleanup.AtStop) {
-		r = r.clearPID(id).update(id, func(c *cleanup.Entry) {
-			c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Error: wasInterrupted, Interrupted: true}
-		})
+	if d.Target.Ended {
+		d.sweep()
+	} else {
+		d.targetEnded(TargetEnded{Ending: Ending{Code: StatusFailed}, After: e.After})
 	}
-	if r.Target.Ended {
-		return r.sweep()
+}
+
+// Resume returns the actions with which another process resumes a run. The process before it may have been killed after
+// a decision and before its action, so some actions are performed twice.
+func Resume(r Run) []Action {
+	d := decision{Run: r}
+	switch {
+	case r.State == Killing, r.State == Sweeping && r.Stop.Escalated:
+		d.do(KillTree{})
+	case r.State == Sweeping && r.Waiting():
+	case r.State == Sweeping, r.State == Stopping && r.Stop.Phase == Signalling:
+		d.forwardSignal(r.stepSignal(), true)
+	case r.State == Cleaning && r.Keeps() && !r.Stop.Escalated:
+		d.do(LeaveSurvivors{})
 	}
-	return r.targetEnded(TargetEnded{Ending: Ending{Code: StatusFailed}, After: e.After})
+	switch {
+	case r.Cleanup.Relaying:
+		return append(d.todo, RelayRest{})
+	case r.Cleanup.Clearing:
+		return append(d.todo, KillTree{})
+	}
+	for _, c := range r.Cleanup.Entries {
+		switch {
+		case c.Progress != cleanup.Claimed:
+		case c.PID == 0 && r.Starts(c.When):
+			d.do(StartCommand{c.ID})
+		case c.PID == 0:
+		case !r.Starts(c.When):
+			d.do(KillCommand{c.ID})
+		case c.TimedOut || c.Cut:
+			d.do(TerminateCommand{c.ID})
+		}
+	}
+	return d.todo
 }

@@ -41,7 +41,7 @@ func runIn(s State, change ...func(*Run)) Run {
 	case Cleaning:
 		r.Target.Ended = true
 		r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtExit)
-		r = r.update(2, func(c *cleanup.Entry) { c.PID = 200 })
+		r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 200 })
 	case Done:
 		r.Target.Ended = true
 	}
@@ -53,7 +53,7 @@ func runIn(s State, change ...func(*Run)) Run {
 
 // entry returns a change of a run that changes the command id.
 func entry(id int, change func(*cleanup.Entry)) func(*Run) {
-	return func(r *Run) { *r = r.update(id, change) }
+	return func(r *Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
 }
 
 // notStarted returns a change of a run after which the command id has no pid.
@@ -264,7 +264,8 @@ func TestState_names(t *testing.T) {
 	for s := Starting; s <= Done; s++ {
 		names = append(names, s.String())
 	}
-	if got := strings.Join(names, " → "); got != "starting → running → stopping → killing → sweeping → cleaning → done" {
+	got := strings.Join(names, " → ")
+	if got != "starting → running → stopping → killing → sweeping → cleaning → done" {
 		t.Error(got)
 	}
 }

@@ -17,29 +17,31 @@ const (
 )
 
 // registered adds a command, or refuses it. A repeated request with the same key gets the id of the first.
-func (r Run) registered(e Registered) (Run, []Action) {
-	if id, ok := r.Cleanup.Registered(e.Entry.Key); ok {
-		return r, []Action{Answer{ID: id}}
+func (d *decision) registered(e Registered) {
+	if id, ok := d.Cleanup.Registered(e.Entry.Key); ok {
+		d.do(Answer{ID: id})
+		return
 	}
-	with := r
-	with.Cleanup.Stack = r.Cleanup.Register(e.Entry)
-	with.Cleanup.Recorded += e.Entry.RecordSize()
-	id := len(with.Cleanup.Entries)
-	left, todo := with.moveDeadline(r, e.Left)
-	refusal := with.deadlineRefusal()
+	was := d.Run
+	d.Cleanup.Stack = d.Cleanup.Register(e.Entry)
+	d.Cleanup.Recorded += e.Entry.RecordSize()
+	id := len(d.Cleanup.Entries)
+	left := d.moveDeadline(was, e.Left)
+	refusal := d.deadlineRefusal()
 	switch {
-	case r.State >= Cleaning:
+	case d.State >= Cleaning:
 		refusal = "cleaning up has begun, and nothing more is taken"
-	case !e.Replay && (id > MaxCommands || with.Cleanup.Recorded > MaxRegistered):
-		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, r.Cleanup.Recorded)
-	case refusal == "" && r.Stop.Bounded && left <= 0:
+	case !e.Replay && (id > MaxCommands || d.Cleanup.Recorded > MaxRegistered):
+		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, was.Cleanup.Recorded)
+	case refusal == "" && d.Stop.Bounded && left <= 0:
 		refusal = fmt.Sprintf("the deadline of %v leaves no %v for it: the stop has begun",
-			r.Policy.Deadline, e.Entry.Command.Limit)
+			d.Policy.Deadline, e.Entry.Command.Limit)
 	}
 	if refusal != "" {
-		return r, []Action{Answer{Refusal: refusal}}
+		*d = decision{was, []Action{Answer{Refusal: refusal}}}
+		return
 	}
-	return with, append(todo, Answer{ID: id})
+	d.do(Answer{ID: id})
 }
 
 // deadlineRefusal says why a stop and the cleanup commands do not both fit under the deadline. It is empty when they
@@ -59,27 +61,27 @@ func (r Run) deadlineRefusal() string {
 
 // moveDeadline moves the end of a running deadline timer by as much as the cleanup commands need more or less than in
 // was. left is the time until that end. It returns the new one, or 0 when no timer runs.
-func (r Run) moveDeadline(was Run, left time.Duration) (time.Duration, []Action) {
-	if !r.Stop.Bounded || left <= 0 || r.State >= Cleaning {
-		return 0, nil
+func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
+	if !d.Stop.Bounded || left <= 0 || d.State >= Cleaning {
+		return 0
 	}
-	after := left + r.StoppingTime() - was.StoppingTime()
-	if after == left {
-		return left, nil
+	after := left + d.StoppingTime() - was.StoppingTime()
+	if after != left {
+		d.do(startTimer{Timer{Name: DeadlineTimer}, after})
 	}
-	return after, []Action{startTimer{Timer{Name: DeadlineTimer}, after}}
+	return after
 }
 
 // withdrawn withdraws a command that has not been claimed. Its id is not used again.
-func (r Run) withdrawn(e Withdrawn) (Run, []Action) {
-	stack, ok := r.Cleanup.Withdraw(e.ID)
-	if !ok {
-		return r, []Action{Answer{ID: e.ID, Refusal: r.withdrawalRefusal(e.ID)}}
+func (d *decision) withdrawn(e Withdrawn) {
+	was, refusal := d.Run, ""
+	if stack, ok := d.Cleanup.Withdraw(e.ID); ok {
+		d.Cleanup.Stack = stack
+		d.moveDeadline(was, e.Left)
+	} else {
+		refusal = d.withdrawalRefusal(e.ID)
 	}
-	was := r
-	r.Cleanup.Stack = stack
-	_, todo := r.moveDeadline(was, e.Left)
-	return r, append(todo, Answer{ID: e.ID})
+	d.do(Answer{e.ID, refusal})
 }
 
 // withdrawalRefusal says why a command cannot be withdrawn.
@@ -97,14 +99,12 @@ func (r Run) withdrawalRefusal(id int) string {
 
 // exited starts a command that waits for the end of a process. Once all members of the tree are being ended, the
 // command waits for its turn instead.
-func (r Run) exited(id int) (Run, []Action) {
-	if r.State != Running && r.State != Stopping && !(r.State == Sweeping && r.Waiting()) {
-		return r, nil
+func (d *decision) exited(id int) {
+	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.Waiting()) {
+		return
 	}
-	stack, ok := r.Cleanup.ClaimOne(id)
-	if !ok {
-		return r, nil
+	if stack, ok := d.Cleanup.ClaimOne(id); ok {
+		d.Cleanup.Stack = stack
+		d.startCommands(id)
 	}
-	r.Cleanup.Stack = stack
-	return r, r.startCommands([]int{id})
 }

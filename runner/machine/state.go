@@ -96,14 +96,13 @@ func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 
 // Changed reports whether a signal or a request has changed the run. It compares only what those events can change.
 func (r Run) Changed(was Run) bool {
-	return r.State != was.State ||
-		r.Stop.Phase != was.Stop.Phase ||
-		r.Stop.Step != was.Stop.Step ||
-		r.Stop.Count != was.Stop.Count ||
-		r.Stop.Signal != was.Stop.Signal ||
-		len(r.Stop.Held) != len(was.Stop.Held) ||
-		r.Cleanup.Cuts != was.Cleanup.Cuts ||
-		r.Cleanup.Changes != was.Cleanup.Changes
+	values := func(r Run) [8]int {
+		return [...]int{
+			int(r.State), int(r.Stop.Phase), r.Stop.Step, r.Stop.Count, r.Stop.Signal, len(r.Stop.Held),
+			r.Cleanup.Cuts, r.Cleanup.Changes,
+		}
+	}
+	return values(r) != values(was)
 }
 
 // Waiting reports whether the run waits for survivors instead of stopping them.

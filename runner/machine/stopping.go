@@ -12,162 +12,133 @@ import (
 // This file stops a run: from the first reason to stop until the tree is empty.
 
 // signalled handles a signal to graceful. Every stop signal is counted.
-func (r Run) signalled(e Signalled) (Run, []Action) {
+func (d *decision) signalled(e Signalled) {
 	stop := e.Meaning == forward.Stop
-	repeated := stop && r.Stop.Count > 0 && r.Policy.KillOnRepeat
-	if stop && r.State > Starting && r.State < Done {
-		r.Stop.Count = min(r.Stop.Count+1, 2) // a bounded count keeps the ledger bounded: see Changed
+	repeated := stop && d.Stop.Count > 0 && d.Policy.KillOnRepeat
+	if stop && d.State > Starting && d.State < Done {
+		d.Stop.Count = min(d.Stop.Count+1, 2) // a bounded count keeps the ledger bounded: see Changed
 	}
-	switch r.State {
-	case Running, Stopping:
-		return r.signalledLive(e, repeated)
-	case Sweeping:
-		return r.signalledSweeping(e, repeated)
-	case Cleaning:
-		if repeated {
-			return r.cutShort()
-		}
-	}
-	return r, nil
-}
-
-// signalledLive handles a signal in Running and Stopping, where the target may still live.
-func (r Run) signalledLive(e Signalled, repeated bool) (Run, []Action) {
-	to := r.Policy.Rewritten(e.Signal)
+	to := d.Policy.Rewritten(e.Signal)
+	live := d.State == Running || d.State == Stopping // the target may still live
 	switch {
-	case repeated && r.State == Stopping:
-		return r.kill()
-	case e.Meaning == forward.Stop:
-		return r.stopSignal(e.Signal)
-	case e.Meaning == forward.Suspend && to == e.Signal:
-		return r, []Action{ForwardSignal{Signal: to}, Suspend{}}
-	case e.Meaning == forward.Pass || e.Meaning == forward.Suspend:
-		return r, r.forwardSignal(to, false)
+	case d.State == Cleaning && repeated:
+		d.cutShort()
+	case !live && (d.State != Sweeping || d.Stop.Escalated): // after SIGKILL no signal is forwarded
+	case repeated && d.State != Running:
+		d.kill()
+	case stop:
+		d.stopSignal(e.Signal)
+	case live && e.Meaning == forward.Suspend && to == e.Signal:
+		d.do(ForwardSignal{Signal: to}, Suspend{})
+	case e.Meaning == forward.Pass || live && e.Meaning == forward.Suspend:
+		d.forwardSignal(to, false)
 	}
-	return r, nil
 }
 
-// stopSignal handles a stop signal in Running and Stopping.
-func (r Run) stopSignal(sig int) (Run, []Action) {
-	if r.Stop.Signal == 0 && !r.Target.Ended {
-		r.Stop.Signal = sig
+// stopSignal handles a stop signal in Running, Stopping and Sweeping, unless it kills.
+func (d *decision) stopSignal(sig int) {
+	if d.Stop.Signal == 0 && !d.Target.Ended {
+		d.Stop.Signal = sig
 	}
-	if (r.State == Running || r.Stop.Phase < Signalling) && !slices.Contains(r.Stop.Held, sig) {
-		r.Stop.Held = append(slices.Clip(r.Stop.Held), sig)
+	if d.Stop.Step == 0 && !slices.Contains(d.Stop.Held, sig) {
+		d.Stop.Held = append(slices.Clip(d.Stop.Held), sig)
 	}
+	if d.State == Running {
+		d.stop()
+		return
+	}
+	d.startDeadline() // the first reason to stop may come in Sweeping
 	switch {
-	case r.State == Running:
-		return r.stop()
-	case r.Stop.Phase == Notifying:
-		return r, nil
-	case r.Stop.Phase == Draining:
-		return r.nextStep(stopTimers(0, DrainTimer)...)
+	case d.Stop.Phase == Draining:
+		d.do(stopTimers(0, DrainTimer)...)
+		d.nextStep()
+	case d.State == Sweeping && d.Waiting():
+		d.nextStep()
+	case d.Stop.Phase == Signalling:
+		d.forwardSignal(d.Policy.Rewritten(sig), true)
 	}
-	return r, r.forwardSignal(r.Policy.Rewritten(sig), true)
 }
 
-// signalledSweeping handles a signal in Sweeping. After SIGKILL no signal is forwarded.
-func (r Run) signalledSweeping(e Signalled, repeated bool) (Run, []Action) {
-	stop := e.Meaning == forward.Stop
-	to := r.Policy.Rewritten(e.Signal)
-	switch {
-	case r.Stop.Escalated || !stop && e.Meaning != forward.Pass:
-		return r, nil
-	case repeated:
-		return r.kill()
-	case !stop:
-		return r, r.forwardSignal(to, false)
-	}
-	waited := r.Waiting()
-	r, todo := r.startDeadline()
-	if waited {
-		r.Stop.Held = []int{e.Signal}
-		return r.nextStep(todo...)
-	}
-	return r, append(todo, r.forwardSignal(to, true)...)
-}
-
-// forwardSignal returns the action that sends a signal to the target, or to the survivors once the target has ended.
-// There is none for signal 0.
-func (r Run) forwardSignal(sig int, resume bool) []Action {
+// forwardSignal sends a signal to the target, or to the survivors once the target has ended. Signal 0 is none.
+func (d *decision) forwardSignal(sig int, resume bool) {
 	switch {
 	case sig == 0:
-		return nil
-	case r.Target.Ended:
-		return []Action{SignalSurvivors{Signal: sig, Resume: resume}}
+	case d.Target.Ended:
+		d.do(SignalSurvivors{Signal: sig, Resume: resume})
+	default:
+		d.do(ForwardSignal{sig, d.Policy.ForwardTo == ForwardToTarget, resume})
 	}
-	return []Action{ForwardSignal{sig, r.Policy.ForwardTo == ForwardToTarget, resume}}
 }
 
 // timeUp handles the end of a timer of the run.
-func (r Run) timeUp(name TimerName) (Run, []Action) {
-	stopping := r.State == Stopping || r.State == Sweeping && !r.Stop.Escalated
+func (d *decision) timeUp(name TimerName) {
+	stopping := d.State == Stopping || d.State == Sweeping && !d.Stop.Escalated
 	switch {
-	case name == TimeoutTimer && r.State == Running:
-		r.Stop.TimedOut = true
-		return r.stop()
-	case name == DrainTimer && r.State == Stopping && r.Stop.Phase == Draining:
-		return r.nextStep()
-	case name == GraceTimer && stopping && r.Stop.Phase == Signalling:
-		return r.nextStep()
+	case name == TimeoutTimer && d.State == Running:
+		d.Stop.TimedOut = true
+		d.stop()
+	case name == DrainTimer && d.State == Stopping && d.Stop.Phase == Draining,
+		name == GraceTimer && stopping && d.Stop.Phase == Signalling:
+		d.nextStep()
 	case name == DeadlineTimer && stopping:
-		return r.kill()
+		d.kill()
 	}
-	return r, nil
 }
 
 // stop begins a stop in Running.
-func (r Run) stop() (Run, []Action) {
-	r.State, r.Stop.Phase = Stopping, Notifying
-	r, todo := r.startDeadline()
-	return r.nextOnStop(append(todo, stopTimers(0, TimeoutTimer)...)...)
+func (d *decision) stop() {
+	d.State, d.Stop.Phase = Stopping, Notifying
+	d.startDeadline()
+	d.do(stopTimers(0, TimeoutTimer)...)
+	d.nextOnStop()
 }
 
 // startDeadline starts the deadline timer at the first reason to stop.
-func (r Run) startDeadline() (Run, []Action) {
-	if r.Stop.Bounded || r.Policy.Deadline == 0 {
-		return r, nil
+func (d *decision) startDeadline() {
+	if !d.Stop.Bounded && d.Policy.Deadline != 0 {
+		d.Stop.Bounded = true
+		d.do(startTimer{Timer{Name: DeadlineTimer}, d.StoppingTime()})
 	}
-	r.Stop.Bounded = true
-	return r, []Action{startTimer{Timer{Name: DeadlineTimer}, r.StoppingTime()}}
 }
 
-// nextOnStop starts the next on-stop command. When there is none it begins the drain, or the first step. Like the other
-// functions with this parameter, it appends its actions to todo.
-func (r Run) nextOnStop(todo ...Action) (Run, []Action) {
-	if r.Target.Ended {
-		return r.sweep(todo...)
+// nextOnStop starts the next on-stop command. When there is none it begins the drain, or the first step.
+func (d *decision) nextOnStop() {
+	if d.Target.Ended {
+		d.sweep()
+		return
 	}
-	r, start := r.startNext(cleanup.AtStop)
-	if len(start) > 0 {
-		return r, append(todo, start...)
+	if d.startNext(cleanup.AtStop) {
+		return
 	}
-	unasked := r.Stop.TimedOut || r.Stop.Orphaned
-	if hurry := r.Stop.Count > 1 || r.Stop.Count > 0 && unasked; r.Policy.Drain > 0 && !hurry {
-		r.Stop.Phase = Draining
-		return r, append(todo, startTimer{Timer{Name: DrainTimer}, r.Policy.Drain})
+	unasked := d.Stop.TimedOut || d.Stop.Orphaned
+	hurry := d.Stop.Count > 1 || d.Stop.Count > 0 && unasked
+	if d.Policy.Drain <= 0 || hurry {
+		d.nextStep()
+		return
 	}
-	return r.nextStep(todo...)
+	d.Stop.Phase = Draining
+	d.do(startTimer{Timer{Name: DrainTimer}, d.Policy.Drain})
 }
 
 // nextStep begins the next step of the schedule. After the last step it kills.
-func (r Run) nextStep(todo ...Action) (Run, []Action) {
-	steps := r.Policy.Steps()
-	if r.Stop.Step == len(steps) {
-		return r.kill(todo...)
+func (d *decision) nextStep() {
+	steps := d.Policy.Steps()
+	if d.Stop.Step == len(steps) {
+		d.kill()
+		return
 	}
-	step := steps[r.Stop.Step]
-	r.Stop.Phase = Signalling
-	r.Stop.Step++
-	if r.Stop.Step == 1 && step.Signal == 0 && len(r.Stop.Held) > 0 {
-		for _, sig := range r.Stop.Held {
-			todo = append(todo, r.forwardSignal(r.Policy.Rewritten(sig), true)...)
+	step := steps[d.Stop.Step]
+	d.Stop.Phase = Signalling
+	d.Stop.Step++
+	if d.Stop.Step == 1 && step.Signal == 0 && len(d.Stop.Held) > 0 {
+		for _, sig := range d.Stop.Held {
+			d.forwardSignal(d.Policy.Rewritten(sig), true)
 		}
 	} else {
-		todo = append(todo, r.forwardSignal(r.stepSignal(), true)...)
+		d.forwardSignal(d.stepSignal(), true)
 	}
-	r.Stop.Held = nil
-	return r, append(todo, startTimer{Timer{Name: GraceTimer}, step.Wait})
+	d.Stop.Held = nil
+	d.do(startTimer{Timer{Name: GraceTimer}, step.Wait})
 }
 
 // stepSignal returns the signal of the present step, or 0. Before the first step it returns the one for survivors.
@@ -187,43 +158,41 @@ func (r Run) stepSignal() int {
 }
 
 // kill sends SIGKILL to the tree and to the on-stop commands, which are members of the tree only at some levels.
-func (r Run) kill(todo ...Action) (Run, []Action) {
-	r.Stop.Escalated = true
+func (d *decision) kill() {
+	d.Stop.Escalated = true
 	switch {
-	case r.State == Stopping && r.Target.Ended:
-		r.State = Sweeping
-	case r.State == Stopping:
-		r.State = Killing
+	case d.State == Stopping && d.Target.Ended:
+		d.State = Sweeping
+	case d.State == Stopping:
+		d.State = Killing
 	}
-	todo = append(todo, stopTimers(0, GraceTimer, DrainTimer)...)
-	for _, id := range r.Cleanup.Running(cleanup.AtStop) {
-		todo = append(todo, r.killCommand(id)...)
+	d.do(stopTimers(0, GraceTimer, DrainTimer)...)
+	for _, id := range d.Cleanup.Running(cleanup.AtStop) {
+		d.killCommand(id)
 	}
-	return r, append(todo, KillTree{})
+	d.do(KillTree{})
 }
 
 // sweep ends the survivors after the target has ended. They have what is left of the grace, or all of it when no step
 // has begun.
-func (r Run) sweep(todo ...Action) (Run, []Action) {
-	stopped := r.State == Stopping
-	r.State, r.Stop.Held = Sweeping, nil
-	todo = append(todo, stopTimers(0, TimeoutTimer, DrainTimer)...)
+func (d *decision) sweep() {
+	stopped := d.State == Stopping
+	d.State, d.Stop.Held = Sweeping, nil
+	d.do(stopTimers(0, TimeoutTimer, DrainTimer)...)
+	sig := d.Policy.Rewritten(SigTERM)
 	switch {
-	case r.Stop.Escalated:
-		return r, append(todo, KillTree{})
-	case r.Keeps():
-		return r.clean(append(todo, LeaveSurvivors{})...)
-	case r.Waiting() && !stopped:
-		return r, todo
-	case r.Stop.Step == 0:
-		return r.nextStep(todo...)
-	case r.Policy.Survivors == WaitSurvivors && !r.Stop.Recovered:
-		return r, todo
+	case d.Stop.Escalated:
+		d.do(KillTree{})
+	case d.Keeps():
+		d.do(LeaveSurvivors{})
+		d.clean()
+	case d.Waiting() && !stopped: // no process asked for their end
+	case d.Stop.Step == 0:
+		d.nextStep()
+	case d.Policy.Survivors == WaitSurvivors && !d.Stop.Recovered:
+	case sig != 0:
+		d.do(SignalSurvivors{Signal: sig, Resume: true, Unasked: true})
 	}
-	if sig := r.Policy.Rewritten(SigTERM); sig != 0 {
-		todo = append(todo, SignalSurvivors{Signal: sig, Resume: true, Unasked: true})
-	}
-	return r, todo
 }
 
 // StoppingTime returns what the deadline leaves for all that comes before the cleanup commands. A margin of a tenth, a

@@ -66,11 +66,3 @@ func (r Run) withoutTimer(t Timer) Run {
 	r.Deadlines = slices.DeleteFunc(slices.Clone(r.Deadlines), func(d Deadline) bool { return d.Timer == t })
 	return r
 }
-
-// stopTimers returns the actions that stop these timers of the command id, or of the run when id is 0.
-func stopTimers(id int, names ...TimerName) (todo []Action) {
-	for _, name := range names {
-		todo = append(todo, stopTimer{Timer{name, id}})
-	}
-	return todo
-}
