@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
-	"time"
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
@@ -42,6 +41,7 @@ func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger) (result Result, 
 			return result, errors.Join(err, runLedger.Close())
 		}
 	}
+	unread := beginning(r, nil)
 	if err = p.startSupervisor(r, runLedger); err != nil {
 		return result, err
 	}
@@ -52,7 +52,7 @@ func (p *processes) runGuarded(r Run, runLedger *ledger.Ledger) (result Result, 
 		process.Reap(p.supervisor)
 		return w.result, nil
 	}
-	return p.takeOverFrom(ending, r, runLedger)
+	return p.takeOverFrom(ending, runLedger, unread)
 }
 
 // startSupervisor starts the supervisor, and opens the link. No other process may hold the front's end of it, because
@@ -90,14 +90,16 @@ func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) error {
 	return nil
 }
 
-// takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor.
-func (p *processes) takeOverFrom(ending machine.Ending, r Run, runLedger *ledger.Ledger) (Result, error) {
+// takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor. unread is
+// what is known of the run if the ledger cannot be read.
+func (p *processes) takeOverFrom(
+	ending machine.Ending, runLedger *ledger.Ledger, unread remembered,
+) (Result, error) {
 	var m remembered
 	if err := retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
 		p.log.Error("no cleanup command is run", "err", err)
-		r.Cleanup.Stack = cleanup.Stack{} // the tree still has to be emptied
-		dir, _ := os.Getwd()
-		m = remembered{run: r, history: newHistory(r, unix.Getpid(), dir, time.Now())}
+		m = unread
+		m.run.Cleanup.Stack = cleanup.Stack{} // the tree still has to be emptied
 	}
 	process.Reap(p.supervisor)
 	m.history.TakeOver()
@@ -105,7 +107,7 @@ func (p *processes) takeOverFrom(ending machine.Ending, r Run, runLedger *ledger
 		return p.newLoop(m).complete().result(), nil // it may not have written the report
 	}
 	unstarted := m.run.State == machine.Starting && m.ledger != nil && len(p.Children()) == 0
-	if r.Config.Guard == GuardAuto && unstarted {
+	if m.run.Config.Guard == GuardAuto && unstarted {
 		p.supervisor = 0
 		how := fmt.Sprintf("exited with status %d", ending.Code)
 		if ending.Signal != 0 {

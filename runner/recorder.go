@@ -88,6 +88,15 @@ type remembered struct {
 	ledger  *ledger.Ledger  // nil: the run has none
 }
 
+// beginning returns a run that begins now.
+func beginning(r Run, l *ledger.Ledger) remembered {
+	now := time.Now()
+	dir, _ := os.Getwd()
+	return remembered{
+		Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), dir, now), ledger: l,
+	}
+}
+
 // read returns the run of a ledger. The error is journal.ErrEmpty if the run never began.
 func read(l *ledger.Ledger) (remembered, error) {
 	records, err := l.Records()

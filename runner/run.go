@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -163,12 +162,7 @@ func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger) (Result, 
 	if err := p.makeCgroup(r); err != nil {
 		return Result{}, err
 	}
-	now := time.Now()
-	dir, _ := os.Getwd()
-	m := remembered{
-		Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), dir, now), ledger: runLedger,
-	}
-	return p.newLoop(m).start().result(), nil
+	return p.newLoop(beginning(r, runLedger)).start().result(), nil
 }
 
 // openReport opens the destination of the report before the run can change what its path leads to. The ledger gets the
