@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -44,7 +43,7 @@ func (t Text) MarshalJSON() ([]byte, error) {
 func (t *Text) UnmarshalJSON(data []byte) error {
 	var plain *string
 	if json.Unmarshal(data, &plain) == nil && plain != nil {
-		if !Exact(data) {
+		if !isExact(data) {
 			return errors.New(`the text is not UTF-8, or has half of a surrogate pair (send {"base64":"…"})`)
 		}
 		*t = Text(*plain)
@@ -62,28 +61,15 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Size returns the length of the JSON form (MarshalJSON) in bytes, with the quotes.
+// Size returns the length of the JSON form in bytes, with the quotes.
 func (t Text) Size() int {
-	if !utf8.ValidString(string(t)) {
-		return len(`{"base64":""}`) + base64.StdEncoding.EncodedLen(len(t))
-	}
-	n := len(`""`) + len(t)
-	for i := range len(t) {
-		switch c := t[i]; {
-		case c == '"' || c == '\\' || c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t':
-			n += len(`\n`) - 1
-		case c < ' ':
-			n += len(`\u0001`) - 1
-		}
-	}
-	// encoding/json escapes these two as well, since they end a line in JavaScript.
-	const more = len(`\u2028`) - len("\u2028")
-	return n + more*(strings.Count(string(t), "\u2028")+strings.Count(string(t), "\u2029"))
+	form, _ := t.MarshalJSON() // every text has one
+	return len(form)
 }
 
-// Exact reports whether decoding a valid JSON text keeps every character of its strings. encoding/json replaces bytes
+// isExact reports whether decoding a valid JSON text keeps every character of its strings. encoding/json replaces bytes
 // that are not UTF-8, and escaped surrogates without their other half, by U+FFFD. The escape "\ufffd" itself is exact.
-func Exact(text []byte) bool {
+func isExact(text []byte) bool {
 	if !utf8.Valid(text) {
 		return false
 	}
