@@ -25,10 +25,10 @@ func (l *Ledger) Remove() error {
 		}
 		return unix.Unlinkat(d.fd, file, 0)
 	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing %s: %w", l, err)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return l.failed("removing", err)
 }
 
 // SetAside renames the file to its name with a suffix, and with a number behind it if that name is taken. It does
@@ -55,10 +55,7 @@ func (l *Ledger) SetAside(suffix string) error {
 		l.path = filepath.Join(d.path, free)
 		return d.sync()
 	})
-	if err != nil {
-		return fmt.Errorf("setting aside %s: %w", l, err)
-	}
-	return nil
+	return l.failed("setting aside", err)
 }
 
 // TakeBack undoes SetAside: the file has its original name again, by which other processes find it and its lock. It
@@ -79,11 +76,9 @@ func (l *Ledger) TakeBack() error {
 			return err
 		}
 		defer holder.Close()
-		st, err := eintr.Fstat(holder.fd)
-		switch {
-		case err != nil:
+		if st, err := eintr.Fstat(holder.fd); err != nil {
 			return err
-		case st.Size > 0:
+		} else if st.Size > 0 {
 			return fmt.Errorf("%s: %w", name, ErrNameTaken)
 		}
 		if err := unix.Renameat(d.fd, file, d.fd, name); err != nil {
@@ -92,10 +87,7 @@ func (l *Ledger) TakeBack() error {
 		l.path = filepath.Join(d.path, name)
 		return d.sync()
 	})
-	if err != nil {
-		return fmt.Errorf("taking back %s: %w", l, err)
-	}
-	return nil
+	return l.failed("taking back", err)
 }
 
 // withDir calls do with the directory of the file, the file's name, and whether the name still belongs to this file. It
