@@ -130,15 +130,12 @@ func (d *Dir) open(file string, flags int) (*Ledger, error) {
 
 // isNameOf reports whether a name in the directory is that of an open file.
 func (d *Dir) isNameOf(file string, fd int) (bool, error) {
-	open, err := eintr.Fstat(fd)
-	if err != nil {
-		return false, err
-	}
+	open, openErr := eintr.Fstat(fd)
 	named, err := eintr.Lstatat(d.fd, file)
-	if err == unix.ENOENT {
-		return false, nil
+	if err == unix.ENOENT { // named is zero, which is no file
+		err = nil
 	}
-	return err == nil && open.Dev == named.Dev && open.Ino == named.Ino, err
+	return open.Dev == named.Dev && open.Ino == named.Ino, cmp.Or(openErr, err)
 }
 
 // Close closes the directory. Its ledgers stay open.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
-	"sync"
 )
 
 // The form of a line: head, the checksum in sumDigits hexadecimal digits, neck, the record, a closing brace.
@@ -18,13 +17,11 @@ const (
 // Overhead is the length of a line without the JSON form of its record, in bytes.
 const Overhead = len(head) + sumDigits + len(neck) + len("}\n")
 
-// castagnoli returns the table of the checksum (CRC-32C, RFC 3720). Most processes of graceful never need it: it is
-// computed on first use.
-var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
-
-// encodeLine returns the line of a record, without its newline.
+// encodeLine returns the line of a record, without its newline. The checksum is CRC-32C (RFC 3720). MakeTable computes
+// its table once, on first use: most processes of graceful never need it.
 func encodeLine(raw []byte) []byte {
-	return fmt.Appendf(nil, "%s%0*x%s%s}", head, sumDigits, crc32.Checksum(raw, castagnoli()), neck, raw)
+	sum := crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))
+	return fmt.Appendf(nil, "%s%0*x%s%s}", head, sumDigits, sum, neck, raw)
 }
 
 // decodeLine returns the record in a line. ok is false if encodeLine does not return the same line for it.

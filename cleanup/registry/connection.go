@@ -54,7 +54,7 @@ func (c Call) Answer(r Response) { c.conn.answered <- c.conn.send(r) }
 
 // send writes as much of a response as the socket takes, and returns the rest.
 func (c *connection) send(r Response) (rest []byte) {
-	r.Version = Version
+	r.Version = version
 	rest = encode(r)
 	raw, err := c.file.SyscallConn()
 	if err != nil {

@@ -29,7 +29,10 @@ const (
 // Serve refuses other users.
 func Listen(id string) (fd int, address string, err error) {
 	var errs []error
-	for _, place := range places() {
+	for _, place := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"} {
+		if !filepath.IsAbs(place) || !isTrusted(place) {
+			continue
+		}
 		fd, address, err := listenBelow(place, id)
 		if err == nil {
 			return fd, address, nil
@@ -45,18 +48,6 @@ func Listen(id string) (fd int, address string, err error) {
 		errs = append(errs, err)
 	}
 	return -1, "", fmt.Errorf("no place for the socket: %w", errors.Join(errs...))
-}
-
-// places returns the directories in which a socket's directory may be created.
-func places() []string {
-	candidates := []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"}
-	var found []string
-	for _, place := range candidates {
-		if filepath.IsAbs(place) && isTrusted(place) {
-			found = append(found, place)
-		}
-	}
-	return found
 }
 
 // isTrusted reports whether only graceful's user and root can rename or replace what graceful creates in a directory.

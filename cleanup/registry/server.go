@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -95,16 +96,13 @@ func (s *Server) admit(fd int) {
 	if self := os.Geteuid(); err == nil && peer.UID != self && peer.UID != 0 {
 		err = fmt.Errorf("this run belongs to user %d, and you are user %d (only that user and root may)", self, peer.UID)
 	}
-	if err == nil {
-		peer.Start = s.startUnpinned(fd, peer)
-		err = unix.SetNonblock(fd, true)
-	}
+	err = cmp.Or(err, unix.SetNonblock(fd, true)) // also for the answer
 	if err != nil {
-		_ = unix.SetNonblock(fd, true)
-		_, _ = unix.Write(fd, encode(Response{Version: Version, Error: err.Error()}))
+		_, _ = unix.Write(fd, encode(Response{Version: version, Error: err.Error()}))
 		unix.Close(fd)
 		return
 	}
+	peer.Start = s.startUnpinned(fd, peer)
 	c := &connection{file: os.NewFile(uintptr(fd), "connection"), peer: peer, answered: make(chan []byte, 1)}
 	isPolled := c.file.SetReadDeadline(time.Time{}) == nil // see epoll_ctl(2)
 	if !isPolled || !s.evict(s.limit-1) {
