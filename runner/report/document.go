@@ -1,10 +1,17 @@
 package report
 
 import (
+	"syscall"
 	"time"
 
+	"graceful/cleanup"
+	"graceful/forward"
 	"graceful/runner/machine"
+	"graceful/runner/procfs"
 )
+
+// version is the version of the form.
+const version = 1
 
 // Report is the result of a run, for programs. docs/report.schema.json describes it. A pid, time or status that does
 // not exist is null.
@@ -84,5 +91,91 @@ type Outcome struct {
 	Error      *string    `json:"error"`
 }
 
-// version is the version of the form.
-const version = 1
+// pointer returns a pointer to v; nil for the zero value, which is null in the report.
+func pointer[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}
+
+// signalName returns the name of a signal without SIG; "" for 0.
+func signalName(sig int) string {
+	if sig == 0 {
+		return ""
+	}
+	return forward.Name(syscall.Signal(sig))
+}
+
+// Report returns the report of a run that is done. The caller sets Version, Writer, Supervisor and Level.
+func (h *History) Report(r machine.Run, now time.Time) Report {
+	doc := Report{
+		Form: version, ID: h.subject.ID, Name: h.subject.Name, Command: h.subject.Command, Dir: h.subject.Dir,
+		PID: h.subject.Front, TakenOver: h.takenOver, Began: h.began, Finished: now,
+		Reason: r.Reason(), ExitStatus: r.Status(), Raised: pointer(signalName(r.Raise())), Escalated: r.Stop.Escalated,
+		Received: append([]Signalled{}, h.received...), Sent: append([]Signalled{}, h.sent...), Omitted: h.omitted,
+		Emptied: pointer(h.emptied), Killed: processesOf(h.killed), Left: processesOf(h.left), Commands: []Outcome{},
+	}
+	t := &doc.Target
+	t.PID, t.Started, t.Ended = pointer(r.Target.PID), pointer(h.started), pointer(h.ended)
+	t.Error, t.Usage = pointer(h.failure), h.usage
+	if t.Ended != nil { // otherwise it is unknown how the target ended
+		t.DurationMS, t.Signal = new(r.Target.Duration.Milliseconds()), pointer(signalName(r.Target.Ending.Signal))
+		if t.Signal == nil {
+			t.ExitCode = new(r.Target.Ending.Code)
+		}
+	}
+	if !h.stopped.IsZero() {
+		doc.Stop = &Stop{h.stopped, pointer(signalName(r.Stop.Signal)), r.Stop.TimedOut}
+	}
+	for _, c := range r.Cleanup.Entries {
+		doc.Commands = append(doc.Commands, outcomeOf(*c, h.commands[c.ID]))
+	}
+	return doc
+}
+
+// processesOf converts processes for the report. The list is never nil, which would be null.
+func processesOf(from []procfs.Process) []Process {
+	to := []Process{}
+	for _, p := range from {
+		to = append(to, Process{p.PID, p.Name})
+	}
+	return to
+}
+
+// outcomeOf returns the outcome of a command that ran during life.
+func outcomeOf(c cleanup.Entry, life span) Outcome {
+	o := Outcome{
+		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Command.Text, Dir: pointer(c.Dir),
+		Exits: pointer(c.Exits.PID), PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
+		Signal: pointer(signalName(c.Outcome.Signal)), Error: pointer(c.Outcome.Error), Outcome: "succeeded",
+	}
+	if c.When == cleanup.AtStop {
+		o.When = "stop"
+	}
+	if o.Started != nil && o.Ended != nil {
+		o.DurationMS = new(max(life.to.Sub(life.from).Milliseconds(), 0)) // the clock may have been set back
+	}
+	if c.Progress == cleanup.Ended && c.PID != 0 && o.Signal == nil && o.Error == nil {
+		o.ExitCode = new(c.Outcome.Code)
+	}
+	switch {
+	case c.Progress == cleanup.Withdrawn:
+		o.Outcome = "withdrawn"
+	case c.Progress == cleanup.Pending:
+		o.Outcome = "not-run"
+	case c.Outcome.Interrupted:
+		o.Outcome = "interrupted"
+	case c.Progress == cleanup.Claimed, c.Outcome.Unseen:
+		o.Outcome = "unknown"
+	case c.Cut:
+		o.Outcome = "cut"
+	case c.TimedOut:
+		o.Outcome = "timed-out"
+	case o.Started == nil && o.Error != nil:
+		o.Outcome = "not-started"
+	case c.Outcome.Failed():
+		o.Outcome = "failed"
+	}
+	return o
+}

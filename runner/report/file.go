@@ -146,8 +146,8 @@ func (f *File) descriptors() (fds []int) {
 
 // open resolves the path along at most the given number of links, and opens the destination.
 func (f *File) open(links int) error {
-	r := resolver{dir: -1, links: links}
-	err := r.resolve(f.path)
+	r := resolver{dir: unix.AT_FDCWD, rest: names(f.path), links: links}
+	err := r.resolve()
 	defer func() {
 		if f.dir < 0 && r.dir >= 0 {
 			unix.Close(r.dir)
@@ -230,3 +230,17 @@ func (f *File) openStream() error {
 	f.stream = fd
 	return nil
 }
+
+// fileID identifies a file among those that exist at the same time. The zero value is no file.
+type fileID struct {
+	kind     uint32 // see kindOf
+	dev, ino uint64
+}
+
+// fileIDOf returns the identity of a file. It returns zero for the zero value.
+func fileIDOf(st unix.Stat_t) fileID {
+	return fileID{kindOf(st), uint64(st.Dev), uint64(st.Ino)}
+}
+
+// kindOf returns the kind of a file: the S_IFMT bits of its mode.
+func kindOf(st unix.Stat_t) uint32 { return uint32(st.Mode) & unix.S_IFMT }

@@ -86,13 +86,10 @@ func replace(dir int, name, draft string, text []byte) error {
 // else newMode. It fails if the file must not be replaced.
 func modeFor(dir int, name string) (fs.FileMode, error) {
 	st, err := eintr.Lstatat(dir, name)
-	if err == unix.ENOENT {
-		return newMode, nil
-	}
-	if err != nil {
+	if err != nil && err != unix.ENOENT {
 		return 0, err
 	}
-	switch kindOf(st) {
+	switch kindOf(st) { // 0: there is no file
 	case unix.S_IFDIR:
 		return 0, unix.EISDIR
 	case unix.S_IFBLK:
