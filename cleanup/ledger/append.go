@@ -133,19 +133,17 @@ const MaxSize = 256 << 20
 
 // Reserve allocates disk space, so that appending that many more bytes does not fail with ENOSPC. It allocates nothing
 // in memory or where the file system cannot. Reserve fails if the bytes would exceed MaxSize (ErrFull) or RLIMIT_FSIZE.
-func (l *Ledger) Reserve(space int64) error {
-	err := l.prepare() // truncating the file later would free the space
-	if err == nil && space > 0 {
-		err = l.reserve(l.end+int64(len(l.pending)), space)
+func (l *Ledger) Reserve(space int64) (err error) {
+	defer func() {
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = nil
+		}
+		err = l.failed(fmt.Sprintf("reserving %d bytes for", space), err)
+	}()
+	if err := l.prepare(); err != nil || space <= 0 { // truncating the file later would free the space
+		return err
 	}
-	if errors.Is(err, errors.ErrUnsupported) {
-		return nil
-	}
-	return l.failed(fmt.Sprintf("reserving %d bytes for", space), err)
-}
-
-// reserve allocates disk space behind an offset, as far as it is not allocated yet.
-func (l *Ledger) reserve(from, space int64) error {
+	from := l.end + int64(len(l.pending))
 	to := from + space
 	if err := checkSize(to); err != nil {
 		return fmt.Errorf("%w: %w", ErrFull, err)

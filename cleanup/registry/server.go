@@ -102,8 +102,8 @@ func (s *Server) admit(fd int) {
 		unix.Close(fd)
 		return
 	}
-	peer.Start = s.startUnpinned(fd, peer)
 	c := &connection{file: os.NewFile(uintptr(fd), "connection"), peer: peer, answered: make(chan []byte, 1)}
+	c.peer.Start = s.startUnpinned(c)
 	isPolled := c.file.SetReadDeadline(time.Time{}) == nil // see epoll_ctl(2)
 	if !isPolled || !s.evict(s.limit-1) {
 		c.send(Response{Error: "too many requests at once", Busy: true})

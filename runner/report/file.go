@@ -15,23 +15,14 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// ErrBlockDevice means that the report's path leads to a block device.
-var ErrBlockDevice = errors.New("it is a block device (a report can go to a file, a FIFO or a terminal)")
-
-// errReplaced means that another file has the name of the destination.
-var errReplaced = errors.New("it was replaced while the run went on")
-
-// LinkError means that the report's path contains a link of a user whose links graceful does not follow.
-type LinkError struct {
-	Link  string // path of the link; contains no other link
-	Owner uint32 // user id
-}
-
-// Error names the link and its owner.
-func (e *LinkError) Error() string {
-	return fmt.Sprintf("the link %s belongs to user %d (links are followed only if they belong to us or to their "+
-		"directory's owner)", e.Link, e.Owner)
-}
+var (
+	// errBlockDevice means that the report's path leads to a block device.
+	errBlockDevice = errors.New("it is a block device (a report can go to a file, a FIFO or a terminal)")
+	// errForeignLink means that the report's path contains a link of a user whose links graceful does not follow.
+	errForeignLink = errors.New("links are followed only if they belong to us or to their directory's owner")
+	// errReplaced means that another file has the name of the destination.
+	errReplaced = errors.New("it was replaced while the run went on")
+)
 
 // File is the destination of a report. A regular file is replaced in the directory to which its path led when the
 // destination was opened, whatever the path leads to later. A stream (FIFO, terminal, device, descriptor) is opened at
@@ -49,16 +40,15 @@ type File struct {
 	rest string // path from dir: directories that did not exist, and the file's name
 }
 
-// Open opens the destination at an absolute path. If it fails, with a *LinkError or ErrBlockDevice, the run must not
-// start. Write returns every other failure.
+// Open opens the destination at an absolute path. If it fails, because of a block device or a link of another user, the
+// run must not start. Write returns every other failure.
 func Open(path string) (*File, error) {
 	f := newFile(path)
 	err := f.open(maxLinks)
 	if fd, ok := standard[path]; ok && f.path == fdPath(fd) {
 		f.path = path
 	}
-	var foreign *LinkError
-	if errors.Is(err, ErrBlockDevice) || errors.As(err, &foreign) {
+	if errors.Is(err, errBlockDevice) || errors.Is(err, errForeignLink) {
 		return nil, errors.Join(err, f.Close())
 	}
 	f.failure = err
@@ -110,8 +100,7 @@ func (f *File) Inheritance() (text string, fds []int) {
 	if f == nil {
 		return "", nil
 	}
-	var errno syscall.Errno
-	errors.As(f.failure, &errno)
+	errno, _ := errors.AsType[syscall.Errno](f.failure)
 	u := f.unopened
 	return fmt.Sprintf(inheritance, f.dir, f.stream, len(f.rest), u.kind, u.dev, u.ino, int(errno)), f.descriptors()
 }
@@ -165,7 +154,7 @@ func (f *File) open(links int) error {
 	}
 	id := fileIDOf(r.last)
 	if id.kind == unix.S_IFBLK {
-		return ErrBlockDevice
+		return errBlockDevice
 	}
 	f.dir, f.rest = r.dir, strings.Join(r.rest, "/")
 	switch id.kind {
@@ -190,7 +179,7 @@ func (f *File) openDescriptor(fd int) error {
 	}
 	switch kindOf(st) {
 	case unix.S_IFBLK:
-		return ErrBlockDevice
+		return errBlockDevice
 	case unix.S_IFREG:
 		fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	default:

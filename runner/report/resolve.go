@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -65,7 +66,7 @@ func (r *resolver) resolve() error {
 	}
 }
 
-// follow replaces the name of a link by the link's text. It fails with *LinkError if the link is not trusted.
+// follow replaces the name of a link by the link's text. It fails with errForeignLink if the link is not trusted.
 func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	if r.links == 0 {
 		return unix.ELOOP
@@ -76,7 +77,7 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 		return err
 	}
 	if !isTrusted(link, dir) {
-		return &LinkError{path.Join(r.at, name), link.Uid}
+		return fmt.Errorf("the link %s belongs to user %d (%w)", path.Join(r.at, name), link.Uid, errForeignLink)
 	}
 	r.rest = r.rest[1:]
 	if len(r.rest) > 0 && isMagic(r.dir, dir) {

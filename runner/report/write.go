@@ -93,7 +93,7 @@ func modeFor(dir int, name string) (fs.FileMode, error) {
 	case unix.S_IFDIR:
 		return 0, unix.EISDIR
 	case unix.S_IFBLK:
-		return 0, ErrBlockDevice
+		return 0, errBlockDevice
 	case unix.S_IFCHR:
 		return 0, errReplaced
 	case unix.S_IFREG:
