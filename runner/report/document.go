@@ -43,7 +43,7 @@ type Report struct {
 		DurationMS *int64         `json:"duration_ms"`
 		ExitCode   *int           `json:"exit_code"`
 		Signal     *string        `json:"signal"`
-		Error      *string        `json:"error"`
+		Error      *string        `json:"error"` // why it could not be started
 		Usage      *machine.Usage `json:"usage"`
 	} `json:"target"`
 
@@ -51,11 +51,11 @@ type Report struct {
 
 	Received []Signalled `json:"signals_received"`
 	Sent     []Signalled `json:"signals_sent"`
-	Omitted  int         `json:"signals_omitted"`
+	Omitted  int         `json:"signals_omitted"` // number of signals beyond MaxListed
 
-	Emptied *time.Time `json:"tree_emptied"`
+	Emptied *time.Time `json:"tree_emptied"` // when the tree had no member left
 	Killed  []Process  `json:"killed"`
-	Left    []Process  `json:"left"`
+	Left    []Process  `json:"left"` // SIGKILL did not end them
 
 	Commands []Outcome `json:"commands"`
 }
@@ -109,24 +109,20 @@ func signalName(sig int) string {
 
 // Report returns the report of a run that is done. The caller sets Version, Writer, Supervisor and Level.
 func (h *History) Report(r machine.Run, now time.Time) Report {
-	doc := Report{
-		Form: version, ID: h.subject.ID, Name: h.subject.Name, Command: h.subject.Command, Dir: h.subject.Dir,
-		PID: h.subject.Front, TakenOver: h.takenOver, Began: h.began, Finished: now,
-		Reason: r.Reason(), ExitStatus: r.Status(), Raised: pointer(signalName(r.Raise())), Escalated: r.Stop.Escalated,
-		Received: append([]Signalled{}, h.received...), Sent: append([]Signalled{}, h.sent...), Omitted: h.omitted,
-		Emptied: pointer(h.emptied), Killed: processesOf(h.killed), Left: processesOf(h.left), Commands: []Outcome{},
-	}
+	doc := h.doc
+	doc.Finished, doc.Reason, doc.ExitStatus = now, r.Reason(), r.Status()
+	doc.Raised, doc.Escalated = pointer(signalName(r.Raise())), r.Stop.Escalated
+	doc.Killed, doc.Commands = processesOf(h.killed), []Outcome{}
 	t := &doc.Target
-	t.PID, t.Started, t.Ended = pointer(r.Target.PID), pointer(h.started), pointer(h.ended)
-	t.Error, t.Usage = pointer(h.failure), h.usage
+	t.PID = pointer(r.Target.PID)
 	if t.Ended != nil { // otherwise it is unknown how the target ended
 		t.DurationMS, t.Signal = new(r.Target.Duration.Milliseconds()), pointer(signalName(r.Target.Ending.Signal))
 		if t.Signal == nil {
 			t.ExitCode = new(r.Target.Ending.Code)
 		}
 	}
-	if !h.stopped.IsZero() {
-		doc.Stop = &Stop{h.stopped, pointer(signalName(r.Stop.Signal)), r.Stop.TimedOut}
+	if doc.Stop != nil {
+		doc.Stop = &Stop{doc.Stop.Began, pointer(signalName(r.Stop.Signal)), r.Stop.TimedOut}
 	}
 	for _, c := range r.Cleanup.Entries {
 		doc.Commands = append(doc.Commands, outcomeOf(*c, h.commands[c.ID]))
