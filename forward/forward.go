@@ -73,10 +73,7 @@ func Name(sig syscall.Signal) string {
 // Parse reads a signal as kill(1) does: a name with or without its prefix, in whatever case, or a number.
 func Parse(text string) (syscall.Signal, error) {
 	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
-	sig, known := aliases[name]
-	if !known {
-		sig = unix.SignalNum("SIG" + name)
-	}
+	sig := cmp.Or(aliases[name], unix.SignalNum("SIG"+name))
 	if n, err := strconv.ParseUint(text, 10, 16); err == nil {
 		sig = syscall.Signal(n)
 	}

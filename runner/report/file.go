@@ -6,6 +6,7 @@ package report
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -124,13 +125,8 @@ func (f *File) Close() (err error) {
 func newFile(path string) *File { return &File{path: path, dir: -1, stream: -1} }
 
 // descriptors returns the open descriptors.
-func (f *File) descriptors() (fds []int) {
-	for _, fd := range []int{f.dir, f.stream} {
-		if fd >= 0 {
-			fds = append(fds, fd)
-		}
-	}
-	return fds
+func (f *File) descriptors() []int {
+	return slices.DeleteFunc([]int{f.dir, f.stream}, func(fd int) bool { return fd < 0 })
 }
 
 // open resolves the path along at most the given number of links, and opens the destination.

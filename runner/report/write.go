@@ -33,12 +33,7 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 		return err
 	}
 	// The target has removed the directory, and may have created it again (make clean all).
-	root, err := eintr.Openat(unix.AT_FDCWD, "/", searchFlags, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(root)
-	return replaceBelow(root, names(f.path), draft, text)
+	return replaceBelow(unix.AT_FDCWD, append([]string{"/"}, names(f.path)...), draft, text)
 }
 
 // replaceBelow replaces the file to which path leads from dir. It follows no link.
