@@ -73,31 +73,28 @@ func isExact(text []byte) bool {
 	if !utf8.Valid(text) {
 		return false
 	}
-	const escape = len(`\ud83d`)
 	for {
 		i := bytes.IndexByte(text, '\\')
 		if i < 0 {
 			return true
 		}
 		text = text[i:]
-		if text[1] != 'u' {
-			text = text[2:] // an escape of one character; also \\
-			continue
+		next := len(`\\`) // after \u come digits, which are no backslash
+		if half := unescape(text); utf16.IsSurrogate(half) {
+			if utf16.DecodeRune(half, unescape(text[len(`\ud83d`):])) == utf8.RuneError {
+				return false
+			}
+			next = len(`\ud83d\ude00`)
 		}
-		half := unescape(text)
-		text = text[escape:]
-		if !utf16.IsSurrogate(half) {
-			continue
-		}
-		if !bytes.HasPrefix(text, []byte(`\u`)) || utf16.DecodeRune(half, unescape(text)) == utf8.RuneError {
-			return false
-		}
-		text = text[escape:]
+		text = text[next:]
 	}
 }
 
-// unescape returns the rune of the \u escape at the beginning of a text.
+// unescape returns the rune of the \u escape at the beginning of a text; 0 if there is none.
 func unescape(text []byte) rune {
+	if !bytes.HasPrefix(text, []byte(`\u`)) {
+		return 0
+	}
 	r, _ := strconv.ParseUint(string(text[2:6]), 16, 16)
 	return rune(r)
 }
