@@ -19,10 +19,7 @@ type Report struct {
 	Form    int    `json:"report"` // version of the form
 	Version string `json:"version"`
 
-	ID         string    `json:"id"`
-	Name       string    `json:"name"`
-	Command    []string  `json:"command"`
-	Dir        string    `json:"dir"`
+	Subject
 	Level      string    `json:"level"`
 	PID        int       `json:"pid"` // the process that the user started
 	Supervisor *int      `json:"supervisor_pid"`
@@ -58,6 +55,15 @@ type Report struct {
 	Left    []Process  `json:"left"` // SIGKILL did not end them
 
 	Commands []Outcome `json:"commands"`
+}
+
+// Subject is the run that a report is about.
+type Subject struct {
+	ID      string   `json:"id"`
+	Name    string   `json:"name"`
+	Command []string `json:"command"`
+	Dir     string   `json:"dir"` // working directory when it was started
+	Front   int      `json:"-"`   // pid of the process that the user started
 }
 
 // Stop is how the stop of a run began.

@@ -21,15 +21,6 @@ type History struct {
 	killed   []procfs.Process
 }
 
-// Subject is the run that a report is about.
-type Subject struct {
-	ID      string
-	Name    string
-	Command []string
-	Dir     string // working directory when it was started
-	Front   int    // pid of the process that the user started
-}
-
 // Signalled is a signal that graceful received or sent.
 type Signalled struct {
 	Time    time.Time `json:"time"`
@@ -49,8 +40,8 @@ type span struct {
 // NewHistory returns the history of a run that begins.
 func NewHistory(subject Subject, began time.Time) *History {
 	return &History{commands: map[int]span{}, doc: Report{
-		Form: version, ID: subject.ID, Name: subject.Name, Command: subject.Command, Dir: subject.Dir,
-		PID: subject.Front, Began: began, Received: []Signalled{}, Sent: []Signalled{}, Left: []Process{},
+		Form: version, Subject: subject, PID: subject.Front, Began: began,
+		Received: []Signalled{}, Sent: []Signalled{}, Left: []Process{},
 	}}
 }
 
