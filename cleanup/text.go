@@ -16,17 +16,14 @@ import (
 type Text string
 
 // Texts converts strings for JSON. It returns nil if there are none.
-func Texts(from []string) (to []Text) {
-	for _, s := range from {
-		to = append(to, Text(s))
-	}
-	return to
-}
+func Texts(from []string) []Text { return convert[Text](from) }
 
 // Strings converts texts back to strings. It returns nil if there are none.
-func Strings(from []Text) (to []string) {
-	for _, t := range from {
-		to = append(to, string(t))
+func Strings(from []Text) []string { return convert[string](from) }
+
+func convert[To, From ~string](from []From) (to []To) {
+	for _, s := range from {
+		to = append(to, To(s))
 	}
 	return to
 }

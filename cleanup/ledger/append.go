@@ -98,7 +98,7 @@ func writeAt(fd int, p []byte, at int64) (int, error) {
 }
 
 // Records returns all records. It omits the remains of a last record that a crash cut short, and leaves the file as it
-// is: the next Append or Reserve truncates it. The error is ErrDamaged if records follow a damaged one.
+// is: the next Append or Reserve truncates it. The error is errDamaged if records follow a damaged one.
 func (l *Ledger) Records() ([]json.RawMessage, error) {
 	records, _, err := l.read()
 	return records, l.failed("reading", err)

@@ -89,8 +89,7 @@ func (d *Dir) Take(file string) (*Ledger, error) {
 	}
 	// Sync for an existing file, too: the process that created it may have been killed before it synced.
 	if err := d.sync(); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("making %s: %w", l, err)
+		return nil, l.failed("making", errors.Join(err, l.Close()))
 	}
 	return l, nil
 }

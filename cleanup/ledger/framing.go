@@ -35,7 +35,7 @@ func decodeLine(line []byte) (record json.RawMessage, ok bool) {
 }
 
 // parse returns the records in data and the offset behind the last one. The rest is what a crash left of the last
-// record. If the rest contains a whole record, parse returns ErrDamaged: those records would be lost unnoticed.
+// record. If the rest contains a whole record, parse returns errDamaged: those records would be lost unnoticed.
 func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 	for {
 		line, _, whole := bytes.Cut(data[end:], []byte("\n"))
@@ -59,7 +59,7 @@ func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 			return records, end, nil
 		}
 		if _, ok := decodeLine(line); ok {
-			return nil, 0, fmt.Errorf("line %d: %w", len(records)+1, ErrDamaged)
+			return nil, 0, fmt.Errorf("line %d: %w", len(records)+1, errDamaged)
 		}
 	}
 }

@@ -16,12 +16,12 @@ import (
 var (
 	// ErrAlive means that another process holds the lock.
 	ErrAlive = errors.New("it is locked by a live process")
-	// ErrNameTaken means that another ledger has the name.
-	ErrNameTaken = errors.New("another ledger with records has its name by now")
+	// errNameTaken means that another ledger has the name.
+	errNameTaken = errors.New("another ledger with records has its name by now")
 	// ErrFull means that a record would exceed MaxSize.
 	ErrFull = errors.New("it is full")
-	// ErrDamaged means that a record before the last one is damaged. No crash does that.
-	ErrDamaged = errors.New("it is damaged, and records come after it")
+	// errDamaged means that a record before the last one is damaged. No crash does that.
+	errDamaged = errors.New("it is damaged, and records come after it")
 )
 
 // Ledger is an open ledger. Processes may share an inherited one if only one of them writes at a time. A Ledger is not

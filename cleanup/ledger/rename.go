@@ -52,7 +52,7 @@ func (l *Ledger) SetAside(suffix string) error {
 
 // TakeBack undoes SetAside: the file has its original name again, by which other processes find it and its lock. It
 // does nothing if the file was not set aside. It fails with ErrAlive if another process holds the lock of the original
-// name, and with ErrNameTaken if a ledger with records has that name.
+// name, and with errNameTaken if a ledger with records has that name.
 func (l *Ledger) TakeBack() error {
 	if file := filepath.Base(l.path); originalName(file) == file {
 		return nil
@@ -68,7 +68,7 @@ func (l *Ledger) TakeBack() error {
 		if st, err := eintr.Fstat(holder.fd); err != nil {
 			return err
 		} else if st.Size > 0 {
-			return fmt.Errorf("%s: %w", name, ErrNameTaken)
+			return fmt.Errorf("%s: %w", name, errNameTaken)
 		}
 		if err := unix.Renameat(d.fd, file, d.fd, name); err != nil {
 			return errors.Join(err, holder.Remove())

@@ -93,7 +93,7 @@ func (s *Server) serve(c *connection) {
 			c.send(Response{Error: err.Error()})
 			return
 		}
-		if !s.markBusy(c) {
+		if !s.setBusy(c, true) {
 			return
 		}
 		s.calls <- Call{request, c.peer, c}
@@ -105,7 +105,7 @@ func (s *Server) serve(c *connection) {
 				return
 			}
 		}
-		s.markIdle(c)
+		s.setBusy(c, false)
 	}
 }
 

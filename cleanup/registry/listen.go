@@ -28,26 +28,25 @@ const (
 // is no such place, Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to that;
 // Serve refuses other users.
 func Listen(id string) (fd int, address string, err error) {
-	var errs []error
 	for _, place := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"} {
 		if !filepath.IsAbs(place) || !isTrusted(place) {
 			continue
 		}
-		fd, address, err := listenBelow(place, id)
-		if err == nil {
+		fd, address, belowErr := listenBelow(place, id)
+		if belowErr == nil {
 			return fd, address, nil
 		}
-		errs = append(errs, err)
+		err = errors.Join(err, belowErr)
 	}
 	if runtime.GOOS == "linux" {
 		address := "@graceful-" + id
-		fd, err := listenAt(address)
-		if err == nil {
+		fd, abstractErr := listenAt(address)
+		if abstractErr == nil {
 			return fd, address, nil
 		}
-		errs = append(errs, err)
+		err = errors.Join(err, abstractErr)
 	}
-	return -1, "", fmt.Errorf("no place for the socket: %w", errors.Join(errs...))
+	return -1, "", fmt.Errorf("no place for the socket: %w", err)
 }
 
 // isTrusted reports whether only graceful's user and root can rename or replace what graceful creates in a directory.

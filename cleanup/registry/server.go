@@ -135,22 +135,17 @@ func (s *Server) evict(limit int) bool {
 	return true
 }
 
-// markBusy marks a connection that waits for an answer. It returns false if the connection was evicted.
-func (s *Server) markBusy(c *connection) bool {
+// setBusy sets whether a connection waits for an answer, and makes it the last one to be evicted. It returns false if
+// the connection was evicted.
+func (s *Server) setBusy(c *connection, busy bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.busy = slices.Contains(s.conns, c)
-	return c.busy
-}
-
-// markIdle marks a connection that has its answer, and makes it the last one to be evicted.
-func (s *Server) markIdle(c *connection) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.busy = false
-	if i := slices.Index(s.conns, c); i >= 0 {
+	i := slices.Index(s.conns, c)
+	if i >= 0 {
 		s.conns = append(slices.Delete(s.conns, i, i+1), c)
+		c.busy = busy
 	}
+	return i >= 0
 }
 
 // remove closes a connection that is no longer served.
