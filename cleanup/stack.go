@@ -104,16 +104,13 @@ const recordSize = 344
 
 // RecordSize returns an upper bound of the record of the entry's registration in a ledger, in bytes.
 func (e Entry) RecordSize() int {
-	n := recordSize
-	for _, text := range []string{e.Command.Text, e.Name, e.Dir, e.Key} {
-		n += Text(text).Size()
-	}
-	list := e.Command.Args
+	lists := e.Command.Args
 	if e.EnvOf == 0 {
-		list = slices.Concat(list, e.Env)
+		lists = slices.Concat(lists, e.Env)
 	}
-	for _, text := range list {
-		n += Text(text).Size() + len(",")
+	n := recordSize + len(lists)*len(",")
+	for _, text := range slices.Concat(lists, []string{e.Command.Text, e.Name, e.Dir, e.Key}) {
+		n += Text(text).Size()
 	}
 	return n
 }

@@ -48,18 +48,13 @@ func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 	}
 	// A record need not begin a line here: the newline before it may be damaged. A record inside another one is never
 	// mistaken for one: in strings quotes are escaped, and behind an object stands another brace.
-	for rest := data[end:]; ; rest = rest[1:] {
-		i := bytes.Index(rest, []byte(head))
-		if i < 0 {
-			return records, end, nil
-		}
-		rest = rest[i:]
-		line, _, whole := bytes.Cut(rest, []byte("\n"))
-		if !whole {
-			return records, end, nil
-		}
+	rest := data[end : bytes.LastIndexByte(data, '\n')+1]
+	for i := bytes.Index(rest, []byte(head)); i >= 0; i = bytes.Index(rest, []byte(head)) {
+		line, _, _ := bytes.Cut(rest[i:], []byte("\n"))
 		if _, ok := decodeLine(line); ok {
 			return nil, 0, fmt.Errorf("line %d: %w", len(records)+1, errDamaged)
 		}
+		rest = rest[i+1:]
 	}
+	return records, end, nil
 }

@@ -114,38 +114,32 @@ func UnsafeParents(path string) (unsafe []*ParentError, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("looking at the parents of the state directory: %w", err)
 	}
-	fail := func(err error) ([]*ParentError, error) {
-		return unsafe, fmt.Errorf("looking at the parents of the state directory %s: %w", path, err)
-	}
 	checked, links := map[string]bool{}, 0
 	at := "/" // it contains no links, so ".." is the directory above
 	for next, rest := at, elements(path); ; next, rest = filepath.Join(at, rest[0]), rest[1:] {
 		st, err := eintr.Lstatat(unix.AT_FDCWD, next)
-		if err != nil {
-			return fail(err)
-		}
 		isLink := uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK
 		parent := &ParentError{Path: next, Link: isLink, Owner: st.Uid, Mode: uint32(st.Mode) & 0o7777}
-		if !checked[next] && (parent.foreign() || parent.writable()) {
+		if err == nil && !checked[next] && (parent.foreign() || parent.writable()) {
 			unsafe = append(unsafe, parent)
 		}
 		checked[next] = true
+		var target string
 		if isLink {
-			target, err := os.Readlink(next)
-			if links++; err == nil && links > maxLinks {
+			links++
+			if target, err = os.Readlink(next); err == nil && links > maxLinks {
 				err = unix.ELOOP
 			}
-			if err != nil {
-				return fail(err)
-			}
-			if filepath.IsAbs(target) {
-				at = "/"
-			}
-			rest = append(elements(target), rest...)
-		} else {
-			at = next
 		}
-		if len(rest) <= 1 {
+		if err != nil {
+			return unsafe, fmt.Errorf("looking at the parents of the state directory %s: %w", path, err)
+		}
+		if !isLink {
+			at = next
+		} else if filepath.IsAbs(target) {
+			at = "/"
+		}
+		if rest = append(elements(target), rest...); len(rest) <= 1 {
 			return unsafe, nil
 		}
 	}

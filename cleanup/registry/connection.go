@@ -49,13 +49,10 @@ type Call struct {
 // Gone reports whether the client has closed the connection, on Linux. Closing only its sending side does not count.
 // Other systems do not distinguish the two: there Gone is false.
 func (c Call) Gone() (gone bool) {
-	if runtime.GOOS != "linux" {
-		return false
-	}
 	_ = c.conn.control(func(fd int) {
 		state := []unix.PollFd{{Fd: int32(fd)}}
 		n, err := unix.Poll(state, 0)
-		gone = err == nil && n > 0 && state[0].Revents&unix.POLLHUP != 0
+		gone = runtime.GOOS == "linux" && err == nil && n > 0 && state[0].Revents&unix.POLLHUP != 0
 	})
 	return gone
 }

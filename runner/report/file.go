@@ -181,11 +181,10 @@ func (f *File) openDescriptor(fd int) error {
 	default:
 		fd, err = eintr.Openat(unix.AT_FDCWD, fdPath(fd), streamFlags, 0)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		f.stream = fd
 	}
-	f.stream = fd
-	return nil
+	return err
 }
 
 // fdPath returns a path at which a descriptor of this process can be opened anew.
