@@ -52,10 +52,9 @@ func Listen(id string) (fd int, address string, err error) {
 // isTrusted reports whether only graceful's user and root can rename or replace what graceful creates in a directory.
 func isTrusted(dir string) bool {
 	var st unix.Stat_t
-	if unix.Stat(dir, &st) != nil || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return false
-	}
-	return uint32(st.Mode)&0o022 == 0 || uint32(st.Mode)&unix.S_ISVTX != 0
+	err := unix.Stat(dir, &st)
+	owned := st.Uid == 0 || int(st.Uid) == os.Geteuid()
+	return err == nil && owned && (uint32(st.Mode)&0o022 == 0 || uint32(st.Mode)&unix.S_ISVTX != 0)
 }
 
 // listenBelow creates the socket in a new directory below place.

@@ -97,13 +97,8 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 // only in a directory that no other user may write to.
 func isTrusted(link, dir unix.Stat_t) bool {
 	const overflowUID = 65534
-	switch link.Uid {
-	case uint32(os.Geteuid()):
-		return true
-	case dir.Uid:
-		return link.Uid != overflowUID || dir.Mode&0o022 == 0
-	}
-	return false
+	isOurs, isOwners := link.Uid == uint32(os.Geteuid()), link.Uid == dir.Uid
+	return isOurs || isOwners && (link.Uid != overflowUID || dir.Mode&0o022 == 0)
 }
 
 // enter opens a directory by its name in the current one, and makes it the current one. at is its path, and flag
