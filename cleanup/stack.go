@@ -147,17 +147,16 @@ func (s Stack) Claim(when When) (Stack, []int) {
 	}
 	var claimed []int
 	for _, e := range s.Entries {
-		if e.When == when && e.Progress == Pending {
+		switch {
+		case e.When != when || e.Progress != Pending:
+		case order == Parallel:
 			claimed = append(claimed, e.ID)
+		case order != FIFO || claimed == nil: // FIFO keeps the first one, LIFO the last one
+			claimed = append(claimed[:0], e.ID)
 		}
 	}
-	switch {
-	case len(claimed) == 0:
+	if claimed == nil {
 		return s, nil
-	case order == FIFO:
-		claimed = claimed[:1]
-	case order != Parallel:
-		claimed = claimed[len(claimed)-1:]
 	}
 	s.Entries, s.Active = slices.Clone(s.Entries), append(slices.Clip(s.Active), claimed...)
 	for _, id := range claimed {
