@@ -4,8 +4,8 @@ package cleanup
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,71 +29,58 @@ type Command struct {
 // Parse parses a command as a user writes it. A JSON array of strings is the argument list to execute (exec form).
 // Shell runs every other text (shell form).
 func Parse(text string) (Command, error) {
-	if strings.TrimSpace(text) == "" {
-		return Command{}, errors.New("the command is empty")
-	}
-	if strings.Contains(text, "\x00") {
-		return Command{}, errors.New("the command contains a NUL byte")
-	}
+	fail := func(format string, args ...any) (Command, error) { return Command{}, fmt.Errorf(format, args...) }
+	const nul = "the command contains a NUL byte"
 	trimmed := strings.TrimSpace(text)
-	if !strings.HasPrefix(trimmed, "[") {
+	switch {
+	case trimmed == "":
+		return fail("the command is empty")
+	case strings.Contains(text, "\x00"):
+		return fail(nul)
+	case !strings.HasPrefix(trimmed, "["):
 		return ShellForm(text), nil
 	}
 	var words []*string // nil: null, which is not a string
-	if err := json.Unmarshal([]byte(text), &words); err != nil {
-		// `[ -e lock ] && rm lock` is a shell command although it begins like an array.
-		if strings.HasPrefix(trimmed, "[ ") || strings.HasPrefix(trimmed, "[[") {
-			return ShellForm(text), nil
-		}
-		return Command{}, fmt.Errorf("not a JSON array of strings: %w (exec form: %s)", err, example)
-	}
-	if !Exact([]byte(text)) { // graceful would execute other arguments
-		return Command{}, errors.New("the exec form is JSON and so must be UTF-8, without halves of surrogate pairs " +
+	err := json.Unmarshal([]byte(text), &words)
+	switch {
+	case err != nil && (strings.HasPrefix(trimmed, "[ ") || strings.HasPrefix(trimmed, "[[")):
+		return ShellForm(text), nil // `[ -e lock ] && rm lock` is a shell command although it begins like an array
+	case err != nil:
+		return fail("not a JSON array of strings: %w (exec form: %s)", err, example)
+	case !isExact([]byte(text)): // graceful would execute other arguments
+		return fail("the exec form is JSON and so must be UTF-8, without halves of surrogate pairs " +
 			"(the shell form takes any bytes)")
+	case slices.Contains(words, nil):
+		return fail("not a JSON array of strings: null is none (exec form: %s)", example)
+	case len(words) == 0 || *words[0] == "":
+		return fail("the exec form names no program (exec form: %s)", example)
 	}
 	var args []string
-	for _, w := range words {
-		if w == nil {
-			return Command{}, fmt.Errorf("not a JSON array of strings: null is none (exec form: %s)", example)
+	for _, word := range words {
+		if strings.Contains(*word, "\x00") {
+			return fail(nul)
 		}
-		args = append(args, *w)
-	}
-	if len(args) == 0 || args[0] == "" {
-		return Command{}, fmt.Errorf("the exec form names no program (exec form: %s)", example)
-	}
-	if strings.Contains(strings.Join(args, ""), "\x00") {
-		return Command{}, errors.New("the command contains a NUL byte")
+		args = append(args, *word)
 	}
 	return Command{Text: text, Args: args}, nil
 }
 
 // ShellForm returns a command that Shell runs.
-func ShellForm(text string) Command {
-	return Command{Text: text, Args: []string{Shell, "-c", text}}
-}
+func ShellForm(text string) Command { return Command{Text: text, Args: []string{Shell, "-c", text}} }
 
 // NeedsShell reports whether the command is in shell form.
-func (c Command) NeedsShell() bool {
-	return len(c.Args) == 3 && c.Args[0] == Shell && c.Args[1] == "-c" && c.Args[2] == c.Text
-}
+func (c Command) NeedsShell() bool { return slices.Equal(c.Args, ShellForm(c.Text).Args) }
 
-// ExecForm returns a command with an argument list to execute.
-func ExecForm(args []string) Command { return Command{Text: quoteAll(args), Args: args} }
-
-// quoteAll formats an argument list as a user types it in a shell.
-func quoteAll(args []string) string {
+// ExecForm returns a command with an argument list to execute. Its text is the list as a user types it in a shell.
+func ExecForm(args []string) Command {
+	// plain has the characters that mean themselves in every shell.
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+"
 	var words []string
 	for _, arg := range args {
-		if arg == "" || strings.ContainsFunc(arg, needsQuotes) {
+		if arg == "" || strings.Trim(arg, plain) != "" {
 			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 		}
 		words = append(words, arg)
 	}
-	return strings.Join(words, " ")
-}
-
-// needsQuotes reports whether a shell may give a rune a meaning of its own.
-func needsQuotes(r rune) bool {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+"
-	return !strings.ContainsRune(plain, r)
+	return Command{Text: strings.Join(words, " "), Args: args}
 }

@@ -3,29 +3,72 @@ package cleanup
 import (
 	"bytes"
 	"encoding/json"
+	"time"
 )
 
 // EncodeJSON returns the JSON form of v. Unlike json.Marshal it does not escape <, > and &, which are frequent in
 // commands.
 func EncodeJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+	text, err := encode(v, "")
+	return bytes.TrimSuffix(text, []byte("\n")), err
 }
 
 // EncodeIndentedJSON returns the JSON form of v for people, indented and with a final newline. It escapes as
 // EncodeJSON.
-func EncodeIndentedJSON(v any) ([]byte, error) {
-	text, err := EncodeJSON(v)
-	if err != nil {
-		return nil, err
-	}
+func EncodeIndentedJSON(v any) ([]byte, error) { return encode(v, "  ") }
+
+// encode returns the JSON form of v with a final newline.
+func encode(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
-	if err := json.Indent(&b, text, "", "  "); err != nil {
-		return nil, err
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	err := e.Encode(v)
+	return b.Bytes(), err
+}
+
+// entryJSON is the one JSON form of an entry. It has what the command was registered with and not its outcome. Fields
+// that only some commands have are left out where they are empty.
+type entryJSON struct {
+	When  When          `json:"when"`
+	Text  Text          `json:"text"`
+	Args  []Text        `json:"args"`
+	Limit time.Duration `json:"limit"`
+	Name  Text          `json:"name,omitempty"`
+	Dir   Text          `json:"dir,omitempty"`
+	Env   []Text        `json:"env,omitzero"` // absent: the run's
+	EnvOf int           `json:"env_of,omitempty"`
+	Exits Process       `json:"exits,omitzero"`
+	Key   Text          `json:"key,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler. It does not repeat an environment that another entry has (EnvOf).
+func (e Entry) MarshalJSON() ([]byte, error) {
+	form := entryJSON{
+		e.When, Text(e.Command.Text), Texts(e.Command.Args), e.Command.Limit,
+		Text(e.Name), Text(e.Dir), nil, e.EnvOf, e.Exits, Text(e.Key),
 	}
-	b.WriteByte('\n')
-	return b.Bytes(), nil
+	if e.EnvOf == 0 && e.Env != nil {
+		form.Env = append([]Text{}, Texts(e.Env)...)
+	}
+	return EncodeJSON(form)
+}
+
+// UnmarshalJSON implements json.Unmarshaler. The caller copies an environment that another entry has (EnvOf).
+func (e *Entry) UnmarshalJSON(data []byte) error {
+	var form entryJSON
+	if err := json.Unmarshal(data, &form); err != nil {
+		return err
+	}
+	*e = Entry{
+		When:    form.When,
+		Command: Command{Text: string(form.Text), Args: Strings(form.Args), Limit: form.Limit},
+		Registration: Registration{
+			Name: string(form.Name), Dir: string(form.Dir), EnvOf: form.EnvOf, Exits: form.Exits, Key: string(form.Key),
+		},
+	}
+	if form.Env != nil {
+		e.Env = append([]string{}, Strings(form.Env)...)
+	}
+	return nil
 }

@@ -89,9 +89,7 @@ type Stack struct {
 }
 
 // Push adds a command that is known when the run begins.
-func (s Stack) Push(when When, c Command) Stack {
-	return s.Register(Entry{When: when, Command: c})
-}
+func (s Stack) Push(when When, c Command) Stack { return s.Register(Entry{When: when, Command: c}) }
 
 // Register adds an entry and gives it the next id.
 func (s Stack) Register(e Entry) Stack {
@@ -106,17 +104,13 @@ const recordSize = 344
 
 // RecordSize returns an upper bound of the record of the entry's registration in a ledger, in bytes.
 func (e Entry) RecordSize() int {
-	n := recordSize
-	for _, text := range []string{e.Command.Text, e.Name, e.Dir, e.Key} {
-		n += Text(text).Size()
-	}
-	for _, text := range e.Command.Args {
-		n += Text(text).Size() + len(",")
-	}
+	lists := e.Command.Args
 	if e.EnvOf == 0 {
-		for _, text := range e.Env {
-			n += Text(text).Size() + len(",")
-		}
+		lists = slices.Concat(lists, e.Env)
+	}
+	n := recordSize + len(lists)*len(",")
+	for _, text := range slices.Concat(lists, []string{e.Command.Text, e.Name, e.Dir, e.Key}) {
+		n += Text(text).Size()
 	}
 	return n
 }
@@ -152,20 +146,25 @@ func (s Stack) Claim(when When) (Stack, []int) {
 		return s, nil
 	}
 	var claimed []int
-	for i := range s.Entries {
-		e := s.Entries[i]
-		if order != FIFO && order != Parallel {
-			e = s.Entries[len(s.Entries)-1-i]
-		}
-		if e.When != when || e.Progress != Pending {
-			continue
-		}
-		claimed = append(claimed, e.ID)
-		if order != Parallel {
-			break
+	for _, e := range s.Entries {
+		switch {
+		case e.When != when || e.Progress != Pending:
+		case order == Parallel:
+			claimed = append(claimed, e.ID)
+		case order != FIFO || claimed == nil: // FIFO keeps the first one, LIFO the last one
+			claimed = append(claimed[:0], e.ID)
 		}
 	}
-	return s.claim(claimed), claimed
+	if claimed == nil {
+		return s, nil
+	}
+	s.Entries, s.Active = slices.Clone(s.Entries), append(slices.Clip(s.Active), claimed...)
+	for _, id := range claimed {
+		e := *s.Entries[id-1]
+		e.Progress = Claimed
+		s.Entries[id-1] = &e
+	}
+	return s, claimed
 }
 
 // ClaimOne claims a pending command that waits for the end of a process, whatever the order.
@@ -173,21 +172,7 @@ func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
 	if e, known := s.Get(id); !known || e.Progress != Pending || e.Exits.PID == 0 {
 		return s, false
 	}
-	return s.claim([]int{id}), true
-}
-
-// claim marks pending entries as claimed.
-func (s Stack) claim(ids []int) Stack {
-	if len(ids) == 0 {
-		return s
-	}
-	s.Entries, s.Active = slices.Clone(s.Entries), append(slices.Clip(s.Active), ids...)
-	for _, id := range ids {
-		e := *s.Entries[id-1]
-		e.Progress = Claimed
-		s.Entries[id-1] = &e
-	}
-	return s
+	return s.Update(id, func(e *Entry) { e.Progress = Claimed }), true
 }
 
 // Running returns the ids of the commands that are claimed and have not ended.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -17,17 +16,14 @@ import (
 type Text string
 
 // Texts converts strings for JSON. It returns nil if there are none.
-func Texts(from []string) (to []Text) {
-	for _, s := range from {
-		to = append(to, Text(s))
-	}
-	return to
-}
+func Texts(from []string) []Text { return convert[Text](from) }
 
 // Strings converts texts back to strings. It returns nil if there are none.
-func Strings(from []Text) (to []string) {
-	for _, t := range from {
-		to = append(to, string(t))
+func Strings(from []Text) []string { return convert[string](from) }
+
+func convert[To, From ~string](from []From) (to []To) {
+	for _, s := range from {
+		to = append(to, To(s))
 	}
 	return to
 }
@@ -44,7 +40,7 @@ func (t Text) MarshalJSON() ([]byte, error) {
 func (t *Text) UnmarshalJSON(data []byte) error {
 	var plain *string
 	if json.Unmarshal(data, &plain) == nil && plain != nil {
-		if !Exact(data) {
+		if !isExact(data) {
 			return errors.New(`the text is not UTF-8, or has half of a surrogate pair (send {"base64":"…"})`)
 		}
 		*t = Text(*plain)
@@ -62,56 +58,40 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Size returns the length of the JSON form (MarshalJSON) in bytes, with the quotes.
+// Size returns the length of the JSON form in bytes, with the quotes.
 func (t Text) Size() int {
-	if !utf8.ValidString(string(t)) {
-		return len(`{"base64":""}`) + base64.StdEncoding.EncodedLen(len(t))
-	}
-	n := len(`""`) + len(t)
-	for i := range len(t) {
-		switch c := t[i]; {
-		case c == '"' || c == '\\' || c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t':
-			n += len(`\n`) - 1
-		case c < ' ':
-			n += len(`\u0001`) - 1
-		}
-	}
-	// encoding/json escapes these two as well, since they end a line in JavaScript.
-	const more = len(`\u2028`) - len("\u2028")
-	return n + more*(strings.Count(string(t), "\u2028")+strings.Count(string(t), "\u2029"))
+	form, _ := t.MarshalJSON() // every text has one
+	return len(form)
 }
 
-// Exact reports whether decoding a valid JSON text keeps every character of its strings. encoding/json replaces bytes
+// isExact reports whether decoding a valid JSON text keeps every character of its strings. encoding/json replaces bytes
 // that are not UTF-8, and escaped surrogates without their other half, by U+FFFD. The escape "\ufffd" itself is exact.
-func Exact(text []byte) bool {
+func isExact(text []byte) bool {
 	if !utf8.Valid(text) {
 		return false
 	}
-	const escape = len(`\ud83d`)
 	for {
 		i := bytes.IndexByte(text, '\\')
 		if i < 0 {
 			return true
 		}
 		text = text[i:]
-		if text[1] != 'u' {
-			text = text[2:] // an escape of one character; also \\
-			continue
+		next := len(`\\`) // after \u come digits, which are no backslash
+		if half := unescape(text); utf16.IsSurrogate(half) {
+			if utf16.DecodeRune(half, unescape(text[len(`\ud83d`):])) == utf8.RuneError {
+				return false
+			}
+			next = len(`\ud83d\ude00`)
 		}
-		half := unescape(text)
-		text = text[escape:]
-		if !utf16.IsSurrogate(half) {
-			continue
-		}
-		if !bytes.HasPrefix(text, []byte(`\u`)) || utf16.DecodeRune(half, unescape(text)) == utf8.RuneError {
-			return false
-		}
-		text = text[escape:]
+		text = text[next:]
 	}
 }
 
-// unescape returns the rune of the \u escape at the beginning of a text.
+// unescape returns the rune of the \u escape at the beginning of a text; 0 if there is none.
 func unescape(text []byte) rune {
+	if !bytes.HasPrefix(text, []byte(`\u`)) {
+		return 0
+	}
 	r, _ := strconv.ParseUint(string(text[2:6]), 16, 16)
 	return rune(r)
 }

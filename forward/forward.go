@@ -2,14 +2,15 @@
 package forward
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
-
-// Signal is a signal's number, in every package.
-type Signal = syscall.Signal
 
 // Meaning is what a signal to graceful asks for.
 type Meaning uint8
@@ -34,16 +35,12 @@ func MeaningOf(sig syscall.Signal) Meaning {
 		return Stop
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 		return Suspend
-	case unix.SIGCHLD:
-		return Ours // it wakes the reaper
-	case unix.SIGPIPE:
-		return Ours // our own writes cause it
-	case unix.SIGURG:
-		return Ours // the Go runtime preempts goroutines with it, hundreds of times a second
-	case unix.SIGKILL, unix.SIGSTOP:
-		return Uncatchable
+	case unix.SIGCHLD, // it wakes the reaper
+		unix.SIGPIPE, // our own writes cause it
+		unix.SIGURG:  // the Go runtime preempts goroutines with it, hundreds of times a second
+		return Ours
 	}
-	if sig < 1 || sig > Last || slices.Contains(runtimeOnly, sig) {
+	if sig < 1 || sig > Last || slices.Contains(uncatchable, sig) {
 		return Uncatchable
 	}
 	return Pass
@@ -57,4 +54,58 @@ func Audible() (signals []syscall.Signal) {
 		}
 	}
 	return signals
+}
+
+// aliases are names that kill(1) knows beside those of the table.
+var aliases = map[string]syscall.Signal{"IOT": unix.SIGABRT, "CLD": unix.SIGCHLD, "POLL": unix.SIGIO}
+
+// Name gives a signal's name without its prefix (TERM, USR1, RTMIN+3), or its number where it has none.
+func Name(sig syscall.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return strings.TrimPrefix(name, "SIG")
+	}
+	if sig >= firstRealTime && sig <= Last {
+		return fmt.Sprintf("RTMIN+%d", sig-firstRealTime)
+	}
+	return fmt.Sprint(int(sig))
+}
+
+// Parse reads a signal as kill(1) does: a name with or without its prefix, in whatever case, or a number.
+func Parse(text string) (syscall.Signal, error) {
+	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	sig := cmp.Or(aliases[name], unix.SignalNum("SIG"+name))
+	if n, err := strconv.ParseUint(text, 10, 16); err == nil {
+		sig = syscall.Signal(n)
+	}
+	if distance, ok := strings.CutPrefix(name, "RTMIN"); ok {
+		sig = realTime(firstRealTime, "+", distance)
+	} else if distance, ok := strings.CutPrefix(name, "RTMAX"); ok {
+		sig = realTime(Last, "-", distance)
+	}
+	if sig < 1 || sig > Last {
+		return 0, fmt.Errorf("%q is no signal", text)
+	}
+	return sig, nil
+}
+
+// realTime returns the real-time signal at a distance from an end of their range; 0 if there is none. The distance is
+// empty, or the sign and a number.
+func realTime(end syscall.Signal, sign, distance string) syscall.Signal {
+	distance = cmp.Or(distance, sign+"0")
+	n, err := strconv.ParseInt(distance, 10, 16)
+	sig := end + syscall.Signal(n)
+	if err != nil || !strings.HasPrefix(distance, sign) || sig < firstRealTime || sig > Last {
+		return 0
+	}
+	return sig
+}
+
+// Names lists the signals that have one, by number.
+func Names() (names []string) {
+	for sig := syscall.Signal(1); sig <= Last; sig++ {
+		if unix.SignalName(sig) != "" || sig >= firstRealTime {
+			names = append(names, Name(sig))
+		}
+	}
+	return names
 }

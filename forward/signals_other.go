@@ -13,6 +13,7 @@ const Last syscall.Signal = 31
 
 const firstRealTime = Last + 1
 
-var runtimeOnly = []syscall.Signal{
+var uncatchable = []syscall.Signal{
+	unix.SIGKILL, unix.SIGSTOP,
 	unix.SIGILL, unix.SIGTRAP, unix.SIGEMT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGPROF,
 }

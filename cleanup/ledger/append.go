@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,26 +17,23 @@ import (
 // Append appends a record and waits until it is on the disk. If that fails, Append keeps the record, and the next call
 // writes it first: without it the later records would describe another run. Append does not keep a record that has no
 // JSON form or that would exceed MaxSize (ErrFull).
-func (l *Ledger) Append(record any) error {
+func (l *Ledger) Append(record any) (err error) {
+	defer func() { err = l.failed("appending to", err) }()
 	raw, err := cleanup.EncodeJSON(record)
 	if err != nil {
-		return fmt.Errorf("appending to %s: %w", l, err)
+		return err
 	}
 	line := append(encodeLine(raw), '\n')
-	err = l.prepare()
-	if err == nil {
+	if err = l.prepare(); err == nil {
 		if err := checkSize(l.end + int64(len(l.pending)+len(line))); err != nil {
-			return fmt.Errorf("appending to %s: %w: %w", l, ErrFull, err)
+			return fmt.Errorf("%w: %w", ErrFull, err)
 		}
 	}
 	l.pending = append(l.pending, line...)
-	if err == nil {
-		err = l.flush()
-	}
 	if err != nil {
-		return fmt.Errorf("appending to %s: %w", l, err)
+		return err
 	}
-	return nil
+	return l.flush()
 }
 
 // prepare sets end for the next record. It reads the file if another process may have written to it, and truncates what
@@ -99,13 +98,10 @@ func writeAt(fd int, p []byte, at int64) (int, error) {
 }
 
 // Records returns all records. It omits the remains of a last record that a crash cut short, and leaves the file as it
-// is: the next Append or Reserve truncates it. The error is ErrDamaged if records follow a damaged one.
+// is: the next Append or Reserve truncates it. The error is errDamaged if records follow a damaged one.
 func (l *Ledger) Records() ([]json.RawMessage, error) {
 	records, _, err := l.read()
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", l, err)
-	}
-	return records, nil
+	return records, l.failed("reading", err)
 }
 
 // read returns all records and the offset behind the last one.
@@ -130,4 +126,54 @@ func (l *Ledger) read() (records []json.RawMessage, end int64, err error) {
 		}
 	}
 	return parse(data)
+}
+
+// MaxSize bounds a ledger, in bytes. A larger file is refused before it is read, and no record is appended beyond it.
+const MaxSize = 256 << 20
+
+// Reserve allocates disk space, so that appending that many more bytes does not fail with ENOSPC. It allocates nothing
+// in memory or where the file system cannot. Reserve fails if the bytes would exceed MaxSize (ErrFull) or RLIMIT_FSIZE.
+func (l *Ledger) Reserve(space int64) (err error) {
+	defer func() {
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = nil
+		}
+		err = l.failed(fmt.Sprintf("reserving %d bytes for", space), err)
+	}()
+	if err := l.prepare(); err != nil || space <= 0 { // truncating the file later would free the space
+		return err
+	}
+	from := l.end + int64(len(l.pending))
+	to := from + space
+	if err := checkSize(to); err != nil {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	if limit := fileLimit(); uint64(to) > limit {
+		return fmt.Errorf("no file may have more than %d (ulimit -f)", limit)
+	}
+	if from = max(from, l.reserved); l.path == "" || from >= to {
+		return nil
+	}
+	if err := eintr.Retry(func() error { return allocate(l.fd, from, to-from) }); err != nil {
+		return err
+	}
+	l.reserved = to
+	return nil
+}
+
+// checkSize returns an error if a size in bytes exceeds MaxSize.
+func checkSize(size int64) error {
+	if size > MaxSize {
+		return fmt.Errorf("%d bytes are more than a ledger may have (%d)", size, MaxSize)
+	}
+	return nil
+}
+
+// fileLimit returns RLIMIT_FSIZE in bytes.
+func fileLimit() uint64 {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) != nil {
+		return math.MaxUint64
+	}
+	return uint64(limit.Cur)
 }

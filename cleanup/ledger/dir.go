@@ -1,12 +1,15 @@
 package ledger
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -86,8 +89,7 @@ func (d *Dir) Take(file string) (*Ledger, error) {
 	}
 	// Sync for an existing file, too: the process that created it may have been killed before it synced.
 	if err := d.sync(); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("making %s: %w", l, err)
+		return nil, l.failed("making", errors.Join(err, l.Close()))
 	}
 	return l, nil
 }
@@ -127,15 +129,12 @@ func (d *Dir) open(file string, flags int) (*Ledger, error) {
 
 // isNameOf reports whether a name in the directory is that of an open file.
 func (d *Dir) isNameOf(file string, fd int) (bool, error) {
-	open, err := eintr.Fstat(fd)
-	if err != nil {
-		return false, err
-	}
+	open, openErr := eintr.Fstat(fd)
 	named, err := eintr.Lstatat(d.fd, file)
-	if err == unix.ENOENT {
-		return false, nil
+	if err == unix.ENOENT { // named is zero, which is no file
+		err = nil
 	}
-	return err == nil && open.Dev == named.Dev && open.Ino == named.Ino, err
+	return open.Dev == named.Dev && open.Ino == named.Ino, cmp.Or(openErr, err)
 }
 
 // Close closes the directory. Its ledgers stay open.
@@ -148,4 +147,44 @@ func (d *Dir) sync() error {
 		return nil
 	}
 	return err
+}
+
+const (
+	// ext is the suffix of ledgers.
+	ext = ".ledger"
+	// maxName bounds the file name of a ledger, in bytes. It leaves room for the suffix of SetAside.
+	maxName = 200
+)
+
+// FileName returns the file name for the name of a run, which may hold any bytes. Different runs have different file
+// names; on a file system that ignores case, names that differ only in case share a file.
+func FileName(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.' && i > 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	stem := cmp.Or(b.String(), "%") // no other name becomes "%"
+	if len(stem+ext) > maxName {
+		hash := fmt.Sprintf("~%x", sha256.Sum256([]byte(name))) // no short name has a tilde
+		stem = stem[:maxName-len(hash+ext)] + hash
+	}
+	return stem + ext
+}
+
+// originalName returns the name that a ledger had before SetAside. It returns other names unchanged.
+func originalName(name string) string {
+	i := strings.LastIndex(name, ext+Interrupted)
+	if i < 0 {
+		return name
+	}
+	number, numbered := strings.CutPrefix(name[i+len(ext+Interrupted):], ".")
+	if _, err := strconv.ParseUint(number, 10, 64); numbered && err == nil || !numbered && number == "" {
+		return name[:i+len(ext)]
+	}
+	return name
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
-	"sync"
 )
 
 // The form of a line: head, the checksum in sumDigits hexadecimal digits, neck, the record, a closing brace.
@@ -18,13 +17,11 @@ const (
 // Overhead is the length of a line without the JSON form of its record, in bytes.
 const Overhead = len(head) + sumDigits + len(neck) + len("}\n")
 
-// castagnoli returns the table of the checksum (CRC-32C, RFC 3720). Most processes of graceful never need it: it is
-// computed on first use.
-var castagnoli = sync.OnceValue(func() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) })
-
-// encodeLine returns the line of a record, without its newline.
+// encodeLine returns the line of a record, without its newline. The checksum is CRC-32C (RFC 3720). MakeTable computes
+// its table once, on first use: most processes of graceful never need it.
 func encodeLine(raw []byte) []byte {
-	return fmt.Appendf(nil, "%s%0*x%s%s}", head, sumDigits, crc32.Checksum(raw, castagnoli()), neck, raw)
+	sum := crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))
+	return fmt.Appendf(nil, "%s%0*x%s%s}", head, sumDigits, sum, neck, raw)
 }
 
 // decodeLine returns the record in a line. ok is false if encodeLine does not return the same line for it.
@@ -38,7 +35,7 @@ func decodeLine(line []byte) (record json.RawMessage, ok bool) {
 }
 
 // parse returns the records in data and the offset behind the last one. The rest is what a crash left of the last
-// record. If the rest contains a whole record, parse returns ErrDamaged: those records would be lost unnoticed.
+// record. If the rest contains a whole record, parse returns errDamaged: those records would be lost unnoticed.
 func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 	for {
 		line, _, whole := bytes.Cut(data[end:], []byte("\n"))
@@ -51,18 +48,13 @@ func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 	}
 	// A record need not begin a line here: the newline before it may be damaged. A record inside another one is never
 	// mistaken for one: in strings quotes are escaped, and behind an object stands another brace.
-	for rest := data[end:]; ; rest = rest[1:] {
-		i := bytes.Index(rest, []byte(head))
-		if i < 0 {
-			return records, end, nil
-		}
-		rest = rest[i:]
-		line, _, whole := bytes.Cut(rest, []byte("\n"))
-		if !whole {
-			return records, end, nil
-		}
+	rest := data[end : bytes.LastIndexByte(data, '\n')+1]
+	for i := bytes.Index(rest, []byte(head)); i >= 0; i = bytes.Index(rest, []byte(head)) {
+		line, _, _ := bytes.Cut(rest[i:], []byte("\n"))
 		if _, ok := decodeLine(line); ok {
-			return nil, 0, fmt.Errorf("line %d: %w", len(records)+1, ErrDamaged)
+			return nil, 0, fmt.Errorf("line %d: %w", len(records)+1, errDamaged)
 		}
+		rest = rest[i+1:]
 	}
+	return records, end, nil
 }

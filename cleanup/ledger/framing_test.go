@@ -45,11 +45,11 @@ func TestRecords_ofADamagedFile(t *testing.T) {
 				wantRecords(t, l, three[0], three[1], "4")
 			} else {
 				_, err := l.Records()
-				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), fmt.Sprintf(" line %d:", line)) {
+				if !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), fmt.Sprintf(" line %d:", line)) {
 					t.Errorf("byte %d of line %d is %q: error %v", i, line, bad, err)
 				}
 				for range 2 {
-					if err := l.Append(4); !errors.Is(err, ErrDamaged) {
+					if err := l.Append(4); !errors.Is(err, errDamaged) {
 						t.Errorf("byte %d is %q: appending: %v", i, bad, err)
 					}
 				}
@@ -88,7 +88,7 @@ func TestRecords_afterAPowerCut(t *testing.T) {
 	}
 	l := openWith(t, d, append(append(good[:len(good):len(good)], nul...), torn...))
 	defer l.Close()
-	if _, err := l.Records(); !errors.Is(err, ErrDamaged) {
+	if _, err := l.Records(); !errors.Is(err, errDamaged) {
 		t.Errorf("NUL bytes before a record: %v", err)
 	}
 }
@@ -105,7 +105,7 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data, record []byte) {
 		records, end, err := parse(data)
 		if err != nil {
-			if !errors.Is(err, ErrDamaged) {
+			if !errors.Is(err, errDamaged) {
 				t.Fatal(err)
 			}
 			return

@@ -131,7 +131,7 @@ func TestInherited_appendsBehindTheOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := two.Append(8); !errors.Is(err, ErrDamaged) {
+		if err := two.Append(8); !errors.Is(err, errDamaged) {
 			t.Errorf("error %v", err)
 		}
 	}

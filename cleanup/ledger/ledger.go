@@ -16,12 +16,12 @@ import (
 var (
 	// ErrAlive means that another process holds the lock.
 	ErrAlive = errors.New("it is locked by a live process")
-	// ErrNameTaken means that another ledger has the name.
-	ErrNameTaken = errors.New("another ledger with records has its name by now")
+	// errNameTaken means that another ledger has the name.
+	errNameTaken = errors.New("another ledger with records has its name by now")
 	// ErrFull means that a record would exceed MaxSize.
 	ErrFull = errors.New("it is full")
-	// ErrDamaged means that a record before the last one is damaged. No crash does that.
-	ErrDamaged = errors.New("it is damaged, and records come after it")
+	// errDamaged means that a record before the last one is damaged. No crash does that.
+	errDamaged = errors.New("it is damaged, and records come after it")
 )
 
 // Ledger is an open ledger. Processes may share an inherited one if only one of them writes at a time. A Ledger is not
@@ -57,19 +57,15 @@ func InMemory() (*Ledger, error) {
 // memory. Inherited fails if another user may write to the file.
 func Inherited(fd int, path string) (*Ledger, error) {
 	l := newLedger(fd, path)
-	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
-	if err == nil && path != "" && !filepath.IsAbs(path) {
-		err = errors.New("the path is not absolute")
+	_, flagsErr := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
+	st, statErr := eintr.Fstat(fd)
+	var pathErr error
+	if path == "" {
+		st.Mode &^= 0o022 // no other user can reach a memfd, which has no name
+	} else if !filepath.IsAbs(path) {
+		pathErr = errors.New("the path is not absolute")
 	}
-	if err == nil {
-		var st unix.Stat_t
-		st, err = eintr.Fstat(fd)
-		if path == "" {
-			st.Mode &^= 0o022 // no other user can reach a memfd, which has no name
-		}
-		err = cmp.Or(err, checkTrust(&st, unix.S_IFREG))
-	}
-	if err != nil {
+	if err := cmp.Or(flagsErr, pathErr, statErr, checkTrust(&st, unix.S_IFREG)); err != nil {
 		return nil, fmt.Errorf("taking over %s on descriptor %d: %w", l, fd, err)
 	}
 	return l, nil
@@ -87,6 +83,14 @@ func (l *Ledger) String() string {
 		return "the ledger in memory"
 	}
 	return "ledger " + l.path
+}
+
+// failed adds to an error what was being done to the ledger. It returns nil for nil.
+func (l *Ledger) failed(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", doing, l, err)
 }
 
 // Close closes the descriptor. The kernel releases the lock when no process has the open file any more.

@@ -19,25 +19,17 @@ var errOtherFile = errors.New("the file with that name is gone, or another one")
 
 // Remove unlinks the file. It does nothing if the name is gone or belongs to another file.
 func (l *Ledger) Remove() error {
-	err := l.withDir(func(d *Dir, file string, current bool) error {
-		if !current {
-			return nil
-		}
-		return unix.Unlinkat(d.fd, file, 0)
-	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing %s: %w", l, err)
+	err := l.withDir(func(d *Dir, file string) error { return unix.Unlinkat(d.fd, file, 0) })
+	if err == errOtherFile || errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return l.failed("removing", err)
 }
 
 // SetAside renames the file to its name with a suffix, and with a number behind it if that name is taken. It does
 // nothing in memory.
 func (l *Ledger) SetAside(suffix string) error {
-	err := l.withDir(func(d *Dir, file string, current bool) error {
-		if !current {
-			return errOtherFile
-		}
+	err := l.withDir(func(d *Dir, file string) error {
 		// No process takes a free name before renameat does: no other user may write to the directory, and only the
 		// process that holds the lock of a file uses names that begin with its name.
 		free := file + suffix
@@ -55,36 +47,28 @@ func (l *Ledger) SetAside(suffix string) error {
 		l.path = filepath.Join(d.path, free)
 		return d.sync()
 	})
-	if err != nil {
-		return fmt.Errorf("setting aside %s: %w", l, err)
-	}
-	return nil
+	return l.failed("setting aside", err)
 }
 
 // TakeBack undoes SetAside: the file has its original name again, by which other processes find it and its lock. It
 // does nothing if the file was not set aside. It fails with ErrAlive if another process holds the lock of the original
-// name, and with ErrNameTaken if a ledger with records has that name.
+// name, and with errNameTaken if a ledger with records has that name.
 func (l *Ledger) TakeBack() error {
-	err := l.withDir(func(d *Dir, file string, current bool) error {
+	if file := filepath.Base(l.path); originalName(file) == file {
+		return nil
+	}
+	err := l.withDir(func(d *Dir, file string) error {
 		name := originalName(file)
-		if name == file {
-			return nil
-		}
-		if !current {
-			return errOtherFile
-		}
 		// The lock of a name is that of the file with the name. Create an empty one if there is none.
 		holder, err := d.Take(name)
 		if err != nil {
 			return err
 		}
 		defer holder.Close()
-		st, err := eintr.Fstat(holder.fd)
-		switch {
-		case err != nil:
+		if st, err := eintr.Fstat(holder.fd); err != nil {
 			return err
-		case st.Size > 0:
-			return fmt.Errorf("%s: %w", name, ErrNameTaken)
+		} else if st.Size > 0 {
+			return fmt.Errorf("%s: %w", name, errNameTaken)
 		}
 		if err := unix.Renameat(d.fd, file, d.fd, name); err != nil {
 			return errors.Join(err, holder.Remove())
@@ -92,15 +76,13 @@ func (l *Ledger) TakeBack() error {
 		l.path = filepath.Join(d.path, name)
 		return d.sync()
 	})
-	if err != nil {
-		return fmt.Errorf("taking back %s: %w", l, err)
-	}
-	return nil
+	return l.failed("taking back", err)
 }
 
-// withDir calls do with the directory of the file, the file's name, and whether the name still belongs to this file. It
-// opens the directory anew: a process that inherited the ledger has only the path. In memory withDir does nothing.
-func (l *Ledger) withDir(do func(d *Dir, file string, current bool) error) error {
+// withDir calls do with the directory of the file and the file's name. It fails with errOtherFile if the name does not
+// belong to this file. It opens the directory anew: a process that inherited the ledger has only the path. In memory
+// withDir does nothing.
+func (l *Ledger) withDir(do func(d *Dir, file string) error) error {
 	if l.path == "" {
 		return nil
 	}
@@ -111,8 +93,11 @@ func (l *Ledger) withDir(do func(d *Dir, file string, current bool) error) error
 	}
 	defer d.Close()
 	current, err := d.isNameOf(file, l.fd)
+	if err == nil && !current {
+		err = errOtherFile
+	}
 	if err != nil {
 		return err
 	}
-	return do(d, file, current)
+	return do(d, file)
 }

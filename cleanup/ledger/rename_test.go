@@ -94,7 +94,7 @@ func TestTakeBack(t *testing.T) {
 		}
 		appendAll(t, alive, 2)
 		alive.Close()
-		if err := l.TakeBack(); !errors.Is(err, ErrNameTaken) {
+		if err := l.TakeBack(); !errors.Is(err, errNameTaken) {
 			t.Errorf("a ledger with records has the name: %v", err)
 		}
 		if got := names(d); got != file+" "+file+suffix {

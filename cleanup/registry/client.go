@@ -18,8 +18,8 @@ import (
 var answerTime = 30 * time.Second
 
 var (
-	// ErrOver means that no process listens at the address.
-	ErrOver = errors.New("the run is over")
+	// errOver means that no process listens at the address.
+	errOver = errors.New("the run is over")
 	// errNoAnswer means that the server closed the connection.
 	errNoAnswer = errors.New("the connection was closed without an answer")
 )
@@ -28,7 +28,7 @@ var (
 // process that resumes the run. That process recognises a registered command by its key.
 func Ask(address string, r Request) (Response, error) {
 	const maxPause = 100 * time.Millisecond
-	r.Version = Version
+	r.Version = version
 	if r.Do == Defer && r.Key == "" {
 		r.Key = rand.Text()
 	}
@@ -74,8 +74,8 @@ func askOnce(address string, line []byte, deadline time.Time) (answer Response, 
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return answer, fmt.Errorf("reading the answer: %w", err)
 	}
-	if answer.Version != Version {
-		return answer, fmt.Errorf("the answer is of version %d, and this graceful knows %d", answer.Version, Version)
+	if answer.Version != version {
+		return answer, fmt.Errorf("the answer is of version %d, and this graceful knows %d", answer.Version, version)
 	}
 	return answer, nil
 }
@@ -85,31 +85,23 @@ func connect(fd int, address string) error {
 	err := eintr.Retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
 	switch {
 	case err == unix.ENOENT, err == unix.ECONNREFUSED, err == unix.ENOTDIR:
-		return fmt.Errorf("%w (nobody listens at %s)", ErrOver, address)
+		return fmt.Errorf("%w (nobody listens at %s)", errOver, address)
 	case err == unix.EACCES:
 		return fmt.Errorf("%s: %w (only the user of the run and root may; you are user %d)", address, err, os.Geteuid())
 	case err != nil:
 		return fmt.Errorf("%s: %w", address, explainTimeout(err))
 	}
+	// If another user's process listens, the run may be over, or GRACEFUL_SOCKET may come from another user. Root trusts
+	// only root; other users trust themselves and root.
 	peer, err := peerOf(fd)
-	if err == nil {
-		err = checkListener(peer.UID, os.Geteuid())
+	if self := os.Geteuid(); err == nil && peer.UID != self && peer.UID != 0 {
+		err = fmt.Errorf("user %d listens there, and you are user %d: the environment is not sent (register as that user)",
+			peer.UID, self)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", address, err)
 	}
 	return nil
-}
-
-// checkListener returns an error if the client must not send its environment: another user's process listens. Then the
-// run may be over, or GRACEFUL_SOCKET may come from another user. Root trusts only root; other users trust themselves
-// and root.
-func checkListener(listener, self int) error {
-	if listener == self || listener == 0 {
-		return nil
-	}
-	return fmt.Errorf("user %d listens there, and you are user %d: the environment is not sent (register as that user)",
-		listener, self)
 }
 
 // sendLine sends a line. It returns nil if the server closes the connection: the server may have answered why.

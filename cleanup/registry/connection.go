@@ -1,10 +1,13 @@
 package registry
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +30,15 @@ type connection struct {
 	answered chan []byte // receives the part of an answer that is not written yet
 }
 
+// control calls f with the descriptor.
+func (c *connection) control(f func(fd int)) error {
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) { f(int(fd)) })
+}
+
 // Call is a request that waits for its answer.
 type Call struct {
 	Request
@@ -37,14 +49,10 @@ type Call struct {
 // Gone reports whether the client has closed the connection, on Linux. Closing only its sending side does not count.
 // Other systems do not distinguish the two: there Gone is false.
 func (c Call) Gone() (gone bool) {
-	raw, err := c.conn.file.SyscallConn()
-	if err != nil || runtime.GOOS != "linux" {
-		return false
-	}
-	_ = raw.Control(func(fd uintptr) {
+	_ = c.conn.control(func(fd int) {
 		state := []unix.PollFd{{Fd: int32(fd)}}
 		n, err := unix.Poll(state, 0)
-		gone = err == nil && n > 0 && state[0].Revents&unix.POLLHUP != 0
+		gone = runtime.GOOS == "linux" && err == nil && n > 0 && state[0].Revents&unix.POLLHUP != 0
 	})
 	return gone
 }
@@ -54,14 +62,10 @@ func (c Call) Answer(r Response) { c.conn.answered <- c.conn.send(r) }
 
 // send writes as much of a response as the socket takes, and returns the rest.
 func (c *connection) send(r Response) (rest []byte) {
-	r.Version = Version
+	r.Version = version
 	rest = encode(r)
-	raw, err := c.file.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	_ = raw.Control(func(fd uintptr) {
-		n, _ := eintr.RetryValue(func() (int, error) { return unix.Write(int(fd), rest) })
+	_ = c.control(func(fd int) {
+		n, _ := eintr.RetryValue(func() (int, error) { return unix.Write(fd, rest) })
 		rest = rest[max(n, 0):]
 	})
 	return rest
@@ -86,7 +90,7 @@ func (s *Server) serve(c *connection) {
 			c.send(Response{Error: err.Error()})
 			return
 		}
-		if !s.markBusy(c) {
+		if !s.setBusy(c, true) {
 			return
 		}
 		s.calls <- Call{request, c.peer, c}
@@ -98,6 +102,70 @@ func (s *Server) serve(c *connection) {
 				return
 			}
 		}
-		s.markIdle(c)
+		s.setBusy(c, false)
+	}
+}
+
+// lineReader splits the requests of a connection into lines.
+type lineReader struct {
+	from io.Reader
+	// reserve changes the shared memory of large requests by a number of bytes. It reports whether it has done so; it
+	// never refuses to release memory.
+	reserve  func(bytes int) bool
+	buf      []byte // what was read and not consumed
+	used     int    // length of the last line in buf
+	reserved int    // shared memory that buf has, in bytes
+}
+
+var (
+	errNoMemory  = errors.New("too many large requests at once")
+	errTooLong   = fmt.Errorf("the request has more than %d bytes", MaxRequest)
+	errTruncated = errors.New("the request is cut off: it ends with a newline")
+	errTimeout   = fmt.Errorf("no whole request has come in %v", requestTime)
+)
+
+// line returns the next line without its newline. The line is valid until the next call. The error is io.EOF if there
+// is no further line.
+func (r *lineReader) line() ([]byte, error) {
+	const firstSize = 1024 // bytes
+	r.buf, r.used = append(r.buf[:0], r.buf[r.used:]...), 0
+	for seen := 0; ; {
+		if i := bytes.IndexByte(r.buf[seen:], '\n'); i >= 0 {
+			r.used = seen + i + 1
+			return r.buf[:r.used-1], nil
+		}
+		seen = len(r.buf)
+		if seen >= MaxRequest {
+			return nil, errTooLong
+		}
+		if seen == cap(r.buf) {
+			size := min(max(2*seen, firstSize), MaxRequest)
+			if more := size - seen; size > smallRequest {
+				if !r.reserve(more) {
+					return nil, errNoMemory
+				}
+				r.reserved += more
+			}
+			r.buf = append(make([]byte, 0, size), r.buf...)
+		}
+		n, err := r.from.Read(r.buf[seen:min(cap(r.buf), MaxRequest)])
+		r.buf = r.buf[:seen+n]
+		switch {
+		case n > 0:
+		case err == io.EOF && seen > 0:
+			return nil, errTruncated
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, errTimeout
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// release frees the shared memory of a large request after its answer. The last line becomes invalid.
+func (r *lineReader) release() {
+	if r.reserved > 0 {
+		r.reserve(-r.reserved)
+		r.buf, r.used, r.reserved = slices.Clone(r.buf[r.used:]), 0, 0
 	}
 }

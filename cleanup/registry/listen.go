@@ -28,44 +28,33 @@ const (
 // is no such place, Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to that;
 // Serve refuses other users.
 func Listen(id string) (fd int, address string, err error) {
-	var errs []error
-	for _, place := range places() {
-		fd, address, err := listenBelow(place, id)
-		if err == nil {
+	for _, place := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"} {
+		if !filepath.IsAbs(place) || !isTrusted(place) {
+			continue
+		}
+		fd, address, belowErr := listenBelow(place, id)
+		if belowErr == nil {
 			return fd, address, nil
 		}
-		errs = append(errs, err)
+		err = errors.Join(err, belowErr)
 	}
 	if runtime.GOOS == "linux" {
 		address := "@graceful-" + id
-		fd, err := listenAt(address)
-		if err == nil {
+		fd, abstractErr := listenAt(address)
+		if abstractErr == nil {
 			return fd, address, nil
 		}
-		errs = append(errs, err)
+		err = errors.Join(err, abstractErr)
 	}
-	return -1, "", fmt.Errorf("no place for the socket: %w", errors.Join(errs...))
-}
-
-// places returns the directories in which a socket's directory may be created.
-func places() []string {
-	candidates := []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"}
-	var found []string
-	for _, place := range candidates {
-		if filepath.IsAbs(place) && isTrusted(place) {
-			found = append(found, place)
-		}
-	}
-	return found
+	return -1, "", fmt.Errorf("no place for the socket: %w", err)
 }
 
 // isTrusted reports whether only graceful's user and root can rename or replace what graceful creates in a directory.
 func isTrusted(dir string) bool {
 	var st unix.Stat_t
-	if unix.Stat(dir, &st) != nil || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return false
-	}
-	return uint32(st.Mode)&0o022 == 0 || uint32(st.Mode)&unix.S_ISVTX != 0
+	err := unix.Stat(dir, &st)
+	owned := st.Uid == 0 || int(st.Uid) == os.Geteuid()
+	return err == nil && owned && (uint32(st.Mode)&0o022 == 0 || uint32(st.Mode)&unix.S_ISVTX != 0)
 }
 
 // listenBelow creates the socket in a new directory below place.

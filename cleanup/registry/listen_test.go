@@ -67,7 +67,7 @@ func TestListenAt_abstractAddress(t *testing.T) {
 	go func() { c := <-s.Calls; c.Answer(Response{ID: c.ID}) }()
 	wantServed(t, address)
 	s.Close()
-	if _, err := Ask(address, Request{Do: List}); !errors.Is(err, ErrOver) {
+	if _, err := Ask(address, Request{Do: List}); !errors.Is(err, errOver) {
 		t.Errorf("after Close: %v", err)
 	}
 }

@@ -19,26 +19,17 @@ func peerOf(fd int) (Peer, error) {
 // PeerPIDFD returns a pidfd of the process that has connected (SO_PEERPIDFD, Linux 6.5), which the caller closes. It
 // names the same process even if the kernel has reused its pid.
 func (c Call) PeerPIDFD() (pidfd int, err error) {
-	raw, err := c.conn.file.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
 	var optErr error
-	err = raw.Control(func(fd uintptr) { pidfd, optErr = peerPIDFD(int(fd)) })
+	err = c.conn.control(func(fd int) { pidfd, optErr = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD) })
 	return pidfd, errors.Join(err, optErr)
 }
 
-// peerPIDFD returns a pidfd of the process at the other end.
-func peerPIDFD(fd int) (int, error) {
-	return unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-}
-
 // startUnpinned returns the start time of a peer that has no pidfd (Linux before 6.5). Otherwise it returns 0.
-func (s *Server) startUnpinned(fd int, peer Peer) uint64 {
-	pidfd, err := peerPIDFD(fd)
-	if err == nil {
-		unix.Close(pidfd)
-		return 0
+func (s *Server) startUnpinned(c *connection) uint64 {
+	pidfd, err := Call{conn: c}.PeerPIDFD()
+	if err != nil {
+		return s.startOf(c.peer.PID)
 	}
-	return s.startOf(peer.PID)
+	unix.Close(pidfd)
+	return 0
 }

@@ -10,4 +10,4 @@ func peerOf(int) (Peer, error) {
 }
 
 // startUnpinned returns 0: the pid of a peer is unknown.
-func (s *Server) startUnpinned(int, Peer) uint64 { return 0 }
+func (s *Server) startUnpinned(*connection) uint64 { return 0 }

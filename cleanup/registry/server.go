@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -95,17 +96,14 @@ func (s *Server) admit(fd int) {
 	if self := os.Geteuid(); err == nil && peer.UID != self && peer.UID != 0 {
 		err = fmt.Errorf("this run belongs to user %d, and you are user %d (only that user and root may)", self, peer.UID)
 	}
-	if err == nil {
-		peer.Start = s.startUnpinned(fd, peer)
-		err = unix.SetNonblock(fd, true)
-	}
+	err = cmp.Or(err, unix.SetNonblock(fd, true)) // also for the answer
 	if err != nil {
-		_ = unix.SetNonblock(fd, true)
-		_, _ = unix.Write(fd, encode(Response{Version: Version, Error: err.Error()}))
+		_, _ = unix.Write(fd, encode(Response{Version: version, Error: err.Error()}))
 		unix.Close(fd)
 		return
 	}
 	c := &connection{file: os.NewFile(uintptr(fd), "connection"), peer: peer, answered: make(chan []byte, 1)}
+	c.peer.Start = s.startUnpinned(c)
 	isPolled := c.file.SetReadDeadline(time.Time{}) == nil // see epoll_ctl(2)
 	if !isPolled || !s.evict(s.limit-1) {
 		c.send(Response{Error: "too many requests at once", Busy: true})
@@ -137,22 +135,17 @@ func (s *Server) evict(limit int) bool {
 	return true
 }
 
-// markBusy marks a connection that waits for an answer. It returns false if the connection was evicted.
-func (s *Server) markBusy(c *connection) bool {
+// setBusy sets whether a connection waits for an answer, and makes it the last one to be evicted. It returns false if
+// the connection was evicted.
+func (s *Server) setBusy(c *connection, busy bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.busy = slices.Contains(s.conns, c)
-	return c.busy
-}
-
-// markIdle marks a connection that has its answer, and makes it the last one to be evicted.
-func (s *Server) markIdle(c *connection) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.busy = false
-	if i := slices.Index(s.conns, c); i >= 0 {
+	i := slices.Index(s.conns, c)
+	if i >= 0 {
 		s.conns = append(slices.Delete(s.conns, i, i+1), c)
+		c.busy = busy
 	}
+	return i >= 0
 }
 
 // remove closes a connection that is no longer served.

@@ -16,8 +16,8 @@ import (
 	"graceful/cleanup"
 )
 
-// Version is the version of the protocol. It changes when an older client would misunderstand the new protocol.
-const Version = 1
+// version is the version of the protocol. It changes when an older client would misunderstand the new protocol.
+const version = 1
 
 // MaxRequest bounds a request with its newline, in bytes. By default Linux executes argument lists and environments of
 // up to 2 MiB (execve(2)). Their JSON form is longer.
@@ -82,30 +82,25 @@ func decode(line []byte) (r Request, err error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
-		var v struct {
+		var other struct {
 			Version int `json:"graceful"`
 		}
-		if json.Unmarshal(line, &v) == nil && v.Version != 0 && v.Version != Version {
-			return Request{}, versionError(v.Version)
+		if json.Unmarshal(line, &other) == nil && other.Version != 0 && other.Version != version {
+			return r, Request{Version: other.Version}.check()
 		}
-		return Request{}, fmt.Errorf("reading the request: %w", err)
+		return r, fmt.Errorf("reading the request: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return Request{}, errors.New("reading the request: something comes after it")
+		return r, errors.New("reading the request: something comes after it")
 	}
 	return r, r.check()
-}
-
-// versionError returns the answer to a request of another version.
-func versionError(v int) error {
-	return fmt.Errorf("the request is of version %d, and this graceful knows %d", v, Version)
 }
 
 // check returns an error for an invalid request, which no run can fulfil.
 func (r Request) check() error {
 	switch {
-	case r.Version != Version:
-		return versionError(r.Version)
+	case r.Version != version:
+		return fmt.Errorf("the request is of version %d, and this graceful knows %d", r.Version, version)
 	case r.Do == Cancel && r.ID <= 0:
 		return errors.New("cancel: an id is a number from 1 on")
 	case r.Do == Cancel, r.Do == List:
@@ -135,20 +130,16 @@ func (r Request) check() error {
 
 // Entry returns the entry that a Defer request registers. A limit of 0 stands for the run's.
 func (r Request) Entry() cleanup.Entry {
-	e := cleanup.Entry{
-		Command: cleanup.ShellForm(string(r.Shell)),
-		Registration: cleanup.Registration{
-			Name: string(r.Name), Dir: string(r.Dir), Key: r.Key,
-			Exits: cleanup.Process{PID: r.WhenExits, Start: r.Start},
-		},
-	}
+	e := cleanup.Entry{Command: cleanup.ShellForm(string(r.Shell))}
 	if r.Shell == "" {
 		e.Command = cleanup.ExecForm(cleanup.Strings(r.Command))
 	}
+	e.Command.Limit = time.Duration(r.TimeoutMS) * time.Millisecond
+	e.Name, e.Dir, e.Key = string(r.Name), string(r.Dir), r.Key
+	e.Exits = cleanup.Process{PID: r.WhenExits, Start: r.Start}
 	if r.Env != nil {
 		e.Env = append([]string{}, cleanup.Strings(r.Env)...)
 	}
-	e.Command.Limit = time.Duration(r.TimeoutMS) * time.Millisecond
 	return e
 }
 

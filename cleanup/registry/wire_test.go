@@ -97,7 +97,7 @@ func TestDecode_invalidRequest(t *testing.T) {
 
 func TestDecode_bytesThatAreNotUTF8(t *testing.T) {
 	r := Request{
-		Version: Version, Do: Defer, Command: cleanup.Texts([]string{"rm", "\xff\n"}), Dir: "/\xfe",
+		Version: version, Do: Defer, Command: cleanup.Texts([]string{"rm", "\xff\n"}), Dir: "/\xfe",
 		Env: cleanup.Texts([]string{"A=\x80"}),
 	}
 	got, err := decode(bytes.TrimSuffix(encode(r), []byte("\n")))

@@ -9,15 +9,15 @@ import (
 	"syscall"
 	"time"
 
-	"graceful/forward"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/forward"
 )
 
 // Listener hears every signal that a process can catch.
 //
-// A signal that arrives again before the first one was taken counts once, as in the kernel's own pending set. None is lost,
-// because each number has a channel of its own.
+// A signal that arrives again before the first one was taken counts once, as in the kernel's own pending set. None is
+// lost, because each number has a channel of its own.
 type Listener struct {
 	// Signals delivers all that forward.Audible lists.
 	Signals <-chan syscall.Signal
@@ -28,11 +28,11 @@ type Listener struct {
 	heard   map[syscall.Signal]chan os.Signal
 }
 
-// Start listens from now on. The ignored signals are those that our parent had set to be ignored. They stay ignored until
-// Hear, because a child ignores only what is ignored at its fork.
+// Start listens from now on. The ignored signals are those that our parent had set to be ignored. They stay ignored
+// until Hear, because a child ignores only what is ignored at its fork.
 //
-// Every signal is registered before anything is started: a process that has read the target's first output may signal the
-// target through us.
+// Every signal is registered before anything is started: a process that has read the target's first output may signal
+// the target through us.
 func Start(ignored []syscall.Signal) *Listener {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
@@ -58,7 +58,7 @@ func Start(ignored []syscall.Signal) *Listener {
 		for {
 			_, v, _ := reflect.Select(cases)
 			first := v.Interface().(syscall.Signal)
-			if first == unix.SIGCONT { // a SIGTSTP that arrived before it has the higher number, and may be on its way here
+			if first == unix.SIGCONT { // an earlier SIGTSTP has the higher number, and may be on its way here
 				time.Sleep(handOver)
 			}
 			for _, sig := range l.pending(first) {
@@ -73,8 +73,8 @@ func Start(ignored []syscall.Signal) *Listener {
 const handOver = 2 * time.Millisecond
 
 // pending takes all other signals that have arrived by now, and puts SIGCONT last. os/signal delivers signals that wait
-// together in the order of their numbers, but the kernel lets the later of SIGTSTP and SIGCONT win. A process that stays
-// suspended because a SIGCONT was taken too early does not hear SIGTERM.
+// together in the order of their numbers, but the kernel lets the later of SIGTSTP and SIGCONT win. A process that
+// stays suspended because a SIGCONT was taken too early does not hear SIGTERM.
 func (l *Listener) pending(first syscall.Signal) []syscall.Signal {
 	all := []syscall.Signal{first}
 	for sig, c := range l.heard {
@@ -90,8 +90,8 @@ func (l *Listener) pending(first syscall.Signal) []syscall.Signal {
 	return all
 }
 
-// needed reports whether this program cannot ignore a signal even for a moment. A child that ends while SIGCHLD is ignored
-// leaves no status behind, and the Go runtime preempts with SIGURG.
+// needed reports whether this program cannot ignore a signal even for a moment. A child that ends while SIGCHLD is
+// ignored leaves no status behind, and the Go runtime preempts with SIGURG.
 func needed(sig syscall.Signal) bool { return sig == unix.SIGCHLD || sig == unix.SIGURG }
 
 // Hear listens to the signals, too, that our parent had set to be ignored, except for those of job control.
@@ -124,8 +124,6 @@ func (l *Listener) Restart() {
 	l.ignore()
 }
 
-// IgnoreTTOU lets this process, and those that it starts from now on, write to a terminal from its background without being
-// suspended (TOSTOP in termios(3)).
-func (l *Listener) IgnoreTTOU() {
-	signal.Ignore(unix.SIGTTOU)
-}
+// IgnoreTTOU lets this process, and those that it starts from now on, write to a terminal from its background without
+// being suspended (TOSTOP in termios(3)).
+func (l *Listener) IgnoreTTOU() { signal.Ignore(unix.SIGTTOU) }

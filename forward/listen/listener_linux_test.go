@@ -51,10 +51,12 @@ func ignores(t *testing.T, when string, want map[syscall.Signal]bool) {
 func TestWhatOurParentIgnoredIsIgnoredWhereverSomethingIsStarted(t *testing.T) {
 	l := listen(t, unix.SIGINT, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCHLD, unix.SIGURG)
 	atAFork := map[syscall.Signal]bool{
-		unix.SIGINT: true, unix.SIGUSR2: true, unix.SIGTSTP: true, unix.SIGTERM: false, unix.SIGCHLD: false, unix.SIGURG: false,
+		unix.SIGINT: true, unix.SIGUSR2: true, unix.SIGTSTP: true,
+		unix.SIGTERM: false, unix.SIGCHLD: false, unix.SIGURG: false,
 	}
 	between := map[syscall.Signal]bool{
-		unix.SIGINT: false, unix.SIGUSR2: false, unix.SIGTSTP: true, unix.SIGTERM: false, unix.SIGCHLD: false, unix.SIGURG: false,
+		unix.SIGINT: false, unix.SIGUSR2: false, unix.SIGTSTP: true,
+		unix.SIGTERM: false, unix.SIGCHLD: false, unix.SIGURG: false,
 	}
 	ignores(t, "before the target", atAFork)
 	hears(t, l, unix.SIGTERM)

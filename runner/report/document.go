@@ -1,10 +1,17 @@
 package report
 
 import (
+	"syscall"
 	"time"
 
+	"graceful/cleanup"
+	"graceful/forward"
 	"graceful/runner/machine"
+	"graceful/runner/procfs"
 )
+
+// version is the version of the form.
+const version = 1
 
 // Report is the result of a run, for programs. docs/report.schema.json describes it. A pid, time or status that does
 // not exist is null.
@@ -12,10 +19,7 @@ type Report struct {
 	Form    int    `json:"report"` // version of the form
 	Version string `json:"version"`
 
-	ID         string    `json:"id"`
-	Name       string    `json:"name"`
-	Command    []string  `json:"command"`
-	Dir        string    `json:"dir"`
+	Subject
 	Level      string    `json:"level"`
 	PID        int       `json:"pid"` // the process that the user started
 	Supervisor *int      `json:"supervisor_pid"`
@@ -36,7 +40,7 @@ type Report struct {
 		DurationMS *int64         `json:"duration_ms"`
 		ExitCode   *int           `json:"exit_code"`
 		Signal     *string        `json:"signal"`
-		Error      *string        `json:"error"`
+		Error      *string        `json:"error"` // why it could not be started
 		Usage      *machine.Usage `json:"usage"`
 	} `json:"target"`
 
@@ -44,13 +48,22 @@ type Report struct {
 
 	Received []Signalled `json:"signals_received"`
 	Sent     []Signalled `json:"signals_sent"`
-	Omitted  int         `json:"signals_omitted"`
+	Omitted  int         `json:"signals_omitted"` // number of signals beyond MaxListed
 
-	Emptied *time.Time `json:"tree_emptied"`
+	Emptied *time.Time `json:"tree_emptied"` // when the tree had no member left
 	Killed  []Process  `json:"killed"`
-	Left    []Process  `json:"left"`
+	Left    []Process  `json:"left"` // SIGKILL did not end them
 
 	Commands []Outcome `json:"commands"`
+}
+
+// Subject is the run that a report is about.
+type Subject struct {
+	ID      string   `json:"id"`
+	Name    string   `json:"name"`
+	Command []string `json:"command"`
+	Dir     string   `json:"dir"` // working directory when it was started
+	Front   int      `json:"-"`   // pid of the process that the user started
 }
 
 // Stop is how the stop of a run began.
@@ -84,5 +97,87 @@ type Outcome struct {
 	Error      *string    `json:"error"`
 }
 
-// version is the version of the form.
-const version = 1
+// pointer returns a pointer to v; nil for the zero value, which is null in the report.
+func pointer[T comparable](v T) *T {
+	if v == *new(T) {
+		return nil
+	}
+	return &v
+}
+
+// signalName returns the name of a signal without SIG; "" for 0.
+func signalName(sig int) string {
+	if sig == 0 {
+		return ""
+	}
+	return forward.Name(syscall.Signal(sig))
+}
+
+// Report returns the report of a run that is done. The caller sets Version, Writer, Supervisor and Level.
+func (h *History) Report(r machine.Run, now time.Time) Report {
+	doc := h.doc
+	doc.Finished, doc.Reason, doc.ExitStatus = now, r.Reason(), r.Status()
+	doc.Raised, doc.Escalated = pointer(signalName(r.Raise())), r.Stop.Escalated
+	doc.Killed, doc.Commands = processesOf(h.killed), []Outcome{}
+	t := &doc.Target
+	t.PID = pointer(r.Target.PID)
+	if t.Ended != nil { // otherwise it is unknown how the target ended
+		t.DurationMS, t.Signal = new(r.Target.Duration.Milliseconds()), pointer(signalName(r.Target.Ending.Signal))
+		if t.Signal == nil {
+			t.ExitCode = new(r.Target.Ending.Code)
+		}
+	}
+	if doc.Stop != nil {
+		doc.Stop = &Stop{doc.Stop.Began, pointer(signalName(r.Stop.Signal)), r.Stop.TimedOut}
+	}
+	for _, c := range r.Cleanup.Entries {
+		doc.Commands = append(doc.Commands, outcomeOf(*c, h.commands[c.ID]))
+	}
+	return doc
+}
+
+// processesOf converts processes for the report. The list is never nil, which would be null.
+func processesOf(from []procfs.Process) []Process {
+	to := []Process{}
+	for _, p := range from {
+		to = append(to, Process{p.PID, p.Name})
+	}
+	return to
+}
+
+// outcomeOf returns the outcome of a command that ran during life.
+func outcomeOf(c cleanup.Entry, life span) Outcome {
+	o := Outcome{
+		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Command.Text, Dir: pointer(c.Dir),
+		Exits: pointer(c.Exits.PID), PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
+		Signal: pointer(signalName(c.Outcome.Signal)), Error: pointer(c.Outcome.Error), Outcome: "succeeded",
+	}
+	if c.When == cleanup.AtStop {
+		o.When = "stop"
+	}
+	if o.Started != nil && o.Ended != nil {
+		o.DurationMS = new(max(life.to.Sub(life.from).Milliseconds(), 0)) // the clock may have been set back
+	}
+	if c.Progress == cleanup.Ended && c.PID != 0 && o.Signal == nil && o.Error == nil {
+		o.ExitCode = new(c.Outcome.Code)
+	}
+	switch {
+	case c.Progress == cleanup.Withdrawn:
+		o.Outcome = "withdrawn"
+	case c.Progress == cleanup.Pending:
+		o.Outcome = "not-run"
+	case c.Outcome.Interrupted:
+		o.Outcome = "interrupted"
+	case c.Progress == cleanup.Claimed, c.Outcome.Unseen:
+		o.Outcome = "unknown"
+	case c.Cut:
+		o.Outcome = "cut"
+	case c.TimedOut:
+		o.Outcome = "timed-out"
+	case o.Started == nil && o.Error != nil:
+		o.Outcome = "not-started"
+	case c.Outcome.Failed():
+		o.Outcome = "failed"
+	}
+	return o
+}

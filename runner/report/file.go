@@ -6,6 +6,7 @@ package report
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,23 +16,14 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// ErrBlockDevice means that the report's path leads to a block device.
-var ErrBlockDevice = errors.New("it is a block device (a report can go to a file, a FIFO or a terminal)")
-
-// errReplaced means that another file has the name of the destination.
-var errReplaced = errors.New("it was replaced while the run went on")
-
-// LinkError means that the report's path contains a link of a user whose links graceful does not follow.
-type LinkError struct {
-	Link  string // path of the link; contains no other link
-	Owner uint32 // user id
-}
-
-// Error names the link and its owner.
-func (e *LinkError) Error() string {
-	return fmt.Sprintf("the link %s belongs to user %d (links are followed only if they belong to us or to their "+
-		"directory's owner)", e.Link, e.Owner)
-}
+var (
+	// errBlockDevice means that the report's path leads to a block device.
+	errBlockDevice = errors.New("it is a block device (a report can go to a file, a FIFO or a terminal)")
+	// errForeignLink means that the report's path contains a link of a user whose links graceful does not follow.
+	errForeignLink = errors.New("links are followed only if they belong to us or to their directory's owner")
+	// errReplaced means that another file has the name of the destination.
+	errReplaced = errors.New("it was replaced while the run went on")
+)
 
 // File is the destination of a report. A regular file is replaced in the directory to which its path led when the
 // destination was opened, whatever the path leads to later. A stream (FIFO, terminal, device, descriptor) is opened at
@@ -49,16 +41,15 @@ type File struct {
 	rest string // path from dir: directories that did not exist, and the file's name
 }
 
-// Open opens the destination at an absolute path. If it fails, with a *LinkError or ErrBlockDevice, the run must not
-// start. Write returns every other failure.
+// Open opens the destination at an absolute path. If it fails, because of a block device or a link of another user, the
+// run must not start. Write returns every other failure.
 func Open(path string) (*File, error) {
 	f := newFile(path)
 	err := f.open(maxLinks)
 	if fd, ok := standard[path]; ok && f.path == fdPath(fd) {
 		f.path = path
 	}
-	var foreign *LinkError
-	if errors.Is(err, ErrBlockDevice) || errors.As(err, &foreign) {
+	if errors.Is(err, errBlockDevice) || errors.Is(err, errForeignLink) {
 		return nil, errors.Join(err, f.Close())
 	}
 	f.failure = err
@@ -110,8 +101,7 @@ func (f *File) Inheritance() (text string, fds []int) {
 	if f == nil {
 		return "", nil
 	}
-	var errno syscall.Errno
-	errors.As(f.failure, &errno)
+	errno, _ := errors.AsType[syscall.Errno](f.failure)
 	u := f.unopened
 	return fmt.Sprintf(inheritance, f.dir, f.stream, len(f.rest), u.kind, u.dev, u.ino, int(errno)), f.descriptors()
 }
@@ -135,19 +125,14 @@ func (f *File) Close() (err error) {
 func newFile(path string) *File { return &File{path: path, dir: -1, stream: -1} }
 
 // descriptors returns the open descriptors.
-func (f *File) descriptors() (fds []int) {
-	for _, fd := range []int{f.dir, f.stream} {
-		if fd >= 0 {
-			fds = append(fds, fd)
-		}
-	}
-	return fds
+func (f *File) descriptors() []int {
+	return slices.DeleteFunc([]int{f.dir, f.stream}, func(fd int) bool { return fd < 0 })
 }
 
 // open resolves the path along at most the given number of links, and opens the destination.
 func (f *File) open(links int) error {
-	r := resolver{dir: -1, links: links}
-	err := r.resolve(f.path)
+	r := resolver{dir: unix.AT_FDCWD, rest: names(f.path), links: links}
+	err := r.resolve()
 	defer func() {
 		if f.dir < 0 && r.dir >= 0 {
 			unix.Close(r.dir)
@@ -165,7 +150,7 @@ func (f *File) open(links int) error {
 	}
 	id := fileIDOf(r.last)
 	if id.kind == unix.S_IFBLK {
-		return ErrBlockDevice
+		return errBlockDevice
 	}
 	f.dir, f.rest = r.dir, strings.Join(r.rest, "/")
 	switch id.kind {
@@ -190,17 +175,16 @@ func (f *File) openDescriptor(fd int) error {
 	}
 	switch kindOf(st) {
 	case unix.S_IFBLK:
-		return ErrBlockDevice
+		return errBlockDevice
 	case unix.S_IFREG:
 		fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	default:
 		fd, err = eintr.Openat(unix.AT_FDCWD, fdPath(fd), streamFlags, 0)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		f.stream = fd
 	}
-	f.stream = fd
-	return nil
+	return err
 }
 
 // fdPath returns a path at which a descriptor of this process can be opened anew.
@@ -230,3 +214,17 @@ func (f *File) openStream() error {
 	f.stream = fd
 	return nil
 }
+
+// fileID identifies a file among those that exist at the same time. The zero value is no file.
+type fileID struct {
+	kind     uint32 // see kindOf
+	dev, ino uint64
+}
+
+// fileIDOf returns the identity of a file. It returns zero for the zero value.
+func fileIDOf(st unix.Stat_t) fileID {
+	return fileID{kindOf(st), uint64(st.Dev), uint64(st.Ino)}
+}
+
+// kindOf returns the kind of a file: the S_IFMT bits of its mode.
+func kindOf(st unix.Stat_t) uint32 { return uint32(st.Mode) & unix.S_IFMT }

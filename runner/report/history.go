@@ -16,29 +16,9 @@ const MaxListed = 1000
 // resumes a run rebuilds it from the ledger, except for the processes that were killed or left. A nil *History records
 // nothing.
 type History struct {
-	subject        Subject
-	received, sent []Signalled
-	omitted        int // number of signals beyond MaxListed
-	began          time.Time
-	started        time.Time // when the target was started
-	stopped        time.Time // when the stop began
-	ended          time.Time // when the target ended
-	emptied        time.Time // when the tree had no member left
-	usage          *machine.Usage
-	failure        string // why the target could not be started
-	commands       map[int]span
-	killed         []procfs.Process
-	left           []procfs.Process // processes that SIGKILL did not end
-	takenOver      bool
-}
-
-// Subject is the run that a report is about.
-type Subject struct {
-	ID      string
-	Name    string
-	Command []string
-	Dir     string // working directory when it was started
-	Front   int    // pid of the process that the user started
+	doc      Report // what is known so far
+	commands map[int]span
+	killed   []procfs.Process
 }
 
 // Signalled is a signal that graceful received or sent.
@@ -59,7 +39,10 @@ type span struct {
 
 // NewHistory returns the history of a run that begins.
 func NewHistory(subject Subject, began time.Time) *History {
-	return &History{subject: subject, began: began, commands: map[int]span{}}
+	return &History{commands: map[int]span{}, doc: Report{
+		Form: version, Subject: subject, PID: subject.Front, Began: began,
+		Received: []Signalled{}, Sent: []Signalled{}, Left: []Process{},
+	}}
 }
 
 // Happened records an event. before and after are the run before and after the event.
@@ -69,21 +52,21 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 	}
 	switch e := e.(type) {
 	case machine.TargetStarted:
-		h.started = at
+		h.doc.Target.Started = pointer(at)
 	case machine.TargetFailed:
-		h.failure = string(e.Err)
+		h.doc.Target.Error = pointer(string(e.Err))
 	case machine.TargetEnded:
-		h.ended, h.usage = at, e.Usage
+		h.doc.Target.Ended, h.doc.Target.Usage = pointer(at), e.Usage
 	case machine.Signalled:
-		h.add(&h.received, Signalled{Time: at, State: before.State.String()}, e.Signal)
+		h.add(&h.doc.Received, Signalled{Time: at, State: before.State.String()}, e.Signal)
 	case machine.CommandStarted:
 		h.commands[e.ID] = span{from: at, pid: e.PID}
 	case machine.TreeEmptied:
-		if before.State == machine.Sweeping && len(h.left) == 0 {
-			h.emptied = at
+		if before.State == machine.Sweeping && len(h.doc.Left) == 0 {
+			h.doc.Emptied = pointer(at)
 		}
 	case machine.Orphaned, machine.Recovered:
-		h.takenOver = true
+		h.TakeOver()
 	case machine.Retried:
 		for _, c := range after.Cleanup.Entries {
 			if old, _ := before.Cleanup.Get(c.ID); c.Progress < old.Progress { // it will run again
@@ -94,7 +77,7 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 	stopBegins := before.State < machine.Stopping && after.State == machine.Stopping
 	sweepStops := before.State == machine.Sweeping && before.Stop.Step == 0 && after.Stop.Step > 0
 	if stopBegins || sweepStops {
-		h.stopped = at
+		h.doc.Stop = &Stop{Began: at}
 	}
 	for _, id := range before.Cleanup.Active {
 		if c, _ := after.Cleanup.Get(id); c.Progress == cleanup.Ended {
@@ -108,7 +91,7 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 // TakeOver records that another process has resumed the run.
 func (h *History) TakeOver() {
 	if h != nil {
-		h.takenOver = true
+		h.doc.TakenOver = true
 	}
 }
 
@@ -142,14 +125,14 @@ func (h *History) Did(r machine.Run, a machine.Action, at time.Time) {
 	default:
 		return
 	}
-	h.add(&h.sent, s, sig)
+	h.add(&h.doc.Sent, s, sig)
 }
 
 // add appends a signal to a list, or counts it as omitted.
 func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	s.Signal, s.Number = signalName(sig), sig
 	if len(*list) == MaxListed {
-		h.omitted++
+		h.doc.Omitted++
 		return
 	}
 	*list = append(*list, s)
@@ -174,10 +157,10 @@ func (h *History) Leave(left []procfs.Process, r machine.Run) {
 	if h == nil || r.State > machine.Sweeping {
 		return
 	}
-	h.left = append(h.left, left...)
-	slices.SortFunc(h.left, func(a, b procfs.Process) int { return a.PID - b.PID })
-	h.left = h.left[:min(len(h.left), MaxListed)]
+	all := append(h.doc.Left, processesOf(left)...)
+	slices.SortFunc(all, func(a, b Process) int { return a.PID - b.PID })
+	h.doc.Left = all[:min(len(all), MaxListed)]
 }
 
 // Wants reports whether the report has room for another received signal.
-func (h *History) Wants() bool { return h != nil && len(h.received) < MaxListed }
+func (h *History) Wants() bool { return h != nil && len(h.doc.Received) < MaxListed }

@@ -1,8 +1,10 @@
 package report
 
 import (
+	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +19,7 @@ const maxLinks = 40
 // resolver follows a path one name at a time, and checks each link. The kernel would also follow links of other users,
 // unless protected_symlinks is set (proc_sys_fs(5)).
 type resolver struct {
-	dir   int         // descriptor of the current directory; -1: none
+	dir   int         // descriptor of the current directory; negative: none
 	at    string      // path of dir, without links
 	rest  []string    // names that remain; the last one is the file's
 	last  unix.Stat_t // status of the file; zero: it does not exist
@@ -26,9 +28,8 @@ type resolver struct {
 
 // resolve follows the path until it names a descriptor of this process, only the file's name remains, or a directory
 // does not exist.
-func (r *resolver) resolve(path string) error {
-	r.rest = names(path)
-	if err := r.enterRoot(); err != nil {
+func (r *resolver) resolve() error {
+	if err := r.enter("/", "/", 0); err != nil {
 		return err
 	}
 	for {
@@ -39,9 +40,9 @@ func (r *resolver) resolve(path string) error {
 			return unix.EISDIR
 		}
 		name, isLast := r.rest[0], len(r.rest) == 1
-		entered := error(unix.ENOTDIR)
+		var entered error
 		if !isLast {
-			if entered = r.enter(name, unix.O_NOFOLLOW); entered == nil {
+			if entered = r.enter(name, path.Join(r.at, name), unix.O_NOFOLLOW); entered == nil {
 				r.rest = r.rest[1:]
 				continue
 			}
@@ -65,7 +66,7 @@ func (r *resolver) resolve(path string) error {
 	}
 }
 
-// follow replaces the name of a link by the link's text. It fails with *LinkError if the link is not trusted.
+// follow replaces the name of a link by the link's text. It fails with errForeignLink if the link is not trusted.
 func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	if r.links == 0 {
 		return unix.ELOOP
@@ -76,18 +77,16 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 		return err
 	}
 	if !isTrusted(link, dir) {
-		return &LinkError{join(r.at, name), link.Uid}
+		return fmt.Errorf("the link %s belongs to user %d (%w)", path.Join(r.at, name), link.Uid, errForeignLink)
 	}
 	r.rest = r.rest[1:]
 	if len(r.rest) > 0 && isMagic(r.dir, dir) {
-		return r.enter(name, 0)
-	}
-	if path.IsAbs(to) {
-		if err := r.enterRoot(); err != nil {
-			return err
-		}
+		return r.enter(name, path.Join(r.at, name), 0)
 	}
 	r.rest = append(names(to), r.rest...)
+	if path.IsAbs(to) {
+		return r.enter("/", "/", 0)
+	}
 	return nil
 }
 
@@ -98,55 +97,33 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 // only in a directory that no other user may write to.
 func isTrusted(link, dir unix.Stat_t) bool {
 	const overflowUID = 65534
-	switch link.Uid {
-	case uint32(os.Geteuid()):
-		return true
-	case dir.Uid:
-		return link.Uid != overflowUID || dir.Mode&0o022 == 0
-	}
-	return false
+	isOurs, isOwners := link.Uid == uint32(os.Geteuid()), link.Uid == dir.Uid
+	return isOurs || isOwners && (link.Uid != overflowUID || dir.Mode&0o022 == 0)
 }
 
-// enterRoot makes the root the current directory.
-func (r *resolver) enterRoot() error {
-	fd, err := eintr.Openat(unix.AT_FDCWD, "/", searchFlags, 0)
-	if err == nil {
-		r.moveTo(fd, "/")
+// enter opens a directory by its name in the current one, and makes it the current one. at is its path, and flag
+// O_NOFOLLOW or 0.
+func (r *resolver) enter(name, at string, flag int) error {
+	fd, err := eintr.Openat(r.dir, name, searchFlags|flag, 0)
+	if err != nil {
+		return err
 	}
-	return err
-}
-
-// enter makes a directory in the current one the current directory. follow is O_NOFOLLOW, or 0 for a magic link.
-func (r *resolver) enter(name string, follow int) error {
-	fd, err := eintr.Openat(r.dir, name, searchFlags|follow, 0)
-	if err == nil {
-		r.moveTo(fd, path.Join(r.at, name))
-	}
-	return err
-}
-
-// moveTo replaces the current directory.
-func (r *resolver) moveTo(dir int, at string) {
 	if r.dir >= 0 {
 		unix.Close(r.dir)
 	}
-	r.dir, r.at = dir, at
+	r.dir, r.at = fd, at
+	return nil
 }
 
-// path returns the whole path, without links up to the current directory.
-func (r *resolver) path() string { return join(r.at, strings.Join(r.rest, "/")) }
-
-// join joins two paths. Unlike path.Join it keeps "..".
-func join(dir, rest string) string { return strings.TrimSuffix(dir, "/") + "/" + rest }
+// path returns the whole path, without links up to the current directory. Unlike path.Join it keeps "..".
+func (r *resolver) path() string {
+	return strings.TrimSuffix(r.at, "/") + "/" + strings.Join(r.rest, "/")
+}
 
 // names splits a path into names. It omits empty names and ".", which stay in the same directory.
-func names(path string) (names []string) {
-	for name := range strings.SplitSeq(path, "/") {
-		if name != "" && name != "." {
-			names = append(names, name)
-		}
-	}
-	return names
+func names(path string) []string {
+	isOmitted := func(name string) bool { return name == "" || name == "." }
+	return slices.DeleteFunc(strings.Split(path, "/"), isOmitted)
 }
 
 // standard has the names of descriptors that are links on every system.

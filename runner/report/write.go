@@ -33,12 +33,7 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 		return err
 	}
 	// The target has removed the directory, and may have created it again (make clean all).
-	root, err := eintr.Openat(unix.AT_FDCWD, "/", searchFlags, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(root)
-	return replaceBelow(root, names(f.path), draft, text)
+	return replaceBelow(unix.AT_FDCWD, append([]string{"/"}, names(f.path)...), draft, text)
 }
 
 // replaceBelow replaces the file to which path leads from dir. It follows no link.
@@ -86,17 +81,14 @@ func replace(dir int, name, draft string, text []byte) error {
 // else newMode. It fails if the file must not be replaced.
 func modeFor(dir int, name string) (fs.FileMode, error) {
 	st, err := eintr.Lstatat(dir, name)
-	if err == unix.ENOENT {
-		return newMode, nil
-	}
-	if err != nil {
+	if err != nil && err != unix.ENOENT {
 		return 0, err
 	}
-	switch kindOf(st) {
+	switch kindOf(st) { // 0: there is no file
 	case unix.S_IFDIR:
 		return 0, unix.EISDIR
 	case unix.S_IFBLK:
-		return 0, ErrBlockDevice
+		return 0, errBlockDevice
 	case unix.S_IFCHR:
 		return 0, errReplaced
 	case unix.S_IFREG:
