@@ -90,8 +90,8 @@ const service = `trap "echo stopped; exit 3" TERM; /busybox setsid /busybox slee
 
 func TestInDocker(t *testing.T) {
 	needImage(t)
-	onExit := []string{"-e", `GRACEFUL_ON_EXIT=["/busybox", "sh", "-c", "echo cleaned: $GRACEFUL_REASON
-		/busybox ps -o pid,args | /busybox grep -c '[0-9] /busybox sleep'; exit 0"]`}
+	onExit := []string{"-e", `GRACEFUL_ON_EXIT=["/busybox", "sh", "-c", "echo cleaned: $GRACEFUL_REASON; ` +
+		`/busybox ps -o pid,args | /busybox grep -c '[0-9] /busybox sleep'; exit 0"]`}
 	t.Run("statuses", func(t *testing.T) {
 		t.Parallel()
 		for _, c := range []struct{ command, status string }{

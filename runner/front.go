@@ -91,7 +91,7 @@ func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) error {
 }
 
 // takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor. unread is
-// what is known of the run if the ledger cannot be read.
+// what is known of the run without the ledger, which does not record everything.
 func (p *processes) takeOverFrom(
 	ending machine.Ending, runLedger *ledger.Ledger, unread remembered,
 ) (Result, error) {
@@ -107,7 +107,7 @@ func (p *processes) takeOverFrom(
 		return p.newLoop(m).complete().result(), nil // it may not have written the report
 	}
 	unstarted := m.run.State == machine.Starting && m.ledger != nil && len(p.Children()) == 0
-	if m.run.Config.Guard == GuardAuto && unstarted {
+	if unread.run.Config.Guard == GuardAuto && unstarted {
 		p.supervisor = 0
 		how := fmt.Sprintf("exited with status %d", ending.Code)
 		if ending.Signal != 0 {
