@@ -202,9 +202,9 @@ func (s *fakeSystem) signalGroup(sig syscall.Signal) error {
 }
 func (s *fakeSystem) signalCommand(pid int, sig syscall.Signal) { _ = s.signalOne("command", pid, sig) }
 
-func (s *fakeSystem) admit(registry.Call) error               { return nil }
-func (s *fakeSystem) stopGroup(sig syscall.Signal) error      { return s.signalGroup(sig) }
-func (s *fakeSystem) signalUnasked(signals ...syscall.Signal) { s.signalSurvivors(signals...) }
+func (s *fakeSystem) admit(registry.Call) error            { return nil }
+func (s *fakeSystem) stopGroup(sig syscall.Signal) error   { return s.signalGroup(sig) }
+func (s *fakeSystem) signalRest(signals ...syscall.Signal) { s.signalSurvivors(signals...) }
 
 func (s *fakeSystem) signalSurvivors(signals ...syscall.Signal) {
 	s.Lock()
@@ -257,10 +257,10 @@ func (s *fakeSystem) Empty(bool) bool {
 	return len(s.living) == 0 && len(s.zombies) == 0
 }
 
-func (s *fakeSystem) KillChildren()   { s.Lock(); defer s.Unlock(); s.childKills++ }
-func (s *fakeSystem) Announced() bool { return !s.polling }
-func (s *fakeSystem) suspend()        { s.Lock(); defer s.Unlock(); s.note("suspend") }
-func (s *fakeSystem) cleaning()       {}
+func (s *fakeSystem) KillChildren()     { s.Lock(); defer s.Unlock(); s.childKills++ }
+func (s *fakeSystem) ReportsEnds() bool { return !s.polling }
+func (s *fakeSystem) suspend()          { s.Lock(); defer s.Unlock(); s.note("suspend") }
+func (s *fakeSystem) cleaning()         {}
 
 func (s *fakeSystem) suspendedBy(int) syscall.Signal              { return 0 }
 func (s *fakeSystem) answerSuspension(int, syscall.Signal) string { return "" }

@@ -50,7 +50,7 @@ func machineIn(s machine.State) machine.Run {
 	}
 	switch s {
 	case machine.Stopping:
-		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = machine.SigTERM, 1, machine.Signalling, 1
+		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = machine.SigTERM, 1, machine.PhaseSignals, 1
 	case machine.Killing:
 		r.Stop.Signal, r.Stop.Count, r.Stop.Escalated, r.Stop.Step = machine.SigTERM, 1, true, 1
 	case machine.Sweeping, machine.Cleaning:

@@ -119,7 +119,7 @@ func (p *processes) takeOverFrom(
 	log := logEnding(p.log, ending)
 	log.Warn("the supervisor ended; taking over the run")
 	l.takeOver(m)
-	l.handle(machine.Orphaned{})
+	l.handle(machine.PeerEnded{})
 	return l.complete().result(), nil
 }
 

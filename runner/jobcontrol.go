@@ -123,5 +123,5 @@ func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 
 // relayRest starts to relay the rest of the target's output. A run that is being stopped does not wait for that.
 func (p *processes) relayRest(r Run, stopping bool) <-chan struct{} {
-	return p.pty.RelayRest(stopping || r.Stop.TimedOut || r.Stop.Orphaned)
+	return p.pty.RelayRest(stopping || r.Stop.TimedOut || r.Stop.PeerEnded)
 }

@@ -21,7 +21,7 @@ func (l *loop) logEvent(e machine.Event) {
 		l.log.Info("received signal", "signal", forward.Name(syscall.Signal(e.Signal)), "state", l.run.State.String())
 	case machine.TimeUp:
 		l.logTimeUp(e.Name)
-	case machine.Exited:
+	case machine.ProcessExited:
 		if c := l.command(e.ID); c.Progress == cleanup.Pending {
 			log := logCommand(l.log, c)
 			log.Info("awaited process ended", "process", c.Exits.PID)

@@ -86,7 +86,7 @@ func (l *loop) handleNext() {
 		l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
 		l.reapAll()
 		l.sys.frontEnded(l.run.Target.PID)
-		l.handle(machine.Orphaned{})
+		l.handle(machine.PeerEnded{})
 	case <-l.in.parentGone:
 		l.in.parentGone = nil
 		l.reapAll()

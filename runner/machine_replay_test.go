@@ -155,7 +155,7 @@ func (w *world) happen(b byte) {
 	case 12:
 		w.proceed()
 	case 13:
-		w.handle(machine.Orphaned{})
+		w.handle(machine.PeerEnded{})
 	case 14:
 		w.handle(machine.Recovered{After: time.Duration(b)})
 	case 15:
@@ -174,7 +174,7 @@ func (w *world) happen(b byte) {
 	case 19:
 		w.handle(machine.Withdrawn{ID: id, Left: time.Second})
 	case 20:
-		w.handle(machine.Exited{ID: id})
+		w.handle(machine.ProcessExited{ID: id})
 	case 21:
 		w.handle(machine.Relayed{})
 	}
@@ -280,7 +280,7 @@ func (w *world) start(id int, why machine.Event) {
 	}
 	w.taken[id]++
 	w.commands[id] = true
-	if _, fired := why.(machine.Exited); fired {
+	if _, fired := why.(machine.ProcessExited); fired {
 		w.fired = true
 		return
 	}

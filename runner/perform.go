@@ -81,8 +81,8 @@ func (l *loop) signalSurvivors(a machine.SignalSurvivors) {
 	if a.Resume {
 		signals = append(signals, unix.SIGCONT)
 	}
-	if a.Unasked {
-		send = l.sys.signalUnasked
+	if a.Rest {
+		send = l.sys.signalRest
 	}
 	send(signals...)
 }

@@ -186,7 +186,7 @@ func (p *processes) signalGroup(sig syscall.Signal) error      { return p.pty.Si
 func (p *processes) stopGroup(sig syscall.Signal) error        { return p.pty.Signal(sig, p.StopGroup) }
 func (p *processes) signalTarget(sig syscall.Signal) error     { return p.pty.Signal(sig, p.SignalLeader) }
 func (p *processes) signalSurvivors(sigs ...syscall.Signal)    { p.pty.SignalAll(sigs, p.Signal) }
-func (p *processes) signalUnasked(sigs ...syscall.Signal)      { p.pty.SignalAll(sigs, p.SignalUnasked) }
+func (p *processes) signalRest(sigs ...syscall.Signal)         { p.pty.SignalAll(sigs, p.SignalRest) }
 func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
 

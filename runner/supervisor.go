@@ -42,7 +42,7 @@ func Supervise(args []string, logger func(Config, time.Time) *slog.Logger) (int,
 		l.in.orphaned = p.pty.Front.Gone
 		r = l.start()
 	} else { // nothing has started, and the front has ended or cannot receive messages
-		l.handle(machine.Orphaned{})
+		l.handle(machine.PeerEnded{})
 		r = l.complete()
 	}
 	result := r.result()

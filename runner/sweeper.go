@@ -105,7 +105,7 @@ func (l *loop) killMore() {
 	if sig != 0 && !l.sweep.killing && l.run.State == machine.Sweeping && !l.run.Waiting() {
 		l.sys.SignalOrphans(syscall.Signal(sig), unix.SIGCONT)
 	}
-	if l.sweep.killing || !l.sys.Announced() {
+	if l.sweep.killing || !l.sys.ReportsEnds() {
 		l.sweep.later()
 	}
 }

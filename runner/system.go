@@ -48,10 +48,10 @@ type (
 	// signals sends signals other than SIGKILL.
 	signals interface {
 		signalGroup(syscall.Signal) error
-		stopGroup(syscall.Signal) error // for a stop signal: signalUnasked then omits its receivers
+		stopGroup(syscall.Signal) error // for a stop signal: signalRest then omits its receivers
 		signalTarget(syscall.Signal) error
 		signalSurvivors(...syscall.Signal)
-		signalUnasked(...syscall.Signal)
+		signalRest(...syscall.Signal)
 		signalCommand(pid int, sig syscall.Signal)
 	}
 	// killer empties the tree. A tree.Tree is one.
@@ -62,7 +62,7 @@ type (
 		SignalAll(procfs.Identity, syscall.Signal)
 		SignalOrphans(...syscall.Signal)
 		Empty(childless bool) bool
-		Announced() bool // reports whether each member's end is reported as a child's
+		ReportsEnds() bool // reports whether each member's end is reported as a child's
 	}
 	// jobs is job control.
 	jobs interface {

@@ -31,7 +31,7 @@ func takeOver(
 	begin := func(s *watchedSystem) { s.kids = []procfs.Process{child(targetPID, 0)}; script(s) }
 	return perform(t, r, begin, func(l *loop) {
 		l.takeOver(remembered{Replayed: journal.Replayed{Claimed: claimTimes}})
-		l.handle(machine.Orphaned{})
+		l.handle(machine.PeerEnded{})
 	})
 }
 
@@ -49,7 +49,7 @@ func TestTakeOver_targetIsNotRecorded(t *testing.T) {
 		s.onTerm[targetPID+1] = time.Millisecond
 	})
 	if run.Target.PID != targetPID || run.Target.Start != 5 ||
-		run.Target.Ending.Signal != int(unix.SIGTERM) || !run.Stop.Orphaned {
+		run.Target.Ending.Signal != int(unix.SIGTERM) || !run.Stop.PeerEnded {
 		t.Errorf("it came to %+v", run)
 	}
 	if s.target != targetPID {
@@ -79,7 +79,7 @@ func TestTakeOver_targetHasEnded(t *testing.T) {
 		s.living[targetPID] = true
 		s.end(machine.Ending{}, targetPID)
 	})
-	if run.Status() != 0 || run.Stop.Orphaned {
+	if run.Status() != 0 || run.Stop.PeerEnded {
 		t.Errorf("it came to %+v", run)
 	}
 }
@@ -108,7 +108,7 @@ func TestTakeOver_startTimeIsUnknown(t *testing.T) {
 			s.living[targetPID] = true
 			s.onTerm[targetPID] = time.Millisecond
 		})
-		if !run.Stop.Orphaned || run.Stop.Recovered || run.Target.Ending.Signal != int(unix.SIGTERM) {
+		if !run.Stop.PeerEnded || run.Stop.Recovered || run.Target.Ending.Signal != int(unix.SIGTERM) {
 			t.Errorf("%+v: it came to %+v", start, run)
 		}
 	}

@@ -69,8 +69,8 @@ func (s *watchedSystem) signalGroup(sig syscall.Signal) error {
 	return s.fakeSystem.signalGroup(sig)
 }
 
-func (s *watchedSystem) stopGroup(sig syscall.Signal) error   { return s.signalGroup(sig) }
-func (s *watchedSystem) signalUnasked(sigs ...syscall.Signal) { s.signalSurvivors(sigs...) }
+func (s *watchedSystem) stopGroup(sig syscall.Signal) error { return s.signalGroup(sig) }
+func (s *watchedSystem) signalRest(sigs ...syscall.Signal)  { s.signalSurvivors(sigs...) }
 
 func (s *watchedSystem) signalSurvivors(signals ...syscall.Signal) {
 	for _, sig := range signals {

@@ -45,7 +45,7 @@ func (l *loop) processExited(id procfs.Identity) {
 	delete(w.awaited, id)
 	w.unwatched = without(w.unwatched, id)
 	for _, command := range waiting {
-		l.handle(machine.Exited{ID: command})
+		l.handle(machine.ProcessExited{ID: command})
 	}
 }
 

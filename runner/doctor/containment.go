@@ -57,7 +57,7 @@ func examineCgroup(c *Check) {
 }
 
 func examinePids(c *Check) {
-	if err := tree.Pins(); err != nil {
+	if err := tree.CheckPidfds(); err != nil {
 		c.lower(Partly, err.Error(), "")
 		return
 	}

@@ -101,8 +101,8 @@ var tags = map[reflect.Type]string{
 	reflect.TypeFor[machine.Retried]():        "retried",
 	reflect.TypeFor[machine.Registered]():     "registered",
 	reflect.TypeFor[machine.Withdrawn]():      "withdrawn",
-	reflect.TypeFor[machine.Exited]():         "exited",
-	reflect.TypeFor[machine.Orphaned]():       "orphaned",
+	reflect.TypeFor[machine.ProcessExited]():  "exited",
+	reflect.TypeFor[machine.PeerEnded]():      "orphaned",
 	reflect.TypeFor[machine.Recovered]():      "recovered",
 }
 

@@ -76,7 +76,7 @@ func stop(sig int) machine.Event { return machine.Signalled{Signal: sig, Meaning
 // lives returns the longest sequences of events of a command after its registration.
 func lives(id int) map[string][]machine.Event {
 	timer := func(name machine.TimerName) machine.Event { return machine.CommandTimer{ID: id, Name: name} }
-	exited, emptied := machine.Exited{ID: id}, machine.TreeEmptied{}
+	exited, emptied := machine.ProcessExited{ID: id}, machine.TreeEmptied{}
 	started := machine.CommandStarted{ID: id, PID: math.MaxInt32, Start: math.MaxUint64}
 	failed := machine.CommandFailed{ID: id, Err: cleanup.Text(longest(10000))}
 	ended := machine.CommandEnded{ID: id, Ending: machine.Ending{Code: 255, Signal: 64}, Unseen: true}
@@ -117,7 +117,7 @@ func runEvents() []machine.Event {
 		stop(2), stop(3), stop(15), stop(2), stop(3), stop(15),
 		machine.TreeEmptied{}, machine.TreeEmptied{},
 		machine.Relayed{}, machine.Relayed{}, machine.Relayed{},
-		machine.Orphaned{}, machine.Orphaned{},
+		machine.PeerEnded{}, machine.PeerEnded{},
 		recovered, recovered, machine.Retried{},
 	}
 }

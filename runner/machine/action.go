@@ -19,9 +19,9 @@ type (
 	Suspend struct{}
 	// SignalSurvivors sends a signal to the survivors.
 	SignalSurvivors struct {
-		Signal  int
-		Resume  bool // SIGCONT follows
-		Unasked bool // only to survivors that have not had the stop signal with the target's group
+		Signal int
+		Resume bool // SIGCONT follows
+		Rest   bool // only to survivors that have not had the stop signal with the target's group
 	}
 	// LeaveSurvivors leaves all present members of the tree alone from now on.
 	LeaveSurvivors struct{}

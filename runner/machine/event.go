@@ -45,8 +45,8 @@ type (
 	TimeUp struct {
 		Name TimerName `json:"timer,omitempty"`
 	}
-	// Orphaned reports that one of graceful's two processes was killed. The other one stops the run.
-	Orphaned struct{}
+	// PeerEnded reports that one of graceful's two processes was killed. The other one stops the run.
+	PeerEnded struct{}
 	// Recovered reports that all of graceful's processes were killed, and another one finishes the run. How the target
 	// ended is unknown.
 	Recovered struct {
@@ -96,8 +96,8 @@ type (
 		ID   int           `json:"id,omitempty"`
 		Left time.Duration `json:"after,omitempty"` // until the deadline timer ends, when it runs
 	}
-	// Exited reports that the process that a command waits for has ended.
-	Exited struct {
+	// ProcessExited reports that the process that a command waits for has ended.
+	ProcessExited struct {
 		ID int `json:"id,omitempty"`
 	}
 )

@@ -27,7 +27,7 @@ func finished(o cleanup.Outcome) func(*Run) {
 // swept returns a change of a run after which its target has ended, and its survivors are being stopped.
 func swept(e Ending, after time.Duration) func(*Run) {
 	return func(r *Run) {
-		r.State, r.Stop.Phase, r.Stop.Step = Sweeping, Signalling, 1
+		r.State, r.Stop.Phase, r.Stop.Step = Sweeping, PhaseSignals, 1
 		r.Target.Ended, r.Target.Ending, r.Target.Duration = true, e, after
 	}
 }
@@ -51,7 +51,7 @@ func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 			claimed(r)
 		}},
 		"the first stop signal": {runIn(Running), stopSignal(sigINT), func(r *Run) {
-			r.State, r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = Stopping, sigINT, 1, Signalling, 1
+			r.State, r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = Stopping, sigINT, 1, PhaseSignals, 1
 		}},
 		"the second stop signal": {runIn(Stopping), stopSignal(sigINT), func(r *Run) { r.Stop.Count = 2 }},
 		"another signal":         {runIn(Running), otherSignal(sigHUP), func(*Run) {}},

@@ -20,7 +20,7 @@ func (r Run) Status() int {
 	switch {
 	case r.Stop.TimedOut:
 		status = statusTimedOut
-	case r.Stop.Orphaned && status == 0:
+	case r.Stop.PeerEnded && status == 0:
 		status = StatusFailed
 	}
 	status = mapped(r.Policy.Remap, status)
@@ -49,7 +49,7 @@ func (r Run) Reason() string {
 	switch {
 	case r.Stop.Recovered:
 		return "recovered"
-	case r.Stop.Orphaned:
+	case r.Stop.PeerEnded:
 		return "orphaned"
 	case r.Target.Failed:
 		return "start-failed"

@@ -5,15 +5,15 @@ import "graceful/cleanup"
 // Next returns what an event makes of a run, and the actions that follow. It is pure: r, and all that r points to, stay
 // as they were. TestNext_table compares these tables with the code.
 //
-//	state    | TargetStarted | TargetFailed | TargetEnded | TreeEmptied | Relayed   | Orphaned | Recovered
-//	---------+---------------+--------------+-------------+-------------+-----------+----------+----------
-//	Starting | run           | clean        |             |             |           | clean    | sweep
-//	Running  |               |              | sweep       |             |           | stop     | sweep
-//	Stopping |               |              | sweep [1]   |             |           |          | sweep
-//	Killing  |               |              | sweep       |             |           |          | sweep
-//	Sweeping |               |              |             | clean       |           | step [2] |
-//	Cleaning |               |              |             | clean [3]   | clean [4] |          |
-//	Done     |               |              |             |             |           |          |
+//	state    | TargetStarted | TargetFailed | TargetEnded | TreeEmptied | Relayed   | PeerEnded | Recovered
+//	---------+---------------+--------------+-------------+-------------+-----------+-----------+----------
+//	Starting | run           | clean        |             |             |           | clean     | sweep
+//	Running  |               |              | sweep       |             |           | stop      | sweep
+//	Stopping |               |              | sweep [1]   |             |           |           | sweep
+//	Killing  |               |              | sweep       |             |           |           | sweep
+//	Sweeping |               |              |             | clean       |           | step [2]  |
+//	Cleaning |               |              |             | clean [3]   | clean [4] |           |
+//	Done     |               |              |             |             |           |           |
 //
 //	state    | stop signal                 | other signal | TSTP TTIN TTOU | timeout | drain | grace | deadline
 //	---------+-----------------------------+--------------+----------------+---------+-------+-------+---------
@@ -25,15 +25,15 @@ import "graceful/cleanup"
 //	Cleaning | count, cut [5]              |              |                |         |       |       |
 //	Done     |                             |              |                |         |       |       |
 //
-//	state    | on-stop ends | cleanup ends | Exited    | Registered | Withdrawn | Retried
-//	---------+--------------+--------------+-----------+------------+-----------+---------------
-//	Starting |              |              |           | join       | withdraw  |
-//	Running  |              | end          | start     | join       | withdraw  | restore
-//	Stopping | end, next    | end          | start     | join       | withdraw  | restore
-//	Killing  | end          | end          |           | join       | withdraw  | restore
-//	Sweeping | end          | end          | start [2] | join       | withdraw  | restore
-//	Cleaning | end          | end, clear   |           | refuse     | withdraw  | restore, clean
-//	Done     | end          |              |           | refuse     | withdraw  | restore, clean
+//	state    | on-stop ends | cleanup ends | ProcessExited | Registered | Withdrawn | Retried
+//	---------+--------------+--------------+---------------+------------+-----------+---------------
+//	Starting |              |              |               | join       | withdraw  |
+//	Running  |              | end          | start         | join       | withdraw  | restore
+//	Stopping | end, next    | end          | start         | join       | withdraw  | restore
+//	Killing  | end          | end          |               | join       | withdraw  | restore
+//	Sweeping | end          | end          | start [2]     | join       | withdraw  | restore
+//	Cleaning | end          | end, clear   |               | refuse     | withdraw  | restore, clean
+//	Done     | end          |              |               | refuse     | withdraw  | restore, clean
 //
 // An empty cell changes nothing. An arrow leads to a new state; without an arrow the state stays.
 //
@@ -48,7 +48,7 @@ import "graceful/cleanup"
 //	          SignalSurvivors.
 //	clean     → Cleaning. Before the first command of a run with a pty: RelayRest. Else StartCommand for the next
 //	          cleanup commands. After the last one: → Done.
-//	phase     Notifying: the signal waits for the first step. Draining: step. Signalling: forward.
+//	phase     PhaseOnStop: the signal waits for the first step. PhaseDrain: step. PhaseSignals: forward.
 //	forward   ForwardSignal, or SignalSurvivors if the target has ended. No action for a signal rewritten to 0.
 //	suspend   ForwardSignal and Suspend. A signal that is rewritten: forward.
 //	count     Stop.Count grows, as it does for every stop signal from Running to Cleaning.
@@ -98,7 +98,7 @@ func Next(r Run, e Event) (Run, []Action) {
 		d.signalled(e)
 	case TimeUp:
 		d.timeUp(e.Name)
-	case Orphaned:
+	case PeerEnded:
 		d.orphaned()
 	case Recovered:
 		d.recovered(e)
@@ -124,7 +124,7 @@ func Next(r Run, e Event) (Run, []Action) {
 		d.registered(e)
 	case Withdrawn:
 		d.withdrawn(e)
-	case Exited:
+	case ProcessExited:
 		d.exited(e.ID)
 	}
 	return d.Run, d.todo
@@ -161,10 +161,10 @@ func (d *decision) targetEnded(e TargetEnded) {
 func (d *decision) orphaned() {
 	switch {
 	case d.State == Starting:
-		d.Stop.Orphaned = true
+		d.Stop.PeerEnded = true
 		d.targetFailed(StatusFailed)
 	case d.State == Running:
-		d.Stop.Orphaned = true
+		d.Stop.PeerEnded = true
 		d.stop()
 	case d.State == Sweeping && d.Waiting():
 		d.startDeadline()
@@ -198,7 +198,7 @@ func Resume(r Run) []Action {
 	case r.State == Killing, r.State == Sweeping && r.Stop.Escalated:
 		d.do(KillTree{})
 	case r.State == Sweeping && r.Waiting():
-	case r.State == Sweeping, r.State == Stopping && r.Stop.Phase == Signalling:
+	case r.State == Sweeping, r.State == Stopping && r.Stop.Phase == PhaseSignals:
 		d.forwardSignal(r.stepSignal(), true)
 	case r.State == Cleaning && r.Keeps() && !r.Stop.Escalated:
 		d.do(LeaveSurvivors{})

@@ -33,11 +33,11 @@ func runIn(s State, change ...func(*Run)) Run {
 	case Starting:
 		r.Target.PID = 0
 	case Stopping:
-		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = SigTERM, 1, Signalling, 1
+		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = SigTERM, 1, PhaseSignals, 1
 	case Killing:
-		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step, r.Stop.Escalated = SigTERM, 1, Signalling, 1, true
+		r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step, r.Stop.Escalated = SigTERM, 1, PhaseSignals, 1, true
 	case Sweeping:
-		r.Target.Ended, r.Stop.Phase, r.Stop.Step = true, Signalling, 1
+		r.Target.Ended, r.Stop.Phase, r.Stop.Step = true, PhaseSignals, 1
 	case Cleaning:
 		r.Target.Ended = true
 		r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtExit)

@@ -94,24 +94,24 @@ func TestWithdrawn_pendingOnly(t *testing.T) {
 // The command starts once, and only while the target lives.
 func TestExited_startsCommand(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
-		r, todo := Next(withWaiting(state), Exited{3})
+		r, todo := Next(withWaiting(state), ProcessExited{3})
 		e, _ := r.Cleanup.Get(3)
 		starts := state == Running || state == Stopping
 		if starts != (e.Progress == cleanup.Claimed) || starts != (len(todo) == 2) || starts && todo[1] != (StartCommand{3}) {
 			t.Errorf("%v: %v, %+v", state, todo, e)
 		}
-		if again, todo := Next(r, Exited{3}); len(todo) > 0 || again.State != r.State {
+		if again, todo := Next(r, ProcessExited{3}); len(todo) > 0 || again.State != r.State {
 			t.Errorf("%v: it is started again: %v", state, todo)
 		}
 	}
-	if _, todo := Next(withWaiting(Running), Exited{1}); len(todo) > 0 {
+	if _, todo := Next(withWaiting(Running), ProcessExited{1}); len(todo) > 0 {
 		t.Errorf("a command that waits for no process is started: %v", todo)
 	}
 }
 
 // A command that runs when cleaning begins is waited for. Only then the tree is killed, and the others start.
 func TestExited_commandRunsIntoCleaning(t *testing.T) {
-	r := after(withWaiting(Running), Exited{3}, CommandStarted{ID: 3, PID: 300}, TargetEnded{})
+	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300}, TargetEnded{})
 	r, todo := Next(r, TreeEmptied{})
 	if r.State != Cleaning || len(r.Cleanup.Running(cleanup.AtExit)) != 1 {
 		t.Fatalf("in %v: %v", r.State, todo)
@@ -126,7 +126,7 @@ func TestExited_commandRunsIntoCleaning(t *testing.T) {
 
 // A command that ends before cleaning kills its own descendants, not the tree.
 func TestExited_commandEndsBeforeCleaning(t *testing.T) {
-	r := after(withWaiting(Running), Exited{3}, CommandStarted{ID: 3, PID: 300})
+	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300})
 	r, todo := Next(r, CommandEnded{ID: 3})
 	if r.Cleanup.Clearing || last(todo) != (KillCommand{3}) {
 		t.Errorf("%v", todo)

@@ -54,7 +54,7 @@ type Stop struct {
 	Count     int   // stop signals received, 2 at most
 	Held      []int // stop signals that are forwarded when the first step begins
 	TimedOut  bool  // the time limit began the stop
-	Orphaned  bool  // the death of one of graceful's two processes began the stop
+	PeerEnded bool  // the death of one of graceful's two processes began the stop
 	Recovered bool  // all of graceful's processes were killed
 	Escalated bool  // SIGKILL was sent to the tree
 	Bounded   bool  // the deadline timer was started
@@ -65,11 +65,11 @@ type Stop struct {
 // Phase is a part of a stop.
 type Phase uint8
 
-// The phases of Stopping, in order. Signalling continues in Sweeping.
+// The phases of Stopping, in order. PhaseSignals continues in Sweeping.
 const (
-	Notifying  Phase = iota // on-stop commands run
-	Draining                // the target finishes its work, and no signal has been sent
-	Signalling              // the steps of the schedule run; see Stop.Step
+	PhaseOnStop  Phase = iota // on-stop commands run
+	PhaseDrain                // the target finishes its work, and no signal has been sent
+	PhaseSignals              // the steps of the schedule run; see Stop.Step
 )
 
 // Cleanup holds the commands of a run, and what graceful does between them.

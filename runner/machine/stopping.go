@@ -49,12 +49,12 @@ func (d *decision) stopSignal(sig int) {
 	}
 	d.startDeadline() // the first reason to stop may come in Sweeping
 	switch {
-	case d.Stop.Phase == Draining:
+	case d.Stop.Phase == PhaseDrain:
 		d.do(stopTimers(0, DrainTimer)...)
 		d.nextStep()
 	case d.State == Sweeping && d.Waiting():
 		d.nextStep()
-	case d.Stop.Phase == Signalling:
+	case d.Stop.Phase == PhaseSignals:
 		d.forwardSignal(d.Policy.Rewritten(sig), true)
 	}
 }
@@ -77,8 +77,8 @@ func (d *decision) timeUp(name TimerName) {
 	case name == TimeoutTimer && d.State == Running:
 		d.Stop.TimedOut = true
 		d.stop()
-	case name == DrainTimer && d.State == Stopping && d.Stop.Phase == Draining,
-		name == GraceTimer && stopping && d.Stop.Phase == Signalling:
+	case name == DrainTimer && d.State == Stopping && d.Stop.Phase == PhaseDrain,
+		name == GraceTimer && stopping && d.Stop.Phase == PhaseSignals:
 		d.nextStep()
 	case name == DeadlineTimer && stopping:
 		d.kill()
@@ -87,7 +87,7 @@ func (d *decision) timeUp(name TimerName) {
 
 // stop begins a stop in Running.
 func (d *decision) stop() {
-	d.State, d.Stop.Phase = Stopping, Notifying
+	d.State, d.Stop.Phase = Stopping, PhaseOnStop
 	d.startDeadline()
 	d.do(stopTimers(0, TimeoutTimer)...)
 	d.nextOnStop()
@@ -110,13 +110,13 @@ func (d *decision) nextOnStop() {
 	if d.startNext(cleanup.AtStop) {
 		return
 	}
-	unasked := d.Stop.TimedOut || d.Stop.Orphaned
+	unasked := d.Stop.TimedOut || d.Stop.PeerEnded
 	hurry := d.Stop.Count > 1 || d.Stop.Count > 0 && unasked
 	if d.Policy.Drain <= 0 || hurry {
 		d.nextStep()
 		return
 	}
-	d.Stop.Phase = Draining
+	d.Stop.Phase = PhaseDrain
 	d.do(startTimer{Timer{Name: DrainTimer}, d.Policy.Drain})
 }
 
@@ -128,7 +128,7 @@ func (d *decision) nextStep() {
 		return
 	}
 	step := steps[d.Stop.Step]
-	d.Stop.Phase = Signalling
+	d.Stop.Phase = PhaseSignals
 	d.Stop.Step++
 	if d.Stop.Step == 1 && step.Signal == 0 && len(d.Stop.Held) > 0 {
 		for _, sig := range d.Stop.Held {
@@ -191,7 +191,7 @@ func (d *decision) sweep() {
 		d.nextStep()
 	case d.Policy.Survivors == WaitSurvivors && !d.Stop.Recovered:
 	case sig != 0:
-		d.do(SignalSurvivors{Signal: sig, Resume: true, Unasked: true})
+		d.do(SignalSurvivors{Signal: sig, Resume: true, Rest: true})
 	}
 }
 

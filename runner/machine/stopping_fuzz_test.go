@@ -106,7 +106,7 @@ func (s *simulation) setUp() bool {
 		case 2:
 			s.after(at, Withdrawn{ID: id})
 		case 3:
-			s.after(at, Exited{id})
+			s.after(at, ProcessExited{id})
 		}
 	}
 	for range min(len(s.data)/2, 20) {
@@ -203,7 +203,7 @@ func (s *simulation) happen(e Event) {
 	var todo []Action
 	s.run, todo = Advance(before, e, epoch.Add(s.now))
 	s.checkTransition(before, e)
-	if s.run.Stop.Phase == Draining && before.Stop.Phase != Draining {
+	if s.run.Stop.Phase == PhaseDrain && before.Stop.Phase != PhaseDrain {
 		s.steps = append(s.steps, "drain")
 	}
 	for _, a := range todo {
@@ -235,7 +235,7 @@ func (s *simulation) checkTransition(before Run, e Event) {
 	if s.run.Stop.Phase < before.Stop.Phase {
 		s.t.Fatalf("back to phase %v on %T", s.run.Stop.Phase, e)
 	}
-	drains := func(r Run) bool { return r.State == Stopping && r.Stop.Phase == Draining }
+	drains := func(r Run) bool { return r.State == Stopping && r.Stop.Phase == PhaseDrain }
 	if stop && drains(before) && drains(s.run) {
 		s.t.Fatal("a stop signal does not end the drain")
 	}

@@ -34,7 +34,7 @@ func inPhase(p Phase) func(*Run) {
 
 // onStopRuns changes a run to one whose first on-stop command runs.
 func onStopRuns(r *Run) {
-	inPhase(Notifying)(r)
+	inPhase(PhaseOnStop)(r)
 	r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtStop)
 	entry(3, func(c *cleanup.Entry) { c.PID = 300 })(r)
 }
@@ -97,7 +97,7 @@ func checkTransitions(t *testing.T, rows map[string]transition) {
 func TestNext_onStop(t *testing.T) {
 	checkTransitions(t, map[string]transition{
 		"first":    {with(Running, onStopDrain), stopSignal(SigTERM), Stopping, do(startFirst, StartCommand{3})},
-		"orphaned": {with(Running, onStopDrain), Orphaned{}, Stopping, do(startFirst, StartCommand{3})},
+		"orphaned": {with(Running, onStopDrain), PeerEnded{}, Stopping, do(startFirst, StartCommand{3})},
 		"next":     {with(Stopping, onStopDrain, onStopRuns), CommandEnded{ID: 3}, Stopping, nextOnStop},
 		"one is missing": {with(Stopping, onStopDrain, onStopRuns, notStarted(3)), CommandFailed{3, "none", false},
 			Stopping, do(startSecond, StartCommand{4})},
@@ -116,13 +116,13 @@ func TestNext_onStop(t *testing.T) {
 func TestNext_drain(t *testing.T) {
 	checkTransitions(t, map[string]transition{
 		"first": {with(Running, drain), stopSignal(SigTERM), Stopping, do(start(DrainTimer, 0, 3*time.Second))},
-		"then the signal": {with(Stopping, drain, inPhase(Draining)), TimeUp{DrainTimer}, Stopping,
+		"then the signal": {with(Stopping, drain, inPhase(PhaseDrain)), TimeUp{DrainTimer}, Stopping,
 			do(sendStop(SigTERM), startGrace(10*time.Second))},
-		"a stop signal ends it, and both are forwarded": {with(Stopping, drain, inPhase(Draining)),
+		"a stop signal ends it, and both are forwarded": {with(Stopping, drain, inPhase(PhaseDrain)),
 			stopSignal(sigINT), Stopping, do(sendStop(SigTERM), sendStop(sigINT), startGrace(10*time.Second))},
-		"the same stop signal is forwarded once": {with(Stopping, drain, inPhase(Draining)),
+		"the same stop signal is forwarded once": {with(Stopping, drain, inPhase(PhaseDrain)),
 			stopSignal(SigTERM), Stopping, do(sendStop(SigTERM), startGrace(10*time.Second))},
-		"the target ends": {with(Stopping, drain, inPhase(Draining)), targetExits, Sweeping, stopSurvivors},
+		"the target ends": {with(Stopping, drain, inPhase(PhaseDrain)), targetExits, Sweeping, stopSurvivors},
 	})
 }
 
@@ -150,7 +150,7 @@ func TestNext_rewrite(t *testing.T) {
 			do(sendOther(sigUSR1))},
 		"a repeated stop signal": {with(Stopping, rewrite), stopSignal(SigTERM), Stopping, do(sendStop(3))},
 		"for survivors": {with(Stopping, rewrite), targetExits, Sweeping,
-			do(SignalSurvivors{Signal: 3, Resume: true, Unasked: true})},
+			do(SignalSurvivors{Signal: 3, Resume: true, Rest: true})},
 		"not the schedule": {with(Running, rewriteAndSchedule), stopSignal(sigINT), Stopping,
 			do(sendStop(SigTERM), startGrace(time.Second))},
 	})
@@ -206,7 +206,7 @@ func TestNext_deadline(t *testing.T) {
 		"kills": {with(Stopping, deadline), TimeUp{DeadlineTimer}, Killing, killTree},
 		"kills an on-stop command": {with(Stopping, deadline, onStopRuns), TimeUp{DeadlineTimer}, Killing,
 			do(KillCommand{3}, start(AbandonTimer, 3, time.Second/2), KillTree{})},
-		"ends a drain":    {with(Stopping, deadline, inPhase(Draining)), TimeUp{DeadlineTimer}, Killing, killTree},
+		"ends a drain":    {with(Stopping, deadline, inPhase(PhaseDrain)), TimeUp{DeadlineTimer}, Killing, killTree},
 		"kills survivors": {with(Sweeping, deadline), TimeUp{DeadlineTimer}, Sweeping, killTree},
 		"ends no cleanup": {with(Cleaning, deadline), TimeUp{DeadlineTimer}, Cleaning, nil},
 	})
@@ -220,7 +220,7 @@ func TestNext_waitForSurvivors(t *testing.T) {
 			do(sendSurvivors(sigINT), startGrace(10*time.Second))},
 		"another signal": {with(Sweeping, waitForSurvivors, atStep(0)), otherSignal(sigHUP), Sweeping,
 			do(SignalSurvivors{Signal: sigHUP})},
-		"orphaned":          {with(Sweeping, waitForSurvivors, atStep(0)), Orphaned{}, Sweeping, stopSurvivors},
+		"orphaned":          {with(Sweeping, waitForSurvivors, atStep(0)), PeerEnded{}, Sweeping, stopSurvivors},
 		"not after SIGKILL": {with(Killing, waitForSurvivors), targetExits, Sweeping, killTree},
 		"not in recovery":   {with(Running, waitForSurvivors), Recovered{}, Sweeping, stopSurvivors},
 	})
@@ -246,7 +246,7 @@ func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 	r = after(r, stopSignal(sigINT), CommandStarted{ID: 3, PID: 300}, stopSignal(SigTERM))
 	r, todo := Next(r, CommandEnded{ID: 3})
 	want := do(sendStop(sigINT), sendStop(SigTERM))
-	if diff := cmp.Diff(want, todo[len(todo)-3:len(todo)-1], compareActions); diff != "" || r.Stop.Phase != Signalling {
+	if diff := cmp.Diff(want, todo[len(todo)-3:len(todo)-1], compareActions); diff != "" || r.Stop.Phase != PhaseSignals {
 		t.Errorf("phase %v, actions (-want +got):\n%s", r.Stop.Phase, diff)
 	}
 }
@@ -283,7 +283,7 @@ func TestRun_statusAndRaise(t *testing.T) {
 		"the time limit, remapped":             {with(Done, remap, timedOut), 1, 0},
 		"raised":                               {with(Done, reraise, terminated), 143, SigTERM},
 		"an exit with a signal's status":       {with(Done, reraise, ends(Ending{Code: 143})), 143, 0},
-		"graceful's death stops a good target": {with(Done, noOptions, func(r *Run) { r.Stop.Orphaned = true }), 125, 0},
+		"graceful's death stops a good target": {with(Done, noOptions, func(r *Run) { r.Stop.PeerEnded = true }), 125, 0},
 	} {
 		if c.run.Status() != c.status || c.run.Raise() != c.raise {
 			t.Errorf("%s: status %d, signal %d; want %d, %d", name, c.run.Status(), c.run.Raise(), c.status, c.raise)

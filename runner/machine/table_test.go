@@ -64,7 +64,7 @@ func columns() map[string][]Event {
 		"TargetEnded":    {TargetEnded{Ending: Ending{Code: 1}}},
 		"TreeEmptied":    {TreeEmptied{}},
 		"Relayed":        {Relayed{}},
-		"Orphaned":       {Orphaned{}},
+		"PeerEnded":      {PeerEnded{}},
 		"Recovered":      {Recovered{}},
 		"stop signal":    {stopSignal(SigTERM), stopSignal(sigINT)},
 		"other signal":   {otherSignal(sigHUP)},
@@ -75,7 +75,7 @@ func columns() map[string][]Event {
 		"deadline":       {TimeUp{DeadlineTimer}},
 		"on-stop ends":   append(ends(3), CommandFailed{ID: 3, Err: "none"}),
 		"cleanup ends":   append(ends(2), CommandFailed{ID: 2, Err: "none"}, CommandLost{ID: 2}),
-		"Exited":         {Exited{ID: 1}},
+		"ProcessExited":  {ProcessExited{ID: 1}},
 		"Registered":     {Registered{Entry: entry}},
 		"Withdrawn":      {Withdrawn{ID: 1}, Withdrawn{ID: 9}},
 		"Retried":        {Retried{}},
@@ -127,9 +127,9 @@ func variants(s State) (runs []Run) {
 	}
 	special := map[State][]func(*Run){
 		Stopping: {
-			inPhase(Draining),
-			func(r *Run) { inPhase(Notifying)(r); command(3, cleanup.Claimed, 301)(r) },
-			func(r *Run) { inPhase(Notifying)(r); command(3, cleanup.Claimed, 301)(r); r.Target.Ended = true },
+			inPhase(PhaseDrain),
+			func(r *Run) { inPhase(PhaseOnStop)(r); command(3, cleanup.Claimed, 301)(r) },
+			func(r *Run) { inPhase(PhaseOnStop)(r); command(3, cleanup.Claimed, 301)(r); r.Target.Ended = true },
 		},
 		Cleaning: {
 			func(r *Run) { command(2, cleanup.Ended, 200)(r); r.Cleanup.Clearing = true },

@@ -65,7 +65,7 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 		if before.State == machine.Sweeping && len(h.doc.Left) == 0 {
 			h.doc.Emptied = pointer(at)
 		}
-	case machine.Orphaned, machine.Recovered:
+	case machine.PeerEnded, machine.Recovered:
 		h.TakeOver()
 	case machine.Retried:
 		for _, c := range after.Cleanup.Entries {

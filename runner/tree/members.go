@@ -99,9 +99,11 @@ func (t *Tree) Empty(noChildren bool) bool {
 	return t.group == 0
 }
 
-// Announced reports whether graceful receives the end of every member as the end of a child. Otherwise the caller must
+// ReportsEnds reports whether graceful receives the end of every member as the end of a child. Otherwise the caller must
 // ask Empty from time to time.
-func (t *Tree) Announced() bool { return t.level == Subreaper && t.orphaned == nil && !t.leftInCgroup }
+func (t *Tree) ReportsEnds() bool {
+	return t.level == Subreaper && t.orphaned == nil && !t.leftInCgroup
+}
 
 // childless reports whether graceful has no child, dead or alive, except the excluded ones.
 func (t *Tree) childless(noChildren bool) bool {

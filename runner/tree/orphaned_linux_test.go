@@ -95,7 +95,7 @@ func TestOpenOrphaned_ownChildren(t *testing.T) {
 	tr := openOrphaned(t, unusedMark, nil, 0)
 	root, all := startTree(t)
 	waitUntil(t, tr, "other members", func() bool { return slices.Equal(pidsOf(tr.Members()), all) })
-	if tr.Empty(false) || tr.Announced() {
+	if tr.Empty(false) || tr.ReportsEnds() {
 		t.Error("empty, or announced")
 	}
 	tr.SignalAll(tr.Child(root).Identity, unix.SIGKILL)

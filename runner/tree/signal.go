@@ -60,7 +60,7 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 	t.signalOnce(signals, nil)
 }
 
-// SignalOrphans sends the signals to each child of graceful that the last Signal or SignalUnasked neither signalled nor
+// SignalOrphans sends the signals to each child of graceful that the last Signal or SignalRest neither signalled nor
 // skipped: it was born since, and its parent is dead. It does nothing at level Group.
 func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	if t.level != Subreaper || t.signalled == nil {
@@ -81,7 +81,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 // skipFunc reports whether a member gets no signal. members are all members by their pids; nil: unknown.
 type skipFunc func(p procfs.Process, members map[int]procfs.Process) bool
 
-// signalOnce does the work of Signal and SignalUnasked. With a nil skip it signals the target's group in one system
+// signalOnce does the work of Signal and SignalRest. With a nil skip it signals the target's group in one system
 // call, then the members outside the group.
 func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
 	done := map[procfs.Identity]bool{}
@@ -152,7 +152,7 @@ type stopSignals struct {
 	unseen   bool // one was sent to the group without /proc, so that its members are unknown
 }
 
-// StopGroup is SignalGroup for a stop signal. It records the members that receive the signal, for SignalUnasked.
+// StopGroup is SignalGroup for a stop signal. It records the members that receive the signal, for SignalRest.
 //
 // A process that leaves the group during the call counts as not asked, since it may have left before the signal.
 func (t *Tree) StopGroup(sig syscall.Signal) error {
@@ -184,9 +184,9 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 	return nil
 }
 
-// SignalUnasked is Signal for the members that StopGroup has not asked to stop. It skips what a living asked member has
+// SignalRest is Signal for the members that StopGroup has not asked to stop. It skips what a living asked member has
 // started since: the member may need it to end.
-func (t *Tree) SignalUnasked(signals ...syscall.Signal) {
+func (t *Tree) SignalRest(signals ...syscall.Signal) {
 	switch {
 	case t.proc == nil && t.stops.unseen && t.level == Group: // every member was asked
 	case len(t.stops.received) == 0:

@@ -46,7 +46,7 @@ type Tree struct {
 	leftInCgroup   bool   // the last call of Empty found no child of graceful, but a process in the cgroup
 	killedInCgroup []int  // pids that were in the cgroup when Kill killed it
 
-	signalled map[procfs.Identity]bool // members that the last Signal or SignalUnasked signalled or skipped
+	signalled map[procfs.Identity]bool // members that the last Signal or SignalRest signalled or skipped
 	skip      skipFunc                 // what that call skipped; nil: nothing
 	stops     stopSignals              // what StopGroup sent
 }

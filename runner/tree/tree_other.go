@@ -19,8 +19,8 @@ func AdoptOrphans() error {
 		"processes that leave the target's process group cannot be found")
 }
 
-// Pins returns an error: pidfds are Linux's.
-func Pins() error {
+// CheckPidfds returns an error: pidfds are Linux's.
+func CheckPidfds() error {
 	return errors.New("this system has no pidfds: " +
 		"between the target's end and a signal to its group, another group may get its id")
 }
