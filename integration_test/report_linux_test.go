@@ -83,126 +83,161 @@ func sent(r report.Report) string {
 	return strings.Join(all, ", ")
 }
 
-func TestTheReportTellsHowARunWent(t *testing.T) {
-	all := newReports(t)
-	type check = func(t *testing.T, p *proc, r report.Report)
-	for name, c := range map[string]struct {
-		flags  []string
-		target string // for a shell; "": a program that there is not
-		stop   bool   // by SIGTERM once it is ready
-		status string
-		check  check
-	}{
-		"a program that ends": {target: "exit 7", status: "7", check: func(t *testing.T, p *proc, r report.Report) {
-			target := r.Target
-			if r.Reason != "exited" || r.ExitStatus != 7 || *target.ExitCode != 7 || target.Signal != nil ||
-				target.Error != nil || r.Escalated ||
-				r.Stop != nil || r.TakenOver || len(r.Received)+len(r.Killed)+len(r.Left)+len(r.Commands) > 0 || r.Raised != nil {
-				t.Error("not what it is of such a run")
-			}
-			if r.PID != p.cmd.Process.Pid || r.Writer == r.PID || r.Writer != value(r.Supervisor) || r.Dir != p.dir ||
-				r.Name != "sh" ||
-				strings.Join(r.Command, " ") != "sh -c echo >ready; exit 7" || r.Level != "subreaper" {
-				t.Error("not what was run")
-			}
-			if target.Usage == nil || target.Usage.MaxRSSKB == 0 || target.Usage.MinorFaults == 0 {
-				t.Error("nothing is used")
-			}
-			times := []time.Time{r.Began, *target.Started, *target.Ended, *r.Emptied, r.Finished}
-			if !slices.IsSortedFunc(times, time.Time.Compare) || time.Since(r.Began) > time.Hour {
-				t.Errorf("times: %v", times)
-			}
-		}},
+// reportedRun is a run and what its report is to say.
+type reportedRun struct {
+	flags  []string
+	target string // for a shell; "": a program that there is not
+	stop   bool   // by SIGTERM once it is ready
+	status string
+	check  func(t *testing.T, p *proc, r report.Report)
+}
+
+// reportedRuns returns the runs by their names.
+func reportedRuns() map[string]reportedRun {
+	return map[string]reportedRun{
+		"a program that ends": {target: "exit 7", status: "7", check: checkExit},
 		"without a guard": {flags: []string{"--guard", "off", "--contain", "group"}, target: "kill -9 $$", status: "137",
-			check: func(t *testing.T, p *proc, r report.Report) {
-				if r.Reason != "signaled" || *r.Target.Signal != "KILL" || r.Target.ExitCode != nil || r.Stop != nil ||
-					r.Supervisor != nil || r.Writer != r.PID || r.Level != "group" {
-					t.Error("not what it is of such a run")
-				}
-			}},
+			check: checkNoGuard},
 		"a stop with all that there is": {
 			flags:  []string{"--on-stop", "sleep 0.05", "--drain", "50ms", "--grace", "100ms", "--on-exit", "true"},
 			target: "trap '' TERM; sleep 1000 & echo >ready; wait; exec sleep 1000", stop: true, status: "137",
-			check: func(t *testing.T, p *proc, r report.Report) {
-				if r.Reason != "stopped" || *r.Stop.Signal != "TERM" || !r.Escalated || *r.Target.Signal != "KILL" ||
-					outcomes(r) != "succeeded succeeded" {
-					t.Error("not what it is of such a run")
-				}
-				if got := sent(r); !strings.HasPrefix(got, "TERM group, KILL tree") || len(r.Received) != 1 ||
-					r.Received[0].State != "running" {
-					t.Errorf("sent: %s; received: %v", got, r.Received)
-				}
-				if len(r.Killed) == 0 || r.Killed[0].Name != "sleep" {
-					t.Errorf("killed: %v", r.Killed)
-				}
-				stop, exit := r.Commands[1], r.Commands[0]
-				if stop.When != "stop" || exit.When != "exit" || *stop.DurationMS < 40 || stop.Ended.After(*exit.Started) {
-					t.Errorf("commands: %v", r.Commands)
-				}
-			}},
+			check: checkStop},
 		"a time limit": {flags: []string{"--timeout", "50ms"}, target: "exec sleep 1000", status: "124",
-			check: func(t *testing.T, p *proc, r report.Report) {
-				if r.Reason != "timed-out" || !r.Stop.TimedOut || r.Stop.Signal != nil || *r.Target.Signal != "TERM" ||
-					r.Escalated {
-					t.Error("not what it is of such a run")
-				}
-			}},
+			check: checkTimeLimit},
 		// All that can hang does.
 		"a deadline": {
 			flags: []string{"--deadline", "2s", "--on-stop", "trap '' TERM; exec sleep 1000", "--on-exit",
 				"trap '' TERM; exec sleep 1000", "--on-exit-timeout", "500ms"},
 			target: "trap '' TERM; echo >ready; while :; do sleep 1000; done", stop: true, status: "137",
-			check: func(t *testing.T, p *proc, r report.Report) {
-				if !r.Escalated || outcomes(r) != "timed-out timed-out" || len(r.Killed) == 0 ||
-					r.Finished.Sub(r.Stop.Began) > 2*time.Second {
-					t.Error("not what it is of such a run")
-				}
-			}},
-		"a program that is not there": {flags: []string{"--on-exit", "true"}, status: "127",
-			check: func(t *testing.T, p *proc, r report.Report) {
-				if r.Reason != "start-failed" || r.ExitStatus != 127 || value(r.Target.Error) != "no such file or directory" ||
-					r.Target.PID != nil ||
-					r.Target.ExitCode != nil || r.Target.DurationMS != nil || r.Emptied != nil || outcomes(r) != "succeeded" {
-					t.Error("not what it is of such a run")
-				}
-			}},
+			check: checkDeadline},
+		"a program that is not there": {flags: []string{"--on-exit", "true"}, status: "127", check: checkMissingTarget},
 		"commands that fail": {
 			flags: []string{"--on-exit", "exit 3", "--on-exit", `["/nowhere/flush"]`, "--on-exit", "exec sleep 1000",
 				"--on-exit", "kill -9 $$",
 				"--on-exit-timeout", "500ms", "--fail-on-cleanup-error", "--on-stop", "true"},
-			target: "true", status: "125", check: func(t *testing.T, p *proc, r report.Report) {
-				if r.ExitStatus != 125 || *r.Target.ExitCode != 0 || outcomes(r) != "failed not-started timed-out failed not-run" {
-					t.Error("not what it is of such a run")
-				}
-				if c := r.Commands; *c[0].ExitCode != 3 || *c[1].Error != "no such file or directory" || c[1].PID != nil ||
-					*c[2].Signal != "TERM" ||
-					*c[3].Signal != "KILL" || !strings.HasSuffix(sent(r), "TERM command") || r.Sent[len(r.Sent)-1].Command != 3 {
-					t.Errorf("commands: %v", c)
-				}
-			}},
+			target: "true", status: "125", check: checkFailedCommands},
 		"what is another's is kept": {flags: []string{"--survivors", "keep"}, target: "sleep 1000 & echo $! >kept",
-			status: "0", check: func(t *testing.T, p *proc, r report.Report) {
-				if unix.Kill(p.pidIn("kept"), unix.SIGKILL) != nil || r.Emptied != nil || len(r.Sent)+len(r.Killed) > 0 {
-					t.Error("not what it is of such a run")
-				}
-			}},
-		"a signal to end by": {flags: []string{"--reraise"}, target: "kill -HUP $$", status: "HUP",
-			check: func(t *testing.T, p *proc, r report.Report) {
-				if *r.Raised != "HUP" || r.ExitStatus != 129 {
-					t.Error("not what it is of such a run")
-				}
-			}},
+			status: "0", check: checkKeptSurvivor},
+		"a signal to end by": {flags: []string{"--reraise"}, target: "kill -HUP $$", status: "HUP", check: checkReraise},
 		"bytes of all kinds": {
 			flags:  []string{"--name", "n\xff", "--on-exit", ": '\xfe<&>'"},
 			target: ": '\xff\t\"<\u2028'" + strings.Repeat(" #", 60_000), status: "0",
-			check: func(t *testing.T, p *proc, r report.Report) {
-				if r.Name != "n\ufffd" || !strings.Contains(r.Command[2], ": '\ufffd\t\"<\u2028' # #") ||
-					len(r.Command[2]) < 120_000 ||
-					r.Commands[0].Command != ": '\ufffd<&>'" {
-					t.Error("not what it is of such a run")
-				}
-			}},
-	} {
+			check: checkBytes},
+	}
+}
+
+// checkExit checks all fields of the report of a target that exits.
+func checkExit(t *testing.T, p *proc, r report.Report) {
+	target := r.Target
+	if r.Reason != "exited" || r.ExitStatus != 7 || *target.ExitCode != 7 || target.Signal != nil ||
+		target.Error != nil || r.Escalated ||
+		r.Stop != nil || r.TakenOver || len(r.Received)+len(r.Killed)+len(r.Left)+len(r.Commands) > 0 || r.Raised != nil {
+		t.Error("not what it is of such a run")
+	}
+	if r.PID != p.cmd.Process.Pid || r.Writer == r.PID || r.Writer != value(r.Supervisor) || r.Dir != p.dir ||
+		r.Name != "sh" ||
+		strings.Join(r.Command, " ") != "sh -c echo >ready; exit 7" || r.Level != "subreaper" {
+		t.Error("not what was run")
+	}
+	if target.Usage == nil || target.Usage.MaxRSSKB == 0 || target.Usage.MinorFaults == 0 {
+		t.Error("nothing is used")
+	}
+	times := []time.Time{r.Began, *target.Started, *target.Ended, *r.Emptied, r.Finished}
+	if !slices.IsSortedFunc(times, time.Time.Compare) || time.Since(r.Began) > time.Hour {
+		t.Errorf("times: %v", times)
+	}
+}
+
+// checkNoGuard checks that the front writes the report of a run without a supervisor.
+func checkNoGuard(t *testing.T, p *proc, r report.Report) {
+	if r.Reason != "signaled" || *r.Target.Signal != "KILL" || r.Target.ExitCode != nil || r.Stop != nil ||
+		r.Supervisor != nil || r.Writer != r.PID || r.Level != "group" {
+		t.Error("not what it is of such a run")
+	}
+}
+
+// checkStop checks the signals, the killed processes and the commands of a stop.
+func checkStop(t *testing.T, p *proc, r report.Report) {
+	if r.Reason != "stopped" || *r.Stop.Signal != "TERM" || !r.Escalated || *r.Target.Signal != "KILL" ||
+		outcomes(r) != "succeeded succeeded" {
+		t.Error("not what it is of such a run")
+	}
+	if got := sent(r); !strings.HasPrefix(got, "TERM group, KILL tree") || len(r.Received) != 1 ||
+		r.Received[0].State != "running" {
+		t.Errorf("sent: %s; received: %v", got, r.Received)
+	}
+	if len(r.Killed) == 0 || r.Killed[0].Name != "sleep" {
+		t.Errorf("killed: %v", r.Killed)
+	}
+	stop, exit := r.Commands[1], r.Commands[0]
+	if stop.When != "stop" || exit.When != "exit" || *stop.DurationMS < 40 || stop.Ended.After(*exit.Started) {
+		t.Errorf("commands: %v", r.Commands)
+	}
+}
+
+// checkTimeLimit checks that the time limit is the reason, and SIGTERM is enough.
+func checkTimeLimit(t *testing.T, p *proc, r report.Report) {
+	if r.Reason != "timed-out" || !r.Stop.TimedOut || r.Stop.Signal != nil || *r.Target.Signal != "TERM" ||
+		r.Escalated {
+		t.Error("not what it is of such a run")
+	}
+}
+
+// checkDeadline checks that the run keeps its deadline although the target and all commands hang.
+func checkDeadline(t *testing.T, p *proc, r report.Report) {
+	if !r.Escalated || outcomes(r) != "timed-out timed-out" || len(r.Killed) == 0 ||
+		r.Finished.Sub(r.Stop.Began) > 2*time.Second {
+		t.Error("not what it is of such a run")
+	}
+}
+
+// checkMissingTarget checks that the report of a target that cannot be started has no pid, end or duration of it.
+func checkMissingTarget(t *testing.T, p *proc, r report.Report) {
+	if r.Reason != "start-failed" || r.ExitStatus != 127 || value(r.Target.Error) != "no such file or directory" ||
+		r.Target.PID != nil ||
+		r.Target.ExitCode != nil || r.Target.DurationMS != nil || r.Emptied != nil || outcomes(r) != "succeeded" {
+		t.Error("not what it is of such a run")
+	}
+}
+
+// checkFailedCommands checks the outcome of each way to fail.
+func checkFailedCommands(t *testing.T, p *proc, r report.Report) {
+	if r.ExitStatus != 125 || *r.Target.ExitCode != 0 || outcomes(r) != "failed not-started timed-out failed not-run" {
+		t.Error("not what it is of such a run")
+	}
+	if c := r.Commands; *c[0].ExitCode != 3 || *c[1].Error != "no such file or directory" || c[1].PID != nil ||
+		*c[2].Signal != "TERM" ||
+		*c[3].Signal != "KILL" || !strings.HasSuffix(sent(r), "TERM command") || r.Sent[len(r.Sent)-1].Command != 3 {
+		t.Errorf("commands: %v", c)
+	}
+}
+
+// checkKeptSurvivor checks that the survivor is alive, ends it, and checks that the run has sent no signal.
+func checkKeptSurvivor(t *testing.T, p *proc, r report.Report) {
+	if unix.Kill(p.pidIn("kept"), unix.SIGKILL) != nil || r.Emptied != nil || len(r.Sent)+len(r.Killed) > 0 {
+		t.Error("not what it is of such a run")
+	}
+}
+
+// checkReraise checks the signal by which graceful ends itself.
+func checkReraise(t *testing.T, p *proc, r report.Report) {
+	if *r.Raised != "HUP" || r.ExitStatus != 129 {
+		t.Error("not what it is of such a run")
+	}
+}
+
+// checkBytes checks that invalid UTF-8 is replaced, and that no byte is escaped twice or lost.
+func checkBytes(t *testing.T, p *proc, r report.Report) {
+	if r.Name != "n\ufffd" || !strings.Contains(r.Command[2], ": '\ufffd\t\"<\u2028' # #") ||
+		len(r.Command[2]) < 120_000 ||
+		r.Commands[0].Command != ": '\ufffd<&>'" {
+		t.Error("not what it is of such a run")
+	}
+}
+
+func TestTheReportTellsHowARunWent(t *testing.T) {
+	all := newReports(t)
+	for name, c := range reportedRuns() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			program := []string{"sh", "-c", c.target}

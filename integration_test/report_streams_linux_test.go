@@ -53,21 +53,23 @@ func TestAReportIsNeverSeenInPart(t *testing.T) {
 // tmpfs mounts a file system of 64 KB in DIR/small.
 const tmpfs = `mkdir -p $DIR/small && mount -t tmpfs -o size=64k,mode=777 none $DIR/small && `
 
-// A report that cannot be written is a warning, and all else is as without one: the exit status, the time that it
-// takes, and nothing is left.
-func TestAReportThatCannotBeWritten(t *testing.T) {
+// unwritable is a report that cannot be written.
+type unwritable struct {
+	need   []string
+	before string // a script that makes the place, with DIR
+	around []string
+	file   string
+	want   string // the reason; "": it can be written
+}
+
+// unwritables returns such reports by where they go.
+func unwritables() map[string]unwritable {
 	root := []string{"root", "unshare", "norace"}
 	mount := func(before string) []string {
 		return []string{"unshare", "--mount", "sh", "-c",
 			before + ` "$@"; status=$?; ls -A $DIR $DIR/small 2>/dev/null | grep graceful; exit $status`, "sh"}
 	}
-	for name, c := range map[string]struct {
-		need   []string
-		before string // a script that makes the place, with DIR
-		around []string
-		file   string
-		want   string // the reason; "": it can be written
-	}{
+	return map[string]unwritable{
 		"to a directory": {before: "mkdir $DIR/r", file: "$DIR/r", want: "is a directory"},
 		"to a directory of another": {need: append(root, "setpriv"), before: "mkdir $DIR/r",
 			around: []string{"setpriv", "--reuid=54322", "--clear-groups"}, file: "$DIR/r", want: "is a directory"},
@@ -96,7 +98,13 @@ func TestAReportThatCannotBeWritten(t *testing.T) {
 			before: "chmod 777 $DIR; echo 1 >$DIR/r; chmod 0444 $DIR/r; chown 54322 $DIR/r",
 			around: []string{"setpriv", "--reuid=54322", "--clear-groups"}, file: "$DIR/r"},
 		"to nowhere": {file: "/dev/null"},
-	} {
+	}
+}
+
+// A report that cannot be written is a warning, and all else is as without one: the exit status, the time that it
+// takes, and nothing is left.
+func TestAReportThatCannotBeWritten(t *testing.T) {
+	for name, c := range unwritables() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			need(t, append(c.need, "linux")...)
@@ -110,27 +118,12 @@ func TestAReportThatCannotBeWritten(t *testing.T) {
 			if out, err := exec.Command("sh", "-c", in(c.before)).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			var around []string
-			for _, word := range c.around {
-				around = append(around, in(word))
-			}
 			before := inDir(t, dir)
 			for _, guard := range []string{"on", "off"} {
 				if strings.HasPrefix(c.want, "file too") && guard == "on" {
 					continue // its ledger does not fit either
 				}
-				p := command(t, slices.Concat(around,
-					[]string{plain, "run", "--guard", guard, "--report", in(c.file), "--on-exit", "echo cleaned", "--",
-						"sh", "-c", "exit 7", strings.Repeat("x", 20_000)})...)
-				p.cmd.Dir = "/"
-				p.start().want("7")
-				want := "cleaned\n"
-				if c.want != "" {
-					want += fmt.Sprintf("graceful: the run is done, but: writing report %s: %s\n", in(c.file), c.want)
-				}
-				if got := p.text(); got != want {
-					t.Errorf("guard %s: it wrote\n%s\nand not\n%s", guard, got, want)
-				}
+				c.checkWarning(t, in, guard)
 			}
 			if after := inDir(t, dir); c.around == nil && after != before || strings.Contains(after, "graceful") {
 				t.Errorf("in the directory were %q, and are %q", before, after)
@@ -139,6 +132,27 @@ func TestAReportThatCannotBeWritten(t *testing.T) {
 				t.Errorf("left: %q", left)
 			}
 		})
+	}
+}
+
+// checkWarning checks the exit status and the output of a run with the report. in replaces the variable DIR.
+func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard string) {
+	t.Helper()
+	var around []string
+	for _, word := range c.around {
+		around = append(around, in(word))
+	}
+	p := command(t, slices.Concat(around,
+		[]string{plain, "run", "--guard", guard, "--report", in(c.file), "--on-exit", "echo cleaned", "--",
+			"sh", "-c", "exit 7", strings.Repeat("x", 20_000)})...)
+	p.cmd.Dir = "/"
+	p.start().want("7")
+	want := "cleaned\n"
+	if c.want != "" {
+		want += fmt.Sprintf("graceful: the run is done, but: writing report %s: %s\n", in(c.file), c.want)
+	}
+	if got := p.text(); got != want {
+		t.Errorf("guard %s: it wrote\n%s\nand not\n%s", guard, got, want)
 	}
 }
 
