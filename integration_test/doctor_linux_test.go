@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,136 +59,122 @@ for text in sys.stdin.read().split("\0"):
 	}
 }
 
+// place is an environment in which the doctor and a run are compared.
+type place struct {
+	need     []string
+	around   []string
+	program  string // where graceful is there
+	stateDir string // which may hold DIR, a directory of the test's own
+	before   string // a script that makes the place, with DIR
+	no       []string
+	partly   []string
+}
+
+// here is a place on this machine: its directory, and the words around graceful's own.
+type here struct {
+	dir      string
+	graceful string
+	around   []string
+	state    []string // the flag --state-dir
+}
+
+// in replaces the variables of a place's words.
+func (h here) in(s string) string {
+	return strings.NewReplacer("$DIR", h.dir, "$GRACEFUL", plain).Replace(s)
+}
+
+// make makes a place in a new directory.
+func (p place) make(t *testing.T) here {
+	t.Helper()
+	h := here{dir: t.TempDir(), graceful: plain}
+	if out, err := exec.Command("sh", "-c", h.in(p.before)).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if p.program != "" {
+		h.graceful = p.program
+	}
+	for _, word := range p.around {
+		h.around = append(h.around, h.in(word))
+	}
+	if p.stateDir != "" {
+		h.state = []string{"--state-dir", h.in(p.stateDir)}
+	}
+	return h
+}
+
 // Where the doctor says no, there run warns or refuses, and nowhere else.
 func TestTheDoctorAndRunAgree(t *testing.T) {
 	need(t, "python3-jsonschema")
 	var all sync.Mutex
 	var texts []string
 	t.Cleanup(func() { validate(t, "doctor.schema.json", texts...) })
-	root := []string{"root", "norace"}
-	sh := func(script string) []string { return []string{"sh", "-c", script, "sh"} }
-	namespace := func(inside ...string) []string {
-		return append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}, inside...)
-	}
-	few := func(limit string, uid string) []string {
-		return namespace(append(sh(`"$@"; exit $?`), "prlimit", "--nproc="+limit, "setpriv", "--reuid="+uid,
-			"--clear-groups")...)
-	}
-	for name, c := range map[string]struct {
-		need     []string
-		around   []string
-		program  string // where graceful is there
-		stateDir string // which may hold DIR, a directory of the test's own
-		before   string // a script that makes the place, with DIR
-		no       []string
-		partly   []string
-	}{
-		"nothing special": {},
-		"another user": {need: root,
-			around: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}},
-		"PID 1": {need: root, around: namespace(), no: []string{"parent"}, partly: []string{"guard"}},
-		"another namespace's /proc": {need: root,
-			around: append([]string{"unshare", "--pid", "--fork", "--kill-child"}, sh(`"$@"; exit $?`)...),
-			no:     []string{"parent", "tree"}, partly: []string{"socket"}},
-		"PID 1 without its /proc": {need: root, around: []string{"unshare", "--pid", "--fork", "--kill-child"},
-			no: []string{"parent"}, partly: []string{"guard", "socket"}},
-		"a /proc that hides others": {need: root,
-			around: append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount"},
-				sh(`mount -t proc -o hidepid=2 proc /proc && setpriv --reuid=54323 --regid=54323 --clear-groups "$@"; exit $?`)...),
-			no: []string{"parent"}, partly: []string{"tree"}},
-		"no processes for a guard": {need: root, around: few("25", "54324"), no: []string{"guard", "parent"}},
-		"no processes for a run":   {need: root, around: few("12", "54325"), no: []string{"guard", "parent", "processes"}},
-		"no files of any size": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},
-			no: []string{"guard"}},
-		"nothing but graceful": {need: root, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"},
-			program: "/graceful", no: []string{"guard", "shell", "tree"}, partly: []string{"socket", "signals"}},
-		"a state directory":     {before: "mkdir -m 700 $DIR/state", stateDir: "$DIR/state"},
-		"one that is not there": {stateDir: "$DIR/a/state", partly: []string{"state-directory"}},
-		"one that others write to": {before: "mkdir $DIR/state; chmod 777 $DIR/state", stateDir: "$DIR/state",
-			no: []string{"state-directory"}},
-		"one that is a link": {before: "mkdir -m 700 $DIR/state; ln -s state $DIR/link", stateDir: "$DIR/link",
-			no: []string{"state-directory"}},
-		"one that is a file": {before: "echo >$DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one below a file": {before: "echo >$DIR/file", stateDir: "$DIR/file/state",
-			no: []string{"state-directory"}},
-		"one that is another user's": {need: root, before: "mkdir -m 700 $DIR/state; chown 54321 $DIR/state",
-			stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that cannot be made": {need: root, around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that cannot be written": {need: root, before: "mkdir -m 700 $DIR/state", around: readOnly,
-			stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that is full": {need: root,
-			around: append([]string{"unshare", "--mount"},
-				sh(`mount -t tmpfs -o size=4k,mode=700 none $DIR && head -c 4096 /dev/zero >$DIR/full && exec "$@"`)...),
-			stateDir: "$DIR", no: []string{"state-directory"}},
-		"one that is in memory": {need: root,
-			around:   append([]string{"unshare", "--mount"}, sh(`mount -t tmpfs -o mode=700 none $DIR && exec "$@"`)...),
-			stateDir: "$DIR", partly: []string{"state-directory"}},
-		"not a processor to spare": {need: []string{"taskset"}, around: []string{"taskset", "-c", "0"}},
-	} {
+	places := placesOfProcesses()
+	maps.Copy(places, placesOfStateDirectories())
+	for name, c := range places {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			need(t, append(c.need, "unshare", "setpriv")...)
-			dir := t.TempDir()
-			in := func(s string) string {
-				return strings.NewReplacer("$DIR", dir, "$GRACEFUL", plain).Replace(s)
-			}
-			if out, err := exec.Command("sh", "-c", in(c.before)).CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			graceful := plain
-			if c.program != "" {
-				graceful = c.program
-			}
-			var around, state []string
-			for _, word := range c.around {
-				around = append(around, in(word))
-			}
-			if c.stateDir != "" {
-				state = []string{"--state-dir", in(c.stateDir)}
-			}
-			status, checks, text := doctor(t, slices.Concat(around, []string{graceful, "doctor", "--format", "json"}, state))
+			h := c.make(t)
+			text := c.checkDoctor(t, h)
 			all.Lock()
 			texts = append(texts, text)
 			all.Unlock()
-			slices.Sort(checks["no"])
-			if !slices.Equal(checks["no"], c.no) || !slices.Equal(checks["partly"], c.partly) {
-				t.Errorf("no: %q, partly: %q; want %q and %q", checks["no"], checks["partly"], c.no, c.partly)
-			}
-			failed := slices.DeleteFunc(slices.Clone(c.no),
-				func(name string) bool { return name == "shell" || name == "parent" })
-			if want := map[bool]string{true: "1", false: "0"}[len(failed) > 0]; status != want {
-				t.Errorf("the doctor's exit status is %s, want %s", status, want)
-			}
-			// Whether there are cgroups is the machine's doing.
-			holds := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`)
-			if cgroup := holds.FindStringSubmatch(text); cgroup != nil {
-				status, text := endOf(t, slices.Concat(around,
-					[]string{graceful, "run", "--contain", "cgroup", "--guard", "off", "--", graceful, "version"}))
-				if (cgroup[1] == "yes") != (status == "0") {
-					t.Errorf("cgroup: the doctor says %s; run --contain cgroup: status %s, it wrote\n%.2000s", cgroup[1], status, text)
-				}
-			}
+			checkCgroup(t, h, text)
 			for refused, flags := range map[string][]string{
 				"": nil, "shell": {"--on-exit", "echo >/dev/null"}, "parent": {"--die-with-parent"},
 			} {
-				status, text := endOf(t, slices.Concat(around, []string{graceful, "run"}, flags, state,
-					[]string{"--", graceful, "version"}))
-				no := complaints(text)
-				var want []string
-				for _, name := range c.no {
-					if name != "shell" && name != "parent" {
-						want = append(want, name)
-					}
-				}
-				if slices.Contains(c.no, refused) { // then it says no more
-					want = []string{refused}
-				}
-				quiet := status == "0" && strings.Count(text, "\n") == 1
-				if !slices.Equal(no, want) || quiet != (len(no) == 0) {
-					t.Errorf("run %q complains of %q, want %q; status %s, it wrote\n%.2000s", flags, no, want, status, text)
-				}
+				c.checkRun(t, h, refused, flags)
 			}
 		})
+	}
+}
+
+// checkDoctor checks what the doctor finds in a place, and its exit status. It returns what the doctor wrote.
+func (p place) checkDoctor(t *testing.T, h here) (text string) {
+	t.Helper()
+	status, checks, text := doctor(t, slices.Concat(h.around, []string{h.graceful, "doctor", "--format", "json"}, h.state))
+	slices.Sort(checks["no"])
+	if !slices.Equal(checks["no"], p.no) || !slices.Equal(checks["partly"], p.partly) {
+		t.Errorf("no: %q, partly: %q; want %q and %q", checks["no"], checks["partly"], p.no, p.partly)
+	}
+	if want := map[bool]string{true: "1", false: "0"}[len(p.required()) > 0]; status != want {
+		t.Errorf("the doctor's exit status is %s, want %s", status, want)
+	}
+	return text
+}
+
+// required returns the failed checks that a run needs without any flags.
+func (p place) required() []string {
+	return slices.DeleteFunc(slices.Clone(p.no), func(name string) bool { return name == "shell" || name == "parent" })
+}
+
+// checkCgroup checks that a run gets a cgroup where the doctor says so. Whether there are cgroups is the machine's
+// doing.
+func checkCgroup(t *testing.T, h here, text string) {
+	t.Helper()
+	holds := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`)
+	if cgroup := holds.FindStringSubmatch(text); cgroup != nil {
+		status, text := endOf(t, slices.Concat(h.around,
+			[]string{h.graceful, "run", "--contain", "cgroup", "--guard", "off", "--", h.graceful, "version"}))
+		if (cgroup[1] == "yes") != (status == "0") {
+			t.Errorf("cgroup: the doctor says %s; run --contain cgroup: status %s, it wrote\n%.2000s", cgroup[1], status, text)
+		}
+	}
+}
+
+// checkRun checks what a run with flags complains of. Where the check refused fails, the run complains of nothing else.
+func (p place) checkRun(t *testing.T, h here, refused string, flags []string) {
+	t.Helper()
+	status, text := endOf(t, slices.Concat(h.around, []string{h.graceful, "run"}, flags, h.state,
+		[]string{"--", h.graceful, "version"}))
+	no := complaints(text)
+	want := p.required()
+	if slices.Contains(p.no, refused) {
+		want = []string{refused}
+	}
+	quiet := status == "0" && strings.Count(text, "\n") == 1
+	if !slices.Equal(no, want) || quiet != (len(no) == 0) {
+		t.Errorf("run %q complains of %q, want %q; status %s, it wrote\n%.2000s", flags, no, want, status, text)
 	}
 }
 
@@ -216,9 +203,6 @@ func complaints(text string) (names []string) {
 	slices.Sort(names)
 	return names
 }
-
-var readOnly = []string{"unshare", "--mount", "sh", "-c",
-	`mount --bind $DIR $DIR && mount -o remount,ro,bind $DIR && exec "$@"`, "sh"}
 
 // In a stripped binary the doctor finds what a run loses.
 func TestTheDoctorKnowsAStrippedBinary(t *testing.T) {

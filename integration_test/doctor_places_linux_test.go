@@ -1,0 +1,77 @@
+package integration_test
+
+// asRoot is what a place needs that only root can make.
+var asRoot = []string{"root", "norace"}
+
+// readOnly makes $DIR a read-only file system for a command.
+var readOnly = []string{"unshare", "--mount", "sh", "-c",
+	`mount --bind $DIR $DIR && mount -o remount,ro,bind $DIR && exec "$@"`, "sh"}
+
+// inShell returns the words that run a script with the words after them as its arguments.
+func inShell(script string) []string { return []string{"sh", "-c", script, "sh"} }
+
+// inPIDNamespace returns the words that run a command as PID 1 of a PID namespace with its own /proc.
+func inPIDNamespace(inside ...string) []string {
+	return append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}, inside...)
+}
+
+// withProcesses returns the words that run a command as a user who may have so many processes.
+func withProcesses(limit string, uid string) []string {
+	return inPIDNamespace(append(inShell(`"$@"; exit $?`), "prlimit", "--nproc="+limit, "setpriv", "--reuid="+uid,
+		"--clear-groups")...)
+}
+
+// placesOfProcesses returns the places that differ in the user, the namespaces, the limits and the programs.
+func placesOfProcesses() map[string]place {
+	return map[string]place{
+		"nothing special": {},
+		"another user": {need: asRoot,
+			around: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}},
+		"PID 1": {need: asRoot, around: inPIDNamespace(), no: []string{"parent"}, partly: []string{"guard"}},
+		"another namespace's /proc": {need: asRoot,
+			around: append([]string{"unshare", "--pid", "--fork", "--kill-child"}, inShell(`"$@"; exit $?`)...),
+			no:     []string{"parent", "tree"}, partly: []string{"socket"}},
+		"PID 1 without its /proc": {need: asRoot, around: []string{"unshare", "--pid", "--fork", "--kill-child"},
+			no: []string{"parent"}, partly: []string{"guard", "socket"}},
+		"a /proc that hides others": {need: asRoot,
+			around: append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount"},
+				inShell(`mount -t proc -o hidepid=2 proc /proc && `+
+					`setpriv --reuid=54323 --regid=54323 --clear-groups "$@"; exit $?`)...),
+			no: []string{"parent"}, partly: []string{"tree"}},
+		"no processes for a guard": {need: asRoot, around: withProcesses("25", "54324"), no: []string{"guard", "parent"}},
+		"no processes for a run": {need: asRoot, around: withProcesses("12", "54325"),
+			no: []string{"guard", "parent", "processes"}},
+		"no files of any size": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},
+			no: []string{"guard"}},
+		"nothing but graceful": {need: asRoot, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"},
+			program: "/graceful", no: []string{"guard", "shell", "tree"}, partly: []string{"socket", "signals"}},
+		"not a processor to spare": {need: []string{"taskset"}, around: []string{"taskset", "-c", "0"}},
+	}
+}
+
+// placesOfStateDirectories returns the places that differ in the state directory.
+func placesOfStateDirectories() map[string]place {
+	return map[string]place{
+		"a state directory":     {before: "mkdir -m 700 $DIR/state", stateDir: "$DIR/state"},
+		"one that is not there": {stateDir: "$DIR/a/state", partly: []string{"state-directory"}},
+		"one that others write to": {before: "mkdir $DIR/state; chmod 777 $DIR/state", stateDir: "$DIR/state",
+			no: []string{"state-directory"}},
+		"one that is a link": {before: "mkdir -m 700 $DIR/state; ln -s state $DIR/link", stateDir: "$DIR/link",
+			no: []string{"state-directory"}},
+		"one that is a file": {before: "echo >$DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"one below a file": {before: "echo >$DIR/file", stateDir: "$DIR/file/state",
+			no: []string{"state-directory"}},
+		"one that is another user's": {need: asRoot, before: "mkdir -m 700 $DIR/state; chown 54321 $DIR/state",
+			stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"one that cannot be made": {need: asRoot, around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"one that cannot be written": {need: asRoot, before: "mkdir -m 700 $DIR/state", around: readOnly,
+			stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"one that is full": {need: asRoot,
+			around: append([]string{"unshare", "--mount"},
+				inShell(`mount -t tmpfs -o size=4k,mode=700 none $DIR && head -c 4096 /dev/zero >$DIR/full && exec "$@"`)...),
+			stateDir: "$DIR", no: []string{"state-directory"}},
+		"one that is in memory": {need: asRoot,
+			around:   append([]string{"unshare", "--mount"}, inShell(`mount -t tmpfs -o mode=700 none $DIR && exec "$@"`)...),
+			stateDir: "$DIR", partly: []string{"state-directory"}},
+	}
+}
