@@ -42,92 +42,112 @@ func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards
 // says of the program alone.
 func TestAShellsJobs(t *testing.T) {
 	levels(t, func(t *testing.T, s *person, run string) {
-		// In the foreground, from the start to the end.
-		s.does(run + "cat >copy")
-		s.foreground("cat")
-		s.types("one\r" + ctrlD)
-		s.sees("[0]: ")
-		s.wrote("copy", "one\n")
-		const dies = `sh -c 'stty raw -echo </dev/tty; kill -9 $$'`
-		s.does(run+dies, "[137]: ")
-		s.modes()
-		s.does(run+dies+" >file", "[137]: ")
-		s.modes()
-		s.does(run+dies+" | cat", "[0]: ")
-		s.modes()
-		s.does(run+dies+" &", "Stopped  ")
-		s.does("fg", "[137]: ")
-		s.modes()
-		s.does(run+"/nowhere/at/all", "[127]: ")
-		s.modes()
-
-		// Ctrl-C comes once, and to the program alone.
-		s.does(run + "helper count got")
-		s.pidIn("got.pid")
-		s.types(ctrlC)
-		s.until("SIGINT", func() bool { return counts(s.proc, "got")[unix.SIGINT] > 0 })
-		s.eachSizeOnce("got", s.resize)
-		s.sees("[137]: ")
-		if got := counts(s.proc, "got"); got[unix.SIGINT] != 1 || len(got) != 3 {
-			t.Errorf("the program got %v", got)
-		}
-		s.does(run + "sleep 1000")
-		s.foreground("sleep")
-		s.types(ctrlC)
-		s.sees("[130]: ")
-
-		// Ctrl-Z, fg, bg.
-		s.does(run + "cat")
-		s.foreground("cat")
-		s.types(ctrlZ)
-		s.sees("Stopped  ")
-		s.sees("[148]: ")
-		s.modes()
-		s.does("fg", "cat\r\n")
-		s.types("two\r")
-		s.sees("two\r\ntwo\r\n")
-		s.types(ctrlZ)
-		s.sees("[148]: ")
-		s.does("bg", "Stopped  ")
-		s.does("fg", "cat\r\n")
-		s.types("three\r")
-		s.sees("three\r\nthree\r\n")
-		s.types(ctrlD)
-		s.sees("[0]: ")
-
-		// In the background until it reads, or writes.
-		s.does(run+`sh -c 'read x; echo "got $x"' &`, "Stopped  ")
-		s.does("fg", "\r\n")
-		s.types("four\r")
-		s.sees("got four\r\n[0]: ")
-		s.does("stty tostop; "+run+`sh -c 'echo "wrote it"' &`, "Stopped  ")
-		s.does("fg", "wrote it\r\n[0]: ")
-		s.does("stty -tostop", "[0]: ")
-		s.modes()
-
-		// A script is stopped with what it runs.
-		s.does(`bash -c '` + run + `cat; echo "after $?"'`)
-		s.foreground("cat")
-		s.types(ctrlZ)
-		s.sees("[148]: ")
-		s.does("fg", "after")
-		s.types("five\r")
-		s.sees("five\r\nfive\r\n")
-		s.types(ctrlD)
-		s.sees("after 0\r\n[0]: ")
-
-		// We in us.
-		s.does(run + run + "cat")
-		s.foreground("cat")
-		s.types(ctrlZ)
-		s.sees("[148]: ")
-		s.does("fg", "cat\r\n")
-		s.types("six\r")
-		s.sees("six\r\nsix\r\n")
-		s.types(ctrlD)
-		s.sees("[0]: ")
-		s.modes()
+		s.runsInForeground(run)
+		s.interrupts(run)
+		s.suspendsAndResumes(run)
+		s.runsInBackground(run)
+		s.suspendsAScript(run)
+		s.runsNested(run)
 	})
+}
+
+// runsInForeground runs targets in the foreground, from the start to the end, and looks at the terminal's modes after
+// each.
+func (s *person) runsInForeground(run string) {
+	s.does(run + "cat >copy")
+	s.foreground("cat")
+	s.types("one\r" + ctrlD)
+	s.sees("[0]: ")
+	s.wrote("copy", "one\n")
+	const dies = `sh -c 'stty raw -echo </dev/tty; kill -9 $$'`
+	s.does(run+dies, "[137]: ")
+	s.modes()
+	s.does(run+dies+" >file", "[137]: ")
+	s.modes()
+	s.does(run+dies+" | cat", "[0]: ")
+	s.modes()
+	s.does(run+dies+" &", "Stopped  ")
+	s.does("fg", "[137]: ")
+	s.modes()
+	s.does(run+"/nowhere/at/all", "[127]: ")
+	s.modes()
+}
+
+// interrupts presses Ctrl-C: SIGINT comes once, and to the target alone.
+func (s *person) interrupts(run string) {
+	s.does(run + "helper count got")
+	s.pidIn("got.pid")
+	s.types(ctrlC)
+	s.until("SIGINT", func() bool { return counts(s.proc, "got")[unix.SIGINT] > 0 })
+	s.eachSizeOnce("got", s.resize)
+	s.sees("[137]: ")
+	if got := counts(s.proc, "got"); got[unix.SIGINT] != 1 || len(got) != 3 {
+		s.t.Errorf("the program got %v", got)
+	}
+	s.does(run + "sleep 1000")
+	s.foreground("sleep")
+	s.types(ctrlC)
+	s.sees("[130]: ")
+}
+
+// suspendsAndResumes uses Ctrl-Z, fg and bg.
+func (s *person) suspendsAndResumes(run string) {
+	s.does(run + "cat")
+	s.foreground("cat")
+	s.types(ctrlZ)
+	s.sees("Stopped  ")
+	s.sees("[148]: ")
+	s.modes()
+	s.does("fg", "cat\r\n")
+	s.types("two\r")
+	s.sees("two\r\ntwo\r\n")
+	s.types(ctrlZ)
+	s.sees("[148]: ")
+	s.does("bg", "Stopped  ")
+	s.does("fg", "cat\r\n")
+	s.types("three\r")
+	s.sees("three\r\nthree\r\n")
+	s.types(ctrlD)
+	s.sees("[0]: ")
+}
+
+// runsInBackground runs targets in the background until they read or write.
+func (s *person) runsInBackground(run string) {
+	s.does(run+`sh -c 'read x; echo "got $x"' &`, "Stopped  ")
+	s.does("fg", "\r\n")
+	s.types("four\r")
+	s.sees("got four\r\n[0]: ")
+	s.does("stty tostop; "+run+`sh -c 'echo "wrote it"' &`, "Stopped  ")
+	s.does("fg", "wrote it\r\n[0]: ")
+	s.does("stty -tostop", "[0]: ")
+	s.modes()
+}
+
+// suspendsAScript suspends a script together with what it runs.
+func (s *person) suspendsAScript(run string) {
+	s.does(`bash -c '` + run + `cat; echo "after $?"'`)
+	s.foreground("cat")
+	s.types(ctrlZ)
+	s.sees("[148]: ")
+	s.does("fg", "after")
+	s.types("five\r")
+	s.sees("five\r\nfive\r\n")
+	s.types(ctrlD)
+	s.sees("after 0\r\n[0]: ")
+}
+
+// runsNested runs graceful under graceful.
+func (s *person) runsNested(run string) {
+	s.does(run + run + "cat")
+	s.foreground("cat")
+	s.types(ctrlZ)
+	s.sees("[148]: ")
+	s.does("fg", "cat\r\n")
+	s.types("six\r")
+	s.sees("six\r\nsix\r\n")
+	s.types(ctrlD)
+	s.sees("[0]: ")
+	s.modes()
 }
 
 // In a pipeline the terminal is with whoever used it last.
