@@ -88,89 +88,112 @@ func docker(t *testing.T, args ...string) {
 const service = `trap "echo stopped; exit 3" TERM; /busybox setsid /busybox sleep 1000 & echo ready; while :
 	do wait; done`
 
+// readyContainer starts a container whose target writes "ready", and waits for that. Its cleanup command writes the
+// reason and how many sleeps are left.
+func readyContainer(t *testing.T, args ...string) (name string, p *proc) {
+	t.Helper()
+	name, p = container(t, append([]string{"-e",
+		`GRACEFUL_ON_EXIT=["/busybox", "sh", "-c", "echo cleaned: $GRACEFUL_REASON; ` +
+			`/busybox ps -o pid,args | /busybox grep -c '[0-9] /busybox sleep'; exit 0"]`}, args...)...)
+	p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
+	return name, p
+}
+
 func TestInDocker(t *testing.T) {
 	needImage(t)
-	onExit := []string{"-e", `GRACEFUL_ON_EXIT=["/busybox", "sh", "-c", "echo cleaned: $GRACEFUL_REASON; ` +
-		`/busybox ps -o pid,args | /busybox grep -c '[0-9] /busybox sleep'; exit 0"]`}
-	t.Run("statuses", func(t *testing.T) {
-		t.Parallel()
-		for _, c := range []struct{ command, status string }{
-			{"exit 0", "0"}, {"exit 42", "42"}, {"kill -9 $$", "137"}, {"exec /nowhere", "127"},
-		} {
-			_, p := container(t, "--", "/busybox", "sh", "-c", c.command)
-			p.want(c.status)
+	t.Run("statuses", testDockerStatuses)
+	t.Run("docker stop", testDockerStop)
+	t.Run("a target that ignores docker stop, as any user, on a read-only root", testDockerStopIgnored)
+	t.Run("registered by the target, on a read-only root", testDockerDefer)
+	t.Run("orphans and a target that is killed", testDockerOrphans)
+	t.Run("a fork bomb up to the pids limit", testDockerForkBomb)
+}
+
+// testDockerStatuses checks that the container's exit status is the target's.
+func testDockerStatuses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ command, status string }{
+		{"exit 0", "0"}, {"exit 42", "42"}, {"kill -9 $$", "137"}, {"exec /nowhere", "127"},
+	} {
+		_, p := container(t, "--", "/busybox", "sh", "-c", c.command)
+		p.want(c.status)
+	}
+	_, p := container(t)
+	p.want("125") // no command
+}
+
+// testDockerStop checks that docker stop stops the target, and that its descendants are ended before the commands run.
+func testDockerStop(t *testing.T) {
+	t.Parallel()
+	name, p := readyContainer(t, "--", "/busybox", "sh", "-c", service)
+	docker(t, "stop", "--time", "60", name)
+	p.want("3")
+	if want := "ready\nstopped\ncleaned: stopped\n0\n"; p.text() != want {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+}
+
+// testDockerStopIgnored checks that such a target is killed after the grace period, also without privileges.
+func testDockerStopIgnored(t *testing.T) {
+	t.Parallel()
+	name, p := readyContainer(t, "--user", "12345:54321", "--read-only", "-e", "GRACEFUL_GRACE=200ms", "--",
+		"/busybox", "sh", "-c", `trap "" TERM; echo ready; while :; do /busybox sleep 1000; done`)
+	docker(t, "stop", "--time", "60", name)
+	p.want("137")
+	if !strings.Contains(p.text(), "cleaned: stopped\n0\n") {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+}
+
+// testDockerDefer checks where the socket is, and that a registered command runs.
+func testDockerDefer(t *testing.T) {
+	t.Parallel()
+	for socket, flags := range map[string][]string{
+		"/dev/shm/graceful-": {"--user", "12345:54321"},
+		"@graceful-":         {"--ipc", "none"},
+	} {
+		_, p := container(t, append(flags, "--read-only", "--", "/busybox", "sh", "-c",
+			"echo $GRACEFUL_SOCKET; exec /graceful defer -- /graceful version")...)
+		p.want("0")
+		if text := p.text(); !strings.HasPrefix(text, socket) || !strings.Contains(text, "\n1\ngraceful ") {
+			t.Errorf("%v: it wrote:\n%s", flags, text)
 		}
-		_, p := container(t)
-		p.want("125") // no command
-	})
-	t.Run("docker stop", func(t *testing.T) {
-		t.Parallel()
-		name, p := container(t, append(onExit, "--", "/busybox", "sh", "-c", service)...)
-		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
-		docker(t, "stop", "--time", "60", name)
-		p.want("3")
-		if want := "ready\nstopped\ncleaned: stopped\n0\n"; p.text() != want {
-			t.Errorf("it wrote:\n%s", p.text())
-		}
-	})
-	t.Run("a target that ignores docker stop, as any user, on a read-only root", func(t *testing.T) {
-		t.Parallel()
-		name, p := container(t, append(onExit, "--user", "12345:54321", "--read-only", "-e", "GRACEFUL_GRACE=200ms", "--",
-			"/busybox", "sh", "-c", `trap "" TERM; echo ready; while :; do /busybox sleep 1000; done`)...)
-		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
-		docker(t, "stop", "--time", "60", name)
-		p.want("137")
-		if !strings.Contains(p.text(), "cleaned: stopped\n0\n") {
-			t.Errorf("it wrote:\n%s", p.text())
-		}
-	})
-	t.Run("registered by the target, on a read-only root", func(t *testing.T) {
-		t.Parallel()
-		for socket, flags := range map[string][]string{
-			"/dev/shm/graceful-": {"--user", "12345:54321"},
-			"@graceful-":         {"--ipc", "none"},
-		} {
-			_, p := container(t, append(flags, "--read-only", "--", "/busybox", "sh", "-c",
-				"echo $GRACEFUL_SOCKET; exec /graceful defer -- /graceful version")...)
-			p.want("0")
-			if text := p.text(); !strings.HasPrefix(text, socket) || !strings.Contains(text, "\n1\ngraceful ") {
-				t.Errorf("%v: it wrote:\n%s", flags, text)
-			}
-		}
-	})
-	t.Run("orphans and a target that is killed", func(t *testing.T) {
-		t.Parallel()
-		name, p := container(t, append(onExit, "--", "/busybox", "sh", "-c",
-			`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready
-				exec /busybox sleep 999`)...)
-		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
-		// Status 137: PID 1 has ended before the shell that killed its target.
-		out, err := exec.Command("docker", "exec", name, "/busybox", "sh", "-c",
-			`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1))
+	}
+}
+
+// testDockerOrphans checks that graceful as PID 1 reaps orphans, and cleans up after SIGKILL to its target.
+func testDockerOrphans(t *testing.T) {
+	t.Parallel()
+	name, p := readyContainer(t, "--", "/busybox", "sh", "-c",
+		`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready
+				exec /busybox sleep 999`)
+	// Status 137: PID 1 has ended before the shell that killed its target.
+	out, err := exec.Command("docker", "exec", name, "/busybox", "sh", "-c",
+		`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1))
 				test $n -lt 3000 || exit 1; done
 			for p in /proc/[0-9]*; do read pid name rest <$p/stat
 			case $(/busybox tr "\0" " " <$p/cmdline) in "/busybox sleep 999 ") kill -9 $pid;; esac
 			done 2>/dev/null`).CombinedOutput()
-		if got := ended(err); got != "0" && got != "137" {
-			t.Fatalf("docker exec: %s\n%s", got, out)
-		}
-		p.want("137")
-		if !strings.Contains(p.text(), "cleaned: signaled\n0\n") {
-			t.Errorf("it wrote:\n%s", p.text())
-		}
-	})
-	t.Run("a fork bomb up to the pids limit", func(t *testing.T) {
-		t.Parallel()
-		name, p := container(t, append(onExit, "--pids-limit", "40", "-e", "GRACEFUL_GRACE=200ms", "--", "/busybox", "sh",
-			"-c", `trap "" TERM; f() { while :; do /busybox sleep 1000 & done; }; f 2>/dev/null & f 2>/dev/null & echo ready
-				while :; do wait; done`)...)
-		p.until("start", func() bool { return strings.Contains(p.text(), "ready") })
-		docker(t, "kill", "--signal", "TERM", name)
-		p.wait() // by whichever of its shells' ways to fail it ends
-		if !strings.Contains(p.text(), "cleaned: stopped\n0\n") {
-			t.Errorf("it wrote:\n%s", p.text())
-		}
-	})
+	if got := ended(err); got != "0" && got != "137" {
+		t.Fatalf("docker exec: %s\n%s", got, out)
+	}
+	p.want("137")
+	if !strings.Contains(p.text(), "cleaned: signaled\n0\n") {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+}
+
+// testDockerForkBomb checks that graceful kills all of a tree that leaves it no process to start.
+func testDockerForkBomb(t *testing.T) {
+	t.Parallel()
+	name, p := readyContainer(t, "--pids-limit", "40", "-e", "GRACEFUL_GRACE=200ms", "--", "/busybox", "sh",
+		"-c", `trap "" TERM; f() { while :; do /busybox sleep 1000 & done; }; f 2>/dev/null & f 2>/dev/null & echo ready
+				while :; do wait; done`)
+	docker(t, "kill", "--signal", "TERM", name)
+	p.wait() // by whichever of its shells' ways to fail it ends
+	if !strings.Contains(p.text(), "cleaned: stopped\n0\n") {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
 }
 
 // The image as it is shipped, built from a binary that was built outside.
