@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,7 +95,79 @@ func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
 	}
 }
 
-// Nobody's word but our own user's is taken for what is to be run.
+// spoiled is a way to spoil a state directory.
+type spoiled struct {
+	spoil func(t *testing.T, dir string)
+	want  string // what recover and run write then
+}
+
+// ledgerIn is the ledger of stateDir.
+func ledgerIn(dir string) string { return filepath.Join(dir, "x.ledger") }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// spoiledFiles are ways to change the type, the owner, the mode or the size of the directory or the ledger.
+var spoiledFiles = map[string]spoiled{
+	"a file for a directory": {func(t *testing.T, dir string) {
+		must(t, os.RemoveAll(dir))
+		must(t, os.WriteFile(dir, nil, 0o600))
+	}, "it is a regular file"},
+	"a link for a directory": {func(t *testing.T, dir string) {
+		must(t, os.Rename(dir, dir+".real"))
+		must(t, os.Symlink(dir+".real", dir))
+	}, "it is a symbolic link"},
+	"a group's directory": {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o770)) }, "may write to it"},
+	"another user's": {func(t *testing.T, dir string) { need(t, "root"); must(t, os.Chown(dir, 54321, 54321)) },
+		"belongs to user 54321"},
+	"another user's ledger": {func(t *testing.T, dir string) {
+		need(t, "root")
+		must(t, os.Chown(ledgerIn(dir), 54321, 54321))
+	}, "belongs to user 54321"},
+	"a group's ledger": {func(t *testing.T, dir string) { must(t, os.Chmod(ledgerIn(dir), 0o660)) }, "may write to it"},
+	"a link for a ledger": {func(t *testing.T, dir string) {
+		must(t, os.Rename(ledgerIn(dir), dir+"/y"))
+		must(t, os.Symlink("y", ledgerIn(dir)))
+	}, "it is a symbolic link"},
+	"a FIFO for a ledger": {func(t *testing.T, dir string) {
+		must(t, os.Remove(ledgerIn(dir)))
+		must(t, unix.Mkfifo(ledgerIn(dir), 0o600))
+	}, "it is a FIFO"},
+	"a device for a ledger": {func(t *testing.T, dir string) {
+		need(t, "root")
+		must(t, os.Remove(ledgerIn(dir)))
+		must(t, unix.Mknod(ledgerIn(dir), unix.S_IFCHR|0o600, 0x103))
+	}, "it is a device"},
+	"a directory for it": {func(t *testing.T, dir string) {
+		must(t, os.Remove(ledgerIn(dir)))
+		must(t, os.Mkdir(ledgerIn(dir), 0o700))
+	}, "it is a directory"},
+	"a ledger of 1 GB": {func(t *testing.T, dir string) { must(t, os.Truncate(ledgerIn(dir), 1<<30)) },
+		"1073741824 bytes"},
+}
+
+// spoiledRecords returns ways to change the text of the ledger. lines are its records, and good is its whole text
+// before.
+func spoiledRecords(lines []string, good string) map[string]spoiled {
+	return map[string]spoiled{
+		"an unknown version": {func(t *testing.T, dir string) {
+			replace(t, ledgerIn(dir), rewrite(t, lines[0], func(r, _ map[string]any) { r["graceful"] = 99 }))
+		}, "version is 99"},
+		"a bad sum in the middle": {func(t *testing.T, dir string) {
+			replace(t, ledgerIn(dir), strings.Replace(good, `{"sum":"`, `{"sum":"x`, 1))
+		}, "damaged"},
+		"no ledger at all": {func(t *testing.T, dir string) { replace(t, ledgerIn(dir), lines[1]) }, "version is 0"},
+		"an unknown event": {func(t *testing.T, dir string) {
+			replace(t, ledgerIn(dir), lines[0]+rewrite(t, lines[1], func(r, _ map[string]any) { r["event"] = "x" }))
+		}, "unknown event"},
+	}
+}
+
+// Nothing is run from a state directory or a ledger that is not this user's alone, or not whole.
 func TestHostileStateDirectories(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -102,62 +175,13 @@ func TestHostileStateDirectories(t *testing.T) {
 		"echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
 	good := rewrite(t, lines[0], func(_, begin map[string]any) { begin["boot"] = "another" }) + lines[1]
-	in := func(dir string) string { return filepath.Join(dir, "x.ledger") }
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, c := range map[string]struct {
-		spoil func(t *testing.T, dir string)
-		want  string
-	}{
-		"a file for a directory": {func(t *testing.T, dir string) {
-			must(os.RemoveAll(dir))
-			must(os.WriteFile(dir, nil, 0o600))
-		}, "it is a regular file"},
-		"a link for a directory": {func(t *testing.T, dir string) {
-			must(os.Rename(dir, dir+".real"))
-			must(os.Symlink(dir+".real", dir))
-		}, "it is a symbolic link"},
-		"a group's directory": {func(t *testing.T, dir string) { must(os.Chmod(dir, 0o770)) }, "may write to it"},
-		"another user's": {func(t *testing.T, dir string) { need(t, "root"); must(os.Chown(dir, 54321, 54321)) },
-			"belongs to user 54321"},
-		"another user's ledger": {func(t *testing.T, dir string) { need(t, "root"); must(os.Chown(in(dir), 54321, 54321)) },
-			"belongs to user 54321"},
-		"a group's ledger": {func(t *testing.T, dir string) { must(os.Chmod(in(dir), 0o660)) }, "may write to it"},
-		"a link for a ledger": {func(t *testing.T, dir string) {
-			must(os.Rename(in(dir), dir+"/y"))
-			must(os.Symlink("y", in(dir)))
-		}, "it is a symbolic link"},
-		"a FIFO for a ledger": {func(t *testing.T, dir string) {
-			must(os.Remove(in(dir)))
-			must(unix.Mkfifo(in(dir), 0o600))
-		}, "it is a FIFO"},
-		"a device for a ledger": {func(t *testing.T, dir string) {
-			need(t, "root")
-			must(os.Remove(in(dir)))
-			must(unix.Mknod(in(dir), unix.S_IFCHR|0o600, 0x103))
-		}, "it is a device"},
-		"a directory for it": {func(t *testing.T, dir string) { must(os.Remove(in(dir))); must(os.Mkdir(in(dir), 0o700)) },
-			"it is a directory"},
-		"a ledger of 1 GB": {func(t *testing.T, dir string) { must(os.Truncate(in(dir), 1<<30)) }, "1073741824 bytes"},
-		"an unknown version": {func(t *testing.T, dir string) {
-			replace(t, in(dir), rewrite(t, lines[0], func(r, _ map[string]any) { r["graceful"] = 99 }))
-		}, "version is 99"},
-		"a bad sum in the middle": {func(t *testing.T, dir string) {
-			replace(t, in(dir), strings.Replace(good, `{"sum":"`, `{"sum":"x`, 1))
-		}, "damaged"},
-		"no ledger at all": {func(t *testing.T, dir string) { replace(t, in(dir), lines[1]) }, "version is 0"},
-		"an unknown event": {func(t *testing.T, dir string) {
-			replace(t, in(dir), lines[0]+rewrite(t, lines[1], func(r, _ map[string]any) { r["event"] = "x" }))
-		}, "unknown event"},
-	} {
+	all := spoiledRecords(lines, good)
+	maps.Copy(all, spoiledFiles)
+	for name, c := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "state")
-			must(os.Rename(stateDir(t, good), dir))
+			must(t, os.Rename(stateDir(t, good), dir))
 			c.spoil(t, dir)
 			r := start(t, "graceful", "recover", "--state-dir", dir)
 			status := r.wait()

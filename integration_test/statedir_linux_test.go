@@ -36,16 +36,15 @@ func shell(t *testing.T, dir, script string) {
 	}
 }
 
-// A parent of the state directory that lets another user replace it: run and recover warn of it, the doctor says part.
-// With --strict-state-dir, as a flag or as a variable, nothing is started, nothing is recovered, and the doctor says
-// no.
-func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
-	need(t, "linux")
-	t.Parallel()
-	for name, c := range map[string]struct {
-		root             bool
-		make, why, fixed string // a script that makes $DIR/data; the warning and its hint
-	}{
+// replaceable is a parent of the state directory that lets another user replace it.
+type replaceable struct {
+	root             bool
+	make, why, fixed string // a script that makes $DIR/data; the warning and its hint
+}
+
+// replaceables returns such parents by what is wrong.
+func replaceables() map[string]replaceable {
+	return map[string]replaceable{
 		"writable by all": {false, "mkdir data; chmod 777 data",
 			fmt.Sprintf("group or others may write to $DIR/data, its owner is user %d, its mode is 0777", os.Geteuid()),
 			"chmod go-w $DIR/data"},
@@ -53,7 +52,16 @@ func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
 			"user " + stranger + " owns $DIR/data, its mode is 0755", "chown root $DIR/data"},
 		"another user's link": {true, "mkdir real; ln -s real data; chown -h " + stranger + " data",
 			"user " + stranger + " owns the symbolic link $DIR/data", "chown -h root $DIR/data"},
-	} {
+	}
+}
+
+// A parent of the state directory that lets another user replace it: run and recover warn of it, the doctor says part.
+// With --strict-state-dir, as a flag or as a variable, nothing is started, nothing is recovered, and the doctor says
+// no.
+func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for name, c := range replaceables() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if c.root {
@@ -61,58 +69,68 @@ func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
 			}
 			dir := openTempDir(t)
 			shell(t, dir, c.make)
+			c.why, c.fixed = strings.ReplaceAll(c.why, "$DIR", dir), strings.ReplaceAll(c.fixed, "$DIR", dir)
 			state := dir + "/data/sub/state" // the last two are made by graceful
-			in := func(s string) string { return strings.ReplaceAll(s, "$DIR", dir) }
-			can := "the state directory can be replaced by others: " + state + ": " + in(c.why)
-			warning := "graceful: " + can + " (" + in(c.fixed) + ", or --strict-state-dir to refuse)\n"
-			refusal := "graceful: " + can + " (" + in(c.fixed) + ")\n"
-			setup := strings.Replace(refusal, "graceful: ", "graceful: setting up the run: ", 1)
-			started := filepath.Join(dir, "started")
-
-			for _, x := range []struct {
-				variable, status, text string
-				args                   []string
-			}{
-				{"", "125", setup, []string{"run", "--strict-state-dir", "--", "touch", started}},
-				{"1", "125", setup, []string{"run", "--on-exit", "touch " + started, "--", "touch", started}},
-				{"", "0", warning, []string{"run", "--", "true"}},
-				{"1", "0", warning, []string{"run", "--strict-state-dir=false", "--", "true"}},
-				{"", "125", refusal, []string{"recover", "--strict-state-dir"}},
-				{"1", "125", refusal, []string{"recover"}},
-				{"", "0", warning, []string{"recover"}},
-			} {
-				p := command(t, append([]string{"graceful", x.args[0], "--state-dir", state}, x.args[1:]...)...)
-				p.cmd.Env = append(os.Environ(), "GRACEFUL_STRICT_STATE_DIR="+x.variable)
-				if status := p.start().wait(); status != x.status || p.text() != x.text {
-					t.Errorf("%q, variable %q: status %s, want %s; it wrote\n%swant\n%s",
-						x.args, x.variable, status, x.status, p.text(), x.text)
-				}
-			}
-			if isThere(started) {
-				t.Error("something was started")
-			}
-
-			for _, x := range []struct {
-				flags        []string
-				holds, exits string
-			}{{nil, "part", "0"}, {[]string{"--strict-state-dir"}, "no", "1"}} {
-				status, text := endOf(t, append([]string{"graceful", "doctor", "--state-dir", state}, x.flags...))
-				line := fmt.Sprintf("\n%-4s  state-directory  when all of graceful is killed, recover finishes the run: ", x.holds)
-				why := "it can be replaced by others: " + in(c.why) + " ("
-				_, after, found := strings.Cut(text, line)
-				first, _, _ := strings.Cut(after, "\n")
-				if status != x.exits || !found || !strings.Contains(first, why) || !strings.Contains(first, in(c.fixed)) {
-					t.Errorf("doctor %q: status %s, want %s; it wrote\n%s", x.flags, status, x.exits, text)
-				}
-				holds := map[string]string{"part": "partly", "no": "no"}[x.holds]
-				asJSON := append([]string{"graceful", "doctor", "--format", "json", "--state-dir", state}, x.flags...)
-				status, checks, text := doctor(t, asJSON)
-				got := strings.Join(checks[holds], " ")
-				if status != x.exits || got != "state-directory" || !strings.Contains(text, in(c.why)) {
-					t.Errorf("doctor %q as JSON: status %s, %s: %q; it wrote\n%s", x.flags, status, holds, got, text)
-				}
-			}
+			c.checkCommands(t, dir, state)
+			c.checkDoctor(t, state)
 		})
+	}
+}
+
+// checkCommands checks what run and recover do with such a state directory, with --strict-state-dir and without.
+func (c replaceable) checkCommands(t *testing.T, dir, state string) {
+	t.Helper()
+	can := "the state directory can be replaced by others: " + state + ": " + c.why
+	warning := "graceful: " + can + " (" + c.fixed + ", or --strict-state-dir to refuse)\n"
+	refusal := "graceful: " + can + " (" + c.fixed + ")\n"
+	setup := strings.Replace(refusal, "graceful: ", "graceful: setting up the run: ", 1)
+	started := filepath.Join(dir, "started")
+	for _, x := range []struct {
+		variable, status, text string
+		args                   []string
+	}{
+		{"", "125", setup, []string{"run", "--strict-state-dir", "--", "touch", started}},
+		{"1", "125", setup, []string{"run", "--on-exit", "touch " + started, "--", "touch", started}},
+		{"", "0", warning, []string{"run", "--", "true"}},
+		{"1", "0", warning, []string{"run", "--strict-state-dir=false", "--", "true"}},
+		{"", "125", refusal, []string{"recover", "--strict-state-dir"}},
+		{"1", "125", refusal, []string{"recover"}},
+		{"", "0", warning, []string{"recover"}},
+	} {
+		p := command(t, append([]string{"graceful", x.args[0], "--state-dir", state}, x.args[1:]...)...)
+		p.cmd.Env = append(os.Environ(), "GRACEFUL_STRICT_STATE_DIR="+x.variable)
+		if status := p.start().wait(); status != x.status || p.text() != x.text {
+			t.Errorf("%q, variable %q: status %s, want %s; it wrote\n%swant\n%s",
+				x.args, x.variable, status, x.status, p.text(), x.text)
+		}
+	}
+	if isThere(started) {
+		t.Error("something was started")
+	}
+}
+
+// checkDoctor checks what the doctor says of such a state directory, as text and as JSON.
+func (c replaceable) checkDoctor(t *testing.T, state string) {
+	t.Helper()
+	for _, x := range []struct {
+		flags        []string
+		holds, exits string
+	}{{nil, "part", "0"}, {[]string{"--strict-state-dir"}, "no", "1"}} {
+		status, text := endOf(t, append([]string{"graceful", "doctor", "--state-dir", state}, x.flags...))
+		line := fmt.Sprintf("\n%-4s  state-directory  when all of graceful is killed, recover finishes the run: ", x.holds)
+		why := "it can be replaced by others: " + c.why + " ("
+		_, after, found := strings.Cut(text, line)
+		first, _, _ := strings.Cut(after, "\n")
+		if status != x.exits || !found || !strings.Contains(first, why) || !strings.Contains(first, c.fixed) {
+			t.Errorf("doctor %q: status %s, want %s; it wrote\n%s", x.flags, status, x.exits, text)
+		}
+		holds := map[string]string{"part": "partly", "no": "no"}[x.holds]
+		asJSON := append([]string{"graceful", "doctor", "--format", "json", "--state-dir", state}, x.flags...)
+		status, checks, text := doctor(t, asJSON)
+		got := strings.Join(checks[holds], " ")
+		if status != x.exits || got != "state-directory" || !strings.Contains(text, c.why) {
+			t.Errorf("doctor %q as JSON: status %s, %s: %q; it wrote\n%s", x.flags, status, holds, got, text)
+		}
 	}
 }
 
