@@ -116,62 +116,87 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 		if o.Cgroup, err = newCgroup(); err != nil {
 			return outcome{}, err
 		}
-		defer func() {
-			for deadline := time.Now().Add(patience); os.Remove(o.Cgroup) != nil && time.Now().Before(deadline); {
-				_ = os.WriteFile(o.Cgroup+"/cgroup.kill", []byte("1"), 0o644)
-				for _, below := range cgroupsBelow(o.Cgroup) {
-					_ = os.Remove(below)
-				}
-			}
-		}()
+		defer clearCgroup(o.Cgroup)
 	}
 	got, err := trace(t, dir, o)
 	if err != nil {
 		return got, err
 	}
-	file := func(name string) string {
-		data, _ := os.ReadFile(filepath.Join(dir, name))
-		return string(data)
+	if wrong := s.wrong(runDir(dir), o, got); len(wrong) > 0 {
+		return got, fmt.Errorf("%s\nit wrote:\n%s", strings.Join(wrong, "\n"), firstLines(runDir(dir).file("output")))
 	}
-	var wrong []string
+	return got, nil
+}
+
+// clearCgroup removes a cgroup with all that is in it and below it. It gives up after patience.
+func clearCgroup(dir string) {
+	for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
+		_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0o644)
+		for _, below := range cgroupsBelow(dir) {
+			_ = os.Remove(below)
+		}
+	}
+}
+
+// runDir is the working directory of a run.
+type runDir string
+
+// file returns a file's text, or "" if there is no such file.
+func (d runDir) file(name string) string {
+	data, _ := os.ReadFile(filepath.Join(string(d), name))
+	return string(data)
+}
+
+// glob returns the files whose names match a pattern.
+func (d runDir) glob(pattern string) []string {
+	found, _ := filepath.Glob(filepath.Join(string(d), pattern))
+	return found
+}
+
+// wrong says all that is wrong after a run.
+func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if below := cgroupsBelow(o.Cgroup); o.Cgroup != "" && len(below) > 0 {
 		wrong = append(wrong, fmt.Sprintf("left: %q", below))
 	}
 	if got.Late {
 		wrong = append(wrong, fmt.Sprintf("not over in %v", patience))
 	}
-	if why := s.wronglyLeft(got.Left, strings.TrimSpace(file("kept"))); why != "" {
+	if why := s.wronglyLeft(got.Left, strings.TrimSpace(dir.file("kept"))); why != "" {
 		wrong = append(wrong, why)
 	}
 	// A target may be there without having written yet.
-	started := file("started") != "" || got.Born > 0 && o.Supervisor == o.Guarded
-	unprinted := s.fewer != "" && file("printed") == ""
-	if log := file("log"); log != s.log && (started || log != "" && log != s.before) && !(unprinted && log == s.fewer) {
+	started := dir.file("started") != "" || got.Born > 0 && o.Supervisor == o.Guarded
+	unprinted := s.fewer != "" && dir.file("printed") == ""
+	if log := dir.file("log"); log != s.log && (started || log != "" && log != s.before) &&
+		!(unprinted && log == s.fewer) {
 		wrong = append(wrong, fmt.Sprintf("the commands wrote %q, want %q; target started: %t", log, s.log, started))
 	}
-	if sockets, _ := filepath.Glob(filepath.Join(dir, "graceful-*")); len(sockets) > 0 && o.Supervisor && o.Call == "" {
+	if sockets := dir.glob("graceful-*"); len(sockets) > 0 && o.Supervisor && o.Call == "" {
 		wrong = append(wrong, fmt.Sprintf("left: %q", sockets))
 	}
-	if slices.Contains(s.flags, "--report") && file("log") != "" {
-		if drafts, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(drafts) > 0 {
-			wrong = append(wrong, fmt.Sprintf("left: %q", drafts))
-		}
-		if !json.Valid([]byte(file("report"))) && !strings.Contains(file("output"), "writing report") {
-			wrong = append(wrong, fmt.Sprintf("the report is %q", file("report")))
-		}
+	if slices.Contains(s.flags, "--report") && dir.file("log") != "" {
+		wrong = append(wrong, dir.wrongReport()...)
 	}
-	if shown := strings.Contains(file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") &&
-		file("ready") != "" &&
+	if shown := strings.Contains(dir.file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") &&
+		dir.file("ready") != "" &&
 		!shown && (o.Supervisor || got.Where == "") { // a front that is killed may have had it
 		wrong = append(wrong, "the target's output is lost")
 	}
 	if why := s.wrongStatus(o, got, started); why != "" {
 		wrong = append(wrong, fmt.Sprintf("exit status %s, %s", got.Status, why))
 	}
-	if len(wrong) > 0 {
-		return got, fmt.Errorf("%s\nit wrote:\n%s", strings.Join(wrong, "\n"), firstLines(file("output")))
+	return wrong
+}
+
+// wrongReport says whether a draft of the report is left, and whether the report is damaged.
+func (d runDir) wrongReport() (wrong []string) {
+	if drafts := d.glob(".graceful-*"); len(drafts) > 0 {
+		wrong = append(wrong, fmt.Sprintf("left: %q", drafts))
 	}
-	return got, nil
+	if !json.Valid([]byte(d.file("report"))) && !strings.Contains(d.file("output"), "writing report") {
+		wrong = append(wrong, fmt.Sprintf("the report is %q", d.file("report")))
+	}
+	return wrong
 }
 
 // wronglyLeft says who is left and should not be, and the other way round. Who is to be kept may be killed with the

@@ -155,32 +155,38 @@ type task struct {
 	failing bool   // it will fail
 }
 
+// trace carries out the order, from the start of the command to the end of all that it leaves.
 func (t *tracing) trace() error {
 	t.ended = map[int]bool{}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	here, there, err := socketpair()
-	if err != nil {
+	if err := t.begin(); err != nil {
 		return err
 	}
-	// PTRACE_TRACEME knows no group stops. So a shell says that it is there (its own execve(2) is over only then), waits
-	// until it has been seized, and becomes the command.
-	shell := []string{"sh", "-c", `echo $$ >&3; read -r _ <&3; exec "$@" 3<&-`}
-	if t.Parent != "" {
-		shell = []string{"sh", "-c", `export GRACEFUL_DIE_WITH_PARENT=` + t.Parent + `; sh -c "$0" sh "$@"; exit`, shell[2]}
-	} else {
-		shell = append(shell, "sh")
+	defer time.AfterFunc(patience, t.giveUp).Stop()
+	if t.Ready != "" {
+		go t.terminateWhenReady()
 	}
-	dir, err := os.Getwd() // which goes with what a run leaves there that is killed in its first or last moment
-	if err != nil {
-		return err
+	for {
+		tid, err := next()
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ECHILD:
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := t.handle(tid); err != nil {
+			return err
+		}
 	}
-	child, err := syscall.ForkExec("/bin/sh", append(shell, t.Command...), &syscall.ProcAttr{
-		Env: append(os.Environ(), "XDG_RUNTIME_DIR="+dir), Files: []uintptr{0, 1, 2, there.Fd()},
-		Sys: &syscall.SysProcAttr{Setsid: t.Parent == "true"},
-	})
-	there.Close()
+}
+
+// begin starts the shell that becomes the command, and seizes it (PTRACE_SEIZE).
+func (t *tracing) begin() error {
+	here, child, err := t.startShell()
 	if err != nil {
 		return err
 	}
@@ -204,36 +210,52 @@ func (t *tracing) trace() error {
 	}
 	t.tasks[pid] = &task{process: pid}
 	here.Close()
+	return nil
+}
 
-	defer time.AfterFunc(patience, t.giveUp).Stop()
-	if t.Ready != "" {
-		go t.terminateWhenReady()
+// startShell starts a shell that writes its pid to the socket here, and becomes the command when that is closed.
+// PTRACE_TRACEME knows no group stops, so the shell is seized in between: its own execve(2) is over only when it has
+// written. child is the shell, or its parent if the order has one.
+func (t *tracing) startShell() (here *os.File, child int, err error) {
+	here, there, err := socketpair()
+	if err != nil {
+		return nil, 0, err
 	}
-	for {
-		tid, err := next()
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.ECHILD:
-			return nil
-		case err != nil:
+	shell := []string{"sh", "-c", `echo $$ >&3; read -r _ <&3; exec "$@" 3<&-`}
+	if t.Parent != "" {
+		shell = []string{"sh", "-c", `export GRACEFUL_DIE_WITH_PARENT=` + t.Parent + `; sh -c "$0" sh "$@"; exit`, shell[2]}
+	} else {
+		shell = append(shell, "sh")
+	}
+	dir, err := os.Getwd() // which goes with what a run leaves there that is killed in its first or last moment
+	if err != nil {
+		return nil, 0, err
+	}
+	child, err = syscall.ForkExec("/bin/sh", append(shell, t.Command...), &syscall.ProcAttr{
+		Env: append(os.Environ(), "XDG_RUNTIME_DIR="+dir), Files: []uintptr{0, 1, 2, there.Fd()},
+		Sys: &syscall.SysProcAttr{Setsid: t.Parent == "true"},
+	})
+	there.Close()
+	return here, child, err
+}
+
+// handle takes what there is to know about a thread: a stop or its end.
+func (t *tracing) handle(tid int) error {
+	who := ""
+	if t.tasks[tid] == nil {
+		who = identify(tid) // as long as it can be asked
+	}
+	var status unix.WaitStatus
+	switch got, err := unix.Wait4(tid, &status, unix.WALL|unix.WNOHANG, nil); {
+	case err != nil || got == 0: // it has been killed, and there will be more to know
+	case status.Stopped():
+		if err := t.stopped(tid, status); err != nil && err != unix.ESRCH { // the same
 			return err
 		}
-		who := ""
-		if t.tasks[tid] == nil {
-			who = identify(tid) // as long as it can be asked
-		}
-		var status unix.WaitStatus
-		switch got, err := unix.Wait4(tid, &status, unix.WALL|unix.WNOHANG, nil); {
-		case err != nil || got == 0: // it has been killed, and there will be more to know
-		case status.Stopped():
-			if err := t.stopped(tid, status); err != nil && err != unix.ESRCH { // the same
-				return err
-			}
-		default:
-			t.reaped(tid, status, who)
-		}
+	default:
+		t.reaped(tid, status, who)
 	}
+	return nil
 }
 
 // next waits for a thread about which there is something to know, and leaves that to be taken.
