@@ -90,8 +90,8 @@ func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) error {
 	return nil
 }
 
-// takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor. unread is
-// what is known of the run without the ledger, which does not record everything.
+// takeOverFrom completes the run of a supervisor that ended before the run was done, and reaps the supervisor. unread
+// is what is known of the run without the ledger, which does not record everything.
 func (p *processes) takeOverFrom(
 	ending machine.Ending, runLedger *ledger.Ledger, unread remembered,
 ) (Result, error) {

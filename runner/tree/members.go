@@ -99,8 +99,8 @@ func (t *Tree) Empty(noChildren bool) bool {
 	return t.group == 0
 }
 
-// ReportsEnds reports whether graceful receives the end of every member as the end of a child. Otherwise the caller must
-// ask Empty from time to time.
+// ReportsEnds reports whether graceful receives the end of every member as the end of a child. Otherwise the caller
+// must ask Empty from time to time.
 func (t *Tree) ReportsEnds() bool {
 	return t.level == Subreaper && t.orphaned == nil && !t.leftInCgroup
 }

@@ -18,7 +18,8 @@ func AdoptOrphans() error {
 	return nil
 }
 
-// CheckPidfds returns nil if a process can be pinned before it is signalled (pidfd_open(2), Linux 5.3), else the reason.
+// CheckPidfds returns nil if a process can be pinned before it is signalled (pidfd_open(2), Linux 5.3), else the
+// reason.
 func CheckPidfds() error {
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
 	if err != nil {
