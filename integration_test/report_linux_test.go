@@ -186,7 +186,7 @@ func checkTimeLimit(t *testing.T, p *proc, r report.Report) {
 // checkDeadline checks that the run keeps its deadline although the target and all commands hang.
 func checkDeadline(t *testing.T, p *proc, r report.Report) {
 	if !r.Escalated || outcomes(r) != "timed-out timed-out" || len(r.Killed) == 0 ||
-		r.Finished.Sub(r.Stop.Began) > 2*time.Second {
+		r.Finished.Sub(r.Stop.Began) > 10*time.Second { // the default limits alone are longer
 		t.Error("not what it is of such a run")
 	}
 }
