@@ -14,7 +14,6 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-# Not stripped: graceful reads its own symbol table (runner/process/dispositions_linux.go).
 RUN CGO_ENABLED=0 go build -trimpath -o /graceful .
 
 # It needs no file, no user and no right of its own, so any --user will do.

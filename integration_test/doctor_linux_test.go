@@ -212,14 +212,14 @@ func TestTheDoctorKnowsAStrippedBinary(t *testing.T) {
 	if err := build(stripped, "-ldflags=-s"); err != nil {
 		t.Fatal(err)
 	}
-	for graceful, want := range map[string]string{plain: "yes", stripped: "partly"} {
+	for _, graceful := range []string{plain, stripped} {
 		_, checks, _ := doctor(t, []string{"env", "--ignore-signal=PIPE", graceful, "doctor", "--format", "json"})
-		if !slices.Contains(checks[want], "signals") {
-			t.Errorf("%s: want %s, have %q", graceful, want, checks)
+		if !slices.Contains(checks["yes"], "signals") {
+			t.Errorf("%s: want yes, have %q", graceful, checks)
 		}
 		_, text := endOf(t, []string{"env", "--ignore-signal=PIPE", graceful, "run", "--", "grep", "^SigIgn:.*1...$",
 			"/proc/self/status"})
-		if found := strings.HasPrefix(text, "SigIgn"); found != (want == "yes") {
+		if !strings.HasPrefix(text, "SigIgn") {
 			t.Errorf("%s: the target has %q", graceful, text)
 		}
 	}

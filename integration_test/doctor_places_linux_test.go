@@ -44,7 +44,7 @@ func placesOfProcesses() map[string]place {
 		"no files of any size": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},
 			no: []string{"guard"}},
 		"nothing but graceful": {need: asRoot, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"},
-			program: "/graceful", no: []string{"guard", "shell", "tree"}, partly: []string{"socket", "signals"}},
+			program: "/graceful", no: []string{"guard", "shell", "tree"}, partly: []string{"socket"}},
 		"not a processor to spare": {need: []string{"taskset"}, around: []string{"taskset", "-c", "0"}},
 	}
 }

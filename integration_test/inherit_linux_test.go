@@ -22,9 +22,13 @@ grep flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2
 cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
 
 // What the target inherits is what it would inherit without us: the same probe is run bare and under graceful, in
-// the same surroundings.
+// the same surroundings. A distribution strips graceful.
 func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
 	need(t, "linux", "env", "nohup")
+	stripped := filepath.Join(t.TempDir(), "graceful")
+	if err := build(stripped, "-ldflags=-s -w"); err != nil {
+		t.Fatal(err)
+	}
 	for name, around := range map[string][]string{
 		"nothing special":                {},
 		"nohup":                          {"nohup"},
@@ -54,9 +58,13 @@ func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
 				{"sh", "-c", probe, "sh", "\xff\xfe", "a  b", ""},
 				{"grep", "^Sig[BI]", "/proc/self/status"}, // a shell changes some
 			} {
-				bare, wrapped := outputOf(t, around, nil, probe), outputOf(t, around, []string{"graceful", "run", "--"}, probe)
-				if bare != wrapped {
-					t.Errorf("bare:\n%s\nunder graceful:\n%s", bare, wrapped)
+				bare := outputOf(t, around, nil, probe)
+				for _, wrapper := range [][]string{
+					{"graceful", "run"}, {"graceful", "run", "--guard", "off"}, {stripped, "run"},
+				} {
+					if wrapped := outputOf(t, around, append(wrapper, "--"), probe); bare != wrapped {
+						t.Errorf("bare:\n%s\nunder %v:\n%s", bare, wrapper, wrapped)
+					}
 				}
 			}
 		})

@@ -2,8 +2,6 @@ package doctor
 
 import (
 	"cmp"
-	"debug/elf"
-	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -18,18 +16,10 @@ import (
 // The process that started graceful sets its signals, and is its parent. It shares its terminal with graceful.
 
 func examineSignals(c *Check) {
-	in, unread := process.ReadInherited(), process.Unreadable()
+	in := process.ReadInherited()
 	c.Detail = "ignored " + signalNames(in.Ignored) + ", blocked " + signalNames(in.Blocked)
-	hint := ""
-	switch {
-	case errors.Is(unread, elf.ErrNoSymbols):
-		hint = "this graceful was stripped: build it without -ldflags=-s"
-	case errors.Is(unread, unix.ENOENT):
-		hint = "mount /proc"
-	}
-	if unread != nil {
-		c.lower(Partly,
-			fmt.Sprintf("graceful cannot tell every signal that its parent ignored or blocked: %v", unread), hint)
+	if err := process.Unreadable(); err != nil {
+		c.lower(Partly, fmt.Sprintf("graceful cannot tell every signal that its parent ignored or blocked: %v", err), "")
 	}
 }
 

@@ -1,132 +1,184 @@
 package process
 
 import (
-	"bytes"
-	"cmp"
-	"debug/elf"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
-	"reflect"
-	"runtime"
+	"slices"
+	"sync"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"graceful/forward"
-	"graceful/runner/procfs"
 	"graceful/runner/sigstate"
 )
 
 // ReadInherited finds out which signals were ignored and blocked when graceful was started.
 //
-// The kernel no longer knows. The runtime installs a handler for most signals, except for SIGHUP and SIGINT where these
-// were ignored, and unblocks the signals that it needs. It keeps what it found in variables of its own. Their addresses
-// are in our symbol table, and their values in our memory. systemd starts every service with SIGPIPE ignored, and a
-// background job of a shell has SIGQUIT ignored: without this the target would not. In a stripped binary, or without
-// /proc, only what the kernel still knows is found.
-func ReadInherited() Inherited {
-	var in Inherited
-	handlers, mask, err := runtimeSignals()
-	if err != nil {
-		_ = unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask)
-	}
-	text, noStatus := os.ReadFile("/proc/self/status")
-	status, _ := procfs.ParseStatus(string(text))
+// The kernel no longer knows: before main begins, the runtime installs a handler for most signals and unblocks those
+// that it needs. It keeps what it found in variables of its own, runtime.fwdSig and m.sigmask. They have no exported
+// name, and a stripped binary has no symbols. So the runtime is made to store a value there that can be recognised.
+// systemd starts every service with SIGPIPE ignored, and a background job of a shell has SIGQUIT ignored: without this
+// the target would not.
+func ReadInherited() (in Inherited) {
+	ignored, _ := ignoredAtStart()
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
-		if status.Ignored&(1<<(sig-1)) != 0 || noStatus != nil && signal.Ignored(sig) ||
-			err == nil && handlers[sig] == sigIgn {
+		if ignored[sig] {
 			in.Ignored = append(in.Ignored, sig)
 		}
-		if sigstate.Has(mask, sig) {
+		if sigstate.Has(maskAtStart, sig) {
 			in.Blocked = append(in.Blocked, sig)
 		}
 	}
 	return in
 }
 
-const sigDfl, sigIgn = 0, 1
-
-// runtimeSignals reads runtime.fwdSig, the handlers by signal number as the runtime found them, and
-// runtime.initSigmask, the mask.
-func runtimeSignals() (handlers [65]uintptr, mask unix.Sigset_t, err error) {
-	file, err := elf.Open("/proc/self/exe")
-	if err != nil {
-		return handlers, mask, err
-	}
-	defer file.Close()
-	// A position-independent executable lies elsewhere in memory than its symbols say.
-	here := runtime.FuncForPC(reflect.ValueOf(runtimeSignals).Pointer())
-	symbols, err := findSymbols(file, here.Name(), "runtime.fwdSig", "runtime.initSigmask")
-	if err != nil {
-		return handlers, mask, err
-	}
-	moved := uint64(here.Entry()) - symbols[0].Value
-	memory, err := os.Open("/proc/self/mem")
-	if err != nil {
-		return handlers, mask, err
-	}
-	defer memory.Close()
-	if symbols[1].Size != uint64(unsafe.Sizeof(handlers)) || symbols[2].Size != 8 {
-		return handlers, mask, errors.New("this Go runtime stores the signals in another form")
-	}
-	handlersRaw := unsafe.Slice((*byte)(unsafe.Pointer(&handlers)), symbols[1].Size)
-	maskRaw := unsafe.Slice((*byte)(unsafe.Pointer(&mask)), symbols[2].Size)
-	for i, into := range [][]byte{handlersRaw, maskRaw} {
-		if _, err := memory.ReadAt(into, int64(symbols[i+1].Value+moved)); err != nil {
-			return handlers, mask, err
-		}
-	}
-	for _, h := range handlers {
-		if h != sigDfl && h != sigIgn { // no handler survives execve(2): this is something else
-			return handlers, mask, errors.New("these are no inherited signal handlers")
-		}
-	}
-	return handlers, mask, nil
-}
-
-// findSymbols looks names up in the symbol table. elf.File.Symbols would build all ten thousand symbols.
-func findSymbols(file *elf.File, names ...string) ([]elf.Symbol, error) {
-	table, texts := file.Section(".symtab"), file.Section(".strtab")
-	if table == nil || texts == nil {
-		return nil, elf.ErrNoSymbols
-	}
-	entries, err := table.Data()
-	strs, err2 := texts.Data()
-	if err := cmp.Or(err, err2); err != nil {
-		return nil, err
-	}
-	offsets := map[uint32]int{} // in the string table → which name
-	for i, name := range names {
-		at := bytes.Index(strs, []byte("\x00"+name+"\x00"))
-		if at < 0 {
-			return nil, fmt.Errorf("no symbol %s", name)
-		}
-		offsets[uint32(at+1)] = i
-	}
-	found := make([]elf.Symbol, len(names))
-	order, size := file.ByteOrder, binary.Size(elf.Sym64{})
-	if file.Class == elf.ELFCLASS32 {
-		size = binary.Size(elf.Sym32{})
-	}
-	for ; len(entries) >= size; entries = entries[size:] {
-		i, ok := offsets[order.Uint32(entries)]
-		switch {
-		case !ok:
-		case file.Class == elf.ELFCLASS32:
-			found[i] = elf.Symbol{Value: uint64(order.Uint32(entries[4:])), Size: uint64(order.Uint32(entries[8:]))}
-		default:
-			found[i] = elf.Symbol{Value: order.Uint64(entries[8:]), Size: order.Uint64(entries[16:])}
-		}
-	}
-	return found, nil
-}
-
-// Unreadable says why ReadInherited may miss some of the signals; nil: it misses none.
+// Unreadable says why ReadInherited may miss some of the signals. It is nil if none is missing.
 func Unreadable() error {
-	_, _, err := runtimeSignals()
-	return err
+	_, err := ignoredAtStart()
+	return errors.Join(err, errMaskAtStart)
 }
+
+const sigDfl, sigIgn = 0, 1 // SIG_DFL, SIG_IGN
+
+// ignoredAtStart returns which signals were ignored, by their numbers. With an error, it knows only of those for which
+// the runtime has not installed a handler.
+var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err error) {
+	for sig := range ignored {
+		var action sigaction
+		err := rtSigaction(syscall.Signal(sig), nil, &action)
+		ignored[sig] = err == nil && action[0] == sigIgn
+	}
+	found, err := runtimeHandlers()
+	for sig, handler := range found {
+		ignored[sig] = ignored[sig] || handler == sigIgn
+	}
+	return ignored, err
+})
+
+// sigaction is the kernel's struct sigaction. Its first word is the handler. It is longer than on any architecture.
+type sigaction [8]uintptr
+
+const sigsetSize = 8 // in bytes
+
+func rtSigaction(sig syscall.Signal, to, old *sigaction) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(to)),
+		uintptr(unsafe.Pointer(old)), sigsetSize, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// runtimeHandlers reads runtime.fwdSig, the handlers by signal number as the runtime found them. When a signal that is
+// ignored is to be caught, the runtime stores its present handler there.
+func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
+	const (
+		probe = forward.Last // no program sends it
+		mark  = 0x5a17c0de   // it is no handler, and never called
+		word  = int(unsafe.Sizeof(uintptr(0)))
+	)
+	_, data, err := runtimeVariables()
+	if err != nil {
+		return handlers, err
+	}
+	before := slices.Clone(data)
+	signal.Ignore(probe)
+	if err := rtSigaction(probe, &sigaction{mark}, nil); err != nil {
+		return handlers, err
+	}
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, probe)
+	signal.Stop(caught)
+	at := func(data []byte, offset int) *uintptr { return (*uintptr)(unsafe.Pointer(&data[offset])) }
+	for last := int(probe) * word; last+word <= len(data); last += word {
+		if *at(data, last) != mark || *at(before, last) == mark {
+			continue
+		}
+		for sig := range handlers {
+			handlers[sig] = *at(before, last-(int(probe)-sig)*word)
+			if handlers[sig] > sigIgn { // no handler survives execve(2): this is something else
+				return [forward.Last + 1]uintptr{}, errors.New("these are no inherited signal handlers")
+			}
+		}
+		*at(data, last) = handlers[probe]
+		return handlers, nil
+	}
+	return handlers, errors.New("this Go runtime stores the signal handlers in another place")
+}
+
+// maskAtStart is the signal mask that graceful was started with. With an error, it lacks the signals that the runtime
+// has unblocked.
+var maskAtStart, errMaskAtStart = readMask()
+
+// readMask reads m0.sigmask, the mask of the first thread as the runtime found it. At a fork the runtime stores the
+// present mask there. So it must be called on that thread and before any fork: when packages are initialised.
+func readMask() (mask unix.Sigset_t, err error) {
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err != nil {
+		return mask, err
+	}
+	data, _, err := runtimeVariables()
+	if err != nil {
+		return mask, err
+	}
+	before := slices.Clone(data)
+	// The kernel's set is the first 64 bits of a Sigset_t.
+	set := func(mask *unix.Sigset_t) *uint64 { return (*uint64)(unsafe.Pointer(mask)) }
+	const mark = 0x5a17c0de << 32 // real-time signals
+	var marked unix.Sigset_t
+	*set(&marked) = mark
+	present := mask
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &marked, nil); err != nil {
+		return mask, err
+	}
+	beforeFork()
+	afterFork()
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &present, nil); err != nil {
+		return mask, err
+	}
+	for at := 0; at+sigsetSize <= len(data); at += 4 {
+		if binary.NativeEndian.Uint64(data[at:]) == mark {
+			*set(&mask) = binary.NativeEndian.Uint64(before[at:])
+			return mask, nil
+		}
+	}
+	return mask, errors.New("this Go runtime stores the signal mask in another place")
+}
+
+// runtimeVariables returns the beginnings of the two sections of variables that have no initial value: those with
+// pointers, and those without. The linker puts small variables first, and the ones that are sought are small.
+func runtimeVariables() (pointers, plain []byte, err error) {
+	const most = 64 << 10
+	inPointers, inPlain := unsafe.Pointer(&somePointer), unsafe.Pointer(&someNumber)
+	section := func(inside unsafe.Pointer, begin, end uintptr) []byte {
+		return unsafe.Slice((*byte)(unsafe.Add(inside, -int(uintptr(inside)-begin))), min(end-begin, most))
+	}
+	// struct moduledata of the runtime holds the limits of all sections, in their order in memory.
+	limits := (*[64]uintptr)(lastmoduledatap)
+	for i := range len(limits) - 3 {
+		bss, ebss, noptrbss, enoptrbss := limits[i], limits[i+1], limits[i+2], limits[i+3]
+		if bss <= uintptr(inPointers) && uintptr(inPointers) < ebss && ebss <= noptrbss &&
+			noptrbss <= uintptr(inPlain) && uintptr(inPlain) < enoptrbss {
+			return section(inPointers, bss, ebss), section(inPlain, noptrbss, enoptrbss), nil
+		}
+	}
+	return nil, nil, errors.New("this Go runtime describes its variables in another form")
+}
+
+// These lie in the sections that runtimeVariables looks for.
+var (
+	somePointer *byte
+	someNumber  uintptr
+)
+
+//go:linkname lastmoduledatap runtime.lastmoduledatap
+var lastmoduledatap unsafe.Pointer
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
