@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"graceful/runner"
-	"graceful/runner/process"
-	"graceful/runner/terminal"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -26,8 +24,6 @@ const statusFailed = 125
 func Main(args []string) int {
 	if len(args) > 0 {
 		switch args[0] {
-		case process.ShimName:
-			return process.Shim(args[1:], func() { terminal.EnterForeground(0) })
 		case runner.SupervisorName:
 			return supervise(args[1:])
 		}

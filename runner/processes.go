@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -65,6 +66,9 @@ func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*proce
 		log.Warn("containment is limited", "level", string(contained.Level()), "err", w)
 	}
 	listener := listen.Start(inherit.Ignored)
+	if process.SetsIgnored {
+		listener.Hear()
+	}
 	process.SettleThreads()
 	return &processes{
 		Tree: contained, listener: listener, inherit: inherit, devNull: devNull, log: log, socket: -1,
@@ -123,8 +127,7 @@ func (p *processes) startTarget(r Run) (int, error) {
 	}
 	s := process.Spec{
 		Path: path, Argv: r.Config.Command, Env: env, Blocked: p.inherit.Blocked, Cgroup: r.Cgroup,
-		Foreground:  p.terminal.StartsInForeground(),
-		IgnoreChild: p.inherit.Ignores(unix.SIGCHLD), PIDOfOurs: p.userPID(),
+		Ignored: p.inherit.Ignored, Foreground: p.terminal.StartsInForeground(), PIDOfOurs: p.userPID(),
 	}
 	if p.pty.PTY != nil {
 		s.Terminal = uintptr(p.pty.Slave())
@@ -132,22 +135,26 @@ func (p *processes) startTarget(r Run) (int, error) {
 	if p.front == 0 {
 		p.pty.Begin(true)
 	}
-	foreground := func(pid int) { _ = p.terminal.GiveForeground(pid) }
-	start := s.Start
-	if s.NeedsShim() {
-		start = func() (int, error) { return s.StartByShim(foreground) }
-	}
-	pid, err := start()
-	// A seccomp filter may refuse clone3(2). If execve(2) failed, it fails again.
-	if s.Cgroup != "" && err != nil && !process.OutOfResources(err) {
-		pid, err = s.StartEntering(foreground)
-	}
+	pid, err := p.start(s)
 	if err != nil {
 		return 0, &fs.PathError{Op: "execute", Path: path, Err: err}
 	}
 	p.Started(pid)
-	p.listener.Hear()
 	return pid, nil
+}
+
+// start starts a process that ignores the signals of s.Ignored.
+func (p *processes) start(s process.Spec) (pid int, err error) {
+	if process.SetsIgnored {
+		return s.Start()
+	}
+	p.listener.Ignoring(func() { pid, err = s.Start() })
+	return pid, err
+}
+
+// ignoredByParents returns the signals that a process ignores which waits for children.
+func (p *processes) ignoredByParents() []syscall.Signal {
+	return slices.DeleteFunc(slices.Clone(p.inherit.Ignored), func(sig syscall.Signal) bool { return sig == unix.SIGCHLD })
 }
 
 // userPID returns the pid of the process that the user started.
@@ -168,9 +175,13 @@ func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	s := process.Spec{Path: path, Argv: args, Env: env, Dir: c.Dir, Stdin: p.devNull.Fd(), Blocked: p.inherit.Blocked}
-	p.listener.Ignoring(func() { pid, err = s.Start() })
-	return pid, err
+	ignored := p.ignoredByParents()
+	if r.State >= machine.Cleaning {
+		ignored = append(ignored, unix.SIGTTOU) // as graceful does: see cleaning
+	}
+	return p.start(process.Spec{
+		Path: path, Argv: args, Env: env, Dir: c.Dir, Stdin: p.devNull.Fd(), Ignored: ignored, Blocked: p.inherit.Blocked,
+	})
 }
 
 func (p *processes) peek() (int, machine.Ending, bool) { return process.Peek() }

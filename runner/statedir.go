@@ -11,6 +11,7 @@ import (
 
 	"graceful/cleanup/ledger"
 	"graceful/runner/journal"
+	"graceful/runner/process"
 )
 
 // lockPatience is how long a lock may stay taken after its holder was killed. A child that the holder was starting has
@@ -65,6 +66,9 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 		p.log.Warn("finishing a killed run first", "run", m.run.ID)
 		stopped, err := p.finishDead(m, false)
 		p.listener.Restart()
+		if process.SetsIgnored {
+			p.listener.Hear()
+		}
 		if err == errCommands {
 			err = nil
 		}

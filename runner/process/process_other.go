@@ -4,6 +4,7 @@ package process
 
 import (
 	"errors"
+	"fmt"
 	"os/signal"
 	"syscall"
 	"time"
@@ -81,9 +82,27 @@ func UsageOf(int) *machine.Usage { return nil }
 // SinceBoot is a clock for one process: no process resumes a run from a ledger here.
 func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
-// startIn fails: cgroups are Linux's.
-func startIn(string, *syscall.SysProcAttr) (done func(), err error) {
-	return nil, errors.ErrUnsupported
+// SetsIgnored reports whether Start ignores the signals of Spec.Ignored. If not, the caller must ignore them.
+const SetsIgnored = false
+
+// Start starts the process. Descriptors above 2 that are not ours stay open in it. It inherits the signals that are
+// ignored now, and LISTEN_PID as it is.
+func (s Spec) Start() (pid int, err error) {
+	if s.Cgroup != "" {
+		return 0, fmt.Errorf("%w: %w", ErrCgroup, errors.ErrUnsupported)
+	}
+	for _, fd := range s.Keep { // no other goroutine forks meanwhile
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
+			return 0, err
+		}
+		defer unix.CloseOnExec(fd)
+	}
+	attr := &syscall.SysProcAttr{Setpgid: true, Foreground: s.Foreground}
+	files := []uintptr{s.Stdin, 1, 2}
+	if s.Terminal != 0 {
+		attr, files = &syscall.SysProcAttr{Setsid: true, Setctty: true}, []uintptr{s.Terminal, s.Terminal, s.Terminal}
+	}
+	return syscall.ForkExec(s.Path, s.Argv, &syscall.ProcAttr{Env: s.Env, Dir: s.Dir, Files: files, Sys: attr})
 }
 
 // Unreadable says what ReadInherited misses.

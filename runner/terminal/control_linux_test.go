@@ -134,16 +134,6 @@ func TestTerminalTakeForeground_fromOthers(t *testing.T) {
 	})
 }
 
-// EnterForeground works in the background, where the process has SIGTTOU neither blocked nor ignored.
-func TestEnterForeground(t *testing.T) {
-	inSession(t, func(s session) {
-		job := s.startReady(0, "wait")
-		s.shell(job.pid)
-		EnterForeground(0)
-		s.wantForeground(s.group)
-	})
-}
-
 func TestTerminalSignalOthers(t *testing.T) {
 	inSession(t, func(s session) {
 		front := s.startReady(0, "wait")

@@ -93,11 +93,6 @@ func (t *Terminal) setForeground(group int) (err error) {
 	return err
 }
 
-// EnterForeground makes the calling process's group the foreground group of the terminal at fd.
-func EnterForeground(fd int) {
-	withoutSIGTTOU(func() { _ = unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, unix.Getpgrp()) })
-}
-
 // GiveForeground gives the foreground to the group of the process target.
 func (t *Terminal) GiveForeground(target int) error {
 	t.gives = true

@@ -1,0 +1,29 @@
+// Package atstart reads what package syscall changes when it is initialised. It imports nothing but runtime, and so its
+// initialisation comes first: the linker orders packages whose imports are initialised by their paths.
+package atstart
+
+import (
+	"runtime"
+	"unsafe"
+)
+
+// Files is RLIMIT_NOFILE as graceful was started with it. Package syscall raises the soft limit.
+var Files, FilesKnown = files()
+
+// Limit is struct rlimit64 of prlimit(2).
+type Limit struct{ Cur, Max uint64 }
+
+func files() (limit Limit, known bool) {
+	const nofile = 7 // RLIMIT_NOFILE
+	number := map[string]uintptr{
+		"amd64": 302, "arm64": 261, "arm": 369, "386": 340, "riscv64": 261, "ppc64le": 325, "s390x": 334,
+	}[runtime.GOARCH]
+	if runtime.GOOS != "linux" || number == 0 {
+		return limit, false
+	}
+	_, _, errno := rawSyscall6(number, 0, nofile, 0, uintptr(unsafe.Pointer(&limit)), 0, 0)
+	return limit, errno == 0
+}
+
+//go:linkname rawSyscall6 syscall.RawSyscall6
+func rawSyscall6(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2, errno uintptr)
