@@ -22,11 +22,12 @@ const statusFailed = 125
 
 // Main runs graceful with args, which begin with its name, and returns the exit status.
 func Main(args []string) int {
-	if len(args) > 0 {
-		switch args[0] {
-		case runner.SupervisorName:
-			return supervise(args[1:])
-		}
+	switch {
+	case len(args) > 0 && args[0] == runner.SupervisorName:
+		runner.ListenEarly()
+		return supervise(args[1:])
+	case len(args) > 1 && args[1] == "run":
+		runner.ListenEarly()
 	}
 	status := 0
 	root := newRoot(&status)

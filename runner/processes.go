@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -51,7 +52,7 @@ type processes struct {
 }
 
 // prepare takes over the process. It acquires all that the run needs later, threads included.
-func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*processes, error) {
+func prepare(config Config, log *slog.Logger) (*processes, error) {
 	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
 	if err != nil { // a root directory without /dev: cleanup commands read from an empty pipe
 		if devNull, err = process.EmptyInput(); err != nil {
@@ -65,16 +66,27 @@ func prepare(config Config, inherit process.Inherited, log *slog.Logger) (*proce
 	for _, w := range warnings {
 		log.Warn("containment is limited", "level", string(contained.Level()), "err", w)
 	}
-	listener := listen.Start(inherit.Ignored)
-	if process.SetsIgnored {
-		listener.Hear()
-	}
+	inherited, listener := hear()
 	process.SettleThreads()
 	return &processes{
-		Tree: contained, listener: listener, inherit: inherit, devNull: devNull, log: log, socket: -1,
+		Tree: contained, listener: listener, inherit: inherited, devNull: devNull, log: log, socket: -1,
 		deferring: config.Defer, exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
 	}, nil
 }
+
+// hear finds out which signals graceful was started with, and listens to all.
+var hear = sync.OnceValues(func() (process.Inherited, *listen.Listener) {
+	inherited := process.ReadInherited()
+	listener := listen.Start(inherited.Ignored)
+	if process.SetsIgnored {
+		listener.Hear()
+	}
+	return inherited, listener
+})
+
+// ListenEarly begins to listen to signals while the caller prepares a run. Do would do it later: it takes long, since
+// the Go runtime hands each signal to another thread and back.
+func ListenEarly() { go hear() }
 
 // maxPidfds returns a quarter of RLIMIT_NOFILE. The server of the socket takes another quarter at most. The run needs
 // the rest: it cannot start a process without a pipe, or find one without a file of /proc.

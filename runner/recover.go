@@ -10,7 +10,6 @@ import (
 
 	"graceful/cleanup/ledger"
 	"graceful/runner/journal"
-	"graceful/runner/process"
 	"graceful/runner/tree"
 )
 
@@ -50,7 +49,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		}
 		files = append(files, aside...)
 	}
-	p, err := prepare(Config{Contain: tree.Auto}, process.ReadInherited(), log)
+	p, err := prepare(Config{Contain: tree.Auto}, log)
 	if err != nil {
 		return done, fmt.Errorf("%w: %w", ErrSetup, err)
 	}

@@ -13,7 +13,6 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
-	"graceful/runner/process"
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
@@ -103,7 +102,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		}
 		defer pty.Restore()
 	}
-	p, err := prepare(config, process.ReadInherited(), log)
+	p, err := prepare(config, log)
 	if err != nil {
 		return Result{}, err
 	}

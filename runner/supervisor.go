@@ -91,11 +91,11 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 		return nil, m, err
 	}
 	front := watchFront(link, pty)
-	inherited := process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
 	// The front has logged the warnings of the same preparation.
-	if p, err = prepare(m.run.Config, inherited, slog.New(slog.DiscardHandler)); err != nil {
+	if p, err = prepare(m.run.Config, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, m, err
 	}
+	p.inherit = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
 	p.log, p.front, p.supervisor, p.link, p.socket, p.report = log, m.Begin.Front, unix.Getpid(), link, socket, destination
 	if group, err := unix.Getpgid(p.front); err == nil && !m.run.Config.PTY {
 		p.terminal = terminal.Open(group)
