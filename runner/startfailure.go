@@ -52,7 +52,7 @@ func startFailure(command string, err error) (status int, hint string) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return 127, ""
 	case errors.Is(err, unix.ENOEXEC):
-		return 126, "a script needs a #! line; a binary must be for this kind of machine"
+		return 126, "it is no binary for this kind of machine, and no script"
 	case errors.Is(err, unix.E2BIG):
 		return 126, "arguments and environment together are too long"
 	}

@@ -12,9 +12,11 @@ import (
 // This file runs in a forked child before it executes a program. The child is a copy of graceful with one thread: the
 // thread that held a lock, or that the garbage collector waits for, is not there. So its code makes raw system calls
 // and accesses memory that exists already. It does not allocate, store a pointer (a write barrier), call a method of an
-// interface, or grow its stack (go:nosplit, which the linker checks). It is not instrumented for the race detector.
+// interface, or grow its stack. The linker checks the latter (go:nosplit), also for a build without optimisation, where
+// each call takes more of the stack: so functions are small, and what they need is in the struct. They are not
+// instrumented for the race detector.
 
-// child is what a child needs to become the program.
+// child is what a child needs to become the program. The child itself writes only the last part.
 type child struct {
 	report     uintptr // descriptor of a pipe for a failure
 	stdio      [3]uintptr
@@ -29,47 +31,62 @@ type child struct {
 	dir        *byte          // nil: graceful's
 	path       *byte
 	argv, env  **byte
+	script     **byte // arguments of the shell that runs path as a script
+	into       cloneArgs
+
+	result    uintptr // of the last system call
+	errno     syscall.Errno
+	failure   failure
+	pid       uintptr
+	group     int32
+	before    uint64 // the parent's mask
+	begin     [128]byte
+	sigaction sigaction
 }
 
 // failure is what the child writes to the report.
-type failure struct{ stage, errno int32 }
+type failure struct {
+	stage stage
+	errno syscall.Errno
+}
 
-// The stages of a child.
+// stage is what a child was doing.
+type stage int
+
 const (
-	stageSetup int32 = iota // what hardly ever fails
+	stageSetup stage = iota // what hardly ever fails
 	stageCgroup
 	stageDir
 	stageExec
 )
 
-// fork forks this process, and the child becomes what c describes. Signals are blocked meanwhile, because a handler of
-// the Go runtime cannot run in the child. cgroup is the directory of a cgroup to start in; below 0: ours.
+// cloneArgs is struct clone_args of clone3(2), as long as Linux 5.7 wants it for CLONE_INTO_CGROUP.
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// allSignals is a mask that blocks every signal.
+var allSignals = ^uint64(0)
+
+// fork forks this process, and the child becomes what c describes. With into, clone3(2) does that as c.into says.
+// Signals are blocked meanwhile, because a handler of the Go runtime cannot run in the child.
 //
 //go:norace
 //go:nosplit
 //go:noinline
-func fork(c *child, cgroup int) (pid int, errno syscall.Errno) {
-	var before uint64
-	all := ^uint64(0)
-	sys(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&before)), sigsetSize)
-	var r uintptr
-	switch {
-	case cgroup >= 0:
-		args := cloneArgs{flags: unix.CLONE_INTO_CGROUP, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(cgroup)}
-		r, errno = sys(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0, 0)
-	default:
-		r, errno = clone()
+func (c *child) fork(into bool) (pid uintptr, errno syscall.Errno) {
+	c.setMask(&allSignals, &c.before)
+	if into {
+		c.try(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.into)), unsafe.Sizeof(c.into), 0, 0)
+	} else {
+		c.clone()
 	}
-	if r == 0 && errno == 0 {
+	pid, errno = c.result, c.errno
+	if pid == 0 && errno == 0 {
 		c.become()
 	}
-	sys(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&before)), 0, sigsetSize)
-	return int(r), errno
-}
-
-// cloneArgs is struct clone_args of clone3(2), as long as the kernel that has CLONE_INTO_CGROUP wants it (Linux 5.7).
-type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+	c.setMask(&c.before, nil)
+	return pid, errno
 }
 
 // become executes the program, or reports why it could not. It does not return.
@@ -77,97 +94,151 @@ type cloneArgs struct {
 //go:norace
 //go:nosplit
 func (c *child) become() {
-	stage, errno := c.prepare()
-	if errno == 0 {
-		stage = stageExec
-		_, errno = sys(unix.SYS_EXECVE, uintptr(unsafe.Pointer(c.path)), uintptr(unsafe.Pointer(c.argv)),
-			uintptr(unsafe.Pointer(c.env)), 0)
+	if c.enterGroup() && c.enterCgroup() && c.setDescriptors() && c.enterDir() {
+		c.setInherited()
+		c.execute()
 	}
-	f := failure{stage, int32(errno)}
-	sys(unix.SYS_WRITE, c.report, uintptr(unsafe.Pointer(&f)), unsafe.Sizeof(f), 0)
+	c.failure.errno = c.errno
+	c.try(unix.SYS_WRITE, c.report, uintptr(unsafe.Pointer(&c.failure)), unsafe.Sizeof(c.failure), 0)
 	for {
-		sys(unix.SYS_EXIT_GROUP, 127, 0, 0, 0)
+		c.try(unix.SYS_EXIT_GROUP, 127, 0, 0, 0)
 	}
 }
 
-// prepare sets what the program inherits.
+// enterGroup makes the child the leader of a process group or a session. A change of the foreground works in the
+// background, because SIGTTOU is blocked.
 //
 //go:norace
 //go:nosplit
-func (c *child) prepare() (stage int32, errno syscall.Errno) {
+func (c *child) enterGroup() bool {
+	c.try(unix.SYS_GETPID, 0, 0, 0, 0)
+	c.pid, c.group = c.result, int32(c.result)
+	c.failure.stage = stageSetup
 	if c.newSession {
-		if _, errno = sys(unix.SYS_SETSID, 0, 0, 0, 0); errno != 0 {
-			return stageSetup, errno
-		}
-		if _, errno = sys(unix.SYS_IOCTL, c.stdio[0], unix.TIOCSCTTY, 0, 0); errno != 0 {
-			return stageSetup, errno
-		}
-	} else if _, errno = sys(unix.SYS_SETPGID, 0, 0, 0, 0); errno != 0 {
-		return stageSetup, errno
+		return c.try(unix.SYS_SETSID, 0, 0, 0, 0) && c.try(unix.SYS_IOCTL, c.stdio[0], unix.TIOCSCTTY, 0, 0)
 	}
-	if c.cgroup >= 0 {
-		self := byte('0')
-		if _, errno = sys(unix.SYS_WRITE, uintptr(c.cgroup), uintptr(unsafe.Pointer(&self)), 1, 0); errno != 0 {
-			return stageCgroup, errno
+	if !c.try(unix.SYS_SETPGID, 0, 0, 0, 0) {
+		return false
+	}
+	if c.foreground {
+		c.try(unix.SYS_IOCTL, c.stdio[0], unix.TIOCSPGRP, uintptr(unsafe.Pointer(&c.group)), 0)
+	}
+	return true
+}
+
+// enterCgroup moves the child into a cgroup, where clone3(2) has not.
+//
+//go:norace
+//go:nosplit
+func (c *child) enterCgroup() bool {
+	if c.cgroup < 0 {
+		return true
+	}
+	c.failure.stage = stageCgroup
+	c.begin[0] = '0'
+	return c.try(unix.SYS_WRITE, uintptr(c.cgroup), uintptr(unsafe.Pointer(&c.begin)), 1, 0)
+}
+
+// setDescriptors makes the descriptors of the program, without FD_CLOEXEC.
+//
+//go:norace
+//go:nosplit
+func (c *child) setDescriptors() bool {
+	c.failure.stage = stageSetup
+	for to := range c.stdio {
+		from := c.stdio[to]
+		if from == uintptr(to) {
+			if !c.try(unix.SYS_FCNTL, from, unix.F_SETFD, 0, 0) {
+				return false
+			}
+		} else if !c.try(unix.SYS_DUP3, from, uintptr(to), 0, 0) {
+			return false
 		}
 	}
-	self, _ := sys(unix.SYS_GETPID, 0, 0, 0, 0)
-	if c.foreground { // it works in the background, because SIGTTOU is blocked
-		group := int32(self)
-		sys(unix.SYS_IOCTL, c.stdio[0], unix.TIOCSPGRP, uintptr(unsafe.Pointer(&group)), 0)
-	}
-	for to, from := range c.stdio {
-		if errno = duplicate(from, uintptr(to)); errno != 0 {
-			return stageSetup, errno
+	for i := range c.keep {
+		if !c.try(unix.SYS_FCNTL, uintptr(c.keep[i]), unix.F_SETFD, 0, 0) {
+			return false
 		}
 	}
-	for _, fd := range c.keep {
-		if _, errno = sys(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0, 0); errno != 0 {
-			return stageSetup, errno
-		}
-	}
+	return true
+}
+
+//go:norace
+//go:nosplit
+func (c *child) enterDir() bool {
+	c.failure.stage = stageDir
+	return c.dir == nil || c.try(unix.SYS_CHDIR, uintptr(unsafe.Pointer(c.dir)), 0, 0, 0)
+}
+
+// setInherited sets what hardly can fail.
+//
+//go:norace
+//go:nosplit
+func (c *child) setInherited() {
 	if c.files != nil {
-		sys(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(c.files)), 0)
+		c.try(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(c.files)), 0)
 	}
-	for _, at := range c.pids {
-		writeDecimal(at, self)
+	for i := range c.pids {
+		writeDecimal(c.pids[i], c.pid)
 	}
-	setDispositions(c.ignored)
-	if c.dir != nil {
-		if _, errno = sys(unix.SYS_CHDIR, uintptr(unsafe.Pointer(c.dir)), 0, 0, 0); errno != 0 {
-			return stageDir, errno
+	for n := uintptr(1); n <= 64; n++ {
+		c.sigaction[0] = uintptr(c.ignored >> (n - 1) & 1) // SIG_DFL is 0, SIG_IGN is 1
+		c.try(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&c.sigaction)), 0, sigsetSize)
+	}
+	c.setMask(&c.blocked, nil)
+}
+
+// execute executes the program, or the shell if the program is a script for it. It returns only if that fails.
+//
+//go:norace
+//go:nosplit
+func (c *child) execute() {
+	c.failure.stage = stageExec
+	c.execve(c.path, c.argv)
+	if c.errno == syscall.ENOEXEC {
+		if c.isScript() {
+			c.execve(*c.script, c.script)
+		} else {
+			c.errno = syscall.ENOEXEC
 		}
 	}
-	sys(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&c.blocked)), 0, sigsetSize)
-	return stageExec, 0
 }
 
-// duplicate makes a descriptor available under another number, without FD_CLOEXEC.
+//go:norace
+//go:nosplit
+func (c *child) execve(path *byte, argv **byte) {
+	c.try(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)),
+		uintptr(unsafe.Pointer(c.env)), 0)
+}
+
+// isScript reports whether a file that the kernel cannot execute is one for a shell, as execvp(3) and POSIX have it. It
+// is not if it has the magic number of ELF, or a NUL in its first line.
 //
 //go:norace
 //go:nosplit
-func duplicate(from, to uintptr) (errno syscall.Errno) {
-	if from == to {
-		_, errno = sys(unix.SYS_FCNTL, to, unix.F_SETFD, 0, 0)
-		return errno
+func (c *child) isScript() bool {
+	if !c.try(unix.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(c.path)), unix.O_RDONLY|unix.O_CLOEXEC, 0) ||
+		!c.try(unix.SYS_READ, c.result, uintptr(unsafe.Pointer(&c.begin)), unsafe.Sizeof(c.begin), 0) {
+		return false
 	}
-	_, errno = sys(unix.SYS_DUP3, from, to, 0, 0)
-	return errno
+	if c.result >= 4 && c.begin[0] == 0x7f && c.begin[1] == 'E' && c.begin[2] == 'L' && c.begin[3] == 'F' {
+		return false
+	}
+	for i := range c.begin {
+		if uintptr(i) == c.result || c.begin[i] == '\n' {
+			break
+		}
+		if c.begin[i] == 0 {
+			return false
+		}
+	}
+	return true
 }
 
-// setDispositions ignores these signals, and gives all others their default action.
-//
-//go:norace
-//go:nosplit
-func setDispositions(ignored uint64) {
-	for n := uintptr(1); n <= 64; n++ {
-		var action sigaction
-		action[0] = uintptr(ignored >> (n - 1) & 1) // SIG_DFL is 0, SIG_IGN is 1
-		sys(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&action)), 0, sigsetSize)
-	}
-}
+// atFDCWD is AT_FDCWD, which is -100.
+const atFDCWD = ^uintptr(99)
 
-// writeDecimal writes a number at a place that has room for it.
+// writeDecimal writes a number and a NUL at a place that has room for them.
 //
 //go:norace
 //go:nosplit
@@ -176,16 +247,24 @@ func writeDecimal(at *byte, n uintptr) {
 	for rest := n; rest >= 10; rest /= 10 {
 		digits++
 	}
+	*(*byte)(unsafe.Add(unsafe.Pointer(at), digits)) = 0
 	for i := digits; i > 0; i-- {
 		*(*byte)(unsafe.Add(unsafe.Pointer(at), i-1)) = byte('0' + n%10)
 		n /= 10
 	}
-	*(*byte)(unsafe.Add(unsafe.Pointer(at), digits)) = 0
 }
 
 //go:norace
 //go:nosplit
-func sys(number, a, b, c, d uintptr) (uintptr, syscall.Errno) {
-	r, _, errno := syscall.RawSyscall6(number, a, b, c, d, 0, 0)
-	return r, errno
+func (c *child) setMask(to, before *uint64) {
+	c.try(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(before)), sigsetSize)
+}
+
+// try makes a system call, keeps its result and error, and reports whether there was none.
+//
+//go:norace
+//go:nosplit
+func (c *child) try(number, a1, a2, a3, a4 uintptr) bool {
+	c.result, _, c.errno = syscall.RawSyscall6(number, a1, a2, a3, a4, 0, 0)
+	return c.errno == 0
 }

@@ -2,14 +2,10 @@
 
 package process
 
-import (
-	"syscall"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // clone forks this process.
 //
 //go:norace
 //go:nosplit
-func clone() (uintptr, syscall.Errno) { return sys(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0) }
+func (c *child) clone() { c.try(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0) }

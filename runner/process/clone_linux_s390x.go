@@ -1,13 +1,9 @@
 package process
 
-import (
-	"syscall"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // clone forks this process. The first two arguments of clone(2) are in the other order on this architecture.
 //
 //go:norace
 //go:nosplit
-func clone() (uintptr, syscall.Errno) { return sys(unix.SYS_CLONE, 0, uintptr(unix.SIGCHLD), 0, 0) }
+func (c *child) clone() { c.try(unix.SYS_CLONE, 0, uintptr(unix.SIGCHLD), 0, 0) }

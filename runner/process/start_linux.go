@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"graceful/cleanup"
 	"graceful/cleanup/eintr"
 	"graceful/runner/process/atstart"
 )
@@ -86,7 +87,12 @@ func (s Spec) child(report int) (*child, error) {
 		at := unsafe.Add(unsafe.Pointer(envp[i]), strings.IndexByte(env[i], '=')+1)
 		c.pids = append(c.pids, (*byte)(at))
 	}
-	c.argv, c.env = &argv[0], &envp[0]
+	script, err := syscall.SlicePtrFromStrings([]string{cleanup.Shell, s.Path})
+	if err != nil {
+		return nil, err
+	}
+	script = append(script[:2], argv[min(1, len(s.Argv)):]...)
+	c.argv, c.env, c.script = &argv[0], &envp[0], &script[0]
 	return c, nil
 }
 
@@ -105,25 +111,33 @@ func setOf(signals []syscall.Signal) (set uint64) {
 
 // forkIn forks the child, in a cgroup unless that is empty.
 func (c *child) forkIn(cgroup string) (pid int, err error) {
-	into := -1
 	if cgroup != "" {
-		if into, err = unix.Open(cgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		into, err := unix.Open(cgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
 			return 0, fmt.Errorf("%w: %w", ErrCgroup, err)
 		}
 		defer unix.Close(into)
-	}
-	pid, errno := fork(c, into)
-	if cgroup != "" && errno != 0 && !OutOfResources(errno) { // a seccomp filter may refuse clone3(2): the child moves itself
+		c.into = cloneArgs{flags: unix.CLONE_INTO_CGROUP, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(into)}
+		pid, errno := c.fork(true)
+		if errno == 0 || OutOfResources(errno) {
+			return int(pid), errnoOf(errno)
+		}
+		// A seccomp filter may refuse clone3(2). Then the child moves itself.
 		if c.cgroup, err = unix.Openat(into, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
 			return 0, fmt.Errorf("%w: %w", ErrCgroup, err)
 		}
 		defer unix.Close(c.cgroup)
-		pid, errno = fork(c, -1)
 	}
-	if errno != 0 {
-		return 0, errno
+	forked, errno := c.fork(false)
+	return int(forked), errnoOf(errno)
+}
+
+// errnoOf returns the error, or nil for 0.
+func errnoOf(errno syscall.Errno) error {
+	if errno == 0 {
+		return nil
 	}
-	return pid, nil
+	return errno
 }
 
 // readFailure returns why a child could not execute its program, or nil if it did.
@@ -132,14 +146,13 @@ func readFailure(report int) error {
 	n, err := eintr.RetryValue(func() (int, error) {
 		return unix.Read(report, (*[unsafe.Sizeof(f)]byte)(unsafe.Pointer(&f))[:])
 	})
-	switch errno := syscall.Errno(f.errno); {
+	switch {
 	case err != nil || n < int(unsafe.Sizeof(f)):
 		return nil
 	case f.stage == stageCgroup:
-		return fmt.Errorf("%w: %w", ErrCgroup, errno)
+		return fmt.Errorf("%w: %w", ErrCgroup, f.errno)
 	case f.stage == stageDir:
-		return fmt.Errorf("its working directory: %w", errno)
-	default:
-		return errno
+		return fmt.Errorf("its working directory: %w", f.errno)
 	}
+	return f.errno
 }
