@@ -83,7 +83,7 @@ func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
 	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 20)
 	for _, name := range []string{"cgroup", "grace", "quiet", "registered"} {
 		for _, supervisor := range []bool{false, true} {
-			t.Run(process[supervisor]+" "+name, func(t *testing.T) {
+			t.Run(processName[supervisor]+" "+name, func(t *testing.T) {
 				if scenarios[name].cgroup {
 					ownCgroup(t) // or it cannot be done here
 				}

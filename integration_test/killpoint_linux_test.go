@@ -254,7 +254,7 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 }
 
 // process names the two by whether it is the supervisor.
-var process = map[bool]string{false: "front", true: "supervisor"}
+var processName = map[bool]string{false: "front", true: "supervisor"}
 
 // stride is how far apart the points are that are tried.
 func stride(t *testing.T, variable string, otherwise int) int {
@@ -289,7 +289,7 @@ func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T
 	t.Run("runs", func(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(scenarios)) {
 			for _, supervisor := range []bool{false, true} {
-				t.Run(process[supervisor]+" "+name, func(t *testing.T) {
+				t.Run(processName[supervisor]+" "+name, func(t *testing.T) {
 					if scenarios[name].cgroup {
 						ownCgroup(t) // or it cannot be done here
 					}

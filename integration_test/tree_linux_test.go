@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"graceful/runner"
+	"graceful/runner/process"
 
 	"golang.org/x/sys/unix"
 )
@@ -126,11 +128,25 @@ func TestTenThousandOrphansAreReaped(t *testing.T) {
 	})
 }
 
+func init() { roles["fault"] = fault }
+
+// fault reads memory that is not there, after it has dropped the signals of a fault that are sent.
+func fault([]string) int {
+	process.DropSentFaults()
+	return *(*int)(unsafe.Add(unsafe.Pointer(nil), 8))
+}
+
 func TestAsPID1(t *testing.T) {
 	t.Run("statuses", func(t *testing.T) {
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "exit 7").start().want("7")
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "kill -9 $$").start().want("137")
 		inNamespace(t, true, "graceful", "run", "--", "no-such-program").start().want("127")
+	})
+	// ILL, TRAP, BUS, FPE, SEGV, STKFLT, SYS. Sent to a PID 1 that does not handle them they have no effect.
+	t.Run("faults that are sent", func(t *testing.T) {
+		inNamespace(t, true, "graceful", "run", "--", "sh", "-c",
+			"for sig in 4 5 7 8 11 16 31; do kill -$sig 1 || exit 9; done; exit 3").start().want("3")
+		inNamespace(t, true, "helper", "fault").start().want("SEGV") // one of PID 1 itself ends it
 	})
 	for _, sig := range []string{"TERM", "INT", "QUIT"} {
 		t.Run("stop by "+sig, func(t *testing.T) {

@@ -66,6 +66,7 @@ func prepare(config Config, log *slog.Logger) (*processes, error) {
 	for _, w := range warnings {
 		log.Warn("containment is limited", "level", string(contained.Level()), "err", w)
 	}
+	process.DropSentFaults()
 	inherited, listener := hear()
 	process.SettleThreads()
 	return &processes{

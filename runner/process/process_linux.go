@@ -27,6 +27,20 @@ func EndBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
+// DropSentFaults makes signals that report a fault have no effect on PID 1 when another process sends them: the kernel
+// drops a signal to PID 1 that has its default action. The Go runtime ends a program by them. A fault of this process
+// still ends it, because the kernel forces the signal then (signal(7)). Other processes than PID 1 are not changed.
+func DropSentFaults() {
+	if unix.Getpid() != 1 {
+		return
+	}
+	for _, sig := range []syscall.Signal{
+		unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSTKFLT, unix.SIGSYS,
+	} {
+		sigstate.Default(sig)
+	}
+}
+
 // SinceBoot returns the time since boot (CLOCK_BOOTTIME), which is the same for all processes.
 func SinceBoot() time.Duration {
 	var now unix.Timespec

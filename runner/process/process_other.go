@@ -79,6 +79,9 @@ func Reap(int) {}
 // UsageOf returns nil: a child that has ended was reaped.
 func UsageOf(int) *machine.Usage { return nil }
 
+// DropSentFaults does nothing: PID 1 is the system's own here.
+func DropSentFaults() {}
+
 // SinceBoot is a clock for one process: no process resumes a run from a ledger here.
 func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
