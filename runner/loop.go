@@ -2,7 +2,6 @@ package runner
 
 import (
 	"log/slog"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -35,7 +34,7 @@ type loop struct {
 // inputs are what the loop waits for. A nil channel is never ready.
 type inputs struct {
 	signals    <-chan syscall.Signal
-	children   <-chan os.Signal       // a child may have ended; one value stands for many ends
+	children   <-chan struct{}        // a child may have ended; one value stands for many ends
 	orphaned   <-chan struct{}        // closed when the front has ended
 	parentGone <-chan struct{}        // closed when the process that started graceful has ended
 	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed

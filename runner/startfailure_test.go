@@ -58,7 +58,7 @@ func TestStartFailure_hint(t *testing.T) {
 	}{
 		{"prog", unix.ENOENT, "PATH"},
 		{there, unix.ENOENT, "interpreter"},
-		{"prog", unix.ENOEXEC, "#!"},
+		{"prog", unix.ENOEXEC, "no script"},
 		{"prog", unix.E2BIG, "too long"},
 		{"prog", unix.EAGAIN, "ulimit"},
 		{"./prog", unix.ENOENT, ""}, // the error suffices

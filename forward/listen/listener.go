@@ -2,92 +2,117 @@
 package listen
 
 import (
-	"os"
-	"os/signal"
-	"reflect"
+	"math/bits"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"graceful/forward"
+
+	"golang.org/x/sys/unix"
 )
 
-// Listener hears every signal that a process can catch.
-//
-// A signal that arrives again before the first one was taken counts once, as in the kernel's own pending set. None is
-// lost, because each number has a channel of its own.
+// Listener hears every signal that a process can catch. A signal that arrives again before the first one was taken
+// counts once, as in the kernel's own pending set. None is lost.
 type Listener struct {
 	// Signals delivers all that forward.Audible lists.
 	Signals <-chan syscall.Signal
 	// Children delivers a value when a child has changed its state since the last one was taken.
-	Children <-chan os.Signal
+	Children <-chan struct{}
 
 	ignored []syscall.Signal
-	heard   map[syscall.Signal]chan os.Signal
+	closed  chan struct{}
+}
+
+// set is a set of signals: signal n is bit n-1.
+type set uint64
+
+func setOf(sig syscall.Signal) set { return 1 << (sig - 1) }
+
+// arrived are the signals that were caught and not taken. woken gets a value afterwards. A process has one set of
+// signal handlers, so these are not a Listener's.
+var (
+	arrived uint64 // atomic
+	woken   = make(chan struct{}, 1)
+)
+
+// wake says that signals have arrived.
+func wake() {
+	select {
+	case woken <- struct{}{}:
+	default: // it was said already
+	}
 }
 
 // Start listens from now on. The ignored signals are those that our parent had set to be ignored. They stay ignored
-// until Hear, because a child ignores only what is ignored at its fork.
+// until Hear: where a child is not told what to ignore, it ignores what is ignored at its fork.
 //
-// Every signal is registered before anything is started: a process that has read the target's first output may signal
-// the target through us.
+// Every signal is caught before anything is started: a process that has read the target's first output may signal the
+// target through us.
 func Start(ignored []syscall.Signal) *Listener {
-	children := make(chan os.Signal, 1)
-	signal.Notify(children, unix.SIGCHLD)
-
-	out := make(chan syscall.Signal)
+	out, children := make(chan syscall.Signal), make(chan struct{}, 1)
 	l := &Listener{
-		Signals:  out,
-		Children: children,
-		ignored:  slices.DeleteFunc(slices.Clone(ignored), needed),
-		heard:    map[syscall.Signal]chan os.Signal{},
+		Signals: out, Children: children, closed: make(chan struct{}),
+		ignored: slices.DeleteFunc(slices.Clone(ignored), needed),
 	}
-	var cases []reflect.SelectCase
+	catch(unix.SIGCHLD)
 	for _, sig := range forward.Audible() {
-		c := make(chan os.Signal, 1)
-		l.heard[sig] = c
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
 		if !slices.Contains(l.ignored, sig) {
-			signal.Notify(c, sig)
+			catch(sig)
 		}
 	}
 	l.ignore()
-	go func() {
-		for {
-			_, v, _ := reflect.Select(cases)
-			first := v.Interface().(syscall.Signal)
-			if first == unix.SIGCONT { // an earlier SIGTSTP has the higher number, and may be on its way here
-				time.Sleep(handOver)
-			}
-			for _, sig := range l.pending(first) {
-				out <- sig
-			}
-		}
-	}()
+	go l.deliver(out, children)
 	return l
 }
 
-// handOver is more than os/signal takes to deliver the signals that it has, one by one.
-const handOver = 2 * time.Millisecond
-
-// pending takes all other signals that have arrived by now, and puts SIGCONT last. os/signal delivers signals that wait
-// together in the order of their numbers, but the kernel lets the later of SIGTSTP and SIGCONT win. A process that
-// stays suspended because a SIGCONT was taken too early does not hear SIGTERM.
-func (l *Listener) pending(first syscall.Signal) []syscall.Signal {
-	all := []syscall.Signal{first}
-	for sig, c := range l.heard {
+// deliver passes on what arrives.
+func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) {
+	var waiting set
+	for {
+		next := waiting.first()
+		send := out
+		if next == 0 {
+			send = nil // never ready
+		}
 		select {
-		case <-c:
-			all = append(all, sig)
-		default:
+		case <-l.closed:
+			return
+		case send <- next:
+			waiting &^= setOf(next)
+		case <-woken:
+			waiting |= take()
+			if waiting&^setOf(unix.SIGCHLD) == setOf(unix.SIGCONT) { // see first
+				time.Sleep(handOver)
+				waiting |= take()
+			}
+			if waiting&setOf(unix.SIGCHLD) != 0 {
+				waiting &^= setOf(unix.SIGCHLD)
+				select {
+				case children <- struct{}{}:
+				default: // an earlier one was not taken yet
+				}
+			}
 		}
 	}
-	if i := slices.Index(all, unix.SIGCONT); i >= 0 {
-		all = append(slices.Delete(all, i, i+1), unix.SIGCONT)
+}
+
+func take() set { return set(atomic.SwapUint64(&arrived, 0)) }
+
+// handOver is longer than a signal that another thread has caught takes to arrive.
+const handOver = 2 * time.Millisecond
+
+// first returns the signal to deliver next, or 0: the lowest number, but SIGCONT last. The kernel lets the later of
+// SIGTSTP and SIGCONT win. A process that stays suspended because a SIGCONT was taken too early does not hear SIGTERM.
+func (s set) first() syscall.Signal {
+	if others := s &^ setOf(unix.SIGCONT); others != 0 {
+		s = others
 	}
-	return all
+	if s == 0 {
+		return 0
+	}
+	return syscall.Signal(bits.TrailingZeros64(uint64(s)) + 1)
 }
 
 // needed reports whether this program cannot ignore a signal even for a moment. A child that ends while SIGCHLD is
@@ -97,8 +122,8 @@ func needed(sig syscall.Signal) bool { return sig == unix.SIGCHLD || sig == unix
 // Hear listens to the signals, too, that our parent had set to be ignored, except for those of job control.
 func (l *Listener) Hear() {
 	for _, sig := range l.ignored {
-		if c, ok := l.heard[sig]; ok && forward.MeaningOf(sig) != forward.Suspend {
-			signal.Notify(c, sig)
+		if m := forward.MeaningOf(sig); m == forward.Pass || m == forward.Stop {
+			catch(sig)
 		}
 	}
 }
@@ -112,18 +137,18 @@ func (l *Listener) Ignoring(f func()) {
 
 func (l *Listener) ignore() {
 	for _, sig := range l.ignored {
-		signal.Ignore(sig)
+		ignore(sig)
 	}
 }
 
 // Restart sets the signals as Start did, for another run in the same process.
 func (l *Listener) Restart() {
 	if !slices.Contains(l.ignored, unix.SIGTTOU) {
-		signal.Notify(l.heard[unix.SIGTTOU], unix.SIGTTOU)
+		catch(unix.SIGTTOU)
 	}
 	l.ignore()
 }
 
 // IgnoreTTOU lets this process, and those that it starts from now on, write to a terminal from its background without
 // being suspended (TOSTOP in termios(3)).
-func (l *Listener) IgnoreTTOU() { signal.Ignore(unix.SIGTTOU) }
+func (l *Listener) IgnoreTTOU() { ignore(unix.SIGTTOU) }

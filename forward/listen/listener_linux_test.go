@@ -8,15 +8,20 @@ import (
 	"time"
 
 	"graceful/forward"
+	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
 )
 
-// listen starts a Listener whose signals mean again after the test what they meant to the test program.
+// listen starts a Listener that does not take the signals of the next test.
 func listen(t *testing.T, ignored ...syscall.Signal) *Listener {
 	t.Helper()
-	t.Cleanup(func() { signal.Reset() })
-	return Start(ignored)
+	l := Start(ignored)
+	t.Cleanup(func() {
+		close(l.closed)
+		signal.Reset()
+	})
+	return l
 }
 
 // hears sends a signal to ourselves and waits until it is delivered.
@@ -39,8 +44,16 @@ func hears(t *testing.T, l *Listener, sig syscall.Signal) {
 
 func ignores(t *testing.T, when string, want map[syscall.Signal]bool) {
 	t.Helper()
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Skip(err)
+	}
+	status, err := procfs.ParseStatus(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for sig, ignored := range want {
-		if signal.Ignored(sig) != ignored {
+		if (set(status.Ignored)&setOf(sig) != 0) != ignored {
 			t.Errorf("%s: %s is ignored: %t, want %t", when, forward.Name(sig), !ignored, ignored)
 		}
 	}
@@ -92,7 +105,7 @@ func TestWritingToATerminalFromItsBackgroundStopsNobody(t *testing.T) {
 
 // However many come before the first is read, one of each kind is heard, and one only.
 func TestNoKindOfSignalIsLost(t *testing.T) {
-	l := Start(nil)
+	l := listen(t)
 	want := map[syscall.Signal]bool{}
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
 		if m := forward.MeaningOf(sig); m == forward.Pass || m == forward.Stop {
@@ -119,16 +132,52 @@ func TestNoKindOfSignalIsLost(t *testing.T) {
 
 // What waits together is taken with SIGCONT last, whatever the numbers say.
 func TestContinuesComeAfterTheStopsThatTheyWaitedWith(t *testing.T) {
-	l := &Listener{heard: map[syscall.Signal]chan os.Signal{}}
-	for _, sig := range []syscall.Signal{unix.SIGCONT, unix.SIGTSTP, unix.SIGTTOU} {
-		l.heard[sig] = make(chan os.Signal, 1)
+	for _, c := range []struct {
+		waiting []syscall.Signal
+		want    syscall.Signal
+	}{
+		{nil, 0},
+		{[]syscall.Signal{unix.SIGCONT}, unix.SIGCONT},
+		{[]syscall.Signal{unix.SIGCONT, unix.SIGTTOU, unix.SIGTSTP}, unix.SIGTSTP},
+		{[]syscall.Signal{unix.SIGCONT, forward.Last}, forward.Last},
+		{[]syscall.Signal{1, forward.Last}, 1},
+	} {
+		var waiting set
+		for _, sig := range c.waiting {
+			waiting |= setOf(sig)
+		}
+		if got := waiting.first(); got != c.want {
+			t.Errorf("of %v, %d comes first, want %d", c.waiting, got, c.want)
+		}
 	}
-	l.heard[unix.SIGTSTP] <- unix.SIGTSTP
-	if got := l.pending(unix.SIGCONT); len(got) != 2 || got[0] != unix.SIGTSTP || got[1] != unix.SIGCONT {
-		t.Errorf("taken as %v", got)
+}
+
+// A storm of signals while nothing is taken, and while all threads run Go code or make system calls.
+func TestAStormOfSignals(t *testing.T) {
+	l := listen(t)
+	stop := make(chan struct{})
+	defer close(stop)
+	for range 4 {
+		go func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = make([]byte, 1<<10)
+					_ = unix.Getppid()
+				}
+			}
+		}()
 	}
-	l.heard[unix.SIGCONT] <- unix.SIGCONT
-	if got := l.pending(unix.SIGTTOU); len(got) != 2 || got[1] != unix.SIGCONT {
-		t.Errorf("taken as %v", got)
+	for range 20 {
+		for range 200 {
+			for _, sig := range []syscall.Signal{unix.SIGUSR1, unix.SIGWINCH, unix.SIGCHLD, forward.Last} {
+				if err := unix.Kill(os.Getpid(), sig); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		hears(t, l, unix.SIGTERM)
 	}
 }

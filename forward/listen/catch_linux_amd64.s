@@ -1,0 +1,21 @@
+#include "textflag.h"
+
+// func onSignal()
+// The kernel calls it as a function of C: the signal's number is in DI. It has to keep no register, since the kernel
+// restores all. It returns to the restorer, which calls rt_sigreturn(2).
+TEXT ·onSignal(SB),NOSPLIT|NOFRAME,$0
+	DECL	DI
+	LOCK
+	BTSQ	DI, ·arrived(SB)
+	MOVL	·wakeFD(SB), DI
+	LEAQ	·one(SB), SI
+	MOVL	$8, DX
+	MOVL	$1, AX // write(2)
+	SYSCALL
+	RET
+
+// func handlerAddress() uintptr
+TEXT ·handlerAddress(SB),NOSPLIT,$0-8
+	LEAQ	·onSignal(SB), AX
+	MOVQ	AX, ret+0(FP)
+	RET

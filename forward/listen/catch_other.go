@@ -1,0 +1,38 @@
+//go:build !linux || !(amd64 || arm64)
+
+package listen
+
+import (
+	"os"
+	"os/signal"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"graceful/forward"
+
+	"golang.org/x/sys/unix"
+)
+
+// channels are one for each signal, so that many of one kind displace none of another.
+var channels = sync.OnceValue(func() map[syscall.Signal]chan os.Signal {
+	all := map[syscall.Signal]chan os.Signal{}
+	var cases []reflect.SelectCase
+	for _, sig := range append(forward.Audible(), unix.SIGCHLD) {
+		all[sig] = make(chan os.Signal, 1)
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(all[sig])})
+	}
+	go func() {
+		for {
+			_, v, _ := reflect.Select(cases)
+			atomic.OrUint64(&arrived, uint64(setOf(v.Interface().(syscall.Signal))))
+			wake()
+		}
+	}()
+	return all
+})
+
+func catch(sig syscall.Signal) { signal.Notify(channels()[sig], sig) }
+
+func ignore(sig syscall.Signal) { signal.Ignore(sig) }
