@@ -30,13 +30,14 @@ func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, around := range map[string][]string{
-		"nothing special":                {},
-		"nohup":                          {"nohup"},
-		"nice":                           {"nice", "-n", "7"},
-		"signals blocked by our parent":  {"env", "--block-signal=TERM,INT,USR1,CHLD,PROF,RTMIN+3"},
-		"signals ignored by our parent":  {"env", "--ignore-signal=TERM,QUIT,USR1,PIPE,WINCH,TSTP,TTOU,IO,RTMIN+5"},
-		"children ignored by our parent": {"env", "--ignore-signal=CHLD"},
-		"children and others ignored":    {"env", "--ignore-signal=CHLD,PIPE,HUP", "--block-signal=USR2"},
+		"nothing special":                      {},
+		"nohup":                                {"nohup"},
+		"nice":                                 {"nice", "-n", "7"},
+		"signals blocked by our parent":        {"env", "--block-signal=TERM,INT,USR1,CHLD,PROF,RTMIN+3"},
+		"signals ignored by our parent":        {"env", "--ignore-signal=TERM,QUIT,USR1,PIPE,WINCH,TSTP,TTOU,IO,RTMIN+5"},
+		"children ignored by our parent":       {"env", "--ignore-signal=CHLD"},
+		"children and others ignored":          {"env", "--ignore-signal=CHLD,PIPE,HUP", "--block-signal=USR2"},
+		"faults and the runtime's own ignored": {"env", "--ignore-signal=ILL,TRAP,BUS,FPE,SEGV,SYS,STKFLT,PROF,URG"},
 		"descriptors, limits and umask": {"sh", "-c",
 			`ulimit -Sn 77; ulimit -Hn 99; umask 027; exec "$@" 7</etc/passwd 9>>/dev/null`, "sh"},
 		"a soft limit below the hard one":    {"sh", "-c", `ulimit -Sn 64; exec "$@"`, "sh"},

@@ -322,7 +322,7 @@ func threadsOf(pid int, trace string) (threads int, late string) {
 		}
 		resumed := strings.Contains(call, "clone resumed>")
 		switch {
-		case strings.Contains(call, "CLONE_VFORK"):
+		case strings.Contains(call, "flags=SIGCHLD"):
 			started = true
 		case strings.Contains(call, "CLONE_THREAD"):
 			threads++

@@ -47,14 +47,18 @@ const sigDfl, sigIgn = 0, 1 // SIG_DFL, SIG_IGN
 // ignoredAtStart returns which signals were ignored, by their numbers. With an error, it knows only of those for which
 // the runtime has not installed a handler.
 var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err error) {
-	for sig := range ignored {
-		var action sigaction
-		err := rtSigaction(syscall.Signal(sig), nil, &action)
-		ignored[sig] = err == nil && action[0] == sigIgn
-	}
 	found, err := runtimeHandlers()
 	for sig, handler := range found {
-		ignored[sig] = ignored[sig] || handler == sigIgn
+		ignored[sig] = handler == sigIgn
+	}
+	unhandled := []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT}
+	if err != nil {
+		unhandled = append(unhandled, unix.SIGHUP, unix.SIGINT) // the runtime leaves these two ignored
+	}
+	for _, sig := range unhandled {
+		var action sigaction
+		err := rtSigaction(sig, nil, &action)
+		ignored[sig] = err == nil && action[0] == sigIgn
 	}
 	return ignored, err
 })

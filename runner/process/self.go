@@ -75,10 +75,10 @@ func EmptyInput() (*os.File, error) {
 	return r, err
 }
 
-// spareThreads is how many threads a run can need at once, besides those that are used for good by the runtime,
-// os/signal and the log writer: one in a system call, one that waits for a timer, one for the goroutines that become
-// ready meanwhile. There are some more, since the runtime decides.
-const spareThreads = 8
+// spareThreads is how many threads a run can need at once, besides those that are used for good by the runtime and by
+// os/signal: one in a system call, one that waits for a timer, one for the goroutines that become ready meanwhile. With
+// two, the runtime makes more later; there is one to spare.
+const spareThreads = 4
 
 // SettleThreads creates every thread that the run will need. It is called when everything that uses a thread for good
 // has started. The runtime aborts when it cannot create a thread, and the tree that is about to start may use up
