@@ -3,6 +3,7 @@ package terminal
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -128,6 +129,29 @@ type session struct {
 // inSession runs a test in a session of its own: in the process that leads the session it calls test.
 func inSession(t *testing.T, test func(s session)) {
 	t.Helper()
+	inSessionOf(t, &syscall.SysProcAttr{Setsid: true, Setctty: true}, test)
+}
+
+// asPID1 is inSession for PID 1 of a PID namespace, whose group is 1. It skips without root.
+func asPID1(t *testing.T, test func(s session)) {
+	t.Helper()
+	if unix.Geteuid() != 0 {
+		t.Skip("root is needed")
+	}
+	attr := &syscall.SysProcAttr{Setsid: true, Setctty: true, Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	inSessionOf(t, attr, func(s session) {
+		if err := errors.Join(
+			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("proc", "/proc", "proc", 0, ""),
+		); err != nil {
+			t.Fatal(err)
+		}
+		test(s)
+	})
+}
+
+// inSessionOf runs a test in a process that attr describes, which leads a session.
+func inSessionOf(t *testing.T, attr *syscall.SysProcAttr, test func(s session)) {
+	t.Helper()
 	if os.Getenv(sessionVariable) == t.Name() {
 		test(session{t, os.NewFile(3, "master"), unix.Getpgrp()})
 		return
@@ -145,7 +169,7 @@ func inSession(t *testing.T, test func(s session)) {
 	var out bytes.Buffer
 	c.Stdin, c.Stdout, c.Stderr = slave, &out, &out
 	c.ExtraFiles = []*os.File{master}
-	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	c.SysProcAttr = attr
 	c.WaitDelay = patience
 	if err := c.Run(); err != nil || !strings.Contains(out.String(), "PASS") {
 		t.Errorf("%v\n%s", err, out.Bytes())

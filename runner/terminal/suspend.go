@@ -98,8 +98,10 @@ func (t *Terminal) Reclaim(target int, sig syscall.Signal) bool {
 		return false
 	}
 	t.gives = false // until the target uses the terminal
-	if t.group > 0 {
+	if t.group > 1 {
 		_ = unix.Kill(-t.group, unix.SIGCONT)
+	} else { // kill(-1) would signal every process
+		t.SignalOthers(unix.SIGCONT, 0)
 	}
 	return true
 }

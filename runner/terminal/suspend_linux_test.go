@@ -126,6 +126,37 @@ func TestTerminalReclaim(t *testing.T) {
 	})
 }
 
+// In the group of PID 1, only the group is continued: kill(-1) would continue every process.
+func TestTerminalReclaim_asPID1(t *testing.T) {
+	asPID1(t, func(s session) {
+		if s.group != 1 {
+			t.Fatalf("the group is %d", s.group)
+		}
+		outside := s.startReady(0, "wait")
+		outside.signal(unix.SIGSTOP)
+		outside.wantSuspended(unix.SIGSTOP)
+		inside := s.startReady(s.group, "wait")
+		inside.signal(unix.SIGSTOP)
+		inside.wantSuspended(unix.SIGSTOP)
+		target := s.startReady(0, "wait")
+		tty := Open(s.group)
+		if err := tty.GiveForeground(target.pid); err != nil {
+			t.Fatal(err)
+		}
+		if !tty.Reclaim(target.pid, unix.SIGTTIN) {
+			t.Error("SIGTTIN does not take the foreground back")
+		}
+		var status unix.WaitStatus
+		if pid, err := unix.Wait4(inside.pid, &status, unix.WCONTINUED, nil); pid != inside.pid || !status.Continued() {
+			t.Errorf("the group has status %#x, %v", status, err)
+		}
+		s.stays("suspended process outside of the group", func() bool {
+			pid, err := unix.Wait4(outside.pid, nil, unix.WCONTINUED|unix.WNOHANG, nil)
+			return pid == 0 && err == nil
+		})
+	})
+}
+
 // Suspend suspends the whole group though its caller catches the signal, and afterwards the caller catches it again.
 func TestTerminalSuspend(t *testing.T) {
 	inSession(t, func(s session) {
