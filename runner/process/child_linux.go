@@ -264,6 +264,7 @@ func (c *child) setMask(to, before *uint64) {
 //
 //go:norace
 //go:nosplit
+//go:noinline
 func (c *child) try(number, a1, a2, a3, a4 uintptr) bool {
 	c.result, _, c.errno = syscall.RawSyscall6(number, a1, a2, a3, a4, 0, 0)
 	return c.errno == 0

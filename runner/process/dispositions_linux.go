@@ -3,9 +3,7 @@ package process
 import (
 	"encoding/binary"
 	"errors"
-	"os"
-	"os/signal"
-	"slices"
+	_ "os/signal" // for signalEnable
 	"sync"
 	"syscall"
 	"unsafe"
@@ -89,17 +87,16 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	if err != nil {
 		return handlers, err
 	}
-	before := slices.Clone(data)
-	signal.Ignore(probe)
+	before := snapshot(data)
+	signalIgnore(uint32(probe))
 	if err := rtSigaction(probe, &sigaction{mark}, nil); err != nil {
 		return handlers, err
 	}
-	caught := make(chan os.Signal, 1)
-	signal.Notify(caught, probe)
-	signal.Stop(caught)
+	signalEnable(uint32(probe))
+	after := snapshot(data)
 	at := func(data []byte, offset int) *uintptr { return (*uintptr)(unsafe.Pointer(&data[offset])) }
-	for last := int(probe) * word; last+word <= len(data); last += word {
-		if *at(data, last) != mark || *at(before, last) == mark {
+	for last := int(probe) * word; last+word <= len(after); last += word {
+		if *at(after, last) != mark || *at(before, last) == mark {
 			continue
 		}
 		for sig := range handlers {
@@ -128,7 +125,7 @@ func readMask() (mask unix.Sigset_t, err error) {
 	if err != nil {
 		return mask, err
 	}
-	before := slices.Clone(data)
+	before := snapshot(data)
 	// The kernel's set is the first 64 bits of a Sigset_t.
 	set := func(mask *unix.Sigset_t) *uint64 { return (*uint64)(unsafe.Pointer(mask)) }
 	const mark = 0x5a17c0de << 32 // real-time signals
@@ -143,7 +140,7 @@ func readMask() (mask unix.Sigset_t, err error) {
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &present, nil); err != nil {
 		return mask, err
 	}
-	for at := 0; at+sigsetSize <= len(data); at += 4 {
+	for at := 0; at+sigsetSize <= len(before); at += 4 {
 		if binary.NativeEndian.Uint64(data[at:]) == mark {
 			*set(&mask) = binary.NativeEndian.Uint64(before[at:])
 			return mask, nil
@@ -172,6 +169,19 @@ func runtimeVariables() (pointers, plain []byte, err error) {
 	return nil, nil, errors.New("this Go runtime describes its variables in another form")
 }
 
+// snapshot copies variables, which other threads may change meanwhile. copy would tell the race detector.
+//
+//go:norace
+func snapshot(data []byte) []byte {
+	const word = int(unsafe.Sizeof(uintptr(0)))
+	copied := make([]uintptr, len(data)/word)
+	from := unsafe.Slice((*uintptr)(unsafe.Pointer(unsafe.SliceData(data))), len(copied))
+	for i := range copied {
+		copied[i] = from[i]
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(copied))), len(copied)*word)
+}
+
 // These lie in the sections that runtimeVariables looks for.
 var (
 	somePointer *byte
@@ -180,6 +190,14 @@ var (
 
 //go:linkname lastmoduledatap runtime.lastmoduledatap
 var lastmoduledatap unsafe.Pointer
+
+// signalIgnore and signalEnable do what package os/signal does, but for a thread that delivers signals.
+//
+//go:linkname signalIgnore os/signal.signal_ignore
+func signalIgnore(sig uint32)
+
+//go:linkname signalEnable os/signal.signal_enable
+func signalEnable(sig uint32)
 
 //go:linkname beforeFork syscall.runtime_BeforeFork
 func beforeFork()
