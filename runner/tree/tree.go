@@ -71,7 +71,9 @@ func Open(level Level) (*Tree, []string, error) {
 			warnings = append(warnings, err.Error())
 		}
 	}
-	t.excluded = t.proc.Children(t.self)
+	if hasChildren() {
+		t.excluded = t.proc.Children(t.self)
+	}
 	return t, warnings, nil
 }
 

@@ -50,3 +50,8 @@ func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	}
 	return unix.Kill(p.PID, sig) // before Linux 5.3, or no file descriptor is free
 }
+
+// hasChildren reports whether graceful has a child, dead or alive. It costs less than a list of all threads' children.
+func hasChildren() bool {
+	return unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) != unix.ECHILD
+}

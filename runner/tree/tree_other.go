@@ -37,3 +37,6 @@ func (cgroup) disband() error  { return nil }
 
 // FindCgroup returns an error: cgroups are Linux's.
 func FindCgroup(string) (string, error) { return "", errNoCgroups }
+
+// hasChildren is true: a look at children would reap one.
+func hasChildren() bool { return true }
