@@ -20,16 +20,20 @@ import (
 // for signals that each of its threads has (sigaltstack(2)).
 
 // onSignal is the handler. Go code never calls it.
+//
+//lint:ignore U1000 handlerAddress uses it
 func onSignal()
 
 // handlerAddress returns the address of onSignal.
 func handlerAddress() uintptr
 
 // wakeFD is the eventfd that onSignal writes one to.
-var (
-	wakeFD int32
-	one    uint64 = 1
-)
+//
+//lint:ignore U1000 onSignal uses it
+var wakeFD int32
+
+//lint:ignore U1000 onSignal uses it
+var one uint64 = 1
 
 // sigaction is the kernel's struct sigaction.
 type sigaction struct {

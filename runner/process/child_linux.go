@@ -257,7 +257,8 @@ func writeDecimal(at *byte, n uintptr) {
 //go:norace
 //go:nosplit
 func (c *child) setMask(to, before *uint64) {
-	c.try(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(before)), sigsetSize)
+	c.try(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(before)),
+		sigsetSize)
 }
 
 // try makes a system call, keeps its result and error, and reports whether there was none.
