@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,26 @@ func TestAStopSignalThatOurParentIgnoredIsHeard(t *testing.T) {
 	})
 	p.want("137")
 	p.wrote("cleaned", "stopped\n")
+}
+
+// A signal is heard though our parent had blocked it, and the target, which it stays blocked in, is told.
+func TestSignalsThatOurParentBlockedAreHeard(t *testing.T) {
+	need(t, "linux", "env-signals")
+	t.Parallel()
+	for _, guard := range []string{"on", "off"} {
+		p := start(t, "env", "--block-signal=USR1,USR2,ALRM,WINCH,CONT,TSTP,TERM,RTMIN+3", "graceful", "run",
+			"--guard", guard, "--grace", "100ms", "--", "helper", "count", "got")
+		p.pidIn("got.pid")
+		for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGWINCH, unix.SIGCONT, 37} {
+			p.signal(sig)
+			p.until(fmt.Sprint(sig), func() bool {
+				got, _ := os.ReadFile(filepath.Join(p.dir, "got"))
+				return slices.Contains(strings.Fields(string(got)), strconv.Itoa(int(sig)))
+			})
+		}
+		p.signal(unix.SIGTERM)
+		p.want("137")
+	}
 }
 
 func TestListenPIDNamesTheTarget(t *testing.T) {

@@ -76,7 +76,7 @@ func (p *processes) startSupervisor(r Run, runLedger *ledger.Ledger) error {
 		},
 		Env:     process.RuntimeEnv(os.Environ()),
 		Keep:    slices.Concat(fds, more, []int{runLedger.FD(), pair[1]}),
-		Ignored: p.ignoredByParents(), Blocked: p.inherit.Blocked,
+		Ignored: p.ignoredByParents(),
 	}
 	if p.socket >= 0 {
 		s.Keep = append(s.Keep, p.socket)

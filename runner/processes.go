@@ -67,22 +67,35 @@ func prepare(config Config, log *slog.Logger) (*processes, error) {
 		log.Warn("containment is limited", "level", string(contained.Level()), "err", w)
 	}
 	process.DropSentFaults()
-	inherited, listener := hear()
+	h, err := hear()
+	if err != nil {
+		return nil, err
+	}
 	process.SettleThreads()
 	return &processes{
-		Tree: contained, listener: listener, inherit: inherited, devNull: devNull, log: log, socket: -1,
+		Tree: contained, listener: h.listener, inherit: h.inherited, devNull: devNull, log: log, socket: -1,
 		deferring: config.Defer, exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
 	}, nil
 }
 
+// hearing is what a process knows of signals.
+type hearing struct {
+	inherited process.Inherited
+	listener  *listen.Listener
+}
+
 // hear finds out which signals graceful was started with, and listens to all.
-var hear = sync.OnceValues(func() (process.Inherited, *listen.Listener) {
-	inherited := process.ReadInherited()
-	listener := listen.Start(inherited.Ignored)
-	if process.SetsIgnored {
-		listener.Hear()
+var hear = sync.OnceValues(func() (h hearing, err error) {
+	h.inherited = process.ReadInherited()
+	if h.listener, err = listen.Start(h.inherited.Ignored); err != nil {
+		return h, err
 	}
-	return inherited, listener
+	process.Unblock(h.inherited.Blocked)
+	h.listener.CatchAgain(h.inherited.Blocked)
+	if process.SetsIgnored {
+		h.listener.Hear()
+	}
+	return h, nil
 })
 
 // ListenEarly begins to listen to signals while the caller prepares a run. Do would do it later: it takes long, since

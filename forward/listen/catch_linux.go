@@ -3,9 +3,11 @@
 package listen
 
 import (
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -43,29 +45,35 @@ type sigaction struct {
 
 // caught is the action of a signal that is caught. It is like those of the runtime, whose way back from a handler is
 // needed, too (SA_RESTORER).
-var caught = sync.OnceValue(func() sigaction {
+var caught = sync.OnceValues(func() (action sigaction, err error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		panic("listen: eventfd: " + err.Error())
+		return action, fmt.Errorf("eventfd: %w", err)
 	}
 	wakeFD = int32(fd)
 	events := os.NewFile(uintptr(fd), "signals")
 	go func() {
 		var count [8]byte
 		for {
-			if _, err := events.Read(count[:]); err == nil {
-				wake()
+			if _, err := events.Read(count[:]); err != nil { // it cannot be waited for with epoll(7)
+				time.Sleep(10 * time.Millisecond)
 			}
+			wake()
 		}
 	}()
-	var action sigaction
 	rtSigaction(unix.SIGURG, nil, &action) // the runtime always handles this one
 	action.handler = handlerAddress()
-	return action
+	return action, nil
 })
 
+// prepare makes catch possible.
+func prepare() error {
+	_, err := caught()
+	return err
+}
+
 func catch(sig syscall.Signal) {
-	action := caught()
+	action, _ := caught()
 	rtSigaction(sig, &action, nil)
 }
 

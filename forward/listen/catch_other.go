@@ -33,6 +33,9 @@ var channels = sync.OnceValue(func() map[syscall.Signal]chan os.Signal {
 	return all
 })
 
+// prepare makes catch possible: nothing is needed.
+func prepare() error { return nil }
+
 func catch(sig syscall.Signal) { signal.Notify(channels()[sig], sig) }
 
 func ignore(sig syscall.Signal) { signal.Ignore(sig) }

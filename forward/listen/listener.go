@@ -2,6 +2,7 @@
 package listen
 
 import (
+	"fmt"
 	"math/bits"
 	"slices"
 	"sync/atomic"
@@ -50,7 +51,10 @@ func wake() {
 //
 // Every signal is caught before anything is started: a process that has read the target's first output may signal the
 // target through us.
-func Start(ignored []syscall.Signal) *Listener {
+func Start(ignored []syscall.Signal) (*Listener, error) {
+	if err := prepare(); err != nil {
+		return nil, fmt.Errorf("listening to signals: %w", err)
+	}
 	out, children := make(chan syscall.Signal), make(chan struct{}, 1)
 	l := &Listener{
 		Signals: out, Children: children, closed: make(chan struct{}),
@@ -64,7 +68,7 @@ func Start(ignored []syscall.Signal) *Listener {
 	}
 	l.ignore()
 	go l.deliver(out, children)
-	return l
+	return l, nil
 }
 
 // deliver passes on what arrives.
@@ -83,7 +87,7 @@ func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) 
 			waiting &^= setOf(next)
 		case <-woken:
 			waiting |= take()
-			if waiting&^setOf(unix.SIGCHLD) == setOf(unix.SIGCONT) { // see first
+			if waiting&setOf(unix.SIGCONT) != 0 { // see first
 				time.Sleep(handOver)
 				waiting |= take()
 			}
@@ -116,13 +120,24 @@ func (s set) first() syscall.Signal {
 }
 
 // needed reports whether this program cannot ignore a signal even for a moment. A child that ends while SIGCHLD is
-// ignored leaves no status behind, and the Go runtime preempts with SIGURG.
-func needed(sig syscall.Signal) bool { return sig == unix.SIGCHLD || sig == unix.SIGURG }
+// ignored leaves no status behind, and the Go runtime uses SIGURG, faults and others.
+func needed(sig syscall.Signal) bool {
+	return sig == unix.SIGCHLD || sig == unix.SIGURG || forward.MeaningOf(sig) == forward.Uncatchable
+}
 
 // Hear listens to the signals, too, that our parent had set to be ignored, except for those of job control.
 func (l *Listener) Hear() {
 	for _, sig := range l.ignored {
 		if m := forward.MeaningOf(sig); m == forward.Pass || m == forward.Stop {
+			catch(sig)
+		}
+	}
+}
+
+// CatchAgain catches signals that have been given another handler since Start. Those that are ignored stay so.
+func (l *Listener) CatchAgain(signals []syscall.Signal) {
+	for _, sig := range signals {
+		if slices.Contains(forward.Audible(), sig) && !slices.Contains(l.ignored, sig) {
 			catch(sig)
 		}
 	}

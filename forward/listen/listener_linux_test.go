@@ -16,7 +16,10 @@ import (
 // listen starts a Listener that does not take the signals of the next test.
 func listen(t *testing.T, ignored ...syscall.Signal) *Listener {
 	t.Helper()
-	l := Start(ignored)
+	l, err := Start(ignored)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		close(l.closed)
 		signal.Reset()

@@ -5,8 +5,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"graceful/runner/process/atstart"
 )
 
 // This file runs in a forked child before it executes a program. The child is a copy of graceful with one thread: the
@@ -26,9 +24,11 @@ type child struct {
 	cgroup     int     // descriptor of cgroup.procs; below 0: none
 	ignored    uint64  // signal n is bit n-1
 	blocked    uint64
-	files      *atstart.Limit // RLIMIT_NOFILE; nil: graceful's
-	pids       []*byte        // where its pid is written, in decimal
-	dir        *byte          // nil: graceful's
+	files      *unix.Rlimit // RLIMIT_NOFILE; nil: graceful's
+	present    *unix.Rlimit // graceful's: &now
+	now        unix.Rlimit
+	pids       []*byte // where its pid is written, in decimal
+	dir        *byte   // nil: graceful's
 	path       *byte
 	argv, env  **byte
 	script     **byte // arguments of the shell that runs path as a script
@@ -99,6 +99,7 @@ func (c *child) become() {
 		c.execute()
 	}
 	c.failure.errno = c.errno
+	c.setMask(&allSignals, nil) // SIGPIPE, where the parent is gone
 	c.try(unix.SYS_WRITE, c.report, uintptr(unsafe.Pointer(&c.failure)), unsafe.Sizeof(c.failure), 0)
 	for {
 		c.try(unix.SYS_EXIT_GROUP, 127, 0, 0, 0)
@@ -175,9 +176,7 @@ func (c *child) enterDir() bool {
 //go:norace
 //go:nosplit
 func (c *child) setInherited() {
-	if c.files != nil {
-		c.try(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(c.files)), 0)
-	}
+	c.setFiles(c.files)
 	for i := range c.pids {
 		writeDecimal(c.pids[i], c.pid)
 	}
@@ -196,11 +195,13 @@ func (c *child) execute() {
 	c.failure.stage = stageExec
 	c.execve(c.path, c.argv)
 	if c.errno == syscall.ENOEXEC {
-		if c.isScript() {
+		c.setFiles(c.present)
+		script := c.isScript()
+		c.setFiles(c.files)
+		if script {
 			c.execve(*c.script, c.script)
-		} else {
-			c.errno = syscall.ENOEXEC
 		}
+		c.errno = syscall.ENOEXEC
 	}
 }
 
@@ -251,6 +252,16 @@ func writeDecimal(at *byte, n uintptr) {
 	for i := digits; i > 0; i-- {
 		*(*byte)(unsafe.Add(unsafe.Pointer(at), i-1)) = byte('0' + n%10)
 		n /= 10
+	}
+}
+
+// setFiles sets RLIMIT_NOFILE.
+//
+//go:norace
+//go:nosplit
+func (c *child) setFiles(to *unix.Rlimit) {
+	if c.files != nil {
+		c.try(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(to)), 0)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	_ "os/signal" // for signalEnable
+	"reflect"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -79,8 +80,7 @@ func rtSigaction(sig syscall.Signal, to, old *sigaction) error {
 // ignored is to be caught, the runtime stores its present handler there.
 func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	const (
-		probe = forward.Last // no program sends it
-		mark  = 0x5a17c0de   // it is no handler, and never called
+		probe = forward.Last // hardly any program sends it
 		word  = int(unsafe.Sizeof(uintptr(0)))
 	)
 	_, data, err := runtimeVariables()
@@ -89,7 +89,13 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	}
 	before := snapshot(data)
 	signalIgnore(uint32(probe))
-	if err := rtSigaction(probe, &sigaction{mark}, nil); err != nil {
+	var action sigaction // as the runtime has it for its own signal, but for the handler
+	if err := rtSigaction(unix.SIGURG, nil, &action); err != nil {
+		return handlers, err
+	}
+	mark := reflect.ValueOf(emptyHandler).Pointer()
+	action[0] = mark
+	if err := rtSigaction(probe, &action, nil); err != nil {
 		return handlers, err
 	}
 	signalEnable(uint32(probe))
@@ -111,6 +117,21 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	return handlers, errors.New("this Go runtime stores the signal handlers in another place")
 }
 
+// emptyHandler is a signal handler that does nothing. Its address is known to no one else.
+//
+//go:norace
+//go:nosplit
+//go:noinline
+func emptyHandler() {}
+
+// Unblock lets signals arrive that were blocked when graceful was started. Their handlers must be installed before. The
+// runtime unblocks them in a thread of its own, and afterwards installs its own handler for those of job control.
+func Unblock(signals []syscall.Signal) {
+	for _, sig := range signals {
+		signalEnable(uint32(sig))
+	}
+}
+
 // maskAtStart is the signal mask that graceful was started with. With an error, it lacks the signals that the runtime
 // has unblocked.
 var maskAtStart, errMaskAtStart = readMask()
@@ -128,13 +149,16 @@ func readMask() (mask unix.Sigset_t, err error) {
 	before := snapshot(data)
 	// The kernel's set is the first 64 bits of a Sigset_t.
 	set := func(mask *unix.Sigset_t) *uint64 { return (*uint64)(unsafe.Pointer(mask)) }
-	const mark = 0x5a17c0de << 32 // real-time signals
-	var marked unix.Sigset_t
-	*set(&marked) = mark
+	// No signal is unblocked meanwhile: the runtime would drop it. The mask of all signals lacks SIGKILL and SIGSTOP.
+	var all, marked unix.Sigset_t
+	*set(&all) = ^uint64(0)
 	present := mask
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &marked, nil); err != nil {
+	if err := errors.Join(
+		unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil), unix.PthreadSigmask(unix.SIG_SETMASK, nil, &marked),
+	); err != nil {
 		return mask, err
 	}
+	mark := *set(&marked)
 	beforeFork()
 	afterFork()
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &present, nil); err != nil {

@@ -79,6 +79,9 @@ func Reap(int) {}
 // UsageOf returns nil: a child that has ended was reaped.
 func UsageOf(int) *machine.Usage { return nil }
 
+// Unblock does nothing: package os/signal unblocks what is caught.
+func Unblock([]syscall.Signal) {}
+
 // DropSentFaults does nothing: PID 1 is the system's own here.
 func DropSentFaults() {}
 

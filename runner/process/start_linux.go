@@ -55,8 +55,8 @@ func (s Spec) child(report int) (*child, error) {
 	for _, fd := range s.Keep {
 		c.keep = append(c.keep, int32(fd))
 	}
-	if atstart.FilesKnown {
-		c.files = &atstart.Files
+	if atstart.FilesKnown && unix.Getrlimit(unix.RLIMIT_NOFILE, &c.now) == nil && c.now == raised {
+		c.files, c.present = (*unix.Rlimit)(&atstart.Files), &c.now
 	}
 	texts, err := syscall.SlicePtrFromStrings([]string{s.Path, s.Dir})
 	if err != nil {
@@ -95,6 +95,12 @@ func (s Spec) child(report int) (*child, error) {
 	c.argv, c.env, c.script = &argv[0], &envp[0], &script[0]
 	return c, nil
 }
+
+// raised is RLIMIT_NOFILE as package syscall has raised it. Where it was changed since, it is the caller's will.
+var raised = func() (limit unix.Rlimit) {
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	return limit
+}()
 
 // pidVariables hold the pid of the process that they are meant for (sd_listen_fds(3), sd_watchdog_enabled(3)).
 var pidVariables = []string{"LISTEN_PID", "WATCHDOG_PID"}

@@ -53,5 +53,5 @@ func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 
 // hasChildren reports whether graceful has a child, dead or alive. It costs less than a list of all threads' children.
 func hasChildren() bool {
-	return unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) != unix.ECHILD
+	return unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) != unix.ECHILD
 }

@@ -16,7 +16,8 @@ type Limit struct{ Cur, Max uint64 }
 func files() (limit Limit, known bool) {
 	const nofile = 7 // RLIMIT_NOFILE
 	number := map[string]uintptr{
-		"amd64": 302, "arm64": 261, "arm": 369, "386": 340, "riscv64": 261, "ppc64le": 325, "s390x": 334,
+		"amd64": 302, "arm64": 261, "arm": 369, "386": 340, "riscv64": 261, "ppc64le": 325, "ppc64": 325, "s390x": 334,
+		"loong64": 261,
 	}[runtime.GOARCH]
 	if runtime.GOOS != "linux" || number == 0 {
 		return limit, false
