@@ -26,16 +26,19 @@ func ownCgroup(t *testing.T) string {
 		t.Log(err)
 		need(t, "cgroup v2 with cgroup.kill")
 	}
-	t.Cleanup(func() {
-		_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0o644)
-		for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
-			for _, below := range cgroupsBelow(dir) {
-				_ = os.Remove(below)
-			}
-			time.Sleep(2 * time.Millisecond)
-		}
-	})
+	t.Cleanup(func() { removeCgroup(dir) })
 	return dir
+}
+
+// removeCgroup kills what is left in a cgroup and removes it.
+func removeCgroup(dir string) {
+	_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0o644)
+	for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
+		for _, below := range cgroupsBelow(dir) {
+			_ = os.Remove(below)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 // newCgroup makes one below our own.
