@@ -8,83 +8,56 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// wrappers are what people put before a program today, and we, with and without a guard.
-var wrappers = []struct {
-	name string
-	args []string
-}{
-	{"bare", nil},
-	{"graceful", []string{"graceful", "run", "--"}},
-	{"graceful without a guard", []string{"graceful", "run", "--guard", "off", "--"}},
-	{"tini", []string{"tini", "-s", "--"}},
-	{"dumb-init", []string{"dumb-init", "--"}},
-	{"timeout", []string{"timeout", "1000"}},
-}
-
-// What a launch costs.
-func BenchmarkLaunch(b *testing.B) {
-	for _, w := range wrappers {
-		b.Run(w.name, func(b *testing.B) {
-			args := append(w.args[:len(w.args):len(w.args)], "true")
-			need(b, args[0])
-			for b.Loop() {
-				if err := exec.Command(args[0], args[1:]...).Run(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+// BenchmarkPeers compares graceful with the other wrappers that the machine has. Each round of the loop measures them
+// in turn, so that a busy moment of the machine affects all of them. It prints a table, and writes the figures as JSON
+// to the file that GRACEFUL_TEST_FIGURES names, for docs/plot. docs/performance.md explains the figures.
+func BenchmarkPeers(b *testing.B) {
+	c := newComparison(b, false)
+	results := machineHere()
+	for b.Loop() {
+		c.measureRound()
 	}
-}
-
-// How long a signal takes to the program and the program's answer back, and what memory is held meanwhile: private to
-// us, and all that is resident, shared pages of the program file included.
-func BenchmarkSignal(b *testing.B) {
-	need(b, "linux")
-	for _, w := range wrappers {
-		if w.name == "timeout" { // it hands on no other than the signals that end
-			continue
+	results.add(c)
+	fmt.Printf("\n%s", strings.Join(results.Table, "\n"))
+	if len(results.Missing) > 0 {
+		fmt.Printf("not on this machine: %s\n", strings.Join(results.Missing, ", "))
+	}
+	if file := os.Getenv("GRACEFUL_TEST_FIGURES"); file != "" {
+		if err := results.write(file); err != nil {
+			b.Fatal(err)
 		}
-		b.Run(w.name, func(b *testing.B) {
-			args := append(w.args[:len(w.args):len(w.args)], "helper", "answer")
-			need(b, args[0])
-			cmd := exec.Command(args[0], args[1:]...)
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				b.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				b.Fatal(err)
-			}
-			answers := bufio.NewScanner(out)
-			answers.Scan() // it listens
-			for b.Loop() {
-				if err := cmd.Process.Signal(unix.SIGUSR1); err != nil {
-					b.Fatal(err)
-				}
-				if !answers.Scan() {
-					b.Fatal("no answer")
-				}
-			}
-			if w.args != nil {
-				private, resident := memory(b, cmd.Process.Pid)
-				if pid := supervisorOf(cmd.Process.Pid); pid != cmd.Process.Pid {
-					p, r := memory(b, pid)
-					private, resident = private+p, resident+r
-				}
-				b.ReportMetric(float64(private), "kB-private")
-				b.ReportMetric(float64(resident), "kB-resident")
-			}
-			_ = cmd.Process.Signal(syscall.SIGTERM)
-			_ = cmd.Wait()
-		})
 	}
+}
+
+// The benchmark measures each peer of this machine, and every sample is above 0.
+func TestPeers_everyFigureIsPositive(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	c := newComparison(t, true)
+	for range 2 {
+		c.measureRound()
+	}
+	for _, f := range c.figures {
+		if len(f.samples) == 0 {
+			t.Errorf("%s was measured of no peer", f.name)
+		}
+		for peer, samples := range f.samples {
+			for _, sample := range samples {
+				if sample <= 0 {
+					t.Errorf("%s, %s, %d: %v", peer, f.name, f.size, sample)
+				}
+			}
+		}
+	}
+	results := machineHere()
+	results.add(c)
+	t.Logf("\n%snot here: %q", strings.Join(results.Table, "\n"), results.Missing)
 }
 
 // What it costs to register a cleanup command, the client's start included, in comparison with starting true(1) three
@@ -126,28 +99,6 @@ func BenchmarkDefer(b *testing.B) {
 	b.ReportMetric(took["true"].Seconds()/took["graceful"].Seconds(), "ratio")
 }
 
-// memory reads what a process holds, in kB (proc(5), smaps_rollup).
-func memory(b *testing.B, pid int) (private, resident int) {
-	b.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	for line := range strings.Lines(string(data)) {
-		name, rest, _ := strings.Cut(line, ":")
-		if f := strings.Fields(rest); len(f) > 0 {
-			n, _ := strconv.Atoi(f[0])
-			switch name {
-			case "Rss":
-				resident = n
-			case "Private_Clean", "Private_Dirty":
-				private += n
-			}
-		}
-	}
-	return private, resident
-}
-
 // What a terminal of its own costs: a gigabyte through it, in comparison with script(1), in turns, since the machine
 // has other things to do. "ratio" is script's time by ours; the memory is ours after the first eighth, and what has
 // come to it at the end.
@@ -173,9 +124,8 @@ func BenchmarkPty(b *testing.B) {
 				b.Fatal(err)
 			}
 			resident := func() int {
-				_, front := memory(b, cmd.Process.Pid)
-				_, supervisor := memory(b, supervisorOf(cmd.Process.Pid))
-				return front + supervisor
+				front, supervisor := cmd.Process.Pid, supervisorOf(cmd.Process.Pid)
+				return memoryOf(b, front)["Rss"] + memoryOf(b, supervisor)["Rss"]
 			}
 			n, err := io.CopyN(io.Discard, out, size/8)
 			if name == "graceful" {

@@ -134,10 +134,7 @@ func exists(p *proc, name string) bool {
 // below lists a process that we have started and all that descends from it. What a failed test has left of them is
 // killed.
 func below(t *testing.T, pid int) []int {
-	all := []int{pid}
-	for i := 0; i < len(all); i++ {
-		all = append(all, childrenOf(all[i])...)
-	}
+	all := append([]int{pid}, descendantsOf(pid)...)
 	t.Cleanup(func() {
 		for _, pid := range all[1:] {
 			if t.Failed() && alive(pid) {

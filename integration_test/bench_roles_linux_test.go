@@ -1,0 +1,117 @@
+package integration_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/sigstate"
+)
+
+// Targets of the benchmark. They write times to standard output, as 8 bytes (CLOCK_MONOTONIC, ns):
+//
+//	stamp          writes the time when it is ready, and at each SIGUSR1
+//	leave N        has N children that end at once; writes the time when all have ended, and ends
+//	sessions N     has N children in sessions of their own; writes the time when all are there, and stays
+func init() { roles["stamp"], roles["leave"], roles["sessions"] = stamp, leaveOrphans, sessions }
+
+// stamp takes the signals without the Go runtime, whose handler is a thread away from its receiver. So SIGUSR1 is
+// blocked in all threads, from the beginning: the helper blocks it and executes itself.
+func stamp(args []string) int {
+	runtime.LockOSThread()
+	if len(args) == 0 {
+		sigstate.Block(unix.SIGUSR1)
+		self, err := os.Executable()
+		if err == nil {
+			err = syscall.Exec(self, []string{"helper", "stamp", "blocked"}, os.Environ())
+		}
+		panic(err)
+	}
+	const setSize = 8 // bytes of a sigset_t in the kernel
+	set := sigstate.SetOf(unix.SIGUSR1)
+	writeTime()
+	for {
+		_, _, errno := syscall.Syscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), 0, 0, setSize, 0, 0)
+		if errno == 0 {
+			writeTime()
+		} else if errno != unix.EINTR {
+			panic(errno)
+		}
+	}
+}
+
+func leaveOrphans(args []string) int {
+	n, _ := strconv.Atoi(args[0])
+	ends, held := cloexecPipe()
+	forks(n)
+	_ = held.Close()
+	_, _ = io.Copy(io.Discard, ends) // to the end of the last child
+	writeTime()
+	return 0
+}
+
+func sessions(args []string) int {
+	n, _ := strconv.Atoi(args[0])
+	there, tell := cloexecPipe()
+	forkSessions(n, tell.Fd())
+	_ = tell.Close()
+	if _, err := io.ReadFull(there, make([]byte, n)); err != nil {
+		panic(fmt.Sprint("not all processes were made: ", err))
+	}
+	writeTime()
+	stay()
+	return 0
+}
+
+//go:norace
+func forkSessions(n int, tell uintptr) {
+	for range n {
+		if child, _ := rawFork(); child {
+			syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
+			syscall.RawSyscall(unix.SYS_WRITE, tell, uintptr(unsafe.Pointer(&oneByte)), 1)
+			syscall.RawSyscall(unix.SYS_CLOSE, tell, 0, 0)
+			rawStay()
+		}
+	}
+}
+
+var oneByte byte
+
+func cloexecPipe() (read, write *os.File) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		panic(err)
+	}
+	return read, write
+}
+
+// monotonic returns a time in ns that is the same in all processes.
+func monotonic() int64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic(err)
+	}
+	return now.Nano()
+}
+
+func writeTime() {
+	var text [8]byte
+	binary.LittleEndian.PutUint64(text[:], uint64(monotonic()))
+	if _, err := unix.Write(1, text[:]); err != nil {
+		panic(err)
+	}
+}
+
+// readTime returns what writeTime has written.
+func readTime(from io.Reader) (int64, error) {
+	var text [8]byte
+	_, err := io.ReadFull(from, text[:])
+	return int64(binary.LittleEndian.Uint64(text[:])), err
+}

@@ -1,0 +1,172 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// peer is a wrapper that the benchmark compares.
+type peer struct {
+	name string
+	// before has what stands before the target on the command line, by the figure that it is for. A figure without an
+	// entry is not measured: the peer does not do it.
+	before map[string][]string
+	// cleanup returns what stands before the target for n cleanup commands, each of which is /bin/true.
+	cleanup func(n int) []string
+	// end makes a peer that was started for treeKill end its tree by SIGKILL.
+	end func(pid int) error
+}
+
+// Names of the figures.
+const (
+	launch       = "launch"       // wall time of WRAPPER /bin/true
+	signalling   = "signal"       // from kill(2) until the target has the signal
+	orphans      = "orphans"      // from the end of a target that leaves dead children until the wrapper's end
+	treeKill     = "tree kill"    // from the order to kill the tree until no process of it is left
+	cleaning     = "cleanup"      // wall time of WRAPPER /bin/true with cleanup commands
+	threads      = "threads"      // of all processes of the wrapper, with an idle target
+	memory       = "memory"       // Pss_Dirty of all processes of the wrapper, with an idle target
+	systemCalls  = "system calls" // of a launch, without those of the target
+	ratioBase    = "tini-static"
+	treeKillBase = "cgroup.kill"
+)
+
+// trapScript runs the target and has one EXIT trap; relayScript also forwards SIGUSR1.
+const (
+	trapScript  = `trap /bin/true EXIT; "$@"`
+	relayScript = `trap /bin/true EXIT; trap 'kill -USR1 $!' USR1; "$@" &
+		while kill -0 $! 2>/dev/null; do wait $!; done`
+	repeatScript = `trap 'n=0; while [ $n -lt %d ]; do /bin/true; n=$((n+1)); done' EXIT; "$@"`
+)
+
+// allPeers lists the peers, whether the machine has them or not.
+func allPeers() []peer {
+	return []peer{
+		{name: "no wrapper", before: map[string][]string{launch: {}}},
+		gracefulPeer("graceful, guard on", "--guard", "on"),
+		gracefulPeer("graceful, guard off", "--guard", "off"),
+		{name: "graceful, one command", before: map[string][]string{
+			launch: gracefulRun("--guard", "on", "--on-exit", `["/bin/true"]`),
+		}},
+		initPeer("tini", "tini", "-s", "--"),
+		initPeer("tini-static", "tini-static", "-s", "--"),
+		{name: "dumb-init", before: map[string][]string{launch: {"dumb-init", "--"}, signalling: {"dumb-init", "--"}}},
+		{name: "catatonit", before: map[string][]string{launch: {"catatonit", "--"}, signalling: {"catatonit", "--"}}},
+		{name: "timeout", before: map[string][]string{launch: {"timeout", "1000"}}},
+		shellPeer("bash"),
+		shellPeer("dash"),
+		namespacePeer("bwrap", "bwrap", "--dev-bind", "/", "/", "--die-with-parent", "--unshare-pid"),
+		namespacePeer("unshare", "unshare", "--pid", "--fork", "--kill-child"),
+	}
+}
+
+func gracefulRun(flags ...string) []string {
+	return slices.Concat([]string{plain, "run"}, flags, []string{"--"})
+}
+
+func gracefulPeer(name string, flags ...string) peer {
+	run := gracefulRun(flags...)
+	return peer{
+		name: name,
+		before: map[string][]string{
+			launch: run, signalling: run, orphans: run, treeKill: gracefulRun(append(flags, "--grace", "0")...),
+		},
+		cleanup: func(n int) []string {
+			return gracefulRun(append(flags, slices.Repeat([]string{"--on-exit", `["/bin/true"]`}, n)...)...)
+		},
+		end: func(pid int) error { return unix.Kill(pid, unix.SIGTERM) },
+	}
+}
+
+// initPeer forwards signals and adopts orphans.
+func initPeer(name string, command ...string) peer {
+	return peer{name: name, before: map[string][]string{launch: command, signalling: command, orphans: command}}
+}
+
+func shellPeer(name string) peer {
+	return peer{
+		name: name,
+		before: map[string][]string{
+			launch: {name, "-c", trapScript, name}, signalling: {name, "-c", relayScript, name},
+		},
+		cleanup: func(n int) []string { return []string{name, "-c", fmt.Sprintf(repeatScript, n), name} },
+	}
+}
+
+// namespacePeer forwards no signal. Its tree dies with it.
+func namespacePeer(name string, command ...string) peer {
+	return peer{
+		name:   name,
+		before: map[string][]string{launch: command, orphans: command, treeKill: command},
+		end:    func(pid int) error { return unix.Kill(pid, unix.SIGKILL) },
+	}
+}
+
+// containedPeer kills the tree by its cgroup.
+func containedPeer() peer {
+	return peer{
+		name:   "graceful, cgroup",
+		before: map[string][]string{treeKill: gracefulRun("--guard", "on", "--contain", "cgroup", "--grace", "0")},
+		end:    func(pid int) error { return unix.Kill(pid, unix.SIGTERM) },
+	}
+}
+
+// cgroupPeer has the kernel alone end the tree, by cgroup.kill. That is the floor for a tree kill.
+func cgroupPeer(cgroup string) peer {
+	return peer{
+		name:   treeKillBase,
+		before: map[string][]string{treeKill: in(cgroup)},
+		end:    func(int) error { return os.WriteFile(cgroup+"/cgroup.kill", []byte("1"), 0o644) },
+	}
+}
+
+// peersHere returns the peers that work on this machine, and the names of the others. For one that is installed and
+// fails, the name has the reason.
+func peersHere(t testing.TB) (here []peer, missing []string) {
+	t.Helper()
+	for _, p := range allPeers() {
+		command := append(slices.Clone(p.before[launch]), "/bin/true")
+		if !has(command[0]) {
+			missing = append(missing, p.name)
+			continue
+		}
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			missing = append(missing, fmt.Sprintf("%s (%v%.100s)", p.name, err, out))
+			continue
+		}
+		here = append(here, p)
+	}
+	cgroup, err := newCgroup()
+	if err != nil {
+		return here, append(missing, fmt.Sprintf("%s (%v)", treeKillBase, err))
+	}
+	t.Cleanup(func() { removeCgroup(cgroup) })
+	return append(here, containedPeer(), cgroupPeer(cgroup)), missing
+}
+
+// idle returns the command line of a peer with a target that waits, or nil.
+func (p peer) idle() []string {
+	before := p.before[signalling]
+	if before == nil {
+		before = p.before[launch]
+	}
+	if len(before) == 0 {
+		return nil
+	}
+	return append(slices.Clone(before), "helper", "stamp")
+}
+
+// command returns the command line for a figure with a target of the helper, or nil.
+func (p peer) command(figure, role string, n int) []string {
+	before, measured := p.before[figure]
+	if !measured {
+		return nil
+	}
+	return append(slices.Clone(before), "helper", role, strconv.Itoa(n))
+}
