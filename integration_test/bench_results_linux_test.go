@@ -18,7 +18,7 @@ import (
 type results struct {
 	Date    string         `json:"date"`
 	Machine string         `json:"machine"`
-	Load    string         `json:"load"` // before and after, of the last minute
+	Load    string         `json:"load"` // of the minute before the benchmark, which itself makes thousands of processes
 	Rounds  int            `json:"rounds"`
 	Missing []string       `json:"missing"` // peers
 	Table   []string       `json:"table"`   // lines, of Markdown
@@ -72,7 +72,6 @@ func loadAverage() string {
 
 // add sums up all samples.
 func (r *results) add(c *comparison) {
-	r.Load += " before, " + loadAverage() + " after"
 	r.Rounds, r.Missing = c.round, c.missing
 	for _, f := range c.figures {
 		result := figureResult{Name: f.name, Unit: f.unit, Size: f.size}

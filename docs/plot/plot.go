@@ -116,7 +116,7 @@ func (r results) section() string {
 	if len(r.Missing) > 0 {
 		missing = "\nNot on this machine: " + strings.Join(r.Missing, ", ") + ".\n"
 	}
-	return fmt.Sprintf("%s, %d rounds, load average %s.\n%s.\n%s\n%s\n",
+	return fmt.Sprintf("%s, %d rounds, load average %s before.\n%s.\n%s\n%s\n",
 		r.Date, r.Rounds, r.Load, r.Machine, missing, strings.Join(r.Table, "\n"))
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 var measured = results{
-	Date: "2026-01-02", Machine: "a machine", Load: "0.1 before, 0.2 after", Rounds: 3,
+	Date: "2026-01-02", Machine: "a machine", Load: "0.1", Rounds: 3,
 	Missing: []string{"catatonit (not found)"}, Table: []string{"| peer |", "|------|"},
 	Figures: []figure{
 		{Name: "launch", Unit: "µs", Peers: []summary{
