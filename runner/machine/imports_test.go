@@ -28,7 +28,7 @@ var clocks = []string{
 // layers lists the packages of the module, the highest first. A package imports packages of its own layer and of lower
 // ones. A package that is not listed belongs to the layer of the directory above it.
 var layers = [][]string{
-	{"graceful"},
+	{"graceful", "graceful/docs/plot"},
 	{"graceful/cmd"},
 	{"graceful/runner/doctor"},
 	{"graceful/runner"},
