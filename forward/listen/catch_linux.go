@@ -17,7 +17,8 @@ import (
 // back when it is registered, which takes longer than all else that happens before the target's start, and it needs
 // three threads.
 //
-// The handler notes the signal in arrived and writes to an eventfd(2). It is written in assembly, because the kernel
+// The handler notes the signal in arrived and writes to an eventfd(2); it tries three times, as a lost write would be a
+// lost signal. It is written in assembly, because the kernel
 // calls it on any thread at any moment, as it calls a function of C. It needs nothing of the Go runtime but the stack
 // for signals that each of its threads has (sigaltstack(2)).
 

@@ -7,11 +7,18 @@ TEXT ·onSignal(SB),NOSPLIT|NOFRAME,$0
 	DECL	DI
 	LOCK
 	BTSQ	DI, ·arrived(SB)
+	MOVL	$3, R8 // tries
+try:
 	MOVL	·wakeFD(SB), DI
 	LEAQ	·one(SB), SI
 	MOVL	$8, DX
 	MOVL	$1, AX // write(2)
 	SYSCALL
+	TESTQ	AX, AX
+	JGE	done
+	DECL	R8
+	JNZ	try
+done:
 	RET
 
 // func handlerAddress() uintptr

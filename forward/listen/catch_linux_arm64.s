@@ -13,11 +13,18 @@ again:
 	ORR	R1, R3
 	STLXR	R3, (R2), R4
 	CBNZW	R4, again
+	MOVD	$3, R5 // tries
+try:
 	MOVW	·wakeFD(SB), R0
 	MOVD	$·one(SB), R1
 	MOVD	$8, R2
 	MOVD	$64, R8 // write(2)
 	SVC
+	CMP	$0, R0
+	BGE	done
+	SUBS	$1, R5
+	BNE	try
+done:
 	RET
 
 // func handlerAddress() uintptr
