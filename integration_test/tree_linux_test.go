@@ -3,6 +3,7 @@ package integration_test
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -128,7 +129,7 @@ func TestTenThousandOrphansAreReaped(t *testing.T) {
 	})
 }
 
-func init() { roles["fault"] = fault }
+func init() { roles["fault"], roles["bequeath"] = fault, bequeath }
 
 // fault reads memory that is not there, after it has dropped the signals of a fault that are sent.
 func fault([]string) int {
@@ -341,16 +342,24 @@ func threadsOf(pid int, trace string) (threads int, late string) {
 	return threads, late
 }
 
-// Who is born while the survivors are asked to stop is asked as soon as it is an orphan. (And has become what it is to
-// be: a shell's child swallows a signal that comes before.)
+// A process that is born while the survivors are asked to stop is asked as soon as it is an orphan. (Its parent is no
+// shell: the child of a shell swallows a signal that comes before its execve(2), and then is not asked again.)
 func TestAnOrphanThatIsBornWhenSurvivorsAreStopped(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p := start(t, "graceful", "run", "--grace", "1h", "--", "sh", "-c", `
-		(trap 'sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done; exit' TERM; echo >ready
-			while :; do sleep 0.01; done) &
-		until [ -e ready ]; do sleep 0.01; done`)
+	p := start(t, "graceful", "run", "--grace", "1h", "--", "sh", "-c",
+		"helper bequeath ready & until [ -e ready ]; do sleep 0.01; done")
 	p.want("0")
+}
+
+// bequeath writes a file when it is ready, and at SIGTERM starts a process and ends.
+func bequeath(args []string) int {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, unix.SIGTERM)
+	write(args[0], os.Getpid())
+	<-stop
+	again(nil, "stay")
+	return 0
 }
 
 // A cleanup command that has moved to another group has its limit all the same.

@@ -86,6 +86,7 @@ type skipFunc func(p procfs.Process, members map[int]procfs.Process) bool
 func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
 	done := map[procfs.Identity]bool{}
 	t.signalled, t.skip = done, skip
+	var sent procfs.Moment // just before the signal to the group
 	for pass := range maxPasses {
 		members, doneBefore := t.Members(), len(done)
 		survivors, byPID := map[int]bool{}, map[int]procfs.Process{}
@@ -94,6 +95,7 @@ func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
 			byPID[p.PID] = p
 		}
 		if pass == 0 && skip == nil {
+			sent = t.proc.Now()
 			for _, sig := range signals {
 				_ = t.SignalGroup(sig)
 			}
@@ -103,7 +105,7 @@ func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
 				continue
 			}
 			done[p.Identity] = true
-			if skip == nil && t.receivedWithGroup(p) || skip != nil && skip(p, byPID) {
+			if skip == nil && !sent.Precedes(p.Identity) && t.receivedWithGroup(p) || skip != nil && skip(p, byPID) {
 				continue
 			}
 			t.signalEach(p, signals)
@@ -114,9 +116,9 @@ func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
 	}
 }
 
-// receivedWithGroup reports whether a member received the signal to the target's group. The member must still be in the
-// group: one that called setsid(2) between the look and the signal received nothing. One that left the group just after
-// the signal receives it twice.
+// receivedWithGroup reports whether a member that was born before the signal to the target's group received it. The
+// member must still be in the group: one that called setsid(2) between the look and the signal received nothing. One
+// that left the group just after the signal receives it twice.
 func (t *Tree) receivedWithGroup(p procfs.Process) bool {
 	if !t.targetUnreaped || p.Group != t.group {
 		return false
