@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownCgroup makes a cgroup v2 for a run to be in. Whoever is in it after the test is killed.
+// ownCgroup makes a cgroup v2 for a run to be in. What is in it after the test is killed.
 func ownCgroup(t *testing.T) string {
 	t.Helper()
 	need(t, "linux", "root")
@@ -91,7 +91,7 @@ func delegate(t *testing.T, cgroup string, uid int) {
 	}
 }
 
-// setUserID puts a helper into a program's directory that is root whoever starts it.
+// setUserID puts a set-user-ID helper of root into a program's directory.
 func (p *proc) setUserID() {
 	p.t.Helper()
 	suid := filepath.Join(p.dir, "helper")

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,7 +73,6 @@ func threadsOfIdleRun(t *testing.T, guard string) int {
 	p := start(t, plain, "run", "--guard", guard, "--", "helper", "stay")
 	front, target := p.cmd.Process.Pid, 0
 	p.until("target", func() bool { target = helperBelow(front); return target != 0 })
-	time.Sleep(100 * time.Millisecond) // also finds threads that are made later
 	own := append([]int{front}, descendantsOf(front)...)
 	n := countThreads(t, slices.DeleteFunc(own, func(pid int) bool { return pid == target }))
 	p.signal(unix.SIGTERM)

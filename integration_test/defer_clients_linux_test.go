@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whoever could have something run as root by a run of root's could do anything.
+// A user who could register with a run of root could do anything as root.
 func TestAnotherUserRegistersNothing(t *testing.T) {
 	need(t, "root", "setpriv")
 	args := []string{"graceful", "run", "--", "sh", "-c",
@@ -75,7 +75,7 @@ func TestWithSudo(t *testing.T) {
 	}
 }
 
-// Those who connect and say nothing keep nobody from registering, and cost no thread.
+// Idle connections keep no other process from registering, and cost no thread.
 func TestIdleConnectionsKeepNobodyFromRegistering(t *testing.T) {
 	need(t, "python3")
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
@@ -178,7 +178,7 @@ func TestRequestsThatAreNoneHarmNobodyElse(t *testing.T) {
 	}
 }
 
-// Who has given up waiting for an answer, since nobody of ours could give one, was told that nothing is registered.
+// A client that gives up waiting while graceful cannot answer has registered nothing, as it was told.
 func TestWhoHasGoneHasRegisteredNothing(t *testing.T) {
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done; graceful defer -- echo real`)

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a process's end has started is waited for, and not started again, whoever is killed meanwhile; all others come
+// What a process's end has started is waited for, and not started again, if one of ours is killed; all others come
 // after it.
 func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testing.T) {
 	for _, stopping := range []bool{false, true} {
@@ -170,7 +170,7 @@ func TestManyProcessesThatAreWaitedFor(t *testing.T) {
 				c.descriptors, c.processes))
 			p.file("registered")
 			registered := time.Since(began)
-			p.wrote("log", "") // nobody has ended
+			p.wrote("log", "") // no process has ended
 			open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.supervisor()))
 			if err != nil || c.descriptors > 0 && len(open) > c.descriptors*3/4 {
 				t.Errorf("%d descriptors are open, %v", len(open), err)
@@ -204,8 +204,8 @@ func TestAPidOfAnotherNamespaceIsRefused(t *testing.T) {
 	}
 }
 
-// A pid that comes back, to a member of the tree or to a stranger, while nobody of ours is looking: the command has run
-// for the first that had it, once, and none is registered for a stranger.
+// A pid is reused, by a member of the tree or by another process, while graceful is suspended. The command runs once,
+// for the process that had the pid first, and none is registered for a process outside of the tree.
 func TestAPidThatComesBack(t *testing.T) {
 	need(t, "root", "pidns", "ns_last_pid")
 	const again = `again() { n=0; while [ $n -lt 10000 ]; do n=$((n+1))

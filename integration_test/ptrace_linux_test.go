@@ -93,7 +93,7 @@ func (t *tracing) fail(tid int) {
 	}
 }
 
-// reaped takes note of who has ended. Once both have, whoever is there is left.
+// reaped records which process has ended. Once both have, the others are left over.
 func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

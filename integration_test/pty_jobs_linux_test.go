@@ -88,7 +88,7 @@ func TestKeysThatMakeSignalsAreForTheTargetsTerminal(t *testing.T) {
 // prompt has bash show one that can be told from the line that sets it.
 const prompt = "PS1='go''od> '\n"
 
-// A stop that somebody sends to us, as in a shell's job control: what the terminal needs meanwhile is its own business.
+// graceful is suspended by kill(1), as by a shell's job control. Meanwhile its terminal has the modes from before.
 func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
@@ -133,8 +133,8 @@ func stateOfPID(pid int) string {
 	return rest[:min(1, len(rest))]
 }
 
-// A background job leaves the keys to who is in the foreground, until it is that itself. It can be stopped, and go on
-// in either.
+// A background job leaves the keys to the foreground group until it is that itself. It can be suspended and continue in
+// either.
 func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
 	need(t, "bash", "stty")
 	t.Parallel()

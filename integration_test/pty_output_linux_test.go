@@ -123,7 +123,7 @@ func TestWhoHoldsATerminalAfterTheTargetsEnd(t *testing.T) {
 	}
 }
 
-// A survivor that writes and writes holds up nobody either.
+// A survivor that writes and writes does not hold up the run either.
 func TestASurvivorThatFloodsTheTerminal(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
@@ -181,8 +181,8 @@ func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
 	})
 }
 
-// Whoever finishes a run of which both have been killed has nothing to relay, also when that was what they were at; and
-// a terminal of his own is not for it.
+// Both processes of a run are killed, also while they relay. The process that finishes the run relays nothing, and does
+// not use a terminal of its own for it.
 func TestARunThatHadATerminalIsFinishedByOthers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ moment, reason string }{{"target started", "recovered"}, {"tree emptied", "exited"}} {
@@ -239,7 +239,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		piped := slices.Concat([]string{"sh", "-c", `{ "$@"; echo $? >status; } | head -n 1`, "sh"},
 			run("--on-exit", "echo >>cleaned 1", "--"))
-		p := start(t, append(piped, "yes")...) // nobody reads any more: as when a terminal is closed
+		p := start(t, append(piped, "yes")...) // no process reads any more: as when a terminal is closed
 		p.want("0")
 		p.wrote("status", "129\n")
 		p.wrote("cleaned", "1\n")

@@ -93,7 +93,7 @@ func inTerminal(t *testing.T, rows, cols uint16, args ...string) term {
 	x.start()
 	go func() {
 		defer close(shown)
-		_, _ = io.Copy(x.output, master) // until nobody has the slave any more
+		_, _ = io.Copy(x.output, master) // until no process has the slave any more
 	}()
 	return x
 }

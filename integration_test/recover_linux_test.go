@@ -145,7 +145,7 @@ func killBoth(t *testing.T) (outcome string) {
 	return "recovered"
 }
 
-// unlocked tells whether nobody holds a ledger: what was being started has it until its exec.
+// unlocked reports whether no process holds a ledger. A child that was being started holds it until its execve(2).
 func unlocked(t *testing.T, dir string) bool {
 	t.Helper()
 	files, _ := filepath.Glob(filepath.Join(dir, "*.ledger"))
@@ -187,7 +187,7 @@ func killedIn(t *testing.T, who, file string, args ...string) (p *proc, lines []
 	return p, slices.Collect(strings.Lines(string(data)))
 }
 
-// A pid of another boot, or one that has been given to somebody else since, is nobody's.
+// A recorded pid of another boot, or one that the kernel has reused since, is not signalled.
 func TestAProcessThatHasGotAPidIsNotSignalled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

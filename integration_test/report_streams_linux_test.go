@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who looks finds the old report or the new one, and never a part.
+// A reader finds the old report or the new one, and never a part.
 func TestAReportIsNeverSeenInPart(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -156,7 +156,7 @@ func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard str
 	}
 }
 
-// A FIFO has the report as its reader takes it; one who does not take it holds us up for a moment only.
+// A FIFO has the report as its reader takes it. A reader that does not take it holds graceful up for a moment only.
 func TestAReportToAFIFO(t *testing.T) {
 	all := newReports(t)
 	for name, want := range map[string]string{

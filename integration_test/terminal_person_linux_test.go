@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// person is somebody at a terminal: what he types, and what he sees. In the shell every prompt begins with the last
-// exit status in brackets.
+// person is a user at a terminal: what the user types and sees. In the shell every prompt begins with the last exit
+// status in brackets.
 type person struct {
 	*proc
 	master *os.File
 	seen   int           // of the text
-	closed chan struct{} // when nobody has the terminal any more
+	closed chan struct{} // when no process has the terminal any more
 }
 
 // atTerminal starts a program as leader of a session with a terminal of its own.

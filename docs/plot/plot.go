@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,8 +55,7 @@ func main() {
 	measure := flag.String("measure", "", "measure first: `rounds`, as 200x")
 	flag.Parse()
 	if err := run(*measure); err != nil {
-		fmt.Fprintln(os.Stderr, "plot:", err)
-		os.Exit(1)
+		log.Fatal("plot: ", err)
 	}
 }
 

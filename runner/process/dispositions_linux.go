@@ -117,7 +117,7 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	return handlers, errors.New("this Go runtime stores the signal handlers in another place")
 }
 
-// emptyHandler is a signal handler that does nothing. Its address is known to no one else.
+// emptyHandler is a signal handler that does nothing. No other code has its address.
 //
 //go:norace
 //go:nosplit

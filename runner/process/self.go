@@ -20,9 +20,6 @@ type Inherited struct {
 	Blocked []syscall.Signal
 }
 
-// Ignores reports whether a signal was ignored.
-func (i Inherited) Ignores(sig syscall.Signal) bool { return slices.Contains(i.Ignored, sig) }
-
 // SelfPath returns a path at which graceful can be executed, even where /proc is missing.
 func SelfPath() (string, error) {
 	if unix.Access(SelfExe, unix.X_OK) == nil {
