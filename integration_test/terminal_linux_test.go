@@ -114,7 +114,7 @@ func (s *person) suspendsAndResumes(run string) {
 // runsInBackground runs targets in the background until they read or write.
 func (s *person) runsInBackground(run string) {
 	s.does(run+`sh -c 'read x; echo "got $x"' &`, "Stopped  ")
-	s.does("fg", "\r\n")
+	s.does("fg", "$x\"'\r\n") // bash has left its line editor: our Enter is a newline now
 	s.types("four\r")
 	s.sees("got four\r\n[0]: ")
 	s.does("stty tostop; "+run+`sh -c 'echo "wrote it"' &`, "Stopped  ")
