@@ -105,15 +105,16 @@ func findingsText(f doctor.Findings) string {
 
 var (
 	events = map[string]string{
-		doctor.TargetEnds:       "the target ends, or is killed",
-		doctor.FrontKilled:      "the graceful that you started is killed",
-		doctor.SupervisorKilled: "its second process is killed",
-		doctor.AllKilled:        "all of graceful is killed",
-		doctor.ContainerKilled:  "the container or cgroup is killed",
-		doctor.MachineStops:     "the machine stops",
+		doctor.TargetEnds:      "the target ends, or is killed",
+		doctor.GracefulKilled:  "graceful is killed",
+		doctor.GuardKilled:     "its guard is killed",
+		doctor.AllKilled:       "all of graceful is killed",
+		doctor.ContainerKilled: "the container or cgroup is killed",
+		doctor.MachineStops:    "the machine stops",
 	}
 	treeFates = map[string]string{
 		doctor.TreeEnded:     "is ended",
+		doctor.TreeGoesOn:    "goes on",
 		doctor.TreeGroup:     "its process group is ended",
 		doctor.TreeGone:      "is gone with it",
 		doctor.TreeLeft:      "lives on",

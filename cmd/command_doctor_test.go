@@ -24,7 +24,7 @@ func TestFindingsText_knowsEveryName(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		doctor.TargetEnds, doctor.FrontKilled, doctor.SupervisorKilled, doctor.AllKilled, doctor.ContainerKilled,
+		doctor.TargetEnds, doctor.GracefulKilled, doctor.GuardKilled, doctor.AllKilled, doctor.ContainerKilled,
 		doctor.MachineStops,
 	} {
 		if events[name] == "" {
@@ -32,7 +32,7 @@ func TestFindingsText_knowsEveryName(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		doctor.TreeEnded, doctor.TreeGroup, doctor.TreeGone, doctor.TreeLeft, doctor.TreeRecovered,
+		doctor.TreeEnded, doctor.TreeGoesOn, doctor.TreeGroup, doctor.TreeGone, doctor.TreeLeft, doctor.TreeRecovered,
 	} {
 		if treeFates[name] == "" {
 			t.Errorf("%s has no text", name)

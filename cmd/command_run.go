@@ -145,7 +145,7 @@ func (f *runFlags) afterKill() flagGroup {
 		"graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh",
 		"graceful run --strict-state-dir --state-dir /var/lib/graceful -- ./job")
 	g.Var(enumValue(&f.Guard, "WHETHER", "guard", runner.Guards()), "guard",
-		"whether a second process finishes the run if graceful itself is killed: on, off, auto (on, but off as PID 1)")
+		"whether a small process has the run finished if graceful is killed: on, off, auto (on, but off as PID 1)")
 	g.Var(textValue(&f.StateDir, "DIR", completeDirectory), "state-dir",
 		"directory to record the run in, so that graceful recover can finish it after all of graceful is killed, "+
 			"or the machine stops")
@@ -222,17 +222,17 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	return nil
 }
 
-// supervise is the second process of a run that has a guard. args are its arguments after its name.
-func supervise(args []string) int {
+// takeOver is a graceful that the guard has started. args are its arguments after its name.
+func takeOver(args []string) int {
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
 	log := newLogger(out, runner.Config{}, time.Now())
-	status, err := runner.Supervise(args, func(c runner.Config, began time.Time) *slog.Logger {
+	status, err := runner.TakeOver(args, func(c runner.Config, began time.Time) *slog.Logger {
 		log = newLogger(out, c, began)
 		return log
 	})
 	if err != nil {
-		log.Error(messageSupervise, "err", fmt.Errorf("supervising: %w", err))
+		log.Error(messageTakeOver, "err", fmt.Errorf("taking over a run: %w", err))
 	}
 	return status
 }

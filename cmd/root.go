@@ -23,9 +23,9 @@ const statusFailed = 125
 // Main runs graceful with args, which begin with its name, and returns the exit status.
 func Main(args []string) int {
 	switch {
-	case len(args) > 0 && args[0] == runner.SupervisorName:
+	case len(args) > 0 && args[0] == runner.SuccessorName:
 		runner.ListenEarly()
-		return supervise(args[1:])
+		return takeOver(args[1:])
 	case len(args) > 1 && args[1] == "run":
 		runner.ListenEarly()
 	}

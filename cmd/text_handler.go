@@ -17,13 +17,13 @@ import (
 // Messages of log records that only carry an error. Their text form is the error alone, as for other Unix commands; in
 // JSON they tell where the error comes from.
 const (
-	messageCommand   = "command failed" // also: a flag, a variable or an argument is invalid
-	messageRun       = "run failed"
-	messageRecover   = "recover failed"
-	messageSupervise = "supervisor failed"
+	messageCommand  = "command failed" // also: a flag, a variable or an argument is invalid
+	messageRun      = "run failed"
+	messageRecover  = "recover failed"
+	messageTakeOver = "takeover failed"
 )
 
-var errorMessages = []string{messageCommand, messageRun, messageRecover, messageSupervise}
+var errorMessages = []string{messageCommand, messageRun, messageRecover, messageTakeOver}
 
 // newLogger returns a logger to out. It logs warnings and errors, and with --verbose every step.
 func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {

@@ -124,8 +124,8 @@ func BenchmarkPty(b *testing.B) {
 				b.Fatal(err)
 			}
 			resident := func() int {
-				front, supervisor := cmd.Process.Pid, supervisorOf(cmd.Process.Pid)
-				return memoryOf(b, front)["Rss"] + memoryOf(b, supervisor)["Rss"]
+				leader, guard := cmd.Process.Pid, guardOf(cmd.Process.Pid)
+				return memoryOf(b, leader)["Rss"] + memoryOf(b, guard)["Rss"]
 			}
 			n, err := io.CopyN(io.Discard, out, size/8)
 			if name == "graceful" {

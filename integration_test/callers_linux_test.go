@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Callers that kill their child, which is our front, and believe that this was it.
+// Callers that kill their child, which is graceful, and believe that this was it.
 
 // family is a target with a child in the background and a daemon that has left the session. It says ready once all are
 // there; what comes after it is the target's own.
@@ -77,7 +77,7 @@ const timer = setInterval(() => {
 		"Node": {"node", "-e", fmt.Sprintf(node, "inherit", `process.exit(3)`)},
 		"Node, waiting": {"node", "-e", fmt.Sprintf(node, "pipe",
 			`child.on("close", (code, signal) => process.exit(signal == "SIGKILL" ? 3 : 1))`)},
-		// The whole group of its job, to which our supervisor does not belong.
+		// The whole group of its job, to which the guard does not belong.
 		"a shell with job control": {"bash", "-c", `set -m; "$@" & until [ -e ready ]; do sleep 0.01; done; kill -9 -$!
 			wait $!; [ $? = 137 ] && exit 3`, "bash"},
 	} {
@@ -200,7 +200,7 @@ func TestAReaderThatGoesAwayAndKillsUs(t *testing.T) {
 				r.Close()
 			}
 			p.want("KILL")
-			p.untilGone(all)
+			p.untilGone(all) // the guard is the last
 			p.wrote("cleaned", tidied)
 		})
 	}
@@ -220,7 +220,7 @@ func skipLine(r io.Reader) error {
 // in the end kills everybody who has the job's cookie in its environment.
 type job struct {
 	*proc
-	front  int
+	leader int
 	cookie string
 }
 
@@ -229,7 +229,7 @@ func startJob(t *testing.T, step []string) job {
 	j := job{cookie: fmt.Sprintf("RUNNER_TRACKING_ID=github_%016x", rand.Uint64())}
 	j.proc = called(t, append([]string{"env", j.cookie}, step...)...).start()
 	j.file("ready")
-	j.front = gracefulPID(j.proc)
+	j.leader = gracefulPID(j.proc)
 	return j
 }
 
@@ -240,7 +240,7 @@ func (j job) cancel(arrived func(unix.Signal)) {
 		sig   unix.Signal
 		pause time.Duration
 	}{{unix.SIGINT, 750 * time.Millisecond}, {unix.SIGTERM, 250 * time.Millisecond}, {unix.SIGKILL, 0}} {
-		if err := unix.Kill(j.front, s.sig); err != nil {
+		if err := unix.Kill(j.leader, s.sig); err != nil {
 			j.t.Fatal(err)
 		}
 		if s.sig != unix.SIGKILL {
@@ -280,11 +280,11 @@ func TestACancelledJobThatDoesNotStop(t *testing.T) {
 		t.Error("the target has lost the cookie")
 	}
 	j.file("got.pid")
-	supervisor := supervisorOf(j.front)
+	guard := guardOf(j.leader)
 	j.cancel(func(sig unix.Signal) {
 		j.until("signal to the target", func() bool { return counts(j.proc, "got")[sig] == 1 })
 	})
-	j.until("end of the supervisor", func() bool {
+	j.until("end of the guard", func() bool {
 		cleaned, _ := os.ReadFile(filepath.Join(j.dir, "cleaned"))
 		j.sweep()
 		for line := range strings.Lines(string(cleaned)) { // of those that had begun before
@@ -292,7 +292,7 @@ func TestACancelledJobThatDoesNotStop(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		return !alive(supervisor)
+		return !alive(guard)
 	})
 	j.want("137")
 	j.wrote("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
@@ -302,7 +302,7 @@ func TestACancelledJobThatDoesNotStop(t *testing.T) {
 func TestACancelledJobThatStops(t *testing.T) {
 	t.Parallel()
 	j := startJob(t, run(anHour, `trap "exit 5" INT; `+family+forever, tidy+`; echo $GRACEFUL_HOOK_ID is done >>cleaned`))
-	if err := unix.Kill(j.front, unix.SIGINT); err != nil {
+	if err := unix.Kill(j.leader, unix.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	j.want("5")
@@ -315,25 +315,26 @@ func TestACancelledJobThatStops(t *testing.T) {
 // A memory limit that a child of the target runs into, and the kernel kills whom it likes: whoever it is, the promise
 // holds.
 func TestTheOutOfMemoryKiller(t *testing.T) {
-	for name, c := range map[string]struct{ victim, status, cleaned string }{
-		"kills the target":     {"parent", "137", "2 signaled\n1 signaled\n"},
-		"kills the supervisor": {"grandparent", "143", tidied},
-		"kills the front":      {"great-grandparent", "137", tidied},
+	for name, c := range map[string]struct{ victim, target, status, cleaned string }{
+		"kills the target": {"parent", forever, "137", "2 signaled\n1 signaled\n"},
+		"kills the guard":  {"grandparent", "while kill -0 $PPID; do sleep 0.01; done; exit 7", "7", "2 exited\n1 exited\n"},
+		"kills graceful":   {"great-grandparent", forever, "137", tidied},
 	} {
 		t.Run(name, func(t *testing.T) {
 			need(t, "root")
 			t.Parallel()
 			limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
 			group := filepath.Dir(limit)
-			// Far more than they use without eating.
-			if err := os.WriteFile(limit, []byte("256M"), 0o644); err != nil {
+			// Far more than they use without eating. The kernel adds a thousandth of it, in whole pages, for each point of
+			// oom_score_adj.
+			if err := os.WriteFile(limit, []byte("250M"), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			// And no swapping instead: each version has a file of its own for that.
 			for _, file := range []string{"memory.swap.max", "memory.swappiness"} {
 				_ = os.WriteFile(filepath.Join(group, file), []byte("0"), 0o644)
 			}
-			step := run(anHour, family+"helper eat "+c.victim+" & "+forever, tidy)
+			step := run(anHour, family+"helper eat "+c.victim+" & "+c.target, tidy)
 			p := inNamespace(t, true,
 				append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group, "helper", "reap"}, step...)...).start()
 			p.want(c.status)

@@ -81,8 +81,8 @@ func TestACgroupIsEmptiedAndRemovedHoweverTheRunEnds(t *testing.T) {
 	}{
 		{"stopped", "137", []string{"--guard", "on"}, func(p *proc) { p.signal(unix.SIGTERM) }},
 		{"stopped, no guard", "137", []string{"--guard", "off"}, func(p *proc) { p.signal(unix.SIGTERM) }},
-		{"supervisor killed", "137", []string{"--guard", "on"}, func(p *proc) { kill(p.t, p.supervisor()) }},
-		{"front killed", "KILL", []string{"--guard", "on"}, func(p *proc) { p.supervisor(); kill(p.t, p.cmd.Process.Pid) }},
+		{"guard killed", "137", []string{"--guard", "on"}, func(p *proc) { p.loseGuard(); p.signal(unix.SIGTERM) }},
+		{"graceful killed", "KILL", []string{"--guard", "on"}, func(p *proc) { p.guard(); kill(p.t, p.cmd.Process.Pid) }},
 		{"both killed", "KILL", []string{"--guard", "on", "--state-dir", "state"}, func(p *proc) {
 			bothKilled(p.t, p.cmd.Process.Pid)
 			p.want("KILL")

@@ -118,23 +118,24 @@ func sameLines(a, b string) bool {
 func TestTheDeadlineHoldsWhicheverProcessIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
-	for _, victim := range []string{"front", "supervisor"} {
+	for _, victim := range []string{"graceful", "guard"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, "graceful", "run", "--deadline", deadline.String(), "--on-stop", hanging("s1"), "--on-exit",
 				hanging("c1"),
 				"--on-exit-timeout", "1s", "--", "sh", "-c", stubborn)
 			target, session := p.pidIn("target"), p.pidIn("session")
-			front, supervisor := p.cmd.Process.Pid, p.supervisor()
+			guard := p.guard()
 			stalled := stalls(t)
 			began := time.Now()
-			if victim == "front" {
-				kill(t, front)
+			if victim == "graceful" {
+				kill(t, p.cmd.Process.Pid)
 				p.want("KILL")
 				p.file("c1.child")
-				p.until("end of the supervisor", func() bool { return !alive(supervisor) })
+				p.until("end of the guard", func() bool { return !alive(guard) })
 			} else {
-				kill(t, supervisor)
+				p.loseGuard()
+				p.signal(unix.SIGTERM)
 				p.want("137")
 			}
 			p.within(began, stalled())

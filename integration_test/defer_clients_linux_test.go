@@ -90,7 +90,7 @@ time.sleep(1000)' &
 		for n in 1 2 3 4 5; do graceful defer -- echo $n; done >ids; echo >done; while [ ! -e end ]; do sleep 0.01; done`)
 	p.file("ready")
 	threads := func() string {
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.supervisor()))
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 		_, rest, _ := strings.Cut(string(status), "Threads:\t")
 		n, _, _ := strings.Cut(rest, "\n")
 		return n
@@ -182,11 +182,11 @@ func TestRequestsThatAreNoneHarmNobodyElse(t *testing.T) {
 func TestWhoHasGoneHasRegisteredNothing(t *testing.T) {
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done; graceful defer -- echo real`)
-	address, supervisor := strings.TrimSpace(p.file("socket")), p.supervisor()
-	if err := unix.Kill(supervisor, unix.SIGSTOP); err != nil {
+	address, graceful := strings.TrimSpace(p.file("socket")), p.cmd.Process.Pid
+	if err := unix.Kill(graceful, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	p.until("stop of the supervisor", func() bool { return stateOfPID(supervisor) == "T" })
+	p.until("suspension", func() bool { return stateOfPID(graceful) == "T" })
 	for range 20 {
 		c, err := net.Dial("unix", address)
 		if err != nil {
@@ -197,7 +197,7 @@ func TestWhoHasGoneHasRegisteredNothing(t *testing.T) {
 		}
 		c.Close()
 	}
-	if err := unix.Kill(supervisor, unix.SIGCONT); err != nil {
+	if err := unix.Kill(graceful, unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	p.touch("go")

@@ -20,7 +20,7 @@ import (
 // after it.
 func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testing.T) {
 	for _, stopping := range []bool{false, true} {
-		for _, victim := range []string{"supervisor", "front", "both", "both, and the command"} {
+		for _, victim := range []string{"guard", "graceful", "both", "both, and the command"} {
 			t.Run(fmt.Sprintf("%s, in a stop %t", victim, stopping), func(t *testing.T) {
 				t.Parallel()
 				dir := filepath.Join(t.TempDir(), "state")
@@ -31,7 +31,7 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 					graceful defer --when-exits $! -- sh -c 'echo begun >>log; echo $$ >begun; while [ ! -e end ]; do sleep 0.01
 					done; echo ended >>log' >>printed
 					kill $!; while [ ! -e end ]; do sleep 0.01; done`, stopping))
-				front, supervisor := p.cmd.Process.Pid, p.supervisor()
+				leader, guard := p.cmd.Process.Pid, p.guard()
 				running, target := p.pidIn("begun"), p.pidIn("target")
 				if stopping {
 					p.signal(unix.SIGTERM)
@@ -39,13 +39,16 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 				}
 				last, want := p, "begun\nended\nother\n"
 				switch victim {
-				case "supervisor":
-					p.killAndWait(supervisor)
-				case "front":
-					kill(t, front)
+				case "guard":
+					p.loseGuard()
+					if !stopping {
+						p.signal(unix.SIGTERM)
+					}
+				case "graceful":
+					kill(t, leader)
 					p.want("KILL")
 				default:
-					bothKilled(t, front)
+					bothKilled(t, leader)
 					p.want("KILL")
 					if victim != "both" {
 						kill(t, running)
@@ -62,10 +65,10 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 				}
 				p.touch("end")
 				switch victim {
-				case "supervisor":
+				case "guard":
 					p.wait()
-				case "front":
-					p.untilGone([]int{supervisor})
+				case "graceful":
+					p.untilGone([]int{guard})
 				default:
 					last.want("1")
 					said := map[bool]string{true: "command not seen", false: "command interrupted"}[victim == "both"]
@@ -171,7 +174,7 @@ func TestManyProcessesThatAreWaitedFor(t *testing.T) {
 			p.file("registered")
 			registered := time.Since(began)
 			p.wrote("log", "") // no process has ended
-			open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.supervisor()))
+			open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 			if err != nil || c.descriptors > 0 && len(open) > c.descriptors*3/4 {
 				t.Errorf("%d descriptors are open, %v", len(open), err)
 			}
@@ -222,10 +225,12 @@ func TestAPidThatComesBack(t *testing.T) {
 			t.Parallel()
 			// Two of the same start time would be one: they are known by that to 1/100 s.
 			p := inNamespace(t, false, "sh", "-c", again+`"$@" & run=$!
-				until [ -s free ] || [ -s log ]; do sleep 0.01; done; [ ! -s free ] || again $(cat free); echo >taken; wait $run`,
+				until [ -s free ] || [ -s log ]; do sleep 0.01; done; [ ! -s free ] || again $(cat free)
+				echo >taken; wait $run; until [ -s log ]; do sleep 0.01; done`,
 				"sh", "graceful", "run", "--guard", "on", "--", "sh", "-c", again+fmt.Sprintf(
 					`sleep 1000 & pid=$!; sleep 0.1; graceful defer --when-exits $pid -- sh -c 'echo fired >>log' >id
-					kill -STOP $PPID; kill $pid; wait $pid; %s; kill -%[2]s $PPID; [ %[2]s = CONT ] || exec sleep 1000
+					read -r _ _ _ leader _ </proc/$PPID/stat
+					kill -STOP $leader; kill $pid; wait $pid; %s; kill -%[2]s $leader; [ %[2]s = CONT ] || exec sleep 1000
 					until [ -s log ]; do sleep 0.01; done
 					kill -0 $pid && echo lives >>log; graceful defer --when-exits $pid -- true >id; echo $? >>log`, c.to, c.then))
 			p.start().wait()

@@ -57,23 +57,23 @@ func (p *proc) cleanedUp(said string) (printed, ran int) {
 }
 
 func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
-	for _, who := range []string{"supervisor", "front", "both", "client"} {
+	for _, who := range []string{"guard", "graceful", "both", "client"} {
 		t.Run(who, func(t *testing.T) {
 			printed, ran, interrupted := 0, 0, 0
 			for range 20 {
 				dir := filepath.Join(t.TempDir(), "state")
 				p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--", "sh", "-c", registering)
 				p.until("first registration", func() bool { return len(linesOf(p, "printed")) > 0 })
-				supervisor, said := p.supervisor(), ""
+				guard, said := p.guard(), ""
 				time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
 				switch who {
-				case "supervisor":
-					kill(t, supervisor)
-					p.wait()
-				case "front":
+				case "guard":
+					kill(t, guard)
+					p.want("0")
+				case "graceful":
 					kill(t, p.cmd.Process.Pid)
 					p.wait()
-					p.until("end of the supervisor", func() bool { return !alive(supervisor) })
+					p.until("end of the guard", func() bool { return !alive(guard) })
 				case "both":
 					bothKilled(t, p.cmd.Process.Pid)
 					p.wait()
@@ -83,7 +83,7 @@ func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
 					said = last.text()
 					interrupted += strings.Count(said, "command interrupted")
 				case "client":
-					for _, pid := range below(t, supervisor) {
+					for _, pid := range below(t, guard) {
 						name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 						if strings.HasPrefix(string(name), "graceful\x00defer\x00") {
 							_ = exec.Command("kill", "-9", strconv.Itoa(pid)).Run()
@@ -246,10 +246,12 @@ func nowhereToWrite(t *testing.T, args ...string) *proc {
 func TestOnAReadOnlyRootCommandsAreRegistered(t *testing.T) {
 	p := nowhereToWrite(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`cd /; touch file run/file tmp/file dev/shm/file 2>&1 | grep -c Read-only
-		echo $GRACEFUL_SOCKET; graceful defer -- pwd; kill -9 $PPID; sleep 1000`)
-	p.start().want("143")
+		echo $GRACEFUL_SOCKET; graceful defer -- pwd; read -r _ _ _ graceful _ </proc/$PPID/stat
+		kill -9 $graceful; sleep 1000`)
+	p.start().want("KILL")
+	p.until("cleanup", func() bool { return strings.Contains(p.text(), "\n/\n") })
 	text := p.text() // of which the log may come a moment later
-	const taken = `graceful: the supervisor ended; .*\n`
+	const taken = `graceful: graceful was killed; .*\n`
 	if !regexp.MustCompile(`^4\n@graceful-.*\n1\n(` + taken + `/\n|/\n` + taken + `)$`).MatchString(text) {
 		t.Errorf("it wrote:\n%s", text)
 	}

@@ -67,7 +67,6 @@ type place struct {
 	stateDir string // which may hold DIR, a directory of the test's own
 	before   string // a script that makes the place, with DIR
 	no       []string
-	careful  []string // the doctor may say no, though a run goes: a few threads are its own
 	partly   []string
 }
 
@@ -134,7 +133,6 @@ func TestTheDoctorAndRunAgree(t *testing.T) {
 func (p place) checkDoctor(t *testing.T, h here) (text string) {
 	t.Helper()
 	status, checks, text := doctor(t, slices.Concat(h.around, []string{h.graceful, "doctor", "--format", "json"}, h.state))
-	checks["no"] = slices.DeleteFunc(checks["no"], func(name string) bool { return slices.Contains(p.careful, name) })
 	slices.Sort(checks["no"])
 	if !slices.Equal(checks["no"], p.no) || !slices.Equal(checks["partly"], p.partly) {
 		t.Errorf("no: %q, partly: %q; want %q and %q", checks["no"], checks["partly"], p.no, p.partly)
@@ -186,7 +184,7 @@ func complaints(text string) (names []string) {
 		{"needs /bin/sh", "shell"},
 		{"the process that started graceful", "parent"},
 		{"setting up the run: ", "state-directory"},
-		{"there is no guard", "guard"}, // also where the supervisor had no thread
+		{"there is no guard", "guard"}, // also where the guard had no thread
 		{"\nfatal error: newosproc", "processes"},
 		{"containment is limited level=group", "tree"},
 	} {

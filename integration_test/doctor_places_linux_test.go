@@ -38,8 +38,6 @@ func placesOfProcesses() map[string]place {
 				inShell(`mount -t proc -o hidepid=2 proc /proc && `+
 					`setpriv --reuid=54323 --regid=54323 --clear-groups "$@"; exit $?`)...),
 			no: []string{"parent"}, partly: []string{"tree"}},
-		"no processes for a guard": {need: asRoot, around: withProcesses("15", "54324"),
-			no: []string{"guard", "parent"}, careful: []string{"processes"}},
 		"no processes for a run": {need: asRoot, around: withProcesses("8", "54325"),
 			no: []string{"guard", "parent", "processes"}},
 		"no files of any size": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},

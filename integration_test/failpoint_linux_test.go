@@ -82,13 +82,13 @@ func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 20)
 	for _, name := range []string{"cgroup", "grace", "quiet", "registered"} {
-		for _, supervisor := range []bool{false, true} {
-			t.Run(processName[supervisor]+" "+name, func(t *testing.T) {
+		for _, ofGuard := range []bool{false, true} {
+			t.Run(processName[ofGuard]+" "+name, func(t *testing.T) {
 				if scenarios[name].cgroup {
 					ownCgroup(t) // or it cannot be done here
 				}
 				t.Parallel()
-				failEverywhere(t, scenarios[name], supervisor, step)
+				failEverywhere(t, scenarios[name], ofGuard, step)
 			})
 		}
 	}
@@ -96,8 +96,8 @@ func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
 
 // failEverywhere lets one of the two meet each error that each of its calls can give, at each step-th of those calls,
 // and once at least.
-func failEverywhere(t *testing.T, s scenario, supervisor bool, step int) {
-	record, err := s.run(t, order{Supervisor: supervisor})
+func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
+	record, err := s.run(t, order{OfGuard: ofGuard})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func failEverywhere(t *testing.T, s scenario, supervisor bool, step int) {
 		for _, errno := range callErrors[call] {
 			times := record.Calls[call]
 			for n := 1 + rand.IntN(min(step, times)); n <= times; n += step {
-				chances = append(chances, order{Supervisor: supervisor, Call: call, Errno: errno, At: n})
+				chances = append(chances, order{OfGuard: ofGuard, Call: call, Errno: errno, At: n})
 			}
 		}
 	}
@@ -156,7 +156,7 @@ func TestWhatCannotBeWaitedForIsLookedAt(t *testing.T) {
 			Command: slices.Concat([]string{plain, "run"}, guard,
 				[]string{"--", "sh", "-c", `sleep 1000 & graceful defer --when-exits $! -- sh -c 'echo fired >>log'
 				sleep 0.2; echo killed >>log; kill $!; wait; until [ "$(wc -l <log)" = 2 ]; do sleep 0.01; done`}),
-			Guarded: true, Supervisor: true, Call: "epoll_ctl", Errno: unix.ENOSPC, At: at,
+			Guarded: true, OfGuard: true, Call: "epoll_ctl", Errno: unix.ENOSPC, At: at,
 		})
 		output, _ := os.ReadFile(filepath.Join(dir, "output"))
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))

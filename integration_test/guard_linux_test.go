@@ -9,15 +9,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// supervisor waits for the supervisor of a run that has a guard.
-func (p *proc) supervisor() int {
+// guard waits for the guard of a run.
+func (p *proc) guard() int {
 	p.t.Helper()
 	var pid int
-	p.until("supervisor", func() bool {
-		pid = supervisorOf(p.cmd.Process.Pid)
+	p.until("guard", func() bool {
+		pid = guardOf(p.cmd.Process.Pid)
 		return pid != p.cmd.Process.Pid
 	})
 	return pid
+}
+
+// loseGuard kills the guard, and waits until graceful knows.
+func (p *proc) loseGuard() {
+	p.t.Helper()
+	guard := p.guard()
+	kill(p.t, guard)
+	p.gone(guard)
 }
 
 func kill(t testing.TB, pids ...int) {
@@ -44,48 +52,50 @@ func (p *proc) killAndWait(pid int) {
 	p.until(fmt.Sprintf("end of process %d", pid), func() bool { return !alive(pid) })
 }
 
-// Whichever of our two processes is killed, the other one ends the tree, daemons too, and cleans up once.
+// If graceful is killed, a new one ends the tree, daemons too, and cleans up once. If the guard is killed, the run goes
+// on.
 func TestEitherOfOurProcessesFinishesTheRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	for _, c := range []struct{ victim, status string }{{"front", "KILL"}, {"supervisor", "143"}} {
-		t.Run(c.victim, func(t *testing.T) {
+	for _, victim := range []string{"graceful", "guard"} {
+		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, "graceful", "run", "--on-exit", "echo 1 $GRACEFUL_REASON $GRACEFUL_EXIT_CODE >>cleaned",
 				"--on-exit", "echo 2 >>cleaned", "--", "sh", "-c", "helper daemon daemon; echo $$ >target; exec sleep 1000")
-			front, supervisor := p.cmd.Process.Pid, p.supervisor()
+			guard := p.guard()
 			target, daemon := p.pidIn("target"), p.pidIn("daemon")
-			if c.victim == "front" {
-				kill(t, front)
+			if victim == "graceful" {
+				kill(t, p.cmd.Process.Pid)
+				p.want("KILL")
 			} else {
-				kill(t, supervisor)
+				p.loseGuard()
+				p.signal(unix.SIGTERM)
+				p.want("143")
 			}
-			p.want(c.status)
 			p.gone(target, daemon)
 			p.until("cleanup", func() bool { return strings.Count(p.file("cleaned"), "\n") == 2 })
-			p.wrote("cleaned", "2\n1 orphaned 143\n")
-			if c.victim == "supervisor" {
-				p.gone(supervisor)
-			}
+			p.wrote("cleaned", "2\n1 "+map[string]string{"graceful": "orphaned", "guard": "stopped"}[victim]+" 143\n")
+			p.until("end of the guard", func() bool { return !alive(guard) })
 		})
 	}
 }
 
-// At every level of containment the front inherits the target, and sees how it ends.
-func TestAtTheGroupLevelTheFrontFinishesTheRunToo(t *testing.T) {
+// At every level of containment graceful inherits the target, and sees how it ends.
+func TestAtTheGroupLevelGracefulGoesOnWithoutItsGuard(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--contain", "group", "--on-exit", "echo $GRACEFUL_EXIT_CODE >>cleaned", "--", "sh",
 		"-c", "echo $$ >target; trap 'exit 7' TERM; while :; do sleep 0.01; done")
 	target := p.pidIn("target")
-	kill(t, p.supervisor())
+	p.loseGuard()
+	p.signal(unix.SIGTERM)
 	p.want("7")
 	p.gone(target)
 	p.wrote("cleaned", "7\n")
 }
 
-// A front that is stopped and then killed leaves nobody stopped behind.
-func TestAStoppedRunWhoseFrontIsKilledEnds(t *testing.T) {
+// A graceful that is suspended and then killed leaves no process suspended behind.
+func TestASuspendedRunThatIsKilledEnds(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
@@ -111,7 +121,7 @@ func TestOnlyTheTargetCarriesTheCookieOfACIRunner(t *testing.T) {
 	p.cmd.Env = append(os.Environ(), cookies...)
 	p.start()
 	p.file("ready")
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.supervisor()))
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.guard()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +129,7 @@ func TestOnlyTheTargetCarriesTheCookieOfACIRunner(t *testing.T) {
 	p.want("143")
 	for _, cookie := range cookies {
 		if strings.Contains(string(environ), cookie) {
-			t.Errorf("the supervisor carries %s", cookie)
+			t.Errorf("the guard carries %s", cookie)
 		}
 		if !strings.Contains(p.file("target"), cookie+"\n") {
 			t.Errorf("the target lacks %s", cookie)
@@ -145,4 +155,103 @@ func TestWhereThereIsAGuard(t *testing.T) {
 		p.want("0")
 		p.wrote("n", c.want+"\n")
 	}
+}
+
+// successor waits for the graceful that the guard has started.
+func (p *proc) successor(guard int) (pid int) {
+	p.t.Helper()
+	p.until("new graceful", func() bool {
+		for _, child := range childrenOf(guard) {
+			cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
+			if strings.HasPrefix(string(cmdline), "graceful: taking over\x00") {
+				pid = child
+			}
+		}
+		return pid != 0
+	})
+	return pid
+}
+
+// Graceful may be killed as often as one likes: each time the guard starts a new one.
+func TestGracefulIsKilledAgainAndAgain(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--on-exit",
+		"echo >cleaning; until [ -e end ]; do sleep 0.01; done; echo 2 >>cleaned", "--", "sh", "-c",
+		"trap '' TERM; echo $$ >target; until [ -e go ]; do sleep 0.01; done")
+	target, guard := p.pidIn("target"), p.guard()
+	kill(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	for range 5 { // while the target is to stop
+		p.killAndWait(p.successor(guard))
+	}
+	p.touch("go")
+	p.file("cleaning")
+	for range 5 { // while a command runs
+		p.killAndWait(p.successor(guard))
+	}
+	p.touch("end")
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	p.wrote("cleaned", "2\n1\n")
+	if alive(target) {
+		t.Error("the target is left")
+	}
+}
+
+// When the guard is killed, too, the new graceful is no ancestor of the tree, and ends it all the same.
+func TestTheGuardIsKilledAfterATakeover(t *testing.T) {
+	need(t, "linux", "setsid")
+	t.Parallel()
+	for _, moment := range []string{"stopping", "cleaning"} {
+		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "graceful", "run", "--grace", "300ms", "--on-exit", "echo 1 >>cleaned", "--on-exit",
+				"echo >cleaning; until [ -e end ]; do sleep 0.01; done; echo 2 >>cleaned", "--", "sh", "-c",
+				`trap 'echo >stopping' TERM; setsid sleep 1000 & echo $! >daemon; echo $$ >target
+				while :; do sleep 0.01; done`)
+			target, daemon, guard := p.pidIn("target"), p.pidIn("daemon"), p.guard()
+			kill(t, p.cmd.Process.Pid)
+			p.want("KILL")
+			last := p.successor(guard)
+			p.file(moment)
+			kill(t, guard)
+			if moment == "cleaning" {
+				p.touch("end")
+			} else {
+				p.file("cleaning")
+				p.touch("end")
+			}
+			p.until("end of graceful", func() bool { return !alive(last) })
+			p.wrote("cleaned", "2\n1\n")
+			for _, pid := range []int{target, daemon} {
+				if alive(pid) {
+					t.Errorf("process %d is left", pid)
+				}
+			}
+		})
+	}
+}
+
+// A guard that was suspended is continued, and signals that it receives are graceful's.
+func TestASuspendedGuardGoesOn(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "helper", "count", "got")
+	p.pidIn("got.pid")
+	guard := p.guard()
+	for range 3 {
+		if err := unix.Kill(guard, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		p.until("continuation of the guard", func() bool { return state(guard) == "S" })
+	}
+	for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGTERM, 40} {
+		if err := unix.Kill(guard, sig); err != nil {
+			t.Fatal(err)
+		}
+		p.until(fmt.Sprint(sig, " to the target"), func() bool { return counts(p, "got")[sig] == 1 })
+	}
+	kill(t, p.pidIn("got.pid"))
+	p.want("137")
+	p.wrote("cleaned", "1\n")
 }

@@ -9,4 +9,4 @@ func breed(int)      {}
 func exhaust(string) {}
 
 // There is no guard elsewhere.
-func supervisorOf(front int) int { return front }
+func guardOf(graceful int) int { return graceful }

@@ -84,15 +84,16 @@ func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	return strings.NewReplacer(p.output.Name(), "OUTPUT", p.dir, "DIR").Replace(p.text()) + "status " + status
 }
 
-// So do the cleanup commands, but for standard input, and SIGTTOU, which shall not stop them.
+// So do the cleanup commands, but for standard input, SIGTTOU, which shall not stop them, and other descriptors: what
+// waits for the end of a pipe waits no longer than the target lives.
 func TestCleanupCommandsInheritTheSame(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
 	p := start(t, "env", "--ignore-signal=HUP,QUIT,USR1,PIPE", "--block-signal=USR2", "sh", "-c", `
 		exec 7</etc/passwd; ulimit -Sn 77; umask 027
-		exec graceful run --on-exit '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; ls /proc/self/fd
-		} >hook' -- \
-			sh -c '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; ls /proc/self/fd; } >target'`)
+		exec graceful run --on-exit '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; } >hook
+		ls /proc/self/fd >hook.fds' -- \
+			sh -c '{ grep -e ^SigBlk -e ^SigIgn /proc/self/status; ulimit -n; umask; } >target; ls /proc/self/fd >target.fds'`)
 	p.want("0")
 	const ttou = 1 << (unix.SIGTTOU - 1)
 	var ignored uint64
@@ -104,6 +105,10 @@ func TestCleanupCommandsInheritTheSame(t *testing.T) {
 	if hook != want {
 		t.Errorf("the target has\n%s\nthe cleanup command\n%s", target, hook)
 	}
+	if fds := strings.Fields(p.file("target.fds")); !slices.Contains(fds, "7") {
+		t.Errorf("the target has the descriptors %q", fds)
+	}
+	p.wrote("hook.fds", "0\n1\n2\n3\n") // ls has opened the last
 }
 
 // A stop signal is heard whoever ignored it; the target, which ignores it still, has its grace.

@@ -165,13 +165,13 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 		wrong = append(wrong, why)
 	}
 	// A target may be there without having written yet.
-	started := dir.file("started") != "" || got.Born > 0 && o.Supervisor == o.Guarded
+	started := dir.file("started") != "" || got.Born > 0 && o.OfGuard == o.Guarded
 	unprinted := s.fewer != "" && dir.file("printed") == ""
 	if log := dir.file("log"); log != s.log && (started || log != "" && log != s.before) &&
 		!(unprinted && log == s.fewer) {
 		wrong = append(wrong, fmt.Sprintf("the commands wrote %q, want %q; target started: %t", log, s.log, started))
 	}
-	if sockets := dir.glob("graceful-*"); len(sockets) > 0 && o.Supervisor && o.Call == "" {
+	if sockets := dir.glob("graceful-*"); len(sockets) > 0 && o.OfGuard && o.Call == "" {
 		wrong = append(wrong, fmt.Sprintf("left: %q", sockets))
 	}
 	if slices.Contains(s.flags, "--report") && dir.file("log") != "" {
@@ -179,7 +179,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	}
 	if shown := strings.Contains(dir.file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") &&
 		dir.file("ready") != "" &&
-		!shown && (o.Supervisor || got.Where == "") { // a front that is killed may have had it
+		!shown && (o.OfGuard || got.Where == "") { // a graceful that is killed may have had it
 		wrong = append(wrong, "the target's output is lost")
 	}
 	if why := s.wrongStatus(o, got, started); why != "" {
@@ -234,14 +234,14 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 		if got.Status != "143" {
 			return "though the target was not started"
 		}
-	case o.Call == "" && !o.Supervisor:
+	case o.Call == "" && !o.OfGuard:
 		exiting := slices.Contains(got.Before, "beginning of exit_group") // and has its status
 		if got.Status != "KILL" && !(exiting && got.Status == s.status) {
 			return "though it was killed"
 		}
-	case o.Call == "" || crashed(got.Ended):
-		if got.Status == "0" && s.status != "0" {
-			return "though the target did not succeed"
+	case o.Call == "":
+		if got.Status != s.status { // it goes on without its guard
+			return "want " + s.status
 		}
 	case !started:
 		if got.Status != s.status && got.Status != "125" && !crashed(got.Status) {
@@ -253,8 +253,8 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	return ""
 }
 
-// process names the two by whether it is the supervisor.
-var processName = map[bool]string{false: "front", true: "supervisor"}
+// processName names the two by whether it is the guard.
+var processName = map[bool]string{false: "graceful", true: "guard"}
 
 // stride is how far apart the points are that are tried.
 func stride(t *testing.T, variable string, otherwise int) int {
@@ -288,13 +288,13 @@ func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T
 	}
 	t.Run("runs", func(t *testing.T) {
 		for _, name := range slices.Sorted(maps.Keys(scenarios)) {
-			for _, supervisor := range []bool{false, true} {
-				t.Run(processName[supervisor]+" "+name, func(t *testing.T) {
+			for _, ofGuard := range []bool{false, true} {
+				t.Run(processName[ofGuard]+" "+name, func(t *testing.T) {
 					if scenarios[name].cgroup {
 						ownCgroup(t) // or it cannot be done here
 					}
 					t.Parallel()
-					points, runs := killEverywhere(t, scenarios[name], supervisor, first, step)
+					points, runs := killEverywhere(t, scenarios[name], ofGuard, first, step)
 					t.Logf("%d points, killed at %d", points, runs)
 					sum.Lock()
 					defer sum.Unlock()
@@ -309,7 +309,7 @@ func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T
 
 // killEverywhere kills one of the two at each step-th stop, until a run is over before it comes to that; since no two
 // runs are the same, three of them.
-func killEverywhere(t *testing.T, s scenario, supervisor bool, first, step int) (points, runs int) {
+func killEverywhere(t *testing.T, s scenario, ofGuard bool, first, step int) (points, runs int) {
 	var (
 		mu       sync.Mutex
 		all      sync.WaitGroup
@@ -327,7 +327,7 @@ func killEverywhere(t *testing.T, s scenario, supervisor bool, first, step int) 
 		}
 		all.Go(func() {
 			defer func() { <-atOnce }()
-			got, err := s.run(t, order{Supervisor: supervisor, At: at, All: everyCall})
+			got, err := s.run(t, order{OfGuard: ofGuard, At: at, All: everyCall})
 			mu.Lock()
 			defer mu.Unlock()
 			if got.Where == "" {
@@ -347,9 +347,9 @@ func killEverywhere(t *testing.T, s scenario, supervisor bool, first, step int) 
 	return points, runs
 }
 
-// The report of a run whose supervisor is killed when the run is done, and before the report is: the front writes it,
-// and what the other has begun is gone.
-func TestTheFrontWritesAReportThatTheSupervisorHasNotFinished(t *testing.T) {
+// The report of a run whose graceful is killed when the run is done, and before the report is: a new one writes it, and
+// what the other has begun is gone.
+func TestAReportThatWasNotFinished(t *testing.T) {
 	all := newReports(t)
 	need(t, "norace")
 	for _, call := range []string{"fsync", "renameat"} {
@@ -363,15 +363,15 @@ func TestTheFrontWritesAReportThatTheSupervisorHasNotFinished(t *testing.T) {
 			got, err := trace(t, dir, order{
 				Command: slices.Concat([]string{plain, "run", "--report", "report"}, guard,
 					[]string{"--on-exit", "echo >>log", "--", "sh", "-c", "exit 7"}),
-				Guarded: true, Supervisor: true, Call: call, At: 1,
+				Guarded: true, Call: call, At: 1,
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			r := all.read(t, filepath.Join(dir, "report"))
 			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			if got.Where != call || got.Ended != "KILL" || got.Status != "7" || string(log) != "\n" || !r.TakenOver ||
-				r.Writer != r.PID || r.Reason != "exited" {
+			if got.Where != call || got.Status != "KILL" || string(log) != "\n" || !r.TakenOver || r.Writer == r.PID ||
+				r.Reason != "exited" || r.ExitStatus != 7 {
 				t.Errorf("%+v; the report tells %+v", got, r)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(left) > 0 {

@@ -109,7 +109,7 @@ func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
 			p := start(t, slices.Concat([]string{"graceful", "run", "--grace", "100ms"}, flags,
 				[]string{"--on-exit", "echo 1 >>cleaned", "--", "helper", "count", "seen"})...)
 			p.pidIn("seen.pid")
-			for _, pid := range []int{p.cmd.Process.Pid, p.supervisor()} {
+			for _, pid := range []int{p.cmd.Process.Pid, p.guard()} {
 				if out, err := exec.Command("prlimit", "--pid", strconv.Itoa(pid), "--fsize=100:").CombinedOutput(); err != nil {
 					t.Fatalf("%v: %s", err, out)
 				}
@@ -131,7 +131,7 @@ func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
 // cleanup commands' output and the report come through, nobody hangs, also when another of ours goes on.
 func TestABackgroundTerminalWithTostop(t *testing.T) {
 	need(t, "stty")
-	for name, killed := range map[string]bool{"nobody killed": false, "supervisor killed": true} {
+	for name, killed := range map[string]bool{"nobody killed": false, "guard killed": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			backgroundTerminal(t, killed)

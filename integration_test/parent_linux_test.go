@@ -29,21 +29,21 @@ func TestTheRunEndsAtWhicheverSystemCallOurParentIsKilled(t *testing.T) {
 	unguarded.flags = slices.Concat(tells, []string{"--guard", "off"})
 	unnamed.parent, quiet.parent = "true", "$$"
 	for _, c := range []struct {
-		name       string
-		s          scenario
-		supervisor bool
+		name  string
+		s     scenario
+		guard bool
 	}{
-		{"front", endless, false}, {"supervisor", endless, true}, {"without a guard", unguarded, false},
+		{"graceful", endless, false}, {"guard", endless, true}, {"without a guard", unguarded, false},
 		{"unnamed parent", unnamed, false}, {"a target that ends itself", quiet, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if !c.supervisor { // before our first step
+			if !c.guard { // before our first step
 				if got, err := c.s.run(t, order{At: 1}); err != nil || got.Born > 0 || got.Status != "143" {
 					t.Errorf("killed before we began: status %s, %d processes born, %v", got.Status, got.Born, err)
 				}
 			}
-			points, runs := killEverywhere(t, c.s, c.supervisor, 1+rand.IntN(step), step)
+			points, runs := killEverywhere(t, c.s, c.guard, 1+rand.IntN(step), step)
 			t.Logf("%d points, killed at %d", points, runs)
 		})
 	}
@@ -99,15 +99,15 @@ func TestTheDeathOfTheParentIsFoundOutWithoutPidfd(t *testing.T) {
 }
 
 // The one process of graceful that is left stops the run for whichever reason, and once.
-func TestTheParentAndTheSupervisorAreKilledTogether(t *testing.T) {
+func TestTheParentAndTheGuardAreKilledTogether(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range 10 {
 		p := dying(t, "", "--guard on --kill-on-repeat",
 			`sh -c 'trap "sleep 0.3; exit 3" TERM; echo >ready; while :; do sleep 0.02; done'`, "exec sleep 1000")
 		p.file("ready")
-		front := p.pidIn("pid")
-		kill(t, p.cmd.Process.Pid, supervisorOf(front))
+		leader := p.pidIn("pid")
+		kill(t, p.cmd.Process.Pid, guardOf(leader))
 		p.outlived("TERM 3\n")
 	}
 }

@@ -93,7 +93,7 @@ func (t *tracing) fail(tid int) {
 	}
 }
 
-// reaped records which process has ended. Once both have, the others are left over.
+// reaped records which process has ended. Once all of graceful's have, the others are left over.
 func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,35 +103,48 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 	if status.Signaled() {
 		how = strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")
 	}
-	if tid == t.front {
+	if tid == t.first {
 		t.Status = how
-		if t.Guarded && t.supervisor == 0 {
+		if t.Guarded && t.guard == 0 {
 			// Its child's first stop has not come yet.
 			children := slices.DeleteFunc(childrenOf(os.Getpid()), func(pid int) bool { return pid == t.parent })
 			if len(children) > 0 {
-				t.supervisor = children[0]
+				t.guard = children[0]
 			}
 		}
-		if !slices.Contains(childrenOf(os.Getpid()), t.supervisor) { // the front has reaped it
-			t.ended[t.supervisor] = true
+		if !slices.Contains(childrenOf(os.Getpid()), t.guard) { // graceful has reaped it
+			t.ended[t.guard] = true
 		}
 	}
-	if tid == t.supervisor {
+	if tid == t.guard {
 		t.Ended = how
 	}
+	ours := tid == t.first || tid == t.guard || tid == t.parent
 	switch {
-	case tid == t.front || tid == t.supervisor || tid == t.parent:
+	case ours:
 		t.ended[tid] = true
-		if t.ended[t.front] && (t.supervisor == 0 || t.ended[t.supervisor]) && (t.parent == 0 || t.ended[t.parent]) {
-			t.over = true
-			t.Left = append(t.Left, killDescendants()...)
-		}
 	case k != nil || who == "": // a thread
 	case t.over:
 		killDescendants() // what it has born meanwhile
+	case strings.Contains(who, "(graceful)"): // the successor of one that was killed
+		ours = true
 	default:
 		t.Left = append(t.Left, fmt.Sprintf("%s, which came to us: %s", who, how))
 	}
+	if ours && !t.over && t.allEnded() {
+		t.over = true
+		t.Left = append(t.Left, killDescendants()...)
+	}
+}
+
+// allEnded reports whether all processes of graceful have ended.
+func (t *tracing) allEnded() bool {
+	for _, pid := range childrenOf(os.Getpid()) {
+		if comm(pid) == "graceful" && !t.ended[pid] {
+			return false
+		}
+	}
+	return t.ended[t.first] && (t.guard == 0 || t.ended[t.guard]) && (t.parent == 0 || t.ended[t.parent])
 }
 
 func (t *tracing) giveUp() {
@@ -152,8 +165,8 @@ func (t *tracing) terminateWhenReady() {
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if !t.ended[t.front] {
-			_ = unix.Kill(t.front, unix.SIGTERM)
+		if !t.ended[t.first] {
+			_ = unix.Kill(t.first, unix.SIGTERM)
 		}
 		return
 	}

@@ -97,23 +97,23 @@ func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c", `stty -g >before; "$@"; echo $? >status`, "sh"},
 			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // who forks may not stop at once
 		target := x.pidIn("seen.pid")
-		front := below(t, x.cmd.Process.Pid)[1]
+		leader := below(t, x.cmd.Process.Pid)[1]
 		x.becomesRaw()
 		for range 2 {
-			if err := unix.Kill(front, unix.SIGTSTP); err != nil {
+			if err := unix.Kill(leader, unix.SIGTSTP); err != nil {
 				t.Fatal(err)
 			}
-			x.until(fmt.Sprint("stop of both ", front, target),
-				func() bool { return stateOfPID(target) == "T" && stateOfPID(front) == "T" })
+			x.until(fmt.Sprint("stop of both ", leader, target),
+				func() bool { return stateOfPID(target) == "T" && stateOfPID(leader) == "T" })
 			if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
 				t.Errorf("while we are stopped the modes are %s, and were %s", got, want)
 			}
 			x.resize(11, 22)
-			if err := unix.Kill(front, unix.SIGCONT); err != nil {
+			if err := unix.Kill(leader, unix.SIGCONT); err != nil {
 				t.Fatal(err)
 			}
 			x.becomesRaw()
-			x.until("going on of both", func() bool { return stateOfPID(target) != "T" && stateOfPID(front) != "T" })
+			x.until("going on of both", func() bool { return stateOfPID(target) != "T" && stateOfPID(leader) != "T" })
 			x.until("SIGWINCH", func() bool { return counts(x.proc, "seen")[unix.SIGWINCH] == 1 })
 			out, err := exec.Command("stty", "-F", fmt.Sprintf("/proc/%d/fd/0", target), "size").Output()
 			if string(out) != "11 22\n" {

@@ -15,15 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bothKilled kills front and supervisor so that neither sees the other's end.
-func bothKilled(t testing.TB, front int) {
+// bothKilled kills graceful and its guard so that neither sees the other's end.
+func bothKilled(t testing.TB, leader int) {
 	t.Helper()
-	if unix.Kill(front, unix.SIGSTOP) != nil {
+	if unix.Kill(leader, unix.SIGSTOP) != nil {
 		return
 	}
 	// A thread that waits for its child's exec (vfork(2)) cannot stop yet; it can be killed, and that child is there.
 	stopped := func() bool {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", front))
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", leader))
 		return !slices.ContainsFunc(threads, func(thread string) bool {
 			stat, _ := os.ReadFile(thread + "/stat")
 			_, rest, _ := strings.Cut(string(stat), ") ")
@@ -32,10 +32,10 @@ func bothKilled(t testing.TB, front int) {
 	}
 	for deadline := time.Now().Add(patience); !stopped(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("the front does not stop")
+			t.Fatal("graceful does not stop")
 		}
 	}
-	both := append(childrenOf(front), front)
+	both := append(childrenOf(leader), leader)
 	kill(t, both...)
 	for deadline := time.Now().Add(patience); slices.ContainsFunc(both, alive); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {

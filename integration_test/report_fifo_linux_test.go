@@ -84,7 +84,7 @@ func TestAReportToAFIFOThatIsReadLater(t *testing.T) {
 // The process that finishes the run writes to the FIFO that was there at the start. recover writes to the FIFO that has
 // its path then, and to its own standard error.
 func TestAReportToAStreamAfterATakeover(t *testing.T) {
-	for _, victim := range []string{"front", "supervisor", "both"} {
+	for _, victim := range []string{"graceful", "both"} {
 		t.Run("a FIFO, "+victim, func(t *testing.T) {
 			t.Parallel()
 			p, state := reportingRun(t, "ours/fifo")
@@ -95,15 +95,10 @@ func TestAReportToAStreamAfterATakeover(t *testing.T) {
 			fifo := readFIFO(t, path)
 			p.start()
 			p.file("running")
-			supervisor := p.supervisor()
 			switch victim {
-			case "front":
+			case "graceful":
 				p.sh("mv dir was; ln -s hostile dir")
 				kill(t, p.cmd.Process.Pid)
-				p.wait()
-			case "supervisor":
-				p.sh("mv dir was; ln -s hostile dir")
-				kill(t, supervisor)
 				p.wait()
 			case "both":
 				p.killBoth(t, state)

@@ -134,7 +134,7 @@ func checkExit(t *testing.T, p *proc, r report.Report) {
 		r.Stop != nil || r.TakenOver || len(r.Received)+len(r.Killed)+len(r.Left)+len(r.Commands) > 0 || r.Raised != nil {
 		t.Error("not what it is of such a run")
 	}
-	if r.PID != p.cmd.Process.Pid || r.Writer == r.PID || r.Writer != value(r.Supervisor) || r.Dir != p.dir ||
+	if r.PID != p.cmd.Process.Pid || r.Writer != r.PID || value(r.Guard) == 0 || r.Dir != p.dir ||
 		r.Name != "sh" ||
 		strings.Join(r.Command, " ") != "sh -c echo >ready; exit 7" || r.Level != "subreaper" {
 		t.Error("not what was run")
@@ -148,10 +148,10 @@ func checkExit(t *testing.T, p *proc, r report.Report) {
 	}
 }
 
-// checkNoGuard checks that the front writes the report of a run without a supervisor.
+// checkNoGuard checks that graceful writes the report of a run without a guard.
 func checkNoGuard(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "signaled" || *r.Target.Signal != "KILL" || r.Target.ExitCode != nil || r.Stop != nil ||
-		r.Supervisor != nil || r.Writer != r.PID || r.Level != "group" {
+		r.Guard != nil || r.Writer != r.PID || r.Level != "group" {
 		t.Error("not what it is of such a run")
 	}
 }

@@ -29,7 +29,7 @@ func (p *proc) sh(script string) {
 	c.start().want("0")
 }
 
-// killBoth kills front and supervisor, and waits until the ledger can be had.
+// killBoth kills graceful and its guard, and waits until the ledger can be had.
 func (p *proc) killBoth(t *testing.T, state string) {
 	t.Helper()
 	bothKilled(t, p.cmd.Process.Pid)
@@ -46,7 +46,7 @@ func isReport(path string) bool {
 
 // The process that finishes the run writes the report to the directory that was there at the start.
 func TestAReportAfterATakeoverGoesWhereItsPathLed(t *testing.T) {
-	for _, victim := range []string{"front", "supervisor"} {
+	for _, victim := range []string{"graceful", "guard"} {
 		for name, c := range map[string]struct{ report, change, want string }{
 			"the directory is a link": {"dir/r", "mv dir was; ln -s hostile dir", "was/r"},
 			"the link is another one": {"ours/r", "ln -sfn hostile ours", "dir/r"},
@@ -58,12 +58,12 @@ func TestAReportAfterATakeoverGoesWhereItsPathLed(t *testing.T) {
 				p, _ := reportingRun(t, c.report)
 				p.start()
 				p.file("running")
-				supervisor := p.supervisor()
 				p.sh(c.change)
-				if victim == "front" {
+				if victim == "graceful" {
 					kill(t, p.cmd.Process.Pid)
 				} else {
-					kill(t, supervisor)
+					p.loseGuard()
+					p.signal(unix.SIGTERM)
 				}
 				p.wait()
 				p.until("report", func() bool { return isReport(filepath.Join(p.dir, c.want)) })
@@ -148,32 +148,37 @@ func (p *proc) come(moment string) {
 	}
 }
 
-// Whichever of the two is killed, and when, the other one writes the report.
-func TestWhoGoesOnWritesTheReport(t *testing.T) {
+// Whenever graceful is killed, a new one writes the report. When the guard is killed, graceful does.
+func TestTheReportOfARunThatLosesAProcess(t *testing.T) {
 	all := newReports(t)
-	for _, victim := range []string{"front", "supervisor"} {
+	for _, victim := range []string{"graceful", "guard"} {
 		for _, moment := range moments {
 			t.Run(victim+" "+moment, func(t *testing.T) {
 				t.Parallel()
 				p := start(t, momentous(moment)...)
 				p.come(moment)
-				front, supervisor := p.cmd.Process.Pid, p.supervisor()
-				writer := supervisor
-				if victim == "front" {
-					kill(t, front)
+				graceful, guard := p.cmd.Process.Pid, p.guard()
+				reason := "stopped"
+				if victim == "graceful" {
+					kill(t, graceful)
+					if moment == "running" {
+						reason = "orphaned"
+					}
 				} else {
-					kill(t, supervisor)
-					writer = front
+					p.loseGuard()
+					if moment == "running" {
+						p.signal(unix.SIGTERM)
+					}
 				}
 				p.wait()
 				p.file("report")
 				r := all.read(t, filepath.Join(p.dir, "report"))
-				if !r.TakenOver || r.Writer != writer || r.PID != front || value(r.Supervisor) != supervisor ||
-					r.Target.Ended == nil || r.Target.Usage == nil {
+				taken := victim == "graceful"
+				if r.TakenOver != taken || (r.Writer != graceful) != taken || r.PID != graceful ||
+					taken && value(r.Guard) != guard || r.Target.Ended == nil || r.Target.Usage == nil {
 					t.Errorf("it tells %+v", r)
 				}
-				if moment == "running" && r.Reason != "orphaned" || moment != "running" &&
-					(r.Reason != "stopped" || len(r.Received) != 1) {
+				if r.Reason != reason || reason == "stopped" && len(r.Received) != 1 {
 					t.Errorf("reason: %s; received: %v", r.Reason, r.Received)
 				}
 				cut := map[string]string{"stopping": "succeeded timed-out", "cleaning": "timed-out succeeded"}
@@ -205,7 +210,7 @@ func TestRecoverWritesTheReport(t *testing.T) {
 			recoverer.wait()
 			r := all.read(t, filepath.Join(p.dir, "report"))
 			if !r.TakenOver || r.Writer != recoverer.cmd.Process.Pid || r.PID != p.cmd.Process.Pid || r.Dir != p.dir ||
-				r.Supervisor != nil {
+				r.Guard != nil {
 				t.Errorf("it tells %+v", r)
 			}
 			if moment == "cleaning" {

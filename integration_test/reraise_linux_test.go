@@ -97,13 +97,14 @@ func TestOurOwnSIGKILLIsRaised(t *testing.T) {
 	}
 }
 
-func TestTheSurvivorOfOurTwoProcessesRaises(t *testing.T) {
+func TestGracefulRaisesWithoutItsGuard(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--reraise", "--guard", "on", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
 		"echo >ready; exec sleep 1000")
 	p.file("ready")
-	kill(t, p.supervisor())
+	p.loseGuard()
+	p.signal(unix.SIGTERM)
 	p.want("TERM")
 	p.wrote("cleaned", "\n")
 }

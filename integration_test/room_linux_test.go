@@ -62,7 +62,7 @@ func (p *proc) ranOnce() {
 // A tree that fills the ledger is refused in time: all later events still go into the ledger, and each command runs
 // once, whichever of our processes is killed. (The race detector makes minutes of it.)
 func TestAFilledLedgerTakesAllThatHappensLater(t *testing.T) {
-	for _, victim := range []string{"supervisor", "front", "both"} {
+	for _, victim := range []string{"guard", "graceful", "both"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
 			flags, dir := []string{"--guard", "on"}, filepath.Join(t.TempDir(), "state")
@@ -72,17 +72,17 @@ func TestAFilledLedgerTakesAllThatHappensLater(t *testing.T) {
 			p := start(t, append(append([]string{plain, "run"}, flags...), "--", "sh", "-c",
 				"helper fill 600000 60000 6000 600 60 0; graceful defer -- true; echo $? >status")...)
 			p.file("blocked")
-			supervisor, last := p.supervisor(), p
+			guard, last := p.guard(), p
 			switch victim {
-			case "supervisor":
-				p.killAndWait(supervisor)
+			case "guard":
+				p.loseGuard()
 				p.touch("go")
 				p.want("0")
-			case "front":
+			case "graceful":
 				kill(t, p.cmd.Process.Pid)
 				p.touch("go")
 				p.want("KILL")
-				p.until("end of the supervisor", func() bool { return !alive(supervisor) })
+				p.until("end of the guard", func() bool { return !alive(guard) })
 			case "both":
 				bothKilled(t, p.cmd.Process.Pid)
 				p.want("KILL")
@@ -126,7 +126,7 @@ func TestNoCommandIsTakenWithoutSpaceForItsEvents(t *testing.T) {
 			run, target := []string{plain, "run", "--guard", "on"}, []string{"--", "helper", "fill", "0"}
 			p := start(t, slices.Concat(c.around, run, c.flags, target)...)
 			p.file("blocked")
-			p.killAndWait(p.supervisor())
+			p.loseGuard()
 			p.touch("go")
 			p.want("0")
 			p.ranOnce()

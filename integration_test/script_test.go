@@ -30,14 +30,14 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		Condition:           condition,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"start":      cmdStart,
-			"signal":     cmdSignal,
-			"exitcode":   cmdExitcode,
-			"alive":      cmdAlive,
-			"waitfor":    cmdWaitfor,
-			"waitgone":   cmdWaitgone,
-			"lines":      cmdLines,
-			"supervisor": cmdSupervisor,
+			"start":    cmdStart,
+			"signal":   cmdSignal,
+			"exitcode": cmdExitcode,
+			"alive":    cmdAlive,
+			"waitfor":  cmdWaitfor,
+			"waitgone": cmdWaitgone,
+			"lines":    cmdLines,
+			"guard":    cmdGuard,
 		},
 	})
 }
@@ -201,19 +201,18 @@ func pidsIn(ts *testscript.TestScript, file string) (pids []int) {
 	return pids
 }
 
-// supervisor NAME FILE: the pid of the supervisor of a started graceful, whose target runs, to a file;
-// ! supervisor NAME: it has none.
-func cmdSupervisor(ts *testscript.TestScript, neg bool, args []string) {
+// guard NAME FILE: the pid of the guard of a started graceful, whose target runs, to a file; ! guard NAME: it has none.
+func cmdGuard(ts *testscript.TestScript, neg bool, args []string) {
 	if neg != (len(args) == 1) || len(args) > 2 {
-		ts.Fatalf("usage: supervisor NAME FILE | ! supervisor NAME")
+		ts.Fatalf("usage: guard NAME FILE | ! guard NAME")
 	}
 	c := ts.Value(processKey{}).(map[string]*exec.Cmd)[args[0]]
 	if c == nil {
 		ts.Fatalf("nothing was started as %s", args[0])
 	}
-	pid := supervisorOf(c.Process.Pid)
+	pid := guardOf(c.Process.Pid)
 	if has := pid != c.Process.Pid; has == neg {
-		ts.Fatalf("%s has a supervisor: %t", args[0], has)
+		ts.Fatalf("%s has a guard: %t", args[0], has)
 	}
 	if !neg {
 		ts.Check(os.WriteFile(ts.MkAbs(args[1]), fmt.Appendln(nil, pid), 0o644))

@@ -34,22 +34,24 @@ func (p *proc) leftBehind(prefix string) (pids []int) {
 	return pids
 }
 
-// killedOne kills the front or the supervisor of a run, has something happen then, and waits for the end of both.
+// killedOne kills graceful, or its guard and then asks graceful to stop; has something happen; and waits for the end of
+// both.
 func (p *proc) killedOne(victim, status string, then func()) {
 	p.t.Helper()
-	supervisor := p.supervisor()
-	if victim == "front" {
+	guard := p.guard()
+	if victim == "graceful" {
 		kill(p.t, p.cmd.Process.Pid)
 		status = "KILL"
 	} else {
-		kill(p.t, supervisor)
+		p.loseGuard()
+		p.signal(unix.SIGTERM)
 	}
 	then()
 	p.want(status)
-	p.until("end of the supervisor", func() bool { return !alive(supervisor) })
+	p.until("end of the guard", func() bool { return !alive(guard) })
 }
 
-var victims = []string{"front", "supervisor"}
+var victims = []string{"graceful", "guard"}
 
 // Whoever is waited for is asked to end when one of us is killed: the other one is not there to wait.
 func TestSurvivorsThatAreWaitedForEndWhenOneOfUsIsKilled(t *testing.T) {

@@ -198,27 +198,31 @@ func TestAPipeline(t *testing.T) {
 // Whichever of us is killed while the program has the terminal and has made it raw, it is left as it was.
 func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
 	const raw = `sh -c "stty raw -echo; echo >up; exec sleep 1000"`
-	t.Run("the supervisor", func(t *testing.T) {
+	t.Run("the guard", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
 			s.does(run + raw)
 			s.file("up")
-			kill(t, supervisorOf(s.front()))
+			kill(t, guardOf(s.leader()))
+			s.until("end of the guard", func() bool { return guardOf(s.leader()) == s.leader() })
+			if err := unix.Kill(s.leader(), unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
 			s.sees("[143]: ")
 			s.modes()
 			s.wrote("cleaned", "1\n")
 		}, "on")
 	})
-	t.Run("the front", func(t *testing.T) {
+	t.Run("graceful", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
 			s.does(run + raw)
 			s.file("up")
-			kill(t, s.front())
+			kill(t, s.leader())
 			s.sees("[137]: ")
 			s.file("cleaned")
 			s.modes()
 		}, "on")
 	})
-	t.Run("the front, in a script that goes on", func(t *testing.T) {
+	t.Run("graceful, in a script that goes on", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
 			s.does(`bash -c '` + run + `--grace 1h sh -c "trap : TERM; stty raw -echo; echo \$\$ >up; ` +
 				`while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; ` +

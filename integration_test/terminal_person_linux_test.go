@@ -146,8 +146,8 @@ func (s *person) modes() {
 	s.does("stty -g | cmp - before", "[0]: ")
 }
 
-// front is the shell's only child.
-func (s *person) front() (pid int) {
+// leader is the shell's only child.
+func (s *person) leader() (pid int) {
 	s.t.Helper()
 	s.until("graceful in the shell", func() bool {
 		children := childrenOf(s.cmd.Process.Pid)

@@ -28,9 +28,9 @@ import (
 type order struct {
 	Command []string
 	Cgroup  string // that all of it runs in; "": ours
-	// Guarded: the command's first process has one child before all others, its supervisor.
-	Guarded    bool
-	Supervisor bool // it is the supervisor that is stopped at its calls, and not the first process
+	// Guarded: the command's first process has one child before all others, its guard.
+	Guarded bool
+	OfGuard bool // it is the guard that is stopped at its calls, and not the first process
 
 	// At which stop something happens, counted from 1; 0: never. Without Call the stops are the ends and the beginnings of
 	// system calls, by all threads together, and the births of children; the process is killed there. With Call the
@@ -58,7 +58,7 @@ type outcome struct {
 	Calls  map[string]int // that the process has made
 	Born   int            // processes that it has given birth to
 	Status string         // of the command, as its caller sees it
-	Ended  string         // how the supervisor ended
+	Ended  string         // how the guard ended
 	Left   []string       // processes that nobody has ended, or not reaped, and who they were
 	Late   bool           // some of which had to be killed because they did not end in time
 	Failed string         // why the tracer could not do what it was asked
@@ -137,12 +137,12 @@ type tracing struct {
 	outcome
 	act func(tid int) // what happens at the stop that was ordered
 
-	mu                sync.Mutex // for those who look from another thread
-	front, supervisor int        // 0: not born yet
-	parent            int        // of the front; 0: us
-	ended             map[int]bool
-	over              bool // both have ended
-	executed          bool // the front is the command now
+	mu           sync.Mutex // for those who look from another thread
+	first, guard int        // 0: not born yet
+	parent       int        // of graceful; 0: us
+	ended        map[int]bool
+	over         bool // both have ended
+	executed     bool // graceful is the command now
 
 	tasks map[int]*task
 }
@@ -199,7 +199,7 @@ func (t *tracing) begin() error {
 	if err != nil {
 		return err
 	}
-	if t.front = pid; pid != child {
+	if t.first = pid; pid != child {
 		t.parent = child
 	}
 	const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
@@ -282,10 +282,10 @@ func socketpair() (here, there *os.File, err error) {
 
 // followed is the process whose calls count.
 func (t *tracing) followed() int {
-	if t.Supervisor {
-		return t.supervisor
+	if t.OfGuard {
+		return t.guard
 	}
-	return t.front
+	return t.first
 }
 
 func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
@@ -293,8 +293,8 @@ func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	if k == nil { // a newcomer's first stop, which may come before its birth is told
 		k = &task{process: threadGroup(tid), call: "clone"}
 		if k.process == tid {
-			if t.Guarded && t.supervisor == 0 {
-				t.supervisor = tid
+			if t.Guarded && t.guard == 0 {
+				t.guard = tid
 			}
 			if t.followed() != tid {
 				return ptrace(unix.PTRACE_DETACH, tid, 0, 0)
@@ -302,7 +302,7 @@ func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 		}
 		t.tasks[tid] = k
 	}
-	follow := k.process == t.followed() && (t.executed || t.Supervisor)
+	follow := k.process == t.followed() && (t.executed || t.OfGuard)
 	sig := 0
 	switch event := uint32(status) >> 16; event {
 	case 0:

@@ -12,7 +12,6 @@ import (
 	"time"
 	"unsafe"
 
-	"graceful/runner"
 	"graceful/runner/process"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +19,9 @@ import (
 
 // census is a cleanup command for a PID namespace in which nobody lives but unshare's child, our one or two
 // processes, and the census itself (a shell and what it starts): it counts the others, living and zombie.
-const census = `n=0; read -r pid name state front rest </proc/$PPID/stat; for p in /proc/[0-9]*; do
+const census = `n=0; read -r pid name state leader rest </proc/$PPID/stat; for p in /proc/[0-9]*; do
 	read -r pid name state ppid rest <$p/stat 2>/dev/null || continue
-	case $pid in 1|$$|$PPID|$front) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
+	case $pid in 1|$$|$PPID|$leader) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
 done; echo "census: $n"`
 
 // inNamespace runs graceful as PID 1 of a namespace of its own, or below PID 1.
@@ -56,15 +55,15 @@ func gracefulPID(p *proc) int {
 	return found
 }
 
-// supervisorOf is the one of our processes whose child the target is, given the one that the user started.
-func supervisorOf(front int) int {
-	for _, child := range childrenOf(front) {
+// guardOf returns the guard of a graceful, or the graceful itself if it has none: the target is its child.
+func guardOf(graceful int) int {
+	for _, child := range childrenOf(graceful) {
 		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
-		if strings.HasPrefix(string(cmdline), runner.SupervisorName+"\x00") {
+		if strings.HasPrefix(string(cmdline), "graceful: guard\x00") {
 			return child
 		}
 	}
-	return front
+	return graceful
 }
 
 func comm(pid int) string {
@@ -118,7 +117,7 @@ func TestTenThousandOrphansAreReaped(t *testing.T) {
 			`for i in 1 2 3 4 5 6 7 8 9 10; do (helper orphans 1000); done; echo done >done; sleep 1000`).start()
 		p.file("done")
 		pid := gracefulPID(p)
-		p.until("reaping of all orphans", func() bool { return len(childrenOf(supervisorOf(pid))) == 1 }) // the target
+		p.until("reaping of all orphans", func() bool { return len(childrenOf(guardOf(pid))) == 1 }) // the target
 		if err := unix.Kill(pid, unix.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -233,13 +232,13 @@ func TestContainGroup(t *testing.T) {
 func TestAnIdleRunMakesNoSystemCall(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	p := start(t, "graceful", "run", "--", "sleep", "1000")
-	front, supervisor := p.cmd.Process.Pid, p.supervisor()
-	p.until("start of the target", func() bool { return len(childrenOf(supervisor)) > 0 })
+	leader, guard := p.cmd.Process.Pid, p.guard()
+	p.until("start of the target", func() bool { return len(childrenOf(guard)) > 0 })
 	// What the runtime has left to do after the start it does soon; a program that polls never ends with it.
 	p.until("second without a system call", func() bool {
-		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(front), "-p",
-			strconv.Itoa(supervisor))
-		s.until("attachment", func() bool { return tracer(front) != 0 && tracer(supervisor) != 0 })
+		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(leader), "-p",
+			strconv.Itoa(guard))
+		s.until("attachment", func() bool { return tracer(leader) != 0 && tracer(guard) != 0 })
 		time.Sleep(time.Second)
 		s.signal(unix.SIGINT)
 		s.wait()
@@ -264,11 +263,11 @@ func tracer(pid int) int {
 	return n
 }
 
-// The tree may use up all processes that we may have: every thread that we need is there before the target is, in the
-// supervisor and in the front, also when that has to go on in the supervisor's place.
+// The tree may use up all processes that we may have: every thread that we need is there before the target is. The
+// guard makes none.
 func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 	need(t, "linux", "strace", "norace")
-	for _, victim := range []string{"nobody", "supervisor", "front"} {
+	for _, victim := range []string{"nothing", "guard", "graceful"} {
 		for _, pty := range []string{"--pty=false", "--pty=true"} {
 			t.Run(victim+" is killed, "+pty, func(t *testing.T) {
 				p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=clone,clone3,fork,vfork,execve",
@@ -277,34 +276,35 @@ func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 					"sh", "-c", "helper daemon daemon; exec helper count got")
 				p.pidIn("got.pid")
 				p.pidIn("daemon")
-				front, status := gracefulPID(p), "137"
-				supervisor := supervisorOf(front)
+				leader, status := gracefulPID(p), "137"
+				guard := guardOf(leader)
 				switch victim {
-				case "supervisor":
-					kill(t, supervisor)
-				case "front":
-					kill(t, front)
+				case "guard":
+					kill(t, guard)
+				case "graceful":
+					kill(t, leader)
 					status = "KILL"
 				}
 				for range 500 {
 					for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGWINCH, 40} {
-						_ = unix.Kill(front, sig)
+						_ = unix.Kill(leader, sig)
 					}
 				}
-				_ = unix.Kill(front, unix.SIGTERM)
+				_ = unix.Kill(leader, unix.SIGTERM)
 				p.want(status)
 				trace, err := os.ReadFile(filepath.Join(p.dir, "trace"))
 				if err != nil {
 					t.Fatal(err)
 				}
-				for _, pid := range []int{front, supervisor} {
-					threads, late := threadsOf(pid, string(trace))
-					if threads < 4 {
-						t.Fatalf("the trace is not understood: %d threads of %d\n%s", threads, pid, trace)
-					}
-					if late != "" {
-						t.Errorf("threads that %d made after it had started something:\n%s", pid, late)
-					}
+				threads, late := threadsOf(leader, string(trace))
+				if threads < 4 {
+					t.Fatalf("the trace is not understood: %d threads of %d\n%s", threads, leader, trace)
+				}
+				if late != "" {
+					t.Errorf("threads that graceful made after it had started something:\n%s", late)
+				}
+				if threads, _ := threadsOf(guard, string(trace)); threads > 0 {
+					t.Errorf("the guard made %d threads:\n%s", threads, trace)
 				}
 			})
 		}

@@ -42,7 +42,7 @@ type Config struct {
 
 	StrictStateDir bool `json:"-"` // it is an error if another user can replace StateDir
 
-	// For the supervisor's logger.
+	// For the logger of a graceful that takes the run over.
 	Verbose bool
 	LogJSON bool
 }

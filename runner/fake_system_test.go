@@ -38,7 +38,10 @@ type fakeSystem struct {
 	used       *machine.Usage // by the target
 	nextPID    int
 	target     int              // of setTarget
-	kids       []procfs.Process // children that the supervisor had
+	kids       []procfs.Process // children of the root
+	byGuard    map[int]int      // pids of what the guard has started, by the ids of the commands
+	guardLost  bool             // lostGuard returns this once, and orphaned
+	orphaned   bool
 	others     []procfs.Process // members that are not children
 	other      map[int]int      // which process belongs to which command
 	exempted   []int            // commands that are not members
@@ -267,6 +270,15 @@ func (s *fakeSystem) continued(int)                               {}
 func (s *fakeSystem) reclaimTerminal(int, syscall.Signal) bool    { return false }
 func (s *fakeSystem) targetEnded(Run)                             {}
 func (s *fakeSystem) frontEnded(int)                              {}
+func (s *fakeSystem) started() map[int]int                        { return s.byGuard }
+func (s *fakeSystem) findOrphaned(Run) error                      { return nil }
+
+func (s *fakeSystem) lostGuard() (lost, orphaned bool) {
+	s.Lock()
+	defer s.Unlock()
+	lost, s.guardLost = s.guardLost, false
+	return lost, s.orphaned
+}
 
 func (s *fakeSystem) Exempt(pid int) {
 	s.Lock()

@@ -80,7 +80,7 @@ func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 // firstRecord returns the first record of a run.
 func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	runLedger := &memory{}
-	if err := begin(runLedger, r, in); err != nil {
+	if err := begin(runLedger, r, &processes{inherit: in}); err != nil {
 		panic(err)
 	}
 	return runLedger.records[0]

@@ -13,7 +13,12 @@ import (
 )
 
 // suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group; by is 0 otherwise.
+// No process would continue it after the target's end: the guard does.
 func (p *processes) suspendSelf(by syscall.Signal) {
+	p.pty.Pause()
+	if p.guard != nil {
+		defer p.guard.ContinueAtEnd()()
+	}
 	if by == 0 || p.terminal == nil {
 		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
 		return
@@ -40,6 +45,9 @@ func (p *processes) suspendedBy(target int) syscall.Signal {
 	if p.terminal == nil {
 		return 0
 	}
+	if p.guard != nil {
+		return p.guard.SuspendedBy(target)
+	}
 	return process.SuspendedBy(target)
 }
 
@@ -54,7 +62,7 @@ func (p *processes) answerSuspension(target int, sig syscall.Signal) (what strin
 		_ = p.SignalGroup(unix.SIGCONT)
 		return "CONT"
 	case terminal.SuspendToo:
-		p.suspendFront(sig)
+		p.suspendSelf(sig)
 		return "suspending graceful"
 	}
 	return "nothing"
@@ -63,26 +71,11 @@ func (p *processes) answerSuspension(target int, sig syscall.Signal) (what strin
 // suspend takes the foreground back, and suspends the process that the shell started.
 func (p *processes) suspend() {
 	p.terminal.TakeForeground(p.Leader())
-	p.suspendFront(0)
-}
-
-// suspendFront suspends the front. The supervisor keeps running, because it must notice the front's end. It sends no
-// message to a suspended front: the front would receive it when it continues, and suspend again.
-func (p *processes) suspendFront(by syscall.Signal) {
-	switch {
-	case p.front == 0:
-		p.pty.Pause()
-		p.suspendSelf(by)
-	case !p.suspended:
-		p.suspended = send(p.link, suspending, int(by)) == nil
-	}
+	p.suspendSelf(0)
 }
 
 // continued gives the foreground back to the target after graceful was continued.
-func (p *processes) continued(target int) {
-	p.suspended = false
-	p.terminal.Continued(target)
-}
+func (p *processes) continued(target int) { p.terminal.Continued(target) }
 
 // reclaimTerminal handles a signal by which the terminal's user asks graceful to take the foreground back. It reports
 // whether sig was one.
@@ -91,23 +84,19 @@ func (p *processes) reclaimTerminal(target int, sig syscall.Signal) bool {
 }
 
 // targetEnded takes the foreground back. If Ctrl-C has ended the target, it ends the other members of graceful's group,
-// too. It continues a suspended front, because no process continues a target that has ended.
+// too.
 func (p *processes) targetEnded(r Run) {
 	back := p.terminal.Restore(r.Target.PID)
 	sig := syscall.Signal(r.Target.Ending.Signal)
 	if back && r.Stop.Signal == 0 && (sig == unix.SIGINT || sig == unix.SIGQUIT) {
-		p.terminal.SignalOthers(sig, p.userPID())
-	}
-	if p.suspended && unix.Getppid() == p.front {
-		p.suspended = false
-		_ = unix.Kill(p.front, unix.SIGCONT)
+		p.terminal.SignalOthers(sig, unix.Getpid())
 	}
 }
 
-// frontEnded takes the foreground back for the other members of the front's group, which still wait. If there are none,
-// the shell takes the foreground, and is setting the terminal modes at this moment.
+// frontEnded takes the foreground back for the other members of the group of a graceful that was killed. They still
+// wait. If there are none, the shell takes the foreground, and is setting the terminal modes at this moment.
 func (p *processes) frontEnded(target int) {
-	if p.terminal.HasOthers(p.front) {
+	if p.terminal.HasOthers(unix.Getpid()) {
 		p.terminal.Restore(target)
 	}
 }

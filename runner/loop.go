@@ -35,7 +35,6 @@ type loop struct {
 type inputs struct {
 	signals    <-chan syscall.Signal
 	children   <-chan struct{}        // a child may have ended; one value stands for many ends
-	orphaned   <-chan struct{}        // closed when the front has ended
 	parentGone <-chan struct{}        // closed when the process that started graceful has ended
 	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed
 	broken     <-chan struct{}        // closed when the target's own terminal has lost its reader
@@ -80,12 +79,6 @@ func (l *loop) handleNext() {
 		l.reapAll()
 		l.handleSignal(sig)
 	case <-l.in.children:
-	case <-l.in.orphaned:
-		l.in.orphaned = nil
-		l.log.Warn("stopping the run", "err", "the process of graceful that started this one is gone")
-		l.reapAll()
-		l.sys.frontEnded(l.run.Target.PID)
-		l.handle(machine.PeerEnded{})
 	case <-l.in.parentGone:
 		l.in.parentGone = nil
 		l.reapAll()
@@ -137,6 +130,9 @@ const reapLimit = 1000
 //
 // Until a child is reaped, its pid is not reused. So no other process group has the id of the group that it led.
 func (l *loop) reapAll() {
+	if lost, orphaned := l.sys.lostGuard(); lost {
+		l.goOnWithoutGuard(orphaned)
+	}
 	for n := 0; l.run.State != machine.Done; n++ {
 		pid, ending, childless := l.sys.peek()
 		if pid != 0 && n < reapLimit {

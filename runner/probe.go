@@ -38,7 +38,7 @@ func ProbeLedger(l *ledger.Ledger) error {
 			Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
 		},
 	})
-	return begin(l, r, process.ReadInherited())
+	return begin(l, r, &processes{inherit: process.ReadInherited()})
 }
 
 // IsDone reports whether the run of a ledger is done. The error is journal.ErrEmpty if the run never began.

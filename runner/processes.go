@@ -34,14 +34,12 @@ type processes struct {
 	report   *report.File    // nil: the run writes none
 	log      *slog.Logger
 
-	front      int // pid of the front; 0: this process is not a supervisor
-	link       int // between the front and the supervisor: the end of this process
-	supervisor int // pid of the supervisor, which is this process or its child; 0: there is none
+	guard *process.Guard // nil: there is none
+	since time.Duration  // the boot-time clock when the run began; 0: this process has begun it
 
 	// The controlling terminal. A shell suspends and continues graceful in the place of the target. So graceful is
 	// suspended and continues when the target is and does.
-	terminal  *terminal.Terminal // nil: the run has none
-	suspended bool               // this process has asked the front to suspend graceful's group
+	terminal *terminal.Terminal // nil: the run has none
 
 	deferring Defer
 	socket    int                  // for registrations; below 0: none
@@ -153,42 +151,24 @@ func (p *processes) startTarget(r Run) (int, error) {
 	}
 	s := process.Spec{
 		Path: path, Argv: r.Config.Command, Env: env, Blocked: p.inherit.Blocked, Cgroup: r.Cgroup,
-		Ignored: p.inherit.Ignored, Foreground: p.terminal.StartsInForeground(), PIDOfOurs: p.userPID(),
+		Ignored: p.inherit.Ignored, Foreground: p.terminal.StartsInForeground(), PIDOfOurs: unix.Getpid(),
 	}
 	if p.pty.PTY != nil {
 		s.Terminal = uintptr(p.pty.Slave())
 	}
-	if p.front == 0 {
-		p.pty.Begin(true)
-	}
-	pid, err := p.start(s)
+	p.pty.Begin(true)
+	pid, err := p.start(s, 0)
 	if err != nil {
 		return 0, &fs.PathError{Op: "execute", Path: path, Err: err}
 	}
 	p.Started(pid)
+	process.CloseInherited()
 	return pid, nil
-}
-
-// start starts a process that ignores the signals of s.Ignored.
-func (p *processes) start(s process.Spec) (pid int, err error) {
-	if process.SetsIgnored {
-		return s.Start()
-	}
-	p.listener.Ignoring(func() { pid, err = s.Start() })
-	return pid, err
 }
 
 // ignoredByParents returns the signals that a process ignores which waits for children.
 func (p *processes) ignoredByParents() []syscall.Signal {
 	return slices.DeleteFunc(slices.Clone(p.inherit.Ignored), func(sig syscall.Signal) bool { return sig == unix.SIGCHLD })
-}
-
-// userPID returns the pid of the process that the user started.
-func (p *processes) userPID() int {
-	if p.front != 0 {
-		return p.front
-	}
-	return unix.Getpid()
 }
 
 // startCommand starts a cleanup command.
@@ -207,17 +187,8 @@ func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
 	}
 	return p.start(process.Spec{
 		Path: path, Argv: args, Env: env, Dir: c.Dir, Stdin: p.devNull.Fd(), Ignored: ignored, Blocked: p.inherit.Blocked,
-	})
+	}, c.ID)
 }
-
-func (p *processes) peek() (int, machine.Ending, bool) { return process.Peek() }
-
-func (p *processes) reap(pid int) {
-	process.Reap(pid)
-	p.Reaped(pid)
-}
-
-func (p *processes) usage(pid int) *machine.Usage { return process.UsageOf(pid) }
 
 func (p *processes) signalGroup(sig syscall.Signal) error      { return p.pty.Signal(sig, p.SignalGroup) }
 func (p *processes) stopGroup(sig syscall.Signal) error        { return p.pty.Signal(sig, p.StopGroup) }

@@ -54,8 +54,15 @@ func (r *recorder) event(e machine.Event, changed bool, at time.Time, log *slog.
 }
 
 // begin writes the first record of a run that is about to start.
-func begin(l journal.Ledger, r Run, in process.Inherited) error {
+func begin(l journal.Ledger, r Run, p *processes) error {
 	config, err := cleanup.EncodeJSON(r.Config)
+	if err != nil {
+		return err
+	}
+	saved, err := p.terminal.Save()
+	if p.pty.PTY != nil {
+		saved, err = p.pty.Save()
+	}
 	if err != nil {
 		return err
 	}
@@ -64,7 +71,8 @@ func begin(l journal.Ledger, r Run, in process.Inherited) error {
 		ID: r.ID, Name: cleanup.Text(r.Config.Name),
 		Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
 		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: config,
-		Ignored: in.Ignored, Blocked: in.Blocked, Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
+		Ignored: p.inherit.Ignored, Blocked: p.inherit.Blocked, Terminal: saved,
+		Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
 	}
 	for _, c := range r.Cleanup.Entries {
 		b.Commands = append(b.Commands, *c)
@@ -137,11 +145,11 @@ func remember(records []json.RawMessage) (m remembered, err error) {
 }
 
 // newHistory returns the history of a run for its report, or nil if the run writes no report.
-func newHistory(r Run, front int, dir string, began time.Time) *report.History {
+func newHistory(r Run, pid int, dir string, began time.Time) *report.History {
 	if r.Config.Report == "" {
 		return nil
 	}
-	subject := report.Subject{ID: r.ID, Name: r.Config.Name, Command: r.Config.Command, Dir: dir, Front: front}
+	subject := report.Subject{ID: r.ID, Name: r.Config.Name, Command: r.Config.Command, Dir: dir, PID: pid}
 	return report.NewHistory(subject, began)
 }
 
@@ -152,8 +160,9 @@ func (p *processes) writeReport(r Run, h *report.History) error {
 	}
 	doc := h.Report(r.Run, time.Now())
 	doc.Version, doc.Writer = "unknown", unix.Getpid()
-	if p.supervisor != 0 {
-		doc.Supervisor = &p.supervisor
+	if p.guard != nil {
+		pid := p.guard.PID()
+		doc.Guard = &pid
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		doc.Version = info.Main.Version

@@ -131,11 +131,11 @@ func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	}
 	defer registry.Remove(r.Socket)
 	if runLedger != nil {
-		if err := begin(runLedger, r, p.inherit); err != nil {
+		if err := begin(runLedger, r, p); err != nil {
 			return Result{}, errors.Join(err, discard(runLedger))
 		}
 	}
-	result, err := p.runGuardedOrAlone(r, runLedger)
+	result, err := p.performGuarded(r, runLedger)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(runLedger))
 	}
@@ -146,17 +146,21 @@ func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	return result, nil
 }
 
-// runGuardedOrAlone performs the run: in a supervisor if the run has a guard, else in this process.
-func (p *processes) runGuardedOrAlone(r Run, runLedger *ledger.Ledger) (Result, error) {
+// performGuarded performs the run, with a guard if it is to have one.
+func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if g := r.Config.Guard; g.wanted() {
-		done, err := p.runGuarded(r, runLedger)
+		guarded, err := p.startGuard(r, runLedger)
 		switch {
-		case err == nil, errors.Is(err, journal.ErrTooLarge):
-			return done, err
+		case err == nil:
+			runLedger = guarded
+			defer p.closeGuard()
+		case errors.Is(err, journal.ErrTooLarge):
+			return Result{}, err
 		case g == GuardOn:
 			return Result{}, fmt.Errorf("guard: %w", err)
+		default:
+			p.log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 		}
-		p.log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 	}
 	if err := p.makeCgroup(r); err != nil {
 		return Result{}, err

@@ -34,6 +34,7 @@ type (
 		peek() (pid int, ending machine.Ending, childless bool)
 		usage(pid int) *machine.Usage // of a child that peek has returned
 		reap(pid int)
+		lostGuard() (lost, orphaned bool) // orphaned: the tree is nobody's child any more
 	}
 	// members finds the members of the run. A tree.Tree is one.
 	members interface {
@@ -76,6 +77,8 @@ type (
 	}
 	// waiter identifies processes that graceful did not start, or that make requests.
 	waiter interface {
+		started() map[int]int                         // pids of what the guard has started, by the ids of the commands
+		findOrphaned(Run) error                       // the tree descends from no process of graceful
 		setTarget(Run)                                // another process of graceful started it
 		isOtherCommand(p procfs.Process, id int) bool // p certainly belongs to another command
 		isCommand(p procfs.Process, id int) bool      // p belongs to this command, as far as is known

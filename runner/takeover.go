@@ -2,86 +2,154 @@ package runner
 
 import (
 	"cmp"
-	"slices"
+	"errors"
+	"log/slog"
+	"os"
+	"strconv"
 	"time"
 
 	"graceful/cleanup"
+	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
 	"graceful/runner/machine"
+	"graceful/runner/process"
 	"graceful/runner/procfs"
+	"graceful/runner/report"
+	"graceful/runner/terminal"
+	"graceful/runner/tree"
+
+	"golang.org/x/sys/unix"
 )
 
-// takeOver resumes a run whose supervisor was killed. The supervisor's children are reparented to the front. One of
-// them may have been started and not recorded.
-func (l *loop) takeOver(m remembered) {
-	children := l.sys.Children()
-	if l.run.Target.PID != 0 && !l.run.Target.Ended && !isAmong(children, l.run.Target.PID, l.run.Target.Start) {
-		l.handle(machine.Recovered{After: m.Last}) // it was reaped, and its end was not recorded
+// SuccessorName is the argv[0] of a graceful that the guard starts after another one was killed.
+const SuccessorName = "graceful: taking over"
+
+// TakeOver resumes a run whose graceful was killed: it stops the tree and runs the cleanup commands. args are the
+// process's arguments after argv[0]. It returns the exit status, which only the guard sees.
+func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
+	p, m, err := inherit(args, logger)
+	if err != nil {
+		return machine.StatusFailed, err
 	}
-	for _, c := range l.run.Cleanup.Entries {
-		switch {
-		case c.Progress != cleanup.Claimed || c.PID == 0:
-		case !isAmong(children, c.PID, c.Start):
-			l.handle(machine.CommandEnded{ID: c.ID, Unseen: true})
+	p.guard.Lead()
+	m.history.TakeOver()
+	l := p.newLoop(m)
+	if m.run.State != machine.Done { // else it may not have written the report
+		p.log.Warn("graceful was killed; taking over the run")
+		l.takeOver()
+		l.handle(machine.PeerEnded{})
+	}
+	r := l.complete()
+	registry.Remove(r.Socket)
+	err = discard(m.ledger)
+	p.closeGuard()
+	p.pty.Deliver(p.listener.Signals)
+	return r.result().Status, err
+}
+
+// inherit reads the arguments that succession gives, and takes over the descriptors that they name. Then it takes over
+// the process.
+func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *processes, m remembered, err error) {
+	if len(args) != 9 {
+		return nil, m, errors.New("this is for graceful itself to call")
+	}
+	ledgerFD, err1 := strconv.Atoi(args[1])
+	link, err2 := strconv.Atoi(args[2])
+	memory, err3 := strconv.Atoi(args[3])
+	socket, err4 := strconv.Atoi(args[5])
+	devNull, err5 := strconv.Atoi(args[6])
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		return nil, m, err
+	}
+	if socket >= 0 {
+		unix.CloseOnExec(socket)
+	}
+	guard, err := process.OpenGuard(link, memory)
+	if err != nil {
+		return nil, m, err
+	}
+	runLedger, err := ledger.Inherited(ledgerFD, args[4])
+	if err != nil {
+		return nil, m, err
+	}
+	if err = retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
+		return nil, m, err
+	}
+	_ = os.WriteFile("/proc/self/comm", []byte("graceful"), 0) // not a number: pgrep(1) finds graceful by its name
+	log := logger(m.run.Config, m.Began)
+	pty, err := terminal.InheritPTY(args[7], m.Begin.Terminal, log)
+	if err != nil {
+		return nil, m, err
+	}
+	destination, err := report.Inherit(args[8], m.run.Config.Report)
+	if err != nil {
+		return nil, m, err
+	}
+	// The first graceful has logged the warnings of the same preparation.
+	if p, err = prepare(m.run.Config, slog.New(slog.DiscardHandler)); err != nil {
+		return nil, m, err
+	}
+	if err = tree.AdoptOrphans(); err != nil {
+		return nil, m, err
+	}
+	unix.CloseOnExec(devNull)
+	p.devNull.Close()
+	p.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard knows this number
+	p.inherit = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
+	p.log, p.guard, p.socket, p.report, p.since = log, guard, socket, destination, m.Start
+	p.SetRoot(guard.PID())
+	if !m.run.Config.PTY {
+		p.terminal = terminal.Reopen(m.Begin.Terminal, guard.PID())
+	}
+	p.pty = newPolicy(pty, m.run.Config)
+	p.pty.Restore()
+	p.pty.Begin(false)
+	return p, m, nil
+}
+
+// takeOver reconciles a run with the processes that the guard has started. A process may have been started or have
+// ended without a record.
+func (l *loop) takeOver() {
+	started := l.sys.started()
+	target := l.run.Target
+	l.sys.setTarget(l.run)
+	switch pid := started[0]; {
+	case target.PID != 0 && !target.Ended && pid != target.PID: // it was reaped, and its end could not be recorded
+		l.handle(machine.Recovered{After: time.Since(l.began)})
+	case l.run.State == machine.Starting && pid != 0:
+		l.run.Target.PID = pid
+		l.sys.setTarget(l.run)
+		l.handle(machine.TargetStarted{PID: pid, Start: l.startTime(pid)})
+	}
+	l.sys.frontEnded(l.run.Target.PID)
+	for _, id := range l.run.Cleanup.Active {
+		switch c := l.command(id); {
+		case c.PID == 0 && started[id] != 0:
+			l.commandStarted(c, started[id], l.startTime(started[id]))
+		case c.PID == 0:
+		case started[id] != c.PID: // as above
+			l.handle(machine.CommandEnded{ID: id, Unseen: true})
 		case c.When == cleanup.AtExit && l.run.State < machine.Cleaning:
 			l.sys.Exempt(c.PID)
 		}
 	}
-	l.sys.setTarget(l.run)
-	if l.run.State == machine.Starting && len(children) > 0 {
-		first := slices.MinFunc(children, older) // all other members descend from the target
-		l.run.Target.PID = first.PID
-		l.sys.setTarget(l.run)
-		l.handle(machine.TargetStarted{PID: first.PID, Start: first.Start})
-	}
-	l.adoptCommands(children, m.Claimed)
 	for _, c := range l.run.Cleanup.Entries {
 		l.awaitExit(*c)
 	}
 	for _, a := range machine.Resume(l.run.Run) {
 		l.perform(a)
 	}
-	l.reapAll() // a child that has ended already did not end because of the takeover
+	l.reapAll() // a process that has ended already did not end because of the takeover
 }
 
-// isAmong reports whether a recorded process is one of the children.
-func isAmong(children []procfs.Process, pid int, start uint64) bool {
-	return slices.ContainsFunc(children, func(p procfs.Process) bool { return p.Is(pid, start) })
-}
-
-// adoptCommands finds the command that was being started when the supervisor was killed. claimTimes gives the time
-// since boot at which each running command was claimed.
-//
-// Commands are started one after the other. So there is at most one such command: the first that was claimed and not
-// recorded as started, unless its start was to be retried. A child that was born since then is that command. There are
-// two exceptions: commands in parallel may have left children behind, and other members of the tree may live. There
-// only the environment tells.
-func (l *loop) adoptCommands(children []procfs.Process, claimTimes map[int]time.Duration) {
-	others := l.run.State < machine.Cleaning || l.run.Keeps()
-	for _, id := range l.run.Cleanup.Active {
-		if l.command(id).PID != 0 {
-			continue
+// retry calls try up to three times. It is for system calls that have no lasting reason to fail.
+func retry(try func() error) (err error) {
+	for range 3 {
+		if err = try(); err == nil {
+			return nil
 		}
-		found := slices.DeleteFunc(slices.Clone(children), func(p procfs.Process) bool {
-			return l.isRecorded(p) || p.BornBefore(claimTimes[id]) ||
-				l.sys.isOtherCommand(p, id) || others && !l.sys.isCommand(p, id)
-		})
-		if len(found) > 0 {
-			p := slices.MinFunc(found, older)
-			l.commandStarted(l.command(id), p.PID, p.Start)
-			return
-		}
-		others = true
 	}
-}
-
-// isRecorded reports whether a process is recorded as the target or as a command. A target that has ended may not be
-// reaped yet, or another process may have its pid.
-func (l *loop) isRecorded(p procfs.Process) bool {
-	target := l.run.Target
-	if p.PID == target.PID && (!target.Ended || p.Start != 0 && p.Start == target.Start) {
-		return true
-	}
-	return slices.ContainsFunc(l.run.Cleanup.Entries, func(c *cleanup.Entry) bool { return p.Is(c.PID, c.Start) })
+	return err
 }
 
 // older compares processes by their start times. An unknown start time comes last.

@@ -11,17 +11,18 @@ type Fate struct {
 
 // What can happen to a run.
 const (
-	TargetEnds       = "target-ends"       // it exits, or a process of its tree is killed
-	FrontKilled      = "front-killed"      // the process that the user started
-	SupervisorKilled = "supervisor-killed" // the other process of graceful
-	AllKilled        = "all-killed"        // all processes of graceful
-	ContainerKilled  = "container-killed"  // or another cgroup
-	MachineStops     = "machine-stops"
+	TargetEnds      = "target-ends"      // it exits, or a process of its tree is killed
+	GracefulKilled  = "graceful-killed"  // the process that the user started, or a later one of the same run
+	GuardKilled     = "guard-killed"     // before that
+	AllKilled       = "all-killed"       // both at the same time
+	ContainerKilled = "container-killed" // or another cgroup
+	MachineStops    = "machine-stops"
 )
 
 // What becomes of the tree.
 const (
 	TreeEnded     = "ended"       // graceful ends it
+	TreeGoesOn    = "goes-on"     // as if nothing had happened
 	TreeGroup     = "group-ended" // graceful ends its process group, and does not find the rest
 	TreeGone      = "gone"        // the event itself ends it
 	TreeLeft      = "left"        // it lives on
@@ -43,7 +44,7 @@ func survival(init bool, held containment, guard bool, state stateCheck) []Fate 
 	}
 	fates := []Fate{{TargetEnds, ended, CleanupRun}}
 	if guard {
-		fates = append(fates, Fate{FrontKilled, ended, CleanupRun}, Fate{SupervisorKilled, ended, CleanupRun})
+		fates = append(fates, Fate{GracefulKilled, ended, CleanupRun}, Fate{GuardKilled, TreeGoesOn, CleanupRun})
 	}
 	later := CleanupLost
 	if state.Holds != No && state.lasts {

@@ -44,7 +44,7 @@ func TestSurvival(t *testing.T) {
 				want[TargetEnds] = "group-ended run"
 			}
 			if c.either != "" {
-				want[FrontKilled], want[SupervisorKilled] = c.either, c.either
+				want[GracefulKilled], want[GuardKilled] = c.either, "goes-on run"
 			}
 			if fmt.Sprint(have) != fmt.Sprint(want) {
 				t.Errorf("survival is %v\nwant        %v", have, want)

@@ -43,12 +43,13 @@ type Begin struct {
 	Report   cleanup.Text     `json:"report,omitempty"` // path of the report, if wanted
 	Cgroup   cleanup.Text     `json:"cgroup,omitempty"`
 	Socket   cleanup.Text     `json:"socket,omitempty"`
-	Config   json.RawMessage  `json:"config"`  // runner.Config, which contains the fields of machine.Policy
-	Ignored  []syscall.Signal `json:"ignored"` // when graceful started
-	Blocked  []syscall.Signal `json:"blocked"` // when graceful started
-	Dir      cleanup.Text     `json:"dir"`     // working directory
-	Front    int              `json:"front"`   // pid of the process that the user started
-	Boot     string           `json:"boot"`    // see procfs.Boot
+	Config   json.RawMessage  `json:"config"`             // runner.Config, which contains the fields of machine.Policy
+	Ignored  []syscall.Signal `json:"ignored"`            // when graceful started
+	Blocked  []syscall.Signal `json:"blocked"`            // when graceful started
+	Dir      cleanup.Text     `json:"dir"`                // working directory
+	Terminal json.RawMessage  `json:"terminal,omitempty"` // terminal.Saved
+	Front    int              `json:"front"`              // pid of the process that the user started
+	Boot     string           `json:"boot"`               // see procfs.Boot
 }
 
 // header holds the fields of a record, apart from those of its event.

@@ -6,17 +6,15 @@ import (
 	"fmt"
 	"time"
 
-	"graceful/cleanup"
 	"graceful/runner/machine"
 )
 
 // Replayed is what Replay has read of a run besides its state.
 type Replayed struct {
-	Begin   Begin
-	Began   time.Time
-	Start   time.Duration         // the beginning of the run, since boot
-	Last    time.Duration         // from the beginning of the run to the last record
-	Claimed map[int]time.Duration // when each running command was claimed, since boot
+	Begin Begin
+	Began time.Time
+	Start time.Duration // the beginning of the run, since boot
+	Last  time.Duration // from the beginning of the run to the last record
 }
 
 // Observer sees the events and the actions of a replay, for the report. Times are those of the records.
@@ -44,7 +42,7 @@ func Replay(
 	if first.Version != Version || first.Begin == nil {
 		return run, p, fmt.Errorf("its version is %d, and this program knows %d", first.Version, Version)
 	}
-	p = Replayed{Begin: *first.Begin, Start: first.Clock, Claimed: map[int]time.Duration{}}
+	p = Replayed{Begin: *first.Begin, Start: first.Clock}
 	run, observer, err := begin(p.Begin, first.Time)
 	if err != nil {
 		return run, p, fmt.Errorf("line 1: %w", err)
@@ -77,11 +75,6 @@ func Replay(
 		}
 		if p.Last = h.Time.Sub(first.Time); sameBoot {
 			p.Last = h.Clock - p.Start
-		}
-		for _, id := range run.Cleanup.Active {
-			if c, _ := before.Cleanup.Get(id); c.Progress != cleanup.Claimed {
-				p.Claimed[id] = h.Clock
-			}
 		}
 	}
 	return run, p, nil

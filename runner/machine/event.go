@@ -45,7 +45,7 @@ type (
 	TimeUp struct {
 		Name TimerName `json:"timer,omitempty"`
 	}
-	// PeerEnded reports that one of graceful's two processes was killed. The other one stops the run.
+	// PeerEnded reports that graceful was killed. A new one stops the run.
 	PeerEnded struct{}
 	// Recovered reports that all of graceful's processes were killed, and another one finishes the run. How the target
 	// ended is unknown.

@@ -14,25 +14,31 @@ import (
 // each call takes more of the stack: so functions are small, and what they need is in the struct. They are not
 // instrumented for the race detector.
 
-// child is what a child needs to become the program. The child itself writes only the last part.
-type child struct {
+// request is what a child needs to become a program. It is the beginning of a block of memory, in which the texts and
+// lists follow. Places are offsets in the block, so that the block may lie at any address; 0 stands for none. The child
+// itself writes only the last part, and the lists of texts. The guard and its child share the block, and so the guard
+// uses a copy of the request.
+type request struct {
+	block      uintptr // address of the block
 	report     uintptr // descriptor of a pipe for a failure
 	stdio      [3]uintptr
-	keep       []int32 // descriptors that the program inherits under their numbers
-	newSession bool    // stdio[0] is its terminal; else it leads a group in graceful's session
-	foreground bool    // its group is made the foreground group of the terminal at stdio[0]
-	cgroup     int     // descriptor of cgroup.procs; below 0: none
-	ignored    uint64  // signal n is bit n-1
+	newSession bool   // stdio[0] is its terminal; else it leads a group in graceful's session
+	foreground bool   // its group is made the foreground group of the terminal at stdio[0]
+	setsFiles  bool   // RLIMIT_NOFILE becomes files; else it stays graceful's
+	ignored    uint64 // signal n is bit n-1
 	blocked    uint64
-	files      *unix.Rlimit // RLIMIT_NOFILE; nil: graceful's
-	present    *unix.Rlimit // graceful's: &now
-	now        unix.Rlimit
-	pids       []*byte // where its pid is written, in decimal
-	dir        *byte   // nil: graceful's
-	path       *byte
-	argv, env  **byte
-	script     **byte // arguments of the shell that runs path as a script
-	into       cloneArgs
+	files      unix.Rlimit
+	present    unix.Rlimit // graceful's
+	program    uintptr     // descriptor of the program; atFDCWD: path names it
+	keep       place       // descriptors (int32) that the program inherits under their numbers, then -1
+	pids       place       // list of the places where its pid is written, in decimal
+	cgroup     place       // directory
+	procs      place       // cgroup.procs in that directory
+	dir        place       // none: graceful's
+	path       place
+	argv, env  place
+	script     place   // arguments of the shell that runs path as a script
+	setPID     uintptr // address at which the kernel stores the pid of the child, before the child exists; 0: none
 
 	result    uintptr // of the last system call
 	errno     syscall.Errno
@@ -42,7 +48,11 @@ type child struct {
 	before    uint64 // the parent's mask
 	begin     [128]byte
 	sigaction sigaction
+	into      cloneArgs
 }
+
+// place is an offset in the block of a request.
+type place uintptr
 
 // failure is what the child writes to the report.
 type failure struct {
@@ -50,11 +60,12 @@ type failure struct {
 	errno syscall.Errno
 }
 
-// stage is what a child was doing.
-type stage int
+// stage is what was being done.
+type stage int32
 
 const (
-	stageSetup stage = iota // what hardly ever fails
+	stageFork  stage = iota
+	stageSetup       // what hardly ever fails
 	stageCgroup
 	stageDir
 	stageExec
@@ -68,41 +79,82 @@ type cloneArgs struct {
 // allSignals is a mask that blocks every signal.
 var allSignals = ^uint64(0)
 
-// fork forks this process, and the child becomes what c describes. With into, clone3(2) does that as c.into says.
-// Signals are blocked meanwhile, because a handler of the Go runtime cannot run in the child.
+// address returns the address of a place.
 //
 //go:norace
 //go:nosplit
-//go:noinline
-func (c *child) fork(into bool) (pid uintptr, errno syscall.Errno) {
-	c.setMask(&allSignals, &c.before)
-	if into {
-		c.try(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.into)), unsafe.Sizeof(c.into), 0, 0)
-	} else {
-		c.clone()
+func (r *request) address(p place) uintptr { return r.block + uintptr(p) }
+
+// at returns the same as a pointer.
+//
+//go:norace
+//go:nosplit
+//go:nocheckptr
+func (r *request) at(p place) unsafe.Pointer {
+	return unsafe.Add(unsafe.Pointer(r), r.address(p)-uintptr(unsafe.Pointer(r)))
+}
+
+// fork forks this process. In the child, result and errno are 0. Signals must be blocked, because a handler of the Go
+// runtime cannot run in the child.
+//
+//go:norace
+//go:nosplit
+func (r *request) fork() {
+	if r.cgroup == 0 {
+		r.failure.stage = stageFork
+		r.clone()
+		return
 	}
-	pid, errno = c.result, c.errno
-	if pid == 0 && errno == 0 {
-		c.become()
+	r.forkIntoCgroup()
+}
+
+// forkIntoCgroup forks with clone3(2). A seccomp filter may refuse that: then the child enters the cgroup itself.
+//
+//go:norace
+//go:nosplit
+func (r *request) forkIntoCgroup() {
+	r.failure.stage = stageCgroup
+	if !r.try(unix.SYS_OPENAT, atFDCWD, r.address(r.cgroup), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) {
+		return
 	}
-	c.setMask(&c.before, nil)
-	return pid, errno
+	dir := r.result
+	r.into.flags, r.into.exitSignal = unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
+	if r.setPID != 0 {
+		r.into.flags |= unix.CLONE_PARENT_SETTID
+	}
+	r.into.cgroup, r.into.parentTID = uint64(dir), uint64(r.setPID)
+	r.failure.stage = stageFork
+	r.try(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&r.into)), unsafe.Sizeof(r.into), 0, 0)
+	if r.errno == 0 && r.result == 0 {
+		r.procs = 0
+		return
+	}
+	if r.errno != 0 && r.errno != syscall.EAGAIN && r.errno != syscall.ENOMEM {
+		r.clone()
+	}
+	pid, errno := r.result, r.errno
+	if pid != 0 || errno != 0 {
+		r.try(unix.SYS_CLOSE, dir, 0, 0, 0)
+		r.result, r.errno = pid, errno
+	}
 }
 
 // become executes the program, or reports why it could not. It does not return.
 //
 //go:norace
 //go:nosplit
-func (c *child) become() {
-	if c.enterGroup() && c.enterCgroup() && c.setDescriptors() && c.enterDir() {
-		c.setInherited()
-		c.execute()
+func (r *request) become() {
+	if r.enterGroup() && r.enterCgroup() && r.setDescriptors() && r.enterDir() {
+		r.setInherited()
+		r.relocate(r.env)
+		r.relocate(r.script)
+		r.execute()
 	}
-	c.failure.errno = c.errno
-	c.setMask(&allSignals, nil) // SIGPIPE, where the parent is gone
-	c.try(unix.SYS_WRITE, c.report, uintptr(unsafe.Pointer(&c.failure)), unsafe.Sizeof(c.failure), 0)
+	r.failure.errno = r.errno
+	r.setMask(&allSignals, nil) // SIGPIPE, where the parent is gone
+	r.try(unix.SYS_WRITE, r.report, uintptr(unsafe.Pointer(&r.failure)), unsafe.Sizeof(r.failure), 0)
 	for {
-		c.try(unix.SYS_EXIT_GROUP, 127, 0, 0, 0)
+		r.try(unix.SYS_EXIT_GROUP, 127, 0, 0, 0)
 	}
 }
 
@@ -111,18 +163,18 @@ func (c *child) become() {
 //
 //go:norace
 //go:nosplit
-func (c *child) enterGroup() bool {
-	c.try(unix.SYS_GETPID, 0, 0, 0, 0)
-	c.pid, c.group = c.result, int32(c.result)
-	c.failure.stage = stageSetup
-	if c.newSession {
-		return c.try(unix.SYS_SETSID, 0, 0, 0, 0) && c.try(unix.SYS_IOCTL, c.stdio[0], unix.TIOCSCTTY, 0, 0)
+func (r *request) enterGroup() bool {
+	r.try(unix.SYS_GETPID, 0, 0, 0, 0)
+	r.pid, r.group = r.result, int32(r.result)
+	r.failure.stage = stageSetup
+	if r.newSession {
+		return r.try(unix.SYS_SETSID, 0, 0, 0, 0) && r.try(unix.SYS_IOCTL, r.stdio[0], unix.TIOCSCTTY, 0, 0)
 	}
-	if !c.try(unix.SYS_SETPGID, 0, 0, 0, 0) {
+	if !r.try(unix.SYS_SETPGID, 0, 0, 0, 0) {
 		return false
 	}
-	if c.foreground {
-		c.try(unix.SYS_IOCTL, c.stdio[0], unix.TIOCSPGRP, uintptr(unsafe.Pointer(&c.group)), 0)
+	if r.foreground {
+		r.try(unix.SYS_IOCTL, r.stdio[0], unix.TIOCSPGRP, uintptr(unsafe.Pointer(&r.group)), 0)
 	}
 	return true
 }
@@ -131,33 +183,40 @@ func (c *child) enterGroup() bool {
 //
 //go:norace
 //go:nosplit
-func (c *child) enterCgroup() bool {
-	if c.cgroup < 0 {
+func (r *request) enterCgroup() bool {
+	if r.procs == 0 {
 		return true
 	}
-	c.failure.stage = stageCgroup
-	c.begin[0] = '0'
-	return c.try(unix.SYS_WRITE, uintptr(c.cgroup), uintptr(unsafe.Pointer(&c.begin)), 1, 0)
+	r.failure.stage = stageCgroup
+	if !r.try(unix.SYS_OPENAT, atFDCWD, r.address(r.procs), unix.O_WRONLY|unix.O_CLOEXEC, 0) {
+		return false
+	}
+	r.begin[0] = '0'
+	return r.try(unix.SYS_WRITE, r.result, uintptr(unsafe.Pointer(&r.begin)), 1, 0)
 }
 
 // setDescriptors makes the descriptors of the program, without FD_CLOEXEC.
 //
 //go:norace
 //go:nosplit
-func (c *child) setDescriptors() bool {
-	c.failure.stage = stageSetup
-	for to := range c.stdio {
-		from := c.stdio[to]
+func (r *request) setDescriptors() bool {
+	r.failure.stage = stageSetup
+	for to := range r.stdio {
+		from := r.stdio[to]
 		if from == uintptr(to) {
-			if !c.try(unix.SYS_FCNTL, from, unix.F_SETFD, 0, 0) {
+			if !r.try(unix.SYS_FCNTL, from, unix.F_SETFD, 0, 0) {
 				return false
 			}
-		} else if !c.try(unix.SYS_DUP3, from, uintptr(to), 0, 0) {
+		} else if !r.try(unix.SYS_DUP3, from, uintptr(to), 0, 0) {
 			return false
 		}
 	}
-	for i := range c.keep {
-		if !c.try(unix.SYS_FCNTL, uintptr(c.keep[i]), unix.F_SETFD, 0, 0) {
+	for at := r.keep; at != 0; at += 4 {
+		fd := *(*int32)(r.at(at))
+		if fd < 0 {
+			break
+		}
+		if !r.try(unix.SYS_FCNTL, uintptr(fd), unix.F_SETFD, 0, 0) {
 			return false
 		}
 	}
@@ -166,50 +225,83 @@ func (c *child) setDescriptors() bool {
 
 //go:norace
 //go:nosplit
-func (c *child) enterDir() bool {
-	c.failure.stage = stageDir
-	return c.dir == nil || c.try(unix.SYS_CHDIR, uintptr(unsafe.Pointer(c.dir)), 0, 0, 0)
+func (r *request) enterDir() bool {
+	r.failure.stage = stageDir
+	return r.dir == 0 || r.try(unix.SYS_CHDIR, r.address(r.dir), 0, 0, 0)
 }
 
 // setInherited sets what hardly can fail.
 //
 //go:norace
 //go:nosplit
-func (c *child) setInherited() {
-	c.setFiles(c.files)
-	for i := range c.pids {
-		writeDecimal(c.pids[i], c.pid)
+func (r *request) setInherited() {
+	if r.setsFiles {
+		r.setFiles(&r.files)
+	}
+	for at := r.pids; at != 0; at += place(unsafe.Sizeof(at)) {
+		text := *(*place)(r.at(at))
+		if text == 0 {
+			break
+		}
+		writeDecimal((*byte)(r.at(text)), r.pid)
 	}
 	for n := uintptr(1); n <= 64; n++ {
-		c.sigaction[0] = uintptr(c.ignored >> (n - 1) & 1) // SIG_DFL is 0, SIG_IGN is 1
-		c.try(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&c.sigaction)), 0, sigsetSize)
+		r.sigaction[0] = uintptr(r.ignored >> (n - 1) & 1) // SIG_DFL is 0, SIG_IGN is 1
+		r.try(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&r.sigaction)), 0, sigsetSize)
 	}
-	c.setMask(&c.blocked, nil)
+	r.setMask(&r.blocked, nil)
 }
 
-// execute executes the program, or the shell if the program is a script for it. It returns only if that fails.
+// relocate makes addresses of the places in a list, for the kernel.
 //
 //go:norace
 //go:nosplit
-func (c *child) execute() {
-	c.failure.stage = stageExec
-	c.execve(c.path, c.argv)
-	if c.errno == syscall.ENOEXEC {
-		c.setFiles(c.present)
-		script := c.isScript()
-		c.setFiles(c.files)
-		if script {
-			c.execve(*c.script, c.script)
+func (r *request) relocate(list place) {
+	for at := list; ; at += place(unsafe.Sizeof(at)) {
+		text := (*uintptr)(r.at(at))
+		if *text == 0 {
+			return
 		}
-		c.errno = syscall.ENOEXEC
+		*text = r.address(place(*text))
 	}
 }
 
+// execute executes the program, or the shell if the program is a script for it. It returns only if that fails. The
+// arguments of the shell are its own path, the script, and the rest of argv.
+//
 //go:norace
 //go:nosplit
-func (c *child) execve(path *byte, argv **byte) {
-	c.try(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)),
-		uintptr(unsafe.Pointer(c.env)), 0)
+func (r *request) execute() {
+	r.failure.stage = stageExec
+	r.relocate(r.argv)
+	r.execveat(r.address(r.path), r.argv)
+	if r.errno != syscall.ENOEXEC {
+		return
+	}
+	if r.setsFiles {
+		r.setFiles(&r.present)
+	}
+	script := r.isScript()
+	if r.setsFiles {
+		r.setFiles(&r.files)
+	}
+	if script {
+		r.execveat(*(*uintptr)(r.at(r.script)), r.script)
+	}
+	r.errno = syscall.ENOEXEC
+}
+
+// execveat executes the program at a path, or the one of the descriptor.
+//
+//go:norace
+//go:nosplit
+func (r *request) execveat(path uintptr, argv place) {
+	if r.program == atFDCWD {
+		r.try(unix.SYS_EXECVE, path, r.address(argv), r.address(r.env), 0)
+		return
+	}
+	r.result, _, r.errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, r.program, path, r.address(argv), r.address(r.env),
+		unix.AT_EMPTY_PATH, 0)
 }
 
 // isScript reports whether a file that the kernel cannot execute is one for a shell, as execvp(3) and POSIX have it. It
@@ -217,19 +309,19 @@ func (c *child) execve(path *byte, argv **byte) {
 //
 //go:norace
 //go:nosplit
-func (c *child) isScript() bool {
-	if !c.try(unix.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(c.path)), unix.O_RDONLY|unix.O_CLOEXEC, 0) ||
-		!c.try(unix.SYS_READ, c.result, uintptr(unsafe.Pointer(&c.begin)), unsafe.Sizeof(c.begin), 0) {
+func (r *request) isScript() bool {
+	if !r.try(unix.SYS_OPENAT, atFDCWD, r.address(r.path), unix.O_RDONLY|unix.O_CLOEXEC, 0) ||
+		!r.try(unix.SYS_READ, r.result, uintptr(unsafe.Pointer(&r.begin)), unsafe.Sizeof(r.begin), 0) {
 		return false
 	}
-	if c.result >= 4 && c.begin[0] == 0x7f && c.begin[1] == 'E' && c.begin[2] == 'L' && c.begin[3] == 'F' {
+	if r.result >= 4 && r.begin[0] == 0x7f && r.begin[1] == 'E' && r.begin[2] == 'L' && r.begin[3] == 'F' {
 		return false
 	}
-	for i := range c.begin {
-		if uintptr(i) == c.result || c.begin[i] == '\n' {
+	for i := range r.begin {
+		if uintptr(i) == r.result || r.begin[i] == '\n' {
 			break
 		}
-		if c.begin[i] == 0 {
+		if r.begin[i] == 0 {
 			return false
 		}
 	}
@@ -259,16 +351,14 @@ func writeDecimal(at *byte, n uintptr) {
 //
 //go:norace
 //go:nosplit
-func (c *child) setFiles(to *unix.Rlimit) {
-	if c.files != nil {
-		c.try(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(to)), 0)
-	}
+func (r *request) setFiles(to *unix.Rlimit) {
+	r.try(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(to)), 0)
 }
 
 //go:norace
 //go:nosplit
-func (c *child) setMask(to, before *uint64) {
-	c.try(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(before)),
+func (r *request) setMask(to, before *uint64) {
+	r.try(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(before)),
 		sigsetSize)
 }
 
@@ -277,7 +367,16 @@ func (c *child) setMask(to, before *uint64) {
 //go:norace
 //go:nosplit
 //go:noinline
-func (c *child) try(number, a1, a2, a3, a4 uintptr) bool {
-	c.result, _, c.errno = syscall.RawSyscall6(number, a1, a2, a3, a4, 0, 0)
-	return c.errno == 0
+func (r *request) try(number, a1, a2, a3, a4 uintptr) bool {
+	r.result, _, r.errno = syscall.RawSyscall6(number, a1, a2, a3, a4, 0, 0)
+	return r.errno == 0
+}
+
+//go:norace
+//go:nosplit
+func (r *request) cloneFlags() uintptr {
+	if r.setPID == 0 {
+		return uintptr(unix.SIGCHLD)
+	}
+	return uintptr(unix.SIGCHLD) | unix.CLONE_PARENT_SETTID
 }

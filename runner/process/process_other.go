@@ -113,3 +113,40 @@ func (s Spec) Start() (pid int, err error) {
 
 // Unreadable says what ReadInherited misses.
 func Unreadable() error { return errors.New("of the ignored signals only HUP and INT are known here") }
+
+// ErrGuardEnded means that the guard has ended.
+var ErrGuardEnded = errors.New("the guard has ended")
+
+// Guard is a process that this system cannot have: it takes signalfd(2) and a child subreaper.
+type Guard struct{}
+
+// Succession is what the guard needs for its work after the death of graceful.
+type Succession struct {
+	Keep      []int
+	Passes    []syscall.Signal
+	Successor func(link, memory int) Spec
+}
+
+// StartGuard returns an error.
+func StartGuard(Succession) (*Guard, error) { return nil, errors.ErrUnsupported }
+
+// OpenGuard returns an error.
+func OpenGuard(int, int) (*Guard, error) { return nil, errors.ErrUnsupported }
+
+// These are never called.
+func (*Guard) Close()                            {}
+func (*Guard) ContinueAtEnd() func()             { return func() {} }
+func (*Guard) Ended() bool                       { return true }
+func (*Guard) IsChild() bool                     { return true }
+func (*Guard) KillChildren()                     {}
+func (*Guard) Lead()                             {}
+func (*Guard) Orphans() int                      { return 0 }
+func (*Guard) PID() int                          { return 0 }
+func (*Guard) Peek() (int, machine.Ending, bool) { return 0, machine.Ending{}, true }
+func (*Guard) Reap(int)                          {}
+func (*Guard) Start(Spec, int) (int, error)      { return 0, errors.ErrUnsupported }
+func (*Guard) Started() map[int]int              { return nil }
+func (*Guard) SuspendedBy(int) syscall.Signal    { return 0 }
+func (*Guard) UsageOf(int) *machine.Usage        { return nil }
+func (*Guard) WasParentOf(int) bool              { return false }
+func (*Guard) Watch()                            {}

@@ -36,6 +36,11 @@ func UsageOf(pid int) *machine.Usage {
 	if found, _, _ := peek(unix.P_PID, pid, &used); found == 0 {
 		return nil
 	}
+	return usage(used)
+}
+
+// usage converts what getrusage(2) returns.
+func usage(used unix.Rusage) *machine.Usage {
 	ms := func(t unix.Timeval) float64 { return float64(t.Nano()) / 1e6 }
 	return &machine.Usage{
 		UserMS: ms(used.Utime), SystemMS: ms(used.Stime), MaxRSSKB: int64(used.Maxrss),
@@ -59,12 +64,14 @@ func peek(kind, id int, used *unix.Rusage) (pid int, ending machine.Ending, chil
 	if err != nil || info.pid == 0 {
 		return 0, machine.Ending{}, err == unix.ECHILD
 	}
-	const exited = 1 // CLD_EXITED (sigaction(2)); the others are CLD_KILLED and CLD_DUMPED
 	if info.code == exited {
 		return int(info.pid), machine.Ending{Code: int(info.status)}, false
 	}
 	return int(info.pid), machine.Ending{Signal: int(info.status)}, false
 }
+
+// exited is CLD_EXITED (sigaction(2)). The other codes of an end are CLD_KILLED and CLD_DUMPED.
+const exited = 1
 
 // waitid calls waitid(2) without waiting. The pid is 0 if no child has changed.
 func waitid(kind, id, options int, used *unix.Rusage) (info siginfo, err error) {

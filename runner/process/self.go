@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -61,6 +62,26 @@ func RuntimeEnv(environ []string) (env []string) {
 		}
 	}
 	return env
+}
+
+// CloseInherited closes the descriptors above 2 that the caller has left open for the target: those without FD_CLOEXEC.
+// What reads from the other end of a pipe is not to wait for graceful.
+func CloseInherited() {
+	dir, err := os.Open("/dev/fd")
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		fd, err := strconv.Atoi(name)
+		if err != nil || fd < 3 {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(fd)
+		}
+	}
 }
 
 // EmptyInput returns a descriptor from which end of file is read at once.

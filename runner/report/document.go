@@ -20,13 +20,13 @@ type Report struct {
 	Version string `json:"version"`
 
 	Subject
-	Level      string    `json:"level"`
-	PID        int       `json:"pid"` // the process that the user started
-	Supervisor *int      `json:"supervisor_pid"`
-	Writer     int       `json:"writer_pid"` // the process of graceful that ended the run
-	TakenOver  bool      `json:"taken_over"` // a process of graceful was killed and another one resumed the run
-	Began      time.Time `json:"began"`
-	Finished   time.Time `json:"finished"`
+	Level     string    `json:"level"`
+	PID       int       `json:"pid"` // the process that the user started
+	Guard     *int      `json:"supervisor_pid"`
+	Writer    int       `json:"writer_pid"` // the process of graceful that ended the run
+	TakenOver bool      `json:"taken_over"` // a process of graceful was killed and another one resumed the run
+	Began     time.Time `json:"began"`
+	Finished  time.Time `json:"finished"`
 
 	Reason     string  `json:"reason"`
 	ExitStatus int     `json:"exit_status"`
@@ -63,7 +63,7 @@ type Subject struct {
 	Name    string   `json:"name"`
 	Command []string `json:"command"`
 	Dir     string   `json:"dir"` // working directory when it was started
-	Front   int      `json:"-"`   // pid of the process that the user started
+	PID     int      `json:"-"`   // of the process that the user started
 }
 
 // Stop is how the stop of a run began.

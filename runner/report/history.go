@@ -40,7 +40,7 @@ type span struct {
 // NewHistory returns the history of a run that begins.
 func NewHistory(subject Subject, began time.Time) *History {
 	return &History{commands: map[int]span{}, doc: Report{
-		Form: version, Subject: subject, PID: subject.Front, Began: began,
+		Form: version, Subject: subject, PID: subject.PID, Began: began,
 		Received: []Signalled{}, Sent: []Signalled{}, Left: []Process{},
 	}}
 }

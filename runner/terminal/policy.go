@@ -11,27 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Policy is a terminal of the target's own together with the decisions about it: which process relays the rest of the
-// target's output, how long that process waits for the reader of the output, and which signals the terminal sends by
-// itself. The zero Policy is for a target without such a terminal.
-//
-// The front relays, so that no output is lost when the supervisor is killed. When the front is killed, the supervisor
-// relays what the target writes from then on. Cleanup begins after the rest has been relayed.
+// Policy is a terminal of the target's own together with the decisions about it: how long graceful waits for the reader
+// of the output, and which signals the terminal sends by itself. The zero Policy is for a target without such a
+// terminal. Cleanup begins after the rest has been relayed.
 type Policy struct {
-	*PTY         // nil: the target has no terminal of its own
-	Front *Front // nil: this process relays
+	*PTY // nil: the target has no terminal of its own
 
 	relay    relay         // PTY; nil: none
 	stall    time.Duration // how long the reader may take nothing before cleanup begins without it
 	limit    time.Duration // how long the reader may take for everything
 	stopping bool          // the run is being stopped: Deliver does not wait
-}
-
-// Front is what the supervisor knows of the front, the process that relays.
-type Front struct {
-	Relay   func(stopping bool) error // asks the front to relay the rest
-	Relayed <-chan struct{}           // closed: the front has relayed the rest
-	Gone    <-chan struct{}           // closed: the front has ended
 }
 
 // relay is what Policy needs of a *PTY.
@@ -83,42 +72,16 @@ func (p *Policy) SignalAll(sigs []syscall.Signal, send func(...syscall.Signal)) 
 	}
 }
 
-// RelayRest has the rest of the target's output relayed: by the front if there is one, else by this process. relayed is
-// closed when all of it is where it belongs, or when its reader has exceeded a limit.
+// RelayRest relays the rest of the target's output. relayed is closed when all of it is where it belongs, or when its
+// reader has exceeded a limit.
 func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		switch {
-		case p.relay == nil: // also in graceful recover, which finishes the run of others
-		case p.Front != nil && p.frontRelays(stopping):
-		default:
-			<-p.Relay(stopping)
-		}
-	}()
-	return done
-}
-
-// Relay relays the rest of the target's output in this process.
-func (p *Policy) Relay(stopping bool) (relayed <-chan struct{}) {
+	if p.relay == nil { // in graceful recover, which finishes the run of others
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
 	p.stopping = p.stopping || stopping
 	return p.relay.Finish(p.stall, p.limit)
-}
-
-// frontRelays asks the front to relay the rest and waits for it. It reports whether the front exists. A front that is
-// suspended does not answer: frontRelays returns true after a little more than the limit.
-func (p *Policy) frontRelays(stopping bool) bool {
-	p.relay.CloseSlave()
-	if p.Front.Relay(stopping) != nil {
-		return false
-	}
-	select {
-	case <-p.Front.Relayed:
-	case <-time.After(p.limit + min(p.limit/2, time.Second)):
-	case <-p.Front.Gone:
-		return false
-	}
-	return true
 }
 
 // Deliver waits, after the run, until a slow reader has taken all output. A stop signal ends the wait.

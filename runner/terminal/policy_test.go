@@ -98,7 +98,7 @@ func TestNewPolicy_limits(t *testing.T) {
 	} {
 		f := &fakeRelay{}
 		p := policyOf(f, patience)
-		p.Relay(false)
+		p.RelayRest(false)
 		if !slices.Equal(f.calls, []string{want}) {
 			t.Errorf("patience %v: %v", patience, f.calls)
 		}
@@ -108,62 +108,8 @@ func TestNewPolicy_limits(t *testing.T) {
 	}
 }
 
-// The front relays the rest if it can, else this process.
-func TestPolicyRelayRest(t *testing.T) {
-	const never = time.Hour
-	here, front := []string{"finish 1s 10s"}, []string{"close"}
-	for name, c := range map[string]struct {
-		asks     bool          // there is a front
-		err      error         // it cannot be asked
-		stopping bool          // the run is being stopped
-		relayed  time.Duration // when the front has relayed
-		gone     time.Duration // when it has ended
-		finished time.Duration // when this process has relayed
-		calls    []string
-		after    time.Duration
-	}{
-		"no front":        {finished: 1, calls: here, after: 1},
-		"the front":       {asks: true, relayed: 2, gone: never, calls: front, after: 2},
-		"the front, stop": {asks: true, stopping: true, relayed: 2, gone: never, calls: front, after: 2},
-		"a closed link": {
-			asks: true, err: unix.EPIPE, relayed: never, gone: never,
-			finished: 1, calls: slices.Concat(front, here), after: 1,
-		},
-		"the front is killed": {
-			asks: true, relayed: never, gone: 3, finished: 4, calls: slices.Concat(front, here), after: 4,
-		},
-		"the front is suspended": {asks: true, relayed: never, gone: never, calls: front, after: 11 * time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				after := func(d time.Duration) chan struct{} {
-					done := make(chan struct{})
-					time.AfterFunc(d, func() { close(done) })
-					return done
-				}
-				f := &fakeRelay{done: after(c.finished)}
-				p := policyOf(f, 0)
-				asked := []bool{}
-				if c.asks {
-					p.Front = &Front{Relayed: after(c.relayed), Gone: after(c.gone), Relay: func(stopping bool) error {
-						asked = append(asked, stopping)
-						return c.err
-					}}
-				}
-				begin := time.Now()
-				<-p.RelayRest(c.stopping)
-				if took := time.Since(begin); took != c.after {
-					t.Errorf("after %v, want %v", took, c.after)
-				}
-				if !slices.Equal(f.calls, c.calls) {
-					t.Errorf("it does %q, want %q", f.calls, c.calls)
-				}
-				if c.asks != slices.Equal(asked, []bool{c.stopping}) {
-					t.Errorf("it asks the front %v", asked)
-				}
-			})
-		})
-	}
+// Without a terminal there is nothing to relay.
+func TestPolicyRelayRest_none(t *testing.T) {
 	none := Policy{}
 	<-none.RelayRest(true)
 }
@@ -184,8 +130,8 @@ func TestPolicyDeliver(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &fakeRelay{done: make(chan struct{})}
 				p := policyOf(f, 0)
-				p.Relay(c.stopping)
-				p.Relay(false) // a later message does not undo it
+				p.RelayRest(c.stopping)
+				p.RelayRest(false) // a later message does not undo it
 				f.calls = nil
 				time.AfterFunc(time.Hour, func() { close(f.done) })
 				signals := make(chan syscall.Signal, 1)

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,8 +16,8 @@ import (
 // PTY is a terminal of the target's own, and the relay between it and graceful's standard descriptors: output on the
 // terminal goes to standard output, and the target can read standard input from the terminal.
 //
-// Front and supervisor each have a PTY, on the same pair of descriptors; one of them relays. Both keep the slave open,
-// so that the relay does not end while the target and its descendants have closed it for a moment.
+// It keeps the slave open, so that the relay does not end while the target and its descendants have closed it for a
+// moment. A graceful that takes the run over inherits both descriptors.
 //
 // A nil *PTY stands for none. Resize, Finish, CloseSlave and Slave need one.
 type PTY struct {
@@ -69,23 +70,31 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 	return p, p.start()
 }
 
-// InheritPTY returns the PTY of the process front, which has started this one with the text and the descriptors of
-// Inheritance. It returns nil for the text "".
-func InheritPTY(text string, front int, log *slog.Logger) (*PTY, error) {
+// InheritPTY returns the PTY of a graceful that was killed, by the text and the descriptors of its Inheritance and by
+// what its Save returned. It returns nil for the text "".
+func InheritPTY(text string, kept json.RawMessage, log *slog.Logger) (*PTY, error) {
 	if text == "" {
 		return nil, nil
 	}
-	group, _ := unix.Getpgid(front)
-	p := newPTY(group, log)
+	var s saved
+	_ = json.Unmarshal(kept, &s)
+	p := newPTY(s.Group, log)
 	if _, err := fmt.Sscanf(text, "%d,%d", &p.master, &p.slave); err != nil {
 		return nil, fmt.Errorf("the pseudo-terminal %q: %w", text, err)
 	}
 	unix.CloseOnExec(p.master)
 	unix.CloseOnExec(p.slave)
-	if p.inForeground() {
-		p.saved, _ = modes(0)
-	}
+	p.saved = s.Modes
 	return p, p.start()
+}
+
+// Save returns what InheritPTY needs.
+func (p *PTY) Save() (json.RawMessage, error) {
+	s := saved{Group: p.group}
+	if p.inForeground() { // else another job has set the modes
+		s.Modes, _ = modes(0)
+	}
+	return json.Marshal(s)
 }
 
 // Inheritance returns what InheritPTY needs: a text, and descriptors that must keep their numbers.

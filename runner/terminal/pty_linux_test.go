@@ -1,12 +1,12 @@
 package terminal
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/creack/pty"
@@ -124,6 +124,10 @@ func TestInheritPTY_roundTrip(t *testing.T) {
 		p := s.openPTY()
 		slave := s.slaveOf(p)
 		text, fds := p.Inheritance()
+		kept, err := p.Save()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if want := []int{p.master, p.slave}; !slices.Equal(fds, want) {
 			t.Fatalf("it inherits %v, want %v", fds, want)
 		}
@@ -135,7 +139,7 @@ func TestInheritPTY_roundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		heir := s.start(0, fmt.Sprintf("inherit %s %d", text, os.Getpid()), os.Stdin)
+		heir := s.start(0, fmt.Sprintf("inherit %s %s", text, kept), os.Stdin)
 		heir.says(fmt.Sprintf("group %d, flags %d %d", s.group, unix.FD_CLOEXEC, unix.FD_CLOEXEC))
 		m := raw(&before)
 		s.setModes(0, m)
@@ -148,12 +152,11 @@ func TestInheritPTY_roundTrip(t *testing.T) {
 	})
 }
 
-// inherit relays the terminal of a front after SIGUSR1.
+// inherit relays the terminal of a graceful that was killed, after SIGUSR1.
 func inherit(args []string) {
-	front, _ := strconv.Atoi(args[1])
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGUSR1)
-	p, err := InheritPTY(args[0], front, slog.New(slog.DiscardHandler))
+	p, err := InheritPTY(args[0], json.RawMessage(args[1]), slog.New(slog.DiscardHandler))
 	if err != nil {
 		panic(err)
 	}
@@ -167,11 +170,11 @@ func inherit(args []string) {
 }
 
 func TestInheritPTY_text(t *testing.T) {
-	if p, err := InheritPTY("", 1, nil); p != nil || err != nil {
+	if p, err := InheritPTY("", nil, nil); p != nil || err != nil {
 		t.Errorf("without a terminal: %v, %v", p, err)
 	}
 	for _, text := range []string{"x", "5", "5,", ",5"} {
-		if _, err := InheritPTY(text, 1, nil); err == nil {
+		if _, err := InheritPTY(text, nil, nil); err == nil {
 			t.Errorf("%q is a terminal", text)
 		}
 	}

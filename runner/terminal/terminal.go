@@ -4,6 +4,7 @@
 package terminal
 
 import (
+	"encoding/json"
 	"os"
 	"syscall"
 
@@ -23,6 +24,7 @@ import (
 // A nil *Terminal stands for none. GiveForeground, Suspend and SignalOthers need one.
 type Terminal struct {
 	group   int           // graceful's process group
+	root    int           // the ancestor of the target: graceful, or the guard
 	modes   *unix.Termios // as they were before the target was started
 	atStart bool          // the target starts in the foreground
 	gives   bool          // the target gets the foreground whenever graceful's group has it
@@ -36,7 +38,7 @@ const device = "/dev/tty"
 // Open finds the controlling terminal and remembers its modes. group is graceful's process group. Open returns nil if
 // there is no such terminal.
 func Open(group int) *Terminal {
-	t := &Terminal{group: group}
+	t := &Terminal{group: group, root: os.Getpid()}
 	err := t.use(func(fd int) (err error) {
 		t.modes, err = modes(fd)
 		return err
@@ -52,6 +54,30 @@ func Open(group int) *Terminal {
 		t.gives = t.atStart
 	}
 	return t
+}
+
+// saved is what a graceful that takes a run over can no longer ask for.
+type saved struct {
+	Group int           `json:"group"`
+	Modes *unix.Termios `json:"modes"` // of graceful's terminal; nil: it has none, or is in its background
+}
+
+// Save returns what Reopen and InheritPTY need.
+func (t *Terminal) Save() (json.RawMessage, error) {
+	if t == nil {
+		return nil, nil
+	}
+	return json.Marshal(saved{t.group, t.modes})
+}
+
+// Reopen returns the terminal of a graceful that was killed, by what its Save returned; nil if it had none. root is the
+// ancestor of the target.
+func Reopen(text json.RawMessage, root int) *Terminal {
+	var s saved
+	if json.Unmarshal(text, &s) != nil || s.Group == 0 {
+		return nil
+	}
+	return &Terminal{group: s.Group, modes: s.Modes, root: root}
 }
 
 // leadsToProcess reports whether a descriptor is a pipe or a socket. The process at its other end belongs to graceful's
@@ -134,7 +160,7 @@ func (t *Terminal) targetHas(front, target int) bool {
 		return unix.Kill(-front, 0) == unix.ESRCH
 	}
 	for pid, p := range all {
-		if p.Group == front && !descends(all, pid, os.Getpid()) {
+		if p.Group == front && !descends(all, pid, t.root) {
 			return false
 		}
 	}
@@ -167,20 +193,20 @@ func descends(all map[int]procfs.Process, pid, ancestor int) bool {
 	return pid == ancestor
 }
 
-// SignalOthers sends a signal to every process of graceful's group except front, as the kernel would if the target
+// SignalOthers sends a signal to every process of graceful's group except one, as the kernel would if the target
 // were a member of that group.
-func (t *Terminal) SignalOthers(sig syscall.Signal, front int) {
-	for _, pid := range t.others(front) {
+func (t *Terminal) SignalOthers(sig syscall.Signal, except int) {
+	for _, pid := range t.others(except) {
 		_ = unix.Kill(pid, sig)
 	}
 }
 
-// HasOthers reports whether graceful's group has a member besides front.
-func (t *Terminal) HasOthers(front int) bool { return t != nil && len(t.others(front)) > 0 }
+// HasOthers reports whether graceful's group has a member besides one process.
+func (t *Terminal) HasOthers(except int) bool { return t != nil && len(t.others(except)) > 0 }
 
-func (t *Terminal) others(front int) (pids []int) {
+func (t *Terminal) others(except int) (pids []int) {
 	for pid, p := range living() {
-		if p.Group == t.group && pid != front && t.group > 0 {
+		if p.Group == t.group && pid != except && t.group > 0 {
 			pids = append(pids, pid)
 		}
 	}

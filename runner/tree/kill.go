@@ -31,7 +31,7 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 		slices.Sort(t.killedInCgroup)
 		t.killedInCgroup = slices.Compact(t.killedInCgroup)
 	}
-	t.proc.Walk(t.self, t.excluded, k.visit)
+	t.proc.Walk(t.root, t.excluded, k.visit)
 	for _, root := range t.orphanRoots() {
 		k.visit(root.PID, root.PPID)
 		t.proc.Walk(root.PID, nil, k.visit)
@@ -47,10 +47,10 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 
 // KillChildren sends SIGKILL to graceful's own children, dead or alive, and reads nothing about them. It is for a tree
 // in which so many processes end that reading each of them takes longer than the others need to fork. It does nothing
-// at level Group.
+// at level Group, and where the members are another process's children.
 func (t *Tree) KillChildren() {
 	t.excludeKept()
-	if t.level != Subreaper {
+	if t.level != Subreaper || t.root != t.self {
 		return
 	}
 	for _, pid := range t.childPIDs() {
@@ -94,6 +94,9 @@ func (k *killPass) visit(pid, parent int) {
 		err = unix.Kill(pid, unix.SIGKILL)
 	}
 	p, ok := k.tree.proc.Read(pid)
+	if !ok && parent == k.tree.root && !isChild {
+		err = unix.Kill(pid, 0)
+	}
 	if !ok && err == unix.EPERM { // hidepid
 		p, ok = hiddenProcess(pid, parent), true
 	}

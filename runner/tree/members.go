@@ -22,7 +22,7 @@ func (t *Tree) Members() []procfs.Process {
 	case t.level == Group:
 		return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool { return p.Dead || p.Group != t.group })
 	}
-	found := t.proc.Descendants(t.self, t.excluded)
+	found := t.proc.Descendants(t.root, t.excluded)
 	for _, root := range t.orphanRoots() {
 		found = append(found, root)
 		found = append(found, t.proc.Descendants(root.PID, nil)...)
@@ -48,10 +48,10 @@ func (t *Tree) Find(pid int) (procfs.Process, bool) {
 			return p, ok
 		}
 		for q := p; ok; q, ok = t.proc.Read(q.PPID) {
-			if t.isExcluded(q.PID) || q.PID == t.self || q.PPID == 0 {
+			if t.isExcluded(q.PID) || q.PID == t.root || q.PPID == 0 {
 				return procfs.Process{}, false
 			}
-			if q.PPID == t.self {
+			if q.PPID == t.root {
 				return p, true
 			}
 		}
@@ -66,7 +66,7 @@ func (t *Tree) Children() (found []procfs.Process) {
 	for _, pid := range t.childPIDs() {
 		p, ok := t.proc.Read(pid)
 		if !ok { // hidepid; it exists, since it is not reaped
-			p = hiddenProcess(pid, t.self)
+			p = hiddenProcess(pid, t.root)
 		}
 		found = append(found, p)
 	}

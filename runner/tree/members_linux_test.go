@@ -115,7 +115,7 @@ func TestChildren_hidden(t *testing.T) {
 	root := proctest.Dir(t,
 		proctest.Process{PID: self, PPID: 1, Threads: [][]int{{1100, 1200, 1300}}},
 		proctest.Process{PID: 1100, PPID: self})
-	tr := &Tree{level: Subreaper, self: self, proc: procfs.Fake(root, true), excluded: []int{1300}}
+	tr := &Tree{level: Subreaper, self: self, root: self, proc: procfs.Fake(root, true), excluded: []int{1300}}
 	children := tr.Children()
 	if got := pidsOf(children); !slices.Equal(got, []int{1100, 1200}) {
 		t.Fatalf("children %v", got)
@@ -135,7 +135,7 @@ func TestEmpty_excludedChildren(t *testing.T) {
 			processes = append(processes, proctest.Process{PID: pid, PPID: self, State: "Z"})
 		}
 		fs := procfs.Fake(proctest.Dir(t, processes...), true)
-		return &Tree{level: Subreaper, self: self, excluded: excluded, proc: fs}
+		return &Tree{level: Subreaper, self: self, root: self, excluded: excluded, proc: fs}
 	}
 	for _, c := range []struct {
 		excluded, children []int

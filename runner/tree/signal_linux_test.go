@@ -128,7 +128,7 @@ func TestSignal_memberLeavesGroup(t *testing.T) {
 	for _, pid := range children { // /proc still shows all of them in the group
 		processes = append(processes, proctest.Process{PID: pid, PPID: self, Group: group})
 	}
-	tr := &Tree{level: Subreaper, self: self, proc: procfs.Fake(proctest.Dir(t, processes...), true)}
+	tr := &Tree{level: Subreaper, self: self, root: self, proc: procfs.Fake(proctest.Dir(t, processes...), true)}
 	tr.Started(group)
 	tr.Signal(counted)
 	if got := counts(t, target, inside, gone); got != "1 1 1" {
@@ -162,7 +162,7 @@ func TestSignalOrphans_reparentedMeanwhile(t *testing.T) {
 	later := []proctest.Process{graceful(excluded, dying, itsChild, born, dead, hidden, late), zombie(dead),
 		process(late, self, lateChild), process(lateChild, late)}
 	fs := procSequence(t, before, after, after, later)
-	tr := &Tree{level: Subreaper, self: self, excluded: []int{excluded}, proc: fs}
+	tr := &Tree{level: Subreaper, self: self, root: self, excluded: []int{excluded}, proc: fs}
 	check := func(when, want string) {
 		t.Helper()
 		if got := counts(t, counters...); got != want {
@@ -268,7 +268,7 @@ func TestSignalRest_afterStopGroup(t *testing.T) {
 // Without /proc, every member of the group counts as asked.
 func TestSignalRest_withoutProc(t *testing.T) {
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
-	tr := &Tree{level: Group, self: os.Getpid()}
+	tr := &Tree{level: Group, self: os.Getpid(), root: os.Getpid()}
 	tr.Started(target.Process.Pid)
 	if err := tr.StopGroup(counted); err != nil {
 		t.Fatal(err)

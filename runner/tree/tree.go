@@ -31,6 +31,7 @@ func Levels() []Level { return []Level{Auto, Subreaper, Group, Cgroup} }
 type Tree struct {
 	level Level
 	self  int        // graceful's pid
+	root  int        // the process whose descendants are the members: graceful, or the guard
 	proc  *procfs.FS // nil: /proc is missing or shows another PID namespace
 
 	excluded       []int  // children of graceful that are not members; neither are their descendants
@@ -55,7 +56,7 @@ type Tree struct {
 // returns a warning; another level returns an error. The children that graceful already has are excluded: a shell that
 // starts jobs and then executes graceful leaves them to it.
 func Open(level Level) (*Tree, []string, error) {
-	t := &Tree{level: level, self: unix.Getpid(), proc: procfs.Open()}
+	t := &Tree{level: level, self: unix.Getpid(), root: unix.Getpid(), proc: procfs.Open()}
 	var warnings []string
 	if level != Group {
 		err := AdoptOrphans()
@@ -75,6 +76,14 @@ func Open(level Level) (*Tree, []string, error) {
 		t.excluded = t.proc.Children(t.self)
 	}
 	return t, warnings, nil
+}
+
+// SetRoot declares that the members descend from another process, which reaps them: the guard, or graceful again.
+// Graceful is no member itself.
+func (t *Tree) SetRoot(pid int) {
+	if t.root = pid; pid != t.self {
+		t.excluded = append(t.excluded, t.self)
+	}
 }
 
 // Level returns the level that is in force: Subreaper or Group. A cgroup is in addition to it, see MakeCgroup.
@@ -134,6 +143,9 @@ func (t *Tree) Keep(variable string) {
 	t.excludeKept()
 }
 
+// Keeps reports whether Keep was called.
+func (t *Tree) Keeps() bool { return t.memberVariable != "" }
+
 // excludeKept excludes the living children that Keep leaves alone. A zombie has no environment and stays a child of the
 // run, so that it is reaped.
 func (t *Tree) excludeKept() {
@@ -152,6 +164,6 @@ func (t *Tree) excludeKept() {
 }
 
 // childPIDs lists graceful's own children, dead or alive, except the excluded ones.
-func (t *Tree) childPIDs() []int { return slices.DeleteFunc(t.proc.Children(t.self), t.isExcluded) }
+func (t *Tree) childPIDs() []int { return slices.DeleteFunc(t.proc.Children(t.root), t.isExcluded) }
 
 func (t *Tree) isExcluded(pid int) bool { return slices.Contains(t.excluded, pid) }

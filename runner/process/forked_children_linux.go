@@ -1,0 +1,196 @@
+package process
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// collectLimit bounds the number of ends that one call of collect handles.
+const collectLimit = 1000
+
+// collect marks the ends of processes on the board, and reaps orphans. It reports whether it has told graceful.
+//
+//go:norace
+//go:nosplit
+func (g *guard) collect() (changed bool) {
+	changed = g.suspension()
+	for range collectLimit {
+		if !g.look(unix.P_ALL, 0, unix.WEXITED|unix.WNOWAIT) {
+			if g.errno != syscall.ECHILD {
+				g.hidden = true // look again
+			} else if g.board.childless == 0 {
+				g.board.childless, changed = 1, true
+			}
+			break
+		}
+		if g.info.pid == 0 {
+			break
+		}
+		if !g.handle(uintptr(g.info.pid)) {
+			g.hidden = true
+			break
+		}
+		changed = true
+	}
+	if changed {
+		g.tell()
+	}
+	return changed
+}
+
+// codeKilled is CLD_KILLED (sigaction(2)).
+const codeKilled = 2
+
+// handle handles the child that look has found dead. It returns false if graceful has yet to handle its end.
+//
+//go:norace
+//go:nosplit
+func (g *guard) handle(pid uintptr) bool {
+	i := g.slotOf(pid)
+	if i == noSlot {
+		if pid == g.leader {
+			g.killed = uint32(g.info.code) == codeKilled && uint32(g.info.status) == uint32(unix.SIGKILL)
+		}
+		g.reap(pid)
+		g.board.orphans++
+		return true
+	}
+	s := &g.board.slots[i]
+	if s.end != 0 {
+		return false
+	}
+	if i == 0 {
+		g.board.usage = g.used
+	}
+	if i == 0 && g.board.resume != 0 {
+		g.signal(uintptr(unix.SIGCONT))
+	}
+	s.end = hasEnded | uint32(g.info.code)<<8 | uint32(g.info.status)
+	return true
+}
+
+// look calls waitid(2). It reports whether there is a child.
+//
+//go:norace
+//go:nosplit
+func (g *guard) look(kind, id, options uintptr) bool {
+	g.info.pid = 0
+	g.call5(unix.SYS_WAITID, kind, id, uintptr(unsafe.Pointer(&g.info)), options|unix.WNOHANG,
+		uintptr(unsafe.Pointer(&g.used)))
+	return g.errno == 0
+}
+
+//go:norace
+//go:nosplit
+func (g *guard) reap(pid uintptr) { g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) }
+
+// suspension reports by which signal the target was suspended.
+//
+//go:norace
+//go:nosplit
+func (g *guard) suspension() bool {
+	target := uintptr(g.board.slots[0].pid)
+	if g.board.watched == 0 || target == 0 || !g.look(unix.P_PID, target, unix.WSTOPPED) || g.info.pid == 0 {
+		return false
+	}
+	g.board.suspended = uint32(g.info.status)
+	return true
+}
+
+// slotOf returns the slot of a process, or noSlot.
+//
+//go:norace
+//go:nosplit
+func (g *guard) slotOf(pid uintptr) uint32 {
+	for i := range g.board.used {
+		if uintptr(g.board.slots[i].pid) == pid {
+			return i
+		}
+	}
+	return noSlot
+}
+
+// perform does what graceful asks for on the board.
+//
+//go:norace
+//go:nosplit
+func (g *guard) perform() {
+	if g.board.kill != 0 {
+		g.board.kill = 0
+		g.each(killMember)
+	}
+	reaped := false
+	for i := range g.board.used {
+		s := &g.board.slots[i]
+		if s.reap == 0 {
+			continue
+		}
+		g.reap(uintptr(s.pid))
+		s.pid, s.end, s.failed.errno = 0, 0, 0
+		s.reap, s.asked = 0, 0
+		reaped = true
+	}
+	if reaped {
+		g.hidden = false
+		if !g.collect() {
+			g.tell() // the tree may be empty now
+		}
+	}
+}
+
+// What each does with a child.
+const (
+	reapChild  = iota // reap it if it has ended and is an orphan
+	killMember        // kill it unless it is a command
+	killChild         // kill it
+)
+
+// each does something with each child. Without /proc it knows only those that it has started.
+//
+//go:norace
+//go:nosplit
+func (g *guard) each(do int) {
+	if g.children == none {
+		for i := range g.board.used {
+			if pid := g.board.slots[i].pid; pid != 0 {
+				g.do(do, uintptr(pid))
+			}
+		}
+		return
+	}
+	g.call(unix.SYS_LSEEK, g.children, 0, 0, 0)
+	g.n = 0
+	for g.call(unix.SYS_READ, g.children, uintptr(unsafe.Pointer(&g.text)), unsafe.Sizeof(g.text), 0) {
+		size := g.result
+		if size == 0 {
+			break
+		}
+		for i := range size {
+			if digit := uintptr(g.text[i]) - '0'; digit < 10 {
+				g.n = g.n*10 + digit
+			} else if g.n != 0 {
+				g.do(do, g.n)
+				g.n = 0
+			}
+		}
+	}
+}
+
+// do does something with a child.
+//
+//go:norace
+//go:nosplit
+func (g *guard) do(what int, pid uintptr) {
+	i := g.slotOf(pid)
+	switch {
+	case what == reapChild:
+		if g.look(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT) && g.info.pid != 0 {
+			g.handle(pid)
+		}
+	case pid == g.leader:
+	case what == killChild || i == noSlot || g.board.slots[i].id == 0:
+		g.call(unix.SYS_KILL, pid, uintptr(unix.SIGKILL), 0, 0)
+	}
+}

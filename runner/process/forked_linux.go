@@ -1,0 +1,282 @@
+package process
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file is the guard: a process that is forked from graceful and executes no program. It is the parent of the
+// target and of the commands. It starts them when graceful says so, and starts a new graceful if graceful ends before
+// it has killed the guard. The rules of a forked child (child_linux.go) hold for its whole life. docs/architecture.md
+// has the reasons.
+//
+// The guard never waits for graceful. It marks on the board what has happened, and sends SIGCHLD. If graceful does not
+// act on it, because it is suspended, the guard still reaps orphans.
+
+// guard is what the guard knows. It is prepared before the fork.
+type guard struct {
+	board     *board
+	leader    uintptr  // pid of graceful
+	leaderFD  uintptr  // its pidfd; none: before Linux 5.3
+	link      uintptr  // the guard's end of the pair of sockets; none: graceful has ended
+	end, peer uintptr  // the numbers of both ends
+	passes    uint64   // signals that are passed on to graceful
+	keep      []int32  // descriptors that stay open, in order
+	successor *request // starts a new graceful
+	request   request  // the one of the message
+	argv      []byte   // memory that ps(1) shows as the command line
+	environ   []byte   // memory that /proc/PID/environ shows
+
+	result   uintptr // of the last system call
+	errno    syscall.Errno
+	signals  uintptr // signalfd(2)
+	children uintptr // /proc/PID/task/TID/children; none: it is missing
+	pending  uint64  // signals to pass on once there is a graceful that leads
+	hidden   bool    // a zombie that graceful has not handled may hide others
+	closed   bool    // inherited descriptors are closed
+	failures int     // how often a new graceful has ended before it led
+	kills    int     // how often it was killed before it led
+	killed   bool    // the last one was ended by SIGKILL
+
+	n       uintptr // number that is being read
+	poll    [2]pollFD
+	timeout unix.Timespec
+	all     uint64 // signal mask
+	info    siginfo
+	used    unix.Rusage
+	heard   [16]signalInfo
+	text    [4096]byte
+	message message
+	header  messageHeader
+	vector  ioVector
+	control control
+	pair    [2]int32
+	dead    pollFD
+	pause   unix.Timespec // between two tries to start a new graceful
+	path    [32]byte      // of children
+}
+
+// none is a descriptor that is not there.
+const none = ^uintptr(0)
+
+// noFD is greater than every descriptor.
+const noFD = 1<<31 - 1
+
+// pollFD is struct pollfd of poll(2).
+type pollFD struct {
+	fd              int32
+	events, revents int16
+}
+
+// signalInfo is struct signalfd_siginfo.
+type signalInfo struct {
+	signal uint32
+	_      [2]int32 // errno, code
+	pid    uint32
+	_      [112]byte
+}
+
+// message is what graceful sends to the guard: the slot of a process to start, and where the block of its request lies
+// behind the board. The descriptor of its report comes with it. Without a slot the guard only looks at the board.
+type message struct{ slot, at uint32 }
+
+const noSlot = ^uint32(0)
+
+// messageHeader is struct msghdr of recvmsg(2), ioVector is struct iovec, and control is a struct cmsghdr with a
+// descriptor. Their pointers are numbers, since the guard may not store a pointer.
+type (
+	messageHeader struct {
+		name       uintptr
+		nameLength uint32
+		vector     uintptr
+		vectors    uintptr
+		control    uintptr
+		controls   uintptr
+		flags      int32
+	}
+	ioVector struct{ base, length uintptr }
+	control  struct {
+		length      uintptr
+		level, kind int32
+		fd          int32
+	}
+)
+
+// fork forks the guard.
+//
+//go:norace
+//go:nosplit
+//go:noinline
+func (g *guard) fork() (pid uintptr, errno syscall.Errno) {
+	r := g.successor
+	r.setMask(&allSignals, &r.before)
+	r.clone()
+	if r.result == 0 && r.errno == 0 {
+		g.run()
+	}
+	pid, errno = r.result, r.errno
+	r.setMask(&r.before, nil)
+	return pid, errno
+}
+
+// run is the guard. It does not return.
+//
+//go:norace
+//go:nosplit
+func (g *guard) run() {
+	g.begin()
+	for {
+		g.wait()
+		g.readSignals()
+		g.collect()
+		for g.receive() {
+			if g.start() {
+				g.request.become()
+			}
+			g.started()
+		}
+		g.perform()
+		if g.ended() && g.replace() {
+			g.successor.become()
+		}
+	}
+}
+
+// begin sets the guard up.
+//
+//go:norace
+//go:nosplit
+func (g *guard) begin() {
+	g.call(unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0)
+	g.call(unix.SYS_SETPGID, 0, 0, 0, 0)
+	g.signals = none
+	if g.call(unix.SYS_SIGNALFD4, none, uintptr(unsafe.Pointer(&g.all)), sigsetSize, unix.SFD_NONBLOCK|unix.SFD_CLOEXEC) {
+		g.signals = g.result
+		g.retain(int32(g.result))
+	}
+	g.children = none
+	if g.call(unix.SYS_OPENAT, atFDCWD, uintptr(unsafe.Pointer(&g.path)), unix.O_RDONLY|unix.O_CLOEXEC, 0) {
+		g.children = g.result
+		g.retain(int32(g.result))
+	}
+	g.call(unix.SYS_CLOSE, g.peer, 0, 0, 0) // last: connect needs this number
+	for i := range g.argv {
+		if i < len(guardName) {
+			g.argv[i] = guardName[i]
+		} else {
+			g.argv[i] = 0
+		}
+	}
+	for i := range g.environ {
+		g.environ[i] = 0
+	}
+	g.poll[0] = pollFD{fd: int32(g.link), events: unix.POLLIN}
+	g.poll[1] = pollFD{fd: int32(g.signals), events: unix.POLLIN}
+}
+
+// retain adds a descriptor to those that stay open. The list ends with room for two, which no descriptor is.
+//
+//go:norace
+//go:nosplit
+func (g *guard) retain(fd int32) {
+	for i := range g.keep {
+		if g.keep[i] > fd {
+			g.keep[i], fd = fd, g.keep[i]
+		}
+	}
+}
+
+// guardName is the command line that ps(1) shows.
+const guardName = "graceful: guard"
+
+// lookAfter is when the guard looks for zombies that another one hides, in nanoseconds.
+const lookAfter = 50e6
+
+// wait waits for something to do.
+//
+//go:norace
+//go:nosplit
+func (g *guard) wait() {
+	timeout := uintptr(0)
+	if g.hidden || g.signals == none {
+		g.timeout.Sec, g.timeout.Nsec = 0, lookAfter
+		timeout = uintptr(unsafe.Pointer(&g.timeout))
+	}
+	g.call5(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&g.poll)), 2, timeout, 0, 0)
+	if g.hidden && g.result == 0 {
+		g.hidden = false
+		g.each(reapChild)
+		g.tell()
+	}
+}
+
+// readSignals passes signals on.
+//
+//go:norace
+//go:nosplit
+func (g *guard) readSignals() {
+	size := unsafe.Sizeof(g.heard)
+	for g.signals != none && g.call(unix.SYS_READ, g.signals, uintptr(unsafe.Pointer(&g.heard)), size, 0) {
+		n := g.result / unsafe.Sizeof(g.heard[0])
+		for i := range n {
+			if uintptr(g.heard[i].pid) != g.leader {
+				g.pending |= g.passes & (1 << (g.heard[i].signal - 1))
+			}
+		}
+	}
+	for sig := uintptr(1); g.pending != 0 && g.board.leads != 0; sig++ {
+		if bit := uint64(1) << (sig - 1); g.pending&bit != 0 {
+			g.pending &^= bit
+			g.signal(sig)
+		}
+	}
+}
+
+// signal sends a signal to graceful.
+//
+//go:norace
+//go:nosplit
+func (g *guard) signal(sig uintptr) {
+	for range tries {
+		if g.leaderFD != none && g.call(unix.SYS_PIDFD_SEND_SIGNAL, g.leaderFD, sig, 0, 0) ||
+			g.leaderFD == none && g.call(unix.SYS_KILL, g.leader, sig, 0, 0) {
+			return
+		}
+	}
+}
+
+// tries is how often a system call is tried that has no lasting reason to fail.
+const tries = 3
+
+// tell wakes graceful, so that it looks at the board.
+//
+//go:norace
+//go:nosplit
+func (g *guard) tell() {
+	if g.board.leads != 0 {
+		g.signal(uintptr(unix.SIGCHLD))
+	}
+}
+
+// ended reports whether graceful has ended.
+//
+//go:norace
+//go:nosplit
+func (g *guard) ended() bool { return g.link == none }
+
+// call makes a system call, keeps its result and error, and reports whether there was none.
+//
+//go:norace
+//go:nosplit
+func (g *guard) call(number, a1, a2, a3, a4 uintptr) bool {
+	g.result, _, g.errno = syscall.RawSyscall6(number, a1, a2, a3, a4, 0, 0)
+	return g.errno == 0
+}
+
+//go:norace
+//go:nosplit
+func (g *guard) call5(number, a1, a2, a3, a4, a5 uintptr) {
+	g.result, _, g.errno = syscall.RawSyscall6(number, a1, a2, a3, a4, a5, 0)
+}

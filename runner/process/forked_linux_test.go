@@ -1,0 +1,236 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/runner/machine"
+)
+
+// startGuard starts a guard for a test. No graceful succeeds this process.
+func startGuard(t *testing.T) *Guard {
+	t.Helper()
+	g, err := StartGuard(Succession{Successor: func(int, int) Spec {
+		return Spec{Path: "/bin/false", Argv: []string{"false"}}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return g
+}
+
+// shell returns a process that runs a script.
+func shell(script string) Spec {
+	return Spec{Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ()}
+}
+
+// until waits for a condition.
+func until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no %s within a minute", what)
+		}
+	}
+}
+
+// ends waits for the end of a process, and reaps it.
+func ends(t *testing.T, g *Guard, want int, ending machine.Ending) {
+	t.Helper()
+	var pid int
+	var got machine.Ending
+	until(t, "end of a process", func() bool { pid, got, _ = g.Peek(); return pid != 0 })
+	if pid != want || got != ending {
+		t.Errorf("process %d ended with %+v, want %d, %+v", pid, got, want, ending)
+	}
+	g.Reap(pid)
+	until(t, "reaping", func() bool { return g.slotOf(pid) == nil })
+}
+
+func TestGuard_processes(t *testing.T) {
+	g := startGuard(t)
+	for id, c := range []struct {
+		script string
+		want   machine.Ending
+	}{
+		{"exit 3", machine.Ending{Code: 3}}, {"exit 255", machine.Ending{Code: 255}},
+		{"kill -9 $$", machine.Ending{Signal: 9}},
+	} {
+		pid, err := g.Start(shell(c.script), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends(t, g, pid, c.want)
+	}
+	until(t, "word that there is no child", func() bool { _, _, childless := g.Peek(); return childless })
+}
+
+// A process that cannot be started leaves nothing behind. The error says what failed.
+func TestGuard_failures(t *testing.T) {
+	const missing, tooLong = "no such file or directory", "argument list too long"
+	g := startGuard(t)
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		change func(*Spec)
+		want   error
+		text   string
+	}{
+		"no program":   {func(s *Spec) { s.Path = dir + "/none" }, unix.ENOENT, missing},
+		"a directory":  {func(s *Spec) { s.Path = dir }, unix.EACCES, "permission denied"},
+		"no directory": {func(s *Spec) { s.Dir = dir + "/none" }, unix.ENOENT, "its working directory: " + missing},
+		"no cgroup":    {func(s *Spec) { s.Cgroup = dir + "/none" }, ErrCgroup, "entering its cgroup: " + missing},
+		"a NUL":        {func(s *Spec) { s.Argv = []string{"a\x00b"} }, unix.EINVAL, "invalid argument"},
+		"too much":     {func(s *Spec) { s.Env = []string{strings.Repeat("x", 1<<20)} }, unix.E2BIG, tooLong},
+		"far too much": {func(s *Spec) { s.Env = []string{strings.Repeat("x", 17<<20)} }, unix.E2BIG, tooLong},
+	} {
+		s := shell("exit 1")
+		c.change(&s)
+		for name, start := range map[string]func() (int, error){
+			name: func() (int, error) { return g.Start(s, 1) }, name + ", without a guard": s.Start,
+		} {
+			if pid, err := start(); pid != 0 || !errors.Is(err, c.want) || err.Error() != c.text {
+				t.Errorf("%s: %d, %v; want %s", name, pid, err, c.text)
+			}
+		}
+	}
+	until(t, "word that there is no child", func() bool { _, _, childless := g.Peek(); return childless })
+}
+
+// Arguments and environment arrive byte for byte, as far as Linux takes them.
+func TestGuard_arguments(t *testing.T) {
+	g := startGuard(t)
+	file := filepath.Join(t.TempDir(), "out")
+	big := strings.Repeat("x", 100<<10)
+	s := Spec{
+		Path: "/bin/sh", Argv: []string{"sh", "-c", `printf '%s|' "$@" "$B" >` + file, "sh", "", "a b", "\xff\n"},
+		PIDOfOurs: 7, Env: []string{"LISTEN_PID=7", "WATCHDOG_PID=8", "B=\xfe"},
+	}
+	for i := range 15 {
+		s.Env = append(s.Env, fmt.Sprintf("BIG%d=%s", i, big))
+	}
+	s.Argv[2] += `; env | grep LISTEN_PID >>` + file + "; echo $$ >>" + file
+	pid, err := g.Start(s, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends(t, g, pid, machine.Ending{})
+	got, _ := os.ReadFile(file)
+	if want := fmt.Sprintf("|a b|\xff\n|\xfe|LISTEN_PID=%d\n%d\n", pid, pid); string(got) != want {
+		t.Errorf("it got %q, want %q", got, want)
+	}
+}
+
+// Orphans are reaped although a process that has ended before them is kept, and although nothing acts on that.
+func TestGuard_orphans(t *testing.T) {
+	g := startGuard(t)
+	const orphans = 2000
+	pid, err := g.Start(shell(fmt.Sprintf(
+		"i=0; while [ $((i += 1)) -le %d ]; do (sleep 0.5 & exit) & done; wait; kill -9 $$", orphans)), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	until(t, "end of all orphans", func() bool { total += g.Orphans(); return total == orphans })
+	ends(t, g, pid, machine.Ending{Signal: 9})
+}
+
+// The children of the guard are killed, except commands.
+func TestGuard_KillChildren(t *testing.T) {
+	g := startGuard(t)
+	target, err := g.Start(shell("sleep 1000 & exec sleep 1000"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, err := g.Start(shell("exec sleep 1000"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.KillChildren()
+	ends(t, g, target, machine.Ending{Signal: 9})
+	until(t, "orphan", func() bool { g.KillChildren(); return g.Orphans() > 0 })
+	if err := unix.Kill(command, 0); err != nil {
+		t.Error("the command was killed, too")
+	}
+	_ = unix.Kill(command, unix.SIGKILL)
+	ends(t, g, command, machine.Ending{Signal: 9})
+}
+
+func TestGuard_suspensionOfTheTarget(t *testing.T) {
+	g := startGuard(t)
+	g.Watch()
+	pid, err := g.Start(shell("kill -TSTP $$; exit 4"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var by syscall.Signal
+	until(t, "suspension", func() bool { by = g.SuspendedBy(pid); return by != 0 })
+	if again := g.SuspendedBy(pid); by != unix.SIGTSTP || again != 0 {
+		t.Errorf("suspended by %v, then by %v", by, again)
+	}
+	_ = unix.Kill(pid, unix.SIGCONT)
+	ends(t, g, pid, machine.Ending{Code: 4})
+}
+
+// A guard that was suspended goes on; without a guard nothing is started.
+func TestGuard_suspendedAndKilled(t *testing.T) {
+	g := startGuard(t)
+	for range 3 {
+		_ = unix.Kill(g.PID(), unix.SIGSTOP)
+		pid, err := g.Start(shell("exit 5"), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends(t, g, pid, machine.Ending{Code: 5})
+	}
+	if g.Ended() {
+		t.Error("the guard has ended")
+	}
+	_ = unix.Kill(g.PID(), unix.SIGKILL)
+	if _, err := g.Start(shell("exit 5"), 1); !errors.Is(err, ErrGuardEnded) {
+		t.Errorf("a dead guard starts a process: %v", err)
+	}
+	until(t, "end of the guard", g.Ended)
+}
+
+// The guard calls nothing but its own code and the one function that makes system calls: everything else in a Go
+// program may need the runtime, of which the guard has only a copy.
+func TestGuard_calls(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const functions = `^graceful/runner/process\.\(\*(guard|request)\)`
+	code, err := exec.Command("go", "tool", "objdump", "-s", functions, self).Output()
+	if err != nil {
+		t.Skip("needs go tool objdump: ", err)
+	}
+	call := regexp.MustCompile(`\t(?:CALL|BL|JMP) ([^\s(]+\([^\s]*|[a-z][^\s]*)\(SB\)`)
+	var called []string
+	for _, m := range call.FindAllStringSubmatch(string(code), -1) {
+		called = append(called, m[1])
+	}
+	slices.Sort(called)
+	called = slices.Compact(called)
+	own := regexp.MustCompile(`^(graceful/runner/process\.(\(\*(guard|request)\)\..*|writeDecimal)|` +
+		`syscall\.RawSyscall6|runtime\.(panic(Index|Slice).*|memmove.*|duff(copy|zero).*))$`)
+	if len(called) < 10 {
+		t.Fatalf("it calls only %q", called)
+	}
+	for _, name := range called {
+		if !own.MatchString(name) {
+			t.Errorf("it calls %s", name)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package process
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// receive receives a message. It reports whether a process is to be started.
+//
+//go:norace
+//go:nosplit
+func (g *guard) receive() bool {
+	for {
+		g.vector = ioVector{uintptr(unsafe.Pointer(&g.message)), unsafe.Sizeof(g.message)}
+		g.header = messageHeader{
+			vector: uintptr(unsafe.Pointer(&g.vector)), vectors: 1,
+			control: uintptr(unsafe.Pointer(&g.control)), controls: unsafe.Sizeof(g.control),
+		}
+		g.control.length = 0
+		if !g.call(unix.SYS_RECVMSG, g.link, uintptr(unsafe.Pointer(&g.header)), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC, 0) {
+			return false
+		}
+		if g.result == 0 {
+			g.link = none
+			g.poll[0].fd = -1
+			return false
+		}
+		if g.message.slot < maxSlots && g.control.length != 0 {
+			return true
+		}
+	}
+}
+
+// start forks the process of the message. It reports whether this is the child.
+//
+//go:norace
+//go:nosplit
+func (g *guard) start() (child bool) {
+	block := unsafe.Add(unsafe.Pointer(g.board), g.message.at)
+	g.request = *(*request)(block)
+	r := &g.request
+	r.block, r.report = uintptr(block), uintptr(g.control.fd)
+	g.board.childless = 0
+	s := &g.board.slots[g.message.slot]
+	r.setPID = uintptr(unsafe.Pointer(&s.pid))
+	r.fork()
+	if r.errno == 0 && r.result == 0 {
+		g.call(unix.SYS_CLOSE, g.link, 0, 0, 0)
+		return true
+	}
+	s.failed.stage, s.failed.errno = r.failure.stage, r.errno
+	return false
+}
+
+// started ends the start of a process in the guard.
+//
+//go:norace
+//go:nosplit
+func (g *guard) started() {
+	g.call(unix.SYS_CLOSE, uintptr(g.control.fd), 0, 0, 0)
+	if !g.closed {
+		g.closed = true
+		g.closeOthers()
+	}
+}
+
+// closeOthers closes the descriptors that graceful had and the guard does not need: those that the target has inherited
+// from the caller, and those of the Go runtime.
+//
+//go:norace
+//go:nosplit
+func (g *guard) closeOthers() {
+	from := uintptr(3)
+	for i := range g.keep {
+		if g.keep[i] == noFD {
+			break
+		}
+		fd := uintptr(g.keep[i])
+		g.closeRange(from, fd)
+		from = fd + 1
+	}
+	g.closeRange(from, none)
+}
+
+// closeRange closes descriptors from one number up to before another.
+//
+//go:norace
+//go:nosplit
+func (g *guard) closeRange(from, to uintptr) {
+	if from >= to {
+		return
+	}
+	last := to - 1
+	if to == none {
+		last = 1<<32 - 1
+	}
+	_ = from <= last && g.call(unix.SYS_CLOSE_RANGE, from, last, 0, 0)
+	if g.errno != syscall.ENOSYS {
+		return
+	}
+	for fd := from; fd < to && fd < 1<<16; fd++ {
+		g.call(unix.SYS_CLOSE, fd, 0, 0, 0)
+	}
+}

@@ -1,0 +1,126 @@
+package process
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxFailures is how often in a row a new graceful may end before it leads the run. maxKills is how often it may be
+// killed before that without that being a failure of its own: by whoever killed the one before, and not for want of
+// memory.
+const maxFailures, maxKills = 3, 20
+
+// replace makes sure that graceful has ended, and forks a new one. It reports whether this is the child.
+//
+//go:norace
+//go:nosplit
+func (g *guard) replace() (child bool) {
+	g.bury()
+	switch {
+	case g.board.leads != 0:
+		g.failures, g.kills, g.pause.Nsec = 0, 0, 0
+	case g.killed && g.kills < maxKills:
+		g.kills++
+	default:
+		g.failures++
+	}
+	g.board.leads = 0
+	for again := g.failures > 0; ; again = true {
+		if g.failures > maxFailures {
+			g.giveUp()
+		}
+		if again {
+			g.each(killChild)
+			g.pause.Nsec = min(2*g.pause.Nsec+10e6, 999e6)
+			g.call5(unix.SYS_PPOLL, 0, 0, uintptr(unsafe.Pointer(&g.pause)), 0, 0)
+			g.collect()
+		}
+		if g.connect() && g.forkSuccessor() {
+			return g.leader == 0
+		}
+	}
+}
+
+// bury kills graceful, which may only have closed the link, waits for its end, and reaps it if it is a child.
+//
+//go:norace
+//go:nosplit
+func (g *guard) bury() {
+	g.signal(uintptr(unix.SIGKILL))
+	if g.leaderFD != none {
+		g.dead = pollFD{fd: int32(g.leaderFD), events: unix.POLLIN}
+		g.timeout.Sec, g.timeout.Nsec = 1, 0
+		g.call5(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&g.dead)), 1, uintptr(unsafe.Pointer(&g.timeout)), 0, 0)
+		g.call(unix.SYS_CLOSE, g.leaderFD, 0, 0, 0)
+	}
+	g.do(reapChild, g.leader)
+	g.collect()
+}
+
+// connect makes a new link.
+//
+//go:norace
+//go:nosplit
+func (g *guard) connect() bool {
+	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC
+	if !g.call(unix.SYS_SOCKETPAIR, unix.AF_UNIX, kind, 0, uintptr(unsafe.Pointer(&g.pair))) {
+		return false
+	}
+	end, peer := uintptr(g.pair[0]), uintptr(g.pair[1])
+	ok := g.call(unix.SYS_DUP3, end, g.end, unix.O_CLOEXEC, 0)
+	if end != g.peer { // else the next dup3 closes it
+		g.call(unix.SYS_CLOSE, end, 0, 0, 0)
+	}
+	if peer != g.peer {
+		ok = g.call(unix.SYS_DUP3, peer, g.peer, unix.O_CLOEXEC, 0) && ok
+		g.call(unix.SYS_CLOSE, peer, 0, 0, 0)
+	}
+	return ok
+}
+
+// forkSuccessor forks a new graceful. In the child, leader is 0.
+//
+//go:norace
+//go:nosplit
+func (g *guard) forkSuccessor() bool {
+	g.board.childless = 0
+	g.successor.clone()
+	if g.successor.errno != 0 {
+		return false
+	}
+	g.leader = g.successor.result
+	if g.leader == 0 {
+		return true
+	}
+	g.leaderFD = none
+	if g.call(unix.SYS_PIDFD_OPEN, g.leader, 0, 0, 0) {
+		g.leaderFD = g.result
+	}
+	g.call(unix.SYS_CLOSE, g.peer, 0, 0, 0)
+	g.link = g.end
+	g.poll[0].fd = int32(g.link)
+	return true
+}
+
+// giveUp kills the tree and exits. graceful recover does the rest.
+//
+//go:norace
+//go:nosplit
+func (g *guard) giveUp() {
+	g.pause.Nsec = 10e6
+	for range 1000 {
+		g.each(killChild)
+		g.collect()
+		for i := range g.board.used { // no graceful asks to reap them
+			g.board.slots[i].pid = 0
+		}
+		if g.board.childless != 0 {
+			break
+		}
+		g.call5(unix.SYS_PPOLL, 0, 0, uintptr(unsafe.Pointer(&g.pause)), 0, 0)
+	}
+	for {
+		g.call(unix.SYS_EXIT_GROUP, 1, 0, 0, 0)
+	}
+}

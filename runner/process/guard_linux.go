@@ -1,0 +1,306 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
+)
+
+// Guard is the guard as graceful sees it: the parent of the processes that graceful has it start.
+type Guard struct {
+	pid     int
+	isChild bool // else graceful is the guard's child: it has replaced one that was killed
+	link    int
+	memory  int // descriptor of the board
+	mapped  []byte
+	board   *board
+	size    uint32 // of the memory that exists
+	hung    uint32 // where the block lies that a process may still need that another graceful has started; 0: none
+	gone    bool
+	orphans uint32
+}
+
+// ErrGuardEnded means that the guard has ended.
+var ErrGuardEnded = errors.New("the guard has ended")
+
+// Succession is what the guard needs for its work after the death of graceful.
+type Succession struct {
+	Keep      []int // descriptors that the guard keeps: a new graceful, or a command, needs them
+	Passes    []syscall.Signal
+	Successor func(link, memory int) Spec // a new graceful. It keeps the two descriptors, which OpenGuard wants.
+}
+
+// StartGuard forks the guard.
+func StartGuard(s Succession) (*Guard, error) {
+	memory, err := memoryFile()
+	if err != nil {
+		return nil, fmt.Errorf("memory for the guard: %w", err)
+	}
+	g, err := openBoard(memory)
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(memory))
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("a pair of sockets: %w", err), g.release())
+	}
+	defer unix.Close(pair[1])
+	g.link, g.isChild = pair[0], true
+	forked, err := g.prepare(s, uintptr(pair[1]))
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(g.link), g.release())
+	}
+	atomic.StoreUint32(&g.board.leads, 1)
+	pid, errno := forked.fork()
+	unix.Close(int(forked.successor.program))
+	if forked.leaderFD != none {
+		unix.Close(int(forked.leaderFD))
+	}
+	if errno != 0 {
+		return nil, errors.Join(fmt.Errorf("forking: %w", errno), unix.Close(g.link), g.release())
+	}
+	g.pid = int(pid)
+	return g, nil
+}
+
+// prepare prepares what the guard knows.
+func (g *Guard) prepare(s Succession, end uintptr) (*guard, error) {
+	spec := s.Successor(g.link, g.memory)
+	p, err := spec.parts()
+	if err != nil {
+		return nil, err
+	}
+	f := &guard{
+		board: g.board, leader: uintptr(unix.Getpid()), leaderFD: none, link: end, end: end, peer: uintptr(g.link),
+		passes: setOf(s.Passes), all: allSignals, successor: spec.layOut(p, newBlock(p.size())),
+	}
+	program, err := unix.Open(SelfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", SelfExe, err)
+	}
+	f.successor.report, f.successor.program = none, uintptr(program)
+	if fd, err := unix.PidfdOpen(unix.Getpid(), 0); err == nil {
+		f.leaderFD = uintptr(fd)
+	}
+	copy(f.path[:], "/proc/thread-self/children\x00")
+	f.argv, f.environ = ownMemory()
+	for _, fd := range append(slices.Clone(s.Keep), int(end), g.memory, int(int32(f.leaderFD)), program) {
+		f.keep = append(f.keep, int32(fd))
+	}
+	slices.Sort(f.keep)
+	f.keep = slices.DeleteFunc(slices.Compact(f.keep), func(fd int32) bool { return fd < 3 })
+	f.keep = append(f.keep, noFD, noFD) // see retain
+	return f, nil
+}
+
+// OpenGuard returns the guard that has started this process, by the two descriptors of Succession.
+func OpenGuard(link, memory int) (*Guard, error) {
+	unix.CloseOnExec(link)
+	unix.CloseOnExec(memory)
+	g, err := openBoard(memory)
+	if err != nil {
+		return nil, err
+	}
+	g.link, g.pid = link, unix.Getppid()
+	for i := range g.slots() {
+		s := &g.board.slots[i]
+		if s.asked != 0 && atomic.LoadInt32(&s.pid) == 0 {
+			s.asked = 0 // the request was never sent
+		}
+		if s.asked != 0 && s.executed == 0 {
+			g.hung = g.board.from
+		}
+	}
+	return g, nil
+}
+
+// Lead declares that this process listens to signals and performs the run. After a takeover it is wakened by SIGCHLD
+// when the guard ends.
+func (g *Guard) Lead() {
+	if !g.isChild {
+		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGCHLD), 0, 0, 0)
+	}
+	atomic.StoreUint32(&g.board.leads, 1)
+	g.wake()
+}
+
+// openBoard maps the board.
+func openBoard(memory int) (*Guard, error) {
+	mapped, err := unix.Mmap(memory, 0, int(unsafe.Sizeof(board{}))+blocksSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mapping memory for the guard: %w", err)
+	}
+	g := &Guard{memory: memory, mapped: mapped, board: (*board)(unsafe.Pointer(&mapped[0]))}
+	var st unix.Stat_t
+	if err = unix.Fstat(memory, &st); err == nil {
+		g.size = uint32(st.Size)
+		err = g.extend(uint32(unsafe.Offsetof(g.board.slots) + spareSlots*unsafe.Sizeof(slot{})))
+	}
+	if err != nil {
+		return nil, errors.Join(err, unix.Munmap(mapped))
+	}
+	return g, nil
+}
+
+// extend makes the memory exist up to an offset, and more if that may be. A limit on the size of files (RLIMIT_FSIZE)
+// holds for it, too. An error is for want of memory.
+func (g *Guard) extend(to uint32) (err error) {
+	if to <= g.size {
+		return nil
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		limit.Cur = uint64(to)
+	}
+	if limit.Cur < uint64(to) { // ftruncate(2) would send SIGXFSZ
+		return fmt.Errorf("memory for the guard: %w: %w", unix.EFBIG, unix.ENOMEM)
+	}
+	const step = 64 << 10
+	size := min(int64(to)+step, int64(min(limit.Cur, 1<<32-1)))
+	for range tries {
+		if err = unix.Ftruncate(g.memory, size); err == nil {
+			g.size = uint32(size)
+			return nil
+		}
+	}
+	return fmt.Errorf("memory for the guard: %w: %w", err, unix.ENOMEM)
+}
+
+func (g *Guard) release() error { return errors.Join(unix.Munmap(g.mapped), unix.Close(g.memory)) }
+
+// PID returns the pid of the guard.
+func (g *Guard) PID() int { return g.pid }
+
+func (g *Guard) slots() int { return int(atomic.LoadUint32(&g.board.used)) }
+
+// Ended reports whether the guard has ended. If it was suspended, Ended continues it.
+func (g *Guard) Ended() bool {
+	switch {
+	case g.gone:
+	case g.isChild:
+		_, g.gone = PeekAt(g.pid)
+		if !g.gone && SuspendedBy(g.pid) != 0 {
+			_ = unix.Kill(g.pid, unix.SIGCONT)
+		}
+	default:
+		g.gone = unix.Getppid() != g.pid
+	}
+	return g.gone
+}
+
+// WasParentOf reports whether the guard has started the process pid, which is now a child of this process. Then the
+// guard has ended, also if a debugger hides its end.
+func (g *Guard) WasParentOf(pid int) bool {
+	g.gone = g.gone || g.slotOf(pid) != nil
+	return g.gone
+}
+
+// IsChild reports whether the guard is a child of this process. Then the guard's children become those of this process
+// when the guard ends.
+func (g *Guard) IsChild() bool { return g.isChild }
+
+// Close kills the guard and reaps it. Its children are reparented.
+func (g *Guard) Close() {
+	if !g.isChild && unix.Getppid() != g.pid {
+		return
+	}
+	g.settle()
+	for range tries {
+		if unix.Kill(g.pid, unix.SIGKILL) != nil {
+			continue
+		}
+		if g.isChild {
+			Reap(g.pid)
+		}
+		return
+	}
+}
+
+// settle has the guard reap what has ended. Normally that was done when the tree was empty.
+func (g *Guard) settle() {
+	for range 100 {
+		busy := false
+		for i := range g.slots() {
+			if s := &g.board.slots[i]; atomic.LoadUint32(&s.asked) != 0 && atomic.LoadUint32(&s.end) != 0 {
+				atomic.StoreUint32(&s.reap, 1)
+				busy = true
+			}
+		}
+		if !busy {
+			return
+		}
+		g.wake()
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// wake makes the guard look at the board. If the queue is full, the guard has not looked since the earlier ones.
+func (g *Guard) wake() { _ = g.send(noSlot, 0, -1) }
+
+// send sends a message, with a descriptor unless that is negative. It does not wait.
+func (g *Guard) send(slot, at uint32, fd int) (err error) {
+	m := message{slot, at}
+	var rights []byte
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
+	}
+	for range tries {
+		err = eintr.Retry(func() error {
+			return unix.Sendmsg(g.link, (*[unsafe.Sizeof(m)]byte)(unsafe.Pointer(&m))[:], rights, nil,
+				unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		})
+		if err == nil || err == unix.EAGAIN {
+			break
+		}
+	}
+	return err
+}
+
+// memoryFile makes memory that has a descriptor. vm.memfd_noexec may forbid memory that can be executed.
+func memoryFile() (fd int, err error) {
+	if fd, err = unix.MemfdCreate("graceful-guard", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL); err == unix.EINVAL {
+		fd, err = unix.MemfdCreate("graceful-guard", unix.MFD_CLOEXEC)
+	}
+	return fd, err
+}
+
+// ownMemory returns the memory of this process's command line and environment (proc_pid_stat(5)), or nil.
+func ownMemory() (argv, environ []byte) {
+	stat, err := os.ReadFile("/proc/self/stat")
+	_, rest, found := strings.Cut(string(stat), ") ")
+	if err != nil || !found || len(os.Args) == 0 || os.Args[0] == "" {
+		return nil, nil
+	}
+	const first, argStart = 3, 48 // numbers of fields
+	fields := strings.Fields(rest)
+	if len(fields) < argStart-first+4 {
+		return nil, nil
+	}
+	var limits [4]uintptr // arg_start, arg_end, env_start, env_end
+	for i := range limits {
+		n, err := strconv.ParseUint(fields[argStart-first+i], 10, 64)
+		if err != nil {
+			return nil, nil
+		}
+		limits[i] = uintptr(n)
+	}
+	begin := unsafe.Pointer(unsafe.StringData(os.Args[0]))
+	if uintptr(begin) != limits[0] || limits[1] < limits[0] || limits[2] < limits[1] || limits[3] < limits[2] {
+		return nil, nil
+	}
+	argv = unsafe.Slice((*byte)(begin), limits[1]-limits[0])
+	environ = unsafe.Slice((*byte)(unsafe.Add(begin, limits[2]-limits[0])), limits[3]-limits[2])
+	return argv, environ
+}

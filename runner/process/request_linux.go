@@ -1,0 +1,158 @@
+package process
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup"
+	"graceful/runner/process/atstart"
+)
+
+// maxPIDLength is the room for a pid in decimal and the byte after it. PID_MAX_LIMIT is 4194304.
+const maxPIDLength = 8
+
+// pidVariables hold the pid of the process that they are meant for (sd_listen_fds(3), sd_watchdog_enabled(3)).
+var pidVariables = []string{"LISTEN_PID", "WATCHDOG_PID"}
+
+// raised is RLIMIT_NOFILE as package syscall has raised it. Where it was changed since, it is the caller's will.
+var raised = func() (limit unix.Rlimit) {
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	return limit
+}()
+
+// parts are the texts and lists of a request, before they are laid out in a block.
+type parts struct {
+	path, dir, cgroup, procs string
+	argv, env, script        []string
+	keep                     []int
+	pids                     []int // indexes of the variables that hold the pid
+}
+
+// parts returns the parts of a request for the process. The error is EINVAL for a text with a NUL.
+func (s Spec) parts() (p parts, err error) {
+	p = parts{path: s.Path, dir: s.Dir, argv: s.Argv, env: slices.Clone(s.Env), keep: s.Keep}
+	p.script = append([]string{cleanup.Shell, s.Path}, s.Argv[min(1, len(s.Argv)):]...)
+	if s.Cgroup != "" {
+		p.cgroup, p.procs = s.Cgroup, s.Cgroup+"/cgroup.procs"
+	}
+	for i, kv := range p.env {
+		name, value, _ := strings.Cut(kv, "=")
+		if slices.Contains(pidVariables, name) && value == strconv.Itoa(s.PIDOfOurs) {
+			p.env[i] = name + "=" + strings.Repeat(" ", maxPIDLength)
+			p.pids = append(p.pids, i)
+		}
+	}
+	for _, text := range slices.Concat([]string{p.path, p.dir, p.cgroup}, p.argv, p.env) {
+		if strings.Contains(text, "\x00") {
+			return p, syscall.EINVAL
+		}
+	}
+	return p, nil
+}
+
+const wordSize = unsafe.Sizeof(place(0))
+
+// size returns the size of the block, in bytes.
+func (p parts) size() uintptr {
+	size := unsafe.Sizeof(request{})
+	for _, text := range slices.Concat([]string{p.path, p.dir, p.cgroup, p.procs}, p.argv, p.env, p.script) {
+		size += uintptr(len(text)) + 1
+	}
+	words := len(p.argv) + len(p.env) + len(p.script) + len(p.pids) + len(p.keep) + 6
+	return size + uintptr(words+1)*wordSize
+}
+
+// block is memory in which a request is laid out.
+type block struct {
+	data []byte
+	used place
+}
+
+// newBlock returns a block of its own. Its memory does not move.
+func newBlock(size uintptr) *block {
+	words := make([]uintptr, size/wordSize+1)
+	return &block{data: unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*int(wordSize))}
+}
+
+// layOut lays the request for a process out in a block, which must have the size.
+func (s Spec) layOut(p parts, b *block) *request {
+	r := (*request)(unsafe.Pointer(&b.data[0]))
+	*r = request{
+		stdio: [3]uintptr{s.Stdin, 1, 2}, newSession: s.Terminal != 0, foreground: s.Foreground,
+		ignored: setOf(s.Ignored), blocked: setOf(s.Blocked), program: atFDCWD, block: uintptr(unsafe.Pointer(r)),
+	}
+	if r.newSession {
+		r.stdio = [3]uintptr{s.Terminal, s.Terminal, s.Terminal}
+	}
+	if atstart.FilesKnown && unix.Getrlimit(unix.RLIMIT_NOFILE, &r.present) == nil && r.present == raised {
+		r.setsFiles, r.files = true, unix.Rlimit(atstart.Files)
+	}
+	b.used = place(unsafe.Sizeof(request{}))
+	r.argv, _ = b.list(p.argv)
+	r.script, _ = b.list(p.script)
+	env, variables := b.list(p.env)
+	r.env = env
+	if len(p.pids) > 0 {
+		places := make([]place, len(p.pids), len(p.pids)+1)
+		for i, v := range p.pids {
+			places[i] = variables[v] + place(strings.IndexByte(p.env[v], '=')) + 1
+		}
+		r.pids = b.words(append(places, 0))
+	}
+	if len(p.keep) > 0 {
+		r.keep = b.align()
+		for _, fd := range append(slices.Clone(p.keep), -1) {
+			*(*int32)(unsafe.Pointer(&b.data[b.used])) = int32(fd)
+			b.used += 4
+		}
+	}
+	r.path, r.dir, r.cgroup, r.procs = b.text(p.path), b.textOrNone(p.dir), b.textOrNone(p.cgroup), b.textOrNone(p.procs)
+	return r
+}
+
+// list lays out texts, and the list of their places.
+func (b *block) list(texts []string) (list place, places []place) {
+	places = make([]place, 0, len(texts)+1)
+	for _, text := range texts {
+		places = append(places, b.text(text))
+	}
+	return b.words(append(places, 0)), places
+}
+
+func (b *block) words(places []place) place {
+	at := b.align()
+	b.used += place(copy(unsafe.Slice((*place)(unsafe.Pointer(&b.data[at])), len(places)), places)) * place(wordSize)
+	return at
+}
+
+func (b *block) align() place {
+	b.used = (b.used + place(wordSize) - 1) &^ (place(wordSize) - 1)
+	return b.used
+}
+
+func (b *block) textOrNone(text string) place {
+	if text == "" {
+		return 0
+	}
+	return b.text(text)
+}
+
+// text lays out a text and a NUL.
+func (b *block) text(text string) place {
+	at := b.used
+	b.used += place(copy(b.data[at:], text)) + 1
+	b.data[b.used-1] = 0
+	return at
+}
+
+func setOf(signals []syscall.Signal) (set uint64) {
+	for _, sig := range signals {
+		set |= 1 << (sig - 1)
+	}
+	return set
+}
