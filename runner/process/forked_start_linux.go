@@ -60,6 +60,9 @@ func (g *guard) start() (child bool) {
 //go:nosplit
 func (g *guard) started() {
 	g.call(unix.SYS_CLOSE, uintptr(g.control.fd), 0, 0, 0)
+	if g.request.errno != 0 {
+		g.collect() // there may be no child
+	}
 	if !g.closed {
 		g.closed = true
 		g.closeOthers()
