@@ -189,21 +189,28 @@ func TestARunThatHadATerminalIsFinishedByOthers(t *testing.T) {
 				t.Parallel()
 				dir := filepath.Join(t.TempDir(), "state")
 				p := start(t, ptyRun("--state-dir", dir, "--name", "x", "--grace", "100ms", "--on-exit",
-					"echo $GRACEFUL_REASON >>log", "--", "sh", "-c",
+					"[ -e go ] || { echo $$ >cleaning; exec sleep 1000; }; echo $GRACEFUL_REASON >>log", "--", "sh", "-c",
 					"trap '' HUP TERM; helper daemon daemon; echo $$ >target; "+
 						"until [ -e end ]; do sleep 0.01; done; kill -KILL $(cat daemon)")...)
 				target, daemon := p.pidIn("target"), p.pidIn("daemon")
 				if c.moment == "tree emptied" {
-					p.signal(unix.SIGSTOP) // and graceful does not relay
-					if err := os.WriteFile(filepath.Join(p.dir, "end"), nil, 0o644); err != nil {
-						t.Fatal(err)
-					}
+					p.touch("end")
+					command := p.pidIn("cleaning")
+					defer unix.Kill(command, unix.SIGKILL)
 				}
+				file := filepath.Join(dir, "x.ledger")
+				var text string
 				p.until(c.moment, func() bool {
-					data, _ := os.ReadFile(filepath.Join(dir, "x.ledger"))
-					return strings.Contains(string(data), c.moment)
+					data, _ := os.ReadFile(file)
+					text = string(data)
+					return strings.Contains(text, c.moment)
 				})
+				p.touch("go")
 				bothKilled(t, p.cmd.Process.Pid)
+				if before, after, found := strings.Cut(text, `"tree emptied"`); found { // as if they had been killed then
+					rest, _, _ := strings.Cut(after, "\n")
+					replace(t, file, before+`"tree emptied"`+rest+"\n")
+				}
 				p.want("KILL")
 				p.wrote("log", "")
 				verb, rest, _ := strings.Cut(by, " ")

@@ -13,11 +13,12 @@ import (
 )
 
 // suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group; by is 0 otherwise.
-// No process would continue it after the target's end: the guard does.
+// No process would continue it after the target's end: the guard does. Suspension may take effect only after the calls
+// have returned.
 func (p *processes) suspendSelf(by syscall.Signal) {
 	p.pty.Pause()
 	if p.guard != nil {
-		defer p.guard.ContinueAtEnd()()
+		p.guard.ContinueAtEnd(true)
 	}
 	if by == 0 || p.terminal == nil {
 		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
@@ -75,7 +76,12 @@ func (p *processes) suspend() {
 }
 
 // continued gives the foreground back to the target after graceful was continued.
-func (p *processes) continued(target int) { p.terminal.Continued(target) }
+func (p *processes) continued(target int) {
+	if p.guard != nil {
+		p.guard.ContinueAtEnd(false)
+	}
+	p.terminal.Continued(target)
+}
 
 // reclaimTerminal handles a signal by which the terminal's user asks graceful to take the foreground back. It reports
 // whether sig was one.

@@ -16,28 +16,36 @@ const collectLimit = 1000
 //go:nosplit
 func (g *guard) collect() (changed bool) {
 	changed = g.suspension()
-	for range collectLimit {
-		if !g.look(unix.P_ALL, 0, unix.WEXITED|unix.WNOWAIT) {
-			if g.errno != syscall.ECHILD {
-				g.hidden = true // look again
-			} else if g.board.childless == 0 {
-				g.board.childless, changed = 1, true
-			}
-			break
-		}
-		if g.info.pid == 0 {
-			break
-		}
-		if !g.handle(uintptr(g.info.pid)) {
-			g.hidden = true
-			break
-		}
-		changed = true
+	before, n := g.board.childless, 0
+	for n < collectLimit && g.handleNext() {
+		n++
 	}
-	if changed {
+	g.more = n == collectLimit
+	if changed = changed || n > 0 || g.board.childless != before; changed {
 		g.tell()
 	}
 	return changed
+}
+
+// handleNext handles a child that has ended, and reports whether there was one.
+//
+//go:norace
+//go:nosplit
+func (g *guard) handleNext() bool {
+	if !g.look(unix.P_ALL, 0, unix.WEXITED|unix.WNOWAIT) {
+		if g.errno == syscall.ECHILD {
+			g.board.childless = 1
+		} else {
+			g.hidden = true // look again
+		}
+		return false
+	}
+	if g.info.pid == 0 {
+		return false
+	}
+	handled := g.handle(uintptr(g.info.pid))
+	g.hidden = g.hidden || !handled
+	return handled
 }
 
 // codeKilled is CLD_KILLED (sigaction(2)).

@@ -35,6 +35,7 @@ type guard struct {
 	children uintptr // /proc/PID/task/TID/children; none: it is missing
 	pending  uint64  // signals to pass on once there is a graceful that leads
 	hidden   bool    // a zombie that graceful has not handled may hide others
+	more     bool    // collect has stopped at its limit
 	closed   bool    // inherited descriptors are closed
 	failures int     // how often a new graceful has ended before it led
 	kills    int     // how often it was killed before it led
@@ -200,12 +201,15 @@ const lookAfter = 50e6
 //go:nosplit
 func (g *guard) wait() {
 	timeout := uintptr(0)
-	if g.hidden || g.signals == none {
-		g.timeout.Sec, g.timeout.Nsec = 0, lookAfter
+	g.timeout.Sec, g.timeout.Nsec = 0, lookAfter
+	if g.more {
+		g.timeout.Nsec = 0
+	}
+	if g.more || g.hidden || g.signals == none {
 		timeout = uintptr(unsafe.Pointer(&g.timeout))
 	}
 	g.call5(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&g.poll)), 2, timeout, 0, 0)
-	if g.hidden && g.result == 0 {
+	if g.hidden && !g.more && g.result == 0 {
 		g.hidden = false
 		g.each(reapChild)
 		g.tell()

@@ -146,10 +146,39 @@ func TestGuard_orphans(t *testing.T) {
 	ends(t, g, pid, machine.Ending{Signal: 9})
 }
 
+// More orphans than the guard reaps in one turn end at once.
+func TestGuard_manyOrphansAtOnce(t *testing.T) {
+	g := startGuard(t)
+	file := filepath.Join(t.TempDir(), "ready")
+	const orphans = collectLimit + 200
+	pid, err := g.Start(shell(fmt.Sprintf("i=0; while [ $((i += 1)) -le %d ]; do (sleep 1000 & exit) & done; wait\n"+
+		"trap : TERM; echo >%s; while :; do sleep 1000 & wait; done", orphans, file)), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "orphan", func() bool { _, err := os.Stat(file); return err == nil })
+	_ = unix.Kill(g.PID(), unix.SIGSTOP)
+	_ = unix.Kill(-pid, unix.SIGTERM)
+	until(t, "end of all", func() bool {
+		list, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", g.PID()))
+		living := slices.DeleteFunc(strings.Fields(string(list)), func(child string) bool {
+			stat, _ := os.ReadFile("/proc/" + child + "/stat")
+			return strings.Contains(string(stat), ") Z ")
+		})
+		return len(living) == 1 // the shell
+	})
+	_ = unix.Kill(g.PID(), unix.SIGCONT)
+	total := 0
+	until(t, "reaping", func() bool { total += g.Orphans(); return total >= orphans })
+	_ = unix.Kill(-pid, unix.SIGKILL)
+	ends(t, g, pid, machine.Ending{Signal: 9})
+}
+
 // The children of the guard are killed, except commands.
 func TestGuard_KillChildren(t *testing.T) {
 	g := startGuard(t)
-	target, err := g.Start(shell("sleep 1000 & exec sleep 1000"), 0)
+	file := filepath.Join(t.TempDir(), "ready")
+	target, err := g.Start(shell("sleep 1000 & echo >"+file+"; exec sleep 1000"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +186,7 @@ func TestGuard_KillChildren(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	until(t, "second process", func() bool { _, err := os.Stat(file); return err == nil })
 	g.KillChildren()
 	ends(t, g, target, machine.Ending{Signal: 9})
 	until(t, "orphan", func() bool { g.KillChildren(); return g.Orphans() > 0 })

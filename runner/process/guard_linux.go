@@ -29,6 +29,7 @@ type Guard struct {
 	hung    uint32 // where the block lies that a process may still need that another graceful has started; 0: none
 	gone    bool
 	orphans uint32
+	target  int // pidfd of the target; below 0: none
 }
 
 // ErrGuardEnded means that the guard has ended.
@@ -122,6 +123,7 @@ func OpenGuard(link, memory int) (*Guard, error) {
 			g.hung = g.board.from
 		}
 	}
+	g.watchTarget()
 	return g, nil
 }
 
@@ -142,7 +144,7 @@ func openBoard(memory int) (*Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mapping memory for the guard: %w", err)
 	}
-	g := &Guard{memory: memory, mapped: mapped, board: (*board)(unsafe.Pointer(&mapped[0]))}
+	g := &Guard{memory: memory, mapped: mapped, board: (*board)(unsafe.Pointer(&mapped[0])), target: -1}
 	var st unix.Stat_t
 	if err = unix.Fstat(memory, &st); err == nil {
 		g.size = uint32(st.Size)

@@ -59,7 +59,32 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 		g.Reap(pid)
 		return 0, failed
 	}
+	if id == 0 {
+		g.watchTarget()
+	}
 	return pid, err
+}
+
+// watchTarget opens a pidfd of the target, which is not reaped yet.
+func (g *Guard) watchTarget() {
+	if pid := int(atomic.LoadInt32(&g.board.slots[0].pid)); pid > 0 {
+		g.target, _ = unix.PidfdOpen(pid, 0) // -1 before Linux 5.3
+	}
+}
+
+// awaitMark waits until the guard has marked the end of the target, if the target has ended. A signal that comes after
+// the end is for survivors.
+func (g *Guard) awaitMark() {
+	fds := []unix.PollFd{{Fd: int32(g.target), Events: unix.POLLIN}}
+	if n, _ := unix.Poll(fds, 0); g.target < 0 || n <= 0 {
+		return
+	}
+	for late := time.Now().Add(answerWithin); atomic.LoadUint32(&g.board.slots[0].end) == 0; {
+		if time.Now().After(late) || g.Ended() {
+			return
+		}
+		time.Sleep(20 * time.Microsecond)
+	}
 }
 
 // slotFor returns a slot for a process that is yet to be started.
@@ -113,6 +138,7 @@ func (g *Guard) result(report int) error {
 
 // Peek looks for a process of the guard that has ended, as the function Peek does.
 func (g *Guard) Peek() (pid int, ending machine.Ending, childless bool) {
+	g.awaitMark()
 	busy := false
 	for i := range g.slots() {
 		s := &g.board.slots[i]
@@ -147,10 +173,16 @@ func (g *Guard) slotOf(pid int) *slot {
 
 // Reap has the guard reap a process that Peek has returned.
 func (g *Guard) Reap(pid int) {
-	if s := g.slotOf(pid); s != nil {
-		atomic.StoreUint32(&s.reap, 1)
-		g.wake()
+	s := g.slotOf(pid)
+	if s == nil {
+		return
 	}
+	if s == &g.board.slots[0] && g.target >= 0 {
+		unix.Close(g.target)
+		g.target = -1
+	}
+	atomic.StoreUint32(&s.reap, 1)
+	g.wake()
 }
 
 // UsageOf returns what the target has used, if pid is the target and has ended.
@@ -193,8 +225,11 @@ func (g *Guard) Started() map[int]int {
 	return started
 }
 
-// ContinueAtEnd has the guard continue this process when the target ends, until the returned function is called.
-func (g *Guard) ContinueAtEnd() (enough func()) {
-	atomic.StoreUint32(&g.board.resume, 1)
-	return func() { atomic.StoreUint32(&g.board.resume, 0) }
+// ContinueAtEnd says whether the guard is to continue this process when the target ends.
+func (g *Guard) ContinueAtEnd(wanted bool) {
+	to := uint32(0)
+	if wanted {
+		to = 1
+	}
+	atomic.StoreUint32(&g.board.resume, to)
 }

@@ -135,7 +135,7 @@ func OpenGuard(int, int) (*Guard, error) { return nil, errors.ErrUnsupported }
 
 // These are never called.
 func (*Guard) Close()                            {}
-func (*Guard) ContinueAtEnd() func()             { return func() {} }
+func (*Guard) ContinueAtEnd(bool)                {}
 func (*Guard) Ended() bool                       { return true }
 func (*Guard) IsChild() bool                     { return true }
 func (*Guard) KillChildren()                     {}

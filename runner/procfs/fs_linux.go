@@ -19,6 +19,7 @@ import (
 type FS struct {
 	root        string
 	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists a process's children
+	busy        int  // see Busy; 0: none
 }
 
 // Open opens /proc. It returns nil if /proc is missing or shows another PID namespace (unshare --pid without
@@ -46,7 +47,7 @@ func openAt(root string) *FS {
 }
 
 // Fake returns an FS for a directory that a test has made. hasChildren tells whether it has children files.
-func Fake(root string, hasChildren bool) *FS { return &FS{root, hasChildren} }
+func Fake(root string, hasChildren bool) *FS { return &FS{root: root, hasChildren: hasChildren} }
 
 // HasChildren reports whether /proc lists the children of a process, so that not every process must be read.
 func (fs *FS) HasChildren() bool { return fs != nil && fs.hasChildren }
@@ -74,8 +75,29 @@ func (fs *FS) All() (found []Process) {
 }
 
 // Children lists the children of all threads of a process, dead or alive. A process that is a child during the whole
-// call is always listed.
+// call is always listed, if the process reaps none meanwhile (Documentation/filesystems/proc.rst of Linux), or is the
+// one of Busy.
 func (fs *FS) Children(pid int) (pids []int) {
+	pids = fs.children(pid)
+	for range maxReads {
+		if fs == nil || pid != fs.busy {
+			return pids
+		}
+		before := pids
+		if pids = fs.children(pid); slices.Equal(pids, before) {
+			return pids
+		}
+	}
+	return pids
+}
+
+// maxReads is how often the children of a busy process are listed until two lists are the same.
+const maxReads = 16
+
+// Busy declares that a process reaps children while Children lists them.
+func (fs *FS) Busy(pid int) { fs.busy = pid }
+
+func (fs *FS) children(pid int) (pids []int) {
 	if !fs.HasChildren() {
 		return fs.byParent()[pid]
 	}

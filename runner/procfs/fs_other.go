@@ -11,6 +11,7 @@ type FS struct{}
 func Open() *FS { return nil }
 
 func (*FS) HasChildren() bool                      { return false }
+func (*FS) Busy(int)                               {}
 func (*FS) Read(int) (Process, bool)               { return Process{}, false }
 func (*FS) All() []Process                         { return nil }
 func (*FS) Children(int) []int                     { return nil }

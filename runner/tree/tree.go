@@ -81,8 +81,12 @@ func Open(level Level) (*Tree, []string, error) {
 // SetRoot declares that the members descend from another process, which reaps them: the guard, or graceful again.
 // Graceful is no member itself.
 func (t *Tree) SetRoot(pid int) {
-	if t.root = pid; pid != t.self {
-		t.excluded = append(t.excluded, t.self)
+	if t.root = pid; pid == t.self {
+		return
+	}
+	t.excluded = append(t.excluded, t.self)
+	if t.proc != nil {
+		t.proc.Busy(pid)
 	}
 }
 
