@@ -79,7 +79,19 @@ func (p *processes) succession(r Run, runLedger *ledger.Ledger) process.Successi
 	}
 }
 
-// closeGuard kills the guard when the run is done.
+// endGuard kills the guard when the run is done, and reaps what it has left as zombies.
+func (p *processes) endGuard() {
+	p.closeGuard()
+	for {
+		pid, _, _ := process.Peek()
+		if pid == 0 {
+			return
+		}
+		process.Reap(pid)
+	}
+}
+
+// closeGuard kills the guard.
 func (p *processes) closeGuard() {
 	if p.guard != nil {
 		p.guard.Close()

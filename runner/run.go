@@ -153,7 +153,7 @@ func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Result, err
 		switch {
 		case err == nil:
 			runLedger = guarded
-			defer p.closeGuard()
+			defer p.endGuard()
 		case errors.Is(err, journal.ErrTooLarge):
 			return Result{}, err
 		case g == GuardOn:

@@ -238,7 +238,7 @@ func (g *guard) readSignals() {
 	}
 }
 
-// signal sends a signal to graceful.
+// signal sends a signal to graceful. A seccomp filter may refuse the safe way.
 //
 //go:norace
 //go:nosplit
@@ -248,6 +248,9 @@ func (g *guard) signal(sig uintptr) {
 			g.leaderFD == none && g.call(unix.SYS_KILL, g.leader, sig, 0, 0) {
 			return
 		}
+	}
+	if g.errno == syscall.EPERM || g.errno == syscall.ENOSYS {
+		g.call(unix.SYS_KILL, g.leader, sig, 0, 0)
 	}
 }
 
