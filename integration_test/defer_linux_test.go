@@ -57,8 +57,8 @@ func (p *proc) cleanedUp(said string) (printed, ran int) {
 }
 
 func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
-	for _, who := range []string{"guard", "graceful", "both", "client"} {
-		t.Run(who, func(t *testing.T) {
+	for _, victim := range []string{"guard", "graceful", "both", "client"} {
+		t.Run(victim, func(t *testing.T) {
 			printed, ran, interrupted := 0, 0, 0
 			for range 20 {
 				dir := filepath.Join(t.TempDir(), "state")
@@ -66,7 +66,7 @@ func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
 				p.until("first registration", func() bool { return len(linesOf(p, "printed")) > 0 })
 				guard, said := p.guard(), ""
 				time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
-				switch who {
+				switch victim {
 				case "guard":
 					kill(t, guard)
 					p.want("0")

@@ -131,7 +131,7 @@ func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
 // cleanup commands' output and the report come through, nobody hangs, also when another of ours goes on.
 func TestABackgroundTerminalWithTostop(t *testing.T) {
 	need(t, "stty")
-	for name, killed := range map[string]bool{"nobody killed": false, "guard killed": true} {
+	for name, killed := range map[string]bool{"none killed": false, "guard killed": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			backgroundTerminal(t, killed)

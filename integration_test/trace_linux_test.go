@@ -137,7 +137,7 @@ type tracing struct {
 	outcome
 	act func(tid int) // what happens at the stop that was ordered
 
-	mu           sync.Mutex // for those who look from another thread
+	mu           sync.Mutex // other threads look at what follows
 	first, guard int        // 0: not born yet
 	parent       int        // of graceful; 0: us
 	ended        map[int]bool

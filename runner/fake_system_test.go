@@ -269,7 +269,7 @@ func (s *fakeSystem) answerSuspension(int, syscall.Signal) string { return "" }
 func (s *fakeSystem) continued(int)                               {}
 func (s *fakeSystem) reclaimTerminal(int, syscall.Signal) bool    { return false }
 func (s *fakeSystem) targetEnded(Run)                             {}
-func (s *fakeSystem) frontEnded(int)                              {}
+func (s *fakeSystem) predecessorEnded(int)                        {}
 func (s *fakeSystem) started() map[int]int                        { return s.byGuard }
 func (s *fakeSystem) findOrphaned(Run) error                      { return nil }
 

@@ -99,9 +99,9 @@ func (p *processes) targetEnded(r Run) {
 	}
 }
 
-// frontEnded takes the foreground back for the other members of the group of a graceful that was killed. They still
-// wait. If there are none, the shell takes the foreground, and is setting the terminal modes at this moment.
-func (p *processes) frontEnded(target int) {
+// predecessorEnded takes the foreground back for the other members of the group of a graceful that was killed. They
+// still wait. If there are none, the shell takes the foreground, and is setting the terminal modes at this moment.
+func (p *processes) predecessorEnded(target int) {
 	if p.terminal.HasOthers(unix.Getpid()) {
 		p.terminal.Restore(target)
 	}

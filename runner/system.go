@@ -34,7 +34,7 @@ type (
 		peek() (pid int, ending machine.Ending, childless bool)
 		usage(pid int) *machine.Usage // of a child that peek has returned
 		reap(pid int)
-		lostGuard() (lost, orphaned bool) // orphaned: the tree is nobody's child any more
+		lostGuard() (lost, orphaned bool) // orphaned: graceful is no ancestor of the tree
 	}
 	// members finds the members of the run. A tree.Tree is one.
 	members interface {
@@ -73,7 +73,7 @@ type (
 		continued(target int)
 		reclaimTerminal(target int, sig syscall.Signal) bool
 		targetEnded(r Run)
-		frontEnded(target int)
+		predecessorEnded(target int)
 	}
 	// waiter identifies processes that graceful did not start, or that make requests.
 	waiter interface {

@@ -121,7 +121,7 @@ func (l *loop) takeOver() {
 		l.sys.setTarget(l.run)
 		l.handle(machine.TargetStarted{PID: pid, Start: l.startTime(pid)})
 	}
-	l.sys.frontEnded(l.run.Target.PID)
+	l.sys.predecessorEnded(l.run.Target.PID)
 	for _, id := range l.run.Cleanup.Active {
 		switch c := l.command(id); {
 		case c.PID == 0 && started[id] != 0:

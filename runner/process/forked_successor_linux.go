@@ -6,9 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFailures is how often in a row a new graceful may end before it leads the run. maxKills is how often it may be
-// killed before that without that being a failure of its own: by whoever killed the one before, and not for want of
-// memory.
+// maxFailures is how often in a row a new graceful may end before it leads the run. maxKills is how often SIGKILL may
+// end it before that: this counts as no failure, because the process that killed the one before may go on killing.
 const maxFailures, maxKills = 3, 20
 
 // replace makes sure that graceful has ended, and forks a new one. It reports whether this is the child.

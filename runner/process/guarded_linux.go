@@ -75,8 +75,11 @@ func (g *Guard) watchTarget() {
 // awaitMark waits until the guard has marked the end of the target, if the target has ended. A signal that comes after
 // the end is for survivors.
 func (g *Guard) awaitMark() {
+	if g.target < 0 {
+		return
+	}
 	fds := []unix.PollFd{{Fd: int32(g.target), Events: unix.POLLIN}}
-	if n, _ := unix.Poll(fds, 0); g.target < 0 || n <= 0 {
+	if n, _ := unix.Poll(fds, 0); n <= 0 {
 		return
 	}
 	for late := time.Now().Add(answerWithin); atomic.LoadUint32(&g.board.slots[0].end) == 0; {
