@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"graceful/cmd"
+	_ "graceful/cmd/oneprocessor"
 )
 
 func main() {

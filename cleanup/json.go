@@ -3,7 +3,11 @@ package cleanup
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // EncodeJSON returns the JSON form of v. Unlike json.Marshal it does not escape <, > and &, which are frequent in
@@ -24,7 +28,28 @@ func encode(v any, indent string) ([]byte, error) {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
 	err := e.Encode(v)
-	return b.Bytes(), err
+	return EscapeJSON(b.Bytes()), err
+}
+
+// EscapeJSON returns a JSON text in which characters that control a terminal, or the direction of a text, are escaped.
+// encoding/json escapes only those below U+0020.
+func EscapeJSON(text []byte) []byte {
+	controls := func(r rune) bool { return r >= 0x7f && unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) }
+	if bytes.IndexFunc(text, controls) < 0 {
+		return text
+	}
+	var b []byte
+	for _, r := range string(text) {
+		switch first, second := utf16.EncodeRune(r); {
+		case !controls(r):
+			b = utf8.AppendRune(b, r)
+		case r > 0xffff:
+			b = fmt.Appendf(b, `\u%04x\u%04x`, first, second)
+		default:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		}
+	}
+	return b
 }
 
 // entryJSON is the one JSON form of an entry. It has what the command was registered with and not its outcome. Fields

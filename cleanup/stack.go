@@ -1,6 +1,9 @@
 package cleanup
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Order is the order in which cleanup commands run.
 type Order string
@@ -24,7 +27,7 @@ const (
 	AtStop
 )
 
-// Progress is how far a command has come. It only grows, except that a retried command is pending again.
+// Progress is how far a command has come. It only grows, except that a retried or delayed command is pending again.
 type Progress uint8
 
 // The stages. A command is claimed before it is started: a process that reads the stack later knows that the command
@@ -49,6 +52,32 @@ type Entry struct {
 	Cut      bool   // a repeated stop signal terminated it
 	Killed   bool   // a further stop signal killed it
 	Outcome  Outcome
+
+	Delayed   bool    // it could not be started when the process ended that it waits for; it runs with the others
+	Discarded Outputs // nothing reads these: what it writes to them is discarded
+}
+
+// hasFailed reports whether the entry is a cleanup command that has ended without success.
+func (e *Entry) hasFailed() bool {
+	return e.When == AtExit && e.Progress == Ended && (e.TimedOut || e.Cut || e.Outcome.Failed())
+}
+
+// Outputs is a set of the outputs of a command.
+type Outputs struct {
+	Stdout bool `json:"stdout,omitempty"`
+	Stderr bool `json:"stderr,omitempty"`
+}
+
+// Names returns the names of the outputs. It is never nil.
+func (o Outputs) Names() []string {
+	names := []string{}
+	if o.Stdout {
+		names = append(names, "stdout")
+	}
+	if o.Stderr {
+		names = append(names, "stderr")
+	}
+	return names
 }
 
 // Registration is what a client registers with a command during the run.
@@ -60,6 +89,10 @@ type Registration struct {
 	Exits Process  // the command runs when this process has ended; zero: with the other commands
 	Key   string   // identifies a request that a client repeats because it got no answer
 }
+
+// Shown returns what stands for the command in the log and the report: its name, if it has one. A command that has a
+// name may hold a secret.
+func (e Entry) Shown() string { return cmp.Or(e.Name, e.Command.Text) }
 
 // Process identifies a process until the machine boots again. A pid alone does not: the kernel reuses it.
 type Process struct {
@@ -73,6 +106,7 @@ type Outcome struct {
 	Signal      int    // the signal that ended it; 0: none
 	Error       string // why it could not be started, or why graceful gave it up
 	Interrupted bool   // it may have been started; it is unknown whether it has ended
+	Unstarted   bool   // it was not started for want of a directory, processes or memory: recover starts it
 	Unseen      bool   // it has ended; it is unknown how
 }
 
@@ -83,7 +117,7 @@ func (o Outcome) Failed() bool { return o != Outcome{} }
 // the receiver points to.
 type Stack struct {
 	Order   Order
-	Entries []*Entry
+	Entries List
 	Active  []int // ids of the commands that are claimed and have not ended
 	Changes int   // number of registrations and withdrawals
 }
@@ -93,8 +127,8 @@ func (s Stack) Push(when When, c Command) Stack { return s.Register(Entry{When: 
 
 // Register adds an entry and gives it the next id.
 func (s Stack) Register(e Entry) Stack {
-	e.ID = len(s.Entries) + 1
-	s.Entries = append(slices.Clip(s.Entries), &e)
+	e.ID = s.Entries.Len() + 1
+	s.Entries = s.Entries.add(&e)
 	s.Changes++
 	return s
 }
@@ -113,16 +147,6 @@ func (e Entry) RecordSize() int {
 		n += Text(text).Size()
 	}
 	return n
-}
-
-// Registered returns the id of the entry that was registered with a key and was not withdrawn.
-func (s Stack) Registered(key string) (id int, ok bool) {
-	for _, e := range s.Entries {
-		if key != "" && e.Key == key && e.Progress != Withdrawn {
-			return e.ID, true
-		}
-	}
-	return 0, false
 }
 
 // Withdraw withdraws a pending cleanup command. ok is true for a command that is withdrawn already, too.
@@ -146,30 +170,23 @@ func (s Stack) Claim(when When) (Stack, []int) {
 		return s, nil
 	}
 	var claimed []int
-	for _, e := range s.Entries {
-		switch {
-		case e.When != when || e.Progress != Pending:
-		case order == Parallel:
-			claimed = append(claimed, e.ID)
-		case order != FIFO || claimed == nil: // FIFO keeps the first one, LIFO the last one
-			claimed = append(claimed[:0], e.ID)
+	lastFirst := order != FIFO && order != Parallel
+	for i := range s.Entries.pending(when, lastFirst) {
+		if claimed = append(claimed, i+1); order != Parallel {
+			break
 		}
 	}
 	if claimed == nil {
 		return s, nil
 	}
-	s.Entries, s.Active = slices.Clone(s.Entries), append(slices.Clip(s.Active), claimed...)
-	for _, id := range claimed {
-		e := *s.Entries[id-1]
-		e.Progress = Claimed
-		s.Entries[id-1] = &e
-	}
+	s.Active = append(slices.Clip(s.Active), claimed...)
+	s.Entries = s.Entries.claim(when, claimed, lastFirst)
 	return s, claimed
 }
 
 // ClaimOne claims a pending command that waits for the end of a process, whatever the order.
 func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
-	if e, known := s.Get(id); !known || e.Progress != Pending || e.Exits.PID == 0 {
+	if e, known := s.Get(id); !known || e.Progress != Pending || e.Exits.PID == 0 || e.Delayed {
 		return s, false
 	}
 	return s.Update(id, func(e *Entry) { e.Progress = Claimed }), true
@@ -178,7 +195,7 @@ func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
 // Running returns the ids of the commands that are claimed and have not ended.
 func (s Stack) Running(when When) (ids []int) {
 	for _, id := range s.Active {
-		if s.Entries[id-1].When == when {
+		if s.Entries.At(id-1).When == when {
 			ids = append(ids, id)
 		}
 	}
@@ -187,19 +204,18 @@ func (s Stack) Running(when When) (ids []int) {
 
 // Get returns the entry with an id.
 func (s Stack) Get(id int) (Entry, bool) {
-	if id < 1 || id > len(s.Entries) {
+	if id < 1 || id > s.Entries.Len() {
 		return Entry{}, false
 	}
-	return *s.Entries[id-1], true
+	return *s.Entries.At(id - 1), true
 }
 
 // Update applies change to a copy of the entry with an id. The entry must exist.
 func (s Stack) Update(id int, change func(*Entry)) Stack {
-	e := *s.Entries[id-1]
+	e := *s.Entries.At(id - 1)
 	was := e.Progress
 	change(&e)
-	s.Entries = slices.Clone(s.Entries)
-	s.Entries[id-1] = &e
+	s.Entries = s.Entries.with(id-1, &e)
 	if (e.Progress == Claimed) != (was == Claimed) {
 		s.Active = slices.DeleteFunc(slices.Clone(s.Active), func(a int) bool { return a == id })
 		if e.Progress == Claimed {

@@ -66,12 +66,12 @@ func TestClaim_oneAtATime(t *testing.T) {
 func TestStackIsAValue(t *testing.T) {
 	base := Stack{Order: LIFO}.Push(AtExit, Command{Text: "a"})
 	one, two := base.Push(AtExit, Command{Text: "b"}), base.Push(AtExit, Command{Text: "c"})
-	if one.Entries[1].Command.Text != "b" || two.Entries[1].Command.Text != "c" || len(base.Entries) != 1 {
+	if one.Entries.At(1).Command.Text != "b" || two.Entries.At(1).Command.Text != "c" || base.Entries.Len() != 1 {
 		t.Error("stacks share their entries")
 	}
 	claimed, _ := base.Claim(AtExit)
 	claimed.Update(1, func(e *Entry) { e.Progress = Ended })
-	if base.Entries[0].Progress != Pending || claimed.Entries[0].Progress != Claimed {
+	if base.Entries.At(0).Progress != Pending || claimed.Entries.At(0).Progress != Claimed {
 		t.Error("a claim or an update changed its receiver")
 	}
 }
@@ -83,7 +83,7 @@ func TestPush_twiceOnTheSameStack(t *testing.T) {
 		base = base.Push(AtExit, Command{})
 		one := base.Push(AtExit, Command{Text: "one"})
 		two := base.Push(AtExit, Command{Text: "two"})
-		id := len(one.Entries)
+		id := one.Entries.Len()
 		if a, _ := one.Get(id); a.Command.Text != "one" || a.ID != id {
 			t.Fatalf("entry %d of the first stack is %+v", id, a)
 		}

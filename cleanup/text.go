@@ -64,6 +64,19 @@ func (t Text) Size() int {
 	return len(form)
 }
 
+// Cut returns the first bytes of a text, n at most, or a little less where that would cut a character in two.
+func (t Text) Cut(n int) Text {
+	if len(t) <= n {
+		return t
+	}
+	for back := range utf8.UTFMax {
+		if back < n && utf8.RuneStart(t[n-back]) {
+			return t[:n-back]
+		}
+	}
+	return t[:n] // it is not UTF-8
+}
+
 // isExact reports whether decoding a valid JSON text keeps every character of its strings. encoding/json replaces bytes
 // that are not UTF-8, and escaped surrogates without their other half, by U+FFFD. The escape "\ufffd" itself is exact.
 func isExact(text []byte) bool {

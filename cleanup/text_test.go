@@ -2,6 +2,7 @@ package cleanup
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
@@ -45,5 +46,35 @@ func TestEncodeIndentedJSON(t *testing.T) {
 	want := "{\n  \"a\": \"<&>\",\n  \"b\": [],\n  \"c\": [\n    1\n  ]\n}\n"
 	if err != nil || string(got) != want {
 		t.Errorf("%s, %v; want %s", got, err, want)
+	}
+}
+
+func TestEscapeJSON(t *testing.T) {
+	for text, want := range map[string]string{
+		"a\x7fb": `"a\u007fb"`, "\u009b31m\u202e": `"\u009b31m\u202e"`, "\U000e0001": `"\udb40\udc01"`,
+		"ä😀\ufffd": `"ä😀\ufffd"`, "\u2028": `"\u2028"`,
+	} {
+		want = strings.ReplaceAll(want, `\ufffd`, "\ufffd")
+		got, err := EncodeJSON(map[string]any{"t": Text(text), "s": text})
+		var back map[string]Text
+		if err != nil || string(got) != `{"s":`+want+`,"t":`+want+`}` || json.Unmarshal(got, &back) != nil ||
+			back["t"] != Text(text) {
+			t.Errorf("%q is %s, %v; want %s", text, got, err, want)
+		}
+	}
+}
+
+func TestTextCut(t *testing.T) {
+	for _, c := range []struct {
+		text Text
+		n    int
+		want Text
+	}{
+		{"abc", 3, "abc"}, {"abc", 2, "ab"}, {"aä", 2, "a"}, {"a😀", 4, "a"}, {"ä", 1, "\xc3"},
+		{"\xbf\xbf\xbf\xbf\xbf\xbf", 5, "\xbf\xbf\xbf\xbf\xbf"},
+	} {
+		if got := c.text.Cut(c.n); got != c.want {
+			t.Errorf("%q cut at %d is %q, want %q", c.text, c.n, got, c.want)
+		}
 	}
 }

@@ -61,7 +61,7 @@ func completeIDs(_ *cobra.Command, _ []string, text string) (ids []string, _ cob
 	}
 	for _, c := range *answer.Commands {
 		if id := strconv.Itoa(c.ID); c.State == "pending" && strings.HasPrefix(id, text) {
-			ids = append(ids, id+"\t"+oneLine(string(c.Text)))
+			ids = append(ids, id+"\t"+oneLine(string(shown(c).Text)))
 		}
 	}
 	return ids, noFiles

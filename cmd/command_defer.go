@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -31,6 +32,7 @@ type deferFlags struct {
 	name    string
 	exits   int // a pid; 0: none
 	list    bool
+	verbose bool
 	json    bool
 }
 
@@ -49,7 +51,7 @@ Exit status: 0; 1 if nothing was registered: outside a run, after cleanup has be
 command does not fit under --deadline; 125 if graceful itself failed. Each flag has a variable: for
 --when-exits, GRACEFUL_WHEN_EXITS.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			return f.run(c.OutOrStdout(), args)
+			return f.run(c.OutOrStdout(), c.ErrOrStderr(), args)
 		},
 		ValidArgsFunction: completeCommand,
 	}
@@ -68,16 +70,19 @@ func (f *deferFlags) groups() []flagGroup {
 	what.Var(positiveDurationValue(&f.timeout), "timeout",
 		"time limit of the command (default: --on-exit-timeout of the run)")
 	what.Var(textValue(&f.name, "NAME", cobra.NoFileCompletions), "name",
-		"name of the command, for log, report and --list")
+		"shown instead of the command in log, report and --list, for one that holds a secret")
 	what.Var(pidValue(&f.exits), "when-exits",
 		"run the command as soon as this process of the run ends; at the latest with the others")
-	listing := newGroup("Listing", "graceful defer --list --format json | jq '.[].command'")
+	listing := newGroup("Listing", "graceful defer --list --format json | jq '.[].text'",
+		"graceful defer --list --verbose")
 	listing.on(&f.list, "list", "register nothing; list the cleanup commands that have not ended")
+	listing.VarPF(boolValue(&f.verbose), "verbose", "v",
+		"list the command also where it has a name").NoOptDefVal = "true"
 	listing.Var(formatValue(&f.json, "output"), "format", "form of output: text, json")
 	return []flagGroup{what, listing, environmentGroup("graceful defer --no-env -- rm -rf /scratch/7")}
 }
 
-func (f *deferFlags) run(stdout io.Writer, args []string) error {
+func (f *deferFlags) run(stdout, stderr io.Writer, args []string) error {
 	r, err := f.request(args)
 	if err != nil {
 		return err
@@ -86,15 +91,38 @@ func (f *deferFlags) run(stdout io.Writer, args []string) error {
 	if err != nil {
 		return refusedError{fmt.Errorf("defer: %w", err)}
 	}
-	switch {
-	case answer.Commands == nil:
-		_, err = fmt.Fprintln(stdout, answer.ID)
-	case f.json:
-		err = writeJSON(stdout, *answer.Commands)
-	default:
-		_, err = io.WriteString(stdout, listText(*answer.Commands))
+	if answer.Commands != nil {
+		return f.writeList(stdout, *answer.Commands)
 	}
+	if ms := answer.TimeoutMS; ms != 0 {
+		limit := time.Duration(ms) * time.Millisecond
+		printLine(stderr, fmt.Sprintf("the command has %v: the run gives no more (--defer-timeout-max)", limit))
+	}
+	_, err = fmt.Fprintln(stdout, answer.ID)
 	return err
+}
+
+// writeList writes the list of commands. Without --verbose it leaves out commands that have a name.
+func (f *deferFlags) writeList(to io.Writer, list []registry.Listed) error {
+	if !f.verbose {
+		list = slices.Clone(list)
+		for i, c := range list {
+			list[i] = shown(c)
+		}
+	}
+	if f.json {
+		return writeJSON(to, list)
+	}
+	_, err := io.WriteString(to, listText(list))
+	return err
+}
+
+// shown returns a listed command without what its name hides. A command that has a name may hold a secret.
+func shown(c registry.Listed) registry.Listed {
+	if c.Name != "" {
+		c.Text, c.Command = c.Name, nil
+	}
+	return c
 }
 
 // request returns the request that the flags and args ask for. A command takes the working directory and the
@@ -160,8 +188,11 @@ func listText(list []registry.Listed) string {
 		if c.WhenExits != 0 && state == "pending" {
 			state = fmt.Sprintf("when %d exits", c.WhenExits)
 		}
-		name := oneLine(cmp.Or(string(c.Name), "-"))
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, name, oneLine(string(c.Text)))
+		name, text := oneLine(cmp.Or(string(c.Name), "-")), oneLine(string(c.Text))
+		if c.Command == nil { // its name hides it
+			text = "-"
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, name, text)
 	}
 	_ = w.Flush()
 	return b.String()

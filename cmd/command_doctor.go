@@ -56,6 +56,7 @@ var promises = map[string]string{
 	doctor.CheckTree:      "every process that the target starts ends with it",
 	doctor.CheckCgroup:    "other users' processes end with it too, in one step (--contain cgroup)",
 	doctor.CheckPids:      "no signal reaches another process that reuses a pid",
+	doctor.CheckUsers:     "processes of other users can be signalled",
 	doctor.CheckGuard:     "when graceful is killed, the tree is ended and cleanup commands run",
 	doctor.CheckProcesses: "there are enough threads and processes for a run",
 	doctor.CheckShell:     "cleanup commands may be in shell form",

@@ -17,6 +17,7 @@ const statusUnfinished = 1
 func newRecover(status *int) *cobra.Command {
 	var want runner.Recovery
 	var config runner.Config
+	var given map[string]string
 	c := &cobra.Command{
 		Use:   "recover --state-dir DIR [flags]",
 		Short: "Finish what killed runs left undone",
@@ -24,18 +25,28 @@ func newRecover(status *int) *cobra.Command {
 stopped. For each, graceful recover ends what is left of the process tree, then runs the cleanup
 commands that have not run yet. It leaves live runs alone.
 
+A cleanup command that could not be started for want of a directory, processes or memory is started
+now.
+
 A cleanup command is interrupted if it was started and its end was not recorded. It may have done
 its work, so graceful recover reports it and does not run it again. It keeps the ledger until you
 remove that, or until --retry-interrupted runs the command again (not while a run of that name
 lives).
 
-Exit status: 0 if nothing is left to do; 1 if a run could not be finished, or a cleanup command
-failed or was interrupted; 128+n if signal n stopped graceful recover between two runs; 125 if
-graceful itself failed. Each flag has a variable: for --state-dir, GRACEFUL_STATE_DIR.`,
+A run that began on another machine, or in a container that cannot be seen from here, may live.
+graceful recover leaves it alone, unless --from-other-machines says that it does not.
+
+Exit status: 0 if nothing is left to do, also if DIR does not exist; 1 if a run could not be
+finished, or a cleanup command failed or was interrupted; 128+n if signal n stopped graceful recover
+between two runs; 125 if graceful itself failed. Each flag has a variable: for --state-dir,
+GRACEFUL_STATE_DIR.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if want.StateDir == "" {
 				return errors.New("recover: no state directory was given (graceful recover --state-dir DIR)")
+			}
+			if err := checkLogFlags(config, given); err != nil {
+				return err
 			}
 			out := newOutput(syscall.Stderr)
 			defer out.flush()
@@ -55,15 +66,20 @@ graceful itself failed. Each flag has a variable: for --state-dir, GRACEFUL_STAT
 	}
 	what := newGroup("Recovering",
 		"graceful recover --strict-state-dir --state-dir /var/lib/graceful",
-		"graceful recover --state-dir /var/lib/graceful --name deploy --retry-interrupted")
+		"graceful recover --state-dir /var/lib/graceful --name deploy --retry-interrupted",
+		"graceful recover --state-dir /mnt/volume --from-other-machines")
 	what.Var(textValue(&want.StateDir, "DIR", completeDirectory), "state-dir", "directory in which the runs are recorded")
 	what.on(&want.StrictStateDir, "strict-state-dir",
 		"refuse a state directory that another user can replace, through a parent of it")
 	what.Var(textValue(&want.Name, "NAME", cobra.NoFileCompletions), "name",
 		"name of the one run to finish (default: all)")
 	what.on(&want.Retry, "retry-interrupted", "run interrupted cleanup commands again")
-	logging := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json")
-	logging.addLogFlags(&config.Verbose, &config.LogJSON)
-	describe(c, what, logging, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful"))
+	what.on(&want.FromOtherMachines, "from-other-machines",
+		"finish runs, too, that began on another machine, or in a container that cannot be seen from here: "+
+			"none of their processes lives")
+	logging := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json",
+		"graceful recover --state-dir /var/lib/graceful --quiet")
+	logging.addLogFlags(&config)
+	given = describe(c, what, logging, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful"))
 	return c
 }

@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"graceful/cleanup"
+	"graceful/forward"
 	"graceful/runner"
 	"graceful/runner/machine"
 	"graceful/runner/process"
@@ -23,6 +25,11 @@ import (
 type runFlags struct {
 	runner.Config
 	onStopLimit time.Duration
+	outer       budgetOfOuter
+
+	killOnRepeat bool // of earlier versions
+
+	ignoresVariables bool
 }
 
 // newRunFlags returns the defaults.
@@ -33,6 +40,7 @@ func newRunFlags() *runFlags {
 			Policy: machine.Policy{
 				Grace: 10 * time.Second, Order: cleanup.LIFO, OnExitLimit: 30 * time.Second,
 				ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
+				StopOn: numbers(forward.StopSignals()), OnRepeat: machine.RepeatForward,
 			},
 		},
 		onStopLimit: 10 * time.Second,
@@ -51,14 +59,18 @@ forwards every other signal. When the target has ended, graceful stops the proce
 behind in the same way, then runs each cleanup command once. Flags end at the first argument that is
 not a flag.
 
-Exit status: that of the target; 128+n if signal n ended it; 124 after --timeout; 127 if COMMAND was
-not found, 126 if it could not be executed; 125 if graceful itself failed.
+Exit status: that of the target; 128+n if signal n ended it; 124 after --timeout (137 if that took
+SIGKILL); 127 if COMMAND was not found, 126 if it could not be executed; 125 if graceful itself
+failed.
 
-A time is 10s, 1m30s, or a number of seconds. A signal is TERM, SIGTERM, 15 or RTMIN+3. Each flag
-has a variable: for --on-exit-order, GRACEFUL_ON_EXIT_ORDER. A flag overrides its variable. The
+A time is 10s, 1m30s, or a number of seconds (2.5). A signal is TERM, SIGTERM, 15 or RTMIN+3. Each
+flag has a variable: for --on-exit-order, GRACEFUL_ON_EXIT_ORDER. A flag overrides its variable. The
 variable of a flag that may be repeated holds one command, or pairs FROM=TO with commas between
 them. --no-env ignores all variables.`,
-		RunE:              func(_ *cobra.Command, args []string) error { return f.run(args, given, status) },
+		RunE: func(c *cobra.Command, args []string) error {
+			f.ignoresVariables = ignoresVariables(c.Flags())
+			return f.run(args, given, status)
+		},
 		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
@@ -78,14 +90,17 @@ func (f *runFlags) groups() []flagGroup {
 	terminal.on(&f.PTY, "pty",
 		"give the target a terminal of its own, also where there is none: colours, line by line output")
 	status := newGroup("Exit status",
+		"graceful run --timeout 1h --preserve-status -- ./job",
 		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
 		"graceful run --reraise -- ./job")
+	status.on(&f.PreserveStatus, "preserve-status", "exit with the target's own status at its time limit, too")
 	status.on(&f.Reraise, "reraise", "end by the signal that ended the target, instead of with 128+n")
 	status.Var(remapValue(&f.Remap), "remap-exit", "exit with another status, 0 to 255; may be repeated")
 	status.on(&f.FailOnCleanupError, "fail-on-cleanup-error",
 		"exit with 125 if the target succeeded and a cleanup command failed")
-	output := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job")
-	output.addLogFlags(&f.Verbose, &f.LogJSON)
+	output := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job",
+		"graceful run --quiet -- ./job")
+	output.addLogFlags(&f.Config)
 	output.Var(textValue(&f.Report, "FILE", nil), "report",
 		"file for a report on the run, in JSON, written at its end")
 	return []flagGroup{
@@ -99,7 +114,8 @@ func (f *runFlags) stopping() flagGroup {
 		"graceful run --on-stop ./leave --on-stop-timeout 5s --drain 3s --grace 20s -- ./serve",
 		"graceful run --rewrite TERM=QUIT -- nginx -g 'daemon off;'",
 		"graceful run --stop-schedule TERM/10s/INT/5s/KILL -- postgres -D data",
-		"graceful run --deadline 10s --kill-on-repeat --forward-to target -- ./master",
+		"graceful run --deadline 10s --on-repeat kill --forward-to target -- ./master",
+		"graceful run --stop-on WINCH,TERM --on-repeat ignore -- httpd -DFOREGROUND",
 		"graceful run --timeout 1h --die-with-parent -- make test")
 	g.Var(durationValue(&f.Grace), "grace", "time between a stop signal and SIGKILL; 0 kills at once")
 	g.Var(commandsValue(&f.OnStop), "on-stop",
@@ -112,10 +128,16 @@ func (f *runFlags) stopping() flagGroup {
 	g.Var(rewriteValue(&f.Rewrite), "rewrite", "forward a signal as another one; 0 drops it; may be repeated")
 	g.Var(enumValue(&f.ForwardTo, "RECEIVER", "receiver of signals", machine.ForwardTos()), "forward-to",
 		"receiver of signals: group (the target's process group), target (it alone, if it stops its own workers)")
-	g.on(&f.KillOnRepeat, "kill-on-repeat",
-		"kill at the second stop signal; during cleanup, terminate the running command")
+	g.Var(stopOnValue(&f.StopOn), "stop-on",
+		"signals that begin a stop, with commas between them; every other one is only forwarded")
+	g.Var(enumValue(&f.OnRepeat, "WHAT", "answer to a repeated stop signal", machine.OnRepeats()), "on-repeat",
+		"what a repeated stop signal does: forward (forward it, too), ignore (nothing), "+
+			"kill (kill the tree; during cleanup, end the running command)")
+	g.on(&f.killOnRepeat, "kill-on-repeat", "the same as --on-repeat kill")
+	g.hide("kill-on-repeat")
 	g.Var(durationValue(&f.Timeout), "timeout",
-		"time limit of the target; then graceful stops it and exits with 124; 0 is no limit")
+		"time limit of the target, and of survivors that are waited for; then graceful stops them and exits with "+
+			"124, or 137 if that takes SIGKILL; 0 is no limit")
 	g.Var(durationValue(&f.Deadline), "deadline",
 		"time limit from the beginning of a stop to graceful's exit, cleanup included; 0 is no limit")
 	g.VarPF(parentValue(&f.DieWithParent, &f.Parent), "die-with-parent", "",
@@ -128,7 +150,8 @@ func (f *runFlags) cleaningUp() flagGroup {
 	g := newGroup("Cleaning up",
 		"graceful run --on-exit ./flush.sh --on-exit '[\"rm\", \"-rf\", \"/scratch/7\"]' -- make",
 		"graceful run --on-exit-order parallel --on-exit-timeout 5s --on-exit ./a --on-exit ./b -- ./c",
-		"graceful run --defer off -- ./untrusted")
+		"graceful run --defer off -- ./untrusted",
+		"graceful run --defer-timeout-max 10m -- ./deploy.sh")
 	g.Var(commandsValue(&f.OnExit), "on-exit",
 		"command to run once at the end of the run, for a shell, or as a JSON array of strings; may be repeated")
 	g.Var(enumValue(&f.Order, "ORDER", "order", cleanup.Orders()), "on-exit-order",
@@ -137,13 +160,16 @@ func (f *runFlags) cleaningUp() flagGroup {
 	g.Var(enumValue(&f.Defer, "WHETHER", "admission", runner.Defers()), "defer",
 		"processes of the run that may register cleanup commands: auto (those with all rights of graceful), "+
 			"on (all of the same user), off (none)")
+	g.Var(durationValue(&f.DeferLimit), "defer-timeout-max",
+		"longest time limit that a registered command gets; 0 is that of --on-exit-timeout")
 	return g
 }
 
 func (f *runFlags) afterKill() flagGroup {
 	g := newGroup("When graceful is killed",
 		"graceful run --guard on --state-dir /var/lib/graceful --name deploy -- ./deploy.sh",
-		"graceful run --strict-state-dir --state-dir /var/lib/graceful -- ./job")
+		"graceful run --strict-state-dir --state-dir /var/lib/graceful -- ./job",
+		"graceful run --state-dir /var/lib/graceful --name backup --wait-for-name 10m -- ./backup.sh")
 	g.Var(enumValue(&f.Guard, "WHETHER", "guard", runner.Guards()), "guard",
 		"whether a small process has the run finished if graceful is killed: on, off, auto (on, but off as PID 1)")
 	g.Var(textValue(&f.StateDir, "DIR", completeDirectory), "state-dir",
@@ -152,8 +178,10 @@ func (f *runFlags) afterKill() flagGroup {
 	g.on(&f.StrictStateDir, "strict-state-dir",
 		"refuse a state directory that another user can replace, through a parent of it, instead of warning")
 	g.Var(textValue(&f.Name, "NAME", cobra.NoFileCompletions), "name",
-		"name of the run (default: the target's file name); a state directory holds one live run of a name, "+
-			"and a new one first finishes what a killed one left")
+		"name of the run (default: the target's file name); a new run in a state directory first finishes what "+
+			"killed ones of its name left; of a name that was given, one run lives at a time")
+	g.Var(durationValue(&f.WaitForName), "wait-for-name",
+		"how long to wait for the end of a live run of that --name, instead of exiting with 125")
 	return g
 }
 
@@ -162,6 +190,9 @@ func (f *runFlags) check(given map[string]string) error {
 	if given["grace"] != "" && given["stop-schedule"] != "" {
 		return fmt.Errorf("%s: not together with %s: a schedule has its own times",
 			given["grace"], given["stop-schedule"])
+	}
+	if given["wait-for-name"] != "" && f.WaitForName > 0 && (f.StateDir == "" || f.Name == "") {
+		return fmt.Errorf("%s: without --state-dir and --name no other run is waited for", given["wait-for-name"])
 	}
 	if f.Report != "" {
 		dir := "/"
@@ -173,7 +204,21 @@ func (f *runFlags) check(given map[string]string) error {
 		}
 		f.Report = filepath.Join(dir, f.Report)
 	}
-	if f.Deadline > 0 {
+	if err := checkLogFlags(f.Config, given); err != nil {
+		return err
+	}
+	typed := func(flag string) bool { return strings.HasPrefix(given[flag], "--") }
+	if f.killOnRepeat && (given["on-repeat"] == "" || typed("kill-on-repeat") && !typed("on-repeat")) {
+		f.OnRepeat = machine.RepeatKill
+	}
+	if given["stop-on"] != "" {
+		f.StopsOnIgnored = true
+	}
+	fits, err := f.fitIntoOuter(given)
+	if err != nil {
+		return err
+	}
+	if f.Deadline > 0 && !fits {
 		b := f.budget(given)
 		left, err := b.fit()
 		if err != nil {
@@ -210,6 +255,10 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
 	log := newLogger(out, f.Config, time.Now())
+	for _, typed := range f.outer.tooLong {
+		log.Warn("shortened for the outer run", "what", typed, "budget", f.outer.budget,
+			"err", "it allows no more time for a stop", "hint", "see "+machine.StopBudget)
+	}
 	result, err := runner.Do(f.Config, log)
 	if err != nil {
 		log.Error(messageRun, "err", err)

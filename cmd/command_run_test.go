@@ -92,9 +92,13 @@ func TestRunFlagsCheck(t *testing.T) {
 			want: func(c runner.Config) bool {
 				return maps.Equal(c.Rewrite, map[int]int{1: 0, 15: 3}) && maps.Equal(c.Remap, map[int]int{1: 2, 3: 4})
 			}},
+		{args: "--on-repeat ignore", env: environment{"GRACEFUL_KILL_ON_REPEAT": "1"},
+			want: func(c runner.Config) bool { return c.OnRepeat == machine.RepeatIgnore }},
+		{args: "--kill-on-repeat", env: environment{"GRACEFUL_ON_REPEAT": "ignore"},
+			want: func(c runner.Config) bool { return c.OnRepeat == machine.RepeatKill }},
 		{env: environment{"GRACEFUL_KILL_ON_REPEAT": "1", "GRACEFUL_RERAISE": "true", "GRACEFUL_SURVIVORS": "wait"},
 			want: func(c runner.Config) bool {
-				return c.KillOnRepeat && c.Reraise && c.Survivors == machine.WaitSurvivors
+				return c.OnRepeat == machine.RepeatKill && c.Reraise && c.Survivors == machine.WaitSurvivors
 			}},
 	} {
 		t.Run(c.args, func(t *testing.T) {

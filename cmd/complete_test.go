@@ -34,7 +34,9 @@ var completionTests = map[string][]string{
 	"defer|serve2":                   {"serve2"},
 	"cancel|":                        nil, // outside a run
 	"run|--grace|1":                  {"10s", "1m"},
-	"run|--kill":                     {"--kill-on-repeat"},
+	"run|--on-r":                     {"--on-repeat"},
+	"run|--on-repeat|":               {"forward", "ignore", "kill"},
+	"run|--kill":                     {},
 	"run|--|ser":                     {"serve", "serve2"},
 	"run|ser":                        {"serve", "serve2"},
 	"run|--grace|5s|--|ser":          {"serve", "serve2"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"graceful/runner"
+	"graceful/runner/machine"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -60,7 +61,7 @@ func TestManual_hasEveryFlagAndVariable(t *testing.T) {
 			t.Errorf("graceful %s is not in it", c.Name())
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if !regexp.MustCompile(`(?m)^\.It .*Fl --`+f.Name+`( |$)`).MatchString(text) && f.Name != "help" {
+			if !regexp.MustCompile(`(?m)^\.It .*Fl --`+f.Name+`( |$)`).MatchString(text) && f.Name != "help" && !f.Hidden {
 				t.Errorf("graceful %s --%s is not in it", c.Name(), f.Name)
 			}
 		})
@@ -91,7 +92,7 @@ func TestReadme_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 	flags := newRun(new(int)).Flags()
 	flags.VisitAll(func(f *pflag.Flag) {
 		row := rows[f.Name]
-		if f.Name == "help" {
+		if f.Name == "help" || f.Hidden {
 			return
 		}
 		if row == nil {
@@ -105,6 +106,53 @@ func TestReadme_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 			t.Errorf("--%s: the default is given as %s, not as %s", f.Name, row[2], want)
 		}
 	})
+}
+
+// toolOptions are the options and variables of the tools that docs/guide.md has a table of.
+var toolOptions = map[string]string{
+	"tini": "-s -g -p -v -w -e -l TINI_SUBREAPER TINI_KILL_PROCESS_GROUP TINI_VERBOSITY --version -h",
+	"dumb-init": "-c --single-child -r --rewrite -v --verbose -V --version -h --help " +
+		"DUMB_INIT_SETSID DUMB_INIT_DEBUG",
+	"timeout":   "-k --kill-after -s --signal -v --verbose -f --foreground -p --preserve-status --version --help DURATION",
+	"catatonit": "-P -g -L -V --version -h CATATONIT_DEBUG",
+}
+
+// The first cell of a row in a table of the guide, and a command line of another tool, is about that tool. Every other
+// flag in the guide is one of graceful's.
+func TestGuide_flags(t *testing.T) {
+	const path = "../docs/guide.md"
+	var ours strings.Builder
+	options := map[string]string{} // what the first cells of each table hold
+	tool := ""
+	for line := range strings.Lines(document(t, path)) {
+		if name, ok := strings.CutPrefix(line, "### "); ok {
+			tool = strings.TrimSpace(name)
+		}
+		if cells := strings.SplitN(line, "|", 3); cells[0] == "" && len(cells) == 3 {
+			options[tool] += cells[1]
+			line = cells[2]
+		} else if strings.HasPrefix(line, "    "+tool+" ") {
+			continue
+		}
+		ours.WriteString(line)
+	}
+	known := []string{}
+	for _, c := range flaggedCommands() {
+		c.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name, variable(f.Name)) })
+	}
+	known = append(append(known, runner.OutcomeVariables...), machine.StopBudget)
+	for _, word := range regexp.MustCompile(`--[a-z][a-z-]*|GRACEFUL_[A-Z_]+`).FindAllString(ours.String(), -1) {
+		if !slices.Contains(known, word) {
+			t.Errorf("%s names %s, which does not exist", path, word)
+		}
+	}
+	for tool, all := range toolOptions {
+		for _, option := range strings.Fields(all) {
+			if !regexp.MustCompile("[` ]" + option + "[`= :]").MatchString(options[tool]) {
+				t.Errorf("%s: %s is not in the table", tool, option)
+			}
+		}
+	}
 }
 
 // Manual and README say what a deadline leaves for the target.
@@ -124,6 +172,22 @@ func TestDocuments_deadlineNumbers(t *testing.T) {
 		}
 		if !strings.Contains(manual, c.text) || !strings.Contains(readme, c.text) {
 			t.Errorf("a deadline of %v leaves %s; a document does not say so", c.deadline, c.text)
+		}
+	}
+}
+
+// README and manual warn of what surprises users: --pty reads standard input and writes CR LF, systemd's Type=notify,
+// and Terraform under GitHub Actions.
+func TestDocuments_warnings(t *testing.T) {
+	for _, path := range []string{"../README.md", "../docs/graceful.1"} {
+		text := strings.Join(strings.Fields(document(t, path)), " ")
+		for _, warning := range []string{
+			`a script that a shell reads from( its)? standard input.{0,120}/dev/null`, `end with CR LF`,
+			`Type=notify.{0,20} needs .{0,10}NotifyAccess=all`, `Terraform takes a second signal.{0,200}on-repeat (Cm )?ignore`,
+		} {
+			if !regexp.MustCompile(warning).MatchString(text) {
+				t.Errorf("%s: no %q", path, warning)
+			}
 		}
 	}
 }

@@ -44,7 +44,7 @@ func (v flagValue[T]) String() string {
 func (v flagValue[T]) Type() string                     { return v.kind }
 func (v flagValue[T]) completion() cobra.CompletionFunc { return v.complete }
 
-// durationValue is a time: 10s, 1m30s, or a number of seconds as for sleep(1).
+// durationValue is a time: 10s, 1m30s, or a number of seconds as for sleep(1), fractions included.
 func durationValue(value *time.Duration) flagValue[time.Duration] {
 	text := func(d time.Duration) string {
 		if d == 0 {
@@ -69,10 +69,11 @@ func positiveDurationValue(value *time.Duration) flagValue[time.Duration] {
 }
 
 func parseTime(s string) (time.Duration, error) {
-	v, err := time.ParseDuration(s)
-	if n, numErr := strconv.ParseUint(s, 10, 31); numErr == nil {
-		v, err = time.Duration(n)*time.Second, nil
+	text := s
+	if strings.Trim(s, "0123456789.") == "" { // a number without a unit
+		text += "s"
 	}
+	v, err := time.ParseDuration(text)
 	switch near := suggestTime(s); {
 	case err != nil && near != "":
 		return 0, fmt.Errorf("%q is no time (did you mean %s?)", s, near)
@@ -80,6 +81,8 @@ func parseTime(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is no time (10s, 1m30s, 500ms)", s)
 	case v < 0:
 		return 0, fmt.Errorf("%q is less than 0", s)
+	case v == 0 && strings.ContainsAny(s, "123456789"): // 0 may mean "no limit", or "at once"
+		return 0, fmt.Errorf("%q is less than 1ns, the shortest time", s)
 	}
 	return v, nil
 }
@@ -229,6 +232,38 @@ func suggestSignal(s string) string {
 	return didYouMean(strings.TrimPrefix(strings.ToUpper(s), "SIG"), "", forward.Names())
 }
 
+// stopOnValue is the list of the signals that begin a stop.
+func stopOnValue(value *[]int) flagValue[[]int] {
+	read := func(s string) (signals []int, err error) {
+		for _, name := range listItems(s) {
+			sig, err := parseReceived(name)
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", name, err)
+			}
+			if !slices.Contains(signals, sig) {
+				signals = append(signals, sig)
+			}
+		}
+		if len(signals) == 0 {
+			return nil, errors.New("it is empty (TERM,INT,QUIT)")
+		}
+		return signals, nil
+	}
+	text := func(signals []int) string {
+		return strings.Join(convert(signals, func(n int) string { return forward.Name(syscall.Signal(n)) }), ",")
+	}
+	complete := completeWord("TERM,INT,QUIT", "TERM,INT", "WINCH", "USR1", "RTMIN+3")
+	return flagValue[[]int]{value, "SIGNALS", read, text, complete}
+}
+
+// numbers returns the numbers of signals.
+func numbers(signals []syscall.Signal) (all []int) {
+	for _, sig := range signals {
+		all = append(all, int(sig))
+	}
+	return all
+}
+
 // remapValue collects pairs of exit statuses: the target's, and the one that graceful exits with instead.
 func remapValue(value *map[int]int) flagValue[map[int]int] {
 	return pairsValue(value, "143=0", parseStatus, parseStatus, strconv.Itoa, completeWord("143=0", "130=0"))
@@ -242,13 +277,18 @@ func parseStatus(s string) (int, error) {
 	return int(n), nil
 }
 
+// listItems returns the items of a list. Commas or blanks separate them.
+func listItems(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\n", r) })
+}
+
 // pairsValue collects a list of FROM=TO. Commas or blanks separate the pairs. A second pair for one FROM is ambiguous,
 // and an error.
 func pairsValue(value *map[int]int, example string, parseFrom, parseTo func(string) (int, error),
 	name func(from int) string, complete cobra.CompletionFunc,
 ) flagValue[map[int]int] {
 	read := func(s string) (map[int]int, error) {
-		list := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\n", r) })
+		list := listItems(s)
 		if len(list) == 0 {
 			return nil, fmt.Errorf("it is empty (%s)", example)
 		}

@@ -13,20 +13,46 @@ import (
 func TestDurationValue(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"10s": 10 * s, "1m30s": 90 * s, "250ms": s / 4, "0": 0, "0s": 0, "7": 7 * s,
+		"2.5": 5 * s / 2, ".5": s / 2, "2.": 2 * s, "0.0": 0, ".0": 0, "00.25": s / 4, "0.000000001": 1, "1.5m": 90 * s,
 	} {
 		var got time.Duration
 		if err := durationValue(&got).Set(text); err != nil || got != want {
 			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "x", "-1s", "-5", "10 s", "99999999999999999999", "1e9"} {
+	for _, text := range []string{"", "x", "-1s", "-5", "10 s", "99999999999999999999", "1e9",
+		"1e3", "inf", "nan", "NaN", "0x10", "1_0", "+1", "-1", "-.5", ".", "1.2.3", "1,5", " 1", "1.5e0", "0x1p-2",
+		"9300000000.5", "0.0000000009", ".9ns", "0.0000000001s",
+	} {
 		got := time.Hour
 		if err := durationValue(&got).Set(text); err == nil || got != time.Hour {
 			t.Errorf("%q is valid: %v", text, got)
 		}
 	}
-	if err := positiveDurationValue(new(time.Duration)).Set("0"); err == nil {
-		t.Error("0 is valid where it must not be")
+	for _, text := range []string{"0", "0.0", ".0s"} {
+		if err := positiveDurationValue(new(time.Duration)).Set(text); err == nil {
+			t.Errorf("%s is valid where it must not be", text)
+		}
+	}
+}
+
+// The errors name the text, and the nearest time.
+func TestDurationValue_errors(t *testing.T) {
+	for text, want := range map[string]string{
+		"1e3":    `"1e3" is no time (10s, 1m30s, 500ms)`,
+		"":       `"" is no time (10s, 1m30s, 500ms)`,
+		"+1":     `"+1" is no time (10s, 1m30s, 500ms)`,
+		"1.2.3":  `"1.2.3" is no time (10s, 1m30s, 500ms)`,
+		"1.5 s":  `"1.5 s" is no time (did you mean 1.5s?)`,
+		".5sec":  `".5sec" is no time (did you mean .5s?)`,
+		"2 days": `"2 days" is no time (did you mean 48h?)`,
+		"1.5d":   `"1.5d" is no time (10s, 1m30s, 500ms)`,
+		"-.5s":   `"-.5s" is less than 0`,
+		".1ns":   `".1ns" is less than 1ns, the shortest time`,
+	} {
+		if err := durationValue(new(time.Duration)).Set(text); err == nil || err.Error() != want {
+			t.Errorf("%q: the error is %v, want %s", text, err, want)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 
+	"graceful/runner"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -29,10 +31,22 @@ func (g flagGroup) on(value *bool, name, usage string) {
 	g.VarPF(boolValue(value), name, "", usage).NoOptDefVal = "true"
 }
 
+// hide leaves a flag out of the help. Completions offer it no more, either.
+func (g flagGroup) hide(name string) { g.Lookup(name).Hidden = true }
+
 // addLogFlags adds the flags that say what is logged, and in which form.
-func (g flagGroup) addLogFlags(verbose, json *bool) {
-	g.VarPF(boolValue(verbose), "verbose", "v", "log every step, with the time since the start").NoOptDefVal = "true"
-	g.Var(formatValue(json, "messages"), "log-format", "form of log messages: text, json")
+func (g flagGroup) addLogFlags(c *runner.Config) {
+	g.VarPF(boolValue(&c.Verbose), "verbose", "v", "log every step, with the time since the start").NoOptDefVal = "true"
+	g.VarPF(boolValue(&c.Quiet), "quiet", "q", "log only errors of graceful itself").NoOptDefVal = "true"
+	g.Var(formatValue(&c.LogJSON, "messages"), "log-format", "form of log messages: text, json")
+}
+
+// checkLogFlags returns an error for log flags that do not go together.
+func checkLogFlags(c runner.Config, given map[string]string) error {
+	if c.Verbose && c.Quiet {
+		return fmt.Errorf("%s: not together with %s", given["verbose"], given["quiet"])
+	}
+	return nil
 }
 
 // describe gives a command its flags, their variables and completions, and a help that shows the flags in their groups.

@@ -41,7 +41,7 @@ func TestHelp_fitsAndShowsEachFlag(t *testing.T) {
 			}
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name == "help" {
+			if f.Name == "help" || f.Hidden {
 				return
 			}
 			if !regexp.MustCompile(`(?m)^ +(-., )?--` + f.Name + `\b.*\w`).MatchString(text) {

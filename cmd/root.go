@@ -24,7 +24,6 @@ const statusFailed = 125
 func Main(args []string) int {
 	switch {
 	case len(args) > 0 && args[0] == runner.SuccessorName:
-		runner.ListenEarly()
 		return takeOver(args[1:])
 	case len(args) > 1 && args[1] == "run":
 		runner.ListenEarly()

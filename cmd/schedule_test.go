@@ -29,6 +29,8 @@ func TestScheduleValue(t *testing.T) {
 		"KILL":                        {step(none, 0)},
 		"KILL/5":                      {step(none, 0)},
 		"TERM":                        {step(term, 0)},
+		"TERM/.5/KILL/0.1":            {step(term, s/2)},
+		"2.5":                         {step(0, 5*s/2)},
 		"TERM/INT/2/3/RTMIN+3/500ms":  {step(term, 0), step(intr, 5*s), step(37, s/2)},
 	} {
 		if strings.Contains(text, "RTMIN") && runtime.GOOS != "linux" {

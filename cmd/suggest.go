@@ -55,7 +55,7 @@ func editDistance(a, b string) int {
 	return last[len(b)]
 }
 
-const colloquialTime = `(?i)^\s*(\d+)\s*` +
+const colloquialTime = `(?i)^\s*(\d+(?:\.\d*)?|\.\d+)\s*` +
 	`(ms|milli(?:second)?s?|s|sec(?:ond)?s?|m|min(?:ute)?s?|h|hrs?|hours?|d|days?)\s*$`
 
 // suggestTime returns the valid form of a time as people write it (10 s, 5min, 1 day), or "". It serves hints only:

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"graceful/cleanup"
 	"graceful/runner"
 )
 
@@ -25,10 +26,48 @@ const (
 
 var errorMessages = []string{messageCommand, messageRun, messageRecover, messageTakeOver}
 
-// newLogger returns a logger to out. It logs warnings and errors, and with --verbose every step.
+// sentences are the text forms of messages that are not made of the message and its attributes.
+var sentences = map[string]func(attr func(key string) string) string{
+	"sending SIGKILL": func(attr func(string) string) string {
+		text := attr("err") + ": SIGKILL"
+		if attr("to") != "" {
+			text += " to " + attr("to")
+		}
+		if attr("more") != "" {
+			text += " and " + attr("more") + " more"
+		}
+		return text
+	},
+	"waiting": func(attr func(string) string) string {
+		if attr("left") == "" {
+			return fmt.Sprintf("waiting for %s: %s", attr("for"), attr("until"))
+		}
+		return fmt.Sprintf("waiting for %s: %s until %s", attr("for"), attr("left"), attr("until"))
+	},
+}
+
+// textOf returns a function that returns the text of an attribute, or "". The items of a list have commas between them.
+func textOf(attrs []slog.Attr) func(key string) string {
+	return func(key string) string {
+		i := slices.IndexFunc(attrs, func(a slog.Attr) bool { return a.Key == key })
+		if i < 0 {
+			return ""
+		}
+		value := attrs[i].Value
+		if list, ok := value.Any().([]string); ok {
+			return strings.Join(list, ", ")
+		}
+		return value.String()
+	}
+}
+
+// newLogger returns a logger to out. It logs warnings and errors; with --verbose every step, with --quiet errors alone.
 func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 	level := slog.LevelWarn
-	if c.Verbose {
+	switch {
+	case c.Quiet:
+		level = slog.LevelError
+	case c.Verbose:
 		level = slog.LevelInfo
 	}
 	out.raw, out.json = c.PTY, c.LogJSON
@@ -38,7 +77,8 @@ func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 // newHandler returns a handler for either form of log records.
 func newHandler(w io.Writer, json bool, level slog.Level, began time.Time) slog.Handler {
 	if json {
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
+		cut := func(_ []string, a slog.Attr) slog.Attr { return slog.Attr{Key: a.Key, Value: cutValue(a.Value)} }
+		return slog.NewJSONHandler(escapingWriter{w}, &slog.HandlerOptions{Level: level, ReplaceAttr: cut})
 	}
 	return &textHandler{out: w, level: level, began: began}
 }
@@ -64,9 +104,12 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 		attrs = append(attrs, a)
 		return true
 	})
+	for i, a := range attrs {
+		attrs[i].Value = cutValue(a.Value)
+	}
 	message, pairs, why, hint := r.Message, "", "", ""
 	for _, a := range attrs {
-		switch value := a.Value.Resolve(); a.Key {
+		switch value := a.Value; a.Key {
 		case "":
 		case "err":
 			why = value.String()
@@ -78,6 +121,9 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	}
 	if slices.Contains(errorMessages, message) {
 		message, why = why, ""
+	}
+	if sentence := sentences[message]; sentence != nil {
+		message, pairs, why = escaped(sentence(textOf(attrs))), "", ""
 	}
 	text := message + pairs
 	if h.level < slog.LevelWarn {
@@ -102,12 +148,67 @@ func (h *textHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup ignores the group: graceful's records have none.
 func (h *textHandler) WithGroup(string) slog.Handler { return h }
 
+// maxValue bounds a value in a log record, in bytes. A target or a client may have chosen it.
+const maxValue = 2000
+
+// cutValue cuts a text, an error or a list of texts that is longer than maxValue.
+func cutValue(v slog.Value) slog.Value {
+	v = v.Resolve()
+	switch value := v.Any().(type) {
+	case string:
+		return slog.StringValue(cut(value))
+	case error:
+		return slog.StringValue(cut(value.Error()))
+	case []string:
+		return slog.AnyValue(cutList(value))
+	}
+	return v
+}
+
+func cut(s string) string {
+	head := string(cleanup.Text(s).Cut(maxValue))
+	if len(head) == len(s) {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes more)", head, len(s)-len(head))
+}
+
+func cutList(list []string) []string {
+	size := 0
+	for i, s := range list {
+		if size += len(s) + 1; size > maxValue {
+			head := append(slices.Clone(list[:i]), cut(s))
+			if more := len(list) - len(head); more > 0 {
+				head = append(head, fmt.Sprintf("… (%d more)", more))
+			}
+			return head
+		}
+	}
+	return list
+}
+
+// escapingWriter escapes in JSON what controls a terminal.
+type escapingWriter struct{ to io.Writer }
+
+func (w escapingWriter) Write(line []byte) (int, error) {
+	_, err := w.to.Write(cleanup.EscapeJSON(line))
+	return len(line), err
+}
+
 func renderValue(v slog.Value) string {
 	list, ok := v.Any().([]string)
 	if !ok {
 		return quoteWord(v.String())
 	}
 	return "[" + strings.Join(convert(list, quoteWord), " ") + "]"
+}
+
+// escaped returns a text without control characters and other unprintable ones: names of processes stand in it.
+func escaped(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strings.Trim(strconv.Quote(s), `"`)
+	}
+	return s
 }
 
 // quoteWord returns a value that is one printable word unchanged, and quotes every other one in Go's syntax.

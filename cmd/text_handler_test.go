@@ -174,12 +174,34 @@ func inBothForms(t *testing.T, message string, keys []string) {
 	if err := json.Unmarshal([]byte(render(t, true, slog.LevelWarn, message, attrs...)), &record); err != nil {
 		t.Fatal(err)
 	}
-	if record["msg"] != message || !slices.Contains(errorMessages, message) && !strings.Contains(text, message) {
+	if record["msg"] != message || !slices.Contains(errorMessages, message) && sentences[message] == nil &&
+		!strings.Contains(text, message) {
 		t.Errorf("%q is %q and %q", message, text, record)
 	}
 	for _, key := range keys {
 		if value := "value of " + key; record[key] != value || !strings.Contains(text, value) {
 			t.Errorf("%s: %s is missing in %q or %q", message, key, text, record)
+		}
+	}
+}
+
+// A record has a bounded length, and nothing in it controls a terminal.
+func TestHandlers_hostileValues(t *testing.T) {
+	long := strings.Repeat("\x7f", 600_000)
+	var many []string
+	for range 50_000 {
+		many = append(many, "1 (a)")
+	}
+	for _, json := range []bool{false, true} {
+		line := render(t, json, slog.LevelWarn, "message", "command", long, "left", many, "args", []string{"a", long, "b"},
+			"err", errors.New(long), "hint", long, "to", "a\u009b31m\u202eb")
+		for _, more := range []string{"… (598000 bytes more)", "more)", `a\u009b31m\u202eb`} {
+			if !strings.Contains(line, more) {
+				t.Errorf("json %t: no %q in %.300s", json, more, line)
+			}
+		}
+		if len(line) > 100_000 || strings.ContainsAny(line, "\x7f\u009b\u202e") {
+			t.Errorf("json %t: %d bytes: %.300s", json, len(line), line)
 		}
 	}
 }

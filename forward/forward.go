@@ -46,6 +46,24 @@ func MeaningOf(sig syscall.Signal) Meaning {
 	return Pass
 }
 
+// MeaningIn is MeaningOf for a run that these signals stop; nil: the default ones. A stop signal that is not listed is
+// passed.
+func MeaningIn(sig syscall.Signal, stopOn []int) Meaning {
+	switch m := MeaningOf(sig); {
+	case stopOn == nil || m == Ours || m == Uncatchable:
+		return m
+	case slices.Contains(stopOn, int(sig)):
+		return Stop
+	case m == Stop:
+		return Pass
+	default:
+		return m
+	}
+}
+
+// StopSignals lists the signals that stop a run by default.
+func StopSignals() []syscall.Signal { return []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT} }
+
 // Audible lists the signals that a listener hears.
 func Audible() (signals []syscall.Signal) {
 	for sig := syscall.Signal(1); sig <= Last; sig++ {

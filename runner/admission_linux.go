@@ -57,19 +57,17 @@ func peerRights(c registry.Call) (r rights, err error) {
 
 // rightsOf reads the rights of a process. pid is its name in /proc, and user its effective user id.
 func rightsOf(pid string, user int) (r rights, err error) {
-	dir := "/proc/" + pid + "/"
-	text, err := os.ReadFile(dir + "status")
+	text, err := procfs.Read(pid + "/status")
 	if err != nil {
 		return r, err
 	}
 	if r.Status, err = procfs.ParseStatus(string(text)); err != nil {
-		return r, fmt.Errorf("reading %sstatus: %w", dir, err)
+		return r, fmt.Errorf("reading /proc/%s/status: %w", pid, err)
 	}
 	r.user = user
-	r.users, _ = os.Readlink(dir + "ns/user")
-	r.files, _ = os.Readlink(dir + "ns/mnt")
-	var root unix.Stat_t
-	if unix.Stat(dir+"root/.", &root) == nil {
+	r.users, _ = procfs.Readlink(pid + "/ns/user")
+	r.files, _ = procfs.Readlink(pid + "/ns/mnt")
+	if root, err := procfs.Stat(pid + "/root/."); err == nil {
 		r.root = fmt.Sprint(root.Dev, " ", root.Ino)
 	}
 	return r, nil

@@ -27,10 +27,11 @@ type Config struct {
 
 	machine.Policy
 
-	OnStop        []cleanup.Command `json:"-"` // run before the first signal, one after the other
-	OnExit        []cleanup.Command `json:"-"`
-	DieWithParent bool              // the end of the process that started graceful is a stop signal
-	Parent        int               // pid of that process; 0: the parent when the run begins
+	OnStop         []cleanup.Command `json:"-"` // run before the first signal, one after the other
+	OnExit         []cleanup.Command `json:"-"`
+	StopsOnIgnored bool              // StopOn holds for signals, too, that were ignored when graceful started
+	DieWithParent  bool              // the end of the process that started graceful is a stop signal
+	Parent         int               // pid of that process; 0: the parent when the run begins
 
 	Contain tree.Level
 	Defer   Defer  // "": auto, in a ledger of an earlier version
@@ -40,10 +41,12 @@ type Config struct {
 	StateDir string `json:"-"` // directory of the ledger; "": the ledger is in memory
 	Named    bool   `json:"-"` // the user gave the name: StateDir has one run of that name at a time
 
-	StrictStateDir bool `json:"-"` // it is an error if another user can replace StateDir
+	StrictStateDir bool          `json:"-"` // it is an error if another user can replace StateDir
+	WaitForName    time.Duration `json:"-"` // how long to wait for the end of a live run of the name; 0: not at all
 
 	// For the logger of a graceful that takes the run over.
 	Verbose bool
+	Quiet   bool
 	LogJSON bool
 }
 
@@ -68,6 +71,7 @@ func (c Config) check() error {
 		{"the order ", string(c.Order), slices.Contains(cleanup.Orders(), c.Order)},
 		{"--defer ", string(c.Defer), c.Defer == "" || slices.Contains(Defers(), c.Defer)},
 		{"", string(c.ForwardTo), slices.Contains(machine.ForwardTos(), c.ForwardTo)},
+		{"", string(c.OnRepeat), c.OnRepeat == "" || slices.Contains(machine.OnRepeats(), c.OnRepeat)},
 		{"", string(c.Survivors), slices.Contains(machine.AllSurvivors(), c.Survivors)},
 	} {
 		if !choice.known {

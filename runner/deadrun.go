@@ -1,9 +1,9 @@
 package runner
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -20,12 +20,12 @@ import (
 // A dead run is one whose processes of graceful have all ended. Its other processes have been reparented to init or to
 // another subreaper.
 
-// finishDead finishes a dead run. The caller holds the lock of its ledger. retry runs interrupted commands again.
-// stopped is the stop signal that arrived meanwhile, or 0.
-func (p *processes) finishDead(m remembered, retry bool) (stopped syscall.Signal, err error) {
+// finishDead finishes a dead run. The caller holds the lock of its ledger. left is where its processes may be. retry
+// runs interrupted commands again; those that were not started run anyway. stopped is the stop signal that arrived
+// meanwhile, or 0.
+func (p *processes) finishDead(m remembered, left place, retry bool) (stopped syscall.Signal, err error) {
 	m.history.TakeOver()
-	sameBoot := m.Begin.Boot != "" && m.Begin.Boot == procfs.Boot()
-	if !sameBoot {
+	if left == placeNone {
 		m.run.Cgroup = ""
 	}
 	q := *p
@@ -34,28 +34,30 @@ func (p *processes) finishDead(m remembered, retry bool) (stopped syscall.Signal
 		q.report = report.Reopen(m.run.Config.Report)
 		defer q.report.Close()
 	}
-	if m.run.State == machine.Done && !(retry && len(interrupted(m.run)) > 0) {
+	if m.run.State == machine.Done && len(unstarted(m.run)) == 0 && !(retry && len(interrupted(m.run)) > 0) {
 		q.newLoop(m).complete() // the report may not be written
 		return 0, q.conclude(m.run, m.ledger)
 	}
-	if sameBoot {
-		q.Tree, err = tree.OpenOrphaned("GRACEFUL_RUN_ID="+m.run.ID, recordedIdentities(m.run), m.Start)
-	} else { // after a reboot the tree is empty: other processes have the pids
+	mark := "GRACEFUL_RUN_ID=" + m.run.ID
+	switch left {
+	case placeHere:
+		q.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(m.run), m.Start)
+	case placeOther: // the clock may be another one, too (time_namespaces(7))
+		q.Tree, err = tree.OpenOrphaned(mark, m.translate(), 0)
+	default: // the tree is empty: other processes have the pids
 		q.Tree, _, err = tree.Open(tree.Auto)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
 	}
-	leave, err := q.enter(string(m.Begin.Dir)) // commands may contain relative paths
-	if err != nil {
-		return 0, fmt.Errorf("run %s: its working directory: %w", m.run.ID, err)
-	}
-	defer leave()
+	m.run.Dir = cmp.Or(string(m.Begin.Dir), noDir)
+	m.run.Run = m.run.WithoutBudget() // no outer run waits any more
 	l := q.newLoop(m)
-	l.recover(m, sameBoot, retry)
+	l.stopOn, l.finishes = p.stopOn, true
+	l.recover(m, left != placeNone, retry)
 	r := l.complete()
 	failed := func(c *cleanup.Entry) bool { return c.Outcome.Failed() }
-	if err = q.conclude(r, m.ledger); err == nil && slices.ContainsFunc(r.Cleanup.Entries, failed) {
+	if err = q.conclude(r, m.ledger); err == nil && slices.ContainsFunc(slices.Collect(r.Cleanup.Entries.All()), failed) {
 		err = errCommands
 	}
 	return l.stopHeard, err
@@ -64,18 +66,21 @@ func (p *processes) finishDead(m remembered, retry bool) (stopped syscall.Signal
 // errCommands means that a run was finished, and that a cleanup command failed or was interrupted. The log names it.
 var errCommands = errors.New("not every cleanup command succeeded")
 
-// conclude removes the socket and the ledger of a dead run that is done. It logs which commands were interrupted,
-// because the process that should have done so may have been killed. The ledger of such a run is set aside.
+// conclude removes the socket and the ledger of a run that is done. It logs which commands were interrupted, because
+// the process that should have done so may have been killed. The ledger is set aside if recover can run a command of
+// it: then the error is errCommands.
 func (p *processes) conclude(r Run, runLedger *ledger.Ledger) error {
 	registry.Remove(r.Socket)
-	commands := interrupted(r)
-	for _, c := range commands {
+	for _, c := range interrupted(r) {
 		log := logCommand(p.log, *c)
 		log.Warn("cleanup command interrupted", "err", "it is not run again",
 			"hint", "graceful recover --retry-interrupted")
 	}
-	if len(commands) == 0 {
+	if len(interrupted(r))+len(unstarted(r)) == 0 {
 		return discard(runLedger)
+	}
+	if runLedger == nil {
+		return errCommands
 	}
 	if err := runLedger.SetAside(ledger.Interrupted); err != nil {
 		return err
@@ -93,62 +98,58 @@ func discard(runLedger *ledger.Ledger) error {
 
 // interrupted lists the cleanup commands that were started and whose end was not recorded.
 func interrupted(r Run) (commands []*cleanup.Entry) {
-	return slices.DeleteFunc(slices.Clone(r.Cleanup.Entries), func(c *cleanup.Entry) bool {
-		return c.When != cleanup.AtExit || !c.Outcome.Interrupted
+	return withOutcome(r, func(o cleanup.Outcome) bool { return o.Interrupted })
+}
+
+// unstarted lists the cleanup commands that were not started for want of a directory, processes or memory.
+func unstarted(r Run) (commands []*cleanup.Entry) {
+	return withOutcome(r, func(o cleanup.Outcome) bool { return o.Unstarted })
+}
+
+func withOutcome(r Run, is func(cleanup.Outcome) bool) (commands []*cleanup.Entry) {
+	return slices.DeleteFunc(slices.Collect(r.Cleanup.Entries.All()), func(c *cleanup.Entry) bool {
+		return c.When != cleanup.AtExit || !is(c.Outcome)
 	})
 }
 
-// enter changes the working directory and returns a function that changes it back. If dir has been removed, enter makes
-// another directory and removes it: commands find no files there, either.
-func (p *processes) enter(dir string) (leave func(), err error) {
-	here, err := os.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	if err = os.Chdir(dir); errors.Is(err, os.ErrNotExist) {
-		p.log.Warn("the run's working directory is gone", "err", err)
-		if dir, err = os.MkdirTemp("", "graceful-"); err == nil {
-			err = errors.Join(os.Chdir(dir), os.Remove(dir))
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, here.Close())
-	}
-	return func() {
-		_ = here.Chdir()
-		_ = here.Close()
-	}, nil
-}
+// noDir stands for a working directory that has no path.
+const noDir = "/dev/null/none"
 
 // recordedIdentities lists the processes that a run has recorded with their start times. A pid alone may have been
 // reused.
 func recordedIdentities(r Run) (ids []procfs.Identity) {
 	ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
-	for _, c := range r.Cleanup.Entries {
+	for c := range r.Cleanup.Entries.All() {
 		ids = append(ids, procfs.Identity{PID: c.PID, Start: c.Start})
 	}
 	return slices.DeleteFunc(ids, func(id procfs.Identity) bool { return id.Start == 0 })
 }
 
-// recover reconciles a dead run with the processes that exist. sameBoot is false if none of its processes can exist.
-func (l *loop) recover(m remembered, sameBoot, retry bool) {
-	if l.run.State >= machine.Cleaning && l.run.Keeps() && !l.run.Stop.Escalated {
+// recover reconciles a dead run with the processes that exist. mayLive is false if none of its processes can exist.
+// retry runs interrupted commands again; those that were not started run anyway.
+func (l *loop) recover(m remembered, mayLive, retry bool) {
+	if l.run.State >= machine.Cleaning && l.run.Policy.Survivors == machine.KeepSurvivors {
 		l.perform(machine.LeaveSurvivors{})
 	}
 	was := l.run
 	for _, id := range was.Cleanup.Running(cleanup.AtExit) {
 		c := l.command(id)
-		if p, ok := l.runningCommand(c); sameBoot && ok {
+		if p, ok := l.runningCommand(c); mayLive && ok {
 			if was.State < machine.Cleaning {
 				l.sys.Exempt(p.PID)
 			}
 			if c.PID == 0 {
 				l.handle(machine.CommandStarted{ID: c.ID, PID: p.PID, Start: p.Start})
 			}
+			log := logCommand(l.log, c)
+			log.Info("cleanup command still runs", "pid", p.PID)
 			l.waits.commands, l.waits.at = append(l.waits.commands, p.Identity), time.Now()
 		} else {
 			l.handle(machine.CommandLost{ID: c.ID})
 		}
+	}
+	if was.State < machine.Cleaning && was.Keeps() && mayLive {
+		l.sys.OnlyGroupOf(procfs.Identity{PID: was.Target.PID, Start: was.Target.Start})
 	}
 	if was.State < machine.Sweeping {
 		l.handle(machine.Recovered{After: m.Last})
@@ -157,13 +158,17 @@ func (l *loop) recover(m remembered, sameBoot, retry bool) {
 			l.perform(a)
 		}
 	}
-	if retry {
+	switch {
+	case retry:
 		l.handle(machine.Retried{})
+	case len(unstarted(was)) > 0:
+		l.handle(machine.RetriedUnstarted{})
 	}
 }
 
 // runningCommand finds the process of a cleanup command that another process of graceful started.
 func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
+	l.sys.Until(time.Time{}) // a command that is missed would run twice
 	members := slices.DeleteFunc(l.sys.Members(), func(p procfs.Process) bool {
 		if c.PID != 0 {
 			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start

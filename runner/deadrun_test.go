@@ -30,7 +30,7 @@ func TestRecover_endOfTargetIsUnknown(t *testing.T) {
 			slices.Contains(s.calls, "start target") {
 			t.Errorf("%v: after %q it came to %+v", state, s.calls, run)
 		}
-		if !run.Cleanup.Entries[0].Outcome.Interrupted && run.Cleanup.Entries[0].Progress == cleanup.Ended {
+		if !run.Cleanup.Entries.At(0).Outcome.Interrupted && run.Cleanup.Entries.At(0).Progress == cleanup.Ended {
 			continue
 		}
 		t.Errorf("%v: %+v", state, run.Cleanup)
@@ -41,12 +41,12 @@ func TestRecover_endOfTargetIsUnknown(t *testing.T) {
 func TestRecover_interruptedCommand(t *testing.T) {
 	for _, r := range []Run{claimedRun(cleanup.LIFO), startedRun(900)} {
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
-		interrupted := run.Cleanup.Entries[2].Outcome.Interrupted
+		interrupted := run.Cleanup.Entries.At(2).Outcome.Interrupted
 		if got := commandsStarted(s); got != "2s 1s" || !interrupted || run.State != machine.Done {
 			t.Errorf("%s were started, and it came to %+v", got, run)
 		}
 		again, s := recoverRun(t, run, true, true, func(*watchedSystem) {})
-		failed := again.Cleanup.Entries[2].Outcome.Failed()
+		failed := again.Cleanup.Entries.At(2).Outcome.Failed()
 		if got := commandsStarted(s); got != "3s" || failed || again.State != machine.Done {
 			t.Errorf("afterwards %s were started, and it came to %+v", got, again)
 		}
@@ -68,7 +68,7 @@ func TestRecover_commandStillRuns(t *testing.T) {
 		if got := commandsStarted(s); got != "2s 1s" {
 			t.Errorf("%s were started", got)
 		}
-		last := run.Cleanup.Entries[2]
+		last := run.Cleanup.Entries.At(2)
 		unknown := strings.Contains(last.Outcome.Error, "nobody knows how")
 		if last.Outcome.Interrupted == sameBoot || sameBoot && !unknown {
 			t.Errorf("the sameBoot boot %t: %+v", sameBoot, last)
@@ -88,7 +88,7 @@ func TestRecover_pidAlone(t *testing.T) {
 			s.at(5*time.Second, func() { s.others = nil })
 		})
 		signalled := func(call string) bool { return strings.HasPrefix(call, "all of") }
-		if !run.Cleanup.Entries[2].Outcome.Interrupted || slices.ContainsFunc(s.calls, signalled) {
+		if !run.Cleanup.Entries.At(2).Outcome.Interrupted || slices.ContainsFunc(s.calls, signalled) {
 			t.Errorf("start time %d: after %q it came to %+v", start, s.calls, run.Cleanup)
 		}
 	}
@@ -102,8 +102,8 @@ func TestRecover_pidAlone(t *testing.T) {
 func TestRecover_commandKeepsItsLimit(t *testing.T) {
 	r := startedRun(900)
 	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })
-	if !run.Cleanup.Entries[2].TimedOut ||
+	if !run.Cleanup.Entries.At(2).TimedOut ||
 		!slices.Contains(s.calls, "all of 300 SIGTERM") || !slices.Contains(s.calls, "all of 300 SIGKILL") {
-		t.Errorf("after %q: %+v", s.calls, run.Cleanup.Entries[2])
+		t.Errorf("after %q: %+v", s.calls, run.Cleanup.Entries.At(2))
 	}
 }

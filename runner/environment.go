@@ -6,15 +6,18 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"graceful/cleanup"
 	"graceful/forward"
+	"graceful/runner/machine"
 	"graceful/runner/process"
 )
 
-// mark adds the variables that identify the run to an environment.
-func (r Run) mark(env []string) []string {
+// mark adds the variables that identify the run to an environment, and what a stop may take in it.
+func (r Run) mark(env []string, budget time.Duration) []string {
 	env = process.Setenv(process.Setenv(env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
+	env = process.Setenv(env, machine.StopBudget, budget.String())
 	if r.Socket != "" {
 		env = process.Setenv(env, "GRACEFUL_SOCKET", r.Socket)
 	}
@@ -29,7 +32,7 @@ func commandEnv(r Run, c cleanup.Entry) []string {
 	if env == nil {
 		env = r.Config.Env
 	}
-	env = slices.DeleteFunc(r.mark(env), func(kv string) bool {
+	env = slices.DeleteFunc(r.mark(env, machine.CommandKillAfter), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains([]string{"RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE"}, name) ||
 			slices.Contains(OutcomeVariables, name) // another cleanup command registered this one

@@ -23,7 +23,9 @@ func TestRunEnv(t *testing.T) {
 		t.Errorf("setenv made %q of %q", got, env)
 	}
 	r := Run{ID: "id", Config: Config{Name: "job", Env: []string{"GRACEFUL_RUN_ID=outer"}}}
-	if got := r.mark(r.Config.Env); !slices.Equal(got, []string{"GRACEFUL_RUN_ID=id", "GRACEFUL_NAME=job"}) {
+	if got := r.mark(r.Config.Env, time.Minute); !slices.Equal(got, []string{
+		"GRACEFUL_RUN_ID=id", "GRACEFUL_NAME=job", "GRACEFUL_STOP_BUDGET=1m0s",
+	}) {
 		t.Errorf("a run's environment is %q", got)
 	}
 }

@@ -15,8 +15,8 @@ import (
 // member returns a member of the run. pid is valid in the PID namespace of the process asker, which has to be
 // graceful's namespace. asker is 0 for a process outside of it. start is the expected start time; 0: any.
 func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, error) {
-	ours, err := os.Readlink("/proc/self/ns/pid")
-	theirs, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", asker))
+	ours, err := procfs.Readlink("self/ns/pid")
+	theirs, err2 := procfs.Readlink(fmt.Sprintf("%d/ns/pid", asker))
 	if asker == 0 || err == nil && err2 == nil && ours != theirs {
 		return procfs.Process{}, errors.New(
 			"you are in another PID namespace than graceful: the process has another pid here")

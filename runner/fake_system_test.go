@@ -35,6 +35,7 @@ type fakeSystem struct {
 	polling    bool // the ends of members are not reported
 	startErr   []error
 	targetErr  error          // of startTarget
+	failed     map[int]error  // startOf returns these
 	used       *machine.Usage // by the target
 	nextPID    int
 	target     int              // of setTarget
@@ -45,7 +46,9 @@ type fakeSystem struct {
 	others     []procfs.Process // members that are not children
 	other      map[int]int      // which process belongs to which command
 	exempted   []int            // commands that are not members
+	dead       cleanup.Outputs  // of each command
 	pidfds     bool             // the end of a process that is not a child is reported
+	running    bool             // the target is not suspended by SIGTSTP
 
 	onTerm map[int]time.Duration // how long after SIGTERM it ends; none: never
 }
@@ -106,7 +109,7 @@ func (s *fakeSystem) startTarget(Run) (int, error) {
 	return targetPID, nil
 }
 
-func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
+func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, cleanup.Outputs, error) {
 	s.Lock()
 	defer s.Unlock()
 	if len(s.startErr) > 0 {
@@ -114,7 +117,7 @@ func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
 		s.startErr = s.startErr[1:]
 		if err != nil {
 			s.note("fail %s", c.Command.Text)
-			return 0, err
+			return 0, cleanup.Outputs{}, err
 		}
 	}
 	s.nextPID++
@@ -124,7 +127,7 @@ func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, error) {
 	if d, err := time.ParseDuration(c.Command.Text); err == nil {
 		s.at(d, func() { s.end(machine.Ending{}, pid) })
 	}
-	return pid, nil
+	return pid, s.dead, nil
 }
 
 func (s *fakeSystem) isCommand(p procfs.Process, id int) bool { return s.other[p.PID] == id }
@@ -177,6 +180,12 @@ func (s *fakeSystem) peek() (int, machine.Ending, bool) {
 		return 0, machine.Ending{}, len(s.living) == 0
 	}
 	return s.zombies[0], s.endings[s.zombies[0]], false
+}
+
+func (s *fakeSystem) startOf(pid int) (bool, error) {
+	s.Lock()
+	defer s.Unlock()
+	return false, s.failed[pid]
 }
 
 func (s *fakeSystem) reap(pid int) {
@@ -259,6 +268,16 @@ func (s *fakeSystem) Empty(bool) bool {
 	return len(s.living) == 0 && len(s.zombies) == 0
 }
 
+func (s *fakeSystem) KillGroup() (found, denied []procfs.Process) { return s.Kill() }
+
+func (s *fakeSystem) OnlyGroupOf(procfs.Identity)                    {}
+func (s *fakeSystem) LastStop() (m procfs.Moment)                    { return m }
+func (s *fakeSystem) WasStopped(syscall.Signal, bool, procfs.Moment) {}
+func (s *fakeSystem) stopBegun([]int)                                {}
+func (s *fakeSystem) SignalOutsiders()                               {}
+func (s *fakeSystem) UserOf(int) int                                 { return -1 }
+func (s *fakeSystem) Suspended(int) bool                             { return !s.running }
+
 func (s *fakeSystem) KillChildren()     { s.Lock(); defer s.Unlock(); s.childKills++ }
 func (s *fakeSystem) ReportsEnds() bool { return !s.polling }
 func (s *fakeSystem) suspend()          { s.Lock(); defer s.Unlock(); s.note("suspend") }
@@ -271,6 +290,7 @@ func (s *fakeSystem) reclaimTerminal(int, syscall.Signal) bool    { return false
 func (s *fakeSystem) targetEnded(Run)                             {}
 func (s *fakeSystem) predecessorEnded(int)                        {}
 func (s *fakeSystem) started() map[int]int                        { return s.byGuard }
+func (s *fakeSystem) discarded(int) cleanup.Outputs               { return s.dead }
 func (s *fakeSystem) findOrphaned(Run) error                      { return nil }
 
 func (s *fakeSystem) lostGuard() (lost, orphaned bool) {
@@ -293,6 +313,9 @@ func (s *fakeSystem) usage(int) *machine.Usage               { return s.used }
 func (s *fakeSystem) writeReport(Run, *report.History) error { return nil }
 func (s *fakeSystem) Keep(string)                            { s.Lock(); defer s.Unlock(); s.note("keep") }
 func (s *fakeSystem) Disband() error                         { return nil }
+func (s *fakeSystem) Until(time.Time)                        {}
+func (s *fakeSystem) IsLate() bool                           { return false }
+func (s *fakeSystem) raisePriority()                         {}
 
 // at calls happen after d.
 func (s *fakeSystem) at(d time.Duration, happen func()) {

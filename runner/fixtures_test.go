@@ -3,6 +3,7 @@ package runner
 import (
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"time"
 
 	"graceful/cleanup"
@@ -39,7 +40,10 @@ const sigINT = int(unix.SIGINT)
 var quiet = slog.New(slog.DiscardHandler)
 
 // runOptions compares runs. An empty list equals nil.
-var runOptions = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty()}
+var runOptions = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty(), listed}
+
+// listed compares the entries of a list, and not how it holds them.
+var listed = cmp.Transformer("entries", func(l cleanup.List) []*cleanup.Entry { return slices.Collect(l.All()) })
 
 // machineIn returns the machine's part of a run in a state, with a grace of 10 s.
 func machineIn(s machine.State) machine.Run {
@@ -91,5 +95,5 @@ func loopOn(s interface {
 	system
 	inputs() inputs
 }, r Run) *loop {
-	return &loop{run: r, sys: s, log: quiet, in: s.inputs(), began: time.Now()}
+	return &loop{run: r, sys: s, log: quiet, in: s.inputs(), began: time.Now(), says: newAnnouncer()}
 }

@@ -5,8 +5,10 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
+	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/forward"
 	"graceful/runner/journal"
@@ -57,19 +59,20 @@ func (p *processes) succession(r Run, runLedger *ledger.Ledger) process.Successi
 	terminal, pty := p.pty.Inheritance()
 	destination, report := p.report.Inheritance()
 	devNull := int(p.devNull.Fd())
-	keep := slices.Concat(pty, report, []int{runLedger.FD(), devNull})
-	if p.socket >= 0 {
-		keep = append(keep, p.socket)
-	}
+	keep := slices.Concat(pty, report, []int{runLedger.FD(), devNull, procfs.Dir(), p.socket})
+	isNone := func(fd int) bool { return fd < 0 }
+	keep = slices.DeleteFunc(keep, isNone)
 	return process.Succession{
-		Keep:   keep,
+		Keep:   slices.DeleteFunc(append(slices.Clone(keep), p.socketLock), isNone),
+		Leaves: r.Dir != "",
 		Passes: forward.Audible(),
 		Successor: func(link, memory int) process.Spec {
 			return process.Spec{
-				Path: process.SelfExe,
+				Program: process.SelfExe,
 				Argv: []string{
 					SuccessorName, r.Config.Name, strconv.Itoa(runLedger.FD()), strconv.Itoa(link), strconv.Itoa(memory),
-					runLedger.Path(), strconv.Itoa(p.socket), strconv.Itoa(devNull), terminal, destination,
+					runLedger.Path(), strconv.Itoa(p.socket), strconv.Itoa(devNull), strconv.Itoa(procfs.Dir()),
+					terminal, destination,
 				},
 				Env:     process.RuntimeEnv(os.Environ()),
 				Keep:    append(slices.Clone(keep), link, memory),
@@ -83,25 +86,35 @@ func (p *processes) succession(r Run, runLedger *ledger.Ledger) process.Successi
 func (p *processes) endGuard() {
 	p.closeGuard()
 	for {
-		pid, _, _ := process.Peek()
+		pid, _, _ := p.children.Peek()
 		if pid == 0 {
 			return
 		}
-		process.Reap(pid)
+		p.children.Reap(pid)
 	}
 }
 
-// closeGuard kills the guard.
+// closeGuard kills the guard. From now on this process starts others itself.
 func (p *processes) closeGuard() {
 	if p.guard != nil {
 		p.guard.Close()
 		p.guard = nil
+	}
+	if p.raised {
+		p.priority.Restore()
+		p.raised = false
 	}
 }
 
 // started returns the pids of the processes that the guard has started and not reaped, by the ids of their commands; 0
 // is the target.
 func (p *processes) started() map[int]int { return p.guard.Started() }
+
+// discarded returns the outputs that a command that the guard has started does not have.
+func (p *processes) discarded(id int) (outputs cleanup.Outputs) {
+	outputs.Stdout, outputs.Stderr = p.guard.Replaced(id)
+	return outputs
+}
 
 // lostGuard reports whether the guard has ended since the last call. orphaned tells that the tree is not reparented to
 // this process, because this process is itself a child of the guard.
@@ -143,41 +156,54 @@ func (p *processes) findOrphaned(r Run) error {
 // before it became graceful, and as PID 1 others.
 func (p *processes) reapOwn() {
 	for {
-		pid, _, _ := process.Peek()
+		pid, _, _ := p.children.Peek()
 		if pid == 0 || p.guard.Ended() || p.guard.WasParentOf(pid) {
 			return
 		}
-		process.Reap(pid)
+		p.children.Reap(pid)
 	}
+}
+
+// parent is the parent of what the run starts: this process, or the guard.
+type parent interface {
+	Start(s process.Spec, id int) (pid int, err error)
+	StartOf(pid int) (dirGone bool, err error)
+	Peek() (pid int, ending machine.Ending, childless bool)
+	Reap(pid int)
+	UsageOf(pid int) *machine.Usage
+	SuspendedBy(pid int) syscall.Signal
+}
+
+func (p *processes) parent() parent {
+	if p.guard != nil {
+		return p.guard
+	}
+	return p.children
 }
 
 // peek looks for a process that has ended, and that the run has started or inherited.
 func (p *processes) peek() (int, machine.Ending, bool) {
-	if p.guard == nil {
-		return process.Peek()
+	if p.guard != nil {
+		p.reapOwn()
+		if n := p.guard.Orphans(); n > 0 {
+			p.log.Info("the guard reaped orphans", "count", n)
+			if n >= process.ManyEnds {
+				p.raisePriority()
+			}
+		}
 	}
-	p.reapOwn()
-	if n := p.guard.Orphans(); n > 0 {
-		p.log.Info("the guard reaped orphans", "count", n)
-	}
-	return p.guard.Peek()
+	return p.parent().Peek()
 }
 
 func (p *processes) reap(pid int) {
-	if p.guard == nil {
-		process.Reap(pid)
-	} else {
-		p.guard.Reap(pid)
-	}
+	p.parent().Reap(pid)
 	p.Reaped(pid)
 }
 
-func (p *processes) usage(pid int) *machine.Usage {
-	if p.guard != nil {
-		return p.guard.UsageOf(pid)
-	}
-	return process.UsageOf(pid)
-}
+func (p *processes) usage(pid int) *machine.Usage { return p.parent().UsageOf(pid) }
+
+// startOf tells how the start of a process went that has ended.
+func (p *processes) startOf(pid int) (dirGone bool, err error) { return p.parent().StartOf(pid) }
 
 // start starts a process that ignores the signals of s.Ignored, for the command with an id; 0 is the target.
 func (p *processes) start(s process.Spec, id int) (pid int, err error) {
@@ -194,9 +220,9 @@ func (p *processes) start(s process.Spec, id int) (pid int, err error) {
 			"hint", "if graceful itself is killed now, nothing is cleaned up")
 	}
 	if process.SetsIgnored {
-		return s.Start()
+		return p.children.Start(s, id)
 	}
-	p.listener.Ignoring(func() { pid, err = s.Start() })
+	p.listener.Ignoring(func() { pid, err = p.children.Start(s, id) })
 	return pid, err
 }
 
@@ -219,11 +245,16 @@ func (p *processes) Empty(childless bool) bool {
 	return p.Tree.Empty(childless) && (p.guard == nil || !p.guard.Ended())
 }
 
-// Kill sends SIGKILL to every member. The guard kills its children first: one that forks and ends lives no longer than
-// reading it takes.
-func (p *processes) Kill() (found, denied []procfs.Process) {
-	if p.guardKills() {
-		p.guard.KillChildren()
+// stopBegun has the guard pass on no more stop signals: those that it is sent belong to the stop that has begun.
+func (p *processes) stopBegun(stopOn []int) {
+	if p.guard == nil {
+		return
 	}
-	return p.Tree.Kill()
+	var signals []syscall.Signal
+	for _, sig := range forward.Audible() {
+		if forward.MeaningIn(sig, stopOn) == forward.Stop {
+			signals = append(signals, sig)
+		}
+	}
+	p.guard.Drop(signals)
 }

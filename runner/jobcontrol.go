@@ -1,16 +1,29 @@
 package runner
 
 import (
+	"slices"
 	"syscall"
 	"time"
 
 	"graceful/forward"
 	"graceful/runner/machine"
-	"graceful/runner/process"
 	"graceful/runner/terminal"
 
 	"golang.org/x/sys/unix"
 )
+
+// stopsOn returns the signals that stop a run. One that was ignored when graceful started stops none, unless the user
+// has named it: a shell has its background jobs ignore Ctrl-C.
+func (p *processes) stopsOn(c Config) []int {
+	if c.StopsOnIgnored {
+		return c.StopOn
+	}
+	ignored := func(sig int) bool { return slices.Contains(p.inherit.Ignored, syscall.Signal(sig)) }
+	if slices.Contains(c.StopOn, machine.SigTERM) && ignored(machine.SigTERM) {
+		p.log.Warn("SIGTERM stops nothing", "err", "it was ignored when graceful started", "hint", "--stop-on TERM")
+	}
+	return slices.DeleteFunc(slices.Clone(c.StopOn), ignored)
+}
 
 // suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group; by is 0 otherwise.
 // No process would continue it after the target's end: the guard does. Suspension may take effect only after the calls
@@ -27,14 +40,54 @@ func (p *processes) suspendSelf(by syscall.Signal) {
 	p.terminal.Suspend(by)
 }
 
+// suspension is when graceful suspends itself after it has forwarded SIGTSTP or its like.
+type suspension struct {
+	at    time.Time // when to look whether the target was suspended; zero: never
+	until time.Time // when to look no more
+}
+
+const (
+	// suspendAfter is how long graceful waits for a SIGCONT before it suspends itself. A SIGCONT between the decision and
+	// SIGSTOP would have no effect. The value suits a busy machine.
+	suspendAfter = 100 * time.Millisecond
+	// suspendWithin is how long a target that catches the signal may take until it suspends itself.
+	suspendWithin = 10 * time.Second
+)
+
+// suspendWhenDue suspends graceful if the target was suspended by a signal that graceful has forwarded. A target that
+// ignores the signal runs on, and so does graceful.
+func (l *loop) suspendWhenDue(now time.Time) {
+	for !l.suspend.at.IsZero() && !l.suspend.at.After(now) {
+		select {
+		case sig := <-l.in.signals: // it may be a SIGCONT
+			l.handleSignal(sig)
+			continue
+		default:
+		}
+		switch {
+		case l.run.Target.Ended || l.run.State >= machine.Killing: // no target is suspended any more
+			l.suspend = suspension{}
+		case l.sys.Suspended(l.run.Target.PID):
+			l.suspend = suspension{}
+			l.log.Info("suspending graceful")
+			l.sys.suspend()
+		case now.Before(l.suspend.until):
+			l.suspend.at = now.Add(suspendAfter)
+		default:
+			l.suspend = suspension{}
+			l.log.Info("not suspending graceful", "err", "the target was not suspended")
+		}
+	}
+}
+
 // checkSuspension handles a signal that has suspended the target. After a signal that graceful forwarded, the loop
-// suspends graceful itself (suspendAt).
+// suspends graceful itself (suspendWhenDue).
 func (l *loop) checkSuspension() {
 	if l.run.Target.Ended || l.run.Target.PID == 0 || l.run.State >= machine.Killing {
 		return
 	}
 	sig := l.sys.suspendedBy(l.run.Target.PID)
-	if sig == 0 || !l.suspendAt.IsZero() {
+	if sig == 0 || !l.suspend.at.IsZero() {
 		return
 	}
 	what := l.sys.answerSuspension(l.run.Target.PID, sig)
@@ -46,10 +99,7 @@ func (p *processes) suspendedBy(target int) syscall.Signal {
 	if p.terminal == nil {
 		return 0
 	}
-	if p.guard != nil {
-		return p.guard.SuspendedBy(target)
-	}
-	return process.SuspendedBy(target)
+	return p.parent().SuspendedBy(target)
 }
 
 // answerSuspension acts on a signal that has suspended the target, and describes what it did.
@@ -90,13 +140,23 @@ func (p *processes) reclaimTerminal(target int, sig syscall.Signal) bool {
 }
 
 // targetEnded takes the foreground back. If Ctrl-C has ended the target, it ends the other members of graceful's group,
-// too.
+// too. The target of another user may have signalled itself, and may not signal them.
 func (p *processes) targetEnded(r Run) {
 	back := p.terminal.Restore(r.Target.PID)
 	sig := syscall.Signal(r.Target.Ending.Signal)
-	if back && r.Stop.Signal == 0 && (sig == unix.SIGINT || sig == unix.SIGQUIT) {
+	if back && r.Stop.Signal == 0 && (sig == unix.SIGINT || sig == unix.SIGQUIT) && p.isTrusted(r.Target) {
 		p.terminal.SignalOthers(sig, unix.Getpid())
 	}
+}
+
+// isTrusted reports whether a target that has ended was this user's or root's. One that is reaped was not. Without
+// /proc each was.
+func (p *processes) isTrusted(target machine.Target) bool {
+	if !p.Sight().Proc {
+		return true
+	}
+	uid := p.UserOf(target.PID)
+	return p.Child(target.PID).Is(target.PID, target.Start) && (uid == unix.Getuid() || uid == 0)
 }
 
 // predecessorEnded takes the foreground back for the other members of the group of a graceful that was killed. They

@@ -3,6 +3,7 @@ package runner
 import (
 	"log/slog"
 	"syscall"
+	"time"
 
 	"graceful/cleanup"
 	"graceful/forward"
@@ -27,23 +28,41 @@ func (l *loop) logEvent(e machine.Event) {
 			log.Info("awaited process ended", "process", c.Exits.PID)
 		}
 	case machine.CommandStarted:
+		l.says.started[e.ID] = time.Now()
 		log := logCommand(l.log, l.command(e.ID))
 		log.Info("cleanup command started", "pid", e.PID)
+		if output := e.Discarded.Names(); len(output) > 0 {
+			log.Warn("output of cleanup command discarded", "output", output, "err", "it has no reader any more")
+		}
 	case machine.CommandFailed:
 		if log := logCommand(l.log, l.command(e.ID)); !e.Transient {
-			log.Warn("cleanup command not started", "err", e.Err)
+			log.Warn("cleanup command not started", "err", e.Err, "hint", l.delayHint(e.ID, e.Unstarted))
 		}
 	case machine.CommandEnded:
 		l.logCommandEnded(e)
+		delete(l.says.started, e.ID)
+		delete(l.says.had, e.ID)
 	case machine.CommandTimer:
 		c := l.command(e.ID)
+		if began, known := l.says.started[e.ID]; known && e.Name == machine.LimitTimer {
+			l.says.had[e.ID] = time.Since(began)
+		}
 		switch log := logCommand(l.log, c); {
 		case e.Name == machine.AbandonTimer:
 			log.Warn("cleanup command abandoned", "err", "SIGKILL did not end it")
 		case e.Name == machine.LimitTimer && c.PID == 0:
-			log.Warn("cleanup command not started", "limit", c.Command.Limit, "err", "its time limit is over")
+			log.Warn("cleanup command not started", "limit", c.Command.Limit, "err", "its time limit is over",
+				"hint", l.delayHint(e.ID, true))
 		}
 	}
+}
+
+// delayHint tells that a command that could not be started is delayed (cleanup.Entry.Delayed). It may be empty.
+func (l *loop) delayHint(id int, unstarted bool) string {
+	if unstarted && l.run.Policy.Delays && l.command(id).When == cleanup.AtExit && l.run.State < machine.Cleaning {
+		return "it is tried again when cleanup begins"
+	}
+	return ""
 }
 
 func (l *loop) logCommandEnded(e machine.CommandEnded) {
@@ -54,7 +73,7 @@ func (l *loop) logCommandEnded(e machine.CommandEnded) {
 	case c.Cut:
 		log.Warn("cleanup command terminated", "err", "a stop signal came again")
 	case c.TimedOut:
-		log.Warn("cleanup command timed out", "limit", c.Command.Limit)
+		l.logTimedOut(log, c)
 	case e.Ending != machine.Ending{}:
 		log = logEnding(log, e.Ending)
 		log.Warn("cleanup command failed")
@@ -63,23 +82,30 @@ func (l *loop) logCommandEnded(e machine.CommandEnded) {
 	}
 }
 
-// logTimeUp logs what the end of a timer of the run causes.
+// logTimedOut logs that a command has run too long, and which limit that was. A deadline leaves it less than its own.
+func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
+	had, known := l.says.had[c.ID]
+	switch own := c.Command.Limit; {
+	case !known || had >= own || !l.run.Stop.Bounded:
+		log.Warn("cleanup command timed out", "limit", own)
+	case l.run.Config.Budget:
+		log.Warn("cleanup command timed out", "limit", own, "after", had.Round(time.Millisecond),
+			"err", "the outer run allows no more")
+	default:
+		log.Warn("cleanup command timed out", "limit", own, "after", had.Round(time.Millisecond),
+			"err", "the deadline of "+l.run.Config.Deadline.String()+" leaves no more")
+	}
+}
+
+// logTimeUp logs what the end of a timer of the run causes. SIGKILL is logged when it was sent: see sayKilled.
 func (l *loop) logTimeUp(name machine.TimerName) {
 	switch config := l.run.Config; {
 	case name == machine.TimeoutTimer:
 		l.log.Warn("stopping the run", "timeout", config.Timeout, "err", "the time limit is over")
 	case name == machine.DrainTimer:
 		l.log.Info("drained")
-	case name == machine.DeadlineTimer:
-		l.log.Warn("sending SIGKILL", "deadline", config.Deadline, "err", "it leaves no more time for the stop")
-	case l.run.Stop.Step < len(config.Steps()):
+	case name == machine.GraceTimer && l.run.Stop.Step < len(config.Steps()):
 		l.log.Info("next step of the stop schedule")
-	case len(config.Schedule) > 0:
-		l.log.Warn("sending SIGKILL", "err", "the stop schedule is over")
-	case config.Grace == 0: // the user wanted no grace
-		l.log.Info("sending SIGKILL", "grace", config.Grace)
-	default:
-		l.log.Warn("sending SIGKILL", "grace", config.Grace, "err", "the grace ran out")
 	}
 }
 
@@ -89,8 +115,8 @@ func logCommand(log *slog.Logger, c cleanup.Entry) *slog.Logger {
 	if c.When == cleanup.AtStop {
 		log = log.With("when", "stop")
 	}
-	if c.Name != "" {
-		log = log.With("name", c.Name)
+	if c.Name != "" { // the command may hold a secret: see cleanup.Entry.Shown
+		return log.With("name", c.Name)
 	}
 	return log.With("command", c.Command.Text)
 }

@@ -26,8 +26,11 @@ type loop struct {
 	reg    registrar
 
 	began     time.Time
-	wake      *time.Timer    // for the earliest time at which something is due
-	suspendAt time.Time      // when to suspend graceful; zero: never
+	stopOn    []int       // the signals that begin a stop
+	finishes  bool        // this is a dead run: its options are not for signals to this process
+	wake      *time.Timer // for the earliest time at which something is due
+	suspend   suspension
+	says      announcer
 	stopHeard syscall.Signal // the first stop signal that was received, even if it stopped nothing; 0: none
 }
 
@@ -41,10 +44,6 @@ type inputs struct {
 	requests   <-chan registry.Call   // from processes of the tree
 	exits      <-chan procfs.Identity // of processes that commands wait for
 }
-
-// suspendAfter is how long graceful waits for a SIGCONT before it suspends itself. A SIGCONT between the decision and
-// SIGSTOP would have no effect. The value suits a busy machine.
-const suspendAfter = 100 * time.Millisecond
 
 // start starts the target and performs the run to its end.
 func (l *loop) start() Run {
@@ -84,7 +83,7 @@ func (l *loop) handleNext() {
 		l.reapAll()
 		if l.run.Stop.Count == 0 { // a parent that has asked for the stop may end
 			l.log.Warn("stopping the run", "err", parentEnded)
-			l.handleSignal(unix.SIGTERM)
+			l.handleStop(unix.SIGTERM)
 		}
 	case <-l.in.relayed:
 		l.in.relayed = nil
@@ -105,20 +104,33 @@ func (l *loop) handleNext() {
 	}
 }
 
+// handleStop handles a stop signal.
+func (l *loop) handleStop(sig syscall.Signal) {
+	if l.stopHeard == 0 {
+		l.stopHeard = sig
+	}
+	l.handle(machine.Signalled{Signal: int(sig), Meaning: forward.Stop})
+}
+
 func (l *loop) handleSignal(sig syscall.Signal) {
+	meaning := forward.MeaningIn(sig, l.stopOn)
 	switch {
 	case sig == unix.SIGCONT:
-		l.suspendAt = time.Time{}
+		l.suspend = suspension{}
 		if !l.run.Target.Ended {
 			l.sys.continued(l.run.Target.PID)
 		}
 	case !l.run.Target.Ended && l.sys.reclaimTerminal(l.run.Target.PID, sig):
 		l.log.Info("took the terminal back", "signal", forward.Name(sig))
 		return
-	case l.stopHeard == 0 && forward.MeaningOf(sig) == forward.Stop:
-		l.stopHeard = sig
+	case !l.finishes && l.run.Config.Rewritten(int(sig)) == 0:
+		l.log.Info("dropped signal", "signal", forward.Name(sig))
+		return
+	case meaning == forward.Stop:
+		l.handleStop(sig)
+		return
 	}
-	l.handle(machine.Signalled{Signal: int(sig), Meaning: forward.MeaningOf(sig)})
+	l.handle(machine.Signalled{Signal: int(sig), Meaning: meaning})
 }
 
 // reapLimit bounds the number of ends that one call of reapAll handles. Otherwise children that end faster than they
@@ -133,6 +145,7 @@ func (l *loop) reapAll() {
 	if lost, orphaned := l.sys.lostGuard(); lost {
 		l.goOnWithoutGuard(orphaned)
 	}
+	l.limitLook()
 	for n := 0; l.run.State != machine.Done; n++ {
 		pid, ending, childless := l.sys.peek()
 		if pid != 0 && n < reapLimit {
@@ -140,9 +153,10 @@ func (l *loop) reapAll() {
 			continue
 		}
 		if pid != 0 {
-			if l.sweep.killing {
+			if l.sweep.killing && !l.killsGroup() {
 				l.sys.KillChildren()
 			}
+			l.sys.raisePriority()
 			l.sweep.look = time.Now() // the rest is handled in the next call
 			return
 		}
@@ -162,14 +176,23 @@ func (l *loop) reapAll() {
 // handleEnd handles the end of a child, and reaps it.
 func (l *loop) handleEnd(pid int, ending machine.Ending) {
 	l.sweep.pause = 0
+	dirGone, failed := l.sys.startOf(pid)
 	switch id, isCommand := l.commandOf(pid); {
+	case pid == l.run.Target.PID && !l.run.Target.Ended && failed != nil:
+		l.targetFailed(failed)
 	case pid == l.run.Target.PID && !l.run.Target.Ended:
 		e := machine.TargetEnded{Ending: ending, After: time.Since(l.began)}
 		if l.record.history != nil {
 			e.Usage = l.sys.usage(pid)
 		}
 		l.handle(e)
+	case isCommand && failed != nil:
+		l.commandFailed(id, failed)
 	case isCommand:
+		if dirGone {
+			log := logCommand(l.log, l.command(id))
+			log.Warn("cleanup command ran in an empty directory", "err", "its working directory is gone")
+		}
 		l.handle(machine.CommandEnded{ID: id, Ending: ending})
 	default:
 		if l.sweep.killing && ending.Signal == machine.SigKILL && l.record.history.Kills(l.run.Run) {
@@ -206,16 +229,25 @@ func (l *loop) handle(e machine.Event) {
 		return
 	}
 	l.record.history.Happened(l.run.Run, r.Run, e, now)
-	ended := r.Target.Ended && !l.run.Target.Ended
+	l.limitLook()
+	ended, stopped := r.Target.Ended && !l.run.Target.Ended, r.Stop.Count > 0 && l.run.Stop.Count == 0
 	l.run = r
 	if ended {
 		l.sys.targetEnded(r)
 	}
-	if _, again := e.(machine.Signalled); again && r.Stop.Escalated && was < machine.Cleaning && !escalated {
-		l.log.Warn("sending SIGKILL", "err", "a stop signal came again")
+	if stopped {
+		l.sys.stopBegun(l.stopOn)
 	}
+	if r.Stop.Escalated && !escalated {
+		l.says.kills = l.killReason(e)
+	}
+	l.says.begun(r.Run, time.Now())
 	if l.run.State != was {
 		l.log.Info("state changed", "state", l.run.State.String(), "was", was.String())
+		l.logSurvivors(e, was)
+		if was < machine.Sweeping && l.run.State >= machine.Sweeping {
+			l.sys.SignalOutsiders()
+		}
 		if was < machine.Cleaning && l.run.State >= machine.Cleaning {
 			l.beginCleaning()
 		}
@@ -228,7 +260,7 @@ func (l *loop) handle(e machine.Event) {
 // setWake sets the timer to the earliest time at which something is due.
 func (l *loop) setWake() {
 	l.wake.Stop()
-	due := slices.DeleteFunc([]time.Time{l.sweep.look, l.suspendAt, l.waits.at}, time.Time.IsZero)
+	due := slices.DeleteFunc([]time.Time{l.sweep.look, l.suspend.at, l.waits.at, l.says.at}, time.Time.IsZero)
 	for _, d := range l.run.Deadlines {
 		due = append(due, d.At)
 	}
@@ -242,17 +274,9 @@ func (l *loop) handleTimers() {
 	if !l.sweep.look.After(now) {
 		l.sweep.look = time.Time{} // the next reapAll checks the tree
 	}
-	for !l.suspendAt.IsZero() && !l.suspendAt.After(now) {
-		select {
-		case sig := <-l.in.signals: // it may be a SIGCONT
-			l.handleSignal(sig)
-		default:
-			l.suspendAt = time.Time{}
-			if l.run.State < machine.Killing { // later no target is suspended
-				l.log.Info("suspending graceful")
-				l.sys.suspend()
-			}
-		}
+	l.suspendWhenDue(now)
+	if !l.says.at.IsZero() && !l.says.at.After(now) {
+		l.sayWaiting(now)
 	}
 	for {
 		i := slices.IndexFunc(l.run.Deadlines, func(d machine.Deadline) bool { return !d.At.After(now) })

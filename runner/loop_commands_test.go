@@ -42,7 +42,7 @@ func TestReapAll_parallelCommandsEndTogether(t *testing.T) {
 	if !slices.Equal(s.did, want) {
 		t.Errorf("it did %q, want %q", s.did, want)
 	}
-	for _, c := range run.Cleanup.Entries {
+	for c := range run.Cleanup.Entries.All() {
 		if c.Progress != cleanup.Ended || c.Outcome.Failed() {
 			t.Errorf("command %d: %+v", c.ID, c)
 		}
@@ -59,6 +59,23 @@ func TestStartTarget_failureRunsCleanup(t *testing.T) {
 	}
 }
 
+// A program on a file system that does not answer at once fails after its process was seen.
+func TestHandleEnd_startFailsLate(t *testing.T) {
+	script := func(s *watchedSystem) {
+		s.failed = map[int]error{targetPID: unix.EIO, 201: unix.EMFILE}
+		endsAfter(time.Second)(s)
+	}
+	run, s := watched(t, Config{}, []string{"1s", "2s"}, script)
+	want := []string{"1s survivors terminated", "1s start 2s", "3s start 1s", "4s done"}
+	if !slices.Equal(s.did, want) || run.Status() != 126 || run.Reason() != "start-failed" {
+		t.Errorf("it did %q with status %d for %s", s.did, run.Status(), run.Reason())
+	}
+	late, next := run.Cleanup.Entries.At(1), run.Cleanup.Entries.At(0)
+	if late.Outcome.Error == "" || next.Outcome.Failed() {
+		t.Errorf("it is %+v, the next %+v", late, next)
+	}
+}
+
 // The start of a command is retried until the command's time limit is over.
 func TestStartCommand_resourcesNeverReturn(t *testing.T) {
 	run, s := watched(t, Config{}, []string{"1s", "never"}, func(s *watchedSystem) {
@@ -68,7 +85,8 @@ func TestStartCommand_resourcesNeverReturn(t *testing.T) {
 	if got := s.ended(); got != 32*time.Second {
 		t.Errorf("done after %v, want 32s", got)
 	}
-	if never, next := run.Cleanup.Entries[1], run.Cleanup.Entries[0]; !never.Outcome.Failed() || next.Outcome.Failed() {
+	never, next := run.Cleanup.Entries.At(1), run.Cleanup.Entries.At(0)
+	if !never.Outcome.Failed() || next.Outcome.Failed() {
 		t.Errorf("it is %+v, the next %+v", never, next)
 	}
 }
@@ -89,7 +107,7 @@ func TestSignalCommand_commandSurvivesSIGKILL(t *testing.T) {
 	if err != nil || at < least || at > least+machine.AbandonAfter+time.Second {
 		t.Errorf("the next one ran after %v, want %v at least and a wait more at most", at, least)
 	}
-	if o := run.Cleanup.Entries[1].Outcome; o.Error == "" {
+	if o := run.Cleanup.Entries.At(1).Outcome; o.Error == "" {
 		t.Errorf("its outcome is %+v", o)
 	}
 }

@@ -166,7 +166,7 @@ func TestLoop_timing(t *testing.T) {
 			if c.want != nil && !slices.Equal(did, c.want) {
 				t.Errorf("it did\n\t%s\nwant\n\t%s", strings.Join(did, "\n\t"), strings.Join(c.want, "\n\t"))
 			}
-			for _, e := range run.Cleanup.Entries {
+			for e := range run.Cleanup.Entries.All() {
 				if e.Progress != cleanup.Ended {
 					t.Errorf("command %d is %v", e.ID, e.Progress)
 				}

@@ -15,7 +15,6 @@ import (
 	"graceful/runner/tree"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // FuzzMachine handles arbitrary events and checks the promises of the machine. It never returns to an earlier state. It
@@ -25,7 +24,8 @@ func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
 	f.Add([]byte{13, 3, 0, 9, 3, 10, 4, 5, 6, 6, 8, 7, 9, 11, 12, 200, 44, 3})
-	f.Add([]byte{0, 80, 0, 18, 2, 5, 32}) // the limit of an on-stop command leads to the first cleanup command
+	f.Add([]byte{0, 80, 0, 18, 2, 5, 32})        // the limit of an on-stop command leads to the first cleanup command
+	f.Add([]byte{4, 1, 0, 49, 84, 73, 5, 6, 84}) // a command is delayed
 	f.Add([]byte{2, 255, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) < 2 || len(data) > 300 {
@@ -38,7 +38,7 @@ func FuzzMachine(f *testing.F) {
 			w.happen(b)
 		}
 		// From here on all that the machine waits for happens.
-		for range 10 * (len(w.run.Cleanup.Entries) + 1) {
+		for range 10 * (w.run.Cleanup.Entries.Len() + 1) {
 			if w.run.State == machine.Done {
 				break
 			}
@@ -58,7 +58,7 @@ func arbitraryConfig(data []byte) Config {
 		Policy: machine.Policy{
 			Grace: time.Duration(data[0]%3) * time.Second, Order: cleanup.Orders()[int(data[0])%3],
 			ForwardTo: machine.ForwardToGroup, Survivors: machine.AllSurvivors()[int(data[1])/16%3],
-			KillOnRepeat: data[0]&8 != 0, PTY: data[1]&8 != 0,
+			OnRepeat: machine.OnRepeats()[data[0]>>3&1*2], PTY: data[1]&8 != 0, Delays: data[0]&4 != 0,
 			Rewrite: map[int]int{machine.SigTERM: int(data[0] >> 6)},
 		},
 	}
@@ -95,7 +95,7 @@ type world struct {
 // checkCommands checks that each command was started as often as promised, and in order.
 func (w *world) checkCommands() {
 	var order []int
-	for _, e := range w.run.Cleanup.Entries {
+	for e := range w.run.Cleanup.Entries.All() {
 		if e.Progress == cleanup.Withdrawn {
 			if w.taken[e.ID] > w.retried[e.ID] { // unless it was lost and retried
 				w.t.Errorf("command %d was withdrawn, and taken all the same", e.ID)
@@ -126,7 +126,7 @@ func (w *world) checkCommands() {
 func (w *world) happen(b byte) {
 	id := int(b>>5) % 8 // 0 is no command
 	ending := machine.Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
-	switch b % 22 {
+	switch b % 23 {
 	case 0:
 		w.handle(machine.TargetStarted{PID: int(b) + 1})
 	case 1:
@@ -146,7 +146,7 @@ func (w *world) happen(b byte) {
 	case 8:
 		w.handle(machine.CommandEnded{ID: id, Ending: ending, Unseen: b&16 != 0})
 	case 9:
-		w.handle(machine.CommandFailed{ID: id, Err: "no", Transient: b&16 != 0})
+		w.handle(machine.CommandFailed{ID: id, Err: "no", Transient: b&16 != 0, Unstarted: b&32 != 0})
 	case 10:
 		w.handle(machine.CommandTimer{ID: id, Name: machine.TimerName(b>>4) % 5})
 		w.handle(machine.TimeUp{Name: machine.DrainTimer + machine.TimerName(b>>4)%3})
@@ -165,18 +165,20 @@ func (w *world) happen(b byte) {
 	case 17, 18:
 		c := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: time.Second}}
 		c.Name, c.Dir, c.Env, c.Key = "n\xff", "/d", []string{"B=\xfe"}, string('a'+rune(b>>5))
-		if of := w.run.Cleanup; b&16 != 0 && len(of.Entries) > 0 && of.Entries[len(of.Entries)-1].Env != nil {
-			c.EnvOf = len(of.Entries)
-			c.Env = of.Entries[c.EnvOf-1].Env
+		if of := w.run.Cleanup; b&16 != 0 && of.Entries.Len() > 0 && of.Entries.At(of.Entries.Len()-1).Env != nil {
+			c.EnvOf = of.Entries.Len()
+			c.Env = of.Entries.At(c.EnvOf - 1).Env
 		}
 		c.Exits.PID = int(b) % 2
-		w.handle(machine.Registered{Entry: c, Left: time.Duration(b>>4) * time.Second})
+		w.handle(machine.Registered{Entry: c, Left: time.Duration(b>>4) * time.Second, Same: int(b>>5) + 1})
 	case 19:
 		w.handle(machine.Withdrawn{ID: id, Left: time.Second})
 	case 20:
 		w.handle(machine.ProcessExited{ID: id})
 	case 21:
 		w.handle(machine.Relayed{})
+	case 22:
+		w.handle(machine.RetriedUnstarted{})
 	}
 }
 
@@ -198,7 +200,7 @@ func (w *world) proceed() {
 			w.handle(machine.Relayed{})
 			return
 		}
-		for _, e := range w.run.Cleanup.Entries {
+		for e := range w.run.Cleanup.Entries.All() {
 			if e.Progress == cleanup.Claimed {
 				w.handle(machine.CommandEnded{ID: e.ID, Ending: machine.Ending{}})
 				return
@@ -208,21 +210,31 @@ func (w *world) proceed() {
 	}
 }
 
-func (w *world) handle(e machine.Event) {
-	before, snapshot := w.run, w.run
-	snapshot.Cleanup.Entries = nil
-	for _, c := range before.Cleanup.Entries {
-		entry := *c
-		snapshot.Cleanup.Entries = append(snapshot.Cleanup.Entries, &entry)
+// snapshot is a run with copies of its entries.
+type snapshot struct {
+	run     Run
+	entries []cleanup.Entry
+}
+
+func snapshotOf(r Run) (s snapshot) {
+	for c := range r.Cleanup.Entries.All() {
+		s.entries = append(s.entries, *c)
 	}
+	s.run = r
+	s.run.Cleanup.Entries = cleanup.List{}
+	return s
+}
+
+func (w *world) handle(e machine.Event) {
+	before := w.run
+	was := snapshotOf(before)
 	core, todo := machine.Next(before.Run, e)
 	after := before
 	after.Run = core
-	if _, again := e.(machine.Retried); again {
-		for _, c := range before.Cleanup.Entries {
-			if c.Outcome.Interrupted {
-				w.retried[c.ID]++
-			}
+	again := e == machine.Event(machine.Retried{}) || e == machine.Event(machine.RetriedUnstarted{})
+	for c := range before.Cleanup.Entries.All() {
+		if again && (c.Outcome.Unstarted || e == machine.Event(machine.Retried{}) && c.Outcome.Interrupted) {
+			w.retried[c.ID]++
 		}
 	}
 	if r, err := journal.Record(e, after.Changed(before.Run), false, now()); err != nil {
@@ -230,26 +242,30 @@ func (w *world) handle(e machine.Event) {
 	} else if r != nil {
 		w.keep(r)
 	}
-	if !reflect.DeepEqual(before, snapshot) {
-		w.t.Fatalf("%T made the machine change what it was given, from %+v to %+v", e, snapshot, before)
+	if !reflect.DeepEqual(snapshotOf(before), was) {
+		w.t.Fatalf("%T made the machine change what it was given, from %+v to %+v", e, was, before)
 	}
-	if _, again := e.(machine.Retried); after.State < before.State && !(again && after.State == machine.Cleaning) {
+	if after.State < before.State && !(again && after.State == machine.Cleaning) {
 		w.t.Fatalf("back from %v to %v on %T", before.State, after.State, e)
 	}
 	signal, _ := e.(machine.Signalled)
 	switch {
 	case e == (machine.TimeUp{Name: machine.GraceTimer}) && before.Stop.Step == len(before.Policy.Steps()),
 		e == (machine.TimeUp{Name: machine.DeadlineTimer}),
-		signal.Meaning == forward.Stop && before.Stop.Count > 0 && before.Policy.KillOnRepeat:
+		signal.Meaning == forward.Stop && before.Stop.Count > 0 && before.Policy.OnRepeat == machine.RepeatKill:
 		w.graceOver = true
 	}
 	if after.Cleanup.Clearing && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
 		w.t.Fatalf("%T: what commands leave is killed while one runs: %+v", e, after)
 	}
 	w.run = after
-	for _, c := range after.Cleanup.Entries {
+	for c := range after.Cleanup.Entries.All() {
 		if c.Progress == cleanup.Ended { // or was given up
 			delete(w.commands, c.ID)
+		}
+		if was, _ := before.Cleanup.Get(c.ID); c.Delayed && was.Progress == cleanup.Claimed && c.Progress == cleanup.Pending {
+			delete(w.commands, c.ID)
+			w.retried[c.ID]++
 		}
 	}
 	for _, a := range todo {
@@ -316,7 +332,7 @@ func (w *world) replay() {
 		w.t.Fatal(err)
 	}
 	m.run.Deadlines = w.run.Deadlines // they are not recorded
-	if diff := cmp.Diff(w.run, m.run, cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(w.run, m.run, runOptions); diff != "" {
 		w.t.Fatalf("remembered otherwise: %s", diff)
 	}
 	w.run = m.run

@@ -1,8 +1,8 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"syscall"
 	"time"
@@ -33,10 +33,12 @@ func (l *loop) perform(a machine.Action) {
 	case machine.ForwardSignal:
 		l.forward(a)
 	case machine.Suspend:
-		l.suspendAt = time.Now().Add(suspendAfter)
+		now := time.Now()
+		l.suspend = suspension{at: now.Add(suspendAfter), until: now.Add(suspendWithin)}
 	case machine.SignalSurvivors:
 		l.signalSurvivors(a)
 	case machine.LeaveSurvivors:
+		l.sweep.stop()
 		l.sys.Keep(hookID)
 	case machine.KillTree:
 		l.killTree()
@@ -73,6 +75,15 @@ func (l *loop) forward(a machine.ForwardSignal) {
 	}
 	if a.Resume {
 		_ = resume(unix.SIGCONT)
+		l.sent(machine.Sent{Signal: a.Signal, Alone: a.Alone})
+	}
+}
+
+// sent records that a stop signal was sent, for a graceful that takes over.
+func (l *loop) sent(s machine.Sent) {
+	at := l.sys.LastStop()
+	if s.Tick, s.PID = at.Tick, at.PID; !s.All || at.Tick != 0 {
+		l.handle(s)
 	}
 }
 
@@ -85,18 +96,26 @@ func (l *loop) signalSurvivors(a machine.SignalSurvivors) {
 		send = l.sys.signalRest
 	}
 	send(signals...)
+	if a.Rest {
+		l.sent(machine.Sent{Signal: a.Signal, All: true})
+	}
 }
 
-// killTree begins to kill the tree. It lists the members for the report first: the parent of one that dies at once may
-// reap it.
+// killTree begins to kill the tree. It lists the members for log and report first: the parent of one that dies at once
+// may reap it.
 func (l *loop) killTree() {
-	if l.record.history.Kills(l.run.Run) {
-		for _, p := range l.sys.Members() {
-			l.record.history.Kill(p, l.run.Run)
-		}
+	var members []procfs.Process
+	if l.says.kills != "" || l.record.history.Kills(l.run.Run) {
+		l.sys.Until(time.Now().Add(l.run.Patience())) // it is only for messages
+		members = l.sys.Members()
+	}
+	for _, p := range members {
+		l.record.history.Kill(p, l.run.Run)
 	}
 	l.sweep.start()
+	l.limitLook()
 	l.kill()
+	l.sayKilled(members)
 }
 
 // command returns the cleanup command with an id.
@@ -122,33 +141,45 @@ func (l *loop) signalCommand(id int, sig syscall.Signal) {
 func (l *loop) startTarget() {
 	pid, err := l.sys.startTarget(l.run)
 	if err != nil {
-		status, hint := startFailure(l.run.Config.Command[0], err)
-		if found, ok := err.(*fs.PathError); ok {
-			err = found.Err
-		}
-		l.log.Error("target not started", "command", l.run.Config.Command[0], "err", err, "hint", hint)
-		l.handle(machine.TargetFailed{Status: status, Err: cleanup.Text(err.Error())})
+		l.targetFailed(err)
 		return
 	}
 	l.handle(machine.TargetStarted{PID: pid, Start: l.startTime(pid)})
 }
 
+// targetFailed handles an error in starting the target.
+func (l *loop) targetFailed(err error) {
+	status, hint := startFailure(l.run.Config.Command[0], err)
+	l.log.Error("target not started", "command", l.run.Config.Command[0], "err", err, "hint", hint)
+	l.handle(machine.TargetFailed{Status: status, Err: cleanup.Text(err.Error())})
+}
+
 func (l *loop) startCommand(id int) {
 	c := l.command(id)
-	pid, err := l.sys.startCommand(l.run, c)
+	pid, discarded, err := l.sys.startCommand(l.run, c)
 	if err != nil {
-		l.handle(machine.CommandFailed{ID: id, Err: cleanup.Text(err.Error()), Transient: process.OutOfResources(err)})
+		l.commandFailed(id, err)
 		return
 	}
-	l.commandStarted(c, pid, l.startTime(pid))
+	l.commandStarted(c, pid, discarded)
+}
+
+// commandFailed handles an error in starting a command.
+func (l *loop) commandFailed(id int, err error) {
+	lacking := process.OutOfResources(err)
+	l.handle(machine.CommandFailed{
+		ID: id, Err: cleanup.Text(err.Error()), Transient: lacking && l.command(id).PID == 0,
+		Unstarted: lacking || errors.Is(err, process.ErrDir),
+	})
 }
 
 // commandStarted handles the start of a command. A cleanup command that starts before cleanup is no member of the tree.
-func (l *loop) commandStarted(c cleanup.Entry, pid int, start uint64) {
+func (l *loop) commandStarted(c cleanup.Entry, pid int, discarded cleanup.Outputs) {
+	e := machine.CommandStarted{ID: c.ID, PID: pid, Start: l.startTime(pid), Discarded: discarded}
 	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {
 		l.sys.Exempt(pid)
 	}
-	l.handle(machine.CommandStarted{ID: c.ID, PID: pid, Start: start})
+	l.handle(e)
 }
 
 // startTime returns the start time of a child for the ledger. Without a ledger it returns 0.

@@ -1,8 +1,8 @@
 package runner
 
 import (
+	"cmp"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -29,33 +29,38 @@ type processes struct {
 	*tree.Tree
 	listener *listen.Listener
 	inherit  process.Inherited
-	devNull  *os.File
+	devNull  *os.File        // standard input of cleanup commands, and an output that nothing reads
 	pty      terminal.Policy // --pty
 	report   *report.File    // nil: the run writes none
 	log      *slog.Logger
 
-	guard *process.Guard // nil: there is none
-	since time.Duration  // the boot-time clock when the run began; 0: this process has begun it
+	children *process.Children
+	guard    *process.Guard // nil: there is none
+	since    time.Duration  // the boot-time clock when the run began; 0: this process has begun it
 
 	// The controlling terminal. A shell suspends and continues graceful in the place of the target. So graceful is
 	// suspended and continues when the target is and does.
 	terminal *terminal.Terminal // nil: the run has none
 
-	deferring Defer
-	socket    int                  // for registrations; below 0: none
-	exits     chan procfs.Identity // see awaitExit
-	pidfds    chan struct{}        // holds one value for each pidfd of awaitExit
+	deferring  Defer
+	socket     int                  // for registrations; below 0: none
+	socketLock int                  // see registry.Socket; below 0: none, or only the guard has it
+	exits      chan procfs.Identity // see awaitExit
+	pidfds     chan struct{}        // holds one value for each pidfd of awaitExit
+
+	raised   bool             // raisePriority was called
+	priority process.Priority // before that
+
+	stopOn []int // the signals that stop the run that this process is to begin; nil: the default ones
 
 	parentGone <-chan struct{} // see watchParent; nil: the run does not depend on the parent
 }
 
 // prepare takes over the process. It acquires all that the run needs later, threads included.
 func prepare(config Config, log *slog.Logger) (*processes, error) {
-	devNull, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
-	if err != nil { // a root directory without /dev: cleanup commands read from an empty pipe
-		if devNull, err = process.EmptyInput(); err != nil {
-			return nil, fmt.Errorf("standard input for cleanup commands: %w", err)
-		}
+	devNull, err := process.OpenNull()
+	if err != nil {
+		return nil, fmt.Errorf("standard input for cleanup commands: %w", err)
 	}
 	contained, warnings, err := tree.Open(config.Contain)
 	if err != nil {
@@ -64,6 +69,10 @@ func prepare(config Config, log *slog.Logger) (*processes, error) {
 	for _, w := range warnings {
 		log.Warn("containment is limited", "level", string(contained.Level()), "err", w)
 	}
+	children, err := process.OpenChildren()
+	if err != nil {
+		return nil, err
+	}
 	process.DropSentFaults()
 	h, err := hear()
 	if err != nil {
@@ -71,8 +80,9 @@ func prepare(config Config, log *slog.Logger) (*processes, error) {
 	}
 	process.SettleThreads()
 	return &processes{
-		Tree: contained, listener: h.listener, inherit: h.inherited, devNull: devNull, log: log, socket: -1,
-		deferring: config.Defer, exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
+		Tree: contained, listener: h.listener, inherit: h.inherited, devNull: devNull, log: log, socket: -1, socketLock: -1,
+		children: children, deferring: config.Defer,
+		exits: make(chan procfs.Identity), pidfds: make(chan struct{}, maxPidfds()),
 	}, nil
 }
 
@@ -98,7 +108,11 @@ var hear = sync.OnceValues(func() (h hearing, err error) {
 
 // ListenEarly begins to listen to signals while the caller prepares a run. Do would do it later: it takes long, since
 // the Go runtime hands each signal to another thread and back.
-func ListenEarly() { go hear() }
+func ListenEarly() {
+	if startPoller() == nil { // else Do returns the error
+		go hear()
+	}
+}
 
 // maxPidfds returns a quarter of RLIMIT_NOFILE. The server of the socket takes another quarter at most. The run needs
 // the rest: it cannot start a process without a pipe, or find one without a file of /proc.
@@ -121,7 +135,8 @@ func (p *processes) makeCgroup(r Run) error {
 func (p *processes) newLoop(m remembered) *loop {
 	p.Confine(m.run.Cgroup)
 	l := &loop{
-		run: m.run, began: m.Began, sys: p, log: p.log, record: recorder{history: m.history},
+		run: m.run, began: m.Began, sys: p, log: p.log, record: recorder{history: m.history}, says: newAnnouncer(),
+		stopOn: m.run.Config.StopOn,
 		in: inputs{
 			signals: p.listener.Signals, children: p.listener.Children,
 			parentGone: p.parentGone, broken: p.pty.Broken(),
@@ -142,28 +157,29 @@ func (p *processes) newLoop(m remembered) *loop {
 	return l
 }
 
-// startTarget starts the target. An error of execve(2) is a *fs.PathError.
+// startTarget starts the target. Afterwards graceful holds no descriptor that only the target needs, and no directory.
 func (p *processes) startTarget(r Run) (int, error) {
-	env := r.mark(r.Config.Env)
-	path, err := process.LookPath(r.Config.Command[0], process.SearchPath(env))
-	if err != nil {
-		return 0, err
-	}
+	env, inheritance := r.mark(r.Config.Env, r.StopTime()), process.Inheritance()
 	s := process.Spec{
-		Path: path, Argv: r.Config.Command, Env: env, Blocked: p.inherit.Blocked, Cgroup: r.Cgroup,
-		Ignored: p.inherit.Ignored, Foreground: p.terminal.StartsInForeground(), PIDOfOurs: unix.Getpid(),
+		Program: r.Config.Command[0], Search: process.SearchPath(env), Argv: r.Config.Command, Env: env,
+		Ignored: p.inherit.Ignored, Blocked: p.inherit.Blocked, Cgroup: r.Cgroup,
+		Foreground: p.terminal.StartsInForeground(), PIDOfOurs: unix.Getpid(),
 	}
 	if p.pty.PTY != nil {
 		s.Terminal = uintptr(p.pty.Slave())
 	}
 	p.pty.Begin(true)
 	pid, err := p.start(s, 0)
-	if err != nil {
-		return 0, &fs.PathError{Op: "execute", Path: path, Err: err}
+	if err == nil {
+		p.Started(pid)
 	}
-	p.Started(pid)
-	process.CloseInherited()
-	return pid, nil
+	for _, fd := range inheritance {
+		_ = unix.Close(fd) // what reads from the other end of a pipe is not to wait for graceful
+	}
+	if r.Dir != "" {
+		_ = os.Chdir("/")
+	}
+	return pid, err
 }
 
 // ignoredByParents returns the signals that a process ignores which waits for children.
@@ -171,23 +187,26 @@ func (p *processes) ignoredByParents() []syscall.Signal {
 	return slices.DeleteFunc(slices.Clone(p.inherit.Ignored), func(sig syscall.Signal) bool { return sig == unix.SIGCHLD })
 }
 
-// startCommand starts a cleanup command.
-func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, err error) {
+// startCommand starts a cleanup command. What it writes to a dead output is discarded.
+func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, discarded cleanup.Outputs, err error) {
 	args, env := c.Command.Args, commandEnv(r, c)
-	if err := process.CheckDir(c.Dir); err != nil {
-		return 0, fmt.Errorf("its working directory: %w", err)
-	}
-	path, err := process.LookPath(args[0], process.PathWithin(c.Dir, process.SearchPath(env)))
-	if err != nil {
-		return 0, err
-	}
 	ignored := p.ignoredByParents()
 	if r.State >= machine.Cleaning {
 		ignored = append(ignored, unix.SIGTTOU) // as graceful does: see cleaning
 	}
-	return p.start(process.Spec{
-		Path: path, Argv: args, Env: env, Dir: c.Dir, Stdin: p.devNull.Fd(), Ignored: ignored, Blocked: p.inherit.Blocked,
-	}, c.ID)
+	null := p.devNull.Fd()
+	s := process.Spec{
+		Program: args[0], Search: process.SearchPath(env), Argv: args, Env: env, Dir: cmp.Or(c.Dir, r.Dir),
+		Stdin: null, Ignored: ignored, Blocked: p.inherit.Blocked,
+	}
+	if discarded = deadOutputs(); discarded.Stdout {
+		s.Stdout = null
+	}
+	if discarded.Stderr {
+		s.Stderr = null
+	}
+	pid, err = p.start(s, c.ID)
+	return pid, discarded, err
 }
 
 func (p *processes) signalGroup(sig syscall.Signal) error      { return p.pty.Signal(sig, p.SignalGroup) }
@@ -197,6 +216,13 @@ func (p *processes) signalSurvivors(sigs ...syscall.Signal)    { p.pty.SignalAll
 func (p *processes) signalRest(sigs ...syscall.Signal)         { p.pty.SignalAll(sigs, p.SignalRest) }
 func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
+
+// raisePriority raises the priority of this process while the guard starts the others: they would inherit it.
+func (p *processes) raisePriority() {
+	if p.guard != nil && !p.raised {
+		p.raised, p.priority = true, process.RaisePriority()
+	}
+}
 
 // setTarget makes the tree know a target that another process of graceful started.
 func (p *processes) setTarget(r Run) {

@@ -66,18 +66,29 @@ func begin(l journal.Ledger, r Run, p *processes) error {
 	if err != nil {
 		return err
 	}
-	dir, _ := os.Getwd() // only recover misses a directory that was removed
 	b := journal.Begin{
 		ID: r.ID, Name: cleanup.Text(r.Config.Name),
 		Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
 		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: config,
 		Ignored: p.inherit.Ignored, Blocked: p.inherit.Blocked, Terminal: saved,
-		Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(dir),
+		Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(r.dir()),
 	}
-	for _, c := range r.Cleanup.Entries {
+	if r.Config.StateDir != "" { // only then a process of another machine may read the ledger
+		b.Machine = here().Machine
+	}
+	for c := range r.Cleanup.Entries.All() {
 		b.Commands = append(b.Commands, *c)
 	}
 	return journal.Start(l, b, r.Run, r.signals(), now())
+}
+
+// dir returns the working directory for the ledger and the report.
+func (r Run) dir() string {
+	if r.Dir != "" {
+		return r.Dir
+	}
+	dir, _ := os.Getwd() // only recover misses a directory that was removed
+	return dir
 }
 
 // signals returns how many signals are recorded only for the report.
@@ -99,9 +110,8 @@ type remembered struct {
 // beginning returns a run that begins now.
 func beginning(r Run, l *ledger.Ledger) remembered {
 	now := time.Now()
-	dir, _ := os.Getwd()
 	return remembered{
-		Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), dir, now), ledger: l,
+		Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), r.dir(), now), ledger: l,
 	}
 }
 
@@ -122,9 +132,16 @@ func read(l *ledger.Ledger) (remembered, error) {
 // remember replays the records of a ledger.
 func remember(records []json.RawMessage) (m remembered, err error) {
 	begun := func(b journal.Begin, at time.Time) (machine.Run, journal.Observer, error) {
-		var config Config
-		if err := json.Unmarshal(b.Config, &config); err != nil {
+		var recorded struct {
+			Config
+			KillOnRepeat bool // in a ledger of an earlier version
+		}
+		if err := json.Unmarshal(b.Config, &recorded); err != nil {
 			return machine.Run{}, nil, err
+		}
+		config := recorded.Config
+		if recorded.KillOnRepeat {
+			config.OnRepeat = machine.RepeatKill
 		}
 		config.Command, config.Env = cleanup.Strings(b.Command), cleanup.Strings(b.Env)
 		config.Name, config.Report = string(b.Name), string(b.Report)
@@ -173,7 +190,7 @@ func (p *processes) writeReport(r Run, h *report.History) error {
 	text, err := cleanup.EncodeIndentedJSON(doc)
 	if err == nil {
 		// The draft has the same name in each process of the run. So a process replaces the draft that a killed one left.
-		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Config.Patience()))
+		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Patience()))
 	}
 	if err != nil {
 		var errno syscall.Errno

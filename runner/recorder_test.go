@@ -65,6 +65,7 @@ func TestRemember_everyFieldOfConfig(t *testing.T) {
 	fill(t, reflect.ValueOf(&config).Elem(), "Config")
 	config.Order, config.Contain, config.Defer = cleanup.Parallel, tree.Group, DeferOn
 	config.ForwardTo, config.Survivors = machine.ForwardToTarget, machine.KeepSurvivors
+	config.OnRepeat = machine.RepeatIgnore
 	config.Command[0] += "\xff\x00"
 	text := firstRecord(newRun("id", config), process.Inherited{})
 	m, err := remember([]json.RawMessage{text})
@@ -72,7 +73,7 @@ func TestRemember_everyFieldOfConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	// These fields are used before the first record is written, and not recorded.
-	config.Guard, config.StateDir, config.StrictStateDir, config.Named = "", "", false, false
+	config.Guard, config.StateDir, config.StrictStateDir, config.Named, config.WaitForName = "", "", false, false, 0
 	if diff := cmp.Diff(newRun("id", config), m.run, runOptions); diff != "" {
 		t.Errorf("forgotten (-written +read):\n%s", diff)
 	}

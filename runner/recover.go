@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"syscall"
@@ -19,6 +20,9 @@ type Recovery struct {
 	StrictStateDir bool   // it is an error if another user can replace StateDir
 	Name           string // of the only run to finish; "": all runs
 	Retry          bool   // run interrupted commands again
+
+	// FromOtherMachines finishes runs, too, that began where this process sees no processes: none of them lives.
+	FromOtherMachines bool
 }
 
 // Recovered is what Recover did.
@@ -30,7 +34,14 @@ type Recovered struct {
 // Recover finishes the runs in a state directory whose processes of graceful were all killed. Like Do it takes over the
 // process. An error means that it finished no run; ErrSetup is one such error.
 func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
+	if err := startPoller(); err != nil {
+		return done, fmt.Errorf("%w: %w%s", ErrSetup, err, hintAtLimit(err))
+	}
 	dir, err := ledger.OpenDir(want.StateDir)
+	if errors.Is(err, fs.ErrNotExist) { // no run has begun yet
+		log.Info("nothing to recover", "err", err)
+		return done, nil
+	}
 	if err != nil {
 		return done, err
 	}
@@ -42,16 +53,14 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	if err != nil {
 		return done, err
 	}
-	if want.Retry {
-		aside, err := dir.NamesSetAside()
-		if err != nil {
-			return done, err
-		}
-		files = append(files, aside...)
+	aside, err := dir.NamesSetAside()
+	if err != nil {
+		return done, err
 	}
+	files = append(files, aside...)
 	p, err := prepare(Config{Contain: tree.Auto}, log)
 	if err != nil {
-		return done, fmt.Errorf("%w: %w", ErrSetup, err)
+		return done, fmt.Errorf("%w: %w%s", ErrSetup, err, hintAtLimit(err))
 	}
 	p.listener.Hear()
 	late := time.Now().Add(lockPatience)
@@ -59,7 +68,9 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		runLedger, err := locked(late, func() (*ledger.Ledger, error) { return dir.Open(file) })
 		switch {
 		case errors.Is(err, ledger.ErrAlive):
-			log.Info("ledger left alone", "ledger", file, "err", err)
+			if leaveAlone(dir, file, want.Name, log) {
+				done.Failed++
+			}
 			continue
 		case errors.Is(err, os.ErrNotExist): // another process has finished the run
 			continue
@@ -80,6 +91,21 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	return done, nil
 }
 
+// leaveAlone logs why a ledger that is locked is left alone. It reports whether that is a failure: no process is
+// finishing the run.
+func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bool) {
+	m, err := peek(dir, file)
+	if err == nil && (name == "" || name == m.run.Config.Name) && m.frontEnded() {
+		if hung := m.holders(dir, file); len(hung) > 0 {
+			log.Warn("run not recovered", "run", m.run.ID, "name", m.run.Config.Name, "pid", hung[0].PID,
+				"process", hung[0].Name, "err", "this process of it has the lock", "hint", endHung)
+			return true
+		}
+	}
+	log.Info("ledger left alone", "ledger", file, "err", ledger.ErrAlive)
+	return false
+}
+
 // finishWanted finishes the run of a ledger, if it is wanted. It waits for locks until late. It returns the stop signal
 // that arrived meanwhile, or 0.
 func (p *processes) finishWanted(
@@ -87,11 +113,17 @@ func (p *processes) finishWanted(
 ) (stopped syscall.Signal, err error) {
 	m, err := read(runLedger)
 	switch {
+	case runLedger.IsSetAside() && !want.Retry && (err != nil || len(unstarted(m.run)) == 0):
+		return 0, nil
 	case want.Name != "" && m.run.Config.Name != want.Name:
 		return 0, nil
 	case errors.Is(err, journal.ErrEmpty):
 		return 0, runLedger.Remove()
 	case err != nil:
+		return 0, err
+	}
+	left, err := m.locate(want.FromOtherMachines)
+	if err != nil {
 		return 0, err
 	}
 	p.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
@@ -104,5 +136,5 @@ func (p *processes) finishWanted(
 	if err != nil {
 		return 0, err
 	}
-	return p.finishDead(m, want.Retry)
+	return p.finishDead(m, left, want.Retry)
 }

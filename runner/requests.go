@@ -1,10 +1,11 @@
 package runner
 
 import (
-	"crypto/sha256"
+	"cmp"
 	"errors"
 	"fmt"
-	"strings"
+	"hash/maphash"
+	"slices"
 	"time"
 
 	"graceful/cleanup"
@@ -17,8 +18,11 @@ import (
 
 // registrar is the loop's state of registrations.
 type registrar struct {
-	answer machine.Answer            // the machine's last answer
-	envs   map[[sha256.Size]byte]int // the id of the first entry with an environment, by its hash
+	answer machine.Answer // the machine's last answer
+	limit  time.Duration  // of the last command that asked for more than a registered command may have; else 0
+	keys   map[string]int // the id of the last entry with a key
+	envs   map[uint64]int // the id of the first entry with an environment, by its hash
+	seed   maphash.Seed
 }
 
 // request lets the machine decide on a request, and answers it when the decision is recorded.
@@ -33,6 +37,7 @@ func (l *loop) request(c registry.Call) {
 		c.Answer(registry.Response{Error: err.Error(), Busy: process.OutOfResources(err)})
 		return
 	}
+	l.reg.limit = 0
 	switch c.Do {
 	case registry.List:
 		c.Answer(registry.Response{Commands: l.list()})
@@ -48,16 +53,25 @@ func (l *loop) request(c registry.Call) {
 	case c.Do == registry.Cancel:
 		log.Info("cleanup command withdrawn", "from", c.Peer.PID)
 	default:
+		if l.reg.limit != 0 {
+			log = log.With("limit", l.reg.limit)
+		}
 		log.Info("cleanup command registered", "from", c.Peer.PID)
 	}
-	c.Answer(registry.Response{ID: l.reg.answer.ID, Error: l.reg.answer.Refusal})
+	c.Answer(registry.Response{ID: l.reg.answer.ID, TimeoutMS: l.reg.limit.Milliseconds(), Error: l.reg.answer.Refusal})
 }
 
 // register checks a registration, and lets the machine decide on it.
 func (l *loop) register(c registry.Call) {
 	e := c.Entry()
-	if e.Command.Limit == 0 {
-		e.Command.Limit = l.run.Config.OnExitLimit
+	asked, most := e.Command.Limit, cmp.Or(l.run.Config.DeferLimit, l.run.Config.OnExitLimit)
+	e.Command.Limit = min(cmp.Or(asked, l.run.Config.OnExitLimit), most)
+	if e.Command.Limit < asked {
+		l.reg.limit = most
+	}
+	if err := process.CheckSize(e.Command.Args, commandEnv(l.run, e)); err != nil {
+		l.reg.answer = machine.Answer{Refusal: err.Error()}
+		return
 	}
 	if e.Command.NeedsShell() {
 		if err := ProbeShell(); err != nil {
@@ -74,11 +88,12 @@ func (l *loop) register(c registry.Call) {
 		e.Exits.Start = p.Start
 	}
 	key := l.shareEnv(&e)
-	before := len(l.run.Cleanup.Entries)
-	l.handle(machine.Registered{Entry: e, Left: l.deadlineLeft()})
-	if len(l.run.Cleanup.Entries) == before || l.reg.answer.Refusal != "" {
+	before := l.run.Cleanup.Entries.Len()
+	l.handle(machine.Registered{Entry: e, Left: l.deadlineLeft(), Same: l.reg.keys[e.Key]})
+	if l.run.Cleanup.Entries.Len() == before || l.reg.answer.Refusal != "" {
 		return // refused, or registered before
 	}
+	l.reg.keys[e.Key] = l.reg.answer.ID
 	if e.Env != nil && e.EnvOf == 0 {
 		l.reg.envs[key] = l.reg.answer.ID
 	}
@@ -87,11 +102,19 @@ func (l *loop) register(c registry.Call) {
 
 // shareEnv makes commands with equal environments share one. It returns the hash of the environment. A script may
 // register many commands with one environment.
-func (l *loop) shareEnv(e *cleanup.Entry) (key [sha256.Size]byte) {
-	sum := func(env []string) [sha256.Size]byte { return sha256.Sum256([]byte(strings.Join(env, "\x00"))) }
+func (l *loop) shareEnv(e *cleanup.Entry) (key uint64) {
+	sum := func(env []string) uint64 {
+		var h maphash.Hash
+		h.SetSeed(l.reg.seed)
+		for _, kv := range env {
+			_, _ = h.WriteString(kv + "\x00")
+		}
+		return h.Sum64()
+	}
 	if l.reg.envs == nil {
-		l.reg.envs = map[[sha256.Size]byte]int{}
-		for _, old := range l.run.Cleanup.Entries { // from before a takeover
+		l.reg.keys, l.reg.envs, l.reg.seed = map[string]int{}, map[uint64]int{}, maphash.MakeSeed()
+		for old := range l.run.Cleanup.Entries.All() { // from before a takeover
+			l.reg.keys[old.Key] = old.ID
 			if old.Env != nil && old.EnvOf == 0 {
 				l.reg.envs[sum(old.Env)] = old.ID
 			}
@@ -101,7 +124,7 @@ func (l *loop) shareEnv(e *cleanup.Entry) (key [sha256.Size]byte) {
 		return key
 	}
 	key = sum(e.Env)
-	if id := l.reg.envs[key]; id != 0 {
+	if id := l.reg.envs[key]; id != 0 && slices.Equal(l.command(id).Env, e.Env) {
 		e.EnvOf, e.Env = id, l.command(id).Env
 	}
 	return key
@@ -145,7 +168,7 @@ func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 	if !errors.Is(err, ledger.ErrFull) {
 		l.run = after
 		if _, ok := e.(machine.Registered); ok {
-			l.handle(machine.Withdrawn{ID: len(after.Cleanup.Entries), Left: l.deadlineLeft()})
+			l.handle(machine.Withdrawn{ID: after.Cleanup.Entries.Len(), Left: l.deadlineLeft()})
 		} else {
 			refusal = "it does not run, but should graceful be killed now it does: " + refusal
 		}
@@ -157,19 +180,23 @@ func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 // list lists the cleanup commands that have not ended.
 func (l *loop) list() *[]registry.Listed {
 	list := []registry.Listed{}
-	for _, c := range l.run.Cleanup.Entries {
+	for c := range l.run.Cleanup.Entries.All() {
 		if c.When != cleanup.AtExit || c.Progress > cleanup.Claimed {
 			continue
 		}
-		state := "pending"
+		state, exits := "pending", c.Exits.PID
+		if c.Delayed {
+			exits = 0
+		}
 		if c.Progress == cleanup.Claimed {
 			state = "running"
 		}
 		list = append(list, registry.Listed{
 			ID: c.ID, State: state, Name: cleanup.Text(c.Name),
 			Text: cleanup.Text(c.Command.Text), Command: cleanup.Texts(c.Command.Args),
-			Dir: cleanup.Text(c.Dir), TimeoutMS: c.Command.Limit.Milliseconds(), WhenExits: c.Exits.PID,
+			Dir: cleanup.Text(c.Dir), TimeoutMS: c.Command.Limit.Milliseconds(), WhenExits: exits,
 		})
 	}
+	registry.Shorten(list)
 	return &list
 }

@@ -27,6 +27,7 @@ type Run struct {
 	Config Config
 	Cgroup string // directory of the cgroup that the target runs in; "": none
 	Socket string // address at which commands are registered; "": none
+	Dir    string // working directory of commands; "": graceful's
 }
 
 // newRun returns a run that has not started.
@@ -68,12 +69,15 @@ var ErrSetup = errors.New("setting up the run")
 func Do(config Config, log *slog.Logger) (Result, error) {
 	r, err := do(config, log)
 	if err != nil {
-		return Result{Status: machine.StatusFailed}, fmt.Errorf("%w: %w", ErrSetup, err)
+		return Result{Status: machine.StatusFailed}, fmt.Errorf("%w: %w%s", ErrSetup, err, hintAtLimit(err))
 	}
 	return r, nil
 }
 
 func do(config Config, log *slog.Logger) (Result, error) {
+	if err := startPoller(); err != nil {
+		return Result{}, err
+	}
 	if err := checkCommands(slices.Concat(config.OnExit, config.OnStop)); err != nil {
 		return Result{}, err
 	}
@@ -82,7 +86,9 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return Result{}, err
 	}
 	defer destination.Close()
+	config.Delays = true
 	r := newRun(NewID(), config)
+	r.Dir = workingDir()
 	if config.Contain == tree.Cgroup {
 		if r.Cgroup, err = tree.FindCgroup("graceful-" + r.ID); err != nil {
 			return Result{}, fmt.Errorf("containment %s: %w", config.Contain, err)
@@ -107,6 +113,9 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return Result{}, err
 	}
 	p.parentGone, p.report = parentGone, destination
+	config.StopOn = p.stopsOn(config)
+	p.stopOn = config.StopOn
+	r.Config.StopOn, r.Policy.StopOn = config.StopOn, config.StopOn
 	if !config.PTY {
 		p.terminal = terminal.Open(unix.Getpgrp())
 	}
@@ -124,30 +133,36 @@ func do(config Config, log *slog.Logger) (Result, error) {
 // perform records how the run begins, performs it, and removes its ledger.
 func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if r.Config.Defer != DeferOff {
-		var err error
-		if p.socket, r.Socket, err = registry.Listen(r.ID); err != nil {
+		s, err := registry.Listen(r.ID)
+		if err != nil {
 			p.log.Warn("no cleanup command can be registered from within the run", "err", err)
 		}
+		p.socket, p.socketLock, r.Socket = s.FD, s.Lock, s.Address
 	}
-	defer registry.Remove(r.Socket)
+	defer func() {
+		registry.Remove(r.Socket)
+		registry.RemoveDead(r.Socket)
+	}()
 	if runLedger != nil {
 		if err := begin(runLedger, r, p); err != nil {
 			return Result{}, errors.Join(err, discard(runLedger))
 		}
 	}
-	result, err := p.performGuarded(r, runLedger)
+	r, err := p.performGuarded(r, runLedger)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(runLedger))
 	}
 	p.pty.Deliver(p.listener.Signals)
-	if err := discard(runLedger); err != nil {
+	if err := p.conclude(r, runLedger); err == errCommands && r.Config.StateDir != "" {
+		p.log.Warn("the run is done, but a cleanup command was not started", "hint", "graceful recover starts it")
+	} else if err != nil && err != errCommands {
 		p.log.Warn("the run is done, but", "err", err)
 	}
-	return result, nil
+	return r.result(), nil
 }
 
 // performGuarded performs the run, with a guard if it is to have one.
-func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Result, error) {
+func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error) {
 	if g := r.Config.Guard; g.wanted() {
 		guarded, err := p.startGuard(r, runLedger)
 		switch {
@@ -155,17 +170,28 @@ func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Result, err
 			runLedger = guarded
 			defer p.endGuard()
 		case errors.Is(err, journal.ErrTooLarge):
-			return Result{}, err
+			return r, err
 		case g == GuardOn:
-			return Result{}, fmt.Errorf("guard: %w", err)
+			return r, fmt.Errorf("guard: %w", err)
 		default:
 			p.log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 		}
 	}
 	if err := p.makeCgroup(r); err != nil {
-		return Result{}, err
+		return r, err
 	}
-	return p.newLoop(beginning(r, runLedger)).start().result(), nil
+	return p.newLoop(beginning(r, runLedger)).start(), nil
+}
+
+// workingDir returns the path of the working directory, or "" if it does not lead there: then graceful has to stay.
+func workingDir() string {
+	dir, err := unix.Getwd()
+	var here, there unix.Stat_t
+	if err != nil || unix.Stat(".", &here) != nil || unix.Stat(dir, &there) != nil ||
+		here.Dev != there.Dev || here.Ino != there.Ino {
+		return ""
+	}
+	return dir
 }
 
 // openReport opens the destination of the report before the run can change what its path leads to. The ledger gets the

@@ -7,6 +7,8 @@ import (
 
 	"graceful/cleanup/registry"
 	"graceful/runner/procfs"
+
+	"golang.org/x/sys/unix"
 )
 
 func (p *processes) member(int, uint64, int) (procfs.Process, error) {
@@ -17,6 +19,18 @@ func (p *processes) awaitExit(procfs.Identity) bool { return false }
 
 // waitFor cannot wait on this system.
 func waitFor(int) func() bool { return func() bool { return false } }
+
+// kindOf returns the type of the file of a descriptor (S_IFMT), or 0.
+func kindOf(fd int) uint32 {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	return uint32(st.Mode) & unix.S_IFMT
+}
+
+// isShutDown is for Linux.
+func isShutDown(int) bool { return false }
 
 // admit admits all processes of graceful's user and of root. This system reports no more about the peer.
 func (p *processes) admit(registry.Call) error { return nil }

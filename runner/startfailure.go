@@ -3,7 +3,6 @@ package runner
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"graceful/cleanup"
@@ -34,23 +33,18 @@ func checkCommands(commands []cleanup.Command) error {
 // startFailure returns the exit status for an error in starting the target, as env(1) and shells return it. It adds a
 // hint where the error alone would mislead.
 func startFailure(command string, err error) (status int, hint string) {
-	path := command
-	var found *fs.PathError // the file that was found in PATH
-	if errors.As(err, &found) {
-		path = found.Path
-	}
-	exists := strings.Contains(path, "/") && unix.Access(path, unix.F_OK) == nil
 	switch {
 	case errors.Is(err, process.ErrCgroup):
 		return machine.StatusFailed, "it was not executed"
 	case process.OutOfResources(err):
 		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
-	case errors.Is(err, unix.ENOENT) && exists:
-		return 126, "it is there, but the interpreter in its first line, or its dynamic loader, is not"
-	case errors.Is(err, unix.ENOENT) && !strings.Contains(command, "/"):
-		return 127, "no directory in PATH has it"
+	case errors.Is(err, process.ErrInterpreter):
+		return 126, "" // the error tells it
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
-		return 127, ""
+		if !strings.Contains(command, "/") {
+			hint = "no directory in PATH has it"
+		}
+		return 127, hint
 	case errors.Is(err, unix.ENOEXEC):
 		return 126, "it is no binary for this kind of machine, and no script"
 	case errors.Is(err, unix.E2BIG):

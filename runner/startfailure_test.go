@@ -1,34 +1,26 @@
 package runner
 
 import (
-	"os"
-	"path/filepath"
+	"fmt"
 	"strings"
 	"testing"
 
 	"graceful/cleanup"
+	"graceful/runner/process"
 
 	"golang.org/x/sys/unix"
 )
 
-// emptyProgram returns the path of a file that is executable and empty.
-func emptyProgram(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "there")
-	if err := os.WriteFile(path, nil, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
+// errNoInterpreter is the error for a program whose interpreter is missing.
+var errNoInterpreter = fmt.Errorf("%w: %w", process.ErrInterpreter, unix.ENOENT)
 
 func TestStartFailure_status(t *testing.T) {
-	there := emptyProgram(t)
 	for _, c := range []struct {
 		command string
 		err     error
 		status  int
 	}{
-		{"prog", unix.ENOENT, 127}, {"./prog", unix.ENOENT, 127}, {"a/b", unix.ENOTDIR, 127}, {there, unix.ENOENT, 126},
+		{"prog", unix.ENOENT, 127}, {"./prog", unix.ENOENT, 127}, {"a/b", unix.ENOTDIR, 127}, {"prog", errNoInterpreter, 126},
 		{"prog", unix.EACCES, 126}, {"prog", unix.ENOEXEC, 126}, {"prog", unix.E2BIG, 126}, {"prog", unix.EPERM, 126},
 		{"prog", unix.EAGAIN, 125}, {"prog", unix.ENOMEM, 125}, {"prog", unix.EMFILE, 125},
 	} {
@@ -48,16 +40,16 @@ func TestCheckCommands_execFormNeedsNoShell(t *testing.T) {
 	}
 }
 
-// The error of the system may mislead: for ENOENT, the interpreter may be missing. Then a hint explains it.
+// The error of the system may mislead. Then a hint explains it.
 func TestStartFailure_hint(t *testing.T) {
-	there := emptyProgram(t)
 	for _, c := range []struct {
 		command string
 		err     error
 		hint    string
 	}{
 		{"prog", unix.ENOENT, "PATH"},
-		{there, unix.ENOENT, "interpreter"},
+		{"prog", unix.ENOTDIR, "PATH"},
+		{"prog", errNoInterpreter, ""},
 		{"prog", unix.ENOEXEC, "no script"},
 		{"prog", unix.E2BIG, "too long"},
 		{"prog", unix.EAGAIN, "ulimit"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -29,8 +30,8 @@ func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger
 	}
 }
 
-// openLedger opens the ledger in the state directory. It returns nil if there is no state directory. If a dead run has
-// the same name, it finishes that run first. stopped is a stop signal that arrived meanwhile.
+// openLedger opens the ledger in the state directory. It returns nil if there is no state directory. It first finishes
+// the dead runs of the same name. stopped is a stop signal that arrived meanwhile.
 func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	if config.StateDir == "" {
 		return nil, 0, nil
@@ -43,39 +44,106 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 	if err := checkParents(config.StateDir, config.StrictStateDir, p.log); err != nil {
 		return nil, 0, err
 	}
-	file := ledger.FileName(config.Name + "." + NewID())
+	file := ledger.FileName(config.Name + unnamed(NewID()))
 	if config.Named {
 		file = ledger.FileName(config.Name)
 	}
+	if stopped, err := p.finishNamesakes(dir, config.Name, file); err != nil || stopped != 0 {
+		return nil, stopped, err
+	}
+	w := waiting{processes: p, config: config, dir: dir, file: file}
+	defer w.giveBack()
 	for {
-		late := time.Now().Add(lockPatience)
-		runLedger, err = locked(late, func() (*ledger.Ledger, error) { return dir.Take(file) })
-		if errors.Is(err, ledger.ErrAlive) {
-			return nil, 0, fmt.Errorf("a run named %s lives: %w", config.Name, err)
-		}
-		if err != nil {
-			return nil, 0, err
+		runLedger, stopped, err = w.take()
+		if err != nil || stopped != 0 {
+			return nil, stopped, err
 		}
 		m, err := read(runLedger)
 		if errors.Is(err, journal.ErrEmpty) { // new, or its run was killed before it had begun
 			return runLedger, 0, nil
 		}
-		if err != nil {
-			return nil, 0, errors.Join(err, runLedger.Close())
-		}
-		p.log.Warn("finishing a killed run first", "run", m.run.ID)
-		stopped, err := p.finishDead(m, false)
-		p.listener.Restart()
-		if process.SetsIgnored {
-			p.listener.Hear()
-		}
-		if err == errCommands {
-			err = nil
+		if err == nil {
+			stopped, err = p.finishFirst(m)
 		}
 		if err := errors.Join(err, runLedger.Close()); err != nil || stopped != 0 {
 			return nil, stopped, err
 		}
 	}
+}
+
+// unnamed returns what follows the name of a run in the name of its ledger if the user did not give the name.
+func unnamed(id string) string { return "." + id }
+
+// finishNamesakes finishes the dead runs of a name, given by the user or not. It omits the ledger that the new run is
+// to have. One that cannot be finished is a warning.
+func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped syscall.Signal, err error) {
+	files, err := dir.Names()
+	if err != nil {
+		return 0, err
+	}
+	suffix := len(unnamed(NewID()))
+	late := time.Now().Add(lockPatience)
+	for _, file := range files {
+		if file == omit || !ledger.IsNameOf(file, name, suffix) {
+			continue
+		}
+		stopped, err := p.finishNamesake(dir, file, name, late)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // else another process has finished it
+			p.log.Warn("killed run not finished", "ledger", file, "err", err)
+		}
+		if stopped != 0 {
+			return stopped, nil
+		}
+	}
+	return 0, nil
+}
+
+// finishNamesake finishes the run of a ledger if it is dead and has the name. It waits until late for the lock of a run
+// that has just been killed, but not for that of a live one.
+func (p *processes) finishNamesake(
+	dir *ledger.Dir, file, name string, late time.Time,
+) (stopped syscall.Signal, err error) {
+	runLedger, err := locked(late, func() (*ledger.Ledger, error) {
+		runLedger, err := dir.Open(file)
+		if errors.Is(err, ledger.ErrAlive) {
+			if m, err := peek(dir, file); err != nil || !m.frontEnded() {
+				return nil, nil // it lives
+			}
+		}
+		return runLedger, err
+	})
+	if runLedger == nil {
+		if errors.Is(err, ledger.ErrAlive) { // another process is finishing it
+			err = nil
+		}
+		return 0, err
+	}
+	m, err := read(runLedger)
+	switch {
+	case errors.Is(err, journal.ErrEmpty):
+		err = runLedger.Remove()
+	case err == nil && m.run.Config.Name == name:
+		stopped, err = p.finishFirst(m)
+	}
+	return stopped, errors.Join(err, runLedger.Close())
+}
+
+// finishFirst finishes a dead run before this process begins its own.
+func (p *processes) finishFirst(m remembered) (stopped syscall.Signal, err error) {
+	left, err := m.locate(false)
+	if err != nil {
+		return 0, err
+	}
+	p.log.Warn("finishing a killed run first", "run", m.run.ID)
+	stopped, err = p.finishDead(m, left, false)
+	p.listener.Restart()
+	if process.SetsIgnored {
+		p.listener.Hear()
+	}
+	if err == errCommands {
+		err = nil
+	}
+	return stopped, err
 }
 
 // replaceable is the warning, or the error, that a parent of the state directory is unsafe.

@@ -3,7 +3,6 @@ package runner
 import (
 	"fmt"
 	"slices"
-	"syscall"
 	"time"
 
 	"graceful/runner/machine"
@@ -12,10 +11,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// A look at the tree takes minLook at least and maxLook at most: half of the time until the deadline. What a shorter
+// one misses would count as gone.
+const minLook, maxLook = 2 * time.Second, 10 * time.Second
+
+// limitLook limits how long the next looks at the tree take.
+func (l *loop) limitLook() {
+	limit := maxLook
+	if l.run.Stop.Bounded {
+		limit = min(max(l.deadlineLeft()/2, minLook), maxLook)
+	}
+	l.sys.Until(time.Now().Add(limit))
+}
+
 // sweeper is the state of a tree that is being emptied. It decides when to check the tree again, and when to give up.
 type sweeper struct {
 	killing bool                     // SIGKILL is sent repeatedly until the tree is empty
+	began   time.Time                // of the killing
+	again   bool                     // a pass has been made
 	killed  map[procfs.Identity]kill // the processes that the last pass found
+	denied  map[int]bool             // those that graceful may not signal
 	look    time.Time                // when to check again whether the tree is empty; zero: when a child ends
 	pause   time.Duration            // between two checks; it grows while no process ends
 	givenUp []string                 // the processes that a warning has named as left
@@ -28,7 +43,10 @@ type kill struct {
 	name  string
 }
 
-func (s *sweeper) start() { s.killing, s.pause, s.look = true, 0, time.Now() }
+func (s *sweeper) start() {
+	now := time.Now()
+	s.killing, s.began, s.again, s.pause, s.look = true, now, false, 0, now
+}
 
 func (s *sweeper) stop() {
 	s.killing, s.look, s.pause, s.unseen = false, time.Time{}, 0, time.Time{}
@@ -41,29 +59,43 @@ func (s *sweeper) later() {
 }
 
 // pass records the processes that a pass of SIGKILL has found. It reports whether none of them can be ended: each may
-// not be signalled, or has not ended within patience.
-func (s *sweeper) pass(found, denied []procfs.Process, patience time.Duration) (hopeless bool) {
+// not be signalled, or has not ended within patience. The target, if it lives, has that time in either case. Processes
+// that are born all the time are given up after twice that time. late tells that the pass may have missed processes.
+func (s *sweeper) pass(found, denied []procfs.Process, target int, patience time.Duration, late bool) (hopeless bool) {
 	now := time.Now()
 	if len(found) > 0 {
 		s.unseen = time.Time{}
 	} else if s.unseen.IsZero() {
 		s.unseen = now
 	}
-	hopeless = len(found) > 0 || now.Sub(s.unseen) >= patience
+	unseen, storm := patience, 2*patience
+	if late {
+		unseen, storm = max(unseen, machine.AbandonAfter), max(storm, machine.AbandonAfter)
+	}
+	hopeless = len(found) > 0 || now.Sub(s.unseen) >= unseen
+	born := false // since the killing began
 	killed := map[procfs.Identity]kill{}
+	s.denied = map[int]bool{}
+	for _, p := range denied {
+		s.denied[p.PID] = true
+	}
 	for _, p := range found {
 		k, again := s.killed[p.Identity]
 		if !again {
 			k = kill{now, p.Name}
 		}
 		killed[p.Identity] = k
-		forbidden := slices.ContainsFunc(denied, func(d procfs.Process) bool { return d.Identity == p.Identity })
-		if !forbidden && now.Sub(k.first) < patience {
+		allowed := patience
+		if p.Exiting { // it frees its memory, which may take seconds
+			allowed = max(patience, machine.AbandonAfter)
+		}
+		born = born || !p.Exiting && k.first.Sub(s.began) >= patience
+		if (!s.denied[p.PID] || p.PID == target) && now.Sub(k.first) < allowed {
 			hopeless = false
 		}
 	}
 	s.killed = killed
-	return hopeless
+	return hopeless || born && now.Sub(s.began) >= storm
 }
 
 // left lists the processes that the last pass found.
@@ -92,33 +124,68 @@ func (l *loop) emptying() bool {
 // meanwhile.
 func (l *loop) killMore() {
 	if l.sweep.killing && l.kill() {
+		if !l.run.Target.Ended {
+			l.giveUpTarget()
+			return
+		}
 		if left := l.sweep.names(); !slices.Equal(left, l.sweep.givenUp) { // one warning for all passes that leave them
 			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
 			l.sweep.givenUp = left
+		}
+		if len(l.sweep.killed) == 0 && l.sys.IsLate() {
+			l.log.Warn("giving up on the tree", "err", "its processes could not be read in time")
 		}
 		l.record.history.Leave(l.sweep.left(), l.run.Run)
 		l.sweep.killing, l.sweep.look = false, time.Time{}
 		l.handle(machine.TreeEmptied{})
 		return
 	}
-	sig := l.run.Config.Rewritten(machine.SigTERM)
-	if sig != 0 && !l.sweep.killing && l.run.State == machine.Sweeping && !l.run.Waiting() {
-		l.sys.SignalOrphans(syscall.Signal(sig), unix.SIGCONT)
+	if !l.sweep.killing && l.run.State == machine.Sweeping && !l.run.Waiting() {
+		l.sys.SignalOrphans(unix.SIGTERM, unix.SIGCONT)
 	}
-	if l.sweep.killing || !l.sys.ReportsEnds() {
+	if l.sweep.killing || !l.sys.ReportsEnds() || l.sys.IsLate() {
 		l.sweep.later()
 	}
 }
 
-// kill sends SIGKILL to the members once. It reports whether the target has ended and no other member can be ended.
+// giveUpTarget goes on without a target that SIGKILL does not end.
+func (l *loop) giveUpTarget() {
+	pid := l.run.Target.PID
+	if l.sweep.denied[pid] {
+		l.log.Error("giving up on the target", "pid", pid, "user", l.sys.UserOf(pid),
+			"err", "graceful may not signal it: it lacks CAP_KILL", "hint", "run graceful as that user, or with CAP_KILL")
+	} else {
+		l.log.Warn("giving up on the target", "pid", pid, "err", "SIGKILL does not end it")
+	}
+	l.sweep.givenUp = l.sweep.names()
+	l.record.history.Leave(l.sweep.left(), l.run.Run)
+	l.handle(machine.TargetGivenUp{After: time.Since(l.began)})
+}
+
+// killsGroup reports whether SIGKILL is only for the target's process group: the run keeps the other members.
+func (l *loop) killsGroup() bool { return l.run.Keeps() && l.run.State == machine.Killing }
+
+// kill sends SIGKILL to the members once. It reports whether none of them can be ended. From the second pass on it
+// kills the children first: one that forks and ends lives no longer than reading it takes.
 func (l *loop) kill() (hopeless bool) {
-	found, denied := l.sys.Kill()
+	kill := l.sys.Kill
+	if l.killsGroup() {
+		kill = l.sys.KillGroup
+	} else if l.sweep.again {
+		l.sys.KillChildren()
+	}
+	l.sweep.again = true
+	found, denied := kill()
 	for _, p := range found {
 		l.record.history.Kill(p, l.run.Run)
 	}
-	hopeless = l.sweep.pass(found, denied, l.run.Config.Patience())
+	target := l.run.Target.PID
+	if l.run.Target.Ended {
+		target = 0
+	}
+	hopeless = l.sweep.pass(found, denied, target, l.run.Patience(), l.sys.IsLate())
 	if len(found) > 0 {
 		l.log.Info("sent SIGKILL", "to", l.sweep.names())
 	}
-	return hopeless && l.run.Target.Ended
+	return hopeless
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"syscall"
+	"time"
 
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
@@ -26,15 +27,17 @@ type (
 	// starter starts processes.
 	starter interface {
 		startTarget(Run) (pid int, err error)
-		startCommand(Run, cleanup.Entry) (pid int, err error)
+		startCommand(Run, cleanup.Entry) (pid int, discarded cleanup.Outputs, err error)
 		cleaning() // from now on only cleanup commands are started
 	}
 	// reaper looks at children that have ended, and reaps them.
 	reaper interface {
 		peek() (pid int, ending machine.Ending, childless bool)
-		usage(pid int) *machine.Usage // of a child that peek has returned
+		startOf(pid int) (dirGone bool, err error) // of a child that peek has returned
+		usage(pid int) *machine.Usage              // of a child that peek has returned
 		reap(pid int)
 		lostGuard() (lost, orphaned bool) // orphaned: graceful is no ancestor of the tree
+		raisePriority()                   // there are more ends than it has time for
 	}
 	// members finds the members of the run. A tree.Tree is one.
 	members interface {
@@ -42,9 +45,14 @@ type (
 		Children() []procfs.Process   // dead or alive
 		Child(pid int) procfs.Process // dead or alive; Start is 0 if it is hidden
 		Alive(procfs.Identity) bool
-		Exempt(pid int)       // this child is a cleanup command, and not a member
-		Keep(variable string) // excludes the present members; later ones have the variable
-		Disband() error       // removes the run's cgroup
+		UserOf(pid int) (uid int) // -1: unknown
+		Exempt(pid int)           // this child is a cleanup command, and not a member
+		Keep(variable string)     // excludes the present members; later ones have the variable
+		Disband() error           // removes the run's cgroup
+		Until(time.Time)          // then a look at the tree ends with what it has seen; zero: never
+		IsLate() bool             // that time is over
+
+		OnlyGroupOf(target procfs.Identity) // of a tree that findOrphaned has found
 	}
 	// signals sends signals other than SIGKILL.
 	signals interface {
@@ -54,14 +62,19 @@ type (
 		signalSurvivors(...syscall.Signal)
 		signalRest(...syscall.Signal)
 		signalCommand(pid int, sig syscall.Signal)
+		LastStop() procfs.Moment // just before stopGroup or signalRest
+		stopBegun(stopOn []int)  // by one of these signals
+		WasStopped(sig syscall.Signal, all bool, at procfs.Moment)
 	}
 	// killer empties the tree. A tree.Tree is one.
 	killer interface {
 		Kill() (found, denied []procfs.Process) // denied: those that graceful may not signal
-		KillChildren()                          // kills the children, without a look at each
-		KillBelow(pid int)                      // kills a child's group and descendants
+		KillGroup() (found, denied []procfs.Process)
+		KillChildren()     // kills the children, without a look at each
+		KillBelow(pid int) // kills a child's group and descendants
 		SignalAll(procfs.Identity, syscall.Signal)
 		SignalOrphans(...syscall.Signal)
+		SignalOutsiders()
 		Empty(childless bool) bool
 		ReportsEnds() bool // reports whether each member's end is reported as a child's
 	}
@@ -69,6 +82,7 @@ type (
 	jobs interface {
 		suspend()
 		suspendedBy(target int) syscall.Signal
+		Suspended(pid int) bool
 		answerSuspension(target int, sig syscall.Signal) (what string)
 		continued(target int)
 		reclaimTerminal(target int, sig syscall.Signal) bool
@@ -78,6 +92,7 @@ type (
 	// waiter identifies processes that graceful did not start, or that make requests.
 	waiter interface {
 		started() map[int]int                         // pids of what the guard has started, by the ids of the commands
+		discarded(id int) cleanup.Outputs             // the outputs that a command of started does not have
 		findOrphaned(Run) error                       // the tree descends from no process of graceful
 		setTarget(Run)                                // another process of graceful started it
 		isOtherCommand(p procfs.Process, id int) bool // p certainly belongs to another command

@@ -6,11 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
-	"graceful/cleanup/registry"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/procfs"
@@ -27,6 +27,7 @@ const SuccessorName = "graceful: taking over"
 // TakeOver resumes a run whose graceful was killed: it stops the tree and runs the cleanup commands. args are the
 // process's arguments after argv[0]. It returns the exit status, which only the guard sees.
 func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
+	go hear()
 	p, m, err := inherit(args, logger)
 	if err != nil {
 		return machine.StatusFailed, err
@@ -36,12 +37,17 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger) (int, 
 	l := p.newLoop(m)
 	if m.run.State != machine.Done { // else it may not have written the report
 		p.log.Warn("graceful was killed; taking over the run")
-		l.takeOver()
-		l.handle(machine.PeerEnded{})
+		if lost, orphaned := p.lostGuard(); lost {
+			l.goOnWithoutGuard(orphaned)
+		} else {
+			l.takeOver()
+			l.handle(machine.PeerEnded{})
+		}
 	}
 	r := l.complete()
-	registry.Remove(r.Socket)
-	err = discard(m.ledger)
+	if err = p.conclude(r, m.ledger); err == errCommands {
+		err = nil
+	}
 	p.closeGuard()
 	p.pty.Deliver(p.listener.Signals)
 	return r.result().Status, err
@@ -50,7 +56,7 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger) (int, 
 // inherit reads the arguments that succession gives, and takes over the descriptors that they name. Then it takes over
 // the process.
 func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *processes, m remembered, err error) {
-	if len(args) != 9 {
+	if len(args) != 10 {
 		return nil, m, errors.New("this is for graceful itself to call")
 	}
 	ledgerFD, err1 := strconv.Atoi(args[1])
@@ -58,9 +64,11 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	memory, err3 := strconv.Atoi(args[3])
 	socket, err4 := strconv.Atoi(args[5])
 	devNull, err5 := strconv.Atoi(args[6])
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	proc, err6 := strconv.Atoi(args[7])
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return nil, m, err
 	}
+	procfs.Inherit(proc)
 	if socket >= 0 {
 		unix.CloseOnExec(socket)
 	}
@@ -75,13 +83,13 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	if err = retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
 		return nil, m, err
 	}
-	_ = os.WriteFile("/proc/self/comm", []byte("graceful"), 0) // not a number: pgrep(1) finds graceful by its name
+	procfs.SetName("graceful") // not a number: pgrep(1) finds graceful by its name
 	log := logger(m.run.Config, m.Began)
-	pty, err := terminal.InheritPTY(args[7], m.Begin.Terminal, log)
+	pty, err := terminal.InheritPTY(args[8], m.Begin.Terminal, log)
 	if err != nil {
 		return nil, m, err
 	}
-	destination, err := report.Inherit(args[8], m.run.Config.Report)
+	destination, err := report.Inherit(args[9], m.run.Config.Report)
 	if err != nil {
 		return nil, m, err
 	}
@@ -98,6 +106,9 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	p.inherit = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
 	p.log, p.guard, p.socket, p.report, p.since = log, guard, socket, destination, m.Start
 	p.SetRoot(guard.PID())
+	if workingDir() == "/" { // the guard has left
+		m.run.Dir = string(m.Begin.Dir)
+	}
 	if !m.run.Config.PTY {
 		p.terminal = terminal.Reopen(m.Begin.Terminal, guard.PID())
 	}
@@ -113,6 +124,11 @@ func (l *loop) takeOver() {
 	started := l.sys.started()
 	target := l.run.Target
 	l.sys.setTarget(l.run)
+	for _, s := range l.run.Stop.Sent {
+		if !s.Alone && s.Tick != 0 {
+			l.sys.WasStopped(syscall.Signal(s.Signal), s.All, procfs.Moment{Tick: s.Tick, PID: s.PID})
+		}
+	}
 	switch pid := started[0]; {
 	case target.PID != 0 && !target.Ended && pid != target.PID: // it was reaped, and its end could not be recorded
 		l.handle(machine.Recovered{After: time.Since(l.began)})
@@ -125,7 +141,7 @@ func (l *loop) takeOver() {
 	for _, id := range l.run.Cleanup.Active {
 		switch c := l.command(id); {
 		case c.PID == 0 && started[id] != 0:
-			l.commandStarted(c, started[id], l.startTime(started[id]))
+			l.commandStarted(c, started[id], l.sys.discarded(id))
 		case c.PID == 0:
 		case started[id] != c.PID: // as above
 			l.handle(machine.CommandEnded{ID: id, Unseen: true})
@@ -133,7 +149,7 @@ func (l *loop) takeOver() {
 			l.sys.Exempt(c.PID)
 		}
 	}
-	for _, c := range l.run.Cleanup.Entries {
+	for c := range l.run.Cleanup.Entries.All() {
 		l.awaitExit(*c)
 	}
 	for _, a := range machine.Resume(l.run.Run) {

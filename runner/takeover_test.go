@@ -52,7 +52,7 @@ func TestTakeOver_targetIsNotRecorded(t *testing.T) {
 	if s.target != targetPID {
 		t.Errorf("signals were for the group of %d", s.target)
 	}
-	if got := strings.Join(runLedger.events(), ", "); got != "target started, orphaned, target ended, tree emptied" {
+	if got := strings.Join(runLedger.events(), ", "); got != "target started, orphaned, sent, target ended, tree emptied" {
 		t.Errorf("recorded: %s", got)
 	}
 }
@@ -64,7 +64,7 @@ func TestTakeOver_noTarget(t *testing.T) {
 		slices.Contains(s.calls, "start target") {
 		t.Errorf("after %q it came to %+v", s.calls, run)
 	}
-	if e := run.Cleanup.Entries[0]; e.Progress != cleanup.Ended || e.Outcome.Failed() {
+	if e := run.Cleanup.Entries.At(0); e.Progress != cleanup.Ended || e.Outcome.Failed() {
 		t.Errorf("the cleanup command: %+v", e)
 	}
 }
@@ -89,7 +89,7 @@ func TestTakeOver_childWasReaped(t *testing.T) {
 		t.Errorf("after %q it came to %+v", s.calls, run)
 	}
 	run, s, _ = takeOver(t, startedRun(900), func(s *watchedSystem) { s.byGuard = nil })
-	unknown := strings.Contains(run.Cleanup.Entries[2].Outcome.Error, "nobody knows how")
+	unknown := strings.Contains(run.Cleanup.Entries.At(2).Outcome.Error, "nobody knows how")
 	if got := commandsStarted(s); got != "2s 1s" || !unknown {
 		t.Errorf("%s were started, and it came to %+v", got, run)
 	}
@@ -181,12 +181,26 @@ func TestTakeOver_commands(t *testing.T) {
 			if got := commandsStarted(s); got != c.want {
 				t.Errorf("started %s, want %s", got, c.want)
 			}
-			for _, e := range run.Cleanup.Entries {
+			for e := range run.Cleanup.Entries.All() {
 				if e.Progress != cleanup.Ended || e.Outcome.Failed() {
 					t.Errorf("command %d: %+v", e.ID, e)
 				}
 			}
 		})
+	}
+}
+
+// The guard knows which outputs a command has not, also if its start is not recorded.
+func TestTakeOver_discardedOutputs(t *testing.T) {
+	run, _, _ := takeOver(t, claimedRun(cleanup.LIFO), func(s *watchedSystem) {
+		s.dead, s.byGuard = cleanup.Outputs{Stderr: true}, map[int]int{3: 300}
+		s.living[300] = true
+		s.at(time.Second, func() { s.end(machine.Ending{}, 300) })
+	})
+	for e := range run.Cleanup.Entries.All() {
+		if e.Discarded != (cleanup.Outputs{Stderr: true}) {
+			t.Errorf("command %d: %+v", e.ID, e.Discarded)
+		}
 	}
 }
 

@@ -49,14 +49,14 @@ func (s *watchedSystem) startTarget(r Run) (int, error) {
 	return s.fakeSystem.startTarget(r)
 }
 
-func (s *watchedSystem) startCommand(r Run, c cleanup.Entry) (int, error) {
+func (s *watchedSystem) startCommand(r Run, c cleanup.Entry) (int, cleanup.Outputs, error) {
 	if len(s.nextPIDs) > 0 {
 		s.nextPID, s.nextPIDs = s.nextPIDs[0]-1, s.nextPIDs[1:]
 	}
-	pid, err := s.fakeSystem.startCommand(r, c)
+	pid, dead, err := s.fakeSystem.startCommand(r, c)
 	delete(s.reaped, pid)
 	s.calls = append(s.calls, "start "+c.Command.Text)
-	return pid, err
+	return pid, dead, err
 }
 
 func (s *watchedSystem) reap(pid int) {

@@ -22,7 +22,7 @@ const watchEvery = 50 * time.Millisecond
 
 // awaitExit watches the process that a command waits for. When that process has ended, the command starts.
 func (l *loop) awaitExit(c cleanup.Entry) {
-	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || l.run.State >= machine.Cleaning {
+	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || c.Delayed || l.run.State >= machine.Cleaning {
 		return
 	}
 	w, id := &l.waits, procfs.Identity(c.Exits)

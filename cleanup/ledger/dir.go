@@ -2,9 +2,9 @@ package ledger
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,13 +24,14 @@ type Dir struct {
 	path string
 }
 
-// OpenDir opens an existing directory of ledgers. It fails if another user owns the directory or may write to it.
+// OpenDir opens an existing directory of ledgers. It fails if another user owns the directory, may write to it, or can
+// replace a symbolic link to it.
 func OpenDir(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the state directory: %w", err)
 	}
-	fd, err := openTrusted(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY, unix.S_IFDIR)
+	fd, err := openTrustedDir(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the state directory %s: %w", path, err)
 	}
@@ -127,6 +128,16 @@ func (d *Dir) open(file string, flags int) (*Ledger, error) {
 	}
 }
 
+// Peek opens an existing ledger without its lock, to read it: another process may be appending to it.
+func (d *Dir) Peek(file string) (*Ledger, error) {
+	path := filepath.Join(d.path, file)
+	fd, err := openTrusted(d.fd, file, unix.O_RDONLY, unix.S_IFREG)
+	if err != nil {
+		return nil, fmt.Errorf("opening ledger %s: %w", path, err)
+	}
+	return newLedger(fd, path), nil
+}
+
 // isNameOf reports whether a name in the directory is that of an open file.
 func (d *Dir) isNameOf(file string, fd int) (bool, error) {
 	open, openErr := eintr.Fstat(fd)
@@ -159,6 +170,35 @@ const (
 // FileName returns the file name for the name of a run, which may hold any bytes. Different runs have different file
 // names; on a file system that ignores case, names that differ only in case share a file.
 func FileName(name string) string {
+	stem := escaped(name)
+	if len(stem+ext) > maxName {
+		sum := fnv.New128a()
+		sum.Write([]byte(name))
+		hash := fmt.Sprintf("%s%x", hashMark, sum.Sum(nil))
+		stem = stem[:maxStart] + hash
+	}
+	return stem + ext
+}
+
+// hashMark is before the hash in a long file name. No short one has it.
+const hashMark = "~"
+
+// maxStart is how much of a long name its file name begins with, in bytes.
+const maxStart = maxName - len(hashMark) - 2*128/8 - len(ext)
+
+// IsNameOf reports whether a file may be the ledger of a run with a name, or with that name and a suffix of n bytes
+// that needs no escape. The ledger itself tells whether it is.
+func IsNameOf(file, name string, n int) bool {
+	stem := escaped(name)
+	if strings.Contains(file, hashMark) {
+		return len(stem)+n+len(ext) > maxName && strings.HasPrefix(file, stem[:min(len(stem), maxStart)])
+	}
+	rest, ok := strings.CutPrefix(file, stem)
+	return ok && (rest == ext || len(rest) == n+len(ext))
+}
+
+// escaped returns the file name for the name of a run, which may hold any bytes, without ext and however long.
+func escaped(name string) string {
 	var b strings.Builder
 	for i := range len(name) {
 		switch c := name[i]; {
@@ -168,12 +208,7 @@ func FileName(name string) string {
 			fmt.Fprintf(&b, "%%%02X", c)
 		}
 	}
-	stem := cmp.Or(b.String(), "%") // no other name becomes "%"
-	if len(stem+ext) > maxName {
-		hash := fmt.Sprintf("~%x", sha256.Sum256([]byte(name))) // no short name has a tilde
-		stem = stem[:maxName-len(hash+ext)] + hash
-	}
-	return stem + ext
+	return cmp.Or(b.String(), "%") // no other name becomes "%"
 }
 
 // originalName returns the name that a ledger had before SetAside. It returns other names unchanged.

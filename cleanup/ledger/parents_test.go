@@ -93,6 +93,13 @@ var parentCases = map[string]parentCase{
 	"a link and one back": {
 		make: "mkdir -p b/c d/state; ln -s ../../d b/c/back; ln -s b/c a", path: "a/back/state",
 	},
+	"a link to the directory": {
+		make: "mkdir -p a b/c/x; chmod 777 b; ln -s ../b/c/x a/state", want: othersMayWrite("b", "0777"),
+	},
+	"a link with another owner to it": {
+		root: true, make: "mkdir -p a b/x; ln -s ../b/x a/state; chown -h 12345 a/state",
+		want: "user 12345 owns the symbolic link $DIR/a/state",
+	},
 	"a detour, which filepath.Abs removes": {make: "mkdir -p a/state b; chmod 777 b", path: "b/../a//./state"},
 	"a directory off the way":              {make: "mkdir -p a/state b; chmod 777 b; ln -s a/state state"},
 }

@@ -11,7 +11,7 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// Interrupted is the suffix of ledgers that are set aside because a command in them was interrupted.
+// Interrupted is the suffix of ledgers that are set aside because a command in them was interrupted, or not started.
 const Interrupted = ".interrupted"
 
 // errOtherFile means that another process has removed, renamed or replaced the file of a ledger.
@@ -50,11 +50,17 @@ func (l *Ledger) SetAside(suffix string) error {
 	return l.failed("setting aside", err)
 }
 
+// IsSetAside reports whether the file is set aside.
+func (l *Ledger) IsSetAside() bool {
+	file := filepath.Base(l.path)
+	return originalName(file) != file
+}
+
 // TakeBack undoes SetAside: the file has its original name again, by which other processes find it and its lock. It
 // does nothing if the file was not set aside. It fails with ErrAlive if another process holds the lock of the original
 // name, and with errNameTaken if a ledger with records has that name.
 func (l *Ledger) TakeBack() error {
-	if file := filepath.Base(l.path); originalName(file) == file {
+	if !l.IsSetAside() {
 		return nil
 	}
 	err := l.withDir(func(d *Dir, file string) error {

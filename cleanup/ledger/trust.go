@@ -104,13 +104,12 @@ func (e *ParentError) writable() bool {
 }
 
 // UnsafeParents returns the directories and symbolic links that another user can use to replace the directory at path.
-// It follows path from the root through symbolic links, as the kernel does. It omits the last element, which OpenDir
+// It follows path from the root through symbolic links, as the kernel does. It omits the directory, which OpenDir
 // checks.
 //
 // No other user can change the path before its first unsafe parent, so UnsafeParents never misses that one. If an
 // element does not exist, the error is fs.ErrNotExist, and the list has the unsafe parents before it.
 func UnsafeParents(path string) (unsafe []*ParentError, err error) {
-	const maxLinks = 40 // as many as Linux follows in one path (path_resolution(7))
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("looking at the parents of the state directory: %w", err)
 	}
@@ -118,14 +117,14 @@ func UnsafeParents(path string) (unsafe []*ParentError, err error) {
 	at := "/" // it contains no links, so ".." is the directory above
 	for next, rest := at, elements(path); ; next, rest = filepath.Join(at, rest[0]), rest[1:] {
 		st, err := eintr.Lstatat(unix.AT_FDCWD, next)
-		isLink := uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK
-		parent := &ParentError{Path: next, Link: isLink, Owner: st.Uid, Mode: uint32(st.Mode) & 0o7777}
+		linked := uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK
+		parent := &ParentError{Path: next, Link: linked, Owner: st.Uid, Mode: uint32(st.Mode) & 0o7777}
 		if err == nil && !checked[next] && (parent.foreign() || parent.writable()) {
 			unsafe = append(unsafe, parent)
 		}
 		checked[next] = true
 		var target string
-		if isLink {
+		if linked {
 			links++
 			if target, err = os.Readlink(next); err == nil && links > maxLinks {
 				err = unix.ELOOP
@@ -134,12 +133,13 @@ func UnsafeParents(path string) (unsafe []*ParentError, err error) {
 		if err != nil {
 			return unsafe, fmt.Errorf("looking at the parents of the state directory %s: %w", path, err)
 		}
-		if !isLink {
+		if !linked {
 			at = next
 		} else if filepath.IsAbs(target) {
 			at = "/"
 		}
-		if rest = append(elements(target), rest...); len(rest) <= 1 {
+		rest = append(elements(target), rest...)
+		if len(rest) == 0 || len(rest) == 1 && !isLink(filepath.Join(at, rest[0])) {
 			return unsafe, nil
 		}
 	}

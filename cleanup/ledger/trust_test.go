@@ -26,12 +26,34 @@ func TestOpenDir_refusesUnsafeDirectories(t *testing.T) {
 		make func(t *testing.T, path string) error
 		err  string
 	}{
-		"a link": {func(t *testing.T, path string) error {
-			return os.Symlink(t.TempDir(), path)
-		}, "a symbolic link, not a directory"},
+		"a link in a directory that others may write to": {func(t *testing.T, path string) error {
+			return errors.Join(os.Chmod(filepath.Dir(path), 0o777), os.Symlink(t.TempDir(), path))
+		}, "a symbolic link, not a directory, which is not followed: group or others may write to "},
+		"another user's link": {func(t *testing.T, path string) error {
+			needRoot(t)
+			return errors.Join(os.Symlink(t.TempDir(), path), os.Lchown(path, 12345, -1))
+		}, "a symbolic link, not a directory, which is not followed: user 12345 owns the symbolic link "},
+		"a link in another user's directory": {func(t *testing.T, path string) error {
+			needRoot(t)
+			return errors.Join(os.Symlink(t.TempDir(), path), os.Chown(filepath.Dir(path), 12345, -1))
+		}, "a symbolic link, not a directory, which is not followed: user 12345 owns "},
+		"a link to another user's link": {func(t *testing.T, path string) error {
+			needRoot(t)
+			return errors.Join(os.Symlink("other", path), os.Symlink(t.TempDir(), filepath.Dir(path)+"/other"),
+				os.Lchown(filepath.Dir(path)+"/other", 12345, -1))
+		}, "which is not followed: user 12345 owns the symbolic link "},
 		"a link to nowhere": {func(_ *testing.T, path string) error {
 			return os.Symlink("nowhere", path)
-		}, "a symbolic link, not a directory"},
+		}, "a symbolic link to a directory that does not exist"},
+		"a link to itself": {func(_ *testing.T, path string) error {
+			return os.Symlink(filepath.Base(path), path)
+		}, "too many levels of symbolic links"},
+		"a link to a file": {func(_ *testing.T, path string) error {
+			return errors.Join(os.WriteFile(path+"-file", nil, 0o600), os.Symlink(path+"-file", path))
+		}, "a regular file, not a directory"},
+		"a link to a directory of all": {func(_ *testing.T, path string) error {
+			return errors.Join(os.Mkdir(path+"-dir", 0o700), os.Chmod(path+"-dir", 0o777), os.Symlink(path+"-dir", path))
+		}, "mode is 0777"},
 		"a file": {func(_ *testing.T, path string) error {
 			return os.WriteFile(path, nil, 0o600)
 		}, "a regular file, not a directory"},
@@ -60,6 +82,43 @@ func TestOpenDir_refusesUnsafeDirectories(t *testing.T) {
 						t.Errorf("%s: error %v, want one about %q", path, err, c.err)
 					}
 				}
+			}
+		})
+	}
+}
+
+// A link that no other user can replace is followed, as the kernel follows it.
+func TestOpenDir_followsLinks(t *testing.T) {
+	for name, script := range map[string]string{
+		"relative":                "mkdir -m 700 private private/x; ln -s private/x state",
+		"absolute":                `mkdir -m 700 x; ln -s "$PWD/x" state`,
+		"with a slash":            "mkdir -m 700 x; ln -s x/ state",
+		"in a sticky directory":   "mkdir -m 700 x; chmod 1777 .; ln -s x state",
+		"to a link":               "mkdir -m 700 x a a/b; ln -s a/b/link state; ln -s ../../x a/b/link",
+		"in a linked directory":   "mkdir -m 700 x a a/b; ln -s a/b c; ln -s ../../x a/b/link; ln -s c/link state",
+		"up from a linked parent": "mkdir -m 700 a a/b a/x x; ln -s a/b c; ln -s c/../x state; rmdir x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			c := exec.Command("sh", "-ec", script)
+			if c.Dir = dir; c.Run() != nil {
+				t.Fatal("the script has failed")
+			}
+			d, err := MakeDir(dir + "/state")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			l, err := d.Take(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			if err := l.SetAside(Interrupted); err != nil { // opens the directory again
+				t.Error(err)
+			}
+			if found, _ := os.ReadDir(dir + "/state"); len(found) != 1 || found[0].Name() != file+Interrupted {
+				t.Errorf("there are %v", found)
 			}
 		})
 	}

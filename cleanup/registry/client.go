@@ -2,10 +2,10 @@ package registry
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -30,7 +30,7 @@ func Ask(address string, r Request) (Response, error) {
 	const maxPause = 100 * time.Millisecond
 	r.Version = version
 	if r.Do == Defer && r.Key == "" {
-		r.Key = rand.Text()
+		r.Key = fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64())
 	}
 	line := encode(r)
 	if len(line) > MaxRequest {

@@ -26,8 +26,10 @@ type Peer struct {
 type connection struct {
 	file     *os.File
 	peer     Peer
-	busy     bool        // a request waits for its answer
-	answered chan []byte // receives the part of an answer that is not written yet
+	busy     bool                 // a request waits for its answer
+	answered chan []byte          // receives the part of an answer that is not written yet
+	reserve  func(bytes int) bool // see Server.reserve
+	reserved int                  // shared memory that the last answer has, in bytes
 }
 
 // control calls f with the descriptor.
@@ -57,13 +59,27 @@ func (c Call) Gone() (gone bool) {
 	return gone
 }
 
-// Answer answers a call, once. It does not wait: it writes what the socket takes, and a goroutine writes the rest.
-func (c Call) Answer(r Response) { c.conn.answered <- c.conn.send(r) }
-
-// send writes as much of a response as the socket takes, and returns the rest.
-func (c *connection) send(r Response) (rest []byte) {
+// Answer answers a call, once. It does not wait: it writes what the socket takes, and a goroutine writes the rest. Many
+// clients may not read their answers, so a large one shares the memory of large requests.
+func (c Call) Answer(r Response) {
 	r.Version = version
-	rest = encode(r)
+	line := encode(r)
+	if large := len(line) > smallRequest; large && c.conn.reserve(len(line)) {
+		c.conn.reserved = len(line)
+	} else if large {
+		line = encode(Response{Version: version, Error: "too many large answers at once", Busy: true})
+	}
+	c.conn.answered <- c.conn.write(line)
+}
+
+// send writes as much of a response as the socket takes.
+func (c *connection) send(r Response) {
+	r.Version = version
+	c.write(encode(r))
+}
+
+// write writes as much of a line as the socket takes, and returns the rest.
+func (c *connection) write(rest []byte) []byte {
 	_ = c.control(func(fd int) {
 		n, _ := eintr.RetryValue(func() (int, error) { return unix.Write(fd, rest) })
 		rest = rest[max(n, 0):]
@@ -98,9 +114,11 @@ func (s *Server) serve(c *connection) {
 		r.release() // not before the answer: a request that waits takes memory, too
 		if len(rest) > 0 {
 			_ = c.file.SetWriteDeadline(time.Now().Add(requestTime))
-			if _, err := c.file.Write(rest); err != nil {
-				return
-			}
+			_, err = c.file.Write(rest)
+		}
+		s.reserve(-c.reserved)
+		if c.reserved = 0; err != nil {
+			return
 		}
 		s.setBusy(c, false)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 const (
@@ -18,23 +20,35 @@ const (
 	backlog = 4096
 	// dirPrefix begins the names of the sockets' directories.
 	dirPrefix = "graceful-"
+	// lockName is the name of the file there that is locked while the run lives.
+	lockName = "lock"
 )
 
-// Listen creates the socket of a run and returns its address. The socket is in a directory of its own, which only
-// graceful's user and root may enter.
+// Socket is the socket of a run.
+type Socket struct {
+	FD      int
+	Address string
+	Lock    int // a descriptor: while a process has it, RemoveDead leaves the socket alone; below 0: it has no file
+}
+
+// Listen creates the socket of a run. The socket is in a directory of its own, which only graceful's user and root may
+// enter.
 //
 // The directory is in the first place that is writable and that other users cannot tamper with. Places in memory come
 // first: nothing there outlives the machine, and a container with a read-only root file system has /dev/shm. If there
 // is no such place, Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to that;
 // Serve refuses other users.
-func Listen(id string) (fd int, address string, err error) {
+func Listen(id string) (_ Socket, err error) {
 	for _, place := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"} {
 		if !filepath.IsAbs(place) || !isTrusted(place) {
 			continue
 		}
-		fd, address, belowErr := listenBelow(place, id)
+		s, belowErr := listenBelow(place, id)
 		if belowErr == nil {
-			return fd, address, nil
+			return s, nil
+		}
+		if errors.Is(belowErr, unix.EMFILE) || errors.Is(belowErr, unix.ENFILE) { // as in every other place
+			return none, belowErr
 		}
 		err = errors.Join(err, belowErr)
 	}
@@ -42,11 +56,11 @@ func Listen(id string) (fd int, address string, err error) {
 		address := "@graceful-" + id
 		fd, abstractErr := listenAt(address)
 		if abstractErr == nil {
-			return fd, address, nil
+			return Socket{fd, address, -1}, nil
 		}
 		err = errors.Join(err, abstractErr)
 	}
-	return -1, "", fmt.Errorf("no place for the socket: %w", err)
+	return none, fmt.Errorf("no place for the socket: %w", err)
 }
 
 // isTrusted reports whether only graceful's user and root can rename or replace what graceful creates in a directory.
@@ -57,38 +71,64 @@ func isTrusted(dir string) bool {
 	return err == nil && owned && (uint32(st.Mode)&0o022 == 0 || uint32(st.Mode)&unix.S_ISVTX != 0)
 }
 
+// none is no socket.
+var none = Socket{FD: -1, Lock: -1}
+
 // listenBelow creates the socket in a new directory below place.
-func listenBelow(place, id string) (fd int, address string, err error) {
+func listenBelow(place, id string) (Socket, error) {
 	const idLength = 16 // of id, in the name of the directory
 	dir := filepath.Join(place, dirPrefix+id[:min(len(id), idLength)])
-	address = filepath.Join(dir, "socket")
-	if len(address) > maxPath {
-		return -1, "", fmt.Errorf("%s is too long", address)
+	s := Socket{-1, filepath.Join(dir, "socket"), -1}
+	if len(s.Address) > maxPath {
+		return none, fmt.Errorf("%s is too long", s.Address)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return -1, "", err
+		return none, err
 	}
-	fd = -1
-	if err = os.Chmod(dir, 0o700); err == nil { // the umask may have removed bits
-		fd, err = listenAt(address)
+	err := os.Chmod(dir, 0o700) // the umask may have removed bits
+	if err == nil {
+		s.Lock, err = lockIn(dir)
 	}
 	if err == nil {
-		err = os.Chmod(address, 0o600)
+		s.FD, err = listenAt(s.Address)
+	}
+	if err == nil {
+		err = os.Chmod(s.Address, 0o600)
 	}
 	if err != nil {
-		if fd >= 0 {
-			unix.Close(fd)
+		for _, fd := range []int{s.FD, s.Lock} {
+			if fd >= 0 {
+				unix.Close(fd)
+			}
 		}
-		Remove(address)
-		return -1, "", err
+		Remove(s.Address)
+		return none, err
 	}
-	return fd, address, nil
+	return s, nil
+}
+
+// lockIn makes a locked file in a directory. It has its name only when it is locked.
+func lockIn(dir string) (fd int, err error) {
+	unlocked := filepath.Join(dir, "new")
+	if fd, err = eintr.Openat(unix.AT_FDCWD, unlocked, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o600); err != nil {
+		return -1, fmt.Errorf("%s: %w", unlocked, err)
+	}
+	err = eintr.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX) })
+	if err == nil {
+		err = os.Rename(unlocked, filepath.Join(dir, lockName))
+	}
+	if err != nil {
+		unix.Close(fd)
+		os.Remove(unlocked)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // listenAt creates a non-blocking socket that listens at an address.
 func listenAt(address string) (fd int, err error) {
 	if fd, err = newSocket(); err != nil {
-		return -1, err
+		return -1, fmt.Errorf("a socket: %w", err)
 	}
 	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: address}); err == nil {
 		if err = unix.Listen(fd, backlog); err == nil {
@@ -113,9 +153,50 @@ func newSocket() (int, error) {
 
 // Remove removes the socket and the directory that Listen created. It ignores other addresses.
 func Remove(address string) {
+	if dir := dirOf(address); dir != "" {
+		for _, name := range []string{address, filepath.Join(dir, lockName), dir} {
+			_ = os.Remove(name)
+		}
+	}
+}
+
+// dirOf returns the directory that Listen created for an address, or "".
+func dirOf(address string) string {
 	dir := filepath.Dir(address)
-	if filepath.IsAbs(address) && strings.HasPrefix(filepath.Base(dir), dirPrefix) {
-		_ = os.Remove(address)
-		_ = os.Remove(dir)
+	if !filepath.IsAbs(address) || !strings.HasPrefix(filepath.Base(dir), dirPrefix) {
+		return ""
+	}
+	return dir
+}
+
+// RemoveDead removes the sockets of this user's runs whose processes of graceful were all killed, where the socket of
+// an address was, too.
+func RemoveDead(address string) {
+	dir := dirOf(address)
+	if dir == "" {
+		return
+	}
+	place := filepath.Dir(dir)
+	entries, _ := os.ReadDir(place)
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), dirPrefix) {
+			removeIfDead(filepath.Join(place, e.Name()))
+		}
+	}
+}
+
+// removeIfDead removes a directory of this user's if its lock is free.
+func removeIfDead(dir string) {
+	st, err := eintr.Lstatat(unix.AT_FDCWD, dir)
+	if err != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR { // another user's leads anywhere
+		return
+	}
+	lock, err := eintr.Openat(unix.AT_FDCWD, filepath.Join(dir, lockName), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(lock)
+	if unix.Flock(lock, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		Remove(filepath.Join(dir, "socket"))
 	}
 }

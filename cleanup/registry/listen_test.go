@@ -3,7 +3,9 @@ package registry
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,11 +18,12 @@ func TestListen_mode(t *testing.T) {
 	defer unix.Umask(old)
 	place := "/tmp"
 	t.Setenv("XDG_RUNTIME_DIR", place)
-	fd, address, err := Listen("0123456789abcdef0123")
+	s, err := Listen("0123456789abcdef0123")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	defer func() { _, _ = unix.Close(s.FD), unix.Close(s.Lock) }()
+	address := s.Address
 	var dir, socket unix.Stat_t
 	_, _ = unix.Stat(strings.TrimSuffix(address, "/socket"), &dir), unix.Stat(address, &socket)
 	if !strings.HasPrefix(address, place+"/graceful-") || dir.Mode&0o7777 != 0o700 || socket.Mode&0o7777 != 0o600 {
@@ -29,6 +32,44 @@ func TestListen_mode(t *testing.T) {
 	Remove(address)
 	if unix.Stat(strings.TrimSuffix(address, "/socket"), &dir) == nil {
 		t.Error("Remove has left the directory")
+	}
+}
+
+// RemoveDead removes the directories of killed runs, and no other.
+func TestRemoveDead(t *testing.T) {
+	place := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", place)
+	var sockets []Socket
+	for _, id := range []string{"dead", "living", "earlier", "ending"} {
+		s, err := Listen(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sockets = append(sockets, s)
+	}
+	unix.Close(sockets[0].Lock) // the kernel does that when a process ends
+	_ = os.Remove(filepath.Join(place, "graceful-earlier", lockName))
+	for _, name := range []string{"other", "graceful-file"} {
+		if err := os.WriteFile(filepath.Join(place, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("graceful-dead", filepath.Join(place, "graceful-link")); err != nil {
+		t.Fatal(err)
+	}
+	Remove(sockets[3].Address)
+	RemoveDead(sockets[3].Address)
+	var names []string
+	entries, _ := os.ReadDir(place)
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	want := []string{"graceful-earlier", "graceful-file", "graceful-link", "graceful-living", "other"}
+	if !slices.Equal(names, want) {
+		t.Errorf("left %v, want %v", names, want)
+	}
+	for _, s := range sockets {
+		unix.Close(s.FD)
 	}
 }
 

@@ -102,7 +102,9 @@ func (s *Server) admit(fd int) {
 		unix.Close(fd)
 		return
 	}
-	c := &connection{file: os.NewFile(uintptr(fd), "connection"), peer: peer, answered: make(chan []byte, 1)}
+	c := &connection{
+		file: os.NewFile(uintptr(fd), "connection"), peer: peer, answered: make(chan []byte, 1), reserve: s.reserve,
+	}
 	c.peer.Start = s.startUnpinned(c)
 	isPolled := c.file.SetReadDeadline(time.Time{}) == nil // see epoll_ctl(2)
 	if !isPolled || !s.evict(s.limit-1) {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -21,16 +22,17 @@ import (
 func start(t *testing.T) (*Server, string) {
 	t.Helper()
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
-	fd, address, err := Listen(fmt.Sprintf("%016x", time.Now().UnixNano()))
+	socket, err := Listen(fmt.Sprintf("%016x", time.Now().UnixNano()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(fd, unknownStart)
+	s := Serve(socket.FD, unknownStart)
 	t.Cleanup(func() {
 		s.Close()
-		Remove(address)
+		unix.Close(socket.Lock)
+		Remove(socket.Address)
 	})
-	return s, address
+	return s, socket.Address
 }
 
 // unknownStart is the startOf of a system that does not know start times.
@@ -228,6 +230,50 @@ func TestAnswer_longerThanTheSocketTakes(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	wantServed(t, address)
+}
+
+// Answers that clients do not read take a bounded memory.
+func TestServe_memoryOfUnreadAnswers(t *testing.T) {
+	s, address := start(t)
+	list := make([]Listed, 30000)
+	size := len(encode(Response{Commands: &list}))
+	const clients = 20
+	var conns []net.Conn
+	for range clients {
+		conn := dial(t, address)
+		if _, err := io.WriteString(conn, `{"graceful":1,"do":"list"}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
+	}
+	for range clients {
+		c := <-s.Calls
+		c.Answer(Response{Commands: &list})
+	}
+	whole, busy := 0, 0
+	for _, conn := range conns {
+		_ = conn.(*net.UnixConn).CloseWrite()
+		if got := answers(t, conn); strings.Contains(got, `"busy":true`) {
+			busy++
+		} else if len(got) == size {
+			whole++
+		}
+	}
+	if whole == 0 || whole > sharedMemory/size || busy != clients-whole {
+		t.Errorf("%d of %d answers of %d bytes were kept, %d were refused", whole, clients, size, busy)
+	}
+	// The memory is free again, also while a client keeps its connection.
+	conn := dial(t, address)
+	lines := bufio.NewReader(conn)
+	for n := range 2 * sharedMemory / size {
+		if _, err := io.WriteString(conn, `{"graceful":1,"do":"list"}`+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		go func() { c := <-s.Calls; c.Answer(Response{Commands: &list}) }()
+		if line, err := lines.ReadString('\n'); len(line) != size || err != nil {
+			t.Fatalf("answer %d has %d bytes, %v", n, len(line), err)
+		}
+	}
 }
 
 // Gone distinguishes a client that has closed the connection from one that has closed its sending side.

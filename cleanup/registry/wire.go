@@ -52,11 +52,13 @@ const (
 
 // Response is the answer to a request: one line of JSON.
 type Response struct {
-	Version  int       `json:"graceful"`
-	ID       int       `json:"id,omitempty"`
-	Error    string    `json:"error,omitempty"` // why the server did nothing
-	Busy     bool      `json:"busy,omitempty"`  // with Error: the client may repeat the request
-	Commands *[]Listed `json:"commands,omitempty"`
+	Version int `json:"graceful"`
+	ID      int `json:"id,omitempty"`
+	// TimeoutMS is for Defer: the time limit of the command, if it is less than the request asks for.
+	TimeoutMS int64     `json:"timeout_ms,omitempty"`
+	Error     string    `json:"error,omitempty"` // why the server did nothing
+	Busy      bool      `json:"busy,omitempty"`  // with Error: the client may repeat the request
+	Commands  *[]Listed `json:"commands,omitempty"`
 }
 
 // Listed is a cleanup command that has not ended.
@@ -68,13 +70,58 @@ type Listed struct {
 	Command   []cleanup.Text `json:"command"`
 	Dir       cleanup.Text   `json:"dir"` // "": the run's
 	TimeoutMS int64          `json:"timeout_ms"`
-	WhenExits int            `json:"when_exits"` // 0: it runs with the other commands
+	WhenExits int            `json:"when_exits"`    // 0: it runs with the other commands
+	Cut       bool           `json:"cut,omitempty"` // long texts are cut: see Shorten
 }
 
-// maxName and maxKey bound the name and the key of a request, in bytes.
+// Texts of a list, in bytes of their JSON form: of all commands together, and of one at least.
+const (
+	maxListed = 4 << 20
+	minListed = 64
+)
+
+// Shorten cuts the texts of long commands of a list, so that the list takes less than sharedMemory.
+func Shorten(list []Listed) {
+	most := max(maxListed/max(len(list), 1), minListed)
+	for i := range list {
+		l, size := &list[i], 0
+		for _, text := range slices.Concat(l.Command, []cleanup.Text{l.Text, l.Name, l.Dir}) {
+			if size += len(text); size <= most { // else it is too long in any form
+				size += text.Size() - len(text)
+			}
+		}
+		if size <= most {
+			continue
+		}
+		const parts = 4
+		l.Cut, l.Text, l.Name, l.Dir = true, cut(l.Text, most/parts), cut(l.Name, most/parts), cut(l.Dir, most/parts)
+		left := most / parts
+		for n, arg := range l.Command {
+			if len(arg) > left || arg.Size() > left {
+				l.Command = append(slices.Clone(l.Command[:n]), cut(arg, left))
+				break
+			}
+			left -= arg.Size()
+		}
+	}
+}
+
+// cut returns the beginning of a text whose JSON form has size bytes at most, with its quotes. A character has 6 bytes
+// there at most for each of its own.
+func cut(text cleanup.Text, size int) cleanup.Text {
+	const quotes, longest = 2, 6
+	if short := text.Cut(max(size-quotes, 0)); short.Size() <= size {
+		return short
+	}
+	return text.Cut(max(size-quotes, 0) / longest)
+}
+
+// maxName, maxKey and maxDir bound the name, the key and the directory of a request, in bytes. PATH_MAX of Linux counts
+// a NUL, too.
 const (
 	maxName = 256
 	maxKey  = 64
+	maxDir  = 4095
 )
 
 // decode decodes a request and checks it. The error is the answer to the client.
@@ -113,6 +160,8 @@ func (r Request) check() error {
 		return errors.New("defer: the command is empty")
 	case r.Dir != "" && r.Dir[0] != '/':
 		return fmt.Errorf("defer: the directory %q does not begin with a slash", r.Dir)
+	case len(r.Dir) > maxDir:
+		return fmt.Errorf("defer: the name of the directory has %d bytes, and may have %d", len(r.Dir), maxDir)
 	case r.TimeoutMS < 0 || r.TimeoutMS > math.MaxInt64/int64(time.Millisecond):
 		return fmt.Errorf("defer: %d ms are no time", r.TimeoutMS)
 	case r.WhenExits < 0:

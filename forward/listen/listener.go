@@ -104,6 +104,14 @@ func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) 
 
 func take() set { return set(atomic.SwapUint64(&arrived, 0)) }
 
+// Return delivers signals again that were taken from Signals too early.
+func (l *Listener) Return(signals []syscall.Signal) {
+	for _, sig := range signals {
+		atomic.OrUint64(&arrived, uint64(setOf(sig)))
+	}
+	wake()
+}
+
 // handOver is longer than a signal that another thread has caught takes to arrive.
 const handOver = 2 * time.Millisecond
 

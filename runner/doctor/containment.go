@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"fmt"
 	"runtime"
 	"strings"
 
@@ -62,6 +63,16 @@ func examinePids(c *Check) {
 		return
 	}
 	c.Detail = "processes are pinned before they are signalled (pidfd)"
+}
+
+// examineUsers finds out whether graceful may signal a target that becomes another user (kill(2)).
+func examineUsers(c *Check) {
+	if uid := unix.Geteuid(); uid != 0 {
+		c.Detail = fmt.Sprintf("those of user %d: a target that becomes another one, as by sudo, is given up in the end", uid)
+	} else if !mayKill() {
+		c.lower(No, "graceful has no CAP_KILL: a target that becomes another user is given up in the end",
+			"docker run --cap-add KILL")
+	}
 }
 
 // examineGuard tries a run with a guard, unless a run has none by default. If there is no guard or the run fails, it

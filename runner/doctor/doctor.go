@@ -34,6 +34,7 @@ const (
 	CheckTree      = "tree"
 	CheckCgroup    = "cgroup"
 	CheckPids      = "pids"
+	CheckUsers     = "users"
 	CheckGuard     = "guard"
 	CheckProcesses = "processes"
 	CheckShell     = "shell"
@@ -98,7 +99,7 @@ func Examine(stateDir string, strict bool) Findings {
 		System: thisSystem(),
 		Checks: []Check{
 			held.Check, examined(CheckCgroup, false, examineCgroup), examined(CheckPids, true, examinePids),
-			guard, processes, examined(CheckShell, false, examineShell),
+			examined(CheckUsers, false, examineUsers), guard, processes, examined(CheckShell, false, examineShell),
 			examined(CheckSocket, true, examineSocket), examined(CheckSignals, true, examineSignals),
 		},
 	}

@@ -30,11 +30,18 @@ func limits() (found []string) {
 	return found
 }
 
+// mayKill reports whether graceful has CAP_KILL.
+func mayKill() bool {
+	text, err := procfs.Read("self/status")
+	status, err2 := procfs.ParseStatus(string(text))
+	return err != nil || err2 != nil || status.Permitted>>unix.CAP_KILL&1 == 1
+}
+
 // pidsCgroups returns the directories of graceful's own cgroups that may limit processes, and of the visible cgroups
 // above them (cgroups(7)).
 func pidsCgroups() (dirs []string) {
-	own, _ := procfs.ReadFile("/proc/self/cgroup")
-	mountinfo, _ := procfs.ReadFile("/proc/self/mountinfo")
+	own, _ := procfs.Read("self/cgroup")
+	mountinfo, _ := procfs.Read("self/mountinfo")
 	mounts := procfs.ParseMounts(string(mountinfo))
 	for _, c := range procfs.OwnCgroups(string(own)) {
 		if !c.V2 && !slices.Contains(c.Controllers, "pids") {

@@ -8,6 +8,8 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/runner"
 	"graceful/runner/procfs"
+
+	"golang.org/x/sys/unix"
 )
 
 func examineShell(c *Check) {
@@ -19,13 +21,17 @@ func examineShell(c *Check) {
 
 // examineSocket makes a socket as a run does, and lists the commands that are registered there: none.
 func examineSocket(c *Check) {
-	fd, address, err := registry.Listen(runner.NewID())
+	s, err := registry.Listen(runner.NewID())
 	if err != nil {
 		c.lower(No, err.Error(), "")
 		return
 	}
+	address := s.Address
 	defer registry.Remove(address)
-	server := registry.Serve(fd, procfs.StartOf)
+	if s.Lock >= 0 {
+		defer unix.Close(s.Lock)
+	}
+	server := registry.Serve(s.FD, procfs.StartOf)
 	defer server.Close()
 	go answerOne(server)
 	answer, err := registry.Ask(address, registry.Request{Do: registry.List})

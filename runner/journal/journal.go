@@ -18,8 +18,11 @@ import (
 )
 
 // Version is the version of the records. It changes when a program that knows only the version before would misread
-// them.
-const Version = 2
+// them. Ledgers of version 2 are read, too.
+const (
+	Version = 3
+	oldest  = 2
+)
 
 // Ledger stores records. A ledger.Ledger is one.
 type Ledger interface {
@@ -49,7 +52,8 @@ type Begin struct {
 	Dir      cleanup.Text     `json:"dir"`                // working directory
 	Terminal json.RawMessage  `json:"terminal,omitempty"` // terminal.Saved
 	Front    int              `json:"front"`              // pid of the process that the user started
-	Boot     string           `json:"boot"`               // see procfs.Boot
+	Boot     string           `json:"boot"`               // boot and PID namespace, see procfs.Boot
+	Machine  *string          `json:"machine,omitempty"`  // its id, "" if it has none; nil: an earlier version
 }
 
 // header holds the fields of a record, apart from those of its event.
@@ -87,24 +91,27 @@ const (
 
 // tags holds the tag of each event. A reader knows the event by it.
 var tags = map[reflect.Type]string{
-	reflect.TypeFor[machine.TargetStarted]():  "target started",
-	reflect.TypeFor[machine.TargetFailed]():   "target failed",
-	reflect.TypeFor[machine.TargetEnded]():    "target ended",
-	reflect.TypeFor[machine.Signalled]():      tagStopSignal,
-	reflect.TypeFor[machine.TimeUp]():         "time up",
-	reflect.TypeFor[machine.TreeEmptied]():    "tree emptied",
-	reflect.TypeFor[machine.Relayed]():        "output relayed",
-	reflect.TypeFor[machine.CommandStarted](): "command started",
-	reflect.TypeFor[machine.CommandFailed]():  "command failed",
-	reflect.TypeFor[machine.CommandEnded]():   "command ended",
-	reflect.TypeFor[machine.CommandTimer]():   "command timer",
-	reflect.TypeFor[machine.CommandLost]():    "command lost",
-	reflect.TypeFor[machine.Retried]():        "retried",
-	reflect.TypeFor[machine.Registered]():     "registered",
-	reflect.TypeFor[machine.Withdrawn]():      "withdrawn",
-	reflect.TypeFor[machine.ProcessExited]():  "exited",
-	reflect.TypeFor[machine.PeerEnded]():      "orphaned",
-	reflect.TypeFor[machine.Recovered]():      "recovered",
+	reflect.TypeFor[machine.TargetStarted]():    "target started",
+	reflect.TypeFor[machine.TargetFailed]():     "target failed",
+	reflect.TypeFor[machine.TargetEnded]():      "target ended",
+	reflect.TypeFor[machine.TargetGivenUp]():    "target given up",
+	reflect.TypeFor[machine.Sent]():             "sent",
+	reflect.TypeFor[machine.Signalled]():        tagStopSignal,
+	reflect.TypeFor[machine.TimeUp]():           "time up",
+	reflect.TypeFor[machine.TreeEmptied]():      "tree emptied",
+	reflect.TypeFor[machine.Relayed]():          "output relayed",
+	reflect.TypeFor[machine.CommandStarted]():   "command started",
+	reflect.TypeFor[machine.CommandFailed]():    "command failed",
+	reflect.TypeFor[machine.CommandEnded]():     "command ended",
+	reflect.TypeFor[machine.CommandTimer]():     "command timer",
+	reflect.TypeFor[machine.CommandLost]():      "command lost",
+	reflect.TypeFor[machine.Retried]():          "retried",
+	reflect.TypeFor[machine.RetriedUnstarted](): "unstarted retried",
+	reflect.TypeFor[machine.Registered]():       "registered",
+	reflect.TypeFor[machine.Withdrawn]():        "withdrawn",
+	reflect.TypeFor[machine.ProcessExited]():    "exited",
+	reflect.TypeFor[machine.PeerEnded]():        "orphaned",
+	reflect.TypeFor[machine.Recovered]():        "recovered",
 }
 
 // eventTypes returns the event of each tag.
@@ -127,14 +134,18 @@ func Record(e machine.Event, changed, wanted bool, now Clock) (json.RawMessage, 
 			tag, needed = tagSignal, true
 		}
 	case machine.CommandFailed:
-		needed, event.Err = !event.Transient, shortened(event.Err)
+		size := maxErrorText
+		if event.Unstarted {
+			size = maxLackText
+		}
+		needed, event.Err = !event.Transient, shortened(event.Err, size)
 		e = event
 	case machine.TargetFailed:
-		event.Err = shortened(event.Err)
+		event.Err = shortened(event.Err, maxErrorText)
 		e = event
 	case machine.CommandTimer:
 		needed = event.Name != machine.RetryTimer
-	case machine.Registered, machine.Withdrawn:
+	case machine.Registered, machine.Withdrawn, machine.Sent:
 		needed = changed
 	}
 	if tag == "" {
@@ -170,7 +181,7 @@ func (h header) event(record json.RawMessage, before machine.Run) (machine.Event
 	case machine.Signalled:
 		event.Meaning = forward.Stop
 		if h.Event == tagSignal {
-			event.Meaning = forward.MeaningOf(syscall.Signal(event.Signal))
+			event.Meaning = forward.MeaningIn(syscall.Signal(event.Signal), before.Policy.StopOn)
 		}
 		e = event
 	case machine.Registered:

@@ -39,8 +39,8 @@ func Replay(
 	if err := json.Unmarshal(records[0], &first); err != nil {
 		return run, p, fmt.Errorf("line 1: %w", err)
 	}
-	if first.Version != Version || first.Begin == nil {
-		return run, p, fmt.Errorf("its version is %d, and this program knows %d", first.Version, Version)
+	if first.Version < oldest || first.Version > Version || first.Begin == nil {
+		return run, p, fmt.Errorf("its version is %d, and this program knows %d to %d", first.Version, oldest, Version)
 	}
 	p = Replayed{Begin: *first.Begin, Start: first.Clock}
 	run, observer, err := begin(p.Begin, first.Time)

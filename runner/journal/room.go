@@ -17,11 +17,11 @@ const (
 	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - MaxSignals*perSignal
 
 	// perCommand bounds the events of one command after its registration, in bytes. They are its start and end, its
-	// timers, the end of the process that it waits for, and two stop signals that cut it short. The end of what it left
-	// behind is one more.
-	perCommand = 2 << 10
+	// timers, the end of the process that it waits for, a first start that failed, and two stop signals that cut it
+	// short. The end of what it left behind is one more.
+	perCommand = 2<<10 + 256
 	// perRun bounds the events of the run itself, in bytes.
-	perRun = 8 << 10
+	perRun = 32 << 10
 	// perStep bounds the event of one step of the stop schedule, in bytes.
 	perStep = 256
 	// perSignal bounds a signal that is recorded for the report alone, in bytes.
@@ -29,6 +29,8 @@ const (
 
 	// maxErrorText bounds the JSON form of an error in a record, in bytes.
 	maxErrorText = 512
+	// maxLackText bounds the JSON form of an error that tells of a lack of something. Another start may follow it.
+	maxLackText = 128
 )
 
 // maxFirst has room for the longest command line that Linux executes: 6 MiB (execve(2)). Each of its bytes may be a
@@ -45,27 +47,21 @@ var ErrTooLarge = errors.New("the run is too large")
 // signals is the number of signals that are recorded for the report alone, MaxSignals at most.
 func Room(r machine.Run, signals int) int64 {
 	n := perRun + perStep*len(r.Policy.Steps()) + perSignal*signals
-	for _, c := range r.Cleanup.Entries {
-		if c.Progress < cleanup.Ended {
-			n += perCommand
-		}
-	}
-	return int64(n)
+	return int64(n + perCommand*r.Cleanup.Entries.Open())
 }
 
-// shortened returns text as it is, or as valid UTF-8, or cut with an ellipsis: the first that takes maxErrorText bytes
-// at most.
-func shortened(text cleanup.Text) cleanup.Text {
+// shortened returns text as it is, or as valid UTF-8, or cut with an ellipsis: the first that takes size bytes at most.
+func shortened(text cleanup.Text, size int) cleanup.Text {
 	valid := strings.ToValidUTF8(string(text), "\ufffd") // cut, other bytes would be encoded differently
 	for _, whole := range []cleanup.Text{text, cleanup.Text(valid)} {
-		if whole.Size() <= maxErrorText {
+		if whole.Size() <= size {
 			return whole
 		}
 	}
 	const ellipsis = "…"
 	end := 0
 	for i := range valid {
-		if cleanup.Text(valid[:i]).Size()+len(ellipsis) > maxErrorText {
+		if cleanup.Text(valid[:i]).Size()+len(ellipsis) > size {
 			break
 		}
 		end = i

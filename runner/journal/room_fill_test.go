@@ -46,7 +46,7 @@ func (f *fullRun) register(t *testing.T, c cleanup.Entry) (added bool) {
 	answer := todo[len(todo)-1].(machine.Answer)
 	if answer.Refusal != "" {
 		want := fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more",
-			len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
+			f.run.Cleanup.Entries.Len(), f.run.Cleanup.Recorded)
 		if r.Changed(f.run) || answer.Refusal != want {
 			t.Fatalf("refused: %q, want %q", answer.Refusal, want)
 		}
@@ -77,7 +77,7 @@ func TestRoom_fewLargeCommands(t *testing.T) {
 		for f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"c", longest(n)})}) {
 		}
 	}
-	commands := len(f.run.Cleanup.Entries)
+	commands := f.run.Cleanup.Entries.Len()
 	if left := machine.MaxRegistered - f.run.Cleanup.Recorded; left < 0 || left > 1<<10 || commands > 100 {
 		t.Errorf("%d bytes are left, of %d commands", left, commands)
 	}
@@ -108,12 +108,12 @@ func TestRoom_manyCommands(t *testing.T) {
 	registration := recordsOf(t, machine.Registered{Entry: entry, Left: math.MinInt64})
 	for range machine.MaxCommands - 1 {
 		appendAll(t, f.ledger, registration...)
-		f.run.Cleanup.Entries = append(f.run.Cleanup.Entries, &entry)
+		f.run.Cleanup.Stack = f.run.Cleanup.Register(entry)
 		f.run.Cleanup.Recorded += entry.RecordSize()
 	}
 	entry.Key = "" // the key of another command would only return its id
 	if !f.register(t, entry) || f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"true"})}) {
-		t.Errorf("%d commands are registered, of %d bytes", len(f.run.Cleanup.Entries), f.run.Cleanup.Recorded)
+		t.Errorf("%d commands are registered, of %d bytes", f.run.Cleanup.Entries.Len(), f.run.Cleanup.Recorded)
 	}
 	all := json.RawMessage(`"` + strings.Repeat("x", perCommand-ledger.Overhead-2) + `"`)
 	ways := []string{"killed", "lost", "not started", "withdrawn"}

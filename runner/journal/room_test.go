@@ -78,7 +78,10 @@ func lives(id int) map[string][]machine.Event {
 	timer := func(name machine.TimerName) machine.Event { return machine.CommandTimer{ID: id, Name: name} }
 	exited, emptied := machine.ProcessExited{ID: id}, machine.TreeEmptied{}
 	started := machine.CommandStarted{ID: id, PID: math.MaxInt32, Start: math.MaxUint64}
+	started.Discarded = cleanup.Outputs{Stdout: true, Stderr: true}
 	failed := machine.CommandFailed{ID: id, Err: cleanup.Text(longest(10000))}
+	lacking := failed
+	lacking.Unstarted = true
 	ended := machine.CommandEnded{ID: id, Ending: machine.Ending{Code: 255, Signal: 64}, Unseen: true}
 	other := ended // of an unknown command
 	other.ID = 0
@@ -91,7 +94,13 @@ func lives(id int) map[string][]machine.Event {
 			exited, exited, started, limit, stop(64), stop(64), kill, abandon, machine.CommandLost{ID: id}, other, emptied,
 		},
 		"not started": {exited, exited, stop(64), stop(64), limit, failed, emptied},
-		"withdrawn":   {exited, machine.Withdrawn{ID: id, Left: math.MinInt64}},
+		"delayed, and then killed": {
+			exited, exited, started, lacking, started, limit, stop(64), stop(64), kill, abandon, ended, other, emptied,
+		},
+		"delayed by its limit": {
+			exited, exited, limit, started, limit, stop(64), stop(64), kill, abandon, ended, other, emptied,
+		},
+		"withdrawn": {exited, machine.Withdrawn{ID: id, Left: math.MinInt64}},
 	}
 }
 
@@ -118,7 +127,7 @@ func runEvents() []machine.Event {
 		machine.TreeEmptied{}, machine.TreeEmptied{},
 		machine.Relayed{}, machine.Relayed{}, machine.Relayed{},
 		machine.PeerEnded{}, machine.PeerEnded{},
-		recovered, recovered, machine.Retried{},
+		recovered, recovered, machine.Retried{}, machine.RetriedUnstarted{},
 	}
 }
 
@@ -203,14 +212,14 @@ func TestRecord_size(t *testing.T) {
 // Long errors are cut. Short ones stay as they are, also when they are not UTF-8.
 func TestRecord_shortensErrors(t *testing.T) {
 	for _, text := range []string{"", "no such file", "not UTF-8: \xff"} {
-		if got := shortened(cleanup.Text(text)); string(got) != text {
+		if got := shortened(cleanup.Text(text), maxErrorText); string(got) != text {
 			t.Errorf("%q became %q", text, got)
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 1000 {
 		text := strings.Repeat(randomText(random)+"x", 1+random.IntN(300))
-		got := shortened(cleanup.Text(text))
+		got := shortened(cleanup.Text(text), maxErrorText)
 		switch {
 		case got.Size() > maxErrorText:
 			t.Fatalf("%q: its size is %d", text, got.Size())
@@ -222,7 +231,7 @@ func TestRecord_shortensErrors(t *testing.T) {
 	// A replay reads the shortened error.
 	record := recordsOf(t, machine.CommandFailed{ID: 1, Err: cleanup.Text(longest(10000))})[0]
 	e, err := header{Event: "command failed"}.event(record, machine.Run{})
-	if err != nil || e.(machine.CommandFailed).Err != shortened(cleanup.Text(longest(10000))) {
+	if err != nil || e.(machine.CommandFailed).Err != shortened(cleanup.Text(longest(10000)), maxErrorText) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }

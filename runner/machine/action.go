@@ -21,11 +21,12 @@ type (
 	SignalSurvivors struct {
 		Signal int
 		Resume bool // SIGCONT follows
-		Rest   bool // only to survivors that have not had the stop signal with the target's group
+		Rest   bool // only to survivors that have had no stop signal
 	}
 	// LeaveSurvivors leaves all present members of the tree alone from now on.
 	LeaveSurvivors struct{}
-	// KillTree sends SIGKILL to the tree, again and again until TreeEmptied.
+	// KillTree sends SIGKILL to the tree, again and again until TreeEmptied; with KeepSurvivors in Killing, to the
+	// target's process group until TargetEnded.
 	KillTree struct{}
 	// RelayRest relays what the target has written to its terminal and graceful has not read yet.
 	RelayRest struct{}
@@ -48,8 +49,10 @@ type (
 
 // startTimer starts a timer, or restarts it. Advance performs it.
 type startTimer struct {
-	timer Timer
-	after time.Duration
+	timer  Timer
+	after  time.Duration
+	share  int  // while the budget timer runs, at most this part of what is left of it: 2 is a half; 0: all
+	sooner bool // a timer that runs ends sooner, and one that does not run stays off
 }
 
 // stopTimer stops a timer, whether it runs or not. Advance performs it.
@@ -61,6 +64,11 @@ func stopTimers(id int, names ...TimerName) (todo []Action) {
 		todo = append(todo, stopTimer{Timer{name, id}})
 	}
 	return todo
+}
+
+// timer returns the action that starts a timer, of a command or (id 0) of the run.
+func timer(name TimerName, id int, after time.Duration) startTimer {
+	return startTimer{timer: Timer{name, id}, after: after}
 }
 
 // decision is a run that an event changes, and the actions that follow, in their order.

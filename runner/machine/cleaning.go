@@ -24,6 +24,7 @@ func (d *decision) clean() {
 	d.startNext(cleanup.AtExit)
 	if len(d.Cleanup.Running(cleanup.AtExit)) == 0 {
 		d.State = Done
+		d.do(stopTimers(0, SameStopTimer, BudgetTimer)...)
 	}
 }
 
@@ -40,18 +41,41 @@ func (d *decision) startNext(when cleanup.When) bool {
 func (d *decision) startCommands(claimed ...int) {
 	for _, id := range claimed {
 		c, _ := d.Cleanup.Get(id)
-		limit, _ := d.Policy.commandTimes(c.Command.Limit)
-		d.do(startTimer{Timer{LimitTimer, id}, limit}, StartCommand{id})
+		d.do(d.limitTimer(c), StartCommand{id})
 	}
+}
+
+// limitTimer returns the action that limits a command. Of an outer run's budget, a cleanup command gets a half at most
+// until SIGTERM, and less while others wait.
+func (r Run) limitTimer(c cleanup.Entry) startTimer {
+	limit, _ := r.commandTimes(c.Command.Limit)
+	t := timer(LimitTimer, c.ID, limit)
+	if r.Policy.Budget && c.When == cleanup.AtExit {
+		t.share = 2
+		if r.Policy.Order != cleanup.Parallel {
+			t.share = 1 + min(r.unfinished(), 3)
+		}
+	}
+	return t
+}
+
+// unfinished returns how many cleanup commands have not ended.
+func (r Run) unfinished() (n int) {
+	for c := range r.Cleanup.Entries.All() {
+		if c.When == cleanup.AtExit && c.Progress <= cleanup.Claimed {
+			n++
+		}
+	}
+	return n
 }
 
 func (d *decision) commandFailed(e CommandFailed) {
 	switch c, _ := d.Cleanup.Get(e.ID); {
-	case !d.isClaimed(e.ID) || c.PID != 0:
+	case !d.isClaimed(e.ID) || e.Transient && c.PID != 0:
 	case e.Transient:
-		d.do(startTimer{Timer{RetryTimer, e.ID}, RetryAfter})
+		d.do(timer(RetryTimer, e.ID, RetryAfter))
 	default:
-		d.finish(e.ID, cleanup.Outcome{Error: string(e.Err)})
+		d.finish(e.ID, cleanup.Outcome{Error: string(e.Err), Unstarted: e.Unstarted})
 	}
 }
 
@@ -66,10 +90,14 @@ func (d *decision) commandEnded(e CommandEnded) {
 }
 
 // finish ends a command with an outcome, and kills what it left behind. A parallel command kills only its own
-// descendants; after the last one the whole tree is killed. The next command waits for that.
+// descendants; after the last one the whole tree is killed. The next command waits for that. A cleanup command that
+// could not be started before cleanup is pending again: it is tried once more.
 func (d *decision) finish(id int, outcome cleanup.Outcome) {
-	d.end(id, outcome)
 	d.do(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
+	if outcome.Unstarted && d.delay(id) {
+		return
+	}
+	d.end(id, outcome)
 	c, _ := d.Cleanup.Get(id)
 	if c.PID != 0 {
 		d.do(KillCommand{id})
@@ -94,7 +122,7 @@ func (d *decision) commandTimer(e CommandTimer) {
 	case LimitTimer:
 		d.update(e.ID, func(c *cleanup.Entry) { c.TimedOut = true })
 		if c.PID == 0 {
-			d.finish(e.ID, cleanup.Outcome{Error: "could not be started within its time limit"})
+			d.finish(e.ID, cleanup.Outcome{Error: "could not be started within its time limit", Unstarted: true})
 		} else {
 			d.terminateCommand(c)
 		}
@@ -112,7 +140,7 @@ func (d *decision) cutShort() {
 		switch {
 		case c.PID == 0:
 			d.update(id, func(c *cleanup.Entry) { c.Cut = true })
-			d.finish(id, cleanup.Outcome{Error: "could not be started before a stop signal came again"})
+			d.finish(id, cleanup.Outcome{Error: "could not be started before a stop signal came again", Unstarted: true})
 		case c.Killed:
 			continue
 		case c.Cut || c.TimedOut:
@@ -129,32 +157,57 @@ func (d *decision) cutShort() {
 }
 
 // terminateCommand gives a command SIGTERM, and later SIGKILL.
-func (d *decision) terminateCommand(c cleanup.Entry) {
-	_, kill := d.Policy.commandTimes(c.Command.Limit)
-	d.do(TerminateCommand{c.ID}, startTimer{Timer{KillTimer, c.ID}, kill})
+func (d *decision) terminateCommand(c cleanup.Entry) { d.do(TerminateCommand{c.ID}, d.killTimer(c)) }
+
+// killTimer returns the action that leads from SIGTERM for a command to SIGKILL.
+func (r Run) killTimer(c cleanup.Entry) startTimer {
+	_, after := r.commandTimes(c.Command.Limit)
+	t := timer(KillTimer, c.ID, after)
+	if r.Policy.Budget {
+		t.share = 4
+	}
+	return t
 }
 
 // killCommand gives a command SIGKILL, and later gives it up.
-func (d *decision) killCommand(id int) {
-	d.do(KillCommand{id}, startTimer{Timer{AbandonTimer, id}, d.Policy.Patience()})
-}
+func (d *decision) killCommand(id int) { d.do(KillCommand{id}, d.abandonTimer(id)) }
 
-// retried makes interrupted cleanup commands pending again. Where no other work will lead to them, it starts the next
-// one.
-func (d *decision) retried() {
+// abandonTimer returns the action that gives up a command that SIGKILL has not ended.
+func (r Run) abandonTimer(id int) startTimer { return timer(AbandonTimer, id, r.Patience()) }
+
+// retried makes cleanup commands pending again that were not started, or may be those that were interrupted. Where no
+// other work will lead to them, it starts the next one.
+func (d *decision) retried(interrupted bool) {
 	restored := false
-	for _, c := range d.Cleanup.Entries {
-		if c.When == cleanup.AtExit && c.Progress == cleanup.Ended && c.Outcome.Interrupted {
+	for c := range d.Cleanup.Entries.All() {
+		again := c.Outcome.Unstarted || interrupted && c.Outcome.Interrupted
+		if c.When == cleanup.AtExit && c.Progress == cleanup.Ended && again {
 			restored = true
-			d.update(c.ID, func(c *cleanup.Entry) {
-				*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command, Registration: c.Registration}
-			})
+			d.restore(c.ID)
 		}
 	}
 	busy := d.Cleanup.Relaying || d.Cleanup.Clearing || len(d.Cleanup.Running(cleanup.AtExit)) > 0
 	if restored && !busy && d.State >= Cleaning {
 		d.clean()
 	}
+}
+
+// delay makes a cleanup command that could not be started before cleanup pending again, and reports whether it did.
+func (d *decision) delay(id int) bool {
+	c, _ := d.Cleanup.Get(id)
+	if !d.Policy.Delays || c.When != cleanup.AtExit || d.State >= Cleaning {
+		return false
+	}
+	d.restore(id)
+	d.update(id, func(c *cleanup.Entry) { c.Delayed = true })
+	return true
+}
+
+// restore makes a command pending again.
+func (d *decision) restore(id int) {
+	d.update(id, func(c *cleanup.Entry) {
+		*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command, Registration: c.Registration}
+	})
 }
 
 // isClaimed reports whether there is a command id that is claimed and has not ended.

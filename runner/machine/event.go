@@ -17,7 +17,8 @@ type (
 		PID   int    `json:"pid,omitempty"`
 		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
 	}
-	// TargetFailed reports that the target could not be started.
+	// TargetFailed reports that the target could not be started. It may come after TargetStarted, which does not wait
+	// for a file system that does not answer.
 	TargetFailed struct {
 		Status int          `json:"code,omitempty"`  // the exit status for it
 		Err    cleanup.Text `json:"error,omitempty"` // for the report
@@ -27,6 +28,10 @@ type (
 		Ending
 		After time.Duration `json:"after,omitempty"` // since the run began
 		Usage *Usage        `json:"usage,omitempty"` // for the report, where known
+	}
+	// TargetGivenUp reports that SIGKILL does not end the target, or may not be sent to it.
+	TargetGivenUp struct {
+		After time.Duration `json:"after,omitempty"` // since the run began
 	}
 	// TreeEmptied reports that no member of the tree is left, or none that graceful can end.
 	TreeEmptied struct{}
@@ -41,6 +46,15 @@ type (
 		Signal  int             `json:"signal,omitempty"`
 		Meaning forward.Meaning `json:"-"`
 	}
+	// Sent reports that a stop signal was sent to the target, with its process group unless Alone, or to all survivors
+	// that had had none.
+	Sent struct {
+		Signal int    `json:"signal,omitempty"`
+		Alone  bool   `json:"alone,omitempty"`
+		All    bool   `json:"all,omitempty"`
+		Tick   uint64 `json:"tick,omitempty"` // when, as procfs.Moment; 0: unknown
+		PID    int    `json:"last,omitempty"`
+	}
 	// TimeUp reports that a timer of the run has ended.
 	TimeUp struct {
 		Name TimerName `json:"timer,omitempty"`
@@ -52,8 +66,11 @@ type (
 	Recovered struct {
 		After time.Duration `json:"after,omitempty"` // since the run began
 	}
-	// Retried asks to run interrupted cleanup commands again. No other event leads back from Done.
+	// Retried asks to run cleanup commands again that were interrupted, or not started for want of something. No other
+	// event but RetriedUnstarted leads back from Done.
 	Retried struct{}
+	// RetriedUnstarted asks to run those again that were not started.
+	RetriedUnstarted struct{}
 )
 
 // Events of commands: cleanup commands and on-stop commands.
@@ -63,12 +80,15 @@ type (
 		ID    int    `json:"id,omitempty"`
 		PID   int    `json:"pid,omitempty"`
 		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
+
+		Discarded cleanup.Outputs `json:"discarded,omitzero"`
 	}
-	// CommandFailed reports that a command could not be started.
+	// CommandFailed reports that a command could not be started. It may come after CommandStarted.
 	CommandFailed struct {
 		ID        int          `json:"id,omitempty"`
 		Err       cleanup.Text `json:"error,omitempty"`
-		Transient bool         `json:"-"` // a resource was missing; starting is tried again
+		Transient bool         `json:"-"`                   // a resource was missing; starting is tried again
+		Unstarted bool         `json:"unstarted,omitempty"` // a resource was missing; starting is not tried again in this run
 	}
 	// CommandEnded reports that a command's process has ended.
 	CommandEnded struct {
@@ -90,6 +110,7 @@ type (
 		Entry  cleanup.Entry `json:"command"`
 		Left   time.Duration `json:"after,omitempty"` // until the deadline timer ends, when it runs
 		Replay bool          `json:"-"`               // read from the ledger, which has had room for it
+		Same   int           `json:"-"`               // id of the last command with the same key, if there is one
 	}
 	// Withdrawn asks to withdraw a command.
 	Withdrawn struct {

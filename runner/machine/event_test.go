@@ -14,7 +14,8 @@ import (
 )
 
 // sameRun has go-cmp compare all fields of runs. A nil list equals an empty one.
-var sameRun = cmpopts.EquateEmpty()
+var sameRun = cmp.Options{cmpopts.EquateEmpty(),
+	cmp.Transformer("entries", func(l cleanup.List) []*cleanup.Entry { return slices.Collect(l.All()) })}
 
 // finished returns a change of a run in Cleaning after which command 2 has ended with an outcome.
 func finished(o cleanup.Outcome) func(*Run) {
@@ -32,17 +33,31 @@ func swept(e Ending, after time.Duration) func(*Run) {
 	}
 }
 
+// effect is what an event changes in a run.
+type effect struct {
+	from   Run
+	on     Event
+	change func(*Run)
+}
+
+func checkEffects(t *testing.T, effects map[string]effect) {
+	t.Helper()
+	for name, c := range effects {
+		t.Run(name, func(t *testing.T) {
+			want := c.from
+			c.change(&want)
+			got, _ := Next(c.from, c.on)
+			if diff := cmp.Diff(want, got, sameRun); diff != "" {
+				t.Errorf("the run (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // An event changes the fields that it tells of, and no others.
 func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
-	timedOut := entry(2, func(c *cleanup.Entry) { c.TimedOut = true })
-	unstarted := runIn(Cleaning, notStarted(2))
-	lastCleared := runIn(Cleaning, clearing, entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Ended }))
-	for name, c := range map[string]struct {
-		from   Run
-		on     Event
-		change func(*Run)
-	}{
+	checkEffects(t, map[string]effect{
 		"the target's pid": {runIn(Starting), TargetStarted{PID: 100}, func(r *Run) {
 			r.State, r.Target.PID = Running, 100
 		}},
@@ -52,14 +67,17 @@ func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 		}},
 		"the first stop signal": {runIn(Running), stopSignal(sigINT), func(r *Run) {
 			r.State, r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = Stopping, sigINT, 1, PhaseSignals, 1
+			r.Stop.Same, r.Stop.Received = true, []int{sigINT}
 		}},
 		"the second stop signal": {runIn(Stopping), stopSignal(sigINT), func(r *Run) { r.Stop.Count = 2 }},
 		"another signal":         {runIn(Running), otherSignal(sigHUP), func(*Run) {}},
 		"SIGKILL to the target": {runIn(Stopping), TimeUp{GraceTimer}, func(r *Run) {
 			r.State, r.Stop.Escalated = Killing, true
 		}},
-		"SIGKILL to survivors":                 {runIn(Sweeping), TimeUp{GraceTimer}, escalated},
-		"a stop signal after the target's end": {runIn(Sweeping), stopSignal(SigTERM), stoppedOnce},
+		"SIGKILL to survivors": {runIn(Sweeping), TimeUp{GraceTimer}, escalated},
+		"a stop signal after the target's end": {runIn(Sweeping), stopSignal(SigTERM), func(r *Run) {
+			r.Stop.Count, r.Stop.Same, r.Stop.Received = 1, true, []int{SigTERM}
+		}},
 		"the target's exit status and time": {runIn(Running),
 			TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}, swept(Ending{Code: 7}, time.Minute)},
 		"the signal that ended the target": {runIn(Stopping),
@@ -70,19 +88,31 @@ func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 			r.State = Cleaning
 			claimed(r)
 		}},
+	})
+}
+
+func TestNext_changesOnlyTheCommand(t *testing.T) {
+	timedOut := entry(2, func(c *cleanup.Entry) { c.TimedOut = true })
+	unstarted := runIn(Cleaning, notStarted(2))
+	lastCleared := runIn(Cleaning, clearing, entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Ended }))
+	checkEffects(t, map[string]effect{
 		"a command's pid": {unstarted, CommandStarted{ID: 2, PID: 201}, entry(2, func(c *cleanup.Entry) { c.PID = 201 })},
 		"a command's exit status": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{Code: 3}},
 			finished(cleanup.Outcome{Code: 3})},
 		"the signal that ended a command": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{Signal: 9}},
 			finished(cleanup.Outcome{Signal: 9})},
 		"a command's success": {runIn(Cleaning), CommandEnded{ID: 2, Ending: Ending{}}, finished(cleanup.Outcome{})},
-		"why a command cannot be started": {unstarted, CommandFailed{2, "none", false},
+		"why a command cannot be started": {unstarted, CommandFailed{ID: 2, Err: "none"},
 			finished(cleanup.Outcome{Error: "none"})},
-		"a resource is missing":    {unstarted, CommandFailed{2, "later", true}, func(*Run) {}},
+		"a resource is missing for good": {unstarted, CommandFailed{ID: 2, Err: "none", Unstarted: true},
+			finished(cleanup.Outcome{Error: "none", Unstarted: true})},
+		"why the start of a command failed": {runIn(Cleaning), CommandFailed{ID: 2, Err: "none"},
+			finished(cleanup.Outcome{Error: "none"})},
+		"a resource is missing":    {unstarted, CommandFailed{ID: 2, Err: "later", Transient: true}, func(*Run) {}},
 		"a command over its limit": {runIn(Cleaning), CommandTimer{2, LimitTimer}, timedOut},
 		"SIGKILL to a command":     {runIn(Cleaning), CommandTimer{2, KillTimer}, func(*Run) {}},
 		"a command that never started": {unstarted, CommandTimer{2, LimitTimer}, func(r *Run) {
-			finished(cleanup.Outcome{Error: "could not be started within its time limit"})(r)
+			finished(cleanup.Outcome{Error: "could not be started within its time limit", Unstarted: true})(r)
 			timedOut(r)
 		}},
 		"a command that is given up": {runIn(Cleaning), CommandTimer{2, AbandonTimer},
@@ -92,16 +122,7 @@ func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 			entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })(r)
 		}},
 		"no next command": {lastCleared, TreeEmptied{}, func(r *Run) { r.State, r.Cleanup.Clearing = Done, false }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			want := c.from
-			c.change(&want)
-			got, _ := Next(c.from, c.on)
-			if diff := cmp.Diff(want, got, sameRun); diff != "" {
-				t.Errorf("the run (-want +got):\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 // An event without a meaning in a state changes nothing and asks for no action. Each state lists the events that have
@@ -115,8 +136,8 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 		"stop":        stopSignal(SigTERM),
 		"other":       otherSignal(sigUSR1),
 		"suspend":     suspendSignal(sigTSTP),
-		"ours":        Signalled{17, forward.Ours},
-		"uncatchable": Signalled{9, forward.Uncatchable},
+		"ours":        Signalled{Signal: 17, Meaning: forward.Ours},
+		"uncatchable": Signalled{Signal: 9, Meaning: forward.Uncatchable},
 		"grace ends":  TimeUp{GraceTimer},
 		"drain ends":  TimeUp{DrainTimer},
 		"empty":       TreeEmptied{},
@@ -124,8 +145,8 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 	for _, id := range []int{-1, 0, 1, 2, 3} {
 		for name, e := range map[string]Event{
 			"started": CommandStarted{ID: id, PID: 999},
-			"failed":  CommandFailed{id, "none", false},
-			"refused": CommandFailed{id, "none", true},
+			"failed":  CommandFailed{ID: id, Err: "none"},
+			"refused": CommandFailed{ID: id, Err: "none", Transient: true},
 			"ended":   CommandEnded{ID: id, Ending: ended},
 			"retry":   CommandTimer{id, RetryTimer},
 			"limit":   CommandTimer{id, LimitTimer},
@@ -141,9 +162,9 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 		meaning []string
 	}{
 		{"starting", runIn(Starting), []string{"started", "failed"}},
-		{"running", runIn(Running), []string{"stop", "other", "suspend", "ended"}},
-		{"stopping", runIn(Stopping), []string{"stop", "other", "suspend", "ended", "grace ends"}},
-		{"killing", runIn(Killing), []string{"ended", "stop"}},
+		{"running", runIn(Running), []string{"stop", "other", "suspend", "ended", "failed"}},
+		{"stopping", runIn(Stopping), []string{"stop", "other", "suspend", "ended", "failed", "grace ends"}},
+		{"killing", runIn(Killing), []string{"ended", "failed", "stop"}},
 		{"sweeping", runIn(Sweeping), []string{"stop", "other", "grace ends", "empty"}},
 		{"sweeping after SIGKILL", runIn(Sweeping, escalated), []string{"empty", "stop"}},
 		{"cleaning", runIn(Cleaning, notStarted(2)), []string{"stop", "command 2 started", "command 2 failed",
@@ -165,7 +186,7 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 // A command without a pid is not signalled: kill(2) with 0 means graceful's own group.
 func TestNext_signalsNoCommandWithoutPID(t *testing.T) {
 	for name, e := range map[string]Event{
-		"it is missing":       CommandFailed{2, "none", false},
+		"it is missing":       CommandFailed{ID: 2, Err: "none"},
 		"it started too late": CommandTimer{2, LimitTimer},
 	} {
 		_, todo := Next(runIn(Cleaning, notStarted(2)), e)

@@ -1,11 +1,5 @@
 package machine
 
-import (
-	"slices"
-
-	"graceful/cleanup"
-)
-
 // Exit statuses of graceful's own; timeout(1) has the same.
 const (
 	statusTimedOut = 124
@@ -18,27 +12,28 @@ const (
 func (r Run) Status() int {
 	status := r.Target.Ending.Status()
 	switch {
-	case r.Stop.TimedOut:
+	case r.Stop.TimedOut && !r.Policy.PreserveStatus && !r.wasKilled():
 		status = statusTimedOut
 	case r.Stop.PeerEnded && status == 0:
 		status = StatusFailed
 	}
 	status = mapped(r.Policy.Remap, status)
-	if status == 0 && r.Policy.FailOnCleanupError && slices.ContainsFunc(r.Cleanup.Entries, cleanupFailed) {
+	if status == 0 && r.Policy.FailOnCleanupError && r.Cleanup.Entries.Failed() > 0 {
 		status = mapped(r.Policy.Remap, StatusFailed)
 	}
 	return status
 }
 
-// cleanupFailed reports whether c is a cleanup command that has ended without success.
-func cleanupFailed(c *cleanup.Entry) bool {
-	return c.When == cleanup.AtExit && c.Progress == cleanup.Ended && (c.TimedOut || c.Cut || c.Outcome.Failed())
+// wasKilled reports whether the target has died of SIGKILL after graceful had sent it, as timeout(1) reports it.
+func (r Run) wasKilled() bool {
+	return r.Stop.Escalated && r.Target.Ending.Signal == SigKILL && !r.Target.GivenUp
 }
 
 // Raise returns the signal by which graceful ends itself, or 0: then it exits with Status.
 func (r Run) Raise() int {
 	ending := r.Target.Ending
-	if r.Policy.Reraise && ending.Signal != 0 && !r.Stop.TimedOut && r.Status() == ending.Status() {
+	own := r.Target.GivenUp || r.Stop.TimedOut && !r.Policy.PreserveStatus
+	if r.Policy.Reraise && ending.Signal != 0 && !own && r.Status() == ending.Status() {
 		return ending.Signal
 	}
 	return 0

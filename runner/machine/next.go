@@ -1,39 +1,44 @@
 package machine
 
-import "graceful/cleanup"
+import (
+	"slices"
+	"time"
+
+	"graceful/cleanup"
+)
 
 // Next returns what an event makes of a run, and the actions that follow. It is pure: r, and all that r points to, stay
 // as they were. TestNext_table compares these tables with the code.
 //
-//	state    | TargetStarted | TargetFailed | TargetEnded | TreeEmptied | Relayed   | PeerEnded | Recovered
-//	---------+---------------+--------------+-------------+-------------+-----------+-----------+----------
-//	Starting | run           | clean        |             |             |           | clean     | sweep
-//	Running  |               |              | sweep       |             |           | stop      | sweep
-//	Stopping |               |              | sweep [1]   |             |           |           | sweep
-//	Killing  |               |              | sweep       |             |           |           | sweep
-//	Sweeping |               |              |             | clean       |           | step [2]  |
-//	Cleaning |               |              |             | clean [3]   | clean [4] |           |
-//	Done     |               |              |             |             |           |           |
+//	state    | TargetStarted | TargetFailed | TargetEnded | TargetGivenUp | TreeEmptied | Relayed   | PeerEnded
+//	---------+---------------+--------------+-------------+---------------+-------------+-----------+----------
+//	Starting | run           | clean        |             |               |             |           | clean
+//	Running  |               | sweep        | sweep       |               |             |           | stop
+//	Stopping |               | sweep [1]    | sweep [1]   |               |             |           |
+//	Killing  |               | sweep        | sweep       | sweep         |             |           |
+//	Sweeping |               |              |             |               | clean       |           | step [2]
+//	Cleaning |               |              |             |               | clean [3]   | clean [4] |
+//	Done     |               |              |             |               |             |           |
 //
-//	state    | stop signal                 | other signal | TSTP TTIN TTOU | timeout | drain | grace | deadline
-//	---------+-----------------------------+--------------+----------------+---------+-------+-------+---------
-//	Starting |                             |              |                |         |       |       |
-//	Running  | stop                        | forward      | suspend        | stop    |       |       |
-//	Stopping | phase, kill [5]             | forward      | suspend        |         | step  | step  | kill
-//	Killing  | count                       |              |                |         |       |       |
-//	Sweeping | forward, step [2], kill [5] | forward      |                |         |       | step  | kill
-//	Cleaning | count, cut [5]              |              |                |         |       |       |
-//	Done     |                             |              |                |         |       |       |
+//	state    | stop signal                 | other signal | TSTP TTIN TTOU | timeout  | drain | grace | deadline
+//	---------+-----------------------------+--------------+----------------+----------+-------+-------+---------
+//	Starting |                             |              |                |          |       |       |
+//	Running  | stop                        | forward      | suspend        | stop     |       |       |
+//	Stopping | phase, kill [5]             | forward      | suspend        |          | step  | step  | kill [1]
+//	Killing  | count                       |              |                |          |       |       |
+//	Sweeping | forward, step [2], kill [5] | forward      |                | step [2] |       | step  | kill
+//	Cleaning | count, cut [5]              |              |                |          |       |       |
+//	Done     |                             |              |                |          |       |       |
 //
-//	state    | on-stop ends | cleanup ends | ProcessExited | Registered | Withdrawn | Retried
-//	---------+--------------+--------------+---------------+------------+-----------+---------------
-//	Starting |              |              |               | join       | withdraw  |
-//	Running  |              | end          | start         | join       | withdraw  | restore
-//	Stopping | end, next    | end          | start         | join       | withdraw  | restore
-//	Killing  | end          | end          |               | join       | withdraw  | restore
-//	Sweeping | end          | end          | start [2]     | join       | withdraw  | restore
-//	Cleaning | end          | end, clear   |               | refuse     | withdraw  | restore, clean
-//	Done     | end          |              |               | refuse     | withdraw  | restore, clean
+//	state    | on-stop ends | cleanup ends | ProcessExited | Registered | Withdrawn | Retried        | Recovered
+//	---------+--------------+--------------+---------------+------------+-----------+----------------+----------
+//	Starting |              |              |               | join       | withdraw  |                | sweep
+//	Running  |              | end          | start         | join       | withdraw  | restore        | sweep
+//	Stopping | end, next    | end          | start         | join       | withdraw  | restore        | sweep
+//	Killing  | end          | end          |               | join       | withdraw  | restore        | sweep
+//	Sweeping | end          | end          | start [2]     | join       | withdraw  | restore        |
+//	Cleaning | end          | end, clear   |               | refuse     | withdraw  | restore, clean |
+//	Done     | end          |              |               | refuse     | withdraw  | restore, clean |
 //
 // An empty cell changes nothing. An arrow leads to a new state; without an arrow the state stays.
 //
@@ -42,30 +47,35 @@ import "graceful/cleanup"
 //	next      StartCommand for the next on-stop command. After the last one: sweep if the target has ended; else the
 //	          drain timer starts; without a drain: step.
 //	step      The next signal of the schedule, and its grace timer. After the last step: kill.
-//	kill      → Killing, or → Sweeping if the target has ended. KillTree, and KillCommand for on-stop commands.
-//	sweep     → Sweeping. Then the first that applies: after kill, KillTree; KeepSurvivors, LeaveSurvivors and clean;
+//	kill      → Killing and KillTree, or sweep if the target has ended. KillCommand for on-stop commands.
+//	sweep     → Sweeping. Then the first that applies: KeepSurvivors, LeaveSurvivors and clean; after kill, KillTree;
 //	          WaitSurvivors outside a stop, no action; before any step, step; WaitSurvivors, no action;
 //	          SignalSurvivors.
 //	clean     → Cleaning. Before the first command of a run with a pty: RelayRest. Else StartCommand for the next
 //	          cleanup commands. After the last one: → Done.
 //	phase     PhaseOnStop: the signal waits for the first step. PhaseDrain: step. PhaseSignals: forward.
-//	forward   ForwardSignal, or SignalSurvivors if the target has ended. No action for a signal rewritten to 0.
+//	forward   ForwardSignal, or SignalSurvivors if the target has ended. No action for a signal rewritten to 0. For a
+//	          stop, survivors get SIGTERM, and only a repeated stop signal reaches one that has had it.
 //	suspend   ForwardSignal and Suspend. A signal that is rewritten: forward.
-//	count     Stop.Count grows, as it does for every stop signal from Running to Cleaning.
+//	count     Stop.Count grows, as it does for every stop signal from Running to Cleaning. The same-stop timer starts.
+//	          While it runs, a further stop signal is not repeated: if it is of another kind, the target gets it. With
+//	          RepeatIgnore a repeated one changes nothing.
 //	cut       TerminateCommand for running cleanup commands. KillCommand for those that have had SIGTERM.
-//	end       The outcome is kept, the command's timers stop. KillCommand if it has a pid.
+//	end       The outcome is kept, the command's timers stop. KillCommand if it has a pid. With Policy.Delays, a
+//	          cleanup command that was not started before Cleaning is pending again.
 //	clear     After the last running command: KillTree. TreeEmptied follows.
 //	start     StartCommand for the command that waits for this process.
 //	join      The command is added, or refused: Answer. The deadline timer moves.
 //	withdraw  The command is withdrawn, or it is too late: Answer. The deadline timer moves.
 //	refuse    Answer: a refusal, or the id of a command that is registered already.
-//	restore   Interrupted cleanup commands are pending again.
+//	restore   Cleanup commands that were not started are pending again; after Retried, but not after
+//	          RetriedUnstarted, interrupted ones too.
 //
 //	[1] While an on-stop command runs the state stays. The end of the command leads to sweep.
 //	[2] Only while Waiting.
 //	[3] Only while Cleanup.Clearing.
 //	[4] Only while Cleanup.Relaying.
-//	[5] Only with Policy.KillOnRepeat, from the second stop signal on.
+//	[5] Only with RepeatKill, from the second stop signal on.
 //
 // In Sweeping, signals and timers do nothing after kill. A drain or grace timer of another phase does nothing.
 //
@@ -73,7 +83,7 @@ import "graceful/cleanup"
 // ends by CommandLost. The events of a command do nothing unless it is claimed. In all states:
 //
 //	CommandStarted  The pid is kept.
-//	CommandFailed   With Transient the retry timer starts. With a pid: no action.
+//	CommandFailed   With Transient the retry timer starts; with Transient and a pid: no action.
 //	retry timer     StartCommand. With a pid, or for an on-stop command outside Stopping: no action.
 //	limit timer     TerminateCommand, and the kill timer starts. Without a pid the command ends.
 //	kill timer      KillCommand, and the abandon timer starts.
@@ -86,6 +96,8 @@ func Next(r Run, e Event) (Run, []Action) {
 		d.targetFailed(e.Status)
 	case TargetEnded:
 		d.targetEnded(e)
+	case TargetGivenUp:
+		d.targetGivenUp(e.After)
 	case TreeEmptied:
 		if d.State == Sweeping || d.State == Cleaning && d.Cleanup.Clearing {
 			d.clean()
@@ -96,6 +108,10 @@ func Next(r Run, e Event) (Run, []Action) {
 		}
 	case Signalled:
 		d.signalled(e)
+	case Sent:
+		if !d.wasSent(e.Signal, e.All) {
+			d.Stop.Sent = append(slices.Clip(d.Stop.Sent), e)
+		}
 	case TimeUp:
 		d.timeUp(e.Name)
 	case PeerEnded:
@@ -103,10 +119,12 @@ func Next(r Run, e Event) (Run, []Action) {
 	case Recovered:
 		d.recovered(e)
 	case Retried:
-		d.retried()
+		d.retried(true)
+	case RetriedUnstarted:
+		d.retried(false)
 	case CommandStarted:
 		if d.isClaimed(e.ID) {
-			d.update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start = e.PID, e.Start })
+			d.update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start, c.Discarded = e.PID, e.Start, e.Discarded })
 		}
 	case CommandFailed:
 		d.commandFailed(e)
@@ -136,14 +154,19 @@ func (d *decision) targetStarted(e TargetStarted) {
 	}
 	d.State, d.Target.PID, d.Target.Start = Running, e.PID, e.Start
 	if d.Policy.Timeout > 0 {
-		d.do(startTimer{Timer{Name: TimeoutTimer}, d.Policy.Timeout})
+		d.do(timer(TimeoutTimer, 0, d.Policy.Timeout))
 	}
 }
 
+// targetFailed ends a target that could not be started. Its process may have been seen before.
 func (d *decision) targetFailed(status int) {
-	if d.State == Starting {
+	switch {
+	case d.State == Starting:
 		d.Target.Ended, d.Target.Failed, d.Target.Ending = true, true, Ending{Code: status}
 		d.clean()
+	case d.State <= Killing && !d.Target.Ended:
+		d.Target.Failed = true
+		d.targetEnded(TargetEnded{Ending: Ending{Code: status}})
 	}
 }
 
@@ -158,6 +181,14 @@ func (d *decision) targetEnded(e TargetEnded) {
 	d.sweep()
 }
 
+// targetGivenUp goes on without the target after SIGKILL.
+func (d *decision) targetGivenUp(after time.Duration) {
+	if d.State == Killing {
+		d.Target.GivenUp = true
+		d.targetEnded(TargetEnded{Ending: Ending{Signal: SigKILL}, After: after})
+	}
+}
+
 func (d *decision) orphaned() {
 	switch {
 	case d.State == Starting:
@@ -168,6 +199,7 @@ func (d *decision) orphaned() {
 		d.stop()
 	case d.State == Sweeping && d.Waiting():
 		d.startDeadline()
+		d.do(stopTimers(0, TimeoutTimer)...)
 		d.nextStep()
 	}
 }
@@ -198,9 +230,13 @@ func Resume(r Run) []Action {
 	case r.State == Killing, r.State == Sweeping && r.Stop.Escalated:
 		d.do(KillTree{})
 	case r.State == Sweeping && r.Waiting():
-	case r.State == Sweeping, r.State == Stopping && r.Stop.Phase == PhaseSignals:
-		d.forwardSignal(r.stepSignal(), true)
-	case r.State == Cleaning && r.Keeps() && !r.Stop.Escalated:
+	case r.State == Sweeping:
+		d.askSurvivors()
+	case r.State == Stopping && r.Stop.Phase == PhaseSignals:
+		if sig := r.stepSignal(); !r.wasSent(sig, false) {
+			d.forwardSignal(sig, true)
+		}
+	case r.State == Cleaning && r.Policy.Survivors == KeepSurvivors:
 		d.do(LeaveSurvivors{})
 	}
 	switch {
@@ -209,7 +245,7 @@ func Resume(r Run) []Action {
 	case r.Cleanup.Clearing:
 		return append(d.todo, KillTree{})
 	}
-	for _, c := range r.Cleanup.Entries {
+	for c := range r.Cleanup.Entries.All() {
 		switch {
 		case c.Progress != cleanup.Claimed:
 		case c.PID == 0 && r.Starts(c.When):

@@ -68,9 +68,9 @@ func clearing(r *Run) {
 	r.Cleanup.Clearing = true
 }
 
-func stopSignal(sig int) Event    { return Signalled{sig, forward.Stop} }
-func otherSignal(sig int) Event   { return Signalled{sig, forward.Pass} }
-func suspendSignal(sig int) Event { return Signalled{sig, forward.Suspend} }
+func stopSignal(sig int) Event    { return Signalled{Signal: sig, Meaning: forward.Stop} }
+func otherSignal(sig int) Event   { return Signalled{Signal: sig, Meaning: forward.Pass} }
+func suspendSignal(sig int) Event { return Signalled{Signal: sig, Meaning: forward.Suspend} }
 
 // do returns a list of actions.
 func do(actions ...Action) []Action { return actions }
@@ -78,15 +78,15 @@ func do(actions ...Action) []Action { return actions }
 // sendStop returns the action that sends a stop signal to the target's group.
 func sendStop(sig int) Action { return ForwardSignal{Signal: sig, Resume: true} }
 
+// askSurvivors returns the action that asks survivors to end that have had no stop signal.
+func askSurvivors() Action { return SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true} }
+
 // sendOther returns the action that forwards any other signal.
 func sendOther(sig int) Action { return ForwardSignal{Signal: sig} }
 
-// sendSurvivors returns the action that sends a stop signal to the survivors.
-func sendSurvivors(sig int) Action { return SignalSurvivors{Signal: sig, Resume: true} }
-
 // start returns the action that starts a timer, of a command or (id 0) of the run.
 func start(name TimerName, id int, after time.Duration) Action {
-	return startTimer{Timer{name, id}, after}
+	return timer(name, id, after)
 }
 
 // after applies events to a run.
@@ -105,14 +105,17 @@ type transition struct {
 	do   []Action
 }
 
-// check compares a transition with the machine, without the actions to ignore.
+// check compares a transition with the machine, without the actions to ignore, and without the same-stop timer: see
+// TestNext_sameStop.
 func (row transition) check(t *testing.T, ignore func(Action) bool) {
 	t.Helper()
 	got, todo := Next(row.from, row.on)
 	if got.State != row.to {
 		t.Errorf("state %v, want %v", got.State, row.to)
 	}
-	if diff := cmp.Diff(row.do, slices.DeleteFunc(todo, ignore), compareActions); diff != "" {
+	if diff := cmp.Diff(row.do, slices.DeleteFunc(todo, func(a Action) bool {
+		return a == start(SameStopTimer, 0, sameStop) || ignore(a)
+	}), compareActions); diff != "" {
 		t.Errorf("actions (-want +got):\n%s", diff)
 	}
 }
@@ -136,9 +139,9 @@ func TestNext_defaultPolicy(t *testing.T) {
 		"running: another signal": {runIn(Running), otherSignal(sigUSR1), Running, do(sendOther(sigUSR1))},
 		"running: TSTP suspends the group, then graceful": {runIn(Running), suspendSignal(sigTSTP), Running,
 			do(sendOther(sigTSTP), Suspend{})},
-		"running: CHLD is ignored": {runIn(Running), Signalled{17, forward.Ours}, Running, nil},
+		"running: CHLD is ignored": {runIn(Running), Signalled{Signal: 17, Meaning: forward.Ours}, Running, nil},
 		"running: the target ends": {runIn(Running), ended, Sweeping,
-			append(swept, sendSurvivors(SigTERM), grace)},
+			append(swept, askSurvivors(), grace)},
 		"running: no grace runs":        {runIn(Running), TimeUp{GraceTimer}, Running, nil},
 		"stopping: another stop signal": {runIn(Stopping), stopSignal(sigINT), Stopping, do(sendStop(sigINT))},
 		"stopping: another signal":      {runIn(Stopping), otherSignal(sigHUP), Stopping, do(sendOther(sigHUP))},
@@ -146,10 +149,12 @@ func TestNext_defaultPolicy(t *testing.T) {
 			do(sendOther(sigTSTP), Suspend{})},
 		"stopping: the grace ends": {runIn(Stopping), TimeUp{GraceTimer}, Killing, append(killed, KillTree{})},
 		"stopping: survivors have what is left of the grace": {runIn(Stopping), ended, Sweeping,
-			append(swept, SignalSurvivors{SigTERM, true, true})},
+			append(swept, askSurvivors())},
+		"stopping: the start of the target fails": {runIn(Stopping), TargetFailed{Status: 126}, Sweeping,
+			append(swept, askSurvivors())},
 		"killing: a stop signal":   {runIn(Killing), stopSignal(SigTERM), Killing, nil},
 		"killing: the target ends": {runIn(Killing), ended, Sweeping, append(swept, KillTree{})},
-		"sweeping: a stop signal":  {runIn(Sweeping), stopSignal(sigINT), Sweeping, do(sendSurvivors(sigINT))},
+		"sweeping: a stop signal":  {runIn(Sweeping), stopSignal(sigINT), Sweeping, do(askSurvivors())},
 		"sweeping: another signal": {runIn(Sweeping), otherSignal(sigUSR1), Sweeping,
 			do(SignalSurvivors{Signal: sigUSR1})},
 		"sweeping: TSTP is ignored":        {runIn(Sweeping), suspendSignal(sigTSTP), Sweeping, nil},
@@ -168,6 +173,7 @@ func TestNext_defaultPolicy(t *testing.T) {
 		"cleaning: a command fails, but is not claimed": {runIn(Cleaning), CommandFailed{ID: 1, Err: "none"}, Cleaning, nil},
 		"cleaning: a resource is missing": {runIn(Cleaning, notStarted(2)), CommandFailed{ID: 2, Transient: true}, Cleaning,
 			do(start(RetryTimer, 2, RetryAfter))},
+		"cleaning: the start of a command fails": {runIn(Cleaning), CommandFailed{ID: 2, Err: "none"}, Cleaning, finished},
 		"cleaning: a command is tried again": {runIn(Cleaning, notStarted(2)), CommandTimer{2, RetryTimer}, Cleaning,
 			do(StartCommand{2})},
 		"cleaning: a command that runs is not tried again": {runIn(Cleaning), CommandTimer{2, RetryTimer}, Cleaning, nil},

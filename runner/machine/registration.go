@@ -18,14 +18,14 @@ const (
 
 // registered adds a command, or refuses it. A repeated request with the same key gets the id of the first.
 func (d *decision) registered(e Registered) {
-	if id, ok := d.Cleanup.Registered(e.Entry.Key); ok {
-		d.do(Answer{ID: id})
+	if c, ok := d.Cleanup.Get(e.Same); ok && c.Key == e.Entry.Key && c.Key != "" && c.Progress != cleanup.Withdrawn {
+		d.do(Answer{ID: c.ID})
 		return
 	}
 	was := d.Run
 	d.Cleanup.Stack = d.Cleanup.Register(e.Entry)
 	d.Cleanup.Recorded += e.Entry.RecordSize()
-	id := len(d.Cleanup.Entries)
+	id := d.Cleanup.Entries.Len()
 	left := d.moveDeadline(was, e.Left)
 	refusal := d.deadlineRefusal()
 	switch {
@@ -33,7 +33,7 @@ func (d *decision) registered(e Registered) {
 		refusal = "cleaning up has begun, and nothing more is taken"
 	case !e.Replay && (id > MaxCommands || d.Cleanup.Recorded > MaxRegistered):
 		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, was.Cleanup.Recorded)
-	case refusal == "" && d.Stop.Bounded && left <= 0:
+	case refusal == "" && d.Stop.Bounded && left <= 0 && !d.Policy.Budget:
 		refusal = fmt.Sprintf("the deadline of %v leaves no %v for it: the stop has begun",
 			d.Policy.Deadline, e.Entry.Command.Limit)
 	}
@@ -47,10 +47,13 @@ func (d *decision) registered(e Registered) {
 // deadlineRefusal says why a stop and the cleanup commands do not both fit under the deadline. It is empty when they
 // fit.
 func (r Run) deadlineRefusal() string {
-	p, cleaning := r.Policy, r.cleaningTime()
+	p := r.Policy
+	if p.Deadline == 0 || p.Budget {
+		return ""
+	}
+	cleaning := r.cleaningTime()
 	const format = "it does not fit under the deadline of %v: with it the cleanup commands may take %v, and "
 	switch {
-	case p.Deadline == 0:
 	case addCapped(p.Asked, cleaning) > p.Deadline:
 		return fmt.Sprintf(format+"%v of the stop were asked for", p.Deadline, cleaning, p.Asked)
 	case r.StoppingTime()-p.Unsignalled <= 0:
@@ -67,7 +70,7 @@ func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
 	}
 	after := left + d.StoppingTime() - was.StoppingTime()
 	if after != left {
-		d.do(startTimer{Timer{Name: DeadlineTimer}, after})
+		d.do(timer(DeadlineTimer, 0, after))
 	}
 	return after
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -34,9 +35,9 @@ func TestRegistered_untilCleaning(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
 		r, todo := Next(withWaiting(state), register(time.Second))
 		answer := last(todo).(Answer)
-		added := len(r.Cleanup.Entries) == 4
+		added := r.Cleanup.Entries.Len() == 4
 		if added != (state < Cleaning) || added != (answer.Refusal == "") || added && answer.ID != 4 {
-			t.Errorf("%v: %+v, %d commands", state, answer, len(r.Cleanup.Entries))
+			t.Errorf("%v: %+v, %d commands", state, answer, r.Cleanup.Entries.Len())
 		}
 	}
 }
@@ -46,10 +47,10 @@ func TestRegistered_sameKey(t *testing.T) {
 	request := register(time.Second)
 	request.Entry.Key = "k"
 	r, _ := Next(withWaiting(Running), request)
-	r.State = Cleaning
+	r.State, request.Same = Cleaning, 4
 	again, todo := Next(r, request)
-	if len(again.Cleanup.Entries) != 4 || todo[0] != (Answer{ID: 4}) {
-		t.Errorf("%+v of %d", todo, len(again.Cleanup.Entries))
+	if again.Cleanup.Entries.Len() != 4 || todo[0] != (Answer{ID: 4}) {
+		t.Errorf("%+v of %d", todo, again.Cleanup.Entries.Len())
 	}
 	// A withdrawn command will not run. The caller withdraws a command when recording it fails, and the request is
 	// repeated.
@@ -133,6 +134,59 @@ func TestExited_commandEndsBeforeCleaning(t *testing.T) {
 	}
 }
 
+// delays changes a run to one that tries a command once more that could not be started before cleanup.
+func delays(r *Run) { r.Policy.Delays = true }
+
+// A command that could not be started for want of something, before cleanup, is started with the others, once.
+func TestExited_commandIsDelayed(t *testing.T) {
+	for name, c := range map[string]struct {
+		from   Run
+		events []Event // after the process has ended
+		after  bool    // it is tried again
+	}{
+		"over its limit": {withWaiting(Running, delays), []Event{CommandTimer{3, LimitTimer}}, true},
+		"for want of a resource": {withWaiting(Running, delays),
+			[]Event{CommandFailed{ID: 3, Unstarted: true}}, true},
+		"its program is missing":         {withWaiting(Running, delays), []Event{CommandFailed{ID: 3}}, false},
+		"a ledger of an earlier version": {withWaiting(Running), []Event{CommandTimer{3, LimitTimer}}, false},
+		"the start fails late": {withWaiting(Running, delays),
+			[]Event{CommandStarted{ID: 3, PID: 300}, CommandFailed{ID: 3, Unstarted: true}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := after(c.from, append([]Event{ProcessExited{3}}, c.events...)...)
+			e, _ := r.Cleanup.Get(3)
+			want := cleanup.Entry{ID: 3, Command: e.Command, Registration: e.Registration, Delayed: true}
+			if c.after != reflect.DeepEqual(e, want) || c.after == (e.Progress == cleanup.Ended) {
+				t.Fatalf("it is %+v", e)
+			}
+			if r.StoppingTime() > c.from.StoppingTime() == c.after {
+				t.Errorf("the stop may take %v, and before %v", r.StoppingTime(), c.from.StoppingTime())
+			}
+			if again, todo := Next(r, ProcessExited{3}); len(todo) > 0 || again.State != r.State {
+				t.Errorf("its process ends again: %v", todo)
+			}
+			r, todo := Next(after(r, TargetEnded{}), TreeEmptied{})
+			first := StartCommand{2}
+			if c.after {
+				first = StartCommand{3}
+			}
+			if last(todo) != first {
+				t.Fatalf("cleanup begins: %v", todo)
+			}
+			if !c.after {
+				return
+			}
+			r = after(r, CommandTimer{3, LimitTimer})
+			if e, _ := r.Cleanup.Get(3); e.Progress != cleanup.Ended || !e.Outcome.Unstarted {
+				t.Errorf("after the second time it is %+v", e)
+			}
+			if _, todo = Next(r, TreeEmptied{}); last(todo) != (StartCommand{2}) {
+				t.Errorf("then: %v", todo)
+			}
+		})
+	}
+}
+
 func TestRegistered_deadline(t *testing.T) {
 	deadline := func(r *Run) {
 		r.Policy.Deadline, r.Policy.Asked, r.Policy.Unsignalled = 10*time.Second, 4*time.Second, time.Second
@@ -196,7 +250,8 @@ func TestRegistered_tooMuch(t *testing.T) {
 	// A replay takes whatever the ledger contains, even if another version wrote more.
 	e := register(time.Second)
 	e.Replay = true
-	if with, todo := Next(r, e); len(with.Cleanup.Entries) != len(r.Cleanup.Entries)+1 || todo[0].(Answer).Refusal != "" {
+	with, todo := Next(r, e)
+	if with.Cleanup.Entries.Len() != r.Cleanup.Entries.Len()+1 || todo[0].(Answer).Refusal != "" {
 		t.Errorf("replayed: %v", todo)
 	}
 }

@@ -3,6 +3,7 @@
 package machine
 
 import (
+	"slices"
 	"time"
 
 	"graceful/cleanup"
@@ -45,19 +46,23 @@ type Target struct {
 	Ended    bool   // it has ended, or could not be started
 	Ending   Ending // valid once Ended
 	Failed   bool   // it could not be started
+	GivenUp  bool   // SIGKILL did not end it; Ending is invented
 	Duration time.Duration
 }
 
 // Stop describes why a stop began, and how far it has come.
 type Stop struct {
-	Signal    int   // the first stop signal before the target ended, or 0
-	Count     int   // stop signals received, 2 at most
-	Held      []int // stop signals that are forwarded when the first step begins
-	TimedOut  bool  // the time limit began the stop
-	PeerEnded bool  // the death of one of graceful's two processes began the stop
-	Recovered bool  // all of graceful's processes were killed
-	Escalated bool  // SIGKILL was sent to the tree
-	Bounded   bool  // the deadline timer was started
+	Signal    int    // the first stop signal before the target ended, or 0
+	Count     int    // stop signals received, 2 at most; those of the same stop count once
+	Same      bool   // further stop signals belong to the same stop
+	Received  []int  // the different stop signals of the first stop
+	Held      []int  // stop signals that are forwarded when the first step begins
+	Sent      []Sent // the different stop signals that were sent
+	TimedOut  bool   // the time limit began the stop
+	PeerEnded bool   // the death of one of graceful's two processes began the stop
+	Recovered bool   // all of graceful's processes were killed
+	Escalated bool   // SIGKILL was sent to the tree
+	Bounded   bool   // the deadline timer was started
 	Phase     Phase
 	Step      int // steps of the schedule that have begun
 }
@@ -96,13 +101,13 @@ func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 
 // Changed reports whether a signal or a request has changed the run. It compares only what those events can change.
 func (r Run) Changed(was Run) bool {
-	values := func(r Run) [8]int {
+	values := func(r Run) [9]int {
 		return [...]int{
 			int(r.State), int(r.Stop.Phase), r.Stop.Step, r.Stop.Count, r.Stop.Signal, len(r.Stop.Held),
-			r.Cleanup.Cuts, r.Cleanup.Changes,
+			len(r.Stop.Received) + len(r.Stop.Sent), r.Cleanup.Cuts, r.Cleanup.Changes,
 		}
 	}
-	return values(r) != values(was)
+	return values(r) != values(was) || r.Stop.Bounded != was.Stop.Bounded
 }
 
 // Waiting reports whether the run waits for survivors instead of stopping them.
@@ -110,8 +115,13 @@ func (r Run) Waiting() bool {
 	return r.Policy.Survivors == WaitSurvivors && r.Stop.Step == 0 && !r.Stop.Escalated && !r.Stop.Recovered
 }
 
-// Keeps reports whether the run leaves survivors alone. A recovered run never does.
+// Keeps reports whether the run leaves survivors alone. For a recovered run the members are the target's process group.
 func (r Run) Keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
+
+// wasSent reports whether a stop signal is known to have been sent to the target, or to all survivors.
+func (r Run) wasSent(sig int, all bool) bool {
+	return slices.ContainsFunc(r.Stop.Sent, func(s Sent) bool { return s.Signal == sig && s.All == all })
+}
 
 // Starts reports whether claimed commands of that moment may be started now. On-stop commands start only in Stopping.
 func (r Run) Starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

@@ -11,23 +11,30 @@ import (
 
 // This file stops a run: from the first reason to stop until the tree is empty.
 
-// signalled handles a signal to graceful. Every stop signal is counted.
+// signalled handles a signal to graceful.
 func (d *decision) signalled(e Signalled) {
 	stop := e.Meaning == forward.Stop
-	repeated := stop && d.Stop.Count > 0 && d.Policy.KillOnRepeat
-	if stop && d.State > Starting && d.State < Done {
-		d.Stop.Count = min(d.Stop.Count+1, 2) // a bounded count keeps the ledger bounded: see Changed
+	repeated := stop && d.Stop.Count > 0
+	kills := repeated && d.Policy.OnRepeat == RepeatKill
+	switch {
+	case repeated && d.Stop.Same:
+		d.sameStop(e.Signal)
+		return
+	case repeated && d.Policy.OnRepeat == RepeatIgnore:
+		return
+	case stop && d.State > Starting && d.State < Done:
+		d.countStop(e.Signal)
 	}
 	to := d.Policy.Rewritten(e.Signal)
 	live := d.State == Running || d.State == Stopping // the target may still live
 	switch {
-	case d.State == Cleaning && repeated:
+	case d.State == Cleaning && kills:
 		d.cutShort()
 	case !live && (d.State != Sweeping || d.Stop.Escalated): // after SIGKILL no signal is forwarded
-	case repeated && d.State != Running:
+	case kills:
 		d.kill()
 	case stop:
-		d.stopSignal(e.Signal)
+		d.stopSignal(e.Signal, repeated)
 	case live && e.Meaning == forward.Suspend && to == e.Signal:
 		d.do(ForwardSignal{Signal: to}, Suspend{})
 	case e.Meaning == forward.Pass || live && e.Meaning == forward.Suspend:
@@ -35,8 +42,33 @@ func (d *decision) signalled(e Signalled) {
 	}
 }
 
+// countStop counts a stop signal that belongs to no earlier one. A bounded count keeps the ledger bounded: see Changed.
+// It may be the first reason to stop, also after the target's end.
+func (d *decision) countStop(sig int) {
+	d.startDeadline()
+	if d.Stop.Count == 0 {
+		d.Stop.Same, d.Stop.Received = true, []int{sig}
+		d.do(timer(SameStopTimer, 0, sameStop))
+	}
+	d.Stop.Count = min(d.Stop.Count+1, 2)
+}
+
+// sameStop handles a further stop signal of the first stop. The target gets each kind of signal once.
+func (d *decision) sameStop(sig int) {
+	if d.State > Stopping || slices.Contains(d.Stop.Received, sig) {
+		return
+	}
+	d.Stop.Received = append(slices.Clip(d.Stop.Received), sig)
+	switch {
+	case d.Stop.Step == 0:
+		d.Stop.Held = append(slices.Clip(d.Stop.Held), sig)
+	case len(d.Policy.Schedule) == 0:
+		d.forwardSignal(d.Policy.Rewritten(sig), true)
+	}
+}
+
 // stopSignal handles a stop signal in Running, Stopping and Sweeping, unless it kills.
-func (d *decision) stopSignal(sig int) {
+func (d *decision) stopSignal(sig int, repeated bool) {
 	if d.Stop.Signal == 0 && !d.Target.Ended {
 		d.Stop.Signal = sig
 	}
@@ -47,17 +79,23 @@ func (d *decision) stopSignal(sig int) {
 		d.stop()
 		return
 	}
-	d.startDeadline() // the first reason to stop may come in Sweeping
 	switch {
 	case d.Stop.Phase == PhaseDrain:
 		d.do(stopTimers(0, DrainTimer)...)
 		d.nextStep()
 	case d.State == Sweeping && d.Waiting():
+		d.do(stopTimers(0, TimeoutTimer)...)
 		d.nextStep()
+	case d.State == Sweeping:
+		d.do(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: !repeated})
 	case d.Stop.Phase == PhaseSignals:
 		d.forwardSignal(d.Policy.Rewritten(sig), true)
 	}
 }
+
+// askSurvivors asks those survivors to end that have had no stop signal. They are not what the user has rewritten the
+// signal for.
+func (d *decision) askSurvivors() { d.do(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true}) }
 
 // forwardSignal sends a signal to the target, or to the survivors once the target has ended. Signal 0 is none.
 func (d *decision) forwardSignal(sig int, resume bool) {
@@ -77,6 +115,12 @@ func (d *decision) timeUp(name TimerName) {
 	case name == TimeoutTimer && d.State == Running:
 		d.Stop.TimedOut = true
 		d.stop()
+	case name == TimeoutTimer && d.State == Sweeping && d.Waiting():
+		d.Stop.TimedOut = true
+		d.startDeadline()
+		d.nextStep()
+	case name == SameStopTimer:
+		d.Stop.Same = false
 	case name == DrainTimer && d.State == Stopping && d.Stop.Phase == PhaseDrain,
 		name == GraceTimer && stopping && d.Stop.Phase == PhaseSignals:
 		d.nextStep()
@@ -93,11 +137,24 @@ func (d *decision) stop() {
 	d.nextOnStop()
 }
 
-// startDeadline starts the deadline timer at the first reason to stop.
+// startDeadline starts the deadline at the first reason to stop.
 func (d *decision) startDeadline() {
-	if !d.Stop.Bounded && d.Policy.Deadline != 0 {
-		d.Stop.Bounded = true
-		d.do(startTimer{Timer{Name: DeadlineTimer}, d.StoppingTime()})
+	if d.Stop.Bounded || d.Policy.Deadline == 0 {
+		return
+	}
+	d.Stop.Bounded = true
+	if d.Policy.Budget {
+		d.do(timer(BudgetTimer, 0, d.Policy.Deadline))
+	}
+	if d.State < Cleaning {
+		d.do(timer(DeadlineTimer, 0, d.StoppingTime()))
+	}
+	for _, id := range d.Cleanup.Running(cleanup.AtExit) {
+		c, _ := d.Cleanup.Get(id)
+		for _, t := range []startTimer{d.limitTimer(c), d.killTimer(c), d.abandonTimer(id)} {
+			t.sooner = true
+			d.do(t)
+		}
 	}
 }
 
@@ -117,7 +174,7 @@ func (d *decision) nextOnStop() {
 		return
 	}
 	d.Stop.Phase = PhaseDrain
-	d.do(startTimer{Timer{Name: DrainTimer}, d.Policy.Drain})
+	d.do(timer(DrainTimer, 0, d.Policy.Drain))
 }
 
 // nextStep begins the next step of the schedule. After the last step it kills.
@@ -130,28 +187,29 @@ func (d *decision) nextStep() {
 	step := steps[d.Stop.Step]
 	d.Stop.Phase = PhaseSignals
 	d.Stop.Step++
-	if d.Stop.Step == 1 && step.Signal == 0 && len(d.Stop.Held) > 0 {
+	switch {
+	case d.Target.Ended && step.Signal == NoSignal:
+	case d.Target.Ended:
+		d.askSurvivors()
+	case d.Stop.Step == 1 && step.Signal == 0 && len(d.Stop.Held) > 0:
 		for _, sig := range d.Stop.Held {
 			d.forwardSignal(d.Policy.Rewritten(sig), true)
 		}
-	} else {
+	default:
 		d.forwardSignal(d.stepSignal(), true)
 	}
 	d.Stop.Held = nil
-	d.do(startTimer{Timer{Name: GraceTimer}, step.Wait})
+	d.do(timer(GraceTimer, 0, step.Wait))
 }
 
-// stepSignal returns the signal of the present step, or 0. Before the first step it returns the one for survivors.
+// stepSignal returns the signal of the present step for the target, or 0.
 func (r Run) stepSignal() int {
-	if r.Stop.Step > 0 {
-		switch sig := r.Policy.Steps()[r.Stop.Step-1].Signal; {
-		case sig > 0:
-			return sig
-		case sig < 0:
-			return 0
-		}
-	}
-	if r.Stop.Signal != 0 && !r.Target.Ended {
+	switch sig := r.Policy.Steps()[r.Stop.Step-1].Signal; {
+	case sig > 0:
+		return sig
+	case sig == NoSignal:
+		return 0
+	case r.Stop.Signal != 0:
 		return r.Policy.Rewritten(r.Stop.Signal)
 	}
 	return r.Policy.Rewritten(SigTERM)
@@ -160,15 +218,16 @@ func (r Run) stepSignal() int {
 // kill sends SIGKILL to the tree and to the on-stop commands, which are members of the tree only at some levels.
 func (d *decision) kill() {
 	d.Stop.Escalated = true
-	switch {
-	case d.State == Stopping && d.Target.Ended:
-		d.State = Sweeping
-	case d.State == Stopping:
-		d.State = Killing
-	}
 	d.do(stopTimers(0, GraceTimer, DrainTimer)...)
 	for _, id := range d.Cleanup.Running(cleanup.AtStop) {
 		d.killCommand(id)
+	}
+	if d.State == Stopping && d.Target.Ended {
+		d.sweep()
+		return
+	}
+	if d.State == Stopping {
+		d.State = Killing
 	}
 	d.do(KillTree{})
 }
@@ -176,36 +235,41 @@ func (d *decision) kill() {
 // sweep ends the survivors after the target has ended. They have what is left of the grace, or all of it when no step
 // has begun.
 func (d *decision) sweep() {
-	stopped := d.State == Stopping
+	waits := d.Waiting() && d.State != Stopping // no process asked for their end
 	d.State, d.Stop.Held = Sweeping, nil
-	d.do(stopTimers(0, TimeoutTimer, DrainTimer)...)
-	sig := d.Policy.Rewritten(SigTERM)
+	if !waits { // else the time limit bounds the waiting
+		d.do(stopTimers(0, TimeoutTimer)...)
+	}
+	d.do(stopTimers(0, DrainTimer)...)
 	switch {
-	case d.Stop.Escalated:
-		d.do(KillTree{})
 	case d.Keeps():
 		d.do(LeaveSurvivors{})
 		d.clean()
-	case d.Waiting() && !stopped: // no process asked for their end
+	case d.Stop.Escalated:
+		d.do(KillTree{})
+	case waits:
 	case d.Stop.Step == 0:
 		d.nextStep()
 	case d.Policy.Survivors == WaitSurvivors && !d.Stop.Recovered:
-	case sig != 0:
-		d.do(SignalSurvivors{Signal: sig, Resume: true, Rest: true})
+	default:
+		d.askSurvivors()
 	}
 }
 
 // StoppingTime returns what the deadline leaves for all that comes before the cleanup commands. A margin of a tenth, a
-// second at most, covers graceful's own work.
+// second at most, covers graceful's own work. Of an outer run's budget, the commands get half at most.
 func (r Run) StoppingTime() time.Duration {
-	d := r.Policy.Deadline
-	return d - r.cleaningTime() - min(d/10, time.Second)
+	d, cleaning := r.Policy.Deadline, r.cleaningTime()
+	if r.Policy.Budget {
+		cleaning = min(cleaning, d/2)
+	}
+	return d - cleaning - min(d/10, time.Second)
 }
 
 // cleaningTime returns the sum of the limits of all cleanup commands that have not ended; in parallel order, the
 // longest.
 func (r Run) cleaningTime() (sum time.Duration) {
-	for _, c := range r.Cleanup.Entries {
+	for c := range r.Cleanup.Entries.All() {
 		switch limit := c.Command.Limit; {
 		case c.When != cleanup.AtExit || c.Progress > cleanup.Claimed:
 		case r.Policy.Order == cleanup.Parallel:

@@ -18,6 +18,11 @@ func FuzzStop(f *testing.F) {
 	f.Add([]byte{0xff, 3, 2, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0x0f, 3, 3, 3, 1, 0, 0, 0, 0, 200, 200, 200, 200, 200, 15, 1, 15, 30})
 	f.Add([]byte{0x73, 1, 2, 9, 30, 4, 90, 90, 60, 60, 1, 1, 2, 2, 3, 3})
+	// A stop signal between a command's SIGTERM and SIGKILL; two signals of one stop in a drain; the first stop signal
+	// after SIGKILL for the survivors.
+	f.Add([]byte("d\x0f\x03\x03\x0f\x00\x02\x00\x00\x8d\x02\x00\x00\xd1\xd6\xd2\x01\x01"))
+	f.Add([]byte("\x0f`````\x03\x03\x03``\x03\x03\x03\x0f"))
+	f.Add([]byte(">\x00\x00>\x00>>n\x8d\x80\x00\x00\x00n\x00\x00f\x8d\x8d\x8d\xbd\x00\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := simulation{
 			t: t, data: data, alive: map[int]bool{}, starts: map[int]int{}, firstStop: -1,
@@ -111,7 +116,7 @@ func (s *simulation) setUp() bool {
 	}
 	for range min(len(s.data)/2, 20) {
 		sig := []int{SigTERM, sigINT, sigHUP, 3}[s.byte()%4]
-		s.after(10*s.time(), Signalled{sig, forward.MeaningOf(syscall.Signal(sig))})
+		s.after(10*s.time(), Signalled{Signal: sig, Meaning: forward.MeaningOf(syscall.Signal(sig))})
 	}
 	s.after(time.Hour, stopSignal(SigTERM)) // every run comes to an end
 	return true
@@ -120,7 +125,7 @@ func (s *simulation) setUp() bool {
 // options takes the options of the run.
 func (s *simulation) options() (o options) {
 	flags := s.byte()
-	o.ForwardTo, o.KillOnRepeat = ForwardToGroup, flags&1 != 0
+	o.ForwardTo, o.OnRepeat = ForwardToGroup, OnRepeats()[flags&1*2]
 	o.Survivors = AllSurvivors()[(flags>>1&3)%3]
 	o.Order = cleanup.Orders()[(flags>>3&3)%3]
 	o.Grace, o.Drain = s.time(), s.time()
@@ -221,7 +226,8 @@ func (s *simulation) left() time.Duration {
 	return 0
 }
 
-// checkTransition checks that neither state nor phase goes back, and that a stop signal ends a drain.
+// checkTransition checks that neither state nor phase goes back, and that a stop signal ends a drain, unless it belongs
+// to the stop that began it.
 func (s *simulation) checkTransition(before Run, e Event) {
 	signal, _ := e.(Signalled)
 	stop := signal.Meaning == forward.Stop
@@ -236,7 +242,7 @@ func (s *simulation) checkTransition(before Run, e Event) {
 		s.t.Fatalf("back to phase %v on %T", s.run.Stop.Phase, e)
 	}
 	drains := func(r Run) bool { return r.State == Stopping && r.Stop.Phase == PhaseDrain }
-	if stop && drains(before) && drains(s.run) {
+	if stop && !before.Stop.Same && drains(before) && drains(s.run) {
 		s.t.Fatal("a stop signal does not end the drain")
 	}
 }
@@ -281,7 +287,7 @@ func (s *simulation) check() {
 	if d := s.run.Policy.Deadline; d > 0 && s.firstStop >= 0 && s.now-s.firstStop > d {
 		s.t.Errorf("the stop took %v, and the deadline is %v: %v", s.now-s.firstStop, d, s.steps)
 	}
-	for _, c := range s.run.Cleanup.Entries {
+	for c := range s.run.Cleanup.Entries.All() {
 		n := s.starts[c.ID]
 		if n > 1 || n == 0 && c.When == cleanup.AtExit && c.Progress != cleanup.Withdrawn {
 			s.t.Errorf("command %d (%s) was started %d times", c.ID, c.Command.Text, n)

@@ -42,6 +42,9 @@ func onStopRuns(r *Run) {
 // stoppedOnce changes a run to one that has received a stop signal.
 func stoppedOnce(r *Run) { r.Stop.Count = 1 }
 
+// bounded changes a run to one whose deadline runs.
+func bounded(r *Run) { r.Stop.Bounded = true }
+
 // targetHasEnded changes a run to one whose target has ended.
 func targetHasEnded(r *Run) { r.Target.Ended = true }
 
@@ -62,7 +65,7 @@ var (
 	rewrite               = func(o *options) { o.Rewrite = map[int]int{SigTERM: 3, sigHUP: 0, sigTSTP: sigUSR1} }
 	rewriteAndSchedule    = func(o *options) { rewrite(o); o.Schedule = []Step{{SigTERM, time.Second}} }
 	toTarget              = func(o *options) { o.ForwardTo = ForwardToTarget }
-	killOnRepeat          = func(o *options) { o.KillOnRepeat = true }
+	killOnRepeat          = func(o *options) { o.OnRepeat = RepeatKill }
 	killOnRepeatAndOnStop = func(o *options) { killOnRepeat(o); onStop(o) }
 	timeLimit             = func(o *options) { o.Timeout = time.Minute }
 	waitForSurvivors      = func(o *options) { o.Survivors = WaitSurvivors }
@@ -80,7 +83,7 @@ var (
 	startDeadline = start(DeadlineTimer, 0, 39*time.Second)
 	targetExits   = TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}
 	killTree      = do(KillTree{})
-	stopSurvivors = do(sendSurvivors(SigTERM), startGrace(10*time.Second))
+	stopSurvivors = do(askSurvivors(), startGrace(10*time.Second))
 	nextOnStop    = do(KillCommand{3}, startSecond, StartCommand{4})
 )
 
@@ -99,7 +102,7 @@ func TestNext_onStop(t *testing.T) {
 		"first":    {with(Running, onStopDrain), stopSignal(SigTERM), Stopping, do(startFirst, StartCommand{3})},
 		"orphaned": {with(Running, onStopDrain), PeerEnded{}, Stopping, do(startFirst, StartCommand{3})},
 		"next":     {with(Stopping, onStopDrain, onStopRuns), CommandEnded{ID: 3}, Stopping, nextOnStop},
-		"one is missing": {with(Stopping, onStopDrain, onStopRuns, notStarted(3)), CommandFailed{3, "none", false},
+		"one is missing": {with(Stopping, onStopDrain, onStopRuns, notStarted(3)), CommandFailed{ID: 3, Err: "none"},
 			Stopping, do(startSecond, StartCommand{4})},
 		"over its limit": {with(Stopping, onStopDrain, onStopRuns), CommandTimer{3, LimitTimer}, Stopping,
 			do(TerminateCommand{3}, start(KillTimer, 3, CommandKillAfter))},
@@ -108,7 +111,7 @@ func TestNext_onStop(t *testing.T) {
 			do(sendOther(sigHUP))},
 		"the target ends": {with(Stopping, onStopDrain, onStopRuns), targetExits, Stopping, nil},
 		"no next after the target's end": {with(Stopping, onStopDrain, onStopRuns, targetHasEnded),
-			CommandEnded{ID: 3}, Sweeping, do(KillCommand{3}, sendSurvivors(SigTERM), startGrace(10*time.Second))},
+			CommandEnded{ID: 3}, Sweeping, do(KillCommand{3}, askSurvivors(), startGrace(10*time.Second))},
 		"one ends late": {with(Killing, onStopDrain, onStopRuns), CommandEnded{ID: 3}, Killing, do(KillCommand{3})},
 	})
 }
@@ -135,9 +138,9 @@ func TestNext_schedule(t *testing.T) {
 			do(sendStop(SigTERM), startGrace(3*time.Second))},
 		"SIGKILL after the last step": {with(Stopping, schedule, atStep(3)), TimeUp{GraceTimer}, Killing, killTree},
 		"continues for survivors": {with(Sweeping, schedule, atStep(2)), TimeUp{GraceTimer}, Sweeping,
-			do(sendSurvivors(SigTERM), startGrace(3*time.Second))},
+			do(askSurvivors(), startGrace(3*time.Second))},
 		"survivors alone": {with(Running, schedule), targetExits, Sweeping,
-			do(sendSurvivors(sigINT), startGrace(time.Second))},
+			do(askSurvivors(), startGrace(time.Second))},
 	})
 }
 
@@ -150,7 +153,7 @@ func TestNext_rewrite(t *testing.T) {
 			do(sendOther(sigUSR1))},
 		"a repeated stop signal": {with(Stopping, rewrite), stopSignal(SigTERM), Stopping, do(sendStop(3))},
 		"for survivors": {with(Stopping, rewrite), targetExits, Sweeping,
-			do(SignalSurvivors{Signal: 3, Resume: true, Rest: true})},
+			do(askSurvivors())},
 		"not the schedule": {with(Running, rewriteAndSchedule), stopSignal(sigINT), Stopping,
 			do(sendStop(SigTERM), startGrace(time.Second))},
 	})
@@ -172,7 +175,7 @@ func TestNext_killOnRepeat(t *testing.T) {
 			do(KillCommand{3}, start(AbandonTimer, 3, AbandonAfter), KillTree{})},
 		"survivors": {with(Sweeping, killOnRepeat, stoppedOnce), stopSignal(SigTERM), Sweeping, killTree},
 		"survivors, the first": {with(Sweeping, killOnRepeat), stopSignal(SigTERM), Sweeping,
-			do(sendSurvivors(SigTERM))},
+			do(askSurvivors())},
 		"another signal": {with(Stopping, killOnRepeat), otherSignal(sigHUP), Stopping, do(sendOther(sigHUP))},
 		"a cleanup command": {with(Cleaning, killOnRepeat, stoppedOnce), stopSignal(SigTERM), Cleaning,
 			do(TerminateCommand{2}, start(KillTimer, 2, CommandKillAfter))},
@@ -200,11 +203,11 @@ func TestNext_deadline(t *testing.T) {
 		"runs from the stop": {with(Running, deadline), stopSignal(SigTERM), Stopping,
 			do(startDeadline, start(LimitTimer, 3, 3750*time.Millisecond), StartCommand{3})},
 		"runs from a stop of survivors": {with(Sweeping, deadline), stopSignal(SigTERM), Sweeping,
-			do(startDeadline, sendSurvivors(SigTERM))},
+			do(startDeadline, askSurvivors())},
 		"runs once": {with(Stopping, deadline, func(r *Run) { r.Stop.Bounded = true }), stopSignal(SigTERM),
 			Stopping, do(sendStop(SigTERM))},
 		"kills": {with(Stopping, deadline), TimeUp{DeadlineTimer}, Killing, killTree},
-		"kills an on-stop command": {with(Stopping, deadline, onStopRuns), TimeUp{DeadlineTimer}, Killing,
+		"kills an on-stop command": {with(Stopping, deadline, onStopRuns, bounded), TimeUp{DeadlineTimer}, Killing,
 			do(KillCommand{3}, start(AbandonTimer, 3, time.Second/2), KillTree{})},
 		"ends a drain":    {with(Stopping, deadline, inPhase(PhaseDrain)), TimeUp{DeadlineTimer}, Killing, killTree},
 		"kills survivors": {with(Sweeping, deadline), TimeUp{DeadlineTimer}, Sweeping, killTree},
@@ -217,7 +220,7 @@ func TestNext_waitForSurvivors(t *testing.T) {
 		"the target ends":     {with(Running, waitForSurvivors), targetExits, Sweeping, nil},
 		"the grace continues": {with(Stopping, waitForSurvivors), targetExits, Sweeping, nil},
 		"a stop signal": {with(Sweeping, waitForSurvivors, atStep(0)), stopSignal(sigINT), Sweeping,
-			do(sendSurvivors(sigINT), startGrace(10*time.Second))},
+			do(askSurvivors(), startGrace(10*time.Second))},
 		"another signal": {with(Sweeping, waitForSurvivors, atStep(0)), otherSignal(sigHUP), Sweeping,
 			do(SignalSurvivors{Signal: sigHUP})},
 		"orphaned":          {with(Sweeping, waitForSurvivors, atStep(0)), PeerEnded{}, Sweeping, stopSurvivors},
@@ -232,8 +235,9 @@ func TestNext_keepSurvivors(t *testing.T) {
 			do(LeaveSurvivors{}, startExit, StartCommand{2})},
 		"in a stop": {with(Stopping, keepSurvivors), targetExits, Cleaning,
 			do(LeaveSurvivors{}, startExit, StartCommand{2})},
-		"not after SIGKILL": {with(Killing, keepSurvivors), targetExits, Sweeping, killTree},
-		"not in recovery":   {with(Running, keepSurvivors), Recovered{}, Sweeping, stopSurvivors},
+		"after SIGKILL, too": {with(Killing, keepSurvivors), targetExits, Cleaning,
+			do(LeaveSurvivors{}, startExit, StartCommand{2})},
+		"not in recovery": {with(Running, keepSurvivors), Recovered{}, Sweeping, stopSurvivors},
 	})
 }
 
@@ -243,7 +247,7 @@ func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 		o.Drain = time.Hour
 		o.OnStop = []cleanup.Command{{Text: "s", Limit: time.Second}}
 	})
-	r = after(r, stopSignal(sigINT), CommandStarted{ID: 3, PID: 300}, stopSignal(SigTERM))
+	r = after(r, stopSignal(sigINT), CommandStarted{ID: 3, PID: 300}, TimeUp{SameStopTimer}, stopSignal(SigTERM))
 	r, todo := Next(r, CommandEnded{ID: 3})
 	want := do(sendStop(sigINT), sendStop(SigTERM))
 	if diff := cmp.Diff(want, todo[len(todo)-3:len(todo)-1], compareActions); diff != "" || r.Stop.Phase != PhaseSignals {

@@ -23,7 +23,7 @@ var verbs = map[string]verb{
 	"stop":     {"Stopping next", "Stopping"},
 	"next":     {"StartCommand sweep step", "StartCommand"},
 	"step":     {"forward kill", "startTimer"},
-	"kill":     {"Killing Sweeping KillTree KillCommand", "KillTree"},
+	"kill":     {"Killing Sweeping Cleaning Done KillTree KillCommand LeaveSurvivors StartCommand RelayRest", "KillTree"},
 	"sweep":    {"Sweeping KillTree LeaveSurvivors SignalSurvivors clean step", "Sweeping"},
 	"clean":    {"Cleaning Done StartCommand RelayRest", "StartCommand"},
 	"phase":    {"step forward", "ForwardSignal"},
@@ -62,6 +62,7 @@ func columns() map[string][]Event {
 		"TargetStarted":  {TargetStarted{PID: 100}},
 		"TargetFailed":   {TargetFailed{Status: 127}},
 		"TargetEnded":    {TargetEnded{Ending: Ending{Code: 1}}},
+		"TargetGivenUp":  {TargetGivenUp{}},
 		"TreeEmptied":    {TreeEmptied{}},
 		"Relayed":        {Relayed{}},
 		"PeerEnded":      {PeerEnded{}},
@@ -78,17 +79,22 @@ func columns() map[string][]Event {
 		"ProcessExited":  {ProcessExited{ID: 1}},
 		"Registered":     {Registered{Entry: entry}},
 		"Withdrawn":      {Withdrawn{ID: 1}, Withdrawn{ID: 9}},
-		"Retried":        {Retried{}},
+		"Retried":        {Retried{}, RetriedUnstarted{}},
 	}
 }
 
 // command returns a change of a run after which the command id, if there is one, has a progress and a pid.
 func command(id int, p cleanup.Progress, pid int) func(*Run) {
 	return func(r *Run) {
-		if id <= len(r.Cleanup.Entries) {
+		if id <= r.Cleanup.Entries.Len() {
 			entry(id, func(c *cleanup.Entry) { c.Progress, c.PID = p, pid })(r)
 		}
 	}
+}
+
+// endedWith returns a change of a run after which command 1 has ended.
+func endedWith(o cleanup.Outcome) func(*Run) {
+	return entry(1, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })
 }
 
 // variants returns runs in a state that differ in all that the machine looks at.
@@ -99,7 +105,7 @@ func variants(s State) (runs []Run) {
 	policies := []func(*options){
 		func(*options) {},
 		commands,
-		func(o *options) { commands(o); o.KillOnRepeat = true },
+		func(o *options) { commands(o); o.OnRepeat = RepeatKill },
 		func(o *options) { o.Drain, o.Deadline, o.Timeout = time.Second, 100*time.Second, time.Minute },
 		func(o *options) { commands(o); o.Survivors, o.Deadline = WaitSurvivors, 100*time.Second },
 		func(o *options) { o.Survivors = KeepSurvivors },
@@ -113,9 +119,7 @@ func variants(s State) (runs []Run) {
 	}
 	begun := []func(*Run){ // from Running on
 		entry(1, func(c *cleanup.Entry) { c.Exits.PID = 300 }),
-		entry(1, func(c *cleanup.Entry) {
-			c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Interrupted: true}
-		}),
+		endedWith(cleanup.Outcome{Interrupted: true}), endedWith(cleanup.Outcome{Unstarted: true}),
 	}
 	claimed := []func(*Run){command(2, cleanup.Claimed, 0), command(2, cleanup.Claimed, 200)}
 	stopped := []func(*Run){ // from Stopping on
@@ -151,7 +155,7 @@ func variants(s State) (runs []Run) {
 		for _, first := range changes {
 			for _, second := range changes {
 				second := func(r *Run) {
-					if len(r.Cleanup.Entries) > 0 {
+					if r.Cleanup.Entries.Len() > 0 {
 						second(r)
 					}
 				}

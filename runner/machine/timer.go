@@ -18,10 +18,14 @@ const (
 	DrainTimer                     // the drain is over, and the first step begins
 	TimeoutTimer                   // the target has run too long, and a stop begins
 	DeadlineTimer                  // the tree is killed: the cleanup commands need the rest of the deadline
+	SameStopTimer                  // from now on a stop signal is a repeated one
+	BudgetTimer                    // an outer run's time for the stop is over
 )
 
 func (n TimerName) String() string {
-	return [...]string{"grace", "retry", "limit", "kill", "abandon", "drain", "timeout", "deadline"}[n]
+	return [...]string{
+		"grace", "retry", "limit", "kill", "abandon", "drain", "timeout", "deadline", "same stop", "budget",
+	}[n]
 }
 
 // Timer identifies one timer. At most one with the same name and id runs.
@@ -50,8 +54,19 @@ func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 	for _, a := range decided {
 		switch a := a.(type) {
 		case startTimer:
+			at := now.Add(a.after)
+			if end, ok := r.Due(Timer{Name: BudgetTimer}); ok && a.share > 0 {
+				at = earlier(at, now.Add(max(end.Sub(now), 0)/time.Duration(a.share)))
+			}
+			if a.sooner {
+				was, runs := r.Due(a.timer)
+				if !runs {
+					continue
+				}
+				at = earlier(at, was)
+			}
 			r = r.withoutTimer(a.timer)
-			r.Deadlines = append(r.Deadlines, Deadline{a.timer, now.Add(a.after)})
+			r.Deadlines = append(r.Deadlines, Deadline{a.timer, at})
 		case stopTimer:
 			r = r.withoutTimer(a.timer)
 		default:
@@ -59,6 +74,25 @@ func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 		}
 	}
 	return r, todo
+}
+
+// WithoutBudget returns the run without the timer for what an outer run allows.
+func (r Run) WithoutBudget() Run { return r.withoutTimer(Timer{Name: BudgetTimer}) }
+
+// Due returns the time at which a timer ends. ok is false if it does not run.
+func (r Run) Due(t Timer) (at time.Time, ok bool) {
+	i := slices.IndexFunc(r.Deadlines, func(d Deadline) bool { return d.Timer == t })
+	if i < 0 {
+		return at, false
+	}
+	return r.Deadlines[i].At, true
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // withoutTimer removes a timer from r.Deadlines. It copies the slice, because earlier values of the run share it.

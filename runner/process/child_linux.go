@@ -20,7 +20,7 @@ import (
 // uses a copy of the request.
 type request struct {
 	block      uintptr // address of the block
-	report     uintptr // descriptor of a pipe for a failure
+	slot       uintptr // address of the slot on the board; 0: it has none
 	stdio      [3]uintptr
 	newSession bool   // stdio[0] is its terminal; else it leads a group in graceful's session
 	foreground bool   // its group is made the foreground group of the terminal at stdio[0]
@@ -29,32 +29,34 @@ type request struct {
 	blocked    uint64
 	files      unix.Rlimit
 	present    unix.Rlimit // graceful's
-	program    uintptr     // descriptor of the program; atFDCWD: path names it
+	program    uintptr     // descriptor of the program; atFDCWD: a path names it
 	keep       place       // descriptors (int32) that the program inherits under their numbers, then -1
 	pids       place       // list of the places where its pid is written, in decimal
 	cgroup     place       // directory
 	procs      place       // cgroup.procs in that directory
 	dir        place       // none: graceful's
-	path       place
+	spare      place       // directory that is made and removed for a process whose own is gone
+	paths      place       // list of the paths at which the program may be
 	argv, env  place
-	script     place   // arguments of the shell that runs path as a script
-	setPID     uintptr // address at which the kernel stores the pid of the child, before the child exists; 0: none
+	script     place // arguments of the shell that runs a path as a script
 
 	result    uintptr // of the last system call
 	errno     syscall.Errno
 	failure   failure
+	found     syscall.Errno
 	pid       uintptr
 	group     int32
 	before    uint64 // the parent's mask
 	begin     [128]byte
 	sigaction sigaction
 	into      cloneArgs
+	robust    robustList
 }
 
 // place is an offset in the block of a request.
 type place uintptr
 
-// failure is what the child writes to the report.
+// failure is why a process could not be started.
 type failure struct {
 	stage stage
 	errno syscall.Errno
@@ -69,11 +71,20 @@ const (
 	stageCgroup
 	stageDir
 	stageExec
+	stageInterpreter // the program is there, but not what is to run it
 )
 
 // cloneArgs is struct clone_args of clone3(2), as long as Linux 5.7 wants it for CLONE_INTO_CGROUP.
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// robustList is struct robust_list_head (set_robust_list(2)) and its only entry.
+type robustList struct {
+	first   uintptr
+	offset  uintptr // from an entry to its lock
+	pending uintptr
+	entry   uintptr
 }
 
 // allSignals is a mask that blocks every signal.
@@ -119,10 +130,10 @@ func (r *request) forkIntoCgroup() {
 	}
 	dir := r.result
 	r.into.flags, r.into.exitSignal = unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
-	if r.setPID != 0 {
+	if r.slot != 0 {
 		r.into.flags |= unix.CLONE_PARENT_SETTID
 	}
-	r.into.cgroup, r.into.parentTID = uint64(dir), uint64(r.setPID)
+	r.into.cgroup, r.into.parentTID = uint64(dir), uint64(r.pidAddress())
 	r.failure.stage = stageFork
 	r.try(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&r.into)), unsafe.Sizeof(r.into), 0, 0)
 	if r.errno == 0 && r.result == 0 {
@@ -144,15 +155,18 @@ func (r *request) forkIntoCgroup() {
 //go:norace
 //go:nosplit
 func (r *request) become() {
-	if r.enterGroup() && r.enterCgroup() && r.setDescriptors() && r.enterDir() {
+	if r.enterGroup() && r.announce() && r.enterCgroup() && r.setDescriptors() && r.enterDir() {
 		r.setInherited()
 		r.relocate(r.env)
 		r.relocate(r.script)
+		r.relocate(r.argv)
+		r.relocate(r.paths)
 		r.execute()
 	}
-	r.failure.errno = r.errno
-	r.setMask(&allSignals, nil) // SIGPIPE, where the parent is gone
-	r.try(unix.SYS_WRITE, r.report, uintptr(unsafe.Pointer(&r.failure)), unsafe.Sizeof(r.failure), 0)
+	if r.slot != 0 {
+		r.slotAt().failed.stage, r.slotAt().failed.errno = r.failure.stage, r.errno
+		r.settle()
+	}
 	for {
 		r.try(unix.SYS_EXIT_GROUP, 127, 0, 0, 0)
 	}
@@ -177,6 +191,37 @@ func (r *request) enterGroup() bool {
 		r.try(unix.SYS_IOCTL, r.stdio[0], unix.TIOCSPGRP, uintptr(unsafe.Pointer(&r.group)), 0)
 	}
 	return true
+}
+
+// announce has the kernel tell graceful when the child has executed the program, or has ended before. The word in the
+// slot is made a robust futex (set_robust_list(2)) that the child holds. execve(2) and the end of a process give such a
+// futex up: the kernel sets settled, and wakes graceful. The child leads its group by then: graceful may signal that.
+//
+//go:norace
+//go:nosplit
+func (r *request) announce() bool {
+	if r.slot == 0 {
+		return true
+	}
+	s := r.slotAt()
+	head, entry := uintptr(unsafe.Pointer(&r.robust)), uintptr(unsafe.Pointer(&r.robust.entry))
+	r.robust.first, r.robust.entry = entry, head
+	r.robust.offset = uintptr(unsafe.Pointer(&s.starting)) - entry
+	s.starting = uint32(r.pid) | futexWaiters
+	if !r.try(unix.SYS_SET_ROBUST_LIST, head, unsafe.Offsetof(r.robust.entry), 0, 0) { // an emulator has none
+		r.settle()
+	}
+	return true
+}
+
+// settle tells graceful not to wait for the start.
+//
+//go:norace
+//go:nosplit
+func (r *request) settle() {
+	s := r.slotAt()
+	s.starting = settled
+	r.try(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.starting)), futexWake, 1, 0)
 }
 
 // enterCgroup moves the child into a cgroup, where clone3(2) has not.
@@ -223,11 +268,24 @@ func (r *request) setDescriptors() bool {
 	return true
 }
 
+// enterDir enters the working directory. If that is gone, it makes an empty directory, enters it, and removes it.
+//
 //go:norace
 //go:nosplit
 func (r *request) enterDir() bool {
 	r.failure.stage = stageDir
-	return r.dir == 0 || r.try(unix.SYS_CHDIR, r.address(r.dir), 0, 0, 0)
+	if r.dir == 0 || r.try(unix.SYS_CHDIR, r.address(r.dir), 0, 0, 0) {
+		return true
+	}
+	if r.errno != syscall.ENOENT && r.errno != syscall.ENOTDIR && r.errno != syscall.ESTALE {
+		return false
+	}
+	if r.slot != 0 {
+		r.slotAt().dirGone = 1
+	}
+	return r.try(unix.SYS_MKDIRAT, atFDCWD, r.address(r.spare), 0o700, 0) &&
+		r.try(unix.SYS_CHDIR, r.address(r.spare), 0, 0, 0) &&
+		r.try(unix.SYS_UNLINKAT, atFDCWD, r.address(r.spare), unix.AT_REMOVEDIR, 0)
 }
 
 // setInherited sets what hardly can fail.
@@ -264,68 +322,6 @@ func (r *request) relocate(list place) {
 		}
 		*text = r.address(place(*text))
 	}
-}
-
-// execute executes the program, or the shell if the program is a script for it. It returns only if that fails. The
-// arguments of the shell are its own path, the script, and the rest of argv.
-//
-//go:norace
-//go:nosplit
-func (r *request) execute() {
-	r.failure.stage = stageExec
-	r.relocate(r.argv)
-	r.execveat(r.address(r.path), r.argv)
-	if r.errno != syscall.ENOEXEC {
-		return
-	}
-	if r.setsFiles {
-		r.setFiles(&r.present)
-	}
-	script := r.isScript()
-	if r.setsFiles {
-		r.setFiles(&r.files)
-	}
-	if script {
-		r.execveat(*(*uintptr)(r.at(r.script)), r.script)
-	}
-	r.errno = syscall.ENOEXEC
-}
-
-// execveat executes the program at a path, or the one of the descriptor.
-//
-//go:norace
-//go:nosplit
-func (r *request) execveat(path uintptr, argv place) {
-	if r.program == atFDCWD {
-		r.try(unix.SYS_EXECVE, path, r.address(argv), r.address(r.env), 0)
-		return
-	}
-	r.result, _, r.errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, r.program, path, r.address(argv), r.address(r.env),
-		unix.AT_EMPTY_PATH, 0)
-}
-
-// isScript reports whether a file that the kernel cannot execute is one for a shell, as execvp(3) and POSIX have it. It
-// is not if it has the magic number of ELF, or a NUL in its first line.
-//
-//go:norace
-//go:nosplit
-func (r *request) isScript() bool {
-	if !r.try(unix.SYS_OPENAT, atFDCWD, r.address(r.path), unix.O_RDONLY|unix.O_CLOEXEC, 0) ||
-		!r.try(unix.SYS_READ, r.result, uintptr(unsafe.Pointer(&r.begin)), unsafe.Sizeof(r.begin), 0) {
-		return false
-	}
-	if r.result >= 4 && r.begin[0] == 0x7f && r.begin[1] == 'E' && r.begin[2] == 'L' && r.begin[3] == 'F' {
-		return false
-	}
-	for i := range r.begin {
-		if uintptr(i) == r.result || r.begin[i] == '\n' {
-			break
-		}
-		if r.begin[i] == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // atFDCWD is AT_FDCWD, which is -100.
@@ -375,8 +371,23 @@ func (r *request) try(number, a1, a2, a3, a4 uintptr) bool {
 //go:norace
 //go:nosplit
 func (r *request) cloneFlags() uintptr {
-	if r.setPID == 0 {
+	if r.slot == 0 {
 		return uintptr(unix.SIGCHLD)
 	}
 	return uintptr(unix.SIGCHLD) | unix.CLONE_PARENT_SETTID
+}
+
+// pidAddress returns where the kernel stores the pid of the child before the child exists.
+//
+//go:norace
+//go:nosplit
+func (r *request) pidAddress() uintptr { return r.slot + unsafe.Offsetof(slot{}.pid) }
+
+// slotAt returns the slot.
+//
+//go:norace
+//go:nosplit
+//go:nocheckptr
+func (r *request) slotAt() *slot {
+	return (*slot)(unsafe.Add(unsafe.Pointer(r), r.slot-uintptr(unsafe.Pointer(r))))
 }

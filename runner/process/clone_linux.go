@@ -8,4 +8,4 @@ import "golang.org/x/sys/unix"
 //
 //go:norace
 //go:nosplit
-func (r *request) clone() { r.try(unix.SYS_CLONE, r.cloneFlags(), 0, r.setPID, 0) }
+func (r *request) clone() { r.try(unix.SYS_CLONE, r.cloneFlags(), 0, r.pidAddress(), 0) }

@@ -6,4 +6,4 @@ import "golang.org/x/sys/unix"
 //
 //go:norace
 //go:nosplit
-func (r *request) clone() { r.try(unix.SYS_CLONE, 0, r.cloneFlags(), r.setPID, 0) }
+func (r *request) clone() { r.try(unix.SYS_CLONE, 0, r.cloneFlags(), r.pidAddress(), 0) }

@@ -7,8 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// collectLimit bounds the number of ends that one call of collect handles.
-const collectLimit = 1000
+// collectLimit bounds the number of ends that one call of collect handles: then the guard looks for messages. Graceful
+// is told after some calls: it would read about each process that is not reaped.
+var collectLimit = 1 << 10
+
+// maxTurns is how many calls of collect may reach their limit until graceful is told.
+const maxTurns = 16
 
 // collect marks the ends of processes on the board, and reaps orphans. It reports whether it has told graceful.
 //
@@ -21,10 +25,63 @@ func (g *guard) collect() (changed bool) {
 		n++
 	}
 	g.more = n == collectLimit
-	if changed = changed || n > 0 || g.board.childless != before; changed {
+	if n >= ManyEnds && !g.triedPriority {
+		g.raisePriority()
+	}
+	if changed = changed || n > 0 || g.board.childless != before; changed && !g.silent {
 		g.tell()
 	}
 	return changed
+}
+
+// ManyEnds is how many orphans that end at once show that a process has too little time to reap them.
+const ManyEnds = 64
+
+// highest is the nice value of the highest priority.
+const highest = -20
+
+// raisePriority raises the priority of the guard, if that is allowed (CAP_SYS_NICE). Of a hundred processes that fork
+// and end, it would reap fewer than end.
+//
+//go:norace
+//go:nosplit
+func (g *guard) raisePriority() {
+	g.triedPriority = true
+	if !g.call(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, 0, 0, 0) {
+		return
+	}
+	g.nice = 20 - g.result
+	nice := highest
+	g.raised = g.call(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(nice), 0)
+}
+
+// restorePriority restores the priority in a child.
+//
+//go:norace
+//go:nosplit
+func (g *guard) restorePriority() {
+	if g.raised {
+		g.call(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, g.nice, 0)
+	}
+}
+
+// collectAll is collect for the loop of the guard. Before it tells graceful, it reaps the orphans that a zombie hides:
+// graceful would read about each.
+//
+//go:norace
+//go:nosplit
+func (g *guard) collectAll() {
+	g.silent = true
+	changed := g.collect()
+	g.silent = false
+	if changed && g.hidden {
+		g.reapHidden()
+	}
+	g.untold = g.untold || changed
+	if g.turns++; g.untold && (!g.more || g.turns >= maxTurns) {
+		g.untold, g.turns = false, 0
+		g.tell()
+	}
 }
 
 // handleNext handles a child that has ended, and reports whether there was one.
@@ -46,6 +103,17 @@ func (g *guard) handleNext() bool {
 	handled := g.handle(uintptr(g.info.pid))
 	g.hidden = g.hidden || !handled
 	return handled
+}
+
+// reapHidden reaps the orphans that a zombie hides. The kernel lists fewer of them while others are reaped.
+//
+//go:norace
+//go:nosplit
+func (g *guard) reapHidden() {
+	for n := g.board.orphans - 1; n != g.board.orphans; {
+		n = g.board.orphans
+		g.each(reapChild)
+	}
 }
 
 // codeKilled is CLD_KILLED (sigaction(2)).
@@ -90,9 +158,13 @@ func (g *guard) look(kind, id, options uintptr) bool {
 	return g.errno == 0
 }
 
+// reap reaps a child. It returns false if the child has not ended: one whose start has failed is about to.
+//
 //go:norace
 //go:nosplit
-func (g *guard) reap(pid uintptr) { g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) }
+func (g *guard) reap(pid uintptr) bool {
+	return !g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) || g.result != 0
+}
 
 // suspension reports by which signal the target was suspended.
 //
@@ -132,10 +204,9 @@ func (g *guard) perform() {
 	reaped := false
 	for i := range g.board.used {
 		s := &g.board.slots[i]
-		if s.reap == 0 {
+		if s.reap == 0 || !g.reap(uintptr(s.pid)) {
 			continue
 		}
-		g.reap(uintptr(s.pid))
 		s.pid, s.end, s.failed.errno = 0, 0, 0
 		s.reap, s.asked = 0, 0
 		reaped = true

@@ -24,22 +24,29 @@ type guard struct {
 	end, peer uintptr  // the numbers of both ends
 	passes    uint64   // signals that are passed on to graceful
 	keep      []int32  // descriptors that stay open, in order
+	leaves    bool     // it leaves the working directory when the target has started
 	successor *request // starts a new graceful
 	request   request  // the one of the message
 	argv      []byte   // memory that ps(1) shows as the command line
 	environ   []byte   // memory that /proc/PID/environ shows
 
-	result   uintptr // of the last system call
-	errno    syscall.Errno
-	signals  uintptr // signalfd(2)
-	children uintptr // /proc/PID/task/TID/children; none: it is missing
-	pending  uint64  // signals to pass on once there is a graceful that leads
-	hidden   bool    // a zombie that graceful has not handled may hide others
-	more     bool    // collect has stopped at its limit
-	closed   bool    // inherited descriptors are closed
-	failures int     // how often a new graceful has ended before it led
-	kills    int     // how often it was killed before it led
-	killed   bool    // the last one was ended by SIGKILL
+	result        uintptr // of the last system call
+	errno         syscall.Errno
+	signals       uintptr // signalfd(2)
+	children      uintptr // /proc/PID/task/TID/children; none: it is missing
+	pending       uint64  // signals to pass on once there is a graceful that leads
+	hidden        bool    // a zombie that graceful has not handled may hide others
+	more          bool    // collect has stopped at its limit
+	isAlone       bool    // the caller's descriptors are closed
+	silent        bool    // collect does not tell graceful
+	untold        bool    // graceful has yet to be told of a change
+	turns         int     // calls of collect since then
+	triedPriority bool    // raisePriority was called
+	raised        bool    // it has raised the priority
+	nice          uintptr // the nice value before (getpriority(2))
+	failures      int     // how often a new graceful has ended before it led
+	kills         int     // how often it was killed before it led
+	killed        bool    // the last one was ended by SIGKILL
 
 	n       uintptr // number that is being read
 	poll    [2]pollFD
@@ -50,13 +57,11 @@ type guard struct {
 	heard   [16]signalInfo
 	text    [4096]byte
 	message message
-	header  messageHeader
-	vector  ioVector
-	control control
 	pair    [2]int32
 	dead    pollFD
 	pause   unix.Timespec // between two tries to start a new graceful
 	path    [32]byte      // of children
+	root    [2]byte       // "/"
 }
 
 // none is a descriptor that is not there.
@@ -80,30 +85,10 @@ type signalInfo struct {
 }
 
 // message is what graceful sends to the guard: the slot of a process to start, and where the block of its request lies
-// behind the board. The descriptor of its report comes with it. Without a slot the guard only looks at the board.
+// behind the board. Without a slot the guard only looks at the board.
 type message struct{ slot, at uint32 }
 
 const noSlot = ^uint32(0)
-
-// messageHeader is struct msghdr of recvmsg(2), ioVector is struct iovec, and control is a struct cmsghdr with a
-// descriptor. Their pointers are numbers, since the guard may not store a pointer.
-type (
-	messageHeader struct {
-		name       uintptr
-		nameLength uint32
-		vector     uintptr
-		vectors    uintptr
-		control    uintptr
-		controls   uintptr
-		flags      int32
-	}
-	ioVector struct{ base, length uintptr }
-	control  struct {
-		length      uintptr
-		level, kind int32
-		fd          int32
-	}
-)
 
 // fork forks the guard.
 //
@@ -131,7 +116,7 @@ func (g *guard) run() {
 	for {
 		g.wait()
 		g.readSignals()
-		g.collect()
+		g.collectAll()
 		for g.receive() {
 			if g.start() {
 				g.request.become()
@@ -150,6 +135,8 @@ func (g *guard) run() {
 //go:norace
 //go:nosplit
 func (g *guard) begin() {
+	g.call(unix.SYS_GETPID, 0, 0, 0, 0)
+	g.board.guard = int32(g.result)
 	g.call(unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0)
 	g.call(unix.SYS_SETPGID, 0, 0, 0, 0)
 	g.signals = none
@@ -230,6 +217,7 @@ func (g *guard) readSignals() {
 			}
 		}
 	}
+	g.pending &^= g.board.drops
 	for sig := uintptr(1); g.pending != 0 && g.board.leads != 0; sig++ {
 		if bit := uint64(1) << (sig - 1); g.pending&bit != 0 {
 			g.pending &^= bit

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,7 @@ import (
 func startGuard(t *testing.T) *Guard {
 	t.Helper()
 	g, err := StartGuard(Succession{Successor: func(int, int) Spec {
-		return Spec{Path: "/bin/false", Argv: []string{"false"}}
+		return Spec{Program: "/bin/false", Argv: []string{"false"}}
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +34,7 @@ func startGuard(t *testing.T) *Guard {
 
 // shell returns a process that runs a script.
 func shell(script string) Spec {
-	return Spec{Path: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ()}
+	return Spec{Program: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ()}
 }
 
 // until waits for a condition.
@@ -81,15 +82,27 @@ func TestGuard_processes(t *testing.T) {
 func TestGuard_failures(t *testing.T) {
 	const missing, tooLong = "no such file or directory", "argument list too long"
 	g := startGuard(t)
+	children, err := OpenChildren()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/script", []byte("#!"+dir+"/none\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		change func(*Spec)
 		want   error
 		text   string
 	}{
-		"no program":   {func(s *Spec) { s.Path = dir + "/none" }, unix.ENOENT, missing},
-		"a directory":  {func(s *Spec) { s.Path = dir }, unix.EACCES, "permission denied"},
-		"no directory": {func(s *Spec) { s.Dir = dir + "/none" }, unix.ENOENT, "its working directory: " + missing},
+		"no program":   {func(s *Spec) { s.Program = dir + "/none" }, unix.ENOENT, missing},
+		"none in PATH": {func(s *Spec) { s.Program, s.Search = "none", dir+":/bin/sh" }, unix.ENOTDIR, "not a directory"},
+		"no name":      {func(s *Spec) { s.Program = "" }, unix.ENOENT, missing},
+		"a directory":  {func(s *Spec) { s.Program = dir }, unix.EACCES, "permission denied"},
+		"interpreter": {func(s *Spec) { s.Program = dir + "/script" }, ErrInterpreter,
+			"its interpreter or dynamic loader: " + missing},
+		"no directory": {func(s *Spec) { s.Dir = "/dev/null/none"; t.Setenv("TMPDIR", dir+"/none") }, ErrDir,
+			"its working directory: " + missing},
 		"no cgroup":    {func(s *Spec) { s.Cgroup = dir + "/none" }, ErrCgroup, "entering its cgroup: " + missing},
 		"a NUL":        {func(s *Spec) { s.Argv = []string{"a\x00b"} }, unix.EINVAL, "invalid argument"},
 		"too much":     {func(s *Spec) { s.Env = []string{strings.Repeat("x", 1<<20)} }, unix.E2BIG, tooLong},
@@ -98,7 +111,8 @@ func TestGuard_failures(t *testing.T) {
 		s := shell("exit 1")
 		c.change(&s)
 		for name, start := range map[string]func() (int, error){
-			name: func() (int, error) { return g.Start(s, 1) }, name + ", without a guard": s.Start,
+			name:                       func() (int, error) { return g.Start(s, 1) },
+			name + ", without a guard": func() (int, error) { return children.Start(s, 1) },
 		} {
 			if pid, err := start(); pid != 0 || !errors.Is(err, c.want) || err.Error() != c.text {
 				t.Errorf("%s: %d, %v; want %s", name, pid, err, c.text)
@@ -114,7 +128,7 @@ func TestGuard_arguments(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "out")
 	big := strings.Repeat("x", 100<<10)
 	s := Spec{
-		Path: "/bin/sh", Argv: []string{"sh", "-c", `printf '%s|' "$@" "$B" >` + file, "sh", "", "a b", "\xff\n"},
+		Program: "/bin/sh", Argv: []string{"sh", "-c", `printf '%s|' "$@" "$B" >` + file, "sh", "", "a b", "\xff\n"},
 		PIDOfOurs: 7, Env: []string{"LISTEN_PID=7", "WATCHDOG_PID=8", "B=\xfe"},
 	}
 	for i := range 15 {
@@ -132,10 +146,26 @@ func TestGuard_arguments(t *testing.T) {
 	}
 }
 
+// The board has which outputs of a process are not graceful's.
+func TestGuard_Replaced(t *testing.T) {
+	g := startGuard(t)
+	for id, s := range []Spec{{}, {Stdout: 2}, {Stderr: 1}, {Stdout: 2, Stderr: 1}} {
+		s.Program, s.Argv = "/bin/true", []string{"true"}
+		pid, err := g.Start(s, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stdout, stderr := g.Replaced(id); stdout != (s.Stdout != 0) || stderr != (s.Stderr != 0) {
+			t.Errorf("command %d: %t, %t", id, stdout, stderr)
+		}
+		ends(t, g, pid, machine.Ending{})
+	}
+}
+
 // Orphans are reaped although a process that has ended before them is kept, and although nothing acts on that.
 func TestGuard_orphans(t *testing.T) {
 	g := startGuard(t)
-	const orphans = 2000
+	const orphans = 300
 	pid, err := g.Start(shell(fmt.Sprintf(
 		"i=0; while [ $((i += 1)) -le %d ]; do (sleep 0.5 & exit) & done; wait; kill -9 $$", orphans)), 0)
 	if err != nil {
@@ -148,11 +178,14 @@ func TestGuard_orphans(t *testing.T) {
 
 // More orphans than the guard reaps in one turn end at once.
 func TestGuard_manyOrphansAtOnce(t *testing.T) {
+	defer func(limit int) { collectLimit = limit }(collectLimit)
+	collectLimit = 500
 	g := startGuard(t)
 	file := filepath.Join(t.TempDir(), "ready")
-	const orphans = collectLimit + 200
-	pid, err := g.Start(shell(fmt.Sprintf("i=0; while [ $((i += 1)) -le %d ]; do (sleep 1000 & exit) & done; wait\n"+
-		"trap : TERM; echo >%s; while :; do sleep 1000 & wait; done", orphans, file)), 0)
+	orphans := collectLimit + 200
+	pid, err := g.Start(shell(fmt.Sprintf("mkfifo %[2]s.fifo; exec 3<>%[2]s.fifo; i=0\n"+
+		"while [ $((i += 1)) -le %[1]d ]; do (read x <&3 & exit) & done; wait\n"+
+		"trap : TERM; echo >%[2]s; while :; do sleep 1000 & wait; done", orphans, file)), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +205,66 @@ func TestGuard_manyOrphansAtOnce(t *testing.T) {
 	until(t, "reaping", func() bool { total += g.Orphans(); return total >= orphans })
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	ends(t, g, pid, machine.Ending{Signal: 9})
+	// The guard has raised its priority, if it may; a process that it starts has the old one.
+	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil || raw > 20 {
+		t.Skip("an exit status cannot tell a priority above the normal one")
+	}
+	if guard, _ := unix.Getpriority(unix.PRIO_PROCESS, g.PID()); guard != 20-highest {
+		t.Logf("the guard may not raise its priority: %d", 20-guard)
+	}
+	if pid, err = g.Start(shell("exit $(nice)"), 1); err != nil {
+		t.Fatal(err)
+	}
+	ends(t, g, pid, machine.Ending{Code: 20 - raw})
+}
+
+// A guard that is killed right after it has forked a process has started it: nothing starts it again.
+func TestStarts_guardEndsAfterTheFork(t *testing.T) {
+	s := starts{board: &board{}}
+	err := s.await(1, func() bool {
+		s.board.slots[1].pid, s.board.slots[1].starting = 7, settled
+		return true
+	})
+	if err != nil {
+		t.Errorf("the process was started, and Start fails: %v", err)
+	}
+	if err := s.await(2, func() bool { return true }); !errors.Is(err, ErrGuardEnded) {
+		t.Errorf("the process was not started, and the error is %v", err)
+	}
+}
+
+// Many processes run at once. Each has a slot of its own, also where the requests of others have been in memory.
+func TestGuard_manyProcessesAtOnce(t *testing.T) {
+	g := startGuard(t)
+	const many = 2 * spareSlots
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := map[int]int{}
+	for id := range many {
+		pid, err := g.Start(shell(fmt.Sprintf("read x <>%s; exit %d", fifo, id%256)), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[id] = pid
+	}
+	if got := g.Started(); !maps.Equal(got, want) || g.slots() != many {
+		t.Errorf("%d slots hold %v, want %v", g.slots(), got, want)
+	}
+	for id, pid := range want {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		if _, err := g.StartOf(pid); err != nil {
+			t.Errorf("process %d of command %d: %v", pid, id, err)
+		}
+	}
+	for range many {
+		var pid int
+		until(t, "end of a process", func() bool { pid, _, _ = g.Peek(); return pid != 0 })
+		g.Reap(pid)
+		until(t, "reaping", func() bool { return g.slotOf(pid) == nil })
+	}
 }
 
 // The children of the guard are killed, except commands.
@@ -237,14 +330,14 @@ func TestGuard_suspendedAndKilled(t *testing.T) {
 // The guard calls nothing but its own code and the one function that makes system calls: everything else in a Go
 // program may need the runtime, of which the guard has only a copy.
 func TestGuard_calls(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
+	program := filepath.Join(t.TempDir(), "program") // this one may have no symbols
+	if out, err := exec.Command("go", "test", "-c", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	const functions = `^graceful/runner/process\.\(\*(guard|request)\)`
-	code, err := exec.Command("go", "tool", "objdump", "-s", functions, self).Output()
+	code, err := exec.Command("go", "tool", "objdump", "-s", functions, program).Output()
 	if err != nil {
-		t.Skip("needs go tool objdump: ", err)
+		t.Fatal(err)
 	}
 	call := regexp.MustCompile(`\t(?:CALL|BL|JMP) ([^\s(]+\([^\s]*|[a-z][^\s]*)\(SB\)`)
 	var called []string
@@ -254,7 +347,7 @@ func TestGuard_calls(t *testing.T) {
 	slices.Sort(called)
 	called = slices.Compact(called)
 	own := regexp.MustCompile(`^(graceful/runner/process\.(\(\*(guard|request)\)\..*|writeDecimal)|` +
-		`syscall\.RawSyscall6|runtime\.(panic(Index|Slice).*|memmove.*|duff(copy|zero).*))$`)
+		`syscall\.RawSyscall6|runtime\.(panic(Index|Slice|Bounds).*|memmove.*|memclrNoHeapPointers.*|duff(copy|zero).*))$`)
 	if len(called) < 10 {
 		t.Fatalf("it calls only %q", called)
 	}

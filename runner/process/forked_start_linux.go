@@ -12,13 +12,7 @@ import (
 //go:nosplit
 func (g *guard) receive() bool {
 	for {
-		g.vector = ioVector{uintptr(unsafe.Pointer(&g.message)), unsafe.Sizeof(g.message)}
-		g.header = messageHeader{
-			vector: uintptr(unsafe.Pointer(&g.vector)), vectors: 1,
-			control: uintptr(unsafe.Pointer(&g.control)), controls: unsafe.Sizeof(g.control),
-		}
-		g.control.length = 0
-		if !g.call(unix.SYS_RECVMSG, g.link, uintptr(unsafe.Pointer(&g.header)), unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC, 0) {
+		if !g.call(unix.SYS_READ, g.link, uintptr(unsafe.Pointer(&g.message)), unsafe.Sizeof(g.message), 0) {
 			return false
 		}
 		if g.result == 0 {
@@ -26,7 +20,7 @@ func (g *guard) receive() bool {
 			g.poll[0].fd = -1
 			return false
 		}
-		if g.message.slot < maxSlots && g.control.length != 0 {
+		if g.message.slot < maxSlots {
 			return true
 		}
 	}
@@ -40,31 +34,35 @@ func (g *guard) start() (child bool) {
 	block := unsafe.Add(unsafe.Pointer(g.board), g.message.at)
 	g.request = *(*request)(block)
 	r := &g.request
-	r.block, r.report = uintptr(block), uintptr(g.control.fd)
-	g.board.childless = 0
 	s := &g.board.slots[g.message.slot]
-	r.setPID = uintptr(unsafe.Pointer(&s.pid))
+	r.block, r.slot = uintptr(block), uintptr(unsafe.Pointer(s))
+	g.board.childless = 0
 	r.fork()
 	if r.errno == 0 && r.result == 0 {
 		g.call(unix.SYS_CLOSE, g.link, 0, 0, 0)
+		g.restorePriority()
 		return true
 	}
-	s.failed.stage, s.failed.errno = r.failure.stage, r.errno
+	if r.errno != 0 {
+		s.failed.stage, s.failed.errno = r.failure.stage, r.errno
+		r.settle()
+		g.collect() // there may be no child
+	}
 	return false
 }
 
-// started ends the start of a process in the guard.
+// started gives up what the first process has inherited, and the working directory after the target. A new graceful
+// that finds the guard in that directory can rely on it: no target will be started.
 //
 //go:norace
 //go:nosplit
 func (g *guard) started() {
-	g.call(unix.SYS_CLOSE, uintptr(g.control.fd), 0, 0, 0)
-	if g.request.errno != 0 {
-		g.collect() // there may be no child
-	}
-	if !g.closed {
-		g.closed = true
+	if !g.isAlone {
+		g.isAlone = true
 		g.closeOthers()
+	}
+	if g.leaves && g.message.slot == 0 {
+		g.call(unix.SYS_CHDIR, uintptr(unsafe.Pointer(&g.root)), 0, 0, 0)
 	}
 }
 

@@ -62,7 +62,7 @@ func (g *guard) bury() {
 //go:norace
 //go:nosplit
 func (g *guard) connect() bool {
-	const kind = unix.SOCK_SEQPACKET | unix.SOCK_CLOEXEC
+	const kind = unix.SOCK_SEQPACKET | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	if !g.call(unix.SYS_SOCKETPAIR, unix.AF_UNIX, kind, 0, uintptr(unsafe.Pointer(&g.pair))) {
 		return false
 	}
@@ -90,6 +90,7 @@ func (g *guard) forkSuccessor() bool {
 	}
 	g.leader = g.successor.result
 	if g.leader == 0 {
+		g.restorePriority()
 		return true
 	}
 	g.leaderFD = none

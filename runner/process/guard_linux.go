@@ -15,29 +15,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"graceful/cleanup/eintr"
+	"graceful/runner/procfs"
 )
 
 // Guard is the guard as graceful sees it: the parent of the processes that graceful has it start.
 type Guard struct {
+	starts
 	pid     int
 	isChild bool // else graceful is the guard's child: it has replaced one that was killed
 	link    int
 	memory  int // descriptor of the board
 	mapped  []byte
-	board   *board
 	size    uint32 // of the memory that exists
-	hung    uint32 // where the block lies that a process may still need that another graceful has started; 0: none
 	gone    bool
 	orphans uint32
 	target  int // pidfd of the target; below 0: none
 }
 
-// ErrGuardEnded means that the guard has ended.
-var ErrGuardEnded = errors.New("the guard has ended")
-
 // Succession is what the guard needs for its work after the death of graceful.
 type Succession struct {
 	Keep      []int // descriptors that the guard keeps: a new graceful, or a command, needs them
+	Leaves    bool  // the guard leaves the working directory when the target has started
 	Passes    []syscall.Signal
 	Successor func(link, memory int) Spec // a new graceful. It keeps the two descriptors, which OpenGuard wants.
 }
@@ -52,7 +50,7 @@ func StartGuard(s Succession) (*Guard, error) {
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(memory))
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("a pair of sockets: %w", err), g.release())
 	}
@@ -84,17 +82,18 @@ func (g *Guard) prepare(s Succession, end uintptr) (*guard, error) {
 	}
 	f := &guard{
 		board: g.board, leader: uintptr(unix.Getpid()), leaderFD: none, link: end, end: end, peer: uintptr(g.link),
-		passes: setOf(s.Passes), all: allSignals, successor: spec.layOut(p, newBlock(p.size())),
+		passes: setOf(s.Passes), all: allSignals, leaves: s.Leaves, successor: spec.layOut(p, newBlock(p.size())),
 	}
 	program, err := unix.Open(SelfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", SelfExe, err)
 	}
-	f.successor.report, f.successor.program = none, uintptr(program)
+	f.successor.program = uintptr(program)
 	if fd, err := unix.PidfdOpen(unix.Getpid(), 0); err == nil {
 		f.leaderFD = uintptr(fd)
 	}
 	copy(f.path[:], "/proc/thread-self/children\x00")
+	copy(f.root[:], "/\x00")
 	f.argv, f.environ = ownMemory()
 	for _, fd := range append(slices.Clone(s.Keep), int(end), g.memory, int(int32(f.leaderFD)), program) {
 		f.keep = append(f.keep, int32(fd))
@@ -113,14 +112,14 @@ func OpenGuard(link, memory int) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.link, g.pid = link, unix.Getppid()
+	g.link, g.pid = link, int(g.board.guard) // the parent may be another process by now
 	for i := range g.slots() {
 		s := &g.board.slots[i]
 		if s.asked != 0 && atomic.LoadInt32(&s.pid) == 0 {
 			s.asked = 0 // the request was never sent
 		}
-		if s.asked != 0 && s.executed == 0 {
-			g.hung = g.board.from
+		if s.asked != 0 {
+			g.pending = append(g.pending, i)
 		}
 	}
 	g.watchTarget()
@@ -144,7 +143,7 @@ func openBoard(memory int) (*Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mapping memory for the guard: %w", err)
 	}
-	g := &Guard{memory: memory, mapped: mapped, board: (*board)(unsafe.Pointer(&mapped[0])), target: -1}
+	g := &Guard{starts: starts{board: (*board)(unsafe.Pointer(&mapped[0]))}, memory: memory, mapped: mapped, target: -1}
 	var st unix.Stat_t
 	if err = unix.Fstat(memory, &st); err == nil {
 		g.size = uint32(st.Size)
@@ -185,22 +184,33 @@ func (g *Guard) release() error { return errors.Join(unix.Munmap(g.mapped), unix
 // PID returns the pid of the guard.
 func (g *Guard) PID() int { return g.pid }
 
-func (g *Guard) slots() int { return int(atomic.LoadUint32(&g.board.used)) }
-
-// Ended reports whether the guard has ended. If it was suspended, Ended continues it.
+// Ended reports whether the guard has ended. If it is suspended, Ended continues it.
 func (g *Guard) Ended() bool {
 	switch {
 	case g.gone:
 	case g.isChild:
-		_, g.gone = PeekAt(g.pid)
-		if !g.gone && SuspendedBy(g.pid) != 0 {
+		g.gone = isZombie(g.pid)
+		if !g.gone && suspendedBy(g.pid) != 0 {
 			_ = unix.Kill(g.pid, unix.SIGCONT)
 		}
 	default:
 		g.gone = unix.Getppid() != g.pid
+		if !g.gone && isSuspended(g.pid) {
+			_ = unix.Kill(g.pid, unix.SIGCONT)
+		}
 	}
 	return g.gone
 }
+
+// isSuspended reports whether a process is suspended. Where /proc is missing, it counts as running.
+func isSuspended(pid int) bool {
+	stat, _ := procfs.Read(strconv.Itoa(pid) + "/stat")
+	p, _ := procfs.ParseStat(stat)
+	return p.Suspended
+}
+
+// Drop has the guard pass these signals on no more.
+func (g *Guard) Drop(signals []syscall.Signal) { g.board.drops = setOf(signals) }
 
 // WasParentOf reports whether the guard has started the process pid, which is now a child of this process. Then the
 // guard has ended, also if a debugger hides its end.
@@ -213,24 +223,26 @@ func (g *Guard) WasParentOf(pid int) bool {
 // when the guard ends.
 func (g *Guard) IsChild() bool { return g.isChild }
 
-// Close kills the guard and reaps it. Its children are reparented.
+// Close kills the guard and reaps it. Its children are reparented: if the guard is a child, to this process.
 func (g *Guard) Close() {
-	if !g.isChild && unix.Getppid() != g.pid {
-		return
+	if !g.isChild {
+		if unix.Getppid() != g.pid {
+			return
+		}
+		g.settle()
 	}
-	g.settle()
 	for range tries {
 		if unix.Kill(g.pid, unix.SIGKILL) != nil {
 			continue
 		}
 		if g.isChild {
-			Reap(g.pid)
+			reap(g.pid)
 		}
 		return
 	}
 }
 
-// settle has the guard reap what has ended. Normally that was done when the tree was empty.
+// settle has the guard reap what has ended.
 func (g *Guard) settle() {
 	for range 100 {
 		busy := false
@@ -249,18 +261,14 @@ func (g *Guard) settle() {
 }
 
 // wake makes the guard look at the board. If the queue is full, the guard has not looked since the earlier ones.
-func (g *Guard) wake() { _ = g.send(noSlot, 0, -1) }
+func (g *Guard) wake() { _ = g.send(noSlot, 0) }
 
-// send sends a message, with a descriptor unless that is negative. It does not wait.
-func (g *Guard) send(slot, at uint32, fd int) (err error) {
+// send sends a message. It does not wait.
+func (g *Guard) send(slot, at uint32) (err error) {
 	m := message{slot, at}
-	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
-	}
 	for range tries {
 		err = eintr.Retry(func() error {
-			return unix.Sendmsg(g.link, (*[unsafe.Sizeof(m)]byte)(unsafe.Pointer(&m))[:], rights, nil,
+			return unix.Sendmsg(g.link, (*[unsafe.Sizeof(m)]byte)(unsafe.Pointer(&m))[:], nil, nil,
 				unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		})
 		if err == nil || err == unix.EAGAIN {

@@ -12,57 +12,47 @@ import (
 	"graceful/runner/machine"
 )
 
-// Start has the guard start a process, for the command with an id; 0 is the target.
+// Start has the guard start the process, as Children.Start does.
 func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
 		return 0, err
 	}
-	at, block, err := g.room(p.size(), id)
+	i, at, block, err := g.room(p.size(), id)
 	if err != nil {
 		return 0, err
 	}
-	var report [2]int // closed by execve(2)
-	if err := unix.Pipe2(report[:], unix.O_CLOEXEC); err != nil {
-		return 0, err
-	}
-	defer unix.Close(report[0])
 	s.layOut(p, block)
-	slot := &g.board.slots[at]
-	*slot = slotFor(id)
-	if at >= g.slots() {
-		atomic.StoreUint32(&g.board.used, uint32(at)+1)
-	}
-	err = g.send(uint32(at), g.board.from, report[1])
-	unix.Close(report[1])
-	if err != nil {
-		slot.asked = 0
-	}
-	switch err {
+	slot := g.ask(i, id)
+	slot.block, slot.replaced = at, s.replaced()
+	switch err := g.send(uint32(i), at); err {
 	case nil:
 	case unix.EPIPE, unix.ECONNRESET:
+		slot.asked = 0
 		return 0, ErrGuardEnded
 	default:
+		slot.asked = 0
 		return 0, fmt.Errorf("asking the guard: %w", err)
 	}
-	failed := g.result(report[0])
-	pid = int(atomic.LoadInt32(&slot.pid))
-	slot.executed = 1
-	switch {
-	case pid == 0 && slot.failed.errno != 0:
-		err = slot.failed.err()
-		slot.asked = 0
+	err = g.await(i, func() bool {
+		if g.Ended() {
+			return true
+		}
+		_ = unix.Kill(g.pid, unix.SIGCONT) // it may be suspended
+		return false
+	})
+	switch pid = int(atomic.LoadInt32(&slot.pid)); {
 	case pid == 0:
 		slot.asked = 0
-		return 0, ErrGuardEnded
-	case failed != nil:
+		return 0, err
+	case err != nil:
 		g.Reap(pid)
-		return 0, failed
+		return 0, err
 	}
 	if id == 0 {
 		g.watchTarget()
 	}
-	return pid, err
+	return pid, nil
 }
 
 // watchTarget opens a pidfd of the target, which is not reaped yet.
@@ -90,54 +80,37 @@ func (g *Guard) awaitMark() {
 	}
 }
 
-// slotFor returns a slot for a process that is yet to be started.
-func slotFor(id int) slot { return slot{asked: 1, id: int32(id)} }
-
-// room returns a free slot, and a block of a size.
-func (g *Guard) room(size uintptr, id int) (index int, b *block, err error) {
+// room returns a free slot, and a block of a size with its offset. The block lies behind those that are needed, because
+// their processes have not executed their programs.
+func (g *Guard) room(size uintptr, id int) (i int, from uint32, b *block, err error) {
 	if size > blocksSize/4 {
-		return 0, nil, unix.E2BIG
+		return 0, 0, nil, unix.E2BIG
 	}
-	if id != 0 {
-		index = 1
-		for index < maxSlots && atomic.LoadUint32(&g.board.slots[index].asked) != 0 {
-			index++
-		}
-	}
-	last := min(max(g.slots(), index+1)+spareSlots, maxSlots)
-	from := uint32(unsafe.Offsetof(g.board.slots) + uintptr(last)*unsafe.Sizeof(slot{}))
-	if g.hung != 0 {
+	i = g.free(id)
+	last := min(max(g.slots(), i+1)+spareSlots, maxSlots)
+	from = uint32(unsafe.Offsetof(g.board.slots) + uintptr(last)*unsafe.Sizeof(slot{}))
+	first := from // where the first block lies that is needed
+	if g.starting() {
 		from = max(from, g.board.to)
+	}
+	for _, j := range g.pending {
+		first = min(first, g.board.slots[j].block)
 	}
 	from = (from + 7) &^ 7
 	to := from + uint32(size)
-	inUse := unsafe.Offsetof(g.board.slots) + uintptr(index+1)*unsafe.Sizeof(slot{})
-	if index == maxSlots || int(to) > len(g.mapped) || g.hung != 0 && inUse > uintptr(g.hung) {
-		return 0, nil, unix.EAGAIN
+	inUse := unsafe.Offsetof(g.board.slots) + uintptr(i+1)*unsafe.Sizeof(slot{})
+	if i == maxSlots || int(to) > len(g.mapped) || inUse > uintptr(first) {
+		return 0, 0, nil, unix.EAGAIN
 	}
 	if err := g.extend(to); err != nil {
-		return 0, nil, err
+		return 0, 0, nil, err
 	}
-	g.board.from, g.board.to = from, to
-	return index, &block{data: g.mapped[from:to]}, nil
+	g.board.to = to
+	return i, from, &block{data: g.mapped[from:to]}, nil
 }
 
-// answerWithin is how long the guard may take before it is taken for suspended.
+// answerWithin is how long the guard may take to mark the end of a process.
 const answerWithin = 100 * time.Millisecond
-
-// result waits until the child has executed its program or failed to. It continues a guard that was suspended.
-func (g *Guard) result(report int) error {
-	for {
-		fds := []unix.PollFd{{Fd: int32(report), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, int(answerWithin.Milliseconds()))
-		if n > 0 || err != nil && err != unix.EINTR {
-			return readFailure(report)
-		}
-		if g.isChild {
-			_ = unix.Kill(g.pid, unix.SIGCONT)
-		}
-	}
-}
 
 // Peek looks for a process of the guard that has ended, as the function Peek does.
 func (g *Guard) Peek() (pid int, ending machine.Ending, childless bool) {
@@ -162,16 +135,6 @@ func endingOf(end uint32) machine.Ending {
 		return machine.Ending{Code: status}
 	}
 	return machine.Ending{Signal: status}
-}
-
-// slotOf returns the slot of a process that the guard has started and not reaped, or nil.
-func (g *Guard) slotOf(pid int) *slot {
-	for i := range g.slots() {
-		if s := &g.board.slots[i]; pid != 0 && int(atomic.LoadInt32(&s.pid)) == pid {
-			return s
-		}
-	}
-	return nil
 }
 
 // Reap has the guard reap a process that Peek has returned.
@@ -226,6 +189,27 @@ func (g *Guard) Started() map[int]int {
 		}
 	}
 	return started
+}
+
+// Replaced tells which outputs of the command with an id are not graceful's own.
+func (g *Guard) Replaced(id int) (stdout, stderr bool) {
+	for i := range g.slots() {
+		if s := &g.board.slots[i]; s.asked != 0 && s.pid != 0 && int(s.id) == id {
+			return s.replaced&replacedStdout != 0, s.replaced&replacedStderr != 0
+		}
+	}
+	return false, false
+}
+
+// replaced returns the outputs that are not graceful's own, for a slot.
+func (s Spec) replaced() (outputs uint32) {
+	if s.Stdout != 0 {
+		outputs |= replacedStdout
+	}
+	if s.Stderr != 0 {
+		outputs |= replacedStderr
+	}
+	return outputs
 }
 
 // ContinueAtEnd says whether the guard is to continue this process when the target ends.

@@ -2,8 +2,6 @@ package process
 
 import (
 	"cmp"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
@@ -20,8 +18,7 @@ func LookPath(name, path string) (string, error) {
 		return name, nil // execve(2) reports what is wrong with it
 	}
 	found := error(unix.ENOENT)
-	for dir := range strings.SplitSeq(path, ":") {
-		file := cmp.Or(dir, ".") + "/" + name
+	for _, file := range candidates(name, path) {
 		var st unix.Stat_t
 		switch err := unix.Stat(file, &st); {
 		case err == unix.EACCES:
@@ -36,33 +33,15 @@ func LookPath(name, path string) (string, error) {
 	return "", found
 }
 
-// CheckDir returns an error if a process cannot be started in a directory. execve(2) would report a missing program
-// instead.
-func CheckDir(dir string) error {
-	if dir == "" {
-		return nil
+// candidates returns the paths at which a program may be.
+func candidates(program, search string) (paths []string) {
+	if program == "" || strings.Contains(program, "/") {
+		return []string{program}
 	}
-	switch st, err := os.Stat(dir); {
-	case err != nil:
-		return err
-	case !st.IsDir():
-		return &fs.PathError{Op: "enter", Path: dir, Err: unix.ENOTDIR}
+	for dir := range strings.SplitSeq(search, ":") {
+		paths = append(paths, cmp.Or(dir, ".")+"/"+program)
 	}
-	return unix.Access(dir, unix.X_OK)
-}
-
-// PathWithin resolves the relative directories of a PATH in another directory. An empty dir is ours.
-func PathWithin(dir, path string) string {
-	if dir == "" {
-		return path
-	}
-	list := strings.Split(path, ":")
-	for i, in := range list {
-		if !strings.HasPrefix(in, "/") {
-			list[i] = dir + "/" + in
-		}
-	}
-	return strings.Join(list, ":")
+	return paths
 }
 
 // SearchPath returns PATH, or the default of execvp(3) where the environment has none.

@@ -3,9 +3,12 @@
 package process
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,18 +39,10 @@ func EndBy(sig syscall.Signal) {
 
 // Peek reaps a child that has ended: there is no look without reaping here. Between the end of the target and the
 // signal to its group, another group may get its number.
-func Peek() (pid int, ending machine.Ending, childless bool) { return wait(-1) }
-
-// PeekAt is Peek for one child.
-func PeekAt(pid int) (ending machine.Ending, ended bool) {
-	found, ending, _ := wait(pid)
-	return ending, found != 0
-}
-
-func wait(id int) (pid int, ending machine.Ending, childless bool) {
+func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	var status unix.WaitStatus
 	for {
-		pid, err := unix.Wait4(id, &status, unix.WNOHANG|unix.WUNTRACED, nil)
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG|unix.WUNTRACED, nil)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -63,21 +58,18 @@ func wait(id int) (pid int, ending machine.Ending, childless bool) {
 	}
 }
 
-// stops are the signals by which children were suspended. wait takes these changes, too.
+// stops are the signals by which children were suspended. Peek takes these changes, too.
 var stops = map[int]syscall.Signal{}
 
 // SuspendedBy returns the signal that has suspended a child since the last call, or 0.
-func SuspendedBy(child int) syscall.Signal {
+func (*Children) SuspendedBy(child int) syscall.Signal {
 	sig := stops[child]
 	delete(stops, child)
 	return sig
 }
 
-// Reap does nothing: Peek has reaped the child.
-func Reap(int) {}
-
 // UsageOf returns nil: a child that has ended was reaped.
-func UsageOf(int) *machine.Usage { return nil }
+func (*Children) UsageOf(int) *machine.Usage { return nil }
 
 // Unblock does nothing: package os/signal unblocks what is caught.
 func Unblock([]syscall.Signal) {}
@@ -88,31 +80,93 @@ func DropSentFaults() {}
 // SinceBoot is a clock for one process: no process resumes a run from a ledger here.
 func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
-// SetsIgnored reports whether Start ignores the signals of Spec.Ignored. If not, the caller must ignore them.
+// SetsIgnored reports whether a start ignores the signals of Spec.Ignored. If not, the caller must ignore them.
 const SetsIgnored = false
 
+// Children is the processes that this process starts.
+type Children struct{ dirGone map[int]bool }
+
+// OpenChildren returns no children.
+func OpenChildren() (*Children, error) { return &Children{map[int]bool{}}, nil }
+
 // Start starts the process. Descriptors above 2 that are not ours stay open in it. It inherits the signals that are
-// ignored now, and LISTEN_PID as it is.
-func (s Spec) Start() (pid int, err error) {
+// ignored now, and LISTEN_PID as it is. A file system that does not answer holds it up.
+func (c *Children) Start(s Spec, _ int) (pid int, err error) {
 	if s.Cgroup != "" {
 		return 0, fmt.Errorf("%w: %w", ErrCgroup, errors.ErrUnsupported)
 	}
-	for _, fd := range s.Keep { // no other goroutine forks meanwhile
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
-			return 0, err
-		}
-		defer unix.CloseOnExec(fd)
+	err = checkDir(s.Dir)
+	gone := err == unix.ENOENT || err == unix.ENOTDIR
+	if gone {
+		s.Dir, err = os.MkdirTemp("", "graceful-")
+		defer os.Remove(s.Dir)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrDir, err)
+	}
+	path, err := LookPath(s.Program, pathWithin(s.Dir, s.Search))
+	if err != nil {
+		return 0, err
 	}
 	attr := &syscall.SysProcAttr{Setpgid: true, Foreground: s.Foreground}
-	files := []uintptr{s.Stdin, 1, 2}
+	files := []uintptr{s.Stdin, cmp.Or(s.Stdout, 1), cmp.Or(s.Stderr, 2)}
 	if s.Terminal != 0 {
 		attr, files = &syscall.SysProcAttr{Setsid: true, Setctty: true}, []uintptr{s.Terminal, s.Terminal, s.Terminal}
 	}
-	return syscall.ForkExec(s.Path, s.Argv, &syscall.ProcAttr{Env: s.Env, Dir: s.Dir, Files: files, Sys: attr})
+	pid, err = syscall.ForkExec(path, s.Argv, &syscall.ProcAttr{Env: s.Env, Dir: s.Dir, Files: files, Sys: attr})
+	if err == unix.ENOENT && unix.Access(path, unix.F_OK) == nil {
+		err = fmt.Errorf("%w: %w", ErrInterpreter, err)
+	}
+	if gone && err == nil {
+		c.dirGone[pid] = true
+	}
+	return pid, err
+}
+
+// checkDir returns an error if a process cannot be started in a directory. execve(2) would report a missing program
+// instead.
+func checkDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	switch st, err := os.Stat(dir); {
+	case err != nil:
+		return errors.Unwrap(err)
+	case !st.IsDir():
+		return unix.ENOTDIR
+	}
+	return unix.Access(dir, unix.X_OK)
+}
+
+// pathWithin resolves the relative directories of a PATH in another directory. An empty dir is ours.
+func pathWithin(dir, path string) string {
+	if dir == "" {
+		return path
+	}
+	list := strings.Split(path, ":")
+	for i, in := range list {
+		if !strings.HasPrefix(in, "/") {
+			list[i] = dir + "/" + in
+		}
+	}
+	return strings.Join(list, ":")
+}
+
+// Reap does nothing: Peek has reaped the child.
+func (*Children) Reap(int) {}
+
+// StartOf tells whether a process was in an empty directory because its own was gone. Start has waited for the program.
+func (c *Children) StartOf(pid int) (dirGone bool, err error) {
+	dirGone = c.dirGone[pid]
+	delete(c.dirGone, pid)
+	return dirGone, nil
 }
 
 // Unreadable says what ReadInherited misses.
 func Unreadable() error { return errors.New("of the ignored signals only HUP and INT are known here") }
+
+// makeNull returns a descriptor from which end of file is read at once. What is written to it fails, without a signal.
+func makeNull() (*os.File, error) { return EmptyInput() }
 
 // ErrGuardEnded means that the guard has ended.
 var ErrGuardEnded = errors.New("the guard has ended")
@@ -123,6 +177,7 @@ type Guard struct{}
 // Succession is what the guard needs for its work after the death of graceful.
 type Succession struct {
 	Keep      []int
+	Leaves    bool
 	Passes    []syscall.Signal
 	Successor func(link, memory int) Spec
 }
@@ -138,15 +193,33 @@ func (*Guard) Close()                            {}
 func (*Guard) ContinueAtEnd(bool)                {}
 func (*Guard) Ended() bool                       { return true }
 func (*Guard) IsChild() bool                     { return true }
+func (*Guard) Drop([]syscall.Signal)             {}
 func (*Guard) KillChildren()                     {}
 func (*Guard) Lead()                             {}
 func (*Guard) Orphans() int                      { return 0 }
 func (*Guard) PID() int                          { return 0 }
 func (*Guard) Peek() (int, machine.Ending, bool) { return 0, machine.Ending{}, true }
 func (*Guard) Reap(int)                          {}
+func (*Guard) Replaced(int) (bool, bool)         { return false, false }
 func (*Guard) Start(Spec, int) (int, error)      { return 0, errors.ErrUnsupported }
 func (*Guard) Started() map[int]int              { return nil }
+func (*Guard) StartOf(int) (bool, error)         { return false, nil }
 func (*Guard) SuspendedBy(int) syscall.Signal    { return 0 }
 func (*Guard) UsageOf(int) *machine.Usage        { return nil }
 func (*Guard) WasParentOf(int) bool              { return false }
 func (*Guard) Watch()                            {}
+
+// CheckSize returns nil: what a program can be started with is unknown here.
+func CheckSize(args, env []string) error { return nil }
+
+// Priority is not changed here.
+type Priority struct{}
+
+// RaisePriority does nothing.
+func RaisePriority() (p Priority) { return p }
+
+// Restore does nothing.
+func (Priority) Restore() {}
+
+// ManyEnds is not reached: there is no guard.
+const ManyEnds = 64

@@ -22,16 +22,18 @@ type siginfo struct {
 
 // Peek looks for a child that has ended, and leaves it a zombie, so that no other process gets its pid. pid is 0 when
 // none has ended; childless tells that there is no child at all. It does not block.
-func Peek() (pid int, ending machine.Ending, childless bool) { return peek(unix.P_ALL, 0, nil) }
+func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
+	return peek(unix.P_ALL, 0, nil)
+}
 
-// PeekAt is Peek for one child, which must not have been reaped.
-func PeekAt(pid int) (ending machine.Ending, ended bool) {
-	found, ending, _ := peek(unix.P_PID, pid, nil)
-	return ending, found != 0
+// isZombie reports whether a child has ended, which must not have been reaped.
+func isZombie(pid int) bool {
+	found, _, _ := peek(unix.P_PID, pid, nil)
+	return found != 0
 }
 
 // UsageOf returns what a child has used that has ended and was not reaped, or nil.
-func UsageOf(pid int) *machine.Usage {
+func (*Children) UsageOf(pid int) *machine.Usage {
 	var used unix.Rusage
 	if found, _, _ := peek(unix.P_PID, pid, &used); found == 0 {
 		return nil
@@ -51,7 +53,9 @@ func usage(used unix.Rusage) *machine.Usage {
 }
 
 // SuspendedBy returns the signal that has suspended a child since the last call, or 0.
-func SuspendedBy(child int) syscall.Signal {
+func (*Children) SuspendedBy(child int) syscall.Signal { return suspendedBy(child) }
+
+func suspendedBy(child int) syscall.Signal {
 	info, err := waitid(unix.P_PID, child, unix.WSTOPPED, nil)
 	if err != nil || info.pid == 0 {
 		return 0
@@ -81,7 +85,7 @@ func waitid(kind, id, options int, used *unix.Rusage) (info siginfo, err error) 
 	return info, err
 }
 
-// Reap reaps a child that Peek has shown.
-func Reap(pid int) {
+// reap reaps a child that has ended.
+func reap(pid int) {
 	_, _ = eintr.RetryValue(func() (int, error) { return unix.Wait4(pid, nil, 0, nil) })
 }

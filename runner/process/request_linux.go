@@ -1,6 +1,10 @@
 package process
 
 import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,16 +31,19 @@ var raised = func() (limit unix.Rlimit) {
 
 // parts are the texts and lists of a request, before they are laid out in a block.
 type parts struct {
-	path, dir, cgroup, procs string
-	argv, env, script        []string
-	keep                     []int
-	pids                     []int // indexes of the variables that hold the pid
+	dir, spare, cgroup, procs string
+	paths, argv, env, script  []string
+	keep                      []int
+	pids                      []int // indexes of the variables that hold the pid
 }
 
 // parts returns the parts of a request for the process. The error is EINVAL for a text with a NUL.
 func (s Spec) parts() (p parts, err error) {
-	p = parts{path: s.Path, dir: s.Dir, argv: s.Argv, env: slices.Clone(s.Env), keep: s.Keep}
-	p.script = append([]string{cleanup.Shell, s.Path}, s.Argv[min(1, len(s.Argv)):]...)
+	p = parts{paths: candidates(s.Program, s.Search), dir: s.Dir, argv: s.Argv, env: slices.Clone(s.Env), keep: s.Keep}
+	p.script = append([]string{cleanup.Shell, ""}, s.Argv[min(1, len(s.Argv)):]...)
+	if s.Dir != "" {
+		p.spare = fmt.Sprintf("%s/graceful-%016x", os.TempDir(), rand.Uint64())
+	}
 	if s.Cgroup != "" {
 		p.cgroup, p.procs = s.Cgroup, s.Cgroup+"/cgroup.procs"
 	}
@@ -47,7 +54,7 @@ func (s Spec) parts() (p parts, err error) {
 			p.pids = append(p.pids, i)
 		}
 	}
-	for _, text := range slices.Concat([]string{p.path, p.dir, p.cgroup}, p.argv, p.env) {
+	for _, text := range slices.Concat([]string{p.dir, p.cgroup}, p.paths, p.argv, p.env) {
 		if strings.Contains(text, "\x00") {
 			return p, syscall.EINVAL
 		}
@@ -60,10 +67,11 @@ const wordSize = unsafe.Sizeof(place(0))
 // size returns the size of the block, in bytes.
 func (p parts) size() uintptr {
 	size := unsafe.Sizeof(request{})
-	for _, text := range slices.Concat([]string{p.path, p.dir, p.cgroup, p.procs}, p.argv, p.env, p.script) {
+	single := []string{p.dir, p.spare, p.cgroup, p.procs}
+	for _, text := range slices.Concat(single, p.paths, p.argv, p.env, p.script) {
 		size += uintptr(len(text)) + 1
 	}
-	words := len(p.argv) + len(p.env) + len(p.script) + len(p.pids) + len(p.keep) + 6
+	words := len(p.paths) + len(p.argv) + len(p.env) + len(p.script) + len(p.pids) + len(p.keep) + 7
 	return size + uintptr(words+1)*wordSize
 }
 
@@ -83,7 +91,8 @@ func newBlock(size uintptr) *block {
 func (s Spec) layOut(p parts, b *block) *request {
 	r := (*request)(unsafe.Pointer(&b.data[0]))
 	*r = request{
-		stdio: [3]uintptr{s.Stdin, 1, 2}, newSession: s.Terminal != 0, foreground: s.Foreground,
+		stdio:      [3]uintptr{s.Stdin, cmp.Or(s.Stdout, 1), cmp.Or(s.Stderr, 2)},
+		newSession: s.Terminal != 0, foreground: s.Foreground,
 		ignored: setOf(s.Ignored), blocked: setOf(s.Blocked), program: atFDCWD, block: uintptr(unsafe.Pointer(r)),
 	}
 	if r.newSession {
@@ -95,6 +104,7 @@ func (s Spec) layOut(p parts, b *block) *request {
 	b.used = place(unsafe.Sizeof(request{}))
 	r.argv, _ = b.list(p.argv)
 	r.script, _ = b.list(p.script)
+	r.paths, _ = b.list(p.paths)
 	env, variables := b.list(p.env)
 	r.env = env
 	if len(p.pids) > 0 {
@@ -111,7 +121,8 @@ func (s Spec) layOut(p parts, b *block) *request {
 			b.used += 4
 		}
 	}
-	r.path, r.dir, r.cgroup, r.procs = b.text(p.path), b.textOrNone(p.dir), b.textOrNone(p.cgroup), b.textOrNone(p.procs)
+	r.dir, r.spare = b.textOrNone(p.dir), b.textOrNone(p.spare)
+	r.cgroup, r.procs = b.textOrNone(p.cgroup), b.textOrNone(p.procs)
 	return r
 }
 

@@ -64,12 +64,11 @@ func RuntimeEnv(environ []string) (env []string) {
 	return env
 }
 
-// CloseInherited closes the descriptors above 2 that the caller has left open for the target: those without FD_CLOEXEC.
-// What reads from the other end of a pipe is not to wait for graceful.
-func CloseInherited() {
+// Inheritance returns the descriptors above 2 that the caller has left open for the target: those without FD_CLOEXEC.
+func Inheritance() (fds []int) {
 	dir, err := os.Open("/dev/fd")
 	if err != nil {
-		return
+		return nil
 	}
 	defer dir.Close()
 	names, _ := dir.Readdirnames(-1)
@@ -79,9 +78,24 @@ func CloseInherited() {
 			continue
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			_ = unix.Close(fd)
+			fds = append(fds, fd)
 		}
 	}
+	return fds
+}
+
+// OpenNull returns a descriptor as /dev/null is: end of file is read at once, and what is written is discarded. Where
+// there is no such device, it makes one of its own.
+func OpenNull() (*os.File, error) {
+	file, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err == nil {
+		st, err := file.Stat()
+		if err == nil && st.Mode()&os.ModeCharDevice != 0 { // not a file that a mistake has left in its place
+			return file, nil
+		}
+		file.Close()
+	}
+	return makeNull()
 }
 
 // EmptyInput returns a descriptor from which end of file is read at once.
@@ -94,18 +108,16 @@ func EmptyInput() (*os.File, error) {
 }
 
 // spareThreads is how many threads a run can need at once, besides those that are used for good by the runtime and by
-// os/signal: one in a system call, one that waits for a timer, one for the goroutines that become ready meanwhile. With
-// two, the runtime makes more later; there is one to spare.
-const spareThreads = 4
+// os/signal: one in a system call, one that waits for a timer, one for the goroutines that become ready meanwhile.
+const spareThreads = 3
 
 // SettleThreads creates every thread that the run will need. It is called when everything that uses a thread for good
 // has started. The runtime aborts when it cannot create a thread, and the tree that is about to start may use up
-// RLIMIT_NPROC or the pids limit that it shares with graceful. Threads of the runtime never end. With one processor it
-// wants no more of them than can block at the same time.
+// RLIMIT_NPROC or the pids limit that it shares with graceful. Threads of the runtime never end. With one processor
+// (package oneprocessor) it wants no more of them than can block at the same time.
 //
 // The garbage collector runs when memory is used, and not every two minutes.
 func SettleThreads() {
-	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(24 << 20)
 	var ready, done sync.WaitGroup

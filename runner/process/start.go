@@ -13,16 +13,23 @@ import (
 // SelfExe is the program of this process, also when its file has been replaced meanwhile.
 const SelfExe = "/proc/self/exe"
 
-// ErrCgroup tells that a process could not be started in its cgroup.
-var ErrCgroup = errors.New("entering its cgroup")
+// Errors of a start, which wrap the one of the system call.
+var (
+	ErrCgroup      = errors.New("entering its cgroup")
+	ErrDir         = errors.New("its working directory")
+	ErrInterpreter = errors.New("its interpreter or dynamic loader") // the program itself is there
+)
 
 // Spec is a process to be started, as the leader of a process group of its own.
 type Spec struct {
-	Path    string
+	Program string // a path, or a name that is looked for in Search
+	Search  string // PATH
 	Argv    []string
 	Env     []string
-	Dir     string // working directory; "": graceful's
+	Dir     string // working directory; "": graceful's. One that is gone is replaced by an empty directory.
 	Stdin   uintptr
+	Stdout  uintptr          // 0: graceful's own, which is 1
+	Stderr  uintptr          // 0: graceful's own, which is 2
 	Keep    []int            // descriptors that it inherits under their numbers
 	Ignored []syscall.Signal // see SetsIgnored
 	Blocked []syscall.Signal // its signal mask

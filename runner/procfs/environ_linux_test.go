@@ -1,13 +1,16 @@
 package procfs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +18,10 @@ import (
 // During execve(2) a process has no environment, or an empty one. Environ finds it although the process executes all
 // the time.
 func TestEnviron_duringExec(t *testing.T) {
-	fs := Open()
+	fs, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
 	script := filepath.Join(t.TempDir(), "again")
 	if err := os.WriteFile(script, []byte("exec sh $0\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -46,9 +52,9 @@ func TestEnviron_endingProcess(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Log("not root: tried as this user only")
 	}
-	fs := Open()
-	if fs == nil {
-		t.Skip("/proc does not show our own processes")
+	fs, err := Open()
+	if err != nil {
+		t.Skip("/proc does not show our own processes: ", err)
 	}
 	living := make(chan int)
 	go func() {
@@ -81,5 +87,37 @@ func TestEnviron_endingProcess(t *testing.T) {
 	}
 	if n > 0 {
 		t.Errorf("%d of %d killed processes looked like living ones of another user", n, attempts)
+	}
+}
+
+// Processes that keep their environments incomplete are waited for together, and then no more for a while.
+func TestEnvirons_unreadable(t *testing.T) {
+	root := t.TempDir()
+	var pids []int
+	for pid := 1000; pid < 1100; pid++ {
+		dir := filepath.Join(root, fmt.Sprint(pid))
+		stat := fmt.Sprintf("%d (p) S 1 %d 0 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %d 0 0 0 4096 0%s 100 200 0",
+			pid, pid, pid, strings.Repeat(" 0", 22))
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(dir+"/stat", []byte(stat), 0o644),
+			os.WriteFile(dir+"/environ", []byte("A=1\x00"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	fs := Fake(root, true)
+	if p, ok := fs.Read(1000); !ok || p.hasEnviron(4) || !p.hasEnviron(100) {
+		t.Fatalf("the process is %+v", p)
+	}
+	begun := time.Now()
+	for range 100 {
+		if got := fs.Environs(pids, "B"); len(got) > 0 {
+			t.Fatalf("found %v", got)
+		}
+	}
+	if took := time.Since(begun); took > 10*time.Second { // each one alone: 100 s
+		t.Errorf("it took %v", took)
+	}
+	if got := fs.Environs(pids, "A"); len(got) != len(pids) {
+		t.Errorf("found %v", got)
 	}
 }

@@ -2,6 +2,8 @@ package procfs
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -17,44 +19,112 @@ import (
 
 // FS is a mounted proc(5) that shows the PID namespace of this process. A nil *FS shows no process.
 type FS struct {
-	root        string
+	dir         int
 	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists a process's children
 	busy        int  // see Busy; 0: none
+
+	unreadable map[Identity]time.Time // when Environs has waited for a process without success
+	until      time.Time              // see Until; zero: no limit
 }
 
-// Open opens /proc. It returns nil if /proc is missing or shows another PID namespace (unshare --pid without
-// --mount-proc): its pids would name other processes.
-func Open() *FS { return openAt("/proc") }
-
-// openAt is Open for a /proc that is mounted elsewhere.
-func openAt(root string) *FS {
-	pid := strconv.Itoa(unix.Getpid())
-	status, err := ReadFile(root + "/self/status")
+// dir is a descriptor of /proc, or -1 and an error. The target may mount something else there, or unmount it.
+var dir = sync.OnceValues(func() (int, error) {
+	fd, err := eintr.Openat(unix.AT_FDCWD, "/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
+	var fs unix.Statfs_t
+	if err == nil {
+		err = eintr.Retry(func() error { return unix.Fstatfs(fd, &fs) })
+	}
+	if err == nil && fs.Type != unix.PROC_SUPER_MAGIC {
+		err = unix.ENOENT
+	}
 	if err != nil {
-		return nil
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+})
+
+// Dir returns a descriptor of /proc as it was when Dir was called first, or -1.
+func Dir() int {
+	fd, _ := dir()
+	return fd
+}
+
+// Inherit makes fd the descriptor of /proc: the Dir of another process. It is called before anything else here.
+func Inherit(fd int) {
+	dir = func() (int, error) { return fd, nil }
+	if fd >= 0 {
+		unix.CloseOnExec(fd)
+	}
+}
+
+// Open opens /proc. It returns nil and an error if /proc is missing or shows another PID namespace (unshare --pid
+// without --mount-proc): its pids would name other processes.
+func Open() (*FS, error) {
+	fd, err := dir()
+	if err != nil {
+		return nil, err
+	}
+	return openAt(fd)
+}
+
+// openAt is Open for a directory.
+func openAt(dir int) (*FS, error) {
+	pid := strconv.Itoa(unix.Getpid())
+	status, err := readFile(dir, "self/status")
+	if err != nil {
+		return nil, err
 	}
 	for line := range strings.Lines(string(status)) {
 		// One pid for each PID namespace, from that of the mount down to that of this process (Linux 4.1).
 		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.TrimSpace(rest) != pid {
-			return nil
+			return nil, errNamespace
 		}
 	}
-	if link, err := os.Readlink(root + "/self"); err != nil || link != pid {
-		return nil
+	link, err := readLink(dir, "self")
+	if err == nil && link != pid {
+		err = errNamespace
 	}
-	_, err = ReadFile(root + "/self/task/" + pid + "/children")
-	return Fake(root, err == nil)
+	if err != nil {
+		return nil, err
+	}
+	_, err = readFile(dir, "self/task/"+pid+"/children")
+	return &FS{dir: dir, hasChildren: err == nil, unreadable: map[Identity]time.Time{}}, nil
 }
 
+var errNamespace = errors.New("it shows another PID namespace")
+
 // Fake returns an FS for a directory that a test has made. hasChildren tells whether it has children files.
-func Fake(root string, hasChildren bool) *FS { return &FS{root: root, hasChildren: hasChildren} }
+func Fake(root string, hasChildren bool) *FS {
+	return &FS{dir: openFake(root), hasChildren: hasChildren, unreadable: map[Identity]time.Time{}}
+}
+
+// openFake returns a descriptor of a directory that a test has made, or -1.
+func openFake(root string) int {
+	fd, err := eintr.Openat(unix.AT_FDCWD, root, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// Until limits how long a look at many processes takes: from then on it ends with what it has seen. Processes that fork
+// faster than they can be read would keep it going. Zero is no limit.
+func (fs *FS) Until(t time.Time) {
+	if fs != nil {
+		fs.until = t
+	}
+}
+
+// IsLate reports whether the time of Until is over: a look may have missed processes.
+func (fs *FS) IsLate() bool { return fs != nil && !fs.until.IsZero() && time.Now().After(fs.until) }
 
 // HasChildren reports whether /proc lists the children of a process, so that not every process must be read.
 func (fs *FS) HasChildren() bool { return fs != nil && fs.hasChildren }
 
 // Read returns one process, dead or alive. ok is false if it is gone or hidden.
 func (fs *FS) Read(pid int) (p Process, ok bool) {
-	stat, err := ReadFile(fs.file(pid, "stat"))
+	stat, err := fs.read(pid, "stat")
 	if err != nil {
 		return Process{}, false
 	}
@@ -64,7 +134,10 @@ func (fs *FS) Read(pid int) (p Process, ok bool) {
 
 // All lists every process that /proc shows, dead or alive.
 func (fs *FS) All() (found []Process) {
-	for _, name := range readNames(fs.path("")) {
+	for _, name := range fs.names(".") {
+		if fs.IsLate() {
+			break
+		}
 		if pid, err := strconv.Atoi(name); err == nil {
 			if p, ok := fs.Read(pid); ok {
 				found = append(found, p)
@@ -80,7 +153,7 @@ func (fs *FS) All() (found []Process) {
 func (fs *FS) Children(pid int) (pids []int) {
 	pids = fs.children(pid)
 	for range maxReads {
-		if fs == nil || pid != fs.busy {
+		if fs == nil || pid != fs.busy || fs.IsLate() {
 			return pids
 		}
 		before := pids
@@ -101,8 +174,16 @@ func (fs *FS) children(pid int) (pids []int) {
 	if !fs.HasChildren() {
 		return fs.byParent()[pid]
 	}
-	for _, tid := range readNames(fs.file(pid, "task")) {
-		list, _ := ReadFile(fs.file(pid, "task/"+tid+"/children"))
+	for _, tid := range fs.names(strconv.Itoa(pid) + "/task") {
+		fd, err := eintr.Openat(fs.dir, fmt.Sprintf("%d/task/%s/children", pid, tid), unix.O_RDONLY, 0)
+		if err != nil {
+			continue
+		}
+		list, _ := readAll(fd, make([]byte, 0, unix.Getpagesize()), fs.IsLate)
+		unix.Close(fd)
+		if fs.IsLate() { // the last number may be cut
+			list = list[:bytes.LastIndexByte(list, ' ')+1]
+		}
 		pids = append(pids, ParsePIDs(list)...)
 	}
 	return pids
@@ -111,17 +192,20 @@ func (fs *FS) children(pid int) (pids []int) {
 // Descendants lists the living descendants of a process, parents before their children. It leaves out the pids in
 // without, with their descendants.
 func (fs *FS) Descendants(root int, without []int) (found []Process) {
-	fs.Walk(root, without, func(pid, _ int) {
-		if p, ok := fs.Read(pid); ok && !p.Dead {
+	fs.Walk(root, without, func(pid, _ int) (descend bool) {
+		p, ok := fs.Read(pid)
+		if ok && !p.Dead {
 			found = append(found, p)
 		}
+		return !p.Dead
 	})
 	return found
 }
 
 // Walk visits the descendants of a process, dead or alive, each before its children are listed. It leaves out the pids
-// in without, with their descendants. A process that is found dead may have had children when it was listed.
-func (fs *FS) Walk(root int, without []int, visit func(pid, parent int)) {
+// in without, with their descendants. visit returns false for a process whose children need not be listed: a dead one
+// has none, since they are reparented before it becomes a zombie.
+func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
 	children := fs.Children
 	if !fs.HasChildren() {
 		byParent := fs.byParent()
@@ -132,66 +216,46 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int)) {
 		seen[pid] = true
 	}
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
-		for _, child := range children(queue[0]) {
+		// The youngest first: where many end and fork, the others are zombies.
+		for _, child := range slices.Backward(children(queue[0])) {
+			if fs.IsLate() {
+				return
+			}
 			if !seen[child] {
 				seen[child] = true
-				visit(child, queue[0])
-				queue = append(queue, child)
+				if visit(child, queue[0]) || !fs.HasChildren() { // the map was made before
+					queue = append(queue, child)
+				}
 			}
 		}
 	}
-}
-
-// Environ returns the value of a variable in the environment that a living process was started with. ok is false if the
-// variable is not set or the environment cannot be read. During execve(2) and exit Environ retries for up to a second.
-func (fs *FS) Environ(pid int, name string) (value string, ok bool) {
-	const tries, pause = 1000, time.Millisecond
-	for range tries {
-		data, err := ReadFile(fs.file(pid, "environ"))
-		for kv := range bytes.SplitSeq(data[:bytes.LastIndexByte(data, 0)+1], []byte{0}) {
-			if value, ok := bytes.CutPrefix(kv, []byte(name+"=")); ok {
-				return string(value), true
-			}
-		}
-		// EACCES: the process is another user's, or about to end. Its files belong to root once its memory is freed.
-		refused := err != nil && err != unix.ESRCH && err != unix.EACCES && err != unix.EPERM
-		if refused || fs.isComplete(pid, len(data)) {
-			return "", false
-		}
-		time.Sleep(pause)
-	}
-	return "", false
-}
-
-// Marked reports whether a process was started with a variable, given as NAME=value.
-func (fs *FS) Marked(pid int, mark string) bool {
-	name, value, _ := strings.Cut(mark, "=")
-	v, ok := fs.Environ(pid, name)
-	return ok && v == value
-}
-
-// isComplete reports whether n bytes are the whole environment of a process. During execve(2), which sets up the code
-// last, and during exit the environment may be empty or truncated: retry.
-func (fs *FS) isComplete(pid, n int) bool {
-	p, ok := fs.Read(pid)
-	if !ok || p.kernelThread || p.Ending {
-		return true
-	}
-	return p.startCode != 0 && (p.environEnd == 0 || uint64(n) == p.environEnd-p.environStart)
 }
 
 // Ignores reports whether a process ignores a signal. A process that is gone does not.
 func (fs *FS) Ignores(pid int, sig syscall.Signal) bool {
-	text, _ := ReadFile(fs.file(pid, "status"))
+	text, _ := fs.read(pid, "status")
 	status, err := ParseStatus(string(text))
 	return err == nil && status.Ignored>>(sig-1)&1 == 1
+}
+
+// UserOf returns the real user id of a process, or -1.
+func (fs *FS) UserOf(pid int) int {
+	text, _ := fs.read(pid, "status")
+	for line := range strings.Lines(string(text)) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			if uid, err := strconv.Atoi(strings.Fields(ids + " -")[0]); err == nil {
+				return uid
+			}
+		}
+	}
+	return -1
 }
 
 // RunsUs reports whether a process runs the executable of this process, as a child does between fork(2) and execve(2).
 func (fs *FS) RunsUs(pid int) bool {
 	var own, other unix.Stat_t
-	return unix.Stat(fs.path("self/exe"), &own) == nil && unix.Stat(fs.file(pid, "exe"), &other) == nil &&
-		own.Dev == other.Dev && own.Ino == other.Ino
+	return fs != nil && unix.Fstatat(fs.dir, "self/exe", &own, 0) == nil &&
+		unix.Fstatat(fs.dir, strconv.Itoa(pid)+"/exe", &other, 0) == nil && own.Dev == other.Dev && own.Ino == other.Ino
 }
 
 // Now returns the present moment. The last field of /proc/loadavg is the pid that was given last (proc_loadavg(5)).
@@ -200,7 +264,7 @@ func (fs *FS) Now() (m Moment) {
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
 		m.Tick = uint64(now.Nano() / int64(time.Second/UserHZ))
 	}
-	load, _ := ReadFile(fs.path("loadavg"))
+	load, _ := fs.readAt("loadavg")
 	if fields := bytes.Fields(load); len(fields) > 0 {
 		m.PID, _ = strconv.Atoi(string(fields[len(fields)-1]))
 	}
@@ -216,58 +280,95 @@ func (fs *FS) byParent() map[int][]int {
 	return children
 }
 
-// file returns the path of a file about a process.
-func (fs *FS) file(pid int, name string) string {
-	return fs.path(strconv.Itoa(pid) + "/" + name)
+// read reads a file about a process.
+func (fs *FS) read(pid int, name string) ([]byte, error) {
+	return fs.readAt(strconv.Itoa(pid) + "/" + name)
 }
 
-// path returns the path of a file in /proc. For a nil *FS that is "", which is no file.
-func (fs *FS) path(name string) string {
+// readAt reads a file. A nil *FS has none.
+func (fs *FS) readAt(name string) ([]byte, error) {
 	if fs == nil {
-		return ""
+		return nil, unix.ENOENT
 	}
-	return fs.root + "/" + name
+	return readFile(fs.dir, name)
 }
 
-// ReadFile reads a file of /proc. os.ReadFile makes five more system calls, to find out whether the runtime's poller
-// can wait for the file. Killing a tree reads thousands of files.
-func ReadFile(path string) ([]byte, error) {
-	fd, err := eintr.Openat(unix.AT_FDCWD, path, unix.O_RDONLY, 0)
+// names lists the names in a directory; nil if it cannot be read.
+func (fs *FS) names(name string) []string {
+	if fs == nil {
+		return nil
+	}
+	fd, err := eintr.Openat(fs.dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil
+	}
+	dir := os.NewFile(uintptr(fd), name)
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	return names
+}
+
+// ReadFile reads a file of a pseudo file system, such as cgroupfs. os.ReadFile makes five more system calls, to find
+// out whether the runtime's poller can wait for the file. Killing a tree reads thousands of files.
+func ReadFile(path string) ([]byte, error) { return readFile(unix.AT_FDCWD, path) }
+
+// Read reads a file of /proc.
+func Read(name string) ([]byte, error) { return readFile(Dir(), name) }
+
+// Readlink returns the text of a link in /proc.
+func Readlink(name string) (string, error) { return readLink(Dir(), name) }
+
+// Stat returns the status of the file that a name in /proc leads to.
+func Stat(name string) (status unix.Stat_t, err error) {
+	err = eintr.Retry(func() error { return unix.Fstatat(Dir(), name, &status, 0) })
+	return status, err
+}
+
+// SetName sets the name of this process (proc_pid_comm(5)).
+func SetName(name string) {
+	if fd, err := eintr.Openat(Dir(), "self/comm", unix.O_WRONLY, 0); err == nil {
+		_, _ = unix.Write(fd, []byte(name))
+		unix.Close(fd)
+	}
+}
+
+func readLink(dir int, name string) (string, error) {
+	text := make([]byte, unix.PathMax)
+	n, err := eintr.RetryValue(func() (int, error) { return unix.Readlinkat(dir, name, text) })
+	return string(text[:max(n, 0)]), err
+}
+
+func readFile(dir int, name string) ([]byte, error) {
+	fd, err := eintr.Openat(dir, name, unix.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
 	const typicalSize = 512 // bytes: enough for a stat file
-	data := make([]byte, 0, typicalSize)
+	return readAll(fd, make([]byte, 0, typicalSize), func() bool { return false })
+}
+
+// readAll appends to data what a descriptor has, until there is no more, or stop returns true.
+func readAll(fd int, data []byte, stop func() bool) ([]byte, error) {
 	for {
 		n, err := eintr.RetryValue(func() (int, error) { return unix.Read(fd, data[len(data):cap(data)]) })
 		if err != nil || n == 0 {
 			return data, err
 		}
-		data = data[:len(data)+n]
+		if data = data[:len(data)+n]; stop() {
+			return data, nil
+		}
 		if len(data) == cap(data) {
 			data = slices.Grow(data, len(data))
 		}
 	}
 }
 
-// readNames lists the names in a directory; nil if it cannot be read.
-func readNames(path string) []string {
-	fd, err := eintr.Openat(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil
-	}
-	dir := os.NewFile(uintptr(fd), path)
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	return names
-}
-
 // Boot returns a text that changes with the boot of the machine and with the PID namespace. Identities may be compared
 // only if their texts are equal. It returns "" if the text cannot be read.
 var Boot = sync.OnceValue(func() string {
-	id, err := ReadFile("/proc/sys/kernel/random/boot_id")
-	namespace, nsErr := os.Readlink("/proc/self/ns/pid")
+	id, err := Read("sys/kernel/random/boot_id")
+	namespace, nsErr := Readlink("self/ns/pid")
 	if err != nil || nsErr != nil {
 		return ""
 	}

@@ -2,26 +2,46 @@
 
 package procfs
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // FS exists on Linux only. Elsewhere descendants cannot be found: a run has its process group and nothing else.
 type FS struct{}
 
-// Open returns nil: this system has no proc(5) of Linux's form.
-func Open() *FS { return nil }
+// Dir returns -1.
+func Dir() int { return -1 }
 
-func (*FS) HasChildren() bool                      { return false }
-func (*FS) Busy(int)                               {}
-func (*FS) Read(int) (Process, bool)               { return Process{}, false }
-func (*FS) All() []Process                         { return nil }
-func (*FS) Children(int) []int                     { return nil }
-func (*FS) Descendants(int, []int) []Process       { return nil }
-func (*FS) Walk(int, []int, func(pid, parent int)) {}
-func (*FS) Now() Moment                            { return Moment{} }
-func (*FS) Ignores(int, syscall.Signal) bool       { return false }
-func (*FS) Marked(int, string) bool                { return false }
-func (*FS) RunsUs(int) bool                        { return false }
-func (*FS) Environ(int, string) (string, bool)     { return "", false }
+// Inherit does nothing.
+func Inherit(int) {}
+
+// SetName does nothing.
+func SetName(string) {}
+
+// Open returns nil and an error: this system has no proc(5) of Linux's form.
+func Open() (*FS, error) { return nil, syscall.ENOSYS }
+
+func (*FS) HasChildren() bool                           { return false }
+func (*FS) Busy(int)                                    {}
+func (*FS) Until(time.Time)                             {}
+func (*FS) IsLate() bool                                { return false }
+func (*FS) Read(int) (Process, bool)                    { return Process{}, false }
+func (*FS) All() []Process                              { return nil }
+func (*FS) Children(int) []int                          { return nil }
+func (*FS) Descendants(int, []int) []Process            { return nil }
+func (*FS) Walk(int, []int, func(pid, parent int) bool) {}
+func (*FS) Now() Moment                                 { return Moment{} }
+func (*FS) Ignores(int, syscall.Signal) bool            { return false }
+func (*FS) UserOf(int) int                              { return -1 }
+func (*FS) RunsUs(int) bool                             { return false }
+func (*FS) Environ(int, string) (string, bool)          { return "", false }
+func (*FS) Environs([]int, string) map[int]string       { return nil }
+func (*FS) SeesAll() bool                               { return false }
+func (*FS) Within(string) (map[int]Process, bool)       { return nil, true }
+func (*FS) Holders(string, unix.Stat_t) []Process       { return nil }
 
 // Boot returns "": it is unknown here.
 func Boot() string { return "" }

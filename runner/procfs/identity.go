@@ -15,7 +15,8 @@ type Identity = cleanup.Process
 
 // StartOf returns the start time of a process in clock ticks (UserHZ) since boot; 0: unknown.
 func StartOf(pid int) uint64 {
-	p, _ := Open().Read(pid)
+	fs, _ := Open()
+	p, _ := fs.Read(pid)
 	return p.Start
 }
 

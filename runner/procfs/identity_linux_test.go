@@ -24,7 +24,11 @@ func TestMomentPrecedes(t *testing.T) {
 	if (Moment{Tick: 100}).Precedes(Identity{PID: 1, Start: 100}) {
 		t.Error("Precedes a process of the same tick, without a last pid")
 	}
-	now := Open().Now()
+	fs, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := fs.Now()
 	c := exec.Command("sleep", "1000")
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -32,7 +36,7 @@ func TestMomentPrecedes(t *testing.T) {
 	defer c.Wait()
 	defer c.Process.Kill()
 	self := Identity{PID: os.Getpid(), Start: StartOf(os.Getpid())}
-	if p, ok := Open().Read(c.Process.Pid); !ok || !now.Precedes(p.Identity) || now.Precedes(self) {
+	if p, ok := fs.Read(c.Process.Pid); !ok || !now.Precedes(p.Identity) || now.Precedes(self) {
 		t.Errorf("moment %+v, a later process %+v, this process %+v", now, p.Identity, self)
 	}
 }

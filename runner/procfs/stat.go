@@ -12,18 +12,23 @@ import (
 // Process is a process at the time when it was read.
 type Process struct {
 	Identity
-	PPID    int
-	Group   int // process group id
-	Name    string
-	Dead    bool // a zombie: all its threads have ended
-	Ending  bool // its first thread has ended, perhaps not all
-	Exiting bool // its first thread is in exit(2), or has ended: its children may be reparented already
+	PPID  int
+	Group int // process group id
+	Name  string
+	Dead  bool // a zombie: all its threads have ended
+
+	Suspended bool // by a signal
+	Ending    bool // its first thread has ended, perhaps not all
+	Exiting   bool // its first thread is in exit(2), or has ended: its children may be reparented already
 
 	kernelThread bool
 	startCode    uint64 // address of the code; 0: the process has no memory; 1: hidden from this user
 	environStart uint64 // addresses of the environment; 0: hidden from this user, or none
 	environEnd   uint64
 }
+
+// IsKernelThread reports whether the process is a thread of the kernel, which no signal ends.
+func (p Process) IsKernelThread() bool { return p.kernelThread }
 
 // BornBefore reports whether a process was started before a moment, given as the time since boot. In doubt it is false.
 func (p Process) BornBefore(moment time.Duration) bool {
@@ -74,7 +79,7 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 	return Process{
 		Identity: Identity{PID: pid, Start: number(statStartTime)},
 		PPID:     int(number(statPPID)), Group: int(number(statGroup)),
-		Name: string(stat[open+1 : end]), Ending: ended, Dead: ended && number(statThreads) <= 1,
+		Name: string(stat[open+1 : end]), Suspended: state == "T", Ending: ended, Dead: ended && number(statThreads) <= 1,
 		Exiting:      ended || number(statFlags)&flagExiting != 0,
 		kernelThread: number(statFlags)&flagKernelThread != 0, startCode: number(statStartCode),
 		environStart: number(statEnvStart), environEnd: number(statEnvEnd),

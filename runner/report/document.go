@@ -84,9 +84,9 @@ type Outcome struct {
 	ID         int        `json:"id"`
 	When       string     `json:"when"` // stop, exit
 	Name       *string    `json:"name"`
-	Command    string     `json:"command"`
-	Dir        *string    `json:"dir"`   // null: the run's
-	Exits      *int       `json:"exits"` // pid of the process at whose end it runs
+	Command    string     `json:"command"` // see cleanup.Entry.Shown
+	Dir        *string    `json:"dir"`     // null: the run's
+	Exits      *int       `json:"exits"`   // pid of the process at whose end it runs
 	PID        *int       `json:"pid"`
 	Started    *time.Time `json:"started"`
 	Ended      *time.Time `json:"ended"`
@@ -95,6 +95,7 @@ type Outcome struct {
 	ExitCode   *int       `json:"exit_code"`
 	Signal     *string    `json:"signal"`
 	Error      *string    `json:"error"`
+	Discarded  []string   `json:"discarded"` // names of outputs
 }
 
 // pointer returns a pointer to v; nil for the zero value, which is null in the report.
@@ -130,7 +131,7 @@ func (h *History) Report(r machine.Run, now time.Time) Report {
 	if doc.Stop != nil {
 		doc.Stop = &Stop{doc.Stop.Began, pointer(signalName(r.Stop.Signal)), r.Stop.TimedOut}
 	}
-	for _, c := range r.Cleanup.Entries {
+	for c := range r.Cleanup.Entries.All() {
 		doc.Commands = append(doc.Commands, outcomeOf(*c, h.commands[c.ID]))
 	}
 	return doc
@@ -148,9 +149,10 @@ func processesOf(from []procfs.Process) []Process {
 // outcomeOf returns the outcome of a command that ran during life.
 func outcomeOf(c cleanup.Entry, life span) Outcome {
 	o := Outcome{
-		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Command.Text, Dir: pointer(c.Dir),
+		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Shown(), Dir: pointer(c.Dir),
 		Exits: pointer(c.Exits.PID), PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
 		Signal: pointer(signalName(c.Outcome.Signal)), Error: pointer(c.Outcome.Error), Outcome: "succeeded",
+		Discarded: c.Discarded.Names(),
 	}
 	if c.When == cleanup.AtStop {
 		o.When = "stop"

@@ -54,7 +54,7 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 	case machine.TargetStarted:
 		h.doc.Target.Started = pointer(at)
 	case machine.TargetFailed:
-		h.doc.Target.Error = pointer(string(e.Err))
+		h.doc.Target.Started, h.doc.Target.Error = nil, pointer(string(e.Err))
 	case machine.TargetEnded:
 		h.doc.Target.Ended, h.doc.Target.Usage = pointer(at), e.Usage
 	case machine.Signalled:
@@ -67,8 +67,8 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 		}
 	case machine.PeerEnded, machine.Recovered:
 		h.TakeOver()
-	case machine.Retried:
-		for _, c := range after.Cleanup.Entries {
+	case machine.Retried, machine.RetriedUnstarted:
+		for c := range after.Cleanup.Entries.All() {
 			if old, _ := before.Cleanup.Get(c.ID); c.Progress < old.Progress { // it will run again
 				delete(h.commands, c.ID)
 			}

@@ -146,7 +146,8 @@ func TestTerminalSignalOthers(t *testing.T) {
 		}
 		tty.SignalOthers(unix.SIGTERM, front.pid)
 		s.until("zombie", func() bool {
-			p, found := procfs.Open().Read(other.pid)
+			fs, _ := procfs.Open()
+			p, found := fs.Read(other.pid)
 			return found && p.Dead
 		})
 		if tty.HasOthers(front.pid) {

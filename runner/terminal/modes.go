@@ -101,6 +101,12 @@ func IsTerminal(fd int) bool {
 	return err == nil
 }
 
+// WasTerminal reports whether a descriptor is a terminal, or one that has hung up.
+func WasTerminal(fd int) bool {
+	_, err := modes(fd)
+	return err == nil || err == unix.EIO
+}
+
 func modes(fd int) (*unix.Termios, error) { return unix.IoctlGetTermios(fd, getModes) }
 
 func setModes(fd int, m *unix.Termios) error { return unix.IoctlSetTermios(fd, setModesNow, m) }

@@ -67,7 +67,10 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 		}
 	}
 	p.setUp()
-	return p, p.start()
+	if err := p.start(); err != nil {
+		return nil, fmt.Errorf("relaying a pseudo-terminal: %w", err)
+	}
+	return p, nil
 }
 
 // InheritPTY returns the PTY of a graceful that was killed, by the text and the descriptors of its Inheritance and by

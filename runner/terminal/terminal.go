@@ -169,8 +169,8 @@ func (t *Terminal) targetHas(front, target int) bool {
 
 // living lists the living processes by pid. It returns nil where procfs shows none.
 func living() map[int]procfs.Process {
-	fs := procfs.Open()
-	if fs == nil {
+	fs, err := procfs.Open()
+	if err != nil {
 		return nil
 	}
 	all := map[int]procfs.Process{}

@@ -20,7 +20,7 @@ import (
 // FindCgroup returns the directory in which a cgroup of that name can be made: a child of graceful's own cgroup. It
 // checks all that can be checked without making it.
 func FindCgroup(name string) (string, error) {
-	list, err := procfs.ReadFile("/proc/self/cgroup")
+	list, err := procfs.Read("self/cgroup")
 	if err != nil {
 		return "", fmt.Errorf("reading /proc/self/cgroup: %w", err)
 	}
@@ -29,7 +29,7 @@ func FindCgroup(name string) (string, error) {
 	if i < 0 {
 		return "", errors.New("this kernel has no cgroup v2")
 	}
-	mounts, err := procfs.ReadFile("/proc/self/mountinfo")
+	mounts, err := procfs.Read("self/mountinfo")
 	if err != nil {
 		return "", fmt.Errorf("reading /proc/self/mountinfo: %w", err)
 	}
@@ -155,18 +155,23 @@ func (c cgroup) kill() { _ = c.write("cgroup.kill", "1") }
 func (c cgroup) disband() (err error) {
 	const tries, pause = 100, 10 * time.Millisecond
 	for range tries {
-		for _, pid := range c.pids() {
-			if pid == 0 { // of another PID namespace; to write 0 would move graceful
-				continue
-			}
-			_ = cgroup(path.Dir(string(c))).write("cgroup.procs", strconv.Itoa(pid))
-		}
+		c.moveOut(c.pids())
 		if err = c.remove(); err == nil {
 			return nil
 		}
 		time.Sleep(pause)
 	}
 	return fmt.Errorf("removing %s: %w", c, err)
+}
+
+// moveOut moves processes to the parent of the cgroup.
+func (c cgroup) moveOut(pids []int) {
+	for _, pid := range pids {
+		if pid == 0 { // of another PID namespace; to write 0 would move graceful
+			continue
+		}
+		_ = cgroup(path.Dir(string(c))).write("cgroup.procs", strconv.Itoa(pid))
+	}
 }
 
 // remove removes the cgroup and its descendants. A cgroup that is gone is no error.

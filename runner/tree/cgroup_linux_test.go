@@ -102,7 +102,7 @@ func TestDisbandLeavesMembersAlive(t *testing.T) {
 	}
 	defer into.Close()
 	c := startSleeper(t, &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(into.Fd())})
-	if pids := tr.cgroupMembers(); !slices.Equal(pids, []int{c.Process.Pid}) || !tr.cgroup.populated() {
+	if pids, _ := tr.cgroupMembers(); !slices.Equal(pids, []int{c.Process.Pid}) || !tr.cgroup.populated() {
 		t.Errorf("members of the cgroup: %v", pids)
 	}
 	if err := tr.Disband(); err != nil {

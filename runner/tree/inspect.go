@@ -1,6 +1,8 @@
 package tree
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"graceful/runner/procfs"
@@ -19,6 +21,12 @@ func (t *Tree) Sight() Sight {
 	_, others := t.proc.Read(initPID)
 	return Sight{Proc: t.proc != nil, Lists: t.proc.HasChildren(), Others: others}
 }
+
+// Until limits how long a look at the tree takes: from then on it ends with what it has seen. Zero is no limit.
+func (t *Tree) Until(end time.Time) { t.proc.Until(end) }
+
+// IsLate reports whether the time of Until is over: a look may have missed members.
+func (t *Tree) IsLate() bool { return t.proc.IsLate() }
 
 // Child returns a child of graceful, dead or alive. If /proc does not show it, only its pid is set.
 func (t *Tree) Child(pid int) procfs.Process {

@@ -24,17 +24,23 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 		}
 		return k.found, k.denied
 	}
-	inCgroup := t.cgroupMembers()
-	if len(inCgroup) > 0 {
+	inCgroup, ours := t.cgroupMembers()
+	if len(inCgroup) > 0 && !ours {
 		t.cgroup.kill()
-		t.killedInCgroup = slices.Concat(t.killedInCgroup, inCgroup, t.cgroupMembers())
+		late, _ := t.cgroupMembers()
+		t.killedInCgroup = slices.Concat(t.killedInCgroup, inCgroup, late)
 		slices.Sort(t.killedInCgroup)
 		t.killedInCgroup = slices.Compact(t.killedInCgroup)
 	}
 	t.proc.Walk(t.root, t.excluded, k.visit)
+	if t.hasOwn() {
+		t.proc.Walk(t.self, t.notOwn(), k.visit)
+	}
 	for _, root := range t.orphanRoots() {
 		k.visit(root.PID, root.PPID)
-		t.proc.Walk(root.PID, nil, k.visit)
+		if t.orphaned.group == 0 {
+			t.proc.Walk(root.PID, nil, k.visit)
+		}
 	}
 	for _, pid := range inCgroup {
 		k.visit(pid, 0)
@@ -43,6 +49,21 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	return k.found, slices.DeleteFunc(k.denied, func(p procfs.Process) bool {
 		return slices.Contains(t.killedInCgroup, p.PID)
 	})
+}
+
+// KillGroup is Kill for the target's process group alone.
+func (t *Tree) KillGroup() (found, denied []procfs.Process) {
+	_ = t.SignalGroup(unix.SIGKILL)
+	k := killPass{tree: t}
+	if t.proc == nil || t.Leader() == 0 {
+		return nil, nil
+	}
+	for _, p := range t.Members() {
+		if p.Group == t.group || p.PID == t.group {
+			k.add(p, t.signal(p, unix.SIGKILL))
+		}
+	}
+	return k.found, k.denied
 }
 
 // KillChildren sends SIGKILL to graceful's own children, dead or alive, and reads nothing about them. It is for a tree
@@ -83,9 +104,9 @@ type killPass struct {
 //
 // A child of graceful is killed before it is read: one that forks and ends lives no longer than reading it takes. Its
 // pid is safe, since graceful has not reaped it.
-func (k *killPass) visit(pid, parent int) {
+func (k *killPass) visit(pid, parent int) (descend bool) {
 	if k.visited[pid] {
-		return
+		return true
 	}
 	k.visited[pid] = true
 	var err error
@@ -101,12 +122,13 @@ func (k *killPass) visit(pid, parent int) {
 		p, ok = hiddenProcess(pid, parent), true
 	}
 	if !ok || p.Dead {
-		return
+		return !ok
 	}
 	if !isChild {
 		err = k.tree.signal(p, unix.SIGKILL)
 	}
 	k.add(p, err)
+	return true
 }
 
 // add records a living member and the result of its SIGKILL.

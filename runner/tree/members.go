@@ -23,11 +23,17 @@ func (t *Tree) Members() []procfs.Process {
 		return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool { return p.Dead || p.Group != t.group })
 	}
 	found := t.proc.Descendants(t.root, t.excluded)
+	if t.hasOwn() {
+		found = append(found, t.proc.Descendants(t.self, t.notOwn())...)
+	}
 	for _, root := range t.orphanRoots() {
 		found = append(found, root)
-		found = append(found, t.proc.Descendants(root.PID, nil)...)
+		if t.orphaned.group == 0 {
+			found = append(found, t.proc.Descendants(root.PID, nil)...)
+		}
 	}
-	for _, pid := range t.cgroupMembers() {
+	inCgroup, _ := t.cgroupMembers()
+	for _, pid := range inCgroup {
 		if p, ok := t.proc.Read(pid); ok && !p.Dead {
 			found = append(found, p)
 		}
@@ -38,6 +44,18 @@ func (t *Tree) Members() []procfs.Process {
 	}
 	return found
 }
+
+// Suspended reports whether a process is suspended. Without /proc it counts as suspended.
+func (t *Tree) Suspended(pid int) bool {
+	if t.proc == nil {
+		return true
+	}
+	p, ok := t.proc.Read(pid)
+	return ok && p.Suspended
+}
+
+// UserOf returns the real user id of a process, or -1.
+func (t *Tree) UserOf(pid int) int { return t.proc.UserOf(pid) }
 
 // Find returns the member with a pid, alive or not reaped yet. At level Group it also returns a descendant of graceful
 // that has left the target's group.
@@ -77,6 +95,11 @@ func (t *Tree) Children() (found []procfs.Process) {
 // alive. At level Subreaper that decides: a process that outlives its parent is reparented to graceful before that
 // parent can be reaped.
 func (t *Tree) Empty(noChildren bool) bool {
+	decides := noChildren && t.ReportsEnds() // whatever a look at /proc may have missed
+	return t.seemsEmpty(noChildren) && (decides || !t.proc.IsLate())
+}
+
+func (t *Tree) seemsEmpty(noChildren bool) bool {
 	t.excludeKept()
 	t.leftInCgroup = false
 	switch {
@@ -93,7 +116,8 @@ func (t *Tree) Empty(noChildren bool) bool {
 		return false
 	}
 	// As soon as the group is empty, the kernel may reuse its id.
-	if t.group != 0 && t.proc == nil && unix.Kill(-t.group, 0) == unix.ESRCH || t.proc != nil && len(t.Members()) == 0 {
+	if t.group != 0 && t.proc == nil && unix.Kill(-t.group, 0) == unix.ESRCH ||
+		t.proc != nil && len(t.Members()) == 0 && !t.proc.IsLate() {
 		t.group = 0
 	}
 	return t.group == 0
@@ -107,22 +131,33 @@ func (t *Tree) ReportsEnds() bool {
 
 // childless reports whether graceful has no child, dead or alive, except the excluded ones.
 func (t *Tree) childless(noChildren bool) bool {
-	if noChildren || t.proc == nil || len(t.excluded) == 0 {
+	switch {
+	case t.proc == nil:
 		return noChildren
+	case noChildren:
+	case len(t.excluded) == 0 || len(t.childPIDs()) > 0:
+		return false
 	}
-	return len(t.childPIDs()) == 0
+	notOwn := t.notOwn()
+	return !t.hasOwn() || !slices.ContainsFunc(t.proc.Children(t.self), func(pid int) bool {
+		return !slices.Contains(notOwn, pid)
+	})
 }
 
-// cgroupMembers lists the pids in the cgroup, except the excluded ones.
-func (t *Tree) cgroupMembers() []int {
+// cgroupMembers lists the pids in the cgroup, except the excluded ones. A process of graceful that was moved into it
+// moves out again. ours tells that one did not: killing the cgroup would kill it.
+func (t *Tree) cgroupMembers() (pids []int, ours bool) {
 	if t.cgroup == "" {
-		return nil
+		return nil, false
 	}
-	pids := t.cgroup.pids()
-	if slices.Contains(pids, t.self) { // graceful was moved into it: killing the cgroup would kill graceful
-		return nil
+	isOurs := func(pid int) bool { return pid == t.self || pid == t.root }
+	pids = t.cgroup.pids()
+	if slices.ContainsFunc(pids, isOurs) {
+		t.cgroup.moveOut(slices.DeleteFunc(pids, func(pid int) bool { return !isOurs(pid) }))
+		pids = t.cgroup.pids()
 	}
-	return slices.DeleteFunc(pids, t.isExcluded)
+	ours = slices.ContainsFunc(pids, isOurs)
+	return slices.DeleteFunc(pids, func(pid int) bool { return isOurs(pid) || t.isExcluded(pid) }), ours
 }
 
 // hiddenProcess is a process that exists, but that /proc does not show (hidepid).

@@ -85,9 +85,9 @@ func TestMembers_zombie(t *testing.T) {
 
 // With and without children files, Descendants finds the processes below every thread and in every session.
 func TestDescendants_realTree(t *testing.T) {
-	fs := procfs.Open()
-	if fs == nil {
-		t.Skip("/proc is missing")
+	fs, err := procfs.Open()
+	if err != nil {
+		t.Skip("/proc: ", err)
 	}
 	root, all := startTree(t)
 	below := without(all, root)

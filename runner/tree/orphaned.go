@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"graceful/runner/procfs"
@@ -14,6 +15,7 @@ type orphanSpec struct {
 	mark  string            // a variable of their environment, NAME=value
 	known []procfs.Identity // members whatever their environment
 	since time.Duration     // the boot-time clock when the run began: a process that was born before is not a member
+	group int               // only members of this process group are members of the tree; 0: all
 }
 
 // OpenOrphaned is Open for a run whose graceful processes are all dead, so that its members are reparented to init. A
@@ -30,16 +32,32 @@ func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*T
 	if err != nil {
 		return nil, err
 	}
-	t.orphaned = &orphanSpec{mark, known, since}
+	t.orphaned = &orphanSpec{mark: mark, known: known, since: since}
+	var ancestors []procfs.Process
 	for pid := t.self; pid > 0; {
 		p, ok := t.proc.Read(pid)
-		if ok && t.isOrphanRoot(p) {
-			return nil, fmt.Errorf("graceful descends from the run itself (process %d, %s) and would be killed with it",
-				pid, p.Name)
+		if ok {
+			ancestors = append(ancestors, p)
 		}
 		pid = p.PPID
 	}
+	for _, p := range t.matching(ancestors) {
+		return nil, fmt.Errorf("graceful descends from the run itself (process %d, %s) and would be killed with it",
+			p.PID, p.Name)
+	}
 	return t, nil
+}
+
+// OnlyGroupOf reduces the tree of OpenOrphaned to the process group that the target leads. Without the target it is
+// empty. It does nothing to a tree that could not be found.
+func (t *Tree) OnlyGroupOf(target procfs.Identity) {
+	if t.orphaned == nil {
+		return
+	}
+	t.orphaned.group = -1
+	if p, ok := t.proc.Read(target.PID); ok && p.Identity == target && target.Start != 0 {
+		t.orphaned.group = target.PID
+	}
 }
 
 // orphanRoots lists the living processes that match the orphanSpec. Their descendants need not match it.
@@ -50,23 +68,40 @@ func (t *Tree) orphanRoots() []procfs.Process {
 	exempt := map[int]bool{}
 	for _, pid := range t.exempt {
 		exempt[pid] = true
-		t.proc.Walk(pid, nil, func(pid, _ int) { exempt[pid] = true })
+		t.proc.Walk(pid, nil, func(pid, _ int) bool {
+			exempt[pid] = true
+			return true
+		})
 	}
-	return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool {
-		return p.Dead || exempt[p.PID] || t.isExcluded(p.PID) || !t.isOrphanRoot(p) || t.isKept(p.PID)
+	found := slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool {
+		outside := t.orphaned.group != 0 && p.Group != t.orphaned.group
+		return p.Dead || outside || exempt[p.PID] || t.isExcluded(p.PID)
+	})
+	found = t.matching(found)
+	if t.memberVariable == "" {
+		return found
+	}
+	kept := t.proc.Environs(pidsIn(found), t.memberVariable)
+	return slices.DeleteFunc(found, func(p procfs.Process) bool {
+		_, member := kept[p.PID]
+		return !member
 	})
 }
 
-func (t *Tree) isOrphanRoot(p procfs.Process) bool {
-	return !p.BornBefore(t.orphaned.since) &&
-		(slices.Contains(t.orphaned.known, p.Identity) || t.proc.Marked(p.PID, t.orphaned.mark))
+// matching returns the processes that match the orphanSpec.
+func (t *Tree) matching(all []procfs.Process) (found []procfs.Process) {
+	name, value, _ := strings.Cut(t.orphaned.mark, "=")
+	all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.BornBefore(t.orphaned.since) })
+	values := t.proc.Environs(pidsIn(all), name)
+	return slices.DeleteFunc(all, func(p procfs.Process) bool {
+		v, ok := values[p.PID]
+		return !(ok && v == value) && !slices.Contains(t.orphaned.known, p.Identity)
+	})
 }
 
-// isKept reports whether Keep leaves a process alone.
-func (t *Tree) isKept(pid int) bool {
-	if t.memberVariable == "" {
-		return false
+func pidsIn(processes []procfs.Process) (pids []int) {
+	for _, p := range processes {
+		pids = append(pids, p.PID)
 	}
-	_, ok := t.proc.Environ(pid, t.memberVariable)
-	return !ok
+	return pids
 }

@@ -57,7 +57,7 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 		}
 		return
 	}
-	t.signalOnce(signals, nil)
+	_, _ = t.signalOnce(signals, nil)
 }
 
 // SignalOrphans sends the signals to each child of graceful that the last Signal or SignalRest neither signalled nor
@@ -66,6 +66,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	if t.level != Subreaper || t.signalled == nil {
 		return
 	}
+	now := t.proc.Now()
 	for _, p := range t.Children() {
 		hidden := p.Start == 0 // unknown whether the last Signal reached it
 		if p.Dead || hidden || t.signalled[p.Identity] {
@@ -74,6 +75,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 		t.signalled[p.Identity] = true
 		if t.skip == nil || !t.skip(p, nil) {
 			t.signalEach(p, signals)
+			t.stops.add(p.Identity, signals[0], now)
 		}
 	}
 }
@@ -81,12 +83,13 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 // skipFunc reports whether a member gets no signal. members are all members by their pids; nil: unknown.
 type skipFunc func(p procfs.Process, members map[int]procfs.Process) bool
 
-// signalOnce does the work of Signal and SignalRest. With a nil skip it signals the target's group in one system
-// call, then the members outside the group.
-func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
+// signalOnce does the work of Signal and SignalRest, and returns the processes that have the signals, and a moment
+// before. With a nil skip it signals the target's group in one system call, then the members outside the group.
+func (t *Tree) signalOnce(
+	signals []syscall.Signal, skip skipFunc,
+) (receivers []procfs.Identity, before procfs.Moment) {
 	done := map[procfs.Identity]bool{}
 	t.signalled, t.skip = done, skip
-	var sent procfs.Moment // just before the signal to the group
 	for pass := range maxPasses {
 		members, doneBefore := t.Members(), len(done)
 		survivors, byPID := map[int]bool{}, map[int]procfs.Process{}
@@ -94,8 +97,10 @@ func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
 			survivors[p.PID] = survivors[p.PID] || done[p.Identity]
 			byPID[p.PID] = p
 		}
+		if pass == 0 {
+			before = t.proc.Now()
+		}
 		if pass == 0 && skip == nil {
-			sent = t.proc.Now()
 			for _, sig := range signals {
 				_ = t.SignalGroup(sig)
 			}
@@ -105,15 +110,20 @@ func (t *Tree) signalOnce(signals []syscall.Signal, skip skipFunc) {
 				continue
 			}
 			done[p.Identity] = true
-			if skip == nil && !sent.Precedes(p.Identity) && t.receivedWithGroup(p) || skip != nil && skip(p, byPID) {
+			if skip != nil && skip(p, byPID) {
+				continue
+			}
+			receivers = append(receivers, p.Identity)
+			if skip == nil && !before.Precedes(p.Identity) && t.receivedWithGroup(p) {
 				continue
 			}
 			t.signalEach(p, signals)
 		}
 		if len(done) == doneBefore {
-			return
+			break
 		}
 	}
+	return receivers, before
 }
 
 // receivedWithGroup reports whether a member that was born before the signal to the target's group received it. The
@@ -144,70 +154,6 @@ func (t *Tree) signalWithoutProc(sig syscall.Signal) {
 	if t.group != 0 {
 		_ = unix.Kill(-t.group, sig)
 	}
-}
-
-// stopSignals records which stop signals each member has received with the target's group. Many programs take a second
-// one as "abort now".
-type stopSignals struct {
-	received map[procfs.Identity][]syscall.Signal
-	lastSent procfs.Moment
-	unseen   bool // one was sent to the group without /proc, so that its members are unknown
-}
-
-// StopGroup is SignalGroup for a stop signal. It records the members that receive the signal, for SignalRest.
-//
-// A process that leaves the group during the call counts as not asked, since it may have left before the signal.
-func (t *Tree) StopGroup(sig syscall.Signal) error {
-	if t.proc == nil {
-		t.stops.unseen = t.targetUnreaped
-		return t.SignalGroup(sig)
-	}
-	before := t.proc.Now()
-	if err := t.SignalGroup(sig); err != nil || !t.targetUnreaped {
-		return err
-	}
-	t.stops.lastSent = before
-	if t.stops.received == nil {
-		t.stops.received = map[procfs.Identity][]syscall.Signal{}
-	}
-	// A member that dies of the signal leaves children, which may be reparented to where the search has already been.
-	// So two looks in a row must find no new member.
-	for quiet, looks := 0, 0; quiet < 2 && looks < maxPasses; looks++ {
-		quiet++
-		for _, p := range t.Members() {
-			received := t.stops.received[p.Identity]
-			if p.Group != t.group || before.Precedes(p.Identity) || slices.Contains(received, sig) {
-				continue
-			}
-			t.stops.received[p.Identity] = append(received, sig)
-			quiet = 0
-		}
-	}
-	return nil
-}
-
-// SignalRest is Signal for the members that StopGroup has not asked to stop. It skips what a living asked member has
-// started since: the member may need it to end.
-func (t *Tree) SignalRest(signals ...syscall.Signal) {
-	switch {
-	case t.proc == nil && t.stops.unseen && t.level == Group: // every member was asked
-	case len(t.stops.received) == 0:
-		t.Signal(signals...)
-	default:
-		t.signalOnce(signals, func(p procfs.Process, members map[int]procfs.Process) bool {
-			parent, alive := members[p.PPID]
-			return t.wasAsked(p, signals[0]) ||
-				alive && t.wasAsked(parent, signals[0]) && t.stops.lastSent.Precedes(p.Identity)
-		})
-	}
-}
-
-// wasAsked reports whether a member has received a stop signal with its group: sig itself, or another one that it does
-// not ignore. (The background jobs of a shell ignore SIGINT and SIGQUIT.)
-func (t *Tree) wasAsked(p procfs.Process, sig syscall.Signal) bool {
-	return slices.ContainsFunc(t.stops.received[p.Identity], func(received syscall.Signal) bool {
-		return received == sig || !t.proc.Ignores(p.PID, received)
-	})
 }
 
 // except returns err, or nil if it is the expected error.

@@ -4,6 +4,7 @@ package tree
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -53,10 +54,12 @@ type Tree struct {
 }
 
 // Open prepares containment at a level. If this machine cannot keep the level's promise, Auto falls back to Group and
-// returns a warning; another level returns an error. The children that graceful already has are excluded: a shell that
-// starts jobs and then executes graceful leaves them to it.
+// returns a warning; another level returns an error, as Auto does for want of descriptors. The children that graceful
+// already has are excluded: a shell that starts jobs and then executes graceful leaves them to it. As PID 1, they are
+// members: they end with graceful.
 func Open(level Level) (*Tree, []string, error) {
-	t := &Tree{level: level, self: unix.Getpid(), root: unix.Getpid(), proc: procfs.Open()}
+	proc, procErr := procfs.Open()
+	t := &Tree{level: level, self: unix.Getpid(), root: unix.Getpid(), proc: proc}
 	var warnings []string
 	if level != Group {
 		err := AdoptOrphans()
@@ -64,6 +67,9 @@ func Open(level Level) (*Tree, []string, error) {
 			err = errors.New("/proc is missing or shows another PID namespace, so that descendants cannot be found")
 		}
 		t.level = Subreaper
+		if errors.Is(procErr, unix.EMFILE) || errors.Is(procErr, unix.ENFILE) { // it may be there
+			return nil, nil, fmt.Errorf("opening /proc: %w", procErr)
+		}
 		if err != nil && level != Auto {
 			return nil, nil, err
 		}
@@ -72,15 +78,18 @@ func Open(level Level) (*Tree, []string, error) {
 			warnings = append(warnings, err.Error())
 		}
 	}
-	if hasChildren() {
+	if hasChildren() && !t.isInit() {
 		t.excluded = t.proc.Children(t.self)
 	}
 	return t, warnings, nil
 }
 
 // SetRoot declares that the members descend from another process, which reaps them: the guard, or graceful again.
-// Graceful is no member itself.
+// Graceful is no member itself. Process 1 is never a guard: all others descend from it.
 func (t *Tree) SetRoot(pid int) {
+	if pid <= 1 {
+		pid = t.self
+	}
 	if t.root = pid; pid == t.self {
 		return
 	}
@@ -156,8 +165,10 @@ func (t *Tree) excludeKept() {
 	if t.memberVariable == "" {
 		return
 	}
-	for _, pid := range t.childPIDs() {
-		if _, ok := t.proc.Environ(pid, t.memberVariable); ok {
+	children := t.childPIDs()
+	members := t.proc.Environs(children, t.memberVariable)
+	for _, pid := range children {
+		if _, ok := members[pid]; ok {
 			continue
 		}
 		// A child that is not dead now was alive when its environment was read. One that /proc hides counts as alive.
@@ -167,7 +178,7 @@ func (t *Tree) excludeKept() {
 	}
 }
 
-// childPIDs lists graceful's own children, dead or alive, except the excluded ones.
+// childPIDs lists the children of the root, dead or alive, except the excluded ones.
 func (t *Tree) childPIDs() []int { return slices.DeleteFunc(t.proc.Children(t.root), t.isExcluded) }
 
 func (t *Tree) isExcluded(pid int) bool { return slices.Contains(t.excluded, pid) }

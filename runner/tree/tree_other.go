@@ -33,6 +33,7 @@ func (cgroup) make() error     { return errNoCgroups }
 func (cgroup) pids() []int     { return nil }
 func (cgroup) populated() bool { return false }
 func (cgroup) kill()           {}
+func (cgroup) moveOut([]int)   {}
 func (cgroup) disband() error  { return nil }
 
 // FindCgroup returns an error: cgroups are Linux's.

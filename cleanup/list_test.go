@@ -1,0 +1,88 @@
+package cleanup
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+)
+
+// A change of one entry costs the same for many entries as for a few, and older copies stay as they were.
+func TestStack_many(t *testing.T) {
+	const entries = 1 << 16
+	var s Stack
+	for range entries {
+		s = s.Push(AtExit, ExecForm([]string{"true"}))
+	}
+	before := s
+	var stats, after runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	order := []int{}
+	for range 1000 {
+		var ids []int
+		s, ids = s.Claim(AtExit)
+		order = append(order, ids...)
+		s = s.Update(ids[0], func(e *Entry) { e.Progress, e.Outcome.Code = Ended, 1 })
+	}
+	runtime.ReadMemStats(&after)
+	if per := (after.TotalAlloc - stats.TotalAlloc) / 2000; per > 16<<10 { // all entries: 512 KiB
+		t.Errorf("a change allocates %d bytes", per)
+	}
+	want := slices.Collect(func(yield func(int) bool) {
+		for id := entries; id > entries-1000 && yield(id); id-- {
+		}
+	})
+	if !slices.Equal(order, want) {
+		t.Errorf("the order begins with %v", order[:10])
+	}
+	if s.Entries.Open() != entries-1000 || s.Entries.Failed() != 1000 || before.Entries.Open() != entries {
+		t.Errorf("%d are open, %d failed, %d were open", s.Entries.Open(), s.Entries.Failed(), before.Entries.Open())
+	}
+	for e := range before.Entries.All() {
+		if e.Progress != Pending {
+			t.Fatalf("entry %d has changed in the copy", e.ID)
+		}
+	}
+}
+
+// Claim claims what a look at all entries would find, whatever became pending again meanwhile.
+func TestClaim_model(t *testing.T) {
+	for _, order := range Orders() {
+		random := rand.New(rand.NewPCG(1, 2))
+		s := Stack{Order: order}
+		for step := range 20_000 {
+			id := random.IntN(s.Entries.Len()+1) + 1
+			switch when := When(random.IntN(2)); random.IntN(6) {
+			case 0, 1:
+				if s.Entries.Len() < 600 {
+					s = s.Push(when, Command{})
+				}
+			case 2, 3:
+				pending := func(e *Entry) bool { return e.When == when && e.Progress == Pending }
+				want := slices.DeleteFunc(slices.Collect(s.Entries.All()), func(e *Entry) bool { return !pending(e) })
+				switch {
+				case order == Parallel && when == AtExit:
+				case len(s.Running(when)) > 0:
+					want = nil
+				case order == LIFO && when == AtExit:
+					want = want[max(len(want)-1, 0):]
+				default:
+					want = want[:min(len(want), 1)]
+				}
+				var got []int
+				s, got = s.Claim(when)
+				if !slices.EqualFunc(got, want, func(id int, e *Entry) bool { return id == e.ID }) {
+					t.Fatalf("%s, step %d: claimed %v, want %d entries", order, step, got, len(want))
+				}
+			case 4:
+				for _, id := range s.Active {
+					s = s.Update(id, func(e *Entry) { e.Progress = Ended })
+				}
+			case 5:
+				if e, ok := s.Get(id); ok && (e.Progress == Ended || e.Progress == Pending) {
+					s = s.Update(id, func(e *Entry) { e.Progress = []Progress{Pending, Withdrawn, Ended}[step%3] })
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/machine"
+)
+
+// A run inside a run has to end before the outer one kills it. The outer one says in a variable how long a stop may
+// take. The inner one then has a deadline: its default times are shortened in silence, those that were typed with a
+// warning.
+
+// budgetOfOuter is what the outer run allows.
+type budgetOfOuter struct {
+	budget  time.Duration
+	tooLong []string // what was typed and does not fit: "--grace 2s"
+}
+
+// fitIntoOuter gives the run a deadline that fits into what an outer run allows. It reports false if there is none, or
+// if the run has a smaller one.
+func (f *runFlags) fitIntoOuter(given map[string]string) (fits bool, err error) {
+	text := os.Getenv(machine.StopBudget)
+	if text == "" || f.ignoresVariables {
+		return false, nil
+	}
+	budget, err := parseTime(text)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", machine.StopBudget, err)
+	}
+	deadline := budget - min(budget/10, time.Second)
+	if deadline <= 0 || f.Deadline > 0 && f.Deadline <= deadline {
+		return false, nil
+	}
+	f.outer.budget = budget
+	tooLong := func(flag string, value time.Duration) {
+		if given[flag] != "" {
+			f.outer.tooLong = append(f.outer.tooLong, fmt.Sprintf("%s %v", given[flag], value))
+		}
+	}
+	if f.Deadline > 0 {
+		tooLong("deadline", f.Deadline)
+	}
+	f.Deadline, f.Budget = deadline, true
+	if n := len(f.OnExit); n > 0 {
+		if sum := total(commandTime(n, f.OnExitLimit, f.Order == cleanup.Parallel, "", "")); sum > deadline/2 {
+			tooLong("on-exit-timeout", f.OnExitLimit)
+		}
+	}
+	for i := range f.OnExit {
+		f.OnExit[i].Limit = f.OnExitLimit
+	}
+	left := f.StoppingTime()
+	if f.Drain > left/2 {
+		tooLong("drain", f.Drain)
+		f.Drain = left / 2
+	}
+	if n := time.Duration(len(f.OnStop)); n > 0 {
+		if limit := max((left-f.Drain)/2/n, 1); limit < f.onStopLimit {
+			tooLong("on-stop-timeout", f.onStopLimit)
+			f.onStopLimit = limit
+		}
+	}
+	switch signals := left - f.Drain; {
+	case len(f.Schedule) > 0:
+		sum := time.Duration(0)
+		for _, step := range f.Schedule {
+			sum = saturatingAdd(sum, step.Wait)
+		}
+		if sum > signals {
+			tooLong("stop-schedule", sum)
+		}
+	case f.Grace > signals:
+		tooLong("grace", f.Grace)
+		f.Grace = signals
+	}
+	return true, nil
+}

@@ -1,0 +1,143 @@
+package runner
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/machine"
+	"graceful/runner/procfs"
+)
+
+// announcer is what the loop has to say about a stop at the default level of the log: once what a long stop waits for,
+// and what is killed.
+type announcer struct {
+	at    time.Time // when to say what the stop waits for; zero: never
+	said  bool
+	kills string // why SIGKILL is about to be sent; "": it is not, or that was said
+
+	started map[int]time.Time     // when commands were started
+	had     map[int]time.Duration // how long they had run when their limit was over
+}
+
+func newAnnouncer() announcer {
+	return announcer{started: map[int]time.Time{}, had: map[int]time.Duration{}}
+}
+
+const (
+	// sayAfter is how long a stop may last until the loop says what it waits for.
+	sayAfter = 3 * time.Second
+	// maxNamed bounds the processes that a message names.
+	maxNamed = 5
+	// maxTitle bounds the characters of a command that a message shows.
+	maxTitle = 60
+)
+
+// begun notes the beginning of a stop, and its end.
+func (a *announcer) begun(r machine.Run, now time.Time) {
+	switch stops := r.State == machine.Stopping || r.State == machine.Sweeping && r.Stop.Step > 0; {
+	case r.State >= machine.Cleaning:
+		a.at, a.kills = time.Time{}, ""
+	case stops && !a.said:
+		a.said, a.at = true, now.Add(sayAfter)
+	}
+}
+
+// named returns the names and pids of the first of these members that a stop waits for, and how many more there are.
+func (l *loop) named(all []procfs.Process) (names []string, more int) {
+	if l.run.Keeps() {
+		all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.Group != l.run.Target.PID })
+	}
+	slices.SortFunc(all, older)
+	for _, p := range all[:min(len(all), maxNamed)] {
+		names = append(names, fmt.Sprintf("%s (%d)", p.Name, p.PID))
+	}
+	return names, max(len(all)-maxNamed, 0)
+}
+
+// killReason returns why an event has led to SIGKILL.
+func (l *loop) killReason(e machine.Event) string {
+	timer, isTimer := e.(machine.TimeUp)
+	switch config := l.run.Config; {
+	case !isTimer:
+		return "a stop signal came again"
+	case timer.Name == machine.DeadlineTimer && config.Budget:
+		return "the outer run allows no more time for the stop"
+	case timer.Name == machine.DeadlineTimer:
+		return fmt.Sprintf("the deadline of %v leaves no more time for the stop", config.Deadline)
+	case len(config.Schedule) > 0:
+		return "the stop schedule is over"
+	default:
+		return fmt.Sprintf("the grace of %v ran out", config.Grace)
+	}
+}
+
+// sayKilled logs to which processes SIGKILL was sent, and why. A grace of 0 is what the user wanted.
+func (l *loop) sayKilled(members []procfs.Process) {
+	reason := l.says.kills
+	if l.says.kills = ""; reason == "" {
+		return
+	}
+	log := l.log
+	to, more := l.named(members)
+	if more > 0 {
+		log = log.With("more", more)
+	}
+	if config := l.run.Config; config.Grace == 0 && len(config.Schedule) == 0 {
+		log.Info("sending SIGKILL", "err", reason, "to", to)
+	} else {
+		log.Warn("sending SIGKILL", "err", reason, "to", to)
+	}
+}
+
+// sayWaiting logs what a stop waits for, and how long still.
+func (l *loop) sayWaiting(now time.Time) {
+	l.says.at = time.Time{}
+	what, until, timer := l.awaited()
+	at, ok := l.run.Due(timer)
+	if timer.Name == machine.GraceTimer {
+		for _, step := range l.run.Config.Steps()[l.run.Stop.Step:] {
+			at = at.Add(step.Wait)
+		}
+		if end, bounded := l.run.Due(machine.Timer{Name: machine.DeadlineTimer}); bounded && end.Before(at) {
+			at = end
+		}
+	}
+	log, left := l.log, at.Sub(now).Round(time.Second)
+	if ok && left <= 0 {
+		return // what comes next is about to be said
+	}
+	if ok {
+		log = log.With("left", left)
+	}
+	log.Warn("waiting", "for", what, "until", until)
+}
+
+// awaited returns what a stop waits for, what happens when the time for that is over, and the timer that ends it.
+func (l *loop) awaited() (what, until string, timer machine.Timer) {
+	switch r := l.run; {
+	case r.State == machine.Stopping && r.Stop.Phase == machine.PhaseOnStop:
+		for _, id := range r.Cleanup.Running(cleanup.AtStop) {
+			c := l.command(id)
+			what, timer.ID = cmp.Or(c.Name, c.Command.Text), id
+			if runes := []rune(what); len(runes) > maxTitle {
+				what = string(runes[:maxTitle]) + "…"
+			}
+		}
+		timer.Name = machine.LimitTimer
+		return "on-stop command " + what, "SIGTERM to it", timer
+	case r.State == machine.Stopping && r.Stop.Phase == machine.PhaseDrain:
+		return "the drain", "the stop signal", machine.Timer{Name: machine.DrainTimer}
+	}
+	names, more := l.named(l.sys.Members())
+	if what = cmp.Or(strings.Join(names, ", "), "the tree"); more > 0 {
+		what += fmt.Sprintf(" and %d more", more)
+	}
+	if l.run.Stop.Escalated {
+		return what, "SIGKILL was sent", machine.Timer{Name: machine.AbandonTimer}
+	}
+	return what, "SIGKILL", machine.Timer{Name: machine.GraceTimer}
+}

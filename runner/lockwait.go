@@ -1,0 +1,162 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"syscall"
+	"time"
+
+	"graceful/cleanup/eintr"
+	"graceful/cleanup/ledger"
+	"graceful/forward"
+	"graceful/runner/machine"
+	"graceful/runner/procfs"
+
+	"golang.org/x/sys/unix"
+)
+
+// waiting is a run that waits for the lock of its ledger: another run has its name.
+type waiting struct {
+	*processes
+	config Config
+	dir    *ledger.Dir
+	file   string
+
+	kept    []syscall.Signal // signals for the target
+	told    string           // what the log says that the run waits for
+	checked time.Time        // when take looked for the holders of the lock
+}
+
+// take opens the ledger and takes its lock. It waits as long as the lock's run is being finished. While that run lives,
+// it waits for config.WaitForName. stopped is a stop signal that arrived meanwhile.
+func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
+	for began := time.Now(); stopped == 0; {
+		runLedger, err = w.dir.Take(w.file)
+		if !errors.Is(err, ledger.ErrAlive) {
+			return runLedger, 0, err
+		}
+		pause, looked := lockPoll, time.Now()
+		if waited := looked.Sub(began); waited > lockPatience {
+			if err := w.look(waited); err != nil {
+				return nil, 0, err
+			}
+			pause = max(pause, 9*time.Since(looked)) // looking takes a tenth of the time at most
+		}
+		stopped = w.heed(pause)
+	}
+	return nil, stopped, nil
+}
+
+// look returns an error if the lock's run lives and is not to be waited for any more. It logs once for each run that
+// the new one waits for it; that is a warning if the user has not asked for it.
+func (w *waiting) look(waited time.Duration) error {
+	m, err := peek(w.dir, w.file)
+	finishing := err == nil && m.frontEnded()
+	switch {
+	case finishing:
+		if err := w.checkHolders(m); err != nil {
+			return err
+		}
+	case w.config.WaitForName == 0:
+		return fmt.Errorf("a run named %s lives: %w (--wait-for-name TIME waits for its end)",
+			w.config.Name, ledger.ErrAlive)
+	case waited >= w.config.WaitForName:
+		return fmt.Errorf("a run named %s lives: waited %v for its end", w.config.Name, w.config.WaitForName)
+	}
+	if told := fmt.Sprint(m.run.ID, finishing); told != w.told {
+		w.told = told
+		level, message := slog.LevelInfo, "waiting for the end of a run"
+		if finishing {
+			level, message = slog.LevelWarn, "waiting until a killed run is finished"
+		}
+		w.log.Log(context.Background(), level, message, "name", w.config.Name, "run", m.run.ID)
+	}
+	return nil
+}
+
+// checkHolders returns an error if no process is finishing the run that has the lock.
+func (w *waiting) checkHolders(m remembered) error {
+	if time.Since(w.checked) < time.Second {
+		return nil
+	}
+	w.checked = time.Now()
+	if hung := m.holders(w.dir, w.file); len(hung) > 0 {
+		return fmt.Errorf("the run named %s was killed, and its process %d (%s) has the lock (%s)",
+			w.config.Name, hung[0].PID, hung[0].Name, endHung)
+	}
+	return nil
+}
+
+// endHung is what to do about a process of a dead run that has the lock.
+const endHung = "its start hangs, perhaps in a file system that does not answer: end it first"
+
+// lockPoll is the interval at which take tries again.
+const lockPoll = 10 * time.Millisecond
+
+// heed waits for a time. It returns the stop signal that arrives meanwhile, or 0. It keeps the signals that are for the
+// target.
+func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return 0
+		case <-w.parentGone:
+			w.log.Warn("starting nothing", "err", parentEnded)
+			return unix.SIGTERM
+		case sig := <-w.listener.Signals:
+			w.log.Info("received signal", "signal", forward.Name(sig), "state", machine.Starting.String())
+			switch meaning := forward.MeaningIn(sig, w.config.StopOn); {
+			case w.config.Rewritten(int(sig)) == 0: // it has no effect at all
+			case meaning == forward.Stop:
+				return sig
+			case meaning == forward.Suspend:
+				w.suspendSelf(sig)
+			case sig == unix.SIGCONT:
+				w.terminal.Resumed()
+			default:
+				w.kept = append(w.kept, sig)
+			}
+		}
+	}
+}
+
+// giveBack lets the run receive the signals that arrived while it waited.
+func (w *waiting) giveBack() {
+	w.terminal.Resumed()
+	w.listener.Return(w.kept)
+}
+
+// peek returns the run of a ledger that another process has locked.
+func peek(dir *ledger.Dir, file string) (remembered, error) {
+	runLedger, err := dir.Peek(file)
+	if err != nil {
+		return remembered{}, err
+	}
+	m, err := read(runLedger)
+	return m, errors.Join(err, runLedger.Close())
+}
+
+// holders returns the processes of a dead run that hold the lock of its ledger, if no other process holds it. The start
+// of such a process hangs in a file system: until its execve(2) it has the ledger's descriptor. In doubt there is none.
+func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
+	runLedger, err := dir.Peek(file)
+	if err != nil {
+		return nil
+	}
+	defer runLedger.Close()
+	status, err := eintr.Fstat(runLedger.FD())
+	if err != nil || m.Begin.Boot != procfs.Boot() {
+		return nil
+	}
+	proc, _ := procfs.Open() // nil: nothing is found
+	hung, known := proc.Holders(file, status), recordedIdentities(m.run)
+	if slices.ContainsFunc(hung, func(p procfs.Process) bool { return !slices.Contains(known, p.Identity) }) {
+		return nil
+	}
+	return hung
+}

@@ -1,0 +1,32 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"graceful/runner/machine"
+)
+
+// namedSurvivors is how many survivors a log message names.
+const namedSurvivors = 10
+
+// logSurvivors logs that the target has ended by itself, and left survivors that are about to be stopped. So does a
+// target that forks and ends, such as setsid(1) or a daemon. Listing the survivors takes time: only for --verbose.
+func (l *loop) logSurvivors(e machine.Event, was machine.State) {
+	_, ended := e.(machine.TargetEnded)
+	bySelf := ended && was == machine.Running && l.run.State == machine.Sweeping
+	if !bySelf || l.run.Config.Survivors != machine.StopSurvivors || !l.log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	left := l.sys.Members()
+	if len(left) == 0 {
+		return
+	}
+	var names []string
+	for _, p := range left[:min(len(left), namedSurvivors)] {
+		names = append(names, fmt.Sprintf("%d (%s)", p.PID, p.Name))
+	}
+	l.log.Info("the target has ended by itself; stopping what it left behind", "count", len(left), "processes", names,
+		"hint", "--survivors wait waits for them instead")
+}

@@ -1,0 +1,109 @@
+package machine
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A caller that signals a process twice, or all processes of graceful, means one stop. Each kind of signal is forwarded
+// once.
+func TestNext_sameStop(t *testing.T) {
+	kills := with(Running, killOnRepeat)
+	r, todo := Next(kills, stopSignal(SigTERM))
+	if !slices.Contains(todo, Action(timer(SameStopTimer, 0, sameStop))) {
+		t.Errorf("the first stop signal: %v", todo)
+	}
+	for _, again := range []struct {
+		e    Event
+		want []Action
+	}{
+		{stopSignal(SigTERM), nil},
+		{stopSignal(sigINT), do(sendStop(sigINT))},
+		{stopSignal(sigINT), nil},
+		{TimeUp{SameStopTimer}, nil},
+	} {
+		r, todo = Next(r, again.e)
+		if diff := cmp.Diff(again.want, todo, compareActions); diff != "" || r.State != Stopping || r.Stop.Count != 1 {
+			t.Errorf("%+v: state %v, count %d, actions (-want +got):\n%s", again.e, r.State, r.Stop.Count, diff)
+		}
+	}
+	if r = after(r, stopSignal(SigTERM)); r.State != Killing {
+		t.Errorf("a repeated stop signal: state %v", r.State)
+	}
+}
+
+func TestNext_repeatIgnored(t *testing.T) {
+	ignore := func(o *options) { o.OnRepeat, o.Drain = RepeatIgnore, time.Hour }
+	for _, s := range []State{Stopping, Sweeping, Cleaning} {
+		for _, phase := range []Phase{PhaseDrain, PhaseSignals} {
+			r := with(s, ignore, inPhase(phase), stoppedOnce)
+			if got, todo := Next(r, stopSignal(SigTERM)); len(todo) > 0 || got.Stop.Count != 1 {
+				t.Errorf("%v, phase %v: count %d, actions %v", s, phase, got.Stop.Count, todo)
+			}
+		}
+	}
+}
+
+// What another graceful has sent is not sent again.
+func TestResume_afterTheSignalWasSent(t *testing.T) {
+	r := runIn(Stopping)
+	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
+		t.Errorf("it may not have been sent (-want +got):\n%s", diff)
+	}
+	if todo := Resume(after(r, Sent{Signal: SigTERM})); len(todo) > 0 {
+		t.Errorf("it was sent: %v", todo)
+	}
+}
+
+// The deadline that an outer run sets is shared: each command has some of what is left of it.
+func TestAdvance_budget(t *testing.T) {
+	now := time.Unix(1000, 0)
+	r := with(Running, func(o *options) { o.Deadline, o.Budget = 10*time.Second, true })
+	r.Policy.Deadline, r.Policy.Budget = 10*time.Second, true
+	left := func(name TimerName, id int) time.Duration {
+		at, _ := r.Due(Timer{name, id})
+		return at.Sub(now)
+	}
+	r, _ = Advance(r, stopSignal(SigTERM), now)
+	if got := left(DeadlineTimer, 0); got != 4*time.Second { // 10s less a half for the commands and 1s
+		t.Errorf("the tree is killed after %v", got)
+	}
+	now = now.Add(4 * time.Second)
+	r, _ = Advance(r, targetExits, now)
+	r, _ = Advance(r, TreeEmptied{}, now)
+	if got := left(LimitTimer, 2); got != 2*time.Second { // a third of 6s, while another command waits
+		t.Errorf("the first command has %v", got)
+	}
+	now = now.Add(2 * time.Second)
+	r, _ = Advance(r, CommandStarted{ID: 2, PID: 200}, now)
+	r, _ = Advance(r, CommandTimer{2, LimitTimer}, now)
+	if got := left(KillTimer, 2); got != time.Second {
+		t.Errorf("the first command has %v after SIGTERM", got)
+	}
+	r, _ = Advance(r, CommandEnded{ID: 2}, now)
+	r, _ = Advance(r, TreeEmptied{}, now)
+	if got := left(LimitTimer, 1); got != 2*time.Second { // a half of 4s
+		t.Errorf("the last command has %v", got)
+	}
+}
+
+// A deadline does not shorten the cleanup after a target that has ended by itself, until a stop signal comes.
+func TestAdvance_stopDuringCleanup(t *testing.T) {
+	now := time.Unix(1000, 0)
+	r := with(Sweeping, func(o *options) { o.Deadline = 100 * time.Second })
+	r, _ = Advance(r, TreeEmptied{}, now)
+	limit := func() time.Duration {
+		at, _ := r.Due(Timer{LimitTimer, 2})
+		return at.Sub(now)
+	}
+	if got := limit(); got != 30*time.Second {
+		t.Errorf("the command has %v", got)
+	}
+	r, _ = Advance(r, stopSignal(SigTERM), now.Add(time.Second))
+	if got := limit(); got != 29*time.Second { // of 30s the last 2 are for SIGKILL
+		t.Errorf("after a stop signal the command has %v", got)
+	}
+}

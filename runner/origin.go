@@ -1,0 +1,156 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/journal"
+	"graceful/runner/machine"
+	"graceful/runner/procfs"
+)
+
+// machineIDFile holds the id of the machine (machine-id(5)). Few containers have it.
+const machineIDFile = "/etc/machine-id"
+
+// machineID returns the id of the machine, or "" if it is unknown.
+func machineID() string {
+	const size = 32 // hexadecimal digits
+	text, err := os.ReadFile(machineIDFile)
+	id := strings.TrimSpace(string(text))
+	if err != nil || len(id) != size || strings.Trim(id, "0123456789abcdef") != "" { // "uninitialized" is no id
+		return ""
+	}
+	return id
+}
+
+// here returns a Begin with where this process runs.
+func here() journal.Begin {
+	id := machineID()
+	return journal.Begin{Boot: procfs.Boot(), Machine: &id}
+}
+
+// place says where the processes of a dead run may be.
+type place int
+
+const (
+	placeNone  place = iota // none can exist: the machine was restarted, or their PID namespace has ended
+	placeHere               // in this PID namespace: the recorded pids are valid
+	placeOther              // in another PID namespace, which /proc shows
+)
+
+// locate finds out where the processes of a dead run may be. began and now are the places where the run began and where
+// this process runs. look finds the processes of another PID namespace. An error means that they may be where this
+// process cannot see them. elsewhere means that the user has said that they are not.
+func locate(began, now journal.Begin, elsewhere bool, look func(namespace string) (place, error)) (place, error) {
+	boot, namespace, _ := strings.Cut(began.Boot, " ")
+	bootNow, _, _ := strings.Cut(now.Boot, " ")
+	same := boot == bootNow
+	switch {
+	case began.Boot == "", elsewhere && began.Boot != now.Boot:
+		return placeNone, nil
+	case began.Boot == now.Boot, same && namespace == "":
+		return placeHere, nil
+	case began.Front == 1 && (same || !differ(began, now)): // the kernel ends a PID namespace with its PID 1
+		return placeNone, nil
+	case now.Boot == "":
+		return placeNone, errors.New("/proc is missing, so that it cannot be told whether its processes live " +
+			"(mount -t proc proc /proc)")
+	case same:
+		return look(namespace)
+	case began.Machine == nil: // an earlier version
+		return placeNone, nil
+	case differ(began, now):
+		return placeNone, errors.New("it began on another machine, where its processes may live " +
+			"(graceful recover --from-other-machines if they do not)")
+	case *began.Machine == "" || *now.Machine == "":
+		return placeNone, fmt.Errorf("it began before a restart, or on another machine, where its processes may live: "+
+			"without %s that cannot be told (graceful recover --from-other-machines if they do not)", machineIDFile)
+	}
+	return placeNone, nil
+}
+
+// differ reports whether two places are certainly on different machines, if their boots differ.
+func differ(a, b journal.Begin) bool {
+	return a.Machine != nil && b.Machine != nil && *a.Machine != "" && *b.Machine != "" && *a.Machine != *b.Machine
+}
+
+// look finds out whether /proc shows the processes of another PID namespace.
+func look(namespace string) (place, error) {
+	proc, _ := procfs.Open() // nil: nothing is found
+	switch found, hidden := proc.Within(namespace); {
+	case len(found) > 0:
+		return placeOther, nil
+	case proc.SeesAll() && !hidden:
+		return placeNone, nil
+	}
+	return placeNone, errors.New("it began in another PID namespace, and its processes cannot be seen from here " +
+		"(graceful recover there, or on the host as root; or --from-other-machines if that container is gone)")
+}
+
+// locate finds out where the processes of a dead run may be.
+func (m remembered) locate(elsewhere bool) (place, error) {
+	found, err := locate(m.Begin, here(), elsewhere, look)
+	if err != nil && m.run.State == machine.Done { // recorded after its tree was empty
+		return placeNone, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
+	}
+	return found, err
+}
+
+// translate gives the recorded processes of another PID namespace the pids that they have in this one. It returns those
+// that exist. No process matches one that does not.
+func (m *remembered) translate() (known []procfs.Identity) {
+	_, namespace, _ := strings.Cut(m.Begin.Boot, " ")
+	proc, _ := procfs.Open() // nil: nothing is found
+	found, _ := proc.Within(namespace)
+	for _, id := range recordedIdentities(m.run) {
+		if p := found[id.PID]; p.Start == id.Start {
+			known = append(known, p.Identity)
+		}
+	}
+	if p := found[m.run.Target.PID]; p.Start == m.run.Target.Start {
+		m.run.Target.PID = p.PID
+	}
+	for _, id := range m.run.Cleanup.Active {
+		m.run.Cleanup.Stack = m.run.Cleanup.Update(id, func(c *cleanup.Entry) {
+			p := found[c.PID]
+			if p.Start != c.Start {
+				c.Start = 0
+			} else if c.PID != 0 {
+				c.PID = p.PID
+			}
+		})
+	}
+	return known
+}
+
+// frontEnded reports whether the process that began a run has ended. In doubt it is false.
+func (m remembered) frontEnded() bool {
+	boot, namespace, _ := strings.Cut(m.Begin.Boot, " ")
+	now, front := here(), m.Begin.Front
+	proc, _ := procfs.Open()
+	bootNow, _, _ := strings.Cut(now.Boot, " ")
+	lastTick := uint64(m.Start / (time.Second / procfs.UserHZ))
+	ended := func(p procfs.Process) bool { return p.Dead || p.Start > lastTick } // a later one has reused the pid
+	switch {
+	case m.Begin.Boot == "" || proc == nil:
+		return false
+	case m.Begin.Boot == now.Boot:
+		p, ok := proc.Read(front)
+		return ok && ended(p) || !ok && syscall.Kill(front, 0) == syscall.ESRCH
+	case boot == bootNow:
+		found, hidden := proc.Within(namespace)
+		if p, ok := found[front]; ok {
+			return ended(p)
+		}
+		return !hidden && (len(found) > 0 || proc.SeesAll())
+	}
+	return m.Begin.Machine != nil && *m.Begin.Machine != "" && *m.Begin.Machine == *now.Machine
+}

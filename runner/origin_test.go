@@ -1,0 +1,62 @@
+package runner
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"graceful/runner/journal"
+)
+
+// Where the processes of a dead run may be follows from where it began and where this process runs.
+func TestLocate(t *testing.T) {
+	const own, other, boot, ours, theirs = "0a", "0b", "b1", "b1 pid:[1]", "b1 pid:[2]"
+	const unknown place = -1 // an error
+	at := func(boot, machine string, front int) journal.Begin {
+		b := journal.Begin{Boot: boot, Front: front}
+		if machine != "-" { // an earlier version
+			b.Machine = &machine
+		}
+		return b
+	}
+	for _, c := range []struct {
+		began, now journal.Begin
+		want, sure place // without and with the word of the user that none of the processes lives
+	}{
+		{at(ours, own, 9), at(ours, own, 0), placeHere, placeHere},
+		{at(ours, other, 9), at(ours, own, 0), placeHere, placeHere}, // /etc is the container's
+		{at(ours, "-", 9), at(ours, own, 0), placeHere, placeHere},
+		{at(ours, own, 1), at(ours, own, 0), placeHere, placeHere},
+		{at(boot, own, 9), at(ours, own, 0), placeHere, placeNone},
+		{at(theirs, own, 9), at(ours, own, 0), placeOther, placeNone},
+		{at(theirs, "-", 9), at(ours, "", 0), placeOther, placeNone},
+		{at(theirs, other, 1), at(ours, own, 0), placeNone, placeNone},
+		{at("b1 pid:[3]", own, 9), at(ours, own, 0), unknown, placeNone},
+		{at("b2 pid:[1]", own, 9), at(ours, own, 0), placeNone, placeNone},
+		{at("b2 pid:[1]", other, 9), at(ours, own, 0), unknown, placeNone},
+		{at("b2 pid:[1]", other, 1), at(ours, own, 0), unknown, placeNone},
+		{at("b2 pid:[1]", "", 9), at(ours, "", 0), unknown, placeNone},
+		{at("b2 pid:[1]", "", 1), at(ours, "", 0), placeNone, placeNone},
+		{at("b2 pid:[1]", own, 9), at(ours, "", 0), unknown, placeNone},
+		{at("b2 pid:[1]", own, 1), at(ours, "", 0), placeNone, placeNone},
+		{at("b2 pid:[1]", "-", 9), at(ours, own, 0), placeNone, placeNone},
+		{at(ours, own, 9), at("", own, 0), unknown, placeNone},
+		{at("", own, 9), at(ours, own, 0), placeNone, placeNone},
+		{at("", "", 9), at("", "", 0), placeNone, placeNone}, // a system without /proc
+	} {
+		for elsewhere, want := range map[bool]place{false: c.want, true: c.sure} {
+			got, err := locate(c.began, c.now, elsewhere, func(namespace string) (place, error) {
+				if namespace == "pid:[2]" {
+					return placeOther, nil
+				}
+				return placeNone, errors.New("it cannot be seen")
+			})
+			if err != nil {
+				got = unknown
+			}
+			if got != want || err != nil && !strings.Contains(err.Error(), "it") {
+				t.Errorf("began at %+v, now %+v, elsewhere %t: %v, %v, want %v", c.began, c.now, elsewhere, got, err, want)
+			}
+		}
+	}
+}

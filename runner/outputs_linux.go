@@ -1,0 +1,32 @@
+package runner
+
+import "golang.org/x/sys/unix"
+
+// kindOf returns the type of the file of a descriptor (S_IFMT), or 0. It does not ask a file system, which may not
+// answer. Before Linux 4.11, or where a seccomp filter forbids statx(2), it asks.
+func kindOf(fd int) uint32 {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+	if err == unix.ENOSYS || err == unix.EPERM {
+		var old unix.Stat_t
+		if unix.Fstat(fd, &old) != nil {
+			return 0
+		}
+		return old.Mode & unix.S_IFMT
+	}
+	if err != nil {
+		return 0
+	}
+	return uint32(st.Mode) & unix.S_IFMT
+}
+
+// isShutDown reports whether a stream socket takes no more data, although its peer may still send: poll(2) does not
+// tell. An empty message of a stream sends nothing.
+func isShutDown(fd int) bool {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_STREAM {
+		return false
+	}
+	_, err = unix.SendmsgN(fd, nil, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return err == unix.EPIPE
+}

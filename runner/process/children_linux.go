@@ -1,0 +1,204 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// SetsIgnored reports whether a start ignores the signals of Spec.Ignored. If not, the caller must ignore them.
+const SetsIgnored = true
+
+// Children is the processes that this process starts.
+type Children struct{ starts }
+
+// OpenChildren returns no children. Its memory is shared with them.
+func OpenChildren() (*Children, error) {
+	memory, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(board{})), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("memory for child processes: %w", err)
+	}
+	return &Children{starts{board: (*board)(unsafe.Pointer(&memory[0]))}}, nil
+}
+
+// Start starts the process, for the command with an id; 0 is the target. Descriptors above 2 without FD_CLOEXEC stay
+// open in it. Its soft limit of open files is the one that graceful was started with.
+//
+// Start does not wait long for a file system that does not answer: StartOf tells later if the start fails.
+func (c *Children) Start(s Spec, id int) (pid int, err error) {
+	p, err := s.parts()
+	if err != nil {
+		return 0, err
+	}
+	i := c.free(id)
+	if i == maxSlots {
+		return 0, unix.EAGAIN
+	}
+	b := newBlock(p.size())
+	r := s.layOut(p, b)
+	r.slot = uintptr(unsafe.Pointer(c.ask(i, id)))
+	r.start()
+	runtime.KeepAlive(b)
+	if r.errno != 0 {
+		c.board.slots[i].asked = 0
+		r.failure.errno = r.errno
+		return 0, r.failure.err()
+	}
+	if err := c.await(i, func() bool { return false }); err != nil {
+		pid = int(c.board.slots[i].pid)
+		c.Reap(pid)
+		return 0, err
+	}
+	return int(c.board.slots[i].pid), nil
+}
+
+// Reap reaps a child that Peek has shown.
+func (c *Children) Reap(pid int) {
+	reap(pid)
+	if s := c.slotOf(pid); s != nil {
+		s.asked, s.pid = 0, 0
+	}
+}
+
+// starts is the processes that were asked for.
+type starts struct {
+	board   *board
+	pending []int // slots of processes that Start has not awaited
+}
+
+// free returns a free slot for the command with an id; maxSlots: there is none. Memory behind the slots in use may hold
+// anything: blocks of requests have lain there.
+func (s *starts) free(id int) (i int) {
+	if id != 0 {
+		for i = 1; i < s.slots() && atomic.LoadUint32(&s.board.slots[i].asked) != 0; {
+			i++
+		}
+	}
+	return i
+}
+
+// ask prepares a free slot for the command with an id.
+func (s *starts) ask(i, id int) *slot {
+	slot := &s.board.slots[i]
+	*slot = slotFor(id)
+	if i >= s.slots() {
+		atomic.StoreUint32(&s.board.used, uint32(i)+1)
+	}
+	return slot
+}
+
+// slotFor returns a slot for a process that is yet to be started.
+func slotFor(id int) slot { return slot{asked: 1, id: int32(id)} }
+
+func (s *starts) slots() int { return int(atomic.LoadUint32(&s.board.used)) }
+
+// slotOf returns the slot of a process that was started and not reaped, or nil.
+func (s *starts) slotOf(pid int) *slot {
+	for i := range s.slots() {
+		if slot := &s.board.slots[i]; pid != 0 && int(atomic.LoadInt32(&slot.pid)) == pid {
+			return slot
+		}
+	}
+	return nil
+}
+
+// StartOf tells how the start of a process went that has ended: why it failed, and whether the process was in an empty
+// directory because its own was gone.
+func (s *starts) StartOf(pid int) (dirGone bool, err error) {
+	slot := s.slotOf(pid)
+	if slot == nil {
+		return false, nil
+	}
+	if slot.failed.errno != 0 {
+		err = slot.failed.err()
+	}
+	return slot.dirGone != 0, err
+}
+
+// startWithin is how long Start waits for the program. beginsWithin is how long a child may take to lead its group: one
+// that was killed before never does.
+const startWithin, beginsWithin = 100 * time.Millisecond, time.Second
+
+// await waits until the child has executed its program or failed to, but not longer than startWithin once it has begun
+// to. While an earlier one has not, it does not wait that long. parentEnded is asked while there is no child.
+func (s *starts) await(i int, parentEnded func() bool) error {
+	slot := &s.board.slots[i]
+	late := time.Now()
+	if !s.starting() {
+		late = late.Add(startWithin)
+	}
+	for {
+		word := atomic.LoadUint32(&slot.starting)
+		if word&settled != 0 || atomic.LoadUint32(&slot.end) != 0 {
+			break
+		}
+		born, left := atomic.LoadInt32(&slot.pid) != 0, time.Until(late)
+		if born && (word != 0 && left <= 0 || left < -beginsWithin) {
+			s.pending = append(s.pending, i)
+			return nil
+		}
+		if wokenAt(&slot.starting, word, max(left, time.Millisecond)) || born {
+			continue
+		}
+		if parentEnded() && atomic.LoadInt32(&slot.pid) == 0 { // it may have forked the child last
+			return ErrGuardEnded
+		}
+	}
+	if slot.failed.errno != 0 {
+		return slot.failed.err()
+	}
+	return nil
+}
+
+// starting reports whether a process that was not awaited has neither executed its program nor ended.
+func (s *starts) starting() bool {
+	s.pending = slices.DeleteFunc(s.pending, func(i int) bool {
+		slot := &s.board.slots[i]
+		return slot.asked == 0 || atomic.LoadUint32(&slot.starting)&settled != 0 || atomic.LoadUint32(&slot.end) != 0
+	})
+	return len(s.pending) > 0
+}
+
+// wokenAt waits for a futex that has a value. It reports whether it was woken in time.
+func wokenAt(futex *uint32, value uint32, within time.Duration) bool {
+	timeout := unix.NsecToTimespec(within.Nanoseconds())
+	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(futex)), futexWait, uintptr(value),
+		uintptr(unsafe.Pointer(&timeout)), 0, 0)
+	return errno != syscall.ETIMEDOUT
+}
+
+// start forks the child, which becomes the program. Result and errno are those of the fork.
+//
+//go:norace
+//go:nosplit
+//go:noinline
+func (r *request) start() {
+	r.setMask(&allSignals, &r.before)
+	r.fork()
+	if r.result == 0 && r.errno == 0 {
+		r.become()
+	}
+	pid, errno := r.result, r.errno
+	r.setMask(&r.before, nil)
+	r.result, r.errno = pid, errno
+}
+
+// err returns the error for a failure.
+func (f failure) err() error {
+	of := map[stage]error{stageCgroup: ErrCgroup, stageDir: ErrDir, stageInterpreter: ErrInterpreter}[f.stage]
+	if of == nil {
+		return f.errno
+	}
+	return fmt.Errorf("%w: %w", of, f.errno)
+}
+
+// ErrGuardEnded means that the guard has ended.
+var ErrGuardEnded = errors.New("the guard has ended")

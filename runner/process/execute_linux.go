@@ -1,0 +1,116 @@
+package process
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// This file is the last part of a child: see child_linux.go.
+
+// execute executes the program at the first path where there is one, as execvp(3) does. It returns only if that fails.
+// The error is the one of the last path, but EACCES if there is a program that may not be executed.
+//
+//go:norace
+//go:nosplit
+func (r *request) execute() {
+	r.failure.stage = stageExec
+	r.found = 0
+	for at := r.paths; ; at += place(unsafe.Sizeof(at)) {
+		path := *(*uintptr)(r.at(at))
+		if path == 0 {
+			break
+		}
+		r.executeAt(path)
+		switch r.errno {
+		case syscall.EACCES:
+			r.found = syscall.EACCES
+		case syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.ESTALE, syscall.ENODEV:
+			if r.isThere(path) {
+				return
+			}
+		default:
+			return
+		}
+	}
+	if r.found != 0 {
+		r.errno = r.found
+	}
+}
+
+// isThere reports whether there is a file at a path where execve(2) has found none: the error is about what is to run
+// it.
+//
+//go:norace
+//go:nosplit
+func (r *request) isThere(path uintptr) bool {
+	errno := r.errno
+	there := r.try(unix.SYS_FACCESSAT, atFDCWD, path, unix.F_OK, 0)
+	r.errno = errno
+	if there {
+		r.failure.stage = stageInterpreter
+	}
+	return there
+}
+
+// executeAt executes the program at a path, or the shell if that is a script for it. The arguments of the shell are its
+// own path, the script, and the rest of argv.
+//
+//go:norace
+//go:nosplit
+func (r *request) executeAt(path uintptr) {
+	r.execve(path, r.argv)
+	if r.errno != syscall.ENOEXEC {
+		return
+	}
+	if r.setsFiles {
+		r.setFiles(&r.present)
+	}
+	script := r.isScript(path)
+	if r.setsFiles {
+		r.setFiles(&r.files)
+	}
+	if script {
+		*(*uintptr)(r.at(r.script + place(unsafe.Sizeof(path)))) = path
+		r.execve(*(*uintptr)(r.at(r.script)), r.script)
+	}
+	r.errno = syscall.ENOEXEC
+}
+
+// execve executes the program of the descriptor, or the one at a path.
+//
+//go:norace
+//go:nosplit
+func (r *request) execve(path uintptr, argv place) {
+	if r.program != atFDCWD {
+		r.begin[0] = 0
+		r.result, _, r.errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, r.program, uintptr(unsafe.Pointer(&r.begin)),
+			r.address(argv), r.address(r.env), unix.AT_EMPTY_PATH, 0)
+	}
+	r.try(unix.SYS_EXECVE, path, r.address(argv), r.address(r.env), 0)
+}
+
+// isScript reports whether a file that the kernel cannot execute is one for a shell, as execvp(3) and POSIX have it. It
+// is not if it has the magic number of ELF, or a NUL in its first line.
+//
+//go:norace
+//go:nosplit
+func (r *request) isScript(path uintptr) bool {
+	if !r.try(unix.SYS_OPENAT, atFDCWD, path, unix.O_RDONLY|unix.O_CLOEXEC, 0) ||
+		!r.try(unix.SYS_READ, r.result, uintptr(unsafe.Pointer(&r.begin)), unsafe.Sizeof(r.begin), 0) {
+		return false
+	}
+	if r.result >= 4 && r.begin[0] == 0x7f && r.begin[1] == 'E' && r.begin[2] == 'L' && r.begin[3] == 'F' {
+		return false
+	}
+	for i := range r.begin {
+		if uintptr(i) == r.result || r.begin[i] == '\n' {
+			break
+		}
+		if r.begin[i] == 0 {
+			return false
+		}
+	}
+	return true
+}

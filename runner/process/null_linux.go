@@ -1,0 +1,52 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// makeNull returns a descriptor as /dev/null is, without a device: a datagram socket that is connected to itself, has
+// an end of file, and has a filter that accepts no datagram. Linux drops a datagram that a filter does not accept, and
+// reports no error to the sender. So a write neither blocks nor fails, and takes no memory. A pipe would block when it
+// is full or kill without a reader, and a file in memory would grow.
+//
+// Only a single write of more than the socket's buffer, which is made as large as the system admits, fails (EMSGSIZE).
+func makeNull() (*os.File, error) {
+	fd, err := nullSocket()
+	if err != nil { // a seccomp filter may refuse it: what is written to the pipe's read end fails without a signal
+		return EmptyInput()
+	}
+	return os.NewFile(uintptr(fd), "null"), nil
+}
+
+func nullSocket() (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	const largest = 1 << 30 // bytes; the system takes less
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, largest)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20)
+	none := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+	filter := unix.SockFprog{Len: uint16(len(none)), Filter: &none[0]}
+	err = errors.Join(
+		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &filter),
+		unix.Bind(fd, &unix.SockaddrUnix{}), // the system chooses an abstract name
+	)
+	if err == nil {
+		var self unix.Sockaddr
+		if self, err = unix.Getsockname(fd); err == nil {
+			err = unix.Connect(fd, self)
+		}
+	}
+	if err == nil {
+		err = unix.Shutdown(fd, unix.SHUT_RD)
+	}
+	if err != nil {
+		return -1, errors.Join(fmt.Errorf("a socket that discards: %w", err), unix.Close(fd))
+	}
+	return fd, nil
+}

@@ -1,0 +1,53 @@
+package process
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Without /dev/null, what a process writes is discarded all the same, however much it is, also when the process that
+// has made the descriptor has closed it. A read finds an end of file at once.
+func TestMakeNull(t *testing.T) {
+	null, err := makeNull()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind, err := unix.GetsockoptInt(int(null.Fd()), unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_DGRAM {
+		t.Fatalf("it is no socket of datagrams: %d, %v", kind, err)
+	}
+	var errs bytes.Buffer
+	c := exec.Command("sh", "-ec", `read -r line && exit 3
+		i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i+1)); done
+		dd if=/dev/zero bs=100k count=1000; echo`)
+	c.Stdin, c.Stdout, c.Stderr = null, null, &errs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	null.Close()
+	if err := c.Wait(); err != nil {
+		t.Errorf("%v: %s", err, &errs)
+	}
+}
+
+func TestOpenNull(t *testing.T) {
+	null, err := OpenNull()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	device, err := os.Stat(os.DevNull)
+	if err != nil {
+		t.Skip(err)
+	}
+	if st, err := null.Stat(); err != nil || !os.SameFile(st, device) {
+		t.Errorf("it is %v, %v", st, err)
+	}
+	if _, err := null.WriteString("x"); err != nil {
+		t.Error(err)
+	}
+}

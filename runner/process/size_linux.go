@@ -1,0 +1,39 @@
+package process
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// CheckSize returns an error if Linux executes no program with these arguments and this environment: see execve(2),
+// "Limits on size of arguments and environment". A program is executed with the limits of graceful.
+func CheckSize(args, env []string) error {
+	const (
+		pagesOfString = 32 // MAX_ARG_STRLEN in pages
+		pointer       = 8  // bytes for each string, at most
+		most          = 6 << 20
+		margin        = 4096 // for the path of the program
+	)
+	longest := pagesOfString*os.Getpagesize() - 1 // without its NUL
+	total := margin
+	for _, text := range slices.Concat(args, env) {
+		if len(text) > longest {
+			return fmt.Errorf("an argument or a variable has %d bytes: no program can be started with more than %d",
+				len(text), longest)
+		}
+		total += len(text) + 1 + pointer
+	}
+	allowed := most
+	var stack unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_STACK, &stack) == nil && uint64(stack.Cur)/4 < most {
+		allowed = max(int(stack.Cur/4), pagesOfString*os.Getpagesize())
+	}
+	if total > allowed {
+		return fmt.Errorf("its arguments and environment take %d bytes: no program can be started with more than %d",
+			total, allowed)
+	}
+	return nil
+}

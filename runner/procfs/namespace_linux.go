@@ -1,0 +1,85 @@
+package procfs
+
+import (
+	"path"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
+)
+
+// initialNamespace is the PID namespace of the machine itself, as Namespace names it (PROC_PID_INIT_INO in
+// include/linux/proc_ns.h of Linux).
+const initialNamespace = "pid:[4026531836]"
+
+// SeesAll reports whether /proc shows the processes of all PID namespaces.
+func (fs *FS) SeesAll() bool {
+	if fs == nil {
+		return false
+	}
+	namespace, err := readLink(fs.dir, "self/ns/pid")
+	_, shown := fs.Read(1) // with the mount option hidepid=2 other users' processes are missing
+	return err == nil && namespace == initialNamespace && shown
+}
+
+// Within lists the processes of a PID namespace, dead or alive, by their pids there. hidden reports whether there may
+// be others, which this user may not look at.
+func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
+	found = map[int]Process{}
+	for _, name := range fs.names(".") {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		pids := fs.pids(pid)
+		switch theirs, err := readLink(fs.dir, name+"/ns/pid"); {
+		case err == unix.ENOENT || err == unix.ESRCH: // it has been reaped
+		case err != nil:
+			hidden = hidden || len(pids) != 1 // with one pid it is in our namespace
+		case theirs == namespace && len(pids) > 0:
+			if p, ok := fs.Read(pid); ok {
+				found[pids[len(pids)-1]] = p
+			}
+		}
+	}
+	return found, hidden
+}
+
+// pids returns the pids of a process, one for each PID namespace, from that of /proc to its own; nil if they cannot be
+// read (Linux 4.1).
+func (fs *FS) pids(pid int) []int {
+	status, _ := fs.read(pid, "status")
+	for line := range strings.Lines(string(status)) {
+		if list, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			return ParsePIDs([]byte(list))
+		}
+	}
+	return nil
+}
+
+// Holders lists the other processes that have a file open. name is the last element of its path. A process that this
+// user may not look at is missing.
+func (fs *FS) Holders(name string, file unix.Stat_t) (found []Process) {
+	for _, dir := range fs.names(".") {
+		pid, err := strconv.Atoi(dir)
+		if err != nil || pid == unix.Getpid() {
+			continue
+		}
+		for _, fd := range fs.names(dir + "/fd") {
+			at := dir + "/fd/" + fd
+			// Only a file with that name is looked at: another one may be on a file system that does not answer.
+			if link, err := readLink(fs.dir, at); err != nil || path.Base(link) != name {
+				continue
+			}
+			var open unix.Stat_t
+			err := eintr.Retry(func() error { return unix.Fstatat(fs.dir, at, &open, 0) })
+			if p, ok := fs.Read(pid); err == nil && ok && open.Dev == file.Dev && open.Ino == file.Ino {
+				found = append(found, p)
+				break
+			}
+		}
+	}
+	return found
+}

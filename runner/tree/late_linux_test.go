@@ -1,0 +1,46 @@
+package tree
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"graceful/runner/procfs"
+	"graceful/runner/procfs/proctest"
+)
+
+// A look that took too long, and may have missed members, does not make the tree empty. That no child is left does.
+func TestEmpty_late(t *testing.T) {
+	self := os.Getpid()
+	root := proctest.Dir(t, proctest.Process{PID: self})
+	for _, c := range []struct {
+		level      Level
+		noChildren bool
+		want       bool
+	}{{Subreaper, true, true}, {Group, true, false}} {
+		tr := &Tree{level: c.level, self: self, root: self, proc: procfs.Fake(root, true), group: 1300}
+		tr.Until(time.Now().Add(-time.Second))
+		if got := tr.Empty(c.noChildren); got != c.want {
+			t.Errorf("late, level %s: empty %t", c.level, got)
+		}
+		tr.Until(time.Time{})
+		if !tr.Empty(c.noChildren) {
+			t.Errorf("level %s: not empty", c.level)
+		}
+	}
+}
+
+// Members that a look has no time for are left out, and found by the next one.
+func TestMembers_late(t *testing.T) {
+	self := os.Getpid()
+	root := proctest.Dir(t, proctest.Process{PID: self, Threads: [][]int{{1100}}}, proctest.Process{PID: 1100, PPID: self})
+	tr := &Tree{level: Subreaper, self: self, root: self, proc: procfs.Fake(root, true)}
+	tr.Until(time.Now().Add(-time.Second))
+	if found := tr.Members(); len(found) != 0 || !tr.IsLate() {
+		t.Errorf("late: found %v", found)
+	}
+	tr.Until(time.Now().Add(time.Hour))
+	if found := tr.Members(); len(found) != 1 || tr.IsLate() {
+		t.Errorf("in time: found %v", found)
+	}
+}
