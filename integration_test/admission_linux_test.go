@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,8 +40,9 @@ func filter(args []string) int {
 		}
 	}
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	runtime.LockOSThread() // this thread alone has the filter, and must be the one that calls execve(2)
 	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
-		panic(err) // the main goroutine's thread alone has it, and is the one that calls execve(2)
+		panic(err)
 	}
 	path, err := exec.LookPath(args[1])
 	if err != nil {

@@ -335,9 +335,17 @@ func TestTheOutOfMemoryKiller(t *testing.T) {
 				_ = os.WriteFile(filepath.Join(group, file), []byte("0"), 0o644)
 			}
 			step := run(anHour, family+"helper eat "+c.victim+" & "+c.target, tidy)
-			p := inNamespace(t, true,
-				append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group, "helper", "reap"}, step...)...).start()
-			p.want(c.status)
+			args := append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group, "helper", "reap"}, step...)
+			p := inNamespace(t, true, args...).start()
+			status := p.wait()
+			for tries := 0; tries < 5 && status == "1" && strings.Contains(p.text(), "unshare: "); tries++ {
+				// The kernel has chosen the first process of the namespace as well, before the memory of the victim was free.
+				p = inNamespace(t, true, args...).start()
+				status = p.wait()
+			}
+			if status != c.status {
+				t.Errorf("exit status %s, want %s; it wrote:\n%s", status, c.status, p.text())
+			}
 			p.wrote("cleaned", c.cleaned)
 		})
 	}

@@ -240,6 +240,28 @@ func TestWhoHasBeenMovedIntoTheCgroup(t *testing.T) {
 	}
 }
 
+// A target that moves processes of graceful into the cgroup does not have them killed with it.
+func TestGracefulMovedIntoTheCgroup(t *testing.T) {
+	need(t, "linux", "setsid")
+	for _, guard := range []string{"on", "off"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			t.Parallel()
+			cgroup := ownCgroup(t)
+			p := command(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--guard", guard, "--grace", "10ms",
+				"--on-exit", "echo 1 >>cleaned", "--", "sh", "-c", `own=$(echo "$CGROUP"/graceful-*)
+					for pid in $PPID $([ $0 = off ] || sed -n 's/^PPid:.//p' /proc/$PPID/status)
+					do echo $pid >"$own"/cgroup.procs; done
+					setsid helper ignore TERM -- pid & until [ -s pid ]; do sleep 0.01; done; exit 3`, guard)...)
+			p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
+			p.start().want("3")
+			p.wrote("cleaned", "1\n")
+			if left := cgroupsBelow(cgroup); len(left) > 0 || p.text() != "" && !strings.Contains(p.text(), "SIGKILL to") {
+				t.Errorf("left %q, wrote:\n%s", left, p.text())
+			}
+		})
+	}
+}
+
 // What is kept goes on outside the cgroup, which is removed; what is waited for may be another user's.
 func TestSurvivorsOfACgroup(t *testing.T) {
 	need(t, "linux", "root", "setpriv", "setsid")

@@ -43,7 +43,7 @@ func (p *proc) cleanedUp(said string) (printed, ran int) {
 	p.t.Helper()
 	log, ids := linesOf(p, "log"), linesOf(p, "printed")
 	for id := range ids {
-		if interrupted := regexp.MustCompile(`cleanup command interrupted id=\d+ name=n` + id + ` `); log[id] == 0 &&
+		if interrupted := regexp.MustCompile(`cleanup command interrupted id=\d+ name=n` + id + `\b`); log[id] == 0 &&
 			!interrupted.MatchString(said) {
 			p.t.Errorf("command %s was registered and has not run; it wrote:\n%s%s", id, p.text(), said)
 		}
@@ -60,7 +60,7 @@ func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
 	for _, victim := range []string{"guard", "graceful", "both", "client"} {
 		t.Run(victim, func(t *testing.T) {
 			printed, ran, interrupted := 0, 0, 0
-			for range 20 {
+			for range rounds(20) {
 				dir := filepath.Join(t.TempDir(), "state")
 				p := start(t, "graceful", "run", "--guard", "on", "--state-dir", dir, "--", "sh", "-c", registering)
 				p.until("first registration", func() bool { return len(linesOf(p, "printed")) > 0 })
@@ -123,7 +123,7 @@ func TestWhatIsRegisteredIsRecovered(t *testing.T) {
 					t.Fatal(err)
 				}
 				first, rest, _ := strings.Cut(string(book), "\n")
-				replace(t, file, rewrite(t, first, func(_, begin map[string]any) { begin["boot"] = "another" })+rest)
+				replace(t, file, rewrite(t, first, func(_, begin map[string]any) { rebooted(begin) })+rest)
 			}
 			recoverIn(t, dir, "0")
 			p.wrote("log", "exits\ny in sub: recovered\n")
@@ -136,9 +136,9 @@ func TestWhatIsRegisteredIsRecovered(t *testing.T) {
 
 // A cancel that races with the end of the run has withdrawn the command, which then never runs, or comes too late.
 func TestACancelHasWithdrawnTheCommandOrComesTooLate(t *testing.T) {
-	const runs, each = 20, 50
+	const each = 50
 	withdrawn, late := 0, 0
-	for range runs {
+	for range rounds(20) {
 		p := start(t, "graceful", "run", "--survivors", "keep", "--", "sh", "-c", fmt.Sprintf(
 			`n=0; while [ $n -lt %[1]d ]; do n=$((n+1)); graceful defer -- sh -c "echo $n >>log" >/dev/null; done
 			n=0; while [ $n -lt %[1]d ]; do n=$((n+1)); (graceful cancel $n 2>>errors; echo "$n $?" >>status) & done`, each))
@@ -199,7 +199,7 @@ func TestTheListOfWhatHasNotEnded(t *testing.T) {
 		graceful defer --list; graceful defer --list --format json >json; echo >end`)
 	p.want("0")
 	pid, other, dir := p.pidIn("pid"), p.pidIn("other"), cleanup.Text(strings.TrimSpace(p.file("dir")))
-	if got, want := p.text(), fmt.Sprintf("1  pending%[2]s  -    true\n2  when %[1]d exits  own  echo 'a b'\n"+
+	if got, want := p.text(), fmt.Sprintf("1  pending%[2]s  -    true\n2  when %[1]d exits  own  -\n"+
 		"3  running%[2]s  -    echo >begun; until [ -e end ]; do sleep 0.01; done\na b\n",
 		pid, strings.Repeat(" ", len(fmt.Sprint("when exits ", pid))-len("running"))); got != want {
 		t.Errorf("it wrote:\n%swant:\n%s", got, want)
@@ -213,7 +213,7 @@ func TestTheListOfWhatHasNotEnded(t *testing.T) {
 	script := cleanup.Text("echo >begun; until [ -e end ]; do sleep 0.01; done")
 	want := []registry.Listed{
 		{ID: 1, State: "pending", Text: "true", Command: cleanup.Texts([]string{"/bin/sh", "-c", "true"}), TimeoutMS: 7000},
-		{ID: 2, State: "pending", Name: "own", Text: "echo 'a b'", Command: cleanup.Texts([]string{"echo", "a b"}), Dir: dir,
+		{ID: 2, State: "pending", Name: "own", Text: "own", Dir: dir,
 			TimeoutMS: 1500, WhenExits: pid},
 		{ID: 3, State: "running", Text: script, Command: []cleanup.Text{"/bin/sh", "-c", script}, Dir: dir, TimeoutMS: 7000,
 			WhenExits: other},

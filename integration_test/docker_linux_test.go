@@ -107,6 +107,7 @@ func TestInDocker(t *testing.T) {
 	t.Run("registered by the target, on a read-only root", testDockerDefer)
 	t.Run("orphans and a target that is killed", testDockerOrphans)
 	t.Run("a fork bomb up to the pids limit", testDockerForkBomb)
+	t.Run("a low pids limit", testDockerFewProcesses)
 }
 
 // testDockerStatuses checks that the container's exit status is the target's.
@@ -167,14 +168,14 @@ func testDockerOrphans(t *testing.T) {
 	name, p := readyContainer(t, "--", "/busybox", "sh", "-c",
 		`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready
 				exec /busybox sleep 999`)
-	// Status 137: PID 1 has ended before the shell that killed its target.
+	// Status 129: graceful has asked the shell, which came from outside, to end. 137: PID 1 has ended before it.
 	out, err := exec.Command("docker", "exec", name, "/busybox", "sh", "-c",
 		`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1))
 				test $n -lt 3000 || exit 1; done
 			for p in /proc/[0-9]*; do read pid name rest <$p/stat
 			case $(/busybox tr "\0" " " <$p/cmdline) in "/busybox sleep 999 ") kill -9 $pid;; esac
 			done 2>/dev/null`).CombinedOutput()
-	if got := ended(err); got != "0" && got != "137" {
+	if got := ended(err); got != "0" && got != "129" && got != "137" {
 		t.Fatalf("docker exec: %s\n%s", got, out)
 	}
 	p.want("137")
@@ -192,6 +193,26 @@ func testDockerForkBomb(t *testing.T) {
 	docker(t, "kill", "--signal", "TERM", name)
 	p.wait() // by whichever of its shells' ways to fail it ends
 	if !strings.Contains(p.text(), "cleaned: stopped\n0\n") {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+}
+
+// testDockerFewProcesses checks that 11 processes and threads are enough: an init, graceful with a guard, and a target
+// or a command. A new graceful needs no more.
+func testDockerFewProcesses(t *testing.T) {
+	t.Parallel()
+	_, p := container(t, "--init", "--pids-limit", "11", "-e", "GRACEFUL_GUARD=on", "-e",
+		`GRACEFUL_ON_EXIT=["/busybox", "echo", "cleaned"]`, "--", "/busybox", "echo", "target")
+	p.want("0")
+	if p.text() != "target\ncleaned\n" {
+		t.Errorf("it wrote:\n%s", p.text())
+	}
+	_, p = container(t, "--pids-limit", "11", "--tmpfs", "/tmp", "--entrypoint", "/busybox", "--", "sh", "-c", `
+		/graceful run --guard on --on-exit '["/busybox", "touch", "/tmp/cleaned"]' -- /busybox sh -c '
+			echo >/tmp/ready; exec /busybox sleep 1000' & graceful=$!
+		until [ -e /tmp/ready ]; do :; done; kill -9 $graceful; until [ -e /tmp/cleaned ]; do :; done; echo cleaned`)
+	p.want("0")
+	if !strings.HasSuffix(p.text(), "cleaned\n") {
 		t.Errorf("it wrote:\n%s", p.text())
 	}
 }

@@ -38,7 +38,7 @@ func placesOfProcesses() map[string]place {
 				inShell(`mount -t proc -o hidepid=2 proc /proc && `+
 					`setpriv --reuid=54323 --regid=54323 --clear-groups "$@"; exit $?`)...),
 			no: []string{"parent"}, partly: []string{"tree"}},
-		"no processes for a run": {need: asRoot, around: withProcesses("8", "54325"),
+		"no processes for a run": {need: asRoot, around: withProcesses("6", "54325"),
 			no: []string{"guard", "parent", "processes"}},
 		"no files of any size": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},
 			no: []string{"guard"}},
@@ -55,7 +55,8 @@ func placesOfStateDirectories() map[string]place {
 		"one that is not there": {stateDir: "$DIR/a/state", partly: []string{"state-directory"}},
 		"one that others write to": {before: "mkdir $DIR/state; chmod 777 $DIR/state", stateDir: "$DIR/state",
 			no: []string{"state-directory"}},
-		"one that is a link": {before: "mkdir -m 700 $DIR/state; ln -s state $DIR/link", stateDir: "$DIR/link",
+		"one that is a link": {before: "mkdir -m 700 $DIR/state; ln -s state $DIR/link", stateDir: "$DIR/link"},
+		"one that is a link to nowhere": {before: "ln -s state $DIR/link", stateDir: "$DIR/link",
 			no: []string{"state-directory"}},
 		"one that is a file": {before: "echo >$DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
 		"one below a file": {before: "echo >$DIR/file", stateDir: "$DIR/file/state",

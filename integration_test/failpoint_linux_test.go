@@ -80,7 +80,7 @@ var callErrors = map[string][]syscall.Errno{
 // A system call that fails either ends the run before it has begun, or changes nothing of what is promised.
 func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
-	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 20)
+	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 40)
 	for _, name := range []string{"cgroup", "grace", "quiet", "registered"} {
 		for _, ofGuard := range []bool{false, true} {
 			t.Run(processName[ofGuard]+" "+name, func(t *testing.T) {

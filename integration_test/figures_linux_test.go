@@ -239,7 +239,9 @@ func callsOfLaunch(t testing.TB, before ...string) map[string]int {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
 	command := slices.Concat([]string{"-f", "-qq", "-o", trace}, before, []string{"/bin/true"})
-	if out, err := exec.Command("strace", command...).CombinedOutput(); err != nil {
+	c := exec.Command("strace", command...)
+	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir()) // where no other run has its socket
+	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("strace %q: %v\n%s", command, err, out)
 	}
 	data, err := os.ReadFile(trace)

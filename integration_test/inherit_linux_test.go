@@ -64,6 +64,7 @@ func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
 				for _, wrapper := range [][]string{
 					{"graceful", "run"}, {"graceful", "run", "--guard", "off"}, {stripped, "run"},
 				} {
+					wrapper = append(wrapper, "--quiet") // it warns of a SIGTERM that is ignored
 					if wrapped := outputOf(t, around, append(wrapper, "--"), probe); bare != wrapped {
 						t.Errorf("bare:\n%s\nunder %v:\n%s", bare, wrapper, wrapped)
 					}
@@ -111,22 +112,34 @@ func TestCleanupCommandsInheritTheSame(t *testing.T) {
 	p.wrote("hook.fds", "0\n1\n2\n3\n") // ls has opened the last
 }
 
-// A stop signal is heard whoever ignored it; the target, which ignores it still, has its grace.
-func TestAStopSignalThatOurParentIgnoredIsHeard(t *testing.T) {
+// A stop signal that our parent ignored is none, unless --stop-on names it.
+func TestAStopSignalThatOurParentIgnored(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
-	p := start(t, "env", "--ignore-signal=TERM", "graceful", "run", "--grace", "100ms", "--on-exit",
-		"echo >>cleaned $GRACEFUL_REASON",
-		"--", "sh", "-c", "echo >ready; exec sleep 1000")
-	p.file("ready")
-	// It is ignored until the target has been started, and it may be a moment until we know that.
-	p.until("end", func() bool {
-		p.signal(unix.SIGTERM)
-		_, err := os.Stat(filepath.Join(p.dir, "cleaned"))
-		return err == nil
-	})
-	p.want("137")
-	p.wrote("cleaned", "stopped\n")
+	for _, named := range []bool{false, true} {
+		flag := "--grace=100ms"
+		if named {
+			flag = "--stop-on=TERM,INT"
+		}
+		p := start(t, "env", "--ignore-signal=TERM", "graceful", "run", "-v", "--grace", "100ms", flag, "--on-exit",
+			"echo >>cleaned $GRACEFUL_STOP_SIGNAL", "--", "sh", "-c", "echo >ready; exec sleep 1000")
+		p.file("ready")
+		stop, status := unix.SIGINT, "130"
+		if named {
+			stop, status = unix.SIGTERM, "137" // the target ignores it
+		}
+		// It is ignored until the target has been started, and it may be a moment until we know that.
+		p.until("signal", func() bool {
+			p.signal(unix.SIGTERM)
+			return strings.Contains(p.text(), "received signal signal=TERM")
+		})
+		p.signal(stop)
+		p.want(status)
+		p.wrote("cleaned", strings.TrimPrefix(unix.SignalName(stop), "SIG")+"\n")
+		if got := strings.Contains(p.text(), "SIGTERM stops nothing"); got == named {
+			t.Errorf("named %t: it wrote:\n%s", named, p.text())
+		}
+	}
 }
 
 // A signal is heard though our parent had blocked it, and the target, which it stays blocked in, is told.

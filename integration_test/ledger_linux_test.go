@@ -31,6 +31,15 @@ func rewrite(t *testing.T, line string, change func(record, begin map[string]any
 	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
 }
 
+// rebooted makes the first record of a run one from before a restart of this machine. If the machine has no id, the
+// record becomes that of an earlier version, which has none either.
+func rebooted(begin map[string]any) {
+	begin["boot"] = "another"
+	if begin["machine"] == "" {
+		delete(begin, "machine")
+	}
+}
+
 // stateDir makes a state directory with one ledger in it.
 func stateDir(t *testing.T, text string) (dir string) {
 	t.Helper()
@@ -67,7 +76,7 @@ func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
 			t.Parallel()
 			for cut := range len(lines[last-1]) + 1 {
 				work := t.TempDir()
-				first := rewrite(t, lines[0], func(_, begin map[string]any) { begin["boot"], begin["dir"] = "another", work })
+				first := rewrite(t, lines[0], func(_, begin map[string]any) { rebooted(begin); begin["dir"] = work })
 				text := first + strings.Join(lines[1:last-1], "") + lines[last-1][:cut]
 				claimed := last > 4 || last == 4 && cut == len(lines[3])
 				log, status := "3\n2\n1\n", "0"
@@ -104,7 +113,7 @@ type spoiled struct {
 // ledgerIn is the ledger of stateDir.
 func ledgerIn(dir string) string { return filepath.Join(dir, "x.ledger") }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -118,8 +127,10 @@ var spoiledFiles = map[string]spoiled{
 		must(t, os.WriteFile(dir, nil, 0o600))
 	}, "it is a regular file"},
 	"a link for a directory": {func(t *testing.T, dir string) {
+		need(t, "root")
 		must(t, os.Rename(dir, dir+".real"))
 		must(t, os.Symlink(dir+".real", dir))
+		must(t, os.Lchown(dir, 54321, 54321))
 	}, "it is a symbolic link"},
 	"a group's directory": {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o770)) }, "may write to it"},
 	"another user's": {func(t *testing.T, dir string) { need(t, "root"); must(t, os.Chown(dir, 54321, 54321)) },
@@ -174,7 +185,7 @@ func TestHostileStateDirectories(t *testing.T) {
 	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>ran", "--", "sh", "-c",
 		"echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
-	good := rewrite(t, lines[0], func(_, begin map[string]any) { begin["boot"] = "another" }) + lines[1]
+	good := rewrite(t, lines[0], func(_, begin map[string]any) { rebooted(begin) }) + lines[1]
 	all := spoiledRecords(lines, good)
 	maps.Copy(all, spoiledFiles)
 	for name, c := range all {

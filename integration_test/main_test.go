@@ -105,14 +105,17 @@ func searchable(path string) []string {
 }
 
 // build makes the binary; without flags as users get it.
-func build(to string, flags ...string) error {
-	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", to}, flags, []string{".."})...)
+func build(to string, flags ...string) error { return buildFrom("..", to, flags...) }
+
+// buildFrom makes the program of another directory.
+func buildFrom(dir, to string, flags ...string) error {
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", to}, flags, []string{dir})...)
 	cmd.Env = os.Environ()
 	if !raceBuild || len(flags) == 0 {
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=0") // the race detector needs it
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building graceful: %w\n%s", err, out)
+		return fmt.Errorf("building %s: %w\n%s", to, err, out)
 	}
 	return nil
 }
@@ -144,6 +147,14 @@ func need(t testing.TB, what ...string) {
 	}
 }
 
+// rounds returns how often a test does the same: less often with the race detector, which makes each time longer.
+func rounds(n int) int {
+	if raceBuild {
+		return n / 4
+	}
+	return n
+}
+
 const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
 // has tells whether the machine has something: "linux", "root", "docker" (running), "pidns" (a PID namespace of our
@@ -158,6 +169,8 @@ func has(what string) bool {
 		return !raceBuild
 	case "userns":
 		return exec.Command("unshare", "--user", "--map-root-user", "--mount", "true").Run() == nil
+	case "fuse":
+		return unix.Access("/dev/fuse", unix.W_OK) == nil
 	case "env-signals": // coreutils 8.31
 		return exec.Command("env", "--block-signal=USR1", "--ignore-signal=USR2", "true").Run() == nil
 	case "bash-completion":

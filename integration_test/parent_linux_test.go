@@ -77,7 +77,7 @@ func TestAParentThatStopsUsAndDiesIsNoRepeat(t *testing.T) {
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
 		for range 10 {
-			p := dying(t, "", "--kill-on-repeat --guard "+guard,
+			p := dying(t, "", "--on-repeat kill --guard "+guard,
 				`sh -c 'trap "sleep 0.3; exit 3" TERM; echo >ready; while :; do sleep 0.02; done'`, "kill $!; kill -KILL $$")
 			p.outlived("TERM 3\n")
 		}
@@ -103,7 +103,7 @@ func TestTheParentAndTheGuardAreKilledTogether(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range 10 {
-		p := dying(t, "", "--guard on --kill-on-repeat",
+		p := dying(t, "", "--guard on --on-repeat kill",
 			`sh -c 'trap "sleep 0.3; exit 3" TERM; echo >ready; while :; do sleep 0.02; done'`, "exec sleep 1000")
 		p.file("ready")
 		leader := p.pidIn("pid")

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -54,6 +56,7 @@ func allPeers() []peer {
 		{name: "graceful, one command", before: map[string][]string{
 			launch: gracefulRun("--guard", "on", "--on-exit", `["/bin/true"]`),
 		}},
+		{name: "minimal Go program", before: map[string][]string{launch: minimal(), signalling: minimal()}},
 		initPeer("tini", "tini", "-s", "--"),
 		initPeer("tini-static", "tini-static", "-s", "--"),
 		{name: "dumb-init", before: map[string][]string{launch: {"dumb-init", "--"}, signalling: {"dumb-init", "--"}}},
@@ -65,6 +68,15 @@ func allPeers() []peer {
 		namespacePeer("unshare", "unshare", "--pid", "--fork", "--kill-child"),
 	}
 }
+
+// minimal returns the command of testdata/minimal. It is missing if it cannot be built.
+var minimal = sync.OnceValue(func() []string {
+	program := filepath.Join(binDir, "minimal")
+	if err := buildFrom("./testdata/minimal", program, "-ldflags=-s -w"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return []string{program}
+})
 
 func gracefulRun(flags ...string) []string {
 	return slices.Concat([]string{plain, "run"}, flags, []string{"--"})

@@ -3,6 +3,7 @@
 package integration_test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -56,6 +57,9 @@ func (t *tracing) atCall(tid int, k *task, follow bool) error {
 
 // point is a stop that counts.
 func (t *tracing) point(tid int, where string) {
+	if len(t.Signals) > 0 && len(childrenOf(cmp.Or(t.guard, t.first))) == 0 {
+		return
+	}
 	t.Stops++
 	switch {
 	case t.Stops == t.At:
@@ -70,6 +74,16 @@ func (t *tracing) point(tid int, where string) {
 }
 
 func (t *tracing) kill(int) { _ = unix.Kill(t.followed(), unix.SIGKILL) }
+
+// signal sends the signals of the order, once.
+func (t *tracing) signal() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, sig := range t.Signals {
+		_ = unix.Kill(t.first, sig)
+	}
+	t.Signals = t.Signals[:0]
+}
 
 // killParent returns when the children of the parent have another one.
 func (t *tracing) killParent() {
@@ -161,6 +175,11 @@ func (t *tracing) terminateWhenReady() {
 		}
 		if t.Parent != "" {
 			t.killParent()
+			return
+		}
+		if t.Signals != nil {
+			time.Sleep(300 * time.Millisecond)
+			t.signal()
 			return
 		}
 		t.mu.Lock()

@@ -141,7 +141,8 @@ func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"bash", "--norc", "--noprofile", "-i", "-s"},
 			run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
-				`stty -echo; echo from the background; until [ -e on ]; do sleep 0.01; done; echo went on; read a; echo got $a
+				// It waits without a child: a shell that is starting one (vfork(2)) is not suspended while the child is.
+				`mkfifo on; exec 3<>on; stty -echo; echo from the background; read x <&3; echo went on; read a; echo got $a
 					read b; exit 3`))...)
 		x.press("stty tostop; set -b; " + prompt)
 		x.shows("good> ")

@@ -87,7 +87,11 @@ func inTerminal(t *testing.T, rows, cols uint16, args ...string) term {
 	shown := make(chan bool)
 	t.Cleanup(func() { // after the program's end, which is later in the list
 		slave.Close()
-		<-shown
+		select {
+		case <-shown:
+		case <-time.After(patience):
+			t.Error("a process still has the terminal")
+		}
 		master.Close()
 	})
 	x.start()

@@ -274,8 +274,8 @@ func (p *proc) leftNoDraft() {
 func TestACommandThatIsCutIsReported(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()
-	p := start(t, "graceful", "run", "--report", "report", "--kill-on-repeat", "--on-exit",
-		"echo >cleaning; exec sleep 1000", "--",
+	p := start(t, "graceful", "run", "--report", "report", "--on-repeat", "kill", "--on-exit",
+		"sleep 0.3; echo >cleaning; exec sleep 1000", "--",
 		"sh", "-c", "echo >ready; exec sleep 1000")
 	p.file("ready")
 	p.signal(unix.SIGTERM)

@@ -76,8 +76,8 @@ func TestASignalThatWasIgnoredOrBlockedIsRaised(t *testing.T) {
 		} {
 			for _, how := range []string{"ignore", "block"} {
 				name := strconv.Itoa(int(sig))
-				p := start(t, withCores("env", "--"+how+"-signal="+name, "graceful", "run", "--guard", guard, "--reraise", "--",
-					"helper", "end-by", name)...)
+				p := start(t, withCores("env", "--"+how+"-signal="+name, "graceful", "run", "--guard", guard, "--reraise",
+					"--quiet", "--", "helper", "end-by", name)...)
 				p.reraised(sig)
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -208,5 +209,113 @@ func TestAnotherUserRenamesTheParentOfTheStateDirectory(t *testing.T) {
 				p.want("143")
 			}
 		})
+	}
+}
+
+// A state directory may be a symbolic link that no other user can replace, as systemd makes it for a unit with
+// DynamicUser=yes: /var/lib/x leads to private/x. It is the same directory by each path.
+func TestAStateDirectoryThatIsALink(t *testing.T) {
+	need(t, "linux")
+	user := []string{"setpriv", "--reuid=" + stranger, "--regid=" + stranger, "--clear-groups"}
+	for name, c := range map[string]struct {
+		root   bool
+		around []string
+		make   string // a script that makes state, a link to real
+	}{
+		"our own":           {false, nil, "mkdir -m 700 real; ln -s real state"},
+		"in a sticky place": {false, nil, "chmod 1777 .; mkdir -m 700 real; ln -s $PWD/real state"},
+		"root's, of a user": {true, user, "mkdir -m 700 private private/x; chmod 711 private; chown " + stranger +
+			" private/x; ln -s private/x state; ln -s private/x real"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.root {
+				need(t, "root", "setpriv")
+			}
+			dir := openTempDir(t)
+			shell(t, dir, c.make)
+			work := openTempDir(t)
+			must(t, os.Chmod(work, 0o777))
+			graceful := func(args ...string) *proc {
+				p := command(t, slices.Concat(c.around, []string{plain}, args)...)
+				p.cmd.Dir, p.dir = work, work
+				return p.start()
+			}
+			run := func(state string) *proc {
+				return graceful("run", "--strict-state-dir", "--state-dir", state, "--name", "x", "--on-exit",
+					"echo $GRACEFUL_REASON >>cleaned", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+			}
+			first := run(dir + "/state")
+			first.pidIn("target")
+			second := run(dir + "/real")
+			second.want("125")
+			if !strings.Contains(second.text(), "a run named x lives") {
+				t.Errorf("it wrote:\n%s", second.text())
+			}
+			kill(t, first.cmd.Process.Pid) // the new graceful has no more than the path
+			first.want("KILL")
+			first.until("end of the run", func() bool { return inDir(t, dir+"/real") == "" })
+			must(t, os.Remove(work+"/target"))
+			second = run(dir + "/real/")
+			second.pidIn("target")
+			bothKilled(t, second.cmd.Process.Pid)
+			second.want("KILL")
+			graceful("recover", "--strict-state-dir", "--state-dir", dir+"/state").want("0")
+			second.wrote("cleaned", "orphaned\nrecovered\n")
+			doctor := graceful("doctor", "--strict-state-dir", "--state-dir", dir+"/state")
+			if status, text := doctor.wait(), doctor.text(); status != "0" || strings.Contains(text, "link") ||
+				inDir(t, dir+"/real") != "" {
+				t.Errorf("doctor: status %s; left: %s; it wrote:\n%s", status, inDir(t, dir+"/real"), text)
+			}
+		})
+	}
+}
+
+// A link that another user can replace is refused, and one that leads nowhere: a volume may not be mounted yet.
+func TestALinkThatIsNoStateDirectory(t *testing.T) {
+	need(t, "linux")
+	for name, c := range map[string]struct {
+		root       bool
+		make, says string
+	}{
+		"another user's": {true, "mkdir -m 700 real; ln -s real state; chown -h " + stranger + " state",
+			"it is a symbolic link, not a directory, which is not followed: user " + stranger + " owns the symbolic link"},
+		"in a directory of all": {false, "mkdir -m 700 real; ln -s real state; chmod 777 .",
+			"it is a symbolic link, not a directory, which is not followed: group or others may write to"},
+		"to nowhere": {false, "ln -s real state", "it is a symbolic link to a directory that does not exist"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.root {
+				need(t, "root")
+			}
+			dir := openTempDir(t)
+			shell(t, dir, c.make)
+			for _, args := range [][]string{{"run", "--", "touch", dir + "/started"}, {"recover"}, {"doctor"}} {
+				status, text := endOf(t, append([]string{plain, args[0], "--state-dir", dir + "/state"}, args[1:]...))
+				want := map[bool]string{true: "1", false: "125"}[args[0] == "doctor"]
+				if status != want || !strings.Contains(text, c.says) || isThere(dir+"/started") {
+					t.Errorf("%s: status %s, want %s; it wrote:\n%s", args[0], status, want, text)
+				}
+			}
+		})
+	}
+}
+
+// A state directory that does not exist has no runs: recover may come first, at boot or in an init container.
+func TestRecoverWithoutAStateDirectory(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	dir := t.TempDir()
+	must(t, os.WriteFile(dir+"/file", nil, 0o600))
+	for state, want := range map[string]string{"none": "0", "none/none": "0", "file": "125", "file/none": "125"} {
+		status, text := endOf(t, []string{plain, "recover", "--strict-state-dir", "--state-dir", dir + "/" + state})
+		if status != want || (text == "") != (want == "0") || isThere(dir+"/none") {
+			t.Errorf("%s: status %s, want %s; it wrote:\n%s", state, status, want, text)
+		}
+	}
+	_, text := endOf(t, []string{plain, "recover", "-v", "--state-dir", dir + "/none"})
+	if !strings.Contains(text, "nothing to recover: ") || strings.Count(text, "\n") != 1 {
+		t.Errorf("it wrote:\n%s", text)
 	}
 }

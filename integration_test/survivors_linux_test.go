@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -145,6 +146,7 @@ func TestATreeThatIsStoppedEnds(t *testing.T) {
 			p.signal(unix.SIGTERM)
 			if survivors == "wait" { // for those in other sessions, whom the first one does not concern
 				p.until("end of the target", func() bool { return !alive(target) })
+				time.Sleep(250 * time.Millisecond) // before, it belongs to the same stop
 				p.signal(unix.SIGTERM)
 			}
 			p.want("143")

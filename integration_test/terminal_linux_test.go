@@ -191,7 +191,8 @@ func TestAPipeline(t *testing.T) {
 		s.modes()
 		s.does(run + "helper count got | cat") // it is in the background as far as the kernel knows
 		s.eachSizeOnce("got", s.resize)
-		s.sees("[0]: ")
+		s.sees("[0]: ") // or the shell has drawn its prompt again for the new size
+		s.until("cleanup of all runs", func() bool { return s.file("cleaned") == "1\n1\n1\n1\n" })
 	})
 }
 
@@ -224,7 +225,8 @@ func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
 	})
 	t.Run("graceful, in a script that goes on", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
-			s.does(`bash -c '` + run + `--grace 1h sh -c "trap : TERM; stty raw -echo; echo \$\$ >up; ` +
+			// dash says "Terminated" when the signal of the takeover has ended its sleep, at any time.
+			s.does(`bash -c '` + run + `--grace 1h sh -c "exec 2>/dev/null; trap : TERM; stty raw -echo; echo \$\$ >up; ` +
 				`while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; ` +
 				`echo next; read x; echo "got $x"; read x'`)
 			target := s.pidIn("up")
@@ -263,6 +265,20 @@ func TestCtrlCEndsAScript(t *testing.T) {
 		s.sees("[130]: ")
 		if strings.Contains(s.text(), "after all\r\n") {
 			t.Errorf("the script went on:\n%s", s.text())
+		}
+	})
+}
+
+// A target that ends by the signal of Ctrl-C stands for the whole job, unless it is another user's: it may have sent
+// the signal itself, and may not signal the job.
+func TestTheSignalOfCtrlC_user(t *testing.T) {
+	need(t, "root", "setpriv")
+	levels(t, func(t *testing.T, s *person, run string) {
+		for as, heard := range map[string]bool{"": true, "setpriv --reuid 12345 --clear-groups ": false} {
+			s.does(`bash -c 'trap "echo 1 >heard" INT; `+run+as+`sh -c "kill -INT \$\$"; echo "after $?"'`, "after 130\r\n")
+			if got := os.Remove(filepath.Join(s.dir, "heard")) == nil; got != heard {
+				t.Errorf("%q: the script heard the signal: %v, want %v", as, got, heard)
+			}
 		}
 	})
 }

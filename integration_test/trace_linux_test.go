@@ -41,6 +41,10 @@ type order struct {
 	Errno syscall.Errno
 	All   bool // at local calls, too
 
+	// Signals are sent to the first process in place of SIGKILL. Only stops count at which it or its guard has started
+	// something. They are sent, too, when the file Ready has been there for a while.
+	Signals []syscall.Signal
+
 	// Ready is a file; when it is there, SIGTERM goes to the first process, or the parent is killed.
 	Ready string
 
@@ -116,6 +120,8 @@ func traceRole(args []string) int {
 	switch {
 	case t.Errno != 0:
 		t.act = t.fail
+	case len(t.Signals) > 0:
+		t.act = func(int) { t.signal() }
 	case t.Parent != "":
 		t.act = func(int) { t.killParent() }
 	}

@@ -1,0 +1,66 @@
+//go:build amd64 || arm64
+
+package integration_test
+
+import (
+	"os"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// threeSignals are signals of three kinds: one that Go programs do not expect, one that stops the run, and one that is
+// queued.
+var threeSignals = []syscall.Signal{unix.SIGUSR1, unix.SIGTERM, 35}
+
+// Signals arrive exactly once, also those that are sent as soon as the target's process exists.
+func TestSignalsThatComeWhileTheTargetStarts(t *testing.T) {
+	need(t, "linux", "norace", "env-signals", "python3")
+	step := stride(t, "GRACEFUL_TEST_SIGNAL_STRIDE", 40)
+	for _, guard := range []string{"on", "off"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			t.Parallel()
+			points := 0
+			for at := 1; ; at += step {
+				atOnce <- true
+				dir := t.TempDir()
+				got, err := trace(t, dir, order{
+					At: at, Signals: threeSignals, Ready: "got.pid", Guarded: guard == "on",
+					// The target gets them when it listens.
+					Command: []string{"env", "--block-signal=USR1,USR2,TERM,RTMIN+1", "graceful", "run", "--guard", guard,
+						"--grace", "1h", "--", "python3", "-c", receive},
+				})
+				<-atOnce
+				text, _ := os.ReadFile(dir + "/got")
+				if want := "[(10, 1), (15, 1), (35, 1)]"; err != nil || got.Status != "0" || string(text) != want {
+					output, _ := os.ReadFile(dir + "/output")
+					t.Fatalf("sent at stop %d, %q: status %s, %v; it got %q; graceful wrote %q", at, got.Where, got.Status, err, text,
+						output)
+				}
+				if got.Where == "" {
+					break
+				}
+				points++
+			}
+			if points < 2 {
+				t.Errorf("sent at %d stops", points)
+			}
+		})
+	}
+}
+
+// receive takes the blocked signals. It writes how often it has got each when it has got all of them. A signal that it
+// sends itself by way of graceful comes after those that graceful has received before.
+const receive = `
+import os, signal
+got, three = {}, {10, 15, 35}
+open("got.pid", "w").write(str(os.getpid()))
+while True:
+    sig = int(signal.sigwait(three | {12}))
+    if sig == 12:
+        break
+    got[sig] = got.get(sig, 0) + 1
+    if len(got) == 3:
+        os.kill(os.getppid(), 12)
+open("got", "w").write(str(sorted(got.items())))`

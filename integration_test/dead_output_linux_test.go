@@ -1,0 +1,324 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"graceful/runner/report"
+
+	"golang.org/x/sys/unix"
+)
+
+// outputs are the sets of outputs, by the words of a report.
+var outputs = []string{"stdout", "stderr", "stdout stderr"}
+
+// chatty returns a shell command that writes to both outputs, and then makes a file. A failed write ends it.
+func chatty(file string) string {
+	return fmt.Sprintf("set -e; echo out %s; echo err %[1]s >&2; echo >%[1]s", file)
+}
+
+// connect makes an output the one of a program.
+func (p *proc) connect(o outlet, which string) {
+	if strings.Contains(which, "stdout") {
+		p.cmd.Stdout = o.output
+	}
+	if strings.Contains(which, "stderr") {
+		p.cmd.Stderr = o.output
+	}
+}
+
+// made requires the files that commands have made.
+func (p *proc) made(files ...string) {
+	p.t.Helper()
+	for _, file := range files {
+		p.wrote(file, "\n")
+	}
+}
+
+// discarded lists what a report tells of the outputs of each command.
+func discarded(r report.Report) (all []string) {
+	for _, c := range r.Commands {
+		all = append(all, strings.Join(c.Discarded, " "))
+	}
+	return all
+}
+
+// same returns n times the same.
+func same(text string, n int) []string { return slices.Repeat([]string{text}, n) }
+
+// wantDiscarded requires what the report of a run tells of the outputs of its commands.
+func (p *proc) wantDiscarded(r report.Report, want []string) {
+	p.t.Helper()
+	if got := discarded(r); !slices.Equal(got, want) {
+		p.t.Errorf("the report has %q, want %q; outcomes: %s; it wrote:\n%s", got, want, outcomes(r), p.text())
+	}
+}
+
+// No command is started on an output whose reader has gone: an on-stop command, a cleanup command, one that was
+// registered, and one that waits for a process. Another output stays as it is.
+func TestDeadOutput_isReplaced(t *testing.T) {
+	all := newReports(t)
+	files := []string{"exit", "stop", "exits", "defer"}
+	for kind, open := range outlets() {
+		for _, which := range outputs {
+			for _, guard := range []string{"on", "off"} {
+				t.Run(fmt.Sprintf("%s, %s, guard %s", kind, which, guard), func(t *testing.T) {
+					t.Parallel()
+					p := command(t, "graceful", "run", "--guard", guard, "--report", "report", "--on-exit", chatty("exit"),
+						"--on-stop", chatty("stop"), "--", "sh", "-c",
+						`sleep 1000 & graceful defer --when-exits $! --shell -- "$1" >id; graceful defer --shell -- "$2" >id
+							echo >ready; until [ -e go ]; do sleep 0.01; done; kill $!; until [ -e exits ]; do sleep 0.01; done
+							echo $$ >fired; wait; exec sleep 1000`, "sh", chatty("exits"), chatty("defer"))
+					o := open(t)
+					p.connect(o, which)
+					p.start()
+					p.file("ready")
+					o.close()
+					p.touch("go")
+					p.file("fired")
+					p.signal(unix.SIGTERM)
+					p.want("143")
+					p.made(files...)
+					r := all.read(t, filepath.Join(p.dir, "report"))
+					p.wantDiscarded(r, same(which, 4))
+					for output, text := range map[string]string{"stdout": "\nout ", "stderr": "\nerr "} {
+						want := map[bool]int{true: 0, false: 4}[strings.Contains(which, output)]
+						if got := strings.Count("\n"+p.text(), text); got != want {
+							t.Errorf("%d times %q, want %d; it wrote\n%s", got, text, want, p.text())
+						}
+					}
+					warned := strings.Count(p.text(), "graceful: output of cleanup command discarded id=")
+					if want := map[bool]int{true: 4, false: 0}[which == "stdout"]; warned != want ||
+						want > 0 && !strings.Contains(p.text(), " output=[stdout]: it has no reader any more\n") {
+						t.Errorf("%d warnings:\n%s", warned, p.text())
+					}
+				})
+			}
+		}
+	}
+}
+
+// An output that has a reader is used as before, also when the reader has closed its other direction.
+func TestDeadOutput_isNotALivingOne(t *testing.T) {
+	all := newReports(t)
+	kinds := outlets()
+	kinds["TCP, half closed"] = func(t *testing.T) outlet {
+		w, r := tcpConnection(t)
+		return outlet{w, func() { _ = r.CloseWrite() }}
+	}
+	kinds["socket, half closed"] = func(t *testing.T) outlet {
+		return socketOutlet(t, func(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) })
+	}
+	kinds["a FIFO without another process"] = func(t *testing.T) outlet {
+		path := filepath.Join(t.TempDir(), "fifo")
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		return outlet{w, func() {}}
+	}
+	kinds["/dev/full"] = func(t *testing.T) outlet {
+		w, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skip(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		return outlet{w, func() {}}
+	}
+	for kind, open := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			o := open(t)
+			p := command(t, "graceful", "run", "--report", "report", "--on-exit",
+				`links=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo "$links" >links`, "--", "true")
+			p.cmd.Stdout, p.cmd.Stderr = o.output, o.output
+			if strings.Contains(kind, "half closed") {
+				o.close()
+			}
+			p.start().want("0")
+			p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), []string{""})
+			own, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", o.output.Fd()))
+			if got := p.file("links"); err != nil || got != own+"\n"+own+"\n" {
+				t.Errorf("the command has %q, want %s, %v", got, own, err)
+			}
+		})
+	}
+}
+
+func init() { roles["on-path"] = onPath }
+
+// onPath runs a program with a path as standard output, which is not opened: that would ask the file system.
+func onPath(args []string) int {
+	fd, err := unix.Open(args[0], unix.O_PATH, 0)
+	if err == nil {
+		err = unix.Dup3(fd, 1, 0)
+	}
+	program := ""
+	if err == nil {
+		program, err = exec.LookPath(args[1])
+	}
+	if err == nil {
+		err = unix.Exec(program, args[1:], os.Environ())
+	}
+	panic(err)
+}
+
+// A look at an output does not wait for a file system that does not answer.
+func TestDeadOutput_onAFileSystemThatDoesNotAnswer(t *testing.T) {
+	need(t, "linux", "root", "fuse")
+	for _, guard := range []string{"on", "off"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			t.Parallel()
+			start(t, "helper", "hang", "helper", "on-path", "hung", "graceful", "run", "--guard", guard, "--on-exit",
+				"echo cleaned >&2", "--", "true").want("0")
+		})
+	}
+}
+
+// A terminal that is closed: graceful and the target get SIGHUP.
+func TestDeadOutput_ofTheControllingTerminal(t *testing.T) {
+	all := newReports(t)
+	for _, flags := range [][]string{nil, {"--pty"}, {"--guard", "off"}, {"--pty", "--guard", "off"}} {
+		t.Run(strings.Join(flags, " "), func(t *testing.T) {
+			t.Parallel()
+			p := command(t, slices.Concat([]string{"graceful", "run", "--report", "report", "--on-exit", chatty("exit")}, flags,
+				[]string{"--", "sh", "-c", "echo >ready; exec sleep 1000"})...)
+			o := terminalOutlet(t)
+			p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = o.output, o.output, o.output
+			p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+			p.start()
+			o.output.Close()
+			p.file("ready")
+			o.close()
+			p.want("129")
+			p.made("exit")
+			p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), same("stdout stderr", 1))
+		})
+	}
+}
+
+// The process that goes on with a run looks at the outputs, too, and knows what commands before it have not had.
+func TestDeadOutput_afterATakeover(t *testing.T) {
+	all := newReports(t)
+	for kind, open := range outlets() {
+		for _, which := range outputs {
+			t.Run(kind+", "+which, func(t *testing.T) {
+				t.Parallel()
+				p := command(t, "graceful", "run", "--report", "report", "--on-exit", chatty("second"), "--on-exit",
+					chatty("first")+"; until [ -e go ]; do sleep 0.01; done; echo >ended", "--", "sh", "-c",
+					"echo >ready; exec sleep 1000")
+				o := open(t)
+				p.connect(o, which)
+				p.start()
+				p.file("ready")
+				guard := p.guard()
+				o.close()
+				p.signal(unix.SIGTERM)
+				p.file("first")
+				kill(t, p.cmd.Process.Pid)
+				p.touch("go")
+				p.want("KILL")
+				p.until("end of the guard", func() bool { return !alive(guard) })
+				p.made("first", "ended", "second")
+				r := all.read(t, filepath.Join(p.dir, "report"))
+				p.wantDiscarded(r, same(which, 2))
+				if !r.TakenOver || outcomes(r) != "succeeded succeeded" {
+					t.Errorf("the report tells %+v", r)
+				}
+			})
+		}
+	}
+}
+
+// The outputs of recover may be dead as well.
+func TestDeadOutput_ofRecover(t *testing.T) {
+	all := newReports(t)
+	for kind, open := range outlets() {
+		for _, which := range outputs {
+			t.Run(kind+", "+which, func(t *testing.T) {
+				t.Parallel()
+				state := filepath.Join(t.TempDir(), "state")
+				p := start(t, "graceful", "run", "--state-dir", state, "--report", "report", "--on-exit", chatty("exit"), "--",
+					"sh", "-c", "echo >ready; exec sleep 1000")
+				p.file("ready")
+				p.killBoth(t, state)
+				o := open(t)
+				r := command(t, "graceful", "recover", "--state-dir", state)
+				r.connect(o, which)
+				o.close()
+				r.start().want("0")
+				p.made("exit")
+				p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), same(which, 1))
+			})
+		}
+	}
+}
+
+func TestDeadOutput_asPID1(t *testing.T) {
+	all := newReports(t)
+	for _, guard := range []string{"auto", "on"} {
+		for _, which := range outputs {
+			t.Run("guard "+guard+", "+which, func(t *testing.T) {
+				t.Parallel()
+				p := inNamespace(t, true, "graceful", "run", "--guard", guard, "--report", "report", "--on-exit", chatty("exit"),
+					"--", "sh", "-c", "echo >ready; until [ -e go ]; do sleep 0.01; done")
+				o := pipeOutlet(t)
+				p.connect(o, which)
+				p.start()
+				p.file("ready")
+				o.close()
+				p.touch("go")
+				p.want("0")
+				p.made("exit")
+				p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), same(which, 1))
+			})
+		}
+	}
+}
+
+// Where there is no /dev/null, another descriptor takes its place.
+func TestDeadOutput_withoutDevNull(t *testing.T) {
+	need(t, "root", "unshare", "mount")
+	for name, change := range map[string]string{
+		"no device": "mount -t tmpfs none /dev",
+		"a file":    "mount -t tmpfs none /dev && echo kept >/dev/null",
+	} {
+		for _, end := range []string{"exit", "takeover"} {
+			t.Run(name+", "+end, func(t *testing.T) {
+				t.Parallel()
+				p := command(t, "unshare", "--mount", "--propagation", "private", "sh", "-c", change+` && exec "$@"`, "sh",
+					"graceful", "run", "--on-exit",
+					`! read -r line && set -e && dd if=/proc/self/exe bs=64k count=2 && `+chatty("exit")+
+						"; [ ! -e /dev/null ] || cp /dev/null kept", "--", "sh", "-c",
+					"echo >ready; until [ -e go ]; do sleep 0.01; done")
+				o := pipeOutlet(t)
+				p.connect(o, "stdout stderr")
+				p.start()
+				p.file("ready")
+				guard := p.guard()
+				o.close()
+				status := "0"
+				if end == "takeover" {
+					kill(t, p.cmd.Process.Pid)
+					status = "KILL"
+				}
+				p.touch("go")
+				p.want(status)
+				p.until("end of the guard", func() bool { return !alive(guard) })
+				p.made("exit")
+				if name == "a file" {
+					p.wrote("kept", "kept\n")
+				}
+			})
+		}
+	}
+}

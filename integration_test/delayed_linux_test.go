@@ -1,0 +1,210 @@
+package integration_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// limitedUser is a user that has a limit of processes; root has none.
+var limitedUser = []string{"setpriv", "--reuid=54331", "--clear-groups"}
+
+// limited prepares a program of limitedUser.
+func limited(t *testing.T, args ...string) *proc {
+	t.Helper()
+	need(t, "root", "setpriv", "prlimit")
+	p := command(t, append(limitedUser, args...)...)
+	if err := errors.Join(os.Chown(p.dir, 54331, -1), os.Chmod(filepath.Dir(p.dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// limitProcesses lets a graceful and its guard start no process, or start them again.
+func limitProcesses(t *testing.T, graceful int, on bool) {
+	t.Helper()
+	limit := map[bool]string{true: "--nproc=1:", false: "--nproc=10000:"}[on]
+	for _, pid := range []int{graceful, guardOf(graceful)} {
+		start(t, append(limitedUser, "prlimit", "--pid", strconv.Itoa(pid), limit)...).want("0")
+	}
+}
+
+// waiter registers a command for the end of a process, and another one, and tells the pid of the process.
+const waiter = `sleep 1000 & graceful defer --timeout 300ms --when-exits $! --shell -- "echo waited >>log" >id
+	graceful defer -- sh -c "echo other >>log" >id
+	echo $GRACEFUL_SOCKET >socket; echo $! >awaited; exec sleep 1000`
+
+// delayedRun is a run whose command could not be started when its process had ended.
+func delayedRun(t *testing.T, flags ...string) *proc {
+	t.Helper()
+	p := limited(t, slices.Concat([]string{plain, "run", "--state-dir", "state", "--name", "n", "--report", "report"},
+		flags, []string{"--", "sh", "-c", waiter})...)
+	p.start()
+	awaited := p.pidIn("awaited")
+	limitProcesses(t, p.cmd.Process.Pid, true)
+	kill(t, awaited)
+	p.until("warning", func() bool { return strings.Contains(p.text(), "its time limit is over") })
+	if text := p.text(); !strings.Contains(text, "its time limit is over (it is tried again when cleanup begins)\n") {
+		t.Errorf("it wrote:\n%s", text)
+	}
+	return p
+}
+
+// recovered runs recover in the directory of a program.
+func (p *proc) recovered(status string) string {
+	p.t.Helper()
+	r := command(p.t, append(limitedUser, plain, "recover", "--state-dir", "state")...)
+	r.cmd.Dir = p.dir
+	r.start().want(status)
+	if left, _ := os.ReadDir(filepath.Join(p.dir, "state")); len(left) > 0 {
+		p.t.Errorf("left in the state directory: %v", left)
+	}
+	return r.text()
+}
+
+// A command that could not be started when its process ended, for want of processes, is tried once more when cleanup
+// begins, whichever process of graceful is killed in between. If there are still none, recover starts it.
+func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
+	all := newReports(t)
+	for _, guard := range []string{"on", "off"} {
+		for _, killed := range []string{"none", "graceful", "guard", "both"} {
+			if guard == "off" && (killed == "graceful" || killed == "guard") {
+				continue
+			}
+			t.Run("guard "+guard+", killed: "+killed, func(t *testing.T) {
+				t.Parallel()
+				p := delayedRun(t, "--guard", guard)
+				leader, root := p.cmd.Process.Pid, guardOf(p.cmd.Process.Pid)
+				limitProcesses(t, leader, false)
+				switch killed {
+				case "none":
+					list := command(t, append(limitedUser, plain, "defer", "--list")...)
+					list.cmd.Env = append(os.Environ(), "GRACEFUL_SOCKET="+strings.TrimSpace(p.file("socket")))
+					list.start().want("0")
+					if text := list.text(); !strings.HasPrefix(text, "1  pending  -  echo waited >>log\n") {
+						t.Errorf("the list is\n%s", text)
+					}
+					p.signal(unix.SIGTERM)
+					p.want("143")
+				case "graceful":
+					kill(t, leader)
+					p.want("KILL")
+				case "guard":
+					p.loseGuard()
+					p.signal(unix.SIGTERM)
+					p.want("143")
+				case "both":
+					bothKilled(t, leader)
+					p.want("KILL")
+					p.recovered("0")
+				}
+				p.until("end of the guard", func() bool { return !alive(root) })
+				p.wrote("log", "other\nwaited\n")
+				if r := all.read(t, filepath.Join(p.dir, "report")); outcomes(r) != "succeeded succeeded" {
+					t.Errorf("outcomes: %s", outcomes(r))
+				}
+				if text := p.recovered("0"); text != "" {
+					t.Errorf("recover wrote:\n%s", text)
+				}
+			})
+		}
+	}
+}
+
+func TestDefer_whenExitsIsTriedOnceMore(t *testing.T) {
+	for _, guard := range []string{"on", "off"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			t.Parallel()
+			p := delayedRun(t, "--guard", guard, "--on-exit-timeout", "300ms")
+			p.signal(unix.SIGTERM)
+			p.want("143")
+			text := p.text()
+			if strings.Count(text, "id=1 command=\"echo waited >>log\" limit=300ms: its time limit is over") != 2 ||
+				!strings.Contains(text, "graceful recover starts it") {
+				t.Errorf("it wrote:\n%s", text)
+			}
+			p.wrote("log", "")
+			p.recovered("0")
+			p.wrote("log", "other\nwaited\n")
+		})
+	}
+}
+
+// A command that is missing, or that may not be executed, has failed.
+func TestDefer_whenExitsThatIsMissingIsNotTriedAgain(t *testing.T) {
+	for _, program := range []string{"./missing", "./work"} {
+		t.Run(program, func(t *testing.T) {
+			t.Parallel()
+			p := command(t, "graceful", "run", "--", "sh", "-c", `echo : >work
+				sleep 1000 & graceful defer --when-exits $! -- `+program+` >id; echo $! >awaited; exec sleep 1000`)
+			p.start()
+			kill(t, p.pidIn("awaited"))
+			p.until("warning", func() bool { return strings.Contains(p.text(), "not started") })
+			p.signal(unix.SIGTERM)
+			p.want("143")
+			if text := p.text(); strings.Count(text, "not started") != 1 || strings.Contains(text, "tried again") {
+				t.Errorf("it wrote:\n%s", text)
+			}
+		})
+	}
+}
+
+// PID 1 leaves a command that could not be started to recover, too, which is outside of its namespace.
+func TestACommandThatPID1CouldNotStartIsRecovered(t *testing.T) {
+	need(t, "root", "setpriv", "prlimit", "pidns")
+	for _, guard := range []string{"auto", "on"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			t.Parallel()
+			p := inNamespace(t, true, slices.Concat(limitedUser, []string{
+				plain, "run", "--guard", guard, "--state-dir", "state", "--name", "n", "--on-exit-timeout", "300ms",
+				"--on-exit", "echo exit >>log", "--", "sh", "-c", "echo >ready; exec sleep 1000"})...)
+			if err := errors.Join(os.Chown(p.dir, 54331, -1), os.Chmod(filepath.Dir(p.dir), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			p.start()
+			p.file("ready")
+			leader := gracefulPID(p)
+			t.Cleanup(func() {
+				if t.Failed() { // unshare does not end it: another user has no parent-death signal
+					kill(t, leader)
+				}
+			})
+			limitProcesses(t, leader, true)
+			if err := unix.Kill(leader, unix.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			p.want("143")
+			p.wrote("log", "")
+			p.recovered("0")
+			p.wrote("log", "exit\n")
+		})
+	}
+}
+
+// Recover leaves a command that it cannot start for want of processes to another recover.
+func TestACommandThatRecoverCouldNotStartIsRecovered(t *testing.T) {
+	p := limited(t, plain, "run", "--state-dir", "state", "--name", "n", "--on-exit-timeout", "300ms",
+		"--on-exit", "echo exit >>log", "--on-exit", "echo >begun; until [ -e go ]; do sleep 0.01; done", "--",
+		"sh", "-c", "echo >ready; exec sleep 1000")
+	p.start()
+	p.file("ready")
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	p.until("end of the lock", func() bool { return unlocked(t, filepath.Join(p.dir, "state")) })
+	r := command(t, append(limitedUser, plain, "recover", "--state-dir", "state")...)
+	r.cmd.Dir = p.dir
+	r.start()
+	p.file("begun")
+	limitProcesses(t, r.cmd.Process.Pid, true)
+	p.touch("go")
+	r.want("1")
+	p.wrote("log", "")
+	p.recovered("0")
+	p.wrote("log", "exit\n")
+}

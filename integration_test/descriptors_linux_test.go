@@ -1,0 +1,48 @@
+package integration_test
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Whatever the limit of descriptors, graceful performs the whole run, or starts nothing and names the limit. It never
+// takes the lack of descriptors for a machine without /proc.
+func TestLimits_descriptors(t *testing.T) {
+	need(t, "linux")
+	begun := regexp.MustCompile(`started (\d+)`)
+	for _, flags := range []string{
+		"", "--guard off", "--guard on", "--pty", "--state-dir state", "--report report", "--contain subreaper",
+		"--guard off --defer off --log-format json", "--pty --guard on --state-dir state --report report",
+	} {
+		t.Run(flags, func(t *testing.T) {
+			t.Parallel()
+			for n := 3; n <= 24; n++ {
+				// A redirection would need a descriptor, too.
+				p := start(t, "sh", "-c", fmt.Sprintf(
+					`ulimit -n %d; exec %s run %s --on-exit 'echo cleaned' -- sh -c 'sleep 1000 & echo started $!'`,
+					n, plain, flags))
+				status, text := p.wait(), p.text()
+				started := begun.FindStringSubmatch(text)
+				refused := status == "125" && started == nil && !strings.Contains(text, "cleaned") &&
+					strings.Contains(text, "too many open files (too few descriptors are allowed: see ulimit -n)")
+				performed := status == "0" && started != nil && strings.Contains(text, "cleaned")
+				misled := strings.Contains(text, "/proc is missing") || strings.Contains(text, "containment is limited") ||
+					strings.Contains(text, "fatal error")
+				if misled || refused == performed {
+					t.Errorf("%d descriptors: status %s; it wrote:\n%s", n, status, text)
+				}
+				if started == nil {
+					continue
+				}
+				if pid, err := strconv.Atoi(started[1]); err != nil || unix.Kill(pid, 0) == nil {
+					t.Errorf("%d descriptors: process %d of the tree lives on, %v; graceful wrote:\n%s", n, pid, err, text)
+				}
+			}
+		})
+	}
+}

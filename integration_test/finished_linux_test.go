@@ -1,0 +1,91 @@
+package integration_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Survivors that are kept outlive recover, and the target does not, also from outside of their PID namespace.
+func TestRecoverFromOutsideKeepsSurvivors(t *testing.T) {
+	need(t, "setsid")
+	t.Parallel()
+	p := inside(t, "setsid sleep 1000 & echo >ready; exec sleep 1001", "--survivors", "keep", "--on-exit", cleanedBy)
+	p.file("ready")
+	p.recorded("target started")
+	graceful := gracefulPID(p)
+	target := childrenOf(guardOf(graceful))[0]
+	p.until("execution of the target", func() bool { return comm(target) == "sleep" && len(childrenOf(target)) == 1 })
+	survivor := childrenOf(target)[0]
+	bothKilled(t, graceful)
+	if status, text := p.in(nil, recoverState...); status != "0" {
+		t.Errorf("recover: status %s, it wrote:\n%s", status, text)
+	}
+	p.wrote("cleaned", "recovered\n")
+	if alive(target) || !alive(survivor) {
+		t.Errorf("alive: target %t, survivor %t", alive(target), alive(survivor))
+	}
+}
+
+// A recover that is killed while it cleans up has left the survivors alone. So does the next one.
+func TestASecondRecoverKeepsSurvivors(t *testing.T) {
+	need(t, "linux", "setsid")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--survivors", "keep", "--state-dir", "state", "--on-exit",
+		"echo $$ >cleaning; exec sleep 1000", "--", "sh", "-c",
+		"setsid sh -c 'echo $$ >survivor; exec sleep 1000' & echo $$ >target; exec sleep 1000")
+	target, survivor, guard := p.pidIn("target"), p.pidIn("survivor"), p.guard()
+	t.Cleanup(func() { kill(t, survivor) })
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	dir := filepath.Join(p.dir, "state")
+	p.until("end of the lock", func() bool { return unlocked(t, dir) })
+	first := start(t, "graceful", "recover", "--state-dir", dir)
+	command := p.pidIn("cleaning")
+	kill(t, first.cmd.Process.Pid, command)
+	first.want("KILL")
+	p.until("end of the command", func() bool { return !alive(command) })
+	second := start(t, "graceful", "recover", "--state-dir", dir)
+	second.want("1") // the command was interrupted
+	if alive(target) || !alive(survivor) {
+		t.Errorf("alive: target %t, survivor %t; recover wrote:\n%s", alive(target), alive(survivor), second.text())
+	}
+}
+
+// The options of a dead run are not for signals to the process that finishes it.
+func TestRecoverIsStoppedWhateverStoppedTheDeadRun(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for _, flag := range []string{"--stop-on=USR1", "--rewrite=TERM=0"} {
+		dir := filepath.Join(t.TempDir(), "state")
+		var runs []*proc
+		for _, name := range []string{"a", "b"} {
+			p := start(t, "graceful", "run", flag, "--name", name, "--state-dir", dir, "--on-exit",
+				"echo >cleaning; until [ -e go ]; do sleep 0.01; done; echo 1 >>cleaned", "--", "sh", "-c",
+				"echo $$ >ready; exec sleep 1000")
+			p.pidIn("ready")
+			guard := p.guard()
+			bothKilled(t, p.cmd.Process.Pid)
+			p.want("KILL")
+			p.until("end of the guard", func() bool { return !alive(guard) })
+			runs = append(runs, p)
+		}
+		p := runs[0]
+		p.until("end of the locks", func() bool { return unlocked(t, dir) })
+		r := start(t, "graceful", "recover", "-v", "--state-dir", dir)
+		p.file("cleaning")
+		r.signal(unix.SIGTERM)
+		r.until("signal", func() bool { return strings.Contains(r.text(), "received signal signal=TERM") })
+		p.letGo()
+		r.want("143")
+		p.wrote("cleaned", "1\n")
+		if _, err := os.Stat(filepath.Join(runs[1].dir, "cleaning")); err == nil {
+			t.Errorf("%s: the second run was finished, too", flag)
+		}
+		kill(t, runs[1].pidIn("ready")) // recover has left it
+	}
+}

@@ -1,0 +1,87 @@
+package integration_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup"
+	"graceful/cleanup/registry"
+)
+
+// A target that suspends the guard again and again keeps neither its time limit off nor its cleanup commands.
+func TestGuard_suspendedAgainAndAgain(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--timeout", "500ms", "--grace", "100ms", "--on-exit", "echo 1 >>cleaned", "--", "sh",
+		"-c", "trap '' TERM; while :; do kill -STOP $PPID; done")
+	p.want("137")
+	p.wrote("cleaned", "1\n")
+}
+
+// The next run removes the socket of a run whose processes of graceful were all killed, and not that of one that lives.
+func TestSocket_ofAKilledRun(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	place := t.TempDir()
+	run := func(args ...string) *proc {
+		p := command(t, append([]string{"graceful", "run"}, args...)...)
+		p.cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+place)
+		return p.start()
+	}
+	sockets := func() []string {
+		found, _ := filepath.Glob(place + "/graceful-*")
+		return found
+	}
+	const target = "echo $$ >target; exec sleep 1000"
+	living, taken, dead := run("sh", "-c", target), run("sh", "-c", target), run("sh", "-c", target)
+	for _, p := range []*proc{living, taken, dead} {
+		p.pidIn("target")
+	}
+	kill(t, dead.guard(), dead.cmd.Process.Pid)
+	dead.want("KILL")
+	kill(t, taken.cmd.Process.Pid) // the guard has it finished
+	taken.gone(taken.pidIn("target"))
+	taken.until("the end of the run", func() bool { return len(sockets()) == 2 })
+	run("true").want("0")
+	if left := sockets(); len(left) != 1 {
+		t.Errorf("left %q", left)
+	}
+	kill(t, dead.pidIn("target"))
+	living.signal(unix.SIGTERM)
+	living.want("143")
+	if left := sockets(); len(left) != 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
+// A command that no program can be started with is refused when it is registered, and not lost when it is to run.
+func TestDefer_tooLong(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--defer", "on", "--", "sh", "-c",
+		"echo $GRACEFUL_SOCKET >socket; until [ -e end ]; do sleep 0.01; done")
+	address := strings.TrimSpace(p.file("socket"))
+	long := cleanup.Text(strings.Repeat("x", 128<<10))
+	many := make([]cleanup.Text, 1<<18)
+	for i := range many {
+		many[i] = "sh"
+	}
+	for name, r := range map[string]registry.Request{
+		"argument":    {Command: []cleanup.Text{"true", long}},
+		"shell":       {Shell: "# " + long},
+		"variable":    {Command: []cleanup.Text{"true"}, Env: []cleanup.Text{"A=" + long}},
+		"all of them": {Command: many},
+	} {
+		r.Do = registry.Defer
+		answer, err := registry.Ask(address, r)
+		if err != nil || !strings.Contains(answer.Error, "no program can be started with more than") {
+			t.Errorf("%s: %+v, %v", name, answer, err)
+		}
+	}
+	p.touch("end")
+	p.want("0")
+}

@@ -1,0 +1,281 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// noting is a shell script that appends the name of each signal that it gets to a file, and ends with status 3 when the
+// file go exists.
+func noting(file string, signals ...string) string {
+	script := ""
+	for _, s := range signals {
+		script += fmt.Sprintf("trap 'echo %s >>%s' %s; ", s, file, s)
+	}
+	return script + "echo $$ >" + file + ".up; until [ -e go ]; do sleep 0.01; done; exit 3"
+}
+
+func (p *proc) letGo() {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, "go"), nil, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// signalled waits until a file of noting holds something, and then for longer than signals belong to the same stop.
+func (p *proc) signalled(file string) {
+	p.t.Helper()
+	p.file(file)
+	time.Sleep(250 * time.Millisecond)
+}
+
+// A caller that signals all of graceful's processes, or a process and then its group, asks for one stop.
+func TestASignalToAllOfUsIsOneStop(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for name, again := range map[string]func(p *proc){
+		"to the guard": func(p *proc) { must(p.t, unix.Kill(p.guard(), unix.SIGTERM)) },
+		"twice":        func(p *proc) { p.signal(unix.SIGTERM) },
+		"then INT":     func(p *proc) { p.signal(unix.SIGINT) },
+		"to the guard, later": func(p *proc) {
+			p.signalled("got")
+			must(p.t, unix.Kill(p.guard(), unix.SIGTERM))
+		},
+		"to the guard alone": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "graceful", "run", "--on-repeat", "kill", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--",
+				"sh", "-c", noting("got", "TERM", "INT"))
+			p.file("got.up")
+			want := "TERM\n"
+			if again == nil {
+				must(t, unix.Kill(p.guard(), unix.SIGTERM))
+			} else {
+				p.signal(unix.SIGTERM)
+				again(p)
+			}
+			if name == "then INT" {
+				want = "TERM\nINT\n"
+				p.until("both", func() bool { return len(p.file("got")) >= len(want) })
+			}
+			p.signalled("got")
+			p.letGo()
+			p.want("3")
+			if got := p.file("got"); got != want && (name != "then INT" || got != "INT\nTERM\n") {
+				t.Errorf("the target got %q, want %q", got, want)
+			}
+			p.wrote("cleaned", "1\n")
+		})
+	}
+}
+
+// A second stop signal counts once, too, if all of graceful's processes get it.
+func TestARepeatedSignalToAllOfUs(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for range 10 {
+		p := start(t, "graceful", "run", "--on-repeat", "kill", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--",
+			"sh", "-c", noting("got", "TERM"))
+		p.file("got.up")
+		guard := p.guard()
+		p.signal(unix.SIGTERM)
+		must(t, unix.Kill(guard, unix.SIGTERM))
+		p.signalled("got")
+		p.signal(unix.SIGTERM)
+		must(t, unix.Kill(guard, unix.SIGTERM))
+		p.want("137")
+		p.wrote("got", "TERM\n")
+		p.wrote("cleaned", "1\n")
+	}
+}
+
+// What a repeated stop signal does is the user's choice.
+func TestARepeatedStopSignal(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		flags       []string
+		got, status string
+	}{
+		"default":        {nil, "TERM\nINT\n", "3"},
+		"forward":        {[]string{"--on-repeat=forward"}, "TERM\nINT\n", "3"},
+		"ignore":         {[]string{"--on-repeat=ignore"}, "TERM\n", "3"},
+		"kill":           {[]string{"--on-repeat=kill"}, "TERM\n", "137"},
+		"kill-on-repeat": {[]string{"--kill-on-repeat"}, "TERM\n", "137"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := append([]string{"graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned"}, c.flags...)
+			p := start(t, append(args, "--", "sh", "-c", noting("got", "TERM", "INT"))...)
+			p.file("got.up")
+			p.signal(unix.SIGTERM)
+			p.signalled("got")
+			p.signal(unix.SIGINT)
+			if c.status == "3" {
+				p.until("the signal", func() bool { return len(p.file("got")) >= len(c.got) })
+				time.Sleep(50 * time.Millisecond)
+				p.letGo()
+			}
+			p.want(c.status)
+			p.wrote("got", c.got)
+			p.wrote("cleaned", "1\n")
+		})
+	}
+}
+
+// Which signals stop is the user's choice. The others are forwarded, and no more.
+func TestStopOn(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for name, c := range map[string]struct {
+		flags  string
+		before string // a shell's, before it executes graceful
+		other  syscall.Signal
+		stop   syscall.Signal
+		got    string
+	}{
+		"USR1":              {"--stop-on USR1", "", unix.SIGTERM, unix.SIGUSR1, "TERM USR1"},
+		"WINCH and others":  {"--stop-on SIGWINCH,TERM", "", unix.SIGINT, unix.SIGWINCH, "INT WINCH"},
+		"RTMIN+3":           {"--stop-on rtmin+3", "", unix.SIGQUIT, 37, "QUIT 37"},
+		"not QUIT":          {"--stop-on TERM", "", unix.SIGQUIT, unix.SIGTERM, "QUIT TERM"},
+		"rewritten to none": {"--rewrite INT=0", "", unix.SIGINT, unix.SIGTERM, "TERM"},
+		"ignored before":    {"", "trap '' INT; ", unix.SIGINT, unix.SIGTERM, "TERM"},
+		"ignored and named": {"--stop-on INT", "trap '' INT; ", unix.SIGUSR1, unix.SIGINT, "USR1"},
+	} {
+		for _, guard := range []string{"on", "off"} {
+			t.Run(name+", guard "+guard, func(t *testing.T) {
+				t.Parallel()
+				p := start(t, "sh", "-c", c.before+"exec graceful run --guard "+guard+" "+c.flags+` --grace 1h `+
+					`--on-exit 'echo $GRACEFUL_REASON >>cleaned' -- sh -c "$0"`,
+					noting("got", "TERM", "INT", "QUIT", "USR1", "WINCH", "37")+"; ")
+				p.file("got.up")
+				p.signal(c.other)
+				if first, _, both := strings.Cut(c.got, " "); both || name == "ignored and named" {
+					p.until(first, func() bool { return strings.Contains(p.file("got"), first) })
+				}
+				time.Sleep(50 * time.Millisecond)
+				if _, err := os.Stat(filepath.Join(p.dir, "cleaned")); err == nil {
+					t.Fatalf("%v stopped the run", c.other)
+				}
+				p.signal(c.stop)
+				if name != "ignored and named" { // the target ignores it
+					last := c.got[strings.LastIndex(c.got, " ")+1:]
+					p.until(last, func() bool { return strings.HasSuffix(p.file("got"), last+"\n") })
+				}
+				time.Sleep(50 * time.Millisecond)
+				p.letGo()
+				p.want("3")
+				p.wrote("got", strings.ReplaceAll(c.got, " ", "\n")+"\n")
+				p.wrote("cleaned", "stopped\n")
+			})
+		}
+	}
+}
+
+// A member of the target's process group gets each stop signal once, whatever comes later.
+func TestAStopSignalReachesEachProcessOnce(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	// The target ends by SIGTERM, and a member of its group and one outside of it stay.
+	const tree = `sh -c "$member" >/dev/null group & setsid sh -c "$member" outside & ` +
+		`trap 'echo TERM >>target; exit 4' TERM; until [ -e group.up ] && [ -e outside.up ]; do sleep 0.01; done; ` +
+		`echo $$ >target.up; while :; do sleep 0.01; done`
+	member := `trap 'echo TERM >>$0' TERM; trap 'echo INT >>$0' INT; echo $$ >$0.up; ` +
+		`until [ -e go ]; do sleep 0.01; done`
+	for name, c := range map[string]struct {
+		flags string
+		then  func(p *proc)
+		want  string // of the members
+	}{
+		"plain": {"--grace 1h", func(*proc) {}, "TERM\n"},
+		"schedule": {"-v --stop-schedule TERM/300ms/INT/300ms/TERM/1h", func(p *proc) {
+			p.until("last step", func() bool { return strings.Count(p.text(), "next step of the stop schedule") == 2 })
+		}, "TERM\n"},
+		"wait":      {"--grace 1h --survivors wait", func(*proc) {}, ""},
+		"repeated":  {"--grace 1h", func(p *proc) { p.signal(unix.SIGTERM) }, "TERM\nTERM\n"},
+		"takeover":  {"--grace 1h", func(p *proc) { kill(p.t, p.cmd.Process.Pid) }, "TERM\n"},
+		"no guard":  {"--grace 1h", (*proc).loseGuard, "TERM\n"},
+		"rewritten": {"--grace 1h --rewrite USR1=TERM --stop-on USR1", func(*proc) {}, "TERM\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := command(t, "sh", "-c", "exec graceful run --guard on "+c.flags+
+				` --on-exit 'echo 1 >>cleaned' -- sh -c "$0"`, tree)
+			p.cmd.Env = append(os.Environ(), "member="+member)
+			p.start()
+			p.file("target.up")
+			guard := p.guard()
+			if name == "rewritten" {
+				p.signal(unix.SIGUSR1)
+			} else {
+				p.signal(unix.SIGTERM)
+			}
+			p.file("target")
+			p.signalled("group")
+			if name != "wait" {
+				p.signalled("outside")
+			}
+			c.then(p)
+			time.Sleep(200 * time.Millisecond)
+			p.until("the signals", func() bool { return len(p.file("group")) >= len(c.want) })
+			p.letGo()
+			if name == "takeover" {
+				p.want("KILL")
+				p.until("end of the guard", func() bool { return !alive(guard) })
+			} else {
+				p.want("4")
+			}
+			p.wrote("target", "TERM\n")
+			if name == "wait" {
+				p.wrote("group", "TERM\n") // with the target
+			} else {
+				p.wrote("group", c.want)
+			}
+			p.wrote("outside", c.want)
+			p.wrote("cleaned", "1\n")
+		})
+	}
+}
+
+// A graceful that takes over does not repeat the signal that the first one has sent.
+func TestATakeoverRepeatsNoSignal(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
+		noting("got", "TERM"))
+	p.file("got.up")
+	guard := p.guard()
+	p.signal(unix.SIGTERM)
+	p.signalled("got")
+	kill(t, p.cmd.Process.Pid)
+	p.until("takeover", func() bool { return strings.Contains(p.text(), "taking over") })
+	time.Sleep(100 * time.Millisecond)
+	p.letGo()
+	p.want("KILL")
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	p.wrote("got", "TERM\n")
+	p.wrote("cleaned", "1\n")
+}
+
+// Survivors get SIGTERM, and not what the signal is rewritten to for the target.
+func TestSurvivorsGetSIGTERM(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for _, flags := range [][]string{{"--grace", "1h", "--rewrite", "TERM=QUIT"}, {"--stop-schedule", "QUIT/1h"}} {
+		p := start(t, slices.Concat([]string{"graceful", "run"}, flags, []string{"--", "sh", "-c", `
+			setsid sh -c 'trap "echo TERM >got; exit" TERM; trap "" QUIT; echo >up; while :; do sleep 0.01; done' &
+			until [ -e up ]; do sleep 0.01; done; trap 'exit 5' QUIT; echo >ready; while :; do sleep 0.01; done`})...)
+		p.file("ready")
+		p.signal(unix.SIGTERM)
+		p.want("5")
+		p.wrote("got", "TERM\n")
+	}
+}

@@ -1,0 +1,281 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bootOf returns where the run of a ledger began: boot and PID namespace. line is the first of the ledger.
+func bootOf(t *testing.T, line string) string {
+	t.Helper()
+	var l struct {
+		Record struct{ Begin struct{ Boot string } }
+	}
+	if err := json.Unmarshal([]byte(line), &l); err != nil {
+		t.Fatal(err)
+	}
+	return l.Record.Begin.Boot
+}
+
+// initialNamespace reports whether a PID namespace is that of the machine, which sees all others.
+func initialNamespace(name string) bool { return name == "pid:[4026531836]" }
+
+// seesAll reports whether this process sees those of all PID namespaces.
+func seesAll(t *testing.T) bool {
+	t.Helper()
+	name, err := os.Readlink("/proc/self/ns/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return initialNamespace(name)
+}
+
+// inside starts a run named x in a PID namespace of its own, whose PID 1 stays, and waits for the target. state is its
+// state directory.
+func inside(t *testing.T, target string, flags ...string) *proc {
+	t.Helper()
+	need(t, "linux", "pidns")
+	run := append([]string{"graceful", "run", "--state-dir", "state", "--name", "x", "--grace", "100ms"}, flags...)
+	stays := append([]string{"sh", "-c", `"$@" & wait; exec sleep 1000`, "sh"}, append(run, "--", "sh", "-c", target)...)
+	p := command(t, append([]string{"unshare"}, pidNamespace(stays...)...)...)
+	p.start()
+	return p
+}
+
+const cleanedBy = "echo $GRACEFUL_REASON >>cleaned"
+
+// in runs graceful in the directory of another program.
+func (p *proc) in(around []string, args ...string) (status, text string) {
+	p.t.Helper()
+	q := command(p.t, slices.Concat(around, []string{"graceful"}, args)...)
+	q.cmd.Dir = p.dir
+	return q.start().wait(), q.text()
+}
+
+// third returns a command that runs another one in a further PID namespace.
+func third() []string { return append([]string{"unshare"}, pidNamespace()...) }
+
+// recoverState recovers the run of inside.
+var recoverState = []string{"recover", "--state-dir", "state"}
+
+// recorded waits until the ledger of inside has an event.
+func (p *proc) recorded(event string) {
+	p.t.Helper()
+	p.until("record of "+event, func() bool {
+		text, _ := os.ReadFile(p.dir + "/state/x.ledger")
+		return strings.Contains(string(text), fmt.Sprintf(`"event":"%s"`, event))
+	})
+}
+
+// tree lists a process and its descendants.
+func tree(pid int) (pids []int) {
+	pids = []int{pid}
+	for _, child := range childrenOf(pid) {
+		pids = append(pids, tree(child)...)
+	}
+	return pids
+}
+
+// recover finds and ends the tree of a run in another PID namespace that /proc shows: by the run's id in its
+// environment, or as a recorded process.
+func TestRecoverFromOutsideOfThePIDNamespace(t *testing.T) {
+	need(t, "setsid")
+	for name, target := range map[string]string{
+		"a tree":               "setsid helper daemon daemon; until [ -e daemon ]; do :; done; echo >ready; exec sleep 1000",
+		"a target with no env": "echo >ready; exec env -i sleep 1000",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := inside(t, target, "--on-exit", cleanedBy)
+			p.file("ready")
+			p.recorded("target started")
+			graceful := gracefulPID(p)
+			guard := guardOf(graceful)
+			var members []int
+			for _, child := range childrenOf(guard) {
+				members = append(members, tree(child)...)
+			}
+			bothKilled(t, graceful)
+			if status, text := p.in(nil, recoverState...); status != "0" || text != "" {
+				t.Errorf("recover: status %s, it wrote:\n%s", status, text)
+			}
+			p.wrote("cleaned", "recovered\n")
+			if slices.ContainsFunc(members, alive) || len(members) == 0 || inDir(t, p.dir+"/state") != "" {
+				t.Errorf("of %v something is left, or in the state directory: %s", members, inDir(t, p.dir+"/state"))
+			}
+		})
+	}
+}
+
+// A cleanup command that runs in another PID namespace is waited for.
+func TestRecoverFromOutsideWaitsForACommand(t *testing.T) {
+	p := inside(t, "exit 0", "--on-exit", "echo first >>cleaned", "--on-exit",
+		"echo >cleaning; until [ -e go ]; do sleep 0.01; done; echo waited >>cleaned")
+	p.file("cleaning")
+	p.recorded("command started")
+	bothKilled(t, gracefulPID(p))
+	q := command(t, "graceful", "recover", "-v", "--state-dir", "state")
+	q.cmd.Dir = p.dir
+	q.start().says("cleanup command still runs")
+	time.Sleep(100 * time.Millisecond) // longer than it would take to begin the next command
+	p.wrote("cleaned", "")
+	p.touch("go")
+	q.want("1")
+	p.wrote("cleaned", "waited\nfirst\n")
+	text := q.text()
+	if !strings.Contains(text, "end of cleanup command not seen") || strings.Contains(text, "interrupted") {
+		t.Errorf("recover wrote:\n%s", text)
+	}
+}
+
+// Where the processes of a run cannot be seen, its lock is given back, and nothing is done.
+func TestRecoverFromAThirdPIDNamespace(t *testing.T) {
+	p := inside(t, "echo >ready; exec sleep 1000", "--on-exit", cleanedBy)
+	p.file("ready")
+	graceful := gracefulPID(p)
+	target := childrenOf(guardOf(graceful))[0]
+	bothKilled(t, graceful)
+	untyped := []string{"run", "--state-dir", "state", "--", p.dir + "/x", "3"}
+	must(t, os.WriteFile(p.dir+"/x", []byte("#!/bin/sh\nexit $1"), 0o755))
+	for _, c := range []struct {
+		status string
+		args   []string
+	}{
+		{"1", recoverState}, {"0", append(recoverState, "--name", "y")}, {"3", untyped},
+		{"125", []string{"run", "--state-dir", "state", "--name", "x", "--", "touch", "cleaned"}},
+	} {
+		status, text := p.in(third(), c.args...)
+		const why = "it began in another PID namespace, and its processes cannot be seen from here"
+		if says := c.status != "0"; status != c.status || strings.Contains(text, why) != says ||
+			strings.Contains(text, "--from-other-machines") != says {
+			t.Errorf("%q: status %s, it wrote:\n%s", c.args, status, text)
+		}
+		p.wrote("cleaned", "")
+		if !alive(target) || inDir(t, p.dir+"/state") != "x.ledger" {
+			t.Fatalf("%q: the target lives: %t; there is %s", c.args, alive(target), inDir(t, p.dir+"/state"))
+		}
+	}
+	if status, text := p.in(third(), append(recoverState, "--from-other-machines")...); status != "0" || text != "" {
+		t.Errorf("status %s, it wrote:\n%s", status, text)
+	}
+	p.wrote("cleaned", "recovered\n")
+	if !alive(target) || inDir(t, p.dir+"/state") != "" {
+		t.Errorf("the target lives: %t; there is %s", alive(target), inDir(t, p.dir+"/state"))
+	}
+}
+
+// Of a PID namespace that has ended nothing is left. That is known outside of all namespaces, and of a run that was its
+// PID 1.
+func TestRecoverAfterThePIDNamespaceHasEnded(t *testing.T) {
+	for _, asPID1 := range []bool{false, true} {
+		for _, where := range []string{"recover outside", "recover in a third one", "run in a third one"} {
+			t.Run(fmt.Sprintf("as PID 1 %t, %s", asPID1, where), func(t *testing.T) {
+				t.Parallel()
+				p := inNamespace(t, asPID1, "graceful", "run", "--state-dir", "state", "--name", "x", "--on-exit", cleanedBy,
+					"--", "sh", "-c", "echo >ready; exec sleep 1000")
+				p.start()
+				p.file("ready")
+				all := tree(p.cmd.Process.Pid)
+				kill(t, all...)
+				p.want("KILL")
+				p.until("end of the namespace", func() bool { return !slices.ContainsFunc(all, alive) })
+				around, args, status := third(), recoverState, map[bool]string{true: "0", false: "1"}[asPID1]
+				switch {
+				case where == "recover outside":
+					around, status = nil, map[bool]string{true: "0", false: "1"}[asPID1 || seesAll(t)]
+				case where == "run in a third one":
+					args = []string{"run", "--state-dir", "state", "--name", "x", "--", "true"}
+					status = map[bool]string{true: "0", false: "125"}[asPID1]
+				}
+				if got, text := p.in(around, args...); got != status {
+					t.Errorf("status %s, want %s; it wrote:\n%s", got, status, text)
+				}
+				p.wrote("cleaned", map[bool]string{true: "recovered\n", false: ""}[status == "0"])
+			})
+		}
+	}
+}
+
+// origins are places where a run may have begun, as its ledger has them, and why recover leaves it alone: on a machine
+// with an id, and without one. It finishes the run if there is no reason.
+var origins = map[string]struct {
+	change          func(begin map[string]any)
+	withID, without string
+}{
+	"an earlier boot":      {func(b map[string]any) { b["machine"] = machineID }, "", perhaps},
+	"another machine":      {func(b map[string]any) { b["machine"] = otherMachine }, certainly, perhaps},
+	"a machine of no id":   {func(b map[string]any) { b["machine"] = "" }, perhaps, perhaps},
+	"an earlier version":   {func(b map[string]any) { delete(b, "machine") }, "", ""},
+	"an unknown boot":      {func(b map[string]any) { b["machine"], b["boot"] = "", "" }, "", ""},
+	"an unknown namespace": {func(b map[string]any) { b["machine"], b["boot"] = otherMachine, "x" }, certainly, perhaps},
+	"PID 1, no id":         {func(b map[string]any) { b["machine"], b["front"] = "", 1 }, "", ""},
+	"PID 1, another id":    {func(b map[string]any) { b["machine"], b["front"] = otherMachine, 1 }, certainly, ""},
+}
+
+const (
+	certainly = "it began on another machine, where its processes may live"
+	perhaps   = "it began before a restart, or on another machine, where its processes may live"
+)
+
+const (
+	machineID    = "fedcba9876543210fedcba9876543210"
+	otherMachine = "0123456789abcdef0123456789abcdef"
+)
+
+// withMachineID returns a command that runs another one on a machine with an id; "" is a machine without.
+func withMachineID(t *testing.T, id string) []string {
+	t.Helper()
+	need(t, "root", "unshare", "mount")
+	if !isThere("/etc/machine-id") {
+		t.Skip("there is no /etc/machine-id to mount over")
+	}
+	file := t.TempDir() + "/id"
+	must(t, os.WriteFile(file, []byte(id+"\n"), 0o444))
+	return []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/machine-id && exec "$@"`, file}
+}
+
+// A run that began elsewhere is finished only if it is certain that none of its processes lives, or the user says so.
+func TestRecoverOfARunThatBeganElsewhere(t *testing.T) {
+	need(t, "linux")
+	p, lines := killedIn(t, "target", "target", "--on-exit", "echo $GRACEFUL_REASON >>cleaned", "--", "sh", "-c",
+		"echo $$ >target; exec sleep 1000")
+	kill(t, p.pidIn("target"))
+	for name, c := range origins {
+		for _, id := range []string{machineID, "", "uninitialized"} {
+			t.Run(fmt.Sprintf("%s, id %.4q", name, id), func(t *testing.T) {
+				t.Parallel()
+				status, why := "0", c.without
+				if id == machineID {
+					why = c.withID
+				}
+				if why != "" {
+					status = "1"
+				}
+				work, around := t.TempDir(), withMachineID(t, id)
+				dir := stateDir(t, rewrite(t, lines[0], func(_, begin map[string]any) {
+					begin["boot"], begin["dir"] = "another pid:[4026531836]", work
+					c.change(begin)
+				})+lines[1])
+				q := &proc{t: t, dir: work}
+				got, text := q.in(around, "recover", "--state-dir", dir)
+				if got != status || !strings.Contains(text, why) || (text == "") != (why == "") {
+					t.Errorf("status %s, want %s; it wrote:\n%s", got, status, text)
+				}
+				if done := isThere(work + "/cleaned"); done != (status == "0") {
+					t.Errorf("cleaned up: %t", done)
+				}
+				if got, text := q.in(around, "recover", "--state-dir", dir, "--from-other-machines"); got != "0" || text != "" {
+					t.Errorf("--from-other-machines: status %s, it wrote:\n%s", got, text)
+				}
+				if cleaned, _ := os.ReadFile(work + "/cleaned"); string(cleaned) != "recovered\n" || inDir(t, dir) != "" {
+					t.Errorf("cleaned up: %q; left: %s", cleaned, inDir(t, dir))
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// says waits until a program has written a text.
+func (p *proc) says(text string) {
+	p.t.Helper()
+	p.until("message "+text, func() bool { return strings.Contains(p.text(), text) })
+}
+
+// named is a state directory with programs of one name: a shell that has it.
+type named struct {
+	t     testing.TB
+	state string
+	shell string // its path
+}
+
+// newNamed makes a shell with a name, and chooses a state directory.
+func newNamed(t testing.TB, name string) named {
+	t.Helper()
+	n := named{t, filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), name)}
+	if err := os.WriteFile(n.shell, []byte("#!/bin/sh\neval \"$1\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// run starts a script as a run with the name of the shell. typed runs give that name.
+func (n named) run(typed bool, script string, flags ...string) *proc {
+	n.t.Helper()
+	args := []string{"graceful", "run", "--state-dir", n.state}
+	if typed {
+		args = append(args, "--name", filepath.Base(n.shell))
+	}
+	return start(n.t, append(append(args, flags...), "--", n.shell, script)...)
+}
+
+// stays starts a run that stays until it is stopped. Its cleanup command writes its reason to the file cleaned.
+func (n named) stays(typed bool, flags ...string) *proc {
+	n.t.Helper()
+	p := n.run(typed, "echo $$ >target; exec sleep 1000", append(flags, "--on-exit", "echo $GRACEFUL_REASON >>cleaned")...)
+	p.pidIn("target")
+	return p
+}
+
+// kill kills the processes of graceful of runs.
+func (n named) kill(runs ...*proc) {
+	n.t.Helper()
+	for _, p := range runs {
+		bothKilled(n.t, p.cmd.Process.Pid)
+		p.want("KILL")
+	}
+}
+
+// A run first finishes the killed runs of its name, whether the name was given or is that of COMMAND's file, and
+// whatever bytes it has.
+func TestARunFinishesTheKilledRunsOfItsName(t *testing.T) {
+	need(t, "linux")
+	for what, name := range map[string]string{
+		"plain": "make", "odd": ".\xff o%7E~'\"\n", "hashed": strings.Repeat("x", 180),
+		"hashed, longest": strings.Repeat("%", 250), "hashed with the id only": strings.Repeat("x", 165),
+	} {
+		for _, typed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, typed %t", what, typed), func(t *testing.T) {
+				t.Parallel()
+				n := newNamed(t, name)
+				dead := []*proc{n.stays(false), n.stays(false), n.stays(true)}
+				other := newNamed(t, name+"2")
+				other.state = n.state
+				kept := other.stays(false)
+				n.kill(append(dead, kept)...)
+				next := n.run(typed, "exit $(cat "+dead[0].dir+"/cleaned "+dead[1].dir+"/cleaned "+dead[2].dir+"/cleaned | wc -l)")
+				next.want("3")
+				for _, p := range dead {
+					p.wrote("cleaned", "recovered\n")
+					p.gone(p.pidIn("target"))
+				}
+				if text := next.text(); strings.Count(text, "finishing a killed run first") != 3 {
+					t.Errorf("it wrote:\n%s", text)
+				}
+				if left := inDir(t, n.state); strings.Count(left, ".ledger") != 1 || !alive(kept.pidIn("target")) {
+					t.Errorf("of the run of another name there is %q", left)
+				}
+				recoverIn(t, n.state, "0")
+			})
+		}
+	}
+}
+
+// Only a name that was given excludes: runs with the same default name live side by side, and begin beside one that has
+// the name by its flag.
+func TestRunsOfADefaultNameLiveSideBySide(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	n := newNamed(t, "make")
+	live := []*proc{n.stays(true), n.stays(false)}
+	n.run(false, "exit 3").want("3")
+	n.run(true, "exit 3").want("125")
+	dead := n.stays(false)
+	n.kill(dead)
+	n.run(false, "exit 3").want("3")
+	dead.wrote("cleaned", "recovered\n")
+	for _, p := range live {
+		if !alive(p.pidIn("target")) || p.text() != "" {
+			t.Errorf("a live run was disturbed; it wrote:\n%s", p.text())
+		}
+		p.signal(unix.SIGTERM)
+		p.want("143")
+		p.wrote("cleaned", "stopped\n")
+	}
+	if left := inDir(t, n.state); left != "" {
+		t.Errorf("left: %s", left)
+	}
+}
+
+// A killed run that cannot be finished keeps no other run from beginning, unless both have the same given name.
+func TestARunBesideOneThatCannotBeFinished(t *testing.T) {
+	need(t, "linux")
+	p, lines := killedIn(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+	kill(t, p.pidIn("target"))
+	id := strings.Repeat("0123456789abcdef", 2)
+	for name, c := range map[string]struct {
+		change func(record, begin map[string]any)
+		says   string
+	}{
+		"another version": {func(r, _ map[string]any) { r["graceful"] = 99 }, "its version is 99"},
+		"another machine": {func(_, b map[string]any) { b["boot"], b["machine"] = "another", "" }, "--from-other-machines"},
+	} {
+		text := rewrite(t, lines[0], c.change) + lines[1]
+		for _, typed := range []bool{false, true} {
+			for file, status := range map[string]string{"x." + id + ".ledger": "3", "x.ledger": map[bool]string{
+				false: "3", true: "125"}[typed]} {
+				t.Run(fmt.Sprintf("%s, %.8s, typed %t", name, file, typed), func(t *testing.T) {
+					t.Parallel()
+					n := newNamed(t, "x")
+					n.state = stateDir(t, text)
+					must(t, os.Rename(ledgerIn(n.state), filepath.Join(n.state, file)))
+					next := n.run(typed, "exit 3")
+					next.want(status)
+					if said := next.text(); !strings.Contains(said, c.says) || strings.Count(said, "\n") != 1 ||
+						inDir(t, n.state) != file {
+						t.Errorf("it wrote:\n%sand left %s", said, inDir(t, n.state))
+					}
+				})
+			}
+		}
+	}
+}
+
+// Runs of one name that begin at once, while killed ones of it are there, finish each of those once.
+func TestRunsThatFinishTheSameKilledRuns(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	for range rounds(12) {
+		n := newNamed(t, "make")
+		dead := []*proc{n.stays(false), n.stays(false), n.stays(true)}
+		n.kill(dead...)
+		recovering := start(t, "graceful", "recover", "--state-dir", n.state)
+		next := []*proc{n.run(false, "exit 3"), n.run(true, "exit 3"), n.run(false, "exit 3")}
+		for _, p := range next {
+			p.want("3")
+		}
+		recovering.want("0")
+		recoverIn(t, n.state, "0")
+		for _, p := range dead {
+			p.wrote("cleaned", "recovered\n")
+			p.gone(p.pidIn("target"))
+		}
+		if left := inDir(t, n.state); left != "" {
+			t.Fatalf("left: %s", left)
+		}
+	}
+}

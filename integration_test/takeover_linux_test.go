@@ -1,0 +1,278 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A takeover needs a process and threads, which the tree has used up.
+func TestATakeoverWithoutAFreeProcess(t *testing.T) {
+	need(t, "root", "setpriv", "prlimit") // root itself is not limited
+	t.Parallel()
+	p := inNamespace(t, true, "helper", "reap", "prlimit", "--nproc=64", "setpriv", "--reuid=54328", "--clear-groups",
+		plain, "run", "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--",
+		"helper", "exhaust", "forked")
+	if err := os.Chmod(p.dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	p.until("output", func() bool { return strings.HasPrefix(p.text(), "exhausted") })
+	graceful := gracefulPID(p)
+	guard := guardOf(graceful)
+	kill(t, graceful)
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	p.want("137")
+	if text := p.text(); !strings.HasSuffix(text, "cleaned 2\ncleaned 1\n") {
+		t.Errorf("it wrote:\n%s", text)
+	}
+}
+
+// A takeover needs memory, which the tree has used up: the kernel ends the target for that.
+func TestATakeoverWithoutFreeMemory(t *testing.T) {
+	need(t, "root")
+	t.Parallel()
+	limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
+	if err := os.WriteFile(limit, []byte(strconv.Itoa(64<<20)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(limit)
+	p := start(t, "sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, dir, plain, "run", "--grace", "100ms", "--on-exit",
+		"echo >cleaned $GRACEFUL_REASON", "--", "helper", "fill-memory", dir)
+	p.file("filled")
+	target, guard := p.pidIn("filled"), guardOf(p.cmd.Process.Pid)
+	kill(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	// The kernel may end the target before the new graceful knows of it.
+	if got := p.file("cleaned"); got != "orphaned\n" && got != "signaled\n" {
+		t.Errorf("the cleanup command wrote %q", got)
+	}
+	if alive(target) {
+		t.Error("the target is left")
+	}
+}
+
+func init() { roles["fill-memory"] = fillMemory }
+
+// fillMemory takes all memory of a cgroup but a little.
+func fillMemory(args []string) int {
+	number := func(names ...string) (n int) {
+		for _, name := range names {
+			if text, err := os.ReadFile(filepath.Join(args[0], name)); err == nil {
+				n, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+			}
+		}
+		return n
+	}
+	const rest = 1 << 20
+	limit := number("memory.max", "memory.limit_in_bytes")
+	for number("memory.current", "memory.usage_in_bytes") < limit-rest {
+		page, err := unix.Mmap(-1, 0, rest/4, unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE)
+		if err != nil {
+			panic(err)
+		}
+		page[0] = 1
+	}
+	write("filled", os.Getpid())
+	stay()
+	return 0
+}
+
+// The file of the program may be gone, or be another one, when a new graceful is started.
+func TestATakeoverWithoutTheFileOfTheProgram(t *testing.T) {
+	need(t, "linux")
+	for name, change := range map[string]func(path string) error{
+		"deleted": os.Remove,
+		"replaced": func(path string) error {
+			return os.WriteFile(path+".new", []byte("#!/bin/sh\necho other >other\n"), 0o755)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			program := filepath.Join(t.TempDir(), "graceful")
+			if err := copyFile(plain, program); err != nil {
+				t.Fatal(err)
+			}
+			p := start(t, program, "run", "--on-exit", "echo >cleaned $GRACEFUL_REASON", "--", "sh", "-c",
+				"echo $$ >target; exec sleep 1000")
+			target, guard := p.pidIn("target"), p.guard()
+			if err := change(program); err != nil {
+				t.Fatal(err)
+			}
+			if name == "replaced" {
+				if err := os.Rename(program+".new", program); err != nil {
+					t.Fatal(err)
+				}
+			}
+			kill(t, p.cmd.Process.Pid)
+			p.want("KILL")
+			p.until("end of the guard", func() bool { return !alive(guard) })
+			p.gone(target)
+			p.wrote("cleaned", "orphaned\n")
+			p.wrote("other", "")
+		})
+	}
+}
+
+// A target that mounts another file system over /proc, or unmounts it, hides no process, and no stranger is killed.
+func TestATargetThatChangesProc(t *testing.T) {
+	need(t, "root", "unshare", "setsid", "mount")
+	for change, do := range map[string]string{
+		"mounted over": "mount -t tmpfs none /proc; mkdir -p /proc/self/task /proc/1", "unmounted": "umount -l /proc",
+	} {
+		for _, end := range []string{"stopped", "graceful killed", "guard killed"} {
+			t.Run(change+", "+end, func(t *testing.T) {
+				t.Parallel()
+				p := start(t, "unshare", "--mount", "--propagation", "private", "graceful", "run", "--grace", "200ms",
+					"--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--", "sh", "-c",
+					"setsid helper ignore TERM -- daemon & until [ -e daemon ]; do sleep 0.01; done; "+do+
+						"; echo $$ >target; exec sleep 1000")
+				target, daemon, guard := p.pidIn("target"), p.pidIn("daemon"), p.guard()
+				reason := "stopped"
+				switch end {
+				case "graceful killed":
+					reason = "orphaned"
+					kill(t, p.cmd.Process.Pid)
+					p.want("KILL")
+				case "guard killed":
+					p.loseGuard()
+					fallthrough
+				default:
+					p.signal(unix.SIGTERM)
+					p.want("143")
+				}
+				p.until("end of the guard", func() bool { return !alive(guard) })
+				p.gone(target, daemon)
+				p.wrote("cleaned", reason+"\n")
+			})
+		}
+	}
+}
+
+// A guard that gets signals, or is suspended, before a takeover or during one.
+func TestSignalsToTheGuardInATakeover(t *testing.T) {
+	need(t, "linux")
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGSTOP} {
+		for _, before := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, before: %t", unix.SignalName(sig), before), func(t *testing.T) {
+				t.Parallel()
+				p := start(t, "graceful", "run", "--grace", "100ms", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--",
+					"sh", "-c", "trap '' TERM INT HUP USR1; echo $$ >target; while :; do sleep 0.01; done")
+				target, guard := p.pidIn("target"), p.guard()
+				if before && sig == unix.SIGSTOP { // graceful, too: it would continue the guard. Its end does so.
+					p.signal(unix.SIGSTOP)
+					p.until("suspension", func() bool { return state(p.cmd.Process.Pid) == "T" })
+				}
+				if before {
+					_ = unix.Kill(guard, sig)
+				}
+				if before && sig == unix.SIGSTOP {
+					p.until("suspension of the guard", func() bool { return state(guard) == "T" })
+				}
+				kill(t, p.cmd.Process.Pid)
+				if !before && sig == unix.SIGSTOP { // between the two, no process of graceful could continue the guard
+					p.until("takeover", func() bool { return strings.Contains(p.text(), "taking over") })
+				}
+				if !before {
+					_ = unix.Kill(guard, sig)
+				}
+				p.want("KILL")
+				p.until("end of the guard", func() bool { return !alive(guard) })
+				p.gone(target)
+				if got := p.file("cleaned"); got != "orphaned\n" && got != "stopped\n" {
+					t.Errorf("the cleanup command wrote %q", got)
+				}
+			})
+		}
+	}
+}
+
+// The guard is killed while the new graceful that it has started knows nothing yet. That one must not take its present
+// parent for the guard: all processes descend from PID 1.
+func TestTheGuardIsKilledWhileANewGracefulStarts(t *testing.T) {
+	t.Parallel()
+	for range 10 {
+		p := inNamespace(t, true, "sh", "-c", `sleep 1000 & graceful run --guard on --grace 100ms `+
+			`--on-exit 'echo 1 >>cleaned' -- sh -c 'trap "" TERM; echo $$ >target; while :; do sleep 0.01; done' & wait`).start()
+		p.file("target")
+		graceful := gracefulPID(p)
+		guard := guardOf(graceful)
+		var successor, bystander, target int
+		for _, pid := range below(t, p.cmd.Process.Pid) {
+			if comm(pid) == "sleep" && len(childrenOf(pid)) == 0 && bystander == 0 {
+				bystander = pid
+			}
+		}
+		target = childrenOf(guard)[0]
+		kill(t, graceful)
+		for successor == 0 { // it has executed graceful, and its runtime is about to begin
+			for _, pid := range childrenOf(guard) {
+				cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+				if strings.HasPrefix(string(cmdline), "graceful: taking over") {
+					successor = pid
+				}
+			}
+			if !alive(guard) {
+				t.Fatal("the guard has ended by itself")
+			}
+		}
+		kill(t, guard)
+		p.until("end of graceful", func() bool { return !alive(successor) })
+		if alive(target) || !alive(bystander) || !alive(p.cmd.Process.Pid) {
+			t.Fatalf("alive: target %t, another process %t, PID 1 %t", alive(target), alive(bystander),
+				alive(p.cmd.Process.Pid))
+		}
+		p.wrote("cleaned", "1\n")
+	}
+}
+
+// While graceful is suspended, the guard reaps 10,000 orphans, although the target has ended before them and is kept.
+func TestOrphansWhileGracefulIsSuspended(t *testing.T) {
+	need(t, "linux", "setsid")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--", "sh", "-c",
+		"setsid sh -c 'until [ -e go ]; do sleep 0.01; done; for i in 1 2 3 4 5 6 7 8 9 10; do helper orphans 1000; done; "+
+			"echo >done' & echo $$ >target; exec sleep 1000")
+	target, guard := p.pidIn("target"), p.guard()
+	p.signal(unix.SIGSTOP)
+	p.until("suspension of graceful", func() bool { return state(p.cmd.Process.Pid) == "T" })
+	kill(t, target)
+	p.until("end of the target", func() bool { return state(target) == "Z" })
+	p.touch("go")
+	p.file("done")
+	p.until("reaping of all orphans", func() bool {
+		children := childrenOf(guard)
+		return len(children) == 1 && children[0] == target
+	})
+	p.signal(unix.SIGCONT)
+	p.want("137")
+	p.wrote("cleaned", "137\n")
+}
+
+// The guard is killed while graceful is suspended.
+func TestTheGuardIsKilledWhileGracefulIsSuspended(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--", "sh", "-c",
+		"echo $$ >target; exec sleep 1000")
+	target, guard := p.pidIn("target"), p.guard()
+	p.signal(unix.SIGSTOP)
+	p.until("suspension of graceful", func() bool { return state(p.cmd.Process.Pid) == "T" })
+	kill(t, guard)
+	p.until("end of the guard", func() bool { return state(guard) == "Z" })
+	if !alive(target) {
+		t.Error("the target has ended")
+	}
+	p.signal(unix.SIGCONT)
+	p.signal(unix.SIGTERM)
+	p.want("143")
+	p.gone(guard, target)
+	p.wrote("cleaned", "stopped\n")
+}

@@ -1,0 +1,72 @@
+package integration_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A cleanup command that could not be started, for want of a directory or of processes, is left to recover, which
+// starts it as soon as it can.
+func TestACommandThatCouldNotBeStartedIsRecovered(t *testing.T) {
+	need(t, "root", "setpriv", "prlimit") // root itself has no limit of processes
+	user := []string{"setpriv", "--reuid=54330", "--clear-groups", "env"}
+	for name, c := range map[string]struct {
+		target string
+		lack   []string // what keeps commands from being started, for run and recover
+		limit  bool     // graceful and the guard get a limit while they run
+	}{
+		"a directory": {"rmdir ../here; ", []string{"TMPDIR=/dev/null"}, false},
+		"processes":   {"", nil, true},
+	} {
+		for _, guard := range []string{"on", "off"} {
+			t.Run(name+", guard "+guard, func(t *testing.T) {
+				t.Parallel()
+				p := command(t, slices.Concat(user, c.lack, []string{"sh", "-c", `mkdir here; cd here; exec "$@"`, "sh",
+					plain, "run", "--guard", guard, "--state-dir", "../state", "--name", "n", "--on-exit-timeout", "300ms",
+					"--on-exit", "echo cleaned", "--", "sh", "-c", c.target + "echo >../ready; exec sleep 1000"})...)
+				if err := errors.Join(os.Chown(p.dir, 54330, -1), os.Chmod(filepath.Dir(p.dir), 0o755)); err != nil {
+					t.Fatal(err)
+				}
+				p.start()
+				p.file("ready")
+				for _, pid := range []int{p.cmd.Process.Pid, guardOf(p.cmd.Process.Pid)} {
+					if c.limit {
+						start(t, append(user, "prlimit", "--pid", strconv.Itoa(pid), "--nproc=1")...).want("0")
+					}
+				}
+				p.signal(unix.SIGTERM)
+				p.want("143")
+				if text := p.text(); strings.Contains(text, "cleaned\n") || !strings.Contains(text, "graceful recover starts it") {
+					t.Errorf("it wrote:\n%s", text)
+				}
+				recovered := func(status string, with ...string) string {
+					r := command(t, slices.Concat(user, with, []string{plain, "recover", "--state-dir", "state"})...)
+					r.cmd.Dir = p.dir
+					r.start().want(status)
+					return r.text()
+				}
+				if c.lack != nil {
+					if text := recovered("1", c.lack...); strings.Contains(text, "cleaned\n") {
+						t.Errorf("recover wrote:\n%s", text)
+					}
+				}
+				if text := recovered("0"); strings.Count(text, "cleaned\n") != 1 {
+					t.Errorf("recover wrote:\n%s", text)
+				}
+				if left, _ := os.ReadDir(filepath.Join(p.dir, "state")); len(left) > 0 {
+					t.Errorf("left in the state directory: %v", left)
+				}
+				if text := recovered("0"); text != "" {
+					t.Errorf("recover again wrote:\n%s", text)
+				}
+			})
+		}
+	}
+}
