@@ -1,8 +1,10 @@
 package integration_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +60,37 @@ func TestSocket_ofAKilledRun(t *testing.T) {
 	}
 }
 
+// A run whose graceful and then whose guard were killed still has its socket when another run starts.
+func TestSocket_ofASecondGraceful(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	place := t.TempDir()
+	env := append(os.Environ(), "XDG_RUNTIME_DIR="+place)
+	p := command(t, "graceful", "run", "--grace", "1m", "--", "sh", "-c",
+		"trap 'echo >stopping' TERM; echo $$ >target; until [ -e end ]; do sleep 0.01; done")
+	p.cmd.Env = env
+	p.start()
+	target, guard := p.pidIn("target"), p.guard()
+	kill(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	last := p.successor(guard)
+	p.file("stopping")
+	kill(t, guard)
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	next := command(t, "graceful", "run", "true")
+	next.cmd.Env = env
+	next.start().want("0")
+	if left, _ := filepath.Glob(place + "/graceful-*/socket"); len(left) != 1 {
+		t.Errorf("left %q", left)
+	}
+	p.touch("end")
+	p.until("end of graceful", func() bool { return !alive(last) })
+	p.gone(target)
+	if left, _ := filepath.Glob(place + "/graceful-*"); len(left) != 0 {
+		t.Errorf("left %q", left)
+	}
+}
+
 // A command that no program can be started with is refused when it is registered, and not lost when it is to run.
 func TestDefer_tooLong(t *testing.T) {
 	need(t, "linux")
@@ -84,4 +117,28 @@ func TestDefer_tooLong(t *testing.T) {
 	}
 	p.touch("end")
 	p.want("0")
+}
+
+// Cleanup commands that no program can be started with, for the variables that a run adds, are refused at the start.
+func TestRun_tooLong(t *testing.T) {
+	need(t, "linux", "prlimit")
+	t.Parallel()
+	long := make([]string, 20)
+	for i := range long { // together 1,000 bytes less than execve(2) takes with a stack of 8 MiB
+		long[i] = fmt.Sprint("A", i, "=") + strings.Repeat("x", (2<<20-1000)/len(long))
+	}
+	for name, c := range map[string]struct{ args, env []string }{
+		"environment": {env: long}, "name": {args: []string{"--name", strings.Repeat("x", 128<<10-2)}},
+	} {
+		for _, when := range []string{"--on-exit", "--on-stop"} {
+			args := slices.Concat([]string{"prlimit", "--stack=8388608", "graceful", "run", when, "true"}, c.args,
+				[]string{"--", "touch", "started"})
+			p := command(t, args...)
+			p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, c.env...)
+			p.start().want("125")
+			if text := p.text(); !strings.Contains(text, "no program can be started with more than") || exists(p, "started") {
+				t.Errorf("%s, %s: it wrote %.500q", name, when, text)
+			}
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -128,6 +129,14 @@ func (p *proc) wrote(name, want string) {
 	if got := string(data); got != want {
 		p.t.Fatalf("%s is %q, want %q; the program wrote:\n%s", name, got, want, p.text())
 	}
+}
+
+// withoutLog is a text without graceful's own lines, which a thread of its own writes: between the lines of others they
+// have no certain place.
+func withoutLog(text string) string {
+	return strings.Join(slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(line string) bool {
+		return strings.HasPrefix(line, "graceful: ")
+	}), "")
 }
 
 // lastLine is the last full line of a text.

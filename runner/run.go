@@ -88,6 +88,9 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	defer destination.Close()
 	config.Delays = true
 	r := newRun(NewID(), config)
+	if err := r.checkSizes(); err != nil {
+		return Result{}, err
+	}
 	r.Dir = workingDir()
 	if config.Contain == tree.Cgroup {
 		if r.Cgroup, err = tree.FindCgroup("graceful-" + r.ID); err != nil {

@@ -30,6 +30,17 @@ func checkCommands(commands []cleanup.Command) error {
 	return nil
 }
 
+// checkSizes returns an error if a command of the configuration is too long for execve(2) with the variables that a run
+// adds.
+func (r Run) checkSizes() error {
+	for c := range r.Cleanup.Entries.All() {
+		if err := process.CheckSize(c.Command.Args, commandEnv(r, *c)); err != nil {
+			return fmt.Errorf("command %.60q: %w", c.Command.Text, err)
+		}
+	}
+	return nil
+}
+
 // startFailure returns the exit status for an error in starting the target, as env(1) and shells return it. It adds a
 // hint where the error alone would mislead.
 func startFailure(command string, err error) (status int, hint string) {

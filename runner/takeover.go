@@ -11,6 +11,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/cleanup/registry"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/procfs"
@@ -105,6 +106,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	p.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard knows this number
 	p.inherit = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
 	p.log, p.guard, p.socket, p.report, p.since = log, guard, socket, destination, m.Start
+	p.socketLock = registry.Hold(m.run.Socket)
 	p.SetRoot(guard.PID())
 	if workingDir() == "/" { // the guard has left
 		m.run.Dir = string(m.Begin.Dir)

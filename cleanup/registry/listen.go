@@ -113,7 +113,7 @@ func lockIn(dir string) (fd int, err error) {
 	if fd, err = eintr.Openat(unix.AT_FDCWD, unlocked, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o600); err != nil {
 		return -1, fmt.Errorf("%s: %w", unlocked, err)
 	}
-	err = eintr.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX) })
+	err = eintr.Retry(func() error { return unix.Flock(fd, unix.LOCK_SH) })
 	if err == nil {
 		err = os.Rename(unlocked, filepath.Join(dir, lockName))
 	}
@@ -123,6 +123,21 @@ func lockIn(dir string) (fd int, err error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// Hold locks the socket of an address once more, for a process that has inherited it from one that may end first. It
+// returns the descriptor, or -1 if the socket has no lock. Linux.
+func Hold(address string) int {
+	dir := dirOf(address)
+	if dir == "" {
+		return -1
+	}
+	fd, err := eintr.Openat(unix.AT_FDCWD, filepath.Join(dir, lockName), unix.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err == nil && unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) != nil {
+		unix.Close(fd)
+		fd = -1
+	}
+	return fd
 }
 
 // listenAt creates a non-blocking socket that listens at an address.

@@ -40,7 +40,7 @@ func TestRemoveDead(t *testing.T) {
 	place := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", place)
 	var sockets []Socket
-	for _, id := range []string{"dead", "living", "earlier", "ending"} {
+	for _, id := range []string{"dead", "living", "earlier", "ending", "held"} {
 		s, err := Listen(id)
 		if err != nil {
 			t.Fatal(err)
@@ -48,6 +48,8 @@ func TestRemoveDead(t *testing.T) {
 		sockets = append(sockets, s)
 	}
 	unix.Close(sockets[0].Lock) // the kernel does that when a process ends
+	defer unix.Close(Hold(sockets[4].Address))
+	unix.Close(sockets[4].Lock)
 	_ = os.Remove(filepath.Join(place, "graceful-earlier", lockName))
 	for _, name := range []string{"other", "graceful-file"} {
 		if err := os.WriteFile(filepath.Join(place, name), nil, 0o600); err != nil {
@@ -64,7 +66,7 @@ func TestRemoveDead(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	want := []string{"graceful-earlier", "graceful-file", "graceful-link", "graceful-living", "other"}
+	want := []string{"graceful-earlier", "graceful-file", "graceful-held", "graceful-link", "graceful-living", "other"}
 	if !slices.Equal(names, want) {
 		t.Errorf("left %v, want %v", names, want)
 	}
