@@ -279,7 +279,7 @@ func takeOver(args []string) int {
 	status, err := runner.TakeOver(args, func(c runner.Config, began time.Time) *slog.Logger {
 		log = newLogger(out, c, began)
 		return log
-	})
+	}, out.flush)
 	if err != nil {
 		log.Error(messageTakeOver, "err", fmt.Errorf("taking over a run: %w", err))
 	}

@@ -250,7 +250,8 @@ func TestOnAReadOnlyRootCommandsAreRegistered(t *testing.T) {
 		kill -9 $graceful; sleep 1000`)
 	p.start().want("KILL")
 	p.until("cleanup", func() bool { return strings.Contains(p.text(), "\n/\n") })
-	text := p.text() // of which the log may come a moment later
+	p.until("the word of it", func() bool { return strings.Contains(p.text(), "graceful was killed") })
+	text := p.text()
 	const taken = `graceful: graceful was killed; .*\n`
 	if !regexp.MustCompile(`^4\n@graceful-.*\n1\n(` + taken + `/\n|/\n` + taken + `)$`).MatchString(text) {
 		t.Errorf("it wrote:\n%s", text)

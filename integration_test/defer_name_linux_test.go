@@ -23,6 +23,7 @@ func TestDefer_nameHidesTheCommandFromAnotherGraceful(t *testing.T) {
 			}
 			p.start()
 			running := p.pidIn("running")
+			p.until("the start in the log", func() bool { return strings.Contains(p.text(), "hidden") })
 			recovered := ""
 			if victim == "graceful" {
 				guard := p.guard()

@@ -24,6 +24,22 @@ func TestGuard_suspendedAgainAndAgain(t *testing.T) {
 	p.wrote("cleaned", "1\n")
 }
 
+// A target and a cleanup command that suspend the guard after a takeover hold up nothing: it is continued, although
+// graceful is not told that its parent is suspended.
+func TestGuard_suspendedAfterATakeover(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit-timeout", "1h", "--on-exit", "echo 2 >>cleaned",
+		"--on-exit", "kill -STOP $PPID; echo 1 >>cleaned", "--", "sh", "-c",
+		"trap 'kill -STOP $PPID; exit 7' TERM; echo $$ >target; while :; do sleep 0.01; done")
+	target, guard := p.pidIn("target"), p.guard()
+	kill(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	p.gone(target)
+	p.wrote("cleaned", "1\n2\n")
+}
+
 // The next run removes the socket of a run whose processes of graceful were all killed, and not that of one that lives.
 func TestSocket_ofAKilledRun(t *testing.T) {
 	need(t, "linux")

@@ -200,7 +200,8 @@ func TestAnotherUserRenamesTheParentOfTheStateDirectory(t *testing.T) {
 			second := run()
 			second.pidIn("pid")
 			for _, p := range []*proc{first, second} {
-				if !alive(p.pidIn("pid")) || !strings.Contains(p.text(), "can be replaced by others") {
+				p.until("warning", func() bool { return strings.Contains(p.text(), "can be replaced by others") })
+				if !alive(p.pidIn("pid")) {
 					t.Errorf("it wrote\n%s", p.text())
 				}
 			}

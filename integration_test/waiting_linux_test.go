@@ -63,7 +63,7 @@ func TestARestartWaitsUntilTheKilledRunIsFinished(t *testing.T) {
 			if name == "by itself" {
 				waits = 0
 			}
-			if reason := lastLine(said); reason != "recovered" && reason != "orphaned" ||
+			if reason := lastLine(withoutLog(said)); reason != "recovered" && reason != "orphaned" ||
 				strings.Count(said, waitsForKilled) != waits {
 				t.Errorf("it wrote:\n%s", said)
 			}

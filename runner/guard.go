@@ -128,6 +128,8 @@ func (p *processes) lostGuard() (lost, orphaned bool) {
 	return true, orphaned
 }
 
+func (p *processes) isGuardChild() bool { return p.guard == nil || p.guard.IsChild() }
+
 // goOnWithoutGuard continues the run after the guard was killed.
 func (l *loop) goOnWithoutGuard(orphaned bool) {
 	if !orphaned {

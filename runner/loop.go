@@ -257,12 +257,18 @@ func (l *loop) handle(e machine.Event) {
 	}
 }
 
+// guardPause is the time between two looks at a guard whose suspension no signal tells.
+const guardPause = time.Second / 2
+
 // setWake sets the timer to the earliest time at which something is due.
 func (l *loop) setWake() {
 	l.wake.Stop()
 	due := slices.DeleteFunc([]time.Time{l.sweep.look, l.suspend.at, l.waits.at, l.says.at}, time.Time.IsZero)
 	for _, d := range l.run.Deadlines {
 		due = append(due, d.At)
+	}
+	if !l.sys.isGuardChild() {
+		due = append(due, time.Now().Add(guardPause))
 	}
 	if len(due) > 0 {
 		l.wake.Reset(time.Until(slices.MinFunc(due, time.Time.Compare)))

@@ -37,6 +37,7 @@ type (
 		usage(pid int) *machine.Usage              // of a child that peek has returned
 		reap(pid int)
 		lostGuard() (lost, orphaned bool) // orphaned: graceful is no ancestor of the tree
+		isGuardChild() bool               // or no guard is there; else no signal tells that it was suspended
 		raisePriority()                   // there are more ends than it has time for
 	}
 	// members finds the members of the run. A tree.Tree is one.

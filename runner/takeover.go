@@ -26,8 +26,9 @@ import (
 const SuccessorName = "graceful: taking over"
 
 // TakeOver resumes a run whose graceful was killed: it stops the tree and runs the cleanup commands. args are the
-// process's arguments after argv[0]. It returns the exit status, which only the guard sees.
-func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger) (int, error) {
+// process's arguments after argv[0]. Before the guard ends, whose end is the run's for all that watch it, flush writes
+// what was logged. TakeOver returns the exit status, which only the guard sees.
+func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush func()) (int, error) {
 	go hear()
 	p, m, err := inherit(args, logger)
 	if err != nil {
@@ -48,6 +49,9 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger) (int, 
 	r := l.complete()
 	if err = p.conclude(r, m.ledger); err == errCommands {
 		err = nil
+	}
+	if err == nil {
+		flush()
 	}
 	p.closeGuard()
 	p.pty.Deliver(p.listener.Signals)
