@@ -40,6 +40,19 @@ func TestGuard_suspendedAfterATakeover(t *testing.T) {
 	p.wrote("cleaned", "1\n2\n")
 }
 
+// A guard that is frozen can neither run nor be continued. It is killed, and the run goes on without.
+func TestGuard_frozen(t *testing.T) {
+	t.Parallel()
+	cgroup := ownCgroup(t)
+	p := start(t, "graceful", "run", "--deadline", "3s", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
+		`echo $PPID >"$0"/cgroup.procs; echo 1 >"$0"/cgroup.freeze; echo $$ >target; exec sleep 1000`, cgroup)
+	target, guard := p.pidIn("target"), p.guard()
+	p.signal(unix.SIGTERM)
+	p.want("137") // of a target that no process marks as ended
+	p.gone(target, guard)
+	p.wrote("cleaned", "1\n")
+}
+
 // The next run removes the socket of a run whose processes of graceful were all killed, and not that of one that lives.
 func TestSocket_ofAKilledRun(t *testing.T) {
 	need(t, "linux")

@@ -34,12 +34,13 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 		slot.asked = 0
 		return 0, fmt.Errorf("asking the guard: %w", err)
 	}
+	asked := time.Now()
 	err = g.await(i, func() bool {
 		if g.Ended() {
 			return true
 		}
 		_ = unix.Kill(g.pid, unix.SIGCONT) // it may be suspended
-		return false
+		return time.Since(asked) > forksWithin && g.killed()
 	})
 	switch pid = int(atomic.LoadInt32(&slot.pid)); {
 	case pid == 0:
@@ -53,6 +54,18 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 		g.watchTarget()
 	}
 	return pid, nil
+}
+
+// forksWithin is how long the guard may take to fork. One that a frozen cgroup or a debugger stops never does.
+const forksWithin = 5 * time.Second
+
+// killed kills a guard that does not answer. It reports whether that has ended: the freezer of cgroups v1 keeps it.
+func (g *Guard) killed() bool {
+	_ = unix.Kill(g.pid, unix.SIGKILL)
+	for late := time.Now().Add(answerWithin); !g.Ended() && time.Now().Before(late); {
+		time.Sleep(time.Millisecond)
+	}
+	return g.gone
 }
 
 // watchTarget opens a pidfd of the target, which is not reaped yet.
