@@ -15,6 +15,7 @@ import (
 	"graceful/forward"
 	"graceful/runner"
 	"graceful/runner/machine"
+	"graceful/runner/notify"
 	"graceful/runner/process"
 	"graceful/runner/tree"
 
@@ -36,7 +37,7 @@ type runFlags struct {
 func newRunFlags() *runFlags {
 	return &runFlags{
 		Config: runner.Config{
-			Contain: tree.Auto, Guard: runner.GuardAuto, Defer: runner.DeferAuto,
+			Contain: tree.Auto, Guard: runner.GuardAuto, Defer: runner.DeferAuto, Notify: notify.Auto,
 			Policy: machine.Policy{
 				Grace: 10 * time.Second, Order: cleanup.LIFO, OnExitLimit: 30 * time.Second,
 				ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
@@ -103,8 +104,11 @@ func (f *runFlags) groups() []flagGroup {
 	output.addLogFlags(&f.Config)
 	output.Var(textValue(&f.Report, "FILE", nil), "report",
 		"file for a report on the run, in JSON, written at its end")
+	manager := newGroup("Service manager", "graceful run --notify off -- ./serve")
+	manager.Var(enumValue(&f.Notify, "WHETHER", "relay", notify.Choices()), "notify",
+		"whether messages of the run's processes to the service manager (sd_notify) pass on as graceful's: auto, off")
 	return []flagGroup{
-		f.stopping(), f.cleaningUp(), processTree, terminal, status, output, f.afterKill(),
+		f.stopping(), f.cleaningUp(), processTree, terminal, status, output, manager, f.afterKill(),
 		environmentGroup("graceful run --no-env -- ./job"),
 	}
 }

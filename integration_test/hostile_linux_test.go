@@ -44,7 +44,8 @@ func TestGuard_suspendedAfterATakeover(t *testing.T) {
 func TestGuard_frozen(t *testing.T) {
 	t.Parallel()
 	cgroup := ownCgroup(t)
-	p := start(t, "graceful", "run", "--deadline", "3s", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
+	p := start(t, "graceful", "run", "--deadline", "3s", "--on-exit-timeout", "1s", "--on-exit", "echo 1 >>cleaned",
+		"--", "sh", "-c",
 		`echo $PPID >"$0"/cgroup.procs; echo 1 >"$0"/cgroup.freeze; echo $$ >target; exec sleep 1000`, cgroup)
 	target, guard := p.pidIn("target"), p.guard()
 	p.signal(unix.SIGTERM)

@@ -17,6 +17,7 @@ import (
 type announcer struct {
 	at    time.Time // when to say what the stop waits for; zero: never
 	said  bool
+	ends  bool   // the service manager knows that the run comes to its end
 	kills string // why SIGKILL is about to be sent; "": it is not, or that was said
 
 	started map[int]time.Time     // when commands were started
@@ -113,7 +114,17 @@ func (l *loop) sayWaiting(now time.Time) {
 	if ok {
 		log = log.With("left", left)
 	}
+	l.sys.tell(fmt.Sprintf("STATUS=waiting for %s until %s", what, until))
 	log.Warn("waiting", "for", what, "until", until)
+}
+
+// title returns the name of a command, or the beginning of its text.
+func title(c cleanup.Entry) string {
+	what := cmp.Or(c.Name, c.Command.Text)
+	if runes := []rune(what); len(runes) > maxTitle {
+		what = string(runes[:maxTitle]) + "…"
+	}
+	return what
 }
 
 // awaited returns what a stop waits for, what happens when the time for that is over, and the timer that ends it.
@@ -121,11 +132,7 @@ func (l *loop) awaited() (what, until string, timer machine.Timer) {
 	switch r := l.run; {
 	case r.State == machine.Stopping && r.Stop.Phase == machine.PhaseOnStop:
 		for _, id := range r.Cleanup.Running(cleanup.AtStop) {
-			c := l.command(id)
-			what, timer.ID = cmp.Or(c.Name, c.Command.Text), id
-			if runes := []rune(what); len(runes) > maxTitle {
-				what = string(runes[:maxTitle]) + "…"
-			}
+			what, timer.ID = title(l.command(id)), id
 		}
 		timer.Name = machine.LimitTimer
 		return "on-stop command " + what, "SIGTERM to it", timer

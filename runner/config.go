@@ -13,6 +13,7 @@ import (
 
 	"graceful/cleanup"
 	"graceful/runner/machine"
+	"graceful/runner/notify"
 	"graceful/runner/tree"
 
 	"golang.org/x/sys/unix"
@@ -37,9 +38,10 @@ type Config struct {
 	Defer   Defer  // "": auto, in a ledger of an earlier version
 	Report  string `json:"-"` // path of the report, resolved when the run begins; "": none
 
-	Guard    Guard  `json:"-"`
-	StateDir string `json:"-"` // directory of the ledger; "": the ledger is in memory
-	Named    bool   `json:"-"` // the user gave the name: StateDir has one run of that name at a time
+	Notify   notify.Choice `json:"-"`
+	Guard    Guard         `json:"-"`
+	StateDir string        `json:"-"` // directory of the ledger; "": the ledger is in memory
+	Named    bool          `json:"-"` // the user gave the name: StateDir has one run of that name at a time
 
 	StrictStateDir bool          `json:"-"` // it is an error if another user can replace StateDir
 	WaitForName    time.Duration `json:"-"` // how long to wait for the end of a live run of the name; 0: not at all

@@ -293,6 +293,8 @@ func (s *fakeSystem) started() map[int]int                        { return s.byG
 func (s *fakeSystem) discarded(int) cleanup.Outputs               { return s.dead }
 func (s *fakeSystem) findOrphaned(Run) error                      { return nil }
 
+func (s *fakeSystem) tell(...string) {}
+
 func (s *fakeSystem) isGuardChild() bool { return true }
 
 func (s *fakeSystem) lostGuard() (lost, orphaned bool) {

@@ -242,6 +242,7 @@ func (l *loop) handle(e machine.Event) {
 		l.says.kills = l.killReason(e)
 	}
 	l.says.begun(r.Run, time.Now())
+	l.tellEnd()
 	if l.run.State != was {
 		l.log.Info("state changed", "state", l.run.State.String(), "was", was.String())
 		l.logSurvivors(e, was)

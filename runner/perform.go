@@ -180,6 +180,7 @@ func (l *loop) commandStarted(c cleanup.Entry, pid int, discarded cleanup.Output
 		l.sys.Exempt(pid)
 	}
 	l.handle(e)
+	l.tellCommand(c)
 }
 
 // startTime returns the start time of a child for the ledger. Without a ledger it returns 0.

@@ -15,6 +15,7 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
 	"graceful/runner/machine"
+	"graceful/runner/notify"
 	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
@@ -52,6 +53,8 @@ type processes struct {
 	priority process.Priority // before that
 
 	stopOn []int // the signals that stop the run that this process is to begin; nil: the default ones
+
+	relay *notify.Relay // nil: the run has none
 
 	parentGone <-chan struct{} // see watchParent; nil: the run does not depend on the parent
 }
@@ -159,7 +162,7 @@ func (p *processes) newLoop(m remembered) *loop {
 
 // startTarget starts the target. Afterwards graceful holds no descriptor that only the target needs, and no directory.
 func (p *processes) startTarget(r Run) (int, error) {
-	env, inheritance := r.mark(r.Config.Env, r.StopTime()), process.Inheritance()
+	env, inheritance := p.withRelay(r.mark(r.Config.Env, r.StopTime())), process.Inheritance()
 	s := process.Spec{
 		Program: r.Config.Command[0], Search: process.SearchPath(env), Argv: r.Config.Command, Env: env,
 		Ignored: p.inherit.Ignored, Blocked: p.inherit.Blocked, Cgroup: r.Cgroup,
@@ -189,7 +192,7 @@ func (p *processes) ignoredByParents() []syscall.Signal {
 
 // startCommand starts a cleanup command. What it writes to a dead output is discarded.
 func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, discarded cleanup.Outputs, err error) {
-	args, env := c.Command.Args, commandEnv(r, c)
+	args, env := c.Command.Args, p.withRelay(commandEnv(r, c))
 	ignored := p.ignoredByParents()
 	if r.State >= machine.Cleaning {
 		ignored = append(ignored, unix.SIGTTOU) // as graceful does: see cleaning

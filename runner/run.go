@@ -13,6 +13,7 @@ import (
 	"graceful/cleanup/registry"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
+	"graceful/runner/notify"
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
@@ -146,6 +147,10 @@ func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 		registry.Remove(r.Socket)
 		registry.RemoveDead(r.Socket)
 	}()
+	if r.Config.Notify != notify.Off {
+		p.openRelay(r.ID)
+		defer p.relay.Close()
+	}
 	if runLedger != nil {
 		if err := begin(runLedger, r, p); err != nil {
 			return Result{}, errors.Join(err, discard(runLedger))

@@ -102,8 +102,9 @@ type (
 		awaitExit(procfs.Identity) bool // the end of the process will be reported
 		admit(registry.Call) error      // nil: the process is admitted
 	}
-	// finisher performs the last steps of a run.
+	// finisher performs the last steps of a run, and tells of them.
 	finisher interface {
+		tell(assignments ...string) // sends a message to the service manager: see sd_notify(3)
 		relayRest(r Run, stopping bool) (relayed <-chan struct{})
 		writeReport(Run, *report.History) error
 	}

@@ -69,6 +69,16 @@ func (r Run) unfinished() (n int) {
 	return n
 }
 
+func (d *decision) commandStarted(e CommandStarted) {
+	if !d.isClaimed(e.ID) {
+		return
+	}
+	d.update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start, c.Discarded = e.PID, e.Start, e.Discarded })
+	if c, _ := d.Cleanup.Get(e.ID); !c.TimedOut {
+		d.do(d.limitTimer(c))
+	}
+}
+
 func (d *decision) commandFailed(e CommandFailed) {
 	switch c, _ := d.Cleanup.Get(e.ID); {
 	case !d.isClaimed(e.ID) || e.Transient && c.PID != 0:

@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"graceful/runner"},
 	{
 		"graceful/runner/machine", "graceful/runner/journal", "graceful/runner/process", "graceful/runner/tree",
-		"graceful/runner/terminal", "graceful/runner/report",
+		"graceful/runner/terminal", "graceful/runner/report", "graceful/runner/notify",
 	},
 	{"graceful/runner/procfs", "graceful/runner/sigstate", "graceful/forward", "graceful/cleanup"},
 }

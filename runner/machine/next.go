@@ -82,7 +82,7 @@ import (
 // A command ends by CommandEnded, by CommandFailed without Transient, or by its abandon timer. A cleanup command also
 // ends by CommandLost. The events of a command do nothing unless it is claimed. In all states:
 //
-//	CommandStarted  The pid is kept.
+//	CommandStarted  The pid is kept. The limit timer starts anew: it was for the start.
 //	CommandFailed   With Transient the retry timer starts; with Transient and a pid: no action.
 //	retry timer     StartCommand. With a pid, or for an on-stop command outside Stopping: no action.
 //	limit timer     TerminateCommand, and the kill timer starts. Without a pid the command ends.
@@ -123,9 +123,7 @@ func Next(r Run, e Event) (Run, []Action) {
 	case RetriedUnstarted:
 		d.retried(false)
 	case CommandStarted:
-		if d.isClaimed(e.ID) {
-			d.update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start, c.Discarded = e.PID, e.Start, e.Discarded })
-		}
+		d.commandStarted(e)
 	case CommandFailed:
 		d.commandFailed(e)
 	case CommandEnded:

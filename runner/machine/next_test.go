@@ -256,6 +256,14 @@ func TestNext_commandNeverStarts(t *testing.T) {
 	}
 }
 
+// The time that a slow start has taken is not taken from the command.
+func TestNext_limitFromTheStart(t *testing.T) {
+	_, todo := Next(runIn(Cleaning, notStarted(2)), CommandStarted{ID: 2, PID: 200})
+	if len(todo) != 1 || todo[0].(startTimer).timer != (Timer{Name: LimitTimer, ID: 2}) {
+		t.Errorf("it does %+v", todo)
+	}
+}
+
 func TestNext_noCleanupCommands(t *testing.T) {
 	r := runIn(Sweeping)
 	r.Cleanup.Stack = cleanup.Stack{}

@@ -20,8 +20,9 @@ import (
 // maxPIDLength is the room for a pid in decimal and the byte after it. PID_MAX_LIMIT is 4194304.
 const maxPIDLength = 8
 
-// pidVariables hold the pid of the process that they are meant for (sd_listen_fds(3), sd_watchdog_enabled(3)).
-var pidVariables = []string{"LISTEN_PID", "WATCHDOG_PID"}
+// pidVariables hold the pid of the process that they are meant for (sd_listen_fds(3), sd_watchdog_enabled(3),
+// systemd.exec(5)).
+var pidVariables = []string{"LISTEN_PID", "WATCHDOG_PID", "SYSTEMD_EXEC_PID"}
 
 // raised is RLIMIT_NOFILE as package syscall has raised it. Where it was changed since, it is the caller's will.
 var raised = func() (limit unix.Rlimit) {
@@ -46,6 +47,9 @@ func (s Spec) parts() (p parts, err error) {
 	}
 	if s.Cgroup != "" {
 		p.cgroup, p.procs = s.Cgroup, s.Cgroup+"/cgroup.procs"
+	}
+	if slices.Contains(p.env, "LISTEN_PID="+strconv.Itoa(s.PIDOfOurs)) { // the same in another form: sd_listen_fds(3)
+		p.env = slices.DeleteFunc(p.env, func(kv string) bool { return strings.HasPrefix(kv, "LISTEN_PIDFDID=") })
 	}
 	for i, kv := range p.env {
 		name, value, _ := strings.Cut(kv, "=")

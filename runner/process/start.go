@@ -37,7 +37,7 @@ type Spec struct {
 
 	Terminal   uintptr // descriptor of the terminal of a session of its own; 0: it is in graceful's session
 	Foreground bool    // its group is made the foreground group of the terminal at standard input
-	PIDOfOurs  int     // where LISTEN_PID or WATCHDOG_PID has this value, it is replaced by the pid of the process
+	PIDOfOurs  int     // where a variable for a service has this pid, it is replaced by that of the process
 }
 
 // OutOfResources reports whether an error is for want of processes, memory or descriptors: trying again later may help.

@@ -1,0 +1,53 @@
+package runner
+
+import (
+	"fmt"
+	"time"
+
+	"graceful/cleanup"
+	"graceful/runner/machine"
+	"graceful/runner/notify"
+	"graceful/runner/process"
+	"graceful/runner/procfs"
+
+	"golang.org/x/sys/unix"
+)
+
+// openRelay opens the relay, if a service manager wants messages of this process.
+func (p *processes) openRelay(id string) {
+	isMember := func(pid int) bool { return procfs.IsBelow(pid, unix.Getpid()) }
+	relay, err := notify.Open(id, isMember, p.log)
+	if err != nil {
+		p.log.Warn("no message to the service manager is relayed", "err", err)
+	}
+	p.relay = relay
+}
+
+// withRelay returns an environment in which messages to the service manager go to graceful.
+func (p *processes) withRelay(env []string) []string {
+	if p.relay == nil {
+		return env
+	}
+	return process.Setenv(env, notify.SocketVariable, p.relay.Address)
+}
+
+func (p *processes) tell(assignments ...string) { p.relay.Tell(assignments...) }
+
+// tellEnd tells the service manager, once, that the run comes to its end.
+func (l *loop) tellEnd() {
+	if !l.says.ends && (l.run.Stop.Count > 0 || l.run.State >= machine.Sweeping) {
+		l.says.ends = true
+		l.sys.tell("STOPPING=1", "STATUS=stopping "+l.run.Config.Name)
+	}
+}
+
+// tellCommand tells the service manager which command runs, and that a cleanup command may need its time limit.
+func (l *loop) tellCommand(c cleanup.Entry) {
+	switch {
+	case c.When == cleanup.AtStop:
+		l.sys.tell("STATUS=running on-stop command " + title(c))
+	case l.run.State >= machine.Cleaning:
+		most := (c.Command.Limit + machine.CommandKillAfter + time.Second).Microseconds()
+		l.sys.tell("STATUS=running cleanup command "+title(c), fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", most))
+	}
+}

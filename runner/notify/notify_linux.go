@@ -1,0 +1,206 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"graceful/cleanup/eintr"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxMessage bounds a message in bytes. The service manager ignores longer ones.
+	maxMessage = 4096
+	// maxFiles is the number of descriptors that the kernel passes with one message (unix(7), SCM_RIGHTS).
+	maxFiles = 253
+	// pause is the time before the socket is read again when the kernel lacks memory.
+	pause = 10 * time.Millisecond
+)
+
+// Relay is the socket for the messages of a run. A nil Relay relays none, and Tell does nothing.
+type Relay struct {
+	Address string // for the processes of the run
+
+	in, out  *os.File // out is connected to the service manager
+	manager  *unix.SockaddrUnix
+	isMember func(pid int) bool
+	log      *slog.Logger
+	said     map[string]bool // refusals that were logged
+}
+
+// Open makes the relay of a run and begins to relay. It returns nil if no service manager wants messages of this
+// process: there is no NOTIFY_SOCKET, or it is for another process (SYSTEMD_EXEC_PID, systemd.exec(5)). Senders are
+// identified by SCM_CREDENTIALS; isMember says whether one belongs to the run. The socket has an address without a file
+// (unix(7), abstract): the target may be another user's, and have another root directory.
+func Open(id string, isMember func(pid int) bool, log *slog.Logger) (*Relay, error) {
+	name, mainPID := os.Getenv(SocketVariable), os.Getenv("SYSTEMD_EXEC_PID")
+	isAddress := strings.HasPrefix(name, "/") || strings.HasPrefix(name, "@")
+	if !isAddress || mainPID != "" && mainPID != strconv.Itoa(os.Getpid()) {
+		return nil, nil
+	}
+	r := &Relay{
+		Address: "@graceful-notify-" + id, manager: &unix.SockaddrUnix{Name: name}, isMember: isMember, log: log,
+		said: map[string]bool{},
+	}
+	in, err := socket()
+	if err != nil {
+		return nil, err
+	}
+	err = unix.SetsockoptInt(in, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	if err == nil {
+		err = unix.Bind(in, &unix.SockaddrUnix{Name: r.Address})
+	}
+	out := -1
+	if err == nil {
+		out, err = socket()
+	}
+	if err == nil {
+		err = unix.Connect(out, r.manager)
+	}
+	if err != nil {
+		_, _ = unix.Close(in), unix.Close(out)
+		return nil, fmt.Errorf("%s=%s: %w", SocketVariable, name, err)
+	}
+	r.in, r.out = os.NewFile(uintptr(in), "messages of the run"), os.NewFile(uintptr(out), name)
+	go r.serve()
+	return r, nil
+}
+
+func socket() (int, error) {
+	return unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+}
+
+// Close ends the relaying.
+func (r *Relay) Close() {
+	if r != nil {
+		_, _ = r.in.Close(), r.out.Close()
+	}
+}
+
+// Tell sends a message of graceful itself. It does not wait: when the service manager is behind, the message is lost.
+func (r *Relay) Tell(assignments ...string) {
+	if r == nil {
+		return
+	}
+	for i, text := range assignments {
+		assignments[i] = oneLine(text)
+	}
+	message := strings.Join(assignments, "\n")
+	raw, err := r.out.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = r.send(int(fd), []byte(message[:min(len(message), maxMessage)]), nil) })
+	}
+}
+
+// serve relays messages, in their order, until the relay is closed.
+func (r *Relay) serve() {
+	raw, err := r.in.SyscallConn()
+	if err != nil {
+		return
+	}
+	message := make([]byte, maxMessage)
+	control := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*maxFiles))
+	for {
+		var n, controls, flags int
+		var receiveErr error
+		err := raw.Read(func(fd uintptr) bool {
+			n, controls, flags, _, receiveErr = unix.Recvmsg(int(fd), message, control, unix.MSG_CMSG_CLOEXEC)
+			return receiveErr != unix.EAGAIN
+		})
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return
+		case err != nil, receiveErr != nil && receiveErr != unix.EINTR:
+			time.Sleep(pause)
+		case receiveErr == nil:
+			r.relay(string(message[:n]), control[:controls], flags)
+		}
+	}
+}
+
+// relay sends a message on, with its descriptors, and closes them. A sender that waits for their end (BARRIER=1) goes
+// on when the service manager has closed its own.
+func (r *Relay) relay(message string, control []byte, flags int) {
+	pid, files := attached(control)
+	defer func() {
+		for _, fd := range files {
+			unix.Close(fd)
+		}
+	}()
+	switch {
+	case flags&unix.MSG_TRUNC != 0:
+		r.refuse(pid, "it is too long")
+		return
+	case flags&unix.MSG_CTRUNC != 0:
+		r.refuse(pid, "graceful cannot have so many descriptors")
+		return
+	case pid == 0 || !r.isMember(pid):
+		r.refuse(pid, "the sender is no process of this run, or has ended")
+		return
+	}
+	if message = forManager(message); message == "" {
+		return
+	}
+	raw, err := r.out.SyscallConn()
+	if err != nil {
+		return
+	}
+	err = errors.Join(raw.Write(func(fd uintptr) bool {
+		err = r.send(int(fd), []byte(message), files)
+		return err != unix.EAGAIN
+	}), err)
+	if err != nil {
+		r.refuse(pid, err.Error())
+	}
+}
+
+// refuse logs why a message is not sent on: a reason once as a warning, since anyone may send messages.
+func (r *Relay) refuse(pid int, why string) {
+	log := r.log.Warn
+	if r.said[why] {
+		log = r.log.Info
+	}
+	r.said[why] = true
+	log("message to the service manager not relayed", "pid", pid, "err", why)
+}
+
+// send sends a message to the service manager. Connected again, the socket reaches one that was started again.
+func (r *Relay) send(fd int, message []byte, files []int) error {
+	var rights []byte
+	if len(files) > 0 {
+		rights = unix.UnixRights(files...)
+	}
+	send := func() error {
+		return eintr.Retry(func() error { return unix.Sendmsg(fd, message, rights, nil, unix.MSG_NOSIGNAL) })
+	}
+	err := send()
+	if err == unix.ECONNREFUSED || err == unix.ENOTCONN || err == unix.ECONNRESET {
+		if err = unix.Connect(fd, r.manager); err == nil {
+			err = send()
+		}
+	}
+	return err
+}
+
+// attached returns the sender of a message, 0 for one outside this PID namespace, and the descriptors.
+func attached(control []byte) (pid int, files []int) {
+	parts, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return 0, nil
+	}
+	for _, part := range parts {
+		if sender, err := unix.ParseUnixCredentials(&part); err == nil {
+			pid = int(sender.Pid)
+		}
+		if passed, err := unix.ParseUnixRights(&part); err == nil {
+			files = append(files, passed...)
+		}
+	}
+	return pid, files
+}
