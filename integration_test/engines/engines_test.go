@@ -1,0 +1,75 @@
+//go:build engines
+
+// Package engines runs graceful under real service managers and container engines, as root. Each has to be installed:
+// see .ci/engines, which runs these tests. They are not part of go test ./... .
+package engines
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 60 * time.Second
+
+// binary is the graceful under test.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "graceful-engines-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "graceful")
+	cmd := exec.Command("go", "build", "-o", binary, "../..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building graceful: %v\n%s", err, out)
+		return 1
+	}
+	defer shutDown()
+	return m.Run()
+}
+
+// until waits for what will happen.
+func until(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for late := time.Now().Add(patience); !happened(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("no %s in %v", what, patience)
+		}
+	}
+}
+
+// content returns what a file holds; nothing if it is not there.
+func content(path string) string {
+	data, _ := os.ReadFile(path)
+	return string(data)
+}
+
+// write writes a file and the directories above it.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.WriteFile(path, []byte(text), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// output runs a command and returns what it writes, and whether it succeeded.
+func output(name string, args ...string) (string, bool) {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err == nil
+}

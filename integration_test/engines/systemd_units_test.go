@@ -1,0 +1,158 @@
+//go:build engines
+
+package engines
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// units returns the units on a page of the documentation, by their paths: indented, after a comment with the path.
+func units(t *testing.T, path string) map[string]string {
+	t.Helper()
+	found, name := map[string]string{}, ""
+	for line := range strings.Lines(content(path)) {
+		text, indented := strings.CutPrefix(line, "    ")
+		unit, begins := strings.CutPrefix(text, "# /")
+		switch {
+		case indented && begins:
+			name = "/" + strings.TrimSpace(unit)
+		case indented && name != "":
+			found[name] += text
+		case line == "\n" && name != "":
+			found[name] += line
+		default:
+			name = ""
+		}
+	}
+	if len(found) == 0 {
+		t.Fatalf("%s has no unit", path)
+	}
+	return found
+}
+
+// The units of the page: the service is killed, stopped, and recovered when the machine boots.
+func TestSystemd_page(t *testing.T) {
+	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
+	for path, unit := range units(t, "../../docs/engines/systemd.md") {
+		write(t, u.dir+"/a-unit", unit)
+		u.do("cp", "/test/"+u.name+"/a-unit", path)
+	}
+	u.do("systemctl", "daemon-reload")
+	write(t, u.dir+"/flush", "#!/bin/sh\necho $GRACEFUL_REASON >>/test/"+u.name+"/flushed\n")
+	write(t, u.dir+"/serve", "#!/bin/sh\nsystemd-notify --ready; setsid sleep 1000 & exec sleep 1000\n")
+	for _, name := range []string{"flush", "serve"} {
+		u.do("cp", "/test/"+u.name+"/"+name, "/usr/bin/"+name)
+	}
+	serve := &service{systemd: u.systemd, t: t, name: "serve", dir: u.dir}
+	serve.start()
+	serve.stop()
+	if got := serve.property("Result"); got != "success" {
+		t.Errorf("a stop ends with %s", got)
+	}
+	serve.wrote("flushed", "stopped\n")
+	serve.start()
+	serve.killMain()
+	serve.wrote("flushed", "stopped\nrecovered\n")
+	serve.becomes("NRestarts", "1")
+	serve.becomes("ActiveState", "active")
+	// All of it is gone at once, as when the machine stops; it boots without the service.
+	u.do("systemctl", "mask", "--runtime", "serve")
+	u.do("systemctl", "kill", "-s", "KILL", "serve")
+	until(t, "end of all processes", func() bool { return serve.processes() == "" })
+	u.do("systemctl", "start", "graceful-recover@var-lib-serve")
+	serve.wrote("flushed", "stopped\nrecovered\nrecovered\n")
+	u.do("systemctl", "unmask", "--runtime", "serve")
+}
+
+// A service in a sandbox, of a user that exists only while it runs.
+func TestSystemd_sandbox(t *testing.T) {
+	u := newService(t, `Type=notify
+DynamicUser=yes
+StateDirectory=sandboxed
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+ProtectProc=invisible
+ProcSubset=pid
+RestrictNamespaces=yes
+RestrictSUIDSGID=yes
+MemoryDenyWriteExecute=yes
+LockPersonality=yes
+CapabilityBoundingSet=
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+KillMode=mixed
+ExecStart=/usr/bin/graceful run --state-dir ${STATE_DIRECTORY} --name x \
+	--on-exit 'echo $GRACEFUL_REASON >>$TEST/cleaned' -- sh -c 'graceful defer -- sh -c "echo deferred >>$TEST/cleaned"; \
+	setsid sleep 1000 & systemd-notify --ready; exec sleep 1000'
+ExecStopPost=/usr/bin/graceful recover --state-dir ${STATE_DIRECTORY}
+ReadWritePaths=/test
+`)
+	u.do("chmod", "1777", "/test/"+u.name)
+	u.start()
+	u.stop()
+	u.wrote("cleaned", "deferred\nstopped\n")
+	u.start()
+	u.killMain()
+	u.wrote("cleaned", "deferred\nstopped\ndeferred\nrecovered\n")
+	until(t, "end of all processes", func() bool { return u.processes() == "" })
+}
+
+// The program gets the sockets, and its own pid in LISTEN_PID.
+func TestSystemd_socketActivation(t *testing.T) {
+	u := newService(t, `Type=exec
+KillMode=mixed
+ExecStart=/usr/bin/graceful run --reraise --on-exit 'echo cleaned >>$TEST/cleaned' -- python3 /test/accept.py
+`)
+	write(t, u.systemd.dir+"/accept.py", `
+import os, socket
+assert os.environ["LISTEN_PID"] == str(os.getpid()) and os.environ["LISTEN_FDS"] == "1"
+s = socket.socket(fileno=3)
+while True:
+	c, _ = s.accept()
+	c.send(b"accepted\n")
+	c.close()
+`)
+	write(t, u.dir+"/socket", "[Socket]\nListenStream=/test/accept.socket\n")
+	u.do("cp", "/test/"+u.name+"/socket", "/etc/systemd/system/"+u.name+".socket")
+	u.do("systemctl", "daemon-reload")
+	u.do("systemctl", "start", u.name+".socket")
+	for range 2 {
+		if got := u.do("socat", "-T5", "UNIX-CONNECT:/test/accept.socket", "-"); got != "accepted" {
+			t.Errorf("the socket answers %q", got)
+		}
+	}
+	u.do("systemctl", "stop", u.name+".socket", u.name)
+	if got := u.property("Result"); got != "success" {
+		t.Errorf("the result is %s", got)
+	}
+	u.wrote("cleaned", "cleaned\n")
+}
+
+// A scope is stopped by SIGTERM to all of its processes at once, and to those that are born meanwhile: the target ends a
+// moment later, so that its cleanup is not hit.
+func TestSystemd_scope(t *testing.T) {
+	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
+	for _, end := range []string{"stop", "kill -s KILL --kill-whom=main"} {
+		_ = os.Remove(u.dir + "/ready")
+		run := `systemd-run --scope --unit ` + u.name + `-scope graceful run --on-exit "echo cleaned >>$1/cleaned" -v -- sh -c \
+			"setsid sleep 1000 & echo ready >$1/ready; trap : TERM; wait; sleep 0.3" >>$1/err 2>&1 &`
+		u.do("sh", "-c", run, "sh", "/test/"+u.name)
+		u.wrote("ready", "ready\n")
+		if strings.HasPrefix(end, "kill") { // a scope has no main process: kill graceful, which has begun it
+			u.do("sh", "-c", "kill -KILL $(head -n 1 /sys/fs/cgroup/system.slice/"+u.name+"-scope.scope/cgroup.procs)")
+		} else {
+			u.do("systemctl", "stop", u.name+"-scope.scope")
+		}
+		until(t, "end of the scope", func() bool {
+			_, there := u.output("test", "-e", "/sys/fs/cgroup/system.slice/"+u.name+"-scope.scope")
+			return !there
+		})
+	}
+	u.wrote("cleaned", "cleaned\ncleaned\n")
+}
