@@ -85,6 +85,9 @@ func (e *Entry) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &form); err != nil {
 		return err
 	}
+	if form.When > AtStop {
+		return fmt.Errorf("a command for the unknown moment %d", form.When)
+	}
 	*e = Entry{
 		When:    form.When,
 		Command: Command{Text: string(form.Text), Args: Strings(form.Args), Limit: form.Limit},

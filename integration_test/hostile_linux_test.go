@@ -172,3 +172,34 @@ func TestRun_tooLong(t *testing.T) {
 		}
 	}
 }
+
+// A umask that takes rights from the owner keeps no run from being recovered, and no command from its empty directory.
+func TestUmask(t *testing.T) {
+	need(t, "root", "setpriv")
+	t.Parallel()
+	p := command(t, as(another, "sh", "-c", `mkdir state gone; umask 0777; cd gone; rmdir ../gone; XDG_RUNTIME_DIR="$0" \
+		exec graceful run --state-dir "$0"/state --on-exit "echo cleaned >$0/cleaned; chmod 600 $0/cleaned" -- \
+		sh -c "umask 022; echo \$\$ >$0/target; exec sleep 1000"`)...)
+	p.cmd.Args = append(p.cmd.Args, p.dir)
+	if err := os.Chmod(p.dir, os.ModeSticky|0o777); err != nil {
+		t.Fatal(err)
+	}
+	for up := filepath.Dir(p.dir); up != os.TempDir(); up = filepath.Dir(up) {
+		if err := os.Chmod(up, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.start()
+	target := p.pidIn("target")
+	if lock, _ := filepath.Glob(p.dir + "/graceful-*/lock"); len(lock) != 1 {
+		t.Errorf("the locks are %q", lock)
+	} else if st, err := os.Stat(lock[0]); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the lock: %v, %v", st.Mode(), err)
+	}
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	r := start(t, as(another, "graceful", "recover", "--state-dir", p.dir+"/state")...)
+	r.want("0")
+	p.gone(target)
+	p.wrote("cleaned", "cleaned\n")
+}

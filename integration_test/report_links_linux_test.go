@@ -146,6 +146,21 @@ func TestAReportDoesNotFollowLinksOfUnmappedUsers(t *testing.T) {
 	}
 }
 
+// A report does not go to a FIFO that another user has put into a directory for all, and may read.
+func TestAReportDoesNotGoToAnotherUsersFIFO(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.attack("mkfifo -m 666 pub/r; mkdir pub/own; mkfifo pub/own/r")
+	p := s.start("--report", "pub/r", "--", "touch", "started")
+	p.want("125")
+	want := fmt.Sprintf("graceful: setting up the run: --report %s: it belongs to user %s "+
+		"(a FIFO has to belong to us or to its directory's owner)\n", s.in("pub/r"), attacker)
+	if got := p.text(); got != want {
+		t.Errorf("it wrote\n%s\nand not\n%s", got, want)
+	}
+	s.start("--report", "pub/own/r", "--", "true").want("0")
+}
+
 // A report does not go to a block device, neither by name nor by a link of ours, nor when the target makes one.
 func TestAReportDoesNotGoToABlockDevice(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,10 @@ func openTrusted(dir int, name string, flags int, kind uint32) (fd int, err erro
 		return -1, err
 	}
 	st, err := eintr.Fstat(fd)
-	if err = cmp.Or(err, checkTrust(&st, kind)); err != nil {
+	if err = cmp.Or(err, checkTrust(&st, kind)); err == nil && flags&unix.O_CREAT != 0 && st.Mode&0o600 != 0o600 {
+		err = eintr.Retry(func() error { return unix.Fchmod(fd, 0o600) }) // the umask has removed bits of the owner
+	}
+	if err != nil {
 		unix.Close(fd)
 		return -1, err
 	}

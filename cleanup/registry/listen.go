@@ -115,6 +115,9 @@ func lockIn(dir string) (fd int, err error) {
 	}
 	err = eintr.Retry(func() error { return unix.Flock(fd, unix.LOCK_SH) })
 	if err == nil {
+		err = unix.Fchmod(fd, 0o600) // the umask may have removed bits
+	}
+	if err == nil {
 		err = os.Rename(unlocked, filepath.Join(dir, lockName))
 	}
 	if err != nil {

@@ -33,6 +33,8 @@ mkdir $root/upper $root/work $root/merged
 mount -t overlay -o lowerdir=/,upperdir=$root/upper,workdir=$root/work none $root/merged || exit 77
 cd $root/merged
 mount -t proc none proc
+mount --bind proc/sys proc/sys
+mount -o remount,bind,ro proc/sys # not all of it is of this namespace
 mount -t sysfs -o ro none sys
 mount -t cgroup2 none sys/fs/cgroup
 for dir in run tmp dev; do mount -t tmpfs -o mode=755 none $dir; done

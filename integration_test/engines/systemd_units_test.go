@@ -134,14 +134,14 @@ while True:
 	u.wrote("cleaned", "cleaned\n")
 }
 
-// A scope is stopped by SIGTERM to all of its processes at once, and to those that are born meanwhile: the target ends a
-// moment later, so that its cleanup is not hit.
+// A scope is stopped by SIGTERM to all of its processes at once, and to those that are born meanwhile: the target ends
+// a moment later, so that its cleanup is not hit.
 func TestSystemd_scope(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
 	for _, end := range []string{"stop", "kill -s KILL --kill-whom=main"} {
 		_ = os.Remove(u.dir + "/ready")
-		run := `systemd-run --scope --unit ` + u.name + `-scope graceful run --on-exit "echo cleaned >>$1/cleaned" -v -- sh -c \
-			"setsid sleep 1000 & echo ready >$1/ready; trap : TERM; wait; sleep 0.3" >>$1/err 2>&1 &`
+		run := `systemd-run --scope --unit ` + u.name + `-scope graceful run -v --on-exit "echo cleaned >>$1/cleaned" -- \
+			sh -c "setsid sleep 1000 & echo ready >$1/ready; trap : TERM; wait; sleep 0.3" >>$1/err 2>&1 &`
 		u.do("sh", "-c", run, "sh", "/test/"+u.name)
 		u.wrote("ready", "ready\n")
 		if strings.HasPrefix(end, "kill") { // a scope has no main process: kill graceful, which has begun it

@@ -283,8 +283,13 @@ func (r *request) enterDir() bool {
 	if r.slot != 0 {
 		r.slotAt().dirGone = 1
 	}
-	return r.try(unix.SYS_MKDIRAT, atFDCWD, r.address(r.spare), 0o700, 0) &&
-		r.try(unix.SYS_CHDIR, r.address(r.spare), 0, 0, 0) &&
+	r.try(unix.SYS_UMASK, 0o077, 0, 0, 0)
+	umask := r.result
+	made := r.try(unix.SYS_MKDIRAT, atFDCWD, r.address(r.spare), 0o700, 0)
+	errno := r.errno
+	r.try(unix.SYS_UMASK, umask, 0, 0, 0)
+	r.errno = errno
+	return made && r.try(unix.SYS_CHDIR, r.address(r.spare), 0, 0, 0) &&
 		r.try(unix.SYS_UNLINKAT, atFDCWD, r.address(r.spare), unix.AT_REMOVEDIR, 0)
 }
 

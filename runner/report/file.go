@@ -21,6 +21,8 @@ var (
 	errBlockDevice = errors.New("it is a block device (a report can go to a file, a FIFO or a terminal)")
 	// errForeignLink means that the report's path contains a link of a user whose links graceful does not follow.
 	errForeignLink = errors.New("links are followed only if they belong to us or to their directory's owner")
+	// errForeignFIFO means that another user may read what is written to the report's FIFO.
+	errForeignFIFO = errors.New("a FIFO has to belong to us or to its directory's owner")
 	// errReplaced means that another file has the name of the destination.
 	errReplaced = errors.New("it was replaced while the run went on")
 )
@@ -41,15 +43,16 @@ type File struct {
 	rest string // path from dir: directories that did not exist, and the file's name
 }
 
-// Open opens the destination at an absolute path. If it fails, because of a block device or a link of another user, the
-// run must not start. Write returns every other failure.
+// Open opens the destination at an absolute path. If it fails, because of a block device, or a link or a FIFO of
+// another user, the run must not start. Write returns every other failure.
 func Open(path string) (*File, error) {
 	f := newFile(path)
 	err := f.open(maxLinks)
 	if fd, ok := standard[path]; ok && f.path == fdPath(fd) {
 		f.path = path
 	}
-	if errors.Is(err, errBlockDevice) || errors.Is(err, errForeignLink) {
+	isBad := func(bad error) bool { return errors.Is(err, bad) }
+	if slices.ContainsFunc([]error{errBlockDevice, errForeignLink, errForeignFIFO}, isBad) {
 		return nil, errors.Join(err, f.Close())
 	}
 	f.failure = err
@@ -151,6 +154,15 @@ func (f *File) open(links int) error {
 	id := fileIDOf(r.last)
 	if id.kind == unix.S_IFBLK {
 		return errBlockDevice
+	}
+	if id.kind == unix.S_IFIFO {
+		dir, err := eintr.Fstat(r.dir)
+		if err != nil {
+			return err
+		}
+		if !isTrusted(r.last, dir) {
+			return fmt.Errorf("it belongs to user %d (%w)", r.last.Uid, errForeignFIFO)
+		}
 	}
 	f.dir, f.rest = r.dir, strings.Join(r.rest, "/")
 	switch id.kind {

@@ -90,15 +90,16 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	return nil
 }
 
-// isTrusted reports whether a link may be followed: its owner is graceful's user or the owner of its directory. The
-// kernel has the same rule for sticky directories (may_follow_link in fs/namei.c).
+// isTrusted reports whether a link may be followed, or a FIFO written to: its owner is graceful's user or the owner of
+// its directory. The kernel has the same rule for sticky directories (may_follow_link and may_create_in_sticky in
+// fs/namei.c).
 //
-// All users that a user namespace does not map share one id there (user_namespaces(7)). Links with that id are trusted
+// All users that a user namespace does not map share one id there (user_namespaces(7)). Files with that id are trusted
 // only in a directory that no other user may write to.
-func isTrusted(link, dir unix.Stat_t) bool {
+func isTrusted(file, dir unix.Stat_t) bool {
 	const overflowUID = 65534
-	isOurs, isOwners := link.Uid == uint32(os.Geteuid()), link.Uid == dir.Uid
-	return isOurs || isOwners && (link.Uid != overflowUID || dir.Mode&0o022 == 0)
+	isOurs, isOwners := file.Uid == uint32(os.Geteuid()), file.Uid == dir.Uid
+	return isOurs || isOwners && (file.Uid != overflowUID || dir.Mode&0o022 == 0)
 }
 
 // enter opens a directory by its name in the current one, and makes it the current one. at is its path, and flag
