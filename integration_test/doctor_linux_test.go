@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -252,6 +253,27 @@ func TestWhatAKilledDoctorLeavesIsTakenAwayByRecover(t *testing.T) {
 	status, text := endOf(t, []string{plain, "recover", "--state-dir", state})
 	if entries, err := os.ReadDir(state); status != "0" || text != "" || err != nil || len(entries) > 0 {
 		t.Errorf("recover: status %s, %q, %v; in the directory are %v", status, text, err, entries)
+	}
+}
+
+// Called from outside of a container, as by docker exec, the doctor tells what becomes of the guard of its run.
+func TestTheDoctorComesFromOutside(t *testing.T) {
+	need(t, "root", "pidns", "tini", "nsenter", "norace")
+	for name, around := range map[string][]string{
+		"tini": {"tini", "--"}, "graceful": nil, "sh": {"sh", "-c", `"$@"; exit`, "sh"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := inNamespace(t, true, append(around, "graceful", "run", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")...)
+			p.start()
+			p.file("target")
+			doctor := start(t, "nsenter", "-t", strconv.Itoa(childrenOf(p.cmd.Process.Pid)[0]), "-p", "-m", "graceful", "doctor")
+			doctor.wait()
+			want := " PID 1 is " + name + ": "
+			if said := strings.Contains(doctor.text(), want); said != (name != "sh") {
+				t.Errorf("%q: %t; it wrote:\n%s", want, said, doctor.text())
+			}
+		})
 	}
 }
 

@@ -203,3 +203,24 @@ func TestUmask(t *testing.T) {
 	p.gone(target)
 	p.wrote("cleaned", "cleaned\n")
 }
+
+// A descendant is ended although it has the pid of a job that graceful had before the run, and that has ended.
+func TestAPidOfAnEndedJob(t *testing.T) {
+	need(t, "root", "pidns", "ns_last_pid", "setsid")
+	for _, guard := range []string{"on", "off"} {
+		t.Run("guard "+guard, func(t *testing.T) {
+			t.Parallel()
+			p := inNamespace(t, true, "sh", "-c", `sh -c 'sleep 0.2 & echo $! >job
+				exec graceful run --guard '$0' --grace 100ms --on-exit "kill -0 \$(cat job) && echo lives >lives" -- \
+				sh target'; exit $?`, guard)
+			err := os.WriteFile(filepath.Join(p.dir, "target"), []byte(`job=$(cat job); while kill -0 $job; do sleep 0.01; done
+				n=0; until [ $n = 10000 ]; do n=$((n+1)); echo $((job-1)) >/proc/sys/kernel/ns_last_pid
+				setsid helper ignore TERM -- survivor & [ $! = $job ] && exit 3; kill -KILL $!; wait $!; done`), 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.start().want("3")
+			p.wrote("lives", "")
+		})
+	}
+}

@@ -49,6 +49,8 @@ func (ours rights) missing(theirs rights) string {
 		return "it has a seccomp filter that graceful has not"
 	case wanted&^theirs.Permitted != 0:
 		return fmt.Sprintf("it lacks capabilities that graceful has (%#x)", wanted&^theirs.Permitted)
+	case ours.Bounding&^theirs.Bounding != 0:
+		return fmt.Sprintf("its bounding set lacks capabilities that graceful's has (%#x)", ours.Bounding&^theirs.Bounding)
 	case theirs.user != 0 && slices.ContainsFunc(ours.GIDs, notTheirs):
 		return "it lacks a group that graceful is in"
 	case hidden && theirs.user == 0 && ours.user != 0:

@@ -37,6 +37,7 @@ func TestRights_missing(t *testing.T) {
 		"one less":                     {root, root, func(r *rights) { r.Permitted &^= 1 << 21 }, "0x200000"},
 		"an ambient one less":          {netAdmin, netAdmin, func(r *rights) { r.Permitted = 0 }, "capabilities"},
 		"root of a container":          {user, root, func(r *rights) { hidden(r); r.Permitted = 0xa80425fb }, "capabilities"},
+		"a smaller bounding set":       {user, user, func(r *rights) { r.Bounding = 0 }, "bounding set"},
 		"no_new_privs":                 {user, user, func(r *rights) { r.NoNewPrivs = true }, "no_new_privs"},
 		"a filter":                     {user, user, func(r *rights) { r.Seccomp, r.Filters = 2, 1 }, "seccomp"},
 		"a filter before Linux 5.9":    {user, user, func(r *rights) { r.Seccomp = 2 }, "seccomp"},

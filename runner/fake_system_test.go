@@ -295,6 +295,8 @@ func (s *fakeSystem) findOrphaned(Run) error                      { return nil }
 
 func (s *fakeSystem) tell(...string) {}
 
+func (s *fakeSystem) NoteReceivers() {}
+
 func (s *fakeSystem) isGuardChild() bool { return true }
 
 func (s *fakeSystem) lostGuard() (lost, orphaned bool) {

@@ -163,6 +163,7 @@ func (p *processes) reapOwn() {
 			return
 		}
 		p.children.Reap(pid)
+		p.Reaped(pid)
 	}
 }
 

@@ -36,6 +36,20 @@ func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
 	}
 }
 
+// A stop signal is recorded before the members are looked at, which takes long: a graceful that takes over does not
+// send it again.
+func TestForward_isRecordedAtOnce(t *testing.T) {
+	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, nil, func(s *watchedSystem) {
+		s.notes = true
+		s.send(time.Second, unix.SIGINT)
+		s.at(2*time.Second, func() { s.end(machine.Ending{}, targetPID) })
+	})
+	want := []string{"start target", "group SIGINT", "record", "look", "group SIGCONT"}
+	if got := s.calls[:min(len(s.calls), len(want))]; !slices.Equal(got, want) {
+		t.Errorf("it did %q, want %q", got, want)
+	}
+}
+
 func TestHandleSignal_duringCleanup(t *testing.T) {
 	signals := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGTSTP}
 	run, s := watched(t, Config{Policy: machine.Policy{Grace: time.Second}}, []string{"10s"}, func(s *watchedSystem) {

@@ -74,8 +74,9 @@ func (l *loop) forward(a machine.ForwardSignal) {
 		l.log.Warn("forwarding failed", "signal", forward.Name(sig), "err", err)
 	}
 	if a.Resume {
-		_ = resume(unix.SIGCONT)
 		l.sent(machine.Sent{Signal: a.Signal, Alone: a.Alone})
+		l.sys.NoteReceivers()
+		_ = resume(unix.SIGCONT)
 	}
 }
 

@@ -58,7 +58,8 @@ type (
 	// signals sends signals other than SIGKILL.
 	signals interface {
 		signalGroup(syscall.Signal) error
-		stopGroup(syscall.Signal) error // for a stop signal: signalRest then omits its receivers
+		stopGroup(syscall.Signal) error // for a stop signal
+		NoteReceivers()                 // of stopGroup: signalRest then omits them
 		signalTarget(syscall.Signal) error
 		signalSurvivors(...syscall.Signal)
 		signalRest(...syscall.Signal)

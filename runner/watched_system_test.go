@@ -29,6 +29,7 @@ type watchedSystem struct {
 	blind     bool         // members are not found
 	nextPIDs  []int        // of the first cleanup commands
 	logged    []slog.Record
+	notes     bool // calls has the steps of recording a stop signal, too
 }
 
 func newWatchedSystem(t *testing.T) *watchedSystem {
@@ -67,6 +68,19 @@ func (s *watchedSystem) reap(pid int) {
 func (s *watchedSystem) signalGroup(sig syscall.Signal) error {
 	s.call(targetPID, "group "+unix.SignalName(sig))
 	return s.fakeSystem.signalGroup(sig)
+}
+
+func (s *watchedSystem) LastStop() procfs.Moment {
+	if s.notes {
+		s.calls = append(s.calls, "record")
+	}
+	return s.fakeSystem.LastStop()
+}
+
+func (s *watchedSystem) NoteReceivers() {
+	if s.notes {
+		s.calls = append(s.calls, "look")
+	}
 }
 
 func (s *watchedSystem) stopGroup(sig syscall.Signal) error { return s.signalGroup(sig) }

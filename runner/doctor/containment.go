@@ -75,6 +75,9 @@ func examineUsers(c *Check) {
 	}
 }
 
+// recoverHint is for where a killed graceful takes all processes with it.
+const recoverHint = "--state-dir on a volume, and graceful recover or the next run of the name there"
+
 // examineGuard tries a run with a guard, unless a run has none by default. If there is no guard or the run fails, it
 // tries one without.
 func examineGuard(held containment) (guard, processes Check) {
@@ -92,12 +95,14 @@ func examineGuard(held containment) (guard, processes Check) {
 		level = tree.Group
 	}
 	if !runner.GuardByDefault() {
-		guard.lower(Partly, "as PID 1 it has no guard, the kernel ends the tree, and cleanup commands are lost",
-			"--state-dir on a volume and graceful recover, or another PID 1: docker run --init")
+		guard.lower(Partly, "as PID 1 it has no guard, the kernel ends the tree, and cleanup commands are lost", recoverHint)
 	} else if err := tryRun(level, runner.GuardOn); err != nil {
 		guard.lower(No, "a run with it was tried: "+err.Error(), hint)
 	} else {
 		guard.Detail = "a run was tried with it"
+		if why := endsWithGraceful(); why != "" {
+			guard.lower(Partly, why+", and cleanup commands are lost", recoverHint)
+		}
 		return guard, processes
 	}
 	if err := tryRun(level, runner.GuardOff); err != nil {

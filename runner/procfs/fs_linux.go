@@ -324,6 +324,19 @@ func Stat(name string) (status unix.Stat_t, err error) {
 	return status, err
 }
 
+// IsBelow reports whether a process is another one, or descends from it.
+func IsBelow(pid, ancestor int) bool {
+	for pid > 1 && pid != ancestor {
+		stat, err := Read(strconv.Itoa(pid) + "/stat")
+		p, ok := ParseStat(stat)
+		if err != nil || !ok {
+			return false
+		}
+		pid = p.PPID
+	}
+	return pid == ancestor
+}
+
 // SetName sets the name of this process (proc_pid_comm(5)).
 func SetName(name string) {
 	if fd, err := eintr.Openat(Dir(), "self/comm", unix.O_WRONLY, 0); err == nil {

@@ -21,6 +21,9 @@ func Inherit(int) {}
 // SetName does nothing.
 func SetName(string) {}
 
+// IsBelow returns false.
+func IsBelow(int, int) bool { return false }
+
 // Open returns nil and an error: this system has no proc(5) of Linux's form.
 func Open() (*FS, error) { return nil, syscall.ENOSYS }
 

@@ -47,16 +47,3 @@ func ParsePIDs(list []byte) (pids []int) {
 	}
 	return pids
 }
-
-// IsBelow reports whether a process is another one, or descends from it.
-func IsBelow(pid, ancestor int) bool {
-	for pid > 1 && pid != ancestor {
-		stat, err := Read(strconv.Itoa(pid) + "/stat")
-		p, ok := ParseStat(stat)
-		if err != nil || !ok {
-			return false
-		}
-		pid = p.PPID
-	}
-	return pid == ancestor
-}

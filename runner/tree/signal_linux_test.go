@@ -246,7 +246,8 @@ func TestSignalRest_afterStopGroup(t *testing.T) {
 			tr := openLevel(t, level)
 			target, inside, outside := startCounterGroup(t)
 			tr.Started(target.Process.Pid)
-			if err := tr.StopGroup(counted); err != nil {
+			err := tr.StopGroup(counted)
+			if tr.NoteReceivers(); err != nil {
 				t.Fatal(err)
 			}
 			born := startCounter(t, &syscall.SysProcAttr{Setpgid: true, Pgid: target.Process.Pid})
@@ -270,7 +271,8 @@ func TestSignalRest_withoutProc(t *testing.T) {
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
 	tr := &Tree{level: Group, self: os.Getpid(), root: os.Getpid()}
 	tr.Started(target.Process.Pid)
-	if err := tr.StopGroup(counted); err != nil {
+	err := tr.StopGroup(counted)
+	if tr.NoteReceivers(); err != nil {
 		t.Fatal(err)
 	}
 	tr.SignalRest(counted)

@@ -10,9 +10,10 @@ import (
 // stopSignals records which stop signals each member has received. Many programs take a second one as "abort now".
 type stopSignals struct {
 	received map[procfs.Identity]receipt
-	before   []sentSignal  // those of a graceful that was killed
-	last     procfs.Moment // when the last one was sent
-	unseen   bool          // one was sent to the group without /proc, so that its members are unknown
+	before   []sentSignal   // those of a graceful that was killed
+	last     procfs.Moment  // when the last one was sent
+	unnoted  syscall.Signal // was sent by StopGroup, and NoteReceivers has not recorded the receivers; 0: none
+	unseen   bool           // one was sent to the group without /proc, so that its members are unknown
 }
 
 // receipt is the stop signals that one member has received. at is before the first.
@@ -55,11 +56,9 @@ func (t *Tree) WasStopped(sig syscall.Signal, all bool, at procfs.Moment) {
 	t.stops.before = append(t.stops.before, sentSignal{sig, all, at})
 }
 
-// StopGroup is SignalGroup for a stop signal. It records the members that receive the signal, for SignalRest.
-//
-// A process that leaves the group during the call counts as not asked, since it may have left before the signal.
+// StopGroup is SignalGroup for a stop signal. NoteReceivers follows.
 func (t *Tree) StopGroup(sig syscall.Signal) error {
-	t.stops.last = procfs.Moment{}
+	t.stops.last, t.stops.unnoted = procfs.Moment{}, 0
 	if t.proc == nil {
 		t.stops.unseen = t.targetUnreaped
 		return t.SignalGroup(sig)
@@ -68,18 +67,29 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 	if err := t.SignalGroup(sig); err != nil || !t.targetUnreaped {
 		return err
 	}
-	t.stops.last = before
+	t.stops.last, t.stops.unnoted = before, sig
+	return nil
+}
+
+// NoteReceivers records the members that have received the signal of StopGroup, for SignalRest. It is a step of its own
+// because it takes long: the signal is recorded first, for a graceful that takes over.
+//
+// A process that leaves the group meanwhile counts as not asked, since it may have left before the signal.
+func (t *Tree) NoteReceivers() {
+	sig, at := t.stops.unnoted, t.stops.last
+	if t.stops.unnoted = 0; sig == 0 {
+		return
+	}
 	// A member that dies of the signal leaves children, which may be reparented to where the search has already been.
 	// So two looks in a row must find no new member.
 	for quiet, looks := 0, 0; quiet < 2 && looks < maxPasses; looks++ {
 		quiet++
 		for _, p := range t.Members() {
-			if p.Group == t.group && !before.Precedes(p.Identity) && t.stops.add(p.Identity, sig, before) {
+			if p.Group == t.group && !at.Precedes(p.Identity) && t.stops.add(p.Identity, sig, at) {
 				quiet = 0
 			}
 		}
 	}
-	return nil
 }
 
 // SignalRest is Signal for the members that have received no stop signal: neither from StopGroup nor from SignalRest.

@@ -35,9 +35,10 @@ type Tree struct {
 	root  int        // the process whose descendants are the members: graceful, or the guard
 	proc  *procfs.FS // nil: /proc is missing or shows another PID namespace
 
-	excluded       []int  // children of graceful that are not members; neither are their descendants
-	exempt         []int  // the excluded children that Exempt added
-	memberVariable string // only children with this environment variable are members, see Keep; "": all children
+	excluded       []int             // children of graceful that are not members; neither are their descendants
+	exempt         []int             // the excluded children that Exempt added
+	kept           []procfs.Identity // the excluded children that Keep left alone
+	memberVariable string            // only children that have it in their environment are members, see Keep; "": all
 
 	group          int  // the target's process group; 0: none, or empty
 	targetUnreaped bool // until the target is reaped, the kernel reuses neither its pid nor its group's id
@@ -165,6 +166,14 @@ func (t *Tree) excludeKept() {
 	if t.memberVariable == "" {
 		return
 	}
+	t.kept = slices.DeleteFunc(t.kept, func(id procfs.Identity) bool {
+		p, ok := t.proc.Read(id.PID)
+		isOther := ok && p.Identity != id
+		if isOther {
+			t.Reaped(id.PID)
+		}
+		return isOther
+	})
 	children := t.childPIDs()
 	members := t.proc.Environs(children, t.memberVariable)
 	for _, pid := range children {
@@ -172,8 +181,12 @@ func (t *Tree) excludeKept() {
 			continue
 		}
 		// A child that is not dead now was alive when its environment was read. One that /proc hides counts as alive.
-		if p, ok := t.proc.Read(pid); !ok || !p.Dead {
+		p, ok := t.proc.Read(pid)
+		if !ok || !p.Dead {
 			t.excluded = append(t.excluded, pid)
+		}
+		if ok && !p.Dead {
+			t.kept = append(t.kept, p.Identity)
 		}
 	}
 }
