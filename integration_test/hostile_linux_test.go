@@ -224,3 +224,26 @@ func TestAPidOfAnEndedJob(t *testing.T) {
 		})
 	}
 }
+
+// The guard is killed after a takeover, just when cleanup commands start. Those that it has not started run all the
+// same.
+func TestTheGuardIsKilledWhileCommandsStart(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	args := []string{"graceful", "run", "--grace", "1s", "--on-exit-order", "parallel"}
+	for i := range 5 {
+		command := fmt.Sprintf("echo >>%d; [ -e killed ] || { echo >killed; kill -9 $(cat guard); }", i)
+		args = append(args, "--on-exit", command)
+	}
+	p := start(t, append(args, "--", "sh", "-c", "echo $PPID >guard; echo $$ >target; exec sleep 1000")...)
+	target, guard := p.pidIn("target"), p.guard()
+	kill(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	p.gone(target)
+	for i := range 5 {
+		if name := fmt.Sprint(i); p.file(name) != "\n" {
+			t.Errorf("command %d ran more than once", i)
+		}
+	}
+}

@@ -134,6 +134,9 @@ func (l *loop) recover(m remembered, mayLive, retry bool) {
 	was := l.run
 	for _, id := range was.Cleanup.Running(cleanup.AtExit) {
 		c := l.command(id)
+		if _, again := l.run.Due(machine.Timer{Name: machine.RetryTimer, ID: id}); again && c.PID == 0 {
+			continue // it could not be started, and is tried again
+		}
 		if p, ok := l.runningCommand(c); mayLive && ok {
 			if was.State < machine.Cleaning {
 				l.sys.Exempt(p.PID)

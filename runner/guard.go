@@ -108,7 +108,12 @@ func (p *processes) closeGuard() {
 
 // started returns the pids of the processes that the guard has started and not reaped, by the ids of their commands; 0
 // is the target.
-func (p *processes) started() map[int]int { return p.guard.Started() }
+func (p *processes) started() map[int]int {
+	if p.guard == nil {
+		return p.startedByGuard
+	}
+	return p.guard.Started()
+}
 
 // discarded returns the outputs that a command that the guard has started does not have.
 func (p *processes) discarded(id int) (outputs cleanup.Outputs) {
@@ -123,6 +128,7 @@ func (p *processes) lostGuard() (lost, orphaned bool) {
 		return false, false
 	}
 	orphaned = !p.guard.IsChild()
+	p.startedByGuard = p.guard.Started()
 	p.closeGuard()
 	p.SetRoot(unix.Getpid())
 	return true, orphaned
@@ -140,6 +146,12 @@ func (l *loop) goOnWithoutGuard(orphaned bool) {
 	l.log.Warn("the guard was killed, too; ending what is left of the run")
 	if err := l.sys.findOrphaned(l.run); err != nil {
 		l.log.Error("finding what the run has left", "err", err)
+	}
+	started := l.sys.started()
+	for _, id := range l.run.Cleanup.Active {
+		if c := l.command(id); c.PID == 0 && started[id] == 0 {
+			l.handle(machine.CommandFailed{ID: id, Err: "the guard has ended", Transient: true})
+		}
 	}
 	l.recover(remembered{Replayed: journal.Replayed{Last: time.Since(l.began)}}, true, false)
 }

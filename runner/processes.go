@@ -35,9 +35,10 @@ type processes struct {
 	report   *report.File    // nil: the run writes none
 	log      *slog.Logger
 
-	children *process.Children
-	guard    *process.Guard // nil: there is none
-	since    time.Duration  // the boot-time clock when the run began; 0: this process has begun it
+	children       *process.Children
+	guard          *process.Guard // nil: there is none
+	startedByGuard map[int]int    // what a guard that was lost had started: see started
+	since          time.Duration  // the boot-time clock when the run began; 0: this process has begun it
 
 	// The controlling terminal. A shell suspends and continues graceful in the place of the target. So graceful is
 	// suspended and continues when the target is and does.
