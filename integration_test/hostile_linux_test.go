@@ -40,6 +40,33 @@ func TestGuard_suspendedAfterATakeover(t *testing.T) {
 	p.wrote("cleaned", "1\n2\n")
 }
 
+// A suspended guard whose second graceful was killed is continued by recover, and has the run finished.
+func TestGuard_suspendedAndAlone(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := command(t, "graceful", "run", "--grace", "1m", "--on-exit", "echo 1 >>cleaned", "--state-dir", "state", "--",
+		"sh", "-c", "trap 'echo >stopping' TERM; echo $$ >target; until [ -e end ]; do sleep 0.01; done")
+	p.start()
+	target, guard := p.pidIn("target"), p.guard()
+	kill(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	last := p.successor(guard)
+	p.file("stopping")
+	for _, pid := range []int{last, guard} { // that graceful would continue the guard
+		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		p.until("suspension", func() bool { return state(pid) == "T" })
+	}
+	kill(t, last)
+	recoverIn(t, filepath.Join(p.dir, "state"), "0")
+	p.until("continuation of the guard", func() bool { return state(guard) != "T" })
+	p.touch("end")
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	p.gone(target)
+	p.wrote("cleaned", "1\n")
+}
+
 // A guard that is frozen can neither run nor be continued. It is killed, and the run goes on without.
 func TestGuard_frozen(t *testing.T) {
 	t.Parallel()

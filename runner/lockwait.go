@@ -143,6 +143,7 @@ func peek(dir *ledger.Dir, file string) (remembered, error) {
 
 // holders returns the processes of a dead run that hold the lock of its ledger, if no other process holds it. The start
 // of such a process hangs in a file system: until its execve(2) it has the ledger's descriptor. In doubt there is none.
+// A guard that is suspended, when no graceful is left to continue it, is continued.
 func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {
@@ -155,6 +156,11 @@ func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process
 	}
 	proc, _ := procfs.Open() // nil: nothing is found
 	hung, known := proc.Holders(file, status), recordedIdentities(m.run)
+	for _, p := range hung {
+		if p.Suspended {
+			_ = unix.Kill(p.PID, unix.SIGCONT)
+		}
+	}
 	if slices.ContainsFunc(hung, func(p procfs.Process) bool { return !slices.Contains(known, p.Identity) }) {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"graceful/cleanup/eintr"
+	"graceful/cleanup/tempdir"
 )
 
 const (
@@ -34,16 +35,12 @@ type Socket struct {
 // Listen creates the socket of a run. The socket is in a directory of its own, which only graceful's user and root may
 // enter.
 //
-// The directory is in the first place that is writable and that other users cannot tamper with. Places in memory come
-// first: nothing there outlives the machine, and a container with a read-only root file system has /dev/shm. If there
-// is no such place, Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to that;
+// The directory is in the first place that is writable and that other users cannot tamper with. If there is no such
+// place, Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to that;
 // Serve refuses other users.
 func Listen(id string) (_ Socket, err error) {
-	for _, place := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"} {
-		if !filepath.IsAbs(place) || !isTrusted(place) {
-			continue
-		}
-		s, belowErr := listenBelow(place, id)
+	for dir := range tempdir.Trusted() {
+		s, belowErr := listenBelow(dir, id)
 		if belowErr == nil {
 			return s, nil
 		}
@@ -63,21 +60,13 @@ func Listen(id string) (_ Socket, err error) {
 	return none, fmt.Errorf("no place for the socket: %w", err)
 }
 
-// isTrusted reports whether only graceful's user and root can rename or replace what graceful creates in a directory.
-func isTrusted(dir string) bool {
-	var st unix.Stat_t
-	err := unix.Stat(dir, &st)
-	owned := st.Uid == 0 || int(st.Uid) == os.Geteuid()
-	return err == nil && owned && (uint32(st.Mode)&0o022 == 0 || uint32(st.Mode)&unix.S_ISVTX != 0)
-}
-
 // none is no socket.
 var none = Socket{FD: -1, Lock: -1}
 
-// listenBelow creates the socket in a new directory below place.
-func listenBelow(place, id string) (Socket, error) {
+// listenBelow creates the socket in a new directory below parent.
+func listenBelow(parent, id string) (Socket, error) {
 	const idLength = 16 // of id, in the name of the directory
-	dir := filepath.Join(place, dirPrefix+id[:min(len(id), idLength)])
+	dir := filepath.Join(parent, dirPrefix+id[:min(len(id), idLength)])
 	s := Socket{-1, filepath.Join(dir, "socket"), -1}
 	if len(s.Address) > maxPath {
 		return none, fmt.Errorf("%s is too long", s.Address)
@@ -194,11 +183,11 @@ func RemoveDead(address string) {
 	if dir == "" {
 		return
 	}
-	place := filepath.Dir(dir)
-	entries, _ := os.ReadDir(place)
+	parent := filepath.Dir(dir)
+	entries, _ := os.ReadDir(parent)
 	for _, e := range entries {
 		if e.IsDir() && strings.HasPrefix(e.Name(), dirPrefix) {
-			removeIfDead(filepath.Join(place, e.Name()))
+			removeIfDead(filepath.Join(parent, e.Name()))
 		}
 	}
 }

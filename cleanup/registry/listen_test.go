@@ -75,28 +75,6 @@ func TestRemoveDead(t *testing.T) {
 	}
 }
 
-// Listen does not use a directory in which another user could replace the socket.
-func TestIsTrusted_directory(t *testing.T) {
-	dir := t.TempDir()
-	for mode, want := range map[uint32]bool{0o700: true, 0o755: true, 0o777: false, 0o770: false, 0o1777: true} {
-		if err := unix.Chmod(dir, mode); err != nil {
-			t.Fatal(err)
-		}
-		if isTrusted(dir) != want {
-			t.Errorf("mode %o: trusted: %t", mode, !want)
-		}
-	}
-	if os.Geteuid() == 0 {
-		_ = unix.Chmod(dir, 0o700)
-		if unix.Chown(dir, 12345, -1) == nil && isTrusted(dir) {
-			t.Error("a directory of another user is trusted")
-		}
-	}
-	if isTrusted(dir + "/none") {
-		t.Error("a directory that does not exist is trusted")
-	}
-}
-
 func TestListenAt_abstractAddress(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux has abstract addresses")

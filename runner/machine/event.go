@@ -54,6 +54,7 @@ type (
 		All    bool   `json:"all,omitempty"`
 		Tick   uint64 `json:"tick,omitempty"` // when, as procfs.Moment; 0: unknown
 		PID    int    `json:"last,omitempty"`
+		Step   int    `json:"-"` // of the schedule: the machine adds it
 	}
 	// TimeUp reports that a timer of the run has ended.
 	TimeUp struct {

@@ -109,7 +109,7 @@ func Next(r Run, e Event) (Run, []Action) {
 	case Signalled:
 		d.signalled(e)
 	case Sent:
-		if !d.wasSent(e.Signal, e.All) {
+		if e.Step = d.Stop.Step; !d.wasSent(e.Signal, e.All) {
 			d.Stop.Sent = append(slices.Clip(d.Stop.Sent), e)
 		}
 	case TimeUp:
@@ -231,8 +231,10 @@ func Resume(r Run) []Action {
 	case r.State == Sweeping:
 		d.askSurvivors()
 	case r.State == Stopping && r.Stop.Phase == PhaseSignals:
-		if sig := r.stepSignal(); !r.wasSent(sig, false) {
-			d.forwardSignal(sig, true)
+		for _, sig := range r.stepSignals() {
+			if !r.wasSent(sig, false) {
+				d.forwardSignal(sig, true)
+			}
 		}
 	case r.State == Cleaning && r.Policy.Survivors == KeepSurvivors:
 		d.do(LeaveSurvivors{})

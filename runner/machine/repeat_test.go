@@ -58,6 +58,22 @@ func TestResume_afterTheSignalWasSent(t *testing.T) {
 	}
 }
 
+// Of the signals of one stop, and of a schedule that names one signal twice, each is sent that was not.
+func TestResume_eachSignal(t *testing.T) {
+	r := after(runIn(Running), stopSignal(sigINT), Sent{Signal: sigINT}, stopSignal(SigTERM))
+	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
+		t.Errorf("the second signal of a stop (-want +got):\n%s", diff)
+	}
+	r = with(Running, func(o *options) { o.Schedule = []Step{{SigTERM, time.Second}, {SigTERM, time.Second}} })
+	r = after(r, stopSignal(SigTERM), Sent{Signal: SigTERM})
+	if todo := Resume(r); len(todo) > 0 {
+		t.Errorf("the first step: %v", todo)
+	}
+	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(after(r, TimeUp{GraceTimer})), compareActions); diff != "" {
+		t.Errorf("the second step (-want +got):\n%s", diff)
+	}
+}
+
 // The deadline that an outer run sets is shared: each command has some of what is left of it.
 func TestAdvance_budget(t *testing.T) {
 	now := time.Unix(1000, 0)

@@ -57,7 +57,7 @@ type Stop struct {
 	Same      bool   // further stop signals belong to the same stop
 	Received  []int  // the different stop signals of the first stop
 	Held      []int  // stop signals that are forwarded when the first step begins
-	Sent      []Sent // the different stop signals that were sent
+	Sent      []Sent // the different stop signals that were sent in each step
 	TimedOut  bool   // the time limit began the stop
 	PeerEnded bool   // the death of one of graceful's two processes began the stop
 	Recovered bool   // all of graceful's processes were killed
@@ -118,9 +118,11 @@ func (r Run) Waiting() bool {
 // Keeps reports whether the run leaves survivors alone. For a recovered run the members are the target's process group.
 func (r Run) Keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
 
-// wasSent reports whether a stop signal is known to have been sent to the target, or to all survivors.
+// wasSent reports whether a stop signal is known to have been sent to the target, or to all survivors, in this step.
 func (r Run) wasSent(sig int, all bool) bool {
-	return slices.ContainsFunc(r.Stop.Sent, func(s Sent) bool { return s.Signal == sig && s.All == all })
+	return slices.ContainsFunc(r.Stop.Sent, func(s Sent) bool {
+		return s.Signal == sig && s.All == all && s.Step == r.Stop.Step
+	})
 }
 
 // Starts reports whether claimed commands of that moment may be started now. On-stop commands start only in Stopping.

@@ -202,6 +202,21 @@ func (d *decision) nextStep() {
 	d.do(timer(GraceTimer, 0, step.Wait))
 }
 
+// stepSignals returns the different signals of the present step for the target. Without a schedule, those are all stop
+// signals that belong to the first one.
+func (r Run) stepSignals() []int {
+	signals := []int{r.stepSignal()}
+	if r.Policy.Steps()[r.Stop.Step-1].Signal != 0 {
+		return signals
+	}
+	for _, sig := range r.Stop.Received {
+		if to := r.Policy.Rewritten(sig); !slices.Contains(signals, to) {
+			signals = append(signals, to)
+		}
+	}
+	return signals
+}
+
 // stepSignal returns the signal of the present step for the target, or 0.
 func (r Run) stepSignal() int {
 	switch sig := r.Policy.Steps()[r.Stop.Step-1].Signal; {

@@ -87,6 +87,8 @@ func TestGuard_failures(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	defer func(was func() string) { spareParent = was }(spareParent)
+	spareParent = func() string { return dir + "/none" }
 	if err := os.WriteFile(dir+"/script", []byte("#!"+dir+"/none\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +103,7 @@ func TestGuard_failures(t *testing.T) {
 		"a directory":  {func(s *Spec) { s.Program = dir }, unix.EACCES, "permission denied"},
 		"interpreter": {func(s *Spec) { s.Program = dir + "/script" }, ErrInterpreter,
 			"its interpreter or dynamic loader: " + missing},
-		"no directory": {func(s *Spec) { s.Dir = "/dev/null/none"; t.Setenv("TMPDIR", dir+"/none") }, ErrDir,
+		"no directory": {func(s *Spec) { s.Dir = "/dev/null/none" }, ErrDir,
 			"its working directory: " + missing},
 		"no cgroup":    {func(s *Spec) { s.Cgroup = dir + "/none" }, ErrCgroup, "entering its cgroup: " + missing},
 		"a NUL":        {func(s *Spec) { s.Argv = []string{"a\x00b"} }, unix.EINVAL, "invalid argument"},

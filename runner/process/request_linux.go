@@ -8,12 +8,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"graceful/cleanup"
+	"graceful/cleanup/tempdir"
 	"graceful/runner/process/atstart"
 )
 
@@ -38,12 +40,22 @@ type parts struct {
 	pids                      []int // indexes of the variables that hold the pid
 }
 
+// spareParent returns the directory for empty ones. Another user must not replace the one that a command starts in.
+var spareParent = sync.OnceValue(func() string {
+	for dir := range tempdir.Trusted() {
+		if unix.Access(dir, unix.W_OK) == nil {
+			return dir
+		}
+	}
+	return os.TempDir()
+})
+
 // parts returns the parts of a request for the process. The error is EINVAL for a text with a NUL.
 func (s Spec) parts() (p parts, err error) {
 	p = parts{paths: candidates(s.Program, s.Search), dir: s.Dir, argv: s.Argv, env: slices.Clone(s.Env), keep: s.Keep}
 	p.script = append([]string{cleanup.Shell, ""}, s.Argv[min(1, len(s.Argv)):]...)
 	if s.Dir != "" {
-		p.spare = fmt.Sprintf("%s/graceful-%016x", os.TempDir(), rand.Uint64())
+		p.spare = fmt.Sprintf("%s/graceful-%016x", spareParent(), rand.Uint64())
 	}
 	if s.Cgroup != "" {
 		p.cgroup, p.procs = s.Cgroup, s.Cgroup+"/cgroup.procs"

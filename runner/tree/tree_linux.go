@@ -46,9 +46,12 @@ func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 		return unix.ESRCH
 	}
 	if err == nil {
-		return unix.PidfdSendSignal(fd, sig, nil, 0)
+		err = unix.PidfdSendSignal(fd, sig, nil, 0)
 	}
-	return unix.Kill(p.PID, sig) // before Linux 5.3, or no file descriptor is free
+	if err == nil || err == unix.ESRCH {
+		return err
+	}
+	return unix.Kill(p.PID, sig) // before Linux 5.3, no descriptor is free, or a seccomp filter forbids the other call
 }
 
 // hasChildren reports whether graceful has a child, dead or alive. It costs less than a list of all threads' children.
