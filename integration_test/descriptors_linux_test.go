@@ -13,7 +13,7 @@ import (
 // Whatever the limit of descriptors, graceful performs the whole run, or starts nothing and names the limit. It never
 // takes the lack of descriptors for a machine without /proc.
 func TestLimits_descriptors(t *testing.T) {
-	need(t, "linux")
+	need(t, "linux", "setsid")
 	begun := regexp.MustCompile(`started (\d+)`)
 	for _, flags := range []string{
 		"", "--guard off", "--guard on", "--pty", "--state-dir state", "--report report", "--contain subreaper",
@@ -24,13 +24,13 @@ func TestLimits_descriptors(t *testing.T) {
 			for n := 3; n <= 24; n++ {
 				// A redirection would need a descriptor, too.
 				p := start(t, "sh", "-c", fmt.Sprintf(
-					`ulimit -n %d; exec %s run %s --on-exit 'echo cleaned' -- sh -c 'sleep 1000 & echo started $!'`,
+					`ulimit -n %d; exec %s run %s --on-exit 'echo cleaned' -- sh -c 'setsid sleep 1000 & echo started $!'`,
 					n, plain, flags))
 				status, text := p.wait(), p.text()
 				started := begun.FindStringSubmatch(text)
-				refused := status == "125" && started == nil && !strings.Contains(text, "cleaned") &&
+				refused := status == "125" && started == nil && !strings.Contains(text, "cleaned\n") &&
 					strings.Contains(text, "too many open files (too few descriptors are allowed: see ulimit -n)")
-				performed := status == "0" && started != nil && strings.Contains(text, "cleaned")
+				performed := status == "0" && started != nil && strings.Contains(text, "cleaned\n")
 				misled := strings.Contains(text, "/proc is missing") || strings.Contains(text, "containment is limited") ||
 					strings.Contains(text, "fatal error")
 				if misled || refused == performed {

@@ -18,18 +18,8 @@ const pollerDescriptors = 3
 // otherwise returns EMFILE or ENFILE. Nothing can be started then. It closes standard input and output for a poller:
 // writing the error to standard error needs a timer.
 var startPoller = sync.OnceValue(func() error {
-	var err error
-	var fds []int
-	for range pollerDescriptors {
-		var fd int
-		if fd, err = unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0); err != nil {
-			break
-		}
-		fds = append(fds, fd)
-	}
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
+	fds, err := duplicates(pollerDescriptors)
+	closeAll(fds)
 	if err != nil {
 		_, _ = unix.Close(0), unix.Close(1)
 		return fmt.Errorf("descriptors for the Go runtime: %w", err)
@@ -37,6 +27,40 @@ var startPoller = sync.OnceValue(func() error {
 	time.AfterFunc(time.Hour, func() {}).Stop()
 	return nil
 })
+
+// spareDescriptors opens descriptors and returns them. Once they are closed, there are enough for a look at a process:
+// a directory, a file in it, and a pidfd. What a run can do without, as a guard, then fails for want of descriptors, and
+// not the search for survivors. That costs system calls, so it returns none where many descriptors are allowed.
+func spareDescriptors() ([]int, error) {
+	const few, spare = 64, 3
+	if maxPidfds() > few/4 {
+		return nil, nil
+	}
+	fds, err := duplicates(spare)
+	if err != nil {
+		closeAll(fds)
+		return nil, fmt.Errorf("descriptors for looking at processes: %w", err)
+	}
+	return fds, nil
+}
+
+// duplicates opens n descriptors.
+func duplicates(n int) (fds []int, err error) {
+	for range n {
+		fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return fds, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
+}
 
 // hintAtLimit returns the limit to raise if an error is for want of descriptors.
 func hintAtLimit(err error) string {

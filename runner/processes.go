@@ -55,6 +55,7 @@ type processes struct {
 
 	stopOn []int // the signals that stop the run that this process is to begin; nil: the default ones
 
+	spare []int         // descriptors until the target starts: see spareDescriptors
 	relay *notify.Relay // nil: the run has none
 
 	parentGone <-chan struct{} // see watchParent; nil: the run does not depend on the parent

@@ -116,6 +116,9 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if p.spare, err = spareDescriptors(); err != nil {
+		return Result{}, err
+	}
 	p.parentGone, p.report = parentGone, destination
 	config.StopOn = p.stopsOn(config)
 	p.stopOn = config.StopOn
@@ -188,6 +191,7 @@ func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error)
 	if err := p.makeCgroup(r); err != nil {
 		return r, err
 	}
+	closeAll(p.spare)
 	return p.newLoop(beginning(r, runLedger)).start(), nil
 }
 
