@@ -29,8 +29,8 @@ var startPoller = sync.OnceValue(func() error {
 })
 
 // spareDescriptors opens descriptors and returns them. Once they are closed, there are enough for a look at a process:
-// a directory, a file in it, and a pidfd. What a run can do without, as a guard, then fails for want of descriptors, and
-// not the search for survivors. That costs system calls, so it returns none where many descriptors are allowed.
+// a directory, a file in it, and a pidfd. What a run can do without, as a guard, then fails for want of descriptors,
+// and not the search for survivors. That costs system calls, so it returns none where many descriptors are allowed.
 func spareDescriptors() ([]int, error) {
 	const few, spare = 64, 3
 	if maxPidfds() > few/4 {
