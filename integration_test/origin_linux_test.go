@@ -101,7 +101,8 @@ func TestRecoverFromOutsideOfThePIDNamespace(t *testing.T) {
 				members = append(members, tree(child)...)
 			}
 			bothKilled(t, graceful)
-			if status, text := p.in(nil, recoverState...); status != "0" || text != "" {
+			status, text := p.in(nil, recoverState...) // on a busy machine the grace may run out
+			if status != "0" || text != "" && !strings.Contains(text, "the grace of 100ms ran out: ") {
 				t.Errorf("recover: status %s, it wrote:\n%s", status, text)
 			}
 			p.wrote("cleaned", "recovered\n")
