@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"graceful/runner/build"
 	"graceful/runner/doctor"
 
 	"github.com/spf13/cobra"
@@ -145,7 +146,7 @@ type checkJSON struct {
 
 // findingsOf adds to f the version, the promises, and the worst result of the required checks.
 func findingsOf(f doctor.Findings) findingsJSON {
-	out := findingsJSON{Version: version(), System: f.System, Guarantees: f.Survival, Holds: doctor.Yes}
+	out := findingsJSON{Version: build.Read().String(), System: f.System, Guarantees: f.Survival, Holds: doctor.Yes}
 	for _, c := range f.Checks {
 		out.Checks = append(out.Checks, checkJSON{c, promises[c.Name]})
 		if c.Required && (c.Holds == doctor.No || out.Holds == doctor.Yes) {

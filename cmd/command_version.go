@@ -2,39 +2,31 @@ package cmd
 
 import (
 	"fmt"
-	"runtime/debug"
-	"strings"
+
+	"graceful/runner/build"
 
 	"github.com/spf13/cobra"
 )
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
+	var json bool
+	c := &cobra.Command{
+		Use:   "version [flags]",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Long: `Print version, commit, date of the commit, version of Go, and platform, as far as they are known.
+A binary that was built outside of a clone has no commit and no date: in JSON they are null.`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(c.OutOrStdout(), "graceful", version())
+			info := build.Read()
+			if json {
+				return writeJSON(c.OutOrStdout(), info)
+			}
+			_, err := fmt.Fprintln(c.OutOrStdout(), "graceful", info)
 			return err
 		},
 	}
-}
-
-// version describes this build, or is "unknown".
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return describeBuild(info)
-	}
-	return "unknown"
-}
-
-// describeBuild names the version, the revision unless the version contains it, and the compiler.
-func describeBuild(info *debug.BuildInfo) string {
-	words := []string{info.Main.Version}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && !strings.Contains(info.Main.Version, s.Value[:min(12, len(s.Value))]) {
-			words = append(words, s.Value)
-		}
-	}
-	return strings.Join(append(words, info.GoVersion), " ")
+	g := newGroup("Output", "graceful version --format json | jq -r .commit")
+	g.Var(formatValue(&json, "output"), "format", "form of output: text, json")
+	describe(c, g, environmentGroup("graceful version --no-env"))
+	return c
 }

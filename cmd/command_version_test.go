@@ -1,26 +1,45 @@
 package cmd
 
 import (
-	"runtime/debug"
+	"encoding/json"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
 )
 
-// The revision occurs once, also where the version is made of it.
-func TestDescribeBuild(t *testing.T) {
-	const revision = "0123456789abcdef0123456789abcdef01234567"
-	for version, want := range map[string]string{
-		"(devel)":                            "(devel) " + revision + " go9",
-		"v1.2.3":                             "v1.2.3 " + revision + " go9",
-		"v0.0.0-20260102030405-0123456789ab": "v0.0.0-20260102030405-0123456789ab go9",
-		"v1.2.4-0.20260102030405-0123456789ab+dirty": "v1.2.4-0.20260102030405-0123456789ab+dirty go9",
-	} {
-		info := &debug.BuildInfo{
-			GoVersion: "go9",
-			Main:      debug.Module{Version: version},
-			Settings:  []debug.BuildSetting{{Key: "vcs.revision", Value: revision}},
-		}
-		if got := describeBuild(info); got != want {
-			t.Errorf("it is %q, want %q", got, want)
-		}
+// versionOutput returns what graceful version prints with args.
+func versionOutput(t *testing.T, args ...string) string {
+	t.Helper()
+	var out strings.Builder
+	root := newRoot(new(int))
+	root.SetOut(&out)
+	root.SetArgs(append([]string{"version"}, args...))
+	if err := root.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestVersion_text(t *testing.T) {
+	platform := runtime.GOOS + "/" + runtime.GOARCH
+	if got := versionOutput(t); !strings.HasPrefix(got, "graceful ") || !strings.HasSuffix(got, " "+platform+"\n") {
+		t.Errorf("it is %q", got)
+	}
+}
+
+// The JSON form has all keys, also those of what is unknown.
+func TestVersion_json(t *testing.T) {
+	var got map[string]any
+	if err := json.Unmarshal([]byte(versionOutput(t, "--format", "json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"commit", "date", "go", "platform", "version"}
+	if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) {
+		t.Errorf("the keys are %q, want %q", keys, want)
+	}
+	if got["go"] != runtime.Version() || got["version"] == "" {
+		t.Errorf("it is %v", got)
 	}
 }

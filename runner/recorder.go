@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"syscall"
 	"time"
 
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
+	"graceful/runner/build"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/process"
@@ -176,13 +176,10 @@ func (p *processes) writeReport(r Run, h *report.History) error {
 		return nil
 	}
 	doc := h.Report(r.Run, time.Now())
-	doc.Version, doc.Writer = "unknown", unix.Getpid()
+	doc.Version, doc.Writer = build.Read().Version, unix.Getpid()
 	if p.guard != nil {
 		pid := p.guard.PID()
 		doc.Guard = &pid
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		doc.Version = info.Main.Version
 	}
 	if doc.Level = string(p.Level()); r.Cgroup != "" {
 		doc.Level = string(tree.Cgroup)
