@@ -26,7 +26,10 @@ func flaggedCommands() (all []*cobra.Command) {
 }
 
 // foreignFlags are flags of other programs that the documents name.
-var foreignFlags = []string{"--all", "--from", "--init", "--port", "--retry", "--scope", "--stop-timeout", "--user"}
+var foreignFlags = []string{
+	"--all", "--allow-untrusted", "--from", "--ignore-missing", "--init", "--port", "--retry", "--scope", "--stop-timeout",
+	"--strip-components", "--user",
+}
 
 // document returns the text of a file.
 func document(t *testing.T, path string) string {
