@@ -235,6 +235,15 @@ func TestTheShippedImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	labels, err := exec.Command("docker", "inspect", "--format", "{{json .Config.Labels}}", id).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"title", "description", "version", "revision", "licenses", "source"} {
+		if !strings.Contains(string(labels), `"org.opencontainers.image.`+key+`":`) {
+			t.Errorf("there is no label for %s in %s", key, labels)
+		}
+	}
 	start(t, "docker", "run", "--rm", id, "/graceful", "version").want("0")
 	start(t, "docker", "run", "--rm", "--user", "1234", "--read-only", id, "/graceful", "no-such-command").want("125")
 }
