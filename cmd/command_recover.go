@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"errors"
+	"os"
 	"syscall"
 	"time"
 
@@ -48,6 +49,7 @@ GRACEFUL_STATE_DIR.`,
 			if err := checkLogFlags(config, given); err != nil {
 				return err
 			}
+			config.Env = os.Environ()
 			out := newOutput(syscall.Stderr)
 			defer out.flush()
 			log := newLogger(out, config, time.Now())
@@ -78,7 +80,7 @@ GRACEFUL_STATE_DIR.`,
 		"finish runs, too, that began on another machine, or in a container that cannot be seen from here: "+
 			"none of their processes lives")
 	logging := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json",
-		"graceful recover --state-dir /var/lib/graceful --quiet")
+		"graceful recover --state-dir /var/lib/graceful --quiet --annotations off")
 	logging.addLogFlags(&config)
 	given = describe(c, what, logging, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful"))
 	return c

@@ -100,7 +100,7 @@ func (f *runFlags) groups() []flagGroup {
 	status.on(&f.FailOnCleanupError, "fail-on-cleanup-error",
 		"exit with 125 if the target succeeded and a cleanup command failed")
 	output := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job",
-		"graceful run --quiet -- ./job")
+		"graceful run --quiet --annotations off -- ./job")
 	output.addLogFlags(&f.Config)
 	output.Var(textValue(&f.Report, "FILE", nil), "report",
 		"file for a report on the run, in JSON, written at its end")

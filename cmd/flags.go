@@ -131,17 +131,33 @@ func convert[T any](values []T, text func(T) string) []string {
 
 // formatValue selects JSON or text as the form of what.
 func formatValue(json *bool, what string) flagValue[bool] {
-	words := map[bool]string{false: "text", true: formJSON}
-	word := enumValue(new(string), "FORM", "form of "+what, []string{words[false], words[true]})
-	read := func(s string) (bool, error) {
-		s, err := word.read(s)
-		return s == formJSON, err
-	}
-	text := func(json bool) string { return words[json] }
-	return flagValue[bool]{json, word.kind, read, text, word.complete}
+	return wordsValue(json, "FORM", "form of "+what, "text", formJSON)
 }
 
 const formJSON = "json"
+
+// annotationsValue is whether there are annotations where a CI system shows them.
+func annotationsValue(auto *bool) flagValue[bool] {
+	return wordsValue(auto, "WHETHER", "choice of annotations", annotationsOff, "auto")
+}
+
+const annotationsOff = "off"
+
+// wordsValue is a choice between two words, one for false and one for true.
+func wordsValue(value *bool, kind, what, no, yes string) flagValue[bool] {
+	word := enumValue(new(string), kind, what, []string{no, yes})
+	read := func(s string) (bool, error) {
+		s, err := word.read(s)
+		return s == yes, err
+	}
+	text := func(v bool) string {
+		if v {
+			return yes
+		}
+		return no
+	}
+	return flagValue[bool]{value, kind, read, text, word.complete}
+}
 
 // commandsValue collects cleanup commands.
 func commandsValue(value *[]cleanup.Command) flagValue[[]cleanup.Command] {

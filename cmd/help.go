@@ -39,6 +39,10 @@ func (g flagGroup) addLogFlags(c *runner.Config) {
 	g.VarPF(boolValue(&c.Verbose), "verbose", "v", "log every step, with the time since the start").NoOptDefVal = "true"
 	g.VarPF(boolValue(&c.Quiet), "quiet", "q", "log only errors of graceful itself").NoOptDefVal = "true"
 	g.Var(formatValue(&c.LogJSON, "messages"), "log-format", "form of log messages: text, json")
+	c.Annotations = true
+	g.Var(annotationsValue(&c.Annotations), "annotations",
+		"whether log messages in text are annotations, and the output of cleanup commands is a group, where the CI "+
+			"system shows that (GitHub Actions, GitLab): auto, off")
 }
 
 // checkLogFlags returns an error for log flags that do not go together.

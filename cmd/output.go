@@ -23,24 +23,27 @@ import (
 const (
 	queueLines   = 1024
 	flushTimeout = time.Second
+	catchUpTime  = time.Second / 4
 )
 
 // output writes lines to a descriptor. That is standard error, since standard output belongs to the target. A slow
 // reader never delays graceful: a thread of its own writes the lines. When it is queueLines behind, output drops and
 // counts further lines.
 type output struct {
-	lines   chan []byte
-	json    bool // log records are JSON
-	raw     bool // the descriptor may be a terminal in raw mode
+	lines   chan []byte // nil: the mark of catchUp
+	json    bool        // log records are JSON
+	raw     bool        // the descriptor may be a terminal in raw mode
 	dropped atomic.Int64
 	done    chan struct{}
+	marked  chan struct{} // has a value once the thread has found the mark
+	slow    bool          // catchUp waits no more
 
 	mu     sync.Mutex
 	closed bool // Write drops every line
 }
 
 func newOutput(fd int) *output {
-	o := &output{lines: make(chan []byte, queueLines), done: make(chan struct{})}
+	o := &output{lines: make(chan []byte, queueLines), done: make(chan struct{}), marked: make(chan struct{}, 1)}
 	running := make(chan struct{})
 	go func() {
 		defer close(o.done)
@@ -49,6 +52,10 @@ func newOutput(fd int) *output {
 		blockWriteSignals()
 		close(running)
 		for line := range o.lines {
+			if line == nil {
+				o.marked <- struct{}{}
+				continue
+			}
 			if o.raw && terminal.IsTerminal(fd) { // a raw terminal does not return the carriage at \n
 				line = append(bytes.TrimSuffix(line, []byte("\n")), "\r\n"...)
 			}
@@ -77,6 +84,29 @@ func (o *output) Write(line []byte) (int, error) {
 		}
 	}
 	return len(line), nil
+}
+
+// catchUp waits until the lines so far are written, so that what another process writes next follows them. It waits for
+// catchUpTime at the most, and not again for a reader that was slower than that. One goroutine may call it.
+func (o *output) catchUp() {
+	o.mu.Lock()
+	waits := !o.slow && !o.closed
+	if waits {
+		select {
+		case o.lines <- nil:
+		default:
+			waits = false
+		}
+	}
+	o.mu.Unlock()
+	if !waits {
+		return
+	}
+	select {
+	case <-o.marked:
+	case <-time.After(catchUpTime):
+		o.slow = true
+	}
 }
 
 // flush closes the output. Lines that cannot be written within flushTimeout are lost.

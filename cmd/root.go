@@ -47,7 +47,10 @@ func Main(args []string) int {
 func logCommandError(c *cobra.Command, err error) {
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
-	log := newLogger(out, runner.Config{LogJSON: wantsJSON(c)}, time.Now())
+	log := newLogger(out, runner.Config{
+		LogJSON: flagSoFar(c, "log-format") == formJSON, Env: os.Environ(),
+		Annotations: c.Flags().Lookup("annotations") != nil && flagSoFar(c, "annotations") != annotationsOff,
+	}, time.Now())
 	errs := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		errs = joined.Unwrap()
@@ -57,17 +60,18 @@ func logCommandError(c *cobra.Command, err error) {
 	}
 }
 
-// wantsJSON reports whether log messages are to be in JSON. It asks the flags of c, as far as they were read, then the
-// variable.
-func wantsJSON(c *cobra.Command) bool {
-	f := c.Flags().Lookup("log-format")
+// flagSoFar returns the value of a flag of c, as far as flags were read, then that of its variable; "": neither is set.
+func flagSoFar(c *cobra.Command, name string) string {
+	f := c.Flags().Lookup(name)
 	switch {
 	case f == nil:
-		return false
+		return ""
 	case f.Changed:
-		return f.Value.String() == formJSON
+		return f.Value.String()
+	case ignoresVariables(c.Flags()):
+		return ""
 	}
-	return !ignoresVariables(c.Flags()) && os.Getenv(variable(f.Name)) == formJSON
+	return os.Getenv(variable(name))
 }
 
 func newRoot(status *int) *cobra.Command {

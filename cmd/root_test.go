@@ -70,7 +70,7 @@ func TestWantsJSON(t *testing.T) {
 		root := newRoot(new(int))
 		root.SetArgs(strings.Fields(c.args))
 		command, err := root.ExecuteC()
-		if err == nil || wantsJSON(command) != c.want {
+		if err == nil || (flagSoFar(command, "log-format") == formJSON) != c.want {
 			t.Errorf("%s (variable %q): in JSON is %t, after the error %v", c.args, c.variable, !c.want, err)
 		}
 	}

@@ -71,7 +71,11 @@ func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 		level = slog.LevelInfo
 	}
 	out.raw, out.json = c.PTY, c.LogJSON
-	return slog.New(newHandler(out, c.LogJSON, level, began))
+	h := newHandler(out, c.LogJSON, level, began)
+	if text, ok := h.(*textHandler); ok {
+		text.annotations = newAnnotations(c, out.catchUp)
+	}
+	return slog.New(h)
 }
 
 // newHandler returns a handler for either form of log records.
@@ -88,15 +92,18 @@ func newHandler(w io.Writer, json bool, level slog.Level, began time.Time) slog.
 //	graceful: message key=value key="a value": err (hint)
 //
 // The attributes err and hint lose their keys and stand last. A list is [a "b c"]. With --verbose the time since the
-// start stands first, in seconds.
+// start stands first, in seconds. Records of level slog.LevelDebug are for annotations alone.
 type textHandler struct {
-	out   io.Writer
-	level slog.Level
-	began time.Time
-	attrs []slog.Attr
+	out         io.Writer
+	level       slog.Level
+	began       time.Time
+	attrs       []slog.Attr
+	annotations *annotations // nil: there are none
 }
 
-func (h *textHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+func (h *textHandler) Enabled(_ context.Context, l slog.Level) bool {
+	return l >= h.level || h.annotations != nil && h.level <= slog.LevelWarn
+}
 
 func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	attrs := slices.Clone(h.attrs)
@@ -106,6 +113,10 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	})
 	for i, a := range attrs {
 		attrs[i].Value = cutValue(a.Value)
+	}
+	if r.Level < h.level {
+		h.group(r, attrs)
+		return nil
 	}
 	message, pairs, why, hint := r.Message, "", "", ""
 	for _, a := range attrs {
@@ -135,8 +146,23 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	if hint != "" {
 		text += " (" + hint + ")"
 	}
+	if line := h.annotations.record(r.Level, text); line != "" {
+		_, err := io.WriteString(h.out, line)
+		return err
+	}
 	printLine(h.out, text)
 	return nil
+}
+
+// group writes the line that begins or ends a group. At the beginning it waits for the line to be written.
+func (h *textHandler) group(r slog.Record, attrs []slog.Attr) {
+	line, began := h.annotations.group(r, textOf(attrs))
+	if line != "" {
+		_, _ = io.WriteString(h.out, line)
+	}
+	if began {
+		h.annotations.catchUp()
+	}
 }
 
 func (h *textHandler) WithAttrs(attrs []slog.Attr) slog.Handler {

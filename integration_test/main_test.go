@@ -47,6 +47,9 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
+	for _, name := range []string{"GITHUB_ACTIONS", "GITLAB_CI"} { // annotations: they are the subject of one test
+		os.Unsetenv(name)
+	}
 	unix.Umask(0o022)                // a state directory below one that the group may write to gets a warning
 	if signal.Ignored(unix.SIGHUP) { // nohup(1): all that we start would ignore it as well
 		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)

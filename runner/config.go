@@ -47,9 +47,10 @@ type Config struct {
 	WaitForName    time.Duration `json:"-"` // how long to wait for the end of a live run of the name; 0: not at all
 
 	// For the logger of a graceful that takes the run over.
-	Verbose bool
-	Quiet   bool
-	LogJSON bool
+	Verbose     bool
+	Quiet       bool
+	LogJSON     bool
+	Annotations bool // where Env tells of a CI system that shows them
 }
 
 // StoppingTime returns the part of the deadline that is left for the stop, before the cleanup commands start.

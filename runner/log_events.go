@@ -36,9 +36,11 @@ func (l *loop) logEvent(e machine.Event) {
 		}
 	case machine.CommandFailed:
 		if log := logCommand(l.log, l.command(e.ID)); !e.Transient {
+			l.logOver(e.ID)
 			log.Warn("cleanup command not started", "err", e.Err, "hint", l.delayHint(e.ID, e.Unstarted))
 		}
 	case machine.CommandEnded:
+		l.logOver(e.ID)
 		l.logCommandEnded(e)
 		delete(l.says.started, e.ID)
 		delete(l.says.had, e.ID)
@@ -49,11 +51,27 @@ func (l *loop) logEvent(e machine.Event) {
 		}
 		switch log := logCommand(l.log, c); {
 		case e.Name == machine.AbandonTimer:
+			l.logOver(e.ID)
 			log.Warn("cleanup command abandoned", "err", "SIGKILL did not end it")
 		case e.Name == machine.LimitTimer && c.PID == 0:
+			l.logOver(e.ID)
 			log.Warn("cleanup command not started", "limit", c.Command.Limit, "err", "its time limit is over",
 				"hint", l.delayHint(e.ID, true))
 		}
+	}
+}
+
+// runsAlone reports whether no other process of the run writes output while a cleanup command runs that starts now.
+// Annotations group the output of such commands. The records at the level Debug are for them.
+func (l *loop) runsAlone() bool {
+	return l.run.State >= machine.Cleaning && l.run.Policy.Order != cleanup.Parallel
+}
+
+// logOver logs that a cleanup command is over, before a message says how.
+func (l *loop) logOver(id int) {
+	if l.runsAlone() {
+		log := logCommand(l.log, l.command(id))
+		log.Debug("cleanup command is over", "run", l.run.ID)
 	}
 }
 

@@ -157,6 +157,10 @@ func (l *loop) targetFailed(err error) {
 
 func (l *loop) startCommand(id int) {
 	c := l.command(id)
+	if l.runsAlone() {
+		log := logCommand(l.log, c)
+		log.Debug("cleanup command starts", "run", l.run.ID)
+	}
 	pid, discarded, err := l.sys.startCommand(l.run, c)
 	if err != nil {
 		l.commandFailed(id, err)

@@ -1,0 +1,104 @@
+package cmd
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"graceful/runner"
+)
+
+// annotations writes what a CI system shows as annotations and groups in the log of a job.
+//
+// The output of a cleanup command stands in a group. Neither GitHub's groups nor GitLab's sections can interleave, so
+// the runner announces only commands that run alone.
+type annotations struct {
+	system  ciSystem
+	catchUp func() // waits for the lines so far to be written
+	open    string // id of the command whose group is open; "": there is none, or another graceful has opened it
+}
+
+// ciSystem is the syntax of a CI system. Each function returns a line.
+type ciSystem struct {
+	record func(level slog.Level, text string) string // nil: a log record looks as it does elsewhere
+	begin  func(section, title string, now time.Time) string
+	end    func(section string, now time.Time) string
+}
+
+// newAnnotations returns annotations for the CI system that the environment of a run tells of, or nil.
+func newAnnotations(c runner.Config, catchUp func()) *annotations {
+	switch {
+	case c.LogJSON || !c.Annotations:
+	case slices.Contains(c.Env, "GITHUB_ACTIONS=true"):
+		return &annotations{system: github, catchUp: catchUp}
+	case slices.Contains(c.Env, "GITLAB_CI=true"):
+		return &annotations{system: gitlab, catchUp: catchUp}
+	}
+	return nil
+}
+
+// github writes workflow commands. GitHub's runner reads them at the beginning of a line (ActionCommand.cs) of standard
+// output or standard error (ScriptHandler.cs).
+var github = ciSystem{
+	record: func(level slog.Level, text string) string {
+		command := "::warning title=graceful::"
+		if level >= slog.LevelError {
+			command = "::error title=graceful::"
+		}
+		return command + escapeData(text) + "\n"
+	},
+	begin: func(_, title string, _ time.Time) string { return "::group::" + escapeData(title) + "\n" },
+	end:   func(string, time.Time) string { return "::endgroup::\n" },
+}
+
+// escapeData escapes a text that stands in the data of a workflow command. (In a property : and , would need it, too;
+// ours hold no text from elsewhere.)
+func escapeData(s string) string {
+	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
+}
+
+// gitlab writes the markers of collapsible sections. A terminal erases them.
+var gitlab = ciSystem{
+	begin: func(section, title string, now time.Time) string {
+		return fmt.Sprintf("\x1b[0Ksection_start:%d:%s[collapsed=true]\r\x1b[0K%s\n", now.Unix(), section, title)
+	},
+	end: func(section string, now time.Time) string {
+		return fmt.Sprintf("\x1b[0Ksection_end:%d:%s\r\x1b[0K\n", now.Unix(), section)
+	},
+}
+
+// record returns the line for a log record, or "" if it is no annotation.
+func (a *annotations) record(level slog.Level, text string) string {
+	if a == nil || a.system.record == nil || level < slog.LevelWarn {
+		return ""
+	}
+	return a.system.record(level, oneLine(text))
+}
+
+// Messages of the records, of level slog.LevelDebug, that begin and end a group.
+const (
+	messageCommandStarts = "cleanup command starts"
+	messageCommandOver   = "cleanup command is over"
+)
+
+// group returns the line that begins or ends a group, if that is what a record stands for, or "". began reports whether
+// a command is about to start: then the line is to be written before the command writes.
+func (a *annotations) group(r slog.Record, attr func(key string) string) (line string, began bool) {
+	// A graceful that takes over ends the group of the one that was killed by the same name.
+	id, section := attr("id"), fmt.Sprintf("graceful_%.16s_%s", attr("run"), attr("id"))
+	switch {
+	case r.Message == messageCommandStarts && a.open != id: // else it could not be started before
+		a.open = id
+		title := attr("name")
+		if title == "" {
+			title = attr("command")
+		}
+		return a.system.begin(section, "cleanup: "+oneLine(title), r.Time), true
+	case r.Message == messageCommandOver && (a.open == "" || a.open == id):
+		a.open = ""
+		return a.system.end(section, r.Time), false
+	}
+	return "", false
+}
