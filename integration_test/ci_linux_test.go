@@ -1,0 +1,219 @@
+package integration_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ciRunner is what a CI runner does when a job is cancelled. docs/engines/ci.md has the sources.
+type ciRunner struct {
+	cookies []string // in the environment of the step
+	step    string   // a shell script that starts graceful, which is "$@"
+	cancel  func(*ciStep)
+	window  time.Duration // from the first signal to SIGKILL
+	hunted  []string      // at the end of the job, SIGKILL to each process that has all of these; nil: no hunt
+}
+
+var ciRunners = map[string]ciRunner{
+	"GitHub": {
+		cookies: []string{"RUNNER_TRACKING_ID=github_7"},
+		step:    `exec "$@"`,
+		window:  10 * time.Second,
+		cancel: func(s *ciStep) {
+			s.kill(s.leader, unix.SIGINT)
+			if !s.endsIn(7500*time.Millisecond, s.leader) {
+				s.kill(s.leader, unix.SIGTERM)
+			}
+			if !s.endsIn(2500*time.Millisecond, s.leader) {
+				s.kill(s.leader, unix.SIGKILL)
+			}
+		},
+		hunted: []string{"RUNNER_TRACKING_ID=github_7"},
+	},
+	// The script runs in a subshell. The runner reads the output until nothing can write to it.
+	"GitLab": {
+		step:   `: | eval '"$@"; exit $?'`,
+		window: 10 * time.Minute,
+		cancel: func(s *ciStep) { s.killGroup(s.leader, unix.SIGTERM, 10*time.Minute) },
+	},
+	"Buildkite": {
+		step:   `trap 'kill -- $$' INT TERM QUIT; exec "$@"`,
+		window: 9 * time.Second,
+		cancel: func(s *ciStep) { s.killGroup(s.leader, unix.SIGTERM, 9*time.Second) },
+	},
+	"Jenkins": {
+		cookies: []string{"BUILD_ID=7", "JENKINS_NODE_COOKIE=n", "JENKINS_SERVER_COOKIE=s"},
+		step:    `"$@"; exit $?`,
+		window:  10 * time.Second, // there is no SIGKILL
+		cancel:  func(s *ciStep) { s.killAll("BUILD_ID=7", "JENKINS_NODE_COOKIE=n", "JENKINS_SERVER_COOKIE=s") },
+	},
+	"Jenkins, a pipeline": {
+		cookies: []string{"BUILD_ID=7", "JENKINS_NODE_COOKIE=n", "JENKINS_SERVER_COOKIE=durable-7"},
+		step:    `"$@"; exit $?`,
+		window:  10 * time.Second,
+		cancel:  func(s *ciStep) { s.killAll("JENKINS_SERVER_COOKIE=durable-7") },
+	},
+}
+
+// ciStep is a step of a job. Its times are those of the CI system, divided by scale.
+type ciStep struct {
+	*proc
+	graceful int
+	leader   int // the first process of the step, which leads a process group
+	scale    float64
+	killed   bool // the runner has sent SIGKILL
+}
+
+// ciCleanup is a cleanup command that records its beginning, what is left of the family, and its end. It takes a tenth
+// of the window.
+const ciCleanup = `echo $GRACEFUL_HOOK_ID begins >>cleaned
+	sleep %f
+	for pid in $GRACEFUL_TARGET_PID $(cat daemon job 2>/dev/null); do
+		! kill -0 $pid 2>/dev/null || echo $pid is left >>cleaned
+	done
+	echo $GRACEFUL_HOOK_ID ends >>cleaned`
+
+// start starts a step whose target is a shell script. Its flags are those that the page recommends, for the window.
+func (r ciRunner) start(t *testing.T, target string, scale float64) *ciStep {
+	t.Helper()
+	s := &ciStep{scale: scale}
+	onExit := fmt.Sprintf(ciCleanup, s.scaled(r.window/10).Seconds())
+	flags := []string{
+		"--deadline", s.scaled(r.window * 9 / 10).String(), "--on-exit-timeout", s.scaled(r.window / 3).String(),
+		"--on-exit", onExit, "--on-exit", onExit,
+	}
+	args := slices.Concat([]string{"env"}, r.cookies, []string{"setsid", "bash", "-c", r.step, "bash", "graceful", "run"},
+		flags, []string{"--", "sh", "-c", target})
+	s.proc = called(t, args...).start()
+	s.file("ready")
+	s.graceful = gracefulPID(s.proc)
+	var err error
+	if s.leader, err = unix.Getpgid(s.graceful); err != nil || s.leader == unix.Getpgrp() {
+		t.Fatalf("the process group of graceful is %d, %v", s.leader, err)
+	}
+	return s
+}
+
+func (s *ciStep) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / s.scale) }
+
+func (s *ciStep) kill(pid int, sig unix.Signal) {
+	if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+		s.t.Fatal(err)
+	}
+	s.killed = s.killed || sig == unix.SIGKILL
+}
+
+// endsIn waits for the end of a process, and reports whether it has come in time.
+func (s *ciStep) endsIn(patience time.Duration, pid int) bool {
+	for late := time.Now().Add(s.scaled(patience)); alive(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			return false
+		}
+	}
+	return true
+}
+
+// killGroup sends a signal to the process group of the step, and SIGKILL after a time. It waits for graceful, which
+// holds the output of the step: the shell may have ended before.
+func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
+	s.kill(-group, sig)
+	if !s.endsIn(patience, s.graceful) {
+		s.kill(-group, unix.SIGKILL)
+	}
+}
+
+// killAll sends SIGTERM to the processes of a snapshot that have all of the cookies, and to their descendants, the
+// descendants first. It waits for each until 5 s after it began with the process that has the cookies.
+func (s *ciStep) killAll(cookies ...string) {
+	children := map[int][]int{}
+	all := descendantsOf(s.cmd.Process.Pid)
+	slices.Sort(all)
+	for _, pid := range all {
+		children[pid] = childrenOf(pid)
+	}
+	var killRecursively func(pid int, late time.Time)
+	killRecursively = func(pid int, late time.Time) {
+		for _, child := range children[pid] {
+			killRecursively(child, late)
+		}
+		s.kill(pid, unix.SIGTERM)
+		for time.Now().Before(late) && unix.Kill(pid, 0) == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for _, pid := range all {
+		if hasCookies(pid, cookies) {
+			killRecursively(pid, time.Now().Add(s.scaled(5*time.Second)))
+		}
+	}
+}
+
+// hunt sends SIGKILL to the processes that have all of the cookies, and returns their names.
+func (s *ciStep) hunt(cookies []string) (found []string) {
+	for _, pid := range descendantsOf(s.cmd.Process.Pid) {
+		if hasCookies(pid, cookies) {
+			found = append(found, comm(pid))
+			s.kill(pid, unix.SIGKILL)
+		}
+	}
+	return found
+}
+
+// hasCookies reports whether a process has all of these variables. Without cookies it is false, as for Jenkins.
+func hasCookies(pid int, cookies []string) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	environ := bytes.Split(text, []byte{0})
+	return len(cookies) > 0 && !slices.ContainsFunc(cookies, func(cookie string) bool {
+		return !slices.ContainsFunc(environ, func(kv []byte) bool { return string(kv) == cookie })
+	})
+}
+
+// Each CI system cancels a job. Cleanup is over before its SIGKILL, each command runs once, and nothing is left. That
+// holds for a target that ends at a stop signal, and for one that ignores it.
+func TestCI_cancel(t *testing.T) {
+	need(t, "setsid", "bash")
+	for name, runner := range ciRunners {
+		for what, target := range map[string]string{
+			"the target stops":   family + forever,
+			"the target ignores": `trap "" INT TERM; ` + family + forever,
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				t.Parallel()
+				// A machine that is too slow for the scaled times gets longer ones.
+				for window := time.Second; !runner.cancels(t, target, window); window *= 2 {
+					if window > 10*time.Second {
+						t.Fatalf("cleanup was not over before SIGKILL, in %v", window)
+					}
+				}
+			})
+		}
+	}
+}
+
+// cancels cancels a step, and reports whether it ended before the runner's SIGKILL. What does not depend on time is
+// checked in each case.
+func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) bool {
+	t.Helper()
+	s := r.start(t, target, r.window.Seconds()/window.Seconds())
+	all := below(t, s.cmd.Process.Pid)
+	r.cancel(s)
+	cleaned, _ := os.ReadFile(s.dir + "/cleaned") // before the hunt
+	if found := s.hunt(r.hunted); len(found) > 0 && !s.killed {
+		t.Errorf("the runner has killed %q", found)
+	}
+	s.wait() // for all processes: see called
+	s.untilGone(all)
+	if text := s.text(); strings.Contains(text, "command timed out") || strings.Contains(text, "command abandoned") {
+		return false // its limit is scaled, too
+	}
+	const want = "2 begins\n2 ends\n1 begins\n1 ends\n"
+	s.wrote("cleaned", want)
+	return !s.killed && (string(cleaned) == want || r.hunted == nil)
+}
