@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,8 +28,8 @@ func flaggedCommands() (all []*cobra.Command) {
 
 // foreignFlags are flags of other programs that the documents name.
 var foreignFlags = []string{
-	"--all", "--allow-untrusted", "--from", "--ignore-missing", "--init", "--port", "--retry", "--scope", "--stop-timeout",
-	"--strip-components", "--user",
+	"--all", "--allow-untrusted", "--from", "--ignore-missing", "--init", "--init-user", "--path", "--port", "--retry",
+	"--scope", "--stop-timeout", "--strip-components", "--user",
 }
 
 // document returns the text of a file.
@@ -109,6 +110,17 @@ func TestReadme_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 			t.Errorf("--%s: the default is given as %s, not as %s", f.Name, row[2], want)
 		}
 	})
+}
+
+// The pages about engines name no flag that does not exist.
+func TestEngines_flags(t *testing.T) {
+	pages, err := filepath.Glob("../docs/engines/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal(pages, err)
+	}
+	for _, path := range pages {
+		checkFlagNames(t, path, document(t, path))
+	}
 }
 
 // toolOptions are the options and variables of the tools that docs/guide.md has a table of.
