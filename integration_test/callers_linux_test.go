@@ -5,12 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -216,56 +214,26 @@ func skipLine(r io.Reader) error {
 	return nil
 }
 
-// job is a step of a CI job whose runner, when the job is cancelled, signals only the process that it has started, and
-// in the end kills everybody who has the job's cookie in its environment.
-type job struct {
-	*proc
-	leader int
-	cookie string
-}
-
-func startJob(t *testing.T, step []string) job {
+// startJob starts graceful as a step of GitHub Actions, whose runner signals only the process that it has started.
+func startJob(t *testing.T, step []string) *ciStep {
 	t.Helper()
-	j := job{cookie: fmt.Sprintf("RUNNER_TRACKING_ID=github_%016x", rand.Uint64())}
-	j.proc = called(t, append([]string{"env", j.cookie}, step...)...).start()
-	j.file("ready")
-	j.leader = gracefulPID(j.proc)
-	return j
+	p := called(t, slices.Concat([]string{"env"}, ciRunners["GitHub"].cookies, step)...).start()
+	p.file("ready")
+	pid := gracefulPID(p)
+	return &ciStep{proc: p, graceful: pid, leader: pid, scale: 10}
 }
 
-// cancel is what GitHub's runner does, in a tenth of the time: SIGINT, SIGTERM after 7.5 s, SIGKILL after 2.5 s more.
-func (j job) cancel(arrived func(unix.Signal)) {
-	j.t.Helper()
-	for _, s := range []struct {
-		sig   unix.Signal
-		pause time.Duration
-	}{{unix.SIGINT, 750 * time.Millisecond}, {unix.SIGTERM, 250 * time.Millisecond}, {unix.SIGKILL, 0}} {
-		if err := unix.Kill(j.leader, s.sig); err != nil {
-			j.t.Fatal(err)
-		}
-		if s.sig != unix.SIGKILL {
-			arrived(s.sig)
-		}
-		time.Sleep(s.pause)
+// outlast sends all signals of GitHub's runner to a step that does not end by them: SIGKILL is the last one.
+func (s *ciStep) outlast(arrived func(unix.Signal)) {
+	for _, step := range []struct {
+		sig      unix.Signal
+		patience time.Duration
+	}{{unix.SIGINT, 7500 * time.Millisecond}, {unix.SIGTERM, 2500 * time.Millisecond}} {
+		s.kill(s.leader, step.sig)
+		arrived(step.sig)
+		time.Sleep(s.scaled(step.patience))
 	}
-}
-
-// sweep tells how many it has killed.
-func (j job) sweep() (killed int) {
-	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, file := range environs {
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		process, err := os.FindProcess(pid) // before we look: whoever has its id later is safe
-		if err != nil {
-			continue
-		}
-		if environ, _ := os.ReadFile(file); slices.Contains(strings.Split(string(environ), "\x00"), j.cookie) {
-			_ = process.Kill()
-			killed++
-		}
-		_ = process.Release()
-	}
-	return killed
+	s.kill(s.leader, unix.SIGKILL)
 }
 
 // A target that ignores the stop signals, with more grace than the runner has patience. Its cleanup commands are swept
@@ -276,17 +244,18 @@ func TestACancelledJobThatDoesNotStop(t *testing.T) {
 		echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL >>cleaned
 		until [ -e swept.$GRACEFUL_HOOK_ID ]; do sleep 0.01; done
 		echo $GRACEFUL_HOOK_ID is done >>cleaned`))
-	if !strings.Contains(j.file("environ"), j.cookie+"\n") {
+	cookies := ciRunners["GitHub"].hunted
+	if !strings.Contains(j.file("environ"), cookies[0]+"\n") {
 		t.Error("the target has lost the cookie")
 	}
 	j.file("got.pid")
 	guard := guardOf(j.leader)
-	j.cancel(func(sig unix.Signal) {
+	j.outlast(func(sig unix.Signal) {
 		j.until("signal to the target", func() bool { return counts(j.proc, "got")[sig] == 1 })
 	})
 	j.until("end of the guard", func() bool {
 		cleaned, _ := os.ReadFile(filepath.Join(j.dir, "cleaned"))
-		j.sweep()
+		j.hunt(cookies)
 		for line := range strings.Lines(string(cleaned)) { // of those that had begun before
 			if err := os.WriteFile(filepath.Join(j.dir, "swept."+line[:1]), nil, 0o644); err != nil {
 				t.Fatal(err)
@@ -296,20 +265,6 @@ func TestACancelledJobThatDoesNotStop(t *testing.T) {
 	})
 	j.want("137")
 	j.wrote("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
-}
-
-// A target that ends at SIGINT: all is over before anything else comes.
-func TestACancelledJobThatStops(t *testing.T) {
-	t.Parallel()
-	j := startJob(t, run(anHour, `trap "exit 5" INT; `+family+forever, tidy+`; echo $GRACEFUL_HOOK_ID is done >>cleaned`))
-	if err := unix.Kill(j.leader, unix.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	j.want("5")
-	j.wrote("cleaned", "2 stopped\n2 is done\n1 stopped\n1 is done\n")
-	if n := j.sweep(); n > 0 {
-		t.Errorf("the sweep has killed %d processes", n)
-	}
 }
 
 // A memory limit that a child of the target runs into, and the kernel kills whom it likes: whoever it is, the promise
