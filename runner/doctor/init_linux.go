@@ -17,8 +17,8 @@ const firstPIDNamespace = "pid:[4026531836]"
 var (
 	// lasting are inits that live on when one of their children ends.
 	lasting = []string{"systemd", "init", "s6-svscan", "runsvdir", "runit"}
-	// following are inits that end with their child. Docker's is docker-init, Podman's is catatonit.
-	following = []string{"tini", "tini-static", "docker-init", "dumb-init", "catatonit", "graceful"}
+	// following are inits that end with their child. Docker starts tini as docker-init, Podman catatonit as podman-init.
+	following = []string{"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit", "graceful"}
 )
 
 // endsWithGraceful says why the guard does not outlive a killed graceful in this PID namespace, although a run with a
