@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -29,6 +31,10 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run what is in it
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	binary = filepath.Join(dir, "graceful")
 	cmd := exec.Command("go", "build", "-o", binary, "../..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -36,17 +42,35 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "building graceful: %v\n%s", err, out)
 		return 1
 	}
-	defer shutDown()
+	defer func() {
+		for _, end := range slices.Backward(ends) {
+			end()
+		}
+	}()
 	return m.Run()
 }
 
-// until waits for what will happen.
+// ends are called after all tests, the last one first.
+var ends []func()
+
+var endsLock sync.Mutex
+
+// atEnd has a function called after all tests.
+func atEnd(end func()) {
+	endsLock.Lock()
+	defer endsLock.Unlock()
+	ends = append(ends, end)
+}
+
+// until waits for what will happen. It asks less often with time, since each look at a container starts processes.
 func until(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for late := time.Now().Add(patience); !happened(); time.Sleep(10 * time.Millisecond) {
+	pause := 10 * time.Millisecond
+	for late := time.Now().Add(patience); !happened(); pause = min(pause*5/4, 200*time.Millisecond) {
 		if time.Now().After(late) {
 			t.Fatalf("no %s in %v", what, patience)
 		}
+		time.Sleep(pause)
 	}
 }
 

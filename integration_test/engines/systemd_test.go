@@ -60,8 +60,6 @@ type systemd struct {
 	cg  string
 }
 
-var booted *systemd
-
 // boot boots systemd, once for all tests.
 var boot = sync.OnceValues(func() (s *systemd, err error) {
 	s = &systemd{}
@@ -88,7 +86,7 @@ var boot = sync.OnceValues(func() (s *systemd, err error) {
 	if err = s.cmd.Start(); err != nil {
 		return nil, err
 	}
-	booted = s
+	atEnd(s.shutDown)
 	ended := make(chan error, 1)
 	go func() { ended <- s.cmd.Wait() }()
 	for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
@@ -114,16 +112,13 @@ var boot = sync.OnceValues(func() (s *systemd, err error) {
 // errNoOverlay means that this machine cannot have systemd's root.
 var errNoOverlay = errors.New("the root of this machine is no lower layer for an overlay")
 
-// shutDown ends the systemd that was booted.
-func shutDown() {
-	if booted == nil {
-		return
-	}
-	_ = booted.cmd.Process.Kill() // unshare(1), whose child dies with it, and the namespaces with that
-	_ = os.RemoveAll(booted.dir)
+// shutDown ends systemd and all that it has started.
+func (s *systemd) shutDown() {
+	_ = s.cmd.Process.Kill() // unshare(1), whose child dies with it, and the namespaces with that
+	_ = os.RemoveAll(s.dir)
 	for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(10 * time.Millisecond) {
 		var cgroups []string
-		_ = filepath.WalkDir(booted.cg, func(path string, _ os.DirEntry, err error) error {
+		_ = filepath.WalkDir(s.cg, func(path string, _ os.DirEntry, err error) error {
 			if err == nil {
 				cgroups = append(cgroups, path)
 			}

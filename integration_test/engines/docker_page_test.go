@@ -1,0 +1,97 @@
+//go:build engines
+
+package engines
+
+import (
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// page is the files and the command lines that a page of the documentation shows.
+type page struct {
+	files    map[string]string
+	commands [][]string // for each block its lines
+}
+
+// readPage reads a page, and puts own in the place of each word that the page uses as a name of containers and images.
+func readPage(t *testing.T, path, word, own string) (p page) {
+	t.Helper()
+	p.files = map[string]string{}
+	text := strings.ReplaceAll(content(path), word, own)
+	for _, block := range regexp.MustCompile(`(?m)(^    .*\n)+`).FindAllString(text, -1) {
+		block = strings.TrimPrefix(strings.ReplaceAll("\n"+block, "\n    ", "\n"), "\n")
+		if first, rest, _ := strings.Cut(block, "\n"); strings.HasPrefix(first, "# ") {
+			p.files[first[len("# "):]] = rest
+		} else {
+			lines := strings.ReplaceAll(strings.TrimSpace(block), "\\\n", "")
+			p.commands = append(p.commands, strings.Split(lines, "\n"))
+		}
+	}
+	if len(p.commands) == 0 {
+		t.Fatalf("%s has no commands", path)
+	}
+	return p
+}
+
+// The page, from its first command to its last one.
+func TestDocker_page(t *testing.T) {
+	needDocker(t)
+	needCommands(t, "docker-compose")
+	t.Parallel()
+	base, err := docker.image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := docker.newContainer(t) // for a name, and for its removal
+	dir := filepath.Join(t.TempDir(), c.name)
+	p := readPage(t, "../../docs/engines/docker.md", "shop", c.name)
+	for name, text := range p.files {
+		write(t, filepath.Join(dir, name), strings.Replace(text, "FROM debian:12-slim\n", "FROM "+base+"\n", 1))
+	}
+	write(t, dir+"/serve", "#!/bin/sh\nsetsid sleep "+c.mark+" & echo ready; wait\n")
+	write(t, dir+"/flush", "#!/bin/sh\necho $GRACEFUL_REASON | tee -a /state/flushed\n")
+	if out, ok := output("cp", binary, dir+"/graceful"); !ok {
+		t.Fatal(out)
+	}
+	inDir := func(line string) (string, bool) {
+		cmd := exec.Command("sh", "-c", line)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		return string(out), err == nil
+	}
+	t.Cleanup(func() {
+		inDir("docker-compose down -v; docker rm -f " + c.name)
+		inDir("docker volume rm " + c.name + "-state; docker rmi " + c.name)
+	})
+	if len(p.commands) != 3 {
+		t.Fatalf("the page has %d blocks of commands", len(p.commands))
+	}
+	flushed := []string{
+		`docker logs ` + c.name + ` | grep -v ready`,
+		`docker run --rm --entrypoint cat -v ` + c.name + `-state:/state ` + c.name + ` /state/flushed`,
+		`docker run --rm --entrypoint cat -v ` + c.name + `_state:/state ` + c.name + ` /state/flushed`,
+	}
+	want := []string{"stopped\n", "recovered\nrecovered\n", "stopped\nrecovered\nstopped\n"}
+	for i, lines := range p.commands {
+		for _, line := range lines {
+			if out, ok := inDir(line); !ok {
+				t.Fatalf("%s failed:\n%s", line, out)
+			}
+			until(t, "ready container after "+line, c.allReady)
+		}
+		if got, _ := inDir(flushed[i]); got != want[i] {
+			t.Errorf("flush wrote %q in block %d, want %q", got, i+1, want[i])
+		}
+		until(t, "end of all processes", func() bool { return len(processesOf(c.mark)) == 0 })
+	}
+}
+
+// allReady reports whether no container with that name is running, or one whose target has started its daemon.
+func (c *container) allReady() bool {
+	c.t.Helper()
+	running := c.do(c.t, "ps", "--quiet", "--filter", "name="+c.name)
+	return running == "" || len(processesOf(c.mark)) == 1
+}
