@@ -1,0 +1,121 @@
+//go:build engines
+
+// Loadtest is a service and its client, for containers: "loadtest serve" answers slow requests, "loadtest call HOST"
+// sends them until it gets SIGTERM, and then writes how many there were and how many failed.
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	port          = "8080"
+	requestTime   = 3500 * time.Millisecond
+	requestLimit  = 30 * time.Second // longer than a busy machine needs
+	requestPeriod = 50 * time.Millisecond
+	answerTime    = 4 * time.Second // for so long the client keeps an answer of the DNS
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	switch {
+	case len(os.Args) == 2 && os.Args[1] == "serve":
+		serve(ctx)
+	case len(os.Args) == 3 && os.Args[1] == "call":
+		call(ctx, os.Args[2])
+	default:
+		fmt.Fprintln(os.Stderr, "usage: loadtest serve | call HOST")
+		os.Exit(2)
+	}
+}
+
+// serve answers each request after requestTime. It stops as a service should: it refuses new connections and finishes
+// the requests that it has.
+func serve(ctx context.Context) {
+	server := &http.Server{Addr: ":" + port, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health" {
+			time.Sleep(requestTime)
+		}
+		fmt.Fprintln(w, "served")
+	})}
+	finished := make(chan struct{})
+	go func() {
+		<-ctx.Done()
+		_ = server.Shutdown(context.Background())
+		close(finished)
+	}()
+	if err := server.ListenAndServe(); err != http.ErrServerClosed {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	<-finished
+}
+
+// client sends requests to the addresses of a host.
+type client struct {
+	host      string
+	addresses []string
+	asked     time.Time // when the addresses were asked for
+	http      http.Client
+	failed    atomic.Int64
+}
+
+// call sends requests, one every requestPeriod, each on a connection of its own.
+func call(ctx context.Context, host string) {
+	c := &client{host: host, http: http.Client{Timeout: requestLimit, Transport: &http.Transport{DisableKeepAlives: true}}}
+	var requests sync.WaitGroup
+	count := 0
+	for tick := time.NewTicker(requestPeriod); ctx.Err() == nil; {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			if address := c.address(); address != "" {
+				count++
+				requests.Go(func() { c.send(address) })
+				if count == 1 {
+					fmt.Println("ready")
+				}
+			}
+		}
+	}
+	requests.Wait()
+	fmt.Printf("requests %d failed %d\n", count, c.failed.Load())
+}
+
+// address returns one of the host's addresses, or nothing before there is one. An answer of the DNS that is not too old
+// is used again; one that is too old is used until there is another.
+func (c *client) address() string {
+	if time.Since(c.asked) > answerTime {
+		if found, err := net.LookupHost(c.host); err == nil {
+			c.addresses, c.asked = found, time.Now()
+		}
+	}
+	if len(c.addresses) == 0 {
+		return ""
+	}
+	return c.addresses[rand.IntN(len(c.addresses))]
+}
+
+func (c *client) send(address string) {
+	answer, err := c.http.Get("http://" + net.JoinHostPort(address, port))
+	if err == nil {
+		defer answer.Body.Close()
+		if answer.StatusCode == http.StatusOK {
+			return
+		}
+		err = fmt.Errorf("status %s", answer.Status)
+	}
+	c.failed.Add(1)
+	fmt.Fprintln(os.Stderr, time.Now().Format("15:04:05.000"), err)
+}
