@@ -1,0 +1,117 @@
+//go:build engines
+
+package engines
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// podmanScript holds namespaces for Podman: all that it starts ends with them, and it has storage of its own.
+// crun refuses a cgroup v2 beside cgroups v1.
+const podmanScript = `set -e
+mount --make-rshared /
+if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+mkdir -p "$1/tmp" "$1/run" "$1/home"
+if [ "$2" != root ]; then chown "$2:" "$1/run" "$1/home"; chmod 700 "$1/run"; fi
+touch "$1/ready"
+exec tini-static sleep infinity # a PID 1 that reaps: else Podman waits for some of its processes
+`
+
+// podman is an engine of its own for each user and runtime.
+type podman struct {
+	containerEngine
+	user string // root, or a user that exists only for this test
+	dir  string
+}
+
+// newPodman starts Podman for root, or for a user of its own.
+func newPodman(t *testing.T, user, runtime string) *podman {
+	t.Helper()
+	p := &podman{user: user, dir: t.TempDir()}
+	if err := os.Chmod(p.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Dir(p.dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if user != "root" {
+		p.user = fmt.Sprintf("graceful-%d", os.Getpid())
+		if out, ok := output("useradd", "--no-create-home", "--home-dir", p.dir+"/home", p.user); !ok {
+			t.Skipf("useradd: %s", out)
+		}
+		t.Cleanup(func() { output("userdel", p.user) })
+	}
+	write(t, p.dir+"/hold.sh", podmanScript)
+	holder := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh",
+		p.dir+"/hold.sh", p.dir, p.user)
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := ""
+	t.Cleanup(func() {
+		_ = holder.Process.Kill() // its child dies with it, and the namespaces with that
+		_ = holder.Wait()
+		until(t, "end of Podman's namespaces", func() bool { return pid == "" || !exists("/proc/"+pid) })
+	})
+	until(t, "namespaces for Podman", func() bool { return exists(p.dir + "/ready") })
+	pid, _ = output("pgrep", "-P", strconv.Itoa(holder.Process.Pid))
+	p.command = []string{"nsenter", "-t", pid, "-m", "-p"}
+	if user != "root" {
+		p.command = append(p.command, "setpriv", "--reuid", p.user, "--regid", p.user, "--init-groups")
+	}
+	p.command = append(p.command, "env", "-i", "-C", p.dir+"/home", "HOME="+p.dir+"/home", "XDG_RUNTIME_DIR="+p.dir+"/run",
+		"PATH="+os.Getenv("PATH"), "TERM=xterm", "podman", "--runtime", runtime, "--cgroup-manager", "cgroupfs")
+	if user == "root" {
+		p.command = append(p.command, "--root", p.dir+"/root", "--runroot", p.dir+"/run/storage", "--tmpdir", p.dir+"/tmp")
+	}
+	p.name = strings.Join([]string{"podman", user, runtime}, " ")
+	p.runFlags = []string{"--network", "none", "--log-driver", "k8s-file"}
+	if user == "root" { // Podman's own limits may be more than what is allowed here
+		p.runFlags = append(p.runFlags, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=10000:10000")
+	}
+	p.image = sync.OnceValues(p.importImage)
+	return p
+}
+
+// needStart skips the test where no container starts.
+func (p *podman) needStart(t *testing.T) {
+	t.Helper()
+	image, err := p.image()
+	if err != nil {
+		t.Skip(err)
+	}
+	words := append(append([]string{"run", "--rm", "--detach"}, p.runFlags...), image, "true")
+	began := time.Now()
+	if out, ok := p.output(words...); !ok {
+		t.Skipf("%s does not start: %s", p.name, out)
+	}
+	t.Logf("%s starts in %.1f s", p.name, time.Since(began).Seconds())
+}
+
+// Each of root and another user, with each runtime.
+func TestPodman(t *testing.T) {
+	needCommands(t, "podman", "busybox", "tini-static", "unshare", "nsenter", "setpriv", "useradd")
+	for _, user := range []string{"root", "rootless"} {
+		for _, runtime := range []string{"runc", "crun"} {
+			t.Run(user+" "+runtime, func(t *testing.T) {
+				needCommands(t, runtime)
+				p := newPodman(t, user, runtime)
+				p.needStart(t)
+				p.testAll(t, user == "root")
+			})
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
