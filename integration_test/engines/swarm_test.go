@@ -59,7 +59,7 @@ var loadImage = sync.OnceValues(func() (string, error) {
 	if out, ok := docker.output("build", "--tag", name, dir); !ok {
 		return "", fmt.Errorf("docker build: %s", out)
 	}
-	atEnd(func() { docker.output("rmi", name) })
+	atEnd(func() { docker.output("rmi", "--force", name) })
 	return name, nil
 })
 
