@@ -28,8 +28,11 @@ func flaggedCommands() (all []*cobra.Command) {
 
 // foreignFlags are flags of other programs that the documents name.
 var foreignFlags = []string{
-	"--all", "--allow-untrusted", "--from", "--ignore-missing", "--init", "--init-user", "--path", "--port", "--retry",
-	"--scope", "--stop-timeout", "--strip-components", "--user",
+	"--all", "--allow-untrusted", "--attachable", "--cap-drop", "--driver", "--endpoint-mode", "--entrypoint",
+	"--env", "--force", "--from", "--health-cmd", "--health-interval", "--ignore-missing", "--init",
+	"--init-user", "--memory", "--network", "--path", "--pid", "--pids-limit", "--port", "--read-only",
+	"--replicas", "--retry", "--rm", "--scope", "--security-opt", "--stop-grace-period", "--stop-signal",
+	"--stop-timeout", "--strip-components", "--time", "--update-monitor", "--update-order", "--user",
 }
 
 // document returns the text of a file.

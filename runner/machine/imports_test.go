@@ -36,7 +36,10 @@ var layers = [][]string{
 		"graceful/runner/machine", "graceful/runner/journal", "graceful/runner/process", "graceful/runner/tree",
 		"graceful/runner/terminal", "graceful/runner/report", "graceful/runner/notify",
 	},
-	{"graceful/runner/procfs", "graceful/runner/sigstate", "graceful/runner/build", "graceful/forward", "graceful/cleanup"},
+	{
+		"graceful/runner/procfs", "graceful/runner/sigstate", "graceful/runner/build", "graceful/forward",
+		"graceful/cleanup",
+	},
 }
 
 // layerOf returns the index of a package's layer. It reports whether the package has one. A new package directly in the
