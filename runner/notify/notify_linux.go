@@ -151,11 +151,12 @@ func (r *Relay) relay(message string, control []byte, flags int) {
 	if err != nil {
 		return
 	}
-	err = errors.Join(raw.Write(func(fd uintptr) bool {
-		err = r.send(int(fd), []byte(message), files)
-		return err != unix.EAGAIN
-	}), err)
-	if err != nil {
+	var sendErr error
+	err = raw.Write(func(fd uintptr) bool {
+		sendErr = r.send(int(fd), []byte(message), files)
+		return sendErr != unix.EAGAIN
+	})
+	if err = errors.Join(err, sendErr); err != nil {
 		r.refuse(pid, err.Error())
 	}
 }

@@ -221,6 +221,23 @@ func TestRelay_refusals(t *testing.T) {
 	}
 }
 
+// A message that cannot be sent on is named.
+func TestRelay_noManager(t *testing.T) {
+	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
+	log := make(lines, 1)
+	_, fd := open(t, anyone, slog.New(slog.NewTextHandler(log, nil)))
+	m.file.Close()
+	send(t, fd, "READY=1")
+	select {
+	case line := <-log:
+		if !strings.Contains(line, "connection refused") {
+			t.Errorf("it logs %q", line)
+		}
+	case <-time.After(patience):
+		t.Fatal("it logs nothing")
+	}
+}
+
 func TestOpen_forAnother(t *testing.T) {
 	newManager(t, filepath.Join(t.TempDir(), "manager"))
 	t.Setenv("SYSTEMD_EXEC_PID", "1")

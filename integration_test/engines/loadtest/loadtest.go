@@ -26,23 +26,30 @@ const (
 	answerTime    = 4 * time.Second // for so long the client keeps an answer of the DNS
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+// run returns the exit status.
+func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	switch {
 	case len(os.Args) == 2 && os.Args[1] == "serve":
-		serve(ctx)
+		if err := serve(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "serving:", err)
+			return 1
+		}
 	case len(os.Args) == 3 && os.Args[1] == "call":
 		call(ctx, os.Args[2])
 	default:
 		fmt.Fprintln(os.Stderr, "usage: loadtest serve | call HOST")
-		os.Exit(2)
+		return 2
 	}
+	return 0
 }
 
 // serve answers each request after requestTime. It stops as a service should: it refuses new connections and finishes
 // the requests that it has.
-func serve(ctx context.Context) {
+func serve(ctx context.Context) error {
 	server := &http.Server{Addr: ":" + port, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/health" {
 			time.Sleep(requestTime)
@@ -56,10 +63,10 @@ func serve(ctx context.Context) {
 		close(finished)
 	}()
 	if err := server.ListenAndServe(); err != http.ErrServerClosed {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return err
 	}
 	<-finished
+	return nil
 }
 
 // client sends requests to the addresses of a host.
