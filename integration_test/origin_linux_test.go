@@ -202,6 +202,33 @@ func TestRecoverAfterThePIDNamespaceHasEnded(t *testing.T) {
 	}
 }
 
+// Below an init that ends with graceful nothing of a dead run is left. An orphan that was reparented to such an init
+// does not take the PID namespace along.
+func TestRecoverBelowAnInitThatEnds(t *testing.T) {
+	need(t, "pidns", "tini")
+	const run = `graceful run --state-dir state --name x --on-exit "$0" -- sh -c 'echo >ready; exec sleep 1000'`
+	const orphan = `until read -r _ _ _ parent _ </proc/$$/stat && [ $parent = 1 ]; do :; done; exec `
+	for name, c := range map[string]struct{ script, status, cleaned string }{
+		"its child": {"exec " + run, "0", "recovered\n"},
+		"an orphan": {"(sh -c '" + orphan + `"$@"' sh ` + run + " &); exec sleep 1000", "1", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := inNamespace(t, true, "tini", "--", "sh", "-c", c.script, cleanedBy).start()
+			p.file("ready")
+			all := tree(p.cmd.Process.Pid)
+			bothKilled(t, gracefulPID(p))
+			if name == "its child" {
+				p.until("end of the namespace", func() bool { return !slices.ContainsFunc(all, alive) })
+			}
+			if got, text := p.in(third(), recoverState...); got != c.status {
+				t.Errorf("status %s, want %s; it wrote:\n%s", got, c.status, text)
+			}
+			p.wrote("cleaned", c.cleaned)
+		})
+	}
+}
+
 // origins are places where a run may have begun, as its ledger has them, and why recover leaves it alone: on a machine
 // with an id, and without one. It finishes the run if there is no reason.
 var origins = map[string]struct {

@@ -55,7 +55,7 @@ func locate(began, now journal.Begin, elsewhere bool, look func(namespace string
 		return placeNone, nil
 	case began.Boot == now.Boot, same && namespace == "":
 		return placeHere, nil
-	case began.Front == 1 && (same || !differ(began, now)): // the kernel ends a PID namespace with its PID 1
+	case (began.Front == 1 || began.Followed) && (same || !differ(began, now)): // the kernel has ended the PID namespace
 		return placeNone, nil
 	case now.Boot == "":
 		return placeNone, errors.New("/proc is missing, so that it cannot be told whether its processes live " +

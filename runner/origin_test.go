@@ -19,6 +19,7 @@ func TestLocate(t *testing.T) {
 		}
 		return b
 	}
+	followed := func(b journal.Begin) journal.Begin { b.Followed = true; return b }
 	for _, c := range []struct {
 		began, now journal.Begin
 		want, sure place // without and with the word of the user that none of the processes lives
@@ -32,6 +33,9 @@ func TestLocate(t *testing.T) {
 		{at(theirs, "-", 9), at(ours, "", 0), placeOther, placeNone},
 		{at(theirs, other, 1), at(ours, own, 0), placeNone, placeNone},
 		{at("b1 pid:[3]", own, 9), at(ours, own, 0), unknown, placeNone},
+		{followed(at(ours, own, 7)), at(ours, own, 0), placeHere, placeHere},
+		{followed(at("b1 pid:[3]", own, 7)), at(ours, own, 0), placeNone, placeNone},
+		{followed(at("b2 pid:[1]", other, 7)), at(ours, own, 0), unknown, placeNone},
 		{at("b2 pid:[1]", own, 9), at(ours, own, 0), placeNone, placeNone},
 		{at("b2 pid:[1]", other, 9), at(ours, own, 0), unknown, placeNone},
 		{at("b2 pid:[1]", other, 1), at(ours, own, 0), unknown, placeNone},

@@ -71,7 +71,7 @@ func begin(l journal.Ledger, r Run, p *processes) error {
 		Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
 		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: config,
 		Ignored: p.inherit.Ignored, Blocked: p.inherit.Blocked, Terminal: saved,
-		Front: os.Getpid(), Boot: procfs.Boot(), Dir: cleanup.Text(r.dir()),
+		Front: os.Getpid(), Followed: procfs.IsFollowedByInit(), Boot: procfs.Boot(), Dir: cleanup.Text(r.dir()),
 	}
 	if r.Config.StateDir != "" { // only then a process of another machine may read the ledger
 		b.Machine = here().Machine

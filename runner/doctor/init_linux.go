@@ -10,21 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstPIDNamespace is the link of the PID namespace that the machine has booted with (PROC_PID_INIT_INO in
-// include/linux/proc_ns.h). Its PID 1 does not end.
-const firstPIDNamespace = "pid:[4026531836]"
-
-var (
-	// lasting are inits that live on when one of their children ends.
-	lasting = []string{"systemd", "init", "s6-svscan", "runsvdir", "runit"}
-	// following are inits that end with their child. Docker starts tini as docker-init, Podman catatonit as podman-init.
-	following = []string{"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit", "graceful"}
-)
+// lasting are inits that live on when one of their children ends.
+var lasting = []string{"systemd", "init", "s6-svscan", "runsvdir", "runit"}
 
 // endsWithGraceful says why the guard does not outlive a killed graceful in this PID namespace, although a run with a
 // guard is possible; "": it does. A process that has come from outside, as by docker exec, may have a run of its own.
 func endsWithGraceful() string {
-	if namespace, err := procfs.Readlink("self/ns/pid"); err != nil || namespace == firstPIDNamespace {
+	if namespace, err := procfs.Readlink("self/ns/pid"); err != nil || namespace == procfs.InitialNamespace {
 		return ""
 	}
 	comm, _ := procfs.Read("1/comm")
@@ -34,7 +26,7 @@ func endsWithGraceful() string {
 		return ""
 	case parent == 1:
 		return fmt.Sprintf("its parent is PID 1 (%s): if that ends with graceful, the kernel kills the guard, too", name)
-	case slices.Contains(following, name):
+	case name == "graceful" || slices.Contains(procfs.Following, name):
 		return fmt.Sprintf("PID 1 is %s: if graceful is that, or its child, and is killed, the kernel kills the guard, too",
 			name)
 	case parent == 0 && name == "pause":

@@ -52,6 +52,7 @@ type Begin struct {
 	Dir      cleanup.Text     `json:"dir"`                // working directory
 	Terminal json.RawMessage  `json:"terminal,omitempty"` // terminal.Saved
 	Front    int              `json:"front"`              // pid of the process that the user started
+	Followed bool             `json:"followed,omitempty"` // PID 1 ends with Front, see procfs.IsFollowedByInit
 	Boot     string           `json:"boot"`               // boot and PID namespace, see procfs.Boot
 	Machine  *string          `json:"machine,omitempty"`  // its id, "" if it has none; nil: an earlier version
 }

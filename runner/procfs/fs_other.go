@@ -46,5 +46,8 @@ func (*FS) SeesAll() bool                               { return false }
 func (*FS) Within(string) (map[int]Process, bool)       { return nil, true }
 func (*FS) Holders(string, unix.Stat_t) []Process       { return nil }
 
+// IsFollowedByInit returns false: there are no PID namespaces.
+func IsFollowedByInit() bool { return false }
+
 // Boot returns "": it is unknown here.
 func Boot() string { return "" }

@@ -2,6 +2,7 @@ package procfs
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,9 +11,27 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// initialNamespace is the PID namespace of the machine itself, as Namespace names it (PROC_PID_INIT_INO in
-// include/linux/proc_ns.h of Linux).
-const initialNamespace = "pid:[4026531836]"
+// InitialNamespace is the PID namespace that the machine has booted with, as the link /proc/PID/ns/pid names it
+// (PROC_PID_INIT_INO in include/linux/proc_ns.h of Linux). Its PID 1 does not end.
+const InitialNamespace = "pid:[4026531836]"
+
+// Following lists inits, by the names of their processes, that end as soon as their child does. Docker starts tini as
+// docker-init, Podman catatonit as podman-init.
+var Following = []string{"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit"}
+
+// IsFollowedByInit reports whether PID 1 ends with this process, so that the kernel then ends the PID namespace. Such an
+// init has one child of its own, the first one. Later children are orphans that were reparented to it.
+func IsFollowedByInit() bool {
+	if unix.Getppid() != 1 {
+		return false
+	}
+	namespace, err := Readlink("self/ns/pid")
+	comm, _ := Read("1/comm")
+	children, _ := Read("1/task/1/children") // in the order in which they came
+	first, _, _ := strings.Cut(string(children), " ")
+	return err == nil && namespace != InitialNamespace && first == strconv.Itoa(unix.Getpid()) &&
+		slices.Contains(Following, strings.TrimSpace(string(comm)))
+}
 
 // SeesAll reports whether /proc shows the processes of all PID namespaces.
 func (fs *FS) SeesAll() bool {
@@ -21,7 +40,7 @@ func (fs *FS) SeesAll() bool {
 	}
 	namespace, err := readLink(fs.dir, "self/ns/pid")
 	_, shown := fs.Read(1) // with the mount option hidepid=2 other users' processes are missing
-	return err == nil && namespace == initialNamespace && shown
+	return err == nil && namespace == InitialNamespace && shown
 }
 
 // Within lists the processes of a PID namespace, dead or alive, by their pids there. hidden reports whether there may
