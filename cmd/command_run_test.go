@@ -33,7 +33,7 @@ func (e environment) String() string {
 	return strings.Join(all, " ")
 }
 
-// The README documents these defaults.
+// The guide documents these defaults.
 func TestRunFlags_defaults(t *testing.T) {
 	flags := newRun(new(int)).Flags()
 	for name, want := range map[string]string{

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"graceful/runner"
 	"graceful/runner/machine"
@@ -80,13 +81,10 @@ func TestManual_hasEveryFlagAndVariable(t *testing.T) {
 	}
 }
 
-// The README has a table with the rows: flag, variable, default, meaning.
-func TestReadme_hasEveryFlagWithVariableAndDefault(t *testing.T) {
-	const path = "../README.md"
-	text := document(t, path)
-	checkFlagNames(t, path, text)
+// The guide has a table with the rows: flag, variable, default, meaning.
+func TestGuide_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 	rows := map[string][]string{}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(document(t, "../docs/guide.md")) {
 		cells := strings.Split(strings.Trim(line, "| \n"), "|")
 		for i := range cells {
 			cells[i] = strings.TrimSpace(cells[i])
@@ -115,14 +113,94 @@ func TestReadme_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 	})
 }
 
-// The pages about engines name no flag that does not exist.
-func TestEngines_flags(t *testing.T) {
-	pages, err := filepath.Glob("../docs/engines/*.md")
-	if err != nil || len(pages) == 0 {
-		t.Fatal(pages, err)
+// The guide has an example for each flag of each command.
+func TestGuide_hasAnExampleForEveryFlag(t *testing.T) {
+	examples := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^    .*?graceful ([a-z]+) (.*)$`).FindAllStringSubmatch(
+		document(t, "../docs/guide.md"), -1) {
+		examples[m[1]] += m[2] + "\n"
 	}
-	for _, path := range pages {
-		checkFlagNames(t, path, document(t, path))
+	for _, c := range flaggedCommands() {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			shown := regexp.MustCompile(`--` + f.Name + `[ =\n]`).MatchString(examples[c.Name()])
+			if !shown && f.Name != "help" && f.Name != noEnv && !f.Hidden {
+				t.Errorf("graceful %s --%s is in no example", c.Name(), f.Name)
+			}
+		})
+	}
+	if !strings.Contains(examples["run"], "--"+noEnv) {
+		t.Errorf("--%s is in no example", noEnv)
+	}
+}
+
+// pages returns the paths of all pages.
+func pages(t *testing.T) (paths []string) {
+	t.Helper()
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/engines/*.md", "../.github/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatal(pattern, err)
+		}
+		paths = append(paths, found...)
+	}
+	return paths
+}
+
+// The pages name no flag that does not exist.
+func TestPages_flags(t *testing.T) {
+	for _, path := range pages(t) {
+		switch filepath.Base(path) {
+		case "guide.md", "performance.md": // for TestGuide_flags; has the flags of other wrappers
+		default:
+			checkFlagNames(t, path, document(t, path))
+		}
+	}
+}
+
+// Each link to a file of the repository leads to a file, and to a heading in it.
+func TestPages_links(t *testing.T) {
+	for _, path := range pages(t) {
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(document(t, path), -1) {
+			if strings.HasPrefix(m[1], "https://") {
+				continue
+			}
+			file, heading, _ := strings.Cut(m[1], "#")
+			target := path
+			if file != "" {
+				target = filepath.Join(filepath.Dir(path), file)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", path, m[1], err)
+			} else if heading != "" && !slices.Contains(headings(document(t, target)), heading) {
+				t.Errorf("%s links to %s, which has no such heading", path, m[1])
+			}
+		}
+	}
+}
+
+// headings returns the headings of a page as links name them: in lower case, without punctuation, with dashes for
+// blanks.
+func headings(text string) (all []string) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		all = append(all, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, m[1]))
+	}
+	return all
+}
+
+// maxReadmeWords is how long the README may be: a newcomer is to know after a minute what to do.
+const maxReadmeWords = 1500
+
+func TestReadme_isShort(t *testing.T) {
+	if n := len(strings.Fields(document(t, "../README.md"))); n > maxReadmeWords {
+		t.Errorf("the README has %d words", n)
 	}
 }
 
@@ -154,7 +232,7 @@ func TestGuide_flags(t *testing.T) {
 		}
 		ours.WriteString(line)
 	}
-	known := []string{}
+	known := append([]string{"GRACEFUL_RUN_ID", "GRACEFUL_SOCKET"}, foreignFlags...)
 	for _, c := range flaggedCommands() {
 		c.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, "--"+f.Name, variable(f.Name)) })
 	}
@@ -173,9 +251,9 @@ func TestGuide_flags(t *testing.T) {
 	}
 }
 
-// Manual and README say what a deadline leaves for the target.
+// Manual and guide say what a deadline leaves for the target.
 func TestDocuments_deadlineNumbers(t *testing.T) {
-	manual, readme := document(t, "../docs/graceful.1"), document(t, "../README.md")
+	manual, guide := document(t, "../docs/graceful.1"), document(t, "../docs/guide.md")
 	for _, c := range []struct {
 		deadline, drain, onExit, want time.Duration
 		text                          string
@@ -188,16 +266,16 @@ func TestDocuments_deadlineNumbers(t *testing.T) {
 		if left-c.drain != c.want || err != nil {
 			t.Errorf("a deadline of %v leaves %v, %v; want %v", c.deadline, left-c.drain, err, c.want)
 		}
-		if !strings.Contains(manual, c.text) || !strings.Contains(readme, c.text) {
+		if !strings.Contains(manual, c.text) || !strings.Contains(guide, c.text) {
 			t.Errorf("a deadline of %v leaves %s; a document does not say so", c.deadline, c.text)
 		}
 	}
 }
 
-// README and manual warn of what surprises users: --pty reads standard input and writes CR LF, and
+// Guide and manual warn of what surprises users: --pty reads standard input and writes CR LF, and
 // Terraform under GitHub Actions. They say what becomes of Type=notify.
 func TestDocuments_warnings(t *testing.T) {
-	for _, path := range []string{"../README.md", "../docs/graceful.1"} {
+	for _, path := range []string{"../docs/guide.md", "../docs/graceful.1"} {
 		text := strings.Join(strings.Fields(document(t, path)), " ")
 		for _, warning := range []string{
 			`a script that a shell reads from( its)? standard input.{0,120}/dev/null`, `end with CR LF`,

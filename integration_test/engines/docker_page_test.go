@@ -89,6 +89,49 @@ func TestDocker_page(t *testing.T) {
 	}
 }
 
+// The container of the README, and what it writes.
+func TestDocker_readme(t *testing.T) {
+	needDocker(t)
+	t.Parallel()
+	base, err := docker.image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := docker.newContainer(t) // for a name, and for its removal
+	dir := t.TempDir()
+	p := readPage(t, "../../README.md", "shop", c.name)
+	write(t, dir+"/Dockerfile", strings.Replace(p.files["Dockerfile"], "FROM debian:12-slim\n", "FROM "+base+"\n", 1))
+	write(t, dir+"/serve", "#!/bin/sh\ntrap 'echo SIGTERM: finishing requests; exit' TERM\n"+
+		"echo serving\nsleep 1000 & wait\n")
+	write(t, dir+"/flush", "#!/bin/sh\necho flushed\n")
+	if out, ok := output("cp", binary, dir+"/graceful"); !ok {
+		t.Fatal(out)
+	}
+	t.Cleanup(func() { output("docker", "rm", "-f", c.name); output("docker", "rmi", c.name) })
+	for _, lines := range p.commands {
+		if !strings.HasPrefix(lines[0], "$ docker ") {
+			continue
+		}
+		script, want := "", ""
+		for _, line := range lines {
+			if command, ok := strings.CutPrefix(line, "$ "); !ok {
+				want += line + "\n"
+			} else if strings.HasPrefix(command, "docker stop ") { // once it serves
+				script += "until docker logs " + c.name + " | grep -q serving; do sleep 0.1; done; " + command + "\n"
+			} else {
+				script += command + "\n"
+			}
+		}
+		cmd := exec.Command("timeout", "60", "sh", "-ec", script)
+		cmd.Dir = dir
+		if out, err := cmd.Output(); err != nil || string(out) != want { // docker build advertises BuildKit on the other one
+			t.Errorf("%v; the session wrote:\n%s\nwant:\n%s", err, out, want)
+		}
+		return
+	}
+	t.Error("the README has no session with docker")
+}
+
 // allReady reports whether no container with that name is running, or one whose target has started its daemon.
 func (c *container) allReady() bool {
 	c.t.Helper()

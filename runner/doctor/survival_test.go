@@ -7,7 +7,7 @@ import (
 	"graceful/runner/tree"
 )
 
-// What becomes of a run in each place is what the README's table promises.
+// What becomes of a run in each place is what the table in docs/guarantees.md promises.
 func TestSurvival(t *testing.T) {
 	found := containment{level: tree.Subreaper, sight: tree.Sight{Proc: true}}
 	noProc := containment{level: tree.Group}

@@ -19,8 +19,8 @@ const InitialNamespace = "pid:[4026531836]"
 // docker-init, Podman catatonit as podman-init.
 var Following = []string{"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit"}
 
-// IsFollowedByInit reports whether PID 1 ends with this process, so that the kernel then ends the PID namespace. Such an
-// init has one child of its own, the first one. Later children are orphans that were reparented to it.
+// IsFollowedByInit reports whether PID 1 ends with this process, so that the kernel then ends the PID namespace. An init
+// of Following starts one child, its first one. Later children are orphans that were reparented to it.
 func IsFollowedByInit() bool {
 	if unix.Getppid() != 1 {
 		return false
