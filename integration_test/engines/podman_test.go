@@ -5,25 +5,12 @@ package engines
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
-
-// podmanScript holds namespaces for Podman: all that it starts ends with them, and it has storage of its own.
-// crun refuses a cgroup v2 beside cgroups v1.
-const podmanScript = `set -e
-mount --make-rshared /
-if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
-mkdir -p "$1/tmp" "$1/run" "$1/home"
-if [ "$2" != root ]; then chown "$2:" "$1/run" "$1/home"; chmod 700 "$1/run"; fi
-touch "$1/ready"
-exec tini-static sleep infinity # a PID 1 that reaps: else Podman waits for some of its processes
-`
 
 // podman is an engine of its own for each user and runtime.
 type podman struct {
@@ -49,21 +36,8 @@ func newPodman(t *testing.T, user, runtime string) *podman {
 		}
 		t.Cleanup(func() { output("userdel", p.user) })
 	}
-	write(t, p.dir+"/hold.sh", podmanScript)
-	holder := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh",
-		p.dir+"/hold.sh", p.dir, p.user)
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
-	pid := ""
-	t.Cleanup(func() {
-		_ = holder.Process.Kill() // its child dies with it, and the namespaces with that
-		_ = holder.Wait()
-		until(t, "end of Podman's namespaces", func() bool { return pid == "" || !exists("/proc/"+pid) })
-	})
-	until(t, "namespaces for Podman", func() bool { return exists(p.dir + "/ready") })
-	pid, _ = output("pgrep", "-P", strconv.Itoa(holder.Process.Pid))
-	p.command = []string{"nsenter", "-t", pid, "-m", "-p"}
+	write(t, p.dir+"/hold.sh", holdScript)
+	p.command = hold(t, p.dir, p.dir+"/hold.sh", p.dir, p.user)
 	if user != "root" {
 		p.command = append(p.command, "setpriv", "--reuid", p.user, "--regid", p.user, "--init-groups")
 	}
@@ -109,9 +83,4 @@ func TestPodman(t *testing.T) {
 			})
 		}
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

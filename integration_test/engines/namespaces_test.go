@@ -1,0 +1,45 @@
+//go:build engines
+
+package engines
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+)
+
+// holdScript holds namespaces for an engine without a daemon. crun refuses a cgroup v2 beside cgroups v1.
+const holdScript = `set -e
+mount --make-rshared /
+if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+mkdir -p "$1/tmp" "$1/run" "$1/home"
+if [ "$2" != root ]; then chown "$2:" "$1/run" "$1/home"; chmod 700 "$1/run"; fi
+touch "$1/ready"
+exec tini-static sleep infinity # a PID 1 that reaps: else Podman waits for some of its processes
+`
+
+// hold runs a script as PID 1 of namespaces of its own, until it has made the file ready in dir. All that is started
+// there ends with the test. It returns the words before a command that is to run in there.
+func hold(t *testing.T, dir, script string, args ...string) (command []string) {
+	t.Helper()
+	holder := exec.Command("unshare", append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+		"sh", script}, args...)...)
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := ""
+	t.Cleanup(func() {
+		_ = holder.Process.Kill() // its child dies with it, and the namespaces with that
+		_ = holder.Wait()
+		until(t, "end of the namespaces", func() bool { return pid == "" || !exists("/proc/"+pid) })
+	})
+	until(t, "namespaces", func() bool { return exists(dir + "/ready") })
+	pid, _ = output("pgrep", "-P", strconv.Itoa(holder.Process.Pid))
+	return []string{"nsenter", "-t", pid, "-m", "-p"}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

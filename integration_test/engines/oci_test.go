@@ -1,0 +1,165 @@
+//go:build engines
+
+package engines
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const ociPage = "../../docs/engines/oci.md"
+
+// oci is an OCI runtime that is called directly, in namespaces of its own.
+type oci struct {
+	name    string
+	command []string // the words before a subcommand
+}
+
+// newOCI starts namespaces for a runtime, and skips the test where no container starts.
+func newOCI(t *testing.T, runtime string) *oci {
+	t.Helper()
+	needCommands(t, runtime, "busybox", "tini-static", "unshare", "nsenter")
+	dir := t.TempDir()
+	write(t, dir+"/hold.sh", holdScript)
+	r := &oci{name: runtime}
+	r.command = append(hold(t, dir, dir+"/hold.sh", dir, "root"), runtime, "--root", dir+"/run")
+	return r
+}
+
+// ociContainer is a bundle, and the container that runs it. It is removed after the test.
+type ociContainer struct {
+	*oci
+	t     *testing.T
+	id    string
+	mark  string // the time that its daemon sleeps
+	dir   string // the bundle
+	state string // the state directory, on the host
+	env   []string
+	page  page
+}
+
+// newContainer makes the bundle of the page with a script as its service. Its cleanup command counts, as in other
+// engines, and appends to the file cleaned in the state directory.
+func (r *oci) newContainer(t *testing.T, script string, env ...string) *ociContainer {
+	t.Helper()
+	archive, err := rootFS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := fmt.Sprint(1_000_000_000 + rand.IntN(1_000_000_000))
+	c := &ociContainer{oci: r, t: t, id: "graceful-engines-" + mark, mark: mark, dir: t.TempDir(), env: env}
+	c.state = filepath.Join(t.TempDir(), "state")
+	if out, ok := output("sh", "-ec", `mkdir "$1/rootfs" "$2"; chmod 700 "$2"; cd "$1/rootfs"; tar xf "$3"
+		mkdir proc dev`, "sh", c.dir, c.state, archive); !ok {
+		t.Fatal(out)
+	}
+	write(t, c.dir+"/rootfs/serve", "#!/bin/sh\nMARK="+mark+"\n"+script)
+	write(t, c.dir+"/rootfs/flush", "#!/bin/sh\n"+
+		`echo cleaned $GRACEFUL_REASON $(ps -o args | grep -c "^sleep `+mark+`") | tee -a /state/cleaned`)
+	c.page = readPage(t, ociPage, "shop", c.id)
+	c.configure()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s: the log of the container:\n%s", c.name, c.text())
+		}
+		c.output("delete", "--force", c.id)
+		until(t, "end of all processes", func() bool { return len(processesOf(mark)) == 0 })
+	})
+	return c
+}
+
+// configure writes the page's config.json with this container's directory and more variables.
+func (c *ociContainer) configure() {
+	c.t.Helper()
+	text := strings.ReplaceAll(c.page.files["config.json"], "/var/lib/"+c.id, c.state)
+	var config map[string]any
+	if err := json.Unmarshal([]byte(text), &config); err != nil {
+		c.t.Fatalf("config.json of the page: %v", err)
+	}
+	process := config["process"].(map[string]any)
+	for _, variable := range append(c.env, "GRACEFUL_QUIET=1") { // the last one of a name counts
+		process["env"] = append(process["env"].([]any), variable)
+	}
+	data, err := json.Marshal(config)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	write(c.t, c.dir+"/config.json", string(data))
+}
+
+// output runs a subcommand of the runtime.
+func (r *oci) output(args ...string) (string, bool) {
+	words := append(r.command[:len(r.command):len(r.command)], args...)
+	return output(words[0], words[1:]...)
+}
+
+// do runs a subcommand that must succeed.
+func (r *oci) do(t *testing.T, args ...string) string {
+	t.Helper()
+	out, ok := r.output(args...)
+	if !ok {
+		t.Fatalf("%s %q failed:\n%s", r.name, args, out)
+	}
+	return out
+}
+
+// perform runs a line of the page in the directory of the bundle.
+func (c *ociContainer) perform(line string) (string, bool) {
+	c.t.Helper()
+	line = strings.ReplaceAll(line, "/var/lib/"+c.id, c.state)
+	script := `runc() { ` + strings.Join(c.command[:5], " ") + ` env -C "$PWD" ` + strings.Join(c.command[5:], " ") +
+		` "$@"; }; ` + line
+	cmd := exec.Command("timeout", "60", "sh", "-c", script)
+	cmd.Dir = c.dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil
+}
+
+// run starts the container in the background, and waits for its service.
+func (c *ociContainer) run() {
+	c.t.Helper()
+	before := c.text()
+	if out, ok := c.perform("runc run -d " + c.id + " </dev/null >>" + c.id + ".log 2>&1"); !ok {
+		if c.text() == "" || strings.Contains(c.text(), "cgroup") {
+			c.t.Skipf("%s does not start: %s%s", c.name, out, c.text())
+		}
+		c.t.Fatalf("%s run: %s%s", c.name, out, c.text())
+	}
+	until(c.t, "ready service", func() bool { return c.ready(before) })
+}
+
+// ready reports whether the service has said so since the container had written what is given.
+func (c *ociContainer) ready(before string) bool {
+	return strings.HasSuffix(strings.TrimPrefix(c.text(), before), "ready\n")
+}
+
+// text returns what the container has written.
+func (c *ociContainer) text() string { return content(filepath.Join(c.dir, c.id+".log")) }
+
+// status is created, running, paused or stopped; "" if there is no container.
+func (c *ociContainer) status() string {
+	out, _ := c.output("state", c.id)
+	var state struct{ Status string }
+	_ = json.Unmarshal([]byte(out), &state)
+	return state.Status
+}
+
+// wantEnd waits for the end of the container, requires what it has written, removes it, and requires that no process
+// is left.
+func (c *ociContainer) wantEnd(text string) {
+	c.t.Helper()
+	until(c.t, "end of the container", func() bool { return c.status() == "stopped" })
+	if got := c.text(); got != text {
+		c.t.Errorf("it wrote %q, want %q", got, text)
+	}
+	c.do(c.t, "delete", c.id)
+	until(c.t, "end of all processes", func() bool { return len(processesOf(c.mark)) == 0 })
+}
+
+// cleaned returns what the cleanup commands have written into the state directory.
+func (c *ociContainer) cleaned() string { return content(c.state + "/cleaned") }
