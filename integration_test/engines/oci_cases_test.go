@@ -84,8 +84,8 @@ func testOCIDeleteStateless(t *testing.T, r *oci) {
 // A frozen container gets the signal when it is resumed, and has all of the time of a stop then.
 func testOCIPause(t *testing.T, r *oci) {
 	const pause = 3 * time.Second
-	c := r.newContainer(t, strings.Replace(serviceScript, "echo stopped;", "sleep 1; echo stopped;", 1), "GRACEFUL_GRACE=30s",
-		"GRACEFUL_DEADLINE=")
+	c := r.newContainer(t, strings.Replace(serviceScript, "echo stopped;", "sleep 1; echo stopped;", 1),
+		"GRACEFUL_GRACE=30s", "GRACEFUL_DEADLINE=")
 	c.run()
 	c.do(t, "pause", c.id)
 	c.do(t, "kill", c.id, "TERM")
@@ -119,7 +119,7 @@ func testOCIPauseLong(t *testing.T, r *oci) {
 	c.do(t, "resume", c.id)
 	resumed := time.Now()
 	until(t, "cleanup", func() bool { return strings.HasSuffix(c.text(), "cleaned stopped 0\n") })
-	t.Logf("%s: cleanup %.1f s after the container was resumed, with a grace of %v", c.name, time.Since(resumed).Seconds(), grace)
+	t.Logf("%s: cleanup %.1f s after the container was resumed, grace %v", c.name, time.Since(resumed).Seconds(), grace)
 	c.wantEnd("ready\nasked\ncleaned stopped 0\n")
 }
 
