@@ -19,16 +19,15 @@ touch "$1/ready"
 exec tini-static sleep infinity # a PID 1 that reaps: else Podman waits for some of its processes
 `
 
-// hold runs a script as PID 1 of namespaces of its own, until it has made the file ready in dir. All that is started
-// there ends with the test. It returns the words before a command that is to run in there.
-func hold(t *testing.T, dir, script string, args ...string) (command []string) {
+// hold runs a script as PID 1 of namespaces of its own, until it has made the file ready in dir. All that is started in
+// them ends with the test. It returns the pid of the script.
+func hold(t *testing.T, namespaces []string, dir, script string, args ...string) (pid string) {
 	t.Helper()
-	holder := exec.Command("unshare", append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"sh", script}, args...)...)
+	words := append(namespaces, "--pid", "--fork", "--kill-child", "sh", script)
+	holder := exec.Command("unshare", append(words, args...)...)
 	if err := holder.Start(); err != nil {
 		t.Fatal(err)
 	}
-	pid := ""
 	t.Cleanup(func() {
 		_ = holder.Process.Kill() // its child dies with it, and the namespaces with that
 		_ = holder.Wait()
@@ -36,6 +35,14 @@ func hold(t *testing.T, dir, script string, args ...string) (command []string) {
 	})
 	until(t, "namespaces", func() bool { return exists(dir + "/ready") })
 	pid, _ = output("pgrep", "-P", strconv.Itoa(holder.Process.Pid))
+	return pid
+}
+
+// holdEngine holds namespaces for an engine of a user, and returns the words before a command that is to run in them.
+func holdEngine(t *testing.T, dir, user string) (command []string) {
+	t.Helper()
+	write(t, dir+"/hold.sh", holdScript)
+	pid := hold(t, []string{"--mount", "--mount-proc"}, dir, dir+"/hold.sh", dir, user)
 	return []string{"nsenter", "-t", pid, "-m", "-p"}
 }
 

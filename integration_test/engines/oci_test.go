@@ -25,9 +25,8 @@ func newOCI(t *testing.T, runtime string) *oci {
 	t.Helper()
 	needCommands(t, runtime, "busybox", "tini-static", "unshare", "nsenter")
 	dir := t.TempDir()
-	write(t, dir+"/hold.sh", holdScript)
 	r := &oci{name: runtime}
-	r.command = append(hold(t, dir, dir+"/hold.sh", dir, "root"), runtime, "--root", dir+"/run")
+	r.command = append(holdEngine(t, dir, "root"), runtime, "--root", dir+"/run")
 	return r
 }
 

@@ -36,8 +36,7 @@ func newPodman(t *testing.T, user, runtime string) *podman {
 		}
 		t.Cleanup(func() { output("userdel", p.user) })
 	}
-	write(t, p.dir+"/hold.sh", holdScript)
-	p.command = hold(t, p.dir, p.dir+"/hold.sh", p.dir, p.user)
+	p.command = holdEngine(t, p.dir, p.user)
 	if user != "root" {
 		p.command = append(p.command, "setpriv", "--reuid", p.user, "--regid", p.user, "--init-groups")
 	}

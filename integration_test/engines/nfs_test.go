@@ -1,0 +1,155 @@
+//go:build engines
+
+package engines
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// nfsServer exports /run/export of a machine by NFS 4.2, without the programs of an NFS server.
+const nfsServer = `set -e
+mkdir -m 700 /run/export; mkdir -p /var/lib/nfs/v4recovery /run/rpcbind
+mount -t nfsd nfsd /proc/fs/nfsd
+never=2147483647
+for n in 1 2 3; do echo "nfsd 10.9.0.$n $never all" >/proc/net/rpc/auth.unix.ip/channel; done
+echo "all /run/export $never 9218 65534 65534 0" >/proc/net/rpc/nfsd.export/channel # fsid, no_subtree_check, insecure
+printf 'all 1 \\x00000000 %s /run/export\n' $never >/proc/net/rpc/nfsd.fh/channel
+rpcbind -w
+echo -2 -3 +4 >/proc/fs/nfsd/versions
+echo 10 >/proc/fs/nfsd/nfsv4leasetime # the shortest one
+echo tcp 2049 >/proc/fs/nfsd/portlist
+echo 2 >/proc/fs/nfsd/threads
+echo Y >/proc/fs/nfsd/v4_end_grace`
+
+const nfsMount = `mount -t nfs4 -o addr=10.9.0.1,clientaddr=10.9.0.%,vers=4.2 10.9.0.1:/ /mnt && mkdir -p -m 700 /mnt/shop`
+
+// nfsRun starts a run on the state directory of the page, and waits until its target is ready.
+const nfsRun = `rm -f /mnt/cleaned; cat >/run/serve <<'END'
+trap 'echo asked >>/run/log; exit' TERM; echo ready >>/run/log; while :; do sleep 1000 & wait; done
+END
+/graceful run --grace 5s --state-dir /mnt/shop --name shop-1 --on-exit 'echo $(hostname) $GRACEFUL_REASON >>/mnt/cleaned' \
+	-- sh /run/serve >/run/log 2>&1 &
+echo $! >/run/pid
+until grep -q ready /run/log; do sleep 0.1; done`
+
+// nfsCluster is a server of NFS and two clients.
+type nfsCluster struct {
+	*network
+	server, a, b *machine
+	other        string // the page's command that a machine runs for another one
+}
+
+func newNFS(t *testing.T) *nfsCluster {
+	t.Helper()
+	n := newNetwork(t)
+	c := &nfsCluster{network: n, server: n.boot(1), a: n.boot(2), b: n.boot(3)}
+	for _, m := range []*machine{c.server, c.a, c.b} {
+		m.waitUp()
+	}
+	c.server.run(nfsServer, "0")
+	c.mount(c.a)
+	c.mount(c.b)
+	for _, lines := range readPage(t, "../../docs/engines/fleets.md", "/var/nfs", "/mnt").commands {
+		for _, line := range lines {
+			if strings.Contains(line, "--from-other-machines") {
+				c.other = "/" + line
+			}
+		}
+	}
+	if c.other != "/graceful recover --state-dir /mnt/shop --from-other-machines" {
+		t.Fatalf("the page has the command %q", c.other)
+	}
+	return c
+}
+
+func (c *nfsCluster) mount(m *machine) {
+	c.t.Helper()
+	m.run(strings.ReplaceAll(nfsMount, "%", string('0'+rune(m.number))), "0")
+}
+
+// cleaned requires what the cleanup commands of all machines have written.
+func (c *nfsCluster) cleaned(want string) {
+	c.t.Helper()
+	if got := c.b.run("cat /mnt/cleaned", "0"); got != want {
+		c.t.Errorf("the cleanup commands wrote %q, want %q", got, want)
+	}
+}
+
+const (
+	nfsRecover = "/graceful recover -v --state-dir /mnt/shop"
+	elsewhere  = "it began on another machine, where its processes may live"
+)
+
+// The lock of a name holds between machines, and no machine finishes the run of another one unless it is told to.
+func TestNFS(t *testing.T) {
+	t.Parallel()
+	c := newNFS(t)
+	c.a.run("/graceful doctor --state-dir /mnt/shop", "0", "it is on a network")
+	// It lives.
+	c.a.run(nfsRun, "0")
+	c.b.run("/graceful run --state-dir /mnt/shop --name shop-1 -- true", "125", "a run named shop-1 lives")
+	c.b.run(nfsRecover, "0", "left alone")
+	c.b.run(c.other, "0")
+	waits := c.b.begin("/graceful run -v --state-dir /mnt/shop --name shop-1 --wait-for-name 10m -- cat /mnt/cleaned")
+	c.a.run("kill $(cat /run/pid); while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0", "asked")
+	if out, status := waits(); status != "0" || !strings.Contains(out, "machine2 stopped\n") {
+		t.Errorf("status %s; it wrote %q", status, out)
+	}
+	// All of graceful is killed.
+	c.a.run(nfsRun, "0")
+	c.a.run("kill -9 $(pidof graceful)", "0")
+	c.b.run(nfsRecover, "1", elsewhere)
+	c.b.run("/graceful run --state-dir /mnt/shop --name shop-1 -- true", "125", elsewhere)
+	c.a.run(nfsRecover+"; ps", "0", "recovering run")
+	c.cleaned("machine2 recovered\n")
+	// The machine is lost. Its locks are, when its lease is over.
+	c.a.run(nfsRun, "0")
+	c.a.crash()
+	began := time.Now()
+	until(t, "end of the lease", func() bool {
+		_, status := c.b.begin(nfsRecover)()
+		return status == "1"
+	})
+	t.Logf("the locks of a machine that is lost, with a lease of 10 s, are free after %.0f s", time.Since(began).Seconds())
+	c.b.run(nfsRecover, "1", elsewhere)
+	c.b.run(c.other, "0")
+	c.cleaned("machine3 recovered\n")
+}
+
+// What the page warns of: a machine is told that the other one is lost, which is only cut off.
+func TestNFS_cutOff(t *testing.T) {
+	t.Parallel()
+	c := newNFS(t)
+	// The server does not answer: a stop waits for it.
+	c.a.run(nfsRun, "0")
+	c.server.signal("STOP")
+	c.a.run("kill $(cat /run/pid); sleep 3; grep asked /run/log", "1")
+	c.server.signal("CONT")
+	c.a.run("while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0", "asked")
+	c.cleaned("machine2 stopped\n")
+	// The lock is lost, but no other machine has been told anything.
+	c.a.run(nfsRun, "0")
+	c.a.connect(false)
+	until(t, "end of the lease", func() bool {
+		_, status := c.b.begin(nfsRecover)()
+		return status == "1"
+	})
+	c.a.connect(true)
+	c.a.run("ls /mnt/shop; kill $(cat /run/pid); while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0",
+		"asked", "input/output error (should graceful be killed now, a cleanup command may run twice)")
+	c.cleaned("machine2 stopped\n")
+	c.b.run(nfsRecover+"; ls /mnt/shop", "0")
+	// The other machine has been told a lie: commands run twice, and graceful says so.
+	c.a.run(nfsRun, "0")
+	c.a.connect(false)
+	until(t, "end of the lease", func() bool {
+		_, status := c.b.begin(c.other + "; grep -q machine3 /mnt/cleaned")()
+		return status == "0"
+	})
+	c.a.connect(true)
+	c.a.run("ls /mnt/shop; kill $(cat /run/pid); while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0",
+		"stale file handle")
+	c.cleaned("machine3 recovered\nmachine2 stopped\n")
+}
