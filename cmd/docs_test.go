@@ -31,7 +31,7 @@ func flaggedCommands() (all []*cobra.Command) {
 var foreignFlags = []string{
 	"--all", "--allow-untrusted", "--attachable", "--cap-drop", "--driver", "--endpoint-mode", "--entrypoint",
 	"--env", "--force", "--from", "--health-cmd", "--health-interval", "--ignore-missing", "--init",
-	"--init-user", "--memory", "--network", "--path", "--pid", "--pids-limit", "--port", "--read-only",
+	"--init-user", "--memory", "--mount", "--network", "--path", "--pid", "--pids-limit", "--port", "--read-only",
 	"--replicas", "--retry", "--rm", "--scope", "--security-opt", "--stop-grace-period", "--stop-signal",
 	"--stop-timeout", "--strip-components", "--time", "--update-monitor", "--update-order", "--user",
 }

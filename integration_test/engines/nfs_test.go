@@ -23,16 +23,20 @@ echo tcp 2049 >/proc/fs/nfsd/portlist
 echo 2 >/proc/fs/nfsd/threads
 echo Y >/proc/fs/nfsd/v4_end_grace`
 
-const nfsMount = `mount -t nfs4 -o addr=10.9.0.1,clientaddr=10.9.0.%,vers=4.2 10.9.0.1:/ /mnt && mkdir -p -m 700 /mnt/shop`
+const nfsMount = `mount -t nfs4 -o addr=10.9.0.1,clientaddr=10.9.0.%,vers=4.2 10.9.0.1:/ /mnt
+mkdir -p -m 700 /mnt/shop`
 
 // nfsRun starts a run on the state directory of the page, and waits until its target is ready.
 const nfsRun = `rm -f /mnt/cleaned; cat >/run/serve <<'END'
 trap 'echo asked >>/run/log; exit' TERM; echo ready >>/run/log; while :; do sleep 1000 & wait; done
 END
-/graceful run --grace 5s --state-dir /mnt/shop --name shop-1 --on-exit 'echo $(hostname) $GRACEFUL_REASON >>/mnt/cleaned' \
-	-- sh /run/serve >/run/log 2>&1 &
+/graceful run --grace 5s --state-dir /mnt/shop --name shop-1 \
+	--on-exit 'echo $(hostname) $GRACEFUL_REASON >>/mnt/cleaned' -- sh /run/serve >/run/log 2>&1 &
 echo $! >/run/pid
 until grep -q ready /run/log; do sleep 0.1; done`
+
+// nfsStop stops the run of nfsRun, and writes its log.
+const nfsStop = `kill $(cat /run/pid); while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log`
 
 // nfsCluster is a server of NFS and two clients.
 type nfsCluster struct {
@@ -93,7 +97,7 @@ func TestNFS(t *testing.T) {
 	c.b.run(nfsRecover, "0", "left alone")
 	c.b.run(c.other, "0")
 	waits := c.b.begin("/graceful run -v --state-dir /mnt/shop --name shop-1 --wait-for-name 10m -- cat /mnt/cleaned")
-	c.a.run("kill $(cat /run/pid); while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0", "asked")
+	c.a.run(nfsStop, "0", "asked")
 	if out, status := waits(); status != "0" || !strings.Contains(out, "machine2 stopped\n") {
 		t.Errorf("status %s; it wrote %q", status, out)
 	}
@@ -137,8 +141,8 @@ func TestNFS_cutOff(t *testing.T) {
 		return status == "1"
 	})
 	c.a.connect(true)
-	c.a.run("ls /mnt/shop; kill $(cat /run/pid); while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0",
-		"asked", "input/output error (should graceful be killed now, a cleanup command may run twice)")
+	c.a.run("ls /mnt/shop; "+nfsStop, "0", "asked",
+		"input/output error (should graceful be killed now, a cleanup command may run twice)")
 	c.cleaned("machine2 stopped\n")
 	c.b.run(nfsRecover+"; ls /mnt/shop", "0")
 	// The other machine has been told a lie: commands run twice, and graceful says so.
@@ -149,7 +153,18 @@ func TestNFS_cutOff(t *testing.T) {
 		return status == "0"
 	})
 	c.a.connect(true)
-	c.a.run("ls /mnt/shop; kill $(cat /run/pid); while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0",
+	c.a.run("ls /mnt/shop; "+nfsStop, "0", "stale file handle")
+	c.cleaned("machine3 recovered\nmachine2 stopped\n")
+	// As PID 1 of a container without an id, a run is taken for dead as soon as its lock is free.
+	c.a.run("umount /etc/machine-id; "+strings.Replace(nfsRun, "/graceful run", "unshare -p -f -m /bin/sh -c "+
+		`'mount -t proc proc /proc; exec "$@"' sh /graceful run`, 1), "0")
+	c.a.connect(false)
+	until(t, "end of the lease", func() bool {
+		_, status := c.b.begin(nfsRecover + "; grep -q machine3 /mnt/cleaned")()
+		return status == "0"
+	})
+	c.a.connect(true)
+	c.a.run("ls /mnt/shop; kill $(pidof graceful); while pidof graceful; do sleep 0.1; done; cat /run/log", "0",
 		"stale file handle")
 	c.cleaned("machine3 recovered\nmachine2 stopped\n")
 }
