@@ -42,7 +42,8 @@ func TestFleets_names(t *testing.T) {
 	refused := exec.Command("sh", "-c", strings.Replace(commands[2], "exec ", "", 1))
 	refused.Dir = dir
 	out, err := refused.CombinedOutput()
-	if !strings.Contains(string(out), "a run named shop-1 lives") || !strings.HasSuffix(string(out), "\n125\n") || err != nil {
+	lives, status := "a run named shop-1 lives", "\n125\n"
+	if err != nil || !strings.Contains(string(out), lives) || !strings.HasSuffix(string(out), status) {
 		t.Errorf("the third command writes %q", out)
 	}
 	first := processesOf(mark)

@@ -37,7 +37,9 @@ mount -t sysfs sys /sys
 mountpoint -q /dev || mount -t devtmpfs dev /dev
 for dir in run tmp var/lib mnt; do mount -t tmpfs none /$dir; done
 mkdir /run/commands
-for word in $(cat /proc/cmdline); do case $word in n=*) n=${word#n=};; commands=*) commands=${word#commands=};; esac; done
+for word in $(cat /proc/cmdline); do
+	case $word in n=*) n=${word#n=};; commands=*) commands=${word#commands=};; esac
+done
 mount -t hostfs -o $commands none /run/commands
 for module in /lib/modules/*; do insmod $module || exit; done
 ip link set lo up; ip addr add 10.9.0.$n/24 dev vec0; ip link set vec0 up

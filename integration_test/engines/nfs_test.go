@@ -81,6 +81,23 @@ func (c *nfsCluster) cleaned(want string) {
 	}
 }
 
+// afterLease runs a script on machine b until it has a status: the locks of a lost machine are free at the end of its
+// lease.
+func (c *nfsCluster) afterLease(script, wantStatus string) {
+	c.t.Helper()
+	last := ""
+	defer func() {
+		if c.t.Failed() {
+			c.t.Logf("the last one wrote %s", last)
+		}
+	}()
+	until(c.t, "end of the lease", func() bool {
+		out, status := c.b.begin(script)()
+		last = out
+		return status == wantStatus
+	})
+}
+
 const (
 	nfsRecover = "/graceful recover -v --state-dir /mnt/shop"
 	elsewhere  = "it began on another machine, where its processes may live"
@@ -112,10 +129,7 @@ func TestNFS(t *testing.T) {
 	c.a.run(nfsRun, "0")
 	c.a.crash()
 	began := time.Now()
-	until(t, "end of the lease", func() bool {
-		_, status := c.b.begin(nfsRecover)()
-		return status == "1"
-	})
+	c.afterLease(nfsRecover, "1")
 	t.Logf("the locks of a machine that is lost, with a lease of 10 s, are free after %.0f s", time.Since(began).Seconds())
 	c.b.run(nfsRecover, "1", elsewhere)
 	c.b.run(c.other, "0")
@@ -136,10 +150,7 @@ func TestNFS_cutOff(t *testing.T) {
 	// The lock is lost, but no other machine has been told anything.
 	c.a.run(nfsRun, "0")
 	c.a.connect(false)
-	until(t, "end of the lease", func() bool {
-		_, status := c.b.begin(nfsRecover)()
-		return status == "1"
-	})
+	c.afterLease(nfsRecover, "1")
 	c.a.connect(true)
 	c.a.run("ls /mnt/shop; "+nfsStop, "0", "asked",
 		"input/output error (should graceful be killed now, a cleanup command may run twice)")
@@ -148,10 +159,7 @@ func TestNFS_cutOff(t *testing.T) {
 	// The other machine has been told a lie: commands run twice, and graceful says so.
 	c.a.run(nfsRun, "0")
 	c.a.connect(false)
-	until(t, "end of the lease", func() bool {
-		_, status := c.b.begin(c.other + "; grep -q machine3 /mnt/cleaned")()
-		return status == "0"
-	})
+	c.afterLease(c.other+"; grep -q machine3 /mnt/cleaned", "0")
 	c.a.connect(true)
 	c.a.run("ls /mnt/shop; "+nfsStop, "0", "stale file handle")
 	c.cleaned("machine3 recovered\nmachine2 stopped\n")
@@ -159,10 +167,7 @@ func TestNFS_cutOff(t *testing.T) {
 	c.a.run("umount /etc/machine-id; "+strings.Replace(nfsRun, "/graceful run", "unshare -p -f -m /bin/sh -c "+
 		`'mount -t proc proc /proc; exec "$@"' sh /graceful run`, 1), "0")
 	c.a.connect(false)
-	until(t, "end of the lease", func() bool {
-		_, status := c.b.begin(nfsRecover + "; grep -q machine3 /mnt/cleaned")()
-		return status == "0"
-	})
+	c.afterLease(nfsRecover+"; grep -q machine3 /mnt/cleaned", "0")
 	c.a.connect(true)
 	c.a.run("ls /mnt/shop; kill $(pidof graceful); while pidof graceful; do sleep 0.1; done; cat /run/log", "0",
 		"stale file handle")
