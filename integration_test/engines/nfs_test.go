@@ -27,11 +27,11 @@ const nfsMount = `mount -t nfs4 -o addr=10.9.0.1,clientaddr=10.9.0.%,vers=4.2 10
 mkdir -p -m 700 /mnt/shop`
 
 // nfsRun starts a run on the state directory of the page, and waits until its target is ready.
-const nfsRun = `rm -f /mnt/cleaned; cat >/run/serve <<'END'
+const nfsRun = `rm -f /mnt/cleaned /run/log; cat >/run/serve <<'END'
 trap 'echo asked >>/run/log; exit' TERM; echo ready >>/run/log; while :; do sleep 1000 & wait; done
 END
 /graceful run --grace 5s --state-dir /mnt/shop --name shop-1 \
-	--on-exit 'echo $(hostname) $GRACEFUL_REASON >>/mnt/cleaned' -- sh /run/serve >/run/log 2>&1 &
+	--on-exit 'echo $(hostname) $GRACEFUL_REASON >>/mnt/cleaned' -- sh /run/serve >>/run/log 2>&1 &
 echo $! >/run/pid
 until grep -q ready /run/log; do sleep 0.1; done`
 
@@ -82,20 +82,18 @@ func (c *nfsCluster) cleaned(want string) {
 }
 
 // afterLease runs a script on machine b until it has a status: the locks of a lost machine are free at the end of its
-// lease.
+// lease. The server asks that machine first, each time, and waits for an answer.
 func (c *nfsCluster) afterLease(script, wantStatus string) {
 	c.t.Helper()
-	last := ""
-	defer func() {
-		if c.t.Failed() {
-			c.t.Logf("the last one wrote %s", last)
-		}
-	}()
-	until(c.t, "end of the lease", func() bool {
+	for late := time.Now().Add(4 * patience); ; time.Sleep(200 * time.Millisecond) {
 		out, status := c.b.begin(script)()
-		last = out
-		return status == wantStatus
-	})
+		if status == wantStatus {
+			return
+		}
+		if time.Now().After(late) {
+			c.t.Fatalf("the lease does not end: the status of %s is %s:\n%s", script, status, out)
+		}
+	}
 }
 
 const (
