@@ -43,19 +43,26 @@ const (
 	placeOther              // in another PID namespace, which /proc shows
 )
 
+// circumstances are what locate has to know beside the places.
+type circumstances struct {
+	elsewhere bool // the user has said that no process lives where this process cannot see it
+	shared    bool // other machines may use the ledger: a lock that is free does not tell that the run is dead
+}
+
 // locate finds out where the processes of a dead run may be. began and now are the places where the run began and where
 // this process runs. look finds the processes of another PID namespace. An error means that they may be where this
-// process cannot see them. elsewhere means that the user has said that they are not.
-func locate(began, now journal.Begin, elsewhere bool, look func(namespace string) (place, error)) (place, error) {
+// process cannot see them.
+func locate(began, now journal.Begin, c circumstances, look func(namespace string) (place, error)) (place, error) {
 	boot, namespace, _ := strings.Cut(began.Boot, " ")
 	bootNow, _, _ := strings.Cut(now.Boot, " ")
 	same := boot == bootNow
+	ended := began.Front == 1 || began.Followed // its PID namespace has: the kernel has seen to that
 	switch {
-	case began.Boot == "", elsewhere && began.Boot != now.Boot:
+	case began.Boot == "", c.elsewhere && began.Boot != now.Boot:
 		return placeNone, nil
 	case began.Boot == now.Boot, same && namespace == "":
 		return placeHere, nil
-	case (began.Front == 1 || began.Followed) && (same || !differ(began, now)): // the kernel has ended the PID namespace
+	case ended && (same || !c.shared && !differ(began, now)):
 		return placeNone, nil
 	case now.Boot == "":
 		return placeNone, errors.New("/proc is missing, so that it cannot be told whether its processes live " +
@@ -94,7 +101,7 @@ func look(namespace string) (place, error) {
 
 // locate finds out where the processes of a dead run may be.
 func (m remembered) locate(elsewhere bool) (place, error) {
-	found, err := locate(m.Begin, here(), elsewhere, look)
+	found, err := locate(m.Begin, here(), circumstances{elsewhere, m.ledger.IsShared()}, look)
 	if err != nil && m.run.State == machine.Done { // recorded after its tree was empty
 		return placeNone, nil
 	}

@@ -49,7 +49,7 @@ func TestLocate(t *testing.T) {
 		{at("", "", 9), at("", "", 0), placeNone, placeNone}, // a system without /proc
 	} {
 		for elsewhere, want := range map[bool]place{false: c.want, true: c.sure} {
-			got, err := locate(c.began, c.now, elsewhere, func(namespace string) (place, error) {
+			got, err := locate(c.began, c.now, circumstances{elsewhere: elsewhere}, func(namespace string) (place, error) {
 				if namespace == "pid:[2]" {
 					return placeOther, nil
 				}
@@ -61,6 +61,27 @@ func TestLocate(t *testing.T) {
 			if got != want || err != nil && !strings.Contains(err.Error(), "it") {
 				t.Errorf("began at %+v, now %+v, elsewhere %t: %v, %v, want %v", c.began, c.now, elsewhere, got, err, want)
 			}
+		}
+	}
+}
+
+// On a file system that machines share, a run of a PID 1 is taken for dead only where its machine is known.
+func TestLocate_shared(t *testing.T) {
+	at := func(boot, machine string) journal.Begin {
+		return journal.Begin{Boot: boot, Machine: &machine, Front: 1}
+	}
+	for _, c := range []struct {
+		began, now journal.Begin
+		err        bool
+	}{
+		{at("b1 pid:[2]", ""), at("b1 pid:[1]", ""), false},
+		{at("b2 pid:[2]", ""), at("b1 pid:[1]", ""), true},
+		{at("b2 pid:[2]", "0a"), at("b1 pid:[1]", ""), true},
+		{at("b2 pid:[2]", "0a"), at("b1 pid:[1]", "0b"), true},
+		{at("b2 pid:[2]", "0a"), at("b1 pid:[1]", "0a"), false},
+	} {
+		if got, err := locate(c.began, c.now, circumstances{shared: true}, nil); got != placeNone || (err != nil) != c.err {
+			t.Errorf("began at %+v, now %+v: %v, %v", c.began, c.now, got, err)
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package ledger
 
-import "golang.org/x/sys/unix"
+import (
+	"graceful/cleanup/eintr"
+
+	"golang.org/x/sys/unix"
+)
 
 // memoryFile creates a file without a name. It asks for one that cannot be executed (Linux 6.3), since vm.memfd_noexec
 // may forbid others.
@@ -19,3 +23,19 @@ func allocate(fd int, at, bytes int64) error {
 
 // syncData waits until the data of a file is on the disk.
 func syncData(fd int) error { return unix.Fdatasync(fd) }
+
+// IsNetwork reports whether a file system is on a network, so that several machines may use it at a time.
+func IsNetwork(st unix.Statfs_t) bool {
+	switch uint32(st.Type) {
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC,
+		unix.AFS_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC:
+		return true
+	}
+	return false
+}
+
+// IsShared reports whether other machines may use the ledger at the same time. In doubt it is false.
+func (l *Ledger) IsShared() bool {
+	var st unix.Statfs_t
+	return l != nil && eintr.Retry(func() error { return unix.Fstatfs(l.fd, &st) }) == nil && IsNetwork(st)
+}

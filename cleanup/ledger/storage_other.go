@@ -16,3 +16,6 @@ func allocate(int, int64, int64) error { return errors.ErrUnsupported }
 
 // syncData waits until a file is on the disk.
 func syncData(fd int) error { return unix.Fsync(fd) }
+
+// IsShared returns false: it is not known here.
+func (*Ledger) IsShared() bool { return false }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"graceful/cleanup/ledger"
 	"graceful/runner/procfs"
 
 	"golang.org/x/sys/unix"
@@ -74,9 +75,9 @@ func fileSystem(dir string) (why string, ends bool) {
 		return "it is in memory (tmpfs), and ends with the machine", true
 	case unix.OVERLAYFS_SUPER_MAGIC:
 		return "it is in a layer of a container (overlay), and ends with that", true
-	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC,
-		unix.AFS_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC:
-		return "it is on a network: another machine that uses it may take runs of this one for killed", false
+	}
+	if ledger.IsNetwork(st) {
+		return "it is on a network: a machine that is cut off from it loses the locks of its runs", false
 	}
 	return "", false
 }
