@@ -116,9 +116,14 @@ var errNoOverlay = errors.New("the root of this machine is no lower layer for an
 func (s *systemd) shutDown() {
 	_ = s.cmd.Process.Kill() // unshare(1), whose child dies with it, and the namespaces with that
 	_ = os.RemoveAll(s.dir)
+	removeCgroups(s.cg)
+}
+
+// removeCgroups removes a cgroup and those below it, once their processes have ended.
+func removeCgroups(top string) {
 	for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(10 * time.Millisecond) {
 		var cgroups []string
-		_ = filepath.WalkDir(s.cg, func(path string, _ os.DirEntry, err error) error {
+		_ = filepath.WalkDir(top, func(path string, _ os.DirEntry, err error) error {
 			if err == nil {
 				cgroups = append(cgroups, path)
 			}
