@@ -53,9 +53,9 @@ mount --bind "$1/$2/var-tmp" /var/tmp
 exec slurmd -D -c -N "$2" -f "$1/slurm.conf"
 `
 
-// slurmEpilog calls the epilog of the page on one node only: elsewhere it is seen what happens without one.
+// slurmEpilog calls the epilog of the page on two nodes only: on the others it is seen what happens without one.
 const slurmEpilog = `#!/bin/sh
-[ "$SLURMD_NODENAME" != n1 ] || exec sh %s/page-epilog
+case $SLURMD_NODENAME in n1 | n5) exec sh %s/page-epilog ;; esac
 `
 
 // slurmConf is for up to 64 jobs on each node, however few processors the machine has. A requeued job starts again
@@ -80,16 +80,19 @@ SlurmdPidFile=%[1]s/%%n/slurmd.pid
 SlurmctldLogFile=%[1]s/slurmctld.log
 SlurmdLogFile=%[1]s/%%n/slurmd.log
 SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=2,builtin_interval=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=n[1-4] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[17001-17004] CPUs=64 State=UNKNOWN
-PartitionName=low Nodes=n[1-4] Default=YES PriorityTier=1 PreemptMode=REQUEUE
-PartitionName=high Nodes=n[1-4] PriorityTier=10 PreemptMode=OFF
+NodeName=n[1-5] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[17001-17005] CPUs=64 State=UNKNOWN
+PartitionName=low Nodes=n[1-5] Default=YES PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=high Nodes=n[1-5] PriorityTier=10 PreemptMode=OFF
+PartitionName=page Nodes=n5
 `
 
-// slurmCluster has four nodes: n1 has the epilog of the page, n2 has none, n3 crashes, on n4 jobs are preempted.
+// slurmCluster has five nodes: n1 has the epilog of the page, n2 has none, n3 crashes, on n4 jobs are preempted, n5 is
+// for the page.
 type slurmCluster struct {
 	dir   string
 	track string // ProctrackType
@@ -99,7 +102,7 @@ type slurmCluster struct {
 	cg    string
 }
 
-var slurmNodes = []string{"n1", "n2", "n3", "n4"}
+var slurmNodes = []string{"n1", "n2", "n3", "n4", "n5"}
 
 // slurmClusters boots a cluster for each ProctrackType, once for all tests.
 var slurmClusters = map[string]func() (*slurmCluster, error){
@@ -136,7 +139,7 @@ func bootSlurm(track string) (c *slurmCluster, err error) {
 		return nil, err
 	}
 	for late := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		if c.pid, _ = output("pgrep", "-P", strconv.Itoa(c.cmd.Process.Pid)); c.pid != "" && exists(c.dir+"/n4/slurmd.pid") {
+		if c.pid, _ = output("pgrep", "-P", strconv.Itoa(c.cmd.Process.Pid)); c.pid != "" && exists(c.dir+"/n5/slurmd.pid") {
 			if idle, _ := c.output("sinfo", "-h", "-p", "low", "-t", "idle", "-o", "%D"); idle == strconv.Itoa(len(slurmNodes)) {
 				return c, nil
 			}

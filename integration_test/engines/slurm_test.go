@@ -3,7 +3,6 @@
 package engines
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -79,8 +78,7 @@ func TestSlurm_srunInterrupted(t *testing.T) {
 	})
 }
 
-// Two of Ctrl-C within a second have Slurm send SIGKILL at once: under pgid to the process group of graceful, whose
-// guard is not in it; else to all processes, and the epilog has the run finished.
+// Two of Ctrl-C within a second have Slurm send SIGKILL at once.
 func TestSlurm_srunInterruptedTwice(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		write(t, j.dir+"/step.sh", j.graceful("", "./target"))
@@ -95,8 +93,53 @@ func TestSlurm_srunInterruptedTwice(t *testing.T) {
 			return strings.Contains(content(j.dir+"/out"), "forcing job termination")
 		})
 		_ = cmd.Wait()
-		j.ends(map[bool]string{true: "stopped 0\n", false: "recovered 0\n"}[j.track == "pgid"])
+		j.endsKilled()
 	})
+}
+
+// A stop that takes longer than KillWait.
+func TestSlurm_killWait(t *testing.T) {
+	forEachTrack(t, func(t *testing.T, j *slurmJob) {
+		target := `bash -c 'trap "" TERM; echo ready >ready; while :; do sleep 0.1; done'`
+		j.submit(j.graceful("--deadline 1h --grace 20s", target), "-w", "n1")
+		j.starts(1)
+		j.do("scancel", j.id)
+		j.endsKilled()
+	})
+}
+
+// endsKilled waits for the end of a run that Slurm has killed: under pgid the process group of graceful, whose guard is
+// not in it; else all processes, and the epilog has the run finished.
+func (j *slurmJob) endsKilled() {
+	j.t.Helper()
+	until(j.t, "end of all processes", func() bool { return len(j.processes()) == 0 })
+	until(j.t, "cleanup", func() bool { return content(j.dir+"/cleaned") != "" })
+	reason, rest, _ := strings.Cut(content(j.dir+"/cleaned"), " ")
+	if rest != "0\n" || (j.track == "cgroup") && reason != "recovered" || (j.track == "pgid") && reason == "recovered" {
+		j.t.Errorf("under %s cleanup has run as %q", j.track, content(j.dir+"/cleaned"))
+	}
+}
+
+// graceful alone is asked, with a limit or without one: the drain comes first under each ProctrackType.
+func TestSlurm_batchSignal(t *testing.T) {
+	for _, how := range []string{"scancel", "limit"} {
+		t.Run(how, func(t *testing.T) {
+			forEachTrack(t, func(t *testing.T, j *slurmJob) {
+				flags := []string{"-w", "n2"}
+				if how == "limit" { // a minute before the end of the only minute
+					flags = append(flags, "--time", "1", "--signal", "B:TERM@60")
+				}
+				j.submit(j.graceful("--on-stop 'sleep 0.5; echo drained >>log'", "./target"), flags...)
+				j.starts(1)
+				if how == "scancel" {
+					j.do("scancel", "--batch", "--signal", "TERM", j.id)
+				}
+				j.ends("stopped 0\n")
+				j.wrote("log", "drained\nTERM\n")
+				j.becomes("FAILED") // the status is the target's
+			})
+		})
+	}
 }
 
 // killGraceful kills graceful, not its guard.
@@ -122,7 +165,11 @@ func TestSlurm_gracefulKilled(t *testing.T) {
 				j.killGraceful()
 				j.becomes("FAILED")
 				until(t, "end of all processes", func() bool { return len(j.processes()) == 0 })
-				t.Logf("%s %s: %q", node, j.track, content(j.dir+"/cleaned"))
+				want := "orphaned 0\n" // the guard has the run finished
+				if j.track == "cgroup" {
+					want = map[string]string{"n1": "recovered 0\n"}[node] // Slurm kills the guard, too
+				}
+				j.wrote("cleaned", want)
 			})
 		})
 	}
@@ -144,54 +191,4 @@ func TestSlurm_nodeCrash(t *testing.T) {
 		j.do("scancel", j.id)
 		j.ends("recovered 0\nstopped 1\n")
 	})
-}
-
-// slurmStrays is a target that leaves processes behind: a child and an orphan in its process group, and both in sessions
-// of their own.
-const slurmStrays = `#!/bin/bash
-sleep 2001 &
-(sleep 2002 &)
-setsid sleep 2003 &
-(setsid sleep 2004 &)
-sleep 0.5
-echo ready >>ready
-[ $1 = end ] || exec sleep 2000
-`
-
-func TestSlurm_strays(t *testing.T) {
-	for _, how := range []string{"end", "scancel"} {
-		for _, wrapped := range []bool{false, true} {
-			t.Run(how+map[bool]string{true: " graceful"}[wrapped], func(t *testing.T) {
-				forEachTrack(t, func(t *testing.T, j *slurmJob) {
-					write(t, j.dir+"/strays", slurmStrays)
-					if wrapped {
-						j.submit(j.graceful("", "./strays "+how), "-w", "n2")
-					} else {
-						j.submit("#!/bin/bash\nexec ./strays "+how+"\n", "-w", "n2")
-					}
-					j.starts(1)
-					if how == "scancel" {
-						j.do("scancel", j.id)
-					}
-					until(t, "end of the job", func() bool {
-						state := j.state()
-						return state != "RUNNING" && state != "COMPLETING"
-					})
-					t.Log(how, wrapped, j.track, j.state(), j.left())
-				})
-			})
-		}
-	}
-}
-
-// left returns the arguments of the job's sleep(1) that are left.
-func (j *slurmJob) left() string {
-	var left []string
-	for _, pid := range j.processes() {
-		if args := strings.Split(content("/proc/"+strconv.Itoa(pid)+"/cmdline"), "\x00"); args[0] == "sleep" {
-			left = append(left, args[1])
-		}
-	}
-	slices.Sort(left)
-	return strings.Join(left, " ")
 }

@@ -1,0 +1,73 @@
+//go:build engines
+
+package engines
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// slurmStrays is a target that leaves processes behind: a child and an orphan in its process group, and both in sessions
+// of their own.
+const slurmStrays = `#!/bin/bash
+sleep 2001 &
+(sleep 2002 &)
+setsid sleep 2003 &
+(setsid sleep 2004 &)
+sleep 0.5
+echo ready >>ready
+[ $1 = end ] || exec sleep 2000
+`
+
+// slurmLeft is what Slurm leaves of them without graceful, at the end of the job and after scancel.
+var slurmLeft = map[string]string{
+	"end linuxproc": "2001 2002 2003 2004", "scancel linuxproc": "2002 2004",
+	"end pgid": "2003 2004", "scancel pgid": "2003 2004",
+}
+
+// With graceful none of them is left.
+func TestSlurm_strays(t *testing.T) {
+	for _, how := range []string{"end", "scancel"} {
+		for _, wrapped := range []bool{false, true} {
+			t.Run(how+map[bool]string{true: " graceful"}[wrapped], func(t *testing.T) {
+				forEachTrack(t, func(t *testing.T, j *slurmJob) {
+					write(t, j.dir+"/strays", slurmStrays)
+					if wrapped {
+						j.submit(j.graceful("", "./strays "+how), "-w", "n2")
+					} else {
+						j.submit("#!/bin/bash\nexec ./strays "+how+"\n", "-w", "n2")
+					}
+					j.starts(1)
+					if how == "scancel" {
+						j.do("scancel", j.id)
+					}
+					until(t, "end of the job", func() bool {
+						state := j.state()
+						return state != "RUNNING" && state != "COMPLETING"
+					})
+					want := slurmLeft[how+" "+j.track]
+					if wrapped {
+						want = ""
+					}
+					if left := j.left(); left != want {
+						t.Errorf("left is %q, want %q", left, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+// left returns the arguments of the job's sleep(1) that are left.
+func (j *slurmJob) left() string {
+	var left []string
+	for _, pid := range j.processes() {
+		if args := strings.Split(content("/proc/"+strconv.Itoa(pid)+"/cmdline"), "\x00"); args[0] == "sleep" {
+			left = append(left, args[1])
+		}
+	}
+	slices.Sort(left)
+	return strings.Join(left, " ")
+}
