@@ -213,8 +213,8 @@ func (c *slurmCluster) output(args ...string) (string, bool) {
 
 // inside returns a command that runs as root inside.
 func (c *slurmCluster) inside(args ...string) []string {
-	return append([]string{"nsenter", "-t", c.pid, "-m", "-p", "-n", "-u", "-i", "env", "SLURM_CONF=" + c.dir + "/slurm.conf"},
-		args...)
+	nsenter := []string{"nsenter", "-t", c.pid, "-m", "-p", "-n", "-u", "-i", "env", "SLURM_CONF=" + c.dir + "/slurm.conf"}
+	return append(nsenter, args...)
 }
 
 // crash ends all processes of a node at once. They are those in its mount namespace.
@@ -226,7 +226,8 @@ func (c *slurmCluster) crash(t *testing.T, node string) {
 		outside := regexp.MustCompile(`(?m)^NSpid:\t\d+\t` + pid + `$`)
 		all, _ := filepath.Glob("/proc/[0-9]*")
 		for _, proc := range all {
-			if outside.MatchString(content(proc+"/status")) && strings.Contains(content(proc+"/cmdline"), c.dir+"/slurm.conf") {
+			command := content(proc + "/cmdline")
+			if strings.Contains(command, c.dir+"/slurm.conf") && outside.MatchString(content(proc+"/status")) {
 				space, _ = os.Readlink(proc + "/ns/mnt")
 			}
 		}

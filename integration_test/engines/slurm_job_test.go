@@ -77,8 +77,9 @@ while :; do sleep 0.1; done
 // graceful is a batch script that becomes graceful. It is the one of the page, with other flags.
 func (j *slurmJob) graceful(flags, target string) string {
 	return `#!/bin/bash
-exec graceful run -v --state-dir /var/tmp/graceful-$SLURM_JOB_USER --name job-$SLURM_JOB_ID --deadline 10s --on-exit-timeout 3s \
-	--on-exit 'echo $GRACEFUL_REASON ${SLURM_RESTART_COUNT:-0} >>cleaned' ` + flags + ` -- ` + target + "\n"
+exec graceful run -v --state-dir /var/tmp/graceful-$SLURM_JOB_USER --name job-$SLURM_JOB_ID \
+	--deadline 10s --on-exit-timeout 3s --on-exit 'echo $GRACEFUL_REASON ${SLURM_RESTART_COUNT:-0} >>cleaned' \
+	` + flags + ` -- ` + target + "\n"
 }
 
 // user returns a command that runs as an ordinary user inside, in the directory of the job.
@@ -114,7 +115,8 @@ func (j *slurmJob) do(args ...string) string {
 // state returns the state of the job.
 func (j *slurmJob) state() string {
 	j.t.Helper()
-	if m := regexp.MustCompile(`JobState=(\w+)`).FindStringSubmatch(j.do("scontrol", "-o", "show", "job", j.id)); m != nil {
+	job := j.do("scontrol", "-o", "show", "job", j.id)
+	if m := regexp.MustCompile(`JobState=(\w+)`).FindStringSubmatch(job); m != nil {
 		return m[1]
 	}
 	return ""

@@ -9,16 +9,16 @@ import (
 	"testing"
 )
 
-// slurmStrays is a target that leaves processes behind: a child and an orphan in its process group, and both in sessions
-// of their own.
+// slurmStrays is a target that leaves processes behind: a child and an orphan in its process group, and both in
+// sessions of their own.
 const slurmStrays = `#!/bin/bash
 sleep 2001 &
 (sleep 2002 &)
 setsid sleep 2003 &
 (setsid sleep 2004 &)
-sleep 0.5
 echo ready >>ready
 [ $1 = end ] || exec sleep 2000
+until [ -e end ]; do sleep 0.05; done
 `
 
 // slurmLeft is what Slurm leaves of them without graceful, at the end of the job and after scancel.
@@ -40,8 +40,11 @@ func TestSlurm_strays(t *testing.T) {
 						j.submit("#!/bin/bash\nexec ./strays "+how+"\n", "-w", "n2")
 					}
 					j.starts(1)
+					until(t, "all processes", func() bool { return strings.HasPrefix(j.left(), slurmLeft["end linuxproc"]) })
 					if how == "scancel" {
 						j.do("scancel", j.id)
+					} else {
+						write(t, j.dir+"/end", "")
 					}
 					until(t, "end of the job", func() bool {
 						state := j.state()
@@ -64,7 +67,7 @@ func TestSlurm_strays(t *testing.T) {
 func (j *slurmJob) left() string {
 	var left []string
 	for _, pid := range j.processes() {
-		if args := strings.Split(content("/proc/"+strconv.Itoa(pid)+"/cmdline"), "\x00"); args[0] == "sleep" {
+		if args := strings.Split(content("/proc/"+strconv.Itoa(pid)+"/cmdline"), "\x00"); args[0] == "sleep" && args[1] > "2000" {
 			left = append(left, args[1])
 		}
 	}
