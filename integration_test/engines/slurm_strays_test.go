@@ -67,7 +67,8 @@ func TestSlurm_strays(t *testing.T) {
 func (j *slurmJob) left() string {
 	var left []string
 	for _, pid := range j.processes() {
-		if args := strings.Split(content("/proc/"+strconv.Itoa(pid)+"/cmdline"), "\x00"); args[0] == "sleep" && args[1] > "2000" {
+		args := strings.Split(content("/proc/"+strconv.Itoa(pid)+"/cmdline"), "\x00")
+		if args[0] == "sleep" && args[1] > "2000" {
 			left = append(left, args[1])
 		}
 	}

@@ -45,7 +45,10 @@ func TestSlurm_timeLimit(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", "./target"), "-w", "n2", "--time", "1")
 		j.starts(1)
-		j.do("scontrol", "update", "JobId="+j.id, "EndTime=now")
+		until(t, "a new end", func() bool { // which may not be in the second of the start
+			_, ok := j.output("scontrol", "update", "JobId="+j.id, "EndTime=now")
+			return ok
+		})
 		j.ends("stopped 0\n")
 		j.becomes("TIMEOUT")
 	})
