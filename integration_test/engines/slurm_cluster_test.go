@@ -197,8 +197,11 @@ func (c *slurmCluster) shutDown() {
 		_ = c.cmd.Process.Kill() // unshare(1), whose child dies with it, and the namespaces with that
 		_ = c.cmd.Wait()
 	}
-	for late := time.Now().Add(patience); c.pid != "" && exists("/proc/"+c.pid) && time.Now().Before(late); {
-		time.Sleep(10 * time.Millisecond)
+	// Its PID 1 is a zombie when all others have ended. The machine's init may take its time to reap that.
+	for late := time.Now().Add(patience); c.pid != "" && time.Now().Before(late); time.Sleep(10 * time.Millisecond) {
+		if status := content("/proc/" + c.pid + "/status"); status == "" || strings.Contains(status, "\nState:\tZ") {
+			break
+		}
 	}
 	_ = os.RemoveAll(c.dir)
 	if c.cg != "" {
