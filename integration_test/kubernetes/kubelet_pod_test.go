@@ -1,0 +1,213 @@
+package kubernetes
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	core "k8s.io/api/core/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// staticPod is a pod of a node. It is removed after the test.
+type staticPod struct {
+	*node
+	t    *testing.T
+	name string
+	mark string // the time that its daemons sleep: it tells its processes from all others of the machine
+	spec *core.PodSpec
+}
+
+// newPod prepares a pod: all of its containers have the directory of its log, claims are directories of this machine,
+// and it has the network of the node, which has no network plugin.
+func (n *node) newPod(t *testing.T, spec *core.PodSpec, claims ...string) *staticPod {
+	t.Helper()
+	mark := fmt.Sprint(1_000_000_000 + rand.IntN(1_000_000_000))
+	p := &staticPod{node: n, t: t, name: "pod-" + mark, mark: mark, spec: spec}
+	spec.HostNetwork = true
+	for i := range spec.Volumes {
+		if v := &spec.Volumes[i]; v.PersistentVolumeClaim != nil {
+			v.VolumeSource = p.directory(v.Name)
+		}
+	}
+	for _, name := range append(claims, "out") {
+		spec.Volumes = append(spec.Volumes, core.Volume{Name: name, VolumeSource: p.directory(name)})
+	}
+	for _, list := range [][]core.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			list[i].VolumeMounts = append(list[i].VolumeMounts, core.VolumeMount{Name: "out", MountPath: "/out"})
+			list[i].Env = append(list[i].Env, core.EnvVar{Name: "MARK", Value: mark})
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s:\n%s", p.name, strings.Join(p.events(), "\n"))
+		}
+		p.remove()
+		p.waitForEnd()
+	})
+	return p
+}
+
+// directory makes a directory of this machine for a volume.
+func (p *staticPod) directory(name string) core.VolumeSource {
+	path := filepath.Join(p.dir, "volumes", p.name, name)
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	return core.VolumeSource{HostPath: &core.HostPathVolumeSource{Path: path}}
+}
+
+// manifest is the file that makes the kubelet run the pod.
+func (p *staticPod) manifest() string { return filepath.Join(p.dir, "manifests", p.name+".yaml") }
+
+// start has the kubelet run the pod.
+func (p *staticPod) start() {
+	p.t.Helper()
+	pod := &core.Pod{ObjectMeta: meta.ObjectMeta{Name: p.name, Namespace: "default"}, Spec: *p.spec}
+	pod.APIVersion, pod.Kind = "v1", "Pod"
+	text, err := yaml.Marshal(pod)
+	if err == nil {
+		temporary := filepath.Join(p.dir, p.name+".yaml")
+		if err = os.WriteFile(temporary, text, 0o644); err == nil {
+			err = os.Rename(temporary, p.manifest())
+		}
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// remove deletes the pod. It returns the time, as the log has it.
+func (p *staticPod) remove() float64 {
+	now := uptime()
+	_ = os.Remove(p.manifest())
+	return now
+}
+
+// waitForEnd waits until the kubelet has forgotten the pod, and nothing of it is left on this machine.
+func (p *staticPod) waitForEnd() {
+	p.t.Helper()
+	until(p.t, "end of "+p.name, func() bool {
+		return p.status() == nil && len(findProcesses(p.mark)) == 0
+	})
+}
+
+// status returns what the kubelet knows of the pod, or nil.
+func (p *staticPod) status() *core.PodStatus {
+	for _, pod := range p.pods().Items {
+		if pod.Name == p.name+"-node" {
+			return &pod.Status
+		}
+	}
+	return nil
+}
+
+// event is a line of the log of a pod.
+type event struct {
+	time float64 // seconds since the boot of the machine
+	text string
+}
+
+func (e event) String() string { return fmt.Sprintf("%.2f %s", e.time, e.text) }
+
+// log returns what has happened in the pod.
+func (p *staticPod) log() (all []event) {
+	text, _ := os.ReadFile(filepath.Join(p.dir, "volumes", p.name, "out", "log"))
+	for line := range strings.Lines(string(text)) {
+		before, after, _ := strings.Cut(strings.TrimSpace(line), " ")
+		seconds, _ := strconv.ParseFloat(before, 64)
+		all = append(all, event{seconds, after})
+	}
+	return all
+}
+
+// events returns the log without the times.
+func (p *staticPod) events() (texts []string) {
+	for _, e := range p.log() {
+		texts = append(texts, e.text)
+	}
+	return texts
+}
+
+// waitFor waits until exactly these events have happened.
+func (p *staticPod) waitFor(want ...string) {
+	p.t.Helper()
+	until(p.t, fmt.Sprintf("%q", want), func() bool {
+		got := p.events()
+		if len(got) > len(want) || strings.Join(got, "\n") != strings.Join(want[:len(got)], "\n") {
+			p.t.Fatalf("%s: %q, want %q", p.name, got, want)
+		}
+		return len(got) == len(want)
+	})
+}
+
+// wantEnd waits for the end of the pod, and requires all that has happened in it. It logs the times since a moment.
+func (p *staticPod) wantEnd(since float64, want ...string) {
+	p.t.Helper()
+	p.waitForEnd()
+	end := uptime()
+	p.waitFor(want...)
+	for _, e := range p.log() {
+		p.t.Logf("%+7.2f s  %s", e.time-since, e.text)
+	}
+	p.t.Logf("%+7.2f s  the pod has ended", end-since)
+}
+
+// between returns the seconds from a moment to an event.
+func (p *staticPod) between(since float64, text string) float64 {
+	p.t.Helper()
+	for _, e := range p.log() {
+		if e.text == text && e.time >= since {
+			return e.time - since
+		}
+	}
+	p.t.Errorf("%s: no %q since %.2f", p.name, text, since)
+	return 0
+}
+
+// killGraceful kills the first process of each container that is a run of graceful: SIGKILL, from outside.
+func (p *staticPod) killGraceful() {
+	p.t.Helper()
+	killed := 0
+	for _, pid := range findProcesses("/usr/bin/graceful") {
+		environ, _ := os.ReadFile("/proc/" + pid + "/environ")
+		number, err := strconv.Atoi(pid)
+		if err == nil && strings.Contains(string(environ), "MARK="+p.mark) {
+			if err := syscall.Kill(number, syscall.SIGKILL); err != nil {
+				p.t.Fatal(err)
+			}
+			killed++
+		}
+	}
+	if killed != 1 {
+		p.t.Fatalf("%d processes of graceful were killed, want 1", killed)
+	}
+}
+
+// restarts returns how often the containers of the pod were started again, and how the last one had ended.
+func (p *staticPod) restarts() (count int32, last *core.ContainerStateTerminated) {
+	if status := p.status(); status != nil {
+		for _, c := range status.ContainerStatuses {
+			count += c.RestartCount
+			if c.LastTerminationState.Terminated != nil {
+				last = c.LastTerminationState.Terminated
+			}
+		}
+	}
+	return count, last
+}
+
+// uptime returns the seconds since the boot of the machine.
+func uptime() float64 {
+	text, _ := os.ReadFile("/proc/uptime")
+	first, _, _ := strings.Cut(string(text), " ")
+	seconds, _ := strconv.ParseFloat(first, 64)
+	return seconds
+}

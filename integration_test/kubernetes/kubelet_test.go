@@ -1,0 +1,245 @@
+package kubernetes
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// kubeletVariable names a kubelet. It takes minutes to build, and so TestKubelet is run by hand.
+const kubeletVariable = "GRACEFUL_TEST_KUBELET"
+
+// TestKubelet runs pods with a real kubelet and containerd, as root: those of the page, then others at the same time.
+func TestKubelet(t *testing.T) {
+	kubelet := os.Getenv(kubeletVariable)
+	if kubelet == "" {
+		t.Skipf("%s names no kubelet", kubeletVariable)
+	}
+	n := boot(t, kubelet)
+	for name, test := range map[string]func(*testing.T, *node){
+		"deployment": testDeployment, "statefulset": testStatefulSet, "job": testJob, "sidecar": testSidecar,
+		"recover": testRecover,
+	} {
+		t.Run("page/"+name, func(t *testing.T) { test(t, n) })
+	}
+	t.Run("pods", func(t *testing.T) {
+		for name, test := range map[string]func(*testing.T, *node){
+			"preStop fits": testHookFits, "preStop too long": testHookTooLong,
+			"liveness fits": testLivenessFits, "liveness too short": testLivenessTooShort,
+			"graceful killed": testKill, "shared processes": testKillShared, "emptyDir": testEmptyDir,
+			"out of memory": testOutOfMemory,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, n)
+			})
+		}
+	})
+	t.Run("kubelet restarted", func(t *testing.T) { testRestart(t, n) })
+}
+
+// service returns a pod that runs a target, with variables for graceful.
+func service(grace int64, target string, variables ...string) *core.PodSpec {
+	c := core.Container{
+		Name: "shop", Image: "shop:1",
+		Command: []string{"/usr/bin/graceful", "run", "--"}, Args: []string{"/usr/bin/" + target},
+		Env: []core.EnvVar{{Name: "GRACEFUL_ON_EXIT", Value: "/usr/bin/flush"}},
+	}
+	for _, v := range variables {
+		name, value, _ := strings.Cut(v, "=")
+		c.Env = append(c.Env, core.EnvVar{Name: name, Value: value})
+	}
+	return &core.PodSpec{TerminationGracePeriodSeconds: &grace, Containers: []core.Container{c}}
+}
+
+// recorded has the pod record its run in a directory of the machine.
+func (n *node) recorded(t *testing.T, spec *core.PodSpec) *staticPod {
+	t.Helper()
+	c := &spec.Containers[0]
+	c.Env = append(c.Env, core.EnvVar{Name: "GRACEFUL_STATE_DIR", Value: "/state/graceful"},
+		core.EnvVar{Name: "GRACEFUL_NAME", Value: "shop"})
+	c.VolumeMounts = []core.VolumeMount{{Name: "state", MountPath: "/state"}}
+	if len(spec.Volumes) > 0 {
+		return n.newPod(t, spec)
+	}
+	return n.newPod(t, spec, "state")
+}
+
+func sleepHook(seconds int64) *core.Lifecycle {
+	return &core.Lifecycle{PreStop: &core.LifecycleHandler{Sleep: &core.SleepAction{Seconds: seconds}}}
+}
+
+// The grace period holds the hook and the deadline: the target is killed in time, and cleanup runs.
+func testHookFits(t *testing.T, n *node) {
+	spec := service(12, "stubborn", "GRACEFUL_DEADLINE=6s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
+	spec.Containers[0].Lifecycle = sleepHook(4)
+	p := n.newPod(t, spec)
+	p.start()
+	p.waitFor("ready")
+	removed := p.remove()
+	p.wantEnd(removed, "ready", "cleaned stopped 0")
+	if took := p.between(removed, "cleaned stopped 0"); took < 4+3.4 {
+		t.Errorf("cleanup ran after %.2f s, want 4 s of preStop and 3.4 s for the target at least", took)
+	}
+}
+
+// The hook takes of the grace period what the deadline counts on: the kubelet kills first. The next pod runs cleanup.
+func testHookTooLong(t *testing.T, n *node) {
+	spec := service(10, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=1s")
+	spec.Containers[0].Lifecycle = sleepHook(7)
+	p := n.recorded(t, spec)
+	p.start()
+	p.waitFor("ready")
+	p.wantEnd(p.remove(), "ready")
+	p.start()
+	p.waitFor("ready", "cleaned recovered 0", "ready")
+}
+
+// liveness returns a pod whose liveness probe fails when its directory has a file "sick".
+func liveness(own int64, variables ...string) *core.PodSpec {
+	spec := service(60, "stubborn", variables...)
+	probe := []string{"/bin/sh", "-c", "! rm /out/sick 2>/dev/null"}
+	spec.Containers[0].LivenessProbe = &core.Probe{
+		ProbeHandler:                  core.ProbeHandler{Exec: &core.ExecAction{Command: probe}},
+		TimeoutSeconds:                30,
+		PeriodSeconds:                 1,
+		FailureThreshold:              1,
+		TerminationGracePeriodSeconds: &own,
+	}
+	return spec
+}
+
+// A probe whose own grace period holds the deadline is a stop as any other.
+func testLivenessFits(t *testing.T, n *node) {
+	p := n.recorded(t, liveness(12, "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
+	p.start()
+	p.waitFor("ready")
+	p.write(t, "volumes/"+p.name+"/out/sick", "")
+	p.waitFor("ready", "cleaned stopped 0", "ready")
+	p.wantRestart(137) // the target's end
+}
+
+// A probe's own grace period is shorter than the deadline, and the pod's is not: the kubelet kills after the former.
+func testLivenessTooShort(t *testing.T, n *node) {
+	p := n.recorded(t, liveness(3, "GRACEFUL_DEADLINE=50s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
+	p.start()
+	p.waitFor("ready")
+	p.write(t, "volumes/"+p.name+"/out/sick", "")
+	p.waitFor("ready", "cleaned recovered 0", "ready")
+	p.wantRestart(137)
+}
+
+// wantRestart requires that the container was started again once, after that status.
+func (p *staticPod) wantRestart(status int32) {
+	p.t.Helper()
+	until(p.t, "status of the restart", func() bool { _, last := p.restarts(); return last != nil })
+	count, last := p.restarts()
+	p.t.Logf("%d restarts, the last one after status %d (%s)", count, last.ExitCode, last.Reason)
+	if count != 1 || last.ExitCode != status {
+		p.t.Errorf("want 1 restart after status %d", status)
+	}
+}
+
+// As PID 1 of its container, graceful is killed from outside. The next container finishes the run.
+func testKill(t *testing.T, n *node) {
+	p := n.recorded(t, service(20, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
+	p.start()
+	p.waitFor("ready")
+	t.Logf("graceful doctor in the container:\n%s", p.exec(p.name, "shop", "/usr/bin/graceful doctor"))
+	p.killGraceful()
+	p.waitFor("ready", "cleaned recovered 0", "ready")
+	p.wantRestart(137)
+	t.Logf("the log of the new container:\n%s", p.logs(p.name, "shop"))
+	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "cleaned stopped 0")
+}
+
+// In a PID namespace of the pod, graceful has a guard. The runtime kills it a moment after graceful: the guard runs
+// cleanup, or the next container does.
+func testKillShared(t *testing.T, n *node) {
+	share := true
+	spec := service(20, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
+	spec.ShareProcessNamespace = &share
+	p := n.recorded(t, spec)
+	p.start()
+	p.waitFor("ready")
+	t.Logf("graceful doctor in the container:\n%s", p.exec(p.name, "shop", "/usr/bin/graceful doctor"))
+	p.killGraceful()
+	p.wantOneCleanup()
+	p.wantRestart(137)
+}
+
+// wantOneCleanup waits for the second start of the target, and requires that cleanup ran once before it: by the guard
+// or by recover. If the guard was killed just when it started the command, a message says that.
+func (p *staticPod) wantOneCleanup() {
+	p.t.Helper()
+	until(p.t, "second start", func() bool { return strings.Count(strings.Join(p.events(), "\n"), "ready") == 2 })
+	text, log := strings.Join(p.events(), ", "), p.logs(p.name, "shop")
+	p.t.Logf("%s; the log of the new container:\n%s", text, log)
+	switch text {
+	case "ready, cleaned orphaned 0, ready", "ready, cleaned recovered 0, ready":
+	case "ready, ready":
+		if !strings.Contains(log, "cleanup command interrupted") {
+			p.t.Errorf("no cleanup, and no message about it")
+		}
+	default:
+		p.t.Errorf("want one cleanup before the second start")
+	}
+}
+
+// An emptyDir outlives the containers of a pod, and not the pod.
+func testEmptyDir(t *testing.T, n *node) {
+	spec := service(2, "stubborn", "GRACEFUL_DEADLINE=50s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
+	spec.Volumes = []core.Volume{{Name: "state", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{}}}}
+	p := n.recorded(t, spec)
+	p.start()
+	p.waitFor("ready")
+	p.killGraceful()
+	p.waitFor("ready", "cleaned recovered 0", "ready")
+	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready")
+	p.start()
+	p.waitFor("ready", "cleaned recovered 0", "ready", "ready")
+}
+
+// With cgroups v1 the kernel kills one process, the largest: the target, whose cleanup follows.
+func testOutOfMemory(t *testing.T, n *node) {
+	if _, err := os.Stat("/sys/fs/cgroup/memory/memory.limit_in_bytes"); err != nil {
+		t.Skip("cgroups v2: what memory.oom.group does is not tested")
+	}
+	spec := service(20, "", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
+	spec.RestartPolicy = core.RestartPolicyNever
+	c := &spec.Containers[0]
+	c.Args = []string{"/bin/sh", "-c", "setsid sleep $MARK & say ready; exec dd if=/dev/zero of=/dev/null bs=256M"}
+	c.Resources.Limits = core.ResourceList{core.ResourceMemory: resource.MustParse("64Mi")}
+	p := n.newPod(t, spec)
+	p.start()
+	p.waitFor("ready", "cleaned signaled 0")
+	until(t, "failed pod", func() bool { s := p.status(); return s != nil && s.Phase == core.PodFailed })
+	last := p.status().ContainerStatuses[0].State.Terminated
+	t.Logf("status %d, %s; memory.oom.group was not tried: cgroups v1 has none", last.ExitCode, last.Reason)
+	if last.ExitCode != 137 {
+		t.Errorf("the status is %d", last.ExitCode)
+	}
+}
+
+// A kubelet that is restarted leaves running pods alone. A static pod that it was about to stop, and whose manifest is
+// gone, has 2 s. The container does not get a second SIGTERM: that would end the drain.
+func testRestart(t *testing.T, n *node) {
+	p := n.recorded(t, service(60, "stubborn", "GRACEFUL_DEADLINE=50s", "GRACEFUL_DRAIN=30s",
+		"GRACEFUL_ON_EXIT_TIMEOUT=2s", "GRACEFUL_ON_STOP=say stopping", "GRACEFUL_VERBOSE=true"))
+	p.start()
+	p.waitFor("ready")
+	n.restartKubelet(t)
+	until(t, "pod after the restart", func() bool { return p.status() != nil })
+	removed := p.remove()
+	p.waitFor("ready", "stopping")
+	n.restartKubelet(t)
+	p.wantEnd(removed, "ready", "stopping")
+	if took := uptime() - removed; took > 30 {
+		t.Errorf("the stop took %.2f s", took)
+	}
+	p.start()
+	p.waitFor("ready", "stopping", "cleaned recovered 0", "ready")
+}
