@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 3 * time.Minute
+const patience = 90 * time.Second
 
 // nodeScript runs containerd, and the kubelet again and again, in namespaces of their own, which end with it. Arguments:
 // a directory, the kubelet, its cgroup. The files that the kubelet changes outside of its directory are covered.
