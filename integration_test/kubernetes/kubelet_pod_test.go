@@ -22,6 +22,8 @@ type staticPod struct {
 	name string
 	mark string // the time that its daemons sleep: it tells its processes from all others of the machine
 	spec *core.PodSpec
+
+	starts int
 }
 
 // newPod prepares a pod: all of its containers have the directory of its log, claims are directories of this machine,
@@ -50,7 +52,7 @@ func (n *node) newPod(t *testing.T, spec *core.PodSpec, claims ...string) *stati
 			t.Logf("%s:\n%s", p.name, strings.Join(p.events(), "\n"))
 		}
 		p.remove()
-		p.waitForEnd()
+		until(t, "end of "+p.name, func() bool { p.kill(); return p.hasEnded() })
 	})
 	return p
 }
@@ -67,10 +69,12 @@ func (p *staticPod) directory(name string) core.VolumeSource {
 // manifest is the file that makes the kubelet run the pod.
 func (p *staticPod) manifest() string { return filepath.Join(p.dir, "manifests", p.name+".yaml") }
 
-// start has the kubelet run the pod.
+// start has the kubelet run the pod. Each start is another pod, of the same name: the manifest has another hash.
 func (p *staticPod) start() {
 	p.t.Helper()
+	p.starts++
 	pod := &core.Pod{ObjectMeta: meta.ObjectMeta{Name: p.name, Namespace: "default"}, Spec: *p.spec}
+	pod.Annotations = map[string]string{"start": strconv.Itoa(p.starts)}
 	pod.APIVersion, pod.Kind = "v1", "Pod"
 	text, err := yaml.Marshal(pod)
 	if err == nil {
@@ -94,9 +98,12 @@ func (p *staticPod) remove() float64 {
 // waitForEnd waits until the kubelet has forgotten the pod, and nothing of it is left on this machine.
 func (p *staticPod) waitForEnd() {
 	p.t.Helper()
-	until(p.t, "end of "+p.name, func() bool {
-		return p.status() == nil && len(findProcesses(p.mark)) == 0
-	})
+	until(p.t, "end of "+p.name, p.hasEnded)
+}
+
+// hasEnded reports whether the kubelet has forgotten the pod, and nothing of it is left.
+func (p *staticPod) hasEnded() bool {
+	return p.status() == nil && len(findProcesses(p.mark)) == 0 && len(p.runs()) == 0
 }
 
 // status returns what the kubelet knows of the pod, or nil.
@@ -172,21 +179,31 @@ func (p *staticPod) between(since float64, text string) float64 {
 	return 0
 }
 
-// killGraceful kills the first process of each container that is a run of graceful: SIGKILL, from outside.
-func (p *staticPod) killGraceful() {
-	p.t.Helper()
-	killed := 0
+// runs returns the pids, on this machine, of the graceful of each container. A guard has an empty environment.
+func (p *staticPod) runs() (pids []int) {
 	for _, pid := range findProcesses("/usr/bin/graceful") {
 		environ, _ := os.ReadFile("/proc/" + pid + "/environ")
-		number, err := strconv.Atoi(pid)
-		if err == nil && strings.Contains(string(environ), "MARK="+p.mark) {
-			if err := syscall.Kill(number, syscall.SIGKILL); err != nil {
-				p.t.Fatal(err)
-			}
+		if number, err := strconv.Atoi(pid); err == nil && strings.Contains(string(environ), "MARK="+p.mark+"\x00") {
+			pids = append(pids, number)
+		}
+	}
+	return pids
+}
+
+// kill kills the graceful of each container: SIGKILL, from outside. It returns how many.
+func (p *staticPod) kill() (killed int) {
+	for _, pid := range p.runs() {
+		if syscall.Kill(pid, syscall.SIGKILL) == nil {
 			killed++
 		}
 	}
-	if killed != 1 {
+	return killed
+}
+
+// killGraceful kills the graceful of the only container.
+func (p *staticPod) killGraceful() {
+	p.t.Helper()
+	if killed := p.kill(); killed != 1 {
 		p.t.Fatalf("%d processes of graceful were killed, want 1", killed)
 	}
 }
