@@ -29,12 +29,13 @@ func flaggedCommands() (all []*cobra.Command) {
 
 // foreignFlags are flags of other programs that the documents name.
 var foreignFlags = []string{
-	"--all", "--allow-untrusted", "--attachable", "--batch", "--cap-drop", "--disable-status", "--driver", "--
-	endpoint-mode", "--entrypoint", "--env", "--force", "--from", "--grace-period", "--health-cmd", "--health-
-	interval", "--ignore-missing", "--init", "--init-user", "--job-name", "--memory", "--mount", "--network", "--
-	open-mode", "--output", "--path", "--pid", "--pids-limit", "--port", "--previous", "--read-only", "--replicas",
-	"--requeue", "--retry", "--rm", "--scope", "--security-opt", "--signal", "--stop-grace-period", "--stop-signal",
-	"--stop-timeout", "--strip-components", "--time", "--update-monitor", "--update-order", "--user",
+	"--all", "--allow-untrusted", "--attachable", "--batch", "--cap-drop", "--disable-status", "--driver",
+	"--endpoint-mode", "--entrypoint", "--env", "--force", "--from", "--grace-period", "--health-cmd",
+	"--health-interval", "--ignore-missing", "--init", "--init-user", "--job-name", "--memory", "--mount",
+	"--network", "--open-mode", "--output", "--path", "--pid", "--pids-limit", "--port", "--previous",
+	"--read-only", "--replicas", "--requeue", "--retry", "--rm", "--scope", "--security-opt", "--signal",
+	"--stop-grace-period", "--stop-signal", "--stop-timeout", "--strip-components", "--time", "--update-monitor",
+	"--update-order", "--user",
 }
 
 // document returns the text of a file.

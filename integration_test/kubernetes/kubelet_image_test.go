@@ -26,6 +26,8 @@ var imageScripts = map[string]string{
 	"usr/bin/lock":     `say locked`,
 	"usr/bin/unlock":   `say unlocked $GRACEFUL_REASON`,
 	"usr/bin/migrate":  `setsid sleep $MARK & say ready; wait`,
+	// What the sandbox of a pod runs. graceful doctor knows it by this name, which is that of each Kubernetes.
+	"pause": `trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done`,
 }
 
 // writeImages writes an archive with two images that have the same files: shop:1, and pause:1 for the sandbox of a pod.
@@ -34,13 +36,12 @@ func writeImages(path string) error {
 	if err != nil {
 		return err
 	}
-	pause := []string{"/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"}
 	files := map[string][]byte{"layer.tar": layer}
 	var list []any
-	for name, command := range map[string][]string{"shop": {"/bin/false"}, "pause": pause} {
+	for _, name := range []string{"shop", "pause"} {
 		config, err := json.Marshal(map[string]any{
 			"architecture": runtime.GOARCH, "os": "linux",
-			"config": map[string]any{"Cmd": command, "Env": []string{"PATH=/usr/bin:/bin"}},
+			"config": map[string]any{"Cmd": []string{"/pause"}, "Env": []string{"PATH=/usr/bin:/bin"}},
 			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sha256.Sum256(layer))}},
 		})
 		if err != nil {

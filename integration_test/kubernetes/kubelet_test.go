@@ -30,7 +30,7 @@ func TestKubelet(t *testing.T) {
 			"preStop fits": testHookFits, "preStop too long": testHookTooLong,
 			"liveness fits": testLivenessFits, "liveness too short": testLivenessTooShort,
 			"graceful killed": testKill, "shared processes": testKillShared, "emptyDir": testEmptyDir,
-			"out of memory": testOutOfMemory,
+			"out of memory": testOutOfMemory, "restricted": testRestricted,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -132,6 +132,19 @@ func testLivenessTooShort(t *testing.T, n *node) {
 	p.wantRestart(137)
 }
 
+// wantDoctor requires what graceful doctor says of the guard, in the container. It logs all of it.
+func (p *staticPod) wantDoctor(why string) {
+	p.t.Helper()
+	text := p.exec(p.name, "shop", "/usr/bin/graceful doctor --state-dir /state/graceful")
+	p.t.Logf("graceful doctor in the container:\n%s", text)
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "part  guard ") && strings.Contains(line, why) {
+			return
+		}
+	}
+	p.t.Errorf("doctor does not say %q of the guard", why)
+}
+
 // wantRestart requires that the container was started again once, after that status.
 func (p *staticPod) wantRestart(status int32) {
 	p.t.Helper()
@@ -148,7 +161,7 @@ func testKill(t *testing.T, n *node) {
 	p := n.recorded(t, service(20, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()
 	p.waitFor("ready")
-	t.Logf("graceful doctor in the container:\n%s", p.exec(p.name, "shop", "/usr/bin/graceful doctor"))
+	p.wantDoctor("PID 1 is graceful")
 	p.killGraceful()
 	p.waitFor("ready", "cleaned recovered 0", "ready")
 	p.wantRestart(137)
@@ -165,10 +178,9 @@ func testKillShared(t *testing.T, n *node) {
 	p := n.recorded(t, spec)
 	p.start()
 	p.waitFor("ready")
-	t.Logf("graceful doctor in the container:\n%s", p.exec(p.name, "shop", "/usr/bin/graceful doctor"))
+	p.wantDoctor("the containers of this pod share their processes: the runtime kills the guard")
 	p.killGraceful()
 	p.wantOneCleanup()
-	p.wantRestart(137)
 }
 
 // wantOneCleanup waits for the second start of the target, and requires that cleanup ran once before it: by the guard
@@ -176,6 +188,7 @@ func testKillShared(t *testing.T, n *node) {
 func (p *staticPod) wantOneCleanup() {
 	p.t.Helper()
 	until(p.t, "second start", func() bool { return strings.Count(strings.Join(p.events(), "\n"), "ready") == 2 })
+	p.wantRestart(137)
 	text, log := strings.Join(p.events(), ", "), p.logs(p.name, "shop")
 	p.t.Logf("%s; the log of the new container:\n%s", text, log)
 	switch text {
@@ -201,6 +214,26 @@ func testEmptyDir(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready")
 	p.start()
 	p.waitFor("ready", "cleaned recovered 0", "ready", "ready")
+}
+
+// Another user than root, with no rights and a root directory that cannot be written to, makes the state directory
+// below the volume.
+func testRestricted(t *testing.T, n *node) {
+	yes, no, id := true, false, int64(1000)
+	spec := service(20, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
+	spec.SecurityContext = &core.PodSecurityContext{RunAsNonRoot: &yes, RunAsUser: &id, RunAsGroup: &id, FSGroup: &id,
+		SeccompProfile: &core.SeccompProfile{Type: core.SeccompProfileTypeRuntimeDefault}}
+	spec.Containers[0].SecurityContext = &core.SecurityContext{ReadOnlyRootFilesystem: &yes,
+		AllowPrivilegeEscalation: &no, Capabilities: &core.Capabilities{Drop: []core.Capability{"ALL"}}}
+	spec.Volumes = []core.Volume{{Name: "state", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{}}}}
+	p := n.recorded(t, spec)
+	p.start()
+	p.waitFor("ready")
+	p.killGraceful()
+	p.waitFor("ready", "cleaned recovered 0", "ready")
+	p.wantRestart(137)
+	t.Logf("the log of the new container:\n%s", p.logs(p.name, "shop"))
+	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "cleaned stopped 0")
 }
 
 // With cgroups v1 the kernel kills one process, the largest: the target, whose cleanup follows.
