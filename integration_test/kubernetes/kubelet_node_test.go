@@ -19,9 +19,9 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 3 * time.Minute
 
-// nodeScript runs containerd, and the kubelet again and again, in namespaces of their own, which end with it. Arguments:
-// a directory, the kubelet, its cgroup. What the kubelet writes outside of its directory is covered: directories, and the
-// sysctls that it would change.
+// nodeScript runs containerd, and the kubelet again and again, in namespaces of their own, which end with it.
+// Arguments: a directory, the kubelet, its cgroup. What the kubelet writes outside of its directory is covered:
+// directories, and the sysctls that it would change.
 const nodeScript = `set -e
 if [ "$4" != inside ]; then
 	exec unshare --mount --pid --net --fork --kill-child --mount-proc sh "$0" "$1" "$2" "$3" inside
