@@ -135,6 +135,7 @@ func boot(t *testing.T, kubelet string) *node {
 	defer log.Close()
 	n.cmd = exec.Command("sh", dir+"/node.sh", dir, kubelet, n.cgroup)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that runs out of time cleans up nothing
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
