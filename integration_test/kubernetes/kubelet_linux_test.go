@@ -29,7 +29,7 @@ func TestKubelet(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, *node){
 			"preStop fits": testHookFits, "preStop too long": testHookTooLong,
 			"liveness fits": testLivenessFits, "liveness too short": testLivenessTooShort,
-			"graceful killed": testKill, "shared processes": testKillShared, "emptyDir": testEmptyDir,
+			"graceful killed": testKill, "shared processes": testKillShared, "guard": testKillGuard, "emptyDir": testEmptyDir,
 			"out of memory": testOutOfMemory, "restricted": testRestricted,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -169,13 +169,28 @@ func testKill(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "cleaned stopped 0")
 }
 
-// In a PID namespace of the pod, graceful has a guard. The runtime kills it a moment after graceful: the guard runs
-// cleanup, or the next container does.
-func testKillShared(t *testing.T, n *node) {
+// shared returns a pod with one PID namespace, whose target ends at SIGTERM at once.
+func shared(variables ...string) *core.PodSpec {
 	share := true
-	spec := service(20, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
+	spec := service(20, "migrate", append(variables, "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")...)
 	spec.ShareProcessNamespace = &share
-	p := n.recorded(t, spec)
+	return spec
+}
+
+// In a PID namespace of the pod, graceful needs no guard: the next container finishes the run.
+func testKillShared(t *testing.T, n *node) {
+	p := n.recorded(t, shared("GRACEFUL_GUARD=off"))
+	p.start()
+	p.waitFor("ready")
+	p.killGraceful()
+	p.waitFor("ready", "cleaned recovered 0", "ready")
+	p.wantRestart(137)
+}
+
+// By default it has one. The runtime kills it a moment after graceful: the guard runs cleanup, or the next container
+// does, or the command was interrupted.
+func testKillGuard(t *testing.T, n *node) {
+	p := n.recorded(t, shared())
 	p.start()
 	p.waitFor("ready")
 	p.wantDoctor("the containers of this pod share their processes: the runtime kills the guard")
