@@ -1,6 +1,8 @@
 package kubernetes
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -86,6 +88,7 @@ func testRecover(t *testing.T, n *node) {
 	*spec.TerminationGracePeriodSeconds, spec.Containers[0].Args = 2, []string{"/usr/bin/stubborn"}
 	p.start()
 	p.waitFor("ready")
+	defer p.holdNamespace()()
 	p.wantEnd(p.remove(), "ready")
 
 	*spec.TerminationGracePeriodSeconds, spec.Containers[0].Args = grace, served
@@ -108,4 +111,19 @@ func testRecover(t *testing.T, n *node) {
 	p.start()
 	p.waitFor("ready", "cleaned recovered 0", "ready")
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "stopped", "cleaned stopped 0")
+}
+
+// holdNamespace keeps the PID namespace of the pod until the function that it returns is called. Otherwise the kernel
+// may give its number to that of the next pod, where the run then seems to have begun.
+func (p *staticPod) holdNamespace() (release func()) {
+	p.t.Helper()
+	runs := p.runs()
+	if len(runs) != 1 {
+		p.t.Fatalf("the runs of the pod are %d", runs)
+	}
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", runs[0]))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return func() { _ = namespace.Close() }
 }
