@@ -2,44 +2,44 @@ package process
 
 import "golang.org/x/sys/unix"
 
-// board is memory that graceful and the guard share. It also tells a new graceful which processes have been started.
-// Graceful writes what the guard is to do, and the guard writes what has happened. Each wakes the other afterwards:
-// graceful with a message, the guard with SIGCHLD.
+// board is memory that graceful and the guard share. It survives graceful, and tells its successor which processes were
+// started. Graceful writes requests, and the guard writes what has happened. After a write, graceful sends the guard a
+// message, and the guard sends graceful SIGCHLD.
 //
-// The slots have no end that is used up: the blocks of requests lie behind those that are in use. The memory exists up
-// to the end of the last block.
+// The number of slots grows during a run: the blocks of requests lie after the slots in use. The memory exists up to
+// the end of the last block.
 type board struct {
 	guard     int32  // its pid
-	leads     uint32 // graceful listens to signals and performs the run; the guard clears it before it starts another
+	leads     uint32 // a graceful leads the run (Guard.Lead); the guard clears it before it starts a successor
 	childless uint32 // the guard has no child, dead or alive
 	orphans   uint32 // how many orphans the guard has reaped
-	kill      uint32 // the guard is to kill its children that are no commands
-	watched   uint32 // the guard reports by which signal the target was suspended
+	kill      uint32 // the guard is to kill its children, except commands
+	watched   uint32 // the guard records the signal that suspends the target
 	suspended uint32 // that signal
 	resume    uint32 // the guard sends SIGCONT to graceful when the target has ended
-	used      uint32 // how many slots have been in use
-	to        uint32 // where the last block ends: offset
-	drops     uint64 // signals that the guard does not pass on
+	used      uint32 // how many slots have been in use at most
+	to        uint32 // offset of the end of the last block
+	drops     uint64 // signals that the guard does not forward
 	usage     unix.Rusage
 	slots     [maxSlots]slot
 }
 
-// slot is a process that the guard was asked to start. It stays a zombie until graceful asks to reap it. The target has
-// the first slot.
+// slot is a process that graceful asked the guard to start. It stays a zombie until graceful asks the guard to reap it.
+// The first slot is the target's.
 type slot struct {
-	asked    uint32 // graceful has asked to start it, and not learned yet that it is reaped
-	id       int32  // of the command; 0: the target
-	block    uint32 // where the block of its request lies: offset
+	asked    uint32 // graceful has asked for the process, and does not know yet that it is reaped
+	id       int32  // of the command; 0: the target's
+	block    uint32 // offset of the block of its request
 	pid      int32  // written by the kernel at the fork; 0: not started
-	starting uint32 // futex: settled when it has executed its program, or has failed to
+	starting uint32 // futex: settled when the process has executed its program or has failed to
 	failed   failure
-	dirGone  uint32 // its working directory was gone: it is in an empty one
-	replaced uint32 // which of its outputs are not graceful's: replacedStdout, replacedStderr
-	end      uint32 // hasEnded, and the code and the status of waitid(2); 0: it has not ended
+	dirGone  uint32 // its working directory was gone: it runs in an empty one
+	replaced uint32 // which outputs differ from graceful's: replacedStdout, replacedStderr
+	end      uint32 // hasEnded, with the code and the status of waitid(2); 0: it has not ended
 	reap     uint32 // graceful has handled its end
 }
 
-// maxSlots is more than the commands that a run may have, which may all run at once. spareSlots are free in front of a
+// maxSlots exceeds the number of commands of a run, which may all run at once. At least spareSlots free slots precede a
 // block.
 const maxSlots, spareSlots = 1<<16 + 8, 256
 
@@ -53,5 +53,5 @@ const settled, futexWaiters = 0x40000000, 0x80000000
 // Operations of futex(2).
 const futexWait, futexWake = 0, 1
 
-// blocksSize is room for the largest block and others. Linux limits arguments and environment to 6 MiB.
+// blocksSize is the size of the memory for blocks. Linux limits arguments and environment to 6 MiB.
 const blocksSize = 64 << 20

@@ -7,22 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file runs in a forked child before it executes a program. The child is a copy of graceful with one thread: the
-// thread that held a lock, or that the garbage collector waits for, is not there. So its code makes raw system calls
-// and accesses memory that exists already. It does not allocate, store a pointer (a write barrier), call a method of an
-// interface, or grow its stack. The linker checks the latter (go:nosplit), also for a build without optimisation, where
-// each call takes more of the stack: so functions are small, and what they need is in the struct. They are not
-// instrumented for the race detector.
+// This file runs in a forked child before it executes a program. The child is a copy of graceful with one thread. A
+// thread that held a lock, or one that the garbage collector waits for, does not exist in it. So this code makes raw
+// system calls and uses memory that exists already. It does not allocate, store a pointer (a write barrier), call a
+// method of an interface, or grow its stack.
+//
+// The linker checks the size of the stack (go:nosplit), also in a build without optimisation, where each call takes
+// more of it. So functions are small, and their data is in the struct. The race detector does not instrument them.
 
-// request is what a child needs to become a program. It is the beginning of a block of memory, in which the texts and
-// lists follow. Places are offsets in the block, so that the block may lie at any address; 0 stands for none. The child
-// itself writes only the last part, and the lists of texts. The guard and its child share the block, and so the guard
-// uses a copy of the request.
+// request describes the program that a child executes. A block of memory begins with it; texts and lists follow. Places
+// are offsets in the block, so that the block may lie at any address; 0 means none. The child writes only the last part
+// of the request, and the lists of texts. The guard and its child share the block, so the guard uses a copy of the
+// request.
 type request struct {
 	block      uintptr // address of the block
 	slot       uintptr // address of the slot on the board; 0: it has none
 	stdio      [3]uintptr
-	newSession bool   // stdio[0] is its terminal; else it leads a group in graceful's session
+	newSession bool   // stdio[0] becomes its controlling terminal; else it leads a group in graceful's session
 	foreground bool   // its group is made the foreground group of the terminal at stdio[0]
 	setsFiles  bool   // RLIMIT_NOFILE becomes files; else it stays graceful's
 	ignored    uint64 // signal n is bit n-1
@@ -31,11 +32,11 @@ type request struct {
 	present    unix.Rlimit // graceful's
 	program    uintptr     // descriptor of the program; atFDCWD: a path names it
 	keep       place       // descriptors (int32) that the program inherits under their numbers, then -1
-	pids       place       // list of the places where its pid is written, in decimal
+	pids       place       // list of the places of variables for its pid, in decimal
 	cgroup     place       // directory
 	procs      place       // cgroup.procs in that directory
-	dir        place       // none: graceful's
-	spare      place       // directory that is made and removed for a process whose own is gone
+	dir        place       // 0: graceful's
+	spare      place       // directory that is made and removed if dir is gone
 	paths      place       // list of the paths at which the program may be
 	argv, env  place
 	script     place // arguments of the shell that runs a path as a script
@@ -56,25 +57,25 @@ type request struct {
 // place is an offset in the block of a request.
 type place uintptr
 
-// failure is why a process could not be started.
+// failure is the reason why a process could not be started.
 type failure struct {
 	stage stage
 	errno syscall.Errno
 }
 
-// stage is what was being done.
+// stage is the step of a start that failed.
 type stage int32
 
 const (
 	stageFork  stage = iota
-	stageSetup       // what hardly ever fails
+	stageSetup       // hardly ever fails
 	stageCgroup
 	stageDir
 	stageExec
-	stageInterpreter // the program is there, but not what is to run it
+	stageInterpreter // the program exists, but not its interpreter or dynamic loader
 )
 
-// cloneArgs is struct clone_args of clone3(2), as long as Linux 5.7 wants it for CLONE_INTO_CGROUP.
+// cloneArgs is struct clone_args of clone3(2), with the size that CLONE_INTO_CGROUP needs (Linux 5.7).
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
@@ -96,7 +97,7 @@ var allSignals = ^uint64(0)
 //go:nosplit
 func (r *request) address(p place) uintptr { return r.block + uintptr(p) }
 
-// at returns the same as a pointer.
+// at returns the address of a place as a pointer.
 //
 //go:norace
 //go:nosplit
@@ -119,7 +120,7 @@ func (r *request) fork() {
 	r.forkIntoCgroup()
 }
 
-// forkIntoCgroup forks with clone3(2). A seccomp filter may refuse that: then the child enters the cgroup itself.
+// forkIntoCgroup forks with clone3(2). If a seccomp filter refuses it, the child enters the cgroup itself.
 //
 //go:norace
 //go:nosplit
@@ -150,7 +151,7 @@ func (r *request) forkIntoCgroup() {
 	}
 }
 
-// become executes the program, or reports why it could not. It does not return.
+// become executes the program, or reports why that failed. It does not return.
 //
 //go:norace
 //go:nosplit
@@ -172,8 +173,8 @@ func (r *request) become() {
 	}
 }
 
-// enterGroup makes the child the leader of a process group or a session. A change of the foreground works in the
-// background, because SIGTTOU is blocked.
+// enterGroup makes the child the leader of a process group or a session. A background process can change the foreground
+// group here, because SIGTTOU is blocked.
 //
 //go:norace
 //go:nosplit
@@ -193,9 +194,10 @@ func (r *request) enterGroup() bool {
 	return true
 }
 
-// announce has the kernel tell graceful when the child has executed the program, or has ended before. The word in the
-// slot is made a robust futex (set_robust_list(2)) that the child holds. execve(2) and the end of a process give such a
-// futex up: the kernel sets settled, and wakes graceful. The child leads its group by then: graceful may signal that.
+// announce makes the kernel wake graceful when the child has executed the program or has ended. The word in the slot
+// becomes a robust futex (set_robust_list(2)) that the child holds. When a process calls execve(2) or ends, the kernel
+// releases the futex: it sets settled and wakes graceful. The child leads its group before, so graceful may signal the
+// group.
 //
 //go:norace
 //go:nosplit
@@ -208,13 +210,13 @@ func (r *request) announce() bool {
 	r.robust.first, r.robust.entry = entry, head
 	r.robust.offset = uintptr(unsafe.Pointer(&s.starting)) - entry
 	s.starting = uint32(r.pid) | futexWaiters
-	if !r.try(unix.SYS_SET_ROBUST_LIST, head, unsafe.Offsetof(r.robust.entry), 0, 0) { // an emulator has none
+	if !r.try(unix.SYS_SET_ROBUST_LIST, head, unsafe.Offsetof(r.robust.entry), 0, 0) { // an emulator may lack it
 		r.settle()
 	}
 	return true
 }
 
-// settle tells graceful not to wait for the start.
+// settle tells graceful that it need not wait for the start any longer.
 //
 //go:norace
 //go:nosplit
@@ -224,7 +226,7 @@ func (r *request) settle() {
 	r.try(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.starting)), futexWake, 1, 0)
 }
 
-// enterCgroup moves the child into a cgroup, where clone3(2) has not.
+// enterCgroup moves the child into a cgroup, if clone3(2) has not.
 //
 //go:norace
 //go:nosplit
@@ -240,7 +242,7 @@ func (r *request) enterCgroup() bool {
 	return r.try(unix.SYS_WRITE, r.result, uintptr(unsafe.Pointer(&r.begin)), 1, 0)
 }
 
-// setDescriptors makes the descriptors of the program, without FD_CLOEXEC.
+// setDescriptors sets up the descriptors of the program, without FD_CLOEXEC.
 //
 //go:norace
 //go:nosplit
@@ -268,7 +270,7 @@ func (r *request) setDescriptors() bool {
 	return true
 }
 
-// enterDir enters the working directory. If that is gone, it makes an empty directory, enters it, and removes it.
+// enterDir enters the working directory. If it is gone, the child makes an empty directory, enters it, and removes it.
 //
 //go:norace
 //go:nosplit
@@ -293,7 +295,7 @@ func (r *request) enterDir() bool {
 		r.try(unix.SYS_UNLINKAT, atFDCWD, r.address(r.spare), unix.AT_REMOVEDIR, 0)
 }
 
-// setInherited sets what hardly can fail.
+// setInherited sets what the program inherits and hardly ever fails: RLIMIT_NOFILE, pid variables, signals.
 //
 //go:norace
 //go:nosplit
@@ -315,7 +317,7 @@ func (r *request) setInherited() {
 	r.setMask(&r.blocked, nil)
 }
 
-// relocate makes addresses of the places in a list, for the kernel.
+// relocate replaces the places in a list by addresses, for the kernel.
 //
 //go:norace
 //go:nosplit
@@ -332,7 +334,7 @@ func (r *request) relocate(list place) {
 // atFDCWD is AT_FDCWD, which is -100.
 const atFDCWD = ^uintptr(99)
 
-// writeDecimal writes a number and a NUL at a place that has room for them.
+// writeDecimal writes a number and a NUL. The caller provides the room.
 //
 //go:norace
 //go:nosplit
@@ -363,7 +365,7 @@ func (r *request) setMask(to, before *uint64) {
 		sigsetSize)
 }
 
-// try makes a system call, keeps its result and error, and reports whether there was none.
+// try makes a system call, keeps its result and error, and reports success.
 //
 //go:norace
 //go:nosplit
@@ -388,7 +390,7 @@ func (r *request) cloneFlags() uintptr {
 //go:nosplit
 func (r *request) pidAddress() uintptr { return r.slot + unsafe.Offsetof(slot{}.pid) }
 
-// slotAt returns the slot.
+// slotAt returns the slot of the request.
 //
 //go:norace
 //go:nosplit

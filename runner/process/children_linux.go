@@ -16,10 +16,10 @@ import (
 // SetsIgnored reports whether a start ignores the signals of Spec.Ignored. If not, the caller must ignore them.
 const SetsIgnored = true
 
-// Children is the processes that this process starts.
+// Children are the processes that this process starts itself, without a guard.
 type Children struct{ starts }
 
-// OpenChildren returns no children. Its memory is shared with them.
+// OpenChildren returns no children yet. It maps the memory that they share with this process.
 func OpenChildren() (*Children, error) {
 	memory, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(board{})), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
@@ -29,10 +29,10 @@ func OpenChildren() (*Children, error) {
 	return &Children{starts{board: (*board)(unsafe.Pointer(&memory[0]))}}, nil
 }
 
-// Start starts the process, for the command with an id; 0 is the target. Descriptors above 2 without FD_CLOEXEC stay
-// open in it. Its soft limit of open files is the one that graceful was started with.
+// Start starts a process for the command with the given id; 0 is the target. The process inherits descriptors above 2
+// without FD_CLOEXEC. Its soft limit of open files is the one that graceful was started with.
 //
-// Start does not wait long for a file system that does not answer: StartOf tells later if the start fails.
+// Start waits only startWithin for a file system that does not answer. StartOf reports a later failure.
 func (c *Children) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
@@ -68,14 +68,14 @@ func (c *Children) Reap(pid int) {
 	}
 }
 
-// starts is the processes that were asked for.
+// starts are the processes that were asked for.
 type starts struct {
 	board   *board
-	pending []int // slots of processes that Start has not awaited
+	pending []int // slots of processes whose start may be unfinished
 }
 
-// free returns a free slot for the command with an id; maxSlots: there is none. Memory behind the slots in use may hold
-// anything: blocks of requests have lain there.
+// free returns a free slot for a command, or maxSlots if there is none. Memory after the slots in use may hold
+// anything, for example an old request.
 func (s *starts) free(id int) (i int) {
 	if id != 0 {
 		for i = 1; i < s.slots() && atomic.LoadUint32(&s.board.slots[i].asked) != 0; {
@@ -85,7 +85,7 @@ func (s *starts) free(id int) (i int) {
 	return i
 }
 
-// ask prepares a free slot for the command with an id.
+// ask prepares a free slot for a command.
 func (s *starts) ask(i, id int) *slot {
 	slot := &s.board.slots[i]
 	*slot = slotFor(id)
@@ -100,7 +100,7 @@ func slotFor(id int) slot { return slot{asked: 1, id: int32(id)} }
 
 func (s *starts) slots() int { return int(atomic.LoadUint32(&s.board.used)) }
 
-// slotOf returns the slot of a process that was started and not reaped, or nil.
+// slotOf returns the slot of a process that was started and not reaped yet, or nil.
 func (s *starts) slotOf(pid int) *slot {
 	for i := range s.slots() {
 		if slot := &s.board.slots[i]; pid != 0 && int(atomic.LoadInt32(&slot.pid)) == pid {
@@ -110,8 +110,8 @@ func (s *starts) slotOf(pid int) *slot {
 	return nil
 }
 
-// StartOf tells how the start of a process went that has ended: why it failed, and whether the process was in an empty
-// directory because its own was gone.
+// StartOf reports how the start of an ended process went: the reason of a failure, and whether the process ran in an
+// empty directory because its own was gone.
 func (s *starts) StartOf(pid int) (dirGone bool, err error) {
 	slot := s.slotOf(pid)
 	if slot == nil {
@@ -123,12 +123,12 @@ func (s *starts) StartOf(pid int) (dirGone bool, err error) {
 	return slot.dirGone != 0, err
 }
 
-// startWithin is how long Start waits for the program. beginsWithin is how long a child may take to lead its group: one
-// that was killed before never does.
+// startWithin is how long Start waits for execve(2). beginsWithin is how long a child may take to lead its group. A
+// child that is killed before that never does.
 const startWithin, beginsWithin = 100 * time.Millisecond, time.Second
 
-// await waits until the child has executed its program or failed to, but not longer than startWithin once it has begun
-// to. While an earlier one has not, it does not wait that long. parentEnded is asked while there is no child.
+// await waits until the child has executed its program or has failed to. Once the child has begun, await waits at most
+// startWithin, and while an earlier start is pending, not at all. parentEnded is called while there is no child.
 func (s *starts) await(i int, parentEnded func() bool) error {
 	slot := &s.board.slots[i]
 	late := time.Now()
@@ -148,7 +148,7 @@ func (s *starts) await(i int, parentEnded func() bool) error {
 		if wokenAt(&slot.starting, word, max(left, time.Millisecond)) || born {
 			continue
 		}
-		if parentEnded() && atomic.LoadInt32(&slot.pid) == 0 { // it may have forked the child last
+		if parentEnded() && atomic.LoadInt32(&slot.pid) == 0 { // the parent may have forked the child before it ended
 			return ErrGuardEnded
 		}
 	}
@@ -158,7 +158,7 @@ func (s *starts) await(i int, parentEnded func() bool) error {
 	return nil
 }
 
-// starting reports whether a process that was not awaited has neither executed its program nor ended.
+// starting reports whether the start of an earlier process is still pending.
 func (s *starts) starting() bool {
 	s.pending = slices.DeleteFunc(s.pending, func(i int) bool {
 		slot := &s.board.slots[i]
@@ -167,7 +167,7 @@ func (s *starts) starting() bool {
 	return len(s.pending) > 0
 }
 
-// wokenAt waits for a futex that has a value. It reports whether it was woken in time.
+// wokenAt waits while a futex has a value. It returns false after the timeout.
 func wokenAt(futex *uint32, value uint32, within time.Duration) bool {
 	timeout := unix.NsecToTimespec(within.Nanoseconds())
 	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(futex)), futexWait, uintptr(value),
@@ -175,7 +175,7 @@ func wokenAt(futex *uint32, value uint32, within time.Duration) bool {
 	return errno != syscall.ETIMEDOUT
 }
 
-// start forks the child, which becomes the program. Result and errno are those of the fork.
+// start forks the child, which executes the program. Result and errno are those of the fork.
 //
 //go:norace
 //go:nosplit

@@ -2,7 +2,7 @@ package process
 
 import "golang.org/x/sys/unix"
 
-// clone forks this process. The first two arguments of clone(2) are in the other order on this architecture.
+// clone forks this process. On s390x the first two arguments of clone(2) are swapped.
 //
 //go:norace
 //go:nosplit

@@ -15,13 +15,13 @@ import (
 	"graceful/runner/sigstate"
 )
 
-// ReadInherited finds out which signals were ignored and blocked when graceful was started.
+// ReadInherited finds out which signals were ignored and blocked when graceful was started. The target needs them:
+// systemd starts services with SIGPIPE ignored, and a shell starts background jobs with SIGQUIT ignored.
 //
-// The kernel no longer knows: before main begins, the runtime installs a handler for most signals and unblocks those
-// that it needs. It keeps what it found in variables of its own, runtime.fwdSig and m.sigmask. They have no exported
-// name, and a stripped binary has no symbols. So the runtime is made to store a value there that can be recognised.
-// systemd starts every service with SIGPIPE ignored, and a background job of a shell has SIGQUIT ignored: without this
-// the target would not.
+// The kernel does not know them any longer. Before main begins, the runtime installs a handler for most signals and
+// unblocks those that it needs. It saves the old values in runtime.fwdSig and m.sigmask. Both are unexported, and a
+// stripped binary has no symbols. So this code makes the runtime store a known value in them, and searches memory for
+// that value.
 func ReadInherited() (in Inherited) {
 	ignored, _ := ignoredAtStart()
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
@@ -35,7 +35,7 @@ func ReadInherited() (in Inherited) {
 	return in
 }
 
-// Unreadable says why ReadInherited may miss some of the signals. It is nil if none is missing.
+// Unreadable returns the reason why ReadInherited may miss some signals, or nil.
 func Unreadable() error {
 	_, err := ignoredAtStart()
 	return errors.Join(err, errMaskAtStart)
@@ -43,8 +43,8 @@ func Unreadable() error {
 
 const sigDfl, sigIgn = 0, 1 // SIG_DFL, SIG_IGN
 
-// ignoredAtStart returns which signals were ignored, by their numbers. With an error, it knows only of those for which
-// the runtime has not installed a handler.
+// ignoredAtStart returns which signals were ignored, by their numbers. With an error, it covers only the signals for
+// which the runtime has no handler.
 var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err error) {
 	found, err := runtimeHandlers()
 	for sig, handler := range found {
@@ -62,7 +62,7 @@ var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err
 	return ignored, err
 })
 
-// sigaction is the kernel's struct sigaction. Its first word is the handler. It is longer than on any architecture.
+// sigaction is at least as long as the kernel's struct sigaction on every architecture. Its first word is the handler.
 type sigaction [8]uintptr
 
 const sigsetSize = 8 // in bytes
@@ -76,8 +76,8 @@ func rtSigaction(sig syscall.Signal, to, old *sigaction) error {
 	return nil
 }
 
-// runtimeHandlers reads runtime.fwdSig, the handlers by signal number as the runtime found them. When a signal that is
-// ignored is to be caught, the runtime stores its present handler there.
+// runtimeHandlers reads runtime.fwdSig: the handlers that the runtime found, by signal number. When the runtime is
+// asked to catch an ignored signal, it stores the present handler there.
 func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	const (
 		probe = forward.Last // hardly any program sends it
@@ -89,7 +89,7 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	}
 	before := snapshot(data)
 	signalIgnore(uint32(probe))
-	var action sigaction // as the runtime has it for its own signal, but for the handler
+	var action sigaction // as the runtime sets it for its own signal; the handler is replaced
 	if err := rtSigaction(unix.SIGURG, nil, &action); err != nil {
 		return handlers, err
 	}
@@ -107,7 +107,7 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 		}
 		for sig := range handlers {
 			handlers[sig] = *at(before, last-(int(probe)-sig)*word)
-			if handlers[sig] > sigIgn { // no handler survives execve(2): this is something else
+			if handlers[sig] > sigIgn { // no handler survives execve(2): this memory is something else
 				return [forward.Last + 1]uintptr{}, errors.New("these are no inherited signal handlers")
 			}
 		}
@@ -124,8 +124,9 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 //go:noinline
 func emptyHandler() {}
 
-// Unblock lets signals arrive that were blocked when graceful was started. Their handlers must be installed before. The
-// runtime unblocks them in a thread of its own, and afterwards installs its own handler for those of job control.
+// Unblock lets signals arrive that were blocked when graceful was started. The caller must install their handlers
+// before. The runtime unblocks them in a thread of its own. Afterwards it installs its own handler for the signals of
+// job control.
 func Unblock(signals []syscall.Signal) {
 	for _, sig := range signals {
 		signalEnable(uint32(sig))
@@ -136,8 +137,8 @@ func Unblock(signals []syscall.Signal) {
 // has unblocked.
 var maskAtStart, errMaskAtStart = readMask()
 
-// readMask reads m0.sigmask, the mask of the first thread as the runtime found it. At a fork the runtime stores the
-// present mask there. So it must be called on that thread and before any fork: when packages are initialised.
+// readMask reads m0.sigmask: the mask of the first thread as the runtime found it. A fork makes the runtime store the
+// present mask there. So readMask must run on the first thread and before any fork: when packages are initialised.
 func readMask() (mask unix.Sigset_t, err error) {
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err != nil {
 		return mask, err
@@ -149,7 +150,8 @@ func readMask() (mask unix.Sigset_t, err error) {
 	before := snapshot(data)
 	// The kernel's set is the first 64 bits of a Sigset_t.
 	set := func(mask *unix.Sigset_t) *uint64 { return (*uint64)(unsafe.Pointer(mask)) }
-	// No signal is unblocked meanwhile: the runtime would drop it. The mask of all signals lacks SIGKILL and SIGSTOP.
+	// Block all signals meanwhile: the runtime would drop one that arrives. The kernel's full mask lacks SIGKILL and
+	// SIGSTOP.
 	var all, marked unix.Sigset_t
 	*set(&all) = ^uint64(0)
 	present := mask
@@ -173,15 +175,15 @@ func readMask() (mask unix.Sigset_t, err error) {
 	return mask, errors.New("this Go runtime stores the signal mask in another place")
 }
 
-// runtimeVariables returns the beginnings of the two sections of variables that have no initial value: those with
-// pointers, and those without. The linker puts small variables first, and the ones that are sought are small.
+// runtimeVariables returns the beginnings of the two sections of variables without an initial value: with pointers, and
+// without. The linker puts small variables first, and both wanted variables are small.
 func runtimeVariables() (pointers, plain []byte, err error) {
 	const most = 64 << 10
 	inPointers, inPlain := unsafe.Pointer(&somePointer), unsafe.Pointer(&someNumber)
 	section := func(inside unsafe.Pointer, begin, end uintptr) []byte {
 		return unsafe.Slice((*byte)(unsafe.Add(inside, -int(uintptr(inside)-begin))), min(end-begin, most))
 	}
-	// struct moduledata of the runtime holds the limits of all sections, in their order in memory.
+	// runtime.moduledata holds the limits of all sections, in their order in memory.
 	limits := (*[64]uintptr)(lastmoduledatap)
 	for i := range len(limits) - 3 {
 		bss, ebss, noptrbss, enoptrbss := limits[i], limits[i+1], limits[i+2], limits[i+3]
@@ -193,7 +195,7 @@ func runtimeVariables() (pointers, plain []byte, err error) {
 	return nil, nil, errors.New("this Go runtime describes its variables in another form")
 }
 
-// snapshot copies variables, which other threads may change meanwhile. copy would tell the race detector.
+// snapshot copies variables that other threads may change meanwhile. The race detector would report the function copy.
 //
 //go:norace
 func snapshot(data []byte) []byte {
@@ -206,7 +208,7 @@ func snapshot(data []byte) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(copied))), len(copied)*word)
 }
 
-// These lie in the sections that runtimeVariables looks for.
+// These variables lie in the sections that runtimeVariables looks for.
 var (
 	somePointer *byte
 	someNumber  uintptr
@@ -215,7 +217,7 @@ var (
 //go:linkname lastmoduledatap runtime.lastmoduledatap
 var lastmoduledatap unsafe.Pointer
 
-// signalIgnore and signalEnable do what package os/signal does, but for a thread that delivers signals.
+// signalIgnore and signalEnable call the functions of package os/signal, without its goroutine that delivers signals.
 //
 //go:linkname signalIgnore os/signal.signal_ignore
 func signalIgnore(sig uint32)

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is the last part of a child: see child_linux.go.
+// This file is the last step of a forked child: see child_linux.go.
 
-// execute executes the program at the first path where there is one, as execvp(3) does. It returns only if that fails.
-// The error is the one of the last path, but EACCES if there is a program that may not be executed.
+// execute executes the first program that exists at one of the paths, as execvp(3) does. It returns only if that fails.
+// The error is that of the last path, but EACCES if a program exists and may not be executed.
 //
 //go:norace
 //go:nosplit
@@ -39,8 +39,7 @@ func (r *request) execute() {
 	}
 }
 
-// isThere reports whether there is a file at a path where execve(2) has found none: the error is about what is to run
-// it.
+// isThere reports whether a path that execve(2) reports as missing exists. Then its interpreter or loader is missing.
 //
 //go:norace
 //go:nosplit
@@ -54,8 +53,8 @@ func (r *request) isThere(path uintptr) bool {
 	return there
 }
 
-// executeAt executes the program at a path, or the shell if that is a script for it. The arguments of the shell are its
-// own path, the script, and the rest of argv.
+// executeAt executes the program at a path. If it is a script for a shell, it executes the shell with the arguments:
+// shell, script, rest of argv.
 //
 //go:norace
 //go:nosplit
@@ -78,7 +77,7 @@ func (r *request) executeAt(path uintptr) {
 	r.errno = syscall.ENOEXEC
 }
 
-// execve executes the program of the descriptor, or the one at a path.
+// execve executes the program of the descriptor, or the program at a path.
 //
 //go:norace
 //go:nosplit
@@ -91,8 +90,8 @@ func (r *request) execve(path uintptr, argv place) {
 	r.try(unix.SYS_EXECVE, path, r.address(argv), r.address(r.env), 0)
 }
 
-// isScript reports whether a file that the kernel cannot execute is one for a shell, as execvp(3) and POSIX have it. It
-// is not if it has the magic number of ELF, or a NUL in its first line.
+// isScript reports whether a file that the kernel cannot execute is a script for a shell, as in execvp(3) and POSIX. A
+// file with the magic number of ELF, or with a NUL in its first line, is not.
 //
 //go:norace
 //go:nosplit

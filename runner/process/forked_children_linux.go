@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// collectLimit bounds the number of ends that one call of collect handles: then the guard looks for messages. Graceful
-// is told after some calls: it would read about each process that is not reaped.
+// collectLimit is the maximum number of ends that one call of collect handles. Then the guard looks for messages. It
+// tells graceful only after some calls, because graceful reads /proc about each process that is not reaped yet.
 var collectLimit = 1 << 10
 
-// maxTurns is how many calls of collect may reach their limit until graceful is told.
+// maxTurns is how many calls of collect in a row may reach their limit before the guard tells graceful.
 const maxTurns = 16
 
-// collect marks the ends of processes on the board, and reaps orphans. It reports whether it has told graceful.
+// collect records ends of processes on the board, and reaps orphans. It reports whether anything has changed.
 //
 //go:norace
 //go:nosplit
@@ -34,14 +34,14 @@ func (g *guard) collect() (changed bool) {
 	return changed
 }
 
-// ManyEnds is how many orphans that end at once show that a process has too little time to reap them.
+// ManyEnds is the number of orphans ending at once that shows that the guard gets too little time to reap them.
 const ManyEnds = 64
 
 // highest is the nice value of the highest priority.
 const highest = -20
 
-// raisePriority raises the priority of the guard, if that is allowed (CAP_SYS_NICE). Of a hundred processes that fork
-// and end, it would reap fewer than end.
+// raisePriority raises the priority of the guard, if it may (CAP_SYS_NICE). With its normal share of the time, the
+// guard cannot reap the orphans of a hundred forking processes fast enough.
 //
 //go:norace
 //go:nosplit
@@ -65,8 +65,8 @@ func (g *guard) restorePriority() {
 	}
 }
 
-// collectAll is collect for the loop of the guard. Before it tells graceful, it reaps the orphans that a zombie hides:
-// graceful would read about each.
+// collectAll calls collect in the guard's loop. Before it tells graceful, it reaps the orphans that a zombie hides,
+// because graceful reads /proc about each.
 //
 //go:norace
 //go:nosplit
@@ -84,7 +84,8 @@ func (g *guard) collectAll() {
 	}
 }
 
-// handleNext handles a child that has ended, and reports whether there was one.
+// handleNext handles the next child that has ended. It returns false if there is none, or if graceful has not handled
+// it yet.
 //
 //go:norace
 //go:nosplit
@@ -105,7 +106,8 @@ func (g *guard) handleNext() bool {
 	return handled
 }
 
-// reapHidden reaps the orphans that a zombie hides. The kernel lists fewer of them while others are reaped.
+// reapHidden reaps the orphans that a zombie hides. It repeats, because the kernel lists fewer children while others
+// are reaped.
 //
 //go:norace
 //go:nosplit
@@ -119,7 +121,7 @@ func (g *guard) reapHidden() {
 // codeKilled is CLD_KILLED (sigaction(2)).
 const codeKilled = 2
 
-// handle handles the child that look has found dead. It returns false if graceful has yet to handle its end.
+// handle handles the end of the child that look has found. It returns false if graceful has not handled that end yet.
 //
 //go:norace
 //go:nosplit
@@ -147,7 +149,7 @@ func (g *guard) handle(pid uintptr) bool {
 	return true
 }
 
-// look calls waitid(2). It reports whether there is a child.
+// look calls waitid(2). It returns false after an error. info.pid is 0 if no child has changed.
 //
 //go:norace
 //go:nosplit
@@ -158,7 +160,7 @@ func (g *guard) look(kind, id, options uintptr) bool {
 	return g.errno == 0
 }
 
-// reap reaps a child. It returns false if the child has not ended: one whose start has failed is about to.
+// reap reaps a child. It returns false if the child has not ended: a child whose start has failed may still be exiting.
 //
 //go:norace
 //go:nosplit
@@ -166,7 +168,7 @@ func (g *guard) reap(pid uintptr) bool {
 	return !g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) || g.result != 0
 }
 
-// suspension reports by which signal the target was suspended.
+// suspension records on the board which signal has suspended the target.
 //
 //go:norace
 //go:nosplit
@@ -192,7 +194,7 @@ func (g *guard) slotOf(pid uintptr) uint32 {
 	return noSlot
 }
 
-// perform does what graceful asks for on the board.
+// perform does what graceful has requested on the board.
 //
 //go:norace
 //go:nosplit
@@ -219,14 +221,14 @@ func (g *guard) perform() {
 	}
 }
 
-// What each does with a child.
+// What each does with a child:
 const (
 	reapChild  = iota // reap it if it has ended and is an orphan
 	killMember        // kill it unless it is a command
 	killChild         // kill it
 )
 
-// each does something with each child. Without /proc it knows only those that it has started.
+// each calls do for each child. Without /proc it covers only the processes that the guard has started.
 //
 //go:norace
 //go:nosplit
@@ -257,7 +259,7 @@ func (g *guard) each(do int) {
 	}
 }
 
-// do does something with a child.
+// do reaps or kills one child.
 //
 //go:norace
 //go:nosplit

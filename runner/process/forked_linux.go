@@ -7,26 +7,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is the guard: a process that is forked from graceful and executes no program. It is the parent of the
-// target and of the commands. It starts them when graceful says so, and starts a new graceful if graceful ends before
-// it has killed the guard. The rules of a forked child (child_linux.go) hold for its whole life. docs/architecture.md
-// has the reasons.
+// This file is the guard: a process that graceful forks and that executes no program. The guard is the parent of the
+// target and of the commands. It starts them on request of graceful, and starts a new graceful if graceful ends before
+// it has killed the guard. The rules of a forked child (child_linux.go) hold for the guard's whole life.
+// docs/architecture.md has the reasons.
 //
-// The guard never waits for graceful. It marks on the board what has happened, and sends SIGCHLD. If graceful does not
-// act on it, because it is suspended, the guard still reaps orphans.
+// The guard never waits for graceful. It records on the board what has happened, and sends SIGCHLD. While graceful is
+// suspended, the guard still reaps orphans.
 
-// guard is what the guard knows. It is prepared before the fork.
+// guard is the data of the guard. Graceful prepares it before the fork.
 type guard struct {
 	board     *board
 	leader    uintptr  // pid of graceful
 	leaderFD  uintptr  // its pidfd; none: before Linux 5.3
-	link      uintptr  // the guard's end of the pair of sockets; none: graceful has ended
-	end, peer uintptr  // the numbers of both ends
-	passes    uint64   // signals that are passed on to graceful
+	link      uintptr  // the guard's end of the socket pair; none: graceful has ended
+	end, peer uintptr  // the descriptor numbers of the two ends
+	passes    uint64   // signals that the guard forwards to graceful
 	keep      []int32  // descriptors that stay open, in order
-	leaves    bool     // it leaves the working directory when the target has started
+	leaves    bool     // the guard leaves the working directory when the target has started
 	successor *request // starts a new graceful
-	request   request  // the one of the message
+	request   request  // copy of the request of the message
 	argv      []byte   // memory that ps(1) shows as the command line
 	environ   []byte   // memory that /proc/PID/environ shows
 
@@ -34,21 +34,21 @@ type guard struct {
 	errno         syscall.Errno
 	signals       uintptr // signalfd(2)
 	children      uintptr // /proc/PID/task/TID/children; none: it is missing
-	pending       uint64  // signals to pass on once there is a graceful that leads
+	pending       uint64  // signals to forward once a graceful leads
 	hidden        bool    // a zombie that graceful has not handled may hide others
-	more          bool    // collect has stopped at its limit
-	isAlone       bool    // the caller's descriptors are closed
+	more          bool    // collect has reached its limit
+	isAlone       bool    // the descriptors inherited from the caller are closed
 	silent        bool    // collect does not tell graceful
-	untold        bool    // graceful has yet to be told of a change
+	untold        bool    // the guard has yet to tell graceful about a change
 	turns         int     // calls of collect since then
 	triedPriority bool    // raisePriority was called
 	raised        bool    // it has raised the priority
 	nice          uintptr // the nice value before (getpriority(2))
-	failures      int     // how often a new graceful has ended before it led
+	failures      int     // how often in a row a new graceful has ended before it led
 	kills         int     // how often it was killed before it led
-	killed        bool    // the last one was ended by SIGKILL
+	killed        bool    // SIGKILL has ended the last graceful
 
-	n       uintptr // number that is being read
+	n       uintptr // number that each is reading
 	poll    [2]pollFD
 	timeout unix.Timespec
 	all     uint64 // signal mask
@@ -64,7 +64,7 @@ type guard struct {
 	root    [2]byte       // "/"
 }
 
-// none is a descriptor that is not there.
+// none stands for a missing descriptor.
 const none = ^uintptr(0)
 
 // noFD is greater than every descriptor.
@@ -84,8 +84,8 @@ type signalInfo struct {
 	_      [112]byte
 }
 
-// message is what graceful sends to the guard: the slot of a process to start, and where the block of its request lies
-// behind the board. Without a slot the guard only looks at the board.
+// message is what graceful sends to the guard: the slot of a process to start, and the offset of the block of its
+// request on the board. With noSlot the guard only looks at the board.
 type message struct{ slot, at uint32 }
 
 const noSlot = ^uint32(0)
@@ -107,7 +107,7 @@ func (g *guard) fork() (pid uintptr, errno syscall.Errno) {
 	return pid, errno
 }
 
-// run is the guard. It does not return.
+// run is the main loop of the guard. It does not return.
 //
 //go:norace
 //go:nosplit
@@ -149,7 +149,7 @@ func (g *guard) begin() {
 		g.children = g.result
 		g.retain(int32(g.result))
 	}
-	g.call(unix.SYS_CLOSE, g.peer, 0, 0, 0) // last: connect needs this number
+	g.call(unix.SYS_CLOSE, g.peer, 0, 0, 0) // last: no other descriptor may get the number (connect)
 	for i := range g.argv {
 		if i < len(guardName) {
 			g.argv[i] = guardName[i]
@@ -164,7 +164,7 @@ func (g *guard) begin() {
 	g.poll[1] = pollFD{fd: int32(g.signals), events: unix.POLLIN}
 }
 
-// retain adds a descriptor to those that stay open. The list ends with room for two, which no descriptor is.
+// retain adds a descriptor to the sorted list of those that stay open. The list ends with spare entries (noFD).
 //
 //go:norace
 //go:nosplit
@@ -176,13 +176,13 @@ func (g *guard) retain(fd int32) {
 	}
 }
 
-// guardName is the command line that ps(1) shows.
+// guardName is the command line that ps(1) shows for the guard.
 const guardName = "graceful: guard"
 
-// lookAfter is when the guard looks for zombies that another one hides, in nanoseconds.
+// lookAfter is the delay before the guard looks for zombies that another zombie hides, in nanoseconds.
 const lookAfter = 50e6
 
-// wait waits for something to do.
+// wait waits for a message, a signal, or the time to look for hidden zombies.
 //
 //go:norace
 //go:nosplit
@@ -203,7 +203,7 @@ func (g *guard) wait() {
 	}
 }
 
-// readSignals passes signals on.
+// readSignals forwards received signals to graceful.
 //
 //go:norace
 //go:nosplit
@@ -226,7 +226,7 @@ func (g *guard) readSignals() {
 	}
 }
 
-// signal sends a signal to graceful. A seccomp filter may refuse the safe way.
+// signal sends a signal to graceful: by its pidfd, or with kill(2) where a seccomp filter refuses that.
 //
 //go:norace
 //go:nosplit
@@ -242,7 +242,7 @@ func (g *guard) signal(sig uintptr) {
 	}
 }
 
-// tries is how often a system call is tried that has no lasting reason to fail.
+// tries is how often a system call is tried if a failure may be temporary.
 const tries = 3
 
 // tell wakes graceful, so that it looks at the board.
@@ -261,7 +261,7 @@ func (g *guard) tell() {
 //go:nosplit
 func (g *guard) ended() bool { return g.link == none }
 
-// call makes a system call, keeps its result and error, and reports whether there was none.
+// call makes a system call, keeps its result and error, and reports success.
 //
 //go:norace
 //go:nosplit

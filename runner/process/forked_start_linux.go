@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receive receives a message. It reports whether a process is to be started.
+// receive receives a message. It returns true if a process is to be started.
 //
 //go:norace
 //go:nosplit
@@ -26,7 +26,7 @@ func (g *guard) receive() bool {
 	}
 }
 
-// start forks the process of the message. It reports whether this is the child.
+// start forks the process of the message. It returns true in the child.
 //
 //go:norace
 //go:nosplit
@@ -51,8 +51,8 @@ func (g *guard) start() (child bool) {
 	return false
 }
 
-// started gives up what the first process has inherited, and the working directory after the target. A new graceful
-// that finds the guard in that directory can rely on it: no target will be started.
+// started closes inherited descriptors after the first start, and leaves the working directory after the start of the
+// target. A new graceful that finds the guard still in that directory knows that no target was started.
 //
 //go:norace
 //go:nosplit

@@ -7,10 +7,10 @@ import (
 )
 
 // maxFailures is how often in a row a new graceful may end before it leads the run. maxKills is how often SIGKILL may
-// end it before that: this counts as no failure, because the process that killed the one before may go on killing.
+// end it before that. Such an end is no failure: the process that killed the previous graceful may go on killing.
 const maxFailures, maxKills = 3, 20
 
-// replace makes sure that graceful has ended, and forks a new one. It reports whether this is the child.
+// replace makes sure that graceful has ended, and forks a new one. It returns true in the child.
 //
 //go:norace
 //go:nosplit
@@ -41,7 +41,7 @@ func (g *guard) replace() (child bool) {
 	}
 }
 
-// bury kills graceful, which may only have closed the link, waits for its end, and reaps it if it is a child.
+// bury kills graceful, which may only have closed the link. It waits for the end, and reaps graceful if it is a child.
 //
 //go:norace
 //go:nosplit
@@ -57,7 +57,7 @@ func (g *guard) bury() {
 	g.collect()
 }
 
-// connect makes a new link.
+// connect makes a new socket pair, with the old descriptor numbers.
 //
 //go:norace
 //go:nosplit
@@ -103,7 +103,7 @@ func (g *guard) forkSuccessor() bool {
 	return true
 }
 
-// giveUp kills the tree and exits. graceful recover does the rest.
+// giveUp kills the tree and exits. graceful recover completes the run later.
 //
 //go:norace
 //go:nosplit

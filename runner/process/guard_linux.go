@@ -18,26 +18,26 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Guard is the guard as graceful sees it: the parent of the processes that graceful has it start.
+// Guard is graceful's view of the guard: the process that starts the target and the commands, and is their parent.
 type Guard struct {
 	starts
 	pid     int
-	isChild bool // else graceful is the guard's child: it has replaced one that was killed
+	isChild bool // else graceful is the guard's child: it has replaced a killed one
 	link    int
 	memory  int // descriptor of the board
 	mapped  []byte
 	size    uint32 // of the memory that exists
 	gone    bool
 	orphans uint32
-	target  int // pidfd of the target; below 0: none
+	target  int // pidfd of the target; negative: none
 }
 
 // Succession is what the guard needs for its work after the death of graceful.
 type Succession struct {
-	Keep      []int // descriptors that the guard keeps: a new graceful, or a command, needs them
+	Keep      []int // descriptors that the guard keeps for a new graceful or a command
 	Leaves    bool  // the guard leaves the working directory when the target has started
 	Passes    []syscall.Signal
-	Successor func(link, memory int) Spec // a new graceful. It keeps the two descriptors, which OpenGuard wants.
+	Successor func(link, memory int) Spec // a new graceful; it inherits both descriptors and passes them to OpenGuard
 }
 
 // StartGuard forks the guard.
@@ -73,7 +73,7 @@ func StartGuard(s Succession) (*Guard, error) {
 	return g, nil
 }
 
-// prepare prepares what the guard knows.
+// prepare prepares the data of the guard.
 func (g *Guard) prepare(s Succession, end uintptr) (*guard, error) {
 	spec := s.Successor(g.link, g.memory)
 	p, err := spec.parts()
@@ -104,7 +104,8 @@ func (g *Guard) prepare(s Succession, end uintptr) (*guard, error) {
 	return f, nil
 }
 
-// OpenGuard returns the guard that has started this process, by the two descriptors of Succession.
+// OpenGuard returns the guard that has started this process. link and memory are the descriptors that
+// Succession.Successor got.
 func OpenGuard(link, memory int) (*Guard, error) {
 	unix.CloseOnExec(link)
 	unix.CloseOnExec(memory)
@@ -112,7 +113,7 @@ func OpenGuard(link, memory int) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.link, g.pid = link, int(g.board.guard) // the parent may be another process by now
+	g.link, g.pid = link, int(g.board.guard) // not getppid(2): the parent may be another process by now
 	for i := range g.slots() {
 		s := &g.board.slots[i]
 		if s.asked != 0 && atomic.LoadInt32(&s.pid) == 0 {
@@ -126,8 +127,8 @@ func OpenGuard(link, memory int) (*Guard, error) {
 	return g, nil
 }
 
-// Lead declares that this process listens to signals and performs the run. After a takeover it is wakened by SIGCHLD
-// when the guard ends.
+// Lead declares that this process listens to signals and performs the run. After a takeover, the kernel also sends it
+// SIGCHLD when the guard ends.
 func (g *Guard) Lead() {
 	if !g.isChild {
 		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGCHLD), 0, 0, 0)
@@ -155,8 +156,8 @@ func openBoard(memory int) (*Guard, error) {
 	return g, nil
 }
 
-// extend makes the memory exist up to an offset, and more if that may be. A limit on the size of files (RLIMIT_FSIZE)
-// holds for it, too. An error is for want of memory.
+// extend makes the memory exist up to an offset, with a reserve if possible. RLIMIT_FSIZE limits this memory, too. The
+// error wraps ENOMEM.
 func (g *Guard) extend(to uint32) (err error) {
 	if to <= g.size {
 		return nil
@@ -184,7 +185,7 @@ func (g *Guard) release() error { return errors.Join(unix.Munmap(g.mapped), unix
 // PID returns the pid of the guard.
 func (g *Guard) PID() int { return g.pid }
 
-// Ended reports whether the guard has ended. If it is suspended, Ended continues it.
+// Ended reports whether the guard has ended. It sends SIGCONT to a suspended guard.
 func (g *Guard) Ended() bool {
 	switch {
 	case g.gone:
@@ -209,21 +210,22 @@ func isSuspended(pid int) bool {
 	return p.Suspended
 }
 
-// Drop has the guard pass these signals on no more.
+// Drop makes the guard stop forwarding these signals.
 func (g *Guard) Drop(signals []syscall.Signal) { g.board.drops = setOf(signals) }
 
-// WasParentOf reports whether the guard has started the process pid, which is now a child of this process. Then the
-// guard has ended, also if a debugger hides its end.
+// WasParentOf reports whether the guard has started the process pid, which is now a child of this process. If so, the
+// guard has ended, even if a debugger hides its end.
 func (g *Guard) WasParentOf(pid int) bool {
 	g.gone = g.gone || g.slotOf(pid) != nil
 	return g.gone
 }
 
-// IsChild reports whether the guard is a child of this process. Then the guard's children become those of this process
-// when the guard ends.
+// IsChild reports whether the guard is a child of this process. Then the guard's children are reparented to this
+// process when the guard ends.
 func (g *Guard) IsChild() bool { return g.isChild }
 
-// Close kills the guard and reaps it. Its children are reparented: if the guard is a child, to this process.
+// Close kills the guard, and reaps it if it is a child. Its children are reparented: to this process if the guard was
+// its child.
 func (g *Guard) Close() {
 	if !g.isChild {
 		if unix.Getppid() != g.pid {
@@ -242,7 +244,7 @@ func (g *Guard) Close() {
 	}
 }
 
-// settle has the guard reap what has ended.
+// settle makes the guard reap the processes that have ended.
 func (g *Guard) settle() {
 	for range 100 {
 		busy := false
@@ -260,10 +262,10 @@ func (g *Guard) settle() {
 	}
 }
 
-// wake makes the guard look at the board. If the queue is full, the guard has not looked since the earlier ones.
+// wake makes the guard look at the board. A full queue is no error: the guard has yet to read earlier messages.
 func (g *Guard) wake() { _ = g.send(noSlot, 0) }
 
-// send sends a message. It does not wait.
+// send sends a message without waiting.
 func (g *Guard) send(slot, at uint32) (err error) {
 	m := message{slot, at}
 	for range tries {
@@ -278,7 +280,8 @@ func (g *Guard) send(slot, at uint32) (err error) {
 	return err
 }
 
-// memoryFile makes memory that has a descriptor. vm.memfd_noexec may forbid memory that can be executed.
+// memoryFile makes memory with a descriptor. vm.memfd_noexec may forbid executable memory, so it asks for
+// MFD_NOEXEC_SEAL.
 func memoryFile() (fd int, err error) {
 	if fd, err = unix.MemfdCreate("graceful-guard", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL); err == unix.EINVAL {
 		fd, err = unix.MemfdCreate("graceful-guard", unix.MFD_CLOEXEC)

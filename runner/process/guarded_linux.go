@@ -12,7 +12,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// Start has the guard start the process, as Children.Start does.
+// Start makes the guard start a process. It has the same contract as Children.Start.
 func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
@@ -56,10 +56,10 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 	return pid, nil
 }
 
-// forksWithin is how long the guard may take to fork. One that a frozen cgroup or a debugger stops never does.
+// forksWithin is how long the guard may take to fork. A guard in a frozen cgroup or under a debugger may never answer.
 const forksWithin = 5 * time.Second
 
-// killed kills a guard that does not answer. It reports whether that has ended: the freezer of cgroups v1 keeps it.
+// killed kills a guard that does not answer, and reports whether it has ended. A frozen cgroup of v1 delays its end.
 func (g *Guard) killed() bool {
 	_ = unix.Kill(g.pid, unix.SIGKILL)
 	for late := time.Now().Add(answerWithin); !g.Ended() && time.Now().Before(late); {
@@ -75,8 +75,8 @@ func (g *Guard) watchTarget() {
 	}
 }
 
-// awaitMark waits until the guard has marked the end of the target, if the target has ended. A signal that comes after
-// the end is for survivors.
+// awaitMark waits until the guard has recorded the end of the target, if the target has ended. A signal after that end
+// is for survivors.
 func (g *Guard) awaitMark() {
 	if g.target < 0 {
 		return
@@ -93,8 +93,8 @@ func (g *Guard) awaitMark() {
 	}
 }
 
-// room returns a free slot, and a block of a size with its offset. The block lies behind those that are needed, because
-// their processes have not executed their programs.
+// room returns a free slot, and a block of the given size with its offset. The block lies after all blocks of pending
+// starts, because their children still read them.
 func (g *Guard) room(size uintptr, id int) (i int, from uint32, b *block, err error) {
 	if size > blocksSize/4 {
 		return 0, 0, nil, unix.E2BIG
@@ -102,7 +102,7 @@ func (g *Guard) room(size uintptr, id int) (i int, from uint32, b *block, err er
 	i = g.free(id)
 	last := min(max(g.slots(), i+1)+spareSlots, maxSlots)
 	from = uint32(unsafe.Offsetof(g.board.slots) + uintptr(last)*unsafe.Sizeof(slot{}))
-	first := from // where the first block lies that is needed
+	first := from // offset of the first block in use
 	if g.starting() {
 		from = max(from, g.board.to)
 	}
@@ -122,10 +122,10 @@ func (g *Guard) room(size uintptr, id int) (i int, from uint32, b *block, err er
 	return i, from, &block{data: g.mapped[from:to]}, nil
 }
 
-// answerWithin is how long the guard may take to mark the end of a process.
+// answerWithin is how long the guard may take to record the end of a process.
 const answerWithin = 100 * time.Millisecond
 
-// Peek looks for a process of the guard that has ended, as the function Peek does.
+// Peek returns a process of the guard that has ended, with the contract of Children.Peek.
 func (g *Guard) Peek() (pid int, ending machine.Ending, childless bool) {
 	g.awaitMark()
 	busy := false
@@ -150,7 +150,7 @@ func endingOf(end uint32) machine.Ending {
 	return machine.Ending{Signal: status}
 }
 
-// Reap has the guard reap a process that Peek has returned.
+// Reap makes the guard reap a process that Peek has returned.
 func (g *Guard) Reap(pid int) {
 	s := g.slotOf(pid)
 	if s == nil {
@@ -164,7 +164,7 @@ func (g *Guard) Reap(pid int) {
 	g.wake()
 }
 
-// UsageOf returns what the target has used, if pid is the target and has ended.
+// UsageOf returns the resources that the target has used, if pid is the target and has ended.
 func (g *Guard) UsageOf(pid int) *machine.Usage {
 	if s := g.slotOf(pid); s == nil || s.id != 0 || s.end == 0 {
 		return nil
@@ -172,7 +172,7 @@ func (g *Guard) UsageOf(pid int) *machine.Usage {
 	return usage(g.board.usage)
 }
 
-// Watch has the guard report by which signals the target is suspended.
+// Watch makes the guard record which signals suspend the target.
 func (g *Guard) Watch() { atomic.StoreUint32(&g.board.watched, 1) }
 
 // SuspendedBy returns the signal that has suspended the target since the last call, or 0.
@@ -180,7 +180,7 @@ func (g *Guard) SuspendedBy(int) syscall.Signal {
 	return syscall.Signal(atomic.SwapUint32(&g.board.suspended, 0))
 }
 
-// KillChildren has the guard kill its children, except commands.
+// KillChildren makes the guard kill its children, except commands.
 func (g *Guard) KillChildren() {
 	atomic.StoreUint32(&g.board.kill, 1)
 	g.wake()
@@ -204,7 +204,7 @@ func (g *Guard) Started() map[int]int {
 	return started
 }
 
-// Replaced tells which outputs of the command with an id are not graceful's own.
+// Replaced reports which outputs of a command differ from graceful's own.
 func (g *Guard) Replaced(id int) (stdout, stderr bool) {
 	for i := range g.slots() {
 		if s := &g.board.slots[i]; s.asked != 0 && s.pid != 0 && int(s.id) == id {
@@ -214,7 +214,7 @@ func (g *Guard) Replaced(id int) (stdout, stderr bool) {
 	return false, false
 }
 
-// replaced returns the outputs that are not graceful's own, for a slot.
+// replaced returns the outputs that differ from graceful's own, for a slot.
 func (s Spec) replaced() (outputs uint32) {
 	if s.Stdout != 0 {
 		outputs |= replacedStdout
@@ -225,7 +225,7 @@ func (s Spec) replaced() (outputs uint32) {
 	return outputs
 }
 
-// ContinueAtEnd says whether the guard is to continue this process when the target ends.
+// ContinueAtEnd sets whether the guard sends SIGCONT to this process when the target ends.
 func (g *Guard) ContinueAtEnd(wanted bool) {
 	to := uint32(0)
 	if wanted {

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath refuses what it finds in the current directory,
-// and does not tell a program that may not be executed (EACCES) from one that does not exist (ENOENT).
+// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath differs: it refuses programs in the current
+// directory, and returns the same error for a program that is missing (ENOENT) and one that may not be executed
+// (EACCES).
 func LookPath(name, path string) (string, error) {
 	if name == "" {
 		return "", unix.ENOENT
@@ -22,7 +23,7 @@ func LookPath(name, path string) (string, error) {
 		var st unix.Stat_t
 		switch err := unix.Stat(file, &st); {
 		case err == unix.EACCES:
-			found = err // as for execvp(3): it may exist
+			found = err // as in execvp(3): it may exist
 		case err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		case unix.Access(file, unix.X_OK) == nil:
 			return file, nil
@@ -60,7 +61,7 @@ func Getenv(env []string, name string) string {
 	return ""
 }
 
-// Setenv returns the environment with a variable set, in the place that it had.
+// Setenv returns a copy of the environment with a variable set. The variable keeps its position.
 func Setenv(env []string, name, value string) []string {
 	env = slices.Clone(env)
 	if i := index(env, name); i >= 0 {
@@ -70,7 +71,7 @@ func Setenv(env []string, name, value string) []string {
 	return append(env, name+"="+value)
 }
 
-// index returns where an environment has a variable: the first one, as for getenv(3). -1: it has none.
+// index returns the position of the first variable with a name, as for getenv(3), or -1.
 func index(env []string, name string) int {
 	return slices.IndexFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 }

@@ -8,15 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeNull returns a descriptor as /dev/null is, without a device: a datagram socket that is connected to itself, has
-// an end of file, and has a filter that accepts no datagram. Linux drops a datagram that a filter does not accept, and
-// reports no error to the sender. So a write neither blocks nor fails, and takes no memory. A pipe would block when it
-// is full or kill without a reader, and a file in memory would grow.
+// makeNull returns a descriptor that behaves like /dev/null, without a device. It is a datagram socket that is
+// connected to itself, with a shut-down receive side and a filter that rejects each datagram. Linux drops a rejected
+// datagram and reports no error to the sender. So a write does not block, does not fail and uses no memory. A pipe
+// would block when it is full, or raise SIGPIPE without a reader. A file in memory would grow.
 //
-// Only a single write of more than the socket's buffer, which is made as large as the system admits, fails (EMSGSIZE).
+// A single write that exceeds the socket's buffer fails (EMSGSIZE). The buffer is as large as the system allows.
 func makeNull() (*os.File, error) {
 	fd, err := nullSocket()
-	if err != nil { // a seccomp filter may refuse it: what is written to the pipe's read end fails without a signal
+	if err != nil { // a seccomp filter may refuse it: a write to the pipe's read end fails without a signal
 		return EmptyInput()
 	}
 	return os.NewFile(uintptr(fd), "null"), nil
@@ -27,7 +27,7 @@ func nullSocket() (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	const largest = 1 << 30 // bytes; the system takes less
+	const largest = 1 << 30 // bytes; the system reduces it
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, largest)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20)
 	none := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}

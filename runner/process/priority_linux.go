@@ -10,11 +10,11 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Priority is the priority of the threads of this process (setpriority(2)): their nice values before it was raised.
+// Priority holds the nice values of the threads of this process before RaisePriority (setpriority(2)), by thread id.
 type Priority map[int]int
 
-// RaisePriority gives this process the highest priority, if it may have that (CAP_SYS_NICE). Among a hundred processes
-// that fork and end it would run for a hundredth of the time. Without that right it changes nothing.
+// RaisePriority gives this process the highest priority, if it may (CAP_SYS_NICE); else it changes nothing. With its
+// normal share of the time, a process cannot keep up with a hundred processes that fork and end.
 func RaisePriority() Priority {
 	before := Priority{}
 	for _, tid := range threads() {
@@ -26,7 +26,7 @@ func RaisePriority() Priority {
 	return before
 }
 
-// Restore gives each thread the priority that it had, and later threads that of the first one.
+// Restore gives each thread its old priority, and newer threads that of the first thread.
 func (p Priority) Restore() {
 	first, raised := p[unix.Getpid()]
 	for _, tid := range threads() {
@@ -40,7 +40,7 @@ func (p Priority) Restore() {
 	}
 }
 
-// threads lists the threads of this process. The target may have mounted something over /proc.
+// threads lists the threads of this process. It uses procfs.Dir, because the target may mount over /proc.
 func threads() (tids []int) {
 	fd, err := eintr.Openat(procfs.Dir(), "self/task", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"graceful/runner/sigstate"
 )
 
-// EndBy ends this process by a signal, so that the parent sees the end that the target had. It writes no core dump: the
-// target has written one, if one was wanted. It returns if it fails: PID 1 does not end by its own signals.
+// EndBy ends this process by a signal, so that the parent sees the end of the target. It prevents a core dump: the
+// target has already written its own. It returns if it fails: PID 1 is not ended by its own signals.
 //
-// The default of os/signal is not the kernel's: for SIGQUIT and faults it prints a stack trace.
+// It does not use os/signal, because there the default for SIGQUIT and faults is a stack trace.
 func EndBy(sig syscall.Signal) {
 	if unix.Getpid() == 1 {
 		return
@@ -27,9 +27,9 @@ func EndBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// DropSentFaults makes signals that report a fault have no effect on PID 1 when another process sends them: the kernel
-// drops a signal to PID 1 that has its default action. The Go runtime ends a program by them. A fault of this process
-// still ends it, because the kernel forces the signal then (signal(7)). Other processes than PID 1 are not changed.
+// DropSentFaults protects PID 1 from fault signals that another process sends. The kernel drops a signal to PID 1 that
+// has the default action, but the Go runtime would end the process. A fault of this process still ends it, because the
+// kernel forces the signal then (signal(7)). Processes other than PID 1 are not changed.
 func DropSentFaults() {
 	if unix.Getpid() != 1 {
 		return

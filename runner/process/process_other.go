@@ -18,7 +18,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// ReadInherited knows SIGHUP and SIGINT only: the Go runtime has replaced the other dispositions.
+// ReadInherited covers SIGHUP and SIGINT only: the Go runtime has replaced the other dispositions.
 func ReadInherited() Inherited {
 	var in Inherited
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
@@ -37,8 +37,8 @@ func EndBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// Peek reaps a child that has ended: there is no look without reaping here. Between the end of the target and the
-// signal to its group, another group may get its number.
+// Peek reaps a child that has ended, because this system cannot look without reaping. So between the end of the target
+// and the signal to its group, another group may get its number.
 func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	var status unix.WaitStatus
 	for {
@@ -58,7 +58,7 @@ func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	}
 }
 
-// stops are the signals by which children were suspended. Peek takes these changes, too.
+// stops are the signals that have suspended children. Peek fills it, because wait4(2) returns these changes, too.
 var stops = map[int]syscall.Signal{}
 
 // SuspendedBy returns the signal that has suspended a child since the last call, or 0.
@@ -71,26 +71,26 @@ func (*Children) SuspendedBy(child int) syscall.Signal {
 // UsageOf returns nil: a child that has ended was reaped.
 func (*Children) UsageOf(int) *machine.Usage { return nil }
 
-// Unblock does nothing: package os/signal unblocks what is caught.
+// Unblock does nothing: package os/signal unblocks the signals that it catches.
 func Unblock([]syscall.Signal) {}
 
 // DropSentFaults does nothing: PID 1 is the system's own here.
 func DropSentFaults() {}
 
-// SinceBoot is a clock for one process: no process resumes a run from a ledger here.
+// SinceBoot is a clock for this process only: on this system no process resumes a run from a ledger.
 func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
 // SetsIgnored reports whether a start ignores the signals of Spec.Ignored. If not, the caller must ignore them.
 const SetsIgnored = false
 
-// Children is the processes that this process starts.
+// Children are the processes that this process starts.
 type Children struct{ dirGone map[int]bool }
 
-// OpenChildren returns no children.
+// OpenChildren returns no children yet.
 func OpenChildren() (*Children, error) { return &Children{map[int]bool{}}, nil }
 
-// Start starts the process. Descriptors above 2 that are not ours stay open in it. It inherits the signals that are
-// ignored now, and LISTEN_PID as it is. A file system that does not answer holds it up.
+// Start starts a process. It inherits descriptors above 2 without FD_CLOEXEC, the signals that are ignored now, and
+// LISTEN_PID unchanged. A file system that does not answer blocks Start.
 func (c *Children) Start(s Spec, _ int) (pid int, err error) {
 	if s.Cgroup != "" {
 		return 0, fmt.Errorf("%w: %w", ErrCgroup, errors.ErrUnsupported)
@@ -138,7 +138,7 @@ func checkDir(dir string) error {
 	return unix.Access(dir, unix.X_OK)
 }
 
-// pathWithin resolves the relative directories of a PATH in another directory. An empty dir is ours.
+// pathWithin resolves the relative directories of a PATH in dir. An empty dir is graceful's own.
 func pathWithin(dir, path string) string {
 	if dir == "" {
 		return path
@@ -155,23 +155,24 @@ func pathWithin(dir, path string) string {
 // Reap does nothing: Peek has reaped the child.
 func (*Children) Reap(int) {}
 
-// StartOf tells whether a process was in an empty directory because its own was gone. Start has waited for the program.
+// StartOf reports whether a process ran in an empty directory because its own was gone. Start has reported other
+// failures.
 func (c *Children) StartOf(pid int) (dirGone bool, err error) {
 	dirGone = c.dirGone[pid]
 	delete(c.dirGone, pid)
 	return dirGone, nil
 }
 
-// Unreadable says what ReadInherited misses.
+// Unreadable returns what ReadInherited misses.
 func Unreadable() error { return errors.New("of the ignored signals only HUP and INT are known here") }
 
-// makeNull returns a descriptor from which end of file is read at once. What is written to it fails, without a signal.
+// makeNull returns a descriptor that reads as end of file. A write to it fails, without a signal.
 func makeNull() (*os.File, error) { return EmptyInput() }
 
 // ErrGuardEnded means that the guard has ended.
 var ErrGuardEnded = errors.New("the guard has ended")
 
-// Guard is a process that this system cannot have: it takes signalfd(2) and a child subreaper.
+// Guard does not exist on this system: it needs signalfd(2) and a child subreaper.
 type Guard struct{}
 
 // Succession is what the guard needs for its work after the death of graceful.
@@ -209,10 +210,10 @@ func (*Guard) UsageOf(int) *machine.Usage        { return nil }
 func (*Guard) WasParentOf(int) bool              { return false }
 func (*Guard) Watch()                            {}
 
-// CheckSize returns nil: what a program can be started with is unknown here.
+// CheckSize returns nil: the limit of this system is unknown.
 func CheckSize(args, env []string) error { return nil }
 
-// Priority is not changed here.
+// Priority is empty: this system's priority is not changed.
 type Priority struct{}
 
 // RaisePriority does nothing.
@@ -221,5 +222,5 @@ func RaisePriority() (p Priority) { return p }
 // Restore does nothing.
 func (Priority) Restore() {}
 
-// ManyEnds is not reached: there is no guard.
+// ManyEnds is unused here: there is no guard.
 const ManyEnds = 64

@@ -10,7 +10,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// siginfo is the part of siginfo_t that waitid(2) fills in. Its union is aligned like a pointer.
+// siginfo is the part of siginfo_t that waitid(2) fills in. Its union has the alignment of a pointer.
 type siginfo struct {
 	signo, errno, code int32
 	_                  [0]uintptr
@@ -20,19 +20,19 @@ type siginfo struct {
 	_                  [128]byte // siginfo_t has 128 bytes in all
 }
 
-// Peek looks for a child that has ended, and leaves it a zombie, so that no other process gets its pid. pid is 0 when
-// none has ended; childless tells that there is no child at all. It does not block.
+// Peek returns a child that has ended, or pid 0, without waiting. The child stays a zombie, so that no other process
+// gets its pid. childless means that there is no child at all.
 func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	return peek(unix.P_ALL, 0, nil)
 }
 
-// isZombie reports whether a child has ended, which must not have been reaped.
+// isZombie reports whether a child has ended and is not reaped yet.
 func isZombie(pid int) bool {
 	found, _, _ := peek(unix.P_PID, pid, nil)
 	return found != 0
 }
 
-// UsageOf returns what a child has used that has ended and was not reaped, or nil.
+// UsageOf returns the resources that an ended, unreaped child has used, or nil.
 func (*Children) UsageOf(pid int) *machine.Usage {
 	var used unix.Rusage
 	if found, _, _ := peek(unix.P_PID, pid, &used); found == 0 {
@@ -41,7 +41,7 @@ func (*Children) UsageOf(pid int) *machine.Usage {
 	return usage(used)
 }
 
-// usage converts what getrusage(2) returns.
+// usage converts the result of getrusage(2).
 func usage(used unix.Rusage) *machine.Usage {
 	ms := func(t unix.Timeval) float64 { return float64(t.Nano()) / 1e6 }
 	return &machine.Usage{
@@ -74,7 +74,7 @@ func peek(kind, id int, used *unix.Rusage) (pid int, ending machine.Ending, chil
 	return int(info.pid), machine.Ending{Signal: int(info.status)}, false
 }
 
-// exited is CLD_EXITED (sigaction(2)). The other codes of an end are CLD_KILLED and CLD_DUMPED.
+// exited is CLD_EXITED (sigaction(2)). The other codes for an end are CLD_KILLED and CLD_DUMPED.
 const exited = 1
 
 // waitid calls waitid(2) without waiting. The pid is 0 if no child has changed.

@@ -19,14 +19,14 @@ import (
 	"graceful/runner/process/atstart"
 )
 
-// maxPIDLength is the room for a pid in decimal and the byte after it. PID_MAX_LIMIT is 4194304.
+// maxPIDLength is the room for a pid in decimal and a NUL. PID_MAX_LIMIT is 4194304.
 const maxPIDLength = 8
 
-// pidVariables hold the pid of the process that they are meant for (sd_listen_fds(3), sd_watchdog_enabled(3),
+// pidVariables hold the pid of the process that may use them (sd_listen_fds(3), sd_watchdog_enabled(3),
 // systemd.exec(5)).
 var pidVariables = []string{"LISTEN_PID", "WATCHDOG_PID", "SYSTEMD_EXEC_PID"}
 
-// raised is RLIMIT_NOFILE as package syscall has raised it. Where it was changed since, it is the caller's will.
+// raised is RLIMIT_NOFILE after package syscall has raised it. A different value later means that the user has set it.
 var raised = func() (limit unix.Rlimit) {
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
 	return limit
@@ -40,7 +40,7 @@ type parts struct {
 	pids                      []int // indexes of the variables that hold the pid
 }
 
-// spareParent returns the directory for empty ones. Another user must not replace the one that a command starts in.
+// spareParent returns the directory in which spare directories are made. No other user may be able to replace them.
 var spareParent = sync.OnceValue(func() string {
 	for dir := range tempdir.Trusted() {
 		if unix.Access(dir, unix.W_OK) == nil {
@@ -50,7 +50,7 @@ var spareParent = sync.OnceValue(func() string {
 	return os.TempDir()
 })
 
-// parts returns the parts of a request for the process. The error is EINVAL for a text with a NUL.
+// parts returns the parts of a request for the process. The error is EINVAL if a text contains a NUL.
 func (s Spec) parts() (p parts, err error) {
 	p = parts{paths: candidates(s.Program, s.Search), dir: s.Dir, argv: s.Argv, env: slices.Clone(s.Env), keep: s.Keep}
 	p.script = append([]string{cleanup.Shell, ""}, s.Argv[min(1, len(s.Argv)):]...)
@@ -97,13 +97,13 @@ type block struct {
 	used place
 }
 
-// newBlock returns a block of its own. Its memory does not move.
+// newBlock allocates a block. Its memory does not move.
 func newBlock(size uintptr) *block {
 	words := make([]uintptr, size/wordSize+1)
 	return &block{data: unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*int(wordSize))}
 }
 
-// layOut lays the request for a process out in a block, which must have the size.
+// layOut writes the request for a process into a block of size p.size().
 func (s Spec) layOut(p parts, b *block) *request {
 	r := (*request)(unsafe.Pointer(&b.data[0]))
 	*r = request{
@@ -142,7 +142,7 @@ func (s Spec) layOut(p parts, b *block) *request {
 	return r
 }
 
-// list lays out texts, and the list of their places.
+// list writes texts, and the list of their places.
 func (b *block) list(texts []string) (list place, places []place) {
 	places = make([]place, 0, len(texts)+1)
 	for _, text := range texts {
@@ -169,7 +169,7 @@ func (b *block) textOrNone(text string) place {
 	return b.text(text)
 }
 
-// text lays out a text and a NUL.
+// text writes a text and a NUL.
 func (b *block) text(text string) place {
 	at := b.used
 	b.used += place(copy(b.data[at:], text)) + 1

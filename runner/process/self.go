@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inherited is the signal dispositions and the mask that graceful was started with. The processes that it starts shall
-// have them, too. The Go runtime replaces both before main begins.
+// Inherited is the signal dispositions and the mask that graceful was started with, for the processes that it starts.
+// The Go runtime replaces both before main begins.
 type Inherited struct {
-	Ignored []syscall.Signal // those with SIG_IGN
+	Ignored []syscall.Signal // signals with SIG_IGN
 	Blocked []syscall.Signal
 }
 
-// SelfPath returns a path at which graceful can be executed, even where /proc is missing.
+// SelfPath returns a path of graceful's executable, even where /proc is missing.
 func SelfPath() (string, error) {
 	if unix.Access(SelfExe, unix.X_OK) == nil {
 		return SelfExe, nil
@@ -33,7 +33,7 @@ func SelfPath() (string, error) {
 }
 
 // StartSelf executes graceful at path, in a process group of its own and with RuntimeEnv. Standard input is empty;
-// standard output and error are output. The caller reaps the process.
+// standard output and error are output. The caller must reap the process.
 func StartSelf(path string, args []string, output *os.File) (pid int, err error) {
 	stdin, err := EmptyInput()
 	if err != nil {
@@ -51,9 +51,9 @@ func StartSelf(path string, args []string, output *os.File) (pid int, err error)
 	return pid, nil
 }
 
-// RuntimeEnv is the environment for another process of graceful: the variables of the Go runtime and library, and of
-// the tests, alone. CI runners find processes that a cancelled job has left by a variable in their environment. The
-// target's is in the ledger.
+// RuntimeEnv is the environment for another process of graceful: only the variables of the Go runtime, its library, and
+// tests. CI runners find processes of a cancelled job by a variable in their environment. The target's environment is
+// in the ledger.
 func RuntimeEnv(environ []string) (env []string) {
 	variables := []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 	for _, kv := range environ {
@@ -84,13 +84,12 @@ func Inheritance() (fds []int) {
 	return fds
 }
 
-// OpenNull returns a descriptor as /dev/null is: end of file is read at once, and what is written is discarded. Where
-// there is no such device, it makes one of its own.
+// OpenNull returns a descriptor of /dev/null, or one that behaves like it where the device is missing.
 func OpenNull() (*os.File, error) {
 	file, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err == nil {
 		st, err := file.Stat()
-		if err == nil && st.Mode()&os.ModeCharDevice != 0 { // not a file that a mistake has left in its place
+		if err == nil && st.Mode()&os.ModeCharDevice != 0 { // not a regular file that was created there by mistake
 			return file, nil
 		}
 		file.Close()
@@ -98,7 +97,7 @@ func OpenNull() (*os.File, error) {
 	return makeNull()
 }
 
-// EmptyInput returns a descriptor from which end of file is read at once.
+// EmptyInput returns a descriptor that reads as end of file.
 func EmptyInput() (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err == nil {
@@ -107,16 +106,16 @@ func EmptyInput() (*os.File, error) {
 	return r, err
 }
 
-// spareThreads is how many threads a run can need at once, besides those that are used for good by the runtime and by
-// os/signal: one in a system call, one that waits for a timer, one for the goroutines that become ready meanwhile.
+// spareThreads is how many threads a run can need at once, besides those that the runtime and os/signal occupy: one in
+// a system call, one that waits for a timer, one for goroutines that become ready meanwhile.
 const spareThreads = 3
 
-// SettleThreads creates every thread that the run will need. It is called when everything that uses a thread for good
-// has started. The runtime aborts when it cannot create a thread, and the tree that is about to start may use up
-// RLIMIT_NPROC or the pids limit that it shares with graceful. Threads of the runtime never end. With one processor
-// (package oneprocessor) it wants no more of them than can block at the same time.
+// SettleThreads creates every thread that the run needs. The caller has started everything that occupies a thread. The
+// runtime aborts when it cannot create a thread, and the target's tree may use up RLIMIT_NPROC or the shared pids
+// limit. Threads of the runtime never end. With one processor (package oneprocessor) the runtime wants no more threads
+// than can block at once.
 //
-// The garbage collector runs when memory is used, and not every two minutes.
+// SettleThreads also makes the garbage collector run when memory is used, not every two minutes.
 func SettleThreads() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(24 << 20)

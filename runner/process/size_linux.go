@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckSize returns an error if Linux executes no program with these arguments and this environment: see execve(2),
-// "Limits on size of arguments and environment". A program is executed with the limits of graceful.
+// CheckSize returns an error if Linux executes no program with these arguments and this environment: see "Limits on
+// size of arguments and environment" in execve(2). The target inherits graceful's limits.
 func CheckSize(args, env []string) error {
 	const (
 		pagesOfString = 32 // MAX_ARG_STRLEN in pages
