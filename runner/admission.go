@@ -10,8 +10,8 @@ import (
 // Defer says which processes may register cleanup commands.
 type Defer string
 
-// DeferAuto admits processes of graceful's user and of root that have all rights that graceful has, because the
-// commands run with those. DeferOn admits all processes of graceful's user and of root. DeferOff opens no socket.
+// DeferAuto admits a process of graceful's user or of root if it has all rights of graceful, because the commands run
+// with those. DeferOn admits all processes of graceful's user and of root. DeferOff opens no socket.
 const (
 	DeferAuto Defer = "auto"
 	DeferOn   Defer = "on"
@@ -21,7 +21,7 @@ const (
 // Defers lists the values of Defer, the default first.
 func Defers() []Defer { return []Defer{DeferAuto, DeferOn, DeferOff} }
 
-// rights is what a process may do and see, as far as a sandbox can restrict it.
+// rights are what a process may do and see, as far as a sandbox can restrict that.
 type rights struct {
 	procfs.Status
 	user  int    // effective user id
@@ -30,8 +30,8 @@ type rights struct {
 	root  string // device and inode of its root directory; "": unreadable
 }
 
-// missing describes a right of graceful that a process lacks, or returns "". A command that the process registered
-// would give it that right.
+// missing describes a right of graceful that a process lacks, or returns "". A command that the process registers would
+// gain that right.
 func (ours rights) missing(theirs rights) string {
 	hidden := theirs.users == "" || theirs.files == "" || theirs.root == ""
 	wanted := ours.Ambient // a cleanup command has these after execve(2)

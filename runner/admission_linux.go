@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// admit returns an error if the process that makes a request is not admitted. The loop calls it at each request,
-// because a process may enter a sandbox after it has connected.
+// admit returns an error if the process that makes a request may not register commands. The loop calls it at each
+// request, because a process may enter a sandbox after it has connected.
 func (p *processes) admit(c registry.Call) error {
 	if p.deferring == DeferOn {
 		return nil
@@ -35,8 +35,8 @@ func (p *processes) admit(c registry.Call) error {
 	return nil
 }
 
-// peerRights returns the rights of the process that connected, and not of a later process with its pid. A pidfd of the
-// peer ensures that (SO_PEERPIDFD, Linux 6.5). Without a pidfd, the start time must be the same in three places: at the
+// peerRights returns the rights of the process that connected, not those of a later process with the same pid. A pidfd
+// of the peer ensures that (SO_PEERPIDFD, Linux 6.5). Without a pidfd, the start time must be the same at the
 // connection, before the rights are read, and afterwards.
 func peerRights(c registry.Call) (r rights, err error) {
 	pidfd, unpinned := c.PeerPIDFD()

@@ -12,16 +12,16 @@ import (
 	"graceful/runner/procfs"
 )
 
-// announcer is what the loop has to say about a stop at the default level of the log: once what a long stop waits for,
-// and what is killed.
+// announcer is the state of the messages about a stop at the default log level. The loop logs once what a long stop
+// waits for, and what SIGKILL is sent to.
 type announcer struct {
-	at    time.Time // when to say what the stop waits for; zero: never
+	at    time.Time // when to log what the stop waits for; zero: never
 	said  bool
-	ends  bool   // the service manager knows that the run comes to its end
-	kills string // why SIGKILL is about to be sent; "": it is not, or that was said
+	ends  bool   // the service manager was told that the run is ending
+	kills string // reason of a SIGKILL that is not logged yet; "": none
 
 	started map[int]time.Time     // when commands were started
-	had     map[int]time.Duration // how long they had run when their limit was over
+	had     map[int]time.Duration // how long they had run when their time limit was over
 }
 
 func newAnnouncer() announcer {
@@ -29,15 +29,15 @@ func newAnnouncer() announcer {
 }
 
 const (
-	// sayAfter is how long a stop may last until the loop says what it waits for.
+	// sayAfter is how long a stop may last before the loop logs what it waits for.
 	sayAfter = 3 * time.Second
-	// maxNamed bounds the processes that a message names.
+	// maxNamed is the maximum number of processes in a message.
 	maxNamed = 5
-	// maxTitle bounds the characters of a command that a message shows.
+	// maxTitle is the maximum length of a command in a message, in characters.
 	maxTitle = 60
 )
 
-// begun notes the beginning of a stop, and its end.
+// begun schedules the message about a long stop, and cancels it when the stop is over.
 func (a *announcer) begun(r machine.Run, now time.Time) {
 	switch stops := r.State == machine.Stopping || r.State == machine.Sweeping && r.Stop.Step > 0; {
 	case r.State >= machine.Cleaning:
@@ -47,7 +47,7 @@ func (a *announcer) begun(r machine.Run, now time.Time) {
 	}
 }
 
-// named returns the names and pids of the first of these members that a stop waits for, and how many more there are.
+// named returns names and pids of up to maxNamed members that a stop waits for, and the number of further members.
 func (l *loop) named(all []procfs.Process) (names []string, more int) {
 	if l.run.Keeps() {
 		all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.Group != l.run.Target.PID })
@@ -59,7 +59,7 @@ func (l *loop) named(all []procfs.Process) (names []string, more int) {
 	return names, max(len(all)-maxNamed, 0)
 }
 
-// killReason returns why an event has led to SIGKILL.
+// killReason returns the reason why an event has caused SIGKILL.
 func (l *loop) killReason(e machine.Event) string {
 	timer, isTimer := e.(machine.TimeUp)
 	switch config := l.run.Config; {
@@ -76,7 +76,8 @@ func (l *loop) killReason(e machine.Event) string {
 	}
 }
 
-// sayKilled logs to which processes SIGKILL was sent, and why. A grace of 0 is what the user wanted.
+// sayKilled logs the processes that SIGKILL was sent to, and the reason. With a grace of 0 the user asked for SIGKILL,
+// so it logs no warning.
 func (l *loop) sayKilled(members []procfs.Process) {
 	reason := l.says.kills
 	if l.says.kills = ""; reason == "" {
@@ -94,7 +95,7 @@ func (l *loop) sayKilled(members []procfs.Process) {
 	}
 }
 
-// sayWaiting logs what a stop waits for, and how long still.
+// sayWaiting logs what a stop waits for, and the time that is left.
 func (l *loop) sayWaiting(now time.Time) {
 	l.says.at = time.Time{}
 	what, until, timer := l.awaited()
@@ -109,7 +110,7 @@ func (l *loop) sayWaiting(now time.Time) {
 	}
 	log, left := l.log, at.Sub(now).Round(time.Second)
 	if ok && left <= 0 {
-		return // what comes next is about to be said
+		return // the next step is about to be logged
 	}
 	if ok {
 		log = log.With("left", left)
@@ -118,7 +119,7 @@ func (l *loop) sayWaiting(now time.Time) {
 	log.Warn("waiting", "for", what, "until", until)
 }
 
-// title returns the name of a command, or the beginning of its text.
+// title returns the name of a command, or else the beginning of its text.
 func title(c cleanup.Entry) string {
 	what := cmp.Or(c.Name, c.Command.Text)
 	if runes := []rune(what); len(runes) > maxTitle {
@@ -127,7 +128,7 @@ func title(c cleanup.Entry) string {
 	return what
 }
 
-// awaited returns what a stop waits for, what happens when the time for that is over, and the timer that ends it.
+// awaited returns what a stop waits for, what happens when the time is over, and the timer for that.
 func (l *loop) awaited() (what, until string, timer machine.Timer) {
 	switch r := l.run; {
 	case r.State == machine.Stopping && r.Stop.Phase == machine.PhaseOnStop:

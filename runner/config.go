@@ -1,8 +1,7 @@
 // Package runner performs a run: it starts the target, forwards signals, ends the tree, and runs the cleanup commands.
-// It decides nothing: package machine decides, and the loop performs.
+// Package machine makes the decisions, and the loop performs them.
 //
-// One goroutine starts, signals and reaps processes. So no process can be reaped between the look at it and a signal to
-// it.
+// One goroutine starts, signals and reaps processes. So no process is reaped between a check and a signal to it.
 package runner
 
 import (
@@ -19,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config is the configuration of a run. It is valid: before the start, only a lack of resources can make it fail.
-// Fields without a tag are recorded as they are (see beginning).
+// Config is the configuration of a run. A valid one can fail before the start only for lack of resources. The ledger
+// records fields without a tag as they are; begin records the others in its own form.
 type Config struct {
 	Command []string `json:"-"` // the target and its arguments, at least one
 	Env     []string `json:"-"` // KEY=value, for the target; the run adds variables
@@ -28,9 +27,9 @@ type Config struct {
 
 	machine.Policy
 
-	OnStop         []cleanup.Command `json:"-"` // run before the first signal, one after the other
+	OnStop         []cleanup.Command `json:"-"` // run before the first signal, in sequence
 	OnExit         []cleanup.Command `json:"-"`
-	StopsOnIgnored bool              // StopOn holds for signals, too, that were ignored when graceful started
+	StopsOnIgnored bool              // StopOn includes signals that were ignored when graceful started
 	DieWithParent  bool              // the end of the process that started graceful is a stop signal
 	Parent         int               // pid of that process; 0: the parent when the run begins
 
@@ -46,17 +45,17 @@ type Config struct {
 	StrictStateDir bool          `json:"-"` // it is an error if another user can replace StateDir
 	WaitForName    time.Duration `json:"-"` // how long to wait for the end of a live run of the name; 0: not at all
 
-	// For the logger of a graceful that takes the run over.
+	// For the logger of a successor of graceful.
 	Verbose     bool
 	Quiet       bool
 	LogJSON     bool
-	Annotations bool // where Env tells of a CI system that shows them
+	Annotations bool // shown if Env identifies a CI system that supports them
 }
 
 // StoppingTime returns the part of the deadline that is left for the stop, before the cleanup commands start.
 func (c Config) StoppingTime() time.Duration { return newRun("", c).StoppingTime() }
 
-// check returns an error for a configuration that is invalid. A ledger may have been written by another program.
+// check returns an error for an invalid configuration. Another version may have written the ledger.
 func (c Config) check() error {
 	if len(c.Command) == 0 {
 		return errors.New("it names no command")
@@ -84,10 +83,10 @@ func (c Config) check() error {
 	return nil
 }
 
-// Guard says whether a run has a guard.
+// Guard sets whether a run has a guard.
 type Guard string
 
-// GuardAuto is on, except as PID 1: if PID 1 is killed, the kernel kills all other processes.
+// GuardAuto means on, except as PID 1: if PID 1 is killed, the kernel kills all other processes of its PID namespace.
 const (
 	GuardAuto Guard = "auto"
 	GuardOn   Guard = "on"

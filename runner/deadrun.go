@@ -17,12 +17,12 @@ import (
 	"graceful/runner/tree"
 )
 
-// A dead run is one whose processes of graceful have all ended. Its other processes have been reparented to init or to
+// A run is dead if all its processes of graceful have ended. Its other processes have been reparented to init or to
 // another subreaper.
 
-// finishDead finishes a dead run. The caller holds the lock of its ledger. left is where its processes may be. retry
-// runs interrupted commands again; those that were not started run anyway. stopped is the stop signal that arrived
-// meanwhile, or 0.
+// finishDead finishes a dead run. The caller holds the lock of its ledger. left is where processes of the run may
+// exist. retry runs interrupted commands again; commands that were not started run in any case. stopped is the stop
+// signal that arrived meanwhile, or 0.
 func (p *processes) finishDead(m remembered, left place, retry bool) (stopped syscall.Signal, err error) {
 	m.history.TakeOver()
 	if left == placeNone {
@@ -35,23 +35,23 @@ func (p *processes) finishDead(m remembered, left place, retry bool) (stopped sy
 		defer q.report.Close()
 	}
 	if m.run.State == machine.Done && len(unstarted(m.run)) == 0 && !(retry && len(interrupted(m.run)) > 0) {
-		q.newLoop(m).complete() // the report may not be written
+		q.newLoop(m).complete() // the report may be missing
 		return 0, q.conclude(m.run, m.ledger)
 	}
 	mark := "GRACEFUL_RUN_ID=" + m.run.ID
 	switch left {
 	case placeHere:
 		q.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(m.run), m.Start)
-	case placeOther: // the clock may be another one, too (time_namespaces(7))
+	case placeOther: // the clock may differ, too (time_namespaces(7))
 		q.Tree, err = tree.OpenOrphaned(mark, m.translate(), 0)
-	default: // the tree is empty: other processes have the pids
+	default: // the tree is empty: other processes may have reused the pids
 		q.Tree, _, err = tree.Open(tree.Auto)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
 	}
 	m.run.Dir = cmp.Or(string(m.Begin.Dir), noDir)
-	m.run.Run = m.run.WithoutBudget() // no outer run waits any more
+	m.run.Run = m.run.WithoutBudget() // no outer run waits any longer
 	l := q.newLoop(m)
 	l.stopOn, l.finishes = p.stopOn, true
 	l.recover(m, left != placeNone, retry)
@@ -63,12 +63,12 @@ func (p *processes) finishDead(m remembered, left place, retry bool) (stopped sy
 	return l.stopHeard, err
 }
 
-// errCommands means that a run was finished, and that a cleanup command failed or was interrupted. The log names it.
+// errCommands means that a run was finished, but a cleanup command failed or was interrupted. The log names it.
 var errCommands = errors.New("not every cleanup command succeeded")
 
-// conclude removes the socket and the ledger of a run that is done. It logs which commands were interrupted, because
-// the process that should have done so may have been killed. The ledger is set aside if recover can run a command of
-// it: then the error is errCommands.
+// conclude removes the socket and the ledger of a run that is done. It logs interrupted commands, because the process
+// that started them may have been killed. If recover can still run a command, conclude sets the ledger aside and
+// returns errCommands.
 func (p *processes) conclude(r Run, runLedger *ledger.Ledger) error {
 	registry.Remove(r.Socket)
 	for _, c := range interrupted(r) {
@@ -88,7 +88,7 @@ func (p *processes) conclude(r Run, runLedger *ledger.Ledger) error {
 	return errCommands
 }
 
-// discard removes a ledger. A nil ledger is none.
+// discard removes a ledger, if there is one.
 func discard(runLedger *ledger.Ledger) error {
 	if runLedger == nil {
 		return nil
@@ -96,12 +96,12 @@ func discard(runLedger *ledger.Ledger) error {
 	return runLedger.Remove()
 }
 
-// interrupted lists the cleanup commands that were started and whose end was not recorded.
+// interrupted lists the cleanup commands that were started and have no recorded end.
 func interrupted(r Run) (commands []*cleanup.Entry) {
 	return withOutcome(r, func(o cleanup.Outcome) bool { return o.Interrupted })
 }
 
-// unstarted lists the cleanup commands that were not started for want of a directory, processes or memory.
+// unstarted lists the cleanup commands that were not started for lack of a directory, processes or memory.
 func unstarted(r Run) (commands []*cleanup.Entry) {
 	return withOutcome(r, func(o cleanup.Outcome) bool { return o.Unstarted })
 }
@@ -112,10 +112,10 @@ func withOutcome(r Run, is func(cleanup.Outcome) bool) (commands []*cleanup.Entr
 	})
 }
 
-// noDir stands for a working directory that has no path.
+// noDir stands for an unknown working directory.
 const noDir = "/dev/null/none"
 
-// recordedIdentities lists the processes that a run has recorded with their start times. A pid alone may have been
+// recordedIdentities lists the recorded processes of a run whose start times are known. A pid alone may have been
 // reused.
 func recordedIdentities(r Run) (ids []procfs.Identity) {
 	ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
@@ -125,8 +125,8 @@ func recordedIdentities(r Run) (ids []procfs.Identity) {
 	return slices.DeleteFunc(ids, func(id procfs.Identity) bool { return id.Start == 0 })
 }
 
-// recover reconciles a dead run with the processes that exist. mayLive is false if none of its processes can exist.
-// retry runs interrupted commands again; those that were not started run anyway.
+// recover reconciles a dead run with the existing processes. mayLive is false if no process of the run can exist. retry
+// runs interrupted commands again; commands that were not started run in any case.
 func (l *loop) recover(m remembered, mayLive, retry bool) {
 	if l.run.State >= machine.Cleaning && l.run.Policy.Survivors == machine.KeepSurvivors {
 		l.perform(machine.LeaveSurvivors{})
@@ -135,7 +135,7 @@ func (l *loop) recover(m remembered, mayLive, retry bool) {
 	for _, id := range was.Cleanup.Running(cleanup.AtExit) {
 		c := l.command(id)
 		if _, again := l.run.Due(machine.Timer{Name: machine.RetryTimer, ID: id}); again && c.PID == 0 {
-			continue // it could not be started, and is tried again
+			continue // its start failed, and is tried again
 		}
 		if p, ok := l.runningCommand(c); mayLive && ok {
 			if was.State < machine.Cleaning {
@@ -169,9 +169,9 @@ func (l *loop) recover(m remembered, mayLive, retry bool) {
 	}
 }
 
-// runningCommand finds the process of a cleanup command that another process of graceful started.
+// runningCommand finds the process of a cleanup command that an earlier process of graceful started.
 func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
-	l.sys.Until(time.Time{}) // a command that is missed would run twice
+	l.sys.Until(time.Time{}) // if the command is missed, it runs twice
 	members := slices.DeleteFunc(l.sys.Members(), func(p procfs.Process) bool {
 		if c.PID != 0 {
 			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start

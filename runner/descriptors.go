@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollerDescriptors is how many descriptors the poller of the Go runtime opens, at most: an epoll(7) and an eventfd(2),
-// or a kqueue(2) and a pipe(2).
+// pollerDescriptors is the maximum number of descriptors that the poller of the Go runtime opens: an epoll(7) and an
+// eventfd(2), or a kqueue(2) and a pipe(2).
 const pollerDescriptors = 3
 
-// startPoller makes the Go runtime open its poller, which it otherwise does with the first file or timer. The runtime
-// aborts the process if it has no descriptor for it. So startPoller first finds out whether there are enough, and
-// otherwise returns EMFILE or ENFILE. Nothing can be started then. It closes standard input and output for a poller:
-// writing the error to standard error needs a timer.
+// startPoller makes the Go runtime open its poller. Otherwise the first file or timer does, and the runtime aborts the
+// process if it gets no descriptor. So startPoller first checks that there are enough, and otherwise returns EMFILE or
+// ENFILE: nothing can be started then. In that case it closes standard input and output for the poller, because writing
+// the error to standard error needs a timer.
 var startPoller = sync.OnceValue(func() error {
 	fds, err := duplicates(pollerDescriptors)
 	closeAll(fds)
@@ -28,9 +28,10 @@ var startPoller = sync.OnceValue(func() error {
 	return nil
 })
 
-// spareDescriptors opens descriptors and returns them. Once they are closed, there are enough for a look at a process:
-// a directory, a file in it, and a pidfd. What a run can do without, as a guard, then fails for want of descriptors,
-// and not the search for survivors. That costs system calls, so it returns none where many descriptors are allowed.
+// spareDescriptors opens descriptors as a reserve. The caller closes them before it looks at processes, which takes a
+// directory, a file in it, and a pidfd. The reserve makes an optional part, such as the guard, fail for lack of
+// descriptors, and not the search for survivors. It costs system calls, so it is empty where many descriptors are
+// allowed.
 func spareDescriptors() ([]int, error) {
 	const few, spare = 64, 3
 	if maxPidfds() > few/4 {
@@ -62,7 +63,7 @@ func closeAll(fds []int) {
 	}
 }
 
-// hintAtLimit returns the limit to raise if an error is for want of descriptors.
+// hintAtLimit names the limit to raise if an error is caused by a lack of descriptors.
 func hintAtLimit(err error) string {
 	switch {
 	case errors.Is(err, unix.EMFILE):

@@ -14,7 +14,7 @@ import (
 	"graceful/runner/process"
 )
 
-// mark adds the variables that identify the run to an environment, and what a stop may take in it.
+// mark adds the variables that identify the run to an environment, and the time that a stop may take (budget).
 func (r Run) mark(env []string, budget time.Duration) []string {
 	env = process.Setenv(process.Setenv(env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
 	env = process.Setenv(env, machine.StopBudget, budget.String())
@@ -24,8 +24,8 @@ func (r Run) mark(env []string, budget time.Duration) []string {
 	return env
 }
 
-// commandEnv returns the environment of a cleanup command. It lacks the cookies by which a CI runner finds and kills
-// the processes of a cancelled job: the command has to run just then. BUILD_ID stays, because Jenkins kills only
+// commandEnv returns the environment of a cleanup command. It removes the cookies by which a CI runner finds and kills
+// the processes of a cancelled job, because the command must run then. It keeps BUILD_ID, because Jenkins kills only
 // processes that have all of its cookies.
 func commandEnv(r Run, c cleanup.Entry) []string {
 	env := c.Env
@@ -43,7 +43,7 @@ func commandEnv(r Run, c cleanup.Entry) []string {
 // hookID is the variable that marks the processes of a cleanup command.
 const hookID = "GRACEFUL_HOOK_ID"
 
-// outcomeEnv returns the variables that tell a cleanup command how the run went.
+// outcomeEnv returns the variables that describe the outcome of the run for a cleanup command.
 func outcomeEnv(r Run, id int) []string {
 	name := func(sig int) string {
 		if sig == 0 {
@@ -55,7 +55,7 @@ func outcomeEnv(r Run, id int) []string {
 	if r.Target.PID != 0 {
 		pid = strconv.Itoa(r.Target.PID)
 	}
-	if r.Target.Ended { // an on-stop command starts before
+	if r.Target.Ended { // false for an on-stop command
 		status, duration = strconv.Itoa(r.Status()), strconv.FormatInt(r.Target.Duration.Milliseconds(), 10)
 	}
 	return []string{

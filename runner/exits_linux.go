@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// member returns a member of the run. pid is valid in the PID namespace of the process asker, which has to be
-// graceful's namespace. asker is 0 for a process outside of it. start is the expected start time; 0: any.
+// member returns a member of the run. pid is valid in the PID namespace of the process asker, which must be graceful's
+// namespace. asker is 0 for a process outside of that namespace. start is the expected start time, or 0.
 func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, error) {
 	ours, err := procfs.Readlink("self/ns/pid")
 	theirs, err2 := procfs.Readlink(fmt.Sprintf("%d/ns/pid", asker))
@@ -28,11 +28,11 @@ func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, er
 	return found, nil
 }
 
-// awaitExit sends the identity of a process to p.exits when the process has ended. The process need not be a child. It
-// takes a descriptor, and no thread.
+// awaitExit sends the identity of a process to p.exits when the process has ended. The process need not be a child.
+// Waiting takes a descriptor, but no thread.
 //
-// It returns false if it cannot: before Linux 5.3, for a process that has ended already, and if the run would have too
-// few descriptors left.
+// It returns false if it cannot wait: before Linux 5.3, for a process that has already ended, and if too few
+// descriptors would be left for the run.
 func (p *processes) awaitExit(id procfs.Identity) bool {
 	select {
 	case p.pidfds <- struct{}{}:
@@ -48,7 +48,7 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 	file := os.NewFile(uintptr(fd), "process")
 	raw, err := file.SyscallConn()
 	if err == nil {
-		err = file.SetReadDeadline(time.Time{}) // an error if epoll cannot wait for it
+		err = file.SetReadDeadline(time.Time{}) // an error if epoll cannot wait for a pidfd
 	}
 	if err != nil || p.Child(id.PID).Identity != id { // it has ended; its pid may be reused
 		file.Close()
@@ -64,8 +64,8 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 	return true
 }
 
-// waitFor returns a function that waits for the end of a process. That function returns false if it cannot wait (before
-// Linux 5.3).
+// waitFor returns a function that waits for the end of a process. That function returns false if it cannot wait, which
+// needs Linux 5.3.
 func waitFor(pid int) (wait func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -83,8 +83,8 @@ func hasEnded(pidfd int) bool {
 	return err != nil || n > 0
 }
 
-// pollPidfd waits until a pidfd is readable: its process has ended (pidfd_open(2)). timeout is in milliseconds; below
-// 0: none.
+// pollPidfd waits until a pidfd is readable: its process has ended (pidfd_open(2)). timeout is in milliseconds; a
+// negative one is infinite.
 func pollPidfd(pidfd, timeout int) (n int, err error) {
 	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	return eintr.RetryValue(func() (int, error) { return unix.Poll(poll, timeout) })

@@ -20,14 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run with a guard has two processes of graceful: the one that the user started, which leads the run, and the guard,
-// which is forked from it and is the parent of the target and of the commands. Both are subreapers.
+// A run with a guard has two processes of graceful. The user starts the first, which leads the run. It forks the guard,
+// which is the parent of the target and of the commands. Both are subreapers.
 //
 // If graceful is killed, the guard starts a new graceful, which resumes the run from the ledger. If the guard is
-// killed, the tree is reparented to graceful, which goes on without.
+// killed, the tree is reparented to graceful, which continues without a guard.
 
-// startGuard starts the guard. Without a ledger it makes one in memory, which a new graceful inherits. An error means
-// that nothing was started.
+// startGuard starts the guard. If there is no ledger, it makes one in memory, which a new graceful inherits. An error
+// means that nothing was started.
 func (p *processes) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledger, err error) {
 	if err = tree.AdoptOrphans(); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (p *processes) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledge
 	return runLedger, nil
 }
 
-// succession returns what the guard needs.
+// succession returns the data for the guard's work after the death of graceful.
 func (p *processes) succession(r Run, runLedger *ledger.Ledger) process.Succession {
 	terminal, pty := p.pty.Inheritance()
 	destination, report := p.report.Inheritance()
@@ -82,7 +82,7 @@ func (p *processes) succession(r Run, runLedger *ledger.Ledger) process.Successi
 	}
 }
 
-// endGuard kills the guard when the run is done, and reaps what it has left as zombies.
+// endGuard kills the guard when the run is done, and reaps the zombies that are reparented from it.
 func (p *processes) endGuard() {
 	p.closeGuard()
 	for {
@@ -94,7 +94,7 @@ func (p *processes) endGuard() {
 	}
 }
 
-// closeGuard kills the guard. From now on this process starts others itself.
+// closeGuard kills the guard. From then on this process starts processes itself.
 func (p *processes) closeGuard() {
 	if p.guard != nil {
 		p.guard.Close()
@@ -107,7 +107,7 @@ func (p *processes) closeGuard() {
 }
 
 // started returns the pids of the processes that the guard has started and not reaped, by the ids of their commands; 0
-// is the target.
+// is the target's id.
 func (p *processes) started() map[int]int {
 	if p.guard == nil {
 		return p.startedByGuard
@@ -115,14 +115,14 @@ func (p *processes) started() map[int]int {
 	return p.guard.Started()
 }
 
-// discarded returns the outputs that a command that the guard has started does not have.
+// discarded returns the discarded outputs of a command that the guard has started.
 func (p *processes) discarded(id int) (outputs cleanup.Outputs) {
 	outputs.Stdout, outputs.Stderr = p.guard.Replaced(id)
 	return outputs
 }
 
-// lostGuard reports whether the guard has ended since the last call. orphaned tells that the tree is not reparented to
-// this process, because this process is itself a child of the guard.
+// lostGuard reports whether the guard has ended since the last call. orphaned means that the tree is not reparented to
+// this process, because this process is a child of the guard.
 func (p *processes) lostGuard() (lost, orphaned bool) {
 	if p.guard == nil || !p.guard.Ended() {
 		return false, false
@@ -156,7 +156,7 @@ func (l *loop) goOnWithoutGuard(orphaned bool) {
 	l.recover(remembered{Replayed: journal.Replayed{Last: time.Since(l.began)}}, true, false)
 }
 
-// findOrphaned looks for the tree as recover does.
+// findOrphaned finds the members of an orphaned tree, as graceful recover does.
 func (p *processes) findOrphaned(r Run) error {
 	t, err := tree.OpenOrphaned("GRACEFUL_RUN_ID="+r.ID, recordedIdentities(r), p.since)
 	if err == nil {
@@ -166,8 +166,8 @@ func (p *processes) findOrphaned(r Run) error {
 	return err
 }
 
-// reapOwn reaps the children of this process that are not the guard, and were not the guard's: those that it had
-// before it became graceful, and as PID 1 others.
+// reapOwn reaps children that the guard did not start: children from before execve(2) of graceful, and orphans of PID
+// 1.
 func (p *processes) reapOwn() {
 	for {
 		pid, _, _ := p.children.Peek()
@@ -179,7 +179,7 @@ func (p *processes) reapOwn() {
 	}
 }
 
-// parent is the parent of what the run starts: this process, or the guard.
+// parent is the parent of the started processes: this process, or the guard.
 type parent interface {
 	Start(s process.Spec, id int) (pid int, err error)
 	StartOf(pid int) (dirGone bool, err error)
@@ -196,7 +196,7 @@ func (p *processes) parent() parent {
 	return p.children
 }
 
-// peek looks for a process that has ended, and that the run has started or inherited.
+// peek returns a process of the run that has ended, or pid 0. It reaps unrelated children.
 func (p *processes) peek() (int, machine.Ending, bool) {
 	if p.guard != nil {
 		p.reapOwn()
@@ -217,16 +217,16 @@ func (p *processes) reap(pid int) {
 
 func (p *processes) usage(pid int) *machine.Usage { return p.parent().UsageOf(pid) }
 
-// startOf tells how the start of a process went that has ended.
+// startOf reports how the start of an ended process went.
 func (p *processes) startOf(pid int) (dirGone bool, err error) { return p.parent().StartOf(pid) }
 
-// start starts a process that ignores the signals of s.Ignored, for the command with an id; 0 is the target.
+// start starts a process for a command; id 0 is the target. The process ignores the signals of s.Ignored.
 func (p *processes) start(s process.Spec, id int) (pid int, err error) {
 	if p.guard != nil {
 		if pid, err = p.guard.Start(s, id); !errors.Is(err, process.ErrGuardEnded) {
 			return pid, err
 		}
-		if !p.guard.IsChild() { // the loop finds out
+		if !p.guard.IsChild() { // the loop finds that out
 			return 0, unix.EAGAIN
 		}
 		p.closeGuard()
@@ -241,7 +241,7 @@ func (p *processes) start(s process.Spec, id int) (pid int, err error) {
 	return pid, err
 }
 
-// KillChildren kills the children of the root of the tree, without a look at each.
+// KillChildren kills the children of the root of the tree, without examining each of them.
 func (p *processes) KillChildren() {
 	if p.guardKills() {
 		p.guard.KillChildren()
@@ -250,17 +250,18 @@ func (p *processes) KillChildren() {
 	p.Tree.KillChildren()
 }
 
-// guardKills reports whether the guard can kill its children: it does not know which of them are kept.
+// guardKills reports whether the guard may kill its children. It cannot tell which of them a run keeps.
 func (p *processes) guardKills() bool {
 	return p.guard != nil && p.Level() == tree.Subreaper && !p.Keeps()
 }
 
-// Empty reports whether no member is left. The children of a guard that has just ended are not where Empty looks.
+// Empty reports whether no member is left. It returns false if the guard has just ended: the tree looks only for the
+// guard's children.
 func (p *processes) Empty(childless bool) bool {
 	return p.Tree.Empty(childless) && (p.guard == nil || !p.guard.Ended())
 }
 
-// stopBegun has the guard pass on no more stop signals: those that it is sent belong to the stop that has begun.
+// stopBegun makes the guard stop forwarding stop signals: later ones belong to the stop that has begun.
 func (p *processes) stopBegun(stopOn []int) {
 	if p.guard == nil {
 		return

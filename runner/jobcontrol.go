@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopsOn returns the signals that stop a run. One that was ignored when graceful started stops none, unless the user
-// has named it: a shell has its background jobs ignore Ctrl-C.
+// stopsOn returns the signals that stop a run. By default it omits those that were ignored when graceful started: a
+// shell makes its background jobs ignore Ctrl-C. The user can name such signals to include them.
 func (p *processes) stopsOn(c Config) []int {
 	if c.StopsOnIgnored {
 		return c.StopOn
@@ -25,9 +25,8 @@ func (p *processes) stopsOn(c Config) []int {
 	return slices.DeleteFunc(slices.Clone(c.StopOn), ignored)
 }
 
-// suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group; by is 0 otherwise.
-// No process would continue it after the target's end: the guard does. Suspension may take effect only after the calls
-// have returned.
+// suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group; else by is 0. The
+// guard continues this process when the target ends. The suspension may take effect after suspendSelf has returned.
 func (p *processes) suspendSelf(by syscall.Signal) {
 	p.pty.Pause()
 	if p.guard != nil {
@@ -40,22 +39,22 @@ func (p *processes) suspendSelf(by syscall.Signal) {
 	p.terminal.Suspend(by)
 }
 
-// suspension is when graceful suspends itself after it has forwarded SIGTSTP or its like.
+// suspension is the time at which graceful suspends itself after it has forwarded a suspend signal, such as SIGTSTP.
 type suspension struct {
-	at    time.Time // when to look whether the target was suspended; zero: never
-	until time.Time // when to look no more
+	at    time.Time // next check whether the target is suspended; zero: never
+	until time.Time // time of the last check
 }
 
 const (
-	// suspendAfter is how long graceful waits for a SIGCONT before it suspends itself. A SIGCONT between the decision and
-	// SIGSTOP would have no effect. The value suits a busy machine.
+	// suspendAfter is how long graceful waits for a SIGCONT before it suspends itself. A SIGCONT between the check and
+	// SIGSTOP would be lost. The value suits a busy machine.
 	suspendAfter = 100 * time.Millisecond
-	// suspendWithin is how long a target that catches the signal may take until it suspends itself.
+	// suspendWithin is how long a target that catches the signal may take to suspend itself.
 	suspendWithin = 10 * time.Second
 )
 
-// suspendWhenDue suspends graceful if the target was suspended by a signal that graceful has forwarded. A target that
-// ignores the signal runs on, and so does graceful.
+// suspendWhenDue suspends graceful if a forwarded signal has suspended the target. If the target ignores the signal,
+// graceful keeps running, too.
 func (l *loop) suspendWhenDue(now time.Time) {
 	for !l.suspend.at.IsZero() && !l.suspend.at.After(now) {
 		select {
@@ -65,7 +64,7 @@ func (l *loop) suspendWhenDue(now time.Time) {
 		default:
 		}
 		switch {
-		case l.run.Target.Ended || l.run.State >= machine.Killing: // no target is suspended any more
+		case l.run.Target.Ended || l.run.State >= machine.Killing: // no target can be suspended any longer
 			l.suspend = suspension{}
 		case l.sys.Suspended(l.run.Target.PID):
 			l.suspend = suspension{}
@@ -80,8 +79,8 @@ func (l *loop) suspendWhenDue(now time.Time) {
 	}
 }
 
-// checkSuspension handles a signal that has suspended the target. After a signal that graceful forwarded, the loop
-// suspends graceful itself (suspendWhenDue).
+// checkSuspension handles a signal that has suspended the target. suspendWhenDue handles signals that graceful has
+// forwarded.
 func (l *loop) checkSuspension() {
 	if l.run.Target.Ended || l.run.Target.PID == 0 || l.run.State >= machine.Killing {
 		return
@@ -102,7 +101,7 @@ func (p *processes) suspendedBy(target int) syscall.Signal {
 	return p.parent().SuspendedBy(target)
 }
 
-// answerSuspension acts on a signal that has suspended the target, and describes what it did.
+// answerSuspension reacts to a signal that has suspended the target, and describes what it did.
 func (p *processes) answerSuspension(target int, sig syscall.Signal) (what string) {
 	switch p.terminal.Suspended(target, sig) {
 	case terminal.Hangup:
@@ -133,14 +132,15 @@ func (p *processes) continued(target int) {
 	p.terminal.Continued(target)
 }
 
-// reclaimTerminal handles a signal by which the terminal's user asks graceful to take the foreground back. It reports
-// whether sig was one.
+// reclaimTerminal handles a signal by which the terminal's user takes the foreground back for graceful. It returns
+// false for another signal.
 func (p *processes) reclaimTerminal(target int, sig syscall.Signal) bool {
 	return p.terminal.Reclaim(target, sig)
 }
 
-// targetEnded takes the foreground back. If Ctrl-C has ended the target, it ends the other members of graceful's group,
-// too. The target of another user may have signalled itself, and may not signal them.
+// targetEnded takes the foreground back. If Ctrl-C has ended the target, targetEnded signals the other members of
+// graceful's group, too. A target of another user is an exception: it may have signalled itself, and may not signal
+// them.
 func (p *processes) targetEnded(r Run) {
 	back := p.terminal.Restore(r.Target.PID)
 	sig := syscall.Signal(r.Target.Ending.Signal)
@@ -149,8 +149,8 @@ func (p *processes) targetEnded(r Run) {
 	}
 }
 
-// isTrusted reports whether a target that has ended was this user's or root's. One that is reaped was not. Without
-// /proc each was.
+// isTrusted reports whether an ended target belonged to this user or to root. It returns false for a reaped target, and
+// true without /proc.
 func (p *processes) isTrusted(target machine.Target) bool {
 	if !p.Sight().Proc {
 		return true
@@ -159,15 +159,15 @@ func (p *processes) isTrusted(target machine.Target) bool {
 	return p.Child(target.PID).Is(target.PID, target.Start) && (uid == unix.Getuid() || uid == 0)
 }
 
-// predecessorEnded takes the foreground back for the other members of the group of a graceful that was killed. They
-// still wait. If there are none, the shell takes the foreground, and is setting the terminal modes at this moment.
+// predecessorEnded takes the foreground back for the other members of the group of a killed graceful, which still wait.
+// Without such members, the shell takes the foreground and is setting the terminal modes now.
 func (p *processes) predecessorEnded(target int) {
 	if p.terminal.HasOthers(unix.Getpid()) {
 		p.terminal.Restore(target)
 	}
 }
 
-// newPolicy returns a policy for pty. The reader of the target's output has as much time as a deadline leaves.
+// newPolicy returns a policy for pty. A deadline limits the time for the reader of the target's output.
 func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 	patience := time.Duration(0)
 	if c.Deadline > 0 {
@@ -176,7 +176,8 @@ func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 	return terminal.NewPolicy(pty, patience)
 }
 
-// relayRest starts to relay the rest of the target's output. A run that is being stopped does not wait for that.
+// relayRest starts to relay the rest of the target's output. A run that is being stopped does not wait for the end of
+// it.
 func (p *processes) relayRest(r Run, stopping bool) <-chan struct{} {
 	return p.pty.RelayRest(stopping || r.Stop.TimedOut || r.Stop.PeerEnded)
 }

@@ -18,20 +18,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waiting is a run that waits for the lock of its ledger: another run has its name.
+// waiting is a run that waits for the lock of its ledger, because another run of that name holds it.
 type waiting struct {
 	*processes
 	config Config
 	dir    *ledger.Dir
 	file   string
 
-	kept    []syscall.Signal // signals for the target
-	told    string           // what the log says that the run waits for
-	checked time.Time        // when take looked for the holders of the lock
+	kept    []syscall.Signal // signals to forward to the target later
+	told    string           // the reason for waiting that was last logged
+	checked time.Time        // when checkHolders last looked for the processes with the lock
 }
 
-// take opens the ledger and takes its lock. It waits as long as the lock's run is being finished. While that run lives,
-// it waits for config.WaitForName. stopped is a stop signal that arrived meanwhile.
+// take opens the ledger and takes its lock. While the other run lives, it waits up to config.WaitForName. While the
+// other run is being finished, it waits without limit. stopped is a stop signal that arrived meanwhile.
 func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	for began := time.Now(); stopped == 0; {
 		runLedger, err = w.dir.Take(w.file)
@@ -43,15 +43,15 @@ func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err 
 			if err := w.look(waited); err != nil {
 				return nil, 0, err
 			}
-			pause = max(pause, 9*time.Since(looked)) // looking takes a tenth of the time at most
+			pause = max(pause, 9*time.Since(looked)) // looking takes at most a tenth of the time
 		}
 		stopped = w.heed(pause)
 	}
 	return nil, stopped, nil
 }
 
-// look returns an error if the lock's run lives and is not to be waited for any more. It logs once for each run that
-// the new one waits for it; that is a warning if the user has not asked for it.
+// look returns an error if the other run lives and the wait is over. It logs the wait once for each run: as a warning
+// if that run is being finished.
 func (w *waiting) look(waited time.Duration) error {
 	m, err := peek(w.dir, w.file)
 	finishing := err == nil && m.frontEnded()
@@ -77,7 +77,7 @@ func (w *waiting) look(waited time.Duration) error {
 	return nil
 }
 
-// checkHolders returns an error if no process is finishing the run that has the lock.
+// checkHolders returns an error if no process can finish the killed run that has the lock.
 func (w *waiting) checkHolders(m remembered) error {
 	if time.Since(w.checked) < time.Second {
 		return nil
@@ -90,14 +90,13 @@ func (w *waiting) checkHolders(m remembered) error {
 	return nil
 }
 
-// endHung is what to do about a process of a dead run that has the lock.
+// endHung is the advice about a process of a dead run that has the lock.
 const endHung = "its start hangs, perhaps in a file system that does not answer: end it first"
 
 // lockPoll is the interval at which take tries again.
 const lockPoll = 10 * time.Millisecond
 
-// heed waits for a time. It returns the stop signal that arrives meanwhile, or 0. It keeps the signals that are for the
-// target.
+// heed waits for a time, and keeps signals for the target. It returns a stop signal that arrives meanwhile, or 0.
 func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -111,7 +110,7 @@ func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
 		case sig := <-w.listener.Signals:
 			w.log.Info("received signal", "signal", forward.Name(sig), "state", machine.Starting.String())
 			switch meaning := forward.MeaningIn(sig, w.config.StopOn); {
-			case w.config.Rewritten(int(sig)) == 0: // it has no effect at all
+			case w.config.Rewritten(int(sig)) == 0: // it has no effect
 			case meaning == forward.Stop:
 				return sig
 			case meaning == forward.Suspend:
@@ -125,7 +124,7 @@ func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
 	}
 }
 
-// giveBack lets the run receive the signals that arrived while it waited.
+// giveBack returns the signals that arrived during the wait to the listener, for the run.
 func (w *waiting) giveBack() {
 	w.terminal.Resumed()
 	w.listener.Return(w.kept)
@@ -141,9 +140,9 @@ func peek(dir *ledger.Dir, file string) (remembered, error) {
 	return m, errors.Join(err, runLedger.Close())
 }
 
-// holders returns the processes of a dead run that hold the lock of its ledger, if no other process holds it. The start
-// of such a process hangs in a file system: until its execve(2) it has the ledger's descriptor. In doubt there is none.
-// A guard that is suspended, when no graceful is left to continue it, is continued.
+// holders returns the processes that hold the lock of a dead run's ledger, if all of them are recorded processes of the
+// run. The start of such a process hangs in a file system: until its execve(2) it has the ledger's descriptor. In doubt
+// holders returns none. It sends SIGCONT to each suspended holder: a guard without a graceful may be one.
 func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {
@@ -154,7 +153,7 @@ func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process
 	if err != nil || m.Begin.Boot != procfs.Boot() {
 		return nil
 	}
-	proc, _ := procfs.Open() // nil: nothing is found
+	proc, _ := procfs.Open() // nil: finds nothing
 	hung, known := proc.Holders(file, status), recordedIdentities(m.run)
 	for _, p := range hung {
 		if p.Suspended {

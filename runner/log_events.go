@@ -10,7 +10,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// logEvent logs an event before the machine decides on it.
+// logEvent logs an event before the machine handles it.
 func (l *loop) logEvent(e machine.Event) {
 	switch e := e.(type) {
 	case machine.TargetStarted:
@@ -61,13 +61,13 @@ func (l *loop) logEvent(e machine.Event) {
 	}
 }
 
-// runsAlone reports whether no other process of the run writes output while a cleanup command runs that starts now.
-// Annotations group the output of such commands. The records at the level Debug are for them.
+// runsAlone reports whether a cleanup command that starts now is the only process of the run that writes output. The CI
+// annotations, which use the records at level Debug, group the output of such commands.
 func (l *loop) runsAlone() bool {
 	return l.run.State >= machine.Cleaning && l.run.Policy.Order != cleanup.Parallel
 }
 
-// logOver logs that a cleanup command is over, before a message says how.
+// logOver logs that a cleanup command is over, before the message about its outcome.
 func (l *loop) logOver(id int) {
 	if l.runsAlone() {
 		log := logCommand(l.log, l.command(id))
@@ -75,7 +75,7 @@ func (l *loop) logOver(id int) {
 	}
 }
 
-// delayHint tells that a command that could not be started is delayed (cleanup.Entry.Delayed). It may be empty.
+// delayHint returns a hint if a command that could not be started is tried again later (cleanup.Entry.Delayed), or "".
 func (l *loop) delayHint(id int, unstarted bool) string {
 	if unstarted && l.run.Policy.Delays && l.command(id).When == cleanup.AtExit && l.run.State < machine.Cleaning {
 		return "it is tried again when cleanup begins"
@@ -100,7 +100,8 @@ func (l *loop) logCommandEnded(e machine.CommandEnded) {
 	}
 }
 
-// logTimedOut logs that a command has run too long, and which limit that was. A deadline leaves it less than its own.
+// logTimedOut logs that a command has run too long, and the limit that applied. A deadline may leave less time than the
+// command's own limit.
 func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
 	had, known := l.says.had[c.ID]
 	switch own := c.Command.Limit; {
@@ -115,7 +116,7 @@ func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
 	}
 }
 
-// logTimeUp logs what the end of a timer of the run causes. SIGKILL is logged when it was sent: see sayKilled.
+// logTimeUp logs what the end of a timer of the run causes. sayKilled logs SIGKILL, once it is sent.
 func (l *loop) logTimeUp(name machine.TimerName) {
 	switch config := l.run.Config; {
 	case name == machine.TimeoutTimer:

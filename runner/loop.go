@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loop performs what the machine decides, in one goroutine.
+// loop performs what the machine decides. All its methods run in one goroutine.
 type loop struct {
 	run    Run
 	sys    system
@@ -26,18 +26,18 @@ type loop struct {
 	reg    registrar
 
 	began     time.Time
-	stopOn    []int       // the signals that begin a stop
-	finishes  bool        // this is a dead run: its options are not for signals to this process
-	wake      *time.Timer // for the earliest time at which something is due
+	stopOn    []int       // signals that begin a stop
+	finishes  bool        // the loop finishes a dead run: its options are not for signals to this process
+	wake      *time.Timer // for the earliest time at which work is due
 	suspend   suspension
 	says      announcer
-	stopHeard syscall.Signal // the first stop signal that was received, even if it stopped nothing; 0: none
+	stopHeard syscall.Signal // first stop signal that arrived, even if it had no effect; 0: none
 }
 
-// inputs are what the loop waits for. A nil channel is never ready.
+// inputs are the channels that the loop waits for. A nil channel is never ready.
 type inputs struct {
 	signals    <-chan syscall.Signal
-	children   <-chan struct{}        // a child may have ended; one value stands for many ends
+	children   <-chan struct{}        // a child may have ended; one value may stand for many ends
 	parentGone <-chan struct{}        // closed when the process that started graceful has ended
 	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed
 	broken     <-chan struct{}        // closed when the target's own terminal has lost its reader
@@ -51,7 +51,7 @@ func (l *loop) start() Run {
 	return l.complete()
 }
 
-// complete performs the run from its present state to its end, and writes the report.
+// complete performs the run from its present state to the end, and writes the report.
 func (l *loop) complete() Run {
 	l.wake = time.NewTimer(time.Hour)
 	l.wake.Stop()
@@ -71,7 +71,7 @@ func (l *loop) complete() Run {
 }
 
 // handleNext waits for an input and handles it. It first handles the children that have ended: they ended before the
-// input, and not because of it.
+// input, not because of it.
 func (l *loop) handleNext() {
 	select {
 	case sig := <-l.in.signals:
@@ -81,7 +81,7 @@ func (l *loop) handleNext() {
 	case <-l.in.parentGone:
 		l.in.parentGone = nil
 		l.reapAll()
-		if l.run.Stop.Count == 0 { // a parent that has asked for the stop may end
+		if l.run.Stop.Count == 0 { // after a stop signal, the parent may end
 			l.log.Warn("stopping the run", "err", parentEnded)
 			l.handleStop(unix.SIGTERM)
 		}
@@ -133,14 +133,15 @@ func (l *loop) handleSignal(sig syscall.Signal) {
 	l.handle(machine.Signalled{Signal: int(sig), Meaning: meaning})
 }
 
-// reapLimit bounds the number of ends that one call of reapAll handles. Otherwise children that end faster than they
-// can be reaped would delay signals, timers and SIGKILL.
+// reapLimit is the maximum number of ends that one call of reapAll handles. Without it, children that end faster than
+// graceful reaps them would delay signals, timers and SIGKILL.
 const reapLimit = 1000
 
-// reapAll handles the children that have ended, and reaps each afterwards. While the tree is being emptied, it checks
-// whether the tree is empty.
+// reapAll handles each child that has ended, and then reaps it. While the tree is being emptied, it also checks whether
+// the tree is empty.
 //
-// Until a child is reaped, its pid is not reused. So no other process group has the id of the group that it led.
+// Until a child is reaped, the kernel does not reuse its pid. So no other process group has the id of the child's
+// group.
 func (l *loop) reapAll() {
 	if lost, orphaned := l.sys.lostGuard(); lost {
 		l.goOnWithoutGuard(orphaned)
@@ -216,7 +217,7 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 	return 0, false
 }
 
-// handle records an event, lets the machine decide on it, and performs the actions.
+// handle records an event, lets the machine decide, and performs the actions.
 func (l *loop) handle(e machine.Event) {
 	was, escalated := l.run.State, l.run.Stop.Escalated
 	l.logEvent(e)
@@ -258,10 +259,10 @@ func (l *loop) handle(e machine.Event) {
 	}
 }
 
-// guardPause is the time between two looks at a guard whose suspension no signal tells.
+// guardPause is the interval of checks for a suspended guard, for which no signal arrives.
 const guardPause = time.Second / 2
 
-// setWake sets the timer to the earliest time at which something is due.
+// setWake sets the timer to the earliest time at which work is due.
 func (l *loop) setWake() {
 	l.wake.Stop()
 	due := slices.DeleteFunc([]time.Time{l.sweep.look, l.suspend.at, l.waits.at, l.says.at}, time.Time.IsZero)

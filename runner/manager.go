@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openRelay opens the relay, if a service manager wants messages of this process.
+// openRelay opens the relay if a service manager expects messages from this process.
 func (p *processes) openRelay(id string) {
 	isMember := func(pid int) bool { return procfs.IsBelow(pid, unix.Getpid()) }
 	relay, err := notify.Open(id, isMember, p.log)
@@ -23,7 +23,7 @@ func (p *processes) openRelay(id string) {
 	p.relay = relay
 }
 
-// withRelay returns an environment in which messages to the service manager go to graceful.
+// withRelay returns an environment in which graceful receives messages for the service manager.
 func (p *processes) withRelay(env []string) []string {
 	if p.relay == nil {
 		return env
@@ -33,7 +33,7 @@ func (p *processes) withRelay(env []string) []string {
 
 func (p *processes) tell(assignments ...string) { p.relay.Tell(assignments...) }
 
-// tellEnd tells the service manager, once, that the run comes to its end.
+// tellEnd tells the service manager once that the run is ending.
 func (l *loop) tellEnd() {
 	if !l.says.ends && (l.run.Stop.Count > 0 || l.run.State >= machine.Sweeping) {
 		l.says.ends = true
@@ -41,7 +41,7 @@ func (l *loop) tellEnd() {
 	}
 }
 
-// tellCommand tells the service manager which command runs, and that a cleanup command may need its time limit.
+// tellCommand tells the service manager which command runs, and that a cleanup command may take its whole time limit.
 func (l *loop) tellCommand(c cleanup.Entry) {
 	switch {
 	case c.When == cleanup.AtStop:

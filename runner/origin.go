@@ -28,29 +28,29 @@ func machineID() string {
 	return id
 }
 
-// here returns a Begin with where this process runs.
+// here returns a Begin that identifies the place where this process runs.
 func here() journal.Begin {
 	id := machineID()
 	return journal.Begin{Boot: procfs.Boot(), Machine: &id}
 }
 
-// place says where the processes of a dead run may be.
+// place is where processes of a dead run may exist.
 type place int
 
 const (
-	placeNone  place = iota // none can exist: the machine was restarted, or their PID namespace has ended
+	placeNone  place = iota // nowhere: the machine was restarted, or their PID namespace has ended
 	placeHere               // in this PID namespace: the recorded pids are valid
 	placeOther              // in another PID namespace, which /proc shows
 )
 
-// circumstances are what locate has to know beside the places.
+// circumstances are further inputs of locate.
 type circumstances struct {
-	elsewhere bool // the user has said that no process lives where this process cannot see it
+	elsewhere bool // the user rules out that processes exist where this process cannot see them
 	shared    bool // other machines may use the ledger: a lock that is free does not tell that the run is dead
 }
 
-// locate finds out where the processes of a dead run may be. began and now are the places where the run began and where
-// this process runs. look finds the processes of another PID namespace. An error means that they may be where this
+// locate finds out where processes of a dead run may exist. began and now identify the places where the run began and
+// where this process runs. look finds processes of another PID namespace. An error means that they may exist where this
 // process cannot see them.
 func locate(began, now journal.Begin, c circumstances, look func(namespace string) (place, error)) (place, error) {
 	boot, namespace, _ := strings.Cut(began.Boot, " ")
@@ -69,7 +69,7 @@ func locate(began, now journal.Begin, c circumstances, look func(namespace strin
 			"(mount -t proc proc /proc)")
 	case same:
 		return look(namespace)
-	case began.Machine == nil: // an earlier version
+	case began.Machine == nil: // of an earlier version
 		return placeNone, nil
 	case differ(began, now):
 		return placeNone, errors.New("it began on another machine, where its processes may live " +
@@ -81,14 +81,14 @@ func locate(began, now journal.Begin, c circumstances, look func(namespace strin
 	return placeNone, nil
 }
 
-// differ reports whether two places are certainly on different machines, if their boots differ.
+// differ reports whether two places with different boot ids are certainly on different machines.
 func differ(a, b journal.Begin) bool {
 	return a.Machine != nil && b.Machine != nil && *a.Machine != "" && *b.Machine != "" && *a.Machine != *b.Machine
 }
 
 // look finds out whether /proc shows the processes of another PID namespace.
 func look(namespace string) (place, error) {
-	proc, _ := procfs.Open() // nil: nothing is found
+	proc, _ := procfs.Open() // nil: finds nothing
 	switch found, hidden := proc.Within(namespace); {
 	case len(found) > 0:
 		return placeOther, nil
@@ -99,10 +99,10 @@ func look(namespace string) (place, error) {
 		"(graceful recover there, or on the host as root; or --from-other-machines if that container is gone)")
 }
 
-// locate finds out where the processes of a dead run may be.
+// locate finds out where processes of a dead run may exist.
 func (m remembered) locate(elsewhere bool) (place, error) {
 	found, err := locate(m.Begin, here(), circumstances{elsewhere, m.ledger.IsShared()}, look)
-	if err != nil && m.run.State == machine.Done { // recorded after its tree was empty
+	if err != nil && m.run.State == machine.Done { // it was recorded after its tree was empty
 		return placeNone, nil
 	}
 	if err != nil {
@@ -111,11 +111,11 @@ func (m remembered) locate(elsewhere bool) (place, error) {
 	return found, err
 }
 
-// translate gives the recorded processes of another PID namespace the pids that they have in this one. It returns those
-// that exist. No process matches one that does not.
+// translate replaces the recorded pids of another PID namespace by the pids in this one, and returns the processes that
+// exist. Recorded processes that do not exist no longer match any process.
 func (m *remembered) translate() (known []procfs.Identity) {
 	_, namespace, _ := strings.Cut(m.Begin.Boot, " ")
-	proc, _ := procfs.Open() // nil: nothing is found
+	proc, _ := procfs.Open() // nil: finds nothing
 	found, _ := proc.Within(namespace)
 	for _, id := range recordedIdentities(m.run) {
 		if p := found[id.PID]; p.Start == id.Start {
@@ -138,14 +138,14 @@ func (m *remembered) translate() (known []procfs.Identity) {
 	return known
 }
 
-// frontEnded reports whether the process that began a run has ended. In doubt it is false.
+// frontEnded reports whether the process that began a run has certainly ended.
 func (m remembered) frontEnded() bool {
 	boot, namespace, _ := strings.Cut(m.Begin.Boot, " ")
 	now, front := here(), m.Begin.Front
 	proc, _ := procfs.Open()
 	bootNow, _, _ := strings.Cut(now.Boot, " ")
 	lastTick := uint64(m.Start / (time.Second / procfs.UserHZ))
-	ended := func(p procfs.Process) bool { return p.Dead || p.Start > lastTick } // a later one has reused the pid
+	ended := func(p procfs.Process) bool { return p.Dead || p.Start > lastTick } // a later process has reused the pid
 	switch {
 	case m.Begin.Boot == "" || proc == nil:
 		return false

@@ -8,13 +8,13 @@ import (
 	"graceful/runner/terminal"
 )
 
-// deadOutputs returns those of graceful's outputs that have no reader any more. A command that writes to one gets
+// deadOutputs returns the outputs of graceful that have no reader any longer. A command that writes to them gets
 // SIGPIPE or an error.
 func deadOutputs() cleanup.Outputs {
 	return cleanup.Outputs{Stdout: isDead(unix.Stdout), Stderr: isDead(unix.Stderr)}
 }
 
-// isDead reports whether a descriptor is a pipe or a socket without a reader, or a terminal that has hung up.
+// isDead reports whether a descriptor is a pipe or a socket without a reader, or a terminal after a hangup.
 func isDead(fd int) bool {
 	switch kindOf(fd) {
 	case unix.S_IFIFO:
@@ -23,7 +23,7 @@ func isDead(fd int) bool {
 			return true
 		}
 	case unix.S_IFCHR:
-		if !terminal.WasTerminal(fd) { // of other devices these states mean other things
+		if !terminal.WasTerminal(fd) { // for other devices these events have other meanings
 			return false
 		}
 	default: // a file: its file system may not answer

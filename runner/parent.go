@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With --die-with-parent the end of the process that started graceful is a stop signal. PR_SET_PDEATHSIG does not suit:
+// With --die-with-parent the end of the process that started graceful is a stop signal. PR_SET_PDEATHSIG is unsuitable:
 // it reports the end of the parent's thread, and execve(2) of a set-user-ID program clears it (prctl(2)).
 
-// parentEnded is the cause that the log names.
+// parentEnded is the cause in the log messages.
 const parentEnded = "the process that started graceful has ended"
 
 // watchParent returns a channel that is closed when the process that started graceful has ended.
 //
-// ended reports whether that process had ended before. Then graceful has another parent. That is known in three cases:
-// the parent is not c.Parent; it is init; or graceful's session is neither its own nor the parent's.
+// ended means that the process had already ended, so graceful has another parent. That is known in three cases: the
+// parent is not c.Parent; it is init; or graceful's session is neither its own nor the parent's.
 func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {
@@ -32,7 +32,7 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 		return nil, true, nil
 	}
 	closed := make(chan struct{})
-	wait := waitFor(parent) // of the right process, if it is still the parent
+	wait := waitFor(parent) // waits for the right process, if that is still the parent
 	if unix.Getppid() != parent {
 		return nil, true, nil
 	}
@@ -48,11 +48,11 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	return closed, false, nil
 }
 
-// parentPoll is how often graceful checks its parent if the system reports no end.
+// parentPoll is the interval of checks of the parent where the system does not report its end.
 const parentPoll = 100 * time.Millisecond
 
-// signalDelay is how long a stop signal may take to arrive that was sent before the parent ended, or that ended the
-// parent. Within this time, the parent's end is no second stop signal.
+// signalDelay is how late a stop signal may arrive that was sent before the parent ended, or that ended the parent.
+// Within this time, the parent's end does not count as a second stop signal.
 const signalDelay = 100 * time.Millisecond
 
 // isForeign reports whether graceful's session is neither its own nor its parent's.

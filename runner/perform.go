@@ -58,8 +58,8 @@ func (l *loop) perform(a machine.Action) {
 	}
 }
 
-// forward sends a signal to the target or to its group. SIGCONT follows a stop signal: only a continued process can act
-// on it.
+// forward sends a signal to the target or to its group. After a stop signal it also sends SIGCONT: a suspended process
+// cannot handle the signal.
 func (l *loop) forward(a machine.ForwardSignal) {
 	sig := syscall.Signal(a.Signal)
 	to, send, resume := "group", l.sys.signalGroup, l.sys.signalGroup
@@ -80,7 +80,7 @@ func (l *loop) forward(a machine.ForwardSignal) {
 	}
 }
 
-// sent records that a stop signal was sent, for a graceful that takes over.
+// sent records that a stop signal was sent, for a successor of graceful.
 func (l *loop) sent(s machine.Sent) {
 	at := l.sys.LastStop()
 	if s.Tick, s.PID = at.Tick, at.PID; !s.All || at.Tick != 0 {
@@ -102,8 +102,8 @@ func (l *loop) signalSurvivors(a machine.SignalSurvivors) {
 	}
 }
 
-// killTree begins to kill the tree. It lists the members for log and report first: the parent of one that dies at once
-// may reap it.
+// killTree begins to kill the tree. It first lists the members for the log and the report: a killed member may be
+// reaped by its parent at once.
 func (l *loop) killTree() {
 	var members []procfs.Process
 	if l.says.kills != "" || l.record.history.Kills(l.run.Run) {
@@ -125,7 +125,7 @@ func (l *loop) command(id int) cleanup.Entry {
 	return c
 }
 
-// signalCommand signals the process group of a command. It sends SIGKILL to the descendants of the command, too.
+// signalCommand signals the process group of a command. SIGKILL also goes to all descendants of the command.
 func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
 	p := procfs.Identity{PID: c.PID, Start: c.Start}
@@ -148,7 +148,7 @@ func (l *loop) startTarget() {
 	l.handle(machine.TargetStarted{PID: pid, Start: l.startTime(pid)})
 }
 
-// targetFailed handles an error in starting the target.
+// targetFailed handles a failed start of the target.
 func (l *loop) targetFailed(err error) {
 	status, hint := startFailure(l.run.Config.Command[0], err)
 	l.log.Error("target not started", "command", l.run.Config.Command[0], "err", err, "hint", hint)
@@ -169,7 +169,7 @@ func (l *loop) startCommand(id int) {
 	l.commandStarted(c, pid, discarded)
 }
 
-// commandFailed handles an error in starting a command.
+// commandFailed handles a failed start of a command.
 func (l *loop) commandFailed(id int, err error) {
 	lacking := process.OutOfResources(err)
 	l.handle(machine.CommandFailed{
@@ -178,7 +178,8 @@ func (l *loop) commandFailed(id int, err error) {
 	})
 }
 
-// commandStarted handles the start of a command. A cleanup command that starts before cleanup is no member of the tree.
+// commandStarted handles the start of a command. A cleanup command that starts before the cleanup phase is not a member
+// of the tree.
 func (l *loop) commandStarted(c cleanup.Entry, pid int, discarded cleanup.Outputs) {
 	e := machine.CommandStarted{ID: c.ID, PID: pid, Start: l.startTime(pid), Discarded: discarded}
 	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {

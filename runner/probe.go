@@ -11,26 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A probe performs one step of a run, and starts no run. Package doctor reports what the probes return. So doctor and a
-// run cannot disagree.
+// A probe performs one step of a run without a run. Package doctor reports the results. So doctor and a run agree.
 
-// GuardByDefault reports whether a run has a guard here unless a flag decides otherwise.
+// GuardByDefault reports whether a run has a guard here without a flag.
 func GuardByDefault() bool { return GuardAuto.wanted() }
 
 // ProbeShell returns an error if cleanup commands in shell form cannot run.
 func ProbeShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
 
-// ProbeRequest returns an error if a run with --defer auto refuses requests of the process that made this one.
+// ProbeRequest returns an error if a run with --defer auto refuses requests of the calling process.
 func ProbeRequest(c registry.Call) error { return (&processes{deferring: DeferAuto}).admit(c) }
 
-// ProbeParent reports whether the process that started graceful has ended, or is PID 1. The error says why graceful
-// cannot watch it.
+// ProbeParent reports whether the process that started graceful has ended, or is PID 1. The error is the reason why
+// graceful cannot watch it.
 func ProbeParent() (ended bool, err error) {
 	_, ended, err = watchParent(Config{})
 	return ended, err
 }
 
-// ProbeLedger writes the first record of a run that never starts.
+// ProbeLedger writes the first record of a run that is not started.
 func ProbeLedger(l *ledger.Ledger) error {
 	r := newRun(NewID(), Config{
 		Command: []string{"doctor"}, Name: "doctor", Contain: tree.Auto,

@@ -25,7 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processes is the real operating system.
+// processes implements system on the real operating system.
 type processes struct {
 	*tree.Tree
 	listener *listen.Listener
@@ -37,31 +37,31 @@ type processes struct {
 
 	children       *process.Children
 	guard          *process.Guard // nil: there is none
-	startedByGuard map[int]int    // what a guard that was lost had started: see started
-	since          time.Duration  // the boot-time clock when the run began; 0: this process has begun it
+	startedByGuard map[int]int    // what a lost guard had started: see started
+	since          time.Duration  // boot-time clock when the run began; 0: this process has begun it
 
-	// The controlling terminal. A shell suspends and continues graceful in the place of the target. So graceful is
-	// suspended and continues when the target is and does.
+	// The controlling terminal. A shell suspends and continues graceful instead of the target. So graceful suspends
+	// itself and continues together with the target.
 	terminal *terminal.Terminal // nil: the run has none
 
 	deferring  Defer
-	socket     int                  // for registrations; below 0: none
-	socketLock int                  // see registry.Socket; below 0: none, or only the guard has it
+	socket     int                  // for registrations; negative: none
+	socketLock int                  // see registry.Socket; negative: none, or only the guard has it
 	exits      chan procfs.Identity // see awaitExit
 	pidfds     chan struct{}        // holds one value for each pidfd of awaitExit
 
-	raised   bool             // raisePriority was called
-	priority process.Priority // before that
+	raised   bool             // raisePriority has raised the priority
+	priority process.Priority // the old priority
 
-	stopOn []int // the signals that stop the run that this process is to begin; nil: the default ones
+	stopOn []int // signals that stop the run that this process will begin; nil: the default ones
 
-	spare []int         // descriptors until the target starts: see spareDescriptors
+	spare []int         // reserve until the target starts: see spareDescriptors
 	relay *notify.Relay // nil: the run has none
 
-	parentGone <-chan struct{} // see watchParent; nil: the run does not depend on the parent
+	parentGone <-chan struct{} // see watchParent; nil: no --die-with-parent
 }
 
-// prepare takes over the process. It acquires all that the run needs later, threads included.
+// prepare sets up the process for a run. It acquires everything that the run needs later, including threads.
 func prepare(config Config, log *slog.Logger) (*processes, error) {
 	devNull, err := process.OpenNull()
 	if err != nil {
@@ -91,13 +91,13 @@ func prepare(config Config, log *slog.Logger) (*processes, error) {
 	}, nil
 }
 
-// hearing is what a process knows of signals.
+// hearing is the signal setup of a process.
 type hearing struct {
 	inherited process.Inherited
 	listener  *listen.Listener
 }
 
-// hear finds out which signals graceful was started with, and listens to all.
+// hear reads which signals were ignored and blocked when graceful was started, and listens to all signals.
 var hear = sync.OnceValues(func() (h hearing, err error) {
 	h.inherited = process.ReadInherited()
 	if h.listener, err = listen.Start(h.inherited.Ignored); err != nil {
@@ -111,16 +111,16 @@ var hear = sync.OnceValues(func() (h hearing, err error) {
 	return h, nil
 })
 
-// ListenEarly begins to listen to signals while the caller prepares a run. Do would do it later: it takes long, since
-// the Go runtime hands each signal to another thread and back.
+// ListenEarly begins to listen to signals while the caller prepares a run. This takes long, because the Go runtime
+// passes each signal to another thread and back.
 func ListenEarly() {
 	if startPoller() == nil { // else Do returns the error
 		go hear()
 	}
 }
 
-// maxPidfds returns a quarter of RLIMIT_NOFILE. The server of the socket takes another quarter at most. The run needs
-// the rest: it cannot start a process without a pipe, or find one without a file of /proc.
+// maxPidfds returns a quarter of RLIMIT_NOFILE. The server of the socket takes at most another quarter. The run needs
+// the rest: for files of /proc, for example.
 func maxPidfds() int {
 	var files unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil {
@@ -147,22 +147,23 @@ func (p *processes) newLoop(m remembered) *loop {
 			parentGone: p.parentGone, broken: p.pty.Broken(),
 		},
 	}
-	if m.ledger != nil { // a nil pointer would make the interface non-nil
+	if m.ledger != nil { // a nil pointer would make a non-nil interface
 		l.record.ledger = m.ledger
 	}
-	if m.run.Target.Ended { // a process that was killed may have recorded this and not acted on it
+	if m.run.Target.Ended { // a killed process may have recorded this and not acted on it
 		p.targetEnded(m.run)
 	}
 	if p.socket >= 0 && m.run.State != machine.Done {
 		l.in.requests, l.in.exits = registry.Serve(p.socket, procfs.StartOf).Calls, p.exits
 	}
-	if m.run.State >= machine.Cleaning { // the same
+	if m.run.State >= machine.Cleaning { // as above
 		l.beginCleaning()
 	}
 	return l
 }
 
-// startTarget starts the target. Afterwards graceful holds no descriptor that only the target needs, and no directory.
+// startTarget starts the target. Then it closes the descriptors that only the target needs, and leaves the working
+// directory.
 func (p *processes) startTarget(r Run) (int, error) {
 	env, inheritance := p.withRelay(r.mark(r.Config.Env, r.StopTime())), process.Inheritance()
 	s := process.Spec{
@@ -179,7 +180,7 @@ func (p *processes) startTarget(r Run) (int, error) {
 		p.Started(pid)
 	}
 	for _, fd := range inheritance {
-		_ = unix.Close(fd) // what reads from the other end of a pipe is not to wait for graceful
+		_ = unix.Close(fd) // a reader of a pipe must not wait for graceful to close it
 	}
 	if r.Dir != "" {
 		_ = os.Chdir("/")
@@ -187,12 +188,12 @@ func (p *processes) startTarget(r Run) (int, error) {
 	return pid, err
 }
 
-// ignoredByParents returns the signals that a process ignores which waits for children.
+// ignoredByParents returns the signals for a process to ignore. SIGCHLD is omitted: the process waits for its children.
 func (p *processes) ignoredByParents() []syscall.Signal {
 	return slices.DeleteFunc(slices.Clone(p.inherit.Ignored), func(sig syscall.Signal) bool { return sig == unix.SIGCHLD })
 }
 
-// startCommand starts a cleanup command. What it writes to a dead output is discarded.
+// startCommand starts a cleanup command. It discards output for an output without a reader.
 func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, discarded cleanup.Outputs, err error) {
 	args, env := c.Command.Args, p.withRelay(commandEnv(r, c))
 	ignored := p.ignoredByParents()
@@ -222,14 +223,14 @@ func (p *processes) signalRest(sigs ...syscall.Signal)         { p.pty.SignalAll
 func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
 
-// raisePriority raises the priority of this process while the guard starts the others: they would inherit it.
+// raisePriority raises the priority of this process. Without a guard it does not: started processes would inherit it.
 func (p *processes) raisePriority() {
 	if p.guard != nil && !p.raised {
 		p.raised, p.priority = true, process.RaisePriority()
 	}
 }
 
-// setTarget makes the tree know a target that another process of graceful started.
+// setTarget tells the tree about a target that another process of graceful started.
 func (p *processes) setTarget(r Run) {
 	if r.Target.PID == 0 || r.State >= machine.Cleaning {
 		return
@@ -245,11 +246,11 @@ func (p *processes) isOtherCommand(c procfs.Process, id int) bool {
 	return known && found != strconv.Itoa(id)
 }
 
-// isCommand reports whether a process belongs to the cleanup command id. Before its execve(2), a process lacks the
-// environment of the command; isCommand waits for that.
+// isCommand reports whether a process belongs to the cleanup command id. Before its execve(2), a process does not have
+// the environment of the command; isCommand waits for that.
 //
-// A zombie has no environment, and a short command may be a zombie already. isCommand takes a zombie that led its group
-// for the command: a command that does not run at all is better than one that runs twice.
+// A zombie has no environment, and a short command may already be a zombie. isCommand assumes that a zombie that led
+// its group is the command: not running a command is better than running it twice.
 func (p *processes) isCommand(c procfs.Process, id int) bool {
 	for late := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
 		found, known := p.Environ(c.PID, hookID)

@@ -22,21 +22,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The report lists as many signals as are recorded for it. This line does not compile otherwise.
+// The report lists no more signals than are recorded for it: this line does not compile otherwise.
 const _ = uint(journal.MaxSignals - report.MaxListed)
 
-// now returns the present time.
+// now returns the present time on both clocks.
 func now() journal.Clock { return journal.Clock{Time: time.Now(), Boots: process.SinceBoot()} }
 
-// recorder records the events of a run, for a process that may have to resume the run, and for the report.
+// recorder records the events of a run, for a process that may resume the run, and for the report.
 type recorder struct {
 	ledger    journal.Ledger  // nil: no process would read it
 	history   *report.History // nil: no report is wanted
-	unwritten bool            // a warning was logged that the ledger cannot be written
+	unwritten bool            // a failure to write the ledger was logged
 }
 
 // event records an event before graceful acts on it. If the ledger cannot be written, it logs that once, and the run
-// continues: its promises hold unless graceful is killed.
+// continues: its guarantees then hold unless graceful is killed.
 func (r *recorder) event(e machine.Event, changed bool, at time.Time, log *slog.Logger) error {
 	if r.ledger == nil {
 		return nil
@@ -73,7 +73,7 @@ func begin(l journal.Ledger, r Run, p *processes) error {
 		Ignored: p.inherit.Ignored, Blocked: p.inherit.Blocked, Terminal: saved,
 		Front: os.Getpid(), Followed: procfs.IsFollowedByInit(), Boot: procfs.Boot(), Dir: cleanup.Text(r.dir()),
 	}
-	if r.Config.StateDir != "" { // only then a process of another machine may read the ledger
+	if r.Config.StateDir != "" { // else no process of another machine can read the ledger
 		b.Machine = here().Machine
 	}
 	for c := range r.Cleanup.Entries.All() {
@@ -87,11 +87,11 @@ func (r Run) dir() string {
 	if r.Dir != "" {
 		return r.Dir
 	}
-	dir, _ := os.Getwd() // only recover misses a directory that was removed
+	dir, _ := os.Getwd() // a missing directory affects only recover
 	return dir
 }
 
-// signals returns how many signals are recorded only for the report.
+// signals returns how many signals are recorded for the report alone.
 func (r Run) signals() int {
 	if r.Config.Report == "" {
 		return 0
@@ -99,7 +99,7 @@ func (r Run) signals() int {
 	return journal.MaxSignals
 }
 
-// remembered is a run as its ledger describes it.
+// remembered is a run as read from its ledger.
 type remembered struct {
 	journal.Replayed
 	run     Run
@@ -107,7 +107,7 @@ type remembered struct {
 	ledger  *ledger.Ledger  // nil: the run has none
 }
 
-// beginning returns a run that begins now.
+// beginning returns a new run in the form of remembered.
 func beginning(r Run, l *ledger.Ledger) remembered {
 	now := time.Now()
 	return remembered{
@@ -186,12 +186,12 @@ func (p *processes) writeReport(r Run, h *report.History) error {
 	}
 	text, err := cleanup.EncodeIndentedJSON(doc)
 	if err == nil {
-		// The draft has the same name in each process of the run. So a process replaces the draft that a killed one left.
+		// Each process of the run uses the same name for the draft. So it replaces the draft of a killed process.
 		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Patience()))
 	}
 	if err != nil {
 		var errno syscall.Errno
-		if errors.As(err, &errno) { // without names of files that the user does not know
+		if errors.As(err, &errno) { // omit names of files that the user does not know
 			err = errno
 		}
 		return fmt.Errorf("writing report %s: %w", r.Config.Report, err)

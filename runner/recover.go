@@ -14,25 +14,26 @@ import (
 	"graceful/runner/tree"
 )
 
-// Recovery is what Recover is asked for.
+// Recovery is the request to Recover.
 type Recovery struct {
 	StateDir       string
 	StrictStateDir bool   // it is an error if another user can replace StateDir
-	Name           string // of the only run to finish; "": all runs
+	Name           string // name of the only run to finish; "": all runs
 	Retry          bool   // run interrupted commands again
 
-	// FromOtherMachines finishes runs, too, that began where this process sees no processes: none of them lives.
+	// FromOtherMachines also finishes runs that began where this process cannot see: the user declares their processes
+	// dead.
 	FromOtherMachines bool
 }
 
-// Recovered is what Recover did.
+// Recovered is the result of Recover.
 type Recovered struct {
-	Failed  int            // runs that could not be finished, or a command of which failed or was interrupted
-	Stopped syscall.Signal // the signal that stopped Recover between two runs, or 0
+	Failed  int            // runs that could not be finished, or with a command that failed or was interrupted
+	Stopped syscall.Signal // signal that stopped Recover between two runs, or 0
 }
 
-// Recover finishes the runs in a state directory whose processes of graceful were all killed. Like Do it takes over the
-// process. An error means that it finished no run; ErrSetup is one such error.
+// Recover finishes the runs in a state directory whose processes of graceful were all killed. Like Do, it takes over
+// the process. An error means that no run was finished; ErrSetup is one example.
 func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	if err := startPoller(); err != nil {
 		return done, fmt.Errorf("%w: %w%s", ErrSetup, err, hintAtLimit(err))
@@ -91,8 +92,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	return done, nil
 }
 
-// leaveAlone logs why a ledger that is locked is left alone. It reports whether that is a failure: no process is
-// finishing the run.
+// leaveAlone logs the reason why Recover skips a locked ledger. failed means that no process can finish the run.
 func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bool) {
 	m, err := peek(dir, file)
 	if err == nil && (name == "" || name == m.run.Config.Name) && m.frontEnded() {
@@ -106,8 +106,8 @@ func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bo
 	return false
 }
 
-// finishWanted finishes the run of a ledger, if it is wanted. It waits for locks until late. It returns the stop signal
-// that arrived meanwhile, or 0.
+// finishWanted finishes the run of a ledger if want selects it. It waits for locks until late. It returns the stop
+// signal that arrived meanwhile, or 0.
 func (p *processes) finishWanted(
 	want Recovery, runLedger *ledger.Ledger, late time.Time,
 ) (stopped syscall.Signal, err error) {
@@ -127,8 +127,8 @@ func (p *processes) finishWanted(
 		return 0, err
 	}
 	p.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
-	// A ledger that was set aside gets its old name back. So another process finds this retry if it is killed, too, and
-	// no run of that name begins meanwhile.
+	// A ledger that was set aside gets its old name back. So if this process is killed, too, another process finds the
+	// retry. Also, no run of that name begins meanwhile.
 	_, err = locked(late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
 	if errors.Is(err, ledger.ErrAlive) {
 		err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)

@@ -16,18 +16,18 @@ import (
 	"graceful/runner/process"
 )
 
-// registrar is the loop's state of registrations.
+// registrar is the loop's state for registrations.
 type registrar struct {
-	answer machine.Answer // the machine's last answer
-	limit  time.Duration  // of the last command that asked for more than a registered command may have; else 0
-	keys   map[string]int // the id of the last entry with a key
-	envs   map[uint64]int // the id of the first entry with an environment, by its hash
+	answer machine.Answer // last answer of the machine
+	limit  time.Duration  // limit of the last command if it asked for more than a registered command may have; else 0
+	keys   map[string]int // id of the last entry with a key
+	envs   map[uint64]int // id of the first entry with an environment, by its hash
 	seed   maphash.Seed
 }
 
-// request lets the machine decide on a request, and answers it when the decision is recorded.
+// request lets the machine decide on a request, and answers when the decision is recorded.
 func (l *loop) request(c registry.Call) {
-	if c.Gone() { // a client that learns no id has registered no command
+	if c.Gone() { // a client that does not receive an id has registered no command
 		l.log.Info("no process waits for the answer", "request", c.Do, "from", c.Peer.PID)
 		c.Answer(registry.Response{})
 		return
@@ -100,8 +100,8 @@ func (l *loop) register(c registry.Call) {
 	l.awaitExit(l.command(l.reg.answer.ID))
 }
 
-// shareEnv makes commands with equal environments share one. It returns the hash of the environment. A script may
-// register many commands with one environment.
+// shareEnv makes commands with equal environments share one copy, because a script may register many commands. It
+// returns the hash of the environment.
 func (l *loop) shareEnv(e *cleanup.Entry) (key uint64) {
 	sum := func(env []string) uint64 {
 		var h maphash.Hash
@@ -140,8 +140,8 @@ func (l *loop) deadlineLeft() time.Duration {
 	return 0
 }
 
-// reserve reserves space for the record of a registration and for all events that may follow. Without space it refuses
-// the command, and nothing is recorded. It reports whether e can be handled.
+// reserve reserves space for the record of a registration and for all later events of its command. Without space it
+// refuses the command, and records nothing. It reports whether e can be handled.
 func (l *loop) reserve(e machine.Event, after Run) bool {
 	added, ok := e.(machine.Registered)
 	if !ok || l.record.ledger == nil || !after.Changed(l.run.Run) {
@@ -157,7 +157,7 @@ func (l *loop) reserve(e machine.Event, after Run) bool {
 // undoRequest refuses a request that could not be recorded. It returns false for other events.
 //
 // If the ledger is full, the record is lost and the run is unchanged. After another error, the record may still be
-// written together with the next one; so the command is withdrawn.
+// written together with the next one, so undoRequest withdraws the command.
 func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 	switch e.(type) {
 	case machine.Registered, machine.Withdrawn:

@@ -21,13 +21,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run is a run and its configuration. It embeds the machine's part.
+// Run is a run and its configuration. The embedded part belongs to the machine.
 type Run struct {
 	machine.Run
 	ID     string
 	Config Config
 	Cgroup string // directory of the cgroup that the target runs in; "": none
-	Socket string // address at which commands are registered; "": none
+	Socket string // address for registrations; "": none
 	Dir    string // working directory of commands; "": graceful's
 }
 
@@ -36,7 +36,7 @@ func newRun(id string, config Config) Run {
 	return Run{Run: machine.New(config.Policy, config.OnExit, config.OnStop), ID: id, Config: config}
 }
 
-// NewID returns an id for a run: 32 hexadecimal digits. It distinguishes runs; it is no secret.
+// NewID returns an id for a run: 32 hexadecimal digits. It identifies a run and is not secret.
 func NewID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
 
 // advanced returns the run after an event, and the actions that the event causes.
@@ -45,26 +45,26 @@ func (r Run) advanced(e machine.Event, now time.Time) (_ Run, todo []machine.Act
 	return r, todo
 }
 
-// Result is how graceful is to end after a run.
+// Result describes how graceful ends after a run.
 type Result struct {
 	Status int // exit status
-	Raise  int // the signal to end by instead; 0: none
+	Raise  int // signal to end by instead; 0: none
 }
 
 func (r Run) result() Result { return Result{r.Status(), r.Raise()} }
 
-// stoppedBy returns the result of a run that a stop signal ended before anything was started.
+// stoppedBy returns the result of a run that a stop signal ended before the start of the target.
 func stoppedBy(sig syscall.Signal, c Config) Result {
 	r := newRun("", c)
 	r.Target.Ended, r.Target.Ending = true, machine.Ending{Signal: int(sig)}
 	return r.result()
 }
 
-// ErrSetup is wrapped by the errors of Do and Recover: the setup failed, and nothing was started.
+// ErrSetup is wrapped by the errors of Do and Recover for a failed setup: nothing was started.
 var ErrSetup = errors.New("setting up the run")
 
-// Do performs a run from start to exit, and returns its result. It writes messages to the log. An error (ErrSetup)
-// means that nothing was started. Once the target is started, failures are part of the run.
+// Do performs a run from start to exit, and returns its result. It logs messages to log. An error (ErrSetup) means that
+// nothing was started. After the start of the target, failures are part of the run.
 //
 // Do takes over the process: its signals, its children, its threads. A process performs one run.
 func Do(config Config, log *slog.Logger) (Result, error) {
@@ -133,11 +133,11 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if stopped != 0 {
 		return stoppedBy(stopped, config), nil
 	}
-	p.pty = newPolicy(pty, config) // after openLedger, which may finish another run: that one has no terminal
+	p.pty = newPolicy(pty, config) // not before openLedger, which may finish another run: that has no terminal
 	return p.perform(r, runLedger)
 }
 
-// perform records how the run begins, performs it, and removes its ledger.
+// perform records the beginning of the run, performs it, and removes its ledger.
 func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if r.Config.Defer != DeferOff {
 		s, err := registry.Listen(r.ID)
@@ -172,7 +172,7 @@ func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	return r.result(), nil
 }
 
-// performGuarded performs the run, with a guard if it is to have one.
+// performGuarded performs the run, with a guard if the configuration wants one.
 func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error) {
 	if g := r.Config.Guard; g.wanted() {
 		guarded, err := p.startGuard(r, runLedger)
@@ -195,7 +195,7 @@ func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error)
 	return p.newLoop(beginning(r, runLedger)).start(), nil
 }
 
-// workingDir returns the path of the working directory, or "" if it does not lead there: then graceful has to stay.
+// workingDir returns the path of the working directory, or "" if no path leads there. Then graceful cannot leave it.
 func workingDir() string {
 	dir, err := unix.Getwd()
 	var here, there unix.Stat_t
@@ -206,7 +206,7 @@ func workingDir() string {
 	return dir
 }
 
-// openReport opens the destination of the report before the run can change what its path leads to. The ledger gets the
+// openReport opens the destination of the report before the run can change what the path refers to. The ledger gets the
 // path without links, because recover follows none.
 func openReport(config *Config) (*report.File, error) {
 	if config.Report == "" {
@@ -220,8 +220,8 @@ func openReport(config *Config) (*report.File, error) {
 	return destination, nil
 }
 
-// openParent watches the process that started graceful, if its death is to stop the run. It reports whether that
-// process has ended already, and logs that.
+// openParent watches the process that started graceful, with --die-with-parent. It logs and reports whether that
+// process has already ended.
 func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bool, err error) {
 	if !config.DieWithParent {
 		return nil, false, nil

@@ -17,7 +17,7 @@ func (p *processes) member(int, uint64, int) (procfs.Process, error) {
 
 func (p *processes) awaitExit(procfs.Identity) bool { return false }
 
-// waitFor cannot wait on this system.
+// waitFor returns a function that cannot wait on this system.
 func waitFor(int) func() bool { return func() bool { return false } }
 
 // kindOf returns the type of the file of a descriptor (S_IFMT), or 0.
@@ -29,8 +29,8 @@ func kindOf(fd int) uint32 {
 	return uint32(st.Mode) & unix.S_IFMT
 }
 
-// isShutDown is for Linux.
+// isShutDown returns false: the check needs Linux.
 func isShutDown(int) bool { return false }
 
-// admit admits all processes of graceful's user and of root. This system reports no more about the peer.
+// admit admits all processes of graceful's user and of root. This system reports no more about a peer.
 func (p *processes) admit(registry.Call) error { return nil }

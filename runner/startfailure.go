@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkCommands returns an error if there are too many commands, or if one cannot run for want of a shell.
+// checkCommands returns an error if there are too many commands, or if a command needs a missing shell.
 func checkCommands(commands []cleanup.Command) error {
 	if n := len(commands); n > machine.MaxCommands {
 		return fmt.Errorf("%w: %d commands were given, and %d are the most", journal.ErrTooLarge, n, machine.MaxCommands)
@@ -30,8 +30,8 @@ func checkCommands(commands []cleanup.Command) error {
 	return nil
 }
 
-// checkSizes returns an error if a command of the configuration is too long for execve(2) with the variables that a run
-// adds.
+// checkSizes returns an error if a command of the configuration, with the variables of a run, is too long for
+// execve(2).
 func (r Run) checkSizes() error {
 	for c := range r.Cleanup.Entries.All() {
 		if err := process.CheckSize(c.Command.Args, commandEnv(r, *c)); err != nil {
@@ -41,8 +41,8 @@ func (r Run) checkSizes() error {
 	return nil
 }
 
-// startFailure returns the exit status for an error in starting the target, as env(1) and shells return it. It adds a
-// hint where the error alone would mislead.
+// startFailure returns the exit status for a failed start of the target, as in env(1) and shells. It adds a hint where
+// the error alone would mislead.
 func startFailure(command string, err error) (status int, hint string) {
 	switch {
 	case errors.Is(err, process.ErrCgroup):
@@ -50,7 +50,7 @@ func startFailure(command string, err error) (status int, hint string) {
 	case process.OutOfResources(err):
 		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
 	case errors.Is(err, process.ErrInterpreter):
-		return 126, "" // the error tells it
+		return 126, "" // the error explains it
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		if !strings.Contains(command, "/") {
 			hint = "no directory in PATH has it"

@@ -19,7 +19,7 @@ import (
 // the ledger's descriptor until its execve(2).
 const lockPatience = 500 * time.Millisecond
 
-// locked calls open until no other process has the lock, or the time is later than late.
+// locked calls open until no other process has the lock, or until the time late.
 func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger, error) {
 	for {
 		runLedger, err := open()
@@ -30,8 +30,8 @@ func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger
 	}
 }
 
-// openLedger opens the ledger in the state directory. It returns nil if there is no state directory. It first finishes
-// the dead runs of the same name. stopped is a stop signal that arrived meanwhile.
+// openLedger opens the ledger in the state directory, or returns nil if the run has none. It first finishes the dead
+// runs of the same name. stopped is a stop signal that arrived meanwhile.
 func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	if config.StateDir == "" {
 		return nil, 0, nil
@@ -59,7 +59,7 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 			return nil, stopped, err
 		}
 		m, err := read(runLedger)
-		if errors.Is(err, journal.ErrEmpty) { // new, or its run was killed before it had begun
+		if errors.Is(err, journal.ErrEmpty) { // new, or the earlier run was killed before it began
 			return runLedger, 0, nil
 		}
 		if err == nil {
@@ -71,11 +71,11 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 	}
 }
 
-// unnamed returns what follows the name of a run in the name of its ledger if the user did not give the name.
+// unnamed returns the suffix of a ledger's name for a run without a name from the user.
 func unnamed(id string) string { return "." + id }
 
-// finishNamesakes finishes the dead runs of a name, given by the user or not. It omits the ledger that the new run is
-// to have. One that cannot be finished is a warning.
+// finishNamesakes finishes the dead runs of a name, whether the user gave it or not. It omits the ledger of the new
+// run. It logs a warning for each run that it cannot finish.
 func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped syscall.Signal, err error) {
 	files, err := dir.Names()
 	if err != nil {
@@ -98,8 +98,8 @@ func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped
 	return 0, nil
 }
 
-// finishNamesake finishes the run of a ledger if it is dead and has the name. It waits until late for the lock of a run
-// that has just been killed, but not for that of a live one.
+// finishNamesake finishes the run of a ledger if the run is dead and has the name. It waits until late for the lock of
+// a killed run, but does not wait for a live run.
 func (p *processes) finishNamesake(
 	dir *ledger.Dir, file, name string, late time.Time,
 ) (stopped syscall.Signal, err error) {
@@ -146,11 +146,11 @@ func (p *processes) finishFirst(m remembered) (stopped syscall.Signal, err error
 	return stopped, err
 }
 
-// replaceable is the warning, or the error, that a parent of the state directory is unsafe.
+// replaceable is the warning, or the error, about an unsafe parent of the state directory.
 const replaceable = "the state directory can be replaced by others"
 
-// checkParents warns if another user can replace the state directory, which exists. With strict set, that is an error.
-// By default it is none, because a Kubernetes volume is writable by all users or by a group.
+// checkParents logs a warning if another user can replace the existing state directory. With strict it returns an error
+// instead. The default is a warning, because all users or a group may write to a Kubernetes volume.
 func checkParents(path string, strict bool, log *slog.Logger) error {
 	why, hint, err := UnsafeParents(path)
 	if err != nil || why == "" {
@@ -167,9 +167,9 @@ func checkParents(path string, strict bool, log *slog.Logger) error {
 	return nil
 }
 
-// UnsafeParents describes the parents of the state directory at path that let another user replace it, and what to do
-// about them. why is empty if there are none. The error is fs.ErrNotExist if an element of the path does not exist; why
-// then describes the elements before it.
+// UnsafeParents describes the parents of the state directory at path that let another user replace it, and the remedy.
+// why is empty if there are none. The error is fs.ErrNotExist if an element of the path does not exist; why then
+// describes the elements before it.
 func UnsafeParents(path string) (why, hint string, err error) {
 	unsafe, err := ledger.UnsafeParents(path)
 	var reasons, hints []string

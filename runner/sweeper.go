@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A look at the tree takes minLook at least and maxLook at most: half of the time until the deadline. What a shorter
-// one misses would count as gone.
+// minLook and maxLook bound the time that a look at the tree may take: half of the time until the deadline. A shorter
+// look could miss processes, and they would count as gone.
 const minLook, maxLook = 2 * time.Second, 10 * time.Second
 
 // limitLook limits how long the next looks at the tree take.
@@ -24,20 +24,21 @@ func (l *loop) limitLook() {
 	l.sys.Until(time.Now().Add(limit))
 }
 
-// sweeper is the state of a tree that is being emptied. It decides when to check the tree again, and when to give up.
+// sweeper is the state of a tree that is being emptied. It schedules the checks of the tree, and decides when to give
+// up.
 type sweeper struct {
 	killing bool                     // SIGKILL is sent repeatedly until the tree is empty
-	began   time.Time                // of the killing
+	began   time.Time                // when the killing began
 	again   bool                     // a pass has been made
 	killed  map[procfs.Identity]kill // the processes that the last pass found
-	denied  map[int]bool             // those that graceful may not signal
-	look    time.Time                // when to check again whether the tree is empty; zero: when a child ends
-	pause   time.Duration            // between two checks; it grows while no process ends
-	givenUp []string                 // the processes that a warning has named as left
-	unseen  time.Time                // since when passes find no process in a tree that is not empty
+	denied  map[int]bool             // those of them that graceful may not signal
+	look    time.Time                // next check whether the tree is empty; zero: when a child ends
+	pause   time.Duration            // time between two checks; it grows while no process ends
+	givenUp []string                 // the remaining processes in the last warning
+	unseen  time.Time                // since when passes find no process, although the tree is not empty
 }
 
-// kill is a process that was sent SIGKILL.
+// kill is the record of a process that was sent SIGKILL.
 type kill struct {
 	first time.Time
 	name  string
@@ -52,15 +53,15 @@ func (s *sweeper) stop() {
 	s.killing, s.look, s.pause, s.unseen = false, time.Time{}, 0, time.Time{}
 }
 
-// later schedules the next check. The pause grows, because the end of a process that is not a child is not reported.
+// later schedules the next check. The pause grows: the kernel reports only the ends of children.
 func (s *sweeper) later() {
 	s.pause = min(max(2*s.pause, time.Millisecond), 100*time.Millisecond)
 	s.look = time.Now().Add(s.pause)
 }
 
-// pass records the processes that a pass of SIGKILL has found. It reports whether none of them can be ended: each may
-// not be signalled, or has not ended within patience. The target, if it lives, has that time in either case. Processes
-// that are born all the time are given up after twice that time. late tells that the pass may have missed processes.
+// pass records the processes that a pass of SIGKILL has found. hopeless means that none of them can be ended: graceful
+// may not signal it, or it has not ended within patience. A live target gets that time in either case. hopeless is also
+// true if new processes have kept appearing for twice that time. late means that the pass may have missed processes.
 func (s *sweeper) pass(found, denied []procfs.Process, target int, patience time.Duration, late bool) (hopeless bool) {
 	now := time.Now()
 	if len(found) > 0 {
@@ -106,7 +107,7 @@ func (s *sweeper) left() (left []procfs.Process) {
 	return left
 }
 
-// names returns them in the form "pid (name)".
+// names returns the processes that the last pass found, in the form "pid (name)".
 func (s *sweeper) names() (names []string) {
 	for _, p := range s.left() {
 		names = append(names, fmt.Sprintf("%d (%s)", p.PID, p.Name))
@@ -120,15 +121,15 @@ func (l *loop) emptying() bool {
 	return l.run.State == machine.Sweeping || l.run.State == machine.Cleaning && l.run.Cleanup.Clearing || l.sweep.killing
 }
 
-// killMore kills the members that were born since the last pass. In the grace, it signals members that were orphaned
-// meanwhile.
+// killMore kills the members that were born since the last pass. During the grace period, it instead signals members
+// that were orphaned meanwhile.
 func (l *loop) killMore() {
 	if l.sweep.killing && l.kill() {
 		if !l.run.Target.Ended {
 			l.giveUpTarget()
 			return
 		}
-		if left := l.sweep.names(); !slices.Equal(left, l.sweep.givenUp) { // one warning for all passes that leave them
+		if left := l.sweep.names(); !slices.Equal(left, l.sweep.givenUp) { // one warning for each set
 			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
 			l.sweep.givenUp = left
 		}
@@ -148,7 +149,7 @@ func (l *loop) killMore() {
 	}
 }
 
-// giveUpTarget goes on without a target that SIGKILL does not end.
+// giveUpTarget continues without a target that SIGKILL does not end.
 func (l *loop) giveUpTarget() {
 	pid := l.run.Target.PID
 	if l.sweep.denied[pid] {
@@ -162,11 +163,11 @@ func (l *loop) giveUpTarget() {
 	l.handle(machine.TargetGivenUp{After: time.Since(l.began)})
 }
 
-// killsGroup reports whether SIGKILL is only for the target's process group: the run keeps the other members.
+// killsGroup reports whether SIGKILL goes only to the target's process group, because the run keeps the other members.
 func (l *loop) killsGroup() bool { return l.run.Keeps() && l.run.State == machine.Killing }
 
-// kill sends SIGKILL to the members once. It reports whether none of them can be ended. From the second pass on it
-// kills the children first: one that forks and ends lives no longer than reading it takes.
+// kill sends SIGKILL to the members once. hopeless means that none of them can be ended. From the second pass on, kill
+// starts with the children, without examining each: a process that forks and ends may live too short for that.
 func (l *loop) kill() (hopeless bool) {
 	kill := l.sys.Kill
 	if l.killsGroup() {

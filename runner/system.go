@@ -30,17 +30,17 @@ type (
 		startCommand(Run, cleanup.Entry) (pid int, discarded cleanup.Outputs, err error)
 		cleaning() // from now on only cleanup commands are started
 	}
-	// reaper looks at children that have ended, and reaps them.
+	// reaper examines children that have ended, and reaps them.
 	reaper interface {
 		peek() (pid int, ending machine.Ending, childless bool)
 		startOf(pid int) (dirGone bool, err error) // of a child that peek has returned
 		usage(pid int) *machine.Usage              // of a child that peek has returned
 		reap(pid int)
 		lostGuard() (lost, orphaned bool) // orphaned: graceful is no ancestor of the tree
-		isGuardChild() bool               // or no guard is there; else no signal tells that it was suspended
-		raisePriority()                   // there are more ends than it has time for
+		isGuardChild() bool               // or there is no guard; else no signal reports that it was suspended
+		raisePriority()                   // more processes end than graceful can reap in its time
 	}
-	// members finds the members of the run. A tree.Tree is one.
+	// members finds the members of the run. tree.Tree implements it.
 	members interface {
 		Members() []procfs.Process    // alive
 		Children() []procfs.Process   // dead or alive
@@ -50,8 +50,8 @@ type (
 		Exempt(pid int)           // this child is a cleanup command, and not a member
 		Keep(variable string)     // excludes the present members; later ones have the variable
 		Disband() error           // removes the run's cgroup
-		Until(time.Time)          // then a look at the tree ends with what it has seen; zero: never
-		IsLate() bool             // that time is over
+		Until(time.Time)          // a look at the tree ends at this time with a partial result; zero: never
+		IsLate() bool             // that time has passed
 
 		OnlyGroupOf(target procfs.Identity) // of a tree that findOrphaned has found
 	}
@@ -64,15 +64,15 @@ type (
 		signalSurvivors(...syscall.Signal)
 		signalRest(...syscall.Signal)
 		signalCommand(pid int, sig syscall.Signal)
-		LastStop() procfs.Moment // just before stopGroup or signalRest
+		LastStop() procfs.Moment // time just before stopGroup or signalRest
 		stopBegun(stopOn []int)  // by one of these signals
 		WasStopped(sig syscall.Signal, all bool, at procfs.Moment)
 	}
-	// killer empties the tree. A tree.Tree is one.
+	// killer empties the tree. tree.Tree implements it.
 	killer interface {
 		Kill() (found, denied []procfs.Process) // denied: those that graceful may not signal
 		KillGroup() (found, denied []procfs.Process)
-		KillChildren()     // kills the children, without a look at each
+		KillChildren()     // without examining each of them
 		KillBelow(pid int) // kills a child's group and descendants
 		SignalAll(procfs.Identity, syscall.Signal)
 		SignalOrphans(...syscall.Signal)
@@ -93,17 +93,17 @@ type (
 	}
 	// waiter identifies processes that graceful did not start, or that make requests.
 	waiter interface {
-		started() map[int]int                         // pids of what the guard has started, by the ids of the commands
-		discarded(id int) cleanup.Outputs             // the outputs that a command of started does not have
-		findOrphaned(Run) error                       // the tree descends from no process of graceful
-		setTarget(Run)                                // another process of graceful started it
+		started() map[int]int                         // pids of the processes that the guard has started, by command id
+		discarded(id int) cleanup.Outputs             // discarded outputs of a command in started
+		findOrphaned(Run) error                       // for a tree that descends from no process of graceful
+		setTarget(Run)                                // for a target that another process of graceful started
 		isOtherCommand(p procfs.Process, id int) bool // p certainly belongs to another command
 		isCommand(p procfs.Process, id int) bool      // p belongs to this command, as far as is known
 		member(pid int, start uint64, asker int) (procfs.Process, error)
 		awaitExit(procfs.Identity) bool // the end of the process will be reported
 		admit(registry.Call) error      // nil: the process is admitted
 	}
-	// finisher performs the last steps of a run, and tells of them.
+	// finisher performs the last steps of a run, and reports them.
 	finisher interface {
 		tell(assignments ...string) // sends a message to the service manager: see sd_notify(3)
 		relayRest(r Run, stopping bool) (relayed <-chan struct{})

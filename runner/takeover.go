@@ -22,12 +22,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SuccessorName is the argv[0] of a graceful that the guard starts after another one was killed.
+// SuccessorName is argv[0] of a graceful that the guard starts after its predecessor was killed.
 const SuccessorName = "graceful: taking over"
 
 // TakeOver resumes a run whose graceful was killed: it stops the tree and runs the cleanup commands. args are the
-// process's arguments after argv[0]. Before the guard ends, whose end is the run's for all that watch it, flush writes
-// what was logged. TakeOver returns the exit status, which only the guard sees.
+// arguments after argv[0]. flush writes the log before the guard ends, because the guard's end is the end of the run
+// for its observers. TakeOver returns the exit status, which only the guard sees.
 func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush func()) (int, error) {
 	go hear()
 	p, m, err := inherit(args, logger)
@@ -37,7 +37,7 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush 
 	p.guard.Lead()
 	m.history.TakeOver()
 	l := p.newLoop(m)
-	if m.run.State != machine.Done { // else it may not have written the report
+	if m.run.State != machine.Done { // if the run is done, the report may still be missing
 		p.log.Warn("graceful was killed; taking over the run")
 		if lost, orphaned := p.lostGuard(); lost {
 			l.goOnWithoutGuard(orphaned)
@@ -58,8 +58,7 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush 
 	return r.result().Status, err
 }
 
-// inherit reads the arguments that succession gives, and takes over the descriptors that they name. Then it takes over
-// the process.
+// inherit parses the arguments from succession, takes over the descriptors that they name, and sets up the process.
 func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *processes, m remembered, err error) {
 	if len(args) != 10 {
 		return nil, m, errors.New("this is for graceful itself to call")
@@ -98,7 +97,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	if err != nil {
 		return nil, m, err
 	}
-	// The first graceful has logged the warnings of the same preparation.
+	// The first graceful has logged these warnings already.
 	if p, err = prepare(m.run.Config, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, m, err
 	}
@@ -124,8 +123,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	return p, m, nil
 }
 
-// takeOver reconciles a run with the processes that the guard has started. A process may have been started or have
-// ended without a record.
+// takeOver reconciles a run with the processes that the guard has started. A start or an end may have no record.
 func (l *loop) takeOver() {
 	started := l.sys.started()
 	target := l.run.Target
@@ -136,7 +134,7 @@ func (l *loop) takeOver() {
 		}
 	}
 	switch pid := started[0]; {
-	case target.PID != 0 && !target.Ended && pid != target.PID: // it was reaped, and its end could not be recorded
+	case target.PID != 0 && !target.Ended && pid != target.PID: // it was reaped, but its end could not be recorded
 		l.handle(machine.Recovered{After: time.Since(l.began)})
 	case l.run.State == machine.Starting && pid != 0:
 		l.run.Target.PID = pid
@@ -161,10 +159,10 @@ func (l *loop) takeOver() {
 	for _, a := range machine.Resume(l.run.Run) {
 		l.perform(a)
 	}
-	l.reapAll() // a process that has ended already did not end because of the takeover
+	l.reapAll() // a process that has already ended did not end because of the takeover
 }
 
-// retry calls try up to three times. It is for system calls that have no lasting reason to fail.
+// retry calls try up to three times, for system calls that may fail temporarily.
 func retry(try func() error) (err error) {
 	for range 3 {
 		if err = try(); err == nil {

@@ -12,15 +12,15 @@ import (
 // watcher watches processes that are not graceful's children.
 type watcher struct {
 	awaited   map[procfs.Identity][]int // the ids of the commands that wait for a process
-	unwatched []procfs.Identity         // those processes whose end is not reported: they have to be polled
-	commands  []procfs.Identity         // running cleanup commands that another process of graceful started
-	at        time.Time                 // when to poll commands and unwatched next; zero: there are none
+	unwatched []procfs.Identity         // those of them that must be polled, because their end is not reported
+	commands  []procfs.Identity         // running cleanup commands of another process of graceful
+	at        time.Time                 // next poll of commands and unwatched; zero: there are none
 }
 
 // watchEvery is the interval of the polls.
 const watchEvery = 50 * time.Millisecond
 
-// awaitExit watches the process that a command waits for. When that process has ended, the command starts.
+// awaitExit watches the process that a command waits for. The command starts when that process has ended.
 func (l *loop) awaitExit(c cleanup.Entry) {
 	if c.Exits.PID == 0 || c.Progress != cleanup.Pending || c.Delayed || l.run.State >= machine.Cleaning {
 		return
@@ -49,7 +49,7 @@ func (l *loop) processExited(id procfs.Identity) {
 	}
 }
 
-// checkExits polls the processes whose end is not reported.
+// checkExits polls the processes whose ends are not reported.
 func (l *loop) checkExits() {
 	w, now := &l.waits, time.Now()
 	if w.at.IsZero() || now.Before(w.at) {
@@ -69,11 +69,11 @@ func (l *loop) checkExits() {
 	}
 	w.at = time.Time{}
 	if len(w.commands)+len(w.unwatched) > 0 {
-		w.at = time.Now().Add(max(watchEvery, time.Since(now))) // polls take half of the time at most
+		w.at = time.Now().Add(max(watchEvery, time.Since(now))) // polls take at most half of the time
 	}
 }
 
-// without returns a list without one process. The list stays as it was: a loop may be reading it.
+// without returns a copy of a list without one process. It does not change the list, which a loop may be reading.
 func without(list []procfs.Identity, id procfs.Identity) []procfs.Identity {
 	return slices.DeleteFunc(slices.Clone(list), func(other procfs.Identity) bool { return other == id })
 }
