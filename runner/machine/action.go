@@ -2,7 +2,7 @@ package machine
 
 import "time"
 
-// Action is something that the machine asks graceful to do: one of the types below.
+// Action is a request of the machine to graceful: one of the types below.
 type Action any
 
 // Actions on the target and its tree.
@@ -13,7 +13,7 @@ type (
 	ForwardSignal struct {
 		Signal int
 		Alone  bool // to the target alone
-		Resume bool // SIGCONT follows, so that a suspended process can act on the signal
+		Resume bool // SIGCONT follows, so that a suspended process can handle the signal
 	}
 	// Suspend suspends graceful itself, after the target's group was asked to suspend.
 	Suspend struct{}
@@ -23,12 +23,12 @@ type (
 		Resume bool // SIGCONT follows
 		Rest   bool // only to survivors that have had no stop signal
 	}
-	// LeaveSurvivors leaves all present members of the tree alone from now on.
+	// LeaveSurvivors makes graceful leave all present members of the tree alone.
 	LeaveSurvivors struct{}
-	// KillTree sends SIGKILL to the tree, again and again until TreeEmptied; with KeepSurvivors in Killing, to the
-	// target's process group until TargetEnded.
+	// KillTree sends SIGKILL to the tree repeatedly until TreeEmptied. With KeepSurvivors in Killing, it sends SIGKILL
+	// to the target's process group until TargetEnded.
 	KillTree struct{}
-	// RelayRest relays what the target has written to its terminal and graceful has not read yet.
+	// RelayRest relays the output that graceful has not read yet from the target's terminal.
 	RelayRest struct{}
 )
 
@@ -47,18 +47,18 @@ type (
 	}
 )
 
-// startTimer starts a timer, or restarts it. Advance performs it.
+// startTimer starts or restarts a timer. Advance performs it.
 type startTimer struct {
 	timer  Timer
 	after  time.Duration
-	share  int  // while the budget timer runs, at most this part of what is left of it: 2 is a half; 0: all
-	sooner bool // a timer that runs ends sooner, and one that does not run stays off
+	share  int  // while the budget timer runs, its remaining time divided by share limits after; 0: no limit
+	sooner bool // shortens a running timer only; it does not start one
 }
 
-// stopTimer stops a timer, whether it runs or not. Advance performs it.
+// stopTimer stops a timer, if it runs. Advance performs it.
 type stopTimer struct{ timer Timer }
 
-// stopTimers returns the actions that stop these timers of the command id, or of the run when id is 0.
+// stopTimers returns the actions that stop timers of the command id, or of the run if id is 0.
 func stopTimers(id int, names ...TimerName) (todo []Action) {
 	for _, name := range names {
 		todo = append(todo, stopTimer{Timer{name, id}})
@@ -66,12 +66,12 @@ func stopTimers(id int, names ...TimerName) (todo []Action) {
 	return todo
 }
 
-// timer returns the action that starts a timer, of a command or (id 0) of the run.
+// timer returns the action that starts a timer of a command, or of the run if id is 0.
 func timer(name TimerName, id int, after time.Duration) startTimer {
 	return startTimer{timer: Timer{name, id}, after: after}
 }
 
-// decision is a run that an event changes, and the actions that follow, in their order.
+// decision is a run after an event, and the actions that follow, in order.
 type decision struct {
 	Run
 	todo []Action

@@ -2,7 +2,7 @@ package machine
 
 import "graceful/cleanup"
 
-// This file runs commands, at a stop and at the end: it claims, limits and ends them.
+// This file decides when commands start, how long they may run, and how they are ended: at a stop and at the end.
 
 // Errors of commands that were started.
 const (
@@ -10,7 +10,7 @@ const (
 	wasUnseen      = "it ended, and nobody knows how"
 )
 
-// clean starts the next cleanup commands, or ends the run when none is left.
+// clean starts the next cleanup commands, or ends the run if none is left.
 func (d *decision) clean() {
 	if d.State < Cleaning {
 		d.do(stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer)...)
@@ -36,8 +36,7 @@ func (d *decision) startNext(when cleanup.When) bool {
 	return len(claimed) > 0
 }
 
-// startCommands starts claimed commands. Each limit timer starts first, so that a command that cannot be started stops
-// it.
+// startCommands starts claimed commands. It starts each limit timer first, so that a failed start stops the timer.
 func (d *decision) startCommands(claimed ...int) {
 	for _, id := range claimed {
 		c, _ := d.Cleanup.Get(id)
@@ -45,8 +44,8 @@ func (d *decision) startCommands(claimed ...int) {
 	}
 }
 
-// limitTimer returns the action that limits a command. Of an outer run's budget, a cleanup command gets a half at most
-// until SIGTERM, and less while others wait.
+// limitTimer returns the action that limits a command. Under an outer run's budget, a cleanup command may take at most
+// half of the remaining time until SIGTERM, and less while others wait.
 func (r Run) limitTimer(c cleanup.Entry) startTimer {
 	limit, _ := r.commandTimes(c.Command.Limit)
 	t := timer(LimitTimer, c.ID, limit)
@@ -99,9 +98,9 @@ func (d *decision) commandEnded(e CommandEnded) {
 	}
 }
 
-// finish ends a command with an outcome, and kills what it left behind. A parallel command kills only its own
-// descendants; after the last one the whole tree is killed. The next command waits for that. A cleanup command that
-// could not be started before cleanup is pending again: it is tried once more.
+// finish ends a command with an outcome, and kills its remaining processes. A parallel command kills only its own
+// descendants; after the last one the whole tree is killed. The next command waits for that. If a cleanup command could
+// not be started before cleanup, it becomes pending again for one more try.
 func (d *decision) finish(id int, outcome cleanup.Outcome) {
 	d.do(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
 	if outcome.Unstarted && d.delay(id) {
@@ -166,10 +165,10 @@ func (d *decision) cutShort() {
 	}
 }
 
-// terminateCommand gives a command SIGTERM, and later SIGKILL.
+// terminateCommand sends SIGTERM to a command, and later SIGKILL.
 func (d *decision) terminateCommand(c cleanup.Entry) { d.do(TerminateCommand{c.ID}, d.killTimer(c)) }
 
-// killTimer returns the action that leads from SIGTERM for a command to SIGKILL.
+// killTimer returns the action for the time between SIGTERM and SIGKILL of a command.
 func (r Run) killTimer(c cleanup.Entry) startTimer {
 	_, after := r.commandTimes(c.Command.Limit)
 	t := timer(KillTimer, c.ID, after)
@@ -179,14 +178,14 @@ func (r Run) killTimer(c cleanup.Entry) startTimer {
 	return t
 }
 
-// killCommand gives a command SIGKILL, and later gives it up.
+// killCommand sends SIGKILL to a command, and later gives it up.
 func (d *decision) killCommand(id int) { d.do(KillCommand{id}, d.abandonTimer(id)) }
 
-// abandonTimer returns the action that gives up a command that SIGKILL has not ended.
+// abandonTimer returns the action that gives up a command after SIGKILL has not ended it.
 func (r Run) abandonTimer(id int) startTimer { return timer(AbandonTimer, id, r.Patience()) }
 
-// retried makes cleanup commands pending again that were not started, or may be those that were interrupted. Where no
-// other work will lead to them, it starts the next one.
+// retried makes cleanup commands pending again that were not started, and with interrupted also the interrupted ones.
+// If no other work leads to them, it starts the next one.
 func (d *decision) retried(interrupted bool) {
 	restored := false
 	for c := range d.Cleanup.Entries.All() {
@@ -202,7 +201,7 @@ func (d *decision) retried(interrupted bool) {
 	}
 }
 
-// delay makes a cleanup command that could not be started before cleanup pending again, and reports whether it did.
+// delay makes a cleanup command that could not be started before cleanup pending again. It returns true if it does.
 func (d *decision) delay(id int) bool {
 	c, _ := d.Cleanup.Get(id)
 	if !d.Policy.Delays || c.When != cleanup.AtExit || d.State >= Cleaning {
@@ -220,7 +219,7 @@ func (d *decision) restore(id int) {
 	})
 }
 
-// isClaimed reports whether there is a command id that is claimed and has not ended.
+// isClaimed reports whether the command id exists, is claimed, and has not ended.
 func (r Run) isClaimed(id int) bool {
 	c, ok := r.Cleanup.Get(id)
 	return ok && c.Progress == cleanup.Claimed
@@ -231,8 +230,8 @@ func (d *decision) update(id int, change func(*cleanup.Entry)) {
 	d.Cleanup.Stack = d.Cleanup.Update(id, change)
 }
 
-// end records the outcome of a command. It removes the pid of a command whose end graceful has not seen: another
-// process may have that pid by now.
+// end records the outcome of a command. If graceful has not seen the end, it removes the pid: another process may have
+// reused it.
 func (d *decision) end(id int, outcome cleanup.Outcome) {
 	d.update(id, func(c *cleanup.Entry) {
 		c.Progress, c.Outcome = cleanup.Ended, outcome

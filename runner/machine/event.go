@@ -12,30 +12,30 @@ type Event any
 
 // Events of the target and its tree.
 type (
-	// TargetStarted reports that the target runs.
+	// TargetStarted reports that the target was started.
 	TargetStarted struct {
 		PID   int    `json:"pid,omitempty"`
 		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
 	}
-	// TargetFailed reports that the target could not be started. It may come after TargetStarted, which does not wait
-	// for a file system that does not answer.
+	// TargetFailed reports that the target could not be started. It may follow TargetStarted, which does not wait for a
+	// file system that does not answer.
 	TargetFailed struct {
-		Status int          `json:"code,omitempty"`  // the exit status for it
+		Status int          `json:"code,omitempty"`  // exit status of graceful
 		Err    cleanup.Text `json:"error,omitempty"` // for the report
 	}
-	// TargetEnded reports that the target has ended. It has not been reaped yet.
+	// TargetEnded reports that the target has ended. It is not reaped yet.
 	TargetEnded struct {
 		Ending
 		After time.Duration `json:"after,omitempty"` // since the run began
-		Usage *Usage        `json:"usage,omitempty"` // for the report, where known
+		Usage *Usage        `json:"usage,omitempty"` // for the report; nil: unknown
 	}
-	// TargetGivenUp reports that SIGKILL does not end the target, or may not be sent to it.
+	// TargetGivenUp reports that SIGKILL does not end the target, or that graceful may not send it.
 	TargetGivenUp struct {
 		After time.Duration `json:"after,omitempty"` // since the run began
 	}
 	// TreeEmptied reports that no member of the tree is left, or none that graceful can end.
 	TreeEmptied struct{}
-	// Relayed reports that RelayRest is done, or that its reader takes no more.
+	// Relayed reports that RelayRest is done, or that the reader accepts no more output.
 	Relayed struct{}
 )
 
@@ -46,13 +46,13 @@ type (
 		Signal  int             `json:"signal,omitempty"`
 		Meaning forward.Meaning `json:"-"`
 	}
-	// Sent reports that a stop signal was sent to the target, with its process group unless Alone, or to all survivors
-	// that had had none.
+	// Sent reports that a stop signal was sent: to the target's process group, to the target alone (Alone), or to all
+	// survivors that had received none (All).
 	Sent struct {
 		Signal int    `json:"signal,omitempty"`
 		Alone  bool   `json:"alone,omitempty"`
 		All    bool   `json:"all,omitempty"`
-		Tick   uint64 `json:"tick,omitempty"` // when, as procfs.Moment; 0: unknown
+		Tick   uint64 `json:"tick,omitempty"` // time, as in procfs.Moment; 0: unknown
 		PID    int    `json:"last,omitempty"`
 		Step   int    `json:"-"` // of the schedule: the machine adds it
 	}
@@ -60,23 +60,23 @@ type (
 	TimeUp struct {
 		Name TimerName `json:"timer,omitempty"`
 	}
-	// PeerEnded reports that graceful was killed. A new one stops the run.
+	// PeerEnded reports that graceful was killed, and that its successor stops the run.
 	PeerEnded struct{}
-	// Recovered reports that all of graceful's processes were killed, and another one finishes the run. How the target
-	// ended is unknown.
+	// Recovered reports that all processes of graceful were killed, and that another process finishes the run. The
+	// ending of the target is unknown.
 	Recovered struct {
 		After time.Duration `json:"after,omitempty"` // since the run began
 	}
-	// Retried asks to run cleanup commands again that were interrupted, or not started for want of something. No other
-	// event but RetriedUnstarted leads back from Done.
+	// Retried asks to run cleanup commands again that were interrupted or not started. Only Retried and
+	// RetriedUnstarted lead back from Done.
 	Retried struct{}
-	// RetriedUnstarted asks to run those again that were not started.
+	// RetriedUnstarted asks to run cleanup commands that were not started.
 	RetriedUnstarted struct{}
 )
 
 // Events of commands: cleanup commands and on-stop commands.
 type (
-	// CommandStarted reports that a command's process runs.
+	// CommandStarted reports that the process of a command was started.
 	CommandStarted struct {
 		ID    int    `json:"id,omitempty"`
 		PID   int    `json:"pid,omitempty"`
@@ -84,20 +84,20 @@ type (
 
 		Discarded cleanup.Outputs `json:"discarded,omitzero"`
 	}
-	// CommandFailed reports that a command could not be started. It may come after CommandStarted.
+	// CommandFailed reports that a command could not be started. It may follow CommandStarted.
 	CommandFailed struct {
 		ID        int          `json:"id,omitempty"`
 		Err       cleanup.Text `json:"error,omitempty"`
-		Transient bool         `json:"-"`                   // a resource was missing; starting is tried again
-		Unstarted bool         `json:"unstarted,omitempty"` // a resource was missing; starting is not tried again in this run
+		Transient bool         `json:"-"`                   // a resource was missing; this run tries again
+		Unstarted bool         `json:"unstarted,omitempty"` // a resource was missing; this run does not try again
 	}
 	// CommandEnded reports that a command's process has ended.
 	CommandEnded struct {
 		ID int `json:"id,omitempty"`
 		Ending
-		Unseen bool `json:"unseen,omitempty"` // graceful was not its parent: how it ended is unknown
+		Unseen bool `json:"unseen,omitempty"` // graceful was not its parent, and does not know the ending
 	}
-	// CommandLost reports that a command may have been started, and whether it has ended is unknown.
+	// CommandLost reports that a command may have been started, and that its end is unknown.
 	CommandLost struct {
 		ID int `json:"id,omitempty"`
 	}
@@ -109,16 +109,16 @@ type (
 	// Registered asks to add a command to the run.
 	Registered struct {
 		Entry  cleanup.Entry `json:"command"`
-		Left   time.Duration `json:"after,omitempty"` // until the deadline timer ends, when it runs
-		Replay bool          `json:"-"`               // read from the ledger, which has had room for it
-		Same   int           `json:"-"`               // id of the last command with the same key, if there is one
+		Left   time.Duration `json:"after,omitempty"` // until the end of the deadline timer, if it runs
+		Replay bool          `json:"-"`               // read from the ledger: MaxCommands and MaxRegistered do not apply
+		Same   int           `json:"-"`               // id of the last command with the same key; 0: none
 	}
 	// Withdrawn asks to withdraw a command.
 	Withdrawn struct {
 		ID   int           `json:"id,omitempty"`
-		Left time.Duration `json:"after,omitempty"` // until the deadline timer ends, when it runs
+		Left time.Duration `json:"after,omitempty"` // until the end of the deadline timer, if it runs
 	}
-	// ProcessExited reports that the process that a command waits for has ended.
+	// ProcessExited reports the end of the process that a command waits for.
 	ProcessExited struct {
 		ID int `json:"id,omitempty"`
 	}
@@ -130,7 +130,7 @@ type Ending struct {
 	Signal int `json:"signal,omitempty"` // the signal that ended it, or 0
 }
 
-// Status returns the exit status as a shell reports it: that of the process, or 128+n for signal n.
+// Status returns the exit status as a shell reports it: the exit code, or 128+n for signal n.
 func (e Ending) Status() int {
 	if e.Signal != 0 {
 		return 128 + e.Signal
@@ -138,7 +138,7 @@ func (e Ending) Status() int {
 	return e.Code
 }
 
-// Usage holds the resources that a process and the children that it has waited for have used (getrusage(2)).
+// Usage holds the resources used by a process and by the children that it has waited for (getrusage(2)).
 type Usage struct {
 	UserMS              float64 `json:"user_ms"`
 	SystemMS            float64 `json:"system_ms"`

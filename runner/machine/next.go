@@ -7,8 +7,8 @@ import (
 	"graceful/cleanup"
 )
 
-// Next returns what an event makes of a run, and the actions that follow. It is pure: r, and all that r points to, stay
-// as they were. TestNext_table compares these tables with the code.
+// Next returns the run after an event, and the actions that follow. It is pure: it does not change r, or data that r
+// points to. TestNext_table compares these tables with the code.
 //
 //	state    | TargetStarted | TargetFailed | TargetEnded | TargetGivenUp | TreeEmptied | Relayed   | PeerEnded
 //	---------+---------------+--------------+-------------+---------------+-------------+-----------+----------
@@ -55,21 +55,20 @@ import (
 //	          cleanup commands. After the last one: → Done.
 //	phase     PhaseOnStop: the signal waits for the first step. PhaseDrain: step. PhaseSignals: forward.
 //	forward   ForwardSignal, or SignalSurvivors if the target has ended. No action for a signal rewritten to 0. For a
-//	          stop, survivors get SIGTERM, and only a repeated stop signal reaches one that has had it.
+//	          stop, survivors get SIGTERM; those that have received it get it again only for a repeated stop signal.
 //	suspend   ForwardSignal and Suspend. A signal that is rewritten: forward.
 //	count     Stop.Count grows, as it does for every stop signal from Running to Cleaning. The same-stop timer starts.
-//	          While it runs, a further stop signal is not repeated: if it is of another kind, the target gets it. With
-//	          RepeatIgnore a repeated one changes nothing.
+//	          While it runs, a further stop signal does not count as repeated: the target gets each kind once. With
+//	          RepeatIgnore a repeated stop signal changes nothing.
 //	cut       TerminateCommand for running cleanup commands. KillCommand for those that have had SIGTERM.
-//	end       The outcome is kept, the command's timers stop. KillCommand if it has a pid. With Policy.Delays, a
-//	          cleanup command that was not started before Cleaning is pending again.
+//	end       The outcome is recorded, the command's timers stop. KillCommand if it has a pid. With Policy.Delays, a
+//	          cleanup command that was not started before Cleaning becomes pending again.
 //	clear     After the last running command: KillTree. TreeEmptied follows.
 //	start     StartCommand for the command that waits for this process.
 //	join      The command is added, or refused: Answer. The deadline timer moves.
 //	withdraw  The command is withdrawn, or it is too late: Answer. The deadline timer moves.
 //	refuse    Answer: a refusal, or the id of a command that is registered already.
-//	restore   Cleanup commands that were not started are pending again; after Retried, but not after
-//	          RetriedUnstarted, interrupted ones too.
+//	restore   Cleanup commands that were not started become pending again; after Retried, interrupted ones, too.
 //
 //	[1] While an on-stop command runs the state stays. The end of the command leads to sweep.
 //	[2] Only while Waiting.
@@ -82,7 +81,7 @@ import (
 // A command ends by CommandEnded, by CommandFailed without Transient, or by its abandon timer. A cleanup command also
 // ends by CommandLost. The events of a command do nothing unless it is claimed. In all states:
 //
-//	CommandStarted  The pid is kept. The limit timer starts anew: it was for the start.
+//	CommandStarted  The pid is recorded. The limit timer starts again: until now it limited the start.
 //	CommandFailed   With Transient the retry timer starts; with Transient and a pid: no action.
 //	retry timer     StartCommand. With a pid, or for an on-stop command outside Stopping: no action.
 //	limit timer     TerminateCommand, and the kill timer starts. Without a pid the command ends.
@@ -156,7 +155,7 @@ func (d *decision) targetStarted(e TargetStarted) {
 	}
 }
 
-// targetFailed ends a target that could not be started. Its process may have been seen before.
+// targetFailed ends a target that could not be started. TargetStarted may have come before.
 func (d *decision) targetFailed(status int) {
 	switch {
 	case d.State == Starting:
@@ -179,7 +178,7 @@ func (d *decision) targetEnded(e TargetEnded) {
 	d.sweep()
 }
 
-// targetGivenUp goes on without the target after SIGKILL.
+// targetGivenUp continues without the target after SIGKILL.
 func (d *decision) targetGivenUp(after time.Duration) {
 	if d.State == Killing {
 		d.Target.GivenUp = true
@@ -202,8 +201,8 @@ func (d *decision) orphaned() {
 	}
 }
 
-// recovered ends a run whose processes of graceful were all killed. An on-stop command that still lives is a member of
-// the tree.
+// recovered ends a run whose processes of graceful were all killed. An on-stop command that is still alive is a member
+// of the tree.
 func (d *decision) recovered(e Recovered) {
 	if d.State >= Sweeping {
 		return
@@ -220,8 +219,8 @@ func (d *decision) recovered(e Recovered) {
 	}
 }
 
-// Resume returns the actions with which another process resumes a run. The process before it may have been killed after
-// a decision and before its action, so some actions are performed twice.
+// Resume returns the actions with which another process resumes a run. The earlier process may have been killed between
+// a decision and its action, so some actions may be performed twice.
 func Resume(r Run) []Action {
 	d := decision{Run: r}
 	switch {

@@ -7,16 +7,16 @@ import (
 	"graceful/cleanup"
 )
 
-// This file adds commands to a run that has begun, withdraws them, and starts those that wait for a process.
+// This file adds commands to a running run, withdraws them, and starts commands whose awaited process has ended.
 
 const (
-	// MaxCommands bounds the cleanup commands and on-stop commands of a run.
+	// MaxCommands is the maximum number of cleanup commands and on-stop commands of a run.
 	MaxCommands = 1 << 16
-	// MaxRegistered bounds the records of all registrations, in bytes (cleanup.Entry.RecordSize).
+	// MaxRegistered is the maximum size of the records of all registrations, in bytes (cleanup.Entry.RecordSize).
 	MaxRegistered = 64 << 20
 )
 
-// registered adds a command, or refuses it. A repeated request with the same key gets the id of the first.
+// registered adds a command, or refuses it. A repeated request with the same key gets the id of the first one.
 func (d *decision) registered(e Registered) {
 	if c, ok := d.Cleanup.Get(e.Same); ok && c.Key == e.Entry.Key && c.Key != "" && c.Progress != cleanup.Withdrawn {
 		d.do(Answer{ID: c.ID})
@@ -44,8 +44,7 @@ func (d *decision) registered(e Registered) {
 	d.do(Answer{ID: id})
 }
 
-// deadlineRefusal says why a stop and the cleanup commands do not both fit under the deadline. It is empty when they
-// fit.
+// deadlineRefusal returns the reason why the deadline is too short for a stop and the cleanup commands, or "".
 func (r Run) deadlineRefusal() string {
 	p := r.Policy
 	if p.Deadline == 0 || p.Budget {
@@ -62,8 +61,8 @@ func (r Run) deadlineRefusal() string {
 	return ""
 }
 
-// moveDeadline moves the end of a running deadline timer by as much as the cleanup commands need more or less than in
-// was. left is the time until that end. It returns the new one, or 0 when no timer runs.
+// moveDeadline moves the end of a running deadline timer by the change since was in the time for the cleanup commands.
+// left is the time until that end. It returns the new time, or 0 if no timer runs.
 func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
 	if !d.Stop.Bounded || left <= 0 || d.State >= Cleaning {
 		return 0
@@ -75,7 +74,7 @@ func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
 	return after
 }
 
-// withdrawn withdraws a command that has not been claimed. Its id is not used again.
+// withdrawn withdraws a command that is not claimed yet. Its id is not reused.
 func (d *decision) withdrawn(e Withdrawn) {
 	was, refusal := d.Run, ""
 	if stack, ok := d.Cleanup.Withdraw(e.ID); ok {
@@ -87,7 +86,7 @@ func (d *decision) withdrawn(e Withdrawn) {
 	d.do(Answer{e.ID, refusal})
 }
 
-// withdrawalRefusal says why a command cannot be withdrawn.
+// withdrawalRefusal returns the reason why a command cannot be withdrawn.
 func (r Run) withdrawalRefusal(id int) string {
 	switch c, known := r.Cleanup.Get(id); {
 	case !known:
@@ -100,8 +99,8 @@ func (r Run) withdrawalRefusal(id int) string {
 	return "too late: it has ended"
 }
 
-// exited starts a command that waits for the end of a process. Once all members of the tree are being ended, the
-// command waits for its turn instead.
+// exited starts a command whose awaited process has ended. Once graceful ends all members of the tree, the command
+// waits for its turn instead.
 func (d *decision) exited(id int) {
 	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.Waiting()) {
 		return

@@ -6,44 +6,45 @@ import (
 	"graceful/cleanup"
 )
 
-// Policy holds the options that the machine decides by. They are valid. The field names stand in the ledger.
+// Policy holds the options for the decisions of the machine. They are valid. The ledger contains the field names.
 type Policy struct {
-	Drain       time.Duration // between the on-stop commands and the first signal
-	Grace       time.Duration // between the first signal and SIGKILL
+	Drain       time.Duration // time between the on-stop commands and the first signal
+	Grace       time.Duration // time between the first signal and SIGKILL
 	Schedule    []Step        // the steps of a stop before SIGKILL; empty: the stop signal, then Grace
 	Rewrite     map[int]int   // signal received → signal forwarded; 0: none
 	ForwardTo   ForwardTo
 	StopOn      []int         // signals that begin a stop
-	OnRepeat    OnRepeat      // what a repeated stop signal does; "": forward
+	OnRepeat    OnRepeat      // effect of a repeated stop signal; "": forward
 	Timeout     time.Duration // time limit of the target; 0: none
-	Deadline    time.Duration // time limit of all that follows a stop; 0: none
-	Budget      bool          // an outer run set the deadline: commands share it, and none is refused for it
-	Asked       time.Duration // what the user asked for a stop before cleanup, of the deadline
-	Unsignalled time.Duration // the part of the deadline before the first signal
+	Deadline    time.Duration // time limit from a stop to the end of the run; 0: none
+	Budget      bool          // an outer run set the deadline: commands share it, and none is refused for lack of time
+	Asked       time.Duration // part of the deadline that the user's options reserve for a stop before cleanup
+	Unsignalled time.Duration // part of the deadline before the first signal
 
 	Survivors Survivors
 
 	Order       cleanup.Order
-	OnExitLimit time.Duration // of cleanup commands that are registered without a limit
-	DeferLimit  time.Duration // the longest limit that a registration may ask for; 0: OnExitLimit
+	OnExitLimit time.Duration // limit of cleanup commands that are registered without one
+	DeferLimit  time.Duration // maximum limit of a registration; 0: OnExitLimit
 
 	PTY bool // the target has a terminal of its own
 
 	Reraise            bool        // end by the signal that ended the target
-	PreserveStatus     bool        // exit with the target's status at its time limit, too
+	PreserveStatus     bool        // exit with the target's status after its time limit, too
 	Remap              map[int]int // exit status → exit status that replaces it
 	FailOnCleanupError bool
 
-	Delays bool // see cleanup.Entry.Delayed; false in ledgers of earlier versions, which have recorded another order
+	Delays bool // see cleanup.Entry.Delayed; false in ledgers of earlier versions, which recorded another order
 }
 
-// Step is a signal of a stop, and the time that the target has to end before the next step.
+// Step is a signal of a stop, and the time for the target to end before the next step.
 type Step struct {
 	Signal int // 0: the stop signal that was received; NoSignal: none
 	Wait   time.Duration
 }
 
-// NoSignal is the signal of a step that only waits. A schedule has one where it begins with a wait or with SIGKILL.
+// NoSignal is the signal of a step that only waits: the first step of a schedule that begins with a wait or with
+// SIGKILL.
 const NoSignal = -1
 
 // SigKILL and SigTERM have the same numbers on every system.
@@ -55,42 +56,42 @@ const (
 // ForwardTo selects the processes that get forwarded signals.
 type ForwardTo string
 
-// The choices of ForwardTo. A target that stops its own workers wants ForwardToTarget.
+// The values of ForwardTo. ForwardToTarget suits a target that stops its own workers.
 const (
 	ForwardToGroup  ForwardTo = "group"  // the target's process group
 	ForwardToTarget ForwardTo = "target" // the target alone
 )
 
-// ForwardTos lists the choices, the default first.
+// ForwardTos lists the values, the default first.
 func ForwardTos() []ForwardTo { return []ForwardTo{ForwardToGroup, ForwardToTarget} }
 
-// OnRepeat selects what a repeated stop signal does.
+// OnRepeat selects the effect of a repeated stop signal.
 type OnRepeat string
 
-// The choices of OnRepeat.
+// The values of OnRepeat.
 const (
-	RepeatForward OnRepeat = "forward" // it is forwarded
-	RepeatIgnore  OnRepeat = "ignore"  // nothing
-	RepeatKill    OnRepeat = "kill"    // the tree is killed; during cleanup, the running command is ended
+	RepeatForward OnRepeat = "forward" // the signal is forwarded
+	RepeatIgnore  OnRepeat = "ignore"  // no effect
+	RepeatKill    OnRepeat = "kill"    // graceful kills the tree; during cleanup it ends the running command
 )
 
-// OnRepeats lists the choices, the default first.
+// OnRepeats lists the values, the default first.
 func OnRepeats() []OnRepeat { return []OnRepeat{RepeatForward, RepeatIgnore, RepeatKill} }
 
 // Survivors selects what happens to survivors.
 type Survivors string
 
-// The choices of Survivors.
+// The values of Survivors.
 const (
-	StopSurvivors Survivors = "stop" // they get what is left of the grace
+	StopSurvivors Survivors = "stop" // graceful stops them within the rest of the grace period
 	WaitSurvivors Survivors = "wait" // graceful waits for them
 	KeepSurvivors Survivors = "keep" // graceful leaves them alone
 )
 
-// AllSurvivors lists the choices, the default first.
+// AllSurvivors lists the values, the default first.
 func AllSurvivors() []Survivors { return []Survivors{StopSurvivors, WaitSurvivors, KeepSurvivors} }
 
-// Steps returns the steps of a stop, at least one. SIGKILL follows the last.
+// Steps returns the steps of a stop, at least one. SIGKILL follows the last one.
 func (p Policy) Steps() []Step {
 	if len(p.Schedule) > 0 {
 		return p.Schedule
@@ -98,10 +99,10 @@ func (p Policy) Steps() []Step {
 	return []Step{{0, p.Grace}}
 }
 
-// Rewritten returns the signal that is forwarded in place of sig; 0: none.
+// Rewritten returns the signal to forward instead of sig; 0: none.
 func (p Policy) Rewritten(sig int) int { return mapped(p.Rewrite, sig) }
 
-// mapped returns the value that m has for key, or key itself.
+// mapped returns the value of m for key, or key itself.
 func mapped(m map[int]int, key int) int {
 	if value, ok := m[key]; ok {
 		return value
@@ -110,20 +111,20 @@ func mapped(m map[int]int, key int) int {
 }
 
 const (
-	// AbandonAfter is the time that a process has to die of SIGKILL. Only a process in uninterruptible sleep, or of
-	// another user, needs more, and waiting does not help there.
+	// AbandonAfter is how long a process may take to end after SIGKILL. Only a process in uninterruptible sleep, or of
+	// another user, takes longer, and waiting does not help there.
 	AbandonAfter = 10 * time.Second
-	// CommandKillAfter is the time that a command has between SIGTERM and SIGKILL.
+	// CommandKillAfter is the time between SIGTERM and SIGKILL for a command.
 	CommandKillAfter = 2 * time.Second
-	// RetryAfter is the pause before a command is started again for want of a resource.
+	// RetryAfter is the pause before the next try to start a command after a lack of resources.
 	RetryAfter = 50 * time.Millisecond
-	// sameStop is how long after the first stop signal others belong to the same stop: a caller may signal a process,
-	// then its group.
+	// sameStop is how long after the first stop signal other stop signals belong to the same stop. A caller may signal
+	// a process and then its group.
 	sameStop = 200 * time.Millisecond
 )
 
-// Patience returns the time that a process has to die of SIGKILL: AbandonAfter, or at most half a second while a
-// deadline runs.
+// Patience returns how long a process may take to end after SIGKILL: AbandonAfter, or while a deadline runs, at most
+// half a second.
 func (r Run) Patience() time.Duration {
 	if r.Stop.Bounded {
 		return r.Policy.Patience()
@@ -131,7 +132,7 @@ func (r Run) Patience() time.Duration {
 	return AbandonAfter
 }
 
-// Patience is that of a Run whose deadline, if it has one, runs.
+// Patience returns the patience of a Run whose deadline, if there is one, runs.
 func (p Policy) Patience() time.Duration {
 	if p.Deadline > 0 {
 		return min(p.Deadline/20, time.Second/2)
@@ -139,8 +140,8 @@ func (p Policy) Patience() time.Duration {
 	return AbandonAfter
 }
 
-// commandTimes splits a command's limit: the time until SIGTERM, and from then until SIGKILL. Unless a deadline runs,
-// the second part comes on top.
+// commandTimes splits the limit of a command into the time until SIGTERM and the time from SIGTERM to SIGKILL. Without
+// a running deadline, the second part is added to the limit.
 func (r Run) commandTimes(limit time.Duration) (term, kill time.Duration) {
 	if !r.Stop.Bounded {
 		return limit, CommandKillAfter
@@ -149,7 +150,7 @@ func (r Run) commandTimes(limit time.Duration) (term, kill time.Duration) {
 	return limit - kill, kill
 }
 
-// StopBudget is the variable that tells a run inside a run, or inside a cleanup command, how long its stop may take.
+// StopBudget is the variable that limits the time of a stop for a run inside a run, or inside a cleanup command.
 const StopBudget = "GRACEFUL_STOP_BUDGET"
 
 // StopTime returns the time from the first signal of a stop to SIGKILL.

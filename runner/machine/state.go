@@ -1,4 +1,4 @@
-// Package machine decides what a run does: from a state and an event it derives the next state and the actions. It
+// Package machine decides what a run does: it derives the next state and the actions from a state and an event. It
 // performs no action, reads no clock and starts no goroutine.
 package machine
 
@@ -9,18 +9,18 @@ import (
 	"graceful/cleanup"
 )
 
-// State is a stage in the life of a run. A run moves only to the right, may skip states, and returns from Done only by
-// Retried.
+// State is a stage in the life of a run. A run moves only forward, may skip states, and returns from Done only by
+// Retried or RetriedUnstarted.
 type State uint8
 
-// The states of a run, from left to right.
+// The states of a run, in order.
 const (
 	Starting State = iota // the target has not been started
 	Running               // the target runs
 	Stopping              // a stop has begun; see Phase
-	Killing               // SIGKILL was sent, and the target has not ended
-	Sweeping              // the target has ended, and survivors are ended
-	Cleaning              // the tree is empty, and cleanup commands run
+	Killing               // SIGKILL was sent; the target has not ended
+	Sweeping              // the target has ended; graceful ends the survivors
+	Cleaning              // the tree is empty; cleanup commands run
 	Done                  // nothing is left to do
 )
 
@@ -28,8 +28,8 @@ func (s State) String() string {
 	return [...]string{"starting", "running", "stopping", "killing", "sweeping", "cleaning", "done"}[s]
 }
 
-// Run is the whole memory of the machine. It is a value and holds only data: the ledger can rebuild it, and another
-// process can resume it.
+// Run is the complete state of the machine. It is a value and holds only data, so the ledger can rebuild it, and
+// another process can resume it.
 type Run struct {
 	Policy    Policy
 	State     State
@@ -46,23 +46,23 @@ type Target struct {
 	Ended    bool   // it has ended, or could not be started
 	Ending   Ending // valid once Ended
 	Failed   bool   // it could not be started
-	GivenUp  bool   // SIGKILL did not end it; Ending is invented
+	GivenUp  bool   // graceful no longer waits for it after SIGKILL; Ending is an assumption
 	Duration time.Duration
 }
 
-// Stop describes why a stop began, and how far it has come.
+// Stop describes the reason for a stop, and its progress.
 type Stop struct {
 	Signal    int    // the first stop signal before the target ended, or 0
-	Count     int    // stop signals received, 2 at most; those of the same stop count once
+	Count     int    // number of stop signals, at most 2; signals of the same stop count once
 	Same      bool   // further stop signals belong to the same stop
 	Received  []int  // the different stop signals of the first stop
-	Held      []int  // stop signals that are forwarded when the first step begins
+	Held      []int  // stop signals to forward when the first step begins
 	Sent      []Sent // the different stop signals that were sent in each step
 	TimedOut  bool   // the time limit began the stop
 	PeerEnded bool   // the death of one of graceful's two processes began the stop
 	Recovered bool   // all of graceful's processes were killed
 	Escalated bool   // SIGKILL was sent to the tree
-	Bounded   bool   // the deadline timer was started
+	Bounded   bool   // the deadline timer was started; deadline limits apply
 	Phase     Phase
 	Step      int // steps of the schedule that have begun
 }
@@ -73,20 +73,20 @@ type Phase uint8
 // The phases of Stopping, in order. PhaseSignals continues in Sweeping.
 const (
 	PhaseOnStop  Phase = iota // on-stop commands run
-	PhaseDrain                // the target finishes its work, and no signal has been sent
+	PhaseDrain                // the target finishes its work before the first signal
 	PhaseSignals              // the steps of the schedule run; see Stop.Step
 )
 
-// Cleanup holds the commands of a run, and what graceful does between them.
+// Cleanup holds the commands of a run, and the work between them.
 type Cleanup struct {
 	cleanup.Stack
-	Recorded int  // upper bound of what the records of registrations take, in bytes
-	Cuts     int  // how often cutShort ended a cleanup command
-	Relaying bool // the rest of the target's output is being relayed; cleanup commands wait for it
-	Clearing bool // what cleanup commands left behind is being killed
+	Recorded int  // upper bound of the size of the records of registrations, in bytes
+	Cuts     int  // how often cutShort has ended a cleanup command
+	Relaying bool // graceful relays the rest of the target's output; cleanup commands wait for that
+	Clearing bool // graceful kills the processes that cleanup commands have left
 }
 
-// New returns a run that has not started its target.
+// New returns a run whose target is not started yet.
 func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 	r := Run{Policy: policy}
 	r.Cleanup.Order = policy.Order
@@ -99,7 +99,8 @@ func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 	return r
 }
 
-// Changed reports whether a signal or a request has changed the run. It compares only what those events can change.
+// Changed reports whether a signal or a request has changed the run. It compares only the fields that those events can
+// change.
 func (r Run) Changed(was Run) bool {
 	values := func(r Run) [9]int {
 		return [...]int{
@@ -118,12 +119,12 @@ func (r Run) Waiting() bool {
 // Keeps reports whether the run leaves survivors alone. For a recovered run the members are the target's process group.
 func (r Run) Keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
 
-// wasSent reports whether a stop signal is known to have been sent to the target, or to all survivors, in this step.
+// wasSent reports whether a stop signal was sent in this step to the target, or to all survivors, as far as is known.
 func (r Run) wasSent(sig int, all bool) bool {
 	return slices.ContainsFunc(r.Stop.Sent, func(s Sent) bool {
 		return s.Signal == sig && s.All == all && s.Step == r.Stop.Step
 	})
 }
 
-// Starts reports whether claimed commands of that moment may be started now. On-stop commands start only in Stopping.
+// Starts reports whether claimed commands of a moment may start now. On-stop commands start only in Stopping.
 func (r Run) Starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

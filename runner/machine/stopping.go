@@ -9,9 +9,9 @@ import (
 	"graceful/forward"
 )
 
-// This file stops a run: from the first reason to stop until the tree is empty.
+// This file stops a run: from the first reason for a stop until the tree is empty.
 
-// signalled handles a signal to graceful.
+// signalled handles a signal that graceful has received.
 func (d *decision) signalled(e Signalled) {
 	stop := e.Meaning == forward.Stop
 	repeated := stop && d.Stop.Count > 0
@@ -42,8 +42,8 @@ func (d *decision) signalled(e Signalled) {
 	}
 }
 
-// countStop counts a stop signal that belongs to no earlier one. A bounded count keeps the ledger bounded: see Changed.
-// It may be the first reason to stop, also after the target's end.
+// countStop counts a stop signal that does not belong to an earlier stop. The count is bounded, and so is the ledger:
+// see Changed. The signal may be the first reason for a stop, even after the target's end.
 func (d *decision) countStop(sig int) {
 	d.startDeadline()
 	if d.Stop.Count == 0 {
@@ -53,7 +53,7 @@ func (d *decision) countStop(sig int) {
 	d.Stop.Count = min(d.Stop.Count+1, 2)
 }
 
-// sameStop handles a further stop signal of the first stop. The target gets each kind of signal once.
+// sameStop handles another stop signal of the first stop. It forwards each kind of signal once.
 func (d *decision) sameStop(sig int) {
 	if d.State > Stopping || slices.Contains(d.Stop.Received, sig) {
 		return
@@ -67,7 +67,7 @@ func (d *decision) sameStop(sig int) {
 	}
 }
 
-// stopSignal handles a stop signal in Running, Stopping and Sweeping, unless it kills.
+// stopSignal handles a stop signal in Running, Stopping and Sweeping that does not kill.
 func (d *decision) stopSignal(sig int, repeated bool) {
 	if d.Stop.Signal == 0 && !d.Target.Ended {
 		d.Stop.Signal = sig
@@ -93,11 +93,11 @@ func (d *decision) stopSignal(sig int, repeated bool) {
 	}
 }
 
-// askSurvivors asks those survivors to end that have had no stop signal. They are not what the user has rewritten the
-// signal for.
+// askSurvivors sends SIGTERM to the survivors that have received no stop signal. Rewriting of signals is for the
+// target, not for survivors.
 func (d *decision) askSurvivors() { d.do(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true}) }
 
-// forwardSignal sends a signal to the target, or to the survivors once the target has ended. Signal 0 is none.
+// forwardSignal sends a signal to the target, or to the survivors after the target's end. It sends no signal 0.
 func (d *decision) forwardSignal(sig int, resume bool) {
 	switch {
 	case sig == 0:
@@ -137,7 +137,7 @@ func (d *decision) stop() {
 	d.nextOnStop()
 }
 
-// startDeadline starts the deadline at the first reason to stop.
+// startDeadline starts the deadline at the first reason for a stop.
 func (d *decision) startDeadline() {
 	if d.Stop.Bounded || d.Policy.Deadline == 0 {
 		return
@@ -158,7 +158,7 @@ func (d *decision) startDeadline() {
 	}
 }
 
-// nextOnStop starts the next on-stop command. When there is none it begins the drain, or the first step.
+// nextOnStop starts the next on-stop command. After the last one it begins the drain, or the first step.
 func (d *decision) nextOnStop() {
 	if d.Target.Ended {
 		d.sweep()
@@ -202,8 +202,8 @@ func (d *decision) nextStep() {
 	d.do(timer(GraceTimer, 0, step.Wait))
 }
 
-// stepSignals returns the different signals of the present step for the target. Without a schedule, those are all stop
-// signals that belong to the first one.
+// stepSignals returns the different signals for the target in the present step. Without a schedule these are all stop
+// signals of the same stop.
 func (r Run) stepSignals() []int {
 	signals := []int{r.stepSignal()}
 	if r.Policy.Steps()[r.Stop.Step-1].Signal != 0 {
@@ -217,7 +217,7 @@ func (r Run) stepSignals() []int {
 	return signals
 }
 
-// stepSignal returns the signal of the present step for the target, or 0.
+// stepSignal returns the signal for the target in the present step, or 0.
 func (r Run) stepSignal() int {
 	switch sig := r.Policy.Steps()[r.Stop.Step-1].Signal; {
 	case sig > 0:
@@ -230,7 +230,7 @@ func (r Run) stepSignal() int {
 	return r.Policy.Rewritten(SigTERM)
 }
 
-// kill sends SIGKILL to the tree and to the on-stop commands, which are members of the tree only at some levels.
+// kill sends SIGKILL to the tree and to the on-stop commands. At some levels those are not members of the tree.
 func (d *decision) kill() {
 	d.Stop.Escalated = true
 	d.do(stopTimers(0, GraceTimer, DrainTimer)...)
@@ -247,12 +247,12 @@ func (d *decision) kill() {
 	d.do(KillTree{})
 }
 
-// sweep ends the survivors after the target has ended. They have what is left of the grace, or all of it when no step
+// sweep ends the survivors after the target has ended. They have the rest of the grace period, or all of it if no step
 // has begun.
 func (d *decision) sweep() {
-	waits := d.Waiting() && d.State != Stopping // no process asked for their end
+	waits := d.Waiting() && d.State != Stopping // no process has asked for a stop
 	d.State, d.Stop.Held = Sweeping, nil
-	if !waits { // else the time limit bounds the waiting
+	if !waits { // else the time limit still bounds the wait
 		d.do(stopTimers(0, TimeoutTimer)...)
 	}
 	d.do(stopTimers(0, DrainTimer)...)
@@ -271,8 +271,8 @@ func (d *decision) sweep() {
 	}
 }
 
-// StoppingTime returns what the deadline leaves for all that comes before the cleanup commands. A margin of a tenth, a
-// second at most, covers graceful's own work. Of an outer run's budget, the commands get half at most.
+// StoppingTime returns the part of the deadline before the cleanup commands. A margin of a tenth, at most a second,
+// covers graceful's own work. Under an outer run's budget, the commands get at most half.
 func (r Run) StoppingTime() time.Duration {
 	d, cleaning := r.Policy.Deadline, r.cleaningTime()
 	if r.Policy.Budget {
@@ -281,8 +281,8 @@ func (r Run) StoppingTime() time.Duration {
 	return d - cleaning - min(d/10, time.Second)
 }
 
-// cleaningTime returns the sum of the limits of all cleanup commands that have not ended; in parallel order, the
-// longest.
+// cleaningTime returns the sum of the limits of all cleanup commands that have not ended. In parallel order it returns
+// the longest limit.
 func (r Run) cleaningTime() (sum time.Duration) {
 	for c := range r.Cleanup.Entries.All() {
 		switch limit := c.Command.Limit; {
@@ -296,7 +296,7 @@ func (r Run) cleaningTime() (sum time.Duration) {
 	return sum
 }
 
-// addCapped returns a+b for durations of at least 0, or the longest duration when the sum overflows.
+// addCapped returns a+b for durations of at least 0, or the longest duration if the sum overflows.
 func addCapped(a, b time.Duration) time.Duration {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// TimerName names a kind of timer. Its number stands in the ledger.
+// TimerName names a kind of timer. The ledger contains its number.
 type TimerName uint8
 
-// The timers, and what happens when each one ends.
+// The timers. Each comment describes the effect of the timer's end.
 const (
 	GraceTimer    TimerName = iota // the next step of the schedule begins
-	RetryTimer                     // a command is started again
+	RetryTimer                     // the start of a command is tried again
 	LimitTimer                     // a command has run too long and gets SIGTERM
 	KillTimer                      // a command has not ended after SIGTERM and gets SIGKILL
 	AbandonTimer                   // a command has not ended after SIGKILL and is given up
 	DrainTimer                     // the drain is over, and the first step begins
 	TimeoutTimer                   // the target has run too long, and a stop begins
 	DeadlineTimer                  // the tree is killed: the cleanup commands need the rest of the deadline
-	SameStopTimer                  // from now on a stop signal is a repeated one
-	BudgetTimer                    // an outer run's time for the stop is over
+	SameStopTimer                  // from now on a stop signal counts as repeated
+	BudgetTimer                    // the time that an outer run allows for the stop is over
 )
 
 func (n TimerName) String() string {
@@ -28,10 +28,10 @@ func (n TimerName) String() string {
 	}[n]
 }
 
-// Timer identifies one timer. At most one with the same name and id runs.
+// Timer identifies a timer. At most one timer with the same name and id runs.
 type Timer struct {
 	Name TimerName
-	ID   int // the command, or 0 for a timer of the run
+	ID   int // of the command; 0: a timer of the run
 }
 
 // Deadline is a running timer and the time at which it ends.
@@ -76,7 +76,7 @@ func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 	return r, todo
 }
 
-// WithoutBudget returns the run without the timer for what an outer run allows.
+// WithoutBudget returns the run without the timer for the time that an outer run allows.
 func (r Run) WithoutBudget() Run { return r.withoutTimer(Timer{Name: BudgetTimer}) }
 
 // Due returns the time at which a timer ends. ok is false if it does not run.
