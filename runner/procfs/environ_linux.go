@@ -7,22 +7,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Environ returns the value of a variable in the environment that a living process was started with. ok is false if the
-// variable is not set or the environment cannot be read.
+// Environ returns the value of a variable in the initial environment of a live process. ok is false if the variable is
+// not set or the environment cannot be read.
 func (fs *FS) Environ(pid int, name string) (value string, ok bool) {
 	value, ok = fs.Environs([]int{pid}, name)[pid]
 	return value, ok
 }
 
 const (
-	// environPatience is how long Environs waits for environments that cannot be read yet, all together.
+	// environPatience is how long one call of Environs waits for incomplete environments.
 	environPatience = 50 * time.Millisecond
-	// environPause is how long Environs then waits for none of them again.
+	// environPause is how long later calls then do not wait for the same processes.
 	environPause = time.Second
 )
 
-// Environs returns the values of a variable for those living processes that were started with it. During execve(2) and
-// exit an environment is incomplete, so it is read again. A process can keep its environment incomplete (munmap(2)):
+// Environs returns the values of a variable in the initial environments of live processes. During execve(2) and exit an
+// environment is incomplete, so Environs reads it again. A process can keep its environment incomplete (munmap(2));
 // then the variable counts as not set.
 func (fs *FS) Environs(pids []int, name string) (values map[int]string) {
 	values = map[int]string{}
@@ -45,14 +45,14 @@ func (fs *FS) Environs(pids []int, name string) (values map[int]string) {
 		pids = nil
 		for _, p := range incomplete {
 			pids = append(pids, p.PID)
-			if time.Now().After(late) { // this was the last time
+			if time.Now().After(late) { // this was the last try
 				fs.setUnreadable(p.Identity)
 			}
 		}
 	}
 }
 
-// maxUnreadable bounds how many processes Environs remembers.
+// maxUnreadable is the maximum number of processes that Environs remembers.
 const maxUnreadable = 1 << 14
 
 func (fs *FS) setUnreadable(id Identity) {
@@ -62,7 +62,8 @@ func (fs *FS) setUnreadable(id Identity) {
 	fs.unreadable[id] = time.Now()
 }
 
-// variable looks once for a variable in the environment of a process. It reads n bytes; -1: the environment is refused.
+// variable looks once for a variable in the environment of a process. n is the number of bytes read; -1: reading
+// failed.
 func (fs *FS) variable(pid int, name string) (value string, set bool, n int) {
 	data, err := fs.read(pid, "environ")
 	for kv := range bytes.SplitSeq(data[:bytes.LastIndexByte(data, 0)+1], []byte{0}) {
@@ -70,15 +71,15 @@ func (fs *FS) variable(pid int, name string) (value string, set bool, n int) {
 			return string(value), true, len(data)
 		}
 	}
-	// EACCES: the process is another user's, or about to end. Its files belong to root once its memory is freed.
+	// EACCES: the process belongs to another user, or is about to end. Once its memory is freed, root owns its files.
 	if err != nil && err != unix.ESRCH && err != unix.EACCES && err != unix.EPERM {
 		return "", false, -1
 	}
 	return "", false, len(data)
 }
 
-// hasEnviron reports whether n bytes are the whole environment of a process. During execve(2), which sets up the code
-// last, and during exit the environment may be empty or truncated.
+// hasEnviron reports whether n bytes are the whole environment of a process. During exit, and during execve(2), which
+// sets up the code last, the environment may be empty or truncated.
 func (p Process) hasEnviron(n int) bool {
 	if p.kernelThread || p.Ending {
 		return true

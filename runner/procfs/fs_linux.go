@@ -17,17 +17,18 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// FS is a mounted proc(5) that shows the PID namespace of this process. A nil *FS shows no process.
+// FS is a mounted proc(5) that shows the PID namespace of this process. A nil *FS shows no processes.
 type FS struct {
 	dir         int
-	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists a process's children
+	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists the children of a process
 	busy        int  // see Busy; 0: none
 
-	unreadable map[Identity]time.Time // when Environs has waited for a process without success
+	unreadable map[Identity]time.Time // when Environs last waited for a process in vain
 	until      time.Time              // see Until; zero: no limit
 }
 
-// dir is a descriptor of /proc, or -1 and an error. The target may mount something else there, or unmount it.
+// dir opens /proc once, and returns the descriptor, or -1 and an error. Later the target may mount over /proc or
+// unmount it.
 var dir = sync.OnceValues(func() (int, error) {
 	fd, err := eintr.Openat(unix.AT_FDCWD, "/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
 	var fs unix.Statfs_t
@@ -44,13 +45,13 @@ var dir = sync.OnceValues(func() (int, error) {
 	return fd, nil
 })
 
-// Dir returns a descriptor of /proc as it was when Dir was called first, or -1.
+// Dir returns a descriptor of /proc as it was at the first call, or -1.
 func Dir() int {
 	fd, _ := dir()
 	return fd
 }
 
-// Inherit makes fd the descriptor of /proc: the Dir of another process. It is called before anything else here.
+// Inherit makes fd the descriptor of /proc: the Dir of another process. It must be called first in this package.
 func Inherit(fd int) {
 	dir = func() (int, error) { return fd, nil }
 	if fd >= 0 {
@@ -58,8 +59,8 @@ func Inherit(fd int) {
 	}
 }
 
-// Open opens /proc. It returns nil and an error if /proc is missing or shows another PID namespace (unshare --pid
-// without --mount-proc): its pids would name other processes.
+// Open opens /proc. It returns nil and an error if /proc is missing or shows another PID namespace, in which pids refer
+// to other processes (unshare --pid without --mount-proc).
 func Open() (*FS, error) {
 	fd, err := dir()
 	if err != nil {
@@ -68,7 +69,7 @@ func Open() (*FS, error) {
 	return openAt(fd)
 }
 
-// openAt is Open for a directory.
+// openAt opens /proc at a directory descriptor.
 func openAt(dir int) (*FS, error) {
 	pid := strconv.Itoa(unix.Getpid())
 	status, err := readFile(dir, "self/status")
@@ -76,7 +77,7 @@ func openAt(dir int) (*FS, error) {
 		return nil, err
 	}
 	for line := range strings.Lines(string(status)) {
-		// One pid for each PID namespace, from that of the mount down to that of this process (Linux 4.1).
+		// One pid for each PID namespace, from the one of the mount to the one of this process (Linux 4.1).
 		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.TrimSpace(rest) != pid {
 			return nil, errNamespace
 		}
@@ -94,12 +95,12 @@ func openAt(dir int) (*FS, error) {
 
 var errNamespace = errors.New("it shows another PID namespace")
 
-// Fake returns an FS for a directory that a test has made. hasChildren tells whether it has children files.
+// Fake returns an FS for a directory of a test. hasChildren means that it has children files.
 func Fake(root string, hasChildren bool) *FS {
 	return &FS{dir: openFake(root), hasChildren: hasChildren, unreadable: map[Identity]time.Time{}}
 }
 
-// openFake returns a descriptor of a directory that a test has made, or -1.
+// openFake returns a descriptor of a directory of a test, or -1.
 func openFake(root string) int {
 	fd, err := eintr.Openat(unix.AT_FDCWD, root, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -108,15 +109,15 @@ func openFake(root string) int {
 	return fd
 }
 
-// Until limits how long a look at many processes takes: from then on it ends with what it has seen. Processes that fork
-// faster than they can be read would keep it going. Zero is no limit.
+// Until limits looks at many processes: at that time they end with a partial result. Without a limit, processes that
+// fork faster than they are read would prolong a look indefinitely. Zero means no limit.
 func (fs *FS) Until(t time.Time) {
 	if fs != nil {
 		fs.until = t
 	}
 }
 
-// IsLate reports whether the time of Until is over: a look may have missed processes.
+// IsLate reports whether the time of Until has passed: a look may have missed processes.
 func (fs *FS) IsLate() bool { return fs != nil && !fs.until.IsZero() && time.Now().After(fs.until) }
 
 // HasChildren reports whether /proc lists the children of a process, so that not every process must be read.
@@ -148,8 +149,8 @@ func (fs *FS) All() (found []Process) {
 }
 
 // Children lists the children of all threads of a process, dead or alive. A process that is a child during the whole
-// call is always listed, if the process reaps none meanwhile (Documentation/filesystems/proc.rst of Linux), or is the
-// one of Busy.
+// call is certainly listed if its parent reaps no child meanwhile (Documentation/filesystems/proc.rst of Linux), or is
+// the process of Busy.
 func (fs *FS) Children(pid int) (pids []int) {
 	pids = fs.children(pid)
 	for range maxReads {
@@ -164,10 +165,10 @@ func (fs *FS) Children(pid int) (pids []int) {
 	return pids
 }
 
-// maxReads is how often the children of a busy process are listed until two lists are the same.
+// maxReads is how often Children lists the children of a busy process, until two lists are equal.
 const maxReads = 16
 
-// Busy declares that a process reaps children while Children lists them.
+// Busy declares that a process may reap children while Children lists them.
 func (fs *FS) Busy(pid int) { fs.busy = pid }
 
 func (fs *FS) children(pid int) (pids []int) {
@@ -181,7 +182,7 @@ func (fs *FS) children(pid int) (pids []int) {
 		}
 		list, _ := readAll(fd, make([]byte, 0, unix.Getpagesize()), fs.IsLate)
 		unix.Close(fd)
-		if fs.IsLate() { // the last number may be cut
+		if fs.IsLate() { // the last number may be incomplete
 			list = list[:bytes.LastIndexByte(list, ' ')+1]
 		}
 		pids = append(pids, ParsePIDs(list)...)
@@ -189,8 +190,8 @@ func (fs *FS) children(pid int) (pids []int) {
 	return pids
 }
 
-// Descendants lists the living descendants of a process, parents before their children. It leaves out the pids in
-// without, with their descendants.
+// Descendants lists the live descendants of a process, parents before their children. It omits the pids in without, and
+// their descendants.
 func (fs *FS) Descendants(root int, without []int) (found []Process) {
 	fs.Walk(root, without, func(pid, _ int) (descend bool) {
 		p, ok := fs.Read(pid)
@@ -202,9 +203,9 @@ func (fs *FS) Descendants(root int, without []int) (found []Process) {
 	return found
 }
 
-// Walk visits the descendants of a process, dead or alive, each before its children are listed. It leaves out the pids
-// in without, with their descendants. visit returns false for a process whose children need not be listed: a dead one
-// has none, since they are reparented before it becomes a zombie.
+// Walk visits the descendants of a process, dead or alive, each before its children are listed. It omits the pids in
+// without, and their descendants. visit returns false if the children of a process need not be listed: a dead process
+// has none, because they are reparented before it becomes a zombie.
 func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
 	children := fs.Children
 	if !fs.HasChildren() {
@@ -216,7 +217,7 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend
 		seen[pid] = true
 	}
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
-		// The youngest first: where many end and fork, the others are zombies.
+		// Start with the youngest: where many processes end and fork, the older ones are zombies.
 		for _, child := range slices.Backward(children(queue[0])) {
 			if fs.IsLate() {
 				return
@@ -231,7 +232,7 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend
 	}
 }
 
-// Ignores reports whether a process ignores a signal. A process that is gone does not.
+// Ignores reports whether a process ignores a signal. It returns false for a missing process.
 func (fs *FS) Ignores(pid int, sig syscall.Signal) bool {
 	text, _ := fs.read(pid, "status")
 	status, err := ParseStatus(string(text))
@@ -258,7 +259,8 @@ func (fs *FS) RunsUs(pid int) bool {
 		unix.Fstatat(fs.dir, strconv.Itoa(pid)+"/exe", &other, 0) == nil && own.Dev == other.Dev && own.Ino == other.Ino
 }
 
-// Now returns the present moment. The last field of /proc/loadavg is the pid that was given last (proc_loadavg(5)).
+// Now returns the present moment. The last field of /proc/loadavg is the last pid that the kernel has given
+// (proc_loadavg(5)).
 func (fs *FS) Now() (m Moment) {
 	var now unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) == nil {
@@ -271,7 +273,7 @@ func (fs *FS) Now() (m Moment) {
 	return m
 }
 
-// byParent maps each process to its children, for a kernel that does not list them.
+// byParent maps each process to its children. It is for a kernel that does not list them.
 func (fs *FS) byParent() map[int][]int {
 	children := map[int][]int{}
 	for _, p := range fs.All() {
@@ -285,7 +287,7 @@ func (fs *FS) read(pid int, name string) ([]byte, error) {
 	return fs.readAt(strconv.Itoa(pid) + "/" + name)
 }
 
-// readAt reads a file. A nil *FS has none.
+// readAt reads a file. A nil *FS has no files.
 func (fs *FS) readAt(name string) ([]byte, error) {
 	if fs == nil {
 		return nil, unix.ENOENT
@@ -293,7 +295,7 @@ func (fs *FS) readAt(name string) ([]byte, error) {
 	return readFile(fs.dir, name)
 }
 
-// names lists the names in a directory; nil if it cannot be read.
+// names lists the names in a directory. It returns nil if the directory cannot be read.
 func (fs *FS) names(name string) []string {
 	if fs == nil {
 		return nil
@@ -308,8 +310,8 @@ func (fs *FS) names(name string) []string {
 	return names
 }
 
-// ReadFile reads a file of a pseudo file system, such as cgroupfs. os.ReadFile makes five more system calls, to find
-// out whether the runtime's poller can wait for the file. Killing a tree reads thousands of files.
+// ReadFile reads a file of a pseudo file system, such as cgroupfs. os.ReadFile makes five more system calls, to check
+// whether the runtime's poller supports the file. Killing a tree reads thousands of files.
 func ReadFile(path string) ([]byte, error) { return readFile(unix.AT_FDCWD, path) }
 
 // Read reads a file of /proc.
@@ -318,13 +320,13 @@ func Read(name string) ([]byte, error) { return readFile(Dir(), name) }
 // Readlink returns the text of a link in /proc.
 func Readlink(name string) (string, error) { return readLink(Dir(), name) }
 
-// Stat returns the status of the file that a name in /proc leads to.
+// Stat returns the status of the file that a name in /proc refers to.
 func Stat(name string) (status unix.Stat_t, err error) {
 	err = eintr.Retry(func() error { return unix.Fstatat(Dir(), name, &status, 0) })
 	return status, err
 }
 
-// IsBelow reports whether a process is another one, or descends from it.
+// IsBelow reports whether a process is ancestor or descends from it.
 func IsBelow(pid, ancestor int) bool {
 	for pid > 1 && pid != ancestor {
 		stat, err := Read(strconv.Itoa(pid) + "/stat")
@@ -361,7 +363,7 @@ func readFile(dir int, name string) ([]byte, error) {
 	return readAll(fd, make([]byte, 0, typicalSize), func() bool { return false })
 }
 
-// readAll appends to data what a descriptor has, until there is no more, or stop returns true.
+// readAll appends the data of a descriptor to data, until the end or until stop returns true.
 func readAll(fd int, data []byte, stop func() bool) ([]byte, error) {
 	for {
 		n, err := eintr.RetryValue(func() (int, error) { return unix.Read(fd, data[len(data):cap(data)]) })
@@ -377,8 +379,8 @@ func readAll(fd int, data []byte, stop func() bool) ([]byte, error) {
 	}
 }
 
-// Boot returns a text that changes with the boot of the machine and with the PID namespace. Identities may be compared
-// only if their texts are equal. It returns "" if the text cannot be read.
+// Boot returns a text that identifies the boot of the machine and the PID namespace, or "" if it cannot be read.
+// Identities are comparable only if their texts are equal.
 var Boot = sync.OnceValue(func() string {
 	id, err := Read("sys/kernel/random/boot_id")
 	namespace, nsErr := Readlink("self/ns/pid")

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS exists on Linux only. Elsewhere descendants cannot be found: a run has its process group and nothing else.
+// FS exists on Linux only. Elsewhere descendants cannot be found: a run consists of its process group.
 type FS struct{}
 
 // Dir returns -1.

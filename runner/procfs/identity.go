@@ -10,7 +10,7 @@ import (
 // UserHZ is the number of clock ticks in a second, as the kernel shows times to processes (proc_pid_stat(5)).
 const UserHZ = 100
 
-// Identity names one process until the machine boots again.
+// Identity identifies one process until the next boot of the machine.
 type Identity = cleanup.Process
 
 // StartOf returns the start time of a process in clock ticks (UserHZ) since boot; 0: unknown.
@@ -20,25 +20,25 @@ func StartOf(pid int) uint64 {
 	return p.Start
 }
 
-// Moment is a point in time that separates the processes born before it from those born after it. A start time alone is
-// too coarse for that (10 ms).
+// Moment is a point in time that separates processes born before it from those born after it. A start time alone is too
+// coarse (10 ms).
 type Moment struct {
 	Tick uint64 // clock ticks since boot
-	PID  int    // the pid that was given last; 0: unknown
+	PID  int    // the last pid that the kernel had given; 0: unknown
 }
 
-// Precedes reports whether a process was born after the moment. In doubt it is false.
+// Precedes reports whether a process was certainly born after the moment.
 func (m Moment) Precedes(id Identity) bool {
 	if id.Start != m.Tick || m.PID == 0 {
 		return id.Start > m.Tick
 	}
-	// The kernel gives pids in ascending order and then begins again from the lowest (pid_namespaces(7)). The pids of
-	// one tick are near each other, or on both sides of that wrap.
+	// The kernel gives pids in ascending order and then starts again with the lowest (pid_namespaces(7)). The pids of
+	// one tick are close to each other, or on both sides of that wrap.
 	const far = 1 << 14
 	return id.PID > m.PID && id.PID-m.PID < far || m.PID-id.PID > far
 }
 
-// ParsePIDs reads a list of pids: the text of /proc/PID/task/TID/children, or of a cgroup.procs file.
+// ParsePIDs parses a list of pids: the text of /proc/PID/task/TID/children, or of a cgroup.procs file.
 func ParsePIDs(list []byte) (pids []int) {
 	for field := range bytes.FieldsSeq(list) {
 		if pid, err := strconv.Atoi(string(field)); err == nil {

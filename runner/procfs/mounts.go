@@ -10,11 +10,11 @@ import (
 type Mount struct {
 	Root    string // the directory of the file system that is mounted
 	Point   string // the directory that it is mounted on
-	Type    string // the type of the file system, for instance cgroup2
+	Type    string // the type of the file system, for example cgroup2
 	Options []string
 }
 
-// ParseMounts reads the text of a mountinfo file. It leaves out lines that it does not understand.
+// ParseMounts parses the text of a mountinfo file. It omits lines that it does not understand.
 func ParseMounts(mountinfo string) (mounts []Mount) {
 	const root, point = 3, 4
 	for line := range strings.Lines(mountinfo) {
@@ -32,7 +32,7 @@ func ParseMounts(mountinfo string) (mounts []Mount) {
 // Has reports whether the file system is mounted with an option. The options of a cgroup v1 include its controllers.
 func (m Mount) Has(option string) bool { return slices.Contains(m.Options, option) }
 
-// Dir returns the path of a directory of the file system. ok is false if the directory is outside of what is mounted.
+// Dir returns the path of a directory of the file system. ok is false if the directory is outside of the mounted part.
 func (m Mount) Dir(inside string) (dir string, ok bool) {
 	below, ok := strings.CutPrefix(inside, strings.TrimSuffix(m.Root, "/"))
 	if !ok || below != "" && below[0] != '/' || strings.HasPrefix(below+"/", "/../") {
@@ -51,7 +51,7 @@ type OwnCgroup struct {
 	Path        string   // in the cgroup namespace of the reading process
 }
 
-// OwnCgroups reads the text of /proc/PID/cgroup (cgroups(7)). It returns one cgroup for each hierarchy.
+// OwnCgroups parses the text of /proc/PID/cgroup (cgroups(7)). It returns one cgroup for each hierarchy.
 func OwnCgroups(text string) (cgroups []OwnCgroup) {
 	for line := range strings.Lines(text) {
 		if f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3); len(f) == 3 {

@@ -11,23 +11,23 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// InitialNamespace is the PID namespace that the machine has booted with, as the link /proc/PID/ns/pid names it
-// (PROC_PID_INIT_INO in include/linux/proc_ns.h of Linux). Its PID 1 does not end.
+// InitialNamespace is the PID namespace of the machine's boot, as in the link /proc/PID/ns/pid (PROC_PID_INIT_INO in
+// include/linux/proc_ns.h of Linux). Its PID 1 does not end.
 const InitialNamespace = "pid:[4026531836]"
 
-// Following lists inits, by the names of their processes, that end as soon as their child does. Docker starts tini as
-// docker-init, Podman catatonit as podman-init.
+// Following lists the process names of inits that end as soon as their child ends. Docker starts tini as docker-init,
+// Podman starts catatonit as podman-init.
 var Following = []string{"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit"}
 
-// IsFollowedByInit reports whether PID 1 ends with this process, so that the kernel then ends the PID namespace. An init
-// of Following starts one child, its first one. Later children are orphans that were reparented to it.
+// IsFollowedByInit reports whether PID 1 ends with this process; then the kernel ends the PID namespace. That init has
+// one child of its own, the first one. Later children are orphans that were reparented to it.
 func IsFollowedByInit() bool {
 	if unix.Getppid() != 1 {
 		return false
 	}
 	namespace, err := Readlink("self/ns/pid")
 	comm, _ := Read("1/comm")
-	children, _ := Read("1/task/1/children") // in the order in which they came
+	children, _ := Read("1/task/1/children") // in order of arrival
 	first, _, _ := strings.Cut(string(children), " ")
 	return err == nil && namespace != InitialNamespace && first == strconv.Itoa(unix.Getpid()) &&
 		slices.Contains(Following, strings.TrimSpace(string(comm)))
@@ -39,12 +39,12 @@ func (fs *FS) SeesAll() bool {
 		return false
 	}
 	namespace, err := readLink(fs.dir, "self/ns/pid")
-	_, shown := fs.Read(1) // with the mount option hidepid=2 other users' processes are missing
+	_, shown := fs.Read(1) // the mount option hidepid=2 hides processes of other users
 	return err == nil && namespace == InitialNamespace && shown
 }
 
-// Within lists the processes of a PID namespace, dead or alive, by their pids there. hidden reports whether there may
-// be others, which this user may not look at.
+// Within lists the processes of a PID namespace, dead or alive, by their pids there. hidden means that there may be
+// others that this user may not examine.
 func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 	found = map[int]Process{}
 	for _, name := range fs.names(".") {
@@ -56,7 +56,7 @@ func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 		switch theirs, err := readLink(fs.dir, name+"/ns/pid"); {
 		case err == unix.ENOENT || err == unix.ESRCH: // it has been reaped
 		case err != nil:
-			hidden = hidden || len(pids) != 1 // with one pid it is in our namespace
+			hidden = hidden || len(pids) != 1 // a process with one pid is in our namespace
 		case theirs == namespace && len(pids) > 0:
 			if p, ok := fs.Read(pid); ok {
 				found[pids[len(pids)-1]] = p
@@ -66,8 +66,8 @@ func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 	return found, hidden
 }
 
-// pids returns the pids of a process, one for each PID namespace, from that of /proc to its own; nil if they cannot be
-// read (Linux 4.1).
+// pids returns the pids of a process, one for each PID namespace, from the namespace of /proc to its own. It returns
+// nil if they cannot be read (before Linux 4.1).
 func (fs *FS) pids(pid int) []int {
 	status, _ := fs.read(pid, "status")
 	for line := range strings.Lines(string(status)) {
@@ -78,8 +78,8 @@ func (fs *FS) pids(pid int) []int {
 	return nil
 }
 
-// Holders lists the other processes that have a file open. name is the last element of its path. A process that this
-// user may not look at is missing.
+// Holders lists the other processes that have a file open. name is the last element of its path. It omits processes
+// that this user may not examine.
 func (fs *FS) Holders(name string, file unix.Stat_t) (found []Process) {
 	for _, dir := range fs.names(".") {
 		pid, err := strconv.Atoi(dir)
@@ -88,7 +88,7 @@ func (fs *FS) Holders(name string, file unix.Stat_t) (found []Process) {
 		}
 		for _, fd := range fs.names(dir + "/fd") {
 			at := dir + "/fd/" + fd
-			// Only a file with that name is looked at: another one may be on a file system that does not answer.
+			// Examine only a file with that name: another one may be on a file system that does not answer.
 			if link, err := readLink(fs.dir, at); err != nil || path.Base(link) != name {
 				continue
 			}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Process is a process at the time when it was read.
+// Process is a process at the time it was read.
 type Process struct {
 	Identity
 	PPID  int
@@ -18,8 +18,8 @@ type Process struct {
 	Dead  bool // a zombie: all its threads have ended
 
 	Suspended bool // by a signal
-	Ending    bool // its first thread has ended, perhaps not all
-	Exiting   bool // its first thread is in exit(2), or has ended: its children may be reparented already
+	Ending    bool // its first thread has ended; others may be alive
+	Exiting   bool // its first thread is in exit(2), or has ended: its children may already be reparented
 
 	kernelThread bool
 	startCode    uint64 // address of the code; 0: the process has no memory; 1: hidden from this user
@@ -27,10 +27,10 @@ type Process struct {
 	environEnd   uint64
 }
 
-// IsKernelThread reports whether the process is a thread of the kernel, which no signal ends.
+// IsKernelThread reports whether the process is a kernel thread, which no signal ends.
 func (p Process) IsKernelThread() bool { return p.kernelThread }
 
-// BornBefore reports whether a process was started before a moment, given as the time since boot. In doubt it is false.
+// BornBefore reports whether a process was certainly started before a moment, given as the time since boot.
 func (p Process) BornBefore(moment time.Duration) bool {
 	return p.Start != 0 && time.Duration(p.Start+1)*time.Second/UserHZ <= moment
 }
@@ -55,9 +55,9 @@ const (
 	flagKernelThread = 0x00200000 // PF_KTHREAD
 )
 
-// ParseStat reads the text of /proc/PID/stat. The name is in parentheses and may contain blanks, parentheses and
-// newlines, so the last parenthesis ends it. A process whose first thread has ended is alive as long as another thread
-// is, though its state is Z.
+// ParseStat parses the text of /proc/PID/stat. The name is in parentheses and may contain blanks, parentheses and
+// newlines, so the last parenthesis ends it. A process whose first thread has ended has the state Z, but is alive as
+// long as another thread is.
 func ParseStat(stat []byte) (p Process, ok bool) {
 	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 1 || end < open {
@@ -86,8 +86,8 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 	}, true
 }
 
-// Is reports whether a process is the one that was recorded with this pid and start time. Where a start time is unknown
-// (0) the pid alone counts: for children, whose pid is theirs until they are reaped.
+// Is reports whether a process is the one that was recorded with this pid and start time. If a start time is unknown
+// (0), the pid alone counts. This is for children, whose pids are not reused until they are reaped.
 func (p Process) Is(pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }

@@ -18,7 +18,7 @@ type Status struct {
 	Filters    int // number of seccomp filters; 0 before Linux 5.9
 }
 
-// ParseStatus reads the text of a status file. It returns an error if a known line is invalid, or if no line is known.
+// ParseStatus parses the text of a status file. It returns an error if a known line is invalid, or if no line is known.
 func ParseStatus(text string) (s Status, err error) {
 	masks := map[string]*uint64{
 		"SigIgn": &s.Ignored, "CapPrm": &s.Permitted, "CapBnd": &s.Bounding, "CapAmb": &s.Ambient,

@@ -17,8 +17,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// FindCgroup returns the directory in which a cgroup of that name can be made: a child of graceful's own cgroup. It
-// checks all that can be checked without making it.
+// FindCgroup returns the path at which graceful can make a cgroup of that name, as a child of its own cgroup. It checks
+// everything that it can check without making the cgroup.
 func FindCgroup(name string) (string, error) {
 	list, err := procfs.Read("self/cgroup")
 	if err != nil {
@@ -36,9 +36,9 @@ func FindCgroup(name string) (string, error) {
 	return findCgroup(own[i].Path, string(mounts), name)
 }
 
-// findCgroup is FindCgroup for graceful's own cgroup and the text of a mountinfo file.
+// findCgroup does the work of FindCgroup for graceful's own cgroup and the text of a mountinfo file.
 func findCgroup(own, mountinfo, name string) (string, error) {
-	var unusable, notShown error // the first of each; unusable says more
+	var unusable, notShown error // the first of each; unusable is more specific
 	for _, m := range procfs.ParseMounts(mountinfo) {
 		if m.Type != "cgroup2" {
 			continue
@@ -63,8 +63,8 @@ func findCgroup(own, mountinfo, name string) (string, error) {
 
 var errNotOwn = errors.New("graceful is not in this cgroup")
 
-// checkParent returns nil if graceful can make a cgroup in the directory of its own one and start a process there. It
-// returns errNotOwn if the directory is not that of graceful's cgroup: another file system, or another part of this
+// checkParent returns nil if graceful can make a cgroup in the directory of its own cgroup and start a process there.
+// It returns errNotOwn if the directory is not that of graceful's cgroup. Another file system, or another part of this
 // one, may be mounted over it.
 func checkParent(dir string) error {
 	procs, err := procfs.ReadFile(dir + "/cgroup.procs")
@@ -78,7 +78,7 @@ func checkParent(dir string) error {
 	case err != nil:
 		return fmt.Errorf("reading %s/cgroup.procs: %w%s", dir, err, cgroupHint(err))
 	}
-	if kind, err := procfs.ReadFile(dir + "/cgroup.type"); err == nil { // the root has neither a type nor a cgroup.kill
+	if kind, err := procfs.ReadFile(dir + "/cgroup.type"); err == nil { // the root has no type and no cgroup.kill
 		if kind := strings.TrimSpace(string(kind)); kind != "domain" {
 			return fmt.Errorf("our own cgroup %s is of type %q, and a process can be in none below it", dir, kind)
 		}
@@ -86,7 +86,7 @@ func checkParent(dir string) error {
 			return err
 		}
 	}
-	// A process moves down into a child only if its mover may write to the parent's cgroup.procs.
+	// The mover of a process into a child cgroup needs write permission for the parent's cgroup.procs.
 	for _, file := range []string{dir, dir + "/cgroup.procs"} {
 		if err := unix.Access(file, unix.W_OK); err != nil {
 			return fmt.Errorf("writing to %s: %w%s", file, err, cgroupHint(err))
@@ -95,7 +95,7 @@ func checkParent(dir string) error {
 	return nil
 }
 
-// checkKill returns nil if the cgroup can be killed.
+// checkKill returns nil if the kernel can kill the cgroup at once.
 func checkKill(dir string) error {
 	if err := unix.Access(dir+"/cgroup.kill", unix.F_OK); err != nil {
 		return fmt.Errorf("%s/cgroup.kill: %w (Linux has it since 5.14)", dir, err)
@@ -103,7 +103,7 @@ func checkKill(dir string) error {
 	return nil
 }
 
-// cgroupHint returns advice for an error in parentheses, with a leading blank; "": none.
+// cgroupHint returns advice for an error, in parentheses and with a leading blank, or "".
 func cgroupHint(err error) string {
 	switch err {
 	case unix.EACCES, unix.EPERM:
@@ -116,10 +116,10 @@ func cgroupHint(err error) string {
 	return ""
 }
 
-// cgroup is the directory of a cgroup v2 that belongs to one run (cgroups(7)).
+// cgroup is the directory of the cgroup v2 of one run (cgroups(7)).
 type cgroup string
 
-// make makes the cgroup. It may exist: a graceful process that made it may have been killed since.
+// make makes the cgroup. It may exist already, if the process of graceful that made it was killed.
 func (c cgroup) make() error {
 	if err := unix.Mkdir(string(c), 0o755); err != nil && err != unix.EEXIST {
 		return fmt.Errorf("making %s: %w%s", c, err, cgroupHint(err))
@@ -130,7 +130,7 @@ func (c cgroup) make() error {
 	return nil
 }
 
-// pids lists the living processes in the cgroup and its descendants. A process of another PID namespace is 0.
+// pids lists the live processes in the cgroup and its descendants. A process of another PID namespace has pid 0.
 func (c cgroup) pids() []int {
 	procs, _ := procfs.ReadFile(string(c) + "/cgroup.procs")
 	pids := procfs.ParsePIDs(procs)
@@ -140,18 +140,18 @@ func (c cgroup) pids() []int {
 	return pids
 }
 
-// populated reports whether a process is alive in the cgroup or its descendants.
+// populated reports whether the cgroup or a descendant contains a live process.
 func (c cgroup) populated() bool {
 	events, _ := procfs.ReadFile(string(c) + "/cgroup.events")
 	return bytes.Contains(events, []byte("populated 1\n"))
 }
 
-// kill sends SIGKILL to all processes in the cgroup in one step, those of other users and those that are just being
-// forked included.
+// kill sends SIGKILL to all processes in the cgroup in one step. That includes processes of other users, and processes
+// that are just being forked.
 func (c cgroup) kill() { _ = c.write("cgroup.kill", "1") }
 
-// disband removes the cgroup and moves the processes in it to its parent. It retries, since the kernel may take a
-// moment to notice that the last process has ended.
+// disband moves the processes of the cgroup to its parent and removes it. It retries, because the kernel may report the
+// end of the last process late.
 func (c cgroup) disband() (err error) {
 	const tries, pause = 100, 10 * time.Millisecond
 	for range tries {
@@ -167,14 +167,14 @@ func (c cgroup) disband() (err error) {
 // moveOut moves processes to the parent of the cgroup.
 func (c cgroup) moveOut(pids []int) {
 	for _, pid := range pids {
-		if pid == 0 { // of another PID namespace; to write 0 would move graceful
+		if pid == 0 { // of another PID namespace; writing 0 would move graceful
 			continue
 		}
 		_ = cgroup(path.Dir(string(c))).write("cgroup.procs", strconv.Itoa(pid))
 	}
 }
 
-// remove removes the cgroup and its descendants. A cgroup that is gone is no error.
+// remove removes the cgroup and its descendants. A missing cgroup is no error.
 func (c cgroup) remove() error {
 	err := unix.Rmdir(string(c))
 	if err == unix.EBUSY || err == unix.ENOTEMPTY {

@@ -8,19 +8,19 @@ import (
 	"graceful/runner/procfs"
 )
 
-// As PID 1, graceful ends with its PID namespace, a container as a rule. So all processes in there are asked to end.
+// If graceful is PID 1, its end is the end of the PID namespace, usually a container. So it stops all processes there.
 
-// isInit reports whether every process of the PID namespace is a member, but for those that came from outside.
+// isInit reports whether every process of the PID namespace is a member, except those that came from outside.
 func (t *Tree) isInit() bool { return t.self == 1 && t.level == Subreaper }
 
-// hasOwn reports whether graceful has members as children beside those of the root.
+// hasOwn reports whether graceful has members as its own children, in addition to the root's.
 func (t *Tree) hasOwn() bool { return t.isInit() && t.root != t.self && t.proc != nil }
 
-// notOwn lists the children of graceful that are no members of that kind.
+// notOwn lists the children of graceful that are not members.
 func (t *Tree) notOwn() []int { return append(slices.Clone(t.excluded), t.root) }
 
-// SignalOutsiders sends SIGHUP and SIGTERM to the processes of the PID namespace that came from outside, as by docker
-// exec: their uppermost ancestor has the parent 0. It does nothing unless graceful is PID 1.
+// SignalOutsiders sends SIGHUP and SIGTERM to the processes that entered the PID namespace from outside, for example by
+// docker exec. Their uppermost ancestor has the parent 0. It does nothing unless graceful is PID 1.
 func (t *Tree) SignalOutsiders() {
 	if !t.isInit() || t.proc == nil {
 		return

@@ -9,7 +9,7 @@ import (
 )
 
 // Kill sends SIGKILL to every member. It returns the members that it found alive, and those of them that it may not
-// signal (EPERM). Members that are born meanwhile are left for the next call. Without /proc it returns none.
+// signal (EPERM). The next call handles members that are born meanwhile. Without /proc it returns none.
 func (t *Tree) Kill() (found, denied []procfs.Process) {
 	t.excludeKept()
 	if t.proc == nil {
@@ -45,13 +45,13 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	for _, pid := range inCgroup {
 		k.visit(pid, 0)
 	}
-	// cgroup.kill ends processes of other users too. Until they are gone they are found, and deny a signal.
+	// cgroup.kill also ends processes of other users. Until their end they are found, and refuse a signal.
 	return k.found, slices.DeleteFunc(k.denied, func(p procfs.Process) bool {
 		return slices.Contains(t.killedInCgroup, p.PID)
 	})
 }
 
-// KillGroup is Kill for the target's process group alone.
+// KillGroup does what Kill does, for the target's process group only.
 func (t *Tree) KillGroup() (found, denied []procfs.Process) {
 	_ = t.SignalGroup(unix.SIGKILL)
 	k := killPass{tree: t}
@@ -66,9 +66,9 @@ func (t *Tree) KillGroup() (found, denied []procfs.Process) {
 	return k.found, k.denied
 }
 
-// KillChildren sends SIGKILL to graceful's own children, dead or alive, and reads nothing about them. It is for a tree
-// in which so many processes end that reading each of them takes longer than the others need to fork. It does nothing
-// at level Group, and where the members are another process's children.
+// KillChildren sends SIGKILL to graceful's own children, dead or alive, without reading them. It is for a tree whose
+// processes end so fast that reading each takes longer than the others need to fork. It does nothing at level Group, or
+// if the members are children of another process.
 func (t *Tree) KillChildren() {
 	t.excludeKept()
 	if t.level != Subreaper || t.root != t.self {
@@ -79,8 +79,8 @@ func (t *Tree) KillChildren() {
 	}
 }
 
-// KillBelow kills the process group that pid leads, an unreaped child of graceful, and all descendants of the child. At
-// level Group, or without /proc, it kills the group only.
+// KillBelow kills all descendants of pid, an unreaped child of graceful, and the process group that pid leads. At level
+// Group, or without /proc, it kills only the group.
 func (t *Tree) KillBelow(pid int) {
 	var below []procfs.Process
 	if t.level != Group {
@@ -99,11 +99,11 @@ type killPass struct {
 	found, denied []procfs.Process
 }
 
-// visit kills one process. The walk lists the children of a process after its visit: a process with a pending SIGKILL
-// creates no child any more (fork(2) restarts when a signal is pending), so that the walk misses none.
+// visit kills one process. The walk lists the children of a process after its visit. A process with a pending SIGKILL
+// creates no further child, because fork(2) restarts while a signal is pending. So the walk misses none.
 //
-// A child of graceful is killed before it is read: one that forks and ends lives no longer than reading it takes. Its
-// pid is safe, since graceful has not reaped it.
+// A child of graceful is killed before it is read: a process that forks and ends may live no longer than reading it
+// takes. Its pid is safe, because graceful has not reaped it.
 func (k *killPass) visit(pid, parent int) (descend bool) {
 	if k.visited[pid] {
 		return true

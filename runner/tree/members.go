@@ -9,11 +9,11 @@ import (
 	"graceful/runner/procfs"
 )
 
-// maxPasses limits how often one call looks for members in a tree that changes meanwhile. Members that fork faster than
-// that are left to SIGKILL.
+// maxPasses limits how often one call looks for members in a changing tree. SIGKILL handles members that fork faster
+// than that.
 const maxPasses = 16
 
-// Members lists the living members. The tree may change during the call: only Empty decides that no member is left.
+// Members lists the live members. The tree may change during the call, so only Empty can report that no member is left.
 func (t *Tree) Members() []procfs.Process {
 	t.excludeKept()
 	switch {
@@ -38,14 +38,14 @@ func (t *Tree) Members() []procfs.Process {
 			found = append(found, p)
 		}
 	}
-	if t.orphaned != nil || t.cgroup != "" { // the same process may be found in several ways
+	if t.orphaned != nil || t.cgroup != "" { // a process may have been found in several ways
 		slices.SortFunc(found, func(a, b procfs.Process) int { return cmp.Compare(a.PID, b.PID) })
 		found = slices.CompactFunc(found, func(a, b procfs.Process) bool { return a.Identity == b.Identity })
 	}
 	return found
 }
 
-// Suspended reports whether a process is suspended. Without /proc it counts as suspended.
+// Suspended reports whether a process is suspended. Without /proc it returns true.
 func (t *Tree) Suspended(pid int) bool {
 	if t.proc == nil {
 		return true
@@ -57,10 +57,10 @@ func (t *Tree) Suspended(pid int) bool {
 // UserOf returns the real user id of a process, or -1.
 func (t *Tree) UserOf(pid int) int { return t.proc.UserOf(pid) }
 
-// Find returns the member with a pid, alive or not reaped yet. At level Group it also returns a descendant of graceful
-// that has left the target's group.
+// Find returns the member with a pid, if it is not reaped. At level Group it also returns a descendant of graceful that
+// has left the target's group.
 func (t *Tree) Find(pid int) (procfs.Process, bool) {
-	for range maxPasses { // an ancestor that ends meanwhile breaks the path up to graceful
+	for range maxPasses { // the end of an ancestor breaks the path up to graceful: try again
 		p, ok := t.proc.Read(pid)
 		if !ok || t.level == Group && p.Group == t.group && t.group != 0 {
 			return p, ok
@@ -92,10 +92,10 @@ func (t *Tree) Children() (found []procfs.Process) {
 }
 
 // Empty reports whether no member is left. The caller sets noChildren if wait(2) finds no child of graceful, dead or
-// alive. At level Subreaper that decides: a process that outlives its parent is reparented to graceful before that
-// parent can be reaped.
+// alive. At level Subreaper that is decisive, because a process that outlives its parent is reparented to graceful
+// before the parent can be reaped.
 func (t *Tree) Empty(noChildren bool) bool {
-	decides := noChildren && t.ReportsEnds() // whatever a look at /proc may have missed
+	decides := noChildren && t.ReportsEnds() // even if a look at /proc missed processes
 	return t.seemsEmpty(noChildren) && (decides || !t.proc.IsLate())
 }
 
@@ -107,7 +107,7 @@ func (t *Tree) seemsEmpty(noChildren bool) bool {
 		t.leftInCgroup = true
 		return false
 	case t.orphaned != nil:
-		// Twice, since one look may miss a process that forks and ends.
+		// Look twice, because one look may miss a process that forks and ends.
 		return t.childless(noChildren) && len(t.Members()) == 0 && len(t.Members()) == 0
 	case t.level == Subreaper:
 		return t.childless(noChildren)
@@ -124,7 +124,7 @@ func (t *Tree) seemsEmpty(noChildren bool) bool {
 }
 
 // ReportsEnds reports whether graceful receives the end of every member as the end of a child. Otherwise the caller
-// must ask Empty from time to time.
+// must poll Empty.
 func (t *Tree) ReportsEnds() bool {
 	return t.level == Subreaper && t.orphaned == nil && !t.leftInCgroup
 }
@@ -144,8 +144,8 @@ func (t *Tree) childless(noChildren bool) bool {
 	})
 }
 
-// cgroupMembers lists the pids in the cgroup, except the excluded ones. A process of graceful that was moved into it
-// moves out again. ours tells that one did not: killing the cgroup would kill it.
+// cgroupMembers lists the pids in the cgroup, except the excluded ones. It moves processes of graceful out of the
+// cgroup. ours means that one of them is still inside: killing the cgroup would kill it.
 func (t *Tree) cgroupMembers() (pids []int, ours bool) {
 	if t.cgroup == "" {
 		return nil, false
@@ -160,7 +160,7 @@ func (t *Tree) cgroupMembers() (pids []int, ours bool) {
 	return slices.DeleteFunc(pids, func(pid int) bool { return isOurs(pid) || t.isExcluded(pid) }), ours
 }
 
-// hiddenProcess is a process that exists, but that /proc does not show (hidepid).
+// hiddenProcess returns a process that exists but that /proc does not show (hidepid).
 func hiddenProcess(pid, parent int) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid}, PPID: parent, Name: "hidden"}
 }

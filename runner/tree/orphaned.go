@@ -10,23 +10,23 @@ import (
 	"graceful/runner/procfs"
 )
 
-// orphanSpec identifies the orphaned members of a dead run.
+// orphanSpec identifies the members of a dead run, which are orphaned.
 type orphanSpec struct {
 	mark  string            // a variable of their environment, NAME=value
-	known []procfs.Identity // members whatever their environment
-	since time.Duration     // the boot-time clock when the run began: a process that was born before is not a member
-	group int               // only members of this process group are members of the tree; 0: all
+	known []procfs.Identity // members regardless of their environment
+	since time.Duration     // boot-time clock when the run began: a process that was born before is not a member
+	group int               // if not 0, only processes of this group are members
 }
 
-// OpenOrphaned is Open for a run whose graceful processes are all dead, so that its members are reparented to init. A
-// process is a member if it is known, if it has the variable mark (NAME=value) in its environment, or if it descends
-// from a member. It is not a member if it was born before since, a time on the boot-time clock. Processes that graceful
-// starts itself are members too.
+// OpenOrphaned opens the tree of a dead run: its processes of graceful have ended, so its members are reparented to
+// init. A process is a member if it is known, if its environment has the variable mark (NAME=value), or if it descends
+// from a member. A process that was born before since, a time on the boot-time clock, is not a member. Processes that
+// graceful starts itself are members, too.
 //
 // OpenOrphaned returns an error if graceful descends from a member: it would kill itself.
 func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*Tree, error) {
 	t, _, err := Open(Subreaper)
-	if err == nil && t.proc == nil { // Open accepts that as PID 1
+	if err == nil && t.proc == nil { // Open accepts this as PID 1
 		err = errors.New("/proc is missing or shows another PID namespace")
 	}
 	if err != nil {
@@ -48,8 +48,8 @@ func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*T
 	return t, nil
 }
 
-// OnlyGroupOf reduces the tree of OpenOrphaned to the process group that the target leads. Without the target it is
-// empty. It does nothing to a tree that could not be found.
+// OnlyGroupOf reduces the tree of OpenOrphaned to the process group that the target leads. Without the target the tree
+// is empty. It does nothing to a tree that is not from OpenOrphaned.
 func (t *Tree) OnlyGroupOf(target procfs.Identity) {
 	if t.orphaned == nil {
 		return
@@ -60,7 +60,7 @@ func (t *Tree) OnlyGroupOf(target procfs.Identity) {
 	}
 }
 
-// orphanRoots lists the living processes that match the orphanSpec. Their descendants need not match it.
+// orphanRoots lists the live processes that match the orphanSpec. Their descendants are members in any case.
 func (t *Tree) orphanRoots() []procfs.Process {
 	if t.orphaned == nil {
 		return nil

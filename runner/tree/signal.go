@@ -9,8 +9,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// SignalGroup signals the target's process group, or the target alone if it leads no group. It does nothing once the
-// target is reaped: the group's id may then be reused. A group that is gone is no error.
+// SignalGroup signals the target's process group, or the target alone if it leads no group. It does nothing after the
+// target is reaped, because the group's id may be reused then. A missing group is no error.
 func (t *Tree) SignalGroup(sig syscall.Signal) error {
 	if t.Leader() <= 0 { // kill(0) would signal graceful's own group
 		return nil
@@ -18,8 +18,8 @@ func (t *Tree) SignalGroup(sig syscall.Signal) error {
 	return SignalGroupOf(t.group, sig)
 }
 
-// SignalGroupOf signals the process group that pid leads, an unreaped child of graceful, or the child alone if it has
-// moved to another group. A process that is gone is no error.
+// SignalGroupOf signals the process group that pid leads, an unreaped child of graceful. If the child has moved to
+// another group, it signals the child alone. A missing process is no error.
 func SignalGroupOf(pid int, sig syscall.Signal) error {
 	err := unix.Kill(-pid, sig)
 	if err == unix.ESRCH {
@@ -28,7 +28,7 @@ func SignalGroupOf(pid int, sig syscall.Signal) error {
 	return except(unix.ESRCH, err)
 }
 
-// SignalLeader signals the target alone. It does nothing once the target is reaped. A target that is gone is no error.
+// SignalLeader signals the target alone. It does nothing after the target is reaped. A missing target is no error.
 func (t *Tree) SignalLeader(sig syscall.Signal) error {
 	if t.Leader() <= 0 {
 		return nil
@@ -47,9 +47,10 @@ func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	}
 }
 
-// Signal sends the signals, one after the other, once to every member. It looks for members until it finds no new one:
-// a member that dies of the signal leaves children, which may be reparented to where the search has already been. A
-// process that a living member starts after its signal gets none: the member may need it to end.
+// Signal sends the signals, in sequence, once to every member. It repeats the search until it finds no new member: when
+// a member dies of the signal, its children may be reparented to a part of the tree that was already searched. It does
+// not signal a process that a live member starts after its own signal: the member may need that process in order to
+// end.
 func (t *Tree) Signal(signals ...syscall.Signal) {
 	if t.proc == nil {
 		for _, sig := range signals {
@@ -60,15 +61,15 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 	_, _ = t.signalOnce(signals, nil)
 }
 
-// SignalOrphans sends the signals to each child of graceful that the last Signal or SignalRest neither signalled nor
-// skipped: it was born since, and its parent is dead. It does nothing at level Group.
+// SignalOrphans sends the signals to each child of graceful that the last Signal or SignalRest did not handle: it was
+// born later, and its parent is dead. It does nothing at level Group.
 func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	if t.level != Subreaper || t.signalled == nil {
 		return
 	}
 	now := t.proc.Now()
 	for _, p := range t.Children() {
-		hidden := p.Start == 0 // unknown whether the last Signal reached it
+		hidden := p.Start == 0 // unknown whether the last Signal has reached it
 		if p.Dead || hidden || t.signalled[p.Identity] {
 			continue
 		}
@@ -80,11 +81,11 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	}
 }
 
-// skipFunc reports whether a member gets no signal. members are all members by their pids; nil: unknown.
+// skipFunc reports whether a member gets no signal. members are all members by pid; nil: unknown.
 type skipFunc func(p procfs.Process, members map[int]procfs.Process) bool
 
-// signalOnce does the work of Signal and SignalRest, and returns the processes that have the signals, and a moment
-// before. With a nil skip it signals the target's group in one system call, then the members outside the group.
+// signalOnce does the work of Signal and SignalRest. It returns the processes that have received the signals, and a
+// moment before. With a nil skip it signals the target's group in one system call, then the members outside the group.
 func (t *Tree) signalOnce(
 	signals []syscall.Signal, skip skipFunc,
 ) (receivers []procfs.Identity, before procfs.Moment) {
@@ -126,9 +127,9 @@ func (t *Tree) signalOnce(
 	return receivers, before
 }
 
-// receivedWithGroup reports whether a member that was born before the signal to the target's group received it. The
-// member must still be in the group: one that called setsid(2) between the look and the signal received nothing. One
-// that left the group just after the signal receives it twice.
+// receivedWithGroup reports whether a member that was born before the signal to the target's group has received it. The
+// member must still be in the group, because it may have called setsid(2) between the look and the signal. A member
+// that left the group just after the signal receives the signal twice.
 func (t *Tree) receivedWithGroup(p procfs.Process) bool {
 	if !t.targetUnreaped || p.Group != t.group {
 		return false
@@ -137,15 +138,15 @@ func (t *Tree) receivedWithGroup(p procfs.Process) bool {
 	return err != nil || now == t.group
 }
 
-// signalEach sends signals to one member. Errors mean nothing here: Kill reports the members that it may not signal.
+// signalEach sends signals to one member. It ignores errors: Kill reports the members that graceful may not signal.
 func (t *Tree) signalEach(p procfs.Process, signals []syscall.Signal) {
 	for _, sig := range signals {
 		_ = t.signal(p, sig)
 	}
 }
 
-// signalWithoutProc signals what can be reached without /proc: the target's group, or as PID 1 every other process of
-// the PID namespace (kill(2)). Those end with graceful anyway.
+// signalWithoutProc signals the processes that graceful can reach without /proc: the target's group, or as PID 1 every
+// other process of the PID namespace (kill(2)). Those end with graceful in any case.
 func (t *Tree) signalWithoutProc(sig syscall.Signal) {
 	if t.self == 1 && t.level == Subreaper {
 		_ = unix.Kill(-1, sig)

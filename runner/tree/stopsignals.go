@@ -7,16 +7,16 @@ import (
 	"graceful/runner/procfs"
 )
 
-// stopSignals records which stop signals each member has received. Many programs take a second one as "abort now".
+// stopSignals records which stop signals each member has received. Many programs treat a second one as "abort now".
 type stopSignals struct {
 	received map[procfs.Identity]receipt
-	before   []sentSignal   // those of a graceful that was killed
-	last     procfs.Moment  // when the last one was sent
-	unnoted  syscall.Signal // was sent by StopGroup, and NoteReceivers has not recorded the receivers; 0: none
-	unseen   bool           // one was sent to the group without /proc, so that its members are unknown
+	before   []sentSignal   // stop signals of a killed graceful
+	last     procfs.Moment  // when the last stop signal was sent
+	unnoted  syscall.Signal // signal of StopGroup whose receivers NoteReceivers has not recorded; 0: none
+	unseen   bool           // a stop signal was sent to the group without /proc: its receivers are unknown
 }
 
-// receipt is the stop signals that one member has received. at is before the first.
+// receipt holds the stop signals that one member has received. at is a moment before the first one.
 type receipt struct {
 	signals []syscall.Signal
 	at      procfs.Moment
@@ -29,7 +29,7 @@ type sentSignal struct {
 	at     procfs.Moment
 }
 
-// add records that a member has received a signal. It reports whether that is news.
+// add records that a member has received a signal. It returns false if that was recorded before.
 func (s *stopSignals) add(id procfs.Identity, sig syscall.Signal, at procfs.Moment) bool {
 	r, known := s.received[id]
 	if slices.Contains(r.signals, sig) {
@@ -46,17 +46,17 @@ func (s *stopSignals) add(id procfs.Identity, sig syscall.Signal, at procfs.Mome
 	return true
 }
 
-// LastStop returns a moment just before StopGroup or SignalRest last sent a signal. It is zero if none was sent, or
-// where that is unknown.
+// LastStop returns a moment just before StopGroup or SignalRest last sent a signal, or zero if there is none or it is
+// unknown.
 func (t *Tree) LastStop() procfs.Moment { return t.stops.last }
 
-// WasStopped declares that another process of graceful has sent a stop signal to the target's group after a moment, or
+// WasStopped records that another process of graceful has sent a stop signal after a moment: to the target's group, or
 // to all members.
 func (t *Tree) WasStopped(sig syscall.Signal, all bool, at procfs.Moment) {
 	t.stops.before = append(t.stops.before, sentSignal{sig, all, at})
 }
 
-// StopGroup is SignalGroup for a stop signal. NoteReceivers follows.
+// StopGroup does what SignalGroup does, for a stop signal. The caller then calls NoteReceivers.
 func (t *Tree) StopGroup(sig syscall.Signal) error {
 	t.stops.last, t.stops.unnoted = procfs.Moment{}, 0
 	if t.proc == nil {
@@ -71,17 +71,18 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 	return nil
 }
 
-// NoteReceivers records the members that have received the signal of StopGroup, for SignalRest. It is a step of its own
-// because it takes long: the signal is recorded first, for a graceful that takes over.
+// NoteReceivers records the members that have received the signal of StopGroup, for SignalRest. It is a separate step
+// because it takes long: the caller first records the signal, for a successor.
 //
-// A process that leaves the group meanwhile counts as not asked, since it may have left before the signal.
+// A process that leaves the group meanwhile counts as a member without a stop signal, because it may have left before
+// the signal.
 func (t *Tree) NoteReceivers() {
 	sig, at := t.stops.unnoted, t.stops.last
 	if t.stops.unnoted = 0; sig == 0 {
 		return
 	}
-	// A member that dies of the signal leaves children, which may be reparented to where the search has already been.
-	// So two looks in a row must find no new member.
+	// When a member dies of the signal, its children may be reparented to a part of the tree that was already searched.
+	// So two consecutive looks must find no new member.
 	for quiet, looks := 0, 0; quiet < 2 && looks < maxPasses; looks++ {
 		quiet++
 		for _, p := range t.Members() {
@@ -92,8 +93,8 @@ func (t *Tree) NoteReceivers() {
 	}
 }
 
-// SignalRest is Signal for the members that have received no stop signal: neither from StopGroup nor from SignalRest.
-// It skips what a living member has started since it was asked: that member may need it to end.
+// SignalRest does what Signal does, for the members that have received no stop signal. It skips a process that a live
+// member has started since its own stop signal: the member may need that process in order to end.
 func (t *Tree) SignalRest(signals ...syscall.Signal) {
 	t.stops.last = procfs.Moment{}
 	if t.proc == nil {
@@ -123,8 +124,8 @@ func (t *Tree) SignalRest(signals ...syscall.Signal) {
 	}
 }
 
-// wasAsked reports whether a member has received a stop signal: sig itself, or another one that it does not ignore.
-// (The background jobs of a shell ignore SIGINT and SIGQUIT.) at is before it was asked first.
+// wasAsked reports whether a member has received a stop signal: sig, or another one that it does not ignore.
+// (Background jobs of a shell ignore SIGINT and SIGQUIT.) at is a moment before its first stop signal.
 func (t *Tree) wasAsked(p procfs.Process, sig syscall.Signal) (at procfs.Moment, asked bool) {
 	counts := func(received syscall.Signal) bool { return received == sig || !t.proc.Ignores(p.PID, received) }
 	if r, ok := t.stops.received[p.Identity]; ok && slices.ContainsFunc(r.signals, counts) {

@@ -1,5 +1,5 @@
-// Package tree finds, signals and empties the process tree of a run, at each level of containment. It does what the
-// caller asks and never decides why.
+// Package tree finds, signals and empties the process tree of a run, at each level of containment. It decides nothing:
+// it does what the caller asks.
 package tree
 
 import (
@@ -12,11 +12,11 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Level is how the members of a run are held together.
+// Level is the way in which graceful finds and contains the members of a run.
 type Level string
 
-// The levels. Auto is Subreaper where this machine keeps its promise, else Group. Cgroup is Subreaper plus a cgroup.
-// Auto never selects it: it needs privileges and leaves a trace in the file system.
+// The levels. Auto means Subreaper if this machine supports its guarantee, else Group. Cgroup means Subreaper plus a
+// cgroup. Auto never selects Cgroup, which needs privileges and leaves a trace in the file system.
 const (
 	Auto      Level = "auto"
 	Subreaper Level = "subreaper"
@@ -27,36 +27,36 @@ const (
 // Levels returns all levels, the default first.
 func Levels() []Level { return []Level{Auto, Subreaper, Group, Cgroup} }
 
-// Tree is the process tree of a run. Its members are the processes that descend from graceful, except the excluded
-// ones; at level Group they are the processes of the target's group.
+// Tree is the process tree of a run. Its members are the descendants of graceful, except the excluded ones. At level
+// Group they are the processes of the target's group.
 type Tree struct {
 	level Level
 	self  int        // graceful's pid
-	root  int        // the process whose descendants are the members: graceful, or the guard
+	root  int        // the process whose descendants are the members: graceful or the guard
 	proc  *procfs.FS // nil: /proc is missing or shows another PID namespace
 
-	excluded       []int             // children of graceful that are not members; neither are their descendants
+	excluded       []int             // children of graceful that are not members, like their descendants
 	exempt         []int             // the excluded children that Exempt added
 	kept           []procfs.Identity // the excluded children that Keep left alone
-	memberVariable string            // only children that have it in their environment are members, see Keep; "": all
+	memberVariable string            // only children with it in their environment are members, see Keep; "": all
 
 	group          int  // the target's process group; 0: none, or empty
 	targetUnreaped bool // until the target is reaped, the kernel reuses neither its pid nor its group's id
 
-	orphaned *orphanSpec // not nil: graceful is not the ancestor of the tree, see OpenOrphaned
+	orphaned *orphanSpec // not nil: graceful is no ancestor of the tree, see OpenOrphaned
 
 	cgroup         cgroup // "": none
 	leftInCgroup   bool   // the last call of Empty found no child of graceful, but a process in the cgroup
 	killedInCgroup []int  // pids that were in the cgroup when Kill killed it
 
-	signalled map[procfs.Identity]bool // members that the last Signal or SignalRest signalled or skipped
-	skip      skipFunc                 // what that call skipped; nil: nothing
-	stops     stopSignals              // what StopGroup sent
+	signalled map[procfs.Identity]bool // members that the last Signal or SignalRest has signalled or skipped
+	skip      skipFunc                 // the condition by which that call skipped members; nil: none
+	stops     stopSignals              // the stop signals that were sent
 }
 
-// Open prepares containment at a level. If this machine cannot keep the level's promise, Auto falls back to Group and
-// returns a warning; another level returns an error, as Auto does for want of descriptors. The children that graceful
-// already has are excluded: a shell that starts jobs and then executes graceful leaves them to it. As PID 1, they are
+// Open prepares containment at a level. If this machine cannot support the level's guarantee, Auto falls back to Group
+// and returns a warning; another level returns an error. For lack of descriptors Auto returns an error, too. Open
+// excludes the children that graceful already has: a shell may start jobs and then execute graceful. For PID 1 they are
 // members: they end with graceful.
 func Open(level Level) (*Tree, []string, error) {
 	proc, procErr := procfs.Open()
@@ -68,7 +68,7 @@ func Open(level Level) (*Tree, []string, error) {
 			err = errors.New("/proc is missing or shows another PID namespace, so that descendants cannot be found")
 		}
 		t.level = Subreaper
-		if errors.Is(procErr, unix.EMFILE) || errors.Is(procErr, unix.ENFILE) { // it may be there
+		if errors.Is(procErr, unix.EMFILE) || errors.Is(procErr, unix.ENFILE) { // /proc may exist
 			return nil, nil, fmt.Errorf("opening /proc: %w", procErr)
 		}
 		if err != nil && level != Auto {
@@ -85,8 +85,8 @@ func Open(level Level) (*Tree, []string, error) {
 	return t, warnings, nil
 }
 
-// SetRoot declares that the members descend from another process, which reaps them: the guard, or graceful again.
-// Graceful is no member itself. Process 1 is never a guard: all others descend from it.
+// SetRoot sets the process that is the ancestor of the members and reaps them: the guard, or graceful again. Graceful
+// itself is not a member. Process 1 is never a guard, because all others descend from it.
 func (t *Tree) SetRoot(pid int) {
 	if pid <= 1 {
 		pid = t.self
@@ -100,13 +100,13 @@ func (t *Tree) SetRoot(pid int) {
 	}
 }
 
-// Level returns the level that is in force: Subreaper or Group. A cgroup is in addition to it, see MakeCgroup.
+// Level returns the level in force: Subreaper or Group. A cgroup may be in use in addition: see MakeCgroup.
 func (t *Tree) Level() Level { return t.level }
 
-// Confine declares the directory of the cgroup that the target may run in. The directory need not exist. "" means none.
+// Confine sets the directory of the cgroup that the target may run in. The directory need not exist. "" means none.
 func (t *Tree) Confine(dir string) { t.cgroup = cgroup(dir) }
 
-// MakeCgroup makes a cgroup for the target in the directory dir, and declares it as Confine does.
+// MakeCgroup makes a cgroup for the target in the directory dir, and sets it as Confine does.
 func (t *Tree) MakeCgroup(dir string) error {
 	t.Confine(dir)
 	if dir == "" {
@@ -115,7 +115,7 @@ func (t *Tree) MakeCgroup(dir string) error {
 	return t.cgroup.make()
 }
 
-// Disband removes the cgroup. Processes that are still in it move to its parent.
+// Disband removes the cgroup. It moves the remaining processes to the parent cgroup.
 func (t *Tree) Disband() error {
 	c := t.cgroup
 	if t.cgroup, t.killedInCgroup = "", nil; c == "" {
@@ -124,10 +124,10 @@ func (t *Tree) Disband() error {
 	return c.disband()
 }
 
-// Started declares the target, an unreaped child that leads a process group of its own.
+// Started sets the target: an unreaped child that leads its own process group.
 func (t *Tree) Started(pid int) { t.group, t.targetUnreaped = pid, true }
 
-// Leader returns the target's pid until it is reaped, then 0.
+// Leader returns the target's pid, or 0 after the target is reaped.
 func (t *Tree) Leader() int {
 	if !t.targetUnreaped {
 		return 0
@@ -135,7 +135,7 @@ func (t *Tree) Leader() int {
 	return t.group
 }
 
-// Reaped declares that a child is reaped. From now on its pid may name another process.
+// Reaped records that a child is reaped. From now on its pid may be another process's.
 func (t *Tree) Reaped(pid int) {
 	if pid == t.group {
 		t.targetUnreaped = false
@@ -150,8 +150,8 @@ func (t *Tree) Exempt(pid int) {
 	t.excluded, t.exempt = append(t.excluded, pid), append(t.exempt, pid)
 }
 
-// Keep excludes the present members and their descendants: they survive the run. From now on a child of graceful is a
-// member only if it has the variable in its environment.
+// Keep excludes the present members and their descendants, which survive the run. From now on a child of graceful is a
+// member only if its environment has the variable.
 func (t *Tree) Keep(variable string) {
 	t.memberVariable, t.group, t.targetUnreaped = variable, 0, false
 	t.excludeKept()
@@ -160,7 +160,7 @@ func (t *Tree) Keep(variable string) {
 // Keeps reports whether Keep was called.
 func (t *Tree) Keeps() bool { return t.memberVariable != "" }
 
-// excludeKept excludes the living children that Keep leaves alone. A zombie has no environment and stays a child of the
+// excludeKept excludes the live children that Keep leaves alone. A zombie has no environment. It remains a child of the
 // run, so that it is reaped.
 func (t *Tree) excludeKept() {
 	if t.memberVariable == "" {
@@ -180,7 +180,8 @@ func (t *Tree) excludeKept() {
 		if _, ok := members[pid]; ok {
 			continue
 		}
-		// A child that is not dead now was alive when its environment was read. One that /proc hides counts as alive.
+		// A child that is not dead now was alive when its environment was read. A child that /proc hides counts as
+		// alive.
 		p, ok := t.proc.Read(pid)
 		if !ok || !p.Dead {
 			t.excluded = append(t.excluded, pid)

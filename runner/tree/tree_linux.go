@@ -18,7 +18,7 @@ func AdoptOrphans() error {
 	return nil
 }
 
-// CheckPidfds returns nil if a process can be pinned before it is signalled (pidfd_open(2), Linux 5.3), else the
+// CheckPidfds returns nil if graceful can pin a process before it signals it (pidfd_open(2), Linux 5.3), else the
 // reason.
 func CheckPidfds() error {
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
@@ -30,7 +30,8 @@ func CheckPidfds() error {
 }
 
 // signal signals the process p, and never another process that has reused its pid. The pid of a child is safe until
-// graceful reaps it. Any other process is pinned with a pidfd and then read again. signal returns ESRCH if p is gone.
+// graceful reaps it. For any other process, signal opens a pidfd and then reads the process again. It returns ESRCH if
+// p is gone.
 func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	if p.PPID == t.self {
 		return unix.Kill(p.PID, sig)
@@ -51,7 +52,7 @@ func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	if err == nil || err == unix.ESRCH {
 		return err
 	}
-	return unix.Kill(p.PID, sig) // before Linux 5.3, no descriptor is free, or a seccomp filter forbids the other call
+	return unix.Kill(p.PID, sig) // before Linux 5.3, without a free descriptor, or by a seccomp filter
 }
 
 // hasChildren reports whether graceful has a child, dead or alive. It costs less than a list of all threads' children.

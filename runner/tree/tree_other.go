@@ -13,13 +13,13 @@ import (
 
 var errNoCgroups = errors.New("this system has no cgroups")
 
-// AdoptOrphans returns an error: child subreapers are Linux's.
+// AdoptOrphans returns an error: child subreapers exist on Linux only.
 func AdoptOrphans() error {
 	return errors.New("this system has no child subreaper: " +
 		"processes that leave the target's process group cannot be found")
 }
 
-// CheckPidfds returns an error: pidfds are Linux's.
+// CheckPidfds returns an error: pidfds exist on Linux only.
 func CheckPidfds() error {
 	return errors.New("this system has no pidfds: " +
 		"between the target's end and a signal to its group, another group may get its id")
@@ -36,8 +36,8 @@ func (cgroup) kill()           {}
 func (cgroup) moveOut([]int)   {}
 func (cgroup) disband() error  { return nil }
 
-// FindCgroup returns an error: cgroups are Linux's.
+// FindCgroup returns an error: cgroups exist on Linux only.
 func FindCgroup(string) (string, error) { return "", errNoCgroups }
 
-// hasChildren is true: a look at children would reap one.
+// hasChildren returns true: a check would reap a child.
 func hasChildren() bool { return true }
