@@ -1,5 +1,5 @@
-// Package journal is the write-ahead log of a run. It turns the run's beginning and the events that changed it into
-// records, and rebuilds the run from them. It decides nothing, and keeps no file.
+// Package journal is the write-ahead log of a run. It converts the run's beginning and the events that changed it into
+// records, and rebuilds the run from them. It decides nothing, and stores no file.
 package journal
 
 import (
@@ -17,14 +17,14 @@ import (
 	"graceful/runner/machine"
 )
 
-// Version is the version of the records. It changes when a program that knows only the version before would misread
-// them. Ledgers of version 2 are read, too.
+// Version is the version of the records. It changes when a program for the previous version would misread them. Replay
+// also reads records of version oldest.
 const (
 	Version = 3
 	oldest  = 2
 )
 
-// Ledger stores records. A ledger.Ledger is one.
+// Ledger stores records. ledger.Ledger implements it.
 type Ledger interface {
 	Append(record any) error
 	Reserve(space int64) error // in bytes
@@ -36,7 +36,7 @@ type Clock struct {
 	Boots time.Duration // since boot, for deadlines
 }
 
-// Begin is the content of the first record: the options of a run, and where it began.
+// Begin is the content of the first record: the options of a run, and the place where it began.
 type Begin struct {
 	ID       string           `json:"id"`
 	Name     cleanup.Text     `json:"name"`
@@ -54,21 +54,21 @@ type Begin struct {
 	Front    int              `json:"front"`              // pid of the process that the user started
 	Followed bool             `json:"followed,omitempty"` // PID 1 ends with Front, see procfs.IsFollowedByInit
 	Boot     string           `json:"boot"`               // boot and PID namespace, see procfs.Boot
-	Machine  *string          `json:"machine,omitempty"`  // its id, "" if it has none; nil: an earlier version
+	Machine  *string          `json:"machine,omitempty"`  // id of the machine, "" if unknown; nil: an earlier version
 }
 
-// header holds the fields of a record, apart from those of its event.
+// header holds the fields of a record other than those of its event.
 type header struct {
-	Version int           `json:"graceful,omitempty"` // in the first record alone
+	Version int           `json:"graceful,omitempty"` // in the first record only
 	Time    time.Time     `json:"time"`
 	Clock   time.Duration `json:"clock"`           // since boot
-	Begin   *Begin        `json:"begin,omitempty"` // in the first record alone
-	Event   string        `json:"event,omitempty"` // its tag, in all other records
+	Begin   *Begin        `json:"begin,omitempty"` // in the first record only
+	Event   string        `json:"event,omitempty"` // tag of the event, in all other records
 }
 
 // Start records the beginning of a run, and reserves room for all events that can follow. signals is the number of
-// signals that are recorded for the report alone, MaxSignals at most. If there is no room Start writes nothing, and
-// fails; with ErrTooLarge if no ledger has room for the run.
+// signals that are recorded for the report alone, at most MaxSignals. Without room, Start writes nothing and returns an
+// error: ErrTooLarge if no ledger has room for the run.
 func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	text, err := cleanup.EncodeJSON(header{Version: Version, Time: now.Time, Clock: now.Boots, Begin: &b})
 	if err != nil {
@@ -84,13 +84,13 @@ func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	return l.Append(json.RawMessage(text))
 }
 
-// Tags of signals. The tag is the only record of a signal's meaning.
+// Tags of signals. A record contains the meaning of a signal only as its tag.
 const (
 	tagStopSignal = "stop signal"
 	tagSignal     = "signal" // recorded for the report alone
 )
 
-// tags holds the tag of each event. A reader knows the event by it.
+// tags holds the tag of each event, which identifies the type of the event to a reader.
 var tags = map[reflect.Type]string{
 	reflect.TypeFor[machine.TargetStarted]():    "target started",
 	reflect.TypeFor[machine.TargetFailed]():     "target failed",
@@ -115,7 +115,7 @@ var tags = map[reflect.Type]string{
 	reflect.TypeFor[machine.Recovered]():        "recovered",
 }
 
-// eventTypes returns the event of each tag.
+// eventTypes returns the type of event for each tag.
 var eventTypes = sync.OnceValue(func() map[string]reflect.Type {
 	types := map[string]reflect.Type{tagSignal: reflect.TypeFor[machine.Signalled]()}
 	for t, tag := range tags {
@@ -124,9 +124,9 @@ var eventTypes = sync.OnceValue(func() map[string]reflect.Type {
 	return types
 })
 
-// Record returns the record of an event, or nil if the event needs none: it changes nothing for a process that resumes
-// the run. changed reports whether the event has changed the run. wanted reports whether the report wants a signal that
-// is not recorded otherwise. An event without a tag is an error.
+// Record returns the record of an event, or nil if a process that resumes the run does not need the event. changed
+// reports whether the event has changed the run. wanted reports whether the report wants a signal that needs no record
+// otherwise. Record returns an error for an event without a tag.
 func Record(e machine.Event, changed, wanted bool, now Clock) (json.RawMessage, error) {
 	tag, needed := tags[reflect.TypeOf(e)], true
 	switch event := e.(type) {
@@ -160,14 +160,14 @@ func Record(e machine.Event, changed, wanted bool, now Clock) (json.RawMessage, 
 	if err := errors.Join(err, err2); err != nil {
 		return nil, err
 	}
-	if len(fields) > len("{}") { // one object holds the fields of both
+	if len(fields) > len("{}") { // one object holds both sets of fields
 		record = append(append(record[:len(record)-1], ','), fields[1:]...)
 	}
 	return record, nil
 }
 
-// event decodes the event of a record. before is the run before the event: an environment that one of its commands has
-// is not repeated in the record.
+// event decodes the event of a record. before is the run before the event. If a command shares the environment of an
+// earlier one, the record omits the environment, and event takes it from before.
 func (h header) event(record json.RawMessage, before machine.Run) (machine.Event, error) {
 	t, ok := eventTypes()[h.Event]
 	if !ok {

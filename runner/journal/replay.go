@@ -9,7 +9,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// Replayed is what Replay has read of a run besides its state.
+// Replayed is the result of Replay, apart from the state of the run.
 type Replayed struct {
 	Begin Begin
 	Began time.Time
@@ -17,7 +17,7 @@ type Replayed struct {
 	Last  time.Duration // from the beginning of the run to the last record
 }
 
-// Observer sees the events and the actions of a replay, for the report. Times are those of the records.
+// Observer receives the events and the actions of a replay, for the report. Times are those of the records.
 type Observer interface {
 	Happened(before, after machine.Run, e machine.Event, at time.Time)
 	Did(r machine.Run, a machine.Action, at time.Time)
@@ -26,9 +26,9 @@ type Observer interface {
 // ErrEmpty is the error of a ledger whose writer was killed before it recorded the beginning of the run.
 var ErrEmpty = errors.New("the ledger is empty")
 
-// Replay applies the events of a ledger to the machine. boot identifies the present boot (procfs.Boot): timers that
-// were started before it start anew now. begin is called with the first record. It returns the run at its beginning,
-// and the observer of the other records.
+// Replay applies the events of a ledger to the machine. boot identifies the present boot (procfs.Boot): timers from an
+// earlier boot start again now. Replay calls begin with the first record. begin returns the run at its beginning, and
+// the observer of the other records.
 func Replay(
 	records []json.RawMessage, now Clock, boot string, begin func(Begin, time.Time) (machine.Run, Observer, error),
 ) (run machine.Run, p Replayed, err error) {
@@ -47,7 +47,7 @@ func Replay(
 	if err != nil {
 		return run, p, fmt.Errorf("line 1: %w", err)
 	}
-	// at converts the time of a record to the clock of now, which may have been set since.
+	// at converts the time of a record to the clock of now, which may have been changed since.
 	sameBoot := p.Begin.Boot == boot
 	at := func(h header) time.Time {
 		if sameBoot {

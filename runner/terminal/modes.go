@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Begin begins to relay output, and also input if input is true. Then graceful's terminal is raw from now on, whenever
+// Begin begins to relay output, and input if input is true. With input, graceful's terminal is raw from now on whenever
 // graceful is in its foreground.
 func (p *PTY) Begin(input bool) {
 	p.locked(func() {
@@ -18,7 +18,7 @@ func (p *PTY) Begin(input bool) {
 	})
 }
 
-// Heard handles a signal to graceful. SIGCONT ends Pause, and graceful may be in the foreground again.
+// Heard handles a signal to graceful. After SIGCONT, Pause is over, and graceful may be in the foreground again.
 func (p *PTY) Heard(sig syscall.Signal) {
 	if sig != unix.SIGCONT {
 		return
@@ -40,7 +40,7 @@ func (p *PTY) Pause() {
 	})
 }
 
-// Restore restores the modes of graceful's terminal for good.
+// Restore permanently restores the modes of graceful's terminal.
 func (p *PTY) Restore() {
 	p.locked(func() {
 		p.over = true
@@ -76,13 +76,13 @@ func (p *PTY) restoreModes() {
 }
 
 // inForeground reports whether graceful is in the foreground of the terminal on standard input. A terminal that is not
-// the controlling one has no background.
+// the controlling terminal has no background.
 func (p *PTY) inForeground() bool {
 	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	return err != nil || group == p.group
 }
 
-// raw returns modes in which a terminal passes all bytes on unchanged, without echo and signals (cfmakeraw(3)).
+// raw returns the modes in which a terminal passes on all bytes unchanged, without echo and signals (cfmakeraw(3)).
 func raw(m *unix.Termios) unix.Termios {
 	to := *m
 	to.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP
@@ -101,7 +101,7 @@ func IsTerminal(fd int) bool {
 	return err == nil
 }
 
-// WasTerminal reports whether a descriptor is a terminal, or one that has hung up.
+// WasTerminal reports whether a descriptor is a terminal, perhaps after a hangup.
 func WasTerminal(fd int) bool {
 	_, err := modes(fd)
 	return err == nil || err == unix.EIO

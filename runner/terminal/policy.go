@@ -11,19 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Policy is a terminal of the target's own together with the decisions about it: how long graceful waits for the reader
-// of the output, and which signals the terminal sends by itself. The zero Policy is for a target without such a
-// terminal. Cleanup begins after the rest has been relayed.
+// Policy is a terminal of the target, with the decisions about it: how long graceful waits for the reader of the
+// output, and which signals the terminal sends. The zero Policy is for a target without its own terminal. Cleanup
+// begins after the rest of the output has been relayed.
 type Policy struct {
 	*PTY // nil: the target has no terminal of its own
 
 	relay    relay         // PTY; nil: none
-	stall    time.Duration // how long the reader may take nothing before cleanup begins without it
-	limit    time.Duration // how long the reader may take for everything
+	stall    time.Duration // how long the reader may read nothing before cleanup begins without it
+	limit    time.Duration // how long the reader may take for the whole rest
 	stopping bool          // the run is being stopped: Deliver does not wait
 }
 
-// relay is what Policy needs of a *PTY.
+// relay is the part of *PTY that Policy needs.
 type relay interface {
 	Resize() bool
 	Heard(syscall.Signal)
@@ -31,14 +31,14 @@ type relay interface {
 	Finish(stall, limit time.Duration) (done <-chan struct{})
 }
 
-// How long the reader of the output may take when the run has no deadline.
+// Limits for the reader of the output if the run has no deadline.
 const (
 	stallLimit   = time.Second
 	deliverLimit = 10 * time.Second
 )
 
-// NewPolicy returns the policy for pty, which may be nil. patience replaces both limits on the reader of the output; 0
-// keeps the defaults.
+// NewPolicy returns the policy for pty, which may be nil. patience replaces both limits for the reader of the output; 0
+// means the defaults.
 func NewPolicy(pty *PTY, patience time.Duration) Policy {
 	patience = max(patience, 0)
 	p := Policy{PTY: pty, stall: cmp.Or(patience, stallLimit), limit: cmp.Or(patience, deliverLimit)}
@@ -49,7 +49,7 @@ func NewPolicy(pty *PTY, patience time.Duration) Policy {
 }
 
 // Signal sends a signal to the target by send, unless the terminal sends it: a change of size makes the kernel send
-// SIGWINCH to the terminal's foreground group. A signal of job control becomes SIGSTOP: the target's group is an
+// SIGWINCH to the terminal's foreground group. Signal replaces a suspend signal by SIGSTOP. The target's group is an
 // orphaned process group, which no other signal suspends (setpgid(2)).
 func (p *Policy) Signal(sig syscall.Signal, send func(syscall.Signal) error) error {
 	switch {
@@ -72,10 +72,10 @@ func (p *Policy) SignalAll(sigs []syscall.Signal, send func(...syscall.Signal)) 
 	}
 }
 
-// RelayRest relays the rest of the target's output. relayed is closed when all of it is where it belongs, or when its
-// reader has exceeded a limit.
+// RelayRest relays the rest of the target's output. relayed is closed when all of it is written, or when the reader has
+// exceeded a limit.
 func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
-	if p.relay == nil { // in graceful recover, which finishes the run of others
+	if p.relay == nil { // graceful recover finishes a run that another process began
 		done := make(chan struct{})
 		close(done)
 		return done
@@ -84,7 +84,7 @@ func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
 	return p.relay.Finish(p.stall, p.limit)
 }
 
-// Deliver waits, after the run, until a slow reader has taken all output. A stop signal ends the wait.
+// Deliver waits, after the run, until a slow reader has read all output. A stop signal ends the wait.
 func (p *Policy) Deliver(signals <-chan syscall.Signal) {
 	if p.relay == nil || p.stopping {
 		return

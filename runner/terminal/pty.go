@@ -13,38 +13,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PTY is a terminal of the target's own, and the relay between it and graceful's standard descriptors: output on the
-// terminal goes to standard output, and the target can read standard input from the terminal.
+// PTY is a terminal of the target, and the relay between it and graceful's standard descriptors. Output on the terminal
+// goes to standard output, and the target can read standard input from the terminal.
 //
-// It keeps the slave open, so that the relay does not end while the target and its descendants have closed it for a
-// moment. A graceful that takes the run over inherits both descriptors.
+// PTY keeps the slave open, so that the relay does not end while no process of the target has it open. A successor of
+// graceful inherits both descriptors.
 //
-// A nil *PTY stands for none. Resize, Finish, CloseSlave and Slave need one.
+// A nil *PTY means that there is no terminal. Resize, Finish, CloseSlave and Slave need a non-nil one.
 type PTY struct {
 	master int
-	group  int // graceful's process group, which the shell puts into the foreground
+	group  int // graceful's process group, which the shell knows
 	log    *slog.Logger
 
-	begin   chan struct{} // closed: relay
-	ended   chan struct{} // closed: no more output can come
-	broken  chan struct{} // closed: standard output has no reader any more
-	wake    [2]int        // a pipe: a byte in it wakes the input thread
-	busy    atomic.Bool   // the output thread may hold bytes that it has read and not yet written
+	begin   chan struct{} // closed when relaying begins
+	ended   chan struct{} // closed when no more output can come
+	broken  chan struct{} // closed when standard output has no reader any longer
+	wake    [2]int        // a pipe; a byte in it wakes the input thread
+	busy    atomic.Bool   // the output thread may hold unwritten bytes
 	written atomic.Int64  // bytes of output
 
 	mu      sync.Mutex
 	slave   int           // -1: closed
-	saved   *unix.Termios // modes of graceful's terminal before it became raw; nil: it never did
+	saved   *unix.Termios // modes of graceful's terminal before it became raw; nil: it never was raw
 	begun   bool          // Begin was called
-	front   bool          // graceful was in the foreground at the last look
+	front   bool          // graceful was in the foreground at the last check
 	input   bool          // standard input is relayed
-	paused  bool          // graceful is about to be suspended, or is
-	over    bool          // the input thread ends, and graceful's terminal stays as it is
-	endedAt int64         // written at the first Finish; -1: none yet
+	paused  bool          // graceful is suspended, or about to be
+	over    bool          // the input thread ends, and graceful's terminal is not changed any longer
+	endedAt int64         // value of written at the first Finish; -1: none yet
 }
 
-// OpenPTY makes a terminal for the target. It has the modes and the size of graceful's terminal, as far as there is
-// one. The threads of the relay exist from now on and wait for Begin.
+// OpenPTY makes a terminal for the target, with the modes and the size of graceful's terminal if it has one. It starts
+// the threads of the relay, which wait for Begin.
 func OpenPTY(log *slog.Logger) (*PTY, error) {
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -58,7 +58,7 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 		to       *int
 		nonblock bool
 	}{{master, &p.master, true}, {slave, &p.slave, false}} {
-		// The Go runtime would poll a descriptor that it knows.
+		// Duplicate it: the Go runtime polls a descriptor of an os.File.
 		if *d.to, err = unix.FcntlInt(d.from.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
 			err = unix.SetNonblock(*d.to, d.nonblock)
 		}
@@ -73,8 +73,8 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 	return p, nil
 }
 
-// InheritPTY returns the PTY of a graceful that was killed, by the text and the descriptors of its Inheritance and by
-// what its Save returned. It returns nil for the text "".
+// InheritPTY returns the PTY of a killed graceful. text and the descriptors come from Inheritance, and kept from Save.
+// It returns nil for the text "".
 func InheritPTY(text string, kept json.RawMessage, log *slog.Logger) (*PTY, error) {
 	if text == "" {
 		return nil, nil
@@ -91,7 +91,7 @@ func InheritPTY(text string, kept json.RawMessage, log *slog.Logger) (*PTY, erro
 	return p, p.start()
 }
 
-// Save returns what InheritPTY needs.
+// Save returns the data for InheritPTY.
 func (p *PTY) Save() (json.RawMessage, error) {
 	s := saved{Group: p.group}
 	if p.inForeground() { // else another job has set the modes
@@ -100,7 +100,7 @@ func (p *PTY) Save() (json.RawMessage, error) {
 	return json.Marshal(s)
 }
 
-// Inheritance returns what InheritPTY needs: a text, and descriptors that must keep their numbers.
+// Inheritance returns a text for InheritPTY, and descriptors that must keep their numbers.
 func (p *PTY) Inheritance() (text string, fds []int) {
 	if p == nil {
 		return "", nil
@@ -118,7 +118,7 @@ func newPTY(group int, log *slog.Logger) *PTY {
 // Slave returns the descriptor of the target's side.
 func (p *PTY) Slave() int { return p.slave }
 
-// Broken returns a channel that is closed when standard output has no reader any more.
+// Broken returns a channel that is closed when standard output has no reader any longer.
 func (p *PTY) Broken() <-chan struct{} {
 	if p == nil {
 		return nil
@@ -146,7 +146,8 @@ func (p *PTY) locked(f func()) {
 	f()
 }
 
-// setUp gives the target's terminal modes and a size. If graceful has no terminal, no person types: echo is off.
+// setUp sets the modes and the size of the target's terminal. If graceful has no terminal, nothing is typed: echo is
+// off.
 func (p *PTY) setUp() {
 	if m, err := modes(0); err != nil {
 		if m, err = modes(p.slave); err == nil {
@@ -162,7 +163,7 @@ func (p *PTY) setUp() {
 	}
 }
 
-// sizeFrom returns the size in a variable of the environment, or byDefault.
+// sizeFrom returns the size from an environment variable, or byDefault.
 func sizeFrom(variable string, byDefault uint16) uint16 {
 	if n, err := strconv.ParseUint(os.Getenv(variable), 10, 16); err == nil && n > 0 {
 		return uint16(n)
@@ -170,8 +171,8 @@ func sizeFrom(variable string, byDefault uint16) uint16 {
 	return byDefault
 }
 
-// Resize gives the target's terminal the size of graceful's. It reports whether the size changes; if so, the kernel
-// sends SIGWINCH to the foreground group of the target's terminal.
+// Resize sets the size of the target's terminal to that of graceful's. It reports whether the size changes. If it does,
+// the kernel sends SIGWINCH to the foreground group of the target's terminal.
 func (p *PTY) Resize() bool {
 	for fd := range 3 {
 		size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)

@@ -7,11 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The relay is two threads, one for each direction. Either may block for as long as another process wants; graceful
-// waits for neither without a limit. Both exist before the target is started: later, a thread might be impossible to
-// create.
+// The relay consists of two threads, one for each direction. Each may block as long as another process wants, so
+// graceful limits its waits for them. Both are created before the target starts: later, creating a thread may fail.
 
-// start starts the threads.
+// start starts both threads.
 func (p *PTY) start() error {
 	if err := unix.Pipe(p.wake[:]); err != nil {
 		return err
@@ -34,7 +33,7 @@ func (p *PTY) start() error {
 	return nil
 }
 
-// relayOutput reads until no more output is there or the buffer is full, then writes all of it, and begins again.
+// relayOutput reads until there is no more output or the buffer is full, then writes all of it, and repeats.
 func (p *PTY) relayOutput() {
 	defer close(p.ended)
 	buffer := make([]byte, 64<<10)
@@ -57,15 +56,15 @@ func (p *PTY) relayOutput() {
 		case unix.EINTR:
 		case unix.EAGAIN:
 			await(p.master, unix.POLLIN)
-		default: // EIO, or on other systems end of file: every slave is closed
+		default: // EIO, or end of file on other systems: every slave is closed
 			return
 		}
 	}
 }
 
-// write writes to standard output. It reports whether later output can be written, too.
+// write writes to standard output. It returns false if later output cannot be written.
 func (p *PTY) write(data []byte) bool {
-	err := writeAll(1, data, func() bool { // a process that shares the open file has set O_NONBLOCK
+	err := writeAll(1, data, func() bool { // another process has set O_NONBLOCK on the shared open file
 		await(1, unix.POLLOUT)
 		return true
 	})
@@ -80,7 +79,7 @@ func (p *PTY) write(data []byte) bool {
 	return false
 }
 
-// How often the input thread looks at what no event announces, in milliseconds.
+// Intervals at which the input thread checks for changes without an event, in milliseconds.
 const firstLook, lastLook = 5, 200
 
 // relayInput relays standard input, and its end of file.
@@ -105,7 +104,7 @@ func (p *PTY) relayInput() {
 				return
 			}
 		case err == unix.EINTR, err == unix.EAGAIN:
-		case terminal: // it was hung up
+		case terminal: // after a hangup
 			return
 		default:
 			p.endInput()
@@ -114,8 +113,8 @@ func (p *PTY) relayInput() {
 	}
 }
 
-// wait waits until a descriptor is ready, limit (in milliseconds) is over, or wakeInput was called. A negative limit is
-// none. It reports whether the input thread is to go on.
+// wait waits for a descriptor, for wakeInput, or for limit in milliseconds; a negative limit is infinite. It returns
+// false if the input thread must end.
 func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
 	fds := []unix.PollFd{*fd, {Fd: int32(p.wake[0]), Events: unix.POLLIN}}
 	_, _ = unix.Poll(fds, limit)
@@ -129,11 +128,11 @@ func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
 	return !p.over
 }
 
-// wakeInput makes the input thread check again what it may do.
+// wakeInput makes the input thread check its state again.
 func (p *PTY) wakeInput() { _, _ = unix.Write(p.wake[1], []byte{0}) }
 
-// mayRead reports whether standard input is for the target now. While graceful is in the background, its terminal's
-// input is for another job. No signal tells a running job that the shell has put it into the foreground.
+// mayRead reports whether standard input is for the target now. While graceful is in the background, another job has
+// the terminal's input. No signal tells a running job that the shell has put it into the foreground.
 func (p *PTY) mayRead(terminal bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,14 +147,14 @@ func (p *PTY) mayRead(terminal bool) bool {
 	return p.front
 }
 
-// typeIn writes data to the target's terminal. It reports whether the input thread is to go on.
+// typeIn writes data to the target's terminal. It returns false if the input thread must end.
 func (p *PTY) typeIn(data []byte) bool {
 	return writeAll(p.master, data, func() bool {
 		return p.wait(&unix.PollFd{Fd: int32(p.master), Events: unix.POLLOUT}, -1)
 	}) == nil
 }
 
-// endInput makes every later read from the target's terminal return end of file, as from a pipe: it types the
+// endInput makes every later read from the target's terminal return end of file, as from a pipe. It types the
 // end-of-file character whenever all input has been read.
 func (p *PTY) endInput() {
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
@@ -168,9 +167,10 @@ func (p *PTY) endInput() {
 	}
 }
 
-// typeEOF types the end-of-file character if no input is unread. It reports whether that makes a read return end of
-// file, which is so in canonical mode. Line editors (readline(3)) switch canonical mode off and leave signals on; they
-// interpret the character themselves. For a target that has switched both off the character would be data.
+// typeEOF types the end-of-file character if all input has been read. It returns true in canonical mode, in which the
+// character makes a read return end of file. Line editors (readline(3)) switch canonical mode off, leave signals on,
+// and interpret the character themselves. If a target has switched both off, typeEOF types nothing, because the
+// character would be data.
 func (p *PTY) typeEOF() (canonical bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,7 +185,7 @@ func (p *PTY) typeEOF() (canonical bool) {
 	return m.Lflag&unix.ICANON != 0
 }
 
-// writeAll writes data. wait waits until the descriptor takes more, and reports whether to go on.
+// writeAll writes data. wait waits until the descriptor accepts more, and returns false to give up.
 func writeAll(fd int, data []byte, wait func() bool) error {
 	for len(data) > 0 {
 		n, err := unix.Write(fd, data)
@@ -212,9 +212,9 @@ func await(fd int, what int16) {
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: what}}, -1)
 }
 
-// Finish ends the input and closes the slave in this process. It closes done when the output so far has been written,
-// or when its reader takes nothing for stall, or has not taken all of it after limit; 0 is no limit. By then the modes
-// of graceful's terminal are restored. The output thread itself goes on.
+// Finish ends the input and closes the slave in this process. It closes done when all output so far has been written,
+// when its reader reads nothing for stall, or when the limit is over; 0 means no limit. Before that it restores the
+// modes of graceful's terminal. The output thread continues.
 func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
 	closed := make(chan struct{})
 	p.locked(func() {
@@ -233,12 +233,12 @@ func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
 	return closed
 }
 
-// capacity, in bytes, is more than a pseudo-terminal and the output thread hold together. After that much output, all
-// output from before Finish has been written.
+// capacity, in bytes, exceeds what a pseudo-terminal and the output thread can hold together. After that much output,
+// all output from before Finish has been written.
 const capacity = 256 << 10
 
-// lull is how long the relay must be idle before drain believes that a process which has ended left no more output.
-// (Linux shows it at once.)
+// lull is how long the relay must be idle before drain assumes that an ended process has left no more output. (Linux
+// shows the output at once.)
 const lull = 20 * time.Millisecond
 
 func (p *PTY) drain(stall, limit time.Duration) {
@@ -264,7 +264,7 @@ func (p *PTY) drain(stall, limit time.Duration) {
 	}
 }
 
-// idle reports whether no output is on its way. The output thread sets busy before it reads.
+// idle reports whether no output is in transit. The output thread sets busy before it reads.
 func (p *PTY) idle() bool {
 	return !p.busy.Load() && !ready(p.master, unix.POLLIN) && !p.busy.Load()
 }

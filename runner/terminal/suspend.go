@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Answer is what the run does when a signal has suspended the target.
+// Answer is the reaction of the run to a signal that has suspended the target.
 type Answer uint8
 
 const (
@@ -21,21 +21,22 @@ const (
 	SuspendToo
 )
 
-// situation is what an answer depends on.
+// situation is the input of answer.
 type situation struct {
-	signal    syscall.Signal // which has suspended the target
+	signal    syscall.Signal // signal that has suspended the target
 	groupHas  bool           // graceful's group is the foreground group
-	targetHas bool           // the target's group is, or a group of its descendants
-	orphaned  bool           // graceful's group is orphaned: no shell would continue it
-	hungUp    bool           // Hangup was an answer before
+	targetHas bool           // the foreground group is the target's, or a group of its descendants
+	orphaned  bool           // graceful's group is orphaned: no shell can continue it
+	hungUp    bool           // Hangup was returned before
 }
 
-// answer decides. The shell must see graceful suspended when it would see the target suspended. The exception is a
-// target that uses the terminal while the shell has the job in the foreground: such a target gets the foreground and
+// answer decides. The shell must see graceful suspended when it would see the target suspended. One case is different:
+// the target uses the terminal while the shell has the job in the foreground. Then the target gets the foreground and
 // continues.
 //
-// In an orphaned process group the kernel suspends no process by a signal of the terminal, and it sends SIGHUP to a
-// suspended group that becomes orphaned (setpgid(2)). answer treats the target as the kernel treats such a group.
+// In an orphaned process group the kernel suspends no process by a signal of the terminal. It sends SIGHUP to a
+// suspended group that becomes orphaned (setpgid(2)). answer treats the target as the kernel treats a member of such a
+// group.
 func answer(s situation) Answer {
 	wants := s.signal == unix.SIGTTIN || s.signal == unix.SIGTTOU
 	switch {
@@ -51,8 +52,8 @@ func answer(s situation) Answer {
 	return Leave
 }
 
-// Suspended answers for a target that sig has suspended. It moves the foreground to the group that the answer is for;
-// the caller does the rest.
+// Suspended returns the answer for a target that sig has suspended, and moves the foreground as the answer requires.
+// The caller does the rest.
 func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 	if t == nil {
 		return Leave
@@ -82,8 +83,8 @@ func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 	return a
 }
 
-// hasShell reports whether a group is not orphaned thanks to one of its processes and the parent of that: the parent is
-// in the same session and in another group, as the shell of a job is (setpgid(2)).
+// hasShell reports whether parent keeps the group of member from being orphaned: it is in the same session and in
+// another group, like the shell of a job (setpgid(2)).
 func hasShell(group, member, parent int) bool {
 	parentGroup, err := unix.Getpgid(parent)
 	session, err1 := unix.Getsid(member)
@@ -106,7 +107,8 @@ func (t *Terminal) Reclaim(target int, sig syscall.Signal) bool {
 	return true
 }
 
-// Continued handles SIGCONT to graceful's group. The target gets the foreground if the shell has given it to the group.
+// Continued handles SIGCONT to graceful's group. If the shell has given the foreground to the group, the target gets
+// it.
 func (t *Terminal) Continued(target int) {
 	if t == nil {
 		return
@@ -117,9 +119,9 @@ func (t *Terminal) Continued(target int) {
 	}
 }
 
-// Suspend suspends the calling process's group by sig, even though the calling process catches sig. The shell sees what
-// it would see of the target, and can continue no member before all are suspended. sig stays uncaught until Resumed,
-// since it may take effect only after Suspend has returned.
+// Suspend suspends the calling process's group by sig, although the calling process catches sig. The shell sees what it
+// would see of the target. No member can be continued before all are suspended. sig stays uncaught until Resumed,
+// because it may take effect after Suspend has returned.
 func (t *Terminal) Suspend(sig syscall.Signal) {
 	t.Resumed()
 	t.resume = suspendGroup(sig)

@@ -1,6 +1,6 @@
 // Package terminal moves the foreground of graceful's terminal between graceful and the target, suspends graceful with
-// the target (job control), and relays a terminal of the target's own (--pty). It decides only what concerns terminals,
-// and starts no process.
+// the target (job control), and relays a terminal of the target (--pty). It decides only questions of terminals, and
+// starts no process.
 package terminal
 
 import (
@@ -13,30 +13,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is the controlling terminal of a run. It makes the target see what the target would see below the shell, and
-// the shell see what the shell would see of the target.
+// Terminal is the controlling terminal of a run. The target sees it as it would below the shell, and the shell sees
+// graceful as it would see the target.
 //
-// The shell started graceful's process group and knows that group only. The target leads another group. That one may
-// read from the terminal, and gets the signal of Ctrl-C, only while it is the terminal's foreground group. The process
-// that leads the run may be in a third group: with SIGTTOU blocked it may set the foreground group all the same
-// (tcsetpgrp(3)).
+// The shell started graceful's process group and knows no other. The target leads another group. That group may read
+// from the terminal, and gets the signal of Ctrl-C, only while it is the foreground group. The process that leads the
+// run may be in a third group. It blocks SIGTTOU, so it may still set the foreground group (tcsetpgrp(3)).
 //
-// A nil *Terminal stands for none. GiveForeground, Suspend and SignalOthers need one.
+// A nil *Terminal means that there is no terminal. GiveForeground, Suspend and SignalOthers need a non-nil one.
 type Terminal struct {
 	group   int           // graceful's process group
 	root    int           // the ancestor of the target: graceful, or the guard
-	modes   *unix.Termios // as they were before the target was started
+	modes   *unix.Termios // from before the target was started
 	atStart bool          // the target starts in the foreground
 	gives   bool          // the target gets the foreground whenever graceful's group has it
-	hungUp  bool          // Suspended has answered Hangup
-	resume  func()        // undoes what Suspend has changed; nil: nothing
+	hungUp  bool          // Suspended has returned Hangup
+	resume  func()        // undoes the change of Suspend; nil: nothing to undo
 }
 
-// device is the controlling terminal of the calling process, whichever that is.
+// device is the controlling terminal of the calling process.
 const device = "/dev/tty"
 
-// Open finds the controlling terminal and remembers its modes. group is graceful's process group. Open returns nil if
-// there is no such terminal.
+// Open finds the controlling terminal and records its modes. group is graceful's process group. Open returns nil if
+// there is no controlling terminal.
 func Open(group int) *Terminal {
 	t := &Terminal{group: group, root: os.Getpid()}
 	err := t.use(func(fd int) (err error) {
@@ -47,7 +46,7 @@ func Open(group int) *Terminal {
 	if err != nil || group < 0 || front < 0 {
 		return nil
 	}
-	// A group of 0 is outside of our PID namespace: it could not take the foreground back.
+	// A group of 0 belongs to an outer PID namespace: it could not take the foreground back.
 	stdin, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	if err == nil && stdin == front && front == group && group > 0 {
 		t.atStart = !leadsToProcess(1)
@@ -56,13 +55,13 @@ func Open(group int) *Terminal {
 	return t
 }
 
-// saved is what a graceful that takes a run over can no longer ask for.
+// saved is the data that a successor of graceful can no longer query.
 type saved struct {
 	Group int           `json:"group"`
-	Modes *unix.Termios `json:"modes"` // of graceful's terminal; nil: it has none, or is in its background
+	Modes *unix.Termios `json:"modes"` // of graceful's terminal; nil: none, or graceful was in its background
 }
 
-// Save returns what Reopen and InheritPTY need.
+// Save returns the data for Reopen and InheritPTY.
 func (t *Terminal) Save() (json.RawMessage, error) {
 	if t == nil {
 		return nil, nil
@@ -70,7 +69,7 @@ func (t *Terminal) Save() (json.RawMessage, error) {
 	return json.Marshal(saved{t.group, t.modes})
 }
 
-// Reopen returns the terminal of a graceful that was killed, by what its Save returned; nil if it had none. root is the
+// Reopen returns the terminal of a killed graceful from the data of its Save, or nil if it had none. root is the
 // ancestor of the target.
 func Reopen(text json.RawMessage, root int) *Terminal {
 	var s saved
@@ -81,17 +80,17 @@ func Reopen(text json.RawMessage, root int) *Terminal {
 }
 
 // leadsToProcess reports whether a descriptor is a pipe or a socket. The process at its other end belongs to graceful's
-// group, as a pager in a pipeline does, and may need the terminal more than the target does.
+// group, like a pager in a pipeline. It may need the terminal more than the target does.
 func leadsToProcess(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFIFO || st.Mode&unix.S_IFMT == unix.S_IFSOCK)
 }
 
-// StartsInForeground reports whether the target is to be in the foreground from its start, before it uses the terminal.
+// StartsInForeground reports whether the target must be in the foreground from its start, before it uses the terminal.
 func (t *Terminal) StartsInForeground() bool { return t != nil && t.atStart }
 
-// use opens the terminal for a moment: a descriptor that stays open would keep the terminal in use after the target has
-// closed it.
+// use opens the terminal for the call of f only. A descriptor that stays open would keep the terminal in use after the
+// target has closed it.
 func (t *Terminal) use(f func(fd int) error) error {
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT { // a container image without devices
@@ -129,14 +128,14 @@ func (t *Terminal) GiveForeground(target int) error {
 	return t.setForeground(group)
 }
 
-// TakeForeground gives the foreground back to graceful's group if the target has it (see targetHas). It reports whether
-// it did.
+// TakeForeground gives the foreground back to graceful's group if the target has it (see targetHas). It returns true if
+// it does.
 func (t *Terminal) TakeForeground(target int) (taken bool) {
 	return t != nil && t.targetHas(t.foreground(), target) && t.setForeground(t.group) == nil
 }
 
 // Restore takes the foreground back as TakeForeground does, and restores the modes from before the target's start. It
-// is for a target that has ended, or that loses the terminal for good.
+// is for a target that has ended, or that loses the terminal permanently.
 func (t *Terminal) Restore(target int) (taken bool) {
 	if t == nil || !t.targetHas(t.foreground(), target) {
 		return false
@@ -146,8 +145,8 @@ func (t *Terminal) Restore(target int) (taken bool) {
 	return true
 }
 
-// targetHas reports whether the foreground group front is the target's. A group of the target's descendants counts as
-// well, and so does one that has no living member.
+// targetHas reports whether the foreground group front is the target's. A group of the target's descendants counts,
+// too, and so does a group without a live member.
 func (t *Terminal) targetHas(front, target int) bool {
 	if front < 1 || front == t.group {
 		return false
@@ -167,7 +166,7 @@ func (t *Terminal) targetHas(front, target int) bool {
 	return true
 }
 
-// living lists the living processes by pid. It returns nil where procfs shows none.
+// living lists the live processes by pid. It returns nil without /proc.
 func living() map[int]procfs.Process {
 	fs, err := procfs.Open()
 	if err != nil {
@@ -184,7 +183,7 @@ func living() map[int]procfs.Process {
 
 // descends reports whether pid is ancestor or one of its descendants.
 func descends(all map[int]procfs.Process, pid, ancestor int) bool {
-	for range len(all) { // the entries were read at different moments, and may form a circle
+	for range len(all) { // the entries were read at different times, and may form a circle
 		if pid == ancestor || pid == 0 {
 			break
 		}
@@ -193,15 +192,15 @@ func descends(all map[int]procfs.Process, pid, ancestor int) bool {
 	return pid == ancestor
 }
 
-// SignalOthers sends a signal to every process of graceful's group except one, as the kernel would if the target
-// were a member of that group.
+// SignalOthers sends a signal to every process of graceful's group except one, as the kernel would do if the target
+// were in that group.
 func (t *Terminal) SignalOthers(sig syscall.Signal, except int) {
 	for _, pid := range t.others(except) {
 		_ = unix.Kill(pid, sig)
 	}
 }
 
-// HasOthers reports whether graceful's group has a member besides one process.
+// HasOthers reports whether graceful's group has a member other than one process.
 func (t *Terminal) HasOthers(except int) bool { return t != nil && len(t.others(except)) > 0 }
 
 func (t *Terminal) others(except int) (pids []int) {

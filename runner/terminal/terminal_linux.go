@@ -14,7 +14,7 @@ const (
 	setModesNow = unix.TCSETS // TCSETSW would wait for output that a suspended terminal does not show
 )
 
-// withoutSIGTTOU calls f, which may then change a terminal from the background: the kernel suspends no process for it.
+// withoutSIGTTOU calls f with SIGTTOU blocked, so that f can change a terminal from the background.
 func withoutSIGTTOU(f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -22,13 +22,13 @@ func withoutSIGTTOU(f func()) {
 	f()
 }
 
-// neverSuspend protects the calling thread for good from the signals that its own reading and writing cause: SIGTTIN
-// and SIGTTOU of a terminal in whose background the process is (termios(3), TOSTOP), SIGXFSZ of a file that may not
-// grow (RLIMIT_FSIZE).
+// neverSuspend permanently blocks, for the calling thread, the signals that its own reads and writes cause. They are
+// SIGTTIN and SIGTTOU of a terminal in whose background the process is (termios(3), TOSTOP), and SIGXFSZ of a file at
+// its size limit (RLIMIT_FSIZE).
 func neverSuspend() { sigstate.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
-// another group. A parent that /proc hides does not count: then graceful does not suspend itself, which is the safe
+// another group. A parent that /proc hides does not count. Then graceful does not suspend itself, which is the safe
 // error.
 func orphaned(group int) bool {
 	for pid, p := range living() {
@@ -39,8 +39,8 @@ func orphaned(group int) bool {
 	return true
 }
 
-// suspendGroup sends sig to the calling process's group with the default action set. restore sets the action from
-// before; it is nil if nothing has changed.
+// suspendGroup sends sig to the calling process's group with the default action set. restore sets the old action; it is
+// nil if nothing has changed.
 func suspendGroup(sig syscall.Signal) (restore func()) {
 	if sig != unix.SIGSTOP {
 		restore = sigstate.Default(sig)

@@ -15,8 +15,8 @@ const (
 	setModesNow = unix.TIOCSETA
 )
 
-// withoutSIGTTOU calls f. A thread's signal mask cannot be set here, so SIGTTOU stays ignored afterwards. That does not
-// reach processes that were started before.
+// withoutSIGTTOU calls f with SIGTTOU ignored. This system cannot set a thread's signal mask, so SIGTTOU stays ignored
+// afterwards. Processes that were started before are not affected.
 func withoutSIGTTOU(f func()) {
 	signal.Ignore(unix.SIGTTOU)
 	f()
@@ -24,11 +24,11 @@ func withoutSIGTTOU(f func()) {
 
 func neverSuspend() {}
 
-// orphaned reports whether a process group is orphaned, as far as graceful's parent tells: the parents of the other
-// members of the group are unknown here.
+// orphaned reports whether a process group is orphaned, judged by graceful's parent alone: this system does not show
+// the parents of other members.
 func orphaned(group int) bool { return !hasShell(group, 0, os.Getppid()) }
 
-// suspendGroup uses SIGSTOP, which needs no default action: a handler of Go's cannot be taken away for a moment here.
+// suspendGroup uses SIGSTOP, which needs no default action, because Go's handler cannot be removed temporarily here.
 func suspendGroup(syscall.Signal) (restore func()) {
 	_ = unix.Kill(0, unix.SIGSTOP)
 	return nil
