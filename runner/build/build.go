@@ -1,4 +1,4 @@
-// Package build tells what this binary was built from. It decides nothing.
+// Package build describes the build of this binary. It decides nothing.
 package build
 
 import (
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// The packaging script and the Dockerfile set these (go build -ldflags -X), since they build without version control
+// The packaging script and the Dockerfile set these (go build -ldflags -X), because they build without version control
 // (-buildvcs=false). They are empty in any other build.
 var version, commit, date string
 
@@ -52,8 +52,8 @@ func known(s string) *string {
 	return &s
 }
 
-// String returns the description on one line, without what is unknown. It leaves out the commit if the version
-// contains it, as a pseudo-version does.
+// String returns the description on one line, without unknown parts. It omits the commit if the version contains it, as
+// a pseudo-version does.
 func (i Info) String() string {
 	words := []string{i.Version}
 	if i.Commit != nil && !strings.Contains(i.Version, (*i.Commit)[:min(12, len(*i.Commit))]) {

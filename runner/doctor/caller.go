@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The process that started graceful sets its signals, and is its parent. It shares its terminal with graceful.
+// The checks in this file examine what graceful gets from the process that started it: signals, parent, terminal.
 
 func examineSignals(c *Check) {
 	in := process.ReadInherited()
@@ -23,7 +23,7 @@ func examineSignals(c *Check) {
 	}
 }
 
-// signalNames returns the names, separated by blanks, or "none".
+// signalNames returns the names of signals, separated by blanks, or "none".
 func signalNames(signals []syscall.Signal) string {
 	var names []string
 	for _, s := range signals {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// containment is the result for the tree, and the level that a run would have.
+// containment is the result for the tree, with the level that a run would have.
 type containment struct {
 	Check
 	level tree.Level
@@ -49,7 +49,7 @@ func examineTree() containment {
 	return held
 }
 
-// examineCgroup tries a run in a cgroup: only creating the cgroup shows whether it works.
+// examineCgroup tries a run in a cgroup: only creating a cgroup shows whether that works.
 func examineCgroup(c *Check) {
 	c.Detail = "a run was tried in one"
 	if err := tryRun(tree.Cgroup, runner.GuardOff); err != nil {
@@ -65,7 +65,7 @@ func examinePids(c *Check) {
 	c.Detail = "processes are pinned before they are signalled (pidfd)"
 }
 
-// examineUsers finds out whether graceful may signal a target that becomes another user (kill(2)).
+// examineUsers checks whether graceful may signal a target that changes to another user (kill(2)).
 func examineUsers(c *Check) {
 	if uid := unix.Geteuid(); uid != 0 {
 		c.Detail = fmt.Sprintf("those of user %d: a target that becomes another one, as by sudo, is given up in the end", uid)
@@ -75,17 +75,17 @@ func examineUsers(c *Check) {
 	}
 }
 
-// recoverHint is for where a killed graceful takes all processes with it.
+// recoverHint is for places where the death of graceful ends all processes.
 const recoverHint = "--state-dir on a volume, and graceful recover or the next run of the name there"
 
-// examineGuard tries a run with a guard, unless a run has none by default. If there is no guard or the run fails, it
-// tries one without.
+// examineGuard tries a run with a guard, unless a run has none by default. Without a guard, or if that run fails, it
+// tries a run without one.
 func examineGuard(held containment) (guard, processes Check) {
 	guard = Check{Name: CheckGuard, Required: true, Holds: Yes}
 	processes = Check{Name: CheckProcesses, Required: true, Holds: Yes, Detail: strings.Join(limits(), ", ")}
 	hint := "see ulimit -a and the limits of the container"
 	switch {
-	case held.Holds == No: // the hint of CheckTree is the one that helps
+	case held.Holds == No: // only the hint of CheckTree helps
 		hint = ""
 	case processes.Detail != "":
 		hint = "limits are " + processes.Detail

@@ -1,5 +1,5 @@
-// Package doctor finds out which promises of graceful run hold on this machine, for this user, in this place. It takes
-// the steps of a run itself, so that doctor and a run cannot disagree. It never changes what a run would find.
+// Package doctor finds out which guarantees of graceful run hold on this machine, for this user, in this place. It
+// performs the steps of a run itself, so that doctor and a run agree. It never changes anything that a run would use.
 package doctor
 
 import (
@@ -9,24 +9,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Holds says whether a promise holds.
+// Holds reports whether a guarantee holds.
 type Holds string
 
-// Partly means that it holds with exceptions.
+// Partly means that the guarantee holds with exceptions.
 const (
 	Yes    Holds = "yes"
 	Partly Holds = "partly"
 	No     Holds = "no"
 )
 
-// Check is the result for one promise.
+// Check is the result for one guarantee.
 type Check struct {
 	Name     string `json:"name"`
-	Required bool   `json:"required"` // graceful makes the promise by default, or a flag asks for it
+	Required bool   `json:"required"` // graceful gives the guarantee by default, or a flag asks for it
 	Holds    Holds  `json:"holds"`
 	Detail   string `json:"detail"` // what was found
-	Why      string `json:"why"`    // why the promise does not hold, or only partly; "": it holds
-	Hint     string `json:"hint"`   // what to do about that; "": nothing is known
+	Why      string `json:"why"`    // why the guarantee does not hold, or only partly; "": it holds
+	Hint     string `json:"hint"`   // what to do about that; "": unknown
 }
 
 // The names of the checks.
@@ -45,14 +45,14 @@ const (
 	CheckTerminal  = "terminal"
 )
 
-// examined returns the result of a check, which examine may change.
+// examined returns the result of a check. examine may change it.
 func examined(name string, required bool, examine func(*Check)) Check {
 	c := Check{Name: name, Required: required, Holds: Yes}
 	examine(&c)
 	return c
 }
 
-// lower lowers Holds to No or Partly, and adds the reason and the hint, if any, to those that c has.
+// lower lowers Holds to No or Partly, and adds the reason and the hint, if any, to those of c.
 func (c *Check) lower(to Holds, why, hint string) {
 	if c.Holds != No {
 		c.Holds = to
@@ -63,7 +63,7 @@ func (c *Check) lower(to Holds, why, hint string) {
 	}
 }
 
-// System is the place that was examined.
+// System is the examined place.
 type System struct {
 	OS     string `json:"os"`
 	Arch   string `json:"arch"`
@@ -89,9 +89,9 @@ type Findings struct {
 	Survival []Fate
 }
 
-// Examine finds out which promises hold here. It includes the state directory unless stateDir is empty. When strict is
-// set, a parent of it that lets another user replace it breaks the promise. Every process that Examine starts has ended
-// when it returns.
+// Examine finds out which guarantees hold here. It includes the state directory unless stateDir is empty. With strict,
+// a parent of that directory that lets another user replace it breaks the guarantee. When Examine returns, every
+// process that it has started has ended.
 func Examine(stateDir string, strict bool) Findings {
 	held := examineTree()
 	guard, processes := examineGuard(held)

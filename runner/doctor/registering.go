@@ -19,7 +19,7 @@ func examineShell(c *Check) {
 	}
 }
 
-// examineSocket makes a socket as a run does, and lists the commands that are registered there: none.
+// examineSocket makes a socket as a run does, and lists the registered commands, which are none.
 func examineSocket(c *Check) {
 	s, err := registry.Listen(runner.NewID())
 	if err != nil {
@@ -48,7 +48,7 @@ func examineSocket(c *Check) {
 	}
 }
 
-// answerOne answers the first request as a run without commands does.
+// answerOne answers the first request as a run without commands would.
 func answerOne(server *registry.Server) {
 	call := <-server.Calls
 	answer := registry.Response{Commands: &[]registry.Listed{}}

@@ -17,7 +17,7 @@ import (
 // stateCheck is the result for the state directory.
 type stateCheck struct {
 	Check
-	lasts bool // it outlives the machine and the container
+	lasts bool // the directory outlives the machine and the container
 }
 
 func examineState(path string, strict bool) stateCheck {
@@ -52,7 +52,7 @@ func examineState(path string, strict bool) stateCheck {
 	return s
 }
 
-// nearest returns the longest beginning of a path that exists.
+// nearest returns the longest existing prefix of a path.
 func nearest(path string) string {
 	path, err := filepath.Abs(path)
 	for err == nil && path != "/" && unix.Access(path, unix.F_OK) == unix.ENOENT {
@@ -61,7 +61,7 @@ func nearest(path string) string {
 	return path
 }
 
-// tryLedger creates a ledger, and removes it. If graceful is killed in between, recover removes it.
+// tryLedger creates a ledger and removes it. If graceful is killed in between, recover removes the ledger.
 func tryLedger(dir *ledger.Dir) (err error) {
 	file := ledger.FileName("doctor." + runner.NewID())
 	trial, err := dir.Take(file)
@@ -82,7 +82,7 @@ func tryLedger(dir *ledger.Dir) (err error) {
 	return nil
 }
 
-// addParents adds the parents that let another user replace the directory. The directory need not exist.
+// addParents adds parents that let another user replace the directory, which may be missing.
 func (s *stateCheck) addParents(path string, strict bool) {
 	why, hint, err := runner.UnsafeParents(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -98,7 +98,7 @@ func (s *stateCheck) addParents(path string, strict bool) {
 	s.lower(holds, "it can be replaced by others: "+why, hint)
 }
 
-// addRuns adds how many runs are recorded in the directory, and which of them need attention.
+// addRuns adds the number of runs in the directory, and the runs that need attention.
 func (s *stateCheck) addRuns(dir *ledger.Dir, path string) {
 	names, err := dir.Names()
 	interrupted, err2 := dir.NamesSetAside()
@@ -133,7 +133,7 @@ func (s *stateCheck) addRuns(dir *ledger.Dir, path string) {
 	}
 }
 
-// isDone reports whether the run of a ledger is done. The error is ledger.ErrAlive if it lives.
+// isDone reports whether the run of a ledger is done. The error is ledger.ErrAlive if the run is live.
 func isDone(dir *ledger.Dir, name string) (bool, error) {
 	l, err := dir.Open(name)
 	if err != nil {

@@ -2,41 +2,41 @@ package doctor
 
 import "graceful/runner/tree"
 
-// Fate is what becomes of a tree and of the cleanup commands when something happens to a run.
+// Fate is the effect of an event on the tree and on the cleanup commands of a run.
 type Fate struct {
 	When    string `json:"when"`
 	Tree    string `json:"tree"`
 	Cleanup string `json:"cleanup"`
 }
 
-// What can happen to a run.
+// Events that a run may meet.
 const (
 	TargetEnds      = "target-ends"      // it exits, or a process of its tree is killed
-	GracefulKilled  = "graceful-killed"  // the process that the user started, or a later one of the same run
-	GuardKilled     = "guard-killed"     // before that
+	GracefulKilled  = "graceful-killed"  // the process that the user started, or its successor
+	GuardKilled     = "guard-killed"     // before an end of graceful
 	AllKilled       = "all-killed"       // both at the same time
 	ContainerKilled = "container-killed" // or another cgroup
 	MachineStops    = "machine-stops"
 )
 
-// What becomes of the tree.
+// Effects on the tree.
 const (
 	TreeEnded     = "ended"       // graceful ends it
-	TreeGoesOn    = "goes-on"     // as if nothing had happened
-	TreeGroup     = "group-ended" // graceful ends its process group, and does not find the rest
+	TreeGoesOn    = "goes-on"     // it is not affected
+	TreeGroup     = "group-ended" // graceful ends its process group, and does not find the other members
 	TreeGone      = "gone"        // the event itself ends it
-	TreeLeft      = "left"        // it lives on
+	TreeLeft      = "left"        // it stays alive
 	TreeRecovered = "recovered"   // graceful recover ends it
 )
 
-// What becomes of the cleanup commands.
+// Effects on the cleanup commands.
 const (
 	CleanupRun       = "run"
 	CleanupRecovered = "recovered" // graceful recover runs them
 	CleanupLost      = "lost"
 )
 
-// survival derives the fate for each event. init: graceful is PID 1. guard: a run has one.
+// survival derives the fate for each event. init means that graceful is PID 1, and guard that a run has a guard.
 func survival(init bool, held containment, guard bool, state stateCheck) []Fate {
 	ended := TreeEnded
 	if held.level != tree.Subreaper {

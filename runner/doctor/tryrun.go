@@ -18,11 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryLimit is how long a tried run may take. It takes a fraction of a second.
+// tryLimit is how long a tried run may take. It normally takes a fraction of a second.
 const tryLimit = 10 * time.Second
 
 // tryRun runs graceful version under graceful run: a whole run, with all threads and processes that it needs. The error
-// has the first line that the run writes.
+// contains the first line of the run's output.
 func tryRun(level tree.Level, guard runner.Guard) error {
 	self, err := process.SelfPath()
 	if err != nil {
@@ -57,7 +57,7 @@ func tryRun(level tree.Level, guard runner.Guard) error {
 	return failure(status, string(text))
 }
 
-// failure returns why a run failed, given its status and output; nil: it succeeded.
+// failure returns the reason why a run failed, from its status and output; nil: it succeeded.
 func failure(status unix.WaitStatus, text string) error {
 	switch {
 	case status.Exited() && status.ExitStatus() == 0:

@@ -1,13 +1,13 @@
-// Package notify relays messages of a run's processes to the service manager (sd_notify(3)), which takes them only from
-// the main process of the service. That process is graceful.
+// Package notify relays messages from the processes of a run to the service manager (sd_notify(3)). The service manager
+// accepts them only from the main process of the service, which is graceful.
 package notify
 
 import "strings"
 
-// Choice says whether messages are relayed.
+// Choice sets whether messages are relayed.
 type Choice string
 
-// Auto relays messages if the service manager wants them of graceful.
+// Auto relays messages if the service manager expects them from graceful.
 const (
 	Auto Choice = "auto"
 	Off  Choice = "off"
@@ -19,8 +19,8 @@ func Choices() []Choice { return []Choice{Auto, Off} }
 // SocketVariable names the variable with the address for the messages.
 const SocketVariable = "NOTIFY_SOCKET"
 
-// forManager returns a message without its assignments to MAINPID and the like: the main process is graceful, whatever
-// its target says. It is empty when nothing is left.
+// forManager returns a message without assignments to MAINPID and similar variables, because the main process is
+// graceful. It returns "" if nothing else is in the message.
 func forManager(message string) string {
 	var kept []string
 	for line := range strings.Lines(message) {
@@ -31,7 +31,7 @@ func forManager(message string) string {
 	return strings.Join(kept, "\n")
 }
 
-// oneLine makes a text fit into the value of an assignment.
+// oneLine replaces control characters, so that a text fits into the value of an assignment.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' {

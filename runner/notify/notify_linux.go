@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// maxMessage bounds a message in bytes. The service manager ignores longer ones.
+	// maxMessage is the maximum size of a message in bytes. The service manager ignores longer ones.
 	maxMessage = 4096
-	// maxFiles is the number of descriptors that the kernel passes with one message (unix(7), SCM_RIGHTS).
+	// maxFiles is the maximum number of descriptors that the kernel passes with one message (unix(7), SCM_RIGHTS).
 	maxFiles = 253
-	// pause is the time before the socket is read again when the kernel lacks memory.
+	// pause is the time before the next read from the socket after an error, such as a lack of memory.
 	pause = 10 * time.Millisecond
 )
 
-// Relay is the socket for the messages of a run. A nil Relay relays none, and Tell does nothing.
+// Relay is the socket for the messages of a run. A nil Relay relays nothing, and its Tell does nothing.
 type Relay struct {
 	Address string // for the processes of the run
 
@@ -34,10 +34,10 @@ type Relay struct {
 	said     map[string]bool // refusals that were logged
 }
 
-// Open makes the relay of a run and begins to relay. It returns nil if no service manager wants messages of this
-// process: there is no NOTIFY_SOCKET, or it is for another process (SYSTEMD_EXEC_PID, systemd.exec(5)). Senders are
-// identified by SCM_CREDENTIALS; isMember says whether one belongs to the run. The socket has an address without a file
-// (unix(7), abstract): the target may be another user's, and have another root directory.
+// Open makes the relay of a run and begins to relay. It returns nil if no service manager expects messages from this
+// process: there is no NOTIFY_SOCKET, or it is for another process (SYSTEMD_EXEC_PID, systemd.exec(5)). SCM_CREDENTIALS
+// identify a sender, and isMember reports whether the sender belongs to the run. The socket has an abstract address
+// (unix(7)), not a file: the target may belong to another user or have another root directory.
 func Open(id string, isMember func(pid int) bool, log *slog.Logger) (*Relay, error) {
 	name, mainPID := os.Getenv(SocketVariable), os.Getenv("SYSTEMD_EXEC_PID")
 	isAddress := strings.HasPrefix(name, "/") || strings.HasPrefix(name, "@")
@@ -76,14 +76,15 @@ func socket() (int, error) {
 	return unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 }
 
-// Close ends the relaying.
+// Close ends the relay.
 func (r *Relay) Close() {
 	if r != nil {
 		_, _ = r.in.Close(), r.out.Close()
 	}
 }
 
-// Tell sends a message of graceful itself. It does not wait: when the service manager is behind, the message is lost.
+// Tell sends a message from graceful itself. It does not wait: if the queue of the service manager is full, the message
+// is lost.
 func (r *Relay) Tell(assignments ...string) {
 	if r == nil {
 		return
@@ -98,7 +99,7 @@ func (r *Relay) Tell(assignments ...string) {
 	}
 }
 
-// serve relays messages, in their order, until the relay is closed.
+// serve relays messages in order until the relay is closed.
 func (r *Relay) serve() {
 	raw, err := r.in.SyscallConn()
 	if err != nil {
@@ -124,8 +125,8 @@ func (r *Relay) serve() {
 	}
 }
 
-// relay sends a message on, with its descriptors, and closes them. A sender that waits for their end (BARRIER=1) goes
-// on when the service manager has closed its own.
+// relay forwards a message with its descriptors, and closes its copies of them. A sender that waits for their end
+// (BARRIER=1) continues when the service manager has closed its own copies.
 func (r *Relay) relay(message string, control []byte, flags int) {
 	pid, files := attached(control)
 	defer func() {
@@ -161,7 +162,8 @@ func (r *Relay) relay(message string, control []byte, flags int) {
 	}
 }
 
-// refuse logs why a message is not sent on: a reason once as a warning, since anyone may send messages.
+// refuse logs why a message is not forwarded. It logs each reason only once as a warning, because any process can send
+// messages.
 func (r *Relay) refuse(pid int, why string) {
 	log := r.log.Warn
 	if r.said[why] {
@@ -171,7 +173,7 @@ func (r *Relay) refuse(pid int, why string) {
 	log("message to the service manager not relayed", "pid", pid, "err", why)
 }
 
-// send sends a message to the service manager. Connected again, the socket reaches one that was started again.
+// send sends a message to the service manager. It connects again if the service manager was restarted.
 func (r *Relay) send(fd int, message []byte, files []int) error {
 	var rights []byte
 	if len(files) > 0 {
@@ -189,7 +191,8 @@ func (r *Relay) send(fd int, message []byte, files []int) error {
 	return err
 }
 
-// attached returns the sender of a message, 0 for one outside this PID namespace, and the descriptors.
+// attached returns the descriptors of a message, and the pid of its sender, or 0 for a sender outside this PID
+// namespace.
 func attached(control []byte) (pid int, files []int) {
 	parts, err := unix.ParseSocketControlMessage(control)
 	if err != nil {

@@ -23,8 +23,8 @@ type Report struct {
 	Level     string    `json:"level"`
 	PID       int       `json:"pid"` // the process that the user started
 	Guard     *int      `json:"supervisor_pid"`
-	Writer    int       `json:"writer_pid"` // the process of graceful that ended the run
-	TakenOver bool      `json:"taken_over"` // a process of graceful was killed and another one resumed the run
+	Writer    int       `json:"writer_pid"` // the process of graceful that completed the run
+	TakenOver bool      `json:"taken_over"` // a process of graceful was killed, and another one resumed the run
 	Began     time.Time `json:"began"`
 	Finished  time.Time `json:"finished"`
 
@@ -57,7 +57,7 @@ type Report struct {
 	Commands []Outcome `json:"commands"`
 }
 
-// Subject is the run that a report is about.
+// Subject identifies the run of a report.
 type Subject struct {
 	ID      string   `json:"id"`
 	Name    string   `json:"name"`
@@ -66,7 +66,7 @@ type Subject struct {
 	PID     int      `json:"-"`   // of the process that the user started
 }
 
-// Stop is how the stop of a run began.
+// Stop describes the beginning of a stop.
 type Stop struct {
 	Began    time.Time `json:"began"`
 	Signal   *string   `json:"signal"`
@@ -86,7 +86,7 @@ type Outcome struct {
 	Name       *string    `json:"name"`
 	Command    string     `json:"command"` // see cleanup.Entry.Shown
 	Dir        *string    `json:"dir"`     // null: the run's
-	Exits      *int       `json:"exits"`   // pid of the process at whose end it runs
+	Exits      *int       `json:"exits"`   // pid of the process whose end starts the command
 	PID        *int       `json:"pid"`
 	Started    *time.Time `json:"started"`
 	Ended      *time.Time `json:"ended"`
@@ -98,7 +98,7 @@ type Outcome struct {
 	Discarded  []string   `json:"discarded"` // names of outputs
 }
 
-// pointer returns a pointer to v; nil for the zero value, which is null in the report.
+// pointer returns a pointer to v, or nil for the zero value, which is null in the report.
 func pointer[T comparable](v T) *T {
 	if v == *new(T) {
 		return nil
@@ -106,7 +106,7 @@ func pointer[T comparable](v T) *T {
 	return &v
 }
 
-// signalName returns the name of a signal without SIG; "" for 0.
+// signalName returns the name of a signal without SIG, or "" for 0.
 func signalName(sig int) string {
 	if sig == 0 {
 		return ""
@@ -122,7 +122,7 @@ func (h *History) Report(r machine.Run, now time.Time) Report {
 	doc.Killed, doc.Commands = processesOf(h.killed), []Outcome{}
 	t := &doc.Target
 	t.PID = pointer(r.Target.PID)
-	if t.Ended != nil { // otherwise it is unknown how the target ended
+	if t.Ended != nil { // otherwise the ending of the target is unknown
 		t.DurationMS, t.Signal = new(r.Target.Duration.Milliseconds()), pointer(signalName(r.Target.Ending.Signal))
 		if t.Signal == nil {
 			t.ExitCode = new(r.Target.Ending.Code)
@@ -137,7 +137,7 @@ func (h *History) Report(r machine.Run, now time.Time) Report {
 	return doc
 }
 
-// processesOf converts processes for the report. The list is never nil, which would be null.
+// processesOf converts processes for the report. The list is never nil, because nil would be null.
 func processesOf(from []procfs.Process) []Process {
 	to := []Process{}
 	for _, p := range from {
@@ -146,7 +146,7 @@ func processesOf(from []procfs.Process) []Process {
 	return to
 }
 
-// outcomeOf returns the outcome of a command that ran during life.
+// outcomeOf returns the outcome of a command. life is the time during which it ran.
 func outcomeOf(c cleanup.Entry, life span) Outcome {
 	o := Outcome{
 		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Shown(), Dir: pointer(c.Dir),

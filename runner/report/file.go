@@ -1,6 +1,6 @@
-// Package report collects what a run's report contains, opens its destination before the target starts, and writes it
-// at the end. It never follows a link of another user, follows no link after the target has started, and never writes
-// to a block device.
+// Package report collects the content of a run's report, opens its destination before the target starts, and writes the
+// report at the end. It never follows a link of another user, follows no link after the target has started, and never
+// writes to a block device.
 package report
 
 import (
@@ -21,14 +21,14 @@ var (
 	errBlockDevice = errors.New("it is a block device (a report can go to a file, a FIFO or a terminal)")
 	// errForeignLink means that the report's path contains a link of a user whose links graceful does not follow.
 	errForeignLink = errors.New("links are followed only if they belong to us or to their directory's owner")
-	// errForeignFIFO means that another user may read what is written to the report's FIFO.
+	// errForeignFIFO means that another user may read the report's FIFO.
 	errForeignFIFO = errors.New("a FIFO has to belong to us or to its directory's owner")
 	// errReplaced means that another file has the name of the destination.
 	errReplaced = errors.New("it was replaced while the run went on")
 )
 
 // File is the destination of a report. A regular file is replaced in the directory to which its path led when the
-// destination was opened, whatever the path leads to later. A stream (FIFO, terminal, device, descriptor) is opened at
+// destination was opened, wherever the path leads later. A stream (FIFO, terminal, device, descriptor) is opened at
 // once.
 //
 // Descriptors are plain numbers: the Go runtime would poll those of an os.File.
@@ -43,8 +43,8 @@ type File struct {
 	rest string // path from dir: directories that did not exist, and the file's name
 }
 
-// Open opens the destination at an absolute path. If it fails, because of a block device, or a link or a FIFO of
-// another user, the run must not start. Write returns every other failure.
+// Open opens the destination at an absolute path. It returns an error for a block device, and for a link or a FIFO of
+// another user: then the run must not start. Write returns every other failure.
 func Open(path string) (*File, error) {
 	f := newFile(path)
 	err := f.open(maxLinks)
@@ -71,8 +71,8 @@ func Reopen(path string) *File {
 	return f
 }
 
-// Inherit returns the File that another process has passed on. text is that of Inheritance, whose descriptors this
-// process has inherited. path is that of File.Path. Inherit returns nil for the text of a nil *File.
+// Inherit returns a File from another process. text comes from Inheritance, and this process has inherited the
+// descriptors. path comes from File.Path. Inherit returns nil for the text of a nil *File.
 func Inherit(text, path string) (*File, error) {
 	if text == "" {
 		return nil, nil
@@ -95,10 +95,11 @@ func Inherit(text, path string) (*File, error) {
 	return f, nil
 }
 
-// inheritance is the form of an inherited text: dir, stream, length of rest, unopened (3 numbers), failure (an errno).
+// inheritance is the format of an inherited text: dir, stream, length of rest, unopened (3 numbers), failure (an
+// errno).
 const inheritance = "%d,%d,%d,%d,%d,%d,%d"
 
-// Inheritance returns the text for Inherit in another process, and the descriptors which that process must inherit. It
+// Inheritance returns the text for Inherit in another process, and the descriptors for that process to inherit. It
 // returns "" for a nil *File.
 func (f *File) Inheritance() (text string, fds []int) {
 	if f == nil {
@@ -109,8 +110,8 @@ func (f *File) Inheritance() (text string, fds []int) {
 	return fmt.Sprintf(inheritance, f.dir, f.stream, len(f.rest), u.kind, u.dev, u.ino, int(errno)), f.descriptors()
 }
 
-// Path returns the path at which Reopen opens the same destination. It contains no link unless Open could not resolve
-// the destination.
+// Path returns the path at which Reopen opens the same destination. It contains no link if Open has resolved the
+// destination.
 func (f *File) Path() string { return f.path }
 
 // Close closes the descriptors. It does nothing for a nil *File.
@@ -132,7 +133,7 @@ func (f *File) descriptors() []int {
 	return slices.DeleteFunc([]int{f.dir, f.stream}, func(fd int) bool { return fd < 0 })
 }
 
-// open resolves the path along at most the given number of links, and opens the destination.
+// open resolves the path, follows at most the given number of links, and opens the destination.
 func (f *File) open(links int) error {
 	r := resolver{dir: unix.AT_FDCWD, rest: names(f.path), links: links}
 	err := r.resolve()
@@ -166,7 +167,7 @@ func (f *File) open(links int) error {
 	}
 	f.dir, f.rest = r.dir, strings.Join(r.rest, "/")
 	switch id.kind {
-	case 0, unix.S_IFREG, unix.S_IFDIR: // no file, or one that the target may remove
+	case 0, unix.S_IFREG, unix.S_IFDIR: // no file, or a file that the target may remove
 	default:
 		f.unopened = id
 		_ = f.openStream() // Write tries again
@@ -174,11 +175,11 @@ func (f *File) open(links int) error {
 	return nil
 }
 
-// openDescriptor opens an inherited descriptor. The duplicate of a regular file has the same offset as its other
-// writers. Every other file is opened anew: making it non-blocking must not affect other processes.
+// openDescriptor opens an inherited descriptor. For a regular file it duplicates the descriptor, to share the offset
+// with other writers. It opens every other file again, because making it non-blocking must not affect other processes.
 func (f *File) openDescriptor(fd int) error {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	if err != nil || flags&unix.FD_CLOEXEC != 0 { // graceful has opened it
+	if err != nil || flags&unix.FD_CLOEXEC != 0 { // graceful itself has opened it
 		return unix.EBADF
 	}
 	st, err := eintr.Fstat(fd)
@@ -199,7 +200,7 @@ func (f *File) openDescriptor(fd int) error {
 	return err
 }
 
-// fdPath returns a path at which a descriptor of this process can be opened anew.
+// fdPath returns a path at which a descriptor of this process can be opened again.
 func fdPath(fd int) string { return fdDir + strconv.Itoa(fd) }
 
 // streamFlags opens a stream for writing.
@@ -227,13 +228,13 @@ func (f *File) openStream() error {
 	return nil
 }
 
-// fileID identifies a file among those that exist at the same time. The zero value is no file.
+// fileID identifies a file among those that exist at the same time. The zero value means no file.
 type fileID struct {
 	kind     uint32 // see kindOf
 	dev, ino uint64
 }
 
-// fileIDOf returns the identity of a file. It returns zero for the zero value.
+// fileIDOf returns the identity of a file. For the zero value it returns zero.
 func fileIDOf(st unix.Stat_t) fileID {
 	return fileID{kindOf(st), uint64(st.Dev), uint64(st.Ino)}
 }

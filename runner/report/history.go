@@ -9,14 +9,13 @@ import (
 	"graceful/runner/procfs"
 )
 
-// MaxListed bounds each list in a report.
+// MaxListed is the maximum length of each list in a report.
 const MaxListed = 1000
 
-// History is what the report needs and the machine does not. It follows from the machine's events: a process that
-// resumes a run rebuilds it from the ledger, except for the processes that were killed or left. A nil *History records
-// nothing.
+// History is the data that the report needs and the machine does not. A process that resumes a run rebuilds it from the
+// events in the ledger, except for the killed and the remaining processes. A nil *History records nothing.
 type History struct {
-	doc      Report // what is known so far
+	doc      Report // what is known already
 	commands map[int]span
 	killed   []procfs.Process
 }
@@ -37,7 +36,7 @@ type span struct {
 	pid      int
 }
 
-// NewHistory returns the history of a run that begins.
+// NewHistory returns the history of a run that begins now.
 func NewHistory(subject Subject, began time.Time) *History {
 	return &History{commands: map[int]span{}, doc: Report{
 		Form: version, Subject: subject, PID: subject.PID, Began: began,
@@ -69,7 +68,7 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 		h.TakeOver()
 	case machine.Retried, machine.RetriedUnstarted:
 		for c := range after.Cleanup.Entries.All() {
-			if old, _ := before.Cleanup.Get(c.ID); c.Progress < old.Progress { // it will run again
+			if old, _ := before.Cleanup.Get(c.ID); c.Progress < old.Progress { // the command will run again
 				delete(h.commands, c.ID)
 			}
 		}
@@ -138,13 +137,12 @@ func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	*list = append(*list, s)
 }
 
-// Kills reports whether the report lists a process that is killed now.
+// Kills reports whether the report must list a process that is killed now.
 func (h *History) Kills(r machine.Run) bool {
 	return h != nil && r.State <= machine.Sweeping && len(h.killed) < MaxListed
 }
 
-// Kill records a process to which graceful has sent SIGKILL, once. It ignores the target, whose end is in another
-// field.
+// Kill records a process to which graceful has sent SIGKILL, once. It ignores the target, whose end has its own field.
 func (h *History) Kill(p procfs.Process, r machine.Run) {
 	isListed := func(q procfs.Process) bool { return p.Is(q.PID, q.Start) }
 	if h.Kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, isListed) {

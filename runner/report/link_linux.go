@@ -6,14 +6,14 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// searchFlags opens a directory for looking up names. It need not be readable.
+// searchFlags opens a directory to look up names. The directory need not be readable.
 const searchFlags = unix.O_PATH | unix.O_DIRECTORY
 
 // fdDir is the directory of this process's descriptors.
 const fdDir = "/proc/self/fd/"
 
-// readLink returns the status of a file, and the text if it is a link. Both are of the same file even if another one
-// gets its name meanwhile.
+// readLink returns the status of a file, and its text if it is a link. Both belong to the same file, even if another
+// file gets the name meanwhile.
 func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 	fd, err := eintr.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -27,7 +27,7 @@ func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 }
 
 // isMagic reports whether the links in a directory are magic (proc_pid_root(5), proc_pid_cwd(5)). In a process's
-// directory in /proc the text of a link is a path as that process sees it.
+// directory in /proc, the text of a link is a path in the view of that process.
 func isMagic(fd int, dir unix.Stat_t) bool {
 	const procRootIno = 1 // inode number of /proc itself, whose links are ordinary
 	var fs unix.Statfs_t

@@ -8,7 +8,7 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// searchFlags opens a directory for looking up names.
+// searchFlags opens a directory to look up names.
 const searchFlags = unix.O_RDONLY | unix.O_DIRECTORY
 
 // fdDir is the directory of this process's descriptors.
@@ -30,5 +30,5 @@ func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 	return st, to, err
 }
 
-// isMagic reports whether the links in a directory are magic: other systems have no such links.
+// isMagic returns false: other systems have no magic links.
 func isMagic(int, unix.Stat_t) bool { return false }

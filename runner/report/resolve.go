@@ -13,7 +13,7 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// maxLinks is how many links Open follows in a path, as many as the kernel (path_resolution(7)).
+// maxLinks is how many links Open follows in a path. The kernel has the same limit (path_resolution(7)).
 const maxLinks = 40
 
 // resolver follows a path one name at a time, and checks each link. The kernel would also follow links of other users,
@@ -21,13 +21,13 @@ const maxLinks = 40
 type resolver struct {
 	dir   int         // descriptor of the current directory; negative: none
 	at    string      // path of dir, without links
-	rest  []string    // names that remain; the last one is the file's
+	rest  []string    // remaining names; the last one is the file's
 	last  unix.Stat_t // status of the file; zero: it does not exist
-	links int         // number of links that it may still follow
+	links int         // number of links that it may follow
 }
 
-// resolve follows the path until it names a descriptor of this process, only the file's name remains, or a directory
-// does not exist.
+// resolve follows the path until the path names a descriptor of this process, only the file's name remains, or a
+// directory does not exist.
 func (r *resolver) resolve() error {
 	if err := r.enter("/", "/", 0); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (r *resolver) resolve() error {
 	}
 }
 
-// follow replaces the name of a link by the link's text. It fails with errForeignLink if the link is not trusted.
+// follow replaces the name of a link by the link's text. It returns errForeignLink if the link is not trusted.
 func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	if r.links == 0 {
 		return unix.ELOOP
@@ -90,19 +90,19 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	return nil
 }
 
-// isTrusted reports whether a link may be followed, or a FIFO written to: its owner is graceful's user or the owner of
-// its directory. The kernel has the same rule for sticky directories (may_follow_link and may_create_in_sticky in
+// isTrusted reports whether graceful may follow a link, or write to a FIFO: its owner is graceful's user or the owner
+// of its directory. The kernel has the same rule for sticky directories (may_follow_link and may_create_in_sticky in
 // fs/namei.c).
 //
-// All users that a user namespace does not map share one id there (user_namespaces(7)). Files with that id are trusted
-// only in a directory that no other user may write to.
+// All users that a user namespace does not map have the same id there (user_namespaces(7)). Files with that id are
+// trusted only in a directory that no other user may write to.
 func isTrusted(file, dir unix.Stat_t) bool {
 	const overflowUID = 65534
 	isOurs, isOwners := file.Uid == uint32(os.Geteuid()), file.Uid == dir.Uid
 	return isOurs || isOwners && (file.Uid != overflowUID || dir.Mode&0o022 == 0)
 }
 
-// enter opens a directory by its name in the current one, and makes it the current one. at is its path, and flag
+// enter opens a directory by its name in the current directory, and makes it the current one. at is its path. flag is
 // O_NOFOLLOW or 0.
 func (r *resolver) enter(name, at string, flag int) error {
 	fd, err := eintr.Openat(r.dir, name, searchFlags|flag, 0)
@@ -121,17 +121,17 @@ func (r *resolver) path() string {
 	return strings.TrimSuffix(r.at, "/") + "/" + strings.Join(r.rest, "/")
 }
 
-// names splits a path into names. It omits empty names and ".", which stay in the same directory.
+// names splits a path into names. It omits empty names and ".".
 func names(path string) []string {
 	isOmitted := func(name string) bool { return name == "" || name == "." }
 	return slices.DeleteFunc(strings.Split(path, "/"), isOmitted)
 }
 
-// standard has the names of descriptors that are links on every system.
+// standard maps the names that are links to descriptors on every system.
 var standard = map[string]int{"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
-// descriptorOf returns the descriptor of this process that a path names. The kernel shows descriptors as links whose
-// text need not be a path to the same file.
+// descriptorOf returns the descriptor of this process that a path names. The kernel shows a descriptor as a link, but
+// the text of that link may not lead to the same file.
 func descriptorOf(path string) (fd int, ok bool) {
 	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/", "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/"} {
 		if name, found := strings.CutPrefix(path, dir); found {
@@ -142,7 +142,7 @@ func descriptorOf(path string) (fd int, ok bool) {
 	return 0, false
 }
 
-// readLinkAt returns the text of a link. With an empty name dir is the link itself.
+// readLinkAt returns the text of a link. With an empty name, dir is the link itself.
 func readLinkAt(dir int, name string) (string, error) {
 	const pathMax = 4096 // PATH_MAX, with the final NUL
 	text := make([]byte, pathMax)

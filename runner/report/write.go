@@ -14,8 +14,8 @@ import (
 // newMode is the mode of a new report.
 const newMode = 0o600
 
-// Write writes the report, once. It replaces a regular file atomically: it writes a file named draft in the same
-// directory, removing an older draft, and renames it. Writing to a stream fails after patience.
+// Write writes the report, once. It replaces a regular file atomically: it removes an older draft, writes a new one in
+// the same directory, and renames it. Writing to a stream fails after patience.
 func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if f.failure != nil {
 		return f.failure
@@ -36,7 +36,7 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	return replaceBelow(unix.AT_FDCWD, append([]string{"/"}, names(f.path)...), draft, text)
 }
 
-// replaceBelow replaces the file to which path leads from dir. It follows no link.
+// replaceBelow replaces the file at path, relative to dir. It follows no link.
 func replaceBelow(dir int, path []string, draft string, text []byte) error {
 	for ; len(path) > 1; path = path[1:] {
 		next, err := eintr.Openat(dir, path[0], searchFlags|unix.O_NOFOLLOW, 0)
@@ -49,7 +49,7 @@ func replaceBelow(dir int, path []string, draft string, text []byte) error {
 	return replace(dir, path[0], draft, text)
 }
 
-// replace replaces the file with a name. It replaces a link itself and not the file to which the link leads.
+// replace replaces the file with a name. If that is a link, it replaces the link itself.
 func replace(dir int, name, draft string, text []byte) error {
 	mode, err := modeFor(dir, name)
 	if err != nil {
@@ -78,7 +78,7 @@ func replace(dir int, name, draft string, text []byte) error {
 }
 
 // modeFor returns the mode of the report that replaces the file with a name: that of a regular file of graceful's user,
-// else newMode. It fails if the file must not be replaced.
+// else newMode. It returns an error if the file must not be replaced.
 func modeFor(dir int, name string) (fs.FileMode, error) {
 	st, err := eintr.Lstatat(dir, name)
 	if err != nil && err != unix.ENOENT {
@@ -116,8 +116,8 @@ func (f *File) writeStream(text []byte, patience time.Duration) error {
 	return errors.Join(err, stream.Close())
 }
 
-// write appends text to a regular file of the given size in bytes. It returns EFBIG if that exceeds RLIMIT_FSIZE, since
-// the kernel would also send SIGXFSZ.
+// write appends text to a regular file of the given size in bytes. It returns EFBIG if the result would exceed
+// RLIMIT_FSIZE, because the kernel would also send SIGXFSZ.
 func write(f *os.File, size int64, text []byte) error {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size)+uint64(len(text)) {

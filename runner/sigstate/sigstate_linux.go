@@ -1,6 +1,6 @@
-// Package sigstate makes sets of signals, sets the signal mask of the calling thread (pthread_sigmask(3)) and gives a
-// signal its default action. A caller that sets the mask stays on its thread (runtime.LockOSThread) for as long as the
-// mask matters.
+// Package sigstate makes sets of signals, sets the signal mask of the calling thread (pthread_sigmask(3)), and sets a
+// signal to its default action. A caller that sets the mask must stay on its thread (runtime.LockOSThread) as long as
+// the mask matters.
 package sigstate
 
 import (
@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetOf returns the set of some signals.
+// SetOf returns a set of signals.
 func SetOf(signals ...syscall.Signal) (set unix.Sigset_t) {
 	for _, sig := range signals {
 		word, bit := place(sig)
@@ -25,12 +25,12 @@ func Has(set unix.Sigset_t, sig syscall.Signal) bool {
 	return set.Val[word]&(1<<bit) != 0
 }
 
-// Block adds signals to the mask. restore sets the mask from before.
+// Block adds signals to the mask. restore sets the old mask.
 func Block(signals ...syscall.Signal) (restore func()) {
 	return changeMask(unix.SIG_BLOCK, SetOf(signals...))
 }
 
-// SetMask makes the mask contain these signals and no others. restore sets the mask from before.
+// SetMask sets the mask to exactly these signals. restore sets the old mask.
 func SetMask(signals ...syscall.Signal) (restore func()) {
 	return changeMask(unix.SIG_SETMASK, SetOf(signals...))
 }
@@ -41,8 +41,8 @@ func changeMask(how int, set unix.Sigset_t) (restore func()) {
 	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
 }
 
-// Default gives a signal its default action in this process. The Go runtime cannot: it ignores a signal that the
-// program no longer listens to. restore sets the action from before.
+// Default sets a signal to its default action in this process. The Go runtime cannot do that: it ignores a signal that
+// the program no longer listens to. restore sets the old action.
 func Default(sig syscall.Signal) (restore func()) {
 	const setSize = 8              // bytes of a sigset_t in the kernel
 	var byDefault, before [64]byte // struct sigaction: SIG_DFL, no flags, empty mask
@@ -54,7 +54,7 @@ func Default(sig syscall.Signal) (restore func()) {
 	return func() { change(&before, nil) }
 }
 
-// place returns a signal's place in a set, whose words are as wide as a C long.
+// place returns the place of a signal in a set. The words of the set have the width of a C long.
 func place(sig syscall.Signal) (word, bit uint) {
 	width := 8 * uint(unsafe.Sizeof(unix.Sigset_t{}.Val[0]))
 	return uint(sig-1) / width, uint(sig-1) % width

@@ -1,5 +1,5 @@
-// Package atstart reads what package syscall changes when it is initialised. It imports nothing but runtime, and so its
-// initialisation comes first: the linker orders packages whose imports are initialised by their paths.
+// Package atstart reads values that the initialisation of package syscall changes. It imports only runtime, so it is
+// initialised before syscall: among packages whose imports are initialised, the linker orders by path.
 package atstart
 
 import (
@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// Files is RLIMIT_NOFILE as graceful was started with it. Package syscall raises the soft limit.
+// Files is RLIMIT_NOFILE from the start of graceful. Package syscall raises the soft limit.
 var Files, FilesKnown = files()
 
 // Limit is struct rlimit64 of prlimit(2).

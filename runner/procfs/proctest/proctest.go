@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// Process is a process as proc(5) shows it.
+// Process is a process in the form that proc(5) shows.
 type Process struct {
 	PID, PPID int
 	Group     int
@@ -29,7 +29,7 @@ func Dir(t *testing.T, processes ...Process) (root string) {
 	return root
 }
 
-// WriteTo writes the files of the process, or replaces them. It may be called from any goroutine of the test.
+// WriteTo writes or replaces the files of the process. Any goroutine of the test may call it.
 func (p Process) WriteTo(t *testing.T, root string) {
 	threads := p.threads()
 	state := p.State
