@@ -115,8 +115,7 @@ func withOutcome(r Run, is func(cleanup.Outcome) bool) (commands []*cleanup.Entr
 // noDir stands for an unknown working directory.
 const noDir = "/dev/null/none"
 
-// recordedIdentities lists the recorded processes of a run whose start times are known. A pid alone may have been
-// reused.
+// recordedIdentities lists the recorded processes of a run that have a start time. A pid alone may have been reused.
 func recordedIdentities(r Run) (ids []procfs.Identity) {
 	ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
 	for c := range r.Cleanup.Entries.All() {

@@ -16,7 +16,7 @@ const parentEnded = "the process that started graceful has ended"
 // watchParent returns a channel that is closed when the process that started graceful has ended.
 //
 // ended means that the process had already ended, so graceful has another parent. That is known in three cases: the
-// parent is not c.Parent; it is init; or graceful's session is neither its own nor the parent's.
+// parent is not c.Parent; the parent is init; or graceful's session is another process's, but not the parent's.
 func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {
@@ -55,7 +55,7 @@ const parentPoll = 100 * time.Millisecond
 // Within this time, the parent's end does not count as a second stop signal.
 const signalDelay = 100 * time.Millisecond
 
-// isForeign reports whether graceful's session is neither its own nor its parent's.
+// isForeign reports whether graceful's session differs from its parent's, although graceful does not lead it.
 func isForeign(parent int) bool {
 	ours, err := unix.Getsid(0)
 	theirs, err2 := unix.Getsid(parent)

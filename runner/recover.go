@@ -32,8 +32,8 @@ type Recovered struct {
 	Stopped syscall.Signal // signal that stopped Recover between two runs, or 0
 }
 
-// Recover finishes the runs in a state directory whose processes of graceful were all killed. Like Do, it takes over
-// the process. An error means that no run was finished; ErrSetup is one example.
+// Recover finishes the dead runs in a state directory. Like Do, it takes over the process. An error means that no run
+// was finished; ErrSetup is one example.
 func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	if err := startPoller(); err != nil {
 		return done, fmt.Errorf("%w: %w%s", ErrSetup, err, hintAtLimit(err))

@@ -25,7 +25,7 @@ import (
 // SuccessorName is argv[0] of a graceful that the guard starts after its predecessor was killed.
 const SuccessorName = "graceful: taking over"
 
-// TakeOver resumes a run whose graceful was killed: it stops the tree and runs the cleanup commands. args are the
+// TakeOver resumes a run after graceful was killed: it stops the tree and runs the cleanup commands. args are the
 // arguments after argv[0]. flush writes the log before the guard ends, because the guard's end is the end of the run
 // for its observers. TakeOver returns the exit status, which only the guard sees.
 func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush func()) (int, error) {

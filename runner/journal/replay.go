@@ -23,7 +23,7 @@ type Observer interface {
 	Did(r machine.Run, a machine.Action, at time.Time)
 }
 
-// ErrEmpty is the error of a ledger whose writer was killed before it recorded the beginning of the run.
+// ErrEmpty is the error of a ledger without the beginning of a run: its writer was killed before.
 var ErrEmpty = errors.New("the ledger is empty")
 
 // Replay applies the events of a ledger to the machine. boot identifies the present boot (procfs.Boot): timers from an

@@ -39,7 +39,7 @@ const _ = uint(maxFirst - 6*6<<20)
 // MaxSignals is the maximum number of signals that are recorded for the report alone.
 const MaxSignals = 1000
 
-// ErrTooLarge is the error of a run whose arguments, environment or commands exceed the room of every ledger.
+// ErrTooLarge is the error of a run with arguments, environment or commands that exceed the room of every ledger.
 var ErrTooLarge = errors.New("the run is too large")
 
 // Room returns an upper bound of the size of all later events of the run in the ledger, in bytes, without

@@ -55,7 +55,7 @@ import (
 //	          cleanup commands. After the last one: → Done.
 //	phase     PhaseOnStop: the signal waits for the first step. PhaseDrain: step. PhaseSignals: forward.
 //	forward   ForwardSignal, or SignalSurvivors if the target has ended. No action for a signal rewritten to 0. For a
-//	          stop, survivors get SIGTERM; those that have received it get it again only for a repeated stop signal.
+//	          stop, survivors get SIGTERM; they get it a second time only for a repeated stop signal.
 //	suspend   ForwardSignal and Suspend. A signal that is rewritten: forward.
 //	count     Stop.Count grows, as it does for every stop signal from Running to Cleaning. The same-stop timer starts.
 //	          While it runs, a further stop signal does not count as repeated: the target gets each kind once. With
@@ -201,8 +201,8 @@ func (d *decision) orphaned() {
 	}
 }
 
-// recovered ends a run whose processes of graceful were all killed. An on-stop command that is still alive is a member
-// of the tree.
+// recovered ends a run after all its processes of graceful were killed. An on-stop command that is still alive is a
+// member of the tree.
 func (d *decision) recovered(e Recovered) {
 	if d.State >= Sweeping {
 		return

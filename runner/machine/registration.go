@@ -7,7 +7,7 @@ import (
 	"graceful/cleanup"
 )
 
-// This file adds commands to a running run, withdraws them, and starts commands whose awaited process has ended.
+// This file adds commands to a running run, withdraws them, and starts them when their awaited process has ended.
 
 const (
 	// MaxCommands is the maximum number of cleanup commands and on-stop commands of a run.
@@ -99,7 +99,7 @@ func (r Run) withdrawalRefusal(id int) string {
 	return "too late: it has ended"
 }
 
-// exited starts a command whose awaited process has ended. Once graceful ends all members of the tree, the command
+// exited starts a command after its awaited process has ended. Once graceful ends all members of the tree, the command
 // waits for its turn instead.
 func (d *decision) exited(id int) {
 	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.Waiting()) {

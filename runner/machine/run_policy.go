@@ -132,7 +132,7 @@ func (r Run) Patience() time.Duration {
 	return AbandonAfter
 }
 
-// Patience returns the patience of a Run whose deadline, if there is one, runs.
+// Patience returns the patience of a Run. If it has a deadline, the deadline counts as running.
 func (p Policy) Patience() time.Duration {
 	if p.Deadline > 0 {
 		return min(p.Deadline/20, time.Second/2)

@@ -86,7 +86,7 @@ type Cleanup struct {
 	Clearing bool // graceful kills the processes that cleanup commands have left
 }
 
-// New returns a run whose target is not started yet.
+// New returns a run before the start of its target.
 func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 	r := Run{Policy: policy}
 	r.Cleanup.Order = policy.Order

@@ -71,7 +71,7 @@ func (c *Children) Reap(pid int) {
 // starts are the processes that were asked for.
 type starts struct {
 	board   *board
-	pending []int // slots of processes whose start may be unfinished
+	pending []int // slots of starts that may be unfinished
 }
 
 // free returns a free slot for a command, or maxSlots if there is none. Memory after the slots in use may hold

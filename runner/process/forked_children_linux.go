@@ -160,7 +160,7 @@ func (g *guard) look(kind, id, options uintptr) bool {
 	return g.errno == 0
 }
 
-// reap reaps a child. It returns false if the child has not ended: a child whose start has failed may still be exiting.
+// reap reaps a child. It returns false if the child has not ended: after a failed start it may still be exiting.
 //
 //go:norace
 //go:nosplit

@@ -7,7 +7,7 @@ import (
 )
 
 // maxFailures is how often in a row a new graceful may end before it leads the run. maxKills is how often SIGKILL may
-// end it before that. Such an end is no failure: the process that killed the previous graceful may go on killing.
+// end it before that. Those ends are not failures: the process that killed the previous graceful may continue to kill.
 const maxFailures, maxKills = 3, 20
 
 // replace makes sure that graceful has ended, and forks a new one. It returns true in the child.

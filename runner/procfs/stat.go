@@ -56,8 +56,8 @@ const (
 )
 
 // ParseStat parses the text of /proc/PID/stat. The name is in parentheses and may contain blanks, parentheses and
-// newlines, so the last parenthesis ends it. A process whose first thread has ended has the state Z, but is alive as
-// long as another thread is.
+// newlines, so the last parenthesis ends it. If only the first thread of a process has ended, the state is Z, but the
+// process is alive.
 func ParseStat(stat []byte) (p Process, ok bool) {
 	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 1 || end < open {
@@ -87,7 +87,7 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 }
 
 // Is reports whether a process is the one that was recorded with this pid and start time. If a start time is unknown
-// (0), the pid alone counts. This is for children, whose pids are not reused until they are reaped.
+// (0), the pid alone counts. This is for children, because a child's pid is not reused until the child is reaped.
 func (p Process) Is(pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }

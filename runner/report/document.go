@@ -86,7 +86,7 @@ type Outcome struct {
 	Name       *string    `json:"name"`
 	Command    string     `json:"command"` // see cleanup.Entry.Shown
 	Dir        *string    `json:"dir"`     // null: the run's
-	Exits      *int       `json:"exits"`   // pid of the process whose end starts the command
+	Exits      *int       `json:"exits"`   // pid of the process that the command waits for
 	PID        *int       `json:"pid"`
 	Started    *time.Time `json:"started"`
 	Ended      *time.Time `json:"ended"`

@@ -19,7 +19,7 @@ import (
 var (
 	// errBlockDevice means that the report's path leads to a block device.
 	errBlockDevice = errors.New("it is a block device (a report can go to a file, a FIFO or a terminal)")
-	// errForeignLink means that the report's path contains a link of a user whose links graceful does not follow.
+	// errForeignLink means that the report's path contains a link that graceful does not follow because of its owner.
 	errForeignLink = errors.New("links are followed only if they belong to us or to their directory's owner")
 	// errForeignFIFO means that another user may read the report's FIFO.
 	errForeignFIFO = errors.New("a FIFO has to belong to us or to its directory's owner")

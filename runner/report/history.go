@@ -142,7 +142,7 @@ func (h *History) Kills(r machine.Run) bool {
 	return h != nil && r.State <= machine.Sweeping && len(h.killed) < MaxListed
 }
 
-// Kill records a process to which graceful has sent SIGKILL, once. It ignores the target, whose end has its own field.
+// Kill records a process to which graceful has sent SIGKILL, once. It ignores the target: its end has another field.
 func (h *History) Kill(p procfs.Process, r machine.Run) {
 	isListed := func(q procfs.Process) bool { return p.Is(q.PID, q.Start) }
 	if h.Kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, isListed) {

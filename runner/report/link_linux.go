@@ -29,7 +29,7 @@ func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 // isMagic reports whether the links in a directory are magic (proc_pid_root(5), proc_pid_cwd(5)). In a process's
 // directory in /proc, the text of a link is a path in the view of that process.
 func isMagic(fd int, dir unix.Stat_t) bool {
-	const procRootIno = 1 // inode number of /proc itself, whose links are ordinary
+	const procRootIno = 1 // inode number of /proc itself, which has ordinary links
 	var fs unix.Statfs_t
 	err := eintr.Retry(func() error { return unix.Fstatfs(fd, &fs) })
 	return err == nil && fs.Type == unix.PROC_SUPER_MAGIC && dir.Ino != procRootIno

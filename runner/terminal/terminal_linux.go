@@ -23,8 +23,8 @@ func withoutSIGTTOU(f func()) {
 }
 
 // neverSuspend permanently blocks, for the calling thread, the signals that its own reads and writes cause. They are
-// SIGTTIN and SIGTTOU of a terminal in whose background the process is (termios(3), TOSTOP), and SIGXFSZ of a file at
-// its size limit (RLIMIT_FSIZE).
+// SIGTTIN and SIGTTOU of a terminal while the process is in the background (termios(3), TOSTOP), and SIGXFSZ of a file
+// at its size limit (RLIMIT_FSIZE).
 func neverSuspend() { sigstate.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and

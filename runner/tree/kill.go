@@ -66,9 +66,9 @@ func (t *Tree) KillGroup() (found, denied []procfs.Process) {
 	return k.found, k.denied
 }
 
-// KillChildren sends SIGKILL to graceful's own children, dead or alive, without reading them. It is for a tree whose
-// processes end so fast that reading each takes longer than the others need to fork. It does nothing at level Group, or
-// if the members are children of another process.
+// KillChildren sends SIGKILL to graceful's own children, dead or alive, without reading them. It is for a tree of many
+// short-lived processes: reading each takes longer than the others need to fork. It does nothing at level Group, or if
+// the members are children of another process.
 func (t *Tree) KillChildren() {
 	t.excludeKept()
 	if t.level != Subreaper || t.root != t.self {

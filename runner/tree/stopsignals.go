@@ -12,7 +12,7 @@ type stopSignals struct {
 	received map[procfs.Identity]receipt
 	before   []sentSignal   // stop signals of a killed graceful
 	last     procfs.Moment  // when the last stop signal was sent
-	unnoted  syscall.Signal // signal of StopGroup whose receivers NoteReceivers has not recorded; 0: none
+	unnoted  syscall.Signal // signal of StopGroup before NoteReceivers has recorded its receivers; 0: none
 	unseen   bool           // a stop signal was sent to the group without /proc: its receivers are unknown
 }
 

@@ -32,7 +32,7 @@ func Levels() []Level { return []Level{Auto, Subreaper, Group, Cgroup} }
 type Tree struct {
 	level Level
 	self  int        // graceful's pid
-	root  int        // the process whose descendants are the members: graceful or the guard
+	root  int        // the ancestor of the members: graceful or the guard
 	proc  *procfs.FS // nil: /proc is missing or shows another PID namespace
 
 	excluded       []int             // children of graceful that are not members, like their descendants

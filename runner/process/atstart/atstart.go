@@ -1,5 +1,5 @@
 // Package atstart reads values that the initialisation of package syscall changes. It imports only runtime, so it is
-// initialised before syscall: among packages whose imports are initialised, the linker orders by path.
+// initialised before syscall: the linker orders packages by path as soon as their imports are initialised.
 package atstart
 
 import (
