@@ -7,7 +7,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// A process that lacks a right because of a sandbox may not register a command, which would run outside of the sandbox.
+// A process that lacks a right because of a sandbox may not register a command: the command would run outside of the
+// sandbox.
 func TestRights_missing(t *testing.T) {
 	const all = 0x1ffffffffff
 	root := rights{procfs.Status{GIDs: []int{0}, Permitted: all, Bounding: all}, 0, "user:1", "mnt:1", "1 2"}
@@ -21,7 +22,7 @@ func TestRights_missing(t *testing.T) {
 	for name, c := range map[string]struct {
 		ours, theirs rights
 		change       func(*rights)
-		want         string // part of what is missing; "": nothing
+		want         string // part of the error; "": admitted
 	}{
 		"the same":                    {root, root, nil, ""},
 		"a user's":                    {user, user, nil, ""},

@@ -33,7 +33,7 @@ func leaveDescriptors(t *testing.T, n int) {
 	}
 }
 
-// A process that graceful cannot watch for want of descriptors has not ended.
+// If graceful lacks descriptors to watch a process, it does not report the process's end.
 func TestAwaitExit_withoutDescriptors(t *testing.T) {
 	held, _, err := tree.Open(tree.Auto)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeSystem is a small operating system. Its processes end when the script says so, by the clock of synctest.
+// fakeSystem is a small operating system. Its processes end when the script ends them, by the clock of synctest.
 type fakeSystem struct {
 	relaying   chan struct{}
 	sync.Mutex // the script runs in other goroutines
@@ -25,32 +25,32 @@ type fakeSystem struct {
 	children   chan struct{}
 	signals    chan syscall.Signal
 	began      time.Time
-	did        []string // what the loop did, with the times
+	did        []string // what the loop did, with times
 	living     map[int]bool
 	zombies    []int
 	endings    map[int]machine.Ending
-	denied     bool // members may not be signalled
+	denied     bool // graceful may not signal the members
 	immortal   map[int]bool
 	childKills int
 	polling    bool // the ends of members are not reported
 	startErr   []error
 	targetErr  error          // of startTarget
-	failed     map[int]error  // startOf returns these
+	failed     map[int]error  // results of startOf
 	used       *machine.Usage // by the target
 	nextPID    int
 	target     int              // of setTarget
 	kids       []procfs.Process // children of the root
-	byGuard    map[int]int      // pids of what the guard has started, by the ids of the commands
-	guardLost  bool             // lostGuard returns this once, and orphaned
+	byGuard    map[int]int      // pids of the processes that the guard has started, by command id
+	guardLost  bool             // lostGuard reports a lost guard once
 	orphaned   bool
 	others     []procfs.Process // members that are not children
-	other      map[int]int      // which process belongs to which command
+	other      map[int]int      // command id of each process
 	exempted   []int            // commands that are not members
 	dead       cleanup.Outputs  // of each command
-	pidfds     bool             // the end of a process that is not a child is reported
-	running    bool             // the target is not suspended by SIGTSTP
+	pidfds     bool             // the ends of processes that are not children are reported
+	running    bool             // SIGTSTP does not suspend the target
 
-	onTerm map[int]time.Duration // how long after SIGTERM it ends; none: never
+	onTerm map[int]time.Duration // time from SIGTERM to the end of a process; missing: it does not end
 }
 
 const targetPID = 100
@@ -70,7 +70,7 @@ func (s *fakeSystem) note(format string, args ...any) {
 	s.did = append(s.did, fmt.Sprintf("%v %s", time.Since(s.began), fmt.Sprintf(format, args...)))
 }
 
-// end ends processes and sends one SIGCHLD for all of them.
+// end ends processes, and sends one SIGCHLD for all of them.
 func (s *fakeSystem) end(e machine.Ending, pids ...int) {
 	for _, pid := range pids {
 		if s.living[pid] {
@@ -194,7 +194,7 @@ func (s *fakeSystem) reap(pid int) {
 	s.zombies = slices.DeleteFunc(s.zombies, func(z int) bool { return z == pid })
 }
 
-// signalOne notes a signal, after which a process may end. SIGCONT is not noted.
+// signalOne records a signal, and may schedule the end of the process. It does not record SIGCONT.
 func (s *fakeSystem) signalOne(to string, pid int, sig syscall.Signal) error {
 	s.Lock()
 	defer s.Unlock()
@@ -323,7 +323,7 @@ func (s *fakeSystem) Until(time.Time)                        {}
 func (s *fakeSystem) IsLate() bool                           { return false }
 func (s *fakeSystem) raisePriority()                         {}
 
-// at calls happen after d.
+// at calls happen after the time d.
 func (s *fakeSystem) at(d time.Duration, happen func()) {
 	time.AfterFunc(d, func() {
 		s.Lock()
@@ -332,7 +332,7 @@ func (s *fakeSystem) at(d time.Duration, happen func()) {
 	})
 }
 
-// send sends a signal to graceful after d.
+// send sends a signal to graceful after the time d.
 func (s *fakeSystem) send(d time.Duration, sig syscall.Signal) {
 	time.AfterFunc(d, func() { s.signals <- sig })
 }

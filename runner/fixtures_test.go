@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memory is a ledger in memory that keeps its records for the test.
+// memory is a ledger in memory. It keeps its records for the test.
 type memory struct{ records []json.RawMessage }
 
 func (m *memory) Append(r any) error {
@@ -36,16 +36,16 @@ func (m *memory) events() (events []string) {
 
 const sigINT = int(unix.SIGINT)
 
-// quiet is a log that writes nothing.
+// quiet is a log without output.
 var quiet = slog.New(slog.DiscardHandler)
 
 // runOptions compares runs. An empty list equals nil.
 var runOptions = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty(), listed}
 
-// listed compares the entries of a list, and not how it holds them.
+// listed compares the entries of a list, not its internal form.
 var listed = cmp.Transformer("entries", func(l cleanup.List) []*cleanup.Entry { return slices.Collect(l.All()) })
 
-// machineIn returns the machine's part of a run in a state, with a grace of 10 s.
+// machineIn returns a machine.Run in a state, with a grace of 10 s.
 func machineIn(s machine.State) machine.Run {
 	r := machine.New(machine.Policy{Grace: 10 * time.Second}, nil, nil)
 	r.State = s

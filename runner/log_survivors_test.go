@@ -21,7 +21,7 @@ func (s *listingSystem) Members() []procfs.Process {
 	return s.others
 }
 
-// The members are listed only for a message that is logged. It names a few of them.
+// The loop lists the members only for a message that is logged. The message names a few of them.
 func TestLogSurvivors(t *testing.T) {
 	for name, c := range map[string]struct {
 		level     slog.Level

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pids are reused. A pid identifies the process that runs now.
+// Pids are reused. A pid identifies the process that is running now.
 func TestHandleEnd_reusedPID(t *testing.T) {
 	for name, pids := range map[string][]int{
 		"the target's for a command":       {targetPID, 300},
@@ -59,7 +59,7 @@ func TestStartTarget_failureRunsCleanup(t *testing.T) {
 	}
 }
 
-// A program on a file system that does not answer at once fails after its process was seen.
+// A program on a file system that does not answer at once may fail after its process has been seen.
 func TestHandleEnd_startFailsLate(t *testing.T) {
 	script := func(s *watchedSystem) {
 		s.failed = map[int]error{targetPID: unix.EIO, 201: unix.EMFILE}
@@ -91,13 +91,13 @@ func TestStartCommand_resourcesNeverReturn(t *testing.T) {
 	}
 }
 
-// graceful gives up a command that SIGKILL does not end after a known time, and runs the next one.
+// If SIGKILL does not end a command, graceful gives it up after a fixed time, and runs the next one.
 func TestSignalCommand_commandSurvivesSIGKILL(t *testing.T) {
 	run, s := watched(t, Config{}, []string{"1s", "1h"}, func(s *watchedSystem) {
 		s.immortal[201] = true
 		endsAfter(time.Second)(s)
 	})
-	// AbandonAfter passes once for the command, and once for the members that are left.
+	// AbandonAfter passes once for the command, and once for the remaining members.
 	least := time.Second + 30*time.Second + machine.CommandKillAfter + machine.AbandonAfter
 	started := slices.IndexFunc(s.did, func(did string) bool { return strings.HasSuffix(did, " start 1s") })
 	if started < 0 {

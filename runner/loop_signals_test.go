@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A suspended process acts on a signal only when it continues. So CONT follows a stop signal.
+// A suspended process handles a signal only when it continues. So SIGCONT follows a stop signal.
 func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
 	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, []string{"1h"}, func(s *watchedSystem) {
 		s.living[7] = true
@@ -36,8 +36,8 @@ func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
 	}
 }
 
-// A stop signal is recorded before the members are looked at, which takes long: a graceful that takes over does not
-// send it again.
+// A stop signal is recorded before the members are listed, which takes long: a successor of graceful does not send it
+// again.
 func TestForward_isRecordedAtOnce(t *testing.T) {
 	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, nil, func(s *watchedSystem) {
 		s.notes = true
@@ -76,7 +76,7 @@ func TestHandleSignal_duringCleanup(t *testing.T) {
 	}
 }
 
-// A target has ended without a SIGCHLD yet when the grace is over. It is not killed.
+// A target has ended when the grace period is over, but its SIGCHLD has not arrived. It is not killed.
 func TestHandleTimers_endBeforeGraceTimer(t *testing.T) {
 	run, s := watched(t, Config{Policy: machine.Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)
@@ -120,14 +120,14 @@ func TestDeadlines_copiesOfARunShareNone(t *testing.T) {
 	if !slices.Equal(shown.Deadlines, before) {
 		t.Errorf("%v became %v", before, shown.Deadlines)
 	}
-	// Setting a timer again keeps one timer.
+	// Starting a running timer again leaves one timer.
 	r, _ = machine.Advance(r, machine.TargetEnded{Ending: machine.Ending{}, After: 0}, time.Unix(102, 0))
 	if n := len(r.Deadlines); n != 3 || r.Deadlines[2].At != time.Unix(100, 0).Add(r.Policy.Grace) {
 		t.Errorf("the grace that had begun did not go on: %v", r.Deadlines)
 	}
 }
 
-// complete resumes a run that was taken over. It starts no second target.
+// complete resumes a run after a takeover. It starts no second target.
 func TestComplete_startsNoTarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWatchedSystem(t)

@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// timingCase is a script for a fake system, and what the loop does.
+// timingCase is a script for a fake system, and the expected actions of the loop.
 type timingCase struct {
 	config   Config
 	commands []string
 	script   func(*fakeSystem)
-	want     []string // with the times; nil: only the end is checked
+	want     []string // with times; nil: only the end is checked
 }
 
 var tenSeconds = Config{Policy: machine.Policy{Grace: 10 * time.Second}}
@@ -113,7 +113,7 @@ var commandTimings = map[string]timingCase{
 			"31s command terminated", "33s command killed", "33s done"}},
 }
 
-// signalTimings are cases of ends that come together, and of job control.
+// signalTimings are cases of simultaneous ends, and of job control.
 var signalTimings = map[string]timingCase{
 	"one SIGCHLD stands for many ends": {tenSeconds, []string{"1s"},
 		func(s *fakeSystem) {
@@ -175,10 +175,10 @@ func TestLoop_timing(t *testing.T) {
 	}
 }
 
-// A target that ended before the stop signal was read did not end because of it.
+// A target that ended before the stop signal was read did not end because of that signal.
 func TestHandleNext_endBeforeStopSignal(t *testing.T) {
 	run, _ := simulate(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *fakeSystem) {
-		s.at(time.Second, func() { // SIGCHLD is still on its way
+		s.at(time.Second, func() { // SIGCHLD has not arrived yet
 			delete(s.living, targetPID)
 			s.zombies = append(s.zombies, targetPID)
 		})

@@ -17,9 +17,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzMachine handles arbitrary events and checks the promises of the machine. It never returns to an earlier state. It
-// starts each command once, in order. It sends SIGKILL only when it may. It always ends. At each moment a replay of its
-// records gives the same run.
+// FuzzMachine handles arbitrary events and checks the guarantees of the machine: it never returns to an earlier state,
+// starts each command once and in order, sends SIGKILL only when it may, and always ends. At each moment a replay of
+// its records gives the same run.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
@@ -37,7 +37,7 @@ func FuzzMachine(f *testing.F) {
 		for _, b := range data[2:] {
 			w.happen(b)
 		}
-		// From here on all that the machine waits for happens.
+		// From now on, every event happens that the machine waits for.
 		for range 10 * (w.run.Cleanup.Entries.Len() + 1) {
 			if w.run.State == machine.Done {
 				break
@@ -85,19 +85,19 @@ type world struct {
 	run       Run
 	graceOver bool
 	ledger    []json.RawMessage
-	taken     map[int]int  // how often each command was started for the first time
-	retried   map[int]int  // how often it was lost and then retried
-	order     []int        // in which they were started
-	fired     bool         // a command started because its process ended
-	commands  map[int]bool // the running ones
+	taken     map[int]int  // number of first starts of each command
+	retried   map[int]int  // number of retries of each command after it was lost
+	order     []int        // order of the starts
+	fired     bool         // a command started because its awaited process ended
+	commands  map[int]bool // the running commands
 }
 
-// checkCommands checks that each command was started as often as promised, and in order.
+// checkCommands checks the number and the order of the starts of each command.
 func (w *world) checkCommands() {
 	var order []int
 	for e := range w.run.Cleanup.Entries.All() {
 		if e.Progress == cleanup.Withdrawn {
-			if w.taken[e.ID] > w.retried[e.ID] { // unless it was lost and retried
+			if w.taken[e.ID] > w.retried[e.ID] { // unless the command was lost and retried
 				w.t.Errorf("command %d was withdrawn, and taken all the same", e.ID)
 			}
 			continue
@@ -122,7 +122,7 @@ func (w *world) checkCommands() {
 	}
 }
 
-// happen handles an event that b selects. Some events are impossible in a real run.
+// happen handles an event that b selects. Some events cannot happen in a real run.
 func (w *world) happen(b byte) {
 	id := int(b>>5) % 8 // 0 is no command
 	ending := machine.Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
@@ -308,7 +308,7 @@ func (w *world) start(id int, why machine.Event) {
 	}
 }
 
-// answered checks that an answer describes what happened to the run.
+// answered checks that an answer describes the effect on the run.
 func (w *world) answered(a machine.Answer, e machine.Event, before Run) {
 	c, known := w.run.Cleanup.Get(a.ID)
 	if _, ok := e.(machine.Withdrawn); ok {

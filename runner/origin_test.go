@@ -8,7 +8,7 @@ import (
 	"graceful/runner/journal"
 )
 
-// Where the processes of a dead run may be follows from where it began and where this process runs.
+// The place where the run began and the place of this process determine where processes of a dead run may exist.
 func TestLocate(t *testing.T) {
 	const own, other, boot, ours, theirs = "0a", "0b", "b1", "b1 pid:[1]", "b1 pid:[2]"
 	const unknown place = -1 // an error

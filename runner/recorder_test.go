@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzRemember replays records that another program may have written. remember refuses them or returns a run that can
+// FuzzRemember replays records that another program may have written. remember refuses them, or returns a run that can
 // be resumed.
 func FuzzRemember(f *testing.F) {
 	config := Config{
@@ -59,7 +59,7 @@ func FuzzRemember(f *testing.F) {
 	})
 }
 
-// Each field of Config is recorded. A process that takes over a run knows only the records.
+// Each field of Config is recorded. A process that takes over a run has only the records.
 func TestRemember_everyFieldOfConfig(t *testing.T) {
 	var config Config
 	fill(t, reflect.ValueOf(&config).Elem(), "Config")
@@ -72,9 +72,9 @@ func TestRemember_everyFieldOfConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// These fields are used before the first record is written, and not recorded.
+	// These fields are used before the first record, and not recorded.
 	config.Guard, config.StateDir, config.StrictStateDir, config.Named, config.WaitForName = "", "", false, false, 0
-	config.Notify = "" // a graceful that takes over is not the main process of the service
+	config.Notify = "" // a successor of graceful is not the main process of the service
 	if diff := cmp.Diff(newRun("id", config), m.run, runOptions); diff != "" {
 		t.Errorf("forgotten (-written +read):\n%s", diff)
 	}

@@ -40,11 +40,11 @@ func replayed(t *testing.T, raw ...json.RawMessage) remembered {
 	return m
 }
 
-// reportCase is a run, and parts of its report.
+// reportCase is a run, with parts of its report.
 type reportCase struct {
 	config Config
 	script func(*fakeSystem)
-	refuse error    // of startTarget
+	refuse error    // error of startTarget
 	want   []string // parts of the report
 }
 
@@ -138,7 +138,7 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 	}
 }
 
-// The history and the ledger have a size limit, however many signals arrive.
+// The history and the ledger have a size limit, regardless of the number of signals.
 func TestReport_floodOfSignals(t *testing.T) {
 	const many = 30_000
 	for name, sig := range map[string]int{"passed on": int(unix.SIGUSR1), "stop signals": int(unix.SIGTERM)} {
@@ -154,7 +154,7 @@ func TestReport_floodOfSignals(t *testing.T) {
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.handleSignal(unix.Signal(sig))
-				l.run.Stop.Same = false // time goes by
+				l.run.Stop.Same = false // time passes
 			}
 			live := h.Report(l.run.Run, time.Now())
 			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed ||

@@ -21,7 +21,7 @@ import (
 	"graceful/runner/tree"
 )
 
-// A pidfd reports an end at once. Without a pidfd, the process is polled; a reused pid does not matter.
+// A pidfd reports an end at once. Without a pidfd, graceful polls the process; a reused pid has no effect.
 func TestAwaitExit_reportedOrPolled(t *testing.T) {
 	for _, c := range []struct {
 		reported bool
@@ -50,13 +50,13 @@ func TestAwaitExit_reportedOrPolled(t *testing.T) {
 	}
 }
 
-// failing is a ledger whose Append returns err. Unless it is full, it keeps the record all the same, as a real ledger
-// does that writes the record together with the next one.
+// failing is a ledger with an Append that returns err. Unless it is full, it keeps the record, like a real ledger that
+// writes it together with the next one.
 type failing struct {
 	memory
 	err     error
-	reserve error // what Reserve returns
-	asked   int64 // bytes that Reserve was last called for
+	reserve error // result of Reserve
+	asked   int64 // bytes of the last call of Reserve
 }
 
 func (f *failing) Reserve(space int64) error {
@@ -84,7 +84,7 @@ func twoCommands() Config {
 	}
 }
 
-// Without space for its events a command is refused, and nothing else has changed.
+// Without space for its events a command is refused, and nothing else changes.
 func TestRegister_noSpaceForEvents(t *testing.T) {
 	runLedger := &failing{reserve: errors.New("no space")}
 	run := Run{Run: threeCommands(machine.Running)}
@@ -95,7 +95,7 @@ func TestRegister_noSpaceForEvents(t *testing.T) {
 		l.register(registry.Call{Request: request})
 		return l.reg.answer
 	}
-	// wantAsked: a command that is registered now, and the events of all four that have not ended.
+	// wantAsked is the size of a new command's record and of the events of all four commands that have not ended.
 	wantAsked := func(id int) {
 		t.Helper()
 		room := l.run.Run
@@ -168,7 +168,7 @@ func TestRegister_ledgerFails(t *testing.T) {
 			if c := l.command(got.ID); c.EnvOf != 0 || len(c.Env) != 1 {
 				t.Errorf("its environment is in no record: %+v", c)
 			}
-			// A process that resumes from these records has the same run.
+			// A process that resumes the run from these records has the same run.
 			m, err := remember(runLedger.records)
 			if diff := cmp.Diff(l.run, m.run, runOptions); err != nil || diff != "" {
 				t.Errorf("remembered otherwise: %v %s", err, diff)

@@ -40,7 +40,7 @@ func TestCheckCommands_execFormNeedsNoShell(t *testing.T) {
 	}
 }
 
-// The error of the system may mislead. Then a hint explains it.
+// If the error of the system may mislead, a hint explains it.
 func TestStartFailure_hint(t *testing.T) {
 	for _, c := range []struct {
 		command string

@@ -8,13 +8,13 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Processes that are born faster than they are killed are given up after twice the patience; one that is only slow to
-// end has its whole patience.
+// If new processes appear faster than they are killed, graceful gives up after twice the patience. A process that is
+// slow to end has the whole patience.
 func TestSweeper_storm(t *testing.T) {
 	const patience = 200 * time.Millisecond
 	for name, c := range map[string]struct {
 		born func(pass int) []procfs.Process
-		want time.Duration // until the pass is hopeless
+		want time.Duration // time until the pass is hopeless
 	}{
 		"storm": {func(pass int) []procfs.Process { return processesOf(1000 + pass) }, 2 * patience},
 		"storm that ends too": {func(pass int) []procfs.Process {
@@ -56,7 +56,8 @@ func processesOf(pids ...int) (all []procfs.Process) {
 	return all
 }
 
-// A pass that may have missed processes does not prove that none is left to kill, nor that those it finds are new.
+// A pass that may have missed processes proves neither that no process is left to kill, nor that the found ones are
+// new.
 func TestSweeper_late(t *testing.T) {
 	const patience = 200 * time.Millisecond
 	for _, c := range []struct {

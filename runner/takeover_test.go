@@ -22,7 +22,7 @@ func runIn(s machine.State) Run {
 	return r
 }
 
-// takeOver takes over a run whose graceful was killed. Unless the script says otherwise, the guard has started the
+// takeOver takes over a run after graceful was killed. Unless the script does otherwise, the guard has started the
 // target.
 func takeOver(t *testing.T, r Run, script func(*watchedSystem)) (Run, *watchedSystem, *memory) {
 	t.Helper()
@@ -37,7 +37,7 @@ func child(pid int, start uint64) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}}
 }
 
-// Graceful may be killed after it has started the target, and before it has recorded that.
+// Graceful may be killed after it has started the target and before it has recorded that.
 func TestTakeOver_targetIsNotRecorded(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, Policy: machine.Policy{Grace: time.Second}})
 	run, s, runLedger := takeOver(t, r, func(s *watchedSystem) {
@@ -81,7 +81,7 @@ func TestTakeOver_targetHasEnded(t *testing.T) {
 	}
 }
 
-// A recorded process that the guard has not any more was reaped. Another process may have its pid.
+// A recorded process that the guard no longer has was reaped. Another process may have its pid.
 func TestTakeOver_childWasReaped(t *testing.T) {
 	r := runIn(machine.Running)
 	run, s, _ := takeOver(t, r, func(s *watchedSystem) { s.byGuard = nil })
@@ -95,7 +95,7 @@ func TestTakeOver_childWasReaped(t *testing.T) {
 	}
 }
 
-// A target that exits with 0 after a takeover was stopped. So the run has failed.
+// After a takeover, a target that exits with 0 was stopped. So the run has failed.
 func TestTakeOver_isNoSuccess(t *testing.T) {
 	r := runIn(machine.Running)
 	run, _, _ := takeOver(t, r, func(s *watchedSystem) {
@@ -107,7 +107,7 @@ func TestTakeOver_isNoSuccess(t *testing.T) {
 	}
 }
 
-// An action that was decided on may not have been performed. It is performed, perhaps for the second time.
+// A decided action may not have been performed. It is performed, perhaps for the second time.
 func TestTakeOver_repeatsActions(t *testing.T) {
 	for state, want := range map[machine.State]string{
 		machine.Stopping: "group SIGINT, group SIGCONT",
@@ -130,10 +130,10 @@ func TestTakeOver_repeatsActions(t *testing.T) {
 	}
 }
 
-// bubble is the time at which a bubble of synctest begins.
+// bubble is the start time of a bubble of synctest.
 var bubble = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// claimedRun returns a run in cleanup. The first of its three commands is claimed; in parallel, all are.
+// claimedRun returns a run in cleanup. The first of its three commands is claimed; in parallel order all are.
 func claimedRun(order cleanup.Order) Run {
 	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{
 		{Text: "1s", Limit: time.Minute}, {Text: "2s", Limit: time.Minute}, {Text: "3s", Limit: time.Minute},
@@ -146,7 +146,7 @@ func claimedRun(order cleanup.Order) Run {
 	return r
 }
 
-// begun returns a run in which a command has been started.
+// begun returns a run after the start of a command.
 func begun(r Run, id, pid int, start uint64) Run {
 	r, _ = r.advanced(machine.CommandStarted{ID: id, PID: pid, Start: start}, bubble)
 	return r
@@ -190,7 +190,7 @@ func TestTakeOver_commands(t *testing.T) {
 	}
 }
 
-// The guard knows which outputs a command has not, also if its start is not recorded.
+// The guard knows which outputs a command does not have, even if its start is not recorded.
 func TestTakeOver_discardedOutputs(t *testing.T) {
 	run, _, _ := takeOver(t, claimedRun(cleanup.LIFO), func(s *watchedSystem) {
 		s.dead, s.byGuard = cleanup.Outputs{Stderr: true}, map[int]int{3: 300}
@@ -204,7 +204,8 @@ func TestTakeOver_discardedOutputs(t *testing.T) {
 	}
 }
 
-// A run goes on when its guard is killed. A successor, which the guard had started, stops what is left of it.
+// A run continues when its guard is killed. If a successor, which the guard has started, loses its guard, it stops the
+// run.
 func TestGoOnWithoutGuard(t *testing.T) {
 	for _, orphaned := range []bool{false, true} {
 		run, s, _ := perform(t, runIn(machine.Running), func(s *watchedSystem) {

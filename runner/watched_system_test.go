@@ -17,19 +17,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchedSystem is a fake system that records the order of calls, and fails the test at a call that must not happen.
+// watchedSystem is a fake system that records the order of calls. It fails the test at a forbidden call.
 type watchedSystem struct {
 	*fakeSystem
 	t         *testing.T
 	reaped    map[int]bool
 	pinned    map[int]bool // zombies while the tree was killed
 	calls     []string     // in order; signals with their receivers
-	looks     int          // calls of Empty
-	forbidden map[int]bool // may not be signalled
+	looks     int          // number of calls of Empty
+	forbidden map[int]bool // graceful may not signal these
 	blind     bool         // members are not found
 	nextPIDs  []int        // of the first cleanup commands
 	logged    []slog.Record
-	notes     bool // calls has the steps of recording a stop signal, too
+	notes     bool // calls contains the steps of recording a stop signal, too
 }
 
 func newWatchedSystem(t *testing.T) *watchedSystem {
@@ -136,7 +136,7 @@ func (s *watchedSystem) Empty(childless bool) bool {
 
 func (s *watchedSystem) cleaning() { s.calls = append(s.calls, "cleaning") }
 
-// watchedSystem is also a slog.Handler, which keeps the records.
+// watchedSystem is also a slog.Handler that keeps the records.
 func (s *watchedSystem) Enabled(context.Context, slog.Level) bool { return true }
 func (s *watchedSystem) WithAttrs([]slog.Attr) slog.Handler       { return s }
 func (s *watchedSystem) WithGroup(string) slog.Handler            { return s }
@@ -154,7 +154,7 @@ func (s *watchedSystem) warnings() (all []string) {
 	return all
 }
 
-// perform performs a run on a watched system, in a bubble of synctest. begin is what the loop does first.
+// perform performs a run on a watched system in a bubble of synctest. begin is the loop's first step.
 func perform(t *testing.T, r Run, script func(*watchedSystem), begin func(*loop)) (Run, *watchedSystem, *memory) {
 	t.Helper()
 	var s *watchedSystem
@@ -183,7 +183,7 @@ func watched(t *testing.T, config Config, commands []string, script func(*watche
 	return run, s
 }
 
-// simulate performs a run from its start. It returns the run and what the loop did.
+// simulate performs a run from its start. It returns the run and the actions of the loop.
 func simulate(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
 	t.Helper()
 	run, s := watched(t, config, commands, func(s *watchedSystem) { script(s.fakeSystem) })

@@ -22,7 +22,7 @@ func built(version string) *debug.BuildInfo {
 	}
 }
 
-// The commit occurs once, also where the version is made of it.
+// The commit occurs once, even if the version contains it.
 func TestInfo_String(t *testing.T) {
 	for version, want := range map[string]string{
 		"(devel)":                            "(devel) " + revision,
@@ -40,7 +40,7 @@ func TestInfo_String(t *testing.T) {
 	}
 }
 
-// What the linker has set counts for more than what the go command has found.
+// Values that the linker has set replace those of the go command.
 func TestDescribe_linker(t *testing.T) {
 	defer func() { version, commit, date = "", "", "" }()
 	version, commit, date = "v1.2.3", "fedcba", "2026-02-03T04:05:06Z"

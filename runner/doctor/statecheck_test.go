@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A directory is tried and left as it was. A missing one is not created.
+// The check leaves an existing directory unchanged, and does not create a missing one.
 func TestExamineState(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "empty"), 0o700); err != nil {
@@ -17,7 +17,7 @@ func TestExamineState(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		no        bool // it does not hold
+		no        bool // the guarantee does not hold
 		why, text string
 	}{
 		"empty":     {false, "", "0 live, 0 killed, 0 interrupted, 0 unreadable"},

@@ -7,7 +7,7 @@ import (
 	"graceful/runner/tree"
 )
 
-// What becomes of a run in each place is what the table in docs/guarantees.md promises.
+// The survival table matches the table in docs/guarantees.md.
 func TestSurvival(t *testing.T) {
 	found := containment{level: tree.Subreaper, sight: tree.Sight{Proc: true}}
 	noProc := containment{level: tree.Group}
@@ -21,7 +21,7 @@ func TestSurvival(t *testing.T) {
 		held        containment
 		guard       bool
 		state       stateCheck
-		either      string // the fate when one of graceful's two processes is killed
+		either      string // fate if one of graceful's two processes is killed
 		all, reboot string
 	}{
 		{"by default", false, found, true, none, "ended run", "left lost", "gone lost"},

@@ -9,7 +9,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// An empty environment stays empty. A missing one means that of the run.
+// An empty environment stays empty. A missing one means the environment of the run.
 func TestRecord_emptyEnvironment(t *testing.T) {
 	for _, env := range [][]string{nil, {}, {"A=1"}} {
 		e := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}}}
@@ -32,7 +32,7 @@ func TestRecord_emptyEnvironment(t *testing.T) {
 	}
 }
 
-// Each event has a tag of its own, and the tag leads back to it.
+// Each event has its own tag, and the tag identifies the event.
 func TestTags_unique(t *testing.T) {
 	seen := map[string]bool{}
 	for kind, tag := range tags {

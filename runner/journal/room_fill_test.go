@@ -14,7 +14,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// These tests have one goroutine. With the race detector they would take a minute.
+// These tests have one goroutine. The race detector would only slow them down to a minute.
 
 // fullRun is a run that fills its ledger.
 type fullRun struct {
@@ -69,8 +69,8 @@ func (f *fullRun) recordRunEvents(t *testing.T) {
 	appendAll(t, f.ledger, recordsOf(t, runEvents()...)...)
 }
 
-// After the last registration all events of all commands still fit. Here few large commands, and small ones that fill
-// the rest, take the room for registrations.
+// After the last registration, all events of all commands still fit. Here a few large commands, and small ones that
+// fill the rest, use up the room for registrations.
 func TestRoom_fewLargeCommands(t *testing.T) {
 	f, size := newFullRun(t)
 	for n := 1 << 20; n > 0; n /= 8 {
@@ -90,8 +90,8 @@ func TestRoom_fewLargeCommands(t *testing.T) {
 	t.Logf("%d commands, %d bytes", commands, size())
 }
 
-// The same with MaxCommands commands, each of which takes all the room of its events. Appending the entries directly
-// saves the seconds that the machine needs to add each.
+// The same for MaxCommands commands that each use all the room for their events. The test appends the entries directly,
+// because the machine needs seconds to add them.
 func TestRoom_manyCommands(t *testing.T) {
 	f, size := newFullRun(t)
 	small := func(n int) cleanup.Entry {
@@ -111,7 +111,7 @@ func TestRoom_manyCommands(t *testing.T) {
 		f.run.Cleanup.Stack = f.run.Cleanup.Register(entry)
 		f.run.Cleanup.Recorded += entry.RecordSize()
 	}
-	entry.Key = "" // the key of another command would only return its id
+	entry.Key = "" // a known key would only return the id of its command
 	if !f.register(t, entry) || f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"true"})}) {
 		t.Errorf("%d commands are registered, of %d bytes", f.run.Cleanup.Entries.Len(), f.run.Cleanup.Recorded)
 	}
@@ -125,7 +125,7 @@ func TestRoom_manyCommands(t *testing.T) {
 		}
 	}
 	f.recordRunEvents(t)
-	if left := ledger.MaxSize - size(); left > 8<<20 { // some numbers are shorter than their bounds
+	if left := ledger.MaxSize - size(); left > 8<<20 { // some numbers are shorter than their maximum
 		t.Errorf("%d bytes are left", left)
 	}
 	t.Logf("%d commands, %d bytes", machine.MaxCommands, size())

@@ -38,10 +38,10 @@ func inMemory(t *testing.T) (l *ledger.Ledger, size func() int) {
 	}
 }
 
-// longestTime is a time whose JSON form is as long as any.
+// longestTime has the longest JSON form of a time.
 var longestTime = time.Date(2026, 11, 24, 16, 54, 15, 123456789, time.FixedZone("", 5*3600+30*60))
 
-// longest returns text of n bytes whose JSON form is as long as any.
+// longest returns text of n bytes with the longest JSON form.
 func longest(n int) string { return strings.Repeat("\x01", n) }
 
 // appendAll appends records to a ledger.
@@ -73,7 +73,7 @@ var reportedSignal = machine.Signalled{Signal: 64, Meaning: forward.Pass}
 // stop returns a stop signal.
 func stop(sig int) machine.Event { return machine.Signalled{Signal: sig, Meaning: forward.Stop} }
 
-// lives returns the longest sequences of events of a command after its registration.
+// lives returns the longest sequences of events that a command can have after its registration.
 func lives(id int) map[string][]machine.Event {
 	timer := func(name machine.TimerName) machine.Event { return machine.CommandTimer{ID: id, Name: name} }
 	exited, emptied := machine.ProcessExited{ID: id}, machine.TreeEmptied{}
@@ -104,7 +104,7 @@ func lives(id int) map[string][]machine.Event {
 	}
 }
 
-// runEvents returns the events of a run itself, each as often as it can come, without the steps of its schedule.
+// runEvents returns the events of a run itself, each as often as it can happen, without the steps of its schedule.
 func runEvents() []machine.Event {
 	started := machine.TargetStarted{PID: math.MaxInt32, Start: math.MaxUint64}
 	failed := machine.TargetFailed{Status: 255, Err: cleanup.Text(longest(10000))}
@@ -147,7 +147,7 @@ func TestRoom_ofRun(t *testing.T) {
 	checkRoom(t, "Room", ofRun, int(Room(run, MaxSignals))-steps*perStep-MaxSignals*perSignal)
 }
 
-// checkRoom checks that records take no more than room in a ledger, in bytes.
+// checkRoom checks that the size of records in a ledger is at most room, in bytes.
 func checkRoom(t *testing.T, name string, records []json.RawMessage, room int) {
 	t.Helper()
 	l, size := inMemory(t)
@@ -158,13 +158,13 @@ func checkRoom(t *testing.T, name string, records []json.RawMessage, room int) {
 	t.Logf("%s: %d bytes of %d", name, size(), room)
 }
 
-// randomText returns text of some of the characters that JSON encodes differently.
+// randomText returns text of characters that JSON encodes differently.
 func randomText(random *rand.Rand) string {
 	kinds := []string{
 		"a", `"`, `\`, "\n", "\t", "\x00", "\x01", "\x1f", "\x7f", "<", "ä", "\u2028", "\u2029", "😀",
 		"\xff", "\xe2\x80", "\xed\xa0\x80",
 	}
-	some := kinds[random.IntN(len(kinds)):] // some texts are plain ASCII, some are not UTF-8
+	some := kinds[random.IntN(len(kinds)):] // some texts are plain ASCII, and some are not UTF-8
 	var b strings.Builder
 	for range random.IntN(40) {
 		b.WriteString(some[random.IntN(len(some))])
@@ -172,7 +172,7 @@ func randomText(random *rand.Rand) string {
 	return b.String()
 }
 
-// RecordSize is never less than the size of a record, and 8 bytes more at the closest.
+// RecordSize is at least the size of a record. The smallest difference is 8 bytes.
 func TestRecord_size(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	words := func(n int) (words []string) {
@@ -209,7 +209,7 @@ func TestRecord_size(t *testing.T) {
 	}
 }
 
-// Long errors are cut. Short ones stay as they are, also when they are not UTF-8.
+// Long errors are cut. Short ones are unchanged, even if they are not UTF-8.
 func TestRecord_shortensErrors(t *testing.T) {
 	for _, text := range []string{"", "no such file", "not UTF-8: \xff"} {
 		if got := shortened(cleanup.Text(text), maxErrorText); string(got) != text {
@@ -236,7 +236,7 @@ func TestRecord_shortensErrors(t *testing.T) {
 	}
 }
 
-// Start fails for a run that no ledger has room for, and records nothing.
+// Start returns an error for a run that exceeds every ledger, and records nothing.
 func TestStart_tooLarge(t *testing.T) {
 	run := machine.New(machine.Policy{}, nil, nil)
 	start := func(run machine.Run, args int) (recorded int, err error) {

@@ -13,11 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// sameRun has go-cmp compare all fields of runs. A nil list equals an empty one.
+// sameRun makes go-cmp compare all fields of runs. A nil list equals an empty one.
 var sameRun = cmp.Options{cmpopts.EquateEmpty(),
 	cmp.Transformer("entries", func(l cleanup.List) []*cleanup.Entry { return slices.Collect(l.All()) })}
 
-// finished returns a change of a run in Cleaning after which command 2 has ended with an outcome.
+// finished returns a change: command 2 of a run in Cleaning ends with an outcome.
 func finished(o cleanup.Outcome) func(*Run) {
 	return func(r *Run) {
 		clearing(r)
@@ -25,7 +25,7 @@ func finished(o cleanup.Outcome) func(*Run) {
 	}
 }
 
-// swept returns a change of a run after which its target has ended, and its survivors are being stopped.
+// swept returns a change: the target of a run has ended, and its survivors are being stopped.
 func swept(e Ending, after time.Duration) func(*Run) {
 	return func(r *Run) {
 		r.State, r.Stop.Phase, r.Stop.Step = Sweeping, PhaseSignals, 1
@@ -33,7 +33,7 @@ func swept(e Ending, after time.Duration) func(*Run) {
 	}
 }
 
-// effect is what an event changes in a run.
+// effect is the expected change of a run by an event.
 type effect struct {
 	from   Run
 	on     Event
@@ -54,7 +54,7 @@ func checkEffects(t *testing.T, effects map[string]effect) {
 	}
 }
 
-// An event changes the fields that it tells of, and no others.
+// An event changes only the fields for its own data.
 func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
 	checkEffects(t, map[string]effect{
@@ -125,8 +125,8 @@ func TestNext_changesOnlyTheCommand(t *testing.T) {
 	})
 }
 
-// An event without a meaning in a state changes nothing and asks for no action. Each state lists the events that have
-// one.
+// An event without effect in a state changes nothing and causes no action. Each state lists the events that have an
+// effect.
 func TestNext_ignoresOtherEvents(t *testing.T) {
 	ended := Ending{Code: 9}
 	events := map[string]Event{
@@ -183,7 +183,7 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 	}
 }
 
-// A command without a pid is not signalled: kill(2) with 0 means graceful's own group.
+// The machine does not signal a command without a pid: for kill(2), 0 means graceful's own group.
 func TestNext_signalsNoCommandWithoutPID(t *testing.T) {
 	for name, e := range map[string]Event{
 		"it is missing":       CommandFailed{ID: 2, Err: "none"},

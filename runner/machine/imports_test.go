@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// pure lists what this package may import: packages that reach neither the system nor another goroutine.
+// pure lists the packages that this package may import: they access neither the system nor other goroutines.
 var pure = []string{
 	"cmp", "errors", "fmt", "iter", "maps", "math", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8",
 	"graceful/cleanup", "graceful/forward",
@@ -25,8 +25,8 @@ var clocks = []string{
 	"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until",
 }
 
-// layers lists the packages of the module, the highest first. A package imports packages of its own layer and of lower
-// ones. A package that is not listed belongs to the layer of the directory above it.
+// layers lists the packages of the module, the highest layer first. A package may import packages of its own layer and
+// of lower ones. A package that is not listed belongs to the layer of its parent directory.
 var layers = [][]string{
 	{"graceful", "graceful/docs/plot"},
 	{"graceful/cmd"},
@@ -42,8 +42,7 @@ var layers = [][]string{
 	},
 }
 
-// layerOf returns the index of a package's layer. It reports whether the package has one. A new package directly in the
-// module or in runner has none.
+// layerOf returns the index of a package's layer. ok is false for a new package directly in the module or in runner.
 func layerOf(pkg string) (index int, ok bool) {
 	for p := pkg; p != "."; p = path.Dir(p) {
 		for i, layer := range layers {
@@ -55,7 +54,7 @@ func layerOf(pkg string) (index int, ok bool) {
 	return 0, false
 }
 
-// importsOf returns the imports of all packages that match, on one operating system. It skips the test without a go
+// importsOf returns the imports of all matching packages for one operating system. It skips the test without a go
 // command.
 func importsOf(t *testing.T, goos, packages string) map[string][]string {
 	t.Helper()
@@ -76,7 +75,7 @@ func importsOf(t *testing.T, goos, packages string) map[string][]string {
 	return imports
 }
 
-// The machine imports nothing that could perform an action.
+// The machine imports no package that could perform an action.
 func TestImports_pure(t *testing.T) {
 	for pkg, imports := range importsOf(t, "linux", ".") {
 		for _, name := range imports {
@@ -116,7 +115,7 @@ func TestSource_noClock(t *testing.T) {
 	}
 }
 
-// Imports run one way, on each system: no package imports one of a higher layer.
+// On each system, no package imports a package of a higher layer.
 func TestImports_direction(t *testing.T) {
 	for _, goos := range []string{"linux", "darwin"} {
 		for pkg, imports := range importsOf(t, goos, "graceful/...") {

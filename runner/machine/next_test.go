@@ -20,10 +20,10 @@ const (
 	sigTSTP = 20
 )
 
-// compareActions has go-cmp compare actions, timers included. A nil list equals an empty one.
+// compareActions makes go-cmp compare actions, including timers. A nil list equals an empty one.
 var compareActions = cmp.Options{cmp.AllowUnexported(startTimer{}, stopTimer{}), cmpopts.EquateEmpty()}
 
-// runIn returns a run in a state, with cleanup commands 1 and 2, changed as given. In Cleaning command 2 runs.
+// runIn returns a run in a state, with cleanup commands 1 and 2 and the given changes. In Cleaning command 2 runs.
 func runIn(s State, change ...func(*Run)) Run {
 	r := Run{State: s, Target: Target{PID: 100}, Policy: Policy{Grace: 10 * time.Second}}
 	for _, text := range []string{"first", "second"} {
@@ -56,13 +56,13 @@ func entry(id int, change func(*cleanup.Entry)) func(*Run) {
 	return func(r *Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
 }
 
-// notStarted returns a change of a run after which the command id has no pid.
+// notStarted returns a change: the command id has no pid.
 func notStarted(id int) func(*Run) { return entry(id, func(c *cleanup.Entry) { c.PID = 0 }) }
 
-// escalated changes a run to one that has sent SIGKILL.
+// escalated changes a run: SIGKILL was sent.
 func escalated(r *Run) { r.Stop.Escalated = true }
 
-// clearing changes a run to one that kills what command 2 has left behind.
+// clearing changes a run: graceful kills the processes that command 2 has left.
 func clearing(r *Run) {
 	entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })(r)
 	r.Cleanup.Clearing = true
@@ -78,13 +78,13 @@ func do(actions ...Action) []Action { return actions }
 // sendStop returns the action that sends a stop signal to the target's group.
 func sendStop(sig int) Action { return ForwardSignal{Signal: sig, Resume: true} }
 
-// askSurvivors returns the action that asks survivors to end that have had no stop signal.
+// askSurvivors returns the action that sends SIGTERM to survivors without a stop signal.
 func askSurvivors() Action { return SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true} }
 
 // sendOther returns the action that forwards any other signal.
 func sendOther(sig int) Action { return ForwardSignal{Signal: sig} }
 
-// start returns the action that starts a timer, of a command or (id 0) of the run.
+// start returns the action that starts a timer of a command, or of the run if id is 0.
 func start(name TimerName, id int, after time.Duration) Action {
 	return timer(name, id, after)
 }
@@ -97,7 +97,7 @@ func after(r Run, events ...Event) Run {
 	return r
 }
 
-// transition is a row of a test: an event, the state that it leads to, and the actions.
+// transition is a row of a test: an event, the next state, and the actions.
 type transition struct {
 	from Run
 	on   Event
@@ -105,8 +105,8 @@ type transition struct {
 	do   []Action
 }
 
-// check compares a transition with the machine, without the actions to ignore, and without the same-stop timer: see
-// TestNext_sameStop.
+// check compares a transition with the machine. It omits the actions to ignore and the same-stop timer, which
+// TestNext_sameStop checks.
 func (row transition) check(t *testing.T, ignore func(Action) bool) {
 	t.Helper()
 	got, todo := Next(row.from, row.on)
@@ -120,7 +120,7 @@ func (row transition) check(t *testing.T, ignore func(Action) bool) {
 	}
 }
 
-// Each row is an event in a state, with default options, and all actions that follow.
+// Each row is an event in a state with default options, and all actions that follow.
 func TestNext_defaultPolicy(t *testing.T) {
 	ended := TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}
 	begun := stopTimers(0, TimeoutTimer)
@@ -222,7 +222,7 @@ func TestRun_statusAndReason(t *testing.T) {
 	}
 }
 
-// All commands start at once. What they leave behind is killed after the last one.
+// All commands start at once. After the last one, graceful kills their remaining processes.
 func TestNext_parallelCommands(t *testing.T) {
 	r := runIn(Sweeping)
 	r.Cleanup.Order = cleanup.Parallel
@@ -256,7 +256,7 @@ func TestNext_commandNeverStarts(t *testing.T) {
 	}
 }
 
-// The time that a slow start has taken is not taken from the command.
+// A slow start does not reduce the time limit of the command.
 func TestNext_limitFromTheStart(t *testing.T) {
 	_, todo := Next(runIn(Cleaning, notStarted(2)), CommandStarted{ID: 2, PID: 200})
 	if len(todo) != 1 || todo[0].(startTimer).timer != (Timer{Name: LimitTimer, ID: 2}) {
@@ -272,7 +272,7 @@ func TestNext_noCleanupCommands(t *testing.T) {
 	}
 }
 
-// The states have the names and the order that the manual gives.
+// The states have the names and the order of the manual.
 func TestState_names(t *testing.T) {
 	var names []string
 	for s := Starting; s <= Done; s++ {

@@ -14,7 +14,7 @@ func register(limit time.Duration) Registered {
 	return Registered{Entry: cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: limit}}}
 }
 
-// withWaiting returns a run in a state with two cleanup commands, and command 3, which waits for a process.
+// withWaiting returns a run in a state with two cleanup commands and command 3, which waits for a process.
 func withWaiting(state State, change ...func(*Run)) Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	waiting := cleanup.Entry{Command: command}
@@ -42,7 +42,7 @@ func TestRegistered_untilCleaning(t *testing.T) {
 	}
 }
 
-// A repeated request gets the id of the first one, also when registration is over.
+// A repeated request gets the id of the first one, even after the end of registrations.
 func TestRegistered_sameKey(t *testing.T) {
 	request := register(time.Second)
 	request.Entry.Key = "k"
@@ -52,8 +52,8 @@ func TestRegistered_sameKey(t *testing.T) {
 	if again.Cleanup.Entries.Len() != 4 || todo[0] != (Answer{ID: 4}) {
 		t.Errorf("%+v of %d", todo, again.Cleanup.Entries.Len())
 	}
-	// A withdrawn command will not run. The caller withdraws a command when recording it fails, and the request is
-	// repeated.
+	// A withdrawn command will not run. If recording a command fails, the caller withdraws it, and the client repeats
+	// the request.
 	r.State = Running
 	r, _ = Next(r, Withdrawn{ID: 4})
 	if _, todo := Next(r, request); todo[0] != (Answer{ID: 5}) {
@@ -92,7 +92,7 @@ func TestWithdrawn_pendingOnly(t *testing.T) {
 	}
 }
 
-// The command starts once, and only while the target lives.
+// The command starts once, and only while the target is alive.
 func TestExited_startsCommand(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
 		r, todo := Next(withWaiting(state), ProcessExited{3})
@@ -110,7 +110,8 @@ func TestExited_startsCommand(t *testing.T) {
 	}
 }
 
-// A command that runs when cleaning begins is waited for. Only then the tree is killed, and the others start.
+// If a command is running when cleaning begins, cleaning waits for it. Then the tree is killed, and the other commands
+// start.
 func TestExited_commandRunsIntoCleaning(t *testing.T) {
 	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300}, TargetEnded{})
 	r, todo := Next(r, TreeEmptied{})
@@ -134,15 +135,15 @@ func TestExited_commandEndsBeforeCleaning(t *testing.T) {
 	}
 }
 
-// delays changes a run to one that tries a command once more that could not be started before cleanup.
+// delays changes a run: it tries commands again that could not be started before cleanup.
 func delays(r *Run) { r.Policy.Delays = true }
 
-// A command that could not be started for want of something, before cleanup, is started with the others, once.
+// If a command cannot be started before cleanup for lack of resources, it is started once more with the others.
 func TestExited_commandIsDelayed(t *testing.T) {
 	for name, c := range map[string]struct {
 		from   Run
-		events []Event // after the process has ended
-		after  bool    // it is tried again
+		events []Event // after the end of the awaited process
+		after  bool    // the command is tried again
 	}{
 		"over its limit": {withWaiting(Running, delays), []Event{CommandTimer{3, LimitTimer}}, true},
 		"for want of a resource": {withWaiting(Running, delays),
@@ -199,7 +200,7 @@ func TestRegistered_deadline(t *testing.T) {
 		limit   time.Duration
 		left    time.Duration
 		refusal string
-		moved   time.Duration // when the deadline timer ends now; 0: as before
+		moved   time.Duration // new end of the deadline timer; 0: unchanged
 	}{
 		"it fits": {withWaiting(Running, deadline), 3 * time.Second, 0, "", 0},
 		"it takes what was asked for": {withWaiting(Running, deadline), 4 * time.Second, 0,
@@ -228,7 +229,7 @@ func TestRegistered_deadline(t *testing.T) {
 	}
 }
 
-// A command that is withdrawn, or has ended, leaves its time to the stop.
+// A command that is withdrawn, or has ended, adds its time to the stop.
 func TestRun_cleaningTime(t *testing.T) {
 	r := withWaiting(Stopping, func(r *Run) { r.Policy.Deadline, r.Stop.Bounded = 10*time.Second, true })
 	left, todo := Next(r, Withdrawn{3, 2 * time.Second})
@@ -247,7 +248,7 @@ func TestRegistered_tooMuch(t *testing.T) {
 	if _, todo := Next(r, register(time.Second)); !strings.Contains(todo[0].(Answer).Refusal, "takes no more") {
 		t.Errorf("%v", todo)
 	}
-	// A replay takes whatever the ledger contains, even if another version wrote more.
+	// A replay accepts everything in the ledger, even if another version wrote more.
 	e := register(time.Second)
 	e.Replay = true
 	with, todo := Next(r, e)

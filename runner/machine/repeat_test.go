@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A caller that signals a process twice, or all processes of graceful, means one stop. Each kind of signal is forwarded
-// once.
+// A caller that signals a process twice, or all processes of graceful, means one stop. graceful forwards each kind of
+// signal once.
 func TestNext_sameStop(t *testing.T) {
 	kills := with(Running, killOnRepeat)
 	r, todo := Next(kills, stopSignal(SigTERM))
@@ -47,7 +47,7 @@ func TestNext_repeatIgnored(t *testing.T) {
 	}
 }
 
-// What another graceful has sent is not sent again.
+// Resume does not send a signal again that another process of graceful has sent.
 func TestResume_afterTheSignalWasSent(t *testing.T) {
 	r := runIn(Stopping)
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
@@ -58,7 +58,7 @@ func TestResume_afterTheSignalWasSent(t *testing.T) {
 	}
 }
 
-// Of the signals of one stop, and of a schedule that names one signal twice, each is sent that was not.
+// Resume sends each missing signal of one stop, and of a schedule that contains a signal twice.
 func TestResume_eachSignal(t *testing.T) {
 	r := after(runIn(Running), stopSignal(sigINT), Sent{Signal: sigINT}, stopSignal(SigTERM))
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
@@ -74,7 +74,7 @@ func TestResume_eachSignal(t *testing.T) {
 	}
 }
 
-// The deadline that an outer run sets is shared: each command has some of what is left of it.
+// Commands share the deadline of an outer run: each command gets a part of the remaining time.
 func TestAdvance_budget(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := with(Running, func(o *options) { o.Deadline, o.Budget = 10*time.Second, true })
@@ -84,7 +84,7 @@ func TestAdvance_budget(t *testing.T) {
 		return at.Sub(now)
 	}
 	r, _ = Advance(r, stopSignal(SigTERM), now)
-	if got := left(DeadlineTimer, 0); got != 4*time.Second { // 10s less a half for the commands and 1s
+	if got := left(DeadlineTimer, 0); got != 4*time.Second { // 10s minus half for the commands and 1s
 		t.Errorf("the tree is killed after %v", got)
 	}
 	now = now.Add(4 * time.Second)
@@ -101,12 +101,12 @@ func TestAdvance_budget(t *testing.T) {
 	}
 	r, _ = Advance(r, CommandEnded{ID: 2}, now)
 	r, _ = Advance(r, TreeEmptied{}, now)
-	if got := left(LimitTimer, 1); got != 2*time.Second { // a half of 4s
+	if got := left(LimitTimer, 1); got != 2*time.Second { // half of 4s
 		t.Errorf("the last command has %v", got)
 	}
 }
 
-// A deadline does not shorten the cleanup after a target that has ended by itself, until a stop signal comes.
+// If a target has ended without a stop, the deadline does not shorten the cleanup until a stop signal comes.
 func TestAdvance_stopDuringCleanup(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := with(Sweeping, func(o *options) { o.Deadline = 100 * time.Second })
@@ -119,7 +119,7 @@ func TestAdvance_stopDuringCleanup(t *testing.T) {
 		t.Errorf("the command has %v", got)
 	}
 	r, _ = Advance(r, stopSignal(SigTERM), now.Add(time.Second))
-	if got := limit(); got != 29*time.Second { // of 30s the last 2 are for SIGKILL
+	if got := limit(); got != 29*time.Second { // the last 2 of 30s are for SIGKILL
 		t.Errorf("after a stop signal the command has %v", got)
 	}
 }

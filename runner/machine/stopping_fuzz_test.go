@@ -11,8 +11,8 @@ import (
 	"graceful/forward"
 )
 
-// FuzzStop plays a run on a simulated clock. Bytes choose the options, the moments of the events, and how little the
-// processes obey. FuzzStop checks the order of a stop, the deadline, and that each command starts once.
+// FuzzStop simulates a run on a simulated clock. Bytes choose the options, the times of the events, and how badly the
+// processes behave. FuzzStop checks the order of a stop, the deadline, and that each command starts once.
 func FuzzStop(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0xff, 3, 2, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9})
@@ -34,34 +34,34 @@ func FuzzStop(f *testing.F) {
 	})
 }
 
-// planned is an event at a moment, counted from the beginning of the run.
+// planned is an event at a time from the beginning of the run.
 type planned struct {
 	at    time.Duration
 	event Event
 }
 
-// simulation is a run and the processes around it.
+// simulation is a run and its processes.
 type simulation struct {
 	t    *testing.T
-	data []byte // the bytes that have not been used yet
+	data []byte // the remaining bytes
 
 	run   Run
 	now   time.Duration
-	plan  []planned    // in no order
-	alive map[int]bool // the commands whose process lives
+	plan  []planned    // unordered
+	alive map[int]bool // commands with a live process
 
-	fatal     int           // the signal of graceful that ends the target, counted down; 0 or less: none but SIGKILL
-	survivors time.Duration // how long survivors live without SIGKILL; 0: there are none
+	fatal     int           // signals of graceful until the target ends; 0 or less: only SIGKILL ends it
+	survivors time.Duration // lifetime of survivors without SIGKILL; 0: there are none
 
-	firstStop time.Duration // the moment of the first reason to stop; negative: none yet
-	steps     []string      // what graceful did, in the words of check
-	starts    map[int]int   // how often each command was started
+	firstStop time.Duration // time of the first reason for a stop; negative: none yet
+	steps     []string      // the actions of graceful, in the words of check
+	starts    map[int]int   // number of starts of each command
 }
 
 // epoch is the beginning of the run.
 var epoch = time.Unix(0, 0)
 
-// byte takes the next byte, or 0 when none is left.
+// byte consumes the next byte, or returns 0 if none is left.
 func (s *simulation) byte() int {
 	if len(s.data) == 0 {
 		return 0
@@ -71,10 +71,10 @@ func (s *simulation) byte() int {
 	return int(b)
 }
 
-// time takes a duration of up to 25.5 s.
+// time consumes a duration of up to 25.5 s.
 func (s *simulation) time() time.Duration { return time.Duration(s.byte()) * 100 * time.Millisecond }
 
-// commands takes up to three commands.
+// commands consumes up to three commands.
 func (s *simulation) commands(text string) (commands []cleanup.Command) {
 	for range s.byte() % 4 {
 		commands = append(commands, s.command(text))
@@ -82,12 +82,12 @@ func (s *simulation) commands(text string) (commands []cleanup.Command) {
 	return commands
 }
 
-// command takes a command with a limit.
+// command consumes a command with a limit.
 func (s *simulation) command(text string) cleanup.Command {
 	return cleanup.Command{Text: text, Args: []string{text}, Limit: 1 + s.time()}
 }
 
-// setUp takes the options and the plan. It reports whether graceful would accept the options.
+// setUp consumes the options and the plan. It returns false if graceful would refuse the options.
 func (s *simulation) setUp() bool {
 	o := s.options()
 	s.run = New(o.Policy, o.OnExit, o.OnStop)
@@ -118,11 +118,11 @@ func (s *simulation) setUp() bool {
 		sig := []int{SigTERM, sigINT, sigHUP, 3}[s.byte()%4]
 		s.after(10*s.time(), Signalled{Signal: sig, Meaning: forward.MeaningOf(syscall.Signal(sig))})
 	}
-	s.after(time.Hour, stopSignal(SigTERM)) // every run comes to an end
+	s.after(time.Hour, stopSignal(SigTERM)) // so that every run ends
 	return true
 }
 
-// options takes the options of the run.
+// options consumes the options of the run.
 func (s *simulation) options() (o options) {
 	flags := s.byte()
 	o.ForwardTo, o.OnRepeat = ForwardToGroup, OnRepeats()[flags&1*2]
@@ -152,7 +152,7 @@ func (s *simulation) options() (o options) {
 // after plans an event.
 func (s *simulation) after(d time.Duration, e Event) { s.plan = append(s.plan, planned{s.now + d, e}) }
 
-// play applies timers and planned events in the order of time until the run is done.
+// play applies timers and planned events in order of time until the run is done.
 func (s *simulation) play() {
 	s.happen(TargetStarted{PID: 100})
 	for n := 0; s.run.State != Done; n++ {
@@ -186,7 +186,7 @@ func (s *simulation) play() {
 	}
 }
 
-// happen applies an event, checks the transition, and performs the actions. A process ends only once.
+// happen applies an event, checks the transition, and performs the actions. It applies only one end of a process.
 func (s *simulation) happen(e Event) {
 	before := s.run
 	switch event := e.(type) {
@@ -226,8 +226,8 @@ func (s *simulation) left() time.Duration {
 	return 0
 }
 
-// checkTransition checks that neither state nor phase goes back, and that a stop signal ends a drain, unless it belongs
-// to the stop that began it.
+// checkTransition checks that neither state nor phase goes back, and that a stop signal ends a drain. A stop signal of
+// the stop that began the drain is an exception.
 func (s *simulation) checkTransition(before Run, e Event) {
 	signal, _ := e.(Signalled)
 	stop := signal.Meaning == forward.Stop
@@ -247,7 +247,7 @@ func (s *simulation) checkTransition(before Run, e Event) {
 	}
 }
 
-// perform plans what follows from an action. SIGKILL ends every process at once.
+// perform plans the consequences of an action. SIGKILL ends every process at once.
 func (s *simulation) perform(a Action) {
 	switch a := a.(type) {
 	case ForwardSignal:
@@ -282,7 +282,7 @@ func (s *simulation) perform(a Action) {
 }
 
 // check checks the deadline, that each command was started once, and the order: on-stop commands (s), drain, signals,
-// SIGKILL, cleanup commands (e). SIGKILL to what cleanup commands have left does not count.
+// SIGKILL, cleanup commands (e). It ignores SIGKILL to the remaining processes of cleanup commands.
 func (s *simulation) check() {
 	if d := s.run.Policy.Deadline; d > 0 && s.firstStop >= 0 && s.now-s.firstStop > d {
 		s.t.Errorf("the stop took %v, and the deadline is %v: %v", s.now-s.firstStop, d, s.steps)

@@ -15,7 +15,7 @@ type options struct {
 	OnExit, OnStop []cleanup.Command
 }
 
-// with returns runIn with other options. On-stop commands have the ids from 3 on.
+// with returns runIn with other options. On-stop commands have ids from 3.
 func with(s State, set func(*options), change ...func(*Run)) Run {
 	return runIn(s, append([]func(*Run){func(r *Run) {
 		o := options{Policy: r.Policy}
@@ -27,25 +27,25 @@ func with(s State, set func(*options), change ...func(*Run)) Run {
 	}}, change...)...)
 }
 
-// inPhase returns a change of a run after which it is in a phase before the first step.
+// inPhase returns a change: the run is in a phase before the first step.
 func inPhase(p Phase) func(*Run) {
 	return func(r *Run) { r.Stop.Phase, r.Stop.Step, r.Stop.Held = p, 0, []int{r.Stop.Signal} }
 }
 
-// onStopRuns changes a run to one whose first on-stop command runs.
+// onStopRuns changes a run: its first on-stop command runs.
 func onStopRuns(r *Run) {
 	inPhase(PhaseOnStop)(r)
 	r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtStop)
 	entry(3, func(c *cleanup.Entry) { c.PID = 300 })(r)
 }
 
-// stoppedOnce changes a run to one that has received a stop signal.
+// stoppedOnce changes a run: it has received a stop signal.
 func stoppedOnce(r *Run) { r.Stop.Count = 1 }
 
-// bounded changes a run to one whose deadline runs.
+// bounded changes a run: its deadline runs.
 func bounded(r *Run) { r.Stop.Bounded = true }
 
-// targetHasEnded changes a run to one whose target has ended.
+// targetHasEnded changes a run: its target has ended.
 func targetHasEnded(r *Run) { r.Target.Ended = true }
 
 // Options, changes of a run, events and actions of the tests below.
@@ -55,7 +55,7 @@ var (
 	}
 	drain       = func(o *options) { o.Drain = 3 * time.Second }
 	onStopDrain = func(o *options) { onStop(o); drain(o) }
-	deadline    = func(o *options) { // StoppingTime is 39 s: 60 s are for cleanup commands, and 1 s is the margin
+	deadline    = func(o *options) { // StoppingTime is 39 s: cleanup commands get 60 s, and the margin is 1 s
 		onStop(o)
 		o.Deadline = 100 * time.Second
 	}
@@ -87,7 +87,7 @@ var (
 	nextOnStop    = do(KillCommand{3}, startSecond, StartCommand{4})
 )
 
-// checkTransitions compares transitions with the machine, without the actions that stop timers.
+// checkTransitions compares transitions with the machine. It ignores actions that stop timers.
 func checkTransitions(t *testing.T, rows map[string]transition) {
 	t.Helper()
 	for name, row := range rows {
@@ -241,7 +241,7 @@ func TestNext_keepSurvivors(t *testing.T) {
 	})
 }
 
-// A second stop signal while on-stop commands run leaves out the drain.
+// A second stop signal while on-stop commands run skips the drain.
 func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 	r := with(Running, func(o *options) {
 		o.Drain = time.Hour
@@ -255,7 +255,7 @@ func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 	}
 }
 
-// The target's status counts first, then 124 and 125. Remapping comes last.
+// The target's status takes precedence over 124 and 125. Remapping comes last.
 func TestRun_statusAndRaise(t *testing.T) {
 	failed := entry(2, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Code: 1} })
 	overLimit := entry(1, func(c *cleanup.Entry) { c.Progress, c.TimedOut = cleanup.Ended, true })

@@ -14,8 +14,8 @@ import (
 
 // verb describes a word in a cell of Next's tables. An outcome is the name of a new state or of an action.
 type verb struct {
-	may  string // outcomes that it may have, and verbs that it may lead to
-	must string // the outcome that it has in one run at least, or nothing
+	may  string // possible outcomes, and verbs that may follow
+	must string // outcome of at least one run; "": none
 }
 
 var verbs = map[string]verb{
@@ -40,7 +40,7 @@ var verbs = map[string]verb{
 	"restore":  {"", ""},
 }
 
-// allowed returns all outcomes that a verb may have.
+// allowed returns all possible outcomes of a verb.
 func allowed(word string) (outcomes []string) {
 	v, ok := verbs[word]
 	if !ok {
@@ -83,7 +83,7 @@ func columns() map[string][]Event {
 	}
 }
 
-// command returns a change of a run after which the command id, if there is one, has a progress and a pid.
+// command returns a change: the command id, if it exists, has a progress and a pid.
 func command(id int, p cleanup.Progress, pid int) func(*Run) {
 	return func(r *Run) {
 		if id <= r.Cleanup.Entries.Len() {
@@ -92,12 +92,12 @@ func command(id int, p cleanup.Progress, pid int) func(*Run) {
 	}
 }
 
-// endedWith returns a change of a run after which command 1 has ended.
+// endedWith returns a change: command 1 has ended.
 func endedWith(o cleanup.Outcome) func(*Run) {
 	return entry(1, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })
 }
 
-// variants returns runs in a state that differ in all that the machine looks at.
+// variants returns runs in a state that differ in all data that the machine examines.
 func variants(s State) (runs []Run) {
 	commands := func(o *options) {
 		o.OnStop = []cleanup.Command{{Text: "s1", Limit: time.Second}, {Text: "s2", Limit: time.Second}}
@@ -117,12 +117,12 @@ func variants(s State) (runs []Run) {
 		func(r *Run) { r.Stop.Step = 0 },
 		func(r *Run) { r.Cleanup.Stack = cleanup.Stack{} },
 	}
-	begun := []func(*Run){ // from Running on
+	begun := []func(*Run){ // from Running
 		entry(1, func(c *cleanup.Entry) { c.Exits.PID = 300 }),
 		endedWith(cleanup.Outcome{Interrupted: true}), endedWith(cleanup.Outcome{Unstarted: true}),
 	}
 	claimed := []func(*Run){command(2, cleanup.Claimed, 0), command(2, cleanup.Claimed, 200)}
-	stopped := []func(*Run){ // from Stopping on
+	stopped := []func(*Run){ // from Stopping
 		func(r *Run) { r.Stop.Count = 1 },
 		func(r *Run) { r.Stop.Escalated = true },
 		command(3, cleanup.Claimed, 0),
@@ -166,7 +166,7 @@ func variants(s State) (runs []Run) {
 	return runs
 }
 
-// outcomesOf names the new state and the actions of an event, and reports whether it has changed anything.
+// outcomesOf returns the new state and the actions of an event, and reports whether the event has changed anything.
 func outcomesOf(r Run, e Event) (outcomes []string, changed bool) {
 	got, todo := Next(r, e)
 	changed = len(todo) > 0 || !reflect.DeepEqual(r, got)
@@ -180,7 +180,7 @@ func outcomesOf(r Run, e Event) (outcomes []string, changed bool) {
 	return outcomes, changed
 }
 
-// The tables above Next name every new state and every action. An empty cell means that an event changes nothing.
+// The tables above Next contain every new state and every action. An empty cell means that an event changes nothing.
 func TestNext_table(t *testing.T) {
 	source, err := os.ReadFile("next.go")
 	if err != nil {
@@ -221,7 +221,7 @@ func TestNext_table(t *testing.T) {
 	}
 }
 
-// checkCell compares one cell with what the machine does in these runs on these events.
+// checkCell compares one cell with the behaviour of the machine for these runs and events.
 func checkCell(t *testing.T, cell string, runs []Run, events []Event) {
 	var words, may []string
 	for word := range strings.SplitSeq(cell, ",") {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a test waits for what must come.
+// patience is the maximum time to wait for an expected event.
 const patience = 20 * time.Second
 
 // manager is the socket of a service manager.
@@ -69,7 +69,7 @@ func (m *manager) want(message string) {
 	}
 }
 
-// open opens a relay, and a socket whose messages go there.
+// open opens a relay, and a socket that sends messages to it.
 func open(t *testing.T, isMember func(pid int) bool, log *slog.Logger) (*Relay, int) {
 	t.Helper()
 	r, err := Open(fmt.Sprint(t.Name(), os.Getpid()), isMember, log)
@@ -105,7 +105,7 @@ func TestRelay(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	r, fd := open(t, anyone, slog.New(slog.DiscardHandler))
 	send(t, fd, "READY=1\nMAINPID=1\nSTATUS=up")
-	send(t, fd, "MAINPID=1") // nothing is left of it
+	send(t, fd, "MAINPID=1") // nothing is left to relay
 	send(t, fd, strings.Repeat("x", maxMessage))
 	m.want("READY=1\nSTATUS=up")
 	m.want(strings.Repeat("x", maxMessage))
@@ -124,7 +124,7 @@ func TestRelay(t *testing.T) {
 	}
 	_, _ = unix.Write(files[0], []byte("y"))
 	unix.Close(files[0])
-	// The relay keeps none: after the byte, the pipe ends.
+	// The relay keeps no copy: after the byte, the pipe ends.
 	data := make([]byte, 2)
 	for _, want := range []int{1, 0} {
 		fds := []unix.PollFd{{Fd: int32(pipe[0]), Events: unix.POLLIN}}
@@ -138,11 +138,11 @@ func TestRelay(t *testing.T) {
 	unix.Close(pipe[0])
 }
 
-// Of a manager that is behind, no message is lost, and their order stays. Tell does not wait for it.
+// No message to a slow manager is lost, and their order is kept. Tell does not wait for a slow manager.
 func TestRelay_slowManager(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	r, fd := open(t, anyone, slog.New(slog.DiscardHandler))
-	const messages = 2000 // more than the queues of both sockets take
+	const messages = 2000 // more than both sockets can queue
 	go func() {
 		for i := range messages {
 			if unix.Send(fd, fmt.Append(nil, "STATUS=", i), 0) != nil {
@@ -174,7 +174,7 @@ func TestRelay_slowManager(t *testing.T) {
 	}
 }
 
-// A manager that was started again has a socket of the same name.
+// A restarted manager has a socket of the same name.
 func TestRelay_newManager(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "manager")
 	old := newManager(t, path)
@@ -189,7 +189,7 @@ func TestRelay_newManager(t *testing.T) {
 	m.want("READY=1")
 }
 
-// lines has each line that a log writes.
+// lines receives each line of a log.
 type lines chan string
 
 func (l lines) Write(line []byte) (int, error) {
@@ -221,7 +221,7 @@ func TestRelay_refusals(t *testing.T) {
 	}
 }
 
-// A message that cannot be sent on is named.
+// The log contains each message that could not be forwarded.
 func TestRelay_noManager(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	log := make(lines, 1)

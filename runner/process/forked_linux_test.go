@@ -19,7 +19,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// startGuard starts a guard for a test. No graceful succeeds this process.
+// startGuard starts a guard for a test. It starts no successor of this process.
 func startGuard(t *testing.T) *Guard {
 	t.Helper()
 	g, err := StartGuard(Succession{Successor: func(int, int) Spec {
@@ -32,7 +32,7 @@ func startGuard(t *testing.T) *Guard {
 	return g
 }
 
-// shell returns a process that runs a script.
+// shell returns a spec for a script.
 func shell(script string) Spec {
 	return Spec{Program: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ()}
 }
@@ -78,7 +78,7 @@ func TestGuard_processes(t *testing.T) {
 	until(t, "word that there is no child", func() bool { _, _, childless := g.Peek(); return childless })
 }
 
-// A process that cannot be started leaves nothing behind. The error says what failed.
+// A process that cannot be started leaves no traces. The error names the failed step.
 func TestGuard_failures(t *testing.T) {
 	const missing, tooLong = "no such file or directory", "argument list too long"
 	g := startGuard(t)
@@ -124,7 +124,7 @@ func TestGuard_failures(t *testing.T) {
 	until(t, "word that there is no child", func() bool { _, _, childless := g.Peek(); return childless })
 }
 
-// Arguments and environment arrive byte for byte, as far as Linux takes them.
+// Arguments and environment arrive byte for byte, up to the limits of Linux.
 func TestGuard_arguments(t *testing.T) {
 	g := startGuard(t)
 	file := filepath.Join(t.TempDir(), "out")
@@ -148,7 +148,7 @@ func TestGuard_arguments(t *testing.T) {
 	}
 }
 
-// The board has which outputs of a process are not graceful's.
+// The board records which outputs of a process differ from graceful's.
 func TestGuard_Replaced(t *testing.T) {
 	g := startGuard(t)
 	for id, s := range []Spec{{}, {Stdout: 2}, {Stderr: 1}, {Stdout: 2, Stderr: 1}} {
@@ -164,7 +164,7 @@ func TestGuard_Replaced(t *testing.T) {
 	}
 }
 
-// Orphans are reaped although a process that has ended before them is kept, and although nothing acts on that.
+// The guard reaps orphans, although an earlier zombie stays and graceful does not react.
 func TestGuard_orphans(t *testing.T) {
 	g := startGuard(t)
 	const orphans = 300
@@ -178,7 +178,7 @@ func TestGuard_orphans(t *testing.T) {
 	ends(t, g, pid, machine.Ending{Signal: 9})
 }
 
-// More orphans than the guard reaps in one turn end at once.
+// More orphans end at once than the guard reaps in one call of collect.
 func TestGuard_manyOrphansAtOnce(t *testing.T) {
 	defer func(limit int) { collectLimit = limit }(collectLimit)
 	collectLimit = 500
@@ -207,7 +207,7 @@ func TestGuard_manyOrphansAtOnce(t *testing.T) {
 	until(t, "reaping", func() bool { total += g.Orphans(); return total >= orphans })
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	ends(t, g, pid, machine.Ending{Signal: 9})
-	// The guard has raised its priority, if it may; a process that it starts has the old one.
+	// The guard has raised its priority, if it may; a process that it starts has the old priority.
 	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
 	if err != nil || raw > 20 {
 		t.Skip("an exit status cannot tell a priority above the normal one")
@@ -221,7 +221,7 @@ func TestGuard_manyOrphansAtOnce(t *testing.T) {
 	ends(t, g, pid, machine.Ending{Code: 20 - raw})
 }
 
-// A guard that is killed right after it has forked a process has started it: nothing starts it again.
+// If the guard is killed right after it has forked a process, the process counts as started: it is not started again.
 func TestStarts_guardEndsAfterTheFork(t *testing.T) {
 	s := starts{board: &board{}}
 	err := s.await(1, func() bool {
@@ -236,7 +236,7 @@ func TestStarts_guardEndsAfterTheFork(t *testing.T) {
 	}
 }
 
-// Many processes run at once. Each has a slot of its own, also where the requests of others have been in memory.
+// Many processes run at once. Each has its own slot, even where old requests have been in memory.
 func TestGuard_manyProcessesAtOnce(t *testing.T) {
 	g := startGuard(t)
 	const many = 2 * spareSlots
@@ -269,7 +269,7 @@ func TestGuard_manyProcessesAtOnce(t *testing.T) {
 	}
 }
 
-// The children of the guard are killed, except commands.
+// KillChildren kills the children of the guard, except commands.
 func TestGuard_KillChildren(t *testing.T) {
 	g := startGuard(t)
 	file := filepath.Join(t.TempDir(), "ready")
@@ -308,7 +308,7 @@ func TestGuard_suspensionOfTheTarget(t *testing.T) {
 	ends(t, g, pid, machine.Ending{Code: 4})
 }
 
-// A guard that was suspended goes on; without a guard nothing is started.
+// A guard continues after it was suspended. Without a guard no process is started.
 func TestGuard_suspendedAndKilled(t *testing.T) {
 	g := startGuard(t)
 	for range 3 {
@@ -329,10 +329,10 @@ func TestGuard_suspendedAndKilled(t *testing.T) {
 	until(t, "end of the guard", g.Ended)
 }
 
-// The guard calls nothing but its own code and the one function that makes system calls: everything else in a Go
-// program may need the runtime, of which the guard has only a copy.
+// The guard calls only its own code and the one function that makes system calls. All other Go code may need the
+// runtime, and the guard has only a copy of that.
 func TestGuard_calls(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "program") // this one may have no symbols
+	program := filepath.Join(t.TempDir(), "program") // the test binary may have no symbols
 	if out, err := exec.Command("go", "test", "-c", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Without /dev/null, what a process writes is discarded all the same, however much it is, also when the process that
-// has made the descriptor has closed it. A read finds an end of file at once.
+// Without /dev/null, the output of a process is discarded, however much it is, even after the process that made the
+// descriptor has closed it. A read returns end of file at once.
 func TestMakeNull(t *testing.T) {
 	null, err := makeNull()
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckSize accepts what the kernel executes. Just above the limits both refuse.
+// CheckSize accepts sizes that the kernel accepts. Both refuse sizes just above the limits.
 func TestCheckSize(t *testing.T) {
 	program, err := exec.LookPath("true")
 	if err != nil {

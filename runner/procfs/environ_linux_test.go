@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// During execve(2) a process has no environment, or an empty one. Environ finds it although the process executes all
-// the time.
+// During execve(2) a process has no environment, or an empty one. Environ finds the variable of a process that calls
+// execve(2) all the time.
 func TestEnviron_duringExec(t *testing.T) {
 	fs, err := Open()
 	if err != nil {
@@ -28,7 +28,7 @@ func TestEnviron_duringExec(t *testing.T) {
 	}
 	c := exec.Command("sh", script)
 	c.Env = append(os.Environ(), "EXECUTES=yes")
-	for i := range 5000 { // a large environment makes execve slow
+	for i := range 5000 { // a large environment makes execve(2) slow
 		c.Env = append(c.Env, fmt.Sprintf("MORE%d=", i))
 	}
 	if err := c.Start(); err != nil {
@@ -42,8 +42,8 @@ func TestEnviron_duringExec(t *testing.T) {
 	}
 }
 
-// A process that is just ending has no environment, and its files in /proc belong to root. A user without rights must
-// see it as dead, and not as a living process of another user.
+// An ending process has no environment, and root owns its files in /proc. An unprivileged user must see it as dead, not
+// as a live process of another user.
 func TestEnviron_endingProcess(t *testing.T) {
 	const (
 		user     = 54321
@@ -90,7 +90,7 @@ func TestEnviron_endingProcess(t *testing.T) {
 	}
 }
 
-// Processes that keep their environments incomplete are waited for together, and then no more for a while.
+// Environs waits once for all processes with incomplete environments, and then skips them for a while.
 func TestEnvirons_unreadable(t *testing.T) {
 	root := t.TempDir()
 	var pids []int
@@ -114,7 +114,7 @@ func TestEnvirons_unreadable(t *testing.T) {
 			t.Fatalf("found %v", got)
 		}
 	}
-	if took := time.Since(begun); took > 10*time.Second { // each one alone: 100 s
+	if took := time.Since(begun); took > 10*time.Second { // waiting for each alone would take 100 s
 		t.Errorf("it took %v", took)
 	}
 	if got := fs.Environs(pids, "A"); len(got) != len(pids) {

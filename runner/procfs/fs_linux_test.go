@@ -10,7 +10,7 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// A /proc that is missing or shows another PID namespace is not used.
+// Open refuses a missing /proc, and one that shows another PID namespace.
 func TestOpen_foreignProc(t *testing.T) {
 	if fs, err := openAt(openFake(filepath.Join(t.TempDir(), "none"))); fs != nil || err == nil {
 		t.Error("openAt accepts a missing /proc")
@@ -68,18 +68,18 @@ func TestFS_nil(t *testing.T) {
 	}
 }
 
-// Descendants looks at the children of every thread. Where it has read the parent of each process before, that may be a
-// zombie by now.
+// Descendants finds the children of every thread. Without children files it reads all parents first, and a parent may
+// be a zombie afterwards.
 func TestDescendants_threadsAndZombies(t *testing.T) {
 	root := proctest.Dir(t,
 		proctest.Process{PID: 1000, PPID: 1, Threads: [][]int{{1100}, {1200, 1300}, nil}},
 		proctest.Process{PID: 1100, PPID: 1000},
-		// Its child was not reparented when the parents were read.
+		// Its child was not reparented yet when the parents were read.
 		proctest.Process{PID: 1200, PPID: 1000, State: "Z", Threads: [][]int{{1210}}},
 		// Only its first thread has ended.
 		proctest.Process{PID: 1300, PPID: 1000, State: "Z", Threads: [][]int{{1310}, nil}},
 		proctest.Process{PID: 1210, PPID: 1200, State: "R"},
-		// A cycle: pids were reused meanwhile.
+		// A cycle: pids were reused between the reads.
 		proctest.Process{PID: 1310, PPID: 1300, State: "D", Threads: [][]int{{1000}}},
 		proctest.Process{PID: 2000, PPID: 1},
 	)
@@ -107,7 +107,7 @@ func descendants(fs *FS, root int, without []int) (pids []int) {
 	return pids
 }
 
-// writeSelf makes the link self, and the status file that it leads to.
+// writeSelf makes the link self, and the status file that it refers to.
 func writeSelf(t *testing.T, root, link, status string) {
 	t.Helper()
 	if err := os.Symlink(link, filepath.Join(root, "self")); err != nil {

@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// Precedes separates births within one clock tick by their pids, also when these begin again from the lowest.
+// Precedes orders births within one clock tick by pid, even if pids start again with the lowest.
 func TestMomentPrecedes(t *testing.T) {
 	m := Moment{Tick: 100, PID: 32_700}
 	for id, want := range map[Identity]bool{
-		{PID: 40, Start: 99}: false, {PID: 40, Start: 101}: true, // whatever the pid
+		{PID: 40, Start: 99}: false, {PID: 40, Start: 101}: true, // regardless of the pid
 		{PID: 32_700, Start: 100}: false, {PID: 32_690, Start: 100}: false, {PID: 32_701, Start: 100}: true,
-		{PID: 310, Start: 100}: true, // pids have begun again
+		{PID: 310, Start: 100}: true, // pids have started again
 	} {
 		if m.Precedes(id) != want {
 			t.Errorf("Precedes(%+v) is %t", id, !want)

@@ -34,15 +34,15 @@ func TestMountDir(t *testing.T) {
 		{"/", line("/", "/sys/fs/cgroup"), "/sys/fs/cgroup"},
 		{"/a/b", v1 + line("/", "/sys/fs/cgroup/unified"), "/sys/fs/cgroup/unified/a/b"},
 		{"/a", line("/", `/mnt/odd\040place\134\012`), "/mnt/odd place\\\n/a"},
-		{"/a", line("/", `/mnt/\04x\9`), `/mnt/\04x\9/a`}, // no escapes
+		{"/a", line("/", `/mnt/\04x\9`), `/mnt/\04x\9/a`}, // not escapes
 		{"/a/b/c", line("/a/b", "/m"), "/m/c"},
 		{"/a/b", line("/a/b", "/m"), "/m"},
 		{`/a b/c`, line(`/a\040b`, "/m"), "/m/c"},
 		{"/ab", line("/a", "/m"), ""},
 		{"/a", line("/a/b", "/m"), ""},
-		{"/", line("/..", "/m"), ""}, // from outside of this cgroup namespace, whose path there is unknown
+		{"/", line("/..", "/m"), ""}, // from outside of this cgroup namespace, which does not know the path
 		{"/../x", line("/..", "/m"), "/m/x"},
-		{"/../x", line("/", "/m"), ""}, // and the other way round
+		{"/../x", line("/", "/m"), ""}, // the reverse
 		{"/a", v1, ""},
 		{"/a", "41 31 0:38 / /m\n- cgroup2\n\n", ""},
 	} {

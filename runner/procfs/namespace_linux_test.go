@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Within lists the processes of this PID namespace by the pids that they have here.
+// Within lists the processes of this PID namespace by their pids in it.
 func TestWithin(t *testing.T) {
 	fs, err := Open()
 	if err != nil {
@@ -31,7 +31,7 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// Holders lists the processes that have a file open, and not those that have another one of the same name.
+// Holders lists the processes that have a file open, not those that have another file of the same name open.
 func TestHolders(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.ledger")
 	var pids []int

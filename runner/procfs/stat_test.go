@@ -37,7 +37,7 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
-// A process in exit(2) is not a zombie yet, but its children may be reparented already.
+// A process in exit(2) is not a zombie yet, but its children may already be reparented.
 func TestParseStat_exiting(t *testing.T) {
 	const stat = "42 (x) R 7 8 9 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0"
 	if p, ok := ParseStat([]byte(stat)); !ok || !p.Exiting || p.Ending || p.Dead {

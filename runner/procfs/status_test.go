@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// ParseStatus reads the lines that it knows, ignores all others, and refuses invalid values.
+// ParseStatus reads known lines, ignores all others, and refuses invalid values.
 func TestParseStatus(t *testing.T) {
 	const text = "Name:\tGroups: 7\\nCapPrm:\nUmask:\t0022\nUid:\t1\t2\t3\t4\n" +
 		"Gid:\t10\t11\t12\t13\nGroups:\t0 4 27 \n" +
@@ -34,7 +34,7 @@ func TestParseStatus(t *testing.T) {
 	}
 }
 
-// ParseStatus understands the status file of this kernel.
+// ParseStatus parses the status file of this kernel.
 func TestParseStatus_own(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("linux is missing")

@@ -21,7 +21,7 @@ type place struct {
 // newPlace creates a place.
 func newPlace(t *testing.T) place {
 	t.Helper()
-	dir, err := filepath.EvalSymlinks(t.TempDir()) // it contains a link on macOS
+	dir, err := filepath.EvalSymlinks(t.TempDir()) // on macOS it contains a link
 	p := place{t, dir}
 	p.must(err)
 	return p
@@ -38,13 +38,13 @@ func (p place) must(err error) {
 	}
 }
 
-// link creates a symbolic link. DIR in its text stands for the path of the place.
+// link creates a symbolic link. DIR in its text is replaced by the path of the place.
 func (p place) link(name, to string) {
 	p.Helper()
 	p.must(os.Symlink(strings.Replace(to, "DIR", p.dir, 1), p.in(name)))
 }
 
-// file creates a file, whatever the umask is.
+// file creates a file with a mode, regardless of the umask.
 func (p place) file(name, text string, mode os.FileMode) {
 	p.Helper()
 	p.must(os.WriteFile(p.in(name), []byte(text), 0o600))
@@ -73,7 +73,7 @@ func (p place) want(name, text string, mode os.FileMode) {
 // writeTo writes a report.
 func writeTo(f *File, text string) error { return f.Write([]byte(text), ".draft", time.Second) }
 
-// A destination that cannot be opened prevents no run from starting: Write fails.
+// A destination that cannot be opened does not prevent a run: Write returns the error.
 func TestOpen_leavesFailuresToWrite(t *testing.T) {
 	p := newPlace(t)
 	p.link("loop", "loop")

@@ -10,7 +10,7 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Each killed process is in the list once, up to MaxListed processes. The target is not in it.
+// Each killed process is listed once, up to MaxListed processes. The target is not listed.
 func TestKill(t *testing.T) {
 	h := NewHistory(Subject{}, time.Now())
 	r := machine.Run{State: machine.Killing, Target: machine.Target{PID: 5}}
@@ -32,7 +32,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// An unknown outcome is neither "failed" nor "not-started".
+// An unknown outcome is reported as "unknown", not as "failed" or "not-started".
 func TestOutcomeOf(t *testing.T) {
 	life := span{from: time.Unix(1, 0), to: time.Unix(2, 0), pid: 9}
 	for want, c := range map[string]struct {

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open follows links of the user, and Write replaces neither them nor the mode of an existing file.
+// Open follows links of the user. Write replaces no link, and keeps the mode of an existing file.
 func TestOpen_followsLinksOfTheUser(t *testing.T) {
 	for name, c := range map[string]struct {
 		links map[string]string
-		want  string // where the report is written
+		want  string // where Write writes the report
 	}{
 		"a plain file":             {nil, "r"},
 		"a link":                   {map[string]string{"r": "to"}, "to"},
@@ -62,7 +62,7 @@ func TestOpen_followsLinksOfTheUser(t *testing.T) {
 	}
 }
 
-// Open follows maxLinks links and no more.
+// Open follows at most maxLinks links.
 func TestOpen_maxLinks(t *testing.T) {
 	p := newPlace(t)
 	for n := range maxLinks + 1 {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The target cannot redirect the report: Write uses the directory that Open found. If that was removed, Write uses the
-// directory that has its path, unless the path contains a link.
+// The target cannot redirect the report: Write uses the directory that Open found. If that directory was removed, Write
+// uses the present directory at its path, unless the path contains a link.
 func TestWrite_afterThePathHasChanged(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(place)
@@ -59,7 +59,7 @@ func TestWrite_afterThePathHasChanged(t *testing.T) {
 	}
 }
 
-// Write enters directories that the target has created, and follows no links to directories.
+// Write enters directories that the target has created, but follows no links to directories.
 func TestWrite_intoNewDirectories(t *testing.T) {
 	p := newPlace(t)
 	f, g := p.open("a/b/r"), p.open("c/r")
@@ -107,7 +107,7 @@ func wantFrom(p place, r *os.File, want string) {
 	}
 }
 
-// Open opens a FIFO that has a reader. Write opens any other FIFO, unless another file has its name by then.
+// Open opens a FIFO that has a reader. Write opens any other FIFO, unless its name belongs to another file by then.
 func TestWrite_toAFIFO(t *testing.T) {
 	p := newPlace(t)
 	p.must(unix.Mkfifo(p.in("fifo"), 0o600))

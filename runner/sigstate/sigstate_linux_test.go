@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Block adds to the thread's mask, SetMask replaces it, and each restores the mask from before.
+// Block adds to the thread's mask, SetMask replaces it, and each restores the old mask.
 func TestMask(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -20,7 +20,7 @@ type child struct {
 	lines *bufio.Scanner
 }
 
-// start starts a role in a process group: 0 is a group of its own. Its standard input and output are pipes unless files
+// start starts a role in a process group; 0 means a new group. Its standard input and output are pipes, unless files
 // has others.
 func (s session) start(group int, role string, files ...*os.File) *child {
 	s.Helper()
@@ -58,7 +58,7 @@ func (s session) startReady(group int, role string) *child {
 	return c
 }
 
-// startParent starts a process and a child of it in another group. If exits is set, the process has exited.
+// startParent starts a process and a child of it in another group. With exits, the process has exited on return.
 func (s session) startParent(exits bool) (parent *child, pid int) {
 	s.Helper()
 	role := "parent stays"

@@ -32,7 +32,7 @@ func TestTerminalStartsInForeground(t *testing.T) {
 	})
 }
 
-// Where there is no controlling terminal, Open returns nil, and the methods of nil do nothing.
+// Without a controlling terminal, Open returns nil, and the methods of nil do nothing.
 func TestTerminal_none(t *testing.T) {
 	if os.Getenv(sessionVariable) == "" {
 		t.Parallel()
@@ -75,7 +75,7 @@ func TestTerminalGiveForeground_takenBack(t *testing.T) {
 			s.wantForeground(s.group)
 		}
 
-		// With the modes.
+		// Restore also restores the modes.
 		if err := tty.GiveForeground(target.pid); err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestTerminalGiveForeground_takenBack(t *testing.T) {
 	})
 }
 
-// The foreground is taken back from the target and its descendants, but not from another job.
+// TakeForeground takes the foreground from the target and its descendants, but not from another job.
 func TestTerminalTakeForeground_fromOthers(t *testing.T) {
 	inSession(t, func(s session) {
 		tty := Open(s.group)
@@ -140,7 +140,7 @@ func TestTerminalSignalOthers(t *testing.T) {
 		other := s.startReady(front.pid, "wait")
 		outside := s.startReady(0, "wait")
 		tty := Open(front.pid)
-		// A wrong list would end processes that are not the test's: nothing is signalled then.
+		// Signalling a wrong list could end processes outside of the test. So the test checks the list first.
 		if others := tty.others(front.pid); !slices.Equal(others, []int{other.pid}) || !tty.HasOthers(front.pid) {
 			t.Fatalf("the other members of the group are %v, want %d", others, other.pid)
 		}
@@ -155,7 +155,7 @@ func TestTerminalSignalOthers(t *testing.T) {
 		}
 		other.wantSignaled(unix.SIGTERM)
 		for _, c := range []*child{front, outside} {
-			c.signal(unix.SIGHUP) // it would end by SIGTERM if it had got that
+			c.signal(unix.SIGHUP) // SIGTERM would have ended it
 			c.wantSignaled(unix.SIGHUP)
 		}
 	})
@@ -163,7 +163,7 @@ func TestTerminalSignalOthers(t *testing.T) {
 
 func TestOrphaned(t *testing.T) {
 	inSession(t, func(s session) {
-		s.startReady(s.group, "wait") // its parent is of the same group
+		s.startReady(s.group, "wait") // its parent is in the same group
 		job := s.startReady(0, "wait")
 		parent, grandchild := s.startParent(false)
 		_, left := s.startParent(true)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is in a pipe on standard input reaches the target, and then every read returns end of file.
+// Data in a pipe on standard input reaches the target, and then every read returns end of file.
 func TestPTYInput_endOfFile(t *testing.T) {
 	inSession(t, func(s session) {
 		w := s.inputPipe()
@@ -27,7 +27,7 @@ func TestPTYInput_endOfFile(t *testing.T) {
 	})
 }
 
-// copyLines reports what it reads, and each of the first two ends of file.
+// copyLines reports its input, and each of the first two ends of file.
 func copyLines([]string) {
 	for range 2 {
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -37,7 +37,7 @@ func copyLines([]string) {
 	}
 }
 
-// More input than a terminal holds waits for the target, and none is lost.
+// More input than a terminal can hold waits for the target, and none is lost.
 func TestPTYInput_all(t *testing.T) {
 	inSession(t, func(s session) {
 		w := s.inputPipe()
@@ -67,13 +67,13 @@ func TestPTYInput_all(t *testing.T) {
 	})
 }
 
-// The end-of-file character is typed for targets that take it for one, and not before they have read everything.
+// PTY types the end-of-file character only for targets that interpret it, and only after they have read everything.
 func TestPTYTypeEOF(t *testing.T) {
 	const canonical, signals = unix.ICANON, unix.ISIG
 	for name, c := range map[string]struct {
 		modes  uint32
 		unread string
-		typed  string // what a read that does not wait finds then
+		typed  string // what a non-blocking read returns then
 		want   bool
 	}{
 		"canonical mode":                   {canonical | signals, "", "", true},
@@ -115,7 +115,7 @@ func TestPTYTypeEOF(t *testing.T) {
 	}
 }
 
-// Finish ends the input: what comes later stays where it is.
+// Finish ends the input: later data stays unread.
 func TestPTYFinish_endsInput(t *testing.T) {
 	inSession(t, func(s session) {
 		w := s.inputPipe()

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Graceful's terminal is raw while input is relayed, except while graceful is suspended; at the end it is as it was.
+// Graceful's terminal is raw while input is relayed, except while graceful is suspended. At the end it has its old
+// modes.
 func TestPTYModes(t *testing.T) {
 	inSession(t, func(s session) {
 		before := s.modes(0)
@@ -32,7 +33,7 @@ func TestPTYModes(t *testing.T) {
 	})
 }
 
-// After Finish graceful's terminal is as it was.
+// After Finish graceful's terminal has its old modes.
 func TestPTYModes_finish(t *testing.T) {
 	inSession(t, func(s session) {
 		before := s.modes(0)
@@ -43,7 +44,7 @@ func TestPTYModes_finish(t *testing.T) {
 	})
 }
 
-// Restoring leaves modes alone that another process has set meanwhile; and those are the modes to restore from then on.
+// Restore keeps modes that another process has set meanwhile. From then on those are the modes to restore.
 func TestPTYModes_setByOthers(t *testing.T) {
 	inSession(t, func(s session) {
 		p := s.openPTY()
@@ -62,8 +63,8 @@ func TestPTYModes_setByOthers(t *testing.T) {
 	})
 }
 
-// In the background neither modes nor keys of the terminal are graceful's. No signal announces that the shell puts a
-// running job into the foreground.
+// In the background graceful neither changes the terminal's modes nor reads its input. No signal tells a running job
+// that the shell puts it into the foreground.
 func TestPTYModes_background(t *testing.T) {
 	inSession(t, func(s session) {
 		other := s.startReady(0, "wait")
@@ -90,7 +91,7 @@ func TestPTYModes_background(t *testing.T) {
 	})
 }
 
-// A terminal that is not the controlling one has no background.
+// A terminal that is not the controlling terminal has no background.
 func TestPTYModes_notControlling(t *testing.T) {
 	inSession(t, func(s session) {
 		_, slave, err := pty.Open()
@@ -107,7 +108,7 @@ func TestPTYModes_notControlling(t *testing.T) {
 	})
 }
 
-// Only output is relayed after Begin(false): the terminal stays as it is.
+// After Begin(false) only output is relayed: the terminal is unchanged.
 func TestPTYBegin_outputOnly(t *testing.T) {
 	inSession(t, func(s session) {
 		before := s.modes(0)

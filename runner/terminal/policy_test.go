@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeRelay records what a policy has it do.
+// fakeRelay records the calls of a policy.
 type fakeRelay struct {
 	resized bool // Resize finds another size
 	done    chan struct{}
@@ -91,7 +91,7 @@ func TestPolicySignalAll(t *testing.T) {
 	}
 }
 
-// A deadline decides how long the reader of the output may take; without one the defaults do.
+// A deadline limits the time for the reader of the output; without one the defaults apply.
 func TestNewPolicy_limits(t *testing.T) {
 	for patience, want := range map[time.Duration]string{
 		0: "finish 1s 10s", 50 * time.Millisecond: "finish 50ms 50ms", time.Minute: "finish 1m0s 1m0s",
@@ -114,7 +114,8 @@ func TestPolicyRelayRest_none(t *testing.T) {
 	<-none.RelayRest(true)
 }
 
-// Deliver waits for a slow reader without a limit, until a stop signal. A run that is being stopped does not wait.
+// Deliver waits for a slow reader without a limit, until a stop signal. If the run is being stopped, Deliver does not
+// wait.
 func TestPolicyDeliver(t *testing.T) {
 	for name, c := range map[string]struct {
 		stopping bool
@@ -131,7 +132,7 @@ func TestPolicyDeliver(t *testing.T) {
 				f := &fakeRelay{done: make(chan struct{})}
 				p := policyOf(f, 0)
 				p.RelayRest(c.stopping)
-				p.RelayRest(false) // a later message does not undo it
+				p.RelayRest(false) // a later call does not undo it
 				f.calls = nil
 				time.AfterFunc(time.Hour, func() { close(f.done) })
 				signals := make(chan syscall.Signal, 1)

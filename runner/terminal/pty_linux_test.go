@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPTY opens a terminal of a target's own.
+// openPTY opens a terminal for a target.
 func (s session) openPTY() *PTY {
 	s.Helper()
 	p, err := OpenPTY(slog.New(slog.DiscardHandler))
@@ -23,7 +23,7 @@ func (s session) openPTY() *PTY {
 	return p
 }
 
-// slaveOf returns the target's side as a file, with modes that change no byte.
+// slaveOf returns the target's side as a file, with modes that pass on all bytes unchanged.
 func (s session) slaveOf(p *PTY) *os.File {
 	s.Helper()
 	m := s.modes(p.Slave())
@@ -31,7 +31,7 @@ func (s session) slaveOf(p *PTY) *os.File {
 	return s.dup(p.Slave())
 }
 
-// openRelay opens a terminal of a target's own, whose output goes to a pipe. It returns the target's side as slaveOf
+// openRelay opens a terminal for a target and relays its output to a pipe. It returns the target's side as slaveOf
 // does, and the reading end of the pipe. shut closes the writing end.
 func (s session) openRelay() (p *PTY, slave, r *os.File, shut func()) {
 	s.Helper()
@@ -41,7 +41,7 @@ func (s session) openRelay() (p *PTY, slave, r *os.File, shut func()) {
 	return p, slave, r, shut
 }
 
-// The target's terminal begins with the modes and the size of graceful's, and follows its size.
+// The target's terminal has the modes and the size of graceful's at first, and follows its size.
 func TestOpenPTY_likeOurs(t *testing.T) {
 	inSession(t, func(s session) {
 		ours := s.modes(0)
@@ -62,7 +62,7 @@ func TestOpenPTY_likeOurs(t *testing.T) {
 	})
 }
 
-// While another job is in the foreground, the modes of graceful's terminal are that job's.
+// While another job is in the foreground, graceful's terminal has the modes of that job.
 func TestOpenPTY_background(t *testing.T) {
 	inSession(t, func(s session) {
 		plain := s.openPTY()
@@ -77,7 +77,7 @@ func TestOpenPTY_background(t *testing.T) {
 	})
 }
 
-// Without a terminal of graceful's, nothing is echoed and the size is that of the environment.
+// If graceful has no terminal, echo is off, and the size comes from the environment.
 func TestOpenPTY_noTerminal(t *testing.T) {
 	inSession(t, func(s session) {
 		s.putNull(0)
@@ -116,8 +116,8 @@ func (s session) wantSize(p *PTY, rows, cols uint16) {
 	}
 }
 
-// A process that inherits the descriptors has the same terminal: it relays in the place of the other one, and restores
-// the modes that were there before the other one made graceful's terminal raw.
+// A process that inherits the descriptors has the same terminal. It relays instead of the other process, and restores
+// the modes from before the other process made graceful's terminal raw.
 func TestInheritPTY_roundTrip(t *testing.T) {
 	inSession(t, func(s session) {
 		before := s.modes(0)
@@ -152,7 +152,7 @@ func TestInheritPTY_roundTrip(t *testing.T) {
 	})
 }
 
-// inherit relays the terminal of a graceful that was killed, after SIGUSR1.
+// inherit relays the terminal of a killed graceful, after SIGUSR1.
 func inherit(args []string) {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGUSR1)

@@ -23,7 +23,7 @@ func noise(n int) []byte {
 	return data
 }
 
-// pour writes that many bytes of noise and exits.
+// pour writes a number of bytes of noise and exits.
 func pour(args []string) {
 	n, _ := strconv.Atoi(args[0])
 	if _, err := os.Stdout.Write(noise(n)); err != nil {
@@ -31,7 +31,7 @@ func pour(args []string) {
 	}
 }
 
-// flood writes until its end.
+// flood writes until it is killed.
 func flood([]string) {
 	for data := noise(1000); ; {
 		if _, err := os.Stdout.Write(data); err != nil {
@@ -54,7 +54,7 @@ func readLater(delay time.Duration, r io.Reader) <-chan []byte {
 	return got
 }
 
-// All of the target's output has been written when Finish says so, even to a reader that comes late.
+// When Finish closes done, all of the target's output has been written, even to a late reader.
 func TestPTYFinish_deliversAll(t *testing.T) {
 	for name, c := range map[string]struct {
 		late     time.Duration
@@ -86,13 +86,13 @@ func TestPTYFinish_deliversAll(t *testing.T) {
 	}
 }
 
-// A process that survives the target and writes on and on does not hold up Finish.
+// A process that survives the target and keeps writing does not delay Finish.
 func TestPTYFinish_whileSurvivorWrites(t *testing.T) {
 	inSession(t, func(s session) {
 		p, slave, r, _ := s.openRelay()
 		go io.Copy(io.Discard, r)
 		p.Begin(true)
-		for range 3 { // so that one of them writes at any time
+		for range 3 { // so that one of them is always writing
 			s.start(0, "flood", nil, slave)
 		}
 		s.until("output", func() bool { return p.written.Load() > 0 })
@@ -100,7 +100,7 @@ func TestPTYFinish_whileSurvivorWrites(t *testing.T) {
 	})
 }
 
-// More output than terminal and relay hold cannot all be from before Finish.
+// If there is more output than terminal and relay can hold, not all of it is from before Finish.
 func TestPTYFinish_capacity(t *testing.T) {
 	inSession(t, func(s session) {
 		p := s.openPTY()
@@ -118,7 +118,7 @@ func TestPTYFinish_capacity(t *testing.T) {
 	})
 }
 
-// Finish gives up a reader that takes nothing for the first limit, or does not take all within the second.
+// Finish gives up a reader that reads nothing for the first limit, or not everything within the second.
 func TestPTYFinish_slowReader(t *testing.T) {
 	const limit = 200 * time.Millisecond
 	for name, c := range map[string]struct {
@@ -154,12 +154,12 @@ func TestPTYFinish_slowReader(t *testing.T) {
 	}
 }
 
-// Output that has no reader yet is not delivered, and no more input is relayed while it waits.
+// Output without a reader is not delivered. Input is not relayed while output waits.
 func TestPTYFinish_waitsForReader(t *testing.T) {
 	inSession(t, func(s session) {
 		p, slave, r, shut := s.openRelay()
 		w := s.inputPipe()
-		const size = 6000 // more than the pipe holds; less than pipe and pseudo-terminal
+		const size = 6000 // more than the pipe holds, less than pipe and pseudo-terminal
 		if _, err := unix.FcntlInt(1, unix.F_SETPIPE_SZ, 4096); err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestPTYFinish_waitsForReader(t *testing.T) {
 	})
 }
 
-// A reader that takes something before each end of the first limit may take longer than that in all.
+// A reader that reads something within each period of the first limit may take longer than that in total.
 func TestPTYFinish_steadyReader(t *testing.T) {
 	inSession(t, func(s session) {
 		p, slave, r, _ := s.openRelay()
@@ -192,8 +192,8 @@ func TestPTYFinish_steadyReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Begin(true)
-		// The relay counts what it has written when its whole buffer is: until then a reader seems to take nothing. So
-		// there must be a buffer that it cannot write, and output that it has not read.
+		// The relay counts only whole buffers as written: until then a reader seems to read nothing. So the test needs
+		// a buffer that the relay cannot write, and output that it has not read.
 		size, waits := 0, 0
 		s.until("full pipe, and output that waits", func() bool {
 			n, _ := slave.Write(noise(70))
@@ -224,7 +224,7 @@ func TestPTYFinish_steadyReader(t *testing.T) {
 	})
 }
 
-// In the background of a terminal with TOSTOP the kernel suspends a process that writes. The relay writes all the same.
+// In the background of a terminal with TOSTOP the kernel suspends a process that writes. The relay still writes.
 func TestPTYOutput_background(t *testing.T) {
 	inSession(t, func(s session) {
 		s.put(os.Stdin, 1)
@@ -258,13 +258,13 @@ func TestPTYBroken(t *testing.T) {
 		r.Close()
 		s.start(0, "pour 1", nil, slave).exits()
 		s.within("broken pipe", p.Broken())
-		s.start(0, "pour 1000000", nil, slave).exits() // lost, and it holds up no process
+		s.start(0, "pour 1000000", nil, slave).exits() // the output is lost, and blocks no process
 		slave.Close()
 		s.within("end of the relay", p.Finish(0, 0))
 	})
 }
 
-// Output that cannot be written is lost, with one message; the target does not notice.
+// Output that cannot be written is lost, with one message; the target does not notice that.
 func TestPTYOutput_cannotBeWritten(t *testing.T) {
 	inSession(t, func(s session) {
 		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

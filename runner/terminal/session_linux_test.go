@@ -19,15 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminals are about sessions and standard descriptors, which a process has once. So each test runs in a process of
-// its own, the leader of a session with a controlling terminal (inSession). It starts this binary again for the
-// processes that it needs (roles).
+// Tests of terminals need a session and standard descriptors, and a process has one of each. So each test runs in its
+// own process, which leads a session with a controlling terminal (inSession). It starts this binary again for other
+// processes (roles).
 const (
 	sessionVariable = "GRACEFUL_TEST_SESSION"
 	roleVariable    = "GRACEFUL_TEST_ROLE"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is the maximum time to wait for an expected event.
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		roles[args[0]](args[1:])
 		os.Exit(0)
 	}
-	if os.Getenv(sessionVariable) != "" { // a test may put something else at descriptor 1
+	if os.Getenv(sessionVariable) != "" { // a test may replace descriptor 1
 		fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
 			panic(err)
@@ -46,7 +46,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// roles are what a process can do. It writes lines to its standard output, and ends when its standard input ends.
+// roles are the processes that tests need. A role writes lines to its standard output, and ends when its standard input
+// ends.
 var roles = map[string]func(args []string){
 	"wait": func([]string) {
 		fmt.Println("ready")
@@ -63,7 +64,7 @@ var roles = map[string]func(args []string){
 			fmt.Println("got", lines.Text())
 		}
 	},
-	// raw makes the controlling terminal raw when it is told to.
+	// raw makes the controlling terminal raw on request.
 	"raw": func([]string) {
 		fmt.Println("ready")
 		_, _ = os.Stdin.Read(make([]byte, 1))
@@ -78,7 +79,7 @@ var roles = map[string]func(args []string){
 		fmt.Println("raw", err)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	},
-	// parent starts a process in a group of its own, and exits if it is told to: the process is then reparented.
+	// parent starts a process in a group of its own. On request parent exits, so that the process is reparented.
 	"parent": func(args []string) {
 		c := exec.Command(executable())
 		c.Env = append(os.Environ(), roleVariable+"=wait")
@@ -91,7 +92,7 @@ var roles = map[string]func(args []string){
 			_ = c.Wait()
 		}
 	},
-	// suspend catches SIGTSTP, suspends its group by it all the same, and says when it catches the next.
+	// suspend catches SIGTSTP, still suspends its group by it, and reports when it catches the next one.
 	"suspend": func([]string) {
 		heard := make(chan os.Signal, 10)
 		signal.Notify(heard, unix.SIGTSTP, unix.SIGCONT)
@@ -119,20 +120,20 @@ func executable() string {
 	return path
 }
 
-// session is the controlling terminal of a test's process, which is the leader of the session and in the foreground.
+// session is the controlling terminal of a test's process, which leads the session and is in the foreground.
 type session struct {
 	*testing.T
 	master *os.File
 	group  int // of the leader
 }
 
-// inSession runs a test in a session of its own: in the process that leads the session it calls test.
+// inSession runs a test in a session of its own: it calls test in the process that leads the session.
 func inSession(t *testing.T, test func(s session)) {
 	t.Helper()
 	inSessionOf(t, &syscall.SysProcAttr{Setsid: true, Setctty: true}, test)
 }
 
-// asPID1 is inSession for PID 1 of a PID namespace, whose group is 1. It skips without root.
+// asPID1 does what inSession does, in PID 1 of a PID namespace, with group 1. It skips the test without root.
 func asPID1(t *testing.T, test func(s session)) {
 	t.Helper()
 	if unix.Geteuid() != 0 {
@@ -206,7 +207,7 @@ func (s session) stays(what string, is func() bool) {
 	}
 }
 
-// unread reports whether standard input has bytes that were not read.
+// unread reports whether standard input has unread bytes.
 func unread() bool { return ready(0, unix.POLLIN) }
 
 func (s session) types(keys string) {
@@ -280,7 +281,7 @@ func (s session) putNull(fd int) {
 	s.put(null, fd)
 }
 
-// dup returns a file for a descriptor that stays open.
+// dup returns a file for a duplicate of a descriptor.
 func (s session) dup(fd int) *os.File {
 	s.Helper()
 	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)

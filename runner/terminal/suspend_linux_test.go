@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// job is a job of a shell: graceful's group, and a target that reads from the terminal. The test's process is the
-// shell, and also the process that leads the run.
+// job is a job of a shell: graceful's group, and a target that reads from the terminal. The test's process is both the
+// shell and the process that leads the run.
 func (s session) job() (tty *Terminal, group int, target *child) {
 	s.Helper()
 	group = s.startReady(0, "wait").pid
@@ -22,8 +22,8 @@ func (s session) wantAnswer(got, want Answer) {
 	}
 }
 
-// A target that reads while the job is in the foreground gets the foreground. Ctrl-Z suspends the job; it continues in
-// the foreground if the shell wants it there.
+// A target that reads while the job is in the foreground gets the foreground. Ctrl-Z suspends the job. It continues in
+// the foreground if the shell puts it there.
 func TestTerminalSuspended_foregroundJob(t *testing.T) {
 	inSession(t, func(s session) {
 		tty, job, target := s.job()
@@ -52,7 +52,7 @@ func TestTerminalSuspended_foregroundJob(t *testing.T) {
 	})
 }
 
-// A target that took the foreground without graceful, as its shim or a shell does, gets it back, too.
+// If the target took the foreground without graceful, as a shim or a shell does, it gets the foreground back, too.
 func TestTerminalSuspended_foregroundTaken(t *testing.T) {
 	inSession(t, func(s session) {
 		job := s.startReady(0, "wait").pid
@@ -69,7 +69,7 @@ func TestTerminalSuspended_foregroundTaken(t *testing.T) {
 	})
 }
 
-// A target that reads in the background suspends the job, and gets the foreground after the shell's fg.
+// A target that reads in the background suspends the job, and gets the foreground after fg in the shell.
 func TestTerminalSuspended_backgroundJob(t *testing.T) {
 	inSession(t, func(s session) {
 		tty, job, target := s.job()
@@ -86,7 +86,7 @@ func TestTerminalSuspended_backgroundJob(t *testing.T) {
 	})
 }
 
-// A target that has no shell and loses the terminal is hung up, once.
+// A target without a shell that loses the terminal gets SIGHUP once.
 func TestTerminalSuspended_orphanedJob(t *testing.T) {
 	inSession(t, func(s session) {
 		_, foreign := s.startParent(true)
@@ -100,7 +100,7 @@ func TestTerminalSuspended_orphanedJob(t *testing.T) {
 	})
 }
 
-// A pager of the job reads while the target has the foreground: the job takes it back and continues.
+// A pager of the job reads while the target has the foreground: the job takes the foreground back and continues.
 func TestTerminalReclaim(t *testing.T) {
 	inSession(t, func(s session) {
 		pager := s.start(0, "read")
@@ -157,7 +157,7 @@ func TestTerminalReclaim_asPID1(t *testing.T) {
 	})
 }
 
-// Suspend suspends the whole group though its caller catches the signal, and afterwards the caller catches it again.
+// Suspend suspends the whole group although its caller catches the signal. Afterwards the caller catches it again.
 func TestTerminalSuspend(t *testing.T) {
 	inSession(t, func(s session) {
 		other := s.startReady(0, "wait")

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Each situation has the answer that a shell's user expects.
+// Each situation has the answer that a user of a shell expects.
 func TestAnswer(t *testing.T) {
 	const none = 0
 	const (

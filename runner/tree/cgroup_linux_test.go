@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// findCgroup takes the first mount where a cgroup can be made. If there is none, its error tells what is wrong with the
-// mount that shows graceful's own cgroup.
+// findCgroup uses the first mount in which graceful can make a cgroup. If there is none, the error describes the
+// problem of the mount that shows graceful's own cgroup.
 func TestFindCgroup_mounts(t *testing.T) {
 	procs := fmt.Sprintf("1\n%d\n", os.Getpid())
 	good := cgroupDir(t, map[string]string{"cgroup.procs": procs, "cgroup.type": "domain\n", "cgroup.kill": ""})
@@ -52,7 +52,7 @@ func TestFindCgroup_mounts(t *testing.T) {
 	}
 }
 
-// cgroupDir makes a directory with the given files, as a cgroup has them.
+// cgroupDir makes a directory with the given files, like a cgroup's.
 func cgroupDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -64,13 +64,13 @@ func cgroupDir(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// A cgroup that exists is used: a graceful process that made it was killed. A cgroup that cannot be killed is removed.
+// MakeCgroup uses an existing cgroup: the graceful that made it was killed. It removes a cgroup that cannot be killed.
 func TestMakeCgroup(t *testing.T) {
 	tr := &Tree{}
 	if err := tr.MakeCgroup(cgroupDir(t, map[string]string{"cgroup.kill": ""})); err != nil {
 		t.Error(err)
 	}
-	dir := filepath.Join(t.TempDir(), "new") // an ordinary directory, so that it has no cgroup.kill
+	dir := filepath.Join(t.TempDir(), "new") // an ordinary directory has no cgroup.kill
 	if err := tr.MakeCgroup(dir); err == nil || !strings.Contains(err.Error(), "cgroup.kill") {
 		t.Errorf("the error is %v", err)
 	}
@@ -79,7 +79,7 @@ func TestMakeCgroup(t *testing.T) {
 	}
 }
 
-// A process that is still in the cgroup, or in one below it, lives on outside of it.
+// A process that is still in the cgroup, or in a descendant of it, stays alive outside of it.
 func TestDisbandLeavesMembersAlive(t *testing.T) {
 	dir, err := FindCgroup(fmt.Sprintf("graceful-test-%d", os.Getpid()))
 	if err != nil {

@@ -17,11 +17,11 @@ import (
 	"graceful/runner/sigstate"
 )
 
-// counted is a real-time signal. The kernel queues each instance (signal(7)), so that two signals differ from one.
+// counted is a real-time signal. The kernel queues each instance (signal(7)), so two signals can be told from one.
 const counted syscall.Signal = 40
 
 // counter is a process that counts the instances of counted. It starts with the signal blocked, so that the kernel
-// keeps each instance.
+// queues each instance.
 type counter struct {
 	*exec.Cmd
 	ask    io.Writer
@@ -64,7 +64,7 @@ func startCounterGroup(t *testing.T) (leader, inside, outside counter) {
 	return leader, inside, startCounter(t, &syscall.SysProcAttr{Setpgid: true})
 }
 
-// counts asks each counter how many signals it has received since it was asked last, and joins the answers.
+// counts asks each counter for the number of signals since the last request, and joins the answers.
 func counts(t *testing.T, counters ...counter) string {
 	t.Helper()
 	var all []string
@@ -78,8 +78,7 @@ func counts(t *testing.T, counters ...counter) string {
 	return strings.Join(all, " ")
 }
 
-// runCounter is the process of a counter. For each line that it reads it prints the number of signals since the last
-// line.
+// runCounter is the process of a counter. For each input line it prints the number of signals since the last line.
 func runCounter() {
 	set := sigstate.SetOf(counted)
 	fd, err := unix.Signalfd(-1, &set, unix.SFD_NONBLOCK|unix.SFD_CLOEXEC)

@@ -14,7 +14,7 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// Kill, repeated, empties a tree with several sessions, with and without children files.
+// Repeated calls of Kill empty a tree with several sessions, with and without children files.
 func TestKillEmptiesTree(t *testing.T) {
 	for _, haveChildren := range []bool{true, false} {
 		t.Run(fmt.Sprintf("children files %t", haveChildren), func(t *testing.T) {
@@ -48,8 +48,8 @@ func TestKillEmptiesTree(t *testing.T) {
 	}
 }
 
-// Kill reaches the descendants of an orphaned member in the same pass: when that member dies, its children are
-// reparented to init and their origin is unknown.
+// Kill reaches the descendants of an orphaned member in the same pass. When that member dies, its children are
+// reparented to init, and their origin is unknown.
 func TestKill_orphanedDescendants(t *testing.T) {
 	self := os.Getpid()
 	root, child := startSleeper(t, nil), startSleeper(t, nil)
@@ -58,7 +58,7 @@ func TestKill_orphanedDescendants(t *testing.T) {
 		proctest.Process{PID: self, PPID: 1},
 		proctest.Process{PID: pids[0], PPID: 1, Threads: [][]int{{pids[1]}}},
 		proctest.Process{PID: pids[1], PPID: pids[0]}), true)
-	known := []procfs.Identity{{PID: pids[0], Start: uint64(pids[0])}} // as proctest has it
+	known := []procfs.Identity{{PID: pids[0], Start: uint64(pids[0])}} // as in proctest
 	tr := &Tree{level: Subreaper, self: self, root: self, proc: fs, orphaned: &orphanSpec{mark: unusedMark, known: known}}
 	found, denied := tr.Kill()
 	if slices.Sort(pids); !slices.Equal(pidsOf(found), pids) || denied != nil {
@@ -66,7 +66,7 @@ func TestKill_orphanedDescendants(t *testing.T) {
 	}
 }
 
-// A mistake that moves graceful into the cgroup of its run does not make it kill itself.
+// If graceful is moved into the cgroup of its run by mistake, it does not kill itself.
 func TestKill_cgroupThatHoldsGraceful(t *testing.T) {
 	tr := openLevel(t, Subreaper)
 	dir := cgroupDir(t, map[string]string{
@@ -98,8 +98,8 @@ func TestKillChildren(t *testing.T) {
 	checkUnharmed(t, child)
 }
 
-// KillBelow kills a cleanup command with all its descendants, also those that have left its group. At level Group it
-// kills the group only.
+// KillBelow kills a cleanup command and all its descendants, including those that have left its group. At level Group
+// it kills the group only.
 func TestKillBelow(t *testing.T) {
 	for _, c := range []struct {
 		level Level

@@ -9,7 +9,7 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// A look that took too long, and may have missed members, does not make the tree empty. That no child is left does.
+// A look that took too long may have missed members, so the tree does not count as empty. It does if no child is left.
 func TestEmpty_late(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t, proctest.Process{PID: self})
@@ -30,7 +30,7 @@ func TestEmpty_late(t *testing.T) {
 	}
 }
 
-// Members that a look has no time for are left out, and found by the next one.
+// Members omits members that a look has no time for; the next look finds them.
 func TestMembers_late(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t, proctest.Process{PID: self, Threads: [][]int{{1100}}}, proctest.Process{PID: 1100, PPID: self})

@@ -14,7 +14,7 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// A shell that starts a job and then executes graceful leaves graceful a child that is not a member.
+// If a shell starts a job and then executes graceful, the job is a child of graceful, but not a member.
 func TestOpenExcludesEarlierChildren(t *testing.T) {
 	before := startSleeper(t, &syscall.SysProcAttr{})
 	tr := openLevel(t, Subreaper)
@@ -35,7 +35,7 @@ func TestOpenExcludesEarlierChildren(t *testing.T) {
 	}
 }
 
-// At level Group the members are the processes of the target's group, and Kill kills no other one.
+// At level Group the members are the processes of the target's group, and Kill kills no other process.
 func TestMembers_groupLevel(t *testing.T) {
 	tr := openLevel(t, Group)
 	if tr.Members() != nil || !tr.Empty(false) {
@@ -99,7 +99,7 @@ func TestDescendants_realTree(t *testing.T) {
 		if got := fs.Children(root); len(got) != 2 {
 			t.Errorf("children files %t: %d children, want 2", haveChildren, len(got))
 		}
-		// A child that is left out is left out with its descendants.
+		// An omitted child is omitted with its descendants.
 		if got := fs.Descendants(root, fs.Children(root)[:1]); len(got) != 3 {
 			t.Errorf("children files %t: %d without one child, want 3", haveChildren, len(got))
 		}
@@ -109,7 +109,7 @@ func TestDescendants_realTree(t *testing.T) {
 	}
 }
 
-// A child that /proc hides (hidepid) is listed, with nothing but its pid.
+// Children lists a child that /proc hides (hidepid), with its pid only.
 func TestChildren_hidden(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t,
@@ -126,7 +126,7 @@ func TestChildren_hidden(t *testing.T) {
 	}
 }
 
-// Excluded children do not keep the tree from being empty, until their pids are reused.
+// Excluded children do not prevent an empty tree, until their pids are reused.
 func TestEmpty_excludedChildren(t *testing.T) {
 	self := os.Getpid()
 	tree := func(excluded []int, children ...int) *Tree {
@@ -164,7 +164,7 @@ func TestEmpty_excludedChildren(t *testing.T) {
 	}
 }
 
-// A group whose leader is an unreaped zombie is not empty: the next signal would go to group 0, the test's own.
+// A group with an unreaped zombie as its leader is not empty: the next signal would go to group 0, the test's own.
 func TestEmpty_unreapedLeader(t *testing.T) {
 	tr := openLevel(t, Group)
 	c := exec.Command("true")

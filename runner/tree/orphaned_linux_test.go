@@ -16,8 +16,8 @@ import (
 // unusedMark is a variable that no process has.
 const unusedMark = "TREE_TEST_MARK=unused"
 
-// A known process is found with its descendants, and no other process of its tree. Its identity must match, and it must
-// not be born before the run.
+// OpenOrphaned finds a known process with its descendants, and no other process of its tree. The identity must match,
+// and the process must not be born before the run.
 func TestOpenOrphaned_knownProcess(t *testing.T) {
 	root, all := startTree(t)
 	fs := openLevel(t, Subreaper).proc
@@ -46,7 +46,7 @@ func TestOpenOrphaned_knownProcess(t *testing.T) {
 	if got := pidsOf(tr.Members()); !slices.Equal(got, want) || tr.Empty(false) {
 		t.Errorf("members %v, want %v", got, want)
 	}
-	// Children of a parent that dies first are found as children of the test.
+	// If a parent dies first, its children are found as children of the test.
 	waitUntil(t, tr, "not empty", func() bool {
 		found, denied := tr.Kill()
 		for _, p := range found {
@@ -65,7 +65,7 @@ func TestOpenOrphaned_knownProcess(t *testing.T) {
 	}
 }
 
-// A process is found by a variable in its environment, if the whole name and value match.
+// OpenOrphaned finds a process by a variable in its environment. The whole name and value must match.
 func TestOpenOrphaned_mark(t *testing.T) {
 	mark := fmt.Sprintf("TREE_TEST_MARK=%d", time.Now().UnixNano())
 	name, value, _ := strings.Cut(mark, "=")
@@ -90,7 +90,7 @@ func TestOpenOrphaned_mark(t *testing.T) {
 	}
 }
 
-// What graceful itself starts, for instance a cleanup command, is a member with its descendants.
+// A process that graceful itself starts, for example a cleanup command, is a member with its descendants.
 func TestOpenOrphaned_ownChildren(t *testing.T) {
 	tr := openOrphaned(t, unusedMark, nil, 0)
 	root, all := startTree(t)
@@ -108,7 +108,7 @@ func TestOpenOrphaned_ownChildren(t *testing.T) {
 	})
 }
 
-// graceful refuses a run that it descends from: it would be killed with it, and not finish the run.
+// graceful refuses a run if it descends from it: it would be killed with the run, and could not finish it.
 func TestOpenOrphaned_refusesOwnAncestors(t *testing.T) {
 	fs := openLevel(t, Subreaper).proc
 	for name, pid := range map[string]int{"the test": os.Getpid(), "its parent": os.Getppid()} {
@@ -130,7 +130,7 @@ func TestOpenOrphaned_refusesOwnAncestors(t *testing.T) {
 			}
 		}
 	}
-	for _, kv := range os.Environ() { // one that the test was started with and still has
+	for _, kv := range os.Environ() { // a variable from the start of the test that it still has
 		if name, value, _ := strings.Cut(kv, "="); value != "" {
 			if v, ok := fs.Environ(os.Getpid(), name); ok && v == value {
 				if _, err := OpenOrphaned(kv, nil, 0); err == nil {
@@ -154,7 +154,7 @@ func openOrphaned(t *testing.T, mark string, known []procfs.Identity, since time
 	return tr
 }
 
-// inOneHour returns a time since boot before which every present process was born.
+// inOneHour returns a time since boot that is later than the births of all present processes.
 func inOneHour(t *testing.T) time.Duration {
 	t.Helper()
 	var now unix.Timespec

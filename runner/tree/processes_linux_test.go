@@ -17,10 +17,10 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Variables that turn the test binary into a process of a test.
+// Variables that make the test binary a process of a test.
 const (
 	roleVariable  = "TREE_TEST_ROLE" // sleep, count
-	depthVariable = "TREE_TEST"      // how many more generations startTree has
+	depthVariable = "TREE_TEST"      // how many more generations startTree starts
 )
 
 // patience limits how long a test waits for a process.
@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// roleCommand returns a command that runs the test binary in a role. A role reads a pipe, which closes when the test
-// ends.
+// roleCommand returns a command that runs the test binary in a role. A role reads from a pipe, which closes when the
+// test ends.
 func roleCommand(t *testing.T, role string, attr *syscall.SysProcAttr) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -94,7 +94,7 @@ func startTree(t *testing.T) (root int, pids []int) {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 		_ = c.Wait()
-		// The pipe reports its end when the last process has ended.
+		// The pipe ends when the last process has ended.
 		_ = r.SetReadDeadline(time.Now().Add(patience))
 		_, _ = io.Copy(io.Discard, r)
 		r.Close()
@@ -111,8 +111,8 @@ func startTree(t *testing.T) (root int, pids []int) {
 	return c.Process.Pid, pids
 }
 
-// runTreeProcess is a process of startTree. It writes its pid to descriptor 3 and starts two children, one of them from
-// another thread and in a session of its own.
+// runTreeProcess is a process of startTree. It writes its pid to descriptor 3 and starts two children. It starts one of
+// them from another thread and in a new session.
 func runTreeProcess(depth string) {
 	pids := os.NewFile(3, "pids")
 	fmt.Fprintln(pids, os.Getpid())
@@ -163,7 +163,7 @@ func kill(t *testing.T, c *exec.Cmd) {
 	}
 }
 
-// endedBy reaps a process and returns the signal that killed it. It sends SIGKILL if no other signal has arrived.
+// endedBy reaps a process and returns the signal that ended it. It sends SIGKILL if no other signal has arrived.
 func endedBy(t *testing.T, c *exec.Cmd) syscall.Signal {
 	t.Helper()
 	late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
@@ -172,7 +172,7 @@ func endedBy(t *testing.T, c *exec.Cmd) syscall.Signal {
 	return c.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
 
-// checkUnharmed ends a sleeper with SIGTERM and checks that it did not receive SIGKILL before.
+// checkUnharmed ends a sleeper with SIGTERM and checks that it has not received SIGKILL before.
 func checkUnharmed(t *testing.T, c *exec.Cmd) {
 	t.Helper()
 	if err := c.Process.Signal(unix.SIGTERM); err != nil {
@@ -183,7 +183,7 @@ func checkUnharmed(t *testing.T, c *exec.Cmd) {
 	}
 }
 
-// isAlive reports whether a process exists and is no zombie.
+// isAlive reports whether a process exists and is not a zombie.
 func isAlive(fs *procfs.FS, pid int) bool {
 	p, ok := fs.Read(pid)
 	return ok && !p.Dead
@@ -199,7 +199,7 @@ func waitDead(t *testing.T, fs *procfs.FS, pid int) {
 	}
 }
 
-// waitUntil waits for a condition. It reaps the orphans of earlier tests, which are reparented to the test binary.
+// waitUntil waits for a condition. It reaps orphans of earlier tests, which are reparented to the test binary.
 func waitUntil(t *testing.T, tr *Tree, otherwise string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
@@ -212,7 +212,7 @@ func waitUntil(t *testing.T, tr *Tree, otherwise string, condition func() bool) 
 	}
 }
 
-// openLevel opens a tree, or skips the test where that or /proc is impossible.
+// openLevel opens a tree, or skips the test where that fails or /proc is missing.
 func openLevel(t *testing.T, level Level) *Tree {
 	t.Helper()
 	tr, _, err := Open(level)
@@ -231,7 +231,7 @@ func pidsOf(processes []procfs.Process) (pids []int) {
 	return pids
 }
 
-// without returns a copy of pids that lacks one.
+// without returns a copy of pids without one pid.
 func without(pids []int, pid int) []int {
 	return slices.DeleteFunc(slices.Clone(pids), func(p int) bool { return p == pid })
 }

@@ -12,8 +12,8 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// The group is signalled until the target is reaped. Then its id may be reused, and Signal reaches the members one by
-// one.
+// The group is signalled until the target is reaped. Afterwards its id may be reused, and Signal signals each member by
+// itself.
 func TestSignalGroup_reapedTarget(t *testing.T) {
 	tr := openLevel(t, Group)
 	target, first := startGroup(t)
@@ -51,7 +51,7 @@ func TestSignalGroup_targetLeadsNoGroup(t *testing.T) {
 	}
 }
 
-// A process that is gone is no error; one that may not be signalled is.
+// A missing process is no error; a process that may not be signalled is one.
 func TestExcept(t *testing.T) {
 	for err, want := range map[error]error{unix.ESRCH: nil, unix.EPERM: unix.EPERM, nil: nil} {
 		if got := except(unix.ESRCH, err); got != want {
@@ -60,7 +60,7 @@ func TestExcept(t *testing.T) {
 	}
 }
 
-// A process that has reused the pid of a member is not signalled.
+// Signal does not signal a process that has reused the pid of a member.
 func TestSignal_reusedPID(t *testing.T) {
 	tr := openLevel(t, Group)
 	root, _ := startTree(t)
@@ -68,7 +68,7 @@ func TestSignal_reusedPID(t *testing.T) {
 	if !ok {
 		t.Fatal("our own child cannot be read")
 	}
-	p.PPID = 1 // not a child of the test, so that its identity is checked
+	p.PPID = 1 // not a child of the test, so that signal checks its identity
 	p.Start--  // another process had the pid
 	if err := tr.signal(p, unix.SIGKILL); err != unix.ESRCH {
 		t.Errorf("error %v, want ESRCH", err)
@@ -78,8 +78,8 @@ func TestSignal_reusedPID(t *testing.T) {
 	}
 }
 
-// No member receives a signal twice, inside the target's group or outside, before and after the target's end. Many
-// programs take a second stop signal as "abort now".
+// No member receives a signal twice: inside the target's group or outside, before or after the target's end. Many
+// programs treat a second stop signal as "abort now".
 func TestSignalReachesEachMemberOnce(t *testing.T) {
 	for _, level := range []Level{Group, Subreaper} {
 		t.Run(string(level), func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestSignalReachesEachMemberOnce(t *testing.T) {
 	}
 }
 
-// outsideCount is how many of one signal to the tree reach a process outside the target's group.
+// outsideCount is how many instances of one signal to the tree reach a process outside the target's group.
 func outsideCount(level Level) string {
 	if level == Subreaper {
 		return "1"
@@ -136,8 +136,8 @@ func TestSignal_memberLeavesGroup(t *testing.T) {
 	}
 }
 
-// Children of a member that dies of the signal are reparented to graceful during the search and receive the signal
-// once. What a living member starts after the signal receives none.
+// When a member dies of the signal, its children are reparented to graceful during the search, and receive the signal
+// once. A process that a live member starts after the signal receives none.
 func TestSignalOrphans_reparentedMeanwhile(t *testing.T) {
 	self := os.Getpid()
 	var counters []counter
@@ -183,8 +183,8 @@ func TestSignalOrphans_reparentedMeanwhile(t *testing.T) {
 }
 
 // procSequence returns a /proc that changes: the n-th read of graceful's children shows the n-th list of processes, and
-// each further read the last one. The first process of each list is graceful. Its children file is a FIFO, whose writer
-// notices each reader.
+// each further read shows the last one. The first process of each list is graceful. Its children file is a FIFO, so
+// that its writer notices each reader.
 func procSequence(t *testing.T, steps ...[]proctest.Process) *procfs.FS {
 	t.Helper()
 	graceful := steps[0][0]
@@ -238,8 +238,8 @@ func procSequence(t *testing.T, steps ...[]proctest.Process) *procfs.FS {
 	return procfs.Fake(root, true)
 }
 
-// Only members that StopGroup has not asked receive the next stop signal. A later process receives it too: its parent,
-// the test, was not asked.
+// Only members without a signal from StopGroup receive the next stop signal. A later process receives it, too: its
+// parent, the test, has received none.
 func TestSignalRest_afterStopGroup(t *testing.T) {
 	for _, level := range []Level{Group, Subreaper} {
 		t.Run(string(level), func(t *testing.T) {
@@ -266,7 +266,7 @@ func TestSignalRest_afterStopGroup(t *testing.T) {
 	}
 }
 
-// Without /proc, every member of the group counts as asked.
+// Without /proc, every member of the group counts as having received the signal.
 func TestSignalRest_withoutProc(t *testing.T) {
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
 	tr := &Tree{level: Group, self: os.Getpid(), root: os.Getpid()}
