@@ -28,7 +28,7 @@ func TestRecover_endOfTargetIsUnknown(t *testing.T) {
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
 		if run.Reason() != "recovered" || run.Status() != 125 || run.Target.Duration != time.Hour ||
 			slices.Contains(s.calls, "start target") {
-			t.Errorf("%v: after %q it came to %+v", state, s.calls, run)
+			t.Errorf("%v: after %q the run is %+v", state, s.calls, run)
 		}
 		if !run.Cleanup.Entries.At(0).Outcome.Interrupted && run.Cleanup.Entries.At(0).Progress == cleanup.Ended {
 			continue
@@ -43,16 +43,16 @@ func TestRecover_interruptedCommand(t *testing.T) {
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
 		interrupted := run.Cleanup.Entries.At(2).Outcome.Interrupted
 		if got := commandsStarted(s); got != "2s 1s" || !interrupted || run.State != machine.Done {
-			t.Errorf("%s were started, and it came to %+v", got, run)
+			t.Errorf("started %s; the run is %+v", got, run)
 		}
 		again, s := recoverRun(t, run, true, true, func(*watchedSystem) {})
 		failed := again.Cleanup.Entries.At(2).Outcome.Failed()
 		if got := commandsStarted(s); got != "3s" || failed || again.State != machine.Done {
-			t.Errorf("afterwards %s were started, and it came to %+v", got, again)
+			t.Errorf("after the retry: started %s; the run is %+v", got, again)
 		}
 		_, s = recoverRun(t, r, true, true, func(*watchedSystem) {})
 		if got := commandsStarted(s); got != "3s 2s 1s" {
-			t.Errorf("at once %s were started", got)
+			t.Errorf("with the retry at once: started %s", got)
 		}
 	}
 }
@@ -66,15 +66,15 @@ func TestRecover_commandStillRuns(t *testing.T) {
 			s.at(5*time.Second, func() { s.others = nil })
 		})
 		if got := commandsStarted(s); got != "2s 1s" {
-			t.Errorf("%s were started", got)
+			t.Errorf("started %s", got)
 		}
 		last := run.Cleanup.Entries.At(2)
 		unknown := strings.Contains(last.Outcome.Error, "nobody knows how")
 		if last.Outcome.Interrupted == sameBoot || sameBoot && !unknown {
-			t.Errorf("the sameBoot boot %t: %+v", sameBoot, last)
+			t.Errorf("same boot %t: %+v", sameBoot, last)
 		}
 		if sameBoot && !strings.HasPrefix(s.did[0], "5") {
-			t.Errorf("it was not waited for: %q", s.did)
+			t.Errorf("graceful did not wait for the command: %q", s.did)
 		}
 	}
 }
@@ -89,7 +89,7 @@ func TestRecover_pidAlone(t *testing.T) {
 		})
 		signalled := func(call string) bool { return strings.HasPrefix(call, "all of") }
 		if !run.Cleanup.Entries.At(2).Outcome.Interrupted || slices.ContainsFunc(s.calls, signalled) {
-			t.Errorf("start time %d: after %q it came to %+v", start, s.calls, run.Cleanup)
+			t.Errorf("start time %d: after %q the commands are %+v", start, s.calls, run.Cleanup)
 		}
 	}
 	r.Target.Start = 0

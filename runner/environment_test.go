@@ -20,13 +20,13 @@ func TestRunEnv(t *testing.T) {
 	}
 	want := []string{"A=9", "AB=2", "B=x=y", "A=3"}
 	if got := process.Setenv(env, "A", "9"); !slices.Equal(got, want) || env[0] != "A=1" {
-		t.Errorf("setenv made %q of %q", got, env)
+		t.Errorf("Setenv returns %q; env is %q", got, env)
 	}
 	r := Run{ID: "id", Config: Config{Name: "job", Env: []string{"GRACEFUL_RUN_ID=outer"}}}
 	if got := r.mark(r.Config.Env, time.Minute); !slices.Equal(got, []string{
 		"GRACEFUL_RUN_ID=id", "GRACEFUL_NAME=job", "GRACEFUL_STOP_BUDGET=1m0s",
 	}) {
-		t.Errorf("a run's environment is %q", got)
+		t.Errorf("the environment of a run is %q", got)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestOutcomeEnv(t *testing.T) {
 		}
 		c.target.Ended = true
 		if got := outcomeEnv(Run{Run: machine.Run{Target: c.target, Stop: c.stop}}, 4); !slices.Equal(got, want) {
-			t.Errorf("%s: it gets %q, want %q", name, got, want)
+			t.Errorf("%s: the command gets %q, want %q", name, got, want)
 		}
 	}
 }

@@ -55,19 +55,19 @@ func TestAwaitExit_withoutDescriptors(t *testing.T) {
 	}
 	_ = command.Process.Kill()
 	if got := <-p.exits; got != first || len(p.pidfds) != 0 {
-		t.Errorf("%v has ended, and %d descriptors are taken", got, len(p.pidfds))
+		t.Errorf("the end of %v is reported; %d descriptors are in use", got, len(p.pidfds))
 	}
 	_ = command.Wait()
 	if p.awaitExit(first) || p.Alive(first) || len(p.pidfds) != 0 {
-		t.Error("a reaped process is watched")
+		t.Error("awaitExit accepts a reaped process")
 	}
 	for n := range 2 {
 		leaveDescriptors(t, n)
 		if watched, lives := p.awaitExit(second), p.Alive(second); watched || !lives || len(p.pidfds) != 0 {
-			t.Errorf("with %d descriptors: watched: %t, alive: %t, taken: %d", n, watched, lives, len(p.pidfds))
+			t.Errorf("with %d descriptors: watched: %t, alive: %t, in use: %d", n, watched, lives, len(p.pidfds))
 		}
 	}
 	if len(p.exits) > 0 {
-		t.Error("an end was reported of a process that runs")
+		t.Error("the end of a running process was reported")
 	}
 }

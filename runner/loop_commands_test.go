@@ -25,7 +25,7 @@ func TestHandleEnd_reusedPID(t *testing.T) {
 				endsAfter(time.Second)(s)
 			})
 			if want := []string{"1s survivors terminated", "1s start 1s", "2s start 2s", "4s done"}; !slices.Equal(s.did, want) {
-				t.Errorf("it did %q, want %q", s.did, want)
+				t.Errorf("the loop did %q, want %q", s.did, want)
 			}
 			if run.Target.Duration != time.Second {
 				t.Errorf("the target took %v, want 1s", run.Target.Duration)
@@ -40,7 +40,7 @@ func TestReapAll_parallelCommandsEndTogether(t *testing.T) {
 	run, s := watched(t, config, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
 	want := []string{"1s survivors terminated", "1s start 1s", "1s start 1s", "1s start 2s", "1s start 2s", "3s done"}
 	if !slices.Equal(s.did, want) {
-		t.Errorf("it did %q, want %q", s.did, want)
+		t.Errorf("the loop did %q, want %q", s.did, want)
 	}
 	for c := range run.Cleanup.Entries.All() {
 		if c.Progress != cleanup.Ended || c.Outcome.Failed() {
@@ -54,7 +54,7 @@ func TestStartTarget_failureRunsCleanup(t *testing.T) {
 		run, s := watched(t, Config{}, []string{"1s"}, func(s *watchedSystem) { s.targetErr = err })
 		want := []string{"0s start 1s", "1s done"}
 		if !slices.Equal(s.did, want) || run.Status() != status || run.Reason() != "start-failed" {
-			t.Errorf("%v: it did %q with status %d for %s", err, s.did, run.Status(), run.Reason())
+			t.Errorf("%v: the loop did %q; status %d, reason %s", err, s.did, run.Status(), run.Reason())
 		}
 	}
 }
@@ -68,11 +68,11 @@ func TestHandleEnd_startFailsLate(t *testing.T) {
 	run, s := watched(t, Config{}, []string{"1s", "2s"}, script)
 	want := []string{"1s survivors terminated", "1s start 2s", "3s start 1s", "4s done"}
 	if !slices.Equal(s.did, want) || run.Status() != 126 || run.Reason() != "start-failed" {
-		t.Errorf("it did %q with status %d for %s", s.did, run.Status(), run.Reason())
+		t.Errorf("the loop did %q; status %d, reason %s", s.did, run.Status(), run.Reason())
 	}
 	late, next := run.Cleanup.Entries.At(1), run.Cleanup.Entries.At(0)
 	if late.Outcome.Error == "" || next.Outcome.Failed() {
-		t.Errorf("it is %+v, the next %+v", late, next)
+		t.Errorf("the command is %+v, the next one %+v", late, next)
 	}
 }
 
@@ -87,7 +87,7 @@ func TestStartCommand_resourcesNeverReturn(t *testing.T) {
 	}
 	never, next := run.Cleanup.Entries.At(1), run.Cleanup.Entries.At(0)
 	if !never.Outcome.Failed() || next.Outcome.Failed() {
-		t.Errorf("it is %+v, the next %+v", never, next)
+		t.Errorf("the command is %+v, the next one %+v", never, next)
 	}
 }
 
@@ -101,13 +101,13 @@ func TestSignalCommand_commandSurvivesSIGKILL(t *testing.T) {
 	least := time.Second + 30*time.Second + machine.CommandKillAfter + machine.AbandonAfter
 	started := slices.IndexFunc(s.did, func(did string) bool { return strings.HasSuffix(did, " start 1s") })
 	if started < 0 {
-		t.Fatalf("the next one did not run: %q", s.did)
+		t.Fatalf("the next command did not run: %q", s.did)
 	}
 	at, err := time.ParseDuration(strings.TrimSuffix(s.did[started], " start 1s"))
 	if err != nil || at < least || at > least+machine.AbandonAfter+time.Second {
-		t.Errorf("the next one ran after %v, want %v at least and a wait more at most", at, least)
+		t.Errorf("the next command ran after %v, want at least %v and at most one more wait", at, least)
 	}
 	if o := run.Cleanup.Entries.At(1).Outcome; o.Error == "" {
-		t.Errorf("its outcome is %+v", o)
+		t.Errorf("the outcome is %+v", o)
 	}
 }

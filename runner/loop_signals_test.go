@@ -32,7 +32,7 @@ func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
 		"command SIGKILL", // to the rest of its group
 	}
 	if !slices.Equal(s.calls, want) {
-		t.Errorf("it did\n\t%s\nwant\n\t%s", strings.Join(s.calls, "\n\t"), strings.Join(want, "\n\t"))
+		t.Errorf("the loop did\n\t%s\nwant\n\t%s", strings.Join(s.calls, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }
 
@@ -46,7 +46,7 @@ func TestForward_isRecordedAtOnce(t *testing.T) {
 	})
 	want := []string{"start target", "group SIGINT", "record", "look", "group SIGCONT"}
 	if got := s.calls[:min(len(s.calls), len(want))]; !slices.Equal(got, want) {
-		t.Errorf("it did %q, want %q", got, want)
+		t.Errorf("the loop did %q, want %q", got, want)
 	}
 }
 
@@ -60,7 +60,7 @@ func TestHandleSignal_duringCleanup(t *testing.T) {
 	})
 	want := []string{"1s survivors terminated", "1s start 10s", "11s done"}
 	if !slices.Equal(s.did, want) || run.Reason() != "exited" {
-		t.Errorf("it did %q for %s, want %q", s.did, run.Reason(), want)
+		t.Errorf("the loop did %q, reason %s, want %q", s.did, run.Reason(), want)
 	}
 	for _, sig := range signals {
 		if !slices.ContainsFunc(s.logged, func(r slog.Record) bool {
@@ -102,7 +102,7 @@ func TestLogTimeUp_noGraceIsNoWarning(t *testing.T) {
 }
 
 // A copy of a run keeps its deadlines when another copy advances.
-func TestDeadlines_copiesOfARunShareNone(t *testing.T) {
+func TestDeadlines_notSharedByCopies(t *testing.T) {
 	shown := machineIn(machine.Running)
 	shown.Deadlines = []machine.Deadline{
 		{Timer: machine.Timer{Name: machine.LimitTimer, ID: 7}, At: time.Unix(7, 0)},
@@ -118,12 +118,12 @@ func TestDeadlines_copiesOfARunShareNone(t *testing.T) {
 		t.Errorf("%d deadlines, want 3: %v", n, r.Deadlines)
 	}
 	if !slices.Equal(shown.Deadlines, before) {
-		t.Errorf("%v became %v", before, shown.Deadlines)
+		t.Errorf("deadlines %v became %v", before, shown.Deadlines)
 	}
 	// Starting a running timer again leaves one timer.
 	r, _ = machine.Advance(r, machine.TargetEnded{Ending: machine.Ending{}, After: 0}, time.Unix(102, 0))
 	if n := len(r.Deadlines); n != 3 || r.Deadlines[2].At != time.Unix(100, 0).Add(r.Policy.Grace) {
-		t.Errorf("the grace that had begun did not go on: %v", r.Deadlines)
+		t.Errorf("the grace timer was not kept: %v", r.Deadlines)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestComplete_startsNoTarget(t *testing.T) {
 		s.at(time.Second, func() { s.end(machine.Ending{Code: 4}, targetPID) })
 		l := loopOn(s, r)
 		if run := l.complete(); run.Status() != 4 || slices.Contains(s.calls, "start target") {
-			t.Errorf("after %q it ended with %+v", s.calls, run)
+			t.Errorf("after %q the run is %+v", s.calls, run)
 		}
 	})
 }

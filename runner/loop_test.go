@@ -35,13 +35,13 @@ var stopTimings = map[string]timingCase{
 	"without a grace SIGKILL comes at once": {Config{}, nil,
 		func(s *fakeSystem) { s.send(time.Second, unix.SIGTERM) },
 		[]string{"1s group terminated", "1s killed 100", "1s done"}},
-	"survivors have all of the grace when no stop had begun": {tenSeconds, nil,
+	"survivors have the whole grace without a stop": {tenSeconds, nil,
 		func(s *fakeSystem) {
 			s.living[7] = true
 			s.at(2*time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		},
 		[]string{"2s survivors terminated", "12s killed 7", "12s done"}},
-	"survivors have what a stop has left of it": {tenSeconds, nil,
+	"survivors have the rest of a stop's grace": {tenSeconds, nil,
 		func(s *fakeSystem) {
 			s.living[7] = true
 			s.onTerm[targetPID] = 4 * time.Second
@@ -64,7 +64,7 @@ var stopTimings = map[string]timingCase{
 			s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		},
 		[]string{"1s survivors terminated", "2s start 1s", "3s done"}},
-	"survivors that SIGKILL does not end are left after a while": {Config{Policy: machine.Policy{Grace: time.Second}}, nil,
+	"survivors that SIGKILL does not end are given up": {Config{Policy: machine.Policy{Grace: time.Second}}, nil,
 		func(s *fakeSystem) {
 			s.living[7], s.immortal[7] = true, true
 			s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
@@ -79,31 +79,31 @@ var commandTimings = map[string]timingCase{
 		[]string{
 			"1s survivors terminated", "1s start 1h", "31s command terminated",
 			"33s command killed", "33s start 1s", "34s done"}},
-	"one that acts on SIGTERM is not killed": {tenSeconds, []string{"1h"},
+	"a command that ends on SIGTERM is not killed": {tenSeconds, []string{"1h"},
 		func(s *fakeSystem) {
 			s.onTerm[201] = time.Second
 			s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		},
 		[]string{"1s survivors terminated", "1s start 1h", "31s command terminated", "32s done"}},
-	"one that cannot be killed is left": {tenSeconds, []string{"1s", "1h"},
+	"a command that SIGKILL does not end is given up": {tenSeconds, []string{"1s", "1h"},
 		func(s *fakeSystem) {
 			s.immortal[201] = true
 			s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		},
 		nil},
-	"for want of a resource a command is tried again": {tenSeconds, []string{"1s"},
+	"after a lack of resources a command is tried again": {tenSeconds, []string{"1s"},
 		func(s *fakeSystem) {
 			s.startErr = []error{unix.EAGAIN, unix.ENOMEM, nil}
 			s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		},
 		[]string{"1s survivors terminated", "1s fail 1s", "1.05s fail 1s", "1.1s start 1s", "2.1s done"}},
-	"a missing program is not": {tenSeconds, []string{"1s", "2s"},
+	"a missing program is not tried again": {tenSeconds, []string{"1s", "2s"},
 		func(s *fakeSystem) {
 			s.startErr = []error{errors.New("none")}
 			s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
 		},
 		[]string{"1s survivors terminated", "1s fail 2s", "1s start 1s", "2s done"}},
-	"one that could not be started leaves no timer behind": {tenSeconds, []string{"40s", "2s"},
+	"a command that was not started leaves no timer": {tenSeconds, []string{"40s", "2s"},
 		func(s *fakeSystem) {
 			s.startErr = []error{errors.New("none")}
 			s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) })
@@ -161,10 +161,10 @@ func TestLoop_timing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			run, did := simulate(t, c.config, c.commands, c.script)
 			if run.State != machine.Done || len(run.Deadlines) > 0 {
-				t.Errorf("it ended in %v, with deadlines %v", run.State, run.Deadlines)
+				t.Errorf("the run ended in state %v with deadlines %v", run.State, run.Deadlines)
 			}
 			if c.want != nil && !slices.Equal(did, c.want) {
-				t.Errorf("it did\n\t%s\nwant\n\t%s", strings.Join(did, "\n\t"), strings.Join(c.want, "\n\t"))
+				t.Errorf("the loop did\n\t%s\nwant\n\t%s", strings.Join(did, "\n\t"), strings.Join(c.want, "\n\t"))
 			}
 			for e := range run.Cleanup.Entries.All() {
 				if e.Progress != cleanup.Ended {

@@ -45,7 +45,7 @@ func FuzzMachine(f *testing.F) {
 			w.proceed()
 		}
 		if w.run.State != machine.Done {
-			t.Fatalf("it does not end: %+v", w.run)
+			t.Fatalf("the run does not end: %+v", w.run)
 		}
 		w.checkCommands()
 	})
@@ -98,18 +98,18 @@ func (w *world) checkCommands() {
 	for e := range w.run.Cleanup.Entries.All() {
 		if e.Progress == cleanup.Withdrawn {
 			if w.taken[e.ID] > w.retried[e.ID] { // unless the command was lost and retried
-				w.t.Errorf("command %d was withdrawn, and taken all the same", e.ID)
+				w.t.Errorf("command %d was withdrawn, but started", e.ID)
 			}
 			continue
 		}
 		if e.When == cleanup.AtStop {
 			if w.taken[e.ID] > 1 {
-				w.t.Errorf("on-stop command %d was taken %d times", e.ID, w.taken[e.ID])
+				w.t.Errorf("on-stop command %d was started %d times", e.ID, w.taken[e.ID])
 			}
 			continue
 		}
 		if w.taken[e.ID] != 1+w.retried[e.ID] {
-			w.t.Errorf("command %d was taken %d times, and retried %d times", e.ID, w.taken[e.ID], w.retried[e.ID])
+			w.t.Errorf("command %d was started %d times and retried %d times", e.ID, w.taken[e.ID], w.retried[e.ID])
 		}
 		order = append(order, e.ID)
 	}
@@ -243,7 +243,7 @@ func (w *world) handle(e machine.Event) {
 		w.keep(r)
 	}
 	if !reflect.DeepEqual(snapshotOf(before), was) {
-		w.t.Fatalf("%T made the machine change what it was given, from %+v to %+v", e, was, before)
+		w.t.Fatalf("%T made the machine change its input from %+v to %+v", e, was, before)
 	}
 	if after.State < before.State && !(again && after.State == machine.Cleaning) {
 		w.t.Fatalf("back from %v to %v on %T", before.State, after.State, e)
@@ -256,7 +256,7 @@ func (w *world) handle(e machine.Event) {
 		w.graceOver = true
 	}
 	if after.Cleanup.Clearing && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
-		w.t.Fatalf("%T: what commands leave is killed while one runs: %+v", e, after)
+		w.t.Fatalf("%T: the tree is killed while a command runs: %+v", e, after)
 	}
 	w.run = after
 	for c := range after.Cleanup.Entries.All() {
@@ -275,7 +275,7 @@ func (w *world) handle(e machine.Event) {
 				w.t.Fatalf("SIGKILL before the grace was over, in %v on %T", before.State, e)
 			}
 			if after.State == machine.Cleaning && len(after.Cleanup.Running(cleanup.AtExit)) > 0 {
-				w.t.Fatalf("SIGKILL to commands that run: %v", w.commands)
+				w.t.Fatalf("SIGKILL to running commands: %v", w.commands)
 			}
 		case machine.StartCommand:
 			w.start(a.ID, e)
@@ -333,7 +333,7 @@ func (w *world) replay() {
 	}
 	m.run.Deadlines = w.run.Deadlines // they are not recorded
 	if diff := cmp.Diff(w.run, m.run, runOptions); diff != "" {
-		w.t.Fatalf("remembered otherwise: %s", diff)
+		w.t.Fatalf("the replayed run differs: %s", diff)
 	}
 	w.run = m.run
 }

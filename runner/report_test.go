@@ -66,7 +66,7 @@ func reportCases() map[string]reportCase {
 		"a program that ends": {Config{OnExit: commands("1s", "2s"), OnStop: commands("1s")},
 			func(s *fakeSystem) { s.at(time.Second, func() { s.end(machine.Ending{Code: 7}, targetPID) }) }, nil,
 			[]string{`"stop": null`, `"exit_code": 7`, `"outcome": "not-run"`, `"user_ms": 1.5`}},
-		"a stop with all that there is": {
+		"a stop with every option": {
 			Config{
 				OnStop: commands("1s", "60s"), OnExit: commands("1s", "60s"),
 				Policy: machine.Policy{Grace: 5 * time.Second, Drain: 3 * time.Second}},
@@ -126,7 +126,7 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 				m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
 				live, read := reportText(t, done, h), reportText(t, m.run, m.history)
 				if live != read {
-					t.Errorf("the live report is\n%s\nand that of the ledger\n%s", live, read)
+					t.Errorf("the live report is\n%s\nthe report from the ledger is\n%s", live, read)
 				}
 				for _, want := range c.want {
 					if !strings.Contains(live, want) {
@@ -193,7 +193,7 @@ func TestReport_leftProcesses(t *testing.T) {
 		killed := []report.Process{{PID: 7, Name: "p"}, {PID: 8, Name: "p"}}
 		if !slices.Equal(done.Left, killed[:1]) || !slices.Equal(done.Killed, killed) ||
 			done.Emptied != nil || !done.Escalated {
-			t.Errorf("it tells %+v", done)
+			t.Errorf("the report has %+v", done)
 		}
 	})
 }
@@ -213,6 +213,6 @@ func TestReport_retriedCommand(t *testing.T) {
 		h.Happened(was.Run, r.Run, e, time.Unix(int64(i), 0))
 	}
 	if c := h.Report(r.Run, time.Now()).Commands[0]; c.Outcome != "not-started" || c.PID != nil || c.Started != nil {
-		t.Errorf("it tells %+v", c)
+		t.Errorf("the report has %+v", c)
 	}
 }

@@ -100,7 +100,7 @@ func TestRegister_noSpaceForEvents(t *testing.T) {
 		t.Helper()
 		room := l.run.Run
 		if want := int64(l.command(id).RecordSize()) + journal.Room(room, 0); runLedger.asked != want {
-			t.Errorf("%d bytes were to be reserved, want %d", runLedger.asked, want)
+			t.Errorf("reserved %d bytes, want %d", runLedger.asked, want)
 		}
 	}
 	got := ask("k")
@@ -109,7 +109,7 @@ func TestRegister_noSpaceForEvents(t *testing.T) {
 	}
 	runLedger.reserve = nil
 	if got := ask("k"); got != (machine.Answer{ID: 4}) || len(runLedger.records) != 1 || l.command(4).EnvOf != 0 {
-		t.Errorf("afterwards: %+v, recorded %s", got, runLedger.records)
+		t.Errorf("after the refusal: %+v, recorded %s", got, runLedger.records)
 	}
 	wantAsked(4)
 	l.handle(machine.Withdrawn{ID: 1})
@@ -117,7 +117,7 @@ func TestRegister_noSpaceForEvents(t *testing.T) {
 	wantAsked(5)
 	runLedger.asked = 0
 	if got := ask("k"); got != (machine.Answer{ID: 4}) || runLedger.asked != 0 {
-		t.Errorf("asked again: %+v, %d bytes", got, runLedger.asked)
+		t.Errorf("a repeated request: %+v, %d bytes", got, runLedger.asked)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestRegister_ledgerFails(t *testing.T) {
 					got = append(got, c.ID)
 				}
 				if !slices.Equal(got, ids) {
-					t.Errorf("there are %v, want %v", got, ids)
+					t.Errorf("the commands are %v, want %v", got, ids)
 				}
 			}
 			runLedger.err = err
@@ -162,16 +162,16 @@ func TestRegister_ledgerFails(t *testing.T) {
 			runLedger.err = nil
 			got := ask(0)
 			if got.Refusal != "" || got.ID != map[bool]int{true: 3, false: 4}[full] {
-				t.Errorf("afterwards: %+v", got)
+				t.Errorf("after the withdrawal: %+v", got)
 			}
 			want(append(left, got.ID)...)
 			if c := l.command(got.ID); c.EnvOf != 0 || len(c.Env) != 1 {
-				t.Errorf("its environment is in no record: %+v", c)
+				t.Errorf("no record has its environment: %+v", c)
 			}
 			// A process that resumes the run from these records has the same run.
 			m, err := remember(runLedger.records)
 			if diff := cmp.Diff(l.run, m.run, runOptions); err != nil || diff != "" {
-				t.Errorf("remembered otherwise: %v %s", err, diff)
+				t.Errorf("the replayed run differs: %v %s", err, diff)
 			}
 		})
 	}

@@ -10,7 +10,7 @@ import (
 
 // If new processes appear faster than they are killed, graceful gives up after twice the patience. A process that is
 // slow to end has the whole patience.
-func TestSweeper_storm(t *testing.T) {
+func TestSweeper_membersKeepForking(t *testing.T) {
 	const patience = 200 * time.Millisecond
 	for name, c := range map[string]struct {
 		born func(pass int) []procfs.Process
@@ -22,8 +22,8 @@ func TestSweeper_storm(t *testing.T) {
 			p[0].Exiting = true
 			return p
 		}, 2 * patience},
-		"one that stays": {func(int) []procfs.Process { return processesOf(7) }, patience},
-		"one that ends slowly": {func(int) []procfs.Process {
+		"a process that stays": {func(int) []procfs.Process { return processesOf(7) }, patience},
+		"a process that ends slowly": {func(int) []procfs.Process {
 			p := processesOf(7)
 			p[0].Exiting = true
 			return p

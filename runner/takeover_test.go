@@ -47,10 +47,10 @@ func TestTakeOver_targetIsNotRecorded(t *testing.T) {
 	})
 	if run.Target.PID != targetPID ||
 		run.Target.Ending.Signal != int(unix.SIGTERM) || !run.Stop.PeerEnded {
-		t.Errorf("it came to %+v", run)
+		t.Errorf("the run is %+v", run)
 	}
 	if s.target != targetPID {
-		t.Errorf("signals were for the group of %d", s.target)
+		t.Errorf("the target of signals is %d", s.target)
 	}
 	if got := strings.Join(runLedger.events(), ", "); got != "target started, orphaned, sent, target ended, tree emptied" {
 		t.Errorf("recorded: %s", got)
@@ -62,7 +62,7 @@ func TestTakeOver_noTarget(t *testing.T) {
 	run, s, _ := takeOver(t, r, func(s *watchedSystem) { s.byGuard = nil })
 	if run.Status() != 125 || run.Reason() != "orphaned" || run.Target.PID != 0 ||
 		slices.Contains(s.calls, "start target") {
-		t.Errorf("after %q it came to %+v", s.calls, run)
+		t.Errorf("after %q the run is %+v", s.calls, run)
 	}
 	if e := run.Cleanup.Entries.At(0); e.Progress != cleanup.Ended || e.Outcome.Failed() {
 		t.Errorf("the cleanup command: %+v", e)
@@ -77,7 +77,7 @@ func TestTakeOver_targetHasEnded(t *testing.T) {
 		s.end(machine.Ending{}, targetPID)
 	})
 	if run.Status() != 0 || run.Stop.PeerEnded {
-		t.Errorf("it came to %+v", run)
+		t.Errorf("the run is %+v", run)
 	}
 }
 
@@ -86,17 +86,17 @@ func TestTakeOver_childWasReaped(t *testing.T) {
 	r := runIn(machine.Running)
 	run, s, _ := takeOver(t, r, func(s *watchedSystem) { s.byGuard = nil })
 	if run.Status() != 125 || run.Reason() != "recovered" || slices.Contains(s.calls, "group SIGTERM") {
-		t.Errorf("after %q it came to %+v", s.calls, run)
+		t.Errorf("after %q the run is %+v", s.calls, run)
 	}
 	run, s, _ = takeOver(t, startedRun(900), func(s *watchedSystem) { s.byGuard = nil })
 	unknown := strings.Contains(run.Cleanup.Entries.At(2).Outcome.Error, "nobody knows how")
 	if got := commandsStarted(s); got != "2s 1s" || !unknown {
-		t.Errorf("%s were started, and it came to %+v", got, run)
+		t.Errorf("started %s; the run is %+v", got, run)
 	}
 }
 
 // After a takeover, a target that exits with 0 was stopped. So the run has failed.
-func TestTakeOver_isNoSuccess(t *testing.T) {
+func TestTakeOver_targetExitsWithZero(t *testing.T) {
 	r := runIn(machine.Running)
 	run, _, _ := takeOver(t, r, func(s *watchedSystem) {
 		s.living[targetPID] = true
@@ -215,7 +215,7 @@ func TestGoOnWithoutGuard(t *testing.T) {
 			s.at(time.Minute, func() { s.end(machine.Ending{Code: 3}, targetPID) })
 		}, func(*loop) {})
 		if want := orphaned; run.Stop.Recovered != want || (run.Target.Ending.Code == 3) == want {
-			t.Errorf("orphaned %t: after %q it came to %+v", orphaned, s.calls, run)
+			t.Errorf("orphaned %t: after %q the run is %+v", orphaned, s.calls, run)
 		}
 	}
 }

@@ -31,12 +31,12 @@ func TestInfo_String(t *testing.T) {
 		"v1.2.4-0.20260102030405-0123456789ab+dirty": "v1.2.4-0.20260102030405-0123456789ab+dirty",
 	} {
 		if got, want := describe(built(version)).String(), want+" "+moment+" go9 "+platform; got != want {
-			t.Errorf("it is %q, want %q", got, want)
+			t.Errorf("String is %q, want %q", got, want)
 		}
 	}
 	got := describe(&debug.BuildInfo{GoVersion: "go9"}).String()
 	if want := "unknown go9 " + platform; got != want {
-		t.Errorf("without version control it is %q, want %q", got, want)
+		t.Errorf("without version control String is %q, want %q", got, want)
 	}
 }
 

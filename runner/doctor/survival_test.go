@@ -26,7 +26,7 @@ func TestSurvival(t *testing.T) {
 	}{
 		{"by default", false, found, true, none, "ended run", "left lost", "gone lost"},
 		{"with a state directory", false, found, true, disk, "ended run", "recovered recovered", "gone recovered"},
-		{"with one in memory", false, found, true, memory, "ended run", "recovered recovered", "gone lost"},
+		{"with a state directory in memory", false, found, true, memory, "ended run", "recovered recovered", "gone lost"},
 		{"without a guard", false, found, false, none, "", "left lost", "gone lost"},
 		{"as PID 1", true, found, false, none, "", "gone lost", "gone lost"},
 		{"as PID 1 with a state directory", true, pid1NoProc, false, disk, "", "gone recovered", "gone recovered"},

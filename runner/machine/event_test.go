@@ -55,7 +55,7 @@ func checkEffects(t *testing.T, effects map[string]effect) {
 }
 
 // An event changes only the fields for its own data.
-func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
+func TestNext_changesOnlyFieldsOfTheEvent(t *testing.T) {
 	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
 	checkEffects(t, map[string]effect{
 		"the target's pid": {runIn(Starting), TargetStarted{PID: 100}, func(r *Run) {
@@ -91,7 +91,7 @@ func TestNext_changesOnlyWhatTheEventTells(t *testing.T) {
 	})
 }
 
-func TestNext_changesOnlyTheCommand(t *testing.T) {
+func TestNext_changesOnlyFieldsOfTheCommand(t *testing.T) {
 	timedOut := entry(2, func(c *cleanup.Entry) { c.TimedOut = true })
 	unstarted := runIn(Cleaning, notStarted(2))
 	lastCleared := runIn(Cleaning, clearing, entry(1, func(c *cleanup.Entry) { c.Progress = cleanup.Ended }))
@@ -177,7 +177,7 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 			got, todo := Next(c.run, e)
 			acts := !cmp.Equal(c.run, got, sameRun) || len(todo) > 0
 			if means := slices.Contains(c.meaning, name); acts != means {
-				t.Errorf("%s: %q: acts on it: %t, want %t: %+v, %+v", c.name, name, acts, means, got, todo)
+				t.Errorf("%s: %q: has an effect: %t, want %t: %+v, %+v", c.name, name, acts, means, got, todo)
 			}
 		}
 	}
@@ -186,8 +186,8 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 // The machine does not signal a command without a pid: for kill(2), 0 means graceful's own group.
 func TestNext_signalsNoCommandWithoutPID(t *testing.T) {
 	for name, e := range map[string]Event{
-		"it is missing":       CommandFailed{ID: 2, Err: "none"},
-		"it started too late": CommandTimer{2, LimitTimer},
+		"its program is missing": CommandFailed{ID: 2, Err: "none"},
+		"it started too late":    CommandTimer{2, LimitTimer},
 	} {
 		_, todo := Next(runIn(Cleaning, notStarted(2)), e)
 		for _, a := range todo {

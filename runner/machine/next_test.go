@@ -257,10 +257,10 @@ func TestNext_commandNeverStarts(t *testing.T) {
 }
 
 // A slow start does not reduce the time limit of the command.
-func TestNext_limitFromTheStart(t *testing.T) {
+func TestNext_limitBeginsWithTheStart(t *testing.T) {
 	_, todo := Next(runIn(Cleaning, notStarted(2)), CommandStarted{ID: 2, PID: 200})
 	if len(todo) != 1 || todo[0].(startTimer).timer != (Timer{Name: LimitTimer, ID: 2}) {
-		t.Errorf("it does %+v", todo)
+		t.Errorf("the actions are %+v", todo)
 	}
 }
 

@@ -102,7 +102,7 @@ func TestExited_startsCommand(t *testing.T) {
 			t.Errorf("%v: %v, %+v", state, todo, e)
 		}
 		if again, todo := Next(r, ProcessExited{3}); len(todo) > 0 || again.State != r.State {
-			t.Errorf("%v: it is started again: %v", state, todo)
+			t.Errorf("%v: the command is started again: %v", state, todo)
 		}
 	}
 	if _, todo := Next(withWaiting(Running), ProcessExited{1}); len(todo) > 0 {
@@ -119,7 +119,7 @@ func TestExited_commandRunsIntoCleaning(t *testing.T) {
 		t.Fatalf("in %v: %v", r.State, todo)
 	}
 	if r, todo = Next(r, CommandEnded{ID: 3}); !r.Cleanup.Clearing || last(todo) != (KillTree{}) {
-		t.Fatalf("its end: %v", todo)
+		t.Fatalf("after its end: %v", todo)
 	}
 	if _, todo = Next(r, TreeEmptied{}); last(todo) != (StartCommand{2}) {
 		t.Fatalf("then: %v", todo)
@@ -146,7 +146,7 @@ func TestExited_commandIsDelayed(t *testing.T) {
 		after  bool    // the command is tried again
 	}{
 		"over its limit": {withWaiting(Running, delays), []Event{CommandTimer{3, LimitTimer}}, true},
-		"for want of a resource": {withWaiting(Running, delays),
+		"a lack of resources": {withWaiting(Running, delays),
 			[]Event{CommandFailed{ID: 3, Unstarted: true}}, true},
 		"its program is missing":         {withWaiting(Running, delays), []Event{CommandFailed{ID: 3}}, false},
 		"a ledger of an earlier version": {withWaiting(Running), []Event{CommandTimer{3, LimitTimer}}, false},
@@ -158,13 +158,13 @@ func TestExited_commandIsDelayed(t *testing.T) {
 			e, _ := r.Cleanup.Get(3)
 			want := cleanup.Entry{ID: 3, Command: e.Command, Registration: e.Registration, Delayed: true}
 			if c.after != reflect.DeepEqual(e, want) || c.after == (e.Progress == cleanup.Ended) {
-				t.Fatalf("it is %+v", e)
+				t.Fatalf("the command is %+v", e)
 			}
 			if r.StoppingTime() > c.from.StoppingTime() == c.after {
-				t.Errorf("the stop may take %v, and before %v", r.StoppingTime(), c.from.StoppingTime())
+				t.Errorf("the stop may take %v, before %v", r.StoppingTime(), c.from.StoppingTime())
 			}
 			if again, todo := Next(r, ProcessExited{3}); len(todo) > 0 || again.State != r.State {
-				t.Errorf("its process ends again: %v", todo)
+				t.Errorf("the awaited process ends again: %v", todo)
 			}
 			r, todo := Next(after(r, TargetEnded{}), TreeEmptied{})
 			first := StartCommand{2}
@@ -179,7 +179,7 @@ func TestExited_commandIsDelayed(t *testing.T) {
 			}
 			r = after(r, CommandTimer{3, LimitTimer})
 			if e, _ := r.Cleanup.Get(3); e.Progress != cleanup.Ended || !e.Outcome.Unstarted {
-				t.Errorf("after the second time it is %+v", e)
+				t.Errorf("after the second try the command is %+v", e)
 			}
 			if _, todo = Next(r, TreeEmptied{}); last(todo) != (StartCommand{2}) {
 				t.Errorf("then: %v", todo)
@@ -203,7 +203,7 @@ func TestRegistered_deadline(t *testing.T) {
 		moved   time.Duration // new end of the deadline timer; 0: unchanged
 	}{
 		"it fits": {withWaiting(Running, deadline), 3 * time.Second, 0, "", 0},
-		"it takes what was asked for": {withWaiting(Running, deadline), 4 * time.Second, 0,
+		"it takes the time that the stop asked for": {withWaiting(Running, deadline), 4 * time.Second, 0,
 			"deadline of 10s: with it the cleanup commands may take 7s, and 4s", 0},
 		"it leaves nothing for the target": {withWaiting(Running, deadline, asksForNothing), 6 * time.Second, 0,
 			"nothing is left", 0},
@@ -242,7 +242,7 @@ func TestRun_cleaningTime(t *testing.T) {
 	}
 }
 
-func TestRegistered_tooMuch(t *testing.T) {
+func TestRegistered_limits(t *testing.T) {
 	r := withWaiting(Running)
 	r.Cleanup.Recorded = MaxRegistered
 	if _, todo := Next(r, register(time.Second)); !strings.Contains(todo[0].(Answer).Refusal, "takes no more") {

@@ -48,13 +48,13 @@ func TestNext_repeatIgnored(t *testing.T) {
 }
 
 // Resume does not send a signal again that another process of graceful has sent.
-func TestResume_afterTheSignalWasSent(t *testing.T) {
+func TestResume_signalWasSent(t *testing.T) {
 	r := runIn(Stopping)
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
-		t.Errorf("it may not have been sent (-want +got):\n%s", diff)
+		t.Errorf("the signal may not have been sent (-want +got):\n%s", diff)
 	}
 	if todo := Resume(after(r, Sent{Signal: SigTERM})); len(todo) > 0 {
-		t.Errorf("it was sent: %v", todo)
+		t.Errorf("the signal was sent: %v", todo)
 	}
 }
 

@@ -285,7 +285,7 @@ func (s *simulation) perform(a Action) {
 // SIGKILL, cleanup commands (e). It ignores SIGKILL to the remaining processes of cleanup commands.
 func (s *simulation) check() {
 	if d := s.run.Policy.Deadline; d > 0 && s.firstStop >= 0 && s.now-s.firstStop > d {
-		s.t.Errorf("the stop took %v, and the deadline is %v: %v", s.now-s.firstStop, d, s.steps)
+		s.t.Errorf("the stop took %v, the deadline is %v: %v", s.now-s.firstStop, d, s.steps)
 	}
 	for c := range s.run.Cleanup.Entries.All() {
 		n := s.starts[c.ID]

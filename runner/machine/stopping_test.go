@@ -102,7 +102,7 @@ func TestNext_onStop(t *testing.T) {
 		"first":    {with(Running, onStopDrain), stopSignal(SigTERM), Stopping, do(startFirst, StartCommand{3})},
 		"orphaned": {with(Running, onStopDrain), PeerEnded{}, Stopping, do(startFirst, StartCommand{3})},
 		"next":     {with(Stopping, onStopDrain, onStopRuns), CommandEnded{ID: 3}, Stopping, nextOnStop},
-		"one is missing": {with(Stopping, onStopDrain, onStopRuns, notStarted(3)), CommandFailed{ID: 3, Err: "none"},
+		"a command is missing": {with(Stopping, onStopDrain, onStopRuns, notStarted(3)), CommandFailed{ID: 3, Err: "none"},
 			Stopping, do(startSecond, StartCommand{4})},
 		"over its limit": {with(Stopping, onStopDrain, onStopRuns), CommandTimer{3, LimitTimer}, Stopping,
 			do(TerminateCommand{3}, start(KillTimer, 3, CommandKillAfter))},
@@ -110,9 +110,9 @@ func TestNext_onStop(t *testing.T) {
 		"another signal is forwarded": {with(Stopping, onStopDrain, onStopRuns), otherSignal(sigHUP), Stopping,
 			do(sendOther(sigHUP))},
 		"the target ends": {with(Stopping, onStopDrain, onStopRuns), targetExits, Stopping, nil},
-		"no next after the target's end": {with(Stopping, onStopDrain, onStopRuns, targetHasEnded),
+		"no next command after the target's end": {with(Stopping, onStopDrain, onStopRuns, targetHasEnded),
 			CommandEnded{ID: 3}, Sweeping, do(KillCommand{3}, askSurvivors(), startGrace(10*time.Second))},
-		"one ends late": {with(Killing, onStopDrain, onStopRuns), CommandEnded{ID: 3}, Killing, do(KillCommand{3})},
+		"a command ends late": {with(Killing, onStopDrain, onStopRuns), CommandEnded{ID: 3}, Killing, do(KillCommand{3})},
 	})
 }
 

@@ -245,7 +245,7 @@ func checkCell(t *testing.T, cell string, runs []Run, events []Event) {
 		}
 	}
 	if acts != (len(words) > 0) {
-		t.Errorf("the cell is %q; the events change a run: %t", cell, acts)
+		t.Errorf("the cell is %q, but a run changes: %t", cell, acts)
 	}
 	seen["SIGNAL"] = seen["ForwardSignal"] || seen["SignalSurvivors"]
 	for _, word := range words {

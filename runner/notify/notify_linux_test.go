@@ -175,7 +175,7 @@ func TestRelay_slowManager(t *testing.T) {
 }
 
 // A restarted manager has a socket of the same name.
-func TestRelay_newManager(t *testing.T) {
+func TestRelay_managerRestarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "manager")
 	old := newManager(t, path)
 	r, fd := open(t, anyone, slog.New(slog.DiscardHandler))
@@ -210,7 +210,7 @@ func TestRelay_refusals(t *testing.T) {
 		select {
 		case line := <-log:
 			if !regexp.MustCompile(want).MatchString(line) {
-				t.Errorf("it logs %q, want %q", line, want)
+				t.Errorf("the log has %q, want %q", line, want)
 			}
 		case <-time.After(patience):
 			t.Fatalf("no line %q", want)
@@ -231,14 +231,14 @@ func TestRelay_noManager(t *testing.T) {
 	select {
 	case line := <-log:
 		if !strings.Contains(line, "connection refused") {
-			t.Errorf("it logs %q", line)
+			t.Errorf("the log has %q", line)
 		}
 	case <-time.After(patience):
-		t.Fatal("it logs nothing")
+		t.Fatal("the log is empty")
 	}
 }
 
-func TestOpen_forAnother(t *testing.T) {
+func TestOpen_noManager(t *testing.T) {
 	newManager(t, filepath.Join(t.TempDir(), "manager"))
 	t.Setenv("SYSTEMD_EXEC_PID", "1")
 	if r, err := Open(t.Name(), anyone, nil); r != nil || err != nil {
@@ -251,7 +251,7 @@ func TestOpen_forAnother(t *testing.T) {
 	}
 	t.Setenv(SocketVariable, filepath.Join(t.TempDir(), "none"))
 	if r, err := Open(t.Name(), anyone, nil); r != nil || err == nil {
-		t.Errorf("a socket that is not there: %v, %v", r, err)
+		t.Errorf("a missing socket: %v, %v", r, err)
 	}
 	var none *Relay
 	none.Tell("READY=1")

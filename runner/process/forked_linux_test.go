@@ -144,7 +144,7 @@ func TestGuard_arguments(t *testing.T) {
 	ends(t, g, pid, machine.Ending{})
 	got, _ := os.ReadFile(file)
 	if want := fmt.Sprintf("|a b|\xff\n|\xfe|LISTEN_PID=%d\n%d\n", pid, pid); string(got) != want {
-		t.Errorf("it got %q, want %q", got, want)
+		t.Errorf("the process got %q, want %q", got, want)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestGuard_Replaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		if stdout, stderr := g.Replaced(id); stdout != (s.Stdout != 0) || stderr != (s.Stderr != 0) {
-			t.Errorf("command %d: %t, %t", id, stdout, stderr)
+			t.Errorf("command %d: stdout replaced %t, stderr replaced %t", id, stdout, stderr)
 		}
 		ends(t, g, pid, machine.Ending{})
 	}
@@ -222,17 +222,17 @@ func TestGuard_manyOrphansAtOnce(t *testing.T) {
 }
 
 // If the guard is killed right after it has forked a process, the process counts as started: it is not started again.
-func TestStarts_guardEndsAfterTheFork(t *testing.T) {
+func TestAwait_guardEndsAfterTheFork(t *testing.T) {
 	s := starts{board: &board{}}
 	err := s.await(1, func() bool {
 		s.board.slots[1].pid, s.board.slots[1].starting = 7, settled
 		return true
 	})
 	if err != nil {
-		t.Errorf("the process was started, and Start fails: %v", err)
+		t.Errorf("the process was started, but await fails: %v", err)
 	}
 	if err := s.await(2, func() bool { return true }); !errors.Is(err, ErrGuardEnded) {
-		t.Errorf("the process was not started, and the error is %v", err)
+		t.Errorf("the process was not started; the error is %v", err)
 	}
 }
 
@@ -351,11 +351,11 @@ func TestGuard_calls(t *testing.T) {
 	own := regexp.MustCompile(`^(graceful/runner/process\.(\(\*(guard|request)\)\..*|writeDecimal)|` +
 		`syscall\.RawSyscall6|runtime\.(panic(Index|Slice|Bounds).*|memmove.*|memclrNoHeapPointers.*|duff(copy|zero).*))$`)
 	if len(called) < 10 {
-		t.Fatalf("it calls only %q", called)
+		t.Fatalf("the guard calls only %q", called)
 	}
 	for _, name := range called {
 		if !own.MatchString(name) {
-			t.Errorf("it calls %s", name)
+			t.Errorf("the guard calls %s", name)
 		}
 	}
 }

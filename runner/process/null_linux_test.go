@@ -18,7 +18,7 @@ func TestMakeNull(t *testing.T) {
 	}
 	kind, err := unix.GetsockoptInt(int(null.Fd()), unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_DGRAM {
-		t.Fatalf("it is no socket of datagrams: %d, %v", kind, err)
+		t.Fatalf("not a datagram socket: %d, %v", kind, err)
 	}
 	var errs bytes.Buffer
 	c := exec.Command("sh", "-ec", `read -r line && exit 3
@@ -45,7 +45,7 @@ func TestOpenNull(t *testing.T) {
 		t.Skip(err)
 	}
 	if st, err := null.Stat(); err != nil || !os.SameFile(st, device) {
-		t.Errorf("it is %v, %v", st, err)
+		t.Errorf("the file is %v, %v", st, err)
 	}
 	if _, err := null.WriteString("x"); err != nil {
 		t.Error(err)

@@ -15,7 +15,7 @@ func TestOutOfResources(t *testing.T) {
 		&os.PathError{Op: "fork", Err: unix.EAGAIN}: true,
 	} {
 		if got := OutOfResources(err); got != want {
-			t.Errorf("%v: tried again: %t", err, got)
+			t.Errorf("OutOfResources(%v) is %t", err, got)
 		}
 	}
 }

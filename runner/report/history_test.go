@@ -11,7 +11,7 @@ import (
 )
 
 // Each killed process is listed once, up to MaxListed processes. The target is not listed.
-func TestKill(t *testing.T) {
+func TestHistoryKill(t *testing.T) {
 	h := NewHistory(Subject{}, time.Now())
 	r := machine.Run{State: machine.Killing, Target: machine.Target{PID: 5}}
 	p := func(pid int, start uint64) procfs.Process {
@@ -58,11 +58,11 @@ func TestOutcomeOf(t *testing.T) {
 	lost := cleanup.Outcome{Error: "x", Interrupted: true}
 	o := outcomeOf(cleanup.Entry{When: cleanup.AtStop, Progress: cleanup.Ended, Outcome: lost}, life)
 	if o.Outcome != "interrupted" {
-		t.Errorf("an on-stop command that was lost: %+v", o)
+		t.Errorf("a lost on-stop command: %+v", o)
 	}
 	// The clock may be set back while a command runs.
 	backwards := span{from: life.to, to: life.from, pid: 9}
 	if o := outcomeOf(cleanup.Entry{Progress: cleanup.Ended, PID: 9}, backwards); *o.DurationMS != 0 {
-		t.Errorf("it took %d ms", *o.DurationMS)
+		t.Errorf("the command took %d ms", *o.DurationMS)
 	}
 }

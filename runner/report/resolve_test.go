@@ -45,7 +45,7 @@ func TestOpen_followsLinksOfTheUser(t *testing.T) {
 				if strings.HasPrefix(name, "a directory that does not") {
 					p.must(os.MkdirAll(p.in("sub/deep/new"), 0o755))
 				} else if got := f.Path(); got != p.in(c.want) {
-					t.Errorf("its path is %s", got)
+					t.Errorf("the path is %s", got)
 				}
 				p.must(writeTo(f, fmt.Sprint("new ", n)))
 				p.want(c.want, fmt.Sprint("new ", n), mode)
@@ -71,7 +71,7 @@ func TestOpen_maxLinks(t *testing.T) {
 	p.must(writeTo(p.open(fmt.Sprint(maxLinks)), "x"))
 	p.want("0", "x", newMode)
 	if err := writeTo(p.open(fmt.Sprint(maxLinks+1)), "x"); err != unix.ELOOP {
-		t.Errorf("one more: %v", err)
+		t.Errorf("one link more: %v", err)
 	}
 }
 
@@ -94,7 +94,7 @@ func TestIsTrusted(t *testing.T) {
 			}
 		}
 		if got := isTrusted(link, dir); got != c.want {
-			t.Errorf("%+v: %t", c, got)
+			t.Errorf("isTrusted(%+v) is %t", c, got)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // The target cannot redirect the report: Write uses the directory that Open found. If that directory was removed, Write
 // uses the present directory at its path, unless the path contains a link.
-func TestWrite_afterThePathHasChanged(t *testing.T) {
+func TestWrite_pathHasChanged(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(place)
 		want   string

@@ -27,16 +27,16 @@ func TestTerminalStartsInForeground(t *testing.T) {
 		}
 		s.putNull(0)
 		if tty := Open(s.group); tty == nil || tty.StartsInForeground() {
-			t.Error("the target starts in the foreground, and standard input is not the terminal")
+			t.Error("the target starts in the foreground although standard input is not the terminal")
 		}
 	})
 }
 
 // Without a controlling terminal, Open returns nil, and the methods of nil do nothing.
-func TestTerminal_none(t *testing.T) {
+func TestTerminal_nil(t *testing.T) {
 	if os.Getenv(sessionVariable) == "" {
 		t.Parallel()
-		c := exec.Command(executable(), "-test.run=^TestTerminal_none$")
+		c := exec.Command(executable(), "-test.run=^TestTerminal_nil$")
 		c.Env = append(os.Environ(), sessionVariable+"=none")
 		c.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 		if out, err := c.CombinedOutput(); err != nil {
@@ -50,7 +50,7 @@ func TestTerminal_none(t *testing.T) {
 	}
 	if tty.StartsInForeground() || tty.TakeForeground(1) || tty.Restore(1) || tty.HasOthers(1) ||
 		tty.Reclaim(1, unix.SIGTTIN) || tty.Suspended(1, unix.SIGTSTP) != Leave {
-		t.Error("a terminal that does not exist is there")
+		t.Error("a nil terminal has an effect")
 	}
 	tty.Continued(1)
 	tty.Resumed()
@@ -62,7 +62,7 @@ func TestTerminalGiveForeground_takenBack(t *testing.T) {
 		tty := Open(s.group)
 		target := s.startReady(0, "raw")
 		if tty.TakeForeground(target.pid) {
-			t.Error("graceful had the foreground, and took it")
+			t.Error("TakeForeground reports true while graceful has the foreground")
 		}
 		for range 2 {
 			if err := tty.GiveForeground(target.pid); err != nil {
@@ -101,16 +101,16 @@ func TestTerminalGiveForeground_takenBack(t *testing.T) {
 }
 
 // TakeForeground takes the foreground from the target and its descendants, but not from another job.
-func TestTerminalTakeForeground_fromOthers(t *testing.T) {
+func TestTerminalTakeForeground_fromTargetOnly(t *testing.T) {
 	inSession(t, func(s session) {
 		tty := Open(s.group)
 		target, grandchild := s.startParent(false)
 		_, foreign := s.startParent(true)
 		dead := s.startReady(0, "wait")
 		for _, c := range []struct {
-			who   string
-			group int
-			taken bool
+			process string
+			group   int
+			taken   bool
 		}{
 			{"the target", target.pid, true},
 			{"a descendant of the target", grandchild, true},
@@ -123,7 +123,7 @@ func TestTerminalTakeForeground_fromOthers(t *testing.T) {
 				dead.wantSignaled(unix.SIGKILL)
 			}
 			if taken := tty.TakeForeground(target.pid); taken != c.taken {
-				t.Errorf("from %s the foreground is taken: %t", c.who, taken)
+				t.Errorf("the foreground was taken from %s: %t", c.process, taken)
 			}
 			if c.taken {
 				s.wantForeground(s.group)
@@ -168,9 +168,9 @@ func TestOrphaned(t *testing.T) {
 		parent, grandchild := s.startParent(false)
 		_, left := s.startParent(true)
 		for _, c := range []struct {
-			who   string
-			group int
-			want  bool
+			process string
+			group   int
+			want    bool
 		}{
 			{"the session's leader, which no shell has started,", s.group, true},
 			{"a job", job.pid, false},
@@ -179,7 +179,7 @@ func TestOrphaned(t *testing.T) {
 			{"a group whose parent has exited", left, true},
 		} {
 			if got := orphaned(c.group); got != c.want {
-				t.Errorf("%s is orphaned: %t", c.who, got)
+				t.Errorf("%s is orphaned: %t", c.process, got)
 			}
 		}
 		job.signal(unix.SIGKILL)

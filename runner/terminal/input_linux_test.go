@@ -94,7 +94,7 @@ func TestPTYTypeEOF(t *testing.T) {
 					s.until("unread text", func() bool { return ready(p.Slave(), unix.POLLIN) })
 				}
 				if got := p.typeEOF(); got != c.want {
-					t.Errorf("a read returns end of file: %t", got)
+					t.Errorf("typeEOF returns %t", got)
 				}
 				got := "none"
 				if c.typed != "none" {

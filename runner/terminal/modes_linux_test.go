@@ -45,7 +45,7 @@ func TestPTYModes_finish(t *testing.T) {
 }
 
 // Restore keeps modes that another process has set meanwhile. From then on those are the modes to restore.
-func TestPTYModes_setByOthers(t *testing.T) {
+func TestPTYModes_setByAnotherProcess(t *testing.T) {
 	inSession(t, func(s session) {
 		p := s.openPTY()
 		p.Begin(true)
@@ -125,7 +125,7 @@ func TestIsTerminal(t *testing.T) {
 	inSession(t, func(s session) {
 		s.outputPipe()
 		if !IsTerminal(0) || IsTerminal(1) || IsTerminal(-1) {
-			t.Errorf("the terminal is one: %t; a pipe: %t; nothing: %t", IsTerminal(0), IsTerminal(1), IsTerminal(-1))
+			t.Errorf("IsTerminal: terminal %t, pipe %t, no descriptor %t", IsTerminal(0), IsTerminal(1), IsTerminal(-1))
 		}
 	})
 }

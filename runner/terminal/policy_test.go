@@ -104,12 +104,12 @@ func TestNewPolicy_limits(t *testing.T) {
 		}
 	}
 	if p := NewPolicy(nil, 0); p.relay != nil {
-		t.Error("no terminal is one")
+		t.Error("a policy without a terminal has a relay")
 	}
 }
 
 // Without a terminal there is nothing to relay.
-func TestPolicyRelayRest_none(t *testing.T) {
+func TestPolicyRelayRest_withoutPTY(t *testing.T) {
 	none := Policy{}
 	<-none.RelayRest(true)
 }
@@ -122,7 +122,7 @@ func TestPolicyDeliver(t *testing.T) {
 		signal   syscall.Signal // after a minute; 0: none
 		waits    time.Duration
 	}{
-		"all is delivered":    {waits: time.Hour},
+		"all output is read":  {waits: time.Hour},
 		"a stop signal":       {signal: unix.SIGTERM, waits: time.Minute},
 		"another signal":      {signal: unix.SIGHUP, waits: time.Hour},
 		"the run was stopped": {stopping: true},
@@ -142,10 +142,10 @@ func TestPolicyDeliver(t *testing.T) {
 				begin := time.Now()
 				p.Deliver(signals)
 				if took := time.Since(begin); took != c.waits {
-					t.Errorf("it waits %v, want %v", took, c.waits)
+					t.Errorf("Deliver waits %v, want %v", took, c.waits)
 				}
 				if want := []string{"finish 0s 0s"}; !c.stopping && !slices.Equal(f.calls, want) {
-					t.Errorf("it does %q, want %q", f.calls, want)
+					t.Errorf("Deliver does %q, want %q", f.calls, want)
 				}
 			})
 		})

@@ -42,7 +42,7 @@ func (s session) openRelay() (p *PTY, slave, r *os.File, shut func()) {
 }
 
 // The target's terminal has the modes and the size of graceful's at first, and follows its size.
-func TestOpenPTY_likeOurs(t *testing.T) {
+func TestOpenPTY_copiesModesAndSize(t *testing.T) {
 	inSession(t, func(s session) {
 		ours := s.modes(0)
 		ours.Lflag &^= unix.ECHOE
@@ -52,11 +52,11 @@ func TestOpenPTY_likeOurs(t *testing.T) {
 		s.wantModes("of the target's terminal,", p.Slave(), ours)
 		s.wantSize(p, 33, 101)
 		if p.Resize() {
-			t.Error("the size changes, and it is the same")
+			t.Error("Resize reports a change of an equal size")
 		}
 		s.resize(s.master, 34, 101)
 		if !p.Resize() {
-			t.Error("the size does not change")
+			t.Error("Resize reports no change of the size")
 		}
 		s.wantSize(p, 34, 101)
 	})
@@ -95,7 +95,7 @@ func TestOpenPTY_noTerminal(t *testing.T) {
 				t.Error("the target's terminal echoes")
 			}
 			if p.Resize() {
-				t.Error("the size changes, and there is no terminal")
+				t.Error("Resize reports a change without a terminal")
 			}
 		}
 	})
@@ -129,7 +129,7 @@ func TestInheritPTY_roundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		if want := []int{p.master, p.slave}; !slices.Equal(fds, want) {
-			t.Fatalf("it inherits %v, want %v", fds, want)
+			t.Fatalf("the descriptors are %v, want %v", fds, want)
 		}
 		for _, fd := range fds {
 			if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); flags != unix.FD_CLOEXEC || err != nil {

@@ -110,7 +110,7 @@ func TestPTYFinish_capacity(t *testing.T) {
 		p.written.Add(capacity)
 		select {
 		case <-done:
-			t.Error("what is on its way has been written")
+			t.Error("unread output counts as written")
 		case <-time.After(3 * lull):
 		}
 		p.written.Add(1)
@@ -125,8 +125,8 @@ func TestPTYFinish_slowReader(t *testing.T) {
 		stall, limit time.Duration
 		reads        bool
 	}{
-		"it takes nothing":    {limit, 0, false},
-		"it takes too little": {time.Hour, limit, true},
+		"a reader that reads nothing":    {limit, 0, false},
+		"a reader that reads too little": {time.Hour, limit, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inSession(t, func(s session) {
@@ -147,7 +147,7 @@ func TestPTYFinish_slowReader(t *testing.T) {
 				begin := time.Now()
 				s.within("end of the wait", p.Finish(c.stall, c.limit))
 				if took := time.Since(begin); took < limit {
-					t.Errorf("after %v", took)
+					t.Errorf("Finish took %v", took)
 				}
 			})
 		})
@@ -216,7 +216,7 @@ func TestPTYFinish_steadyReader(t *testing.T) {
 		}()
 		s.within("end of the relay", done)
 		if took := time.Since(begin); took < stall {
-			t.Errorf("after %v", took)
+			t.Errorf("Finish took %v", took)
 		}
 		if n := p.written.Load(); n != int64(size) {
 			t.Errorf("%d bytes of %d have been written", n, size)
@@ -252,7 +252,7 @@ func TestPTYBroken(t *testing.T) {
 		p.Begin(true)
 		select {
 		case <-p.Broken():
-			t.Fatal("the reader is there")
+			t.Fatal("Broken is closed while there is a reader")
 		default:
 		}
 		r.Close()

@@ -67,7 +67,7 @@ func TestKill_orphanedDescendants(t *testing.T) {
 }
 
 // If graceful is moved into the cgroup of its run by mistake, it does not kill itself.
-func TestKill_cgroupThatHoldsGraceful(t *testing.T) {
+func TestKill_gracefulInCgroup(t *testing.T) {
 	tr := openLevel(t, Subreaper)
 	dir := cgroupDir(t, map[string]string{
 		"cgroup.procs": fmt.Sprintln(os.Getpid()), "cgroup.kill": "", "cgroup.events": "populated 1\n",
