@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errNoInterpreter is the error for a program whose interpreter is missing.
+// errNoInterpreter is the error for a program with a missing interpreter.
 var errNoInterpreter = fmt.Errorf("%w: %w", process.ErrInterpreter, unix.ENOENT)
 
 func TestStartFailure_status(t *testing.T) {

@@ -56,8 +56,7 @@ func processesOf(pids ...int) (all []procfs.Process) {
 	return all
 }
 
-// A pass that may have missed processes proves neither that no process is left to kill, nor that the found ones are
-// new.
+// If a pass may have missed processes, processes may be left to kill, and the found ones may not be new.
 func TestSweeper_late(t *testing.T) {
 	const patience = 200 * time.Millisecond
 	for _, c := range []struct {

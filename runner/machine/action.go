@@ -21,7 +21,7 @@ type (
 	SignalSurvivors struct {
 		Signal int
 		Resume bool // SIGCONT follows
-		Rest   bool // only to survivors that have had no stop signal
+		Rest   bool // only to survivors that have received no stop signal
 	}
 	// LeaveSurvivors makes graceful leave all present members of the tree alone.
 	LeaveSurvivors struct{}

@@ -60,7 +60,7 @@ import (
 //	count     Stop.Count grows, as it does for every stop signal from Running to Cleaning. The same-stop timer starts.
 //	          While it runs, a further stop signal does not count as repeated: the target gets each kind once. With
 //	          RepeatIgnore a repeated stop signal changes nothing.
-//	cut       TerminateCommand for running cleanup commands. KillCommand for those that have had SIGTERM.
+//	cut       TerminateCommand for running cleanup commands. KillCommand for those that have received SIGTERM.
 //	end       The outcome is recorded, the command's timers stop. KillCommand if it has a pid. With Policy.Delays, a
 //	          cleanup command that was not started before Cleaning becomes pending again.
 //	clear     After the last running command: KillTree. TreeEmptied follows.

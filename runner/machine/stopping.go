@@ -42,7 +42,7 @@ func (d *decision) signalled(e Signalled) {
 	}
 }
 
-// countStop counts a stop signal that does not belong to an earlier stop. The count is bounded, and so is the ledger:
+// countStop counts a stop signal that does not belong to an earlier stop. The count is bounded, to bound the ledger:
 // see Changed. The signal may be the first reason for a stop, even after the target's end.
 func (d *decision) countStop(sig int) {
 	d.startDeadline()

@@ -226,8 +226,8 @@ func (s *simulation) left() time.Duration {
 	return 0
 }
 
-// checkTransition checks that neither state nor phase goes back, and that a stop signal ends a drain. A stop signal of
-// the stop that began the drain is an exception.
+// checkTransition checks that the state and the phase never go back, and that a stop signal ends a drain. A stop signal
+// of the stop that began the drain is an exception.
 func (s *simulation) checkTransition(before Run, e Event) {
 	signal, _ := e.(Signalled)
 	stop := signal.Meaning == forward.Stop

@@ -63,8 +63,8 @@ func TestPTYModes_setByAnotherProcess(t *testing.T) {
 	})
 }
 
-// In the background graceful neither changes the terminal's modes nor reads its input. No signal tells a running job
-// that the shell puts it into the foreground.
+// In the background graceful does not change the terminal's modes, and does not read its input. No signal tells a
+// running job that the shell puts it into the foreground.
 func TestPTYModes_background(t *testing.T) {
 	inSession(t, func(s session) {
 		other := s.startReady(0, "wait")

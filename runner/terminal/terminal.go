@@ -146,7 +146,7 @@ func (t *Terminal) Restore(target int) (taken bool) {
 }
 
 // targetHas reports whether the foreground group front is the target's. A group of the target's descendants counts,
-// too, and so does a group without a live member.
+// too, and a group without a live member.
 func (t *Terminal) targetHas(front, target int) bool {
 	if front < 1 || front == t.group {
 		return false

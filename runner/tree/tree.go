@@ -41,7 +41,7 @@ type Tree struct {
 	memberVariable string            // only children with it in their environment are members, see Keep; "": all
 
 	group          int  // the target's process group; 0: none, or empty
-	targetUnreaped bool // until the target is reaped, the kernel reuses neither its pid nor its group's id
+	targetUnreaped bool // until then the kernel does not reuse its pid or its group's id
 
 	orphaned *orphanSpec // not nil: graceful is no ancestor of the tree, see OpenOrphaned
 
