@@ -50,7 +50,7 @@ type Begin struct {
 	Ignored  []syscall.Signal `json:"ignored"`            // when graceful started
 	Blocked  []syscall.Signal `json:"blocked"`            // when graceful started
 	Dir      cleanup.Text     `json:"dir"`                // working directory
-	Terminal json.RawMessage  `json:"terminal,omitempty"` // terminal.Saved
+	Terminal json.RawMessage  `json:"terminal,omitempty"` // from Save of terminal.Terminal or terminal.PTY
 	Front    int              `json:"front"`              // pid of the process that the user started
 	Followed bool             `json:"followed,omitempty"` // PID 1 ends with Front, see procfs.IsFollowedByInit
 	Boot     string           `json:"boot"`               // boot and PID namespace, see procfs.Boot

@@ -9,7 +9,7 @@ import (
 )
 
 // LookPath finds a program in a PATH as execvp(3) does. exec.LookPath differs: it refuses programs in the current
-// directory, and returns the same error for a program that is missing (ENOENT) and one that may not be executed
+// directory. It also returns the same error for a missing program (ENOENT) and for one that may not be executed
 // (EACCES).
 func LookPath(name, path string) (string, error) {
 	if name == "" {

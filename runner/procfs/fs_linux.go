@@ -59,8 +59,8 @@ func Inherit(fd int) {
 	}
 }
 
-// Open opens /proc. It returns nil and an error if /proc is missing or shows another PID namespace, in which pids refer
-// to other processes (unshare --pid without --mount-proc).
+// Open opens /proc. It returns nil and an error if /proc is missing, or if it shows another PID namespace (unshare
+// --pid without --mount-proc). Pids there refer to other processes.
 func Open() (*FS, error) {
 	fd, err := dir()
 	if err != nil {
@@ -149,8 +149,8 @@ func (fs *FS) All() (found []Process) {
 }
 
 // Children lists the children of all threads of a process, dead or alive. A process that is a child during the whole
-// call is certainly listed if its parent reaps no child meanwhile (Documentation/filesystems/proc.rst of Linux), or is
-// the process of Busy.
+// call is certainly listed if its parent reaps no child meanwhile, or is the process of Busy. See
+// Documentation/filesystems/proc.rst of Linux.
 func (fs *FS) Children(pid int) (pids []int) {
 	pids = fs.children(pid)
 	for range maxReads {

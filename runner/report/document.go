@@ -114,7 +114,7 @@ func signalName(sig int) string {
 	return forward.Name(syscall.Signal(sig))
 }
 
-// Report returns the report of a run that is done. The caller sets Version, Writer, Supervisor and Level.
+// Report returns the report of a run that is done. The caller sets Version, Writer, Guard and Level.
 func (h *History) Report(r machine.Run, now time.Time) Report {
 	doc := h.doc
 	doc.Finished, doc.Reason, doc.ExitStatus = now, r.Reason(), r.Status()

@@ -1,6 +1,6 @@
-// Package terminal moves the foreground of graceful's terminal between graceful and the target, suspends graceful with
-// the target (job control), and relays a terminal of the target (--pty). It decides only questions of terminals, and
-// starts no process.
+// Package terminal moves the foreground of graceful's terminal between graceful and the target. It suspends graceful
+// with the target (job control), and relays a terminal of the target (--pty). It decides only questions of terminals,
+// and starts no process.
 package terminal
 
 import (
