@@ -32,6 +32,9 @@ func units(t *testing.T, path string) map[string]string {
 	return found
 }
 
+// slowly is the end of a target that takes time to end. With KillMode=mixed systemd has killed the guard by then.
+const slowly = `trap "sleep 0.5; exit 0" TERM; sleep 1000 & wait`
+
 // The units of the page: the service is killed, stopped, and recovered when the machine boots.
 func TestSystemd_page(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
@@ -41,7 +44,7 @@ func TestSystemd_page(t *testing.T) {
 	}
 	u.do("systemctl", "daemon-reload")
 	write(t, u.dir+"/flush", "#!/bin/sh\necho $GRACEFUL_REASON >>/test/"+u.name+"/flushed\n")
-	write(t, u.dir+"/serve", "#!/bin/sh\nsystemd-notify --ready; setsid sleep 1000 & exec sleep 1000\n")
+	write(t, u.dir+"/serve", "#!/bin/sh\nsystemd-notify --ready; setsid sleep 1000 & "+slowly+"\n")
 	for _, name := range []string{"flush", "serve"} {
 		u.do("cp", "/test/"+u.name+"/"+name, "/usr/bin/"+name)
 	}
@@ -89,7 +92,7 @@ SystemCallErrorNumber=EPERM
 KillMode=mixed
 ExecStart=/usr/bin/graceful run --state-dir ${STATE_DIRECTORY} --name x \
 	--on-exit 'echo $GRACEFUL_REASON >>$TEST/cleaned' -- sh -c 'graceful defer -- sh -c "echo deferred >>$TEST/cleaned"; \
-	setsid sleep 1000 & systemd-notify --ready; exec sleep 1000'
+	setsid sleep 1000 & systemd-notify --ready; `+slowly+`'
 ExecStopPost=/usr/bin/graceful recover --state-dir ${STATE_DIRECTORY}
 ReadWritePaths=/test
 `)
