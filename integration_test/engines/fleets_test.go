@@ -69,7 +69,7 @@ func TestFleets_systemd(t *testing.T) {
 	}
 	u.do("systemctl", "daemon-reload")
 	write(t, u.dir+"/flush", "#!/bin/sh\necho $1 $GRACEFUL_REASON >>/test/"+u.name+"/flushed\n")
-	write(t, u.dir+"/serve", "#!/bin/sh\nsetsid sleep 1000 & "+slowly+"\n")
+	write(t, u.dir+"/serve", "#!/bin/sh\nsetsid sleep 1000 & echo ready >>/test/"+u.name+"/ready\n"+slowly+"\n")
 	for _, name := range []string{"flush", "serve"} {
 		u.do("cp", "/test/"+u.name+"/"+name, "/usr/bin/"+name)
 	}
@@ -77,6 +77,7 @@ func TestFleets_systemd(t *testing.T) {
 	b := &service{systemd: u.systemd, t: t, name: "shop@b", dir: u.dir}
 	a.start()
 	b.start()
+	u.wrote("ready", "ready\nready\n")
 	a.killMain()
 	u.wrote("flushed", "a recovered\n")
 	b.becomes("ActiveState", "active")
