@@ -1,4 +1,4 @@
-// Package cleanup holds the cleanup commands of a run: what they are, which may start when, and that each is claimed
+// Package cleanup holds the cleanup commands of a run. It decides which command may start when, and claims each one
 // once. It never starts a process or waits for one.
 package cleanup
 

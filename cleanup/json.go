@@ -17,7 +17,7 @@ func EncodeJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(text, []byte("\n")), err
 }
 
-// EncodeIndentedJSON returns the JSON form of v for people, indented and with a final newline. It escapes as
+// EncodeIndentedJSON returns the JSON form of v for people, indented and with a final newline. It escapes like
 // EncodeJSON.
 func EncodeIndentedJSON(v any) ([]byte, error) { return encode(v, "  ") }
 
@@ -31,7 +31,7 @@ func encode(v any, indent string) ([]byte, error) {
 	return EscapeJSON(b.Bytes()), err
 }
 
-// EscapeJSON returns a JSON text in which characters that control a terminal, or the direction of a text, are escaped.
+// EscapeJSON returns a JSON text in which characters are escaped that control a terminal or the direction of text.
 // encoding/json escapes only those below U+0020.
 func EscapeJSON(text []byte) []byte {
 	controls := func(r rune) bool { return r >= 0x7f && unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) }
@@ -52,8 +52,8 @@ func EscapeJSON(text []byte) []byte {
 	return b
 }
 
-// entryJSON is the one JSON form of an entry. It has what the command was registered with and not its outcome. Fields
-// that only some commands have are left out where they are empty.
+// entryJSON is the one JSON form of an entry. It holds the registration of the command, not its outcome. Optional
+// fields are omitted if they are empty.
 type entryJSON struct {
 	When  When          `json:"when"`
 	Text  Text          `json:"text"`
@@ -61,7 +61,7 @@ type entryJSON struct {
 	Limit time.Duration `json:"limit"`
 	Name  Text          `json:"name,omitempty"`
 	Dir   Text          `json:"dir,omitempty"`
-	Env   []Text        `json:"env,omitzero"` // absent: the run's
+	Env   []Text        `json:"env,omitzero"` // absent: the run's environment
 	EnvOf int           `json:"env_of,omitempty"`
 	Exits Process       `json:"exits,omitzero"`
 	Key   Text          `json:"key,omitempty"`

@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// List is the entries of a stack, in the order of their ids. It is a value: a changed copy shares all but a few chunks
-// with the original, so that a change costs the same for 3 entries and for 60,000.
+// List holds the entries of a stack in the order of their ids. It is a value. A changed copy shares all but a few
+// chunks with the original, so that a change is cheap even with 60,000 entries.
 type List struct {
 	chunks [][]*Entry // all full, except the last one
 	length int
 	open   int // entries that have not ended
 	failed int // cleanup commands that have ended without success
 
-	// By When: which entries may be pending, from low up to high.
+	// Indexed by When. Pending entries have indexes from low to high-1.
 	low, high [AtStop + 1]int
 }
 
@@ -67,7 +67,8 @@ func (l List) with(i int, e *Entry) List {
 	return l.indexed(i, was, e)
 }
 
-// indexed updates the counts and the range of pending entries after a change from was, nil for none, to e.
+// indexed updates the counts and the range of pending entries after the entry was is replaced by e. was is nil for a
+// new entry.
 func (l List) indexed(i int, was, e *Entry) List {
 	if was != nil {
 		l.count(was, -1)
@@ -82,7 +83,7 @@ func (l List) indexed(i int, was, e *Entry) List {
 	return l
 }
 
-// count adds an entry to the counts, or with -1 removes it.
+// count adds an entry to the counts. by is -1 to remove it.
 func (l *List) count(e *Entry, by int) {
 	switch {
 	case e.Progress < Ended:
@@ -92,7 +93,7 @@ func (l *List) count(e *Entry, by int) {
 	}
 }
 
-// pending returns the pending entries of a moment, the first one or the last one at first.
+// pending returns the indexes of the pending entries of a moment. With lastFirst it begins with the last one.
 func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for n := range l.high[when] - l.low[when] {
@@ -107,7 +108,7 @@ func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	}
 }
 
-// claim claims pending entries. They are the next ones of pending, or all.
+// claim claims pending entries. ids is the first one that pending returns, or all of them.
 func (l List) claim(when When, ids []int, lastFirst bool) List {
 	for _, id := range ids {
 		e := *l.At(id - 1)

@@ -21,13 +21,15 @@ func Orders() []Order { return []Order{LIFO, FIFO, Parallel} }
 // When is the moment of a run at which a command runs.
 type When uint8
 
-// AtExit is the moment of the cleanup commands (--on-exit). AtStop is the moment before a stop begins (--on-stop).
+// AtExit is the end of the run, for cleanup commands (--on-exit). AtStop is the moment before a stop begins
+// (--on-stop).
 const (
 	AtExit When = iota
 	AtStop
 )
 
-// Progress is how far a command has come. It only grows, except that a retried or delayed command is pending again.
+// Progress is the stage of a command. It only increases, except that a retried or delayed command becomes pending
+// again.
 type Progress uint8
 
 // The stages. A command is claimed before it is started: a process that reads the stack later knows that the command
@@ -53,8 +55,8 @@ type Entry struct {
 	Killed   bool   // a further stop signal killed it
 	Outcome  Outcome
 
-	Delayed   bool    // it could not be started when the process ended that it waits for; it runs with the others
-	Discarded Outputs // nothing reads these: what it writes to them is discarded
+	Delayed   bool    // it could not be started when the process of Exits ended; it runs with the others
+	Discarded Outputs // outputs without a reader: data that the command writes to them is discarded
 }
 
 // hasFailed reports whether the entry is a cleanup command that has ended without success.
@@ -80,7 +82,7 @@ func (o Outputs) Names() []string {
 	return names
 }
 
-// Registration is what a client registers with a command during the run.
+// Registration holds the data that a client registers with a command during the run.
 type Registration struct {
 	Name  string
 	Dir   string   // working directory; "": the run's
@@ -90,8 +92,8 @@ type Registration struct {
 	Key   string   // identifies a request that a client repeats because it got no answer
 }
 
-// Shown returns what stands for the command in the log and the report: its name, if it has one. A command that has a
-// name may hold a secret.
+// Shown returns the text for the command in the log and the report: its name if it has one, since a command with a name
+// may hold a secret.
 func (e Entry) Shown() string { return cmp.Or(e.Name, e.Command.Text) }
 
 // Process identifies a process until the machine boots again. A pid alone does not: the kernel reuses it.
@@ -106,15 +108,15 @@ type Outcome struct {
 	Signal      int    // the signal that ended it; 0: none
 	Error       string // why it could not be started, or why graceful gave it up
 	Interrupted bool   // it may have been started; it is unknown whether it has ended
-	Unstarted   bool   // it was not started for want of a directory, processes or memory: recover starts it
+	Unstarted   bool   // it was not started for lack of a directory, processes or memory: recover starts it
 	Unseen      bool   // it has ended; it is unknown how
 }
 
 // Failed reports whether the outcome is not exit status 0.
 func (o Outcome) Failed() bool { return o != Outcome{} }
 
-// Stack is the cleanup commands of a run. It is a value: its methods change neither the receiver nor the entries that
-// the receiver points to.
+// Stack holds the cleanup commands of a run. It is a value: its methods change neither the receiver nor the entries
+// that the receiver points to.
 type Stack struct {
 	Order   Order
 	Entries List
@@ -122,7 +124,7 @@ type Stack struct {
 	Changes int   // number of registrations and withdrawals
 }
 
-// Push adds a command that is known when the run begins.
+// Push adds a command of the configuration of the run.
 func (s Stack) Push(when When, c Command) Stack { return s.Register(Entry{When: when, Command: c}) }
 
 // Register adds an entry and gives it the next id.
@@ -149,7 +151,7 @@ func (e Entry) RecordSize() int {
 	return n
 }
 
-// Withdraw withdraws a pending cleanup command. ok is true for a command that is withdrawn already, too.
+// Withdraw withdraws a pending cleanup command. ok is also true if the command was withdrawn before.
 func (s Stack) Withdraw(id int) (_ Stack, ok bool) {
 	e, ok := s.Get(id)
 	if !ok || e.When != AtExit || e.Progress != Pending {

@@ -36,7 +36,7 @@ func (t Text) MarshalJSON() ([]byte, error) {
 	return EncodeJSON(map[string][]byte{"base64": []byte(t)})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. It accepts the two forms only.
+// UnmarshalJSON implements json.Unmarshaler. It accepts only the two forms.
 func (t *Text) UnmarshalJSON(data []byte) error {
 	var plain *string
 	if json.Unmarshal(data, &plain) == nil && plain != nil {
@@ -64,7 +64,7 @@ func (t Text) Size() int {
 	return len(form)
 }
 
-// Cut returns the first bytes of a text, n at most, or a little less where that would cut a character in two.
+// Cut returns at most n bytes of the beginning of a text. It does not split a character.
 func (t Text) Cut(n int) Text {
 	if len(t) <= n {
 		return t
@@ -89,7 +89,7 @@ func isExact(text []byte) bool {
 			return true
 		}
 		text = text[i:]
-		next := len(`\\`) // after \u come digits, which are no backslash
+		next := len(`\\`) // digits follow \u, and they contain no backslash
 		if half := unescape(text); utf16.IsSurrogate(half) {
 			if utf16.DecodeRune(half, unescape(text[len(`\ud83d`):])) == utf8.RuneError {
 				return false

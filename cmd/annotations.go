@@ -10,7 +10,7 @@ import (
 	"graceful/runner"
 )
 
-// annotations writes what a CI system shows as annotations and groups in the log of a job.
+// annotations writes the lines that a CI system shows as annotations and groups in the log of a job.
 //
 // The output of a cleanup command stands in a group. Neither GitHub's groups nor GitLab's sections can interleave, so
 // the runner announces only commands that run alone.
@@ -27,7 +27,7 @@ type ciSystem struct {
 	end    func(section string, now time.Time) string
 }
 
-// newAnnotations returns annotations for the CI system that the environment of a run tells of, or nil.
+// newAnnotations returns annotations for the CI system that the environment of the run indicates, or nil.
 func newAnnotations(c runner.Config, catchUp func()) *annotations {
 	switch {
 	case c.LogJSON || !c.Annotations:
@@ -53,8 +53,8 @@ var github = ciSystem{
 	end:   func(string, time.Time) string { return "::endgroup::\n" },
 }
 
-// escapeData escapes a text that stands in the data of a workflow command. (In a property : and , would need it, too;
-// ours hold no text from elsewhere.)
+// escapeData escapes the data of a workflow command. (Properties need escapes for : and , too, but graceful's
+// properties are constant.)
 func escapeData(s string) string {
 	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
 }
@@ -69,7 +69,7 @@ var gitlab = ciSystem{
 	},
 }
 
-// record returns the line for a log record, or "" if it is no annotation.
+// record returns the line for a log record, or "" if the record is not shown as an annotation.
 func (a *annotations) record(level slog.Level, text string) string {
 	if a == nil || a.system.record == nil || level < slog.LevelWarn {
 		return ""
@@ -83,13 +83,13 @@ const (
 	messageCommandOver   = "cleanup command is over"
 )
 
-// group returns the line that begins or ends a group, if that is what a record stands for, or "". began reports whether
-// a command is about to start: then the line is to be written before the command writes.
+// group returns the line for a record that begins or ends a group, otherwise "". began reports whether a command is
+// about to start. The line must be written before the command's output.
 func (a *annotations) group(r slog.Record, attr func(key string) string) (line string, began bool) {
-	// A graceful that takes over ends the group of the one that was killed by the same name.
+	// After a takeover, the new graceful ends the group of the killed one by the same name.
 	id, section := attr("id"), fmt.Sprintf("graceful_%.16s_%s", attr("run"), attr("id"))
 	switch {
-	case r.Message == messageCommandStarts && a.open != id: // else it could not be started before
+	case r.Message == messageCommandStarts && a.open != id: // otherwise an earlier start has failed and its group is open
 		a.open = id
 		title := attr("name")
 		if title == "" {

@@ -17,7 +17,7 @@ type summand struct {
 	text string // "2 x 5s for on-exit commands (--on-exit-timeout)", with the flag or variable that sets it
 }
 
-// budget is the time that a stop may take, and the parts of it that were given.
+// budget is the time that a stop may take, and those of its parts that are set.
 type budget struct {
 	deadline time.Duration
 	from     string    // the flag or variable that sets the deadline

@@ -25,7 +25,7 @@ const statusRefused = 1
 // refusedError is an error for which a command exits with statusRefused.
 type refusedError struct{ error }
 
-// deferFlags is the flags of defer.
+// deferFlags holds the flags of defer.
 type deferFlags struct {
 	shell   bool
 	timeout time.Duration
@@ -117,7 +117,7 @@ func (f *deferFlags) writeList(to io.Writer, list []registry.Listed) error {
 	return err
 }
 
-// shown returns a listed command without what its name hides. A command that has a name may hold a secret.
+// shown returns a listed command. A name replaces the text and the arguments, which may hold a secret.
 func shown(c registry.Listed) registry.Listed {
 	if c.Name != "" {
 		c.Text, c.Command = c.Name, nil
@@ -125,8 +125,8 @@ func shown(c registry.Listed) registry.Listed {
 	return c
 }
 
-// request returns the request that the flags and args ask for. A command takes the working directory and the
-// environment of this process.
+// request returns the request for the flags and args. A command takes the working directory and the environment of this
+// process.
 func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 	switch {
 	case f.list && len(args) > 0:
@@ -147,7 +147,7 @@ func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 		Dir:  cleanup.Text(dir),
 		Env:  append([]cleanup.Text{}, cleanup.Texts(os.Environ())...),
 		Name: cleanup.Text(f.name),
-		// Less than a millisecond is one: 0 is the default.
+		// A positive timeout has at least 1 ms: 0 means the default.
 		TimeoutMS: max(f.timeout.Milliseconds(), min(int64(f.timeout), 1)),
 		WhenExits: f.exits,
 	}
@@ -189,7 +189,7 @@ func listText(list []registry.Listed) string {
 			state = fmt.Sprintf("when %d exits", c.WhenExits)
 		}
 		name, text := oneLine(cmp.Or(string(c.Name), "-")), oneLine(string(c.Text))
-		if c.Command == nil { // its name hides it
+		if c.Command == nil { // shown has removed it
 			text = "-"
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, name, text)

@@ -52,7 +52,7 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 	return c
 }
 
-// promises is what each check is about.
+// promises maps each check to the promise that it examines.
 var promises = map[string]string{
 	doctor.CheckTree:      "every process that the target starts ends with it",
 	doctor.CheckCgroup:    "other users' processes end with it too, in one step (--contain cgroup)",
@@ -138,7 +138,7 @@ type findingsJSON struct {
 	Holds      doctor.Holds  `json:"holds"`
 }
 
-// checkJSON is a check, and what it is about.
+// checkJSON is a check with its promise.
 type checkJSON struct {
 	doctor.Check
 	Promise string `json:"promise"`

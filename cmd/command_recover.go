@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// statusUnfinished is the exit status of recover when something is left that a person has to look at.
+// statusUnfinished is the exit status of recover when something is left for a person to look at.
 const statusUnfinished = 1
 
 func newRecover(status *int) *cobra.Command {

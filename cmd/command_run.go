@@ -22,13 +22,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// runFlags is the flags of run.
+// runFlags holds the flags of run.
 type runFlags struct {
 	runner.Config
 	onStopLimit time.Duration
 	outer       budgetOfOuter
 
-	killOnRepeat bool // of earlier versions
+	killOnRepeat bool // a flag of earlier versions
 
 	ignoresVariables bool
 }
@@ -189,7 +189,7 @@ func (f *runFlags) afterKill() flagGroup {
 	return g
 }
 
-// check completes the configuration with what the flags mean together, or returns why they do not go together.
+// check completes the configuration from combinations of flags. It returns an error if flags conflict.
 func (f *runFlags) check(given map[string]string) error {
 	if given["grace"] != "" && given["stop-schedule"] != "" {
 		return fmt.Errorf("%s: not together with %s: a schedule has its own times",
@@ -202,7 +202,7 @@ func (f *runFlags) check(given map[string]string) error {
 		dir := "/"
 		if !filepath.IsAbs(f.Report) {
 			var err error
-			if dir, err = syscall.Getwd(); err != nil { // not filepath.Abs: PWD may lead there by links of other users
+			if dir, err = syscall.Getwd(); err != nil { // not filepath.Abs: PWD may contain links of other users
 				return fmt.Errorf("%s: %q: %w", given["report"], f.Report, err)
 			}
 		}
@@ -231,7 +231,7 @@ func (f *runFlags) check(given map[string]string) error {
 		f.Unsignalled = total(b.before)
 		f.Asked = saturatingAdd(f.Unsignalled, total(b.signals))
 		if given["grace"] == "" {
-			f.Grace = left // less what on-stop commands and drain have taken when the signal is sent
+			f.Grace = left // when the signal is sent, the time of on-stop commands and drain is subtracted
 		}
 		if n := len(f.OnStop); n > 0 && given["on-stop-timeout"] == "" {
 			// Leave the target half of the time, even if every on-stop command hangs.
@@ -275,7 +275,7 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	return nil
 }
 
-// takeOver is a graceful that the guard has started. args are its arguments after its name.
+// takeOver resumes a run in a process that the guard has started. args are its arguments after its name.
 func takeOver(args []string) int {
 	out := newOutput(syscall.Stderr)
 	defer out.flush()

@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Shells ask for completions by `graceful __complete ...`. cobra answers that, and writes the scripts of the shells.
+// Shells get completions from `graceful __complete ...`. cobra implements that command, and generates the scripts of
+// the shells.
 
 // noFiles tells a shell to complete no file names.
 const noFiles = cobra.ShellCompDirectiveNoFileComp
@@ -42,7 +43,7 @@ func completeWord(words ...string) cobra.CompletionFunc {
 }
 
 // completeRewrite completes both sides of one FROM=TO. It does not complete a list: bash breaks words at =, and cobra's
-// script handles a comma before one wrongly.
+// script mishandles a comma before =.
 func completeRewrite(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 	if from, to, ok := strings.Cut(text, "="); ok {
 		return startingWith(to, append(forward.Names(), "0"), from+"=", ""), noFiles
@@ -58,9 +59,9 @@ func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobr
 	return startingWith(text[last:], words, text[:last], ""), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
-// startingWith returns the words that begin with text, each between before and after. They take the case of text, and
-// its SIG, since a shell drops a completion that does not begin as the text does. It leaves out the real-time signals,
-// which are many, unless text begins one.
+// startingWith returns the words that begin with text, each between before and after. They copy the case of text and
+// its prefix SIG, since a shell drops a completion that does not begin with the typed text. The many real-time signals
+// are omitted if text has no letter after that prefix.
 func startingWith(text string, words []string, before, after string) (all []string) {
 	prefix := ""
 	if len(text) >= 3 && strings.EqualFold(text[:3], "SIG") {
@@ -81,7 +82,7 @@ func startingWith(text string, words []string, before, after string) (all []stri
 	return all
 }
 
-// completeCommand completes a command from PATH. It leaves its arguments, and anything with a path, to the shell.
+// completeCommand completes a command from PATH. The shell completes its arguments, and a command with a path.
 func completeCommand(_ *cobra.Command, args []string, text string) (commands []string, _ cobra.ShellCompDirective) {
 	if len(args) > 0 || text == "" || strings.ContainsAny(text, `/[" `) {
 		return nil, cobra.ShellCompDirectiveDefault

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// flagValue is the value of a flag. The variable of the flag sets it, too.
+// flagValue is the value of a flag. The flag or its variable sets it.
 type flagValue[T any] struct {
 	value    *T
 	kind     string // help prints it after the name of the flag
@@ -106,7 +106,7 @@ func textValue(value *string, kind string, complete cobra.CompletionFunc) flagVa
 	return flagValue[string]{value, kind, read, text, complete}
 }
 
-// enumValue is one of a few words. what is what a word stands for, for error messages.
+// enumValue is one of a few words. what describes a word in error messages.
 func enumValue[T ~string](value *T, kind, what string, words []T) flagValue[T] {
 	text := func(word T) string { return string(word) }
 	known := convert(words, text)
@@ -136,7 +136,7 @@ func formatValue(json *bool, what string) flagValue[bool] {
 
 const formJSON = "json"
 
-// annotationsValue is whether there are annotations where a CI system shows them.
+// annotationsValue selects whether graceful writes annotations for CI systems.
 func annotationsValue(auto *bool) flagValue[bool] {
 	return wordsValue(auto, "WHETHER", "choice of annotations", annotationsOff, "auto")
 }
@@ -186,7 +186,7 @@ func pidValue(value *int) flagValue[int] {
 // parentValue is a switch that also accepts the pid of the process whose death stops the run.
 func parentValue(value *bool, pid *int) flagValue[bool] {
 	read := func(s string) (bool, error) {
-		// 1 means true, as for every switch. The death of process 1 cannot be seen: it ends every process.
+		// 1 means true, as for every switch. It is not needed as a pid: graceful cannot outlive process 1.
 		if b, err := strconv.ParseBool(s); err == nil {
 			*pid = 0
 			return b, nil
@@ -298,8 +298,8 @@ func listItems(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\n", r) })
 }
 
-// pairsValue collects a list of FROM=TO. Commas or blanks separate the pairs. A second pair for one FROM is ambiguous,
-// and an error.
+// pairsValue collects a list of FROM=TO. Commas or blanks separate the pairs. A second pair with the same FROM is an
+// error.
 func pairsValue(value *map[int]int, example string, parseFrom, parseTo func(string) (int, error),
 	name func(from int) string, complete cobra.CompletionFunc,
 ) flagValue[map[int]int] {

@@ -31,10 +31,10 @@ func (g flagGroup) on(value *bool, name, usage string) {
 	g.VarPF(boolValue(value), name, "", usage).NoOptDefVal = "true"
 }
 
-// hide leaves a flag out of the help. Completions offer it no more, either.
+// hide omits a flag from help and from completions.
 func (g flagGroup) hide(name string) { g.Lookup(name).Hidden = true }
 
-// addLogFlags adds the flags that say what is logged, and in which form.
+// addLogFlags adds the flags that select what is logged, and in which form.
 func (g flagGroup) addLogFlags(c *runner.Config) {
 	g.VarPF(boolValue(&c.Verbose), "verbose", "v", "log every step, with the time since the start").NoOptDefVal = "true"
 	g.VarPF(boolValue(&c.Quiet), "quiet", "q", "log only errors of graceful itself").NoOptDefVal = "true"
@@ -45,7 +45,7 @@ func (g flagGroup) addLogFlags(c *runner.Config) {
 			"system shows that (GitHub Actions, GitLab): auto, off")
 }
 
-// checkLogFlags returns an error for log flags that do not go together.
+// checkLogFlags returns an error if log flags conflict.
 func checkLogFlags(c runner.Config, given map[string]string) error {
 	if c.Verbose && c.Quiet {
 		return fmt.Errorf("%s: not together with %s", given["verbose"], given["quiet"])

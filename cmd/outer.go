@@ -9,18 +9,18 @@ import (
 	"graceful/runner/machine"
 )
 
-// A run inside a run has to end before the outer one kills it. The outer one says in a variable how long a stop may
-// take. The inner one then has a deadline: its default times are shortened in silence, those that were typed with a
-// warning.
+// A nested run has to end before the outer run kills it. The outer run sets a variable to the time that a stop may
+// take. The nested run derives its deadline from it. It shortens default times without a message, and explicit times
+// with a warning.
 
-// budgetOfOuter is what the outer run allows.
+// budgetOfOuter is the time that the outer run allows for a stop.
 type budgetOfOuter struct {
 	budget  time.Duration
-	tooLong []string // what was typed and does not fit: "--grace 2s"
+	tooLong []string // explicit times that do not fit: "--grace 2s"
 }
 
-// fitIntoOuter gives the run a deadline that fits into what an outer run allows. It reports false if there is none, or
-// if the run has a smaller one.
+// fitIntoOuter gives the run a deadline that fits into the budget of an outer run. fits is false if there is no such
+// budget, or if the run has a smaller deadline.
 func (f *runFlags) fitIntoOuter(given map[string]string) (fits bool, err error) {
 	text := os.Getenv(machine.StopBudget)
 	if text == "" || f.ignoresVariables {

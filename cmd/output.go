@@ -27,7 +27,7 @@ const (
 )
 
 // output writes lines to a descriptor. That is standard error, since standard output belongs to the target. A slow
-// reader never delays graceful: a thread of its own writes the lines. When it is queueLines behind, output drops and
+// reader never delays graceful: a thread of its own writes the lines. When queueLines lines wait, output drops and
 // counts further lines.
 type output struct {
 	lines   chan []byte // nil: the mark of catchUp
@@ -35,8 +35,8 @@ type output struct {
 	raw     bool        // the descriptor may be a terminal in raw mode
 	dropped atomic.Int64
 	done    chan struct{}
-	marked  chan struct{} // has a value once the thread has found the mark
-	slow    bool          // catchUp waits no more
+	marked  chan struct{} // receives a value when the thread reaches the mark
+	slow    bool          // catchUp no longer waits
 
 	mu     sync.Mutex
 	closed bool // Write drops every line
@@ -47,7 +47,7 @@ func newOutput(fd int) *output {
 	running := make(chan struct{})
 	go func() {
 		defer close(o.done)
-		// Without an unlock: the thread ends here, since it alone blocks these signals.
+		// No unlock: the thread ends with the goroutine, since only it blocks these signals.
 		runtime.LockOSThread()
 		blockWriteSignals()
 		close(running)
@@ -86,8 +86,8 @@ func (o *output) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// catchUp waits until the lines so far are written, so that what another process writes next follows them. It waits for
-// catchUpTime at the most, and not again for a reader that was slower than that. One goroutine may call it.
+// catchUp waits until the lines so far are written, so that later output of other processes follows them. It waits for
+// catchUpTime at most, and no longer waits after a timeout. Only one goroutine may call it.
 func (o *output) catchUp() {
 	o.mu.Lock()
 	waits := !o.slow && !o.closed
@@ -143,7 +143,7 @@ func writeAll(fd int, line []byte) {
 // printLine prints text as one line of graceful.
 func printLine(w io.Writer, text string) { fmt.Fprintf(w, "graceful: %s\n", oneLine(text)) }
 
-// oneLine escapes what is not printable, so that text from elsewhere neither breaks a line nor controls a terminal.
+// oneLine escapes unprintable characters, so that foreign text cannot break a line or control a terminal.
 func oneLine(s string) string {
 	var line strings.Builder
 	for i, r := range s {

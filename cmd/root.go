@@ -1,5 +1,5 @@
 // Package cmd is the command line. It makes one valid configuration of flags and variables, turns the outcome of a run
-// into an exit status, and holds every word for people. It never starts or signals a process.
+// into an exit status, and holds all texts for users. It never starts or signals a process.
 package cmd
 
 import (
@@ -60,7 +60,8 @@ func logCommandError(c *cobra.Command, err error) {
 	}
 }
 
-// flagSoFar returns the value of a flag of c, as far as flags were read, then that of its variable; "": neither is set.
+// flagSoFar returns the value of a flag of c if it was parsed before an error, or else the value of its variable, or
+// "".
 func flagSoFar(c *cobra.Command, name string) string {
 	f := c.Flags().Lookup(name)
 	switch {

@@ -33,7 +33,7 @@ func parseSchedule(s string) (steps []machine.Step, err error) {
 		return nil, fmt.Errorf("it is empty (%s)", scheduleExample)
 	}
 	items := strings.Split(s, "/")
-	killed, waited := false, false // KILL was read; so was a time after it
+	killed, waited := false, false // KILL was read; a time after KILL was read
 	for i, item := range items {
 		sig, wait, err := scheduleItem(item)
 		switch {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// didYouMean returns a hint at the word that is nearest to text, with prefix before it, or "" if none is near.
+// didYouMean returns a hint at the word that is nearest to text, with prefix before it, or "" if no word is near.
 func didYouMean(text, prefix string, words []string) string {
 	if word := nearest(text, words); word != "" {
 		return fmt.Sprintf(" (did you mean %s?)", prefix+word)

@@ -16,7 +16,7 @@ import (
 )
 
 // Messages of log records that only carry an error. Their text form is the error alone, as for other Unix commands; in
-// JSON they tell where the error comes from.
+// JSON the message shows where the error comes from.
 const (
 	messageCommand  = "command failed" // also: a flag, a variable or an argument is invalid
 	messageRun      = "run failed"
@@ -26,7 +26,7 @@ const (
 
 var errorMessages = []string{messageCommand, messageRun, messageRecover, messageTakeOver}
 
-// sentences are the text forms of messages that are not made of the message and its attributes.
+// sentences renders the text form of some messages. The text form of all others is the message with its attributes.
 var sentences = map[string]func(attr func(key string) string) string{
 	"sending SIGKILL": func(attr func(string) string) string {
 		text := attr("err") + ": SIGKILL"
@@ -61,7 +61,7 @@ func textOf(attrs []slog.Attr) func(key string) string {
 	}
 }
 
-// newLogger returns a logger to out. It logs warnings and errors; with --verbose every step, with --quiet errors alone.
+// newLogger returns a logger to out. It logs warnings and errors; with --verbose every step, with --quiet only errors.
 func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 	level := slog.LevelWarn
 	switch {
@@ -91,8 +91,8 @@ func newHandler(w io.Writer, json bool, level slog.Level, began time.Time) slog.
 //
 //	graceful: message key=value key="a value": err (hint)
 //
-// The attributes err and hint lose their keys and stand last. A list is [a "b c"]. With --verbose the time since the
-// start stands first, in seconds. Records of level slog.LevelDebug are for annotations alone.
+// The attributes err and hint have no keys and come last. A list is [a "b c"]. With --verbose the time since the start
+// comes first, in seconds. Records of level slog.LevelDebug are only for annotations.
 type textHandler struct {
 	out         io.Writer
 	level       slog.Level
@@ -213,7 +213,7 @@ func cutList(list []string) []string {
 	return list
 }
 
-// escapingWriter escapes in JSON what controls a terminal.
+// escapingWriter escapes JSON with cleanup.EscapeJSON.
 type escapingWriter struct{ to io.Writer }
 
 func (w escapingWriter) Write(line []byte) (int, error) {
@@ -229,7 +229,7 @@ func renderValue(v slog.Value) string {
 	return "[" + strings.Join(convert(list, quoteWord), " ") + "]"
 }
 
-// escaped returns a text without control characters and other unprintable ones: names of processes stand in it.
+// escaped escapes a text with unprintable characters. Names of processes may contain them.
 func escaped(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strings.Trim(strconv.Quote(s), `"`)
@@ -237,7 +237,7 @@ func escaped(s string) string {
 	return s
 }
 
-// quoteWord returns a value that is one printable word unchanged, and quotes every other one in Go's syntax.
+// quoteWord quotes a value in Go's syntax unless it is one printable word.
 func quoteWord(s string) string {
 	special := func(r rune) bool {
 		return r == ' ' || r == '"' || r == '\'' || r == unicode.ReplacementChar || !unicode.IsPrint(r)

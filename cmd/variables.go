@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// noEnv is the flag that forbids variables. It has no variable itself.
+// noEnv is the flag that disables variables. It has no variable itself.
 const noEnv = "no-env"
 
 // variable returns the name of the environment variable of a flag.

@@ -1,4 +1,4 @@
-// Package forward decides what each signal means to a run. It knows nothing of processes.
+// Package forward decides what each signal means to a run. It does not know processes.
 package forward
 
 import (
@@ -22,7 +22,7 @@ const (
 	Stop
 	// Suspend: suspend the target's group, then graceful (job control).
 	Suspend
-	// Ours: about graceful's own children and writes; never forwarded.
+	// Ours: for graceful itself; never forwarded.
 	Ours
 	// Uncatchable: the kernel or the Go runtime keeps it from graceful.
 	Uncatchable
@@ -36,7 +36,7 @@ func MeaningOf(sig syscall.Signal) Meaning {
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 		return Suspend
 	case unix.SIGCHLD, // it wakes the reaper
-		unix.SIGPIPE, // our own writes cause it
+		unix.SIGPIPE, // graceful's own writes cause it
 		unix.SIGURG:  // the Go runtime preempts goroutines with it, hundreds of times a second
 		return Ours
 	}
@@ -46,8 +46,8 @@ func MeaningOf(sig syscall.Signal) Meaning {
 	return Pass
 }
 
-// MeaningIn is MeaningOf for a run that these signals stop; nil: the default ones. A stop signal that is not listed is
-// passed.
+// MeaningIn is MeaningOf for a run with its own list of stop signals; nil means the default list. A default stop signal
+// that is not listed becomes Pass.
 func MeaningIn(sig syscall.Signal, stopOn []int) Meaning {
 	switch m := MeaningOf(sig); {
 	case stopOn == nil || m == Ours || m == Uncatchable:
@@ -64,7 +64,7 @@ func MeaningIn(sig syscall.Signal, stopOn []int) Meaning {
 // StopSignals lists the signals that stop a run by default.
 func StopSignals() []syscall.Signal { return []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT} }
 
-// Audible lists the signals that a listener hears.
+// Audible lists the signals that a listener delivers.
 func Audible() (signals []syscall.Signal) {
 	for sig := syscall.Signal(1); sig <= Last; sig++ {
 		if m := MeaningOf(sig); m != Ours && m != Uncatchable {
@@ -74,10 +74,10 @@ func Audible() (signals []syscall.Signal) {
 	return signals
 }
 
-// aliases are names that kill(1) knows beside those of the table.
+// aliases are further names that kill(1) accepts.
 var aliases = map[string]syscall.Signal{"IOT": unix.SIGABRT, "CLD": unix.SIGCHLD, "POLL": unix.SIGIO}
 
-// Name gives a signal's name without its prefix (TERM, USR1, RTMIN+3), or its number where it has none.
+// Name gives a signal's name without its prefix (TERM, USR1, RTMIN+3), or its number if it has no name.
 func Name(sig syscall.Signal) string {
 	if name := unix.SignalName(sig); name != "" {
 		return strings.TrimPrefix(name, "SIG")
@@ -88,7 +88,7 @@ func Name(sig syscall.Signal) string {
 	return fmt.Sprint(int(sig))
 }
 
-// Parse reads a signal as kill(1) does: a name with or without its prefix, in whatever case, or a number.
+// Parse reads a signal as kill(1) does: a name in upper or lower case, with or without its prefix, or a number.
 func Parse(text string) (syscall.Signal, error) {
 	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
 	sig := cmp.Or(aliases[name], unix.SignalNum("SIG"+name))
@@ -118,7 +118,7 @@ func realTime(end syscall.Signal, sign, distance string) syscall.Signal {
 	return sig
 }
 
-// Names lists the signals that have one, by number.
+// Names lists the names of all signals that have one, in the order of their numbers.
 func Names() (names []string) {
 	for sig := syscall.Signal(1); sig <= Last; sig++ {
 		if unix.SignalName(sig) != "" || sig >= firstRealTime {

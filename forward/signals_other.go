@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Last is the highest signal number that is passed on; BSD's real-time signals are not.
+// Last is the highest signal number that graceful forwards. It does not forward BSD's real-time signals.
 const Last syscall.Signal = 31
 
 const firstRealTime = Last + 1

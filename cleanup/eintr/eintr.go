@@ -4,7 +4,7 @@ package eintr
 
 import "golang.org/x/sys/unix"
 
-// Retry calls the function until it returns another error than EINTR.
+// Retry calls the function until its error is not EINTR.
 func Retry(call func() error) error {
 	for {
 		if err := call(); err != unix.EINTR {
@@ -13,7 +13,7 @@ func Retry(call func() error) error {
 	}
 }
 
-// RetryValue is Retry for a function that returns a value, too.
+// RetryValue is Retry for a function that also returns a value.
 func RetryValue[T any](call func() (T, error)) (value T, err error) {
 	err = Retry(func() (err error) {
 		value, err = call()

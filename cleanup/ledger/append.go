@@ -36,11 +36,11 @@ func (l *Ledger) Append(record any) (err error) {
 	return l.flush()
 }
 
-// prepare sets end for the next record. It reads the file if another process may have written to it, and truncates what
-// a crash left behind the records.
+// prepare sets end for the next record. It reads the file if another process may have written to it. It truncates a
+// last record that a crash cut short.
 func (l *Ledger) prepare() error {
 	if l.end >= 0 && len(l.pending) > 0 {
-		return nil // a failed flush of this process wrote what is behind end
+		return nil // a failed flush of this process wrote the bytes after end
 	}
 	st, err := eintr.Fstat(l.fd)
 	if err != nil || st.Size == l.end {
@@ -64,12 +64,12 @@ func (l *Ledger) prepare() error {
 // flush writes and syncs the pending lines. All of them stay pending until the sync succeeds: after a failed one the
 // kernel may treat pages as clean that never reached the disk. Writing them again is harmless.
 func (l *Ledger) flush() error {
-	const maxBusy = 100 // a run must end
+	const maxBusy = 100 // so that the run ends even if the file never accepts data
 	busy := 0
 	for rest, at := l.pending, l.end; len(rest) > 0; {
 		n, err := eintr.RetryValue(func() (int, error) { return l.write(l.fd, rest, at) })
 		switch {
-		case n > 0: // the next write returns an error that remains
+		case n > 0: // if the error persists, the next write returns it
 			rest, at = rest[n:], at+int64(n)
 		case err == nil:
 			return io.ErrShortWrite
@@ -104,7 +104,7 @@ func (l *Ledger) Records() ([]json.RawMessage, error) {
 	return records, l.failed("reading", err)
 }
 
-// read returns all records and the offset behind the last one.
+// read returns all records and the offset after the last one.
 func (l *Ledger) read() (records []json.RawMessage, end int64, err error) {
 	st, err := eintr.Fstat(l.fd)
 	if err != nil {
@@ -132,7 +132,8 @@ func (l *Ledger) read() (records []json.RawMessage, end int64, err error) {
 const MaxSize = 256 << 20
 
 // Reserve allocates disk space, so that appending that many more bytes does not fail with ENOSPC. It allocates nothing
-// in memory or where the file system cannot. Reserve fails if the bytes would exceed MaxSize (ErrFull) or RLIMIT_FSIZE.
+// for a ledger in memory, or if the file system does not support it. Reserve fails if the bytes would exceed MaxSize
+// (ErrFull) or RLIMIT_FSIZE.
 func (l *Ledger) Reserve(space int64) (err error) {
 	defer func() {
 		if errors.Is(err, errors.ErrUnsupported) {

@@ -17,8 +17,8 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// Dir is an open directory of ledgers, to which no other user may write. Its methods use the directory that was
-// checked, whatever its path leads to later.
+// Dir is an open directory of ledgers. No other user may write to it. Its methods use the directory that was checked,
+// even if its path leads to another one later.
 type Dir struct {
 	fd   int
 	path string
@@ -138,11 +138,11 @@ func (d *Dir) Peek(file string) (*Ledger, error) {
 	return newLedger(fd, path), nil
 }
 
-// isNameOf reports whether a name in the directory is that of an open file.
+// isNameOf reports whether a name in the directory refers to an open file.
 func (d *Dir) isNameOf(file string, fd int) (bool, error) {
 	open, openErr := eintr.Fstat(fd)
 	named, err := eintr.Lstatat(d.fd, file)
-	if err == unix.ENOENT { // named is zero, which is no file
+	if err == unix.ENOENT { // named stays zero, which matches no file
 		err = nil
 	}
 	return open.Dev == named.Dev && open.Ino == named.Ino, cmp.Or(openErr, err)
@@ -167,8 +167,8 @@ const (
 	maxName = 200
 )
 
-// FileName returns the file name for the name of a run, which may hold any bytes. Different runs have different file
-// names; on a file system that ignores case, names that differ only in case share a file.
+// FileName returns the file name for the name of a run. The name may hold any bytes. Different names have different
+// file names; on a file system that ignores case, names that differ only in case share one.
 func FileName(name string) string {
 	stem := escaped(name)
 	if len(stem+ext) > maxName {
@@ -180,14 +180,14 @@ func FileName(name string) string {
 	return stem + ext
 }
 
-// hashMark is before the hash in a long file name. No short one has it.
+// hashMark precedes the hash in a long file name. No short file name contains it.
 const hashMark = "~"
 
-// maxStart is how much of a long name its file name begins with, in bytes.
+// maxStart is the length of the part of a long name that its file name begins with, in bytes.
 const maxStart = maxName - len(hashMark) - 2*128/8 - len(ext)
 
-// IsNameOf reports whether a file may be the ledger of a run with a name, or with that name and a suffix of n bytes
-// that needs no escape. The ledger itself tells whether it is.
+// IsNameOf reports whether file may be the ledger of a run called name, or name with a suffix of n bytes that needs no
+// escape. Only the records in the ledger show whether it is.
 func IsNameOf(file, name string, n int) bool {
 	stem := escaped(name)
 	if strings.Contains(file, hashMark) {
@@ -197,7 +197,7 @@ func IsNameOf(file, name string, n int) bool {
 	return ok && (rest == ext || len(rest) == n+len(ext))
 }
 
-// escaped returns the file name for the name of a run, which may hold any bytes, without ext and however long.
+// escaped returns the file name for the name of a run, without ext and of any length. The name may hold any bytes.
 func escaped(name string) string {
 	var b strings.Builder
 	for i := range len(name) {
@@ -208,7 +208,7 @@ func escaped(name string) string {
 			fmt.Fprintf(&b, "%%%02X", c)
 		}
 	}
-	return cmp.Or(b.String(), "%") // no other name becomes "%"
+	return cmp.Or(b.String(), "%") // "%" is the empty name: no other one becomes it
 }
 
 // originalName returns the name that a ledger had before SetAside. It returns other names unchanged.

@@ -15,13 +15,13 @@ import (
 // maxLinks is how many links Linux follows in one path (path_resolution(7)).
 const maxLinks = 40
 
-// openTrustedDir opens a directory to which no other user may write. It follows a symbolic link at the end of the
-// absolute path if no other user can replace that link. systemd makes such a link for a unit with DynamicUser=yes.
+// openTrustedDir opens a directory, and fails if another user may write to it. It follows a symbolic link at the end of
+// the absolute path if no other user can replace that link. systemd makes such a link for a unit with DynamicUser=yes.
 func openTrustedDir(path string) (fd int, err error) {
 	for links := 0; ; links++ {
 		fd, err = openTrusted(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY, unix.S_IFDIR)
 		switch {
-		case err == unix.ENOENT && links > 0: // not fs.ErrNotExist: nothing can be made there
+		case err == unix.ENOENT && links > 0: // not fs.ErrNotExist: MakeDir cannot create it
 			return -1, errors.New("it is a symbolic link to a directory that does not exist")
 		case err == nil || !isLink(path):
 			return fd, err
@@ -61,8 +61,8 @@ func unsafeLink(path string) error {
 	return nil
 }
 
-// dirOf returns what is before the last name of an absolute path. It does not shorten the path: behind a link, .. is
-// another directory.
+// dirOf returns an absolute path without its last name. It does not clean the path: after a symbolic link, .. is the
+// parent of the link's destination.
 func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')+1] }
 
 func isLink(path string) bool {

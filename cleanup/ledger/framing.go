@@ -34,8 +34,8 @@ func decodeLine(line []byte) (record json.RawMessage, ok bool) {
 	return raw, bytes.Equal(encodeLine(raw), line) && json.Valid(raw)
 }
 
-// parse returns the records in data and the offset behind the last one. The rest is what a crash left of the last
-// record. If the rest contains a whole record, parse returns errDamaged: those records would be lost unnoticed.
+// parse returns the records in data and the offset after the last one. The rest of data is a last record that a crash
+// cut short. If the rest contains a whole record, parse returns errDamaged, so that no record is lost unnoticed.
 func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 	for {
 		line, _, whole := bytes.Cut(data[end:], []byte("\n"))
@@ -46,8 +46,8 @@ func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 		records = append(records, raw)
 		end += int64(len(line)) + 1
 	}
-	// A record need not begin a line here: the newline before it may be damaged. A record inside another one is never
-	// mistaken for one: in strings quotes are escaped, and behind an object stands another brace.
+	// A record may begin in the middle of a line, since the newline before it may be damaged. Text inside a record
+	// never matches: quotes in strings are escaped, and another brace follows a nested object.
 	rest := data[end : bytes.LastIndexByte(data, '\n')+1]
 	for i := bytes.Index(rest, []byte(head)); i >= 0; i = bytes.Index(rest, []byte(head)) {
 		line, _, _ := bytes.Cut(rest[i:], []byte("\n"))

@@ -1,5 +1,5 @@
 // Package ledger keeps the write-ahead log of one run: JSON lines with a checksum each, in memory or in a file that
-// outlives graceful. It knows nothing of what the records mean.
+// outlives graceful. It does not interpret the records.
 package ledger
 
 import (
@@ -20,16 +20,16 @@ var (
 	errNameTaken = errors.New("another ledger with records has its name by now")
 	// ErrFull means that a record would exceed MaxSize.
 	ErrFull = errors.New("it is full")
-	// errDamaged means that a record before the last one is damaged. No crash does that.
+	// errDamaged means that a record before the last one is damaged. A crash damages only the last record.
 	errDamaged = errors.New("it is damaged, and records come after it")
 )
 
-// Ledger is an open ledger. Processes may share an inherited one if only one of them writes at a time. A Ledger is not
-// safe for concurrent use.
+// Ledger is an open ledger. Processes may share an inherited Ledger if only one of them writes at a time. A Ledger is
+// not safe for concurrent use.
 type Ledger struct {
 	fd   int
 	path string // empty: in memory
-	// end is the offset behind the last known record, where pending lines belong. Negative: no record is known.
+	// end is the offset after the last known record, where flush writes pending lines. Negative: unknown.
 	end int64
 	// pending are the lines that may not be on the disk.
 	pending []byte
@@ -44,7 +44,7 @@ func newLedger(fd int, path string) *Ledger {
 	return &Ledger{fd: fd, path: path, end: -1, write: writeAt, sync: syncData}
 }
 
-// InMemory creates a ledger in memory. It ends with the last process that has it.
+// InMemory creates a ledger in memory. It ceases to exist when no process has it open.
 func InMemory() (*Ledger, error) {
 	fd, err := memoryFile()
 	if err != nil {
@@ -85,7 +85,7 @@ func (l *Ledger) String() string {
 	return "ledger " + l.path
 }
 
-// failed adds to an error what was being done to the ledger. It returns nil for nil.
+// failed adds the operation and the ledger to an error. It returns nil for nil.
 func (l *Ledger) failed(doing string, err error) error {
 	if err == nil {
 		return nil

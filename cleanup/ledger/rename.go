@@ -26,12 +26,11 @@ func (l *Ledger) Remove() error {
 	return l.failed("removing", err)
 }
 
-// SetAside renames the file to its name with a suffix, and with a number behind it if that name is taken. It does
-// nothing in memory.
+// SetAside appends a suffix to the file's name, and also a number if that name is taken. It does nothing in memory.
 func (l *Ledger) SetAside(suffix string) error {
 	err := l.withDir(func(d *Dir, file string) error {
-		// No process takes a free name before renameat does: no other user may write to the directory, and only the
-		// process that holds the lock of a file uses names that begin with its name.
+		// No other process can take a free name before renameat(2): no other user may write to the directory, and only
+		// the process that holds the lock of a file uses names that begin with its name.
 		free := file + suffix
 		_, err := eintr.Lstatat(d.fd, free)
 		for n := 1; err == nil; n++ {
@@ -56,16 +55,16 @@ func (l *Ledger) IsSetAside() bool {
 	return originalName(file) != file
 }
 
-// TakeBack undoes SetAside: the file has its original name again, by which other processes find it and its lock. It
-// does nothing if the file was not set aside. It fails with ErrAlive if another process holds the lock of the original
-// name, and with errNameTaken if a ledger with records has that name.
+// TakeBack undoes SetAside: other processes find the file and its lock by the original name again. It does nothing if
+// the file was not set aside. It fails with ErrAlive if another process holds the lock of the original name, and with
+// errNameTaken if a ledger with records has that name.
 func (l *Ledger) TakeBack() error {
 	if !l.IsSetAside() {
 		return nil
 	}
 	err := l.withDir(func(d *Dir, file string) error {
 		name := originalName(file)
-		// The lock of a name is that of the file with the name. Create an empty one if there is none.
+		// A name is locked by locking the file with that name. Take creates an empty file if there is none.
 		holder, err := d.Take(name)
 		if err != nil {
 			return err

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryFile creates a file without a name. It asks for one that cannot be executed (Linux 6.3), since vm.memfd_noexec
-// may forbid others.
+// memoryFile creates a file without a name. If it can, it makes a file that cannot be executed (Linux 6.3), since
+// vm.memfd_noexec may forbid others.
 func memoryFile() (int, error) {
 	fd, err := unix.MemfdCreate("graceful-ledger", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
 	if err == unix.EINVAL {

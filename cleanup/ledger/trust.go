@@ -12,8 +12,8 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// openTrusted opens a file or directory of the given kind (S_IFREG, S_IFDIR) that no other user may write to. It
-// neither follows a link nor blocks, and it creates files with mode 0600.
+// openTrusted opens a file or directory of the given kind (S_IFREG, S_IFDIR). It fails if another user may write to it.
+// It does not follow a symbolic link and does not block. It creates files with mode 0600.
 func openTrusted(dir int, name string, flags int, kind uint32) (fd int, err error) {
 	fd, err = eintr.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -25,7 +25,7 @@ func openTrusted(dir int, name string, flags int, kind uint32) (fd int, err erro
 	}
 	st, err := eintr.Fstat(fd)
 	if err = cmp.Or(err, checkTrust(&st, kind)); err == nil && flags&unix.O_CREAT != 0 && st.Mode&0o600 != 0o600 {
-		err = eintr.Retry(func() error { return unix.Fchmod(fd, 0o600) }) // the umask has removed bits of the owner
+		err = eintr.Retry(func() error { return unix.Fchmod(fd, 0o600) }) // the umask has cleared bits of the owner
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -95,20 +95,20 @@ func (e *ParentError) Hint() string {
 	return strings.Join(commands, ", ")
 }
 
-// foreign reports whether the owner is another user than root and graceful's. The owner of a directory can rename
+// foreign reports whether a user other than root and graceful's user is the owner. The owner of a directory can rename
 // everything in it, even if it is sticky.
 func (e *ParentError) foreign() bool { return e.Owner != 0 && int(e.Owner) != os.Geteuid() }
 
 // writable reports whether the group or others can rename what is in the directory. In a sticky directory they can
-// rename only what they own, and UnsafeParents checks that itself. The permissions of the group include the entries of
-// an access control list (acl(5)).
+// rename only what they own, and UnsafeParents checks the owner of each element. The permissions of the group include
+// the entries of an access control list (acl(5)).
 func (e *ParentError) writable() bool {
 	return !e.Link && e.Mode&0o022 != 0 && e.Mode&unix.S_ISVTX == 0
 }
 
 // UnsafeParents returns the directories and symbolic links that another user can use to replace the directory at path.
-// It follows path from the root through symbolic links, as the kernel does. It omits the directory, which OpenDir
-// checks.
+// It follows path from the root through symbolic links, as the kernel does. It omits the directory itself, which
+// OpenDir checks.
 //
 // No other user can change the path before its first unsafe parent, so UnsafeParents never misses that one. If an
 // element does not exist, the error is fs.ErrNotExist, and the list has the unsafe parents before it.

@@ -48,7 +48,7 @@ func Ask(address string, r Request) (Response, error) {
 	}
 }
 
-// askOnce sends the line of a request over a new connection and returns the answer.
+// askOnce sends one request over a new connection and returns the answer.
 func askOnce(address string, line []byte, deadline time.Time) (answer Response, err error) {
 	fd, err := newSocket()
 	if err != nil {
@@ -80,7 +80,7 @@ func askOnce(address string, line []byte, deadline time.Time) (answer Response, 
 	return answer, nil
 }
 
-// connect connects a socket to a listener that the client may send its environment to.
+// connect connects a socket to a listener that may receive the environment of the client.
 func connect(fd int, address string) error {
 	err := eintr.Retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
 	switch {
@@ -104,7 +104,8 @@ func connect(fd int, address string) error {
 	return nil
 }
 
-// sendLine sends a line. It returns nil if the server closes the connection: the server may have answered why.
+// sendLine sends a line. It returns nil if the server closes the connection: the server may have sent an answer that
+// says why.
 func sendLine(fd int, line []byte) error {
 	for len(line) > 0 {
 		n, err := eintr.RetryValue(func() (int, error) { return unix.Write(fd, line) })

@@ -29,7 +29,7 @@ type connection struct {
 	busy     bool                 // a request waits for its answer
 	answered chan []byte          // receives the part of an answer that is not written yet
 	reserve  func(bytes int) bool // see Server.reserve
-	reserved int                  // shared memory that the last answer has, in bytes
+	reserved int                  // shared memory that the last answer uses, in bytes
 }
 
 // control calls f with the descriptor.
@@ -48,8 +48,8 @@ type Call struct {
 	conn *connection
 }
 
-// Gone reports whether the client has closed the connection, on Linux. Closing only its sending side does not count.
-// Other systems do not distinguish the two: there Gone is false.
+// Gone reports whether the client has closed the connection, on Linux. A client that has closed only its sending side
+// is not gone. Other systems do not distinguish the two: there Gone is false.
 func (c Call) Gone() (gone bool) {
 	_ = c.conn.control(func(fd int) {
 		state := []unix.PollFd{{Fd: int32(fd)}}
@@ -59,8 +59,8 @@ func (c Call) Gone() (gone bool) {
 	return gone
 }
 
-// Answer answers a call, once. It does not wait: it writes what the socket takes, and a goroutine writes the rest. Many
-// clients may not read their answers, so a large one shares the memory of large requests.
+// Answer answers a call, once. It does not block: it writes what the socket accepts, and a goroutine writes the rest. A
+// large answer uses the shared memory of large requests, since many clients may not read their answers.
 func (c Call) Answer(r Response) {
 	r.Version = version
 	line := encode(r)
@@ -72,13 +72,13 @@ func (c Call) Answer(r Response) {
 	c.conn.answered <- c.conn.write(line)
 }
 
-// send writes as much of a response as the socket takes.
+// send writes as much of a response as the socket accepts.
 func (c *connection) send(r Response) {
 	r.Version = version
 	c.write(encode(r))
 }
 
-// write writes as much of a line as the socket takes, and returns the rest.
+// write writes as much of a line as the socket accepts, and returns the rest.
 func (c *connection) write(rest []byte) []byte {
 	_ = c.control(func(fd int) {
 		n, _ := eintr.RetryValue(func() (int, error) { return unix.Write(fd, rest) })
@@ -111,7 +111,7 @@ func (s *Server) serve(c *connection) {
 		}
 		s.calls <- Call{request, c.peer, c}
 		rest := <-c.answered
-		r.release() // not before the answer: a request that waits takes memory, too
+		r.release() // not before the answer: a waiting request uses memory, too
 		if len(rest) > 0 {
 			_ = c.file.SetWriteDeadline(time.Now().Add(requestTime))
 			_, err = c.file.Write(rest)
@@ -127,12 +127,12 @@ func (s *Server) serve(c *connection) {
 // lineReader splits the requests of a connection into lines.
 type lineReader struct {
 	from io.Reader
-	// reserve changes the shared memory of large requests by a number of bytes. It reports whether it has done so; it
-	// never refuses to release memory.
+	// reserve adds a number of bytes to the shared memory of large requests. It returns false if there is too little.
+	// It never refuses to release memory.
 	reserve  func(bytes int) bool
-	buf      []byte // what was read and not consumed
+	buf      []byte // bytes that were read and not consumed
 	used     int    // length of the last line in buf
-	reserved int    // shared memory that buf has, in bytes
+	reserved int    // shared memory that buf uses, in bytes
 }
 
 var (

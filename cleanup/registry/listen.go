@@ -21,7 +21,7 @@ const (
 	backlog = 4096
 	// dirPrefix begins the names of the sockets' directories.
 	dirPrefix = "graceful-"
-	// lockName is the name of the file there that is locked while the run lives.
+	// lockName is the name of a file in that directory. It is locked while the run lives.
 	lockName = "lock"
 )
 
@@ -29,14 +29,14 @@ const (
 type Socket struct {
 	FD      int
 	Address string
-	Lock    int // a descriptor: while a process has it, RemoveDead leaves the socket alone; below 0: it has no file
+	Lock    int // a descriptor; RemoveDead keeps the socket while a process has it open; negative: none
 }
 
 // Listen creates the socket of a run. The socket is in a directory of its own, which only graceful's user and root may
 // enter.
 //
-// The directory is in the first place that is writable and that other users cannot tamper with. If there is no such
-// place, Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to that;
+// Listen uses the first place that is writable and that other users cannot tamper with. If there is no such place,
+// Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to such an address, so
 // Serve refuses other users.
 func Listen(id string) (_ Socket, err error) {
 	for dir := range tempdir.Trusted() {
@@ -44,7 +44,7 @@ func Listen(id string) (_ Socket, err error) {
 		if belowErr == nil {
 			return s, nil
 		}
-		if errors.Is(belowErr, unix.EMFILE) || errors.Is(belowErr, unix.ENFILE) { // as in every other place
+		if errors.Is(belowErr, unix.EMFILE) || errors.Is(belowErr, unix.ENFILE) { // every other place would fail, too
 			return none, belowErr
 		}
 		err = errors.Join(err, belowErr)
@@ -60,7 +60,7 @@ func Listen(id string) (_ Socket, err error) {
 	return none, fmt.Errorf("no place for the socket: %w", err)
 }
 
-// none is no socket.
+// none is the Socket that Listen returns with an error.
 var none = Socket{FD: -1, Lock: -1}
 
 // listenBelow creates the socket in a new directory below parent.
@@ -96,7 +96,7 @@ func listenBelow(parent, id string) (Socket, error) {
 	return s, nil
 }
 
-// lockIn makes a locked file in a directory. It has its name only when it is locked.
+// lockIn creates the file lockName in a directory. The file is locked before it has that name.
 func lockIn(dir string) (fd int, err error) {
 	unlocked := filepath.Join(dir, "new")
 	if fd, err = eintr.Openat(unix.AT_FDCWD, unlocked, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o600); err != nil {
@@ -117,8 +117,9 @@ func lockIn(dir string) (fd int, err error) {
 	return fd, nil
 }
 
-// Hold locks the socket of an address once more, for a process that has inherited it from one that may end first. It
-// returns the descriptor, or -1 if the socket has no lock. Linux.
+// Hold locks the socket of an address once more. A process that inherited the socket needs its own lock, since the
+// process that created the socket may end first. Hold returns the descriptor, or -1 if the socket has no lock. Hold is
+// used on Linux only.
 func Hold(address string) int {
 	dir := dirOf(address)
 	if dir == "" {

@@ -7,7 +7,7 @@ import (
 )
 
 // peerOf returns the process at the other end: the one that has connected or that listens (unix(7), SO_PEERCRED). Its
-// pid is 0 if it is in none of graceful's PID namespaces.
+// pid is 0 if it is not visible in graceful's PID namespace.
 func peerOf(fd int) (Peer, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -17,7 +17,7 @@ func peerOf(fd int) (Peer, error) {
 }
 
 // PeerPIDFD returns a pidfd of the process that has connected (SO_PEERPIDFD, Linux 6.5), which the caller closes. It
-// names the same process even if the kernel has reused its pid.
+// refers to the same process even after the kernel has reused the pid.
 func (c Call) PeerPIDFD() (pidfd int, err error) {
 	var optErr error
 	err = c.conn.control(func(fd int) { pidfd, optErr = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD) })

@@ -25,10 +25,10 @@ const (
 	acceptPause = 10 * time.Millisecond
 )
 
-// Server receives requests. It never waits for a client: a goroutine serves each connection, and waits without a
-// thread.
+// Server receives requests. It never waits for a client: a goroutine serves each connection, and occupies no thread
+// while it waits.
 type Server struct {
-	// Calls has the requests. The receiver answers each one before it receives the next.
+	// Calls delivers the requests. The receiver answers each one before it receives the next.
 	Calls <-chan Call
 
 	calls   chan Call
@@ -49,7 +49,7 @@ func Serve(fd int, startOf func(pid int) uint64) *Server {
 		Calls: calls, calls: calls, listen: os.NewFile(uintptr(fd), "socket for cleanup commands"),
 		limit: maxConns, startOf: startOf,
 	}
-	const share = 4 // one in four descriptors is for connections: the run needs the others
+	const share = 4 // connections get one in four descriptors: the run needs the others
 	var files unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) == nil && uint64(files.Cur)/share < uint64(s.limit) {
 		s.limit = max(int(files.Cur)/share, 1)
@@ -118,8 +118,8 @@ func (s *Server) admit(fd int) {
 	go s.serve(c)
 }
 
-// evict closes the connection that has been idle longest if there are more than limit. It reports whether the caller
-// has room: false means that every connection waits for an answer.
+// evict closes the connection that has been idle longest if there are more than limit. It reports whether there is room
+// for a new one. It returns false if every connection waits for an answer.
 func (s *Server) evict(limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,8 +158,8 @@ func (s *Server) remove(c *connection) {
 	c.file.Close()
 }
 
-// reserve changes the memory of large requests by a number of bytes. It reports whether the sum stays within
-// sharedMemory.
+// reserve adds a number of bytes to the memory of large requests. It returns false, and adds nothing, if the sum would
+// exceed sharedMemory.
 func (s *Server) reserve(bytes int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

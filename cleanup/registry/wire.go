@@ -1,5 +1,5 @@
-// Package registry registers cleanup commands during a run: it has the socket, the protocol, the server and the client.
-// It never decides what a request does. docs/protocol.md describes the protocol for clients in other languages.
+// Package registry registers cleanup commands during a run. It contains the socket, the protocol, the server and the
+// client. It never decides what a request does. docs/protocol.md describes the protocol for clients in other languages.
 package registry
 
 import (
@@ -31,10 +31,10 @@ type Request struct {
 	// For Defer; either Command or Shell.
 	Command   []cleanup.Text `json:"command,omitempty"`
 	Shell     cleanup.Text   `json:"shell,omitempty"`
-	Dir       cleanup.Text   `json:"dir,omitempty"` // absolute; "": the run's
-	Env       []cleanup.Text `json:"env,omitzero"`  // NAME=value; nil: the run's
+	Dir       cleanup.Text   `json:"dir,omitempty"` // absolute; "": that of the run
+	Env       []cleanup.Text `json:"env,omitzero"`  // NAME=value; nil: that of the run
 	Name      cleanup.Text   `json:"name,omitempty"`
-	TimeoutMS int64          `json:"timeout_ms,omitempty"` // 0: as the run's other commands
+	TimeoutMS int64          `json:"timeout_ms,omitempty"` // 0: the default of the run
 	WhenExits int            `json:"when_exits,omitempty"` // pid; the command runs when that process has ended
 	Start     uint64         `json:"start,omitempty"`      // its start time (proc_pid_stat(5), starttime); 0: unknown
 	Key       string         `json:"key,omitempty"`        // a repeated request with the same key gets the same id
@@ -74,7 +74,8 @@ type Listed struct {
 	Cut       bool           `json:"cut,omitempty"` // long texts are cut: see Shorten
 }
 
-// Texts of a list, in bytes of their JSON form: of all commands together, and of one at least.
+// Limits for the texts of a list, in bytes of JSON. maxListed is for all commands together, unless each has only
+// minListed.
 const (
 	maxListed = 4 << 20
 	minListed = 64
@@ -86,7 +87,7 @@ func Shorten(list []Listed) {
 	for i := range list {
 		l, size := &list[i], 0
 		for _, text := range slices.Concat(l.Command, []cleanup.Text{l.Text, l.Name, l.Dir}) {
-			if size += len(text); size <= most { // else it is too long in any form
+			if size += len(text); size <= most { // otherwise its JSON form is too long, too
 				size += text.Size() - len(text)
 			}
 		}
@@ -106,8 +107,8 @@ func Shorten(list []Listed) {
 	}
 }
 
-// cut returns the beginning of a text whose JSON form has size bytes at most, with its quotes. A character has 6 bytes
-// there at most for each of its own.
+// cut returns the beginning of a text. Its JSON form has at most size bytes, with its quotes. JSON needs at most 6
+// bytes for each byte of a character.
 func cut(text cleanup.Text, size int) cleanup.Text {
 	const quotes, longest = 2, 6
 	if short := text.Cut(max(size-quotes, 0)); short.Size() <= size {
@@ -143,7 +144,7 @@ func decode(line []byte) (r Request, err error) {
 	return r, r.check()
 }
 
-// check returns an error for an invalid request, which no run can fulfil.
+// check returns an error if the request is invalid.
 func (r Request) check() error {
 	switch {
 	case r.Version != version:
@@ -177,7 +178,7 @@ func (r Request) check() error {
 	return nil
 }
 
-// Entry returns the entry that a Defer request registers. A limit of 0 stands for the run's.
+// Entry returns the entry that a Defer request registers. A limit of 0 means the default of the run.
 func (r Request) Entry() cleanup.Entry {
 	e := cleanup.Entry{Command: cleanup.ShellForm(string(r.Shell))}
 	if r.Shell == "" {

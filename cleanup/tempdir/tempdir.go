@@ -1,4 +1,4 @@
-// Package tempdir finds directories for files that live no longer than a run.
+// Package tempdir finds directories for the temporary files of a run.
 package tempdir
 
 import (
@@ -10,8 +10,8 @@ import (
 )
 
 // Trusted lists the directories in which only graceful's user and root can rename or replace what graceful creates.
-// Some may not be writable. Those in memory come first: nothing there outlives the machine, and a container with a
-// read-only root file system has /dev/shm.
+// Some may not be writable. Directories in memory come first: their files do not outlive a reboot, and a container with
+// a read-only root file system has /dev/shm.
 func Trusted() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"} {

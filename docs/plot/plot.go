@@ -2,9 +2,9 @@
 // integration_test writes.
 //
 //	go run ./docs/plot                   draws from docs/performance.json
-//	go run ./docs/plot -measure 200x     measures first, so many rounds, and writes docs/performance.json
+//	go run ./docs/plot -measure 200x     measures that many rounds first, and writes docs/performance.json
 //
-// It runs in the module's root.
+// Run it in the root of the module.
 package main
 
 import (
@@ -36,14 +36,14 @@ type results struct {
 	Figures             []figure
 }
 
-// figure is what was measured of all peers. Size is that of the tree, or the number of cleanup commands.
+// figure is one measurement of all peers. Size is the size of the tree, or the number of cleanup commands.
 type figure struct {
 	Name, Unit string
 	Size       int
 	Peers      []summary
 }
 
-// summary is what the samples of a peer come to, in the figure's unit.
+// summary holds the statistics of a peer's samples, in the figure's unit.
 type summary struct {
 	Peer             string
 	P10, Median, P90 float64
@@ -95,7 +95,7 @@ func measure(rounds, data string) error {
 	return cmd.Run()
 }
 
-// fillPage replaces what stands between the marks of the page.
+// fillPage replaces the text between the marks of the page.
 func (r results) fillPage(page string) error {
 	text, err := os.ReadFile(page)
 	if err != nil {
@@ -110,7 +110,7 @@ func (r results) fillPage(page string) error {
 	return os.WriteFile(page, []byte(filled), 0o644)
 }
 
-// section says where and when the table was measured, and has the table.
+// section returns the place and time of the measurement, and the table.
 func (r results) section() string {
 	missing := ""
 	if len(r.Missing) > 0 {

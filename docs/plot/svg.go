@@ -31,7 +31,7 @@ const (
 	labelTall = 15
 )
 
-// colours are those of Okabe and Ito, which people with any colour vision tell apart.
+// colours is the palette of Okabe and Ito. People with any colour vision can tell its colours apart.
 var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"}
 
 const (
@@ -40,7 +40,7 @@ const (
 	gridColour  = "#dddddd"
 )
 
-// begin opens a plot with a title, on white: a page may be dark.
+// begin opens a plot with a title. Its background is white, since a page may be dark.
 func begin(title string, height int) *bytes.Buffer {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" `, width, height)
@@ -140,7 +140,8 @@ func decades(curves []curve) (lowX, highX, lowY, highY float64) {
 	return lowX, highX, lowY, highY
 }
 
-// endLabels returns where the name of each curve stands: at its end, and not on another name.
+// endLabels returns the y coordinate of each curve's name. It is at the end of the curve, moved down where names would
+// overlap.
 func endLabels(curves []curve, y func(float64) float64) []float64 {
 	at, order := make([]float64, len(curves)), make([]int, len(curves))
 	for i, c := range curves {
@@ -153,7 +154,7 @@ func endLabels(curves []curve, y func(float64) float64) []float64 {
 	return at
 }
 
-// format writes three digits.
+// format formats a number with three digits; a larger one as an integer.
 func format(x float64) string {
 	if x >= 100 {
 		return strconv.FormatFloat(math.Round(x), 'f', -1, 64)

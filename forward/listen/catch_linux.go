@@ -13,14 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Signals are caught by a handler of ours, and not by package os/signal: that hands each signal to another thread and
-// back when it is registered, which takes longer than all else that happens before the target's start, and it needs
-// three threads.
+// graceful has its own signal handler, since package os/signal is slow: to register a signal it switches to another
+// thread and back. That takes longer than everything else before the target starts. os/signal also needs three threads.
 //
-// The handler notes the signal in arrived and writes to an eventfd(2); it tries three times, as a lost write would be a
-// lost signal. It is written in assembly, because the kernel
-// calls it on any thread at any moment, as it calls a function of C. It needs nothing of the Go runtime but the stack
-// for signals that each of its threads has (sigaltstack(2)).
+// The handler records the signal in arrived and writes to an eventfd(2). It tries three times, since a lost write would
+// be a lost signal. It is written in assembly, because the kernel calls it on any thread at any moment, with the
+// calling convention of C. All that it needs of the Go runtime is the signal stack of each thread (sigaltstack(2)).
 
 // onSignal is the handler. Go code never calls it.
 //
@@ -30,7 +28,7 @@ func onSignal()
 // handlerAddress returns the address of onSignal.
 func handlerAddress() uintptr
 
-// wakeFD is the eventfd that onSignal writes one to.
+// wakeFD is the eventfd to which onSignal writes the variable one.
 //
 //lint:ignore U1000 onSignal uses it
 var wakeFD int32
@@ -44,8 +42,8 @@ type sigaction struct {
 	mask                     uint64
 }
 
-// caught is the action of a signal that is caught. It is like those of the runtime, whose way back from a handler is
-// needed, too (SA_RESTORER).
+// caught returns the action of a caught signal. It is a copy of an action of the runtime, for its return from a handler
+// (SA_RESTORER).
 var caught = sync.OnceValues(func() (action sigaction, err error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -56,7 +54,7 @@ var caught = sync.OnceValues(func() (action sigaction, err error) {
 	go func() {
 		var count [8]byte
 		for {
-			if _, err := events.Read(count[:]); err != nil { // it cannot be waited for with epoll(7)
+			if _, err := events.Read(count[:]); err != nil { // epoll(7) cannot wait for it
 				time.Sleep(10 * time.Millisecond)
 			}
 			wake()
@@ -83,7 +81,7 @@ func ignore(sig syscall.Signal) {
 	rtSigaction(sig, &sigaction{handler: ignored}, nil)
 }
 
-// rtSigaction cannot fail: the signals are ones that can be caught.
+// rtSigaction cannot fail: all of these signals can be caught.
 func rtSigaction(sig syscall.Signal, to, before *sigaction) {
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(to)),
 		uintptr(unsafe.Pointer(before)), unsafe.Sizeof(to.mask), 0, 0)

@@ -2,7 +2,7 @@
 
 // func onSignal()
 // The kernel calls it as a function of C: the signal's number is in R0. It has to keep no register, since the kernel
-// restores all. It returns to the restorer or to the vdso(7), which call rt_sigreturn(2).
+// restores all of them. It returns to the restorer or to the vdso(7), which call rt_sigreturn(2).
 TEXT ·onSignal(SB),NOSPLIT|NOFRAME,$0
 	SUBW	$1, R0
 	MOVD	$1, R1

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// channels are one for each signal, so that many of one kind displace none of another.
+// channels has one channel for each signal, so that many signals of one kind do not displace another kind.
 var channels = sync.OnceValue(func() map[syscall.Signal]chan os.Signal {
 	all := map[syscall.Signal]chan os.Signal{}
 	var cases []reflect.SelectCase

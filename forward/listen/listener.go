@@ -1,4 +1,4 @@
-// Package listen hears the signals that are sent to this process. What each means, package forward decides.
+// Package listen receives the signals that are sent to this process. Package forward decides what each one means.
 package listen
 
 import (
@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listener hears every signal that a process can catch. A signal that arrives again before the first one was taken
-// counts once, as in the kernel's own pending set. None is lost.
+// Listener receives every signal that a process can catch. A signal that arrives again before the first one was taken
+// counts once, as in the kernel's own pending set. No signal is lost.
 type Listener struct {
 	// Signals delivers all that forward.Audible lists.
 	Signals <-chan syscall.Signal
-	// Children delivers a value when a child has changed its state since the last one was taken.
+	// Children delivers a value when a child has changed its state since the last value was taken.
 	Children <-chan struct{}
 
 	ignored []syscall.Signal
@@ -31,26 +31,26 @@ type set uint64
 
 func setOf(sig syscall.Signal) set { return 1 << (sig - 1) }
 
-// arrived are the signals that were caught and not taken. woken gets a value afterwards. A process has one set of
-// signal handlers, so these are not a Listener's.
+// arrived is the set of signals that were caught and not taken. woken then receives a value. Both are global, since a
+// process has one set of signal handlers.
 var (
 	arrived uint64 // atomic
 	woken   = make(chan struct{}, 1)
 )
 
-// wake says that signals have arrived.
+// wake tells deliver that signals have arrived.
 func wake() {
 	select {
 	case woken <- struct{}{}:
-	default: // it was said already
+	default: // deliver has not yet taken the last value
 	}
 }
 
-// Start listens from now on. The ignored signals are those that our parent had set to be ignored. They stay ignored
-// until Hear: where a child is not told what to ignore, it ignores what is ignored at its fork.
+// Start listens from now on. ignored are the signals that graceful's parent ignored. They stay ignored until Hear,
+// since a child inherits the ignored signals at its fork, unless it is started with an explicit set.
 //
-// Every signal is caught before anything is started: a process that has read the target's first output may signal the
-// target through us.
+// Every signal is caught before any process is started: another process may read the target's first output and then
+// signal the target through graceful.
 func Start(ignored []syscall.Signal) (*Listener, error) {
 	if err := prepare(); err != nil {
 		return nil, fmt.Errorf("listening to signals: %w", err)
@@ -71,7 +71,7 @@ func Start(ignored []syscall.Signal) (*Listener, error) {
 	return l, nil
 }
 
-// deliver passes on what arrives.
+// deliver forwards arrived signals to out and children.
 func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) {
 	var waiting set
 	for {
@@ -112,11 +112,11 @@ func (l *Listener) Return(signals []syscall.Signal) {
 	wake()
 }
 
-// handOver is longer than a signal that another thread has caught takes to arrive.
+// handOver is longer than a signal takes to arrive after another thread has caught it.
 const handOver = 2 * time.Millisecond
 
-// first returns the signal to deliver next, or 0: the lowest number, but SIGCONT last. The kernel lets the later of
-// SIGTSTP and SIGCONT win. A process that stays suspended because a SIGCONT was taken too early does not hear SIGTERM.
+// first returns the signal to deliver next, or 0: the lowest number, but SIGCONT last. The later one of SIGTSTP and
+// SIGCONT takes effect. If SIGCONT is delivered too early, the process stays suspended and does not handle SIGTERM.
 func (s set) first() syscall.Signal {
 	if others := s &^ setOf(unix.SIGCONT); others != 0 {
 		s = others
@@ -127,13 +127,13 @@ func (s set) first() syscall.Signal {
 	return syscall.Signal(bits.TrailingZeros64(uint64(s)) + 1)
 }
 
-// needed reports whether this program cannot ignore a signal even for a moment. A child that ends while SIGCHLD is
+// needed reports whether graceful must not ignore a signal even for a moment. A child that ends while SIGCHLD is
 // ignored leaves no status behind, and the Go runtime uses SIGURG, faults and others.
 func needed(sig syscall.Signal) bool {
 	return sig == unix.SIGCHLD || sig == unix.SIGURG || forward.MeaningOf(sig) == forward.Uncatchable
 }
 
-// Hear listens to the signals, too, that our parent had set to be ignored, except for those of job control.
+// Hear also catches the signals that graceful's parent ignored, except for those of job control.
 func (l *Listener) Hear() {
 	for _, sig := range l.ignored {
 		if m := forward.MeaningOf(sig); m == forward.Pass || m == forward.Stop {
@@ -142,7 +142,7 @@ func (l *Listener) Hear() {
 	}
 }
 
-// CatchAgain catches signals that have been given another handler since Start. Those that are ignored stay so.
+// CatchAgain catches signals that have got another handler since Start. Ignored signals stay ignored.
 func (l *Listener) CatchAgain(signals []syscall.Signal) {
 	for _, sig := range signals {
 		if slices.Contains(forward.Audible(), sig) && !slices.Contains(l.ignored, sig) {
@@ -151,7 +151,7 @@ func (l *Listener) CatchAgain(signals []syscall.Signal) {
 	}
 }
 
-// Ignoring calls f, which starts a process, while the signals of our parent are ignored again.
+// Ignoring calls f, which starts a process, while the signals that graceful's parent ignored are ignored again.
 func (l *Listener) Ignoring(f func()) {
 	l.ignore()
 	defer l.Hear()
