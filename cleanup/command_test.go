@@ -49,7 +49,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// An exec form may name a shell itself. graceful does not check that shell when the run begins.
+// The command in an exec form may be a shell. graceful does not check that shell when the run begins.
 func TestNeedsShell_execFormThatNamesAShell(t *testing.T) {
 	for text, want := range map[string]bool{
 		"true": true, `["/bin/sh", "-c", "true"]`: false, `["/bin/sh"]`: false, `["/bin/sh", "-c", ""]`: false,

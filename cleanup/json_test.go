@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A ledger may be of a later version, or made up.
+// A later version of graceful, or another program, may have written the ledger.
 func TestEntryUnmarshalJSON_unknownMoment(t *testing.T) {
 	var e Entry
 	if err := json.Unmarshal([]byte(`{"when":3,"text":"true","args":["true"]}`), &e); err == nil {

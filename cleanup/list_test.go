@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A change of one entry costs the same for many entries as for a few, and older copies stay as they were.
-func TestStack_many(t *testing.T) {
+// Changing one entry costs the same for many entries as for a few. Older copies do not change.
+func TestStack_manyEntries(t *testing.T) {
 	const entries = 1 << 16
 	var s Stack
 	for range entries {
@@ -36,7 +36,7 @@ func TestStack_many(t *testing.T) {
 		t.Errorf("the order begins with %v", order[:10])
 	}
 	if s.Entries.Open() != entries-1000 || s.Entries.Failed() != 1000 || before.Entries.Open() != entries {
-		t.Errorf("%d are open, %d failed, %d were open", s.Entries.Open(), s.Entries.Failed(), before.Entries.Open())
+		t.Errorf("open: %d, failed: %d, open before: %d", s.Entries.Open(), s.Entries.Failed(), before.Entries.Open())
 	}
 	for e := range before.Entries.All() {
 		if e.Progress != Pending {
@@ -45,7 +45,7 @@ func TestStack_many(t *testing.T) {
 	}
 }
 
-// Claim claims what a look at all entries would find, whatever became pending again meanwhile.
+// Claim returns the same ids as a search through all entries, also after entries became pending again.
 func TestClaim_model(t *testing.T) {
 	for _, order := range Orders() {
 		random := rand.New(rand.NewPCG(1, 2))

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// drain claims until no command is left, ends each command in turn, and returns the ids of each claim.
+// drain claims and ends commands until none is left. It returns the ids of each claim.
 func drain(s Stack) (claims [][]int) {
 	for {
 		var ids []int
@@ -63,7 +63,7 @@ func TestClaim_oneAtATime(t *testing.T) {
 	}
 }
 
-func TestStackIsAValue(t *testing.T) {
+func TestStack_isAValue(t *testing.T) {
 	base := Stack{Order: LIFO}.Push(AtExit, Command{Text: "a"})
 	one, two := base.Push(AtExit, Command{Text: "b"}), base.Push(AtExit, Command{Text: "c"})
 	if one.Entries.At(1).Command.Text != "b" || two.Entries.At(1).Command.Text != "c" || base.Entries.Len() != 1 {
@@ -76,7 +76,7 @@ func TestStackIsAValue(t *testing.T) {
 	}
 }
 
-// Two stacks that grew from the same stack share no new entry, whatever capacity its slice had.
+// Two stacks that grew from the same stack share no new entry, for any capacity of its slice.
 func TestPush_twiceOnTheSameStack(t *testing.T) {
 	var base Stack
 	for range 9 {
@@ -104,7 +104,7 @@ func TestGet_unknownID(t *testing.T) {
 	}
 }
 
-func TestOutcomeFailed(t *testing.T) {
+func TestOutcome_failed(t *testing.T) {
 	for o, want := range map[Outcome]bool{{}: false, {Code: 1}: true, {Signal: 9}: true, {Error: "none"}: true} {
 		if o.Failed() != want {
 			t.Errorf("%+v failed: %t", o, o.Failed())

@@ -33,7 +33,7 @@ func TestTextUnmarshalJSON_invalid(t *testing.T) {
 	}
 }
 
-// A registered process keeps its JSON form in the ledger.
+// The JSON form of a process in the ledger must not change.
 func TestProcessJSON(t *testing.T) {
 	const want = `{"PID":7,"Start":1}`
 	if got, err := EncodeJSON(Process{PID: 7, Start: 1}); err != nil || string(got) != want {

@@ -12,13 +12,13 @@ import (
 	"graceful/runner"
 )
 
-// onGitHub and onGitLab are configurations in the environments of their jobs.
+// onGitHub and onGitLab are configurations with the environment of a CI job.
 var (
 	onGitHub = runner.Config{Annotations: true, Env: []string{"A=b", "GITHUB_ACTIONS=true"}}
 	onGitLab = runner.Config{Annotations: true, Env: []string{"GITLAB_CI=true", "A=b"}}
 )
 
-// logged returns what a logger with a configuration writes.
+// logged returns the output of a logger with a configuration.
 func logged(t *testing.T, c runner.Config, log func(*slog.Logger)) string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -64,7 +64,8 @@ func logTwo(log *slog.Logger) {
 	log.Error("gone")
 }
 
-// The text of a workflow command is on one line, as each message of ours. Its escapes are those of GitHub's toolkit.
+// The text of a workflow command is on one line, like each message of graceful. The escapes are those of GitHub's
+// toolkit.
 func TestEscapeData(t *testing.T) {
 	if got, want := escapeData("100%\r\n%0A: a, b"), "100%25%0D%0A%250A: a, b"; got != want {
 		t.Errorf("it is %q, want %q", got, want)
@@ -96,7 +97,7 @@ func TestAnnotations_groups(t *testing.T) {
 			[]step{{starts, "2", ""}, {over, "2", ""}, {starts, "1", ""}, {over, "1", ""}}, "B2 E2 B1 E1",
 		},
 		"a start is tried again": {[]step{{starts, "2", ""}, {starts, "2", ""}, {over, "2", ""}}, "B2 E2"},
-		// It was registered with --when-exits and began before cleanup.
+		// Command 3 was registered with --when-exits and began before cleanup.
 		"another one ends":                  {[]step{{starts, "2", ""}, {over, "3", ""}, {over, "2", ""}}, "B2 E2"},
 		"a killed graceful began the group": {[]step{{over, "2", ""}, {starts, "1", ""}}, "E2 B1"},
 		"another record":                    {[]step{{"something else", "2", ""}}, ""},
@@ -118,7 +119,7 @@ func TestAnnotations_groups(t *testing.T) {
 	}
 }
 
-// Begin and end of a section name it alike, as does each process of the run.
+// The begin and the end of a section have the same name, also when different processes of the run write them.
 func TestGitlab_sections(t *testing.T) {
 	now := time.Unix(7, 0)
 	a := annotations{system: gitlab}
@@ -136,17 +137,17 @@ func TestGitlab_sections(t *testing.T) {
 	}
 }
 
-// The runner logs what begins and ends a group, with the attributes that a group needs.
+// The runner logs the messages that begin and end a group, with the attributes that a group needs.
 func TestAnnotations_messagesOfRunner(t *testing.T) {
 	messages := loggedMessages(t, "../runner")
 	for _, message := range []string{messageCommandStarts, messageCommandOver} {
 		if keys := messages[message]; len(keys) == 0 || keys[0] != "run" {
-			t.Errorf("%s: it has %q", message, keys)
+			t.Errorf("%s: its attributes are %q", message, keys)
 		}
 	}
 }
 
-// When catchUp returns, the lines are written.
+// When catchUp returns, all lines so far are written.
 func TestOutputCatchUp(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -174,7 +175,7 @@ func TestOutputCatchUp(t *testing.T) {
 	out.catchUp() // does nothing
 }
 
-// A reader that does not read delays one command for catchUpTime, and no further one.
+// A reader that does not read delays only one command, for catchUpTime.
 func TestOutputCatchUp_readerDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()

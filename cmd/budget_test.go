@@ -79,7 +79,8 @@ var budgetTests = []struct {
 	},
 }
 
-// The target gets what cleanup and graceful itself leave of the deadline. If that is nothing, the error lists the sum.
+// The target gets the deadline minus the time for cleanup and for graceful itself. If nothing is left, the error lists
+// the sum.
 func TestBudgetFit(t *testing.T) {
 	for _, c := range budgetTests {
 		c.from = "--deadline"

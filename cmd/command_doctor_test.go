@@ -12,7 +12,7 @@ import (
 	"graceful/runner/doctor"
 )
 
-// Everything that doctor.Examine can find has a text.
+// Each name in the findings of doctor.Examine has a text.
 func TestFindingsText_knowsEveryName(t *testing.T) {
 	for _, name := range []string{
 		doctor.CheckTree, doctor.CheckCgroup, doctor.CheckPids, doctor.CheckGuard, doctor.CheckProcesses,
@@ -45,7 +45,8 @@ func TestFindingsText_knowsEveryName(t *testing.T) {
 	}
 }
 
-// Each check has one line, even if a path in it has several. The worst result of the required checks decides.
+// Each check has one line, even if a path in it contains newlines. The worst result of the required checks is the
+// summary.
 func TestFindingsText(t *testing.T) {
 	f := doctor.Findings{
 		Checks: []doctor.Check{
@@ -84,7 +85,7 @@ func TestFindingsText(t *testing.T) {
 	}
 }
 
-// The JSON has the fields of docs/doctor.schema.json and no others. Every field is always there.
+// The JSON form has exactly the fields of docs/doctor.schema.json. No field is optional.
 func TestFindingsJSON_hasTheFieldsOfTheSchema(t *testing.T) {
 	type object struct {
 		Required   []string

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// environment is variables of graceful by their names.
+// environment maps names of graceful's variables to values.
 type environment map[string]string
 
 // set sets the variables for a test, and unsets all others of graceful.
@@ -78,7 +78,7 @@ func TestRunFlagsCheck(t *testing.T) {
 		{args: "--deadline 10s --grace 2s", want: func(c runner.Config) bool { return c.Grace == 2*s }},
 		{args: "--deadline 10s", env: environment{"GRACEFUL_GRACE": "3s"},
 			want: func(c runner.Config) bool { return c.Grace == 3*s }},
-		{args: "--deadline 10s --on-stop a --on-stop b --drain 1s", // if they hang, half of it is left for the target
+		{args: "--deadline 10s --on-stop a --on-stop b --drain 1s", // if they hang, half of the time is left for the target
 			want: func(c runner.Config) bool { return c.OnStop[0].Limit == 2*s && c.Grace == 9*s }},
 		{args: "--deadline 10m --on-stop a", want: func(c runner.Config) bool { return c.OnStop[0].Limit == 10*s }},
 		{args: "--report r.json", want: func(c runner.Config) bool {
@@ -108,13 +108,13 @@ func TestRunFlagsCheck(t *testing.T) {
 				t.Errorf("it is %+v, %v", f.Config, err)
 			}
 			if f.Config.Deadline > 0 && given["grace"] == "" && f.Config.Grace != f.Config.StoppingTime() {
-				t.Errorf("the grace is %v, and the run has %v", f.Config.Grace, f.Config.StoppingTime())
+				t.Errorf("the grace is %v, and the time for stopping is %v", f.Config.Grace, f.Config.StoppingTime())
 			}
 		})
 	}
 }
 
-// Flags that contradict each other are refused, and the error names where each comes from.
+// Contradicting flags are refused. The error names the flag or variable that sets each one.
 func TestRunFlagsCheck_contradiction(t *testing.T) {
 	for _, c := range []struct {
 		args string
@@ -146,8 +146,8 @@ func TestRunFlagsCheck_contradiction(t *testing.T) {
 	}
 }
 
-// The error of an invalid value names its flag or variable. (No command is given, so that none starts if the error is
-// missing.)
+// The error for an invalid value names its flag or variable. The test gives no command, so that nothing starts if the
+// error is missing.
 func TestRunFlags_invalid(t *testing.T) {
 	const noCommand = "run: no command was given (graceful run [flags] -- COMMAND [ARG...])"
 	for _, c := range []struct {

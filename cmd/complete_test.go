@@ -9,12 +9,12 @@ import (
 	"testing"
 )
 
-// completionTests maps words, of which the last is completed, to its completions.
+// completionTests maps a list of words to the completions of the last word.
 var completionTests = map[string][]string{
 	"run|--rewrite|TE":               {"TERM="},
 	"run|--rewrite|USR":              {"USR1=", "USR2="},
 	"run|--rewrite|TERM=QU":          {"TERM=QUIT"},
-	"run|--rewrite|TERM=KI":          {"TERM=KILL"}, // cannot be caught, but sent
+	"run|--rewrite|TERM=KI":          {"TERM=KILL"}, // KILL cannot be caught, but graceful can send it
 	"run|--rewrite|KI":               nil,
 	"run|--rewrite|sigt":             {"sigterm=", "sigtstp=", "sigttin=", "sigttou="},
 	"run|--rewrite=TERM=0":           {"TERM=0"},

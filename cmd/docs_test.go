@@ -48,7 +48,7 @@ func document(t *testing.T, path string) string {
 	return string(text)
 }
 
-// checkFlagNames reports each flag in text that neither graceful nor another program has.
+// checkFlagNames reports each flag in text that does not exist in graceful or in foreignFlags.
 func checkFlagNames(t *testing.T, path, text string) {
 	t.Helper()
 	known := append([]string{"--help"}, foreignFlags...)
@@ -206,7 +206,7 @@ func TestReadme_isShort(t *testing.T) {
 	}
 }
 
-// toolOptions are the options and variables of the tools that docs/guide.md has a table of.
+// toolOptions are the options and variables of the tools for which docs/guide.md has a table.
 var toolOptions = map[string]string{
 	"tini": "-s -g -p -v -w -e -l TINI_SUBREAPER TINI_KILL_PROCESS_GROUP TINI_VERBOSITY --version -h",
 	"dumb-init": "-c --single-child -r --rewrite -v --verbose -V --version -h --help " +
@@ -215,12 +215,12 @@ var toolOptions = map[string]string{
 	"catatonit": "-P -g -L -V --version -h CATATONIT_DEBUG",
 }
 
-// The first cell of a row in a table of the guide, and a command line of another tool, is about that tool. Every other
-// flag in the guide is one of graceful's.
+// In the guide, the first cell of a table row and a command line of another tool contain options of that tool. Every
+// other flag in the guide belongs to graceful.
 func TestGuide_flags(t *testing.T) {
 	const path = "../docs/guide.md"
 	var ours strings.Builder
-	options := map[string]string{} // what the first cells of each table hold
+	options := map[string]string{} // the first cells of each table
 	tool := ""
 	for line := range strings.Lines(document(t, path)) {
 		if name, ok := strings.CutPrefix(line, "### "); ok {
@@ -253,7 +253,7 @@ func TestGuide_flags(t *testing.T) {
 	}
 }
 
-// Manual and guide say what a deadline leaves for the target.
+// The manual and the guide say how much time a deadline leaves for the target.
 func TestDocuments_deadlineNumbers(t *testing.T) {
 	manual, guide := document(t, "../docs/graceful.1"), document(t, "../docs/guide.md")
 	for _, c := range []struct {
@@ -274,8 +274,8 @@ func TestDocuments_deadlineNumbers(t *testing.T) {
 	}
 }
 
-// Guide and manual warn of what surprises users: --pty reads standard input and writes CR LF, and
-// Terraform under GitHub Actions. They say what becomes of Type=notify.
+// The guide and the manual warn of surprises: --pty reads standard input and writes CR LF, and Terraform behaves
+// differently under GitHub Actions. They describe the effect on Type=notify.
 func TestDocuments_warnings(t *testing.T) {
 	for _, path := range []string{"../docs/guide.md", "../docs/graceful.1"} {
 		text := strings.Join(strings.Fields(document(t, path)), " ")
@@ -285,7 +285,7 @@ func TestDocuments_warnings(t *testing.T) {
 			`Terraform takes a second signal.{0,200}on-repeat (Cm )?ignore`,
 		} {
 			if !regexp.MustCompile(warning).MatchString(text) {
-				t.Errorf("%s: no %q", path, warning)
+				t.Errorf("%s: the document lacks %q", path, warning)
 			}
 		}
 	}

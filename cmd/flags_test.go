@@ -31,7 +31,7 @@ func TestDurationValue(t *testing.T) {
 	}
 	for _, text := range []string{"0", "0.0", ".0s"} {
 		if err := positiveDurationValue(new(time.Duration)).Set(text); err == nil {
-			t.Errorf("%s is valid where it must not be", text)
+			t.Errorf("%s is valid, want an error", text)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// helpOf returns what graceful prints with these arguments, and the command that printed it.
+// helpOf returns the output of graceful with these arguments, and the command that printed it.
 func helpOf(t *testing.T, args ...string) (string, *cobra.Command) {
 	t.Helper()
 	unsetVariables(t)
@@ -67,7 +67,7 @@ func TestHelp_listsEveryCommand(t *testing.T) {
 	}
 }
 
-// checkExample parses the flags of an example, split as a shell does it.
+// checkExample parses the flags of an example. It splits the example into words as a shell does.
 func checkExample(t *testing.T, c *cobra.Command, example string) {
 	t.Helper()
 	args := []string{}

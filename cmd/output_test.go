@@ -33,7 +33,7 @@ func TestOutput_oneLineForEachRecord(t *testing.T) {
 	}
 }
 
-// A reader that does not read delays graceful for flushTimeout at the most. Lost lines are counted.
+// A reader that does not read delays graceful for at most flushTimeout. Lost lines are counted.
 func TestOutput_readerDoesNotRead(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -50,7 +50,7 @@ func TestOutput_readerDoesNotRead(t *testing.T) {
 		t.Error("nothing was dropped: the pipe holds more lines than the test writes")
 	}
 	out.flush()
-	r.Close() // the writer's write fails, and it ends
+	r.Close() // the write of the writer fails, and the writer ends
 	<-out.done
 	w.Close()
 }
@@ -73,7 +73,7 @@ func TestOutput_droppedLinesInJSON(t *testing.T) {
 	}
 }
 
-// A slow reader gets whole lines, in order, and then the number of the lines that were dropped.
+// A slow reader gets whole lines in order, and then the number of dropped lines.
 func TestOutput_slowReader(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -128,7 +128,7 @@ func TestOutputFlush_waitsForAMoment(t *testing.T) {
 		out := &output{lines: make(chan []byte, 1), done: make(chan struct{})} // without a thread that writes
 		out.flush()
 		out.flush()
-		printLine(out, "too late") // is ignored
+		printLine(out, "too late") // it is dropped
 		if took := time.Since(began); took != 2*flushTimeout {
 			t.Errorf("flushed for %v, want %v at a time", took, flushTimeout)
 		}
@@ -138,7 +138,7 @@ func TestOutputFlush_waitsForAMoment(t *testing.T) {
 	})
 }
 
-// Another process that shares standard error may have made it non-blocking. No byte is lost.
+// Another process that shares standard error may have set O_NONBLOCK on it. No byte is lost.
 func TestWriteAll_nonBlockingDescriptor(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -159,7 +159,7 @@ func TestWriteAll_nonBlockingDescriptor(t *testing.T) {
 	}
 }
 
-// Text from elsewhere stays on one line, and cannot control a terminal.
+// Foreign text stays on one line, and cannot control a terminal.
 func TestOneLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"plain ä": "plain ä", `back\slash "'`: `back\slash "'`, "a\nb": `a\nb`, "a\r\nb": `a\r\nb`,

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// With CMD_TEST_MAIN set, the test binary is graceful, for tests of what it prints and how it exits.
+// With CMD_TEST_MAIN set, the test binary acts as graceful, for tests of its output and exit status.
 func init() {
 	if os.Getenv("CMD_TEST_MAIN") != "" {
 		os.Exit(Main(os.Args))
@@ -51,8 +51,8 @@ func TestUnknownCommand(t *testing.T) {
 	}
 }
 
-// Errors of the command line are in the form that it asks for, as far as it was read.
-func TestWantsJSON(t *testing.T) {
+// An error of the command line has the form of --log-format, if that flag was parsed before the error.
+func TestFlagSoFar_logFormat(t *testing.T) {
 	unsetVariables(t)
 	for _, c := range []struct {
 		args, variable string
@@ -61,7 +61,7 @@ func TestWantsJSON(t *testing.T) {
 		{"run --log-format json --graec", "", true},
 		{"run --log-format text --graec", "json", false},
 		{"run --graec", "json", true},
-		{"run --graec --log-format json", "", false}, // not read
+		{"run --graec --log-format json", "", false}, // not parsed
 		{"run --log-format xml", "", false},
 		{"recover --log-format json --stat-dir", "", true},
 		{"rnu --log-format json", "", false},
@@ -71,7 +71,7 @@ func TestWantsJSON(t *testing.T) {
 		root.SetArgs(strings.Fields(c.args))
 		command, err := root.ExecuteC()
 		if err == nil || (flagSoFar(command, "log-format") == formJSON) != c.want {
-			t.Errorf("%s (variable %q): in JSON is %t, after the error %v", c.args, c.variable, !c.want, err)
+			t.Errorf("%s (variable %q): JSON: %t, after the error %v", c.args, c.variable, !c.want, err)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// render returns a record in one form, as a single line.
+// render returns a record in text or JSON form, as a single line.
 func render(t *testing.T, json bool, level slog.Level, message string, attrs ...any) string {
 	t.Helper()
 	var line strings.Builder
@@ -74,7 +74,7 @@ func TestTextHandler_errorMessages(t *testing.T) {
 	}
 }
 
-// loggedMessages returns the messages of the log calls in the Go files of dir, each with the keys of its attributes. A
+// loggedMessages returns the messages of the log calls in the Go files of dir, with the keys of their attributes. A
 // message or key that is not constant is an error.
 func loggedMessages(t *testing.T, dir string) map[string][]string {
 	t.Helper()
@@ -154,7 +154,7 @@ func TestLogMessages_inBothForms(t *testing.T) {
 	for _, dir := range []string{".", "../runner"} {
 		messages := loggedMessages(t, dir)
 		if len(messages) == 0 {
-			t.Fatalf("no log call was found in %s", dir)
+			t.Fatalf("found no log call in %s", dir)
 		}
 		for message, keys := range messages {
 			inBothForms(t, message, keys)
@@ -185,7 +185,7 @@ func inBothForms(t *testing.T, message string, keys []string) {
 	}
 }
 
-// A record has a bounded length, and nothing in it controls a terminal.
+// A record has a bounded length, and cannot control a terminal.
 func TestHandlers_hostileValues(t *testing.T) {
 	long := strings.Repeat("\x7f", 600_000)
 	var many []string

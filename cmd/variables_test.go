@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// unsetVariables unsets all variables of graceful for a test, since the test may run inside a run.
+// unsetVariables unsets all variables of graceful for a test, since a run of graceful may run the test.
 func unsetVariables(t *testing.T) {
 	t.Helper()
 	for _, kv := range os.Environ() {
@@ -43,7 +43,7 @@ func TestReadVariables_nameInsideARun(t *testing.T) {
 	}
 }
 
-// The target does not inherit what configures graceful.
+// The target does not inherit the variables that configure graceful.
 func TestTargetEnviron(t *testing.T) {
 	kept := []string{"PATH=/bin", "GRACEFUL_RUN_ID=kept: the run sets its own", "GRACEFUL_OTHER=not ours", "odd"}
 	environ := append([]string{

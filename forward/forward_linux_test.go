@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The signal table, number by number.
-func TestMeaningOfEverySignal(t *testing.T) {
+// MeaningOf has the right meaning for each signal number.
+func TestMeaningOf_everySignal(t *testing.T) {
 	special := map[syscall.Signal]Meaning{
 		unix.SIGTERM: Stop, unix.SIGINT: Stop, unix.SIGQUIT: Stop,
 		unix.SIGTSTP: Suspend, unix.SIGTTIN: Suspend, unix.SIGTTOU: Suspend,

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestSignalsAreReadAsKillReadsThem(t *testing.T) {
+func TestParse_formsOfKill(t *testing.T) {
 	for text, want := range map[string]syscall.Signal{
 		"TERM": unix.SIGTERM, "SIGTERM": unix.SIGTERM, "term": unix.SIGTERM, "sigTerm": unix.SIGTERM,
 		"IOT": unix.SIGABRT, "CLD": unix.SIGCHLD, "SIGPOLL": unix.SIGIO, "1": unix.SIGHUP, "KILL": unix.SIGKILL,
@@ -26,16 +26,16 @@ func TestSignalsAreReadAsKillReadsThem(t *testing.T) {
 		"RTMIN-1", "RTMIN+31", "RTMIN+", "RTMIN3", "RTMIN+-1", "RTMIN++1", "RTMAX+1", "RTMAX-31", "RTMAX-", "RTMIN+255",
 	} {
 		if got, err := Parse(text); err == nil {
-			t.Errorf("%q is taken as %d", text, got)
+			t.Errorf("%q is read as %d, want an error", text, got)
 		} else if want := strconv.Quote(text) + " is no signal"; err.Error() != want {
 			t.Errorf("the error is %v, want %s", err, want)
 		}
 	}
 }
 
-func TestEveryNameIsReadAsItsSignal(t *testing.T) {
+func TestParse_everyName(t *testing.T) {
 	names := Names()
-	if len(names) != 62 { // 64, less the two that C libraries keep
+	if len(names) != 62 { // 64, minus the two that C libraries reserve
 		t.Errorf("%d names: %v", len(names), names)
 	}
 	for _, name := range names {

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A call is repeated after EINTR, and after no other result.
+// Retry repeats a call after EINTR, and after no other result.
 func TestRetry(t *testing.T) {
 	for _, want := range []error{nil, unix.EIO, unix.EAGAIN} {
 		results := []error{unix.EINTR, unix.EINTR, want}

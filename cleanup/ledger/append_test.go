@@ -13,7 +13,7 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// failing returns a write function that has room for some bytes and then fails.
+// failing returns a write function that writes up to room bytes and then fails.
 func failing(room int, err error) func(int, []byte, int64) (int, error) {
 	return func(fd int, p []byte, at int64) (int, error) {
 		n := min(room, len(p))
@@ -34,7 +34,7 @@ func TestAppend_writesRecordsThatFailed(t *testing.T) {
 		if got := room >= len(lines("2")); (first == nil) != got || !errors.Is(second, unix.ENOSPC) {
 			t.Fatalf("room for %d bytes: errors %v, %v", room, first, second)
 		}
-		_, err := l.Records() // does not change where the next record goes
+		_, err := l.Records() // does not change the offset of the next record
 		l.write = unix.Pwrite
 		appendAll(t, l, 4)
 		if want := lines("1", "2", "3", "4"); err != nil || !bytes.Equal(content(t, l), want) {
@@ -93,7 +93,7 @@ func TestAppend_afterInterruptedAndShortWrites(t *testing.T) {
 	wantRecords(t, l, "1", "2", "3", "4", "5")
 }
 
-func TestMaxSize(t *testing.T) {
+func TestAppend_maxSize(t *testing.T) {
 	l := openWith(t, makeDir(t), nil)
 	defer l.Close()
 	if err := os.Truncate(l.path, MaxSize+1); err != nil {
@@ -102,7 +102,7 @@ func TestMaxSize(t *testing.T) {
 	if _, err := l.Records(); err == nil || !strings.Contains(err.Error(), "268435457 bytes are more") {
 		t.Errorf("error %v", err)
 	}
-	// A hole stands for very many records.
+	// A hole in the file replaces a large number of records.
 	l.end = MaxSize - int64(len(lines("1")))
 	if err := os.Truncate(l.path, l.end); err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestMaxSize(t *testing.T) {
 	if err := l.Append("1"); err == nil || !strings.Contains(err.Error(), "are more") {
 		t.Errorf("error %v", err)
 	}
-	appendAll(t, l, 1) // it fits, and Append has not kept the larger record
+	appendAll(t, l, 1) // it fits: Append has not kept the larger record
 	if st, err := eintr.Fstat(l.fd); err != nil || st.Size != MaxSize {
 		t.Errorf("the file has %d bytes, %v", st.Size, err)
 	}

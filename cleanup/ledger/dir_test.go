@@ -38,7 +38,7 @@ func TestTake_lock(t *testing.T) {
 	if l, err = d.Open(file); err != nil {
 		t.Fatal(err)
 	}
-	// A removed ledger is not found, although it is open here.
+	// A removed ledger cannot be opened, although this process still has it open.
 	if err := l.Remove(); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestTake_lock(t *testing.T) {
 	l.Close()
 }
 
-func TestTake_byManyAtOnce(t *testing.T) {
+func TestTake_concurrently(t *testing.T) {
 	d := makeDir(t)
 	for n := range 50 {
 		var wg sync.WaitGroup
@@ -84,12 +84,12 @@ func TestTake_byManyAtOnce(t *testing.T) {
 		close(start)
 		wg.Wait()
 		if got.Load() != 1 {
-			t.Fatalf("%d callers have it", got.Load())
+			t.Fatalf("%d callers have the lock", got.Load())
 		}
 	}
 }
 
-func TestTake_whileFilesComeAndGo(t *testing.T) {
+func TestTake_whileFilesAreCreatedAndRemoved(t *testing.T) {
 	d := makeDir(t)
 	var holders, aside atomic.Int32
 	var wg sync.WaitGroup
@@ -106,11 +106,11 @@ func TestTake_whileFilesComeAndGo(t *testing.T) {
 				}
 				n++
 				if now := holders.Add(1); now != 1 {
-					t.Errorf("%d callers hold it", now)
+					t.Errorf("%d callers hold the lock", now)
 				}
 				err = l.Append(g)
 				if now := holders.Add(-1); now != 0 {
-					t.Errorf("%d other callers hold it", now)
+					t.Errorf("%d other callers hold the lock", now)
 				}
 				switch {
 				case n%16 == 1:
@@ -137,7 +137,7 @@ func TestTake_whileFilesComeAndGo(t *testing.T) {
 	})
 	wg.Wait()
 	if names, err := d.NamesSetAside(); err != nil || len(names) != int(aside.Load()) || len(names) == 0 {
-		t.Errorf("%d were set aside, and %d exist, %v", aside.Load(), len(names), err)
+		t.Errorf("%d ledgers were set aside, and %d exist, %v", aside.Load(), len(names), err)
 	}
 }
 
@@ -174,7 +174,7 @@ func TestMakeDir(t *testing.T) {
 	if _, err := OpenDir("a/b"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a directory that does not exist: %v", err)
 	}
-	for range 2 { // the second time it exists
+	for range 2 { // the second time the directory exists
 		d, err := MakeDir("a/b")
 		if err != nil {
 			t.Fatal(err)

@@ -66,7 +66,7 @@ func TestInherited_keepsTheLock(t *testing.T) {
 	l.Close()
 	for _, open := range []func(string) (*Ledger, error){d.Open, d.Take} {
 		if _, err := open(file); !errors.Is(err, ErrAlive) {
-			t.Errorf("while another process has it: %v", err)
+			t.Errorf("while another process has the ledger open: %v", err)
 		}
 	}
 	end()
@@ -96,8 +96,8 @@ func TestInherited_inMemory(t *testing.T) {
 	}
 }
 
-// The second Ledger has the same open file, as in a process that has inherited it.
-func TestInherited_appendsBehindTheOther(t *testing.T) {
+// The second Ledger shares the open file, as in a process that has inherited it.
+func TestInherited_appendsAfterTheOtherLedger(t *testing.T) {
 	one := openWith(t, makeDir(t), nil)
 	defer one.Close()
 	fd, err := unix.Dup(one.FD())
@@ -125,7 +125,7 @@ func TestInherited_appendsBehindTheOther(t *testing.T) {
 		t.Errorf("the file has %q", content(t, one))
 	}
 
-	// A file that was damaged since is not overwritten.
+	// A file that was damaged in the meantime is not overwritten.
 	damaged := append(lines("1", "2", "3", "4", "5", "6"), append([]byte("x\n"), lines("7")...)...)
 	if err := os.WriteFile(one.path, damaged, 0o600); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestInherited_refusesUnsafeFiles(t *testing.T) {
 	}
 }
 
-func TestDescriptorsCloseOnExec(t *testing.T) {
+func TestDir_closesDescriptorsOnExec(t *testing.T) {
 	d := makeDir(t)
 	l := openWith(t, d, nil)
 	defer l.Close()

@@ -16,8 +16,8 @@ import (
 	"graceful/cleanup"
 )
 
-// TestMain also serves as another process: it inherits the ledger on descriptor 3, appends a record, prints the error,
-// and exits when its standard input is closed.
+// TestMain also runs as another process. That process inherits the ledger on descriptor 3, appends a record, prints the
+// error, and exits when its standard input is closed.
 func TestMain(m *testing.M) {
 	if path, ok := os.LookupEnv("LEDGER_TEST"); ok {
 		l, err := Inherited(3, path)
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// skip skips a test, unless skips are failures.
+// skip skips a test, or fails it if skips are forbidden.
 func skip(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv("GRACEFUL_TEST_NO_SKIP") != "" {

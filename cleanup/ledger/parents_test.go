@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unsafeText returns what UnsafeParents finds, one parent a line, with $DIR for dir.
+// unsafeText returns the result of UnsafeParents, one parent per line, with $DIR for dir.
 func unsafeText(t *testing.T, path, dir string) string {
 	t.Helper()
 	unsafe, err := UnsafeParents(path)
@@ -27,7 +27,7 @@ func unsafeText(t *testing.T, path, dir string) string {
 	return strings.Join(lines, "\n")
 }
 
-// parentCase is a state directory with its parents, and what UnsafeParents finds there.
+// parentCase is a state directory with its parents, and the unsafe parents that UnsafeParents finds.
 type parentCase struct {
 	root bool   // only root can run the script
 	make string // a shell script, in $DIR
@@ -104,8 +104,8 @@ var parentCases = map[string]parentCase{
 	"a directory off the way":              {make: "mkdir -p a/state b; chmod 777 b; ln -s a/state state"},
 }
 
-// UnsafeParents finds the directories and links that let another user replace the state directory, and no others. The
-// commands of Hint make them safe.
+// UnsafeParents finds exactly the directories and links that let another user replace the state directory. The commands
+// of Hint make them safe.
 func TestUnsafeParents(t *testing.T) {
 	for name, c := range parentCases {
 		t.Run(name, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestUnsafeParents(t *testing.T) {
 			}
 			dir := t.TempDir()
 			t.Chdir(dir)
-			if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask is
+			if err := os.Chmod(dir, 0o755); err != nil { // independent of the umask
 				t.Fatal(err)
 			}
 			script := "umask 022; " + strings.ReplaceAll(c.make, "$DIR", dir)
@@ -139,7 +139,7 @@ func TestUnsafeParents(t *testing.T) {
 				}
 			}
 			if got := unsafeText(t, path, dir); got != "" {
-				t.Errorf("after the hints it finds\n%s", got)
+				t.Errorf("after the commands of the hints it finds\n%s", got)
 			}
 		})
 	}

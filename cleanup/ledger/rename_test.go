@@ -46,7 +46,7 @@ func TestSetAside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 { // the second time the directory has been read to its end
+	for range 2 { // the second time the offset is at the end of the directory
 		var got [2][]string
 		var errs [2]error
 		got[0], errs[0] = d.Names()
@@ -104,7 +104,7 @@ func TestTakeBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the second time it has its original name
+		for range 2 { // the second time the ledger has its original name
 			if err := l.TakeBack(); err != nil || l.Path() != filepath.Join(d.path, file) || names(d) != file {
 				t.Errorf("path %s, the directory has %s, %v", l.Path(), names(d), err)
 			}
@@ -116,7 +116,7 @@ func TestTakeBack(t *testing.T) {
 		if err := l.SetAside(Interrupted); err != nil || names(d) != file+Interrupted {
 			t.Errorf("after SetAside the directory has %s, %v", names(d), err)
 		}
-		// TakeBack does not rename another file that has its name.
+		// TakeBack does not rename another file that has the ledger's name.
 		if err := os.Rename(l.Path(), l.Path()+".8"); err != nil {
 			t.Fatal(err)
 		}

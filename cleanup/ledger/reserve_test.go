@@ -15,7 +15,7 @@ import (
 
 func TestReserve(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux reserves")
+		t.Skip("only Linux reserves disk space")
 	}
 	const space = 1 << 20
 	one := openWith(t, makeDir(t), append(lines("1"), "torn"...))
@@ -49,7 +49,7 @@ func TestReserve(t *testing.T) {
 	if got := reserved(); got < space {
 		t.Errorf("%d bytes are reserved, want %d", got, space)
 	}
-	// A tail that is cut off takes its space with it.
+	// Truncating a torn record also frees the reserved space.
 	if err := os.WriteFile(one.path, append(lines("1", "2", "3"), "torn"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := reserved(); got < 2*space {
-		t.Errorf("%d bytes are reserved behind a torn record, want %d", got, 2*space)
+		t.Errorf("%d bytes are reserved after a torn record, want %d", got, 2*space)
 	}
 	wantRecords(t, one, "1", "2", "3")
 	// Reserve fails on a descriptor that is open for reading only.

@@ -87,7 +87,7 @@ func TestOpenDir_refusesUnsafeDirectories(t *testing.T) {
 	}
 }
 
-// A link that no other user can replace is followed, as the kernel follows it.
+// OpenDir follows a symbolic link that no other user can replace, as the kernel does.
 func TestOpenDir_followsLinks(t *testing.T) {
 	for name, script := range map[string]string{
 		"relative":                "mkdir -m 700 private private/x; ln -s private/x state",
@@ -118,18 +118,18 @@ func TestOpenDir_followsLinks(t *testing.T) {
 				t.Error(err)
 			}
 			if found, _ := os.ReadDir(dir + "/state"); len(found) != 1 || found[0].Name() != file+Interrupted {
-				t.Errorf("there are %v", found)
+				t.Errorf("the ledgers set aside are %v", found)
 			}
 		})
 	}
 }
 
-// writeFile creates a ledger with one record, whatever the umask is.
+// writeFile creates a ledger with one record, independent of the umask.
 func writeFile(path string, mode fs.FileMode) error {
 	return errors.Join(os.WriteFile(path, lines("1"), 0o600), os.Chmod(path, mode))
 }
 
-// unsafeFiles are files that are not opened as ledgers.
+// unsafeFiles are files that Open refuses.
 var unsafeFiles = map[string]struct {
 	make func(t *testing.T, path string) error
 	err  string

@@ -31,7 +31,7 @@ func TestAsk_repeatsWithTheSameKey(t *testing.T) {
 	}
 }
 
-// A suspended server does not answer. When its backlog is full, it does not even take the connection.
+// A suspended server does not answer. When its backlog is full, connect(2) blocks, too.
 func TestAsk_timeout(t *testing.T) {
 	defer func(was time.Duration) { answerTime = was }(answerTime)
 	answerTime = 50 * time.Millisecond

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Only the user may enter the directory of the socket, whatever the umask is.
+// Only the user may enter the directory of the socket, independent of the umask.
 func TestListen_mode(t *testing.T) {
 	old := unix.Umask(0o777)
 	defer unix.Umask(old)
@@ -35,7 +35,7 @@ func TestListen_mode(t *testing.T) {
 	}
 }
 
-// RemoveDead removes the directories of killed runs, and no other.
+// RemoveDead removes the directories of killed runs, and no others.
 func TestRemoveDead(t *testing.T) {
 	place := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", place)

@@ -18,7 +18,7 @@ import (
 	"graceful/cleanup"
 )
 
-// start starts a server in a directory of the test's. The test answers its calls.
+// start starts a server in a directory of the test. The test answers its calls.
 func start(t *testing.T) (*Server, string) {
 	t.Helper()
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
@@ -73,7 +73,7 @@ func dial(t *testing.T, address string) net.Conn {
 	return c
 }
 
-// answers returns what the server sends until it closes the connection.
+// answers returns all that the server sends until it closes the connection.
 func answers(t *testing.T, c net.Conn) string {
 	t.Helper()
 	text, err := io.ReadAll(c)
@@ -83,7 +83,7 @@ func answers(t *testing.T, c net.Conn) string {
 	return string(text)
 }
 
-// wantServed requires that the server answers another client in time.
+// wantServed checks that the server answers another client in time.
 func wantServed(t *testing.T, address string) {
 	t.Helper()
 	began := time.Now()
@@ -95,7 +95,7 @@ func wantServed(t *testing.T, address string) {
 	}
 }
 
-// An invalid request is answered with an error. It ends its connection and no other.
+// The server answers an invalid request with an error. It closes that connection and no other.
 func TestServe_invalidRequest(t *testing.T) {
 	_, address := startAnswering(t)
 	valid := `{"graceful":1,"do":"cancel","id":5}` + "\n"
@@ -123,7 +123,7 @@ func TestServe_invalidRequest(t *testing.T) {
 	}
 }
 
-// The server cuts off requests without an end. Their memory is bounded and freed.
+// The server refuses requests without an end. Their memory is bounded and freed.
 func TestServe_endlessRequests(t *testing.T) {
 	s, address := startAnswering(t)
 	var all sync.WaitGroup
@@ -147,7 +147,7 @@ func TestServe_endlessRequests(t *testing.T) {
 	}
 }
 
-// The memory of large requests is bounded also while they wait for their answers.
+// The memory of large requests is also bounded while they wait for their answers.
 func TestServe_memoryOfWaitingRequests(t *testing.T) {
 	s, address := start(t)
 	const size, room = 3 << 20, sharedMemory / MaxRequest // a large request reserves MaxRequest
@@ -160,7 +160,7 @@ func TestServe_memoryOfWaitingRequests(t *testing.T) {
 		}
 		if conns = append(conns, conn); n >= room {
 			if got := answers(t, conn); !strings.Contains(got, `"busy":true`) {
-				t.Errorf("with %d other requests: %q", n, got)
+				t.Errorf("while %d other requests wait: %q", n, got)
 			}
 		}
 	}
@@ -216,7 +216,7 @@ func TestServe_slowRequest(t *testing.T) {
 	wantServed(t, address)
 }
 
-func TestAnswer_longerThanTheSocketTakes(t *testing.T) {
+func TestAnswer_longerThanTheSocketAccepts(t *testing.T) {
 	s, address := start(t)
 	list := make([]Listed, 50000)
 	go func() {
@@ -232,10 +232,10 @@ func TestAnswer_longerThanTheSocketTakes(t *testing.T) {
 	wantServed(t, address)
 }
 
-// Answers that clients do not read take a bounded memory.
+// Answers that clients do not read use a bounded amount of memory.
 func TestServe_memoryOfUnreadAnswers(t *testing.T) {
 	s, address := start(t)
-	list := []Listed{{Text: cleanup.Text(strings.Repeat("x", 3<<20))}} // one long text is quickly encoded
+	list := []Listed{{Text: cleanup.Text(strings.Repeat("x", 3<<20))}} // encoding one long text is fast
 	size := len(encode(Response{Commands: &list}))
 	const clients = 10
 	var conns []net.Conn
@@ -276,7 +276,7 @@ func TestServe_memoryOfUnreadAnswers(t *testing.T) {
 	}
 }
 
-// Gone distinguishes a client that has closed the connection from one that has closed its sending side.
+// Gone distinguishes a client that has closed the connection from a client that has closed only its sending side.
 func TestGone(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux distinguishes them")

@@ -10,8 +10,8 @@ import (
 	"graceful/cleanup"
 )
 
-// FuzzRequest delivers bytes in chunks, as a socket does. Each line is a valid request or has an error for the client.
-// How the bytes arrive does not change the lines.
+// FuzzRequest delivers bytes in chunks, as a socket does. Each line is a valid request, or the client gets an error.
+// The size of the chunks does not change the lines.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte(`{"graceful":1,"do":"list"}`+"\n"), uint8(1))
 	f.Add([]byte(`{"graceful":1,"do":"cancel","id":3}`+"\n"+`{"graceful":1,"do":"defer","shell":"x"}`+"\n"), uint8(7))
@@ -106,7 +106,7 @@ func TestDecode_bytesThatAreNotUTF8(t *testing.T) {
 	}
 }
 
-// A list of many long commands takes a bounded size, and says which are cut.
+// A list of many long commands has a bounded size, and marks the commands that are cut.
 func TestShorten(t *testing.T) {
 	long := cleanup.Text(strings.Repeat("x", 100_000))
 	dir := cleanup.Text(strings.Repeat("/\x01", maxDir/2))
@@ -127,7 +127,7 @@ func TestShorten(t *testing.T) {
 	if list := []Listed{{Text: "a", Command: []cleanup.Text{"a"}}}; true {
 		Shorten(list)
 		if list[0].Cut {
-			t.Error("a short one was cut")
+			t.Error("a short command was cut")
 		}
 	}
 }

@@ -16,15 +16,15 @@ func TestTrusted(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", mine)
 	t.Setenv("TMPDIR", open)
 	if dirs := slices.Collect(Trusted()); dirs[0] != mine || slices.Contains(dirs, open) {
-		t.Errorf("they are %q", dirs)
+		t.Errorf("the directories are %q", dirs)
 	}
 	t.Setenv("TMPDIR", "relative")
 	if dirs := slices.Collect(Trusted()); slices.Contains(dirs, "relative") {
-		t.Errorf("they are %q", dirs)
+		t.Errorf("the directories are %q", dirs)
 	}
 }
 
-// Another user cannot replace what is in a trusted directory.
+// Another user cannot replace files in a trusted directory.
 func TestIsTrusted_directory(t *testing.T) {
 	dir := t.TempDir()
 	for mode, want := range map[uint32]bool{0o700: true, 0o755: true, 0o777: false, 0o770: false, 0o1777: true} {

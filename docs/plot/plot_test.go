@@ -54,7 +54,7 @@ func TestDraw_namesEachPeer(t *testing.T) {
 	}
 }
 
-// The table replaces the one before it, and nothing else of the page.
+// The table replaces the previous table, and no other part of the page.
 func TestFillPage_keepsTheText(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "page.md")
 	if err := os.WriteFile(page, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o644); err != nil {

@@ -1,7 +1,7 @@
 #include "textflag.h"
 
 // func onSignal()
-// The kernel calls it as a function of C: the signal's number is in DI. It has to keep no register, since the kernel
+// The kernel calls it as a function of C: the signal's number is in DI. It need not preserve registers: the kernel
 // restores all of them. It returns to the restorer, which calls rt_sigreturn(2).
 TEXT ·onSignal(SB),NOSPLIT|NOFRAME,$0
 	DECL	DI

@@ -1,7 +1,7 @@
 #include "textflag.h"
 
 // func onSignal()
-// The kernel calls it as a function of C: the signal's number is in R0. It has to keep no register, since the kernel
+// The kernel calls it as a function of C: the signal's number is in R0. It need not preserve registers: the kernel
 // restores all of them. It returns to the restorer or to the vdso(7), which call rt_sigreturn(2).
 TEXT ·onSignal(SB),NOSPLIT|NOFRAME,$0
 	SUBW	$1, R0

@@ -27,7 +27,7 @@ func listen(t *testing.T, ignored ...syscall.Signal) *Listener {
 	return l
 }
 
-// hears sends a signal to ourselves and waits until it is delivered.
+// hears sends a signal to this process and waits until the Listener delivers it.
 func hears(t *testing.T, l *Listener, sig syscall.Signal) {
 	t.Helper()
 	if err := unix.Kill(os.Getpid(), sig); err != nil {
@@ -40,7 +40,7 @@ func hears(t *testing.T, l *Listener, sig syscall.Signal) {
 				return
 			}
 		case <-deadline:
-			t.Fatalf("%s was not heard", forward.Name(sig))
+			t.Fatalf("%s was not delivered", forward.Name(sig))
 		}
 	}
 }
@@ -62,11 +62,11 @@ func ignores(t *testing.T, when string, want map[syscall.Signal]bool) {
 	}
 }
 
-// Only what is ignored at the moment of a fork is ignored in the child; but a stop signal is to be heard, and the end
-// of a child and the runtime's own signal can never be done without.
-func TestWhatOurParentIgnoredIsIgnoredWhereverSomethingIsStarted(t *testing.T) {
+// A child inherits the ignored signals at its fork. Between forks, graceful catches stop signals that its parent
+// ignored. It never ignores SIGCHLD or SIGURG, which it and the Go runtime need.
+func TestListener_signalsThatTheParentIgnored(t *testing.T) {
 	l := listen(t, unix.SIGINT, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCHLD, unix.SIGURG)
-	atAFork := map[syscall.Signal]bool{
+	atFork := map[syscall.Signal]bool{
 		unix.SIGINT: true, unix.SIGUSR2: true, unix.SIGTSTP: true,
 		unix.SIGTERM: false, unix.SIGCHLD: false, unix.SIGURG: false,
 	}
@@ -74,18 +74,18 @@ func TestWhatOurParentIgnoredIsIgnoredWhereverSomethingIsStarted(t *testing.T) {
 		unix.SIGINT: false, unix.SIGUSR2: false, unix.SIGTSTP: true,
 		unix.SIGTERM: false, unix.SIGCHLD: false, unix.SIGURG: false,
 	}
-	ignores(t, "before the target", atAFork)
+	ignores(t, "before the target", atFork)
 	hears(t, l, unix.SIGTERM)
 	l.Hear()
 	ignores(t, "after the target's start", between)
 	hears(t, l, unix.SIGINT)
 	hears(t, l, unix.SIGUSR2)
-	l.Ignoring(func() { ignores(t, "while a command is started", atAFork) })
+	l.Ignoring(func() { ignores(t, "while a command is started", atFork) })
 	ignores(t, "after a command's start", between)
 	hears(t, l, unix.SIGINT)
 }
 
-func TestTheEndOfAChildIsANudge(t *testing.T) {
+func TestListener_deliversSIGCHLDToChildren(t *testing.T) {
 	l := listen(t)
 	if err := unix.Kill(os.Getpid(), unix.SIGCHLD); err != nil {
 		t.Fatal(err)
@@ -93,21 +93,21 @@ func TestTheEndOfAChildIsANudge(t *testing.T) {
 	select {
 	case <-l.Children:
 	case sig := <-l.Signals:
-		t.Errorf("%s was to be forwarded", forward.Name(sig))
+		t.Errorf("Signals delivered %s", forward.Name(sig))
 	case <-time.After(time.Minute):
-		t.Error("it was not heard")
+		t.Error("Children delivered nothing")
 	}
 }
 
-func TestWritingToATerminalFromItsBackgroundStopsNobody(t *testing.T) {
+func TestIgnoreTTOU(t *testing.T) {
 	l := listen(t)
 	hears(t, l, unix.SIGTTOU)
 	l.IgnoreTTOU()
 	ignores(t, "while cleaning", map[syscall.Signal]bool{unix.SIGTTOU: true, unix.SIGTTIN: false})
 }
 
-// However many come before the first is read, one of each kind is heard, and one only.
-func TestNoKindOfSignalIsLost(t *testing.T) {
+// Before the first signal is taken, one signal of each kind is sent. Each one is delivered exactly once.
+func TestListener_deliversEachSignalOnce(t *testing.T) {
 	l := listen(t)
 	want := map[syscall.Signal]bool{}
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
@@ -124,17 +124,17 @@ func TestNoKindOfSignalIsLost(t *testing.T) {
 		select {
 		case sig := <-l.Signals:
 			if !want[sig] {
-				t.Errorf("%s came twice, or is not for us", forward.Name(sig))
+				t.Errorf("%s was delivered twice, or should not be caught", forward.Name(sig))
 			}
 			delete(want, sig)
 		case <-deadline:
-			t.Fatalf("lost: %v", want)
+			t.Fatalf("not delivered: %v", want)
 		}
 	}
 }
 
-// What waits together is taken with SIGCONT last, whatever the numbers say.
-func TestContinuesComeAfterTheStopsThatTheyWaitedWith(t *testing.T) {
+// Of several waiting signals SIGCONT is delivered last, independent of its number.
+func TestFirst_deliversSIGCONTLast(t *testing.T) {
 	for _, c := range []struct {
 		waiting []syscall.Signal
 		want    syscall.Signal
@@ -155,8 +155,8 @@ func TestContinuesComeAfterTheStopsThatTheyWaitedWith(t *testing.T) {
 	}
 }
 
-// A storm of signals while nothing is taken, and while all threads run Go code or make system calls.
-func TestAStormOfSignals(t *testing.T) {
+// Many signals arrive while no signal is taken, and while all threads run Go code or make system calls.
+func TestListener_stormOfSignals(t *testing.T) {
 	l := listen(t)
 	stop := make(chan struct{})
 	defer close(stop)
