@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// actionStep prepares one of the scripts in action.yml, counted from 0, as the runner does. Its output is its own.
+// actionStep prepares the n-th script in action.yml (from 0) as GitHub's runner does, in a directory of its own.
 func actionStep(t *testing.T, n int, env ...string) *proc {
 	t.Helper()
 	text, err := os.ReadFile("../action.yml")
@@ -41,7 +41,7 @@ func actionStep(t *testing.T, n int, env ...string) *proc {
 	return p
 }
 
-// release writes a release v7.0.0 of owner/name, as .ci/packaging makes it, and returns the URL of its server.
+// release writes a release v7.0.0 of owner/name like .ci/packaging, and serves it. It returns the URL of the server.
 func release(t *testing.T, program string, tampered bool) string {
 	t.Helper()
 	arch := map[string]string{"arm": "armhf"}[runtime.GOARCH]
@@ -78,14 +78,14 @@ func release(t *testing.T, program string, tampered bool) string {
 	return "file://" + root
 }
 
-// fakeGo is a go that writes a program where go build is to write one.
+// fakeGo is a go command that writes a program to the output path of go build.
 const fakeGo = `#!/bin/sh
 [ -e main.go ] || exit
 while [ "$1" != -o ]; do shift; done
 printf installed >"$2"`
 
-// The action installs a release only if it has the checksum that the release lists. Without a version it builds its
-// own source.
+// The action installs a release only if it has the checksum that the release lists. Without a version it builds from
+// its own source.
 func TestAction_install(t *testing.T) {
 	need(t, "bash", "curl")
 	const program = "installed"
@@ -118,7 +118,8 @@ func TestAction_install(t *testing.T) {
 	}
 }
 
-// The runner signals the first process of the step. That is graceful, and no shell. The last step finds nothing to do.
+// The runner signals the first process of the step. That process is graceful, not a shell. The last step has nothing to
+// do.
 func TestAction_cancel(t *testing.T) {
 	need(t, "bash")
 	state := "GRACEFUL_STATE_DIR=" + filepath.Join(t.TempDir(), "state")
@@ -138,7 +139,7 @@ func TestAction_cancel(t *testing.T) {
 	}
 }
 
-// If all of graceful is killed, the last step cleans up.
+// If all processes of graceful are killed, the last step cleans up.
 func TestAction_recover(t *testing.T) {
 	need(t, "bash")
 	state := "GRACEFUL_STATE_DIR=" + filepath.Join(t.TempDir(), "state")

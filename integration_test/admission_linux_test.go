@@ -17,9 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter: one that allows everything (allow), or one with
-// which SO_PEERPIDFD is as unknown as before Linux 6.5 (peerpidfd). It needs root, so that no_new_privs need not be
-// set.
+// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter. KIND allow permits everything. Under peerpidfd,
+// SO_PEERPIDFD is unknown, as before Linux 6.5. The role needs root, so that it need not set no_new_privs.
 func init() { roles["filter"] = filter }
 
 func filter(args []string) int {
@@ -40,7 +39,7 @@ func filter(args []string) int {
 		}
 	}
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	runtime.LockOSThread() // this thread alone has the filter, and must be the one that calls execve(2)
+	runtime.LockOSThread() // only this thread has the filter, and it must call execve(2)
 	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
 		panic(err)
 	}
@@ -51,7 +50,7 @@ func filter(args []string) int {
 	panic(syscall.Exec(path, args[1:], os.Environ()))
 }
 
-// sandboxes are ways to have less than graceful has, and what the refusal says of each. They run as root.
+// sandboxes are ways to give a process fewer rights than graceful, with the reason in the refusal. They run as root.
 var sandboxes = map[string]struct {
 	need   []string
 	around []string
@@ -71,12 +70,13 @@ var sandboxes = map[string]struct {
 	"a PID namespace": {[]string{"pidns"}, append([]string{"unshare"}, pidNamespace()...),
 		"it is in another mount namespace"}, // for its /proc
 	"no sandbox":       {nil, nil, ""},
-	"a namespace more": {[]string{"unshare"}, []string{"unshare", "--uts", "--ipc"}, ""}, // takes nothing away
+	"a namespace more": {[]string{"unshare"}, []string{"unshare", "--uts", "--ipc"}, ""}, // it removes no rights
 }
 
-// A process in a sandbox registers nothing that would run outside of it, and neither lists nor withdraws what others
-// have registered; with --defer on it may. So it is where the kernel gives no pidfd of a peer.
-func TestDeferFromASandbox(t *testing.T) {
+// A process in a sandbox cannot register commands, which would run outside of the sandbox. It cannot list or withdraw
+// the commands of other processes. With --defer on it may do all of that. The same holds for kernels without a pidfd of
+// a peer.
+func TestDefer_fromASandbox(t *testing.T) {
 	need(t, "linux", "root", "norace")
 	for name, s := range sandboxes {
 		for _, old := range []bool{false, true} {
@@ -112,9 +112,9 @@ func TestDeferFromASandbox(t *testing.T) {
 	}
 }
 
-// A process that enters a sandbox after it has connected, and one that was given the connection of a process that has
-// ended.
-func TestDeferOverAnOldConnection(t *testing.T) {
+// A client may enter a sandbox after it has connected. A process may receive the connection of a process that has
+// ended. Both are refused.
+func TestDefer_overAnOldConnection(t *testing.T) {
 	need(t, "linux", "root", "python3", "norace")
 	const connect = `
 import ctypes, json, os, signal, socket, time
@@ -156,8 +156,8 @@ open("done", "w").write("done")`, "ended\n"},
 	}
 }
 
-// Without a socket there is nothing to register at.
-func TestDeferOff(t *testing.T) {
+// With --defer off the run has no socket, and the client reports that.
+func TestDefer_off(t *testing.T) {
 	need(t, "linux")
 	p := start(t, "graceful", "run", "--defer", "off", "--", "sh", "-c",
 		`echo "${GRACEFUL_SOCKET-none}"; graceful defer -- echo never; echo $?`)
@@ -169,9 +169,9 @@ func TestDeferOff(t *testing.T) {
 	}
 }
 
-// The client gives its environment, and so every secret in it, to processes of its own user and of root alone; root to
-// root's.
-func TestDeferTrustsNoOtherUsersListener(t *testing.T) {
+// The client sends its environment, which may hold secrets, only to a listener of its own user or of root. The root
+// user sends it only to root.
+func TestDefer_listenerOfAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv", "socat", "norace")
 	as := func(uid int) string {
 		if uid == 0 {
@@ -198,18 +198,18 @@ func TestDeferTrustsNoOtherUsersListener(t *testing.T) {
 			p.start().want("0")
 			got, _ := os.ReadFile(p.dir + "/got")
 			if sent := strings.Contains(string(got), "SECRET=xyz"); sent != c.sent {
-				t.Errorf("the secret was sent: %t; it said %s", sent, p.file("said"))
+				t.Errorf("the secret was sent: %t; the client wrote %s", sent, p.file("said"))
 			}
 			if refusal := fmt.Sprintf("user %d listens there, and you are user %d", c.listener, c.client); !c.sent &&
 				!strings.Contains(p.file("said"), refusal) {
-				t.Errorf("it said %s", p.file("said"))
+				t.Errorf("the client wrote %s", p.file("said"))
 			}
 		})
 	}
 }
 
-// An environment that others have chosen configures nothing under --no-env.
-func TestNoEnvIgnoresEveryVariable(t *testing.T) {
+// With --no-env, hostile variables in the environment configure nothing.
+func TestNoEnv_ignoresEveryVariable(t *testing.T) {
 	t.Parallel()
 	hostile := []string{
 		"GRACEFUL_ON_EXIT=echo hostile", "GRACEFUL_ON_STOP=echo hostile", "GRACEFUL_REPORT=hostile",
@@ -239,7 +239,7 @@ func TestNoEnvIgnoresEveryVariable(t *testing.T) {
 			t.Errorf("%q: it wrote\n%s\nand not\n%s", c.args, got, c.want)
 		}
 		if exists(p, "hostile") {
-			t.Errorf("%q made a file", c.args)
+			t.Errorf("%q created a file", c.args)
 		}
 	}
 }

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A graceful that takes over writes annotations as the first one did, and ends the group that the first one has begun.
+// After a takeover, the new graceful writes annotations in the same way. It ends the group that the killed graceful
+// began.
 func TestAnnotations_takeover(t *testing.T) {
 	for variable, want := range map[string]string{
 		"GITHUB_ACTIONS": `^::group::cleanup: echo one.*

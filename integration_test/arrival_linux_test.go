@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threeSignals are signals of three kinds: one that Go programs do not expect, one that stops the run, and one that is
-// queued.
+// threeSignals are signals of three kinds: SIGUSR1 is passed, SIGTERM stops the run, and 35 is a real-time signal,
+// which the kernel queues.
 var threeSignals = []syscall.Signal{unix.SIGUSR1, unix.SIGTERM, 35}
 
-// Signals arrive exactly once, also those that are sent as soon as the target's process exists.
-func TestSignalsThatComeWhileTheTargetStarts(t *testing.T) {
+// Signals to graceful reach the target exactly once, even if they are sent as soon as the target's process exists.
+func TestForward_signalsDuringTheStart(t *testing.T) {
 	need(t, "linux", "norace", "env-signals", "python3")
 	step := stride(t, "GRACEFUL_TEST_SIGNAL_STRIDE", 40)
 	for _, guard := range []string{"on", "off"} {
@@ -27,7 +27,7 @@ func TestSignalsThatComeWhileTheTargetStarts(t *testing.T) {
 				dir := t.TempDir()
 				got, err := trace(t, dir, order{
 					At: at, Signals: threeSignals, Ready: "got.pid", Guarded: guard == "on",
-					// The target gets them when it listens.
+					// The target receives the signals when it calls sigwait.
 					Command: []string{"env", "--block-signal=USR1,USR2,TERM,RTMIN+1", "graceful", "run", "--guard", guard,
 						"--grace", "1h", "--", "python3", "-c", receive},
 				})
@@ -35,7 +35,7 @@ func TestSignalsThatComeWhileTheTargetStarts(t *testing.T) {
 				text, _ := os.ReadFile(dir + "/got")
 				if want := "[(10, 1), (15, 1), (35, 1)]"; err != nil || got.Status != "0" || string(text) != want {
 					output, _ := os.ReadFile(dir + "/output")
-					t.Fatalf("sent at stop %d, %q: status %s, %v; it got %q; graceful wrote %q", at, got.Where, got.Status, err, text,
+					t.Fatalf("sent at stop %d, %q: status %s, %v; got %q; it wrote %q", at, got.Where, got.Status, err, text,
 						output)
 				}
 				if got.Where == "" {
@@ -44,14 +44,14 @@ func TestSignalsThatComeWhileTheTargetStarts(t *testing.T) {
 				points++
 			}
 			if points < 2 {
-				t.Errorf("sent at %d stops", points)
+				t.Errorf("the signals were sent at %d stops, want at least 2", points)
 			}
 		})
 	}
 }
 
-// receive takes the blocked signals. It writes how often it has got each when it has got all of them. A signal that it
-// sends itself by way of graceful comes after those that graceful has received before.
+// receive takes the blocked signals, and writes how often it has received each one once all have come. The signal 12
+// that it sends itself by way of graceful comes after the signals that graceful received before.
 const receive = `
 import os, signal
 got, three = {}, {10, 15, 35}

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkPeers compares graceful with the other wrappers that the machine has. Each round of the loop measures them
-// in turn, so that a busy moment of the machine affects all of them. It prints a table, and writes the figures as JSON
-// to the file that GRACEFUL_TEST_FIGURES names, for docs/plot. docs/performance.md explains the figures.
+// BenchmarkPeers compares graceful with the other wrappers on the machine. Each round measures all of them in turn, so
+// that a busy moment of the machine affects all of them. It prints a table, and writes the figures as JSON to the file
+// that GRACEFUL_TEST_FIGURES names, for docs/plot. docs/performance.md explains the figures.
 func BenchmarkPeers(b *testing.B) {
 	c := newComparison(b, false)
 	results := machineHere()
@@ -45,7 +45,7 @@ func TestPeers_everyFigureIsPositive(t *testing.T) {
 	}
 	for _, f := range c.figures {
 		if len(f.samples) == 0 {
-			t.Errorf("%s was measured of no peer", f.name)
+			t.Errorf("%s was measured for no peer", f.name)
 		}
 		for peer, samples := range f.samples {
 			for _, sample := range samples {
@@ -57,11 +57,11 @@ func TestPeers_everyFigureIsPositive(t *testing.T) {
 	}
 	results := machineHere()
 	results.add(c)
-	t.Logf("\n%snot here: %q", strings.Join(results.Table, "\n"), results.Missing)
+	t.Logf("\n%snot on this machine: %q", strings.Join(results.Table, "\n"), results.Missing)
 }
 
-// What it costs to register a cleanup command, the client's start included, in comparison with starting true(1) three
-// times, in turns. "ratio" is the latter by ours.
+// BenchmarkDefer measures the time to register a cleanup command, including the start of the client. In turn, it starts
+// true(1) three times. "ratio" is the time of the latter divided by graceful's.
 func BenchmarkDefer(b *testing.B) {
 	run := exec.Command("graceful", "run", "--", "sh", "-c", "echo $GRACEFUL_SOCKET; exec sleep 1000")
 	out, err := run.StdoutPipe()
@@ -99,9 +99,8 @@ func BenchmarkDefer(b *testing.B) {
 	b.ReportMetric(took["true"].Seconds()/took["graceful"].Seconds(), "ratio")
 }
 
-// What a terminal of its own costs: a gigabyte through it, in comparison with script(1), in turns, since the machine
-// has other things to do. "ratio" is script's time by ours; the memory is ours after the first eighth, and what has
-// come to it at the end.
+// BenchmarkPty sends a gigabyte through the target's terminal, in turn with script(1). "ratio" is the time of script
+// divided by graceful's. The memory is that of graceful after the first eighth, and its growth until the end.
 func BenchmarkPty(b *testing.B) {
 	need(b, "script", "head")
 	const size = 1 << 30
@@ -137,7 +136,7 @@ func BenchmarkPty(b *testing.B) {
 				n += more
 			}
 			if name == "graceful" {
-				grown = resident() - first // it has an eighth to write
+				grown = resident() - first // an eighth is still to be written
 			}
 			rest, _ := io.Copy(io.Discard, out)
 			if status := ended(cmd.Wait()); status != "0" || err != nil || n+rest != size {

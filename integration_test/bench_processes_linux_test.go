@@ -16,7 +16,7 @@ type idlePeer struct {
 	times       *os.File
 }
 
-// startIdle starts all peers with a waiting target, and gives them time for what they do after its start.
+// startIdle starts all peers with a waiting target, and gives them time to finish their own start.
 func (c *comparison) startIdle() {
 	c.t.Helper()
 	for _, p := range c.peers {
@@ -29,7 +29,7 @@ func (c *comparison) startIdle() {
 		c.idle[p.name] = idle
 		c.readTime(p, idle.times)
 		if idle.target = helperBelow(idle.pid); idle.target == 0 {
-			c.t.Fatal(p.name, ": no target is found")
+			c.t.Fatal(p.name, ": found no target")
 		}
 	}
 	time.Sleep(300 * time.Millisecond)
@@ -42,7 +42,7 @@ func (c *comparison) processes(p peer) []int {
 	return slices.DeleteFunc(all, func(pid int) bool { return pid == idle.target })
 }
 
-// endIdle kills the targets, whereupon the wrappers end.
+// endIdle kills the targets, so that the wrappers end.
 func (c *comparison) endIdle() {
 	for _, idle := range c.idle {
 		if idle.target != 0 {
@@ -67,7 +67,7 @@ func (c *comparison) readTime(p peer, from *os.File) int64 {
 	return at
 }
 
-// start starts a program and returns its pid and what it writes.
+// start starts a program and returns its pid and its output.
 func (c *comparison) start(command []string) (pid int, out *os.File) {
 	c.t.Helper()
 	out, write, err := os.Pipe()
@@ -78,7 +78,7 @@ func (c *comparison) start(command []string) (pid int, out *os.File) {
 	return c.fork(c.lookPath(command), command, write), out
 }
 
-// run returns how many ns a program takes from before its start to its end, and requires that it succeeds.
+// run returns the time from before the start of a program until its end, in ns. The program must succeed.
 func (c *comparison) run(command []string) int64 {
 	c.t.Helper()
 	path := c.lookPath(command)
@@ -98,8 +98,8 @@ func (c *comparison) lookPath(command []string) string {
 	return path
 }
 
-// fork starts a program in a process group of its own: timeout(1) signals its group. It does without os/exec, which
-// would add its own threads and pipes to what is measured.
+// fork starts a program in its own process group, since timeout(1) signals its group. It does not use os/exec, whose
+// threads and pipes would be measured, too.
 func (c *comparison) fork(path string, command []string, out *os.File) (pid int) {
 	c.t.Helper()
 	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
@@ -113,7 +113,7 @@ func (c *comparison) fork(path string, command []string, out *os.File) (pid int)
 	return pid
 }
 
-// wait reaps a program. One that does not end is killed. (10,000 cleanup commands take a minute.)
+// wait reaps a program, and kills it if it does not end. (10,000 cleanup commands take a minute.)
 func (c *comparison) wait(pid int) (status syscall.WaitStatus) {
 	c.t.Helper()
 	timer := time.AfterFunc(10*patience, func() { _ = unix.Kill(pid, unix.SIGKILL) })
@@ -137,7 +137,7 @@ func (c *comparison) check(command []string, status syscall.WaitStatus) {
 	}
 }
 
-// helperBelow returns the descendant that is a helper, or 0.
+// helperBelow returns a descendant that is a helper, or 0.
 func helperBelow(pid int) int {
 	for _, pid := range descendantsOf(pid) {
 		if comm(pid) == "helper" {
@@ -147,7 +147,7 @@ func helperBelow(pid int) int {
 	return 0
 }
 
-// descendantsOf lists all processes that descend from one.
+// descendantsOf lists all descendants of a process.
 func descendantsOf(pid int) []int {
 	all := []int{pid}
 	for i := 0; i < len(all); i++ {

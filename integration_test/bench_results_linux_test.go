@@ -14,18 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// results is what a benchmark has measured, and where. Its JSON form is read by docs/plot.
+// results holds the measurements of a benchmark, and the machine. docs/plot reads its JSON form.
 type results struct {
 	Date    string         `json:"date"`
 	Machine string         `json:"machine"`
-	Load    string         `json:"load"` // of the minute before the benchmark, which itself makes thousands of processes
+	Load    string         `json:"load"` // of the minute before the benchmark, which creates thousands of processes
 	Rounds  int            `json:"rounds"`
-	Missing []string       `json:"missing"` // peers
-	Table   []string       `json:"table"`   // lines, of Markdown
+	Missing []string       `json:"missing"` // peers that are not on the machine
+	Table   []string       `json:"table"`   // lines of Markdown
 	Figures []figureResult `json:"figures"`
 }
 
-// figureResult is a figure of all peers. Size is that of the tree, or the number of cleanup commands.
+// figureResult is a figure of all peers. Size is the size of the tree, or the number of cleanup commands.
 type figureResult struct {
 	Name  string    `json:"name"`
 	Unit  string    `json:"unit"`
@@ -33,14 +33,14 @@ type figureResult struct {
 	Peers []summary `json:"peers"`
 }
 
-// summary is what the samples of a peer come to.
+// summary holds the statistics of a peer's samples.
 type summary struct {
 	Peer    string  `json:"peer"`
 	Samples int     `json:"samples"`
 	P10     float64 `json:"p10"`
 	Median  float64 `json:"median"`
 	P90     float64 `json:"p90"`
-	Ratio   float64 `json:"ratio,omitempty"` // of the median to the base's
+	Ratio   float64 `json:"ratio,omitempty"` // of the median to the median of the base
 }
 
 // machineHere describes the machine, before the benchmark.
@@ -107,7 +107,7 @@ func (r *results) write(file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// percentile returns the sample below which so many of a hundred are, or 0 without samples.
+// percentile returns the sample at a percentile, or 0 without samples.
 func percentile(samples []float64, hundredths int) float64 {
 	if len(samples) == 0 {
 		return 0
@@ -116,7 +116,7 @@ func percentile(samples []float64, hundredths int) float64 {
 	return rounded(sorted[((len(sorted)-1)*hundredths+50)/100])
 }
 
-// rounded keeps three digits, and all before the decimal point.
+// rounded keeps three significant digits, and all digits before the decimal point.
 func rounded(x float64) float64 {
 	if x == 0 {
 		return 0
@@ -125,7 +125,7 @@ func rounded(x float64) float64 {
 	return math.Round(x*scale) / scale
 }
 
-// tabulate makes tables of two figures each: more do not fit on a line.
+// tabulate makes tables with two figures each: more figures do not fit on a line.
 func (r *results) tabulate(peers []peer) {
 	find := func(name string, size int) *figureResult {
 		for i, f := range r.Figures {
@@ -147,7 +147,7 @@ func (r *results) tabulate(peers []peer) {
 	}
 }
 
-// tableOf has a row for each peer that one of the figures is measured of.
+// tableOf returns a table with a row for each peer for which one of the figures is measured.
 func tableOf(peers []peer, figures []*figureResult) (lines []string) {
 	head, rule := fmt.Sprintf("| %-21s |", "peer"), "|"+strings.Repeat("-", 23)+"|"
 	for _, f := range figures {

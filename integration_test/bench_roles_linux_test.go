@@ -17,15 +17,15 @@ import (
 
 // Targets of the benchmark. They write times to standard output, as 8 bytes (CLOCK_MONOTONIC, ns):
 //
-//	stamp          writes the time when it is ready, and at each SIGUSR1
-//	leave N        has N children that end at once; writes the time when all have ended, and ends
-//	sessions N     has N children in sessions of their own; writes the time when all are there, and stays
+// \tstamp          writes the time when it is ready, and at each SIGUSR1
+// \tleave N        has N children that end at once; writes the time when all have ended, and ends
+// \tsessions N     has N children in sessions of their own; writes the time when all exist, and stays
 //
-// None stays longer than the benchmark, which reads what they write.
+// They end when the benchmark no longer reads their output.
 func init() { roles["stamp"], roles["leave"], roles["sessions"] = stamp, leaveOrphans, sessions }
 
-// stamp takes the signals without the Go runtime, whose handler is a thread away from its receiver. So SIGUSR1 is
-// blocked in all threads, from the beginning: the helper blocks it and executes itself.
+// stamp receives signals without the Go runtime, which passes them to another thread. So SIGUSR1 is blocked in all
+// threads from the beginning: the helper blocks it and executes itself.
 func stamp(args []string) int {
 	runtime.LockOSThread()
 	if len(args) == 0 {
@@ -55,7 +55,7 @@ func leaveOrphans(args []string) int {
 	ends, held := cloexecPipe()
 	forks(n)
 	_ = held.Close()
-	_, _ = io.Copy(io.Discard, ends) // to the end of the last child
+	_, _ = io.Copy(io.Discard, ends) // until the last child ends
 	writeTime()
 	return 0
 }
@@ -87,7 +87,7 @@ func forkSessions(n int, tell uintptr) {
 
 var oneByte byte
 
-// endUnread waits until standard output has no reader any more, and ends the process. poll(2) always reports that.
+// endUnread ends the process when standard output has no reader any more. poll(2) always reports that.
 func endUnread() {
 	for {
 		if _, err := unix.Poll([]unix.PollFd{output}, -1); err != unix.EINTR {
@@ -136,7 +136,7 @@ func writeTime() {
 	}
 }
 
-// readTime returns what writeTime has written.
+// readTime reads a time that writeTime has written.
 func readTime(from io.Reader) (int64, error) {
 	var text [8]byte
 	_, err := io.ReadFull(from, text[:])

@@ -16,26 +16,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Callers that kill their child, which is graceful, and believe that this was it.
+// These tests are about callers that kill their child, graceful, and expect all of the run to be gone.
 
-// family is a target with a child in the background and a daemon that has left the session. It says ready once all are
-// there; what comes after it is the target's own.
+// family is the beginning of a target's script. It has a child in the background and a daemon that has left the
+// session. It makes the file ready when both exist.
 const family = `echo >started; helper daemon daemon; helper ignore -- job &
 	until [ -e daemon ] && [ -e job ]; do sleep 0.01; done; echo >ready; `
 
-// forever is what a target does that only a signal ends.
+// forever is the end of a target's script that only a signal ends.
 const forever = `while :; do wait; done`
 
-// tidy is a cleanup command: it tells that it ran and why, and who of the family is still there, be it as a zombie.
+// tidy is a cleanup command. It writes its id, the reason, and each process of the family that still exists, even as a
+// zombie.
 const tidy = `echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON >>cleaned
 	for pid in $GRACEFUL_TARGET_PID $(cat daemon job 2>/dev/null); do
 		! kill -0 $pid 2>/dev/null || echo $pid is left >>cleaned
 	done`
 
-// tidied is what two of them write in a run that the death of one of us has ended.
+// tidied is the output of two tidy commands after one process of graceful was killed.
 const tidied = "2 orphaned\n1 orphaned\n"
 
-// anHour is the grace of runs that are to end by SIGTERM.
+// anHour is the grace of runs that must end by SIGTERM.
 const anHour = "1h"
 
 // run is a command line of graceful with a target and two cleanup commands.
@@ -44,14 +45,15 @@ func run(grace, target, onExit string) []string {
 		"sh", "-c", target}
 }
 
-// called prepares a caller, which ends as such once it and everybody that was started by it is gone.
+// called prepares a caller as PID 1 of a namespace. It ends with the caller's status when all processes of the
+// namespace are gone.
 func called(t *testing.T, caller ...string) *proc {
 	t.Helper()
 	return inNamespace(t, true, append([]string{"helper", "reap"}, caller...)...)
 }
 
-// Each waits until all are there, kills, and has its own end at once; or waits for what its library waits for.
-func TestCallersThatKillTheirChild(t *testing.T) {
+// Each caller waits for the file ready, and kills graceful. Then it ends at once, or waits as its library does.
+func TestTakeover_callerKillsGraceful(t *testing.T) {
 	const python = `
 import os, subprocess, sys, time
 child = subprocess.Popen(sys.argv[1:], stdout=%s)
@@ -75,7 +77,7 @@ const timer = setInterval(() => {
 		"Node": {"node", "-e", fmt.Sprintf(node, "inherit", `process.exit(3)`)},
 		"Node, waiting": {"node", "-e", fmt.Sprintf(node, "pipe",
 			`child.on("close", (code, signal) => process.exit(signal == "SIGKILL" ? 3 : 1))`)},
-		// The whole group of its job, to which the guard does not belong.
+		// It kills the process group of its job. The guard is not in that group.
 		"a shell with job control": {"bash", "-c", `set -m; "$@" & until [ -e ready ]; do sleep 0.01; done; kill -9 -$!
 			wait $!; [ $? = 137 ] && exit 3`, "bash"},
 	} {
@@ -89,14 +91,15 @@ const timer = setInterval(() => {
 	}
 }
 
-// Each kills after a time, however far we have come: from before there was anything to when all are there.
-func TestCallersThatKillTheirChildAfterATime(t *testing.T) {
+// Each caller kills graceful after a time limit, at any stage of the run: from before it begins until the file ready
+// exists.
+func TestTakeover_callerKillsGracefulAfterATimeLimit(t *testing.T) {
 	for name, c := range map[string]struct {
 		caller []string
 		status string
 	}{
 		"timeout": {[]string{"timeout", "-s", "KILL"}, "137"},
-		// It no longer reads what we write.
+		// The caller no longer reads the output of graceful.
 		"Python": {[]string{"python3", "-c", `
 import subprocess, sys
 try:
@@ -119,7 +122,7 @@ except subprocess.TimeoutExpired:
 					return
 				}
 			}
-			t.Errorf("not all are there within %v", patience)
+			t.Errorf("the target was not ready within %v", patience)
 		})
 	}
 }
@@ -129,8 +132,7 @@ func exists(p *proc, name string) bool {
 	return err == nil
 }
 
-// below lists a process that we have started and all that descends from it. What a failed test has left of them is
-// killed.
+// below lists a process of the test and its descendants. At the end of the test it kills those that are left.
 func below(t *testing.T, pid int) []int {
 	all := append([]int{pid}, descendantsOf(pid)...)
 	t.Cleanup(func() {
@@ -148,12 +150,12 @@ func (p *proc) untilGone(pids []int) {
 	p.until("end of everybody", func() bool { return !slices.ContainsFunc(pids, alive) })
 }
 
-func TestAContextThatIsCancelled(t *testing.T) {
+func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	p := command(t, run(anHour, "echo out; "+family+forever, tidy+"; echo $GRACEFUL_HOOK_ID")...)
-	var out bytes.Buffer // which makes Wait wait until nobody can write to it any more
+	var out bytes.Buffer // with a buffer, Wait waits until no process can write to it
 	cmd := exec.CommandContext(ctx, p.cmd.Args[0], p.cmd.Args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.dir, &out, p.output, patience
 	p.cmd = cmd
@@ -169,8 +171,8 @@ func TestAContextThatIsCancelled(t *testing.T) {
 	p.untilGone(all)
 }
 
-// The reader of our output goes away, as head -n 1 does, or just does not read, and we are killed.
-func TestAReaderThatGoesAwayAndKillsUs(t *testing.T) {
+// The reader of graceful's output goes away, like head -n 1, or does not read. Then graceful is killed.
+func TestTakeover_outputWithoutAReader(t *testing.T) {
 	for _, order := range []string{"goes away first", "kills first", "does not read"} {
 		t.Run(order, func(t *testing.T) {
 			t.Parallel()
@@ -179,7 +181,7 @@ func TestAReaderThatGoesAwayAndKillsUs(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.Close()
-			// Nobody of them can write in the end. (The shell's own writes would hang for want of a reader.)
+			// In the end, no process of the target can write. (The shell's own writes would hang without a reader.)
 			target := `echo first; (while :; do echo more; done) & ` + family + forever
 			p := command(t, slices.Insert(run(anHour, target, tidy), 2, "-v")...)
 			p.cmd.Stdout, p.cmd.Stderr = w, w
@@ -204,7 +206,7 @@ func TestAReaderThatGoesAwayAndKillsUs(t *testing.T) {
 	}
 }
 
-// skipLine reads a line and no more.
+// skipLine reads one line, and no byte after it.
 func skipLine(r io.Reader) error {
 	for b := make([]byte, 1); b[0] != '\n'; {
 		if _, err := io.ReadFull(r, b); err != nil {
@@ -214,7 +216,7 @@ func skipLine(r io.Reader) error {
 	return nil
 }
 
-// startJob starts graceful as a step of GitHub Actions, whose runner signals only the process that it has started.
+// startJob starts graceful as a step of GitHub Actions. The runner there signals only the process that it has started.
 func startJob(t *testing.T, step []string) *ciStep {
 	t.Helper()
 	p := called(t, slices.Concat([]string{"env"}, ciRunners["GitHub"].cookies, step)...).start()
@@ -223,7 +225,7 @@ func startJob(t *testing.T, step []string) *ciStep {
 	return &ciStep{proc: p, graceful: pid, leader: pid, scale: 10}
 }
 
-// outlast sends all signals of GitHub's runner to a step that does not end by them: SIGKILL is the last one.
+// outlast sends all signals of GitHub's runner to a step that ignores the first ones. SIGKILL is the last one.
 func (s *ciStep) outlast(arrived func(unix.Signal)) {
 	for _, step := range []struct {
 		sig      unix.Signal
@@ -236,9 +238,9 @@ func (s *ciStep) outlast(arrived func(unix.Signal)) {
 	s.kill(s.leader, unix.SIGKILL)
 }
 
-// A target that ignores the stop signals, with more grace than the runner has patience. Its cleanup commands are swept
-// over while they run.
-func TestACancelledJobThatDoesNotStop(t *testing.T) {
+// The target ignores the stop signals, and the grace is longer than the patience of the runner. The runner kills
+// processes with its cookies while the cleanup commands run.
+func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 	t.Parallel()
 	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+family+`exec helper count got`, `
 		echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL >>cleaned
@@ -256,7 +258,7 @@ func TestACancelledJobThatDoesNotStop(t *testing.T) {
 	j.until("end of the guard", func() bool {
 		cleaned, _ := os.ReadFile(filepath.Join(j.dir, "cleaned"))
 		j.hunt(cookies)
-		for line := range strings.Lines(string(cleaned)) { // of those that had begun before
+		for line := range strings.Lines(string(cleaned)) { // for the commands that have begun
 			if err := os.WriteFile(filepath.Join(j.dir, "swept."+line[:1]), nil, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -267,8 +269,8 @@ func TestACancelledJobThatDoesNotStop(t *testing.T) {
 	j.wrote("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
 }
 
-// A child of the target runs into a memory limit, and the kernel kills the target, the guard or graceful for that.
-func TestTheOutOfMemoryKiller(t *testing.T) {
+// A child of the target exceeds a memory limit. The kernel then kills the target, the guard or graceful.
+func TestRun_outOfMemoryKiller(t *testing.T) {
 	for name, c := range map[string]struct{ victim, target, status, cleaned string }{
 		"kills the target": {"parent", forever, "137", "2 signaled\n1 signaled\n"},
 		"kills the guard":  {"grandparent", "while kill -0 $PPID; do sleep 0.01; done; exit 7", "7", "2 exited\n1 exited\n"},
@@ -279,12 +281,12 @@ func TestTheOutOfMemoryKiller(t *testing.T) {
 			t.Parallel()
 			limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
 			group := filepath.Dir(limit)
-			// Far more than they use without eating. The kernel adds a thousandth of it, in whole pages, for each point of
-			// oom_score_adj.
+			// The limit is far more than the processes use before the helper eats. The kernel adds a thousandth of it,
+			// in whole pages, for each point of oom_score_adj.
 			if err := os.WriteFile(limit, []byte("250M"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			// And no swapping instead: each version has a file of its own for that.
+			// Forbid swapping. Each version of cgroups has a file of its own for that.
 			for _, file := range []string{"memory.swap.max", "memory.swappiness"} {
 				_ = os.WriteFile(filepath.Join(group, file), []byte("0"), 0o644)
 			}
@@ -298,7 +300,8 @@ func TestTheOutOfMemoryKiller(t *testing.T) {
 				if status == c.status && string(cleaned) == c.cleaned {
 					return
 				}
-				// Before the memory of the victim is free, the kernel may choose further processes: that is another case.
+				// The kernel may kill further processes before the memory of the victim is free. Then the test tries
+				// again.
 				if killed := outOfMemoryKills(t, group) - before; killed == 1 || tries == 5 {
 					t.Fatalf("exit status %s, want %s; cleaned is %q, want %q; the kernel has killed %d; it wrote:\n%s",
 						status, c.status, cleaned, c.cleaned, killed, p.text())
@@ -308,7 +311,7 @@ func TestTheOutOfMemoryKiller(t *testing.T) {
 	}
 }
 
-// outOfMemoryKills returns how many processes of a cgroup the kernel has killed for want of memory.
+// outOfMemoryKills returns the number of processes in a cgroup that the out-of-memory killer has killed.
 func outOfMemoryKills(t *testing.T, group string) (kills int) {
 	t.Helper()
 	for _, file := range []string{"memory.events", "memory.oom_control"} {

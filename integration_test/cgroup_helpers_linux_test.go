@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownCgroup makes a cgroup v2 for a run to be in. What is in it after the test is killed.
+// ownCgroup creates a cgroup v2 in which a run can be started. At the end of the test it kills the processes in it.
 func ownCgroup(t *testing.T) string {
 	t.Helper()
 	need(t, "linux", "root")
@@ -30,7 +30,7 @@ func ownCgroup(t *testing.T) string {
 	return dir
 }
 
-// removeCgroup kills what is left in a cgroup and removes it.
+// removeCgroup kills the processes in a cgroup and removes it.
 func removeCgroup(dir string) {
 	_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0o644)
 	for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
@@ -41,7 +41,7 @@ func removeCgroup(dir string) {
 	}
 }
 
-// newCgroup makes one below our own.
+// newCgroup creates a cgroup below the cgroup of the test.
 func newCgroup() (string, error) {
 	list, _ := os.ReadFile("/proc/self/cgroup")
 	_, self, _ := strings.Cut("\n"+string(list), "\n0::")
@@ -65,7 +65,7 @@ func newCgroup() (string, error) {
 	return "", fmt.Errorf("no cgroup v2 shows %q", self)
 }
 
-// cgroupsBelow lists those that have been made in a cgroup, the deepest first.
+// cgroupsBelow lists the cgroups below a cgroup, the deepest first.
 func cgroupsBelow(dir string) (found []string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -76,12 +76,12 @@ func cgroupsBelow(dir string) (found []string) {
 	return found
 }
 
-// in prepends what starts a program in a cgroup. (0 is the writer itself.)
+// in prepends the words that start a program in a cgroup. (0 is the writer itself.)
 func in(cgroup string, args ...string) []string {
 	return append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, cgroup}, args...)
 }
 
-// delegate gives a cgroup to a user, as cgroups(7) has it.
+// delegate gives a cgroup to a user (cgroups(7), Cgroup delegation).
 func delegate(t *testing.T, cgroup string, uid int) {
 	t.Helper()
 	for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"} {
@@ -112,14 +112,14 @@ func as(user int, args ...string) []string {
 		args...)
 }
 
-// isRemoved waits until no cgroup is left in one.
+// isRemoved waits until no cgroup is left below a cgroup.
 func (p *proc) isRemoved(cgroup string) {
 	p.t.Helper()
 	p.until(fmt.Sprintf("removal of %q", cgroupsBelow(cgroup)), func() bool { return len(cgroupsBelow(cgroup)) == 0 })
 }
 
-// Where clone3(2) cannot be had, the target enters the cgroup by itself.
-func TestACgroupWithoutClone3(t *testing.T) {
+// If clone3(2) fails, the target enters the cgroup by itself.
+func TestContainCgroup_withoutClone3(t *testing.T) {
 	for _, errno := range []syscall.Errno{unix.ENOSYS, unix.EPERM} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
@@ -132,7 +132,7 @@ func TestACgroupWithoutClone3(t *testing.T) {
 				exit 3`)
 			p.want("3")
 			if p.text() != "0\n" {
-				t.Errorf("it is not inside, or has a descriptor of ours:\n%s", p.text())
+				t.Errorf("the target is not in the cgroup, or has a descriptor of graceful:\n%s", p.text())
 			}
 			run("/etc/passwd").want("126")
 			run("./no-such-program").want("127")
@@ -143,7 +143,7 @@ func TestACgroupWithoutClone3(t *testing.T) {
 
 func init() { roles["without-clone3"] = withoutClone3 }
 
-// withoutClone3 becomes a program to which clone3(2) gives an error.
+// withoutClone3 executes a program for which clone3(2) fails with an error.
 func withoutClone3(args []string) int {
 	errno, err := strconv.ParseUint(args[0], 10, 16)
 	if err != nil {
@@ -171,14 +171,14 @@ func withoutClone3(args []string) int {
 	panic(syscall.Exec(path, args[1:], os.Environ()))
 }
 
-// unmounted forgets, in a mount namespace, where cgroup v2 is mounted, and makes two directories in place of that. OWN
-// is our own cgroup below the root.
+// unmounted unmounts all mounts of cgroup v2 in a mount namespace, and creates two directories to mount it on. OWN is
+// the cgroup of the test below the root.
 const unmounted = `for m in $(grep ' - cgroup2 ' /proc/self/mountinfo | cut -d' ' -f5 | sort -r); do umount -l "$m"
 	done
 	mkdir m 'odd \ place'; OWN=$(sed -n s/^0:://p /proc/self/cgroup); `
 
-// Wherever cgroup v2 is mounted it is found, and of several mounts the one that can be used.
-func TestWhereverCgroupsAreMounted(t *testing.T) {
+// graceful finds cgroup v2 wherever it is mounted, and of several mounts the usable one.
+func TestContainCgroup_mounts(t *testing.T) {
 	need(t, "linux", "root", "unshare")
 	for name, c := range map[string]struct{ unshare, prepare string }{
 		"as it is":         {"--mount", ""},
@@ -201,7 +201,7 @@ func TestWhereverCgroupsAreMounted(t *testing.T) {
 					plain, "run", "--contain", "cgroup", "--", "sh", "-c",
 					`grep '^0::.*/graceful-[0-9a-f]\{32\}$' /proc/self/cgroup >own && exit 3`})...)...).want("3")
 			if left := cgroupsBelow(cgroup); len(left) > 0 {
-				t.Errorf("left: %q", left)
+				t.Errorf("left cgroups: %q", left)
 			}
 		})
 	}

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ciRunner is what a CI runner does when a job is cancelled. docs/engines/ci.md has the sources.
+// ciRunner describes what a CI runner does when a job is cancelled. docs/engines/ci.md names the sources.
 type ciRunner struct {
 	cookies []string // in the environment of the step
 	step    string   // a shell script that starts graceful, which is "$@"
 	cancel  func(*ciStep)
 	window  time.Duration // from the first signal to SIGKILL
-	hunted  []string      // at the end of the job, SIGKILL to each process that has all of these; nil: no hunt
+	hunted  []string      // at the end of the job, each process with all of these variables gets SIGKILL; nil: none
 }
 
 var ciRunners = map[string]ciRunner{
@@ -62,17 +62,17 @@ var ciRunners = map[string]ciRunner{
 	},
 }
 
-// ciStep is a step of a job. Its times are those of the CI system, divided by scale.
+// ciStep is a step of a job. scale divides the times of the CI system.
 type ciStep struct {
 	*proc
 	graceful int
-	leader   int // the first process of the step, which leads a process group
+	leader   int // the first process of the step, a process group leader
 	scale    float64
 	killed   bool // the runner has sent SIGKILL
 }
 
-// ciCleanup is a cleanup command that records its beginning, what is left of the family, and its end. It takes a tenth
-// of the window.
+// ciCleanup is a cleanup command that records its beginning, the remaining processes of the family, and its end. It
+// takes a tenth of the window.
 const ciCleanup = `echo $GRACEFUL_HOOK_ID begins >>cleaned
 	sleep %f
 	for pid in $GRACEFUL_TARGET_PID $(cat daemon job 2>/dev/null); do
@@ -80,7 +80,8 @@ const ciCleanup = `echo $GRACEFUL_HOOK_ID begins >>cleaned
 	done
 	echo $GRACEFUL_HOOK_ID ends >>cleaned`
 
-// start starts a step whose target is a shell script. Its flags are those that the page recommends, for the window.
+// start starts a step whose target is a shell script. Its flags are those that docs/engines/ci.md recommends for the
+// window.
 func (r ciRunner) start(t *testing.T, target string, scale float64) *ciStep {
 	t.Helper()
 	s := &ciStep{scale: scale}
@@ -110,7 +111,7 @@ func (s *ciStep) kill(pid int, sig unix.Signal) {
 	s.killed = s.killed || sig == unix.SIGKILL
 }
 
-// endsIn waits for the end of a process, and reports whether it has come in time.
+// endsIn waits for the end of a process, and reports whether it came in time.
 func (s *ciStep) endsIn(patience time.Duration, pid int) bool {
 	for late := time.Now().Add(s.scaled(patience)); alive(pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(late) {
@@ -120,8 +121,8 @@ func (s *ciStep) endsIn(patience time.Duration, pid int) bool {
 	return true
 }
 
-// killGroup sends a signal to the process group of the step, and SIGKILL after a time. It waits for graceful, which
-// holds the output of the step: the shell may have ended before.
+// killGroup sends a signal to the process group of the step, and SIGKILL after a time. It waits for graceful, which has
+// the output of the step open: the shell may have ended earlier.
 func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 	s.kill(-group, sig)
 	if !s.endsIn(patience, s.graceful) {
@@ -129,8 +130,8 @@ func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 	}
 }
 
-// killAll sends SIGTERM to the processes of a snapshot that have all of the cookies, and to their descendants, the
-// descendants first. It waits for each until 5 s after it began with the process that has the cookies.
+// killAll takes a snapshot of the processes that have all of the cookies, and their descendants. It sends SIGTERM to
+// them, the descendants first. It waits for each until 5 s after it began with the process that has the cookies.
 func (s *ciStep) killAll(cookies ...string) {
 	children := map[int][]int{}
 	all := descendantsOf(s.cmd.Process.Pid)
@@ -175,8 +176,8 @@ func hasCookies(pid int, cookies []string) bool {
 	})
 }
 
-// Each CI system cancels a job. Cleanup is over before its SIGKILL, each command runs once, and nothing is left. That
-// holds for a target that ends at a stop signal, and for one that ignores it.
+// Each CI system cancels a job. Cleanup ends before the SIGKILL of the runner, each command runs once, and no process
+// is left. The target ends at a stop signal, or ignores it.
 func TestCI_cancel(t *testing.T) {
 	need(t, "setsid", "bash")
 	for name, runner := range ciRunners {
@@ -186,10 +187,10 @@ func TestCI_cancel(t *testing.T) {
 		} {
 			t.Run(name+", "+what, func(t *testing.T) {
 				t.Parallel()
-				// A machine that is too slow for the scaled times gets longer ones.
+				// If the machine is too slow for the scaled times, the test tries longer ones.
 				for window := time.Second; !runner.cancels(t, target, window); window *= 2 {
 					if window > 10*time.Second {
-						t.Fatalf("cleanup was not over before SIGKILL, in %v", window)
+						t.Fatalf("cleanup did not end before SIGKILL in %v", window)
 					}
 				}
 			})
@@ -197,8 +198,8 @@ func TestCI_cancel(t *testing.T) {
 	}
 }
 
-// cancels cancels a step, and reports whether it ended before the runner's SIGKILL. If so, the rest is checked; that
-// nothing is left is checked in each case.
+// cancels cancels a step, and reports whether it ended before the runner's SIGKILL. If it did, cancels also checks the
+// results. It always checks that no process is left.
 func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) bool {
 	t.Helper()
 	s := r.start(t, target, r.window.Seconds()/window.Seconds())
@@ -208,11 +209,11 @@ func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) boo
 	if found := s.hunt(r.hunted); len(found) > 0 && !s.killed {
 		t.Errorf("the runner has killed %q", found)
 	}
-	s.wait() // for all processes: see called
+	s.wait() // until all processes have ended: see called
 	s.untilGone(all)
 	text := s.text()
 	if s.killed || strings.Contains(text, "command timed out") || strings.Contains(text, "command abandoned") {
-		return false // the limits are scaled, too
+		return false // the machine was too slow for the scaled limits
 	}
 	const want = "2 begins\n2 ends\n1 begins\n1 ends\n"
 	s.wrote("cleaned", want)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The commands in docs/engines/ci.md run: the program and its cleanup command once, and recover finds nothing to do.
-// The workflow there is the one that actionlint checks.
+// The commands in docs/engines/ci.md work: the target and its cleanup command run once, and recover has nothing to do.
+// The workflow on the page is the one that actionlint checks.
 func TestCI_page(t *testing.T) {
 	page, err := os.ReadFile("../docs/engines/ci.md")
 	if err != nil {
@@ -30,7 +30,7 @@ func TestCI_page(t *testing.T) {
 	text = regexp.MustCompile(`>-\n +`).ReplaceAllString(text, "")
 	recovers := regexp.MustCompile(`(?m)^ .*(graceful recover .*)$`).FindAllStringSubmatch(text, -1)
 	if len(run) != 4 || len(recovers) != 4 {
-		t.Fatalf("the page has %d and %d commands", len(run), len(recovers))
+		t.Fatalf("the page has %d commands with run and %d with recover", len(run), len(recovers))
 	}
 	for i := range run {
 		for _, command := range []string{run[i][1], recovers[i][1]} {

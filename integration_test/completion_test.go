@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The words are as bash gives them: it breaks them at = and : as well.
-func TestBashCompletesWhatTheScriptSays(t *testing.T) {
+// bash breaks words at = and : before it passes them to the completion script.
+func TestCompletion_bash(t *testing.T) {
 	need(t, "bash", "bash-completion")
 	const script = `source "$1"; source <(graceful completion bash)
 compopt() { :; } # is only for a completion that somebody has asked for
@@ -41,11 +41,11 @@ subreaper
 completion
 `
 	if got := strings.ReplaceAll(string(out), " \n", "\n"); err != nil || got != want {
-		t.Errorf("%v: it said\n%s\nwant\n%s\n%s", err, got, want, stderr.String())
+		t.Errorf("%v: bash wrote\n%s\nwant\n%s\n%s", err, got, want, stderr.String())
 	}
 }
 
-func TestEveryShellHasAScript(t *testing.T) {
+func TestCompletion_scriptOfEachShell(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		out, err := exec.Command("graceful", "completion", shell).Output()
 		if err != nil || !strings.Contains(string(out), "__complete") {

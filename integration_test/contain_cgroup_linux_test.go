@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who may not be signalled by us, another user's or a set-user-ID program, is gone before cleanup, and the cgroup with
-// it, whether it is a survivor or the target itself.
-func TestACgroupEndsProcessesOfAnotherUser(t *testing.T) {
+// graceful may not signal processes of another user or of a set-user-ID program. They are ended before cleanup all the
+// same, and the cgroup is removed. They may be survivors or the target itself.
+func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv", "pidns")
 	for _, c := range []struct{ name, prepare, target, stop, status string }{
 		{"survivor", "true", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3", "", "3"},
@@ -46,8 +46,8 @@ func TestACgroupEndsProcessesOfAnotherUser(t *testing.T) {
 	}
 }
 
-// clan is a target's script: a daemon, one that belongs to nobody, one in a cgroup that the target has made below its
-// own, and with "escaped" one that has left it.
+// clan is the script of a target. Its children are a daemon, a process of another user, a process in a cgroup below the
+// run's cgroup, and a process that has left the run's cgroup.
 const clan = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/b
 	helper daemon daemon; setsid setpriv --reuid=54321 --clear-groups helper stay & echo $! >nobody
 	sh -c 'echo 0 >"$0"/a/b/cgroup.procs; exec helper stay' "$own" & echo $! >nested
@@ -56,7 +56,7 @@ const clan = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/
 		grep -q helper /proc/$(cat escaped)/comm
 	do sleep 0.01; done; echo >ready; sleep 1000`
 
-// startClan starts one in a cgroup, and returns its members but for the target when they are all there.
+// startClan starts a run of clan in a cgroup. It returns all members except for the target when they exist.
 func startClan(t *testing.T, cgroup string, flags ...string) (p *proc, members []int) {
 	t.Helper()
 	need(t, "linux", "setpriv", "setsid")
@@ -72,8 +72,9 @@ func startClan(t *testing.T, cgroup string, flags ...string) (p *proc, members [
 	return p, members
 }
 
-// However a run ends, nobody is left, in the cgroup, below it, or moved out of it, and it is removed.
-func TestACgroupIsEmptiedAndRemovedHoweverTheRunEnds(t *testing.T) {
+// However a run ends, no member of its tree is left: in the cgroup, below it, or moved out of it. The cgroup is
+// removed.
+func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 	for _, c := range []struct {
 		name, status string
 		flags        []string
@@ -88,7 +89,7 @@ func TestACgroupIsEmptiedAndRemovedHoweverTheRunEnds(t *testing.T) {
 			p.want("KILL")
 			recoverIn(p.t, filepath.Join(p.dir, "state"), "0")
 			if left := cgroupsBelow(p.cmd.Env[len(p.cmd.Env)-1][len("CGROUP="):]); len(left) > 0 {
-				p.t.Errorf("recover has left %q", left)
+				p.t.Errorf("recover left the cgroups %q", left)
 			}
 		}},
 	} {
@@ -97,7 +98,7 @@ func TestACgroupIsEmptiedAndRemovedHoweverTheRunEnds(t *testing.T) {
 			cgroup := ownCgroup(t)
 			p, members := startClan(t, cgroup, c.flags...)
 			if below := cgroupsBelow(cgroup); len(below) != 3 {
-				t.Fatalf("there are %q", below)
+				t.Fatalf("the cgroups are %q, want 3", below)
 			}
 			c.end(p)
 			if p.cmd.ProcessState == nil {
@@ -111,9 +112,8 @@ func TestACgroupIsEmptiedAndRemovedHoweverTheRunEnds(t *testing.T) {
 	}
 }
 
-// Members that descend from nobody we know, and carry nothing of the run in their environment, are found by recover in
-// the cgroup.
-func TestRecoverFindsMembersByTheCgroupAlone(t *testing.T) {
+// recover finds members by the cgroup alone: they are orphans, and their environment does not contain the run's id.
+func TestRecover_findsMembersByTheCgroup(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	cgroup := ownCgroup(t)
@@ -130,8 +130,8 @@ func TestRecoverFindsMembersByTheCgroupAlone(t *testing.T) {
 	p.isRemoved(cgroup)
 }
 
-// With nothing to end the run costs nothing, and leaves nothing.
-func TestACgroupIsRemovedWhenNothingWasLeft(t *testing.T) {
+// A run whose target leaves no process removes its cgroup, too.
+func TestContainCgroup_removedWithoutSurvivors(t *testing.T) {
 	for _, command := range []string{"true", "no-such-program", "/etc/passwd"} {
 		cgroup := ownCgroup(t)
 		p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "echo >>cleaned 1", "--", command)...)
@@ -143,8 +143,8 @@ func TestACgroupIsRemovedWhenNothingWasLeft(t *testing.T) {
 	}
 }
 
-// A run in a run has a cgroup in its cgroup.
-func TestACgroupInACgroup(t *testing.T) {
+// A nested run has a cgroup below the cgroup of the outer run.
+func TestContainCgroup_nested(t *testing.T) {
 	t.Parallel()
 	cgroup := ownCgroup(t)
 	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--", "graceful", "run", "--contain", "cgroup",
@@ -156,8 +156,9 @@ func TestACgroupInACgroup(t *testing.T) {
 	p.isRemoved(cgroup)
 }
 
-// Our descriptors of the cgroup are not the target's, and what runs before and after is outside.
-func TestTheTargetAloneIsInTheCgroup(t *testing.T) {
+// Only the target is in the cgroup: graceful and the cleanup commands are outside. The target does not inherit
+// graceful's descriptors of the cgroup.
+func TestContainCgroup_holdsOnlyTheTarget(t *testing.T) {
 	t.Parallel()
 	cgroup := ownCgroup(t)
 	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "tail -n 1 /proc/self/cgroup >after",
@@ -166,7 +167,7 @@ func TestTheTargetAloneIsInTheCgroup(t *testing.T) {
 			tail -n 1 /proc/$PPID/cgroup >parent`)...)
 	p.want("0")
 	if text := p.text(); text != "" {
-		t.Errorf("it has:\n%s", text)
+		t.Errorf("the target has descriptors of the cgroup:\n%s", text)
 	}
 	own := "/" + filepath.Base(cgroup)
 	if !strings.Contains(p.file("target"), own+"/graceful-") || !strings.HasSuffix(p.file("after"), own+"\n") ||
@@ -175,8 +176,9 @@ func TestTheTargetAloneIsInTheCgroup(t *testing.T) {
 	}
 }
 
-// Asked for and not to be had: the reason, 125, nothing started, nothing left, with a guard and without.
-func TestACgroupThatCannotBeHad(t *testing.T) {
+// If --contain cgroup is impossible, graceful reports the reason and exits with 125. It starts nothing and leaves
+// nothing, with a guard and without.
+func TestContainCgroup_unavailable(t *testing.T) {
 	need(t, "linux", "root", "unshare", "setpriv")
 	for name, c := range map[string]struct{ prepare, want string }{
 		"not mounted": {unmounted, "containment cgroup: no cgroup v2 is mounted"},
@@ -219,8 +221,8 @@ func TestACgroupThatCannotBeHad(t *testing.T) {
 	}
 }
 
-// Who has been moved into the cgroup, and is no child of ours or of the target's, is a member as well.
-func TestWhoHasBeenMovedIntoTheCgroup(t *testing.T) {
+// A process that was moved into the cgroup is a member, too. It does not descend from graceful or the target.
+func TestContainCgroup_processMovedIntoIt(t *testing.T) {
 	for _, c := range []struct{ ignores, grace, end string }{{"HUP", "1h", "TERM"}, {"TERM", "100ms", "KILL"}} {
 		t.Run(c.end, func(t *testing.T) {
 			t.Parallel()
@@ -231,7 +233,7 @@ func TestWhoHasBeenMovedIntoTheCgroup(t *testing.T) {
 			p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
 			p.start().want("0")
 			if got := stranger.wait(); got != c.end {
-				t.Errorf("it ended with %s", got)
+				t.Errorf("the process ended with %s", got)
 			}
 			if left := cgroupsBelow(cgroup); len(left) > 0 {
 				t.Errorf("left: %q", left)
@@ -240,8 +242,8 @@ func TestWhoHasBeenMovedIntoTheCgroup(t *testing.T) {
 	}
 }
 
-// A target that moves processes of graceful into the cgroup does not have them killed with it.
-func TestGracefulMovedIntoTheCgroup(t *testing.T) {
+// If the target moves processes of graceful into the cgroup, they are not killed with it.
+func TestContainCgroup_gracefulMovedIntoIt(t *testing.T) {
 	need(t, "linux", "setsid")
 	for _, guard := range []string{"on", "off"} {
 		t.Run("guard "+guard, func(t *testing.T) {
@@ -262,8 +264,9 @@ func TestGracefulMovedIntoTheCgroup(t *testing.T) {
 	}
 }
 
-// What is kept goes on outside the cgroup, which is removed; what is waited for may be another user's.
-func TestSurvivorsOfACgroup(t *testing.T) {
+// With --survivors keep, survivors live on outside of the cgroup, which is removed. With wait, graceful also waits for
+// another user's survivor.
+func TestSurvivors_inACgroup(t *testing.T) {
 	need(t, "linux", "root", "setpriv", "setsid")
 	const survivor = `setsid setpriv --reuid=54321 --clear-groups sh -c 'echo $$
 		exec helper stay' >pid & until [ -s pid ]; do sleep 0.01; done; exit 3`
@@ -277,9 +280,9 @@ func TestSurvivorsOfACgroup(t *testing.T) {
 			t.Errorf("left: %q", left)
 		}
 		if pid := p.pidIn("pid"); !alive(pid) {
-			t.Error("it was ended")
+			t.Error("the survivor was ended")
 		}
-		p.gone(p.pidIn("left")) // what a cleanup command leaves is another matter
+		p.gone(p.pidIn("left")) // processes that a cleanup command leaves are not kept
 	})
 	t.Run("wait", func(t *testing.T) {
 		t.Parallel()
@@ -289,7 +292,7 @@ func TestSurvivorsOfACgroup(t *testing.T) {
 		p.until("sweeping", func() bool { return strings.Contains(p.text(), "sweeping was=running") })
 		pid := p.pidIn("pid")
 		if !alive(pid) {
-			t.Error("it was ended")
+			t.Error("the survivor was ended")
 		}
 		kill(t, pid)
 		p.want("3")

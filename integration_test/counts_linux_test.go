@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A launch makes no more system calls than the limits, which are 15 % above their number when the limits were set. How
-// often the Go runtime waits depends on the machine's load, so these calls do not count.
+// A launch makes no more system calls than the limits. A limit is 15 % above the number on the day when it was set.
+// Calls in which the Go runtime waits depend on the load of the machine, and do not count.
 func TestLaunch_systemCalls(t *testing.T) {
 	need(t, "linux", "strace")
 	waits := []string{"futex", "nanosleep", "clock_nanosleep", "sched_yield"}
@@ -44,7 +44,7 @@ const (
 	maxCallsUnguarded = 615
 )
 
-// counted lists calls by their number, the most frequent first.
+// counted lists calls with their numbers, the most frequent first.
 func counted(calls map[string]int) string {
 	names := slices.SortedFunc(maps.Keys(calls), func(a, b string) int { return calls[b] - calls[a] })
 	text := ""
@@ -54,8 +54,8 @@ func counted(calls map[string]int) string {
 	return text
 }
 
-// A container's pids limit counts threads. All that a run needs are there when its target is there. On a busy machine
-// the Go runtime adds one or two, so the smallest of some launches counts.
+// The pids limit of a container counts threads. All threads that a run needs exist when its target exists. On a busy
+// machine the Go runtime adds one or two, so the test takes the minimum of some launches.
 func TestLaunch_threads(t *testing.T) {
 	need(t, "linux")
 	const launches = 5
@@ -73,9 +73,9 @@ func TestLaunch_threads(t *testing.T) {
 	}
 }
 
-// What graceful does not share with other processes: the heap and stacks of the Go runtime, mostly. (Pss_Dirty would
-// count the pages of a program that was just built.) On a busy machine the runtime makes a thread or two more, so the
-// smallest of some launches counts.
+// The private memory of graceful is mostly the heap and the stacks of the Go runtime. (Pss_Dirty would include pages of
+// a program that was just built.) On a busy machine the runtime adds a thread or two, so the test takes the minimum of
+// some launches.
 func TestLaunch_memory(t *testing.T) {
 	need(t, "linux", "norace")
 	const launches = 5
@@ -99,14 +99,14 @@ func TestLaunch_memory(t *testing.T) {
 	}
 }
 
-// While its target waits, graceful waits, too: no thread of it runs.
+// While its target waits, graceful is idle: none of its threads runs.
 func TestLaunch_wakeups(t *testing.T) {
 	need(t, "linux")
 	for _, guard := range []string{"on", "off"} {
 		t.Run("guard "+guard, func(t *testing.T) {
 			t.Parallel()
 			idleRun(t, guard, func(own []int) {
-				// The Go runtime may be returning memory, and stops its own looks when nothing runs.
+				// The Go runtime may still return memory to the kernel. Its monitor thread stops when nothing runs.
 				before := switches(t, own)
 				for tries := 0; ; tries++ {
 					time.Sleep(2 * time.Second)
@@ -115,7 +115,7 @@ func TestLaunch_wakeups(t *testing.T) {
 						return
 					}
 					if tries == 10 {
-						t.Fatalf("it woke %d times in two seconds", now-before)
+						t.Fatalf("graceful woke %d times in two seconds", now-before)
 					}
 					before = now
 				}
@@ -124,7 +124,7 @@ func TestLaunch_wakeups(t *testing.T) {
 	}
 }
 
-// switches returns how often the threads of some processes have given up a CPU.
+// switches returns the number of voluntary context switches of all threads of some processes.
 func switches(t *testing.T, pids []int) (n int) {
 	t.Helper()
 	for _, pid := range pids {
@@ -146,11 +146,11 @@ func switches(t *testing.T, pids []int) (n int) {
 	return n
 }
 
-// The size of the binary as it is released.
+// The size of the released binary has a limit.
 func TestBinary_size(t *testing.T) {
 	need(t, "linux")
 	if runtime.GOARCH != "amd64" {
-		t.Skip("the limit is that of amd64")
+		t.Skip("the limit is for amd64")
 	}
 	const limit = 4_900_000 // bytes; 4,813,000 on 2026-11-30
 	binary := filepath.Join(t.TempDir(), "graceful")
@@ -169,13 +169,13 @@ func TestBinary_size(t *testing.T) {
 	}
 }
 
-// threadsOfIdleRun returns how many threads graceful has in all its processes, without the target's.
+// threadsOfIdleRun returns the number of threads in all processes of graceful while its target waits.
 func threadsOfIdleRun(t *testing.T, guard string) (n int) {
 	idleRun(t, guard, func(own []int) { n = countThreads(t, own) })
 	return n
 }
 
-// idleRun looks at the processes of graceful while their target waits.
+// idleRun calls look with the processes of graceful while the target waits.
 func idleRun(t *testing.T, guard string, look func(own []int)) {
 	t.Helper()
 	p := start(t, plain, "run", "--guard", guard, "--", "helper", "stay")
