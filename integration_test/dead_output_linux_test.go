@@ -14,15 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outputs are the sets of outputs, by the words of a report.
+// outputs are the sets of outputs, as a report names them.
 var outputs = []string{"stdout", "stderr", "stdout stderr"}
 
-// chatty returns a shell command that writes to both outputs, and then makes a file. A failed write ends it.
+// chatty returns a shell command that writes to both outputs, and then creates a file. A failed write ends it.
 func chatty(file string) string {
 	return fmt.Sprintf("set -e; echo out %s; echo err %[1]s >&2; echo >%[1]s", file)
 }
 
-// connect makes an output the one of a program.
+// connect uses an outlet as one or both outputs of the program.
 func (p *proc) connect(o outlet, which string) {
 	if strings.Contains(which, "stdout") {
 		p.cmd.Stdout = o.output
@@ -32,7 +32,7 @@ func (p *proc) connect(o outlet, which string) {
 	}
 }
 
-// made requires the files that commands have made.
+// made checks that commands have created the files.
 func (p *proc) made(files ...string) {
 	p.t.Helper()
 	for _, file := range files {
@@ -40,7 +40,7 @@ func (p *proc) made(files ...string) {
 	}
 }
 
-// discarded lists what a report tells of the outputs of each command.
+// discarded lists the discarded outputs of each command in a report.
 func discarded(r report.Report) (all []string) {
 	for _, c := range r.Commands {
 		all = append(all, strings.Join(c.Discarded, " "))
@@ -48,10 +48,10 @@ func discarded(r report.Report) (all []string) {
 	return all
 }
 
-// same returns n times the same.
+// same returns a list with n times the same text.
 func same(text string, n int) []string { return slices.Repeat([]string{text}, n) }
 
-// wantDiscarded requires what the report of a run tells of the outputs of its commands.
+// wantDiscarded checks the discarded outputs in the report of a run.
 func (p *proc) wantDiscarded(r report.Report, want []string) {
 	p.t.Helper()
 	if got := discarded(r); !slices.Equal(got, want) {
@@ -59,8 +59,8 @@ func (p *proc) wantDiscarded(r report.Report, want []string) {
 	}
 }
 
-// No command is started on an output whose reader has gone: an on-stop command, a cleanup command, one that was
-// registered, and one that waits for a process. Another output stays as it is.
+// If the reader of an output is gone, graceful replaces that output for each command: an on-stop command, a cleanup
+// command, a registered one, and one that waits for a process. The other output does not change.
 func TestDeadOutput_isReplaced(t *testing.T) {
 	all := newReports(t)
 	files := []string{"exit", "stop", "exits", "defer"}
@@ -89,7 +89,7 @@ func TestDeadOutput_isReplaced(t *testing.T) {
 					for output, text := range map[string]string{"stdout": "\nout ", "stderr": "\nerr "} {
 						want := map[bool]int{true: 0, false: 4}[strings.Contains(which, output)]
 						if got := strings.Count("\n"+p.text(), text); got != want {
-							t.Errorf("%d times %q, want %d; it wrote\n%s", got, text, want, p.text())
+							t.Errorf("found %d times %q, want %d; it wrote\n%s", got, text, want, p.text())
 						}
 					}
 					warned := strings.Count(p.text(), "graceful: output of cleanup command discarded id=")
@@ -103,8 +103,8 @@ func TestDeadOutput_isReplaced(t *testing.T) {
 	}
 }
 
-// An output that has a reader is used as before, also when the reader has closed its other direction.
-func TestDeadOutput_isNotALivingOne(t *testing.T) {
+// graceful uses an output with a reader as before, also if the reader has closed its other direction.
+func TestDeadOutput_keepsAnOutputWithAReader(t *testing.T) {
 	all := newReports(t)
 	kinds := outlets()
 	kinds["TCP, half closed"] = func(t *testing.T) outlet {
@@ -156,7 +156,7 @@ func TestDeadOutput_isNotALivingOne(t *testing.T) {
 
 func init() { roles["on-path"] = onPath }
 
-// onPath runs a program with a path as standard output, which is not opened: that would ask the file system.
+// onPath runs a program with an O_PATH descriptor as standard output: opening the file would ask the file system.
 func onPath(args []string) int {
 	fd, err := unix.Open(args[0], unix.O_PATH, 0)
 	if err == nil {
@@ -172,7 +172,7 @@ func onPath(args []string) int {
 	panic(err)
 }
 
-// A look at an output does not wait for a file system that does not answer.
+// graceful examines an output without waiting for a file system that does not answer.
 func TestDeadOutput_onAFileSystemThatDoesNotAnswer(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for _, guard := range []string{"on", "off"} {
@@ -184,7 +184,7 @@ func TestDeadOutput_onAFileSystemThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// A terminal that is closed: graceful and the target get SIGHUP.
+// The controlling terminal is closed, and graceful and the target get SIGHUP.
 func TestDeadOutput_ofTheControllingTerminal(t *testing.T) {
 	all := newReports(t)
 	for _, flags := range [][]string{nil, {"--pty"}, {"--guard", "off"}, {"--pty", "--guard", "off"}} {
@@ -206,7 +206,8 @@ func TestDeadOutput_ofTheControllingTerminal(t *testing.T) {
 	}
 }
 
-// The process that goes on with a run looks at the outputs, too, and knows what commands before it have not had.
+// After a takeover, the new graceful also replaces outputs. The report includes the discarded outputs of commands from
+// before the takeover.
 func TestDeadOutput_afterATakeover(t *testing.T) {
 	all := newReports(t)
 	for kind, open := range outlets() {
@@ -232,14 +233,14 @@ func TestDeadOutput_afterATakeover(t *testing.T) {
 				r := all.read(t, filepath.Join(p.dir, "report"))
 				p.wantDiscarded(r, same(which, 2))
 				if !r.TakenOver || outcomes(r) != "succeeded succeeded" {
-					t.Errorf("the report tells %+v", r)
+					t.Errorf("the report is %+v", r)
 				}
 			})
 		}
 	}
 }
 
-// The outputs of recover may be dead as well.
+// recover replaces its own outputs, too, if they have no reader.
 func TestDeadOutput_ofRecover(t *testing.T) {
 	all := newReports(t)
 	for kind, open := range outlets() {
@@ -285,7 +286,7 @@ func TestDeadOutput_asPID1(t *testing.T) {
 	}
 }
 
-// Where there is no /dev/null, another descriptor takes its place.
+// Without /dev/null, another descriptor replaces the output.
 func TestDeadOutput_withoutDevNull(t *testing.T) {
 	need(t, "root", "unshare", "mount")
 	for name, change := range map[string]string{

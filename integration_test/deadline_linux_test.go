@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stalls measures how long we had to wait for the machine beyond what we asked it for: time that a busy machine
-// takes from graceful, too.
+// stalls measures how much longer than requested the machine made this process wait. A busy machine delays graceful as
+// much.
 func stalls(t *testing.T) (sum func() time.Duration) {
 	var ns atomic.Int64
 	over := make(chan bool)
@@ -31,39 +31,39 @@ func stalls(t *testing.T) (sum func() time.Duration) {
 	return func() time.Duration { return time.Duration(ns.Load()) }
 }
 
-// deadline leaves a second for what takes time unasked. What hangs for longer than it may takes two, or for ever.
+// deadline leaves a second for the unavoidable work. A command that exceeds its limit takes two more, or never ends.
 const deadline = 10 * time.Second
 
-// within requires that what began then is over in time.
+// within checks that the stop that began at a time has ended within the deadline.
 func (p *proc) within(began time.Time, lost time.Duration) {
 	p.t.Helper()
 	took := time.Since(began)
-	p.t.Logf("it took %v; the machine was busy for %v of them", took, lost)
+	p.t.Logf("the stop took %v; the machine was busy for %v of them", took, lost)
 	if took > deadline+lost {
-		p.t.Errorf("it took %v of %v; it wrote:\n%s", took, deadline, p.text())
+		p.t.Errorf("the stop took %v, want at most %v; it wrote:\n%s", took, deadline, p.text())
 	}
 }
 
-// stubborn is a target that ignores whatever can be ignored; so do its children, one of which has left the session. The
-// file ready is there when all of them are.
+// stubborn is a target that ignores every signal that it can. So do its children; one of them has left the session. The
+// file ready exists when all of them run.
 const stubborn = `ignore="INT QUIT TERM HUP USR1 USR2"
 helper ignore $ignore -- child & setsid helper ignore $ignore -- session &
 until [ -e child ] && [ -e session ]; do sleep 0.01; done
 cp session ready; exec helper ignore $ignore -- target`
 
-// hanging is a command that leaves a line in the file log, and then ignores SIGTERM, with a child that does.
+// hanging is a command that writes a line to the file log, and then ignores SIGTERM. Its child ignores SIGTERM, too.
 func hanging(name string) string {
 	return fmt.Sprintf(`echo %[1]s >>log; trap "" TERM; helper ignore TERM -- %[1]s.child`, name)
 }
 
-// Everything hangs at once, and ignores whatever asks it to end: the commands at the beginning of the stop, the target
-// with its children, the commands after it.
-func TestAStopEndsWithinItsDeadlineWhateverHangs(t *testing.T) {
+// A stop ends within its deadline although everything hangs and ignores SIGTERM: the on-stop commands, the target with
+// its children, and the cleanup commands.
+func TestDeadline_everythingHangs(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	for name, c := range map[string]struct {
 		flags []string
-		log   string // what is started, in order
+		log   string // names of the commands that start, in order
 		said  []string
 	}{
 		"one after the other": {
@@ -114,8 +114,8 @@ func sameLines(a, b string) bool {
 	return slices.Equal(lines(a), lines(b))
 }
 
-// The deadline holds for who goes on in the place of one of us that was killed.
-func TestTheDeadlineHoldsWhicheverProcessIsKilled(t *testing.T) {
+// The deadline also holds for the process that finishes the run after graceful or the guard was killed.
+func TestDeadline_processKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	for _, victim := range []string{"graceful", "guard"} {

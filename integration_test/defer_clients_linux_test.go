@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A user who could register with a run of root could do anything as root.
-func TestAnotherUserRegistersNothing(t *testing.T) {
+// A user that could register commands with a run of root could do anything as root.
+func TestDefer_refusesAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	args := []string{"graceful", "run", "--", "sh", "-c",
 		`setpriv --reuid 12345 --clear-groups graceful defer -- echo never; echo $?
@@ -38,8 +38,8 @@ func TestAnotherUserRegistersNothing(t *testing.T) {
 	}
 }
 
-// Root registers in runs of root's alone: another user's run would be given root's environment.
-func TestWithSudo(t *testing.T) {
+// Under sudo, root registers only with runs of root: another user's run would receive root's environment.
+func TestDefer_underSudo(t *testing.T) {
 	need(t, "root", "sudo", "setpriv", "userns")
 	const nobody = 65534
 	work := "mkdir -p sub; cd sub; export X=y; graceful=" + plain + "; "
@@ -63,7 +63,7 @@ func TestWithSudo(t *testing.T) {
 			p := command(t, append([]string{"unshare", "--mount", "sh", "-c", `echo 'ALL ALL=(ALL) NOPASSWD:SETENV: ALL' >sudoers
 				chmod 440 sudoers; mount --bind sudoers /etc/sudoers; exec "$@"`, "sh"},
 				as(c.user, plain, "run", "--", "sh", "-c", work+c.target)...)...)
-			// The way to it, too.
+			// Other users must be able to reach the directory.
 			if err := errors.Join(os.Chmod(p.dir, 0o777), os.Chmod(filepath.Dir(p.dir), 0o755)); err != nil {
 				t.Fatal(err)
 			}
@@ -75,8 +75,8 @@ func TestWithSudo(t *testing.T) {
 	}
 }
 
-// Idle connections keep no other process from registering, and cost no thread.
-func TestIdleConnectionsKeepNobodyFromRegistering(t *testing.T) {
+// Idle connections do not keep other processes from registering, and use no threads.
+func TestDefer_besideIdleConnections(t *testing.T) {
 	need(t, "python3")
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo >ready; while [ ! -e go ]; do sleep 0.01; done
@@ -99,7 +99,7 @@ time.sleep(1000)' &
 	p.touch("go")
 	p.file("done")
 	if after := threads(); after != before {
-		t.Errorf("%s threads have become %s", before, after)
+		t.Errorf("graceful had %s threads, and has %s", before, after)
 	}
 	p.touch("end")
 	p.want("0")
@@ -108,8 +108,8 @@ time.sleep(1000)' &
 	}
 }
 
-// Whatever is sent to a run's socket, its sender alone is told that it is wrong, and the others are served meanwhile.
-func TestRequestsThatAreNoneHarmNobodyElse(t *testing.T) {
+// The sender of an invalid request gets an error. Other clients are served meanwhile.
+func TestDefer_besideInvalidRequests(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done
@@ -168,7 +168,7 @@ func TestRequestsThatAreNoneHarmNobodyElse(t *testing.T) {
 	for want, answer := range answers {
 		if got := <-answer; strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, `{"graceful":1,"error":"`) ||
 			!strings.Contains(got, want) {
-			t.Errorf("%q was told of, want %s", got, want)
+			t.Errorf("the answer is %q, want an error about %s", got, want)
 		}
 	}
 	p.touch("end")
@@ -178,8 +178,8 @@ func TestRequestsThatAreNoneHarmNobodyElse(t *testing.T) {
 	}
 }
 
-// A client that gives up waiting while graceful cannot answer has registered nothing, as it was told.
-func TestWhoHasGoneHasRegisteredNothing(t *testing.T) {
+// graceful is suspended, and clients give up waiting for an answer. Their requests register nothing.
+func TestDefer_clientHasGone(t *testing.T) {
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done; graceful defer -- echo real`)
 	address, graceful := strings.TrimSpace(p.file("socket")), p.cmd.Process.Pid
@@ -207,8 +207,8 @@ func TestWhoHasGoneHasRegisteredNothing(t *testing.T) {
 	}
 }
 
-// The clients in docs/protocol.md do what they are said to.
-func TestTheClientsInTheProtocolsDescription(t *testing.T) {
+// The clients in docs/protocol.md work as described.
+func TestProtocolPage_clients(t *testing.T) {
 	text, err := os.ReadFile("../docs/protocol.md")
 	if err != nil {
 		t.Fatal(err)
@@ -217,11 +217,11 @@ func TestTheClientsInTheProtocolsDescription(t *testing.T) {
 		_, rest, ok := strings.Cut(string(text), "```"+language+"\n")
 		block, _, _ := strings.Cut(rest, "```")
 		if !ok {
-			t.Fatalf("there is no %s", language)
+			t.Fatalf("the page has no block of %s", language)
 		}
 		return block
 	}
-	// Also with an address that has no file.
+	// Test also an address without a file.
 	for name, prepare := range map[string]func(*testing.T, ...string) *proc{
 		"":                 func(t *testing.T, args ...string) *proc { return command(t, args...) },
 		" without a place": nowhereToWrite,
@@ -230,7 +230,7 @@ func TestTheClientsInTheProtocolsDescription(t *testing.T) {
 			need(t, "python3")
 			client := code("python")
 			if n := len(slices.Collect(strings.Lines(client))); n > 25 {
-				t.Errorf("it has %d lines", n)
+				t.Errorf("the client has %d lines", n)
 			}
 			p := prepare(t, "graceful", "run", "--", "sh", "-c",
 				`cd sub; X=y R=`+"'\ufffd'"+` B=$(printf '\377') python3 ../client.py sh -c 'echo $X $R $B $0 ${PWD##*/}' `+
@@ -259,15 +259,15 @@ func TestTheClientsInTheProtocolsDescription(t *testing.T) {
 	}
 }
 
-// Requests that other encoders have written, each with its own escapes.
-func TestForeignEncoders(t *testing.T) {
+// Other encoders write requests with different escapes.
+func TestDefer_foreignEncoders(t *testing.T) {
 	const text = "\ufffd ä 😀 \u2028 \"\\\\ \x7f"
 	const python = `python3 -c 'import json, os
 request = {"graceful": 1, "do": "defer", "command": ["printf", "%%s\\n", os.environ["TEXT"]]}
 print(json.dumps(request%s))'`
 	for name, c := range map[string]struct {
 		need   string
-		encode string // prints the request that has $TEXT printed
+		encode string // prints a request for a command that prints $TEXT
 	}{
 		"python, ASCII": {"python3", fmt.Sprintf(python, "")},
 		"python, UTF-8": {"python3", fmt.Sprintf(python, ", ensure_ascii=False")},

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a process's end has started is waited for, and not started again, if one of ours is killed; all others come
-// after it.
-func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testing.T) {
+// A process has ended, and a command for its end runs when a process of graceful is killed. The command is not started
+// again. All other commands run after it.
+func TestDefer_whenExitsRunsOnce(t *testing.T) {
 	for _, stopping := range []bool{false, true} {
 		for _, victim := range []string{"guard", "graceful", "both", "both, and the command"} {
 			t.Run(fmt.Sprintf("%s, in a stop %t", victim, stopping), func(t *testing.T) {
@@ -58,9 +58,9 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 					_ = os.Remove(filepath.Join(p.dir, "stopping"))
 					last = start(t, "graceful", "recover", "--state-dir", dir)
 				}
-				if !stopping { // it is ended, and the command is not
+				if !stopping { // the stop ends the target, but not the command
 					p.untilGone([]int{target})
-				} else if last != p { // it is asked again
+				} else if last != p { // recover asks the target to stop again
 					p.file("stopping")
 				}
 				p.touch("end")
@@ -73,7 +73,7 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 					last.want("1")
 					said := map[bool]string{true: "command not seen", false: "command interrupted"}[victim == "both"]
 					if !strings.Contains(last.text(), said) {
-						t.Errorf("recover said:\n%s", last.text())
+						t.Errorf("recover wrote:\n%s", last.text())
 					}
 				}
 				p.wrote("log", want)
@@ -89,7 +89,7 @@ func TestACommandThatRunsBeforeItsTurnRunsOnceWhicheverProcessIsKilled(t *testin
 	}
 }
 
-func TestACommandRunsSoonAfterTheProcessThatItWaitsFor(t *testing.T) {
+func TestDefer_whenExitsRunsSoon(t *testing.T) {
 	for name, around := range map[string][]string{
 		"told": nil,
 		"without pidfd_open(2)": {"strace", "-f", "-qq", "-o", "trace", "-e", "trace=pidfd_open", "-e",
@@ -107,20 +107,21 @@ func TestACommandRunsSoonAfterTheProcessThatItWaitsFor(t *testing.T) {
 				p.want("0")
 				if best = min(best, time.Duration(p.pidIn("cleaned")-p.pidIn("ended"))); around != nil &&
 					!strings.Contains(p.file("trace"), "(INJECTED)") {
-					t.Fatalf("it could be watched:\n%s", p.file("trace"))
+					t.Fatalf("pidfd_open did not fail:\n%s", p.file("trace"))
 				}
 				if best <= 100*time.Millisecond {
 					t.Log(best)
 					return
 				}
 			}
-			t.Errorf("it took %v", best)
+			t.Errorf("the command started %v after the end of the process", best)
 		})
 	}
 }
 
-// await N has N children and registers a command for the end of each, says so, ends the last one and then all others
-// once there is a file go, and writes down how many commands have run when all have or it is late.
+// await N has N children, and registers a command for the end of each. When all are registered it writes the file
+// registered. When there is a file go, it ends its last child, and then all others. At the end it writes how many
+// commands have run.
 func init() { roles["await"] = await }
 
 func await(args []string) int {
@@ -163,8 +164,9 @@ func await(args []string) int {
 	return 0
 }
 
-// Also more than we may have descriptors, of which enough are left.
-func TestManyProcessesThatAreWaitedFor(t *testing.T) {
+// Many registered commands wait for processes, even more than graceful may have descriptors. Enough descriptors remain
+// free.
+func TestDefer_whenExitsOfManyProcesses(t *testing.T) {
 	for _, c := range []struct{ processes, descriptors int }{{1000, 0}, {1500, 256}, {100, 64}} {
 		t.Run(fmt.Sprintf("%d, ulimit -n %d", c.processes, c.descriptors), func(t *testing.T) {
 			began := time.Now()
@@ -182,15 +184,15 @@ func TestManyProcessesThatAreWaitedFor(t *testing.T) {
 			p.want("0")
 			if log := linesOf(p, "log"); p.pidIn("ran") != c.processes || len(log) != c.processes+1 ||
 				sum(log) != c.processes+1 || p.text() != "" {
-				t.Errorf("%d ran before the end, %d times in all; it wrote:\n%s", p.pidIn("ran"), sum(log), p.text())
+				t.Errorf("%d commands ran before the end, %d in all; it wrote:\n%s", p.pidIn("ran"), sum(log), p.text())
 			}
 			t.Logf("registered in %v, all over after %v; %d descriptors", registered, time.Since(began), len(open))
 		})
 	}
 }
 
-// What is process 1 to one is another to those in another PID namespace, around the run's or within it.
-func TestAPidOfAnotherNamespaceIsRefused(t *testing.T) {
+// A client in another PID namespace, outside or inside of the run's, cannot use --when-exits: its pids are different.
+func TestDefer_whenExitsFromAnotherPIDNamespace(t *testing.T) {
 	p := inNamespace(t, false, "graceful", "run", "--defer", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; echo $$ >pid
 		unshare --pid --fork --mount-proc graceful defer --when-exits 1 -- echo never; echo $?; echo >done
@@ -203,13 +205,13 @@ func TestAPidOfAnotherNamespaceIsRefused(t *testing.T) {
 	const refusal = "you are in another PID namespace"
 	if text := p.text(); err != nil || !strings.HasPrefix(answer.Error, refusal) || !strings.Contains(text, refusal) ||
 		!strings.HasSuffix(text, "\n1\n") {
-		t.Errorf("we were told %+v, %v; it wrote:\n%s", answer, err, text)
+		t.Errorf("the answer is %+v, %v; it wrote:\n%s", answer, err, text)
 	}
 }
 
-// A pid is reused, by a member of the tree or by another process, while graceful is suspended. The command runs once,
-// for the process that had the pid first, and none is registered for a process outside of the tree.
-func TestAPidThatComesBack(t *testing.T) {
+// While graceful is suspended, a pid is reused by a member of the tree or by another process. The command runs once, at
+// the end of the process that had the pid first. A command for a process outside of the tree is refused.
+func TestDefer_whenExitsOfAReusedPid(t *testing.T) {
 	need(t, "root", "pidns", "ns_last_pid")
 	const again = `again() { n=0; while [ $n -lt 10000 ]; do n=$((n+1))
 		echo $(($1-1)) >/proc/sys/kernel/ns_last_pid; sleep 1000 & [ $! = $1 ] && return; kill $!; wait $!; done
@@ -223,7 +225,7 @@ func TestAPidThatComesBack(t *testing.T) {
 	} {
 		t.Run(strings.Fields(c.to)[0]+" "+c.then, func(t *testing.T) {
 			t.Parallel()
-			// Two of the same start time would be one: they are known by that to 1/100 s.
+			// A start time has a resolution of 1/100 s. Both processes with the pid must differ in it.
 			p := inNamespace(t, false, "sh", "-c", again+`"$@" & run=$!
 				until [ -s free ] || [ -s log ]; do sleep 0.01; done; [ ! -s free ] || again $(cat free)
 				echo >taken; wait $run; until [ -s log ]; do sleep 0.01; done`,
@@ -242,7 +244,7 @@ func TestAPidThatComesBack(t *testing.T) {
 	}
 }
 
-// touch makes a file in its directory.
+// touch creates a file in the directory of the program.
 func (p *proc) touch(name string) {
 	p.t.Helper()
 	if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// linesOf counts the lines of a file, each by its text; there need not be one.
+// linesOf counts the lines of a file by their text. The file may be missing.
 func linesOf(p *proc, name string) map[string]int {
 	data, _ := os.ReadFile(filepath.Join(p.dir, name))
 	counts := map[string]int{}
@@ -31,21 +31,20 @@ func linesOf(p *proc, name string) map[string]int {
 	return counts
 }
 
-// registering is a target that registers one command after the other, every second one for the end of a process that
-// ends soon, and writes down each whose id was printed.
+// registering is a target that registers one command after the other. Every second one waits for the end of a process
+// that ends soon. The target writes down each command for which an id was printed.
 const registering = `n=0; while [ $n -lt 40 ]; do n=$((n+1)); set --
 	[ $((n%2)) = 0 ] || { sleep 0.01 & set -- --when-exits $!; }
 	id=$(graceful defer --name n$n "$@" -- sh -c "echo $n >>log") && echo $n >>printed; done; echo >all`
 
-// cleanedUp requires that each command of which the id was printed has run, or is said to have been interrupted, and
-// none twice.
+// cleanedUp checks that each command with a printed id has run once, or was reported as interrupted.
 func (p *proc) cleanedUp(said string) (printed, ran int) {
 	p.t.Helper()
 	log, ids := linesOf(p, "log"), linesOf(p, "printed")
 	for id := range ids {
 		if interrupted := regexp.MustCompile(`cleanup command interrupted id=\d+ name=n` + id + `\b`); log[id] == 0 &&
 			!interrupted.MatchString(said) {
-			p.t.Errorf("command %s was registered and has not run; it wrote:\n%s%s", id, p.text(), said)
+			p.t.Errorf("command %s was registered and did not run; it wrote:\n%s%s", id, p.text(), said)
 		}
 	}
 	for id, n := range log {
@@ -56,7 +55,7 @@ func (p *proc) cleanedUp(said string) (printed, ran int) {
 	return len(ids), len(log)
 }
 
-func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
+func TestDefer_processKilled(t *testing.T) {
 	for _, victim := range []string{"guard", "graceful", "both", "client"} {
 		t.Run(victim, func(t *testing.T) {
 			printed, ran, interrupted := 0, 0, 0
@@ -99,9 +98,9 @@ func TestWhatIsRegisteredIsCleanedUpWhicheverProcessIsKilled(t *testing.T) {
 	}
 }
 
-// Both are killed, or the machine stops, and recover goes on: each in the directory and the environment that it was
-// registered in.
-func TestWhatIsRegisteredIsRecovered(t *testing.T) {
+// graceful and the guard are killed, or the machine stops. recover runs each registered command in the directory and
+// the environment in which it was registered.
+func TestDefer_recovered(t *testing.T) {
 	for _, what := range []string{"both", "the machine"} {
 		t.Run(what, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "state")
@@ -134,8 +133,8 @@ func TestWhatIsRegisteredIsRecovered(t *testing.T) {
 	}
 }
 
-// A cancel that races with the end of the run has withdrawn the command, which then never runs, or comes too late.
-func TestACancelHasWithdrawnTheCommandOrComesTooLate(t *testing.T) {
+// A cancel that races with the end of the run either withdraws the command, which then never runs, or comes too late.
+func TestCancel_racesWithTheEndOfTheRun(t *testing.T) {
 	const each = 50
 	withdrawn, late := 0, 0
 	for range rounds(20) {
@@ -153,17 +152,17 @@ func TestACancelHasWithdrawnTheCommandOrComesTooLate(t *testing.T) {
 			case status == "1" && log[id] == 1:
 				late++
 			default:
-				t.Errorf("command %s ran %d times, and the cancel's status was %s", id, log[id], status)
+				t.Errorf("command %s ran %d times, and the exit status of cancel was %s", id, log[id], status)
 			}
 		}
 	}
 	t.Logf("%d were withdrawn, %d too late", withdrawn, late)
 	if withdrawn == 0 || late == 0 {
-		t.Error("that was no race")
+		t.Error("all cancels had the same outcome")
 	}
 }
 
-func TestManyRegisterAtOnce(t *testing.T) {
+func TestDefer_manyClientsAtOnce(t *testing.T) {
 	processes, each := 20, 20
 	if os.Getenv("GRACEFUL_TEST_DEFER_LOAD") != "" { // 10,000: a minute
 		processes, each = 200, 50
@@ -189,7 +188,7 @@ func TestManyRegisterAtOnce(t *testing.T) {
 	t.Logf("%d registered in %v, %v each; all was over after %v", all, took, took/time.Duration(all), time.Since(began))
 }
 
-func TestTheListOfWhatHasNotEnded(t *testing.T) {
+func TestDefer_list(t *testing.T) {
 	p := start(t, "graceful", "run", "--on-exit-timeout", "7s", "--on-exit", "true", "--", "sh", "-c",
 		`sleep 1000 & echo $! >pid; echo $PWD >dir
 			graceful defer --when-exits $! --name own --timeout 1500ms -- echo "a b" >id
@@ -223,11 +222,11 @@ func TestTheListOfWhatHasNotEnded(t *testing.T) {
 	}
 }
 
-// nowhereToWrite prepares a program for which there is nowhere anything can be written.
+// nowhereToWrite prepares a program in a mount namespace in which no directory is writable.
 func nowhereToWrite(t *testing.T, args ...string) *proc {
 	t.Helper()
 	need(t, "root", "userns")
-	dir, err := os.MkdirTemp("/opt", "graceful-test-") // where graceful stays when /tmp does not
+	dir, err := os.MkdirTemp("/opt", "graceful-test-") // graceful stays visible here when another file system hides /tmp
 	if err != nil {
 		t.Skipf("a directory in /opt: %v", err)
 	}
@@ -243,7 +242,7 @@ func nowhereToWrite(t *testing.T, args ...string) *proc {
 	return p
 }
 
-func TestOnAReadOnlyRootCommandsAreRegistered(t *testing.T) {
+func TestDefer_onAReadOnlyRoot(t *testing.T) {
 	p := nowhereToWrite(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`cd /; touch file run/file tmp/file dev/shm/file 2>&1 | grep -c Read-only
 		echo $GRACEFUL_SOCKET; graceful defer -- pwd; read -r _ _ _ graceful _ </proc/$PPID/stat
@@ -258,8 +257,8 @@ func TestOnAReadOnlyRootCommandsAreRegistered(t *testing.T) {
 	}
 }
 
-// As in an image from scratch: nothing is there but graceful, and nowhere can anything be written.
-func TestInAnEmptyRootCommandsAreRegistered(t *testing.T) {
+// The root directory contains only graceful, as in an image from scratch. No directory is writable.
+func TestDefer_inAnEmptyRoot(t *testing.T) {
 	need(t, "root", "norace", "chroot")
 	root := t.TempDir()
 	if err := copyFile(plain, filepath.Join(root, "graceful")); err != nil {
@@ -272,7 +271,7 @@ func TestInAnEmptyRootCommandsAreRegistered(t *testing.T) {
 	if text := p.text(); !strings.HasPrefix(text, "1\ngraceful ") {
 		t.Errorf("it wrote:\n%s", text)
 	}
-	// Without /proc graceful cannot tell whether the process has less than graceful itself.
+	// Without /proc, graceful cannot compare the rights of the client with its own.
 	p = start(t, slices.Concat(run, register)...)
 	p.want("1")
 	const refusal = "it cannot be looked at: /proc does not show it (graceful run --defer on admits it)\n"
@@ -281,7 +280,7 @@ func TestInAnEmptyRootCommandsAreRegistered(t *testing.T) {
 	}
 }
 
-func TestTheInnermostRunOwnsWhatIsRegistered(t *testing.T) {
+func TestDefer_registersWithTheInnermostRun(t *testing.T) {
 	p := start(t, "graceful", "run", "--", "sh", "-c",
 		`graceful run --name inner -- sh -c 'cd /; graceful defer -- sh -c "echo \$GRACEFUL_NAME" >/dev/null'
 			echo between; graceful defer -- sh -c 'echo $GRACEFUL_NAME' >/dev/null; echo last`)

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// The name of a command stands in the place of the command line after a takeover, and when recover finds the command
+// The name of a command replaces its command line, also after a takeover, and when recover finds the command
 // interrupted.
-func TestDefer_nameHidesTheCommandFromAnotherGraceful(t *testing.T) {
+func TestDefer_nameHidesTheCommandAfterATakeover(t *testing.T) {
 	all := newReports(t)
 	for _, victim := range []string{"graceful", "both"} {
 		t.Run(victim, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestDefer_nameHidesTheCommandFromAnotherGraceful(t *testing.T) {
 			}
 			r := all.read(t, filepath.Join(p.dir, "report"))
 			if c := r.Commands[0]; c.Command != "hidden" || value(c.Name) != "hidden" || c.Outcome == "succeeded" {
-				t.Errorf("the report tells %+v", c)
+				t.Errorf("the report has %+v", c)
 			}
 			report, err := os.ReadFile(filepath.Join(p.dir, "report"))
 			text := p.text() + recovered + string(report)

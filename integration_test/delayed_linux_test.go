@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedUser is a user that has a limit of processes; root has none.
+// limitedUser is a user with a limit of processes; root has none.
 var limitedUser = []string{"setpriv", "--reuid=54331", "--clear-groups"}
 
 // limited prepares a program of limitedUser.
@@ -26,7 +26,7 @@ func limited(t *testing.T, args ...string) *proc {
 	return p
 }
 
-// limitProcesses lets a graceful and its guard start no process, or start them again.
+// limitProcesses forbids graceful and its guard to start processes, or permits it again.
 func limitProcesses(t *testing.T, graceful int, on bool) {
 	t.Helper()
 	limit := map[bool]string{true: "--nproc=1:", false: "--nproc=10000:"}[on]
@@ -35,12 +35,12 @@ func limitProcesses(t *testing.T, graceful int, on bool) {
 	}
 }
 
-// waiter registers a command for the end of a process, and another one, and tells the pid of the process.
+// waiter registers a command for the end of a process, and another one. It writes the pid of the process.
 const waiter = `sleep 1000 & graceful defer --timeout 300ms --when-exits $! --shell -- "echo waited >>log" >id
 	graceful defer -- sh -c "echo other >>log" >id
 	echo $GRACEFUL_SOCKET >socket; echo $! >awaited; exec sleep 1000`
 
-// delayedRun is a run whose command could not be started when its process had ended.
+// delayedRun starts a run whose command could not be started when its process ended.
 func delayedRun(t *testing.T, flags ...string) *proc {
 	t.Helper()
 	p := limited(t, slices.Concat([]string{plain, "run", "--state-dir", "state", "--name", "n", "--report", "report"},
@@ -68,8 +68,8 @@ func (p *proc) recovered(status string) string {
 	return r.text()
 }
 
-// A command that could not be started when its process ended, for want of processes, is tried once more when cleanup
-// begins, whichever process of graceful is killed in between. If there are still none, recover starts it.
+// If a command for the end of a process cannot be started for lack of processes, graceful tries again when cleanup
+// begins, whichever process of graceful is killed in between. If that fails, too, recover starts it.
 func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
 	all := newReports(t)
 	for _, guard := range []string{"on", "off"} {
@@ -136,8 +136,8 @@ func TestDefer_whenExitsIsTriedOnceMore(t *testing.T) {
 	}
 }
 
-// A command that is missing, or that may not be executed, has failed.
-func TestDefer_whenExitsThatIsMissingIsNotTriedAgain(t *testing.T) {
+// A command that is missing, or that may not be executed, fails. graceful does not try it again.
+func TestDefer_whenExitsCommandIsMissing(t *testing.T) {
 	for _, program := range []string{"./missing", "./work"} {
 		t.Run(program, func(t *testing.T) {
 			t.Parallel()
@@ -155,8 +155,8 @@ func TestDefer_whenExitsThatIsMissingIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-// PID 1 leaves a command that could not be started to recover, too, which is outside of its namespace.
-func TestACommandThatPID1CouldNotStartIsRecovered(t *testing.T) {
+// As PID 1, graceful also leaves a command that it could not start to a recover outside of the namespace.
+func TestRecover_startsACommandOfPID1(t *testing.T) {
 	need(t, "root", "setpriv", "prlimit", "pidns")
 	for _, guard := range []string{"auto", "on"} {
 		t.Run("guard "+guard, func(t *testing.T) {
@@ -171,7 +171,7 @@ func TestACommandThatPID1CouldNotStartIsRecovered(t *testing.T) {
 			p.file("ready")
 			leader := gracefulPID(p)
 			t.Cleanup(func() {
-				if t.Failed() { // unshare does not end it: another user has no parent-death signal
+				if t.Failed() { // unshare does not end it, since another user's process has no parent-death signal
 					kill(t, leader)
 				}
 			})
@@ -187,8 +187,8 @@ func TestACommandThatPID1CouldNotStartIsRecovered(t *testing.T) {
 	}
 }
 
-// Recover leaves a command that it cannot start for want of processes to another recover.
-func TestACommandThatRecoverCouldNotStartIsRecovered(t *testing.T) {
+// If recover cannot start a command for lack of processes, another recover starts it.
+func TestRecover_startsACommandOfAnotherRecover(t *testing.T) {
 	p := limited(t, plain, "run", "--state-dir", "state", "--name", "n", "--on-exit-timeout", "300ms",
 		"--on-exit", "echo exit >>log", "--on-exit", "echo >begun; until [ -e go ]; do sleep 0.01; done", "--",
 		"sh", "-c", "echo >ready; exec sleep 1000")

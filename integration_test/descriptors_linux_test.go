@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Whatever the limit of descriptors, graceful performs the whole run, or starts nothing and names the limit. It never
-// takes the lack of descriptors for a machine without /proc.
+// Under any limit of descriptors, graceful performs the whole run, or it starts nothing and names the limit. It never
+// confuses a lack of descriptors with a machine without /proc.
 func TestLimits_descriptors(t *testing.T) {
 	need(t, "linux", "setsid")
 	begun := regexp.MustCompile(`started (\d+)`)
@@ -22,7 +22,7 @@ func TestLimits_descriptors(t *testing.T) {
 		t.Run(flags, func(t *testing.T) {
 			t.Parallel()
 			for n := 3; n <= 24; n++ {
-				// A redirection would need a descriptor, too.
+				// The script uses no redirection, since that would need a descriptor.
 				p := start(t, "sh", "-c", fmt.Sprintf(
 					`ulimit -n %d; exec %s run %s --on-exit 'echo cleaned' -- sh -c 'setsid sleep 1000 & echo started $!'`,
 					n, plain, flags))

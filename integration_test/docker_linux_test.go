@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// image builds, once, an image from nothing but our binary and a static busybox, with our entrypoint.
+// image builds an image once. It contains only graceful, as the entrypoint, and a static busybox.
 var image = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "graceful-image-")
 	if err != nil {
@@ -58,7 +58,7 @@ func needImage(t *testing.T) string {
 
 var containers atomic.Int64
 
-// container starts one in the background; it is removed after the test.
+// container starts a container in the background. It is removed after the test.
 func container(t *testing.T, args ...string) (name string, p *proc) {
 	t.Helper()
 	id := needImage(t)
@@ -72,7 +72,7 @@ func container(t *testing.T, args ...string) (name string, p *proc) {
 	}
 	all := append([]string{"docker", "run", "--rm", "--name", name}, flags...)
 	p = command(t, append(append(all, id), words...)...)
-	p.cmd.Stderr = nil // two streams through the daemon keep no order
+	p.cmd.Stderr = nil // two streams through the daemon arrive in any order
 	p.start()
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "--force", name).Run() })
 	return name, p
@@ -88,8 +88,8 @@ func docker(t *testing.T, args ...string) {
 const service = `trap "echo stopped; exit 3" TERM; /busybox setsid /busybox sleep 1000 & echo ready; while :
 	do wait; done`
 
-// readyContainer starts a container whose target writes "ready", and waits for that. Its cleanup command writes the
-// reason and how many sleeps are left.
+// readyContainer starts a container and waits until its target writes "ready". The cleanup command writes the reason
+// and the number of sleep processes that are left.
 func readyContainer(t *testing.T, args ...string) (name string, p *proc) {
 	t.Helper()
 	name, p = container(t, append([]string{"-e",
@@ -99,7 +99,7 @@ func readyContainer(t *testing.T, args ...string) (name string, p *proc) {
 	return name, p
 }
 
-func TestInDocker(t *testing.T) {
+func TestDocker_entrypoint(t *testing.T) {
 	needImage(t)
 	t.Run("statuses", testDockerStatuses)
 	t.Run("docker stop", testDockerStop)
@@ -120,10 +120,11 @@ func testDockerStatuses(t *testing.T) {
 		p.want(c.status)
 	}
 	_, p := container(t)
-	p.want("125") // no command
+	p.want("125") // no COMMAND is given
 }
 
-// testDockerStop checks that docker stop stops the target, and that its descendants are ended before the commands run.
+// testDockerStop checks that docker stop stops the target, and that its descendants end before the cleanup commands
+// run.
 func testDockerStop(t *testing.T) {
 	t.Parallel()
 	name, p := readyContainer(t, "--", "/busybox", "sh", "-c", service)
@@ -134,7 +135,8 @@ func testDockerStop(t *testing.T) {
 	}
 }
 
-// testDockerStopIgnored checks that such a target is killed after the grace period, also without privileges.
+// testDockerStopIgnored checks that graceful kills a target that ignores the signal after the grace period, also
+// without privileges.
 func testDockerStopIgnored(t *testing.T) {
 	t.Parallel()
 	name, p := readyContainer(t, "--user", "12345:54321", "--read-only", "-e", "GRACEFUL_GRACE=200ms", "--",
@@ -146,7 +148,7 @@ func testDockerStopIgnored(t *testing.T) {
 	}
 }
 
-// testDockerDefer checks where the socket is, and that a registered command runs.
+// testDockerDefer checks the place of the socket, and that a registered command runs.
 func testDockerDefer(t *testing.T) {
 	t.Parallel()
 	for socket, flags := range map[string][]string{
@@ -168,7 +170,7 @@ func testDockerOrphans(t *testing.T) {
 	name, p := readyContainer(t, "--", "/busybox", "sh", "-c",
 		`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready
 				exec /busybox sleep 999`)
-	// Status 129: graceful has asked the shell, which came from outside, to end. 137: PID 1 has ended before it.
+	// Status 129: graceful asked the shell, which came from outside, to end. Status 137: PID 1 ended first.
 	out, err := exec.Command("docker", "exec", name, "/busybox", "sh", "-c",
 		`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1))
 				test $n -lt 3000 || exit 1; done
@@ -184,21 +186,21 @@ func testDockerOrphans(t *testing.T) {
 	}
 }
 
-// testDockerForkBomb checks that graceful kills all of a tree that leaves it no process to start.
+// testDockerForkBomb checks that graceful kills a tree that leaves it no free process.
 func testDockerForkBomb(t *testing.T) {
 	t.Parallel()
 	name, p := readyContainer(t, "--pids-limit", "40", "-e", "GRACEFUL_GRACE=200ms", "--", "/busybox", "sh",
 		"-c", `trap "" TERM; f() { while :; do /busybox sleep 1000 & done; }; f 2>/dev/null & f 2>/dev/null & echo ready
 				while :; do wait; done`)
 	docker(t, "kill", "--signal", "TERM", name)
-	p.wait() // by whichever of its shells' ways to fail it ends
+	p.wait() // the status depends on the shell that fails
 	if !strings.Contains(p.text(), "cleaned: stopped\n0\n") {
 		t.Errorf("it wrote:\n%s", p.text())
 	}
 }
 
 // testDockerFewProcesses checks that 11 processes and threads are enough: an init, graceful with a guard, and a target
-// or a command. A new graceful needs no more.
+// or a command. A takeover needs no more.
 func testDockerFewProcesses(t *testing.T) {
 	t.Parallel()
 	_, p := container(t, "--init", "--pids-limit", "11", "-e", "GRACEFUL_GUARD=on", "-e",
@@ -217,8 +219,8 @@ func testDockerFewProcesses(t *testing.T) {
 	}
 }
 
-// The image as it is shipped, built from a binary that was built outside.
-func TestTheShippedImage(t *testing.T) {
+// TestImage_shipped builds the released image from a binary that was built outside.
+func TestImage_shipped(t *testing.T) {
 	need(t, "docker")
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "dist"), 0o755); err != nil {
@@ -241,7 +243,7 @@ func TestTheShippedImage(t *testing.T) {
 	}
 	for _, key := range []string{"title", "description", "version", "revision", "licenses", "source"} {
 		if !strings.Contains(string(labels), `"org.opencontainers.image.`+key+`":`) {
-			t.Errorf("there is no label for %s in %s", key, labels)
+			t.Errorf("the label %s is missing in %s", key, labels)
 		}
 	}
 	start(t, "docker", "run", "--rm", id, "/graceful", "version").want("0")

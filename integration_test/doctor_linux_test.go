@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// endOf is how a program ended, and all that it wrote, to a pipe: not every place lets us write a file.
+// endOf runs a program and returns its exit status and its output, from a pipe: a test cannot write files in every
+// place.
 func endOf(t *testing.T, args []string) (status, text string) {
 	t.Helper()
 	c := exec.Command(args[0], args[1:]...)
@@ -23,7 +24,7 @@ func endOf(t *testing.T, args []string) (status, text string) {
 	return ended(err), string(out)
 }
 
-// doctor returns the names of the checks by whether they hold, of those that matter here, and what they were read from.
+// doctor returns the names of the relevant checks by their result, and the output of graceful doctor.
 func doctor(t *testing.T, args []string) (status string, checks map[string][]string, text string) {
 	t.Helper()
 	status, text = endOf(t, args)
@@ -45,7 +46,7 @@ func doctor(t *testing.T, args []string) (status string, checks map[string][]str
 	return status, checks, text
 }
 
-// validate holds texts against a schema of ours.
+// validate checks texts against a schema in docs.
 func validate(t *testing.T, schema string, texts ...string) {
 	t.Helper()
 	c := exec.Command("python3", "-c", `import json, sys, jsonschema
@@ -56,7 +57,7 @@ for text in sys.stdin.read().split("\0"):
 	except Exception as e: sys.exit(f"{e}\nin\n{text}")`, filepath.Join("..", "docs", schema))
 	c.Stdin = strings.NewReader(strings.Join(texts, "\x00"))
 	if out, err := c.CombinedOutput(); err != nil {
-		t.Errorf("not as %s has it: %v\n%s", schema, err, out)
+		t.Errorf("not valid by %s: %v\n%s", schema, err, out)
 	}
 }
 
@@ -64,14 +65,14 @@ for text in sys.stdin.read().split("\0"):
 type place struct {
 	need     []string
 	around   []string
-	program  string // where graceful is there
-	stateDir string // which may hold DIR, a directory of the test's own
-	before   string // a script that makes the place, with DIR
+	program  string // the path of graceful in that place
+	stateDir string // may contain DIR, a directory of the test
+	before   string // a script that prepares the place, with DIR
 	no       []string
 	partly   []string
 }
 
-// here is a place on this machine: its directory, and the words around graceful's own.
+// here is a prepared place: its directory, and the arguments before and after graceful's own.
 type here struct {
 	dir      string
 	graceful string
@@ -79,12 +80,12 @@ type here struct {
 	state    []string // the flag --state-dir
 }
 
-// in replaces the variables of a place's words.
+// in replaces the variables in the strings of a place.
 func (h here) in(s string) string {
 	return strings.NewReplacer("$DIR", h.dir, "$GRACEFUL", plain).Replace(s)
 }
 
-// make makes a place in a new directory.
+// make prepares a place in a new directory.
 func (p place) make(t *testing.T) here {
 	t.Helper()
 	h := here{dir: t.TempDir(), graceful: plain}
@@ -103,8 +104,8 @@ func (p place) make(t *testing.T) here {
 	return h
 }
 
-// Where the doctor says no, there run warns or refuses, and nowhere else.
-func TestTheDoctorAndRunAgree(t *testing.T) {
+// run warns or refuses exactly where the doctor reports "no".
+func TestDoctor_agreesWithRun(t *testing.T) {
 	need(t, "python3-jsonschema")
 	var all sync.Mutex
 	var texts []string
@@ -130,7 +131,7 @@ func TestTheDoctorAndRunAgree(t *testing.T) {
 	}
 }
 
-// checkDoctor checks what the doctor finds in a place, and its exit status. It returns what the doctor wrote.
+// checkDoctor checks the findings and the exit status of the doctor in a place. It returns the output of the doctor.
 func (p place) checkDoctor(t *testing.T, h here) (text string) {
 	t.Helper()
 	status, checks, text := doctor(t, slices.Concat(h.around, []string{h.graceful, "doctor", "--format", "json"}, h.state))
@@ -149,8 +150,7 @@ func (p place) required() []string {
 	return slices.DeleteFunc(slices.Clone(p.no), func(name string) bool { return name == "shell" || name == "parent" })
 }
 
-// checkCgroup checks that a run gets a cgroup where the doctor says so. Whether there are cgroups is the machine's
-// doing.
+// checkCgroup checks that a run gets a cgroup exactly if the doctor says so. That depends on the machine.
 func checkCgroup(t *testing.T, h here, text string) {
 	t.Helper()
 	holds := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`)
@@ -163,7 +163,8 @@ func checkCgroup(t *testing.T, h here, text string) {
 	}
 }
 
-// checkRun checks what a run with flags complains of. Where the check refused fails, the run complains of nothing else.
+// checkRun checks the warnings and refusals of a run with flags. If the check named refused fails, the run reports only
+// that one.
 func (p place) checkRun(t *testing.T, h here, refused string, flags []string) {
 	t.Helper()
 	status, text := endOf(t, slices.Concat(h.around, []string{h.graceful, "run"}, flags, h.state,
@@ -179,13 +180,13 @@ func (p place) checkRun(t *testing.T, h here, refused string, flags []string) {
 	}
 }
 
-// complaints are the names of the checks for what a run warns of or refuses, sorted.
+// complaints returns the sorted names of the checks about which a run warns or because of which it refuses.
 func complaints(text string) (names []string) {
 	for _, c := range []struct{ text, name string }{
 		{"needs /bin/sh", "shell"},
 		{"the process that started graceful", "parent"},
 		{"setting up the run: ", "state-directory"},
-		{"there is no guard", "guard"}, // also where the guard had no thread
+		{"there is no guard", "guard"}, // also if the guard could not create a thread
 		{"\nfatal error: newosproc", "processes"},
 		{"containment is limited level=group", "tree"},
 	} {
@@ -198,15 +199,15 @@ func complaints(text string) (names []string) {
 		case "guard":
 			text = strings.ReplaceAll(text, "newosproc", "")
 		case "processes":
-			names = append(names, "guard") // it did not come to that
+			names = append(names, "guard") // the run was refused before it started a guard
 		}
 	}
 	slices.Sort(names)
 	return names
 }
 
-// A stripped binary knows the signals that its parent had ignored, as any other.
-func TestTheDoctorInAStrippedBinary(t *testing.T) {
+// A stripped binary also knows the signals that its parent ignored.
+func TestDoctor_strippedBinary(t *testing.T) {
 	need(t, "env-signals")
 	t.Parallel()
 	stripped := filepath.Join(t.TempDir(), "graceful")
@@ -226,8 +227,8 @@ func TestTheDoctorInAStrippedBinary(t *testing.T) {
 	}
 }
 
-// Nobody is left of what the doctor starts: who waits for all of a namespace to end ends with it.
-func TestTheDoctorLeavesNobodyBehind(t *testing.T) {
+// The doctor leaves no process behind: reap, as PID 1, ends only when all other processes have ended.
+func TestDoctor_leavesNoProcess(t *testing.T) {
 	p := inNamespace(t, true, "helper", "reap", "sh", "-c", `graceful doctor; echo "status $?"`).start()
 	p.want("0")
 	if text := p.text(); !strings.HasSuffix(text, "\nall required promises hold here\nstatus 0\n") {
@@ -235,11 +236,11 @@ func TestTheDoctorLeavesNobodyBehind(t *testing.T) {
 	}
 }
 
-// The doctor's own ledger is harmless should it be killed while it has that.
-func TestWhatAKilledDoctorLeavesIsTakenAwayByRecover(t *testing.T) {
+// A doctor that is killed leaves the ledger of its own run. recover removes it, and runs nothing.
+func TestDoctor_killed(t *testing.T) {
 	need(t, "strace", "norace")
 	t.Parallel()
-	state := filepath.Join(t.TempDir(), "state") // what is removed elsewhere (a run's cgroup) is none of it
+	state := filepath.Join(t.TempDir(), "state") // strace kills at unlinkat(2) only in this directory
 	p := command(t, "strace", "-f", "-qq", "-P", state, "-e", "inject=unlinkat:signal=KILL:when=1", plain, "doctor",
 		"--state-dir", state)
 	if err := os.Mkdir(state, 0o700); err != nil {
@@ -248,7 +249,7 @@ func TestWhatAKilledDoctorLeavesIsTakenAwayByRecover(t *testing.T) {
 	p.start().want("KILL")
 	left, _ := filepath.Glob(filepath.Join(state, "doctor.*.ledger"))
 	if len(left) != 1 {
-		t.Fatalf("it has left %q; it wrote\n%s", left, p.text())
+		t.Fatalf("the doctor left %q; it wrote\n%s", left, p.text())
 	}
 	status, text := endOf(t, []string{plain, "recover", "--state-dir", state})
 	if entries, err := os.ReadDir(state); status != "0" || text != "" || err != nil || len(entries) > 0 {
@@ -256,8 +257,8 @@ func TestWhatAKilledDoctorLeavesIsTakenAwayByRecover(t *testing.T) {
 	}
 }
 
-// Called from outside of a container, as by docker exec, the doctor tells what becomes of the guard of its run.
-func TestTheDoctorComesFromOutside(t *testing.T) {
+// When the doctor enters a container from outside, as with docker exec, it reports the fate of its run's guard.
+func TestDoctor_fromOutsideOfTheContainer(t *testing.T) {
 	need(t, "root", "pidns", "tini", "nsenter", "norace")
 	for name, around := range map[string][]string{
 		"tini": {"tini", "--"}, "graceful": nil, "sh": {"sh", "-c", `"$@"; exit`, "sh"},
@@ -277,8 +278,8 @@ func TestTheDoctorComesFromOutside(t *testing.T) {
 	}
 }
 
-// A terminal is told, and not touched.
-func TestTheDoctorTellsATerminal(t *testing.T) {
+// The doctor reports the terminal, and does not change it.
+func TestDoctor_terminal(t *testing.T) {
 	need(t, "script")
 	_, text := endOf(t, []string{"script", "-qec", plain + " doctor", "/dev/null"})
 	if !strings.Contains(text, "ok    terminal ") || strings.Contains(text, "SIGTTOU") {

@@ -1,13 +1,13 @@
 package integration_test
 
-// asRoot is what a place needs that only root can make.
+// asRoot lists the needs of places that only root can prepare.
 var asRoot = []string{"root", "norace"}
 
-// readOnly makes $DIR a read-only file system for a command.
+// readOnly runs a command with $DIR as a read-only file system.
 var readOnly = []string{"unshare", "--mount", "sh", "-c",
 	`mount --bind $DIR $DIR && mount -o remount,ro,bind $DIR && exec "$@"`, "sh"}
 
-// inShell returns the words that run a script with the words after them as its arguments.
+// inShell returns the words that run a script with the following words as its arguments.
 func inShell(script string) []string { return []string{"sh", "-c", script, "sh"} }
 
 // inPIDNamespace returns the words that run a command as PID 1 of a PID namespace with its own /proc.
@@ -15,7 +15,7 @@ func inPIDNamespace(inside ...string) []string {
 	return append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}, inside...)
 }
 
-// withProcesses returns the words that run a command as a user who may have so many processes.
+// withProcesses returns the words that run a command as a user with a limit of processes.
 func withProcesses(limit string, uid string) []string {
 	return inPIDNamespace(append(inShell(`"$@"; exit $?`), "prlimit", "--nproc="+limit, "setpriv", "--reuid="+uid,
 		"--clear-groups")...)

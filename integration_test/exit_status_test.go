@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestEveryExitStatusComesThrough(t *testing.T) {
+func TestExitStatus_ofTheTarget(t *testing.T) {
 	t.Parallel()
 	for n := range 256 {
 		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--", "sh", "-c",
@@ -20,11 +20,11 @@ func TestEveryExitStatusComesThrough(t *testing.T) {
 	}
 }
 
-// harmless are the signals that end nobody by default.
+// harmless are the signals that do not end a process by default.
 var harmless = []syscall.Signal{unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH,
 	unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
 
-func TestEveryFatalSignalBecomes128PlusItsNumber(t *testing.T) {
+func TestExitStatus_fatalSignal(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
