@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enoughFailures of a kind is how many are told.
+// enoughFailures is the number of reported failures after which a test gives up.
 const enoughFailures = 10
 
-// callErrors are those that system calls can give, by their manual pages, at any time and without anybody's fault. Left
-// out are those that a program cannot survive and the runtime does not try to (munmap(2), futex(2)).
+// callErrors are errors that a system call may return at any time by its manual page, without a mistake of the caller.
+// It omits errors that no program can survive and that the runtime does not handle (munmap(2), futex(2)).
 var callErrors = map[string][]syscall.Errno{
 	"accept4":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
 	"bind":              {unix.ENOMEM, unix.ENOSPC},
@@ -77,15 +77,15 @@ var callErrors = map[string][]syscall.Errno{
 	"write":             {unix.EINTR, unix.ENOSPC, unix.EPIPE},
 }
 
-// A system call that fails either ends the run before it has begun, or changes nothing of what is promised.
-func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
+// If a system call fails, either the run does not begin, or all promises hold.
+func TestEverySystemCall_fails(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 40)
 	for _, name := range []string{"cgroup", "grace", "quiet", "registered"} {
 		for _, ofGuard := range []bool{false, true} {
 			t.Run(processName[ofGuard]+" "+name, func(t *testing.T) {
 				if scenarios[name].cgroup {
-					ownCgroup(t) // or it cannot be done here
+					ownCgroup(t) // skips the test if no cgroup can be created
 				}
 				t.Parallel()
 				failEverywhere(t, scenarios[name], ofGuard, step)
@@ -94,8 +94,8 @@ func TestTheRunKeepsItsPromiseWhicheverSystemCallFails(t *testing.T) {
 	}
 }
 
-// failEverywhere lets one of the two meet each error that each of its calls can give, at each step-th of those calls,
-// and once at least.
+// failEverywhere runs a scenario once for each error of each system call of one process. It fails each step-th of the
+// calls, and at least one.
 func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 	record, err := s.run(t, order{OfGuard: ofGuard})
 	if err != nil {
@@ -140,11 +140,11 @@ func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 		})
 	}
 	all.Wait()
-	t.Logf("%d chances, %d calls failed", len(chances), failed)
+	t.Logf("tried %d failures, %d calls failed", len(chances), failed)
 }
 
-// When a process, a connection or the socket cannot be waited for (epoll_ctl(2), /proc/sys/fs/epoll), it is looked at.
-func TestWhatCannotBeWaitedForIsLookedAt(t *testing.T) {
+// If epoll_ctl(2) fails for a process, a connection or the socket (/proc/sys/fs/epoll), graceful polls it instead.
+func TestEpoll_fails(t *testing.T) {
 	need(t, "norace")
 	for at := 1; ; at++ {
 		dir, err := os.MkdirTemp(binDir, "run-")
@@ -166,7 +166,7 @@ func TestWhatCannotBeWaitedForIsLookedAt(t *testing.T) {
 		case got.Where == "":
 			t.Logf("%d calls failed", at-1)
 			return
-		case crashed(got.Ended): // the runtime cannot do without the first
+		case crashed(got.Ended): // the runtime cannot survive a failure of the first call
 		case string(log) != "killed\nfired\n" || got.Status != "0":
 			t.Errorf("number %d: %q, status %s; it wrote:\n%s", at, log, got.Status, output)
 		}

@@ -16,12 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// figure is what the benchmark measures of each peer.
+// figure is a measurement that the benchmark makes of each peer.
 type figure struct {
 	name, unit string
-	size       int // of the tree, or the number of cleanup commands; 0 where there is none
+	size       int // of the tree, or the number of cleanup commands; 0: does not apply
 	every      int // rounds from one sample to the next
-	// measure returns a sample, in the unit. It is false for a peer that the figure is not measured of.
+	// measure returns a sample, in the unit. measured is false if the peer does not support the figure.
 	measure func(p peer, size int) (sample float64, measured bool)
 	samples map[string][]float64 // by the names of the peers
 }
@@ -34,7 +34,7 @@ type comparison struct {
 	figures []*figure
 	idle    map[string]*idlePeer
 	null    *os.File
-	errors  *os.File // what all that is started writes to standard error
+	errors  *os.File // standard error of all started processes
 	round   int
 }
 
@@ -46,7 +46,7 @@ var (
 
 const (
 	orphanCount = 5000
-	tableTree   = 2000 // the tree size that stands in the table
+	tableTree   = 2000 // the tree size in the table
 )
 
 // newComparison prepares the benchmark. A brief one has small trees.
@@ -94,7 +94,7 @@ func newComparison(t testing.TB, brief bool) *comparison {
 	return c
 }
 
-// measureRound takes a sample of each figure that is due, of one peer after the other.
+// measureRound takes a sample of each figure that is due, from one peer after the other.
 func (c *comparison) measureRound() {
 	c.t.Helper()
 	for _, f := range c.figures {
@@ -202,7 +202,7 @@ func (c *comparison) callCount(p peer, _ int) (n float64, measured bool) {
 	return n, true
 }
 
-// countThreads counts the threads of some processes together.
+// countThreads returns the number of threads of all the processes.
 func countThreads(t testing.TB, pids []int) (n int) {
 	t.Helper()
 	for _, pid := range pids {
@@ -215,7 +215,7 @@ func countThreads(t testing.TB, pids []int) (n int) {
 	return n
 }
 
-// memoryOf reads what a process holds, in kB, by the names of smaps_rollup (proc(5)).
+// memoryOf reads the memory of a process in kB, by the names of smaps_rollup (proc(5)).
 func memoryOf(t testing.TB, pid int) map[string]int {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -240,7 +240,7 @@ func callsOfLaunch(t testing.TB, before ...string) map[string]int {
 	trace := filepath.Join(t.TempDir(), "trace")
 	command := slices.Concat([]string{"-f", "-qq", "-o", trace}, before, []string{"/bin/true"})
 	c := exec.Command("strace", command...)
-	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir()) // where no other run has its socket
+	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir()) // no other run has its socket there
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("strace %q: %v\n%s", command, err, out)
 	}

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Survivors that are kept outlive recover, and the target does not, also from outside of their PID namespace.
-func TestRecoverFromOutsideKeepsSurvivors(t *testing.T) {
+// With --survivors keep, recover ends the target and leaves the survivors alone, also from outside of their PID
+// namespace.
+func TestRecover_keepsSurvivorsFromOutside(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
 	p := inside(t, "setsid sleep 1000 & echo >ready; exec sleep 1001", "--survivors", "keep", "--on-exit", cleanedBy)
@@ -30,8 +31,9 @@ func TestRecoverFromOutsideKeepsSurvivors(t *testing.T) {
 	}
 }
 
-// A recover that is killed while it cleans up has left the survivors alone. So does the next one.
-func TestASecondRecoverKeepsSurvivors(t *testing.T) {
+// A recover that is killed while a cleanup command runs has left the survivors alone. The next recover leaves them
+// alone, too.
+func TestRecover_keepsSurvivorsAfterAKilledRecover(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--survivors", "keep", "--state-dir", "state", "--on-exit",
@@ -56,8 +58,8 @@ func TestASecondRecoverKeepsSurvivors(t *testing.T) {
 	}
 }
 
-// The options of a dead run are not for signals to the process that finishes it.
-func TestRecoverIsStoppedWhateverStoppedTheDeadRun(t *testing.T) {
+// A signal stops recover by default, independent of the options --stop-on and --rewrite of the dead run.
+func TestRecover_stopSignalDespiteOptionsOfTheRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, flag := range []string{"--stop-on=USR1", "--rewrite=TERM=0"} {
@@ -84,8 +86,8 @@ func TestRecoverIsStoppedWhateverStoppedTheDeadRun(t *testing.T) {
 		r.want("143")
 		p.wrote("cleaned", "1\n")
 		if _, err := os.Stat(filepath.Join(runs[1].dir, "cleaning")); err == nil {
-			t.Errorf("%s: the second run was finished, too", flag)
+			t.Errorf("%s: recover also finished the second run", flag)
 		}
-		kill(t, runs[1].pidIn("ready")) // recover has left it
+		kill(t, runs[1].pidIn("ready")) // recover has not ended it
 	}
 }

@@ -7,18 +7,18 @@ import (
 	"testing"
 )
 
-// The files in testdata/golden were written by graceful before its packages were rearranged. They stay as they are:
-// what an earlier version has recorded must stay readable.
+// An earlier version of graceful wrote the files in testdata/golden. They do not change: later versions must be able to
+// read records of earlier ones.
 
-// TestGolden_ledgers finishes runs whose processes were killed at various moments, from their ledgers of version 2.
+// TestGolden_ledgers recovers runs that were killed at various moments, from their ledgers of version 2.
 func TestGolden_ledgers(t *testing.T) {
 	need(t, "linux")
 	for name, want := range map[string]struct {
 		status, output string
-		left           string // the ledger that is kept
+		left           string // the ledger that remains
 	}{
 		"running":    {"0", "first\nsecond\n", ""},
-		"configured": {"0", "first recovered\n", ""}, // with each option that is recorded
+		"configured": {"0", "first recovered\n", ""}, // with each recorded option
 		"stopping":   {"1", "first\n", ""},           // its on-stop command was interrupted
 		"cleaning":   {"1", "pending\n", "cleaning.ledger.interrupted"},
 		"registered": {"0", "\xff\x01\nwaited\nshell \xff\x01\"\\\nregistered\nfirst\n", ""},
@@ -45,7 +45,7 @@ func TestGolden_ledgers(t *testing.T) {
 			p.cmd.Stderr = said
 			p.start().want(want.status)
 			if got := p.text(); got != want.output {
-				t.Errorf("the commands wrote %q, want %q; it said:\n%s", got, want.output, p.file("said"))
+				t.Errorf("the commands wrote %q, want %q; recover wrote:\n%s", got, want.output, p.file("said"))
 			}
 			left, _ := os.ReadDir(filepath.Join(p.dir, "state"))
 			var names []string
@@ -53,13 +53,13 @@ func TestGolden_ledgers(t *testing.T) {
 				names = append(names, file.Name())
 			}
 			if got := strings.Join(names, " "); got != want.left {
-				t.Errorf("left are %q, want %q", got, want.left)
+				t.Errorf("the remaining ledgers are %q, want %q", got, want.left)
 			}
 		})
 	}
 }
 
-// TestGolden_reports reads reports of version 1 with today's types, and holds them against the schema.
+// TestGolden_reports reads reports of version 1 with the current types, and validates them against the schema.
 func TestGolden_reports(t *testing.T) {
 	all := newReports(t)
 	for name, want := range map[string]struct {
@@ -73,12 +73,12 @@ func TestGolden_reports(t *testing.T) {
 	} {
 		r := all.read(t, filepath.Join("testdata/golden", name+".report.json"))
 		if r.Reason != want.reason || r.ExitStatus != want.status || outcomes(r) != want.outcomes {
-			t.Errorf("%s: it tells %+v", name, r)
+			t.Errorf("%s: the report is %+v", name, r)
 		}
 	}
 }
 
-// TestGolden_protocol sends requests of version 1 and compares the answers with those of graceful before.
+// TestGolden_protocol sends requests of version 1, and compares the answers with recorded ones.
 func TestGolden_protocol(t *testing.T) {
 	need(t, "linux", "socat")
 	text, err := os.ReadFile("testdata/golden/protocol.txt")

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guard waits for the guard of a run.
+// guard waits for the guard of a run, and returns its pid.
 func (p *proc) guard() int {
 	p.t.Helper()
 	var pid int
@@ -20,7 +20,7 @@ func (p *proc) guard() int {
 	return pid
 }
 
-// loseGuard kills the guard, and waits until graceful knows.
+// loseGuard kills the guard, and waits until graceful has reaped it.
 func (p *proc) loseGuard() {
 	p.t.Helper()
 	guard := p.guard()
@@ -37,7 +37,7 @@ func kill(t testing.TB, pids ...int) {
 	}
 }
 
-// gone waits until nothing is left of a process, not even a zombie.
+// gone waits until processes do not exist any more, not even as zombies.
 func (p *proc) gone(pids ...int) {
 	p.t.Helper()
 	for _, pid := range pids {
@@ -45,16 +45,16 @@ func (p *proc) gone(pids ...int) {
 	}
 }
 
-// killAndWait is for a process whose parent may be slow to reap it.
+// killAndWait kills a process whose parent may reap it late.
 func (p *proc) killAndWait(pid int) {
 	p.t.Helper()
 	kill(p.t, pid)
 	p.until(fmt.Sprintf("end of process %d", pid), func() bool { return !alive(pid) })
 }
 
-// If graceful is killed, a new one ends the tree, daemons too, and cleans up once. If the guard is killed, the run goes
-// on.
-func TestEitherOfOurProcessesFinishesTheRun(t *testing.T) {
+// If graceful is killed, a new graceful ends the tree with its daemons, and cleans up once. If the guard is killed, the
+// run continues.
+func TestTakeover_eitherProcessKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, victim := range []string{"graceful", "guard"} {
@@ -80,8 +80,8 @@ func TestEitherOfOurProcessesFinishesTheRun(t *testing.T) {
 	}
 }
 
-// At every level of containment graceful inherits the target, and sees how it ends.
-func TestAtTheGroupLevelGracefulGoesOnWithoutItsGuard(t *testing.T) {
+// With --contain group, too, the target is reparented to graceful after the guard is killed. graceful sees how it ends.
+func TestContainGroup_guardKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--contain", "group", "--on-exit", "echo $GRACEFUL_EXIT_CODE >>cleaned", "--", "sh",
@@ -94,12 +94,13 @@ func TestAtTheGroupLevelGracefulGoesOnWithoutItsGuard(t *testing.T) {
 	p.wrote("cleaned", "7\n")
 }
 
-// A graceful that is suspended and then killed leaves no process suspended behind.
-func TestASuspendedRunThatIsKilledEnds(t *testing.T) {
+// If a suspended graceful is killed, no process stays suspended.
+func TestTakeover_ofASuspendedRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
-		// A shell that is starting it (vfork(2)) waits for a child that is suspended, and is not suspended itself.
+		// The shell executes sleep. Otherwise it could wait for a suspended child (vfork(2)), and would not be
+		// suspended itself.
 		"echo $$ >target; exec sleep 1000")
 	target := p.pidIn("target")
 	p.signal(unix.SIGTSTP)
@@ -110,9 +111,9 @@ func TestASuspendedRunThatIsKilledEnds(t *testing.T) {
 	p.file("cleaned")
 }
 
-// CI runners hunt what a job has left behind by a variable in its environment. The target is theirs to kill; whoever
-// cleans up is not.
-func TestOnlyTheTargetCarriesTheCookieOfACIRunner(t *testing.T) {
+// CI runners kill remaining processes by a variable in their environment. They may kill the target, but not the
+// processes that clean up.
+func TestCI_onlyTheTargetHasTheCookie(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := command(t, "graceful", "run", "--on-exit", "env >cleanup", "--", "sh", "-c",
@@ -129,7 +130,7 @@ func TestOnlyTheTargetCarriesTheCookieOfACIRunner(t *testing.T) {
 	p.want("143")
 	for _, cookie := range cookies {
 		if strings.Contains(string(environ), cookie) {
-			t.Errorf("the guard carries %s", cookie)
+			t.Errorf("the guard has %s in its environment", cookie)
 		}
 		if !strings.Contains(p.file("target"), cookie+"\n") {
 			t.Errorf("the target lacks %s", cookie)
@@ -140,7 +141,7 @@ func TestOnlyTheTargetCarriesTheCookieOfACIRunner(t *testing.T) {
 	}
 }
 
-func TestWhereThereIsAGuard(t *testing.T) {
+func TestGuard_existsByFlagAndPID1(t *testing.T) {
 	need(t, "linux", "pidns")
 	t.Parallel()
 	for _, c := range []struct {
@@ -157,7 +158,7 @@ func TestWhereThereIsAGuard(t *testing.T) {
 	}
 }
 
-// successor waits for the graceful that the guard has started.
+// successor waits for the graceful that the guard has started, and returns its pid.
 func (p *proc) successor(guard int) (pid int) {
 	p.t.Helper()
 	p.until("new graceful", func() bool {
@@ -172,8 +173,8 @@ func (p *proc) successor(guard int) (pid int) {
 	return pid
 }
 
-// Graceful may be killed as often as one likes: each time the guard starts a new one.
-func TestGracefulIsKilledAgainAndAgain(t *testing.T) {
+// graceful may be killed any number of times: the guard starts a new one each time.
+func TestTakeover_gracefulKilledRepeatedly(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--on-exit",
@@ -182,7 +183,7 @@ func TestGracefulIsKilledAgainAndAgain(t *testing.T) {
 	target, guard := p.pidIn("target"), p.guard()
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
-	for range 5 { // while the target is to stop
+	for range 5 { // while the target is stopping
 		p.killAndWait(p.successor(guard))
 	}
 	p.touch("go")
@@ -198,8 +199,8 @@ func TestGracefulIsKilledAgainAndAgain(t *testing.T) {
 	}
 }
 
-// When the guard is killed, too, the new graceful is no ancestor of the tree, and ends it all the same.
-func TestTheGuardIsKilledAfterATakeover(t *testing.T) {
+// The guard is killed after a takeover. The new graceful is no ancestor of the tree then, but ends all of it.
+func TestTakeover_thenTheGuardIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	for _, moment := range []string{"stopping", "cleaning"} {
@@ -232,8 +233,9 @@ func TestTheGuardIsKilledAfterATakeover(t *testing.T) {
 	}
 }
 
-// A guard that was suspended is continued, and signals that it receives are graceful's.
-func TestASuspendedGuardGoesOn(t *testing.T) {
+// graceful continues a guard that was suspended. Signals that the guard receives have the same effect as signals to
+// graceful.
+func TestGuard_suspendedAndSignalled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "helper", "count", "got")

@@ -8,23 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// signalled is a target with a child. Each says that SIGTERM has come. The child gets no signal that goes to the target
-// alone, and so it ends soon by itself.
+// signalled is a target with a child. Each of them writes a line when SIGTERM comes. If only the target gets the
+// signal, the child ends by itself soon.
 const signalled = `sh -c 'trap "echo child; echo >got; exit" TERM; echo >expects; n=0
 		while [ $n -lt 100 ]; do sleep 0.01; n=$((n+1)); done' &
 	trap 'sleep 0.3; [ ! -e got ] || wait; echo target; exit 0' TERM
 	until [ -e expects ]; do sleep 0.01; done
 	echo >ready; while :; do sleep 0.01; done`
 
-// What docs/guide.md takes for the same is the same: a target that another wrapper starts, and one that graceful
-// starts, end with the same status, and the same processes get a signal.
+// docs/guide.md lists equivalent command lines of other wrappers and of graceful. With both, the target ends with the
+// same status, and the same processes get a signal.
 func TestGuide_same(t *testing.T) {
 	need(t, "linux")
 	const term, usr2 = unix.SIGTERM, unix.SIGUSR2
 	alone := "--forward-to target --survivors keep"
 	for _, c := range []struct {
 		other, ours, target string
-		signal              syscall.Signal // that is sent to the wrapper; 0: none
+		signal              syscall.Signal // sent to the wrapper; 0: none
 		status, got         string
 	}{
 		{"tini -s --", "", "exit 3", 0, "3", ""},

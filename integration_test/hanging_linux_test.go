@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A program on a file system that does not answer holds up neither signals, nor timers, nor other commands.
-func TestAFileSystemThatDoesNotAnswer(t *testing.T) {
+// If the file system of a program does not answer, graceful still handles signals, timers and other commands.
+func TestStart_hangingFileSystem(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for name, c := range map[string]struct {
 		args   string
-		signal unix.Signal // to graceful, once the target's process is there
+		signal unix.Signal // to graceful, once the target's process exists
 		status string
 		reason string // of the end, for cleanup commands
 		says   string
@@ -43,15 +43,15 @@ func TestAFileSystemThatDoesNotAnswer(t *testing.T) {
 				p.want(c.status)
 				p.wrote("done", "cleaned "+c.reason+"\n")
 				if !strings.Contains(p.text(), c.says) {
-					t.Errorf("it does not say %q:\n%s", c.says, p.text())
+					t.Errorf("it wrote no %q:\n%s", c.says, p.text())
 				}
 			})
 		}
 	}
 }
 
-// A file system that answers after all, with an error: what was to be started has not been started.
-func TestAFileSystemThatFailsLate(t *testing.T) {
+// A file system answers late, with an error. The target or the command counts as not started.
+func TestStart_fileSystemFailsLate(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for _, guard := range []string{"on", "off"} {
 		for name, c := range map[string]struct{ command, status, says, reason string }{
@@ -69,15 +69,15 @@ func TestAFileSystemThatFailsLate(t *testing.T) {
 				p.want(c.status)
 				p.wrote("done", "cleaned "+c.reason+"\n")
 				if !strings.Contains(p.text(), c.says) || !strings.Contains(p.text(), "not connected") {
-					t.Errorf("it does not say %q and why:\n%s", c.says, p.text())
+					t.Errorf("it wrote no %q with a reason:\n%s", c.says, p.text())
 				}
 			})
 		}
 	}
 }
 
-// startHung runs graceful in a directory where hung is a file system that does not answer until the program gets
-// SIGUSR1. hung is the first directory of PATH. The file pid has the pid of graceful.
+// startHung runs graceful in a directory with the file system hung, which is the first directory of PATH. It does not
+// answer until the process of the helper gets SIGUSR1. The file pid has the pid of graceful.
 func startHung(t *testing.T, args string) *proc {
 	t.Helper()
 	return start(t, "helper", "hang", "sh", "-c",
@@ -86,7 +86,7 @@ func startHung(t *testing.T, args string) *proc {
 
 func init() { roles["hang"] = hang }
 
-// hang runs a program with a FUSE file system at hung, in a mount namespace of its own. It serves no request. After
+// hang runs a program with a FUSE file system at hung, in a mount namespace of its own. It answers no request. After
 // SIGUSR1 all requests fail.
 func hang(args []string) int {
 	check := func(err error) {
@@ -94,10 +94,10 @@ func hang(args []string) int {
 			panic(err)
 		}
 	}
-	runtime.LockOSThread() // the program is started by the thread that has the mount
+	runtime.LockOSThread() // only this thread has the mount, and it must start the program
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGUSR1)
-	check(unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)) // of this thread, which starts the program
+	check(unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)) // of this thread
 	check(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	check(os.Mkdir("hung", 0o755))
 	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
@@ -118,9 +118,9 @@ func hang(args []string) int {
 	return c.ProcessState.ExitCode()
 }
 
-// A start that hangs has the ledger's lock. When all of graceful is killed, that is no run that another process is
-// finishing: recover names the process, and a start is refused, until the process has ended.
-func TestAStartThatHangsHasTheLockOfADeadRun(t *testing.T) {
+// A hanging start holds the lock of the ledger. After all of graceful is killed, recover and a new run do not report
+// that another process finishes the run. They name the hanging process, and refuse until it has ended.
+func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for name, c := range map[string]struct{ args, started, reason string }{
 		"the target":        {"-- hung/program", "target started", "recovered"},
@@ -156,7 +156,7 @@ func TestAStartThatHangsHasTheLockOfADeadRun(t *testing.T) {
 				}
 			}
 			if isThere(p.dir+"/cleaned") || !alive(hung) {
-				t.Error("the run was finished")
+				t.Error("recover finished the run")
 			}
 			p.touch("go")
 			p.want("0")

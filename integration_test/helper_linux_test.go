@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The functions below fork without exec, which is all that a storm needs. A child made so has one thread and half
-// a runtime: it makes system calls and nothing else.
+// The functions below fork without exec, which is enough for a storm. Such a child has one thread and only a part of
+// the Go runtime. It may only make system calls.
 
 //go:norace
 func rawFork() (child, ok bool) {
@@ -50,7 +50,7 @@ func forks(n int) {
 	}
 }
 
-// relay: at every moment n processes, none of which lives longer than it takes to fork. Each leaves its session.
+// relay keeps n chains of processes. Each process lives only until it has forked, and leaves its session.
 //
 //go:norace
 func relay(n int) {
@@ -68,7 +68,7 @@ func relay(n int) {
 	rawStay()
 }
 
-// breed: every process forks as long as fewer than n have been born, then stays.
+// breed forks in every process until there are n processes. All of them stay.
 //
 //go:norace
 func breed(n int) {
@@ -83,7 +83,7 @@ func breed(n int) {
 	rawStay()
 }
 
-// exhaust takes every process that it may have, and each that becomes free again.
+// exhaust creates as many processes as it may, also when one becomes free again.
 func exhaust(file string) {
 	n, told := 0, false
 	for {
@@ -104,17 +104,17 @@ func exhaust(file string) {
 	}
 }
 
-// Linux's own:
+// Roles for Linux:
 //
-//	reap PROGRAM [ARG...]   as PID 1: runs the program, and ends as it did once nobody is left, living or zombie
-//	eat WHO                 eats memory until the kernel has killed its parent (grandparent, great-grandparent) for
-//	                        that, gives it back, and stays
-//	lose-thread WHICH PROGRAM [ARG...]
-//	                        starts a program by a thread that then ends, its first or another one; writes the file lost,
-//	                        and stays
+// \treap PROGRAM [ARG...]   as PID 1: runs the program, and ends like it when no other process is left, alive or zombie
+// \teat WHO                 eats memory until the kernel kills its parent (grandparent, great-grandparent) for that,
+// \t                        frees the memory, and stays
+// \tlose-thread WHICH PROGRAM [ARG...]
+// \t                        starts a program from a thread that then ends, its first or another one; writes the file
+// \t                        lost, and stays
 func init() { roles["reap"], roles["eat"], roles["lose-thread"] = reap, eat, loseThread }
 
-// The main goroutine of an init function is on the process's first thread.
+// The main goroutine runs on the first thread of the process during init.
 func init() {
 	if len(os.Args) > 2 && os.Args[1] == "lose-thread" {
 		runtime.LockOSThread()
@@ -134,7 +134,7 @@ func loseThread(args []string) int {
 			panic(err)
 		}
 		lost <- unix.Gettid()
-		_, _, _ = syscall.Syscall(unix.SYS_EXIT, 0, 0, 0) // the runtime would keep the first thread
+		_, _, _ = syscall.Syscall(unix.SYS_EXIT, 0, 0, 0) // the runtime would not end the first thread
 	}
 	wait := func() {
 		tid := <-lost
@@ -153,8 +153,8 @@ func loseThread(args []string) int {
 	return 0
 }
 
-// reap returns the exit status as a shell would. To PID 1 every orphan of its namespace comes, and without a child it
-// is alone there.
+// reap returns the exit status as a shell does. Every orphan of its namespace is reparented to PID 1. Without a child,
+// PID 1 is the only process.
 func reap(args []string) (status int) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
@@ -178,7 +178,7 @@ func reap(args []string) (status int) {
 	}
 }
 
-// eat stops as soon as the victim has no memory any more. The kernel may not wait for that, and choose us next.
+// eat stops as soon as the victim has no memory any more. Otherwise the kernel may choose another process next.
 func eat(args []string) int {
 	victim := os.Getppid()
 	for range strings.Count(args[0], "grand") + strings.Count(args[0], "great") {

@@ -2,11 +2,11 @@
 
 package integration_test
 
-// Storms are Linux's alone: only there is everything promised to be found.
+// Other systems have no storms: only on Linux does graceful find all processes.
 func forks(int)      {}
 func relay(int)      {}
 func breed(int)      {}
 func exhaust(string) {}
 
-// There is no guard elsewhere.
+// Other systems have no guard.
 func guardOf(graceful int) int { return graceful }

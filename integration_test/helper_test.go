@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helper is the test programs in one:
+// helper combines the test programs. Its first argument selects one:
 //
 //	ignore SIGNAL... -- FILE   ignores the signals, writes its pid to FILE, and stays
 //	count FILE                 writes its pid to FILE.pid, then a line for each signal to FILE, and stays
@@ -29,7 +29,7 @@ import (
 //	answer                     writes a line when it listens, and one for each SIGUSR1; stays
 //	stay                       until a signal ends it
 //
-// and, on some systems, what is in roles.
+// and the roles in roles.
 func helper(args []string) int {
 	switch args[0] {
 	case "ignore":
@@ -44,7 +44,7 @@ func helper(args []string) int {
 	case "count":
 		count(args[1])
 	case "daemon":
-		// Ourselves twice more: a child that leaves the session, and a grandchild that outlives it.
+		// Start this program twice more: a child that leaves the session, and a grandchild that outlives it.
 		if len(args) == 3 {
 			if args[2] == "child" {
 				again(nil, "daemon", args[1], "grandchild")
@@ -56,7 +56,7 @@ func helper(args []string) int {
 		}
 		again(&syscall.SysProcAttr{Setsid: true}, "daemon", args[1], "child")
 	case "threads":
-		runtime.LockOSThread() // our first thread; the child comes from another
+		runtime.LockOSThread() // this keeps the first thread; another one starts the child
 		done := make(chan int)
 		go func() {
 			runtime.LockOSThread()
@@ -103,14 +103,14 @@ func helper(args []string) int {
 
 var roles = map[string]func(args []string) int{}
 
-// stay waits for a signal that ends it. (An empty select would be a deadlock to the runtime.)
+// stay waits for a signal that ends the process. (The runtime reports an empty select as a deadlock.)
 func stay() {
 	for {
 		time.Sleep(time.Hour)
 	}
 }
 
-// write puts a number into a file at once, so that whoever finds the file finds it whole.
+// write creates a file with a number atomically: a reader never finds a part of it.
 func write(file string, n int) {
 	tmp := fmt.Sprintf("%s.%d", file, os.Getpid())
 	if err := os.WriteFile(tmp, fmt.Appendln(nil, n), 0o644); err != nil {
@@ -135,11 +135,11 @@ func again(attr *syscall.SysProcAttr, args ...string) int {
 	return c.Process.Pid
 }
 
-// count writes a line for each signal. The file is opened before the pid is told.
+// count writes a line for each signal. It opens the file before it writes its pid.
 func count(file string) {
 	c := make(chan os.Signal, 4096)
 	signal.Notify(c)
-	signal.Reset(unix.SIGURG) // the runtime's own
+	signal.Reset(unix.SIGURG) // the runtime uses it
 	out, err := os.Create(file)
 	if err != nil {
 		panic(err)
@@ -161,9 +161,9 @@ func answer() {
 }
 
 func die(sig syscall.Signal) {
-	// Core dumps of hundreds of test processes are no use.
+	// Avoid core dumps of hundreds of test processes.
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
-	// The Go runtime would turn some signals into a crash of its own; the shell does not.
+	// The Go runtime would turn some signals into a crash. A shell does not.
 	err := syscall.Exec("/bin/sh", []string{"sh", "-c", fmt.Sprintf("kill -%d $$; exit 99", int(sig))}, os.Environ())
 	panic(err)
 }

@@ -14,7 +14,7 @@ import (
 	"graceful/cleanup/registry"
 )
 
-// A target that suspends the guard again and again keeps neither its time limit off nor its cleanup commands.
+// A target that suspends the guard again and again cannot prevent the time limit or the cleanup commands.
 func TestGuard_suspendedAgainAndAgain(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -24,8 +24,8 @@ func TestGuard_suspendedAgainAndAgain(t *testing.T) {
 	p.wrote("cleaned", "1\n")
 }
 
-// A target and a cleanup command that suspend the guard after a takeover hold up nothing: it is continued, although
-// graceful is not told that its parent is suspended.
+// A target or a cleanup command that suspends the guard after a takeover cannot delay the run. graceful continues the
+// guard, although the kernel does not report that a parent is suspended.
 func TestGuard_suspendedAfterATakeover(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -40,7 +40,8 @@ func TestGuard_suspendedAfterATakeover(t *testing.T) {
 	p.wrote("cleaned", "1\n2\n")
 }
 
-// A suspended guard whose second graceful was killed is continued by recover, and has the run finished.
+// A suspended guard whose second graceful was killed is continued by recover. The guard then lets a new graceful finish
+// the run.
 func TestGuard_suspendedAndAlone(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -52,7 +53,7 @@ func TestGuard_suspendedAndAlone(t *testing.T) {
 	p.want("KILL")
 	last := p.successor(guard)
 	p.file("stopping")
-	for _, pid := range []int{last, guard} { // that graceful would continue the guard
+	for _, pid := range []int{last, guard} { // suspend graceful first, since it would continue the guard
 		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +68,7 @@ func TestGuard_suspendedAndAlone(t *testing.T) {
 	p.wrote("cleaned", "1\n")
 }
 
-// A guard that is frozen can neither run nor be continued. It is killed, and the run goes on without.
+// A frozen guard cannot run and cannot be continued. graceful kills it, and the run continues without a guard.
 func TestGuard_frozen(t *testing.T) {
 	t.Parallel()
 	cgroup := ownCgroup(t)
@@ -76,12 +77,13 @@ func TestGuard_frozen(t *testing.T) {
 		`echo $PPID >"$0"/cgroup.procs; echo 1 >"$0"/cgroup.freeze; echo $$ >target; exec sleep 1000`, cgroup)
 	target, guard := p.pidIn("target"), p.guard()
 	p.signal(unix.SIGTERM)
-	p.want("137") // of a target that no process marks as ended
+	p.want("137") // the status of a target whose end no process reports
 	p.gone(target, guard)
 	p.wrote("cleaned", "1\n")
 }
 
-// The next run removes the socket of a run whose processes of graceful were all killed, and not that of one that lives.
+// The next run removes the sockets of dead runs: all of their processes of graceful were killed. It keeps the socket of
+// a live run.
 func TestSocket_ofAKilledRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -102,7 +104,7 @@ func TestSocket_ofAKilledRun(t *testing.T) {
 	}
 	kill(t, dead.guard(), dead.cmd.Process.Pid)
 	dead.want("KILL")
-	kill(t, taken.cmd.Process.Pid) // the guard has it finished
+	kill(t, taken.cmd.Process.Pid) // the guard starts a new graceful that finishes the run
 	taken.gone(taken.pidIn("target"))
 	taken.until("the end of the run", func() bool { return len(sockets()) == 2 })
 	run("true").want("0")
@@ -117,7 +119,7 @@ func TestSocket_ofAKilledRun(t *testing.T) {
 	}
 }
 
-// A run whose graceful and then whose guard were killed still has its socket when another run starts.
+// graceful and then the guard were killed, and a new graceful finishes the run. The next run keeps its socket.
 func TestSocket_ofASecondGraceful(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -148,7 +150,7 @@ func TestSocket_ofASecondGraceful(t *testing.T) {
 	}
 }
 
-// A command that no program can be started with is refused when it is registered, and not lost when it is to run.
+// A command that is too long for execve(2) is refused when it is registered.
 func TestDefer_tooLong(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -176,7 +178,7 @@ func TestDefer_tooLong(t *testing.T) {
 	p.want("0")
 }
 
-// Cleanup commands that no program can be started with, for the variables that a run adds, are refused at the start.
+// Cleanup commands that execve(2) cannot start with the variables that a run adds are refused at the start.
 func TestRun_tooLong(t *testing.T) {
 	need(t, "linux", "prlimit")
 	t.Parallel()
@@ -200,7 +202,8 @@ func TestRun_tooLong(t *testing.T) {
 	}
 }
 
-// A umask that takes rights from the owner keeps no run from being recovered, and no command from its empty directory.
+// With a umask that removes the owner's permissions, a run can still be recovered, and cleanup commands can use their
+// empty directory.
 func TestUmask(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -231,8 +234,9 @@ func TestUmask(t *testing.T) {
 	p.wrote("cleaned", "cleaned\n")
 }
 
-// A descendant is ended although it has the pid of a job that graceful had before the run, and that has ended.
-func TestAPidOfAnEndedJob(t *testing.T) {
+// graceful had a job before the run, and the job has ended. A descendant of the target with the same pid is ended with
+// the tree.
+func TestTree_pidOfAnEndedJob(t *testing.T) {
 	need(t, "root", "pidns", "ns_last_pid", "setsid")
 	for _, guard := range []string{"on", "off"} {
 		t.Run("guard "+guard, func(t *testing.T) {
@@ -252,9 +256,9 @@ func TestAPidOfAnEndedJob(t *testing.T) {
 	}
 }
 
-// The guard is killed after a takeover, just when cleanup commands start. Those that it has not started run all the
-// same.
-func TestTheGuardIsKilledWhileCommandsStart(t *testing.T) {
+// The guard is killed after a takeover while cleanup commands start. The commands that it has not started still run,
+// once.
+func TestTakeover_guardKilledWhileCommandsStart(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	args := []string{"graceful", "run", "--grace", "1s", "--on-exit-order", "parallel"}
@@ -270,7 +274,7 @@ func TestTheGuardIsKilledWhileCommandsStart(t *testing.T) {
 	p.gone(target)
 	for i := range 5 {
 		if name := fmt.Sprint(i); p.file(name) != "\n" {
-			t.Errorf("command %d ran more than once", i)
+			t.Errorf("command %d did not run exactly once", i)
 		}
 	}
 }

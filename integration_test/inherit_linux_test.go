@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe prints all that a process inherits and that could be changed on the way.
+// probe prints the inherited properties of a process that graceful could change by mistake.
 const probe = `
 grep -E '^(SigBlk|SigIgn|SigCgt|Umask|Cap|NoNewPrivs|Cpus_allowed|Groups|Uid|Gid)' /proc/self/status
 ulimit -a; ulimit -Ha; umask; pwd; nice
@@ -22,9 +22,9 @@ cd /proc/self/fd; for fd in *; do echo "$fd -> $(readlink $fd)"; done | grep -v 
 grep flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2
 cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
 
-// What the target inherits is what it would inherit without us: the same probe is run bare and under graceful, in
-// the same surroundings. A distribution strips graceful.
-func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
+// The target inherits the same as without graceful. The test runs the same probe with and without graceful, in the same
+// environment. One graceful is stripped, as in distributions.
+func TestInherit_target(t *testing.T) {
 	need(t, "linux", "env", "nohup")
 	stripped := filepath.Join(t.TempDir(), "graceful")
 	if err := build(stripped, "-ldflags=-s -w"); err != nil {
@@ -58,13 +58,13 @@ func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
 			}
 			for _, probe := range [][]string{
 				{"sh", "-c", probe, "sh", "\xff\xfe", "a  b", ""},
-				{"grep", "^Sig[BI]", "/proc/self/status"}, // a shell changes some
+				{"grep", "^Sig[BI]", "/proc/self/status"}, // a shell changes some signals
 			} {
 				bare := outputOf(t, around, nil, probe)
 				for _, wrapper := range [][]string{
 					{"graceful", "run"}, {"graceful", "run", "--guard", "off"}, {stripped, "run"},
 				} {
-					wrapper = append(wrapper, "--quiet") // it warns of a SIGTERM that is ignored
+					wrapper = append(wrapper, "--quiet") // it warns about an ignored SIGTERM
 					if wrapped := outputOf(t, around, append(wrapper, "--"), probe); bare != wrapped {
 						t.Errorf("bare:\n%s\nunder %v:\n%s", bare, wrapper, wrapped)
 					}
@@ -74,7 +74,7 @@ func TestTheTargetInheritsWhatItWouldInheritWithoutUs(t *testing.T) {
 	}
 }
 
-// outputOf runs a probe in surroundings, with a wrapper before it.
+// outputOf returns the output of a probe with a wrapper, run by the words around.
 func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	t.Helper()
 	p := command(t, slices.Concat(around, wrapper, probe)...)
@@ -85,9 +85,10 @@ func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	return strings.NewReplacer(p.output.Name(), "OUTPUT", p.dir, "DIR").Replace(p.text()) + "status " + status
 }
 
-// So do the cleanup commands, but for standard input, SIGTTOU, which shall not stop them, and other descriptors: what
-// waits for the end of a pipe waits no longer than the target lives.
-func TestCleanupCommandsInheritTheSame(t *testing.T) {
+// Cleanup commands inherit the same as the target, with three exceptions. Standard input is empty. SIGTTOU is ignored,
+// so that it does not suspend them. Other descriptors are closed, so that a reader of a pipe waits no longer than the
+// target lives.
+func TestInherit_cleanupCommands(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
 	p := start(t, "env", "--ignore-signal=HUP,QUIT,USR1,PIPE", "--block-signal=USR2", "sh", "-c", `
@@ -109,11 +110,11 @@ func TestCleanupCommandsInheritTheSame(t *testing.T) {
 	if fds := strings.Fields(p.file("target.fds")); !slices.Contains(fds, "7") {
 		t.Errorf("the target has the descriptors %q", fds)
 	}
-	p.wrote("hook.fds", "0\n1\n2\n3\n") // ls has opened the last
+	p.wrote("hook.fds", "0\n1\n2\n3\n") // ls has opened the last one
 }
 
-// A stop signal that our parent ignored is none, unless --stop-on names it.
-func TestAStopSignalThatOurParentIgnored(t *testing.T) {
+// A stop signal that graceful's parent ignored does not stop the run, unless --stop-on names it.
+func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
 	for _, named := range []bool{false, true} {
@@ -128,7 +129,7 @@ func TestAStopSignalThatOurParentIgnored(t *testing.T) {
 		if named {
 			stop, status = unix.SIGTERM, "137" // the target ignores it
 		}
-		// It is ignored until the target has been started, and it may be a moment until we know that.
+		// graceful ignores the signal until it has started the target, and it may notice the start late.
 		p.until("signal", func() bool {
 			p.signal(unix.SIGTERM)
 			return strings.Contains(p.text(), "received signal signal=TERM")
@@ -142,8 +143,8 @@ func TestAStopSignalThatOurParentIgnored(t *testing.T) {
 	}
 }
 
-// A signal is heard though our parent had blocked it, and the target, which it stays blocked in, is told.
-func TestSignalsThatOurParentBlockedAreHeard(t *testing.T) {
+// graceful receives signals that its parent blocked, and forwards them. They stay blocked in the target.
+func TestForward_signalsThatTheParentBlocked(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -162,22 +163,22 @@ func TestSignalsThatOurParentBlockedAreHeard(t *testing.T) {
 	}
 }
 
-func TestListenPIDNamesTheTarget(t *testing.T) {
+func TestInherit_listenPID(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, variable := range []string{"LISTEN_PID", "WATCHDOG_PID"} {
 		start(t, "sh", "-c", variable+`=$$ exec graceful run -- sh -c 'test $`+variable+` = $$ && exit 42'`).want("42")
-		// One that did not name us is nobody's business.
+		// A pid that is not graceful's is not changed.
 		start(t, "sh", "-c", variable+`=1 exec graceful run -- sh -c 'test $`+variable+` = 1 && exit 42'`).want("42")
 	}
-	// What cannot be started is still told apart on this way.
+	// The exit statuses for a target that cannot be started are the same in this case.
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- no-such-program`).want("127")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- ./no-such-program`).want("127")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run --on-exit 'echo >cleaned' -- /`).want("126")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- sh -c 'kill -9 $$'`).want("137")
 }
 
-func TestClosedStandardDescriptors(t *testing.T) {
+func TestRun_closedStandardDescriptors(t *testing.T) {
 	t.Parallel()
 	for _, closed := range []string{"<&-", ">&-", "2>&-", "<&- >&- 2>&-"} {
 		p := start(t, "sh", "-c", `exec graceful run -v --on-exit 'echo >>cleaned 1' -- sh -c 'echo out; echo err >&2
@@ -187,7 +188,7 @@ func TestClosedStandardDescriptors(t *testing.T) {
 	}
 }
 
-func TestA100KilobyteArgument(t *testing.T) {
+func TestRun_argumentOf100KB(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--", "sh", "-c", `printf %s "$1" | wc -c`, "sh", strings.Repeat("\xe9", 100_000))
 	p.want("0")
@@ -196,7 +197,7 @@ func TestA100KilobyteArgument(t *testing.T) {
 	}
 }
 
-// jail builds a root directory that holds graceful, a static busybox and what else is asked for.
+// jail builds a root directory with graceful, a static busybox and some links to busybox.
 func jail(t *testing.T, links ...string) string {
 	t.Helper()
 	need(t, "linux", "userns", "busybox", "chroot")
@@ -224,7 +225,7 @@ func inJail(root string, args ...string) []string {
 	return append([]string{"unshare", "--user", "--map-root-user", "--mount", "chroot", root}, args...)
 }
 
-func TestWithoutAShell(t *testing.T) {
+func TestRun_withoutAShell(t *testing.T) {
 	root := jail(t)
 	p := command(t, inJail(root, "/graceful", "run", "--on-exit", `["/busybox", "echo", "cleaned"]`, "--", "/busybox",
 		"sh", "-c", "exit 3")...)
@@ -237,17 +238,17 @@ func TestWithoutAShell(t *testing.T) {
 		p.start().want("125")
 		if text := p.text(); strings.Contains(text, "started\n") ||
 			!strings.Contains(text, `command "echo cleaned" needs /bin/sh`) {
-			t.Errorf("%s: want a refusal that says why:\n%s", flag, text)
+			t.Errorf("%s: want a refusal with a reason:\n%s", flag, text)
 		}
 	}
 }
 
-func TestWithoutProc(t *testing.T) {
+func TestContain_withoutProc(t *testing.T) {
 	root := jail(t, "bin/sh")
 	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil { // a shell's background jobs read it
 		t.Fatal(err)
 	}
-	// Said at the start, and the process group at least is emptied.
+	// graceful warns at the start, and ends the process group.
 	p := command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "sh", "-c",
 		"/busybox sleep 1000 & exit 3")...)
 	p.start().want("3")
@@ -255,13 +256,13 @@ func TestWithoutProc(t *testing.T) {
 		withoutLog(text) != "cleaned\n" {
 		t.Errorf("it wrote:\n%s", text)
 	}
-	// Asked for by name, what cannot be had is an error.
+	// A level of containment that was requested by name and is not available is an error.
 	p = command(t, inJail(root, "/graceful", "run", "--contain", "subreaper", "--", "/busybox", "echo", "started")...)
 	p.start().want("125")
 	if text := p.text(); strings.Contains(text, "started") || !strings.Contains(text, "/proc is missing") {
 		t.Errorf("it wrote:\n%s", text)
 	}
-	// As PID 1 all are found without it.
+	// As PID 1, graceful finds all processes without /proc.
 	need(t, "pidns")
 	p = command(t, append([]string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount",
 		"chroot", root},
@@ -273,30 +274,30 @@ func TestWithoutProc(t *testing.T) {
 	}
 }
 
-// The /proc of another PID namespace shows other people's processes under our numbers.
-func TestTheProcOfAnotherNamespaceIsNotBelieved(t *testing.T) {
+// The /proc of another PID namespace shows other processes under the pids of the run.
+func TestContain_procOfAnotherPIDNamespace(t *testing.T) {
 	need(t, "linux", "pidns")
 	p := start(t, "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--",
 		"sh", "-c", "graceful run -- true; exit $?")
 	p.want("0")
 	if !strings.Contains(p.text(), "shows another PID namespace") {
-		t.Errorf("no word about it:\n%s", p.text())
+		t.Errorf("it does not report the other namespace:\n%s", p.text())
 	}
 }
 
-func TestAReadOnlyFileSystem(t *testing.T) {
+func TestRun_onAReadOnlyFileSystem(t *testing.T) {
 	root := jail(t, "bin/sh")
 	script := `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec chroot "$0" \
 		/graceful run --on-exit 'echo cleaned' -- /busybox sh -c '! /busybox touch /x 2>/dev/null && exit 3'`
 	p := command(t, "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, root)
 	p.start().want("3")
-	if !strings.Contains(p.text(), "\ncleaned\n") { // our own warnings come when they come
+	if !strings.Contains(p.text(), "\ncleaned\n") { // graceful's warnings may come at any time
 		t.Errorf("it wrote:\n%s", p.text())
 	}
 }
 
-// Nothing that a reader of our messages does ends or hangs us.
-func TestReadersOfOurMessages(t *testing.T) {
+// No behaviour of the reader of graceful's messages can end or delay graceful.
+func TestLog_badReaders(t *testing.T) {
 	run := []string{"graceful", "run", "-v", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c", "exit 3"}
 	t.Run("has gone away", func(t *testing.T) {
 		t.Parallel()

@@ -19,21 +19,20 @@ import (
 	"time"
 )
 
-// guard are the flags with which a run has two processes.
+// guard holds the flags with which a run has two processes.
 var guard = []string{"--guard", "on"}
 
-// scenario is a run in which each cleanup command writes into the file log, and the target, before all else, the file
-// started.
+// scenario is a run. Each cleanup command writes to the file log. The target first creates the file started.
 type scenario struct {
 	flags  []string
 	target string
 	stop   bool   // by SIGTERM, once the target is ready
 	log    string // what the commands write
-	before string // what they may write as well when the target was not started: there was nothing to be stopped then
-	fewer  string // and when it has written nothing into the file printed: only then are registered commands sure to run
-	status string // when nothing happens to any of us
-	keeps  bool   // the target leaves a process behind that is kept, with its pid in the file kept
-	cgroup bool   // it is in one of its own, in which none is to be left
+	before string // what they may also write if the target was not started
+	fewer  string // what they may also write if the file printed is empty: registration was not confirmed
+	status string // if no process of graceful is killed
+	keeps  bool // the target leaves a process behind that is kept; the file kept has its pid
+	cgroup bool // it is in a cgroup of its own, in which no process may be left
 	parent string // the value of order.Parent
 }
 
@@ -55,26 +54,26 @@ var scenarios = map[string]scenario{
 		flags:  []string{"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started + "echo >ready; exec sleep 1000", stop: true, log: "2\n1\n", status: "143",
 	},
-	// In a terminal of its own, which another one holds too.
+	// With a terminal of its own, which another process has open, too.
 	"terminal": {
 		flags:  []string{"--pty", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started + "setsid sleep 1000 & echo shown; echo >ready; exec sleep 1000", stop: true, log: "2\n1\n",
 		status: "143",
 	},
-	// Nobody in the tree obeys, and one has left its session.
+	// All processes of the tree ignore SIGTERM, and one has left the session.
 	"grace": {
 		flags:  []string{"--grace", "50ms", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started + "trap '' TERM; setsid sh -c 'echo >ready; exec sleep 1000' & exec sleep 1000",
 		stop:   true, log: "2\n1\n", status: "137",
 	},
-	// The commands take their time: most of the run lies within one of them.
+	// The commands are slow: most of the run is within one of them.
 	"cleaning": {
 		flags: []string{"--on-exit", "echo 1 >>log; sleep 0.03; echo 1 ended >>log",
 			"--on-exit", "echo 2 >>log; sleep 0.03; echo 2 ended >>log", "--on-exit",
 			"echo 3 >>log; sleep 0.03; echo 3 ended >>log"},
 		target: started, log: "3\n3 ended\n2\n2 ended\n1\n1 ended\n", status: "0",
 	},
-	// The same of what comes before the signal.
+	// The on-stop commands are slow, before the stop signal.
 	"stopping": {
 		flags: []string{"--on-stop", "echo s1 >>log; sleep 0.03; echo s1 ended >>log", "--on-stop", "echo s2 >>log",
 			"--drain", "30ms",
@@ -82,7 +81,7 @@ var scenarios = map[string]scenario{
 		target: started + "echo >ready; exec sleep 1000", stop: true, log: "s1\ns1 ended\ns2\n1\n", before: "1\n",
 		status: "143",
 	},
-	// While the commands run there are others, who are none of our business, and whom nobody waits for.
+	// While the commands run, there are kept survivors. graceful does not wait for them.
 	"keeping": {
 		flags: []string{"--survivors", "keep", "--on-exit",
 			"echo 1 >>log; setsid sleep 1000 & sleep 0.03; echo 1 ended >>log",
@@ -97,7 +96,7 @@ var scenarios = map[string]scenario{
 	},
 }
 
-// run carries out an order on a scenario, and says what of the promise was not kept.
+// run carries out an order on a scenario. The error lists all broken promises.
 func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	t.Helper()
 	dir, err := os.MkdirTemp(binDir, "run-")
@@ -105,7 +104,7 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 		return outcome{}, err
 	}
 	defer os.RemoveAll(dir)
-	// Containment by name: auto takes a lesser one, with a warning, where something fails.
+	// Name the level of containment: with auto, graceful would choose a lesser level and warn if a call fails.
 	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guard, s.flags,
 		[]string{"--", "sh", "-c", s.target})
 	o.Guarded, o.Parent = !slices.Contains(s.flags, "off"), s.parent
@@ -128,7 +127,7 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	return got, nil
 }
 
-// clearCgroup removes a cgroup with all that is in it and below it. It gives up after patience.
+// clearCgroup removes a cgroup, with all processes and cgroups in it. It gives up after patience.
 func clearCgroup(dir string) {
 	for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
 		_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0o644)
@@ -153,7 +152,7 @@ func (d runDir) glob(pattern string) []string {
 	return found
 }
 
-// wrong says all that is wrong after a run.
+// wrong lists all broken promises after a run.
 func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if below := cgroupsBelow(o.Cgroup); o.Cgroup != "" && len(below) > 0 {
 		wrong = append(wrong, fmt.Sprintf("left: %q", below))
@@ -164,7 +163,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if why := s.wronglyLeft(got.Left, strings.TrimSpace(dir.file("kept"))); why != "" {
 		wrong = append(wrong, why)
 	}
-	// A target may be there without having written yet.
+	// A target may exist before it has written the file.
 	started := dir.file("started") != "" || got.Born > 0 && o.OfGuard == o.Guarded
 	unprinted := s.fewer != "" && dir.file("printed") == ""
 	if log := dir.file("log"); log != s.log && (started || log != "" && log != s.before) &&
@@ -179,7 +178,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	}
 	if shown := strings.Contains(dir.file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") &&
 		dir.file("ready") != "" &&
-		!shown && (o.OfGuard || got.Where == "") { // a graceful that is killed may have had it
+		!shown && (o.OfGuard || got.Where == "") { // a killed graceful may have read the output
 		wrong = append(wrong, "the target's output is lost")
 	}
 	if why := s.wrongStatus(o, got, started); why != "" {
@@ -188,7 +187,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	return wrong
 }
 
-// wrongReport says whether a draft of the report is left, and whether the report is damaged.
+// wrongReport reports a remaining draft of the report, and a damaged report.
 func (d runDir) wrongReport() (wrong []string) {
 	if drafts := d.glob(".graceful-*"); len(drafts) > 0 {
 		wrong = append(wrong, fmt.Sprintf("left: %q", drafts))
@@ -199,8 +198,8 @@ func (d runDir) wrongReport() (wrong []string) {
 	return wrong
 }
 
-// wronglyLeft says who is left and should not be, and the other way round. Who is to be kept may be killed with the
-// target's group before it has left that; then there is no pid, or it has just done so.
+// wronglyLeft reports processes that should not be left, and a process that should have been kept. That one may be
+// killed with the target's group before it has left the group. Then kept is empty, or the process has just written it.
 func (s scenario) wronglyLeft(left []string, kept string) string {
 	alone := func(who string) bool {
 		return kept == "" || strings.HasPrefix(who, kept+" (sleep)") && !strings.Contains(who, "came to us")
@@ -209,21 +208,21 @@ func (s scenario) wronglyLeft(left []string, kept string) string {
 	case !s.keeps && len(left) > 0, len(left) > 1, len(left) == 1 && !alone(left[0]):
 		return fmt.Sprintf("left: %q; to be kept: %q", left, kept)
 	case kept != "" && len(left) == 0:
-		return "nobody is left, and process " + kept + " was to be kept"
+		return "no process is left, but process " + kept + " should be kept"
 	}
 	return ""
 }
 
-// firstLines shortens what a crash writes.
+// firstLines returns the first lines of a crash.
 func firstLines(text string) string {
 	lines := slices.Collect(strings.Lines(text))
 	return strings.Join(lines[:min(len(lines), 12)], "")
 }
 
-// crashed tells the status of a Go program whose runtime could not go on, or could not even begin to say why.
+// crashed reports whether a status is that of a Go program whose runtime failed, also before it could print a reason.
 func crashed(status string) bool { return status == "2" || status == "SEGV" }
 
-// wrongStatus says what is wrong with a run's exit status.
+// wrongStatus returns what is wrong with the exit status of a run.
 func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	switch {
 	case got.Where == "" || s.parent != "" && started:
@@ -235,12 +234,12 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 			return "though the target was not started"
 		}
 	case o.Call == "" && !o.OfGuard:
-		exiting := slices.Contains(got.Before, "beginning of exit_group") // and has its status
+		exiting := slices.Contains(got.Before, "beginning of exit_group") // it has its exit status already
 		if got.Status != "KILL" && !(exiting && got.Status == s.status) {
 			return "though it was killed"
 		}
 	case o.Call == "":
-		if got.Status != s.status { // it goes on without its guard
+		if got.Status != s.status { // it continues without its guard
 			return "want " + s.status
 		}
 	case !started:
@@ -253,10 +252,10 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	return ""
 }
 
-// processName names the two by whether it is the guard.
+// processName names a process of graceful by whether it is the guard.
 var processName = map[bool]string{false: "graceful", true: "guard"}
 
-// stride is how far apart the points are that are tried.
+// stride returns the distance between two points that are tested.
 func stride(t *testing.T, variable string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(variable)
@@ -270,18 +269,18 @@ func stride(t *testing.T, variable string, otherwise int) int {
 	return n
 }
 
-// everyCall has the stops at calls that concern a process alone counted as well.
+// everyCall also counts stops at system calls that affect only the process itself.
 var everyCall = os.Getenv("GRACEFUL_TEST_KILL_EVERYWHERE") != ""
 
-// atOnce is how many runs there are at a time: most of each is waiting.
+// atOnce bounds the number of concurrent runs. Most runs are waiting most of the time.
 var atOnce = make(chan bool, 2*runtime.NumCPU())
 
-// Nothing is lost, nothing is left and nothing is done twice, whichever of our processes SIGKILL ends, and whenever.
-func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T) {
+// SIGKILL ends one process of graceful at any system call. No command is lost or run twice, and no process is left.
+func TestEverySystemCall_killed(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 20)
 	first := 1 + rand.IntN(step)
-	t.Logf("every %dth from the %dth on", step, first)
+	t.Logf("testing every %dth stop from the %dth on", step, first)
 	var sum struct {
 		sync.Mutex
 		points, runs int
@@ -291,7 +290,7 @@ func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T
 			for _, ofGuard := range []bool{false, true} {
 				t.Run(processName[ofGuard]+" "+name, func(t *testing.T) {
 					if scenarios[name].cgroup {
-						ownCgroup(t) // or it cannot be done here
+						ownCgroup(t) // skips the test if no cgroup can be created
 					}
 					t.Parallel()
 					points, runs := killEverywhere(t, scenarios[name], ofGuard, first, step)
@@ -307,8 +306,8 @@ func TestNothingIsLostWhicheverProcessIsKilledAtWhicheverSystemCall(t *testing.T
 	t.Logf("in all: %d points, killed at %d", sum.points, sum.runs)
 }
 
-// killEverywhere kills one of the two at each step-th stop, until a run is over before it comes to that; since no two
-// runs are the same, three of them.
+// killEverywhere kills one process of graceful at each step-th stop. It ends when three runs in a row have fewer stops,
+// since no two runs are the same.
 func killEverywhere(t *testing.T, s scenario, ofGuard bool, first, step int) (points, runs int) {
 	var (
 		mu       sync.Mutex
@@ -347,9 +346,9 @@ func killEverywhere(t *testing.T, s scenario, ofGuard bool, first, step int) (po
 	return points, runs
 }
 
-// The report of a run whose graceful is killed when the run is done, and before the report is: a new one writes it, and
-// what the other has begun is gone.
-func TestAReportThatWasNotFinished(t *testing.T) {
+// graceful is killed after the run has ended, while it writes the report. A new graceful writes the report, and removes
+// the draft.
+func TestReport_gracefulKilledWhileWriting(t *testing.T) {
 	all := newReports(t)
 	need(t, "norace")
 	for call, at := range map[string]int{"fsync": 1, "renameat": 2} { // the first renameat is for the lock of the socket
@@ -372,7 +371,7 @@ func TestAReportThatWasNotFinished(t *testing.T) {
 			log, _ := os.ReadFile(filepath.Join(dir, "log"))
 			if got.Where != call || got.Status != "KILL" || string(log) != "\n" || !r.TakenOver || r.Writer == r.PID ||
 				r.Reason != "exited" || r.ExitStatus != 7 {
-				t.Errorf("%+v; the report tells %+v", got, r)
+				t.Errorf("%+v; the report is %+v", got, r)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(left) > 0 {
 				t.Errorf("left: %q", left)

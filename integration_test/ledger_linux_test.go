@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rewrite changes a record in a ledger's line, and its checksum with it.
+// rewrite changes a record in a line of a ledger, and updates the checksum.
 func rewrite(t *testing.T, line string, change func(record, begin map[string]any)) string {
 	t.Helper()
 	var l struct{ Record map[string]any }
@@ -31,8 +31,8 @@ func rewrite(t *testing.T, line string, change func(record, begin map[string]any
 	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
 }
 
-// rebooted makes the first record of a run one from before a restart of this machine. If the machine has no id, the
-// record becomes that of an earlier version, which has none either.
+// rebooted changes the first record of a run as if this machine had rebooted since. If the machine has no id, the
+// record becomes that of an earlier version, which has no id either.
 func rebooted(begin map[string]any) {
 	begin["boot"] = "another"
 	if begin["machine"] == "" {
@@ -40,7 +40,7 @@ func rebooted(begin map[string]any) {
 	}
 }
 
-// stateDir makes a state directory with one ledger in it.
+// stateDir creates a state directory with one ledger.
 func stateDir(t *testing.T, text string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -53,8 +53,8 @@ func stateDir(t *testing.T, text string) (dir string) {
 	return dir
 }
 
-// After a restart of the machine only the ledger is left, and its last record may be torn at any byte.
-func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
+// After a reboot only the ledger is left. Its last record may be cut short at any byte.
+func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p, lines := killedIn(t, "command", "cleaning", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log",
@@ -83,7 +83,7 @@ func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
 				if claimed {
 					log, status = "2\n1\n", "1"
 				}
-				if !claimed { // it would run for long
+				if !claimed { // the last command would run for 1000 s
 					first = strings.Replace(first, "exec sleep 1000", "true", 1)
 					text = rewrite(t, first, func(_, begin map[string]any) {}) + text[len(first)+len("exec sleep 1000")-len("true"):]
 				}
@@ -91,13 +91,13 @@ func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
 				said := recoverIn(t, dir, status)
 				if got, _ := os.ReadFile(filepath.Join(work, "log")); string(got) != log ||
 					claimed != strings.Contains(said, "interrupted") {
-					t.Fatalf("cut at byte %d: the commands wrote %q, want %q; recover said:\n%s", cut, got, log, said)
+					t.Fatalf("cut at byte %d: the commands wrote %q, want %q; recover wrote:\n%s", cut, got, log, said)
 				}
 				if said := recoverIn(t, dir, "0"); said != "" {
-					t.Fatalf("a second recover said:\n%s", said)
+					t.Fatalf("a second recover wrote:\n%s", said)
 				}
 				if got, _ := os.ReadFile(filepath.Join(work, "log")); string(got) != log {
-					t.Fatalf("a second recover ran something: %q", got)
+					t.Fatalf("a second recover ran commands: %q", got)
 				}
 			}
 		})
@@ -107,10 +107,10 @@ func TestALedgerThatIsTornAtAnyByteOfAnyRecord(t *testing.T) {
 // spoiled is a way to spoil a state directory.
 type spoiled struct {
 	spoil func(t *testing.T, dir string)
-	want  string // what recover and run write then
+	want  string // the error of recover and run
 }
 
-// ledgerIn is the ledger of stateDir.
+// ledgerIn returns the path of the ledger of stateDir.
 func ledgerIn(dir string) string { return filepath.Join(dir, "x.ledger") }
 
 func must(t testing.TB, err error) {
@@ -161,8 +161,7 @@ var spoiledFiles = map[string]spoiled{
 		"1073741824 bytes"},
 }
 
-// spoiledRecords returns ways to change the text of the ledger. lines are its records, and good is its whole text
-// before.
+// spoiledRecords returns ways to change the text of the ledger. lines are its records, and good is its original text.
 func spoiledRecords(lines []string, good string) map[string]spoiled {
 	return map[string]spoiled{
 		"an unknown version": {func(t *testing.T, dir string) {
@@ -178,8 +177,8 @@ func spoiledRecords(lines []string, good string) map[string]spoiled {
 	}
 }
 
-// Nothing is run from a state directory or a ledger that is not this user's alone, or not whole.
-func TestHostileStateDirectories(t *testing.T) {
+// recover and run refuse a state directory or a ledger that other users can change, or that is damaged.
+func TestStateDir_refused(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>ran", "--", "sh", "-c",
@@ -198,12 +197,12 @@ func TestHostileStateDirectories(t *testing.T) {
 			status := r.wait()
 			if text := r.text(); status != "1" && status != "125" || !strings.Contains(text, c.want) ||
 				strings.Count(text, "\n") != 1 {
-				t.Errorf("recover ended with %s, and said:\n%s", status, text)
+				t.Errorf("recover ended with %s, and wrote:\n%s", status, text)
 			}
 			n := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "touch", filepath.Join(p.dir, "started"))
 			n.want("125")
 			if text := n.text(); !strings.Contains(text, c.want) {
-				t.Errorf("run said:\n%s", text)
+				t.Errorf("run wrote:\n%s", text)
 			}
 			p.wrote("ran", "")
 			p.wrote("started", "")
