@@ -31,8 +31,8 @@ type scenario struct {
 	before string // what they may also write if the target was not started
 	fewer  string // what they may also write if the file printed is empty: registration was not confirmed
 	status string // if no process of graceful is killed
-	keeps  bool // the target leaves a process behind that is kept; the file kept has its pid
-	cgroup bool // it is in a cgroup of its own, in which no process may be left
+	keeps  bool   // the target leaves a process behind that is kept; the file kept has its pid
+	cgroup bool   // it is in a cgroup of its own, in which no process may be left
 	parent string // the value of order.Parent
 }
 

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A target that may not be signalled is given up at the deadline, and at the time limit.
-func TestATargetThatMayNotBeSignalled(t *testing.T) {
+// graceful gives up on a target that it may not signal, at the deadline and at the time limit.
+func TestTarget_mayNotBeSignalled(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -43,14 +43,14 @@ func TestATargetThatMayNotBeSignalled(t *testing.T) {
 				p.wrote("cleaned", "1\n")
 				want := fmt.Sprintf("graceful: giving up on the target pid=%d user=54328: .* lacks CAP_KILL", target)
 				if !regexp.MustCompile("(?m)^"+want).MatchString(p.text()) || !alive(target) {
-					t.Errorf("the target lives: %t; it wrote:\n%s", alive(target), p.text())
+					t.Errorf("target alive: %t; it wrote:\n%s", alive(target), p.text())
 				}
 			})
 		}
 	}
 }
 
-// doctor says that the right is missing.
+// doctor reports that the right to signal other users' processes is missing.
 func TestDoctor_withoutTheRightToSignalOthers(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -63,8 +63,8 @@ func TestDoctor_withoutTheRightToSignalOthers(t *testing.T) {
 	}
 }
 
-// The time limit bounds the waiting for survivors, too.
-func TestATimeLimitBoundsTheWaitingForSurvivors(t *testing.T) {
+// --timeout also limits the time that graceful waits for survivors.
+func TestTimeout_waitingForSurvivors(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -82,8 +82,8 @@ func TestATimeLimitBoundsTheWaitingForSurvivors(t *testing.T) {
 	}
 }
 
-// Survivors that are kept live on, also when the target had to be killed: only its process group is.
-func TestKeptSurvivorsOutliveAKilledTarget(t *testing.T) {
+// With --survivors keep, survivors live on even if the target had to be killed. Only its process group is killed.
+func TestSurvivors_keptAfterTheTargetIsKilled(t *testing.T) {
 	need(t, "root", "setsid")
 	t.Parallel()
 	tree := leaveBehind("") + "trap '' TERM; echo $$ >target; while :; do sleep 0.01; done"
@@ -128,8 +128,8 @@ func TestKeptSurvivorsOutliveAKilledTarget(t *testing.T) {
 	}
 }
 
-// A deadline is for stops. It does not shorten the cleanup of a target that ended by itself.
-func TestADeadlineIsForStops(t *testing.T) {
+// --deadline limits stops. It does not shorten the cleanup of a target that ended by itself.
+func TestDeadline_onlyForStops(t *testing.T) {
 	t.Parallel()
 	for guard, wait := range map[string]string{"on": "1.7", "off": "1.7"} { // of 2s, a quarter would be for SIGKILL
 		p := start(t, "graceful", "run", "--guard", guard, "--deadline", "4s", "--on-exit-timeout", "2s",
@@ -149,8 +149,8 @@ func TestADeadlineIsForStops(t *testing.T) {
 	}
 }
 
-// A kill names the processes, at most five, at the default level of the log.
-func TestAKillNamesTheProcesses(t *testing.T) {
+// The message about SIGKILL names up to five processes, at the default log level.
+func TestLog_killNamesTheProcesses(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -173,8 +173,8 @@ func TestAKillNamesTheProcesses(t *testing.T) {
 	}
 }
 
-// A stop that lasts longer than 3s says once what it waits for.
-func TestALongStopSaysWhatItWaitsFor(t *testing.T) {
+// A stop that takes longer than 3s logs once what it is waiting for.
+func TestLog_longStop(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for name, c := range map[string]struct{ flags, want string }{
@@ -202,8 +202,8 @@ func TestALongStopSaysWhatItWaitsFor(t *testing.T) {
 	}
 }
 
-// Suspending graceful suspends it only together with the target.
-func TestGracefulIsSuspendedOnlyWithTheTarget(t *testing.T) {
+// A SIGTSTP to graceful suspends it only if the target is suspended, too.
+func TestSuspend_onlyWithTheTarget(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	const stays = "sleep 1000 & while :; do wait; done"
@@ -211,10 +211,10 @@ func TestGracefulIsSuspendedOnlyWithTheTarget(t *testing.T) {
 		target    []string
 		suspended bool
 	}{
-		"it is suspended": {[]string{"sh", "-c", "echo $$ >up; exec sleep 1000"}, true},
-		"it ignores it":   {[]string{"helper", "ignore", "TSTP", "--", "up"}, false},
-		"it catches it":   {[]string{"sh", "-c", "trap 'echo >>caught' TSTP; echo $$ >up; " + stays}, false},
-		"it takes some time": {[]string{"sh", "-c", "trap 'sleep 0.5; kill -STOP $$' TSTP; echo $$ >up; " + stays},
+		"target is suspended":    {[]string{"sh", "-c", "echo $$ >up; exec sleep 1000"}, true},
+		"target ignores SIGTSTP": {[]string{"helper", "ignore", "TSTP", "--", "up"}, false},
+		"target catches SIGTSTP": {[]string{"sh", "-c", "trap 'echo >>caught' TSTP; echo $$ >up; " + stays}, false},
+		"target takes some time": {[]string{"sh", "-c", "trap 'sleep 0.5; kill -STOP $$' TSTP; echo $$ >up; " + stays},
 			true},
 	} {
 		for _, guard := range []string{"on", "off"} {
@@ -247,15 +247,15 @@ func procState(pid int) string {
 	return rest[:min(len(rest), 1)]
 }
 
-// As PID 1, graceful asks the other processes of the namespace to end, too.
-func TestPID1AsksTheRestOfTheContainer(t *testing.T) {
+// As PID 1, graceful also asks the other processes of the namespace to end.
+func TestPID1_stopsOtherProcesses(t *testing.T) {
 	need(t, "root", "pidns", "nsenter")
 	t.Parallel()
 	for _, guard := range []string{"auto", "on"} {
 		for _, contain := range []string{"auto", "cgroup"} {
 			t.Run(guard+" "+contain, func(t *testing.T) {
 				t.Parallel()
-				// The helper has its grace, and ends when the process from outside has been asked.
+				// The helper gets SIGTERM, and ends after the process from outside has got SIGTERM, too.
 				note := `for s in HUP TERM; do trap "echo $s >>$0; got=$s" $s; done; echo $$ >$0.up; ` +
 					`until [ "$got" = TERM ] && grep -q TERM outsider; do sleep 0.01; done`
 				p := command(t, append([]string{"unshare"}, pidNamespace("sh", "-c", `sh -c "$note" helper & exec "$@"`,
@@ -281,7 +281,7 @@ func TestPID1AsksTheRestOfTheContainer(t *testing.T) {
 	}
 }
 
-// --quiet leaves errors of graceful itself, and nothing else, on standard error.
+// With --quiet, only errors of graceful itself go to standard error.
 func TestQuiet(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--quiet", "--grace", "100ms", "--on-exit", "false", "--timeout", "200ms", "--",
@@ -299,8 +299,9 @@ func TestQuiet(t *testing.T) {
 	p.want("125")
 }
 
-// As timeout(1): 124, but 137 if it took SIGKILL, and --preserve-status.
-func TestTheStatusAtATimeLimit(t *testing.T) {
+// At the time limit the exit status is 124, or 137 if SIGKILL was needed, as for timeout(1). --preserve-status keeps
+// the target's status.
+func TestTimeout_exitStatus(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		flags  []string

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A tree that uses up every process that it and we may have: we live, keep the status, clear the tree, and run the
-// cleanup commands.
-func TestATreeThatUsesUpAllProcesses(t *testing.T) {
+// The tree uses up all processes that it and graceful may have. graceful keeps the exit status, ends the tree, and runs
+// the cleanup commands.
+func TestTree_usesUpAllProcesses(t *testing.T) {
 	check := func(t *testing.T, p *proc) {
 		t.Helper()
 		if n, _ := strconv.Atoi(strings.TrimSpace(p.file("forked"))); n < 10 {
@@ -38,7 +38,7 @@ func TestATreeThatUsesUpAllProcesses(t *testing.T) {
 			`["/bin/echo", "cleaned", "2"]`, "--",
 			"helper", "exhaust", "forked"}
 		t.Run("RLIMIT_NPROC, "+pty, func(t *testing.T) {
-			need(t, "root", "setpriv", "prlimit") // root itself is not limited
+			need(t, "root", "setpriv", "prlimit") // root has no limit
 			t.Parallel()
 			p := inNamespace(t, true, append([]string{"prlimit", "--nproc=64", "setpriv", "--reuid=" + uid, "--clear-groups"},
 				run...)...)
@@ -55,7 +55,7 @@ func TestATreeThatUsesUpAllProcesses(t *testing.T) {
 			if err := os.WriteFile(limit, []byte("64"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			// 0 is the writer itself, whose number is another one in there.
+			// 0 is the writer itself, whose pid differs in the namespace.
 			p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`,
 				filepath.Dir(limit)}, run...)...)
 			p.start()
@@ -64,7 +64,8 @@ func TestATreeThatUsesUpAllProcesses(t *testing.T) {
 	}
 }
 
-// cgroupWith makes a cgroup with a controller, v2 or v1, and returns the first of those files that it has.
+// cgroupWith creates a cgroup (v2 or v1) with a controller. It returns the path of the first limit file that exists in
+// it.
 func cgroupWith(t *testing.T, controller string, limits ...string) string {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -85,7 +86,7 @@ func cgroupWith(t *testing.T, controller string, limits ...string) string {
 		if err != nil {
 			continue
 		}
-		t.Cleanup(func() { // those whom a failed test has killed may take a moment to leave it
+		t.Cleanup(func() { // processes that a failed test has killed may take a moment to leave it
 			for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
 				time.Sleep(2 * time.Millisecond)
 			}
@@ -100,9 +101,9 @@ func cgroupWith(t *testing.T, controller string, limits ...string) string {
 	return ""
 }
 
-// A limit on the size of files that comes to hold for us while we run: neither the ledger nor our messages can be
-// written, the kernel sends SIGXFSZ to whoever tries, and that is not for the target.
-func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
+// A limit on file sizes is lowered while graceful runs. graceful can then write neither the ledger nor messages. The
+// kernel sends SIGXFSZ to the writing process, and graceful does not forward it.
+func TestRun_fileSizeLimitLowered(t *testing.T) {
 	need(t, "linux", "prlimit")
 	for name, flags := range map[string][]string{"in a file": {"--state-dir", "state"}, "in memory": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +119,7 @@ func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
 			p.signal(unix.SIGTERM)
 			p.want("137")
 			if got := counts(p, "seen"); got[unix.SIGTERM] != 1 || got[unix.SIGXFSZ] != 0 {
-				t.Errorf("the target got %v", got)
+				t.Errorf("the target got the signals %v", got)
 			}
 			p.wrote("cleaned", "1\n")
 			if text := p.text(); len(text) != 100 || !strings.HasPrefix(text, "graceful: writing the ledger: appending to ") {
@@ -128,9 +129,9 @@ func TestAFileSizeLimitThatIsLoweredWhileWeRun(t *testing.T) {
 	}
 }
 
-// A terminal in whose background we run, and which stops whoever writes to it from there: our messages, the
-// cleanup commands' output and the report come through, nobody hangs, also when another of ours goes on.
-func TestABackgroundTerminalWithTostop(t *testing.T) {
+// graceful runs in the background of a terminal with TOSTOP, which suspends processes that write to it. The messages,
+// the output of cleanup commands, and the report all arrive, even after the guard was killed.
+func TestTerminal_backgroundWithTostop(t *testing.T) {
 	need(t, "stty")
 	for name, killed := range map[string]bool{"none killed": false, "guard killed": true} {
 		t.Run(name, func(t *testing.T) {
@@ -157,9 +158,9 @@ func backgroundTerminal(t *testing.T, killed bool) {
 	p.start()
 	slave.Close()
 	shown := make(chan bool)
-	go func() { // nobody shall wait for a reader
+	go func() { // no process must wait for a reader
 		defer close(shown)
-		_, _ = io.Copy(p.output, master) // ends when the last one has closed the terminal
+		_, _ = io.Copy(p.output, master) // it ends when the last process has closed the terminal
 	}()
 	p.until("message while the target runs", func() bool { return strings.Contains(p.text(), "running was=starting") })
 	if killed {
@@ -170,7 +171,7 @@ func backgroundTerminal(t *testing.T, killed bool) {
 	}
 	p.want("0")
 	<-shown
-	p.wrote("bare", "150\n") // stopped by SIGTTOU: this terminal does what it is meant to
+	p.wrote("bare", "150\n") // suspended by SIGTTOU: TOSTOP works in this terminal
 	p.wrote("status", "3\n")
 	p.wrote("cleaned", "1\n")
 	if got := p.text(); !strings.Contains(got, "done was=cleaning") || !strings.Contains(got, "written to the terminal") ||

@@ -16,14 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A service and those who use it. Which of its instances is to be asked stands in the file backends, in the working
-// directory of all of them: a load balancer with nothing in it that could hide a loss.
+// A service and its clients. The file backends lists the instances to ask, in the working directory of all of them. It
+// replaces a load balancer, and cannot hide a lost request.
 //
-//	serve NAME        answers requests on the socket NAME; SIGTERM ends it at once, whatever it is doing. NAME.pid is
-//	                  there when it listens. It holds a request for "hold" until there is a file go-on; NAME.holds is
-//	                  there meanwhile
-//	load              asks all the time, and has the number of answers so far in the file answered. At SIGTERM it
-//	                  says how many requests it has sent, and by whom they were answered, and ends with 1 if not all were
+// \tserve NAME        answers requests on the socket NAME; SIGTERM ends it at once. It creates NAME.pid when it
+// \t                  listens. It holds a request for "hold" until the file go-on exists; NAME.holds exists meanwhile
+// \tload              sends requests continuously, and writes the number of answers to the file answered. At SIGTERM
+// \t                  it prints the numbers of requests and answers, and ends with 1 if an answer is missing
 func init() { roles["serve"], roles["load"] = serve, load }
 
 const answerSize = 100_000 // bytes
@@ -64,7 +63,7 @@ func isThere(path string) bool {
 	return err == nil
 }
 
-// ask has a request answered.
+// ask sends a request and reads the answer.
 func ask(path, request string) error {
 	c, err := net.Dial("unix", path)
 	if err != nil {
@@ -124,7 +123,7 @@ func load([]string) int {
 	return 0
 }
 
-// instance starts an instance of the service in a directory and waits until it listens.
+// instance starts an instance of the service in a directory, and waits until it listens.
 func instance(t *testing.T, dir, name string, wrapper ...string) *proc {
 	t.Helper()
 	p := command(t, append(wrapper, "helper", "serve", name)...)
@@ -133,11 +132,11 @@ func instance(t *testing.T, dir, name string, wrapper ...string) *proc {
 	return p
 }
 
-// balanced is a directory with two instances a and b, of which a is wrapped as said; leave is the command that takes a
-// out.
+// balanced starts two instances a and b in a new directory. The wrapper is for a. The command leave removes a from
+// backends.
 func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 	t.Helper()
-	dir, err := os.MkdirTemp(binDir, "load-") // with a path that is not too long for a socket
+	dir, err := os.MkdirTemp(binDir, "load-") // the path must be short enough for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,9 +152,9 @@ func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 
 const leave = "mv without backends"
 
-// A service that ends at once when it is told to, under a load that never ends, is taken out of it, has the time that
-// its last callers need, and only then is told. Without that, callers go on asking it when it is gone.
-func TestAServiceThatIsTakenOutAndDrainedLosesNoRequest(t *testing.T) {
+// A service under continuous load ends at once on SIGTERM. An on-stop command first removes it from the backends, and
+// --drain gives its last clients time. So no request is lost. Without both, requests are lost.
+func TestDrain_losesNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
@@ -189,15 +188,15 @@ func TestAServiceThatIsTakenOutAndDrainedLosesNoRequest(t *testing.T) {
 			l.signal(unix.SIGTERM)
 			l.want(c.status)
 			if text := l.text(); !strings.Contains(text, "answers by a\n") || !strings.Contains(text, "answers by b\n") {
-				t.Errorf("not both were asked:\n%s", text)
+				t.Errorf("an instance got no request:\n%s", text)
 			}
 			t.Log(lastLine(l.text()))
 		})
 	}
 }
 
-// While it drains, a service finishes what it has, and serves who has not heard yet that it is leaving.
-func TestARequestThatIsUnderWayWhenTheStopBeginsIsAnswered(t *testing.T) {
+// During the drain, a service answers the request that it has, and clients that do not yet know that it leaves.
+func TestDrain_answersPendingRequests(t *testing.T) {
 	t.Parallel()
 	for _, drain := range []bool{true, false} {
 		t.Run(fmt.Sprintf("drain %t", drain), func(t *testing.T) {
@@ -214,22 +213,22 @@ func TestARequestThatIsUnderWayWhenTheStopBeginsIsAnswered(t *testing.T) {
 			if !drain {
 				a.want("143")
 				if err := <-result; err == nil {
-					t.Error("the request was answered by nobody")
+					t.Error("the request was answered without a drain")
 				}
 				return
 			}
 			a.until("departure", func() bool { return a.file("backends") == "b\n" })
 			if err := ask(filepath.Join(dir, "a"), "give"); err != nil {
-				t.Errorf("a late request: %v", err)
+				t.Errorf("a late request failed: %v", err)
 			}
 			if err := os.WriteFile(filepath.Join(dir, "go-on"), nil, 0o644); err != nil {
 				t.Fatal(err)
 			}
 			if err := <-result; err != nil {
-				t.Errorf("the request that was under way: %v", err)
+				t.Errorf("the pending request failed: %v", err)
 			}
-			time.Sleep(250 * time.Millisecond) // before, it belongs to the same stop
-			a.signal(unix.SIGTERM)             // enough
+			time.Sleep(250 * time.Millisecond) // an earlier signal would belong to the same stop
+			a.signal(unix.SIGTERM)             // ends the drain
 			a.want("143")
 		})
 	}

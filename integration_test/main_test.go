@@ -1,7 +1,7 @@
 // Package integration_test runs the real binary on real processes.
 //
-// The scripts in testdata/script show one behaviour each and say at the top which. What a script cannot say
-// (hundreds of runs, strace, another user) is a Go test.
+// The scripts in testdata/script show one behaviour each, named at the top. Tests that a script cannot express
+// (hundreds of runs, strace, another user) are Go tests.
 package integration_test
 
 import (
@@ -16,27 +16,26 @@ import (
 	"strings"
 	"testing"
 
-	// For the test cache: when the program changes, these tests are to run again.
+	// For the test cache: when the program changes, these tests must run again.
 	_ "graceful/cmd"
 
 	"golang.org/x/sys/unix"
 )
 
-// binDir holds the graceful under test and the helper; it stands first in PATH.
+// binDir contains the graceful under test and the helper. It is the first directory in PATH.
 var binDir string
 
-// plain is graceful as users get it, for where the one under test cannot go: with the race detector it is not
-// static, and with coverage it wants to write a file.
+// plain is graceful as released, for tests in which the one under test does not work. With the race detector that one
+// is not static, and with coverage it writes a file.
 var plain string
 
-// coverage is where the graceful under test writes what was covered of it, or empty. (GOCOVERDIR itself is go
-// test's own.)
+// coverage is the directory for the coverage data of graceful, or empty. (go test uses GOCOVERDIR itself.)
 var coverage = os.Getenv("GRACEFUL_TEST_COVERAGE")
 
-// noSkip: a test that cannot run here is a failure (CI installs what is needed).
+// noSkip makes a test that cannot run here fail. (CI installs all requirements.)
 var noSkip = os.Getenv("GRACEFUL_TEST_NO_SKIP") != ""
 
-// raceBuild: the binary has the race detector in it, and so the C library and its threads.
+// raceBuild means that the binary has the race detector, and so the C library and its threads.
 var raceBuild = os.Getenv("GRACEFUL_TEST_RACE") != ""
 
 func TestMain(m *testing.M) {
@@ -47,11 +46,11 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
-	for _, name := range []string{"GITHUB_ACTIONS", "GITLAB_CI"} { // annotations: they are the subject of one test
+	for _, name := range []string{"GITHUB_ACTIONS", "GITLAB_CI"} { // without annotations, which have their own test
 		os.Unsetenv(name)
 	}
-	unix.Umask(0o022)                // a state directory below one that the group may write to gets a warning
-	if signal.Ignored(unix.SIGHUP) { // nohup(1): all that we start would ignore it as well
+	unix.Umask(0o022)                // otherwise graceful warns of parents of state directories
+	if signal.Ignored(unix.SIGHUP) { // nohup(1): all started processes would ignore it, too
 		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	}
 	dir, err := os.MkdirTemp("", "graceful-test-")
@@ -69,7 +68,7 @@ func testMain(m *testing.M) int {
 	if raceBuild || coverage != "" {
 		var flags []string
 		if raceBuild {
-			os.Setenv("GORACE", "atexit_sleep_ms=0") // else each run ends with a second of sleep
+			os.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each run ends with a second of sleep
 			flags = append(flags, "-race")
 		}
 		if coverage != "" {
@@ -88,7 +87,7 @@ func testMain(m *testing.M) int {
 	if err != nil {
 		return failed(err)
 	}
-	// A copy, because some tests look at it from where the original cannot be reached.
+	// A copy, since some tests cannot reach the original.
 	if err := copyFile(self, filepath.Join(binDir, "helper")); err != nil {
 		return failed(err)
 	}
@@ -99,18 +98,18 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// searchable lists the directories in a PATH that we may search. With one that we may not, a program that is not found
-// is a program that may not be executed (126 and not 127), to the shells too.
+// searchable removes from a PATH the directories that this user may not search. With such a directory, shells report a
+// missing program as not executable (126 instead of 127).
 func searchable(path string) []string {
 	return slices.DeleteFunc(filepath.SplitList(path), func(dir string) bool {
 		return errors.Is(unix.Access(dir, unix.X_OK), unix.EACCES)
 	})
 }
 
-// build makes the binary; without flags as users get it.
+// build builds the binary; without flags, as released.
 func build(to string, flags ...string) error { return buildFrom("..", to, flags...) }
 
-// buildFrom makes the program of another directory.
+// buildFrom builds the program of another directory.
 func buildFrom(dir, to string, flags ...string) error {
 	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", to}, flags, []string{dir})...)
 	cmd.Env = os.Environ()
@@ -150,7 +149,7 @@ func need(t testing.TB, what ...string) {
 	}
 }
 
-// rounds returns how often a test does the same: less often with the race detector, which makes each time longer.
+// rounds returns the number of repetitions of a test. With the race detector, which is slow, there are fewer.
 func rounds(n int) int {
 	if raceBuild {
 		return n / 4
@@ -160,8 +159,8 @@ func rounds(n int) int {
 
 const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
-// has tells whether the machine has something: "linux", "root", "docker" (running), "pidns" (a PID namespace of our
-// own can be made), "python3-jsonschema" (the Debian package), or else a program.
+// has reports whether the machine has something: "linux", "root", "docker" (running), "pidns" (a new PID namespace is
+// possible), "python3-jsonschema" (the Debian package), or else a program.
 func has(what string) bool {
 	switch what {
 	case "linux":
@@ -194,7 +193,7 @@ func has(what string) bool {
 	return err == nil
 }
 
-// postgresDir is where PostgreSQL's programs are, or empty. Debian keeps them out of PATH.
+// postgresDir returns the directory of PostgreSQL's programs, or "". Debian does not put it in PATH.
 func postgresDir() string {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
 	if path, err := exec.LookPath("postgres"); err == nil {
@@ -206,7 +205,8 @@ func postgresDir() string {
 	return filepath.Dir(found[0])
 }
 
-// pidNamespace returns unshare's arguments for running a command as PID 1 of a namespace that dies with it.
+// pidNamespace returns the arguments of unshare that run a command as PID 1 of a namespace. The namespace ends with
+// unshare.
 func pidNamespace(command ...string) []string {
 	args := []string{"--pid", "--fork", "--mount-proc", "--kill-child"}
 	if os.Geteuid() != 0 {

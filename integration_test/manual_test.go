@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-func TestTheManualIsWellFormed(t *testing.T) {
+func TestManual_isWellFormed(t *testing.T) {
 	need(t, "mandoc")
 	if out, err := exec.Command("mandoc", "-Tlint", "-Wwarning", "../docs/graceful.1").CombinedOutput(); err != nil ||
 		len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
-	// The whole of it, so that a macro that swallows text is seen.
+	// Render the whole manual, to detect a macro that swallows text.
 	out, err := exec.Command("mandoc", "-Tascii", "-Owidth=100", "../docs/graceful.1").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func TestTheManualIsWellFormed(t *testing.T) {
 			bold += string(letter) + "\b" + string(letter)
 		}
 		if !strings.Contains(string(out), "\n"+strings.ReplaceAll(bold, " \b ", " ")+"\n") {
-			t.Errorf("there is no section %s", section)
+			t.Errorf("the manual has no section %s", section)
 		}
 	}
 }

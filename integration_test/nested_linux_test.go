@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run inside a run ends before the outer one kills it, and cleans up.
-func TestRunsInsideRunsFitTheirStops(t *testing.T) {
+// A nested run ends before the outer run kills it, and cleans up.
+func TestStopBudget_nestedRuns(t *testing.T) {
 	t.Parallel()
 	const stubborn = "helper ignore TERM INT -- up"
 	inner := func(flags, command string) string {
@@ -39,11 +39,11 @@ func TestRunsInsideRunsFitTheirStops(t *testing.T) {
 			p := start(t, "sh", "-c", "exec graceful run "+c.outer+" --on-exit 'echo outer >>cleaned' -- "+c.inner)
 			p.file("up")
 			p.signal(unix.SIGTERM)
-			p.want("137") // the inner run ends by itself, and says so
+			p.want("137") // the exit status of the inner run, which killed its target
 			p.wrote("cleaned", "inner\nouter\n")
 			if got := strings.Contains(p.text(), "shortened for the outer run"); got != (c.warning != "") ||
 				!strings.Contains(p.text(), c.warning) {
-				t.Errorf("the warning is to name %q; it wrote:\n%s", c.warning, p.text())
+				t.Errorf("want a warning about %q; it wrote:\n%s", c.warning, p.text())
 			}
 			if strings.Contains(p.text(), "SIGKILL to graceful") {
 				t.Errorf("the outer run killed the inner one:\n%s", p.text())
@@ -52,8 +52,8 @@ func TestRunsInsideRunsFitTheirStops(t *testing.T) {
 	}
 }
 
-// The outer run has killed the inner one. Nothing hurries recover.
-func TestRecoverOfANestedRunHasNoBudget(t *testing.T) {
+// After a nested run was killed, recover has no time budget.
+func TestStopBudget_notForRecover(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "env", "GRACEFUL_STOP_BUDGET=1s", "graceful", "run", "--state-dir", "state", "--on-exit",
@@ -68,7 +68,7 @@ func TestRecoverOfANestedRunHasNoBudget(t *testing.T) {
 	kill(t, target)
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) && !alive(target) })
-	time.Sleep(1100 * time.Millisecond) // the budget is over
+	time.Sleep(1100 * time.Millisecond) // the budget has expired
 	r := start(t, "graceful", "recover", "--state-dir", filepath.Join(p.dir, "state"))
 	r.want("0")
 	p.wrote("cleaned", "1\n")
@@ -83,7 +83,7 @@ func ledgersIn(p *proc) (names []string) {
 	return names
 }
 
-// A caller may set the budget itself, and a wrong one is an error before anything is started.
+// A caller may set the budget itself. An invalid budget is an error, and nothing starts.
 func TestStopBudget(t *testing.T) {
 	t.Parallel()
 	p := start(t, "env", "GRACEFUL_STOP_BUDGET=1s", "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--",

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noting is a shell script that appends the name of each signal that it gets to a file, and ends with status 3 when the
-// file go exists.
+// noting is a shell script that appends the name of each received signal to a file. It ends with status 3 when the file
+// go exists.
 func noting(file string, signals ...string) string {
 	script := ""
 	for _, s := range signals {
@@ -30,15 +30,15 @@ func (p *proc) letGo() {
 	}
 }
 
-// signalled waits until a file of noting holds something, and then for longer than signals belong to the same stop.
+// signalled waits until a file of noting has content, and then until a further signal counts as a new stop.
 func (p *proc) signalled(file string) {
 	p.t.Helper()
 	p.file(file)
 	time.Sleep(250 * time.Millisecond)
 }
 
-// A caller that signals all of graceful's processes, or a process and then its group, asks for one stop.
-func TestASignalToAllOfUsIsOneStop(t *testing.T) {
+// Signals to several processes of graceful, or to a process and then its group, count as one stop.
+func TestStop_signalToAllProcesses(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for name, again := range map[string]func(p *proc){
@@ -78,8 +78,8 @@ func TestASignalToAllOfUsIsOneStop(t *testing.T) {
 	}
 }
 
-// A second stop signal counts once, too, if all of graceful's processes get it.
-func TestARepeatedSignalToAllOfUs(t *testing.T) {
+// A second stop signal also counts once if all processes of graceful get it.
+func TestOnRepeat_signalToAllProcesses(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range 10 {
@@ -98,8 +98,8 @@ func TestARepeatedSignalToAllOfUs(t *testing.T) {
 	}
 }
 
-// What a repeated stop signal does is the user's choice.
-func TestARepeatedStopSignal(t *testing.T) {
+// --on-repeat selects the effect of a repeated stop signal.
+func TestOnRepeat_eachChoice(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		flags       []string
@@ -131,13 +131,13 @@ func TestARepeatedStopSignal(t *testing.T) {
 	}
 }
 
-// Which signals stop is the user's choice. The others are forwarded, and no more.
+// --stop-on selects the signals that stop. All others are only forwarded.
 func TestStopOn(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for name, c := range map[string]struct {
 		flags  string
-		before string // a shell's, before it executes graceful
+		before string // shell commands before graceful
 		other  syscall.Signal
 		stop   syscall.Signal
 		got    string
@@ -180,11 +180,12 @@ func TestStopOn(t *testing.T) {
 	}
 }
 
-// A member of the target's process group gets each stop signal once, whatever comes later.
-func TestAStopSignalReachesEachProcessOnce(t *testing.T) {
+// A member of the target's process group gets each stop signal once, even when the target ends later, or after a
+// takeover.
+func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	// The target ends by SIGTERM, and a member of its group and one outside of it stay.
+	// SIGTERM ends the target. A member of its group and a process outside of the group stay.
 	const tree = `sh -c "$member" >/dev/null group & setsid sh -c "$member" outside & ` +
 		`trap 'echo TERM >>target; exit 4' TERM; until [ -e group.up ] && [ -e outside.up ]; do sleep 0.01; done; ` +
 		`echo $$ >target.up; while :; do sleep 0.01; done`
@@ -235,7 +236,7 @@ func TestAStopSignalReachesEachProcessOnce(t *testing.T) {
 			}
 			p.wrote("target", "TERM\n")
 			if name == "wait" {
-				p.wrote("group", "TERM\n") // with the target
+				p.wrote("group", "TERM\n") // together with the target
 			} else {
 				p.wrote("group", c.want)
 			}
@@ -245,8 +246,8 @@ func TestAStopSignalReachesEachProcessOnce(t *testing.T) {
 	}
 }
 
-// A graceful that takes over does not repeat the signal that the first one has sent.
-func TestATakeoverRepeatsNoSignal(t *testing.T) {
+// After a takeover, the new graceful does not repeat the stop signal that the first one sent.
+func TestTakeover_repeatsNoSignal(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
@@ -265,8 +266,8 @@ func TestATakeoverRepeatsNoSignal(t *testing.T) {
 	p.wrote("cleaned", "1\n")
 }
 
-// Survivors get SIGTERM, and not what the signal is rewritten to for the target.
-func TestSurvivorsGetSIGTERM(t *testing.T) {
+// Survivors get SIGTERM, not the signal of --rewrite or --stop-schedule for the target.
+func TestSurvivors_getSIGTERM(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, flags := range [][]string{{"--grace", "1h", "--rewrite", "TERM=QUIT"}, {"--stop-schedule", "QUIT/1h"}} {

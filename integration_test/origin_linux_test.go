@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// bootOf returns where the run of a ledger began: boot and PID namespace. line is the first of the ledger.
+// bootOf returns the boot id and the PID namespace in which a run began. line is the first line of its ledger.
 func bootOf(t *testing.T, line string) string {
 	t.Helper()
 	var l struct {
@@ -22,10 +22,11 @@ func bootOf(t *testing.T, line string) string {
 	return l.Record.Begin.Boot
 }
 
-// initialNamespace reports whether a PID namespace is that of the machine, which sees all others.
+// initialNamespace reports whether a PID namespace is the initial one of the machine, in which all processes are
+// visible.
 func initialNamespace(name string) bool { return name == "pid:[4026531836]" }
 
-// seesAll reports whether this process sees those of all PID namespaces.
+// seesAll reports whether this process sees the processes of all PID namespaces.
 func seesAll(t *testing.T) bool {
 	t.Helper()
 	name, err := os.Readlink("/proc/self/ns/pid")
@@ -35,8 +36,8 @@ func seesAll(t *testing.T) bool {
 	return initialNamespace(name)
 }
 
-// inside starts a run named x in a PID namespace of its own, whose PID 1 stays, and waits for the target. state is its
-// state directory.
+// inside starts a run named x in a PID namespace of its own, and waits for the target. The namespace's PID 1 stays. The
+// state directory is state.
 func inside(t *testing.T, target string, flags ...string) *proc {
 	t.Helper()
 	need(t, "linux", "pidns")
@@ -49,7 +50,7 @@ func inside(t *testing.T, target string, flags ...string) *proc {
 
 const cleanedBy = "echo $GRACEFUL_REASON >>cleaned"
 
-// in runs graceful in the directory of another program.
+// in runs graceful in the directory of a program.
 func (p *proc) in(around []string, args ...string) (status, text string) {
 	p.t.Helper()
 	q := command(p.t, slices.Concat(around, []string{"graceful"}, args)...)
@@ -57,13 +58,13 @@ func (p *proc) in(around []string, args ...string) (status, text string) {
 	return q.start().wait(), q.text()
 }
 
-// third returns a command that runs another one in a further PID namespace.
+// third returns the words that run a command in a further PID namespace.
 func third() []string { return append([]string{"unshare"}, pidNamespace()...) }
 
-// recoverState recovers the run of inside.
+// recoverState are the arguments that recover the run of inside.
 var recoverState = []string{"recover", "--state-dir", "state"}
 
-// recorded waits until the ledger of inside has an event.
+// recorded waits until the ledger of inside contains an event.
 func (p *proc) recorded(event string) {
 	p.t.Helper()
 	p.until("record of "+event, func() bool {
@@ -81,9 +82,9 @@ func tree(pid int) (pids []int) {
 	return pids
 }
 
-// recover finds and ends the tree of a run in another PID namespace that /proc shows: by the run's id in its
-// environment, or as a recorded process.
-func TestRecoverFromOutsideOfThePIDNamespace(t *testing.T) {
+// recover finds and ends the tree of a run in another PID namespace that /proc shows. It finds processes by the run's
+// id in their environment, or by their record.
+func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 	need(t, "setsid")
 	for name, target := range map[string]string{
 		"a tree":               "setsid helper daemon daemon; until [ -e daemon ]; do :; done; echo >ready; exec sleep 1000",
@@ -107,14 +108,14 @@ func TestRecoverFromOutsideOfThePIDNamespace(t *testing.T) {
 			}
 			p.wrote("cleaned", "recovered\n")
 			if slices.ContainsFunc(members, alive) || len(members) == 0 || inDir(t, p.dir+"/state") != "" {
-				t.Errorf("of %v something is left, or in the state directory: %s", members, inDir(t, p.dir+"/state"))
+				t.Errorf("processes of %v are left, or files in the state directory: %s", members, inDir(t, p.dir+"/state"))
 			}
 		})
 	}
 }
 
-// A cleanup command that runs in another PID namespace is waited for.
-func TestRecoverFromOutsideWaitsForACommand(t *testing.T) {
+// recover waits for a running cleanup command in another PID namespace.
+func TestRecover_waitsForACommandFromOutside(t *testing.T) {
 	p := inside(t, "exit 0", "--on-exit", "echo first >>cleaned", "--on-exit",
 		"echo >cleaning; until [ -e go ]; do sleep 0.01; done; echo waited >>cleaned")
 	p.file("cleaning")
@@ -123,7 +124,7 @@ func TestRecoverFromOutsideWaitsForACommand(t *testing.T) {
 	q := command(t, "graceful", "recover", "-v", "--state-dir", "state")
 	q.cmd.Dir = p.dir
 	q.start().says("cleanup command still runs")
-	time.Sleep(100 * time.Millisecond) // longer than it would take to begin the next command
+	time.Sleep(100 * time.Millisecond) // longer than the start of the next command takes
 	p.wrote("cleaned", "")
 	p.touch("go")
 	q.want("1")
@@ -134,8 +135,8 @@ func TestRecoverFromOutsideWaitsForACommand(t *testing.T) {
 	}
 }
 
-// Where the processes of a run cannot be seen, its lock is given back, and nothing is done.
-func TestRecoverFromAThirdPIDNamespace(t *testing.T) {
+// If recover cannot see the processes of a run, it releases the lock and does nothing.
+func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	p := inside(t, "echo >ready; exec sleep 1000", "--on-exit", cleanedBy)
 	p.file("ready")
 	graceful := gracefulPID(p)
@@ -158,7 +159,7 @@ func TestRecoverFromAThirdPIDNamespace(t *testing.T) {
 		}
 		p.wrote("cleaned", "")
 		if !alive(target) || inDir(t, p.dir+"/state") != "x.ledger" {
-			t.Fatalf("%q: the target lives: %t; there is %s", c.args, alive(target), inDir(t, p.dir+"/state"))
+			t.Fatalf("%q: target alive: %t; in the state directory: %s", c.args, alive(target), inDir(t, p.dir+"/state"))
 		}
 	}
 	if status, text := p.in(third(), append(recoverState, "--from-other-machines")...); status != "0" || text != "" {
@@ -166,13 +167,13 @@ func TestRecoverFromAThirdPIDNamespace(t *testing.T) {
 	}
 	p.wrote("cleaned", "recovered\n")
 	if !alive(target) || inDir(t, p.dir+"/state") != "" {
-		t.Errorf("the target lives: %t; there is %s", alive(target), inDir(t, p.dir+"/state"))
+		t.Errorf("target alive: %t; in the state directory: %s", alive(target), inDir(t, p.dir+"/state"))
 	}
 }
 
-// Of a PID namespace that has ended nothing is left. That is known outside of all namespaces, and of a run that was its
-// PID 1.
-func TestRecoverAfterThePIDNamespaceHasEnded(t *testing.T) {
+// When a PID namespace has ended, none of its processes is left. recover can know that outside of all namespaces, and
+// if the run was PID 1.
+func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 	for _, asPID1 := range []bool{false, true} {
 		for _, where := range []string{"recover outside", "recover in a third one", "run in a third one"} {
 			t.Run(fmt.Sprintf("as PID 1 %t, %s", asPID1, where), func(t *testing.T) {
@@ -202,9 +203,9 @@ func TestRecoverAfterThePIDNamespaceHasEnded(t *testing.T) {
 	}
 }
 
-// Below an init that ends with graceful nothing of a dead run is left. An orphan that was reparented to such an init
-// does not take the PID namespace along.
-func TestRecoverBelowAnInitThatEnds(t *testing.T) {
+// If graceful is the child of an init that ends with it, no process of a dead run is left. If graceful was an orphan
+// that was reparented to the init, its end does not end the PID namespace.
+func TestRecover_belowAnInitThatEnds(t *testing.T) {
 	need(t, "pidns", "tini")
 	const run = `graceful run --state-dir state --name x --on-exit "$0" -- sh -c 'echo >ready; exec sleep 1000'`
 	const orphan = `until read -r _ _ _ parent _ </proc/$$/stat && [ $parent = 1 ]; do :; done; exec `
@@ -229,8 +230,9 @@ func TestRecoverBelowAnInitThatEnds(t *testing.T) {
 	}
 }
 
-// origins are places where a run may have begun, as its ledger has them, and why recover leaves it alone: on a machine
-// with an id, and without one. It finishes the run if there is no reason.
+// origins are places where a run may have begun, as recorded in its ledger. withID and without are the reasons why
+// recover leaves the run alone, on a machine with an id and on one without. If there is no reason, recover finishes the
+// run.
 var origins = map[string]struct {
 	change          func(begin map[string]any)
 	withID, without string
@@ -255,7 +257,7 @@ const (
 	otherMachine = "0123456789abcdef0123456789abcdef"
 )
 
-// withMachineID returns a command that runs another one on a machine with an id; "" is a machine without.
+// withMachineID returns the words that run a command on a machine with an id. "" means a machine without an id.
 func withMachineID(t *testing.T, id string) []string {
 	t.Helper()
 	need(t, "root", "unshare", "mount")
@@ -267,8 +269,8 @@ func withMachineID(t *testing.T, id string) []string {
 	return []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/machine-id && exec "$@"`, file}
 }
 
-// A run that began elsewhere is finished only if it is certain that none of its processes lives, or the user says so.
-func TestRecoverOfARunThatBeganElsewhere(t *testing.T) {
+// recover finishes a run that began elsewhere only if no process of the run can be alive, or if the user says so.
+func TestRecover_runThatBeganElsewhere(t *testing.T) {
 	need(t, "linux")
 	p, lines := killedIn(t, "target", "target", "--on-exit", "echo $GRACEFUL_REASON >>cleaned", "--", "sh", "-c",
 		"echo $$ >target; exec sleep 1000")

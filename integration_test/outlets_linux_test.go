@@ -12,10 +12,10 @@ import (
 // outlet is an output of a run, with its reader.
 type outlet struct {
 	output *os.File
-	close  func() // of the reader
+	close  func() // closes the reader
 }
 
-// outlets returns functions that make an output of each kind.
+// outlets returns functions that create an output of each kind.
 func outlets() map[string]func(t *testing.T) outlet {
 	return map[string]func(t *testing.T) outlet{
 		"pipe":     pipeOutlet,
@@ -49,7 +49,7 @@ func socketOutlet(t *testing.T, end func(fd int)) outlet {
 	return outlet{w, func() { end(pair[0]) }}
 }
 
-// terminalOutlet returns a terminal that is not the controlling one.
+// terminalOutlet returns a terminal that is not the controlling terminal.
 func terminalOutlet(t *testing.T) outlet {
 	t.Helper()
 	master, slave, err := pty.Open()
@@ -60,7 +60,7 @@ func terminalOutlet(t *testing.T) outlet {
 	return outlet{slave, func() { master.Close() }}
 }
 
-// tcpOutlet returns a connection, which its reader resets.
+// tcpOutlet returns a TCP connection. close resets it.
 func tcpOutlet(t *testing.T) outlet {
 	t.Helper()
 	w, r := tcpConnection(t)

@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The run ends, as by SIGTERM, whenever the process that started us is killed. A parent with a session of its own need
-// not be named; in the other runs the new parent is in the session of the old one, as with a subreaper.
-func TestTheRunEndsAtWhicheverSystemCallOurParentIsKilled(t *testing.T) {
+// The process that started graceful is killed at any system call of graceful or the guard, and the run ends as by
+// SIGTERM. A parent with a session of its own need not be named. In the other runs the new parent is in the session of
+// the old one, as with a subreaper.
+func TestEverySystemCall_parentKilled(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 3)
 	tells := []string{"--on-exit", "echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL >>log"}
 	tells = slices.Concat(tells, tells)
-	// Nothing but the death of the parent ends this one.
+	// Only the death of the parent ends this run.
 	endless := scenario{
 		flags: tells, target: started + "echo >ready; exec sleep 1000", stop: true,
 		log: "2 stopped TERM\n1 stopped TERM\n", status: "143", parent: "$$",
@@ -38,9 +39,9 @@ func TestTheRunEndsAtWhicheverSystemCallOurParentIsKilled(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if !c.guard { // before our first step
+			if !c.guard { // before the first system call
 				if got, err := c.s.run(t, order{At: 1}); err != nil || got.Born > 0 || got.Status != "143" {
-					t.Errorf("killed before we began: status %s, %d processes born, %v", got.Status, got.Born, err)
+					t.Errorf("killed before the beginning: status %s, %d processes born, %v", got.Status, got.Born, err)
 				}
 			}
 			points, runs := killEverywhere(t, c.s, c.guard, 1+rand.IntN(step), step)
@@ -49,8 +50,7 @@ func TestTheRunEndsAtWhicheverSystemCallOurParentIsKilled(t *testing.T) {
 	}
 }
 
-// dying starts a shell that starts graceful, with its own death as a reason to stop, and does something else when the
-// target is ready.
+// dying starts a shell that starts graceful with --die-with-parent. When the target is ready, the shell runs then.
 func dying(t *testing.T, around, flags, target, then string) *proc {
 	t.Helper()
 	return start(t, "sh", "-c", fmt.Sprintf(
@@ -59,8 +59,8 @@ func dying(t *testing.T, around, flags, target, then string) *proc {
 		echo $! >pid; until [ -e ready ]; do sleep 0.01; done; %s`, around, flags, target, then))
 }
 
-// outlived waits for the end of a shell by SIGKILL, and of the run that it started, and requires what the run's cleanup
-// command wrote.
+// outlived waits until SIGKILL has ended the shell, and until its run has ended. It checks the output of the run's
+// cleanup command.
 func (p *proc) outlived(log string) {
 	p.t.Helper()
 	p.want("KILL")
@@ -71,8 +71,8 @@ func (p *proc) outlived(log string) {
 
 const sleeps = `sh -c 'echo $$ >ready; exec sleep 1000'`
 
-// A parent that tells us to stop and goes away means one stop.
-func TestAParentThatStopsUsAndDiesIsNoRepeat(t *testing.T) {
+// A parent that sends a stop signal and dies causes one stop.
+func TestDieWithParent_parentStopsAndDies(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -84,8 +84,8 @@ func TestAParentThatStopsUsAndDiesIsNoRepeat(t *testing.T) {
 	}
 }
 
-// Where the kernel does not tell of the end of a process, we find it out.
-func TestTheDeathOfTheParentIsFoundOutWithoutPidfd(t *testing.T) {
+// Without pidfd_open(2), graceful detects the end of the parent by polling.
+func TestDieWithParent_withoutPidfd(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -93,13 +93,13 @@ func TestTheDeathOfTheParentIsFoundOutWithoutPidfd(t *testing.T) {
 			sleeps, "kill -KILL $$")
 		p.outlived("TERM 143\n")
 		if trace := p.file("trace"); !strings.Contains(trace, "ENOSYS") {
-			t.Errorf("nothing was withheld: %s", trace)
+			t.Errorf("pidfd_open did not fail: %s", trace)
 		}
 	}
 }
 
-// The one process of graceful that is left stops the run for whichever reason, and once.
-func TestTheParentAndTheGuardAreKilledTogether(t *testing.T) {
+// The parent and the guard are killed together. The remaining process of graceful stops the run once.
+func TestDieWithParent_guardIsKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range 10 {
@@ -112,8 +112,9 @@ func TestTheParentAndTheGuardAreKilledTogether(t *testing.T) {
 	}
 }
 
-// The death of a thread is not that of the parent, not even the thread's that started us, or the first one's.
-func TestTheEndOfAThreadOfTheParentIsNoReasonToStop(t *testing.T) {
+// The end of a thread of the parent does not stop the run, even if it is the thread that started graceful, or the first
+// thread.
+func TestDieWithParent_threadEnds(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, first := range []string{"first", "other"} {
@@ -122,9 +123,9 @@ func TestTheEndOfAThreadOfTheParentIsNoReasonToStop(t *testing.T) {
 		p.file("ready")
 		p.file("lost")
 		graceful := childrenOf(p.cmd.Process.Pid)
-		time.Sleep(500 * time.Millisecond) // for a stop that shall not come
+		time.Sleep(500 * time.Millisecond) // time for a stop that must not come
 		if target := p.pidIn("ready"); !alive(target) {
-			t.Fatalf("the %s thread's end has stopped the run: %s", first, p.text())
+			t.Fatalf("the end of the %s thread stopped the run: %s", first, p.text())
 		}
 		p.signal(unix.SIGKILL)
 		p.want("KILL")
@@ -133,8 +134,8 @@ func TestTheEndOfAThreadOfTheParentIsNoReasonToStop(t *testing.T) {
 	}
 }
 
-// Nobody outlives the end of the first process of a namespace, and the parent of the first one is outside.
-func TestTheParentThatCannotBeOutlivedOrSeen(t *testing.T) {
+// graceful cannot see a parent outside of its PID namespace, and cannot outlive PID 1.
+func TestDieWithParent_PIDNamespace(t *testing.T) {
 	need(t, "linux", "pidns")
 	t.Parallel()
 	for _, c := range []struct{ script, status, says string }{
@@ -151,8 +152,8 @@ func TestTheParentThatCannotBeOutlivedOrSeen(t *testing.T) {
 	}
 }
 
-// While what an earlier run has left is being finished, the death of the parent is a stop, too: the run does not begin.
-func TestTheParentDiesBeforeTheRunHasItsName(t *testing.T) {
+// The parent dies while graceful finishes an earlier run of the name. That stops the new run, which does not begin.
+func TestDieWithParent_beforeTheRunBegins(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	earlier, _ := killedIn(t, "target", "ready", "--on-exit", "echo >>cleaned; sleep 0.5; echo >>cleaned", "--",

@@ -16,12 +16,12 @@ import (
 // peer is a wrapper that the benchmark compares.
 type peer struct {
 	name string
-	// before has what stands before the target on the command line, by the figure that it is for. A figure without an
-	// entry is not measured: the peer does not do it.
+	// before has the words before the target on the command line, by figure. A peer without an entry does not support
+	// the figure.
 	before map[string][]string
-	// cleanup returns what stands before the target for n cleanup commands, each of which is /bin/true.
+	// cleanup returns the words before the target for n cleanup commands. Each command is /bin/true.
 	cleanup func(n int) []string
-	// end makes a peer that was started for treeKill end its tree by SIGKILL.
+	// end makes a peer that was started for treeKill kill its tree with SIGKILL.
 	end func(pid int) error
 }
 
@@ -30,7 +30,7 @@ const (
 	launch       = "launch"       // wall time of WRAPPER /bin/true
 	signalling   = "signal"       // from kill(2) until the target has the signal
 	orphans      = "orphans"      // from the end of a target that leaves dead children until the wrapper's end
-	treeKill     = "tree kill"    // from the order to kill the tree until no process of it is left
+	treeKill     = "tree kill"    // from the request to kill the tree until all its processes have ended
 	cleaning     = "cleanup"      // wall time of WRAPPER /bin/true with cleanup commands
 	threads      = "threads"      // of all processes of the wrapper, with an idle target
 	memory       = "memory"       // Pss_Dirty of all processes of the wrapper, with an idle target
@@ -39,7 +39,7 @@ const (
 	treeKillBase = "cgroup.kill"
 )
 
-// trapScript runs the target and has one EXIT trap; relayScript also forwards SIGUSR1.
+// trapScript runs the target and has an EXIT trap. relayScript also forwards SIGUSR1.
 const (
 	trapScript  = `trap /bin/true EXIT; "$@"`
 	relayScript = `trap /bin/true EXIT; trap 'kill -USR1 $!' USR1; "$@" &
@@ -47,7 +47,7 @@ const (
 	repeatScript = `trap 'n=0; while [ $n -lt %d ]; do /bin/true; n=$((n+1)); done' EXIT; "$@"`
 )
 
-// allPeers lists the peers, whether the machine has them or not.
+// allPeers lists all peers, even those that the machine does not have.
 func allPeers() []peer {
 	return []peer{
 		{name: "no wrapper", before: map[string][]string{launch: {}}},
@@ -69,7 +69,7 @@ func allPeers() []peer {
 	}
 }
 
-// minimal returns the command of testdata/minimal. It is missing if it cannot be built.
+// minimal returns the command of testdata/minimal. If it cannot be built, the peer is missing.
 var minimal = sync.OnceValue(func() []string {
 	program := filepath.Join(binDir, "minimal")
 	if err := buildFrom("./testdata/minimal", program, "-ldflags=-s -w"); err != nil {
@@ -96,7 +96,7 @@ func gracefulPeer(name string, flags ...string) peer {
 	}
 }
 
-// initPeer forwards signals and adopts orphans.
+// initPeer is a peer that forwards signals and adopts orphans.
 func initPeer(name string, command ...string) peer {
 	return peer{name: name, before: map[string][]string{launch: command, signalling: command, orphans: command}}
 }
@@ -111,7 +111,7 @@ func shellPeer(name string) peer {
 	}
 }
 
-// namespacePeer forwards no signal. Its tree dies with it.
+// namespacePeer is a peer that forwards no signals. Its tree ends with it.
 func namespacePeer(name string, command ...string) peer {
 	return peer{
 		name:   name,
@@ -120,7 +120,7 @@ func namespacePeer(name string, command ...string) peer {
 	}
 }
 
-// containedPeer kills the tree by its cgroup.
+// containedPeer is a graceful that kills the tree by its cgroup.
 func containedPeer() peer {
 	return peer{
 		name:   "graceful, cgroup",
@@ -129,7 +129,7 @@ func containedPeer() peer {
 	}
 }
 
-// cgroupPeer has the kernel alone end the tree, by cgroup.kill. That is the floor for a tree kill.
+// cgroupPeer uses only the kernel's cgroup.kill to end the tree. No peer can kill a tree faster.
 func cgroupPeer(cgroup string) peer {
 	return peer{
 		name:   treeKillBase,
@@ -138,8 +138,8 @@ func cgroupPeer(cgroup string) peer {
 	}
 }
 
-// peersHere returns the peers that work on this machine, and the names of the others. For one that is installed and
-// fails, the name has the reason.
+// peersHere returns the peers that work on this machine, and the names of the others. If an installed peer fails, its
+// name includes the reason.
 func peersHere(t testing.TB) (here []peer, missing []string) {
 	t.Helper()
 	for _, p := range allPeers() {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// database is a PostgreSQL cluster of its own, which can be reached through a socket in its directory. It belongs to
-// nobody, as PostgreSQL does not run as root.
+// database is a PostgreSQL cluster with a socket in its directory. It belongs to the user nobody, since PostgreSQL does
+// not run as root.
 type database struct{ dir string }
 
 func (d database) command(t *testing.T, args ...string) *proc {
@@ -27,7 +27,7 @@ func (d database) command(t *testing.T, args ...string) *proc {
 func newDatabase(t *testing.T) database {
 	t.Helper()
 	need(t, "linux", "postgres", "psql")
-	dir, err := os.MkdirTemp(binDir, "pg-") // where nobody may go, and with a path that is not too long for a socket
+	dir, err := os.MkdirTemp(binDir, "pg-") // where the user nobody may enter; the path must be short enough for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func newDatabase(t *testing.T) database {
 	return d
 }
 
-// start starts it under graceful and waits until it is ready.
+// start starts PostgreSQL under graceful, and waits until it is ready.
 func (d database) start(t *testing.T, flags ...string) *proc {
 	t.Helper()
 	p := d.command(t, slices.Concat([]string{plain, "run"}, flags,
@@ -63,9 +63,9 @@ func (d database) connect(t *testing.T) *proc {
 	return p
 }
 
-// To PostgreSQL, SIGTERM means to wait for its clients, SIGINT to disconnect them, and SIGQUIT to drop everything and
-// leave the rest to the recovery at the next start. Wrapped once, it gets them in this order, and each its time.
-func TestPostgreSQLWithAnOpenClientIsStoppedCleanlyByASchedule(t *testing.T) {
+// For PostgreSQL, SIGTERM means to wait for its clients, SIGINT to disconnect them, and SIGQUIT to abort and recover at
+// the next start. --stop-schedule sends them in this order, with time after each.
+func TestStopSchedule_PostgreSQLWithAnOpenClient(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
 	server := d.start(t, "-v", "--stop-schedule", "TERM/1s/INT/1h/QUIT/2s/KILL", "--on-exit",
@@ -77,13 +77,13 @@ func TestPostgreSQLWithAnOpenClientIsStoppedCleanlyByASchedule(t *testing.T) {
 	if !inOrder(text, "forwarding signal=TERM", "next step", "forwarding signal=INT", "target ended status=0") ||
 		!inOrder(text, "received fast shutdown request", "database system is shut down", "\ncleaned false") ||
 		strings.Contains(text, "signal=QUIT") || strings.Contains(text, "immediate shutdown request") {
-		t.Errorf("it did not end at SIGINT:\n%s", text)
+		t.Errorf("PostgreSQL did not end at SIGINT:\n%s", text)
 	}
 	if strings.Contains(text, "\ndata/postmaster.pid") {
-		t.Errorf("it left its lock behind:\n%s", text)
+		t.Errorf("PostgreSQL left its lock file:\n%s", text)
 	}
 	if got := client.wait(); got == "0" {
-		t.Errorf("the client was waited for:\n%s", client.text())
+		t.Errorf("PostgreSQL waited for the client:\n%s", client.text())
 	}
 
 	recovered := func(text string) bool {
@@ -91,21 +91,21 @@ func TestPostgreSQLWithAnOpenClientIsStoppedCleanlyByASchedule(t *testing.T) {
 	}
 	again := d.start(t, "--stop-schedule", "QUIT/1h")
 	if text := again.text(); recovered(text) || !strings.Contains(text, "database system was shut down at") {
-		t.Errorf("it had to recover:\n%s", text)
+		t.Errorf("PostgreSQL had to recover:\n%s", text)
 	}
-	// What it would have been otherwise.
+	// For comparison, SIGQUIT first.
 	again.signal(unix.SIGTERM)
 	again.wait()
 	last := d.start(t)
 	if text := last.text(); !recovered(text) {
-		t.Errorf("after SIGQUIT it had nothing to recover:\n%s", text)
+		t.Errorf("after SIGQUIT, PostgreSQL had nothing to recover:\n%s", text)
 	}
 	last.signal(unix.SIGTERM)
 	last.want("0")
 }
 
-// inOrder tells whether a text contains all of these, one after the other. (What two processes write into one file is
-// in no order.)
+// inOrder reports whether a text contains all parts in this order. (The order of lines from different processes is
+// undefined.)
 func inOrder(text string, parts ...string) bool {
 	for _, part := range parts {
 		var found bool

@@ -17,18 +17,18 @@ import (
 type proc struct {
 	t      testing.TB
 	cmd    *exec.Cmd
-	dir    string // its working directory, of its own
+	dir    string // its own working directory
 	output *os.File
 }
 
-// command prepares a program in a directory of its own, with all that it writes going to one file.
+// command prepares a program in a directory of its own. All its output goes to one file.
 func command(t testing.TB, args ...string) *proc {
 	t.Helper()
 	p := &proc{t: t, dir: t.TempDir()}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Dir = p.dir
 	var err error
-	// A file and no pipe: what is left of a tree cannot keep us waiting for its end.
+	// A file, not a pipe: remaining processes of a tree do not make the test wait.
 	if p.output, err = os.Create(filepath.Join(t.TempDir(), "output")); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func start(t testing.TB, args ...string) *proc {
 	return command(t, args...).start()
 }
 
-// wait returns how it ended: its exit status, or the name of the signal.
+// wait waits for the end of the program. It returns the exit status, or the name of the signal.
 func (p *proc) wait() string {
 	p.t.Helper()
 	timer := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
@@ -82,7 +82,7 @@ func (p *proc) signal(sig syscall.Signal) {
 	}
 }
 
-// text is what it has written so far.
+// text returns the output so far.
 func (p *proc) text() string {
 	data, err := os.ReadFile(p.output.Name())
 	if err != nil {
@@ -91,7 +91,7 @@ func (p *proc) text() string {
 	return string(data)
 }
 
-// file returns the content of a file in its directory, once it has one.
+// file waits until a file in the program's directory has content, and returns it.
 func (p *proc) file(name string) string {
 	p.t.Helper()
 	path := filepath.Join(p.dir, name)
@@ -112,7 +112,7 @@ func (p *proc) pidIn(name string) int {
 	return pid
 }
 
-// until waits for what will happen.
+// until waits until happened returns true. It fails the test after patience.
 func (p *proc) until(what string, happened func() bool) {
 	p.t.Helper()
 	for deadline := time.Now().Add(patience); !happened(); time.Sleep(2 * time.Millisecond) {
@@ -122,7 +122,7 @@ func (p *proc) until(what string, happened func() bool) {
 	}
 }
 
-// wrote requires what a file in the directory of a program that has ended holds.
+// wrote checks the content of a file in the directory of a program that has ended.
 func (p *proc) wrote(name, want string) {
 	p.t.Helper()
 	data, _ := os.ReadFile(filepath.Join(p.dir, name))
@@ -131,15 +131,15 @@ func (p *proc) wrote(name, want string) {
 	}
 }
 
-// withoutLog is a text without graceful's own lines, which a thread of its own writes: between the lines of others they
-// have no certain place.
+// withoutLog returns a text without graceful's own lines. A thread of its own writes them, so that their position
+// between other lines varies.
 func withoutLog(text string) string {
 	return strings.Join(slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(line string) bool {
 		return strings.HasPrefix(line, "graceful: ")
 	}), "")
 }
 
-// lastLine is the last full line of a text.
+// lastLine returns the last full line of a text.
 func lastLine(text string) string {
 	lines := bytes.Split(bytes.TrimSpace([]byte(text)), []byte("\n"))
 	return string(lines[len(lines)-1])

@@ -55,7 +55,7 @@ func (t *tracing) atCall(tid int, k *task, follow bool) error {
 	return nil
 }
 
-// point is a stop that counts.
+// point counts a stop.
 func (t *tracing) point(tid int, where string) {
 	if len(t.Signals) > 0 && len(childrenOf(cmp.Or(t.guard, t.first))) == 0 {
 		return
@@ -85,7 +85,7 @@ func (t *tracing) signal() {
 	t.Signals = t.Signals[:0]
 }
 
-// killParent returns when the children of the parent have another one.
+// killParent kills the parent, and returns when its children have been reparented.
 func (t *tracing) killParent() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,14 +100,14 @@ func (t *tracing) killParent() {
 func (t *tracing) fail(tid int) {
 	t.tasks[tid].failing = true
 	if t.Call == "close" {
-		return // a descriptor is closed whatever close(2) says
+		return // close(2) closes a descriptor even if it fails
 	}
 	if err := setCall(tid, -1); err != nil && err != unix.ESRCH {
 		t.Failed = fmt.Sprint("changing a system call: ", err)
 	}
 }
 
-// reaped records which process has ended. Once all of graceful's have, the others are left over.
+// reaped records the end of a process. When all processes of graceful have ended, the remaining ones count as left.
 func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,7 +120,7 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 	if tid == t.first {
 		t.Status = how
 		if t.Guarded && t.guard == 0 {
-			// Its child's first stop has not come yet.
+			// The first stop of its child has not come yet.
 			children := slices.DeleteFunc(childrenOf(os.Getpid()), func(pid int) bool { return pid == t.parent })
 			if len(children) > 0 {
 				t.guard = children[0]
@@ -139,8 +139,8 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 		t.ended[tid] = true
 	case k != nil || who == "": // a thread
 	case t.over:
-		killDescendants() // what it has born meanwhile
-	case strings.Contains(who, "(graceful)"): // the successor of one that was killed
+		killDescendants() // the children that it started in the meantime
+	case strings.Contains(who, "(graceful)"): // the successor of a killed one
 		ours = true
 	default:
 		t.Left = append(t.Left, fmt.Sprintf("%s, which came to us: %s", who, how))

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestOurTerminalHasItsModesBack(t *testing.T) {
+func TestPty_restoresTheModesOfTheTerminal(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
@@ -27,22 +27,22 @@ func TestOurTerminalHasItsModesBack(t *testing.T) {
 			x.wrote("status", c.status+"\n")
 			before := x.file("before")
 			x.wrote("after", before)
-			x.wrote("cleaning", "") // its standard input is no terminal
+			x.wrote("cleaning", "") // standard input is not a terminal
 			if inside := x.file("inside"); inside != before {
-				t.Errorf("the target's terminal had the modes %s, ours %s", inside, before)
+				t.Errorf("the target's terminal had the modes %s, graceful's %s", inside, before)
 			}
-			// stty(1) writes its message in parts, and what the terminal shows is copied in the background.
+			// stty(1) writes its message in parts, and the test copies the screen in the background.
 			x.until("end of the last line", func() bool { return strings.HasSuffix(x.text(), "\n") })
 			for line := range strings.Lines(x.text()) {
 				if !strings.HasSuffix(line, "\r\n") {
-					t.Errorf("%s: our terminal got the line %q", c.target, line)
+					t.Errorf("%s: graceful's terminal got the line %q", c.target, line)
 				}
 			}
 		}
 	})
 }
 
-func TestKeysThatMakeSignalsAreForTheTargetsTerminal(t *testing.T) {
+func TestPty_keysThatSendSignals(t *testing.T) {
 	need(t, "bash")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
@@ -55,13 +55,13 @@ func TestKeysThatMakeSignalsAreForTheTargetsTerminal(t *testing.T) {
 		x.until("SIGQUIT", func() bool { return counts(x.proc, "seen")[unix.SIGQUIT] > 0 })
 		if got := counts(x.proc, "seen"); got[unix.SIGINT] != 1 || got[unix.SIGQUIT] != 1 ||
 			strings.Contains(x.text(), "received") {
-			t.Errorf("it got %v; the terminal shows:\n%s", got, x.text())
+			t.Errorf("the target got %v; the terminal shows:\n%s", got, x.text())
 		}
 		x.signal(unix.SIGTERM)
 		x.until("SIGTERM", func() bool { return counts(x.proc, "seen")[unix.SIGTERM] > 0 })
 		x.killAndWait(x.pidIn("seen.pid"))
 	})
-	// Jobs of a shell in there.
+	// A shell with jobs runs in the target's terminal.
 	x := inTerminal(t, 24, 80, ptyRun("--", "bash", "--norc", "--noprofile", "-i")...)
 	x.becomesRaw()
 	x.press(prompt)
@@ -85,17 +85,17 @@ func TestKeysThatMakeSignalsAreForTheTargetsTerminal(t *testing.T) {
 	x.want("5")
 }
 
-// prompt has bash show one that can be told from the line that sets it.
+// prompt sets a prompt of bash that differs from the typed line.
 const prompt = "PS1='go''od> '\n"
 
-// graceful is suspended by kill(1), as by a shell's job control. Meanwhile its terminal has the modes from before.
-func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
+// graceful is suspended by kill(1), as by the job control of a shell. Meanwhile its terminal has the original modes.
+func TestPty_suspendedByKill(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
-		// Not its session's leader, of whose group a stop would be the end.
+		// graceful must not be the session leader: a suspension would end its group.
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c", `stty -g >before; "$@"; echo $? >status`, "sh"},
-			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // who forks may not stop at once
+			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // a forking target may be suspended late
 		target := x.pidIn("seen.pid")
 		leader := below(t, x.cmd.Process.Pid)[1]
 		x.becomesRaw()
@@ -103,17 +103,17 @@ func TestAStopByHandGivesOurTerminalBackMeanwhile(t *testing.T) {
 			if err := unix.Kill(leader, unix.SIGTSTP); err != nil {
 				t.Fatal(err)
 			}
-			x.until(fmt.Sprint("stop of both ", leader, target),
+			x.until(fmt.Sprint("suspension of both ", leader, target),
 				func() bool { return stateOfPID(target) == "T" && stateOfPID(leader) == "T" })
 			if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
-				t.Errorf("while we are stopped the modes are %s, and were %s", got, want)
+				t.Errorf("while graceful is suspended the modes are %s, want %s", got, want)
 			}
 			x.resize(11, 22)
 			if err := unix.Kill(leader, unix.SIGCONT); err != nil {
 				t.Fatal(err)
 			}
 			x.becomesRaw()
-			x.until("going on of both", func() bool { return stateOfPID(target) != "T" && stateOfPID(leader) != "T" })
+			x.until("continuation of both", func() bool { return stateOfPID(target) != "T" && stateOfPID(leader) != "T" })
 			x.until("SIGWINCH", func() bool { return counts(x.proc, "seen")[unix.SIGWINCH] == 1 })
 			out, err := exec.Command("stty", "-F", fmt.Sprintf("/proc/%d/fd/0", target), "size").Output()
 			if string(out) != "11 22\n" {
@@ -133,15 +133,16 @@ func stateOfPID(pid int) string {
 	return rest[:min(1, len(rest))]
 }
 
-// A background job leaves the keys to the foreground group until it is that itself. It can be suspended and continue in
-// either.
-func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
+// A background job with --pty leaves keys to the foreground group until it is in the foreground. It can be suspended
+// and continued in both.
+func TestPty_inTheBackground(t *testing.T) {
 	need(t, "bash", "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"bash", "--norc", "--noprofile", "-i", "-s"},
 			run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
-				// It waits without a child: a shell that is starting one (vfork(2)) is not suspended while the child is.
+				// The target waits without a child: a shell that is starting one (vfork(2)) cannot be suspended while
+				// the child is.
 				`mkfifo on; exec 3<>on; stty -echo; echo from the background; read x <&3; echo went on; read a; echo got $a
 					read b; exit 3`))...)
 		x.press("stty tostop; set -b; " + prompt)
@@ -164,7 +165,7 @@ func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
 		x.press("keys\n")
 		x.shows("got keys\r\n")
 		x.press("\n")
-		x.until("shell in the foreground", func() bool { return !x.isRaw() }) // what is typed before is for the target
+		x.until("shell in the foreground", func() bool { return !x.isRaw() }) // earlier keys go to the target
 		x.press("echo status $?; exit 0\n")
 		x.shows("status 3")
 		x.want("0")
@@ -172,7 +173,7 @@ func TestATerminalOfItsOwnInTheBackground(t *testing.T) {
 	})
 }
 
-func TestAHangUpOfOurTerminalRunsTheCleanup(t *testing.T) {
+func TestPty_hangUp(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		master, slave, err := pty.Open()

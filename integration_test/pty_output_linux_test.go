@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestNoByteOfATerminalsOutputIsLost(t *testing.T) {
+func TestPty_losesNoOutput(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	const size = 100 << 20
@@ -36,13 +36,14 @@ func TestNoByteOfATerminalsOutputIsLost(t *testing.T) {
 		p.want("0")
 		p.wrote("cleaned", "1\n")
 		if got := fmt.Sprintf("%x", sum.Sum(nil)); got != p.file("sum") {
-			t.Errorf("%d bytes of %d arrived, or others", n, size)
+			t.Errorf("%d bytes of %d arrived, or they differ", n, size)
 		}
 	})
 }
 
-// The target has ended, its output has nowhere to go: cleanup does not wait for the reader, but we do.
-func TestAReaderThatComesLateGetsAll(t *testing.T) {
+// The target has ended, and its output is not read yet. Cleanup does not wait for the reader, but the end of graceful
+// does.
+func TestPty_lateReader(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
@@ -61,12 +62,12 @@ func TestAReaderThatComesLateGetsAll(t *testing.T) {
 		}
 		p.want("0")
 		if want := append(noise(66000), "the end\n"...); !bytes.Equal(got, want) {
-			t.Errorf("it got %d bytes of %d, or others", len(got), len(want))
+			t.Errorf("the reader got %d bytes of %d, or they differ", len(got), len(want))
 		}
 	})
 }
 
-func TestAReaderThatNeverReadsKeepsNobodyFromStopping(t *testing.T) {
+func TestPty_readerDoesNotRead(t *testing.T) {
 	t.Parallel()
 	for name, target := range map[string]string{"it ends": "exec yes", "it does not": "trap '' TERM; yes"} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +94,7 @@ func TestAReaderThatNeverReadsKeepsNobodyFromStopping(t *testing.T) {
 	}
 }
 
-func TestWhoHoldsATerminalAfterTheTargetsEnd(t *testing.T) {
+func TestPty_survivorsHaveTheTerminal(t *testing.T) {
 	need(t, "setsid", "nohup")
 	t.Parallel()
 	const leave = `setsid sh -c 'echo $$ >@1; exec sleep 1000' & nohup sh -c 'echo $$ >@2
@@ -114,7 +115,7 @@ func TestWhoHoldsATerminalAfterTheTargetsEnd(t *testing.T) {
 					pid := p.pidIn(name)
 					if lives, want := alive(pid), survivors == "keep" || slices.Contains(run(), "group") &&
 						name != "@2"; lives != want {
-						t.Errorf("%s lives: %t, want %t", name, lives, want)
+						t.Errorf("%s alive: %t, want %t", name, lives, want)
 					}
 					_ = unix.Kill(pid, unix.SIGKILL)
 				}
@@ -123,8 +124,8 @@ func TestWhoHoldsATerminalAfterTheTargetsEnd(t *testing.T) {
 	}
 }
 
-// A survivor that writes and writes does not hold up the run either.
-func TestASurvivorThatFloodsTheTerminal(t *testing.T) {
+// A survivor that writes to the terminal without end does not delay the run.
+func TestPty_survivorFloodsTheTerminal(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
 	p := start(t, ptyRun("--survivors", "keep", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
@@ -134,7 +135,7 @@ func TestASurvivorThatFloodsTheTerminal(t *testing.T) {
 	p.until("end of the survivor, whose terminal has gone", func() bool { return !alive(p.pidIn("pid")) })
 }
 
-func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
+func TestPty_processKilledWhileTheTargetWrites(t *testing.T) {
 	t.Parallel()
 	t.Run("the guard", func(t *testing.T) {
 		t.Parallel()
@@ -148,7 +149,7 @@ func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
 		first, rest, _ := strings.Cut(got, "graceful: the guard was killed; going on without one "+
 			"(if graceful itself is killed now, nothing is cleaned up)\n")
 		if got = first + rest; got != p.file("told") {
-			t.Errorf("%d bytes of %d arrived, or others", len(got), len(p.file("told")))
+			t.Errorf("%d bytes of %d arrived, or they differ", len(got), len(p.file("told")))
 		}
 	})
 	t.Run("graceful", func(t *testing.T) {
@@ -172,16 +173,16 @@ func TestOneOfUsKilledWhileTheTargetWrites(t *testing.T) {
 		x.shows("stopped\r")
 		x.shows("cleaned\r\n")
 		if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
-			t.Errorf("the modes are %s, and were %s", got, want)
+			t.Errorf("the modes are %s, want %s", got, want)
 		}
 		x.until("end of the guard", func() bool { return !alive(guard) })
 		x.wrote("cleaned", "1\n")
 	})
 }
 
-// Both processes of a run are killed, also while they relay. The process that finishes the run relays nothing, and does
-// not use a terminal of its own for it.
-func TestARunThatHadATerminalIsFinishedByOthers(t *testing.T) {
+// Both processes of a run are killed, also while they relay output. The process that finishes the run relays nothing,
+// and does not use its own terminal for the run.
+func TestPty_recovered(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ moment, reason string }{{"target started", "recovered"}, {"tree emptied", "exited"}} {
 		for _, by := range []string{"recover", "run --name x --pty -- echo the next one"} {
@@ -207,7 +208,7 @@ func TestARunThatHadATerminalIsFinishedByOthers(t *testing.T) {
 				})
 				p.touch("go")
 				bothKilled(t, p.cmd.Process.Pid)
-				if before, after, found := strings.Cut(text, `"tree emptied"`); found { // as if they had been killed then
+				if before, after, found := strings.Cut(text, `"tree emptied"`); found { // as if both had been killed at that record
 					rest, _, _ := strings.Cut(after, "\n")
 					replace(t, file, before+`"tree emptied"`+rest+"\n")
 				}
@@ -221,7 +222,7 @@ func TestARunThatHadATerminalIsFinishedByOthers(t *testing.T) {
 				}
 				p.wrote("log", c.reason+"\n")
 				if names := inDir(t, dir); names != "" || alive(target) || alive(daemon) {
-					t.Errorf("left in the state directory: %q; of the tree: %t, %t", names, alive(target), alive(daemon))
+					t.Errorf("left in the state directory: %q; alive: target %t, daemon %t", names, alive(target), alive(daemon))
 				}
 			})
 		}
@@ -239,12 +240,12 @@ func parentOf(t testing.TB, pid int) int {
 	return parent
 }
 
-func TestOutputThatCannotBeWritten(t *testing.T) {
+func TestPty_outputCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		piped := slices.Concat([]string{"sh", "-c", `{ "$@"; echo $? >status; } | head -n 1`, "sh"},
 			run("--on-exit", "echo >>cleaned 1", "--"))
-		p := start(t, append(piped, "yes")...) // no process reads any more: as when a terminal is closed
+		p := start(t, append(piped, "yes")...) // without a reader, as when a terminal is closed
 		p.want("0")
 		p.wrote("status", "129\n")
 		p.wrote("cleaned", "1\n")
@@ -259,7 +260,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 		p.wrote("cleaned", "1\n")
 		const lost = "graceful: writing the target's output: no space left on device (the rest of it is lost)\n"
 		if got := p.text(); got != lost {
-			t.Errorf("it said:\n%s", got)
+			t.Errorf("it wrote:\n%s", got)
 		}
 		p = start(t, slices.Concat([]string{"sh", "-c", `exec "$@" >&- 2>&- <&-`, "sh"},
 			run("--on-exit", "echo >>cleaned 1; :", "--", "sh", "-c", "cat; echo a; exit 3"))...)

@@ -20,10 +20,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// For the tests of --pty:
+// Roles for the tests of --pty:
 //
-//	pour N FILE     writes N bytes that look random, and ends at once; their sum is in FILE before
-//	tick FILE       writes numbered lines, each of them to FILE when it has been written; at SIGTERM a last one
+// \tpour N FILE     writes the checksum of N noise bytes to FILE, then the bytes, and ends
+// \ttick FILE       writes numbered lines, each also to FILE after it was written; a last one at SIGTERM
 func init() { roles["pour"], roles["tick"] = pour, tick }
 
 func pour(args []string) int {
@@ -64,16 +64,16 @@ func tick(args []string) int {
 	}
 }
 
-// ptyRun is a run with a terminal of the target's own.
+// ptyRun returns a command line with --pty.
 func ptyRun(args ...string) []string { return append([]string{"graceful", "run", "--pty"}, args...) }
 
-// term is a terminal in which a test runs something: what it shows is what proc has written.
+// term is a terminal in which a test runs a program. The output of proc is what the terminal shows.
 type term struct {
 	*proc
 	master, slave *os.File
 }
 
-// inTerminal starts a program as the leader of a terminal's session.
+// inTerminal starts a program as the session leader of a new terminal.
 func inTerminal(t *testing.T, rows, cols uint16, args ...string) term {
 	t.Helper()
 	master, slave, err := pty.Open()
@@ -85,7 +85,7 @@ func inTerminal(t *testing.T, rows, cols uint16, args ...string) term {
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
 	x.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 	shown := make(chan bool)
-	t.Cleanup(func() { // after the program's end, which is later in the list
+	t.Cleanup(func() { // it runs after the cleanup of start, which is registered later
 		slave.Close()
 		select {
 		case <-shown:
@@ -97,7 +97,7 @@ func inTerminal(t *testing.T, rows, cols uint16, args ...string) term {
 	x.start()
 	go func() {
 		defer close(shown)
-		_, _ = io.Copy(x.output, master) // until no process has the slave any more
+		_, _ = io.Copy(x.output, master) // until no process has the slave open
 	}()
 	return x
 }
@@ -121,7 +121,7 @@ func (x term) shows(text string) {
 	x.until(fmt.Sprintf("%q on the screen", text), func() bool { return strings.Contains(x.text(), text) })
 }
 
-// modes are its modes as stty(1) writes them.
+// modes returns the modes of the terminal in the form of stty -g.
 func (x term) modes() string {
 	x.t.Helper()
 	c := exec.Command("stty", "-g")
@@ -143,7 +143,7 @@ func (x term) becomesRaw() {
 	x.until("raw terminal", x.isRaw)
 }
 
-// The same is promised with and without a second process, and at each level.
+// eachWay runs a test with and without a guard, and at each level of containment.
 func eachWay(t *testing.T, test func(t *testing.T, run func(args ...string) []string)) {
 	for _, flags := range [][]string{
 		{"--guard", "on"}, {"--guard", "off"},
@@ -162,7 +162,7 @@ func eachWay(t *testing.T, test func(t *testing.T, run func(args ...string) []st
 	}
 }
 
-func TestATerminalOfTheTargetsOwnHasTheSizeOfOurs(t *testing.T) {
+func TestPty_size(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	const report = `trap 'stty size >>sizes' WINCH; stty size >>sizes; echo >ready 1; while :; do sleep 0.01; done`
@@ -175,7 +175,7 @@ func TestATerminalOfTheTargetsOwnHasTheSizeOfOurs(t *testing.T) {
 			want += fmt.Sprintf("%d 120\n", 40+rows)
 			x.until(fmt.Sprintf("size %d", 40+rows), func() bool { return len(x.file("sizes")) >= len(want) })
 		}
-		x.signal(unix.SIGWINCH) // and nothing has changed
+		x.signal(unix.SIGWINCH) // the size has not changed
 		x.until("signal that was sent by hand", func() bool { return len(x.file("sizes")) > len(want) })
 		x.signal(unix.SIGTERM)
 		x.want("143")
@@ -199,8 +199,8 @@ func TestATerminalOfTheTargetsOwnHasTheSizeOfOurs(t *testing.T) {
 	})
 }
 
-// Through tmux, which says what a person would see.
-func TestEditorsAndPagersInATerminalOfTheirOwn(t *testing.T) {
+// The test uses tmux, which returns the visible screen.
+func TestPty_editorsAndPagers(t *testing.T) {
 	need(t, "tmux", "vim", "less", "seq")
 	t.Parallel()
 	dir := t.TempDir()
@@ -266,12 +266,12 @@ func TestEditorsAndPagersInATerminalOfTheirOwn(t *testing.T) {
 	}
 	for name, got := range screens {
 		if want := screens[""]; !slices.Equal(got, want) {
-			t.Errorf("%s shows\n%s\nand without it\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Errorf("%s shows\n%s\nand without graceful\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 }
 
-func TestAnEndOfFileReachesTheTargetAsOne(t *testing.T) {
+func TestPty_endOfFile(t *testing.T) {
 	need(t, "bash")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
@@ -279,7 +279,7 @@ func TestAnEndOfFileReachesTheTargetAsOne(t *testing.T) {
 			{"", "cat; echo end", "end"},
 			{"a line\n", "cat; echo end", "a line\nend"},
 			{"a line\nand a half", "cat; echo end", "a line\nand a halfend"},
-			{"a\nb\n", "head -n 1; cat; cat; echo end", "a\nb\nend"}, // head leaves it, as a terminal gives line by line
+			{"a\nb\n", "head -n 1; cat; cat; echo end", "a\nb\nend"}, // a terminal returns line by line
 			{"a\n", "sleep 0.3; cat; sleep 0.3; cat; echo end", "a\nend"},
 			{"exit 3", "cat; cat; cat; echo end", "exit 3end"},
 			{strings.Repeat("0123456789\n", 20000), "wc -c; echo end", "220000\nend"},
@@ -291,7 +291,7 @@ func TestAnEndOfFileReachesTheTargetAsOne(t *testing.T) {
 				t.Errorf("%.20q to %s: %q, want %q", c.in, c.target, got, c.want)
 			}
 		}
-		// A line editor, which takes the terminal out of the mode that has ends of files, and puts it back for each command.
+		// A line editor switches off the terminal mode with an end of file, and switches it on for each command.
 		for range 5 {
 			p := command(t, run("--", "bash", "--norc", "--noprofile", "-i")...)
 			p.cmd.Stdin = strings.NewReader("echo $((6*7))\nsleep 0.05\n")
@@ -300,13 +300,13 @@ func TestAnEndOfFileReachesTheTargetAsOne(t *testing.T) {
 				t.Errorf("bash showed:\n%s", got)
 			}
 		}
-		// None at all.
+		// Standard input is closed.
 		p := command(t, slices.Concat([]string{"sh", "-c", `exec "$@" <&-`, "sh"}, run("--", "cat"))...)
 		p.start().want("0")
 	})
 }
 
-func TestBytesGoThroughARawTerminalUnchanged(t *testing.T) {
+func TestPty_rawBytesAreUnchanged(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
@@ -330,12 +330,12 @@ func TestBytesGoThroughARawTerminalUnchanged(t *testing.T) {
 		}
 		p.want("0")
 		if !bytes.Equal(got, data) {
-			t.Errorf("%d bytes of %d came back, or others", len(got), len(data))
+			t.Errorf("%d bytes of %d came back, or they differ", len(got), len(data))
 		}
 	})
 }
 
-func TestExitStatusesOfATargetInATerminalOfItsOwn(t *testing.T) {
+func TestPty_exitStatus(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		if err := os.WriteFile(filepath.Join(t.TempDir(), "not"), nil, 0o644); err != nil {
