@@ -17,9 +17,9 @@ import (
 
 // Targets of the benchmark. They write times to standard output, as 8 bytes (CLOCK_MONOTONIC, ns):
 //
-// \tstamp          writes the time when it is ready, and at each SIGUSR1
-// \tleave N        has N children that end at once; writes the time when all have ended, and ends
-// \tsessions N     has N children in sessions of their own; writes the time when all exist, and stays
+//	stamp          writes the time when it is ready, and at each SIGUSR1
+//	leave N        has N children that end at once; writes the time when all have ended, and ends
+//	sessions N     has N children in sessions of their own; writes the time when all exist, and stays
 //
 // They end when the benchmark no longer reads their output.
 func init() { roles["stamp"], roles["leave"], roles["sessions"] = stamp, leaveOrphans, sessions }

@@ -106,12 +106,12 @@ func exhaust(file string) {
 
 // Roles for Linux:
 //
-// \treap PROGRAM [ARG...]   as PID 1: runs the program, and ends like it when no other process is left, alive or zombie
-// \teat WHO                 eats memory until the kernel kills its parent (grandparent, great-grandparent) for that,
-// \t                        frees the memory, and stays
-// \tlose-thread WHICH PROGRAM [ARG...]
-// \t                        starts a program from a thread that then ends, its first or another one; writes the file
-// \t                        lost, and stays
+//	reap PROGRAM [ARG...]   as PID 1: runs the program, and ends like it when no other process is left, alive or zombie
+//	eat WHO                 eats memory until the kernel kills its parent (grandparent, great-grandparent) for that,
+//	                        frees the memory, and stays
+//	lose-thread WHICH PROGRAM [ARG...]
+//	                        starts a program from a thread that then ends, its first or another one; writes the file
+//	                        lost, and stays
 func init() { roles["reap"], roles["eat"], roles["lose-thread"] = reap, eat, loseThread }
 
 // The main goroutine runs on the first thread of the process during init.

@@ -19,10 +19,10 @@ import (
 // A service and its clients. The file backends lists the instances to ask, in the working directory of all of them. It
 // replaces a load balancer, and cannot hide a lost request.
 //
-// \tserve NAME        answers requests on the socket NAME; SIGTERM ends it at once. It creates NAME.pid when it
-// \t                  listens. It holds a request for "hold" until the file go-on exists; NAME.holds exists meanwhile
-// \tload              sends requests continuously, and writes the number of answers to the file answered. At SIGTERM
-// \t                  it prints the numbers of requests and answers, and ends with 1 if an answer is missing
+//	serve NAME        answers requests on the socket NAME; SIGTERM ends it at once. It creates NAME.pid when it
+//	                  listens. It holds a request for "hold" until the file go-on exists; NAME.holds exists meanwhile
+//	load              sends requests continuously, and writes the number of answers to the file answered. At SIGTERM
+//	                  it prints the numbers of requests and answers, and ends with 1 if an answer is missing
 func init() { roles["serve"], roles["load"] = serve, load }
 
 const answerSize = 100_000 // bytes

@@ -135,7 +135,7 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, data, 0o755)
 }
 
-// need skips the test, or fails it where skipping is forbidden, unless all of what it names is here.
+// need skips the test unless everything that it names is available. Where skipping is forbidden, it fails the test.
 func need(t testing.TB, what ...string) {
 	t.Helper()
 	for _, w := range what {

@@ -22,8 +22,8 @@ import (
 
 // Roles for the tests of --pty:
 //
-// \tpour N FILE     writes the checksum of N noise bytes to FILE, then the bytes, and ends
-// \ttick FILE       writes numbered lines, each also to FILE after it was written; a last one at SIGTERM
+//	pour N FILE     writes the checksum of N noise bytes to FILE, then the bytes, and ends
+//	tick FILE       writes numbered lines, each also to FILE after it was written; a last one at SIGTERM
 func init() { roles["pour"], roles["tick"] = pour, tick }
 
 func pour(args []string) int {
