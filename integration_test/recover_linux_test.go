@@ -15,13 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bothKilled kills graceful and its guard so that neither sees the other's end.
+// bothKilled kills graceful and its guard so that each of them has no time to react to the end of the other.
 func bothKilled(t testing.TB, leader int) {
 	t.Helper()
 	if unix.Kill(leader, unix.SIGSTOP) != nil {
 		return
 	}
-	// A thread that waits for its child's exec (vfork(2)) cannot stop yet; it can be killed, and that child is there.
+	// A thread that waits for the execve(2) of its child (vfork(2)) cannot stop yet. It can be killed, and its child
+	// exists.
 	stopped := func() bool {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", leader))
 		return !slices.ContainsFunc(threads, func(thread string) bool {
@@ -32,31 +33,31 @@ func bothKilled(t testing.TB, leader int) {
 	}
 	for deadline := time.Now().Add(patience); !stopped(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("graceful does not stop")
+			t.Fatal("graceful is not suspended")
 		}
 	}
 	both := append(childrenOf(leader), leader)
 	kill(t, both...)
 	for deadline := time.Now().Add(patience); slices.ContainsFunc(both, alive); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("what was killed lives")
+			t.Fatal("a killed process is alive")
 		}
 	}
 }
 
-// recoverIn runs graceful recover and returns what it said.
+// recoverIn runs graceful recover, and returns its output.
 func recoverIn(t testing.TB, dir, status string, flags ...string) string {
 	t.Helper()
 	p := start(t, append([]string{"graceful", "recover", "--state-dir", dir}, flags...)...)
 	if got := p.wait(); got != status {
-		t.Fatalf("recover %q: exit status %s, want %s; it said:\n%s", flags, got, status, p.text())
+		t.Fatalf("recover %q: exit status %s, want %s; it wrote:\n%s", flags, got, status, p.text())
 	}
 	return p.text()
 }
 
-// Both killed at once, 200 times at random moments: each command runs once, or not and is said to be interrupted, in
-// which case it runs again only when that is wanted.
-func TestBothKilledAtOnce(t *testing.T) {
+// graceful and the guard are killed at once, 200 times at random moments. Each command runs once, or it is reported as
+// interrupted and runs again only on request.
+func TestRecover_bothKilledAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	var mu sync.Mutex
@@ -74,7 +75,7 @@ func TestBothKilledAtOnce(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("what was found: %v", outcomes)
+	t.Logf("outcomes: %v", outcomes)
 }
 
 func killBoth(t *testing.T) (outcome string) {
@@ -100,7 +101,7 @@ func killBoth(t *testing.T) (outcome string) {
 	text := recovered.text()
 	for _, file := range []string{"target", "daemon"} {
 		if data, _ := os.ReadFile(filepath.Join(p.dir, file)); len(data) > 0 && alive(p.pidIn(file)) {
-			t.Fatalf("the %s is left; recover said:\n%s", file, text)
+			t.Fatalf("the %s is left; recover wrote:\n%s", file, text)
 		}
 	}
 	before := runs()
@@ -112,23 +113,23 @@ func killBoth(t *testing.T) (outcome string) {
 		}
 		switch n := before[strconv.Itoa(id)]; {
 		case n > 1, n == 0 && !lost && status == "KILL" && len(before) > 0:
-			t.Fatalf("command %d ran %d times; recover said (%s):\n%s\nrun: %s", id, n, said, text, p.text())
+			t.Fatalf("command %d ran %d times; recover wrote (status %s):\n%s\nrun: %s", id, n, said, text, p.text())
 		}
 	}
 	if want := map[bool]string{true: "1", false: "0"}[interrupted > 0]; said != want &&
 		!strings.Contains(text, "end of cleanup command not seen") &&
 		!strings.Contains(text, "opening the state directory") {
-		t.Fatalf("recover ended with %s, want %s, and said:\n%s", said, want, text)
+		t.Fatalf("recover ended with %s, want %s, and wrote:\n%s", said, want, text)
 	}
 	again := start(t, "graceful", "recover", "--state-dir", dir)
 	if again.wait(); strings.Contains(text, "state directory") != strings.Contains(again.text(), "state directory") ||
 		!strings.Contains(text, "state directory") && again.text() != "" {
-		t.Fatalf("a second recover said:\n%s", again.text())
+		t.Fatalf("a second recover wrote:\n%s", again.text())
 	}
 	if interrupted > 0 {
 		recoverIn(t, dir, "0", "--retry-interrupted")
 		if after := runs(); sum(after) != sum(before)+interrupted {
-			t.Fatalf("%d were to be run again: before %v, after %v", interrupted, before, after)
+			t.Fatalf("%d commands should run again: before %v, after %v", interrupted, before, after)
 		}
 	}
 	if names, _ := os.ReadDir(dir); len(names) > 0 {
@@ -145,7 +146,8 @@ func killBoth(t *testing.T) (outcome string) {
 	return "recovered"
 }
 
-// unlocked reports whether no process holds a ledger. A child that was being started holds it until its execve(2).
+// unlocked reports whether no process holds the lock of a ledger. A child that is being started holds it until its
+// execve(2).
 func unlocked(t *testing.T, dir string) bool {
 	t.Helper()
 	files, _ := filepath.Glob(filepath.Join(dir, "*.ledger"))
@@ -166,8 +168,8 @@ func sum(counts map[string]int) (n int) {
 	return n
 }
 
-// killedIn makes a ledger: a run whose processes of ours were both killed when a file had appeared and what made it had
-// been written down as started. What is left of it is still there. It returns the ledger's lines.
+// killedIn starts a run, and kills graceful and the guard when a file exists and the ledger has the start of who. The
+// other processes of the run live on. It returns the lines of the ledger.
 func killedIn(t *testing.T, who, file string, args ...string) (p *proc, lines []string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
@@ -187,8 +189,8 @@ func killedIn(t *testing.T, who, file string, args ...string) (p *proc, lines []
 	return p, slices.Collect(strings.Lines(string(data)))
 }
 
-// A recorded pid of another boot, or one that the kernel has reused since, is not signalled.
-func TestAProcessThatHasGotAPidIsNotSignalled(t *testing.T) {
+// A recorded pid is not signalled if it is of another boot, or if the kernel has reused it.
+func TestRecover_reusedPid(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p, lines := killedIn(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
@@ -205,12 +207,12 @@ func TestAProcessThatHasGotAPidIsNotSignalled(t *testing.T) {
 			}
 			recoverIn(t, stateDir(t, text), "0")
 			if !alive(pid) {
-				t.Error("the stranger was killed")
+				t.Error("the other process was killed")
 			}
-			// And the other way round: with both right it is the target.
+			// If both the boot and the start time match, the process is the target.
 			recoverIn(t, stateDir(t, begun+started), "0")
 			if got := stranger.wait(); got != "TERM" {
-				t.Errorf("it ended with %s", got)
+				t.Errorf("the process ended with %s", got)
 			}
 		})
 	}
@@ -230,8 +232,8 @@ func startTime(t *testing.T, pid int) int {
 	return n
 }
 
-// What was init's child when we came is found by the run's id in its environment, whatever session it is in.
-func TestRecoverFindsWhatWentToInit(t *testing.T) {
+// recover finds processes that were reparented to init by the run's id in their environment, in any session.
+func TestRecover_findsOrphans(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p, _ := killedIn(t, "target", "ready", "--grace", "100ms", "--on-exit", "echo $GRACEFUL_REASON >>log", "--", "sh",
@@ -247,13 +249,13 @@ func TestRecoverFindsWhatWentToInit(t *testing.T) {
 	p.wrote("log", "recovered\n")
 }
 
-// stateOf is the state directory that was given to a run.
+// stateOf returns the state directory that was given to a run.
 func stateOf(p *proc) string {
 	i := slices.Index(p.cmd.Args, "--state-dir")
 	return p.cmd.Args[i+1]
 }
 
-func TestTwoRunsOfANameAtTheSameInstant(t *testing.T) {
+func TestName_startedAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	both := t.TempDir()
@@ -271,17 +273,17 @@ func TestTwoRunsOfANameAtTheSameInstant(t *testing.T) {
 				ran++
 			case got == "125" && strings.Contains(p.text(), "a run named x lives"):
 			default:
-				t.Fatalf("it ended with %s:\n%s", got, p.text())
+				t.Fatalf("a run ended with %s:\n%s", got, p.text())
 			}
 		}
 	}
 	if ran < 20 {
-		t.Errorf("%d of 20 times somebody ran", ran)
+		t.Errorf("%d runs ran in 20 rounds", ran)
 	}
 	t.Logf("%d of 60 runs were not refused", ran)
 }
 
-// interruptedRun leaves a ledger that was set aside: of a run named x whose command was interrupted.
+// interruptedRun leaves a ledger that is set aside, of a run named x with an interrupted command.
 func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
 	t.Helper()
 	p, _ = killedIn(t, "command", "hook", "--on-exit", command, "--", "true")
@@ -289,7 +291,7 @@ func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
 	dir = stateOf(p)
 	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "command interrupted") ||
 		inDir(t, dir) != "x.ledger.interrupted" {
-		t.Fatalf("there are %s; recover said:\n%s", inDir(t, dir), said)
+		t.Fatalf("the state directory has %s; recover wrote:\n%s", inDir(t, dir), said)
 	}
 	return p, dir
 }
@@ -307,8 +309,8 @@ func inDir(t *testing.T, dir string) string {
 	return strings.Join(names, " ")
 }
 
-// What an interrupted run has left to do is not done while another run of its name is at work.
-func TestAnInterruptedRunIsNotRetriedBesideALiveOne(t *testing.T) {
+// recover does not retry an interrupted run while a run of its name is alive.
+func TestRetryInterrupted_besideALiveRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p, dir := interruptedRun(t, "echo 1 >>log; echo $$ >hook; [ -e again ] || exec sleep 1000")
@@ -320,16 +322,16 @@ func TestAnInterruptedRunIsNotRetriedBesideALiveOne(t *testing.T) {
 	live.file("ready")
 	if said := recoverIn(t, dir, "1", "--retry-interrupted"); strings.Count(said, "\n") != 1 ||
 		!strings.Contains(said, "a run named x lives") {
-		t.Errorf("recover said:\n%s", said)
+		t.Errorf("recover wrote:\n%s", said)
 	}
 	if said := recoverIn(t, dir, "0", "--retry-interrupted", "--name", "y"); said != "" {
-		t.Errorf("recover of another name said:\n%s", said)
+		t.Errorf("recover of another name wrote:\n%s", said)
 	}
 	p.wrote("log", "1\n")
 	live.signal(unix.SIGTERM)
 	live.want("143")
 	if got := inDir(t, dir); got != "x.ledger.interrupted" {
-		t.Errorf("there are %s", got)
+		t.Errorf("the state directory has %s", got)
 	}
 	recoverIn(t, dir, "0", "--retry-interrupted")
 	p.wrote("log", "1\n1\n")
@@ -338,8 +340,8 @@ func TestAnInterruptedRunIsNotRetriedBesideALiveOne(t *testing.T) {
 	}
 }
 
-// A retry has the run's name, so that one that is killed itself is not forgotten.
-func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
+// A retry holds the name of the run. So if it is killed, the next recover finishes the run.
+func TestRetryInterrupted_killed(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p, dir := interruptedRun(t, "echo 1 >>log; echo $$ >hook; exec sleep 1000")
@@ -356,14 +358,14 @@ func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
 	retry.want("KILL")
 	p.killAndWait(hook)
 	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "command interrupted") {
-		t.Errorf("recover said:\n%s", said)
+		t.Errorf("recover wrote:\n%s", said)
 	}
 	if said := recoverIn(t, dir, "0"); said != "" {
-		t.Errorf("a second recover said:\n%s", said)
+		t.Errorf("a second recover wrote:\n%s", said)
 	}
 	p.wrote("log", "1\n1\n")
 
-	// One that was killed when it had done no more than to take the name is told of too.
+	// recover also reports a retry that was killed just after it had taken the name.
 	named := func() {
 		if err := os.Rename(filepath.Join(dir, "x.ledger.interrupted"), filepath.Join(dir, "x.ledger")); err != nil {
 			t.Fatal(err)
@@ -372,15 +374,15 @@ func TestARetryThatIsKilledIsFinishedByRecover(t *testing.T) {
 	named()
 	said := recoverIn(t, dir, "1")
 	if !strings.Contains(said, "command interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
-		t.Errorf("there are %s; recover said:\n%s", inDir(t, dir), said)
+		t.Errorf("the state directory has %s; recover wrote:\n%s", inDir(t, dir), said)
 	}
 	p.wrote("log", "1\n1\n")
 
-	// By the next run of that name too, which then begins.
+	// The next run of that name reports it, too, and then begins.
 	named()
 	n = start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c", "exit 3")
 	n.want("3")
 	if said := n.text(); !strings.Contains(said, "command interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
-		t.Errorf("there are %s; run said:\n%s", inDir(t, dir), said)
+		t.Errorf("the state directory has %s; run wrote:\n%s", inDir(t, dir), said)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readFIFO opens a FIFO. The function that it returns reads what there is.
+// readFIFO opens a FIFO for reading. The returned function reads the available data.
 func readFIFO(t *testing.T, path string) (read func() string) {
 	t.Helper()
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -23,8 +23,9 @@ func readFIFO(t *testing.T, path string) (read func() string) {
 	}
 }
 
-// A report goes to the FIFO that was there, which neither the target nor a cleanup command has open.
-func TestAReportToAFIFOThatIsReplaced(t *testing.T) {
+// If the FIFO is replaced during the run, the report goes to the original FIFO. The target and the cleanup commands do
+// not have it open.
+func TestReport_FIFOReplaced(t *testing.T) {
 	const look = "ls -l /proc/self/fd | sed 's/.* //'"
 	for name, target := range map[string]string{
 		"by a link":         "mv pub/r pub/was; ln -s $PWD/private/victim pub/r",
@@ -44,7 +45,7 @@ func TestAReportToAFIFOThatIsReplaced(t *testing.T) {
 					t.Errorf("the reader got %q; it wrote\n%s", got, p.text())
 				}
 				if fds := p.file("fds") + p.file("fds2"); strings.Contains(fds, s.dir+"/pub") {
-					t.Errorf("open were\n%s", fds)
+					t.Errorf("open descriptors:\n%s", fds)
 				}
 				s.unharmed()
 			})
@@ -52,8 +53,8 @@ func TestAReportToAFIFOThatIsReplaced(t *testing.T) {
 	}
 }
 
-// A FIFO that has a reader only later is opened at the end, if it is the same one then.
-func TestAReportToAFIFOThatIsReadLater(t *testing.T) {
+// A FIFO without a reader at the start is opened at the end, if it is still the same FIFO.
+func TestReport_FIFOReadLater(t *testing.T) {
 	for name, change := range map[string]string{
 		"": ":", "a FIFO": "mv pub/r pub/was; mkfifo pub/r", "a link": "mv pub/r pub/was; ln -s was pub/r",
 	} {
@@ -81,9 +82,9 @@ func TestAReportToAFIFOThatIsReadLater(t *testing.T) {
 	}
 }
 
-// The process that finishes the run writes to the FIFO that was there at the start. recover writes to the FIFO that has
-// its path then, and to its own standard error.
-func TestAReportToAStreamAfterATakeover(t *testing.T) {
+// After a takeover, the report goes to the FIFO that was there at the start. recover writes to the FIFO that is at the
+// path then, and to its own standard error.
+func TestReport_streamAfterATakeover(t *testing.T) {
 	for _, victim := range []string{"graceful", "both"} {
 		t.Run("a FIFO, "+victim, func(t *testing.T) {
 			t.Parallel()

@@ -11,10 +11,11 @@ import (
 
 const startOfReport = "{\n  \"report\": 1,"
 
-// attacker is the user that makes links for a report to follow.
+// attacker is a user that creates links in the path of a report.
 const attacker = "12345"
 
-// scene is a directory with pub, which every user may write to, and private, which is root's: with a victim in it.
+// scene is a directory with two subdirectories. Every user may write to pub. private belongs to root, and contains a
+// victim.
 type scene struct {
 	*testing.T
 	dir string
@@ -28,7 +29,7 @@ func newScene(t *testing.T) scene {
 		s.must(os.Chmod(up, 0o755))
 	}
 	s.sh("mkdir -m 1777 pub; mkdir -m 700 private; echo kept >private/victim; chmod 600 private/victim")
-	s.sh("mknod block b 240 77") // a number for experiments, which no driver has
+	s.sh("mknod block b 240 77") // a number for experiments, without a driver
 	return s
 }
 
@@ -67,7 +68,7 @@ func (s scene) start(args ...string) *proc {
 	return p.start()
 }
 
-// unharmed requires that nothing has changed in private.
+// unharmed checks that nothing has changed in private.
 func (s scene) unharmed() {
 	s.Helper()
 	st, err := os.Lstat(s.in("private/victim"))
@@ -78,7 +79,7 @@ func (s scene) unharmed() {
 	}
 }
 
-// reported requires a report in a file of that mode, and no draft beside it.
+// reported checks that a file with a mode contains a report, and that no draft is next to it.
 func (s scene) reported(path string, mode os.FileMode) {
 	s.Helper()
 	st, err := os.Lstat(s.in(path))
@@ -94,9 +95,9 @@ func (s scene) reported(path string, mode os.FileMode) {
 	}
 }
 
-// A link of a user that is neither ours nor the owner of its directory is not followed, wherever it is in the path and
-// whatever it leads to. Nothing is started.
-func TestAReportDoesNotFollowLinksOfOthers(t *testing.T) {
+// A link is followed only if it belongs to graceful's user or to the owner of its directory. Any other link in the path
+// is refused, wherever it leads. Nothing is started.
+func TestReport_linkOfAnotherUser(t *testing.T) {
 	for name, c := range map[string]struct{ before, attack, report, link string }{
 		"to a file":                   {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r"},
 		"to a file by a relative one": {"", "ln -s ../private/victim pub/r", "pub/r", "pub/r"},
@@ -126,14 +127,14 @@ func TestAReportDoesNotFollowLinksOfOthers(t *testing.T) {
 			}
 			s.unharmed()
 			if all := inDir(t, s.dir); strings.Contains(all, "started") || strings.Contains(all, "state") {
-				t.Errorf("in the directory are %s", all)
+				t.Errorf("the directory has %s", all)
 			}
 		})
 	}
 }
 
-// A user namespace shows all users that it does not map as one: a link and its directory may still have two owners.
-func TestAReportDoesNotFollowLinksOfUnmappedUsers(t *testing.T) {
+// In a user namespace, all unmapped users look like one user. A link and its directory may still have different owners.
+func TestReport_linkOfAnUnmappedUser(t *testing.T) {
 	s := newScene(t)
 	need(t, "userns")
 	t.Parallel()
@@ -146,8 +147,8 @@ func TestAReportDoesNotFollowLinksOfUnmappedUsers(t *testing.T) {
 	}
 }
 
-// A report does not go to a FIFO that another user has put into a directory for all, and may read.
-func TestAReportDoesNotGoToAnotherUsersFIFO(t *testing.T) {
+// A report is refused for a FIFO that another user has put into a directory for all users, and may read.
+func TestReport_FIFOOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.attack("mkfifo -m 666 pub/r; mkdir pub/own; mkfifo pub/own/r")
@@ -161,8 +162,8 @@ func TestAReportDoesNotGoToAnotherUsersFIFO(t *testing.T) {
 	s.start("--report", "pub/own/r", "--", "true").want("0")
 }
 
-// A report does not go to a block device, neither by name nor by a link of ours, nor when the target makes one.
-func TestAReportDoesNotGoToABlockDevice(t *testing.T) {
+// A report is refused for a block device: by name, by a link of graceful's user, and if the target creates one.
+func TestReport_blockDevice(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.sh("ln -s block ours")
@@ -188,8 +189,8 @@ func TestAReportDoesNotGoToABlockDevice(t *testing.T) {
 	}
 }
 
-// Links of ours are followed, and in a user's directory that user's.
-func TestAReportFollowsLinksOfOursAndOfTheDirectorysOwner(t *testing.T) {
+// Links of graceful's user are followed, and so are links of the owner of their directory.
+func TestReport_trustedLinks(t *testing.T) {
 	for name, c := range map[string]struct{ before, report, want string }{
 		"ours":                           {"ln -s ../to pub/r", "pub/r", "to"},
 		"ours, of a directory":           {"mkdir sub; ln -s $PWD/sub pub/d", "pub/d/r", "sub/r"},
@@ -207,8 +208,8 @@ func TestAReportFollowsLinksOfOursAndOfTheDirectorysOwner(t *testing.T) {
 	}
 }
 
-// A relative path begins in our working directory, and not where a shell says that this is.
-func TestAReportInADirectoryThatWasEnteredByALinkOfAnother(t *testing.T) {
+// A relative path begins in graceful's working directory, independent of the path that a shell has in PWD.
+func TestReport_relativePath(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.sh("mkdir sub")
@@ -217,8 +218,8 @@ func TestAReportInADirectoryThatWasEnteredByALinkOfAnother(t *testing.T) {
 	s.reported("sub/r", 0o600)
 }
 
-// A link in a process's directory in /proc leads where that process is.
-func TestAReportBelowTheRootOfAnotherProcess(t *testing.T) {
+// A link below /proc/PID leads into the mount namespace of that process.
+func TestReport_belowTheRootOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	need(t, "unshare")
@@ -230,19 +231,19 @@ func TestAReportBelowTheRootOfAnotherProcess(t *testing.T) {
 	root := fmt.Sprintf("/proc/%d/root", pid)
 	s.start("--report", root+s.in("mounted/r"), "--", "true").want("0")
 	if got := inDir(t, s.in("mounted")); got != "" {
-		t.Errorf("here are %s", got)
+		t.Errorf("the directory in this mount namespace has %s", got)
 	}
 	if _, err := os.Stat(root + s.in("mounted/r")); err != nil {
 		t.Error(err)
 	}
 }
 
-// What the target does to the path while the run goes on changes nothing: the report goes where the path led at the
-// start, and replaces what has its name there.
-func TestAReportGoesWhereItsPathLedAtTheStart(t *testing.T) {
+// Changes of the path by the target have no effect. The report goes where the path led at the start, and replaces any
+// file with its name there.
+func TestReport_pathChangedDuringTheRun(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, target, report, want string
-		ours                         bool // the target runs as we do
+		ours                         bool // the target runs as graceful's user
 	}{
 		"the file is a link":      {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r", false},
 		"the file is our link":    {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r", true},
@@ -280,8 +281,8 @@ func TestAReportGoesWhereItsPathLedAtTheStart(t *testing.T) {
 	}
 }
 
-// Below directories that did not exist at the start no link is followed.
-func TestAReportDoesNotFollowALinkWhereADirectoryWasToBe(t *testing.T) {
+// Below a directory that did not exist at the start, no link is followed.
+func TestReport_linkInsteadOfADirectory(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	for n, target := range [][]string{
@@ -298,8 +299,8 @@ func TestAReportDoesNotFollowALinkWhereADirectoryWasToBe(t *testing.T) {
 	s.unharmed()
 }
 
-// Only we may read a report, but where a file of ours was there that others might read.
-func TestAReportsMode(t *testing.T) {
+// Only graceful's user may read a report, unless it replaces a file of that user that other users could read.
+func TestReport_mode(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	for _, c := range []struct {
@@ -310,7 +311,7 @@ func TestAReportsMode(t *testing.T) {
 		{"echo >r; chmod 644 r", "077", 0o644}, {"echo >r; chmod 664 r", "000", 0o664},
 		{"echo >r; chmod 400 r", "000", 0o400},
 		{"echo >r; chmod 666 r; chown " + attacker + " r", "000", 0o600},
-		{"echo >to; chmod 4755 to; ln -s to r", "000", 0}, // its target
+		{"echo >to; chmod 4755 to; ln -s to r", "000", 0}, // the mode of the link's destination
 	} {
 		for _, guard := range []string{"on", "off"} {
 			s.sh("rm -f r to; " + c.before)

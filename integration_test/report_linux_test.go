@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reports are held against the schema, all of a test's together.
+// reports collects the reports of a test, and validates all of them against the schema at once.
 type reports struct {
 	t     *testing.T
 	mu    sync.Mutex
@@ -57,7 +57,7 @@ func (r *reports) parse(t testing.TB, text []byte) (report report.Report) {
 	return report
 }
 
-// value is what there is, or nothing.
+// value returns the value of a pointer, or the zero value for nil.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
@@ -65,7 +65,7 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-// outcomes are those of a report's commands, by their ids.
+// outcomes returns the outcomes of a report's commands, ordered by id.
 func outcomes(r report.Report) string {
 	var all []string
 	for _, c := range r.Commands {
@@ -74,7 +74,7 @@ func outcomes(r report.Report) string {
 	return strings.Join(all, " ")
 }
 
-// sent is what a report says was sent, and to whom.
+// sent lists the signals that a report says were sent, with their receivers.
 func sent(r report.Report) string {
 	var all []string
 	for _, s := range r.Sent {
@@ -83,11 +83,11 @@ func sent(r report.Report) string {
 	return strings.Join(all, ", ")
 }
 
-// reportedRun is a run and what its report is to say.
+// reportedRun is a run with the expectations for its report.
 type reportedRun struct {
 	flags  []string
-	target string // for a shell; "": a program that there is not
-	stop   bool   // by SIGTERM once it is ready
+	target string // a shell script; "": a program that does not exist
+	stop   bool   // stopped by SIGTERM once the target is ready
 	status string
 	check  func(t *testing.T, p *proc, r report.Report)
 }
@@ -104,7 +104,7 @@ func reportedRuns() map[string]reportedRun {
 			check: checkStop},
 		"a time limit": {flags: []string{"--timeout", "50ms"}, target: "exec sleep 1000", status: "124",
 			check: checkTimeLimit},
-		// All that can hang does.
+		// The target and all commands hang.
 		"a deadline": {
 			flags: []string{"--deadline", "2s", "--on-stop", "trap '' TERM; exec sleep 1000", "--on-exit",
 				"trap '' TERM; exec sleep 1000", "--on-exit-timeout", "500ms"},
@@ -132,19 +132,19 @@ func checkExit(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "exited" || r.ExitStatus != 7 || *target.ExitCode != 7 || target.Signal != nil ||
 		target.Error != nil || r.Escalated ||
 		r.Stop != nil || r.TakenOver || len(r.Received)+len(r.Killed)+len(r.Left)+len(r.Commands) > 0 || r.Raised != nil {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 	if r.PID != p.cmd.Process.Pid || r.Writer != r.PID || value(r.Guard) == 0 || r.Dir != p.dir ||
 		r.Name != "sh" ||
 		strings.Join(r.Command, " ") != "sh -c echo >ready; exit 7" || r.Level != "subreaper" {
-		t.Error("not what was run")
+		t.Error("wrong command or environment")
 	}
 	if target.Usage == nil || target.Usage.MaxRSSKB == 0 || target.Usage.MinorFaults == 0 {
-		t.Error("nothing is used")
+		t.Error("no resource usage")
 	}
 	times := []time.Time{r.Began, *target.Started, *target.Ended, *r.Emptied, r.Finished}
 	if !slices.IsSortedFunc(times, time.Time.Compare) || time.Since(r.Began) > time.Hour {
-		t.Errorf("times: %v", times)
+		t.Errorf("wrong times: %v", times)
 	}
 }
 
@@ -152,7 +152,7 @@ func checkExit(t *testing.T, p *proc, r report.Report) {
 func checkNoGuard(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "signaled" || *r.Target.Signal != "KILL" || r.Target.ExitCode != nil || r.Stop != nil ||
 		r.Guard != nil || r.Writer != r.PID || r.Level != "group" {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 }
 
@@ -160,7 +160,7 @@ func checkNoGuard(t *testing.T, p *proc, r report.Report) {
 func checkStop(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "stopped" || *r.Stop.Signal != "TERM" || !r.Escalated || *r.Target.Signal != "KILL" ||
 		outcomes(r) != "succeeded succeeded" {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 	if got := sent(r); !strings.HasPrefix(got, "TERM group, KILL tree") || len(r.Received) != 1 ||
 		r.Received[0].State != "running" {
@@ -175,35 +175,35 @@ func checkStop(t *testing.T, p *proc, r report.Report) {
 	}
 }
 
-// checkTimeLimit checks that the time limit is the reason, and SIGTERM is enough.
+// checkTimeLimit checks that the time limit is the reason, and that SIGTERM was enough.
 func checkTimeLimit(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "timed-out" || !r.Stop.TimedOut || r.Stop.Signal != nil || *r.Target.Signal != "TERM" ||
 		r.Escalated {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 }
 
 // checkDeadline checks that the run keeps its deadline although the target and all commands hang.
 func checkDeadline(t *testing.T, p *proc, r report.Report) {
 	if !r.Escalated || outcomes(r) != "timed-out timed-out" || len(r.Killed) == 0 ||
-		r.Finished.Sub(r.Stop.Began) > 10*time.Second { // the default limits alone are longer
-		t.Error("not what it is of such a run")
+		r.Finished.Sub(r.Stop.Began) > 10*time.Second { // the default limits alone take longer
+		t.Error("wrong report of this run")
 	}
 }
 
-// checkMissingTarget checks that the report of a target that cannot be started has no pid, end or duration of it.
+// checkMissingTarget checks that the report of a missing target has no pid, end or duration.
 func checkMissingTarget(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "start-failed" || r.ExitStatus != 127 || value(r.Target.Error) != "no such file or directory" ||
 		r.Target.PID != nil ||
 		r.Target.ExitCode != nil || r.Target.DurationMS != nil || r.Emptied != nil || outcomes(r) != "succeeded" {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 }
 
-// checkFailedCommands checks the outcome of each way to fail.
+// checkFailedCommands checks the outcome of each kind of failure.
 func checkFailedCommands(t *testing.T, p *proc, r report.Report) {
 	if r.ExitStatus != 125 || *r.Target.ExitCode != 0 || outcomes(r) != "failed not-started timed-out failed not-run" {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 	if c := r.Commands; *c[0].ExitCode != 3 || *c[1].Error != "no such file or directory" || c[1].PID != nil ||
 		*c[2].Signal != "TERM" ||
@@ -215,14 +215,14 @@ func checkFailedCommands(t *testing.T, p *proc, r report.Report) {
 // checkKeptSurvivor checks that the survivor is alive, ends it, and checks that the run has sent no signal.
 func checkKeptSurvivor(t *testing.T, p *proc, r report.Report) {
 	if unix.Kill(p.pidIn("kept"), unix.SIGKILL) != nil || r.Emptied != nil || len(r.Sent)+len(r.Killed) > 0 {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 }
 
 // checkReraise checks the signal by which graceful ends itself.
 func checkReraise(t *testing.T, p *proc, r report.Report) {
 	if *r.Raised != "HUP" || r.ExitStatus != 129 {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 }
 
@@ -231,11 +231,11 @@ func checkBytes(t *testing.T, p *proc, r report.Report) {
 	if r.Name != "n\ufffd" || !strings.Contains(r.Command[2], ": '\ufffd\t\"<\u2028' # #") ||
 		len(r.Command[2]) < 120_000 ||
 		r.Commands[0].Command != ": '\ufffd<&>'" {
-		t.Error("not what it is of such a run")
+		t.Error("wrong report of this run")
 	}
 }
 
-func TestTheReportTellsHowARunWent(t *testing.T) {
+func TestReport_ofEachOutcome(t *testing.T) {
 	all := newReports(t)
 	for name, c := range reportedRuns() {
 		t.Run(name, func(t *testing.T) {
@@ -267,11 +267,11 @@ func TestTheReportTellsHowARunWent(t *testing.T) {
 func (p *proc) leftNoDraft() {
 	p.t.Helper()
 	if left, _ := filepath.Glob(filepath.Join(p.dir, ".graceful-*")); len(left) > 0 {
-		p.t.Errorf("left: %q", left)
+		p.t.Errorf("left drafts: %q", left)
 	}
 }
 
-func TestACommandThatIsCutIsReported(t *testing.T) {
+func TestReport_commandIsCut(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()
 	p := start(t, "graceful", "run", "--report", "report", "--on-repeat", "kill", "--on-exit",
@@ -285,6 +285,6 @@ func TestACommandThatIsCutIsReported(t *testing.T) {
 	r := all.read(t, filepath.Join(p.dir, "report"))
 	if outcomes(r) != "cut" || *r.Commands[0].Signal != "TERM" || len(r.Received) != 2 ||
 		r.Received[1].State != "cleaning" {
-		t.Errorf("it tells %+v", r)
+		t.Errorf("the report is %+v", r)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reader finds the old report or the new one, and never a part.
-func TestAReportIsNeverSeenInPart(t *testing.T) {
+// A reader finds either the old report or the new one, never a part.
+func TestReport_isReplacedAtomically(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	dir := t.TempDir()
@@ -47,7 +47,7 @@ func TestAReportIsNeverSeenInPart(t *testing.T) {
 		}
 		seen[string(text)] = true
 	}
-	t.Logf("%d were seen", len(seen))
+	t.Logf("read %d different contents", len(seen))
 }
 
 // tmpfs mounts a file system of 64 KB in DIR/small.
@@ -56,13 +56,13 @@ const tmpfs = `mkdir -p $DIR/small && mount -t tmpfs -o size=64k,mode=777 none $
 // unwritable is a report that cannot be written.
 type unwritable struct {
 	need   []string
-	before string // a script that makes the place, with DIR
+	before string // a script that prepares the place, with DIR
 	around []string
 	file   string
-	want   string // the reason; "": it can be written
+	want   string // the reason; "": the report can be written
 }
 
-// unwritables returns such reports by where they go.
+// unwritables returns reports that cannot be written, by their places.
 func unwritables() map[string]unwritable {
 	root := []string{"root", "unshare", "norace"}
 	mount := func(before string) []string {
@@ -101,9 +101,9 @@ func unwritables() map[string]unwritable {
 	}
 }
 
-// A report that cannot be written is a warning, and all else is as without one: the exit status, the time that it
-// takes, and nothing is left.
-func TestAReportThatCannotBeWritten(t *testing.T) {
+// A report that cannot be written causes a warning. The exit status and the duration of the run do not change, and no
+// file is left.
+func TestReport_cannotBeWritten(t *testing.T) {
 	for name, c := range unwritables() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -121,12 +121,12 @@ func TestAReportThatCannotBeWritten(t *testing.T) {
 			before := inDir(t, dir)
 			for _, guard := range []string{"on", "off"} {
 				if strings.HasPrefix(c.want, "file too") && guard == "on" {
-					continue // its ledger does not fit either
+					continue // the ledger does not fit, either
 				}
 				c.checkWarning(t, in, guard)
 			}
 			if after := inDir(t, dir); c.around == nil && after != before || strings.Contains(after, "graceful") {
-				t.Errorf("in the directory were %q, and are %q", before, after)
+				t.Errorf("the directory had %q, and has %q", before, after)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, "s", ".graceful-*")); len(left) > 0 {
 				t.Errorf("left: %q", left)
@@ -156,8 +156,8 @@ func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard str
 	}
 }
 
-// A FIFO has the report as its reader takes it. A reader that does not take it holds graceful up for a moment only.
-func TestAReportToAFIFO(t *testing.T) {
+// A report to a FIFO is written as fast as its reader reads. A reader that does not read delays graceful only briefly.
+func TestReport_FIFO(t *testing.T) {
 	all := newReports(t)
 	for name, want := range map[string]string{
 		"that is read": "", "whose reader does not read": "i/o timeout", "whose reader goes": "broken pipe",
@@ -200,8 +200,8 @@ func TestAReportToAFIFO(t *testing.T) {
 	}
 }
 
-// A descriptor is no file to be replaced: what others have written to it and will write stays.
-func TestAReportToAStream(t *testing.T) {
+// A stream is not replaced: data that other processes write to it, before and after, is kept.
+func TestReport_stream(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()
 	for _, stream := range []string{"/dev/stderr", "/dev/stdout", "/dev/fd/2", "/proc/self/fd/1", "link"} {
@@ -224,8 +224,8 @@ func TestAReportToAStream(t *testing.T) {
 	p.wrote("none", "")
 }
 
-// Nor is it one of those that we have opened for ourselves, the ledger's, say.
-func TestAReportDoesNotGoToOurOwnDescriptors(t *testing.T) {
+// A report is refused for descriptors that graceful has opened for itself, such as the ledger.
+func TestReport_descriptorsOfGraceful(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for fd := 3; fd < 10; fd++ {

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportingRun is a run that writes its pid to ./running, and stays. Beside it are the directories dir and hostile.
+// reportingRun prepares a run that writes its pid to ./running, and stays. Its directory has the subdirectories dir and
+// hostile.
 func reportingRun(t *testing.T, report string) (p *proc, state string) {
 	t.Helper()
 	need(t, "linux")
@@ -29,7 +30,7 @@ func (p *proc) sh(script string) {
 	c.start().want("0")
 }
 
-// killBoth kills graceful and its guard, and waits until the ledger can be had.
+// killBoth kills graceful and its guard, and waits until the ledger is unlocked.
 func (p *proc) killBoth(t *testing.T, state string) {
 	t.Helper()
 	bothKilled(t, p.cmd.Process.Pid)
@@ -37,15 +38,15 @@ func (p *proc) killBoth(t *testing.T, state string) {
 	p.until("end of the lock", func() bool { return unlocked(t, state) })
 }
 
-// isReport tells whether a file is a report that only we may read.
+// isReport reports whether a file is a report that only its owner may read.
 func isReport(path string) bool {
 	text, err := os.ReadFile(path)
 	st, err1 := os.Lstat(path)
 	return err == nil && err1 == nil && st.Mode() == 0o600 && strings.HasPrefix(string(text), startOfReport)
 }
 
-// The process that finishes the run writes the report to the directory that was there at the start.
-func TestAReportAfterATakeoverGoesWhereItsPathLed(t *testing.T) {
+// After a takeover, the report goes to the directory to which its path led at the start.
+func TestReport_pathAfterATakeover(t *testing.T) {
 	for _, victim := range []string{"graceful", "guard"} {
 		for name, c := range map[string]struct{ report, change, want string }{
 			"the directory is a link": {"dir/r", "mv dir was; ln -s hostile dir", "was/r"},
@@ -75,9 +76,9 @@ func TestAReportAfterATakeoverGoesWhereItsPathLed(t *testing.T) {
 	}
 }
 
-// When both are killed, recover follows no link: neither one that it finds where a directory was, nor in a path of an
-// earlier version's ledger, which was not resolved.
-func TestRecoverFollowsNoLinkToAReport(t *testing.T) {
+// After both processes were killed, recover follows no link to a report: not if a link has replaced a directory, and
+// not in an unresolved path in the ledger of an earlier version.
+func TestRecover_followsNoLinkToAReport(t *testing.T) {
 	const followed = ": too many levels of symbolic links\n"
 	for name, c := range map[string]struct{ report, change, want, wrote string }{
 		"nothing has changed":     {"dir/r", "", "dir/r", ""},
@@ -121,10 +122,10 @@ func TestRecoverFollowsNoLinkToAReport(t *testing.T) {
 	})
 }
 
-// moments are files that a run makes on its way, and what there is of it then.
+// moments are files that a run creates in this order.
 var moments = []string{"running", "stopping", "terminating", "cleaning"}
 
-// momentous is a run that stays at a moment until it is asked to go on.
+// momentous returns a run that waits at a moment.
 func momentous(moment string, flags ...string) []string {
 	wait := func(m string) string {
 		if m == moment {
@@ -148,8 +149,8 @@ func (p *proc) come(moment string) {
 	}
 }
 
-// Whenever graceful is killed, a new one writes the report. When the guard is killed, graceful does.
-func TestTheReportOfARunThatLosesAProcess(t *testing.T) {
+// If graceful is killed at a moment, a new graceful writes the report. If the guard is killed, graceful writes it.
+func TestReport_processKilled(t *testing.T) {
 	all := newReports(t)
 	for _, victim := range []string{"graceful", "guard"} {
 		for _, moment := range moments {
@@ -176,7 +177,7 @@ func TestTheReportOfARunThatLosesAProcess(t *testing.T) {
 				taken := victim == "graceful"
 				if r.TakenOver != taken || (r.Writer != graceful) != taken || r.PID != graceful ||
 					taken && value(r.Guard) != guard || r.Target.Ended == nil || r.Target.Usage == nil {
-					t.Errorf("it tells %+v", r)
+					t.Errorf("the report is %+v", r)
 				}
 				if r.Reason != reason || reason == "stopped" && len(r.Received) != 1 {
 					t.Errorf("reason: %s; received: %v", r.Reason, r.Received)
@@ -191,8 +192,8 @@ func TestTheReportOfARunThatLosesAProcess(t *testing.T) {
 	}
 }
 
-// When both are, recover does, wherever it is run.
-func TestRecoverWritesTheReport(t *testing.T) {
+// If both processes are killed, recover writes the report, from any working directory.
+func TestRecover_writesTheReport(t *testing.T) {
 	all := newReports(t)
 	for _, moment := range moments {
 		t.Run(moment, func(t *testing.T) {
@@ -211,27 +212,27 @@ func TestRecoverWritesTheReport(t *testing.T) {
 			r := all.read(t, filepath.Join(p.dir, "report"))
 			if !r.TakenOver || r.Writer != recoverer.cmd.Process.Pid || r.PID != p.cmd.Process.Pid || r.Dir != p.dir ||
 				r.Guard != nil {
-				t.Errorf("it tells %+v", r)
+				t.Errorf("the report is %+v", r)
 			}
 			if moment == "cleaning" {
 				if r.Reason != "stopped" || *r.Target.ExitCode != 7 || outcomes(r) != "interrupted succeeded" {
-					t.Errorf("it tells %+v", r)
+					t.Errorf("the report is %+v", r)
 				}
-				recoverIn(t, dir, "1", "--retry-interrupted") // it times out
+				recoverIn(t, dir, "1", "--retry-interrupted") // the command times out
 				r = all.read(t, filepath.Join(p.dir, "report"))
 				if outcomes(r) != "timed-out succeeded" {
 					t.Errorf("after a retry: %s", outcomes(r))
 				}
 			} else if r.Reason != "recovered" || r.Target.Ended != nil || r.Target.ExitCode != nil || r.Target.Signal != nil {
-				t.Errorf("it tells %+v", r)
+				t.Errorf("the report is %+v", r)
 			}
 			p.leftNoDraft()
 		})
 	}
 }
 
-// A run that was done when both were killed is reported, and nothing else is done about it.
-func TestRecoverReportsARunThatWasDone(t *testing.T) {
+// If a run had ended when both processes were killed, recover only writes its report.
+func TestRecover_writesTheReportOfAnEndedRun(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()
 	p, lines := killedIn(t, "command", "cleaning", "--report", "report", "--on-exit",
@@ -246,15 +247,15 @@ func TestRecoverReportsARunThatWasDone(t *testing.T) {
 	r := all.read(t, filepath.Join(p.dir, "report"))
 	if !r.TakenOver || r.Reason != "exited" || r.ExitStatus != 7 || outcomes(r) != "failed" ||
 		*r.Commands[0].ExitCode != 3 {
-		t.Errorf("it tells %+v", r)
+		t.Errorf("the report is %+v", r)
 	}
 	p.wrote("ran", "\n")
-	// One that cannot be written is no run that was not finished.
+	// A report that cannot be written does not make the run unfinished.
 	if err := os.RemoveAll(p.dir); err != nil {
 		t.Fatal(err)
 	}
 	if said := recoverIn(t, stateDir(t, strings.Join(lines, "")), "0"); strings.Count(said, "\n") != 1 ||
 		!strings.Contains(said, "writing report "+p.dir+"/report: no such file or directory\n") {
-		t.Errorf("recover said:\n%s", said)
+		t.Errorf("recover wrote:\n%s", said)
 	}
 }

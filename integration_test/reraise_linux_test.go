@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// end-by N ends by a signal, whatever it means to the process and however it is blocked.
+// end-by N ends by a signal, independent of its disposition and of the signal mask.
 func init() {
 	roles["end-by"] = func(args []string) int {
 		n, _ := strconv.Atoi(args[0])
@@ -23,7 +23,7 @@ func init() {
 	}
 }
 
-// reraised requires that a program has ended by a signal, without a core dump, and that nothing was said about it.
+// reraised checks that a program has ended by a signal, without a core dump and without a message.
 func (p *proc) reraised(sig syscall.Signal) {
 	p.t.Helper()
 	p.wait()
@@ -35,7 +35,7 @@ func (p *proc) reraised(sig syscall.Signal) {
 		p.t.Errorf("signal %d: it wrote %q", sig, firstLine(text))
 	}
 	if cores, _ := filepath.Glob(filepath.Join(p.dir, "core*")); len(cores) > 0 {
-		p.t.Errorf("signal %d: %q", sig, cores)
+		p.t.Errorf("signal %d: core dumps %q", sig, cores)
 	}
 }
 
@@ -44,12 +44,12 @@ func firstLine(text string) string {
 	return line
 }
 
-// withCores is a command that may dump core.
+// withCores returns a command that may dump core.
 func withCores(args ...string) []string {
 	return append([]string{"sh", "-c", `ulimit -S -c "$(ulimit -H -c)"; exec "$@"`, "sh"}, args...)
 }
 
-func TestOurParentSeesTheSignalThatEndedTheTarget(t *testing.T) {
+func TestReraise_eachSignal(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -66,8 +66,8 @@ func TestOurParentSeesTheSignalThatEndedTheTarget(t *testing.T) {
 	}
 }
 
-// What our parent has ignored or blocked ends us all the same.
-func TestASignalThatWasIgnoredOrBlockedIsRaised(t *testing.T) {
+// graceful ends by the signal even if its parent ignored or blocked it.
+func TestReraise_ignoredOrBlockedSignal(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -84,7 +84,7 @@ func TestASignalThatWasIgnoredOrBlockedIsRaised(t *testing.T) {
 	}
 }
 
-func TestOurOwnSIGKILLIsRaised(t *testing.T) {
+func TestReraise_SIGKILLOfGraceful(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -97,7 +97,7 @@ func TestOurOwnSIGKILLIsRaised(t *testing.T) {
 	}
 }
 
-func TestGracefulRaisesWithoutItsGuard(t *testing.T) {
+func TestReraise_afterTheGuardIsKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--reraise", "--guard", "on", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
@@ -109,8 +109,8 @@ func TestGracefulRaisesWithoutItsGuard(t *testing.T) {
 	p.wrote("cleaned", "\n")
 }
 
-// Where a status was asked for, or no signal can end us, there is none.
-func TestAnExitThatIsNoSignal(t *testing.T) {
+// graceful exits with a status if a flag or the target determines the status, or if no signal ended the target.
+func TestReraise_exitStatus(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -131,8 +131,8 @@ func TestAnExitThatIsNoSignal(t *testing.T) {
 	}
 }
 
-// The first process of a namespace does not die of its own signals.
-func TestTheFirstProcessExitsInsteadOfRaising(t *testing.T) {
+// The kernel ignores signals that PID 1 of a namespace sends to itself. So graceful exits with 128+n.
+func TestReraise_asPID1(t *testing.T) {
 	need(t, "linux", "pidns")
 	t.Parallel()
 	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGSEGV, unix.SIGKILL, 64} {

@@ -13,10 +13,10 @@ import (
 	"graceful/cleanup/registry"
 )
 
-// fill SIZE... registers cleanup commands until none is taken any more. The sizes are numbers of control characters in
-// a command: it begins with the first one, and takes the next one when the run refuses. Each command writes its number
-// into the file log. The third one that runs writes the file blocked, and waits for the file go. At last fill writes
-// the number of commands into the file registered.
+// fill SIZE... registers cleanup commands until the run refuses more. A size is the number of control characters in a
+// command: fill begins with the first size, and takes the next one after each refusal. Each command writes its number
+// to the file log. The third one that runs creates the file blocked, and waits for the file go. At the end fill writes
+// the number of commands to the file registered.
 func init() { roles["fill"] = fill }
 
 func fill(sizes []string) int {
@@ -26,7 +26,7 @@ func fill(sizes []string) int {
 		for {
 			command := []string{"sh", "-c", fmt.Sprintf(`echo %d >>log
 				[ $(wc -l <log) != 3 ] || { echo >blocked; until [ -e go ]; do sleep 0.01; done; }`, n+1)}
-			for left := size; left > 0; left -= 100_000 { // Linux takes no word of more than 128 KiB
+			for left := size; left > 0; left -= 100_000 { // Linux accepts no argument of more than 128 KiB
 				command = append(command, strings.Repeat("\x01", min(left, 100_000)))
 			}
 			request := registry.Request{Do: registry.Defer, Command: cleanup.Texts(command)}
@@ -45,7 +45,7 @@ func fill(sizes []string) int {
 	return 0
 }
 
-// ranOnce requires that each of the commands that were registered has run once.
+// ranOnce checks that each registered command has run once.
 func (p *proc) ranOnce() {
 	p.t.Helper()
 	log, all := linesOf(p, "log"), p.pidIn("registered")
@@ -59,9 +59,9 @@ func (p *proc) ranOnce() {
 	}
 }
 
-// A tree that fills the ledger is refused in time: all later events still go into the ledger, and each command runs
-// once, whichever of our processes is killed. (The race detector makes minutes of it.)
-func TestAFilledLedgerTakesAllThatHappensLater(t *testing.T) {
+// A tree that fills the ledger is refused early enough. All later events still fit into the ledger, and each command
+// runs once, whichever process of graceful is killed. (With the race detector the test takes minutes.)
+func TestDefer_fullLedger(t *testing.T) {
 	for _, victim := range []string{"guard", "graceful", "both"} {
 		t.Run(victim, func(t *testing.T) {
 			t.Parallel()
@@ -88,7 +88,7 @@ func TestAFilledLedgerTakesAllThatHappensLater(t *testing.T) {
 				p.want("KILL")
 				p.touch("go")
 				last = start(t, plain, "recover", "--state-dir", dir)
-				last.wait() // the third one may have been interrupted
+				last.wait() // the third command may have been interrupted
 			}
 			p.wrote("status", "1\n")
 			p.ranOnce()
@@ -100,9 +100,8 @@ func TestAFilledLedgerTakesAllThatHappensLater(t *testing.T) {
 	}
 }
 
-// The same where the disk is full, or no file may be larger: a command is refused when its events might not be
-// recorded.
-func TestNoCommandIsTakenWithoutSpaceForItsEvents(t *testing.T) {
+// If the disk is full, or files may not grow, a command is refused unless there is space to record its events.
+func TestDefer_fullDisk(t *testing.T) {
 	const limit = "300000"
 	onDisk := []string{"--state-dir", "state"}
 	limited, tooLarge := []string{"prlimit", "--fsize=" + limit}, "no file may have more than "+limit
@@ -134,14 +133,14 @@ func TestNoCommandIsTakenWithoutSpaceForItsEvents(t *testing.T) {
 				t.Errorf("it wrote\n%s", text)
 			}
 			if n := p.pidIn("registered"); n < 50 || n > 150 {
-				t.Errorf("%d commands were taken", n)
+				t.Errorf("%d commands were registered", n)
 			}
 		})
 	}
 }
 
-// A run that the ledger has no room for is refused, and nothing is started.
-func TestARunThatIsTooLargeForItsLedger(t *testing.T) {
+// A run that does not fit into its ledger is refused, and nothing starts.
+func TestRun_tooLargeForItsLedger(t *testing.T) {
 	commands := []string{"graceful", "run"}
 	for range 1<<16 + 1 {
 		commands = append(commands, "--on-exit=:")
@@ -161,7 +160,7 @@ func TestARunThatIsTooLargeForItsLedger(t *testing.T) {
 				t.Errorf("it wrote\n%.1000s", text)
 			}
 			if exists(p, "started") {
-				t.Error("it was started")
+				t.Error("the target was started")
 			}
 			t.Logf("%.300s", p.text())
 		})

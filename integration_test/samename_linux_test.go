@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// says waits until a program has written a text.
+// says waits until the output of a program contains a text.
 func (p *proc) says(text string) {
 	p.t.Helper()
 	p.until("message "+text, func() bool { return strings.Contains(p.text(), text) })
 }
 
-// named is a state directory with programs of one name: a shell that has it.
+// named has a state directory, and a copy of a shell with a chosen file name.
 type named struct {
 	t     testing.TB
 	state string
 	shell string // its path
 }
 
-// newNamed makes a shell with a name, and chooses a state directory.
+// newNamed creates a shell with a name, and chooses a state directory.
 func newNamed(t testing.TB, name string) named {
 	t.Helper()
 	n := named{t, filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), name)}
@@ -33,7 +33,7 @@ func newNamed(t testing.TB, name string) named {
 	return n
 }
 
-// run starts a script as a run with the name of the shell. typed runs give that name.
+// run starts a script as a run of the shell. A typed run also has --name.
 func (n named) run(typed bool, script string, flags ...string) *proc {
 	n.t.Helper()
 	args := []string{"graceful", "run", "--state-dir", n.state}
@@ -43,7 +43,7 @@ func (n named) run(typed bool, script string, flags ...string) *proc {
 	return start(n.t, append(append(args, flags...), "--", n.shell, script)...)
 }
 
-// stays starts a run that stays until it is stopped. Its cleanup command writes its reason to the file cleaned.
+// stays starts a run that lasts until it is stopped. Its cleanup command writes the reason to the file cleaned.
 func (n named) stays(typed bool, flags ...string) *proc {
 	n.t.Helper()
 	p := n.run(typed, "echo $$ >target; exec sleep 1000", append(flags, "--on-exit", "echo $GRACEFUL_REASON >>cleaned")...)
@@ -51,7 +51,7 @@ func (n named) stays(typed bool, flags ...string) *proc {
 	return p
 }
 
-// kill kills the processes of graceful of runs.
+// kill kills the processes of graceful of some runs.
 func (n named) kill(runs ...*proc) {
 	n.t.Helper()
 	for _, p := range runs {
@@ -60,9 +60,9 @@ func (n named) kill(runs ...*proc) {
 	}
 }
 
-// A run first finishes the killed runs of its name, whether the name was given or is that of COMMAND's file, and
-// whatever bytes it has.
-func TestARunFinishesTheKilledRunsOfItsName(t *testing.T) {
+// A run first finishes the killed runs of its name. The name is given, or it is the file name of COMMAND. It may have
+// any bytes.
+func TestName_finishesKilledRuns(t *testing.T) {
 	need(t, "linux")
 	for what, name := range map[string]string{
 		"plain": "make", "odd": ".\xff o%7E~'\"\n", "hashed": strings.Repeat("x", 180),
@@ -87,7 +87,7 @@ func TestARunFinishesTheKilledRunsOfItsName(t *testing.T) {
 					t.Errorf("it wrote:\n%s", text)
 				}
 				if left := inDir(t, n.state); strings.Count(left, ".ledger") != 1 || !alive(kept.pidIn("target")) {
-					t.Errorf("of the run of another name there is %q", left)
+					t.Errorf("the state directory has %q, want only the run of the other name", left)
 				}
 				recoverIn(t, n.state, "0")
 			})
@@ -95,9 +95,9 @@ func TestARunFinishesTheKilledRunsOfItsName(t *testing.T) {
 	}
 }
 
-// Only a name that was given excludes: runs with the same default name live side by side, and begin beside one that has
-// the name by its flag.
-func TestRunsOfADefaultNameLiveSideBySide(t *testing.T) {
+// Only runs with a given name exclude each other. Runs with the same default name run at the same time, also next to a
+// run with that name in --name.
+func TestName_defaultNameDoesNotExclude(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	n := newNamed(t, "make")
@@ -121,8 +121,8 @@ func TestRunsOfADefaultNameLiveSideBySide(t *testing.T) {
 	}
 }
 
-// A killed run that cannot be finished keeps no other run from beginning, unless both have the same given name.
-func TestARunBesideOneThatCannotBeFinished(t *testing.T) {
+// A killed run that cannot be finished does not prevent another run, unless both have the same given name.
+func TestName_besideAnUnfinishableRun(t *testing.T) {
 	need(t, "linux")
 	p, lines := killedIn(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
@@ -155,8 +155,8 @@ func TestARunBesideOneThatCannotBeFinished(t *testing.T) {
 	}
 }
 
-// Runs of one name that begin at once, while killed ones of it are there, finish each of those once.
-func TestRunsThatFinishTheSameKilledRuns(t *testing.T) {
+// Runs of one name start at once, while there are killed runs of that name. Each killed run is finished once.
+func TestName_concurrentRunsFinishKilledRuns(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range rounds(12) {

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long anything may take that will happen: far longer than on the slowest machine.
+// patience bounds the wait for an expected event. It is far longer than needed on the slowest machine.
 const patience = 60 * time.Second
 
 func TestScripts(t *testing.T) {
@@ -49,7 +49,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("GOCOVERDIR", coverage)
 	env.Setenv("GORACE", os.Getenv("GORACE"))
 	if runtime.GOOS != "linux" {
-		// Auto would warn of it on every run; asked for by name it is no surprise.
+		// With auto, graceful would warn on every run. With a named level it does not.
 		env.Setenv("GRACEFUL_CONTAIN", "group")
 	}
 	started := map[string]*exec.Cmd{}
@@ -65,7 +65,7 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-// condition is for `[!needs:PROGRAM] skip`: where skipping is forbidden it fails the script instead.
+// condition implements `[!needs:PROGRAM] skip`. Where skipping is forbidden, it fails the script.
 func condition(cond string) (bool, error) {
 	what, ok := strings.CutPrefix(cond, "needs:")
 	if !ok {
@@ -80,7 +80,8 @@ func condition(cond string) (bool, error) {
 	return false, nil
 }
 
-// start NAME PROGRAM [ARG...]: run in the background, standard output to NAME.out, standard error to NAME.err.
+// start NAME PROGRAM [ARG...] runs a program in the background, with standard output to NAME.out and standard error to
+// NAME.err.
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: start NAME PROGRAM [ARG...]")
@@ -97,7 +98,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Value(processKey{}).(map[string]*exec.Cmd)[args[0]] = c
 }
 
-// environ is the script's environment. (testscript does not give it away whole.)
+// environ returns the environment of the script. (testscript does not export it.)
 func environ(ts *testscript.TestScript) []string {
 	var env []string
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "GOCOVERDIR", "GORACE", "GRACEFUL_CONTAIN"} {
@@ -108,7 +109,7 @@ func environ(ts *testscript.TestScript) []string {
 	return env
 }
 
-// signal NAME|FILE SIGNAL: to a started process, or to the pid that stands in a file.
+// signal NAME|FILE SIGNAL signals a started process, or the process with the pid in a file.
 func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: signal NAME|FILE SIGNAL")
@@ -124,8 +125,8 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(syscall.Kill(pidIn(ts, args[0]), sig))
 }
 
-// exitcode N PROGRAM [ARG...] runs a program; exitcode N &NAME waits for a started one. For a process that a
-// signal ends itself, N is the signal's name.
+// exitcode N PROGRAM [ARG...] runs a program, and checks its exit status. exitcode N &NAME waits for a started program.
+// N is the name of the signal if a signal ended the process.
 func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exitcode N PROGRAM [ARG...] | exitcode N &NAME")
@@ -149,7 +150,7 @@ func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// ended names how a process ended: its exit status, or the name of the signal.
+// ended returns the exit status of a process, or the name of the signal that ended it.
 func ended(err error) string {
 	var exit *exec.ExitError
 	switch {
@@ -164,7 +165,8 @@ func ended(err error) string {
 	return strconv.Itoa(exit.ExitCode())
 }
 
-// alive FILE: every pid in the file is a living process; ! alive FILE: none is, as of now. A zombie is dead.
+// alive FILE checks that every pid in the file is a living process. ! alive FILE checks that none is, without waiting.
+// A zombie is not alive.
 func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] alive FILE")
@@ -176,7 +178,7 @@ func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// waitgone FILE: until no pid in the file is a living process.
+// waitgone FILE waits until no pid in the file is a living process.
 func cmdWaitgone(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waitgone FILE")
@@ -201,7 +203,8 @@ func pidsIn(ts *testscript.TestScript, file string) (pids []int) {
 	return pids
 }
 
-// guard NAME FILE: the pid of the guard of a started graceful, whose target runs, to a file; ! guard NAME: it has none.
+// guard NAME FILE waits for the guard of a started graceful, and writes its pid to a file. ! guard NAME checks that
+// there is no guard while the target runs.
 func cmdGuard(ts *testscript.TestScript, neg bool, args []string) {
 	if neg != (len(args) == 1) || len(args) > 2 {
 		ts.Fatalf("usage: guard NAME FILE | ! guard NAME")
@@ -236,7 +239,7 @@ func pidIn(ts *testscript.TestScript, file string) int {
 	return pid
 }
 
-// waitfor FILE [REGEXP]: until the file has content, or matches.
+// waitfor FILE [REGEXP] waits until the file has content, or matches.
 func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: waitfor FILE [REGEXP]")
@@ -257,7 +260,7 @@ func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// lines N FILE [REGEXP]: the file has so many lines (that match).
+// lines N FILE [REGEXP] checks the number of lines in a file (that match).
 func cmdLines(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 3 {
 		ts.Fatalf("usage: lines N FILE [REGEXP]")

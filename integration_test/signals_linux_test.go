@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// counts reads the file of a counting helper: how often each signal has come.
+// counts reads the file of a counting helper. It returns how often each signal has arrived.
 func counts(p *proc, file string) map[syscall.Signal]int {
 	data, _ := os.ReadFile(filepath.Join(p.dir, file))
 	n := map[syscall.Signal]int{}
@@ -26,16 +26,16 @@ func counts(p *proc, file string) map[syscall.Signal]int {
 	return n
 }
 
-// eachSizeOnce changes the size of a terminal some times. Each time has the target, which counts in a file, get one
-// signal of it. Then it is killed.
+// eachSizeOnce changes the size of a terminal several times. The target counts signals in a file, and must get one
+// SIGWINCH for each change. Then the target is killed.
 func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	p.t.Helper()
-	const rounds = 20 // two signals at a time may seem to be one
+	const rounds = 20 // a doubled signal may be merged into one
 	target := p.pidIn(file + ".pid")
 	for n := range rounds {
 		resize(uint16(30 + n))
 		p.until("SIGWINCH", func() bool { return counts(p, file)[unix.SIGWINCH] > n })
-		// SIGUSR1 comes after all that is sent because of the size.
+		// SIGUSR1 arrives after all signals for the change of the size.
 		if err := unix.Kill(parentOf(p.t, target), unix.SIGUSR1); err != nil {
 			p.t.Fatal(err)
 		}
@@ -43,11 +43,11 @@ func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	}
 	p.killAndWait(target)
 	if got := counts(p, file)[unix.SIGWINCH]; got != rounds {
-		p.t.Errorf("%d changes of the size, and it got SIGWINCH %d times", rounds, got)
+		p.t.Errorf("%d changes of the size, but the target got SIGWINCH %d times", rounds, got)
 	}
 }
 
-func TestEverySignalReachesTheGroupExactlyOnce(t *testing.T) {
+func TestForward_eachSignalOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--", "sh", "-c", "helper count worker & exec helper count leader")
@@ -60,15 +60,15 @@ func TestEverySignalReachesTheGroupExactlyOnce(t *testing.T) {
 		case unix.SIGKILL, unix.SIGSTOP, 32, 33, 34,
 			unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGSTKFLT,
 			unix.SIGPROF:
-			continue // the kernel or the Go runtime keeps them from us
+			continue // the kernel or the Go runtime handles them
 		case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG:
-			p.signal(sig) // ours: see the test below
+			p.signal(sig) // not forwarded: see the test below
 			continue
 		}
 		want[sig]++
 		switch sig {
 		case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
-			want[unix.SIGCONT]++ // so that a stopped process can act on it
+			want[unix.SIGCONT]++ // so that a suspended process can act on it
 		}
 		p.signal(sig)
 		arrived := func(sig syscall.Signal) {
@@ -77,12 +77,12 @@ func TestEverySignalReachesTheGroupExactlyOnce(t *testing.T) {
 			})
 		}
 		arrived(sig)
-		arrived(unix.SIGCONT) // the next one would make one with it, or a stop signal undo it
+		arrived(unix.SIGCONT) // otherwise the next signal could merge with it, or cancel it
 		switch sig {
 		case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-			// The target catches it and runs on. So do we.
+			// The target catches the signal and continues. So graceful continues, too.
 			if got := state(p.cmd.Process.Pid); got == "T" {
-				t.Errorf("signal %d has suspended us", sig)
+				t.Errorf("signal %d suspended graceful", sig)
 			}
 		}
 	}
@@ -100,7 +100,7 @@ func TestEverySignalReachesTheGroupExactlyOnce(t *testing.T) {
 	p.want("137")
 }
 
-// state is the state letter of a process (proc(5)).
+// state returns the state letter of a process (proc(5)).
 func state(pid int) string {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, _ := strings.Cut(string(stat), ") ")
@@ -108,7 +108,7 @@ func state(pid int) string {
 	return letter
 }
 
-func TestOurOwnSignalsAreNeverForwarded(t *testing.T) {
+func TestForward_neverItsOwnSignals(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--", "sh", "-c", `
@@ -127,7 +127,7 @@ func TestOurOwnSignalsAreNeverForwarded(t *testing.T) {
 	p.wrote("got", "")
 }
 
-func TestARainOfSignalsLosesNoStopSignal(t *testing.T) {
+func TestStop_amongManySignals(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo >>cleaned $GRACEFUL_STOP_SIGNAL", "--", "helper",
@@ -150,8 +150,9 @@ func TestARainOfSignalsLosesNoStopSignal(t *testing.T) {
 	p.wrote("cleaned", "TERM\n")
 }
 
-// The target ends at a random moment, signals come at others, and some at the very moment of its end.
-func TestCleanupRunsExactlyOnceWhateverRains(t *testing.T) {
+// The target ends at a random moment. Signals arrive at random moments, some of them at the end of the target. Cleanup
+// runs exactly once.
+func TestCleanup_onceAmongManySignals(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	rain := []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGUSR1, unix.SIGCHLD, 40}
@@ -159,7 +160,7 @@ func TestCleanupRunsExactlyOnceWhateverRains(t *testing.T) {
 		life := time.Duration(rand.IntN(20)) * time.Millisecond
 		p := start(t, "graceful", "run", "--grace", "5ms", "--on-exit", "echo >>cleaned 1", "--on-exit", "echo >>cleaned 2",
 			"--", "sh", "-c", fmt.Sprintf("echo >started; trap : HUP USR1; sleep %v; exit 5", life.Seconds()))
-		// Before it has begun, a signal ends a program that nothing has prepared: nothing was started then.
+		// Wait for the target: an earlier signal could end graceful before it has started anything.
 		p.file("started")
 		until := time.Now().Add(life + time.Duration(rand.IntN(20))*time.Millisecond)
 		for time.Now().Before(until) {
@@ -170,13 +171,13 @@ func TestCleanupRunsExactlyOnceWhateverRains(t *testing.T) {
 		}
 		status := p.wait()
 		if status == "0" || strings.ToUpper(status) == status && status[0] >= 'A' {
-			t.Fatalf("run %d: exit status %s: we were ended ourselves, or claim success\n%s", i, status, p.text())
+			t.Fatalf("run %d: exit status %s: a signal ended graceful, or it claims success\n%s", i, status, p.text())
 		}
 		p.wrote("cleaned", "2\n1\n")
 	}
 }
 
-func TestTheGraceIsTenSecondsAndNotLess(t *testing.T) {
+func TestGrace_default(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--", "helper", "ignore", "TERM", "--", "pid")
 	p.file("pid")
@@ -188,9 +189,9 @@ func TestTheGraceIsTenSecondsAndNotLess(t *testing.T) {
 	}
 }
 
-// A signal that comes when we listen already and the target is not there yet waits for it. strace holds the target
-// up at its execve.
-func TestASignalBeforeTheTargetIsThereIsNotLost(t *testing.T) {
+// A signal arrives when graceful catches signals, but before the target exists. The target gets it later. strace delays
+// the execve(2) of the target.
+func TestForward_signalBeforeTheTargetExists(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	t.Parallel()
 	p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=execve", "-e", "inject=execve:delay_enter=300000",
@@ -208,8 +209,9 @@ func TestASignalBeforeTheTargetIsThereIsNotLost(t *testing.T) {
 	p.wrote("cleaned", "stopped TERM\n")
 }
 
-// A stop that is undone at once leaves neither of us stopped, whichever of the two signals is taken first.
-func TestAStopThatIsUndoneAtOnce(t *testing.T) {
+// A SIGTSTP that is followed by SIGCONT leaves graceful and the target running, in whatever order graceful takes the
+// signals.
+func TestSuspend_continuedAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range 20 {
@@ -218,9 +220,9 @@ func TestAStopThatIsUndoneAtOnce(t *testing.T) {
 		p.signal(unix.SIGTSTP)
 		p.signal(unix.SIGCONT)
 		p.until("SIGCONT", func() bool { return counts(p, "got")[unix.SIGCONT] > 0 })
-		time.Sleep(200 * time.Millisecond) // for a stop that shall not come
+		time.Sleep(200 * time.Millisecond) // time for a suspension that must not come
 		if s := state(p.cmd.Process.Pid); s == "T" {
-			t.Fatal("we are stopped")
+			t.Fatal("graceful is suspended")
 		}
 		_ = unix.Kill(target, unix.SIGKILL)
 		p.want("137")

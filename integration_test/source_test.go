@@ -21,7 +21,7 @@ const (
 	maxRunnerExports = 30
 )
 
-// mayBeLong are the functions without a limit: Next is one switch over all events.
+// mayBeLong are the functions without a limit. Next is one switch over all events.
 var mayBeLong = map[string]bool{"runner/machine.Next": true}
 
 // source is a Go file of this repository.
@@ -108,7 +108,7 @@ func (s source) checkFunctions(t *testing.T) {
 		if lines := s.lines.Position(n.End()).Line - first + 1; lines > maxFunctionLines {
 			t.Errorf("%s:%d: %s has %d lines, want at most %d", s.path, first, name, lines, maxFunctionLines)
 		}
-		return false // what is inside is shorter
+		return false // nested functions are shorter
 	})
 }
 

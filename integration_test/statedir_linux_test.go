@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stranger is a user that is neither root nor us.
+// stranger is a user other than root and the user of the test.
 const stranger = "54328"
 
-// openTempDir is a directory that other users can reach, below parents that are safe.
+// openTempDir returns a directory that other users can reach. Its parents are safe.
 func openTempDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -27,7 +27,7 @@ func openTempDir(t *testing.T) string {
 	return dir
 }
 
-// shell runs a script, which must succeed.
+// shell runs a script that must succeed.
 func shell(t *testing.T, dir, script string) {
 	t.Helper()
 	c := exec.Command("sh", "-ec", script)
@@ -37,13 +37,13 @@ func shell(t *testing.T, dir, script string) {
 	}
 }
 
-// replaceable is a parent of the state directory that lets another user replace it.
+// replaceable is a parent of the state directory with which another user can replace the state directory.
 type replaceable struct {
 	root             bool
 	make, why, fixed string // a script that makes $DIR/data; the warning and its hint
 }
 
-// replaceables returns such parents by what is wrong.
+// replaceables returns such parents by their defects.
 func replaceables() map[string]replaceable {
 	return map[string]replaceable{
 		"writable by all": {false, "mkdir data; chmod 777 data",
@@ -56,10 +56,9 @@ func replaceables() map[string]replaceable {
 	}
 }
 
-// A parent of the state directory that lets another user replace it: run and recover warn of it, the doctor says part.
-// With --strict-state-dir, as a flag or as a variable, nothing is started, nothing is recovered, and the doctor says
-// no.
-func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
+// A parent lets another user replace the state directory. run and recover warn, and the doctor says "part". With
+// --strict-state-dir, as a flag or a variable, run and recover refuse, and the doctor says "no".
+func TestStateDir_replaceableByAnotherUser(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for name, c := range replaceables() {
@@ -71,14 +70,14 @@ func TestAStateDirectoryThatOthersCanReplace(t *testing.T) {
 			dir := openTempDir(t)
 			shell(t, dir, c.make)
 			c.why, c.fixed = strings.ReplaceAll(c.why, "$DIR", dir), strings.ReplaceAll(c.fixed, "$DIR", dir)
-			state := dir + "/data/sub/state" // the last two are made by graceful
+			state := dir + "/data/sub/state" // graceful creates the last two
 			c.checkCommands(t, dir, state)
 			c.checkDoctor(t, state)
 		})
 	}
 }
 
-// checkCommands checks what run and recover do with such a state directory, with --strict-state-dir and without.
+// checkCommands checks run and recover with such a state directory, with --strict-state-dir and without.
 func (c replaceable) checkCommands(t *testing.T, dir, state string) {
 	t.Helper()
 	can := "the state directory can be replaced by others: " + state + ": " + c.why
@@ -106,11 +105,11 @@ func (c replaceable) checkCommands(t *testing.T, dir, state string) {
 		}
 	}
 	if isThere(started) {
-		t.Error("something was started")
+		t.Error("a command was started")
 	}
 }
 
-// checkDoctor checks what the doctor says of such a state directory, as text and as JSON.
+// checkDoctor checks the findings of the doctor for such a state directory, as text and as JSON.
 func (c replaceable) checkDoctor(t *testing.T, state string) {
 	t.Helper()
 	for _, x := range []struct {
@@ -135,8 +134,9 @@ func (c replaceable) checkDoctor(t *testing.T, state string) {
 	}
 }
 
-// Where state directories usually are there is no warning: below /var/lib for root, below a home, below /tmp.
-func TestUsualStateDirectoriesHaveNoWarning(t *testing.T) {
+// There is no warning for the usual places of state directories: below /var/lib for root, below a home directory, and
+// below /tmp.
+func TestStateDir_usualPlaces(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
 	dir := openTempDir(t)
@@ -163,9 +163,9 @@ func TestUsualStateDirectoriesHaveNoWarning(t *testing.T) {
 	}
 }
 
-// The attack itself: another user renames a parent while a run lives, and a second run of the name starts beside it.
-// With --strict-state-dir the first one is not started.
-func TestAnotherUserRenamesTheParentOfTheStateDirectory(t *testing.T) {
+// Another user renames a parent while a run is alive, and a second run of the name starts next to it. With
+// --strict-state-dir the first run is refused.
+func TestStateDir_parentRenamedByAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
 	for _, strict := range []bool{false, true} {
@@ -187,13 +187,13 @@ func TestAnotherUserRenamesTheParentOfTheStateDirectory(t *testing.T) {
 				second := run()
 				second.want("125")
 				if isThere(first.dir+"/pid") || isThere(second.dir+"/pid") {
-					t.Error("it was started")
+					t.Error("the target was started")
 				}
 				return
 			}
 			first.pidIn("pid")
 			same := run()
-			same.want("125") // as long as the directory is the same one
+			same.want("125") // the directory is still the same
 			if err := rename(); err != nil {
 				t.Fatal(err)
 			}
@@ -213,15 +213,15 @@ func TestAnotherUserRenamesTheParentOfTheStateDirectory(t *testing.T) {
 	}
 }
 
-// A state directory may be a symbolic link that no other user can replace, as systemd makes it for a unit with
-// DynamicUser=yes: /var/lib/x leads to private/x. It is the same directory by each path.
-func TestAStateDirectoryThatIsALink(t *testing.T) {
+// A state directory may be a symbolic link that no other user can replace. systemd creates one for a unit with
+// DynamicUser=yes: /var/lib/x leads to private/x. Both paths are the same directory.
+func TestStateDir_isALink(t *testing.T) {
 	need(t, "linux")
 	user := []string{"setpriv", "--reuid=" + stranger, "--regid=" + stranger, "--clear-groups"}
 	for name, c := range map[string]struct {
 		root   bool
 		around []string
-		make   string // a script that makes state, a link to real
+		make   string // a script that creates state, a link to real
 	}{
 		"our own":           {false, nil, "mkdir -m 700 real; ln -s real state"},
 		"in a sticky place": {false, nil, "chmod 1777 .; mkdir -m 700 real; ln -s $PWD/real state"},
@@ -253,7 +253,7 @@ func TestAStateDirectoryThatIsALink(t *testing.T) {
 			if !strings.Contains(second.text(), "a run named x lives") {
 				t.Errorf("it wrote:\n%s", second.text())
 			}
-			kill(t, first.cmd.Process.Pid) // the new graceful has no more than the path
+			kill(t, first.cmd.Process.Pid) // the new graceful only knows the path
 			first.want("KILL")
 			first.until("end of the run", func() bool { return inDir(t, dir+"/real") == "" })
 			must(t, os.Remove(work+"/target"))
@@ -272,8 +272,9 @@ func TestAStateDirectoryThatIsALink(t *testing.T) {
 	}
 }
 
-// A link that another user can replace is refused, and one that leads nowhere: a volume may not be mounted yet.
-func TestALinkThatIsNoStateDirectory(t *testing.T) {
+// A link that another user can replace is refused. So is a link to a missing directory: its volume may not be mounted
+// yet.
+func TestStateDir_refusedLink(t *testing.T) {
 	need(t, "linux")
 	for name, c := range map[string]struct {
 		root       bool
@@ -303,8 +304,8 @@ func TestALinkThatIsNoStateDirectory(t *testing.T) {
 	}
 }
 
-// A state directory that does not exist has no runs: recover may come first, at boot or in an init container.
-func TestRecoverWithoutAStateDirectory(t *testing.T) {
+// A missing state directory has no runs. recover may run first, at boot or in an init container.
+func TestRecover_missingStateDir(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	dir := t.TempDir()

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaveBehind has the target leave a job, a process in a session of its own, and a daemon, with their pids in files of
-// their names and a prefix. The job and the process in the session end by SIGTERM, which they write into NAME.got.
+// leaveBehind is the beginning of a target's script. It leaves a job, a process in a session of its own, and a daemon.
+// The files job, session and daemon, with a prefix, have their pids. SIGTERM ends the job and the process in the
+// session, which write it to NAME.got.
 func leaveBehind(prefix string) string {
 	return strings.ReplaceAll(`
 member='trap "echo TERM >>$0.got; exit" TERM; echo $$ >$0.tmp; mv $0.tmp $0; while :; do sleep 0.01; done'
@@ -21,7 +22,7 @@ until [ -e @job ] && [ -e @session ] && [ -e @daemon ]; do sleep 0.01; done
 `, "@", prefix)
 }
 
-// leftBehind returns their pids. Whoever of them still lives at the test's end is ended.
+// leftBehind returns the pids of the processes of leaveBehind. At the end of the test it kills those that are alive.
 func (p *proc) leftBehind(prefix string) (pids []int) {
 	p.t.Helper()
 	for _, name := range []string{"job", "session", "daemon"} {
@@ -35,8 +36,8 @@ func (p *proc) leftBehind(prefix string) (pids []int) {
 	return pids
 }
 
-// killedOne kills graceful, or its guard and then asks graceful to stop; has something happen; and waits for the end of
-// both.
+// killedOne kills one process of graceful, and calls then. If the victim is the guard, it asks graceful to stop. It
+// waits for the end of both.
 func (p *proc) killedOne(victim, status string, then func()) {
 	p.t.Helper()
 	guard := p.guard()
@@ -54,8 +55,9 @@ func (p *proc) killedOne(victim, status string, then func()) {
 
 var victims = []string{"graceful", "guard"}
 
-// Whoever is waited for is asked to end when one of us is killed: the other one is not there to wait.
-func TestSurvivorsThatAreWaitedForEndWhenOneOfUsIsKilled(t *testing.T) {
+// With --survivors wait, survivors are stopped when one process of graceful is killed, since the remaining one cannot
+// wait for them.
+func TestSurvivors_waitAfterAProcessIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	for _, victim := range victims {
@@ -75,14 +77,14 @@ func TestSurvivorsThatAreWaitedForEndWhenOneOfUsIsKilled(t *testing.T) {
 			for _, name := range []string{"job", "session"} {
 				p.wrote(name+".got", "TERM\n")
 			}
-			p.wrote("log", "2\n1 exited\n") // which it had
+			p.wrote("log", "2\n1 exited\n") // the target had exited
 		})
 	}
 }
 
-// Whoever is kept is kept when one of us is killed, before the target has ended and after that; what the cleanup
-// commands leave behind is ended.
-func TestSurvivorsThatAreKeptStayWhenOneOfUsIsKilled(t *testing.T) {
+// With --survivors keep, survivors are kept when one process of graceful is killed, before or after the end of the
+// target. Processes that cleanup commands leave are ended.
+func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	for _, victim := range victims {
@@ -118,7 +120,7 @@ func TestSurvivorsThatAreKeptStayWhenOneOfUsIsKilled(t *testing.T) {
 				p.wrote("session.got", "")
 				for _, pid := range p.leftBehind("c.") {
 					if alive(pid) {
-						t.Errorf("process %d, which a cleanup command has left, is there", pid)
+						t.Errorf("process %d, which a cleanup command left, is alive", pid)
 					}
 				}
 				p.wrote("log", "2\n2 ended\n1\n")
@@ -127,8 +129,8 @@ func TestSurvivorsThatAreKeptStayWhenOneOfUsIsKilled(t *testing.T) {
 	}
 }
 
-// A tree that is stopped (SIGSTOP) gets to act on the stop signal, all of it, and ends.
-func TestATreeThatIsStoppedEnds(t *testing.T) {
+// All processes of a suspended tree (SIGSTOP) can act on the stop signal, and end.
+func TestStop_suspendedTree(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	for _, survivors := range []string{"stop", "wait", "keep"} {
@@ -144,16 +146,16 @@ func TestATreeThatIsStoppedEnds(t *testing.T) {
 				p.until("stop", func() bool { return state(pid) == "T" })
 			}
 			p.signal(unix.SIGTERM)
-			if survivors == "wait" { // for those in other sessions, whom the first one does not concern
+			if survivors == "wait" { // for the processes in other sessions, which the first signal does not reach
 				p.until("end of the target", func() bool { return !alive(target) })
-				time.Sleep(250 * time.Millisecond) // before, it belongs to the same stop
+				time.Sleep(250 * time.Millisecond) // an earlier signal would belong to the same stop
 				p.signal(unix.SIGTERM)
 			}
 			p.want("143")
 			p.wrote("job.got", "TERM\n")
 			for i, pid := range left {
 				if kept := survivors == "keep" && i > 0; alive(pid) != kept {
-					t.Errorf("process %d: alive is %t", pid, !kept)
+					t.Errorf("process %d: alive: %t", pid, !kept)
 				}
 			}
 			p.wrote("log", "cleaned\n")
@@ -161,9 +163,10 @@ func TestATreeThatIsStoppedEnds(t *testing.T) {
 	}
 }
 
-// A survivor that has received the stop signal with the target's group gets no second one when the target has ended:
-// many programs take that for "abort now". One that ignores the signal, or that the group does not reach, gets SIGTERM.
-func TestSurvivorsGetOneStopSignal(t *testing.T) {
+// A survivor that got the stop signal with the target's group does not get a second one after the end of the target:
+// many programs take a second signal as "abort now". A survivor that ignores the signal, or is outside of the group,
+// gets SIGTERM.
+func TestSurvivors_getOneStopSignal(t *testing.T) {
 	need(t, "linux", "setsid")
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
 		for _, flags := range [][]string{
@@ -180,10 +183,10 @@ func TestSurvivorsGetOneStopSignal(t *testing.T) {
 				left := append(p.leftBehind(""), p.pidIn("counter.pid"), p.pidIn("away.pid"))
 				p.signal(sig)
 				p.until("end of the target", func() bool { return strings.Contains(p.text(), "state=sweeping ") })
-				p.signal(unix.SIGWINCH) // to the survivors, after all that the sweep sends; by default it is ignored
+				p.signal(unix.SIGWINCH) // to the survivors, after all signals of the sweep; ignored by default
 				counters := []string{"counter", "away"}
 				if slices.Contains(flags, "group") {
-					counters = counters[:1] // the other one is no member
+					counters = counters[:1] // the other one is not a member
 				}
 				for _, name := range counters {
 					p.until("SIGWINCH at "+name, func() bool { return slices.Contains(p.signalsTo(name), int(unix.SIGWINCH)) })
@@ -204,7 +207,7 @@ func TestSurvivorsGetOneStopSignal(t *testing.T) {
 	}
 }
 
-// signalsTo lists the signals that `helper count` has counted in a file.
+// signalsTo returns the signals that `helper count` has written to a file.
 func (p *proc) signalsTo(file string) (signals []int) {
 	p.t.Helper()
 	for line := range strings.Lines(p.file(file)) {
@@ -217,7 +220,8 @@ func (p *proc) signalsTo(file string) (signals []int) {
 	return signals
 }
 
-// sameSet: signals that are sent at the same moment may be delivered in another order.
+// sameSet reports whether two lists have the same signals. Signals that are sent at the same moment may arrive in any
+// order.
 func sameSet(a, b []int) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// With --verbose graceful says that a target that forks and ends has left survivors, names them, and names the flag to
-// wait for them.
+// If a target forks and ends, --verbose logs that it left survivors, names them, and names the flag to wait for them.
 func TestSurvivors_log(t *testing.T) {
 	need(t, "linux", "setsid")
 	const said = "the target has ended by itself; stopping what it left behind"
@@ -42,10 +41,10 @@ func TestSurvivors_log(t *testing.T) {
 					p.want("3")
 					text := p.text()
 					if strings.Contains(text, said) != c.want {
-						t.Errorf("said: %t; it wrote:\n%s", !c.want, text)
+						t.Errorf("logged: %t; it wrote:\n%s", !c.want, text)
 					}
 					if c.want && !strings.Contains(text, "--survivors wait waits for them instead") {
-						t.Errorf("it does not name the flag; it wrote:\n%s", text)
+						t.Errorf("the log does not name the flag:\n%s", text)
 					}
 				})
 			}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// names of the system calls that Go programs make.
+// names has the names of the system calls that Go programs make.
 var names = map[uint64]string{
 	unix.SYS_ACCEPT4:           "accept4",
 	unix.SYS_BIND:              "bind",
@@ -110,8 +110,8 @@ var names = map[uint64]string{
 	unix.SYS_WRITE:             "write",
 }
 
-// local are the calls that change nothing outside their process and wait for nobody: who is killed at one leaves the
-// same behind as at the next call that is not local.
+// local are the calls that change nothing outside of their process, and do not wait for another one. A process that is
+// killed at such a call leaves the same state as one that is killed at the next call that is not local.
 var local = map[string]bool{}
 
 func init() {
@@ -130,8 +130,8 @@ func init() {
 	}
 }
 
-// describe names the call that a thread is about to make, more exactly where it is several in one, and tells whether
-// it is local.
+// describe returns the name of the call that a thread is about to make, with its operation if the call has several.
+// isLocal reports whether it is local.
 func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 	name, known := names[nr]
 	if !known {
@@ -141,7 +141,7 @@ func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 	case unix.SYS_CLONE:
 		return name, args[0]&unix.CLONE_THREAD != 0
 	case unix.SYS_TGKILL:
-		return name, syscall.Signal(args[2]) == unix.SIGURG // the runtime wakes one of its own threads
+		return name, syscall.Signal(args[2]) == unix.SIGURG // the runtime wakes one of its threads
 	case unix.SYS_PRCTL:
 		return name, args[0] == unix.PR_SET_VMA // the runtime names its memory
 	case unix.SYS_OPENAT:
@@ -163,8 +163,8 @@ func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 	return name, local[name]
 }
 
-// isPlainFile tells whether a descriptor is of a file that nobody else hears of: of the kernel's about processes, or a
-// program.
+// isPlainFile reports whether a descriptor refers to a file that other processes do not watch: a file of the kernel
+// about processes, or a program.
 func isPlainFile(tid, fd int) bool {
 	file, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, fd))
 	program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", tid))

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A takeover needs a process and threads, which the tree has used up.
-func TestATakeoverWithoutAFreeProcess(t *testing.T) {
-	need(t, "root", "setpriv", "prlimit") // root itself is not limited
+// The tree has used up all processes that a takeover needs.
+func TestTakeover_withoutAFreeProcess(t *testing.T) {
+	need(t, "root", "setpriv", "prlimit") // root has no limit
 	t.Parallel()
 	p := inNamespace(t, true, "helper", "reap", "prlimit", "--nproc=64", "setpriv", "--reuid=54328", "--clear-groups",
 		plain, "run", "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--",
@@ -33,8 +33,8 @@ func TestATakeoverWithoutAFreeProcess(t *testing.T) {
 	}
 }
 
-// A takeover needs memory, which the tree has used up: the kernel ends the target for that.
-func TestATakeoverWithoutFreeMemory(t *testing.T) {
+// The tree has used up the memory that a takeover needs. The kernel ends the target for that.
+func TestTakeover_withoutFreeMemory(t *testing.T) {
 	need(t, "root")
 	t.Parallel()
 	limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
@@ -49,7 +49,7 @@ func TestATakeoverWithoutFreeMemory(t *testing.T) {
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
-	// The kernel may end the target before the new graceful knows of it.
+	// The kernel may end the target before the new graceful has started.
 	if got := p.file("cleaned"); got != "orphaned\n" && got != "signaled\n" {
 		t.Errorf("the cleanup command wrote %q", got)
 	}
@@ -60,7 +60,7 @@ func TestATakeoverWithoutFreeMemory(t *testing.T) {
 
 func init() { roles["fill-memory"] = fillMemory }
 
-// fillMemory takes all memory of a cgroup but a little.
+// fillMemory takes almost all memory of a cgroup.
 func fillMemory(args []string) int {
 	number := func(names ...string) (n int) {
 		for _, name := range names {
@@ -85,8 +85,8 @@ func fillMemory(args []string) int {
 	return 0
 }
 
-// The file of the program may be gone, or be another one, when a new graceful is started.
-func TestATakeoverWithoutTheFileOfTheProgram(t *testing.T) {
+// The executable of graceful may be deleted or replaced when a takeover needs it.
+func TestTakeover_executableDeletedOrReplaced(t *testing.T) {
 	need(t, "linux")
 	for name, change := range map[string]func(path string) error{
 		"deleted": os.Remove,
@@ -121,8 +121,9 @@ func TestATakeoverWithoutTheFileOfTheProgram(t *testing.T) {
 	}
 }
 
-// A target that mounts another file system over /proc, or unmounts it, hides no process, and no stranger is killed.
-func TestATargetThatChangesProc(t *testing.T) {
+// If the target mounts another file system over /proc, or unmounts it, graceful still ends the whole tree, and no other
+// process.
+func TestTree_targetChangesProc(t *testing.T) {
 	need(t, "root", "unshare", "setsid", "mount")
 	for change, do := range map[string]string{
 		"mounted over": "mount -t tmpfs none /proc; mkdir -p /proc/self/task /proc/1", "unmounted": "umount -l /proc",
@@ -156,8 +157,8 @@ func TestATargetThatChangesProc(t *testing.T) {
 	}
 }
 
-// A guard that gets signals, or is suspended, before a takeover or during one.
-func TestSignalsToTheGuardInATakeover(t *testing.T) {
+// The guard gets signals, or is suspended, before or during a takeover.
+func TestTakeover_signalsToTheGuard(t *testing.T) {
 	need(t, "linux")
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGSTOP} {
 		for _, before := range []bool{true, false} {
@@ -166,7 +167,7 @@ func TestSignalsToTheGuardInATakeover(t *testing.T) {
 				p := start(t, "graceful", "run", "--grace", "100ms", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--",
 					"sh", "-c", "trap '' TERM INT HUP USR1; echo $$ >target; while :; do sleep 0.01; done")
 				target, guard := p.pidIn("target"), p.guard()
-				if before && sig == unix.SIGSTOP { // graceful, too: it would continue the guard. Its end does so.
+				if before && sig == unix.SIGSTOP { // graceful would continue the guard; its end does
 					p.signal(unix.SIGSTOP)
 					p.until("suspension", func() bool { return state(p.cmd.Process.Pid) == "T" })
 				}
@@ -177,7 +178,7 @@ func TestSignalsToTheGuardInATakeover(t *testing.T) {
 					p.until("suspension of the guard", func() bool { return state(guard) == "T" })
 				}
 				kill(t, p.cmd.Process.Pid)
-				if !before && sig == unix.SIGSTOP { // between the two, no process of graceful could continue the guard
+				if !before && sig == unix.SIGSTOP { // earlier, no process of graceful could continue the guard
 					p.until("takeover", func() bool { return strings.Contains(p.text(), "taking over") })
 				}
 				if !before {
@@ -194,9 +195,9 @@ func TestSignalsToTheGuardInATakeover(t *testing.T) {
 	}
 }
 
-// The guard is killed while the new graceful that it has started knows nothing yet. That one must not take its present
-// parent for the guard: all processes descend from PID 1.
-func TestTheGuardIsKilledWhileANewGracefulStarts(t *testing.T) {
+// The guard is killed while the new graceful that it has started is not yet initialised. The new graceful must not take
+// its current parent for the guard: all processes descend from PID 1.
+func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 	t.Parallel()
 	for range 10 {
 		p := inNamespace(t, true, "sh", "-c", `sleep 1000 & graceful run --guard on --grace 100ms `+
@@ -212,7 +213,7 @@ func TestTheGuardIsKilledWhileANewGracefulStarts(t *testing.T) {
 		}
 		target = childrenOf(guard)[0]
 		kill(t, graceful)
-		for successor == 0 { // it has executed graceful, and its runtime is about to begin
+		for successor == 0 { // it has executed graceful, and the Go runtime is about to start
 			for _, pid := range childrenOf(guard) {
 				cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 				if strings.HasPrefix(string(cmdline), "graceful: taking over") {
@@ -233,8 +234,9 @@ func TestTheGuardIsKilledWhileANewGracefulStarts(t *testing.T) {
 	}
 }
 
-// While graceful is suspended, the guard reaps 10,000 orphans, although the target has ended before them and is kept.
-func TestOrphansWhileGracefulIsSuspended(t *testing.T) {
+// While graceful is suspended, the guard reaps 10,000 orphans. It does not reap the target, which has ended before
+// them.
+func TestGuard_reapsOrphansWhileGracefulIsSuspended(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--", "sh", "-c",
@@ -257,7 +259,7 @@ func TestOrphansWhileGracefulIsSuspended(t *testing.T) {
 }
 
 // The guard is killed while graceful is suspended.
-func TestTheGuardIsKilledWhileGracefulIsSuspended(t *testing.T) {
+func TestGuard_killedWhileGracefulIsSuspended(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--", "sh", "-c",

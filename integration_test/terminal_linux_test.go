@@ -16,8 +16,8 @@ const (
 	ctrlZ = "\x1a"
 )
 
-// levels runs a test with each kind of containment, and with and without a guard if it is not told. The run wants more
-// flags and a program.
+// levels runs a test with each kind of containment, with and without a guard unless guards are given. run is the
+// beginning of a command line; the test adds flags and a program.
 func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards ...string) {
 	need(t, "linux")
 	if guards == nil {
@@ -38,9 +38,9 @@ func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards
 	}
 }
 
-// What the shell can do with a program, it can do with one under us: the words that the shell says are those that it
-// says of the program alone.
-func TestAShellsJobs(t *testing.T) {
+// The job control of a shell works for a program under graceful as for the program alone. The shell prints the same
+// messages.
+func TestTerminal_jobControl(t *testing.T) {
 	levels(t, func(t *testing.T, s *person, run string) {
 		s.runsInForeground(run)
 		s.interrupts(run)
@@ -51,8 +51,7 @@ func TestAShellsJobs(t *testing.T) {
 	})
 }
 
-// runsInForeground runs targets in the foreground, from the start to the end, and looks at the terminal's modes after
-// each.
+// runsInForeground runs targets in the foreground until they end, and checks the modes of the terminal after each.
 func (s *person) runsInForeground(run string) {
 	s.does(run + "cat >copy")
 	s.foreground("cat")
@@ -73,7 +72,7 @@ func (s *person) runsInForeground(run string) {
 	s.modes()
 }
 
-// interrupts presses Ctrl-C: SIGINT comes once, and to the target alone.
+// interrupts presses Ctrl-C. The target gets SIGINT once.
 func (s *person) interrupts(run string) {
 	s.does(run + "helper count got")
 	s.pidIn("got.pid")
@@ -82,7 +81,7 @@ func (s *person) interrupts(run string) {
 	s.eachSizeOnce("got", s.resize)
 	s.sees("[137]: ")
 	if got := counts(s.proc, "got"); got[unix.SIGINT] != 1 || len(got) != 3 {
-		s.t.Errorf("the program got %v", got)
+		s.t.Errorf("the target got %v", got)
 	}
 	s.does(run + "sleep 1000")
 	s.foreground("sleep")
@@ -114,7 +113,7 @@ func (s *person) suspendsAndResumes(run string) {
 // runsInBackground runs targets in the background until they read or write.
 func (s *person) runsInBackground(run string) {
 	s.does(run+`sh -c 'read x; echo "got $x"' &`, "Stopped  ")
-	s.does("fg", "$x\"'\r\n") // bash has left its line editor: our Enter is a newline now
+	s.does("fg", "$x\"'\r\n") // bash has left its line editor: Enter sends a newline now
 	s.types("four\r")
 	s.sees("got four\r\n[0]: ")
 	s.does("stty tostop; "+run+`sh -c 'echo "wrote it"' &`, "Stopped  ")
@@ -123,7 +122,7 @@ func (s *person) runsInBackground(run string) {
 	s.modes()
 }
 
-// suspendsAScript suspends a script together with what it runs.
+// suspendsAScript suspends a script together with its run.
 func (s *person) suspendsAScript(run string) {
 	s.does(`bash -c '` + run + `cat; echo "after $?"'`)
 	s.foreground("cat")
@@ -150,8 +149,8 @@ func (s *person) runsNested(run string) {
 	s.modes()
 }
 
-// In a pipeline the terminal is with whoever used it last.
-func TestAPipeline(t *testing.T) {
+// In a pipeline, the process that used the terminal last has it.
+func TestTerminal_pipeline(t *testing.T) {
 	need(t, "less")
 	levels(t, func(t *testing.T, s *person, run string) {
 		s.does("seq 1000 >numbers; "+run+"cat numbers | less", "\n17")
@@ -189,15 +188,15 @@ func TestAPipeline(t *testing.T) {
 		s.types(ctrlC)
 		s.sees("]: ")
 		s.modes()
-		s.does(run + "helper count got | cat") // it is in the background as far as the kernel knows
+		s.does(run + "helper count got | cat") // for the kernel, the target is in the background
 		s.eachSizeOnce("got", s.resize)
-		s.sees("[0]: ") // or the shell has drawn its prompt again for the new size
+		s.sees("[0]: ") // or the shell has printed its prompt again for the new size
 		s.until("cleanup of all runs", func() bool { return s.file("cleaned") == "1\n1\n1\n1\n" })
 	})
 }
 
-// Whichever of us is killed while the program has the terminal and has made it raw, it is left as it was.
-func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
+// graceful or the guard is killed while the target has a raw terminal. The modes of the terminal are restored.
+func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 	const raw = `sh -c "stty raw -echo; echo >up; exec sleep 1000"`
 	t.Run("the guard", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
@@ -225,7 +224,7 @@ func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
 	})
 	t.Run("graceful, in a script that goes on", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
-			// dash says "Terminated" when the signal of the takeover has ended its sleep, at any time.
+			// dash prints "Terminated", at any time, after the signal of the takeover has ended its sleep.
 			s.does(`bash -c '` + run + `--grace 1h sh -c "exec 2>/dev/null; trap : TERM; stty raw -echo; echo \$\$ >up; ` +
 				`while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; ` +
 				`echo next; read x; echo "got $x"; read x'`)
@@ -242,7 +241,7 @@ func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
 			s.modes()
 		}, "on")
 	})
-	t.Run("a stopped program", func(t *testing.T) {
+	t.Run("a suspended target", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
 			s.does(run + `sh -c "stty raw; stty -raw; echo \$\$ >up; exec sleep 1000"`)
 			target := s.pidIn("up")
@@ -256,35 +255,35 @@ func TestATerminalWhoseModesWeDoNotLiveToRestore(t *testing.T) {
 	})
 }
 
-// With --reraise a script is ended by Ctrl-C as it would be without us.
-func TestCtrlCEndsAScript(t *testing.T) {
+// With --reraise, Ctrl-C ends a script as it does without graceful.
+func TestReraise_ctrlCEndsAScript(t *testing.T) {
 	levels(t, func(t *testing.T, s *person, run string) {
 		s.does(`bash -c '` + run + `--reraise sleep 1000; echo "after all"'`)
 		s.foreground("sleep")
 		s.types(ctrlC)
 		s.sees("[130]: ")
 		if strings.Contains(s.text(), "after all\r\n") {
-			t.Errorf("the script went on:\n%s", s.text())
+			t.Errorf("the script continued:\n%s", s.text())
 		}
 	})
 }
 
-// A target that ends by the signal of Ctrl-C stands for the whole job, unless it is another user's: it may have sent
-// the signal itself, and may not signal the job.
-func TestTheSignalOfCtrlC_user(t *testing.T) {
+// If SIGINT ends the target, graceful signals the job, as Ctrl-C does. It does not if the target runs as another user:
+// the target may have sent the signal itself, and may not signal the job.
+func TestTerminal_ctrlCOfAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	levels(t, func(t *testing.T, s *person, run string) {
 		for as, heard := range map[string]bool{"": true, "setpriv --reuid 12345 --clear-groups ": false} {
 			s.does(`bash -c 'trap "echo 1 >heard" INT; `+run+as+`sh -c "kill -INT \$\$"; echo "after $?"'`, "after 130\r\n")
 			if got := os.Remove(filepath.Join(s.dir, "heard")) == nil; got != heard {
-				t.Errorf("%q: the script heard the signal: %v, want %v", as, got, heard)
+				t.Errorf("%q: the script got the signal: %v, want %v", as, got, heard)
 			}
 		}
 	})
 }
 
-// The window is closed: the program is told, and then cleanup commands run.
-func TestAClosedWindow(t *testing.T) {
+// The terminal window is closed. The target gets SIGHUP, and then cleanup commands run.
+func TestTerminal_windowIsClosed(t *testing.T) {
 	for name, how := range map[string]string{"of a shell": "", "of ours": "exec "} {
 		t.Run(name, func(t *testing.T) {
 			levels(t, func(t *testing.T, s *person, run string) {
@@ -295,15 +294,15 @@ func TestAClosedWindow(t *testing.T) {
 				s.file("cleaned")
 				s.gone(target)
 				if told := s.file("told"); !strings.HasPrefix(told, "HUP\n") {
-					t.Errorf("the program was told %q", told)
+					t.Errorf("the target got %q", told)
 				}
 			})
 		})
 	}
 }
 
-// Where nobody would continue us, nobody is stopped.
-func TestNobodyIsStoppedWithoutAShell(t *testing.T) {
+// Without a shell that could continue graceful, Ctrl-Z does not suspend graceful or the target.
+func TestSuspend_withoutAShell(t *testing.T) {
 	for name, line := range map[string]string{"alone": "exec %scat", "in a script": "exec sh -c '%scat; exit $?'"} {
 		t.Run(name, func(t *testing.T) {
 			levels(t, func(t *testing.T, s *person, run string) {
@@ -321,21 +320,21 @@ func TestNobodyIsStoppedWithoutAShell(t *testing.T) {
 	}
 }
 
-// A program in the background that nobody can bring to the foreground is told that it has lost its terminal.
-func TestTheBackgroundOfNobody(t *testing.T) {
+// A background program that no shell can bring to the foreground gets a hang-up.
+func TestTerminal_orphanedBackground(t *testing.T) {
 	levels(t, func(t *testing.T, s *person, run string) {
 		s.does(`( (`+run+`sh -c 'until [ -e go ]; do sleep 0.01; done; cat </dev/tty; echo >never' & ) )`, "[0]: ")
 		s.does("echo >go", "[0]: ")
 		s.file("cleaned")
 		if _, err := os.Stat(filepath.Join(s.dir, "never")); err == nil {
-			t.Error("the program went on")
+			t.Error("the target continued")
 		}
 		s.modes()
 	})
 }
 
-// A terminal that is another session's is only a file.
-func TestTheTerminalOfAnotherSession(t *testing.T) {
+// The terminal of another session is only a file for graceful.
+func TestTerminal_ofAnotherSession(t *testing.T) {
 	need(t, "setsid")
 	levels(t, func(t *testing.T, s *person, run string) {
 		s.does("setsid -w "+run+`-v sh -c 'read x; echo "got $x"'`, "running was=starting")

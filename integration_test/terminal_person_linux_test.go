@@ -13,16 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// person is a user at a terminal: what the user types and sees. In the shell every prompt begins with the last exit
-// status in brackets.
+// person is a user at a terminal. In the shell, each prompt begins with the last exit status in brackets.
 type person struct {
 	*proc
 	master *os.File
 	seen   int           // of the text
-	closed chan struct{} // when no process has the terminal any more
+	closed chan struct{} // closed when no process has the terminal any more
 }
 
-// atTerminal starts a program as leader of a session with a terminal of its own.
+// atTerminal starts a program as the session leader of a new terminal.
 func atTerminal(t *testing.T, args ...string) *person {
 	t.Helper()
 	master, slave, err := pty.Open()
@@ -30,7 +29,7 @@ func atTerminal(t *testing.T, args ...string) *person {
 		need(t, "pseudo-terminal")
 	}
 	defer slave.Close()
-	// A file that can be closed while it is being read from (os.NewFile).
+	// os.NewFile returns a file that can be closed while it is being read.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err = errors.Join(err, unix.SetNonblock(fd, true), master.Close()); err != nil {
 		t.Fatal(err)
@@ -53,7 +52,7 @@ func atTerminal(t *testing.T, args ...string) *person {
 	return s
 }
 
-// atShell has him at the prompt of an interactive bash, which tells of jobs at once.
+// atShell starts an interactive bash that reports jobs at once, and waits for its prompt.
 func atShell(t *testing.T, cgroup string) *person {
 	t.Helper()
 	need(t, "bash", "stty")
@@ -90,7 +89,7 @@ func (s *person) types(keys string) {
 	}
 }
 
-// sees waits for a text after all that he has waited for before.
+// sees waits for a text that comes after the texts of earlier calls.
 func (s *person) sees(want string) {
 	s.t.Helper()
 	s.until(fmt.Sprintf("%q on the screen", want), func() bool {
@@ -103,7 +102,7 @@ func (s *person) sees(want string) {
 	})
 }
 
-// does has a line executed. Its echo is not what he sees.
+// does types a line, and skips its echo. Then it waits for texts.
 func (s *person) does(line string, wants ...string) {
 	s.t.Helper()
 	s.types(line + "\r")
@@ -113,7 +112,7 @@ func (s *person) does(line string, wants ...string) {
 	}
 }
 
-// foreground waits until a program that is executed by this name is in the foreground.
+// foreground waits until a program with this name is in the foreground, and returns its pid.
 func (s *person) foreground(name string) (pid int) {
 	s.t.Helper()
 	s.until("foreground group of "+name, func() bool {
@@ -123,8 +122,8 @@ func (s *person) foreground(name string) (pid int) {
 	return pid
 }
 
-// reads waits until a program of the shell's waits for a key: less takes a signal that comes just before that with the
-// next key.
+// reads waits until a program below the shell waits for a key. less would handle a signal that comes earlier only with
+// the next key.
 func (s *person) reads(name string) {
 	s.t.Helper()
 	s.until(name+" that waits for a key", func() bool {
@@ -140,13 +139,13 @@ func (s *person) reads(name string) {
 	})
 }
 
-// modes requires that those of the terminal are what they were.
+// modes checks that the modes of the terminal are the original ones.
 func (s *person) modes() {
 	s.t.Helper()
 	s.does("stty -g | cmp - before", "[0]: ")
 }
 
-// leader is the shell's only child.
+// leader returns the only child of the shell.
 func (s *person) leader() (pid int) {
 	s.t.Helper()
 	s.until("graceful in the shell", func() bool {

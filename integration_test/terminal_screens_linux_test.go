@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Screens of programs that use all of it are the same as without us.
-func TestScreens(t *testing.T) {
+// Full-screen programs show the same with and without graceful.
+func TestTerminal_fullScreenPrograms(t *testing.T) {
 	need(t, "linux", "tmux", "bash")
-	// What is to be seen, and what is typed then. The last line ends with "end" and the exit status.
+	// Each step is the expected text and the keys to type then. The last line ends with "end" and the exit status.
 	const end = "echo Space end$? Enter"
 	for name, script := range map[string]struct {
 		needs   []string
@@ -41,14 +41,14 @@ func TestScreens(t *testing.T) {
 			for _, wrapper := range []string{"", "graceful run -- ", "graceful run --guard off --contain group -- "} {
 				screens[wrapper] = screen(t, wrapper, script.program, script.steps)
 				if screens[wrapper] != screens[""] {
-					t.Errorf("%sthe screen is\n%s\nand without us\n%s", wrapper, screens[wrapper], screens[""])
+					t.Errorf("%sthe screen is\n%s\nand without graceful\n%s", wrapper, screens[wrapper], screens[""])
 				}
 			}
 		})
 	}
 }
 
-// screen is what is left on the screen of tmux(1). Keys are separated by blanks.
+// screen returns the last screen of a program in tmux(1). Blanks separate keys.
 func screen(t *testing.T, wrapper, program string, steps []string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -63,7 +63,7 @@ func screen(t *testing.T, wrapper, program string, steps []string) string {
 		}
 		return string(out)
 	}
-	start := filepath.Join(dir, "start") // what is typed is the same in all
+	start := filepath.Join(dir, "start") // the typed line is the same in all runs
 	profile := "export PS1='$ '; HISTFILE=; alias go='" + wrapper + program + "'\n"
 	if err := os.WriteFile(start, []byte(profile), 0o644); err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func screen(t *testing.T, wrapper, program string, steps []string) string {
 		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			shown = ""
 			for line := range strings.Lines(tmux("capture-pane", "-p")) {
-				if line != "\n" { // how many of them there are depends on when we type
+				if line != "\n" { // their number depends on the time of the typing
 					shown += strings.ReplaceAll(line, wrapper, "")
 				}
 			}
