@@ -21,7 +21,7 @@ func setCall(tid, nr int) error {
 	return unix.PtraceSetRegs(tid, &regs)
 }
 
-// setResult changes what the system call that a thread has made returns.
+// setResult changes the result of the system call that a thread has made.
 func setResult(tid int, errno syscall.Errno) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &regs); err != nil {

@@ -9,7 +9,7 @@ import (
 
 const (
 	registers  = 1     // NT_PRSTATUS
-	systemCall = 0x404 // NT_ARM_SYSTEM_CALL: no register holds what is executed
+	systemCall = 0x404 // NT_ARM_SYSTEM_CALL: no register holds the number of the executed call
 )
 
 // setCall changes the system call that a thread is about to make.
@@ -19,7 +19,7 @@ func setCall(tid, nr int) error {
 	return ptrace(unix.PTRACE_SETREGSET, tid, systemCall, uintptr(unsafe.Pointer(&vec)))
 }
 
-// setResult changes what the system call that a thread has made returns.
+// setResult changes the result of the system call that a thread has made.
 func setResult(tid int, errno syscall.Errno) error {
 	var regs unix.PtraceRegsArm64
 	if err := unix.PtraceGetRegSetArm64(tid, registers, &regs); err != nil {

@@ -20,55 +20,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tracer is a process of its own (the helper's role "trace ORDER"): it must reap whatever is left of the tree that
-// it looks at, and nobody else's children. ptrace(2) stops the process of interest at each of its system calls; all
-// others are let go when they are born.
+// The tracer is a process of its own (the helper's role "trace ORDER"): it must reap all processes of the traced tree,
+// and no others. ptrace(2) stops the followed process at each of its system calls. The tracer detaches from all others
+// at their start.
 
-// order is what a tracer is asked to do.
+// order is the task of a tracer.
 type order struct {
 	Command []string
-	Cgroup  string // that all of it runs in; "": ours
-	// Guarded: the command's first process has one child before all others, its guard.
+	Cgroup  string // for the whole run; "": the cgroup of the test
+	// Guarded means that the guard is the first child of the command's first process.
 	Guarded bool
-	OfGuard bool // it is the guard that is stopped at its calls, and not the first process
+	OfGuard bool // the tracer follows the guard instead of the first process
 
-	// At which stop something happens, counted from 1; 0: never. Without Call the stops are the ends and the beginnings of
-	// system calls, by all threads together, and the births of children; the process is killed there. With Call the
-	// stops are the beginnings of that call, and the call fails with Errno without having been executed, or, without
-	// an Errno, is where the process is killed.
+	// At is the number of the stop, from 1, at which the tracer acts; 0: never. Without Call, the stops are the
+	// beginnings and ends of system calls of all threads, and the births of children. The process is killed there. With
+	// Call, the stops are the beginnings of that call. The call fails with Errno without being executed; without Errno,
+	// the process is killed there.
 	At    int
 	Call  string
 	Errno syscall.Errno
-	All   bool // at local calls, too
+	All   bool // local calls count as stops, too
 
-	// Signals are sent to the first process in place of SIGKILL. Only stops count at which it or its guard has started
-	// something. They are sent, too, when the file Ready has been there for a while.
+	// Signals are sent to the first process instead of SIGKILL. Stops count only after it or its guard has started a
+	// process. The signals are also sent some time after the file Ready exists.
 	Signals []syscall.Signal
 
-	// Ready is a file; when it is there, SIGTERM goes to the first process, or the parent is killed.
+	// Ready is a file. When it exists, the first process gets SIGTERM, or the parent is killed.
 	Ready string
 
-	// Parent: the first process has a parent between us and itself, which is killed in its place. It has the death of that
-	// mean SIGTERM by the variable with this value, which a shell expands ($$). With "true" the parent has a session of
-	// its own.
+	// Parent: the first process has a parent below the tracer, which is killed instead. The value is that of the
+	// variable GRACEFUL_DIE_WITH_PARENT; a shell expands it ($$). With "true" the parent has a session of its own.
 	Parent string
 }
 
-// outcome is what a tracer reports.
+// outcome is the report of a tracer.
 type outcome struct {
-	Stops  int            // how many there were
-	Where  string         // it happened, or empty
+	Stops  int            // number of stops
+	Where  string         // the stop at which the tracer acted; "": none
 	Before []string       // the last stops before that
-	Calls  map[string]int // that the process has made
-	Born   int            // processes that it has given birth to
+	Calls  map[string]int // number of each call of the process
+	Born   int            // number of its children
 	Status string         // of the command, as its caller sees it
 	Ended  string         // how the guard ended
-	Left   []string       // processes that nobody has ended, or not reaped, and who they were
-	Late   bool           // some of which had to be killed because they did not end in time
-	Failed string         // why the tracer could not do what it was asked
+	Left   []string       // processes that were not ended or not reaped, with their names
+	Late   bool           // some processes had to be killed because they did not end in time
+	Failed string         // why the tracer failed
 }
 
-// trace carries an order out in a directory. A failure to do so is the test's.
+// trace carries out an order in a directory.
 func trace(t *testing.T, dir string, o order) (outcome, error) {
 	t.Helper()
 	text, err := json.Marshal(o)
@@ -110,7 +109,7 @@ func trace(t *testing.T, dir string, o order) (outcome, error) {
 func init() { roles["trace"] = traceRole }
 
 func traceRole(args []string) int {
-	runtime.LockOSThread() // it is a thread that traces
+	runtime.LockOSThread() // a thread traces, not a process
 	t := tracing{tasks: map[int]*task{}}
 	t.Calls = map[string]int{}
 	if err := json.Unmarshal([]byte(args[0]), &t.order); err != nil {
@@ -141,14 +140,14 @@ func traceRole(args []string) int {
 type tracing struct {
 	order
 	outcome
-	act func(tid int) // what happens at the stop that was ordered
+	act func(tid int) // the action at stop At
 
-	mu           sync.Mutex // other threads look at what follows
+	mu           sync.Mutex // for the following fields, which other threads read
 	first, guard int        // 0: not born yet
-	parent       int        // of graceful; 0: us
+	parent       int        // of graceful; 0: the tracer
 	ended        map[int]bool
-	over         bool // both have ended
-	executed     bool // graceful is the command now
+	over         bool // graceful and the guard have ended
+	executed     bool // the shell has executed the command
 
 	tasks map[int]*task
 }
@@ -156,12 +155,12 @@ type tracing struct {
 // task is a thread that is traced.
 type task struct {
 	process int
-	call    string // that it is in
-	local   bool   // which concerns its process alone
-	failing bool   // it will fail
+	call    string // the current system call
+	local   bool   // the call affects only its process
+	failing bool   // the call will fail
 }
 
-// trace carries out the order, from the start of the command to the end of all that it leaves.
+// trace carries out the order, from the start of the command until its last process has ended.
 func (t *tracing) trace() error {
 	t.ended = map[int]bool{}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -219,9 +218,9 @@ func (t *tracing) begin() error {
 	return nil
 }
 
-// startShell starts a shell that writes its pid to the socket here, and becomes the command when that is closed.
-// PTRACE_TRACEME knows no group stops, so the shell is seized in between: its own execve(2) is over only when it has
-// written. child is the shell, or its parent if the order has one.
+// startShell starts a shell that writes its pid to the socket here, and becomes the command when the socket is closed.
+// The shell is seized in between, since PTRACE_TRACEME does not support group stops. Its own execve(2) is certainly
+// over only after it has written. child is the shell, or its parent if the order has one.
 func (t *tracing) startShell() (here *os.File, child int, err error) {
 	here, there, err := socketpair()
 	if err != nil {
@@ -233,7 +232,7 @@ func (t *tracing) startShell() (here *os.File, child int, err error) {
 	} else {
 		shell = append(shell, "sh")
 	}
-	dir, err := os.Getwd() // which goes with what a run leaves there that is killed in its first or last moment
+	dir, err := os.Getwd() // the test removes it, with files of a run that was killed in its first or last moment
 	if err != nil {
 		return nil, 0, err
 	}
@@ -245,17 +244,17 @@ func (t *tracing) startShell() (here *os.File, child int, err error) {
 	return here, child, err
 }
 
-// handle takes what there is to know about a thread: a stop or its end.
+// handle handles a stop or the end of a thread.
 func (t *tracing) handle(tid int) error {
 	who := ""
 	if t.tasks[tid] == nil {
-		who = identify(tid) // as long as it can be asked
+		who = identify(tid) // while the process still has a name
 	}
 	var status unix.WaitStatus
 	switch got, err := unix.Wait4(tid, &status, unix.WALL|unix.WNOHANG, nil); {
-	case err != nil || got == 0: // it has been killed, and there will be more to know
+	case err != nil || got == 0: // it was killed, and its end will follow
 	case status.Stopped():
-		if err := t.stopped(tid, status); err != nil && err != unix.ESRCH { // the same
+		if err := t.stopped(tid, status); err != nil && err != unix.ESRCH { // ESRCH: the same
 			return err
 		}
 	default:
@@ -264,10 +263,10 @@ func (t *tracing) handle(tid int) error {
 	return nil
 }
 
-// next waits for a thread about which there is something to know, and leaves that to be taken.
+// next waits for a thread that has stopped or ended. It does not consume the event.
 func next() (tid int, err error) {
 	var info struct {
-		signo, errno, code, _, pid int32 // of siginfo_t where pointers have 64 bits
+		signo, errno, code, _, pid int32 // layout of siginfo_t with 64-bit pointers
 		_                          [108]byte
 	}
 	_, _, errno := unix.Syscall6(unix.SYS_WAITID, unix.P_ALL, 0, uintptr(unsafe.Pointer(&info)),
@@ -296,7 +295,7 @@ func (t *tracing) followed() int {
 
 func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	k := t.tasks[tid]
-	if k == nil { // a newcomer's first stop, which may come before its birth is told
+	if k == nil { // the first stop of a new thread may come before the event of its birth
 		k = &task{process: threadGroup(tid), call: "clone"}
 		if k.process == tid {
 			if t.Guarded && t.guard == 0 {
@@ -313,12 +312,12 @@ func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	switch event := uint32(status) >> 16; event {
 	case 0:
 		if status.StopSignal() != unix.SIGTRAP|0x80 {
-			sig = int(status.StopSignal()) // on its way to the process
+			sig = int(status.StopSignal()) // the signal is on its way to the process
 		} else if err := t.atCall(tid, k, follow); err != nil {
 			return err
 		}
 	case unix.PTRACE_EVENT_STOP:
-		if status.StopSignal() != unix.SIGTRAP { // a group stop: it stays so until SIGCONT
+		if status.StopSignal() != unix.SIGTRAP { // a group stop lasts until SIGCONT
 			return ptrace(unix.PTRACE_LISTEN, tid, 0, 0)
 		}
 	case unix.PTRACE_EVENT_EXEC:
@@ -337,7 +336,7 @@ func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	return ptrace(unix.PTRACE_CONT, tid, 0, uintptr(sig))
 }
 
-// killDescendants kills all that is below us and says who that was.
+// killDescendants kills all descendants of the tracer, and returns their names.
 func killDescendants() (who []string) {
 	for queue := childrenOf(os.Getpid()); len(queue) > 0; queue = queue[1:] {
 		pid := queue[0]
@@ -348,7 +347,7 @@ func killDescendants() (who []string) {
 	return who
 }
 
-// identify names a process; a thread of another has no name.
+// identify returns the name of a process, or "" for a thread that is not the first of its process.
 func identify(pid int) string {
 	if threadGroup(pid) != pid {
 		return ""
@@ -356,7 +355,7 @@ func identify(pid int) string {
 	return fmt.Sprintf("%d (%s) %s", pid, comm(pid), state(pid))
 }
 
-// threadGroup is the process that a thread belongs to.
+// threadGroup returns the process of a thread.
 func threadGroup(tid int) int {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
 	_, rest, _ := strings.Cut(string(status), "\nTgid:")

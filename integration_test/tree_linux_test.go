@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// census is a cleanup command for a PID namespace in which nobody lives but unshare's child, our one or two
-// processes, and the census itself (a shell and what it starts): it counts the others, living and zombie.
+// census is a cleanup command for a PID namespace that contains only unshare's child, graceful, perhaps its guard, and
+// the census itself (a shell with its children). It counts all other processes, living and zombie.
 const census = `n=0; read -r pid name state leader rest </proc/$PPID/stat; for p in /proc/[0-9]*; do
 	read -r pid name state ppid rest <$p/stat 2>/dev/null || continue
 	case $pid in 1|$$|$PPID|$leader) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
@@ -29,13 +29,13 @@ func inNamespace(t *testing.T, asPID1 bool, args ...string) *proc {
 	t.Helper()
 	need(t, "linux", "pidns")
 	if !asPID1 {
-		// The shell stays: it is not its last command.
+		// The shell stays, since graceful is not its last command.
 		args = append([]string{"sh", "-c", `"$@"; exit $?`, "sh"}, args...)
 	}
 	return command(t, append([]string{"unshare"}, pidNamespace(args...)...)...)
 }
 
-// gracefulPID finds the graceful that a process started with inNamespace has below it.
+// gracefulPID finds the graceful below a process that inNamespace started.
 func gracefulPID(p *proc) int {
 	p.t.Helper()
 	var found int
@@ -88,8 +88,8 @@ func bothModes(t *testing.T, test func(t *testing.T, asPID1 bool)) {
 	t.Run("as subreaper", func(t *testing.T) { t.Parallel(); test(t, false) })
 }
 
-// A tree that forks as fast as it can, while it is killed, and whose members live for the time of a fork only.
-func TestForkStorms(t *testing.T) {
+// The tree forks as fast as it can while it is being killed. Its processes live only until they have forked.
+func TestTree_forkStorm(t *testing.T) {
 	for _, storm := range [][]string{{"relay", "8"}, {"breed", "3000"}} {
 		t.Run(storm[0], func(t *testing.T) {
 			bothModes(t, func(t *testing.T, asPID1 bool) {
@@ -97,21 +97,21 @@ func TestForkStorms(t *testing.T) {
 					storm...)...).start()
 				pid := gracefulPID(p)
 				p.file("storm")
-				time.Sleep(50 * time.Millisecond) // let it blow; how hard is not what is tested
+				time.Sleep(50 * time.Millisecond) // let some processes fork; their number does not matter
 				if err := unix.Kill(pid, unix.SIGTERM); err != nil {
 					t.Fatal(err)
 				}
 				p.want("137")
 				if last := lastLine(p.text()); last != "census: 0" {
-					t.Errorf("something was left when the cleanup began:\n%s", p.text())
+					t.Errorf("processes were left when the cleanup began:\n%s", p.text())
 				}
 			})
 		})
 	}
 }
 
-// Orphans are reaped as they end, while the target goes on: 10,000 leave not one zombie behind.
-func TestTenThousandOrphansAreReaped(t *testing.T) {
+// Orphans are reaped as they end, while the target runs: 10,000 orphans leave no zombie.
+func TestTree_reapsOrphans(t *testing.T) {
 	bothModes(t, func(t *testing.T, asPID1 bool) {
 		p := inNamespace(t, asPID1, "graceful", "run", "--on-exit", census, "--", "sh", "-c",
 			`for i in 1 2 3 4 5 6 7 8 9 10; do (helper orphans 1000); done; echo done >done; sleep 1000`).start()
@@ -130,23 +130,24 @@ func TestTenThousandOrphansAreReaped(t *testing.T) {
 
 func init() { roles["fault"], roles["bequeath"] = fault, bequeath }
 
-// fault reads memory that is not there, after it has dropped the signals of a fault that are sent.
+// fault reads from an invalid address. Before that it calls DropSentFaults, which drops fault signals of other
+// processes.
 func fault([]string) int {
 	process.DropSentFaults()
 	return *(*int)(unsafe.Add(unsafe.Pointer(nil), 8))
 }
 
-func TestAsPID1(t *testing.T) {
+func TestPID1_run(t *testing.T) {
 	t.Run("statuses", func(t *testing.T) {
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "exit 7").start().want("7")
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "kill -9 $$").start().want("137")
 		inNamespace(t, true, "graceful", "run", "--", "no-such-program").start().want("127")
 	})
-	// ILL, TRAP, BUS, FPE, SEGV, STKFLT, SYS. Sent to a PID 1 that does not handle them they have no effect.
+	// ILL, TRAP, BUS, FPE, SEGV, STKFLT, SYS: the kernel drops such a signal for a PID 1 without a handler.
 	t.Run("faults that are sent", func(t *testing.T) {
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c",
 			"for sig in 4 5 7 8 11 16 31; do kill -$sig 1 || exit 9; done; exit 3").start().want("3")
-		inNamespace(t, true, "helper", "fault").start().want("SEGV") // one of PID 1 itself ends it
+		inNamespace(t, true, "helper", "fault").start().want("SEGV") // a fault of PID 1 itself ends it
 	})
 	for _, sig := range []string{"TERM", "INT", "QUIT"} {
 		t.Run("stop by "+sig, func(t *testing.T) {
@@ -164,8 +165,9 @@ func TestAsPID1(t *testing.T) {
 	}
 }
 
-// Jobs of a shell that has then become us are not our tree: they are left alone, and their end is not in our way.
-func TestChildrenFromBeforeTheRunAreLeftAlone(t *testing.T) {
+// The jobs of a shell that then executes graceful do not belong to the tree. graceful does not end them, and their end
+// does not disturb it.
+func TestTree_excludesEarlierChildren(t *testing.T) {
 	need(t, "linux")
 	p := start(t, "sh", "-c", `sleep 1000 & echo $! >before
 		exec graceful run --grace 1h -- sh -c 'setsid sleep 1000 & echo $! >during'`)
@@ -180,9 +182,9 @@ func TestChildrenFromBeforeTheRunAreLeftAlone(t *testing.T) {
 	}
 }
 
-// A survivor that we may not signal is named and left; it does not keep the cleanup from running. The same where
-// /proc shows nobody but our own processes.
-func TestASurvivorOfAnotherUser(t *testing.T) {
+// graceful names a survivor that it may not signal, gives up on it, and runs the cleanup commands. The same holds if
+// /proc shows only the user's own processes.
+func TestSurvivors_ofAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv")
 	for name, c := range map[string]struct{ mount, want string }{
 		"seen":    {"true", `(helper)"]`},
@@ -212,8 +214,8 @@ func TestASurvivorOfAnotherUser(t *testing.T) {
 	}
 }
 
-// --contain group: what leaves the group is left alone, the group is emptied.
-func TestContainGroup(t *testing.T) {
+// With --contain group, graceful ends the process group, and does not signal processes that have left it.
+func TestContainGroup_endsOnlyTheGroup(t *testing.T) {
 	need(t, "linux", "setsid")
 	p := start(t, "graceful", "run", "--contain", "group", "--grace", "100ms", "--on-exit", "echo cleaned", "--",
 		"sh", "-c", `trap '' TERM; sleep 1000 & echo $! >inside; setsid sleep 1000 & echo $! >outside`)
@@ -228,13 +230,13 @@ func TestContainGroup(t *testing.T) {
 	}
 }
 
-// With an idle target there is nothing to do and nothing is done.
-func TestAnIdleRunMakesNoSystemCall(t *testing.T) {
+// While its target is idle, graceful makes no system calls.
+func TestLaunch_idleRunMakesNoSystemCalls(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	p := start(t, "graceful", "run", "--", "sleep", "1000")
 	leader, guard := p.cmd.Process.Pid, p.guard()
 	p.until("start of the target", func() bool { return len(childrenOf(guard)) > 0 })
-	// What the runtime has left to do after the start it does soon; a program that polls never ends with it.
+	// The Go runtime soon completes its work after the start. A program that polls would never be idle.
 	p.until("second without a system call", func() bool {
 		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(leader), "-p",
 			strconv.Itoa(guard))
@@ -243,12 +245,12 @@ func TestAnIdleRunMakesNoSystemCall(t *testing.T) {
 		s.signal(unix.SIGINT)
 		s.wait()
 		trace, _ := os.ReadFile(filepath.Join(s.dir, "trace"))
-		// What threads were waiting in when strace came and when it left are no calls of that second.
+		// Calls that were waiting when strace attached or detached do not count.
 		const waiting = `(?m)^\d+ +(?:[a-z_0-9]+\(.*<(detached \.\.\.|unfinished \.\.\.)?>?|restart_syscall\(.*)$`
 		calls := regexp.MustCompile(waiting).ReplaceAllString(string(trace), "")
 		calls = strings.TrimSpace(calls)
 		if calls != "" {
-			t.Logf("in that second:\n%s", calls)
+			t.Logf("system calls in one second:\n%s", calls)
 		}
 		return calls == ""
 	})
@@ -263,9 +265,9 @@ func tracer(pid int) int {
 	return n
 }
 
-// The tree may use up all processes that we may have: every thread that we need is there before the target is. The
-// guard makes none.
-func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
+// The tree may use up all processes that graceful may have. So all threads of graceful exist before the target. The
+// guard has no further threads.
+func TestLaunch_noThreadsAfterTheStart(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	for _, victim := range []string{"nothing", "guard", "graceful"} {
 		for _, pty := range []string{"--pty=false", "--pty=true"} {
@@ -298,23 +300,23 @@ func TestNoThreadIsMadeAfterTheStart(t *testing.T) {
 				}
 				threads, late := threadsOf(leader, string(trace))
 				if threads < 4 {
-					t.Fatalf("the trace is not understood: %d threads of %d\n%s", threads, leader, trace)
+					t.Fatalf("the trace is unclear: %d threads of %d\n%s", threads, leader, trace)
 				}
 				if late != "" {
-					t.Errorf("threads that graceful made after it had started something:\n%s", late)
+					t.Errorf("threads that graceful created after it had started a process:\n%s", late)
 				}
 				if threads, _ := threadsOf(guard, string(trace)); threads > 0 {
-					t.Errorf("the guard made %d threads:\n%s", threads, trace)
+					t.Errorf("the guard created %d threads:\n%s", threads, trace)
 				}
 			})
 		}
 	}
 }
 
-// threadsOf reads in a trace how many threads a process made, and which of them after its first child.
+// threadsOf counts the threads that a process created by a trace. late contains those after its first child.
 func threadsOf(pid int, trace string) (threads int, late string) {
 	own := map[string]bool{strconv.Itoa(pid): true}
-	making := map[string]bool{} // those that are making one
+	making := map[string]bool{} // threads that are creating a thread
 	started := false
 	for line := range strings.Lines(trace) {
 		task, call, _ := strings.Cut(line, " ")
@@ -342,9 +344,9 @@ func threadsOf(pid int, trace string) (threads int, late string) {
 	return threads, late
 }
 
-// A process that is born while the survivors are asked to stop is asked as soon as it is an orphan. (Its parent is no
-// shell: the child of a shell swallows a signal that comes before its execve(2), and then is not asked again.)
-func TestAnOrphanThatIsBornWhenSurvivorsAreStopped(t *testing.T) {
+// A process that starts while survivors are stopped is also stopped, as soon as it is an orphan. (Its parent is not a
+// shell: the child of a shell loses a signal that comes before its execve(2), and gets no second one.)
+func TestSurvivors_orphanDuringTheStop(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--", "sh", "-c",
@@ -352,7 +354,7 @@ func TestAnOrphanThatIsBornWhenSurvivorsAreStopped(t *testing.T) {
 	p.want("0")
 }
 
-// bequeath writes a file when it is ready, and at SIGTERM starts a process and ends.
+// bequeath writes a file when it is ready. At SIGTERM it starts a process and ends.
 func bequeath(args []string) int {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM)
@@ -362,8 +364,8 @@ func bequeath(args []string) int {
 	return 0
 }
 
-// A cleanup command that has moved to another group has its limit all the same.
-func TestACleanupCommandThatHasLeftItsGroup(t *testing.T) {
+// The time limit also applies to a cleanup command that has moved to another process group.
+func TestOnExitTimeout_commandLeftItsGroup(t *testing.T) {
 	need(t, "linux", "python3")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--on-exit",

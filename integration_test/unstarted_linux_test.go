@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A cleanup command that could not be started, for want of a directory or of processes, is left to recover, which
-// starts it as soon as it can.
-func TestACommandThatCouldNotBeStartedIsRecovered(t *testing.T) {
-	need(t, "root", "setpriv", "prlimit") // root itself has no limit of processes
+// If a cleanup command cannot be started for lack of a directory or of processes, recover starts it as soon as
+// possible.
+func TestRecover_startsAnUnstartedCommand(t *testing.T) {
+	need(t, "root", "setpriv", "prlimit") // root has no limit of processes
 	user := []string{"setpriv", "--reuid=54330", "--clear-groups"}
 	for name, c := range map[string]struct {
 		target string
-		loop   bool // the working directory cannot be reached, and is there
-		limit  bool // graceful and the guard get a limit while they run
+		loop   bool // the working directory exists and cannot be reached
+		limit  bool // graceful and the guard get a limit of processes while they run
 	}{
 		"a directory": {"rmdir ../here; ln -s here ../here; ", true, false},
 		"processes":   {"", false, true},

@@ -16,7 +16,7 @@ const (
 	livesText      = "a run named serve lives"
 )
 
-// slow starts a run with a given name whose target ignores the stop signal. So its stop takes all of the grace.
+// slow starts a run with a given name. Its target ignores the stop signal, so that a stop takes the whole grace.
 func (n named) slow(grace string) *proc {
 	n.t.Helper()
 	p := n.run(true, "trap '' TERM; echo $$ >target; while :; do sleep 0.01; done", "--grace", grace,
@@ -25,9 +25,9 @@ func (n named) slow(grace string) *proc {
 	return p
 }
 
-// A supervisor starts a run again as soon as its first process was killed. The new run waits until the old one is
-// finished, by whichever process of graceful.
-func TestARestartWaitsUntilTheKilledRunIsFinished(t *testing.T) {
+// A supervisor restarts a run as soon as its first process was killed. The new run waits until a process of graceful
+// has finished the old one.
+func TestName_restartWaitsForTheKilledRun(t *testing.T) {
 	need(t, "linux")
 	for name, end := range map[string]func(t *testing.T, n named, p *proc){
 		"by the guard": func(t *testing.T, _ named, p *proc) { kill(t, p.cmd.Process.Pid); p.want("KILL") },
@@ -45,7 +45,7 @@ func TestARestartWaitsUntilTheKilledRunIsFinished(t *testing.T) {
 			n.kill(p)
 			n.run(false, "exit 3").says("finishing a killed run first")
 		},
-		"by the guard, unreaped": func(t *testing.T, _ named, p *proc) { // as of kill(1), without wait(1)
+		"by the guard, unreaped": func(t *testing.T, _ named, p *proc) { // killed, but not reaped by its parent
 			kill(t, p.cmd.Process.Pid)
 		},
 		"by itself": func(_ *testing.T, n named, p *proc) { n.kill(p) },
@@ -72,14 +72,14 @@ func TestARestartWaitsUntilTheKilledRunIsFinished(t *testing.T) {
 	}
 }
 
-// A run that waits ends at once by a stop signal, and has started nothing. It keeps other signals for its target.
-func TestSignalsToARunThatWaits(t *testing.T) {
+// A stop signal ends a waiting run at once, and nothing is started. Other signals are kept for the target.
+func TestName_signalsToAWaitingRun(t *testing.T) {
 	need(t, "linux")
 	for name, c := range map[string]struct {
 		signals []unix.Signal
 		flags   []string
 		status  string
-		goOn    bool // the old run ends, and the new one begins
+		goOn    bool // the old run ends, and the new run begins
 	}{
 		"TERM":                  {[]unix.Signal{unix.SIGTERM}, nil, "143", false},
 		"INT, raised again":     {[]unix.Signal{unix.SIGINT}, []string{"--reraise"}, "INT", false},
@@ -112,14 +112,14 @@ func TestSignalsToARunThatWaits(t *testing.T) {
 				next.until("end of graceful", func() bool { return !alive(pid) })
 			}
 			if c.goOn {
-				time.Sleep(50 * time.Millisecond) // the signal arrives while it waits
+				time.Sleep(50 * time.Millisecond) // the signal arrives while the run waits
 				kill(t, old.pidIn("target"))
 			}
 			if c.status != "" {
 				next.want(c.status)
 			}
 			if strings.Count(next.text(), waitsForKilled) != 1 || !c.goOn && isThere(old.dir+"/started") {
-				t.Errorf("it started something, or wrote:\n%s", next.text())
+				t.Errorf("the run started a command, or wrote:\n%s", next.text())
 			}
 			kill(t, old.pidIn("target"))
 			old.until("end of the old run", func() bool { return inDir(t, n.state) == "" })
@@ -127,8 +127,8 @@ func TestSignalsToARunThatWaits(t *testing.T) {
 	}
 }
 
-// A run that waits is suspended by SIGTSTP where its shell would continue it.
-func TestARunThatWaitsIsSuspended(t *testing.T) {
+// SIGTSTP suspends a waiting run.
+func TestName_waitingRunIsSuspended(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	n := newNamed(t, "serve")
@@ -145,8 +145,8 @@ func TestARunThatWaitsIsSuspended(t *testing.T) {
 	next.want("3")
 }
 
-// A run that lives is refused, or waited for with --wait-for-name.
-func TestARunWhoseNameIsTaken(t *testing.T) {
+// If a run of the name is alive, a new run is refused, or it waits with --wait-for-name.
+func TestWaitForName(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	n := newNamed(t, "serve")
@@ -186,8 +186,8 @@ func TestARunWhoseNameIsTaken(t *testing.T) {
 	}
 }
 
-// --wait-for-name goes with a name that excludes.
-func TestWaitForNameWithoutAName(t *testing.T) {
+// --wait-for-name requires --state-dir and --name.
+func TestWaitForName_withoutAName(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, c := range []struct{ flags, says string }{
@@ -205,14 +205,14 @@ func TestWaitForNameWithoutAName(t *testing.T) {
 	p.start().want("0")
 }
 
-// The first process of a run is a pid and a time: a process that has the pid and was started later is another one. What
-// cannot be told counts as a run that lives.
-func TestWhichRunLives(t *testing.T) {
+// The ledger identifies the first process of a run by its pid and start time. A later process with the same pid is a
+// different one. A run counts as alive if that cannot be determined.
+func TestName_whichRunIsAlive(t *testing.T) {
 	need(t, "linux")
 	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
 		"echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
-	time.Sleep(20 * time.Millisecond) // a start time has ticks of 10 ms
+	time.Sleep(20 * time.Millisecond) // a start time has a resolution of 10 ms
 	later := start(t, "sleep", "1000").cmd.Process.Pid
 	boot, namespace, _ := strings.Cut(bootOf(t, lines[0]), " ")
 	front := func(pid int) func(map[string]any) { return func(begin map[string]any) { begin["front"] = pid } }
@@ -252,7 +252,7 @@ func TestWhichRunLives(t *testing.T) {
 	}
 }
 
-// lockFile locks a file as a process does that is finishing its run.
+// lockFile locks a file like a process that is finishing its run.
 func lockFile(t *testing.T, path string) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -266,9 +266,9 @@ func lockFile(t *testing.T, path string) *os.File {
 	return f
 }
 
-// A supervisor that starts a run again and again whenever its first process ends: there is one target at a time, and
-// each run is cleaned up once.
-func TestASupervisorThatStartsAgainAndAgain(t *testing.T) {
+// A supervisor restarts a run whenever its first process ends. Only one target runs at a time, and each run is cleaned
+// up once.
+func TestName_repeatedRestarts(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	n := newNamed(t, "serve")

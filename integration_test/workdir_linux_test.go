@@ -16,9 +16,9 @@ func cwd(pid int) string {
 	return dir
 }
 
-// The file system of the working directory can be unmounted, or the directory removed, while the target runs elsewhere.
-// Cleanup commands are in it all the same, or else in an empty one.
-func TestGracefulAndTheGuardLeaveTheWorkingDirectory(t *testing.T) {
+// graceful leaves the working directory while the target runs elsewhere, so that its file system can be unmounted, or
+// the directory removed. Cleanup commands run in it, or in an empty directory if it is gone.
+func TestWorkDir_isLeft(t *testing.T) {
 	need(t, "linux")
 	for _, guard := range []string{"on", "off"} {
 		for _, gone := range []bool{false, true} {
@@ -83,8 +83,8 @@ func TestGracefulAndTheGuardLeaveTheWorkingDirectory(t *testing.T) {
 	}
 }
 
-// A working directory without a path is not left.
-func TestARemovedWorkingDirectoryIsNotLeft(t *testing.T) {
+// graceful does not leave a working directory that has no path.
+func TestWorkDir_removedBeforeTheStart(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "sh", "-c", `mkdir here; cd here; rmdir ../here

@@ -1,5 +1,5 @@
-// Minimal starts a program, forwards signals to it, and exits as it did. The benchmark shows what such a Go program
-// costs.
+// Minimal starts a program, forwards signals to it, and exits with its status. The benchmark measures the cost of such
+// a minimal Go program.
 package main
 
 import (
@@ -11,7 +11,7 @@ import (
 
 func main() { os.Exit(run()) }
 
-// run returns the exit status.
+// run runs the program and returns the exit status.
 func run() int {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGUSR1)
