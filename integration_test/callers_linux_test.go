@@ -147,7 +147,7 @@ func below(t *testing.T, pid int) []int {
 
 func (p *proc) untilGone(pids []int) {
 	p.t.Helper()
-	p.until("end of everybody", func() bool { return !slices.ContainsFunc(pids, alive) })
+	p.until("end of all processes", func() bool { return !slices.ContainsFunc(pids, alive) })
 }
 
 func TestTakeover_callerCancelsItsContext(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 func TestCompletion_bash(t *testing.T) {
 	need(t, "bash", "bash-completion")
 	const script = `source "$1"; source <(graceful completion bash)
-compopt() { :; } # is only for a completion that somebody has asked for
+compopt() { :; } # bash has it only during a requested completion
 try() {
 	COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9 COMP_KEY=9 COMPREPLY=()
 	COMP_LINE=$*; COMP_LINE=${COMP_LINE// = /=} COMP_POINT=${#COMP_LINE}

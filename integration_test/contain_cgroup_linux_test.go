@@ -49,10 +49,10 @@ func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 // clan is the script of a target. Its children are a daemon, a process of another user, a process in a cgroup below the
 // run's cgroup, and a process that has left the run's cgroup.
 const clan = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/b
-	helper daemon daemon; setsid setpriv --reuid=54321 --clear-groups helper stay & echo $! >nobody
+	helper daemon daemon; setsid setpriv --reuid=54321 --clear-groups helper stay & echo $! >other-user
 	sh -c 'echo 0 >"$0"/a/b/cgroup.procs; exec helper stay' "$own" & echo $! >nested
 	sh -c 'echo 0 >"$CGROUP"/cgroup.procs; exec setsid helper stay' & echo $! >escaped
-	until [ -s daemon ] && grep -q helper /proc/$(cat nobody)/comm && grep -q helper /proc/$(cat nested)/comm &&
+	until [ -s daemon ] && grep -q helper /proc/$(cat other-user)/comm && grep -q helper /proc/$(cat nested)/comm &&
 		grep -q helper /proc/$(cat escaped)/comm
 	do sleep 0.01; done; echo >ready; sleep 1000`
 
@@ -66,7 +66,7 @@ func startClan(t *testing.T, cgroup string, flags ...string) (p *proc, members [
 	p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
 	p.start()
 	p.file("ready")
-	for _, file := range []string{"daemon", "nobody", "nested", "escaped"} {
+	for _, file := range []string{"daemon", "other-user", "nested", "escaped"} {
 		members = append(members, p.pidIn(file))
 	}
 	return p, members
@@ -188,7 +188,7 @@ func TestContainCgroup_unavailable(t *testing.T) {
 			umount m`, "does not show our own cgroup (/"},
 		"another user's": {"set -- setpriv --reuid=54321 --clear-groups \"$@\"",
 			"permission denied (it must be delegated to us: systemd-run --user --scope -p Delegate=yes)"},
-		"directory ours alone": {"chown 54321 \"$CGROUP\"; set -- setpriv --reuid=54321 --clear-groups \"$@\"",
+		"only the directory delegated": {"chown 54321 \"$CGROUP\"; set -- setpriv --reuid=54321 --clear-groups \"$@\"",
 			"cgroup.procs: permission denied"},
 		"too many": {`echo 0 >"$CGROUP"/cgroup.max.descendants`,
 			"resource temporarily unavailable (see cgroup.max.depth and cgroup.max.descendants there and above)"},

@@ -41,7 +41,7 @@ func TestDefer_refusesAnotherUser(t *testing.T) {
 // Under sudo, root registers only with runs of root: another user's run would receive root's environment.
 func TestDefer_underSudo(t *testing.T) {
 	need(t, "root", "sudo", "setpriv", "userns")
-	const nobody = 65534
+	const userNobody = 65534
 	work := "mkdir -p sub; cd sub; export X=y; graceful=" + plain + "; "
 	for name, c := range map[string]struct {
 		user         int
@@ -52,10 +52,10 @@ func TestDefer_underSudo(t *testing.T) {
 		"root's run, as another user": {0, `sudo -E -u nobody "$graceful" defer -- echo never; echo $?`,
 			`^graceful: defer: .*/socket: permission denied \(only the user of the run and root may; ` +
 				`you are user 65534\)\n1\n$`},
-		"another user's run": {nobody, `sudo -E "$graceful" defer -- echo never; echo $?`,
+		"another user's run": {userNobody, `sudo -E "$graceful" defer -- echo never; echo $?`,
 			`^graceful: defer: .*: user 65534 listens there, and you are user 0: ` +
 				`the environment is not sent \(register as that user\)\n1\n$`},
-		"without -E": {nobody, `sudo "$graceful" defer -- echo never; echo $?`,
+		"without -E": {userNobody, `sudo "$graceful" defer -- echo never; echo $?`,
 			`^graceful: defer: this is not inside a run: GRACEFUL_SOCKET is not set .*\n1\n$`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -91,7 +91,7 @@ func TestDefer_whenExitsRunsOnce(t *testing.T) {
 
 func TestDefer_whenExitsRunsSoon(t *testing.T) {
 	for name, around := range map[string][]string{
-		"told": nil,
+		"with pidfd_open(2)": nil,
 		"without pidfd_open(2)": {"strace", "-f", "-qq", "-o", "trace", "-e", "trace=pidfd_open", "-e",
 			"inject=pidfd_open:error=ENOSYS"},
 	} {

@@ -142,7 +142,7 @@ func TestCancel_racesWithTheEndOfTheRun(t *testing.T) {
 			`n=0; while [ $n -lt %[1]d ]; do n=$((n+1)); graceful defer -- sh -c "echo $n >>log" >/dev/null; done
 			n=0; while [ $n -lt %[1]d ]; do n=$((n+1)); (graceful cancel $n 2>>errors; echo "$n $?" >>status) & done`, each))
 		p.want("0")
-		p.until("end of all who cancel", func() bool { return len(linesOf(p, "status")) == each })
+		p.until("end of all clients", func() bool { return len(linesOf(p, "status")) == each })
 		log := linesOf(p, "log")
 		for line := range linesOf(p, "status") {
 			id, status, _ := strings.Cut(line, " ")
@@ -249,7 +249,7 @@ func TestDefer_onAReadOnlyRoot(t *testing.T) {
 		kill -9 $graceful; sleep 1000`)
 	p.start().want("KILL")
 	p.until("cleanup", func() bool { return strings.Contains(p.text(), "\n/\n") })
-	p.until("the word of it", func() bool { return strings.Contains(p.text(), "graceful was killed") })
+	p.until("message about the takeover", func() bool { return strings.Contains(p.text(), "graceful was killed") })
 	text := p.text()
 	const taken = `graceful: graceful was killed; .*\n`
 	if !regexp.MustCompile(`^4\n@graceful-.*\n1\n(` + taken + `/\n|/\n` + taken + `)$`).MatchString(text) {

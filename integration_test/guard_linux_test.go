@@ -104,7 +104,7 @@ func TestTakeover_ofASuspendedRun(t *testing.T) {
 		"echo $$ >target; exec sleep 1000")
 	target := p.pidIn("target")
 	p.signal(unix.SIGTSTP)
-	p.until("stop of us and of the target", func() bool { return state(p.cmd.Process.Pid) == "T" && state(target) == "T" })
+	p.until("suspension of graceful and the target", func() bool { return state(p.cmd.Process.Pid) == "T" && state(target) == "T" })
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.gone(target)

@@ -201,11 +201,11 @@ func (d runDir) wrongReport() (wrong []string) {
 // wronglyLeft reports processes that should not be left, and a process that should have been kept. That one may be
 // killed with the target's group before it has left the group. Then kept is empty, or the process has just written it.
 func (s scenario) wronglyLeft(left []string, kept string) string {
-	alone := func(who string) bool {
-		return kept == "" || strings.HasPrefix(who, kept+" (sleep)") && !strings.Contains(who, "came to us")
+	onlyKept := func(process string) bool {
+		return kept == "" || strings.HasPrefix(process, kept+" (sleep)") && !strings.Contains(process, "was reparented")
 	}
 	switch {
-	case !s.keeps && len(left) > 0, len(left) > 1, len(left) == 1 && !alone(left[0]):
+	case !s.keeps && len(left) > 0, len(left) > 1, len(left) == 1 && !onlyKept(left[0]):
 		return fmt.Sprintf("left: %q; to be kept: %q", left, kept)
 	case kept != "" && len(left) == 0:
 		return "no process is left, but process " + kept + " should be kept"

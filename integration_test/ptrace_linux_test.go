@@ -108,7 +108,7 @@ func (t *tracing) fail(tid int) {
 }
 
 // reaped records the end of a process. When all processes of graceful have ended, the remaining ones count as left.
-func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
+func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := t.tasks[tid]
@@ -137,13 +137,13 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, who string) {
 	switch {
 	case ours:
 		t.ended[tid] = true
-	case k != nil || who == "": // a thread
+	case k != nil || name == "": // a thread
 	case t.over:
 		killDescendants() // the children that it started in the meantime
-	case strings.Contains(who, "(graceful)"): // the successor of a killed one
+	case strings.Contains(name, "(graceful)"): // the successor of a killed one
 		ours = true
 	default:
-		t.Left = append(t.Left, fmt.Sprintf("%s, which came to us: %s", who, how))
+		t.Left = append(t.Left, fmt.Sprintf("%s, which was reparented: %s", name, how))
 	}
 	if ours && !t.over && t.allEnded() {
 		t.over = true

@@ -132,7 +132,7 @@ func TestPty_survivorFloodsTheTerminal(t *testing.T) {
 		`setsid sh -c 'echo $$ >pid; exec yes' & until [ -s pid ]; do sleep 0.01; done`)...)
 	p.want("0")
 	p.wrote("cleaned", "1\n")
-	p.until("end of the survivor, whose terminal has gone", func() bool { return !alive(p.pidIn("pid")) })
+	p.until("end of the survivor without a terminal", func() bool { return !alive(p.pidIn("pid")) })
 }
 
 func TestPty_processKilledWhileTheTargetWrites(t *testing.T) {

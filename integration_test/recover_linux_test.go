@@ -168,9 +168,9 @@ func sum(counts map[string]int) (n int) {
 	return n
 }
 
-// killedIn starts a run, and kills graceful and the guard when a file exists and the ledger has the start of who. The
+// killedIn starts a run, and kills graceful and the guard when a file exists and the ledger has the start of what. The
 // other processes of the run live on. It returns the lines of the ledger.
-func killedIn(t *testing.T, who, file string, args ...string) (p *proc, lines []string) {
+func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines []string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
@@ -178,7 +178,7 @@ func killedIn(t *testing.T, who, file string, args ...string) (p *proc, lines []
 	book := filepath.Join(dir, "x.ledger")
 	p.until("start written down", func() bool {
 		data, _ := os.ReadFile(book)
-		return strings.Contains(string(data), fmt.Sprintf(`"event":"%s started"`, who))
+		return strings.Contains(string(data), fmt.Sprintf(`"event":"%s started"`, what))
 	})
 	bothKilled(t, p.cmd.Process.Pid)
 	p.want("KILL")

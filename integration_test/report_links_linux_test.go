@@ -103,10 +103,10 @@ func TestReport_linkOfAnotherUser(t *testing.T) {
 		"to a file by a relative one": {"", "ln -s ../private/victim pub/r", "pub/r", "pub/r"},
 		"to a file that is not there": {"", "ln -s $PWD/private/new pub/r", "pub/r", "pub/r"},
 		"to a block device":           {"", "ln -s $PWD/block pub/r", "pub/r", "pub/r"},
-		"to our descriptor":           {"", "ln -s /dev/stderr pub/r", "pub/r", "pub/r"},
+		"to a descriptor":             {"", "ln -s /dev/stderr pub/r", "pub/r", "pub/r"},
 		"to a directory":              {"", "ln -s ../private pub/d", "pub/d/victim", "pub/d"},
 		"where a directory will be":   {"", "ln -s nowhere pub/d", "pub/d/r", "pub/d"},
-		"behind a link of ours":       {"ln -s pub/r ours", "ln -s ../private/victim pub/r", "ours", "pub/r"},
+		"after a trusted link":        {"ln -s pub/r ours", "ln -s ../private/victim pub/r", "ours", "pub/r"},
 		"where no bit is sticky":      {"chmod 777 pub", "ln -s ../private/victim pub/r", "pub/r", "pub/r"},
 		"in a directory of a third":   {"chown 54321 pub", "ln -s ../private/victim pub/r", "pub/r", "pub/r"},
 	} {
@@ -192,11 +192,11 @@ func TestReport_blockDevice(t *testing.T) {
 // Links of graceful's user are followed, and so are links of the owner of their directory.
 func TestReport_trustedLinks(t *testing.T) {
 	for name, c := range map[string]struct{ before, report, want string }{
-		"ours":                           {"ln -s ../to pub/r", "pub/r", "to"},
-		"ours, of a directory":           {"mkdir sub; ln -s $PWD/sub pub/d", "pub/d/r", "sub/r"},
-		"the owner's":                    {"chown 54321 pub; ln -s ../to pub/r; chown -h 54321 pub/r", "pub/r", "to"},
-		"the owner's, of a directory":    {"mkdir sub; ln -s ../sub pub/d; chown -h 54321 pub pub/d", "pub/d/r", "sub/r"},
-		"in a directory below another's": {"mkdir sub; ln -s sub l; chown -h 54321 l; chown 54321 .", "l/r", "sub/r"},
+		"graceful's user":                 {"ln -s ../to pub/r", "pub/r", "to"},
+		"graceful's user, of a directory": {"mkdir sub; ln -s $PWD/sub pub/d", "pub/d/r", "sub/r"},
+		"the owner's":                     {"chown 54321 pub; ln -s ../to pub/r; chown -h 54321 pub/r", "pub/r", "to"},
+		"the owner's, of a directory":     {"mkdir sub; ln -s ../sub pub/d; chown -h 54321 pub pub/d", "pub/d/r", "sub/r"},
+		"in a directory below another's":  {"mkdir sub; ln -s sub l; chown -h 54321 l; chown 54321 .", "l/r", "sub/r"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -245,17 +245,17 @@ func TestReport_pathChangedDuringTheRun(t *testing.T) {
 		before, target, report, want string
 		ours                         bool // the target runs as graceful's user
 	}{
-		"the file is a link":      {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r", false},
-		"the file is our link":    {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r", true},
-		"the file hangs":          {"", "ln -s $PWD/private/new pub/r", "pub/r", "pub/r", false},
-		"the file is a FIFO":      {"", "mkfifo -m 666 pub/r", "pub/r", "pub/r", false},
-		"the file is a hard link": {"", "ln private/victim pub/r", "pub/r", "pub/r", true},
-		"it was a hard link":      {"ln private/victim pub/r", ":", "pub/r", "pub/r", false},
+		"the file is a link":         {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r", false},
+		"the file is a trusted link": {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r", true},
+		"the file hangs":             {"", "ln -s $PWD/private/new pub/r", "pub/r", "pub/r", false},
+		"the file is a FIFO":         {"", "mkfifo -m 666 pub/r", "pub/r", "pub/r", false},
+		"the file is a hard link":    {"", "ln private/victim pub/r", "pub/r", "pub/r", true},
+		"it was a hard link":         {"ln private/victim pub/r", ":", "pub/r", "pub/r", false},
 		"the directory is a link": {"mkdir pub/d; chown " + attacker + " pub/d", "mv pub/d pub/was; ln -s ../private pub/d",
 			"pub/d/victim", "pub/was/victim", false},
 		"a directory further up": {"mkdir -p pub/d/e; chown -R " + attacker + " pub/d",
 			"mv pub/d pub/was; mkdir pub/d; ln -s ../../private pub/d/e", "pub/d/e/victim", "pub/was/e/victim", false},
-		"the directory is a link of ours": {"mkdir d", "mv d was; ln -s private d", "d/victim", "was/victim", true},
+		"the directory is a trusted link": {"mkdir d", "mv d was; ln -s private d", "d/victim", "was/victim", true},
 		"the link is another one":         {"mkdir d; ln -s d l", "ln -sfn private l", "l/victim", "d/victim", true},
 		"the directory is made":           {"", "mkdir -p pub/out/sub", "pub/out/sub/r", "pub/out/sub/r", false},
 		"the directory is made again":     {"mkdir d; echo >d/r", "rm -r d; mkdir d", "d/r", "d/r", true},

@@ -198,7 +198,7 @@ func TestForward_signalBeforeTheTargetExists(t *testing.T) {
 		"graceful", "run", "--grace", "1h", "--on-exit", "echo >>cleaned $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL", "--",
 		"sleep", "1000")
 	pid := gracefulPID(p)
-	p.until("target that is not there yet", func() bool {
+	p.until("child before its execve", func() bool {
 		children := childrenOf(pid)
 		return len(children) == 1 && comm(children[0]) == "graceful"
 	})

@@ -223,7 +223,7 @@ func TestStateDir_isALink(t *testing.T) {
 		around []string
 		make   string // a script that creates state, a link to real
 	}{
-		"our own":           {false, nil, "mkdir -m 700 real; ln -s real state"},
+		"own link":          {false, nil, "mkdir -m 700 real; ln -s real state"},
 		"in a sticky place": {false, nil, "chmod 1777 .; mkdir -m 700 real; ln -s $PWD/real state"},
 		"root's, of a user": {true, user, "mkdir -m 700 private private/x; chmod 711 private; chown " + stranger +
 			" private/x; ln -s private/x state; ln -s private/x real"},

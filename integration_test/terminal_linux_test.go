@@ -284,7 +284,7 @@ func TestTerminal_ctrlCOfAnotherUser(t *testing.T) {
 
 // The terminal window is closed. The target gets SIGHUP, and then cleanup commands run.
 func TestTerminal_windowIsClosed(t *testing.T) {
-	for name, how := range map[string]string{"of a shell": "", "of ours": "exec "} {
+	for name, how := range map[string]string{"of a shell": "", "of graceful": "exec "} {
 		t.Run(name, func(t *testing.T) {
 			levels(t, func(t *testing.T, s *person, run string) {
 				s.does(how + run + `-v --on-exit "echo said" sh -c 'trap "echo HUP >>told; exit" HUP; echo $$ >up; ` +

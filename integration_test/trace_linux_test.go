@@ -246,9 +246,9 @@ func (t *tracing) startShell() (here *os.File, child int, err error) {
 
 // handle handles a stop or the end of a thread.
 func (t *tracing) handle(tid int) error {
-	who := ""
+	name := ""
 	if t.tasks[tid] == nil {
-		who = identify(tid) // while the process still has a name
+		name = identify(tid) // while the process still has a name
 	}
 	var status unix.WaitStatus
 	switch got, err := unix.Wait4(tid, &status, unix.WALL|unix.WNOHANG, nil); {
@@ -258,7 +258,7 @@ func (t *tracing) handle(tid int) error {
 			return err
 		}
 	default:
-		t.reaped(tid, status, who)
+		t.reaped(tid, status, name)
 	}
 	return nil
 }
@@ -337,14 +337,14 @@ func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 }
 
 // killDescendants kills all descendants of the tracer, and returns their names.
-func killDescendants() (who []string) {
+func killDescendants() (names []string) {
 	for queue := childrenOf(os.Getpid()); len(queue) > 0; queue = queue[1:] {
 		pid := queue[0]
 		queue = append(queue, childrenOf(pid)...)
-		who = append(who, identify(pid))
+		names = append(names, identify(pid))
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
-	return who
+	return names
 }
 
 // identify returns the name of a process, or "" for a thread that is not the first of its process.
