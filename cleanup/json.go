@@ -31,8 +31,8 @@ func encode(v any, indent string) ([]byte, error) {
 	return EscapeJSON(b.Bytes()), err
 }
 
-// EscapeJSON returns a JSON text in which characters are escaped that control a terminal or the direction of text.
-// encoding/json escapes only those below U+0020.
+// EscapeJSON escapes the characters of a JSON text that control a terminal or the direction of text. encoding/json
+// escapes only those below U+0020.
 func EscapeJSON(text []byte) []byte {
 	controls := func(r rune) bool { return r >= 0x7f && unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) }
 	if bytes.IndexFunc(text, controls) < 0 {

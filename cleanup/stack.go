@@ -115,8 +115,8 @@ type Outcome struct {
 // Failed reports whether the outcome is not exit status 0.
 func (o Outcome) Failed() bool { return o != Outcome{} }
 
-// Stack holds the cleanup commands of a run. It is a value: its methods change neither the receiver nor the entries
-// that the receiver points to.
+// Stack holds the cleanup commands of a run. It is a value: its methods do not change the receiver or the entries that
+// the receiver points to.
 type Stack struct {
 	Order   Order
 	Entries List
@@ -161,8 +161,9 @@ func (s Stack) Withdraw(id int) (_ Stack, ok bool) {
 	return s.Update(id, func(e *Entry) { e.Progress = Withdrawn }), true
 }
 
-// Claim claims the commands that start now and returns their ids: in parallel order all pending commands, otherwise the
-// next one, and none while another one runs. Commands with AtStop always run in the order of registration.
+// Claim claims the commands that start now, and returns their ids. In parallel order these are all pending commands.
+// Otherwise it is the next one, or none while another one runs. Commands with AtStop always run in the order of
+// registration.
 func (s Stack) Claim(when When) (Stack, []int) {
 	order := s.Order
 	if when == AtStop {
@@ -186,7 +187,7 @@ func (s Stack) Claim(when When) (Stack, []int) {
 	return s, claimed
 }
 
-// ClaimOne claims a pending command that waits for the end of a process, whatever the order.
+// ClaimOne claims a pending command that waits for the end of a process. It ignores the order.
 func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
 	if e, known := s.Get(id); !known || e.Progress != Pending || e.Exits.PID == 0 || e.Delayed {
 		return s, false

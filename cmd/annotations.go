@@ -12,8 +12,8 @@ import (
 
 // annotations writes the lines that a CI system shows as annotations and groups in the log of a job.
 //
-// The output of a cleanup command stands in a group. Neither GitHub's groups nor GitLab's sections can interleave, so
-// the runner announces only commands that run alone.
+// The output of a cleanup command is in a group. Groups of GitHub and sections of GitLab cannot interleave, so the
+// runner announces only commands that run alone.
 type annotations struct {
 	system  ciSystem
 	catchUp func() // waits for the lines so far to be written

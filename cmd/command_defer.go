@@ -102,7 +102,7 @@ func (f *deferFlags) run(stdout, stderr io.Writer, args []string) error {
 	return err
 }
 
-// writeList writes the list of commands. Without --verbose it leaves out commands that have a name.
+// writeList writes the list of commands. Without --verbose a name replaces its command.
 func (f *deferFlags) writeList(to io.Writer, list []registry.Listed) error {
 	if !f.verbose {
 		list = slices.Clone(list)

@@ -183,7 +183,7 @@ func pidValue(value *int) flagValue[int] {
 	return flagValue[int]{value, "PID", read, nil, cobra.NoFileCompletions}
 }
 
-// parentValue is a switch that also accepts the pid of the process whose death stops the run.
+// parentValue is a switch that also accepts a pid. The death of that process stops the run.
 func parentValue(value *bool, pid *int) flagValue[bool] {
 	read := func(s string) (bool, error) {
 		// 1 means true, as for every switch. It is not needed as a pid: graceful cannot outlive process 1.

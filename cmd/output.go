@@ -123,7 +123,7 @@ func (o *output) flush() {
 	}
 }
 
-// writeAll writes a line, and ignores a failure, since it cannot be reported. It does not use os.File, whose Write ends
+// writeAll writes a line, and ignores a failure, since it cannot be reported. It does not use os.File: its Write ends
 // the process with SIGPIPE when the reader of standard error has exited (os/signal).
 func writeAll(fd int, line []byte) {
 	for len(line) > 0 {

@@ -55,8 +55,8 @@ func readVariables(flags *pflag.FlagSet, given map[string]string) error {
 	return errors.Join(errs...)
 }
 
-// targetEnviron returns environ without the variables that configure graceful or come from an outer run. A run inside
-// the run must not run the outer one's cleanup commands again.
+// targetEnviron returns environ without the variables that configure graceful or come from an outer run. A nested run
+// must not run the cleanup commands of the outer run again.
 func targetEnviron(environ []string) []string {
 	ours := append([]string{"GRACEFUL_SOCKET"}, runner.OutcomeVariables...)
 	newRun(new(int)).Flags().VisitAll(func(f *pflag.Flag) { ours = append(ours, variable(f.Name)) })

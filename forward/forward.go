@@ -1,4 +1,4 @@
-// Package forward decides what each signal means to a run. It does not know processes.
+// Package forward decides what each signal means to a run. It never sends or receives one.
 package forward
 
 import (

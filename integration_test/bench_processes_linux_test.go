@@ -98,8 +98,8 @@ func (c *comparison) lookPath(command []string) string {
 	return path
 }
 
-// fork starts a program in its own process group, since timeout(1) signals its group. It does not use os/exec, whose
-// threads and pipes would be measured, too.
+// fork starts a program in its own process group, since timeout(1) signals its group. It does not use os/exec: the
+// measurement would include its threads and pipes.
 func (c *comparison) fork(path string, command []string, out *os.File) (pid int) {
 	c.t.Helper()
 	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{

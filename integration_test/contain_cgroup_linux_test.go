@@ -130,7 +130,7 @@ func TestRecover_findsMembersByTheCgroup(t *testing.T) {
 	p.isRemoved(cgroup)
 }
 
-// A run whose target leaves no process removes its cgroup, too.
+// If the target leaves no process, the cgroup is removed, too.
 func TestContainCgroup_removedWithoutSurvivors(t *testing.T) {
 	for _, command := range []string{"true", "no-such-program", "/etc/passwd"} {
 		cgroup := ownCgroup(t)

@@ -44,8 +44,8 @@ func (p *proc) within(began time.Time, lost time.Duration) {
 	}
 }
 
-// stubborn is a target that ignores every signal that it can. So do its children; one of them has left the session. The
-// file ready exists when all of them run.
+// stubborn is a target that ignores every signal that it can. Its children ignore them, too, and one of them has left
+// the session. The file ready exists when all of them run.
 const stubborn = `ignore="INT QUIT TERM HUP USR1 USR2"
 helper ignore $ignore -- child & setsid helper ignore $ignore -- session &
 until [ -e child ] && [ -e session ]; do sleep 0.01; done

@@ -40,7 +40,7 @@ const waiter = `sleep 1000 & graceful defer --timeout 300ms --when-exits $! --sh
 	graceful defer -- sh -c "echo other >>log" >id
 	echo $GRACEFUL_SOCKET >socket; echo $! >awaited; exec sleep 1000`
 
-// delayedRun starts a run whose command could not be started when its process ended.
+// delayedRun starts a run, in which a command could not be started when its process ended.
 func delayedRun(t *testing.T, flags ...string) *proc {
 	t.Helper()
 	p := limited(t, slices.Concat([]string{plain, "run", "--state-dir", "state", "--name", "n", "--report", "report"},

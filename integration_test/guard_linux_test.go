@@ -45,7 +45,7 @@ func (p *proc) gone(pids ...int) {
 	}
 }
 
-// killAndWait kills a process whose parent may reap it late.
+// killAndWait kills a process, and waits for its end. Its parent may reap it late.
 func (p *proc) killAndWait(pid int) {
 	p.t.Helper()
 	kill(p.t, pid)
@@ -104,7 +104,7 @@ func TestTakeover_ofASuspendedRun(t *testing.T) {
 		"echo $$ >target; exec sleep 1000")
 	target := p.pidIn("target")
 	p.signal(unix.SIGTSTP)
-	p.until("suspension of graceful and the target", func() bool { return state(p.cmd.Process.Pid) == "T" && state(target) == "T" })
+	p.until("suspension of both", func() bool { return state(p.cmd.Process.Pid) == "T" && state(target) == "T" })
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.gone(target)

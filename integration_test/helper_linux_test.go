@@ -107,7 +107,7 @@ func exhaust(file string) {
 // Roles for Linux:
 //
 //	reap PROGRAM [ARG...]   as PID 1: runs the program, and ends like it when no other process is left, alive or zombie
-//	eat WHO                 eats memory until the kernel kills its parent (grandparent, great-grandparent) for that,
+//	eat VICTIM              eats memory until the kernel kills its parent (grandparent, great-grandparent) for that,
 //	                        frees the memory, and stays
 //	lose-thread WHICH PROGRAM [ARG...]
 //	                        starts a program from a thread that then ends, its first or another one; writes the file

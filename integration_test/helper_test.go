@@ -23,13 +23,13 @@ import (
 //	relay N                    N chains of processes, each of which forks and ends, as fast as they can
 //	breed N                    a process tree that forks as fast as it can, up to N, and stays; like relay it ignores
 //	                           SIGTERM, and writes its pid to ./storm when it begins
-//	exhaust FILE               forks until it may not, writes how often to FILE, says so, and goes on trying
+//	exhaust FILE               forks until it may not, writes the number to FILE, prints a line, and keeps trying
 //	die SIGNAL-NUMBER          ends by that signal
-//	become-root FILE           set-user-ID root: becomes root altogether, writes its pid to FILE, and stays
-//	answer                     writes a line when it listens, and one for each SIGUSR1; stays
-//	stay                       until a signal ends it
+//	become-root FILE           set-user-ID root: sets all its user ids to root, writes its pid to FILE, and stays
+//	answer                     writes a line when it is ready, and one for each SIGUSR1; stays
+//	stay                       stays until a signal ends it
 //
-// and the roles in roles.
+// The map roles has further ones.
 func helper(args []string) int {
 	switch args[0] {
 	case "ignore":

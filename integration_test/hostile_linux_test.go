@@ -40,8 +40,8 @@ func TestGuard_suspendedAfterATakeover(t *testing.T) {
 	p.wrote("cleaned", "1\n2\n")
 }
 
-// A suspended guard whose second graceful was killed is continued by recover. The guard then lets a new graceful finish
-// the run.
+// The guard is suspended, and the graceful that it has started is killed. recover continues the guard, which starts
+// another graceful to finish the run.
 func TestGuard_suspendedAndAlone(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -77,7 +77,7 @@ func TestGuard_frozen(t *testing.T) {
 		`echo $PPID >"$0"/cgroup.procs; echo 1 >"$0"/cgroup.freeze; echo $$ >target; exec sleep 1000`, cgroup)
 	target, guard := p.pidIn("target"), p.guard()
 	p.signal(unix.SIGTERM)
-	p.want("137") // the status of a target whose end no process reports
+	p.want("137") // no process reports how the target ended
 	p.gone(target, guard)
 	p.wrote("cleaned", "1\n")
 }

@@ -74,7 +74,7 @@ func TestInherit_target(t *testing.T) {
 	}
 }
 
-// outputOf returns the output of a probe with a wrapper, run by the words around.
+// outputOf returns the output of a probe with a wrapper. around are the words before both.
 func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	t.Helper()
 	p := command(t, slices.Concat(around, wrapper, probe)...)

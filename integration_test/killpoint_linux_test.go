@@ -198,8 +198,8 @@ func (d runDir) wrongReport() (wrong []string) {
 	return wrong
 }
 
-// wronglyLeft reports processes that should not be left, and a process that should have been kept. That one may be
-// killed with the target's group before it has left the group. Then kept is empty, or the process has just written it.
+// wronglyLeft reports processes that should not be left, and a process that should have been kept. If kept is empty,
+// that one was killed with the target's group, or it has just left the group.
 func (s scenario) wronglyLeft(left []string, kept string) string {
 	onlyKept := func(process string) bool {
 		return kept == "" || strings.HasPrefix(process, kept+" (sleep)") && !strings.Contains(process, "was reparented")
@@ -219,7 +219,8 @@ func firstLines(text string) string {
 	return strings.Join(lines[:min(len(lines), 12)], "")
 }
 
-// crashed reports whether a status is that of a Go program whose runtime failed, also before it could print a reason.
+// crashed reports whether a status is that of a Go program with a failure in its runtime, also before it could print a
+// reason.
 func crashed(status string) bool { return status == "2" || status == "SEGV" }
 
 // wrongStatus returns what is wrong with the exit status of a run.

@@ -55,7 +55,7 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 			if err := os.WriteFile(limit, []byte("64"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			// 0 is the writer itself, whose pid differs in the namespace.
+			// 0 is the writer itself: its pid is a different one in the namespace.
 			p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`,
 				filepath.Dir(limit)}, run...)...)
 			p.start()

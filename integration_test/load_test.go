@@ -195,7 +195,7 @@ func TestDrain_losesNoRequest(t *testing.T) {
 	}
 }
 
-// During the drain, a service answers the request that it has, and clients that do not yet know that it leaves.
+// During the drain, a service answers its pending request, and requests of clients that do not yet know that it leaves.
 func TestDrain_answersPendingRequests(t *testing.T) {
 	t.Parallel()
 	for _, drain := range []bool{true, false} {

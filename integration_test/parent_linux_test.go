@@ -50,7 +50,8 @@ func TestEverySystemCall_parentKilled(t *testing.T) {
 	}
 }
 
-// dying starts a shell that starts graceful with --die-with-parent. When the target is ready, the shell runs then.
+// dying starts a shell that starts graceful with --die-with-parent. When the target is ready, the shell runs the script
+// then.
 func dying(t *testing.T, around, flags, target, then string) *proc {
 	t.Helper()
 	return start(t, "sh", "-c", fmt.Sprintf(

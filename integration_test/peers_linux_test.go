@@ -129,7 +129,7 @@ func containedPeer() peer {
 	}
 }
 
-// cgroupPeer uses only the kernel's cgroup.kill to end the tree. No peer can kill a tree faster.
+// cgroupPeer is a peer that ends the tree only by cgroup.kill. No other peer can kill a tree faster.
 func cgroupPeer(cgroup string) peer {
 	return peer{
 		name:   treeKillBase,

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bothKilled kills graceful and its guard so that each of them has no time to react to the end of the other.
+// bothKilled kills graceful and its guard before one of them can react to the end of the other.
 func bothKilled(t testing.TB, leader int) {
 	t.Helper()
 	if unix.Kill(leader, unix.SIGSTOP) != nil {

@@ -320,7 +320,7 @@ func TestSuspend_withoutAShell(t *testing.T) {
 	}
 }
 
-// A background program that no shell can bring to the foreground gets a hang-up.
+// A background program that no shell can bring to the foreground gets SIGHUP.
 func TestTerminal_orphanedBackground(t *testing.T) {
 	levels(t, func(t *testing.T, s *person, run string) {
 		s.does(`( (`+run+`sh -c 'until [ -e go ]; do sleep 0.01; done; cat </dev/tty; echo >never' & ) )`, "[0]: ")

@@ -285,7 +285,7 @@ func socketpair() (here, there *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "here"), os.NewFile(uintptr(fds[1]), "there"), nil
 }
 
-// followed is the process whose calls count.
+// followed returns the process that the tracer follows.
 func (t *tracing) followed() int {
 	if t.OfGuard {
 		return t.guard

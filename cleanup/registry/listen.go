@@ -177,8 +177,8 @@ func dirOf(address string) string {
 	return dir
 }
 
-// RemoveDead removes the sockets of this user's runs whose processes of graceful were all killed, where the socket of
-// an address was, too.
+// RemoveDead removes the sockets of this user's dead runs: all of their processes of graceful were killed. It looks in
+// the place of the socket of an address.
 func RemoveDead(address string) {
 	dir := dirOf(address)
 	if dir == "" {
@@ -193,10 +193,10 @@ func RemoveDead(address string) {
 	}
 }
 
-// removeIfDead removes a directory of this user's if its lock is free.
+// removeIfDead removes a directory of this user if its lock is free. It ignores directories of other users.
 func removeIfDead(dir string) {
 	st, err := eintr.Lstatat(unix.AT_FDCWD, dir)
-	if err != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR { // another user's leads anywhere
+	if err != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR { // it may lead anywhere
 		return
 	}
 	lock, err := eintr.Openat(unix.AT_FDCWD, filepath.Join(dir, lockName), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

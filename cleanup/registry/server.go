@@ -118,8 +118,8 @@ func (s *Server) admit(fd int) {
 	go s.serve(c)
 }
 
-// evict closes the connection that has been idle longest if there are more than limit. It reports whether there is room
-// for a new one. It returns false if every connection waits for an answer.
+// evict closes the connection that has been idle longest if there are more than limit. It returns false if there is no
+// room, because every connection waits for an answer.
 func (s *Server) evict(limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

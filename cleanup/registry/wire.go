@@ -74,7 +74,7 @@ type Listed struct {
 	Cut       bool           `json:"cut,omitempty"` // long texts are cut: see Shorten
 }
 
-// Limits for the texts of a list, in bytes of JSON. maxListed is for all commands together, unless each has only
+// Limits for the texts of a list, in bytes of JSON. maxListed is for all commands together, but each command gets
 // minListed.
 const (
 	maxListed = 4 << 20

@@ -42,8 +42,8 @@ type sigaction struct {
 	mask                     uint64
 }
 
-// caught returns the action of a caught signal. It is a copy of an action of the runtime, for its return from a handler
-// (SA_RESTORER).
+// caught returns the action of a caught signal. It copies an action of the runtime, which contains the return from a
+// handler (SA_RESTORER).
 var caught = sync.OnceValues(func() (action sigaction, err error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
