@@ -9,6 +9,6 @@ import (
 func TestEntryUnmarshalJSON_unknownMoment(t *testing.T) {
 	var e Entry
 	if err := json.Unmarshal([]byte(`{"when":3,"text":"true","args":["true"]}`), &e); err == nil {
-		t.Errorf("it is %+v", e)
+		t.Errorf("the entry is %+v, want an error", e)
 	}
 }

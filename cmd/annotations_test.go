@@ -68,7 +68,7 @@ func logTwo(log *slog.Logger) {
 // toolkit.
 func TestEscapeData(t *testing.T) {
 	if got, want := escapeData("100%\r\n%0A: a, b"), "100%25%0D%0A%250A: a, b"; got != want {
-		t.Errorf("it is %q, want %q", got, want)
+		t.Errorf("the escaped text is %q, want %q", got, want)
 	}
 }
 
@@ -185,11 +185,11 @@ func TestOutputCatchUp_readerDoesNotRead(t *testing.T) {
 			printLine(out, "a line")
 		}
 		if took := time.Since(began); took != catchUpTime {
-			t.Errorf("it waited %v, want %v", took, catchUpTime)
+			t.Errorf("catchUp waited %v, want %v", took, catchUpTime)
 		}
 		full := &output{lines: make(chan []byte)}
 		if full.catchUp(); time.Since(began) != catchUpTime {
-			t.Error("it waits for the queue")
+			t.Error("catchUp waits although the queue is full")
 		}
 	})
 }

@@ -72,7 +72,7 @@ func TestFindingsText(t *testing.T) {
 			"no    shell  cleanup commands may be in shell form: a\\nb\n"
 		text := findingsText(f)
 		if !strings.HasPrefix(text, want) || !strings.HasSuffix(text, "\n"+c.text+"\n") {
-			t.Errorf("it is\n%s\nwant\n%s...\n%s", text, want, c.text)
+			t.Errorf("the text is\n%s\nwant\n%s...\n%s", text, want, c.text)
 		}
 		var b bytes.Buffer
 		var out findingsJSON

@@ -105,7 +105,7 @@ func TestRunFlagsCheck(t *testing.T) {
 			c.env.set(t)
 			f, given := parsedRunFlags(t, c.args)
 			if err := f.check(given); err != nil || !c.want(f.Config) {
-				t.Errorf("it is %+v, %v", f.Config, err)
+				t.Errorf("the configuration is %+v, %v", f.Config, err)
 			}
 			if f.Config.Deadline > 0 && given["grace"] == "" && f.Config.Grace != f.Config.StoppingTime() {
 				t.Errorf("the grace is %v, and the time for stopping is %v", f.Config.Grace, f.Config.StoppingTime())

@@ -25,7 +25,7 @@ func versionOutput(t *testing.T, args ...string) string {
 func TestVersion_text(t *testing.T) {
 	platform := runtime.GOOS + "/" + runtime.GOARCH
 	if got := versionOutput(t); !strings.HasPrefix(got, "graceful ") || !strings.HasSuffix(got, " "+platform+"\n") {
-		t.Errorf("it is %q", got)
+		t.Errorf("the output is %q", got)
 	}
 }
 
@@ -40,6 +40,6 @@ func TestVersion_json(t *testing.T) {
 		t.Errorf("the keys are %q, want %q", keys, want)
 	}
 	if got["go"] != runtime.Version() || got["version"] == "" {
-		t.Errorf("it is %v", got)
+		t.Errorf("the output is %v", got)
 	}
 }

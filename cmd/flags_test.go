@@ -105,7 +105,7 @@ func TestRemapValue(t *testing.T) {
 		}
 	}
 	if want := map[int]int{143: 0, 130: 0, 255: 1}; !maps.Equal(got, want) {
-		t.Errorf("they are %v, want %v", got, want)
+		t.Errorf("the statuses are %v, want %v", got, want)
 	}
 	for text, want := range map[string]string{
 		"":      "it is empty (143=0)",

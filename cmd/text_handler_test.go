@@ -27,7 +27,7 @@ func render(t *testing.T, json bool, level slog.Level, message string, attrs ...
 	}
 	text, ok := strings.CutSuffix(line.String(), "\n")
 	if !ok || strings.Contains(text, "\n") {
-		t.Errorf("it is not a line: %q", line.String())
+		t.Errorf("the record is not one line: %q", line.String())
 	}
 	return text
 }
@@ -69,7 +69,7 @@ func TestTextHandler_errorMessages(t *testing.T) {
 	for _, message := range errorMessages {
 		want := "graceful: --grace: it is wrong"
 		if got := render(t, false, slog.LevelWarn, message, "err", errors.New("--grace: it is wrong")); got != want {
-			t.Errorf("it is %s, want %s", got, want)
+			t.Errorf("the record is %s, want %s", got, want)
 		}
 	}
 }

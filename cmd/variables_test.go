@@ -52,6 +52,6 @@ func TestTargetEnviron(t *testing.T) {
 		"GRACEFUL_REASON=exited", "GRACEFUL_HOOK_ID=1", "GRACEFUL_SOCKET=/s",
 	}, kept...)
 	if got := targetEnviron(environ); !slices.Equal(got, kept) {
-		t.Errorf("it inherits %q, want %q", got, kept)
+		t.Errorf("the target inherits %q, want %q", got, kept)
 	}
 }

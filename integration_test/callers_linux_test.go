@@ -166,7 +166,7 @@ func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	p.want("KILL")
 	p.wrote("cleaned", tidied)
 	if out.String() != "out\n2\n1\n" {
-		t.Errorf("its output was:\n%s", &out)
+		t.Errorf("the output was:\n%s", &out)
 	}
 	p.untilGone(all)
 }

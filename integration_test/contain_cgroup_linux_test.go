@@ -211,10 +211,10 @@ func TestContainCgroup_unavailable(t *testing.T) {
 					t.Errorf("it wrote:\n%s\nwant %s", text, c.want)
 				}
 				if left, _ := filepath.Glob(cgroup + "/graceful-*"); len(left) > 0 {
-					t.Errorf("left: %q", left)
+					t.Errorf("left cgroups: %q", left)
 				}
 				if left, _ := filepath.Glob(filepath.Join(p.dir, "state/*")); len(left) > 0 {
-					t.Errorf("left: %q", left)
+					t.Errorf("left in the state directory: %q", left)
 				}
 			})
 		}
@@ -236,7 +236,7 @@ func TestContainCgroup_processMovedIntoIt(t *testing.T) {
 				t.Errorf("the process ended with %s", got)
 			}
 			if left := cgroupsBelow(cgroup); len(left) > 0 {
-				t.Errorf("left: %q", left)
+				t.Errorf("left cgroups: %q", left)
 			}
 		})
 	}
@@ -258,7 +258,7 @@ func TestContainCgroup_gracefulMovedIntoIt(t *testing.T) {
 			p.start().want("3")
 			p.wrote("cleaned", "1\n")
 			if left := cgroupsBelow(cgroup); len(left) > 0 || p.text() != "" && !strings.Contains(p.text(), "SIGKILL to") {
-				t.Errorf("left %q, wrote:\n%s", left, p.text())
+				t.Errorf("left cgroups %q; it wrote:\n%s", left, p.text())
 			}
 		})
 	}
@@ -277,7 +277,7 @@ func TestSurvivors_inACgroup(t *testing.T) {
 			"setsid sleep 1000 & echo $! >left", "--", "sh", "-c", survivor)...)
 		p.want("3")
 		if left := cgroupsBelow(cgroup); len(left) > 0 {
-			t.Errorf("left: %q", left)
+			t.Errorf("left cgroups: %q", left)
 		}
 		if pid := p.pidIn("pid"); !alive(pid) {
 			t.Error("the survivor was ended")

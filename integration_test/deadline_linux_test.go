@@ -103,7 +103,7 @@ func TestDeadline_everythingHangs(t *testing.T) {
 				tree = append(tree, p.pidIn(strings.TrimSpace(line)+".child"))
 			}
 			if left := slices.DeleteFunc(tree, func(pid int) bool { return !alive(pid) }); len(left) > 0 {
-				t.Errorf("left: %v", left)
+				t.Errorf("processes %v are left", left)
 			}
 		})
 	}

@@ -76,7 +76,7 @@ func TestDefer_processKilled(t *testing.T) {
 				case "both":
 					bothKilled(t, p.cmd.Process.Pid)
 					p.wait()
-					p.until("end of the lock", func() bool { return unlocked(t, dir) })
+					p.until("release of the lock", func() bool { return unlocked(t, dir) })
 					last := start(t, "graceful", "recover", "--state-dir", dir)
 					last.wait()
 					said = last.text()

@@ -196,7 +196,7 @@ func TestRecover_startsACommandOfAnotherRecover(t *testing.T) {
 	p.file("ready")
 	bothKilled(t, p.cmd.Process.Pid)
 	p.want("KILL")
-	p.until("end of the lock", func() bool { return unlocked(t, filepath.Join(p.dir, "state")) })
+	p.until("release of the lock", func() bool { return unlocked(t, filepath.Join(p.dir, "state")) })
 	r := command(t, append(limitedUser, plain, "recover", "--state-dir", "state")...)
 	r.cmd.Dir = p.dir
 	r.start()

@@ -24,7 +24,7 @@ func withProcesses(limit string, uid string) []string {
 // placesOfProcesses returns the places that differ in the user, the namespaces, the limits and the programs.
 func placesOfProcesses() map[string]place {
 	return map[string]place{
-		"nothing special": {},
+		"default": {},
 		"another user": {need: asRoot,
 			around: []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}},
 		"PID 1": {need: asRoot, around: inPIDNamespace(), no: []string{"parent"}, partly: []string{"guard"}},
@@ -42,37 +42,37 @@ func placesOfProcesses() map[string]place {
 			no: []string{"parent"}, partly: []string{"tree", "guard"}},
 		"no processes for a run": {need: asRoot, around: withProcesses("6", "54325"),
 			no: []string{"guard", "parent", "processes"}},
-		"no files of any size": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},
+		"files must stay empty": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},
 			no: []string{"guard"}},
-		"nothing but graceful": {need: asRoot, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"},
+		"root directory with only graceful": {need: asRoot, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"},
 			program: "/graceful", no: []string{"guard", "shell", "tree"}, partly: []string{"socket"}},
-		"not a processor to spare": {need: []string{"taskset"}, around: []string{"taskset", "-c", "0"}},
+		"one processor": {need: []string{"taskset"}, around: []string{"taskset", "-c", "0"}},
 	}
 }
 
 // placesOfStateDirectories returns the places that differ in the state directory.
 func placesOfStateDirectories() map[string]place {
 	return map[string]place{
-		"a state directory":     {before: "mkdir -m 700 $DIR/state", stateDir: "$DIR/state"},
-		"one that is not there": {stateDir: "$DIR/a/state", partly: []string{"state-directory"}},
-		"one that others write to": {before: "mkdir $DIR/state; chmod 777 $DIR/state", stateDir: "$DIR/state",
+		"a state directory":       {before: "mkdir -m 700 $DIR/state", stateDir: "$DIR/state"},
+		"missing state directory": {stateDir: "$DIR/a/state", partly: []string{"state-directory"}},
+		"state directory that others may write to": {before: "mkdir $DIR/state; chmod 777 $DIR/state", stateDir: "$DIR/state",
 			no: []string{"state-directory"}},
-		"one that is a link": {before: "mkdir -m 700 $DIR/state; ln -s state $DIR/link", stateDir: "$DIR/link"},
-		"one that is a link to nowhere": {before: "ln -s state $DIR/link", stateDir: "$DIR/link",
+		"link to a state directory": {before: "mkdir -m 700 $DIR/state; ln -s state $DIR/link", stateDir: "$DIR/link"},
+		"dangling link as state directory": {before: "ln -s state $DIR/link", stateDir: "$DIR/link",
 			no: []string{"state-directory"}},
-		"one that is a file": {before: "echo >$DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one below a file": {before: "echo >$DIR/file", stateDir: "$DIR/file/state",
+		"file as state directory": {before: "echo >$DIR/state", stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"state directory below a file": {before: "echo >$DIR/file", stateDir: "$DIR/file/state",
 			no: []string{"state-directory"}},
-		"one that is another user's": {need: asRoot, before: "mkdir -m 700 $DIR/state; chown 54321 $DIR/state",
+		"state directory of another user": {need: asRoot, before: "mkdir -m 700 $DIR/state; chown 54321 $DIR/state",
 			stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that cannot be made": {need: asRoot, around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that cannot be written": {need: asRoot, before: "mkdir -m 700 $DIR/state", around: readOnly,
+		"state directory that cannot be created": {need: asRoot, around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"read-only state directory": {need: asRoot, before: "mkdir -m 700 $DIR/state", around: readOnly,
 			stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"one that is full": {need: asRoot,
+		"state directory on a full file system": {need: asRoot,
 			around: append([]string{"unshare", "--mount"},
 				inShell(`mount -t tmpfs -o size=4k,mode=700 none $DIR && head -c 4096 /dev/zero >$DIR/full && exec "$@"`)...),
 			stateDir: "$DIR", no: []string{"state-directory"}},
-		"one that is in memory": {need: asRoot,
+		"state directory in memory": {need: asRoot,
 			around:   append([]string{"unshare", "--mount"}, inShell(`mount -t tmpfs -o mode=700 none $DIR && exec "$@"`)...),
 			stateDir: "$DIR", partly: []string{"state-directory"}},
 	}

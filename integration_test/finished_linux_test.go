@@ -45,7 +45,7 @@ func TestRecover_keepsSurvivorsAfterAKilledRecover(t *testing.T) {
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
 	dir := filepath.Join(p.dir, "state")
-	p.until("end of the lock", func() bool { return unlocked(t, dir) })
+	p.until("release of the lock", func() bool { return unlocked(t, dir) })
 	first := start(t, "graceful", "recover", "--state-dir", dir)
 	command := p.pidIn("cleaning")
 	kill(t, first.cmd.Process.Pid, command)
@@ -77,7 +77,7 @@ func TestRecover_stopSignalDespiteOptionsOfTheRun(t *testing.T) {
 			runs = append(runs, p)
 		}
 		p := runs[0]
-		p.until("end of the locks", func() bool { return unlocked(t, dir) })
+		p.until("release of the locks", func() bool { return unlocked(t, dir) })
 		r := start(t, "graceful", "recover", "-v", "--state-dir", dir)
 		p.file("cleaning")
 		r.signal(unix.SIGTERM)

@@ -164,7 +164,7 @@ func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 			p.in(nil, recover...)
 			p.wrote("cleaned", c.reason+"\n")
 			if left := strings.TrimSuffix(inDir(t, p.dir+"/state"), "x.ledger.interrupted"); left != "" {
-				t.Errorf("left: %s", left)
+				t.Errorf("left in the state directory: %s", left)
 			}
 		})
 	}

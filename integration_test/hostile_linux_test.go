@@ -109,13 +109,13 @@ func TestSocket_ofAKilledRun(t *testing.T) {
 	taken.until("the end of the run", func() bool { return len(sockets()) == 2 })
 	run("true").want("0")
 	if left := sockets(); len(left) != 1 {
-		t.Errorf("left %q", left)
+		t.Errorf("the sockets are %q", left)
 	}
 	kill(t, dead.pidIn("target"))
 	living.signal(unix.SIGTERM)
 	living.want("143")
 	if left := sockets(); len(left) != 0 {
-		t.Errorf("left %q", left)
+		t.Errorf("the sockets are %q", left)
 	}
 }
 
@@ -140,13 +140,13 @@ func TestSocket_ofASecondGraceful(t *testing.T) {
 	next.cmd.Env = env
 	next.start().want("0")
 	if left, _ := filepath.Glob(place + "/graceful-*/socket"); len(left) != 1 {
-		t.Errorf("left %q", left)
+		t.Errorf("the sockets are %q", left)
 	}
 	p.touch("end")
 	p.until("end of graceful", func() bool { return !alive(last) })
 	p.gone(target)
 	if left, _ := filepath.Glob(place + "/graceful-*"); len(left) != 0 {
-		t.Errorf("left %q", left)
+		t.Errorf("the sockets are %q", left)
 	}
 }
 

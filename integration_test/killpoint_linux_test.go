@@ -375,7 +375,7 @@ func TestReport_gracefulKilledWhileWriting(t *testing.T) {
 				t.Errorf("%+v; the report is %+v", got, r)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, ".graceful-*")); len(left) > 0 {
-				t.Errorf("left: %q", left)
+				t.Errorf("left drafts: %q", left)
 			}
 		})
 	}

@@ -115,7 +115,7 @@ func TestSurvivors_keptAfterTheTargetIsKilled(t *testing.T) {
 			p.want(c.status)
 			p.until("end of the guard", func() bool { return !alive(guard) })
 			if name == "recover" {
-				p.until("end of the lock", func() bool { return unlocked(t, filepath.Join(p.dir, "state")) })
+				p.until("release of the lock", func() bool { return unlocked(t, filepath.Join(p.dir, "state")) })
 				r := start(t, "graceful", "recover", "--state-dir", filepath.Join(p.dir, "state"))
 				r.want("0")
 			}

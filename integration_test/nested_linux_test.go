@@ -18,10 +18,10 @@ func TestStopBudget_nestedRuns(t *testing.T) {
 		return "graceful run " + flags + " --on-exit 'echo inner >>cleaned' -- " + command
 	}
 	for name, c := range map[string]struct{ outer, inner, warning string }{
-		"equal limits":        {"--grace 2s", inner("--grace 2s", stubborn), "--grace 2s"},
-		"default limits":      {"--grace 2s", inner("", stubborn), ""},
-		"a hanging command":   {"--grace 2s", inner("--on-exit 'sleep 1000'", stubborn), ""},
-		"its limit was given": {"--grace 2s", inner("--on-exit-timeout 9s", stubborn), "--on-exit-timeout 9s"},
+		"equal limits":       {"--grace 2s", inner("--grace 2s", stubborn), "--grace 2s"},
+		"default limits":     {"--grace 2s", inner("", stubborn), ""},
+		"a hanging command":  {"--grace 2s", inner("--on-exit 'sleep 1000'", stubborn), ""},
+		"a given time limit": {"--grace 2s", inner("--on-exit-timeout 9s", stubborn), "--on-exit-timeout 9s"},
 		"a schedule": {"--stop-schedule TERM/1s/INT/1s", inner("--stop-schedule TERM/1s/INT/1s", stubborn),
 			"--stop-schedule 2s"},
 		"a drain":            {"--grace 2s", inner("--drain 9s", stubborn), "--drain 9s"},

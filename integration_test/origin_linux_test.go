@@ -210,8 +210,8 @@ func TestRecover_belowAnInitThatEnds(t *testing.T) {
 	const run = `graceful run --state-dir state --name x --on-exit "$0" -- sh -c 'echo >ready; exec sleep 1000'`
 	const orphan = `until read -r _ _ _ parent _ </proc/$$/stat && [ $parent = 1 ]; do :; done; exec `
 	for name, c := range map[string]struct{ script, status, cleaned string }{
-		"its child": {"exec " + run, "0", "recovered\n"},
-		"an orphan": {"(sh -c '" + orphan + `"$@"' sh ` + run + " &); exec sleep 1000", "1", ""},
+		"a child of the init": {"exec " + run, "0", "recovered\n"},
+		"an orphan":           {"(sh -c '" + orphan + `"$@"' sh ` + run + " &); exec sleep 1000", "1", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,7 +219,7 @@ func TestRecover_belowAnInitThatEnds(t *testing.T) {
 			p.file("ready")
 			all := tree(p.cmd.Process.Pid)
 			bothKilled(t, gracefulPID(p))
-			if name == "its child" {
+			if name == "a child of the init" {
 				p.until("end of the namespace", func() bool { return !slices.ContainsFunc(all, alive) })
 			}
 			if got, text := p.in(third(), recoverState...); got != c.status {

@@ -69,7 +69,7 @@ func TestPty_lateReader(t *testing.T) {
 
 func TestPty_readerDoesNotRead(t *testing.T) {
 	t.Parallel()
-	for name, target := range map[string]string{"it ends": "exec yes", "it does not": "trap '' TERM; yes"} {
+	for name, target := range map[string]string{"target ends": "exec yes", "target ignores SIGTERM": "trap '' TERM; yes"} {
 		t.Run(name, func(t *testing.T) {
 			eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 				r, w, err := os.Pipe()
@@ -87,7 +87,7 @@ func TestPty_readerDoesNotRead(t *testing.T) {
 					return n == 0 && err == nil
 				})
 				p.signal(unix.SIGTERM)
-				p.want(map[string]string{"it ends": "143", "it does not": "137"}[name])
+				p.want(map[string]string{"target ends": "143", "target ignores SIGTERM": "137"}[name])
 				p.wrote("cleaned", "1\n")
 			})
 		})
@@ -163,7 +163,7 @@ func TestPty_processKilledWhileTheTargetWrites(t *testing.T) {
 		kill(t, parentOf(t, guard))
 		x.shows("the shell goes on, 137")
 		x.shows("stopping\r")
-		x.until("shell's terminal as it was", func() bool {
+		x.until("original modes of the terminal", func() bool {
 			return x.modes() == strings.TrimSpace(
 				x.file("before"))
 		}) // at once

@@ -95,7 +95,7 @@ func killBoth(t *testing.T) (outcome string) {
 		}
 		return n
 	}
-	p.until("end of the lock", func() bool { return unlocked(t, dir) })
+	p.until("release of the lock", func() bool { return unlocked(t, dir) })
 	recovered := start(t, "graceful", "recover", "--state-dir", dir)
 	said := recovered.wait()
 	text := recovered.text()
@@ -176,7 +176,7 @@ func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines [
 	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
 	p.file(file)
 	book := filepath.Join(dir, "x.ledger")
-	p.until("start written down", func() bool {
+	p.until("record of the start", func() bool {
 		data, _ := os.ReadFile(book)
 		return strings.Contains(string(data), fmt.Sprintf(`"event":"%s started"`, what))
 	})

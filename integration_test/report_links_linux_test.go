@@ -91,7 +91,7 @@ func (s scene) reported(path string, mode os.FileMode) {
 		s.Errorf("%s is %.40q, %v, %v; want a report of mode %v", path, text, st.Mode(), err, mode)
 	}
 	if drafts, _ := filepath.Glob(s.in(filepath.Dir(path) + "/.graceful-*")); len(drafts) > 0 {
-		s.Errorf("left: %q", drafts)
+		s.Errorf("left drafts: %q", drafts)
 	}
 }
 
@@ -250,7 +250,7 @@ func TestReport_pathChangedDuringTheRun(t *testing.T) {
 		"the file hangs":             {"", "ln -s $PWD/private/new pub/r", "pub/r", "pub/r", false},
 		"the file is a FIFO":         {"", "mkfifo -m 666 pub/r", "pub/r", "pub/r", false},
 		"the file is a hard link":    {"", "ln private/victim pub/r", "pub/r", "pub/r", true},
-		"it was a hard link":         {"ln private/victim pub/r", ":", "pub/r", "pub/r", false},
+		"the file was a hard link":   {"ln private/victim pub/r", ":", "pub/r", "pub/r", false},
 		"the directory is a link": {"mkdir pub/d; chown " + attacker + " pub/d", "mv pub/d pub/was; ln -s ../private pub/d",
 			"pub/d/victim", "pub/was/victim", false},
 		"a directory further up": {"mkdir -p pub/d/e; chown -R " + attacker + " pub/d",

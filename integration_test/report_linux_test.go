@@ -116,7 +116,7 @@ func reportedRuns() map[string]reportedRun {
 				"--on-exit", "kill -9 $$",
 				"--on-exit-timeout", "500ms", "--fail-on-cleanup-error", "--on-stop", "true"},
 			target: "true", status: "125", check: checkFailedCommands},
-		"what is another's is kept": {flags: []string{"--survivors", "keep"}, target: "sleep 1000 & echo $! >kept",
+		"a survivor is kept": {flags: []string{"--survivors", "keep"}, target: "sleep 1000 & echo $! >kept",
 			status: "0", check: checkKeptSurvivor},
 		"a signal to end by": {flags: []string{"--reraise"}, target: "kill -HUP $$", status: "HUP", check: checkReraise},
 		"bytes of all kinds": {

@@ -129,7 +129,7 @@ func TestReport_cannotBeWritten(t *testing.T) {
 				t.Errorf("the directory had %q, and has %q", before, after)
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, "s", ".graceful-*")); len(left) > 0 {
-				t.Errorf("left: %q", left)
+				t.Errorf("left drafts: %q", left)
 			}
 		})
 	}
@@ -160,7 +160,7 @@ func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard str
 func TestReport_FIFO(t *testing.T) {
 	all := newReports(t)
 	for name, want := range map[string]string{
-		"that is read": "", "whose reader does not read": "i/o timeout", "whose reader goes": "broken pipe",
+		"read": "", "reader does not read": "i/o timeout", "reader goes away": "broken pipe",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -35,7 +35,7 @@ func (p *proc) killBoth(t *testing.T, state string) {
 	t.Helper()
 	bothKilled(t, p.cmd.Process.Pid)
 	p.want("KILL")
-	p.until("end of the lock", func() bool { return unlocked(t, state) })
+	p.until("release of the lock", func() bool { return unlocked(t, state) })
 }
 
 // isReport reports whether a file is a report that only its owner may read.
@@ -82,7 +82,7 @@ func TestRecover_followsNoLinkToAReport(t *testing.T) {
 	const followed = ": too many levels of symbolic links\n"
 	for name, c := range map[string]struct{ report, change, want, wrote string }{
 		"nothing has changed":     {"dir/r", "", "dir/r", ""},
-		"it was given by a link":  {"ours/r", "ln -sfn hostile ours", "dir/r", ""},
+		"the path had a link":     {"ours/r", "ln -sfn hostile ours", "dir/r", ""},
 		"the directory is made":   {"dir/new/r", "mkdir dir/new", "dir/new/r", ""},
 		"the directory is a link": {"dir/r", "mv dir was; ln -s hostile dir", "", "/dir/r" + followed},
 		"the file is a link":      {"dir/r", "ln -s ../hostile/r dir/r", "", "/dir/r" + followed},
@@ -203,7 +203,7 @@ func TestRecover_writesTheReport(t *testing.T) {
 			p.come(moment)
 			bothKilled(t, p.cmd.Process.Pid)
 			p.want("KILL")
-			p.until("end of the lock", func() bool { return unlocked(t, dir) })
+			p.until("release of the lock", func() bool { return unlocked(t, dir) })
 			if moment == "cleaning" {
 				p.killAndWait(p.pidIn("cleaning"))
 			}

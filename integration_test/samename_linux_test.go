@@ -117,7 +117,7 @@ func TestName_defaultNameDoesNotExclude(t *testing.T) {
 		p.wrote("cleaned", "stopped\n")
 	}
 	if left := inDir(t, n.state); left != "" {
-		t.Errorf("left: %s", left)
+		t.Errorf("left in the state directory: %s", left)
 	}
 }
 
@@ -175,7 +175,7 @@ func TestName_concurrentRunsFinishKilledRuns(t *testing.T) {
 			p.gone(p.pidIn("target"))
 		}
 		if left := inDir(t, n.state); left != "" {
-			t.Fatalf("left: %s", left)
+			t.Fatalf("left in the state directory: %s", left)
 		}
 	}
 }

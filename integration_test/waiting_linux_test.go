@@ -182,7 +182,7 @@ func TestWaitForName(t *testing.T) {
 		p.want("3")
 	}
 	if left := inDir(t, n.state); left != "" {
-		t.Errorf("left: %s", left)
+		t.Errorf("left in the state directory: %s", left)
 	}
 }
 
@@ -246,7 +246,7 @@ func TestName_whichRunIsAlive(t *testing.T) {
 			holder.Close()
 			next.want("3")
 			if left := inDir(t, dir); left != "" {
-				t.Errorf("left: %s", left)
+				t.Errorf("left in the state directory: %s", left)
 			}
 		})
 	}

@@ -68,7 +68,7 @@ func TestRemoveDead(t *testing.T) {
 	}
 	want := []string{"graceful-earlier", "graceful-file", "graceful-held", "graceful-link", "graceful-living", "other"}
 	if !slices.Equal(names, want) {
-		t.Errorf("left %v, want %v", names, want)
+		t.Errorf("left names %v, want %v", names, want)
 	}
 	for _, s := range sockets {
 		unix.Close(s.FD)

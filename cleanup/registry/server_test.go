@@ -195,7 +195,7 @@ func TestServe_evictsIdleConnections(t *testing.T) {
 
 func TestServe_slowRequest(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes requestTime")
+		t.Skip("the test takes requestTime")
 	}
 	_, address := startAnswering(t)
 	conn := dial(t, address)
