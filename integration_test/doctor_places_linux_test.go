@@ -44,7 +44,7 @@ func placesOfProcesses() map[string]place {
 			no: []string{"guard", "parent", "processes"}},
 		"files must stay empty": {need: []string{"norace", "prlimit"}, around: []string{"prlimit", "--fsize=0"},
 			no: []string{"guard"}},
-		"root directory with only graceful": {need: asRoot, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"},
+		"only graceful": {need: asRoot, before: "cp $GRACEFUL $DIR/graceful", around: []string{"chroot", "$DIR"},
 			program: "/graceful", no: []string{"guard", "shell", "tree"}, partly: []string{"socket"}},
 		"one processor": {need: []string{"taskset"}, around: []string{"taskset", "-c", "0"}},
 	}
@@ -65,7 +65,7 @@ func placesOfStateDirectories() map[string]place {
 			no: []string{"state-directory"}},
 		"state directory of another user": {need: asRoot, before: "mkdir -m 700 $DIR/state; chown 54321 $DIR/state",
 			stateDir: "$DIR/state", no: []string{"state-directory"}},
-		"state directory that cannot be created": {need: asRoot, around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
+		"forbidden state directory": {need: asRoot, around: readOnly, stateDir: "$DIR/state", no: []string{"state-directory"}},
 		"read-only state directory": {need: asRoot, before: "mkdir -m 700 $DIR/state", around: readOnly,
 			stateDir: "$DIR/state", no: []string{"state-directory"}},
 		"state directory on a full file system": {need: asRoot,
