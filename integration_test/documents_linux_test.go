@@ -38,7 +38,7 @@ var (
 	stubs = strings.Fields("nginx httpd postgres terraform make npm docker rm sleep gzip")
 )
 
-// commandsOf returns the command lines of a block that are to be run here. A block that is of no known kind is an error.
+// commandsOf returns the command lines of a block to be run here. A block of an unknown kind is an error.
 func commandsOf(t *testing.T, block []string) (commands []string) {
 	t.Helper()
 	for i, line := range block {
