@@ -86,7 +86,7 @@ func (e *Entry) UnmarshalJSON(data []byte) error {
 		return err
 	}
 	if form.When > AtStop {
-		return fmt.Errorf("a command for the unknown moment %d", form.When)
+		return fmt.Errorf("a command has the unknown moment %d", form.When)
 	}
 	*e = Entry{
 		When:    form.When,

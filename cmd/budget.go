@@ -84,7 +84,7 @@ func (b budget) fit() (time.Duration, error) {
 	left := b.deadline - total(b.onExit) - reserve
 	if left-total(b.before) <= 0 {
 		own := summand{reserve, reserve.String() + " for graceful itself"}
-		return 0, fmt.Errorf("%s: nothing of %v is left for the target: %s",
+		return 0, fmt.Errorf("%s: %v leaves no time for the target: %s",
 			b.from, b.deadline, addition(slices.Concat(b.before, b.onExit, []summand{own})))
 	}
 	return left, nil

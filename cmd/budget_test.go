@@ -58,17 +58,17 @@ var budgetTests = []struct {
 	},
 	{
 		budget: budget{deadline: 10 * s, onExit: onExitTime(2, 5*s, false)},
-		err: "--deadline: nothing of 10s is left for the target: " +
+		err: "--deadline: 10s leaves no time for the target: " +
 			"2 x 5s for on-exit commands (--on-exit-timeout) + 1s for graceful itself = 11s",
 	},
 	{
 		budget: budget{deadline: 10 * s, onExit: onExitTime(2, 9*s, true)},
-		err: "--deadline: nothing of 10s is left for the target: " +
+		err: "--deadline: 10s leaves no time for the target: " +
 			"9s for 2 on-exit commands at once (--on-exit-timeout) + 1s for graceful itself = 10s",
 	},
 	{
 		budget: budget{deadline: 10 * s, before: onStopTime(1, 9*s)},
-		err: "--deadline: nothing of 10s is left for the target: " +
+		err: "--deadline: 10s leaves no time for the target: " +
 			"9s for an on-stop command (--on-stop-timeout) + 1s for graceful itself = 10s",
 	},
 	{budget: budget{deadline: 10 * s, before: onStopTime(1, 9*s-1)}, left: 9 * s},

@@ -46,7 +46,7 @@ func parseIDs(args []string) (ids []int, err error) {
 	for _, arg := range args {
 		id, err := strconv.ParseUint(arg, 10, 31)
 		if err != nil || id == 0 {
-			return nil, fmt.Errorf("cancel: %q is no id (a number, as graceful defer printed it)", arg)
+			return nil, fmt.Errorf("cancel: %q is not an id (a number, as graceful defer printed it)", arg)
 		}
 		ids = append(ids, int(id))
 	}

@@ -167,7 +167,7 @@ func request(r registry.Request) (registry.Response, error) {
 	address := os.Getenv("GRACEFUL_SOCKET")
 	switch {
 	case address == "" && os.Getenv("GRACEFUL_RUN_ID") != "":
-		return registry.Response{}, errors.New("this run takes no commands " +
+		return registry.Response{}, errors.New("this run accepts no commands " +
 			"(--defer off, or it found no place for its socket: graceful doctor)")
 	case address == "":
 		return registry.Response{}, errors.New("this is not inside a run: GRACEFUL_SOCKET is not set " +

@@ -175,7 +175,7 @@ func (f *runFlags) afterKill() flagGroup {
 		"graceful run --strict-state-dir --state-dir /var/lib/graceful -- ./job",
 		"graceful run --state-dir /var/lib/graceful --name backup --wait-for-name 10m -- ./backup.sh")
 	g.Var(enumValue(&f.Guard, "WHETHER", "guard", runner.Guards()), "guard",
-		"whether a small process has the run finished if graceful is killed: on, off, auto (on, but off as PID 1)")
+		"whether a small process finishes the run if graceful is killed: on, off, auto (on, but off as PID 1)")
 	g.Var(textValue(&f.StateDir, "DIR", completeDirectory), "state-dir",
 		"directory to record the run in, so that graceful recover can finish it after all of graceful is killed, "+
 			"or the machine stops")

@@ -133,7 +133,7 @@ func TestRunFlagsCheck_contradiction(t *testing.T) {
 			want: "GRACEFUL_DEADLINE: a stop takes longer than 10s: " +
 				"9s of schedule (--stop-schedule) + 2s for an on-exit command (--on-exit-timeout) = 11s"},
 		{args: "--deadline 5s --drain 5s",
-			want: "--deadline: nothing of 5s is left for the target: " +
+			want: "--deadline: 5s leaves no time for the target: " +
 				"5s of drain (--drain) + 500ms for graceful itself = 5.5s"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -155,23 +155,23 @@ func TestRunFlags_invalid(t *testing.T) {
 		env  environment
 		want string
 	}{
-		{"--grace soon", nil, `--grace: "soon" is no time (10s, 1m30s, 500ms)`},
+		{"--grace soon", nil, `--grace: "soon" is not a time (10s, 1m30s, 500ms)`},
 		{"--grace=-1s", nil, `--grace: "-1s" is less than 0`},
 		{"--on-exit-timeout 0", nil, "--on-exit-timeout: the time must be more than 0"},
-		{"--on-exit-order up", nil, `--on-exit-order: "up" is no order (lifo, fifo, parallel)`},
-		{"--contain jail", nil, `--contain: "jail" is no level of containment (auto, subreaper, group, cgroup)`},
-		{"--log-format xml", nil, `--log-format: "xml" is no form of messages (text, json)`},
+		{"--on-exit-order up", nil, `--on-exit-order: "up" is not a valid order (lifo, fifo, parallel)`},
+		{"--contain jail", nil, `--contain: "jail" is not a valid level of containment (auto, subreaper, group, cgroup)`},
+		{"--log-format xml", nil, `--log-format: "xml" is not a valid form of messages (text, json)`},
 		{"--on-exit [1]", nil, `--on-exit: "[1]": not a JSON array of strings: `},
 		{"--verbose=loud", nil, `--verbose: "loud" is neither true nor false`},
 		{"--gracious", nil, "--gracious: there is no such flag (see graceful run --help)"},
 		{"-vx", nil, "-x: there is no such flag (see graceful run --help)"},
 		{"--grace", nil, "flag needs an argument: --grace (see graceful run --help)"},
-		{"", environment{"GRACEFUL_GRACE": "soon"}, `GRACEFUL_GRACE: "soon" is no time (10s, 1m30s, 500ms)`},
+		{"", environment{"GRACEFUL_GRACE": "soon"}, `GRACEFUL_GRACE: "soon" is not a time (10s, 1m30s, 500ms)`},
 		{"", environment{"GRACEFUL_ON_EXIT_ORDER": "up"},
-			`GRACEFUL_ON_EXIT_ORDER: "up" is no order (lifo, fifo, parallel)`},
+			`GRACEFUL_ON_EXIT_ORDER: "up" is not a valid order (lifo, fifo, parallel)`},
 		{"", environment{"GRACEFUL_VERBOSE": "loud"}, `GRACEFUL_VERBOSE: "loud" is neither true nor false`},
 		{"", environment{"GRACEFUL_GRACE": "soon", "GRACEFUL_VERBOSE": "loud"}, // all of them
-			"GRACEFUL_GRACE: \"soon\" is no time (10s, 1m30s, 500ms)\n" +
+			"GRACEFUL_GRACE: \"soon\" is not a time (10s, 1m30s, 500ms)\n" +
 				"GRACEFUL_VERBOSE: \"loud\" is neither true nor false"},
 		{"--grace 1s", environment{"GRACEFUL_GRACE": "soon"}, noCommand}, // a flag overrides its variable
 		{"", environment{"GRACEFUL_GRACE": ""}, noCommand},               // an empty variable is not set

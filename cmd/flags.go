@@ -76,9 +76,9 @@ func parseTime(s string) (time.Duration, error) {
 	v, err := time.ParseDuration(text)
 	switch near := suggestTime(s); {
 	case err != nil && near != "":
-		return 0, fmt.Errorf("%q is no time (did you mean %s?)", s, near)
+		return 0, fmt.Errorf("%q is not a time (did you mean %s?)", s, near)
 	case err != nil:
-		return 0, fmt.Errorf("%q is no time (10s, 1m30s, 500ms)", s)
+		return 0, fmt.Errorf("%q is not a time (10s, 1m30s, 500ms)", s)
 	case v < 0:
 		return 0, fmt.Errorf("%q is less than 0", s)
 	case v == 0 && strings.ContainsAny(s, "123456789"): // 0 may mean "no limit", or "at once"
@@ -115,7 +115,7 @@ func enumValue[T ~string](value *T, kind, what string, words []T) flagValue[T] {
 			return T(s), nil
 		}
 		hint := cmp.Or(didYouMean(s, "", known), " ("+strings.Join(known, ", ")+")")
-		return "", fmt.Errorf("%q is no %s%s", s, what, hint)
+		return "", fmt.Errorf("%q is not a valid %s%s", s, what, hint)
 	}
 	return flagValue[T]{value, kind, read, text, completeWord(known...)}
 }
@@ -176,7 +176,7 @@ func pidValue(value *int) flagValue[int] {
 	read := func(s string) (int, error) {
 		pid, err := strconv.ParseUint(s, 10, 31)
 		if err != nil || pid == 0 {
-			return 0, fmt.Errorf("%q is no pid", s)
+			return 0, fmt.Errorf("%q is not a pid", s)
 		}
 		return int(pid), nil
 	}
@@ -254,7 +254,7 @@ func stopOnValue(value *[]int) flagValue[[]int] {
 		for _, name := range listItems(s) {
 			sig, err := parseReceived(name)
 			if err != nil {
-				return nil, fmt.Errorf("%q: %w", name, err)
+				return nil, err
 			}
 			if !slices.Contains(signals, sig) {
 				signals = append(signals, sig)
@@ -288,7 +288,7 @@ func remapValue(value *map[int]int) flagValue[map[int]int] {
 func parseStatus(s string) (int, error) {
 	n, err := strconv.ParseUint(s, 10, 8)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no exit status (0 to 255)", s)
+		return 0, fmt.Errorf("%q is not an exit status (0 to 255)", s)
 	}
 	return int(n), nil
 }
@@ -313,7 +313,7 @@ func pairsValue(value *map[int]int, example string, parseFrom, parseTo func(stri
 		for _, pair := range list {
 			left, right, ok := strings.Cut(pair, "=")
 			if !ok {
-				return nil, fmt.Errorf("%q is no FROM=TO (%s)", pair, example)
+				return nil, fmt.Errorf("%q is not of the form FROM=TO (%s)", pair, example)
 			}
 			from, err := parseFrom(left)
 			to, toErr := parseTo(right)

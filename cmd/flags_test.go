@@ -39,14 +39,14 @@ func TestDurationValue(t *testing.T) {
 // The errors name the text, and the nearest time.
 func TestDurationValue_errors(t *testing.T) {
 	for text, want := range map[string]string{
-		"1e3":    `"1e3" is no time (10s, 1m30s, 500ms)`,
-		"":       `"" is no time (10s, 1m30s, 500ms)`,
-		"+1":     `"+1" is no time (10s, 1m30s, 500ms)`,
-		"1.2.3":  `"1.2.3" is no time (10s, 1m30s, 500ms)`,
-		"1.5 s":  `"1.5 s" is no time (did you mean 1.5s?)`,
-		".5sec":  `".5sec" is no time (did you mean .5s?)`,
-		"2 days": `"2 days" is no time (did you mean 48h?)`,
-		"1.5d":   `"1.5d" is no time (10s, 1m30s, 500ms)`,
+		"1e3":    `"1e3" is not a time (10s, 1m30s, 500ms)`,
+		"":       `"" is not a time (10s, 1m30s, 500ms)`,
+		"+1":     `"+1" is not a time (10s, 1m30s, 500ms)`,
+		"1.2.3":  `"1.2.3" is not a time (10s, 1m30s, 500ms)`,
+		"1.5 s":  `"1.5 s" is not a time (did you mean 1.5s?)`,
+		".5sec":  `".5sec" is not a time (did you mean .5s?)`,
+		"2 days": `"2 days" is not a time (did you mean 48h?)`,
+		"1.5d":   `"1.5d" is not a time (10s, 1m30s, 500ms)`,
 		"-.5s":   `"-.5s" is less than 0`,
 		".1ns":   `".1ns" is less than 1ns, the shortest time`,
 	} {
@@ -75,13 +75,13 @@ func TestRewriteValue(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"":                    "it is empty (TERM=QUIT, or HUP=0 to drop it)",
-		"TERM":                `"TERM" is no FROM=TO (TERM=QUIT, or HUP=0 to drop it)`,
-		"15:3":                `"15:3" is no FROM=TO (TERM=QUIT, or HUP=0 to drop it)`,
-		"TREM=QUIT":           `"TREM=QUIT": "TREM" is no signal (did you mean TERM?)`,
-		"TERM=QIUT":           `"TERM=QIUT": "QIUT" is no signal (did you mean QUIT?)`,
-		"TERM=":               `"TERM=": "" is no signal`,
-		"TERM=nothing":        `"TERM=nothing": "nothing" is no signal`,
-		"0=TERM":              `"0=TERM": "0" is no signal`,
+		"TERM":                `"TERM" is not of the form FROM=TO (TERM=QUIT, or HUP=0 to drop it)`,
+		"15:3":                `"15:3" is not of the form FROM=TO (TERM=QUIT, or HUP=0 to drop it)`,
+		"TREM=QUIT":           `"TREM=QUIT": "TREM" is not a signal (did you mean TERM?)`,
+		"TERM=QIUT":           `"TERM=QIUT": "QIUT" is not a signal (did you mean QUIT?)`,
+		"TERM=":               `"TERM=": "" is not a signal`,
+		"TERM=nothing":        `"TERM=nothing": "nothing" is not a signal`,
+		"0=TERM":              `"0=TERM": "0" is not a signal`,
 		"PIPE=TERM":           `"PIPE=TERM": PIPE is for graceful itself, which never forwards it`,
 		"CLD=TERM":            `"CLD=TERM": CHLD is for graceful itself, which never forwards it`,
 		"KILL=TERM":           `"KILL=TERM": KILL cannot be caught`,
@@ -109,10 +109,10 @@ func TestRemapValue(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"":      "it is empty (143=0)",
-		"143":   `"143" is no FROM=TO (143=0)`,
-		"256=0": `"256=0": "256" is no exit status (0 to 255)`,
-		"1=-1":  `"1=-1": "-1" is no exit status (0 to 255)`,
-		"TERM=": `"TERM=": "TERM" is no exit status (0 to 255)`,
+		"143":   `"143" is not of the form FROM=TO (143=0)`,
+		"256=0": `"256=0": "256" is not an exit status (0 to 255)`,
+		"1=-1":  `"1=-1": "-1" is not an exit status (0 to 255)`,
+		"TERM=": `"TERM=": "TERM" is not an exit status (0 to 255)`,
 		"143=1": `"143=1": 143 has been given before`,
 	} {
 		if err := v.Set(text); err == nil || err.Error() != want {

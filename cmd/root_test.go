@@ -29,7 +29,7 @@ func TestMain_invalidVariables(t *testing.T) {
 	run := exec.Command(self, "run")
 	run.Stdout, run.Stderr = &stdout, &stderr
 	_ = run.Run()
-	want := `graceful: GRACEFUL_GRACE: "so\non" is no time (10s, 1m30s, 500ms)
+	want := `graceful: GRACEFUL_GRACE: "so\non" is not a time (10s, 1m30s, 500ms)
 graceful: GRACEFUL_VERBOSE: "loud" is neither true nor false
 `
 	if stdout.String() != "" || stderr.String() != want || run.ProcessState.ExitCode() != 125 {

@@ -101,7 +101,7 @@ func Parse(text string) (syscall.Signal, error) {
 		sig = realTime(Last, "-", distance)
 	}
 	if sig < 1 || sig > Last {
-		return 0, fmt.Errorf("%q is no signal", text)
+		return 0, fmt.Errorf("%q is not a signal", text)
 	}
 	return sig, nil
 }

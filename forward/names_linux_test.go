@@ -27,7 +27,7 @@ func TestParse_formsOfKill(t *testing.T) {
 	} {
 		if got, err := Parse(text); err == nil {
 			t.Errorf("%q is read as %d, want an error", text, got)
-		} else if want := strconv.Quote(text) + " is no signal"; err.Error() != want {
+		} else if want := strconv.Quote(text) + " is not a signal"; err.Error() != want {
 			t.Errorf("the error is %v, want %s", err, want)
 		}
 	}

@@ -162,8 +162,8 @@ func TestDefer_off(t *testing.T) {
 	p := start(t, "graceful", "run", "--defer", "off", "--", "sh", "-c",
 		`echo "${GRACEFUL_SOCKET-none}"; graceful defer -- echo never; echo $?`)
 	p.want("0")
-	const want = "none\n" +
-		"graceful: defer: this run takes no commands (--defer off, or it found no place for its socket: graceful doctor)\n1\n"
+	const want = "none\ngraceful: defer: this run accepts no commands " +
+		"(--defer off, or it found no place for its socket: graceful doctor)\n1\n"
 	if got := p.text(); got != want {
 		t.Errorf("it wrote\n%s\nand not\n%s", got, want)
 	}
@@ -224,13 +224,13 @@ func TestNoEnv_ignoresEveryVariable(t *testing.T) {
 	}{
 		{[]string{"run", "--no-env", "--", "sh", "-c", "echo $GRACEFUL_NAME; exit 3"}, "3", "sh\n"},
 		{[]string{"run", "--no-env", "--guard", "nonsense"}, "125",
-			"graceful: --guard: \"nonsense\" is no guard (auto, on, off)\n"},
+			"graceful: --guard: \"nonsense\" is not a valid guard (auto, on, off)\n"},
 		{[]string{"recover", "--no-env"}, "125",
 			"graceful: recover: no state directory was given (graceful recover --state-dir DIR)\n"},
 		{[]string{"defer", "--no-env", "--", "a", "b"}, "1",
 			"graceful: defer: this is not inside a run: GRACEFUL_SOCKET is not set " +
 				"(start the script by graceful run -- ./script)\n"},
-		{[]string{"run", "--no-env=false", "--", "true"}, "125", "GRACEFUL_GUARD: \\\"nonsense\\\" is no guard"},
+		{[]string{"run", "--no-env=false", "--", "true"}, "125", "GRACEFUL_GUARD: \\\"nonsense\\\" is not a valid guard"},
 	} {
 		p := command(t, append([]string{"graceful"}, c.args...)...)
 		p.cmd.Env = append(os.Environ(), hostile...)

@@ -187,7 +187,7 @@ func TestContainCgroup_unavailable(t *testing.T) {
 		"another part": {unmounted + `mount -t cgroup2 none m; mkdir m/"$OWN"/x; mount --bind m/"$OWN"/x 'odd \ place'
 			umount m`, "does not show our own cgroup (/"},
 		"another user's": {"set -- setpriv --reuid=54321 --clear-groups \"$@\"",
-			"permission denied (it must be delegated to us: systemd-run --user --scope -p Delegate=yes)"},
+			"permission denied (it must be delegated to the user of graceful: systemd-run --user --scope -p Delegate=yes)"},
 		"only the directory delegated": {"chown 54321 \"$CGROUP\"; set -- setpriv --reuid=54321 --clear-groups \"$@\"",
 			"cgroup.procs: permission denied"},
 		"too many": {`echo 0 >"$CGROUP"/cgroup.max.descendants`,

@@ -202,7 +202,7 @@ func TestDefer_whenExitsFromAnotherPIDNamespace(t *testing.T) {
 		registry.Request{Do: registry.Defer, Shell: "echo never", WhenExits: p.pidIn("pid")})
 	p.touch("end")
 	p.want("0")
-	const refusal = "you are in another PID namespace"
+	const refusal = "the caller is in another PID namespace"
 	if text := p.text(); err != nil || !strings.HasPrefix(answer.Error, refusal) || !strings.Contains(text, refusal) ||
 		!strings.HasSuffix(text, "\n1\n") {
 		t.Errorf("the answer is %+v, %v; it wrote:\n%s", answer, err, text)
@@ -237,7 +237,8 @@ func TestDefer_whenExitsOfAReusedPid(t *testing.T) {
 					kill -0 $pid && echo lives >>log; graceful defer --when-exits $pid -- true >id; echo $? >>log`, c.to, c.then))
 			p.start().wait()
 			p.wrote("log", c.want)
-			if refused := strings.Contains(p.text(), "is none of this run's"); refused != strings.HasSuffix(c.want, "1\n") {
+			refused := strings.Contains(p.text(), "is not a member of this run")
+			if refused != strings.HasSuffix(c.want, "1\n") {
 				t.Errorf("it wrote:\n%s", p.text())
 			}
 		})

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -99,7 +100,9 @@ func TestGolden_protocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.start().want("0")
-	if got, want := p.text(), strings.Join(answers, ""); got != want {
+	texts := regexp.MustCompile(`"error":"([^"\\]|\\.)*"`) // they are for people: other versions have other words
+	plain := func(answers string) string { return texts.ReplaceAllString(answers, `"error":""`) }
+	if got, want := plain(p.text()), plain(strings.Join(answers, "")); got != want {
 		t.Errorf("the answers are\n%s\nand not\n%s", got, want)
 	}
 }

@@ -137,7 +137,7 @@ func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 		p.signal(stop)
 		p.want(status)
 		p.wrote("cleaned", strings.TrimPrefix(unix.SignalName(stop), "SIG")+"\n")
-		if got := strings.Contains(p.text(), "SIGTERM stops nothing"); got == named {
+		if got := strings.Contains(p.text(), "SIGTERM does not stop the run"); got == named {
 			t.Errorf("named %t: it wrote:\n%s", named, p.text())
 		}
 	}

@@ -95,7 +95,7 @@ func TestStopBudget(t *testing.T) {
 	p = start(t, "env", "GRACEFUL_STOP_BUDGET=soon", "graceful", "run", "--", "sh", "-c", "echo >started")
 	p.want("125")
 	p.wrote("started", "")
-	if want := `graceful: GRACEFUL_STOP_BUDGET: "soon" is no time`; !strings.HasPrefix(p.text(), want) {
+	if want := `graceful: GRACEFUL_STOP_BUDGET: "soon" is not a time`; !strings.HasPrefix(p.text(), want) {
 		t.Errorf("it wrote %q, want %q", p.text(), want)
 	}
 	p = start(t, "env", "GRACEFUL_STOP_BUDGET=soon", "graceful", "run", "--no-env", "--", "true")

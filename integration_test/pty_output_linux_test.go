@@ -146,7 +146,7 @@ func TestPty_processKilledWhileTheTargetWrites(t *testing.T) {
 		p.want("0")
 		p.wrote("cleaned", "1\n")
 		got, _, _ := strings.Cut(strings.ReplaceAll(p.text(), "\r", ""), "the last one\n")
-		first, rest, _ := strings.Cut(got, "graceful: the guard was killed; going on without one "+
+		first, rest, _ := strings.Cut(got, "graceful: the guard was killed; continuing without a guard "+
 			"(if graceful itself is killed now, nothing is cleaned up)\n")
 		if got = first + rest; got != p.file("told") {
 			t.Errorf("%d bytes of %d arrived, or they differ", len(got), len(p.file("told")))

@@ -69,7 +69,7 @@ func TestRecover_commandStillRuns(t *testing.T) {
 			t.Errorf("started %s", got)
 		}
 		last := run.Cleanup.Entries.At(2)
-		unknown := strings.Contains(last.Outcome.Error, "nobody knows how")
+		unknown := strings.Contains(last.Outcome.Error, "its exit status is unknown")
 		if last.Outcome.Interrupted == sameBoot || sameBoot && !unknown {
 			t.Errorf("same boot %t: %+v", sameBoot, last)
 		}

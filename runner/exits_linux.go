@@ -19,11 +19,11 @@ func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, er
 	theirs, err2 := procfs.Readlink(fmt.Sprintf("%d/ns/pid", asker))
 	if asker == 0 || err == nil && err2 == nil && ours != theirs {
 		return procfs.Process{}, errors.New(
-			"you are in another PID namespace than graceful: the process has another pid here")
+			"the caller is in another PID namespace than graceful, so the pid is not valid")
 	}
 	found, ok := p.Find(pid)
 	if !ok || start != 0 && start != found.Start {
-		return procfs.Process{}, fmt.Errorf("process %d is none of this run's, or has ended", pid)
+		return procfs.Process{}, fmt.Errorf("process %d is not a member of this run, or has ended", pid)
 	}
 	return found, nil
 }

@@ -139,11 +139,11 @@ func (p *processes) isGuardChild() bool { return p.guard == nil || p.guard.IsChi
 // goOnWithoutGuard continues the run after the guard was killed.
 func (l *loop) goOnWithoutGuard(orphaned bool) {
 	if !orphaned {
-		l.log.Warn("the guard was killed; going on without one",
+		l.log.Warn("the guard was killed; continuing without a guard",
 			"hint", "if graceful itself is killed now, nothing is cleaned up")
 		return
 	}
-	l.log.Warn("the guard was killed, too; ending what is left of the run")
+	l.log.Warn("the guard was killed, too; ending the rest of the run")
 	if err := l.sys.findOrphaned(l.run); err != nil {
 		l.log.Error("finding what the run has left", "err", err)
 	}
@@ -231,7 +231,7 @@ func (p *processes) start(s process.Spec, id int) (pid int, err error) {
 		}
 		p.closeGuard()
 		p.SetRoot(unix.Getpid())
-		p.log.Warn("the guard was killed; going on without one",
+		p.log.Warn("the guard was killed; continuing without a guard",
 			"hint", "if graceful itself is killed now, nothing is cleaned up")
 	}
 	if process.SetsIgnored {

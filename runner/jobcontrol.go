@@ -20,7 +20,7 @@ func (p *processes) stopsOn(c Config) []int {
 	}
 	ignored := func(sig int) bool { return slices.Contains(p.inherit.Ignored, syscall.Signal(sig)) }
 	if slices.Contains(c.StopOn, machine.SigTERM) && ignored(machine.SigTERM) {
-		p.log.Warn("SIGTERM stops nothing", "err", "it was ignored when graceful started", "hint", "--stop-on TERM")
+		p.log.Warn("SIGTERM does not stop the run", "err", "it was ignored when graceful started", "hint", "--stop-on TERM")
 	}
 	return slices.DeleteFunc(slices.Clone(c.StopOn), ignored)
 }

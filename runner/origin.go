@@ -22,7 +22,7 @@ func machineID() string {
 	const size = 32 // hexadecimal digits
 	text, err := os.ReadFile(machineIDFile)
 	id := strings.TrimSpace(string(text))
-	if err != nil || len(id) != size || strings.Trim(id, "0123456789abcdef") != "" { // "uninitialized" is no id
+	if err != nil || len(id) != size || strings.Trim(id, "0123456789abcdef") != "" { // "uninitialized" is not an id
 		return ""
 	}
 	return id
@@ -65,7 +65,7 @@ func locate(began, now journal.Begin, c circumstances, look func(namespace strin
 	case ended && (same || !c.shared && !differ(began, now)):
 		return placeNone, nil
 	case now.Boot == "":
-		return placeNone, errors.New("/proc is missing, so that it cannot be told whether its processes live " +
+		return placeNone, errors.New("/proc is missing: cannot check whether its processes live " +
 			"(mount -t proc proc /proc)")
 	case same:
 		return look(namespace)

@@ -12,7 +12,7 @@ import (
 )
 
 func (p *processes) member(int, uint64, int) (procfs.Process, error) {
-	return procfs.Process{}, errors.New("waiting for the end of a process that is not our child takes Linux")
+	return procfs.Process{}, errors.New("waiting for a process that is not a child of graceful needs Linux")
 }
 
 func (p *processes) awaitExit(procfs.Identity) bool { return false }

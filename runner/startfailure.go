@@ -16,7 +16,7 @@ import (
 // checkCommands returns an error if there are too many commands, or if a command needs a missing shell.
 func checkCommands(commands []cleanup.Command) error {
 	if n := len(commands); n > machine.MaxCommands {
-		return fmt.Errorf("%w: %d commands were given, and %d are the most", journal.ErrTooLarge, n, machine.MaxCommands)
+		return fmt.Errorf("%w: %d commands were given; at most %d are allowed", journal.ErrTooLarge, n, machine.MaxCommands)
 	}
 	for _, c := range commands {
 		if !c.NeedsShell() {
@@ -57,7 +57,7 @@ func startFailure(command string, err error) (status int, hint string) {
 		}
 		return 127, hint
 	case errors.Is(err, unix.ENOEXEC):
-		return 126, "it is no binary for this kind of machine, and no script"
+		return 126, "it is neither a script nor a binary for this architecture"
 	case errors.Is(err, unix.E2BIG):
 		return 126, "arguments and environment together are too long"
 	}

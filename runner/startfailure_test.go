@@ -50,7 +50,7 @@ func TestStartFailure_hint(t *testing.T) {
 		{"prog", unix.ENOENT, "PATH"},
 		{"prog", unix.ENOTDIR, "PATH"},
 		{"prog", errNoInterpreter, ""},
-		{"prog", unix.ENOEXEC, "no script"},
+		{"prog", unix.ENOEXEC, "neither a script"},
 		{"prog", unix.E2BIG, "too long"},
 		{"prog", unix.EAGAIN, "ulimit"},
 		{"./prog", unix.ENOENT, ""}, // the error suffices

@@ -89,7 +89,7 @@ func TestTakeOver_childWasReaped(t *testing.T) {
 		t.Errorf("after %q the run is %+v", s.calls, run)
 	}
 	run, s, _ = takeOver(t, startedRun(900), func(s *watchedSystem) { s.byGuard = nil })
-	unknown := strings.Contains(run.Cleanup.Entries.At(2).Outcome.Error, "nobody knows how")
+	unknown := strings.Contains(run.Cleanup.Entries.At(2).Outcome.Error, "its exit status is unknown")
 	if got := commandsStarted(s); got != "2s 1s" || !unknown {
 		t.Errorf("started %s; the run is %+v", got, run)
 	}

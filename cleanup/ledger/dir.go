@@ -100,7 +100,7 @@ func (d *Dir) open(file string, flags int) (*Ledger, error) {
 	path := filepath.Join(d.path, file)
 	fail := func(err error) (*Ledger, error) { return nil, fmt.Errorf("opening ledger %s: %w", path, err) }
 	if file == "" || file == "." || file == ".." || strings.Contains(file, "/") {
-		return nil, fmt.Errorf("opening ledger %q: that is no file name", file)
+		return nil, fmt.Errorf("opening ledger %q: it is not a file name", file)
 	}
 	for {
 		fd, err := openTrusted(d.fd, file, unix.O_RDWR|flags, unix.S_IFREG)

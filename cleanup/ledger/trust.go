@@ -42,7 +42,7 @@ func checkTrust(st *unix.Stat_t, kind uint32) error {
 	case is != kind:
 		return fmt.Errorf("it is %s, not %s", cmp.Or(kindNames[is], "a device"), kindNames[kind])
 	case int(st.Uid) != uid:
-		return fmt.Errorf("it belongs to user %d, and we are user %d", st.Uid, uid)
+		return fmt.Errorf("it belongs to user %d, and graceful runs as user %d", st.Uid, uid)
 	case st.Mode&0o022 != 0:
 		return fmt.Errorf("group or others may write to it, its mode is %04o (chmod go-w)", st.Mode&0o7777)
 	case kind == unix.S_IFREG && st.Nlink > 1:

@@ -85,7 +85,7 @@ func connect(fd int, address string) error {
 	err := eintr.Retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
 	switch {
 	case err == unix.ENOENT, err == unix.ECONNREFUSED, err == unix.ENOTDIR:
-		return fmt.Errorf("%w (nobody listens at %s)", errOver, address)
+		return fmt.Errorf("%w (no process listens at %s)", errOver, address)
 	case err == unix.EACCES:
 		return fmt.Errorf("%s: %w (only the user of the run and root may; you are user %d)", address, err, os.Geteuid())
 	case err != nil:

@@ -6,7 +6,7 @@ import "errors"
 
 // peerOf fails: on other systems the server accepts no request.
 func peerOf(int) (Peer, error) {
-	return Peer{}, errors.New("this system does not tell who is at the other end")
+	return Peer{}, errors.New("this system does not report the user of a connection")
 }
 
 // startUnpinned returns 0: the pid of a peer is unknown.

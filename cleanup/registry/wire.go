@@ -139,7 +139,7 @@ func decode(line []byte) (r Request, err error) {
 		return r, fmt.Errorf("reading the request: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return r, errors.New("reading the request: something comes after it")
+		return r, errors.New("reading the request: data follows it")
 	}
 	return r, r.check()
 }
@@ -166,7 +166,7 @@ func (r Request) check() error {
 	case r.TimeoutMS < 0 || r.TimeoutMS > math.MaxInt64/int64(time.Millisecond):
 		return fmt.Errorf("defer: %d ms are no time", r.TimeoutMS)
 	case r.WhenExits < 0:
-		return fmt.Errorf("defer: %d is no pid", r.WhenExits)
+		return fmt.Errorf("defer: %d is not a pid", r.WhenExits)
 	case len(r.Name) > maxName || len(r.Key) > maxKey:
 		return fmt.Errorf("defer: a name has %d bytes at the most, a key %d", maxName, maxKey)
 	}

@@ -121,7 +121,7 @@ func (s *stateCheck) addRuns(dir *ledger.Dir, path string) {
 	s.Detail = fmt.Sprintf("runs recorded there: %d live, %d killed, %d interrupted, %d unreadable",
 		live, killed, len(interrupted), len(unreadable))
 	if killed > 0 {
-		s.lower(Partly, fmt.Sprintf("killed runs that wait to be finished: %d", killed),
+		s.lower(Partly, fmt.Sprintf("killed runs to recover: %d", killed),
 			"graceful recover --state-dir "+path)
 	}
 	if len(interrupted) > 0 {

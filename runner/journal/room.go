@@ -21,8 +21,8 @@ const (
 	perCommand = 2<<10 + 256
 	// perRun is the maximum size of the events of the run itself, in bytes.
 	perRun = 32 << 10
-	// perStep is the maximum size of the event of one step of the stop schedule, in bytes.
-	perStep = 256
+	// perStep is the maximum size of the events of one step of the stop schedule, in bytes: its timer, and what was sent.
+	perStep = 512
 	// perSignal is the maximum size of a signal that is recorded for the report alone, in bytes.
 	perSignal = 256
 

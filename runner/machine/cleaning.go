@@ -7,7 +7,7 @@ import "graceful/cleanup"
 // Errors of commands that were started.
 const (
 	wasInterrupted = "it was interrupted"
-	wasUnseen      = "it ended, and nobody knows how"
+	wasUnseen      = "it ended; its exit status is unknown"
 )
 
 // clean starts the next cleanup commands, or ends the run if none is left.

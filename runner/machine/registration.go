@@ -30,7 +30,7 @@ func (d *decision) registered(e Registered) {
 	refusal := d.deadlineRefusal()
 	switch {
 	case d.State >= Cleaning:
-		refusal = "cleaning up has begun, and nothing more is taken"
+		refusal = "cleanup has begun: no more commands can be registered"
 	case !e.Replay && (id > MaxCommands || d.Cleanup.Recorded > MaxRegistered):
 		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, was.Cleanup.Recorded)
 	case refusal == "" && d.Stop.Bounded && left <= 0 && !d.Policy.Budget:
@@ -92,7 +92,7 @@ func (r Run) withdrawalRefusal(id int) string {
 	case !known:
 		return "no command has that id"
 	case c.When != cleanup.AtExit:
-		return "that is no cleanup command, but one for the beginning of a stop"
+		return "it is an on-stop command"
 	case c.Progress == cleanup.Claimed:
 		return "too late: it has been started"
 	}

@@ -78,7 +78,7 @@ func TestWithdrawn_pendingOnly(t *testing.T) {
 		"ended":                 {withWaiting(Cleaning, progress(cleanup.Ended)), 1, "too late"},
 		"unknown":               {withWaiting(Running), 4, "no command"},
 		"0":                     {withWaiting(Running), 0, "no command"},
-		"on-stop":               {withWaiting(Running, onStop), 1, "beginning of a stop"},
+		"on-stop":               {withWaiting(Running, onStop), 1, "on-stop command"},
 		"waiting for a process": {withWaiting(Running), 3, ""},
 	} {
 		r, todo := Next(c.from, Withdrawn{ID: c.id})

@@ -107,7 +107,7 @@ func checkKill(dir string) error {
 func cgroupHint(err error) string {
 	switch err {
 	case unix.EACCES, unix.EPERM:
-		return " (it must be delegated to us: systemd-run --user --scope -p Delegate=yes)"
+		return " (it must be delegated to the user of graceful: systemd-run --user --scope -p Delegate=yes)"
 	case unix.EROFS:
 		return " (in a container: it must be mounted read-write)"
 	case unix.EAGAIN:
