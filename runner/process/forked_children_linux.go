@@ -266,6 +266,10 @@ func (g *guard) each(do int) {
 func (g *guard) do(what int, pid uintptr) {
 	i := g.slotOf(pid)
 	switch {
+	case what == reapChild && i == noSlot && pid != g.leader:
+		if g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) && g.result != 0 {
+			g.board.orphans++
+		}
 	case what == reapChild:
 		if g.look(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT) && g.info.pid != 0 {
 			g.handle(pid)
