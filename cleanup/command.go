@@ -18,9 +18,9 @@ const example = `["./flush", "--all"]`
 
 // Command is one cleanup command.
 type Command struct {
-	// Text is what the user wrote. It names the command in messages.
+	// Text is the command as the user wrote it. Messages show it as the name of the command.
 	Text string
-	// Args is the argument list to execute: at least one argument, none with a NUL byte.
+	// Args is the argument list to execute. It has at least one argument, and no argument contains a NUL byte.
 	Args []string
 	// Limit bounds the run time of the command.
 	Limit time.Duration
@@ -71,9 +71,10 @@ func ShellForm(text string) Command { return Command{Text: text, Args: []string{
 // NeedsShell reports whether the command is in shell form.
 func (c Command) NeedsShell() bool { return slices.Equal(c.Args, ShellForm(c.Text).Args) }
 
-// ExecForm returns a command with an argument list to execute. Its text is the list as a user types it in a shell.
+// ExecForm returns a command with an argument list to execute. Its text is the list in the form in which a user types
+// it in a shell.
 func ExecForm(args []string) Command {
-	// plain has the characters that mean themselves in every shell.
+	// plain lists the characters that no shell treats specially.
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+"
 	var words []string
 	for _, arg := range args {

@@ -61,7 +61,7 @@ type entryJSON struct {
 	Limit time.Duration `json:"limit"`
 	Name  Text          `json:"name,omitempty"`
 	Dir   Text          `json:"dir,omitempty"`
-	Env   []Text        `json:"env,omitzero"` // absent: the run's environment
+	Env   []Text        `json:"env,omitzero"` // absent: the environment of the run
 	EnvOf int           `json:"env_of,omitempty"`
 	Exits Process       `json:"exits,omitzero"`
 	Key   Text          `json:"key,omitempty"`

@@ -13,7 +13,7 @@ type List struct {
 	open   int // entries that have not ended
 	failed int // cleanup commands that have ended without success
 
-	// Indexed by When. Pending entries have indexes from low to high-1.
+	// These arrays are indexed by When. The indexes of all pending entries are at least low and less than high.
 	low, high [AtStop + 1]int
 }
 
@@ -67,8 +67,7 @@ func (l List) with(i int, e *Entry) List {
 	return l.indexed(i, was, e)
 }
 
-// indexed updates the counts and the range of pending entries after the entry was is replaced by e. was is nil for a
-// new entry.
+// indexed updates the counts and the range of pending entries after e has replaced was. was is nil for a new entry.
 func (l List) indexed(i int, was, e *Entry) List {
 	if was != nil {
 		l.count(was, -1)
@@ -83,7 +82,7 @@ func (l List) indexed(i int, was, e *Entry) List {
 	return l
 }
 
-// count adds an entry to the counts. by is -1 to remove it.
+// count adds an entry to the counts, or removes it if by is -1.
 func (l *List) count(e *Entry, by int) {
 	switch {
 	case e.Progress < Ended:
@@ -93,7 +92,7 @@ func (l *List) count(e *Entry, by int) {
 	}
 }
 
-// pending returns the indexes of the pending entries of a moment. With lastFirst it begins with the last one.
+// pending returns the indexes of the pending entries of a moment. If lastFirst is true, it begins with the last one.
 func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for n := range l.high[when] - l.low[when] {
@@ -108,7 +107,7 @@ func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	}
 }
 
-// claim claims pending entries. ids is the first one that pending returns, or all of them.
+// claim claims pending entries. ids contains either the first index that pending returns, or all of them.
 func (l List) claim(when When, ids []int, lastFirst bool) List {
 	for _, id := range ids {
 		e := *l.At(id - 1)

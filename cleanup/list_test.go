@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Changing one entry costs the same for many entries as for a few. Older copies do not change.
+// Changing one entry allocates as much memory for many entries as for a few. Older copies do not change.
 func TestStack_manyEntries(t *testing.T) {
 	const entries = 1 << 16
 	var s Stack
@@ -45,7 +45,7 @@ func TestStack_manyEntries(t *testing.T) {
 	}
 }
 
-// Claim returns the same ids as a search through all entries, also after entries became pending again.
+// Claim returns the same ids as a search through all entries. That also holds after entries became pending again.
 func TestClaim_model(t *testing.T) {
 	for _, order := range Orders() {
 		random := rand.New(rand.NewPCG(1, 2))

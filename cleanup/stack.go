@@ -18,22 +18,22 @@ const (
 // Orders lists all orders, the default first.
 func Orders() []Order { return []Order{LIFO, FIFO, Parallel} }
 
-// When is the moment of a run at which a command runs.
+// When is the moment of a run when a command runs.
 type When uint8
 
-// AtExit is the end of the run, for cleanup commands (--on-exit). AtStop is the moment before a stop begins
+// A command with AtExit runs at the end of the run (--on-exit). A command with AtStop runs when a stop begins
 // (--on-stop).
 const (
 	AtExit When = iota
 	AtStop
 )
 
-// Progress is the stage of a command. It only increases, except that a retried or delayed command becomes pending
-// again.
+// Progress is the stage of a command. It only increases, with one exception: a retried or delayed command becomes
+// pending again.
 type Progress uint8
 
-// The stages. A command is claimed before it is started: a process that reads the stack later knows that the command
-// may have run. A withdrawn command never runs.
+// The stages. A command is claimed before it is started. So a process that reads the stack later can see that the
+// command may have run. A withdrawn command never runs.
 const (
 	Pending Progress = iota
 	Claimed
@@ -55,8 +55,8 @@ type Entry struct {
 	Killed   bool   // a further stop signal killed it
 	Outcome  Outcome
 
-	Delayed   bool    // it could not be started when the process of Exits ended; it runs with the others
-	Discarded Outputs // outputs without a reader: data that the command writes to them is discarded
+	Delayed   bool    // its process of Exits ended, but it could not be started then; it runs with the other commands
+	Discarded Outputs // outputs without a reader; data that the command writes to them is discarded
 }
 
 // hasFailed reports whether the entry is a cleanup command that has ended without success.
@@ -86,14 +86,14 @@ func (o Outputs) Names() []string {
 type Registration struct {
 	Name  string
 	Dir   string   // working directory; "": the run's
-	Env   []string // nil: the run's
+	Env   []string // nil: the environment of the run
 	EnvOf int      // id of the first entry with the same environment; 0: none before this one
 	Exits Process  // the command runs when this process has ended; zero: with the other commands
 	Key   string   // identifies a request that a client repeats because it got no answer
 }
 
-// Shown returns the text for the command in the log and the report: its name if it has one, since a command with a name
-// may hold a secret.
+// Shown returns the text that the log and the report contain for the command. If the command has a name, that is the
+// name, because the command itself may contain a secret.
 func (e Entry) Shown() string { return cmp.Or(e.Name, e.Command.Text) }
 
 // Process identifies a process until the machine boots again. A pid alone does not: the kernel reuses it.
@@ -102,21 +102,20 @@ type Process struct {
 	Start uint64 // start time in clock ticks since boot (proc_pid_stat(5), starttime); 0: unknown
 }
 
-// Outcome is how a command ended. The zero value is success.
+// Outcome describes the end of a command. The zero value means success.
 type Outcome struct {
 	Code        int    // exit status
 	Signal      int    // the signal that ended it; 0: none
-	Error       string // why it could not be started, or why graceful gave it up
-	Interrupted bool   // it may have been started; it is unknown whether it has ended
+	Error       string // why it could not be started, or why graceful gave up waiting for its end
+	Interrupted bool   // it may have been started, and its end is unknown
 	Unstarted   bool   // it was not started for lack of a directory, processes or memory: recover starts it
-	Unseen      bool   // it has ended; it is unknown how
+	Unseen      bool   // it has ended, but its exit status is unknown
 }
 
 // Failed reports whether the outcome is not exit status 0.
 func (o Outcome) Failed() bool { return o != Outcome{} }
 
-// Stack holds the cleanup commands of a run. It is a value: its methods do not change the receiver or the entries that
-// the receiver points to.
+// Stack holds the cleanup commands of a run. It is a value: no method changes its receiver or the receiver's entries.
 type Stack struct {
 	Order   Order
 	Entries List
@@ -161,9 +160,9 @@ func (s Stack) Withdraw(id int) (_ Stack, ok bool) {
 	return s.Update(id, func(e *Entry) { e.Progress = Withdrawn }), true
 }
 
-// Claim claims the commands that start now, and returns their ids. In parallel order these are all pending commands.
-// Otherwise it is the next one, or none while another one runs. Commands with AtStop always run in the order of
-// registration.
+// Claim marks the commands that start now as claimed, and returns their ids. In parallel order these are all pending
+// commands. Otherwise it is the next command, or none while a command runs. AtStop commands run in the order of
+// registration, whatever Order is.
 func (s Stack) Claim(when When) (Stack, []int) {
 	order := s.Order
 	if when == AtStop {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// drain claims and ends commands until none is left. It returns the ids of each claim.
+// drain claims and ends commands until all have ended. It returns the ids of each claim.
 func drain(s Stack) (claims [][]int) {
 	for {
 		var ids []int
@@ -36,7 +36,7 @@ func TestClaim_order(t *testing.T) {
 	}
 }
 
-// The zero Order is LIFO, as Go's defer.
+// The zero Order is LIFO, like the order of Go's defer.
 func TestClaim_zeroOrder(t *testing.T) {
 	s := Stack{}.Push(AtExit, Command{}).Push(AtExit, Command{})
 	if got := drain(s); !slices.EqualFunc(got, [][]int{{2}, {1}}, slices.Equal) {
@@ -76,7 +76,7 @@ func TestStack_isAValue(t *testing.T) {
 	}
 }
 
-// Two stacks that grew from the same stack share no new entry, for any capacity of its slice.
+// Two stacks that were made from the same stack share no new entry. That holds for any capacity of a slice.
 func TestPush_twiceOnTheSameStack(t *testing.T) {
 	var base Stack
 	for range 9 {

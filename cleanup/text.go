@@ -11,8 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Text is a string whose JSON form keeps every byte: a JSON string if it is valid UTF-8, else {"base64":"…"}.
-// Arguments, environment and paths may hold any bytes, and encoding/json replaces those that are not UTF-8.
+// Text is a string whose JSON form keeps every byte. That form is a JSON string for valid UTF-8, and otherwise
+// {"base64":"…"}. Arguments, environment and paths may contain any bytes, and encoding/json replaces those that are not
+// UTF-8.
 type Text string
 
 // Texts converts strings for JSON. It returns nil if there are none.
@@ -64,7 +65,7 @@ func (t Text) Size() int {
 	return len(form)
 }
 
-// Cut returns at most n bytes of the beginning of a text. It does not split a character.
+// Cut returns the beginning of a text: at most n bytes, and only whole characters.
 func (t Text) Cut(n int) Text {
 	if len(t) <= n {
 		return t

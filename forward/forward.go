@@ -1,4 +1,4 @@
-// Package forward decides what each signal means to a run. It never sends or receives one.
+// Package forward decides the effect of each signal on a run. It never sends or receives a signal.
 package forward
 
 import (
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Meaning is what a signal to graceful asks for.
+// Meaning is the effect of a signal to graceful.
 type Meaning uint8
 
 const (
@@ -22,20 +22,20 @@ const (
 	Stop
 	// Suspend: suspend the target's group, then graceful (job control).
 	Suspend
-	// Ours: for graceful itself; never forwarded.
+	// Ours: graceful uses the signal itself, and never forwards it.
 	Ours
-	// Uncatchable: the kernel or the Go runtime keeps it from graceful.
+	// Uncatchable: the kernel or the Go runtime handles the signal, and graceful never receives it.
 	Uncatchable
 )
 
-// MeaningOf is the signal table. A number outside 1..Last is Uncatchable.
+// MeaningOf returns the meaning of a signal. A number outside 1..Last is Uncatchable.
 func MeaningOf(sig syscall.Signal) Meaning {
 	switch sig {
 	case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
 		return Stop
 	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 		return Suspend
-	case unix.SIGCHLD, // it wakes the reaper
+	case unix.SIGCHLD, // graceful reaps its children when it arrives
 		unix.SIGPIPE, // graceful's own writes cause it
 		unix.SIGURG:  // the Go runtime preempts goroutines with it, hundreds of times a second
 		return Ours
@@ -46,8 +46,8 @@ func MeaningOf(sig syscall.Signal) Meaning {
 	return Pass
 }
 
-// MeaningIn is MeaningOf for a run with its own list of stop signals; nil means the default list. A default stop signal
-// that is not listed becomes Pass.
+// MeaningIn does what MeaningOf does, but stopOn lists the stop signals; nil means the default list. A default stop
+// signal that is not in stopOn becomes Pass.
 func MeaningIn(sig syscall.Signal, stopOn []int) Meaning {
 	switch m := MeaningOf(sig); {
 	case stopOn == nil || m == Ours || m == Uncatchable:
@@ -74,10 +74,10 @@ func Audible() (signals []syscall.Signal) {
 	return signals
 }
 
-// aliases are further names that kill(1) accepts.
+// aliases lists more names that kill(1) accepts.
 var aliases = map[string]syscall.Signal{"IOT": unix.SIGABRT, "CLD": unix.SIGCHLD, "POLL": unix.SIGIO}
 
-// Name gives a signal's name without its prefix (TERM, USR1, RTMIN+3), or its number if it has no name.
+// Name returns the name of a signal without its prefix (TERM, USR1, RTMIN+3), or the number if the signal has no name.
 func Name(sig syscall.Signal) string {
 	if name := unix.SignalName(sig); name != "" {
 		return strings.TrimPrefix(name, "SIG")
@@ -88,7 +88,8 @@ func Name(sig syscall.Signal) string {
 	return fmt.Sprint(int(sig))
 }
 
-// Parse reads a signal as kill(1) does: a name in upper or lower case, with or without its prefix, or a number.
+// Parse reads a signal as kill(1) does. The text is a name in upper or lower case, with or without its prefix, or a
+// number.
 func Parse(text string) (syscall.Signal, error) {
 	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
 	sig := cmp.Or(aliases[name], unix.SignalNum("SIG"+name))
@@ -106,8 +107,8 @@ func Parse(text string) (syscall.Signal, error) {
 	return sig, nil
 }
 
-// realTime returns the real-time signal at a distance from an end of their range; 0 if there is none. The distance is
-// empty, or the sign and a number.
+// realTime returns the real-time signal at a distance from one end of their range, or 0 if there is no such signal. The
+// distance is empty, or a sign and a number.
 func realTime(end syscall.Signal, sign, distance string) syscall.Signal {
 	distance = cmp.Or(distance, sign+"0")
 	n, err := strconv.ParseInt(distance, 10, 16)

@@ -35,7 +35,7 @@ func TestParse_formsOfKill(t *testing.T) {
 
 func TestParse_everyName(t *testing.T) {
 	names := Names()
-	if len(names) != 62 { // 64, minus the two that C libraries reserve
+	if len(names) != 62 { // 64 numbers minus the two that C libraries reserve
 		t.Errorf("%d names: %v", len(names), names)
 	}
 	for _, name := range names {

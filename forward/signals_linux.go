@@ -9,7 +9,7 @@ import (
 // Last is the highest signal number (signal(7)).
 const Last syscall.Signal = 64
 
-// firstRealTime is SIGRTMIN as C libraries and kill(1) count it; they reserve 32 and 33.
+// firstRealTime is SIGRTMIN in C libraries and kill(1). C libraries reserve 32 and 33.
 const firstRealTime syscall.Signal = 34
 
 // uncatchable lists the signals that os/signal cannot deliver. The kernel handles the first two. The Go runtime turns

@@ -13,7 +13,7 @@ func Retry(call func() error) error {
 	}
 }
 
-// RetryValue is Retry for a function that also returns a value.
+// RetryValue calls a function that also returns a value until the error is not EINTR.
 func RetryValue[T any](call func() (T, error)) (value T, err error) {
 	err = Retry(func() (err error) {
 		value, err = call()

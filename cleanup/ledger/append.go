@@ -15,8 +15,8 @@ import (
 )
 
 // Append appends a record and waits until it is on the disk. If that fails, Append keeps the record, and the next call
-// writes it first: without it the later records would describe another run. Append does not keep a record that has no
-// JSON form or that would exceed MaxSize (ErrFull).
+// writes it first. Without the kept record, the later records would describe another run. Append does not keep a record
+// that has no JSON form or that would exceed MaxSize (ErrFull).
 func (l *Ledger) Append(record any) (err error) {
 	defer func() { err = l.failed("appending to", err) }()
 	raw, err := cleanup.EncodeJSON(record)
@@ -36,8 +36,8 @@ func (l *Ledger) Append(record any) (err error) {
 	return l.flush()
 }
 
-// prepare sets end for the next record. It reads the file if another process may have written to it. It truncates a
-// last record that a crash cut short.
+// prepare sets end for the next record. It reads the file if another process may have written to it. If a crash cut the
+// last record short, prepare truncates the file to the records before it.
 func (l *Ledger) prepare() error {
 	if l.end >= 0 && len(l.pending) > 0 {
 		return nil // a failed flush of this process wrote the bytes after end
@@ -61,8 +61,8 @@ func (l *Ledger) prepare() error {
 	return err
 }
 
-// flush writes and syncs the pending lines. All of them stay pending until the sync succeeds: after a failed one the
-// kernel may treat pages as clean that never reached the disk. Writing them again is harmless.
+// flush writes and syncs the pending lines. All of them stay pending until the sync succeeds. After a failed sync the
+// kernel may mark pages as clean although they never reached the disk. Writing the lines a second time is harmless.
 func (l *Ledger) flush() error {
 	const maxBusy = 100 // so that the run ends even if the file never accepts data
 	busy := 0
@@ -88,8 +88,9 @@ func (l *Ledger) flush() error {
 	return nil
 }
 
-// writeAt is pwrite(2). It returns EFBIG for a write that exceeds RLIMIT_FSIZE, which another process can lower at any
-// time (prlimit(1)). The kernel would also send SIGXFSZ, as if it were meant for the target.
+// writeAt calls pwrite(2). It returns EFBIG for a write that exceeds RLIMIT_FSIZE, which another process can lower at
+// any time (prlimit(1)). Without this check the kernel would also send SIGXFSZ, and graceful would take it for a signal
+// to the target.
 func writeAt(fd int, p []byte, at int64) (int, error) {
 	if fileLimit() < uint64(at)+uint64(len(p)) {
 		return 0, unix.EFBIG
@@ -97,8 +98,8 @@ func writeAt(fd int, p []byte, at int64) (int, error) {
 	return unix.Pwrite(fd, p, at)
 }
 
-// Records returns all records. It omits the remains of a last record that a crash cut short, and leaves the file as it
-// is: the next Append or Reserve truncates it. The error is errDamaged if records follow a damaged one.
+// Records returns all records. If a crash cut the last record short, Records omits that record and does not change the
+// file. The next Append or Reserve truncates it. The error is errDamaged if records follow a damaged one.
 func (l *Ledger) Records() ([]json.RawMessage, error) {
 	records, _, err := l.read()
 	return records, l.failed("reading", err)
@@ -131,9 +132,9 @@ func (l *Ledger) read() (records []json.RawMessage, end int64, err error) {
 // MaxSize bounds a ledger, in bytes. A larger file is refused before it is read, and no record is appended beyond it.
 const MaxSize = 256 << 20
 
-// Reserve allocates disk space, so that appending that many more bytes does not fail with ENOSPC. It allocates nothing
-// for a ledger in memory, or if the file system does not support it. Reserve fails if the bytes would exceed MaxSize
-// (ErrFull) or RLIMIT_FSIZE.
+// Reserve allocates disk space for that many more bytes, so that appending them does not fail with ENOSPC. For a ledger
+// in memory, or on a file system that cannot allocate space, it allocates nothing. Reserve fails if the bytes would
+// exceed MaxSize (ErrFull) or RLIMIT_FSIZE.
 func (l *Ledger) Reserve(space int64) (err error) {
 	defer func() {
 		if errors.Is(err, errors.ErrUnsupported) {

@@ -38,7 +38,7 @@ func OpenDir(path string) (*Dir, error) {
 	return &Dir{fd: fd, path: path}, nil
 }
 
-// MakeDir is OpenDir for a directory that may not exist. It creates the directory and its parents.
+// MakeDir opens a directory as OpenDir does. If the directory does not exist, MakeDir creates it and its parents.
 func MakeDir(path string) (*Dir, error) {
 	d, err := OpenDir(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -55,14 +55,14 @@ func (d *Dir) Names() ([]string, error) {
 	return d.list(func(name string) bool { return strings.HasSuffix(name, ext) })
 }
 
-// NamesSetAside returns the sorted file names of the ledgers that are set aside as Interrupted.
+// NamesSetAside returns the sorted file names of the ledgers that are set aside with the suffix Interrupted.
 func (d *Dir) NamesSetAside() ([]string, error) {
 	return d.list(func(name string) bool { return originalName(name) != name })
 }
 
 // list returns the sorted names in the directory for which want is true.
 func (d *Dir) list(want func(string) bool) ([]string, error) {
-	// Reading a directory moves the offset of its open file: open it anew.
+	// Reading a directory moves the offset of its open file. So list opens the directory anew.
 	fd, err := openTrusted(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, unix.S_IFDIR)
 	if err != nil {
 		return nil, fmt.Errorf("listing the state directory %s: %w", d.path, err)
@@ -88,7 +88,8 @@ func (d *Dir) Take(file string) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Sync for an existing file, too: the process that created it may have been killed before it synced.
+	// Sync the directory for an existing file, too. The process that created the file may have been killed before it
+	// synced.
 	if err := d.sync(); err != nil {
 		return nil, l.failed("making", errors.Join(err, l.Close()))
 	}
@@ -128,7 +129,7 @@ func (d *Dir) open(file string, flags int) (*Ledger, error) {
 	}
 }
 
-// Peek opens an existing ledger without its lock, to read it: another process may be appending to it.
+// Peek opens an existing ledger for reading, without its lock. Another process may be appending to it.
 func (d *Dir) Peek(file string) (*Ledger, error) {
 	path := filepath.Join(d.path, file)
 	fd, err := openTrusted(d.fd, file, unix.O_RDONLY, unix.S_IFREG)
@@ -151,7 +152,8 @@ func (d *Dir) isNameOf(file string, fd int) (bool, error) {
 // Close closes the directory. Its ledgers stay open.
 func (d *Dir) Close() error { return unix.Close(d.fd) }
 
-// sync waits until the names in the directory are on the disk. Some file systems cannot do that and need not.
+// sync waits until the names in the directory are on the disk. Some file systems do not support that, and do not need
+// it.
 func (d *Dir) sync() error {
 	err := eintr.Retry(func() error { return unix.Fsync(d.fd) })
 	if err == unix.EINVAL || errors.Is(err, errors.ErrUnsupported) {
@@ -167,8 +169,8 @@ const (
 	maxName = 200
 )
 
-// FileName returns the file name for the name of a run. The name may hold any bytes. Different names have different
-// file names; on a file system that ignores case, names that differ only in case share one.
+// FileName returns the file name for the name of a run. The name may contain any bytes. Different names have different
+// file names. On a file system that ignores case, names that differ only in case share one file.
 func FileName(name string) string {
 	stem := escaped(name)
 	if len(stem+ext) > maxName {
@@ -183,11 +185,11 @@ func FileName(name string) string {
 // hashMark precedes the hash in a long file name. No short file name contains it.
 const hashMark = "~"
 
-// maxStart is the length of the part of a long name that its file name begins with, in bytes.
+// maxStart is the number of bytes from the start of a long name that its file name begins with.
 const maxStart = maxName - len(hashMark) - 2*128/8 - len(ext)
 
-// IsNameOf reports whether file may be the ledger of a run called name, or name with a suffix of n bytes that needs no
-// escape. Only the records in the ledger show whether it is.
+// IsNameOf reports whether file may be the ledger of a run called name, or of a run called name with a suffix of n
+// bytes that needs no escape. Only the records in the ledger show which run it belongs to.
 func IsNameOf(file, name string, n int) bool {
 	stem := escaped(name)
 	if strings.Contains(file, hashMark) {
@@ -197,7 +199,8 @@ func IsNameOf(file, name string, n int) bool {
 	return ok && (rest == ext || len(rest) == n+len(ext))
 }
 
-// escaped returns the file name for the name of a run, without ext and of any length. The name may hold any bytes.
+// escaped returns the file name for the name of a run, without ext and without a limit of length. The name may contain
+// any bytes.
 func escaped(name string) string {
 	var b strings.Builder
 	for i := range len(name) {

@@ -12,7 +12,7 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// maxLinks is how many links Linux follows in one path (path_resolution(7)).
+// maxLinks is the maximum number of links that Linux follows in one path (path_resolution(7)).
 const maxLinks = 40
 
 // openTrustedDir opens a directory, and fails if another user may write to it. It follows a symbolic link at the end of
@@ -61,8 +61,8 @@ func unsafeLink(path string) error {
 	return nil
 }
 
-// dirOf returns an absolute path without its last name. It does not clean the path: after a symbolic link, .. is the
-// parent of the link's destination.
+// dirOf returns an absolute path without its last name. It does not clean the path, because ".." after a symbolic link
+// means the parent of the link's destination.
 func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')+1] }
 
 func isLink(path string) bool {

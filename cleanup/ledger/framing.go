@@ -7,7 +7,7 @@ import (
 	"hash/crc32"
 )
 
-// The form of a line: head, the checksum in sumDigits hexadecimal digits, neck, the record, a closing brace.
+// A line consists of head, the checksum in sumDigits hexadecimal digits, neck, the record, and a closing brace.
 const (
 	head      = `{"sum":"`
 	sumDigits = 8
@@ -24,7 +24,7 @@ func encodeLine(raw []byte) []byte {
 	return fmt.Appendf(nil, "%s%0*x%s%s}", head, sumDigits, sum, neck, raw)
 }
 
-// decodeLine returns the record in a line. ok is false if encodeLine does not return the same line for it.
+// decodeLine returns the record in a line. ok is false if encodeLine would return a different line for that record.
 func decodeLine(line []byte) (record json.RawMessage, ok bool) {
 	start, end := len(head)+sumDigits+len(neck), len(line)-len("}")
 	if end < start {
@@ -34,8 +34,9 @@ func decodeLine(line []byte) (record json.RawMessage, ok bool) {
 	return raw, bytes.Equal(encodeLine(raw), line) && json.Valid(raw)
 }
 
-// parse returns the records in data and the offset after the last one. The rest of data is a last record that a crash
-// cut short. If the rest contains a whole record, parse returns errDamaged, so that no record is lost unnoticed.
+// parse returns the records in data and the offset after the last one. The bytes after that offset are a last record
+// that a crash cut short. If they contain a whole record, parse returns errDamaged, so that every loss of a record is
+// reported.
 func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 	for {
 		line, _, whole := bytes.Cut(data[end:], []byte("\n"))
@@ -46,8 +47,8 @@ func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 		records = append(records, raw)
 		end += int64(len(line)) + 1
 	}
-	// A record may begin in the middle of a line, since the newline before it may be damaged. Text inside a record
-	// never matches: quotes in strings are escaped, and another brace follows a nested object.
+	// A record may begin in the middle of a line, since the newline before it may be damaged. Text inside a record never
+	// matches, because quotes in strings are escaped, and another brace follows a nested object.
 	rest := data[end : bytes.LastIndexByte(data, '\n')+1]
 	for i := bytes.Index(rest, []byte(head)); i >= 0; i = bytes.Index(rest, []byte(head)) {
 		line, _, _ := bytes.Cut(rest[i:], []byte("\n"))

@@ -113,7 +113,7 @@ func FuzzRecords(f *testing.F) {
 		if again, e, err := parse(data[:end]); err != nil || e != end || len(again) != len(records) {
 			t.Fatalf("without the rest: %q, %d, %v", again, e, err)
 		}
-		// Truncating an undamaged ledger causes no error and no different records.
+		// Truncating an undamaged ledger causes no error and changes no record before the cut.
 		for cut := len(data); cut >= 0; cut -= 1 + len(data)/64 {
 			some, _, err := parse(data[:cut])
 			same := func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }
@@ -137,7 +137,7 @@ func FuzzRecords(f *testing.F) {
 			appendAll(t, l, r)
 		}
 		wantRecords(t, l, want...)
-		// With any bytes before a record, parse returns the record or an error.
+		// For any bytes before a record, parse returns the record or an error.
 		if !json.Valid(record) || bytes.Contains(record, []byte("\n")) {
 			return
 		}

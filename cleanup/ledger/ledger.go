@@ -18,7 +18,7 @@ var (
 	ErrAlive = errors.New("it is locked by a live process")
 	// errNameTaken means that another ledger has the name.
 	errNameTaken = errors.New("another ledger with records has its name by now")
-	// ErrFull means that a record would exceed MaxSize.
+	// ErrFull means that a record would make the ledger larger than MaxSize.
 	ErrFull = errors.New("it is full")
 	// errDamaged means that a record before the last one is damaged. A crash damages only the last record.
 	errDamaged = errors.New("it is damaged, and records come after it")
@@ -29,11 +29,11 @@ var (
 type Ledger struct {
 	fd   int
 	path string // empty: in memory
-	// end is the offset after the last known record, where flush writes pending lines. Negative: unknown.
+	// end is the offset after the last known record. flush writes the pending lines there. A negative end means unknown.
 	end int64
 	// pending are the lines that may not be on the disk.
 	pending []byte
-	// reserved is the offset up to which disk space is allocated. 0: unknown.
+	// reserved is the offset up to which disk space is allocated. 0 means unknown.
 	reserved int64
 
 	write func(fd int, p []byte, at int64) (int, error)
@@ -44,7 +44,7 @@ func newLedger(fd int, path string) *Ledger {
 	return &Ledger{fd: fd, path: path, end: -1, write: writeAt, sync: syncData}
 }
 
-// InMemory creates a ledger in memory. It ceases to exist when no process has it open.
+// InMemory creates a ledger in memory. The ledger ceases to exist when the last process closes it.
 func InMemory() (*Ledger, error) {
 	fd, err := memoryFile()
 	if err != nil {
@@ -53,7 +53,7 @@ func InMemory() (*Ledger, error) {
 	return newLedger(fd, ""), nil
 }
 
-// Inherited returns the ledger on an inherited descriptor. path is the absolute path of its file, empty for a ledger in
+// Inherited returns the ledger of an inherited descriptor. path is the absolute path of its file, or "" for a ledger in
 // memory. Inherited fails if another user may write to the file.
 func Inherited(fd int, path string) (*Ledger, error) {
 	l := newLedger(fd, path)
@@ -71,7 +71,7 @@ func Inherited(fd int, path string) (*Ledger, error) {
 	return l, nil
 }
 
-// FD returns the descriptor, for a process that inherits the ledger.
+// FD returns the descriptor. A process that inherits the ledger needs it.
 func (l *Ledger) FD() int { return l.fd }
 
 // Path returns the path of the file; "" for a ledger in memory.
@@ -93,5 +93,5 @@ func (l *Ledger) failed(doing string, err error) error {
 	return fmt.Errorf("%s %s: %w", doing, l, err)
 }
 
-// Close closes the descriptor. The kernel releases the lock when no process has the open file any more.
+// Close closes the descriptor. The kernel releases the lock when the last process closes the file.
 func (l *Ledger) Close() error { return unix.Close(l.fd) }

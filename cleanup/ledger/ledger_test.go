@@ -16,8 +16,8 @@ import (
 	"graceful/cleanup"
 )
 
-// TestMain also runs as another process. That process inherits the ledger on descriptor 3, appends a record, prints the
-// error, and exits when its standard input is closed.
+// TestMain also runs in a second process, which inherits the ledger as descriptor 3. That process appends a record,
+// prints the error, and exits when its standard input is closed.
 func TestMain(m *testing.M) {
 	if path, ok := os.LookupEnv("LEDGER_TEST"); ok {
 		l, err := Inherited(3, path)
@@ -112,7 +112,7 @@ func appendAll(t testing.TB, l *Ledger, records ...any) {
 	}
 }
 
-// three are the records of an undamaged ledger.
+// three lists the records of an undamaged ledger.
 var three = []string{`{"run":1,"args":["a","ä","<&>"]}`, `"second"`, `{"sum":"01234567","record":[3]}`}
 
 func TestAppend_inMemoryAndInAFile(t *testing.T) {
@@ -140,7 +140,8 @@ func TestAppend_inMemoryAndInAFile(t *testing.T) {
 	if inFile.Path() == "" || !bytes.Equal(content(t, inFile), lines(append(three, "null")...)) {
 		t.Errorf("%s has %s", inFile.Path(), content(t, inFile))
 	}
-	// The format must not change: earlier versions have written ledgers. The checksum is that of RFC 3720.
+	// The format must not change, because later versions read ledgers of earlier versions. The checksum is that of RFC
+	// 3720.
 	if got := string(encodeLine([]byte("123456789"))); got != `{"sum":"e3069283","record":123456789}` {
 		t.Errorf("a line is %s", got)
 	}

@@ -30,7 +30,7 @@ func unsafeText(t *testing.T, path, dir string) string {
 // parentCase is a state directory with its parents, and the unsafe parents that UnsafeParents finds.
 type parentCase struct {
 	root bool   // only root can run the script
-	make string // a shell script, in $DIR
+	make string // a shell script that creates $DIR
 	path string // the state directory; "": a/state
 	want string
 }

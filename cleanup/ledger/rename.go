@@ -57,7 +57,7 @@ func (l *Ledger) IsSetAside() bool {
 
 // TakeBack undoes SetAside: other processes find the file and its lock by the original name again. It does nothing if
 // the file was not set aside. It fails with ErrAlive if another process holds the lock of the original name, and with
-// errNameTaken if a ledger with records has that name.
+// errNameTaken if another ledger that contains records has that name.
 func (l *Ledger) TakeBack() error {
 	if !l.IsSetAside() {
 		return nil
@@ -85,8 +85,8 @@ func (l *Ledger) TakeBack() error {
 }
 
 // withDir calls do with the directory of the file and the file's name. It fails with errOtherFile if the name does not
-// belong to this file. It opens the directory anew: a process that inherited the ledger has only the path. In memory
-// withDir does nothing.
+// belong to this file. It opens the directory anew, because a process that inherited the ledger knows only the path.
+// For a ledger in memory withDir does nothing.
 func (l *Ledger) withDir(do func(d *Dir, file string) error) error {
 	if l.path == "" {
 		return nil

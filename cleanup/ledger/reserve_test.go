@@ -60,7 +60,7 @@ func TestReserve(t *testing.T) {
 		t.Errorf("%d bytes are reserved after a torn record, want %d", got, 2*space)
 	}
 	wantRecords(t, one, "1", "2", "3")
-	// Reserve fails on a descriptor that is open for reading only.
+	// Reserve fails on a descriptor that was opened read-only.
 	readOnly, err := os.Open(one.path)
 	if err != nil {
 		t.Fatal(err)

@@ -10,14 +10,15 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// pieces are bytes that the JSON form of a text encodes in different ways.
+// pieces are bytes that have JSON forms of different kinds.
 var pieces = []string{
 	"a", " ", "\x7f", "<", ">", "&", "'", "/", `"`, `\`, "\b", "\f", "\n", "\r", "\t", "\x00", "\x01", "\x0b", "\x1b",
 	"\x1f", "ä", "\u2027", "\u2028", "\u2029", "\u202a", "\ufeff", "\ufffd", "😀", "\xff", "\x80", "\xe2", "\xe2\x80",
 	"\xa8", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xc0\x80",
 }
 
-// wantSize requires that Size and Overhead are the length of a text and of its line in a ledger.
+// wantSize fails the test unless Size and Overhead predict the length of a text's JSON form and of its line in a
+// ledger.
 func wantSize(t *testing.T, text string) {
 	t.Helper()
 	raw, err := cleanup.Text(text).MarshalJSON()

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memoryFile creates a file without a name. If it can, it makes a file that cannot be executed (Linux 6.3), since
-// vm.memfd_noexec may forbid others.
+// memoryFile creates a file without a name. Where the kernel supports that (Linux 6.3), the file is not executable,
+// because vm.memfd_noexec may forbid executable ones.
 func memoryFile() (int, error) {
 	fd, err := unix.MemfdCreate("graceful-ledger", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
 	if err == unix.EINVAL {
@@ -16,7 +16,7 @@ func memoryFile() (int, error) {
 	return fd, err
 }
 
-// allocate allocates disk space. It keeps the size of the file, so that a reader finds no NUL bytes.
+// allocate allocates disk space. It keeps the size of the file, so that readers never see NUL bytes.
 func allocate(fd int, at, bytes int64) error {
 	return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, at, bytes)
 }
@@ -34,7 +34,7 @@ func IsNetwork(st unix.Statfs_t) bool {
 	return false
 }
 
-// IsShared reports whether other machines may use the ledger at the same time. In doubt it is false.
+// IsShared reports whether other machines may use the ledger at the same time. If that is unknown, it returns false.
 func (l *Ledger) IsShared() bool {
 	var st unix.Statfs_t
 	return l != nil && eintr.Retry(func() error { return unix.Fstatfs(l.fd, &st) }) == nil && IsNetwork(st)

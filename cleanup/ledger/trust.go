@@ -17,7 +17,7 @@ import (
 func openTrusted(dir int, name string, flags int, kind uint32) (fd int, err error) {
 	fd, err = eintr.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		// The kind says more than the error: open(2) has many errors for links and sockets.
+		// The error about the kind is clearer than that of open(2), which varies for links and sockets.
 		if st, statErr := eintr.Lstatat(dir, name); statErr == nil {
 			err = cmp.Or(checkTrust(&st, kind), err)
 		}
@@ -99,9 +99,9 @@ func (e *ParentError) Hint() string {
 // everything in it, even if it is sticky.
 func (e *ParentError) foreign() bool { return e.Owner != 0 && int(e.Owner) != os.Geteuid() }
 
-// writable reports whether the group or others can rename what is in the directory. In a sticky directory they can
-// rename only what they own, and UnsafeParents checks the owner of each element. The permissions of the group include
-// the entries of an access control list (acl(5)).
+// writable reports whether the group or others can rename the files in the directory. In a sticky directory they can
+// rename only files that they own, and UnsafeParents checks the owner of each element. The permissions of the group
+// include the entries of an access control list (acl(5)).
 func (e *ParentError) writable() bool {
 	return !e.Link && e.Mode&0o022 != 0 && e.Mode&unix.S_ISVTX == 0
 }

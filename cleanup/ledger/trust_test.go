@@ -87,7 +87,7 @@ func TestOpenDir_refusesUnsafeDirectories(t *testing.T) {
 	}
 }
 
-// OpenDir follows a symbolic link that no other user can replace, as the kernel does.
+// OpenDir follows a symbolic link that no other user can replace.
 func TestOpenDir_followsLinks(t *testing.T) {
 	for name, script := range map[string]string{
 		"relative":                "mkdir -m 700 private private/x; ln -s private/x state",
@@ -151,7 +151,7 @@ var unsafeFiles = map[string]struct {
 		return unix.Mkfifo(path, 0o600)
 	}, "a FIFO, not a regular file"},
 	"a socket": {func(t *testing.T, path string) error {
-		t.Chdir(filepath.Dir(path)) // the address of a socket is short
+		t.Chdir(filepath.Dir(path)) // change to the directory, because the address of a socket is limited in length
 		s, err := net.Listen("unix", filepath.Base(path))
 		if err == nil {
 			t.Cleanup(func() { s.Close() })

@@ -14,7 +14,7 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// answerTime bounds the time that Ask waits for an answer. Tests change it.
+// answerTime is the maximum time that Ask waits for an answer. Tests change it.
 var answerTime = 30 * time.Second
 
 var (
@@ -91,8 +91,8 @@ func connect(fd int, address string) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", address, explainTimeout(err))
 	}
-	// If another user's process listens, the run may be over, or GRACEFUL_SOCKET may come from another user. Root trusts
-	// only root; other users trust themselves and root.
+	// If the listener belongs to another user, the run may be over, or that user may have set GRACEFUL_SOCKET. Root trusts
+	// only root. Other users trust themselves and root.
 	peer, err := peerOf(fd)
 	if self := os.Geteuid(); err == nil && peer.UID != self && peer.UID != 0 {
 		err = fmt.Errorf("user %d listens there, and you are user %d: the environment is not sent (register as that user)",
@@ -104,8 +104,8 @@ func connect(fd int, address string) error {
 	return nil
 }
 
-// sendLine sends a line. It returns nil if the server closes the connection: the server may have sent an answer that
-// says why.
+// sendLine sends a line. It returns nil if the server has closed the connection, because the server may have sent an
+// answer with the reason.
 func sendLine(fd int, line []byte) error {
 	for len(line) > 0 {
 		n, err := eintr.RetryValue(func() (int, error) { return unix.Write(fd, line) })

@@ -18,7 +18,8 @@ import (
 // Peer is the process at the other end of a connection.
 type Peer struct {
 	UID, PID int
-	// Start is the start time when it connected, in clock ticks since boot. 0: unknown, or PeerPIDFD identifies it.
+	// Start is the start time of the process when it connected, in clock ticks since boot. 0 means that the start time is
+	// unknown, or that PeerPIDFD identifies the process.
 	Start uint64
 }
 
@@ -59,8 +60,8 @@ func (c Call) Gone() (gone bool) {
 	return gone
 }
 
-// Answer answers a call, once. It does not block: it writes what the socket accepts, and a goroutine writes the rest. A
-// large answer uses the shared memory of large requests, since many clients may not read their answers.
+// Answer answers a call, once. It does not block: it writes as much as the socket accepts, and a goroutine writes the
+// rest. A large answer uses the shared memory of large requests, because many clients may leave their answers unread.
 func (c Call) Answer(r Response) {
 	r.Version = version
 	line := encode(r)
@@ -87,7 +88,7 @@ func (c *connection) write(rest []byte) []byte {
 	return rest
 }
 
-// serve passes the requests of a connection to Calls, one after the other, and completes the answers.
+// serve passes the requests of a connection to Calls, one after the other, and writes the rest of each answer.
 func (s *Server) serve(c *connection) {
 	defer s.remove(c)
 	r := lineReader{from: c.file, reserve: s.reserve}
@@ -111,7 +112,7 @@ func (s *Server) serve(c *connection) {
 		}
 		s.calls <- Call{request, c.peer, c}
 		rest := <-c.answered
-		r.release() // not before the answer: a waiting request uses memory, too
+		r.release() // only after the answer: a waiting request uses memory, too
 		if len(rest) > 0 {
 			_ = c.file.SetWriteDeadline(time.Now().Add(requestTime))
 			_, err = c.file.Write(rest)
@@ -127,8 +128,8 @@ func (s *Server) serve(c *connection) {
 // lineReader splits the requests of a connection into lines.
 type lineReader struct {
 	from io.Reader
-	// reserve adds a number of bytes to the shared memory of large requests. It returns false if there is too little.
-	// It never refuses to release memory.
+	// reserve adds a number of bytes to the shared memory of large requests. It returns false if too little memory is
+	// free. It always accepts a negative number, which releases memory.
 	reserve  func(bytes int) bool
 	buf      []byte // bytes that were read and not consumed
 	used     int    // length of the last line in buf
@@ -180,7 +181,8 @@ func (r *lineReader) line() ([]byte, error) {
 	}
 }
 
-// release frees the shared memory of a large request after its answer. The last line becomes invalid.
+// release frees the shared memory of a large request after its answer. It invalidates the line that the last call of
+// line returned.
 func (r *lineReader) release() {
 	if r.reserved > 0 {
 		r.reserve(-r.reserved)

@@ -17,11 +17,11 @@ import (
 const (
 	// maxPath bounds the path of a socket, in bytes. Linux allows 4 more than macOS and FreeBSD.
 	maxPath = 103
-	// backlog is the number of connections that wait for accept(2). The system may allow fewer.
+	// backlog is the maximum number of connections that may wait for accept(2). The system may have a lower limit.
 	backlog = 4096
 	// dirPrefix begins the names of the sockets' directories.
 	dirPrefix = "graceful-"
-	// lockName is the name of a file in that directory. It is locked while the run lives.
+	// lockName is the name of a file in that directory. It is locked while the run is alive.
 	lockName = "lock"
 )
 
@@ -29,7 +29,7 @@ const (
 type Socket struct {
 	FD      int
 	Address string
-	Lock    int // a descriptor; RemoveDead keeps the socket while a process has it open; negative: none
+	Lock    int // descriptor of the lock; RemoveDead keeps the socket while a process has it open; negative: none
 }
 
 // Listen creates the socket of a run. The socket is in a directory of its own, which only graceful's user and root may
@@ -60,7 +60,7 @@ func Listen(id string) (_ Socket, err error) {
 	return none, fmt.Errorf("no place for the socket: %w", err)
 }
 
-// none is the Socket that Listen returns with an error.
+// none is the Socket that accompanies an error.
 var none = Socket{FD: -1, Lock: -1}
 
 // listenBelow creates the socket in a new directory below parent.
@@ -96,7 +96,7 @@ func listenBelow(parent, id string) (Socket, error) {
 	return s, nil
 }
 
-// lockIn creates the file lockName in a directory. The file is locked before it has that name.
+// lockIn creates the file lockName in a directory. It locks the file before it gives it that name.
 func lockIn(dir string) (fd int, err error) {
 	unlocked := filepath.Join(dir, "new")
 	if fd, err = eintr.Openat(unix.AT_FDCWD, unlocked, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o600); err != nil {
@@ -117,9 +117,9 @@ func lockIn(dir string) (fd int, err error) {
 	return fd, nil
 }
 
-// Hold locks the socket of an address once more. A process that inherited the socket needs its own lock, since the
-// process that created the socket may end first. Hold returns the descriptor, or -1 if the socket has no lock. Hold is
-// used on Linux only.
+// Hold takes a second, shared lock on the lock file of the socket. A process that has inherited the socket needs its
+// own lock, because the process that created the socket may end first. Hold returns the descriptor of the lock. It
+// returns -1 if there is no lock file, or if the lock cannot be taken. Only Linux uses Hold.
 func Hold(address string) int {
 	dir := dirOf(address)
 	if dir == "" {
@@ -177,8 +177,8 @@ func dirOf(address string) string {
 	return dir
 }
 
-// RemoveDead removes the sockets of this user's dead runs: all of their processes of graceful were killed. It looks in
-// the place of the socket of an address.
+// RemoveDead removes the sockets of this user's dead runs. A run is dead when all of its processes of graceful have
+// ended. RemoveDead searches the place where the socket of an address is.
 func RemoveDead(address string) {
 	dir := dirOf(address)
 	if dir == "" {
@@ -196,7 +196,7 @@ func RemoveDead(address string) {
 // removeIfDead removes a directory of this user if its lock is free. It ignores directories of other users.
 func removeIfDead(dir string) {
 	st, err := eintr.Lstatat(unix.AT_FDCWD, dir)
-	if err != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR { // it may lead anywhere
+	if err != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR { // another user's link may lead anywhere
 		return
 	}
 	lock, err := eintr.Openat(unix.AT_FDCWD, filepath.Join(dir, lockName), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerOf returns the process at the other end: the one that has connected or that listens (unix(7), SO_PEERCRED). Its
-// pid is 0 if it is not visible in graceful's PID namespace.
+// peerOf returns the process at the other end: the one that has connected, or the one that listens (unix(7),
+// SO_PEERCRED). The pid is 0 if the process is not visible in graceful's PID namespace.
 func peerOf(fd int) (Peer, error) {
 	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {

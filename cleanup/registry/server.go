@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	// requestTime bounds the time for a whole request to arrive, and for a client to read a long answer.
+	// requestTime is the maximum time for a whole request to arrive, and for a client to read a long answer.
 	requestTime = 10 * time.Second
-	// maxConns bounds the connections that are served at once. A new connection replaces the one that has been idle
-	// longest.
+	// maxConns is the maximum number of connections that are served at once. A new connection replaces the one that has
+	// been idle longest.
 	maxConns = 512
-	// smallRequest is the size up to which each request has memory of its own, in bytes.
+	// smallRequest is the maximum size of a request that uses no shared memory, in bytes.
 	smallRequest = 64 << 10
-	// sharedMemory bounds the memory of all larger requests together, in bytes.
+	// sharedMemory is the maximum memory of all larger requests together, in bytes.
 	sharedMemory = 16 << 20
-	// acceptPause is the time before accept(2) is tried again when a resource is missing.
+	// acceptPause is the time after which accept(2) is called again when a resource was missing.
 	acceptPause = 10 * time.Millisecond
 )
 
-// Server receives requests. It never waits for a client: a goroutine serves each connection, and occupies no thread
-// while it waits.
+// Server receives requests. It never waits for a client. Each connection has its own goroutine, which occupies no
+// thread while it waits.
 type Server struct {
 	// Calls delivers the requests. The receiver answers each one before it receives the next.
 	Calls <-chan Call
@@ -137,8 +137,8 @@ func (s *Server) evict(limit int) bool {
 	return true
 }
 
-// setBusy sets whether a connection waits for an answer, and makes it the last one to be evicted. It returns false if
-// the connection was evicted.
+// setBusy records whether a connection waits for an answer, and makes that connection the last one to be evicted. It
+// returns false if the connection was evicted before.
 func (s *Server) setBusy(c *connection, busy bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -35,7 +35,7 @@ func start(t *testing.T) (*Server, string) {
 	return s, socket.Address
 }
 
-// unknownStart is the startOf of a system that does not know start times.
+// unknownStart is a startOf that returns 0: the start time is unknown.
 func unknownStart(int) uint64 { return 0 }
 
 // startAnswering starts a server that answers each call with the id in its request.
@@ -73,7 +73,7 @@ func dial(t *testing.T, address string) net.Conn {
 	return c
 }
 
-// answers returns all that the server sends until it closes the connection.
+// answers returns everything that the server sends until it closes the connection.
 func answers(t *testing.T, c net.Conn) string {
 	t.Helper()
 	text, err := io.ReadAll(c)
@@ -83,7 +83,7 @@ func answers(t *testing.T, c net.Conn) string {
 	return string(text)
 }
 
-// wantServed checks that the server answers another client in time.
+// wantServed fails the test unless the server answers another client in time.
 func wantServed(t *testing.T, address string) {
 	t.Helper()
 	began := time.Now()
@@ -123,7 +123,7 @@ func TestServe_invalidRequest(t *testing.T) {
 	}
 }
 
-// The server refuses requests without an end. Their memory is bounded and freed.
+// The server refuses a request that never ends. The memory for it is bounded and freed.
 func TestServe_endlessRequests(t *testing.T) {
 	s, address := startAnswering(t)
 	var all sync.WaitGroup
@@ -262,7 +262,7 @@ func TestServe_memoryOfUnreadAnswers(t *testing.T) {
 	if whole == 0 || whole > sharedMemory/size || busy != clients-whole {
 		t.Errorf("%d of %d answers of %d bytes were kept, %d were refused", whole, clients, size, busy)
 	}
-	// The memory is free again, also while a client keeps its connection.
+	// The memory is freed even if a client keeps its connection open.
 	conn := dial(t, address)
 	lines := bufio.NewReader(conn)
 	for n := range 2 * sharedMemory / size {

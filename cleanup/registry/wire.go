@@ -19,8 +19,8 @@ import (
 // version is the version of the protocol. It changes when an older client would misunderstand the new protocol.
 const version = 1
 
-// MaxRequest bounds a request with its newline, in bytes. By default Linux executes argument lists and environments of
-// up to 2 MiB (execve(2)). Their JSON form is longer.
+// MaxRequest is the maximum size of a request with its newline, in bytes. By default Linux executes argument lists and
+// environments of up to 2 MiB (execve(2)). Their JSON form is longer.
 const MaxRequest = 4 << 20
 
 // Request is a request of a client: one line of JSON.
@@ -28,7 +28,7 @@ type Request struct {
 	Version int    `json:"graceful"`
 	Do      string `json:"do"` // Defer, Cancel or List
 
-	// For Defer; either Command or Shell.
+	// The following fields belong to Defer. A request contains either Command or Shell.
 	Command   []cleanup.Text `json:"command,omitempty"`
 	Shell     cleanup.Text   `json:"shell,omitempty"`
 	Dir       cleanup.Text   `json:"dir,omitempty"` // absolute; "": that of the run
@@ -39,7 +39,7 @@ type Request struct {
 	Start     uint64         `json:"start,omitempty"`      // its start time (proc_pid_stat(5), starttime); 0: unknown
 	Key       string         `json:"key,omitempty"`        // a repeated request with the same key gets the same id
 
-	// For Cancel.
+	// The following field belongs to Cancel.
 	ID int `json:"id,omitempty"`
 }
 
@@ -54,9 +54,9 @@ const (
 type Response struct {
 	Version int `json:"graceful"`
 	ID      int `json:"id,omitempty"`
-	// TimeoutMS is for Defer: the time limit of the command, if it is less than the request asks for.
+	// TimeoutMS answers Defer. It is the time limit of the command, if that is less than the requested one.
 	TimeoutMS int64     `json:"timeout_ms,omitempty"`
-	Error     string    `json:"error,omitempty"` // why the server did nothing
+	Error     string    `json:"error,omitempty"` // why the request was refused
 	Busy      bool      `json:"busy,omitempty"`  // with Error: the client may repeat the request
 	Commands  *[]Listed `json:"commands,omitempty"`
 }
@@ -74,14 +74,14 @@ type Listed struct {
 	Cut       bool           `json:"cut,omitempty"` // long texts are cut: see Shorten
 }
 
-// Limits for the texts of a list, in bytes of JSON. maxListed is for all commands together, but each command gets
-// minListed.
+// Limits for the texts in a list, in bytes of JSON. maxListed is the limit for all commands together. Each command may
+// use at least minListed.
 const (
 	maxListed = 4 << 20
 	minListed = 64
 )
 
-// Shorten cuts the texts of long commands of a list, so that the list takes less than sharedMemory.
+// Shorten cuts the texts of long commands, so that the list takes less than sharedMemory.
 func Shorten(list []Listed) {
 	most := max(maxListed/max(len(list), 1), minListed)
 	for i := range list {
@@ -107,8 +107,8 @@ func Shorten(list []Listed) {
 	}
 }
 
-// cut returns the beginning of a text. Its JSON form has at most size bytes, with its quotes. JSON needs at most 6
-// bytes for each byte of a character.
+// cut returns the beginning of a text. The JSON form of the result, with its quotes, is at most size bytes long. JSON
+// needs at most 6 bytes for each byte of a character.
 func cut(text cleanup.Text, size int) cleanup.Text {
 	const quotes, longest = 2, 6
 	if short := text.Cut(max(size-quotes, 0)); short.Size() <= size {
@@ -117,8 +117,8 @@ func cut(text cleanup.Text, size int) cleanup.Text {
 	return text.Cut(max(size-quotes, 0) / longest)
 }
 
-// maxName, maxKey and maxDir bound the name, the key and the directory of a request, in bytes. PATH_MAX of Linux counts
-// a NUL, too.
+// maxName, maxKey and maxDir are the maximum lengths of the name, the key and the directory in a request, in bytes.
+// PATH_MAX of Linux includes the final NUL.
 const (
 	maxName = 256
 	maxKey  = 64

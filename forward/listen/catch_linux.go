@@ -13,12 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful has its own signal handler, since package os/signal is slow: to register a signal it switches to another
-// thread and back. That takes longer than everything else before the target starts. os/signal also needs three threads.
+// graceful installs its own signal handler, because package os/signal is slow. To register a signal, os/signal switches
+// to another thread and back. That takes longer than everything else before the target starts. os/signal also needs
+// three threads.
 //
-// The handler records the signal in arrived and writes to an eventfd(2). It tries three times, since a lost write would
-// be a lost signal. It is written in assembly, because the kernel calls it on any thread at any moment, with the
-// calling convention of C. All that it needs of the Go runtime is the signal stack of each thread (sigaltstack(2)).
+// The handler records the signal in arrived and writes to an eventfd(2). It tries the write three times, because a lost
+// write would be a lost signal. The handler is written in assembly, because the kernel calls it on any thread at any
+// moment, with the calling convention of C. It needs only one thing of the Go runtime: the signal stack of each thread
+// (sigaltstack(2)).
 
 // onSignal is the handler. Go code never calls it.
 //
@@ -65,7 +67,7 @@ var caught = sync.OnceValues(func() (action sigaction, err error) {
 	return action, nil
 })
 
-// prepare makes catch possible.
+// prepare does the setup that catch needs.
 func prepare() error {
 	_, err := caught()
 	return err
@@ -81,7 +83,7 @@ func ignore(sig syscall.Signal) {
 	rtSigaction(sig, &sigaction{handler: ignored}, nil)
 }
 
-// rtSigaction cannot fail: all of these signals can be caught.
+// rtSigaction calls rt_sigaction(2). It cannot fail, because all of these signals can be caught.
 func rtSigaction(sig syscall.Signal, to, before *sigaction) {
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(to)),
 		uintptr(unsafe.Pointer(before)), unsafe.Sizeof(to.mask), 0, 0)

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// channels has one channel for each signal, so that many signals of one kind do not displace another kind.
+// channels contains one channel for each signal, so that many signals of one kind do not displace another kind.
 var channels = sync.OnceValue(func() map[syscall.Signal]chan os.Signal {
 	all := map[syscall.Signal]chan os.Signal{}
 	var cases []reflect.SelectCase
@@ -33,7 +33,7 @@ var channels = sync.OnceValue(func() map[syscall.Signal]chan os.Signal {
 	return all
 })
 
-// prepare makes catch possible: nothing is needed.
+// prepare does nothing: catch needs no setup on this system.
 func prepare() error { return nil }
 
 func catch(sig syscall.Signal) { signal.Notify(channels()[sig], sig) }

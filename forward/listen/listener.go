@@ -15,9 +15,9 @@ import (
 )
 
 // Listener receives every signal that a process can catch. A signal that arrives again before the first one was taken
-// counts once, as in the kernel's own pending set. No signal is lost.
+// counts once, as in the kernel's own set of pending signals. No signal is lost.
 type Listener struct {
-	// Signals delivers all that forward.Audible lists.
+	// Signals delivers the signals that forward.Audible lists.
 	Signals <-chan syscall.Signal
 	// Children delivers a value when a child has changed its state since the last value was taken.
 	Children <-chan struct{}
@@ -26,19 +26,19 @@ type Listener struct {
 	closed  chan struct{}
 }
 
-// set is a set of signals: signal n is bit n-1.
+// set is a set of signals. Bit n-1 stands for signal n.
 type set uint64
 
 func setOf(sig syscall.Signal) set { return 1 << (sig - 1) }
 
-// arrived is the set of signals that were caught and not taken. woken then receives a value. Both are global, since a
-// process has one set of signal handlers.
+// arrived is the set of signals that were caught and not taken yet. woken receives a value when a signal is added. Both
+// are global, because a process has only one set of signal handlers.
 var (
 	arrived uint64 // atomic
 	woken   = make(chan struct{}, 1)
 )
 
-// wake tells deliver that signals have arrived.
+// wake notifies deliver of new signals in arrived.
 func wake() {
 	select {
 	case woken <- struct{}{}:
@@ -46,11 +46,11 @@ func wake() {
 	}
 }
 
-// Start listens from now on. ignored are the signals that graceful's parent ignored. They stay ignored until Hear,
-// since a child inherits the ignored signals at its fork, unless it is started with an explicit set.
+// Start begins to listen. ignored lists the signals that graceful's parent ignored. They stay ignored until Hear: a
+// child inherits the ignored signals at its fork, unless it is started with an explicit set.
 //
-// Every signal is caught before any process is started: another process may read the target's first output and then
-// signal the target through graceful.
+// Start catches every signal before graceful starts any process. Otherwise another process could read the target's
+// first output, and send a signal that graceful does not catch yet.
 func Start(ignored []syscall.Signal) (*Listener, error) {
 	if err := prepare(); err != nil {
 		return nil, fmt.Errorf("listening to signals: %w", err)
@@ -104,7 +104,7 @@ func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) 
 
 func take() set { return set(atomic.SwapUint64(&arrived, 0)) }
 
-// Return delivers signals again that were taken from Signals too early.
+// Return delivers signals a second time that were taken from Signals too early.
 func (l *Listener) Return(signals []syscall.Signal) {
 	for _, sig := range signals {
 		atomic.OrUint64(&arrived, uint64(setOf(sig)))
@@ -112,7 +112,7 @@ func (l *Listener) Return(signals []syscall.Signal) {
 	wake()
 }
 
-// handOver is longer than a signal takes to arrive after another thread has caught it.
+// handOver bounds the delay between the handler of another thread catching a signal and this process seeing it.
 const handOver = 2 * time.Millisecond
 
 // first returns the signal to deliver next, or 0: the lowest number, but SIGCONT last. The later one of SIGTSTP and
@@ -142,7 +142,7 @@ func (l *Listener) Hear() {
 	}
 }
 
-// CatchAgain catches signals that have got another handler since Start. Ignored signals stay ignored.
+// CatchAgain catches signals whose handler was replaced after Start. Ignored signals stay ignored.
 func (l *Listener) CatchAgain(signals []syscall.Signal) {
 	for _, sig := range signals {
 		if slices.Contains(forward.Audible(), sig) && !slices.Contains(l.ignored, sig) {
@@ -172,6 +172,6 @@ func (l *Listener) Restart() {
 	l.ignore()
 }
 
-// IgnoreTTOU lets this process, and those that it starts from now on, write to a terminal from its background without
-// being suspended (TOSTOP in termios(3)).
+// IgnoreTTOU makes this process and its later children ignore SIGTTOU. They may then write to a terminal from its
+// background without being suspended (TOSTOP in termios(3)).
 func (l *Listener) IgnoreTTOU() { ignore(unix.SIGTTOU) }

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listen starts a Listener that does not take the signals of the next test.
+// listen starts a Listener for one test. Afterwards the Listener takes no signals of the next test.
 func listen(t *testing.T, ignored ...syscall.Signal) *Listener {
 	t.Helper()
 	l, err := Start(ignored)
@@ -27,7 +27,7 @@ func listen(t *testing.T, ignored ...syscall.Signal) *Listener {
 	return l
 }
 
-// hears sends a signal to this process and waits until the Listener delivers it.
+// hears sends a signal to this process, and fails the test unless the Listener delivers it in time.
 func hears(t *testing.T, l *Listener, sig syscall.Signal) {
 	t.Helper()
 	if err := unix.Kill(os.Getpid(), sig); err != nil {
@@ -106,7 +106,7 @@ func TestIgnoreTTOU(t *testing.T) {
 	ignores(t, "while cleaning", map[syscall.Signal]bool{unix.SIGTTOU: true, unix.SIGTTIN: false})
 }
 
-// Before the first signal is taken, one signal of each kind is sent. Each one is delivered exactly once.
+// The test sends one signal of each kind before the first one is taken. Each signal is delivered exactly once.
 func TestListener_deliversEachSignalOnce(t *testing.T) {
 	l := listen(t)
 	want := map[syscall.Signal]bool{}
@@ -133,7 +133,7 @@ func TestListener_deliversEachSignalOnce(t *testing.T) {
 	}
 }
 
-// Of several waiting signals SIGCONT is delivered last, independent of its number.
+// Of several pending signals SIGCONT is delivered last, whatever its number is.
 func TestFirst_deliversSIGCONTLast(t *testing.T) {
 	for _, c := range []struct {
 		waiting []syscall.Signal
@@ -155,7 +155,7 @@ func TestFirst_deliversSIGCONTLast(t *testing.T) {
 	}
 }
 
-// Many signals arrive while no signal is taken, and while all threads run Go code or make system calls.
+// Many signals arrive while no signal is taken, and while all threads run Go code or make system calls. None is lost.
 func TestListener_stormOfSignals(t *testing.T) {
 	l := listen(t)
 	stop := make(chan struct{})
