@@ -16,13 +16,13 @@ import (
 // runner announces only commands that run alone.
 type annotations struct {
 	system  ciSystem
-	catchUp func() // waits for the lines so far to be written
+	catchUp func() // waits until the lines so far are written
 	open    string // id of the command whose group is open; "": there is none, or another graceful has opened it
 }
 
-// ciSystem is the syntax of a CI system. Each function returns a line.
+// ciSystem is the syntax of a CI system. Each function returns a line of output.
 type ciSystem struct {
-	record func(level slog.Level, text string) string // nil: a log record looks as it does elsewhere
+	record func(level slog.Level, text string) string // nil: a log record has its usual form
 	begin  func(section, title string, now time.Time) string
 	end    func(section string, now time.Time) string
 }
@@ -77,7 +77,7 @@ func (a *annotations) record(level slog.Level, text string) string {
 	return a.system.record(level, oneLine(text))
 }
 
-// Messages of the records, of level slog.LevelDebug, that begin and end a group.
+// These messages of records with level slog.LevelDebug begin and end a group.
 const (
 	messageCommandStarts = "cleanup command starts"
 	messageCommandOver   = "cleanup command is over"
@@ -89,7 +89,7 @@ func (a *annotations) group(r slog.Record, attr func(key string) string) (line s
 	// After a takeover, the new graceful ends the group of the killed one by the same name.
 	id, section := attr("id"), fmt.Sprintf("graceful_%.16s_%s", attr("run"), attr("id"))
 	switch {
-	case r.Message == messageCommandStarts && a.open != id: // otherwise an earlier start has failed and its group is open
+	case r.Message == messageCommandStarts && a.open != id: // else the group of a failed start is open
 		a.open = id
 		title := attr("name")
 		if title == "" {

@@ -18,7 +18,7 @@ var (
 	onGitLab = runner.Config{Annotations: true, Env: []string{"GITLAB_CI=true", "A=b"}}
 )
 
-// logged returns the output of a logger with a configuration.
+// logged returns the output of a logger that was made for a configuration.
 func logged(t *testing.T, c runner.Config, log func(*slog.Logger)) string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -64,15 +64,14 @@ func logTwo(log *slog.Logger) {
 	log.Error("gone")
 }
 
-// The text of a workflow command is on one line, like each message of graceful. The escapes are those of GitHub's
-// toolkit.
+// The text of a workflow command is on one line, like each message of graceful. The escapes follow GitHub's toolkit.
 func TestEscapeData(t *testing.T) {
 	if got, want := escapeData("100%\r\n%0A: a, b"), "100%25%0D%0A%250A: a, b"; got != want {
 		t.Errorf("the escaped text is %q, want %q", got, want)
 	}
 }
 
-// step is a record about a command.
+// step returns a record about a command.
 type step struct{ message, id, name string }
 
 func logSteps(steps ...step) func(*slog.Logger) {
@@ -175,11 +174,11 @@ func TestOutputCatchUp(t *testing.T) {
 	out.catchUp() // does nothing
 }
 
-// A reader that does not read delays only one command, for catchUpTime.
+// A reader that does not read delays only one command, and only for catchUpTime.
 func TestOutputCatchUp_readerDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		out := &output{lines: make(chan []byte, 10), marked: make(chan struct{}, 1)} // without a thread that writes
+		out := &output{lines: make(chan []byte, 10), marked: make(chan struct{}, 1)} // no thread writes the lines
 		for range 20 {
 			out.catchUp()
 			printLine(out, "a line")

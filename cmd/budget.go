@@ -11,13 +11,13 @@ import (
 	"graceful/cleanup"
 )
 
-// summand is one part of the time that a stop takes.
+// summand is one part of the time of a stop.
 type summand struct {
 	time time.Duration
 	text string // "2 x 5s for on-exit commands (--on-exit-timeout)", with the flag or variable that sets it
 }
 
-// budget is the time that a stop may take, and those of its parts that are set.
+// budget is the maximum time of a stop, with those parts of it that are set.
 type budget struct {
 	deadline time.Duration
 	from     string    // the flag or variable that sets the deadline
@@ -26,7 +26,7 @@ type budget struct {
 	onExit   []summand
 }
 
-// budget collects what the flags and variables in given say about the time that a stop takes.
+// budget collects the times from the flags and variables in given that limit a stop.
 func (f *runFlags) budget(given map[string]string) budget {
 	from := func(flag string) string { return cmp.Or(given[flag], "the default of --"+flag) }
 	part := func(time time.Duration, what, flag string) summand {
@@ -56,7 +56,7 @@ func (f *runFlags) budget(given map[string]string) budget {
 	return b
 }
 
-// commandTime returns the time that n commands may take, each up to limit, one after the other or in parallel.
+// commandTime returns the total time of n commands that run in sequence or in parallel. Each takes at most limit.
 func commandTime(n int, limit time.Duration, parallel bool, what, from string) []summand {
 	sum, text := limit, fmt.Sprintf("%v for an %s command", limit, what)
 	switch {
@@ -73,8 +73,8 @@ func commandTime(n int, limit time.Duration, parallel bool, what, from string) [
 	return []summand{{sum, text + " (" + from + ")"}}
 }
 
-// fit returns the time from the beginning of a stop until SIGKILL that leaves the cleanup commands their time before
-// the deadline. If the parts do not fit, the error names each of them.
+// fit returns the time from the beginning of a stop until SIGKILL. The rest of the deadline is for the cleanup
+// commands. If the parts of the budget do not fit into the deadline, the error names each of them.
 func (b budget) fit() (time.Duration, error) {
 	all := slices.Concat(b.before, b.signals, b.onExit)
 	if total(all) > b.deadline {
@@ -97,13 +97,13 @@ func total(parts []summand) (sum time.Duration) {
 	return sum
 }
 
-// addition returns "2s of grace (--grace) + 1s of drain (--drain) = 3s".
+// addition returns a text such as "2s of grace (--grace) + 1s of drain (--drain) = 3s".
 func addition(parts []summand) string {
 	texts := convert(parts, func(p summand) string { return p.text })
 	return fmt.Sprintf("%s = %v", strings.Join(texts, " + "), total(parts))
 }
 
-// saturatingAdd adds times that are not negative. A sum that overflows becomes the longest time.
+// saturatingAdd adds times that are at least 0. If the sum overflows, it returns the longest time.
 func saturatingAdd(a, b time.Duration) time.Duration {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64

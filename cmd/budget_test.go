@@ -9,17 +9,17 @@ import (
 
 const s = time.Second
 
-// onExitTime returns the time of n on-exit commands.
+// onExitTime returns the total time of n on-exit commands.
 func onExitTime(n int, limit time.Duration, parallel bool) []summand {
 	return commandTime(n, limit, parallel, "on-exit", "--on-exit-timeout")
 }
 
-// onStopTime returns the time of n on-stop commands.
+// onStopTime returns the total time of n on-stop commands.
 func onStopTime(n int, limit time.Duration) []summand {
 	return commandTime(n, limit, false, "on-stop", "--on-stop-timeout")
 }
 
-// part returns another summand, from the flag or variable.
+// part returns a summand with the flag or variable that sets it.
 func part(d time.Duration, from string) []summand {
 	return []summand{{d, d.String() + " of it (" + from + ")"}}
 }
@@ -79,8 +79,8 @@ var budgetTests = []struct {
 	},
 }
 
-// The target gets the deadline minus the time for cleanup and for graceful itself. If nothing is left, the error lists
-// the sum.
+// The target gets the deadline minus the time for cleanup and for graceful itself. If no time is left, the error lists
+// the parts of the sum.
 func TestBudgetFit(t *testing.T) {
 	for _, c := range budgetTests {
 		c.from = "--deadline"

@@ -18,11 +18,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// statusRefused is the exit status of defer when nothing was registered, and of cancel when a command was not
-// withdrawn.
+// statusRefused is the exit status of defer when it has registered nothing, and of cancel when it has not withdrawn a
+// command.
 const statusRefused = 1
 
-// refusedError is an error for which a command exits with statusRefused.
+// refusedError is an error for which a subcommand exits with statusRefused.
 type refusedError struct{ error }
 
 // deferFlags holds the flags of defer.
@@ -117,7 +117,8 @@ func (f *deferFlags) writeList(to io.Writer, list []registry.Listed) error {
 	return err
 }
 
-// shown returns a listed command. A name replaces the text and the arguments, which may hold a secret.
+// shown returns a listed command as defer prints it. A name replaces the text and the arguments, which may contain a
+// secret.
 func shown(c registry.Listed) registry.Listed {
 	if c.Name != "" {
 		c.Text, c.Command = c.Name, nil
@@ -125,8 +126,8 @@ func shown(c registry.Listed) registry.Listed {
 	return c
 }
 
-// request returns the request for the flags and args. A command takes the working directory and the environment of this
-// process.
+// request returns the request for the flags and args. The registered command gets the working directory and the
+// environment of this process.
 func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 	switch {
 	case f.list && len(args) > 0:
@@ -147,7 +148,7 @@ func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 		Dir:  cleanup.Text(dir),
 		Env:  append([]cleanup.Text{}, cleanup.Texts(os.Environ())...),
 		Name: cleanup.Text(f.name),
-		// A positive timeout has at least 1 ms: 0 means the default.
+		// A positive timeout becomes at least 1 ms, because 0 means the default.
 		TimeoutMS: max(f.timeout.Milliseconds(), min(int64(f.timeout), 1)),
 		WhenExits: f.exits,
 	}
@@ -162,7 +163,7 @@ func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 	return r, nil
 }
 
-// request sends a request to the innermost run around this process, and returns its answer.
+// request sends a request to the innermost run that contains this process, and returns the answer.
 func request(r registry.Request) (registry.Response, error) {
 	address := os.Getenv("GRACEFUL_SOCKET")
 	switch {

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// statusBroken is the exit status of doctor when a required promise does not hold.
+// statusBroken is the exit status of doctor if a required promise does not hold.
 const statusBroken = 1
 
 func newDoctor(status *int) *cobra.Command {
@@ -129,7 +129,7 @@ var (
 	}
 )
 
-// findingsJSON is the output of doctor --format json: docs/doctor.schema.json.
+// findingsJSON is the output of doctor --format json. docs/doctor.schema.json describes it.
 type findingsJSON struct {
 	Version    string        `json:"version"`
 	System     doctor.System `json:"system"`
@@ -144,7 +144,7 @@ type checkJSON struct {
 	Promise string `json:"promise"`
 }
 
-// findingsOf adds to f the version, the promises, and the worst result of the required checks.
+// findingsOf adds the version, the promises, and the worst result of the required checks to f.
 func findingsOf(f doctor.Findings) findingsJSON {
 	out := findingsJSON{Version: build.Read().String(), System: f.System, Guarantees: f.Survival, Holds: doctor.Yes}
 	for _, c := range f.Checks {

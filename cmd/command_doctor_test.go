@@ -45,8 +45,8 @@ func TestFindingsText_knowsEveryName(t *testing.T) {
 	}
 }
 
-// Each check has one line, even if a path in it contains newlines. The worst result of the required checks is the
-// summary.
+// Each check takes one line, even if a path in it contains newlines. The summary is the worst result of the required
+// checks.
 func TestFindingsText(t *testing.T) {
 	f := doctor.Findings{
 		Checks: []doctor.Check{

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// statusUnfinished is the exit status of recover when something is left for a person to look at.
+// statusUnfinished is the exit status of recover if some run needs the user's attention.
 const statusUnfinished = 1
 
 func newRecover(status *int) *cobra.Command {

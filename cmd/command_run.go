@@ -33,7 +33,7 @@ type runFlags struct {
 	ignoresVariables bool
 }
 
-// newRunFlags returns the defaults.
+// newRunFlags returns the flags with their default values.
 func newRunFlags() *runFlags {
 	return &runFlags{
 		Config: runner.Config{
@@ -234,7 +234,7 @@ func (f *runFlags) check(given map[string]string) error {
 			f.Grace = left // when the signal is sent, the time of on-stop commands and drain is subtracted
 		}
 		if n := len(f.OnStop); n > 0 && given["on-stop-timeout"] == "" {
-			// Leave the target half of the time, even if every on-stop command hangs.
+			// Leave half of the time to the target, even if every on-stop command hangs.
 			f.onStopLimit = min(f.onStopLimit, max((left-f.Drain)/2/time.Duration(n), 1))
 		}
 	}
@@ -275,7 +275,8 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	return nil
 }
 
-// takeOver resumes a run in a process that the guard has started. args are its arguments after its name.
+// takeOver resumes a run in a process that the guard has started. args are the arguments of that process after its
+// name.
 func takeOver(args []string) int {
 	out := newOutput(syscall.Stderr)
 	defer out.flush()

@@ -46,7 +46,7 @@ func TestRunFlags_defaults(t *testing.T) {
 	}
 }
 
-// parsedRunFlags returns the flags of run, read from args and the environment, before check.
+// parsedRunFlags returns the flags of run as parsed from args and the environment, before check.
 func parsedRunFlags(t *testing.T, args string) (f *runFlags, given map[string]string) {
 	t.Helper()
 	f = newRunFlags()
@@ -114,7 +114,7 @@ func TestRunFlagsCheck(t *testing.T) {
 	}
 }
 
-// Contradicting flags are refused. The error names the flag or variable that sets each one.
+// Contradicting flags are refused. The error names the flags or variables that contradict each other.
 func TestRunFlagsCheck_contradiction(t *testing.T) {
 	for _, c := range []struct {
 		args string
@@ -146,8 +146,8 @@ func TestRunFlagsCheck_contradiction(t *testing.T) {
 	}
 }
 
-// The error for an invalid value names its flag or variable. The test gives no command, so that nothing starts if the
-// error is missing.
+// The error for an invalid value names its flag or variable. The test gives no COMMAND, so a missing error starts
+// nothing.
 func TestRunFlags_invalid(t *testing.T) {
 	const noCommand = "run: no command was given (graceful run [flags] -- COMMAND [ARG...])"
 	for _, c := range []struct {
@@ -170,8 +170,8 @@ func TestRunFlags_invalid(t *testing.T) {
 		{"", environment{"GRACEFUL_ON_EXIT_ORDER": "up"},
 			`GRACEFUL_ON_EXIT_ORDER: "up" is not a valid order (lifo, fifo, parallel)`},
 		{"", environment{"GRACEFUL_VERBOSE": "loud"}, `GRACEFUL_VERBOSE: "loud" is neither true nor false`},
-		{"", environment{"GRACEFUL_GRACE": "soon", "GRACEFUL_VERBOSE": "loud"}, // all of them
-			"GRACEFUL_GRACE: \"soon\" is not a time (10s, 1m30s, 500ms)\n" +
+		{"", environment{"GRACEFUL_GRACE": "soon", "GRACEFUL_VERBOSE": "loud"}, // for all invalid variables
+			"GRACEFUL_GRACE: \"soon\" is no time (10s, 1m30s, 500ms)\n" +
 				"GRACEFUL_VERBOSE: \"loud\" is neither true nor false"},
 		{"--grace 1s", environment{"GRACEFUL_GRACE": "soon"}, noCommand}, // a flag overrides its variable
 		{"", environment{"GRACEFUL_GRACE": ""}, noCommand},               // an empty variable is not set

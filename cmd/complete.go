@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Shells get completions from `graceful __complete ...`. cobra implements that command, and generates the scripts of
+// Shells run `graceful __complete ...` to get completions. cobra implements that command, and generates the scripts for
 // the shells.
 
-// noFiles tells a shell to complete no file names.
+// noFiles makes a shell complete no file names.
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
 var exampleTimes = []string{"5s", "10s", "30s", "1m"}
@@ -51,7 +51,7 @@ func completeRewrite(_ *cobra.Command, _ []string, text string) ([]string, cobra
 	return startingWith(text, convert(forward.Audible(), forward.Name), "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
-// completeSchedule completes the last item of a schedule.
+// completeSchedule completes only the last item of a schedule.
 func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 	last := strings.LastIndexByte(text, '/') + 1
 	signals := slices.DeleteFunc(forward.Names(), func(name string) bool { return name == "STOP" })
@@ -59,9 +59,9 @@ func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobr
 	return startingWith(text[last:], words, text[:last], ""), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
-// startingWith returns the words that begin with text, each between before and after. They copy the case of text and
-// its prefix SIG, since a shell drops a completion that does not begin with the typed text. The many real-time signals
-// are omitted if text has no letter after that prefix.
+// startingWith returns the words that begin with text. Each result has before and after around it, and repeats the case
+// of text and its prefix SIG, because a shell drops a completion that does not begin with the typed text. If text
+// contains no letter after that prefix, startingWith omits the many real-time signals.
 func startingWith(text string, words []string, before, after string) (all []string) {
 	prefix := ""
 	if len(text) >= 3 && strings.EqualFold(text[:3], "SIG") {
@@ -82,7 +82,7 @@ func startingWith(text string, words []string, before, after string) (all []stri
 	return all
 }
 
-// completeCommand completes a command from PATH. The shell completes its arguments, and a command with a path.
+// completeCommand completes the name of a command from PATH. The shell completes arguments, and commands with a path.
 func completeCommand(_ *cobra.Command, args []string, text string) (commands []string, _ cobra.ShellCompDirective) {
 	if len(args) > 0 || text == "" || strings.ContainsAny(text, `/[" `) {
 		return nil, cobra.ShellCompDirectiveDefault

@@ -27,7 +27,7 @@ func flaggedCommands() (all []*cobra.Command) {
 	return all
 }
 
-// foreignFlags are flags of other programs that the documents name.
+// foreignFlags lists flags of other programs that the documents name.
 var foreignFlags = []string{
 	"--all", "--allow-untrusted", "--attachable", "--batch", "--cap-drop", "--disable-status", "--driver",
 	"--endpoint-mode", "--entrypoint", "--env", "--force", "--from", "--grace-period", "--health-cmd",
@@ -48,7 +48,7 @@ func document(t *testing.T, path string) string {
 	return string(text)
 }
 
-// checkFlagNames reports each flag in text that does not exist in graceful or in foreignFlags.
+// checkFlagNames reports each flag in text that neither graceful nor foreignFlags defines.
 func checkFlagNames(t *testing.T, path, text string) {
 	t.Helper()
 	known := append([]string{"--help"}, foreignFlags...)
@@ -83,7 +83,7 @@ func TestManual_hasEveryFlagAndVariable(t *testing.T) {
 	}
 }
 
-// The guide has a table with the rows: flag, variable, default, meaning.
+// The guide contains a table with one row per flag: flag, variable, default, meaning.
 func TestGuide_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 	rows := map[string][]string{}
 	for line := range strings.Lines(document(t, "../docs/guide.md")) {
@@ -115,7 +115,7 @@ func TestGuide_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 	})
 }
 
-// The guide has an example for each flag of each command.
+// The guide contains an example for each flag of each command.
 func TestGuide_hasAnExampleForEveryFlag(t *testing.T) {
 	examples := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^    .*?graceful ([a-z]+) (.*)$`).FindAllStringSubmatch(
@@ -135,7 +135,7 @@ func TestGuide_hasAnExampleForEveryFlag(t *testing.T) {
 	}
 }
 
-// pages returns the paths of all pages.
+// pages returns the paths of all pages of the documentation.
 func pages(t *testing.T) (paths []string) {
 	t.Helper()
 	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/engines/*.md", "../.github/*.md"} {
@@ -152,14 +152,14 @@ func pages(t *testing.T) (paths []string) {
 func TestPages_flags(t *testing.T) {
 	for _, path := range pages(t) {
 		switch filepath.Base(path) {
-		case "guide.md", "performance.md": // for TestGuide_flags; has the flags of other wrappers
+		case "guide.md", "performance.md": // TestGuide_flags; flags of other wrappers
 		default:
 			checkFlagNames(t, path, document(t, path))
 		}
 	}
 }
 
-// Each link to a file of the repository leads to a file, and to a heading in it.
+// Each link into the repository leads to an existing file, and to an existing heading in it.
 func TestPages_links(t *testing.T) {
 	for _, path := range pages(t) {
 		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(document(t, path), -1) {
@@ -197,7 +197,7 @@ func headings(text string) (all []string) {
 	return all
 }
 
-// maxReadmeWords is how long the README may be: a newcomer is to know after a minute what to do.
+// maxReadmeWords is the maximum number of words in the README. A newcomer should need one minute to learn what to do.
 const maxReadmeWords = 1500
 
 func TestReadme_isShort(t *testing.T) {
@@ -206,7 +206,7 @@ func TestReadme_isShort(t *testing.T) {
 	}
 }
 
-// toolOptions are the options and variables of the tools for which docs/guide.md has a table.
+// toolOptions lists the options and variables of the tools that have a table in docs/guide.md.
 var toolOptions = map[string]string{
 	"tini": "-s -g -p -v -w -e -l TINI_SUBREAPER TINI_KILL_PROCESS_GROUP TINI_VERBOSITY --version -h",
 	"dumb-init": "-c --single-child -r --rewrite -v --verbose -V --version -h --help " +
@@ -220,7 +220,7 @@ var toolOptions = map[string]string{
 func TestGuide_flags(t *testing.T) {
 	const path = "../docs/guide.md"
 	var ours strings.Builder
-	options := map[string]string{} // the first cells of each table
+	options := map[string]string{} // the first cells of each table, joined
 	tool := ""
 	for line := range strings.Lines(document(t, path)) {
 		if name, ok := strings.CutPrefix(line, "### "); ok {
@@ -253,7 +253,7 @@ func TestGuide_flags(t *testing.T) {
 	}
 }
 
-// The manual and the guide say how much time a deadline leaves for the target.
+// The manual and the guide state how much time a deadline leaves for the target.
 func TestDocuments_deadlineNumbers(t *testing.T) {
 	manual, guide := document(t, "../docs/graceful.1"), document(t, "../docs/guide.md")
 	for _, c := range []struct {
@@ -274,8 +274,8 @@ func TestDocuments_deadlineNumbers(t *testing.T) {
 	}
 }
 
-// The guide and the manual warn of surprises: --pty reads standard input and writes CR LF, and Terraform behaves
-// differently under GitHub Actions. They describe the effect on Type=notify.
+// The guide and the manual warn about surprises: --pty reads standard input and writes CR LF, and Terraform behaves
+// differently under GitHub Actions. Both describe the effect on Type=notify.
 func TestDocuments_warnings(t *testing.T) {
 	for _, path := range []string{"../docs/guide.md", "../docs/graceful.1"} {
 		text := strings.Join(strings.Fields(document(t, path)), " ")

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// flagValue is the value of a flag. The flag or its variable sets it.
+// flagValue is the value of a flag. Either the flag or its variable sets it.
 type flagValue[T any] struct {
 	value    *T
 	kind     string // help prints it after the name of the flag
@@ -106,7 +106,7 @@ func textValue(value *string, kind string, complete cobra.CompletionFunc) flagVa
 	return flagValue[string]{value, kind, read, text, complete}
 }
 
-// enumValue is one of a few words. what describes a word in error messages.
+// enumValue is one word out of a few. what describes such a word in error messages.
 func enumValue[T ~string](value *T, kind, what string, words []T) flagValue[T] {
 	text := func(word T) string { return string(word) }
 	known := convert(words, text)
@@ -129,7 +129,7 @@ func convert[T any](values []T, text func(T) string) []string {
 	return texts
 }
 
-// formatValue selects JSON or text as the form of what.
+// formatValue selects the output format of what: JSON or text.
 func formatValue(json *bool, what string) flagValue[bool] {
 	return wordsValue(json, "FORM", "form of "+what, "text", formJSON)
 }
@@ -143,7 +143,7 @@ func annotationsValue(auto *bool) flagValue[bool] {
 
 const annotationsOff = "off"
 
-// wordsValue is a choice between two words, one for false and one for true.
+// wordsValue is a choice between two words. One of them means false, the other one true.
 func wordsValue(value *bool, kind, what, no, yes string) flagValue[bool] {
 	word := enumValue(new(string), kind, what, []string{no, yes})
 	read := func(s string) (bool, error) {
@@ -186,7 +186,7 @@ func pidValue(value *int) flagValue[int] {
 // parentValue is a switch that also accepts a pid. The death of that process stops the run.
 func parentValue(value *bool, pid *int) flagValue[bool] {
 	read := func(s string) (bool, error) {
-		// 1 means true, as for every switch. It is not needed as a pid: graceful cannot outlive process 1.
+		// 1 means true, as for every switch. It is never needed as a pid, because graceful cannot outlive process 1.
 		if b, err := strconv.ParseBool(s); err == nil {
 			*pid = 0
 			return b, nil
@@ -207,7 +207,7 @@ func parentValue(value *bool, pid *int) flagValue[bool] {
 	return flagValue[bool]{value, "bool", read, text, nil}
 }
 
-// rewriteValue collects pairs of signals: the one that graceful receives, and the one that it forwards instead.
+// rewriteValue collects pairs of signals. graceful receives the first one, and forwards the second one instead.
 func rewriteValue(value *map[int]int) flagValue[map[int]int] {
 	name := func(sig int) string { return forward.Name(syscall.Signal(sig)) }
 	return pairsValue(value, "TERM=QUIT, or HUP=0 to drop it", parseReceived, parseSent, name, completeRewrite)
@@ -235,7 +235,7 @@ func parseSent(s string) (int, error) {
 	return int(sig), err
 }
 
-// parseSignal reads a signal. The error names the nearest one.
+// parseSignal reads a signal. If the name is unknown, the error suggests the most similar one.
 func parseSignal(s string) (syscall.Signal, error) {
 	sig, err := forward.Parse(s)
 	if err != nil {
@@ -248,7 +248,7 @@ func suggestSignal(s string) string {
 	return didYouMean(strings.TrimPrefix(strings.ToUpper(s), "SIG"), "", forward.Names())
 }
 
-// stopOnValue is the list of the signals that begin a stop.
+// stopOnValue is the list of signals that begin a stop.
 func stopOnValue(value *[]int) flagValue[[]int] {
 	read := func(s string) (signals []int, err error) {
 		for _, name := range listItems(s) {
@@ -280,7 +280,8 @@ func numbers(signals []syscall.Signal) (all []int) {
 	return all
 }
 
-// remapValue collects pairs of exit statuses: the target's, and the one that graceful exits with instead.
+// remapValue collects pairs of exit statuses. If the target exits with the first one, graceful exits with the second
+// one.
 func remapValue(value *map[int]int) flagValue[map[int]int] {
 	return pairsValue(value, "143=0", parseStatus, parseStatus, strconv.Itoa, completeWord("143=0", "130=0"))
 }

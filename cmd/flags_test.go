@@ -36,7 +36,7 @@ func TestDurationValue(t *testing.T) {
 	}
 }
 
-// The errors name the text, and the nearest time.
+// The errors repeat the given text, and suggest the most similar valid time.
 func TestDurationValue_errors(t *testing.T) {
 	for text, want := range map[string]string{
 		"1e3":    `"1e3" is not a time (10s, 1m30s, 500ms)`,
@@ -121,7 +121,7 @@ func TestRemapValue(t *testing.T) {
 	}
 }
 
-// --die-with-parent is a switch, or the pid of a process.
+// --die-with-parent is a switch that also accepts the pid of a process.
 func TestParentValue(t *testing.T) {
 	for text, want := range map[string]string{
 		"true": "true", "1": "true", "false": "false", "0": "false", "4711": "4711", "2": "2",

@@ -10,14 +10,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// helpWidth is the greatest width of a line of help.
+// helpWidth is the maximum width of a line of help.
 const helpWidth = 100
 
-// flagGroup is the flags about one subject.
+// flagGroup is a group of flags about one subject.
 type flagGroup struct {
 	*pflag.FlagSet
 	title    string
-	examples []string // each flag occurs in one of them
+	examples []string // every flag of the group occurs in one of them
 }
 
 func newGroup(title string, examples ...string) flagGroup {
@@ -53,8 +53,8 @@ func checkLogFlags(c runner.Config, given map[string]string) error {
 	return nil
 }
 
-// describe gives a command its flags, their variables and completions, and a help that shows the flags in their groups.
-// Before the command runs, readVariables fills given.
+// describe adds the flags to a command, with their variables and completions, and a help that shows the flags in
+// groups. Before the command runs, readVariables fills given.
 func describe(c *cobra.Command, groups ...flagGroup) (given map[string]string) {
 	c.Flags().SortFlags = false
 	for _, g := range groups {

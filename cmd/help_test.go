@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// helpOf returns the output of graceful with these arguments, and the command that printed it.
+// helpOf returns the output of graceful with these arguments, and the subcommand that printed it.
 func helpOf(t *testing.T, args ...string) (string, *cobra.Command) {
 	t.Helper()
 	unsetVariables(t)

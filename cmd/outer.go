@@ -9,18 +9,18 @@ import (
 	"graceful/runner/machine"
 )
 
-// A nested run has to end before the outer run kills it. The outer run sets a variable to the time that a stop may
-// take. The nested run derives its deadline from it. It shortens default times without a message, and explicit times
-// with a warning.
+// A nested run must end before the outer run kills it. The outer run puts the maximum time of a stop into a variable.
+// The nested run derives its deadline from that time. If default times are too long, it shortens them silently. If
+// explicit times are too long, it shortens them and logs a warning.
 
-// budgetOfOuter is the time that the outer run allows for a stop.
+// budgetOfOuter returns the time that the outer run allows for a stop.
 type budgetOfOuter struct {
 	budget  time.Duration
 	tooLong []string // explicit times that do not fit: "--grace 2s"
 }
 
-// fitIntoOuter gives the run a deadline that fits into the budget of an outer run. fits is false if there is no such
-// budget, or if the run has a smaller deadline.
+// fitIntoOuter sets a deadline that fits into the budget of an outer run. fits is false if there is no such budget, or
+// if the run already has a shorter deadline.
 func (f *runFlags) fitIntoOuter(given map[string]string) (fits bool, err error) {
 	text := os.Getenv(machine.StopBudget)
 	if text == "" || f.ignoresVariables {

@@ -26,17 +26,17 @@ const (
 	catchUpTime  = time.Second / 4
 )
 
-// output writes lines to a descriptor. That is standard error, since standard output belongs to the target. A slow
-// reader never delays graceful: a thread of its own writes the lines. When queueLines lines wait, output drops and
-// counts further lines.
+// output writes lines to a descriptor. That descriptor is standard error, because standard output belongs to the
+// target. A slow reader never delays graceful, because a separate thread writes the lines. When queueLines lines wait,
+// output drops further lines and counts them.
 type output struct {
-	lines   chan []byte // nil: the mark of catchUp
+	lines   chan []byte // a nil line marks the end of the lines that catchUp waits for
 	json    bool        // log records are JSON
 	raw     bool        // the descriptor may be a terminal in raw mode
 	dropped atomic.Int64
 	done    chan struct{}
 	marked  chan struct{} // receives a value when the thread reaches the mark
-	slow    bool          // catchUp no longer waits
+	slow    bool          // catchUp has timed out, and does not wait any more
 
 	mu     sync.Mutex
 	closed bool // Write drops every line
@@ -47,7 +47,8 @@ func newOutput(fd int) *output {
 	running := make(chan struct{})
 	go func() {
 		defer close(o.done)
-		// No unlock: the thread ends with the goroutine, since only it blocks these signals.
+		// This goroutine never unlocks its thread, so the thread ends with it. No other goroutine may run on a thread that
+		// blocks these signals.
 		runtime.LockOSThread()
 		blockWriteSignals()
 		close(running)
@@ -72,7 +73,8 @@ func newOutput(fd int) *output {
 	return o
 }
 
-// Write queues one line. It never blocks and never fails. After flush it does nothing: a goroutine may still log then.
+// Write queues one line. It never blocks and never fails. After flush it drops the line, because a goroutine may still
+// log then.
 func (o *output) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -87,7 +89,7 @@ func (o *output) Write(line []byte) (int, error) {
 }
 
 // catchUp waits until the lines so far are written, so that later output of other processes follows them. It waits for
-// catchUpTime at most, and no longer waits after a timeout. Only one goroutine may call it.
+// at most catchUpTime. After a timeout it never waits again. Only one goroutine may call it.
 func (o *output) catchUp() {
 	o.mu.Lock()
 	waits := !o.slow && !o.closed
@@ -109,7 +111,7 @@ func (o *output) catchUp() {
 	}
 }
 
-// flush closes the output. Lines that cannot be written within flushTimeout are lost.
+// flush closes the output. It drops lines that cannot be written within flushTimeout.
 func (o *output) flush() {
 	o.mu.Lock()
 	if !o.closed {
@@ -123,14 +125,14 @@ func (o *output) flush() {
 	}
 }
 
-// writeAll writes a line, and ignores a failure, since it cannot be reported. It does not use os.File: its Write ends
-// the process with SIGPIPE when the reader of standard error has exited (os/signal).
+// writeAll writes a line. It ignores a failure, because it has no way to report it. It does not use os.File, because
+// that ends the process with SIGPIPE when the reader of standard error has exited (os/signal).
 func writeAll(fd int, line []byte) {
 	for len(line) > 0 {
 		n, err := unix.Write(fd, line)
 		switch {
 		case err == unix.EINTR:
-		case err == unix.EAGAIN: // another process has set O_NONBLOCK on the shared description
+		case err == unix.EAGAIN: // another process has set O_NONBLOCK on the shared open file
 			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
 		case err != nil:
 			return
@@ -159,7 +161,7 @@ func oneLine(s string) string {
 	return line.String()
 }
 
-// writeJSON writes v for people and programs: indented, and with <, > and & as they are.
+// writeJSON writes v for people and programs: indented, and without escapes for <, > and &.
 func writeJSON(to io.Writer, v any) error {
 	text, err := cleanup.EncodeIndentedJSON(v)
 	if err != nil {

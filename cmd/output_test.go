@@ -33,7 +33,7 @@ func TestOutput_oneLineForEachRecord(t *testing.T) {
 	}
 }
 
-// A reader that does not read delays graceful for at most flushTimeout. Lost lines are counted.
+// A reader that does not read delays graceful for at most flushTimeout. graceful counts the lost lines.
 func TestOutput_readerDoesNotRead(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -50,7 +50,7 @@ func TestOutput_readerDoesNotRead(t *testing.T) {
 		t.Error("nothing was dropped: the pipe holds more lines than the test writes")
 	}
 	out.flush()
-	r.Close() // the write of the writer fails, and the writer ends
+	r.Close() // the next write fails, and the writing thread ends
 	<-out.done
 	w.Close()
 }
@@ -125,10 +125,10 @@ func TestOutput_slowReader(t *testing.T) {
 func TestOutputFlush_waitsForAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		out := &output{lines: make(chan []byte, 1), done: make(chan struct{})} // without a thread that writes
+		out := &output{lines: make(chan []byte, 1), done: make(chan struct{})} // no thread writes the lines
 		out.flush()
 		out.flush()
-		printLine(out, "too late") // it is dropped
+		printLine(out, "too late") // output drops it
 		if took := time.Since(began); took != 2*flushTimeout {
 			t.Errorf("flushed for %v, want %v at a time", took, flushTimeout)
 		}
@@ -149,7 +149,7 @@ func TestWriteAll_nonBlockingDescriptor(t *testing.T) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		t.Fatal(err)
 	}
-	long := strings.Repeat("x", 1<<20) // more than a pipe holds
+	long := strings.Repeat("x", 1<<20) // more than fits into a pipe
 	go func() {
 		writeAll(fd, []byte(long))
 		w.Close()
@@ -159,7 +159,7 @@ func TestWriteAll_nonBlockingDescriptor(t *testing.T) {
 	}
 }
 
-// Foreign text stays on one line, and cannot control a terminal.
+// Text from other programs stays on one line, and cannot control a terminal.
 func TestOneLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"plain ä": "plain ä", `back\slash "'`: `back\slash "'`, "a\nb": `a\nb`, "a\r\nb": `a\r\nb`,

@@ -1,5 +1,5 @@
-// Package cmd is the command line. It makes one valid configuration of flags and variables, turns the outcome of a run
-// into an exit status, and holds all texts for users. It never starts or signals a process.
+// Package cmd implements the command line. It makes one valid configuration of flags and variables, turns the outcome
+// of a run into an exit status, and contains all texts for users. It never starts or signals a process.
 package cmd
 
 import (
@@ -17,7 +17,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// statusFailed is the exit status if graceful itself failed, as for timeout(1) and the container engines.
+// statusFailed is the exit status for a failure of graceful itself. timeout(1) and the container engines use the same
+// one.
 const statusFailed = 125
 
 // Main runs graceful with args, which begin with its name, and returns the exit status.
@@ -43,7 +44,7 @@ func Main(args []string) int {
 	return status
 }
 
-// logCommandError logs each of the errors that are joined in err, in the form that the user of c asked for.
+// logCommandError logs each of the errors that are joined in err. The flags of c select the form of the log.
 func logCommandError(c *cobra.Command, err error) {
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
@@ -60,8 +61,8 @@ func logCommandError(c *cobra.Command, err error) {
 	}
 }
 
-// flagSoFar returns the value of a flag of c if it was parsed before an error, or else the value of its variable, or
-// "".
+// flagSoFar returns the value of a flag of c if the flag was parsed before an error, or else the value of its variable,
+// or "".
 func flagSoFar(c *cobra.Command, name string) string {
 	f := c.Flags().Lookup(name)
 	switch {
@@ -112,7 +113,7 @@ func unknownCommand(c *cobra.Command, name string) error {
 	return fmt.Errorf("there is no command %q (%s)", name, hint)
 }
 
-// flagError rewords an error of pflag, and suggests the nearest flag.
+// flagError rewords an error of pflag, and suggests the most similar flag.
 func flagError(c *cobra.Command, err error) error {
 	help := fmt.Sprintf(" (see %s --help)", c.CommandPath())
 	var invalid *pflag.InvalidValueError

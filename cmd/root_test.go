@@ -15,7 +15,7 @@ func init() {
 	}
 }
 
-// Each invalid variable gets one line, and the exit status is 125.
+// Each invalid variable causes one line, and the exit status is 125.
 func TestMain_invalidVariables(t *testing.T) {
 	unsetVariables(t)
 	t.Setenv("CMD_TEST_MAIN", "1")
@@ -51,7 +51,7 @@ func TestUnknownCommand(t *testing.T) {
 	}
 }
 
-// An error of the command line has the form of --log-format, if that flag was parsed before the error.
+// An error of the command line has the form that --log-format selects, if that flag was parsed before the error.
 func TestFlagSoFar_logFormat(t *testing.T) {
 	unsetVariables(t)
 	for _, c := range []struct {

@@ -15,7 +15,8 @@ import (
 
 const scheduleExample = "TERM/10s/INT/5s/KILL"
 
-// scheduleValue is the schedule of a stop: signals and the waits between them, as for start-stop-daemon's --retry.
+// scheduleValue is the schedule of a stop. It consists of signals and the waits between them, in the syntax of
+// start-stop-daemon's --retry.
 func scheduleValue(value *[]machine.Step) flagValue[[]machine.Step] {
 	read := func(s string) ([]machine.Step, error) {
 		steps, err := parseSchedule(s)

@@ -17,8 +17,8 @@ func TestScheduleValue(t *testing.T) {
 	const term, intr, quit, none = int(unix.SIGTERM), int(unix.SIGINT), int(unix.SIGQUIT), machine.NoSignal
 	for text, want := range map[string][]machine.Step{
 		"TERM/3s/INT/5s/QUIT/2s/KILL": {step(term, 3*s), step(intr, 5*s), step(quit, 2*s)},
-		"TERM/3s/INT/5s/QUIT/2s":      {step(term, 3*s), step(intr, 5*s), step(quit, 2*s)}, // KILL comes anyway
-		"sigterm/3/-INT/5/-3/2/-9":    {step(term, 3*s), step(intr, 5*s), step(quit, 2*s)}, // start-stop-daemon's way
+		"TERM/3s/INT/5s/QUIT/2s":      {step(term, 3*s), step(intr, 5*s), step(quit, 2*s)}, // KILL ends every schedule
+		"sigterm/3/-INT/5/-3/2/-9":    {step(term, 3*s), step(intr, 5*s), step(quit, 2*s)}, // the syntax of start-stop-daemon
 		"TERM/3/KILL/5":               {step(term, 3*s)},
 		"10":                          {step(0, 10*s)},
 		"1m30s":                       {step(0, 90*s)},

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// didYouMean returns a hint at the word that is nearest to text, with prefix before it, or "" if no word is near.
+// didYouMean returns a hint with the word that is most similar to text, with prefix before it, or "" if no word is
+// similar.
 func didYouMean(text, prefix string, words []string) string {
 	if word := nearest(text, words); word != "" {
 		return fmt.Sprintf(" (did you mean %s?)", prefix+word)
@@ -15,13 +16,14 @@ func didYouMean(text, prefix string, words []string) string {
 	return ""
 }
 
-// nearest returns the word with the smallest edit distance from text, without regard to case. The distance is at most a
-// third of the letters of text, but one edit is always allowed. It returns "" if no word is that near.
+// nearest returns the word with the smallest edit distance from text, without regard to case. The distance may be at
+// most a third of the letters of text, but one edit is always allowed. nearest returns "" if every word has a larger
+// distance.
 func nearest(text string, words []string) (best string) {
 	least := max(1, len(text)/3) + 1
 	for _, word := range words {
 		n := editDistance(strings.ToLower(text), strings.ToLower(word))
-		// The beginning of a word is as near as one edit.
+		// A word that begins with text counts as one edit away.
 		if len(text) > 2 && strings.HasPrefix(strings.ToLower(word), strings.ToLower(text)) {
 			n = min(n, 1)
 		}
@@ -58,8 +60,8 @@ func editDistance(a, b string) int {
 const colloquialTime = `(?i)^\s*(\d+(?:\.\d*)?|\.\d+)\s*` +
 	`(ms|milli(?:second)?s?|s|sec(?:ond)?s?|m|min(?:ute)?s?|h|hrs?|hours?|d|days?)\s*$`
 
-// suggestTime returns the valid form of a time as people write it (10 s, 5min, 1 day), or "". It serves hints only:
-// flags do not accept these forms.
+// suggestTime returns the valid form of a time that a person may write (10 s, 5min, 1 day), or "". Only hints use it,
+// because flags do not accept these forms.
 func suggestTime(text string) string {
 	m := regexp.MustCompile(colloquialTime).FindStringSubmatch(text)
 	if m == nil {

@@ -15,10 +15,10 @@ import (
 	"graceful/runner"
 )
 
-// Messages of log records that only carry an error. Their text form is the error alone, as for other Unix commands; in
-// JSON the message shows where the error comes from.
+// Records with these messages only carry an error. Their text form is the error alone, as other Unix commands print it.
+// In JSON the message shows which part of graceful reports the error.
 const (
-	messageCommand  = "command failed" // also: a flag, a variable or an argument is invalid
+	messageCommand  = "command failed" // also for an invalid flag, variable or argument
 	messageRun      = "run failed"
 	messageRecover  = "recover failed"
 	messageTakeOver = "takeover failed"
@@ -26,7 +26,8 @@ const (
 
 var errorMessages = []string{messageCommand, messageRun, messageRecover, messageTakeOver}
 
-// sentences renders the text form of some messages. The text form of all others is the message with its attributes.
+// sentences renders the text form of some messages. The text form of every other message is the message itself with its
+// attributes.
 var sentences = map[string]func(attr func(key string) string) string{
 	"sending SIGKILL": func(attr func(string) string) string {
 		text := attr("err") + ": SIGKILL"
@@ -46,7 +47,7 @@ var sentences = map[string]func(attr func(key string) string) string{
 	},
 }
 
-// textOf returns a function that returns the text of an attribute, or "". The items of a list have commas between them.
+// textOf returns a function that returns the text of an attribute, or "". It joins the items of a list with commas.
 func textOf(attrs []slog.Attr) func(key string) string {
 	return func(key string) string {
 		i := slices.IndexFunc(attrs, func(a slog.Attr) bool { return a.Key == key })
@@ -61,7 +62,8 @@ func textOf(attrs []slog.Attr) func(key string) string {
 	}
 }
 
-// newLogger returns a logger to out. It logs warnings and errors; with --verbose every step, with --quiet only errors.
+// newLogger returns a logger that writes to out. By default it logs warnings and errors, with --verbose every step, and
+// with --quiet only errors.
 func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 	level := slog.LevelWarn
 	switch {
@@ -78,7 +80,7 @@ func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 	return slog.New(h)
 }
 
-// newHandler returns a handler for either form of log records.
+// newHandler returns a handler for log records in text or JSON form.
 func newHandler(w io.Writer, json bool, level slog.Level, began time.Time) slog.Handler {
 	if json {
 		cut := func(_ []string, a slog.Attr) slog.Attr { return slog.Attr{Key: a.Key, Value: cutValue(a.Value)} }
@@ -154,7 +156,7 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// group writes the line that begins or ends a group. At the beginning it waits for the line to be written.
+// group writes the line that begins or ends a group. For a line that begins one, it waits until the line is written.
 func (h *textHandler) group(r slog.Record, attrs []slog.Attr) {
 	line, began := h.annotations.group(r, textOf(attrs))
 	if line != "" {
@@ -171,10 +173,11 @@ func (h *textHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &with
 }
 
-// WithGroup ignores the group: graceful's records have none.
+// WithGroup ignores the group, because graceful never logs with one.
 func (h *textHandler) WithGroup(string) slog.Handler { return h }
 
-// maxValue bounds a value in a log record, in bytes. A target or a client may have chosen it.
+// maxValue is the maximum length of a value in a log record, in bytes. The target or a client may have chosen the
+// value.
 const maxValue = 2000
 
 // cutValue cuts a text, an error or a list of texts that is longer than maxValue.
@@ -213,7 +216,7 @@ func cutList(list []string) []string {
 	return list
 }
 
-// escapingWriter escapes JSON with cleanup.EscapeJSON.
+// escapingWriter escapes control characters in JSON with cleanup.EscapeJSON.
 type escapingWriter struct{ to io.Writer }
 
 func (w escapingWriter) Write(line []byte) (int, error) {
@@ -229,7 +232,7 @@ func renderValue(v slog.Value) string {
 	return "[" + strings.Join(convert(list, quoteWord), " ") + "]"
 }
 
-// escaped escapes a text with unprintable characters. Names of processes may contain them.
+// escaped escapes a text that contains unprintable characters. Names of processes may contain them.
 func escaped(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strings.Trim(strconv.Quote(s), `"`)
@@ -237,7 +240,7 @@ func escaped(s string) string {
 	return s
 }
 
-// quoteWord quotes a value in Go's syntax unless it is one printable word.
+// quoteWord quotes a value in Go's syntax unless the value is one printable word.
 func quoteWord(s string) string {
 	special := func(r rune) bool {
 		return r == ' ' || r == '"' || r == '\'' || r == unicode.ReplacementChar || !unicode.IsPrint(r)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// render returns a record in text or JSON form, as a single line.
+// render returns a record in text or JSON form, on one line.
 func render(t *testing.T, json bool, level slog.Level, message string, attrs ...any) string {
 	t.Helper()
 	var line strings.Builder
@@ -64,7 +64,7 @@ func TestTextHandler(t *testing.T) {
 	}
 }
 
-// The text form of a record that only carries an error is the error.
+// The text form of a record that only carries an error is that error.
 func TestTextHandler_errorMessages(t *testing.T) {
 	for _, message := range errorMessages {
 		want := "graceful: --grace: it is wrong"
@@ -134,7 +134,7 @@ func stringLiteral(e ast.Expr) (string, bool) {
 	return text, err == nil
 }
 
-// isLogCall reports whether a call logs a record: log.Warn and the like, on a logger that is called log.
+// isLogCall reports whether a call logs a record. Such a call is log.Warn or a similar method of a logger named log.
 func isLogCall(call *ast.CallExpr) bool {
 	f, ok := call.Fun.(*ast.SelectorExpr)
 	if !ok || !slices.Contains([]string{"Debug", "Info", "Warn", "Error"}, f.Sel.Name) {
@@ -162,7 +162,7 @@ func TestLogMessages_inBothForms(t *testing.T) {
 	}
 }
 
-// inBothForms checks that the text form and the JSON form of a message with attributes contain all of it.
+// inBothForms fails the test unless the text form and the JSON form of a record contain the message and all attributes.
 func inBothForms(t *testing.T, message string, keys []string) {
 	t.Helper()
 	var attrs []any
@@ -185,7 +185,7 @@ func inBothForms(t *testing.T, message string, keys []string) {
 	}
 }
 
-// A record has a bounded length, and cannot control a terminal.
+// A logged record has a bounded length, and cannot control a terminal.
 func TestHandlers_hostileValues(t *testing.T) {
 	long := strings.Repeat("\x7f", 600_000)
 	var many []string

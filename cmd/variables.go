@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// noEnv is the flag that disables variables. It has no variable itself.
+// noEnv names the flag that makes graceful ignore variables. That flag itself has no variable.
 const noEnv = "no-env"
 
 // variable returns the name of the environment variable of a flag.
@@ -31,8 +31,9 @@ func environmentGroup(example string) flagGroup {
 // ignoresVariables reports whether noEnv was given.
 func ignoresVariables(flags *pflag.FlagSet) bool { return flags.Lookup(noEnv).Value.String() == "true" }
 
-// readVariables sets each flag that was not given from its variable, unless noEnv was given. An empty variable counts
-// as not set. It adds to given, for each flag that is set, where the value comes from: "--grace" or "GRACEFUL_GRACE".
+// readVariables sets each flag that was not given to the value of its variable, unless noEnv was given. An empty
+// variable counts as not set. For each flag that is set, readVariables adds the source of the value to given: "--grace"
+// or "GRACEFUL_GRACE".
 func readVariables(flags *pflag.FlagSet, given map[string]string) error {
 	var errs []error
 	ignore := ignoresVariables(flags)
@@ -44,7 +45,7 @@ func readVariables(flags *pflag.FlagSet, given map[string]string) error {
 			given[f.Name] = "--" + f.Name
 		case value == "" || f.Name == "help" || f.Name == noEnv || ignore:
 		case f.Name == "name" && os.Getenv("GRACEFUL_RUN_ID") != "":
-			// Inside a run the variable holds the name of that run, and does not configure this one.
+			// Inside a run the variable contains the name of that run. It does not configure a nested run.
 		default:
 			given[f.Name] = name
 			if err := f.Value.Set(value); err != nil {
@@ -55,8 +56,8 @@ func readVariables(flags *pflag.FlagSet, given map[string]string) error {
 	return errors.Join(errs...)
 }
 
-// targetEnviron returns environ without the variables that configure graceful or come from an outer run. A nested run
-// must not run the cleanup commands of the outer run again.
+// targetEnviron returns environ without the variables that configure graceful or come from an outer run. Otherwise a
+// nested run could run the cleanup commands of the outer run a second time.
 func targetEnviron(environ []string) []string {
 	ours := append([]string{"GRACEFUL_SOCKET"}, runner.OutcomeVariables...)
 	newRun(new(int)).Flags().VisitAll(func(f *pflag.Flag) { ours = append(ours, variable(f.Name)) })

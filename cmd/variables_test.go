@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// unsetVariables unsets all variables of graceful for a test, since a run of graceful may run the test.
+// unsetVariables unsets all variables of graceful for a test, because the test itself may run inside a run of graceful.
 func unsetVariables(t *testing.T) {
 	t.Helper()
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
 		if strings.HasPrefix(name, "GRACEFUL_") || name == "GITHUB_ACTIONS" || name == "GITLAB_CI" {
-			t.Setenv(name, "") // restores it after the test
+			t.Setenv(name, "") // the test framework restores it after the test
 			os.Unsetenv(name)
 		}
 	}
@@ -27,7 +27,7 @@ func TestVariable_ofAFlag(t *testing.T) {
 	}
 }
 
-// Inside a run GRACEFUL_NAME is the name of that run, and does not name a nested one.
+// Inside a run GRACEFUL_NAME contains the name of that run. It is not the name of a nested run.
 func TestReadVariables_nameInsideARun(t *testing.T) {
 	for id, want := range map[string]string{"": "outer", "17": ""} {
 		unsetVariables(t)

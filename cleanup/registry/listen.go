@@ -196,7 +196,7 @@ func RemoveDead(address string) {
 // removeIfDead removes a directory of this user if its lock is free. It ignores directories of other users.
 func removeIfDead(dir string) {
 	st, err := eintr.Lstatat(unix.AT_FDCWD, dir)
-	if err != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR { // another user's link may lead anywhere
+	if err != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR { // a link may lead anywhere
 		return
 	}
 	lock, err := eintr.Openat(unix.AT_FDCWD, filepath.Join(dir, lockName), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

@@ -1,6 +1,6 @@
 // Package oneprocessor limits the Go runtime to one processor. With more processors the runtime creates threads at the
-// start that graceful never needs. The package imports nothing else, so that it is initialised before most others (The
-// Go Programming Language Specification, Program initialization).
+// start that graceful never needs. The package imports no other package except runtime, so Go initialises it before
+// most others (The Go Programming Language Specification, Program initialization).
 package oneprocessor
 
 import "runtime"

@@ -36,14 +36,14 @@ type results struct {
 	Figures             []figure
 }
 
-// figure is one measurement of all peers. Size is the size of the tree, or the number of cleanup commands.
+// figure contains one measurement for all peers. Size is the size of the tree, or the number of cleanup commands.
 type figure struct {
 	Name, Unit string
 	Size       int
 	Peers      []summary
 }
 
-// summary holds the statistics of a peer's samples, in the figure's unit.
+// summary contains the statistics of a peer's samples, in the figure's unit.
 type summary struct {
 	Peer             string
 	P10, Median, P90 float64
@@ -82,7 +82,7 @@ func run(rounds string) error {
 	return r.fillPage(filepath.Join(docs, pageFile))
 }
 
-// measure runs the benchmark, which has no time limit.
+// measure runs the benchmark, without a time limit.
 func measure(rounds, data string) error {
 	data, err := filepath.Abs(data)
 	if err != nil {
@@ -144,7 +144,7 @@ func (r results) launches() (all []summary) {
 	return all
 }
 
-// series returns a figure's curves, in the order of the peers.
+// series returns the curves of a figure, in the order of the peers.
 func (r results) series(name string) (all []curve) {
 	place := map[string]int{}
 	for _, f := range r.Figures {

@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// curve is a line of a plot.
+// curve is a line in a plot.
 type curve struct {
 	name   string
 	points []point
@@ -31,7 +31,7 @@ const (
 	labelTall = 15
 )
 
-// colours is the palette of Okabe and Ito. People with any colour vision can tell its colours apart.
+// colours is the palette of Okabe and Ito. People with any colour vision can distinguish its colours.
 var colours = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"}
 
 const (
@@ -40,7 +40,7 @@ const (
 	gridColour  = "#dddddd"
 )
 
-// begin opens a plot with a title. Its background is white, since a page may be dark.
+// begin opens a plot with a title. It paints the background white, because the page around it may be dark.
 func begin(title string, height int) *bytes.Buffer {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" `, width, height)
@@ -91,7 +91,7 @@ func bars(title string, all []summary) []byte {
 	return end(b)
 }
 
-// lines draws curves, both scales logarithmic.
+// lines draws curves with two logarithmic scales.
 func lines(title, below string, curves []curve) []byte {
 	b := begin(title, top+plotTall+50)
 	lowX, highX, lowY, highY := decades(curves)
@@ -128,7 +128,7 @@ func lines(title, below string, curves []curve) []byte {
 	return end(b)
 }
 
-// decades returns the exponents that the scales begin and end with.
+// decades returns the exponents at both ends of the scales.
 func decades(curves []curve) (lowX, highX, lowY, highY float64) {
 	lowX, lowY, highX, highY = math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
 	for _, c := range curves {
@@ -140,8 +140,8 @@ func decades(curves []curve) (lowX, highX, lowY, highY float64) {
 	return lowX, highX, lowY, highY
 }
 
-// endLabels returns the y coordinate of each curve's name. It is at the end of the curve, moved down where names would
-// overlap.
+// endLabels returns the y coordinate for the name of each curve. A name is at the end of its curve. If names would
+// overlap, endLabels moves them down.
 func endLabels(curves []curve, y func(float64) float64) []float64 {
 	at, order := make([]float64, len(curves)), make([]int, len(curves))
 	for i, c := range curves {
@@ -154,7 +154,7 @@ func endLabels(curves []curve, y func(float64) float64) []float64 {
 	return at
 }
 
-// format formats a number with three digits; a larger one as an integer.
+// format formats a number with three digits, or as an integer if it is larger.
 func format(x float64) string {
 	if x >= 100 {
 		return strconv.FormatFloat(math.Round(x), 'f', -1, 64)
