@@ -2,56 +2,56 @@ package process
 
 import "golang.org/x/sys/unix"
 
-// board is memory that graceful and the guard share. It survives graceful, and tells its successor which processes were
-// started. Graceful writes requests, and the guard writes what has happened. After a write, graceful sends the guard a
+// board is memory that graceful and the guard share. It outlives graceful, so a successor can find out which processes
+// were started. Graceful writes requests, and the guard writes events. After a write, graceful sends the guard a
 // message, and the guard sends graceful SIGCHLD.
 //
-// The number of slots grows during a run: the blocks of requests lie after the slots in use. The memory exists up to
+// The number of slots grows during a run. The blocks of requests come after the slots in use. The memory exists up to
 // the end of the last block.
 type board struct {
-	guard     int32  // its pid
+	guard     int32  // pid of the guard
 	leads     uint32 // a graceful leads the run (Guard.Lead); the guard clears it before it starts a successor
 	childless uint32 // the guard has no child, dead or alive
-	orphans   uint32 // how many orphans the guard has reaped
-	kill      uint32 // the guard is to kill its children, except commands
-	watched   uint32 // the guard records the signal that suspends the target
-	suspended uint32 // that signal
-	resume    uint32 // the guard sends SIGCONT to graceful when the target has ended
-	used      uint32 // how many slots have been in use at most
+	orphans   uint32 // number of orphans that the guard has reaped
+	kill      uint32 // request: the guard kills its children, except commands
+	watched   uint32 // request: the guard records the signal that suspends the target
+	suspended uint32 // the recorded signal
+	resume    uint32 // request: the guard sends SIGCONT to graceful when the target has ended
+	used      uint32 // maximum number of slots that were in use
 	to        uint32 // offset of the end of the last block
 	drops     uint64 // signals that the guard does not forward
 	usage     unix.Rusage
 	slots     [maxSlots]slot
 }
 
-// slot is a process that graceful asked the guard to start. It stays a zombie until graceful asks the guard to reap it.
-// The first slot is the target's.
+// slot describes a process that graceful asked the guard to start. The process stays a zombie until graceful asks the
+// guard to reap it. The first slot is for the target.
 type slot struct {
-	asked    uint32 // graceful has asked for the process, and does not know yet that it is reaped
-	id       int32  // of the command; 0: the target's
+	asked    uint32 // graceful has asked for the process, and has not heard yet that it is reaped
+	id       int32  // id of the command; 0: the target
 	block    uint32 // offset of the block of its request
 	pid      int32  // written by the kernel at the fork; 0: not started
-	starting uint32 // futex: settled when the process has executed its program or has failed to
+	starting uint32 // futex: settled once the process has executed its program, or has failed to
 	failed   failure
-	dirGone  uint32 // its working directory was gone: it runs in an empty one
-	replaced uint32 // which outputs differ from graceful's: replacedStdout, replacedStderr
+	dirGone  uint32 // the working directory was gone, and the process runs in an empty one
+	replaced uint32 // outputs that differ from graceful's: replacedStdout, replacedStderr
 	end      uint32 // hasEnded, with the code and the status of waitid(2); 0: it has not ended
 	reap     uint32 // graceful has handled its end
 }
 
-// maxSlots exceeds the number of commands of a run, which may all run at once. At least spareSlots free slots precede a
-// block.
+// maxSlots is greater than the number of commands of a run, which may all run at once. At least spareSlots free slots
+// precede a block.
 const maxSlots, spareSlots = 1<<16 + 8, 256
 
 const hasEnded = 1 << 31
 
 const replacedStdout, replacedStderr = 1, 2
 
-// settled is FUTEX_OWNER_DIED of futex(2), and futexWaiters is FUTEX_WAITERS.
+// settled is the bit FUTEX_OWNER_DIED of futex(2). futexWaiters is the bit FUTEX_WAITERS.
 const settled, futexWaiters = 0x40000000, 0x80000000
 
 // Operations of futex(2).
 const futexWait, futexWake = 0, 1
 
-// blocksSize is the size of the memory for blocks. Linux limits arguments and environment to 6 MiB.
+// blocksSize is the size of the memory for blocks, in bytes. Linux limits arguments and environment to 6 MiB.
 const blocksSize = 64 << 20

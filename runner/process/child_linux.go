@@ -7,39 +7,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file runs in a forked child before it executes a program. The child is a copy of graceful with one thread. A
-// thread that held a lock, or one that the garbage collector waits for, does not exist in it. So this code makes raw
-// system calls and uses memory that exists already. It does not allocate, store a pointer (a write barrier), call a
-// method of an interface, or grow its stack.
+// The code in this file runs in a forked child before it executes a program. The child is a copy of graceful with only
+// one thread. Other threads do not exist in it, even one that held a lock, or one that the garbage collector waits for.
+// So this code only makes raw system calls and uses memory that already exists. It does not allocate, store a pointer
+// (a write barrier), call a method of an interface, or grow its stack.
 //
-// The linker checks the size of the stack (go:nosplit), also in a build without optimisation, where each call takes
-// more of it. So functions are small, and their data is in the struct. The race detector does not instrument them.
+// The linker checks the size of the stack (go:nosplit). It checks that also in a build without optimisation, where each
+// call takes more of it. So functions are small, and their data is in the struct. The race detector does not instrument
+// them.
 
-// request describes the program that a child executes. A block of memory begins with it; texts and lists follow. Places
-// are offsets in the block, so that the block may lie at any address; 0 means none. The child writes only the last part
-// of the request, and the lists of texts. The guard and its child share the block, so the guard uses a copy of the
-// request.
+// request describes the program that a child executes. A block of memory begins with the request. Texts and lists
+// follow. Places are offsets in the block, so the block may be at any address. The place 0 means none. The child writes
+// only the last part of the request, and the lists of texts. The guard and its child share the block, so the guard
+// works on a copy of the request.
 type request struct {
 	block      uintptr // address of the block
-	slot       uintptr // address of the slot on the board; 0: it has none
+	slot       uintptr // address of the slot on the board; 0: none
 	stdio      [3]uintptr
-	newSession bool   // stdio[0] becomes its controlling terminal; else it leads a group in graceful's session
-	foreground bool   // its group is made the foreground group of the terminal at stdio[0]
-	setsFiles  bool   // RLIMIT_NOFILE becomes files; else it stays graceful's
+	newSession bool   // stdio[0] becomes the controlling terminal; else the child leads a group in graceful's session
+	foreground bool   // the child's group becomes the foreground group of the terminal at stdio[0]
+	setsFiles  bool   // RLIMIT_NOFILE becomes files; else it does not change
 	ignored    uint64 // signal n is bit n-1
 	blocked    uint64
 	files      unix.Rlimit
-	present    unix.Rlimit // graceful's
-	program    uintptr     // descriptor of the program; atFDCWD: a path names it
-	keep       place       // descriptors (int32) that the program inherits under their numbers, then -1
-	pids       place       // list of the places of variables for its pid, in decimal
+	present    unix.Rlimit // RLIMIT_NOFILE of graceful
+	program    uintptr     // descriptor of the program; atFDCWD: a path leads to it
+	keep       place       // descriptors (int32) that the program inherits under the same numbers, then -1
+	pids       place       // list of the places of variables that get the child's pid, in decimal
 	cgroup     place       // directory
 	procs      place       // cgroup.procs in that directory
-	dir        place       // 0: graceful's
-	spare      place       // directory that is made and removed if dir is gone
-	paths      place       // list of the paths at which the program may be
+	dir        place       // 0: the working directory of graceful
+	spare      place       // directory that the child makes and removes if dir is gone
+	paths      place       // list of the paths to try
 	argv, env  place
-	script     place // arguments of the shell that runs a path as a script
+	script     place // arguments of the shell for a path that is a script
 
 	result    uintptr // of the last system call
 	errno     syscall.Errno
@@ -47,7 +48,7 @@ type request struct {
 	found     syscall.Errno
 	pid       uintptr
 	group     int32
-	before    uint64 // the parent's mask
+	before    uint64 // signal mask of the parent
 	begin     [128]byte
 	sigaction sigaction
 	into      cloneArgs
@@ -68,7 +69,7 @@ type stage int32
 
 const (
 	stageFork  stage = iota
-	stageSetup       // hardly ever fails
+	stageSetup       // almost never fails
 	stageCgroup
 	stageDir
 	stageExec
@@ -120,7 +121,7 @@ func (r *request) fork() {
 	r.forkIntoCgroup()
 }
 
-// forkIntoCgroup forks with clone3(2). If a seccomp filter refuses it, the child enters the cgroup itself.
+// forkIntoCgroup forks with clone3(2). If a seccomp filter refuses clone3(2), the child later enters the cgroup itself.
 //
 //go:norace
 //go:nosplit
@@ -151,7 +152,7 @@ func (r *request) forkIntoCgroup() {
 	}
 }
 
-// become executes the program, or reports why that failed. It does not return.
+// become executes the program. It does not return. If the program cannot be executed, become records the reason.
 //
 //go:norace
 //go:nosplit
@@ -173,8 +174,8 @@ func (r *request) become() {
 	}
 }
 
-// enterGroup makes the child the leader of a process group or a session. A background process can change the foreground
-// group here, because SIGTTOU is blocked.
+// enterGroup makes the child the leader of a process group or a session. SIGTTOU is blocked here, so the child can
+// change the foreground group even from the background.
 //
 //go:norace
 //go:nosplit
@@ -194,10 +195,10 @@ func (r *request) enterGroup() bool {
 	return true
 }
 
-// announce makes the kernel wake graceful when the child has executed the program or has ended. The word in the slot
-// becomes a robust futex (set_robust_list(2)) that the child holds. When a process calls execve(2) or ends, the kernel
-// releases the futex: it sets settled and wakes graceful. The child leads its group before, so graceful may signal the
-// group.
+// announce makes the kernel wake graceful when the child has executed the program or has ended. For that, the word in
+// the slot becomes a robust futex that the child holds (set_robust_list(2)). When a process calls execve(2) or ends,
+// the kernel releases the futex: it sets settled and wakes graceful. The child becomes the leader of its group before,
+// so graceful may signal the group.
 //
 //go:norace
 //go:nosplit
@@ -210,13 +211,13 @@ func (r *request) announce() bool {
 	r.robust.first, r.robust.entry = entry, head
 	r.robust.offset = uintptr(unsafe.Pointer(&s.starting)) - entry
 	s.starting = uint32(r.pid) | futexWaiters
-	if !r.try(unix.SYS_SET_ROBUST_LIST, head, unsafe.Offsetof(r.robust.entry), 0, 0) { // an emulator may lack it
+	if !r.try(unix.SYS_SET_ROBUST_LIST, head, unsafe.Offsetof(r.robust.entry), 0, 0) { // an emulator may not support it
 		r.settle()
 	}
 	return true
 }
 
-// settle tells graceful that it need not wait for the start any longer.
+// settle sets settled and wakes graceful, which then stops waiting for this start.
 //
 //go:norace
 //go:nosplit
@@ -226,7 +227,7 @@ func (r *request) settle() {
 	r.try(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.starting)), futexWake, 1, 0)
 }
 
-// enterCgroup moves the child into a cgroup, if clone3(2) has not.
+// enterCgroup moves the child into a cgroup, unless clone3(2) has done so.
 //
 //go:norace
 //go:nosplit
@@ -270,7 +271,8 @@ func (r *request) setDescriptors() bool {
 	return true
 }
 
-// enterDir enters the working directory. If it is gone, the child makes an empty directory, enters it, and removes it.
+// enterDir enters the working directory. If that directory is gone, the child makes an empty directory, enters it, and
+// removes it.
 //
 //go:norace
 //go:nosplit
@@ -295,7 +297,8 @@ func (r *request) enterDir() bool {
 		r.try(unix.SYS_UNLINKAT, atFDCWD, r.address(r.spare), unix.AT_REMOVEDIR, 0)
 }
 
-// setInherited sets what the program inherits and hardly ever fails: RLIMIT_NOFILE, pid variables, signals.
+// setInherited sets the properties that the program inherits: RLIMIT_NOFILE, pid variables, signals. These calls almost
+// never fail.
 //
 //go:norace
 //go:nosplit
@@ -317,7 +320,7 @@ func (r *request) setInherited() {
 	r.setMask(&r.blocked, nil)
 }
 
-// relocate replaces the places in a list by addresses, for the kernel.
+// relocate replaces the places in a list by addresses. The kernel needs addresses.
 //
 //go:norace
 //go:nosplit
@@ -334,7 +337,7 @@ func (r *request) relocate(list place) {
 // atFDCWD is AT_FDCWD, which is -100.
 const atFDCWD = ^uintptr(99)
 
-// writeDecimal writes a number and a NUL. The caller provides the room.
+// writeDecimal writes a number and a NUL. The caller reserves enough memory.
 //
 //go:norace
 //go:nosplit
@@ -365,7 +368,7 @@ func (r *request) setMask(to, before *uint64) {
 		sigsetSize)
 }
 
-// try makes a system call, keeps its result and error, and reports success.
+// try makes a system call, and stores its result and error. It returns true if the call has succeeded.
 //
 //go:norace
 //go:nosplit
@@ -384,7 +387,7 @@ func (r *request) cloneFlags() uintptr {
 	return uintptr(unix.SIGCHLD) | unix.CLONE_PARENT_SETTID
 }
 
-// pidAddress returns where the kernel stores the pid of the child before the child exists.
+// pidAddress returns the address at which the kernel stores the pid of the child, even before the child runs.
 //
 //go:norace
 //go:nosplit

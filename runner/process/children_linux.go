@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetsIgnored reports whether a start ignores the signals of Spec.Ignored. If not, the caller must ignore them.
+// SetsIgnored reports whether a start ignores the signals of Spec.Ignored in the new process. If not, the caller must
+// ignore them.
 const SetsIgnored = true
 
-// Children are the processes that this process starts itself, without a guard.
+// Children starts processes of this process without a guard.
 type Children struct{ starts }
 
-// OpenChildren returns no children yet. It maps the memory that they share with this process.
+// OpenChildren returns an empty Children. It maps the memory that the children share with this process.
 func OpenChildren() (*Children, error) {
 	memory, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(board{})), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
@@ -30,9 +31,9 @@ func OpenChildren() (*Children, error) {
 }
 
 // Start starts a process for the command with the given id; 0 is the target. The process inherits descriptors above 2
-// without FD_CLOEXEC. Its soft limit of open files is the one that graceful was started with.
+// without FD_CLOEXEC. Its soft limit of open files is the one from the start of graceful.
 //
-// Start waits only startWithin for a file system that does not answer. StartOf reports a later failure.
+// If a file system does not answer, Start returns after startWithin. StartOf then reports a later failure.
 func (c *Children) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
@@ -68,13 +69,13 @@ func (c *Children) Reap(pid int) {
 	}
 }
 
-// starts are the processes that were asked for.
+// starts records the processes that were requested.
 type starts struct {
 	board   *board
 	pending []int // slots of starts that may be unfinished
 }
 
-// free returns a free slot for a command, or maxSlots if there is none. Memory after the slots in use may hold
+// free returns a free slot for a command, or maxSlots if there is none. Memory after the slots in use may contain
 // anything, for example an old request.
 func (s *starts) free(id int) (i int) {
 	if id != 0 {
@@ -95,7 +96,7 @@ func (s *starts) ask(i, id int) *slot {
 	return slot
 }
 
-// slotFor returns a slot for a process that is yet to be started.
+// slotFor returns a slot for a process that will be started.
 func slotFor(id int) slot { return slot{asked: 1, id: int32(id)} }
 
 func (s *starts) slots() int { return int(atomic.LoadUint32(&s.board.used)) }
@@ -110,8 +111,8 @@ func (s *starts) slotOf(pid int) *slot {
 	return nil
 }
 
-// StartOf reports how the start of an ended process went: the reason of a failure, and whether the process ran in an
-// empty directory because its own was gone.
+// StartOf returns the result of the start of an ended process: the reason of a failure, and whether the process ran in
+// an empty directory because its own was gone.
 func (s *starts) StartOf(pid int) (dirGone bool, err error) {
 	slot := s.slotOf(pid)
 	if slot == nil {
@@ -123,12 +124,12 @@ func (s *starts) StartOf(pid int) (dirGone bool, err error) {
 	return slot.dirGone != 0, err
 }
 
-// startWithin is how long Start waits for execve(2). beginsWithin is how long a child may take to lead its group. A
-// child that is killed before that never does.
+// startWithin is the maximum time that Start waits for execve(2). beginsWithin is the maximum time that a child takes
+// to become the leader of its group. A child that is killed before never becomes one.
 const startWithin, beginsWithin = 100 * time.Millisecond, time.Second
 
-// await waits until the child has executed its program or has failed to. Once the child has begun, await waits at most
-// startWithin, and while an earlier start is pending, not at all. parentEnded is called while there is no child.
+// await waits until the child has executed its program or has failed to. Once the child leads its group, await waits at
+// most startWithin, and not at all while an earlier start is pending. While there is no child, await calls parentEnded.
 func (s *starts) await(i int, parentEnded func() bool) error {
 	slot := &s.board.slots[i]
 	late := time.Now()
@@ -167,7 +168,7 @@ func (s *starts) starting() bool {
 	return len(s.pending) > 0
 }
 
-// wokenAt waits while a futex has a value. It returns false after the timeout.
+// wokenAt waits while a futex has a value. It returns false after a timeout.
 func wokenAt(futex *uint32, value uint32, within time.Duration) bool {
 	timeout := unix.NsecToTimespec(within.Nanoseconds())
 	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(futex)), futexWait, uintptr(value),

@@ -15,13 +15,13 @@ import (
 	"graceful/runner/sigstate"
 )
 
-// ReadInherited finds out which signals were ignored and blocked when graceful was started. The target needs them:
-// systemd starts services with SIGPIPE ignored, and a shell starts background jobs with SIGQUIT ignored.
+// ReadInherited finds out which signals were ignored and blocked when graceful was started. The target must inherit the
+// same: systemd starts services with SIGPIPE ignored, and a shell starts background jobs with SIGQUIT ignored.
 //
-// The kernel does not know them any longer. Before main begins, the runtime installs a handler for most signals and
-// unblocks those that it needs. It saves the old values in runtime.fwdSig and m.sigmask. Both are unexported, and a
-// stripped binary has no symbols. So this code makes the runtime store a known value in them, and searches memory for
-// that value.
+// The kernel does not have this information any longer. Before main begins, the runtime installs a handler for most
+// signals and unblocks those that it needs. It saves the old values in runtime.fwdSig and m.sigmask. Both are
+// unexported, and a stripped binary has no symbols. So this code makes the runtime store a known value in them, and
+// searches memory for that value.
 func ReadInherited() (in Inherited) {
 	ignored, _ := ignoredAtStart()
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
@@ -43,8 +43,8 @@ func Unreadable() error {
 
 const sigDfl, sigIgn = 0, 1 // SIG_DFL, SIG_IGN
 
-// ignoredAtStart returns which signals were ignored, by their numbers. With an error, it covers only the signals for
-// which the runtime has no handler.
+// ignoredAtStart returns the signals that were ignored at the start, by number. With an error, it covers only the
+// signals for which the runtime has no handler.
 var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err error) {
 	found, err := runtimeHandlers()
 	for sig, handler := range found {
@@ -76,11 +76,11 @@ func rtSigaction(sig syscall.Signal, to, old *sigaction) error {
 	return nil
 }
 
-// runtimeHandlers reads runtime.fwdSig: the handlers that the runtime found, by signal number. When the runtime is
-// asked to catch an ignored signal, it stores the present handler there.
+// runtimeHandlers reads runtime.fwdSig: the handlers that the runtime found at its start, by signal number. When the
+// runtime is asked to catch an ignored signal, it stores the present handler there.
 func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	const (
-		probe = forward.Last // hardly any program sends it
+		probe = forward.Last // almost no program sends it
 		word  = int(unsafe.Sizeof(uintptr(0)))
 	)
 	_, data, err := runtimeVariables()
@@ -89,7 +89,7 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	}
 	before := snapshot(data)
 	signalIgnore(uint32(probe))
-	var action sigaction // as the runtime sets it for its own signal; the handler is replaced
+	var action sigaction // as the runtime sets it for its own signal; the handler is replaced below
 	if err := rtSigaction(unix.SIGURG, nil, &action); err != nil {
 		return handlers, err
 	}
@@ -107,7 +107,7 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 		}
 		for sig := range handlers {
 			handlers[sig] = *at(before, last-(int(probe)-sig)*word)
-			if handlers[sig] > sigIgn { // no handler survives execve(2): this memory is something else
+			if handlers[sig] > sigIgn { // no handler survives execve(2), so this memory is not fwdSig
 				return [forward.Last + 1]uintptr{}, errors.New("these are no inherited signal handlers")
 			}
 		}
@@ -124,8 +124,8 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 //go:noinline
 func emptyHandler() {}
 
-// Unblock lets signals arrive that were blocked when graceful was started. The caller must install their handlers
-// before. The runtime unblocks them in a thread of its own. Afterwards it installs its own handler for the signals of
+// Unblock unblocks signals that were blocked when graceful was started. The caller must have installed their handlers.
+// The runtime unblocks them in a separate thread. Afterwards the runtime installs its own handler for the signals of
 // job control.
 func Unblock(signals []syscall.Signal) {
 	for _, sig := range signals {
@@ -133,11 +133,11 @@ func Unblock(signals []syscall.Signal) {
 	}
 }
 
-// maskAtStart is the signal mask that graceful was started with. With an error, it lacks the signals that the runtime
-// has unblocked.
+// maskAtStart is the signal mask from the start of graceful. With an error, it lacks the signals that the runtime has
+// unblocked.
 var maskAtStart, errMaskAtStart = readMask()
 
-// readMask reads m0.sigmask: the mask of the first thread as the runtime found it. A fork makes the runtime store the
+// readMask reads m0.sigmask, the mask that the runtime found on the first thread. A fork makes the runtime store the
 // present mask there. So readMask must run on the first thread and before any fork: when packages are initialised.
 func readMask() (mask unix.Sigset_t, err error) {
 	if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &mask); err != nil {
@@ -150,8 +150,8 @@ func readMask() (mask unix.Sigset_t, err error) {
 	before := snapshot(data)
 	// The kernel's set is the first 64 bits of a Sigset_t.
 	set := func(mask *unix.Sigset_t) *uint64 { return (*uint64)(unsafe.Pointer(mask)) }
-	// Block all signals meanwhile: the runtime would drop one that arrives. The kernel's full mask lacks SIGKILL and
-	// SIGSTOP.
+	// Block all signals meanwhile, because the runtime would drop a signal that arrives now. The kernel's full mask lacks
+	// SIGKILL and SIGSTOP.
 	var all, marked unix.Sigset_t
 	*set(&all) = ^uint64(0)
 	present := mask
@@ -175,15 +175,16 @@ func readMask() (mask unix.Sigset_t, err error) {
 	return mask, errors.New("this Go runtime stores the signal mask in another place")
 }
 
-// runtimeVariables returns the beginnings of the two sections of variables without an initial value: with pointers, and
-// without. The linker puts small variables first, and both wanted variables are small.
+// runtimeVariables returns the beginnings of the two sections for variables without an initial value. One section is
+// for variables with pointers, the other one for variables without. The linker puts small variables first, and both
+// wanted variables are small.
 func runtimeVariables() (pointers, plain []byte, err error) {
 	const most = 64 << 10
 	inPointers, inPlain := unsafe.Pointer(&somePointer), unsafe.Pointer(&someNumber)
 	section := func(inside unsafe.Pointer, begin, end uintptr) []byte {
 		return unsafe.Slice((*byte)(unsafe.Add(inside, -int(uintptr(inside)-begin))), min(end-begin, most))
 	}
-	// runtime.moduledata holds the limits of all sections, in their order in memory.
+	// runtime.moduledata contains the limits of all sections, in their order in memory.
 	limits := (*[64]uintptr)(lastmoduledatap)
 	for i := range len(limits) - 3 {
 		bss, ebss, noptrbss, enoptrbss := limits[i], limits[i+1], limits[i+2], limits[i+3]
@@ -208,7 +209,7 @@ func snapshot(data []byte) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(copied))), len(copied)*word)
 }
 
-// These variables lie in the sections that runtimeVariables looks for.
+// The linker puts these variables into the sections that runtimeVariables looks for.
 var (
 	somePointer *byte
 	someNumber  uintptr
@@ -217,7 +218,8 @@ var (
 //go:linkname lastmoduledatap runtime.lastmoduledatap
 var lastmoduledatap unsafe.Pointer
 
-// signalIgnore and signalEnable call the functions of package os/signal, without its goroutine that delivers signals.
+// signalIgnore and signalEnable are functions of package os/signal. Unlike its exported functions, they do not start
+// the goroutine that delivers signals.
 //
 //go:linkname signalIgnore os/signal.signal_ignore
 func signalIgnore(sig uint32)

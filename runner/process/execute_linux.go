@@ -10,7 +10,7 @@ import (
 // This file is the last step of a forked child: see child_linux.go.
 
 // execute executes the first program that exists at one of the paths, as execvp(3) does. It returns only if that fails.
-// The error is that of the last path, but EACCES if a program exists and may not be executed.
+// The error is that of the last path. But if a program exists and may not be executed, the error is EACCES.
 //
 //go:norace
 //go:nosplit
@@ -39,7 +39,8 @@ func (r *request) execute() {
 	}
 }
 
-// isThere reports whether a path that execve(2) reports as missing exists. Then its interpreter or loader is missing.
+// isThere reports whether a path exists although execve(2) has reported it as missing. In that case the interpreter or
+// the loader is missing, and isThere sets failure.stage to stageInterpreter.
 //
 //go:norace
 //go:nosplit
@@ -77,7 +78,7 @@ func (r *request) executeAt(path uintptr) {
 	r.errno = syscall.ENOEXEC
 }
 
-// execve executes the program of the descriptor, or the program at a path.
+// execve executes the program that the descriptor or the path refers to.
 //
 //go:norace
 //go:nosplit
@@ -90,8 +91,8 @@ func (r *request) execve(path uintptr, argv place) {
 	r.try(unix.SYS_EXECVE, path, r.address(argv), r.address(r.env), 0)
 }
 
-// isScript reports whether a file that the kernel cannot execute is a script for a shell, as in execvp(3) and POSIX. A
-// file with the magic number of ELF, or with a NUL in its first line, is not.
+// isScript reports whether a file that the kernel cannot execute is a script for a shell, as execvp(3) and POSIX define
+// it. A file with the magic number of ELF, or with a NUL in its first line, is no script.
 //
 //go:norace
 //go:nosplit

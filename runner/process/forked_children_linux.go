@@ -7,11 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// collectLimit is the maximum number of ends that one call of collect handles. Then the guard looks for messages. It
-// tells graceful only after some calls, because graceful reads /proc about each process that is not reaped yet.
+// collectLimit is the maximum number of ends that one call of collect handles. After each call the guard looks for
+// messages. It notifies graceful only after some calls, because graceful reads /proc for each process that is not
+// reaped yet.
 var collectLimit = 1 << 10
 
-// maxTurns is how many calls of collect in a row may reach their limit before the guard tells graceful.
+// maxTurns is the maximum number of consecutive calls of collect that reach their limit without a notification of
+// graceful.
 const maxTurns = 16
 
 // collect records ends of processes on the board, and reaps orphans. It reports whether anything has changed.
@@ -34,14 +36,14 @@ func (g *guard) collect() (changed bool) {
 	return changed
 }
 
-// ManyEnds is the number of orphans ending at once that shows that the guard gets too little time to reap them.
+// ManyEnds is a number of orphans that end at once. Reaching it shows that the guard gets too little time to reap them.
 const ManyEnds = 64
 
 // highest is the nice value of the highest priority.
 const highest = -20
 
-// raisePriority raises the priority of the guard, if it may (CAP_SYS_NICE). With its normal share of the time, the
-// guard cannot reap the orphans of a hundred forking processes fast enough.
+// raisePriority raises the priority of the guard, if the guard may do so (CAP_SYS_NICE). With its normal share of the
+// time, the guard cannot reap the orphans of a hundred forking processes fast enough.
 //
 //go:norace
 //go:nosplit
@@ -55,7 +57,7 @@ func (g *guard) raisePriority() {
 	g.raised = g.call(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(nice), 0)
 }
 
-// restorePriority restores the priority in a child.
+// restorePriority restores the priority in a child of the guard.
 //
 //go:norace
 //go:nosplit
@@ -65,8 +67,8 @@ func (g *guard) restorePriority() {
 	}
 }
 
-// collectAll calls collect in the guard's loop. Before it tells graceful, it reaps the orphans that a zombie hides,
-// because graceful reads /proc about each.
+// collectAll calls collect in the guard's loop. Before it notifies graceful, it reaps the orphans that another zombie
+// hides, because graceful reads /proc for each of them.
 //
 //go:norace
 //go:nosplit
@@ -94,7 +96,7 @@ func (g *guard) handleNext() bool {
 		if g.errno == syscall.ECHILD {
 			g.board.childless = 1
 		} else {
-			g.hidden = true // look again
+			g.hidden = true // look for hidden orphans later
 		}
 		return false
 	}
@@ -168,7 +170,7 @@ func (g *guard) reap(pid uintptr) bool {
 	return !g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) || g.result != 0
 }
 
-// suspension records on the board which signal has suspended the target.
+// suspension records the signal that has suspended the target on the board.
 //
 //go:norace
 //go:nosplit
@@ -194,7 +196,7 @@ func (g *guard) slotOf(pid uintptr) uint32 {
 	return noSlot
 }
 
-// perform does what graceful has requested on the board.
+// perform carries out the requests of graceful on the board.
 //
 //go:norace
 //go:nosplit
@@ -221,14 +223,14 @@ func (g *guard) perform() {
 	}
 }
 
-// What each does with a child:
+// The values for the parameter do of each:
 const (
 	reapChild  = iota // reap it if it has ended and is an orphan
 	killMember        // kill it unless it is a command
 	killChild         // kill it
 )
 
-// each calls do for each child. Without /proc it covers only the processes that the guard has started.
+// each calls do for each child. Without /proc, it calls do only for the processes that the guard has started.
 //
 //go:norace
 //go:nosplit
@@ -259,7 +261,7 @@ func (g *guard) each(do int) {
 	}
 }
 
-// do reaps or kills one child.
+// do reaps or kills one child, as the value do requires.
 //
 //go:norace
 //go:nosplit

@@ -7,26 +7,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is the guard: a process that graceful forks and that executes no program. The guard is the parent of the
-// target and of the commands. It starts them on request of graceful, and starts a new graceful if graceful ends before
-// it has killed the guard. The rules of a forked child (child_linux.go) hold for the guard's whole life.
-// docs/architecture.md has the reasons.
+// This file contains the guard: a process that graceful forks and that executes no program. The guard is the parent of
+// the target and of the commands. It starts them when graceful requests it. If graceful ends before it has killed the
+// guard, the guard starts a new graceful. The rules for a forked child (child_linux.go) apply during the guard's whole
+// life. docs/architecture.md gives the reasons.
 //
-// The guard never waits for graceful. It records on the board what has happened, and sends SIGCHLD. While graceful is
-// suspended, the guard still reaps orphans.
+// The guard never waits for graceful. It records events on the board, and sends SIGCHLD. While graceful is suspended,
+// the guard still reaps orphans.
 
-// guard is the data of the guard. Graceful prepares it before the fork.
+// guard contains the data of the guard. Graceful prepares it before the fork.
 type guard struct {
 	board     *board
 	leader    uintptr  // pid of graceful
-	leaderFD  uintptr  // its pidfd; none: before Linux 5.3
+	leaderFD  uintptr  // pidfd of leader; none before Linux 5.3
 	link      uintptr  // the guard's end of the socket pair; none: graceful has ended
 	end, peer uintptr  // the descriptor numbers of the two ends
 	passes    uint64   // signals that the guard forwards to graceful
 	keep      []int32  // descriptors that stay open, in order
 	leaves    bool     // the guard leaves the working directory when the target has started
-	successor *request // starts a new graceful
-	request   request  // copy of the request of the message
+	successor *request // request that starts a new graceful
+	request   request  // copy of the request in the current message
 	argv      []byte   // memory that ps(1) shows as the command line
 	environ   []byte   // memory that /proc/PID/environ shows
 
@@ -36,32 +36,32 @@ type guard struct {
 	children      uintptr // /proc/PID/task/TID/children; none: it is missing
 	pending       uint64  // signals to forward once a graceful leads
 	hidden        bool    // a zombie that graceful has not handled may hide others
-	more          bool    // collect has reached its limit
-	isAlone       bool    // the descriptors inherited from the caller are closed
-	silent        bool    // collect does not tell graceful
-	untold        bool    // the guard has yet to tell graceful about a change
-	turns         int     // calls of collect since then
+	more          bool    // the last call of collect has reached its limit
+	isAlone       bool    // the descriptors from the caller are closed
+	silent        bool    // collect does not notify graceful
+	untold        bool    // the guard has not yet notified graceful of a change
+	turns         int     // calls of collect since that change
 	triedPriority bool    // raisePriority was called
-	raised        bool    // it has raised the priority
-	nice          uintptr // the nice value before (getpriority(2))
-	failures      int     // how often in a row a new graceful has ended before it led
-	kills         int     // how often it was killed before it led
+	raised        bool    // raisePriority has raised the priority
+	nice          uintptr // nice value before that (getpriority(2))
+	failures      int     // number of times in a row that a new graceful has ended before it led the run
+	kills         int     // number of times that SIGKILL has ended a new graceful before it led the run
 	killed        bool    // SIGKILL has ended the last graceful
 
-	n       uintptr // number that each is reading
-	poll    [2]pollFD
+	n       uintptr   // the pid that each is parsing
+	poll    [2]pollFD // link and signals
 	timeout unix.Timespec
-	all     uint64 // signal mask
-	info    siginfo
-	used    unix.Rusage
-	heard   [16]signalInfo
-	text    [4096]byte
-	message message
-	pair    [2]int32
-	dead    pollFD
-	pause   unix.Timespec // between two tries to start a new graceful
-	path    [32]byte      // of children
-	root    [2]byte       // "/"
+	all     uint64         // signal mask with every signal, for signalfd(2)
+	info    siginfo        // result of the last waitid(2)
+	used    unix.Rusage    // of the child in info
+	heard   [16]signalInfo // signals that readSignals has read
+	text    [4096]byte     // text of the file children
+	message message        // the message that receive has read
+	pair    [2]int32       // descriptors of a new socket pair
+	dead    pollFD         // for bury, which waits for the end of graceful
+	pause   unix.Timespec  // between two tries to start a new graceful
+	path    [32]byte       // of children
+	root    [2]byte        // "/"
 }
 
 // none stands for a missing descriptor.
@@ -84,8 +84,8 @@ type signalInfo struct {
 	_      [112]byte
 }
 
-// message is what graceful sends to the guard: the slot of a process to start, and the offset of the block of its
-// request on the board. With noSlot the guard only looks at the board.
+// message is a message from graceful to the guard. It contains the slot of a process to start, and the offset of the
+// block of its request on the board. If the slot is noSlot, the guard only looks at the board.
 type message struct{ slot, at uint32 }
 
 const noSlot = ^uint32(0)
@@ -149,7 +149,7 @@ func (g *guard) begin() {
 		g.children = g.result
 		g.retain(int32(g.result))
 	}
-	g.call(unix.SYS_CLOSE, g.peer, 0, 0, 0) // last: no other descriptor may get the number (connect)
+	g.call(unix.SYS_CLOSE, g.peer, 0, 0, 0) // last, so that no other descriptor gets the number (see connect)
 	for i := range g.argv {
 		if i < len(guardName) {
 			g.argv[i] = guardName[i]
@@ -179,7 +179,8 @@ func (g *guard) retain(fd int32) {
 // guardName is the command line that ps(1) shows for the guard.
 const guardName = "graceful: guard"
 
-// lookAfter is the delay before the guard looks for zombies that another zombie hides, in nanoseconds.
+// lookAfter is the delay before the guard looks for zombies that another zombie hides, in nanoseconds. waitid(2)
+// returns the same zombie until graceful has handled it.
 const lookAfter = 50e6
 
 // wait waits for a message, a signal, or the time to look for hidden zombies.
@@ -226,7 +227,7 @@ func (g *guard) readSignals() {
 	}
 }
 
-// signal sends a signal to graceful: by its pidfd, or with kill(2) where a seccomp filter refuses that.
+// signal sends a signal to graceful. It uses the pidfd, or kill(2) if a seccomp filter refuses the pidfd.
 //
 //go:norace
 //go:nosplit
@@ -242,10 +243,10 @@ func (g *guard) signal(sig uintptr) {
 	}
 }
 
-// tries is how often a system call is tried if a failure may be temporary.
+// tries is the maximum number of attempts of a system call that may fail temporarily.
 const tries = 3
 
-// tell wakes graceful, so that it looks at the board.
+// tell sends SIGCHLD to graceful, which then looks at the board.
 //
 //go:norace
 //go:nosplit
@@ -261,7 +262,7 @@ func (g *guard) tell() {
 //go:nosplit
 func (g *guard) ended() bool { return g.link == none }
 
-// call makes a system call, keeps its result and error, and reports success.
+// call makes a system call, and stores its result and error. It returns true if the call has succeeded.
 //
 //go:norace
 //go:nosplit

@@ -19,7 +19,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// startGuard starts a guard for a test. It starts no successor of this process.
+// startGuard starts a guard for a test. That guard starts no successor of this process.
 func startGuard(t *testing.T) *Guard {
 	t.Helper()
 	g, err := StartGuard(Succession{Successor: func(int, int) Spec {
@@ -32,12 +32,12 @@ func startGuard(t *testing.T) *Guard {
 	return g
 }
 
-// shell returns a spec for a script.
+// shell returns a Spec for a shell script.
 func shell(script string) Spec {
 	return Spec{Program: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ()}
 }
 
-// until waits for a condition.
+// until polls a condition until it is true. After a time limit it fails the test.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
@@ -47,7 +47,7 @@ func until(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// ends waits for the end of a process, and reaps it.
+// ends waits for the end of a process, and reaps the process.
 func ends(t *testing.T, g *Guard, want int, ending machine.Ending) {
 	t.Helper()
 	var pid int
@@ -78,7 +78,7 @@ func TestGuard_processes(t *testing.T) {
 	until(t, "word that there is no child", func() bool { _, _, childless := g.Peek(); return childless })
 }
 
-// A process that cannot be started leaves no traces. The error names the failed step.
+// A process that cannot be started leaves nothing behind. The error names the failed step.
 func TestGuard_failures(t *testing.T) {
 	const missing, tooLong = "no such file or directory", "argument list too long"
 	g := startGuard(t)
@@ -164,7 +164,7 @@ func TestGuard_Replaced(t *testing.T) {
 	}
 }
 
-// The guard reaps orphans, although an earlier zombie stays and graceful does not react.
+// The guard reaps orphans even if an earlier zombie stays and graceful does not react.
 func TestGuard_orphans(t *testing.T) {
 	g := startGuard(t)
 	const orphans = 300
@@ -200,14 +200,14 @@ func TestGuard_manyOrphansAtOnce(t *testing.T) {
 			stat, _ := os.ReadFile("/proc/" + child + "/stat")
 			return strings.Contains(string(stat), ") Z ")
 		})
-		return len(living) == 1 // the shell
+		return len(living) == 1 // only the shell is left
 	})
 	_ = unix.Kill(g.PID(), unix.SIGCONT)
 	total := 0
 	until(t, "reaping", func() bool { total += g.Orphans(); return total >= orphans })
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	ends(t, g, pid, machine.Ending{Signal: 9})
-	// The guard has raised its priority, if it may; a process that it starts has the old priority.
+	// The guard has raised its priority, if it may. A process that it starts has the old priority.
 	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
 	if err != nil || raw > 20 {
 		t.Skip("an exit status cannot tell a priority above the normal one")
@@ -221,7 +221,8 @@ func TestGuard_manyOrphansAtOnce(t *testing.T) {
 	ends(t, g, pid, machine.Ending{Code: 20 - raw})
 }
 
-// If the guard is killed right after it has forked a process, the process counts as started: it is not started again.
+// If the guard is killed right after it has forked a process, that process counts as started, and is not started a
+// second time.
 func TestAwait_guardEndsAfterTheFork(t *testing.T) {
 	s := starts{board: &board{}}
 	err := s.await(1, func() bool {
@@ -236,7 +237,7 @@ func TestAwait_guardEndsAfterTheFork(t *testing.T) {
 	}
 }
 
-// Many processes run at once. Each has its own slot, even where old requests have been in memory.
+// Many processes run at once. Each has its own slot, even in memory that contained old requests.
 func TestGuard_manyProcessesAtOnce(t *testing.T) {
 	g := startGuard(t)
 	const many = 2 * spareSlots
@@ -330,7 +331,7 @@ func TestGuard_suspendedAndKilled(t *testing.T) {
 }
 
 // The guard calls only its own code and the one function that makes system calls. All other Go code may need the
-// runtime, and the guard has only a copy of that.
+// runtime, and in the guard the runtime is only a copy without threads.
 func TestGuard_calls(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "program") // the test binary may have no symbols
 	if out, err := exec.Command("go", "test", "-c", "-o", program, ".").CombinedOutput(); err != nil {

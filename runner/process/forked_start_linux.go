@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receive receives a message. It returns true if a process is to be started.
+// receive receives a message. It returns true if the message asks for a new process.
 //
 //go:norace
 //go:nosplit
@@ -26,7 +26,7 @@ func (g *guard) receive() bool {
 	}
 }
 
-// start forks the process of the message. It returns true in the child.
+// start forks the process for the message. It returns true in the child.
 //
 //go:norace
 //go:nosplit
@@ -46,13 +46,13 @@ func (g *guard) start() (child bool) {
 	if r.errno != 0 {
 		s.failed.stage, s.failed.errno = r.failure.stage, r.errno
 		r.settle()
-		g.collect() // there may be no child
+		g.collect() // sets childless if there is no child
 	}
 	return false
 }
 
 // started closes inherited descriptors after the first start, and leaves the working directory after the start of the
-// target. A new graceful that finds the guard still in that directory knows that no target was started.
+// target. If a new graceful finds the guard still in that directory, no target was started.
 //
 //go:norace
 //go:nosplit
@@ -66,8 +66,8 @@ func (g *guard) started() {
 	}
 }
 
-// closeOthers closes the descriptors that graceful had and the guard does not need: those that the target has inherited
-// from the caller, and those of the Go runtime.
+// closeOthers closes descriptors of graceful that the guard does not need: those that the target has inherited from the
+// caller, and those of the Go runtime.
 //
 //go:norace
 //go:nosplit
@@ -84,7 +84,7 @@ func (g *guard) closeOthers() {
 	g.closeRange(from, none)
 }
 
-// closeRange closes descriptors from one number up to before another.
+// closeRange closes the descriptors from one number up to, but not including, another.
 //
 //go:norace
 //go:nosplit

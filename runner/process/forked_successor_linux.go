@@ -6,11 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFailures is how often in a row a new graceful may end before it leads the run. maxKills is how often SIGKILL may
-// end it before that. Those ends are not failures: the process that killed the previous graceful may continue to kill.
+// maxFailures is the maximum number of times in a row that a new graceful may end before it leads the run. maxKills is
+// the maximum number of times that SIGKILL may end it before. Those ends do not count as failures, because the process
+// that killed the previous graceful may continue to kill.
 const maxFailures, maxKills = 3, 20
 
-// replace makes sure that graceful has ended, and forks a new one. It returns true in the child.
+// replace makes sure that graceful has ended, and then forks a new one. It returns true in the child.
 //
 //go:norace
 //go:nosplit
@@ -41,7 +42,8 @@ func (g *guard) replace() (child bool) {
 	}
 }
 
-// bury kills graceful, which may only have closed the link. It waits for the end, and reaps graceful if it is a child.
+// bury kills graceful, because graceful may only have closed the link. It waits for the end, and reaps graceful if that
+// is a child of the guard.
 //
 //go:norace
 //go:nosplit
@@ -78,7 +80,7 @@ func (g *guard) connect() bool {
 	return ok
 }
 
-// forkSuccessor forks a new graceful. In the child, leader is 0.
+// forkSuccessor forks a new graceful, and returns true in the child. In the child, leader is 0.
 //
 //go:norace
 //go:nosplit
@@ -103,7 +105,7 @@ func (g *guard) forkSuccessor() bool {
 	return true
 }
 
-// giveUp kills the tree and exits. graceful recover completes the run later.
+// giveUp kills the tree and exits. Later graceful recover can complete the run.
 //
 //go:norace
 //go:nosplit
@@ -112,7 +114,7 @@ func (g *guard) giveUp() {
 	for range 1000 {
 		g.each(killChild)
 		g.collect()
-		for i := range g.board.used { // no graceful asks to reap them
+		for i := range g.board.used { // no graceful will ask the guard to reap them
 			g.board.slots[i].pid = 0
 		}
 		if g.board.childless != 0 {

@@ -18,11 +18,11 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Guard is graceful's view of the guard: the process that starts the target and the commands, and is their parent.
+// Guard represents the guard in graceful. The guard starts the target and the commands, and is their parent.
 type Guard struct {
 	starts
 	pid     int
-	isChild bool // else graceful is the guard's child: it has replaced a killed one
+	isChild bool // the guard is a child of graceful; else it is the parent, and graceful has replaced a killed one
 	link    int
 	memory  int // descriptor of the board
 	mapped  []byte
@@ -32,12 +32,12 @@ type Guard struct {
 	target  int // pidfd of the target; negative: none
 }
 
-// Succession is what the guard needs for its work after the death of graceful.
+// Succession is the data from which the guard starts a new graceful after the death of the old one.
 type Succession struct {
 	Keep      []int // descriptors that the guard keeps for a new graceful or a command
 	Leaves    bool  // the guard leaves the working directory when the target has started
 	Passes    []syscall.Signal
-	Successor func(link, memory int) Spec // a new graceful; it inherits both descriptors and passes them to OpenGuard
+	Successor func(link, memory int) Spec // describes a new graceful, which inherits both descriptors and passes them to OpenGuard
 }
 
 // StartGuard forks the guard.
@@ -104,7 +104,7 @@ func (g *Guard) prepare(s Succession, end uintptr) (*guard, error) {
 	return f, nil
 }
 
-// OpenGuard returns the guard that has started this process. link and memory are the descriptors that
+// OpenGuard returns the Guard for the guard that has started this process. link and memory are the descriptors that
 // Succession.Successor got.
 func OpenGuard(link, memory int) (*Guard, error) {
 	unix.CloseOnExec(link)
@@ -113,7 +113,7 @@ func OpenGuard(link, memory int) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.link, g.pid = link, int(g.board.guard) // not getppid(2): the parent may be another process by now
+	g.link, g.pid = link, int(g.board.guard) // not getppid(2), because the guard may have ended
 	for i := range g.slots() {
 		s := &g.board.slots[i]
 		if s.asked != 0 && atomic.LoadInt32(&s.pid) == 0 {
@@ -127,8 +127,8 @@ func OpenGuard(link, memory int) (*Guard, error) {
 	return g, nil
 }
 
-// Lead declares that this process listens to signals and performs the run. After a takeover, the kernel also sends it
-// SIGCHLD when the guard ends.
+// Lead declares that this process receives signals and performs the run. After a takeover, Lead also makes the kernel
+// send SIGCHLD to this process when the guard ends.
 func (g *Guard) Lead() {
 	if !g.isChild {
 		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGCHLD), 0, 0, 0)
@@ -156,8 +156,8 @@ func openBoard(memory int) (*Guard, error) {
 	return g, nil
 }
 
-// extend makes the memory exist up to an offset, with a reserve if possible. RLIMIT_FSIZE limits this memory, too. The
-// error wraps ENOMEM.
+// extend makes the memory exist up to an offset, and reserves more if possible. RLIMIT_FSIZE limits this memory, too.
+// The error wraps ENOMEM.
 func (g *Guard) extend(to uint32) (err error) {
 	if to <= g.size {
 		return nil
@@ -185,7 +185,7 @@ func (g *Guard) release() error { return errors.Join(unix.Munmap(g.mapped), unix
 // PID returns the pid of the guard.
 func (g *Guard) PID() int { return g.pid }
 
-// Ended reports whether the guard has ended. It sends SIGCONT to a suspended guard.
+// Ended reports whether the guard has ended. If the guard is suspended, Ended sends it SIGCONT.
 func (g *Guard) Ended() bool {
 	switch {
 	case g.gone:
@@ -203,7 +203,7 @@ func (g *Guard) Ended() bool {
 	return g.gone
 }
 
-// isSuspended reports whether a process is suspended. Where /proc is missing, it counts as running.
+// isSuspended reports whether a process is suspended. Without /proc it returns false.
 func isSuspended(pid int) bool {
 	stat, _ := procfs.Read(strconv.Itoa(pid) + "/stat")
 	p, _ := procfs.ParseStat(stat)
@@ -213,19 +213,18 @@ func isSuspended(pid int) bool {
 // Drop makes the guard stop forwarding these signals.
 func (g *Guard) Drop(signals []syscall.Signal) { g.board.drops = setOf(signals) }
 
-// WasParentOf reports whether the guard has started the process pid, which is now a child of this process. If so, the
-// guard has ended, even if a debugger hides its end.
+// WasParentOf reports whether the guard has started the process pid, which is now a child of this process. If it
+// returns true, the guard has ended, even if a debugger hides that.
 func (g *Guard) WasParentOf(pid int) bool {
 	g.gone = g.gone || g.slotOf(pid) != nil
 	return g.gone
 }
 
-// IsChild reports whether the guard is a child of this process. Then the guard's children are reparented to this
+// IsChild reports whether the guard is a child of this process. If it is, the guard's children are reparented to this
 // process when the guard ends.
 func (g *Guard) IsChild() bool { return g.isChild }
 
-// Close kills the guard, and reaps it if it is a child. Its children are reparented: to this process if the guard was
-// its child.
+// Close kills the guard, and reaps it if it is a child. If it was, its children are reparented to this process.
 func (g *Guard) Close() {
 	if !g.isChild {
 		if unix.Getppid() != g.pid {
@@ -262,7 +261,7 @@ func (g *Guard) settle() {
 	}
 }
 
-// wake makes the guard look at the board. A full queue is no error: the guard has yet to read earlier messages.
+// wake makes the guard look at the board. A full queue is no error, because the guard will still read earlier messages.
 func (g *Guard) wake() { _ = g.send(noSlot, 0) }
 
 // send sends a message without waiting.
@@ -289,7 +288,8 @@ func memoryFile() (fd int, err error) {
 	return fd, err
 }
 
-// ownMemory returns the memory of this process's command line and environment (proc_pid_stat(5)), or nil.
+// ownMemory returns the memory that contains the command line and the environment of this process (proc_pid_stat(5)),
+// or nil.
 func ownMemory() (argv, environ []byte) {
 	stat, err := os.ReadFile("/proc/self/stat")
 	_, rest, found := strings.Cut(string(stat), ") ")

@@ -12,7 +12,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// Start makes the guard start a process. It has the same contract as Children.Start.
+// Start makes the guard start a process. It behaves like Children.Start.
 func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
@@ -39,7 +39,7 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 		if g.Ended() {
 			return true
 		}
-		_ = unix.Kill(g.pid, unix.SIGCONT) // it may be suspended
+		_ = unix.Kill(g.pid, unix.SIGCONT) // the guard may be suspended
 		return time.Since(asked) > forksWithin && g.killed()
 	})
 	switch pid = int(atomic.LoadInt32(&slot.pid)); {
@@ -56,10 +56,12 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 	return pid, nil
 }
 
-// forksWithin is how long the guard may take to fork. A guard in a frozen cgroup or under a debugger may never answer.
+// forksWithin is the maximum time that the guard may take to fork. A guard in a frozen cgroup or under a debugger may
+// never answer.
 const forksWithin = 5 * time.Second
 
-// killed kills a guard that does not answer, and reports whether it has ended. A frozen cgroup of v1 delays its end.
+// killed kills a guard that does not answer, and reports whether it has ended. A frozen cgroup of version 1 delays that
+// end.
 func (g *Guard) killed() bool {
 	_ = unix.Kill(g.pid, unix.SIGKILL)
 	for late := time.Now().Add(answerWithin); !g.Ended() && time.Now().Before(late); {
@@ -68,15 +70,15 @@ func (g *Guard) killed() bool {
 	return g.gone
 }
 
-// watchTarget opens a pidfd of the target, which is not reaped yet.
+// watchTarget opens a pidfd of the target. The caller makes sure that the target is not reaped yet.
 func (g *Guard) watchTarget() {
 	if pid := int(atomic.LoadInt32(&g.board.slots[0].pid)); pid > 0 {
 		g.target, _ = unix.PidfdOpen(pid, 0) // -1 before Linux 5.3
 	}
 }
 
-// awaitMark waits until the guard has recorded the end of the target, if the target has ended. A signal after that end
-// is for survivors.
+// awaitMark returns at once while the target runs. After the end of the target it waits until the guard has recorded
+// that end. A signal after that end is for survivors.
 func (g *Guard) awaitMark() {
 	if g.target < 0 {
 		return
@@ -93,7 +95,7 @@ func (g *Guard) awaitMark() {
 	}
 }
 
-// room returns a free slot, and a block of the given size with its offset. The block lies after all blocks of pending
+// room returns a free slot, and a block of the given size with its offset. The block comes after all blocks of pending
 // starts, because their children still read them.
 func (g *Guard) room(size uintptr, id int) (i int, from uint32, b *block, err error) {
 	if size > blocksSize/4 {
@@ -122,10 +124,10 @@ func (g *Guard) room(size uintptr, id int) (i int, from uint32, b *block, err er
 	return i, from, &block{data: g.mapped[from:to]}, nil
 }
 
-// answerWithin is how long the guard may take to record the end of a process.
+// answerWithin is the maximum time that the guard may take to record the end of a process.
 const answerWithin = 100 * time.Millisecond
 
-// Peek returns a process of the guard that has ended, with the contract of Children.Peek.
+// Peek returns a process of the guard that has ended. It behaves like Children.Peek.
 func (g *Guard) Peek() (pid int, ending machine.Ending, childless bool) {
 	g.awaitMark()
 	busy := false
@@ -164,7 +166,7 @@ func (g *Guard) Reap(pid int) {
 	g.wake()
 }
 
-// UsageOf returns the resources that the target has used, if pid is the target and has ended.
+// UsageOf returns the resources that the target has used. It returns nil unless pid is the target and has ended.
 func (g *Guard) UsageOf(pid int) *machine.Usage {
 	if s := g.slotOf(pid); s == nil || s.id != 0 || s.end == 0 {
 		return nil
@@ -186,7 +188,7 @@ func (g *Guard) KillChildren() {
 	g.wake()
 }
 
-// Orphans returns how many orphans the guard has reaped since the last call.
+// Orphans returns the number of orphans that the guard has reaped since the last call.
 func (g *Guard) Orphans() int {
 	now := atomic.LoadUint32(&g.board.orphans)
 	defer func() { g.orphans = now }()
@@ -204,7 +206,7 @@ func (g *Guard) Started() map[int]int {
 	return started
 }
 
-// Replaced reports which outputs of a command differ from graceful's own.
+// Replaced reports which outputs of a command differ from those of graceful.
 func (g *Guard) Replaced(id int) (stdout, stderr bool) {
 	for i := range g.slots() {
 		if s := &g.board.slots[i]; s.asked != 0 && s.pid != 0 && int(s.id) == id {
@@ -214,7 +216,7 @@ func (g *Guard) Replaced(id int) (stdout, stderr bool) {
 	return false, false
 }
 
-// replaced returns the outputs that differ from graceful's own, for a slot.
+// replaced returns the outputs of a slot that differ from those of graceful.
 func (s Spec) replaced() (outputs uint32) {
 	if s.Stdout != 0 {
 		outputs |= replacedStdout

@@ -8,22 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath differs: it refuses programs in the current
-// directory. It also returns the same error for a missing program (ENOENT) and for one that may not be executed
+// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath differs in two ways. It refuses programs in the
+// current directory. It returns the same error for a missing program (ENOENT) and for one that may not be executed
 // (EACCES).
 func LookPath(name, path string) (string, error) {
 	if name == "" {
 		return "", unix.ENOENT
 	}
 	if strings.Contains(name, "/") {
-		return name, nil // execve(2) reports what is wrong with it
+		return name, nil // execve(2) reports any error
 	}
 	found := error(unix.ENOENT)
 	for _, file := range candidates(name, path) {
 		var st unix.Stat_t
 		switch err := unix.Stat(file, &st); {
 		case err == unix.EACCES:
-			found = err // as in execvp(3): it may exist
+			found = err // as execvp(3) does, because the file may exist
 		case err != nil || st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		case unix.Access(file, unix.X_OK) == nil:
 			return file, nil
@@ -45,7 +45,7 @@ func candidates(program, search string) (paths []string) {
 	return paths
 }
 
-// SearchPath returns PATH, or the default of execvp(3) where the environment has none.
+// SearchPath returns PATH. If the environment contains none, it returns the default of execvp(3).
 func SearchPath(env []string) string {
 	if index(env, "PATH") < 0 {
 		return "/bin:/usr/bin"

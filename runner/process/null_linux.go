@@ -9,14 +9,14 @@ import (
 )
 
 // makeNull returns a descriptor that behaves like /dev/null, without a device. It is a datagram socket that is
-// connected to itself, with a shut-down receive side and a filter that rejects each datagram. Linux drops a rejected
+// connected to itself. Its receiving side is shut down, and a filter rejects each datagram. Linux drops a rejected
 // datagram and reports no error to the sender. So a write does not block, does not fail and uses no memory. A pipe
 // would block when it is full, or raise SIGPIPE without a reader. A file in memory would grow.
 //
-// A single write that exceeds the socket's buffer fails (EMSGSIZE). The buffer is as large as the system allows.
+// A single write that is larger than the socket's buffer fails (EMSGSIZE). The buffer is as large as the system allows.
 func makeNull() (*os.File, error) {
 	fd, err := nullSocket()
-	if err != nil { // a seccomp filter may refuse it: a write to the pipe's read end fails without a signal
+	if err != nil { // a seccomp filter may refuse the socket; a write to the pipe's read end fails without a signal
 		return EmptyInput()
 	}
 	return os.NewFile(uintptr(fd), "null"), nil

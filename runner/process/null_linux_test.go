@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Without /dev/null, the output of a process is discarded, however much it is, even after the process that made the
-// descriptor has closed it. A read returns end of file at once.
+// Without /dev/null, the output of a process is discarded, whatever its size is. That holds even after the process that
+// made the descriptor has closed it. A read returns end of file at once.
 func TestMakeNull(t *testing.T) {
 	null, err := makeNull()
 	if err != nil {

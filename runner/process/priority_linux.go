@@ -10,15 +10,15 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Priority holds the nice values of the threads of this process before RaisePriority (setpriority(2)), by thread id.
+// Priority maps the threads of this process to the nice values from before RaisePriority (setpriority(2)).
 type Priority map[int]int
 
-// RaisePriority gives this process the highest priority, if it may (CAP_SYS_NICE); else it changes nothing. With its
-// normal share of the time, a process cannot keep up with a hundred processes that fork and end.
+// RaisePriority gives this process the highest priority, if it may (CAP_SYS_NICE). Otherwise it changes nothing. With
+// its normal share of the time, a process cannot keep up with a hundred processes that fork and end.
 func RaisePriority() Priority {
 	before := Priority{}
 	for _, tid := range threads() {
-		raw, err := unix.Getpriority(unix.PRIO_PROCESS, tid) // 20 less the nice value
+		raw, err := unix.Getpriority(unix.PRIO_PROCESS, tid) // 20 minus the nice value
 		if err == nil && unix.Setpriority(unix.PRIO_PROCESS, tid, highest) == nil {
 			before[tid] = 20 - raw
 		}
@@ -26,7 +26,7 @@ func RaisePriority() Priority {
 	return before
 }
 
-// Restore gives each thread its old priority, and newer threads that of the first thread.
+// Restore gives each thread its old priority. A thread that is newer gets the old priority of the first thread.
 func (p Priority) Restore() {
 	first, raised := p[unix.Getpid()]
 	for _, tid := range threads() {

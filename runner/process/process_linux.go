@@ -10,10 +10,11 @@ import (
 	"graceful/runner/sigstate"
 )
 
-// EndBy ends this process by a signal, so that the parent sees the end of the target. It prevents a core dump: the
-// target has already written its own. It returns if it fails: PID 1 is not ended by its own signals.
+// EndBy ends this process by a signal, so that the parent sees the same end as that of the target. It prevents a core
+// dump, because the target has already dumped core if its limit allows that. EndBy returns if it fails: PID 1 is not
+// ended by its own signals.
 //
-// It does not use os/signal, because there the default for SIGQUIT and faults is a stack trace.
+// It does not use os/signal, because that prints a stack trace for SIGQUIT and faults by default.
 func EndBy(sig syscall.Signal) {
 	if unix.Getpid() == 1 {
 		return
@@ -28,8 +29,9 @@ func EndBy(sig syscall.Signal) {
 }
 
 // DropSentFaults protects PID 1 from fault signals that another process sends. The kernel drops a signal to PID 1 that
-// has the default action, but the Go runtime would end the process. A fault of this process still ends it, because the
-// kernel forces the signal then (signal(7)). Processes other than PID 1 are not changed.
+// has the default action. With the handler of the Go runtime, the signal would end the process. A fault of this process
+// itself still ends it, because the kernel forces the signal then (signal(7)). In a process other than PID 1,
+// DropSentFaults changes nothing.
 func DropSentFaults() {
 	if unix.Getpid() != 1 {
 		return

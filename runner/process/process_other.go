@@ -18,7 +18,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// ReadInherited covers SIGHUP and SIGINT only: the Go runtime has replaced the other dispositions.
+// ReadInherited covers SIGHUP and SIGINT only, because the Go runtime has replaced the other dispositions.
 func ReadInherited() Inherited {
 	var in Inherited
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
@@ -37,8 +37,8 @@ func EndBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// Peek reaps a child that has ended, because this system cannot look without reaping. So between the end of the target
-// and the signal to its group, another group may get its number.
+// Peek reaps a child that has ended, because this system cannot report the end without reaping. So another process
+// group may get the id of the target's group before graceful signals it.
 func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	var status unix.WaitStatus
 	for {
@@ -58,7 +58,8 @@ func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	}
 }
 
-// stops are the signals that have suspended children. Peek fills it, because wait4(2) returns these changes, too.
+// stops lists the signals that have suspended children. Peek fills the list, because wait4(2) returns these changes,
+// too.
 var stops = map[int]syscall.Signal{}
 
 // SuspendedBy returns the signal that has suspended a child since the last call, or 0.
@@ -68,25 +69,26 @@ func (*Children) SuspendedBy(child int) syscall.Signal {
 	return sig
 }
 
-// UsageOf returns nil: a child that has ended was reaped.
+// UsageOf returns nil, because a child that has ended is reaped already.
 func (*Children) UsageOf(int) *machine.Usage { return nil }
 
-// Unblock does nothing: package os/signal unblocks the signals that it catches.
+// Unblock does nothing, because package os/signal unblocks the signals that it catches.
 func Unblock([]syscall.Signal) {}
 
-// DropSentFaults does nothing: PID 1 is the system's own here.
+// DropSentFaults does nothing: on this system PID 1 is the init of the system.
 func DropSentFaults() {}
 
-// SinceBoot is a clock for this process only: on this system no process resumes a run from a ledger.
+// SinceBoot returns the time of a clock for this process only. On this system no process resumes a run from a ledger.
 func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
-// SetsIgnored reports whether a start ignores the signals of Spec.Ignored. If not, the caller must ignore them.
+// SetsIgnored reports whether a start ignores the signals of Spec.Ignored in the new process. If not, the caller must
+// ignore them.
 const SetsIgnored = false
 
-// Children are the processes that this process starts.
+// Children starts processes of this process.
 type Children struct{ dirGone map[int]bool }
 
-// OpenChildren returns no children yet.
+// OpenChildren returns an empty Children.
 func OpenChildren() (*Children, error) { return &Children{map[int]bool{}}, nil }
 
 // Start starts a process. It inherits descriptors above 2 without FD_CLOEXEC, the signals that are ignored now, and
@@ -152,10 +154,10 @@ func pathWithin(dir, path string) string {
 	return strings.Join(list, ":")
 }
 
-// Reap does nothing: Peek has reaped the child.
+// Reap does nothing, because Peek has reaped the child.
 func (*Children) Reap(int) {}
 
-// StartOf reports whether a process ran in an empty directory because its own was gone. Start has reported other
+// StartOf reports whether a process ran in an empty directory because its own was gone. Start itself reports other
 // failures.
 func (c *Children) StartOf(pid int) (dirGone bool, err error) {
 	dirGone = c.dirGone[pid]
@@ -163,7 +165,7 @@ func (c *Children) StartOf(pid int) (dirGone bool, err error) {
 	return dirGone, nil
 }
 
-// Unreadable returns what ReadInherited misses.
+// Unreadable returns an error, because ReadInherited misses most signals.
 func Unreadable() error { return errors.New("of the ignored signals only HUP and INT are known here") }
 
 // makeNull returns a descriptor that reads as end of file. A write to it fails, without a signal.
@@ -172,10 +174,10 @@ func makeNull() (*os.File, error) { return EmptyInput() }
 // ErrGuardEnded means that the guard has ended.
 var ErrGuardEnded = errors.New("the guard has ended")
 
-// Guard does not exist on this system: it needs signalfd(2) and a child subreaper.
+// Guard is never used on this system, because a guard needs signalfd(2) and a child subreaper.
 type Guard struct{}
 
-// Succession is what the guard needs for its work after the death of graceful.
+// Succession is the data from which the guard starts a new graceful.
 type Succession struct {
 	Keep      []int
 	Leaves    bool
@@ -189,7 +191,7 @@ func StartGuard(Succession) (*Guard, error) { return nil, errors.ErrUnsupported 
 // OpenGuard returns an error.
 func OpenGuard(int, int) (*Guard, error) { return nil, errors.ErrUnsupported }
 
-// These are never called.
+// The following methods are never called.
 func (*Guard) Close()                            {}
 func (*Guard) ContinueAtEnd(bool)                {}
 func (*Guard) Ended() bool                       { return true }
@@ -210,10 +212,10 @@ func (*Guard) UsageOf(int) *machine.Usage        { return nil }
 func (*Guard) WasParentOf(int) bool              { return false }
 func (*Guard) Watch()                            {}
 
-// CheckSize returns nil: the limit of this system is unknown.
+// CheckSize returns nil, because the limit of this system is unknown.
 func CheckSize(args, env []string) error { return nil }
 
-// Priority is empty: this system's priority is not changed.
+// Priority is empty, because graceful does not change priorities on this system.
 type Priority struct{}
 
 // RaisePriority does nothing.
@@ -222,5 +224,5 @@ func RaisePriority() (p Priority) { return p }
 // Restore does nothing.
 func (Priority) Restore() {}
 
-// ManyEnds is unused here: there is no guard.
+// ManyEnds is unused on this system, because there is no guard.
 const ManyEnds = 64

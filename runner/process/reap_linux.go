@@ -10,7 +10,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// siginfo is the part of siginfo_t that waitid(2) fills in. Its union has the alignment of a pointer.
+// siginfo is the part of siginfo_t that waitid(2) fills in. The union in it has the alignment of a pointer.
 type siginfo struct {
 	signo, errno, code int32
 	_                  [0]uintptr
@@ -20,8 +20,8 @@ type siginfo struct {
 	_                  [128]byte // siginfo_t has 128 bytes in all
 }
 
-// Peek returns a child that has ended, or pid 0, without waiting. The child stays a zombie, so that no other process
-// gets its pid. childless means that there is no child at all.
+// Peek returns a child that has ended, or pid 0 if there is none. It does not wait. The child stays a zombie, so that
+// no other process gets its pid. childless means that there is no child at all.
 func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	return peek(unix.P_ALL, 0, nil)
 }

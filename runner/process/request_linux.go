@@ -19,28 +19,29 @@ import (
 	"graceful/runner/process/atstart"
 )
 
-// maxPIDLength is the room for a pid in decimal and a NUL. PID_MAX_LIMIT is 4194304.
+// maxPIDLength is the length of the longest decimal pid with a NUL. PID_MAX_LIMIT is 4194304.
 const maxPIDLength = 8
 
-// pidVariables hold the pid of the process that may use them (sd_listen_fds(3), sd_watchdog_enabled(3),
-// systemd.exec(5)).
+// pidVariables lists the variables that contain a pid. Only the process with that pid may use them and related
+// variables (sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5)).
 var pidVariables = []string{"LISTEN_PID", "WATCHDOG_PID", "SYSTEMD_EXEC_PID"}
 
-// raised is RLIMIT_NOFILE after package syscall has raised it. A different value later means that the user has set it.
+// raised is the value of RLIMIT_NOFILE that package syscall has set. A different value later means that the user has
+// changed it.
 var raised = func() (limit unix.Rlimit) {
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
 	return limit
 }()
 
-// parts are the texts and lists of a request, before they are laid out in a block.
+// parts contains the texts and lists of a request, before they are laid out in a block.
 type parts struct {
 	dir, spare, cgroup, procs string
 	paths, argv, env, script  []string
 	keep                      []int
-	pids                      []int // indexes of the variables that hold the pid
+	pids                      []int // indexes of the variables that contain the pid
 }
 
-// spareParent returns the directory in which spare directories are made. No other user may be able to replace them.
+// spareParent returns the directory for spare directories. No other user may be able to replace those.
 var spareParent = sync.OnceValue(func() string {
 	for dir := range tempdir.Trusted() {
 		if unix.Access(dir, unix.W_OK) == nil {
@@ -97,7 +98,7 @@ type block struct {
 	used place
 }
 
-// newBlock allocates a block. Its memory does not move.
+// newBlock allocates a block in memory that does not move.
 func newBlock(size uintptr) *block {
 	words := make([]uintptr, size/wordSize+1)
 	return &block{data: unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*int(wordSize))}

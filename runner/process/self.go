@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inherited is the signal dispositions and the mask that graceful was started with, for the processes that it starts.
-// The Go runtime replaces both before main begins.
+// Inherited contains the signal dispositions and the mask from the start of graceful. Processes that graceful starts
+// get them. The Go runtime replaces both before main begins.
 type Inherited struct {
 	Ignored []syscall.Signal // signals with SIG_IGN
 	Blocked []syscall.Signal
@@ -32,8 +32,8 @@ func SelfPath() (string, error) {
 	return LookPath(os.Args[0], SearchPath(os.Environ()))
 }
 
-// StartSelf executes graceful at path, in a process group of its own and with RuntimeEnv. Standard input is empty;
-// standard output and error are output. The caller must reap the process.
+// StartSelf executes graceful at path, in a process group of its own and with RuntimeEnv. Standard input is empty.
+// Standard output and standard error are output. The caller must reap the process.
 func StartSelf(path string, args []string, output *os.File) (pid int, err error) {
 	stdin, err := EmptyInput()
 	if err != nil {
@@ -51,9 +51,9 @@ func StartSelf(path string, args []string, output *os.File) (pid int, err error)
 	return pid, nil
 }
 
-// RuntimeEnv is the environment for another process of graceful: only the variables of the Go runtime, its library, and
-// tests. CI runners find processes of a cancelled job by a variable in their environment. The target's environment is
-// in the ledger.
+// RuntimeEnv returns the environment for another process of graceful. It contains only the variables of the Go runtime,
+// of its library, and of tests. CI runners find the processes of a cancelled job by a variable in their environment.
+// The ledger contains the target's environment.
 func RuntimeEnv(environ []string) (env []string) {
 	variables := []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 	for _, kv := range environ {
@@ -64,7 +64,8 @@ func RuntimeEnv(environ []string) (env []string) {
 	return env
 }
 
-// Inheritance returns the descriptors above 2 that the caller has left open for the target: those without FD_CLOEXEC.
+// Inheritance returns the descriptors above 2 that the caller has left open for the target. They are those without
+// FD_CLOEXEC.
 func Inheritance() (fds []int) {
 	dir, err := os.Open("/dev/fd")
 	if err != nil {
@@ -84,7 +85,7 @@ func Inheritance() (fds []int) {
 	return fds
 }
 
-// OpenNull returns a descriptor of /dev/null, or one that behaves like it where the device is missing.
+// OpenNull returns a descriptor of /dev/null. If that device is missing, the descriptor behaves like it.
 func OpenNull() (*os.File, error) {
 	file, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err == nil {
@@ -97,7 +98,7 @@ func OpenNull() (*os.File, error) {
 	return makeNull()
 }
 
-// EmptyInput returns a descriptor that reads as end of file.
+// EmptyInput returns a file from which every read returns end of file.
 func EmptyInput() (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err == nil {
@@ -106,16 +107,16 @@ func EmptyInput() (*os.File, error) {
 	return r, err
 }
 
-// spareThreads is how many threads a run can need at once, besides those that the runtime and os/signal occupy: one in
-// a system call, one that waits for a timer, one for goroutines that become ready meanwhile.
+// spareThreads is the number of threads that a run may need at once, besides those that the runtime and os/signal
+// occupy. One makes a system call, one waits for a timer, and one runs goroutines that become ready meanwhile.
 const spareThreads = 3
 
-// SettleThreads creates every thread that the run needs. The caller has started everything that occupies a thread. The
-// runtime aborts when it cannot create a thread, and the target's tree may use up RLIMIT_NPROC or the shared pids
-// limit. Threads of the runtime never end. With one processor (package oneprocessor) the runtime wants no more threads
-// than can block at once.
+// SettleThreads creates every thread that the run needs. The caller must have started everything that occupies a
+// thread. The runtime aborts when it cannot create a thread, and the target's tree may use up RLIMIT_NPROC or the
+// shared pids limit. Threads of the runtime never end. With one processor (package oneprocessor) the runtime needs no
+// more threads than can block at once.
 //
-// SettleThreads also makes the garbage collector run when memory is used, not every two minutes.
+// SettleThreads also makes the garbage collector run only when memory is used, not every two minutes.
 func SettleThreads() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(24 << 20)
@@ -124,7 +125,7 @@ func SettleThreads() {
 	for range spareThreads {
 		ready.Add(1)
 		done.Go(func() {
-			runtime.LockOSThread() // its thread runs no other goroutine
+			runtime.LockOSThread() // the thread runs no other goroutine
 			defer runtime.UnlockOSThread()
 			ready.Done()
 			<-hold

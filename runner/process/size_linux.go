@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckSize returns an error if Linux executes no program with these arguments and this environment: see "Limits on
-// size of arguments and environment" in execve(2). The target inherits graceful's limits.
+// CheckSize returns an error if Linux does not execute a program with these arguments and this environment. See "Limits
+// on size of arguments and environment" in execve(2). The target inherits the limits of graceful.
 func CheckSize(args, env []string) error {
 	const (
 		pagesOfString = 32 // MAX_ARG_STRLEN in pages
 		pointer       = 8  // bytes for each string, at most
 		most          = 6 << 20
-		margin        = 4096 // for the path of the program
+		margin        = 4096 // leaves room for the path of the program
 	)
-	longest := pagesOfString*os.Getpagesize() - 1 // without its NUL
+	longest := pagesOfString*os.Getpagesize() - 1 // the final NUL does not count
 	total := margin
 	for _, text := range slices.Concat(args, env) {
 		if len(text) > longest {

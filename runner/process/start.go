@@ -1,5 +1,5 @@
-// Package process starts processes and examines those that have ended. No other package forks. It does not know why a
-// process is started.
+// Package process starts processes and examines those that have ended. No other package forks. Package process does not
+// know the purpose of a process.
 package process
 
 import (
@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SelfExe is the executable of this process, even if its file was replaced.
+// SelfExe is the path of this process's executable. It leads there even if the file was replaced.
 const SelfExe = "/proc/self/exe"
 
 // Errors of a start. They wrap the error of the system call.
@@ -20,27 +20,28 @@ var (
 	ErrInterpreter = errors.New("its interpreter or dynamic loader") // the program itself exists
 )
 
-// Spec describes a process to start. It leads a process group of its own.
+// Spec describes a process to start. The process leads its own process group.
 type Spec struct {
-	Program string // a path, or a name that is looked for in Search
-	Search  string // PATH
+	Program string // a path, or a name that the start looks up in Search
+	Search  string // a value of PATH
 	Argv    []string
 	Env     []string
 	Dir     string // working directory; "": graceful's. An empty directory replaces a missing one.
 	Stdin   uintptr
 	Stdout  uintptr          // 0: graceful's own
 	Stderr  uintptr          // 0: graceful's own
-	Keep    []int            // descriptors that it inherits under the same numbers
+	Keep    []int            // descriptors that the process inherits under the same numbers
 	Ignored []syscall.Signal // see SetsIgnored
-	Blocked []syscall.Signal // its signal mask
+	Blocked []syscall.Signal // signal mask of the process
 	Cgroup  string           // directory of the cgroup that it starts in; "": graceful's
 
-	Terminal   uintptr // descriptor of the terminal of its own session; 0: it stays in graceful's session
-	Foreground bool    // its group is made the foreground group of the terminal at standard input
-	PIDOfOurs  int     // a variable for a service that has this pid gets the pid of the process instead
+	Terminal   uintptr // descriptor of the terminal for a session of its own; 0: the process stays in graceful's session
+	Foreground bool    // the group of the process becomes the foreground group of the terminal at standard input
+	PIDOfOurs  int     // a variable for a service that contains this pid gets the pid of the process instead
 }
 
-// OutOfResources reports whether a lack of processes, memory or descriptors caused an error: a later try may succeed.
+// OutOfResources reports whether a lack of processes, memory or descriptors caused an error. Then a later attempt may
+// succeed.
 func OutOfResources(err error) bool {
 	return slices.ContainsFunc([]error{unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE}, func(e error) bool {
 		return errors.Is(err, e)

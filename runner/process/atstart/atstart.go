@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// Files is RLIMIT_NOFILE from the start of graceful. Package syscall raises the soft limit.
+// Files is the value of RLIMIT_NOFILE at the start of graceful. Package syscall raises the soft limit later.
 var Files, FilesKnown = files()
 
 // Limit is struct rlimit64 of prlimit(2).
