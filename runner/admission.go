@@ -7,11 +7,12 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Defer says which processes may register cleanup commands.
+// Defer selects the processes that may register cleanup commands.
 type Defer string
 
-// DeferAuto admits a process of graceful's user or of root if it has all rights of graceful, because the commands run
-// with those. DeferOn admits all processes of graceful's user and of root. DeferOff opens no socket.
+// DeferAuto admits a process of graceful's user or of root if the process has all rights of graceful, because cleanup
+// commands run with these rights. DeferOn admits all processes of graceful's user and of root. DeferOff opens no
+// socket.
 const (
 	DeferAuto Defer = "auto"
 	DeferOn   Defer = "on"
@@ -21,7 +22,7 @@ const (
 // Defers lists the values of Defer, the default first.
 func Defers() []Defer { return []Defer{DeferAuto, DeferOn, DeferOff} }
 
-// rights are what a process may do and see, as far as a sandbox can restrict that.
+// rights describes the rights of a process that a sandbox can restrict.
 type rights struct {
 	procfs.Status
 	user  int    // effective user id
@@ -30,8 +31,8 @@ type rights struct {
 	root  string // device and inode of its root directory; "": unreadable
 }
 
-// missing describes a right of graceful that a process lacks, or returns "". A command that the process registers would
-// gain that right.
+// missing describes a right of graceful that a process lacks, or returns "". A command that this process registers
+// would gain that right.
 func (ours rights) missing(theirs rights) string {
 	hidden := theirs.users == "" || theirs.files == "" || theirs.root == ""
 	wanted := ours.Ambient // a cleanup command has these after execve(2)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// admit returns an error if the process that makes a request may not register commands. The loop calls it at each
+// admit returns an error if the process that makes a request may not register commands. The loop calls admit at each
 // request, because a process may enter a sandbox after it has connected.
 func (p *processes) admit(c registry.Call) error {
 	if p.deferring == DeferOn {
@@ -35,9 +35,9 @@ func (p *processes) admit(c registry.Call) error {
 	return nil
 }
 
-// peerRights returns the rights of the process that connected, not those of a later process with the same pid. A pidfd
-// of the peer ensures that (SO_PEERPIDFD, Linux 6.5). Without a pidfd, the start time must be the same at the
-// connection, before the rights are read, and afterwards.
+// peerRights returns the rights of the process that has connected, and never those of a later process with the same
+// pid. A pidfd of the peer ensures that (SO_PEERPIDFD, Linux 6.5). Without a pidfd, the start time of the process must
+// be the same at the connection, before the rights are read, and afterwards.
 func peerRights(c registry.Call) (r rights, err error) {
 	pidfd, unpinned := c.PeerPIDFD()
 	if unpinned == nil {
@@ -55,7 +55,7 @@ func peerRights(c registry.Call) (r rights, err error) {
 	return r, err
 }
 
-// rightsOf reads the rights of a process. pid is its name in /proc, and user its effective user id.
+// rightsOf reads the rights of a process. pid is the name of the process in /proc, and user is its effective user id.
 func rightsOf(pid string, user int) (r rights, err error) {
 	text, err := procfs.Read(pid + "/status")
 	if err != nil {

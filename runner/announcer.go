@@ -13,15 +13,15 @@ import (
 )
 
 // announcer is the state of the messages about a stop at the default log level. The loop logs once what a long stop
-// waits for, and what SIGKILL is sent to.
+// waits for, and which processes got SIGKILL.
 type announcer struct {
-	at    time.Time // when to log what the stop waits for; zero: never
+	at    time.Time // time at which to log what the stop waits for; zero: never
 	said  bool
-	ends  bool   // the service manager was told that the run is ending
+	ends  bool   // tellEnd was called
 	kills string // reason of a SIGKILL that is not logged yet; "": none
 
-	started map[int]time.Time     // when commands were started
-	had     map[int]time.Duration // how long they had run when their time limit was over
+	started map[int]time.Time     // start times of the commands
+	had     map[int]time.Duration // run times of the commands when their time limit was over
 }
 
 func newAnnouncer() announcer {
@@ -29,7 +29,7 @@ func newAnnouncer() announcer {
 }
 
 const (
-	// sayAfter is how long a stop may last before the loop logs what it waits for.
+	// sayAfter is the time after which the loop logs what a stop waits for.
 	sayAfter = 3 * time.Second
 	// maxNamed is the maximum number of processes in a message.
 	maxNamed = 5
@@ -76,8 +76,8 @@ func (l *loop) killReason(e machine.Event) string {
 	}
 }
 
-// sayKilled logs the processes that SIGKILL was sent to, and the reason. With a grace of 0 the user asked for SIGKILL,
-// so it logs no warning.
+// sayKilled logs the processes that got SIGKILL, and the reason. If the grace is 0, the user has asked for SIGKILL, and
+// sayKilled logs no warning.
 func (l *loop) sayKilled(members []procfs.Process) {
 	reason := l.says.kills
 	if l.says.kills = ""; reason == "" {
@@ -119,7 +119,7 @@ func (l *loop) sayWaiting(now time.Time) {
 	log.Warn("waiting", "for", what, "until", until)
 }
 
-// title returns the name of a command, or else the beginning of its text.
+// title returns the name of a command. If it has none, title returns the beginning of its text.
 func title(c cleanup.Entry) string {
 	what := cmp.Or(c.Name, c.Command.Text)
 	if runes := []rune(what); len(runes) > maxTitle {
@@ -128,7 +128,7 @@ func title(c cleanup.Entry) string {
 	return what
 }
 
-// awaited returns what a stop waits for, what happens when the time is over, and the timer for that.
+// awaited returns what a stop waits for, what will happen when the time is over, and the timer for that time.
 func (l *loop) awaited() (what, until string, timer machine.Timer) {
 	switch r := l.run; {
 	case r.State == machine.Stopping && r.Stop.Phase == machine.PhaseOnStop:

@@ -1,7 +1,7 @@
 // Package runner performs a run: it starts the target, forwards signals, ends the tree, and runs the cleanup commands.
 // Package machine makes the decisions, and the loop performs them.
 //
-// One goroutine starts, signals and reaps processes. So no process is reaped between a check and a signal to it.
+// Only one goroutine starts, signals and reaps processes. So no process is reaped between a check and a signal to it.
 package runner
 
 import (
@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config is the configuration of a run. A valid one can fail before the start only for lack of resources. The ledger
-// records fields without a tag as they are; begin records the others in its own form.
+// Config is the configuration of a run. A run with a valid Config fails before the start of the target only for lack of
+// resources. The ledger contains fields without a tag as they are. begin records the other fields in a different form.
 type Config struct {
 	Command []string `json:"-"` // the target and its arguments, at least one
 	Env     []string `json:"-"` // KEY=value, for the target; the run adds variables
@@ -30,7 +30,7 @@ type Config struct {
 	OnStop         []cleanup.Command `json:"-"` // run before the first signal, in sequence
 	OnExit         []cleanup.Command `json:"-"`
 	StopsOnIgnored bool              // StopOn includes signals that were ignored when graceful started
-	DieWithParent  bool              // the end of the process that started graceful is a stop signal
+	DieWithParent  bool              // a stop begins when the process that started graceful ends
 	Parent         int               // pid of that process; 0: the parent when the run begins
 
 	Contain tree.Level
@@ -43,19 +43,19 @@ type Config struct {
 	Named    bool          `json:"-"` // the user gave the name: StateDir has one run of that name at a time
 
 	StrictStateDir bool          `json:"-"` // it is an error if another user can replace StateDir
-	WaitForName    time.Duration `json:"-"` // how long to wait for the end of a live run of the name; 0: not at all
+	WaitForName    time.Duration `json:"-"` // maximum time to wait for the end of a live run of the name; 0: do not wait
 
-	// For the logger of a successor of graceful.
+	// The following fields configure the logger, also of a successor of graceful.
 	Verbose     bool
 	Quiet       bool
 	LogJSON     bool
-	Annotations bool // shown if Env identifies a CI system that supports them
+	Annotations bool // write annotations if Env identifies a CI system that supports them
 }
 
-// StoppingTime returns the part of the deadline that is left for the stop, before the cleanup commands start.
+// StoppingTime returns the part of the deadline until the cleanup commands start.
 func (c Config) StoppingTime() time.Duration { return newRun("", c).StoppingTime() }
 
-// check returns an error for an invalid configuration. Another version may have written the ledger.
+// check returns an error for an invalid configuration. A ledger of another version may contain one.
 func (c Config) check() error {
 	if len(c.Command) == 0 {
 		return errors.New("it names no command")
@@ -83,10 +83,11 @@ func (c Config) check() error {
 	return nil
 }
 
-// Guard sets whether a run has a guard.
+// Guard selects whether a run has a guard.
 type Guard string
 
-// GuardAuto means on, except as PID 1: if PID 1 is killed, the kernel kills all other processes of its PID namespace.
+// GuardAuto means on, except if graceful is PID 1. When PID 1 is killed, the kernel kills all other processes of its
+// PID namespace.
 const (
 	GuardAuto Guard = "auto"
 	GuardOn   Guard = "on"

@@ -17,12 +17,12 @@ import (
 	"graceful/runner/tree"
 )
 
-// A run is dead if all its processes of graceful have ended. Its other processes have been reparented to init or to
-// another subreaper.
+// A run is dead if all its processes of graceful have ended. The remaining processes of the run are then reparented to
+// init or to another subreaper.
 
-// finishDead finishes a dead run. The caller holds the lock of its ledger. left is where processes of the run may
-// exist. retry runs interrupted commands again; commands that were not started run in any case. stopped is the stop
-// signal that arrived meanwhile, or 0.
+// finishDead finishes a dead run. The caller holds the lock of its ledger. left is the place where processes of the run
+// may exist. If retry is true, finishDead runs interrupted commands a second time. It runs commands that were never
+// started in any case. stopped is the stop signal that arrived meanwhile, or 0.
 func (p *processes) finishDead(m remembered, left place, retry bool) (stopped syscall.Signal, err error) {
 	m.history.TakeOver()
 	if left == placeNone {
@@ -44,14 +44,14 @@ func (p *processes) finishDead(m remembered, left place, retry bool) (stopped sy
 		q.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(m.run), m.Start)
 	case placeOther: // the clock may differ, too (time_namespaces(7))
 		q.Tree, err = tree.OpenOrphaned(mark, m.translate(), 0)
-	default: // the tree is empty: other processes may have reused the pids
+	default: // the tree is empty, and other processes may have reused the recorded pids
 		q.Tree, _, err = tree.Open(tree.Auto)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
 	}
 	m.run.Dir = cmp.Or(string(m.Begin.Dir), noDir)
-	m.run.Run = m.run.WithoutBudget() // no outer run waits any longer
+	m.run.Run = m.run.WithoutBudget() // no outer run waits for this run any longer
 	l := q.newLoop(m)
 	l.stopOn, l.finishes = p.stopOn, true
 	l.recover(m, left != placeNone, retry)
@@ -63,12 +63,13 @@ func (p *processes) finishDead(m remembered, left place, retry bool) (stopped sy
 	return l.stopHeard, err
 }
 
-// errCommands means that a run was finished, but a cleanup command failed or was interrupted. The log names it.
+// errCommands means that a run was finished, but that one of its cleanup commands failed or was interrupted. The log
+// names that command.
 var errCommands = errors.New("not every cleanup command succeeded")
 
 // conclude removes the socket and the ledger of a run that is done. It logs interrupted commands, because the process
-// that started them may have been killed. If recover can still run a command, conclude sets the ledger aside and
-// returns errCommands.
+// that started them may have been killed. If recover can still run one of the commands, conclude sets the ledger aside
+// and returns errCommands.
 func (p *processes) conclude(r Run, runLedger *ledger.Ledger) error {
 	registry.Remove(r.Socket)
 	for _, c := range interrupted(r) {
@@ -96,7 +97,7 @@ func discard(runLedger *ledger.Ledger) error {
 	return runLedger.Remove()
 }
 
-// interrupted lists the cleanup commands that were started and have no recorded end.
+// interrupted lists the cleanup commands that were started and whose end is not recorded.
 func interrupted(r Run) (commands []*cleanup.Entry) {
 	return withOutcome(r, func(o cleanup.Outcome) bool { return o.Interrupted })
 }
@@ -112,7 +113,7 @@ func withOutcome(r Run, is func(cleanup.Outcome) bool) (commands []*cleanup.Entr
 	})
 }
 
-// noDir stands for an unknown working directory.
+// noDir stands for a working directory that is unknown.
 const noDir = "/dev/null/none"
 
 // recordedIdentities lists the recorded processes of a run that have a start time. A pid alone may have been reused.
@@ -124,8 +125,9 @@ func recordedIdentities(r Run) (ids []procfs.Identity) {
 	return slices.DeleteFunc(ids, func(id procfs.Identity) bool { return id.Start == 0 })
 }
 
-// recover reconciles a dead run with the existing processes. mayLive is false if no process of the run can exist. retry
-// runs interrupted commands again; commands that were not started run in any case.
+// recover compares the records of a dead run with the existing processes, and updates the run. mayLive is false if no
+// process of the run can exist. If retry is true, recover runs interrupted commands a second time. It runs commands
+// that were never started in any case.
 func (l *loop) recover(m remembered, mayLive, retry bool) {
 	if l.run.State >= machine.Cleaning && l.run.Policy.Survivors == machine.KeepSurvivors {
 		l.perform(machine.LeaveSurvivors{})
@@ -168,9 +170,9 @@ func (l *loop) recover(m remembered, mayLive, retry bool) {
 	}
 }
 
-// runningCommand finds the process of a cleanup command that an earlier process of graceful started.
+// runningCommand finds the process of a cleanup command that another process of graceful has started.
 func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
-	l.sys.Until(time.Time{}) // if the command is missed, it runs twice
+	l.sys.Until(time.Time{}) // no time limit: a command that this look misses would run twice
 	members := slices.DeleteFunc(l.sys.Members(), func(p procfs.Process) bool {
 		if c.PID != 0 {
 			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start

@@ -12,7 +12,7 @@ import (
 	"graceful/runner/procfs"
 )
 
-// recoverRun recovers a run after all its processes of graceful have ended.
+// recoverRun recovers a run whose processes of graceful have all ended.
 func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedSystem)) (Run, *watchedSystem) {
 	t.Helper()
 	run, s, _ := perform(t, r, func(s *watchedSystem) { s.polling = true; script(s) }, func(l *loop) {
@@ -37,7 +37,7 @@ func TestRecover_endOfTargetIsUnknown(t *testing.T) {
 	}
 }
 
-// A claimed command may have done its work. It runs again only on request of the user.
+// A claimed command may have finished its work. It runs a second time only if the user requests it.
 func TestRecover_interruptedCommand(t *testing.T) {
 	for _, r := range []Run{claimedRun(cleanup.LIFO), startedRun(900)} {
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
@@ -79,7 +79,7 @@ func TestRecover_commandStillRuns(t *testing.T) {
 	}
 }
 
-// A pid without a start time identifies only a child.
+// A pid without a start time identifies only a child of graceful.
 func TestRecover_pidAlone(t *testing.T) {
 	r := startedRun(0)
 	for _, start := range []uint64{0, 900} {
@@ -98,7 +98,7 @@ func TestRecover_pidAlone(t *testing.T) {
 	}
 }
 
-// The time limit of a running command stays in force. Only that command is signalled.
+// The time limit of a running command remains in force. Only that command gets a signal.
 func TestRecover_commandKeepsItsLimit(t *testing.T) {
 	r := startedRun(900)
 	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollerDescriptors is the maximum number of descriptors that the poller of the Go runtime opens: an epoll(7) and an
-// eventfd(2), or a kqueue(2) and a pipe(2).
+// pollerDescriptors is the maximum number of descriptors that the poller of the Go runtime opens. They are an epoll(7)
+// and an eventfd(2), or a kqueue(2) and a pipe(2).
 const pollerDescriptors = 3
 
-// startPoller makes the Go runtime open its poller. Otherwise the first file or timer does, and the runtime aborts the
-// process if it gets no descriptor. So startPoller first checks that there are enough, and otherwise returns EMFILE or
-// ENFILE: nothing can be started then. In that case it closes standard input and output for the poller, because writing
-// the error to standard error needs a timer.
+// startPoller makes the Go runtime open its poller. Otherwise the first file or timer opens it, and if there is no
+// descriptor for it, the runtime aborts the process. So startPoller first checks that there are enough descriptors. If
+// not, it returns EMFILE or ENFILE, and no process can be started. In that case it closes standard input and output to
+// get descriptors for the poller, because writing the error to standard error needs a timer.
 var startPoller = sync.OnceValue(func() error {
 	fds, err := duplicates(pollerDescriptors)
 	closeAll(fds)
@@ -28,10 +28,10 @@ var startPoller = sync.OnceValue(func() error {
 	return nil
 })
 
-// spareDescriptors opens descriptors as a reserve. The caller closes them before it looks at processes, which takes a
-// directory, a file in it, and a pidfd. The reserve makes an optional part, such as the guard, fail for lack of
-// descriptors, and not the search for survivors. It costs system calls, so it is empty where many descriptors are
-// allowed.
+// spareDescriptors opens descriptors as a reserve. The caller closes them before it looks at processes. A look needs a
+// directory, a file in it, and a pidfd. If descriptors are short, an optional part such as the guard fails because of
+// the reserve, and the search for survivors does not fail. The reserve costs system calls, so it is empty where many
+// descriptors are allowed.
 func spareDescriptors() ([]int, error) {
 	const few, spare = 64, 3
 	if maxPidfds() > few/4 {
@@ -63,7 +63,7 @@ func closeAll(fds []int) {
 	}
 }
 
-// hintAtLimit names the limit to raise if an error is caused by a lack of descriptors.
+// hintAtLimit returns a hint with the limit to raise if a lack of descriptors has caused the error, and otherwise "".
 func hintAtLimit(err error) string {
 	switch {
 	case errors.Is(err, unix.EMFILE):

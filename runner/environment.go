@@ -14,7 +14,7 @@ import (
 	"graceful/runner/process"
 )
 
-// mark adds the variables that identify the run to an environment, and the time that a stop may take (budget).
+// mark adds the variables that identify the run to an environment. It also adds the maximum time of a stop (budget).
 func (r Run) mark(env []string, budget time.Duration) []string {
 	env = process.Setenv(process.Setenv(env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
 	env = process.Setenv(env, machine.StopBudget, budget.String())
@@ -24,9 +24,9 @@ func (r Run) mark(env []string, budget time.Duration) []string {
 	return env
 }
 
-// commandEnv returns the environment of a cleanup command. It removes the cookies by which a CI runner finds and kills
-// the processes of a cancelled job, because the command must run then. It keeps BUILD_ID, because Jenkins kills only
-// processes that have all of its cookies.
+// commandEnv returns the environment of a cleanup command. It removes the variables (cookies) by which a CI runner
+// finds and kills the processes of a cancelled job, because the command must still run then. It keeps BUILD_ID, because
+// Jenkins kills only processes that have all of its cookies.
 func commandEnv(r Run, c cleanup.Entry) []string {
 	env := c.Env
 	if env == nil {
@@ -70,7 +70,8 @@ func outcomeEnv(r Run, id int) []string {
 	}
 }
 
-// OutcomeVariables are the names of the variables of outcomeEnv. A run that a cleanup command starts removes them.
+// OutcomeVariables lists the names of the variables that outcomeEnv returns. A run that a cleanup command starts
+// removes them.
 var OutcomeVariables = []string{
 	"GRACEFUL_REASON", "GRACEFUL_EXIT_CODE", "GRACEFUL_SIGNAL", "GRACEFUL_STOP_SIGNAL", "GRACEFUL_ESCALATED",
 	"GRACEFUL_TARGET_PID", "GRACEFUL_DURATION_MS", "GRACEFUL_HOOK_ID",

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// member returns a member of the run. pid is valid in the PID namespace of the process asker, which must be graceful's
-// namespace. asker is 0 for a process outside of that namespace. start is the expected start time, or 0.
+// member returns a member of the run. pid is valid in the PID namespace of the process asker, which must be the
+// namespace of graceful. asker is 0 for a process outside of that namespace. start is the expected start time, or 0 if
+// that is unknown.
 func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, error) {
 	ours, err := procfs.Readlink("self/ns/pid")
 	theirs, err2 := procfs.Readlink(fmt.Sprintf("%d/ns/pid", asker))
@@ -29,10 +30,10 @@ func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, er
 }
 
 // awaitExit sends the identity of a process to p.exits when the process has ended. The process need not be a child.
-// Waiting takes a descriptor, but no thread.
+// Each wait uses a descriptor, but no thread.
 //
-// It returns false if it cannot wait: before Linux 5.3, for a process that has already ended, and if too few
-// descriptors would be left for the run.
+// awaitExit returns false if it cannot wait. That is so before Linux 5.3, for a process that has already ended, and if
+// too few descriptors would remain for the run.
 func (p *processes) awaitExit(id procfs.Identity) bool {
 	select {
 	case p.pidfds <- struct{}{}:
@@ -50,7 +51,7 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 	if err == nil {
 		err = file.SetReadDeadline(time.Time{}) // an error if epoll cannot wait for a pidfd
 	}
-	if err != nil || p.Child(id.PID).Identity != id { // it has ended; its pid may be reused
+	if err != nil || p.Child(id.PID).Identity != id { // the process has ended, and another one may have the pid
 		file.Close()
 		<-p.pidfds
 		return false
@@ -64,8 +65,8 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 	return true
 }
 
-// waitFor returns a function that waits for the end of a process. That function returns false if it cannot wait, which
-// needs Linux 5.3.
+// waitFor returns a function that waits for the end of a process. That function returns false if it cannot wait, as
+// before Linux 5.3.
 func waitFor(pid int) (wait func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -77,14 +78,14 @@ func waitFor(pid int) (wait func() bool) {
 	}
 }
 
-// hasEnded reports whether the process of a pidfd has ended.
+// hasEnded reports whether the process that a pidfd refers to has ended.
 func hasEnded(pidfd int) bool {
 	n, err := pollPidfd(pidfd, 0)
 	return err != nil || n > 0
 }
 
-// pollPidfd waits until a pidfd is readable: its process has ended (pidfd_open(2)). timeout is in milliseconds; a
-// negative one is infinite.
+// pollPidfd waits until a pidfd is readable, which means that its process has ended (pidfd_open(2)). timeout is in
+// milliseconds. A negative timeout is infinite.
 func pollPidfd(pidfd, timeout int) (n int, err error) {
 	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	return eintr.RetryValue(func() (int, error) { return unix.Poll(poll, timeout) })

@@ -33,7 +33,7 @@ func leaveDescriptors(t *testing.T, n int) {
 	}
 }
 
-// If graceful lacks descriptors to watch a process, it does not report the process's end.
+// If graceful lacks the descriptors to watch a process, it does not report that the process has ended.
 func TestAwaitExit_withoutDescriptors(t *testing.T) {
 	held, _, err := tree.Open(tree.Auto)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeSystem is a small operating system. Its processes end when the script ends them, by the clock of synctest.
+// fakeSystem is a small operating system for tests. A script ends its processes, by the clock of synctest.
 type fakeSystem struct {
 	relaying   chan struct{}
 	sync.Mutex // the script runs in other goroutines
@@ -25,7 +25,7 @@ type fakeSystem struct {
 	children   chan struct{}
 	signals    chan syscall.Signal
 	began      time.Time
-	did        []string // what the loop did, with times
+	did        []string // the calls of the loop, with times
 	living     map[int]bool
 	zombies    []int
 	endings    map[int]machine.Ending
@@ -43,14 +43,14 @@ type fakeSystem struct {
 	byGuard    map[int]int      // pids of the processes that the guard has started, by command id
 	guardLost  bool             // lostGuard reports a lost guard once
 	orphaned   bool
-	others     []procfs.Process // members that are not children
-	other      map[int]int      // command id of each process
+	others     []procfs.Process // members of the tree that are not children
+	other      map[int]int      // the command id of each process
 	exempted   []int            // commands that are not members
-	dead       cleanup.Outputs  // of each command
+	dead       cleanup.Outputs  // outputs of each command that have no reader
 	pidfds     bool             // the ends of processes that are not children are reported
 	running    bool             // SIGTSTP does not suspend the target
 
-	onTerm map[int]time.Duration // time from SIGTERM to the end of a process; missing: it does not end
+	onTerm map[int]time.Duration // time from SIGTERM to the end of a process; missing: SIGTERM does not end it
 }
 
 const targetPID = 100
@@ -63,7 +63,7 @@ func newFakeSystem() *fakeSystem {
 	}
 }
 
-// inputs returns the inputs of a loop on this system.
+// inputs returns the inputs of a loop that runs on this system.
 func (s *fakeSystem) inputs() inputs { return inputs{signals: s.signals, children: s.children} }
 
 func (s *fakeSystem) note(format string, args ...any) {
@@ -132,7 +132,7 @@ func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, cleanup.Outputs,
 
 func (s *fakeSystem) isCommand(p procfs.Process, id int) bool { return s.other[p.PID] == id }
 
-// isOtherCommand reports whether a process is known to belong to another command.
+// isOtherCommand reports whether a process certainly belongs to another command.
 func (s *fakeSystem) isOtherCommand(p procfs.Process, id int) bool {
 	of, known := s.other[p.PID]
 	return known && of != id
@@ -323,7 +323,7 @@ func (s *fakeSystem) Until(time.Time)                        {}
 func (s *fakeSystem) IsLate() bool                           { return false }
 func (s *fakeSystem) raisePriority()                         {}
 
-// at calls happen after the time d.
+// at calls the function happen after the time d.
 func (s *fakeSystem) at(d time.Duration, happen func()) {
 	time.AfterFunc(d, func() {
 		s.Lock()

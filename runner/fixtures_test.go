@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memory is a ledger in memory. It keeps its records for the test.
+// memory is a ledger in memory. It keeps its records, so that a test can read them.
 type memory struct{ records []json.RawMessage }
 
 func (m *memory) Append(r any) error {
@@ -36,13 +36,13 @@ func (m *memory) events() (events []string) {
 
 const sigINT = int(unix.SIGINT)
 
-// quiet is a log without output.
+// quiet is a logger that discards its output.
 var quiet = slog.New(slog.DiscardHandler)
 
-// runOptions compares runs. An empty list equals nil.
+// runOptions makes go-cmp compare runs. An empty list equals nil.
 var runOptions = cmp.Options{cmp.AllowUnexported(machine.Deadline{}), cmpopts.EquateEmpty(), listed}
 
-// listed compares the entries of a list, not its internal form.
+// listed makes go-cmp compare the entries of a list, not its internal form.
 var listed = cmp.Transformer("entries", func(l cleanup.List) []*cleanup.Entry { return slices.Collect(l.All()) })
 
 // machineIn returns a machine.Run in a state, with a grace of 10 s.
@@ -63,12 +63,13 @@ func machineIn(s machine.State) machine.Run {
 	return r
 }
 
-// entry returns a function that changes an entry of a run.
+// entry returns a function that changes one entry of a run.
 func entry(id int, change func(*cleanup.Entry)) func(*machine.Run) {
 	return func(r *machine.Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
 }
 
-// threeCommands returns a run in a state. It has two cleanup commands and one that waits for a process.
+// threeCommands returns a run in a state. The run has two cleanup commands, and one that waits for the end of a
+// process.
 func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	r := machine.New(machine.Policy{Survivors: machine.StopSurvivors}, []cleanup.Command{command, command}, nil)

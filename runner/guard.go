@@ -20,14 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A run with a guard has two processes of graceful. The user starts the first, which leads the run. It forks the guard,
-// which is the parent of the target and of the commands. Both are subreapers.
+// A run with a guard has two processes of graceful. The user starts the first one, which performs the run. It forks the
+// guard, which is the parent of the target and of the commands. Both are subreapers.
 //
 // If graceful is killed, the guard starts a new graceful, which resumes the run from the ledger. If the guard is
 // killed, the tree is reparented to graceful, which continues without a guard.
 
-// startGuard starts the guard. If there is no ledger, it makes one in memory, which a new graceful inherits. An error
-// means that nothing was started.
+// startGuard starts the guard. If there is no ledger, startGuard makes one in memory, which a new graceful inherits. An
+// error means that nothing was started.
 func (p *processes) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledger, err error) {
 	if err = tree.AdoptOrphans(); err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (p *processes) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledge
 	return runLedger, nil
 }
 
-// succession returns the data for the guard's work after the death of graceful.
+// succession returns the data from which the guard starts a new graceful.
 func (p *processes) succession(r Run, runLedger *ledger.Ledger) process.Succession {
 	terminal, pty := p.pty.Inheritance()
 	destination, report := p.report.Inheritance()
@@ -82,7 +82,7 @@ func (p *processes) succession(r Run, runLedger *ledger.Ledger) process.Successi
 	}
 }
 
-// endGuard kills the guard when the run is done, and reaps the zombies that are reparented from it.
+// endGuard kills the guard when the run is done, and reaps the zombies that are reparented to this process.
 func (p *processes) endGuard() {
 	p.closeGuard()
 	for {
@@ -94,7 +94,7 @@ func (p *processes) endGuard() {
 	}
 }
 
-// closeGuard kills the guard. From then on this process starts processes itself.
+// closeGuard kills the guard. From then on this process itself starts processes.
 func (p *processes) closeGuard() {
 	if p.guard != nil {
 		p.guard.Close()
@@ -106,8 +106,8 @@ func (p *processes) closeGuard() {
 	}
 }
 
-// started returns the pids of the processes that the guard has started and not reaped, by the ids of their commands; 0
-// is the target's id.
+// started returns the processes that the guard has started and not reaped. It maps the ids of their commands to pids.
+// The id of the target is 0.
 func (p *processes) started() map[int]int {
 	if p.guard == nil {
 		return p.startedByGuard
@@ -136,7 +136,7 @@ func (p *processes) lostGuard() (lost, orphaned bool) {
 
 func (p *processes) isGuardChild() bool { return p.guard == nil || p.guard.IsChild() }
 
-// goOnWithoutGuard continues the run after the guard was killed.
+// goOnWithoutGuard continues the run after the guard has ended.
 func (l *loop) goOnWithoutGuard(orphaned bool) {
 	if !orphaned {
 		l.log.Warn("the guard was killed; continuing without a guard",
@@ -156,7 +156,8 @@ func (l *loop) goOnWithoutGuard(orphaned bool) {
 	l.recover(remembered{Replayed: journal.Replayed{Last: time.Since(l.began)}}, true, false)
 }
 
-// findOrphaned finds the members of an orphaned tree, as graceful recover does.
+// findOrphaned replaces p.Tree by a tree of the orphaned members of a run. It finds these members as graceful recover
+// does.
 func (p *processes) findOrphaned(r Run) error {
 	t, err := tree.OpenOrphaned("GRACEFUL_RUN_ID="+r.ID, recordedIdentities(r), p.since)
 	if err == nil {
@@ -166,8 +167,8 @@ func (p *processes) findOrphaned(r Run) error {
 	return err
 }
 
-// reapOwn reaps children that the guard did not start: children from before execve(2) of graceful, and orphans of PID
-// 1.
+// reapOwn reaps children of this process that the guard did not start. They are children from before execve(2) of
+// graceful, and, as PID 1, orphans.
 func (p *processes) reapOwn() {
 	for {
 		pid, _, _ := p.children.Peek()
@@ -179,7 +180,7 @@ func (p *processes) reapOwn() {
 	}
 }
 
-// parent is the parent of the started processes: this process, or the guard.
+// parent starts processes and is their parent. It is this process or the guard.
 type parent interface {
 	Start(s process.Spec, id int) (pid int, err error)
 	StartOf(pid int) (dirGone bool, err error)
@@ -196,7 +197,7 @@ func (p *processes) parent() parent {
 	return p.children
 }
 
-// peek returns a process of the run that has ended, or pid 0. It reaps unrelated children.
+// peek returns a process of the run that has ended, or pid 0. It also reaps children that do not belong to the run.
 func (p *processes) peek() (int, machine.Ending, bool) {
 	if p.guard != nil {
 		p.reapOwn()
@@ -217,16 +218,16 @@ func (p *processes) reap(pid int) {
 
 func (p *processes) usage(pid int) *machine.Usage { return p.parent().UsageOf(pid) }
 
-// startOf reports how the start of an ended process went.
+// startOf returns the result of the start of an ended process.
 func (p *processes) startOf(pid int) (dirGone bool, err error) { return p.parent().StartOf(pid) }
 
-// start starts a process for a command; id 0 is the target. The process ignores the signals of s.Ignored.
+// start starts the process of a command, or of the target if id is 0. The process ignores the signals of s.Ignored.
 func (p *processes) start(s process.Spec, id int) (pid int, err error) {
 	if p.guard != nil {
 		if pid, err = p.guard.Start(s, id); !errors.Is(err, process.ErrGuardEnded) {
 			return pid, err
 		}
-		if !p.guard.IsChild() { // the loop finds that out
+		if !p.guard.IsChild() { // the loop will find out that the guard has ended
 			return 0, unix.EAGAIN
 		}
 		p.closeGuard()
@@ -241,7 +242,7 @@ func (p *processes) start(s process.Spec, id int) (pid int, err error) {
 	return pid, err
 }
 
-// KillChildren kills the children of the root of the tree, without examining each of them.
+// KillChildren kills the children of the root of the tree. It does not examine each of them first.
 func (p *processes) KillChildren() {
 	if p.guardKills() {
 		p.guard.KillChildren()
@@ -250,18 +251,19 @@ func (p *processes) KillChildren() {
 	p.Tree.KillChildren()
 }
 
-// guardKills reports whether the guard may kill its children. It cannot tell which of them a run keeps.
+// guardKills reports whether the guard may kill its children. If the run keeps some of them, it may not, because the
+// guard cannot distinguish them.
 func (p *processes) guardKills() bool {
 	return p.guard != nil && p.Level() == tree.Subreaper && !p.Keeps()
 }
 
-// Empty reports whether no member is left. It returns false if the guard has just ended: the tree looks only for the
-// guard's children.
+// Empty reports whether no member is left. If the guard has just ended, Empty returns false, because the tree then
+// examines only the guard's children.
 func (p *processes) Empty(childless bool) bool {
 	return p.Tree.Empty(childless) && (p.guard == nil || !p.guard.Ended())
 }
 
-// stopBegun makes the guard stop forwarding stop signals: later ones belong to the stop that has begun.
+// stopBegun makes the guard stop forwarding stop signals. Later stop signals belong to the stop that has begun.
 func (p *processes) stopBegun(stopOn []int) {
 	if p.guard == nil {
 		return

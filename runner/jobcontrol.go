@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopsOn returns the signals that stop a run. By default it omits those that were ignored when graceful started: a
-// shell makes its background jobs ignore Ctrl-C. The user can name such signals to include them.
+// stopsOn returns the signals that stop a run. By default it omits signals that were ignored when graceful started,
+// because a shell makes its background jobs ignore Ctrl-C. A user can name such signals to include them.
 func (p *processes) stopsOn(c Config) []int {
 	if c.StopsOnIgnored {
 		return c.StopOn
@@ -25,8 +25,8 @@ func (p *processes) stopsOn(c Config) []int {
 	return slices.DeleteFunc(slices.Clone(c.StopOn), ignored)
 }
 
-// suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group; else by is 0. The
-// guard continues this process when the target ends. The suspension may take effect after suspendSelf has returned.
+// suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group. Otherwise by is 0.
+// The guard continues this process when the target ends. The suspension may take effect after suspendSelf has returned.
 func (p *processes) suspendSelf(by syscall.Signal) {
 	p.pty.Pause()
 	if p.guard != nil {
@@ -39,17 +39,18 @@ func (p *processes) suspendSelf(by syscall.Signal) {
 	p.terminal.Suspend(by)
 }
 
-// suspension is the time at which graceful suspends itself after it has forwarded a suspend signal, such as SIGTSTP.
+// suspension schedules the time at which graceful suspends itself after it has forwarded a suspend signal, such as
+// SIGTSTP.
 type suspension struct {
 	at    time.Time // next check whether the target is suspended; zero: never
 	until time.Time // time of the last check
 }
 
 const (
-	// suspendAfter is how long graceful waits for a SIGCONT before it suspends itself. A SIGCONT between the check and
-	// SIGSTOP would be lost. The value suits a busy machine.
+	// suspendAfter is the time for which graceful waits for a SIGCONT before it suspends itself. A SIGCONT between the
+	// check and SIGSTOP would be lost. The value is long enough for a busy machine.
 	suspendAfter = 100 * time.Millisecond
-	// suspendWithin is how long a target that catches the signal may take to suspend itself.
+	// suspendWithin is the maximum time that a target may take to suspend itself, if it catches the signal.
 	suspendWithin = 10 * time.Second
 )
 
@@ -64,7 +65,7 @@ func (l *loop) suspendWhenDue(now time.Time) {
 		default:
 		}
 		switch {
-		case l.run.Target.Ended || l.run.State >= machine.Killing: // no target can be suspended any longer
+		case l.run.Target.Ended || l.run.State >= machine.Killing: // the target can no longer be suspended
 			l.suspend = suspension{}
 		case l.sys.Suspended(l.run.Target.PID):
 			l.suspend = suspension{}
@@ -79,8 +80,8 @@ func (l *loop) suspendWhenDue(now time.Time) {
 	}
 }
 
-// checkSuspension handles a signal that has suspended the target. suspendWhenDue handles signals that graceful has
-// forwarded.
+// checkSuspension handles a signal that has suspended the target, unless graceful has forwarded that signal. In that
+// case suspendWhenDue handles it.
 func (l *loop) checkSuspension() {
 	if l.run.Target.Ended || l.run.Target.PID == 0 || l.run.State >= machine.Killing {
 		return
@@ -101,7 +102,7 @@ func (p *processes) suspendedBy(target int) syscall.Signal {
 	return p.parent().SuspendedBy(target)
 }
 
-// answerSuspension reacts to a signal that has suspended the target, and describes what it did.
+// answerSuspension reacts to a signal that has suspended the target, and returns a description of the reaction.
 func (p *processes) answerSuspension(target int, sig syscall.Signal) (what string) {
 	switch p.terminal.Suspended(target, sig) {
 	case terminal.Hangup:
@@ -118,13 +119,13 @@ func (p *processes) answerSuspension(target int, sig syscall.Signal) (what strin
 	return "nothing"
 }
 
-// suspend takes the foreground back, and suspends the process that the shell started.
+// suspend takes the foreground back, and suspends the process that the shell has started.
 func (p *processes) suspend() {
 	p.terminal.TakeForeground(p.Leader())
 	p.suspendSelf(0)
 }
 
-// continued gives the foreground back to the target after graceful was continued.
+// continued gives the foreground to the target again, after graceful was continued.
 func (p *processes) continued(target int) {
 	if p.guard != nil {
 		p.guard.ContinueAtEnd(false)
@@ -132,15 +133,15 @@ func (p *processes) continued(target int) {
 	p.terminal.Continued(target)
 }
 
-// reclaimTerminal handles a signal by which the terminal's user takes the foreground back for graceful. It returns
-// false for another signal.
+// reclaimTerminal takes the foreground back if sig means that a member of graceful's group uses the terminal. It
+// returns true if it has done so.
 func (p *processes) reclaimTerminal(target int, sig syscall.Signal) bool {
 	return p.terminal.Reclaim(target, sig)
 }
 
-// targetEnded takes the foreground back. If Ctrl-C has ended the target, targetEnded signals the other members of
-// graceful's group, too. A target of another user is an exception: it may have signalled itself, and may not signal
-// them.
+// targetEnded takes the foreground back. If Ctrl-C has ended the target, targetEnded also signals the other members of
+// graceful's group. If the target ran as another user, it does not: such a target may have signalled itself, and may
+// not be allowed to signal that group.
 func (p *processes) targetEnded(r Run) {
 	back := p.terminal.Restore(r.Target.PID)
 	sig := syscall.Signal(r.Target.Ending.Signal)
@@ -149,8 +150,8 @@ func (p *processes) targetEnded(r Run) {
 	}
 }
 
-// isTrusted reports whether an ended target belonged to this user or to root. It returns false for a reaped target, and
-// true without /proc.
+// isTrusted reports whether an ended target belonged to graceful's user or to root. It returns false for a reaped
+// target, and true without /proc.
 func (p *processes) isTrusted(target machine.Target) bool {
 	if !p.Sight().Proc {
 		return true
@@ -159,15 +160,16 @@ func (p *processes) isTrusted(target machine.Target) bool {
 	return p.Child(target.PID).Is(target.PID, target.Start) && (uid == unix.Getuid() || uid == 0)
 }
 
-// predecessorEnded takes the foreground back for the other members of the group of a killed graceful, which still wait.
-// Without such members, the shell takes the foreground and is setting the terminal modes now.
+// predecessorEnded takes the foreground back for the other members of the group of a killed graceful, because they
+// still run. If there is no such member, the shell itself takes the foreground, and is setting the terminal modes now.
 func (p *processes) predecessorEnded(target int) {
 	if p.terminal.HasOthers(unix.Getpid()) {
 		p.terminal.Restore(target)
 	}
 }
 
-// newPolicy returns a policy for pty. A deadline limits the time for the reader of the target's output.
+// newPolicy returns a policy for pty. If the run has a deadline, it limits the time that the reader of the target's
+// output may take.
 func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 	patience := time.Duration(0)
 	if c.Deadline > 0 {
@@ -176,8 +178,8 @@ func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 	return terminal.NewPolicy(pty, patience)
 }
 
-// relayRest starts to relay the rest of the target's output. A run that is being stopped does not wait for the end of
-// it.
+// relayRest starts to relay the rest of the target's output. If the run is being stopped, it does not wait until all of
+// it is written.
 func (p *processes) relayRest(r Run, stopping bool) <-chan struct{} {
 	return p.pty.RelayRest(stopping || r.Stop.TimedOut || r.Stop.PeerEnded)
 }

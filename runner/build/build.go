@@ -1,4 +1,4 @@
-// Package build describes the build of this binary. It decides nothing.
+// Package build describes the build of this binary. It never changes anything.
 package build
 
 import (
@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// The packaging script and the Dockerfile set these (go build -ldflags -X), because they build without version control
-// (-buildvcs=false). They are empty in any other build.
+// The packaging script and the Dockerfile set these variables (go build -ldflags -X), because they build without
+// version control (-buildvcs=false). In any other build the variables are empty.
 var version, commit, date string
 
 // Info describes a build.

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The checks in this file examine what graceful gets from the process that started it: signals, parent, terminal.
+// The checks in this file examine the properties that graceful inherits from the process that started it: signals,
+// parent, terminal.
 
 func examineSignals(c *Check) {
 	in := process.ReadInherited()
@@ -50,7 +51,7 @@ func examineTerminal(c *Check) {
 	}
 	c.Detail = "standard input is a terminal, and graceful is in its background: the target waits for the foreground"
 	switch own := unix.Getpgrp(); own {
-	case 0: // getpgrp(2) has no number for a process group of an outer PID namespace
+	case 0: // getpgrp(2) returns 0 for a process group of an outer PID namespace
 		c.lower(Partly,
 			"the process group of graceful is of another PID namespace, and cannot take the foreground back",
 			"start graceful with setsid -c -w")

@@ -49,7 +49,7 @@ func examineTree() containment {
 	return held
 }
 
-// examineCgroup tries a run in a cgroup: only creating a cgroup shows whether that works.
+// examineCgroup tries a run in a cgroup, because only creating a cgroup shows whether a run can have one.
 func examineCgroup(c *Check) {
 	c.Detail = "a run was tried in one"
 	if err := tryRun(tree.Cgroup, runner.GuardOff); err != nil {
@@ -65,7 +65,7 @@ func examinePids(c *Check) {
 	c.Detail = "processes are pinned before they are signalled (pidfd)"
 }
 
-// examineUsers checks whether graceful may signal a target that changes to another user (kill(2)).
+// examineUsers checks whether graceful may signal a target that has changed to another user (kill(2)).
 func examineUsers(c *Check) {
 	if uid := unix.Geteuid(); uid != 0 {
 		c.Detail = fmt.Sprintf("those of user %d: a target that becomes another one, as by sudo, is given up in the end", uid)
@@ -75,11 +75,11 @@ func examineUsers(c *Check) {
 	}
 }
 
-// recoverHint is for places where the death of graceful ends all processes.
+// recoverHint is the hint for a place where all processes end when graceful is killed.
 const recoverHint = "--state-dir on a volume, and graceful recover or the next run of the name there"
 
-// examineGuard tries a run with a guard, unless a run has none by default. Without a guard, or if that run fails, it
-// tries a run without one.
+// examineGuard tries a run with a guard, unless a run has no guard by default. If it has none, or if that run fails,
+// examineGuard tries a run without one.
 func examineGuard(held containment) (guard, processes Check) {
 	guard = Check{Name: CheckGuard, Required: true, Holds: Yes}
 	processes = Check{Name: CheckProcesses, Required: true, Holds: Yes, Detail: strings.Join(limits(), ", ")}

@@ -24,7 +24,7 @@ type Check struct {
 	Name     string `json:"name"`
 	Required bool   `json:"required"` // graceful gives the guarantee by default, or a flag asks for it
 	Holds    Holds  `json:"holds"`
-	Detail   string `json:"detail"` // what was found
+	Detail   string `json:"detail"` // result of the check, for people
 	Why      string `json:"why"`    // why the guarantee does not hold, or only partly; "": it holds
 	Hint     string `json:"hint"`   // what to do about that; "": unknown
 }
@@ -52,7 +52,7 @@ func examined(name string, required bool, examine func(*Check)) Check {
 	return c
 }
 
-// lower lowers Holds to No or Partly, and adds the reason and the hint, if any, to those of c.
+// lower reduces Holds to No or Partly. It appends the reason, and the hint if there is one, to those of c.
 func (c *Check) lower(to Holds, why, hint string) {
 	if c.Holds != No {
 		c.Holds = to
@@ -63,7 +63,7 @@ func (c *Check) lower(to Holds, why, hint string) {
 	}
 }
 
-// System is the examined place.
+// System describes the place that was examined.
 type System struct {
 	OS     string `json:"os"`
 	Arch   string `json:"arch"`
@@ -89,9 +89,9 @@ type Findings struct {
 	Survival []Fate
 }
 
-// Examine finds out which guarantees hold here. It includes the state directory unless stateDir is empty. With strict,
-// a parent of that directory that lets another user replace it breaks the guarantee. When Examine returns, every
-// process that it has started has ended.
+// Examine finds out which guarantees hold here. It examines the state directory unless stateDir is empty. With strict,
+// a parent of that directory through which another user can replace it breaks the guarantee. Every process that Examine
+// has started has ended when it returns.
 func Examine(stateDir string, strict bool) Findings {
 	held := examineTree()
 	guard, processes := examineGuard(held)

@@ -2,14 +2,14 @@
 
 package doctor
 
-// limits returns none: the tried run fails if a limit is too low.
+// limits returns nil. If a limit is too low, the tried run fails.
 func limits() []string { return nil }
 
-// mayKill reports that root may signal every process.
+// mayKill returns true, because root may signal every process on this system.
 func mayKill() bool { return true }
 
-// fileSystem knows no file systems here, and treats each as permanent.
+// fileSystem treats each file system as permanent, because it cannot identify them on this system.
 func fileSystem(string) (why string, ends bool) { return "", false }
 
-// endsWithGraceful returns "": there is no guard.
+// endsWithGraceful returns "", because there is no guard.
 func endsWithGraceful() string { return "" }

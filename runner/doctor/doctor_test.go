@@ -2,7 +2,7 @@ package doctor
 
 import "testing"
 
-// Reasons accumulate in the order in which they are found. A later exception does not raise No to Partly.
+// Reasons are appended in the order in which they are found. A later exception does not raise No to Partly.
 func TestCheckLower_keepsTheWorst(t *testing.T) {
 	c := Check{Holds: Yes}
 	c.lower(Partly, "a", "")

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lasting are inits that do not end when one of their children ends.
+// lasting lists the names of inits that do not end when one of their children ends.
 var lasting = []string{"systemd", "init", "s6-svscan", "runsvdir", "runit"}
 
 // endsWithGraceful returns the reason why the guard does not outlive a killed graceful in this PID namespace, although
-// a run with a guard is possible; "": it does. A process from outside, for example from docker exec, may have a run of
-// its own.
+// a run with a guard is possible. It returns "" if the guard outlives graceful. A process from outside, for example
+// from docker exec, may have a run of its own.
 func endsWithGraceful() string {
 	if namespace, err := procfs.Readlink("self/ns/pid"); err != nil || namespace == procfs.InitialNamespace {
 		return ""

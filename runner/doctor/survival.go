@@ -2,34 +2,34 @@ package doctor
 
 import "graceful/runner/tree"
 
-// Fate is the effect of an event on the tree and on the cleanup commands of a run.
+// Fate is the effect of an event on the tree or on the cleanup commands of a run.
 type Fate struct {
 	When    string `json:"when"`
 	Tree    string `json:"tree"`
 	Cleanup string `json:"cleanup"`
 }
 
-// Events that a run may meet.
+// The events that may happen to a run.
 const (
-	TargetEnds      = "target-ends"      // it exits, or a process of its tree is killed
-	GracefulKilled  = "graceful-killed"  // the process that the user started, or its successor
-	GuardKilled     = "guard-killed"     // before an end of graceful
-	AllKilled       = "all-killed"       // both at the same time
-	ContainerKilled = "container-killed" // or another cgroup
+	TargetEnds      = "target-ends"      // the target exits, or a process of its tree is killed
+	GracefulKilled  = "graceful-killed"  // the process that the user started, or its successor, is killed
+	GuardKilled     = "guard-killed"     // the guard is killed before graceful ends
+	AllKilled       = "all-killed"       // both are killed at the same time
+	ContainerKilled = "container-killed" // the container or another cgroup is killed
 	MachineStops    = "machine-stops"
 )
 
-// Effects on the tree.
+// The effects on the tree.
 const (
-	TreeEnded     = "ended"       // graceful ends it
-	TreeGoesOn    = "goes-on"     // it is not affected
-	TreeGroup     = "group-ended" // graceful ends its process group, and does not find the other members
-	TreeGone      = "gone"        // the event itself ends it
-	TreeLeft      = "left"        // it stays alive
-	TreeRecovered = "recovered"   // graceful recover ends it
+	TreeEnded     = "ended"       // graceful ends the tree
+	TreeGoesOn    = "goes-on"     // the tree is not affected
+	TreeGroup     = "group-ended" // graceful ends the process group, and does not find the other members
+	TreeGone      = "gone"        // the event itself ends the tree
+	TreeLeft      = "left"        // the tree stays alive
+	TreeRecovered = "recovered"   // graceful recover ends the tree
 )
 
-// Effects on the cleanup commands.
+// The effects on the cleanup commands.
 const (
 	CleanupRun       = "run"
 	CleanupRecovered = "recovered" // graceful recover runs them

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryLimit is how long a tried run may take. It normally takes a fraction of a second.
+// tryLimit is the maximum time that a tried run may take. It normally takes a fraction of a second.
 const tryLimit = 10 * time.Second
 
 // tryRun runs graceful version under graceful run: a whole run, with all threads and processes that it needs. The error
@@ -40,7 +40,7 @@ func tryRun(level tree.Level, guard runner.Guard) error {
 		return err
 	}
 	_ = r.SetReadDeadline(time.Now().Add(tryLimit))
-	text, late := io.ReadAll(r) // until every process of the run has ended
+	text, late := io.ReadAll(r) // returns when every process of the run has ended
 	if late != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
@@ -57,7 +57,7 @@ func tryRun(level tree.Level, guard runner.Guard) error {
 	return failure(status, string(text))
 }
 
-// failure returns the reason why a run failed, from its status and output; nil: it succeeded.
+// failure returns the reason why a run failed, from its status and output. It returns nil if the run succeeded.
 func failure(status unix.WaitStatus, text string) error {
 	switch {
 	case status.Exited() && status.ExitStatus() == 0:

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The reason is the first line of a failed run's output without its prefixes, or else the status.
+// The reason is the first line of a failed run's output without its prefixes. If there is no output, the reason is the
+// status.
 func TestFailure(t *testing.T) {
 	const exited = 8 // bits below the exit status (wait(2))
 	for text, c := range map[string]struct {

@@ -8,13 +8,12 @@ import (
 )
 
 // The code in this file runs in a forked child before it executes a program. The child is a copy of graceful with only
-// one thread. Other threads do not exist in it, even one that held a lock, or one that the garbage collector waits for.
+// one thread. Another thread, even one that held a lock or that the garbage collector waits for, does not exist in it.
 // So this code only makes raw system calls and uses memory that already exists. It does not allocate, store a pointer
 // (a write barrier), call a method of an interface, or grow its stack.
 //
-// The linker checks the size of the stack (go:nosplit). It checks that also in a build without optimisation, where each
-// call takes more of it. So functions are small, and their data is in the struct. The race detector does not instrument
-// them.
+// The linker checks the size of the stack (go:nosplit), even in a build without optimisation, where each call uses more
+// of it. So functions are small, and their data is in the struct. The race detector does not instrument them.
 
 // request describes the program that a child executes. A block of memory begins with the request. Texts and lists
 // follow. Places are offsets in the block, so the block may be at any address. The place 0 means none. The child writes
@@ -195,10 +194,10 @@ func (r *request) enterGroup() bool {
 	return true
 }
 
-// announce makes the kernel wake graceful when the child has executed the program or has ended. For that, the word in
-// the slot becomes a robust futex that the child holds (set_robust_list(2)). When a process calls execve(2) or ends,
-// the kernel releases the futex: it sets settled and wakes graceful. The child becomes the leader of its group before,
-// so graceful may signal the group.
+// announce makes the kernel wake graceful when the child has executed the program or has ended. The word in the slot
+// becomes a robust futex that the child holds (set_robust_list(2)). At execve(2) and at the end of a process the kernel
+// releases the futex: it sets settled and wakes graceful. Before that, the child becomes the leader of its group, so
+// graceful may signal the group.
 //
 //go:norace
 //go:nosplit
@@ -271,8 +270,7 @@ func (r *request) setDescriptors() bool {
 	return true
 }
 
-// enterDir enters the working directory. If that directory is gone, the child makes an empty directory, enters it, and
-// removes it.
+// enterDir enters the working directory. If it is gone, the child makes an empty one, enters it, and removes it.
 //
 //go:norace
 //go:nosplit
@@ -297,8 +295,7 @@ func (r *request) enterDir() bool {
 		r.try(unix.SYS_UNLINKAT, atFDCWD, r.address(r.spare), unix.AT_REMOVEDIR, 0)
 }
 
-// setInherited sets the properties that the program inherits: RLIMIT_NOFILE, pid variables, signals. These calls almost
-// never fail.
+// setInherited sets RLIMIT_NOFILE, the pid variables, and the signals of the program. These calls almost never fail.
 //
 //go:norace
 //go:nosplit

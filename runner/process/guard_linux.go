@@ -37,7 +37,7 @@ type Succession struct {
 	Keep      []int // descriptors that the guard keeps for a new graceful or a command
 	Leaves    bool  // the guard leaves the working directory when the target has started
 	Passes    []syscall.Signal
-	Successor func(link, memory int) Spec // describes a new graceful, which inherits both descriptors and passes them to OpenGuard
+	Successor func(link, memory int) Spec // a new graceful; it inherits both descriptors, for OpenGuard
 }
 
 // StartGuard forks the guard.
