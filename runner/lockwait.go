@@ -18,20 +18,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waiting is a run that waits for the lock of its ledger, because another run of that name holds it.
+// waiting is the state of a run that waits for the lock of its ledger. Another run of that name holds the lock.
 type waiting struct {
 	*processes
 	config Config
 	dir    *ledger.Dir
 	file   string
 
-	kept    []syscall.Signal // signals to forward to the target later
-	told    string           // the reason for waiting that was last logged
+	kept    []syscall.Signal // signals to forward to the target after the wait
+	told    string           // the last reason for waiting that was logged
 	checked time.Time        // when checkHolders last looked for the processes with the lock
 }
 
-// take opens the ledger and takes its lock. While the other run lives, it waits up to config.WaitForName. While the
-// other run is being finished, it waits without limit. stopped is a stop signal that arrived meanwhile.
+// take opens the ledger and takes its lock. While the other run is alive, take waits up to config.WaitForName. While
+// another process finishes that run, take waits without a limit. stopped is a stop signal that arrived meanwhile.
 func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	for began := time.Now(); stopped == 0; {
 		runLedger, err = w.dir.Take(w.file)
@@ -43,15 +43,15 @@ func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err 
 			if err := w.look(waited); err != nil {
 				return nil, 0, err
 			}
-			pause = max(pause, 9*time.Since(looked)) // looking takes at most a tenth of the time
+			pause = max(pause, 9*time.Since(looked)) // a look takes at most a tenth of the time
 		}
 		stopped = w.heed(pause)
 	}
 	return nil, stopped, nil
 }
 
-// look returns an error if the other run lives and the wait is over. It logs the wait once for each run: as a warning
-// if that run is being finished.
+// look returns an error if the other run is alive and the wait is over. It logs the wait once for each run. The record
+// is a warning if that run is being finished.
 func (w *waiting) look(waited time.Duration) error {
 	m, err := peek(w.dir, w.file)
 	finishing := err == nil && m.frontEnded()
@@ -77,7 +77,7 @@ func (w *waiting) look(waited time.Duration) error {
 	return nil
 }
 
-// checkHolders returns an error if no process can finish the killed run that has the lock.
+// checkHolders returns an error if the lock belongs to a killed run that no process can finish.
 func (w *waiting) checkHolders(m remembered) error {
 	if time.Since(w.checked) < time.Second {
 		return nil
@@ -90,13 +90,13 @@ func (w *waiting) checkHolders(m remembered) error {
 	return nil
 }
 
-// endHung is the advice about a process of a dead run that has the lock.
+// endHung is the advice for a hanging process of a dead run that holds the lock.
 const endHung = "its start hangs, perhaps in a file system that does not answer: end it first"
 
 // lockPoll is the interval at which take tries again.
 const lockPoll = 10 * time.Millisecond
 
-// heed waits for a time, and keeps signals for the target. It returns a stop signal that arrives meanwhile, or 0.
+// heed waits for a time, and stores signals for the target. It returns a stop signal that arrives meanwhile, or 0.
 func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -110,7 +110,7 @@ func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
 		case sig := <-w.listener.Signals:
 			w.log.Info("received signal", "signal", forward.Name(sig), "state", machine.Starting.String())
 			switch meaning := forward.MeaningIn(sig, w.config.StopOn); {
-			case w.config.Rewritten(int(sig)) == 0: // it has no effect
+			case w.config.Rewritten(int(sig)) == 0: // the signal has no effect
 			case meaning == forward.Stop:
 				return sig
 			case meaning == forward.Suspend:
@@ -124,13 +124,13 @@ func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
 	}
 }
 
-// giveBack returns the signals that arrived during the wait to the listener, for the run.
+// giveBack returns the signals from the wait to the listener, which delivers them to the run.
 func (w *waiting) giveBack() {
 	w.terminal.Resumed()
 	w.listener.Return(w.kept)
 }
 
-// peek returns the run of a ledger that another process has locked.
+// peek returns the run that is recorded in a ledger, although another process has the lock.
 func peek(dir *ledger.Dir, file string) (remembered, error) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {
@@ -140,9 +140,10 @@ func peek(dir *ledger.Dir, file string) (remembered, error) {
 	return m, errors.Join(err, runLedger.Close())
 }
 
-// holders returns the processes that hold the lock of a dead run's ledger, if all of them are recorded processes of the
-// run. The start of such a process hangs in a file system: until its execve(2) it has the ledger's descriptor. In doubt
-// holders returns none. It sends SIGCONT to each suspended holder: a guard without a graceful may be one.
+// holders returns the processes that hold the lock of a dead run's ledger, if all of them are recorded processes of
+// that run. The start of such a process hangs in a file system, and until its execve(2) the process has the ledger's
+// descriptor open. If that is not certain, holders returns none. It sends SIGCONT to each suspended holder, because
+// that may be a guard without a graceful.
 func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {
@@ -153,7 +154,7 @@ func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process
 	if err != nil || m.Begin.Boot != procfs.Boot() {
 		return nil
 	}
-	proc, _ := procfs.Open() // nil: finds nothing
+	proc, _ := procfs.Open() // nil shows no processes
 	hung, known := proc.Holders(file, status), recordedIdentities(m.run)
 	for _, p := range hung {
 		if p.Suspended {

@@ -61,8 +61,8 @@ func (l *loop) logEvent(e machine.Event) {
 	}
 }
 
-// runsAlone reports whether a cleanup command that starts now is the only process of the run that writes output. The CI
-// annotations, which use the records at level Debug, group the output of such commands.
+// runsAlone reports whether a cleanup command that starts now is the only process of the run that writes output. CI
+// annotations are made from records at level Debug, and group only the output of such commands.
 func (l *loop) runsAlone() bool {
 	return l.run.State >= machine.Cleaning && l.run.Policy.Order != cleanup.Parallel
 }
@@ -75,7 +75,7 @@ func (l *loop) logOver(id int) {
 	}
 }
 
-// delayHint returns a hint if a command that could not be started is tried again later (cleanup.Entry.Delayed), or "".
+// delayHint returns a hint that a command that could not be started will be tried again (cleanup.Entry.Delayed), or "".
 func (l *loop) delayHint(id int, unstarted bool) string {
 	if unstarted && l.run.Policy.Delays && l.command(id).When == cleanup.AtExit && l.run.State < machine.Cleaning {
 		return "it is tried again when cleanup begins"
@@ -100,8 +100,8 @@ func (l *loop) logCommandEnded(e machine.CommandEnded) {
 	}
 }
 
-// logTimedOut logs that a command has run too long, and the limit that applied. A deadline may leave less time than the
-// command's own limit.
+// logTimedOut logs that a command has run too long, and the limit that applied. With a deadline that limit may be less
+// than the command's own one.
 func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
 	had, known := l.says.had[c.ID]
 	switch own := c.Command.Limit; {
@@ -116,7 +116,7 @@ func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
 	}
 }
 
-// logTimeUp logs what the end of a timer of the run causes. sayKilled logs SIGKILL, once it is sent.
+// logTimeUp logs the effect of the end of a timer of the run. sayKilled logs SIGKILL once it is sent.
 func (l *loop) logTimeUp(name machine.TimerName) {
 	switch config := l.run.Config; {
 	case name == machine.TimeoutTimer:
@@ -128,7 +128,8 @@ func (l *loop) logTimeUp(name machine.TimerName) {
 	}
 }
 
-// logCommand adds the attributes of a command to a logger. when=stop marks an on-stop command, as in the report.
+// logCommand adds the attributes of a command to a logger. The attribute when=stop marks an on-stop command, as in the
+// report.
 func logCommand(log *slog.Logger, c cleanup.Entry) *slog.Logger {
 	log = log.With("id", c.ID)
 	if c.When == cleanup.AtStop {

@@ -10,7 +10,7 @@ import (
 	"graceful/runner/procfs"
 )
 
-// listingSystem counts how often the members are listed.
+// listingSystem counts the calls that list the members.
 type listingSystem struct {
 	*fakeSystem
 	lists int
@@ -21,7 +21,7 @@ func (s *listingSystem) Members() []procfs.Process {
 	return s.others
 }
 
-// The loop lists the members only for a message that is logged. The message names a few of them.
+// The loop lists the members only if the message is logged. The message names a few of them.
 func TestLogSurvivors(t *testing.T) {
 	for name, c := range map[string]struct {
 		level     slog.Level

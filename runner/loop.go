@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loop performs what the machine decides. All its methods run in one goroutine.
+// loop performs the decisions of the machine. All its methods run in one goroutine.
 type loop struct {
 	run    Run
 	sys    system
@@ -27,22 +27,22 @@ type loop struct {
 
 	began     time.Time
 	stopOn    []int       // signals that begin a stop
-	finishes  bool        // the loop finishes a dead run: its options are not for signals to this process
+	finishes  bool        // the loop finishes a dead run, whose options do not apply to signals to this process
 	wake      *time.Timer // for the earliest time at which work is due
 	suspend   suspension
 	says      announcer
 	stopHeard syscall.Signal // first stop signal that arrived, even if it had no effect; 0: none
 }
 
-// inputs are the channels that the loop waits for. A nil channel is never ready.
+// inputs contains the channels that the loop waits for. A nil channel is never ready.
 type inputs struct {
 	signals    <-chan syscall.Signal
-	children   <-chan struct{}        // a child may have ended; one value may stand for many ends
+	children   <-chan struct{}        // a child may have ended; one value may report many ends
 	parentGone <-chan struct{}        // closed when the process that started graceful has ended
 	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed
-	broken     <-chan struct{}        // closed when the target's own terminal has lost its reader
+	broken     <-chan struct{}        // closed when the reader of the target's own terminal has ended
 	requests   <-chan registry.Call   // from processes of the tree
-	exits      <-chan procfs.Identity // of processes that commands wait for
+	exits      <-chan procfs.Identity // identities of processes whose end a command waits for
 }
 
 // start starts the target and performs the run to its end.
@@ -51,7 +51,7 @@ func (l *loop) start() Run {
 	return l.complete()
 }
 
-// complete performs the run from its present state to the end, and writes the report.
+// complete performs the run from its present state to its end, and writes the report.
 func (l *loop) complete() Run {
 	l.wake = time.NewTimer(time.Hour)
 	l.wake.Stop()
@@ -70,8 +70,8 @@ func (l *loop) complete() Run {
 	return l.run
 }
 
-// handleNext waits for an input and handles it. It first handles the children that have ended: they ended before the
-// input, not because of it.
+// handleNext waits for an input and handles it. Before that it handles the children that have ended, because their ends
+// are not effects of the input.
 func (l *loop) handleNext() {
 	select {
 	case sig := <-l.in.signals:
@@ -133,8 +133,8 @@ func (l *loop) handleSignal(sig syscall.Signal) {
 	l.handle(machine.Signalled{Signal: int(sig), Meaning: meaning})
 }
 
-// reapLimit is the maximum number of ends that one call of reapAll handles. Without it, children that end faster than
-// graceful reaps them would delay signals, timers and SIGKILL.
+// reapLimit is the maximum number of ends that one call of reapAll handles. Without this limit, signals, timers and
+// SIGKILL would be delayed as long as children end faster than graceful reaps them.
 const reapLimit = 1000
 
 // reapAll handles each child that has ended, and then reaps it. While the tree is being emptied, it also checks whether
@@ -158,7 +158,7 @@ func (l *loop) reapAll() {
 				l.sys.KillChildren()
 			}
 			l.sys.raisePriority()
-			l.sweep.look = time.Now() // the rest is handled in the next call
+			l.sweep.look = time.Now() // the next call handles the rest
 			return
 		}
 		l.checkExits()
@@ -207,7 +207,7 @@ func (l *loop) handleEnd(pid int, ending machine.Ending) {
 	l.sys.reap(pid)
 }
 
-// commandOf returns the id of the running command that has the pid.
+// commandOf returns the id of the running command whose process has the pid.
 func (l *loop) commandOf(pid int) (id int, ok bool) {
 	for _, id := range l.run.Cleanup.Active {
 		if l.command(id).PID == pid {
@@ -259,7 +259,7 @@ func (l *loop) handle(e machine.Event) {
 	}
 }
 
-// guardPause is the interval of checks for a suspended guard, for which no signal arrives.
+// guardPause is the time between two checks for a suspended guard. No signal reports that state.
 const guardPause = time.Second / 2
 
 // setWake sets the timer to the earliest time at which work is due.
@@ -280,7 +280,7 @@ func (l *loop) setWake() {
 func (l *loop) handleTimers() {
 	now := time.Now()
 	if !l.sweep.look.After(now) {
-		l.sweep.look = time.Time{} // the next reapAll checks the tree
+		l.sweep.look = time.Time{} // the next reapAll checks whether the tree is empty
 	}
 	l.suspendWhenDue(now)
 	if !l.says.at.IsZero() && !l.says.at.After(now) {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pids are reused. A pid identifies the process that is running now.
+// Pids are reused. A pid identifies only a process that is running now.
 func TestHandleEnd_reusedPID(t *testing.T) {
 	for name, pids := range map[string][]int{
 		"the target's for a command":       {targetPID, 300},
@@ -34,7 +34,7 @@ func TestHandleEnd_reusedPID(t *testing.T) {
 	}
 }
 
-// Parallel commands may end together, with one SIGCHLD for all of them.
+// Parallel commands may end at the same time, with one SIGCHLD for all of them.
 func TestReapAll_parallelCommandsEndTogether(t *testing.T) {
 	config := Config{Policy: machine.Policy{Order: cleanup.Parallel}}
 	run, s := watched(t, config, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
@@ -59,7 +59,7 @@ func TestStartTarget_failureRunsCleanup(t *testing.T) {
 	}
 }
 
-// A program on a file system that does not answer at once may fail after its process has been seen.
+// A start on a slow file system may fail after graceful has seen the process.
 func TestHandleEnd_startFailsLate(t *testing.T) {
 	script := func(s *watchedSystem) {
 		s.failed = map[int]error{targetPID: unix.EIO, 201: unix.EMFILE}
@@ -76,7 +76,7 @@ func TestHandleEnd_startFailsLate(t *testing.T) {
 	}
 }
 
-// The start of a command is retried until the command's time limit is over.
+// The start of a command is tried again until the command's time limit is over.
 func TestStartCommand_resourcesNeverReturn(t *testing.T) {
 	run, s := watched(t, Config{}, []string{"1s", "never"}, func(s *watchedSystem) {
 		s.startErr = slices.Repeat([]error{unix.EAGAIN}, int(30*time.Second/machine.RetryAfter))
@@ -91,13 +91,13 @@ func TestStartCommand_resourcesNeverReturn(t *testing.T) {
 	}
 }
 
-// If SIGKILL does not end a command, graceful gives it up after a fixed time, and runs the next one.
+// If SIGKILL does not end a command, graceful stops waiting after a fixed time, and runs the next command.
 func TestSignalCommand_commandSurvivesSIGKILL(t *testing.T) {
 	run, s := watched(t, Config{}, []string{"1s", "1h"}, func(s *watchedSystem) {
 		s.immortal[201] = true
 		endsAfter(time.Second)(s)
 	})
-	// AbandonAfter passes once for the command, and once for the remaining members.
+	// The time AbandonAfter passes once for the command, and once for the remaining members.
 	least := time.Second + 30*time.Second + machine.CommandKillAfter + machine.AbandonAfter
 	started := slices.IndexFunc(s.did, func(did string) bool { return strings.HasSuffix(did, " start 1s") })
 	if started < 0 {

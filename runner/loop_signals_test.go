@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A suspended process handles a signal only when it continues. So SIGCONT follows a stop signal.
+// A suspended process handles a signal only after it is continued. So graceful sends SIGCONT after a stop signal.
 func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
 	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, []string{"1h"}, func(s *watchedSystem) {
 		s.living[7] = true
@@ -36,8 +36,8 @@ func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
 	}
 }
 
-// A stop signal is recorded before the members are listed, which takes long: a successor of graceful does not send it
-// again.
+// graceful records a stop signal before it lists the members, because listing takes long. A successor of graceful then
+// does not send the signal a second time.
 func TestForward_isRecordedAtOnce(t *testing.T) {
 	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, nil, func(s *watchedSystem) {
 		s.notes = true
@@ -80,7 +80,7 @@ func TestHandleSignal_duringCleanup(t *testing.T) {
 func TestHandleTimers_endBeforeGraceTimer(t *testing.T) {
 	run, s := watched(t, Config{Policy: machine.Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)
-		s.at(5*time.Second, func() { // without SIGCHLD
+		s.at(5*time.Second, func() { // without a SIGCHLD
 			delete(s.living, targetPID)
 			s.zombies = append(s.zombies, targetPID)
 		})
@@ -101,7 +101,7 @@ func TestLogTimeUp_noGraceIsNoWarning(t *testing.T) {
 	}
 }
 
-// A copy of a run keeps its deadlines when another copy advances.
+// When one copy of a run advances, the deadlines of other copies do not change.
 func TestDeadlines_notSharedByCopies(t *testing.T) {
 	shown := machineIn(machine.Running)
 	shown.Deadlines = []machine.Deadline{
@@ -120,7 +120,7 @@ func TestDeadlines_notSharedByCopies(t *testing.T) {
 	if !slices.Equal(shown.Deadlines, before) {
 		t.Errorf("deadlines %v became %v", before, shown.Deadlines)
 	}
-	// Starting a running timer again leaves one timer.
+	// Starting a timer that is already running leaves one timer.
 	r, _ = machine.Advance(r, machine.TargetEnded{Ending: machine.Ending{}, After: 0}, time.Unix(102, 0))
 	if n := len(r.Deadlines); n != 3 || r.Deadlines[2].At != time.Unix(100, 0).Add(r.Policy.Grace) {
 		t.Errorf("the grace timer was not kept: %v", r.Deadlines)

@@ -14,17 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// timingCase is a script for a fake system, and the expected actions of the loop.
+// timingCase contains a script for a fake system, and the expected actions of the loop.
 type timingCase struct {
 	config   Config
 	commands []string
 	script   func(*fakeSystem)
-	want     []string // with times; nil: only the end is checked
+	want     []string // actions with times; nil: only the end is checked
 }
 
 var tenSeconds = Config{Policy: machine.Policy{Grace: 10 * time.Second}}
 
-// stopTimings are cases of stopping a run and emptying its tree.
+// stopTimings contains cases in which a run is stopped and its tree is emptied.
 var stopTimings = map[string]timingCase{
 	"a target that ignores the stop is killed after the grace, not before": {tenSeconds, nil,
 		func(s *fakeSystem) { s.send(time.Second, unix.SIGTERM) },
@@ -72,7 +72,7 @@ var stopTimings = map[string]timingCase{
 		nil},
 }
 
-// commandTimings are cases of cleanup commands.
+// commandTimings contains cases with cleanup commands.
 var commandTimings = map[string]timingCase{
 	"a command over its limit gets SIGTERM, then SIGKILL, and the next one runs": {tenSeconds, []string{"1s", "1h"},
 		func(s *fakeSystem) { s.at(time.Second, func() { s.end(machine.Ending{}, targetPID) }) },
@@ -113,7 +113,7 @@ var commandTimings = map[string]timingCase{
 			"31s command terminated", "33s command killed", "33s done"}},
 }
 
-// signalTimings are cases of simultaneous ends, and of job control.
+// signalTimings contains cases with simultaneous ends, and with job control.
 var signalTimings = map[string]timingCase{
 	"one SIGCHLD stands for many ends": {tenSeconds, []string{"1s"},
 		func(s *fakeSystem) {

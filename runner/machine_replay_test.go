@@ -17,9 +17,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzMachine handles arbitrary events and checks the guarantees of the machine: it never returns to an earlier state,
-// starts each command once and in order, sends SIGKILL only when it may, and always ends. At each moment a replay of
-// its records gives the same run.
+// FuzzMachine handles arbitrary events and checks the guarantees of the machine. The machine never returns to an
+// earlier state. It starts each command once and in order, and sends SIGKILL only when it may. Every run ends. At each
+// moment a replay of the records gives the same run.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
@@ -37,7 +37,7 @@ func FuzzMachine(f *testing.F) {
 		for _, b := range data[2:] {
 			w.happen(b)
 		}
-		// From now on, every event happens that the machine waits for.
+		// From now on, each event that the machine waits for happens.
 		for range 10 * (w.run.Cleanup.Entries.Len() + 1) {
 			if w.run.State == machine.Done {
 				break
@@ -51,7 +51,7 @@ func FuzzMachine(f *testing.F) {
 	})
 }
 
-// arbitraryConfig returns a configuration that the first two bytes of data select.
+// arbitraryConfig returns a configuration. The first two bytes of data select it.
 func arbitraryConfig(data []byte) Config {
 	config := Config{
 		Command: []string{"target"}, Env: []string{"A=\xff\x00"}, Contain: tree.Auto,
@@ -79,7 +79,7 @@ func arbitraryConfig(data []byte) Config {
 	return config
 }
 
-// world is the environment of the machine.
+// world simulates the environment of the machine.
 type world struct {
 	t         *testing.T
 	run       Run
@@ -88,11 +88,11 @@ type world struct {
 	taken     map[int]int  // number of first starts of each command
 	retried   map[int]int  // number of retries of each command after it was lost
 	order     []int        // order of the starts
-	fired     bool         // a command started because its awaited process ended
+	fired     bool         // a command was started because the process that it waits for has ended
 	commands  map[int]bool // the running commands
 }
 
-// checkCommands checks the number and the order of the starts of each command.
+// checkCommands fails the test if a command was started too often or out of order.
 func (w *world) checkCommands() {
 	var order []int
 	for e := range w.run.Cleanup.Entries.All() {
@@ -122,7 +122,7 @@ func (w *world) checkCommands() {
 	}
 }
 
-// happen handles an event that b selects. Some events cannot happen in a real run.
+// happen handles an event that the byte b selects. Some of these events cannot happen in a real run.
 func (w *world) happen(b byte) {
 	id := int(b>>5) % 8 // 0 is no command
 	ending := machine.Ending{Code: int(b) % 3, Signal: int(b>>3) % 2 * 9}
@@ -260,7 +260,7 @@ func (w *world) handle(e machine.Event) {
 	}
 	w.run = after
 	for c := range after.Cleanup.Entries.All() {
-		if c.Progress == cleanup.Ended { // or was given up
+		if c.Progress == cleanup.Ended { // or graceful gave it up
 			delete(w.commands, c.ID)
 		}
 		if was, _ := before.Cleanup.Get(c.ID); c.Delayed && was.Progress == cleanup.Claimed && c.Progress == cleanup.Pending {
@@ -308,7 +308,7 @@ func (w *world) start(id int, why machine.Event) {
 	}
 }
 
-// answered checks that an answer describes the effect on the run.
+// answered checks that an answer matches the effect on the run.
 func (w *world) answered(a machine.Answer, e machine.Event, before Run) {
 	c, known := w.run.Cleanup.Get(a.ID)
 	if _, ok := e.(machine.Withdrawn); ok {

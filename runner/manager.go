@@ -23,7 +23,7 @@ func (p *processes) openRelay(id string) {
 	p.relay = relay
 }
 
-// withRelay returns an environment in which graceful receives messages for the service manager.
+// withRelay returns an environment that makes processes send their messages for the service manager to graceful.
 func (p *processes) withRelay(env []string) []string {
 	if p.relay == nil {
 		return env
@@ -33,7 +33,7 @@ func (p *processes) withRelay(env []string) []string {
 
 func (p *processes) tell(assignments ...string) { p.relay.Tell(assignments...) }
 
-// tellEnd tells the service manager once that the run is ending.
+// tellEnd sends a message to the service manager that the run is ending. It does so only once.
 func (l *loop) tellEnd() {
 	if !l.says.ends && (l.run.Stop.Count > 0 || l.run.State >= machine.Sweeping) {
 		l.says.ends = true
@@ -41,7 +41,8 @@ func (l *loop) tellEnd() {
 	}
 }
 
-// tellCommand tells the service manager which command runs, and that a cleanup command may take its whole time limit.
+// tellCommand sends a message to the service manager with the command that runs, and extends the manager's timeout by
+// the time limit of a cleanup command.
 func (l *loop) tellCommand(c cleanup.Entry) {
 	switch {
 	case c.When == cleanup.AtStop:

@@ -14,7 +14,7 @@ import (
 	"graceful/runner/procfs"
 )
 
-// machineIDFile holds the id of the machine (machine-id(5)). Few containers have it.
+// machineIDFile contains the id of the machine (machine-id(5)). It exists in few containers.
 const machineIDFile = "/etc/machine-id"
 
 // machineID returns the id of the machine, or "" if it is unknown.
@@ -28,35 +28,35 @@ func machineID() string {
 	return id
 }
 
-// here returns a Begin that identifies the place where this process runs.
+// here returns a Begin that identifies the place of this process.
 func here() journal.Begin {
 	id := machineID()
 	return journal.Begin{Boot: procfs.Boot(), Machine: &id}
 }
 
-// place is where processes of a dead run may exist.
+// place tells apart the places where processes of a dead run may exist.
 type place int
 
 const (
-	placeNone  place = iota // nowhere: the machine was restarted, or their PID namespace has ended
-	placeHere               // in this PID namespace: the recorded pids are valid
+	placeNone  place = iota // no process exists: the machine was restarted, or the PID namespace has ended
+	placeHere               // in this PID namespace; the recorded pids are valid
 	placeOther              // in another PID namespace, which /proc shows
 )
 
-// circumstances are further inputs of locate.
+// circumstances contains further inputs of locate.
 type circumstances struct {
-	elsewhere bool // the user rules out that processes exist where this process cannot see them
-	shared    bool // other machines may use the ledger: a lock that is free does not tell that the run is dead
+	elsewhere bool // the user asserts that no process exists where this process cannot see it
+	shared    bool // other machines may use the ledger, so a free lock does not prove that the run is dead
 }
 
-// locate finds out where processes of a dead run may exist. began and now identify the places where the run began and
-// where this process runs. look finds processes of another PID namespace. An error means that they may exist where this
-// process cannot see them.
+// locate finds out where processes of a dead run may exist. began identifies the place where the run began, and now the
+// place of this process. look searches for processes of another PID namespace. An error means that processes may exist
+// where this process cannot see them.
 func locate(began, now journal.Begin, c circumstances, look func(namespace string) (place, error)) (place, error) {
 	boot, namespace, _ := strings.Cut(began.Boot, " ")
 	bootNow, _, _ := strings.Cut(now.Boot, " ")
 	same := boot == bootNow
-	ended := began.Front == 1 || began.Followed // its PID namespace has: the kernel has seen to that
+	ended := began.Front == 1 || began.Followed // the kernel has ended its PID namespace with it
 	switch {
 	case began.Boot == "", c.elsewhere && began.Boot != now.Boot:
 		return placeNone, nil
@@ -69,7 +69,7 @@ func locate(began, now journal.Begin, c circumstances, look func(namespace strin
 			"(mount -t proc proc /proc)")
 	case same:
 		return look(namespace)
-	case began.Machine == nil: // of an earlier version
+	case began.Machine == nil: // an earlier version recorded no machine
 		return placeNone, nil
 	case differ(began, now):
 		return placeNone, errors.New("it began on another machine, where its processes may live " +
@@ -88,7 +88,7 @@ func differ(a, b journal.Begin) bool {
 
 // look finds out whether /proc shows the processes of another PID namespace.
 func look(namespace string) (place, error) {
-	proc, _ := procfs.Open() // nil: finds nothing
+	proc, _ := procfs.Open() // nil shows no processes
 	switch found, hidden := proc.Within(namespace); {
 	case len(found) > 0:
 		return placeOther, nil
@@ -102,7 +102,7 @@ func look(namespace string) (place, error) {
 // locate finds out where processes of a dead run may exist.
 func (m remembered) locate(elsewhere bool) (place, error) {
 	found, err := locate(m.Begin, here(), circumstances{elsewhere, m.ledger.IsShared()}, look)
-	if err != nil && m.run.State == machine.Done { // it was recorded after its tree was empty
+	if err != nil && m.run.State == machine.Done { // the tree was empty before that state
 		return placeNone, nil
 	}
 	if err != nil {
@@ -111,11 +111,11 @@ func (m remembered) locate(elsewhere bool) (place, error) {
 	return found, err
 }
 
-// translate replaces the recorded pids of another PID namespace by the pids in this one, and returns the processes that
-// exist. Recorded processes that do not exist no longer match any process.
+// translate replaces the recorded pids of another PID namespace by the pids in this one. It returns the processes that
+// exist. It changes the record of a process that does not exist, so that the record matches no process.
 func (m *remembered) translate() (known []procfs.Identity) {
 	_, namespace, _ := strings.Cut(m.Begin.Boot, " ")
-	proc, _ := procfs.Open() // nil: finds nothing
+	proc, _ := procfs.Open() // nil shows no processes
 	found, _ := proc.Within(namespace)
 	for _, id := range recordedIdentities(m.run) {
 		if p := found[id.PID]; p.Start == id.Start {
@@ -145,7 +145,7 @@ func (m remembered) frontEnded() bool {
 	proc, _ := procfs.Open()
 	bootNow, _, _ := strings.Cut(now.Boot, " ")
 	lastTick := uint64(m.Start / (time.Second / procfs.UserHZ))
-	ended := func(p procfs.Process) bool { return p.Dead || p.Start > lastTick } // a later process has reused the pid
+	ended := func(p procfs.Process) bool { return p.Dead || p.Start > lastTick } // a later process has the pid
 	switch {
 	case m.Begin.Boot == "" || proc == nil:
 		return false

@@ -22,10 +22,10 @@ func TestLocate(t *testing.T) {
 	followed := func(b journal.Begin) journal.Begin { b.Followed = true; return b }
 	for _, c := range []struct {
 		began, now journal.Begin
-		want, sure place // without and with the word of the user that none of the processes lives
+		want, sure place // results without and with the user's assertion that no process exists
 	}{
 		{at(ours, own, 9), at(ours, own, 0), placeHere, placeHere},
-		{at(ours, other, 9), at(ours, own, 0), placeHere, placeHere}, // /etc is the container's
+		{at(ours, other, 9), at(ours, own, 0), placeHere, placeHere}, // /etc belongs to the container
 		{at(ours, "-", 9), at(ours, own, 0), placeHere, placeHere},
 		{at(ours, own, 1), at(ours, own, 0), placeHere, placeHere},
 		{at(boot, own, 9), at(ours, own, 0), placeHere, placeNone},
@@ -65,7 +65,7 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// On a file system that machines share, a run of a PID 1 is taken for dead only where its machine is known.
+// If machines share the file system, a run whose graceful was PID 1 counts as dead only on the machine where it began.
 func TestLocate_shared(t *testing.T) {
 	at := func(boot, machine string) journal.Begin {
 		return journal.Begin{Boot: boot, Machine: &machine, Front: 1}

@@ -8,7 +8,7 @@ import (
 	"graceful/runner/terminal"
 )
 
-// deadOutputs returns the outputs of graceful that have no reader any longer. A command that writes to them gets
+// deadOutputs returns the outputs of graceful that no longer have a reader. A command that writes to them would get
 // SIGPIPE or an error.
 func deadOutputs() cleanup.Outputs {
 	return cleanup.Outputs{Stdout: isDead(unix.Stdout), Stderr: isDead(unix.Stderr)}
@@ -26,7 +26,7 @@ func isDead(fd int) bool {
 		if !terminal.WasTerminal(fd) { // for other devices these events have other meanings
 			return false
 		}
-	default: // a file: its file system may not answer
+	default: // not a file, because its file system may not answer
 		return false
 	}
 	state := []unix.PollFd{{Fd: int32(fd)}}

@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With --die-with-parent the end of the process that started graceful is a stop signal. PR_SET_PDEATHSIG is unsuitable:
-// it reports the end of the parent's thread, and execve(2) of a set-user-ID program clears it (prctl(2)).
+// With --die-with-parent a stop begins when the process that started graceful ends. PR_SET_PDEATHSIG is unsuitable: it
+// reports the end of the parent's thread, and execve(2) of a set-user-ID program clears it (prctl(2)).
 
-// parentEnded is the cause in the log messages.
+// parentEnded is the cause that log messages name.
 const parentEnded = "the process that started graceful has ended"
 
 // watchParent returns a channel that is closed when the process that started graceful has ended.
 //
-// ended means that the process had already ended, so graceful has another parent. That is known in three cases: the
-// parent is not c.Parent; the parent is init; or graceful's session is another process's, but not the parent's.
+// ended means that this process had already ended, so graceful has a new parent. Three cases show that: the parent is
+// not c.Parent; the parent is init; or graceful does not lead its session, and its parent is in another session.
 func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {
@@ -48,14 +48,15 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	return closed, false, nil
 }
 
-// parentPoll is the interval of checks of the parent where the system does not report its end.
+// parentPoll is the time between two checks of the parent, if the system does not report its end.
 const parentPoll = 100 * time.Millisecond
 
-// signalDelay is how late a stop signal may arrive that was sent before the parent ended, or that ended the parent.
-// Within this time, the parent's end does not count as a second stop signal.
+// signalDelay is the maximum delay of a stop signal that was sent before the parent ended, or that ended the parent.
+// Until the delay is over, the end of the parent is not reported, so that it does not count as a second stop signal.
 const signalDelay = 100 * time.Millisecond
 
-// isForeign reports whether graceful's session differs from its parent's, although graceful does not lead it.
+// isForeign reports whether graceful's session differs from its parent's session, and graceful is not the session
+// leader.
 func isForeign(parent int) bool {
 	ours, err := unix.Getsid(0)
 	theirs, err2 := unix.Getsid(parent)

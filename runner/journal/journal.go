@@ -1,5 +1,5 @@
-// Package journal is the write-ahead log of a run. It converts the run's beginning and the events that changed it into
-// records, and rebuilds the run from them. It decides nothing, and stores no file.
+// Package journal implements the write-ahead log of a run. It converts the beginning of the run and the events that
+// changed it into records, and rebuilds the run from them. It decides nothing, and stores no file.
 package journal
 
 import (
@@ -17,14 +17,14 @@ import (
 	"graceful/runner/machine"
 )
 
-// Version is the version of the records. It changes when a program for the previous version would misread them. Replay
-// also reads records of version oldest.
+// Version is the version of the records. It changes when a program that expects the previous version would misread
+// them. Replay also reads records of version oldest.
 const (
 	Version = 3
 	oldest  = 2
 )
 
-// Ledger stores records. ledger.Ledger implements it.
+// Ledger stores records. ledger.Ledger implements this interface.
 type Ledger interface {
 	Append(record any) error
 	Reserve(space int64) error // in bytes
@@ -43,16 +43,16 @@ type Begin struct {
 	Command  []cleanup.Text   `json:"command"`
 	Env      []cleanup.Text   `json:"env"`
 	Commands []cleanup.Entry  `json:"commands"`
-	Report   cleanup.Text     `json:"report,omitempty"` // path of the report, if wanted
+	Report   cleanup.Text     `json:"report,omitempty"` // path of the report; empty: no report
 	Cgroup   cleanup.Text     `json:"cgroup,omitempty"`
 	Socket   cleanup.Text     `json:"socket,omitempty"`
 	Config   json.RawMessage  `json:"config"`             // runner.Config, which contains the fields of machine.Policy
 	Ignored  []syscall.Signal `json:"ignored"`            // when graceful started
 	Blocked  []syscall.Signal `json:"blocked"`            // when graceful started
 	Dir      cleanup.Text     `json:"dir"`                // working directory
-	Terminal json.RawMessage  `json:"terminal,omitempty"` // from Save of terminal.Terminal or terminal.PTY
+	Terminal json.RawMessage  `json:"terminal,omitempty"` // result of Save of terminal.Terminal or terminal.PTY
 	Front    int              `json:"front"`              // pid of the process that the user started
-	Followed bool             `json:"followed,omitempty"` // PID 1 ends with Front, see procfs.IsFollowedByInit
+	Followed bool             `json:"followed,omitempty"` // PID 1 ends when Front ends; see procfs.IsFollowedByInit
 	Boot     string           `json:"boot"`               // boot and PID namespace, see procfs.Boot
 	Machine  *string          `json:"machine,omitempty"`  // id of the machine, "" if unknown; nil: an earlier version
 }
@@ -67,8 +67,8 @@ type header struct {
 }
 
 // Start records the beginning of a run, and reserves room for all events that can follow. signals is the number of
-// signals that are recorded for the report alone, at most MaxSignals. Without room, Start writes nothing and returns an
-// error: ErrTooLarge if no ledger has room for the run.
+// signals that are recorded only for the report, at most MaxSignals. If there is no room, Start writes nothing and
+// returns an error. The error is ErrTooLarge if no ledger has room for the run.
 func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	text, err := cleanup.EncodeJSON(header{Version: Version, Time: now.Time, Clock: now.Boots, Begin: &b})
 	if err != nil {
@@ -84,13 +84,13 @@ func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	return l.Append(json.RawMessage(text))
 }
 
-// Tags of signals. A record contains the meaning of a signal only as its tag.
+// The tags of signals. A record contains the meaning of a signal only in the form of its tag.
 const (
 	tagStopSignal = "stop signal"
-	tagSignal     = "signal" // recorded for the report alone
+	tagSignal     = "signal" // recorded only for the report
 )
 
-// tags holds the tag of each event, which identifies the type of the event to a reader.
+// tags maps each event to its tag. A reader finds the type of an event by the tag.
 var tags = map[reflect.Type]string{
 	reflect.TypeFor[machine.TargetStarted]():    "target started",
 	reflect.TypeFor[machine.TargetFailed]():     "target failed",
@@ -125,8 +125,8 @@ var eventTypes = sync.OnceValue(func() map[string]reflect.Type {
 })
 
 // Record returns the record of an event, or nil if a process that resumes the run does not need the event. changed
-// reports whether the event has changed the run. wanted reports whether the report wants a signal that needs no record
-// otherwise. Record returns an error for an event without a tag.
+// means that the event has changed the run. wanted means that the report contains this signal, which otherwise needs no
+// record. Record returns an error for an event without a tag.
 func Record(e machine.Event, changed, wanted bool, now Clock) (json.RawMessage, error) {
 	tag, needed := tags[reflect.TypeOf(e)], true
 	switch event := e.(type) {
@@ -160,13 +160,13 @@ func Record(e machine.Event, changed, wanted bool, now Clock) (json.RawMessage, 
 	if err := errors.Join(err, err2); err != nil {
 		return nil, err
 	}
-	if len(fields) > len("{}") { // one object holds both sets of fields
+	if len(fields) > len("{}") { // one object contains both sets of fields
 		record = append(append(record[:len(record)-1], ','), fields[1:]...)
 	}
 	return record, nil
 }
 
-// event decodes the event of a record. before is the run before the event. If a command shares the environment of an
+// event decodes the event of a record. before is the run before the event. If a command has the same environment as an
 // earlier one, the record omits the environment, and event takes it from before.
 func (h header) event(record json.RawMessage, before machine.Run) (machine.Event, error) {
 	t, ok := eventTypes()[h.Event]

@@ -9,12 +9,12 @@ import (
 	"graceful/runner/machine"
 )
 
-// Replayed is the result of Replay, apart from the state of the run.
+// Replayed is the result of Replay, without the state of the run.
 type Replayed struct {
 	Begin Begin
 	Began time.Time
-	Start time.Duration // the beginning of the run, since boot
-	Last  time.Duration // from the beginning of the run to the last record
+	Start time.Duration // time since boot at the beginning of the run
+	Last  time.Duration // time from the beginning of the run to the last record
 }
 
 // Observer receives the events and the actions of a replay, for the report. Times are those of the records.
@@ -23,12 +23,13 @@ type Observer interface {
 	Did(r machine.Run, a machine.Action, at time.Time)
 }
 
-// ErrEmpty is the error of a ledger without the beginning of a run: its writer was killed before.
+// ErrEmpty is the error for a ledger without the beginning of a run. The process that created it was killed before it
+// wrote the beginning.
 var ErrEmpty = errors.New("the ledger is empty")
 
-// Replay applies the events of a ledger to the machine. boot identifies the present boot (procfs.Boot): timers from an
-// earlier boot start again now. Replay calls begin with the first record. begin returns the run at its beginning, and
-// the observer of the other records.
+// Replay applies the events of a ledger to the machine. boot identifies the present boot (procfs.Boot). Timers from an
+// earlier boot start anew. Replay calls begin with the first record. begin returns the run at its beginning, and the
+// observer of the other records.
 func Replay(
 	records []json.RawMessage, now Clock, boot string, begin func(Begin, time.Time) (machine.Run, Observer, error),
 ) (run machine.Run, p Replayed, err error) {
@@ -47,7 +48,7 @@ func Replay(
 	if err != nil {
 		return run, p, fmt.Errorf("line 1: %w", err)
 	}
-	// at converts the time of a record to the clock of now, which may have been changed since.
+	// at converts the time of a record to the present wall clock, which may have been changed since.
 	sameBoot := p.Begin.Boot == boot
 	at := func(h header) time.Time {
 		if sameBoot {

@@ -9,15 +9,16 @@ import (
 	"graceful/runner/machine"
 )
 
-// This file divides ledger.MaxSize into room for the first record, for all registrations, and for all events that can
-// follow. An event without room could not be recorded. If graceful were killed then, a cleanup command would run twice.
+// This file divides ledger.MaxSize into room for the first record, room for all registrations, and room for all events
+// that can follow. Without room, an event could not be recorded. If graceful were killed then, a cleanup command would
+// run twice.
 const (
 	// maxFirst is the maximum size of the first record and of the events of the stop schedule's steps, in bytes.
 	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - MaxSignals*perSignal
 
-	// perCommand is the maximum size of the events of one command after its registration, in bytes. They are its start
-	// and end, its timers, the end of its awaited process, a failed first start, and two stop signals that cut it
-	// short. The end of its remaining processes is one more.
+	// perCommand is the maximum size of all events of one command after its registration, in bytes. These events are its
+	// start and end, its timers, the end of the process that it waits for, a failed first start, two stop signals that cut
+	// it short, and the end of its remaining processes.
 	perCommand = 2<<10 + 256
 	// perRun is the maximum size of the events of the run itself, in bytes.
 	perRun = 32 << 10
@@ -28,7 +29,8 @@ const (
 
 	// maxErrorText is the maximum size of the JSON form of an error in a record, in bytes.
 	maxErrorText = 512
-	// maxLackText is that size for an error about a lack of resources. Another start may follow such an error.
+	// maxLackText is the maximum size of that form for a lack of resources, in bytes. Such an error may be followed by
+	// another start.
 	maxLackText = 128
 )
 
@@ -36,23 +38,23 @@ const (
 // control character, which takes 6 bytes.
 const _ = uint(maxFirst - 6*6<<20)
 
-// MaxSignals is the maximum number of signals that are recorded for the report alone.
+// MaxSignals is the maximum number of signals that are recorded only for the report.
 const MaxSignals = 1000
 
-// ErrTooLarge is the error of a run with arguments, environment or commands that exceed the room of every ledger.
+// ErrTooLarge is the error for a run whose arguments, environment or commands need more room than any ledger has.
 var ErrTooLarge = errors.New("the run is too large")
 
-// Room returns an upper bound of the size of all later events of the run in the ledger, in bytes, without
-// registrations. signals is the number of signals that are recorded for the report alone, at most MaxSignals.
+// Room returns an upper bound of the total size of all later events of the run in the ledger, in bytes. It does not
+// include registrations. signals is the number of signals that are recorded only for the report, at most MaxSignals.
 func Room(r machine.Run, signals int) int64 {
 	n := perRun + perStep*len(r.Policy.Steps()) + perSignal*signals
 	return int64(n + perCommand*r.Cleanup.Entries.Open())
 }
 
-// shortened returns the first of these that takes at most size bytes: text, text as valid UTF-8, text cut with an
-// ellipsis.
+// shortened returns the first of these texts that takes at most size bytes: text itself, text as valid UTF-8, text cut
+// and with an ellipsis.
 func shortened(text cleanup.Text, size int) cleanup.Text {
-	valid := strings.ToValidUTF8(string(text), "\ufffd") // if it is cut, other bytes would be encoded differently
+	valid := strings.ToValidUTF8(string(text), "\ufffd") // after a cut, other bytes would have another encoding
 	for _, whole := range []cleanup.Text{text, cleanup.Text(valid)} {
 		if whole.Size() <= size {
 			return whole

@@ -14,7 +14,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// These tests have one goroutine. The race detector would only slow them down to a minute.
+// These tests use one goroutine. With the race detector they would only take longer, up to a minute.
 
 // fullRun is a run that fills its ledger.
 type fullRun struct {
@@ -22,7 +22,7 @@ type fullRun struct {
 	ledger *ledger.Ledger
 }
 
-// newFullRun records the largest first record that a run may have. size returns the size of the ledger in bytes.
+// newFullRun records the largest possible first record of a run. size returns the size of the ledger in bytes.
 func newFullRun(t *testing.T) (f fullRun, size func() int) {
 	t.Helper()
 	f.ledger, size = inMemory(t)
@@ -69,8 +69,8 @@ func (f *fullRun) recordRunEvents(t *testing.T) {
 	appendAll(t, f.ledger, recordsOf(t, runEvents()...)...)
 }
 
-// After the last registration, all events of all commands still fit. Here a few large commands, and small ones that
-// fill the rest, use up the room for registrations.
+// After the last registration, all events of all commands still fit. In this test, a few large commands and then many
+// small ones use up the room for registrations.
 func TestRoom_fewLargeCommands(t *testing.T) {
 	f, size := newFullRun(t)
 	for n := 1 << 20; n > 0; n /= 8 {
@@ -90,7 +90,7 @@ func TestRoom_fewLargeCommands(t *testing.T) {
 	t.Logf("%d commands, %d bytes", commands, size())
 }
 
-// The same for MaxCommands commands that each use all the room for their events. The test appends the entries directly,
+// In this test, MaxCommands commands each use all the room for their events. The test appends the entries directly,
 // because the machine needs seconds to add them.
 func TestRoom_manyCommands(t *testing.T) {
 	f, size := newFullRun(t)
@@ -111,7 +111,7 @@ func TestRoom_manyCommands(t *testing.T) {
 		f.run.Cleanup.Stack = f.run.Cleanup.Register(entry)
 		f.run.Cleanup.Recorded += entry.RecordSize()
 	}
-	entry.Key = "" // a known key would only return the id of its command
+	entry.Key = "" // a request with a known key would only return the id of that command
 	if !f.register(t, entry) || f.register(t, cleanup.Entry{Command: cleanup.ExecForm([]string{"true"})}) {
 		t.Errorf("%d commands are registered, of %d bytes", f.run.Cleanup.Entries.Len(), f.run.Cleanup.Recorded)
 	}

@@ -38,10 +38,10 @@ func inMemory(t *testing.T) (l *ledger.Ledger, size func() int) {
 	}
 }
 
-// longestTime has the longest JSON form of a time.
+// longestTime is the time with the longest JSON form.
 var longestTime = time.Date(2026, 11, 24, 16, 54, 15, 123456789, time.FixedZone("", 5*3600+30*60))
 
-// longest returns text of n bytes with the longest JSON form.
+// longest returns the text of n bytes with the longest JSON form.
 func longest(n int) string { return strings.Repeat("\x01", n) }
 
 // appendAll appends records to a ledger.
@@ -54,7 +54,7 @@ func appendAll(t *testing.T, l *ledger.Ledger, records ...json.RawMessage) {
 	}
 }
 
-// recordsOf returns the records of events, with the longest times. Every event must have a record.
+// recordsOf returns the records of events, with the longest times. It fails the test if an event has no record.
 func recordsOf(t *testing.T, events ...machine.Event) (records []json.RawMessage) {
 	t.Helper()
 	for _, e := range events {
@@ -67,10 +67,10 @@ func recordsOf(t *testing.T, events ...machine.Event) (records []json.RawMessage
 	return records
 }
 
-// reportedSignal is a signal that is recorded for the report alone.
+// reportedSignal returns a signal that is recorded only for the report.
 var reportedSignal = machine.Signalled{Signal: 64, Meaning: forward.Pass}
 
-// stop returns a stop signal.
+// stop returns a stop signal for tests.
 func stop(sig int) machine.Event { return machine.Signalled{Signal: sig, Meaning: forward.Stop} }
 
 // lives returns the longest sequences of events that a command can have after its registration.
@@ -83,7 +83,7 @@ func lives(id int) map[string][]machine.Event {
 	lacking := failed
 	lacking.Unstarted = true
 	ended := machine.CommandEnded{ID: id, Ending: machine.Ending{Code: 255, Signal: 64}, Unseen: true}
-	other := ended // of an unknown command
+	other := ended // for an unknown command
 	other.ID = 0
 	limit, kill, abandon := timer(machine.LimitTimer), timer(machine.KillTimer), timer(machine.AbandonTimer)
 	return map[string][]machine.Event{
@@ -104,7 +104,7 @@ func lives(id int) map[string][]machine.Event {
 	}
 }
 
-// runEvents returns the events of a run itself, each as often as it can happen, without the steps of its schedule.
+// runEvents returns the events of a run itself, each as often as it can happen. It omits the steps of the schedule.
 func runEvents() []machine.Event {
 	started := machine.TargetStarted{PID: math.MaxInt32, Start: math.MaxUint64}
 	failed := machine.TargetFailed{Status: 255, Err: cleanup.Text(longest(10000))}
@@ -147,7 +147,7 @@ func TestRoom_ofRun(t *testing.T) {
 	checkRoom(t, "Room", ofRun, int(Room(run, MaxSignals))-steps*perStep-MaxSignals*perSignal)
 }
 
-// checkRoom checks that the size of records in a ledger is at most room, in bytes.
+// checkRoom fails the test unless the records in a ledger take at most room bytes.
 func checkRoom(t *testing.T, name string, records []json.RawMessage, room int) {
 	t.Helper()
 	l, size := inMemory(t)
@@ -158,7 +158,7 @@ func checkRoom(t *testing.T, name string, records []json.RawMessage, room int) {
 	t.Logf("%s: %d bytes of %d", name, size(), room)
 }
 
-// randomText returns text of characters that JSON encodes differently.
+// randomText returns a text of characters that JSON encodes in different ways.
 func randomText(random *rand.Rand) string {
 	kinds := []string{
 		"a", `"`, `\`, "\n", "\t", "\x00", "\x01", "\x1f", "\x7f", "<", "ä", "\u2028", "\u2029", "😀",
@@ -172,7 +172,7 @@ func randomText(random *rand.Rand) string {
 	return b.String()
 }
 
-// RecordSize is at least the size of a record. The smallest difference is 8 bytes.
+// RecordSize is never less than the size of the record. The smallest difference is at most 8 bytes.
 func TestRecord_size(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	words := func(n int) (words []string) {
@@ -209,7 +209,7 @@ func TestRecord_size(t *testing.T) {
 	}
 }
 
-// Long errors are cut. Short ones are unchanged, even if they are not UTF-8.
+// Long errors are cut. Short errors do not change, even if they are not UTF-8.
 func TestRecord_shortensErrors(t *testing.T) {
 	for _, text := range []string{"", "no such file", "not UTF-8: \xff"} {
 		if got := shortened(cleanup.Text(text), maxErrorText); string(got) != text {

@@ -4,10 +4,10 @@ package notify
 
 import "strings"
 
-// Choice sets whether messages are relayed.
+// Choice selects whether messages are relayed.
 type Choice string
 
-// Auto relays messages if the service manager expects them from graceful.
+// With Auto, messages are relayed if the service manager expects them from graceful.
 const (
 	Auto Choice = "auto"
 	Off  Choice = "off"
@@ -16,11 +16,11 @@ const (
 // Choices lists the values of Choice, the default first.
 func Choices() []Choice { return []Choice{Auto, Off} }
 
-// SocketVariable names the variable with the address for the messages.
+// SocketVariable is the name of the variable that contains the address for messages.
 const SocketVariable = "NOTIFY_SOCKET"
 
-// forManager returns a message without assignments to MAINPID and similar variables, because the main process is
-// graceful. It returns "" if nothing else is in the message.
+// forManager returns a message without the assignments to MAINPID and similar variables, because the main process is
+// graceful. It returns "" if the message contains nothing else.
 func forManager(message string) string {
 	var kept []string
 	for line := range strings.Lines(message) {
@@ -31,7 +31,7 @@ func forManager(message string) string {
 	return strings.Join(kept, "\n")
 }
 
-// oneLine replaces control characters, so that a text fits into the value of an assignment.
+// oneLine replaces control characters, so that a text is a valid value in an assignment.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' {

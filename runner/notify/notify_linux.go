@@ -25,7 +25,7 @@ const (
 
 // Relay is the socket for the messages of a run. A nil Relay relays nothing, and its Tell does nothing.
 type Relay struct {
-	Address string // for the processes of the run
+	Address string // address for the processes of the run
 
 	in, out  *os.File // out is connected to the service manager
 	manager  *unix.SockaddrUnix
@@ -34,10 +34,10 @@ type Relay struct {
 	said     map[string]bool // refusals that were logged
 }
 
-// Open makes the relay of a run and begins to relay. It returns nil if no service manager expects messages from this
-// process: there is no NOTIFY_SOCKET, or it is for another process (SYSTEMD_EXEC_PID, systemd.exec(5)). SCM_CREDENTIALS
-// identify a sender, and isMember reports whether the sender belongs to the run. The socket has an abstract address
-// (unix(7)), not a file: the target may belong to another user or have another root directory.
+// Open makes the relay of a run and starts it. It returns nil if no service manager expects messages from this process:
+// there is no NOTIFY_SOCKET, or another process should use it (SYSTEMD_EXEC_PID, systemd.exec(5)). SCM_CREDENTIALS
+// identify the sender of a message. isMember reports whether the sender belongs to the run. The socket has an abstract
+// address (unix(7)), not a file, because the target may run as another user or with another root directory.
 func Open(id string, isMember func(pid int) bool, log *slog.Logger) (*Relay, error) {
 	name, mainPID := os.Getenv(SocketVariable), os.Getenv("SYSTEMD_EXEC_PID")
 	isAddress := strings.HasPrefix(name, "/") || strings.HasPrefix(name, "@")
@@ -83,7 +83,7 @@ func (r *Relay) Close() {
 	}
 }
 
-// Tell sends a message from graceful itself. It does not wait: if the queue of the service manager is full, the message
+// Tell sends a message of graceful itself. It does not wait. If the queue of the service manager is full, the message
 // is lost.
 func (r *Relay) Tell(assignments ...string) {
 	if r == nil {
@@ -125,8 +125,8 @@ func (r *Relay) serve() {
 	}
 }
 
-// relay forwards a message with its descriptors, and closes its copies of them. A sender that waits for their end
-// (BARRIER=1) continues when the service manager has closed its own copies.
+// relay forwards a message with its descriptors, and closes its own copies of them. A sender that waits until all
+// copies are closed (BARRIER=1) continues when the service manager has closed its copies, too.
 func (r *Relay) relay(message string, control []byte, flags int) {
 	pid, files := attached(control)
 	defer func() {
@@ -162,8 +162,8 @@ func (r *Relay) relay(message string, control []byte, flags int) {
 	}
 }
 
-// refuse logs why a message is not forwarded. It logs each reason only once as a warning, because any process can send
-// messages.
+// refuse logs the reason why a message is not forwarded. It logs each reason as a warning only once, because any
+// process can send messages.
 func (r *Relay) refuse(pid int, why string) {
 	log := r.log.Warn
 	if r.said[why] {
@@ -191,7 +191,7 @@ func (r *Relay) send(fd int, message []byte, files []int) error {
 	return err
 }
 
-// attached returns the descriptors of a message, and the pid of its sender, or 0 for a sender outside this PID
+// attached returns the descriptors of a message, and the pid of its sender. The pid is 0 for a sender outside this PID
 // namespace.
 func attached(control []byte) (pid int, files []int) {
 	parts, err := unix.ParseSocketControlMessage(control)

@@ -105,7 +105,7 @@ func TestRelay(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	r, fd := open(t, anyone, slog.New(slog.DiscardHandler))
 	send(t, fd, "READY=1\nMAINPID=1\nSTATUS=up")
-	send(t, fd, "MAINPID=1") // nothing is left to relay
+	send(t, fd, "MAINPID=1") // there is no message to relay
 	send(t, fd, strings.Repeat("x", maxMessage))
 	m.want("READY=1\nSTATUS=up")
 	m.want(strings.Repeat("x", maxMessage))
@@ -124,7 +124,7 @@ func TestRelay(t *testing.T) {
 	}
 	_, _ = unix.Write(files[0], []byte("y"))
 	unix.Close(files[0])
-	// The relay keeps no copy: after the byte, the pipe ends.
+	// The relay closes its copy of the pipe. So the pipe ends after the byte.
 	data := make([]byte, 2)
 	for _, want := range []int{1, 0} {
 		fds := []unix.PollFd{{Fd: int32(pipe[0]), Events: unix.POLLIN}}
@@ -138,7 +138,7 @@ func TestRelay(t *testing.T) {
 	unix.Close(pipe[0])
 }
 
-// No message to a slow manager is lost, and their order is kept. Tell does not wait for a slow manager.
+// Messages to a slow manager are not lost, and arrive in order. Tell does not wait for a slow manager.
 func TestRelay_slowManager(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	r, fd := open(t, anyone, slog.New(slog.DiscardHandler))
@@ -174,7 +174,7 @@ func TestRelay_slowManager(t *testing.T) {
 	}
 }
 
-// A restarted manager has a socket of the same name.
+// A restarted manager creates a socket with the same name.
 func TestRelay_managerRestarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "manager")
 	old := newManager(t, path)
@@ -189,7 +189,7 @@ func TestRelay_managerRestarts(t *testing.T) {
 	m.want("READY=1")
 }
 
-// lines receives each line of a log.
+// lines receives the lines of a log.
 type lines chan string
 
 func (l lines) Write(line []byte) (int, error) {
@@ -221,7 +221,7 @@ func TestRelay_refusals(t *testing.T) {
 	}
 }
 
-// The log contains each message that could not be forwarded.
+// The log contains each message that was not forwarded.
 func TestRelay_noManager(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	log := make(lines, 1)

@@ -4,7 +4,7 @@ package notify
 
 import "log/slog"
 
-// Relay is never made on this system, which has no sd_notify(3).
+// Relay is never created, because this system has no sd_notify(3).
 type Relay struct{ Address string }
 
 // Open returns nil.
