@@ -137,8 +137,8 @@ func (l *loop) handleSignal(sig syscall.Signal) {
 // SIGKILL would be delayed as long as children end faster than graceful reaps them.
 const reapLimit = 1000
 
-// reapAll handles each child that has ended, and then reaps it. While the tree is being emptied, it also checks whether
-// the tree is empty.
+// reapAll handles the end of each child, and then reaps the child. While the tree is being emptied, it also checks
+// whether the tree is empty.
 //
 // Until a child is reaped, the kernel does not reuse its pid. So no other process group has the id of the child's
 // group.

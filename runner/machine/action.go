@@ -5,9 +5,9 @@ import "time"
 // Action is a request of the machine to graceful: one of the types below.
 type Action any
 
-// Actions on the target and its tree.
+// These actions change the target and its tree.
 type (
-	// StartTarget starts the target. The caller performs it when the run begins; Next never returns it.
+	// StartTarget starts the target. The caller performs it when the run begins. Next never returns it.
 	StartTarget struct{}
 	// ForwardSignal sends a signal to the target's process group.
 	ForwardSignal struct {
@@ -25,16 +25,16 @@ type (
 	}
 	// LeaveSurvivors makes graceful leave all present members of the tree alone.
 	LeaveSurvivors struct{}
-	// KillTree sends SIGKILL to the tree repeatedly until TreeEmptied. With KeepSurvivors in Killing, it sends SIGKILL
-	// to the target's process group until TargetEnded.
+	// KillTree sends SIGKILL to the tree repeatedly until TreeEmptied. In Killing with KeepSurvivors, it sends SIGKILL to
+	// the target's process group until TargetEnded.
 	KillTree struct{}
 	// RelayRest relays the output that graceful has not read yet from the target's terminal.
 	RelayRest struct{}
 )
 
-// Actions on commands.
+// These actions change commands.
 type (
-	// StartCommand starts a command that is claimed.
+	// StartCommand starts a claimed command.
 	StartCommand struct{ ID int }
 	// TerminateCommand sends SIGTERM, then SIGCONT, to the command's process group.
 	TerminateCommand struct{ ID int }
@@ -51,14 +51,14 @@ type (
 type startTimer struct {
 	timer  Timer
 	after  time.Duration
-	share  int  // while the budget timer runs, its remaining time divided by share limits after; 0: no limit
-	sooner bool // shortens a running timer only; it does not start one
+	share  int  // while the budget timer runs, after is at most 1/share of its remaining time; 0: no limit
+	sooner bool // it only shortens a running timer, and starts none
 }
 
-// stopTimer stops a timer, if it runs. Advance performs it.
+// stopTimer stops a timer if the timer runs. Advance performs it.
 type stopTimer struct{ timer Timer }
 
-// stopTimers returns the actions that stop timers of the command id, or of the run if id is 0.
+// stopTimers returns the actions that stop timers of the command id. If id is 0, the timers belong to the run.
 func stopTimers(id int, names ...TimerName) (todo []Action) {
 	for _, name := range names {
 		todo = append(todo, stopTimer{Timer{name, id}})
@@ -66,12 +66,12 @@ func stopTimers(id int, names ...TimerName) (todo []Action) {
 	return todo
 }
 
-// timer returns the action that starts a timer of a command, or of the run if id is 0.
+// timer returns the action that starts a timer of a command. If id is 0, the timer belongs to the run.
 func timer(name TimerName, id int, after time.Duration) startTimer {
 	return startTimer{timer: Timer{name, id}, after: after}
 }
 
-// decision is a run after an event, and the actions that follow, in order.
+// decision contains a run after an event, and the actions that follow, in order.
 type decision struct {
 	Run
 	todo []Action

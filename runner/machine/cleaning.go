@@ -2,15 +2,16 @@ package machine
 
 import "graceful/cleanup"
 
-// This file decides when commands start, how long they may run, and how they are ended: at a stop and at the end.
+// This file decides when commands start, how long they may run, and how they are ended, at a stop and at the end of the
+// run.
 
-// Errors of commands that were started.
+// The errors of commands that were started.
 const (
 	wasInterrupted = "it was interrupted"
 	wasUnseen      = "it ended; its exit status is unknown"
 )
 
-// clean starts the next cleanup commands, or ends the run if none is left.
+// clean starts the next cleanup commands. If there are none, it ends the run.
 func (d *decision) clean() {
 	if d.State < Cleaning {
 		d.do(stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer)...)
@@ -44,8 +45,8 @@ func (d *decision) startCommands(claimed ...int) {
 	}
 }
 
-// limitTimer returns the action that limits a command. Under an outer run's budget, a cleanup command may take at most
-// half of the remaining time until SIGTERM, and less while others wait.
+// limitTimer returns the action that limits the time of a command. Under an outer run's budget, a cleanup command may
+// take at most half of the remaining time until its SIGTERM, and less if other commands are waiting.
 func (r Run) limitTimer(c cleanup.Entry) startTimer {
 	limit, _ := r.commandTimes(c.Command.Limit)
 	t := timer(LimitTimer, c.ID, limit)
@@ -58,7 +59,7 @@ func (r Run) limitTimer(c cleanup.Entry) startTimer {
 	return t
 }
 
-// unfinished returns how many cleanup commands have not ended.
+// unfinished returns the number of cleanup commands that have not ended.
 func (r Run) unfinished() (n int) {
 	for c := range r.Cleanup.Entries.All() {
 		if c.When == cleanup.AtExit && c.Progress <= cleanup.Claimed {
@@ -98,9 +99,9 @@ func (d *decision) commandEnded(e CommandEnded) {
 	}
 }
 
-// finish ends a command with an outcome, and kills its remaining processes. A parallel command kills only its own
-// descendants; after the last one the whole tree is killed. The next command waits for that. If a cleanup command could
-// not be started before cleanup, it becomes pending again for one more try.
+// finish ends a command with an outcome, and kills its remaining processes. The end of a parallel command kills only
+// its own descendants; the end of the last one kills the whole tree. The next command waits for that. If a cleanup
+// command could not be started before cleanup, finish makes it pending again for one more try.
 func (d *decision) finish(id int, outcome cleanup.Outcome) {
 	d.do(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
 	if outcome.Unstarted && d.delay(id) {
@@ -142,7 +143,7 @@ func (d *decision) commandTimer(e CommandTimer) {
 	}
 }
 
-// cutShort terminates the running cleanup commands after a repeated stop signal; a further one kills them.
+// cutShort terminates the running cleanup commands after a repeated stop signal. The next repeated signal kills them.
 func (d *decision) cutShort() {
 	for _, id := range d.Cleanup.Running(cleanup.AtExit) {
 		c, _ := d.Cleanup.Get(id)
@@ -165,7 +166,7 @@ func (d *decision) cutShort() {
 	}
 }
 
-// terminateCommand sends SIGTERM to a command, and later SIGKILL.
+// terminateCommand sends SIGTERM to a command. Later SIGKILL follows.
 func (d *decision) terminateCommand(c cleanup.Entry) { d.do(TerminateCommand{c.ID}, d.killTimer(c)) }
 
 // killTimer returns the action for the time between SIGTERM and SIGKILL of a command.
@@ -178,14 +179,14 @@ func (r Run) killTimer(c cleanup.Entry) startTimer {
 	return t
 }
 
-// killCommand sends SIGKILL to a command, and later gives it up.
+// killCommand sends SIGKILL to a command. Later the run stops waiting for the command.
 func (d *decision) killCommand(id int) { d.do(KillCommand{id}, d.abandonTimer(id)) }
 
-// abandonTimer returns the action that gives up a command after SIGKILL has not ended it.
+// abandonTimer returns the timer action after which a run stops waiting for a command that SIGKILL has not ended.
 func (r Run) abandonTimer(id int) startTimer { return timer(AbandonTimer, id, r.Patience()) }
 
-// retried makes cleanup commands pending again that were not started, and with interrupted also the interrupted ones.
-// If no other work leads to them, it starts the next one.
+// retried makes cleanup commands pending again that were not started. If interrupted is true, it also does so for the
+// interrupted ones. If no other event will start them, retried starts the next one.
 func (d *decision) retried(interrupted bool) {
 	restored := false
 	for c := range d.Cleanup.Entries.All() {
@@ -201,7 +202,8 @@ func (d *decision) retried(interrupted bool) {
 	}
 }
 
-// delay makes a cleanup command that could not be started before cleanup pending again. It returns true if it does.
+// delay makes a cleanup command that could not be started before cleanup pending again. It returns true if it has done
+// so.
 func (d *decision) delay(id int) bool {
 	c, _ := d.Cleanup.Get(id)
 	if !d.Policy.Delays || c.When != cleanup.AtExit || d.State >= Cleaning {
@@ -230,8 +232,8 @@ func (d *decision) update(id int, change func(*cleanup.Entry)) {
 	d.Cleanup.Stack = d.Cleanup.Update(id, change)
 }
 
-// end records the outcome of a command. If graceful has not seen the end, it removes the pid: another process may have
-// reused it.
+// end records the outcome of a command. If graceful has not seen the end, end removes the pid, because another process
+// may have it by then.
 func (d *decision) end(id int, outcome cleanup.Outcome) {
 	d.update(id, func(c *cleanup.Entry) {
 		c.Progress, c.Outcome = cleanup.Ended, outcome

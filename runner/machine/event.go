@@ -7,18 +7,18 @@ import (
 	"graceful/forward"
 )
 
-// Event is something that happens to a run: one of the types below. Package journal records its JSON form.
+// Event describes something that happens to a run. It is one of the types below. Package journal records its JSON form.
 type Event any
 
-// Events of the target and its tree.
+// These events belong to the target and its tree.
 type (
 	// TargetStarted reports that the target was started.
 	TargetStarted struct {
 		PID   int    `json:"pid,omitempty"`
 		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
 	}
-	// TargetFailed reports that the target could not be started. It may follow TargetStarted, which does not wait for a
-	// file system that does not answer.
+	// TargetFailed reports that the target could not be started. It may follow TargetStarted, because TargetStarted is
+	// reported without waiting for a file system that does not answer.
 	TargetFailed struct {
 		Status int          `json:"code,omitempty"`  // exit status of graceful
 		Err    cleanup.Text `json:"error,omitempty"` // for the report
@@ -29,25 +29,25 @@ type (
 		After time.Duration `json:"after,omitempty"` // since the run began
 		Usage *Usage        `json:"usage,omitempty"` // for the report; nil: unknown
 	}
-	// TargetGivenUp reports that SIGKILL does not end the target, or that graceful may not send it.
+	// TargetGivenUp reports that SIGKILL has not ended the target, or that graceful may not send it.
 	TargetGivenUp struct {
 		After time.Duration `json:"after,omitempty"` // since the run began
 	}
-	// TreeEmptied reports that no member of the tree is left, or none that graceful can end.
+	// TreeEmptied reports that no member of the tree is left, or no member that graceful can end.
 	TreeEmptied struct{}
 	// Relayed reports that RelayRest is done, or that the reader accepts no more output.
 	Relayed struct{}
 )
 
-// Events of the run.
+// These events belong to the run.
 type (
-	// Signalled reports that graceful has received a signal.
+	// Signalled reports a signal that graceful has received.
 	Signalled struct {
 		Signal  int             `json:"signal,omitempty"`
 		Meaning forward.Meaning `json:"-"`
 	}
-	// Sent reports that a stop signal was sent: to the target's process group, to the target alone (Alone), or to all
-	// survivors that had received none (All).
+	// Sent reports that a stop signal was sent. Its receivers are the target's process group, or the target alone (Alone),
+	// or all survivors that had received no stop signal (All).
 	Sent struct {
 		Signal int    `json:"signal,omitempty"`
 		Alone  bool   `json:"alone,omitempty"`
@@ -67,14 +67,14 @@ type (
 	Recovered struct {
 		After time.Duration `json:"after,omitempty"` // since the run began
 	}
-	// Retried asks to run cleanup commands again that were interrupted or not started. Only Retried and
+	// Retried requests that cleanup commands that were interrupted or not started run again. Only Retried and
 	// RetriedUnstarted lead back from Done.
 	Retried struct{}
-	// RetriedUnstarted asks to run cleanup commands that were not started.
+	// RetriedUnstarted requests that cleanup commands that were not started run.
 	RetriedUnstarted struct{}
 )
 
-// Events of commands: cleanup commands and on-stop commands.
+// These events belong to commands: cleanup commands and on-stop commands.
 type (
 	// CommandStarted reports that the process of a command was started.
 	CommandStarted struct {
@@ -97,7 +97,7 @@ type (
 		Ending
 		Unseen bool `json:"unseen,omitempty"` // graceful was not its parent, and does not know the ending
 	}
-	// CommandLost reports that a command may have been started, and that its end is unknown.
+	// CommandLost reports that a command may have been started, and that it is unknown how it ended.
 	CommandLost struct {
 		ID int `json:"id,omitempty"`
 	}
@@ -106,14 +106,14 @@ type (
 		ID   int       `json:"id,omitempty"`
 		Name TimerName `json:"timer,omitempty"`
 	}
-	// Registered asks to add a command to the run.
+	// Registered requests to add a command to the run.
 	Registered struct {
 		Entry  cleanup.Entry `json:"command"`
 		Left   time.Duration `json:"after,omitempty"` // until the end of the deadline timer, if it runs
-		Replay bool          `json:"-"`               // read from the ledger: MaxCommands and MaxRegistered do not apply
+		Replay bool          `json:"-"`               // read from the ledger, so MaxCommands and MaxRegistered do not apply
 		Same   int           `json:"-"`               // id of the last command with the same key; 0: none
 	}
-	// Withdrawn asks to withdraw a command.
+	// Withdrawn requests to withdraw a command.
 	Withdrawn struct {
 		ID   int           `json:"id,omitempty"`
 		Left time.Duration `json:"after,omitempty"` // until the end of the deadline timer, if it runs
@@ -124,7 +124,7 @@ type (
 	}
 )
 
-// Ending is how a process ended. The zero value is exit status 0.
+// Ending describes how a process ended. The zero value means exit status 0.
 type Ending struct {
 	Code   int `json:"code,omitempty"`   // exit status, 0 to 255
 	Signal int `json:"signal,omitempty"` // the signal that ended it, or 0
@@ -138,7 +138,7 @@ func (e Ending) Status() int {
 	return e.Code
 }
 
-// Usage holds the resources used by a process and by the children that it has waited for (getrusage(2)).
+// Usage contains the resources that a process has used, with the children that it has waited for (getrusage(2)).
 type Usage struct {
 	UserMS              float64 `json:"user_ms"`
 	SystemMS            float64 `json:"system_ms"`

@@ -17,7 +17,7 @@ import (
 var sameRun = cmp.Options{cmpopts.EquateEmpty(),
 	cmp.Transformer("entries", func(l cleanup.List) []*cleanup.Entry { return slices.Collect(l.All()) })}
 
-// finished returns a change: command 2 of a run in Cleaning ends with an outcome.
+// finished returns a change of a run: command 2 of a run in Cleaning ends with an outcome.
 func finished(o cleanup.Outcome) func(*Run) {
 	return func(r *Run) {
 		clearing(r)
@@ -25,7 +25,7 @@ func finished(o cleanup.Outcome) func(*Run) {
 	}
 }
 
-// swept returns a change: the target of a run has ended, and its survivors are being stopped.
+// swept returns a change of a run: the target has ended, and its survivors are being stopped.
 func swept(e Ending, after time.Duration) func(*Run) {
 	return func(r *Run) {
 		r.State, r.Stop.Phase, r.Stop.Step = Sweeping, PhaseSignals, 1
@@ -54,7 +54,7 @@ func checkEffects(t *testing.T, effects map[string]effect) {
 	}
 }
 
-// An event changes only the fields for its own data.
+// An event changes only the fields that belong to it.
 func TestNext_changesOnlyFieldsOfTheEvent(t *testing.T) {
 	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
 	checkEffects(t, map[string]effect{
@@ -125,8 +125,8 @@ func TestNext_changesOnlyFieldsOfTheCommand(t *testing.T) {
 	})
 }
 
-// An event without effect in a state changes nothing and causes no action. Each state lists the events that have an
-// effect.
+// If an event has no effect in a state, it changes nothing and causes no action. The test lists the events that have an
+// effect, for each state.
 func TestNext_ignoresOtherEvents(t *testing.T) {
 	ended := Ending{Code: 9}
 	events := map[string]Event{

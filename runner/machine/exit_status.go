@@ -1,14 +1,14 @@
 package machine
 
-// Exit statuses of graceful itself, as in timeout(1).
+// The exit statuses of graceful itself are those of timeout(1).
 const (
 	statusTimedOut = 124
 	// StatusFailed is the exit status for a failure of graceful itself.
 	StatusFailed = 125
 )
 
-// Status returns the exit status of graceful, 0 to 255. If the death of graceful stopped the target, the status is not
-// 0, even if the target exits with 0.
+// Status returns the exit status of graceful, 0 to 255. If the target was stopped because graceful was killed, the
+// status is not 0, even if the target exits with 0.
 func (r Run) Status() int {
 	status := r.Target.Ending.Status()
 	switch {
@@ -24,12 +24,13 @@ func (r Run) Status() int {
 	return status
 }
 
-// wasKilled reports whether SIGKILL from graceful ended the target. The status is then 128+9, as in timeout(1).
+// wasKilled reports whether SIGKILL from graceful ended the target. In that case the exit status is 128+9, as in
+// timeout(1).
 func (r Run) wasKilled() bool {
 	return r.Stop.Escalated && r.Target.Ending.Signal == SigKILL && !r.Target.GivenUp
 }
 
-// Raise returns the signal by which graceful ends itself. With 0 it exits with Status.
+// Raise returns the signal by which graceful ends itself. If it is 0, graceful exits with Status.
 func (r Run) Raise() int {
 	ending := r.Target.Ending
 	own := r.Target.GivenUp || r.Stop.TimedOut && !r.Policy.PreserveStatus
@@ -39,7 +40,7 @@ func (r Run) Raise() int {
 	return 0
 }
 
-// Reason returns what ended the run, for GRACEFUL_REASON and the report.
+// Reason returns the reason for the end of the run, for GRACEFUL_REASON and the report.
 func (r Run) Reason() string {
 	switch {
 	case r.Stop.Recovered:

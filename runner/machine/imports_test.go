@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// pure lists the packages that this package may import: they access neither the system nor other goroutines.
+// pure lists the packages that this package may import. They access neither the system nor other goroutines.
 var pure = []string{
 	"cmp", "errors", "fmt", "iter", "maps", "math", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8",
 	"graceful/cleanup", "graceful/forward",
@@ -26,7 +26,7 @@ var clocks = []string{
 }
 
 // layers lists the packages of the module, the highest layer first. A package may import packages of its own layer and
-// of lower ones. A package that is not listed belongs to the layer of its parent directory.
+// of lower layers. If a package is not in the list, it belongs to the layer of its parent directory.
 var layers = [][]string{
 	{"graceful", "graceful/docs/plot"},
 	{"graceful/cmd"},
@@ -42,7 +42,8 @@ var layers = [][]string{
 	},
 }
 
-// layerOf returns the index of a package's layer. ok is false for a new package directly in the module or in runner.
+// layerOf returns the index of a package's layer. ok is false for a new package that is directly in the module or in
+// runner.
 func layerOf(pkg string) (index int, ok bool) {
 	for p := pkg; p != "."; p = path.Dir(p) {
 		for i, layer := range layers {
@@ -54,7 +55,7 @@ func layerOf(pkg string) (index int, ok bool) {
 	return 0, false
 }
 
-// importsOf returns the imports of all matching packages for one operating system. It skips the test without a go
+// importsOf returns the imports of all matching packages for one operating system. It skips the test if there is no go
 // command.
 func importsOf(t *testing.T, goos, packages string) map[string][]string {
 	t.Helper()
@@ -75,7 +76,7 @@ func importsOf(t *testing.T, goos, packages string) map[string][]string {
 	return imports
 }
 
-// The machine imports no package that could perform an action.
+// Package machine imports no package that could perform an action.
 func TestImports_pure(t *testing.T) {
 	for pkg, imports := range importsOf(t, "linux", ".") {
 		for _, name := range imports {
@@ -86,7 +87,7 @@ func TestImports_pure(t *testing.T) {
 	}
 }
 
-// The machine reads no clock and starts no goroutine.
+// Package machine reads no clock and starts no goroutine.
 func TestSource_noClock(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {
@@ -120,7 +121,7 @@ func TestImports_direction(t *testing.T) {
 	for _, goos := range []string{"linux", "darwin"} {
 		for pkg, imports := range importsOf(t, goos, "graceful/...") {
 			layer, ok := layerOf(pkg)
-			if !ok && pkg != "graceful/integration_test" { // it has only tests
+			if !ok && pkg != "graceful/integration_test" { // integration_test contains only tests
 				t.Errorf("%s has no layer", pkg)
 				continue
 			}

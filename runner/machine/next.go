@@ -155,7 +155,7 @@ func (d *decision) targetStarted(e TargetStarted) {
 	}
 }
 
-// targetFailed ends a target that could not be started. TargetStarted may have come before.
+// targetFailed ends a target that could not be started. A TargetStarted may have come before.
 func (d *decision) targetFailed(status int) {
 	switch {
 	case d.State == Starting:
@@ -178,7 +178,7 @@ func (d *decision) targetEnded(e TargetEnded) {
 	d.sweep()
 }
 
-// targetGivenUp continues without the target after SIGKILL.
+// targetGivenUp continues the run without the target, which has not ended after SIGKILL.
 func (d *decision) targetGivenUp(after time.Duration) {
 	if d.State == Killing {
 		d.Target.GivenUp = true
@@ -201,8 +201,8 @@ func (d *decision) orphaned() {
 	}
 }
 
-// recovered ends a run after all its processes of graceful were killed. An on-stop command that is still alive is a
-// member of the tree.
+// recovered ends a run after all its processes of graceful were killed. An on-stop command that is still alive counts
+// as a member of the tree.
 func (d *decision) recovered(e Recovered) {
 	if d.State >= Sweeping {
 		return
@@ -220,7 +220,7 @@ func (d *decision) recovered(e Recovered) {
 }
 
 // Resume returns the actions with which another process resumes a run. The earlier process may have been killed between
-// a decision and its action, so some actions may be performed twice.
+// a decision and its action. So some actions may be performed twice.
 func Resume(r Run) []Action {
 	d := decision{Run: r}
 	switch {

@@ -51,12 +51,12 @@ func runIn(s State, change ...func(*Run)) Run {
 	return r
 }
 
-// entry returns a change of a run that changes the command id.
+// entry returns a change of a run: a function changes the entry of the command id.
 func entry(id int, change func(*cleanup.Entry)) func(*Run) {
 	return func(r *Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
 }
 
-// notStarted returns a change: the command id has no pid.
+// notStarted returns a change of a run: the command id has no pid.
 func notStarted(id int) func(*Run) { return entry(id, func(c *cleanup.Entry) { c.PID = 0 }) }
 
 // escalated changes a run: SIGKILL was sent.
@@ -78,13 +78,13 @@ func do(actions ...Action) []Action { return actions }
 // sendStop returns the action that sends a stop signal to the target's group.
 func sendStop(sig int) Action { return ForwardSignal{Signal: sig, Resume: true} }
 
-// askSurvivors returns the action that sends SIGTERM to survivors without a stop signal.
+// askSurvivors returns the action that sends SIGTERM to survivors that have received no stop signal.
 func askSurvivors() Action { return SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true} }
 
-// sendOther returns the action that forwards any other signal.
+// sendOther returns the action that forwards a signal that does not stop the run.
 func sendOther(sig int) Action { return ForwardSignal{Signal: sig} }
 
-// start returns the action that starts a timer of a command, or of the run if id is 0.
+// start returns the action that starts a timer of a command. If id is 0, the timer belongs to the run.
 func start(name TimerName, id int, after time.Duration) Action {
 	return timer(name, id, after)
 }
@@ -105,8 +105,8 @@ type transition struct {
 	do   []Action
 }
 
-// check compares a transition with the machine. It omits the actions to ignore and the same-stop timer, which
-// TestNext_sameStop checks.
+// check fails the test unless the machine makes the transition. It ignores the actions in ignore and the same-stop
+// timer, which TestNext_sameStop checks.
 func (row transition) check(t *testing.T, ignore func(Action) bool) {
 	t.Helper()
 	got, todo := Next(row.from, row.on)
@@ -120,7 +120,7 @@ func (row transition) check(t *testing.T, ignore func(Action) bool) {
 	}
 }
 
-// Each row is an event in a state with default options, and all actions that follow.
+// Each row contains an event in a state with default options, and all actions that follow.
 func TestNext_defaultPolicy(t *testing.T) {
 	ended := TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}
 	begun := stopTimers(0, TimeoutTimer)
@@ -272,7 +272,7 @@ func TestNext_noCleanupCommands(t *testing.T) {
 	}
 }
 
-// The states have the names and the order of the manual.
+// The states have the same names and the same order as in the manual.
 func TestState_names(t *testing.T) {
 	var names []string
 	for s := Starting; s <= Done; s++ {

@@ -7,12 +7,13 @@ import (
 	"graceful/cleanup"
 )
 
-// This file adds commands to a running run, withdraws them, and starts them when their awaited process has ended.
+// This file adds commands to a running run, withdraws them, and starts them when the process that they wait for has
+// ended.
 
 const (
-	// MaxCommands is the maximum number of cleanup commands and on-stop commands of a run.
+	// MaxCommands is the maximum number of cleanup commands and on-stop commands together in a run.
 	MaxCommands = 1 << 16
-	// MaxRegistered is the maximum size of the records of all registrations, in bytes (cleanup.Entry.RecordSize).
+	// MaxRegistered is the maximum total size of the records of all registrations, in bytes (cleanup.Entry.RecordSize).
 	MaxRegistered = 64 << 20
 )
 
@@ -61,8 +62,9 @@ func (r Run) deadlineRefusal() string {
 	return ""
 }
 
-// moveDeadline moves the end of a running deadline timer by the change since was in the time for the cleanup commands.
-// left is the time until that end. It returns the new time, or 0 if no timer runs.
+// moveDeadline moves the end of a running deadline timer after the time for the cleanup commands has changed. was is
+// the run before that change, and left is the time until the old end. moveDeadline returns the time until the new end,
+// or 0 if no timer runs.
 func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
 	if !d.Stop.Bounded || left <= 0 || d.State >= Cleaning {
 		return 0
@@ -74,7 +76,7 @@ func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
 	return after
 }
 
-// withdrawn withdraws a command that is not claimed yet. Its id is not reused.
+// withdrawn withdraws a command that is not claimed yet. Its id is never used again.
 func (d *decision) withdrawn(e Withdrawn) {
 	was, refusal := d.Run, ""
 	if stack, ok := d.Cleanup.Withdraw(e.ID); ok {
@@ -99,8 +101,8 @@ func (r Run) withdrawalRefusal(id int) string {
 	return "too late: it has ended"
 }
 
-// exited starts a command after its awaited process has ended. Once graceful ends all members of the tree, the command
-// waits for its turn instead.
+// exited starts a command when the process that it waits for has ended. After graceful has begun to end all members of
+// the tree, exited does not start the command; it then runs with the others.
 func (d *decision) exited(id int) {
 	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.Waiting()) {
 		return

@@ -14,7 +14,8 @@ func register(limit time.Duration) Registered {
 	return Registered{Entry: cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: limit}}}
 }
 
-// withWaiting returns a run in a state with two cleanup commands and command 3, which waits for a process.
+// withWaiting returns a run in a state with two cleanup commands, and with command 3, which waits for the end of a
+// process.
 func withWaiting(state State, change ...func(*Run)) Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	waiting := cleanup.Entry{Command: command}
@@ -42,7 +43,7 @@ func TestRegistered_untilCleaning(t *testing.T) {
 	}
 }
 
-// A repeated request gets the id of the first one, even after the end of registrations.
+// A repeated request gets the id of the first request, even after the run has stopped accepting registrations.
 func TestRegistered_sameKey(t *testing.T) {
 	request := register(time.Second)
 	request.Entry.Key = "k"
@@ -52,8 +53,8 @@ func TestRegistered_sameKey(t *testing.T) {
 	if again.Cleanup.Entries.Len() != 4 || todo[0] != (Answer{ID: 4}) {
 		t.Errorf("%+v of %d", todo, again.Cleanup.Entries.Len())
 	}
-	// A withdrawn command will not run. If recording a command fails, the caller withdraws it, and the client repeats
-	// the request.
+	// A withdrawn command never runs. If recording a command fails, the caller withdraws the command, and the client
+	// repeats the request.
 	r.State = Running
 	r, _ = Next(r, Withdrawn{ID: 4})
 	if _, todo := Next(r, request); todo[0] != (Answer{ID: 5}) {
@@ -92,7 +93,7 @@ func TestWithdrawn_pendingOnly(t *testing.T) {
 	}
 }
 
-// The command starts once, and only while the target is alive.
+// The command starts only once, and only while the target is alive.
 func TestExited_startsCommand(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
 		r, todo := Next(withWaiting(state), ProcessExited{3})
@@ -110,8 +111,8 @@ func TestExited_startsCommand(t *testing.T) {
 	}
 }
 
-// If a command is running when cleaning begins, cleaning waits for it. Then the tree is killed, and the other commands
-// start.
+// If a command is running when cleaning begins, cleaning waits for the end of that command. Then the tree is killed,
+// and the other commands start.
 func TestExited_commandRunsIntoCleaning(t *testing.T) {
 	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300}, TargetEnded{})
 	r, todo := Next(r, TreeEmptied{})
@@ -126,7 +127,7 @@ func TestExited_commandRunsIntoCleaning(t *testing.T) {
 	}
 }
 
-// A command that ends before cleaning kills its own descendants, not the tree.
+// When a command ends before cleaning, its own descendants are killed, but not the tree.
 func TestExited_commandEndsBeforeCleaning(t *testing.T) {
 	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300})
 	r, todo := Next(r, CommandEnded{ID: 3})
@@ -135,14 +136,15 @@ func TestExited_commandEndsBeforeCleaning(t *testing.T) {
 	}
 }
 
-// delays changes a run: it tries commands again that could not be started before cleanup.
+// delays changes a run: commands that could not be started before cleanup are tried again.
 func delays(r *Run) { r.Policy.Delays = true }
 
-// If a command cannot be started before cleanup for lack of resources, it is started once more with the others.
+// If a command cannot be started before cleanup for lack of resources, it is started a second time with the other
+// commands.
 func TestExited_commandIsDelayed(t *testing.T) {
 	for name, c := range map[string]struct {
 		from   Run
-		events []Event // after the end of the awaited process
+		events []Event // events after the end of the process that the command waits for
 		after  bool    // the command is tried again
 	}{
 		"over its limit": {withWaiting(Running, delays), []Event{CommandTimer{3, LimitTimer}}, true},
@@ -229,7 +231,7 @@ func TestRegistered_deadline(t *testing.T) {
 	}
 }
 
-// A command that is withdrawn, or has ended, adds its time to the stop.
+// A command that is withdrawn, or has ended, needs no time any more, and the stop gets that time.
 func TestRun_cleaningTime(t *testing.T) {
 	r := withWaiting(Stopping, func(r *Run) { r.Policy.Deadline, r.Stop.Bounded = 10*time.Second, true })
 	left, todo := Next(r, Withdrawn{3, 2 * time.Second})

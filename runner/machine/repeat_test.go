@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A caller that signals a process twice, or all processes of graceful, means one stop. graceful forwards each kind of
-// signal once.
+// If a caller signals a process twice, or signals all processes of graceful, that counts as one stop. graceful forwards
+// each kind of signal once.
 func TestNext_sameStop(t *testing.T) {
 	kills := with(Running, killOnRepeat)
 	r, todo := Next(kills, stopSignal(SigTERM))
@@ -47,7 +47,7 @@ func TestNext_repeatIgnored(t *testing.T) {
 	}
 }
 
-// Resume does not send a signal again that another process of graceful has sent.
+// Resume does not return the sending of a signal that another process of graceful has already sent.
 func TestResume_signalWasSent(t *testing.T) {
 	r := runIn(Stopping)
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
@@ -58,7 +58,7 @@ func TestResume_signalWasSent(t *testing.T) {
 	}
 }
 
-// Resume sends each missing signal of one stop, and of a schedule that contains a signal twice.
+// Resume returns the sending of each missing signal of one stop, and of a schedule that contains a signal twice.
 func TestResume_eachSignal(t *testing.T) {
 	r := after(runIn(Running), stopSignal(sigINT), Sent{Signal: sigINT}, stopSignal(SigTERM))
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
@@ -106,7 +106,7 @@ func TestAdvance_budget(t *testing.T) {
 	}
 }
 
-// If a target has ended without a stop, the deadline does not shorten the cleanup until a stop signal comes.
+// If a target has ended without a stop, the deadline does not shorten the cleanup before a stop signal comes.
 func TestAdvance_stopDuringCleanup(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := with(Sweeping, func(o *options) { o.Deadline = 100 * time.Second })
@@ -119,7 +119,7 @@ func TestAdvance_stopDuringCleanup(t *testing.T) {
 		t.Errorf("the command has %v", got)
 	}
 	r, _ = Advance(r, stopSignal(SigTERM), now.Add(time.Second))
-	if got := limit(); got != 29*time.Second { // the last 2 of 30s are for SIGKILL
+	if got := limit(); got != 29*time.Second { // the last 2 of 30 s are for SIGKILL
 		t.Errorf("after a stop signal the command has %v", got)
 	}
 }

@@ -6,45 +6,46 @@ import (
 	"graceful/cleanup"
 )
 
-// Policy holds the options for the decisions of the machine. They are valid. The ledger contains the field names.
+// Policy contains the options for the decisions of the machine. They are valid. The ledger contains the field names, so
+// they must not change.
 type Policy struct {
 	Drain       time.Duration // time between the on-stop commands and the first signal
 	Grace       time.Duration // time between the first signal and SIGKILL
 	Schedule    []Step        // the steps of a stop before SIGKILL; empty: the stop signal, then Grace
-	Rewrite     map[int]int   // signal received → signal forwarded; 0: none
+	Rewrite     map[int]int   // from the received signal to the forwarded signal; 0: none
 	ForwardTo   ForwardTo
 	StopOn      []int         // signals that begin a stop
 	OnRepeat    OnRepeat      // effect of a repeated stop signal; "": forward
 	Timeout     time.Duration // time limit of the target; 0: none
 	Deadline    time.Duration // time limit from a stop to the end of the run; 0: none
-	Budget      bool          // an outer run set the deadline: commands share it, and none is refused for lack of time
+	Budget      bool          // an outer run has set the deadline: commands share it, and graceful refuses none for lack of time
 	Asked       time.Duration // part of the deadline that the user's options reserve for a stop before cleanup
 	Unsignalled time.Duration // part of the deadline before the first signal
 
 	Survivors Survivors
 
 	Order       cleanup.Order
-	OnExitLimit time.Duration // limit of cleanup commands that are registered without one
+	OnExitLimit time.Duration // limit of cleanup commands that are registered without a limit of their own
 	DeferLimit  time.Duration // maximum limit of a registration; 0: OnExitLimit
 
 	PTY bool // the target has a terminal of its own
 
-	Reraise            bool        // end by the signal that ended the target
-	PreserveStatus     bool        // exit with the target's status after its time limit, too
-	Remap              map[int]int // exit status → exit status that replaces it
+	Reraise            bool        // graceful ends by the signal that ended the target
+	PreserveStatus     bool        // graceful exits with the target's status after the time limit, too
+	Remap              map[int]int // from an exit status to the one that replaces it
 	FailOnCleanupError bool
 
 	Delays bool // see cleanup.Entry.Delayed; false in ledgers of earlier versions, which recorded another order
 }
 
-// Step is a signal of a stop, and the time for the target to end before the next step.
+// Step is a signal of a stop, and the time for which graceful waits for the end of the target before the next step.
 type Step struct {
 	Signal int // 0: the stop signal that was received; NoSignal: none
 	Wait   time.Duration
 }
 
-// NoSignal is the signal of a step that only waits: the first step of a schedule that begins with a wait or with
-// SIGKILL.
+// NoSignal is the signal of a step that only waits. The first step of a schedule is such a step if the schedule begins
+// with a wait or with SIGKILL.
 const NoSignal = -1
 
 // SigKILL and SigTERM have the same numbers on every system.
@@ -78,7 +79,7 @@ const (
 // OnRepeats lists the values, the default first.
 func OnRepeats() []OnRepeat { return []OnRepeat{RepeatForward, RepeatIgnore, RepeatKill} }
 
-// Survivors selects what happens to survivors.
+// Survivors selects the treatment of survivors.
 type Survivors string
 
 // The values of Survivors.
@@ -102,7 +103,7 @@ func (p Policy) Steps() []Step {
 // Rewritten returns the signal to forward instead of sig; 0: none.
 func (p Policy) Rewritten(sig int) int { return mapped(p.Rewrite, sig) }
 
-// mapped returns the value of m for key, or key itself.
+// mapped returns the value of m for key. If there is none, it returns key itself.
 func mapped(m map[int]int, key int) int {
 	if value, ok := m[key]; ok {
 		return value
@@ -111,20 +112,20 @@ func mapped(m map[int]int, key int) int {
 }
 
 const (
-	// AbandonAfter is how long a process may take to end after SIGKILL. Only a process in uninterruptible sleep, or of
-	// another user, takes longer, and waiting does not help there.
+	// AbandonAfter is the maximum time that a process may take to end after SIGKILL. Only a process in uninterruptible
+	// sleep, or of another user, takes longer, and in those cases waiting does not help.
 	AbandonAfter = 10 * time.Second
 	// CommandKillAfter is the time between SIGTERM and SIGKILL for a command.
 	CommandKillAfter = 2 * time.Second
-	// RetryAfter is the pause before the next try to start a command after a lack of resources.
+	// RetryAfter is the pause before the next try to start a command if the start has failed for lack of resources.
 	RetryAfter = 50 * time.Millisecond
-	// sameStop is how long after the first stop signal other stop signals belong to the same stop. A caller may signal
-	// a process and then its group.
+	// sameStop is the time after the first stop signal during which other stop signals belong to the same stop. A caller
+	// may signal a process and then its group.
 	sameStop = 200 * time.Millisecond
 )
 
-// Patience returns how long a process may take to end after SIGKILL: AbandonAfter, or while a deadline runs, at most
-// half a second.
+// Patience returns the maximum time that a process may take to end after SIGKILL. It is AbandonAfter, or at most half a
+// second while a deadline runs.
 func (r Run) Patience() time.Duration {
 	if r.Stop.Bounded {
 		return r.Policy.Patience()
@@ -132,7 +133,8 @@ func (r Run) Patience() time.Duration {
 	return AbandonAfter
 }
 
-// Patience returns the patience of a Run. If it has a deadline, the deadline counts as running.
+// Patience returns the Patience of a Run with this policy. If the policy has a deadline, the deadline counts as
+// running.
 func (p Policy) Patience() time.Duration {
 	if p.Deadline > 0 {
 		return min(p.Deadline/20, time.Second/2)
@@ -150,7 +152,8 @@ func (r Run) commandTimes(limit time.Duration) (term, kill time.Duration) {
 	return limit - kill, kill
 }
 
-// StopBudget is the variable that limits the time of a stop for a run inside a run, or inside a cleanup command.
+// StopBudget is the name of a variable. It limits the time of a stop for a run that is inside another run, or inside a
+// cleanup command.
 const StopBudget = "GRACEFUL_STOP_BUDGET"
 
 // StopTime returns the time from the first signal of a stop to SIGKILL.

@@ -9,7 +9,7 @@ import (
 	"graceful/cleanup"
 )
 
-// State is a stage in the life of a run. A run moves only forward, may skip states, and returns from Done only by
+// State is a stage in the life of a run. A run moves only forward, but it may skip states. It returns from Done only by
 // Retried or RetriedUnstarted.
 type State uint8
 
@@ -28,32 +28,32 @@ func (s State) String() string {
 	return [...]string{"starting", "running", "stopping", "killing", "sweeping", "cleaning", "done"}[s]
 }
 
-// Run is the complete state of the machine. It is a value and holds only data, so the ledger can rebuild it, and
-// another process can resume it.
+// Run is the complete state of the machine. It is a value and contains only data, so that the ledger can rebuild it,
+// and another process can resume it.
 type Run struct {
 	Policy    Policy
 	State     State
 	Target    Target
 	Stop      Stop
 	Cleanup   Cleanup
-	Deadlines []Deadline // maintained by Advance; Next never reads them
+	Deadlines []Deadline // Advance maintains them, and Next never reads them
 }
 
 // Target describes the target process and its end.
 type Target struct {
-	PID      int    // 0 until started
+	PID      int    // 0 until the target is started
 	Start    uint64 // its start time, in clock ticks since boot
 	Ended    bool   // it has ended, or could not be started
 	Ending   Ending // valid once Ended
 	Failed   bool   // it could not be started
-	GivenUp  bool   // graceful no longer waits for it after SIGKILL; Ending is an assumption
+	GivenUp  bool   // graceful no longer waits for its end after SIGKILL; Ending is an assumption
 	Duration time.Duration
 }
 
-// Stop describes the reason for a stop, and its progress.
+// Stop describes the reason for a stop, and the progress of the stop.
 type Stop struct {
 	Signal    int    // the first stop signal before the target ended, or 0
-	Count     int    // number of stop signals, at most 2; signals of the same stop count once
+	Count     int    // number of stop signals, at most 2; all signals of one stop count once
 	Same      bool   // further stop signals belong to the same stop
 	Received  []int  // the different stop signals of the first stop
 	Held      []int  // stop signals to forward when the first step begins
@@ -62,7 +62,7 @@ type Stop struct {
 	PeerEnded bool   // the death of one of graceful's two processes began the stop
 	Recovered bool   // all of graceful's processes were killed
 	Escalated bool   // SIGKILL was sent to the tree
-	Bounded   bool   // the deadline timer was started; deadline limits apply
+	Bounded   bool   // the deadline timer was started, and deadline limits apply
 	Phase     Phase
 	Step      int // steps of the schedule that have begun
 }
@@ -73,7 +73,7 @@ type Phase uint8
 // The phases of Stopping, in order. PhaseSignals continues in Sweeping.
 const (
 	PhaseOnStop  Phase = iota // on-stop commands run
-	PhaseDrain                // the target finishes its work before the first signal
+	PhaseDrain                // the target may finish its work before the first signal
 	PhaseSignals              // the steps of the schedule run; see Stop.Step
 )
 
@@ -81,7 +81,7 @@ const (
 type Cleanup struct {
 	cleanup.Stack
 	Recorded int  // upper bound of the size of the records of registrations, in bytes
-	Cuts     int  // how often cutShort has ended a cleanup command
+	Cuts     int  // number of times that cutShort has ended a cleanup command
 	Relaying bool // graceful relays the rest of the target's output; cleanup commands wait for that
 	Clearing bool // graceful kills the processes that cleanup commands have left
 }
@@ -99,8 +99,8 @@ func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 	return r
 }
 
-// Changed reports whether a signal or a request has changed the run. It compares only the fields that those events can
-// change.
+// Changed reports whether a signal or a request has changed the run. It compares only the fields that signals and
+// requests can change.
 func (r Run) Changed(was Run) bool {
 	values := func(r Run) [9]int {
 		return [...]int{
@@ -116,15 +116,17 @@ func (r Run) Waiting() bool {
 	return r.Policy.Survivors == WaitSurvivors && r.Stop.Step == 0 && !r.Stop.Escalated && !r.Stop.Recovered
 }
 
-// Keeps reports whether the run leaves survivors alone. For a recovered run the members are the target's process group.
+// Keeps reports whether the run leaves survivors alone. In a recovered run only the processes in the target's process
+// group are members.
 func (r Run) Keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
 
-// wasSent reports whether a stop signal was sent in this step to the target, or to all survivors, as far as is known.
+// wasSent reports whether a stop signal was sent in this step to the target, or to all survivors. The answer covers
+// only what was recorded.
 func (r Run) wasSent(sig int, all bool) bool {
 	return slices.ContainsFunc(r.Stop.Sent, func(s Sent) bool {
 		return s.Signal == sig && s.All == all && s.Step == r.Stop.Step
 	})
 }
 
-// Starts reports whether claimed commands of a moment may start now. On-stop commands start only in Stopping.
+// Starts reports whether claimed commands of this moment may start now. On-stop commands start only in Stopping.
 func (r Run) Starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

@@ -9,7 +9,7 @@ import (
 	"graceful/forward"
 )
 
-// This file stops a run: from the first reason for a stop until the tree is empty.
+// This file stops a run, from the first reason for a stop until the tree is empty.
 
 // signalled handles a signal that graceful has received.
 func (d *decision) signalled(e Signalled) {
@@ -42,8 +42,8 @@ func (d *decision) signalled(e Signalled) {
 	}
 }
 
-// countStop counts a stop signal that does not belong to an earlier stop. The count is bounded, to bound the ledger:
-// see Changed. The signal may be the first reason for a stop, even after the target's end.
+// countStop counts a stop signal that does not belong to an earlier stop. The count has a maximum, so that the ledger
+// has one (see Changed). The signal may be the first reason for a stop, even after the target's end.
 func (d *decision) countStop(sig int) {
 	d.startDeadline()
 	if d.Stop.Count == 0 {
@@ -67,7 +67,7 @@ func (d *decision) sameStop(sig int) {
 	}
 }
 
-// stopSignal handles a stop signal in Running, Stopping and Sweeping that does not kill.
+// stopSignal handles a stop signal in Running, Stopping or Sweeping, unless that signal kills.
 func (d *decision) stopSignal(sig int, repeated bool) {
 	if d.Stop.Signal == 0 && !d.Target.Ended {
 		d.Stop.Signal = sig
@@ -93,11 +93,12 @@ func (d *decision) stopSignal(sig int, repeated bool) {
 	}
 }
 
-// askSurvivors sends SIGTERM to the survivors that have received no stop signal. Rewriting of signals is for the
-// target, not for survivors.
+// askSurvivors sends SIGTERM to the survivors that have received no stop signal. It does not use the rewriting of
+// signals, which is only for the target.
 func (d *decision) askSurvivors() { d.do(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true}) }
 
-// forwardSignal sends a signal to the target, or to the survivors after the target's end. It sends no signal 0.
+// forwardSignal sends a signal to the target, or after the target's end to the survivors. It sends nothing for the
+// signal 0.
 func (d *decision) forwardSignal(sig int, resume bool) {
 	switch {
 	case sig == 0:
@@ -158,7 +159,8 @@ func (d *decision) startDeadline() {
 	}
 }
 
-// nextOnStop starts the next on-stop command. After the last one it begins the drain, or the first step.
+// nextOnStop starts the next on-stop command. After the last one it begins the drain. Without a drain it begins the
+// first step.
 func (d *decision) nextOnStop() {
 	if d.Target.Ended {
 		d.sweep()
@@ -202,8 +204,8 @@ func (d *decision) nextStep() {
 	d.do(timer(GraceTimer, 0, step.Wait))
 }
 
-// stepSignals returns the different signals for the target in the present step. Without a schedule these are all stop
-// signals of the same stop.
+// stepSignals returns the different signals for the target in the present step. Without a schedule, these are all stop
+// signals that belong to the same stop.
 func (r Run) stepSignals() []int {
 	signals := []int{r.stepSignal()}
 	if r.Policy.Steps()[r.Stop.Step-1].Signal != 0 {
@@ -230,7 +232,7 @@ func (r Run) stepSignal() int {
 	return r.Policy.Rewritten(SigTERM)
 }
 
-// kill sends SIGKILL to the tree and to the on-stop commands. At some levels those are not members of the tree.
+// kill sends SIGKILL to the tree and to the on-stop commands, which at some levels are not members of the tree.
 func (d *decision) kill() {
 	d.Stop.Escalated = true
 	d.do(stopTimers(0, GraceTimer, DrainTimer)...)
@@ -247,12 +249,12 @@ func (d *decision) kill() {
 	d.do(KillTree{})
 }
 
-// sweep ends the survivors after the target has ended. They have the rest of the grace period, or all of it if no step
-// has begun.
+// sweep ends the survivors after the end of the target. They get the rest of the grace period. If no step has begun,
+// they get all of it.
 func (d *decision) sweep() {
-	waits := d.Waiting() && d.State != Stopping // no process has asked for a stop
+	waits := d.Waiting() && d.State != Stopping // no process has requested a stop
 	d.State, d.Stop.Held = Sweeping, nil
-	if !waits { // else the time limit still bounds the wait
+	if !waits { // otherwise the time limit still bounds the wait
 		d.do(stopTimers(0, TimeoutTimer)...)
 	}
 	d.do(stopTimers(0, DrainTimer)...)
@@ -271,8 +273,8 @@ func (d *decision) sweep() {
 	}
 }
 
-// StoppingTime returns the part of the deadline before the cleanup commands. A margin of a tenth, at most a second,
-// covers graceful's own work. Under an outer run's budget, the commands get at most half.
+// StoppingTime returns the part of the deadline before the cleanup commands. A margin of a tenth, at most a second, is
+// for graceful's own work. Under an outer run's budget, the cleanup commands get at most half.
 func (r Run) StoppingTime() time.Duration {
 	d, cleaning := r.Policy.Deadline, r.cleaningTime()
 	if r.Policy.Budget {
@@ -282,7 +284,7 @@ func (r Run) StoppingTime() time.Duration {
 }
 
 // cleaningTime returns the sum of the limits of all cleanup commands that have not ended. In parallel order it returns
-// the longest limit.
+// the longest of these limits.
 func (r Run) cleaningTime() (sum time.Duration) {
 	for c := range r.Cleanup.Entries.All() {
 		switch limit := c.Command.Limit; {

@@ -11,15 +11,15 @@ import (
 	"graceful/forward"
 )
 
-// FuzzStop simulates a run on a simulated clock. Bytes choose the options, the times of the events, and how badly the
-// processes behave. FuzzStop checks the order of a stop, the deadline, and that each command starts once.
+// FuzzStop simulates a run on a simulated clock. Bytes select the options, the times of the events, and the behaviour
+// of the processes. FuzzStop checks the order of a stop, the deadline, and that each command starts once.
 func FuzzStop(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0xff, 3, 2, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0x0f, 3, 3, 3, 1, 0, 0, 0, 0, 200, 200, 200, 200, 200, 15, 1, 15, 30})
 	f.Add([]byte{0x73, 1, 2, 9, 30, 4, 90, 90, 60, 60, 1, 1, 2, 2, 3, 3})
-	// A stop signal between a command's SIGTERM and SIGKILL; two signals of one stop in a drain; the first stop signal
-	// after SIGKILL for the survivors.
+	// Three inputs: a stop signal between a command's SIGTERM and SIGKILL; two signals of one stop in a drain; the first
+	// stop signal after SIGKILL for the survivors.
 	f.Add([]byte("d\x0f\x03\x03\x0f\x00\x02\x00\x00\x8d\x02\x00\x00\xd1\xd6\xd2\x01\x01"))
 	f.Add([]byte("\x0f`````\x03\x03\x03``\x03\x03\x03\x0f"))
 	f.Add([]byte(">\x00\x00>\x00>>n\x8d\x80\x00\x00\x00n\x00\x00f\x8d\x8d\x8d\xbd\x00\x00"))
@@ -40,7 +40,7 @@ type planned struct {
 	event Event
 }
 
-// simulation is a run and its processes.
+// simulation contains a run and its simulated processes.
 type simulation struct {
 	t    *testing.T
 	data []byte // the remaining bytes
@@ -50,11 +50,11 @@ type simulation struct {
 	plan  []planned    // unordered
 	alive map[int]bool // commands with a live process
 
-	fatal     int           // signals of graceful until the target ends; 0 or less: only SIGKILL ends it
+	fatal     int           // number of signals from graceful that end the target; 0 or less: only SIGKILL ends it
 	survivors time.Duration // lifetime of survivors without SIGKILL; 0: there are none
 
 	firstStop time.Duration // time of the first reason for a stop; negative: none yet
-	steps     []string      // the actions of graceful, in the words of check
+	steps     []string      // the actions of graceful, as the words that check uses
 	starts    map[int]int   // number of starts of each command
 }
 
@@ -87,7 +87,7 @@ func (s *simulation) command(text string) cleanup.Command {
 	return cleanup.Command{Text: text, Args: []string{text}, Limit: 1 + s.time()}
 }
 
-// setUp consumes the options and the plan. It returns false if graceful would refuse the options.
+// setUp consumes the options and the plan. It returns false if graceful would refuse these options.
 func (s *simulation) setUp() bool {
 	o := s.options()
 	s.run = New(o.Policy, o.OnExit, o.OnStop)
@@ -186,7 +186,7 @@ func (s *simulation) play() {
 	}
 }
 
-// happen applies an event, checks the transition, and performs the actions. It applies only one end of a process.
+// happen applies an event, checks the transition, and performs the actions. It applies only the first end of a process.
 func (s *simulation) happen(e Event) {
 	before := s.run
 	switch event := e.(type) {
@@ -226,8 +226,8 @@ func (s *simulation) left() time.Duration {
 	return 0
 }
 
-// checkTransition checks that the state and the phase never go back, and that a stop signal ends a drain. A stop signal
-// of the stop that began the drain is an exception.
+// checkTransition fails the test if the state or the phase goes back, or if a stop signal does not end a drain. It
+// allows the latter for a signal of the stop that began the drain.
 func (s *simulation) checkTransition(before Run, e Event) {
 	signal, _ := e.(Signalled)
 	stop := signal.Meaning == forward.Stop
@@ -273,7 +273,7 @@ func (s *simulation) perform(a Action) {
 		s.starts[a.ID]++
 		s.alive[a.ID] = true
 		s.after(0, CommandStarted{ID: a.ID, PID: 200 + a.ID})
-		if runs := s.byte(); runs%3 != 0 { // else it runs until SIGKILL
+		if runs := s.byte(); runs%3 != 0 { // otherwise the command runs until SIGKILL
 			s.after(time.Duration(runs)*50*time.Millisecond, CommandEnded{ID: a.ID})
 		}
 	case KillCommand:
@@ -281,8 +281,9 @@ func (s *simulation) perform(a Action) {
 	}
 }
 
-// check checks the deadline, that each command was started once, and the order: on-stop commands (s), drain, signals,
-// SIGKILL, cleanup commands (e). It ignores SIGKILL to the remaining processes of cleanup commands.
+// check fails the test if the deadline is missed, or if a command was not started exactly once. It also checks the
+// order: on-stop commands (s), drain, signals, SIGKILL, cleanup commands (e). It ignores SIGKILL to the remaining
+// processes of cleanup commands.
 func (s *simulation) check() {
 	if d := s.run.Policy.Deadline; d > 0 && s.firstStop >= 0 && s.now-s.firstStop > d {
 		s.t.Errorf("the stop took %v, the deadline is %v: %v", s.now-s.firstStop, d, s.steps)

@@ -9,13 +9,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// options is a policy and the commands of a run.
+// options contains a policy and the commands of a run.
 type options struct {
 	Policy
 	OnExit, OnStop []cleanup.Command
 }
 
-// with returns runIn with other options. On-stop commands have ids from 3.
+// with returns the same as runIn, but with other options. The ids of on-stop commands begin at 3.
 func with(s State, set func(*options), change ...func(*Run)) Run {
 	return runIn(s, append([]func(*Run){func(r *Run) {
 		o := options{Policy: r.Policy}
@@ -27,7 +27,7 @@ func with(s State, set func(*options), change ...func(*Run)) Run {
 	}}, change...)...)
 }
 
-// inPhase returns a change: the run is in a phase before the first step.
+// inPhase returns a change of a run: the run is in a phase before the first step.
 func inPhase(p Phase) func(*Run) {
 	return func(r *Run) { r.Stop.Phase, r.Stop.Step, r.Stop.Held = p, 0, []int{r.Stop.Signal} }
 }
@@ -48,7 +48,7 @@ func bounded(r *Run) { r.Stop.Bounded = true }
 // targetHasEnded changes a run: its target has ended.
 func targetHasEnded(r *Run) { r.Target.Ended = true }
 
-// Options, changes of a run, events and actions of the tests below.
+// The tests below share these options, changes of a run, events and actions.
 var (
 	onStop = func(o *options) {
 		o.OnStop = []cleanup.Command{{Text: "s1", Limit: 5 * time.Second}, {Text: "s2", Limit: 5 * time.Second}}
@@ -87,7 +87,7 @@ var (
 	nextOnStop    = do(KillCommand{3}, startSecond, StartCommand{4})
 )
 
-// checkTransitions compares transitions with the machine. It ignores actions that stop timers.
+// checkTransitions fails the test unless the machine makes these transitions. It ignores actions that stop timers.
 func checkTransitions(t *testing.T, rows map[string]transition) {
 	t.Helper()
 	for name, row := range rows {
@@ -241,7 +241,7 @@ func TestNext_keepSurvivors(t *testing.T) {
 	})
 }
 
-// A second stop signal while on-stop commands run skips the drain.
+// A second stop signal that comes while on-stop commands run skips the drain.
 func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 	r := with(Running, func(o *options) {
 		o.Drain = time.Hour
@@ -255,7 +255,7 @@ func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 	}
 }
 
-// The target's status takes precedence over 124 and 125. Remapping comes last.
+// The target's status takes precedence over 124 and 125. Remapping is applied last.
 func TestRun_statusAndRaise(t *testing.T) {
 	failed := entry(2, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Code: 1} })
 	overLimit := entry(1, func(c *cleanup.Entry) { c.Progress, c.TimedOut = cleanup.Ended, true })

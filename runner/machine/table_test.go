@@ -83,7 +83,7 @@ func columns() map[string][]Event {
 	}
 }
 
-// command returns a change: the command id, if it exists, has a progress and a pid.
+// command returns a change of a run: the command id, if it exists, gets a progress and a pid.
 func command(id int, p cleanup.Progress, pid int) func(*Run) {
 	return func(r *Run) {
 		if id <= r.Cleanup.Entries.Len() {
@@ -92,12 +92,12 @@ func command(id int, p cleanup.Progress, pid int) func(*Run) {
 	}
 }
 
-// endedWith returns a change: command 1 has ended.
+// endedWith returns a change of a run: command 1 has ended.
 func endedWith(o cleanup.Outcome) func(*Run) {
 	return entry(1, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })
 }
 
-// variants returns runs in a state that differ in all data that the machine examines.
+// variants returns runs in a state. They differ in all data that the machine examines.
 func variants(s State) (runs []Run) {
 	commands := func(o *options) {
 		o.OnStop = []cleanup.Command{{Text: "s1", Limit: time.Second}, {Text: "s2", Limit: time.Second}}
@@ -117,12 +117,12 @@ func variants(s State) (runs []Run) {
 		func(r *Run) { r.Stop.Step = 0 },
 		func(r *Run) { r.Cleanup.Stack = cleanup.Stack{} },
 	}
-	begun := []func(*Run){ // from Running
+	begun := []func(*Run){ // applied after Running
 		entry(1, func(c *cleanup.Entry) { c.Exits.PID = 300 }),
 		endedWith(cleanup.Outcome{Interrupted: true}), endedWith(cleanup.Outcome{Unstarted: true}),
 	}
 	claimed := []func(*Run){command(2, cleanup.Claimed, 0), command(2, cleanup.Claimed, 200)}
-	stopped := []func(*Run){ // from Stopping
+	stopped := []func(*Run){ // applied after Stopping
 		func(r *Run) { r.Stop.Count = 1 },
 		func(r *Run) { r.Stop.Escalated = true },
 		command(3, cleanup.Claimed, 0),
@@ -221,7 +221,7 @@ func TestNext_table(t *testing.T) {
 	}
 }
 
-// checkCell compares one cell with the behaviour of the machine for these runs and events.
+// checkCell compares the text of one cell with the behaviour of the machine for these runs and events.
 func checkCell(t *testing.T, cell string, runs []Run, events []Event) {
 	var words, may []string
 	for word := range strings.SplitSeq(cell, ",") {

@@ -14,10 +14,10 @@ const (
 	RetryTimer                     // the start of a command is tried again
 	LimitTimer                     // a command has run too long and gets SIGTERM
 	KillTimer                      // a command has not ended after SIGTERM and gets SIGKILL
-	AbandonTimer                   // a command has not ended after SIGKILL and is given up
+	AbandonTimer                   // a command has not ended after SIGKILL, and graceful stops waiting for it
 	DrainTimer                     // the drain is over, and the first step begins
 	TimeoutTimer                   // the target has run too long, and a stop begins
-	DeadlineTimer                  // the tree is killed: the cleanup commands need the rest of the deadline
+	DeadlineTimer                  // the tree is killed, because the cleanup commands need the rest of the deadline
 	SameStopTimer                  // from now on a stop signal counts as repeated
 	BudgetTimer                    // the time that an outer run allows for the stop is over
 )
@@ -40,8 +40,8 @@ type Deadline struct {
 	At time.Time
 }
 
-// Advance applies Next to r and maintains r.Deadlines. Live runs and replay both use it. The returned actions contain
-// no timers.
+// Advance applies Next to r and maintains r.Deadlines. Live runs and replay both use it. The actions that it returns
+// contain no timers.
 func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 	switch e := e.(type) {
 	case TimeUp:
@@ -76,7 +76,7 @@ func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 	return r, todo
 }
 
-// WithoutBudget returns the run without the timer for the time that an outer run allows.
+// WithoutBudget returns the run without the timer that an outer run's budget sets.
 func (r Run) WithoutBudget() Run { return r.withoutTimer(Timer{Name: BudgetTimer}) }
 
 // Due returns the time at which a timer ends. ok is false if it does not run.
@@ -95,7 +95,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// withoutTimer removes a timer from r.Deadlines. It copies the slice, because earlier values of the run share it.
+// withoutTimer removes a timer from r.Deadlines. It copies the slice, because earlier values of the run share the
+// original.
 func (r Run) withoutTimer(t Timer) Run {
 	r.Deadlines = slices.DeleteFunc(slices.Clone(r.Deadlines), func(d Deadline) bool { return d.Timer == t })
 	return r
