@@ -16,7 +16,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// beginCleaning prepares for cleanup commands: only they are left to be started. It removes the run's cgroup.
+// beginCleaning prepares for the cleanup commands, which are the only commands that are still to be started. It removes
+// the run's cgroup.
 func (l *loop) beginCleaning() {
 	l.sys.cleaning()
 	if err := l.sys.Disband(); err != nil {
@@ -58,8 +59,8 @@ func (l *loop) perform(a machine.Action) {
 	}
 }
 
-// forward sends a signal to the target or to its group. After a stop signal it also sends SIGCONT: a suspended process
-// cannot handle the signal.
+// forward sends a signal to the target or to its group. After a stop signal it also sends SIGCONT, because a suspended
+// process cannot handle the signal.
 func (l *loop) forward(a machine.ForwardSignal) {
 	sig := syscall.Signal(a.Signal)
 	to, send, resume := "group", l.sys.signalGroup, l.sys.signalGroup
@@ -102,12 +103,12 @@ func (l *loop) signalSurvivors(a machine.SignalSurvivors) {
 	}
 }
 
-// killTree begins to kill the tree. It first lists the members for the log and the report: a killed member may be
-// reaped by its parent at once.
+// killTree begins to kill the tree. Before that it lists the members for the log and the report, because the parent of
+// a killed member may reap it at once.
 func (l *loop) killTree() {
 	var members []procfs.Process
 	if l.says.kills != "" || l.record.history.Kills(l.run.Run) {
-		l.sys.Until(time.Now().Add(l.run.Patience())) // it is only for messages
+		l.sys.Until(time.Now().Add(l.run.Patience())) // the list is only for messages
 		members = l.sys.Members()
 	}
 	for _, p := range members {
@@ -125,7 +126,8 @@ func (l *loop) command(id int) cleanup.Entry {
 	return c
 }
 
-// signalCommand signals the process group of a command. SIGKILL also goes to all descendants of the command.
+// signalCommand sends a signal to the process group of a command. It sends SIGKILL also to all descendants of the
+// command.
 func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
 	p := procfs.Identity{PID: c.PID, Start: c.Start}
@@ -178,8 +180,8 @@ func (l *loop) commandFailed(id int, err error) {
 	})
 }
 
-// commandStarted handles the start of a command. A cleanup command that starts before the cleanup phase is not a member
-// of the tree.
+// commandStarted handles the start of a command. A cleanup command that starts before the cleanup phase does not count
+// as a member of the tree.
 func (l *loop) commandStarted(c cleanup.Entry, pid int, discarded cleanup.Outputs) {
 	e := machine.CommandStarted{ID: c.ID, PID: pid, Start: l.startTime(pid), Discarded: discarded}
 	if c.When == cleanup.AtExit && l.run.State < machine.Cleaning {

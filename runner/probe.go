@@ -11,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A probe performs one step of a run without a run. Package doctor reports the results. So doctor and a run agree.
+// A probe performs one step of a run without a run, and package doctor reports the result. So the doctor and a run
+// agree.
 
-// GuardByDefault reports whether a run has a guard here without a flag.
+// GuardByDefault reports whether a run without flags has a guard on this system.
 func GuardByDefault() bool { return GuardAuto.wanted() }
 
 // ProbeShell returns an error if cleanup commands in shell form cannot run.
@@ -23,13 +24,13 @@ func ProbeShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
 func ProbeRequest(c registry.Call) error { return (&processes{deferring: DeferAuto}).admit(c) }
 
 // ProbeParent reports whether the process that started graceful has ended, or is PID 1. The error is the reason why
-// graceful cannot watch it.
+// graceful cannot watch that process.
 func ProbeParent() (ended bool, err error) {
 	_, ended, err = watchParent(Config{})
 	return ended, err
 }
 
-// ProbeLedger writes the first record of a run that is not started.
+// ProbeLedger writes the first record of a run that never starts.
 func ProbeLedger(l *ledger.Ledger) error {
 	r := newRun(NewID(), Config{
 		Command: []string{"doctor"}, Name: "doctor", Contain: tree.Auto,

@@ -25,43 +25,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processes implements system on the real operating system.
+// processes implements the interface system on the real operating system.
 type processes struct {
 	*tree.Tree
 	listener *listen.Listener
 	inherit  process.Inherited
-	devNull  *os.File        // standard input of cleanup commands, and an output that nothing reads
+	devNull  *os.File        // standard input of cleanup commands, and replacement of an output without a reader
 	pty      terminal.Policy // --pty
-	report   *report.File    // nil: the run writes none
+	report   *report.File    // nil: the run writes no report
 	log      *slog.Logger
 
 	children       *process.Children
 	guard          *process.Guard // nil: there is none
-	startedByGuard map[int]int    // what a lost guard had started: see started
-	since          time.Duration  // boot-time clock when the run began; 0: this process has begun it
+	startedByGuard map[int]int    // the processes that a lost guard had started: see started
+	since          time.Duration  // time since boot at the beginning of the run; 0: this process has begun it
 
-	// The controlling terminal. A shell suspends and continues graceful instead of the target. So graceful suspends
-	// itself and continues together with the target.
+	// The controlling terminal. A shell suspends and continues graceful instead of the target. So graceful suspends itself
+	// and continues together with the target.
 	terminal *terminal.Terminal // nil: the run has none
 
 	deferring  Defer
-	socket     int                  // for registrations; negative: none
-	socketLock int                  // see registry.Socket; negative: none, or only the guard has it
+	socket     int                  // socket for registrations; negative: none
+	socketLock int                  // see registry.Socket; negative: none, or only the guard holds the lock
 	exits      chan procfs.Identity // see awaitExit
-	pidfds     chan struct{}        // holds one value for each pidfd of awaitExit
+	pidfds     chan struct{}        // contains one value for each pidfd of awaitExit
 
 	raised   bool             // raisePriority has raised the priority
-	priority process.Priority // the old priority
+	priority process.Priority // the priority before that
 
 	stopOn []int // signals that stop the run that this process will begin; nil: the default ones
 
-	spare []int         // reserve until the target starts: see spareDescriptors
+	spare []int         // open descriptors as a reserve until the target starts: see spareDescriptors
 	relay *notify.Relay // nil: the run has none
 
 	parentGone <-chan struct{} // see watchParent; nil: no --die-with-parent
 }
 
-// prepare sets up the process for a run. It acquires everything that the run needs later, including threads.
+// prepare sets up the process for a run. It acquires every resource that the run needs later, including threads.
 func prepare(config Config, log *slog.Logger) (*processes, error) {
 	devNull, err := process.OpenNull()
 	if err != nil {
@@ -91,13 +91,13 @@ func prepare(config Config, log *slog.Logger) (*processes, error) {
 	}, nil
 }
 
-// hearing is the signal setup of a process.
+// hearing contains the listener of this process, and the signal dispositions that this process has inherited.
 type hearing struct {
 	inherited process.Inherited
 	listener  *listen.Listener
 }
 
-// hear reads which signals were ignored and blocked when graceful was started, and listens to all signals.
+// hear reads which signals were ignored and blocked when graceful was started, and begins to listen to all signals.
 var hear = sync.OnceValues(func() (h hearing, err error) {
 	h.inherited = process.ReadInherited()
 	if h.listener, err = listen.Start(h.inherited.Ignored); err != nil {
@@ -111,16 +111,16 @@ var hear = sync.OnceValues(func() (h hearing, err error) {
 	return h, nil
 })
 
-// ListenEarly begins to listen to signals while the caller prepares a run. This takes long, because the Go runtime
-// passes each signal to another thread and back.
+// ListenEarly begins to listen to signals while the caller prepares a run. Starting to listen takes long, because the
+// Go runtime passes each signal to another thread and back.
 func ListenEarly() {
-	if startPoller() == nil { // else Do returns the error
+	if startPoller() == nil { // otherwise Do returns the error
 		go hear()
 	}
 }
 
-// maxPidfds returns a quarter of RLIMIT_NOFILE. The server of the socket takes at most another quarter. The run needs
-// the rest: for files of /proc, for example.
+// maxPidfds returns a quarter of RLIMIT_NOFILE. The server of the socket uses at most another quarter. The run needs
+// the rest, for example for files of /proc.
 func maxPidfds() int {
 	var files unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil {
@@ -147,10 +147,10 @@ func (p *processes) newLoop(m remembered) *loop {
 			parentGone: p.parentGone, broken: p.pty.Broken(),
 		},
 	}
-	if m.ledger != nil { // a nil pointer would make a non-nil interface
+	if m.ledger != nil { // a nil pointer would become an interface that is not nil
 		l.record.ledger = m.ledger
 	}
-	if m.run.Target.Ended { // a killed process may have recorded this and not acted on it
+	if m.run.Target.Ended { // a killed process may have recorded this without acting on it
 		p.targetEnded(m.run)
 	}
 	if p.socket >= 0 && m.run.State != machine.Done {
@@ -180,7 +180,7 @@ func (p *processes) startTarget(r Run) (int, error) {
 		p.Started(pid)
 	}
 	for _, fd := range inheritance {
-		_ = unix.Close(fd) // a reader of a pipe must not wait for graceful to close it
+		_ = unix.Close(fd) // a reader of a pipe must not wait until graceful closes it
 	}
 	if r.Dir != "" {
 		_ = os.Chdir("/")
@@ -188,12 +188,14 @@ func (p *processes) startTarget(r Run) (int, error) {
 	return pid, err
 }
 
-// ignoredByParents returns the signals for a process to ignore. SIGCHLD is omitted: the process waits for its children.
+// ignoredByParents returns the signals that a process should ignore. It omits SIGCHLD, because the process waits for
+// its children.
 func (p *processes) ignoredByParents() []syscall.Signal {
 	return slices.DeleteFunc(slices.Clone(p.inherit.Ignored), func(sig syscall.Signal) bool { return sig == unix.SIGCHLD })
 }
 
-// startCommand starts a cleanup command. It discards output for an output without a reader.
+// startCommand starts a cleanup command. If an output has no reader, startCommand discards the data that the command
+// writes to it.
 func (p *processes) startCommand(r Run, c cleanup.Entry) (pid int, discarded cleanup.Outputs, err error) {
 	args, env := c.Command.Args, p.withRelay(commandEnv(r, c))
 	ignored := p.ignoredByParents()
@@ -223,20 +225,21 @@ func (p *processes) signalRest(sigs ...syscall.Signal)         { p.pty.SignalAll
 func (p *processes) signalCommand(pid int, sig syscall.Signal) { _ = tree.SignalGroupOf(pid, sig) }
 func (p *processes) cleaning()                                 { p.listener.IgnoreTTOU() }
 
-// raisePriority raises the priority of this process. Without a guard it does not: started processes would inherit it.
+// raisePriority raises the priority of this process. Without a guard it does nothing, because started processes would
+// inherit the priority.
 func (p *processes) raisePriority() {
 	if p.guard != nil && !p.raised {
 		p.raised, p.priority = true, process.RaisePriority()
 	}
 }
 
-// setTarget tells the tree about a target that another process of graceful started.
+// setTarget sets the target of the tree to one that another process of graceful started.
 func (p *processes) setTarget(r Run) {
 	if r.Target.PID == 0 || r.State >= machine.Cleaning {
 		return
 	}
 	p.Started(r.Target.PID)
-	if r.Target.Ended { // it may be reaped
+	if r.Target.Ended { // it may be reaped already
 		p.Reaped(r.Target.PID)
 	}
 }
@@ -247,10 +250,10 @@ func (p *processes) isOtherCommand(c procfs.Process, id int) bool {
 }
 
 // isCommand reports whether a process belongs to the cleanup command id. Before its execve(2), a process does not have
-// the environment of the command; isCommand waits for that.
+// the environment of the command, so isCommand waits for the execve(2).
 //
 // A zombie has no environment, and a short command may already be a zombie. isCommand assumes that a zombie that led
-// its group is the command: not running a command is better than running it twice.
+// its group is the command, because skipping a command is better than running it twice.
 func (p *processes) isCommand(c procfs.Process, id int) bool {
 	for late := time.Now().Add(lockPatience); ; time.Sleep(time.Millisecond) {
 		found, known := p.Environ(c.PID, hookID)

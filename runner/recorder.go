@@ -22,21 +22,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The report lists no more signals than are recorded for it: this line does not compile otherwise.
+// This line compiles only if the report lists no more signals than are recorded for it.
 const _ = uint(journal.MaxSignals - report.MaxListed)
 
 // now returns the present time on both clocks.
 func now() journal.Clock { return journal.Clock{Time: time.Now(), Boots: process.SinceBoot()} }
 
-// recorder records the events of a run, for a process that may resume the run, and for the report.
+// recorder records the events of a run, for the report and for a process that may resume the run.
 type recorder struct {
-	ledger    journal.Ledger  // nil: no process would read it
+	ledger    journal.Ledger  // nil: no process would read the ledger
 	history   *report.History // nil: no report is wanted
 	unwritten bool            // a failure to write the ledger was logged
 }
 
-// event records an event before graceful acts on it. If the ledger cannot be written, it logs that once, and the run
-// continues: its guarantees then hold unless graceful is killed.
+// event records an event before graceful acts on it. If the ledger cannot be written, event logs that once, and the run
+// continues. From then on its guarantees hold only if graceful is not killed.
 func (r *recorder) event(e machine.Event, changed bool, at time.Time, log *slog.Logger) error {
 	if r.ledger == nil {
 		return nil
@@ -73,7 +73,7 @@ func begin(l journal.Ledger, r Run, p *processes) error {
 		Ignored: p.inherit.Ignored, Blocked: p.inherit.Blocked, Terminal: saved,
 		Front: os.Getpid(), Followed: procfs.IsFollowedByInit(), Boot: procfs.Boot(), Dir: cleanup.Text(r.dir()),
 	}
-	if r.Config.StateDir != "" { // else no process of another machine can read the ledger
+	if r.Config.StateDir != "" { // without StateDir no process of another machine can read the ledger
 		b.Machine = here().Machine
 	}
 	for c := range r.Cleanup.Entries.All() {
@@ -91,7 +91,7 @@ func (r Run) dir() string {
 	return dir
 }
 
-// signals returns how many signals are recorded for the report alone.
+// signals returns the number of signals that are recorded only for the report.
 func (r Run) signals() int {
 	if r.Config.Report == "" {
 		return 0
@@ -99,7 +99,7 @@ func (r Run) signals() int {
 	return journal.MaxSignals
 }
 
-// remembered is a run as read from its ledger.
+// remembered is a run that was read from its ledger.
 type remembered struct {
 	journal.Replayed
 	run     Run
@@ -107,7 +107,7 @@ type remembered struct {
 	ledger  *ledger.Ledger  // nil: the run has none
 }
 
-// beginning returns a new run in the form of remembered.
+// beginning returns a new run as a remembered one.
 func beginning(r Run, l *ledger.Ledger) remembered {
 	now := time.Now()
 	return remembered{
@@ -186,12 +186,12 @@ func (p *processes) writeReport(r Run, h *report.History) error {
 	}
 	text, err := cleanup.EncodeIndentedJSON(doc)
 	if err == nil {
-		// Each process of the run uses the same name for the draft. So it replaces the draft of a killed process.
+		// All processes of the run use the same name for the draft. So each one replaces the draft of a killed process.
 		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Patience()))
 	}
 	if err != nil {
 		var errno syscall.Errno
-		if errors.As(err, &errno) { // omit names of files that the user does not know
+		if errors.As(err, &errno) { // omit the names of files that mean nothing to the user
 			err = errno
 		}
 		return fmt.Errorf("writing report %s: %w", r.Config.Report, err)

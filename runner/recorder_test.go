@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzRemember replays records that another program may have written. remember refuses them, or returns a run that can
-// be resumed.
+// FuzzRemember replays records that another program may have written. remember either refuses them, or returns a run
+// that can be resumed.
 func FuzzRemember(f *testing.F) {
 	config := Config{
 		Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto,
@@ -59,7 +59,7 @@ func FuzzRemember(f *testing.F) {
 	})
 }
 
-// Each field of Config is recorded. A process that takes over a run has only the records.
+// Each field of Config is recorded, because a process that takes over a run has only the records.
 func TestRemember_everyFieldOfConfig(t *testing.T) {
 	var config Config
 	fill(t, reflect.ValueOf(&config).Elem(), "Config")
@@ -72,7 +72,7 @@ func TestRemember_everyFieldOfConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// These fields are used before the first record, and not recorded.
+	// These fields are used only before the first record, and are not recorded.
 	config.Guard, config.StateDir, config.StrictStateDir, config.Named, config.WaitForName = "", "", false, false, 0
 	config.Notify = "" // a successor of graceful is not the main process of the service
 	if diff := cmp.Diff(newRun("id", config), m.run, runOptions); diff != "" {
@@ -80,7 +80,7 @@ func TestRemember_everyFieldOfConfig(t *testing.T) {
 	}
 }
 
-// fill sets each field to a different value that is not the zero value.
+// fill gives each field a different value that is not the zero value.
 func fill(t *testing.T, v reflect.Value, path string) {
 	t.Helper()
 	switch v.Kind() {

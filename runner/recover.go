@@ -14,26 +14,26 @@ import (
 	"graceful/runner/tree"
 )
 
-// Recovery is the request to Recover.
+// Recovery contains the options of Recover.
 type Recovery struct {
 	StateDir       string
 	StrictStateDir bool   // it is an error if another user can replace StateDir
 	Name           string // name of the only run to finish; "": all runs
-	Retry          bool   // run interrupted commands again
+	Retry          bool   // run interrupted commands a second time
 
-	// FromOtherMachines also finishes runs that began where this process cannot see: the user declares their processes
-	// dead.
+	// FromOtherMachines means that Recover also finishes runs that began where this process cannot see other processes.
+	// The user asserts that their processes are dead.
 	FromOtherMachines bool
 }
 
-// Recovered is the result of Recover.
+// Recovered contains the result of Recover.
 type Recovered struct {
 	Failed  int            // runs that could not be finished, or with a command that failed or was interrupted
 	Stopped syscall.Signal // signal that stopped Recover between two runs, or 0
 }
 
-// Recover finishes the dead runs in a state directory. Like Do, it takes over the process. An error means that no run
-// was finished; ErrSetup is one example.
+// Recover finishes the dead runs in a state directory. Like Do, it controls signals, children and threads of the
+// process. An error, such as ErrSetup, means that no run was finished.
 func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 	if err := startPoller(); err != nil {
 		return done, fmt.Errorf("%w: %w%s", ErrSetup, err, hintAtLimit(err))
@@ -106,8 +106,8 @@ func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bo
 	return false
 }
 
-// finishWanted finishes the run of a ledger if want selects it. It waits for locks until late. It returns the stop
-// signal that arrived meanwhile, or 0.
+// finishWanted finishes the run of a ledger if want selects it. It waits for locks until the time late. It returns the
+// stop signal that arrived meanwhile, or 0.
 func (p *processes) finishWanted(
 	want Recovery, runLedger *ledger.Ledger, late time.Time,
 ) (stopped syscall.Signal, err error) {
@@ -127,8 +127,8 @@ func (p *processes) finishWanted(
 		return 0, err
 	}
 	p.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
-	// A ledger that was set aside gets its old name back. So if this process is killed, too, another process finds the
-	// retry. Also, no run of that name begins meanwhile.
+	// A ledger that was set aside gets its old name back. So if this process is killed, another process finds the retry.
+	// Also, no run of that name begins meanwhile.
 	_, err = locked(late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
 	if errors.Is(err, ledger.ErrAlive) {
 		err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)

@@ -16,18 +16,18 @@ import (
 	"graceful/runner/process"
 )
 
-// registrar is the loop's state for registrations.
+// registrar contains the loop's state for registrations.
 type registrar struct {
 	answer machine.Answer // last answer of the machine
-	limit  time.Duration  // limit of the last command if it asked for more than a registered command may have; else 0
+	limit  time.Duration  // limit of the last command, if the client requested more than the maximum; else 0
 	keys   map[string]int // id of the last entry with a key
 	envs   map[uint64]int // id of the first entry with an environment, by its hash
 	seed   maphash.Seed
 }
 
-// request lets the machine decide on a request, and answers when the decision is recorded.
+// request passes a request to the machine, and answers when the machine's decision is recorded.
 func (l *loop) request(c registry.Call) {
-	if c.Gone() { // a client that does not receive an id has registered no command
+	if c.Gone() { // a client that gets no id has registered no command
 		l.log.Info("no process waits for the answer", "request", c.Do, "from", c.Peer.PID)
 		c.Answer(registry.Response{})
 		return
@@ -61,7 +61,7 @@ func (l *loop) request(c registry.Call) {
 	c.Answer(registry.Response{ID: l.reg.answer.ID, TimeoutMS: l.reg.limit.Milliseconds(), Error: l.reg.answer.Refusal})
 }
 
-// register checks a registration, and lets the machine decide on it.
+// register checks a registration, and passes it to the machine.
 func (l *loop) register(c registry.Call) {
 	e := c.Entry()
 	asked, most := e.Command.Limit, cmp.Or(l.run.Config.DeferLimit, l.run.Config.OnExitLimit)
@@ -91,7 +91,7 @@ func (l *loop) register(c registry.Call) {
 	before := l.run.Cleanup.Entries.Len()
 	l.handle(machine.Registered{Entry: e, Left: l.deadlineLeft(), Same: l.reg.keys[e.Key]})
 	if l.run.Cleanup.Entries.Len() == before || l.reg.answer.Refusal != "" {
-		return // refused, or registered before
+		return // the command was refused, or registered before
 	}
 	l.reg.keys[e.Key] = l.reg.answer.ID
 	if e.Env != nil && e.EnvOf == 0 {
@@ -113,7 +113,7 @@ func (l *loop) shareEnv(e *cleanup.Entry) (key uint64) {
 	}
 	if l.reg.envs == nil {
 		l.reg.keys, l.reg.envs, l.reg.seed = map[string]int{}, map[uint64]int{}, maphash.MakeSeed()
-		for old := range l.run.Cleanup.Entries.All() { // from before a takeover
+		for old := range l.run.Cleanup.Entries.All() { // entries from before a takeover
 			l.reg.keys[old.Key] = old.ID
 			if old.Env != nil && old.EnvOf == 0 {
 				l.reg.envs[sum(old.Env)] = old.ID
@@ -130,7 +130,7 @@ func (l *loop) shareEnv(e *cleanup.Entry) (key uint64) {
 	return key
 }
 
-// deadlineLeft returns the time until the deadline, or 0 if no deadline runs.
+// deadlineLeft returns the time until the deadline, or 0 if no deadline is running.
 func (l *loop) deadlineLeft() time.Duration {
 	for _, d := range l.run.Deadlines {
 		if d.Name == machine.DeadlineTimer {
@@ -140,8 +140,8 @@ func (l *loop) deadlineLeft() time.Duration {
 	return 0
 }
 
-// reserve reserves space for the record of a registration and for all later events of its command. Without space it
-// refuses the command, and records nothing. It reports whether e can be handled.
+// reserve reserves space in the ledger for the record of a registration and for all later events of its command.
+// Without space it refuses the command, and records nothing. It reports whether the caller may handle e.
 func (l *loop) reserve(e machine.Event, after Run) bool {
 	added, ok := e.(machine.Registered)
 	if !ok || l.record.ledger == nil || !after.Changed(l.run.Run) {
@@ -156,8 +156,8 @@ func (l *loop) reserve(e machine.Event, after Run) bool {
 
 // undoRequest refuses a request that could not be recorded. It returns false for other events.
 //
-// If the ledger is full, the record is lost and the run is unchanged. After another error, the record may still be
-// written together with the next one, so undoRequest withdraws the command.
+// If the ledger is full, the record is lost and the run does not change. After another error, the next write may still
+// write the record. So undoRequest then withdraws the command.
 func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 	switch e.(type) {
 	case machine.Registered, machine.Withdrawn:

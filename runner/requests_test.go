@@ -21,7 +21,8 @@ import (
 	"graceful/runner/tree"
 )
 
-// A pidfd reports an end at once. Without a pidfd, graceful polls the process; a reused pid has no effect.
+// A pidfd reports the end of a process at once. Without a pidfd, graceful polls the process, and a reused pid has no
+// effect.
 func TestAwaitExit_reportedOrPolled(t *testing.T) {
 	for _, c := range []struct {
 		reported bool
@@ -50,8 +51,8 @@ func TestAwaitExit_reportedOrPolled(t *testing.T) {
 	}
 }
 
-// failing is a ledger with an Append that returns err. Unless it is full, it keeps the record, like a real ledger that
-// writes it together with the next one.
+// failing is a ledger whose Append returns err. Unless that means that the ledger is full, failing keeps the record,
+// like a real ledger that writes it with the next one.
 type failing struct {
 	memory
 	err     error
@@ -95,7 +96,8 @@ func TestRegister_noSpaceForEvents(t *testing.T) {
 		l.register(registry.Call{Request: request})
 		return l.reg.answer
 	}
-	// wantAsked is the size of a new command's record and of the events of all four commands that have not ended.
+	// wantAsked is the size of a new command's record, plus the size of the events of all four commands that have not
+	// ended.
 	wantAsked := func(id int) {
 		t.Helper()
 		room := l.run.Run
@@ -157,7 +159,7 @@ func TestRegister_ledgerFails(t *testing.T) {
 			if kept := !strings.Contains(refusal, "should graceful be killed"); refusal == "" || kept != full {
 				t.Errorf("withdrawn: %+v", l.reg.answer)
 			}
-			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // a lost record changes nothing
+			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // a lost record does not change the run
 			want(left...)
 			runLedger.err = nil
 			got := ask(0)

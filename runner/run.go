@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Run is a run and its configuration. The embedded part belongs to the machine.
+// Run is the state of a run with its configuration. The machine changes the embedded part.
 type Run struct {
 	machine.Run
 	ID     string
@@ -31,7 +31,7 @@ type Run struct {
 	Dir    string // working directory of commands; "": graceful's
 }
 
-// newRun returns a run that has not started.
+// newRun returns a run whose target is not started.
 func newRun(id string, config Config) Run {
 	return Run{Run: machine.New(config.Policy, config.OnExit, config.OnStop), ID: id, Config: config}
 }
@@ -53,20 +53,20 @@ type Result struct {
 
 func (r Run) result() Result { return Result{r.Status(), r.Raise()} }
 
-// stoppedBy returns the result of a run that a stop signal ended before the start of the target.
+// stoppedBy returns the result of a run that a stop signal ended before the target was started.
 func stoppedBy(sig syscall.Signal, c Config) Result {
 	r := newRun("", c)
 	r.Target.Ended, r.Target.Ending = true, machine.Ending{Signal: int(sig)}
 	return r.result()
 }
 
-// ErrSetup is wrapped by the errors of Do and Recover for a failed setup: nothing was started.
+// ErrSetup is the error of Do and Recover for a setup that has failed, and wraps the cause. Nothing was started.
 var ErrSetup = errors.New("setting up the run")
 
 // Do performs a run from start to exit, and returns its result. It logs messages to log. An error (ErrSetup) means that
-// nothing was started. After the start of the target, failures are part of the run.
+// nothing was started. After the start of the target, failures are part of the result.
 //
-// Do takes over the process: its signals, its children, its threads. A process performs one run.
+// Do controls the signals, the children and the threads of the process. A process performs only one run.
 func Do(config Config, log *slog.Logger) (Result, error) {
 	r, err := do(config, log)
 	if err != nil {
@@ -133,11 +133,11 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if stopped != 0 {
 		return stoppedBy(stopped, config), nil
 	}
-	p.pty = newPolicy(pty, config) // not before openLedger, which may finish another run: that has no terminal
+	p.pty = newPolicy(pty, config) // only after openLedger, which may finish another run, and that run has no terminal
 	return p.perform(r, runLedger)
 }
 
-// perform records the beginning of the run, performs it, and removes its ledger.
+// perform records the beginning of the run, performs the run, and removes the ledger.
 func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if r.Config.Defer != DeferOff {
 		s, err := registry.Listen(r.ID)
@@ -172,7 +172,7 @@ func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	return r.result(), nil
 }
 
-// performGuarded performs the run, with a guard if the configuration wants one.
+// performGuarded performs the run, with a guard if the configuration requires one.
 func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error) {
 	if g := r.Config.Guard; g.wanted() {
 		guarded, err := p.startGuard(r, runLedger)
@@ -195,7 +195,8 @@ func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error)
 	return p.newLoop(beginning(r, runLedger)).start(), nil
 }
 
-// workingDir returns the path of the working directory, or "" if no path leads there. Then graceful cannot leave it.
+// workingDir returns the path of the working directory. It returns "" if no path leads there, and then graceful cannot
+// leave that directory.
 func workingDir() string {
 	dir, err := unix.Getwd()
 	var here, there unix.Stat_t
@@ -206,8 +207,8 @@ func workingDir() string {
 	return dir
 }
 
-// openReport opens the destination of the report before the run can change what the path refers to. The ledger gets the
-// path without links, because recover follows none.
+// openReport opens the destination of the report before the run can change where the path leads. The ledger gets the
+// path without links, because recover follows no link.
 func openReport(config *Config) (*report.File, error) {
 	if config.Report == "" {
 		return nil, nil
@@ -220,8 +221,8 @@ func openReport(config *Config) (*report.File, error) {
 	return destination, nil
 }
 
-// openParent watches the process that started graceful, with --die-with-parent. It logs and reports whether that
-// process has already ended.
+// openParent watches the process that started graceful, if --die-with-parent is set. If that process has already ended,
+// openParent logs that and returns true.
 func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bool, err error) {
 	if !config.DieWithParent {
 		return nil, false, nil

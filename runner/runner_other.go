@@ -17,7 +17,7 @@ func (p *processes) member(int, uint64, int) (procfs.Process, error) {
 
 func (p *processes) awaitExit(procfs.Identity) bool { return false }
 
-// waitFor returns a function that cannot wait on this system.
+// waitFor returns a function that returns false, because this system cannot wait for another process.
 func waitFor(int) func() bool { return func() bool { return false } }
 
 // kindOf returns the type of the file of a descriptor (S_IFMT), or 0.
@@ -29,8 +29,8 @@ func kindOf(fd int) uint32 {
 	return uint32(st.Mode) & unix.S_IFMT
 }
 
-// isShutDown returns false: the check needs Linux.
+// isShutDown returns false, because the check needs Linux.
 func isShutDown(int) bool { return false }
 
-// admit admits all processes of graceful's user and of root. This system reports no more about a peer.
+// admit admits all processes of graceful's user and of root, because this system reports no more about a peer.
 func (p *processes) admit(registry.Call) error { return nil }

@@ -30,8 +30,7 @@ func checkCommands(commands []cleanup.Command) error {
 	return nil
 }
 
-// checkSizes returns an error if a command of the configuration, with the variables of a run, is too long for
-// execve(2).
+// checkSizes returns an error if execve(2) does not accept a command of the configuration with the variables of a run.
 func (r Run) checkSizes() error {
 	for c := range r.Cleanup.Entries.All() {
 		if err := process.CheckSize(c.Command.Args, commandEnv(r, *c)); err != nil {
@@ -41,8 +40,8 @@ func (r Run) checkSizes() error {
 	return nil
 }
 
-// startFailure returns the exit status for a failed start of the target, as in env(1) and shells. It adds a hint where
-// the error alone would mislead.
+// startFailure returns the exit status for a failed start of the target, as in env(1) and shells. It adds a hint if the
+// error alone would be misleading.
 func startFailure(command string, err error) (status int, hint string) {
 	switch {
 	case errors.Is(err, process.ErrCgroup):

@@ -15,11 +15,11 @@ import (
 	"graceful/runner/process"
 )
 
-// lockPatience is how long a lock may stay taken after its holder was killed. A child that the holder was starting has
-// the ledger's descriptor until its execve(2).
+// lockPatience is the maximum time that a lock may stay taken after the process that held it was killed. A child that
+// this process was starting has the ledger's descriptor open until its execve(2).
 const lockPatience = 500 * time.Millisecond
 
-// locked calls open until no other process has the lock, or until the time late.
+// locked calls open until no other process holds the lock, or until the time late.
 func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger, error) {
 	for {
 		runLedger, err := open()
@@ -30,8 +30,8 @@ func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger
 	}
 }
 
-// openLedger opens the ledger in the state directory, or returns nil if the run has none. It first finishes the dead
-// runs of the same name. stopped is a stop signal that arrived meanwhile.
+// openLedger opens the ledger in the state directory. It returns nil if the run has no ledger. Before that, it finishes
+// the dead runs of the same name. stopped is a stop signal that arrived meanwhile.
 func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	if config.StateDir == "" {
 		return nil, 0, nil
@@ -59,7 +59,7 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 			return nil, stopped, err
 		}
 		m, err := read(runLedger)
-		if errors.Is(err, journal.ErrEmpty) { // new, or the earlier run was killed before it began
+		if errors.Is(err, journal.ErrEmpty) { // the ledger is new, or the earlier run was killed before it began
 			return runLedger, 0, nil
 		}
 		if err == nil {
@@ -71,11 +71,11 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 	}
 }
 
-// unnamed returns the suffix of a ledger's name for a run without a name from the user.
+// unnamed returns the suffix of a ledger's name for a run that the user has not named.
 func unnamed(id string) string { return "." + id }
 
-// finishNamesakes finishes the dead runs of a name, whether the user gave it or not. It omits the ledger of the new
-// run. It logs a warning for each run that it cannot finish.
+// finishNamesakes finishes the dead runs of a name, whether the user has chosen that name or not. It omits the ledger
+// of the new run. It logs a warning for each run that it cannot finish.
 func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped syscall.Signal, err error) {
 	files, err := dir.Names()
 	if err != nil {
@@ -88,7 +88,7 @@ func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped
 			continue
 		}
 		stopped, err := p.finishNamesake(dir, file, name, late)
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // else another process has finished it
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // otherwise another process has finished it
 			p.log.Warn("killed run not finished", "ledger", file, "err", err)
 		}
 		if stopped != 0 {
@@ -98,8 +98,8 @@ func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped
 	return 0, nil
 }
 
-// finishNamesake finishes the run of a ledger if the run is dead and has the name. It waits until late for the lock of
-// a killed run, but does not wait for a live run.
+// finishNamesake finishes the run of a ledger if the run is dead and has the given name. If that run was killed,
+// finishNamesake waits for the lock until the time late. It does not wait for a live run.
 func (p *processes) finishNamesake(
 	dir *ledger.Dir, file, name string, late time.Time,
 ) (stopped syscall.Signal, err error) {
@@ -107,7 +107,7 @@ func (p *processes) finishNamesake(
 		runLedger, err := dir.Open(file)
 		if errors.Is(err, ledger.ErrAlive) {
 			if m, err := peek(dir, file); err != nil || !m.frontEnded() {
-				return nil, nil // it lives
+				return nil, nil // the run is alive
 			}
 		}
 		return runLedger, err
@@ -146,11 +146,11 @@ func (p *processes) finishFirst(m remembered) (stopped syscall.Signal, err error
 	return stopped, err
 }
 
-// replaceable is the warning, or the error, about an unsafe parent of the state directory.
+// replaceable is the text of the warning, or of the error, about an unsafe parent of the state directory.
 const replaceable = "the state directory can be replaced by others"
 
 // checkParents logs a warning if another user can replace the existing state directory. With strict it returns an error
-// instead. The default is a warning, because all users or a group may write to a Kubernetes volume.
+// instead. By default it only warns, because all users or a group may write to a Kubernetes volume.
 func checkParents(path string, strict bool, log *slog.Logger) error {
 	why, hint, err := UnsafeParents(path)
 	if err != nil || why == "" {
@@ -167,9 +167,9 @@ func checkParents(path string, strict bool, log *slog.Logger) error {
 	return nil
 }
 
-// UnsafeParents describes the parents of the state directory at path that let another user replace it, and the remedy.
-// why is empty if there are none. The error is fs.ErrNotExist if an element of the path does not exist; why then
-// describes the elements before it.
+// UnsafeParents describes the parents of the state directory at path through which another user can replace that
+// directory, and returns a hint to make them safe. why is empty if there are none. The error is fs.ErrNotExist if an
+// element of the path does not exist. In that case why describes the elements before it.
 func UnsafeParents(path string) (why, hint string, err error) {
 	unsafe, err := ledger.UnsafeParents(path)
 	var reasons, hints []string

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// minLook and maxLook bound the time that a look at the tree may take: half of the time until the deadline. A shorter
-// look could miss processes, and they would count as gone.
+// minLook and maxLook limit the time for one look at the tree. While a deadline runs, that time is half of the time
+// until the deadline. A shorter look could miss processes, which would then count as gone.
 const minLook, maxLook = 2 * time.Second, 10 * time.Second
 
 // limitLook limits how long the next looks at the tree take.
@@ -24,21 +24,21 @@ func (l *loop) limitLook() {
 	l.sys.Until(time.Now().Add(limit))
 }
 
-// sweeper is the state of a tree that is being emptied. It schedules the checks of the tree, and decides when to give
-// up.
+// sweeper is the state of a tree that is being emptied. It schedules the checks whether the tree is empty, and decides
+// when to give up.
 type sweeper struct {
 	killing bool                     // SIGKILL is sent repeatedly until the tree is empty
-	began   time.Time                // when the killing began
-	again   bool                     // a pass has been made
+	began   time.Time                // time at which the killing began
+	again   bool                     // a pass of SIGKILL was made
 	killed  map[procfs.Identity]kill // the processes that the last pass found
-	denied  map[int]bool             // those of them that graceful may not signal
-	look    time.Time                // next check whether the tree is empty; zero: when a child ends
+	denied  map[int]bool             // pids in killed that graceful may not signal
+	look    time.Time                // time of the next check whether the tree is empty; zero: when a child ends
 	pause   time.Duration            // time between two checks; it grows while no process ends
 	givenUp []string                 // the remaining processes in the last warning
-	unseen  time.Time                // since when passes find no process, although the tree is not empty
+	unseen  time.Time                // time since which passes find no process, although the tree is not empty
 }
 
-// kill is the record of a process that was sent SIGKILL.
+// kill records that SIGKILL was sent to a process.
 type kill struct {
 	first time.Time
 	name  string
@@ -53,15 +53,17 @@ func (s *sweeper) stop() {
 	s.killing, s.look, s.pause, s.unseen = false, time.Time{}, 0, time.Time{}
 }
 
-// later schedules the next check. The pause grows: the kernel reports only the ends of children.
+// later schedules the next check. The pause before it grows. Checks are needed because the kernel reports only the ends
+// of children.
 func (s *sweeper) later() {
 	s.pause = min(max(2*s.pause, time.Millisecond), 100*time.Millisecond)
 	s.look = time.Now().Add(s.pause)
 }
 
-// pass records the processes that a pass of SIGKILL has found. hopeless means that none of them can be ended: graceful
-// may not signal it, or it has not ended within patience. A live target gets that time in either case. hopeless is also
-// true if new processes have kept appearing for twice that time. late means that the pass may have missed processes.
+// pass records the processes that a pass of SIGKILL has found. hopeless means that graceful can end none of them: it
+// may not signal a process, or the process has not ended within patience. A live target always gets that time. hopeless
+// is also true if new processes have kept appearing for twice that time. late means that the pass may have missed
+// processes.
 func (s *sweeper) pass(found, denied []procfs.Process, target int, patience time.Duration, late bool) (hopeless bool) {
 	now := time.Now()
 	if len(found) > 0 {
@@ -74,7 +76,7 @@ func (s *sweeper) pass(found, denied []procfs.Process, target int, patience time
 		unseen, storm = max(unseen, machine.AbandonAfter), max(storm, machine.AbandonAfter)
 	}
 	hopeless = len(found) > 0 || now.Sub(s.unseen) >= unseen
-	born := false // since the killing began
+	born := false // a process was born since the killing began
 	killed := map[procfs.Identity]kill{}
 	s.denied = map[int]bool{}
 	for _, p := range denied {
@@ -87,7 +89,7 @@ func (s *sweeper) pass(found, denied []procfs.Process, target int, patience time
 		}
 		killed[p.Identity] = k
 		allowed := patience
-		if p.Exiting { // it frees its memory, which may take seconds
+		if p.Exiting { // freeing its memory may take seconds
 			allowed = max(patience, machine.AbandonAfter)
 		}
 		born = born || !p.Exiting && k.first.Sub(s.began) >= patience
@@ -121,15 +123,15 @@ func (l *loop) emptying() bool {
 	return l.run.State == machine.Sweeping || l.run.State == machine.Cleaning && l.run.Cleanup.Clearing || l.sweep.killing
 }
 
-// killMore kills the members that were born since the last pass. During the grace period, it instead signals members
-// that were orphaned meanwhile.
+// killMore kills the members that were born since the last pass. During the grace period, it does not kill, but signals
+// members that were orphaned meanwhile.
 func (l *loop) killMore() {
 	if l.sweep.killing && l.kill() {
 		if !l.run.Target.Ended {
 			l.giveUpTarget()
 			return
 		}
-		if left := l.sweep.names(); !slices.Equal(left, l.sweep.givenUp) { // one warning for each set
+		if left := l.sweep.names(); !slices.Equal(left, l.sweep.givenUp) { // one warning for each set of processes
 			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
 			l.sweep.givenUp = left
 		}
@@ -149,7 +151,7 @@ func (l *loop) killMore() {
 	}
 }
 
-// giveUpTarget continues without a target that SIGKILL does not end.
+// giveUpTarget continues the run without a target that SIGKILL has not ended.
 func (l *loop) giveUpTarget() {
 	pid := l.run.Target.PID
 	if l.sweep.denied[pid] {
@@ -166,8 +168,9 @@ func (l *loop) giveUpTarget() {
 // killsGroup reports whether SIGKILL goes only to the target's process group, because the run keeps the other members.
 func (l *loop) killsGroup() bool { return l.run.Keeps() && l.run.State == machine.Killing }
 
-// kill sends SIGKILL to the members once. hopeless means that none of them can be ended. From the second pass on, kill
-// starts with the children, without examining each: a process that forks and ends may live too short for that.
+// kill sends SIGKILL to the members once. hopeless means that graceful can end none of them. From the second pass on,
+// kill first kills the children without examining each, because a process that forks and ends may not live long enough
+// to be examined.
 func (l *loop) kill() (hopeless bool) {
 	kill := l.sys.Kill
 	if l.killsGroup() {

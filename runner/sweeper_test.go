@@ -8,13 +8,13 @@ import (
 	"graceful/runner/procfs"
 )
 
-// If new processes appear faster than they are killed, graceful gives up after twice the patience. A process that is
-// slow to end has the whole patience.
+// If new processes appear faster than they are killed, graceful gives up after twice the patience. A process that ends
+// slowly gets the whole patience.
 func TestSweeper_membersKeepForking(t *testing.T) {
 	const patience = 200 * time.Millisecond
 	for name, c := range map[string]struct {
 		born func(pass int) []procfs.Process
-		want time.Duration // time until the pass is hopeless
+		want time.Duration // time until a pass returns hopeless
 	}{
 		"storm": {func(pass int) []procfs.Process { return processesOf(1000 + pass) }, 2 * patience},
 		"storm that ends too": {func(pass int) []procfs.Process {
@@ -56,7 +56,8 @@ func processesOf(pids ...int) (all []procfs.Process) {
 	return all
 }
 
-// If a pass may have missed processes, processes may be left to kill, and the found ones may not be new.
+// If a pass may have missed processes, there may be more processes to kill, and the processes that it has found need
+// not be new.
 func TestSweeper_late(t *testing.T) {
 	const patience = 200 * time.Millisecond
 	for _, c := range []struct {

@@ -11,7 +11,7 @@ import (
 	"graceful/runner/report"
 )
 
-// system is the operating system as the loop needs it.
+// system is the interface between the loop and the operating system.
 type system interface {
 	starter
 	reaper
@@ -28,7 +28,7 @@ type (
 	starter interface {
 		startTarget(Run) (pid int, err error)
 		startCommand(Run, cleanup.Entry) (pid int, discarded cleanup.Outputs, err error)
-		cleaning() // from now on only cleanup commands are started
+		cleaning() // from now on graceful starts only cleanup commands
 	}
 	// reaper examines children that have ended, and reaps them.
 	reaper interface {
@@ -36,9 +36,9 @@ type (
 		startOf(pid int) (dirGone bool, err error) // of a child that peek has returned
 		usage(pid int) *machine.Usage              // of a child that peek has returned
 		reap(pid int)
-		lostGuard() (lost, orphaned bool) // orphaned: graceful is no ancestor of the tree
-		isGuardChild() bool               // or there is no guard; else no signal reports that it was suspended
-		raisePriority()                   // more processes end than graceful can reap in its time
+		lostGuard() (lost, orphaned bool) // orphaned: graceful is not an ancestor of the tree
+		isGuardChild() bool               // also true without a guard; if false, no signal reports that the guard was suspended
+		raisePriority()                   // more processes end than graceful can reap in its share of the time
 	}
 	// members finds the members of the run. tree.Tree implements it.
 	members interface {
@@ -48,24 +48,24 @@ type (
 		Alive(procfs.Identity) bool
 		UserOf(pid int) (uid int) // -1: unknown
 		Exempt(pid int)           // this child is a cleanup command, and not a member
-		Keep(variable string)     // excludes the present members; later ones have the variable
+		Keep(variable string)     // excludes the present members; from now on, a member has the variable
 		Disband() error           // removes the run's cgroup
-		Until(time.Time)          // a look at the tree ends at this time with a partial result; zero: never
-		IsLate() bool             // that time has passed
+		Until(time.Time)          // time at which a look at the tree ends with a partial result; zero: no limit
+		IsLate() bool             // the time of Until has passed
 
-		OnlyGroupOf(target procfs.Identity) // of a tree that findOrphaned has found
+		OnlyGroupOf(target procfs.Identity) // for a tree that findOrphaned has found
 	}
 	// signals sends signals other than SIGKILL.
 	signals interface {
 		signalGroup(syscall.Signal) error
 		stopGroup(syscall.Signal) error // for a stop signal
-		NoteReceivers()                 // of stopGroup: signalRest then omits them
+		NoteReceivers()                 // notes the receivers of stopGroup, and signalRest then omits them
 		signalTarget(syscall.Signal) error
 		signalSurvivors(...syscall.Signal)
 		signalRest(...syscall.Signal)
 		signalCommand(pid int, sig syscall.Signal)
-		LastStop() procfs.Moment // time just before stopGroup or signalRest
-		stopBegun(stopOn []int)  // by one of these signals
+		LastStop() procfs.Moment // a moment just before stopGroup or signalRest
+		stopBegun(stopOn []int)  // the stop was begun by one of these signals
 		WasStopped(sig syscall.Signal, all bool, at procfs.Moment)
 	}
 	// killer empties the tree. tree.Tree implements it.
@@ -78,7 +78,7 @@ type (
 		SignalOrphans(...syscall.Signal)
 		SignalOutsiders()
 		Empty(childless bool) bool
-		ReportsEnds() bool // reports whether each member's end is reported as a child's
+		ReportsEnds() bool // reports whether graceful gets each member's end as the end of a child
 	}
 	// jobs is job control.
 	jobs interface {
@@ -91,19 +91,19 @@ type (
 		targetEnded(r Run)
 		predecessorEnded(target int)
 	}
-	// waiter identifies processes that graceful did not start, or that make requests.
+	// waiter identifies processes that graceful has not started, or that make requests.
 	waiter interface {
 		started() map[int]int                         // pids of the processes that the guard has started, by command id
 		discarded(id int) cleanup.Outputs             // discarded outputs of a command in started
-		findOrphaned(Run) error                       // for a tree that descends from no process of graceful
-		setTarget(Run)                                // for a target that another process of graceful started
+		findOrphaned(Run) error                       // replaces the tree by one that descends from no process of graceful
+		setTarget(Run)                                // sets a target that another process of graceful has started
 		isOtherCommand(p procfs.Process, id int) bool // p certainly belongs to another command
 		isCommand(p procfs.Process, id int) bool      // p belongs to this command, as far as is known
 		member(pid int, start uint64, asker int) (procfs.Process, error)
-		awaitExit(procfs.Identity) bool // the end of the process will be reported
+		awaitExit(procfs.Identity) bool // reports whether the loop will get the end of the process
 		admit(registry.Call) error      // nil: the process is admitted
 	}
-	// finisher performs the last steps of a run, and reports them.
+	// finisher performs the last steps of a run, and sends messages about them.
 	finisher interface {
 		tell(assignments ...string) // sends a message to the service manager: see sd_notify(3)
 		relayRest(r Run, stopping bool) (relayed <-chan struct{})

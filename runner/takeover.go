@@ -22,12 +22,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SuccessorName is argv[0] of a graceful that the guard starts after its predecessor was killed.
+// SuccessorName is argv[0] of a graceful that the guard has started after the previous graceful was killed.
 const SuccessorName = "graceful: taking over"
 
 // TakeOver resumes a run after graceful was killed: it stops the tree and runs the cleanup commands. args are the
-// arguments after argv[0]. flush writes the log before the guard ends, because the guard's end is the end of the run
-// for its observers. TakeOver returns the exit status, which only the guard sees.
+// arguments after argv[0]. flush writes the log before the guard ends, because observers consider the run as ended when
+// the guard ends. TakeOver returns the exit status, which only the guard receives.
 func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush func()) (int, error) {
 	go hear()
 	p, m, err := inherit(args, logger)
@@ -58,7 +58,7 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush 
 	return r.result().Status, err
 }
 
-// inherit parses the arguments from succession, takes over the descriptors that they name, and sets up the process.
+// inherit parses the arguments that succession has made, opens the descriptors in them, and sets up the process.
 func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *processes, m remembered, err error) {
 	if len(args) != 10 {
 		return nil, m, errors.New("this is for graceful itself to call")
@@ -87,7 +87,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	if err = retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
 		return nil, m, err
 	}
-	procfs.SetName("graceful") // not a number: pgrep(1) finds graceful by its name
+	procfs.SetName("graceful") // else the name is a number; pgrep(1) finds graceful by its name
 	log := logger(m.run.Config, m.Began)
 	pty, err := terminal.InheritPTY(args[8], m.Begin.Terminal, log)
 	if err != nil {
@@ -97,7 +97,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	if err != nil {
 		return nil, m, err
 	}
-	// The first graceful has logged these warnings already.
+	// The first graceful has already logged the warnings of prepare.
 	if p, err = prepare(m.run.Config, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, m, err
 	}
@@ -106,12 +106,12 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	}
 	unix.CloseOnExec(devNull)
 	p.devNull.Close()
-	p.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard knows this number
+	p.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the number of this descriptor must not change, because the guard uses it
 	p.inherit = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
 	p.log, p.guard, p.socket, p.report, p.since = log, guard, socket, destination, m.Start
 	p.socketLock = registry.Hold(m.run.Socket)
 	p.SetRoot(guard.PID())
-	if workingDir() == "/" { // the guard has left
+	if workingDir() == "/" { // the guard has left its working directory
 		m.run.Dir = string(m.Begin.Dir)
 	}
 	if !m.run.Config.PTY {
@@ -123,7 +123,8 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	return p, m, nil
 }
 
-// takeOver reconciles a run with the processes that the guard has started. A start or an end may have no record.
+// takeOver compares a run with the processes that the guard has started, and updates the run. The start or the end of a
+// process may not be recorded.
 func (l *loop) takeOver() {
 	started := l.sys.started()
 	target := l.run.Target
@@ -147,7 +148,7 @@ func (l *loop) takeOver() {
 		case c.PID == 0 && started[id] != 0:
 			l.commandStarted(c, started[id], l.sys.discarded(id))
 		case c.PID == 0:
-		case started[id] != c.PID: // as above
+		case started[id] != c.PID: // see the comment on the target
 			l.handle(machine.CommandEnded{ID: id, Unseen: true})
 		case c.When == cleanup.AtExit && l.run.State < machine.Cleaning:
 			l.sys.Exempt(c.PID)
@@ -162,7 +163,7 @@ func (l *loop) takeOver() {
 	l.reapAll() // a process that has already ended did not end because of the takeover
 }
 
-// retry calls try up to three times, for system calls that may fail temporarily.
+// retry calls a function that makes system calls, up to three times, because system calls may fail temporarily.
 func retry(try func() error) (err error) {
 	for range 3 {
 		if err = try(); err == nil {
@@ -172,7 +173,7 @@ func retry(try func() error) (err error) {
 	return err
 }
 
-// older compares processes by their start times. An unknown start time comes last.
+// older compares processes by their start times. A process with an unknown start time comes last.
 func older(a, b procfs.Process) int {
 	return cmp.Or(cmp.Compare(a.Start-1, b.Start-1), cmp.Compare(a.PID, b.PID))
 }

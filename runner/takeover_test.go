@@ -22,8 +22,8 @@ func runIn(s machine.State) Run {
 	return r
 }
 
-// takeOver takes over a run after graceful was killed. Unless the script does otherwise, the guard has started the
-// target.
+// takeOver takes over a run after graceful was killed. The guard has started the target, unless the script changes
+// that.
 func takeOver(t *testing.T, r Run, script func(*watchedSystem)) (Run, *watchedSystem, *memory) {
 	t.Helper()
 	begin := func(s *watchedSystem) { s.byGuard = map[int]int{0: targetPID}; script(s) }
@@ -69,7 +69,7 @@ func TestTakeOver_noTarget(t *testing.T) {
 	}
 }
 
-// A target that ended before the takeover did not end because of it.
+// A target that ended before the takeover did not end because of the takeover.
 func TestTakeOver_targetHasEnded(t *testing.T) {
 	r := runIn(machine.Running)
 	run, _, _ := takeOver(t, r, func(s *watchedSystem) {
@@ -81,7 +81,7 @@ func TestTakeOver_targetHasEnded(t *testing.T) {
 	}
 }
 
-// A recorded process that the guard no longer has was reaped. Another process may have its pid.
+// If the guard no longer has a recorded process, the process was reaped. Another process may have its pid.
 func TestTakeOver_childWasReaped(t *testing.T) {
 	r := runIn(machine.Running)
 	run, s, _ := takeOver(t, r, func(s *watchedSystem) { s.byGuard = nil })
@@ -95,7 +95,7 @@ func TestTakeOver_childWasReaped(t *testing.T) {
 	}
 }
 
-// After a takeover, a target that exits with 0 was stopped. So the run has failed.
+// A target that exits with 0 after a takeover was stopped. So the run has failed.
 func TestTakeOver_targetExitsWithZero(t *testing.T) {
 	r := runIn(machine.Running)
 	run, _, _ := takeOver(t, r, func(s *watchedSystem) {
@@ -107,7 +107,7 @@ func TestTakeOver_targetExitsWithZero(t *testing.T) {
 	}
 }
 
-// A decided action may not have been performed. It is performed, perhaps for the second time.
+// A recorded decision may not have been acted on. The action is performed, perhaps a second time.
 func TestTakeOver_repeatsActions(t *testing.T) {
 	for state, want := range map[machine.State]string{
 		machine.Stopping: "group SIGINT, group SIGCONT",
@@ -130,10 +130,11 @@ func TestTakeOver_repeatsActions(t *testing.T) {
 	}
 }
 
-// bubble is the start time of a bubble of synctest.
+// bubble is the time at which a bubble of synctest starts.
 var bubble = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// claimedRun returns a run in cleanup. The first of its three commands is claimed; in parallel order all are.
+// claimedRun returns a run in cleanup. The first of its three commands is claimed. In parallel order all of them are
+// claimed.
 func claimedRun(order cleanup.Order) Run {
 	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{
 		{Text: "1s", Limit: time.Minute}, {Text: "2s", Limit: time.Minute}, {Text: "3s", Limit: time.Minute},
@@ -146,7 +147,7 @@ func claimedRun(order cleanup.Order) Run {
 	return r
 }
 
-// begun returns a run after the start of a command.
+// begun returns a run after a command was started.
 func begun(r Run, id, pid int, start uint64) Run {
 	r, _ = r.advanced(machine.CommandStarted{ID: id, PID: pid, Start: start}, bubble)
 	return r
@@ -155,7 +156,7 @@ func begun(r Run, id, pid int, start uint64) Run {
 // startedRun returns a run in cleanup. The first of its three commands runs as process 300.
 func startedRun(start uint64) Run { return begun(claimedRun(cleanup.LIFO), 3, 300, start) }
 
-// The guard knows which commands it has started.
+// The guard records which commands it has started.
 func TestTakeOver_commands(t *testing.T) {
 	for name, c := range map[string]struct {
 		run     Run
@@ -190,7 +191,7 @@ func TestTakeOver_commands(t *testing.T) {
 	}
 }
 
-// The guard knows which outputs a command does not have, even if its start is not recorded.
+// The guard records which outputs of a command have no reader, even if the start of the command is not recorded.
 func TestTakeOver_discardedOutputs(t *testing.T) {
 	run, _, _ := takeOver(t, claimedRun(cleanup.LIFO), func(s *watchedSystem) {
 		s.dead, s.byGuard = cleanup.Outputs{Stderr: true}, map[int]int{3: 300}
@@ -204,8 +205,8 @@ func TestTakeOver_discardedOutputs(t *testing.T) {
 	}
 }
 
-// A run continues when its guard is killed. If a successor, which the guard has started, loses its guard, it stops the
-// run.
+// If the guard of a run is killed, the run continues. If the guard of a successor is killed, the successor, which that
+// guard has started, stops the run.
 func TestGoOnWithoutGuard(t *testing.T) {
 	for _, orphaned := range []bool{false, true} {
 		run, s, _ := perform(t, runIn(machine.Running), func(s *watchedSystem) {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchedSystem is a fake system that records the order of calls. It fails the test at a forbidden call.
+// watchedSystem is a fake system that records the order of the calls. A forbidden call fails the test.
 type watchedSystem struct {
 	*fakeSystem
 	t         *testing.T
@@ -25,11 +25,11 @@ type watchedSystem struct {
 	pinned    map[int]bool // zombies while the tree was killed
 	calls     []string     // in order; signals with their receivers
 	looks     int          // number of calls of Empty
-	forbidden map[int]bool // graceful may not signal these
-	blind     bool         // members are not found
+	forbidden map[int]bool // processes that graceful may not signal
+	blind     bool         // no member is found
 	nextPIDs  []int        // of the first cleanup commands
 	logged    []slog.Record
-	notes     bool // calls contains the steps of recording a stop signal, too
+	notes     bool // calls also contains the steps of recording a stop signal
 }
 
 func newWatchedSystem(t *testing.T) *watchedSystem {
@@ -154,7 +154,7 @@ func (s *watchedSystem) warnings() (all []string) {
 	return all
 }
 
-// perform performs a run on a watched system in a bubble of synctest. begin is the loop's first step.
+// perform performs a run on a watched system in a bubble of synctest. begin is the first step of the loop.
 func perform(t *testing.T, r Run, script func(*watchedSystem), begin func(*loop)) (Run, *watchedSystem, *memory) {
 	t.Helper()
 	var s *watchedSystem

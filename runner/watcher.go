@@ -9,15 +9,15 @@ import (
 	"graceful/runner/procfs"
 )
 
-// watcher watches processes that are not graceful's children.
+// watcher watches processes that are not children of graceful.
 type watcher struct {
 	awaited   map[procfs.Identity][]int // the ids of the commands that wait for a process
-	unwatched []procfs.Identity         // those of them that must be polled, because their end is not reported
+	unwatched []procfs.Identity         // processes in awaited that graceful must poll, because their end is not reported
 	commands  []procfs.Identity         // running cleanup commands of another process of graceful
-	at        time.Time                 // next poll of commands and unwatched; zero: there are none
+	at        time.Time                 // time of the next poll of commands and unwatched; zero: there is nothing to poll
 }
 
-// watchEvery is the interval of the polls.
+// watchEvery is the time between two polls.
 const watchEvery = 50 * time.Millisecond
 
 // awaitExit watches the process that a command waits for. The command starts when that process has ended.
@@ -49,7 +49,7 @@ func (l *loop) processExited(id procfs.Identity) {
 	}
 }
 
-// checkExits polls the processes in commands and unwatched: their ends are not reported.
+// checkExits polls the processes in commands and unwatched, because their ends are not reported.
 func (l *loop) checkExits() {
 	w, now := &l.waits, time.Now()
 	if w.at.IsZero() || now.Before(w.at) {
@@ -73,7 +73,8 @@ func (l *loop) checkExits() {
 	}
 }
 
-// without returns a copy of a list without one process. It does not change the list, which a loop may be reading.
+// without returns a copy of a list without one process. It does not change the list itself, because a loop may be
+// reading it.
 func without(list []procfs.Identity, id procfs.Identity) []procfs.Identity {
 	return slices.DeleteFunc(slices.Clone(list), func(other procfs.Identity) bool { return other == id })
 }

@@ -18,8 +18,8 @@ type Policy struct {
 	OnRepeat    OnRepeat      // effect of a repeated stop signal; "": forward
 	Timeout     time.Duration // time limit of the target; 0: none
 	Deadline    time.Duration // time limit from a stop to the end of the run; 0: none
-	Budget      bool          // an outer run has set the deadline: commands share it, and graceful refuses none for lack of time
-	Asked       time.Duration // part of the deadline that the user's options reserve for a stop before cleanup
+	Budget      bool          // an outer run has set the deadline: commands share it, and none is refused for lack of time
+	Asked       time.Duration // part of the deadline that options reserve for a stop before cleanup
 	Unsignalled time.Duration // part of the deadline before the first signal
 
 	Survivors Survivors

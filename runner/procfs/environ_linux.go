@@ -15,9 +15,9 @@ func (fs *FS) Environ(pid int, name string) (value string, ok bool) {
 }
 
 const (
-	// environPatience is how long one call of Environs waits for incomplete environments.
+	// environPatience is the maximum time that one call of Environs waits for incomplete environments.
 	environPatience = 50 * time.Millisecond
-	// environPause is how long later calls then do not wait for the same processes.
+	// environPause is the time during which later calls then do not wait for the same processes.
 	environPause = time.Second
 )
 
@@ -45,7 +45,7 @@ func (fs *FS) Environs(pids []int, name string) (values map[int]string) {
 		pids = nil
 		for _, p := range incomplete {
 			pids = append(pids, p.PID)
-			if time.Now().After(late) { // this was the last try
+			if time.Now().After(late) { // the process had its last try
 				fs.setUnreadable(p.Identity)
 			}
 		}
@@ -62,8 +62,8 @@ func (fs *FS) setUnreadable(id Identity) {
 	fs.unreadable[id] = time.Now()
 }
 
-// variable looks once for a variable in the environment of a process. n is the number of bytes read; -1: reading
-// failed.
+// variable searches the environment of a process once for a variable. n is the number of bytes that were read, or -1 if
+// reading has failed.
 func (fs *FS) variable(pid int, name string) (value string, set bool, n int) {
 	data, err := fs.read(pid, "environ")
 	for kv := range bytes.SplitSeq(data[:bytes.LastIndexByte(data, 0)+1], []byte{0}) {
@@ -71,15 +71,16 @@ func (fs *FS) variable(pid int, name string) (value string, set bool, n int) {
 			return string(value), true, len(data)
 		}
 	}
-	// EACCES: the process belongs to another user, or is about to end. Once its memory is freed, root owns its files.
+	// EACCES means that the process belongs to another user, or is about to end. Once its memory is freed, its files
+	// belong to root.
 	if err != nil && err != unix.ESRCH && err != unix.EACCES && err != unix.EPERM {
 		return "", false, -1
 	}
 	return "", false, len(data)
 }
 
-// hasEnviron reports whether n bytes are the whole environment of a process. During exit, and during execve(2), which
-// sets up the code last, the environment may be empty or truncated.
+// hasEnviron reports whether n bytes are the whole environment of a process. During exit the environment may be empty
+// or truncated. The same holds during execve(2), which sets the address of the code last.
 func (p Process) hasEnviron(n int) bool {
 	if p.kernelThread || p.Ending {
 		return true

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// During execve(2) a process has no environment, or an empty one. Environ finds the variable of a process that calls
-// execve(2) all the time.
+// During execve(2) a process has no environment, or an empty one. Environ nevertheless finds the variable of a process
+// that calls execve(2) all the time.
 func TestEnviron_duringExec(t *testing.T) {
 	fs, err := Open()
 	if err != nil {
@@ -42,8 +42,8 @@ func TestEnviron_duringExec(t *testing.T) {
 	}
 }
 
-// An ending process has no environment, and root owns its files in /proc. An unprivileged user must see it as dead, not
-// as a live process of another user.
+// An ending process has no environment, and its files in /proc belong to root. An unprivileged user must see it as
+// dead, not as a live process of another user.
 func TestEnviron_endingProcess(t *testing.T) {
 	const (
 		user     = 54321
@@ -59,7 +59,7 @@ func TestEnviron_endingProcess(t *testing.T) {
 	living := make(chan int)
 	go func() {
 		defer close(living)
-		runtime.LockOSThread() // never unlocked: the thread ends with its rights
+		runtime.LockOSThread() // never unlocked, so the thread ends with its changed rights
 		if os.Geteuid() == 0 { // the raw system call changes this thread only
 			if _, _, err := syscall.RawSyscall(unix.SYS_SETRESUID, user, user, user); err != 0 {
 				t.Error(err)
@@ -90,7 +90,7 @@ func TestEnviron_endingProcess(t *testing.T) {
 	}
 }
 
-// Environs waits once for all processes with incomplete environments, and then skips them for a while.
+// Environs waits once for all processes with incomplete environments, and does not wait for them again for a while.
 func TestEnvirons_unreadable(t *testing.T) {
 	root := t.TempDir()
 	var pids []int

@@ -23,12 +23,12 @@ type FS struct {
 	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists the children of a process
 	busy        int  // see Busy; 0: none
 
-	unreadable map[Identity]time.Time // when Environs last waited for a process in vain
+	unreadable map[Identity]time.Time // times at which Environs last waited for a process in vain
 	until      time.Time              // see Until; zero: no limit
 }
 
-// dir opens /proc once, and returns the descriptor, or -1 and an error. Later the target may mount over /proc or
-// unmount it.
+// dir opens /proc once, and returns the descriptor, or -1 and an error. It stays open, because the target may later
+// mount over /proc or unmount it.
 var dir = sync.OnceValues(func() (int, error) {
 	fd, err := eintr.Openat(unix.AT_FDCWD, "/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
 	var fs unix.Statfs_t
@@ -45,13 +45,14 @@ var dir = sync.OnceValues(func() (int, error) {
 	return fd, nil
 })
 
-// Dir returns a descriptor of /proc as it was at the first call, or -1.
+// Dir returns a descriptor of the /proc that was mounted at the first call, or -1.
 func Dir() int {
 	fd, _ := dir()
 	return fd
 }
 
-// Inherit makes fd the descriptor of /proc: the Dir of another process. It must be called first in this package.
+// Inherit makes fd the descriptor of /proc. fd is the Dir of another process. Inherit must be called before every other
+// function of this package.
 func Inherit(fd int) {
 	dir = func() (int, error) { return fd, nil }
 	if fd >= 0 {
@@ -59,8 +60,8 @@ func Inherit(fd int) {
 	}
 }
 
-// Open opens /proc. It returns nil and an error if /proc is missing, or if it shows another PID namespace (unshare
-// --pid without --mount-proc). Pids there refer to other processes.
+// Open opens /proc. It returns nil and an error if /proc is missing, or if /proc shows another PID namespace (unshare
+// --pid without --mount-proc), because pids in that /proc refer to other processes.
 func Open() (*FS, error) {
 	fd, err := dir()
 	if err != nil {
@@ -77,7 +78,7 @@ func openAt(dir int) (*FS, error) {
 		return nil, err
 	}
 	for line := range strings.Lines(string(status)) {
-		// One pid for each PID namespace, from the one of the mount to the one of this process (Linux 4.1).
+		// The line contains one pid for each PID namespace, from the one of the mount to the one of this process (Linux 4.1).
 		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.TrimSpace(rest) != pid {
 			return nil, errNamespace
 		}
@@ -95,7 +96,7 @@ func openAt(dir int) (*FS, error) {
 
 var errNamespace = errors.New("it shows another PID namespace")
 
-// Fake returns an FS for a directory of a test. hasChildren means that it has children files.
+// Fake returns an FS for a directory of a test. hasChildren means that the directory contains children files.
 func Fake(root string, hasChildren bool) *FS {
 	return &FS{dir: openFake(root), hasChildren: hasChildren, unreadable: map[Identity]time.Time{}}
 }
@@ -117,13 +118,13 @@ func (fs *FS) Until(t time.Time) {
 	}
 }
 
-// IsLate reports whether the time of Until has passed: a look may have missed processes.
+// IsLate reports whether the time of Until has passed. A look may then have missed processes.
 func (fs *FS) IsLate() bool { return fs != nil && !fs.until.IsZero() && time.Now().After(fs.until) }
 
-// HasChildren reports whether /proc lists the children of a process, so that not every process must be read.
+// HasChildren reports whether /proc lists the children of a process. If not, a look must read every process.
 func (fs *FS) HasChildren() bool { return fs != nil && fs.hasChildren }
 
-// Read returns one process, dead or alive. ok is false if it is gone or hidden.
+// Read returns one process, dead or alive. ok is false if the process does not exist or is hidden.
 func (fs *FS) Read(pid int) (p Process, ok bool) {
 	stat, err := fs.read(pid, "stat")
 	if err != nil {
@@ -148,8 +149,8 @@ func (fs *FS) All() (found []Process) {
 	return found
 }
 
-// Children lists the children of all threads of a process, dead or alive. A process that is a child during the whole
-// call is certainly listed if its parent reaps no child meanwhile, or is the process of Busy. See
+// Children lists the children of all threads of a process, dead or alive. It certainly lists a process that is a child
+// during the whole call, if the parent reaps no child meanwhile, or is the process of Busy. See
 // Documentation/filesystems/proc.rst of Linux.
 func (fs *FS) Children(pid int) (pids []int) {
 	pids = fs.children(pid)
@@ -165,7 +166,7 @@ func (fs *FS) Children(pid int) (pids []int) {
 	return pids
 }
 
-// maxReads is how often Children lists the children of a busy process, until two lists are equal.
+// maxReads is the maximum number of times that Children lists the children of a busy process until two lists are equal.
 const maxReads = 16
 
 // Busy declares that a process may reap children while Children lists them.
@@ -203,9 +204,9 @@ func (fs *FS) Descendants(root int, without []int) (found []Process) {
 	return found
 }
 
-// Walk visits the descendants of a process, dead or alive, each before its children are listed. It omits the pids in
-// without, and their descendants. visit returns false if the children of a process need not be listed: a dead process
-// has none, because they are reparented before it becomes a zombie.
+// Walk visits the descendants of a process, dead or alive. It visits each one before it lists its children. It omits
+// the pids in without, and their descendants. visit returns false if the children of a process need not be listed. That
+// is so for a dead process, because its children are reparented before it becomes a zombie.
 func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
 	children := fs.Children
 	if !fs.HasChildren() {
@@ -217,7 +218,7 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend
 		seen[pid] = true
 	}
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
-		// Start with the youngest: where many processes end and fork, the older ones are zombies.
+		// Start with the youngest child, because where many processes end and fork, the older ones are zombies.
 		for _, child := range slices.Backward(children(queue[0])) {
 			if fs.IsLate() {
 				return
@@ -252,7 +253,7 @@ func (fs *FS) UserOf(pid int) int {
 	return -1
 }
 
-// RunsUs reports whether a process runs the executable of this process, as a child does between fork(2) and execve(2).
+// RunsUs reports whether a process runs the executable of this process. A child does so between fork(2) and execve(2).
 func (fs *FS) RunsUs(pid int) bool {
 	var own, other unix.Stat_t
 	return fs != nil && unix.Fstatat(fs.dir, "self/exe", &own, 0) == nil &&
@@ -273,7 +274,7 @@ func (fs *FS) Now() (m Moment) {
 	return m
 }
 
-// byParent maps each process to its children. It is for a kernel that does not list them.
+// byParent maps each process to its children, on a kernel that does not list children.
 func (fs *FS) byParent() map[int][]int {
 	children := map[int][]int{}
 	for _, p := range fs.All() {
@@ -310,7 +311,7 @@ func (fs *FS) names(name string) []string {
 	return names
 }
 
-// ReadFile reads a file of a pseudo file system, such as cgroupfs. os.ReadFile makes five more system calls, to check
+// ReadFile reads a file of a pseudo file system, such as cgroupfs. os.ReadFile makes five more system calls to find out
 // whether the runtime's poller supports the file. Killing a tree reads thousands of files.
 func ReadFile(path string) ([]byte, error) { return readFile(unix.AT_FDCWD, path) }
 
@@ -320,13 +321,13 @@ func Read(name string) ([]byte, error) { return readFile(Dir(), name) }
 // Readlink returns the text of a link in /proc.
 func Readlink(name string) (string, error) { return readLink(Dir(), name) }
 
-// Stat returns the status of the file that a name in /proc refers to.
+// Stat returns the status of the file to which a name in /proc leads.
 func Stat(name string) (status unix.Stat_t, err error) {
 	err = eintr.Retry(func() error { return unix.Fstatat(Dir(), name, &status, 0) })
 	return status, err
 }
 
-// IsBelow reports whether a process is ancestor or descends from it.
+// IsBelow reports whether a process is ancestor itself or a descendant of ancestor.
 func IsBelow(pid, ancestor int) bool {
 	for pid > 1 && pid != ancestor {
 		stat, err := Read(strconv.Itoa(pid) + "/stat")
@@ -379,7 +380,7 @@ func readAll(fd int, data []byte, stop func() bool) ([]byte, error) {
 	}
 }
 
-// Boot returns a text that identifies the boot of the machine and the PID namespace, or "" if it cannot be read.
+// Boot returns a text that identifies the boot of the machine and the PID namespace, or "" if they cannot be read.
 // Identities are comparable only if their texts are equal.
 var Boot = sync.OnceValue(func() string {
 	id, err := Read("sys/kernel/random/boot_id")

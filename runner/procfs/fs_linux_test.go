@@ -35,7 +35,7 @@ func TestOpen_foreignProc(t *testing.T) {
 	}
 }
 
-// A kernel without children files is supported.
+// FS also works on a kernel without children files.
 func TestOpen_childrenFiles(t *testing.T) {
 	for _, have := range []bool{true, false} {
 		self := proctest.Process{PID: os.Getpid(), PPID: 1}
@@ -68,18 +68,18 @@ func TestFS_nil(t *testing.T) {
 	}
 }
 
-// Descendants finds the children of every thread. Without children files it reads all parents first, and a parent may
-// be a zombie afterwards.
+// Descendants finds the children of every thread. Without children files it first reads the parents of all processes,
+// and a parent may be a zombie afterwards.
 func TestDescendants_threadsAndZombies(t *testing.T) {
 	root := proctest.Dir(t,
 		proctest.Process{PID: 1000, PPID: 1, Threads: [][]int{{1100}, {1200, 1300}, nil}},
 		proctest.Process{PID: 1100, PPID: 1000},
-		// Its child was not reparented yet when the parents were read.
+		// The child of this process was not reparented yet when the parents were read.
 		proctest.Process{PID: 1200, PPID: 1000, State: "Z", Threads: [][]int{{1210}}},
-		// Only its first thread has ended.
+		// Only the first thread of this process has ended.
 		proctest.Process{PID: 1300, PPID: 1000, State: "Z", Threads: [][]int{{1310}, nil}},
 		proctest.Process{PID: 1210, PPID: 1200, State: "R"},
-		// A cycle: pids were reused between the reads.
+		// These processes form a cycle, because pids were reused between the reads.
 		proctest.Process{PID: 1310, PPID: 1300, State: "D", Threads: [][]int{{1000}}},
 		proctest.Process{PID: 2000, PPID: 1},
 	)
@@ -107,7 +107,7 @@ func descendants(fs *FS, root int, without []int) (pids []int) {
 	return pids
 }
 
-// writeSelf makes the link self, and the status file that it refers to.
+// writeSelf makes the link self, and the status file to which it leads.
 func writeSelf(t *testing.T, root, link, status string) {
 	t.Helper()
 	if err := os.Symlink(link, filepath.Join(root, "self")); err != nil {

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS exists on Linux only. Elsewhere descendants cannot be found: a run consists of its process group.
+// FS exists on Linux only. On other systems graceful cannot find descendants, and the members of a run are its process
+// group.
 type FS struct{}
 
 // Dir returns -1.
@@ -24,7 +25,7 @@ func SetName(string) {}
 // IsBelow returns false.
 func IsBelow(int, int) bool { return false }
 
-// Open returns nil and an error: this system has no proc(5) of Linux's form.
+// Open returns nil and an error, because this system has no proc(5) in Linux's form.
 func Open() (*FS, error) { return nil, syscall.ENOSYS }
 
 func (*FS) HasChildren() bool                           { return false }
@@ -46,8 +47,8 @@ func (*FS) SeesAll() bool                               { return false }
 func (*FS) Within(string) (map[int]Process, bool)       { return nil, true }
 func (*FS) Holders(string, unix.Stat_t) []Process       { return nil }
 
-// IsFollowedByInit returns false: there are no PID namespaces.
+// IsFollowedByInit returns false, because there are no PID namespaces.
 func IsFollowedByInit() bool { return false }
 
-// Boot returns "": it is unknown here.
+// Boot returns "", because it is unknown on this system.
 func Boot() string { return "" }

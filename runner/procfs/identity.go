@@ -7,21 +7,21 @@ import (
 	"graceful/cleanup"
 )
 
-// UserHZ is the number of clock ticks in a second, as the kernel shows times to processes (proc_pid_stat(5)).
+// UserHZ is the number of clock ticks in a second, in times that the kernel shows to processes (proc_pid_stat(5)).
 const UserHZ = 100
 
 // Identity identifies one process until the next boot of the machine.
 type Identity = cleanup.Process
 
-// StartOf returns the start time of a process in clock ticks (UserHZ) since boot; 0: unknown.
+// StartOf returns the start time of a process in clock ticks (UserHZ) since boot, or 0 if it is unknown.
 func StartOf(pid int) uint64 {
 	fs, _ := Open()
 	p, _ := fs.Read(pid)
 	return p.Start
 }
 
-// Moment is a point in time that separates processes born before it from those born after it. A start time alone is too
-// coarse (10 ms).
+// Moment is a point in time. It separates processes that were born before it from those that were born after it. A
+// start time alone is too coarse for that (10 ms).
 type Moment struct {
 	Tick uint64 // clock ticks since boot
 	PID  int    // the last pid that the kernel had given; 0: unknown

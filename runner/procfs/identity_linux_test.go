@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// Precedes orders births within one clock tick by pid, even if pids start again with the lowest.
+// Precedes orders births within one clock tick by pid, even if the pids wrap around within that tick.
 func TestMomentPrecedes(t *testing.T) {
 	m := Moment{Tick: 100, PID: 32_700}
 	for id, want := range map[Identity]bool{
 		{PID: 40, Start: 99}: false, {PID: 40, Start: 101}: true, // regardless of the pid
 		{PID: 32_700, Start: 100}: false, {PID: 32_690, Start: 100}: false, {PID: 32_701, Start: 100}: true,
-		{PID: 310, Start: 100}: true, // pids have started again
+		{PID: 310, Start: 100}: true, // the pids have wrapped around
 	} {
 		if m.Precedes(id) != want {
 			t.Errorf("Precedes(%+v) is %t", id, !want)

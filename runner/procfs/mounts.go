@@ -9,12 +9,12 @@ import (
 // Mount is a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 type Mount struct {
 	Root    string // the directory of the file system that is mounted
-	Point   string // the directory that it is mounted on
+	Point   string // the directory on which it is mounted
 	Type    string // the type of the file system, for example cgroup2
 	Options []string
 }
 
-// ParseMounts parses the text of a mountinfo file. It omits lines that it does not understand.
+// ParseMounts parses the text of a mountinfo file. It omits invalid lines.
 func ParseMounts(mountinfo string) (mounts []Mount) {
 	const root, point = 3, 4
 	for line := range strings.Lines(mountinfo) {
@@ -48,7 +48,7 @@ var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\04
 type OwnCgroup struct {
 	V2          bool
 	Controllers []string // of a cgroup v1; a v2 has one, ""
-	Path        string   // in the cgroup namespace of the reading process
+	Path        string   // path in the cgroup namespace of the process that reads it
 }
 
 // OwnCgroups parses the text of /proc/PID/cgroup (cgroups(7)). It returns one cgroup for each hierarchy.

@@ -24,7 +24,8 @@ func TestOwnCgroups(t *testing.T) {
 	}
 }
 
-// Dir finds a directory at any mount point, with escapes, if the mounted part contains it.
+// Dir finds a directory at any mount point, with escapes, if the mounted part of the file system contains the
+// directory.
 func TestMountDir(t *testing.T) {
 	const v1 = "33 31 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"
 	line := func(root, point string) string {
@@ -40,9 +41,9 @@ func TestMountDir(t *testing.T) {
 		{`/a b/c`, line(`/a\040b`, "/m"), "/m/c"},
 		{"/ab", line("/a", "/m"), ""},
 		{"/a", line("/a/b", "/m"), ""},
-		{"/", line("/..", "/m"), ""}, // from outside of this cgroup namespace, which does not know the path
+		{"/", line("/..", "/m"), ""}, // from outside of this cgroup namespace, where the path is unknown
 		{"/../x", line("/..", "/m"), "/m/x"},
-		{"/../x", line("/", "/m"), ""}, // the reverse
+		{"/../x", line("/", "/m"), ""}, // the reverse case
 		{"/a", v1, ""},
 		{"/a", "41 31 0:38 / /m\n- cgroup2\n\n", ""},
 	} {

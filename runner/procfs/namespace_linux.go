@@ -11,16 +11,16 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// InitialNamespace is the PID namespace of the machine's boot, as in the link /proc/PID/ns/pid (PROC_PID_INIT_INO in
-// include/linux/proc_ns.h of Linux). Its PID 1 does not end.
+// InitialNamespace is the PID namespace that exists since the machine booted, as the link /proc/PID/ns/pid shows it
+// (PROC_PID_INIT_INO in include/linux/proc_ns.h of Linux). Its PID 1 does not end.
 const InitialNamespace = "pid:[4026531836]"
 
 // Following lists the process names of inits that end as soon as their child ends. Docker starts tini as docker-init,
-// Podman starts catatonit as podman-init.
+// and Podman starts catatonit as podman-init.
 var Following = []string{"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit"}
 
-// IsFollowedByInit reports whether PID 1 ends with this process; then the kernel ends the PID namespace. That init has
-// one child of its own, the first one. Later children are orphans that were reparented to it.
+// IsFollowedByInit reports whether PID 1 ends when this process ends. Then the kernel ends the PID namespace. Such an
+// init starts only one child, which is the first one. Later children are orphans that were reparented to it.
 func IsFollowedByInit() bool {
 	if unix.Getppid() != 1 {
 		return false
@@ -43,8 +43,8 @@ func (fs *FS) SeesAll() bool {
 	return err == nil && namespace == InitialNamespace && shown
 }
 
-// Within lists the processes of a PID namespace, dead or alive, by their pids there. hidden means that there may be
-// others that this user may not examine.
+// Within lists the processes of a PID namespace, dead or alive, by their pids in that namespace. hidden means that
+// there may be others that this user may not examine.
 func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 	found = map[int]Process{}
 	for _, name := range fs.names(".") {
@@ -54,9 +54,9 @@ func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 		}
 		pids := fs.pids(pid)
 		switch theirs, err := readLink(fs.dir, name+"/ns/pid"); {
-		case err == unix.ENOENT || err == unix.ESRCH: // it has been reaped
+		case err == unix.ENOENT || err == unix.ESRCH: // the process was reaped meanwhile
 		case err != nil:
-			hidden = hidden || len(pids) != 1 // a process with one pid is in our namespace
+			hidden = hidden || len(pids) != 1 // a process with one pid is in this process's own namespace
 		case theirs == namespace && len(pids) > 0:
 			if p, ok := fs.Read(pid); ok {
 				found[pids[len(pids)-1]] = p
@@ -67,7 +67,7 @@ func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 }
 
 // pids returns the pids of a process, one for each PID namespace, from the namespace of /proc to its own. It returns
-// nil if they cannot be read (before Linux 4.1).
+// nil if the pids cannot be read (before Linux 4.1).
 func (fs *FS) pids(pid int) []int {
 	status, _ := fs.read(pid, "status")
 	for line := range strings.Lines(string(status)) {
@@ -78,8 +78,8 @@ func (fs *FS) pids(pid int) []int {
 	return nil
 }
 
-// Holders lists the other processes that have a file open. name is the last element of its path. It omits processes
-// that this user may not examine.
+// Holders lists the other processes that have a file open. name is the last element of the path of the file. Holders
+// omits processes that this user may not examine.
 func (fs *FS) Holders(name string, file unix.Stat_t) (found []Process) {
 	for _, dir := range fs.names(".") {
 		pid, err := strconv.Atoi(dir)
@@ -88,7 +88,7 @@ func (fs *FS) Holders(name string, file unix.Stat_t) (found []Process) {
 		}
 		for _, fd := range fs.names(dir + "/fd") {
 			at := dir + "/fd/" + fd
-			// Examine only a file with that name: another one may be on a file system that does not answer.
+			// Examine only a file with that name, because another file may be on a file system that does not answer.
 			if link, err := readLink(fs.dir, at); err != nil || path.Base(link) != name {
 				continue
 			}

@@ -31,7 +31,7 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-// Holders lists the processes that have a file open, not those that have another file of the same name open.
+// Holders lists the processes that have a file open, and no process that has another file of the same name open.
 func TestHolders(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "a.ledger")
 	var pids []int

@@ -1,5 +1,5 @@
-// Package procfs reads what proc(5) shows of processes: it has the one parser for each file there. It decides nothing
-// and signals no process.
+// Package procfs reads the information about processes in proc(5). It contains the only parser for each file there. It
+// decides nothing and signals no process.
 package procfs
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Process is a process at the time it was read.
+// Process describes a process at the time when it was read.
 type Process struct {
 	Identity
 	PPID  int
@@ -19,7 +19,7 @@ type Process struct {
 
 	Suspended bool // by a signal
 	Ending    bool // its first thread has ended; others may be alive
-	Exiting   bool // its first thread is in exit(2), or has ended: its children may already be reparented
+	Exiting   bool // its first thread is in exit(2), or has ended, so its children may already be reparented
 
 	kernelThread bool
 	startCode    uint64 // address of the code; 0: the process has no memory; 1: hidden from this user
@@ -27,7 +27,7 @@ type Process struct {
 	environEnd   uint64
 }
 
-// IsKernelThread reports whether the process is a kernel thread, which no signal ends.
+// IsKernelThread reports whether the process is a kernel thread. No signal ends a kernel thread.
 func (p Process) IsKernelThread() bool { return p.kernelThread }
 
 // BornBefore reports whether a process was certainly started before a moment, given as the time since boot.
@@ -55,9 +55,9 @@ const (
 	flagKernelThread = 0x00200000 // PF_KTHREAD
 )
 
-// ParseStat parses the text of /proc/PID/stat. The name is in parentheses and may contain blanks, parentheses and
-// newlines, so the last parenthesis ends it. If only the first thread of a process has ended, the state is Z, but the
-// process is alive.
+// ParseStat parses the text of /proc/PID/stat. The name is in parentheses and may itself contain blanks, parentheses
+// and newlines. So the last closing parenthesis in the text ends the name. If only the first thread of a process has
+// ended, the state is Z, but the process is alive.
 func ParseStat(stat []byte) (p Process, ok bool) {
 	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 1 || end < open {
@@ -87,7 +87,8 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 }
 
 // Is reports whether a process is the one that was recorded with this pid and start time. If a start time is unknown
-// (0), the pid alone counts. This is for children, because a child's pid is not reused until the child is reaped.
+// (0), Is compares only the pid. That is sufficient for children, because the kernel does not reuse a child's pid until
+// the child is reaped.
 func (p Process) Is(pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Status holds the rights and the ignored signals of a process, from /proc/PID/status (proc_pid_status(5)).
+// Status contains the rights and the ignored signals of a process, from /proc/PID/status (proc_pid_status(5)).
 type Status struct {
 	Ignored    uint64 // ignored signals, as a bit mask: signal n is bit n-1
 	GIDs       []int  // the effective group, then the supplementary groups
@@ -18,7 +18,8 @@ type Status struct {
 	Filters    int // number of seccomp filters; 0 before Linux 5.9
 }
 
-// ParseStatus parses the text of a status file. It returns an error if a known line is invalid, or if no line is known.
+// ParseStatus parses the text of a status file. It returns an error if a known line is invalid, or if the text contains
+// no known line.
 func ParseStatus(text string) (s Status, err error) {
 	masks := map[string]*uint64{
 		"SigIgn": &s.Ignored, "CapPrm": &s.Permitted, "CapBnd": &s.Bounding, "CapAmb": &s.Ambient,
