@@ -22,7 +22,7 @@ import (
 func reportText(t *testing.T, r Run, h *report.History) string {
 	t.Helper()
 	doc := h.Report(r.Run, time.Now())
-	doc.Killed = nil // it is not recorded
+	doc.Killed = nil // the ledger does not contain it
 	text, err := json.MarshalIndent(doc, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func reportText(t *testing.T, r Run, h *report.History) string {
 	return string(text)
 }
 
-// replayed returns the run of records.
+// replayed returns the run that a replay of records makes.
 func replayed(t *testing.T, raw ...json.RawMessage) remembered {
 	t.Helper()
 	m, err := remember(raw)
@@ -40,11 +40,11 @@ func replayed(t *testing.T, raw ...json.RawMessage) remembered {
 	return m
 }
 
-// reportCase is a run, with parts of its report.
+// reportCase contains a run, with parts of the report that it must have.
 type reportCase struct {
 	config Config
 	script func(*fakeSystem)
-	refuse error    // error of startTarget
+	refuse error    // result of startTarget
 	want   []string // parts of the report
 }
 
@@ -101,7 +101,7 @@ func reportCases() map[string]reportCase {
 	}
 }
 
-// A report from the ledger equals the report of the process that performed the run.
+// A report that is made from the ledger equals the report of the process that performed the run.
 func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 	for name, c := range reportCases() {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +138,7 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 	}
 }
 
-// The history and the ledger have a size limit, regardless of the number of signals.
+// The history and the ledger have a maximum size, whatever the number of signals is.
 func TestReport_floodOfSignals(t *testing.T) {
 	const many = 30_000
 	for name, sig := range map[string]int{"passed on": int(unix.SIGUSR1), "stop signals": int(unix.SIGTERM)} {
@@ -154,7 +154,7 @@ func TestReport_floodOfSignals(t *testing.T) {
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.handleSignal(unix.Signal(sig))
-				l.run.Stop.Same = false // time passes
+				l.run.Stop.Same = false // further signals do not belong to the same stop
 			}
 			live := h.Report(l.run.Run, time.Now())
 			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed ||
@@ -165,7 +165,7 @@ func TestReport_floodOfSignals(t *testing.T) {
 				t.Errorf("%d records", n)
 			}
 			for _, r := range runLedger.records {
-				if text, _ := json.Marshal(r); len(text) > 1<<8-64 { // the rest is for the checksum
+				if text, _ := json.Marshal(r); len(text) > 1<<8-64 { // the rest of the line is for the checksum
 					t.Fatalf("a record of %d bytes: %s", len(text), text)
 				}
 			}
@@ -179,7 +179,7 @@ func TestReport_floodOfSignals(t *testing.T) {
 	}
 }
 
-// The report names processes that SIGKILL does not end, and does not call the tree empty.
+// The report names processes that SIGKILL has not ended, and does not report an empty tree.
 func TestReport_leftProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeSystem()
@@ -198,7 +198,7 @@ func TestReport_leftProcesses(t *testing.T) {
 	})
 }
 
-// The report describes only the last run of a command that was retried.
+// For a command that was retried, the report describes only the last start.
 func TestReport_retriedCommand(t *testing.T) {
 	command := cleanup.Command{Text: "x", Args: []string{"x"}, Limit: time.Minute}
 	r := newRun("id", Config{Command: []string{"target"}, Report: "/r", OnExit: []cleanup.Command{command}})

@@ -15,7 +15,7 @@ import (
 // until the deadline. A shorter look could miss processes, which would then count as gone.
 const minLook, maxLook = 2 * time.Second, 10 * time.Second
 
-// limitLook limits how long the next looks at the tree take.
+// limitLook limits the time that the next looks at the tree may take.
 func (l *loop) limitLook() {
 	limit := maxLook
 	if l.run.Stop.Bounded {

@@ -37,7 +37,7 @@ type (
 		usage(pid int) *machine.Usage              // of a child that peek has returned
 		reap(pid int)
 		lostGuard() (lost, orphaned bool) // orphaned: graceful is not an ancestor of the tree
-		isGuardChild() bool               // also true without a guard; if false, no signal reports that the guard was suspended
+		isGuardChild() bool               // or there is no guard; else no signal reports that the guard was suspended
 		raisePriority()                   // more processes end than graceful can reap in its share of the time
 	}
 	// members finds the members of the run. tree.Tree implements it.

@@ -106,7 +106,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	}
 	unix.CloseOnExec(devNull)
 	p.devNull.Close()
-	p.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the number of this descriptor must not change, because the guard uses it
+	p.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard uses this number
 	p.inherit = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
 	p.log, p.guard, p.socket, p.report, p.since = log, guard, socket, destination, m.Start
 	p.socketLock = registry.Hold(m.run.Socket)

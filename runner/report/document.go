@@ -10,20 +10,20 @@ import (
 	"graceful/runner/procfs"
 )
 
-// version is the version of the form.
+// version is the version of the form of a report.
 const version = 1
 
-// Report is the result of a run, for programs. docs/report.schema.json describes it. A pid, time or status that does
-// not exist is null.
+// Report is the result of a run in a form for programs. docs/report.schema.json describes it. A pid, time or status
+// that does not exist is null.
 type Report struct {
 	Form    int    `json:"report"` // version of the form
 	Version string `json:"version"`
 
 	Subject
 	Level     string    `json:"level"`
-	PID       int       `json:"pid"` // the process that the user started
+	PID       int       `json:"pid"` // pid of the process that the user started
 	Guard     *int      `json:"supervisor_pid"`
-	Writer    int       `json:"writer_pid"` // the process of graceful that completed the run
+	Writer    int       `json:"writer_pid"` // pid of the process of graceful that completed the run
 	TakenOver bool      `json:"taken_over"` // a process of graceful was killed, and another one resumed the run
 	Began     time.Time `json:"began"`
 	Finished  time.Time `json:"finished"`
@@ -40,7 +40,7 @@ type Report struct {
 		DurationMS *int64         `json:"duration_ms"`
 		ExitCode   *int           `json:"exit_code"`
 		Signal     *string        `json:"signal"`
-		Error      *string        `json:"error"` // why it could not be started
+		Error      *string        `json:"error"` // reason why the target could not be started
 		Usage      *machine.Usage `json:"usage"`
 	} `json:"target"`
 
@@ -50,9 +50,9 @@ type Report struct {
 	Sent     []Signalled `json:"signals_sent"`
 	Omitted  int         `json:"signals_omitted"` // number of signals beyond MaxListed
 
-	Emptied *time.Time `json:"tree_emptied"` // when the tree had no member left
+	Emptied *time.Time `json:"tree_emptied"` // time when the tree had no member left
 	Killed  []Process  `json:"killed"`
-	Left    []Process  `json:"left"` // SIGKILL did not end them
+	Left    []Process  `json:"left"` // processes that SIGKILL did not end
 
 	Commands []Outcome `json:"commands"`
 }
@@ -63,10 +63,10 @@ type Subject struct {
 	Name    string   `json:"name"`
 	Command []string `json:"command"`
 	Dir     string   `json:"dir"` // working directory when it was started
-	PID     int      `json:"-"`   // of the process that the user started
+	PID     int      `json:"-"`   // pid of the process that the user started
 }
 
-// Stop describes the beginning of a stop.
+// Stop describes how a stop began.
 type Stop struct {
 	Began    time.Time `json:"began"`
 	Signal   *string   `json:"signal"`
@@ -79,14 +79,14 @@ type Process struct {
 	Name string `json:"name"`
 }
 
-// Outcome is the outcome of a command.
+// Outcome describes the outcome of a command.
 type Outcome struct {
 	ID         int        `json:"id"`
 	When       string     `json:"when"` // stop, exit
 	Name       *string    `json:"name"`
 	Command    string     `json:"command"` // see cleanup.Entry.Shown
 	Dir        *string    `json:"dir"`     // null: the run's
-	Exits      *int       `json:"exits"`   // pid of the process that the command waits for
+	Exits      *int       `json:"exits"`   // pid of the process whose end the command waits for
 	PID        *int       `json:"pid"`
 	Started    *time.Time `json:"started"`
 	Ended      *time.Time `json:"ended"`
@@ -98,7 +98,7 @@ type Outcome struct {
 	Discarded  []string   `json:"discarded"` // names of outputs
 }
 
-// pointer returns a pointer to v, or nil for the zero value, which is null in the report.
+// pointer returns a pointer to v. For the zero value it returns nil, which is null in the report.
 func pointer[T comparable](v T) *T {
 	if v == *new(T) {
 		return nil
@@ -137,7 +137,8 @@ func (h *History) Report(r machine.Run, now time.Time) Report {
 	return doc
 }
 
-// processesOf converts processes for the report. The list is never nil, because nil would be null.
+// processesOf converts processes for the report. The returned list is never nil, because nil would be null in the
+// report.
 func processesOf(from []procfs.Process) []Process {
 	to := []Process{}
 	for _, p := range from {
@@ -146,7 +147,7 @@ func processesOf(from []procfs.Process) []Process {
 	return to
 }
 
-// outcomeOf returns the outcome of a command. life is the time during which it ran.
+// outcomeOf returns the outcome of a command. life is the span of time during which the command ran.
 func outcomeOf(c cleanup.Entry, life span) Outcome {
 	o := Outcome{
 		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Shown(), Dir: pointer(c.Dir),

@@ -27,24 +27,24 @@ var (
 	errReplaced = errors.New("it was replaced while the run went on")
 )
 
-// File is the destination of a report. A regular file is replaced in the directory to which its path led when the
-// destination was opened, wherever the path leads later. A stream (FIFO, terminal, device, descriptor) is opened at
+// File is the destination of a report. For a regular file, Write replaces the file in the directory to which the path
+// led when File was opened, wherever the path leads later. A stream (FIFO, terminal, device, descriptor) is opened at
 // once.
 //
-// Descriptors are plain numbers: the Go runtime would poll those of an os.File.
+// Descriptors are plain numbers, because the Go runtime would poll the descriptor of an os.File.
 type File struct {
 	path    string
-	failure error // returned by Write; nil: one of the following is set
+	failure error // Write returns it; nil: one of the following is set
 
 	stream   int    // descriptor of the stream; -1: none
 	unopened fileID // stream that could not be opened yet: a FIFO without a reader; zero: none
 
 	dir  int    // descriptor of the last existing directory of the path; -1: none
-	rest string // path from dir: directories that did not exist, and the file's name
+	rest string // path below dir: directories that did not exist, and the name of the file
 }
 
-// Open opens the destination at an absolute path. It returns an error for a block device, and for a link or a FIFO of
-// another user: then the run must not start. Write returns every other failure.
+// Open opens the destination at an absolute path. It returns an error if the path leads to a block device, or to a link
+// or a FIFO of another user. In that case the run must not start. Write returns every other failure.
 func Open(path string) (*File, error) {
 	f := newFile(path)
 	err := f.open(maxLinks)
@@ -59,8 +59,8 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// Reopen opens the destination at a path that File.Path returned in another process. It follows no link. Write returns
-// every failure.
+// Reopen opens the destination at a path that File.Path has returned in another process. It follows no link. Write
+// returns every failure.
 func Reopen(path string) *File {
 	f := newFile(path)
 	if fd, ok := standard[path]; ok {
@@ -71,8 +71,8 @@ func Reopen(path string) *File {
 	return f
 }
 
-// Inherit returns a File from another process. text comes from Inheritance, and this process has inherited the
-// descriptors. path comes from File.Path. Inherit returns nil for the text of a nil *File.
+// Inherit returns the File of another process. text comes from Inheritance, and this process has inherited the
+// descriptors. path comes from File.Path. For the text of a nil *File, Inherit returns nil.
 func Inherit(text, path string) (*File, error) {
 	if text == "" {
 		return nil, nil
@@ -95,12 +95,12 @@ func Inherit(text, path string) (*File, error) {
 	return f, nil
 }
 
-// inheritance is the format of an inherited text: dir, stream, length of rest, unopened (3 numbers), failure (an
+// inheritance is the format of the text of Inheritance: dir, stream, length of rest, unopened (3 numbers), failure (an
 // errno).
 const inheritance = "%d,%d,%d,%d,%d,%d,%d"
 
-// Inheritance returns the text for Inherit in another process, and the descriptors for that process to inherit. It
-// returns "" for a nil *File.
+// Inheritance returns the text for Inherit in another process, and the descriptors that the other process must inherit.
+// It returns "" for a nil *File.
 func (f *File) Inheritance() (text string, fds []int) {
 	if f == nil {
 		return "", nil
@@ -110,8 +110,8 @@ func (f *File) Inheritance() (text string, fds []int) {
 	return fmt.Sprintf(inheritance, f.dir, f.stream, len(f.rest), u.kind, u.dev, u.ino, int(errno)), f.descriptors()
 }
 
-// Path returns the path at which Reopen opens the same destination. It contains no link if Open has resolved the
-// destination.
+// Path returns the path at which Reopen opens the same destination. If Open has resolved the destination, that path
+// contains no link.
 func (f *File) Path() string { return f.path }
 
 // Close closes the descriptors. It does nothing for a nil *File.
@@ -175,8 +175,9 @@ func (f *File) open(links int) error {
 	return nil
 }
 
-// openDescriptor opens an inherited descriptor. For a regular file it duplicates the descriptor, to share the offset
-// with other writers. It opens every other file again, because making it non-blocking must not affect other processes.
+// openDescriptor opens an inherited descriptor. It duplicates the descriptor of a regular file, so that other writers
+// share its offset. It opens every other file anew, because making the descriptor non-blocking would affect other
+// processes.
 func (f *File) openDescriptor(fd int) error {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	if err != nil || flags&unix.FD_CLOEXEC != 0 { // graceful itself has opened it
@@ -200,13 +201,13 @@ func (f *File) openDescriptor(fd int) error {
 	return err
 }
 
-// fdPath returns a path at which a descriptor of this process can be opened again.
+// fdPath returns a path that opens the file of one of this process's descriptors anew.
 func fdPath(fd int) string { return fdDir + strconv.Itoa(fd) }
 
-// streamFlags opens a stream for writing.
+// streamFlags are the flags with which a stream is opened for writing.
 const streamFlags = unix.O_WRONLY | unix.O_NONBLOCK | unix.O_NOCTTY
 
-// openStream opens the stream that open found. It fails with errReplaced if another file has its name.
+// openStream opens the stream that open has found. It fails with errReplaced if another file has the same name by now.
 func (f *File) openStream() error {
 	check := func(st unix.Stat_t, err error) error {
 		if err == nil && fileIDOf(st) != f.unopened {
@@ -228,13 +229,13 @@ func (f *File) openStream() error {
 	return nil
 }
 
-// fileID identifies a file among those that exist at the same time. The zero value means no file.
+// fileID identifies a file among all files that exist at the same time. The zero value means no file.
 type fileID struct {
 	kind     uint32 // see kindOf
 	dev, ino uint64
 }
 
-// fileIDOf returns the identity of a file. For the zero value it returns zero.
+// fileIDOf returns the identity of a file. For the zero status it returns the zero identity.
 func fileIDOf(st unix.Stat_t) fileID {
 	return fileID{kindOf(st), uint64(st.Dev), uint64(st.Ino)}
 }

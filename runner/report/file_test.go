@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place is the directory of a test. Its path contains no link.
+// place is a directory for one test. Its path contains no link.
 type place struct {
 	*testing.T
 	dir string
@@ -30,7 +30,7 @@ func newPlace(t *testing.T) place {
 // in returns the path of a file in the place.
 func (p place) in(name string) string { return filepath.Join(p.dir, name) }
 
-// must requires that err is nil.
+// must fails the test unless err is nil.
 func (p place) must(err error) {
 	p.Helper()
 	if err != nil {
@@ -51,7 +51,7 @@ func (p place) file(name, text string, mode os.FileMode) {
 	p.must(os.Chmod(p.in(name), mode))
 }
 
-// open opens a destination until the test ends.
+// open opens a destination, and closes it when the test ends.
 func (p place) open(name string) *File {
 	p.Helper()
 	f, err := Open(p.in(name))
@@ -60,7 +60,7 @@ func (p place) open(name string) *File {
 	return f
 }
 
-// want requires a file with this content and mode.
+// want fails the test unless the file has this content and mode.
 func (p place) want(name, text string, mode os.FileMode) {
 	p.Helper()
 	got, err := os.ReadFile(p.in(name))
@@ -70,10 +70,10 @@ func (p place) want(name, text string, mode os.FileMode) {
 	}
 }
 
-// writeTo writes a report.
+// writeTo writes a report to a destination.
 func writeTo(f *File, text string) error { return f.Write([]byte(text), ".draft", time.Second) }
 
-// A destination that cannot be opened does not prevent a run: Write returns the error.
+// A destination that cannot be opened does not prevent a run. Write returns the error.
 func TestOpen_leavesFailuresToWrite(t *testing.T) {
 	p := newPlace(t)
 	p.link("loop", "loop")
@@ -100,7 +100,7 @@ func TestOpen_leavesFailuresToWrite(t *testing.T) {
 	}
 }
 
-// Reopen follows no link anywhere in a path, except to a descriptor.
+// Reopen follows no link in any part of a path, except a link to a descriptor.
 func TestReopen_followsNoLink(t *testing.T) {
 	p := newPlace(t)
 	p.must(os.Mkdir(p.in("dir"), 0o755))

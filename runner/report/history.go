@@ -12,15 +12,16 @@ import (
 // MaxListed is the maximum length of each list in a report.
 const MaxListed = 1000
 
-// History is the data that the report needs and the machine does not. A process that resumes a run rebuilds it from the
-// events in the ledger, except for the killed and the remaining processes. A nil *History records nothing.
+// History contains data that the report needs and the machine does not. A process that resumes a run rebuilds it from
+// the events in the ledger. The killed processes and the remaining processes are not in the ledger. A nil *History
+// records nothing.
 type History struct {
-	doc      Report // what is known already
+	doc      Report // the part of the report that is known already
 	commands map[int]span
 	killed   []procfs.Process
 }
 
-// Signalled is a signal that graceful received or sent.
+// Signalled describes a signal that graceful received or sent.
 type Signalled struct {
 	Time    time.Time `json:"time"`
 	Signal  string    `json:"signal"` // without SIG: TERM
@@ -30,7 +31,7 @@ type Signalled struct {
 	Command int       `json:"command,omitempty"` // id of the command
 }
 
-// span is the life of a command.
+// span is the time from the start to the end of a command.
 type span struct {
 	from, to time.Time
 	pid      int
@@ -94,7 +95,7 @@ func (h *History) TakeOver() {
 	}
 }
 
-// Did records an action, if it sends a signal. r is the run when the action is performed.
+// Did records an action if the action sends a signal. r is the run at the time when the action is performed.
 func (h *History) Did(r machine.Run, a machine.Action, at time.Time) {
 	if h == nil {
 		return
@@ -111,14 +112,14 @@ func (h *History) Did(r machine.Run, a machine.Action, at time.Time) {
 		sig, s.To = a.Signal, "survivors"
 	case machine.KillTree:
 		if r.Cleanup.Clearing {
-			return // it kills what commands have left, usually no process
+			return // it kills what commands have left, which usually is no process
 		}
 		sig, s.To = machine.SigKILL, "tree"
 	case machine.TerminateCommand:
 		sig, s.To, s.Command = machine.SigTERM, "command", a.ID
 	case machine.KillCommand:
 		if c, _ := r.Cleanup.Get(a.ID); c.Progress == cleanup.Ended {
-			return // it kills what the command has left, usually no process
+			return // it kills what the command has left, which usually is no process
 		}
 		sig, s.To, s.Command = machine.SigKILL, "command", a.ID
 	default:
@@ -137,12 +138,13 @@ func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	*list = append(*list, s)
 }
 
-// Kills reports whether the report must list a process that is killed now.
+// Kills reports whether the report must contain a process that is killed now.
 func (h *History) Kills(r machine.Run) bool {
 	return h != nil && r.State <= machine.Sweeping && len(h.killed) < MaxListed
 }
 
-// Kill records a process to which graceful has sent SIGKILL, once. It ignores the target: its end has another field.
+// Kill records a process to which graceful has sent SIGKILL. It records each process once, and ignores the target,
+// because the target's end has its own field.
 func (h *History) Kill(p procfs.Process, r machine.Run) {
 	isListed := func(q procfs.Process) bool { return p.Is(q.PID, q.Start) }
 	if h.Kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, isListed) {
@@ -150,7 +152,7 @@ func (h *History) Kill(p procfs.Process, r machine.Run) {
 	}
 }
 
-// Leave records the processes that SIGKILL does not end.
+// Leave records the processes that SIGKILL has not ended.
 func (h *History) Leave(left []procfs.Process, r machine.Run) {
 	if h == nil || r.State > machine.Sweeping {
 		return
@@ -160,5 +162,5 @@ func (h *History) Leave(left []procfs.Process, r machine.Run) {
 	h.doc.Left = all[:min(len(all), MaxListed)]
 }
 
-// Wants reports whether the report has room for another received signal.
+// Wants reports whether the report can contain another received signal.
 func (h *History) Wants() bool { return h != nil && len(h.doc.Received) < MaxListed }

@@ -6,14 +6,14 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// searchFlags opens a directory to look up names. The directory need not be readable.
+// searchFlags opens a directory for looking up names. The process need not be allowed to read the directory.
 const searchFlags = unix.O_PATH | unix.O_DIRECTORY
 
-// fdDir is the directory of this process's descriptors.
+// fdDir is the directory with the descriptors of this process.
 const fdDir = "/proc/self/fd/"
 
-// readLink returns the status of a file, and its text if it is a link. Both belong to the same file, even if another
-// file gets the name meanwhile.
+// readLink returns the status of a file, and its text if the file is a link. Both belong to the same file, even if
+// another file gets the name meanwhile.
 func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 	fd, err := eintr.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -29,7 +29,7 @@ func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 // isMagic reports whether the links in a directory are magic (proc_pid_root(5), proc_pid_cwd(5)). In a process's
 // directory in /proc, the text of a link is a path in the view of that process.
 func isMagic(fd int, dir unix.Stat_t) bool {
-	const procRootIno = 1 // inode number of /proc itself, which has ordinary links
+	const procRootIno = 1 // inode number of /proc itself, whose links are ordinary
 	var fs unix.Statfs_t
 	err := eintr.Retry(func() error { return unix.Fstatfs(fd, &fs) })
 	return err == nil && fs.Type == unix.PROC_SUPER_MAGIC && dir.Ino != procRootIno

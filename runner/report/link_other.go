@@ -8,10 +8,10 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// searchFlags opens a directory to look up names.
+// searchFlags opens a directory for looking up names.
 const searchFlags = unix.O_RDONLY | unix.O_DIRECTORY
 
-// fdDir is the directory of this process's descriptors.
+// fdDir is the directory with the descriptors of this process.
 const fdDir = "/dev/fd/"
 
 // readLink returns the status of a file, and the text if it is a link. It fails with ELOOP if another file gets the
@@ -30,5 +30,5 @@ func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 	return st, to, err
 }
 
-// isMagic returns false: other systems have no magic links.
+// isMagic returns false, because other systems have no magic links.
 func isMagic(int, unix.Stat_t) bool { return false }

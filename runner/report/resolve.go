@@ -13,21 +13,22 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// maxLinks is how many links Open follows in a path. The kernel has the same limit (path_resolution(7)).
+// maxLinks is the maximum number of links that Open follows in a path. The kernel has the same limit
+// (path_resolution(7)).
 const maxLinks = 40
 
-// resolver follows a path one name at a time, and checks each link. The kernel would also follow links of other users,
-// unless protected_symlinks is set (proc_sys_fs(5)).
+// resolver follows a path one name at a time, and checks each link. It is needed because the kernel follows links of
+// other users, unless protected_symlinks is set (proc_sys_fs(5)).
 type resolver struct {
 	dir   int         // descriptor of the current directory; negative: none
-	at    string      // path of dir, without links
+	at    string      // path of dir, with all links resolved
 	rest  []string    // remaining names; the last one is the file's
 	last  unix.Stat_t // status of the file; zero: it does not exist
-	links int         // number of links that it may follow
+	links int         // number of links that it may still follow
 }
 
-// resolve follows the path until the path names a descriptor of this process, only the file's name remains, or a
-// directory does not exist.
+// resolve follows the path. It stops when the path names a descriptor of this process, when only the file's name
+// remains, or when a directory does not exist.
 func (r *resolver) resolve() error {
 	if err := r.enter("/", "/", 0); err != nil {
 		return err
@@ -66,7 +67,7 @@ func (r *resolver) resolve() error {
 	}
 }
 
-// follow replaces the name of a link by the link's text. It returns errForeignLink if the link is not trusted.
+// follow replaces the name of a link by the link's text. It returns errForeignLink if graceful may not follow the link.
 func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	if r.links == 0 {
 		return unix.ELOOP
@@ -90,20 +91,20 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	return nil
 }
 
-// isTrusted reports whether graceful may follow a link, or write to a FIFO: its owner is graceful's user or the owner
-// of its directory. The kernel has the same rule for sticky directories (may_follow_link and may_create_in_sticky in
-// fs/namei.c).
+// isTrusted reports whether graceful may follow a link, or write to a FIFO. It may if the owner is graceful's user or
+// the owner of the directory. The kernel has the same rule for sticky directories (may_follow_link and
+// may_create_in_sticky in fs/namei.c).
 //
-// All users that a user namespace does not map have the same id there (user_namespaces(7)). Files with that id are
-// trusted only in a directory that no other user may write to.
+// In a user namespace, all users that the namespace does not map have the same id (user_namespaces(7)). isTrusted
+// accepts a file with that id only in a directory to which no other user may write.
 func isTrusted(file, dir unix.Stat_t) bool {
 	const overflowUID = 65534
 	isOurs, isOwners := file.Uid == uint32(os.Geteuid()), file.Uid == dir.Uid
 	return isOurs || isOwners && (file.Uid != overflowUID || dir.Mode&0o022 == 0)
 }
 
-// enter opens a directory by its name in the current directory, and makes it the current one. at is its path. flag is
-// O_NOFOLLOW or 0.
+// enter opens a directory by its name in the current directory, and makes it the current directory. at is the path of
+// the directory. flag is O_NOFOLLOW or 0.
 func (r *resolver) enter(name, at string, flag int) error {
 	fd, err := eintr.Openat(r.dir, name, searchFlags|flag, 0)
 	if err != nil {
@@ -116,7 +117,8 @@ func (r *resolver) enter(name, at string, flag int) error {
 	return nil
 }
 
-// path returns the whole path, without links up to the current directory. Unlike path.Join it keeps "..".
+// path returns the whole path. Its part up to the current directory contains no links. Unlike path.Join, path keeps
+// "..".
 func (r *resolver) path() string {
 	return strings.TrimSuffix(r.at, "/") + "/" + strings.Join(r.rest, "/")
 }
@@ -127,11 +129,11 @@ func names(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), isOmitted)
 }
 
-// standard maps the names that are links to descriptors on every system.
+// standard maps names to descriptors. These names are links to descriptors on every system.
 var standard = map[string]int{"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 // descriptorOf returns the descriptor of this process that a path names. The kernel shows a descriptor as a link, but
-// the text of that link may not lead to the same file.
+// opening the text of that link may open a different file.
 func descriptorOf(path string) (fd int, ok bool) {
 	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/", "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/"} {
 		if name, found := strings.CutPrefix(path, dir); found {
@@ -142,7 +144,7 @@ func descriptorOf(path string) (fd int, ok bool) {
 	return 0, false
 }
 
-// readLinkAt returns the text of a link. With an empty name, dir is the link itself.
+// readLinkAt returns the text of a link. If name is empty, dir is the descriptor of the link itself.
 func readLinkAt(dir int, name string) (string, error) {
 	const pathMax = 4096 // PATH_MAX, with the final NUL
 	text := make([]byte, pathMax)

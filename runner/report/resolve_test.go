@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open follows links of the user. Write replaces no link, and keeps the mode of an existing file.
+// Open follows links of graceful's user. Write does not replace a link, and keeps the mode of an existing file.
 func TestOpen_followsLinksOfTheUser(t *testing.T) {
 	for name, c := range map[string]struct {
 		links map[string]string

@@ -14,8 +14,8 @@ import (
 // newMode is the mode of a new report.
 const newMode = 0o600
 
-// Write writes the report, once. It replaces a regular file atomically: it removes an older draft, writes a new one in
-// the same directory, and renames it. Writing to a stream fails after patience.
+// Write writes the report, once. It replaces a regular file atomically: it removes an older draft, writes a new draft
+// in the same directory, and renames it. Writing to a stream fails after the time patience.
 func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if f.failure != nil {
 		return f.failure
@@ -32,7 +32,7 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	// The target has removed the directory, and may have created it again (make clean all).
+	// The target has removed the directory, and may have created another one with the same name (make clean all).
 	return replaceBelow(unix.AT_FDCWD, append([]string{"/"}, names(f.path)...), draft, text)
 }
 
@@ -49,7 +49,7 @@ func replaceBelow(dir int, path []string, draft string, text []byte) error {
 	return replace(dir, path[0], draft, text)
 }
 
-// replace replaces the file with a name. If that is a link, it replaces the link itself.
+// replace replaces the file with a name. If that file is a link, replace replaces the link itself.
 func replace(dir int, name, draft string, text []byte) error {
 	mode, err := modeFor(dir, name)
 	if err != nil {
@@ -77,8 +77,8 @@ func replace(dir int, name, draft string, text []byte) error {
 	return err
 }
 
-// modeFor returns the mode of the report that replaces the file with a name: that of a regular file of graceful's user,
-// else newMode. It returns an error if the file must not be replaced.
+// modeFor returns the mode of the report that replaces the file with a name. It is the mode of that file if that is a
+// regular file of graceful's user, and else newMode. It returns an error if the file must not be replaced.
 func modeFor(dir int, name string) (fs.FileMode, error) {
 	st, err := eintr.Lstatat(dir, name)
 	if err != nil && err != unix.ENOENT {
@@ -99,7 +99,7 @@ func modeFor(dir int, name string) (fs.FileMode, error) {
 	return newMode, nil
 }
 
-// writeStream writes to the stream and closes it.
+// writeStream writes the report to the stream and closes the stream.
 func (f *File) writeStream(text []byte, patience time.Duration) error {
 	st, err := eintr.Fstat(f.stream)
 	if err != nil {
@@ -116,8 +116,8 @@ func (f *File) writeStream(text []byte, patience time.Duration) error {
 	return errors.Join(err, stream.Close())
 }
 
-// write appends text to a regular file of the given size in bytes. It returns EFBIG if the result would exceed
-// RLIMIT_FSIZE, because the kernel would also send SIGXFSZ.
+// write appends text to a regular file that has the given size in bytes. It returns EFBIG if the result would exceed
+// RLIMIT_FSIZE, because the kernel would also send SIGXFSZ in that case.
 func write(f *os.File, size int64, text []byte) error {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size)+uint64(len(text)) {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The target cannot redirect the report: Write uses the directory that Open found. If that directory was removed, Write
-// uses the present directory at its path, unless the path contains a link.
+// The target cannot redirect the report, because Write uses the directory that Open has found. If that directory was
+// removed, Write uses the present directory at its path, unless the path contains a link.
 func TestWrite_pathHasChanged(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(place)
@@ -97,7 +97,7 @@ func readFIFO(p place, name string) *os.File {
 	return r
 }
 
-// wantFrom requires that this text can be read.
+// wantFrom fails the test unless it can read this text.
 func wantFrom(p place, r *os.File, want string) {
 	p.Helper()
 	got := make([]byte, 100)
@@ -107,7 +107,7 @@ func wantFrom(p place, r *os.File, want string) {
 	}
 }
 
-// Open opens a FIFO that has a reader. Write opens any other FIFO, unless its name belongs to another file by then.
+// Open opens a FIFO that has a reader. Write opens any other FIFO, unless another file has its name by then.
 func TestWrite_toAFIFO(t *testing.T) {
 	p := newPlace(t)
 	p.must(unix.Mkfifo(p.in("fifo"), 0o600))

@@ -1,6 +1,6 @@
 // Package sigstate makes sets of signals, sets the signal mask of the calling thread (pthread_sigmask(3)), and sets a
-// signal to its default action. A caller that sets the mask must stay on its thread (runtime.LockOSThread) as long as
-// the mask matters.
+// signal to its default action. A caller that sets the mask must stay on its thread (runtime.LockOSThread) while it
+// needs the mask.
 package sigstate
 
 import (
@@ -41,8 +41,8 @@ func changeMask(how int, set unix.Sigset_t) (restore func()) {
 	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
 }
 
-// Default sets a signal to its default action in this process. The Go runtime cannot do that: it ignores a signal that
-// the program no longer listens to. restore sets the old action.
+// Default sets a signal to its default action in this process. The Go runtime cannot do that. Instead, it ignores a
+// signal that the program no longer listens to. restore sets the old action.
 func Default(sig syscall.Signal) (restore func()) {
 	const setSize = 8              // bytes of a sigset_t in the kernel
 	var byDefault, before [64]byte // struct sigaction: SIG_DFL, no flags, empty mask
@@ -54,7 +54,7 @@ func Default(sig syscall.Signal) (restore func()) {
 	return func() { change(&before, nil) }
 }
 
-// place returns the place of a signal in a set. The words of the set have the width of a C long.
+// place returns the word and the bit of a signal in a set. The words of the set have the width of a C long.
 func place(sig syscall.Signal) (word, bit uint) {
 	width := 8 * uint(unsafe.Sizeof(unix.Sigset_t{}.Val[0]))
 	return uint(sig-1) / width, uint(sig-1) % width

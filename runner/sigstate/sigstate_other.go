@@ -4,5 +4,5 @@ package sigstate
 
 import "syscall"
 
-// SetMask does nothing. The mask is the parent's, except for a few signals that the Go runtime needs.
+// SetMask does nothing. The mask is the one of the parent, except for a few signals that the Go runtime needs.
 func SetMask(...syscall.Signal) (restore func()) { return func() {} }

@@ -21,7 +21,7 @@ type child struct {
 }
 
 // start starts a role in a process group; 0 means a new group. Its standard input and output are pipes, unless files
-// has others.
+// contains others.
 func (s session) start(group int, role string, files ...*os.File) *child {
 	s.Helper()
 	c := &child{s: s, cmd: exec.Command(executable())}
@@ -58,7 +58,8 @@ func (s session) startReady(group int, role string) *child {
 	return c
 }
 
-// startParent starts a process and a child of it in another group. With exits, the process has exited on return.
+// startParent starts a process, and a child of that process in another group. If exits is true, the process has exited
+// on return.
 func (s session) startParent(exits bool) (parent *child, pid int) {
 	s.Helper()
 	role := "parent stays"
@@ -106,7 +107,7 @@ func (c *child) signal(sig syscall.Signal) {
 	}
 }
 
-// wantSuspended waits until the process is suspended, by that signal.
+// wantSuspended waits until that signal has suspended the process, and fails the test after a time limit.
 func (c *child) wantSuspended(by syscall.Signal) {
 	c.s.Helper()
 	var status unix.WaitStatus
@@ -119,7 +120,7 @@ func (c *child) wantSuspended(by syscall.Signal) {
 	}
 }
 
-// wantSignaled waits until the process has ended by that signal.
+// wantSignaled waits until that signal has ended the process, and fails the test after a time limit.
 func (c *child) wantSignaled(by syscall.Signal) {
 	c.s.Helper()
 	_ = c.cmd.Wait()

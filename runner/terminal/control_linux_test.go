@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The target starts in the foreground if graceful has it and no pager may need it.
+// The target starts in the foreground if graceful is in the foreground and no pager may need the terminal.
 func TestTerminalStartsInForeground(t *testing.T) {
 	inSession(t, func(s session) {
 		if Open(s.group).StartsInForeground() {
@@ -100,7 +100,7 @@ func TestTerminalGiveForeground_takenBack(t *testing.T) {
 	})
 }
 
-// TakeForeground takes the foreground from the target and its descendants, but not from another job.
+// TakeForeground takes the foreground from the target or its descendants, but not from another job.
 func TestTerminalTakeForeground_fromTargetOnly(t *testing.T) {
 	inSession(t, func(s session) {
 		tty := Open(s.group)
@@ -140,7 +140,7 @@ func TestTerminalSignalOthers(t *testing.T) {
 		other := s.startReady(front.pid, "wait")
 		outside := s.startReady(0, "wait")
 		tty := Open(front.pid)
-		// Signalling a wrong list could end processes outside of the test. So the test checks the list first.
+		// Signalling a wrong list could end processes outside of the test. So the test first checks the list.
 		if others := tty.others(front.pid); !slices.Equal(others, []int{other.pid}) || !tty.HasOthers(front.pid) {
 			t.Fatalf("the other members of the group are %v, want %d", others, other.pid)
 		}
@@ -155,7 +155,7 @@ func TestTerminalSignalOthers(t *testing.T) {
 		}
 		other.wantSignaled(unix.SIGTERM)
 		for _, c := range []*child{front, outside} {
-			c.signal(unix.SIGHUP) // SIGTERM would have ended it
+			c.signal(unix.SIGHUP) // SIGTERM would have ended the process
 			c.wantSignaled(unix.SIGHUP)
 		}
 	})

@@ -27,7 +27,7 @@ func TestPTYInput_endOfFile(t *testing.T) {
 	})
 }
 
-// copyLines reports its input, and each of the first two ends of file.
+// copyLines writes the lines that it reads, and each of the first two ends of file.
 func copyLines([]string) {
 	for range 2 {
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -67,13 +67,14 @@ func TestPTYInput_all(t *testing.T) {
 	})
 }
 
-// PTY types the end-of-file character only for targets that interpret it, and only after they have read everything.
+// PTY types the end-of-file character only for targets that interpret it, and only after such a target has read all
+// input.
 func TestPTYTypeEOF(t *testing.T) {
 	const canonical, signals = unix.ICANON, unix.ISIG
 	for name, c := range map[string]struct {
 		modes  uint32
 		unread string
-		typed  string // what a non-blocking read returns then
+		typed  string // result of a non-blocking read afterwards
 		want   bool
 	}{
 		"canonical mode":                   {canonical | signals, "", "", true},
@@ -120,7 +121,7 @@ func TestPTYFinish_endsInput(t *testing.T) {
 	inSession(t, func(s session) {
 		w := s.inputPipe()
 		p := s.openPTY()
-		s.dup(p.Slave()) // a process that survives the target
+		s.dup(p.Slave()) // for a process that survives the target
 		p.Begin(true)
 		s.within("end of the relay", p.Finish(0, 0))
 		s.write(w, "late\n")

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Begin begins to relay output, and input if input is true. With input, graceful's terminal is raw from now on whenever
-// graceful is in its foreground.
+// Begin begins to relay output. If input is true, it also begins to relay input. From then on graceful's terminal is
+// raw whenever graceful is in its foreground.
 func (p *PTY) Begin(input bool) {
 	p.locked(func() {
 		if !p.begun {
@@ -18,7 +18,7 @@ func (p *PTY) Begin(input bool) {
 	})
 }
 
-// Heard handles a signal to graceful. After SIGCONT, Pause is over, and graceful may be in the foreground again.
+// Heard handles a signal to graceful. SIGCONT ends the effect of Pause, and graceful may be in the foreground after it.
 func (p *PTY) Heard(sig syscall.Signal) {
 	if sig != unix.SIGCONT {
 		return
@@ -32,7 +32,7 @@ func (p *PTY) Heard(sig syscall.Signal) {
 	})
 }
 
-// Pause restores the modes of graceful's terminal before graceful is suspended. No input is relayed until SIGCONT.
+// Pause restores the modes of graceful's terminal before graceful is suspended. It stops relaying input until SIGCONT.
 func (p *PTY) Pause() {
 	p.locked(func() {
 		p.paused = true
@@ -40,7 +40,7 @@ func (p *PTY) Pause() {
 	})
 }
 
-// Restore permanently restores the modes of graceful's terminal.
+// Restore restores the modes of graceful's terminal permanently.
 func (p *PTY) Restore() {
 	p.locked(func() {
 		p.over = true
@@ -48,7 +48,7 @@ func (p *PTY) Restore() {
 	})
 }
 
-// makeRaw makes graceful's terminal raw while input is relayed and graceful is in the foreground.
+// makeRaw makes graceful's terminal raw if input is relayed and graceful is in the foreground.
 func (p *PTY) makeRaw() {
 	if !p.input || p.paused || p.over || !p.inForeground() {
 		return
@@ -75,14 +75,14 @@ func (p *PTY) restoreModes() {
 	}
 }
 
-// inForeground reports whether graceful is in the foreground of the terminal on standard input. A terminal that is not
-// the controlling terminal has no background.
+// inForeground reports whether graceful is in the foreground of the terminal on standard input. For a terminal that is
+// not the controlling terminal, it returns true, because such a terminal has no background.
 func (p *PTY) inForeground() bool {
 	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	return err != nil || group == p.group
 }
 
-// raw returns the modes in which a terminal passes on all bytes unchanged, without echo and signals (cfmakeraw(3)).
+// raw returns modes in which a terminal transfers all bytes unchanged, without echo and signals (cfmakeraw(3)).
 func raw(m *unix.Termios) unix.Termios {
 	to := *m
 	to.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP
@@ -101,7 +101,7 @@ func IsTerminal(fd int) bool {
 	return err == nil
 }
 
-// WasTerminal reports whether a descriptor is a terminal, perhaps after a hangup.
+// WasTerminal reports whether a descriptor refers to a terminal, even after a hangup.
 func WasTerminal(fd int) bool {
 	_, err := modes(fd)
 	return err == nil || err == unix.EIO

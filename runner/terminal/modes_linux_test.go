@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Graceful's terminal is raw while input is relayed, except while graceful is suspended. At the end it has its old
-// modes.
+// Graceful's terminal is raw while input is relayed, except while graceful is suspended. At the end the terminal has
+// its old modes.
 func TestPTYModes(t *testing.T) {
 	inSession(t, func(s session) {
 		before := s.modes(0)
@@ -63,8 +63,8 @@ func TestPTYModes_setByAnotherProcess(t *testing.T) {
 	})
 }
 
-// In the background graceful does not change the terminal's modes, and does not read its input. No signal tells a
-// running job that the shell puts it into the foreground.
+// In the background graceful does not change the terminal's modes, and does not read its input. A running job gets no
+// signal when the shell puts it into the foreground.
 func TestPTYModes_background(t *testing.T) {
 	inSession(t, func(s session) {
 		other := s.startReady(0, "wait")
@@ -83,10 +83,10 @@ func TestPTYModes_background(t *testing.T) {
 
 		p.Pause()
 		s.shell(other.pid)
-		p.Heard(unix.SIGCONT) // bg
+		p.Heard(unix.SIGCONT) // what bg does
 		s.wantModes("after bg", 0, before)
 		s.shell(s.group)
-		p.Heard(unix.SIGCONT) // fg
+		p.Heard(unix.SIGCONT) // what fg does
 		s.wantModes("after fg", 0, raw(&before))
 	})
 }
@@ -108,7 +108,7 @@ func TestPTYModes_notControlling(t *testing.T) {
 	})
 }
 
-// After Begin(false) only output is relayed: the terminal is unchanged.
+// After Begin(false) only output is relayed, and graceful's terminal does not change.
 func TestPTYBegin_outputOnly(t *testing.T) {
 	inSession(t, func(s session) {
 		before := s.modes(0)

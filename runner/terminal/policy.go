@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Policy is a terminal of the target, with the decisions about it: how long graceful waits for the reader of the
-// output, and which signals the terminal sends. The zero Policy is for a target without its own terminal. Cleanup
-// begins after the rest of the output has been relayed.
+// Policy is a terminal of the target, with the decisions about that terminal: how long graceful waits for the reader of
+// the output, and which signals the terminal itself sends. The zero Policy is for a target without its own terminal.
+// Cleanup begins after the rest of the output has been relayed.
 type Policy struct {
 	*PTY // nil: the target has no terminal of its own
 
-	relay    relay         // PTY; nil: none
-	stall    time.Duration // how long the reader may read nothing before cleanup begins without it
-	limit    time.Duration // how long the reader may take for the whole rest
-	stopping bool          // the run is being stopped: Deliver does not wait
+	relay    relay         // the PTY; nil: none
+	stall    time.Duration // maximum time that the reader may read nothing before cleanup begins
+	limit    time.Duration // maximum time that the reader may need for the whole rest
+	stopping bool          // the run is being stopped, so Deliver does not wait
 }
 
 // relay is the part of *PTY that Policy needs.
@@ -31,14 +31,14 @@ type relay interface {
 	Finish(stall, limit time.Duration) (done <-chan struct{})
 }
 
-// Limits for the reader of the output if the run has no deadline.
+// These limits apply to the reader of the output if the run has no deadline.
 const (
 	stallLimit   = time.Second
 	deliverLimit = 10 * time.Second
 )
 
-// NewPolicy returns the policy for pty, which may be nil. patience replaces both limits for the reader of the output; 0
-// means the defaults.
+// NewPolicy returns the policy for pty, which may be nil. patience replaces both limits for the reader of the output.
+// If patience is 0, the default limits apply.
 func NewPolicy(pty *PTY, patience time.Duration) Policy {
 	patience = max(patience, 0)
 	p := Policy{PTY: pty, stall: cmp.Or(patience, stallLimit), limit: cmp.Or(patience, deliverLimit)}
@@ -48,9 +48,9 @@ func NewPolicy(pty *PTY, patience time.Duration) Policy {
 	return p
 }
 
-// Signal sends a signal to the target by send, unless the terminal sends it: a change of size makes the kernel send
-// SIGWINCH to the terminal's foreground group. Signal replaces a suspend signal by SIGSTOP. The target's group is an
-// orphaned process group, which no other signal suspends (setpgid(2)).
+// Signal sends a signal to the target by calling send, unless the terminal itself sends the signal. When the size
+// changes, the kernel sends SIGWINCH to the foreground group of the terminal. Signal replaces a suspend signal by
+// SIGSTOP, because the target's group is an orphaned process group, which no other signal suspends (setpgid(2)).
 func (p *Policy) Signal(sig syscall.Signal, send func(syscall.Signal) error) error {
 	switch {
 	case p.relay == nil:
@@ -65,17 +65,17 @@ func (p *Policy) Signal(sig syscall.Signal, send func(syscall.Signal) error) err
 	return send(sig)
 }
 
-// SignalAll sends signals by send, unless SIGWINCH is one of them and the terminal sends it.
+// SignalAll sends signals by calling send, unless SIGWINCH is one of them and the terminal itself sends it.
 func (p *Policy) SignalAll(sigs []syscall.Signal, send func(...syscall.Signal)) {
 	if p.relay == nil || !slices.Contains(sigs, unix.SIGWINCH) || !p.relay.Resize() {
 		send(sigs...)
 	}
 }
 
-// RelayRest relays the rest of the target's output. relayed is closed when all of it is written, or when the reader has
+// RelayRest relays the rest of the target's output. It closes relayed when all of it is written, or when the reader has
 // exceeded a limit.
 func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
-	if p.relay == nil { // graceful recover finishes a run that another process began
+	if p.relay == nil { // graceful recover finishes a run that another process has begun
 		done := make(chan struct{})
 		close(done)
 		return done
@@ -84,7 +84,7 @@ func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
 	return p.relay.Finish(p.stall, p.limit)
 }
 
-// Deliver waits, after the run, until a slow reader has read all output. A stop signal ends the wait.
+// Deliver waits after the run until a slow reader has read all output. A stop signal ends that wait.
 func (p *Policy) Deliver(signals <-chan syscall.Signal) {
 	if p.relay == nil || p.stopping {
 		return

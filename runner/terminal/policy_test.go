@@ -91,7 +91,7 @@ func TestPolicySignalAll(t *testing.T) {
 	}
 }
 
-// A deadline limits the time for the reader of the output; without one the defaults apply.
+// A deadline limits the time for the reader of the output. Without a deadline the default limits apply.
 func TestNewPolicy_limits(t *testing.T) {
 	for patience, want := range map[time.Duration]string{
 		0: "finish 1s 10s", 50 * time.Millisecond: "finish 50ms 50ms", time.Minute: "finish 1m0s 1m0s",
@@ -108,14 +108,14 @@ func TestNewPolicy_limits(t *testing.T) {
 	}
 }
 
-// Without a terminal there is nothing to relay.
+// Without a terminal RelayRest is done at once.
 func TestPolicyRelayRest_withoutPTY(t *testing.T) {
 	none := Policy{}
 	<-none.RelayRest(true)
 }
 
-// Deliver waits for a slow reader without a limit, until a stop signal. If the run is being stopped, Deliver does not
-// wait.
+// Deliver waits for a slow reader without a limit, until a stop signal arrives. If the run is being stopped, Deliver
+// does not wait.
 func TestPolicyDeliver(t *testing.T) {
 	for name, c := range map[string]struct {
 		stopping bool
@@ -132,7 +132,7 @@ func TestPolicyDeliver(t *testing.T) {
 				f := &fakeRelay{done: make(chan struct{})}
 				p := policyOf(f, 0)
 				p.RelayRest(c.stopping)
-				p.RelayRest(false) // a later call does not undo it
+				p.RelayRest(false) // a later call does not cancel that
 				f.calls = nil
 				time.AfterFunc(time.Hour, func() { close(f.done) })
 				signals := make(chan syscall.Signal, 1)

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PTY is a terminal of the target, and the relay between it and graceful's standard descriptors. Output on the terminal
-// goes to standard output, and the target can read standard input from the terminal.
+// PTY is a terminal of the target. It also relays data between that terminal and graceful's standard descriptors.
+// Output on the terminal goes to standard output, and the target can read standard input from the terminal.
 //
-// PTY keeps the slave open, so that the relay does not end while no process of the target has it open. A successor of
-// graceful inherits both descriptors.
+// PTY keeps the slave open, so that the relay does not end while no process of the target has the slave open. A
+// successor of graceful inherits both descriptors.
 //
 // A nil *PTY means that there is no terminal. Resize, Finish, CloseSlave and Slave need a non-nil one.
 type PTY struct {
@@ -27,14 +27,14 @@ type PTY struct {
 
 	begin   chan struct{} // closed when relaying begins
 	ended   chan struct{} // closed when no more output can come
-	broken  chan struct{} // closed when standard output has no reader any longer
+	broken  chan struct{} // closed when the reader of standard output has ended
 	wake    [2]int        // a pipe; a byte in it wakes the input thread
 	busy    atomic.Bool   // the output thread may hold unwritten bytes
 	written atomic.Int64  // bytes of output
 
 	mu      sync.Mutex
 	slave   int           // -1: closed
-	saved   *unix.Termios // modes of graceful's terminal before it became raw; nil: it never was raw
+	saved   *unix.Termios // modes of graceful's terminal before it became raw; nil: it was never raw
 	begun   bool          // Begin was called
 	front   bool          // graceful was in the foreground at the last check
 	input   bool          // standard input is relayed
@@ -43,8 +43,8 @@ type PTY struct {
 	endedAt int64         // value of written at the first Finish; -1: none yet
 }
 
-// OpenPTY makes a terminal for the target, with the modes and the size of graceful's terminal if it has one. It starts
-// the threads of the relay, which wait for Begin.
+// OpenPTY makes a terminal for the target. If graceful has a terminal, the new one has the same modes and size. OpenPTY
+// starts the threads of the relay, which wait for Begin.
 func OpenPTY(log *slog.Logger) (*PTY, error) {
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -58,7 +58,7 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 		to       *int
 		nonblock bool
 	}{{master, &p.master, true}, {slave, &p.slave, false}} {
-		// Duplicate it: the Go runtime polls a descriptor of an os.File.
+		// Duplicate the descriptor, because the Go runtime polls the descriptor of an os.File.
 		if *d.to, err = unix.FcntlInt(d.from.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
 			err = unix.SetNonblock(*d.to, d.nonblock)
 		}
@@ -73,8 +73,8 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 	return p, nil
 }
 
-// InheritPTY returns the PTY of a killed graceful. text and the descriptors come from Inheritance, and kept from Save.
-// It returns nil for the text "".
+// InheritPTY returns the PTY of a killed graceful. text and the descriptors come from Inheritance, and kept comes from
+// Save. If text is "", InheritPTY returns nil.
 func InheritPTY(text string, kept json.RawMessage, log *slog.Logger) (*PTY, error) {
 	if text == "" {
 		return nil, nil
@@ -94,13 +94,13 @@ func InheritPTY(text string, kept json.RawMessage, log *slog.Logger) (*PTY, erro
 // Save returns the data for InheritPTY.
 func (p *PTY) Save() (json.RawMessage, error) {
 	s := saved{Group: p.group}
-	if p.inForeground() { // else another job has set the modes
+	if p.inForeground() { // otherwise another job has set the modes
 		s.Modes, _ = modes(0)
 	}
 	return json.Marshal(s)
 }
 
-// Inheritance returns a text for InheritPTY, and descriptors that must keep their numbers.
+// Inheritance returns a text for InheritPTY, and the descriptors that must keep their numbers.
 func (p *PTY) Inheritance() (text string, fds []int) {
 	if p == nil {
 		return "", nil
@@ -118,7 +118,7 @@ func newPTY(group int, log *slog.Logger) *PTY {
 // Slave returns the descriptor of the target's side.
 func (p *PTY) Slave() int { return p.slave }
 
-// Broken returns a channel that is closed when standard output has no reader any longer.
+// Broken returns a channel that is closed when the reader of standard output has ended.
 func (p *PTY) Broken() <-chan struct{} {
 	if p == nil {
 		return nil
@@ -136,7 +136,7 @@ func (p *PTY) CloseSlave() {
 	})
 }
 
-// locked calls f with the lock held. It does nothing for a nil PTY.
+// locked calls f while it holds the lock. It does nothing for a nil PTY.
 func (p *PTY) locked(f func()) {
 	if p == nil {
 		return
@@ -146,15 +146,15 @@ func (p *PTY) locked(f func()) {
 	f()
 }
 
-// setUp sets the modes and the size of the target's terminal. If graceful has no terminal, nothing is typed: echo is
-// off.
+// setUp sets the modes and the size of the target's terminal. If graceful has no terminal, echo is off, because no
+// person types.
 func (p *PTY) setUp() {
 	if m, err := modes(0); err != nil {
 		if m, err = modes(p.slave); err == nil {
 			m.Lflag &^= unix.ECHO
 			_ = setModes(p.slave, m)
 		}
-	} else if p.inForeground() { // else another job has set these modes
+	} else if p.inForeground() { // otherwise another job has set these modes
 		_ = setModes(p.slave, m)
 	}
 	if !p.Resize() {
@@ -171,8 +171,8 @@ func sizeFrom(variable string, byDefault uint16) uint16 {
 	return byDefault
 }
 
-// Resize sets the size of the target's terminal to that of graceful's. It reports whether the size changes. If it does,
-// the kernel sends SIGWINCH to the foreground group of the target's terminal.
+// Resize sets the size of the target's terminal to the size of graceful's terminal. It reports whether the size has
+// changed. If it has, the kernel sends SIGWINCH to the foreground group of the target's terminal.
 func (p *PTY) Resize() bool {
 	for fd := range 3 {
 		size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)

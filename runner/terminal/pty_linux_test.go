@@ -23,7 +23,7 @@ func (s session) openPTY() *PTY {
 	return p
 }
 
-// slaveOf returns the target's side as a file, with modes that pass on all bytes unchanged.
+// slaveOf returns the target's side as a file, with modes in which the terminal transfers all bytes unchanged.
 func (s session) slaveOf(p *PTY) *os.File {
 	s.Helper()
 	m := s.modes(p.Slave())
@@ -41,7 +41,8 @@ func (s session) openRelay() (p *PTY, slave, r *os.File, shut func()) {
 	return p, slave, r, shut
 }
 
-// The target's terminal has the modes and the size of graceful's at first, and follows its size.
+// At first the target's terminal has the modes and the size of graceful's terminal. Later it follows changes of the
+// size.
 func TestOpenPTY_copiesModesAndSize(t *testing.T) {
 	inSession(t, func(s session) {
 		ours := s.modes(0)
@@ -116,7 +117,7 @@ func (s session) wantSize(p *PTY, rows, cols uint16) {
 	}
 }
 
-// A process that inherits the descriptors has the same terminal. It relays instead of the other process, and restores
+// A process that inherits the descriptors has the same terminal. It relays instead of the other process. It restores
 // the modes from before the other process made graceful's terminal raw.
 func TestInheritPTY_roundTrip(t *testing.T) {
 	inSession(t, func(s session) {
@@ -152,7 +153,7 @@ func TestInheritPTY_roundTrip(t *testing.T) {
 	})
 }
 
-// inherit relays the terminal of a killed graceful, after SIGUSR1.
+// inherit takes over the terminal of a killed graceful, and relays it after SIGUSR1.
 func inherit(args []string) {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGUSR1)

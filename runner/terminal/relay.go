@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The relay consists of two threads, one for each direction. Each may block as long as another process wants, so
-// graceful limits its waits for them. Both are created before the target starts: later, creating a thread may fail.
+// The relay consists of two threads, one for each direction. Another process can block each of them for any time, so
+// graceful limits its waits for them. Both are created before the target starts, because creating a thread later may
+// fail.
 
 // start starts both threads.
 func (p *PTY) start() error {
@@ -33,7 +34,8 @@ func (p *PTY) start() error {
 	return nil
 }
 
-// relayOutput reads until there is no more output or the buffer is full, then writes all of it, and repeats.
+// relayOutput reads until there is no more output or the buffer is full. Then it writes all of that output, and
+// repeats.
 func (p *PTY) relayOutput() {
 	defer close(p.ended)
 	buffer := make([]byte, 64<<10)
@@ -56,13 +58,13 @@ func (p *PTY) relayOutput() {
 		case unix.EINTR:
 		case unix.EAGAIN:
 			await(p.master, unix.POLLIN)
-		default: // EIO, or end of file on other systems: every slave is closed
+		default: // EIO, or end of file on other systems: all slaves are closed
 			return
 		}
 	}
 }
 
-// write writes to standard output. It returns false if later output cannot be written.
+// write writes to standard output. It returns false if no later output can be written.
 func (p *PTY) write(data []byte) bool {
 	err := writeAll(1, data, func() bool { // another process has set O_NONBLOCK on the shared open file
 		await(1, unix.POLLOUT)
@@ -79,10 +81,10 @@ func (p *PTY) write(data []byte) bool {
 	return false
 }
 
-// Intervals at which the input thread checks for changes without an event, in milliseconds.
+// Intervals, in milliseconds, at which the input thread checks for changes that cause no event.
 const firstLook, lastLook = 5, 200
 
-// relayInput relays standard input, and its end of file.
+// relayInput relays standard input, and the end of standard input.
 func (p *PTY) relayInput() {
 	terminal := IsTerminal(0)
 	buffer := make([]byte, 4<<10)
@@ -113,8 +115,8 @@ func (p *PTY) relayInput() {
 	}
 }
 
-// wait waits for a descriptor, for wakeInput, or for limit in milliseconds; a negative limit is infinite. It returns
-// false if the input thread must end.
+// wait waits for a descriptor, for wakeInput, or until limit is over. limit is in milliseconds, and a negative limit is
+// infinite. wait returns false if the input thread must end.
 func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
 	fds := []unix.PollFd{*fd, {Fd: int32(p.wake[0]), Events: unix.POLLIN}}
 	_, _ = unix.Poll(fds, limit)
@@ -128,11 +130,11 @@ func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
 	return !p.over
 }
 
-// wakeInput makes the input thread check its state again.
+// wakeInput makes the input thread check its state.
 func (p *PTY) wakeInput() { _, _ = unix.Write(p.wake[1], []byte{0}) }
 
-// mayRead reports whether standard input is for the target now. While graceful is in the background, another job has
-// the terminal's input. No signal tells a running job that the shell has put it into the foreground.
+// mayRead reports whether standard input is for the target now. While graceful is in the background, the input of the
+// terminal is for another job. A running job gets no signal when the shell puts it into the foreground.
 func (p *PTY) mayRead(terminal bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -147,15 +149,15 @@ func (p *PTY) mayRead(terminal bool) bool {
 	return p.front
 }
 
-// typeIn writes data to the target's terminal. It returns false if the input thread must end.
+// typeIn writes data to the target's terminal as input. It returns false if the input thread must end.
 func (p *PTY) typeIn(data []byte) bool {
 	return writeAll(p.master, data, func() bool {
 		return p.wait(&unix.PollFd{Fd: int32(p.master), Events: unix.POLLOUT}, -1)
 	}) == nil
 }
 
-// endInput makes every later read from the target's terminal return end of file, as from a pipe. It types the
-// end-of-file character whenever all input has been read.
+// endInput makes every later read from the target's terminal return end of file, as reads from a pipe do. Whenever all
+// input has been read, it types the end-of-file character.
 func (p *PTY) endInput() {
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
 		if p.typeEOF() {
@@ -168,9 +170,9 @@ func (p *PTY) endInput() {
 }
 
 // typeEOF types the end-of-file character if all input has been read. It returns true in canonical mode, in which the
-// character makes a read return end of file. Line editors (readline(3)) switch canonical mode off, leave signals on,
-// and interpret the character themselves. If a target has switched both off, typeEOF types nothing, because the
-// character would be data.
+// character makes a read return end of file. Line editors (readline(3)) switch canonical mode off, but leave signals
+// on, and interpret the character themselves. If a target has switched both off, typeEOF types nothing, because the
+// target would take the character for data.
 func (p *PTY) typeEOF() (canonical bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,7 +187,8 @@ func (p *PTY) typeEOF() (canonical bool) {
 	return m.Lflag&unix.ICANON != 0
 }
 
-// writeAll writes data. wait waits until the descriptor accepts more, and returns false to give up.
+// writeAll writes data. It calls wait to wait until the descriptor accepts more. If wait returns false, writeAll gives
+// up.
 func writeAll(fd int, data []byte, wait func() bool) error {
 	for len(data) > 0 {
 		n, err := unix.Write(fd, data)
@@ -212,9 +215,9 @@ func await(fd int, what int16) {
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: what}}, -1)
 }
 
-// Finish ends the input and closes the slave in this process. It closes done when all output so far has been written,
-// when its reader reads nothing for stall, or when the limit is over; 0 means no limit. Before that it restores the
-// modes of graceful's terminal. The output thread continues.
+// Finish ends the input and closes the slave in this process. Before that it restores the modes of graceful's terminal.
+// It closes done when all output so far has been written, when the reader has read nothing for the time stall, or when
+// the time limit is over. 0 means no limit. The output thread continues.
 func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
 	closed := make(chan struct{})
 	p.locked(func() {
@@ -233,12 +236,12 @@ func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
 	return closed
 }
 
-// capacity, in bytes, exceeds what a pseudo-terminal and the output thread can hold together. After that much output,
+// capacity is more than a pseudo-terminal and the output thread can hold together, in bytes. After that much output,
 // all output from before Finish has been written.
 const capacity = 256 << 10
 
-// lull is how long the relay must be idle before drain assumes that an ended process has left no more output. (Linux
-// shows the output at once.)
+// lull is the time for which the relay must be idle before drain assumes that an ended process has left no more output.
+// (Linux shows the output at once.)
 const lull = 20 * time.Millisecond
 
 func (p *PTY) drain(stall, limit time.Duration) {
@@ -264,7 +267,7 @@ func (p *PTY) drain(stall, limit time.Duration) {
 	}
 }
 
-// idle reports whether no output is in transit. The output thread sets busy before it reads.
+// idle reports whether the relay holds no output. The output thread sets busy before it reads.
 func (p *PTY) idle() bool {
 	return !p.busy.Load() && !ready(p.master, unix.POLLIN) && !p.busy.Load()
 }
