@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// containerEngine is a container engine with a command line like Docker's.
+// containerEngine is a container engine whose command line is like Docker's.
 type containerEngine struct {
 	name     string
 	command  []string // the words before a subcommand
@@ -22,20 +22,21 @@ type containerEngine struct {
 	image    func() (string, error)
 }
 
-// imageName is unique, since other runs of these tests may use the same daemon.
+// imageName is unique, because other runs of these tests may use the same daemon.
 var imageName = fmt.Sprintf("graceful-engines-%d", os.Getpid())
 
 const (
 	imageEntrypoint = `ENTRYPOINT ["/graceful", "run", "--"]`
-	// countedCleanup writes the reason of the end, and how many processes of the target are left.
+	// countedCleanup writes the reason for the end of the run, and the number of remaining processes of the target.
 	countedCleanup = `GRACEFUL_ON_EXIT=echo cleaned $GRACEFUL_REASON $(ps -o args | grep -c "^sleep $MARK")`
-	// serviceScript is a target with a daemon in a session of its own.
+	// serviceScript is the script of a target with a daemon in a separate session.
 	serviceScript = `trap 'echo stopped; exit 3' TERM; setsid sleep $MARK & echo ready; while :; do wait; done`
-	// stubbornScript ignores SIGTERM, and so does its daemon.
+	// stubbornScript is the script of a target that ignores SIGTERM. Its daemon ignores SIGTERM, too.
 	stubbornScript = `trap '' TERM; setsid sleep $MARK & echo ready; while :; do wait; done`
 )
 
-// rootFS writes, once for all engines, the archive of an image from nothing but graceful, tini and a static busybox.
+// rootFS writes the archive of an image, once for all engines. The image contains only graceful, tini and a static
+// busybox.
 var rootFS = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(filepath.Dir(binary), "image")
 	script := `set -e
@@ -51,7 +52,7 @@ var rootFS = sync.OnceValues(func() (string, error) {
 	return dir + ".tar", nil
 })
 
-// importImage gives the engine the image, which then has the name imageName.
+// importImage imports the image into the engine, under the name imageName.
 func (e *containerEngine) importImage() (string, error) {
 	archive, err := rootFS()
 	if err != nil {
@@ -63,13 +64,13 @@ func (e *containerEngine) importImage() (string, error) {
 	return imageName, nil
 }
 
-// output runs a subcommand of the engine and returns what it writes, and whether it succeeded.
+// output runs a subcommand of the engine. It returns the output, and whether the subcommand succeeded.
 func (e *containerEngine) output(args ...string) (string, bool) {
 	words := append(e.command[:len(e.command):len(e.command)], args...)
 	return output(words[0], words[1:]...)
 }
 
-// do runs a subcommand that must succeed.
+// do runs a subcommand, and fails the test unless it succeeds.
 func (e *containerEngine) do(t *testing.T, args ...string) string {
 	t.Helper()
 	out, ok := e.output(args...)
@@ -79,15 +80,16 @@ func (e *containerEngine) do(t *testing.T, args ...string) string {
 	return out
 }
 
-// container is a container that is removed after the test.
+// container represents a container that is removed after the test.
 type container struct {
 	*containerEngine
 	t    *testing.T
 	name string
-	mark string // the time that its daemon sleeps: it tells its processes from all others of the machine
+	mark string // the time that its daemon sleeps, which identifies its processes on the machine
 }
 
-// newContainer names a container that the caller starts. It is removed after the test, with its anonymous volumes.
+// newContainer chooses a name for a container that the caller starts. The container is removed after the test, with its
+// anonymous volumes.
 func (e *containerEngine) newContainer(t *testing.T) *container {
 	t.Helper()
 	mark := fmt.Sprint(1_000_000_000 + rand.IntN(1_000_000_000))
@@ -97,13 +99,14 @@ func (e *containerEngine) newContainer(t *testing.T) *container {
 			out, _ := c.output("logs", c.name)
 			t.Logf("%s: the log of the container:\n%s", c.name, out)
 		}
-		c.output("kill", c.name) // Podman's rm --force is a stop
+		c.output("kill", c.name) // Podman's rm --force would stop the container with a grace period
 		c.output("rm", "--force", "--volumes", c.name)
 	})
 	return c
 }
 
-// flags returns what starts the container, with the flags given and then the command. Its cleanup command counts.
+// flags returns the arguments that start the container: flags of the engine, then the command. Its cleanup command is
+// countedCleanup.
 func (c *container) flags(flags []string, command ...string) []string {
 	c.t.Helper()
 	image, err := c.image()
@@ -114,7 +117,7 @@ func (c *container) flags(flags []string, command ...string) []string {
 	return slices.Concat(all, c.runFlags, flags, []string{image}, command)
 }
 
-// run starts a script as the target of a container in the background, and waits until it has written "ready".
+// run starts a container in the background with a script as the target. It waits until the script has written "ready".
 func (e *containerEngine) run(t *testing.T, script string, flags ...string) *container {
 	t.Helper()
 	c := e.newContainer(t)
@@ -123,20 +126,21 @@ func (e *containerEngine) run(t *testing.T, script string, flags ...string) *con
 	return c
 }
 
-// text returns what the container has written to its standard output, by all of its starts.
+// text returns the standard output of the container, over all of its starts.
 func (c *container) text() string {
 	words := append(c.command[:len(c.command):len(c.command)], "logs", c.name)
 	out, _ := exec.Command(words[0], words[1:]...).Output()
 	return string(out)
 }
 
-// waitForText waits until the end of what the container has written is as wanted.
+// waitForText waits until the output of the container ends with the wanted text.
 func (c *container) waitForText(end string) {
 	c.t.Helper()
 	until(c.t, fmt.Sprintf("output that ends with %q", end), func() bool { return strings.HasSuffix(c.text(), end) })
 }
 
-// wantEnd waits for the container's end and requires its status, all that it has written, and that no process is left.
+// wantEnd waits for the end of the container. It fails the test unless status and output are the wanted ones and no
+// process is left.
 func (c *container) wantEnd(status, text string) {
 	c.t.Helper()
 	until(c.t, "end of the container", func() bool { return c.inspect("{{.State.Running}}") == "false" })
@@ -150,13 +154,14 @@ func (c *container) wantEnd(status, text string) {
 	until(c.t, "end of all processes", func() bool { return len(processesOf(c.mark)) == 0 })
 }
 
-// inspect returns what the engine knows of the container.
+// inspect returns information about the container in the given format.
 func (c *container) inspect(format string) string {
 	c.t.Helper()
 	return c.do(c.t, "inspect", "--format", format, c.name)
 }
 
-// volume makes a volume that is removed after the test. The caller calls it before it makes containers that use it.
+// volume creates a volume that is removed after the test. The caller calls it before it creates containers that use the
+// volume.
 func (e *containerEngine) volume(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("graceful-engines-volume-%d", rand.Int64())
@@ -165,7 +170,7 @@ func (e *containerEngine) volume(t *testing.T) string {
 	return name
 }
 
-// processesOf returns the pids, on this machine, of the daemons with that mark.
+// processesOf returns the pids of the daemons with that mark, as this machine sees them.
 func processesOf(mark string) (pids []string) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// stateFlags record the run in a volume, under a name.
+// stateFlags are flags with which a run has a name and a state directory in a volume.
 func stateFlags(volume string) []string {
 	return []string{"-v", volume + ":/state", "-e", "GRACEFUL_STATE_DIR=/state", "-e", "GRACEFUL_NAME=x"}
 }
 
 const recovered = "cleaned recovered 0\n"
 
-// The engine kills all processes when its time is over. The next start of the container runs cleanup.
+// When the time for a stop is over, the engine kills all processes. The next start of the container runs cleanup.
 func testContainerStopTooShort(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
 	c := e.run(t, stubbornScript, append(stateFlags(volume), "-e", "GRACEFUL_GRACE=10m")...)
@@ -24,7 +24,7 @@ func testContainerStopTooShort(t *testing.T, e *containerEngine) {
 	c.waitForText("ready\n" + recovered + "ready\n")
 }
 
-// A kill of the container takes all of it at once. Its next start runs cleanup, before the target.
+// A kill of the container ends all processes at once. The next start of the container runs cleanup before the target.
 func testContainerKill(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
 	c := e.run(t, serviceScript, stateFlags(volume)...)
@@ -38,7 +38,8 @@ func testContainerKill(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", "ready\n"+recovered+stopped+stopped)
 }
 
-// The engine's init ends with graceful, and the guard with it. The next start runs cleanup, and so does recover.
+// A kill of the container ends the engine's init, and with it graceful and the guard. The next start runs cleanup.
+// recover does so, too.
 func testContainerKillInit(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
 	c := e.run(t, serviceScript, append(stateFlags(volume), "--init")...)
@@ -53,7 +54,7 @@ func testContainerKillInit(t *testing.T, e *containerEngine) {
 	}
 }
 
-// recover finishes the killed runs in a volume, from a container of its own, and returns what that writes.
+// recover finishes the killed runs in a volume, from a container of its own. It returns the output of graceful recover.
 func (e *containerEngine) recover(t *testing.T, volume string) string {
 	t.Helper()
 	c := e.newContainer(t)
@@ -66,11 +67,12 @@ func (e *containerEngine) recover(t *testing.T, volume string) string {
 	return c.text()
 }
 
-// In the PID namespace of the machine the engine kills the guard a moment after graceful, or not at all: the guard runs
-// cleanup, or the next start does. If the guard is killed between the two, the next start says which command it began.
+// In the PID namespace of the machine, the engine kills the guard shortly after graceful, or not at all. So either the
+// guard runs cleanup, or the next start does. If the guard is killed between the start and the end of a cleanup
+// command, the next start names that command.
 func testContainerKillHostPids(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
-	c := e.run(t, serviceScript, append(stateFlags(volume), "--pid", "host", // the engine may read no output of the guard
+	c := e.run(t, serviceScript, append(stateFlags(volume), "--pid", "host", // the engine may not read the guard's output
 		"-e", "GRACEFUL_ON_EXIT=echo $GRACEFUL_REASON >>/state/cleaned")...)
 	c.do(t, "kill", c.name)
 	until(t, "end of all processes", func() bool { return len(processesOf(c.mark)) == 0 })
@@ -86,7 +88,7 @@ func testContainerKillHostPids(t *testing.T, e *containerEngine) {
 	until(t, "end of all processes", func() bool { return len(processesOf(c.mark)) == 0 })
 }
 
-// The container is gone: another one with the volume runs its cleanup, by recover or by its next run.
+// The container is removed. Another container with the volume runs the cleanup, by recover or by its next run.
 func testContainerKillElsewhere(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
 	kill := func() {
@@ -107,7 +109,7 @@ func testContainerKillElsewhere(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", recovered+stopped)
 }
 
-// The kernel kills the target, whose cleanup follows; or graceful, and with it the container.
+// The kernel kills either the target, and then cleanup follows, or graceful, and with it the container.
 func testContainerOutOfMemory(t *testing.T, e *containerEngine) {
 	const allocate = `exec dd if=/dev/zero of=/dev/null bs=256M`
 	volume := e.volume(t)
@@ -117,7 +119,7 @@ func testContainerOutOfMemory(t *testing.T, e *containerEngine) {
 		c.wantEnd("137", "ready\ncleaned signaled 0\n")
 	})
 	t.Run("graceful", func(t *testing.T) {
-		// The kernel prefers the process with the highest value. At the second start this is nobody.
+		// The kernel kills the process with the highest value first. At the second start no process has a high value.
 		c := e.run(t, `echo ready; [ ! -e /once ] || exec sleep $MARK; echo >/once
 			echo 1000 >/proc/1/oom_score_adj; `+allocate, flags...)
 		c.wantEnd("137", "ready\n")

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// containerCase is a test that each container engine has to pass.
+// containerCase is a test that each container engine must pass.
 type containerCase struct {
 	name   string
 	run    func(*testing.T, *containerEngine)
-	limits bool // it needs cgroup limits, which a rootless engine cannot set everywhere
+	limits bool // the test needs cgroup limits, which a rootless engine cannot set everywhere
 }
 
 var containerCases = []containerCase{
@@ -47,7 +47,7 @@ func (e *containerEngine) testAll(t *testing.T, limits bool) {
 	}
 }
 
-// stop takes the time that the engine allows, in seconds.
+// stop stops the container. Its argument is the time that the engine allows for that, in seconds.
 func (c *container) stop(seconds string) {
 	c.t.Helper()
 	c.do(c.t, "stop", "--time", seconds, c.name)
@@ -61,7 +61,8 @@ func testContainerStop(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", stopped)
 }
 
-// The engine's own ten seconds are enough for a target that ignores the stop: the deadline leaves it 5.1 s.
+// The engine's default of ten seconds is enough for a target that ignores the stop. The deadline leaves 5.1 s to the
+// target.
 func testContainerStopIgnored(t *testing.T, e *containerEngine) {
 	c := e.run(t, stubbornScript, "-e", "GRACEFUL_DEADLINE=9s", "-e", "GRACEFUL_ON_EXIT_TIMEOUT=3s")
 	began := time.Now()
@@ -86,7 +87,8 @@ func testContainerRestart(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", stopped+stopped)
 }
 
-// An image may name another signal than SIGTERM. SIGQUIT is a stop signal; others have to be named.
+// An image may declare another stop signal than SIGTERM. SIGQUIT stops a run by default. Other signals must be named
+// with --stop-on.
 func testContainerStopSignal(t *testing.T, e *containerEngine) {
 	quit := e.run(t, strings.Replace(serviceScript, "TERM", "QUIT", 1), "--stop-signal", "SIGQUIT")
 	quit.stop("60")
@@ -101,7 +103,7 @@ func testContainerStopSignal(t *testing.T, e *containerEngine) {
 	halt.wantEnd("3", stopped)
 }
 
-// The engine's init is PID 1. graceful has a guard below it, which cannot outlive the init.
+// The engine's init is PID 1. graceful has a guard below the init, and the guard cannot outlive the init.
 func testContainerInit(t *testing.T, e *containerEngine) {
 	c := e.run(t, serviceScript, "--init")
 	if out, _ := c.output("exec", c.name, "/graceful", "doctor"); !strings.Contains(out, "PID 1") {
@@ -111,7 +113,7 @@ func testContainerInit(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", stopped)
 }
 
-// What is taken away from a container takes nothing from the run. The target registers a command, too.
+// Restrictions of a container do not restrict the run. The target also registers a command.
 func testContainerRestrictions(t *testing.T, e *containerEngine) {
 	restrictions := [][]string{
 		{"--read-only"},
@@ -130,7 +132,8 @@ func testContainerRestrictions(t *testing.T, e *containerEngine) {
 	}
 }
 
-// A target that starts processes up to the limit is ended, and its cleanup commands have the processes that they need.
+// A target that starts processes up to the limit is ended. The cleanup commands can then start the processes that they
+// need.
 func testContainerFewProcesses(t *testing.T, e *containerEngine) {
 	c := e.run(t, `trap '' TERM; storm() { while :; do setsid sleep $MARK & done; }
 		storm 2>/dev/null & echo ready; while :; do wait; done`,
@@ -138,11 +141,11 @@ func testContainerFewProcesses(t *testing.T, e *containerEngine) {
 	until(t, "many processes", func() bool { return len(processesOf(c.mark)) > 10 })
 	c.stop("60")
 	until(t, "cleanup", func() bool { return strings.HasSuffix(c.text(), "cleaned stopped 0\n") })
-	c.wantEnd(c.inspect("{{.State.ExitCode}}"), "ready\ncleaned stopped 0\n") // the shell ends in one way or another
+	c.wantEnd(c.inspect("{{.State.ExitCode}}"), "ready\ncleaned stopped 0\n") // the exit status of the shell varies
 }
 
-// graceful is not PID 1: it finds the daemon among the processes of the machine. Podman sends the stop signal to all
-// processes of such a container at once, so that the target may have ended before graceful gets the signal.
+// graceful is not PID 1, and finds the daemon among the processes of the machine. Podman sends the stop signal to all
+// processes of such a container at once. So the target may end before graceful gets the signal.
 func testContainerHostPids(t *testing.T, e *containerEngine) {
 	c := e.run(t, serviceScript, "--pid", "host")
 	if n := len(processesOf(c.mark)); n != 1 {
@@ -158,7 +161,8 @@ func testContainerHostPids(t *testing.T, e *containerEngine) {
 	}
 }
 
-// A process that came by exec gets SIGHUP and SIGTERM and is not waited for; one that ignores them dies with PID 1.
+// A process that entered by exec gets SIGHUP and SIGTERM, but graceful does not wait for it. If the process ignores the
+// signals, it ends when PID 1 ends.
 func testContainerExec(t *testing.T, e *containerEngine) {
 	c := e.run(t, serviceScript)
 	c.do(t, "exec", "--detach", c.name, "sh", "-c", `trap 'echo told >/proc/1/fd/1; exit' TERM; echo inside >/proc/1/fd/1
@@ -168,7 +172,7 @@ func testContainerExec(t *testing.T, e *containerEngine) {
 	c.waitForText("inside\n")
 	c.stop("60")
 	until(t, "end of the container", func() bool { return c.inspect("{{.State.Running}}") == "false" })
-	text := strings.Replace(c.text(), "told\n", "", 1) // if it was in time
+	text := strings.Replace(c.text(), "told\n", "", 1) // if the message came in time
 	if text != "ready\ninside\nstopped\ncleaned stopped 1\n" {
 		t.Errorf("it wrote %q", text)
 	}

@@ -18,7 +18,7 @@ import (
 // session is a command in a terminal of its own.
 type session struct {
 	t        *testing.T
-	keyboard *os.File // the terminal's other end
+	keyboard *os.File // the other end of the terminal
 	ended    chan error
 
 	lock   sync.Mutex
@@ -59,7 +59,7 @@ func startSession(t *testing.T, words ...string) *session {
 	return s
 }
 
-// read collects what the terminal shows, until no process has it open any more.
+// read collects the text that the terminal shows. It ends when no process has the terminal open any more.
 func (s *session) read() {
 	for data := make([]byte, 4096); ; {
 		n, err := s.keyboard.Read(data)
@@ -98,7 +98,8 @@ func (s *session) shows(text string) {
 	until(s.t, fmt.Sprintf("%q in the terminal", text), func() bool { return strings.Contains(s.text(), text) })
 }
 
-// detach presses Ctrl-P and Ctrl-Q until the command has ended: Podman knows them only when it reads one at a time.
+// detach presses Ctrl-P and Ctrl-Q until the command has ended. One press may not be enough, because Podman recognises
+// the keys only when it reads one at a time.
 func (s *session) detach() {
 	s.t.Helper()
 	until(s.t, "end of the command by Ctrl-P Ctrl-Q", func() bool {
@@ -119,7 +120,8 @@ func (s *session) detach() {
 
 const ctrlC, ctrlP, ctrlQ = "\x03", "\x10", "\x11"
 
-// The target in the container's terminal: window sizes, detaching, attaching, Ctrl-C.
+// The target runs in the terminal of the container. The test changes the window size, detaches, attaches, and presses
+// Ctrl-C.
 func testContainerTerminal(t *testing.T, e *containerEngine) {
 	c := e.newContainer(t)
 	client := func(args ...string) *session {
@@ -138,7 +140,7 @@ func testContainerTerminal(t *testing.T, e *containerEngine) {
 	second.resize(44, 102)
 	second.shows("44 102")
 	second.press(ctrlC)
-	second.shows("cleaned exited 0") // the terminal sends the signal to the target itself
+	second.shows("cleaned exited 0") // the terminal sends the signal directly to the target
 	until(t, "end of the container", func() bool { return c.inspect("{{.State.Running}}") == "false" })
 	if got := c.inspect("{{.State.ExitCode}}"); got != "5" {
 		t.Errorf("the status is %s, want 5", got)

@@ -17,7 +17,7 @@ func init() {
 	})
 }
 
-// needDocker skips the test where no daemon answers.
+// needDocker skips the test if no daemon answers.
 func needDocker(t *testing.T) {
 	t.Helper()
 	needCommands(t, "docker", "busybox", "tini-static")
@@ -26,7 +26,7 @@ func needDocker(t *testing.T) {
 	}
 }
 
-// needCommands skips the test where a command is not installed.
+// needCommands skips the test if a command is not installed.
 func needCommands(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -41,7 +41,7 @@ func TestDocker(t *testing.T) {
 	docker.testAll(t, true)
 }
 
-// Each health check is a process that comes from outside. One that hangs does not delay a stop.
+// Each health check is a process that enters from outside. A health check that hangs does not delay a stop.
 func TestDocker_healthcheck(t *testing.T) {
 	needDocker(t)
 	t.Parallel()

@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// page is the files and the command lines that a page of the documentation shows.
+// page contains the files and the command lines on a page of the documentation.
 type page struct {
 	files    map[string]string
-	commands [][]string // for each block its lines
+	commands [][]string // the lines of each block
 }
 
-// readPage reads a page, and puts own in the place of each word that the page uses as a name of containers and images.
+// readPage reads a page. It replaces each word that the page uses as a name of containers and images by a word of own.
 func readPage(t *testing.T, path, word, own string) (p page) {
 	t.Helper()
 	p.files = map[string]string{}
@@ -36,7 +36,7 @@ func readPage(t *testing.T, path, word, own string) (p page) {
 	return p
 }
 
-// The page, from its first command to its last one.
+// The test runs the commands of the page in order.
 func TestDocker_page(t *testing.T) {
 	needDocker(t)
 	needCommands(t, "docker-compose")
@@ -45,7 +45,7 @@ func TestDocker_page(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := docker.newContainer(t) // for a name, and for its removal
+	c := docker.newContainer(t) // provides a name, and removes the container
 	dir := filepath.Join(t.TempDir(), c.name)
 	p := readPage(t, "../../docs/engines/docker.md", "shop", c.name)
 	for name, text := range p.files {
@@ -89,7 +89,7 @@ func TestDocker_page(t *testing.T) {
 	}
 }
 
-// The container of the README, and what it writes.
+// The container of the README has the output that the README shows.
 func TestDocker_readme(t *testing.T) {
 	needDocker(t)
 	t.Parallel()
@@ -97,7 +97,7 @@ func TestDocker_readme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := docker.newContainer(t) // for a name, and for its removal
+	c := docker.newContainer(t) // provides a name, and removes the container
 	dir := t.TempDir()
 	p := readPage(t, "../../README.md", "shop", c.name)
 	write(t, dir+"/Dockerfile", strings.Replace(p.files["Dockerfile"], "FROM debian:12-slim\n", "FROM "+base+"\n", 1))
@@ -116,7 +116,7 @@ func TestDocker_readme(t *testing.T) {
 		for _, line := range lines {
 			if command, ok := strings.CutPrefix(line, "$ "); !ok {
 				want += line + "\n"
-			} else if strings.HasPrefix(command, "docker stop ") { // once it serves
+			} else if strings.HasPrefix(command, "docker stop ") { // once the target serves
 				script += "until docker logs " + c.name + " | grep -q serving; do sleep 0.1; done; " + command + "\n"
 			} else {
 				script += command + "\n"
@@ -124,7 +124,7 @@ func TestDocker_readme(t *testing.T) {
 		}
 		cmd := exec.Command("timeout", "60", "sh", "-ec", script)
 		cmd.Dir = dir
-		if out, err := cmd.Output(); err != nil || string(out) != want { // docker build advertises BuildKit on the other one
+		if out, err := cmd.Output(); err != nil || string(out) != want { // stderr has an advertisement of BuildKit
 			t.Errorf("%v; the session wrote:\n%s\nwant:\n%s", err, out, want)
 		}
 		return
@@ -132,7 +132,8 @@ func TestDocker_readme(t *testing.T) {
 	t.Error("the README has no session with docker")
 }
 
-// allReady reports whether no container with that name is running, or one whose target has started its daemon.
+// allReady reports whether the target of the running container with that name has started its daemon. It returns true
+// if no such container is running.
 func (c *container) allReady() bool {
 	c.t.Helper()
 	running := c.do(c.t, "ps", "--quiet", "--filter", "name="+c.name)

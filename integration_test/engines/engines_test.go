@@ -1,7 +1,7 @@
 //go:build engines
 
-// Package engines runs graceful under real service managers and container engines, as root. Each has to be installed:
-// see .ci/engines, which runs these tests. They are not part of go test ./... .
+// Package engines runs graceful under real service managers and container engines, as root. Each of them must be
+// installed: see .ci/engines, which runs these tests. go test ./... does not run them.
 package engines
 
 import (
@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what must come.
+// patience is the time limit for each wait in the tests.
 const patience = 60 * time.Second
 
-// binary is the graceful under test.
+// binary is the path of the graceful under test.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -31,7 +31,7 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // other users run what is in it
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run the programs in it
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -50,19 +50,20 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// ends are called after all tests, the last one first.
+// ends contains functions to call after all tests, the last one first.
 var ends []func()
 
 var endsLock sync.Mutex
 
-// atEnd has a function called after all tests.
+// atEnd registers a function to call after all tests.
 func atEnd(end func()) {
 	endsLock.Lock()
 	defer endsLock.Unlock()
 	ends = append(ends, end)
 }
 
-// until waits for what will happen. It asks less often with time, since each look at a container starts processes.
+// until polls happened until it returns true. After patience it fails the test. It polls less often with time, because
+// each look at a container starts processes.
 func until(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	pause := 10 * time.Millisecond
@@ -74,13 +75,13 @@ func until(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// content returns what a file holds; nothing if it is not there.
+// content returns the content of a file, or "" if the file does not exist.
 func content(path string) string {
 	data, _ := os.ReadFile(path)
 	return string(data)
 }
 
-// write writes a file and the directories above it.
+// write writes a file. It creates missing parent directories.
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
@@ -92,7 +93,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// output runs a command and returns what it writes, and whether it succeeded.
+// output runs a command. It returns the output, and whether the command succeeded.
 func output(name string, args ...string) (string, bool) {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err == nil

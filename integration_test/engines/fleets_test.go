@@ -12,7 +12,7 @@ import (
 
 const fleetsPage = "../../docs/engines/fleets.md"
 
-// The commands of the page on names, in a directory without an engine.
+// The test runs the commands on the page about names, in a directory without an engine.
 func TestFleets_names(t *testing.T) {
 	t.Parallel()
 	dir, mark := t.TempDir(), fmt.Sprint(1_000_000_000+rand.IntN(1_000_000_000))
@@ -60,7 +60,8 @@ func TestFleets_names(t *testing.T) {
 	until(t, "end of all processes", running(0))
 }
 
-// Instances of one unit share a directory. One that is killed is finished, and the other one goes on.
+// Instances of one unit share a directory. If one of them is killed, its run is finished, and the other instance
+// continues.
 func TestFleets_systemd(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
 	for path, unit := range units(t, fleetsPage) {
@@ -85,7 +86,7 @@ func TestFleets_systemd(t *testing.T) {
 	u.wrote("flushed", "a recovered\nb stopped\n")
 }
 
-// A task of Swarm that is killed is finished by the next one of its slot.
+// If a task of Swarm is killed, the next task of its slot finishes its run.
 func TestFleets_swarm(t *testing.T) {
 	needDocker(t)
 	if err := swarm(); err != nil {
@@ -96,7 +97,7 @@ func TestFleets_swarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := docker.newContainer(t) // for a name
+	c := docker.newContainer(t) // provides a name
 	name := c.name + "-fleet"
 	c.do(t, "tag", image, name)
 	t.Cleanup(func() {

@@ -12,14 +12,15 @@ import (
 	"testing"
 )
 
-// network is a network of machines: each is a User Mode Linux, a kernel that runs as a process, with graceful.
+// network is a network of machines. Each machine is a User Mode Linux, which is a kernel that runs as a process, with
+// graceful.
 type network struct {
 	t      *testing.T
 	dir    string
-	holder string // a process in the network's namespace
+	holder string // a process in the namespace of the network
 }
 
-// networkScript makes a network of three machines.
+// networkScript creates a network of three machines.
 const networkScript = `set -e
 ip link set lo up
 ip link add bridge type bridge
@@ -29,7 +30,7 @@ touch "$1/ready"
 exec tini-static sleep infinity
 `
 
-// machineScript is PID 1 of each machine. It runs the scripts 1, 2, ... in the machine's directory of this machine.
+// machineScript is PID 1 of each machine. It runs the scripts 1, 2, ... from a directory of the host.
 const machineScript = `#!/bin/sh
 export PATH=/bin LD_LIBRARY_PATH=/lib64
 mount -t proc proc /proc
@@ -52,12 +53,12 @@ while :; do
 done
 `
 
-// nfsModules are the modules of the kernel that NFS needs, in the order of their loading.
+// nfsModules are the kernel modules that NFS needs, in the order in which they must be loaded.
 var nfsModules = strings.Fields(`lib/oid_registry net/dns_resolver/dns_resolver net/sunrpc/sunrpc
 	net/sunrpc/auth_gss/auth_rpcgss fs/nfs_common/grace fs/lockd/lockd fs/nfs_common/nfs_acl fs/netfs/netfs
 	fs/fscache/fscache fs/nfs/nfs fs/nfs/nfsv4 fs/nfsd/nfsd`)
 
-// newNetwork makes a network, and a root file system for its machines.
+// newNetwork creates a network, and a root file system for its machines.
 func newNetwork(t *testing.T) *network {
 	t.Helper()
 	needCommands(t, "linux.uml", "rpcbind", "busybox", "tini-static", "unshare", "nsenter", "ip", "ldd")
@@ -91,16 +92,16 @@ func newNetwork(t *testing.T) *network {
 	return n
 }
 
-// machine is a machine of a network. Its address is 10.9.0.number.
+// machine is a machine in a network. Its address is 10.9.0.number.
 type machine struct {
 	*network
 	number   int
-	commands string // the directory of its scripts
-	count    int    // of its scripts
+	commands string // the directory that contains its scripts
+	count    int    // number of its scripts
 	kernel   *exec.Cmd
 }
 
-// boot boots a machine. It is ended after the test.
+// boot boots a machine, which is ended after the test.
 func (n *network) boot(number int) *machine {
 	n.t.Helper()
 	m := &machine{network: n, number: number}
@@ -126,15 +127,15 @@ func (n *network) boot(number int) *machine {
 	return m
 }
 
-// crash ends a machine as the loss of its power does.
+// crash ends a machine as a loss of power does.
 func (m *machine) crash() {
 	if m.kernel.ProcessState == nil {
-		_ = m.kernel.Process.Kill() // unshare(1), whose child dies with it
+		_ = m.kernel.Process.Kill() // unshare(1), whose child is killed with it
 		_ = m.kernel.Wait()
 	}
 }
 
-// waitUp waits until a machine has booted. It skips the test if it has ended instead.
+// waitUp waits until a machine has booted. If the machine ends instead, waitUp skips the test.
 func (m *machine) waitUp() {
 	m.t.Helper()
 	until(m.t, "machine", func() bool {
@@ -145,13 +146,13 @@ func (m *machine) waitUp() {
 	})
 }
 
-// processes returns the pid of the machine's kernel on this machine.
+// processes returns the pid of the machine's kernel on the host.
 func (m *machine) processes() string {
 	pids, _ := output("pgrep", "-P", strconv.Itoa(m.kernel.Process.Pid))
 	return pids
 }
 
-// signal suspends or resumes a machine.
+// signal sends a signal that suspends or resumes a machine.
 func (m *machine) signal(name string) {
 	m.t.Helper()
 	if out, ok := output("kill", append([]string{"-" + name}, strings.Fields(m.processes())...)...); !ok {
@@ -159,7 +160,7 @@ func (m *machine) signal(name string) {
 	}
 }
 
-// connect connects a machine with the network, or disconnects it.
+// connect connects a machine to the network, or disconnects it.
 func (m *machine) connect(connected bool) {
 	m.t.Helper()
 	words := []string{"-t", m.holder, "-n", "ip", "link", "set", fmt.Sprint("tap", m.number), "nomaster"}
@@ -171,7 +172,8 @@ func (m *machine) connect(connected bool) {
 	}
 }
 
-// begin begins a script on a machine, and returns a function that waits for its end and returns its output and status.
+// begin starts a script on a machine. It returns a function that waits for the end of the script, and returns the
+// output and the status.
 func (m *machine) begin(script string) (end func() (string, string)) {
 	m.t.Helper()
 	m.count++
@@ -187,7 +189,8 @@ func (m *machine) begin(script string) (end func() (string, string)) {
 	}
 }
 
-// run runs a script on a machine, and requires its status and that its output contains what is given.
+// run runs a script on a machine. It fails the test unless the status is the wanted one and the output contains the
+// wanted text.
 func (m *machine) run(script, wantStatus string, want ...string) string {
 	m.t.Helper()
 	out, status := m.begin(script)()

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// holdScript holds namespaces for an engine without a daemon. crun refuses a cgroup v2 beside cgroups v1.
+// holdScript keeps namespaces alive for an engine without a daemon. It unmounts a cgroup v2 beside cgroups v1, because
+// crun refuses that combination.
 const holdScript = `set -e
 mount --make-rshared /
 if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
@@ -19,8 +20,8 @@ touch "$1/ready"
 exec tini-static sleep infinity # a PID 1 that reaps: else Podman waits for some of its processes
 `
 
-// hold runs a script as PID 1 of namespaces of its own, until it has made the file ready in dir. All that is started in
-// them ends with the test. It returns the pid of the script.
+// hold runs a script as PID 1 of new namespaces, and waits until the script has created the file ready in dir. All
+// processes in the namespaces end with the test. hold returns the pid of the script.
 func hold(t *testing.T, namespaces []string, dir, script string, args ...string) (pid string) {
 	t.Helper()
 	words := append(namespaces, "--pid", "--fork", "--kill-child", "sh", script)
@@ -29,7 +30,7 @@ func hold(t *testing.T, namespaces []string, dir, script string, args ...string)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = holder.Process.Kill() // its child dies with it, and the namespaces with that
+		_ = holder.Process.Kill() // its child is killed with it, and the namespaces end with the child
 		_ = holder.Wait()
 		until(t, "end of the namespaces", func() bool { return pid == "" || !exists("/proc/"+pid) })
 	})
@@ -38,7 +39,7 @@ func hold(t *testing.T, namespaces []string, dir, script string, args ...string)
 	return pid
 }
 
-// holdEngine holds namespaces for an engine of a user, and returns the words before a command that is to run in them.
+// holdEngine keeps namespaces alive for an engine of a user. It returns the words that run a command in the namespaces.
 func holdEngine(t *testing.T, dir, user string) (command []string) {
 	t.Helper()
 	write(t, dir+"/hold.sh", holdScript)

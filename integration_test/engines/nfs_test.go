@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// nfsServer exports /run/export of a machine by NFS 4.2, without the programs of an NFS server.
+// nfsServer is a script that exports /run/export of a machine by NFS 4.2, without the programs of an NFS server.
 const nfsServer = `set -e
 mkdir -m 700 /run/export; mkdir -p /var/lib/nfs/v4recovery /run/rpcbind
 mount -t nfsd nfsd /proc/fs/nfsd
@@ -26,7 +26,7 @@ echo Y >/proc/fs/nfsd/v4_end_grace`
 const nfsMount = `mount -t nfs4 -o addr=10.9.0.1,clientaddr=10.9.0.%,vers=4.2 10.9.0.1:/ /mnt
 mkdir -p -m 700 /mnt/shop`
 
-// nfsRun starts a run on the state directory of the page, and waits until its target is ready.
+// nfsRun starts a run with the state directory of the page, and waits until the target is ready.
 const nfsRun = `rm -f /mnt/cleaned /run/log; cat >/run/serve <<'END'
 trap 'echo asked >>/run/log; exit' TERM; echo ready >>/run/log; while :; do sleep 1000 & wait; done
 END
@@ -38,11 +38,11 @@ until grep -q ready /run/log; do sleep 0.1; done`
 // nfsStop stops the run of nfsRun, and writes its log.
 const nfsStop = `kill $(cat /run/pid); while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log`
 
-// nfsCluster is a server of NFS and two clients.
+// nfsCluster consists of an NFS server and two clients.
 type nfsCluster struct {
 	*network
 	server, a, b *machine
-	other        string // the page's command that a machine runs for another one
+	other        string // the command of the page with which one machine finishes the run of another one
 }
 
 func newNFS(t *testing.T) *nfsCluster {
@@ -73,7 +73,7 @@ func (c *nfsCluster) mount(m *machine) {
 	m.run(strings.ReplaceAll(nfsMount, "%", string('0'+rune(m.number))), "0")
 }
 
-// cleaned requires what the cleanup commands of all machines have written.
+// cleaned fails the test unless the cleanup commands of all machines together have written this text.
 func (c *nfsCluster) cleaned(want string) {
 	c.t.Helper()
 	if got := c.b.run("cat /mnt/cleaned", "0"); got != want {
@@ -81,8 +81,9 @@ func (c *nfsCluster) cleaned(want string) {
 	}
 }
 
-// afterLease runs a script on machine b until it has a status: the locks of a lost machine are free at the end of its
-// lease. The server asks that machine first, each time, and waits for an answer.
+// afterLease runs a script on machine b repeatedly, until the script exits with the wanted status. The server frees the
+// locks of a lost machine when its lease has expired. Before that, it sends that machine a request and waits for an
+// answer.
 func (c *nfsCluster) afterLease(script, wantStatus string) {
 	c.t.Helper()
 	for late := time.Now().Add(4 * patience); ; time.Sleep(200 * time.Millisecond) {
@@ -101,12 +102,13 @@ const (
 	elsewhere  = "it began on another machine, where its processes may live"
 )
 
-// The lock of a name holds between machines, and no machine finishes the run of another one unless it is told to.
+// The lock of a name is effective between machines. A machine finishes the run of another machine only with
+// --from-other-machines.
 func TestNFS(t *testing.T) {
 	t.Parallel()
 	c := newNFS(t)
 	c.a.run("/graceful doctor --state-dir /mnt/shop", "0", "it is on a network")
-	// It lives.
+	// The run is alive.
 	c.a.run(nfsRun, "0")
 	c.b.run("/graceful run --state-dir /mnt/shop --name shop-1 -- true", "125", "a run named shop-1 lives")
 	c.b.run(nfsRecover, "0", "left alone")
@@ -116,14 +118,14 @@ func TestNFS(t *testing.T) {
 	if out, status := waits(); status != "0" || !strings.Contains(out, "machine2 stopped\n") {
 		t.Errorf("status %s; it wrote %q", status, out)
 	}
-	// All of graceful is killed.
+	// All processes of graceful are killed.
 	c.a.run(nfsRun, "0")
 	c.a.run("kill -9 $(pidof graceful)", "0")
 	c.b.run(nfsRecover, "1", elsewhere)
 	c.b.run("/graceful run --state-dir /mnt/shop --name shop-1 -- true", "125", elsewhere)
 	c.a.run(nfsRecover+"; ps", "0", "recovering run")
 	c.cleaned("machine2 recovered\n")
-	// The machine is lost. Its locks are, when its lease is over.
+	// The machine is lost. When its lease has expired, its locks are free.
 	c.a.run(nfsRun, "0")
 	c.a.crash()
 	began := time.Now()
@@ -134,18 +136,18 @@ func TestNFS(t *testing.T) {
 	c.cleaned("machine3 recovered\n")
 }
 
-// What the page warns of: a machine is told that the other one is lost, which is only cut off.
+// The page warns of this case: a user asserts that a machine is lost, but the machine is only disconnected.
 func TestNFS_cutOff(t *testing.T) {
 	t.Parallel()
 	c := newNFS(t)
-	// The server does not answer: a stop waits for it.
+	// The server does not answer. A stop waits for it.
 	c.a.run(nfsRun, "0")
 	c.server.signal("STOP")
 	c.a.run("kill $(cat /run/pid); sleep 3; grep asked /run/log", "1")
 	c.server.signal("CONT")
 	c.a.run("while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0", "asked")
 	c.cleaned("machine2 stopped\n")
-	// The lock is lost, but no other machine has been told anything.
+	// The lock is lost, but no user has used --from-other-machines yet.
 	c.a.run(nfsRun, "0")
 	c.a.connect(false)
 	c.afterLease(nfsRecover, "1")
@@ -154,14 +156,15 @@ func TestNFS_cutOff(t *testing.T) {
 		"input/output error (should graceful be killed now, a cleanup command may run twice)")
 	c.cleaned("machine2 stopped\n")
 	c.b.run(nfsRecover+"; ls /mnt/shop", "0")
-	// The other machine has been told a lie: commands run twice, and graceful says so.
+	// The assertion of the user was false. The commands run twice, and graceful reports that.
 	c.a.run(nfsRun, "0")
 	c.a.connect(false)
 	c.afterLease(c.other+"; grep -q machine3 /mnt/cleaned", "0")
 	c.a.connect(true)
 	c.a.run("ls /mnt/shop; "+nfsStop, "0", "stale file handle")
 	c.cleaned("machine3 recovered\nmachine2 stopped\n")
-	// Without an id a machine that was cut off may be another one, also for a run of a container's PID 1.
+	// If a machine has no id, graceful cannot distinguish a disconnected machine from another one. That also holds for a
+	// run whose graceful is PID 1 of a container.
 	c.a.run("umount /etc/machine-id; "+strings.Replace(nfsRun, "/graceful run", "unshare -p -f -m /bin/sh -c "+
 		`'mount -t proc proc /proc; exec "$@"' sh /graceful run`, 1), "0")
 	c.a.connect(false)

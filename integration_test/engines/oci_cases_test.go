@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Each runtime without an engine above it.
+// The test runs the cases for each runtime, without an engine above the runtime.
 func TestOCI(t *testing.T) {
 	cases := []struct {
 		name string
@@ -28,7 +28,7 @@ func TestOCI(t *testing.T) {
 		t.Run(runtime, func(t *testing.T) {
 			r := newOCI(t, runtime)
 			first := r.newContainer(t, serviceScript)
-			first.run() // or skips all
+			first.run() // this skips all cases if the runtime does not work
 			first.do(t, "delete", "--force", first.id)
 			for _, c := range cases {
 				t.Run(c.name, func(t *testing.T) {
@@ -47,7 +47,7 @@ func testOCIStop(t *testing.T, r *oci) {
 	c.wantEnd(stopped)
 }
 
-// The target and its daemon get SIGTERM in the same moment. The target may have ended before graceful reads the signal.
+// The target and its daemon get SIGTERM at the same time. The target may end before graceful reads the signal.
 func testOCIStopAll(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
 	c.run()
@@ -60,7 +60,8 @@ func testOCIStopAll(t *testing.T, r *oci) {
 	c.wantEnd("ready\nstopped\n" + got)
 }
 
-// graceful is PID 1, and gone at once with all of its processes. The next run with the directory finishes that run.
+// graceful is PID 1, and is killed together with all processes of the container. The next run with the directory
+// finishes the killed run.
 func testOCIDelete(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
 	c.run()
@@ -81,7 +82,7 @@ func testOCIDeleteStateless(t *testing.T, r *oci) {
 	c.wantEnd("ready\n" + stopped)
 }
 
-// A frozen container gets the signal when it is resumed, and has all of the time of a stop then.
+// A frozen container gets the signal when it is resumed. It then still has the whole time for a stop.
 func testOCIPause(t *testing.T, r *oci) {
 	const pause = 3 * time.Second
 	c := r.newContainer(t, strings.Replace(serviceScript, "echo stopped;", "sleep 1; echo stopped;", 1),
@@ -100,7 +101,7 @@ func testOCIPause(t *testing.T, r *oci) {
 	c.wantEnd(stopped)
 }
 
-// The grace runs out while the container is frozen: SIGKILL comes when it is resumed, and then cleanup.
+// The grace expires while the container is frozen. When it is resumed, graceful sends SIGKILL, and then runs cleanup.
 func testOCIPauseLong(t *testing.T, r *oci) {
 	const grace = 5 * time.Second
 	c := r.newContainer(t, strings.Replace(stubbornScript, "trap ''", "trap 'echo asked'", 1),
@@ -112,7 +113,7 @@ func testOCIPauseLong(t *testing.T, r *oci) {
 	if strings.Contains(c.text(), "cleaned") {
 		t.Skip("the grace was over before the pause: this machine is slow")
 	}
-	time.Sleep(grace) // the container's time goes on
+	time.Sleep(grace) // time also passes in the container
 	if strings.Contains(c.text(), "cleaned") {
 		t.Error("cleanup ran in a paused container")
 	}
@@ -123,7 +124,8 @@ func testOCIPauseLong(t *testing.T, r *oci) {
 	c.wantEnd("ready\nasked\ncleaned stopped 0\n")
 }
 
-// The runtime's process in the foreground is killed. The container goes on, and a stop finds all of it.
+// The runtime's process in the foreground is killed. The container continues, and a later stop reaches all of its
+// processes.
 func testOCIRuntimeKilled(t *testing.T, r *oci) {
 	c := r.newContainer(t, strings.ReplaceAll(serviceScript, "echo ready", "echo ready >/state/ready"))
 	ended := make(chan bool)
@@ -134,7 +136,7 @@ func testOCIRuntimeKilled(t *testing.T, r *oci) {
 	}()
 	until(t, "ready service", func() bool { return exists(c.state + "/ready") })
 	pid := strings.TrimSpace(content(c.dir + "/runtime.pid"))
-	inside := append(c.command[1:5:5], "kill", "-KILL", pid) // a pid of these namespaces
+	inside := append(c.command[1:5:5], "kill", "-KILL", pid) // a pid inside these namespaces
 	if out, ok := output(c.command[0], inside...); !ok {
 		t.Fatal(out)
 	}
@@ -156,7 +158,7 @@ func testOCIRuntimeKilled(t *testing.T, r *oci) {
 	}
 }
 
-// doctor says that all of it ends with PID 1. What else came by exec is ended with the run.
+// doctor reports that the whole run ends with PID 1. Other processes that entered by exec are ended with the run.
 func testOCIExec(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
 	c.run()
@@ -170,7 +172,7 @@ func testOCIExec(t *testing.T, r *oci) {
 	c.wantEnd("ready\nstopped\ncleaned stopped 1\n")
 }
 
-// The page, from its first command to its last one.
+// The test runs the commands of the page in order.
 func testOCIPage(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
 	want := []string{"cleaned stopped 0\n", "cleaned recovered 0\ncleaned stopped 0\n", "cleaned stopped 0\n"}

@@ -14,13 +14,13 @@ import (
 
 const ociPage = "../../docs/engines/oci.md"
 
-// oci is an OCI runtime that is called directly, in namespaces of its own.
+// oci is an OCI runtime that the test calls directly, in new namespaces.
 type oci struct {
 	name    string
 	command []string // the words before a subcommand
 }
 
-// newOCI starts namespaces for a runtime, and skips the test where no container starts.
+// newOCI creates namespaces for a runtime. If no container starts there, it skips the test.
 func newOCI(t *testing.T, runtime string) *oci {
 	t.Helper()
 	needCommands(t, runtime, "busybox", "tini-static", "unshare", "nsenter")
@@ -30,7 +30,7 @@ func newOCI(t *testing.T, runtime string) *oci {
 	return r
 }
 
-// ociContainer is a bundle, and the container that runs it. It is removed after the test.
+// ociContainer represents a bundle, and the container that runs the bundle. It is removed after the test.
 type ociContainer struct {
 	*oci
 	t     *testing.T
@@ -42,8 +42,8 @@ type ociContainer struct {
 	page  page
 }
 
-// newContainer makes the bundle of the page with a script as its service. Its cleanup command counts, as in other
-// engines, and appends to the file cleaned in the state directory.
+// newContainer creates the bundle of the page, with a script as the service. The cleanup command is countedCleanup, as
+// for other engines. It also appends to the file cleaned in the state directory.
 func (r *oci) newContainer(t *testing.T, script string, env ...string) *ociContainer {
 	t.Helper()
 	archive, err := rootFS()
@@ -72,7 +72,7 @@ func (r *oci) newContainer(t *testing.T, script string, env ...string) *ociConta
 	return c
 }
 
-// configure writes the page's config.json with this container's directory and more variables.
+// configure writes the page's config.json for the directory of this container, with additional variables.
 func (c *ociContainer) configure() {
 	c.t.Helper()
 	text := strings.ReplaceAll(c.page.files["config.json"], "/var/lib/"+c.id, c.state)
@@ -81,7 +81,7 @@ func (c *ociContainer) configure() {
 		c.t.Fatalf("config.json of the page: %v", err)
 	}
 	process := config["process"].(map[string]any)
-	for _, variable := range append(c.env, "GRACEFUL_QUIET=1") { // the last one of a name counts
+	for _, variable := range append(c.env, "GRACEFUL_QUIET=1") { // of several variables with one name, the last one counts
 		process["env"] = append(process["env"].([]any), variable)
 	}
 	data, err := json.Marshal(config)
@@ -97,7 +97,7 @@ func (r *oci) output(args ...string) (string, bool) {
 	return output(words[0], words[1:]...)
 }
 
-// do runs a subcommand that must succeed.
+// do runs a subcommand, and fails the test unless it succeeds.
 func (r *oci) do(t *testing.T, args ...string) string {
 	t.Helper()
 	out, ok := r.output(args...)
@@ -107,7 +107,7 @@ func (r *oci) do(t *testing.T, args ...string) string {
 	return out
 }
 
-// perform runs a line of the page in the directory of the bundle.
+// perform runs a command line of the page in the directory of the bundle.
 func (c *ociContainer) perform(line string) (string, bool) {
 	c.t.Helper()
 	line = strings.ReplaceAll(line, "/var/lib/"+c.id, c.state)
@@ -119,7 +119,7 @@ func (c *ociContainer) perform(line string) (string, bool) {
 	return string(out), err == nil
 }
 
-// run starts the container in the background, and waits for its service.
+// run starts the container in the background, and waits until its service is ready.
 func (c *ociContainer) run() {
 	c.t.Helper()
 	before := c.text()
@@ -132,15 +132,16 @@ func (c *ociContainer) run() {
 	until(c.t, "ready service", func() bool { return c.ready(before) })
 }
 
-// ready reports whether the service has said so since the container had written what is given.
+// ready reports whether the output of the container, without the text before, ends with "ready".
 func (c *ociContainer) ready(before string) bool {
 	return strings.HasSuffix(strings.TrimPrefix(c.text(), before), "ready\n")
 }
 
-// text returns what the container has written.
+// text returns the output of the container.
 func (c *ociContainer) text() string { return content(filepath.Join(c.dir, c.id+".log")) }
 
-// status is created, running, paused or stopped; "" if there is no container.
+// status returns the status of the container: created, running, paused or stopped. It returns "" if there is no
+// container.
 func (c *ociContainer) status() string {
 	out, _ := c.output("state", c.id)
 	var state struct{ Status string }
@@ -148,8 +149,8 @@ func (c *ociContainer) status() string {
 	return state.Status
 }
 
-// wantEnd waits for the end of the container, requires what it has written, removes it, and requires that no process
-// is left.
+// wantEnd waits for the end of the container, and removes it. It fails the test unless the container has the wanted
+// output and no process is left.
 func (c *ociContainer) wantEnd(text string) {
 	c.t.Helper()
 	until(c.t, "end of the container", func() bool { return c.status() == "stopped" })
@@ -160,5 +161,5 @@ func (c *ociContainer) wantEnd(text string) {
 	until(c.t, "end of all processes", func() bool { return len(processesOf(c.mark)) == 0 })
 }
 
-// cleaned returns what the cleanup commands have written into the state directory.
+// cleaned returns the text that the cleanup commands have written into the state directory.
 func (c *ociContainer) cleaned() string { return content(c.state + "/cleaned") }

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// podman is an engine of its own for each user and runtime.
+// podman is a separate engine for each user and runtime.
 type podman struct {
 	containerEngine
-	user string // root, or a user that exists only for this test
+	user string // root, or a user that exists only during this test
 	dir  string
 }
 
-// newPodman starts Podman for root, or for a user of its own.
+// newPodman starts Podman for root, or for a new user.
 func newPodman(t *testing.T, user, runtime string) *podman {
 	t.Helper()
 	p := &podman{user: user, dir: t.TempDir()}
@@ -47,14 +47,14 @@ func newPodman(t *testing.T, user, runtime string) *podman {
 	}
 	p.name = strings.Join([]string{"podman", user, runtime}, " ")
 	p.runFlags = []string{"--network", "none", "--log-driver", "k8s-file"}
-	if user == "root" { // Podman's own limits may be more than what is allowed here
+	if user == "root" { // Podman's own limits may be higher than the limits here allow
 		p.runFlags = append(p.runFlags, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=10000:10000")
 	}
 	p.image = sync.OnceValues(p.importImage)
 	return p
 }
 
-// needStart skips the test where no container starts.
+// needStart skips the test if no container starts.
 func (p *podman) needStart(t *testing.T) {
 	t.Helper()
 	image, err := p.image()
@@ -69,7 +69,7 @@ func (p *podman) needStart(t *testing.T) {
 	t.Logf("%s starts in %.1f s", p.name, time.Since(began).Seconds())
 }
 
-// Each of root and another user, with each runtime.
+// The test runs for root and for another user, each with every runtime.
 func TestPodman(t *testing.T) {
 	needCommands(t, "podman", "busybox", "tini-static", "unshare", "nsenter", "setpriv", "useradd")
 	for _, user := range []string{"root", "rootless"} {

@@ -22,9 +22,9 @@ import (
 // slurmKillWait is the time between SIGTERM and SIGKILL in each cluster, in seconds.
 const slurmKillWait = 15
 
-// slurmScript boots a cluster in namespaces of its own: all that it starts ends with them, and its ports are its own.
+// slurmScript boots a cluster in new namespaces. Its processes end with the namespaces, and it has its own ports.
 // Arguments: the directory of the cluster, the list of its nodes, and a cgroup of the v1 freezer or nothing.
-// getaddrinfo(3) resolves no name where there are only loopback addresses.
+// getaddrinfo(3) resolves no name if there are only loopback addresses, so the script adds another address.
 const slurmScript = `set -e
 if [ "$4" != inside ]; then
 	[ -z "$3" ] || echo 0 >"$3/cgroup.procs"
@@ -47,19 +47,20 @@ for node in $2; do unshare --mount sh "$1/node.sh" "$1" $node & done
 exec tini-static sleep infinity # a PID 1 that reaps
 `
 
-// slurmNodeScript is a node: it has a mount namespace of its own, and in that /var/tmp, which outlives it.
+// slurmNodeScript is the script of a node. A node has a separate mount namespace, and in that namespace a separate
+// /var/tmp, which outlives the node.
 const slurmNodeScript = `set -e
 mount --bind "$1/$2/var-tmp" /var/tmp
 exec slurmd -D -c -N "$2" -f "$1/slurm.conf"
 `
 
-// slurmEpilog calls the epilog of the page on two nodes only: on the others it is seen what happens without one.
+// slurmEpilog calls the epilog of the page on two nodes only. The other nodes show what happens without an epilog.
 const slurmEpilog = `#!/bin/sh
 case $SLURMD_NODENAME in n1 | n5) exec sh %s/page-epilog ;; esac
 `
 
-// slurmConf is for up to 64 jobs on each node, however few processors the machine has. A requeued job starts again
-// when its credential has expired.
+// slurmConf allows up to 64 jobs on each node, even if the machine has few processors. A requeued job starts again when
+// its credential has expired.
 const slurmConf = `ClusterName=graceful
 SlurmctldHost=localhost
 SlurmUser=root
@@ -91,12 +92,12 @@ PartitionName=high Nodes=n[1-5] PriorityTier=10 PreemptMode=OFF
 PartitionName=page Nodes=n5
 `
 
-// slurmCluster has five nodes: n1 has the epilog of the page, n2 has none, n3 crashes, on n4 jobs are preempted, n5 is
-// for the page.
+// slurmCluster is a cluster with five nodes. n1 has the epilog of the page, and n2 has none. n3 crashes. On n4 jobs are
+// preempted. n5 is for the commands of the page.
 type slurmCluster struct {
 	dir   string
-	track string // ProctrackType
-	pid   string // of its PID 1, outside
+	track string // value of ProctrackType
+	pid   string // pid of its PID 1, outside of its namespaces
 	cmd   *exec.Cmd
 	log   bytes.Buffer
 	cg    string
@@ -111,7 +112,7 @@ var slurmClusters = map[string]func() (*slurmCluster, error){
 	"cgroup":    sync.OnceValues(func() (*slurmCluster, error) { return bootSlurm("cgroup") }),
 }
 
-// errNoFreezer means that proctrack/cgroup does not run here.
+// errNoFreezer means that proctrack/cgroup does not work on this machine.
 var errNoFreezer = errors.New("proctrack/cgroup is tested with cgroup v1, whose freezer is not mounted here")
 
 func bootSlurm(track string) (c *slurmCluster, err error) {
@@ -150,7 +151,7 @@ func bootSlurm(track string) (c *slurmCluster, err error) {
 	}
 }
 
-// configure writes what a cluster needs into its directory.
+// configure writes the files that a cluster needs into its directory.
 func (c *slurmCluster) configure() error {
 	munge, _ := output("id", "-u", "munge")
 	uid, err := strconv.Atoi(munge)
@@ -191,13 +192,14 @@ func (c *slurmCluster) configure() error {
 	return errors.Join(os.Chown(c.dir+"/munge", uid, -1), os.Chown(c.dir+"/munge/key", uid, -1), os.Chmod(c.dir, 0o755))
 }
 
-// shutDown ends the cluster and all that it has started.
+// shutDown ends the cluster and all of its processes.
 func (c *slurmCluster) shutDown() {
 	if c.cmd != nil && c.cmd.Process != nil {
-		_ = c.cmd.Process.Kill() // unshare(1), whose child dies with it, and the namespaces with that
+		_ = c.cmd.Process.Kill() // unshare(1), whose child is killed with it, and the namespaces end with the child
 		_ = c.cmd.Wait()
 	}
-	// Its PID 1 is a zombie when all others have ended. The machine's init may take its time to reap that.
+	// The cluster's PID 1 becomes a zombie when all its other processes have ended. The init of the machine may reap it
+	// late.
 	for late := time.Now().Add(patience); c.pid != "" && time.Now().Before(late); time.Sleep(10 * time.Millisecond) {
 		if status := content("/proc/" + c.pid + "/status"); status == "" || strings.Contains(status, "\nState:\tZ") {
 			break
@@ -209,18 +211,18 @@ func (c *slurmCluster) shutDown() {
 	}
 }
 
-// output runs a command as root inside.
+// output runs a command as root in the cluster's namespaces.
 func (c *slurmCluster) output(args ...string) (string, bool) {
 	return output("timeout", append([]string{"60"}, c.inside(args...)...)...)
 }
 
-// inside returns a command that runs as root inside.
+// inside returns a command that runs as root in the cluster's namespaces.
 func (c *slurmCluster) inside(args ...string) []string {
 	nsenter := []string{"nsenter", "-t", c.pid, "-m", "-p", "-n", "-u", "-i", "env", "SLURM_CONF=" + c.dir + "/slurm.conf"}
 	return append(nsenter, args...)
 }
 
-// crash ends all processes of a node at once. They are those in its mount namespace.
+// crash ends all processes of a node at once. They are the processes in the node's mount namespace.
 func (c *slurmCluster) crash(t *testing.T, node string) {
 	t.Helper()
 	var space string
@@ -239,8 +241,8 @@ func (c *slurmCluster) crash(t *testing.T, node string) {
 	if own, _ := os.Readlink("/proc/self/ns/mnt"); space == own {
 		t.Fatal("the node has no namespace of its own")
 	}
-	// Suspended, none sees another one die. Children die before their parents: a suspended process group that becomes
-	// an orphan is continued.
+	// Suspend the processes first, so that none of them sees another one end. Then kill children before their parents,
+	// because the kernel continues a suspended process group that becomes orphaned.
 	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGSTOP, syscall.SIGKILL} {
 		pids := membersOf(space)
 		slices.Sort(pids)
@@ -264,7 +266,7 @@ func membersOf(space string) (pids []int) {
 	return pids
 }
 
-// start starts a node that has crashed.
+// start starts a node after a crash.
 func (c *slurmCluster) start(t *testing.T, node string) {
 	t.Helper()
 	start := `unshare --mount sh "$1/node.sh" "$1" "$2" >/dev/null 2>&1 &`

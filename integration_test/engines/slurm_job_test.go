@@ -18,11 +18,11 @@ import (
 type slurmJob struct {
 	*slurmCluster
 	t   *testing.T
-	dir string // its working directory, and $TEST of all its processes
+	dir string // the working directory of the job, and the value of $TEST in all its processes
 	id  string
 }
 
-// forEachTrack runs a test in a cluster of each ProctrackType.
+// forEachTrack runs a test in the cluster of each ProctrackType.
 func forEachTrack(t *testing.T, test func(t *testing.T, j *slurmJob)) {
 	needCommands(t, "slurmctld", "slurmd", "munged", "unshare", "nsenter", "setpriv", "busybox", "tini-static")
 	t.Parallel()
@@ -41,7 +41,7 @@ func forEachTrack(t *testing.T, test func(t *testing.T, j *slurmJob)) {
 	}
 }
 
-// newSlurmJob makes a directory for a job. It submits nothing.
+// newSlurmJob creates a directory for a job. It does not submit the job.
 func newSlurmJob(t *testing.T, c *slurmCluster) *slurmJob {
 	t.Helper()
 	name := strings.Trim(names.ReplaceAllString(strings.ToLower(t.Name()), "-"), "-")
@@ -66,7 +66,7 @@ func newSlurmJob(t *testing.T, c *slurmCluster) *slurmJob {
 	return j
 }
 
-// slurmTarget has a daemon. It is slow to stop.
+// slurmTarget is the script of a target that has a daemon and takes time to stop.
 const slurmTarget = `#!/bin/bash
 (setsid sleep 1000 &)
 for sig in TERM INT; do trap "echo $sig >>log; sleep 1; exit 3" $sig; done
@@ -74,7 +74,7 @@ echo ready >>ready
 while :; do sleep 0.1; done
 `
 
-// graceful is a batch script that becomes graceful. It is the one of the page, with other flags.
+// graceful returns a batch script that executes graceful. It is the script of the page, with other flags.
 func (j *slurmJob) graceful(flags, target string) string {
 	return `#!/bin/bash
 exec graceful run -v --state-dir /var/tmp/graceful-$SLURM_JOB_USER --name job-$SLURM_JOB_ID \
@@ -82,7 +82,7 @@ exec graceful run -v --state-dir /var/tmp/graceful-$SLURM_JOB_USER --name job-$S
 	` + flags + ` -- ` + target + "\n"
 }
 
-// user returns a command that runs as an ordinary user inside, in the directory of the job.
+// user returns a command that runs as an ordinary user in the cluster's namespaces, in the directory of the job.
 func (j *slurmJob) user(args ...string) []string {
 	return j.inside(append([]string{"setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "env", "-i",
 		"-C", j.dir, "TEST=" + j.dir, "SLURM_CONF=" + j.slurmCluster.dir + "/slurm.conf",
@@ -102,7 +102,7 @@ func (j *slurmJob) submit(script string, flags ...string) {
 	j.id = out
 }
 
-// do runs a command as root inside, which must succeed.
+// do runs a command as root in the cluster's namespaces, and fails the test unless it succeeds.
 func (j *slurmJob) do(args ...string) string {
 	j.t.Helper()
 	out, ok := j.slurmCluster.output(args...)
@@ -128,7 +128,8 @@ func (j *slurmJob) becomes(state string) {
 	until(j.t, state, func() bool { return j.state() == state })
 }
 
-// wrote requires what a file of the job holds, once it has that many lines.
+// wrote waits until a file of the job has as many lines as the wanted text, and fails the test unless it has that
+// content.
 func (j *slurmJob) wrote(file, want string) {
 	j.t.Helper()
 	lines := func() int { return strings.Count(content(j.dir+"/"+file), "\n") }
@@ -138,20 +139,20 @@ func (j *slurmJob) wrote(file, want string) {
 	}
 }
 
-// starts waits until the target has started that many times.
+// starts waits until the target was started that many times.
 func (j *slurmJob) starts(times int) {
 	j.t.Helper()
 	until(j.t, "start of the target", func() bool { return strings.Count(content(j.dir+"/ready"), "\n") >= times })
 }
 
-// ends waits until no process of the job is left, and requires what cleanup commands have written.
+// ends waits until no process of the job is left. It fails the test unless the cleanup commands have written this text.
 func (j *slurmJob) ends(cleaned string) {
 	j.t.Helper()
 	until(j.t, "end of all processes", func() bool { return len(j.processes()) == 0 })
 	j.wrote("cleaned", cleaned)
 }
 
-// processes returns those that have $TEST of this job, wherever they are.
+// processes returns all processes that have $TEST of this job.
 func (j *slurmJob) processes() (pids []int) {
 	all, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range all {
@@ -164,7 +165,7 @@ func (j *slurmJob) processes() (pids []int) {
 	return pids
 }
 
-// process returns the process of the job with a name: the one that began first.
+// process returns the oldest process of the job with that name.
 func (j *slurmJob) process(name string) (found int) {
 	for _, pid := range j.processes() {
 		if content("/proc/"+strconv.Itoa(pid)+"/comm") == name+"\n" && (found == 0 || pid < found) {
@@ -174,7 +175,7 @@ func (j *slurmJob) process(name string) (found int) {
 	return found
 }
 
-// srun starts srun as the user.
+// srun starts srun as the ordinary user.
 func (j *slurmJob) srun(args ...string) *exec.Cmd {
 	j.t.Helper()
 	words := j.user(append([]string{"srun"}, args...)...)

@@ -11,7 +11,7 @@ import (
 
 const slurmPage = "../../docs/engines/slurm.md"
 
-// slurmPageFile returns a file of the page, with the graceful under test.
+// slurmPageFile returns a file of the page that uses the graceful under test.
 func slurmPageFile(name string) string {
 	_, text, _ := strings.Cut(content(slurmPage), "\n    # "+name+"\n")
 	var b strings.Builder
@@ -25,7 +25,7 @@ func slurmPageFile(name string) string {
 	return strings.ReplaceAll(b.String(), "/usr/bin/graceful", binary)
 }
 
-// The page, from its first command to its last one; then the node crashes.
+// The test runs the commands of the page in order. Then the node crashes.
 func TestSlurm_page(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		p := readPage(t, slurmPage, "shop", "shop")
@@ -67,7 +67,7 @@ func TestSlurm_page(t *testing.T) {
 	})
 }
 
-// pageCommand runs a command of the page as the user.
+// pageCommand runs a command of the page as the ordinary user.
 func (j *slurmJob) pageCommand(line string) {
 	j.t.Helper()
 	words := j.user("env", "SBATCH_PARTITION=page", "sh", "-c", line)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// slurmStrays is a target that leaves processes behind: a child and an orphan in its process group, and both in
-// sessions of their own.
+// slurmStrays is the script of a target that leaves four processes behind. A child and an orphan stay in its process
+// group. Another child and another orphan are in separate sessions.
 const slurmStrays = `#!/bin/bash
 sleep 2001 &
 (sleep 2002 &)
@@ -21,13 +21,13 @@ echo ready >>ready
 until [ -e end ]; do sleep 0.05; done
 `
 
-// slurmLeft is what Slurm leaves of them without graceful, at the end of the job and after scancel.
+// slurmLeft lists the strays that remain without graceful, at the end of the job and after scancel.
 var slurmLeft = map[string]string{
 	"end linuxproc": "2001 2002 2003 2004", "scancel linuxproc": "2002 2004",
 	"end pgid": "2003 2004", "scancel pgid": "2003 2004",
 }
 
-// With graceful none of them is left.
+// With graceful no stray remains.
 func TestSlurm_strays(t *testing.T) {
 	for _, how := range []string{"end", "scancel"} {
 		for _, wrapped := range []bool{false, true} {
@@ -63,7 +63,7 @@ func TestSlurm_strays(t *testing.T) {
 	}
 }
 
-// left returns the arguments of the job's sleep(1) that are left.
+// left returns the arguments of the remaining sleep(1) processes of the job.
 func (j *slurmJob) left() string {
 	var left []string
 	for _, pid := range j.processes() {

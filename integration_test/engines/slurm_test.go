@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A slow target is stopped within KillWait, and cleanup runs once. The drain comes first, unless Slurm itself signals
-// the target.
+// A target that takes time to stop ends within KillWait, and cleanup runs once. The drain comes first, unless Slurm
+// itself signals the target.
 func TestSlurm_scancel(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("--on-stop 'sleep 0.5; echo drained >>log'", "./target"), "-w", "n2")
@@ -27,7 +27,7 @@ func TestSlurm_scancel(t *testing.T) {
 	})
 }
 
-// A target that ignores SIGTERM is killed by graceful, whose deadline is shorter than KillWait.
+// graceful kills a target that ignores SIGTERM, because its deadline is shorter than KillWait.
 func TestSlurm_deadline(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", `bash -c 'trap "" TERM; echo ready >ready; while :; do sleep 0.1; done'`), "-w", "n2")
@@ -40,12 +40,12 @@ func TestSlurm_deadline(t *testing.T) {
 	})
 }
 
-// The end of the job is set to now: the shortest limit of time is a minute.
+// The test sets the end of the job to the present time, because the shortest time limit is a minute.
 func TestSlurm_timeLimit(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", "./target"), "-w", "n2", "--time", "1")
 		j.starts(1)
-		until(t, "a new end", func() bool { // which may not be in the second of the start
+		until(t, "a new end", func() bool { // the new end may not be in the second of the start
 			_, ok := j.output("scontrol", "update", "JobId="+j.id, "EndTime=now")
 			return ok
 		})
@@ -54,7 +54,8 @@ func TestSlurm_timeLimit(t *testing.T) {
 	})
 }
 
-// A job with priority takes the node. The preempted one starts again after it: cleanup runs once for each start.
+// A job with a higher priority takes the node. The preempted job starts again after it. Cleanup runs once for each
+// start.
 func TestSlurm_preemption(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", "./target"), "-w", "n4", "-c", "64", "--requeue")
@@ -82,9 +83,9 @@ func TestSlurm_srunInterrupted(t *testing.T) {
 	})
 }
 
-// Two of Ctrl-C within a second have Slurm send SIGKILL at once, with --disable-status, too.
+// If Ctrl-C is pressed twice within a second, Slurm sends SIGKILL at once, even with --disable-status.
 func TestSlurm_srunInterruptedTwice(t *testing.T) {
-	for _, flag := range []string{"--no-kill", "--disable-status"} { // the first one has no meaning on one node
+	for _, flag := range []string{"--no-kill", "--disable-status"} { // the first flag has no effect on one node
 		t.Run(flag[2:], func(t *testing.T) {
 			forEachTrack(t, func(t *testing.T, j *slurmJob) {
 				write(t, j.dir+"/step.sh", j.graceful("", "./slow"))
@@ -92,7 +93,7 @@ func TestSlurm_srunInterruptedTwice(t *testing.T) {
 				cmd := j.srun("-w", "n1", flag, "./step.sh")
 				j.starts(1)
 				pause := time.Tick(200 * time.Millisecond)
-				until(t, "end by force", func() bool { // the first ones may be further apart on a busy machine
+				until(t, "end by force", func() bool { // on a busy machine, the first ones may be too far apart
 					if pid := j.process("srun"); pid != 0 {
 						_ = syscall.Kill(pid, syscall.SIGINT)
 					}
@@ -106,7 +107,7 @@ func TestSlurm_srunInterruptedTwice(t *testing.T) {
 	}
 }
 
-// A stop that takes longer than KillWait.
+// A stop takes longer than KillWait.
 func TestSlurm_killWait(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		target := `bash -c 'trap "" TERM; echo ready >ready; while :; do sleep 0.1; done'`
@@ -117,9 +118,10 @@ func TestSlurm_killWait(t *testing.T) {
 	})
 }
 
-// endsKilled waits for the end of a run that Slurm has killed: under pgid the process group of graceful, whose guard is
-// not in it; else all processes, and the epilog has the run finished. Under linuxproc Slurm kills one process after the
-// other: a cleanup command that graceful has started meanwhile counts as interrupted.
+// endsKilled waits for the end of a run that Slurm has killed. With proctrack/pgid, Slurm kills graceful's process
+// group, and the guard, which is not in that group, finishes the run. Otherwise Slurm kills all processes, and the
+// epilog finishes the run. With proctrack/linuxproc, Slurm kills one process after the other. If graceful starts a
+// cleanup command meanwhile, that command counts as interrupted.
 func (j *slurmJob) endsKilled() {
 	j.t.Helper()
 	until(j.t, "end of all processes", func() bool { return len(j.processes()) == 0 })
@@ -149,7 +151,7 @@ func (j *slurmJob) recover(flags ...string) string {
 	return out
 }
 
-// graceful alone is asked, with a limit or without one: the drain comes first under each ProctrackType.
+// Only graceful gets the signal, with a time limit and without one. The drain comes first with each ProctrackType.
 func TestSlurm_batchSignal(t *testing.T) {
 	for _, how := range []string{"scancel", "limit"} {
 		t.Run(how, func(t *testing.T) {
@@ -165,13 +167,13 @@ func TestSlurm_batchSignal(t *testing.T) {
 				}
 				j.ends("stopped 0\n")
 				j.wrote("log", "drained\nTERM\n")
-				j.becomes("COMPLETED") // else it has FAILED, by the status of the target
+				j.becomes("COMPLETED") // otherwise the status of the target makes the job FAILED
 			})
 		})
 	}
 }
 
-// killGraceful kills graceful, not its guard.
+// killGraceful kills graceful, but not the guard.
 func (j *slurmJob) killGraceful() {
 	j.t.Helper()
 	for _, pid := range j.processes() {
@@ -194,9 +196,9 @@ func TestSlurm_gracefulKilled(t *testing.T) {
 				j.killGraceful()
 				j.becomes("FAILED")
 				until(t, "end of all processes", func() bool { return len(j.processes()) == 0 })
-				want := "orphaned 0\n" // the guard has the run finished
+				want := "orphaned 0\n" // the guard finishes the run
 				if j.track == "cgroup" {
-					want = map[string]string{"n1": "recovered 0\n"}[node] // Slurm kills the guard, too
+					want = map[string]string{"n1": "recovered 0\n"}[node] // Slurm also kills the guard
 				}
 				j.wrote("cleaned", want)
 			})
@@ -204,7 +206,7 @@ func TestSlurm_gracefulKilled(t *testing.T) {
 	}
 }
 
-// The node crashes. The job starts there again, and first finishes the killed run.
+// The node crashes. The job starts again there, and first finishes the killed run.
 func TestSlurm_nodeCrash(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", "./target"), "-w", "n3", "--requeue")
@@ -213,7 +215,7 @@ func TestSlurm_nodeCrash(t *testing.T) {
 		if left := j.processes(); len(left) > 0 || exists(j.dir+"/cleaned") {
 			t.Errorf("after the crash %d processes, cleanup %q", len(left), content(j.dir+"/cleaned"))
 		}
-		j.do("scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=crash") // Slurm does so after SlurmdTimeout
+		j.do("scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=crash") // Slurm does so itself after SlurmdTimeout
 		j.start(t, "n3")
 		j.starts(2)
 		j.wrote("cleaned", "recovered 0\n")

@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// swarmUpdates is how many updates each service of TestSwarm has. Where it is set, tini is measured, too.
+// swarmUpdates is the number of updates of each service in TestSwarm. If it is set, the test also measures tini.
 const swarmUpdates = "GRACEFUL_TEST_SWARM_UPDATES"
 
 const replicas = 3
 
-// swarm makes a swarm of this machine alone, unless it is in one already.
+// swarm creates a swarm of this machine alone, unless the machine already belongs to a swarm.
 var swarm = sync.OnceValue(func() error {
 	if state, _ := docker.output("info", "--format", "{{.Swarm.LocalNodeState}}"); state == "active" {
 		return nil
@@ -39,7 +39,7 @@ var swarm = sync.OnceValue(func() error {
 	return nil
 })
 
-// loadImage builds an image with the service of loadtest and its client, on top of the image of all tests.
+// loadImage builds an image with the service of loadtest and its client. It is based on the image of all tests.
 var loadImage = sync.OnceValues(func() (string, error) {
 	base, err := docker.image()
 	if err != nil {
@@ -63,14 +63,14 @@ var loadImage = sync.OnceValues(func() (string, error) {
 	return name, nil
 })
 
-// swarmService is the service of the page, in use by a client.
+// swarmService is the service of the page, with a client that uses it.
 type swarmService struct {
-	*container        // the client
-	page       page   // its commands have this service's names
-	cleaned    string // a directory with a file for each task that was cleaned up
+	*container        // the container of the client
+	page       page   // the page, whose commands contain the names of this service
+	cleaned    string // a directory that contains a file for each task that was cleaned up
 }
 
-// newSwarmService makes the network and the service of the page, with another drain and more flags, and starts a
+// newSwarmService creates the network and the service of the page, with another drain and more flags. It also starts a
 // client.
 func newSwarmService(t *testing.T, drain, flags string) *swarmService {
 	t.Helper()
@@ -110,7 +110,7 @@ func newSwarmService(t *testing.T, drain, flags string) *swarmService {
 	return s
 }
 
-// perform runs the command of the page that begins so, with more flags after that.
+// perform runs the command of the page that begins with this text, and appends flags to it.
 func (s *swarmService) perform(begin, flags string) {
 	s.t.Helper()
 	for _, lines := range s.page.commands {
@@ -126,7 +126,7 @@ func (s *swarmService) perform(begin, flags string) {
 	s.t.Fatalf("the page has no command that begins with %q", begin)
 }
 
-// result ends the client, and returns how many requests it sent and how many failed.
+// result ends the client. It returns the numbers of sent and of failed requests.
 func (s *swarmService) result() (requests, failed int) {
 	s.t.Helper()
 	s.stop("60")
@@ -137,7 +137,7 @@ func (s *swarmService) result() (requests, failed int) {
 	return requests, failed
 }
 
-// cleanups removes the service and its network. It returns how many tasks ran their cleanup command.
+// cleanups removes the service and its network. It returns the number of tasks that have run their cleanup command.
 func (s *swarmService) cleanups() int {
 	s.t.Helper()
 	s.perform("docker service rm", "")
@@ -153,7 +153,8 @@ func (s *swarmService) cleanups() int {
 	return len(tasks)
 }
 
-// swarmEntrypoints are compared on the page. One that is only measured promises nothing.
+// swarmEntrypoints lists the entrypoints that the page compares. For an entrypoint that is only measured, the test
+// requires nothing.
 var swarmEntrypoints = []struct {
 	name, drain, flags string
 	measured           bool
@@ -163,15 +164,15 @@ var swarmEntrypoints = []struct {
 	{name: "tini", drain: "0", flags: `--entrypoint "/tini -- /loadtest serve"`, measured: true},
 }
 
-// tasks returns the running containers of the service, with --all the others, too.
+// tasks returns the running containers of the service. With --all it also returns the others.
 func (s *swarmService) tasks(flags ...string) []string {
 	s.t.Helper()
 	filter := "label=com.docker.swarm.service.name=" + s.name + "-service"
 	return strings.Fields(s.do(s.t, append([]string{"ps", "--quiet", "--filter", filter}, flags...)...))
 }
 
-// A service is updated while a client uses it that keeps answers of the DNS. No request fails, and the cleanup command
-// of each task runs once.
+// A service is updated while a client uses it. The client keeps answers of the DNS. No request fails, and the cleanup
+// command of each task runs once.
 func TestSwarm(t *testing.T) {
 	needDocker(t)
 	if err := swarm(); err != nil {

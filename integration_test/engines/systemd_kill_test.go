@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// graceful is killed under each KillMode, without and with the unit's own recovery. See docs/engines/systemd.md.
+// graceful is killed with each KillMode, with and without the unit's own recovery. See docs/engines/systemd.md.
 func TestSystemd_killModes(t *testing.T) {
 	for _, mode := range []string{"control-group", "mixed", "process", "none"} {
 		for _, recovers := range []bool{false, true} {
@@ -28,7 +28,7 @@ ExecStart=/usr/bin/graceful run --state-dir ${TEST}/state --name x --on-exit 'ec
 				u.becomes("ActiveState", "failed")
 				early := content(u.dir + "/cleaned")
 				until(t, "end of all processes", func() bool { return !strings.Contains(u.processes(), "\n") })
-				lost := mode == "mixed" && !recovers // SIGKILL to the rest, as soon as the main process has ended
+				lost := mode == "mixed" && !recovers // systemd sends SIGKILL to the others as soon as the main process has ended
 				if cleaned := content(u.dir + "/cleaned"); cleaned != map[bool]string{false: "cleaned\n"}[lost] ||
 					recovers && early == "" {
 					t.Errorf("cleanup: %q; before the end of the unit %q", cleaned, early)
@@ -38,7 +38,7 @@ ExecStart=/usr/bin/graceful run --state-dir ${TEST}/state --name x --on-exit 'ec
 	}
 }
 
-// processes lists the processes of the unit, each on a line.
+// processes lists the processes of the unit, one per line.
 func (u *service) processes() string {
 	out, _ := u.output("sh", "-c", "cat /sys/fs/cgroup/system.slice/"+u.name+".service/cgroup.procs 2>/dev/null")
 	if out == "" {

@@ -13,7 +13,7 @@ KillMode=mixed
 ExecStart=/usr/bin/graceful run -v --reraise --on-exit 'echo $GRACEFUL_REASON >>$TEST/cleaned' %s -- %s
 `
 
-// HAProxy with a master and workers: READY, a reload, a stop.
+// HAProxy with a master and workers sends READY, is reloaded, and is stopped.
 func TestSystemd_haproxy(t *testing.T) {
 	u := newService(t, fmt.Sprintf(notifying, "--forward-to target --stop-schedule USR1/20s",
 		"/usr/sbin/haproxy -Ws -f /test/haproxy.cfg -S /test/haproxy.master")+`ExecReload=/bin/kill -USR2 $MAINPID
@@ -55,7 +55,7 @@ frontend test
 	}
 }
 
-// A shell script: systemd-notify(1) is another process each time, which waits until its message was read.
+// A shell script runs systemd-notify(1) for each message. That process waits until its message was read.
 func TestSystemd_systemdNotify(t *testing.T) {
 	u := newService(t, fmt.Sprintf(notifying, "",
 		`setpriv --reuid 12345 --clear-groups sh -c 'systemd-notify --status=up; systemd-notify --ready; exec sleep 1000'`))
@@ -71,7 +71,7 @@ func TestSystemd_systemdNotify(t *testing.T) {
 	u.wrote("cleaned", "stopped\n")
 }
 
-// A program that tells it is alive, until it hangs.
+// A program sends keep-alive messages until it hangs.
 func TestSystemd_watchdog(t *testing.T) {
 	u := newService(t, fmt.Sprintf(notifying, "--grace 1s", "/usr/bin/python3 /test/watchdog.py")+"WatchdogSec=2\n")
 	write(t, u.systemd.dir+"/watchdog.py", `
@@ -94,7 +94,7 @@ time.sleep(1000)
 	u.do("systemctl", "daemon-reload")
 	u.start()
 	u.becomes("NFileDescriptorStore", "1")
-	u.becomes("StatusText", "hangs") // 4 s later: twice the time of the watchdog
+	u.becomes("StatusText", "hangs") // 4 s later, which is twice the watchdog's time
 	u.becomes("ActiveState", "failed")
 	if got := u.property("Result"); got != "watchdog" {
 		t.Errorf("the result is %s", got)
@@ -103,7 +103,7 @@ time.sleep(1000)
 	u.wrote("cleaned", "signaled\n")
 }
 
-// A cleanup command takes longer than TimeoutStopSec, and has its own limit.
+// A cleanup command takes longer than TimeoutStopSec. Its own limit applies.
 func TestSystemd_longCleanup(t *testing.T) {
 	u := newService(t, `Type=notify
 TimeoutStopSec=2
@@ -122,7 +122,8 @@ ExecStart=/usr/bin/graceful run --reraise --on-exit-timeout 20s --on-exit 'sleep
 	u.wrote("cleaned", "1\n2\n")
 }
 
-// A run inside a service that is not its main process tells nothing, and passes the socket on.
+// A run in a service, whose graceful is not the main process of the service, sends no message, and leaves the socket to
+// its target.
 func TestSystemd_runInsideAService(t *testing.T) {
 	u := newService(t, `Type=notify
 NotifyAccess=all

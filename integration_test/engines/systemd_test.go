@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// bootScript boots this machine's systemd as PID 1 of namespaces of its own. Its root is an overlay over ours, without
-// the units that are enabled here. Arguments: a directory that is /test inside, the graceful that is in /usr/bin, and a
-// cgroup v2.
+// bootScript boots this machine's systemd as PID 1 of new namespaces. Its root is an overlay over the root of this
+// machine, without the units that are enabled on this machine. Arguments: the directory that becomes /test inside, the
+// graceful that becomes /usr/bin/graceful, and a cgroup v2.
 const bootScript = `set -e
 if [ "$4" != inside ]; then
 	echo 0 >"$3"/cgroup.procs
@@ -51,10 +51,10 @@ exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/syst
 	--log-target=console --log-level=warning
 `
 
-// systemd is the one that was booted.
+// systemd represents the systemd that boot has booted.
 type systemd struct {
-	dir string // /test inside
-	pid string // of its PID 1, outside
+	dir string // the directory that is /test inside
+	pid string // pid of its PID 1, outside of its namespaces
 	cmd *exec.Cmd
 	log bytes.Buffer
 	cg  string
@@ -109,17 +109,17 @@ var boot = sync.OnceValues(func() (s *systemd, err error) {
 	}
 })
 
-// errNoOverlay means that this machine cannot have systemd's root.
+// errNoOverlay means that the overlay for systemd's root cannot be mounted on this machine.
 var errNoOverlay = errors.New("the root of this machine is no lower layer for an overlay")
 
-// shutDown ends systemd and all that it has started.
+// shutDown ends systemd and all of its processes.
 func (s *systemd) shutDown() {
-	_ = s.cmd.Process.Kill() // unshare(1), whose child dies with it, and the namespaces with that
+	_ = s.cmd.Process.Kill() // unshare(1), whose child is killed with it, and the namespaces end with the child
 	_ = os.RemoveAll(s.dir)
 	removeCgroups(s.cg)
 }
 
-// removeCgroups removes a cgroup and those below it, once their processes have ended.
+// removeCgroups removes a cgroup and the cgroups below it, once their processes have ended.
 func removeCgroups(top string) {
 	for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(10 * time.Millisecond) {
 		var cgroups []string
@@ -132,28 +132,29 @@ func removeCgroups(top string) {
 		if len(cgroups) == 0 {
 			return
 		}
-		for _, path := range slices.Backward(cgroups) { // the deepest ones first; files are not removed
+		for _, path := range slices.Backward(cgroups) { // the deepest cgroups first; files are not removed
 			_ = os.Remove(path)
 		}
 	}
 }
 
-// output runs a command inside.
+// output runs a command in systemd's namespaces.
 func (s *systemd) output(args ...string) (string, bool) {
 	return output("nsenter", append([]string{"-t", s.pid, "-a", "-r", "-w"}, args...)...)
 }
 
-// service is a unit.
+// service represents a unit.
 type service struct {
 	*systemd
 	t    *testing.T
 	name string
-	dir  string // outside; inside it is /test/NAME, and $TEST in the unit
+	dir  string // the directory outside; inside it is /test/NAME, and $TEST in the unit
 }
 
 var names = regexp.MustCompile(`[^a-z0-9]+`)
 
-// service writes a unit of the sections below [Service], which has the variable TEST. It does not start it.
+// newService writes a unit with these lines in its section [Service]. The lines may begin further sections. The unit
+// has the variable TEST. newService does not start the unit.
 func newService(t *testing.T, lines string) *service {
 	t.Helper()
 	s, err := boot()
@@ -182,7 +183,7 @@ func newService(t *testing.T, lines string) *service {
 	return u
 }
 
-// do runs a command inside, which must succeed.
+// do runs a command in systemd's namespaces, and fails the test unless it succeeds.
 func (u *service) do(args ...string) string {
 	u.t.Helper()
 	out, ok := u.output(args...)
@@ -201,13 +202,14 @@ func (u *service) property(name string) string {
 	return u.do("systemctl", "show", "--value", "-p", name, u.name)
 }
 
-// becomes waits until a property has a value.
+// becomes waits until a property of the unit has a value.
 func (u *service) becomes(property, value string) {
 	u.t.Helper()
 	until(u.t, fmt.Sprintf("%s of %s", value, property), func() bool { return u.property(property) == value })
 }
 
-// wrote requires what a file of the service holds, once it has that many lines.
+// wrote waits until a file of the service has as many lines as the wanted text, and fails the test unless it has that
+// content.
 func (u *service) wrote(file, want string) {
 	u.t.Helper()
 	until(u.t, file, func() bool { return strings.Count(content(u.dir+"/"+file), "\n") >= strings.Count(want, "\n") })

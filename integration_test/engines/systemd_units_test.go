@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// units returns the units on a page of the documentation, by their paths: indented, after a comment with the path.
+// units returns the units on a page of the documentation, by their paths. A unit is indented, and begins with a comment
+// that contains its path.
 func units(t *testing.T, path string) map[string]string {
 	t.Helper()
 	found, name := map[string]string{}, ""
@@ -32,10 +33,11 @@ func units(t *testing.T, path string) map[string]string {
 	return found
 }
 
-// slowly is the end of a target that takes time to end. With KillMode=mixed systemd has killed the guard by then.
+// slowly is the last part of a target's script. It takes time to end. With KillMode=mixed systemd has killed the guard
+// by then.
 const slowly = `trap "sleep 0.5; exit 0" TERM; sleep 1000 & wait`
 
-// The units of the page: the service is killed, stopped, and recovered when the machine boots.
+// The test runs the units of the page. The service is killed, stopped, and recovered when the machine boots.
 func TestSystemd_page(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
 	for path, unit := range units(t, "../../docs/engines/systemd.md") {
@@ -60,7 +62,7 @@ func TestSystemd_page(t *testing.T) {
 	serve.wrote("flushed", "stopped\nrecovered\n")
 	serve.becomes("NRestarts", "1")
 	serve.becomes("ActiveState", "active")
-	// All of it is gone at once, as when the machine stops; it boots without the service.
+	// All processes are killed at once, as when the machine stops. Then the machine boots without the service.
 	u.do("systemctl", "mask", "--runtime", "serve")
 	u.do("systemctl", "kill", "-s", "KILL", "serve")
 	until(t, "end of all processes", func() bool { return serve.processes() == "" })
@@ -69,7 +71,7 @@ func TestSystemd_page(t *testing.T) {
 	u.do("systemctl", "unmask", "--runtime", "serve")
 }
 
-// A service in a sandbox, of a user that exists only while it runs.
+// A service runs in a sandbox, as a user that exists only while it runs.
 func TestSystemd_sandbox(t *testing.T) {
 	u := newService(t, `Type=notify
 DynamicUser=yes
@@ -106,7 +108,7 @@ ReadWritePaths=/test
 	until(t, "end of all processes", func() bool { return u.processes() == "" })
 }
 
-// The program gets the sockets, and its own pid in LISTEN_PID.
+// The program gets the sockets. LISTEN_PID contains its own pid.
 func TestSystemd_socketActivation(t *testing.T) {
 	u := newService(t, `Type=exec
 KillMode=mixed
@@ -137,8 +139,8 @@ while True:
 	u.wrote("cleaned", "cleaned\n")
 }
 
-// A scope is stopped by SIGTERM to all of its processes at once, and to those that are born meanwhile: the target ends
-// a moment later, so that its cleanup is not hit.
+// systemd stops a scope by SIGTERM to all of its processes at once, including those that are born meanwhile. The target
+// ends some time later, so that the signal does not reach its cleanup command.
 func TestSystemd_scope(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
 	for _, end := range []string{"stop", "kill -s KILL --kill-whom=main"} {
@@ -147,7 +149,7 @@ func TestSystemd_scope(t *testing.T) {
 			sh -c "setsid sleep 1000 & echo ready >$1/ready; trap : TERM; wait; sleep 0.3" >>$1/err 2>&1 &`
 		u.do("sh", "-c", run, "sh", "/test/"+u.name)
 		u.wrote("ready", "ready\n")
-		if strings.HasPrefix(end, "kill") { // a scope has no main process: kill graceful, which has begun it
+		if strings.HasPrefix(end, "kill") { // a scope has no main process, so kill graceful, which has begun it
 			u.do("sh", "-c", "kill -KILL $(head -n 1 /sys/fs/cgroup/system.slice/"+u.name+"-scope.scope/cgroup.procs)")
 		} else {
 			u.do("systemctl", "stop", u.name+"-scope.scope")

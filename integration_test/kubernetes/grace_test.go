@@ -13,10 +13,11 @@ import (
 	core "k8s.io/api/core/v1"
 )
 
-// margin is what a stop leaves of the grace period: the kubelet and the runtime need time, too.
+// margin is the part of the grace period that a stop must leave for the kubelet and the runtime.
 const margin = 2 * time.Second
 
-// setting returns the value of a flag of graceful in a container: of its command line or else of its environment.
+// setting returns the value of a flag of graceful in a container. The value comes from the command line or, if the flag
+// is not there, from the environment.
 func setting(c *core.Container, flag string) string {
 	words := slices.Concat(c.Command, c.Args)
 	for i, word := range words {
@@ -39,7 +40,7 @@ func setting(c *core.Container, flag string) string {
 	return ""
 }
 
-// hookTime returns how long the preStop hook of a container takes.
+// hookTime returns the time that the preStop hook of a container takes.
 func hookTime(c *core.Container) (time.Duration, error) {
 	switch {
 	case c.Lifecycle == nil || c.Lifecycle.PreStop == nil:
@@ -50,7 +51,7 @@ func hookTime(c *core.Container) (time.Duration, error) {
 	return time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second, nil
 }
 
-// deadline returns the deadline of the run in a container. All of its stop is in there: drain, grace and cleanup.
+// deadline returns the deadline of the run in a container. It covers the whole stop: drain, grace and cleanup.
 func deadline(c *core.Container) (time.Duration, error) {
 	text := setting(c, "deadline")
 	limit, err := time.ParseDuration(text)
@@ -60,9 +61,9 @@ func deadline(c *core.Container) (time.Duration, error) {
 	return limit, nil
 }
 
-// checkGrace reports each container that may take longer to stop than it has time for. The grace period begins before
-// the preStop hook. Sidecars are stopped when all other containers have ended, the last one first, in the same grace
-// period. A probe may have a grace period of its own.
+// checkGrace returns an error for each container whose stop may take longer than the time for it. The grace period
+// begins before the preStop hook. Sidecars are stopped in the same grace period, when all other containers have ended,
+// the last one first. A probe may have its own grace period.
 func checkGrace(spec *core.PodSpec) error {
 	grace := time.Duration(*spec.TerminationGracePeriodSeconds) * time.Second
 	var errs []error
@@ -98,7 +99,7 @@ func checkGrace(spec *core.PodSpec) error {
 	return errors.Join(errs...)
 }
 
-// A stop of each pod on the page is over 2 s before the kubelet kills.
+// A stop of each pod on the page ends more than 2 s before the kubelet kills the pod.
 func TestManifests_fitGrace(t *testing.T) {
 	for file, text := range manifests(t) {
 		_, spec, err := decode(text)
@@ -111,7 +112,7 @@ func TestManifests_fitGrace(t *testing.T) {
 	}
 }
 
-// A sum that is one second too large is found, wherever it is.
+// checkGrace finds a sum that is one second too large, in each place of a manifest.
 func TestManifests_fitGraceFinds(t *testing.T) {
 	for _, c := range []struct{ file, old, changed, want string }{
 		{"deployment.yaml", "value: 58s", "value: 59s", "59s for containers + 0s for sidecars > 1m0s - 2s"},
@@ -139,13 +140,13 @@ func TestManifests_fitGraceFinds(t *testing.T) {
 	}
 }
 
-// graceful takes the command line and the environment of each container, with another target: the sums under its
-// deadline fit.
+// graceful accepts the command line and the environment of each container, with another target. So the sums fit into
+// the deadline.
 func TestManifests_accepted(t *testing.T) {
 	for file, text := range manifests(t) {
 		_, spec, err := decode(text)
 		if err != nil || spec == nil {
-			continue // the other tests report it
+			continue // the other tests report that
 		}
 		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 			if c.Command[0] != "/usr/bin/graceful" || c.Command[1] != "run" && c.Command[1] != "recover" {
@@ -176,7 +177,7 @@ func TestManifests_accepted(t *testing.T) {
 	}
 }
 
-// The page says what the deadline leaves for the service.
+// The page states how much time the deadline leaves to the service.
 func TestManifests_worked(t *testing.T) {
 	_, spec, err := decode(manifests(t)["deployment.yaml"])
 	if err != nil {

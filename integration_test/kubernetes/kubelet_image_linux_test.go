@@ -12,13 +12,14 @@ import (
 	"strings"
 )
 
-// imageScripts are the programs in the image, by path. Each writes what happens to /out/log, with the time.
+// imageScripts contains the programs in the image, by path. Each program appends a line with the time to /out/log for
+// each event.
 var imageScripts = map[string]string{
 	"usr/bin/say": `read up rest </proc/uptime; echo "$up $*" >>/out/log`,
-	// A service with a daemon in a session of its own.
+	// This service has a daemon in a separate session.
 	"usr/bin/serve": `httpd -p 8080 -h /www
 		trap 'say stopped; exit 3' TERM; setsid sleep $MARK & say ready; while :; do wait; done`,
-	// A service that ignores SIGTERM.
+	// This service ignores SIGTERM.
 	"usr/bin/stubborn": `trap '' TERM; setsid sleep $MARK & say ready; while :; do wait; done`,
 	"usr/bin/flush":    `say cleaned $GRACEFUL_REASON $(ps -o args | grep -c "^sleep $MARK")`,
 	"usr/bin/proxy":    `trap 'say proxy stopped; exit 0' TERM; say proxy ready; sleep $MARK & wait`,
@@ -26,11 +27,13 @@ var imageScripts = map[string]string{
 	"usr/bin/lock":     `say locked`,
 	"usr/bin/unlock":   `say unlocked $GRACEFUL_REASON`,
 	"usr/bin/migrate":  `setsid sleep $MARK & say ready; wait`,
-	// What the sandbox of a pod runs. graceful doctor knows it by this name, which is that of each Kubernetes.
+	// This program runs in the sandbox of a pod. graceful doctor recognises it by this name, which it has in every
+	// Kubernetes.
 	"pause": `trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done`,
 }
 
-// writeImages writes an archive with two images that have the same files: shop:1, and pause:1 for the sandbox of a pod.
+// writeImages writes an archive with two images that contain the same files: shop:1, and pause:1 for the sandbox of a
+// pod.
 func writeImages(path string) error {
 	layer, err := imageLayer()
 	if err != nil {
@@ -97,7 +100,7 @@ func imageLayer() ([]byte, error) {
 	return layer.Bytes(), err
 }
 
-// addFile adds an executable file to an archive. An error is that of the archive's Close, too.
+// addFile adds an executable file to an archive. If that fails, the Close of the archive returns the error.
 func addFile(w *tar.Writer, name string, data []byte) {
 	_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o755, Size: int64(len(data))})
 	_, _ = w.Write(data)

@@ -9,10 +9,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// kubeletVariable names a kubelet. It takes minutes to build, and so TestKubelet is run by hand.
+// kubeletVariable is the name of the variable with the path of a kubelet. Building a kubelet takes minutes, so
+// TestKubelet is started by hand.
 const kubeletVariable = "GRACEFUL_TEST_KUBELET"
 
-// TestKubelet runs pods with a real kubelet and containerd, as root: those of the page, then others at the same time.
+// TestKubelet runs pods with a real kubelet and containerd, as root. First it runs the pods of the page, and then other
+// pods at the same time.
 func TestKubelet(t *testing.T) {
 	kubelet := os.Getenv(kubeletVariable)
 	if kubelet == "" {
@@ -55,7 +57,7 @@ func service(grace int64, target string, variables ...string) *core.PodSpec {
 	return &core.PodSpec{TerminationGracePeriodSeconds: &grace, Containers: []core.Container{c}}
 }
 
-// recorded has the pod record its run in a directory of the machine.
+// recorded changes a pod: its run has a state directory on this machine.
 func (n *node) recorded(t *testing.T, spec *core.PodSpec) *staticPod {
 	t.Helper()
 	c := &spec.Containers[0]
@@ -72,7 +74,7 @@ func sleepHook(seconds int64) *core.Lifecycle {
 	return &core.Lifecycle{PreStop: &core.LifecycleHandler{Sleep: &core.SleepAction{Seconds: seconds}}}
 }
 
-// The grace period holds the hook and the deadline: the target is killed in time, and cleanup runs.
+// The grace period is long enough for the hook and the deadline. The target is killed in time, and cleanup runs.
 func testHookFits(t *testing.T, n *node) {
 	spec := service(12, "stubborn", "GRACEFUL_DEADLINE=6s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
 	spec.Containers[0].Lifecycle = sleepHook(4)
@@ -86,7 +88,8 @@ func testHookFits(t *testing.T, n *node) {
 	}
 }
 
-// The hook takes of the grace period what the deadline counts on: the kubelet kills first. The next pod runs cleanup.
+// The hook takes a part of the grace period, and then less than the deadline is left. So the kubelet kills the pod
+// first. The next pod runs cleanup.
 func testHookTooLong(t *testing.T, n *node) {
 	spec := service(10, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=1s")
 	spec.Containers[0].Lifecycle = sleepHook(7)
@@ -98,7 +101,7 @@ func testHookTooLong(t *testing.T, n *node) {
 	p.waitFor("ready", "cleaned recovered 0", "ready")
 }
 
-// liveness returns a pod whose liveness probe fails when its directory has a file "sick".
+// liveness returns a pod whose liveness probe fails once when its directory contains the file "sick".
 func liveness(own int64, variables ...string) *core.PodSpec {
 	spec := service(60, "stubborn", variables...)
 	probe := []string{"/bin/sh", "-c", "! rm /out/sick 2>/dev/null"}
@@ -112,17 +115,18 @@ func liveness(own int64, variables ...string) *core.PodSpec {
 	return spec
 }
 
-// A probe whose own grace period holds the deadline is a stop as any other.
+// A probe has a grace period of its own that is longer than the deadline. Its effect is the same as any other stop.
 func testLivenessFits(t *testing.T, n *node) {
 	p := n.recorded(t, liveness(12, "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()
 	p.waitFor("ready")
 	p.write(t, "volumes/"+p.name+"/out/sick", "")
 	p.waitFor("ready", "cleaned stopped 0", "ready")
-	p.wantRestart(137) // the target's end
+	p.wantRestart(137) // the status of the target
 }
 
-// A probe's own grace period is shorter than the deadline, and the pod's is not: the kubelet kills after the former.
+// A probe has a grace period of its own that is shorter than the deadline, although the grace period of the pod is not.
+// The kubelet kills the pod after the former.
 func testLivenessTooShort(t *testing.T, n *node) {
 	p := n.recorded(t, liveness(3, "GRACEFUL_DEADLINE=50s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()
@@ -132,7 +136,8 @@ func testLivenessTooShort(t *testing.T, n *node) {
 	p.wantRestart(137)
 }
 
-// wantDoctor requires what graceful doctor says of the guard, in the container. It logs all of it.
+// wantDoctor fails the test unless graceful doctor in the container writes this about the guard. It logs the whole
+// output.
 func (p *staticPod) wantDoctor(why string) {
 	p.t.Helper()
 	text := p.exec(p.name, "shop", "/usr/bin/graceful doctor --state-dir /state/graceful")
@@ -145,7 +150,7 @@ func (p *staticPod) wantDoctor(why string) {
 	p.t.Errorf("doctor does not say %q of the guard", why)
 }
 
-// wantRestart requires that the container was started again once, after that status.
+// wantRestart fails the test unless the container was started a second time, after it had ended with that status.
 func (p *staticPod) wantRestart(status int32) {
 	p.t.Helper()
 	until(p.t, "status of the restart", func() bool { _, last := p.restarts(); return last != nil })
@@ -156,7 +161,7 @@ func (p *staticPod) wantRestart(status int32) {
 	}
 }
 
-// As PID 1 of its container, graceful is killed from outside. The next container finishes the run.
+// graceful is PID 1 of its container, and is killed from outside. The next container finishes the run.
 func testKill(t *testing.T, n *node) {
 	p := n.recorded(t, service(20, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()
@@ -169,7 +174,7 @@ func testKill(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "cleaned stopped 0")
 }
 
-// shared returns a pod with one PID namespace, whose target ends at SIGTERM at once.
+// shared returns a pod with one PID namespace. Its target ends at SIGTERM at once.
 func shared(variables ...string) *core.PodSpec {
 	share := true
 	spec := service(20, "migrate", append(variables, "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")...)
@@ -177,7 +182,7 @@ func shared(variables ...string) *core.PodSpec {
 	return spec
 }
 
-// In a PID namespace of the pod, graceful needs no guard: the next container finishes the run.
+// If the pod has its own PID namespace, graceful needs no guard, because the next container finishes the run.
 func testKillShared(t *testing.T, n *node) {
 	p := n.recorded(t, shared("GRACEFUL_GUARD=off"))
 	p.start()
@@ -187,8 +192,8 @@ func testKillShared(t *testing.T, n *node) {
 	p.wantRestart(137)
 }
 
-// By default it has one. The runtime kills it a moment after graceful: the guard runs cleanup, or the next container
-// does, or the command was interrupted.
+// By default graceful has a guard there. The runtime kills the guard shortly after graceful. So either the guard runs
+// cleanup, or the next container does, or the cleanup command was interrupted.
 func testKillGuard(t *testing.T, n *node) {
 	p := n.recorded(t, shared())
 	p.start()
@@ -198,8 +203,9 @@ func testKillGuard(t *testing.T, n *node) {
 	p.wantOneCleanup()
 }
 
-// wantOneCleanup waits for the second start of the target, and requires that cleanup ran once before it: by the guard
-// or by recover. If the guard was killed just when it started the command, a message says that.
+// wantOneCleanup waits for the second start of the target. It fails the test unless cleanup ran once before that, by
+// the guard or by recover. If the guard was killed just when it started the command, a message must report that
+// instead.
 func (p *staticPod) wantOneCleanup() {
 	p.t.Helper()
 	until(p.t, "second start", func() bool { return strings.Count(strings.Join(p.events(), "\n"), "ready") == 2 })
@@ -217,7 +223,7 @@ func (p *staticPod) wantOneCleanup() {
 	}
 }
 
-// An emptyDir outlives the containers of a pod, and not the pod.
+// An emptyDir outlives the containers of a pod, but not the pod.
 func testEmptyDir(t *testing.T, n *node) {
 	spec := service(2, "stubborn", "GRACEFUL_DEADLINE=50s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
 	spec.Volumes = []core.Volume{{Name: "state", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{}}}}
@@ -231,8 +237,8 @@ func testEmptyDir(t *testing.T, n *node) {
 	p.waitFor("ready", "cleaned recovered 0", "ready", "ready")
 }
 
-// Another user than root, with no rights and a root directory that cannot be written to, makes the state directory
-// below the volume.
+// graceful runs as a user other than root, without rights and with a read-only root directory. It creates the state
+// directory below the volume.
 func testRestricted(t *testing.T, n *node) {
 	yes, no, id := true, false, int64(1000)
 	spec := service(20, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
@@ -251,7 +257,7 @@ func testRestricted(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "cleaned stopped 0")
 }
 
-// With cgroups v1 the kernel kills one process, the largest: the target, whose cleanup follows.
+// With cgroups v1 the kernel kills only the largest process. That is the target, and then cleanup runs.
 func testOutOfMemory(t *testing.T, n *node) {
 	if _, err := os.Stat("/sys/fs/cgroup/memory/memory.limit_in_bytes"); err != nil {
 		t.Skip("cgroups v2: what memory.oom.group does is not tested")
@@ -272,8 +278,8 @@ func testOutOfMemory(t *testing.T, n *node) {
 	}
 }
 
-// A kubelet that is restarted leaves running pods alone. A static pod that it was about to stop, and whose manifest is
-// gone, has 2 s. The container does not get a second SIGTERM: that would end the drain.
+// When the kubelet is restarted, running pods continue. If the kubelet was about to stop a static pod, and the manifest
+// of that pod is gone, the pod has 2 s. The container does not get a second SIGTERM, which would end the drain.
 func testRestart(t *testing.T, n *node) {
 	p := n.recorded(t, service(60, "stubborn", "GRACEFUL_DEADLINE=50s", "GRACEFUL_DRAIN=30s",
 		"GRACEFUL_ON_EXIT_TIMEOUT=2s", "GRACEFUL_ON_STOP=say stopping", "GRACEFUL_VERBOSE=true"))

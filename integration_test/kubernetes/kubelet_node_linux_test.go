@@ -16,12 +16,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// patience is how long a test waits for what must come.
+// patience is the time limit for each wait in the tests.
 const patience = 3 * time.Minute
 
-// nodeScript runs containerd, and the kubelet again and again, in namespaces of their own, which end with it.
-// Arguments: a directory, the kubelet, its cgroup. What the kubelet writes outside of its directory is covered:
-// directories, and the sysctls that it would change.
+// nodeScript runs containerd and the kubelet in new namespaces. It starts the kubelet again when the kubelet ends. Both
+// end with the namespaces. Arguments: a directory, the kubelet, and its cgroup. The script mounts over directories
+// outside of the first argument and over sysctls, because the kubelet would change them.
 const nodeScript = `set -e
 if [ "$4" != inside ]; then
 	exec unshare --mount --pid --net --fork --kill-child --mount-proc sh "$0" "$1" "$2" "$3" inside
@@ -92,15 +92,15 @@ localStorageCapacityIsolation: false
 makeIPTablesUtilChains: false
 `
 
-// node is a kubelet with a containerd of its own, without an API server.
+// node is a kubelet with its own containerd, without an API server.
 type node struct {
 	dir    string
 	cgroup string
 	cmd    *exec.Cmd
-	init   string // the pid of PID 1 inside
+	init   string // pid of PID 1 inside, as this machine sees it
 }
 
-// boot boots a node, which is shut down after the test.
+// boot boots a node, and shuts it down after the test.
 func boot(t *testing.T, kubelet string) *node {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "graceful-kubelet-")
@@ -122,7 +122,7 @@ func boot(t *testing.T, kubelet string) *node {
 		if err := os.Mkdir(hierarchy+n.cgroup, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} { // a new one is empty, and so takes no process
+		for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} { // they are empty in a new cgroup, which then accepts no process
 			if data, err := os.ReadFile(hierarchy + file); err == nil {
 				_ = os.WriteFile(hierarchy+n.cgroup+file, data, 0)
 			}
@@ -135,7 +135,7 @@ func boot(t *testing.T, kubelet string) *node {
 	defer log.Close()
 	n.cmd = exec.Command("sh", dir+"/node.sh", dir, kubelet, n.cgroup)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that runs out of time cleans up nothing
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that exceeds its time limit does not clean up
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func boot(t *testing.T, kubelet string) *node {
 	return n
 }
 
-// write writes a file of the node.
+// write writes a file in the directory of the node.
 func (n *node) write(t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join(n.dir, name)
@@ -160,7 +160,7 @@ func (n *node) write(t *testing.T, name, text string) {
 	}
 }
 
-// cgroups returns the directory below each hierarchy of cgroups, v1 or v2.
+// cgroups returns the path of the directory in each hierarchy of cgroups, v1 or v2.
 func (n *node) cgroups(below string) (dirs []string) {
 	mounts, _ := os.ReadFile("/proc/self/mounts")
 	for line := range strings.Lines(string(mounts)) {
@@ -171,31 +171,31 @@ func (n *node) cgroups(below string) (dirs []string) {
 	return dirs
 }
 
-// get requests a page from the kubelet, inside.
+// get requests a page from the kubelet, in the namespaces of the node.
 func (n *node) get(address string, flags ...string) string {
 	words := []string{"--target", n.init, "--net", "curl", "--silent", "--insecure", "--max-time", "60"}
 	out, _ := exec.Command("nsenter", slices.Concat(words, flags, []string{address})...).Output()
 	return string(out)
 }
 
-// pods returns what the kubelet knows of its pods.
+// pods returns the pods of the kubelet, as the kubelet reports them.
 func (n *node) pods() (list core.PodList) {
 	_ = yaml.Unmarshal([]byte(n.get("http://127.0.0.1:11255/pods")), &list)
 	return list
 }
 
-// exec runs a command in a container, as kubectl exec does, and returns what it writes.
+// exec runs a command in a container, as kubectl exec does. It returns the output.
 func (n *node) exec(pod, container, command string) string {
 	address := "https://127.0.0.1:11250/run/default/" + pod + "-node/" + container + "?cmd=" + url.QueryEscape(command)
 	return n.get(address, "--request", "POST")
 }
 
-// logs returns what a container has written, as kubectl logs does.
+// logs returns the output of a container, as kubectl logs does.
 func (n *node) logs(pod, container string) string {
 	return n.get("https://127.0.0.1:11250/containerLogs/default/" + pod + "-node/" + container)
 }
 
-// restartKubelet ends the kubelet, and waits until another one has taken its place.
+// restartKubelet ends the kubelet, and waits until the node script has started another one.
 func (n *node) restartKubelet(t *testing.T) {
 	t.Helper()
 	kubelet := func() string {
@@ -213,11 +213,11 @@ func (n *node) restartKubelet(t *testing.T) {
 	until(t, "another kubelet", func() bool { pid := kubelet(); return pid != "" && pid != old })
 }
 
-// shutDown ends all that runs on the node, and removes it.
+// shutDown ends all processes of the node, and removes the node.
 func (n *node) shutDown(t *testing.T) {
 	t.Helper()
 	if n.cmd != nil {
-		_ = n.cmd.Process.Kill() // unshare(1), whose child dies with it, and the namespaces with that
+		_ = n.cmd.Process.Kill() // unshare(1), whose child is killed with it, and the namespaces end with the child
 		_ = n.cmd.Wait()
 	}
 	if t.Failed() {
@@ -237,7 +237,7 @@ func (n *node) shutDown(t *testing.T) {
 	})
 }
 
-// removeCgroup removes a cgroup and those below it, as far as nothing is in there.
+// removeCgroup removes a cgroup and the cgroups below it, except those that contain processes.
 func (n *node) removeCgroup(dir string) {
 	entries, _ := os.ReadDir(dir)
 	for _, entry := range entries {
@@ -248,7 +248,7 @@ func (n *node) removeCgroup(dir string) {
 	_ = syscall.Rmdir(dir)
 }
 
-// until waits for what will happen.
+// until polls happened until it returns true. After patience it fails the test.
 func until(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	for late := time.Now().Add(patience); !happened(); time.Sleep(100 * time.Millisecond) {
@@ -258,7 +258,7 @@ func until(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// findProcesses returns the pids, on this machine, of the processes that have a word in their command line.
+// findProcesses returns the pids of the processes with a word in their command line, as this machine sees them.
 func findProcesses(word string) (pids []string) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {

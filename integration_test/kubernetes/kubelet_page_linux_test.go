@@ -9,7 +9,7 @@ import (
 	core "k8s.io/api/core/v1"
 )
 
-// pagePod returns a pod of a manifest on the page.
+// pagePod returns a pod from a manifest on the page.
 func pagePod(t *testing.T, file string) *core.PodSpec {
 	t.Helper()
 	_, spec, err := decode(manifests(t)[file])
@@ -19,7 +19,7 @@ func pagePod(t *testing.T, file string) *core.PodSpec {
 	return spec
 }
 
-// The pod gets ready, and is deleted: the service has SIGTERM after the drain, then cleanup runs.
+// The pod becomes ready, and is deleted. The service gets SIGTERM after the drain. Then cleanup runs.
 func testDeployment(t *testing.T, n *node) {
 	p := n.newPod(t, pagePod(t, "deployment.yaml"))
 	p.start()
@@ -51,7 +51,7 @@ func testStatefulSet(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "stopped", "cleaned stopped 0")
 }
 
-// graceful is killed while it has the lock. The next pod gives it back before it takes it.
+// graceful is killed while the pod holds the lock. The next pod releases that lock before it takes it.
 func testJob(t *testing.T, n *node) {
 	p := n.newPod(t, pagePod(t, "job.yaml"))
 	p.start()
@@ -67,7 +67,7 @@ func testJob(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "locked", "ready", "unlocked recovered", "locked", "ready", "unlocked stopped")
 }
 
-// The sidecar is stopped when the service has ended and cleaned up.
+// The sidecar is stopped after the service has ended and cleaned up.
 func testSidecar(t *testing.T, n *node) {
 	p := n.newPod(t, pagePod(t, "sidecar.yaml"))
 	p.start()
@@ -79,8 +79,8 @@ func testSidecar(t *testing.T, n *node) {
 	}
 }
 
-// All of a pod is killed. The initContainer of the next pod finishes its run: it says that the other PID namespace is
-// gone. Without that, the initContainer fails, and the service is not started.
+// All processes of a pod are killed. The initContainer of the next pod finishes the run, because a flag asserts that
+// the other PID namespace is gone. Without that flag, the initContainer fails, and the service is not started.
 func testRecover(t *testing.T, n *node) {
 	spec := pagePod(t, "recover.yaml")
 	served, grace, args := spec.Containers[0].Args, *spec.TerminationGracePeriodSeconds, spec.InitContainers[0].Command
@@ -113,8 +113,8 @@ func testRecover(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "stopped", "cleaned stopped 0")
 }
 
-// holdNamespace keeps the PID namespace of the pod until the function that it returns is called. Otherwise the kernel
-// may give its number to that of the next pod, where the run then seems to have begun.
+// holdNamespace keeps the PID namespace of the pod alive until the caller calls the returned function. Otherwise the
+// kernel may reuse the number of that namespace for the next pod, and the run would seem to have begun there.
 func (p *staticPod) holdNamespace() (release func()) {
 	p.t.Helper()
 	runs := p.runs()

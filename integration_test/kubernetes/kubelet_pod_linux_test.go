@@ -20,14 +20,14 @@ type staticPod struct {
 	*node
 	t    *testing.T
 	name string
-	mark string // the time that its daemons sleep: it tells its processes from all others of the machine
+	mark string // the time that its daemons sleep, which identifies its processes on the machine
 	spec *core.PodSpec
 
 	starts int
 }
 
-// newPod prepares a pod: all of its containers have the directory of its log, claims are directories of this machine,
-// and it has the network of the node, which has no network plugin.
+// newPod prepares a pod. All of its containers mount the directory of its log. Claims are directories of this machine.
+// The pod uses the network of the node, because the node has no network plugin.
 func (n *node) newPod(t *testing.T, spec *core.PodSpec, claims ...string) *staticPod {
 	t.Helper()
 	mark := fmt.Sprint(1_000_000_000 + rand.IntN(1_000_000_000))
@@ -57,12 +57,12 @@ func (n *node) newPod(t *testing.T, spec *core.PodSpec, claims ...string) *stati
 	return p
 }
 
-// directory makes a directory of this machine for a volume.
+// directory creates a directory on this machine for a volume.
 func (p *staticPod) directory(name string) core.VolumeSource {
 	path := filepath.Join(p.dir, "volumes", p.name, name)
 	err := os.MkdirAll(path, 0o755)
 	if err == nil && name == "out" {
-		err = os.Chmod(path, 0o777) // the containers of some pods are another user's
+		err = os.Chmod(path, 0o777) // the containers of some pods run as another user
 	}
 	if err != nil {
 		p.t.Fatal(err)
@@ -70,10 +70,11 @@ func (p *staticPod) directory(name string) core.VolumeSource {
 	return core.VolumeSource{HostPath: &core.HostPathVolumeSource{Path: path}}
 }
 
-// manifest is the file that makes the kubelet run the pod.
+// manifest returns the path of the file that makes the kubelet run the pod.
 func (p *staticPod) manifest() string { return filepath.Join(p.dir, "manifests", p.name+".yaml") }
 
-// start has the kubelet run the pod. Each start is another pod, of the same name: the manifest has another hash.
+// start makes the kubelet run the pod. Each start creates another pod of the same name, because the manifest has
+// another hash.
 func (p *staticPod) start() {
 	p.t.Helper()
 	p.starts++
@@ -92,25 +93,25 @@ func (p *staticPod) start() {
 	}
 }
 
-// remove deletes the pod. It returns the time, as the log has it.
+// remove deletes the pod. It returns the time of that, in the time scale of the log.
 func (p *staticPod) remove() float64 {
 	now := uptime()
 	_ = os.Remove(p.manifest())
 	return now
 }
 
-// waitForEnd waits until the kubelet has forgotten the pod, and nothing of it is left on this machine.
+// waitForEnd waits until the kubelet has forgotten the pod, and no process of the pod is left on this machine.
 func (p *staticPod) waitForEnd() {
 	p.t.Helper()
 	until(p.t, "end of "+p.name, p.hasEnded)
 }
 
-// hasEnded reports whether the kubelet has forgotten the pod, and nothing of it is left.
+// hasEnded reports whether the kubelet has forgotten the pod, and no process of the pod is left.
 func (p *staticPod) hasEnded() bool {
 	return p.status() == nil && len(findProcesses(p.mark)) == 0 && len(p.runs()) == 0
 }
 
-// status returns what the kubelet knows of the pod, or nil.
+// status returns the status of the pod as the kubelet reports it, or nil if the kubelet reports none.
 func (p *staticPod) status() *core.PodStatus {
 	for _, pod := range p.pods().Items {
 		if pod.Name == p.name+"-node" {
@@ -120,7 +121,7 @@ func (p *staticPod) status() *core.PodStatus {
 	return nil
 }
 
-// event is a line of the log of a pod.
+// event is a line in the log of a pod.
 type event struct {
 	time float64 // seconds since the boot of the machine
 	text string
@@ -128,7 +129,7 @@ type event struct {
 
 func (e event) String() string { return fmt.Sprintf("%.2f %s", e.time, e.text) }
 
-// log returns what has happened in the pod.
+// log returns the events of the pod.
 func (p *staticPod) log() (all []event) {
 	text, _ := os.ReadFile(filepath.Join(p.dir, "volumes", p.name, "out", "log"))
 	for line := range strings.Lines(string(text)) {
@@ -139,7 +140,7 @@ func (p *staticPod) log() (all []event) {
 	return all
 }
 
-// events returns the log without the times.
+// events returns the events of the pod without the times.
 func (p *staticPod) events() (texts []string) {
 	for _, e := range p.log() {
 		texts = append(texts, e.text)
@@ -147,7 +148,7 @@ func (p *staticPod) events() (texts []string) {
 	return texts
 }
 
-// waitFor waits until exactly these events have happened.
+// waitFor waits until the log contains exactly these events.
 func (p *staticPod) waitFor(want ...string) {
 	p.t.Helper()
 	until(p.t, fmt.Sprintf("%q", want), func() bool {
@@ -159,7 +160,8 @@ func (p *staticPod) waitFor(want ...string) {
 	})
 }
 
-// wantEnd waits for the end of the pod, and requires all that has happened in it. It logs the times since a moment.
+// wantEnd waits for the end of the pod, and fails the test unless the log contains exactly these events. It logs the
+// times since a moment.
 func (p *staticPod) wantEnd(since float64, want ...string) {
 	p.t.Helper()
 	p.waitForEnd()
@@ -183,7 +185,8 @@ func (p *staticPod) between(since float64, text string) float64 {
 	return 0
 }
 
-// runs returns the pids, on this machine, of the graceful of each container. A guard has an empty environment.
+// runs returns the pid of the graceful of each container, as this machine sees it. It omits guards, which have an empty
+// environment.
 func (p *staticPod) runs() (pids []int) {
 	for _, pid := range findProcesses("/usr/bin/graceful") {
 		environ, _ := os.ReadFile("/proc/" + pid + "/environ")
@@ -194,7 +197,7 @@ func (p *staticPod) runs() (pids []int) {
 	return pids
 }
 
-// kill kills the graceful of each container: SIGKILL, from outside. It returns how many.
+// kill sends SIGKILL to the graceful of each container, from outside. It returns the number of these processes.
 func (p *staticPod) kill() (killed int) {
 	for _, pid := range p.runs() {
 		if syscall.Kill(pid, syscall.SIGKILL) == nil {
@@ -204,7 +207,7 @@ func (p *staticPod) kill() (killed int) {
 	return killed
 }
 
-// killGraceful kills the graceful of the only container.
+// killGraceful kills the graceful of the only container of a pod.
 func (p *staticPod) killGraceful() {
 	p.t.Helper()
 	if killed := p.kill(); killed != 1 {
@@ -212,7 +215,7 @@ func (p *staticPod) killGraceful() {
 	}
 }
 
-// restarts returns how often the containers of the pod were started again, and how the last one had ended.
+// restarts returns the number of restarts of the pod's containers, and how the last one had ended.
 func (p *staticPod) restarts() (count int32, last *core.ContainerStateTerminated) {
 	if status := p.status(); status != nil {
 		for _, c := range status.ContainerStatuses {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// binary is the graceful under test.
+// binary is the path of the graceful under test.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
@@ -22,7 +22,7 @@ func testMain(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "graceful")
 	cmd := exec.Command("go", "build", "-o", binary, ".")
-	cmd.Dir = "../.." // the other module
+	cmd.Dir = "../.." // the directory of the main module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building graceful: %v\n%s", err, out)

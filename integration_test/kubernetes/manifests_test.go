@@ -1,5 +1,5 @@
-// Package kubernetes tests the manifests of docs/engines/kubernetes.md, and runs them with a kubelet. It is a module of
-// its own, so that graceful itself does not depend on the types of Kubernetes.
+// Package kubernetes tests the manifests of docs/engines/kubernetes.md, and runs them with a kubelet. It is a separate
+// module, so that graceful itself does not depend on the types of Kubernetes.
 package kubernetes
 
 import (
@@ -28,7 +28,7 @@ func readPage(t *testing.T) string {
 	return string(text)
 }
 
-// manifests returns the text of each manifest on the page, by the file name in its first line.
+// manifests returns the text of each manifest on the page, by the file name in the first line of the manifest.
 func manifests(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -42,7 +42,8 @@ func manifests(t *testing.T) map[string]string {
 	return all
 }
 
-// decode decodes a manifest. Each field must be one of its kind. The spec is nil for a kind without pods.
+// decode decodes a manifest. It fails if the manifest has a field that its kind does not have. The spec is nil for a
+// kind without pods.
 func decode(text string) (meta.Object, *core.PodSpec, error) {
 	var kind meta.TypeMeta
 	if err := yaml.Unmarshal([]byte(text), &kind); err != nil {
@@ -71,7 +72,7 @@ func decode(text string) (meta.Object, *core.PodSpec, error) {
 	return object, spec, yaml.UnmarshalStrict([]byte(text), object)
 }
 
-// Each manifest has only fields that its kind has, and its selector, volumes and mounts belong together.
+// Each manifest has only fields that its kind has. Its selector, volumes and mounts refer to each other.
 func TestManifests_decode(t *testing.T) {
 	for file, text := range manifests(t) {
 		object, spec, err := decode(text)
@@ -105,7 +106,7 @@ func TestManifests_decode(t *testing.T) {
 	}
 }
 
-// checkSelector requires that a workload selects its own pods.
+// checkSelector fails the test unless a workload selects its own pods.
 func checkSelector(t *testing.T, file string, selector *meta.LabelSelector, labels map[string]string) {
 	t.Helper()
 	s, err := meta.LabelSelectorAsSelector(selector)
@@ -120,7 +121,7 @@ func checkSelector(t *testing.T, file string, selector *meta.LabelSelector, labe
 	}
 }
 
-// What is misspelled, or in the wrong place, is an error.
+// A misspelled field, or a field in the wrong place, is an error.
 func TestManifests_strict(t *testing.T) {
 	for _, c := range []struct{ file, old, changed string }{
 		{"deployment.yaml", "terminationGracePeriodSeconds", "terminationGracePeriod"},

@@ -1,7 +1,7 @@
 //go:build engines
 
-// Loadtest is a service and its client, for containers: "loadtest serve" answers slow requests, "loadtest call HOST"
-// sends them until it gets SIGTERM, and then writes how many there were and how many failed.
+// Loadtest contains a service and its client, for containers. "loadtest serve" answers requests slowly. "loadtest call
+// HOST" sends requests until it gets SIGTERM. Then it writes the number of requests, and the number of failed ones.
 package main
 
 import (
@@ -23,12 +23,12 @@ const (
 	requestTime   = 3500 * time.Millisecond
 	requestLimit  = 30 * time.Second // longer than a busy machine needs
 	requestPeriod = 50 * time.Millisecond
-	answerTime    = 4 * time.Second // for so long the client keeps an answer of the DNS
+	answerTime    = 4 * time.Second // time for which the client keeps an answer of the DNS
 )
 
 func main() { os.Exit(run()) }
 
-// run returns the exit status.
+// run performs the command in args and returns the exit status.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -47,8 +47,8 @@ func run() int {
 	return 0
 }
 
-// serve answers each request after requestTime. It stops as a service should: it refuses new connections and finishes
-// the requests that it has.
+// serve answers each request after requestTime. At a stop it refuses new connections, and finishes the requests that it
+// has received.
 func serve(ctx context.Context) error {
 	server := &http.Server{Addr: ":" + port, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/health" {
@@ -73,12 +73,12 @@ func serve(ctx context.Context) error {
 type client struct {
 	host      string
 	addresses []string
-	asked     time.Time // when the addresses were asked for
+	asked     time.Time // time of the last DNS request
 	http      http.Client
 	failed    atomic.Int64
 }
 
-// call sends requests, one every requestPeriod, each on a connection of its own.
+// call sends one request every requestPeriod, each on a new connection.
 func call(ctx context.Context, host string) {
 	c := &client{host: host, http: http.Client{Timeout: requestLimit, Transport: &http.Transport{DisableKeepAlives: true}}}
 	var requests sync.WaitGroup
@@ -100,8 +100,8 @@ func call(ctx context.Context, host string) {
 	fmt.Printf("requests %d failed %d\n", count, c.failed.Load())
 }
 
-// address returns one of the host's addresses, or nothing before there is one. An answer of the DNS that is not too old
-// is used again; one that is too old is used until there is another.
+// address returns one of the host's addresses, or "" as long as there is none. It uses an answer of the DNS for
+// answerTime. Until it gets a new answer, it continues to use the old one.
 func (c *client) address() string {
 	if time.Since(c.asked) > answerTime {
 		if found, err := net.LookupHost(c.host); err == nil {
