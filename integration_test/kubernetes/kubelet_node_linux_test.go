@@ -122,7 +122,7 @@ func boot(t *testing.T, kubelet string) *node {
 		if err := os.Mkdir(hierarchy+n.cgroup, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} { // they are empty in a new cgroup, which then accepts no process
+		for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} { // empty in a new cgroup
 			if data, err := os.ReadFile(hierarchy + file); err == nil {
 				_ = os.WriteFile(hierarchy+n.cgroup+file, data, 0)
 			}
@@ -135,7 +135,7 @@ func boot(t *testing.T, kubelet string) *node {
 	defer log.Close()
 	n.cmd = exec.Command("sh", dir+"/node.sh", dir, kubelet, n.cgroup)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that exceeds its time limit does not clean up
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a timed-out test does not clean up
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
