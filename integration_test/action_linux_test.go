@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// actionStep prepares the n-th script in action.yml (from 0) as GitHub's runner does, in a directory of its own.
+// actionStep prepares the n-th script in action.yml (from 0) as GitHub's runner does, in a new directory.
 func actionStep(t *testing.T, n int, env ...string) *proc {
 	t.Helper()
 	text, err := os.ReadFile("../action.yml")
@@ -118,8 +118,7 @@ func TestAction_install(t *testing.T) {
 	}
 }
 
-// The runner signals the first process of the step. That process is graceful, not a shell. The last step has nothing to
-// do.
+// The runner signals the first process of the step. That process is graceful, not a shell. The last step has no work.
 func TestAction_cancel(t *testing.T) {
 	need(t, "bash")
 	state := "GRACEFUL_STATE_DIR=" + filepath.Join(t.TempDir(), "state")

@@ -17,8 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter. KIND allow permits everything. Under peerpidfd,
-// SO_PEERPIDFD is unknown, as before Linux 6.5. The role needs root, so that it need not set no_new_privs.
+// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter. KIND allow permits every call. KIND peerpidfd
+// makes SO_PEERPIDFD unknown, as before Linux 6.5. The role needs root, because otherwise it would have to set
+// no_new_privs.
 func init() { roles["filter"] = filter }
 
 func filter(args []string) int {
@@ -39,7 +40,7 @@ func filter(args []string) int {
 		}
 	}
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	runtime.LockOSThread() // only this thread has the filter, and it must call execve(2)
+	runtime.LockOSThread() // only this thread has the filter, so it must call execve(2)
 	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0); err != nil {
 		panic(err)
 	}
@@ -50,7 +51,8 @@ func filter(args []string) int {
 	panic(syscall.Exec(path, args[1:], os.Environ()))
 }
 
-// sandboxes are ways to give a process fewer rights than graceful, with the reason in the refusal. They run as root.
+// sandboxes are ways to give a process fewer rights than graceful has, with the reason that the refusal names. They run
+// as root.
 var sandboxes = map[string]struct {
 	need   []string
 	around []string
@@ -73,9 +75,9 @@ var sandboxes = map[string]struct {
 	"a namespace more": {[]string{"unshare"}, []string{"unshare", "--uts", "--ipc"}, ""}, // it removes no rights
 }
 
-// A process in a sandbox cannot register commands, which would run outside of the sandbox. It cannot list or withdraw
-// the commands of other processes. With --defer on it may do all of that. The same holds for kernels without a pidfd of
-// a peer.
+// A process in a sandbox cannot register commands, because the commands would run outside of the sandbox. It cannot
+// list or withdraw the commands of other processes. With --defer on it may do all of that. The same holds for kernels
+// without a pidfd of a peer.
 func TestDefer_fromASandbox(t *testing.T) {
 	need(t, "linux", "root", "norace")
 	for name, s := range sandboxes {
@@ -112,8 +114,8 @@ func TestDefer_fromASandbox(t *testing.T) {
 	}
 }
 
-// A client may enter a sandbox after it has connected. A process may receive the connection of a process that has
-// ended. Both are refused.
+// A client may enter a sandbox after it has connected. A process may also inherit the connection of a process that has
+// ended. graceful refuses both.
 func TestDefer_overAnOldConnection(t *testing.T) {
 	need(t, "linux", "root", "python3", "norace")
 	const connect = `
@@ -169,8 +171,8 @@ func TestDefer_off(t *testing.T) {
 	}
 }
 
-// The client sends its environment, which may hold secrets, only to a listener of its own user or of root. The root
-// user sends it only to root.
+// The client sends its environment only to a listener of its own user or of root, because the environment may contain
+// secrets. The root user sends its environment only to root.
 func TestDefer_listenerOfAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv", "socat", "norace")
 	as := func(uid int) string {

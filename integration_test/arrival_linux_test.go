@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threeSignals are signals of three kinds: SIGUSR1 is passed, SIGTERM stops the run, and 35 is a real-time signal,
+// threeSignals contains signals of three kinds. SIGUSR1 is passed, and SIGTERM stops the run. 35 is a real-time signal,
 // which the kernel queues.
 var threeSignals = []syscall.Signal{unix.SIGUSR1, unix.SIGTERM, 35}
 
@@ -50,8 +50,9 @@ func TestForward_signalsDuringTheStart(t *testing.T) {
 	}
 }
 
-// receive takes the blocked signals, and writes how often it has received each one once all have come. The signal 12
-// that it sends itself by way of graceful comes after the signals that graceful received before.
+// receive takes the blocked signals until all have come. Then it writes the number of times that it has received each
+// one. It sends signal 12 to itself by way of graceful. That signal comes after the signals that graceful received
+// before.
 const receive = `
 import os, signal
 got, three = {}, {10, 15, 35}

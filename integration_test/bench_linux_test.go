@@ -15,8 +15,8 @@ import (
 )
 
 // BenchmarkPeers compares graceful with the other wrappers on the machine. Each round measures all of them in turn, so
-// that a busy moment of the machine affects all of them. It prints a table, and writes the figures as JSON to the file
-// that GRACEFUL_TEST_FIGURES names, for docs/plot. docs/performance.md explains the figures.
+// that a busy moment of the machine affects all of them. BenchmarkPeers prints a table. It also writes the figures as
+// JSON, for docs/plot, to the file that GRACEFUL_TEST_FIGURES names. docs/performance.md explains the figures.
 func BenchmarkPeers(b *testing.B) {
 	c := newComparison(b, false)
 	results := machineHere()
@@ -60,8 +60,8 @@ func TestPeers_everyFigureIsPositive(t *testing.T) {
 	t.Logf("\n%snot on this machine: %q", strings.Join(results.Table, "\n"), results.Missing)
 }
 
-// BenchmarkDefer measures the time to register a cleanup command, including the start of the client. In turn, it starts
-// true(1) three times. "ratio" is the time of the latter divided by graceful's.
+// BenchmarkDefer measures the time to register a cleanup command, including the start of the client. For comparison it
+// measures three starts of true(1), in turn. "ratio" is the time of three starts divided by graceful's time.
 func BenchmarkDefer(b *testing.B) {
 	run := exec.Command("graceful", "run", "--", "sh", "-c", "echo $GRACEFUL_SOCKET; exec sleep 1000")
 	out, err := run.StdoutPipe()
@@ -99,8 +99,9 @@ func BenchmarkDefer(b *testing.B) {
 	b.ReportMetric(took["true"].Seconds()/took["graceful"].Seconds(), "ratio")
 }
 
-// BenchmarkPty sends a gigabyte through the target's terminal, in turn with script(1). "ratio" is the time of script
-// divided by graceful's. The memory is that of graceful after the first eighth, and its growth until the end.
+// BenchmarkPty sends a gigabyte through the target's terminal, in turn with script(1). "ratio" is the time of script(1)
+// divided by graceful's time. The memory is that of graceful after the first eighth, and the growth from then until the
+// end.
 func BenchmarkPty(b *testing.B) {
 	need(b, "script", "head")
 	const size = 1 << 30
@@ -136,7 +137,7 @@ func BenchmarkPty(b *testing.B) {
 				n += more
 			}
 			if name == "graceful" {
-				grown = resident() - first // an eighth is still to be written
+				grown = resident() - first // the target still has to write an eighth
 			}
 			rest, _ := io.Copy(io.Discard, out)
 			if status := ended(cmd.Wait()); status != "0" || err != nil || n+rest != size {

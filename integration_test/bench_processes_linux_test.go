@@ -78,7 +78,7 @@ func (c *comparison) start(command []string) (pid int, out *os.File) {
 	return c.fork(c.lookPath(command), command, write), out
 }
 
-// run returns the time from before the start of a program until its end, in ns. The program must succeed.
+// run returns the time from before the start of a program until its end, in ns. It fails unless the program succeeds.
 func (c *comparison) run(command []string) int64 {
 	c.t.Helper()
 	path := c.lookPath(command)
@@ -98,8 +98,8 @@ func (c *comparison) lookPath(command []string) string {
 	return path
 }
 
-// fork starts a program in its own process group, since timeout(1) signals its group. It does not use os/exec: the
-// measurement would include its threads and pipes.
+// fork starts a program in a new process group, because timeout(1) signals its own group. It does not use os/exec,
+// because the measurement would include the threads and pipes of that package.
 func (c *comparison) fork(path string, command []string, out *os.File) (pid int) {
 	c.t.Helper()
 	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
@@ -113,7 +113,7 @@ func (c *comparison) fork(path string, command []string, out *os.File) (pid int)
 	return pid
 }
 
-// wait reaps a program, and kills it if it does not end. (10,000 cleanup commands take a minute.)
+// wait reaps a program. If the program does not end, wait kills it. (10,000 cleanup commands take a minute.)
 func (c *comparison) wait(pid int) (status syscall.WaitStatus) {
 	c.t.Helper()
 	timer := time.AfterFunc(10*patience, func() { _ = unix.Kill(pid, unix.SIGKILL) })
@@ -137,7 +137,7 @@ func (c *comparison) check(command []string, status syscall.WaitStatus) {
 	}
 }
 
-// helperBelow returns a descendant that is a helper, or 0.
+// helperBelow returns the pid of a descendant that runs the helper, or 0.
 func helperBelow(pid int) int {
 	for _, pid := range descendantsOf(pid) {
 		if comm(pid) == "helper" {

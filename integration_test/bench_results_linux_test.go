@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// results holds the measurements of a benchmark, and the machine. docs/plot reads its JSON form.
+// results contains the measurements of a benchmark, and describes the machine. docs/plot reads its JSON form.
 type results struct {
 	Date    string         `json:"date"`
 	Machine string         `json:"machine"`
@@ -25,7 +25,8 @@ type results struct {
 	Figures []figureResult `json:"figures"`
 }
 
-// figureResult is a figure of all peers. Size is the size of the tree, or the number of cleanup commands.
+// figureResult contains the results of one figure for all peers. Size is the size of the tree, or the number of cleanup
+// commands.
 type figureResult struct {
 	Name  string    `json:"name"`
 	Unit  string    `json:"unit"`
@@ -33,14 +34,14 @@ type figureResult struct {
 	Peers []summary `json:"peers"`
 }
 
-// summary holds the statistics of a peer's samples.
+// summary contains the statistics of a peer's samples.
 type summary struct {
 	Peer    string  `json:"peer"`
 	Samples int     `json:"samples"`
 	P10     float64 `json:"p10"`
 	Median  float64 `json:"median"`
 	P90     float64 `json:"p90"`
-	Ratio   float64 `json:"ratio,omitempty"` // of the median to the median of the base
+	Ratio   float64 `json:"ratio,omitempty"` // median divided by the median of the base
 }
 
 // machineHere describes the machine, before the benchmark.
@@ -125,7 +126,7 @@ func rounded(x float64) float64 {
 	return math.Round(x*scale) / scale
 }
 
-// tabulate makes tables with two figures each: more figures do not fit on a line.
+// tabulate makes tables with two figures each, because more figures do not fit on a line.
 func (r *results) tabulate(peers []peer) {
 	find := func(name string, size int) *figureResult {
 		for i, f := range r.Figures {

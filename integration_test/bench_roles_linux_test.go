@@ -24,8 +24,8 @@ import (
 // They end when the benchmark no longer reads their output.
 func init() { roles["stamp"], roles["leave"], roles["sessions"] = stamp, leaveOrphans, sessions }
 
-// stamp receives signals without the Go runtime, which passes them to another thread. So SIGUSR1 is blocked in all
-// threads from the beginning: the helper blocks it and executes itself.
+// stamp receives signals without the Go runtime, because the runtime passes them to another thread. For that, SIGUSR1
+// must be blocked in all threads from the beginning. So the helper blocks the signal and executes itself.
 func stamp(args []string) int {
 	runtime.LockOSThread()
 	if len(args) == 0 {
@@ -87,7 +87,7 @@ func forkSessions(n int, tell uintptr) {
 
 var oneByte byte
 
-// endUnread ends the process when standard output has no reader any more. poll(2) always reports that.
+// endUnread ends the process when standard output no longer has a reader. poll(2) always reports that state.
 func endUnread() {
 	for {
 		if _, err := unix.Poll([]unix.PollFd{output}, -1); err != unix.EINTR {
@@ -96,7 +96,7 @@ func endUnread() {
 	}
 }
 
-// rawEndUnread is endUnread for a child that rawFork has made.
+// rawEndUnread does what endUnread does, in a child that rawFork has made.  go:norace
 //
 //go:norace
 func rawEndUnread() {
@@ -119,7 +119,7 @@ func cloexecPipe() (read, write *os.File) {
 	return read, write
 }
 
-// monotonic returns a time in ns that is the same in all processes.
+// monotonic returns the time of a clock that all processes share, in ns.
 func monotonic() int64 {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {

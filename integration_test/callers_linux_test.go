@@ -16,43 +16,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These tests are about callers that kill their child, graceful, and expect all of the run to be gone.
+// In these tests a caller kills its child, graceful, and expects that all processes of the run end.
 
-// family is the beginning of a target's script. It has a child in the background and a daemon that has left the
-// session. It makes the file ready when both exist.
+// family is the beginning of a target's script. The target starts a child in the background, and a daemon that leaves
+// the session. When both exist, it creates the file ready.
 const family = `echo >started; helper daemon daemon; helper ignore -- job &
 	until [ -e daemon ] && [ -e job ]; do sleep 0.01; done; echo >ready; `
 
-// forever is the end of a target's script that only a signal ends.
+// forever is the last part of a target's script. Without a signal, the script then never ends.
 const forever = `while :; do wait; done`
 
-// tidy is a cleanup command. It writes its id, the reason, and each process of the family that still exists, even as a
-// zombie.
+// tidy is a cleanup command. It appends its id and the reason to the file cleaned. It also appends a line for each
+// process of the family that still exists, even as a zombie.
 const tidy = `echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON >>cleaned
 	for pid in $GRACEFUL_TARGET_PID $(cat daemon job 2>/dev/null); do
 		! kill -0 $pid 2>/dev/null || echo $pid is left >>cleaned
 	done`
 
-// tidied is the output of two tidy commands after one process of graceful was killed.
+// tidied is the text that two tidy commands write after one process of graceful was killed.
 const tidied = "2 orphaned\n1 orphaned\n"
 
-// anHour is the grace of runs that must end by SIGTERM.
+// anHour is a grace that never expires during a test. A run with this grace ends only if SIGTERM is enough.
 const anHour = "1h"
 
-// run is a command line of graceful with a target and two cleanup commands.
+// run returns a command line of graceful with a target and two cleanup commands.
 func run(grace, target, onExit string) []string {
 	return []string{"graceful", "run", "--grace", grace, "--on-exit", onExit, "--on-exit", onExit, "--",
 		"sh", "-c", target}
 }
 
-// called prepares a caller as PID 1 of a namespace. It ends with the caller's status when all processes of the
-// namespace are gone.
+// called prepares a command that runs a caller in a new PID namespace, below a PID 1 that reaps orphans. The command
+// ends when all processes of the namespace have ended, and has the status of the caller.
 func called(t *testing.T, caller ...string) *proc {
 	t.Helper()
 	return inNamespace(t, true, append([]string{"helper", "reap"}, caller...)...)
 }
 
-// Each caller waits for the file ready, and kills graceful. Then it ends at once, or waits as its library does.
+// Each caller waits for the file ready, and then kills graceful. Some callers end at once. Others wait for graceful, as
+// their library does.
 func TestTakeover_callerKillsGraceful(t *testing.T) {
 	const python = `
 import os, subprocess, sys, time
@@ -77,7 +78,7 @@ const timer = setInterval(() => {
 		"Node": {"node", "-e", fmt.Sprintf(node, "inherit", `process.exit(3)`)},
 		"Node, waiting": {"node", "-e", fmt.Sprintf(node, "pipe",
 			`child.on("close", (code, signal) => process.exit(signal == "SIGKILL" ? 3 : 1))`)},
-		// It kills the process group of its job. The guard is not in that group.
+		// The shell kills the process group of its job. The guard is not in that group.
 		"a shell with job control": {"bash", "-c", `set -m; "$@" & until [ -e ready ]; do sleep 0.01; done; kill -9 -$!
 			wait $!; [ $? = 137 ] && exit 3`, "bash"},
 	} {
@@ -99,7 +100,7 @@ func TestTakeover_callerKillsGracefulAfterATimeLimit(t *testing.T) {
 		status string
 	}{
 		"timeout": {[]string{"timeout", "-s", "KILL"}, "137"},
-		// The caller no longer reads the output of graceful.
+		// This caller stops reading the output of graceful.
 		"Python": {[]string{"python3", "-c", `
 import subprocess, sys
 try:
@@ -132,7 +133,7 @@ func exists(p *proc, name string) bool {
 	return err == nil
 }
 
-// below lists a process of the test and its descendants. At the end of the test it kills those that are left.
+// below lists a process of the test and its descendants. At the end of the test it kills those that are still alive.
 func below(t *testing.T, pid int) []int {
 	all := append([]int{pid}, descendantsOf(pid)...)
 	t.Cleanup(func() {
@@ -155,7 +156,7 @@ func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	p := command(t, run(anHour, "echo out; "+family+forever, tidy+"; echo $GRACEFUL_HOOK_ID")...)
-	var out bytes.Buffer // with a buffer, Wait waits until no process can write to it
+	var out bytes.Buffer // with a buffer, Wait waits until no process can write to it any more
 	cmd := exec.CommandContext(ctx, p.cmd.Args[0], p.cmd.Args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.dir, &out, p.output, patience
 	p.cmd = cmd
@@ -171,7 +172,7 @@ func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	p.untilGone(all)
 }
 
-// The reader of graceful's output goes away, like head -n 1, or does not read. Then graceful is killed.
+// The reader of graceful's output ends, like head -n 1, or does not read. Then graceful is killed.
 func TestTakeover_outputWithoutAReader(t *testing.T) {
 	for _, order := range []string{"goes away first", "kills first", "does not read"} {
 		t.Run(order, func(t *testing.T) {
@@ -200,13 +201,13 @@ func TestTakeover_outputWithoutAReader(t *testing.T) {
 				r.Close()
 			}
 			p.want("KILL")
-			p.untilGone(all) // the guard is the last
+			p.untilGone(all) // the guard ends last
 			p.wrote("cleaned", tidied)
 		})
 	}
 }
 
-// skipLine reads one line, and no byte after it.
+// skipLine reads one line, and no byte beyond it.
 func skipLine(r io.Reader) error {
 	for b := make([]byte, 1); b[0] != '\n'; {
 		if _, err := io.ReadFull(r, b); err != nil {
@@ -216,7 +217,7 @@ func skipLine(r io.Reader) error {
 	return nil
 }
 
-// startJob starts graceful as a step of GitHub Actions. The runner there signals only the process that it has started.
+// startJob starts graceful as a step of GitHub Actions. There the runner signals only the process that it has started.
 func startJob(t *testing.T, step []string) *ciStep {
 	t.Helper()
 	p := called(t, slices.Concat([]string{"env"}, ciRunners["GitHub"].cookies, step)...).start()
@@ -225,7 +226,7 @@ func startJob(t *testing.T, step []string) *ciStep {
 	return &ciStep{proc: p, graceful: pid, leader: pid, scale: 10}
 }
 
-// outlast sends all signals of GitHub's runner to a step that ignores the first ones. SIGKILL is the last one.
+// outlast sends all signals of GitHub's runner to a step that ignores the first ones. The last signal is SIGKILL.
 func (s *ciStep) outlast(arrived func(unix.Signal)) {
 	for _, step := range []struct {
 		sig      unix.Signal
@@ -281,12 +282,12 @@ func TestRun_outOfMemoryKiller(t *testing.T) {
 			t.Parallel()
 			limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
 			group := filepath.Dir(limit)
-			// The limit is far more than the processes use before the helper eats. The kernel adds a thousandth of it,
-			// in whole pages, for each point of oom_score_adj.
+			// The limit is far more than the processes use before the helper allocates memory. The kernel adds a thousandth of
+			// the limit, in whole pages, for each point of oom_score_adj.
 			if err := os.WriteFile(limit, []byte("250M"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			// Forbid swapping. Each version of cgroups has a file of its own for that.
+			// Forbid swapping. The file for that depends on the version of cgroups.
 			for _, file := range []string{"memory.swap.max", "memory.swappiness"} {
 				_ = os.WriteFile(filepath.Join(group, file), []byte("0"), 0o644)
 			}

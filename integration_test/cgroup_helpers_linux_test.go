@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownCgroup creates a cgroup v2 in which a run can be started. At the end of the test it kills the processes in it.
+// ownCgroup creates a cgroup v2 for a run. At the end of the test it kills the processes in the cgroup.
 func ownCgroup(t *testing.T) string {
 	t.Helper()
 	need(t, "linux", "root")
@@ -76,7 +76,7 @@ func cgroupsBelow(dir string) (found []string) {
 	return found
 }
 
-// in prepends the words that start a program in a cgroup. (0 is the writer itself.)
+// in prepends the words that start a program in a cgroup. (Writing 0 moves the writing process itself.)
 func in(cgroup string, args ...string) []string {
 	return append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, cgroup}, args...)
 }
@@ -91,7 +91,7 @@ func delegate(t *testing.T, cgroup string, uid int) {
 	}
 }
 
-// setUserID puts a set-user-ID helper of root into a program's directory.
+// setUserID puts a helper that is set-user-ID root into a program's directory.
 func (p *proc) setUserID() {
 	p.t.Helper()
 	suid := filepath.Join(p.dir, "helper")
@@ -112,7 +112,7 @@ func as(user int, args ...string) []string {
 		args...)
 }
 
-// isRemoved waits until no cgroup is left below a cgroup.
+// isRemoved waits until there is no cgroup below a cgroup any more.
 func (p *proc) isRemoved(cgroup string) {
 	p.t.Helper()
 	p.until(fmt.Sprintf("removal of %q", cgroupsBelow(cgroup)), func() bool { return len(cgroupsBelow(cgroup)) == 0 })

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ciRunner describes what a CI runner does when a job is cancelled. docs/engines/ci.md names the sources.
+// ciRunner describes the actions of a CI runner when a job is cancelled. docs/engines/ci.md names the sources.
 type ciRunner struct {
 	cookies []string // in the environment of the step
 	step    string   // a shell script that starts graceful, which is "$@"
 	cancel  func(*ciStep)
 	window  time.Duration // from the first signal to SIGKILL
-	hunted  []string      // at the end of the job, each process with all of these variables gets SIGKILL; nil: none
+	hunted  []string      // at the end of the job a process with all of these variables gets SIGKILL; nil: none does
 }
 
 var ciRunners = map[string]ciRunner{
@@ -37,7 +37,7 @@ var ciRunners = map[string]ciRunner{
 		},
 		hunted: []string{"RUNNER_TRACKING_ID=github_7"},
 	},
-	// The script runs in a subshell. The runner reads the output until nothing can write to it.
+	// The script runs in a subshell. The runner reads the output until no process can write to it any more.
 	"GitLab": {
 		step:   `: | eval '"$@"; exit $?'`,
 		window: 10 * time.Minute,
@@ -111,7 +111,7 @@ func (s *ciStep) kill(pid int, sig unix.Signal) {
 	s.killed = s.killed || sig == unix.SIGKILL
 }
 
-// endsIn waits for the end of a process, and reports whether it came in time.
+// endsIn waits for the end of a process, and reports whether the process has ended in time.
 func (s *ciStep) endsIn(patience time.Duration, pid int) bool {
 	for late := time.Now().Add(s.scaled(patience)); alive(pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(late) {
@@ -122,7 +122,7 @@ func (s *ciStep) endsIn(patience time.Duration, pid int) bool {
 }
 
 // killGroup sends a signal to the process group of the step, and SIGKILL after a time. It waits for graceful, which has
-// the output of the step open: the shell may have ended earlier.
+// the output of the step open, because the shell may have ended earlier.
 func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 	s.kill(-group, sig)
 	if !s.endsIn(patience, s.graceful) {
@@ -130,8 +130,9 @@ func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 	}
 }
 
-// killAll takes a snapshot of the processes that have all of the cookies, and their descendants. It sends SIGTERM to
-// them, the descendants first. It waits for each until 5 s after it began with the process that has the cookies.
+// killAll takes a snapshot of the processes that have all of the cookies, with their descendants. It sends SIGTERM to
+// the descendants of each such process, and then to the process itself. It waits for each end. For one process with the
+// cookies and its descendants together, it waits at most 5 s.
 func (s *ciStep) killAll(cookies ...string) {
 	children := map[int][]int{}
 	all := descendantsOf(s.cmd.Process.Pid)
@@ -198,18 +199,18 @@ func TestCI_cancel(t *testing.T) {
 	}
 }
 
-// cancels cancels a step, and reports whether it ended before the runner's SIGKILL. If it did, cancels also checks the
-// results. It always checks that no process is left.
+// cancels cancels a step, and reports whether the step ended before the runner's SIGKILL. If it did, cancels also
+// checks the results. In any case it checks that no process is left.
 func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) bool {
 	t.Helper()
 	s := r.start(t, target, r.window.Seconds()/window.Seconds())
 	all := below(t, s.cmd.Process.Pid)
 	r.cancel(s)
-	cleaned, _ := os.ReadFile(s.dir + "/cleaned") // before the hunt
+	cleaned, _ := os.ReadFile(s.dir + "/cleaned") // the state before the hunt
 	if found := s.hunt(r.hunted); len(found) > 0 && !s.killed {
 		t.Errorf("the runner has killed %q", found)
 	}
-	s.wait() // until all processes have ended: see called
+	s.wait() // it waits until all processes have ended: see called
 	s.untilGone(all)
 	text := s.text()
 	if s.killed || strings.Contains(text, "command timed out") || strings.Contains(text, "command abandoned") {

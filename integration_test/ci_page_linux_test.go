@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The commands in docs/engines/ci.md work: the target and its cleanup command run once, and recover has nothing to do.
-// The workflow on the page is the one that actionlint checks.
+// The commands in docs/engines/ci.md work: the target and its cleanup command run once, and then recover finds no dead
+// run. The workflow on the page is the one that actionlint checks.
 func TestCI_page(t *testing.T) {
 	page, err := os.ReadFile("../docs/engines/ci.md")
 	if err != nil {
@@ -48,7 +48,7 @@ func TestCI_page(t *testing.T) {
 	}
 }
 
-// inCI prepares a shell command in a directory with the programs of the page.
+// inCI prepares a shell command in a directory that contains the programs of the page.
 func inCI(t *testing.T, line string) *proc {
 	t.Helper()
 	p := command(t, "bash", "-ec", line)

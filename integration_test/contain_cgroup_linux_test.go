@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful may not signal processes of another user or of a set-user-ID program. They are ended before cleanup all the
-// same, and the cgroup is removed. They may be survivors or the target itself.
+// graceful may not signal a process of another user or of a set-user-ID program. With a cgroup, such processes are
+// ended before cleanup nevertheless, and the cgroup is removed. They may be survivors or the target itself.
 func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv", "pidns")
 	for _, c := range []struct{ name, prepare, target, stop, status string }{
@@ -112,7 +112,7 @@ func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 	}
 }
 
-// recover finds members by the cgroup alone: they are orphans, and their environment does not contain the run's id.
+// recover finds members only by the cgroup: they are orphans, and their environment does not contain the run's id.
 func TestRecover_findsMembersByTheCgroup(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
@@ -282,7 +282,7 @@ func TestSurvivors_inACgroup(t *testing.T) {
 		if pid := p.pidIn("pid"); !alive(pid) {
 			t.Error("the survivor was ended")
 		}
-		p.gone(p.pidIn("left")) // processes that a cleanup command leaves are not kept
+		p.gone(p.pidIn("left")) // graceful does not keep processes that a cleanup command leaves
 	})
 	t.Run("wait", func(t *testing.T) {
 		t.Parallel()

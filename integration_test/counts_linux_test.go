@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A launch makes no more system calls than the limits. A limit is 15 % above the number on the day when it was set.
-// Calls in which the Go runtime waits depend on the load of the machine, and do not count.
+// A launch makes no more system calls than the limits allow. Each limit was set 15 % above the measured number. The
+// test ignores calls in which the Go runtime waits, because their number depends on the load of the machine.
 func TestLaunch_systemCalls(t *testing.T) {
 	need(t, "linux", "strace")
 	waits := []string{"futex", "nanosleep", "clock_nanosleep", "sched_yield"}
@@ -99,14 +99,14 @@ func TestLaunch_memory(t *testing.T) {
 	}
 }
 
-// While its target waits, graceful is idle: none of its threads runs.
+// While its target waits, no thread of graceful runs.
 func TestLaunch_wakeups(t *testing.T) {
 	need(t, "linux")
 	for _, guard := range []string{"on", "off"} {
 		t.Run("guard "+guard, func(t *testing.T) {
 			t.Parallel()
 			idleRun(t, guard, func(own []int) {
-				// The Go runtime may still return memory to the kernel. Its monitor thread stops when nothing runs.
+				// The Go runtime may still return memory to the kernel. Its monitor thread stops when no other thread runs.
 				before := switches(t, own)
 				for tries := 0; ; tries++ {
 					time.Sleep(2 * time.Second)
@@ -124,7 +124,7 @@ func TestLaunch_wakeups(t *testing.T) {
 	}
 }
 
-// switches returns the number of voluntary context switches of all threads of some processes.
+// switches returns the number of voluntary context switches of all threads of some processes together.
 func switches(t *testing.T, pids []int) (n int) {
 	t.Helper()
 	for _, pid := range pids {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outputs are the sets of outputs, as a report names them.
+// outputs lists the sets of outputs in the form that a report contains.
 var outputs = []string{"stdout", "stderr", "stdout stderr"}
 
 // chatty returns a shell command that writes to both outputs, and then creates a file. A failed write ends it.
@@ -22,7 +22,7 @@ func chatty(file string) string {
 	return fmt.Sprintf("set -e; echo out %s; echo err %[1]s >&2; echo >%[1]s", file)
 }
 
-// connect uses an outlet as one or both outputs of the program.
+// connect makes an outlet one or both outputs of the program.
 func (p *proc) connect(o outlet, which string) {
 	if strings.Contains(which, "stdout") {
 		p.cmd.Stdout = o.output
@@ -32,7 +32,7 @@ func (p *proc) connect(o outlet, which string) {
 	}
 }
 
-// made checks that commands have created the files.
+// made fails the test unless the commands have created the files.
 func (p *proc) made(files ...string) {
 	p.t.Helper()
 	for _, file := range files {
@@ -51,7 +51,7 @@ func discarded(r report.Report) (all []string) {
 // same returns a list with n times the same text.
 func same(text string, n int) []string { return slices.Repeat([]string{text}, n) }
 
-// wantDiscarded checks the discarded outputs in the report of a run.
+// wantDiscarded fails the test unless the report of a run contains these discarded outputs.
 func (p *proc) wantDiscarded(r report.Report, want []string) {
 	p.t.Helper()
 	if got := discarded(r); !slices.Equal(got, want) {
@@ -103,7 +103,7 @@ func TestDeadOutput_isReplaced(t *testing.T) {
 	}
 }
 
-// graceful uses an output with a reader as before, also if the reader has closed its other direction.
+// If an output has a reader, graceful does not change it, even if the reader has closed its other direction.
 func TestDeadOutput_keepsAnOutputWithAReader(t *testing.T) {
 	all := newReports(t)
 	kinds := outlets()

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stalls measures how much longer than requested the machine made this process wait. A busy machine delays graceful as
-// much.
+// stalls measures how much longer than requested the machine made this process wait. A busy machine delays graceful by
+// a similar time.
 func stalls(t *testing.T) (sum func() time.Duration) {
 	var ns atomic.Int64
 	over := make(chan bool)
@@ -34,7 +34,7 @@ func stalls(t *testing.T) (sum func() time.Duration) {
 // deadline leaves a second for the unavoidable work. A command that exceeds its limit takes two more, or never ends.
 const deadline = 10 * time.Second
 
-// within checks that the stop that began at a time has ended within the deadline.
+// within fails the test unless the stop that began at a time has ended within the deadline.
 func (p *proc) within(began time.Time, lost time.Duration) {
 	p.t.Helper()
 	took := time.Since(began)
@@ -44,8 +44,8 @@ func (p *proc) within(began time.Time, lost time.Duration) {
 	}
 }
 
-// stubborn is a target that ignores every signal that it can. Its children ignore them, too, and one of them has left
-// the session. The file ready exists when all of them run.
+// stubborn is the script of a target that ignores every signal that it can. Its children ignore them, too, and one of
+// them has left the session. When all of them run, the file ready exists.
 const stubborn = `ignore="INT QUIT TERM HUP USR1 USR2"
 helper ignore $ignore -- child & setsid helper ignore $ignore -- session &
 until [ -e child ] && [ -e session ]; do sleep 0.01; done

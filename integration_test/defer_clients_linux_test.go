@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A user that could register commands with a run of root could do anything as root.
+// A user that could register commands with a run of root would gain all rights of root.
 func TestDefer_refusesAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	args := []string{"graceful", "run", "--", "sh", "-c",
@@ -38,7 +38,8 @@ func TestDefer_refusesAnotherUser(t *testing.T) {
 	}
 }
 
-// Under sudo, root registers only with runs of root: another user's run would receive root's environment.
+// Under sudo, root registers commands only with runs of root, because another user's run would receive root's
+// environment.
 func TestDefer_underSudo(t *testing.T) {
 	need(t, "root", "sudo", "setpriv", "userns")
 	const userNobody = 65534
@@ -75,7 +76,7 @@ func TestDefer_underSudo(t *testing.T) {
 	}
 }
 
-// Idle connections do not keep other processes from registering, and use no threads.
+// Idle connections do not prevent other processes from registering, and use no threads.
 func TestDefer_besideIdleConnections(t *testing.T) {
 	need(t, "python3")
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
@@ -130,7 +131,7 @@ func TestDefer_besideInvalidRequests(t *testing.T) {
 			_, _ = io.WriteString(c, head+strings.Repeat(" ", registry.MaxRequest)+`"}`+"\n")
 			return nil
 		},
-		"more than 4194304 bytes": func(c net.Conn) error { // without an end
+		"more than 4194304 bytes": func(c net.Conn) error { // it never ends
 			for {
 				if _, err := c.Write(make([]byte, 1<<16)); err != nil {
 					return nil
@@ -178,7 +179,7 @@ func TestDefer_besideInvalidRequests(t *testing.T) {
 	}
 }
 
-// graceful is suspended, and clients give up waiting for an answer. Their requests register nothing.
+// graceful is suspended, and clients stop waiting for an answer. Their requests register no command.
 func TestDefer_clientHasGone(t *testing.T) {
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done; graceful defer -- echo real`)

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process has ended, and a command for its end runs when a process of graceful is killed. The command is not started
-// again. All other commands run after it.
+// A process has ended, and a process of graceful is killed while the command for that end runs. The command is not
+// started a second time. All other commands run after it.
 func TestDefer_whenExitsRunsOnce(t *testing.T) {
 	for _, stopping := range []bool{false, true} {
 		for _, victim := range []string{"guard", "graceful", "both", "both, and the command"} {
@@ -60,7 +60,7 @@ func TestDefer_whenExitsRunsOnce(t *testing.T) {
 				}
 				if !stopping { // the stop ends the target, but not the command
 					p.untilGone([]int{target})
-				} else if last != p { // recover asks the target to stop again
+				} else if last != p { // recover stops the target a second time
 					p.file("stopping")
 				}
 				p.touch("end")
@@ -119,9 +119,9 @@ func TestDefer_whenExitsRunsSoon(t *testing.T) {
 	}
 }
 
-// await N has N children, and registers a command for the end of each. When all are registered it writes the file
-// registered. When there is a file go, it ends its last child, and then all others. At the end it writes how many
-// commands have run.
+// await N starts N children, and registers a command for the end of each. When all are registered, it writes the file
+// registered. When the file go exists, it ends its last child, and then all others. At the end it writes the number of
+// commands that have run.
 func init() { roles["await"] = await }
 
 func await(args []string) int {
@@ -191,7 +191,8 @@ func TestDefer_whenExitsOfManyProcesses(t *testing.T) {
 	}
 }
 
-// A client in another PID namespace, outside or inside of the run's, cannot use --when-exits: its pids are different.
+// A client in another PID namespace, outside or inside of the run's namespace, cannot use --when-exits, because its
+// pids differ from graceful's.
 func TestDefer_whenExitsFromAnotherPIDNamespace(t *testing.T) {
 	p := inNamespace(t, false, "graceful", "run", "--defer", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; echo $$ >pid
@@ -209,8 +210,8 @@ func TestDefer_whenExitsFromAnotherPIDNamespace(t *testing.T) {
 	}
 }
 
-// While graceful is suspended, a pid is reused by a member of the tree or by another process. The command runs once, at
-// the end of the process that had the pid first. A command for a process outside of the tree is refused.
+// While graceful is suspended, the kernel reuses a pid for a member of the tree or for another process. The command
+// runs once, at the end of the process that had the pid first. A command for a process outside of the tree is refused.
 func TestDefer_whenExitsOfAReusedPid(t *testing.T) {
 	need(t, "root", "pidns", "ns_last_pid")
 	const again = `again() { n=0; while [ $n -lt 10000 ]; do n=$((n+1))
@@ -225,7 +226,7 @@ func TestDefer_whenExitsOfAReusedPid(t *testing.T) {
 	} {
 		t.Run(strings.Fields(c.to)[0]+" "+c.then, func(t *testing.T) {
 			t.Parallel()
-			// A start time has a resolution of 1/100 s. Both processes with the pid must differ in it.
+			// A start time has a resolution of 1/100 s. The two processes with the pid must have different start times.
 			p := inNamespace(t, false, "sh", "-c", again+`"$@" & run=$!
 				until [ -s free ] || [ -s log ]; do sleep 0.01; done; [ ! -s free ] || again $(cat free)
 				echo >taken; wait $run; until [ -s log ]; do sleep 0.01; done`,

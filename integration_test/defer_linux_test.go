@@ -31,13 +31,13 @@ func linesOf(p *proc, name string) map[string]int {
 	return counts
 }
 
-// registering is a target that registers one command after the other. Every second one waits for the end of a process
-// that ends soon. The target writes down each command for which an id was printed.
+// registering is the script of a target that registers one command after the other. Every second command waits for the
+// end of a process that ends soon. The target appends each command to a file after its id was printed.
 const registering = `n=0; while [ $n -lt 40 ]; do n=$((n+1)); set --
 	[ $((n%2)) = 0 ] || { sleep 0.01 & set -- --when-exits $!; }
 	id=$(graceful defer --name n$n "$@" -- sh -c "echo $n >>log") && echo $n >>printed; done; echo >all`
 
-// cleanedUp checks that each command with a printed id has run once, or was reported as interrupted.
+// cleanedUp fails the test unless each command with a printed id has run once, or was reported as interrupted.
 func (p *proc) cleanedUp(said string) (printed, ran int) {
 	p.t.Helper()
 	log, ids := linesOf(p, "log"), linesOf(p, "printed")
@@ -133,7 +133,8 @@ func TestDefer_recovered(t *testing.T) {
 	}
 }
 
-// A cancel that races with the end of the run either withdraws the command, which then never runs, or comes too late.
+// A cancel may come at the same time as the end of the run. Either it withdraws the command, which then never runs, or
+// it comes too late.
 func TestCancel_racesWithTheEndOfTheRun(t *testing.T) {
 	const each = 50
 	withdrawn, late := 0, 0

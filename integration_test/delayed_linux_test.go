@@ -26,7 +26,7 @@ func limited(t *testing.T, args ...string) *proc {
 	return p
 }
 
-// limitProcesses forbids graceful and its guard to start processes, or permits it again.
+// limitProcesses forbids graceful and its guard to start processes, or permits that again.
 func limitProcesses(t *testing.T, graceful int, on bool) {
 	t.Helper()
 	limit := map[bool]string{true: "--nproc=1:", false: "--nproc=10000:"}[on]
@@ -40,7 +40,7 @@ const waiter = `sleep 1000 & graceful defer --timeout 300ms --when-exits $! --sh
 	graceful defer -- sh -c "echo other >>log" >id
 	echo $GRACEFUL_SOCKET >socket; echo $! >awaited; exec sleep 1000`
 
-// delayedRun starts a run, in which a command could not be started when its process ended.
+// delayedRun starts a run in which a command could not be started at the end of its process.
 func delayedRun(t *testing.T, flags ...string) *proc {
 	t.Helper()
 	p := limited(t, slices.Concat([]string{plain, "run", "--state-dir", "state", "--name", "n", "--report", "report"},
@@ -69,7 +69,7 @@ func (p *proc) recovered(status string) string {
 }
 
 // If a command for the end of a process cannot be started for lack of processes, graceful tries again when cleanup
-// begins, whichever process of graceful is killed in between. If that fails, too, recover starts it.
+// begins, whichever process of graceful is killed before. If that fails, too, recover starts the command.
 func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
 	all := newReports(t)
 	for _, guard := range []string{"on", "off"} {

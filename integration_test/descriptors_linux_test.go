@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Under any limit of descriptors, graceful performs the whole run, or it starts nothing and names the limit. It never
-// confuses a lack of descriptors with a machine without /proc.
+// With any limit of descriptors, graceful either performs the whole run, or starts no process and names the limit. It
+// never takes a lack of descriptors for a missing /proc.
 func TestLimits_descriptors(t *testing.T) {
 	need(t, "linux", "setsid")
 	begun := regexp.MustCompile(`started (\d+)`)

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// image builds an image once. It contains only graceful, as the entrypoint, and a static busybox.
+// image builds an image once. The image contains only a static busybox and graceful, which is the entrypoint.
 var image = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "graceful-image-")
 	if err != nil {
@@ -89,7 +89,7 @@ const service = `trap "echo stopped; exit 3" TERM; /busybox setsid /busybox slee
 	do wait; done`
 
 // readyContainer starts a container and waits until its target writes "ready". The cleanup command writes the reason
-// and the number of sleep processes that are left.
+// and the number of remaining sleep processes.
 func readyContainer(t *testing.T, args ...string) (name string, p *proc) {
 	t.Helper()
 	name, p = container(t, append([]string{"-e",
@@ -199,8 +199,8 @@ func testDockerForkBomb(t *testing.T) {
 	}
 }
 
-// testDockerFewProcesses checks that 11 processes and threads are enough: an init, graceful with a guard, and a target
-// or a command. A takeover needs no more.
+// testDockerFewProcesses checks that a limit of 11 processes and threads is enough. These are an init, graceful with a
+// guard, and a target or a command. A takeover needs no additional ones.
 func testDockerFewProcesses(t *testing.T) {
 	t.Parallel()
 	_, p := container(t, "--init", "--pids-limit", "11", "-e", "GRACEFUL_GUARD=on", "-e",

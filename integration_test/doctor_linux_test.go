@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// endOf runs a program and returns its exit status and its output, from a pipe: a test cannot write files in every
-// place.
+// endOf runs a program and returns its exit status and its output. The output goes through a pipe, because in some
+// places the test cannot write a file.
 func endOf(t *testing.T, args []string) (status, text string) {
 	t.Helper()
 	c := exec.Command(args[0], args[1:]...)
@@ -24,7 +24,8 @@ func endOf(t *testing.T, args []string) (status, text string) {
 	return ended(err), string(out)
 }
 
-// doctor returns the names of the relevant checks by their result, and the output of graceful doctor.
+// doctor runs a command line of graceful doctor. It returns the exit status, the names of the checks by their result,
+// and the output. It omits the checks terminal and cgroup.
 func doctor(t *testing.T, args []string) (status string, checks map[string][]string, text string) {
 	t.Helper()
 	status, text = endOf(t, args)
@@ -46,7 +47,7 @@ func doctor(t *testing.T, args []string) (status string, checks map[string][]str
 	return status, checks, text
 }
 
-// validate checks texts against a schema in docs.
+// validate fails the test unless the texts match a schema in docs.
 func validate(t *testing.T, schema string, texts ...string) {
 	t.Helper()
 	c := exec.Command("python3", "-c", `import json, sys, jsonschema
@@ -104,7 +105,7 @@ func (p place) make(t *testing.T) here {
 	return h
 }
 
-// run warns or refuses exactly where the doctor reports "no".
+// A run warns or refuses exactly where the doctor reports "no".
 func TestDoctor_agreesWithRun(t *testing.T) {
 	need(t, "python3-jsonschema")
 	var all sync.Mutex
@@ -150,7 +151,7 @@ func (p place) required() []string {
 	return slices.DeleteFunc(slices.Clone(p.no), func(name string) bool { return name == "shell" || name == "parent" })
 }
 
-// checkCgroup checks that a run gets a cgroup exactly if the doctor says so. That depends on the machine.
+// checkCgroup checks that a run gets a cgroup exactly if the doctor reports that it can. That depends on the machine.
 func checkCgroup(t *testing.T, h here, text string) {
 	t.Helper()
 	holds := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`)
@@ -180,7 +181,7 @@ func (p place) checkRun(t *testing.T, h here, refused string, flags []string) {
 	}
 }
 
-// complaints returns the sorted names of the checks about which a run warns or because of which it refuses.
+// complaints returns the sorted names of the checks for which a run logs a warning or an error.
 func complaints(text string) (names []string) {
 	for _, c := range []struct{ text, name string }{
 		{"needs /bin/sh", "shell"},
@@ -206,7 +207,7 @@ func complaints(text string) (names []string) {
 	return names
 }
 
-// A stripped binary also knows the signals that its parent ignored.
+// A stripped binary also finds out which signals its parent ignored.
 func TestDoctor_strippedBinary(t *testing.T) {
 	need(t, "env-signals")
 	t.Parallel()

@@ -28,13 +28,13 @@ func codeBlocks(t *testing.T, path string) (blocks [][]string) {
 
 var (
 	assignments = regexp.MustCompile(`^([A-Z_]+=\S* )*`)
-	// elsewhere are the first words of commands that other tests run: TestReadme_mainCommand, TestGuide_same, the check
+	// elsewhere lists the first words of commands that other tests run: TestReadme_mainCommand, TestGuide_same, the check
 	// of the packages, and the tests of the engines.
 	elsewhere = strings.Fields(
 		"go sha256sum dpkg rpm apk tar systemd-run docker tini dumb-init timeout catatonit ENTRYPOINT")
-	// shown are the first words of blocks that are no commands.
+	// shown lists the first words of blocks that contain no commands.
 	shown = strings.Fields("graceful: SIGTERM, { ok what all #")
-	// stubs are programs of which the documents show how they are run. They succeed, and print one word.
+	// stubs lists programs that appear only in examples. In the tests they succeed, and print one word.
 	stubs = strings.Fields("nginx httpd postgres terraform make npm docker rm sleep gzip")
 )
 
@@ -85,7 +85,8 @@ func (p *proc) stub(dir string, names []string) {
 	}
 }
 
-// runBlock runs commands of a document, inside a run if they are for that. They must succeed.
+// runBlock runs commands of a document, and fails the test unless they succeed. If they need a run, it runs them inside
+// a run.
 func runBlock(t *testing.T, lines []string, inside bool) {
 	t.Helper()
 	need(t, "bash", "jq")
@@ -158,7 +159,8 @@ func TestHelp_examples(t *testing.T) {
 	}
 }
 
-// The sessions of the README have the output that it shows. What a shell writes of a killed job is not shown.
+// The sessions in the README have the output that the README shows. It omits the messages of a shell about a killed
+// job.
 func TestReadme_sessions(t *testing.T) {
 	need(t, "linux", "bash", "pgrep")
 	killed := regexp.MustCompile(`(?m)^.* Killed .*\n`)
@@ -196,7 +198,7 @@ func TestReadme_sessions(t *testing.T) {
 	}
 }
 
-// The first of the README's two commands. The second one runs this test.
+// The README contains two commands. This test runs the first one, and the second one runs this test.
 func TestReadme_mainCommand(t *testing.T) {
 	need(t, "linux", "bash")
 	for _, block := range codeBlocks(t, "../README.md") {

@@ -20,7 +20,7 @@ func TestExitStatus_ofTheTarget(t *testing.T) {
 	}
 }
 
-// harmless are the signals that do not end a process by default.
+// harmless lists the signals that do not end a process by default.
 var harmless = []syscall.Signal{unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH,
 	unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
 

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enoughFailures is the number of reported failures after which a test gives up.
+// enoughFailures is the number of reported failures after which a test stops.
 const enoughFailures = 10
 
 // callErrors are errors that a system call may return at any time by its manual page, without a mistake of the caller.
@@ -94,8 +94,8 @@ func TestEverySystemCall_fails(t *testing.T) {
 	}
 }
 
-// failEverywhere runs a scenario once for each error of each system call of one process. It fails each step-th of the
-// calls, and at least one.
+// failEverywhere runs a scenario once for each error of each system call of one process. Of many calls with one name,
+// it fails only each step-th one, but at least one.
 func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 	record, err := s.run(t, order{OfGuard: ofGuard})
 	if err != nil {
@@ -143,7 +143,8 @@ func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 	t.Logf("tried %d failures, %d calls failed", len(chances), failed)
 }
 
-// If epoll_ctl(2) fails for a process, a connection or the socket (/proc/sys/fs/epoll), graceful polls it instead.
+// If epoll_ctl(2) fails for a process, a connection or the socket (/proc/sys/fs/epoll), graceful polls that file
+// instead.
 func TestEpoll_fails(t *testing.T) {
 	need(t, "norace")
 	for at := 1; ; at++ {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// figure is a measurement that the benchmark makes of each peer.
+// figure is a measurement that the benchmark makes for each peer.
 type figure struct {
 	name, unit string
 	size       int // of the tree, or the number of cleanup commands; 0: does not apply
@@ -26,7 +26,7 @@ type figure struct {
 	samples map[string][]float64 // by the names of the peers
 }
 
-// comparison measures all figures of all peers, in turns.
+// comparison measures all figures of all peers, in turn.
 type comparison struct {
 	t       testing.TB
 	peers   []peer
@@ -38,7 +38,7 @@ type comparison struct {
 	round   int
 }
 
-// treeSizes and commandCounts are the points of the two curves.
+// treeSizes and commandCounts are the x values of the two curves.
 var (
 	treeSizes     = []int{10, 30, 100, 300, 1000, 2000, 3000, 10000}
 	commandCounts = []int{1, 10, 100, 1000, 10000}
@@ -49,7 +49,7 @@ const (
 	tableTree   = 2000 // the tree size in the table
 )
 
-// newComparison prepares the benchmark. A brief one has small trees.
+// newComparison prepares the benchmark. If brief is true, trees are small.
 func newComparison(t testing.TB, brief bool) *comparison {
 	t.Helper()
 	c := &comparison{t: t, idle: map[string]*idlePeer{}}
@@ -234,13 +234,14 @@ func memoryOf(t testing.TB, pid int) map[string]int {
 
 var tracedCall = regexp.MustCompile(`^(\d+) +([a-z_0-9]+)\((.*)`)
 
-// callsOfLaunch counts the system calls of a wrapper that runs /bin/true. What /bin/true itself calls is not counted.
+// callsOfLaunch counts the system calls of a wrapper that runs /bin/true. It does not count the calls of /bin/true
+// itself.
 func callsOfLaunch(t testing.TB, before ...string) map[string]int {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
 	command := slices.Concat([]string{"-f", "-qq", "-o", trace}, before, []string{"/bin/true"})
 	c := exec.Command("strace", command...)
-	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir()) // no other run has its socket there
+	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir()) // no socket of another run is in that directory
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("strace %q: %v\n%s", command, err, out)
 	}

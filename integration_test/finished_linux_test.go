@@ -31,7 +31,7 @@ func TestRecover_keepsSurvivorsFromOutside(t *testing.T) {
 	}
 }
 
-// A recover that is killed while a cleanup command runs has left the survivors alone. The next recover leaves them
+// A recover is killed while a cleanup command runs. It has left the survivors alone, and the next recover leaves them
 // alone, too.
 func TestRecover_keepsSurvivorsAfterAKilledRecover(t *testing.T) {
 	need(t, "linux", "setsid")

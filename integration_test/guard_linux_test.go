@@ -80,7 +80,8 @@ func TestTakeover_eitherProcessKilled(t *testing.T) {
 	}
 }
 
-// With --contain group, too, the target is reparented to graceful after the guard is killed. graceful sees how it ends.
+// Even with --contain group, the target is reparented to graceful after the guard is killed. So graceful gets the
+// target's exit status.
 func TestContainGroup_guardKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -173,7 +174,7 @@ func (p *proc) successor(guard int) (pid int) {
 	return pid
 }
 
-// graceful may be killed any number of times: the guard starts a new one each time.
+// graceful may be killed any number of times. The guard starts a new graceful each time.
 func TestTakeover_gracefulKilledRepeatedly(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -199,7 +200,7 @@ func TestTakeover_gracefulKilledRepeatedly(t *testing.T) {
 	}
 }
 
-// The guard is killed after a takeover. The new graceful is no ancestor of the tree then, but ends all of it.
+// The guard is killed after a takeover. The new graceful is then not an ancestor of the tree, but still ends all of it.
 func TestTakeover_thenTheGuardIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
@@ -233,8 +234,7 @@ func TestTakeover_thenTheGuardIsKilled(t *testing.T) {
 	}
 }
 
-// graceful continues a guard that was suspended. Signals that the guard receives have the same effect as signals to
-// graceful.
+// graceful continues a suspended guard. A signal to the guard has the same effect as a signal to graceful.
 func TestGuard_suspendedAndSignalled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -76,8 +76,8 @@ func TestStart_fileSystemFailsLate(t *testing.T) {
 	}
 }
 
-// startHung runs graceful in a directory with the file system hung, which is the first directory of PATH. It does not
-// answer until the process of the helper gets SIGUSR1. The file pid has the pid of graceful.
+// startHung runs graceful in a directory that contains the file system hung. hung is the first directory of PATH. It
+// does not answer until the process of the helper gets SIGUSR1. The file pid contains the pid of graceful.
 func startHung(t *testing.T, args string) *proc {
 	t.Helper()
 	return start(t, "helper", "hang", "sh", "-c",
@@ -86,8 +86,8 @@ func startHung(t *testing.T, args string) *proc {
 
 func init() { roles["hang"] = hang }
 
-// hang runs a program with a FUSE file system at hung, in a mount namespace of its own. It answers no request. After
-// SIGUSR1 all requests fail.
+// hang runs a program with a FUSE file system at hung, in a new mount namespace. The file system answers no request.
+// After SIGUSR1 all requests fail.
 func hang(args []string) int {
 	check := func(err error) {
 		if err != nil {
@@ -118,8 +118,8 @@ func hang(args []string) int {
 	return c.ProcessState.ExitCode()
 }
 
-// A hanging start holds the lock of the ledger. After all of graceful is killed, recover and a new run do not report
-// that another process finishes the run. They name the hanging process, and refuse until it has ended.
+// A hanging start holds the lock of the ledger. All processes of graceful are killed. Then recover and a new run name
+// the hanging process, and refuse until it has ended. They do not report that another process is finishing the run.
 func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for name, c := range map[string]struct{ args, started, reason string }{

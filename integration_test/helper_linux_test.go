@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The functions below fork without exec, which is enough for a storm. Such a child has one thread and only a part of
-// the Go runtime. It may only make system calls.
+// The functions below fork without exec, which is enough for a storm of processes. Such a child has one thread and only
+// a part of the Go runtime. It may only make system calls.
 
 //go:norace
 func rawFork() (child, ok bool) {
@@ -83,7 +83,7 @@ func breed(n int) {
 	rawStay()
 }
 
-// exhaust creates as many processes as it may, also when one becomes free again.
+// exhaust creates as many processes as it may. When a process becomes free again, it creates another one.
 func exhaust(file string) {
 	n, told := 0, false
 	for {
@@ -153,8 +153,8 @@ func loseThread(args []string) int {
 	return 0
 }
 
-// reap returns the exit status as a shell does. Every orphan of its namespace is reparented to PID 1. Without a child,
-// PID 1 is the only process.
+// reap returns the exit status in the form that a shell uses. Every orphan of the namespace is reparented to PID 1.
+// When PID 1 has no child, it is the only process.
 func reap(args []string) (status int) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
@@ -178,7 +178,7 @@ func reap(args []string) (status int) {
 	}
 }
 
-// eat stops as soon as the victim has no memory any more. Otherwise the kernel may choose another process next.
+// eat stops as soon as the victim's memory is freed. Otherwise the kernel may kill another process next.
 func eat(args []string) int {
 	victim := os.Getppid()
 	for range strings.Count(args[0], "grand") + strings.Count(args[0], "great") {

@@ -2,7 +2,7 @@
 
 package integration_test
 
-// Other systems have no storms: only on Linux does graceful find all processes.
+// Other systems have no roles that create storms of processes, because graceful finds all processes only on Linux.
 func forks(int)      {}
 func relay(int)      {}
 func breed(int)      {}

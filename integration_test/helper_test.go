@@ -44,7 +44,7 @@ func helper(args []string) int {
 	case "count":
 		count(args[1])
 	case "daemon":
-		// Start this program twice more: a child that leaves the session, and a grandchild that outlives it.
+		// Start this program two more times: a child that leaves the session, and a grandchild that outlives that child.
 		if len(args) == 3 {
 			if args[2] == "child" {
 				again(nil, "daemon", args[1], "grandchild")
@@ -110,7 +110,7 @@ func stay() {
 	}
 }
 
-// write creates a file with a number atomically: a reader never finds a part of it.
+// write creates a file with a number atomically. A reader never sees only a part of the number.
 func write(file string, n int) {
 	tmp := fmt.Sprintf("%s.%d", file, os.Getpid())
 	if err := os.WriteFile(tmp, fmt.Appendln(nil, n), 0o644); err != nil {

@@ -68,7 +68,7 @@ func TestGuard_suspendedAndAlone(t *testing.T) {
 	p.wrote("cleaned", "1\n")
 }
 
-// A frozen guard cannot run and cannot be continued. graceful kills it, and the run continues without a guard.
+// A frozen guard cannot run, even after SIGCONT. graceful kills the guard, and the run continues without one.
 func TestGuard_frozen(t *testing.T) {
 	t.Parallel()
 	cgroup := ownCgroup(t)
@@ -104,7 +104,7 @@ func TestSocket_ofAKilledRun(t *testing.T) {
 	}
 	kill(t, dead.guard(), dead.cmd.Process.Pid)
 	dead.want("KILL")
-	kill(t, taken.cmd.Process.Pid) // the guard starts a new graceful that finishes the run
+	kill(t, taken.cmd.Process.Pid) // the guard starts a new graceful, which finishes the run
 	taken.gone(taken.pidIn("target"))
 	taken.until("the end of the run", func() bool { return len(sockets()) == 2 })
 	run("true").want("0")
@@ -183,7 +183,7 @@ func TestRun_tooLong(t *testing.T) {
 	need(t, "linux", "prlimit")
 	t.Parallel()
 	long := make([]string, 20)
-	for i := range long { // together 1,000 bytes less than execve(2) takes with a stack of 8 MiB
+	for i := range long { // together 1,000 bytes less than execve(2) accepts with a stack of 8 MiB
 		long[i] = fmt.Sprint("A", i, "=") + strings.Repeat("x", (2<<20-1000)/len(long))
 	}
 	for name, c := range map[string]struct{ args, env []string }{

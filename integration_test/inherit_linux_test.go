@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe prints the inherited properties of a process that graceful could change by mistake.
+// probe prints the inherited properties of a process that graceful might change by mistake.
 const probe = `
 grep -E '^(SigBlk|SigIgn|SigCgt|Umask|Cap|NoNewPrivs|Cpus_allowed|Groups|Uid|Gid)' /proc/self/status
 ulimit -a; ulimit -Ha; umask; pwd; nice
@@ -22,7 +22,7 @@ cd /proc/self/fd; for fd in *; do echo "$fd -> $(readlink $fd)"; done | grep -v 
 grep flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2
 cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
 
-// The target inherits the same as without graceful. The test runs the same probe with and without graceful, in the same
+// The target inherits the same properties with and without graceful. The test runs the same probe both ways in the same
 // environment. One graceful is stripped, as in distributions.
 func TestInherit_target(t *testing.T) {
 	need(t, "linux", "env", "nohup")
@@ -74,7 +74,7 @@ func TestInherit_target(t *testing.T) {
 	}
 }
 
-// outputOf returns the output of a probe with a wrapper. around are the words before both.
+// outputOf returns the output of a probe with a wrapper. The words in around come before both.
 func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	t.Helper()
 	p := command(t, slices.Concat(around, wrapper, probe)...)
@@ -85,9 +85,9 @@ func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	return strings.NewReplacer(p.output.Name(), "OUTPUT", p.dir, "DIR").Replace(p.text()) + "status " + status
 }
 
-// Cleanup commands inherit the same as the target, with three exceptions. Standard input is empty. SIGTTOU is ignored,
-// so that it does not suspend them. Other descriptors are closed, so that a reader of a pipe waits no longer than the
-// target lives.
+// Cleanup commands inherit the same properties as the target, with three exceptions. Standard input is empty. SIGTTOU
+// is ignored, so that it does not suspend them. Other descriptors are closed, so that a reader of a pipe waits only as
+// long as the target lives.
 func TestInherit_cleanupCommands(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
@@ -129,7 +129,7 @@ func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 		if named {
 			stop, status = unix.SIGTERM, "137" // the target ignores it
 		}
-		// graceful ignores the signal until it has started the target, and it may notice the start late.
+		// graceful ignores the signal until it has started the target, and it may notice the start with a delay.
 		p.until("signal", func() bool {
 			p.signal(unix.SIGTERM)
 			return strings.Contains(p.text(), "received signal signal=TERM")
@@ -168,7 +168,7 @@ func TestInherit_listenPID(t *testing.T) {
 	t.Parallel()
 	for _, variable := range []string{"LISTEN_PID", "WATCHDOG_PID"} {
 		start(t, "sh", "-c", variable+`=$$ exec graceful run -- sh -c 'test $`+variable+` = $$ && exit 42'`).want("42")
-		// A pid that is not graceful's is not changed.
+		// A variable with a pid that is not graceful's does not change.
 		start(t, "sh", "-c", variable+`=1 exec graceful run -- sh -c 'test $`+variable+` = 1 && exit 42'`).want("42")
 	}
 	// The exit statuses for a target that cannot be started are the same in this case.
@@ -248,7 +248,7 @@ func TestContain_withoutProc(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil { // a shell's background jobs read it
 		t.Fatal(err)
 	}
-	// graceful warns at the start, and ends the process group.
+	// graceful logs a warning at the start, and ends only the process group.
 	p := command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "sh", "-c",
 		"/busybox sleep 1000 & exit 3")...)
 	p.start().want("3")
@@ -256,7 +256,7 @@ func TestContain_withoutProc(t *testing.T) {
 		withoutLog(text) != "cleaned\n" {
 		t.Errorf("it wrote:\n%s", text)
 	}
-	// A level of containment that was requested by name and is not available is an error.
+	// If a level of containment was requested by name and is not available, graceful reports an error.
 	p = command(t, inJail(root, "/graceful", "run", "--contain", "subreaper", "--", "/busybox", "echo", "started")...)
 	p.start().want("125")
 	if text := p.text(); strings.Contains(text, "started") || !strings.Contains(text, "/proc is missing") {
@@ -296,7 +296,7 @@ func TestRun_onAReadOnlyFileSystem(t *testing.T) {
 	}
 }
 
-// No behaviour of the reader of graceful's messages can end or delay graceful.
+// Whatever the reader of graceful's messages does, it cannot end or delay graceful.
 func TestLog_badReaders(t *testing.T) {
 	run := []string{"graceful", "run", "-v", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c", "exit 3"}
 	t.Run("has gone away", func(t *testing.T) {

@@ -19,20 +19,20 @@ import (
 	"time"
 )
 
-// guard holds the flags with which a run has two processes.
+// guard contains the flags of a run that has two processes of graceful.
 var guard = []string{"--guard", "on"}
 
-// scenario is a run. Each cleanup command writes to the file log. The target first creates the file started.
+// scenario is a run. Each cleanup command appends to the file log. The target first creates the file started.
 type scenario struct {
 	flags  []string
 	target string
-	stop   bool   // by SIGTERM, once the target is ready
-	log    string // what the commands write
-	before string // what they may also write if the target was not started
-	fewer  string // what they may also write if the file printed is empty: registration was not confirmed
-	status string // if no process of graceful is killed
-	keeps  bool   // the target leaves a process behind that is kept; the file kept has its pid
-	cgroup bool   // it is in a cgroup of its own, in which no process may be left
+	stop   bool   // the run is stopped by SIGTERM, once the target is ready
+	log    string // the text that the commands write
+	before string // text that the commands may also write if the target was not started
+	fewer  string // text that the commands may also write if the file printed is empty: no registration was confirmed
+	status string // exit status if no process of graceful is killed
+	keeps  bool   // the target leaves a process behind that is kept; the file kept contains its pid
+	cgroup bool   // the run has its own cgroup, in which no process may be left
 	parent string // the value of order.Parent
 }
 
@@ -54,7 +54,7 @@ var scenarios = map[string]scenario{
 		flags:  []string{"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started + "echo >ready; exec sleep 1000", stop: true, log: "2\n1\n", status: "143",
 	},
-	// With a terminal of its own, which another process has open, too.
+	// This run has its own terminal, and another process has that terminal open, too.
 	"terminal": {
 		flags:  []string{"--pty", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started + "setsid sleep 1000 & echo shown; echo >ready; exec sleep 1000", stop: true, log: "2\n1\n",
@@ -66,14 +66,14 @@ var scenarios = map[string]scenario{
 		target: started + "trap '' TERM; setsid sh -c 'echo >ready; exec sleep 1000' & exec sleep 1000",
 		stop:   true, log: "2\n1\n", status: "137",
 	},
-	// The commands are slow: most of the run is within one of them.
+	// The commands are slow, so that one of them is running during most of the run.
 	"cleaning": {
 		flags: []string{"--on-exit", "echo 1 >>log; sleep 0.03; echo 1 ended >>log",
 			"--on-exit", "echo 2 >>log; sleep 0.03; echo 2 ended >>log", "--on-exit",
 			"echo 3 >>log; sleep 0.03; echo 3 ended >>log"},
 		target: started, log: "3\n3 ended\n2\n2 ended\n1\n1 ended\n", status: "0",
 	},
-	// The on-stop commands are slow, before the stop signal.
+	// The on-stop commands are slow, and run before the stop signal.
 	"stopping": {
 		flags: []string{"--on-stop", "echo s1 >>log; sleep 0.03; echo s1 ended >>log", "--on-stop", "echo s2 >>log",
 			"--drain", "30ms",
@@ -81,7 +81,7 @@ var scenarios = map[string]scenario{
 		target: started + "echo >ready; exec sleep 1000", stop: true, log: "s1\ns1 ended\ns2\n1\n", before: "1\n",
 		status: "143",
 	},
-	// While the commands run, there are kept survivors. graceful does not wait for them.
+	// Kept survivors exist while the commands run. graceful does not wait for them.
 	"keeping": {
 		flags: []string{"--survivors", "keep", "--on-exit",
 			"echo 1 >>log; setsid sleep 1000 & sleep 0.03; echo 1 ended >>log",
@@ -104,7 +104,7 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 		return outcome{}, err
 	}
 	defer os.RemoveAll(dir)
-	// Name the level of containment: with auto, graceful would choose a lesser level and warn if a call fails.
+	// Name the level of containment. With auto, graceful would choose a lower level and log a warning if a call fails.
 	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guard, s.flags,
 		[]string{"--", "sh", "-c", s.target})
 	o.Guarded, o.Parent = !slices.Contains(s.flags, "off"), s.parent
@@ -152,7 +152,7 @@ func (d runDir) glob(pattern string) []string {
 	return found
 }
 
-// wrong lists all broken promises after a run.
+// wrong returns all broken promises after a run.
 func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if below := cgroupsBelow(o.Cgroup); o.Cgroup != "" && len(below) > 0 {
 		wrong = append(wrong, fmt.Sprintf("left: %q", below))
@@ -187,7 +187,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	return wrong
 }
 
-// wrongReport reports a remaining draft of the report, and a damaged report.
+// wrongReport returns an error for a draft of the report that remains, and for a damaged report.
 func (d runDir) wrongReport() (wrong []string) {
 	if drafts := d.glob(".graceful-*"); len(drafts) > 0 {
 		wrong = append(wrong, fmt.Sprintf("left: %q", drafts))
@@ -198,8 +198,9 @@ func (d runDir) wrongReport() (wrong []string) {
 	return wrong
 }
 
-// wronglyLeft reports processes that should not be left, and a process that should have been kept. If kept is empty,
-// that one was killed with the target's group, or it has just left the group.
+// wronglyLeft returns an error for processes that should not be left, and for a missing process that should have been
+// kept. kept is the pid of that process. It is empty if that process was killed with the target's group, which it may
+// not have left yet.
 func (s scenario) wronglyLeft(left []string, kept string) string {
 	onlyKept := func(process string) bool {
 		return kept == "" || strings.HasPrefix(process, kept+" (sleep)") && !strings.Contains(process, "was reparented")
@@ -219,11 +220,11 @@ func firstLines(text string) string {
 	return strings.Join(lines[:min(len(lines), 12)], "")
 }
 
-// crashed reports whether a status is that of a Go program with a failure in its runtime, also before it could print a
+// crashed reports whether a status is that of a Go program whose runtime has failed, even before it could print a
 // reason.
 func crashed(status string) bool { return status == "2" || status == "SEGV" }
 
-// wrongStatus returns what is wrong with the exit status of a run.
+// wrongStatus returns an error if the exit status of a run is wrong.
 func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	switch {
 	case got.Where == "" || s.parent != "" && started:
@@ -235,12 +236,12 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 			return "though the target was not started"
 		}
 	case o.Call == "" && !o.OfGuard:
-		exiting := slices.Contains(got.Before, "beginning of exit_group") // it has its exit status already
+		exiting := slices.Contains(got.Before, "beginning of exit_group") // its exit status is already fixed
 		if got.Status != "KILL" && !(exiting && got.Status == s.status) {
 			return "though it was killed"
 		}
 	case o.Call == "":
-		if got.Status != s.status { // it continues without its guard
+		if got.Status != s.status { // the process continues without its guard
 			return "want " + s.status
 		}
 	case !started:
@@ -253,10 +254,10 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	return ""
 }
 
-// processName names a process of graceful by whether it is the guard.
+// processName returns a name for a process of graceful, which depends on whether that process is the guard.
 var processName = map[bool]string{false: "graceful", true: "guard"}
 
-// stride returns the distance between two points that are tested.
+// stride returns the distance between two consecutive points that the test uses.
 func stride(t *testing.T, variable string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(variable)
@@ -270,10 +271,10 @@ func stride(t *testing.T, variable string, otherwise int) int {
 	return n
 }
 
-// everyCall also counts stops at system calls that affect only the process itself.
+// everyCall makes the test also stop at system calls that affect only the process itself.
 var everyCall = os.Getenv("GRACEFUL_TEST_KILL_EVERYWHERE") != ""
 
-// atOnce bounds the number of concurrent runs. Most runs are waiting most of the time.
+// atOnce is the maximum number of concurrent runs. Most runs wait most of the time.
 var atOnce = make(chan bool, 2*runtime.NumCPU())
 
 // SIGKILL ends one process of graceful at any system call. No command is lost or run twice, and no process is left.
@@ -310,8 +311,8 @@ func TestEverySystemCall_killed(t *testing.T) {
 	t.Logf("in all: %d points, killed at %d", sum.points, sum.runs)
 }
 
-// killEverywhere kills one process of graceful at each step-th stop. It ends when three runs in a row have fewer stops,
-// since no two runs are the same.
+// killEverywhere kills one process of graceful at each step-th stop. It ends when three consecutive runs have fewer
+// stops than that, because the number varies between runs.
 func killEverywhere(t *testing.T, s scenario, ofGuard bool, first, step int) (points, runs int) {
 	var (
 		mu       sync.Mutex

@@ -31,8 +31,8 @@ func rewrite(t *testing.T, line string, change func(record, begin map[string]any
 	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
 }
 
-// rebooted changes the first record of a run as if this machine had rebooted since. If the machine has no id, the
-// record becomes that of an earlier version, which has no id either.
+// rebooted changes the first record of a run as if this machine had been rebooted since. If the machine has no id,
+// rebooted makes the record look like one of an earlier version, which contains no id either.
 func rebooted(begin map[string]any) {
 	begin["boot"] = "another"
 	if begin["machine"] == "" {
@@ -53,7 +53,7 @@ func stateDir(t *testing.T, text string) (dir string) {
 	return dir
 }
 
-// After a reboot only the ledger is left. Its last record may be cut short at any byte.
+// After a reboot only the ledger is left. A crash may have cut its last record short at any byte.
 func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -104,7 +104,7 @@ func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 	}
 }
 
-// spoiled is a way to spoil a state directory.
+// spoiled is a way to damage a state directory.
 type spoiled struct {
 	spoil func(t *testing.T, dir string)
 	want  string // the error of recover and run
@@ -120,7 +120,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// spoiledFiles are ways to change the type, the owner, the mode or the size of the directory or the ledger.
+// spoiledFiles contains ways to change the type, the owner, the mode or the size of the directory or the ledger.
 var spoiledFiles = map[string]spoiled{
 	"a file for a directory": {func(t *testing.T, dir string) {
 		must(t, os.RemoveAll(dir))
@@ -161,7 +161,8 @@ var spoiledFiles = map[string]spoiled{
 		"1073741824 bytes"},
 }
 
-// spoiledRecords returns ways to change the text of the ledger. lines are its records, and good is its original text.
+// spoiledRecords returns ways to change the text of the ledger. lines contains its records, and good is its original
+// text.
 func spoiledRecords(lines []string, good string) map[string]spoiled {
 	return map[string]spoiled{
 		"an unknown version": {func(t *testing.T, dir string) {

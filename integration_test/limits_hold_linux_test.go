@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful gives up on a target that it may not signal, at the deadline and at the time limit.
+// At the deadline and at the time limit, graceful stops waiting for a target that it may not signal.
 func TestTarget_mayNotBeSignalled(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -50,7 +50,7 @@ func TestTarget_mayNotBeSignalled(t *testing.T) {
 	}
 }
 
-// doctor reports that the right to signal other users' processes is missing.
+// The doctor reports that graceful may not signal processes of other users.
 func TestDoctor_withoutTheRightToSignalOthers(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -82,7 +82,8 @@ func TestTimeout_waitingForSurvivors(t *testing.T) {
 	}
 }
 
-// With --survivors keep, survivors live on even if the target had to be killed. Only its process group is killed.
+// With --survivors keep, survivors live on even if the target had to be killed. In that case graceful kills only the
+// target's process group.
 func TestSurvivors_keptAfterTheTargetIsKilled(t *testing.T) {
 	need(t, "root", "setsid")
 	t.Parallel()
@@ -128,7 +129,7 @@ func TestSurvivors_keptAfterTheTargetIsKilled(t *testing.T) {
 	}
 }
 
-// --deadline limits stops. It does not shorten the cleanup of a target that ended by itself.
+// --deadline limits a stop. It does not shorten the cleanup of a target that has ended by itself.
 func TestDeadline_onlyForStops(t *testing.T) {
 	t.Parallel()
 	for guard, wait := range map[string]string{"on": "1.7", "off": "1.7"} { // of 2s, a quarter would be for SIGKILL
@@ -247,7 +248,7 @@ func procState(pid int) string {
 	return rest[:min(len(rest), 1)]
 }
 
-// As PID 1, graceful also asks the other processes of the namespace to end.
+// As PID 1, graceful also sends SIGTERM to the other processes of the namespace.
 func TestPID1_stopsOtherProcesses(t *testing.T) {
 	need(t, "root", "pidns", "nsenter")
 	t.Parallel()

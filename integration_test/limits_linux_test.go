@@ -55,7 +55,7 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 			if err := os.WriteFile(limit, []byte("64"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			// 0 is the writer itself: its pid is a different one in the namespace.
+			// Writing 0 moves the writing process itself, because its pid differs in the namespace.
 			p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`,
 				filepath.Dir(limit)}, run...)...)
 			p.start()
@@ -64,8 +64,8 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 	}
 }
 
-// cgroupWith creates a cgroup (v2 or v1) with a controller. It returns the path of the first limit file that exists in
-// it.
+// cgroupWith creates a cgroup (v2 or v1) with a controller. It returns the path of the first of these limit files that
+// exists in the cgroup.
 func cgroupWith(t *testing.T, controller string, limits ...string) string {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -86,7 +86,7 @@ func cgroupWith(t *testing.T, controller string, limits ...string) string {
 		if err != nil {
 			continue
 		}
-		t.Cleanup(func() { // processes that a failed test has killed may take a moment to leave it
+		t.Cleanup(func() { // processes that a failed test has killed may leave it late
 			for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
 				time.Sleep(2 * time.Millisecond)
 			}
@@ -158,7 +158,7 @@ func backgroundTerminal(t *testing.T, killed bool) {
 	p.start()
 	slave.Close()
 	shown := make(chan bool)
-	go func() { // no process must wait for a reader
+	go func() { // a process must not wait for a reader
 		defer close(shown)
 		_, _ = io.Copy(p.output, master) // it ends when the last process has closed the terminal
 	}()

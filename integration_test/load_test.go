@@ -132,8 +132,8 @@ func instance(t *testing.T, dir, name string, wrapper ...string) *proc {
 	return p
 }
 
-// balanced starts two instances a and b in a new directory. The wrapper is for a. The command leave removes a from
-// backends.
+// balanced starts two instances a and b in a new directory. It starts a under the wrapper. The command leave removes a
+// from the file backends.
 func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp(binDir, "load-") // the path must be short enough for a socket
@@ -152,8 +152,8 @@ func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 
 const leave = "mv without backends"
 
-// A service under continuous load ends at once on SIGTERM. An on-stop command first removes it from the backends, and
-// --drain gives its last clients time. So no request is lost. Without both, requests are lost.
+// A service under continuous load ends at once at SIGTERM. An on-stop command first removes the service from the
+// backends, and --drain gives its last clients time. So no request is lost. Without both, requests are lost.
 func TestDrain_losesNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -195,7 +195,8 @@ func TestDrain_losesNoRequest(t *testing.T) {
 	}
 }
 
-// During the drain, a service answers its pending request, and requests of clients that do not yet know that it leaves.
+// During the drain, a service answers its pending request, and requests of clients that do not see yet that it will
+// end.
 func TestDrain_answersPendingRequests(t *testing.T) {
 	t.Parallel()
 	for _, drain := range []bool{true, false} {

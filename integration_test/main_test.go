@@ -16,26 +16,26 @@ import (
 	"strings"
 	"testing"
 
-	// For the test cache: when the program changes, these tests must run again.
+	// The test cache uses this. When the program changes, the tests must run again.
 	_ "graceful/cmd"
 
 	"golang.org/x/sys/unix"
 )
 
-// binDir contains the graceful under test and the helper. It is the first directory in PATH.
+// binDir is a directory that contains the graceful under test and the helper. It is the first directory in PATH.
 var binDir string
 
-// plain is graceful as released, for tests in which the one under test does not work. With the race detector that one
-// is not static, and with coverage it writes a file.
+// plain is the path of a graceful that is built as released. Some tests use it because they cannot use the one under
+// test. With the race detector that one is not static, and with coverage it writes a file.
 var plain string
 
 // coverage is the directory for the coverage data of graceful, or empty. (go test uses GOCOVERDIR itself.)
 var coverage = os.Getenv("GRACEFUL_TEST_COVERAGE")
 
-// noSkip makes a test that cannot run here fail. (CI installs all requirements.)
+// noSkip makes a test fail instead of skipping it. (CI has all requirements installed.)
 var noSkip = os.Getenv("GRACEFUL_TEST_NO_SKIP") != ""
 
-// raceBuild means that the binary has the race detector, and so the C library and its threads.
+// raceBuild means that the binary contains the race detector, and so uses the C library and its threads.
 var raceBuild = os.Getenv("GRACEFUL_TEST_RACE") != ""
 
 func TestMain(m *testing.M) {
@@ -46,11 +46,11 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
-	for _, name := range []string{"GITHUB_ACTIONS", "GITLAB_CI"} { // without annotations, which have their own test
+	for _, name := range []string{"GITHUB_ACTIONS", "GITLAB_CI"} { // separate tests check annotations
 		os.Unsetenv(name)
 	}
-	unix.Umask(0o022)                // otherwise graceful warns of parents of state directories
-	if signal.Ignored(unix.SIGHUP) { // nohup(1): all started processes would ignore it, too
+	unix.Umask(0o022)                // otherwise graceful warns about parents of state directories
+	if signal.Ignored(unix.SIGHUP) { // nohup(1) ignores it, and all started processes would inherit that
 		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	}
 	dir, err := os.MkdirTemp("", "graceful-test-")
@@ -87,7 +87,7 @@ func testMain(m *testing.M) int {
 	if err != nil {
 		return failed(err)
 	}
-	// A copy, since some tests cannot reach the original.
+	// Some tests cannot reach the original file, so make a copy.
 	if err := copyFile(self, filepath.Join(binDir, "helper")); err != nil {
 		return failed(err)
 	}
@@ -98,15 +98,15 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// searchable removes from a PATH the directories that this user may not search. With such a directory, shells report a
-// missing program as not executable (126 instead of 127).
+// searchable removes from a PATH the directories that this user may not search. With such a directory, shells report
+// 126 instead of 127 for a missing program.
 func searchable(path string) []string {
 	return slices.DeleteFunc(filepath.SplitList(path), func(dir string) bool {
 		return errors.Is(unix.Access(dir, unix.X_OK), unix.EACCES)
 	})
 }
 
-// build builds the binary; without flags, as released.
+// build builds the binary. Without flags, the result is like a released binary.
 func build(to string, flags ...string) error { return buildFrom("..", to, flags...) }
 
 // buildFrom builds the program of another directory.
@@ -135,7 +135,8 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, data, 0o755)
 }
 
-// need skips the test unless everything that it names is available. Where skipping is forbidden, it fails the test.
+// need skips the test unless all named requirements are available. If skipping is forbidden, need fails the test
+// instead.
 func need(t testing.TB, what ...string) {
 	t.Helper()
 	for _, w := range what {
@@ -149,7 +150,7 @@ func need(t testing.TB, what ...string) {
 	}
 }
 
-// rounds returns the number of repetitions of a test. With the race detector, which is slow, there are fewer.
+// rounds returns the number of repetitions of a test. It is smaller with the race detector, which is slow.
 func rounds(n int) int {
 	if raceBuild {
 		return n / 4
@@ -159,8 +160,8 @@ func rounds(n int) int {
 
 const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
-// has reports whether the machine has something: "linux", "root", "docker" (running), "pidns" (a new PID namespace is
-// possible), "python3-jsonschema" (the Debian package), or else a program.
+// has reports whether the machine has a requirement: "linux", "root", "docker" (running), "pidns" (a new PID namespace
+// is possible), "python3-jsonschema" (the Debian package), or else a program.
 func has(what string) bool {
 	switch what {
 	case "linux":

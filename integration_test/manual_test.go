@@ -12,7 +12,7 @@ func TestManual_isWellFormed(t *testing.T) {
 		len(out) > 0 {
 		t.Errorf("%v\n%s", err, out)
 	}
-	// Render the whole manual, to detect a macro that swallows text.
+	// Render the whole manual, because a wrong macro may hide text.
 	out, err := exec.Command("mandoc", "-Tascii", "-Owidth=100", "../docs/graceful.1").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -30,7 +30,7 @@ func (p *proc) letGo() {
 	}
 }
 
-// signalled waits until a file of noting has content, and then until a further signal counts as a new stop.
+// signalled waits until a file of noting contains a line. Then it waits until a further signal counts as a new stop.
 func (p *proc) signalled(file string) {
 	p.t.Helper()
 	p.file(file)
@@ -185,7 +185,7 @@ func TestStopOn(t *testing.T) {
 func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	// SIGTERM ends the target. A member of its group and a process outside of the group stay.
+	// SIGTERM ends the target. A member of its group and a process outside of the group remain alive.
 	const tree = `sh -c "$member" >/dev/null group & setsid sh -c "$member" outside & ` +
 		`trap 'echo TERM >>target; exit 4' TERM; until [ -e group.up ] && [ -e outside.up ]; do sleep 0.01; done; ` +
 		`echo $$ >target.up; while :; do sleep 0.01; done`

@@ -36,8 +36,8 @@ func seesAll(t *testing.T) bool {
 	return initialNamespace(name)
 }
 
-// inside starts a run named x in a PID namespace of its own, and waits for the target. The namespace's PID 1 stays. The
-// state directory is state.
+// inside starts a run named x in a new PID namespace, and waits for the target. The PID 1 of the namespace stays. state
+// is the state directory.
 func inside(t *testing.T, target string, flags ...string) *proc {
 	t.Helper()
 	need(t, "linux", "pidns")
@@ -58,10 +58,10 @@ func (p *proc) in(around []string, args ...string) (status, text string) {
 	return q.start().wait(), q.text()
 }
 
-// third returns the words that run a command in a further PID namespace.
+// third returns the words that run a command in another PID namespace.
 func third() []string { return append([]string{"unshare"}, pidNamespace()...) }
 
-// recoverState are the arguments that recover the run of inside.
+// recoverState contains the arguments with which recover finishes the run of inside.
 var recoverState = []string{"recover", "--state-dir", "state"}
 
 // recorded waits until the ledger of inside contains an event.
@@ -171,8 +171,8 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	}
 }
 
-// When a PID namespace has ended, none of its processes is left. recover can know that outside of all namespaces, and
-// if the run was PID 1.
+// When a PID namespace has ended, none of its processes is left. recover can find that out outside of all namespaces,
+// and also if the run was PID 1.
 func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 	for _, asPID1 := range []bool{false, true} {
 		for _, where := range []string{"recover outside", "recover in a third one", "run in a third one"} {
@@ -203,8 +203,8 @@ func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 	}
 }
 
-// If graceful is the child of an init that ends with it, no process of a dead run is left. If graceful was an orphan
-// that was reparented to the init, its end does not end the PID namespace.
+// If graceful is the child of an init that ends with graceful, no process of a dead run is left. If graceful was an
+// orphan that was reparented to the init, its end does not end the PID namespace.
 func TestRecover_belowAnInitThatEnds(t *testing.T) {
 	need(t, "pidns", "tini")
 	const run = `graceful run --state-dir state --name x --on-exit "$0" -- sh -c 'echo >ready; exec sleep 1000'`
@@ -230,9 +230,9 @@ func TestRecover_belowAnInitThatEnds(t *testing.T) {
 	}
 }
 
-// origins are places where a run may have begun, as recorded in its ledger. withID and without are the reasons why
-// recover leaves the run alone, on a machine with an id and on one without. If there is no reason, recover finishes the
-// run.
+// origins contains places where a run may have begun, as its ledger records them. withID and without are the reasons
+// why recover leaves the run alone, on a machine with an id and on one without. If there is no reason, recover finishes
+// the run.
 var origins = map[string]struct {
 	change          func(begin map[string]any)
 	withID, without string
@@ -269,7 +269,7 @@ func withMachineID(t *testing.T, id string) []string {
 	return []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/machine-id && exec "$@"`, file}
 }
 
-// recover finishes a run that began elsewhere only if no process of the run can be alive, or if the user says so.
+// recover finishes a run that began elsewhere only if no process of the run can be alive, or if the user asserts that.
 func TestRecover_runThatBeganElsewhere(t *testing.T) {
 	need(t, "linux")
 	p, lines := killedIn(t, "target", "target", "--on-exit", "echo $GRACEFUL_REASON >>cleaned", "--", "sh", "-c",

@@ -13,19 +13,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peer is a wrapper that the benchmark compares.
+// peer is a wrapper with which the benchmark compares graceful.
 type peer struct {
 	name string
-	// before has the words before the target on the command line, by figure. A peer without an entry does not support
+	// before contains the words before the target on the command line, by figure. A peer without an entry does not support
 	// the figure.
 	before map[string][]string
 	// cleanup returns the words before the target for n cleanup commands. Each command is /bin/true.
 	cleanup func(n int) []string
-	// end makes a peer that was started for treeKill kill its tree with SIGKILL.
+	// end makes a peer kill its tree with SIGKILL. The peer was started for treeKill.
 	end func(pid int) error
 }
 
-// Names of the figures.
+// The names of the figures.
 const (
 	launch       = "launch"       // wall time of WRAPPER /bin/true
 	signalling   = "signal"       // from kill(2) until the target has the signal
@@ -96,7 +96,7 @@ func gracefulPeer(name string, flags ...string) peer {
 	}
 }
 
-// initPeer is a peer that forwards signals and adopts orphans.
+// initPeer returns a peer that forwards signals and adopts orphans.
 func initPeer(name string, command ...string) peer {
 	return peer{name: name, before: map[string][]string{launch: command, signalling: command, orphans: command}}
 }
@@ -111,7 +111,7 @@ func shellPeer(name string) peer {
 	}
 }
 
-// namespacePeer is a peer that forwards no signals. Its tree ends with it.
+// namespacePeer returns a peer that forwards no signals. The tree of that peer ends with the peer.
 func namespacePeer(name string, command ...string) peer {
 	return peer{
 		name:   name,
@@ -120,7 +120,7 @@ func namespacePeer(name string, command ...string) peer {
 	}
 }
 
-// containedPeer is a graceful that kills the tree by its cgroup.
+// containedPeer returns a graceful that kills the tree by its cgroup.
 func containedPeer() peer {
 	return peer{
 		name:   "graceful, cgroup",
@@ -129,7 +129,7 @@ func containedPeer() peer {
 	}
 }
 
-// cgroupPeer is a peer that ends the tree only by cgroup.kill. No other peer can kill a tree faster.
+// cgroupPeer returns a peer that ends the tree only by cgroup.kill. No other way to kill a tree is faster.
 func cgroupPeer(cgroup string) peer {
 	return peer{
 		name:   treeKillBase,
@@ -138,8 +138,8 @@ func cgroupPeer(cgroup string) peer {
 	}
 }
 
-// peersHere returns the peers that work on this machine, and the names of the others. If an installed peer fails, its
-// name includes the reason.
+// peersHere returns the peers that work on this machine, and the names of the others. For an installed peer that fails,
+// the name includes the reason.
 func peersHere(t testing.TB) (here []peer, missing []string) {
 	t.Helper()
 	for _, p := range allPeers() {

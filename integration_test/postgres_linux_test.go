@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// database is a PostgreSQL cluster with a socket in its directory. It belongs to the user nobody, since PostgreSQL does
+// database is a PostgreSQL cluster with a socket in its directory. It runs as the user nobody, because PostgreSQL does
 // not run as root.
 type database struct{ dir string }
 

@@ -28,7 +28,7 @@ func command(t testing.TB, args ...string) *proc {
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Dir = p.dir
 	var err error
-	// A file, not a pipe: remaining processes of a tree do not make the test wait.
+	// Use a file, not a pipe, so that the test does not wait for the remaining processes of a tree.
 	if p.output, err = os.Create(filepath.Join(t.TempDir(), "output")); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func (p *proc) text() string {
 	return string(data)
 }
 
-// file waits until a file in the program's directory has content, and returns it.
+// file waits until a file in the program's directory has content, and returns that content.
 func (p *proc) file(name string) string {
 	p.t.Helper()
 	path := filepath.Join(p.dir, name)
@@ -112,7 +112,7 @@ func (p *proc) pidIn(name string) int {
 	return pid
 }
 
-// until waits until happened returns true. It fails the test after patience.
+// until polls happened until it returns true. After patience it fails the test.
 func (p *proc) until(what string, happened func() bool) {
 	p.t.Helper()
 	for deadline := time.Now().Add(patience); !happened(); time.Sleep(2 * time.Millisecond) {
@@ -122,7 +122,7 @@ func (p *proc) until(what string, happened func() bool) {
 	}
 }
 
-// wrote checks the content of a file in the directory of a program that has ended.
+// wrote fails the test unless a file of a program that has ended has this content.
 func (p *proc) wrote(name, want string) {
 	p.t.Helper()
 	data, _ := os.ReadFile(filepath.Join(p.dir, name))
@@ -131,15 +131,15 @@ func (p *proc) wrote(name, want string) {
 	}
 }
 
-// withoutLog returns a text without graceful's own lines. A thread of its own writes them, so that their position
-// between other lines varies.
+// withoutLog returns a text without the lines of graceful itself. A separate thread of graceful writes those lines, so
+// their position between other lines varies.
 func withoutLog(text string) string {
 	return strings.Join(slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(line string) bool {
 		return strings.HasPrefix(line, "graceful: ")
 	}), "")
 }
 
-// lastLine returns the last full line of a text.
+// lastLine returns the last non-empty line of a text.
 func lastLine(text string) string {
 	lines := bytes.Split(bytes.TrimSpace([]byte(text)), []byte("\n"))
 	return string(lines[len(lines)-1])

@@ -107,7 +107,8 @@ func (t *tracing) fail(tid int) {
 	}
 }
 
-// reaped records the end of a process. When all processes of graceful have ended, the remaining ones count as left.
+// reaped records the end of a process. When all processes of graceful have ended, the remaining processes count as
+// left.
 func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -137,7 +138,7 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 	switch {
 	case ours:
 		t.ended[tid] = true
-	case k != nil || name == "": // a thread
+	case k != nil || name == "": // k is a process of graceful, or tid a thread that is not the first
 	case t.over:
 		killDescendants() // the children that it started in the meantime
 	case strings.Contains(name, "(graceful)"): // the successor of a killed one

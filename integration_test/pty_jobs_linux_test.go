@@ -133,16 +133,16 @@ func stateOfPID(pid int) string {
 	return rest[:min(1, len(rest))]
 }
 
-// A background job with --pty leaves keys to the foreground group until it is in the foreground. It can be suspended
-// and continued in both.
+// A background job with --pty leaves the keys to the foreground group until the job itself is in the foreground. It can
+// be suspended and continued in both states.
 func TestPty_inTheBackground(t *testing.T) {
 	need(t, "bash", "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"bash", "--norc", "--noprofile", "-i", "-s"},
 			run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
-				// The target waits without a child: a shell that is starting one (vfork(2)) cannot be suspended while
-				// the child is.
+				// The target waits without a child, because a shell that is starting a child (vfork(2)) cannot be suspended
+				// meanwhile.
 				`mkfifo on; exec 3<>on; stty -echo; echo from the background; read x <&3; echo went on; read a; echo got $a
 					read b; exit 3`))...)
 		x.press("stty tostop; set -b; " + prompt)

@@ -41,7 +41,7 @@ func TestPty_losesNoOutput(t *testing.T) {
 	})
 }
 
-// The target has ended, and its output is not read yet. Cleanup does not wait for the reader, but the end of graceful
+// The target has ended, and its output was not read yet. Cleanup does not wait for the reader, but the end of graceful
 // does.
 func TestPty_lateReader(t *testing.T) {
 	need(t, "stty")
@@ -124,7 +124,7 @@ func TestPty_survivorsHaveTheTerminal(t *testing.T) {
 	}
 }
 
-// A survivor that writes to the terminal without end does not delay the run.
+// A survivor that writes to the terminal all the time does not delay the run.
 func TestPty_survivorFloodsTheTerminal(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
@@ -180,8 +180,8 @@ func TestPty_processKilledWhileTheTargetWrites(t *testing.T) {
 	})
 }
 
-// Both processes of a run are killed, also while they relay output. The process that finishes the run relays nothing,
-// and does not use its own terminal for the run.
+// Both processes of a run are killed, possibly while they relay output. The process that finishes the run relays no
+// output, and does not use its own terminal for the run.
 func TestPty_recovered(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ moment, reason string }{{"target started", "recovered"}, {"tree emptied", "exited"}} {

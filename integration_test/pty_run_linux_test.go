@@ -64,10 +64,10 @@ func tick(args []string) int {
 	}
 }
 
-// ptyRun returns a command line with --pty.
+// ptyRun returns a command line of graceful with --pty.
 func ptyRun(args ...string) []string { return append([]string{"graceful", "run", "--pty"}, args...) }
 
-// term is a terminal in which a test runs a program. The output of proc is what the terminal shows.
+// term is a terminal in which a test runs a program. The output of proc is the text that the terminal shows.
 type term struct {
 	*proc
 	master, slave *os.File
@@ -199,7 +199,7 @@ func TestPty_size(t *testing.T) {
 	})
 }
 
-// The test uses tmux, which returns the visible screen.
+// The test uses tmux, which returns the visible part of the screen.
 func TestPty_editorsAndPagers(t *testing.T) {
 	need(t, "tmux", "vim", "less", "seq")
 	t.Parallel()

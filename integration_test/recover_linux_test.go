@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bothKilled kills graceful and its guard before one of them can react to the end of the other.
+// bothKilled kills graceful and its guard. Neither process can react to the end of the other one.
 func bothKilled(t testing.TB, leader int) {
 	t.Helper()
 	if unix.Kill(leader, unix.SIGSTOP) != nil {
 		return
 	}
 	// A thread that waits for the execve(2) of its child (vfork(2)) cannot stop yet. It can be killed, and its child
-	// exists.
+	// already exists.
 	stopped := func() bool {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", leader))
 		return !slices.ContainsFunc(threads, func(thread string) bool {
@@ -146,8 +146,8 @@ func killBoth(t *testing.T) (outcome string) {
 	return "recovered"
 }
 
-// unlocked reports whether no process holds the lock of a ledger. A child that is being started holds it until its
-// execve(2).
+// unlocked reports whether no process holds the lock of a ledger. A child that is being started holds the lock until
+// its execve(2).
 func unlocked(t *testing.T, dir string) bool {
 	t.Helper()
 	files, _ := filepath.Glob(filepath.Join(dir, "*.ledger"))
@@ -168,8 +168,8 @@ func sum(counts map[string]int) (n int) {
 	return n
 }
 
-// killedIn starts a run, and kills graceful and the guard when a file exists and the ledger has the start of what. The
-// other processes of the run live on. It returns the lines of the ledger.
+// killedIn starts a run. When a file exists and the ledger contains the start of what, killedIn kills graceful and the
+// guard. The other processes of the run live on. killedIn returns the lines of the ledger.
 func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines []string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
@@ -189,7 +189,8 @@ func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines [
 	return p, slices.Collect(strings.Lines(string(data)))
 }
 
-// A recorded pid is not signalled if it is of another boot, or if the kernel has reused it.
+// recover does not signal a process with a recorded pid if the record is from another boot, or if the kernel has reused
+// the pid.
 func TestRecover_reusedPid(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -249,7 +250,7 @@ func TestRecover_findsOrphans(t *testing.T) {
 	p.wrote("log", "recovered\n")
 }
 
-// stateOf returns the state directory that was given to a run.
+// stateOf returns the state directory in the arguments of a run.
 func stateOf(p *proc) string {
 	i := slices.Index(p.cmd.Args, "--state-dir")
 	return p.cmd.Args[i+1]
@@ -283,7 +284,7 @@ func TestName_startedAtOnce(t *testing.T) {
 	t.Logf("%d of 60 runs were not refused", ran)
 }
 
-// interruptedRun leaves a ledger that is set aside, of a run named x with an interrupted command.
+// interruptedRun leaves a ledger that is set aside. The run is named x, and one of its commands was interrupted.
 func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
 	t.Helper()
 	p, _ = killedIn(t, "command", "hook", "--on-exit", command, "--", "true")
@@ -340,7 +341,7 @@ func TestRetryInterrupted_besideALiveRun(t *testing.T) {
 	}
 }
 
-// A retry holds the name of the run. So if it is killed, the next recover finishes the run.
+// During a retry, the name of the run is taken. So if the retry is killed, the next recover finishes the run.
 func TestRetryInterrupted_killed(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -365,7 +366,7 @@ func TestRetryInterrupted_killed(t *testing.T) {
 	}
 	p.wrote("log", "1\n1\n")
 
-	// recover also reports a retry that was killed just after it had taken the name.
+	// A retry was killed just after it had taken the name. recover reports that run, too.
 	named := func() {
 		if err := os.Rename(filepath.Join(dir, "x.ledger.interrupted"), filepath.Join(dir, "x.ledger")); err != nil {
 			t.Fatal(err)
@@ -378,7 +379,7 @@ func TestRetryInterrupted_killed(t *testing.T) {
 	}
 	p.wrote("log", "1\n1\n")
 
-	// The next run of that name reports it, too, and then begins.
+	// The next run of that name also reports the killed retry, and then begins.
 	named()
 	n = start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c", "exit 3")
 	n.want("3")

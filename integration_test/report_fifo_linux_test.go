@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readFIFO opens a FIFO for reading. The returned function reads the available data.
+// readFIFO opens a FIFO for reading. It returns a function that reads the available data.
 func readFIFO(t *testing.T, path string) (read func() string) {
 	t.Helper()
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

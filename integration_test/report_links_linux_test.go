@@ -11,11 +11,11 @@ import (
 
 const startOfReport = "{\n  \"report\": 1,"
 
-// attacker is a user that creates links in the path of a report.
+// attacker is the id of a user that creates links in the path of a report.
 const attacker = "12345"
 
-// scene is a directory with two subdirectories. Every user may write to pub. private belongs to root, and contains a
-// victim.
+// scene is a directory with two subdirectories. Every user may write to pub. The subdirectory private belongs to root,
+// and contains a victim.
 type scene struct {
 	*testing.T
 	dir string
@@ -68,7 +68,7 @@ func (s scene) start(args ...string) *proc {
 	return p.start()
 }
 
-// unharmed checks that nothing has changed in private.
+// unharmed fails the test if a file in private has changed.
 func (s scene) unharmed() {
 	s.Helper()
 	st, err := os.Lstat(s.in("private/victim"))
@@ -79,7 +79,7 @@ func (s scene) unharmed() {
 	}
 }
 
-// reported checks that a file with a mode contains a report, and that no draft is next to it.
+// reported fails the test unless a file with a mode contains a report, and no draft is next to the file.
 func (s scene) reported(path string, mode os.FileMode) {
 	s.Helper()
 	st, err := os.Lstat(s.in(path))
@@ -133,7 +133,8 @@ func TestReport_linkOfAnotherUser(t *testing.T) {
 	}
 }
 
-// In a user namespace, all unmapped users look like one user. A link and its directory may still have different owners.
+// In a user namespace, all users that are not mapped have the same id. A link and its directory may still have
+// different owners.
 func TestReport_linkOfAnUnmappedUser(t *testing.T) {
 	s := newScene(t)
 	need(t, "userns")

@@ -57,7 +57,7 @@ func (r *reports) parse(t testing.TB, text []byte) (report report.Report) {
 	return report
 }
 
-// value returns the value of a pointer, or the zero value for nil.
+// value returns the value that a pointer points to, or the zero value for nil.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
@@ -74,7 +74,7 @@ func outcomes(r report.Report) string {
 	return strings.Join(all, " ")
 }
 
-// sent lists the signals that a report says were sent, with their receivers.
+// sent lists the sent signals in a report, with their receivers.
 func sent(r report.Report) string {
 	var all []string
 	for _, s := range r.Sent {
@@ -83,7 +83,7 @@ func sent(r report.Report) string {
 	return strings.Join(all, ", ")
 }
 
-// reportedRun is a run with the expectations for its report.
+// reportedRun is a run, with the checks of its report.
 type reportedRun struct {
 	flags  []string
 	target string // a shell script; "": a program that does not exist
@@ -212,7 +212,7 @@ func checkFailedCommands(t *testing.T, p *proc, r report.Report) {
 	}
 }
 
-// checkKeptSurvivor checks that the survivor is alive, ends it, and checks that the run has sent no signal.
+// checkKeptSurvivor checks that the survivor is alive, and that the run has sent no signal. Then it ends the survivor.
 func checkKeptSurvivor(t *testing.T, p *proc, r report.Report) {
 	if unix.Kill(p.pidIn("kept"), unix.SIGKILL) != nil || r.Emptied != nil || len(r.Sent)+len(r.Killed) > 0 {
 		t.Error("wrong report of this run")

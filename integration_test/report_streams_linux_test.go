@@ -50,7 +50,7 @@ func TestReport_isReplacedAtomically(t *testing.T) {
 	t.Logf("read %d different contents", len(seen))
 }
 
-// tmpfs mounts a file system of 64 KB in DIR/small.
+// tmpfs mounts a file system of 64 KB at DIR/small.
 const tmpfs = `mkdir -p $DIR/small && mount -t tmpfs -o size=64k,mode=777 none $DIR/small && `
 
 // unwritable is a report that cannot be written.
@@ -101,8 +101,8 @@ func unwritables() map[string]unwritable {
 	}
 }
 
-// A report that cannot be written causes a warning. The exit status and the duration of the run do not change, and no
-// file is left.
+// If a report cannot be written, graceful logs a warning. The exit status and the duration of the run do not change,
+// and no file is left.
 func TestReport_cannotBeWritten(t *testing.T) {
 	for name, c := range unwritables() {
 		t.Run(name, func(t *testing.T) {
@@ -156,7 +156,8 @@ func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard str
 	}
 }
 
-// A report to a FIFO is written as fast as its reader reads. A reader that does not read delays graceful only briefly.
+// A report to a FIFO is written as fast as its reader reads. A reader that does not read delays graceful only for a
+// short time.
 func TestReport_FIFO(t *testing.T) {
 	all := newReports(t)
 	for name, want := range map[string]string{
@@ -200,7 +201,7 @@ func TestReport_FIFO(t *testing.T) {
 	}
 }
 
-// A stream is not replaced: data that other processes write to it, before and after, is kept.
+// A stream is not replaced. Data that other processes write to it, before and after the report, is kept.
 func TestReport_stream(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()

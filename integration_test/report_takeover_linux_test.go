@@ -122,10 +122,10 @@ func TestRecover_followsNoLinkToAReport(t *testing.T) {
 	})
 }
 
-// moments are files that a run creates in this order.
+// moments lists files that a run creates in this order.
 var moments = []string{"running", "stopping", "terminating", "cleaning"}
 
-// momentous returns a run that waits at a moment.
+// momentous returns a run that waits at a moment: when it creates the file with that name.
 func momentous(moment string, flags ...string) []string {
 	wait := func(m string) string {
 		if m == moment {
@@ -231,7 +231,7 @@ func TestRecover_writesTheReport(t *testing.T) {
 	}
 }
 
-// If a run had ended when both processes were killed, recover only writes its report.
+// If a run had already ended when both processes were killed, recover only writes the report.
 func TestRecover_writesTheReportOfAnEndedRun(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()
@@ -250,7 +250,7 @@ func TestRecover_writesTheReportOfAnEndedRun(t *testing.T) {
 		t.Errorf("the report is %+v", r)
 	}
 	p.wrote("ran", "\n")
-	// A report that cannot be written does not make the run unfinished.
+	// If only the report cannot be written, the run counts as finished.
 	if err := os.RemoveAll(p.dir); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// end-by N ends by a signal, independent of its disposition and of the signal mask.
+// end-by N ends by a signal, whatever the disposition and the mask of that signal are.
 func init() {
 	roles["end-by"] = func(args []string) int {
 		n, _ := strconv.Atoi(args[0])
@@ -23,7 +23,7 @@ func init() {
 	}
 }
 
-// reraised checks that a program has ended by a signal, without a core dump and without a message.
+// reraised fails the test unless a program has ended by a signal, without a core dump and without a message.
 func (p *proc) reraised(sig syscall.Signal) {
 	p.t.Helper()
 	p.wait()

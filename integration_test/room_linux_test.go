@@ -45,7 +45,7 @@ func fill(sizes []string) int {
 	return 0
 }
 
-// ranOnce checks that each registered command has run once.
+// ranOnce fails the test unless each registered command has run once.
 func (p *proc) ranOnce() {
 	p.t.Helper()
 	log, all := linesOf(p, "log"), p.pidIn("registered")
@@ -59,8 +59,9 @@ func (p *proc) ranOnce() {
 	}
 }
 
-// A tree that fills the ledger is refused early enough. All later events still fit into the ledger, and each command
-// runs once, whichever process of graceful is killed. (With the race detector the test takes minutes.)
+// The tree fills the ledger, and graceful refuses further commands early enough. All later events still fit into the
+// ledger, and each command runs once, whichever process of graceful is killed. (With the race detector the test takes
+// minutes.)
 func TestDefer_fullLedger(t *testing.T) {
 	for _, victim := range []string{"guard", "graceful", "both"} {
 		t.Run(victim, func(t *testing.T) {

@@ -16,7 +16,7 @@ func (p *proc) says(text string) {
 	p.until("message "+text, func() bool { return strings.Contains(p.text(), text) })
 }
 
-// named has a state directory, and a copy of a shell with a chosen file name.
+// named contains a state directory, and a copy of a shell with a chosen file name.
 type named struct {
 	t     testing.TB
 	state string
@@ -33,7 +33,7 @@ func newNamed(t testing.TB, name string) named {
 	return n
 }
 
-// run starts a script as a run of the shell. A typed run also has --name.
+// run starts a script as a run of the shell. If typed is true, --name also gives the name.
 func (n named) run(typed bool, script string, flags ...string) *proc {
 	n.t.Helper()
 	args := []string{"graceful", "run", "--state-dir", n.state}
@@ -60,8 +60,8 @@ func (n named) kill(runs ...*proc) {
 	}
 }
 
-// A run first finishes the killed runs of its name. The name is given, or it is the file name of COMMAND. It may have
-// any bytes.
+// A new run first finishes the killed runs of its name. That name is either given, or the file name of COMMAND. It may
+// contain any bytes.
 func TestName_finishesKilledRuns(t *testing.T) {
 	need(t, "linux")
 	for what, name := range map[string]string{
@@ -95,8 +95,8 @@ func TestName_finishesKilledRuns(t *testing.T) {
 	}
 }
 
-// Only runs with a given name exclude each other. Runs with the same default name run at the same time, also next to a
-// run with that name in --name.
+// Only runs with a given name exclude each other. Runs with the same default name run at the same time, even next to a
+// run that has that name by --name.
 func TestName_defaultNameDoesNotExclude(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience bounds the wait for an expected event. It is far longer than needed on the slowest machine.
+// patience is the time limit for each wait in the tests. It is far longer than the slowest machine needs.
 const patience = 60 * time.Second
 
 func TestScripts(t *testing.T) {
@@ -49,7 +49,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("GOCOVERDIR", coverage)
 	env.Setenv("GORACE", os.Getenv("GORACE"))
 	if runtime.GOOS != "linux" {
-		// With auto, graceful would warn on every run. With a named level it does not.
+		// With auto, graceful would log a warning in every run. With a named level it does not.
 		env.Setenv("GRACEFUL_CONTAIN", "group")
 	}
 	started := map[string]*exec.Cmd{}
@@ -150,7 +150,7 @@ func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// ended returns the exit status of a process, or the name of the signal that ended it.
+// ended returns the exit status of a process, or the name of the signal that has ended the process.
 func ended(err error) string {
 	var exit *exec.ExitError
 	switch {
@@ -165,8 +165,8 @@ func ended(err error) string {
 	return strconv.Itoa(exit.ExitCode())
 }
 
-// alive FILE checks that every pid in the file is a living process. ! alive FILE checks that none is, without waiting.
-// A zombie is not alive.
+// alive FILE fails the script unless every pid in the file is a living process. ! alive FILE fails the script if one of
+// them is, and does not wait. A zombie is not alive.
 func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] alive FILE")
@@ -239,7 +239,7 @@ func pidIn(ts *testscript.TestScript, file string) int {
 	return pid
 }
 
-// waitfor FILE [REGEXP] waits until the file has content, or matches.
+// waitfor FILE [REGEXP] waits until the file has content. With REGEXP it waits until the content matches.
 func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: waitfor FILE [REGEXP]")
@@ -260,7 +260,7 @@ func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// lines N FILE [REGEXP] checks the number of lines in a file (that match).
+// lines N FILE [REGEXP] fails the script unless the file has N lines. With REGEXP it counts only lines that match.
 func cmdLines(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 || len(args) > 3 {
 		ts.Fatalf("usage: lines N FILE [REGEXP]")

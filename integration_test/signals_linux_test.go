@@ -27,7 +27,7 @@ func counts(p *proc, file string) map[syscall.Signal]int {
 }
 
 // eachSizeOnce changes the size of a terminal several times. The target counts signals in a file, and must get one
-// SIGWINCH for each change. Then the target is killed.
+// SIGWINCH for each change. At the end eachSizeOnce kills the target.
 func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	p.t.Helper()
 	const rounds = 20 // a doubled signal may be merged into one
@@ -80,7 +80,7 @@ func TestForward_eachSignalOnce(t *testing.T) {
 		arrived(unix.SIGCONT) // otherwise the next signal could merge with it, or cancel it
 		switch sig {
 		case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-			// The target catches the signal and continues. So graceful continues, too.
+			// The target catches the signal and keeps running. So graceful keeps running, too.
 			if got := state(p.cmd.Process.Pid); got == "T" {
 				t.Errorf("signal %d suspended graceful", sig)
 			}
@@ -150,7 +150,7 @@ func TestStop_amongManySignals(t *testing.T) {
 	p.wrote("cleaned", "TERM\n")
 }
 
-// The target ends at a random moment. Signals arrive at random moments, some of them at the end of the target. Cleanup
+// The target ends at a random moment. Signals arrive at random moments, some of them just when the target ends. Cleanup
 // runs exactly once.
 func TestCleanup_onceAmongManySignals(t *testing.T) {
 	need(t, "linux")
@@ -189,8 +189,8 @@ func TestGrace_default(t *testing.T) {
 	}
 }
 
-// A signal arrives when graceful catches signals, but before the target exists. The target gets it later. strace delays
-// the execve(2) of the target.
+// A signal arrives when graceful already catches signals, but before the target exists. The target gets the signal
+// later. strace delays the execve(2) of the target.
 func TestForward_signalBeforeTheTargetExists(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	t.Parallel()

@@ -21,12 +21,12 @@ const (
 	maxRunnerExports = 30
 )
 
-// mayBeLong are the functions without a limit. Next is one switch over all events.
+// mayBeLong lists the functions without a limit of lines. Next is one switch over all events.
 var mayBeLong = map[string]bool{"runner/machine.Next": true}
 
 // source is a Go file of this repository.
 type source struct {
-	path  string // from the module's root
+	path  string // path from the root of the module
 	text  string
 	lines *token.FileSet
 	tree  *ast.File
@@ -129,7 +129,7 @@ func TestSource_exports(t *testing.T) {
 	}
 }
 
-// topLevel returns the names that a file declares outside of functions, without methods.
+// topLevel returns the names that a file declares outside of functions. It omits methods.
 func (s source) topLevel() (names []string) {
 	for _, d := range s.tree.Decls {
 		switch d := d.(type) {

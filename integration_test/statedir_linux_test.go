@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stranger is a user other than root and the user of the test.
+// stranger is the id of a user other than root and the user of the test.
 const stranger = "54328"
 
 // openTempDir returns a directory that other users can reach. Its parents are safe.
@@ -27,7 +27,7 @@ func openTempDir(t *testing.T) string {
 	return dir
 }
 
-// shell runs a script that must succeed.
+// shell runs a script, and fails the test unless the script succeeds.
 func shell(t *testing.T, dir, script string) {
 	t.Helper()
 	c := exec.Command("sh", "-ec", script)
@@ -37,13 +37,13 @@ func shell(t *testing.T, dir, script string) {
 	}
 }
 
-// replaceable is a parent of the state directory with which another user can replace the state directory.
+// replaceable is a parent of the state directory through which another user can replace the state directory.
 type replaceable struct {
 	root             bool
 	make, why, fixed string // a script that makes $DIR/data; the warning and its hint
 }
 
-// replaceables returns such parents by their defects.
+// replaceables returns such parents, by the reason why they are unsafe.
 func replaceables() map[string]replaceable {
 	return map[string]replaceable{
 		"writable by all": {false, "mkdir data; chmod 777 data",
@@ -56,8 +56,9 @@ func replaceables() map[string]replaceable {
 	}
 }
 
-// A parent lets another user replace the state directory. run and recover warn, and the doctor says "part". With
-// --strict-state-dir, as a flag or a variable, run and recover refuse, and the doctor says "no".
+// Another user can replace the state directory through one of its parents. run and recover log a warning, and the
+// doctor reports "part". With --strict-state-dir, as a flag or a variable, run and recover refuse, and the doctor
+// reports "no".
 func TestStateDir_replaceableByAnotherUser(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -253,7 +254,7 @@ func TestStateDir_isALink(t *testing.T) {
 			if !strings.Contains(second.text(), "a run named x lives") {
 				t.Errorf("it wrote:\n%s", second.text())
 			}
-			kill(t, first.cmd.Process.Pid) // the new graceful only knows the path
+			kill(t, first.cmd.Process.Pid) // the new graceful has only the path
 			first.want("KILL")
 			first.until("end of the run", func() bool { return inDir(t, dir+"/real") == "" })
 			must(t, os.Remove(work+"/target"))
@@ -272,8 +273,8 @@ func TestStateDir_isALink(t *testing.T) {
 	}
 }
 
-// A link that another user can replace is refused. So is a link to a missing directory: its volume may not be mounted
-// yet.
+// graceful refuses a link that another user can replace. It also refuses a link to a missing directory, because the
+// volume with that directory may not be mounted yet.
 func TestStateDir_refusedLink(t *testing.T) {
 	need(t, "linux")
 	for name, c := range map[string]struct {
@@ -304,7 +305,7 @@ func TestStateDir_refusedLink(t *testing.T) {
 	}
 }
 
-// A missing state directory has no runs. recover may run first, at boot or in an init container.
+// A missing state directory contains no runs. recover may be the first command, at boot or in an init container.
 func TestRecover_missingStateDir(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaveBehind is the beginning of a target's script. It leaves a job, a process in a session of its own, and a daemon.
-// The files job, session and daemon, with a prefix, have their pids. SIGTERM ends the job and the process in the
-// session, which write it to NAME.got.
+// leaveBehind is the beginning of a target's script. It leaves a job, a process in a separate session, and a daemon.
+// The files job, session and daemon, with a prefix, contain their pids. SIGTERM ends the job and the process in the
+// session. Each of them then writes a line to NAME.got.
 func leaveBehind(prefix string) string {
 	return strings.ReplaceAll(`
 member='trap "echo TERM >>$0.got; exit" TERM; echo $$ >$0.tmp; mv $0.tmp $0; while :; do sleep 0.01; done'
@@ -129,7 +129,7 @@ func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 	}
 }
 
-// All processes of a suspended tree (SIGSTOP) can act on the stop signal, and end.
+// The processes of a suspended tree (SIGSTOP) can handle the stop signal, and end.
 func TestStop_suspendedTree(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
@@ -163,9 +163,9 @@ func TestStop_suspendedTree(t *testing.T) {
 	}
 }
 
-// A survivor that got the stop signal with the target's group does not get a second one after the end of the target:
-// many programs take a second signal as "abort now". A survivor that ignores the signal, or is outside of the group,
-// gets SIGTERM.
+// A survivor gets the stop signal with the target's group. After the end of the target it does not get a second one,
+// because many programs take a second signal as "abort now". A survivor that ignores the signal, or is outside of the
+// group, gets SIGTERM.
 func TestSurvivors_getOneStopSignal(t *testing.T) {
 	need(t, "linux", "setsid")
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
@@ -220,8 +220,8 @@ func (p *proc) signalsTo(file string) (signals []int) {
 	return signals
 }
 
-// sameSet reports whether two lists have the same signals. Signals that are sent at the same moment may arrive in any
-// order.
+// sameSet reports whether two lists contain the same signals. Signals that are sent at the same moment may arrive in
+// any order.
 func sameSet(a, b []int) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }

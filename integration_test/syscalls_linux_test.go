@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// names has the names of the system calls that Go programs make.
+// names contains the names of the system calls that Go programs make.
 var names = map[uint64]string{
 	unix.SYS_ACCEPT4:           "accept4",
 	unix.SYS_BIND:              "bind",
@@ -110,8 +110,8 @@ var names = map[uint64]string{
 	unix.SYS_WRITE:             "write",
 }
 
-// local are the calls that change nothing outside of their process, and do not wait for another one. A process that is
-// killed at such a call leaves the same state as one that is killed at the next call that is not local.
+// local lists the calls that change nothing outside of their process, and do not wait for another process. If a process
+// is killed at such a call, the state is the same as after a kill at the next call that is not local.
 var local = map[string]bool{}
 
 func init() {
@@ -130,8 +130,8 @@ func init() {
 	}
 }
 
-// describe returns the name of the call that a thread is about to make, with its operation if the call has several.
-// isLocal reports whether it is local.
+// describe returns the name of the call that a thread is about to make. If the call has several operations, the name
+// includes the operation. isLocal reports whether the call is local.
 func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 	name, known := names[nr]
 	if !known {

@@ -121,8 +121,8 @@ func TestTakeover_executableDeletedOrReplaced(t *testing.T) {
 	}
 }
 
-// If the target mounts another file system over /proc, or unmounts it, graceful still ends the whole tree, and no other
-// process.
+// If the target mounts another file system over /proc, or unmounts /proc, graceful still ends the whole tree, and no
+// other process.
 func TestTree_targetChangesProc(t *testing.T) {
 	need(t, "root", "unshare", "setsid", "mount")
 	for change, do := range map[string]string{
@@ -195,8 +195,8 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 	}
 }
 
-// The guard is killed while the new graceful that it has started is not yet initialised. The new graceful must not take
-// its current parent for the guard: all processes descend from PID 1.
+// The guard is killed while the new graceful that it has started is not yet initialised. The new graceful must not
+// consider its current parent to be the guard, because all processes descend from PID 1.
 func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 	t.Parallel()
 	for range 10 {

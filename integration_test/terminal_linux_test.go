@@ -16,8 +16,8 @@ const (
 	ctrlZ = "\x1a"
 )
 
-// levels runs a test with each kind of containment, with and without a guard unless guards are given. run is the
-// beginning of a command line; the test adds flags and a program.
+// levels runs a test with each level of containment. It runs each with and without a guard, unless guards are given.
+// run is the beginning of a command line. The test appends flags and a program.
 func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards ...string) {
 	need(t, "linux")
 	if guards == nil {
@@ -38,8 +38,8 @@ func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards
 	}
 }
 
-// The job control of a shell works for a program under graceful as for the program alone. The shell prints the same
-// messages.
+// The job control of a shell has the same effect on a program under graceful as on the program alone. The shell prints
+// the same messages.
 func TestTerminal_jobControl(t *testing.T) {
 	levels(t, func(t *testing.T, s *person, run string) {
 		s.runsInForeground(run)
@@ -149,7 +149,7 @@ func (s *person) runsNested(run string) {
 	s.modes()
 }
 
-// In a pipeline, the process that used the terminal last has it.
+// In a pipeline, the terminal belongs to the process that has used it last.
 func TestTerminal_pipeline(t *testing.T) {
 	need(t, "less")
 	levels(t, func(t *testing.T, s *person, run string) {
@@ -224,7 +224,7 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 	})
 	t.Run("graceful, in a script that goes on", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
-			// dash prints "Terminated", at any time, after the signal of the takeover has ended its sleep.
+			// dash may print "Terminated" at any time after the signal of the takeover has ended its sleep.
 			s.does(`bash -c '` + run + `--grace 1h sh -c "exec 2>/dev/null; trap : TERM; stty raw -echo; echo \$\$ >up; ` +
 				`while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; ` +
 				`echo next; read x; echo "got $x"; read x'`)
@@ -268,8 +268,8 @@ func TestReraise_ctrlCEndsAScript(t *testing.T) {
 	})
 }
 
-// If SIGINT ends the target, graceful signals the job, as Ctrl-C does. It does not if the target runs as another user:
-// the target may have sent the signal itself, and may not signal the job.
+// If SIGINT ends the target, graceful signals the job, as Ctrl-C does. It does not do so if the target runs as another
+// user, because such a target may have signalled itself, and may not be allowed to signal the job.
 func TestTerminal_ctrlCOfAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	levels(t, func(t *testing.T, s *person, run string) {
@@ -333,7 +333,7 @@ func TestTerminal_orphanedBackground(t *testing.T) {
 	})
 }
 
-// The terminal of another session is only a file for graceful.
+// For graceful the terminal of another session is only a file.
 func TestTerminal_ofAnotherSession(t *testing.T) {
 	need(t, "setsid")
 	levels(t, func(t *testing.T, s *person, run string) {

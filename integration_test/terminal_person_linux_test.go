@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// person is a user at a terminal. In the shell, each prompt begins with the last exit status in brackets.
+// person simulates a user at a terminal. In the shell, each prompt begins with the last exit status in brackets.
 type person struct {
 	*proc
 	master *os.File
-	seen   int           // of the text
+	seen   int           // length of the text that sees has already searched
 	closed chan struct{} // closed when no process has the terminal any more
 }
 
@@ -52,7 +52,8 @@ func atTerminal(t *testing.T, args ...string) *person {
 	return s
 }
 
-// atShell starts an interactive bash that reports jobs at once, and waits for its prompt.
+// atShell starts an interactive bash that reports the ends of jobs at once, and waits for its prompt. If cgroup is not
+// empty, bash runs in that cgroup.
 func atShell(t *testing.T, cgroup string) *person {
 	t.Helper()
 	need(t, "bash", "stty")
@@ -89,7 +90,7 @@ func (s *person) types(keys string) {
 	}
 }
 
-// sees waits for a text that comes after the texts of earlier calls.
+// sees waits until the terminal shows a text. It searches only behind the texts of earlier calls.
 func (s *person) sees(want string) {
 	s.t.Helper()
 	s.until(fmt.Sprintf("%q on the screen", want), func() bool {
@@ -122,7 +123,7 @@ func (s *person) foreground(name string) (pid int) {
 	return pid
 }
 
-// reads waits until a program below the shell waits for a key. less would handle a signal that comes earlier only with
+// reads waits until a program below the shell waits for a key. If a signal arrives before that, less handles it only at
 // the next key.
 func (s *person) reads(name string) {
 	s.t.Helper()
@@ -139,7 +140,7 @@ func (s *person) reads(name string) {
 	})
 }
 
-// modes checks that the modes of the terminal are the original ones.
+// modes fails the test unless the modes of the terminal are the original ones.
 func (s *person) modes() {
 	s.t.Helper()
 	s.does("stty -g | cmp - before", "[0]: ")

@@ -20,11 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tracer is a process of its own (the helper's role "trace ORDER"): it must reap all processes of the traced tree,
-// and no others. ptrace(2) stops the followed process at each of its system calls. The tracer detaches from all others
-// at their start.
+// The tracer is a separate process (the helper's role "trace ORDER"), because it must reap all processes of the traced
+// tree, and no others. ptrace(2) stops the followed process at each of its system calls. The tracer detaches from all
+// others at their start.
 
-// order is the task of a tracer.
+// order describes the task of a tracer.
 type order struct {
 	Command []string
 	Cgroup  string // for the whole run; "": the cgroup of the test
@@ -32,24 +32,24 @@ type order struct {
 	Guarded bool
 	OfGuard bool // the tracer follows the guard instead of the first process
 
-	// At is the number of the stop, from 1, at which the tracer acts; 0: never. Without Call, the stops are the
-	// beginnings and ends of system calls of all threads, and the births of children. The process is killed there. With
-	// Call, the stops are the beginnings of that call. The call fails with Errno without being executed; without Errno,
-	// the process is killed there.
+	// At is the number of the stop, from 1, at which the tracer acts. 0 means never. Without Call, the stops are the
+	// beginnings and ends of system calls of all threads, and the births of children. The process is killed at that stop.
+	// With Call, the stops are the beginnings of that call. With Errno the call fails with that error and is not executed.
+	// Without Errno, the process is killed.
 	At    int
 	Call  string
 	Errno syscall.Errno
 	All   bool // local calls count as stops, too
 
-	// Signals are sent to the first process instead of SIGKILL. Stops count only after it or its guard has started a
-	// process. The signals are also sent some time after the file Ready exists.
+	// Signals are sent to the first process, which is then not killed by the tracer. Stops count only after that process
+	// or its guard has started a process. The signals are also sent some time after the file Ready exists.
 	Signals []syscall.Signal
 
-	// Ready is a file. When it exists, the first process gets SIGTERM, or the parent is killed.
+	// Ready is a file name. When that file exists, the first process gets SIGTERM, or the parent is killed.
 	Ready string
 
-	// Parent: the first process has a parent below the tracer, which is killed instead. The value is that of the
-	// variable GRACEFUL_DIE_WITH_PARENT; a shell expands it ($$). With "true" the parent has a session of its own.
+	// Parent means that the first process has a parent below the tracer, which is killed instead. The value is that of the
+	// variable GRACEFUL_DIE_WITH_PARENT. A shell expands it ($$). With "true" the parent has a session of its own.
 	Parent string
 }
 
@@ -244,7 +244,7 @@ func (t *tracing) startShell() (here *os.File, child int, err error) {
 	return here, child, err
 }
 
-// handle handles a stop or the end of a thread.
+// handle handles a stop of a thread, or the end of a thread.
 func (t *tracing) handle(tid int) error {
 	name := ""
 	if t.tasks[tid] == nil {

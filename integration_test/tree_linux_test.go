@@ -17,14 +17,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// census is a cleanup command for a PID namespace that contains only unshare's child, graceful, perhaps its guard, and
-// the census itself (a shell with its children). It counts all other processes, living and zombie.
+// census is a cleanup command for a PID namespace. That namespace should contain only unshare's child, graceful,
+// perhaps its guard, and the census itself (a shell with its children). census counts all other processes, living and
+// zombie.
 const census = `n=0; read -r pid name state leader rest </proc/$PPID/stat; for p in /proc/[0-9]*; do
 	read -r pid name state ppid rest <$p/stat 2>/dev/null || continue
 	case $pid in 1|$$|$PPID|$leader) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
 done; echo "census: $n"`
 
-// inNamespace runs graceful as PID 1 of a namespace of its own, or below PID 1.
+// inNamespace prepares graceful as PID 1 of a new namespace, or below PID 1.
 func inNamespace(t *testing.T, asPID1 bool, args ...string) *proc {
 	t.Helper()
 	need(t, "linux", "pidns")
@@ -236,7 +237,7 @@ func TestLaunch_idleRunMakesNoSystemCalls(t *testing.T) {
 	p := start(t, "graceful", "run", "--", "sleep", "1000")
 	leader, guard := p.cmd.Process.Pid, p.guard()
 	p.until("start of the target", func() bool { return len(childrenOf(guard)) > 0 })
-	// The Go runtime soon completes its work after the start. A program that polls would never be idle.
+	// The Go runtime completes the work after its start within a short time. A program that polls would never be idle.
 	p.until("second without a system call", func() bool {
 		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(leader), "-p",
 			strconv.Itoa(guard))
@@ -313,7 +314,8 @@ func TestLaunch_noThreadsAfterTheStart(t *testing.T) {
 	}
 }
 
-// threadsOf counts the threads that a process created by a trace. late contains those after its first child.
+// threadsOf counts the threads that a process has created, according to a trace. late contains those that were created
+// after its first child.
 func threadsOf(pid int, trace string) (threads int, late string) {
 	own := map[string]bool{strconv.Itoa(pid): true}
 	making := map[string]bool{} // threads that are creating a thread
@@ -344,8 +346,8 @@ func threadsOf(pid int, trace string) (threads int, late string) {
 	return threads, late
 }
 
-// A process that starts while survivors are stopped is also stopped, as soon as it is an orphan. (Its parent is not a
-// shell: the child of a shell loses a signal that comes before its execve(2), and gets no second one.)
+// If a process starts while survivors are stopped, it is also stopped, as soon as it is an orphan. (Its parent is not a
+// shell, because the child of a shell loses a signal that comes before its execve(2), and gets no second one.)
 func TestSurvivors_orphanDuringTheStop(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

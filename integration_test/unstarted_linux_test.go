@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// If a cleanup command cannot be started for lack of a directory or of processes, recover starts it as soon as
-// possible.
+// If a cleanup command cannot be started for lack of a directory or of processes, recover starts the command as soon as
+// that is possible.
 func TestRecover_startsAnUnstartedCommand(t *testing.T) {
 	need(t, "root", "setpriv", "prlimit") // root has no limit of processes
 	user := []string{"setpriv", "--reuid=54330", "--clear-groups"}

@@ -25,8 +25,8 @@ func (n named) slow(grace string) *proc {
 	return p
 }
 
-// A supervisor restarts a run as soon as its first process was killed. The new run waits until a process of graceful
-// has finished the old one.
+// A supervisor restarts a run as soon as the run's first process was killed. The new run waits until a process of
+// graceful has finished the old one.
 func TestName_restartWaitsForTheKilledRun(t *testing.T) {
 	need(t, "linux")
 	for name, end := range map[string]func(t *testing.T, n named, p *proc){
@@ -205,8 +205,8 @@ func TestWaitForName_withoutAName(t *testing.T) {
 	p.start().want("0")
 }
 
-// The ledger identifies the first process of a run by its pid and start time. A later process with the same pid is a
-// different one. A run counts as alive if that cannot be determined.
+// The ledger identifies the first process of a run by pid and start time. A later process with the same pid is a
+// different one. If graceful cannot determine whether the process lives, the run counts as alive.
 func TestName_whichRunIsAlive(t *testing.T) {
 	need(t, "linux")
 	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
@@ -252,7 +252,7 @@ func TestName_whichRunIsAlive(t *testing.T) {
 	}
 }
 
-// lockFile locks a file like a process that is finishing its run.
+// lockFile locks a file as a process does that is finishing its run.
 func lockFile(t *testing.T, path string) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -16,8 +16,8 @@ func cwd(pid int) string {
 	return dir
 }
 
-// graceful leaves the working directory while the target runs elsewhere, so that its file system can be unmounted, or
-// the directory removed. Cleanup commands run in it, or in an empty directory if it is gone.
+// While the target runs elsewhere, graceful leaves its working directory, so that the file system can be unmounted, or
+// the directory removed. Cleanup commands run in that directory, or in an empty directory if that directory is gone.
 func TestWorkDir_isLeft(t *testing.T) {
 	need(t, "linux")
 	for _, guard := range []string{"on", "off"} {
@@ -83,7 +83,7 @@ func TestWorkDir_isLeft(t *testing.T) {
 	}
 }
 
-// graceful does not leave a working directory that has no path.
+// If no path leads to its working directory, graceful does not leave that directory.
 func TestWorkDir_removedBeforeTheStart(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
