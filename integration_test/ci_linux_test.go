@@ -168,7 +168,8 @@ func (s *ciStep) hunt(cookies []string) (found []string) {
 	return found
 }
 
-// hasCookies reports whether a process has all of these variables. Without cookies it is false, as for Jenkins.
+// hasCookies reports whether a process has all of these variables. It returns false if there are no variables to look
+// for.
 func hasCookies(pid int, cookies []string) bool {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	environ := bytes.Split(text, []byte{0})

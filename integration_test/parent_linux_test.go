@@ -60,7 +60,7 @@ func dying(t *testing.T, around, flags, target, then string) *proc {
 		echo $! >pid; until [ -e ready ]; do sleep 0.01; done; %s`, around, flags, target, then))
 }
 
-// outlived waits until SIGKILL has ended the shell, and until its run has ended. It checks the output of the run's
+// outlived waits until SIGKILL has ended the shell, and until the run has ended. It checks the output of the run's
 // cleanup command.
 func (p *proc) outlived(log string) {
 	p.t.Helper()

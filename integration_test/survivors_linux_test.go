@@ -36,8 +36,8 @@ func (p *proc) leftBehind(prefix string) (pids []int) {
 	return pids
 }
 
-// killedOne kills one process of graceful, and calls the function then. If the victim is the guard, it asks graceful to
-// stop. It waits for the end of both.
+// killedOne kills one process of graceful. If victim is the guard, killedOne also sends graceful a stop signal. After
+// that it calls then, and waits for the end of both processes.
 func (p *proc) killedOne(victim, status string, then func()) {
 	p.t.Helper()
 	guard := p.guard()

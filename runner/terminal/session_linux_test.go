@@ -19,15 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tests of terminals need a session and standard descriptors, and a process has one of each. So each test runs in its
-// own process, which leads a session with a controlling terminal (inSession). It starts this binary again for other
-// processes (roles).
+// Tests of terminals need a session and standard descriptors, and a process has only one of each. So each test runs in
+// a new process, which leads a session with a controlling terminal (inSession). That process starts this binary for
+// other processes (roles).
 const (
 	sessionVariable = "GRACEFUL_TEST_SESSION"
 	roleVariable    = "GRACEFUL_TEST_ROLE"
 )
 
-// patience is the maximum time to wait for an expected event.
+// patience is the time limit for each wait in the tests.
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
@@ -46,8 +46,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// roles are the processes that tests need. A role writes lines to its standard output, and ends when its standard input
-// ends.
+// roles contains the programs that tests start as processes. A role writes lines to its standard output, and ends when
+// its standard input ends.
 var roles = map[string]func(args []string){
 	"wait": func([]string) {
 		fmt.Println("ready")
@@ -79,7 +79,7 @@ var roles = map[string]func(args []string){
 		fmt.Println("raw", err)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	},
-	// parent starts a process in a group of its own. On request parent exits, so that the process is reparented.
+	// parent starts a process in a new group. On request parent exits, so that the process is reparented.
 	"parent": func(args []string) {
 		c := exec.Command(executable())
 		c.Env = append(os.Environ(), roleVariable+"=wait")
@@ -92,7 +92,7 @@ var roles = map[string]func(args []string){
 			_ = c.Wait()
 		}
 	},
-	// suspend catches SIGTSTP, still suspends its group by it, and reports when it catches the next one.
+	// suspend catches SIGTSTP and nevertheless suspends its group by SIGTSTP. It reports when it catches the next SIGTSTP.
 	"suspend": func([]string) {
 		heard := make(chan os.Signal, 10)
 		signal.Notify(heard, unix.SIGTSTP, unix.SIGCONT)
@@ -120,20 +120,21 @@ func executable() string {
 	return path
 }
 
-// session is the controlling terminal of a test's process, which leads the session and is in the foreground.
+// session represents the controlling terminal of a test's process, which leads the session and is in the foreground.
 type session struct {
 	*testing.T
 	master *os.File
-	group  int // of the leader
+	group  int // group of the leader
 }
 
-// inSession runs a test in a session of its own: it calls test in the process that leads the session.
+// inSession runs a test in a new session. It calls test in the process that leads the session.
 func inSession(t *testing.T, test func(s session)) {
 	t.Helper()
 	inSessionOf(t, &syscall.SysProcAttr{Setsid: true, Setctty: true}, test)
 }
 
-// asPID1 does what inSession does, in PID 1 of a PID namespace, with group 1. It skips the test without root.
+// asPID1 does what inSession does, but in PID 1 of a new PID namespace, whose group is 1. It skips the test unless root
+// runs it.
 func asPID1(t *testing.T, test func(s session)) {
 	t.Helper()
 	if unix.Geteuid() != 0 {
@@ -150,7 +151,7 @@ func asPID1(t *testing.T, test func(s session)) {
 	})
 }
 
-// inSessionOf runs a test in a process that attr describes, which leads a session.
+// inSessionOf runs a test in a process that attr describes. That process leads a session.
 func inSessionOf(t *testing.T, attr *syscall.SysProcAttr, test func(s session)) {
 	t.Helper()
 	if os.Getenv(sessionVariable) == t.Name() {
@@ -177,7 +178,7 @@ func inSessionOf(t *testing.T, attr *syscall.SysProcAttr, test func(s session)) 
 	}
 }
 
-// until waits for a condition.
+// until polls a condition until it is true. After patience it fails the test.
 func (s session) until(what string, is func() bool) {
 	s.Helper()
 	for late := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
@@ -187,7 +188,7 @@ func (s session) until(what string, is func() bool) {
 	}
 }
 
-// within waits for a channel to be closed.
+// within fails the test unless a channel is closed before patience is over.
 func (s session) within(what string, done <-chan struct{}) {
 	s.Helper()
 	select {
@@ -197,7 +198,7 @@ func (s session) within(what string, done <-chan struct{}) {
 	}
 }
 
-// stays requires that a condition holds for a while.
+// stays fails the test unless a condition is true for some time.
 func (s session) stays(what string, is func() bool) {
 	s.Helper()
 	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Answer is the reaction of the run to a signal that has suspended the target.
+// Answer is the reaction to a signal that has suspended the target.
 type Answer uint8
 
 const (
@@ -21,18 +21,18 @@ const (
 	SuspendToo
 )
 
-// situation is the input of answer.
+// situation contains the input of answer.
 type situation struct {
 	signal    syscall.Signal // signal that has suspended the target
 	groupHas  bool           // graceful's group is the foreground group
-	targetHas bool           // the foreground group is the target's, or a group of its descendants
-	orphaned  bool           // graceful's group is orphaned: no shell can continue it
+	targetHas bool           // the target's group, or a group of its descendants, is the foreground group
+	orphaned  bool           // graceful's group is orphaned, so no shell can continue it
 	hungUp    bool           // Hangup was returned before
 }
 
-// answer decides. The shell must see graceful suspended when it would see the target suspended. One case is different:
-// the target uses the terminal while the shell has the job in the foreground. Then the target gets the foreground and
-// continues.
+// answer returns the reaction for a situation. The shell must see graceful suspended when it would see the target
+// suspended without graceful. There is one exception: the target uses the terminal while the shell has the job in the
+// foreground. Then the target gets the foreground and continues.
 //
 // In an orphaned process group the kernel suspends no process by a signal of the terminal. It sends SIGHUP to a
 // suspended group that becomes orphaned (setpgid(2)). answer treats the target as the kernel treats a member of such a
@@ -52,8 +52,8 @@ func answer(s situation) Answer {
 	return Leave
 }
 
-// Suspended returns the answer for a target that sig has suspended, and moves the foreground as the answer requires.
-// The caller does the rest.
+// Suspended returns the answer for a target that sig has suspended, and changes the foreground group as the answer
+// requires. The caller does the rest.
 func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 	if t == nil {
 		return Leave
@@ -78,13 +78,13 @@ func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 		t.gives = true
 		_ = t.setForeground(t.group)
 	case a == SuspendToo && (sig == unix.SIGTTIN || sig == unix.SIGTTOU):
-		t.gives = true // when the shell continues the group
+		t.gives = true // takes effect when the shell continues the group
 	}
 	return a
 }
 
-// hasShell reports whether parent keeps the group of member from being orphaned: it is in the same session and in
-// another group, like the shell of a job (setpgid(2)).
+// hasShell reports whether parent prevents that the group of member is orphaned. It does so if it is in the same
+// session and in another group, like the shell of a job (setpgid(2)).
 func hasShell(group, member, parent int) bool {
 	parentGroup, err := unix.Getpgid(parent)
 	session, err1 := unix.Getsid(member)
@@ -107,8 +107,8 @@ func (t *Terminal) Reclaim(target int, sig syscall.Signal) bool {
 	return true
 }
 
-// Continued handles SIGCONT to graceful's group. If the shell has given the foreground to the group, the target gets
-// it.
+// Continued handles SIGCONT to graceful's group. If the shell has given the foreground to the group, Continued gives it
+// to the target.
 func (t *Terminal) Continued(target int) {
 	if t == nil {
 		return
@@ -119,15 +119,15 @@ func (t *Terminal) Continued(target int) {
 	}
 }
 
-// Suspend suspends the calling process's group by sig, although the calling process catches sig. The shell sees what it
-// would see of the target. No member can be continued before all are suspended. sig stays uncaught until Resumed,
+// Suspend suspends the calling process's group by sig, although the calling process catches sig. The shell sees the
+// same as for the target. No member can be continued before all are suspended. sig stays uncaught until Resumed,
 // because it may take effect after Suspend has returned.
 func (t *Terminal) Suspend(sig syscall.Signal) {
 	t.Resumed()
 	t.resume = suspendGroup(sig)
 }
 
-// Resumed handles SIGCONT to the calling process: it catches the signal of Suspend again.
+// Resumed handles SIGCONT to the calling process. The process then catches the signal of Suspend again.
 func (t *Terminal) Resumed() {
 	if t != nil && t.resume != nil {
 		t.resume()

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// job is a job of a shell: graceful's group, and a target that reads from the terminal. The test's process is both the
-// shell and the process that leads the run.
+// job is a job of a shell. It contains graceful's group, and a target that reads from the terminal. The test's process
+// is both the shell and the process that leads the run.
 func (s session) job() (tty *Terminal, group int, target *child) {
 	s.Helper()
 	group = s.startReady(0, "wait").pid
@@ -40,10 +40,10 @@ func TestTerminalSuspended_foregroundJob(t *testing.T) {
 		s.wantAnswer(tty.Suspended(target.pid, unix.SIGTSTP), SuspendToo)
 		s.wantForeground(job)
 
-		s.shell(s.group) // bg
+		s.shell(s.group) // what bg does
 		tty.Continued(target.pid)
 		s.wantForeground(s.group)
-		s.shell(job) // fg
+		s.shell(job) // what fg does
 		tty.Continued(target.pid)
 		s.wantForeground(target.pid)
 		target.signal(unix.SIGCONT)
@@ -52,7 +52,8 @@ func TestTerminalSuspended_foregroundJob(t *testing.T) {
 	})
 }
 
-// If the target took the foreground without graceful, as a shim or a shell does, it gets the foreground back, too.
+// If the target took the foreground without graceful, as a shim or a shell does, the target still gets the foreground
+// back.
 func TestTerminalSuspended_foregroundTaken(t *testing.T) {
 	inSession(t, func(s session) {
 		job := s.startReady(0, "wait").pid
@@ -100,7 +101,7 @@ func TestTerminalSuspended_orphanedJob(t *testing.T) {
 	})
 }
 
-// A pager of the job reads while the target has the foreground: the job takes the foreground back and continues.
+// A pager of the job reads while the target is in the foreground. The job takes the foreground back and continues.
 func TestTerminalReclaim(t *testing.T) {
 	inSession(t, func(s session) {
 		pager := s.start(0, "read")

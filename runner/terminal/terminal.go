@@ -1,6 +1,6 @@
 // Package terminal moves the foreground of graceful's terminal between graceful and the target. It suspends graceful
-// with the target (job control), and relays a terminal of the target (--pty). It decides only questions of terminals,
-// and starts no process.
+// with the target (job control), and relays data of a terminal for the target (--pty). It decides only questions about
+// terminals, and starts no process.
 package terminal
 
 import (
@@ -13,22 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal is the controlling terminal of a run. The target sees it as it would below the shell, and the shell sees
-// graceful as it would see the target.
+// Terminal is the controlling terminal of a run. The target sees the terminal as it would without graceful, and the
+// shell sees graceful as it would see the target.
 //
-// The shell started graceful's process group and knows no other. The target leads another group. That group may read
-// from the terminal, and gets the signal of Ctrl-C, only while it is the foreground group. The process that leads the
-// run may be in a third group. It blocks SIGTTOU, so it may still set the foreground group (tcsetpgrp(3)).
+// The shell started graceful's process group and no other. The target leads another group. Only the foreground group
+// may read from the terminal and gets the signal of Ctrl-C. The process that leads the run may be in a third group. It
+// blocks SIGTTOU, so it may still set the foreground group (tcsetpgrp(3)).
 //
 // A nil *Terminal means that there is no terminal. GiveForeground, Suspend and SignalOthers need a non-nil one.
 type Terminal struct {
 	group   int           // graceful's process group
 	root    int           // the ancestor of the target: graceful, or the guard
-	modes   *unix.Termios // from before the target was started
+	modes   *unix.Termios // modes from before the target was started
 	atStart bool          // the target starts in the foreground
 	gives   bool          // the target gets the foreground whenever graceful's group has it
 	hungUp  bool          // Suspended has returned Hangup
-	resume  func()        // undoes the change of Suspend; nil: nothing to undo
+	resume  func()        // undoes the change that Suspend has made; nil: none
 }
 
 // device is the controlling terminal of the calling process.
@@ -55,7 +55,7 @@ func Open(group int) *Terminal {
 	return t
 }
 
-// saved is the data that a successor of graceful can no longer query.
+// saved contains the data that a successor of graceful can no longer query.
 type saved struct {
 	Group int           `json:"group"`
 	Modes *unix.Termios `json:"modes"` // of graceful's terminal; nil: none, or graceful was in its background
@@ -79,17 +79,17 @@ func Reopen(text json.RawMessage, root int) *Terminal {
 	return &Terminal{group: s.Group, modes: s.Modes, root: root}
 }
 
-// leadsToProcess reports whether a descriptor is a pipe or a socket. The process at its other end belongs to graceful's
-// group, like a pager in a pipeline. It may need the terminal more than the target does.
+// leadsToProcess reports whether a descriptor is a pipe or a socket. The process at the other end belongs to graceful's
+// group, like a pager in a pipeline. That process may need the terminal more than the target does.
 func leadsToProcess(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFIFO || st.Mode&unix.S_IFMT == unix.S_IFSOCK)
 }
 
-// StartsInForeground reports whether the target must be in the foreground from its start, before it uses the terminal.
+// StartsInForeground reports whether the target must be in the foreground from its start.
 func (t *Terminal) StartsInForeground() bool { return t != nil && t.atStart }
 
-// use opens the terminal for the call of f only. A descriptor that stays open would keep the terminal in use after the
+// use opens the terminal only while it calls f. A descriptor that stays open would keep the terminal in use after the
 // target has closed it.
 func (t *Terminal) use(f func(fd int) error) error {
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -128,14 +128,14 @@ func (t *Terminal) GiveForeground(target int) error {
 	return t.setForeground(group)
 }
 
-// TakeForeground gives the foreground back to graceful's group if the target has it (see targetHas). It returns true if
-// it does.
+// TakeForeground gives the foreground to graceful's group if the target has the foreground (see targetHas). It returns
+// true if it has done so.
 func (t *Terminal) TakeForeground(target int) (taken bool) {
 	return t != nil && t.targetHas(t.foreground(), target) && t.setForeground(t.group) == nil
 }
 
-// Restore takes the foreground back as TakeForeground does, and restores the modes from before the target's start. It
-// is for a target that has ended, or that loses the terminal permanently.
+// Restore takes the foreground back as TakeForeground does, and restores the modes from before the target's start. The
+// caller uses it when the target has ended or loses the terminal permanently.
 func (t *Terminal) Restore(target int) (taken bool) {
 	if t == nil || !t.targetHas(t.foreground(), target) {
 		return false
@@ -145,8 +145,8 @@ func (t *Terminal) Restore(target int) (taken bool) {
 	return true
 }
 
-// targetHas reports whether the foreground group front is the target's. A group of the target's descendants counts,
-// too, and a group without a live member.
+// targetHas reports whether the foreground group front belongs to the target. It also returns true for a group of the
+// target's descendants, and for a group without a live member.
 func (t *Terminal) targetHas(front, target int) bool {
 	if front < 1 || front == t.group {
 		return false
@@ -166,7 +166,7 @@ func (t *Terminal) targetHas(front, target int) bool {
 	return true
 }
 
-// living lists the live processes by pid. It returns nil without /proc.
+// living maps pids to live processes. It returns nil without /proc.
 func living() map[int]procfs.Process {
 	fs, err := procfs.Open()
 	if err != nil {
@@ -181,7 +181,7 @@ func living() map[int]procfs.Process {
 	return all
 }
 
-// descends reports whether pid is ancestor or one of its descendants.
+// descends reports whether pid is ancestor itself or one of its descendants.
 func descends(all map[int]procfs.Process, pid, ancestor int) bool {
 	for range len(all) { // the entries were read at different times, and may form a circle
 		if pid == ancestor || pid == 0 {
@@ -192,7 +192,7 @@ func descends(all map[int]procfs.Process, pid, ancestor int) bool {
 	return pid == ancestor
 }
 
-// SignalOthers sends a signal to every process of graceful's group except one, as the kernel would do if the target
+// SignalOthers sends a signal to every process of graceful's group except one. The kernel would do so if the target
 // were in that group.
 func (t *Terminal) SignalOthers(sig syscall.Signal, except int) {
 	for _, pid := range t.others(except) {

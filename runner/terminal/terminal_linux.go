@@ -22,13 +22,13 @@ func withoutSIGTTOU(f func()) {
 	f()
 }
 
-// neverSuspend permanently blocks, for the calling thread, the signals that its own reads and writes cause. They are
-// SIGTTIN and SIGTTOU of a terminal while the process is in the background (termios(3), TOSTOP), and SIGXFSZ of a file
-// at its size limit (RLIMIT_FSIZE).
+// neverSuspend permanently blocks, in the calling thread, the signals that its own reads and writes cause. These are
+// SIGTTIN and SIGTTOU from a terminal while the process is in the background (termios(3), TOSTOP), and SIGXFSZ from a
+// file at its size limit (RLIMIT_FSIZE).
 func neverSuspend() { sigstate.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
-// another group. A parent that /proc hides does not count. Then graceful does not suspend itself, which is the safe
+// another group. It ignores a parent that /proc hides. In that case graceful does not suspend itself, which is the safe
 // error.
 func orphaned(group int) bool {
 	for pid, p := range living() {

@@ -24,11 +24,12 @@ func withoutSIGTTOU(f func()) {
 
 func neverSuspend() {}
 
-// orphaned reports whether a process group is orphaned, judged by graceful's parent alone: this system does not show
-// the parents of other members.
+// orphaned reports whether a process group is orphaned. It examines only graceful's parent, because this system does
+// not show the parents of other members.
 func orphaned(group int) bool { return !hasShell(group, 0, os.Getppid()) }
 
-// suspendGroup uses SIGSTOP, which needs no default action, because Go's handler cannot be removed temporarily here.
+// suspendGroup uses SIGSTOP, because Go's handler cannot be removed temporarily on this system, and SIGSTOP needs no
+// default action.
 func suspendGroup(syscall.Signal) (restore func()) {
 	_ = unix.Kill(0, unix.SIGSTOP)
 	return nil

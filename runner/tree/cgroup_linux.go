@@ -18,7 +18,7 @@ import (
 )
 
 // FindCgroup returns the path at which graceful can make a cgroup of that name, as a child of its own cgroup. It checks
-// everything that it can check without making the cgroup.
+// as much as possible without making the cgroup.
 func FindCgroup(name string) (string, error) {
 	list, err := procfs.Read("self/cgroup")
 	if err != nil {
@@ -36,9 +36,9 @@ func FindCgroup(name string) (string, error) {
 	return findCgroup(own[i].Path, string(mounts), name)
 }
 
-// findCgroup does the work of FindCgroup for graceful's own cgroup and the text of a mountinfo file.
+// findCgroup does what FindCgroup does, for the given own cgroup and the text of a mountinfo file.
 func findCgroup(own, mountinfo, name string) (string, error) {
-	var unusable, notShown error // the first of each; unusable is more specific
+	var unusable, notShown error // the first error of each kind; unusable is more specific
 	for _, m := range procfs.ParseMounts(mountinfo) {
 		if m.Type != "cgroup2" {
 			continue
@@ -86,7 +86,7 @@ func checkParent(dir string) error {
 			return err
 		}
 	}
-	// The mover of a process into a child cgroup needs write permission for the parent's cgroup.procs.
+	// A process that moves another one into a child cgroup needs write permission for the parent's cgroup.procs.
 	for _, file := range []string{dir, dir + "/cgroup.procs"} {
 		if err := unix.Access(file, unix.W_OK); err != nil {
 			return fmt.Errorf("writing to %s: %w%s", file, err, cgroupHint(err))
@@ -119,7 +119,7 @@ func cgroupHint(err error) string {
 // cgroup is the directory of the cgroup v2 of one run (cgroups(7)).
 type cgroup string
 
-// make makes the cgroup. It may exist already, if the process of graceful that made it was killed.
+// make makes the cgroup. The cgroup may exist already, if the process of graceful that made it was killed.
 func (c cgroup) make() error {
 	if err := unix.Mkdir(string(c), 0o755); err != nil && err != unix.EEXIST {
 		return fmt.Errorf("making %s: %w%s", c, err, cgroupHint(err))
@@ -130,7 +130,8 @@ func (c cgroup) make() error {
 	return nil
 }
 
-// pids lists the live processes in the cgroup and its descendants. A process of another PID namespace has pid 0.
+// pids lists the live processes in the cgroup and its descendants. For a process of another PID namespace it contains
+// 0.
 func (c cgroup) pids() []int {
 	procs, _ := procfs.ReadFile(string(c) + "/cgroup.procs")
 	pids := procfs.ParsePIDs(procs)
@@ -146,12 +147,12 @@ func (c cgroup) populated() bool {
 	return bytes.Contains(events, []byte("populated 1\n"))
 }
 
-// kill sends SIGKILL to all processes in the cgroup in one step. That includes processes of other users, and processes
+// kill sends SIGKILL to all processes in the cgroup in one step. These include processes of other users, and processes
 // that are just being forked.
 func (c cgroup) kill() { _ = c.write("cgroup.kill", "1") }
 
-// disband moves the processes of the cgroup to its parent and removes it. It retries, because the kernel may report the
-// end of the last process late.
+// disband moves the processes of the cgroup to the parent cgroup, and removes the cgroup. It retries, because the
+// kernel may report the end of the last process late.
 func (c cgroup) disband() (err error) {
 	const tries, pause = 100, 10 * time.Millisecond
 	for range tries {

@@ -11,7 +11,7 @@ import (
 )
 
 // findCgroup uses the first mount in which graceful can make a cgroup. If there is none, the error describes the
-// problem of the mount that shows graceful's own cgroup.
+// problem of the mount that contains graceful's own cgroup.
 func TestFindCgroup_mounts(t *testing.T) {
 	procs := fmt.Sprintf("1\n%d\n", os.Getpid())
 	good := cgroupDir(t, map[string]string{"cgroup.procs": procs, "cgroup.type": "domain\n", "cgroup.kill": ""})
@@ -64,7 +64,8 @@ func cgroupDir(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// MakeCgroup uses an existing cgroup: the graceful that made it was killed. It removes a cgroup that cannot be killed.
+// MakeCgroup uses an existing cgroup, because the graceful that made it may have been killed. It removes a cgroup that
+// cannot be killed.
 func TestMakeCgroup(t *testing.T) {
 	tr := &Tree{}
 	if err := tr.MakeCgroup(cgroupDir(t, map[string]string{"cgroup.kill": ""})); err != nil {
@@ -79,7 +80,7 @@ func TestMakeCgroup(t *testing.T) {
 	}
 }
 
-// A process that is still in the cgroup, or in a descendant of it, stays alive outside of it.
+// A process that is still in the cgroup, or in a descendant of the cgroup, lives on outside of it.
 func TestDisbandLeavesMembersAlive(t *testing.T) {
 	dir, err := FindCgroup(fmt.Sprintf("graceful-test-%d", os.Getpid()))
 	if err != nil {

@@ -17,10 +17,11 @@ import (
 	"graceful/runner/sigstate"
 )
 
-// counted is a real-time signal. The kernel queues each instance (signal(7)), so two signals can be told from one.
+// counted is a real-time signal. The kernel queues each instance (signal(7)), so a counter can distinguish two signals
+// from one.
 const counted syscall.Signal = 40
 
-// counter is a process that counts the instances of counted. It starts with the signal blocked, so that the kernel
+// counter is a process that counts the instances of counted. It starts with that signal blocked, so that the kernel
 // queues each instance.
 type counter struct {
 	*exec.Cmd
@@ -78,7 +79,8 @@ func counts(t *testing.T, counters ...counter) string {
 	return strings.Join(all, " ")
 }
 
-// runCounter is the process of a counter. For each input line it prints the number of signals since the last line.
+// runCounter is the main function of a counter process. For each input line it prints the number of signals since the
+// last line.
 func runCounter() {
 	set := sigstate.SetOf(counted)
 	fd, err := unix.Signalfd(-1, &set, unix.SFD_NONBLOCK|unix.SFD_CLOEXEC)

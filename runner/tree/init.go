@@ -8,19 +8,21 @@ import (
 	"graceful/runner/procfs"
 )
 
-// If graceful is PID 1, its end is the end of the PID namespace, usually a container. So it stops all processes there.
+// If graceful is PID 1, the PID namespace ends with it. That is usually a container. So graceful stops all processes in
+// the namespace.
 
-// isInit reports whether every process of the PID namespace is a member, except those that came from outside.
+// isInit reports whether every process of the PID namespace is a member, except those that entered from outside. That
+// is so at level Subreaper if graceful is PID 1.
 func (t *Tree) isInit() bool { return t.self == 1 && t.level == Subreaper }
 
-// hasOwn reports whether graceful has members as its own children, in addition to the root's.
+// hasOwn reports whether children of graceful itself are members, in addition to children of the root.
 func (t *Tree) hasOwn() bool { return t.isInit() && t.root != t.self && t.proc != nil }
 
 // notOwn lists the children of graceful that are not members.
 func (t *Tree) notOwn() []int { return append(slices.Clone(t.excluded), t.root) }
 
 // SignalOutsiders sends SIGHUP and SIGTERM to the processes that entered the PID namespace from outside, for example by
-// docker exec. Their uppermost ancestor has the parent 0. It does nothing unless graceful is PID 1.
+// docker exec. The parent of their uppermost ancestor is 0. SignalOutsiders does nothing unless graceful is PID 1.
 func (t *Tree) SignalOutsiders() {
 	if !t.isInit() || t.proc == nil {
 		return

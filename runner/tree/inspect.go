@@ -8,14 +8,14 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Sight is the extent to which graceful can see processes.
+// Sight describes which processes graceful can see.
 type Sight struct {
 	Proc   bool // /proc shows graceful's own PID namespace
-	Lists  bool // /proc lists the children of each process, so graceful need not read every process
+	Lists  bool // /proc lists the children of each process; otherwise graceful must read every process
 	Others bool // /proc shows the processes of other users, too (no hidepid)
 }
 
-// Sight returns the extent to which graceful can see processes here. Outside of Linux it sees none.
+// Sight reports which processes graceful can see here. Outside of Linux it sees none.
 func (t *Tree) Sight() Sight {
 	const initPID = 1 // always exists, and belongs to root unless graceful is root
 	_, others := t.proc.Read(initPID)
@@ -25,7 +25,7 @@ func (t *Tree) Sight() Sight {
 // Until limits looks at the tree: at that time they end with a partial result. Zero means no limit.
 func (t *Tree) Until(end time.Time) { t.proc.Until(end) }
 
-// IsLate reports whether the time of Until has passed: a look may have missed members.
+// IsLate reports whether the time of Until has passed. A look may then have missed members.
 func (t *Tree) IsLate() bool { return t.proc.IsLate() }
 
 // Child returns a child of graceful, dead or alive. If /proc does not show it, only its pid is set.
@@ -36,8 +36,8 @@ func (t *Tree) Child(pid int) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid}}
 }
 
-// Alive reports whether the process id is alive. If /proc cannot be read, for example for lack of a descriptor, any
-// process with the pid counts.
+// Alive reports whether the process id is alive. If /proc cannot be read, for example for lack of a descriptor, Alive
+// returns true for any process with the pid.
 func (t *Tree) Alive(id procfs.Identity) bool {
 	p, ok := t.proc.Read(id.PID)
 	if !ok {
@@ -46,9 +46,9 @@ func (t *Tree) Alive(id procfs.Identity) bool {
 	return !p.Dead && p.Identity == id
 }
 
-// Ending reports whether a process is gone, a zombie, or about to become one. If the children of a process are
-// reparented, Ending is true for it: the kernel reparents them when all its threads are in exit(2), before it is a
-// zombie. Without /proc, Ending is true.
+// Ending reports whether a process does not exist, is a zombie, or is about to become one. If the children of a process
+// are reparented, Ending is true for that process, because the kernel reparents them when all threads are in exit(2),
+// before the process is a zombie. Without /proc, Ending is true.
 func (t *Tree) Ending(pid int) bool {
 	p, ok := t.proc.Read(pid)
 	return !ok || p.Exiting
@@ -61,7 +61,7 @@ func (t *Tree) Environ(pid int, name string) (value string, ok bool) {
 }
 
 // DiedLeading reports whether a child is a zombie that led a process group in graceful's session, as a cleanup command
-// does. Orphans hardly ever do: a daemon has its own session.
+// does. Orphans almost never do so, because a daemon has its own session.
 func (t *Tree) DiedLeading(pid int) bool {
 	p, ok := t.proc.Read(pid)
 	session, err := unix.Getsid(pid)
@@ -69,5 +69,5 @@ func (t *Tree) DiedLeading(pid int) bool {
 	return ok && p.Dead && p.Group == pid && err == nil && ownErr == nil && session == own
 }
 
-// RunsUs reports whether a process runs graceful's executable, as a child does between fork(2) and execve(2).
+// RunsUs reports whether a process runs graceful's executable. A child does so between fork(2) and execve(2).
 func (t *Tree) RunsUs(pid int) bool { return t.proc.RunsUs(pid) }

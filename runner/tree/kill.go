@@ -8,8 +8,9 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Kill sends SIGKILL to every member. It returns the members that it found alive, and those of them that it may not
-// signal (EPERM). The next call handles members that are born meanwhile. Without /proc it returns none.
+// Kill sends SIGKILL to every member. found contains the members that were alive, and denied those of them that
+// graceful may not signal (EPERM). Members that are born meanwhile are left for the next call. Without /proc Kill
+// returns none.
 func (t *Tree) Kill() (found, denied []procfs.Process) {
 	t.excludeKept()
 	if t.proc == nil {
@@ -45,7 +46,7 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	for _, pid := range inCgroup {
 		k.visit(pid, 0)
 	}
-	// cgroup.kill also ends processes of other users. Until their end they are found, and refuse a signal.
+	// cgroup.kill also ends processes of other users. Until they have ended, Kill finds them, and may not signal them.
 	return k.found, slices.DeleteFunc(k.denied, func(p procfs.Process) bool {
 		return slices.Contains(t.killedInCgroup, p.PID)
 	})
@@ -66,9 +67,9 @@ func (t *Tree) KillGroup() (found, denied []procfs.Process) {
 	return k.found, k.denied
 }
 
-// KillChildren sends SIGKILL to graceful's own children, dead or alive, without reading them. It is for a tree of many
-// short-lived processes: reading each takes longer than the others need to fork. It does nothing at level Group, or if
-// the members are children of another process.
+// KillChildren sends SIGKILL to graceful's own children, dead or alive, without reading them. In a tree of many
+// short-lived processes, reading each takes longer than the others need to fork. KillChildren does nothing at level
+// Group, or if the members are children of another process.
 func (t *Tree) KillChildren() {
 	t.excludeKept()
 	if t.level != Subreaper || t.root != t.self {
@@ -79,12 +80,12 @@ func (t *Tree) KillChildren() {
 	}
 }
 
-// KillBelow kills all descendants of pid, an unreaped child of graceful, and the process group that pid leads. At level
-// Group, or without /proc, it kills only the group.
+// KillBelow kills pid and all its descendants, and the process group that pid leads. pid must be an unreaped child of
+// graceful. At level Group, or without /proc, it kills only the group.
 func (t *Tree) KillBelow(pid int) {
 	var below []procfs.Process
 	if t.level != Group {
-		below = t.proc.Descendants(pid, nil) // before the group dies and its children are reparented
+		below = t.proc.Descendants(pid, nil) // list them before the group dies, because their children are then reparented
 	}
 	_ = SignalGroupOf(pid, unix.SIGKILL)
 	for _, p := range below {
@@ -102,8 +103,8 @@ type killPass struct {
 // visit kills one process. The walk lists the children of a process after its visit. A process with a pending SIGKILL
 // creates no further child, because fork(2) restarts while a signal is pending. So the walk misses none.
 //
-// A child of graceful is killed before it is read: a process that forks and ends may live no longer than reading it
-// takes. Its pid is safe, because graceful has not reaped it.
+// visit kills a child of graceful before it reads that child, because a process that forks and ends may live no longer
+// than reading takes. The pid is safe, because graceful has not reaped the child.
 func (k *killPass) visit(pid, parent int) (descend bool) {
 	if k.visited[pid] {
 		return true
@@ -118,7 +119,7 @@ func (k *killPass) visit(pid, parent int) (descend bool) {
 	if !ok && parent == k.tree.root && !isChild {
 		err = unix.Kill(pid, 0)
 	}
-	if !ok && err == unix.EPERM { // hidepid
+	if !ok && err == unix.EPERM { // hidepid hides the process
 		p, ok = hiddenProcess(pid, parent), true
 	}
 	if !ok || p.Dead {

@@ -48,8 +48,8 @@ func TestKillEmptiesTree(t *testing.T) {
 	}
 }
 
-// Kill reaches the descendants of an orphaned member in the same pass. When that member dies, its children are
-// reparented to init, and their origin is unknown.
+// Kill also reaches the descendants of an orphaned member in the same pass. When that member dies, its children are
+// reparented to init, and then graceful cannot identify them as members.
 func TestKill_orphanedDescendants(t *testing.T) {
 	self := os.Getpid()
 	root, child := startSleeper(t, nil), startSleeper(t, nil)
@@ -66,7 +66,7 @@ func TestKill_orphanedDescendants(t *testing.T) {
 	}
 }
 
-// If graceful is moved into the cgroup of its run by mistake, it does not kill itself.
+// If graceful was moved into the cgroup of its run by mistake, it does not kill itself.
 func TestKill_gracefulInCgroup(t *testing.T) {
 	tr := openLevel(t, Subreaper)
 	dir := cgroupDir(t, map[string]string{
@@ -81,7 +81,7 @@ func TestKill_gracefulInCgroup(t *testing.T) {
 	}
 }
 
-// KillChildren kills the children that belong to the run. At level Group a child need not belong to it.
+// KillChildren kills only children that are members. At level Group a child need not be a member.
 func TestKillChildren(t *testing.T) {
 	before := startSleeper(t, &syscall.SysProcAttr{})
 	tr := openLevel(t, Subreaper)
@@ -98,8 +98,8 @@ func TestKillChildren(t *testing.T) {
 	checkUnharmed(t, child)
 }
 
-// KillBelow kills a cleanup command and all its descendants, including those that have left its group. At level Group
-// it kills the group only.
+// KillBelow kills a cleanup command and all its descendants, even those that have left the group. At level Group it
+// kills only the group.
 func TestKillBelow(t *testing.T) {
 	for _, c := range []struct {
 		level Level

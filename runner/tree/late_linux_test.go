@@ -9,7 +9,8 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// A look that took too long may have missed members, so the tree does not count as empty. It does if no child is left.
+// A look that took too long may have missed members, so the tree does not count as empty. But if graceful has no child
+// left, the tree counts as empty.
 func TestEmpty_late(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t, proctest.Process{PID: self})
@@ -30,7 +31,7 @@ func TestEmpty_late(t *testing.T) {
 	}
 }
 
-// Members omits members that a look has no time for; the next look finds them.
+// Members omits members that a look had no time for. The next look finds them.
 func TestMembers_late(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t, proctest.Process{PID: self, Threads: [][]int{{1100}}}, proctest.Process{PID: 1100, PPID: self})

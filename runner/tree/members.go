@@ -9,11 +9,12 @@ import (
 	"graceful/runner/procfs"
 )
 
-// maxPasses limits how often one call looks for members in a changing tree. SIGKILL handles members that fork faster
-// than that.
+// maxPasses is the maximum number of times that one call looks for members in a changing tree. Only SIGKILL can handle
+// members that fork faster than that.
 const maxPasses = 16
 
-// Members lists the live members. The tree may change during the call, so only Empty can report that no member is left.
+// Members lists the live members. The tree may change during the call, so Members cannot report that no member is left.
+// Empty reports that.
 func (t *Tree) Members() []procfs.Process {
 	t.excludeKept()
 	switch {
@@ -38,7 +39,7 @@ func (t *Tree) Members() []procfs.Process {
 			found = append(found, p)
 		}
 	}
-	if t.orphaned != nil || t.cgroup != "" { // a process may have been found in several ways
+	if t.orphaned != nil || t.cgroup != "" { // several ways may find the same process
 		slices.SortFunc(found, func(a, b procfs.Process) int { return cmp.Compare(a.PID, b.PID) })
 		found = slices.CompactFunc(found, func(a, b procfs.Process) bool { return a.Identity == b.Identity })
 	}
@@ -57,10 +58,10 @@ func (t *Tree) Suspended(pid int) bool {
 // UserOf returns the real user id of a process, or -1.
 func (t *Tree) UserOf(pid int) int { return t.proc.UserOf(pid) }
 
-// Find returns the member with a pid, if it is not reaped. At level Group it also returns a descendant of graceful that
-// has left the target's group.
+// Find returns the member with a pid, unless the member is reaped. At level Group it also returns a descendant of
+// graceful that has left the target's group.
 func (t *Tree) Find(pid int) (procfs.Process, bool) {
-	for range maxPasses { // the end of an ancestor breaks the path up to graceful: try again
+	for range maxPasses { // the end of an ancestor may break the path up to graceful, so try again
 		p, ok := t.proc.Read(pid)
 		if !ok || t.level == Group && p.Group == t.group && t.group != 0 {
 			return p, ok
@@ -83,7 +84,7 @@ func (t *Tree) Children() (found []procfs.Process) {
 	t.excludeKept()
 	for _, pid := range t.childPIDs() {
 		p, ok := t.proc.Read(pid)
-		if !ok { // hidepid; it exists, since it is not reaped
+		if !ok { // hidepid hides the child, which exists, because it is not reaped
 			p = hiddenProcess(pid, t.root)
 		}
 		found = append(found, p)
@@ -92,8 +93,8 @@ func (t *Tree) Children() (found []procfs.Process) {
 }
 
 // Empty reports whether no member is left. The caller sets noChildren if wait(2) finds no child of graceful, dead or
-// alive. At level Subreaper that is decisive, because a process that outlives its parent is reparented to graceful
-// before the parent can be reaped.
+// alive. At level Subreaper that proves that the tree is empty, because a process that outlives its parent is
+// reparented to graceful before the parent can be reaped.
 func (t *Tree) Empty(noChildren bool) bool {
 	decides := noChildren && t.ReportsEnds() // even if a look at /proc missed processes
 	return t.seemsEmpty(noChildren) && (decides || !t.proc.IsLate())
@@ -115,7 +116,7 @@ func (t *Tree) seemsEmpty(noChildren bool) bool {
 	if t.targetUnreaped {
 		return false
 	}
-	// As soon as the group is empty, the kernel may reuse its id.
+	// When the group is empty, the kernel may reuse its id.
 	if t.group != 0 && t.proc == nil && unix.Kill(-t.group, 0) == unix.ESRCH ||
 		t.proc != nil && len(t.Members()) == 0 && !t.proc.IsLate() {
 		t.group = 0
@@ -123,8 +124,8 @@ func (t *Tree) seemsEmpty(noChildren bool) bool {
 	return t.group == 0
 }
 
-// ReportsEnds reports whether graceful receives the end of every member as the end of a child. Otherwise the caller
-// must poll Empty.
+// ReportsEnds reports whether graceful receives the end of every member as the end of a child. If not, the caller must
+// poll Empty.
 func (t *Tree) ReportsEnds() bool {
 	return t.level == Subreaper && t.orphaned == nil && !t.leftInCgroup
 }
@@ -145,7 +146,7 @@ func (t *Tree) childless(noChildren bool) bool {
 }
 
 // cgroupMembers lists the pids in the cgroup, except the excluded ones. It moves processes of graceful out of the
-// cgroup. ours means that one of them is still inside: killing the cgroup would kill it.
+// cgroup. ours means that one of them is still in the cgroup, so that killing the cgroup would kill that process.
 func (t *Tree) cgroupMembers() (pids []int, ours bool) {
 	if t.cgroup == "" {
 		return nil, false

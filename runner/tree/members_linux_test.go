@@ -99,7 +99,7 @@ func TestDescendants_realTree(t *testing.T) {
 		if got := fs.Children(root); len(got) != 2 {
 			t.Errorf("children files %t: %d children, want 2", haveChildren, len(got))
 		}
-		// An omitted child is omitted with its descendants.
+		// If a child is omitted, its descendants are omitted, too.
 		if got := fs.Descendants(root, fs.Children(root)[:1]); len(got) != 3 {
 			t.Errorf("children files %t: %d without one child, want 3", haveChildren, len(got))
 		}
@@ -126,7 +126,7 @@ func TestChildren_hidden(t *testing.T) {
 	}
 }
 
-// Excluded children do not prevent an empty tree, until their pids are reused.
+// Excluded children do not count as members, until their pids are reused.
 func TestEmpty_excludedChildren(t *testing.T) {
 	self := os.Getpid()
 	tree := func(excluded []int, children ...int) *Tree {
@@ -139,7 +139,7 @@ func TestEmpty_excludedChildren(t *testing.T) {
 	}
 	for _, c := range []struct {
 		excluded, children []int
-		noChildren         bool // as wait(2) reports it
+		noChildren         bool // result of wait(2)
 		want               bool
 	}{
 		{nil, nil, true, true},
@@ -164,7 +164,8 @@ func TestEmpty_excludedChildren(t *testing.T) {
 	}
 }
 
-// A group with an unreaped zombie as its leader is not empty: the next signal would go to group 0, the test's own.
+// A group whose leader is an unreaped zombie is not empty. Otherwise the next signal would go to group 0, which is the
+// test's own group.
 func TestEmpty_unreapedLeader(t *testing.T) {
 	tr := openLevel(t, Group)
 	c := exec.Command("true")

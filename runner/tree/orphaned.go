@@ -10,23 +10,23 @@ import (
 	"graceful/runner/procfs"
 )
 
-// orphanSpec identifies the members of a dead run, which are orphaned.
+// orphanSpec identifies the members of a dead run. They are orphaned.
 type orphanSpec struct {
 	mark  string            // a variable of their environment, NAME=value
-	known []procfs.Identity // members regardless of their environment
-	since time.Duration     // boot-time clock when the run began: a process that was born before is not a member
+	known []procfs.Identity // processes that are members, whatever their environment is
+	since time.Duration     // time since boot at the beginning of the run; a process that was born before is not a member
 	group int               // if not 0, only processes of this group are members
 }
 
-// OpenOrphaned opens the tree of a dead run: its processes of graceful have ended, so its members are reparented to
-// init. A process is a member if it is known, if its environment has the variable mark (NAME=value), or if it descends
-// from a member. A process that was born before since, a time on the boot-time clock, is not a member. Processes that
-// graceful starts itself are members, too.
+// OpenOrphaned opens the tree of a dead run. The processes of graceful in that run have ended, so its members are
+// reparented to init. A process is a member if it is in known, if its environment contains the variable mark
+// (NAME=value), or if it descends from a member. A process that was born before since (time since boot) is not a
+// member. Processes that graceful starts itself are members, too.
 //
-// OpenOrphaned returns an error if graceful descends from a member: it would kill itself.
+// OpenOrphaned returns an error if graceful descends from a member, because graceful would kill itself.
 func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*Tree, error) {
 	t, _, err := Open(Subreaper)
-	if err == nil && t.proc == nil { // Open accepts this as PID 1
+	if err == nil && t.proc == nil { // as PID 1, Open accepts that
 		err = errors.New("/proc is missing or shows another PID namespace")
 	}
 	if err != nil {
@@ -48,8 +48,8 @@ func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*T
 	return t, nil
 }
 
-// OnlyGroupOf reduces the tree of OpenOrphaned to the process group that the target leads. Without the target the tree
-// is empty. It does nothing to a tree that is not from OpenOrphaned.
+// OnlyGroupOf reduces the tree of OpenOrphaned to the process group that the target leads. If the target does not
+// exist, the tree becomes empty. OnlyGroupOf does nothing to any other tree.
 func (t *Tree) OnlyGroupOf(target procfs.Identity) {
 	if t.orphaned == nil {
 		return

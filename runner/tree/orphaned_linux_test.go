@@ -16,8 +16,8 @@ import (
 // unusedMark is a variable that no process has.
 const unusedMark = "TREE_TEST_MARK=unused"
 
-// OpenOrphaned finds a known process with its descendants, and no other process of its tree. The identity must match,
-// and the process must not be born before the run.
+// OpenOrphaned finds a known process with its descendants, and no other process of its tree. The process must have the
+// recorded identity, and must not be born before the run.
 func TestOpenOrphaned_knownProcess(t *testing.T) {
 	root, all := startTree(t)
 	fs := openLevel(t, Subreaper).proc
@@ -90,7 +90,7 @@ func TestOpenOrphaned_mark(t *testing.T) {
 	}
 }
 
-// A process that graceful itself starts, for example a cleanup command, is a member with its descendants.
+// If graceful itself starts a process, for example a cleanup command, that process is a member with its descendants.
 func TestOpenOrphaned_ownChildren(t *testing.T) {
 	tr := openOrphaned(t, unusedMark, nil, 0)
 	root, all := startTree(t)
@@ -108,7 +108,7 @@ func TestOpenOrphaned_ownChildren(t *testing.T) {
 	})
 }
 
-// graceful refuses a run if it descends from it: it would be killed with the run, and could not finish it.
+// If graceful descends from a run, it refuses to finish that run, because it would be killed with the run.
 func TestOpenOrphaned_refusesOwnAncestors(t *testing.T) {
 	fs := openLevel(t, Subreaper).proc
 	for name, pid := range map[string]int{"the test": os.Getpid(), "its parent": os.Getppid()} {
@@ -130,7 +130,7 @@ func TestOpenOrphaned_refusesOwnAncestors(t *testing.T) {
 			}
 		}
 	}
-	for _, kv := range os.Environ() { // a variable from the start of the test that it still has
+	for _, kv := range os.Environ() { // a variable from the start of the test that is still set
 		if name, value, _ := strings.Cut(kv, "="); value != "" {
 			if v, ok := fs.Environ(os.Getpid(), name); ok && v == value {
 				if _, err := OpenOrphaned(kv, nil, 0); err == nil {

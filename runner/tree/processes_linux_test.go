@@ -17,13 +17,13 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Variables that make the test binary a process of a test.
+// These variables make the test binary a process of a test.
 const (
 	roleVariable  = "TREE_TEST_ROLE" // sleep, count
 	depthVariable = "TREE_TEST"      // how many more generations startTree starts
 )
 
-// patience limits how long a test waits for a process.
+// patience is the maximum time that a test waits for a process.
 const patience = time.Minute
 
 func TestMain(m *testing.M) {
@@ -111,8 +111,8 @@ func startTree(t *testing.T) (root int, pids []int) {
 	return c.Process.Pid, pids
 }
 
-// runTreeProcess is a process of startTree. It writes its pid to descriptor 3 and starts two children. It starts one of
-// them from another thread and in a new session.
+// runTreeProcess is the main function of a process of startTree. It writes its pid to descriptor 3 and starts two
+// children. It starts one of them from another thread and in a new session.
 func runTreeProcess(depth string) {
 	pids := os.NewFile(3, "pids")
 	fmt.Fprintln(pids, os.Getpid())
@@ -121,7 +121,7 @@ func runTreeProcess(depth string) {
 		startTreeProcess(pids, below, &syscall.SysProcAttr{})
 		done := make(chan bool)
 		go func() {
-			runtime.LockOSThread() // never unlocked: the thread stays, and keeps its child
+			runtime.LockOSThread() // never unlocked, so the thread stays alive and keeps its child
 			startTreeProcess(pids, below, &syscall.SysProcAttr{Setsid: true})
 			close(done)
 			time.Sleep(time.Hour)
@@ -163,7 +163,8 @@ func kill(t *testing.T, c *exec.Cmd) {
 	}
 }
 
-// endedBy reaps a process and returns the signal that ended it. It sends SIGKILL if no other signal has arrived.
+// endedBy reaps a process and returns the signal that ended it. It sends SIGKILL, which has no effect if another signal
+// has already ended the process.
 func endedBy(t *testing.T, c *exec.Cmd) syscall.Signal {
 	t.Helper()
 	late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
@@ -199,7 +200,8 @@ func waitDead(t *testing.T, fs *procfs.FS, pid int) {
 	}
 }
 
-// waitUntil waits for a condition. It reaps orphans of earlier tests, which are reparented to the test binary.
+// waitUntil waits until a condition is true. It reaps orphans of earlier tests, which are reparented to the test
+// binary.
 func waitUntil(t *testing.T, tr *Tree, otherwise string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {

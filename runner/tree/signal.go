@@ -10,7 +10,7 @@ import (
 )
 
 // SignalGroup signals the target's process group, or the target alone if it leads no group. It does nothing after the
-// target is reaped, because the group's id may be reused then. A missing group is no error.
+// target is reaped, because the kernel may then reuse the group's id. A missing group is no error.
 func (t *Tree) SignalGroup(sig syscall.Signal) error {
 	if t.Leader() <= 0 { // kill(0) would signal graceful's own group
 		return nil
@@ -18,8 +18,8 @@ func (t *Tree) SignalGroup(sig syscall.Signal) error {
 	return SignalGroupOf(t.group, sig)
 }
 
-// SignalGroupOf signals the process group that pid leads, an unreaped child of graceful. If the child has moved to
-// another group, it signals the child alone. A missing process is no error.
+// SignalGroupOf signals the process group that pid leads. pid must be an unreaped child of graceful. If the child has
+// moved to another group, SignalGroupOf signals only the child. A missing process is no error.
 func SignalGroupOf(pid int, sig syscall.Signal) error {
 	err := unix.Kill(-pid, sig)
 	if err == unix.ESRCH {
@@ -28,7 +28,7 @@ func SignalGroupOf(pid int, sig syscall.Signal) error {
 	return except(unix.ESRCH, err)
 }
 
-// SignalLeader signals the target alone. It does nothing after the target is reaped. A missing target is no error.
+// SignalLeader signals only the target. It does nothing after the target is reaped. A missing target is no error.
 func (t *Tree) SignalLeader(sig syscall.Signal) error {
 	if t.Leader() <= 0 {
 		return nil
@@ -36,7 +36,7 @@ func (t *Tree) SignalLeader(sig syscall.Signal) error {
 	return except(unix.ESRCH, unix.Kill(t.group, sig))
 }
 
-// SignalAll signals a process, which need not be a child of graceful, and its descendants.
+// SignalAll signals a process and its descendants. The process need not be a child of graceful.
 func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	p, ok := t.proc.Read(id.PID)
 	if !ok || p.Identity != id {
@@ -47,10 +47,10 @@ func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	}
 }
 
-// Signal sends the signals, in sequence, once to every member. It repeats the search until it finds no new member: when
-// a member dies of the signal, its children may be reparented to a part of the tree that was already searched. It does
-// not signal a process that a live member starts after its own signal: the member may need that process in order to
-// end.
+// Signal sends the signals, in sequence, once to every member. It repeats the search until it finds no new member,
+// because when a member dies of the signal, its children may be reparented to a part of the tree that was already
+// searched. If a live member starts a process after its own signal, Signal does not signal that process, because the
+// member may need it in order to end.
 func (t *Tree) Signal(signals ...syscall.Signal) {
 	if t.proc == nil {
 		for _, sig := range signals {
@@ -61,8 +61,8 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 	_, _ = t.signalOnce(signals, nil)
 }
 
-// SignalOrphans sends the signals to each child of graceful that the last Signal or SignalRest did not handle: it was
-// born later, and its parent is dead. It does nothing at level Group.
+// SignalOrphans sends the signals to each child of graceful that the last Signal or SignalRest did not handle. Such a
+// child was born later, and its parent is dead. SignalOrphans does nothing at level Group.
 func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	if t.level != Subreaper || t.signalled == nil {
 		return
@@ -81,11 +81,13 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	}
 }
 
-// skipFunc reports whether a member gets no signal. members are all members by pid; nil: unknown.
+// skipFunc reports whether a member gets no signal. members maps the pids of all members to the members. It is nil if
+// they are unknown.
 type skipFunc func(p procfs.Process, members map[int]procfs.Process) bool
 
 // signalOnce does the work of Signal and SignalRest. It returns the processes that have received the signals, and a
-// moment before. With a nil skip it signals the target's group in one system call, then the members outside the group.
+// moment before the signals. With a nil skip it signals the target's group in one system call, and then the members
+// outside of the group.
 func (t *Tree) signalOnce(
 	signals []syscall.Signal, skip skipFunc,
 ) (receivers []procfs.Identity, before procfs.Moment) {
@@ -127,9 +129,9 @@ func (t *Tree) signalOnce(
 	return receivers, before
 }
 
-// receivedWithGroup reports whether a member that was born before the signal to the target's group has received it. The
-// member must still be in the group, because it may have called setsid(2) between the look and the signal. A member
-// that left the group just after the signal receives the signal twice.
+// receivedWithGroup reports whether the signal to the target's group has reached a member that was born before that
+// signal. The member must still be in the group, because it may have called setsid(2) between the look and the signal.
+// A member that left the group just after the signal receives the signal twice.
 func (t *Tree) receivedWithGroup(p procfs.Process) bool {
 	if !t.targetUnreaped || p.Group != t.group {
 		return false
@@ -145,8 +147,8 @@ func (t *Tree) signalEach(p procfs.Process, signals []syscall.Signal) {
 	}
 }
 
-// signalWithoutProc signals the processes that graceful can reach without /proc: the target's group, or as PID 1 every
-// other process of the PID namespace (kill(2)). Those end with graceful in any case.
+// signalWithoutProc signals the processes that graceful can reach without /proc. These are the target's group. If
+// graceful is PID 1, they are all other processes of the PID namespace (kill(2)), which end with graceful in any case.
 func (t *Tree) signalWithoutProc(sig syscall.Signal) {
 	if t.self == 1 && t.level == Subreaper {
 		_ = unix.Kill(-1, sig)

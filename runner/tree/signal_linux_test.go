@@ -12,8 +12,8 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// The group is signalled until the target is reaped. Afterwards its id may be reused, and Signal signals each member by
-// itself.
+// Signal signals the group until the target is reaped. Afterwards the kernel may reuse the group's id, and Signal
+// signals each member separately.
 func TestSignalGroup_reapedTarget(t *testing.T) {
 	tr := openLevel(t, Group)
 	target, first := startGroup(t)
@@ -69,7 +69,7 @@ func TestSignal_reusedPID(t *testing.T) {
 		t.Fatal("our own child cannot be read")
 	}
 	p.PPID = 1 // not a child of the test, so that signal checks its identity
-	p.Start--  // another process had the pid
+	p.Start--  // the record is of another process that had the pid
 	if err := tr.signal(p, unix.SIGKILL); err != unix.ESRCH {
 		t.Errorf("error %v, want ESRCH", err)
 	}
@@ -108,7 +108,7 @@ func TestSignalReachesEachMemberOnce(t *testing.T) {
 	}
 }
 
-// outsideCount is how many instances of one signal to the tree reach a process outside the target's group.
+// outsideCount is the number of instances of one signal to the tree that reach a process outside the target's group.
 func outsideCount(level Level) string {
 	if level == Subreaper {
 		return "1"
@@ -116,7 +116,7 @@ func outsideCount(level Level) string {
 	return "0"
 }
 
-// A member that calls setsid(2) between the look and the signal to the group receives the signal.
+// A member calls setsid(2) between the look and the signal to the group. It still receives the signal.
 func TestSignal_memberLeavesGroup(t *testing.T) {
 	self := os.Getpid()
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
@@ -182,15 +182,15 @@ func TestSignalOrphans_reparentedMeanwhile(t *testing.T) {
 	check("at level Group", "0 0 0 0 0 0 0 0 0")
 }
 
-// procSequence returns a /proc that changes: the n-th read of graceful's children shows the n-th list of processes, and
-// each further read shows the last one. The first process of each list is graceful. Its children file is a FIFO, so
-// that its writer notices each reader.
+// procSequence returns a /proc that changes. The n-th read of graceful's children shows the n-th list of processes.
+// Each further read shows the last list. The first process of each list is graceful. Its children file is a FIFO, so
+// that the writer notices each reader.
 func procSequence(t *testing.T, steps ...[]proctest.Process) *procfs.FS {
 	t.Helper()
 	graceful := steps[0][0]
 	root := proctest.Dir(t, graceful)
 	file := graceful.ChildrenFile(root, 0)
-	renew := func() error { // a reader of the old FIFO keeps it
+	renew := func() error { // a reader of the old FIFO keeps that one open
 		if err := unix.Mkfifo(file+".new", 0o600); err != nil {
 			return err
 		}
@@ -238,8 +238,8 @@ func procSequence(t *testing.T, steps ...[]proctest.Process) *procfs.FS {
 	return procfs.Fake(root, true)
 }
 
-// Only members without a signal from StopGroup receive the next stop signal. A later process receives it, too: its
-// parent, the test, has received none.
+// Only members without a signal from StopGroup receive the next stop signal. A process that starts later also receives
+// it, because its parent, the test, has received none.
 func TestSignalRest_afterStopGroup(t *testing.T) {
 	for _, level := range []Level{Group, Subreaper} {
 		t.Run(string(level), func(t *testing.T) {

@@ -10,13 +10,13 @@ import (
 // stopSignals records which stop signals each member has received. Many programs treat a second one as "abort now".
 type stopSignals struct {
 	received map[procfs.Identity]receipt
-	before   []sentSignal   // stop signals of a killed graceful
-	last     procfs.Moment  // when the last stop signal was sent
-	unnoted  syscall.Signal // signal of StopGroup before NoteReceivers has recorded its receivers; 0: none
-	unseen   bool           // a stop signal was sent to the group without /proc: its receivers are unknown
+	before   []sentSignal   // stop signals that a killed graceful has sent
+	last     procfs.Moment  // moment when the last stop signal was sent
+	unnoted  syscall.Signal // signal of StopGroup whose receivers NoteReceivers has not recorded yet; 0: none
+	unseen   bool           // a stop signal was sent to the group without /proc, so its receivers are unknown
 }
 
-// receipt holds the stop signals that one member has received. at is a moment before the first one.
+// receipt records the stop signals that one member has received. at is a moment before the first one.
 type receipt struct {
 	signals []syscall.Signal
 	at      procfs.Moment
@@ -46,8 +46,8 @@ func (s *stopSignals) add(id procfs.Identity, sig syscall.Signal, at procfs.Mome
 	return true
 }
 
-// LastStop returns a moment just before StopGroup or SignalRest last sent a signal, or zero if there is none or it is
-// unknown.
+// LastStop returns a moment just before StopGroup or SignalRest last sent a signal. It returns zero if there is none,
+// or if the moment is unknown.
 func (t *Tree) LastStop() procfs.Moment { return t.stops.last }
 
 // WasStopped records that another process of graceful has sent a stop signal after a moment: to the target's group, or
@@ -72,17 +72,17 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 }
 
 // NoteReceivers records the members that have received the signal of StopGroup, for SignalRest. It is a separate step
-// because it takes long: the caller first records the signal, for a successor.
+// because it takes long. Before that step the caller records the signal, for a successor.
 //
-// A process that leaves the group meanwhile counts as a member without a stop signal, because it may have left before
+// If a process leaves the group meanwhile, it counts as a member without a stop signal, because it may have left before
 // the signal.
 func (t *Tree) NoteReceivers() {
 	sig, at := t.stops.unnoted, t.stops.last
 	if t.stops.unnoted = 0; sig == 0 {
 		return
 	}
-	// When a member dies of the signal, its children may be reparented to a part of the tree that was already searched.
-	// So two consecutive looks must find no new member.
+	// When a member dies of the signal, its children may be reparented to a part of the tree that was already searched. So
+	// repeat until two consecutive looks find no new member.
 	for quiet, looks := 0, 0; quiet < 2 && looks < maxPasses; looks++ {
 		quiet++
 		for _, p := range t.Members() {
@@ -93,12 +93,13 @@ func (t *Tree) NoteReceivers() {
 	}
 }
 
-// SignalRest does what Signal does, for the members that have received no stop signal. It skips a process that a live
-// member has started since its own stop signal: the member may need that process in order to end.
+// SignalRest does what Signal does, but only for members that have received no stop signal. If a live member has
+// started a process since its own stop signal, SignalRest skips that process, because the member may need it in order
+// to end.
 func (t *Tree) SignalRest(signals ...syscall.Signal) {
 	t.stops.last = procfs.Moment{}
 	if t.proc == nil {
-		if !t.stops.unseen || t.level != Group { // else every member was asked
+		if !t.stops.unseen || t.level != Group { // otherwise every member was asked
 			t.Signal(signals...)
 		}
 		return
@@ -124,8 +125,8 @@ func (t *Tree) SignalRest(signals ...syscall.Signal) {
 	}
 }
 
-// wasAsked reports whether a member has received a stop signal: sig, or another one that it does not ignore.
-// (Background jobs of a shell ignore SIGINT and SIGQUIT.) at is a moment before its first stop signal.
+// wasAsked reports whether a member has received a stop signal. That signal must be sig, or another one that the member
+// does not ignore. (Background jobs of a shell ignore SIGINT and SIGQUIT.) at is a moment before its first stop signal.
 func (t *Tree) wasAsked(p procfs.Process, sig syscall.Signal) (at procfs.Moment, asked bool) {
 	counts := func(received syscall.Signal) bool { return received == sig || !t.proc.Ignores(p.PID, received) }
 	if r, ok := t.stops.received[p.Identity]; ok && slices.ContainsFunc(r.signals, counts) {

@@ -12,11 +12,11 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Level is the way in which graceful finds and contains the members of a run.
+// Level selects how graceful finds and contains the members of a run.
 type Level string
 
-// The levels. Auto means Subreaper if this machine supports its guarantee, else Group. Cgroup means Subreaper plus a
-// cgroup. Auto never selects Cgroup, which needs privileges and leaves a trace in the file system.
+// The levels. Auto means Subreaper if this machine can support it, and else Group. Cgroup means Subreaper plus a
+// cgroup. Auto never selects Cgroup, because a cgroup needs privileges and leaves a trace in the file system.
 const (
 	Auto      Level = "auto"
 	Subreaper Level = "subreaper"
@@ -36,14 +36,14 @@ type Tree struct {
 	proc  *procfs.FS // nil: /proc is missing or shows another PID namespace
 
 	excluded       []int             // children of graceful that are not members, like their descendants
-	exempt         []int             // the excluded children that Exempt added
-	kept           []procfs.Identity // the excluded children that Keep left alone
+	exempt         []int             // the part of excluded that Exempt has added
+	kept           []procfs.Identity // the children that Keep has left alone
 	memberVariable string            // only children with it in their environment are members, see Keep; "": all
 
 	group          int  // the target's process group; 0: none, or empty
-	targetUnreaped bool // until then the kernel does not reuse its pid or its group's id
+	targetUnreaped bool // while it is true, the kernel does not reuse the target's pid or its group's id
 
-	orphaned *orphanSpec // not nil: graceful is no ancestor of the tree, see OpenOrphaned
+	orphaned *orphanSpec // not nil: graceful is not an ancestor of the tree, see OpenOrphaned
 
 	cgroup         cgroup // "": none
 	leftInCgroup   bool   // the last call of Empty found no child of graceful, but a process in the cgroup
@@ -54,10 +54,10 @@ type Tree struct {
 	stops     stopSignals              // the stop signals that were sent
 }
 
-// Open prepares containment at a level. If this machine cannot support the level's guarantee, Auto falls back to Group
-// and returns a warning; another level returns an error. For lack of descriptors Auto returns an error, too. Open
-// excludes the children that graceful already has: a shell may start jobs and then execute graceful. For PID 1 they are
-// members: they end with graceful.
+// Open prepares containment at a level. If this machine cannot support that level, Auto falls back to Group and returns
+// a warning. Any other level returns an error. For lack of descriptors Auto returns an error, too. Open excludes the
+// children that graceful already has, because a shell may start jobs and then execute graceful. If graceful is PID 1,
+// these children are members, because they end with graceful.
 func Open(level Level) (*Tree, []string, error) {
 	proc, procErr := procfs.Open()
 	t := &Tree{level: level, self: unix.Getpid(), root: unix.Getpid(), proc: proc}
@@ -85,8 +85,8 @@ func Open(level Level) (*Tree, []string, error) {
 	return t, warnings, nil
 }
 
-// SetRoot sets the process that is the ancestor of the members and reaps them: the guard, or graceful again. Graceful
-// itself is not a member. Process 1 is never a guard, because all others descend from it.
+// SetRoot sets the process that is the ancestor of the members and reaps them. That is the guard, or graceful again.
+// Graceful itself is not a member. Process 1 is never a guard, because all other processes descend from it.
 func (t *Tree) SetRoot(pid int) {
 	if pid <= 1 {
 		pid = t.self
@@ -100,7 +100,8 @@ func (t *Tree) SetRoot(pid int) {
 	}
 }
 
-// Level returns the level in force: Subreaper or Group. A cgroup may be in use in addition: see MakeCgroup.
+// Level returns the level in force, which is Subreaper or Group. In addition, the run may have a cgroup: see
+// MakeCgroup.
 func (t *Tree) Level() Level { return t.level }
 
 // Confine sets the directory of the cgroup that the target may run in. The directory need not exist. "" means none.
@@ -127,7 +128,7 @@ func (t *Tree) Disband() error {
 // Started sets the target: an unreaped child that leads its own process group.
 func (t *Tree) Started(pid int) { t.group, t.targetUnreaped = pid, true }
 
-// Leader returns the target's pid, or 0 after the target is reaped.
+// Leader returns the target's pid. It returns 0 after the target is reaped.
 func (t *Tree) Leader() int {
 	if !t.targetUnreaped {
 		return 0
@@ -135,7 +136,7 @@ func (t *Tree) Leader() int {
 	return t.group
 }
 
-// Reaped records that a child is reaped. From now on its pid may be another process's.
+// Reaped records that a child is reaped. From then on its pid may belong to another process.
 func (t *Tree) Reaped(pid int) {
 	if pid == t.group {
 		t.targetUnreaped = false
@@ -150,8 +151,8 @@ func (t *Tree) Exempt(pid int) {
 	t.excluded, t.exempt = append(t.excluded, pid), append(t.exempt, pid)
 }
 
-// Keep excludes the present members and their descendants, which survive the run. From now on a child of graceful is a
-// member only if its environment has the variable.
+// Keep excludes the present members and their descendants, which survive the run. From then on a child of graceful is a
+// member only if its environment contains the variable.
 func (t *Tree) Keep(variable string) {
 	t.memberVariable, t.group, t.targetUnreaped = variable, 0, false
 	t.excludeKept()
@@ -160,8 +161,8 @@ func (t *Tree) Keep(variable string) {
 // Keeps reports whether Keep was called.
 func (t *Tree) Keeps() bool { return t.memberVariable != "" }
 
-// excludeKept excludes the live children that Keep leaves alone. A zombie has no environment. It remains a child of the
-// run, so that it is reaped.
+// excludeKept excludes the live children that Keep has left alone. A zombie has no environment. It remains a member, so
+// that it is reaped.
 func (t *Tree) excludeKept() {
 	if t.memberVariable == "" {
 		return

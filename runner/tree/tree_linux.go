@@ -10,7 +10,7 @@ import (
 )
 
 // AdoptOrphans makes graceful a child subreaper: every orphaned descendant is reparented to it (prctl(2),
-// PR_SET_CHILD_SUBREAPER, Linux 3.4). PID 1 is one by nature.
+// PR_SET_CHILD_SUBREAPER, Linux 3.4). PID 1 always has that role.
 func AdoptOrphans() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("becoming a child subreaper: %w", err)
@@ -18,8 +18,8 @@ func AdoptOrphans() error {
 	return nil
 }
 
-// CheckPidfds returns nil if graceful can pin a process before it signals it (pidfd_open(2), Linux 5.3), else the
-// reason.
+// CheckPidfds returns nil if graceful can pin a process before it signals that process (pidfd_open(2), Linux 5.3).
+// Otherwise it returns the reason.
 func CheckPidfds() error {
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
 	if err != nil {
@@ -29,9 +29,9 @@ func CheckPidfds() error {
 	return unix.PidfdSendSignal(fd, 0, nil, 0)
 }
 
-// signal signals the process p, and never another process that has reused its pid. The pid of a child is safe until
-// graceful reaps it. For any other process, signal opens a pidfd and then reads the process again. It returns ESRCH if
-// p is gone.
+// signal signals the process p. It never signals another process that has reused the pid. The pid of a child is safe
+// until graceful reaps the child. For any other process, signal opens a pidfd and then reads the process again. It
+// returns ESRCH if p does not exist any more.
 func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	if p.PPID == t.self {
 		return unix.Kill(p.PID, sig)
@@ -55,7 +55,8 @@ func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	return unix.Kill(p.PID, sig) // before Linux 5.3, without a free descriptor, or by a seccomp filter
 }
 
-// hasChildren reports whether graceful has a child, dead or alive. It costs less than a list of all threads' children.
+// hasChildren reports whether graceful has a child, dead or alive. It takes less time than listing all threads'
+// children.
 func hasChildren() bool {
 	return unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil) != unix.ECHILD
 }

@@ -13,13 +13,13 @@ import (
 
 var errNoCgroups = errors.New("this system has no cgroups")
 
-// AdoptOrphans returns an error: child subreapers exist on Linux only.
+// AdoptOrphans returns an error, because child subreapers exist only on Linux.
 func AdoptOrphans() error {
 	return errors.New("this system has no child subreaper: " +
 		"processes that leave the target's process group cannot be found")
 }
 
-// CheckPidfds returns an error: pidfds exist on Linux only.
+// CheckPidfds returns an error, because pidfds exist only on Linux.
 func CheckPidfds() error {
 	return errors.New("this system has no pidfds: " +
 		"between the target's end and a signal to its group, another group may get its id")
@@ -36,8 +36,8 @@ func (cgroup) kill()           {}
 func (cgroup) moveOut([]int)   {}
 func (cgroup) disband() error  { return nil }
 
-// FindCgroup returns an error: cgroups exist on Linux only.
+// FindCgroup returns an error, because cgroups exist only on Linux.
 func FindCgroup(string) (string, error) { return "", errNoCgroups }
 
-// hasChildren returns true: a check would reap a child.
+// hasChildren returns true, because a check would reap a child.
 func hasChildren() bool { return true }
