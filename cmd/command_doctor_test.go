@@ -130,7 +130,7 @@ func TestFindingsJSON_hasTheFieldsOfTheSchema(t *testing.T) {
 		have := slices.Sorted(maps.Keys(fields))
 		required, all := slices.Sorted(slices.Values(c.want.Required)), slices.Sorted(maps.Keys(c.want.Properties))
 		if !slices.Equal(have, required) || !slices.Equal(have, all) {
-			t.Errorf("%s has %q; the schema requires %q and knows %q", name, have, required, all)
+			t.Errorf("%s has %q; the schema requires %q and allows %q", name, have, required, all)
 		}
 	}
 }

@@ -40,7 +40,7 @@ func TestLimits_descriptors(t *testing.T) {
 					continue
 				}
 				if pid, err := strconv.Atoi(started[1]); err != nil || unix.Kill(pid, 0) == nil {
-					t.Errorf("%d descriptors: process %d of the tree lives on, %v; graceful wrote:\n%s", n, pid, err, text)
+					t.Errorf("%d descriptors: process %d of the tree is still alive, %v; graceful wrote:\n%s", n, pid, err, text)
 				}
 			}
 		})

@@ -36,7 +36,7 @@ func doctor(t *testing.T, args []string) (status string, checks map[string][]str
 		}
 	}
 	if err := json.Unmarshal([]byte(text), &found); err != nil {
-		t.Fatalf("%v: it wrote\n%s", err, text)
+		t.Fatalf("%v: the doctor wrote\n%s", err, text)
 	}
 	checks = map[string][]string{}
 	for _, c := range found.Checks {
@@ -159,7 +159,7 @@ func checkCgroup(t *testing.T, h here, text string) {
 		status, text := endOf(t, slices.Concat(h.around,
 			[]string{h.graceful, "run", "--contain", "cgroup", "--guard", "off", "--", h.graceful, "version"}))
 		if (cgroup[1] == "yes") != (status == "0") {
-			t.Errorf("cgroup: the doctor says %s; run --contain cgroup: status %s, it wrote\n%.2000s", cgroup[1], status, text)
+			t.Errorf("cgroup: the doctor reports %s; run --contain cgroup: status %s, it wrote\n%.2000s", cgroup[1], status, text)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func TestStart_hangingFileSystem(t *testing.T) {
 				p.want(c.status)
 				p.wrote("done", "cleaned "+c.reason+"\n")
 				if !strings.Contains(p.text(), c.says) {
-					t.Errorf("it wrote no %q:\n%s", c.says, p.text())
+					t.Errorf("graceful wrote no %q:\n%s", c.says, p.text())
 				}
 			})
 		}
@@ -69,7 +69,7 @@ func TestStart_fileSystemFailsLate(t *testing.T) {
 				p.want(c.status)
 				p.wrote("done", "cleaned "+c.reason+"\n")
 				if !strings.Contains(p.text(), c.says) || !strings.Contains(p.text(), "not connected") {
-					t.Errorf("it wrote no %q with a reason:\n%s", c.says, p.text())
+					t.Errorf("graceful wrote no %q with a reason:\n%s", c.says, p.text())
 				}
 			})
 		}

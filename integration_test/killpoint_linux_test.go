@@ -254,7 +254,7 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	return ""
 }
 
-// processName returns a name for a process of graceful, which depends on whether that process is the guard.
+// processName maps true to the name of the guard, and false to the name of any other process of graceful.
 var processName = map[bool]string{false: "graceful", true: "guard"}
 
 // stride returns the distance between two consecutive points that the test uses.

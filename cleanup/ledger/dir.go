@@ -185,7 +185,8 @@ func FileName(name string) string {
 // hashMark precedes the hash in a long file name. No short file name contains it.
 const hashMark = "~"
 
-// maxStart is the number of bytes from the start of a long name that its file name begins with.
+// maxStart is the maximum number of bytes of a long name that its file name contains. They come from the beginning of
+// the name.
 const maxStart = maxName - len(hashMark) - 2*128/8 - len(ext)
 
 // IsNameOf reports whether file may be the ledger of a run called name, or of a run called name with a suffix of n

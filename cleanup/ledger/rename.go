@@ -85,7 +85,7 @@ func (l *Ledger) TakeBack() error {
 }
 
 // withDir calls do with the directory of the file and the file's name. It fails with errOtherFile if the name does not
-// belong to this file. It opens the directory anew, because a process that inherited the ledger knows only the path.
+// belong to this file. It opens the directory anew, because a process that inherited the ledger has only the path.
 // For a ledger in memory withDir does nothing.
 func (l *Ledger) withDir(do func(d *Dir, file string) error) error {
 	if l.path == "" {

@@ -116,7 +116,7 @@ func (c *child) wantSuspended(by syscall.Signal) {
 		return pid == c.pid || err != nil && err != unix.EINTR
 	})
 	if !status.Stopped() || status.StopSignal() != by {
-		c.s.Fatalf("the process has status %#x, want one that says suspended by %v", status, by)
+		c.s.Fatalf("the process has status %#x, want the status of a suspension by %v", status, by)
 	}
 }
 

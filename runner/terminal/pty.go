@@ -22,7 +22,7 @@ import (
 // A nil *PTY means that there is no terminal. Resize, Finish, CloseSlave and Slave need a non-nil one.
 type PTY struct {
 	master int
-	group  int // graceful's process group, which the shell knows
+	group  int // graceful's process group, which the shell has started
 	log    *slog.Logger
 
 	begin   chan struct{} // closed when relaying begins

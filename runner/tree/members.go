@@ -96,7 +96,7 @@ func (t *Tree) Children() (found []procfs.Process) {
 // alive. At level Subreaper that proves that the tree is empty, because a process that outlives its parent is
 // reparented to graceful before the parent can be reaped.
 func (t *Tree) Empty(noChildren bool) bool {
-	decides := noChildren && t.ReportsEnds() // even if a look at /proc missed processes
+	decides := noChildren && t.ReportsEnds() // it is enough, even if a look at /proc missed processes
 	return t.seemsEmpty(noChildren) && (decides || !t.proc.IsLate())
 }
 
