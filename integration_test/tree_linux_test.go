@@ -56,7 +56,7 @@ func gracefulPID(p *proc) int {
 	return found
 }
 
-// guardOf returns the guard of a graceful, or the graceful itself if it has none: the target is its child.
+// guardOf returns the parent of the target: the guard of a graceful, or that graceful itself if it has no guard.
 func guardOf(graceful int) int {
 	for _, child := range childrenOf(graceful) {
 		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
