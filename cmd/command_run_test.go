@@ -171,7 +171,7 @@ func TestRunFlags_invalid(t *testing.T) {
 			`GRACEFUL_ON_EXIT_ORDER: "up" is not a valid order (lifo, fifo, parallel)`},
 		{"", environment{"GRACEFUL_VERBOSE": "loud"}, `GRACEFUL_VERBOSE: "loud" is neither true nor false`},
 		{"", environment{"GRACEFUL_GRACE": "soon", "GRACEFUL_VERBOSE": "loud"}, // for all invalid variables
-			"GRACEFUL_GRACE: \"soon\" is no time (10s, 1m30s, 500ms)\n" +
+			"GRACEFUL_GRACE: \"soon\" is not a time (10s, 1m30s, 500ms)\n" +
 				"GRACEFUL_VERBOSE: \"loud\" is neither true nor false"},
 		{"--grace 1s", environment{"GRACEFUL_GRACE": "soon"}, noCommand}, // a flag overrides its variable
 		{"", environment{"GRACEFUL_GRACE": ""}, noCommand},               // an empty variable is not set

@@ -159,7 +159,8 @@ func checkCgroup(t *testing.T, h here, text string) {
 		status, text := endOf(t, slices.Concat(h.around,
 			[]string{h.graceful, "run", "--contain", "cgroup", "--guard", "off", "--", h.graceful, "version"}))
 		if (cgroup[1] == "yes") != (status == "0") {
-			t.Errorf("cgroup: the doctor reports %s; run --contain cgroup: status %s, it wrote\n%.2000s", cgroup[1], status, text)
+			t.Errorf("cgroup: the doctor reports %s; run --contain cgroup: status %s, output:\n%.2000s", cgroup[1], status,
+				text)
 		}
 	}
 }
