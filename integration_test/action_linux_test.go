@@ -90,7 +90,7 @@ func TestAction_install(t *testing.T) {
 	need(t, "bash", "curl")
 	const program = "installed"
 	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "go"), []byte(fakeGo), 0o755); err != nil {
+	if err := writeProgram(filepath.Join(bin, "go"), []byte(fakeGo)); err != nil {
 		t.Fatal(err)
 	}
 	good, tampered := release(t, program, false), release(t, program, true)

@@ -56,7 +56,7 @@ func inCI(t *testing.T, line string) *proc {
 		"integration-tests.sh": "#!/bin/sh\necho test >>calls\n",
 		"docker":               "#!/bin/sh\necho docker $1 $2 >>calls\n",
 	} {
-		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o755); err != nil {
+		if err := writeProgram(filepath.Join(p.dir, name), []byte(text)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -65,7 +65,7 @@ func (p *proc) script(lines []string) string {
 	p.stub(filepath.Join(p.dir, "stubs"), stubs)
 	p.stub(p.dir, regexp.MustCompile(`\./[a-z][a-z.-]*`).FindAllString(text, -1))
 	path := filepath.Join(p.dir, "commands.bash")
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+	if err := writeProgram(path, []byte(text)); err != nil {
 		p.t.Fatal(err)
 	}
 	return path
@@ -77,7 +77,7 @@ func (p *proc) stub(dir string, names []string) {
 	err := os.MkdirAll(dir, 0o755)
 	for _, name := range names {
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\necho stub\n"), 0o755)
+			err = writeProgram(filepath.Join(dir, name), []byte("#!/bin/sh\necho stub\n"))
 		}
 	}
 	if err != nil {

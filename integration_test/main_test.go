@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	// The test cache uses this. When the program changes, the tests must run again.
@@ -132,7 +133,15 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, data, 0o755)
+	return writeProgram(to, data)
+}
+
+// writeProgram writes an executable file. It holds up forks meanwhile: a child that has the file open for writing until
+// it executes its own program would make execve(2) of the file fail (ETXTBSY).
+func writeProgram(path string, data []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, data, 0o755)
 }
 
 // need skips the test unless all named requirements are available. If skipping is forbidden, need fails the test

@@ -143,7 +143,7 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	target := childrenOf(guardOf(graceful))[0]
 	bothKilled(t, graceful)
 	untyped := []string{"run", "--state-dir", "state", "--", p.dir + "/x", "3"}
-	must(t, os.WriteFile(p.dir+"/x", []byte("#!/bin/sh\nexit $1"), 0o755))
+	must(t, writeProgram(p.dir+"/x", []byte("#!/bin/sh\nexit $1")))
 	for _, c := range []struct {
 		status string
 		args   []string

@@ -27,7 +27,7 @@ type named struct {
 func newNamed(t testing.TB, name string) named {
 	t.Helper()
 	n := named{t, filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), name)}
-	if err := os.WriteFile(n.shell, []byte("#!/bin/sh\neval \"$1\"\n"), 0o755); err != nil {
+	if err := writeProgram(n.shell, []byte("#!/bin/sh\neval \"$1\"\n")); err != nil {
 		t.Fatal(err)
 	}
 	return n

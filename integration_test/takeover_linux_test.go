@@ -91,7 +91,7 @@ func TestTakeover_executableDeletedOrReplaced(t *testing.T) {
 	for name, change := range map[string]func(path string) error{
 		"deleted": os.Remove,
 		"replaced": func(path string) error {
-			return os.WriteFile(path+".new", []byte("#!/bin/sh\necho other >other\n"), 0o755)
+			return writeProgram(path+".new", []byte("#!/bin/sh\necho other >other\n"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -69,7 +69,7 @@ func screen(t *testing.T, wrapper, program string, steps []string) string {
 		t.Fatal(err)
 	}
 	const script = "#!/bin/sh\necho it copies\nexec cat\n"
-	if err := os.WriteFile(filepath.Join(dir, "copy"), []byte(script), 0o755); err != nil {
+	if err := writeProgram(filepath.Join(dir, "copy"), []byte(script)); err != nil {
 		t.Fatal(err)
 	}
 	tmux("new-session", "-d", "-x", "150", "-y", "24", "bash --noprofile --rcfile "+start+" -i")
