@@ -239,8 +239,8 @@ func (s *ciStep) outlast(arrived func(unix.Signal)) {
 	s.kill(s.leader, unix.SIGKILL)
 }
 
-// The target ignores the stop signals, and the grace is longer than the patience of the runner. The runner kills
-// processes with its cookies while the cleanup commands run.
+// The target ignores the stop signals, and the grace is longer than the runner waits. While the cleanup commands run,
+// the runner kills each process that has one of its cookies in its environment.
 func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 	t.Parallel()
 	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+family+`exec helper count got`, `

@@ -31,7 +31,7 @@ func TestPty_restoresTheModesOfTheTerminal(t *testing.T) {
 			if inside := x.file("inside"); inside != before {
 				t.Errorf("the target's terminal had the modes %s, graceful's %s", inside, before)
 			}
-			// stty(1) writes its message in parts, and the test copies the screen in the background.
+			// Wait for the rest: stty(1) writes its message in parts, and the test copies the screen in the background.
 			x.until("end of the last line", func() bool { return strings.HasSuffix(x.text(), "\n") })
 			for line := range strings.Lines(x.text()) {
 				if !strings.HasSuffix(line, "\r\n") {

@@ -39,7 +39,8 @@ func hold(t *testing.T, namespaces []string, dir, script string, args ...string)
 	return pid
 }
 
-// holdEngine keeps namespaces alive for an engine of a user. It returns the words that run a command in the namespaces.
+// holdEngine keeps namespaces alive for a rootless engine. It returns the beginning of a command line (nsenter(1)) that
+// runs a command in them.
 func holdEngine(t *testing.T, dir, user string) (command []string) {
 	t.Helper()
 	write(t, dir+"/hold.sh", holdScript)

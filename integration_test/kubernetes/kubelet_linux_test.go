@@ -125,8 +125,8 @@ func testLivenessFits(t *testing.T, n *node) {
 	p.wantRestart(137) // the status of the target
 }
 
-// A probe has a grace period of its own that is shorter than the deadline, although the grace period of the pod is not.
-// The kubelet kills the pod after the former.
+// The grace period of the probe is shorter than the deadline; that of the pod is longer. The kubelet uses the probe's,
+// and kills the container at its end.
 func testLivenessTooShort(t *testing.T, n *node) {
 	p := n.recorded(t, liveness(3, "GRACEFUL_DEADLINE=50s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()

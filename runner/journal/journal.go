@@ -84,7 +84,7 @@ func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	return l.Append(json.RawMessage(text))
 }
 
-// The tags of signals. A record contains the meaning of a signal only in the form of its tag.
+// The tags of signals. A record does not contain the meaning of its signal: the tag shows whether it was a stop signal.
 const (
 	tagStopSignal = "stop signal"
 	tagSignal     = "signal" // recorded only for the report

@@ -34,8 +34,8 @@ const (
 	maxLackText = 128
 )
 
-// maxFirst has room for the longest command line that Linux executes: 6 MiB (execve(2)). Each of its bytes may be a
-// control character, which takes 6 bytes.
+// This line compiles only if maxFirst is large enough for the longest command line of Linux: 6 MiB (execve(2)). Each
+// byte may be a control character, which takes 6 bytes in JSON.
 const _ = uint(maxFirst - 6*6<<20)
 
 // MaxSignals is the maximum number of signals that are recorded only for the report.

@@ -84,7 +84,8 @@ type (
 
 		Discarded cleanup.Outputs `json:"discarded,omitzero"`
 	}
-	// CommandFailed reports that a command could not be started. It may follow CommandStarted.
+	// CommandFailed reports that a command could not be started. It may follow CommandStarted, if the fork succeeded and
+	// execve(2) failed later.
 	CommandFailed struct {
 		ID        int          `json:"id,omitempty"`
 		Err       cleanup.Text `json:"error,omitempty"`

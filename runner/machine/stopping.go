@@ -204,8 +204,8 @@ func (d *decision) nextStep() {
 	d.do(timer(GraceTimer, 0, step.Wait))
 }
 
-// stepSignals returns the different signals for the target in the present step. Without a schedule, these are all stop
-// signals that belong to the same stop.
+// stepSignals returns the signals that the target gets in the present step, rewritten and without duplicates. If the
+// step has no signal of its own, these are all stop signals that belong to the same stop.
 func (r Run) stepSignals() []int {
 	signals := []int{r.stepSignal()}
 	if r.Policy.Steps()[r.Stop.Step-1].Signal != 0 {

@@ -221,7 +221,7 @@ func TestRelay_refusals(t *testing.T) {
 	}
 }
 
-// The log contains each message that was not forwarded.
+// If a message cannot be relayed, the log has the error.
 func TestRelay_noManager(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	log := make(lines, 1)

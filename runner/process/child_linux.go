@@ -15,10 +15,10 @@ import (
 // The linker checks the size of the stack (go:nosplit), even in a build without optimisation, where each call uses more
 // of it. So functions are small, and their data is in the struct. The race detector does not instrument them.
 
-// request describes the program that a child executes. A block of memory begins with the request. Texts and lists
-// follow. Places are offsets in the block, so the block may be at any address. The place 0 means none. The child writes
-// only the last part of the request, and the lists of texts. The guard and its child share the block, so the guard
-// works on a copy of the request.
+// request describes the program that a child executes. It is the first part of a block of memory. The texts and lists
+// that it refers to follow. It refers to them by offsets (type place; 0: none), so that the block may be at any
+// address. The child writes only the last part of the request, and the lists of texts. The guard and its child share
+// the block, so the guard works on a copy of the request.
 type request struct {
 	block      uintptr // address of the block
 	slot       uintptr // address of the slot on the board; 0: none

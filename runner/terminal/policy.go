@@ -65,7 +65,8 @@ func (p *Policy) Signal(sig syscall.Signal, send func(syscall.Signal) error) err
 	return send(sig)
 }
 
-// SignalAll sends signals by calling send, unless SIGWINCH is one of them and the terminal itself sends it.
+// SignalAll calls send with sigs. It sends nothing if sigs contains SIGWINCH and the new size of the terminal makes the
+// kernel send SIGWINCH.
 func (p *Policy) SignalAll(sigs []syscall.Signal, send func(...syscall.Signal)) {
 	if p.relay == nil || !slices.Contains(sigs, unix.SIGWINCH) || !p.relay.Resize() {
 		send(sigs...)
