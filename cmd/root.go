@@ -84,6 +84,8 @@ func newRoot(status *int) *cobra.Command {
 target, and stops it with a grace period before SIGKILL. It ends every process that the target
 leaves behind, runs cleanup commands exactly once whatever happens, and exits as the target did.`,
 		Example: `  graceful run --grace 10s --on-exit ./flush.sh -- ./myservice
+  graceful run --state-dir /var/lib/graceful --name deploy --on-exit ./unlock.sh -- ./deploy.sh
+  graceful doctor
   ENTRYPOINT ["/graceful", "run", "--"]`,
 		SuggestionsMinimumDistance: 2,
 
