@@ -159,11 +159,17 @@ func TestHelp_examples(t *testing.T) {
 	}
 }
 
-// The sessions in README and guide produce the output that they show. Pids differ, and bash reports a killed job.
+// The sessions in README and guide produce the output that they show. Pids differ, and bash reports a killed job. A
+// thread of its own writes graceful's log lines, so they may stand between any others.
 func TestDocuments_sessions(t *testing.T) {
 	need(t, "linux", "bash", "pgrep")
 	killed, pids := regexp.MustCompile(`(?m)^.* Killed .*\n`), regexp.MustCompile(`\(\d+\)`)
-	plain := func(text string) string { return pids.ReplaceAllString(killed.ReplaceAllString(text, ""), "(PID)") }
+	plain := func(text string) string {
+		lines := slices.Collect(strings.Lines(pids.ReplaceAllString(killed.ReplaceAllString(text, ""), "(PID)")))
+		isLog := func(line string) int { return strings.Index(line, "graceful: ") }
+		slices.SortStableFunc(lines, func(a, b string) int { return min(isLog(b), 1) - min(isLog(a), 1) })
+		return strings.Join(lines, "")
+	}
 	sessions := 0
 	for _, block := range slices.Concat(codeBlocks(t, "../README.md"), codeBlocks(t, "../docs/guide.md")) {
 		if !strings.HasPrefix(block[0], "$ ") || strings.HasPrefix(block[0], "$ docker ") {
