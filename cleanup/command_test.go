@@ -16,7 +16,7 @@ func TestParse(t *testing.T) {
 		{text: `["./flush", "--all"]`, args: []string{"./flush", "--all"}},
 		{text: ` [ "a", "" ] `, args: []string{"a", ""}},
 		{text: `["ä\u00e4"]`, args: []string{"ää"}},
-		// Shell commands that begin like arrays.
+		// These texts begin like arrays, but they are shell commands.
 		{text: `[ -e lock ] && rm lock`, args: []string{Shell, "-c", `[ -e lock ] && rm lock`}},
 		{text: `[ "$x" = 1 ] && rm lock`, args: []string{Shell, "-c", `[ "$x" = 1 ] && rm lock`}},
 		{text: `[[ -e lock ]]`, args: []string{Shell, "-c", `[[ -e lock ]]`}},

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// A later version of graceful, or another program, may have written the ledger.
+// The decoder refuses invalid entries, because a later version of graceful, or another program, may have written the
+// ledger.
 func TestEntryUnmarshalJSON_unknownMoment(t *testing.T) {
 	var e Entry
 	if err := json.Unmarshal([]byte(`{"when":3,"text":"true","args":["true"]}`), &e); err == nil {

@@ -58,7 +58,7 @@ func (l List) add(e *Entry) List {
 	return l.indexed(l.length-1, nil, e)
 }
 
-// with replaces the entry with the id i+1.
+// with returns a list in which another entry has replaced the entry with the id i+1.
 func (l List) with(i int, e *Entry) List {
 	was, at := l.At(i), i/chunkSize
 	l.chunks = slices.Clone(l.chunks)
@@ -67,7 +67,8 @@ func (l List) with(i int, e *Entry) List {
 	return l.indexed(i, was, e)
 }
 
-// indexed updates the counts and the range of pending entries after e has replaced was. was is nil for a new entry.
+// indexed updates the counts and the range of pending entries after the entry e has replaced the entry was. For a new
+// entry, was is nil.
 func (l List) indexed(i int, was, e *Entry) List {
 	if was != nil {
 		l.count(was, -1)
@@ -92,7 +93,8 @@ func (l *List) count(e *Entry, by int) {
 	}
 }
 
-// pending returns the indexes of the pending entries of a moment. If lastFirst is true, it begins with the last one.
+// pending returns the indexes of the pending entries for one value of When. If lastFirst is true, it begins with the
+// last entry.
 func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for n := range l.high[when] - l.low[when] {
@@ -107,7 +109,8 @@ func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	}
 }
 
-// claim claims pending entries. ids contains either the first index that pending returns, or all of them.
+// claim claims pending entries, and returns their ids: either only the first entry that pending returns, or all of
+// them.
 func (l List) claim(when When, ids []int, lastFirst bool) List {
 	for _, id := range ids {
 		e := *l.At(id - 1)

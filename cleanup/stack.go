@@ -18,7 +18,7 @@ const (
 // Orders lists all orders, the default first.
 func Orders() []Order { return []Order{LIFO, FIFO, Parallel} }
 
-// When is the moment of a run when a command runs.
+// When selects at which point of a run a command runs.
 type When uint8
 
 // A command with AtExit runs at the end of the run (--on-exit). A command with AtStop runs when a stop begins
@@ -32,8 +32,8 @@ const (
 // pending again.
 type Progress uint8
 
-// The stages. A command is claimed before it is started. So a process that reads the stack later can see that the
-// command may have run. A withdrawn command never runs.
+// The stages. A command is claimed before it is started. So a process that resumes the run knows that the command may
+// have run. A withdrawn command never runs.
 const (
 	Pending Progress = iota
 	Claimed
@@ -92,11 +92,12 @@ type Registration struct {
 	Key   string   // identifies a request that a client repeats because it got no answer
 }
 
-// Shown returns the text that the log and the report contain for the command. If the command has a name, that is the
-// name, because the command itself may contain a secret.
+// Shown returns the text that the log and the report contain for the command. If the command has a name, Shown returns
+// the name, because the command itself may contain a secret.
 func (e Entry) Shown() string { return cmp.Or(e.Name, e.Command.Text) }
 
-// Process identifies a process until the machine boots again. A pid alone does not: the kernel reuses it.
+// Process identifies a process until the machine boots again. A pid alone is not enough, because the kernel reuses
+// pids.
 type Process struct {
 	PID   int
 	Start uint64 // start time in clock ticks since boot (proc_pid_stat(5), starttime); 0: unknown

@@ -76,7 +76,7 @@ func TestStack_isAValue(t *testing.T) {
 	}
 }
 
-// Two stacks that were made from the same stack share no new entry. That holds for any capacity of a slice.
+// Two stacks that were made from the same stack share no new entry, whatever the capacity of the slice is.
 func TestPush_twiceOnTheSameStack(t *testing.T) {
 	var base Stack
 	for range 9 {

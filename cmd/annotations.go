@@ -53,8 +53,8 @@ var github = ciSystem{
 	end:   func(string, time.Time) string { return "::endgroup::\n" },
 }
 
-// escapeData escapes the data of a workflow command. (Properties need escapes for : and , too, but graceful's
-// properties are constant.)
+// escapeData escapes the data of a workflow command. (In properties, : and , would also need escapes. But the
+// properties that graceful writes are constant.)
 func escapeData(s string) string {
 	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
 }
@@ -77,7 +77,7 @@ func (a *annotations) record(level slog.Level, text string) string {
 	return a.system.record(level, oneLine(text))
 }
 
-// These messages of records with level slog.LevelDebug begin and end a group.
+// Records of level slog.LevelDebug with these messages begin and end a group.
 const (
 	messageCommandStarts = "cleanup command starts"
 	messageCommandOver   = "cleanup command is over"

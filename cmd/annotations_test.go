@@ -96,7 +96,7 @@ func TestAnnotations_groups(t *testing.T) {
 			[]step{{starts, "2", ""}, {over, "2", ""}, {starts, "1", ""}, {over, "1", ""}}, "B2 E2 B1 E1",
 		},
 		"a start is tried again": {[]step{{starts, "2", ""}, {starts, "2", ""}, {over, "2", ""}}, "B2 E2"},
-		// Command 3 was registered with --when-exits and began before cleanup.
+		// Command 3 was registered with --when-exits, and begins before cleanup. So it has no group.
 		"another one ends":                  {[]step{{starts, "2", ""}, {over, "3", ""}, {over, "2", ""}}, "B2 E2"},
 		"a killed graceful began the group": {[]step{{over, "2", ""}, {starts, "1", ""}}, "E2 B1"},
 		"another record":                    {[]step{{"something else", "2", ""}}, ""},

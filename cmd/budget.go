@@ -17,7 +17,7 @@ type summand struct {
 	text string // "2 x 5s for on-exit commands (--on-exit-timeout)", with the flag or variable that sets it
 }
 
-// budget is the maximum time of a stop, with those parts of it that are set.
+// budget contains the maximum time of a stop, and the parts of that time that flags and variables set.
 type budget struct {
 	deadline time.Duration
 	from     string    // the flag or variable that sets the deadline

@@ -59,9 +59,9 @@ func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobr
 	return startingWith(text[last:], words, text[:last], ""), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
-// startingWith returns the words that begin with text. Each result has before and after around it, and repeats the case
-// of text and its prefix SIG, because a shell drops a completion that does not begin with the typed text. If text
-// contains no letter after that prefix, startingWith omits the many real-time signals.
+// startingWith returns the words that begin with text. It adds before and after to each word. Each result begins with
+// text as it was typed, in its case and with its prefix SIG, because a shell drops other completions. If text contains
+// no letter after that prefix, startingWith omits the many real-time signals.
 func startingWith(text string, words []string, before, after string) (all []string) {
 	prefix := ""
 	if len(text) >= 3 && strings.EqualFold(text[:3], "SIG") {

@@ -275,7 +275,7 @@ func TestDocuments_deadlineNumbers(t *testing.T) {
 }
 
 // The guide and the manual warn about surprises: --pty reads standard input and writes CR LF, and Terraform behaves
-// differently under GitHub Actions. Both describe the effect on Type=notify.
+// differently under GitHub Actions. Both pages also describe the effect of graceful on Type=notify.
 func TestDocuments_warnings(t *testing.T) {
 	for _, path := range []string{"../docs/guide.md", "../docs/graceful.1"} {
 		text := strings.Join(strings.Fields(document(t, path)), " ")

@@ -44,7 +44,7 @@ func (v flagValue[T]) String() string {
 func (v flagValue[T]) Type() string                     { return v.kind }
 func (v flagValue[T]) completion() cobra.CompletionFunc { return v.complete }
 
-// durationValue is a time: 10s, 1m30s, or a number of seconds as for sleep(1), fractions included.
+// durationValue is a time: 10s, 1m30s, or a number of seconds, which may have a fraction as for sleep(1).
 func durationValue(value *time.Duration) flagValue[time.Duration] {
 	text := func(d time.Duration) string {
 		if d == 0 {
@@ -106,7 +106,7 @@ func textValue(value *string, kind string, complete cobra.CompletionFunc) flagVa
 	return flagValue[string]{value, kind, read, text, complete}
 }
 
-// enumValue is one word out of a few. what describes such a word in error messages.
+// enumValue is a flag that accepts one of a few words. what describes these words in error messages.
 func enumValue[T ~string](value *T, kind, what string, words []T) flagValue[T] {
 	text := func(word T) string { return string(word) }
 	known := convert(words, text)
@@ -143,7 +143,7 @@ func annotationsValue(auto *bool) flagValue[bool] {
 
 const annotationsOff = "off"
 
-// wordsValue is a choice between two words. One of them means false, the other one true.
+// wordsValue is a flag that accepts two words. One word means false, the other word means true.
 func wordsValue(value *bool, kind, what, no, yes string) flagValue[bool] {
 	word := enumValue(new(string), kind, what, []string{no, yes})
 	read := func(s string) (bool, error) {
@@ -186,7 +186,7 @@ func pidValue(value *int) flagValue[int] {
 // parentValue is a switch that also accepts a pid. The death of that process stops the run.
 func parentValue(value *bool, pid *int) flagValue[bool] {
 	read := func(s string) (bool, error) {
-		// 1 means true, as for every switch. It is never needed as a pid, because graceful cannot outlive process 1.
+		// Take 1 as true, as every switch does, and not as a pid. graceful cannot outlive process 1.
 		if b, err := strconv.ParseBool(s); err == nil {
 			*pid = 0
 			return b, nil

@@ -73,8 +73,8 @@ func newOutput(fd int) *output {
 	return o
 }
 
-// Write queues one line. It never blocks and never fails. After flush it drops the line, because a goroutine may still
-// log then.
+// Write queues one line. It never blocks and never fails. A goroutine may still log after flush. Write drops such a
+// line.
 func (o *output) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -88,7 +88,7 @@ func (o *output) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// catchUp waits until the lines so far are written, so that later output of other processes follows them. It waits for
+// catchUp waits until all queued lines are written, so that later output of other processes follows them. It waits for
 // at most catchUpTime. After a timeout it never waits again. Only one goroutine may call it.
 func (o *output) catchUp() {
 	o.mu.Lock()
@@ -125,8 +125,8 @@ func (o *output) flush() {
 	}
 }
 
-// writeAll writes a line. It ignores a failure, because it has no way to report it. It does not use os.File, because
-// that ends the process with SIGPIPE when the reader of standard error has exited (os/signal).
+// writeAll writes a line. It ignores a failure, because it has no way to report it. It does not use os.File. When the
+// reader of standard error has exited, a write by os.File ends the process with SIGPIPE (os/signal).
 func writeAll(fd int, line []byte) {
 	for len(line) > 0 {
 		n, err := unix.Write(fd, line)

@@ -1,4 +1,4 @@
-// Package cmd implements the command line. It makes one valid configuration of flags and variables, turns the outcome
+// Package cmd implements the command line. It turns flags and variables into a valid configuration, turns the outcome
 // of a run into an exit status, and contains all texts for users. It never starts or signals a process.
 package cmd
 

@@ -28,7 +28,7 @@ func scheduleValue(value *[]machine.Step) flagValue[[]machine.Step] {
 	return flagValue[[]machine.Step]{value, "SCHEDULE", read, nil, completeSchedule}
 }
 
-// parseSchedule reads a schedule up to its KILL. KILL is not a step, since SIGKILL ends every schedule.
+// parseSchedule reads a schedule up to KILL. It does not return a step for KILL, since SIGKILL ends every schedule.
 func parseSchedule(s string) (steps []machine.Step, err error) {
 	if s == "" {
 		return nil, fmt.Errorf("it is empty (%s)", scheduleExample)

@@ -16,9 +16,8 @@ func didYouMean(text, prefix string, words []string) string {
 	return ""
 }
 
-// nearest returns the word with the smallest edit distance from text, without regard to case. The distance may be at
-// most a third of the letters of text, but one edit is always allowed. nearest returns "" if every word has a larger
-// distance.
+// nearest returns the word with the smallest edit distance from text, without regard to case. A word matches if its
+// distance is at most one third of the length of text, or 1. If no word matches, nearest returns "".
 func nearest(text string, words []string) (best string) {
 	least := max(1, len(text)/3) + 1
 	for _, word := range words {

@@ -15,8 +15,8 @@ import (
 	"graceful/runner"
 )
 
-// Records with these messages only carry an error. Their text form is the error alone, as other Unix commands print it.
-// In JSON the message shows which part of graceful reports the error.
+// Records with these messages have no other content than an error. Their text form is only the error, as other Unix
+// commands print it. In JSON the message shows which part of graceful reports the error.
 const (
 	messageCommand  = "command failed" // also for an invalid flag, variable or argument
 	messageRun      = "run failed"

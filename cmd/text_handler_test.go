@@ -64,7 +64,7 @@ func TestTextHandler(t *testing.T) {
 	}
 }
 
-// The text form of a record that only carries an error is that error.
+// If a record contains only an error, its text form is that error.
 func TestTextHandler_errorMessages(t *testing.T) {
 	for _, message := range errorMessages {
 		want := "graceful: --grace: it is wrong"
@@ -149,7 +149,7 @@ func isLogCall(call *ast.CallExpr) bool {
 	return false
 }
 
-// Every message is constant, and carries its attributes in both forms.
+// Every message is constant. The text form and the JSON form contain its attributes.
 func TestLogMessages_inBothForms(t *testing.T) {
 	for _, dir := range []string{".", "../runner"} {
 		messages := loggedMessages(t, dir)

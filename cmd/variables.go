@@ -45,7 +45,8 @@ func readVariables(flags *pflag.FlagSet, given map[string]string) error {
 			given[f.Name] = "--" + f.Name
 		case value == "" || f.Name == "help" || f.Name == noEnv || ignore:
 		case f.Name == "name" && os.Getenv("GRACEFUL_RUN_ID") != "":
-			// Inside a run the variable contains the name of that run. It does not configure a nested run.
+			// Skip GRACEFUL_NAME inside a run. There it contains the name of that run, and does not set a flag of a
+			// nested run.
 		default:
 			given[f.Name] = name
 			if err := f.Value.Set(value); err != nil {

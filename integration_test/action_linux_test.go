@@ -118,7 +118,8 @@ func TestAction_install(t *testing.T) {
 	}
 }
 
-// The runner signals the first process of the step. That process is graceful, not a shell. The last step has no work.
+// The runner signals the first process of the step. That process is graceful, not a shell. Then the last step has
+// nothing to clean up.
 func TestAction_cancel(t *testing.T) {
 	need(t, "bash")
 	state := "GRACEFUL_STATE_DIR=" + filepath.Join(t.TempDir(), "state")

@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter. KIND allow permits every call. KIND peerpidfd
-// makes SO_PEERPIDFD unknown, as before Linux 6.5. The role needs root, because otherwise it would have to set
-// no_new_privs.
+// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter. The filter "allow" permits every call. The
+// filter "peerpidfd" makes SO_PEERPIDFD unknown, as before Linux 6.5. The role needs root, because otherwise it would
+// have to set no_new_privs.
 func init() { roles["filter"] = filter }
 
 func filter(args []string) int {
@@ -75,9 +75,9 @@ var sandboxes = map[string]struct {
 	"a namespace more": {[]string{"unshare"}, []string{"unshare", "--uts", "--ipc"}, ""}, // it removes no rights
 }
 
-// A process in a sandbox cannot register commands, because the commands would run outside of the sandbox. It cannot
-// list or withdraw the commands of other processes. With --defer on it may do all of that. The same holds for kernels
-// without a pidfd of a peer.
+// A process in a sandbox cannot register commands, because the commands would run outside of the sandbox. It also
+// cannot list or withdraw the commands of other processes. With --defer on it may register, list and withdraw
+// commands. The test repeats this as on kernels that give no pidfd of a peer.
 func TestDefer_fromASandbox(t *testing.T) {
 	need(t, "linux", "root", "norace")
 	for name, s := range sandboxes {

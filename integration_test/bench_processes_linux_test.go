@@ -113,7 +113,8 @@ func (c *comparison) fork(path string, command []string, out *os.File) (pid int)
 	return pid
 }
 
-// wait reaps a program. If the program does not end, wait kills it. (10,000 cleanup commands take a minute.)
+// wait reaps a program. If the program does not end in time, wait kills it. The time is long, because 10,000 cleanup
+// commands take a minute.
 func (c *comparison) wait(pid int) (status syscall.WaitStatus) {
 	c.t.Helper()
 	timer := time.AfterFunc(10*patience, func() { _ = unix.Kill(pid, unix.SIGKILL) })

@@ -24,8 +24,8 @@ import (
 // They end when the benchmark no longer reads their output.
 func init() { roles["stamp"], roles["leave"], roles["sessions"] = stamp, leaveOrphans, sessions }
 
-// stamp receives signals without the Go runtime, because the runtime passes them to another thread. For that, SIGUSR1
-// must be blocked in all threads from the beginning. So the helper blocks the signal and executes itself.
+// stamp receives signals without the Go runtime, because the runtime passes them to another thread. SIGUSR1 must then
+// be blocked in all threads from the beginning. So the helper blocks the signal and executes itself again.
 func stamp(args []string) int {
 	runtime.LockOSThread()
 	if len(args) == 0 {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// In these tests a caller kills its child, graceful, and expects that all processes of the run end.
+// In these tests a caller starts graceful and kills it. The caller expects that all processes of the run end.
 
 // family is the beginning of a target's script. The target starts a child in the background, and a daemon that leaves
 // the session. When both exist, it creates the file ready.
@@ -46,7 +46,7 @@ func run(grace, target, onExit string) []string {
 }
 
 // called prepares a command that runs a caller in a new PID namespace, below a PID 1 that reaps orphans. The command
-// ends when all processes of the namespace have ended, and has the status of the caller.
+// ends when all processes of the namespace have ended. Its exit status is that of the caller.
 func called(t *testing.T, caller ...string) *proc {
 	t.Helper()
 	return inNamespace(t, true, append([]string{"helper", "reap"}, caller...)...)
@@ -182,7 +182,8 @@ func TestTakeover_outputWithoutAReader(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer r.Close()
-			// In the end, no process of the target can write. (The shell's own writes would hang without a reader.)
+			// The loop in the background writes until it cannot write any more. The shell of the script must not write
+			// then, because it would hang without a reader.
 			target := `echo first; (while :; do echo more; done) & ` + family + forever
 			p := command(t, slices.Insert(run(anHour, target, tidy), 2, "-v")...)
 			p.cmd.Stdout, p.cmd.Stderr = w, w
@@ -282,8 +283,8 @@ func TestRun_outOfMemoryKiller(t *testing.T) {
 			t.Parallel()
 			limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
 			group := filepath.Dir(limit)
-			// The limit is far more than the processes use before the helper allocates memory. The kernel adds a thousandth of
-			// the limit, in whole pages, for each point of oom_score_adj.
+			// The limit must be much more than the processes use before the helper allocates memory. For each point of
+			// oom_score_adj, the kernel adds a thousandth of the limit to the memory of a process, in whole pages.
 			if err := os.WriteFile(limit, []byte("250M"), 0o644); err != nil {
 				t.Fatal(err)
 			}

@@ -76,7 +76,7 @@ func cgroupsBelow(dir string) (found []string) {
 	return found
 }
 
-// in prepends the words that start a program in a cgroup. (Writing 0 moves the writing process itself.)
+// in prepends the command that starts a program in a cgroup. (Writing 0 moves the writing process itself.)
 func in(cgroup string, args ...string) []string {
 	return append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, cgroup}, args...)
 }
@@ -177,7 +177,7 @@ const unmounted = `for m in $(grep ' - cgroup2 ' /proc/self/mountinfo | cut -d' 
 	done
 	mkdir m 'odd \ place'; OWN=$(sed -n s/^0:://p /proc/self/cgroup); `
 
-// graceful finds cgroup v2 wherever it is mounted, and of several mounts the usable one.
+// graceful finds cgroup v2 wherever it is mounted. If there are several mounts, it finds the usable one.
 func TestContainCgroup_mounts(t *testing.T) {
 	need(t, "linux", "root", "unshare")
 	for name, c := range map[string]struct{ unshare, prepare string }{

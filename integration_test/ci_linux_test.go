@@ -72,7 +72,7 @@ type ciStep struct {
 }
 
 // ciCleanup is a cleanup command that records its beginning, the remaining processes of the family, and its end. It
-// takes a tenth of the window.
+// runs for a tenth of the window.
 const ciCleanup = `echo $GRACEFUL_HOOK_ID begins >>cleaned
 	sleep %f
 	for pid in $GRACEFUL_TARGET_PID $(cat daemon job 2>/dev/null); do
@@ -131,8 +131,8 @@ func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 }
 
 // killAll takes a snapshot of the processes that have all of the cookies, with their descendants. It sends SIGTERM to
-// the descendants of each such process, and then to the process itself. It waits for each end. For one process with the
-// cookies and its descendants together, it waits at most 5 s.
+// the descendants of each such process, and then to the process itself. After each signal it waits until the process
+// has ended. It waits at most 5 s for a process with the cookies and its descendants together.
 func (s *ciStep) killAll(cookies ...string) {
 	children := map[int][]int{}
 	all := descendantsOf(s.cmd.Process.Pid)
@@ -200,8 +200,8 @@ func TestCI_cancel(t *testing.T) {
 	}
 }
 
-// cancels cancels a step, and reports whether the step ended before the runner's SIGKILL. If it did, cancels also
-// checks the results. In any case it checks that no process is left.
+// cancels cancels a step, and reports whether the step ended before the runner's SIGKILL. If the step did, cancels
+// also checks the results. In both cases cancels checks that no process is left.
 func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) bool {
 	t.Helper()
 	s := r.start(t, target, r.window.Seconds()/window.Seconds())

@@ -9,7 +9,7 @@ import (
 )
 
 // The commands in docs/engines/ci.md work: the target and its cleanup command run once, and then recover finds no dead
-// run. The workflow on the page is the one that actionlint checks.
+// run. The workflow on the page is the same as the one that actionlint checks.
 func TestCI_page(t *testing.T) {
 	page, err := os.ReadFile("../docs/engines/ci.md")
 	if err != nil {

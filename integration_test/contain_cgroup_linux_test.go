@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful may not signal a process of another user or of a set-user-ID program. With a cgroup, such processes are
-// ended before cleanup nevertheless, and the cgroup is removed. They may be survivors or the target itself.
+// graceful may not signal a process of another user or of a set-user-ID program. With a cgroup, graceful still ends
+// such processes before cleanup, and removes the cgroup. The processes are survivors or the target itself.
 func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv", "pidns")
 	for _, c := range []struct{ name, prepare, target, stop, status string }{
@@ -72,8 +72,8 @@ func startClan(t *testing.T, cgroup string, flags ...string) (p *proc, members [
 	return p, members
 }
 
-// However a run ends, no member of its tree is left: in the cgroup, below it, or moved out of it. The cgroup is
-// removed.
+// However a run ends, no member of its tree is left: neither in the cgroup, nor below it, nor moved out of it.
+// graceful removes the cgroup.
 func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 	for _, c := range []struct {
 		name, status string
@@ -130,7 +130,7 @@ func TestRecover_findsMembersByTheCgroup(t *testing.T) {
 	p.isRemoved(cgroup)
 }
 
-// If the target leaves no process, the cgroup is removed, too.
+// graceful also removes the cgroup if the target leaves no process.
 func TestContainCgroup_removedWithoutSurvivors(t *testing.T) {
 	for _, command := range []string{"true", "no-such-program", "/etc/passwd"} {
 		cgroup := ownCgroup(t)
@@ -221,7 +221,8 @@ func TestContainCgroup_unavailable(t *testing.T) {
 	}
 }
 
-// A process that was moved into the cgroup is a member, too. It does not descend from graceful or the target.
+// A process that was moved into the cgroup is a member of the tree, although it does not descend from graceful or the
+// target.
 func TestContainCgroup_processMovedIntoIt(t *testing.T) {
 	for _, c := range []struct{ ignores, grace, end string }{{"HUP", "1h", "TERM"}, {"TERM", "100ms", "KILL"}} {
 		t.Run(c.end, func(t *testing.T) {

@@ -22,7 +22,7 @@ func chatty(file string) string {
 	return fmt.Sprintf("set -e; echo out %s; echo err %[1]s >&2; echo >%[1]s", file)
 }
 
-// connect makes an outlet one or both outputs of the program.
+// connect connects one or both outputs of the program to an outlet.
 func (p *proc) connect(o outlet, which string) {
 	if strings.Contains(which, "stdout") {
 		p.cmd.Stdout = o.output
@@ -156,7 +156,8 @@ func TestDeadOutput_keepsAnOutputWithAReader(t *testing.T) {
 
 func init() { roles["on-path"] = onPath }
 
-// onPath runs a program with an O_PATH descriptor as standard output: opening the file would ask the file system.
+// onPath runs a program with an O_PATH descriptor as standard output, because opening the file would send a request to
+// the file system.
 func onPath(args []string) int {
 	fd, err := unix.Open(args[0], unix.O_PATH, 0)
 	if err == nil {
@@ -184,7 +185,7 @@ func TestDeadOutput_onAFileSystemThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// The controlling terminal is closed, and graceful and the target get SIGHUP.
+// graceful also replaces the output if the controlling terminal is closed, and graceful and the target get SIGHUP.
 func TestDeadOutput_ofTheControllingTerminal(t *testing.T) {
 	all := newReports(t)
 	for _, flags := range [][]string{nil, {"--pty"}, {"--guard", "off"}, {"--pty", "--guard", "off"}} {
@@ -240,7 +241,7 @@ func TestDeadOutput_afterATakeover(t *testing.T) {
 	}
 }
 
-// recover replaces its own outputs, too, if they have no reader.
+// recover also replaces its own outputs if they have no reader.
 func TestDeadOutput_ofRecover(t *testing.T) {
 	all := newReports(t)
 	for kind, open := range outlets() {

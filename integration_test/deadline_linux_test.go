@@ -31,7 +31,8 @@ func stalls(t *testing.T) (sum func() time.Duration) {
 	return func() time.Duration { return time.Duration(ns.Load()) }
 }
 
-// deadline leaves a second for the unavoidable work. A command that exceeds its limit takes two more, or never ends.
+// deadline leaves one second for the unavoidable work. A command that exceeds its limit takes at least two seconds
+// more, so the test notices it.
 const deadline = 10 * time.Second
 
 // within fails the test unless the stop that began at a time has ended within the deadline.
@@ -44,14 +45,14 @@ func (p *proc) within(began time.Time, lost time.Duration) {
 	}
 }
 
-// stubborn is the script of a target that ignores every signal that it can. Its children ignore them, too, and one of
-// them has left the session. When all of them run, the file ready exists.
+// stubborn is the script of a target that ignores every signal that it can. Its children also ignore them, and one of
+// the children has left the session. When all of them run, the file ready exists.
 const stubborn = `ignore="INT QUIT TERM HUP USR1 USR2"
 helper ignore $ignore -- child & setsid helper ignore $ignore -- session &
 until [ -e child ] && [ -e session ]; do sleep 0.01; done
 cp session ready; exec helper ignore $ignore -- target`
 
-// hanging is a command that writes a line to the file log, and then ignores SIGTERM. Its child ignores SIGTERM, too.
+// hanging is a command that writes a line to the file log, and then ignores SIGTERM. Its child also ignores SIGTERM.
 func hanging(name string) string {
 	return fmt.Sprintf(`echo %[1]s >>log; trap "" TERM; helper ignore TERM -- %[1]s.child`, name)
 }

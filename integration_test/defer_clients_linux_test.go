@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A user that could register commands with a run of root would gain all rights of root.
+// Only root can register commands with a run of root. Another user would gain all rights of root.
 func TestDefer_refusesAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	args := []string{"graceful", "run", "--", "sh", "-c",
@@ -222,7 +222,7 @@ func TestProtocolPage_clients(t *testing.T) {
 		}
 		return block
 	}
-	// Test also an address without a file.
+	// Also test an address without a file.
 	for name, prepare := range map[string]func(*testing.T, ...string) *proc{
 		"":                 func(t *testing.T, args ...string) *proc { return command(t, args...) },
 		" without a place": nowhereToWrite,

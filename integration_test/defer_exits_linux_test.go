@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process has ended, and a process of graceful is killed while the command for that end runs. The command is not
-// started a second time. All other commands run after it.
+// A process of graceful is killed while a --when-exits command runs. That command is not started a second time. All
+// other commands run after it.
 func TestDefer_whenExitsRunsOnce(t *testing.T) {
 	for _, stopping := range []bool{false, true} {
 		for _, victim := range []string{"guard", "graceful", "both", "both, and the command"} {
@@ -164,8 +164,8 @@ func await(args []string) int {
 	return 0
 }
 
-// Many registered commands wait for processes, even more than graceful may have descriptors. Enough descriptors remain
-// free.
+// More registered commands wait for processes than graceful may have descriptors. graceful still keeps enough
+// descriptors free.
 func TestDefer_whenExitsOfManyProcesses(t *testing.T) {
 	for _, c := range []struct{ processes, descriptors int }{{1000, 0}, {1500, 256}, {100, 64}} {
 		t.Run(fmt.Sprintf("%d, ulimit -n %d", c.processes, c.descriptors), func(t *testing.T) {

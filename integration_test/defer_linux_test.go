@@ -32,7 +32,8 @@ func linesOf(p *proc, name string) map[string]int {
 }
 
 // registering is the script of a target that registers one command after the other. Every second command waits for the
-// end of a process that ends soon. The target appends each command to a file after its id was printed.
+// end of a process that ends soon. After defer has printed the id of a command, the target appends that command to a
+// file.
 const registering = `n=0; while [ $n -lt 40 ]; do n=$((n+1)); set --
 	[ $((n%2)) = 0 ] || { sleep 0.01 & set -- --when-exits $!; }
 	id=$(graceful defer --name n$n "$@" -- sh -c "echo $n >>log") && echo $n >>printed; done; echo >all`
@@ -98,8 +99,8 @@ func TestDefer_processKilled(t *testing.T) {
 	}
 }
 
-// graceful and the guard are killed, or the machine stops. recover runs each registered command in the directory and
-// the environment in which it was registered.
+// After graceful and the guard were killed, or the machine has stopped, recover runs each registered command in the
+// directory and the environment in which it was registered.
 func TestDefer_recovered(t *testing.T) {
 	for _, what := range []string{"both", "the machine"} {
 		t.Run(what, func(t *testing.T) {

@@ -35,7 +35,7 @@ func limitProcesses(t *testing.T, graceful int, on bool) {
 	}
 }
 
-// waiter registers a command for the end of a process, and another one. It writes the pid of the process.
+// waiter registers a command for the end of a process, and a second command. It writes the pid of the process.
 const waiter = `sleep 1000 & graceful defer --timeout 300ms --when-exits $! --shell -- "echo waited >>log" >id
 	graceful defer -- sh -c "echo other >>log" >id
 	echo $GRACEFUL_SOCKET >socket; echo $! >awaited; exec sleep 1000`
@@ -69,7 +69,8 @@ func (p *proc) recovered(status string) string {
 }
 
 // If a command for the end of a process cannot be started for lack of processes, graceful tries again when cleanup
-// begins, whichever process of graceful is killed before. If that fails, too, recover starts the command.
+// begins. It does so whichever process of graceful is killed before. If the second attempt also fails, recover starts
+// the command.
 func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
 	all := newReports(t)
 	for _, guard := range []string{"on", "off"} {

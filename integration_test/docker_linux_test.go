@@ -135,8 +135,8 @@ func testDockerStop(t *testing.T) {
 	}
 }
 
-// testDockerStopIgnored checks that graceful kills a target that ignores the signal after the grace period, also
-// without privileges.
+// testDockerStopIgnored checks that, after the grace period, graceful kills a target that ignores the signal. It
+// checks that with and without privileges.
 func testDockerStopIgnored(t *testing.T) {
 	t.Parallel()
 	name, p := readyContainer(t, "--user", "12345:54321", "--read-only", "-e", "GRACEFUL_GRACE=200ms", "--",
@@ -170,7 +170,8 @@ func testDockerOrphans(t *testing.T) {
 	name, p := readyContainer(t, "--", "/busybox", "sh", "-c",
 		`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready
 				exec /busybox sleep 999`)
-	// Status 129: graceful asked the shell, which came from outside, to end. Status 137: PID 1 ended first.
+	// Accept two statuses. With 129, SIGHUP of graceful has ended the shell, which came from outside. With 137, PID 1
+	// has ended first.
 	out, err := exec.Command("docker", "exec", name, "/busybox", "sh", "-c",
 		`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1))
 				test $n -lt 3000 || exit 1; done
@@ -219,7 +220,7 @@ func testDockerFewProcesses(t *testing.T) {
 	}
 }
 
-// TestImage_shipped builds the released image from a binary that was built outside.
+// TestImage_shipped builds the released image from a binary that was built outside of a container.
 func TestImage_shipped(t *testing.T) {
 	need(t, "docker")
 	dir := t.TempDir()

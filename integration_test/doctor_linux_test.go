@@ -73,7 +73,7 @@ type place struct {
 	partly   []string
 }
 
-// here is a prepared place: its directory, and the arguments before and after graceful's own.
+// here describes a prepared place: its directory, and the arguments before and after graceful's own arguments.
 type here struct {
 	dir      string
 	graceful string
@@ -165,8 +165,8 @@ func checkCgroup(t *testing.T, h here, text string) {
 	}
 }
 
-// checkRun checks the warnings and refusals of a run with flags. If the check named refused fails, the run reports only
-// that one.
+// checkRun checks the warnings and refusals of a run with flags. If the check that is named in refused fails, the run
+// reports only that check.
 func (p place) checkRun(t *testing.T, h here, refused string, flags []string) {
 	t.Helper()
 	status, text := endOf(t, slices.Concat(h.around, []string{h.graceful, "run"}, flags, h.state,

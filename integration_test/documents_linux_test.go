@@ -28,11 +28,11 @@ func codeBlocks(t *testing.T, path string) (blocks [][]string) {
 
 var (
 	assignments = regexp.MustCompile(`^([A-Z_]+=\S* )*`)
-	// elsewhere lists the first words of commands that other tests run: TestReadme_mainCommand, TestGuide_same, the check
-	// of the packages, and the tests of the engines.
+	// elsewhere lists programs. Other tests run the command lines that begin with them: TestReadme_mainCommand,
+	// TestGuide_same, the check of the packages, and the tests of the engines.
 	elsewhere = strings.Fields(
 		"go sha256sum dpkg rpm apk tar systemd-run docker tini dumb-init timeout catatonit ENTRYPOINT")
-	// shown lists the first words of blocks that contain no commands.
+	// shown lists the first words of blocks that are not command lines.
 	shown = strings.Fields("graceful: SIGTERM, { ok what all #")
 	// stubs lists programs that appear only in examples. In the tests they succeed, and print one word.
 	stubs = strings.Fields("nginx httpd postgres terraform make npm docker rm sleep gzip")

@@ -94,8 +94,8 @@ func TestEverySystemCall_fails(t *testing.T) {
 	}
 }
 
-// failEverywhere runs a scenario once for each error of each system call of one process. Of many calls with one name,
-// it fails only each step-th one, but at least one.
+// failEverywhere runs a scenario once for each error of each system call of one process. If there are many calls with
+// one name, it tests only every step-th of them, but at least one.
 func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 	record, err := s.run(t, order{OfGuard: ofGuard})
 	if err != nil {

@@ -38,7 +38,7 @@ type comparison struct {
 	round   int
 }
 
-// treeSizes and commandCounts are the x values of the two curves.
+// treeSizes and commandCounts are the x values of the curves in the two plots.
 var (
 	treeSizes     = []int{10, 30, 100, 300, 1000, 2000, 3000, 10000}
 	commandCounts = []int{1, 10, 100, 1000, 10000}
@@ -94,7 +94,7 @@ func newComparison(t testing.TB, brief bool) *comparison {
 	return c
 }
 
-// measureRound takes a sample of each figure that is due, from one peer after the other.
+// measureRound takes a sample of each figure that this round measures, from one peer after the other.
 func (c *comparison) measureRound() {
 	c.t.Helper()
 	for _, f := range c.figures {

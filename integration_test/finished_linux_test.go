@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With --survivors keep, recover ends the target and leaves the survivors alone, also from outside of their PID
-// namespace.
+// With --survivors keep, recover ends the target and leaves the survivors alone. It does so even from outside of their
+// PID namespace.
 func TestRecover_keepsSurvivorsFromOutside(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
@@ -31,8 +31,8 @@ func TestRecover_keepsSurvivorsFromOutside(t *testing.T) {
 	}
 }
 
-// A recover is killed while a cleanup command runs. It has left the survivors alone, and the next recover leaves them
-// alone, too.
+// A recover that left the survivors alone is killed while a cleanup command runs. The next recover also leaves the
+// survivors alone.
 func TestRecover_keepsSurvivorsAfterAKilledRecover(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()

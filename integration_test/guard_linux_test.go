@@ -100,8 +100,8 @@ func TestTakeover_ofASuspendedRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
-		// The shell executes sleep. Otherwise it could wait for a suspended child (vfork(2)), and would not be
-		// suspended itself.
+		// The shell replaces itself by sleep (exec). If the shell started sleep as a child, it could wait for the
+		// suspended child (vfork(2)), and would then not be suspended itself.
 		"echo $$ >target; exec sleep 1000")
 	target := p.pidIn("target")
 	p.signal(unix.SIGTSTP)
@@ -200,7 +200,8 @@ func TestTakeover_gracefulKilledRepeatedly(t *testing.T) {
 	}
 }
 
-// The guard is killed after a takeover. The new graceful is then not an ancestor of the tree, but still ends all of it.
+// The guard is killed after a takeover. The new graceful is then not an ancestor of the tree, but still ends the whole
+// tree.
 func TestTakeover_thenTheGuardIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()

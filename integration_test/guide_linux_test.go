@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// signalled is the script of a target with a child. Each of them writes a line when it gets SIGTERM. If only the target
-// gets the signal, the child soon ends by itself.
+// signalled is the script of a target with a child. Both write a line when they get SIGTERM. If only the target gets
+// the signal, the child soon ends by itself.
 const signalled = `sh -c 'trap "echo child; echo >got; exit" TERM; echo >expects; n=0
 		while [ $n -lt 100 ]; do sleep 0.01; n=$((n+1)); done' &
 	trap 'sleep 0.3; [ ! -e got ] || wait; echo target; exit 0' TERM

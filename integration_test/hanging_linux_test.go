@@ -50,7 +50,7 @@ func TestStart_hangingFileSystem(t *testing.T) {
 	}
 }
 
-// A file system answers late, with an error. The target or the command counts as not started.
+// If a file system answers late and with an error, the target or the command counts as not started.
 func TestStart_fileSystemFailsLate(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for _, guard := range []string{"on", "off"} {
@@ -118,8 +118,9 @@ func hang(args []string) int {
 	return c.ProcessState.ExitCode()
 }
 
-// A hanging start holds the lock of the ledger. All processes of graceful are killed. Then recover and a new run name
-// the hanging process, and refuse until it has ended. They do not report that another process is finishing the run.
+// All processes of graceful are killed while the start of a process hangs. That process still holds the lock of the
+// ledger. recover and a new run name the process, and refuse until it has ended. They do not report that another
+// process is finishing the run.
 func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for name, c := range map[string]struct{ args, started, reason string }{

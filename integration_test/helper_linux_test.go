@@ -114,7 +114,7 @@ func exhaust(file string) {
 //	                        lost, and stays
 func init() { roles["reap"], roles["eat"], roles["lose-thread"] = reap, eat, loseThread }
 
-// The main goroutine runs on the first thread of the process during init.
+// Lock the main goroutine to its thread. During init that is the first thread of the process.
 func init() {
 	if len(os.Args) > 2 && os.Args[1] == "lose-thread" {
 		runtime.LockOSThread()
@@ -178,7 +178,7 @@ func reap(args []string) (status int) {
 	}
 }
 
-// eat stops as soon as the victim's memory is freed. Otherwise the kernel may kill another process next.
+// eat stops as soon as the victim's memory is freed. Otherwise the kernel may kill another process.
 func eat(args []string) int {
 	victim := os.Getppid()
 	for range strings.Count(args[0], "grand") + strings.Count(args[0], "great") {

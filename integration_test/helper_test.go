@@ -44,7 +44,8 @@ func helper(args []string) int {
 	case "count":
 		count(args[1])
 	case "daemon":
-		// Start this program two more times: a child that leaves the session, and a grandchild that outlives that child.
+		// Start this program two more times: as a child that leaves the session, and as a grandchild that outlives the
+		// child.
 		if len(args) == 3 {
 			if args[2] == "child" {
 				again(nil, "daemon", args[1], "grandchild")
@@ -163,7 +164,7 @@ func answer() {
 func die(sig syscall.Signal) {
 	// Avoid core dumps of hundreds of test processes.
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
-	// The Go runtime would turn some signals into a crash. A shell does not.
+	// Let a shell send the signal to itself. The Go runtime would turn some signals into a crash.
 	err := syscall.Exec("/bin/sh", []string{"sh", "-c", fmt.Sprintf("kill -%d $$; exit 99", int(sig))}, os.Environ())
 	panic(err)
 }

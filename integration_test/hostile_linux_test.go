@@ -82,8 +82,8 @@ func TestGuard_frozen(t *testing.T) {
 	p.wrote("cleaned", "1\n")
 }
 
-// The next run removes the sockets of dead runs: all of their processes of graceful were killed. It keeps the socket of
-// a live run.
+// The next run removes the sockets of dead runs, whose processes of graceful were all killed. It keeps the socket of a
+// live run.
 func TestSocket_ofAKilledRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -119,7 +119,8 @@ func TestSocket_ofAKilledRun(t *testing.T) {
 	}
 }
 
-// graceful and then the guard were killed, and a new graceful finishes the run. The next run keeps its socket.
+// graceful is killed, and a new graceful takes over. Then the guard is killed. The next run keeps the socket of this
+// run.
 func TestSocket_ofASecondGraceful(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -22,8 +22,8 @@ cd /proc/self/fd; for fd in *; do echo "$fd -> $(readlink $fd)"; done | grep -v 
 grep flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2
 cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
 
-// The target inherits the same properties with and without graceful. The test runs the same probe both ways in the same
-// environment. One graceful is stripped, as in distributions.
+// The target inherits the same properties with and without graceful. The test runs the same probe both ways in the
+// same environment. It also tests a stripped binary of graceful, as in distributions.
 func TestInherit_target(t *testing.T) {
 	need(t, "linux", "env", "nohup")
 	stripped := filepath.Join(t.TempDir(), "graceful")
@@ -129,7 +129,7 @@ func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 		if named {
 			stop, status = unix.SIGTERM, "137" // the target ignores it
 		}
-		// graceful ignores the signal until it has started the target, and it may notice the start with a delay.
+		// Send the signal repeatedly. graceful ignores it until it has noticed the start of the target.
 		p.until("signal", func() bool {
 			p.signal(unix.SIGTERM)
 			return strings.Contains(p.text(), "received signal signal=TERM")
@@ -171,7 +171,7 @@ func TestInherit_listenPID(t *testing.T) {
 		// A variable with a pid that is not graceful's does not change.
 		start(t, "sh", "-c", variable+`=1 exec graceful run -- sh -c 'test $`+variable+` = 1 && exit 42'`).want("42")
 	}
-	// The exit statuses for a target that cannot be started are the same in this case.
+	// In this case, graceful also exits with the usual status if the target cannot be started.
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- no-such-program`).want("127")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- ./no-such-program`).want("127")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run --on-exit 'echo >cleaned' -- /`).want("126")

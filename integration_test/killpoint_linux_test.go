@@ -54,7 +54,7 @@ var scenarios = map[string]scenario{
 		flags:  []string{"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started + "echo >ready; exec sleep 1000", stop: true, log: "2\n1\n", status: "143",
 	},
-	// This run has its own terminal, and another process has that terminal open, too.
+	// This run has its own terminal, which another process also has open.
 	"terminal": {
 		flags:  []string{"--pty", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log"},
 		target: started + "setsid sleep 1000 & echo shown; echo >ready; exec sleep 1000", stop: true, log: "2\n1\n",
@@ -104,7 +104,8 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 		return outcome{}, err
 	}
 	defer os.RemoveAll(dir)
-	// Name the level of containment. With auto, graceful would choose a lower level and log a warning if a call fails.
+	// Request the level of containment by name. With auto, graceful would choose a lower level and log a warning if a
+	// call fails.
 	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guard, s.flags,
 		[]string{"--", "sh", "-c", s.target})
 	o.Guarded, o.Parent = !slices.Contains(s.flags, "off"), s.parent
@@ -163,7 +164,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if why := s.wronglyLeft(got.Left, strings.TrimSpace(dir.file("kept"))); why != "" {
 		wrong = append(wrong, why)
 	}
-	// A target may exist before it has written the file.
+	// Also look for processes by name, because a target may exist before it has written the file.
 	started := dir.file("started") != "" || got.Born > 0 && o.OfGuard == o.Guarded
 	unprinted := s.fewer != "" && dir.file("printed") == ""
 	if log := dir.file("log"); log != s.log && (started || log != "" && log != s.before) &&
@@ -199,8 +200,8 @@ func (d runDir) wrongReport() (wrong []string) {
 }
 
 // wronglyLeft returns an error for processes that should not be left, and for a missing process that should have been
-// kept. kept is the pid of that process. It is empty if that process was killed with the target's group, which it may
-// not have left yet.
+// kept. kept is the pid of the process to keep. It is empty if that process was killed with the target's group before
+// it had left the group.
 func (s scenario) wronglyLeft(left []string, kept string) string {
 	onlyKept := func(process string) bool {
 		return kept == "" || strings.HasPrefix(process, kept+" (sleep)") && !strings.Contains(process, "was reparented")
@@ -254,7 +255,7 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	return ""
 }
 
-// processName maps true to the name of the guard, and false to the name of any other process of graceful.
+// processName maps true to the name for the guard, and false to the name for the graceful that is not a guard.
 var processName = map[bool]string{false: "graceful", true: "guard"}
 
 // stride returns the distance between two consecutive points that the test uses.
@@ -311,8 +312,8 @@ func TestEverySystemCall_killed(t *testing.T) {
 	t.Logf("in all: %d points, killed at %d", sum.points, sum.runs)
 }
 
-// killEverywhere kills one process of graceful at each step-th stop. It ends when three consecutive runs have fewer
-// stops than that, because the number varies between runs.
+// killEverywhere kills one process of graceful at every step-th stop. The number of stops varies between runs. So
+// killEverywhere ends when three consecutive runs have ended before the stop was reached.
 func killEverywhere(t *testing.T, s scenario, ofGuard bool, first, step int) (points, runs int) {
 	var (
 		mu       sync.Mutex

@@ -203,7 +203,7 @@ func TestLog_longStop(t *testing.T) {
 	}
 }
 
-// A SIGTSTP to graceful suspends it only if the target is suspended, too.
+// A SIGTSTP to graceful suspends graceful only if the target is also suspended.
 func TestSuspend_onlyWithTheTarget(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -256,7 +256,7 @@ func TestPID1_stopsOtherProcesses(t *testing.T) {
 		for _, contain := range []string{"auto", "cgroup"} {
 			t.Run(guard+" "+contain, func(t *testing.T) {
 				t.Parallel()
-				// The helper gets SIGTERM, and ends after the process from outside has got SIGTERM, too.
+				// The helper gets SIGTERM. It ends only after the process from outside has also got SIGTERM.
 				note := `for s in HUP TERM; do trap "echo $s >>$0; got=$s" $s; done; echo $$ >$0.up; ` +
 					`until [ "$got" = TERM ] && grep -q TERM outsider; do sleep 0.01; done`
 				p := command(t, append([]string{"unshare"}, pidNamespace("sh", "-c", `sh -c "$note" helper & exec "$@"`,

@@ -55,7 +55,7 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 			if err := os.WriteFile(limit, []byte("64"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			// Writing 0 moves the writing process itself, because its pid differs in the namespace.
+			// Write 0, which moves the writing process itself. In the namespace its pid is another one.
 			p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`,
 				filepath.Dir(limit)}, run...)...)
 			p.start()

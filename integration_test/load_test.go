@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A service and its clients. The file backends lists the instances to ask, in the working directory of all of them. It
-// replaces a load balancer, and cannot hide a lost request.
+// A service and its clients. The file backends lists the instances to ask, in the working directory of all of them.
+// The file replaces a load balancer, which could hide a lost request.
 //
 //	serve NAME        answers requests on the socket NAME; SIGTERM ends it at once. It creates NAME.pid when it
 //	                  listens. It holds a request for "hold" until the file go-on exists; NAME.holds exists meanwhile
@@ -195,8 +195,8 @@ func TestDrain_losesNoRequest(t *testing.T) {
 	}
 }
 
-// During the drain, a service answers its pending request, and requests of clients that do not see yet that it will
-// end.
+// During the drain, a service answers its pending request. It also answers requests of clients that do not know yet
+// that the service will end.
 func TestDrain_answersPendingRequests(t *testing.T) {
 	t.Parallel()
 	for _, drain := range []bool{true, false} {

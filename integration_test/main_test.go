@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"testing"
 
-	// The test cache uses this. When the program changes, the tests must run again.
+	// Open the program, so that the test cache depends on it. When the program changes, the tests must run again.
 	_ "graceful/cmd"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +27,7 @@ import (
 var binDir string
 
 // plain is the path of a graceful that is built as released. Some tests use it because they cannot use the one under
-// test. With the race detector that one is not static, and with coverage it writes a file.
+// test. With the race detector, the graceful under test is not static. With coverage, it writes a file.
 var plain string
 
 // coverage is the directory for the coverage data of graceful, or empty. (go test uses GOCOVERDIR itself.)
@@ -88,7 +88,7 @@ func testMain(m *testing.M) int {
 	if err != nil {
 		return failed(err)
 	}
-	// Some tests cannot reach the original file, so make a copy.
+	// Make a copy, because some tests cannot reach the original file.
 	if err := copyFile(self, filepath.Join(binDir, "helper")); err != nil {
 		return failed(err)
 	}
@@ -136,8 +136,8 @@ func copyFile(from, to string) error {
 	return writeProgram(to, data)
 }
 
-// writeProgram writes an executable file. It holds up forks meanwhile: a child that has the file open for writing until
-// it executes its own program would make execve(2) of the file fail (ETXTBSY).
+// writeProgram writes an executable file. It prevents forks while the file is open for writing. A forked child would
+// have the file open until the child executes another program, and until then execve(2) of the file fails (ETXTBSY).
 func writeProgram(path string, data []byte) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

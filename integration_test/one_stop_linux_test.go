@@ -78,7 +78,7 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 	}
 }
 
-// A second stop signal also counts once if all processes of graceful get it.
+// If all processes of graceful get a second stop signal, it counts once.
 func TestOnRepeat_signalToAllProcesses(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -131,7 +131,7 @@ func TestOnRepeat_eachChoice(t *testing.T) {
 	}
 }
 
-// --stop-on selects the signals that stop. All others are only forwarded.
+// --stop-on selects the signals that begin a stop. graceful only forwards all other signals.
 func TestStopOn(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -58,10 +58,10 @@ func (p *proc) in(around []string, args ...string) (status, text string) {
 	return q.start().wait(), q.text()
 }
 
-// third returns the words that run a command in another PID namespace.
+// third returns the beginning of a command line that runs a command in a third PID namespace.
 func third() []string { return append([]string{"unshare"}, pidNamespace()...) }
 
-// recoverState contains the arguments with which recover finishes the run of inside.
+// recoverState is the command line of a recover that finishes the run of inside.
 var recoverState = []string{"recover", "--state-dir", "state"}
 
 // recorded waits until the ledger of inside contains an event.
@@ -171,8 +171,8 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	}
 }
 
-// When a PID namespace has ended, none of its processes is left. recover can find that out outside of all namespaces,
-// and also if the run was PID 1.
+// When a PID namespace has ended, none of its processes is left. recover can detect the end of the namespace if it
+// runs in the initial PID namespace, or if the graceful of the run was PID 1.
 func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 	for _, asPID1 := range []bool{false, true} {
 		for _, where := range []string{"recover outside", "recover in a third one", "run in a third one"} {
@@ -257,7 +257,8 @@ const (
 	otherMachine = "0123456789abcdef0123456789abcdef"
 )
 
-// withMachineID returns the words that run a command on a machine with an id. "" means a machine without an id.
+// withMachineID returns the beginning of a command line that runs a command on a machine with an id. "" means a
+// machine without an id.
 func withMachineID(t *testing.T, id string) []string {
 	t.Helper()
 	need(t, "root", "unshare", "mount")

@@ -14,8 +14,8 @@ import (
 )
 
 // The process that started graceful is killed at any system call of graceful or the guard. Then the run ends as after
-// SIGTERM. If the parent has its own session, --die-with-parent need not name it. In the other runs the new parent is
-// in the session of the old one, as with a subreaper.
+// SIGTERM. If the parent has its own session, --die-with-parent need not name it. In the other runs, the new parent is
+// in the session of the old parent, as with a subreaper.
 func TestEverySystemCall_parentKilled(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 3)

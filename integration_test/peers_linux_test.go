@@ -16,12 +16,13 @@ import (
 // peer is a wrapper with which the benchmark compares graceful.
 type peer struct {
 	name string
-	// before contains the words before the target on the command line, by figure. A peer without an entry does not support
+	// before maps a figure to the part of the command line before the target. A peer without an entry does not support
 	// the figure.
 	before map[string][]string
-	// cleanup returns the words before the target for n cleanup commands. Each command is /bin/true.
+	// cleanup returns the part of the command line before the target, for n cleanup commands. Each command is
+	// /bin/true.
 	cleanup func(n int) []string
-	// end makes a peer kill its tree with SIGKILL. The peer was started for treeKill.
+	// end makes a peer that was started for treeKill kill its tree with SIGKILL.
 	end func(pid int) error
 }
 
@@ -129,7 +130,7 @@ func containedPeer() peer {
 	}
 }
 
-// cgroupPeer returns a peer that ends the tree only by cgroup.kill. No other way to kill a tree is faster.
+// cgroupPeer returns a peer that ends the tree only by cgroup.kill, which is the fastest way to kill a tree.
 func cgroupPeer(cgroup string) peer {
 	return peer{
 		name:   treeKillBase,

@@ -93,7 +93,8 @@ func TestPty_suspendedByKill(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
-		// graceful must not be the session leader: a suspension would end its group.
+		// Do not make graceful the session leader. The kernel does not suspend the group of a session leader without a
+		// parent in the session.
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c", `stty -g >before; "$@"; echo $? >status`, "sh"},
 			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // a forking target may be suspended late
 		target := x.pidIn("seen.pid")
@@ -133,16 +134,16 @@ func stateOfPID(pid int) string {
 	return rest[:min(1, len(rest))]
 }
 
-// A background job with --pty leaves the keys to the foreground group until the job itself is in the foreground. It can
-// be suspended and continued in both states.
+// A background job with --pty does not read the terminal until the job is in the foreground. It can be suspended and
+// continued in both states.
 func TestPty_inTheBackground(t *testing.T) {
 	need(t, "bash", "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"bash", "--norc", "--noprofile", "-i", "-s"},
 			run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
-				// The target waits without a child, because a shell that is starting a child (vfork(2)) cannot be suspended
-				// meanwhile.
+				// The target waits without starting a child. A shell cannot be suspended while it starts a child
+				// (vfork(2)).
 				`mkfifo on; exec 3<>on; stty -echo; echo from the background; read x <&3; echo went on; read a; echo got $a
 					read b; exit 3`))...)
 		x.press("stty tostop; set -b; " + prompt)

@@ -41,8 +41,8 @@ func TestPty_losesNoOutput(t *testing.T) {
 	})
 }
 
-// The target has ended, and its output was not read yet. Cleanup does not wait for the reader, but the end of graceful
-// does.
+// The target has ended, and its output was not read yet. Cleanup does not wait for the reader, but graceful waits for
+// the reader before it exits.
 func TestPty_lateReader(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()

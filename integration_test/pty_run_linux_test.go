@@ -199,7 +199,7 @@ func TestPty_size(t *testing.T) {
 	})
 }
 
-// The test uses tmux, which returns the visible part of the screen.
+// The test uses tmux to get the visible part of the screen.
 func TestPty_editorsAndPagers(t *testing.T) {
 	need(t, "tmux", "vim", "less", "seq")
 	t.Parallel()

@@ -21,8 +21,8 @@ func bothKilled(t testing.TB, leader int) {
 	if unix.Kill(leader, unix.SIGSTOP) != nil {
 		return
 	}
-	// A thread that waits for the execve(2) of its child (vfork(2)) cannot stop yet. It can be killed, and its child
-	// already exists.
+	// A thread that waits for the execve(2) of its child (vfork(2)) cannot stop yet. But it can be killed, and its
+	// child already exists.
 	stopped := func() bool {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", leader))
 		return !slices.ContainsFunc(threads, func(thread string) bool {
@@ -366,7 +366,7 @@ func TestRetryInterrupted_killed(t *testing.T) {
 	}
 	p.wrote("log", "1\n1\n")
 
-	// A retry was killed just after it had taken the name. recover reports that run, too.
+	// A retry was killed just after it had taken the name. recover also reports that run.
 	named := func() {
 		if err := os.Rename(filepath.Join(dir, "x.ledger.interrupted"), filepath.Join(dir, "x.ledger")); err != nil {
 			t.Fatal(err)

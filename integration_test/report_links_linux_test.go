@@ -190,7 +190,7 @@ func TestReport_blockDevice(t *testing.T) {
 	}
 }
 
-// Links of graceful's user are followed, and so are links of the owner of their directory.
+// graceful follows links of its user, and links of the owner of the directory.
 func TestReport_trustedLinks(t *testing.T) {
 	for name, c := range map[string]struct{ before, report, want string }{
 		"graceful's user":                 {"ln -s ../to pub/r", "pub/r", "to"},
@@ -239,8 +239,8 @@ func TestReport_belowTheRootOfAnotherProcess(t *testing.T) {
 	}
 }
 
-// Changes of the path by the target have no effect. The report goes where the path led at the start, and replaces any
-// file with its name there.
+// Changes of the path by the target have no effect. The report goes to the directory to which the path led at the
+// start. It replaces any file with its name in that directory.
 func TestReport_pathChangedDuringTheRun(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, target, report, want string

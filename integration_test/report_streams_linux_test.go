@@ -201,7 +201,7 @@ func TestReport_FIFO(t *testing.T) {
 	}
 }
 
-// A stream is not replaced. Data that other processes write to it, before and after the report, is kept.
+// graceful does not replace a stream. It keeps the data that other processes write to it before and after the report.
 func TestReport_stream(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()

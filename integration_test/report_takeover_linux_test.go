@@ -76,8 +76,8 @@ func TestReport_pathAfterATakeover(t *testing.T) {
 	}
 }
 
-// After both processes were killed, recover follows no link to a report: not if a link has replaced a directory, and
-// not in an unresolved path in the ledger of an earlier version.
+// After both processes were killed, recover follows no link to a report. That holds for a link that has replaced a
+// directory, and for an unresolved path in the ledger of an earlier version.
 func TestRecover_followsNoLinkToAReport(t *testing.T) {
 	const followed = ": too many levels of symbolic links\n"
 	for name, c := range map[string]struct{ report, change, want, wrote string }{
@@ -125,7 +125,7 @@ func TestRecover_followsNoLinkToAReport(t *testing.T) {
 // moments lists files that a run creates in this order.
 var moments = []string{"running", "stopping", "terminating", "cleaning"}
 
-// momentous returns a run that waits at a moment: when it creates the file with that name.
+// momentous returns a run that waits when it creates the file with the name moment.
 func momentous(moment string, flags ...string) []string {
 	wait := func(m string) string {
 		if m == moment {
@@ -149,7 +149,8 @@ func (p *proc) come(moment string) {
 	}
 }
 
-// If graceful is killed at a moment, a new graceful writes the report. If the guard is killed, graceful writes it.
+// If graceful is killed while the run waits at one of the moments, a new graceful writes the report. If the guard is
+// killed, graceful writes it.
 func TestReport_processKilled(t *testing.T) {
 	all := newReports(t)
 	for _, victim := range []string{"graceful", "guard"} {

@@ -109,7 +109,8 @@ func TestReraise_afterTheGuardIsKilled(t *testing.T) {
 	p.wrote("cleaned", "\n")
 }
 
-// graceful exits with a status if a flag or the target determines the status, or if no signal ended the target.
+// Even with --reraise, graceful exits with a status if a flag or the target determines the status, or if no signal
+// ended the target.
 func TestReraise_exitStatus(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

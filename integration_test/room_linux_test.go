@@ -15,8 +15,8 @@ import (
 
 // fill SIZE... registers cleanup commands until the run refuses more. A size is the number of control characters in a
 // command: fill begins with the first size, and takes the next one after each refusal. Each command writes its number
-// to the file log. The third one that runs creates the file blocked, and waits for the file go. At the end fill writes
-// the number of commands to the file registered.
+// to the file log. The third command that runs creates the file blocked, and waits for the file go. At the end fill
+// writes the number of commands to the file registered.
 func init() { roles["fill"] = fill }
 
 func fill(sizes []string) int {

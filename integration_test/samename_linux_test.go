@@ -33,7 +33,7 @@ func newNamed(t testing.TB, name string) named {
 	return n
 }
 
-// run starts a script as a run of the shell. If typed is true, --name also gives the name.
+// run starts a script as a run of the shell. If typed is true, run also passes the name by --name.
 func (n named) run(typed bool, script string, flags ...string) *proc {
 	n.t.Helper()
 	args := []string{"graceful", "run", "--state-dir", n.state}
@@ -95,8 +95,8 @@ func TestName_finishesKilledRuns(t *testing.T) {
 	}
 }
 
-// Only runs with a given name exclude each other. Runs with the same default name run at the same time, even next to a
-// run that has that name by --name.
+// Only runs with a given name exclude each other. Several runs with the same default name may live at the same time.
+// One run with the same name from --name may live next to them.
 func TestName_defaultNameDoesNotExclude(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -49,7 +49,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("GOCOVERDIR", coverage)
 	env.Setenv("GORACE", os.Getenv("GORACE"))
 	if runtime.GOOS != "linux" {
-		// With auto, graceful would log a warning in every run. With a named level it does not.
+		// Name the level, because with auto graceful would log a warning in every run.
 		env.Setenv("GRACEFUL_CONTAIN", "group")
 	}
 	started := map[string]*exec.Cmd{}
@@ -165,8 +165,8 @@ func ended(err error) string {
 	return strconv.Itoa(exit.ExitCode())
 }
 
-// alive FILE fails the script unless every pid in the file is a living process. ! alive FILE fails the script if one of
-// them is, and does not wait. A zombie is not alive.
+// alive FILE fails the script unless every pid in the file is a living process. ! alive FILE fails the script if one
+// of these processes is alive, and does not wait. A zombie is not alive.
 func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] alive FILE")

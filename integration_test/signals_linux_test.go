@@ -160,7 +160,7 @@ func TestCleanup_onceAmongManySignals(t *testing.T) {
 		life := time.Duration(rand.IntN(20)) * time.Millisecond
 		p := start(t, "graceful", "run", "--grace", "5ms", "--on-exit", "echo >>cleaned 1", "--on-exit", "echo >>cleaned 2",
 			"--", "sh", "-c", fmt.Sprintf("echo >started; trap : HUP USR1; sleep %v; exit 5", life.Seconds()))
-		// Wait for the target: an earlier signal could end graceful before it has started anything.
+		// Wait for the target, because an earlier signal could end graceful before it has started anything.
 		p.file("started")
 		until := time.Now().Add(life + time.Duration(rand.IntN(20))*time.Millisecond)
 		for time.Now().Before(until) {
@@ -209,8 +209,7 @@ func TestForward_signalBeforeTheTargetExists(t *testing.T) {
 	p.wrote("cleaned", "stopped TERM\n")
 }
 
-// A SIGTSTP that is followed by SIGCONT leaves graceful and the target running, in whatever order graceful takes the
-// signals.
+// After SIGTSTP and then SIGCONT, graceful and the target run, in whatever order graceful takes the two signals.
 func TestSuspend_continuedAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -135,8 +135,8 @@ func (c replaceable) checkDoctor(t *testing.T, state string) {
 	}
 }
 
-// There is no warning for the usual places of state directories: below /var/lib for root, below a home directory, and
-// below /tmp.
+// graceful logs no warning for the usual places of state directories: below /var/lib for root, below a home directory,
+// and below /tmp.
 func TestStateDir_usualPlaces(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -164,8 +164,8 @@ func TestStateDir_usualPlaces(t *testing.T) {
 	}
 }
 
-// Another user renames a parent while a run is alive, and a second run of the name starts next to it. With
-// --strict-state-dir the first run is refused.
+// Another user renames a parent while a run is alive, and a second run of the same name starts. With
+// --strict-state-dir, graceful refuses the first run.
 func TestStateDir_parentRenamedByAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -214,7 +214,7 @@ func TestStateDir_parentRenamedByAnotherUser(t *testing.T) {
 	}
 }
 
-// A state directory may be a symbolic link that no other user can replace. systemd creates one for a unit with
+// A state directory may be a symbolic link that no other user can replace. systemd creates such a link for a unit with
 // DynamicUser=yes: /var/lib/x leads to private/x. Both paths are the same directory.
 func TestStateDir_isALink(t *testing.T) {
 	need(t, "linux")

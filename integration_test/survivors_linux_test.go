@@ -55,8 +55,8 @@ func (p *proc) killedOne(victim, status string, then func()) {
 
 var victims = []string{"graceful", "guard"}
 
-// With --survivors wait, survivors are stopped when one process of graceful is killed, since the remaining one cannot
-// wait for them.
+// With --survivors wait, graceful stops the survivors when one of its processes is killed, since the remaining process
+// cannot wait for them.
 func TestSurvivors_waitAfterAProcessIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
@@ -82,8 +82,8 @@ func TestSurvivors_waitAfterAProcessIsKilled(t *testing.T) {
 	}
 }
 
-// With --survivors keep, survivors are kept when one process of graceful is killed, before or after the end of the
-// target. Processes that cleanup commands leave are ended.
+// With --survivors keep, graceful keeps survivors even if one of its processes is killed, before or after the end of
+// the target. It ends processes that cleanup commands leave behind.
 func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
@@ -129,7 +129,7 @@ func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 	}
 }
 
-// The processes of a suspended tree (SIGSTOP) can handle the stop signal, and end.
+// If the tree is suspended (SIGSTOP), graceful continues it. So its processes can handle the stop signal, and end.
 func TestStop_suspendedTree(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()

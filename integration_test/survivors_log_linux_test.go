@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// If a target forks and ends, --verbose logs that it left survivors, names them, and names the flag to wait for them.
+// If a target forks and ends, --verbose logs the names of the survivors, and the flag to wait for them.
 func TestSurvivors_log(t *testing.T) {
 	need(t, "linux", "setsid")
 	const said = "the target has ended by itself; stopping what it left behind"

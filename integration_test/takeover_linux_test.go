@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tree has used up all processes that a takeover needs.
+// A takeover succeeds although the tree has used up all processes that it needs.
 func TestTakeover_withoutAFreeProcess(t *testing.T) {
 	need(t, "root", "setpriv", "prlimit") // root has no limit
 	t.Parallel()
@@ -33,7 +33,8 @@ func TestTakeover_withoutAFreeProcess(t *testing.T) {
 	}
 }
 
-// The tree has used up the memory that a takeover needs. The kernel ends the target for that.
+// A takeover succeeds although the tree has used up the memory that it needs. The kernel kills the target to get
+// memory.
 func TestTakeover_withoutFreeMemory(t *testing.T) {
 	need(t, "root")
 	t.Parallel()
@@ -195,8 +196,9 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 	}
 }
 
-// The guard is killed while the new graceful that it has started is not yet initialised. The new graceful must not
-// consider its current parent to be the guard, because all processes descend from PID 1.
+// The guard is killed while the new graceful that it has started is not yet initialised. The parent of the new
+// graceful is then PID 1. The new graceful must not take PID 1 for the guard, because all processes descend from PID
+// 1.
 func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 	t.Parallel()
 	for range 10 {
@@ -258,7 +260,7 @@ func TestGuard_reapsOrphansWhileGracefulIsSuspended(t *testing.T) {
 	p.wrote("cleaned", "137\n")
 }
 
-// The guard is killed while graceful is suspended.
+// The guard is killed while graceful is suspended. The run ends as usual after graceful is continued.
 func TestGuard_killedWhileGracefulIsSuspended(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

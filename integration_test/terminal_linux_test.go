@@ -16,8 +16,8 @@ const (
 	ctrlZ = "\x1a"
 )
 
-// levels runs a test with each level of containment. It runs each with and without a guard, unless guards are given.
-// run is the beginning of a command line. The test appends flags and a program.
+// levels runs a test with each level of containment. It tests each level with and without a guard, unless the caller
+// passes guards. run is the beginning of a command line, to which the test appends flags and a program.
 func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards ...string) {
 	need(t, "linux")
 	if guards == nil {
@@ -224,7 +224,8 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 	})
 	t.Run("graceful, in a script that goes on", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
-			// dash may print "Terminated" at any time after the signal of the takeover has ended its sleep.
+			// Ignore "Terminated" in the output. dash may print it at any time after the signal of the takeover has
+			// ended its sleep.
 			s.does(`bash -c '` + run + `--grace 1h sh -c "exec 2>/dev/null; trap : TERM; stty raw -echo; echo \$\$ >up; ` +
 				`while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; ` +
 				`echo next; read x; echo "got $x"; read x'`)
@@ -268,8 +269,8 @@ func TestReraise_ctrlCEndsAScript(t *testing.T) {
 	})
 }
 
-// If SIGINT ends the target, graceful signals the job, as Ctrl-C does. It does not do so if the target runs as another
-// user, because such a target may have signalled itself, and may not be allowed to signal the job.
+// If SIGINT ends the target, graceful signals the job, as Ctrl-C does. If the target runs as another user, graceful
+// does not signal the job. Such a target may have signalled itself, and need not have the right to signal the job.
 func TestTerminal_ctrlCOfAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	levels(t, func(t *testing.T, s *person, run string) {

@@ -29,7 +29,7 @@ func atTerminal(t *testing.T, args ...string) *person {
 		need(t, "pseudo-terminal")
 	}
 	defer slave.Close()
-	// os.NewFile returns a file that can be closed while it is being read.
+	// Use os.NewFile, because its file can be closed while it is being read.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err = errors.Join(err, unix.SetNonblock(fd, true), master.Close()); err != nil {
 		t.Fatal(err)
@@ -123,8 +123,8 @@ func (s *person) foreground(name string) (pid int) {
 	return pid
 }
 
-// reads waits until a program below the shell waits for a key. If a signal arrives before that, less handles it only at
-// the next key.
+// reads waits until a program below the shell waits for a key. If a signal arrives before that, the program less
+// handles the signal only at the next key.
 func (s *person) reads(name string) {
 	s.t.Helper()
 	s.until(name+" that waits for a key", func() bool {

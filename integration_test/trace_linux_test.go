@@ -41,8 +41,8 @@ type order struct {
 	Errno syscall.Errno
 	All   bool // local calls count as stops, too
 
-	// Signals are sent to the first process, which is then not killed by the tracer. Stops count only after that process
-	// or its guard has started a process. The signals are also sent some time after the file Ready exists.
+	// Signals lists signals that the tracer sends to the first process instead of SIGKILL. Stops count only after that
+	// process or its guard has started a process. The signals are also sent some time after the file Ready exists.
 	Signals []syscall.Signal
 
 	// Ready is a file name. When that file exists, the first process gets SIGTERM, or the parent is killed.
@@ -219,8 +219,9 @@ func (t *tracing) begin() error {
 }
 
 // startShell starts a shell that writes its pid to the socket here, and becomes the command when the socket is closed.
-// The shell is seized in between, since PTRACE_TRACEME does not support group stops. Its own execve(2) is certainly
-// over only after it has written. child is the shell, or its parent if the order has one.
+// The caller seizes the shell before it closes the socket, since PTRACE_TRACEME does not support group stops. It waits
+// for the pid, because the shell's own execve(2) is certainly over after the shell has written. child is the shell, or
+// its parent if the order has one.
 func (t *tracing) startShell() (here *os.File, child int, err error) {
 	here, there, err := socketpair()
 	if err != nil {

@@ -30,7 +30,7 @@ func inNamespace(t *testing.T, asPID1 bool, args ...string) *proc {
 	t.Helper()
 	need(t, "linux", "pidns")
 	if !asPID1 {
-		// The shell stays, since graceful is not its last command.
+		// Add a command after graceful, so that the shell stays instead of executing graceful by itself.
 		args = append([]string{"sh", "-c", `"$@"; exit $?`, "sh"}, args...)
 	}
 	return command(t, append([]string{"unshare"}, pidNamespace(args...)...)...)
@@ -56,7 +56,7 @@ func gracefulPID(p *proc) int {
 	return found
 }
 
-// guardOf returns the parent of the target: the guard of a graceful, or that graceful itself if it has no guard.
+// guardOf returns the parent of the target. That is the guard, or graceful if it has no guard.
 func guardOf(graceful int) int {
 	for _, child := range childrenOf(graceful) {
 		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
@@ -346,8 +346,9 @@ func threadsOf(pid int, trace string) (threads int, late string) {
 	return threads, late
 }
 
-// If a process starts while survivors are stopped, it is also stopped, as soon as it is an orphan. (Its parent is not a
-// shell, because the child of a shell loses a signal that comes before its execve(2), and gets no second one.)
+// If a process starts while graceful stops survivors, graceful also stops that process as soon as it is an orphan.
+// (The parent is not a shell, because the child of a shell loses a signal that comes before its execve(2), and gets no
+// second signal.)
 func TestSurvivors_orphanDuringTheStop(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

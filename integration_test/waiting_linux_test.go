@@ -205,8 +205,8 @@ func TestWaitForName_withoutAName(t *testing.T) {
 	p.start().want("0")
 }
 
-// The ledger identifies the first process of a run by pid and start time. A later process with the same pid is a
-// different one. If graceful cannot determine whether the process lives, the run counts as alive.
+// The ledger identifies the first process of a run by pid and start time. A later process with the same pid does not
+// count as that process. If graceful cannot determine whether the process lives, the run counts as alive.
 func TestName_whichRunIsAlive(t *testing.T) {
 	need(t, "linux")
 	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
@@ -252,7 +252,7 @@ func TestName_whichRunIsAlive(t *testing.T) {
 	}
 }
 
-// lockFile locks a file as a process does that is finishing its run.
+// lockFile locks a file, as a process of graceful that finishes a run locks the ledger.
 func lockFile(t *testing.T, path string) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

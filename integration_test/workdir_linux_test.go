@@ -17,7 +17,8 @@ func cwd(pid int) string {
 }
 
 // While the target runs elsewhere, graceful leaves its working directory, so that the file system can be unmounted, or
-// the directory removed. Cleanup commands run in that directory, or in an empty directory if that directory is gone.
+// the directory removed. Cleanup commands run in that directory. If it no longer exists, they run in an empty
+// directory.
 func TestWorkDir_isLeft(t *testing.T) {
 	need(t, "linux")
 	for _, guard := range []string{"on", "off"} {

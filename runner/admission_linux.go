@@ -35,9 +35,9 @@ func (p *processes) admit(c registry.Call) error {
 	return nil
 }
 
-// peerRights returns the rights of the process that has connected, and never those of a later process with the same
-// pid. A pidfd of the peer ensures that (SO_PEERPIDFD, Linux 6.5). Without a pidfd, the start time of the process must
-// be the same at the connection, before the rights are read, and afterwards.
+// peerRights returns the rights of the process that has connected. It never returns the rights of a later process with
+// the same pid. To make sure, it uses a pidfd of the peer (SO_PEERPIDFD, Linux 6.5). Without a pidfd, the start time
+// of the process must be the same at the connection, before peerRights reads the rights, and after that.
 func peerRights(c registry.Call) (r rights, err error) {
 	pidfd, unpinned := c.PeerPIDFD()
 	if unpinned == nil {
@@ -55,7 +55,8 @@ func peerRights(c registry.Call) (r rights, err error) {
 	return r, err
 }
 
-// rightsOf reads the rights of a process. pid is the name of the process in /proc, and user is its effective user id.
+// rightsOf reads the rights of a process. pid is the name of its directory in /proc, and user is its effective user
+// id.
 func rightsOf(pid string, user int) (r rights, err error) {
 	text, err := procfs.Read(pid + "/status")
 	if err != nil {

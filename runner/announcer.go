@@ -119,7 +119,7 @@ func (l *loop) sayWaiting(now time.Time) {
 	log.Warn("waiting", "for", what, "until", until)
 }
 
-// title returns the name of a command. If it has none, title returns the beginning of its text.
+// title returns the name of a command, or the beginning of its text if the command has no name.
 func title(c cleanup.Entry) string {
 	what := cmp.Or(c.Name, c.Command.Text)
 	if runes := []rune(what); len(runes) > maxTitle {

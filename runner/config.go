@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config is the configuration of a run. A run with a valid Config fails before the start of the target only for lack of
-// resources. The ledger contains fields without a tag as they are. begin records the other fields in a different form.
+// Config is the configuration of a run. A run with a valid Config fails before the start of the target only for lack
+// of resources. The ledger contains the fields that have no tag. For the other fields, begin records other forms.
 type Config struct {
 	Command []string `json:"-"` // the target and its arguments, at least one
 	Env     []string `json:"-"` // KEY=value, for the target; the run adds variables
@@ -45,7 +45,7 @@ type Config struct {
 	StrictStateDir bool          `json:"-"` // it is an error if another user can replace StateDir
 	WaitForName    time.Duration `json:"-"` // maximum time to wait for the end of a live run of the name; 0: do not wait
 
-	// The following fields configure the logger, also of a successor of graceful.
+	// The following fields configure the logger. A graceful that takes over uses them as well.
 	Verbose     bool
 	Quiet       bool
 	LogJSON     bool

@@ -20,9 +20,9 @@ import (
 // A run is dead if all its processes of graceful have ended. The remaining processes of the run are then reparented to
 // init or to another subreaper.
 
-// finishDead finishes a dead run. The caller holds the lock of its ledger. left is the place where processes of the run
-// may exist. If retry is true, finishDead runs interrupted commands a second time. It runs commands that were never
-// started in any case. stopped is the stop signal that arrived meanwhile, or 0.
+// finishDead finishes a dead run. The caller holds the lock of its ledger. left is the place where processes of the
+// run may exist. finishDead always runs commands that were never started. If retry is true, it also runs interrupted
+// commands a second time. stopped is the stop signal that arrived meanwhile, or 0.
 func (p *processes) finishDead(m remembered, left place, retry bool) (stopped syscall.Signal, err error) {
 	m.history.TakeOver()
 	if left == placeNone {
@@ -113,7 +113,7 @@ func withOutcome(r Run, is func(cleanup.Outcome) bool) (commands []*cleanup.Entr
 	})
 }
 
-// noDir stands for a working directory that is unknown.
+// noDir replaces a working directory that is unknown.
 const noDir = "/dev/null/none"
 
 // recordedIdentities lists the recorded processes of a run that have a start time. A pid alone may have been reused.
@@ -126,8 +126,8 @@ func recordedIdentities(r Run) (ids []procfs.Identity) {
 }
 
 // recover compares the records of a dead run with the existing processes, and updates the run. mayLive is false if no
-// process of the run can exist. If retry is true, recover runs interrupted commands a second time. It runs commands
-// that were never started in any case.
+// process of the run can exist. recover always runs commands that were never started. If retry is true, it also runs
+// interrupted commands a second time.
 func (l *loop) recover(m remembered, mayLive, retry bool) {
 	if l.run.State >= machine.Cleaning && l.run.Policy.Survivors == machine.KeepSurvivors {
 		l.perform(machine.LeaveSurvivors{})

@@ -13,10 +13,11 @@ import (
 // and an eventfd(2), or a kqueue(2) and a pipe(2).
 const pollerDescriptors = 3
 
-// startPoller makes the Go runtime open its poller. Otherwise the first file or timer opens it, and if there is no
-// descriptor for it, the runtime aborts the process. So startPoller first checks that there are enough descriptors. If
-// not, it returns EMFILE or ENFILE, and no process can be started. In that case it closes standard input and output to
-// get descriptors for the poller, because writing the error to standard error needs a timer.
+// startPoller makes the Go runtime open its poller. Otherwise the first file or timer would open the poller, and the
+// runtime aborts the process if it has no descriptor for the poller. So startPoller first checks that there are enough
+// descriptors. If there are too few, startPoller returns EMFILE or ENFILE, and graceful starts no process. It then
+// closes standard input and output to get descriptors for the poller, because writing the error to standard error
+// needs a timer.
 var startPoller = sync.OnceValue(func() error {
 	fds, err := duplicates(pollerDescriptors)
 	closeAll(fds)
@@ -28,10 +29,10 @@ var startPoller = sync.OnceValue(func() error {
 	return nil
 })
 
-// spareDescriptors opens descriptors as a reserve. The caller closes them before it looks at processes. A look needs a
-// directory, a file in it, and a pidfd. If descriptors are short, an optional part such as the guard fails because of
-// the reserve, and the search for survivors does not fail. The reserve costs system calls, so it is empty where many
-// descriptors are allowed.
+// spareDescriptors opens descriptors as a reserve. The caller closes them before it looks at processes. To look at a
+// process, graceful needs descriptors for a directory, a file in it, and a pidfd. With the reserve, an optional part
+// such as the guard fails first if descriptors are short, and the search for survivors still works. The reserve costs
+// system calls, so it is empty where many descriptors are allowed.
 func spareDescriptors() ([]int, error) {
 	const few, spare = 64, 3
 	if maxPidfds() > few/4 {

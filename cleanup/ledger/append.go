@@ -15,8 +15,8 @@ import (
 )
 
 // Append appends a record and waits until it is on the disk. If that fails, Append keeps the record, and the next call
-// writes it first. Without the kept record, the later records would describe another run. Append does not keep a record
-// that has no JSON form or that would exceed MaxSize (ErrFull).
+// writes it first, because replay needs every record. Append does not keep a record that has no JSON form or that
+// would exceed MaxSize (ErrFull).
 func (l *Ledger) Append(record any) (err error) {
 	defer func() { err = l.failed("appending to", err) }()
 	raw, err := cleanup.EncodeJSON(record)

@@ -102,7 +102,7 @@ func TestAppend_maxSize(t *testing.T) {
 	if _, err := l.Records(); err == nil || !strings.Contains(err.Error(), "268435457 bytes are more") {
 		t.Errorf("error %v", err)
 	}
-	// A hole in the file takes the place of a large number of records.
+	// The test makes the file large by a hole instead of many records.
 	l.end = MaxSize - int64(len(lines("1")))
 	if err := os.Truncate(l.path, l.end); err != nil {
 		t.Fatal(err)

@@ -88,8 +88,8 @@ func (d *Dir) Take(file string) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Sync the directory for an existing file, too. The process that created the file may have been killed before it
-	// synced.
+	// Sync the directory even if the file existed. The process that created the file may have been killed before its
+	// own sync.
 	if err := d.sync(); err != nil {
 		return nil, l.failed("making", errors.Join(err, l.Close()))
 	}
@@ -169,8 +169,8 @@ const (
 	maxName = 200
 )
 
-// FileName returns the file name for the name of a run. The name may contain any bytes. Different names have different
-// file names. On a file system that ignores case, names that differ only in case share one file.
+// FileName returns the file name for the name of a run. The name may contain any bytes. No two names have the same
+// file name. But on a file system that ignores case, names that differ only in case share one file.
 func FileName(name string) string {
 	stem := escaped(name)
 	if len(stem+ext) > maxName {

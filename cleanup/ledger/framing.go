@@ -35,8 +35,8 @@ func decodeLine(line []byte) (record json.RawMessage, ok bool) {
 }
 
 // parse returns the records in data and the offset after the last one. The bytes after that offset are a last record
-// that a crash cut short. If they contain a whole record, parse returns errDamaged, so that every loss of a record is
-// reported.
+// that a crash cut short. If these bytes contain a whole record, parse returns errDamaged. So graceful reports every
+// loss of a record.
 func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 	for {
 		line, _, whole := bytes.Cut(data[end:], []byte("\n"))
@@ -47,8 +47,8 @@ func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 		records = append(records, raw)
 		end += int64(len(line)) + 1
 	}
-	// A record may begin in the middle of a line, since the newline before it may be damaged. Text inside a record never
-	// matches, because quotes in strings are escaped, and another brace follows a nested object.
+	// Search the whole line for a record, since the newline before the record may be damaged. The search never matches
+	// text inside a record, because quotes in strings are escaped, and another brace follows a nested object.
 	rest := data[end : bytes.LastIndexByte(data, '\n')+1]
 	for i := bytes.Index(rest, []byte(head)); i >= 0; i = bytes.Index(rest, []byte(head)) {
 		line, _, _ := bytes.Cut(rest[i:], []byte("\n"))

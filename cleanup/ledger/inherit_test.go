@@ -116,7 +116,7 @@ func TestInherited_appendsAfterTheOtherLedger(t *testing.T) {
 	wantRecords(t, two, "1", "2", "3", "4")
 	appendAll(t, two, 5)
 
-	// A process was killed while it wrote a record.
+	// The file ends as if a process was killed while it wrote a record.
 	if _, err := unix.Pwrite(one.fd, []byte(head), two.end); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestInherited_appendsAfterTheOtherLedger(t *testing.T) {
 		t.Errorf("the file has %q", content(t, one))
 	}
 
-	// A file that was damaged in the meantime is not overwritten.
+	// The next Append does not overwrite a file that was damaged in the meantime.
 	damaged := append(lines("1", "2", "3", "4", "5", "6"), append([]byte("x\n"), lines("7")...)...)
 	if err := os.WriteFile(one.path, damaged, 0o600); err != nil {
 		t.Fatal(err)

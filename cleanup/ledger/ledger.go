@@ -31,7 +31,7 @@ type Ledger struct {
 	path string // empty: in memory
 	// end is the offset after the last known record. flush writes the pending lines there. A negative end means unknown.
 	end int64
-	// pending are the lines that may not be on the disk.
+	// pending contains the lines that may not be on the disk yet.
 	pending []byte
 	// reserved is the offset up to which disk space is allocated. 0 means unknown.
 	reserved int64

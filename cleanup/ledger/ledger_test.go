@@ -140,7 +140,7 @@ func TestAppend_inMemoryAndInAFile(t *testing.T) {
 	if inFile.Path() == "" || !bytes.Equal(content(t, inFile), lines(append(three, "null")...)) {
 		t.Errorf("%s has %s", inFile.Path(), content(t, inFile))
 	}
-	// The format must not change, because later versions read ledgers of earlier versions. The checksum is that of RFC
+	// The format must not change, because later versions read ledgers of earlier versions. The checksum follows RFC
 	// 3720.
 	if got := string(encodeLine([]byte("123456789"))); got != `{"sum":"e3069283","record":123456789}` {
 		t.Errorf("a line is %s", got)

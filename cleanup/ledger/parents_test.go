@@ -162,7 +162,7 @@ func TestUnsafeParents_usualPlaces(t *testing.T) {
 	}
 }
 
-// The unsafe parents before a missing element are in the list, too.
+// If an element of the path is missing, the list contains the unsafe parents before it.
 func TestUnsafeParents_missingElement(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, err := range []error{

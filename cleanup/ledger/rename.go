@@ -26,11 +26,12 @@ func (l *Ledger) Remove() error {
 	return l.failed("removing", err)
 }
 
-// SetAside appends a suffix to the file's name, and also a number if that name is taken. It does nothing in memory.
+// SetAside appends a suffix to the file's name. If the new name is taken, SetAside also appends a number. It does
+// nothing in memory.
 func (l *Ledger) SetAside(suffix string) error {
 	err := l.withDir(func(d *Dir, file string) error {
-		// No other process can take a free name before renameat(2): no other user may write to the directory, and only
-		// the process that holds the lock of a file uses names that begin with its name.
+		// No other process can take the free name before renameat(2). No other user may write to the directory, and
+		// only the process that holds the lock of a file uses names that begin with the name of that file.
 		free := file + suffix
 		_, err := eintr.Lstatat(d.fd, free)
 		for n := 1; err == nil; n++ {
@@ -64,7 +65,7 @@ func (l *Ledger) TakeBack() error {
 	}
 	err := l.withDir(func(d *Dir, file string) error {
 		name := originalName(file)
-		// A name is locked by locking the file with that name. Take creates an empty file if there is none.
+		// To lock a name, lock the file with that name. Take creates an empty file if there is none.
 		holder, err := d.Take(name)
 		if err != nil {
 			return err

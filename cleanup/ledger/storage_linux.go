@@ -24,7 +24,8 @@ func allocate(fd int, at, bytes int64) error {
 // syncData waits until the data of a file is on the disk.
 func syncData(fd int) error { return unix.Fdatasync(fd) }
 
-// IsNetwork reports whether a file system is on a network, so that several machines may use it at a time.
+// IsNetwork reports whether a file system is on a network. Several machines may use such a file system at the same
+// time.
 func IsNetwork(st unix.Statfs_t) bool {
 	switch uint32(st.Type) {
 	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC,

@@ -17,7 +17,7 @@ import (
 func openTrusted(dir int, name string, flags int, kind uint32) (fd int, err error) {
 	fd, err = eintr.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		// The error about the kind is clearer than that of open(2), which varies for links and sockets.
+		// Check the kind first. The error of open(2) for a link or a socket depends on the system, and is less clear.
 		if st, statErr := eintr.Lstatat(dir, name); statErr == nil {
 			err = cmp.Or(checkTrust(&st, kind), err)
 		}
@@ -60,8 +60,8 @@ var kindNames = map[uint32]string{
 	unix.S_IFSOCK: "a socket",
 }
 
-// ParentError is an unsafe directory or symbolic link on the way to a state directory: another user can use it to
-// replace the state directory. Two runs of one name could then exist at the same time.
+// ParentError is the error about an unsafe directory or symbolic link in the path of a state directory. Another user
+// can use it to replace the state directory. Two runs of one name could then exist at the same time.
 type ParentError struct {
 	Path  string
 	Link  bool   // it is a symbolic link
@@ -107,8 +107,8 @@ func (e *ParentError) writable() bool {
 }
 
 // UnsafeParents returns the directories and symbolic links that another user can use to replace the directory at path.
-// It follows path from the root through symbolic links, as the kernel does. It omits the directory itself, which
-// OpenDir checks.
+// It follows path from the root through symbolic links, as the kernel does. The result does not contain the directory
+// itself, which OpenDir checks.
 //
 // No other user can change the path before its first unsafe parent, so UnsafeParents never misses that one. If an
 // element does not exist, the error is fs.ErrNotExist, and the list has the unsafe parents before it.

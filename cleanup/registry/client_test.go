@@ -31,7 +31,8 @@ func TestAsk_repeatsWithTheSameKey(t *testing.T) {
 	}
 }
 
-// A suspended server does not answer. When its backlog is full, connect(2) blocks, too.
+// Ask gives up if the server is suspended. Such a server does not answer, and connect(2) blocks when the backlog is
+// full.
 func TestAsk_timeout(t *testing.T) {
 	defer func(was time.Duration) { answerTime = was }(answerTime)
 	answerTime = 50 * time.Millisecond

@@ -50,7 +50,7 @@ type Call struct {
 }
 
 // Gone reports whether the client has closed the connection, on Linux. A client that has closed only its sending side
-// is not gone. Other systems do not distinguish the two: there Gone is false.
+// is not gone. On other systems graceful cannot distinguish the two cases, and Gone is false.
 func (c Call) Gone() (gone bool) {
 	_ = c.conn.control(func(fd int) {
 		state := []unix.PollFd{{Fd: int32(fd)}}
@@ -61,7 +61,8 @@ func (c Call) Gone() (gone bool) {
 }
 
 // Answer answers a call, once. It does not block: it writes as much as the socket accepts, and a goroutine writes the
-// rest. A large answer uses the shared memory of large requests, because many clients may leave their answers unread.
+// rest. A large answer counts against the shared memory of large requests, because many clients may leave their
+// answers unread.
 func (c Call) Answer(r Response) {
 	r.Version = version
 	line := encode(r)

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// maxPath bounds the path of a socket, in bytes. Linux allows 4 more than macOS and FreeBSD.
+	// maxPath is the maximum length of the path of a socket, in bytes. Linux would allow 4 more bytes than macOS and
+	// FreeBSD.
 	maxPath = 103
 	// backlog is the maximum number of connections that may wait for accept(2). The system may have a lower limit.
 	backlog = 4096
@@ -60,7 +61,7 @@ func Listen(id string) (_ Socket, err error) {
 	return none, fmt.Errorf("no place for the socket: %w", err)
 }
 
-// none is the Socket that accompanies an error.
+// none is the Socket that functions return together with an error.
 var none = Socket{FD: -1, Lock: -1}
 
 // listenBelow creates the socket in a new directory below parent.

@@ -41,8 +41,8 @@ type Server struct {
 	shared int           // memory of large requests, in bytes
 }
 
-// Serve receives requests from a socket that Listen created, for as long as the process lives. startOf returns the
-// start time of a process in clock ticks since boot; 0: unknown.
+// Serve receives requests from a socket that Listen created. startOf returns the start time of a process in clock
+// ticks since boot; 0: unknown.
 func Serve(fd int, startOf func(pid int) uint64) *Server {
 	calls := make(chan Call)
 	s := &Server{
@@ -137,8 +137,8 @@ func (s *Server) evict(limit int) bool {
 	return true
 }
 
-// setBusy records whether a connection waits for an answer, and makes that connection the last one to be evicted. It
-// returns false if the connection was evicted before.
+// setBusy records whether a connection waits for an answer. The connection then counts as the one that has been idle
+// for the shortest time. It returns false if the connection was evicted before.
 func (s *Server) setBusy(c *connection, busy bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

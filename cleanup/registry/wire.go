@@ -19,8 +19,9 @@ import (
 // version is the version of the protocol. It changes when an older client would misunderstand the new protocol.
 const version = 1
 
-// MaxRequest is the maximum size of a request with its newline, in bytes. By default Linux executes argument lists and
-// environments of up to 2 MiB (execve(2)). Their JSON form is longer.
+// MaxRequest is the maximum size of a request with its newline, in bytes. The limit leaves room for the longest
+// command that Linux executes by default. Its arguments and environment together have at most 2 MiB (execve(2)), and
+// their JSON form is longer.
 const MaxRequest = 4 << 20
 
 // Request is a request of a client: one line of JSON.
@@ -118,7 +119,7 @@ func cut(text cleanup.Text, size int) cleanup.Text {
 }
 
 // maxName, maxKey and maxDir are the maximum lengths of the name, the key and the directory in a request, in bytes.
-// PATH_MAX of Linux includes the final NUL.
+// maxDir is one less than PATH_MAX of Linux, which includes the final NUL.
 const (
 	maxName = 256
 	maxKey  = 64

@@ -28,7 +28,7 @@ const (
 	endMark   = "<!-- measured: end -->\n"
 )
 
-// results is the part of the benchmark's JSON form that is drawn.
+// results is the part of the benchmark's JSON form that this program uses.
 type results struct {
 	Date, Machine, Load string
 	Rounds              int
@@ -120,7 +120,7 @@ func (r results) section() string {
 		r.Date, r.Rounds, r.Load, r.Machine, missing, strings.Join(r.Table, "\n"))
 }
 
-// draw returns the plots by their file names.
+// draw returns a map from file names to plots.
 func (r results) draw() map[string][]byte {
 	return map[string][]byte{
 		"launch.svg": bars("Wall time of a launch of /bin/true, in ms: median, and p10 to p90", r.launches()),

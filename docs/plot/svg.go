@@ -140,7 +140,7 @@ func decades(curves []curve) (lowX, highX, lowY, highY float64) {
 	return lowX, highX, lowY, highY
 }
 
-// endLabels returns the y coordinate for the name of each curve. A name is at the end of its curve. If names would
+// endLabels returns the y coordinate for the name of each curve. Each name is at the end of its curve. If names would
 // overlap, endLabels moves them down.
 func endLabels(curves []curve, y func(float64) float64) []float64 {
 	at, order := make([]float64, len(curves)), make([]int, len(curves))

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listener receives every signal that a process can catch. A signal that arrives again before the first one was taken
-// counts once, as in the kernel's own set of pending signals. No signal is lost.
+// Listener receives every signal that a process can catch. If a signal arrives twice before it is taken, Listener
+// delivers it once, as the kernel does with pending signals. No signal is lost.
 type Listener struct {
 	// Signals delivers the signals that forward.Audible lists.
 	Signals <-chan syscall.Signal
@@ -46,8 +46,8 @@ func wake() {
 	}
 }
 
-// Start begins to listen. ignored lists the signals that graceful's parent ignored. They stay ignored until Hear: a
-// child inherits the ignored signals at its fork, unless it is started with an explicit set.
+// Start begins to listen. ignored lists the signals that graceful's parent ignored. They stay ignored until Hear,
+// because a child inherits the ignored signals at its fork, unless graceful starts it with an explicit set.
 //
 // Start catches every signal before graceful starts any process. Otherwise another process could read the target's
 // first output, and send a signal that graceful does not catch yet.
@@ -104,7 +104,7 @@ func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) 
 
 func take() set { return set(atomic.SwapUint64(&arrived, 0)) }
 
-// Return delivers signals a second time that were taken from Signals too early.
+// Return puts signals back that were taken from Signals too early. Signals delivers them again.
 func (l *Listener) Return(signals []syscall.Signal) {
 	for _, sig := range signals {
 		atomic.OrUint64(&arrived, uint64(setOf(sig)))
@@ -112,11 +112,12 @@ func (l *Listener) Return(signals []syscall.Signal) {
 	wake()
 }
 
-// handOver bounds the delay between the handler of another thread catching a signal and this process seeing it.
+// handOver is the maximum time from the moment when a handler in another thread catches a signal until this goroutine
+// sees the signal.
 const handOver = 2 * time.Millisecond
 
-// first returns the signal to deliver next, or 0: the lowest number, but SIGCONT last. The later one of SIGTSTP and
-// SIGCONT takes effect. If SIGCONT is delivered too early, the process stays suspended and does not handle SIGTERM.
+// first returns the signal to deliver next, or 0: the lowest number, but SIGCONT last. If SIGTSTP came after SIGCONT,
+// the process would stay suspended and would not handle SIGTERM.
 func (s set) first() syscall.Signal {
 	if others := s &^ setOf(unix.SIGCONT); others != 0 {
 		s = others

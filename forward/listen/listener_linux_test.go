@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listen starts a Listener for one test. Afterwards the Listener takes no signals of the next test.
+// listen starts a Listener for one test. After the test, that Listener takes no more signals.
 func listen(t *testing.T, ignored ...syscall.Signal) *Listener {
 	t.Helper()
 	l, err := Start(ignored)

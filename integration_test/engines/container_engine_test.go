@@ -22,7 +22,7 @@ type containerEngine struct {
 	image    func() (string, error)
 }
 
-// imageName is unique, because other runs of these tests may use the same daemon.
+// imageName is different in each run of these tests, because several runs may use the same daemon.
 var imageName = fmt.Sprintf("graceful-engines-%d", os.Getpid())
 
 const (
@@ -170,7 +170,7 @@ func (e *containerEngine) volume(t *testing.T) string {
 	return name
 }
 
-// processesOf returns the pids of the daemons with that mark, as this machine sees them.
+// processesOf returns the pids of the daemons with that mark, in the PID namespace of this machine.
 func processesOf(mark string) (pids []string) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {

@@ -38,8 +38,8 @@ func testContainerKill(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", "ready\n"+recovered+stopped+stopped)
 }
 
-// A kill of the container ends the engine's init, and with it graceful and the guard. The next start runs cleanup.
-// recover does so, too.
+// A kill of the container ends the engine's init, and with it graceful and the guard. The next start or recover runs
+// cleanup.
 func testContainerKillInit(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
 	c := e.run(t, serviceScript, append(stateFlags(volume), "--init")...)
@@ -54,7 +54,7 @@ func testContainerKillInit(t *testing.T, e *containerEngine) {
 	}
 }
 
-// recover finishes the killed runs in a volume, from a container of its own. It returns the output of graceful recover.
+// recover finishes the killed runs in a volume. It starts a new container, and returns the output of graceful recover.
 func (e *containerEngine) recover(t *testing.T, volume string) string {
 	t.Helper()
 	c := e.newContainer(t)
@@ -109,7 +109,7 @@ func testContainerKillElsewhere(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", recovered+stopped)
 }
 
-// The kernel kills either the target, and then cleanup follows, or graceful, and with it the container.
+// If the kernel kills the target, cleanup follows. If the kernel kills graceful, the container ends.
 func testContainerOutOfMemory(t *testing.T, e *containerEngine) {
 	const allocate = `exec dd if=/dev/zero of=/dev/null bs=256M`
 	volume := e.volume(t)

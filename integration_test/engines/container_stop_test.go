@@ -87,8 +87,8 @@ func testContainerRestart(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", stopped+stopped)
 }
 
-// An image may declare another stop signal than SIGTERM. SIGQUIT stops a run by default. Other signals must be named
-// with --stop-on.
+// An image may declare another stop signal than SIGTERM. By default SIGQUIT also stops a run. Other signals need
+// --stop-on.
 func testContainerStopSignal(t *testing.T, e *containerEngine) {
 	quit := e.run(t, strings.Replace(serviceScript, "TERM", "QUIT", 1), "--stop-signal", "SIGQUIT")
 	quit.stop("60")

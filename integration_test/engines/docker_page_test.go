@@ -16,7 +16,7 @@ type page struct {
 	commands [][]string // the lines of each block
 }
 
-// readPage reads a page. It replaces each word that the page uses as a name of containers and images by a word of own.
+// readPage reads a page. It replaces each name of a container or an image on the page by another name.
 func readPage(t *testing.T, path, word, own string) (p page) {
 	t.Helper()
 	p.files = map[string]string{}

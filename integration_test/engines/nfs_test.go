@@ -147,7 +147,7 @@ func TestNFS_cutOff(t *testing.T) {
 	c.server.signal("CONT")
 	c.a.run("while [ -e /proc/$(cat /run/pid) ]; do sleep 0.1; done; cat /run/log", "0", "asked")
 	c.cleaned("machine2 stopped\n")
-	// The lock is lost, but no user has used --from-other-machines yet.
+	// The disconnected machine has lost its lock, but no recover has finished its run.
 	c.a.run(nfsRun, "0")
 	c.a.connect(false)
 	c.afterLease(nfsRecover, "1")
@@ -156,7 +156,7 @@ func TestNFS_cutOff(t *testing.T) {
 		"input/output error (should graceful be killed now, a cleanup command may run twice)")
 	c.cleaned("machine2 stopped\n")
 	c.b.run(nfsRecover+"; ls /mnt/shop", "0")
-	// The assertion of the user was false. The commands run twice, and graceful reports that.
+	// The assertion of the user was false. So the commands run twice, and graceful reports that.
 	c.a.run(nfsRun, "0")
 	c.a.connect(false)
 	c.afterLease(c.other+"; grep -q machine3 /mnt/cleaned", "0")

@@ -23,8 +23,8 @@ import (
 const slurmKillWait = 15
 
 // slurmScript boots a cluster in new namespaces. Its processes end with the namespaces, and it has its own ports.
-// Arguments: the directory of the cluster, the list of its nodes, and a cgroup of the v1 freezer or nothing.
-// getaddrinfo(3) resolves no name if there are only loopback addresses, so the script adds another address.
+// Arguments: the directory of the cluster, the list of its nodes, and a cgroup of the v1 freezer or nothing. The
+// script also adds an address that is not a loopback address, because otherwise getaddrinfo(3) resolves no name.
 const slurmScript = `set -e
 if [ "$4" != inside ]; then
 	[ -z "$3" ] || echo 0 >"$3/cgroup.procs"
@@ -198,8 +198,8 @@ func (c *slurmCluster) shutDown() {
 		_ = c.cmd.Process.Kill() // unshare(1), whose child is killed with it, and the namespaces end with the child
 		_ = c.cmd.Wait()
 	}
-	// The cluster's PID 1 becomes a zombie when all its other processes have ended. The init of the machine may reap it
-	// late.
+	// Also accept a zombie. PID 1 of the cluster becomes a zombie when all other processes of the cluster have ended,
+	// and the init of the machine may reap it late.
 	for late := time.Now().Add(patience); c.pid != "" && time.Now().Before(late); time.Sleep(10 * time.Millisecond) {
 		if status := content("/proc/" + c.pid + "/status"); status == "" || strings.Contains(status, "\nState:\tZ") {
 			break

@@ -74,7 +74,7 @@ echo ready >>ready
 while :; do sleep 0.1; done
 `
 
-// graceful returns a batch script that executes graceful. It is the script of the page, with other flags.
+// graceful returns the batch script of the page, with other flags for graceful.
 func (j *slurmJob) graceful(flags, target string) string {
 	return `#!/bin/bash
 exec graceful run -v --state-dir /var/tmp/graceful-$SLURM_JOB_USER --name job-$SLURM_JOB_ID \

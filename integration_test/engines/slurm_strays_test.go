@@ -27,7 +27,7 @@ var slurmLeft = map[string]string{
 	"end pgid": "2003 2004", "scancel pgid": "2003 2004",
 }
 
-// With graceful no stray remains.
+// Without graceful, the strays of slurmLeft remain. With graceful, no stray remains.
 func TestSlurm_strays(t *testing.T) {
 	for _, how := range []string{"end", "scancel"} {
 		for _, wrapped := range []bool{false, true} {

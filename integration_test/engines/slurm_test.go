@@ -54,8 +54,8 @@ func TestSlurm_timeLimit(t *testing.T) {
 	})
 }
 
-// A job with a higher priority takes the node. The preempted job starts again after it. Cleanup runs once for each
-// start.
+// A job with a higher priority takes the node. The preempted job starts again when that job has ended. Cleanup runs
+// once for each start.
 func TestSlurm_preemption(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", "./target"), "-w", "n4", "-c", "64", "--requeue")
@@ -107,7 +107,7 @@ func TestSlurm_srunInterruptedTwice(t *testing.T) {
 	}
 }
 
-// A stop takes longer than KillWait.
+// If a stop takes longer than KillWait, Slurm kills the run. The guard or the epilog then finishes it.
 func TestSlurm_killWait(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		target := `bash -c 'trap "" TERM; echo ready >ready; while :; do sleep 0.1; done'`
@@ -121,7 +121,7 @@ func TestSlurm_killWait(t *testing.T) {
 // endsKilled waits for the end of a run that Slurm has killed. With proctrack/pgid, Slurm kills graceful's process
 // group, and the guard, which is not in that group, finishes the run. Otherwise Slurm kills all processes, and the
 // epilog finishes the run. With proctrack/linuxproc, Slurm kills one process after the other. If graceful starts a
-// cleanup command meanwhile, that command counts as interrupted.
+// cleanup command before it is killed, that command counts as interrupted.
 func (j *slurmJob) endsKilled() {
 	j.t.Helper()
 	until(j.t, "end of all processes", func() bool { return len(j.processes()) == 0 })
@@ -186,7 +186,7 @@ func (j *slurmJob) killGraceful() {
 	j.t.Fatal("graceful does not run")
 }
 
-// graceful is killed in a batch job. See docs/engines/slurm.md.
+// graceful is killed in a batch job. docs/engines/slurm.md describes which process finishes the run.
 func TestSlurm_gracefulKilled(t *testing.T) {
 	for _, node := range []string{"n1", "n2"} {
 		t.Run(map[bool]string{true: "epilog", false: "none"}[node == "n1"], func(t *testing.T) {

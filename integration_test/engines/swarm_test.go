@@ -164,7 +164,7 @@ var swarmEntrypoints = []struct {
 	{name: "tini", drain: "0", flags: `--entrypoint "/tini -- /loadtest serve"`, measured: true},
 }
 
-// tasks returns the running containers of the service. With --all it also returns the others.
+// tasks returns the running containers of the service. With --all it also returns containers that have ended.
 func (s *swarmService) tasks(flags ...string) []string {
 	s.t.Helper()
 	filter := "label=com.docker.swarm.service.name=" + s.name + "-service"

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// graceful is killed with each KillMode, with and without the unit's own recovery. See docs/engines/systemd.md.
+// graceful is killed with each KillMode, with and without ExecStopPost in the unit. docs/engines/systemd.md lists the
+// results.
 func TestSystemd_killModes(t *testing.T) {
 	for _, mode := range []string{"control-group", "mixed", "process", "none"} {
 		for _, recovers := range []bool{false, true} {

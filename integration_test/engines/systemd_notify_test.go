@@ -55,7 +55,7 @@ frontend test
 	}
 }
 
-// A shell script runs systemd-notify(1) for each message. That process waits until its message was read.
+// A shell script runs systemd-notify(1) for each message. systemd-notify waits until systemd has read the message.
 func TestSystemd_systemdNotify(t *testing.T) {
 	u := newService(t, fmt.Sprintf(notifying, "",
 		`setpriv --reuid 12345 --clear-groups sh -c 'systemd-notify --status=up; systemd-notify --ready; exec sleep 1000'`))

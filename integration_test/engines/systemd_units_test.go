@@ -33,8 +33,8 @@ func units(t *testing.T, path string) map[string]string {
 	return found
 }
 
-// slowly is the last part of a target's script. It takes time to end. With KillMode=mixed systemd has killed the guard
-// by then.
+// slowly is the last part of a target's script. The target takes so long to end that, with KillMode=mixed, systemd
+// kills the guard before.
 const slowly = `trap "sleep 0.5; exit 0" TERM; sleep 1000 & wait`
 
 // The test runs the units of the page. The service is killed, stopped, and recovered when the machine boots.
@@ -139,8 +139,8 @@ while True:
 	u.wrote("cleaned", "cleaned\n")
 }
 
-// systemd stops a scope by SIGTERM to all of its processes at once, including those that are born meanwhile. The target
-// ends some time later, so that the signal does not reach its cleanup command.
+// systemd stops a scope by SIGTERM to all of its processes at once, including processes that start meanwhile. The
+// target ends some time later, so that the signal does not reach its cleanup command.
 func TestSystemd_scope(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
 	for _, end := range []string{"stop", "kill -s KILL --kill-whom=main"} {

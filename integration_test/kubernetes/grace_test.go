@@ -62,8 +62,8 @@ func deadline(c *core.Container) (time.Duration, error) {
 }
 
 // checkGrace returns an error for each container whose stop may take longer than the time for it. The grace period
-// begins before the preStop hook. Sidecars are stopped in the same grace period, when all other containers have ended,
-// the last one first. A probe may have its own grace period.
+// begins before the preStop hook. When all other containers have ended, the kubelet stops the sidecars in reverse
+// order, in the same grace period. A probe may have its own grace period.
 func checkGrace(spec *core.PodSpec) error {
 	grace := time.Duration(*spec.TerminationGracePeriodSeconds) * time.Second
 	var errs []error
@@ -140,8 +140,8 @@ func TestManifests_fitGraceFinds(t *testing.T) {
 	}
 }
 
-// graceful accepts the command line and the environment of each container, with another target. So the sums fit into
-// the deadline.
+// graceful accepts the command line and the environment of each container, with another target. This shows that the
+// times fit into the deadline.
 func TestManifests_accepted(t *testing.T) {
 	for file, text := range manifests(t) {
 		_, spec, err := decode(text)

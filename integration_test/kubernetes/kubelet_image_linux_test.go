@@ -27,7 +27,7 @@ var imageScripts = map[string]string{
 	"usr/bin/lock":     `say locked`,
 	"usr/bin/unlock":   `say unlocked $GRACEFUL_REASON`,
 	"usr/bin/migrate":  `setsid sleep $MARK & say ready; wait`,
-	// This program runs in the sandbox of a pod. graceful doctor recognises it by this name, which it has in every
+	// This program runs in the sandbox of a pod. graceful doctor recognises it by its name, which is the same in every
 	// Kubernetes.
 	"pause": `trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done`,
 }

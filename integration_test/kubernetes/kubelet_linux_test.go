@@ -57,7 +57,7 @@ func service(grace int64, target string, variables ...string) *core.PodSpec {
 	return &core.PodSpec{TerminationGracePeriodSeconds: &grace, Containers: []core.Container{c}}
 }
 
-// recorded changes a pod: its run has a state directory on this machine.
+// recorded adds a state directory on this machine to the run of a pod.
 func (n *node) recorded(t *testing.T, spec *core.PodSpec) *staticPod {
 	t.Helper()
 	c := &spec.Containers[0]
@@ -88,8 +88,8 @@ func testHookFits(t *testing.T, n *node) {
 	}
 }
 
-// The hook takes a part of the grace period, and then less than the deadline is left. So the kubelet kills the pod
-// first. The next pod runs cleanup.
+// After the hook, the rest of the grace period is shorter than the deadline. So the kubelet kills the pod before the
+// deadline. The next pod runs cleanup.
 func testHookTooLong(t *testing.T, n *node) {
 	spec := service(10, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=1s")
 	spec.Containers[0].Lifecycle = sleepHook(7)
@@ -115,7 +115,8 @@ func liveness(own int64, variables ...string) *core.PodSpec {
 	return spec
 }
 
-// A probe has a grace period of its own that is longer than the deadline. Its effect is the same as any other stop.
+// A probe has its own grace period, which is longer than the deadline. So its failure has the same effect as any other
+// stop.
 func testLivenessFits(t *testing.T, n *node) {
 	p := n.recorded(t, liveness(12, "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()
@@ -125,8 +126,8 @@ func testLivenessFits(t *testing.T, n *node) {
 	p.wantRestart(137) // the status of the target
 }
 
-// The grace period of the probe is shorter than the deadline; that of the pod is longer. The kubelet uses the probe's,
-// and kills the container at its end.
+// The grace period of the probe is shorter than the deadline, and the grace period of the pod is longer. The kubelet
+// uses the grace period of the probe, and kills the container at its end.
 func testLivenessTooShort(t *testing.T, n *node) {
 	p := n.recorded(t, liveness(3, "GRACEFUL_DEADLINE=50s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()
@@ -192,8 +193,8 @@ func testKillShared(t *testing.T, n *node) {
 	p.wantRestart(137)
 }
 
-// By default graceful has a guard there. The runtime kills the guard shortly after graceful. So either the guard runs
-// cleanup, or the next container does, or the cleanup command was interrupted.
+// With a shared PID namespace, graceful has a guard by default. The runtime kills the guard shortly after graceful. So
+// either the guard runs cleanup, or the next container does, or the cleanup command was interrupted.
 func testKillGuard(t *testing.T, n *node) {
 	p := n.recorded(t, shared())
 	p.start()
@@ -278,8 +279,8 @@ func testOutOfMemory(t *testing.T, n *node) {
 	}
 }
 
-// When the kubelet is restarted, running pods continue. If the kubelet was about to stop a static pod, and the manifest
-// of that pod is gone, the pod has 2 s. The container does not get a second SIGTERM, which would end the drain.
+// When the kubelet is restarted, running pods continue. If the kubelet is restarted while it stops a static pod whose
+// manifest was removed, the pod has 2 s. The container does not get a second SIGTERM, which would end the drain.
 func testRestart(t *testing.T, n *node) {
 	p := n.recorded(t, service(60, "stubborn", "GRACEFUL_DEADLINE=50s", "GRACEFUL_DRAIN=30s",
 		"GRACEFUL_ON_EXIT_TIMEOUT=2s", "GRACEFUL_ON_STOP=say stopping", "GRACEFUL_VERBOSE=true"))

@@ -19,9 +19,9 @@ import (
 // patience is the time limit for each wait in the tests.
 const patience = 3 * time.Minute
 
-// nodeScript runs containerd and the kubelet in new namespaces. It starts the kubelet again when the kubelet ends. Both
-// end with the namespaces. Arguments: a directory, the kubelet, and its cgroup. The script mounts over directories
-// outside of the first argument and over sysctls, because the kubelet would change them.
+// nodeScript runs containerd and the kubelet in new namespaces. It starts the kubelet again when the kubelet ends.
+// Both end with the namespaces. Arguments: a directory, the kubelet, and its cgroup. The kubelet would change sysctls
+// and some directories outside of the first argument. So the script mounts other file systems over them.
 const nodeScript = `set -e
 if [ "$4" != inside ]; then
 	exec unshare --mount --pid --net --fork --kill-child --mount-proc sh "$0" "$1" "$2" "$3" inside
@@ -258,7 +258,8 @@ func until(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// findProcesses returns the pids of the processes with a word in their command line, as this machine sees them.
+// findProcesses returns the pids of the processes with a word in their command line, in the PID namespace of this
+// machine.
 func findProcesses(word string) (pids []string) {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {

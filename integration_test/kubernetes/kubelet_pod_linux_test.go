@@ -93,7 +93,7 @@ func (p *staticPod) start() {
 	}
 }
 
-// remove deletes the pod. It returns the time of that, in the time scale of the log.
+// remove deletes the pod. It returns the time of the deletion, in the time scale of the log.
 func (p *staticPod) remove() float64 {
 	now := uptime()
 	_ = os.Remove(p.manifest())
@@ -185,8 +185,8 @@ func (p *staticPod) between(since float64, text string) float64 {
 	return 0
 }
 
-// runs returns the pid of the graceful of each container, as this machine sees it. It omits guards, which have an empty
-// environment.
+// runs returns the pid of the graceful of each container, in the PID namespace of this machine. It omits guards, which
+// have an empty environment.
 func (p *staticPod) runs() (pids []int) {
 	for _, pid := range findProcesses("/usr/bin/graceful") {
 		environ, _ := os.ReadFile("/proc/" + pid + "/environ")

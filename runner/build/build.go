@@ -52,8 +52,8 @@ func known(s string) *string {
 	return &s
 }
 
-// String returns the description on one line, without unknown parts. It omits the commit if the version contains it, as
-// a pseudo-version does.
+// String returns the description on one line, without unknown parts. If the version contains the commit, as a
+// pseudo-version does, String does not repeat the commit.
 func (i Info) String() string {
 	words := []string{i.Version}
 	if i.Commit != nil && !strings.Contains(i.Version, (*i.Commit)[:min(12, len(*i.Commit))]) {

@@ -1,5 +1,6 @@
 // Package doctor finds out which guarantees of graceful run hold on this machine, for this user, in this place. It
-// performs the steps of a run itself, so that doctor and a run agree. It never changes anything that a run would use.
+// performs the steps of a run itself, so that it has the same results as a run. It never changes anything that a run
+// would use.
 package doctor
 
 import (

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The functions in this file examine limits and file systems. graceful can examine them only on Linux.
+// The functions in this file examine limits and file systems, which graceful can examine only on Linux.
 
 // limits describes the limits on threads and processes.
 func limits() (found []string) {
@@ -63,8 +63,8 @@ func pidsCgroups() (dirs []string) {
 	return dirs
 }
 
-// fileSystem reports whether a directory ceases to exist with the machine or the container. why is the reason for that,
-// or the warning that other machines may share the directory. It is "" if there is no objection.
+// fileSystem reports whether a directory ceases to exist with the machine or the container. why is the reason for
+// that, or the warning that other machines may share the directory. If there is neither, why is "".
 func fileSystem(dir string) (why string, ends bool) {
 	var st unix.Statfs_t
 	if unix.Statfs(dir, &st) != nil {

@@ -14,8 +14,8 @@ import (
 var lasting = []string{"systemd", "init", "s6-svscan", "runsvdir", "runit"}
 
 // endsWithGraceful returns the reason why the guard does not outlive a killed graceful in this PID namespace, although
-// a run with a guard is possible. It returns "" if the guard outlives graceful. A process from outside, for example
-// from docker exec, may have a run of its own.
+// a run with a guard is possible. It returns "" if the guard outlives graceful. graceful may have entered the
+// namespace from outside, for example by docker exec.
 func endsWithGraceful() string {
 	if namespace, err := procfs.Readlink("self/ns/pid"); err != nil || namespace == procfs.InitialNamespace {
 		return ""

@@ -36,8 +36,8 @@ const (
 	CleanupLost      = "lost"
 )
 
-// survival returns what happens to the tree and to the cleanup commands at each event. init: graceful is PID 1. guard:
-// the run has a guard.
+// survival returns what happens to the tree and to the cleanup commands at each event. init means that graceful is PID
+// 1, and guard means that the run has a guard.
 func survival(init bool, held containment, guard bool, state stateCheck) []Fate {
 	ended := TreeEnded
 	if held.level != tree.Subreaper {

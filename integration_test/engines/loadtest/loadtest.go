@@ -100,8 +100,8 @@ func call(ctx context.Context, host string) {
 	fmt.Printf("requests %d failed %d\n", count, c.failed.Load())
 }
 
-// address returns one of the host's addresses, or "" as long as there is none. It uses an answer of the DNS for
-// answerTime. Until it gets a new answer, it continues to use the old one.
+// address returns one of the host's addresses, or "" if it has not got one yet. It uses an answer of the DNS for
+// answerTime, and after that until it gets a new answer.
 func (c *client) address() string {
 	if time.Since(c.asked) > answerTime {
 		if found, err := net.LookupHost(c.host); err == nil {
