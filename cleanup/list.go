@@ -109,8 +109,7 @@ func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	}
 }
 
-// claim claims pending entries, and returns their ids: either only the first entry that pending returns, or all of
-// them.
+// claim claims the entries with these ids. They are either only the first entry that pending returns, or all of them.
 func (l List) claim(when When, ids []int, lastFirst bool) List {
 	for _, id := range ids {
 		e := *l.At(id - 1)

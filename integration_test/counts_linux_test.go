@@ -106,8 +106,8 @@ func TestLaunch_wakeups(t *testing.T) {
 		t.Run("guard "+guard, func(t *testing.T) {
 			t.Parallel()
 			idleRun(t, guard, func(own []int) {
-				// Wait until the Go runtime has returned memory to the kernel. Its monitor thread stops when no other
-				// thread runs.
+				// Try again as long as graceful wakes. At first the Go runtime may still return memory to the kernel.
+				// Its monitor thread stops when no other thread runs.
 				before := switches(t, own)
 				for tries := 0; ; tries++ {
 					time.Sleep(2 * time.Second)

@@ -171,7 +171,7 @@ func TestInherit_listenPID(t *testing.T) {
 		// A variable with a pid that is not graceful's does not change.
 		start(t, "sh", "-c", variable+`=1 exec graceful run -- sh -c 'test $`+variable+` = 1 && exit 42'`).want("42")
 	}
-	// In this case, graceful also exits with the usual status if the target cannot be started.
+	// With LISTEN_PID, the exit statuses for a target that cannot be started are the usual ones.
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- no-such-program`).want("127")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- ./no-such-program`).want("127")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run --on-exit 'echo >cleaned' -- /`).want("126")

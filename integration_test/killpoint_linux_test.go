@@ -164,7 +164,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if why := s.wronglyLeft(got.Left, strings.TrimSpace(dir.file("kept"))); why != "" {
 		wrong = append(wrong, why)
 	}
-	// Also look for processes by name, because a target may exist before it has written the file.
+	// Also count births of processes, because a target may exist before it has written the file.
 	started := dir.file("started") != "" || got.Born > 0 && o.OfGuard == o.Guarded
 	unprinted := s.fewer != "" && dir.file("printed") == ""
 	if log := dir.file("log"); log != s.log && (started || log != "" && log != s.before) &&

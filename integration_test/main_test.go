@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"testing"
 
-	// Open the program, so that the test cache depends on it. When the program changes, the tests must run again.
+	// Import the program, so that the test cache depends on it. When the program changes, the tests must run again.
 	_ "graceful/cmd"
 
 	"golang.org/x/sys/unix"

@@ -121,7 +121,7 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 	if tid == t.first {
 		t.Status = how
 		if t.Guarded && t.guard == 0 {
-			// The thread is a child that is not known yet, because its first stop has not come.
+			// Find the guard among the children, because the first stop of the guard has not come yet.
 			children := slices.DeleteFunc(childrenOf(os.Getpid()), func(pid int) bool { return pid == t.parent })
 			if len(children) > 0 {
 				t.guard = children[0]

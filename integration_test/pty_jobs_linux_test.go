@@ -93,8 +93,7 @@ func TestPty_suspendedByKill(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
-		// Do not make graceful the session leader. The kernel does not suspend the group of a session leader without a
-		// parent in the session.
+		// Start graceful below a shell. If graceful were the session leader, a suspension would end its group.
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c", `stty -g >before; "$@"; echo $? >status`, "sh"},
 			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // a forking target may be suspended late
 		target := x.pidIn("seen.pid")

@@ -260,7 +260,7 @@ func TestGuard_reapsOrphansWhileGracefulIsSuspended(t *testing.T) {
 	p.wrote("cleaned", "137\n")
 }
 
-// The guard is killed while graceful is suspended. The run ends as usual after graceful is continued.
+// The guard is killed while graceful is suspended. After SIGCONT and SIGTERM, the run ends as usual.
 func TestGuard_killedWhileGracefulIsSuspended(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -224,8 +224,8 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 	})
 	t.Run("graceful, in a script that goes on", func(t *testing.T) {
 		levels(t, func(t *testing.T, s *person, run string) {
-			// Ignore "Terminated" in the output. dash may print it at any time after the signal of the takeover has
-			// ended its sleep.
+			// The shell discards its standard error, because dash may print "Terminated" at any time after the signal
+			// of the takeover has ended its sleep.
 			s.does(`bash -c '` + run + `--grace 1h sh -c "exec 2>/dev/null; trap : TERM; stty raw -echo; echo \$\$ >up; ` +
 				`while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; ` +
 				`echo next; read x; echo "got $x"; read x'`)

@@ -32,8 +32,8 @@ func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, er
 // awaitExit sends the identity of a process to p.exits when the process has ended. The process need not be a child.
 // Each wait uses a descriptor, but no thread.
 //
-// awaitExit returns false if it cannot wait. That is so before Linux 5.3, for a process that has already ended, and if
-// too few descriptors would remain for the run.
+// awaitExit returns false if it cannot wait: before Linux 5.3, if the process has already ended, or if too few
+// descriptors would remain for the run.
 func (p *processes) awaitExit(id procfs.Identity) bool {
 	select {
 	case p.pidfds <- struct{}{}:

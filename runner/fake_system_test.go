@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeSystem is a small operating system for tests. A script ends its processes, by the clock of synctest.
+// fakeSystem is a small operating system for tests. A script determines when its processes end, on the clock of
+// synctest.
 type fakeSystem struct {
 	relaying   chan struct{}
 	sync.Mutex // the script runs in other goroutines
@@ -323,7 +324,7 @@ func (s *fakeSystem) Until(time.Time)                        {}
 func (s *fakeSystem) IsLate() bool                           { return false }
 func (s *fakeSystem) raisePriority()                         {}
 
-// at calls the function happen after the time d.
+// at schedules a call of the function happen after the time d.
 func (s *fakeSystem) at(d time.Duration, happen func()) {
 	time.AfterFunc(d, func() {
 		s.Lock()

@@ -136,7 +136,7 @@ func (p *processes) lostGuard() (lost, orphaned bool) {
 
 func (p *processes) isGuardChild() bool { return p.guard == nil || p.guard.IsChild() }
 
-// goOnWithoutGuard continues the run after the guard has ended.
+// goOnWithoutGuard makes the run continue without a guard after the guard has ended.
 func (l *loop) goOnWithoutGuard(orphaned bool) {
 	if !orphaned {
 		l.log.Warn("the guard was killed; continuing without a guard",
@@ -167,8 +167,8 @@ func (p *processes) findOrphaned(r Run) error {
 	return err
 }
 
-// reapOwn reaps children of this process that the guard did not start. They are children from before execve(2) of
-// graceful, and, as PID 1, orphans.
+// reapOwn reaps children of this process that the guard did not start. Some are children from before the execve(2) of
+// graceful. If graceful is PID 1, orphans are children as well.
 func (p *processes) reapOwn() {
 	for {
 		pid, _, _ := p.children.Peek()
@@ -251,8 +251,8 @@ func (p *processes) KillChildren() {
 	p.Tree.KillChildren()
 }
 
-// guardKills reports whether the guard may kill its children. If the run keeps some of them, it may not, because the
-// guard cannot distinguish them.
+// guardKills reports whether the guard may kill all of its children. It returns false if the run keeps some of them,
+// because the guard cannot distinguish these children.
 func (p *processes) guardKills() bool {
 	return p.guard != nil && p.Level() == tree.Subreaper && !p.Keeps()
 }

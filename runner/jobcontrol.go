@@ -25,8 +25,9 @@ func (p *processes) stopsOn(c Config) []int {
 	return slices.DeleteFunc(slices.Clone(c.StopOn), ignored)
 }
 
-// suspendSelf suspends this process. If by is a signal of the terminal, it suspends the whole group. Otherwise by is 0.
-// The guard continues this process when the target ends. The suspension may take effect after suspendSelf has returned.
+// suspendSelf suspends this process if by is 0. If by is a signal of the terminal, suspendSelf suspends the whole
+// group. The guard continues this process when the target ends. The suspension may take effect after suspendSelf has
+// returned.
 func (p *processes) suspendSelf(by syscall.Signal) {
 	p.pty.Pause()
 	if p.guard != nil {
@@ -55,7 +56,7 @@ const (
 )
 
 // suspendWhenDue suspends graceful if a forwarded signal has suspended the target. If the target ignores the signal,
-// graceful keeps running, too.
+// graceful also keeps running.
 func (l *loop) suspendWhenDue(now time.Time) {
 	for !l.suspend.at.IsZero() && !l.suspend.at.After(now) {
 		select {
@@ -80,8 +81,8 @@ func (l *loop) suspendWhenDue(now time.Time) {
 	}
 }
 
-// checkSuspension handles a signal that has suspended the target, unless graceful has forwarded that signal. In that
-// case suspendWhenDue handles it.
+// checkSuspension handles a signal that has suspended the target, unless graceful has forwarded that signal.
+// suspendWhenDue handles forwarded signals.
 func (l *loop) checkSuspension() {
 	if l.run.Target.Ended || l.run.Target.PID == 0 || l.run.State >= machine.Killing {
 		return
@@ -140,8 +141,8 @@ func (p *processes) reclaimTerminal(target int, sig syscall.Signal) bool {
 }
 
 // targetEnded takes the foreground back. If Ctrl-C has ended the target, targetEnded also signals the other members of
-// graceful's group. If the target ran as another user, it does not: such a target may have signalled itself, and may
-// not be allowed to signal that group.
+// graceful's group. It does not do so for a target of another user. Such a target may have signalled itself, and need
+// not have the right to signal that group.
 func (p *processes) targetEnded(r Run) {
 	back := p.terminal.Restore(r.Target.PID)
 	sig := syscall.Signal(r.Target.Ending.Signal)
@@ -161,14 +162,14 @@ func (p *processes) isTrusted(target machine.Target) bool {
 }
 
 // predecessorEnded takes the foreground back for the other members of the group of a killed graceful, because they
-// still run. If there is no such member, the shell itself takes the foreground, and is setting the terminal modes now.
+// still run. If there is no such member, the shell takes the foreground and sets the terminal modes itself.
 func (p *processes) predecessorEnded(target int) {
 	if p.terminal.HasOthers(unix.Getpid()) {
 		p.terminal.Restore(target)
 	}
 }
 
-// newPolicy returns a policy for pty. If the run has a deadline, it limits the time that the reader of the target's
+// newPolicy returns a policy for pty. A deadline of the run also limits the time that the reader of the target's
 // output may take.
 func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 	patience := time.Duration(0)
@@ -178,8 +179,8 @@ func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 	return terminal.NewPolicy(pty, patience)
 }
 
-// relayRest starts to relay the rest of the target's output. If the run is being stopped, it does not wait until all of
-// it is written.
+// relayRest starts to relay the rest of the target's output. If the run is being stopped, graceful does not wait until
+// all of that output is written.
 func (p *processes) relayRest(r Run, stopping bool) <-chan struct{} {
 	return p.pty.RelayRest(stopping || r.Stop.TimedOut || r.Stop.PeerEnded)
 }

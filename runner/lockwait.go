@@ -31,7 +31,8 @@ type waiting struct {
 }
 
 // take opens the ledger and takes its lock. While the other run is alive, take waits up to config.WaitForName. While
-// another process finishes that run, take waits without a limit. stopped is a stop signal that arrived meanwhile.
+// another process finishes that run, take waits without a limit. If a stop signal arrives meanwhile, take returns it
+// in stopped.
 func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	for began := time.Now(); stopped == 0; {
 		runLedger, err = w.dir.Take(w.file)
@@ -50,8 +51,8 @@ func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err 
 	return nil, stopped, nil
 }
 
-// look returns an error if the other run is alive and the wait is over. It logs the wait once for each run. The record
-// is a warning if that run is being finished.
+// look returns an error if the other run is alive and the wait is over. It logs the wait once for each run. It logs a
+// warning if another process is finishing that run.
 func (w *waiting) look(waited time.Duration) error {
 	m, err := peek(w.dir, w.file)
 	finishing := err == nil && m.frontEnded()
@@ -141,9 +142,9 @@ func peek(dir *ledger.Dir, file string) (remembered, error) {
 }
 
 // holders returns the processes that hold the lock of a dead run's ledger, if all of them are recorded processes of
-// that run. The start of such a process hangs in a file system, and until its execve(2) the process has the ledger's
-// descriptor open. If that is not certain, holders returns none. It sends SIGCONT to each suspended holder, because
-// that may be a guard without a graceful.
+// that run. The start of such a process hangs in a file system. Until its execve(2) the process has the ledger's
+// descriptor open. If a holder may be another process, holders returns none. It sends SIGCONT to each suspended
+// holder, because that may be a guard without a graceful.
 func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {

@@ -62,7 +62,7 @@ func (l *loop) logEvent(e machine.Event) {
 }
 
 // runsAlone reports whether a cleanup command that starts now is the only process of the run that writes output. CI
-// annotations are made from records at level Debug, and group only the output of such commands.
+// annotations are made from records at level Debug, and group only the output of commands that run alone.
 func (l *loop) runsAlone() bool {
 	return l.run.State >= machine.Cleaning && l.run.Policy.Order != cleanup.Parallel
 }
@@ -100,8 +100,8 @@ func (l *loop) logCommandEnded(e machine.CommandEnded) {
 	}
 }
 
-// logTimedOut logs that a command has run too long, and the limit that applied. With a deadline that limit may be less
-// than the command's own one.
+// logTimedOut logs that a command has run too long, and the limit that applied. With a deadline, the limit that
+// applied may be less than the limit of the command.
 func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
 	had, known := l.says.had[c.ID]
 	switch own := c.Command.Limit; {

@@ -11,9 +11,9 @@ import (
 // namedSurvivors is the maximum number of survivors in a log message.
 const namedSurvivors = 10
 
-// logSurvivors logs that the target has ended without a stop, and that it has left survivors, which will be stopped.
-// That also happens for a target that forks and ends, such as setsid(1) or a daemon. Listing the survivors takes time,
-// so logSurvivors lists them only with --verbose.
+// logSurvivors logs that the target has ended without a stop, and that graceful will stop the survivors. It does so
+// even for a target that forks and ends, such as setsid(1) or a daemon. Listing the survivors takes time, so
+// logSurvivors lists them only with --verbose.
 func (l *loop) logSurvivors(e machine.Event, was machine.State) {
 	_, ended := e.(machine.TargetEnded)
 	bySelf := ended && was == machine.Running && l.run.State == machine.Sweeping

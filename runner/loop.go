@@ -70,8 +70,8 @@ func (l *loop) complete() Run {
 	return l.run
 }
 
-// handleNext waits for an input and handles it. First it handles the children that have ended: they ended before the
-// input, and must not be taken for its effects.
+// handleNext waits for an input and handles it. First it handles the children that have ended, because their ends came
+// before the input and must not count as its effects.
 func (l *loop) handleNext() {
 	select {
 	case sig := <-l.in.signals:

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pids are reused. A pid identifies only a process that is running now.
+// The loop finds a command by pid only while the command is running, because pids are reused.
 func TestHandleEnd_reusedPID(t *testing.T) {
 	for name, pids := range map[string][]int{
 		"the target's for a command":       {targetPID, 300},

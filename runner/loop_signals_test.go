@@ -76,7 +76,7 @@ func TestHandleSignal_duringCleanup(t *testing.T) {
 	}
 }
 
-// A target has ended when the grace period is over, but its SIGCHLD has not arrived. It is not killed.
+// If a target has ended when the grace period is over, graceful does not kill it, even if SIGCHLD has not arrived yet.
 func TestHandleTimers_endBeforeGraceTimer(t *testing.T) {
 	run, s := watched(t, Config{Policy: machine.Policy{Grace: 10 * time.Second}}, nil, func(s *watchedSystem) {
 		s.send(time.Second, unix.SIGTERM)

@@ -18,8 +18,8 @@ import (
 )
 
 // FuzzMachine handles arbitrary events and checks the guarantees of the machine. The machine never returns to an
-// earlier state. It starts each command once and in order, and sends SIGKILL only when it may. Every run ends. At each
-// moment a replay of the records gives the same run.
+// earlier state. It starts each command once and in order, and sends SIGKILL only when that is allowed. Every run
+// ends. After each event, a replay of the records gives the same run.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
@@ -37,7 +37,7 @@ func FuzzMachine(f *testing.F) {
 		for _, b := range data[2:] {
 			w.happen(b)
 		}
-		// From now on, each event that the machine waits for happens.
+		// Now let each event happen that the machine waits for.
 		for range 10 * (w.run.Cleanup.Entries.Len() + 1) {
 			if w.run.State == machine.Done {
 				break

@@ -33,7 +33,7 @@ func (p *processes) withRelay(env []string) []string {
 
 func (p *processes) tell(assignments ...string) { p.relay.Tell(assignments...) }
 
-// tellEnd sends a message to the service manager that the run is ending. It does so only once.
+// tellEnd sends a message to the service manager that the run is ending. It sends that message only once.
 func (l *loop) tellEnd() {
 	if !l.says.ends && (l.run.Stop.Count > 0 || l.run.State >= machine.Sweeping) {
 		l.says.ends = true

@@ -111,8 +111,8 @@ func (m remembered) locate(elsewhere bool) (place, error) {
 	return found, err
 }
 
-// translate replaces the recorded pids of another PID namespace by the pids in this one. It returns the processes that
-// exist. It changes the record of a process that does not exist, so that the record matches no process.
+// translate replaces the recorded pids of another PID namespace by the pids in this namespace. It returns the
+// processes that exist. If a process does not exist, translate changes its record so that it matches no process.
 func (m *remembered) translate() (known []procfs.Identity) {
 	_, namespace, _ := strings.Cut(m.Begin.Boot, " ")
 	proc, _ := procfs.Open() // nil shows no processes

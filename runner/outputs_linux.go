@@ -3,7 +3,7 @@ package runner
 import "golang.org/x/sys/unix"
 
 // kindOf returns the type of the file of a descriptor (S_IFMT), or 0. It does not query the file system, which may not
-// answer. Before Linux 4.11, or if a seccomp filter forbids statx(2), it must query the file system.
+// answer. But before Linux 4.11, or if a seccomp filter forbids statx(2), it has to query the file system.
 func kindOf(fd int) uint32 {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)

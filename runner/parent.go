@@ -10,7 +10,7 @@ import (
 // With --die-with-parent a stop begins when the process that started graceful ends. PR_SET_PDEATHSIG is unsuitable: it
 // reports the end of the parent's thread, and execve(2) of a set-user-ID program clears it (prctl(2)).
 
-// parentEnded is the cause that log messages name.
+// parentEnded is the text for log messages if the end of the parent is the reason for a stop.
 const parentEnded = "the process that started graceful has ended"
 
 // watchParent returns a channel that is closed when the process that started graceful has ended.
@@ -51,8 +51,8 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 // parentPoll is the time between two checks of the parent, if the system does not report its end.
 const parentPoll = 100 * time.Millisecond
 
-// signalDelay is the maximum delay of a stop signal that was sent before the parent ended, or that ended the parent.
-// Until the delay is over, the end of the parent is not reported, so that it does not count as a second stop signal.
+// A stop signal that was sent before the parent ended, or that ended the parent, arrives within signalDelay. graceful
+// reports the end of the parent only after that time, so that the end does not count as a second stop signal.
 const signalDelay = 100 * time.Millisecond
 
 // isForeign reports whether graceful's session differs from its parent's session, and graceful is not the session

@@ -126,8 +126,8 @@ func (l *loop) command(id int) cleanup.Entry {
 	return c
 }
 
-// signalCommand sends a signal to the process group of a command. It sends SIGKILL also to all descendants of the
-// command.
+// signalCommand sends a signal to the process group of a command. It sends SIGKILL to all descendants of the command
+// as well.
 func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
 	p := procfs.Identity{PID: c.PID, Start: c.Start}

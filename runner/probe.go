@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A probe performs one step of a run without a run, and package doctor reports the result. So the doctor and a run
-// agree.
+// A probe performs one step of a run without a run, and package doctor reports the result. So the doctor finds the
+// same problems as a run.
 
 // GuardByDefault reports whether a run without flags has a guard on this system.
 func GuardByDefault() bool { return GuardAuto.wanted() }

@@ -40,8 +40,8 @@ type processes struct {
 	startedByGuard map[int]int    // the processes that a lost guard had started: see started
 	since          time.Duration  // time since boot at the beginning of the run; 0: this process has begun it
 
-	// The controlling terminal. A shell suspends and continues graceful instead of the target. So graceful suspends itself
-	// and continues together with the target.
+	// terminal is the controlling terminal. A shell suspends and continues graceful instead of the target. So graceful
+	// suspends itself and continues together with the target.
 	terminal *terminal.Terminal // nil: the run has none
 
 	deferring  Defer
@@ -233,7 +233,7 @@ func (p *processes) raisePriority() {
 	}
 }
 
-// setTarget sets the target of the tree to one that another process of graceful started.
+// setTarget sets the target of the tree to a process that another process of graceful started.
 func (p *processes) setTarget(r Run) {
 	if r.Target.PID == 0 || r.State >= machine.Cleaning {
 		return

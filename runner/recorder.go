@@ -35,8 +35,8 @@ type recorder struct {
 	unwritten bool            // a failure to write the ledger was logged
 }
 
-// event records an event before graceful acts on it. If the ledger cannot be written, event logs that once, and the run
-// continues. From then on its guarantees hold only if graceful is not killed.
+// event records an event before graceful acts on it. If the ledger cannot be written, event logs that once, and the
+// run continues. From then on the guarantees of the run hold only if graceful is not killed.
 func (r *recorder) event(e machine.Event, changed bool, at time.Time, log *slog.Logger) error {
 	if r.ledger == nil {
 		return nil
@@ -107,7 +107,7 @@ type remembered struct {
 	ledger  *ledger.Ledger  // nil: the run has none
 }
 
-// beginning returns a new run as a remembered one.
+// beginning returns a new run in the form of a remembered run.
 func beginning(r Run, l *ledger.Ledger) remembered {
 	now := time.Now()
 	return remembered{
@@ -170,7 +170,7 @@ func newHistory(r Run, pid int, dir string, began time.Time) *report.History {
 	return report.NewHistory(subject, began)
 }
 
-// writeReport writes the report of a run. A nil history means that the run writes none.
+// writeReport writes the report of a run. If the history is nil, the run writes no report.
 func (p *processes) writeReport(r Run, h *report.History) error {
 	if h == nil {
 		return nil
@@ -186,7 +186,8 @@ func (p *processes) writeReport(r Run, h *report.History) error {
 	}
 	text, err := cleanup.EncodeIndentedJSON(doc)
 	if err == nil {
-		// All processes of the run use the same name for the draft. So each one replaces the draft of a killed process.
+		// All processes of the run use the same name for the draft. So each process replaces the draft of a killed
+		// process.
 		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Patience()))
 	}
 	if err != nil {

@@ -80,7 +80,7 @@ func TestRemember_everyFieldOfConfig(t *testing.T) {
 	}
 }
 
-// fill gives each field a different value that is not the zero value.
+// fill gives each field its own value, which is not the zero value.
 func fill(t *testing.T, v reflect.Value, path string) {
 	t.Helper()
 	switch v.Kind() {

@@ -127,8 +127,8 @@ func (p *processes) finishWanted(
 		return 0, err
 	}
 	p.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
-	// A ledger that was set aside gets its old name back. So if this process is killed, another process finds the retry.
-	// Also, no run of that name begins meanwhile.
+	// A ledger that was set aside gets its old name back. So another process finds the retry if this process is
+	// killed, and no run of that name begins meanwhile.
 	_, err = locked(late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
 	if errors.Is(err, ledger.ErrAlive) {
 		err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)

@@ -156,8 +156,8 @@ func (l *loop) reserve(e machine.Event, after Run) bool {
 
 // undoRequest refuses a request that could not be recorded. It returns false for other events.
 //
-// If the ledger is full, the record is lost and the run does not change. After another error, the next write may still
-// write the record. So undoRequest then withdraws the command.
+// If the ledger is full, the record is lost, and the run does not change. After any other error, the ledger keeps the
+// record and may write it later. So undoRequest then withdraws the command.
 func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 	switch e.(type) {
 	case machine.Registered, machine.Withdrawn:

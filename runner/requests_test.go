@@ -51,8 +51,8 @@ func TestAwaitExit_reportedOrPolled(t *testing.T) {
 	}
 }
 
-// failing is a ledger whose Append returns err. Unless that means that the ledger is full, failing keeps the record,
-// like a real ledger that writes it with the next one.
+// failing is a ledger whose Append returns err. Unless err means that the ledger is full, failing keeps the record, as
+// a real ledger does, which writes it with the next record.
 type failing struct {
 	memory
 	err     error

@@ -195,7 +195,7 @@ func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error)
 	return p.newLoop(beginning(r, runLedger)).start(), nil
 }
 
-// workingDir returns the path of the working directory. It returns "" if no path leads there, and then graceful cannot
+// workingDir returns the path of the working directory. If no path leads there, it returns "", and graceful cannot
 // leave that directory.
 func workingDir() string {
 	dir, err := unix.Getwd()

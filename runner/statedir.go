@@ -15,8 +15,8 @@ import (
 	"graceful/runner/process"
 )
 
-// lockPatience is the maximum time that a lock may stay taken after the process that held it was killed. A child that
-// this process was starting has the ledger's descriptor open until its execve(2).
+// lockPatience is the maximum time for which a lock may stay taken after its holder was killed. A child that the
+// holder was starting has the ledger's descriptor open until its execve(2).
 const lockPatience = 500 * time.Millisecond
 
 // locked calls open until no other process holds the lock, or until the time late.
@@ -74,8 +74,8 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 // unnamed returns the suffix of a ledger's name for a run that the user has not named.
 func unnamed(id string) string { return "." + id }
 
-// finishNamesakes finishes the dead runs of a name, whether the user has chosen that name or not. It omits the ledger
-// of the new run. It logs a warning for each run that it cannot finish.
+// finishNamesakes finishes the dead runs of a name, whether the user has chosen that name or not. It ignores the
+// ledger of the new run. It logs a warning for each run that it cannot finish.
 func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped syscall.Signal, err error) {
 	files, err := dir.Names()
 	if err != nil {

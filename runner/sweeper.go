@@ -12,7 +12,7 @@ import (
 )
 
 // minLook and maxLook limit the time for one look at the tree. While a deadline runs, that time is half of the time
-// until the deadline. A shorter look could miss processes, which would then count as gone.
+// until the deadline. A look of less than minLook could miss processes, which would then count as ended.
 const minLook, maxLook = 2 * time.Second, 10 * time.Second
 
 // limitLook limits the time that the next looks at the tree may take.
@@ -60,10 +60,10 @@ func (s *sweeper) later() {
 	s.look = time.Now().Add(s.pause)
 }
 
-// pass records the processes that a pass of SIGKILL has found. hopeless means that graceful can end none of them: it
-// may not signal a process, or the process has not ended within patience. A live target always gets that time. hopeless
-// is also true if new processes have kept appearing for twice that time. late means that the pass may have missed
-// processes.
+// pass records the processes that a pass of SIGKILL has found. hopeless means that graceful can end none of them,
+// because it may not signal them or they have not ended within patience. graceful always waits that time for a live
+// target. hopeless is also true if new processes have kept appearing for twice that time. late means that the pass may
+// have missed processes.
 func (s *sweeper) pass(found, denied []procfs.Process, target int, patience time.Duration, late bool) (hopeless bool) {
 	now := time.Now()
 	if len(found) > 0 {

@@ -97,7 +97,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	if err != nil {
 		return nil, m, err
 	}
-	// The first graceful has already logged the warnings of prepare.
+	// Do not log the warnings of prepare again. The first graceful has already logged them.
 	if p, err = prepare(m.run.Config, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, m, err
 	}

@@ -107,7 +107,8 @@ func TestTakeOver_targetExitsWithZero(t *testing.T) {
 	}
 }
 
-// A recorded decision may not have been acted on. The action is performed, perhaps a second time.
+// graceful may have been killed between a recorded decision and its action. Its successor performs the action, perhaps
+// a second time.
 func TestTakeOver_repeatsActions(t *testing.T) {
 	for state, want := range map[machine.State]string{
 		machine.Stopping: "group SIGINT, group SIGCONT",

@@ -49,7 +49,7 @@ func (l *loop) processExited(id procfs.Identity) {
 	}
 }
 
-// checkExits polls the processes in commands and unwatched, because their ends are not reported.
+// checkExits polls the processes in commands and unwatched, because the system does not report their ends.
 func (l *loop) checkExits() {
 	w, now := &l.waits, time.Now()
 	if w.at.IsZero() || now.Before(w.at) {

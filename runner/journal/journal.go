@@ -17,8 +17,8 @@ import (
 	"graceful/runner/machine"
 )
 
-// Version is the version of the records. It changes when a program that expects the previous version would misread
-// them. Replay also reads records of version oldest.
+// Version is the version of the records. It must change when a program that expects the previous version would misread
+// new records. Replay also reads records of version oldest.
 const (
 	Version = 3
 	oldest  = 2
@@ -57,7 +57,7 @@ type Begin struct {
 	Machine  *string          `json:"machine,omitempty"`  // id of the machine, "" if unknown; nil: an earlier version
 }
 
-// header holds the fields of a record other than those of its event.
+// header contains the fields of a record that do not belong to its event.
 type header struct {
 	Version int           `json:"graceful,omitempty"` // in the first record only
 	Time    time.Time     `json:"time"`
@@ -84,7 +84,8 @@ func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	return l.Append(json.RawMessage(text))
 }
 
-// The tags of signals. A record does not contain the meaning of its signal: the tag shows whether it was a stop signal.
+// The tags of signals. The tag of a record shows whether the signal was a stop signal, because the record does not
+// contain the meaning of the signal.
 const (
 	tagStopSignal = "stop signal"
 	tagSignal     = "signal" // recorded only for the report

@@ -9,7 +9,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// An empty environment stays empty. A missing one means the environment of the run.
+// A command with an empty environment keeps it. A command without an environment gets the environment of the run.
 func TestRecord_emptyEnvironment(t *testing.T) {
 	for _, env := range [][]string{nil, {}, {"A=1"}} {
 		e := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}}}

@@ -10,8 +10,8 @@ import (
 )
 
 // This file divides ledger.MaxSize into room for the first record, room for all registrations, and room for all events
-// that can follow. Without room, an event could not be recorded. If graceful were killed then, a cleanup command would
-// run twice.
+// that can follow. Without room, graceful could not record an event. If it were killed after that, a cleanup command
+// would run twice.
 const (
 	// maxFirst is the maximum size of the first record and of the events of the stop schedule's steps, in bytes.
 	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - MaxSignals*perSignal
@@ -22,15 +22,16 @@ const (
 	perCommand = 2<<10 + 256
 	// perRun is the maximum size of the events of the run itself, in bytes.
 	perRun = 32 << 10
-	// perStep is the maximum size of the events of one step of the stop schedule, in bytes: its timer, and what was sent.
+	// perStep is the maximum size of the events of one step of the stop schedule, in bytes: its timer, and the sent
+	// signals.
 	perStep = 512
 	// perSignal is the maximum size of a signal that is recorded for the report alone, in bytes.
 	perSignal = 256
 
 	// maxErrorText is the maximum size of the JSON form of an error in a record, in bytes.
 	maxErrorText = 512
-	// maxLackText is the maximum size of that form for a lack of resources, in bytes. Such an error may be followed by
-	// another start.
+	// maxLackText is the maximum size of the JSON form of an error about a lack of resources, in bytes. It is smaller,
+	// because another start may follow such an error, with another record.
 	maxLackText = 128
 )
 
@@ -51,8 +52,8 @@ func Room(r machine.Run, signals int) int64 {
 	return int64(n + perCommand*r.Cleanup.Entries.Open())
 }
 
-// shortened returns the first of these texts that takes at most size bytes: text itself, text as valid UTF-8, text cut
-// and with an ellipsis.
+// shortened returns text if its JSON form has at most size bytes, or else text as valid UTF-8 if that fits. Otherwise
+// it cuts text and adds an ellipsis.
 func shortened(text cleanup.Text, size int) cleanup.Text {
 	valid := strings.ToValidUTF8(string(text), "\ufffd") // after a cut, other bytes would have another encoding
 	for _, whole := range []cleanup.Text{text, cleanup.Text(valid)} {

@@ -14,7 +14,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// These tests use one goroutine. With the race detector they would only take longer, up to a minute.
+// These tests do not run with the race detector. They use one goroutine, and would only take longer, up to a minute.
 
 // fullRun is a run that fills its ledger.
 type fullRun struct {

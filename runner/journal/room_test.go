@@ -104,7 +104,8 @@ func lives(id int) map[string][]machine.Event {
 	}
 }
 
-// runEvents returns the events of a run itself, each as often as it can happen. It omits the steps of the schedule.
+// runEvents returns the events of a run itself, each as often as it can happen. It does not return the events of the
+// steps of the schedule.
 func runEvents() []machine.Event {
 	started := machine.TargetStarted{PID: math.MaxInt32, Start: math.MaxUint64}
 	failed := machine.TargetFailed{Status: 255, Err: cleanup.Text(longest(10000))}
@@ -172,7 +173,7 @@ func randomText(random *rand.Rand) string {
 	return b.String()
 }
 
-// RecordSize is never less than the size of the record. The smallest difference is at most 8 bytes.
+// RecordSize is never less than the size of the record, and in the closest case at most 8 bytes more.
 func TestRecord_size(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	words := func(n int) (words []string) {

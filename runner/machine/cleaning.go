@@ -99,9 +99,10 @@ func (d *decision) commandEnded(e CommandEnded) {
 	}
 }
 
-// finish ends a command with an outcome, and kills its remaining processes. The end of a parallel command kills only
-// its own descendants; the end of the last one kills the whole tree. The next command waits for that. If a cleanup
-// command could not be started before cleanup, finish makes it pending again for one more try.
+// finish ends a command with an outcome, and kills its remaining processes. In parallel order, the end of a command
+// kills only its own descendants, and the end of the last command kills the whole tree. The next command waits until
+// its predecessor's processes are killed. If a cleanup command could not be started before cleanup, finish makes it
+// pending again for one more try.
 func (d *decision) finish(id int, outcome cleanup.Outcome) {
 	d.do(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
 	if outcome.Unstarted && d.delay(id) {
@@ -166,7 +167,7 @@ func (d *decision) cutShort() {
 	}
 }
 
-// terminateCommand sends SIGTERM to a command. Later SIGKILL follows.
+// terminateCommand sends SIGTERM to a command, and starts the timer for SIGKILL.
 func (d *decision) terminateCommand(c cleanup.Entry) { d.do(TerminateCommand{c.ID}, d.killTimer(c)) }
 
 // killTimer returns the action for the time between SIGTERM and SIGKILL of a command.
@@ -179,14 +180,14 @@ func (r Run) killTimer(c cleanup.Entry) startTimer {
 	return t
 }
 
-// killCommand sends SIGKILL to a command. Later the run stops waiting for the command.
+// killCommand sends SIGKILL to a command, and starts the timer after which the run stops waiting for the command.
 func (d *decision) killCommand(id int) { d.do(KillCommand{id}, d.abandonTimer(id)) }
 
 // abandonTimer returns the timer action after which a run stops waiting for a command that SIGKILL has not ended.
 func (r Run) abandonTimer(id int) startTimer { return timer(AbandonTimer, id, r.Patience()) }
 
-// retried makes cleanup commands pending again that were not started. If interrupted is true, it also does so for the
-// interrupted ones. If no other event will start them, retried starts the next one.
+// retried makes cleanup commands pending again that were not started. If interrupted is true, it also makes
+// interrupted commands pending. If no other event will start the next command, retried starts it.
 func (d *decision) retried(interrupted bool) {
 	restored := false
 	for c := range d.Cleanup.Entries.All() {
@@ -202,8 +203,7 @@ func (d *decision) retried(interrupted bool) {
 	}
 }
 
-// delay makes a cleanup command that could not be started before cleanup pending again. It returns true if it has done
-// so.
+// If a cleanup command could not be started before cleanup, delay makes it pending again and returns true.
 func (d *decision) delay(id int) bool {
 	c, _ := d.Cleanup.Get(id)
 	if !d.Policy.Delays || c.When != cleanup.AtExit || d.State >= Cleaning {

@@ -17,8 +17,8 @@ type (
 		PID   int    `json:"pid,omitempty"`
 		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
 	}
-	// TargetFailed reports that the target could not be started. It may follow TargetStarted, because TargetStarted is
-	// reported without waiting for a file system that does not answer.
+	// TargetFailed reports that the target could not be started. It may follow TargetStarted, because graceful reports
+	// TargetStarted without waiting for a file system that does not answer.
 	TargetFailed struct {
 		Status int          `json:"code,omitempty"`  // exit status of graceful
 		Err    cleanup.Text `json:"error,omitempty"` // for the report
@@ -46,8 +46,8 @@ type (
 		Signal  int             `json:"signal,omitempty"`
 		Meaning forward.Meaning `json:"-"`
 	}
-	// Sent reports that a stop signal was sent. Its receivers are the target's process group, or the target alone (Alone),
-	// or all survivors that had received no stop signal (All).
+	// Sent reports that graceful has sent a stop signal: to the target's process group, to the target alone (Alone),
+	// or to all survivors that had received no stop signal (All).
 	Sent struct {
 		Signal int    `json:"signal,omitempty"`
 		Alone  bool   `json:"alone,omitempty"`
@@ -62,15 +62,15 @@ type (
 	}
 	// PeerEnded reports that graceful was killed, and that its successor stops the run.
 	PeerEnded struct{}
-	// Recovered reports that all processes of graceful were killed, and that another process finishes the run. The
-	// ending of the target is unknown.
+	// Recovered reports that all processes of graceful were killed, and that another process finishes the run. It is
+	// unknown how the target ended.
 	Recovered struct {
 		After time.Duration `json:"after,omitempty"` // since the run began
 	}
-	// Retried requests that cleanup commands that were interrupted or not started run again. Only Retried and
-	// RetriedUnstarted lead back from Done.
+	// Retried requests to run cleanup commands that were interrupted or not started. Only Retried and RetriedUnstarted
+	// can change the state of a run that is Done.
 	Retried struct{}
-	// RetriedUnstarted requests that cleanup commands that were not started run.
+	// RetriedUnstarted requests to run cleanup commands that were not started.
 	RetriedUnstarted struct{}
 )
 

@@ -54,7 +54,7 @@ func checkEffects(t *testing.T, effects map[string]effect) {
 	}
 }
 
-// An event changes only the fields that belong to it.
+// Each event changes only the expected fields of the run.
 func TestNext_changesOnlyFieldsOfTheEvent(t *testing.T) {
 	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
 	checkEffects(t, map[string]effect{

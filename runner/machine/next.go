@@ -201,8 +201,8 @@ func (d *decision) orphaned() {
 	}
 }
 
-// recovered ends a run after all its processes of graceful were killed. An on-stop command that is still alive counts
-// as a member of the tree.
+// recovered continues a run after all its processes of graceful were killed: it ends the tree. An on-stop command that
+// is still alive counts as a member of the tree.
 func (d *decision) recovered(e Recovered) {
 	if d.State >= Sweeping {
 		return

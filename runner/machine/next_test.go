@@ -256,7 +256,7 @@ func TestNext_commandNeverStarts(t *testing.T) {
 	}
 }
 
-// A slow start does not reduce the time limit of the command.
+// The time limit of a command begins when the command has started, so that a slow start does not reduce it.
 func TestNext_limitBeginsWithTheStart(t *testing.T) {
 	_, todo := Next(runIn(Cleaning, notStarted(2)), CommandStarted{ID: 2, PID: 200})
 	if len(todo) != 1 || todo[0].(startTimer).timer != (Timer{Name: LimitTimer, ID: 2}) {

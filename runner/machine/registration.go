@@ -62,7 +62,7 @@ func (r Run) deadlineRefusal() string {
 	return ""
 }
 
-// moveDeadline moves the end of a running deadline timer after the time for the cleanup commands has changed. was is
+// After the time for the cleanup commands has changed, moveDeadline moves the end of a running deadline timer. was is
 // the run before that change, and left is the time until the old end. moveDeadline returns the time until the new end,
 // or 0 if no timer runs.
 func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
@@ -102,7 +102,7 @@ func (r Run) withdrawalRefusal(id int) string {
 }
 
 // exited starts a command when the process that it waits for has ended. After graceful has begun to end all members of
-// the tree, exited does not start the command; it then runs with the others.
+// the tree, exited does not start the command. The command then runs with the other cleanup commands.
 func (d *decision) exited(id int) {
 	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.Waiting()) {
 		return

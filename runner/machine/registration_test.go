@@ -231,7 +231,7 @@ func TestRegistered_deadline(t *testing.T) {
 	}
 }
 
-// A command that is withdrawn, or has ended, needs no time any more, and the stop gets that time.
+// When a command is withdrawn or has ended, its time is added to the time for the stop.
 func TestRun_cleaningTime(t *testing.T) {
 	r := withWaiting(Stopping, func(r *Run) { r.Policy.Deadline, r.Stop.Bounded = 10*time.Second, true })
 	left, todo := Next(r, Withdrawn{3, 2 * time.Second})
@@ -250,7 +250,7 @@ func TestRegistered_limits(t *testing.T) {
 	if _, todo := Next(r, register(time.Second)); !strings.Contains(todo[0].(Answer).Refusal, "takes no more") {
 		t.Errorf("%v", todo)
 	}
-	// A replay accepts everything in the ledger, even if another version wrote more.
+	// A replay accepts more commands than the limits allow, because another version may have written the ledger.
 	e := register(time.Second)
 	e.Replay = true
 	with, todo := Next(r, e)

@@ -47,7 +47,7 @@ func TestNext_repeatIgnored(t *testing.T) {
 	}
 }
 
-// Resume does not return the sending of a signal that another process of graceful has already sent.
+// Resume returns no action for a signal that another process of graceful has already sent.
 func TestResume_signalWasSent(t *testing.T) {
 	r := runIn(Stopping)
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
@@ -58,7 +58,8 @@ func TestResume_signalWasSent(t *testing.T) {
 	}
 }
 
-// Resume returns the sending of each missing signal of one stop, and of a schedule that contains a signal twice.
+// Resume returns an action for each signal of a stop that was not sent yet, even if the schedule contains a signal
+// twice.
 func TestResume_eachSignal(t *testing.T) {
 	r := after(runIn(Running), stopSignal(sigINT), Sent{Signal: sigINT}, stopSignal(SigTERM))
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {

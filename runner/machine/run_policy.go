@@ -92,7 +92,7 @@ const (
 // AllSurvivors lists the values, the default first.
 func AllSurvivors() []Survivors { return []Survivors{StopSurvivors, WaitSurvivors, KeepSurvivors} }
 
-// Steps returns the steps of a stop, at least one. SIGKILL follows the last one.
+// Steps returns the steps of a stop, at least one. SIGKILL follows the last step.
 func (p Policy) Steps() []Step {
 	if len(p.Schedule) > 0 {
 		return p.Schedule
@@ -100,7 +100,7 @@ func (p Policy) Steps() []Step {
 	return []Step{{0, p.Grace}}
 }
 
-// Rewritten returns the signal to forward instead of sig; 0: none.
+// Rewritten returns the signal to forward instead of sig, or 0 to forward no signal.
 func (p Policy) Rewritten(sig int) int { return mapped(p.Rewrite, sig) }
 
 // mapped returns the value of m for key. If there is none, it returns key itself.
@@ -113,11 +113,11 @@ func mapped(m map[int]int, key int) int {
 
 const (
 	// AbandonAfter is the maximum time that a process may take to end after SIGKILL. Only a process in uninterruptible
-	// sleep, or of another user, takes longer, and in those cases waiting does not help.
+	// sleep or of another user takes longer, and then it is useless to wait.
 	AbandonAfter = 10 * time.Second
 	// CommandKillAfter is the time between SIGTERM and SIGKILL for a command.
 	CommandKillAfter = 2 * time.Second
-	// RetryAfter is the pause before the next try to start a command if the start has failed for lack of resources.
+	// RetryAfter is the time until graceful tries again to start a command after a lack of resources.
 	RetryAfter = 50 * time.Millisecond
 	// sameStop is the time after the first stop signal during which other stop signals belong to the same stop. A caller
 	// may signal a process and then its group.
@@ -133,7 +133,7 @@ func (r Run) Patience() time.Duration {
 	return AbandonAfter
 }
 
-// Patience returns the Patience of a Run with this policy. If the policy has a deadline, the deadline counts as
+// Patience returns what Run.Patience returns for a run with this policy. If the policy has a deadline, it counts as
 // running.
 func (p Policy) Patience() time.Duration {
 	if p.Deadline > 0 {

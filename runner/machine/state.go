@@ -120,13 +120,13 @@ func (r Run) Waiting() bool {
 // group are members.
 func (r Run) Keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
 
-// wasSent reports whether a stop signal was sent in this step to the target, or to all survivors. The answer covers
-// only what was recorded.
+// wasSent reports whether a stop signal was sent in this step to the target, or to all survivors. It knows only about
+// signals that were recorded.
 func (r Run) wasSent(sig int, all bool) bool {
 	return slices.ContainsFunc(r.Stop.Sent, func(s Sent) bool {
 		return s.Signal == sig && s.All == all && s.Step == r.Stop.Step
 	})
 }
 
-// Starts reports whether claimed commands of this moment may start now. On-stop commands start only in Stopping.
+// Starts reports whether claimed commands with this When may start now. On-stop commands start only in Stopping.
 func (r Run) Starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

@@ -42,8 +42,9 @@ func (d *decision) signalled(e Signalled) {
 	}
 }
 
-// countStop counts a stop signal that does not belong to an earlier stop. The count has a maximum, so that the ledger
-// has one (see Changed). The signal may be the first reason for a stop, even after the target's end.
+// countStop counts a stop signal that does not belong to an earlier stop. The count has a maximum, because each change
+// of it is recorded, and the ledger has a maximum size. The signal may be the first reason for a stop, even after the
+// target's end.
 func (d *decision) countStop(sig int) {
 	d.startDeadline()
 	if d.Stop.Count == 0 {
@@ -205,7 +206,7 @@ func (d *decision) nextStep() {
 }
 
 // stepSignals returns the signals that the target gets in the present step, rewritten and without duplicates. If the
-// step has no signal of its own, these are all stop signals that belong to the same stop.
+// step names no signal, the target gets all stop signals that belong to the same stop.
 func (r Run) stepSignals() []int {
 	signals := []int{r.stepSignal()}
 	if r.Policy.Steps()[r.Stop.Step-1].Signal != 0 {
@@ -273,8 +274,8 @@ func (d *decision) sweep() {
 	}
 }
 
-// StoppingTime returns the part of the deadline before the cleanup commands. A margin of a tenth, at most a second, is
-// for graceful's own work. Under an outer run's budget, the cleanup commands get at most half.
+// StoppingTime returns the part of the deadline before the cleanup commands. A tenth of the deadline, at most a
+// second, is reserved for graceful's own work. Under an outer run's budget, the cleanup commands get at most half.
 func (r Run) StoppingTime() time.Duration {
 	d, cleaning := r.Policy.Deadline, r.cleaningTime()
 	if r.Policy.Budget {

@@ -18,8 +18,8 @@ func FuzzStop(f *testing.F) {
 	f.Add([]byte{0xff, 3, 2, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0x0f, 3, 3, 3, 1, 0, 0, 0, 0, 200, 200, 200, 200, 200, 15, 1, 15, 30})
 	f.Add([]byte{0x73, 1, 2, 9, 30, 4, 90, 90, 60, 60, 1, 1, 2, 2, 3, 3})
-	// Three inputs: a stop signal between a command's SIGTERM and SIGKILL; two signals of one stop in a drain; the first
-	// stop signal after SIGKILL for the survivors.
+	// The first input has a stop signal between a command's SIGTERM and SIGKILL. The second input has two signals of
+	// one stop in a drain. In the third input, the first stop signal comes after SIGKILL for the survivors.
 	f.Add([]byte("d\x0f\x03\x03\x0f\x00\x02\x00\x00\x8d\x02\x00\x00\xd1\xd6\xd2\x01\x01"))
 	f.Add([]byte("\x0f`````\x03\x03\x03``\x03\x03\x03\x0f"))
 	f.Add([]byte(">\x00\x00>\x00>>n\x8d\x80\x00\x00\x00n\x00\x00f\x8d\x8d\x8d\xbd\x00\x00"))
@@ -226,8 +226,8 @@ func (s *simulation) left() time.Duration {
 	return 0
 }
 
-// checkTransition fails the test if the state or the phase goes back, or if a stop signal does not end a drain. It
-// allows the latter for a signal of the stop that began the drain.
+// checkTransition fails the test if the state or the phase goes back. It also fails the test if a stop signal does not
+// end a drain, unless the signal belongs to the stop that began the drain.
 func (s *simulation) checkTransition(before Run, e Event) {
 	signal, _ := e.(Signalled)
 	stop := signal.Meaning == forward.Stop

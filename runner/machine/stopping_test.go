@@ -15,7 +15,7 @@ type options struct {
 	OnExit, OnStop []cleanup.Command
 }
 
-// with returns the same as runIn, but with other options. The ids of on-stop commands begin at 3.
+// with returns a run like that of runIn, but with other options. The ids of on-stop commands begin at 3.
 func with(s State, set func(*options), change ...func(*Run)) Run {
 	return runIn(s, append([]func(*Run){func(r *Run) {
 		o := options{Policy: r.Policy}

@@ -126,7 +126,7 @@ func (r *Relay) serve() {
 }
 
 // relay forwards a message with its descriptors, and closes its own copies of them. A sender that waits until all
-// copies are closed (BARRIER=1) continues when the service manager has closed its copies, too.
+// copies are closed (BARRIER=1) then waits only for the service manager.
 func (r *Relay) relay(message string, control []byte, flags int) {
 	pid, files := attached(control)
 	defer func() {

@@ -124,7 +124,7 @@ func TestRelay(t *testing.T) {
 	}
 	_, _ = unix.Write(files[0], []byte("y"))
 	unix.Close(files[0])
-	// The relay closes its copy of the pipe. So the pipe ends after the byte.
+	// The relay has closed its copy of the pipe. So the reader gets end of file after the byte.
 	data := make([]byte, 2)
 	for _, want := range []int{1, 0} {
 		fds := []unix.PollFd{{Fd: int32(pipe[0]), Events: unix.POLLIN}}

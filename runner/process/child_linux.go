@@ -8,17 +8,17 @@ import (
 )
 
 // The code in this file runs in a forked child before it executes a program. The child is a copy of graceful with only
-// one thread. Another thread, even one that held a lock or that the garbage collector waits for, does not exist in it.
-// So this code only makes raw system calls and uses memory that already exists. It does not allocate, store a pointer
-// (a write barrier), call a method of an interface, or grow its stack.
+// one thread. The other threads do not exist in the child, even if they held a lock or the garbage collector waits for
+// them. So this code only makes raw system calls and uses memory that already exists. It does not allocate, store a
+// pointer (a write barrier), call a method of an interface, or grow its stack.
 //
-// The linker checks the size of the stack (go:nosplit), even in a build without optimisation, where each call uses more
-// of it. So functions are small, and their data is in the struct. The race detector does not instrument them.
+// With go:nosplit the linker checks the size of the stack. Without optimisation each call uses more of the stack. So
+// functions are small, and their data is in the struct. With go:norace the race detector does not instrument them.
 
 // request describes the program that a child executes. It is the first part of a block of memory. The texts and lists
-// that it refers to follow. It refers to them by offsets (type place; 0: none), so that the block may be at any
-// address. The child writes only the last part of the request, and the lists of texts. The guard and its child share
-// the block, so the guard works on a copy of the request.
+// come after it in the block. The request refers to them by offsets (type place, 0 means none), so that the block may
+// be at any address. The child writes only the last part of the request, and the lists of texts. The guard and its
+// child share the block, so the guard works on a copy of the request.
 type request struct {
 	block      uintptr // address of the block
 	slot       uintptr // address of the slot on the board; 0: none
@@ -173,8 +173,8 @@ func (r *request) become() {
 	}
 }
 
-// enterGroup makes the child the leader of a process group or a session. SIGTTOU is blocked here, so the child can
-// change the foreground group even from the background.
+// enterGroup makes the child the leader of a process group or a session. SIGTTOU is blocked in the child. So the child
+// can change the foreground group even from the background.
 //
 //go:norace
 //go:nosplit
@@ -317,7 +317,7 @@ func (r *request) setInherited() {
 	r.setMask(&r.blocked, nil)
 }
 
-// relocate replaces the places in a list by addresses. The kernel needs addresses.
+// relocate replaces the offsets in a list by addresses, which the kernel needs.
 //
 //go:norace
 //go:nosplit

@@ -31,7 +31,7 @@ func OpenChildren() (*Children, error) {
 }
 
 // Start starts a process for the command with the given id; 0 is the target. The process inherits descriptors above 2
-// without FD_CLOEXEC. Its soft limit of open files is the one from the start of graceful.
+// without FD_CLOEXEC. Its soft limit of open files is that from the start of graceful.
 //
 // If a file system does not answer, Start returns after startWithin. StartOf then reports a later failure.
 func (c *Children) Start(s Spec, id int) (pid int, err error) {
@@ -75,8 +75,8 @@ type starts struct {
 	pending []int // slots of starts that may be unfinished
 }
 
-// free returns a free slot for a command, or maxSlots if there is none. Memory after the slots in use may contain
-// anything, for example an old request.
+// free returns a free slot for a command, or maxSlots if there is none. The memory after the slots in use may contain
+// old data, for example a request.
 func (s *starts) free(id int) (i int) {
 	if id != 0 {
 		for i = 1; i < s.slots() && atomic.LoadUint32(&s.board.slots[i].asked) != 0; {
@@ -112,7 +112,7 @@ func (s *starts) slotOf(pid int) *slot {
 }
 
 // StartOf returns the result of the start of an ended process: the reason of a failure, and whether the process ran in
-// an empty directory because its own was gone.
+// an empty directory because its own directory no longer existed.
 func (s *starts) StartOf(pid int) (dirGone bool, err error) {
 	slot := s.slotOf(pid)
 	if slot == nil {
@@ -125,7 +125,7 @@ func (s *starts) StartOf(pid int) (dirGone bool, err error) {
 }
 
 // startWithin is the maximum time that Start waits for execve(2). beginsWithin is the maximum time that a child takes
-// to become the leader of its group. A child that is killed before never becomes one.
+// to become the leader of its group. If a child is killed before that, it never becomes the leader.
 const startWithin, beginsWithin = 100 * time.Millisecond, time.Second
 
 // await waits until the child has executed its program or has failed to. Once the child leads its group, await waits at

@@ -18,10 +18,10 @@ import (
 // ReadInherited finds out which signals were ignored and blocked when graceful was started. The target must inherit the
 // same: systemd starts services with SIGPIPE ignored, and a shell starts background jobs with SIGQUIT ignored.
 //
-// The kernel does not have this information any longer. Before main begins, the runtime installs a handler for most
-// signals and unblocks those that it needs. It saves the old values in runtime.fwdSig and m.sigmask. Both are
-// unexported, and a stripped binary has no symbols. So this code makes the runtime store a known value in them, and
-// searches memory for that value.
+// The kernel no longer has this information. Before main begins, the runtime installs a handler for most signals and
+// unblocks those that it needs. It saves the old values in runtime.fwdSig and m.sigmask. Both are unexported, and a
+// stripped binary has no symbols. So this code makes the runtime store a known value in them, and searches memory for
+// that value.
 func ReadInherited() (in Inherited) {
 	ignored, _ := ignoredAtStart()
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
@@ -43,8 +43,8 @@ func Unreadable() error {
 
 const sigDfl, sigIgn = 0, 1 // SIG_DFL, SIG_IGN
 
-// ignoredAtStart returns the signals that were ignored at the start, by number. With an error, it covers only the
-// signals for which the runtime has no handler.
+// ignoredAtStart returns the signals that were ignored at the start, by number. If it returns an error, the result
+// contains only signals for which the runtime has no handler.
 var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err error) {
 	found, err := runtimeHandlers()
 	for sig, handler := range found {
@@ -133,8 +133,8 @@ func Unblock(signals []syscall.Signal) {
 	}
 }
 
-// maskAtStart is the signal mask from the start of graceful. With an error, it lacks the signals that the runtime has
-// unblocked.
+// maskAtStart is the signal mask from the start of graceful. If reading it has failed, the mask lacks the signals that
+// the runtime has unblocked.
 var maskAtStart, errMaskAtStart = readMask()
 
 // readMask reads m0.sigmask, the mask that the runtime found on the first thread. A fork makes the runtime store the

@@ -36,7 +36,7 @@ func (g *guard) collect() (changed bool) {
 	return changed
 }
 
-// ManyEnds is a number of orphans that end at once. Reaching it shows that the guard gets too little time to reap them.
+// If ManyEnds orphans end at once, the guard gets too little CPU time to reap them.
 const ManyEnds = 64
 
 // highest is the nice value of the highest priority.
@@ -120,7 +120,7 @@ func (g *guard) reapHidden() {
 	}
 }
 
-// codeKilled is CLD_KILLED (sigaction(2)).
+// codeKilled has the value of CLD_KILLED (sigaction(2)).
 const codeKilled = 2
 
 // handle handles the end of the child that look has found. It returns false if graceful has not handled that end yet.
@@ -162,7 +162,7 @@ func (g *guard) look(kind, id, options uintptr) bool {
 	return g.errno == 0
 }
 
-// reap reaps a child. It returns false if the child has not ended: after a failed start it may still be exiting.
+// reap reaps a child. It returns false if the child has not ended. A child may still be exiting after a failed start.
 //
 //go:norace
 //go:nosplit

@@ -64,7 +64,7 @@ type guard struct {
 	root    [2]byte        // "/"
 }
 
-// none stands for a missing descriptor.
+// none is the value for a missing descriptor.
 const none = ^uintptr(0)
 
 // noFD is greater than every descriptor.

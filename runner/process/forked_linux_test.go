@@ -207,7 +207,7 @@ func TestGuard_manyOrphansAtOnce(t *testing.T) {
 	until(t, "reaping", func() bool { total += g.Orphans(); return total >= orphans })
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	ends(t, g, pid, machine.Ending{Signal: 9})
-	// The guard has raised its priority, if it may. A process that it starts has the old priority.
+	// The guard raises its priority if that is allowed. A process that it starts has the old priority.
 	raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
 	if err != nil || raw > 20 {
 		t.Skip("an exit status cannot tell a priority above the normal one")
@@ -309,7 +309,7 @@ func TestGuard_suspensionOfTheTarget(t *testing.T) {
 	ends(t, g, pid, machine.Ending{Code: 4})
 }
 
-// A guard continues after it was suspended. Without a guard no process is started.
+// graceful continues a suspended guard. After the guard has ended, Start starts no process.
 func TestGuard_suspendedAndKilled(t *testing.T) {
 	g := startGuard(t)
 	for range 3 {
@@ -330,8 +330,8 @@ func TestGuard_suspendedAndKilled(t *testing.T) {
 	until(t, "end of the guard", g.Ended)
 }
 
-// The guard calls only its own code and the one function that makes system calls. All other Go code may need the
-// runtime, and in the guard the runtime is only a copy without threads.
+// The guard calls only its own code and the one function that makes system calls. Other Go code may need the runtime,
+// which in the guard is only a copy without threads.
 func TestGuard_calls(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "program") // the test binary may have no symbols
 	if out, err := exec.Command("go", "test", "-c", "-o", program, ".").CombinedOutput(); err != nil {

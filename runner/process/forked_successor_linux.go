@@ -7,8 +7,8 @@ import (
 )
 
 // maxFailures is the maximum number of times in a row that a new graceful may end before it leads the run. maxKills is
-// the maximum number of times that SIGKILL may end it before. Those ends do not count as failures, because the process
-// that killed the previous graceful may continue to kill.
+// the maximum number of times that SIGKILL may end a new graceful before it leads the run. An end by SIGKILL does not
+// count as a failure, because the process that killed the previous graceful may kill the new one as well.
 const maxFailures, maxKills = 3, 20
 
 // replace makes sure that graceful has ended, and then forks a new one. It returns true in the child.
@@ -105,7 +105,7 @@ func (g *guard) forkSuccessor() bool {
 	return true
 }
 
-// giveUp kills the tree and exits. Later graceful recover can complete the run.
+// giveUp kills the tree and exits. graceful recover can complete the run later.
 //
 //go:norace
 //go:nosplit

@@ -156,7 +156,7 @@ func openBoard(memory int) (*Guard, error) {
 	return g, nil
 }
 
-// extend makes the memory exist up to an offset, and reserves more if possible. RLIMIT_FSIZE limits this memory, too.
+// extend makes the memory exist up to an offset, and reserves more if possible. RLIMIT_FSIZE also limits this memory.
 // The error wraps ENOMEM.
 func (g *Guard) extend(to uint32) (err error) {
 	if to <= g.size {
@@ -224,7 +224,8 @@ func (g *Guard) WasParentOf(pid int) bool {
 // process when the guard ends.
 func (g *Guard) IsChild() bool { return g.isChild }
 
-// Close kills the guard, and reaps it if it is a child. If it was, its children are reparented to this process.
+// Close kills the guard. If the guard is a child of this process, Close reaps it, and the guard's children are
+// reparented to this process.
 func (g *Guard) Close() {
 	if !g.isChild {
 		if unix.Getppid() != g.pid {

@@ -78,7 +78,7 @@ func (g *Guard) watchTarget() {
 }
 
 // awaitMark returns at once while the target runs. After the end of the target it waits until the guard has recorded
-// that end. A signal after that end is for survivors.
+// that end, because a later signal is for the survivors.
 func (g *Guard) awaitMark() {
 	if g.target < 0 {
 		return
@@ -166,7 +166,8 @@ func (g *Guard) Reap(pid int) {
 	g.wake()
 }
 
-// UsageOf returns the resources that the target has used. It returns nil unless pid is the target and has ended.
+// UsageOf returns the resources that the target has used. If pid is not the target, or the target has not ended, it
+// returns nil.
 func (g *Guard) UsageOf(pid int) *machine.Usage {
 	if s := g.slotOf(pid); s == nil || s.id != 0 || s.end == 0 {
 		return nil

@@ -140,7 +140,7 @@ func checkDir(dir string) error {
 	return unix.Access(dir, unix.X_OK)
 }
 
-// pathWithin resolves the relative directories of a PATH in dir. An empty dir is graceful's own.
+// pathWithin resolves the relative directories of a PATH in dir. If dir is empty, it is graceful's own directory.
 func pathWithin(dir, path string) string {
 	if dir == "" {
 		return path
@@ -157,8 +157,8 @@ func pathWithin(dir, path string) string {
 // Reap does nothing, because Peek has reaped the child.
 func (*Children) Reap(int) {}
 
-// StartOf reports whether a process ran in an empty directory because its own was gone. Start itself reports other
-// failures.
+// StartOf reports whether a process ran in an empty directory because its own directory no longer existed. Start
+// itself reports other failures.
 func (c *Children) StartOf(pid int) (dirGone bool, err error) {
 	dirGone = c.dirGone[pid]
 	delete(c.dirGone, pid)
@@ -191,7 +191,7 @@ func StartGuard(Succession) (*Guard, error) { return nil, errors.ErrUnsupported 
 // OpenGuard returns an error.
 func OpenGuard(int, int) (*Guard, error) { return nil, errors.ErrUnsupported }
 
-// The following methods are never called.
+// The methods below only make the package compile. They are never called.
 func (*Guard) Close()                            {}
 func (*Guard) ContinueAtEnd(bool)                {}
 func (*Guard) Ended() bool                       { return true }

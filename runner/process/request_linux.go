@@ -26,8 +26,8 @@ const maxPIDLength = 8
 // variables (sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5)).
 var pidVariables = []string{"LISTEN_PID", "WATCHDOG_PID", "SYSTEMD_EXEC_PID"}
 
-// raised is the value of RLIMIT_NOFILE that package syscall has set. A different value later means that the user has
-// changed it.
+// raised is the value of RLIMIT_NOFILE that package syscall has set. If the limit has another value later, the user
+// has changed it.
 var raised = func() (limit unix.Rlimit) {
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
 	return limit
@@ -41,7 +41,7 @@ type parts struct {
 	pids                      []int // indexes of the variables that contain the pid
 }
 
-// spareParent returns the directory for spare directories. No other user may be able to replace those.
+// spareParent returns the directory for spare directories. No other user may be able to replace files in it.
 var spareParent = sync.OnceValue(func() string {
 	for dir := range tempdir.Trusted() {
 		if unix.Access(dir, unix.W_OK) == nil {
@@ -143,7 +143,7 @@ func (s Spec) layOut(p parts, b *block) *request {
 	return r
 }
 
-// list writes texts, and the list of their places.
+// list writes texts, and the list of their offsets.
 func (b *block) list(texts []string) (list place, places []place) {
 	places = make([]place, 0, len(texts)+1)
 	for _, text := range texts {

@@ -51,9 +51,9 @@ func StartSelf(path string, args []string, output *os.File) (pid int, err error)
 	return pid, nil
 }
 
-// RuntimeEnv returns the environment for another process of graceful. It contains only the variables of the Go runtime,
-// of its library, and of tests. CI runners find the processes of a cancelled job by a variable in their environment.
-// The ledger contains the target's environment.
+// RuntimeEnv returns the environment for another process of graceful. It contains only the variables of the Go
+// runtime, of its library, and of tests, because CI runners find the processes of a cancelled job by a variable in
+// their environment. The other process reads the target's environment from the ledger.
 func RuntimeEnv(environ []string) (env []string) {
 	variables := []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 	for _, kv := range environ {
@@ -108,7 +108,8 @@ func EmptyInput() (*os.File, error) {
 }
 
 // spareThreads is the number of threads that a run may need at once, besides those that the runtime and os/signal
-// occupy. One makes a system call, one waits for a timer, and one runs goroutines that become ready meanwhile.
+// occupy. One thread makes a system call, one thread waits for a timer, and one thread runs goroutines that become
+// ready meanwhile.
 const spareThreads = 3
 
 // SettleThreads creates every thread that the run needs. The caller must have started everything that occupies a

@@ -13,7 +13,7 @@ import (
 // SelfExe is the path of this process's executable. It leads there even if the file was replaced.
 const SelfExe = "/proc/self/exe"
 
-// A start returns these errors. They wrap the error of the system call.
+// These errors of a start wrap the error of the system call.
 var (
 	ErrCgroup      = errors.New("entering its cgroup")
 	ErrDir         = errors.New("its working directory")

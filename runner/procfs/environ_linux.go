@@ -17,13 +17,13 @@ func (fs *FS) Environ(pid int, name string) (value string, ok bool) {
 const (
 	// environPatience is the maximum time that one call of Environs waits for incomplete environments.
 	environPatience = 50 * time.Millisecond
-	// environPause is the time during which later calls then do not wait for the same processes.
+	// environPause is the time after that wait during which further calls do not wait for the same processes.
 	environPause = time.Second
 )
 
-// Environs returns the values of a variable in the initial environments of live processes. During execve(2) and exit an
-// environment is incomplete, so Environs reads it again. A process can keep its environment incomplete (munmap(2));
-// then the variable counts as not set.
+// Environs returns the values of a variable in the initial environments of live processes. During execve(2) and exit
+// an environment is incomplete, so Environs reads it again. If a process keeps its environment incomplete (munmap(2)),
+// the variable counts as not set.
 func (fs *FS) Environs(pids []int, name string) (values map[int]string) {
 	values = map[int]string{}
 	for late := time.Now().Add(environPatience); ; time.Sleep(time.Millisecond) {

@@ -78,7 +78,8 @@ func openAt(dir int) (*FS, error) {
 		return nil, err
 	}
 	for line := range strings.Lines(string(status)) {
-		// The line contains one pid for each PID namespace, from the one of the mount to the one of this process (Linux 4.1).
+		// The line contains one pid for each PID namespace, from the namespace of the mount to the namespace of this
+		// process (Linux 4.1).
 		if rest, ok := strings.CutPrefix(line, "NSpid:"); ok && strings.TrimSpace(rest) != pid {
 			return nil, errNamespace
 		}
@@ -110,8 +111,8 @@ func openFake(root string) int {
 	return fd
 }
 
-// Until limits looks at many processes: at that time they end with a partial result. Without a limit, processes that
-// fork faster than they are read would prolong a look indefinitely. Zero means no limit.
+// Until sets the time at which looks at many processes end with a partial result. Without a limit, processes that fork
+// faster than FS reads them would prolong a look indefinitely. Zero means no limit.
 func (fs *FS) Until(t time.Time) {
 	if fs != nil {
 		fs.until = t
@@ -205,8 +206,8 @@ func (fs *FS) Descendants(root int, without []int) (found []Process) {
 }
 
 // Walk visits the descendants of a process, dead or alive. It visits each one before it lists its children. It omits
-// the pids in without, and their descendants. visit returns false if the children of a process need not be listed. That
-// is so for a dead process, because its children are reparented before it becomes a zombie.
+// the pids in without, and their descendants. visit returns false if the children of a process need not be listed. For
+// a dead process this is not needed, because its children are reparented before it becomes a zombie.
 func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
 	children := fs.Children
 	if !fs.HasChildren() {
@@ -218,7 +219,8 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend
 		seen[pid] = true
 	}
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
-		// Start with the youngest child, because where many processes end and fork, the older ones are zombies.
+		// Start with the youngest child. In a tree in which many processes end and fork, the older children are
+		// zombies.
 		for _, child := range slices.Backward(children(queue[0])) {
 			if fs.IsLate() {
 				return

@@ -69,7 +69,7 @@ func TestFS_nil(t *testing.T) {
 }
 
 // Descendants finds the children of every thread. Without children files it reads the parents of all processes first.
-// When it examines a parent later, that may be a zombie.
+// A parent may be a zombie when Descendants examines it later.
 func TestDescendants_threadsAndZombies(t *testing.T) {
 	root := proctest.Dir(t,
 		proctest.Process{PID: 1000, PPID: 1, Threads: [][]int{{1100}, {1200, 1300}, nil}},

@@ -44,7 +44,7 @@ func (fs *FS) SeesAll() bool {
 }
 
 // Within lists the processes of a PID namespace, dead or alive, by their pids in that namespace. hidden means that
-// there may be others that this user may not examine.
+// there may be further processes, which this user may not examine.
 func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 	found = map[int]Process{}
 	for _, name := range fs.names(".") {

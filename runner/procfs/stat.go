@@ -35,7 +35,7 @@ func (p Process) BornBefore(moment time.Duration) bool {
 	return p.Start != 0 && time.Duration(p.Start+1)*time.Second/UserHZ <= moment
 }
 
-// Numbers of the fields in /proc/PID/stat, as proc_pid_stat(5) counts them.
+// These are the numbers of the fields in /proc/PID/stat, as in proc_pid_stat(5).
 const (
 	statState     = 3
 	statPPID      = 4
@@ -87,8 +87,8 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 }
 
 // Is reports whether a process is the one that was recorded with this pid and start time. If a start time is unknown
-// (0), Is compares only the pid. That is sufficient for children, because the kernel does not reuse a child's pid until
-// the child is reaped.
+// (0), Is compares only the pid. For a child the pid is sufficient, because the kernel does not reuse it until the
+// child is reaped.
 func (p Process) Is(pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }

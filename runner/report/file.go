@@ -43,8 +43,8 @@ type File struct {
 	rest string // path below dir: directories that did not exist, and the name of the file
 }
 
-// Open opens the destination at an absolute path. It returns an error if the path leads to a block device, or to a link
-// or a FIFO of another user. In that case the run must not start. Write returns every other failure.
+// Open opens the destination at an absolute path. It returns an error if the path leads to a block device, or to a
+// link or a FIFO of another user. Then the caller must not start the run. Write returns all other failures.
 func Open(path string) (*File, error) {
 	f := newFile(path)
 	err := f.open(maxLinks)
@@ -176,8 +176,7 @@ func (f *File) open(links int) error {
 }
 
 // openDescriptor opens an inherited descriptor. It duplicates the descriptor of a regular file, so that other writers
-// share its offset. It opens every other file anew, because making the descriptor non-blocking would affect other
-// processes.
+// share its offset. It opens any other file again, because a non-blocking descriptor would affect other processes.
 func (f *File) openDescriptor(fd int) error {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	if err != nil || flags&unix.FD_CLOEXEC != 0 { // graceful itself has opened it

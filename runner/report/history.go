@@ -138,8 +138,8 @@ func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	*list = append(*list, s)
 }
 
-// Kills reports whether a process that is killed now belongs in the report: before cleanup, and while the list has
-// room.
+// Kills reports whether the report lists a process that is killed now. It does so before cleanup, and while the list
+// has room.
 func (h *History) Kills(r machine.Run) bool {
 	return h != nil && r.State <= machine.Sweeping && len(h.killed) < MaxListed
 }

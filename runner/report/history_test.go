@@ -60,7 +60,7 @@ func TestOutcomeOf(t *testing.T) {
 	if o.Outcome != "interrupted" {
 		t.Errorf("a lost on-stop command: %+v", o)
 	}
-	// The clock may be set back while a command is running.
+	// The duration of a command is not negative, even if the clock is set back while the command runs.
 	backwards := span{from: life.to, to: life.from, pid: 9}
 	if o := outcomeOf(cleanup.Entry{Progress: cleanup.Ended, PID: 9}, backwards); *o.DurationMS != 0 {
 		t.Errorf("the command took %d ms", *o.DurationMS)

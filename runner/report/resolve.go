@@ -129,7 +129,7 @@ func names(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), isOmitted)
 }
 
-// standard maps names to descriptors. These names are links to descriptors on every system.
+// standard maps the names that are links to descriptors on every system to these descriptors.
 var standard = map[string]int{"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 // descriptorOf returns the descriptor of this process that a path names. The kernel shows a descriptor as a link, but

@@ -32,7 +32,8 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	// The target has removed the directory, and may have created another one with the same name (make clean all).
+	// Use the present directory at the path. The target has removed the old one, and may have created another one with
+	// the same name (make clean all).
 	return replaceBelow(unix.AT_FDCWD, append([]string{"/"}, names(f.path)...), draft, text)
 }
 

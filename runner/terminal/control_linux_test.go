@@ -140,7 +140,7 @@ func TestTerminalSignalOthers(t *testing.T) {
 		other := s.startReady(front.pid, "wait")
 		outside := s.startReady(0, "wait")
 		tty := Open(front.pid)
-		// Signalling a wrong list could end processes outside of the test. So the test first checks the list.
+		// Check the list first, because signals to a wrong list could end processes outside of the test.
 		if others := tty.others(front.pid); !slices.Equal(others, []int{other.pid}) || !tty.HasOthers(front.pid) {
 			t.Fatalf("the other members of the group are %v, want %d", others, other.pid)
 		}

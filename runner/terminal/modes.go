@@ -18,7 +18,8 @@ func (p *PTY) Begin(input bool) {
 	})
 }
 
-// Heard handles a signal to graceful. SIGCONT ends the effect of Pause, and graceful may be in the foreground after it.
+// Heard handles a signal to graceful. SIGCONT ends the effect of Pause. After SIGCONT graceful may be in the
+// foreground.
 func (p *PTY) Heard(sig syscall.Signal) {
 	if sig != unix.SIGCONT {
 		return

@@ -44,7 +44,7 @@ func TestPTYModes_finish(t *testing.T) {
 	})
 }
 
-// Restore keeps modes that another process has set meanwhile. From then on those are the modes to restore.
+// Restore keeps modes that another process has set meanwhile. It takes these modes as the new modes to restore.
 func TestPTYModes_setByAnotherProcess(t *testing.T) {
 	inSession(t, func(s session) {
 		p := s.openPTY()

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The relay consists of two threads, one for each direction. Another process can block each of them for any time, so
-// graceful limits its waits for them. Both are created before the target starts, because creating a thread later may
-// fail.
+// The relay consists of two threads, one for each direction. Another process can block each thread for any time. So
+// graceful limits the time for which it waits for the threads. It creates both before the target starts, because
+// creating a thread later may fail.
 
 // start starts both threads.
 func (p *PTY) start() error {
@@ -236,8 +236,8 @@ func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
 	return closed
 }
 
-// capacity is more than a pseudo-terminal and the output thread can hold together, in bytes. After that much output,
-// all output from before Finish has been written.
+// capacity is more than a pseudo-terminal and the output thread can hold together, in bytes. After capacity bytes, all
+// output from before Finish has been written.
 const capacity = 256 << 10
 
 // lull is the time for which the relay must be idle before drain assumes that an ended process has left no more output.

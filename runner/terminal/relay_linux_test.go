@@ -100,7 +100,8 @@ func TestPTYFinish_whileSurvivorWrites(t *testing.T) {
 	})
 }
 
-// If there is more output than terminal and relay can hold, not all of it is from before Finish.
+// Finish does not wait for more output than the terminal and the relay can hold, because the rest was written after
+// Finish began.
 func TestPTYFinish_capacity(t *testing.T) {
 	inSession(t, func(s session) {
 		p := s.openPTY()
@@ -118,7 +119,7 @@ func TestPTYFinish_capacity(t *testing.T) {
 	})
 }
 
-// Finish gives up a reader that reads nothing for the first limit, or not everything within the second.
+// Finish gives up if the reader reads nothing within the first limit, or not everything within the second limit.
 func TestPTYFinish_slowReader(t *testing.T) {
 	const limit = 200 * time.Millisecond
 	for name, c := range map[string]struct {
@@ -192,8 +193,8 @@ func TestPTYFinish_steadyReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.Begin(true)
-		// The relay counts only whole buffers as written: until then a reader seems to read nothing. So the test needs
-		// a buffer that the relay cannot write, and output that it has not read.
+		// The test needs a full buffer and further output. The relay counts only whole buffers as written. So before
+		// the first whole buffer, a reader seems to read nothing.
 		size, waits := 0, 0
 		s.until("full pipe, and output that waits", func() bool {
 			n, _ := slave.Write(noise(70))

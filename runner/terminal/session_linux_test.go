@@ -133,8 +133,8 @@ func inSession(t *testing.T, test func(s session)) {
 	inSessionOf(t, &syscall.SysProcAttr{Setsid: true, Setctty: true}, test)
 }
 
-// asPID1 does what inSession does, but in PID 1 of a new PID namespace, whose group is 1. It skips the test unless root
-// runs it.
+// asPID1 does what inSession does, but calls test in PID 1 of a new PID namespace. The process group of that process
+// is 1. It skips the test unless root runs it.
 func asPID1(t *testing.T, test func(s session)) {
 	t.Helper()
 	if unix.Geteuid() != 0 {

@@ -83,7 +83,7 @@ func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 	return a
 }
 
-// hasShell reports whether parent prevents that the group of member is orphaned. It does so if it is in the same
+// hasShell reports whether the group of member is not orphaned because of parent. That holds if parent is in the same
 // session and in another group, like the shell of a job (setpgid(2)).
 func hasShell(group, member, parent int) bool {
 	parentGroup, err := unix.Getpgid(parent)
@@ -119,9 +119,9 @@ func (t *Terminal) Continued(target int) {
 	}
 }
 
-// Suspend suspends the calling process's group by sig, although the calling process catches sig. The shell sees the
-// same as for the target. No member can be continued before all are suspended. sig stays uncaught until Resumed,
-// because it may take effect after Suspend has returned.
+// Suspend suspends the calling process's group by sig, although the calling process catches sig. The shell sees that
+// sig has suspended the group, as for the target. No member can be continued before all members are suspended. The
+// process does not catch sig until Resumed, because sig may take effect after Suspend has returned.
 func (t *Terminal) Suspend(sig syscall.Signal) {
 	t.Resumed()
 	t.resume = suspendGroup(sig)

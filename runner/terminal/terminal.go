@@ -46,7 +46,8 @@ func Open(group int) *Terminal {
 	if err != nil || group < 0 || front < 0 {
 		return nil
 	}
-	// A group of 0 belongs to an outer PID namespace: it could not take the foreground back.
+	// If the group is 0, do not start the target in the foreground. That group belongs to an outer PID namespace, and
+	// could not take the foreground back.
 	stdin, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	if err == nil && stdin == front && front == group && group > 0 {
 		t.atStart = !leadsToProcess(1)
@@ -79,8 +80,8 @@ func Reopen(text json.RawMessage, root int) *Terminal {
 	return &Terminal{group: s.Group, modes: s.Modes, root: root}
 }
 
-// leadsToProcess reports whether a descriptor is a pipe or a socket. The process at the other end belongs to graceful's
-// group, like a pager in a pipeline. That process may need the terminal more than the target does.
+// leadsToProcess reports whether a descriptor is a pipe or a socket. Then the process at the other end, such as a
+// pager in a pipeline, may be in graceful's group and need the terminal more than the target does.
 func leadsToProcess(fd int) bool {
 	var st unix.Stat_t
 	return unix.Fstat(fd, &st) == nil && (st.Mode&unix.S_IFMT == unix.S_IFIFO || st.Mode&unix.S_IFMT == unix.S_IFSOCK)

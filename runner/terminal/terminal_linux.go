@@ -28,8 +28,8 @@ func withoutSIGTTOU(f func()) {
 func neverSuspend() { sigstate.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
-// another group. It ignores a parent that /proc hides. In that case graceful does not suspend itself, which is the safe
-// error.
+// another group. It ignores a parent that /proc hides. Then it may return true by mistake, and graceful does not
+// suspend itself. The opposite mistake would be worse.
 func orphaned(group int) bool {
 	for pid, p := range living() {
 		if p.Group == group && p.PPID != 0 && hasShell(group, pid, p.PPID) {

@@ -64,8 +64,8 @@ func findCgroup(own, mountinfo, name string) (string, error) {
 var errNotOwn = errors.New("graceful is not in this cgroup")
 
 // checkParent returns nil if graceful can make a cgroup in the directory of its own cgroup and start a process there.
-// It returns errNotOwn if the directory is not that of graceful's cgroup. Another file system, or another part of this
-// one, may be mounted over it.
+// It returns errNotOwn if the directory is not that of graceful's cgroup, because another file system, or another part
+// of this file system, is mounted over it.
 func checkParent(dir string) error {
 	procs, err := procfs.ReadFile(dir + "/cgroup.procs")
 	if err == unix.EOPNOTSUPP { // a threaded cgroup
@@ -86,7 +86,8 @@ func checkParent(dir string) error {
 			return err
 		}
 	}
-	// A process that moves another one into a child cgroup needs write permission for the parent's cgroup.procs.
+	// Check cgroup.procs of the parent. A process needs write permission for it to move another process into a child
+	// cgroup.
 	for _, file := range []string{dir, dir + "/cgroup.procs"} {
 		if err := unix.Access(file, unix.W_OK); err != nil {
 			return fmt.Errorf("writing to %s: %w%s", file, err, cgroupHint(err))
@@ -103,7 +104,8 @@ func checkKill(dir string) error {
 	return nil
 }
 
-// cgroupHint returns advice for an error, in parentheses and with a leading blank, or "".
+// cgroupHint returns advice for an error, in parentheses and with a leading blank. If there is no advice, it returns
+// "".
 func cgroupHint(err error) string {
 	switch err {
 	case unix.EACCES, unix.EPERM:

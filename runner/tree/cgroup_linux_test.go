@@ -34,7 +34,7 @@ func TestFindCgroup_mounts(t *testing.T) {
 		{"/", []string{"/" + threaded}, `is of type "domain threaded", and a process can be in none below it`},
 		{"/", []string{"/" + other, "/" + old}, "(Linux has it since 5.14)"},
 		{"/x", []string{"/y" + good}, "the cgroup v2 at " + good + " does not show our own cgroup (/x)"},
-		// Another mount hides the directory.
+		// findCgroup does not use a directory that another mount hides.
 		{"/", []string{"/" + other}, "the cgroup v2 at " + other + " does not show our own cgroup (/)"},
 	} {
 		var info string

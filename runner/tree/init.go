@@ -8,8 +8,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// If graceful is PID 1, the PID namespace ends with it. That is usually a container. So graceful stops all processes in
-// the namespace.
+// If graceful is PID 1, the kernel ends the PID namespace (usually a container) with graceful. So graceful stops all
+// processes in the namespace.
 
 // isInit reports whether every process of the PID namespace is a member, except those that entered from outside. That
 // is so at level Subreaper if graceful is PID 1.

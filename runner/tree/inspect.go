@@ -22,7 +22,7 @@ func (t *Tree) Sight() Sight {
 	return Sight{Proc: t.proc != nil, Lists: t.proc.HasChildren(), Others: others}
 }
 
-// Until limits looks at the tree: at that time they end with a partial result. Zero means no limit.
+// Until sets the time at which looks at the tree end with a partial result. Zero means no limit.
 func (t *Tree) Until(end time.Time) { t.proc.Until(end) }
 
 // IsLate reports whether the time of Until has passed. A look may then have missed members.

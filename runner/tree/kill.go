@@ -46,7 +46,8 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	for _, pid := range inCgroup {
 		k.visit(pid, 0)
 	}
-	// cgroup.kill also ends processes of other users. Until they have ended, Kill finds them, and may not signal them.
+	// Remove processes from denied that cgroup.kill has killed. It also ends processes of other users. Until they have
+	// ended, Kill finds them, and may not signal them.
 	return k.found, slices.DeleteFunc(k.denied, func(p procfs.Process) bool {
 		return slices.Contains(t.killedInCgroup, p.PID)
 	})
@@ -101,7 +102,7 @@ type killPass struct {
 }
 
 // visit kills one process. The walk lists the children of a process after its visit. A process with a pending SIGKILL
-// creates no further child, because fork(2) restarts while a signal is pending. So the walk misses none.
+// creates no further child, because fork(2) restarts while a signal is pending. So the walk misses no process.
 //
 // visit kills a child of graceful before it reads that child, because a process that forks and ends may live no longer
 // than reading takes. The pid is safe, because graceful has not reaped the child.

@@ -116,7 +116,7 @@ func (t *Tree) seemsEmpty(noChildren bool) bool {
 	if t.targetUnreaped {
 		return false
 	}
-	// When the group is empty, the kernel may reuse its id.
+	// Forget the group when it is empty, because the kernel may reuse its id.
 	if t.group != 0 && t.proc == nil && unix.Kill(-t.group, 0) == unix.ESRCH ||
 		t.proc != nil && len(t.Members()) == 0 && !t.proc.IsLate() {
 		t.group = 0

@@ -21,7 +21,7 @@ type orphanSpec struct {
 // OpenOrphaned opens the tree of a dead run. The processes of graceful in that run have ended, so its members are
 // reparented to init. A process is a member if it is in known, if its environment contains the variable mark
 // (NAME=value), or if it descends from a member. A process that was born before since (time since boot) is not a
-// member. Processes that graceful starts itself are members, too.
+// member. Processes that graceful starts itself are also members.
 //
 // OpenOrphaned returns an error if graceful descends from a member, because graceful would kill itself.
 func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*Tree, error) {

@@ -17,7 +17,7 @@ import (
 	"graceful/runner/procfs"
 )
 
-// These variables make the test binary a process of a test.
+// With one of these variables, the test binary acts as a process of a test.
 const (
 	roleVariable  = "TREE_TEST_ROLE" // sleep, count
 	depthVariable = "TREE_TEST"      // how many more generations startTree starts

@@ -46,8 +46,8 @@ func (s *stopSignals) add(id procfs.Identity, sig syscall.Signal, at procfs.Mome
 	return true
 }
 
-// LastStop returns a moment just before StopGroup or SignalRest last sent a signal. It returns zero if there is none,
-// or if the moment is unknown.
+// LastStop returns a moment just before StopGroup or SignalRest last sent a signal. It returns the zero Moment if
+// neither has sent a signal, or if the time is unknown.
 func (t *Tree) LastStop() procfs.Moment { return t.stops.last }
 
 // WasStopped records that another process of graceful has sent a stop signal after a moment: to the target's group, or
@@ -74,8 +74,8 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 // NoteReceivers records the members that have received the signal of StopGroup, for SignalRest. It is a separate step
 // because it takes long. Before that step the caller records the signal, for a successor.
 //
-// If a process leaves the group meanwhile, it counts as a member without a stop signal, because it may have left before
-// the signal.
+// If a process leaves the group before NoteReceivers examines it, it counts as a member without a stop signal, because
+// it may have left before the signal.
 func (t *Tree) NoteReceivers() {
 	sig, at := t.stops.unnoted, t.stops.last
 	if t.stops.unnoted = 0; sig == 0 {

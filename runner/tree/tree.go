@@ -54,10 +54,10 @@ type Tree struct {
 	stops     stopSignals              // the stop signals that were sent
 }
 
-// Open prepares containment at a level. If this machine cannot support that level, Auto falls back to Group and returns
-// a warning. Any other level returns an error. For lack of descriptors Auto returns an error, too. Open excludes the
-// children that graceful already has, because a shell may start jobs and then execute graceful. If graceful is PID 1,
-// these children are members, because they end with graceful.
+// Open prepares containment at a level. If this machine cannot support that level, Auto falls back to Group and
+// returns a warning. Any other level returns an error. For lack of descriptors, Auto also returns an error. Open
+// excludes the children that graceful already has, because a shell may start jobs and then execute graceful. If
+// graceful is PID 1, these children are members, because they end with graceful.
 func Open(level Level) (*Tree, []string, error) {
 	proc, procErr := procfs.Open()
 	t := &Tree{level: level, self: unix.Getpid(), root: unix.Getpid(), proc: proc}
@@ -181,8 +181,8 @@ func (t *Tree) excludeKept() {
 		if _, ok := members[pid]; ok {
 			continue
 		}
-		// A child that is not dead now was alive when its environment was read. A child that /proc hides counts as
-		// alive.
+		// Check now whether the child is dead. If it is not, it was alive when its environment was read. A child that
+		// /proc hides counts as alive.
 		p, ok := t.proc.Read(pid)
 		if !ok || !p.Dead {
 			t.excluded = append(t.excluded, pid)

@@ -10,7 +10,7 @@ import (
 // Files is the value of RLIMIT_NOFILE at the start of graceful. Package syscall raises the soft limit later.
 var Files, FilesKnown = files()
 
-// Limit is struct rlimit64 of prlimit(2).
+// Limit has the layout of struct rlimit64 of prlimit(2).
 type Limit struct{ Cur, Max uint64 }
 
 func files() (limit Limit, known bool) {
