@@ -13,7 +13,8 @@ type List struct {
 	open   int // entries that have not ended
 	failed int // cleanup commands that have ended without success
 
-	// These arrays are indexed by When. The indexes of all pending entries are at least low and less than high.
+	// These arrays have an element for each When. All pending entries with that When are at positions from low to
+	// high-1.
 	low, high [AtStop + 1]int
 }
 

@@ -171,7 +171,7 @@ func commandsValue(value *[]cleanup.Command) flagValue[[]cleanup.Command] {
 	return flagValue[[]cleanup.Command]{value, "COMMAND", read, nil, completeCommand}
 }
 
-// pidValue is the pid of a process.
+// pidValue is a flag that accepts the pid of a process.
 func pidValue(value *int) flagValue[int] {
 	read := func(s string) (int, error) {
 		pid, err := strconv.ParseUint(s, 10, 31)

@@ -148,7 +148,7 @@ func TestReport_linkOfAnUnmappedUser(t *testing.T) {
 	}
 }
 
-// A report is refused for a FIFO that another user has put into a directory for all users, and may read.
+// graceful refuses to write a report to a FIFO that another user has put into a directory for all users, and may read.
 func TestReport_FIFOOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -163,7 +163,8 @@ func TestReport_FIFOOfAnotherUser(t *testing.T) {
 	s.start("--report", "pub/own/r", "--", "true").want("0")
 }
 
-// A report is refused for a block device: by name, by a link of graceful's user, and if the target creates one.
+// graceful does not write a report to a block device. The path may name the device, or lead to it by a link of
+// graceful's user, or the target may create the device.
 func TestReport_blockDevice(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)

@@ -62,7 +62,7 @@ type unwritable struct {
 	want   string // the reason; "": the report can be written
 }
 
-// unwritables returns reports that cannot be written, by their places.
+// unwritables returns a map from places to reports that cannot be written there.
 func unwritables() map[string]unwritable {
 	root := []string{"root", "unshare", "norace"}
 	mount := func(before string) []string {

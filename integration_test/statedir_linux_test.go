@@ -43,7 +43,7 @@ type replaceable struct {
 	make, why, fixed string // a script that makes $DIR/data; the warning and its hint
 }
 
-// replaceables returns such parents, by the reason why they are unsafe.
+// replaceables returns a map from the reason why a parent is unsafe to that parent.
 func replaceables() map[string]replaceable {
 	return map[string]replaceable{
 		"writable by all": {false, "mkdir data; chmod 777 data",

@@ -34,7 +34,7 @@ func here() journal.Begin {
 	return journal.Begin{Boot: procfs.Boot(), Machine: &id}
 }
 
-// place distinguishes the places where processes of a dead run may exist.
+// place tells where processes of a dead run may exist.
 type place int
 
 const (

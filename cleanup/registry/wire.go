@@ -55,7 +55,7 @@ const (
 type Response struct {
 	Version int `json:"graceful"`
 	ID      int `json:"id,omitempty"`
-	// TimeoutMS answers Defer. It is the time limit of the command, if that is less than the requested one.
+	// TimeoutMS answers Defer. It is the time limit of the command, if that is less than the requested limit.
 	TimeoutMS int64     `json:"timeout_ms,omitempty"`
 	Error     string    `json:"error,omitempty"` // why the request was refused
 	Busy      bool      `json:"busy,omitempty"`  // with Error: the client may repeat the request

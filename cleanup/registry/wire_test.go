@@ -57,7 +57,7 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
-// chunks reads at most size bytes at once.
+// chunks is a reader that returns at most size bytes from each read.
 type chunks struct {
 	from io.Reader
 	size int

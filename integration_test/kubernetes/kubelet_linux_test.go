@@ -74,7 +74,8 @@ func sleepHook(seconds int64) *core.Lifecycle {
 	return &core.Lifecycle{PreStop: &core.LifecycleHandler{Sleep: &core.SleepAction{Seconds: seconds}}}
 }
 
-// The grace period is long enough for the hook and the deadline. The target is killed in time, and cleanup runs.
+// The grace period is long enough for the hook and the deadline. So graceful kills the target before the kubelet kills
+// the pod, and cleanup runs.
 func testHookFits(t *testing.T, n *node) {
 	spec := service(12, "stubborn", "GRACEFUL_DEADLINE=6s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
 	spec.Containers[0].Lifecycle = sleepHook(4)

@@ -183,7 +183,8 @@ func (r Run) killTimer(c cleanup.Entry) startTimer {
 // killCommand sends SIGKILL to a command, and starts the timer after which the run stops waiting for the command.
 func (d *decision) killCommand(id int) { d.do(KillCommand{id}, d.abandonTimer(id)) }
 
-// abandonTimer returns the timer action after which a run stops waiting for a command that SIGKILL has not ended.
+// abandonTimer returns the action that starts the abandon timer. At the end of that timer, the run stops waiting for a
+// command that SIGKILL has not ended.
 func (r Run) abandonTimer(id int) startTimer { return timer(AbandonTimer, id, r.Patience()) }
 
 // retried makes cleanup commands pending again that were not started. If interrupted is true, it also makes

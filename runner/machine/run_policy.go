@@ -63,7 +63,7 @@ const (
 	ForwardToTarget ForwardTo = "target" // the target alone
 )
 
-// ForwardTos lists the values, the default first.
+// ForwardTos lists the values of ForwardTo, the default first.
 func ForwardTos() []ForwardTo { return []ForwardTo{ForwardToGroup, ForwardToTarget} }
 
 // OnRepeat selects the effect of a repeated stop signal.
@@ -76,7 +76,7 @@ const (
 	RepeatKill    OnRepeat = "kill"    // graceful kills the tree; during cleanup it ends the running command
 )
 
-// OnRepeats lists the values, the default first.
+// OnRepeats lists the values of OnRepeat, the default first.
 func OnRepeats() []OnRepeat { return []OnRepeat{RepeatForward, RepeatIgnore, RepeatKill} }
 
 // Survivors selects the treatment of survivors.
@@ -89,7 +89,7 @@ const (
 	KeepSurvivors Survivors = "keep" // graceful leaves them alone
 )
 
-// AllSurvivors lists the values, the default first.
+// AllSurvivors lists the values of Survivors, the default first.
 func AllSurvivors() []Survivors { return []Survivors{StopSurvivors, WaitSurvivors, KeepSurvivors} }
 
 // Steps returns the steps of a stop, at least one. SIGKILL follows the last step.

@@ -189,7 +189,7 @@ func TestRelay_managerRestarts(t *testing.T) {
 	m.want("READY=1")
 }
 
-// lines receives the lines of a log.
+// lines is a writer that sends each line of a log to a channel.
 type lines chan string
 
 func (l lines) Write(line []byte) (int, error) {

@@ -29,7 +29,7 @@ func ReadInherited() Inherited {
 	return in
 }
 
-// EndBy ends this process by a signal, without a core dump. It returns when it cannot.
+// EndBy ends this process by a signal, without a core dump. It returns only if it fails.
 func EndBy(sig syscall.Signal) {
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	signal.Reset(sig)

@@ -6,7 +6,8 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// searchFlags opens a directory for looking up names. The process need not be allowed to read the directory.
+// searchFlags are the flags for open(2) to open a directory for looking up names. The process need not be allowed to
+// read the directory.
 const searchFlags = unix.O_PATH | unix.O_DIRECTORY
 
 // fdDir is the directory with the descriptors of this process.

@@ -8,7 +8,7 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// searchFlags opens a directory for looking up names.
+// searchFlags are the flags for open(2) to open a directory for looking up names.
 const searchFlags = unix.O_RDONLY | unix.O_DIRECTORY
 
 // fdDir is the directory with the descriptors of this process.

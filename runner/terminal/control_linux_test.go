@@ -75,7 +75,7 @@ func TestTerminalGiveForeground_takenBack(t *testing.T) {
 			s.wantForeground(s.group)
 		}
 
-		// Restore also restores the modes.
+		// Restore takes the foreground back, and restores the modes. TakeForeground leaves the modes unchanged.
 		if err := tty.GiveForeground(target.pid); err != nil {
 			t.Fatal(err)
 		}
