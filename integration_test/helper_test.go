@@ -44,8 +44,7 @@ func helper(args []string) int {
 	case "count":
 		count(args[1])
 	case "daemon":
-		// Start this program two more times: as a child that leaves the session, and as a grandchild that outlives the
-		// child.
+		// Start a child that leaves the session, and a grandchild that outlives the child. Both are this program.
 		if len(args) == 3 {
 			if args[2] == "child" {
 				again(nil, "daemon", args[1], "grandchild")

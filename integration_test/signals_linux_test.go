@@ -80,7 +80,7 @@ func TestForward_eachSignalOnce(t *testing.T) {
 		arrived(unix.SIGCONT) // otherwise the next signal could merge with it, or cancel it
 		switch sig {
 		case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-			// The target catches the signal and keeps running. So graceful keeps running, too.
+			// The target catches the signal and keeps running. So graceful also keeps running.
 			if got := state(p.cmd.Process.Pid); got == "T" {
 				t.Errorf("signal %d suspended graceful", sig)
 			}

@@ -144,7 +144,8 @@ func TestPID1_run(t *testing.T) {
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "kill -9 $$").start().want("137")
 		inNamespace(t, true, "graceful", "run", "--", "no-such-program").start().want("127")
 	})
-	// ILL, TRAP, BUS, FPE, SEGV, STKFLT, SYS: the kernel drops such a signal for a PID 1 without a handler.
+	// These are ILL, TRAP, BUS, FPE, SEGV, STKFLT and SYS. The kernel drops such a signal for a PID 1 without a
+	// handler.
 	t.Run("faults that are sent", func(t *testing.T) {
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c",
 			"for sig in 4 5 7 8 11 16 31; do kill -$sig 1 || exit 9; done; exit 3").start().want("3")

@@ -31,7 +31,7 @@ const (
 	countedCleanup = `GRACEFUL_ON_EXIT=echo cleaned $GRACEFUL_REASON $(ps -o args | grep -c "^sleep $MARK")`
 	// serviceScript is the script of a target with a daemon in a separate session.
 	serviceScript = `trap 'echo stopped; exit 3' TERM; setsid sleep $MARK & echo ready; while :; do wait; done`
-	// stubbornScript is the script of a target that ignores SIGTERM. Its daemon ignores SIGTERM, too.
+	// stubbornScript is the script of a target that ignores SIGTERM. Its daemon also ignores SIGTERM.
 	stubbornScript = `trap '' TERM; setsid sleep $MARK & echo ready; while :; do wait; done`
 )
 

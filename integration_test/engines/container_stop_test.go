@@ -145,7 +145,7 @@ func testContainerFewProcesses(t *testing.T, e *containerEngine) {
 }
 
 // graceful is not PID 1, and finds the daemon among the processes of the machine. Podman sends the stop signal to all
-// processes of such a container at once. So the target may end before graceful gets the signal.
+// processes of the container at once. So the target may end before graceful gets the signal.
 func testContainerHostPids(t *testing.T, e *containerEngine) {
 	c := e.run(t, serviceScript, "--pid", "host")
 	if n := len(processesOf(c.mark)); n != 1 {

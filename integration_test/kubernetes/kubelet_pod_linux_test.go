@@ -215,7 +215,8 @@ func (p *staticPod) killGraceful() {
 	}
 }
 
-// restarts returns the number of restarts of the pod's containers, and how the last one had ended.
+// restarts returns the number of restarts of the pod's containers, and the status of the last container before its
+// restart.
 func (p *staticPod) restarts() (count int32, last *core.ContainerStateTerminated) {
 	if status := p.status(); status != nil {
 		for _, c := range status.ContainerStatuses {

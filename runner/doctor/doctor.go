@@ -53,7 +53,7 @@ func examined(name string, required bool, examine func(*Check)) Check {
 	return c
 }
 
-// lower reduces Holds to No or Partly. It appends the reason, and the hint if there is one, to those of c.
+// lower reduces Holds to No or Partly. It appends the reason and the hint, if any, to those of c.
 func (c *Check) lower(to Holds, why, hint string) {
 	if c.Holds != No {
 		c.Holds = to

@@ -30,7 +30,7 @@ type Ledger interface {
 	Reserve(space int64) error // in bytes
 }
 
-// Clock is one moment on two clocks.
+// Clock contains the readings of two clocks at the same moment.
 type Clock struct {
 	Time  time.Time     // wall clock, for people
 	Boots time.Duration // since boot, for deadlines

@@ -44,8 +44,8 @@ type Step struct {
 	Wait   time.Duration
 }
 
-// NoSignal is the signal of a step that only waits. The first step of a schedule is such a step if the schedule begins
-// with a wait or with SIGKILL.
+// NoSignal is the signal of a step that only waits. If a schedule begins with a wait or with SIGKILL, its first step
+// only waits.
 const NoSignal = -1
 
 // SigKILL and SigTERM have the same numbers on every system.

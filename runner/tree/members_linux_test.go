@@ -99,7 +99,7 @@ func TestDescendants_realTree(t *testing.T) {
 		if got := fs.Children(root); len(got) != 2 {
 			t.Errorf("children files %t: %d children, want 2", haveChildren, len(got))
 		}
-		// If a child is omitted, its descendants are omitted, too.
+		// If a child is omitted, its descendants are also omitted.
 		if got := fs.Descendants(root, fs.Children(root)[:1]); len(got) != 3 {
 			t.Errorf("children files %t: %d without one child, want 3", haveChildren, len(got))
 		}

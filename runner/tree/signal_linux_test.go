@@ -51,7 +51,8 @@ func TestSignalGroup_targetLeadsNoGroup(t *testing.T) {
 	}
 }
 
-// A missing process is no error; a process that may not be signalled is one.
+// The signal functions return no error for a missing process. They return an error for a process that they may not
+// signal.
 func TestExcept(t *testing.T) {
 	for err, want := range map[error]error{unix.ESRCH: nil, unix.EPERM: unix.EPERM, nil: nil} {
 		if got := except(unix.ESRCH, err); got != want {
