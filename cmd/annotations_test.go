@@ -118,7 +118,7 @@ func TestAnnotations_groups(t *testing.T) {
 	}
 }
 
-// The begin and the end of a section have the same name, also when different processes of the run write them.
+// The begin and the end of a section have the same name, even if two processes of the run write them.
 func TestGitlab_sections(t *testing.T) {
 	now := time.Unix(7, 0)
 	a := annotations{system: gitlab}

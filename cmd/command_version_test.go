@@ -29,7 +29,7 @@ func TestVersion_text(t *testing.T) {
 	}
 }
 
-// The JSON form has all keys, also for unknown values.
+// The JSON form has all keys, even for unknown values.
 func TestVersion_json(t *testing.T) {
 	var got map[string]any
 	if err := json.Unmarshal([]byte(versionOutput(t, "--format", "json")), &got); err != nil {

@@ -115,7 +115,7 @@ func sameLines(a, b string) bool {
 	return slices.Equal(lines(a), lines(b))
 }
 
-// The deadline also holds for the process that finishes the run after graceful or the guard was killed.
+// The deadline also applies to the process that finishes the run after graceful or the guard was killed.
 func TestDeadline_processKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()

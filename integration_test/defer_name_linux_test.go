@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The name of a command replaces its command line, also after a takeover, and when recover finds the command
+// The name of a command replaces its command line in messages, even after a takeover, and if recover finds the command
 // interrupted.
 func TestDefer_nameHidesTheCommandAfterATakeover(t *testing.T) {
 	all := newReports(t)

@@ -159,8 +159,8 @@ func TestHelp_examples(t *testing.T) {
 	}
 }
 
-// The sessions in README and guide produce the output that they show. Pids differ, and bash reports a killed job. A
-// thread of its own writes graceful's log lines, so they may stand between any others.
+// The sessions in README and guide produce the output that they show. The test ignores other pids, and the line in
+// which bash reports a killed job. Another thread writes graceful's log lines, so they may stand anywhere.
 func TestDocuments_sessions(t *testing.T) {
 	need(t, "linux", "bash", "pgrep")
 	killed, pids := regexp.MustCompile(`(?m)^.* Killed .*\n`), regexp.MustCompile(`\(\d+\)`)

@@ -35,7 +35,7 @@ func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	for n := range rounds {
 		resize(uint16(30 + n))
 		p.until("SIGWINCH", func() bool { return counts(p, file)[unix.SIGWINCH] > n })
-		// SIGUSR1 arrives after all signals for the change of the size.
+		// Send SIGUSR1 and wait for it. It arrives after all signals for the change of the size.
 		if err := unix.Kill(parentOf(p.t, target), unix.SIGUSR1); err != nil {
 			p.t.Fatal(err)
 		}

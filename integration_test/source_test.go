@@ -21,7 +21,7 @@ const (
 	maxRunnerExports = 30
 )
 
-// mayBeLong lists the functions without a limit of lines. Next is one switch over all events.
+// mayBeLong lists the functions that may have any number of lines. Next is one switch over all events.
 var mayBeLong = map[string]bool{"runner/machine.Next": true}
 
 // source is a Go file of this repository.

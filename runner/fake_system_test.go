@@ -324,7 +324,7 @@ func (s *fakeSystem) Until(time.Time)                        {}
 func (s *fakeSystem) IsLate() bool                           { return false }
 func (s *fakeSystem) raisePriority()                         {}
 
-// at schedules a call of the function happen after the time d.
+// at calls the function happen when the time d has passed.
 func (s *fakeSystem) at(d time.Duration, happen func()) {
 	time.AfterFunc(d, func() {
 		s.Lock()

@@ -34,7 +34,7 @@ func TestHandleEnd_reusedPID(t *testing.T) {
 	}
 }
 
-// Parallel commands may end at the same time, with one SIGCHLD for all of them.
+// The loop handles the ends of parallel commands that end at the same time, with one SIGCHLD for all of them.
 func TestReapAll_parallelCommandsEndTogether(t *testing.T) {
 	config := Config{Policy: machine.Policy{Order: cleanup.Parallel}}
 	run, s := watched(t, config, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
@@ -59,7 +59,7 @@ func TestStartTarget_failureRunsCleanup(t *testing.T) {
 	}
 }
 
-// A start on a slow file system may fail after graceful has seen the process.
+// The loop handles a start on a slow file system that fails after graceful has seen the process.
 func TestHandleEnd_startFailsLate(t *testing.T) {
 	script := func(s *watchedSystem) {
 		s.failed = map[int]error{targetPID: unix.EIO, 201: unix.EMFILE}

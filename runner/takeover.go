@@ -123,8 +123,8 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 	return p, m, nil
 }
 
-// takeOver compares a run with the processes that the guard has started, and updates the run. The start or the end of a
-// process may not be recorded.
+// takeOver compares a run with the processes that the guard has started, and updates the run. It adds starts and ends
+// of processes that the killed graceful has not recorded.
 func (l *loop) takeOver() {
 	started := l.sys.started()
 	target := l.run.Target

@@ -37,7 +37,7 @@ func child(pid int, start uint64) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}}
 }
 
-// Graceful may be killed after it has started the target and before it has recorded that.
+// graceful is killed after it has started the target and before it has recorded that. Its successor finds the target.
 func TestTakeOver_targetIsNotRecorded(t *testing.T) {
 	r := newRun("id", Config{Command: []string{"target"}, Policy: machine.Policy{Grace: time.Second}})
 	run, s, runLedger := takeOver(t, r, func(s *watchedSystem) {
@@ -81,7 +81,8 @@ func TestTakeOver_targetHasEnded(t *testing.T) {
 	}
 }
 
-// If the guard no longer has a recorded process, the process was reaped. Another process may have its pid.
+// If the guard no longer has a recorded process, the process was reaped. The successor does not signal its pid, which
+// another process may have.
 func TestTakeOver_childWasReaped(t *testing.T) {
 	r := runIn(machine.Running)
 	run, s, _ := takeOver(t, r, func(s *watchedSystem) { s.byGuard = nil })

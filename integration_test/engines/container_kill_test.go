@@ -119,7 +119,7 @@ func testContainerOutOfMemory(t *testing.T, e *containerEngine) {
 		c.wantEnd("137", "ready\ncleaned signaled 0\n")
 	})
 	t.Run("graceful", func(t *testing.T) {
-		// The kernel kills the process with the highest value first. At the second start no process has a high value.
+		// Set a high value only at the first start, because the kernel kills the process with the highest value first.
 		c := e.run(t, `echo ready; [ ! -e /once ] || exec sleep $MARK; echo >/once
 			echo 1000 >/proc/1/oom_score_adj; `+allocate, flags...)
 		c.wantEnd("137", "ready\n")

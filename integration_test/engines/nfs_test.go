@@ -140,7 +140,7 @@ func TestNFS(t *testing.T) {
 func TestNFS_cutOff(t *testing.T) {
 	t.Parallel()
 	c := newNFS(t)
-	// The server does not answer. A stop waits for it.
+	// While the server does not answer, a stop waits.
 	c.a.run(nfsRun, "0")
 	c.server.signal("STOP")
 	c.a.run("kill $(cat /run/pid); sleep 3; grep asked /run/log", "1")

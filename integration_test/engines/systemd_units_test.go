@@ -34,7 +34,7 @@ func units(t *testing.T, path string) map[string]string {
 }
 
 // slowly is the last part of a target's script. The target takes so long to end that, with KillMode=mixed, systemd
-// kills the guard before.
+// kills the guard before that.
 const slowly = `trap "sleep 0.5; exit 0" TERM; sleep 1000 & wait`
 
 // The test runs the units of the page. The service is killed, stopped, and recovered when the machine boots.

@@ -176,7 +176,7 @@ func testKill(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "cleaned stopped 0")
 }
 
-// shared returns a pod with one PID namespace. Its target ends at SIGTERM at once.
+// shared returns a pod with one PID namespace for all containers. Its target ends at SIGTERM at once.
 func shared(variables ...string) *core.PodSpec {
 	share := true
 	spec := service(20, "migrate", append(variables, "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")...)

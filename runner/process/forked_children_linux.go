@@ -223,7 +223,7 @@ func (g *guard) perform() {
 	}
 }
 
-// The values for the parameter do of each:
+// These constants are the values for the parameter do of the method each.
 const (
 	reapChild  = iota // reap it if it has ended and is an orphan
 	killMember        // kill it unless it is a command

@@ -70,7 +70,7 @@ func Open() (*FS, error) {
 	return openAt(fd)
 }
 
-// openAt opens /proc at a directory descriptor.
+// openAt returns an FS for the /proc that a directory descriptor refers to. It returns the errors of Open.
 func openAt(dir int) (*FS, error) {
 	pid := strconv.Itoa(unix.Getpid())
 	status, err := readFile(dir, "self/status")

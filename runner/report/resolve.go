@@ -129,7 +129,7 @@ func names(path string) []string {
 	return slices.DeleteFunc(strings.Split(path, "/"), isOmitted)
 }
 
-// standard maps the names that are links to descriptors on every system to these descriptors.
+// standard contains the paths that are links to descriptors on every system, with their descriptors.
 var standard = map[string]int{"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 // descriptorOf returns the descriptor of this process that a path names. The kernel shows a descriptor as a link, but

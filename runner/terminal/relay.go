@@ -267,7 +267,8 @@ func (p *PTY) drain(stall, limit time.Duration) {
 	}
 }
 
-// idle reports whether the relay holds no output. The output thread sets busy before it reads.
+// idle reports whether the relay contains no output. It checks busy twice, because the output thread sets busy before
+// it reads.
 func (p *PTY) idle() bool {
 	return !p.busy.Load() && !ready(p.master, unix.POLLIN) && !p.busy.Load()
 }

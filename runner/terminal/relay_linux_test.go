@@ -43,7 +43,7 @@ func flood([]string) {
 // say writes a line and exits.
 func say(args []string) { fmt.Println(strings.Join(args, " ")) }
 
-// readLater reads all of a file after a delay.
+// readLater waits, and then reads a whole file.
 func readLater(delay time.Duration, r io.Reader) <-chan []byte {
 	got := make(chan []byte)
 	go func() {
