@@ -18,7 +18,7 @@ import (
 )
 
 // statusFailed is the exit status for a failure of graceful itself. timeout(1) and the container engines use the same
-// one.
+// status.
 const statusFailed = 125
 
 // Main runs graceful with args, which begin with its name, and returns the exit status.

@@ -99,9 +99,9 @@ func BenchmarkDefer(b *testing.B) {
 	b.ReportMetric(took["true"].Seconds()/took["graceful"].Seconds(), "ratio")
 }
 
-// BenchmarkPty sends a gigabyte through the target's terminal, in turn with script(1). "ratio" is the time of script(1)
-// divided by graceful's time. The memory is that of graceful after the first eighth, and the growth from then until the
-// end.
+// BenchmarkPty sends a gigabyte through the target's terminal, in turn with script(1). "ratio" is the time of
+// script(1) divided by graceful's time. It reports the memory of graceful after the first eighth of the data, and how
+// much that memory grows until the end.
 func BenchmarkPty(b *testing.B) {
 	need(b, "script", "head")
 	const size = 1 << 30

@@ -260,7 +260,7 @@ func TestProtocolPage_clients(t *testing.T) {
 	}
 }
 
-// Other encoders write requests with different escapes.
+// graceful accepts requests of other encoders, which escape other characters.
 func TestDefer_foreignEncoders(t *testing.T) {
 	const text = "\ufffd ä 😀 \u2028 \"\\\\ \x7f"
 	const python = `python3 -c 'import json, os

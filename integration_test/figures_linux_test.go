@@ -215,7 +215,7 @@ func countThreads(t testing.TB, pids []int) (n int) {
 	return n
 }
 
-// memoryOf reads the memory of a process in kB, by the names of smaps_rollup (proc(5)).
+// memoryOf returns a map from the names in smaps_rollup (proc(5)) to the memory of a process, in kB.
 func memoryOf(t testing.TB, pid int) map[string]int {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))

@@ -61,7 +61,7 @@ func TestPty_keysThatSendSignals(t *testing.T) {
 		x.until("SIGTERM", func() bool { return counts(x.proc, "seen")[unix.SIGTERM] > 0 })
 		x.killAndWait(x.pidIn("seen.pid"))
 	})
-	// A shell with jobs runs in the target's terminal.
+	// A shell in the target's terminal can control its jobs.
 	x := inTerminal(t, 24, 80, ptyRun("--", "bash", "--norc", "--noprofile", "-i")...)
 	x.becomesRaw()
 	x.press(prompt)

@@ -101,7 +101,7 @@ func TestLogTimeUp_noGraceIsNoWarning(t *testing.T) {
 	}
 }
 
-// When one copy of a run advances, the deadlines of other copies do not change.
+// Advance does not change the deadlines of other copies of the run.
 func TestDeadlines_notSharedByCopies(t *testing.T) {
 	shown := machineIn(machine.Running)
 	shown.Deadlines = []machine.Deadline{
@@ -120,7 +120,7 @@ func TestDeadlines_notSharedByCopies(t *testing.T) {
 	if !slices.Equal(shown.Deadlines, before) {
 		t.Errorf("deadlines %v became %v", before, shown.Deadlines)
 	}
-	// Starting a timer that is already running leaves one timer.
+	// If a timer that is already running is started again, only one timer runs.
 	r, _ = machine.Advance(r, machine.TargetEnded{Ending: machine.Ending{}, After: 0}, time.Unix(102, 0))
 	if n := len(r.Deadlines); n != 3 || r.Deadlines[2].At != time.Unix(100, 0).Add(r.Policy.Grace) {
 		t.Errorf("the grace timer was not kept: %v", r.Deadlines)

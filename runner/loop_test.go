@@ -175,7 +175,7 @@ func TestLoop_timing(t *testing.T) {
 	}
 }
 
-// A target that ended before the stop signal was read did not end because of that signal.
+// If a target ended before the loop has read the stop signal, that signal does not count as the reason for its end.
 func TestHandleNext_endBeforeStopSignal(t *testing.T) {
 	run, _ := simulate(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *fakeSystem) {
 		s.at(time.Second, func() { // SIGCHLD has not arrived yet

@@ -40,7 +40,7 @@ func TestCheckCommands_execFormNeedsNoShell(t *testing.T) {
 	}
 }
 
-// If the error of the system may mislead, a hint explains it.
+// If an error of the system may mislead the user, startFailure adds a hint that explains it.
 func TestStartFailure_hint(t *testing.T) {
 	for _, c := range []struct {
 		command string

@@ -71,7 +71,7 @@ func TestSystemd_systemdNotify(t *testing.T) {
 	u.wrote("cleaned", "stopped\n")
 }
 
-// A program sends keep-alive messages until it hangs.
+// A program sends keep-alive messages until it hangs. Then systemd sends SIGABRT, and cleanup follows.
 func TestSystemd_watchdog(t *testing.T) {
 	u := newService(t, fmt.Sprintf(notifying, "--grace 1s", "/usr/bin/python3 /test/watchdog.py")+"WatchdogSec=2\n")
 	write(t, u.systemd.dir+"/watchdog.py", `

@@ -51,7 +51,7 @@ func runIn(s State, change ...func(*Run)) Run {
 	return r
 }
 
-// entry returns a change of a run: a function changes the entry of the command id.
+// entry returns a change of a run that applies a function to the entry of the command id.
 func entry(id int, change func(*cleanup.Entry)) func(*Run) {
 	return func(r *Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
 }

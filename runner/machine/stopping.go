@@ -299,7 +299,7 @@ func (r Run) cleaningTime() (sum time.Duration) {
 	return sum
 }
 
-// addCapped returns a+b for durations of at least 0, or the longest duration if the sum overflows.
+// addCapped adds durations that are at least 0. If the sum overflows, it returns the longest duration.
 func addCapped(a, b time.Duration) time.Duration {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64

@@ -178,7 +178,7 @@ func TestGuard_orphans(t *testing.T) {
 	ends(t, g, pid, machine.Ending{Signal: 9})
 }
 
-// More orphans end at once than the guard reaps in one call of collect.
+// The guard reaps all orphans, even if more of them end at once than one call of collect handles.
 func TestGuard_manyOrphansAtOnce(t *testing.T) {
 	defer func(limit int) { collectLimit = limit }(collectLimit)
 	collectLimit = 500

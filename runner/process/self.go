@@ -112,10 +112,10 @@ func EmptyInput() (*os.File, error) {
 // ready meanwhile.
 const spareThreads = 3
 
-// SettleThreads creates every thread that the run needs. The caller must have started everything that occupies a
-// thread. The runtime aborts when it cannot create a thread, and the target's tree may use up RLIMIT_NPROC or the
-// shared pids limit. Threads of the runtime never end. With one processor (package oneprocessor) the runtime needs no
-// more threads than can block at once.
+// SettleThreads creates every thread that the run needs, before the target starts. Otherwise the target's tree could
+// use up RLIMIT_NPROC or the shared pids limit, and the runtime aborts when it cannot create a thread. The caller must
+// have started everything that occupies a thread. Threads of the runtime never end. With one processor (package
+// oneprocessor) the runtime needs no more threads than can block at once.
 //
 // SettleThreads also makes the garbage collector run only when memory is used, not every two minutes.
 func SettleThreads() {

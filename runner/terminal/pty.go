@@ -58,7 +58,7 @@ func OpenPTY(log *slog.Logger) (*PTY, error) {
 		to       *int
 		nonblock bool
 	}{{master, &p.master, true}, {slave, &p.slave, false}} {
-		// Duplicate the descriptor, because the Go runtime polls the descriptor of an os.File.
+		// Duplicate the descriptor to get a plain one. The Go runtime polls the descriptor of an os.File.
 		if *d.to, err = unix.FcntlInt(d.from.Fd(), unix.F_DUPFD_CLOEXEC, 3); err == nil {
 			err = unix.SetNonblock(*d.to, d.nonblock)
 		}

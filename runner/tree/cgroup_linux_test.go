@@ -80,7 +80,7 @@ func TestMakeCgroup(t *testing.T) {
 	}
 }
 
-// A process that is still in the cgroup, or in a descendant of the cgroup, lives on outside of it.
+// Disband moves processes out of the cgroup and its descendants. They live on.
 func TestDisbandLeavesMembersAlive(t *testing.T) {
 	dir, err := FindCgroup(fmt.Sprintf("graceful-test-%d", os.Getpid()))
 	if err != nil {

@@ -71,7 +71,7 @@ func TestMembers_groupLevel(t *testing.T) {
 	checkUnharmed(t, outside)
 }
 
-// A zombie is not a member while it waits to be reaped.
+// A zombie that is not reaped yet does not count as a member.
 func TestMembers_zombie(t *testing.T) {
 	tr := openLevel(t, Group)
 	target, inside := startGroup(t)

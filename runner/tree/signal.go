@@ -147,8 +147,9 @@ func (t *Tree) signalEach(p procfs.Process, signals []syscall.Signal) {
 	}
 }
 
-// signalWithoutProc signals the processes that graceful can reach without /proc. These are the target's group. If
-// graceful is PID 1, they are all other processes of the PID namespace (kill(2)), which end with graceful in any case.
+// signalWithoutProc signals the processes that graceful can reach without /proc. By default it signals the target's
+// group. If graceful is PID 1, it signals all other processes of the PID namespace (kill(2)), which end with graceful
+// in any case.
 func (t *Tree) signalWithoutProc(sig syscall.Signal) {
 	if t.self == 1 && t.level == Subreaper {
 		_ = unix.Kill(-1, sig)
