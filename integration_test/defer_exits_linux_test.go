@@ -226,7 +226,8 @@ func TestDefer_whenExitsOfAReusedPid(t *testing.T) {
 	} {
 		t.Run(strings.Fields(c.to)[0]+" "+c.then, func(t *testing.T) {
 			t.Parallel()
-			// A start time has a resolution of 1/100 s. The two processes with the pid must have different start times.
+			// The sleep below gives the two processes with the pid different start times, which have a resolution of
+			// 1/100 s.
 			p := inNamespace(t, false, "sh", "-c", again+`"$@" & run=$!
 				until [ -s free ] || [ -s log ]; do sleep 0.01; done; [ ! -s free ] || again $(cat free)
 				echo >taken; wait $run; until [ -s log ]; do sleep 0.01; done`,

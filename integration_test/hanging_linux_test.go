@@ -76,7 +76,7 @@ func TestStart_fileSystemFailsLate(t *testing.T) {
 	}
 }
 
-// startHung runs graceful in a directory that contains the file system hung. hung is the first directory of PATH. It
+// startHung runs graceful in a directory that contains the file system ./hung, which is the first directory of PATH. It
 // does not answer until the process of the helper gets SIGUSR1. The file pid contains the pid of graceful.
 func startHung(t *testing.T, args string) *proc {
 	t.Helper()

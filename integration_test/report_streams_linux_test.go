@@ -102,7 +102,7 @@ func unwritables() map[string]unwritable {
 }
 
 // If a report cannot be written, graceful logs a warning. The exit status and the duration of the run do not change,
-// and no file is left.
+// and no draft is left.
 func TestReport_cannotBeWritten(t *testing.T) {
 	for name, c := range unwritables() {
 		t.Run(name, func(t *testing.T) {

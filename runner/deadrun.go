@@ -97,7 +97,7 @@ func discard(runLedger *ledger.Ledger) error {
 	return runLedger.Remove()
 }
 
-// interrupted lists the cleanup commands that were started and whose end is not recorded.
+// interrupted lists the cleanup commands that may have been started, and whose end is unknown.
 func interrupted(r Run) (commands []*cleanup.Entry) {
 	return withOutcome(r, func(o cleanup.Outcome) bool { return o.Interrupted })
 }

@@ -51,8 +51,8 @@ func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err 
 	return nil, stopped, nil
 }
 
-// look returns an error if the other run is alive and the wait is over. It logs the wait once for each run. It logs a
-// warning if another process is finishing that run.
+// look returns an error if the other run is alive and the wait is over, or if a killed run holds the lock and no
+// process can finish it. Otherwise it logs the wait, once for each run and reason. A killed run is a warning.
 func (w *waiting) look(waited time.Duration) error {
 	m, err := peek(w.dir, w.file)
 	finishing := err == nil && m.frontEnded()

@@ -217,7 +217,7 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 	return 0, false
 }
 
-// handle records an event, lets the machine decide, and performs the actions.
+// handle lets the machine decide on an event, records the event, and performs the actions.
 func (l *loop) handle(e machine.Event) {
 	was, escalated := l.run.State, l.run.Stop.Escalated
 	l.logEvent(e)

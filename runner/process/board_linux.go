@@ -6,8 +6,8 @@ import "golang.org/x/sys/unix"
 // were started. Graceful writes requests, and the guard writes events. After a write, graceful sends the guard a
 // message, and the guard sends graceful SIGCHLD.
 //
-// The number of slots grows during a run. The blocks of requests come after the slots in use. The memory exists up to
-// the end of the last block.
+// slots is declared at its maximum, but only the first used slots are valid. Requests are stored in blocks that
+// overlay the unused slots. The memory exists up to the end of the last block.
 type board struct {
 	guard     int32  // pid of the guard
 	leads     uint32 // a graceful leads the run (Guard.Lead); the guard clears it before it starts a successor

@@ -75,8 +75,9 @@ type starts struct {
 	pending []int // slots of starts that may be unfinished
 }
 
-// free returns a free slot for a command, or maxSlots if there is none. The memory after the slots in use may contain
-// old data, for example a request.
+// free returns the slot for a command: the first free one, or a new one after the slots in use; maxSlots if there is
+// none. Id 0, the target, has slot 0. The memory after the slots in use may contain a request, so free does not read
+// it.
 func (s *starts) free(id int) (i int) {
 	if id != 0 {
 		for i = 1; i < s.slots() && atomic.LoadUint32(&s.board.slots[i].asked) != 0; {

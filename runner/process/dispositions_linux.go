@@ -62,7 +62,8 @@ var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err
 	return ignored, err
 })
 
-// sigaction is at least as long as the kernel's struct sigaction on every architecture. Its first word is the handler.
+// sigaction is at least as long as the kernel's struct sigaction on every architecture. On the supported ones its
+// first word is the handler (not on MIPS).
 type sigaction [8]uintptr
 
 const sigsetSize = 8 // in bytes

@@ -36,7 +36,7 @@ func (g *guard) collect() (changed bool) {
 	return changed
 }
 
-// If ManyEnds orphans end at once, the guard gets too little CPU time to reap them.
+// ManyEnds is the number of orphans ending at once that shows that the guard gets too little CPU time to reap them.
 const ManyEnds = 64
 
 // highest is the nice value of the highest priority.

@@ -16,8 +16,8 @@ import (
 // PTY is a terminal of the target. It also relays data between that terminal and graceful's standard descriptors.
 // Output on the terminal goes to standard output, and the target can read standard input from the terminal.
 //
-// PTY keeps the slave open, so that the relay does not end while no process of the target has the slave open. A
-// successor of graceful inherits both descriptors.
+// PTY keeps the slave open. Otherwise the relay would end as soon as no process of the target has it open. A successor
+// of graceful inherits the master and the slave.
 //
 // A nil *PTY means that there is no terminal. Resize, Finish, CloseSlave and Slave need a non-nil one.
 type PTY struct {

@@ -27,8 +27,8 @@ const (
 // Levels returns all levels, the default first.
 func Levels() []Level { return []Level{Auto, Subreaper, Group, Cgroup} }
 
-// Tree is the process tree of a run. Its members are the descendants of graceful, except the excluded ones. At level
-// Group they are the processes of the target's group.
+// Tree is the process tree of a run. Its members are the descendants of graceful, except the excluded ones.
+// OpenOrphaned finds members by other marks. At level Group they are the processes of the target's group.
 type Tree struct {
 	level Level
 	self  int        // graceful's pid
