@@ -103,15 +103,17 @@ func (t *Tree) Empty(noChildren bool) bool {
 func (t *Tree) seemsEmpty(noChildren bool) bool {
 	t.excludeKept()
 	t.leftInCgroup = false
+	// Look once: if the last child ended between two looks, the cgroup would not be looked at.
+	childless := (t.cgroup != "" || t.orphaned != nil || t.level == Subreaper) && t.childless(noChildren)
 	switch {
-	case t.cgroup != "" && t.childless(noChildren) && t.cgroup.populated():
+	case t.cgroup != "" && childless && t.cgroup.populated():
 		t.leftInCgroup = true
 		return false
 	case t.orphaned != nil:
 		// Look twice, because one look may miss a process that forks and ends.
-		return t.childless(noChildren) && len(t.Members()) == 0 && len(t.Members()) == 0
+		return childless && len(t.Members()) == 0 && len(t.Members()) == 0
 	case t.level == Subreaper:
-		return t.childless(noChildren)
+		return childless
 	}
 	if t.targetUnreaped {
 		return false
