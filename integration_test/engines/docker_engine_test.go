@@ -3,6 +3,7 @@
 package engines
 
 import (
+	"os"
 	"os/exec"
 	"sync"
 	"testing"
@@ -26,13 +27,17 @@ func needDocker(t *testing.T) {
 	}
 }
 
-// needCommands skips the test if a command is not installed.
+// needCommands skips the test if a command is not installed, or fails it where GRACEFUL_TEST_NO_SKIP forbids that.
 func needCommands(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("%s is not installed", name)
+		if _, err := exec.LookPath(name); err == nil {
+			continue
 		}
+		if os.Getenv("GRACEFUL_TEST_NO_SKIP") != "" {
+			t.Fatalf("%s is not installed", name)
+		}
+		t.Skipf("%s is not installed", name)
 	}
 }
 
