@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"strings"
 
-	"graceful/cleanup/registry"
-
 	"github.com/spf13/cobra"
+
+	"graceful/cleanup/registry"
 )
 
 func newCancel() *cobra.Command {

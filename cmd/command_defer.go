@@ -11,11 +11,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/runner/procfs"
-
-	"github.com/spf13/cobra"
 )
 
 // statusRefused is the exit status of defer when it has registered nothing, and of cancel when it has not withdrawn a

@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"graceful/runner/build"
 	"graceful/runner/doctor"
-
-	"github.com/spf13/cobra"
 )
 
 // statusBroken is the exit status of doctor if a required promise does not hold.

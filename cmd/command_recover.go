@@ -6,10 +6,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"graceful/runner"
 	"graceful/runner/machine"
-
-	"github.com/spf13/cobra"
 )
 
 // statusUnfinished is the exit status of recover if some run needs the user's attention.

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"graceful/cleanup"
 	"graceful/forward"
 	"graceful/runner"
@@ -18,8 +20,6 @@ import (
 	"graceful/runner/notify"
 	"graceful/runner/process"
 	"graceful/runner/tree"
-
-	"github.com/spf13/cobra"
 )
 
 // runFlags holds the flags of run.

@@ -5,12 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"graceful/cleanup"
 	"graceful/runner"
 	"graceful/runner/machine"
 	"graceful/runner/tree"
-
-	"github.com/spf13/pflag"
 )
 
 // environment maps names of graceful's variables to values.

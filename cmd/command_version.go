@@ -3,9 +3,9 @@ package cmd
 import (
 	"fmt"
 
-	"graceful/runner/build"
-
 	"github.com/spf13/cobra"
+
+	"graceful/runner/build"
 )
 
 func newVersion() *cobra.Command {

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"graceful/forward"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"graceful/forward"
 )
 
 // Shells run `graceful __complete ...` to get completions. cobra implements that command, and generates the scripts for

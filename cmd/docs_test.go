@@ -10,11 +10,11 @@ import (
 	"time"
 	"unicode"
 
-	"graceful/runner"
-	"graceful/runner/machine"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"graceful/runner"
+	"graceful/runner/machine"
 )
 
 // flaggedCommands returns the commands with flags.

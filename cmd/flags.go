@@ -11,10 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"graceful/cleanup"
 	"graceful/forward"
-
-	"github.com/spf13/cobra"
 )
 
 // flagValue is the value of a flag. Either the flag or its variable sets it.

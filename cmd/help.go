@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"io"
 
-	"graceful/runner"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"graceful/runner"
 )
 
 // helpWidth is the maximum width of a line of help.

@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"graceful/runner"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/runner"
 )
 
 func TestOutput_oneLineForEachRecord(t *testing.T) {

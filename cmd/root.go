@@ -11,10 +11,10 @@ import (
 	"syscall"
 	"time"
 
-	"graceful/runner"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"graceful/runner"
 )
 
 // statusFailed is the exit status for a failure of graceful itself. timeout(1) and the container engines use the same

@@ -7,10 +7,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/forward"
 	"graceful/runner/machine"
-
-	"golang.org/x/sys/unix"
 )
 
 const scheduleExample = "TERM/10s/INT/5s/KILL"

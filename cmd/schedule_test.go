@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"graceful/runner/machine"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/machine"
 )
 
 func TestScheduleValue(t *testing.T) {

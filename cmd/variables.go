@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"graceful/runner"
-
 	"github.com/spf13/pflag"
+
+	"graceful/runner"
 )
 
 // noEnv names the flag that makes graceful ignore variables. That flag itself has no variable.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"graceful/runner/report"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/report"
 )
 
 // outputs lists the sets of outputs in the form that a report contains.

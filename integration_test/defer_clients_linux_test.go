@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"graceful/cleanup/registry"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/registry"
 )
 
 // Only root can register commands with a run of root. Another user would gain all rights of root.

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
-
-	"golang.org/x/sys/unix"
 )
 
 // A process of graceful is killed while a --when-exits command runs. That command is not started a second time. All

@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // linesOf counts the lines of a file by their text. The file may be missing.

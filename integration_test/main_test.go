@@ -17,10 +17,10 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	// Import the program, so that the test cache depends on it. When the program changes, the tests must run again.
 	_ "graceful/cmd"
-
-	"golang.org/x/sys/unix"
 )
 
 // binDir is a directory that contains the graceful under test and the helper. It is the first directory in PATH.

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"graceful/runner/report"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/report"
 )
 
 // reports collects the reports of a test, and validates all of them against the schema at once.

@@ -9,9 +9,9 @@ import (
 	"syscall"
 	"testing"
 
-	runnerprocess "graceful/runner/process"
-
 	"golang.org/x/sys/unix"
+
+	runnerprocess "graceful/runner/process"
 )
 
 // end-by N ends by a signal, whatever the disposition and the mask of that signal are.

@@ -60,8 +60,8 @@ func sources(t *testing.T) (all []source) {
 	return all
 }
 
-// A file has at most 400 lines and a base name that no other package has, a line has at most 120 characters, and a
-// function has at most 70 lines.
+// A file has at most 400 lines and a base name that no other package has, a line has at most 120 characters, a function
+// has at most 70 lines, and imports are in groups.
 func TestSource_limits(t *testing.T) {
 	packages := map[string]string{} // by the base names of their files
 	for _, s := range sources(t) {
@@ -72,6 +72,7 @@ func TestSource_limits(t *testing.T) {
 		packages[base] = dir
 		s.checkLines(t)
 		s.checkFunctions(t)
+		s.checkImports(t)
 	}
 }
 
@@ -110,6 +111,26 @@ func (s source) checkFunctions(t *testing.T) {
 		}
 		return false // nested functions are shorter
 	})
+}
+
+// checkImports checks the order of imports: the standard library, then other modules, then this module.
+func (s source) checkImports(t *testing.T) {
+	t.Helper()
+	last := 0
+	for _, i := range s.tree.Imports {
+		first, _, _ := strings.Cut(strings.Trim(i.Path.Value, `"`), "/")
+		group := 0
+		switch {
+		case first == "graceful":
+			group = 2
+		case strings.Contains(first, "."):
+			group = 1
+		}
+		if group < last {
+			t.Errorf("%s: the import of %s is in the wrong place", s.path, i.Path.Value)
+		}
+		last = group
+	}
 }
 
 // Package runner exports at most 30 names, on all systems together and without methods.

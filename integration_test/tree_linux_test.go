@@ -12,9 +12,9 @@ import (
 	"time"
 	"unsafe"
 
-	"graceful/runner/process"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/process"
 )
 
 // census is a cleanup command for a PID namespace. That namespace should contain only unshare's child, graceful,

@@ -6,10 +6,10 @@ import (
 	"os"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/registry"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // admit returns an error if the process that makes a request may not register commands. The loop calls admit at each

@@ -10,12 +10,12 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/notify"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // Config is the configuration of a run. A run with a valid Config fails before the start of the target only for lack

@@ -6,10 +6,10 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/eintr"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // member returns a member of the run. pid is valid in the PID namespace of the process asker, which must be the

@@ -4,10 +4,10 @@ import (
 	"os/exec"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/runner/procfs"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // leaveDescriptors lowers RLIMIT_NOFILE until the test ends, so that n descriptors are free.

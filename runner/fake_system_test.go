@@ -8,13 +8,13 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
 	"graceful/runner/report"
-
-	"golang.org/x/sys/unix"
 )
 
 // fakeSystem is a small operating system for tests. A script determines when its processes end, on the clock of

@@ -6,13 +6,13 @@ import (
 	"slices"
 	"time"
 
-	"graceful/cleanup"
-	"graceful/runner/machine"
-	"graceful/runner/process"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup"
+	"graceful/runner/machine"
+	"graceful/runner/process"
 )
 
 // memory is a ledger in memory. It keeps its records, so that a test can read them.

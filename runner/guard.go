@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/forward"
@@ -16,8 +18,6 @@ import (
 	"graceful/runner/process"
 	"graceful/runner/procfs"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // A run with a guard has two processes of graceful. The user starts the first one, which performs the run. It forks the

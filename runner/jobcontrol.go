@@ -5,11 +5,11 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/forward"
 	"graceful/runner/machine"
 	"graceful/runner/terminal"
-
-	"golang.org/x/sys/unix"
 )
 
 // stopsOn returns the signals that stop a run. By default it omits signals that were ignored when graceful started,

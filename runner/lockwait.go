@@ -9,13 +9,13 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/eintr"
 	"graceful/cleanup/ledger"
 	"graceful/forward"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // waiting is the state of a run that waits for the lock of its ledger. Another run of that name holds the lock.

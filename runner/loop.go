@@ -6,12 +6,12 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/registry"
 	"graceful/forward"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // loop performs the decisions of the machine. All its methods run in one goroutine.

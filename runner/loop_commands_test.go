@@ -6,10 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/machine"
-
-	"golang.org/x/sys/unix"
 )
 
 // The loop finds a command by pid only while the command is running, because pids are reused.

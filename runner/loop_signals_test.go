@@ -9,10 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/forward"
 	"graceful/runner/machine"
-
-	"golang.org/x/sys/unix"
 )
 
 // A suspended process handles a signal only after it is continued. So graceful sends SIGCONT after a stop signal.

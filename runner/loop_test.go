@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/machine"
-
-	"golang.org/x/sys/unix"
 )
 
 // timingCase contains a script for a fake system, and the expected actions of the loop.

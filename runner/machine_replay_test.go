@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"graceful/cleanup"
 	"graceful/forward"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/tree"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // FuzzMachine handles arbitrary events and checks the guarantees of the machine. The machine never returns to an

@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/notify"
 	"graceful/runner/process"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // openRelay opens the relay if a service manager expects messages from this process.

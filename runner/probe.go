@@ -1,14 +1,14 @@
 package runner
 
 import (
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // A probe performs one step of a run without a run, and package doctor reports the result. So the doctor finds the

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/forward/listen"
@@ -21,8 +23,6 @@ import (
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // processes implements the interface system on the real operating system.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/runner/build"
@@ -18,8 +20,6 @@ import (
 	"graceful/runner/procfs"
 	"graceful/runner/report"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // This line compiles only if the report lists no more signals than are recorded for it.

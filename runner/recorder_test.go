@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/tree"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // FuzzRemember replays records that another program may have written. remember either refuses them, or returns a run

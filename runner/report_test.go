@@ -10,13 +10,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/process"
 	"graceful/runner/report"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 func reportText(t *testing.T, r Run, h *report.History) string {

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
 	"graceful/runner/journal"
@@ -17,8 +19,6 @@ import (
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // Run is the state of a run with its configuration. The machine changes the embedded part.

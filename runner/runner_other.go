@@ -5,10 +5,10 @@ package runner
 import (
 	"errors"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/registry"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 func (p *processes) member(int, uint64, int) (procfs.Process, error) {

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/journal"
 	"graceful/runner/machine"
 	"graceful/runner/process"
-
-	"golang.org/x/sys/unix"
 )
 
 // checkCommands returns an error if there are too many commands, or if a command needs a missing shell.

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/process"
-
-	"golang.org/x/sys/unix"
 )
 
 // errNoInterpreter is the error for a program with a missing interpreter.

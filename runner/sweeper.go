@@ -5,10 +5,10 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // minLook and maxLook limit the time for one look at the tree. While a deadline runs, that time is half of the time

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/cleanup/registry"
@@ -18,8 +20,6 @@ import (
 	"graceful/runner/report"
 	"graceful/runner/terminal"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // SuccessorName is argv[0] of a graceful that the guard has started after the previous graceful was killed.

@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // runIn returns a run in a state. It has no cleanup commands.

@@ -10,11 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/runner/machine"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // watchedSystem is a fake system that records the order of the calls. A forbidden call fails the test.

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"graceful/cleanup"
-
 	"graceful/cleanup/eintr"
 )
 

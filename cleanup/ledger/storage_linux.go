@@ -1,9 +1,9 @@
 package ledger
 
 import (
-	"graceful/cleanup/eintr"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 // memoryFile creates a file without a name. Where the kernel supports that (Linux 6.3), the file is not executable,

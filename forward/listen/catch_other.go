@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"graceful/forward"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/forward"
 )
 
 // channels contains one channel for each signal, so that many signals of one kind do not displace another kind.

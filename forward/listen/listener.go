@@ -9,9 +9,9 @@ import (
 	"syscall"
 	"time"
 
-	"graceful/forward"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/forward"
 )
 
 // Listener receives every signal that a process can catch. If a signal arrives twice before it is taken, Listener

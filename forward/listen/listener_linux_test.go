@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/forward"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // listen starts a Listener for one test. After the test, that Listener takes no more signals.

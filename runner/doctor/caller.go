@@ -6,11 +6,11 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/forward"
 	"graceful/runner"
 	"graceful/runner/process"
-
-	"golang.org/x/sys/unix"
 )
 
 // The checks in this file examine the properties that graceful inherits from the process that started it: signals,

@@ -5,10 +5,10 @@ import (
 	"runtime"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/runner"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // containment is the result for the tree, with the level that a run would have.

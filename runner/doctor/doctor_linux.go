@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/ledger"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 // The functions in this file examine limits and file systems, which graceful can examine only on Linux.

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"strings"
 
-	"graceful/runner/procfs"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 // lasting lists the names of inits that do not end when one of their children ends.

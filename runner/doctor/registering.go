@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/registry"
 	"graceful/runner"
 	"graceful/runner/procfs"
-
-	"golang.org/x/sys/unix"
 )
 
 func examineShell(c *Check) {

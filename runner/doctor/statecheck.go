@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/ledger"
 	"graceful/runner"
 	"graceful/runner/journal"
-
-	"golang.org/x/sys/unix"
 )
 
 // stateCheck is the result for the state directory.

@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup/eintr"
 	"graceful/forward"
 	"graceful/runner"
 	"graceful/runner/process"
 	"graceful/runner/tree"
-
-	"golang.org/x/sys/unix"
 )
 
 // tryLimit is the maximum time that a tried run may take. It normally takes a fraction of a second.

@@ -10,12 +10,12 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"graceful/cleanup"
 	"graceful/cleanup/ledger"
 	"graceful/forward"
 	"graceful/runner/machine"
-
-	"golang.org/x/sys/unix"
 )
 
 // inMemory returns a ledger in memory. size returns its size in bytes.

@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"graceful/cleanup"
-	"graceful/forward"
-
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"graceful/cleanup"
+	"graceful/forward"
 )
 
 // sameRun makes go-cmp compare all fields of runs. A nil list equals an empty one.

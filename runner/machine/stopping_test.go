@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"graceful/cleanup"
-
 	"github.com/google/go-cmp/cmp"
+
+	"graceful/cleanup"
 )
 
 // options contains a policy and the commands of a run.

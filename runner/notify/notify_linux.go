@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"graceful/cleanup/eintr"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
 )
 
 const (

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"testing"
 
-	"graceful/runner/procfs"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 // The target starts in the foreground if graceful is in the foreground and no pager may need the terminal.

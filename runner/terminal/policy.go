@@ -6,9 +6,9 @@ import (
 	"syscall"
 	"time"
 
-	"graceful/forward"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/forward"
 )
 
 // Policy is a terminal of the target, with the decisions about that terminal: how long graceful waits for the reader of

@@ -8,9 +8,9 @@ import (
 	"os"
 	"syscall"
 
-	"graceful/runner/procfs"
-
 	"golang.org/x/sys/unix"
+
+	"graceful/runner/procfs"
 )
 
 // Terminal is the controlling terminal of a run. The target sees the terminal as it would without graceful, and the
