@@ -44,6 +44,30 @@ const (
 	maxCallsUnguarded = 615
 )
 
+// Without a guard, graceful reaps the orphans that its target leaves before it examines the survivors. So it does not
+// read a file of /proc for each of them.
+func TestTree_orphansAreReapedUnread(t *testing.T) {
+	need(t, "linux", "strace")
+	const orphans = 1000
+	trace := filepath.Join(t.TempDir(), "trace")
+	run := exec.Command("strace", "-f", "-qq", "-e", "trace=openat", "-o", trace,
+		plain, "run", "--guard", "off", "--verbose", "--", "helper", "leave", strconv.Itoa(orphans))
+	out, err := run.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	calls, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read := strings.Count(string(calls), `/stat"`); read > orphans/10 {
+		t.Errorf("graceful read /proc/PID/stat %d times for %d orphans", read, orphans)
+	}
+	if reaped := strings.Count(string(out), "reaped an orphan"); reaped != orphans {
+		t.Errorf("graceful reaped %d orphans, want %d", reaped, orphans)
+	}
+}
+
 // counted lists calls with their numbers, the most frequent first.
 func counted(calls map[string]int) string {
 	names := slices.SortedFunc(maps.Keys(calls), func(a, b string) int { return calls[b] - calls[a] })

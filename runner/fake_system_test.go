@@ -195,6 +195,13 @@ func (s *fakeSystem) reap(pid int) {
 	s.zombies = slices.DeleteFunc(s.zombies, func(z int) bool { return z == pid })
 }
 
+func (s *fakeSystem) reapOrphans(isOrphan func(pid int) bool, reaped func(int, machine.Ending)) {
+	for _, pid := range slices.DeleteFunc(slices.Clone(s.zombies), func(pid int) bool { return !isOrphan(pid) }) {
+		s.reap(pid)
+		reaped(pid, s.endings[pid])
+	}
+}
+
 // signalOne records a signal, and may schedule the end of the process. It does not record SIGCONT.
 func (s *fakeSystem) signalOne(to string, pid int, sig syscall.Signal) error {
 	s.Lock()

@@ -216,6 +216,22 @@ func (p *processes) reap(pid int) {
 	p.Reaped(pid)
 }
 
+// reapOrphans reaps the orphans that have ended. A guard reaps them itself.
+func (p *processes) reapOrphans(isOrphan func(pid int) bool, reaped func(pid int, ending machine.Ending)) {
+	if p.guard != nil {
+		return
+	}
+	for _, pid := range p.ChildPIDs() {
+		if !isOrphan(pid) {
+			continue
+		}
+		if ending, ended := p.children.ReapOrphan(pid); ended {
+			p.Reaped(pid)
+			reaped(pid, ending)
+		}
+	}
+}
+
 func (p *processes) usage(pid int) *machine.Usage { return p.parent().UsageOf(pid) }
 
 // startOf returns the result of the start of an ended process.

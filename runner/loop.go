@@ -182,6 +182,7 @@ func (l *loop) handleEnd(pid int, ending machine.Ending) {
 	case pid == l.run.Target.PID && !l.run.Target.Ended && failed != nil:
 		l.targetFailed(failed)
 	case pid == l.run.Target.PID && !l.run.Target.Ended:
+		l.reapOrphans()
 		e := machine.TargetEnded{Ending: ending, After: time.Since(l.began)}
 		if l.record.history != nil {
 			e.Usage = l.sys.usage(pid)
@@ -199,12 +200,28 @@ func (l *loop) handleEnd(pid int, ending machine.Ending) {
 		if l.sweep.killing && ending.Signal == machine.SigKILL && l.record.history.Kills(l.run.Run) {
 			l.record.history.Kill(l.sys.Child(pid), l.run.Run)
 		}
-		l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
+		l.logOrphan(pid, ending)
 	}
 	if len(l.waits.awaited) > 0 {
 		l.processExited(l.sys.Child(pid).Identity)
 	}
 	l.sys.reap(pid)
+}
+
+// reapOrphans reaps the orphans that have ended. It is called before the survivors of the target are signalled, because
+// a look at the tree reads files of /proc for each zombie.
+func (l *loop) reapOrphans() {
+	if l.sweep.killing || len(l.waits.awaited) > 0 {
+		return // handleEnd must see each end
+	}
+	l.sys.reapOrphans(func(pid int) bool {
+		_, isCommand := l.commandOf(pid)
+		return pid != l.run.Target.PID && !isCommand
+	}, l.logOrphan)
+}
+
+func (l *loop) logOrphan(pid int, ending machine.Ending) {
+	l.log.Info("reaped an orphan", "pid", pid, "status", ending.Status())
 }
 
 // commandOf returns the id of the running command whose process has the pid.

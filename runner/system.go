@@ -36,6 +36,8 @@ type (
 		startOf(pid int) (dirGone bool, err error) // of a child that peek has returned
 		usage(pid int) *machine.Usage              // of a child that peek has returned
 		reap(pid int)
+		// reapOrphans reaps the children that have ended and that are orphans. It calls reaped for each.
+		reapOrphans(isOrphan func(pid int) bool, reaped func(pid int, ending machine.Ending))
 		lostGuard() (lost, orphaned bool) // orphaned: graceful is not an ancestor of the tree
 		isGuardChild() bool               // or there is no guard; else no signal reports that the guard was suspended
 		raisePriority()                   // more processes end than graceful can reap in its share of the time

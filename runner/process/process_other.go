@@ -58,6 +58,9 @@ func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	}
 }
 
+// ReapOrphan reaps no child, because on this system graceful does not adopt orphans.
+func (*Children) ReapOrphan(int) (ending machine.Ending, ended bool) { return machine.Ending{}, false }
+
 // stops lists the signals that have suspended children. Peek fills the list, because wait4(2) returns these changes,
 // too.
 var stops = map[int]syscall.Signal{}

@@ -85,6 +85,19 @@ func waitid(kind, id, options int, used *unix.Rusage) (info siginfo, err error) 
 	return info, err
 }
 
+// ReapOrphan reaps a child that Start did not start, if it has ended.
+func (*Children) ReapOrphan(pid int) (ending machine.Ending, ended bool) {
+	var status unix.WaitStatus
+	found, _ := eintr.RetryValue(func() (int, error) { return unix.Wait4(pid, &status, unix.WNOHANG, nil) })
+	switch {
+	case found != pid:
+		return machine.Ending{}, false
+	case status.Signaled():
+		return machine.Ending{Signal: int(status.Signal())}, true
+	}
+	return machine.Ending{Code: status.ExitStatus()}, true
+}
+
 // reap reaps a child that has ended.
 func reap(pid int) {
 	_, _ = eintr.RetryValue(func() (int, error) { return unix.Wait4(pid, nil, 0, nil) })

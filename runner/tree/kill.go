@@ -76,7 +76,7 @@ func (t *Tree) KillChildren() {
 	if t.level != Subreaper || t.root != t.self {
 		return
 	}
-	for _, pid := range t.childPIDs() {
+	for _, pid := range t.ChildPIDs() {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 }
