@@ -221,7 +221,7 @@ func (p *processes) reapOrphans(isOrphan func(pid int) bool, reaped func(pid int
 	if p.guard != nil {
 		return
 	}
-	for _, pid := range p.ChildPIDs() {
+	for _, pid := range p.Adopted() {
 		if !isOrphan(pid) {
 			continue
 		}

@@ -163,9 +163,9 @@ func newSocket() (int, error) {
 // Remove removes the socket and the directory that Listen created. It ignores other addresses.
 func Remove(address string) {
 	if dir := dirOf(address); dir != "" {
-		for _, name := range []string{address, filepath.Join(dir, lockName), dir} {
-			_ = os.Remove(name)
-		}
+		_ = eintr.Retry(func() error { return unix.Unlink(address) })
+		_ = eintr.Retry(func() error { return unix.Unlink(filepath.Join(dir, lockName)) })
+		_ = eintr.Retry(func() error { return unix.Rmdir(dir) })
 	}
 }
 

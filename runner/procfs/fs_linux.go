@@ -3,7 +3,6 @@ package procfs
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -150,91 +149,6 @@ func (fs *FS) All() (found []Process) {
 	return found
 }
 
-// Children lists the children of all threads of a process, dead or alive. It certainly lists a process that is a child
-// during the whole call, if the parent reaps no child meanwhile, or is the process of Busy. See
-// Documentation/filesystems/proc.rst of Linux.
-func (fs *FS) Children(pid int) (pids []int) {
-	pids = fs.children(pid)
-	for range maxReads {
-		if fs == nil || pid != fs.busy || fs.IsLate() {
-			return pids
-		}
-		before := pids
-		if pids = fs.children(pid); slices.Equal(pids, before) {
-			return pids
-		}
-	}
-	return pids
-}
-
-// maxReads is the maximum number of times that Children lists the children of a busy process until two lists are equal.
-const maxReads = 16
-
-// Busy declares that a process may reap children while Children lists them.
-func (fs *FS) Busy(pid int) { fs.busy = pid }
-
-func (fs *FS) children(pid int) (pids []int) {
-	if !fs.HasChildren() {
-		return fs.byParent()[pid]
-	}
-	for _, tid := range fs.names(strconv.Itoa(pid) + "/task") {
-		fd, err := eintr.Openat(fs.dir, fmt.Sprintf("%d/task/%s/children", pid, tid), unix.O_RDONLY, 0)
-		if err != nil {
-			continue
-		}
-		list, _ := readAll(fd, make([]byte, 0, unix.Getpagesize()), fs.IsLate)
-		unix.Close(fd)
-		if fs.IsLate() { // the last number may be incomplete
-			list = list[:bytes.LastIndexByte(list, ' ')+1]
-		}
-		pids = append(pids, ParsePIDs(list)...)
-	}
-	return pids
-}
-
-// Descendants lists the live descendants of a process, parents before their children. It omits the pids in without, and
-// their descendants.
-func (fs *FS) Descendants(root int, without []int) (found []Process) {
-	fs.Walk(root, without, func(pid, _ int) (descend bool) {
-		p, ok := fs.Read(pid)
-		if ok && !p.Dead {
-			found = append(found, p)
-		}
-		return !p.Dead
-	})
-	return found
-}
-
-// Walk visits the descendants of a process, dead or alive. It visits each one before it lists its children. It omits
-// the pids in without, and their descendants. visit returns false if the children of a process need not be listed. For
-// a dead process this is not needed, because its children are reparented before it becomes a zombie.
-func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
-	children := fs.Children
-	if !fs.HasChildren() {
-		byParent := fs.byParent()
-		children = func(pid int) []int { return byParent[pid] }
-	}
-	seen := map[int]bool{root: true}
-	for _, pid := range without {
-		seen[pid] = true
-	}
-	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
-		// Start with the youngest child. In a tree in which many processes end and fork, the older children are
-		// zombies.
-		for _, child := range slices.Backward(children(queue[0])) {
-			if fs.IsLate() {
-				return
-			}
-			if !seen[child] {
-				seen[child] = true
-				if visit(child, queue[0]) || !fs.HasChildren() { // the map was made before
-					queue = append(queue, child)
-				}
-			}
-		}
-	}
-}
-
 // Ignores reports whether a process ignores a signal. It returns false for a missing process.
 func (fs *FS) Ignores(pid int, sig syscall.Signal) bool {
 	text, _ := fs.read(pid, "status")
@@ -274,15 +188,6 @@ func (fs *FS) Now() (m Moment) {
 		m.PID, _ = strconv.Atoi(string(fields[len(fields)-1]))
 	}
 	return m
-}
-
-// byParent maps each process to its children, on a kernel that does not list children.
-func (fs *FS) byParent() map[int][]int {
-	children := map[int][]int{}
-	for _, p := range fs.All() {
-		children[p.PPID] = append(children[p.PPID], p.PID)
-	}
-	return children
 }
 
 // read reads a file about a process.

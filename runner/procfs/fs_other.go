@@ -29,6 +29,7 @@ func IsBelow(int, int) bool { return false }
 func Open() (*FS, error) { return nil, syscall.ENOSYS }
 
 func (*FS) HasChildren() bool                           { return false }
+func (*FS) Adopted(int) []int                           { return nil }
 func (*FS) Busy(int)                                    {}
 func (*FS) Until(time.Time)                             {}
 func (*FS) IsLate() bool                                { return false }

@@ -76,7 +76,7 @@ func (t *Tree) KillChildren() {
 	if t.level != Subreaper || t.root != t.self {
 		return
 	}
-	for _, pid := range t.ChildPIDs() {
+	for _, pid := range t.childPIDs() {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
 }

@@ -82,7 +82,7 @@ func (t *Tree) Find(pid int) (procfs.Process, bool) {
 // name "hidden" and no start time.
 func (t *Tree) Children() (found []procfs.Process) {
 	t.excludeKept()
-	for _, pid := range t.ChildPIDs() {
+	for _, pid := range t.childPIDs() {
 		p, ok := t.proc.Read(pid)
 		if !ok { // hidepid hides the child, which exists, because it is not reaped
 			p = hiddenProcess(pid, t.root)
@@ -138,7 +138,7 @@ func (t *Tree) childless(noChildren bool) bool {
 	case t.proc == nil:
 		return noChildren
 	case noChildren:
-	case len(t.excluded) == 0 || len(t.ChildPIDs()) > 0:
+	case len(t.excluded) == 0 || len(t.childPIDs()) > 0:
 		return false
 	}
 	notOwn := t.notOwn()

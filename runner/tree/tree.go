@@ -175,7 +175,7 @@ func (t *Tree) excludeKept() {
 		}
 		return isOther
 	})
-	children := t.ChildPIDs()
+	children := t.childPIDs()
 	members := t.proc.Environs(children, t.memberVariable)
 	for _, pid := range children {
 		if _, ok := members[pid]; ok {
@@ -193,7 +193,10 @@ func (t *Tree) excludeKept() {
 	}
 }
 
-// ChildPIDs lists the children of the root, dead or alive, except the excluded ones. Without /proc it returns none.
-func (t *Tree) ChildPIDs() []int { return slices.DeleteFunc(t.proc.Children(t.root), t.isExcluded) }
+// childPIDs lists the children of the root, dead or alive, except the excluded ones.
+func (t *Tree) childPIDs() []int { return slices.DeleteFunc(t.proc.Children(t.root), t.isExcluded) }
+
+// Adopted lists orphans that graceful has adopted, dead or alive, except the excluded ones. See procfs.FS.Adopted.
+func (t *Tree) Adopted() []int { return slices.DeleteFunc(t.proc.Adopted(t.root), t.isExcluded) }
 
 func (t *Tree) isExcluded(pid int) bool { return slices.Contains(t.excluded, pid) }

@@ -1,0 +1,123 @@
+package procfs
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"graceful/cleanup/eintr"
+)
+
+// Children lists the children of all threads of a process, dead or alive. It certainly lists a process that is a child
+// during the whole call, if the parent reaps no child meanwhile, or is the process of Busy. See
+// Documentation/filesystems/proc.rst of Linux.
+func (fs *FS) Children(pid int) (pids []int) {
+	pids = fs.children(pid)
+	for range maxReads {
+		if fs == nil || pid != fs.busy || fs.IsLate() {
+			return pids
+		}
+		before := pids
+		if pids = fs.children(pid); slices.Equal(pids, before) {
+			return pids
+		}
+	}
+	return pids
+}
+
+// maxReads is the maximum number of times that Children lists the children of a busy process until two lists are equal.
+const maxReads = 16
+
+// Busy declares that a process may reap children while Children lists them, and that it has a single thread.
+func (fs *FS) Busy(pid int) { fs.busy = pid }
+
+func (fs *FS) children(pid int) (pids []int) {
+	if !fs.HasChildren() {
+		return fs.byParent()[pid]
+	}
+	threads := []string{strconv.Itoa(pid)}
+	if pid != fs.busy {
+		threads = fs.names(strconv.Itoa(pid) + "/task")
+	}
+	for _, tid := range threads {
+		pids = append(pids, fs.childrenOfThread(pid, tid)...)
+	}
+	return pids
+}
+
+// Adopted lists the children of the first thread of a process, dead or alive. The kernel reparents orphans to that
+// thread. Adopted returns none on a kernel that does not list children.
+func (fs *FS) Adopted(pid int) []int {
+	if !fs.HasChildren() {
+		return nil
+	}
+	return fs.childrenOfThread(pid, strconv.Itoa(pid))
+}
+
+func (fs *FS) childrenOfThread(pid int, tid string) []int {
+	fd, err := eintr.Openat(fs.dir, fmt.Sprintf("%d/task/%s/children", pid, tid), unix.O_RDONLY, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	list, _ := readAll(fd, make([]byte, 0, unix.Getpagesize()), fs.IsLate)
+	if fs.IsLate() { // the last number may be incomplete
+		list = list[:bytes.LastIndexByte(list, ' ')+1]
+	}
+	return ParsePIDs(list)
+}
+
+// Descendants lists the live descendants of a process, parents before their children. It omits the pids in without, and
+// their descendants.
+func (fs *FS) Descendants(root int, without []int) (found []Process) {
+	fs.Walk(root, without, func(pid, _ int) (descend bool) {
+		p, ok := fs.Read(pid)
+		if ok && !p.Dead {
+			found = append(found, p)
+		}
+		return !p.Dead
+	})
+	return found
+}
+
+// Walk visits the descendants of a process, dead or alive. It visits each one before it lists its children. It omits
+// the pids in without, and their descendants. visit returns false if the children of a process need not be listed. For
+// a dead process this is not needed, because its children are reparented before it becomes a zombie.
+func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
+	children := fs.Children
+	if !fs.HasChildren() {
+		byParent := fs.byParent()
+		children = func(pid int) []int { return byParent[pid] }
+	}
+	seen := map[int]bool{root: true}
+	for _, pid := range without {
+		seen[pid] = true
+	}
+	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
+		// Start with the youngest child. In a tree in which many processes end and fork, the older children are
+		// zombies.
+		for _, child := range slices.Backward(children(queue[0])) {
+			if fs.IsLate() {
+				return
+			}
+			if !seen[child] {
+				seen[child] = true
+				if visit(child, queue[0]) || !fs.HasChildren() { // the map was made before
+					queue = append(queue, child)
+				}
+			}
+		}
+	}
+}
+
+// byParent maps each process to its children, on a kernel that does not list children.
+func (fs *FS) byParent() map[int][]int {
+	children := map[int][]int{}
+	for _, p := range fs.All() {
+		children[p.PPID] = append(children[p.PPID], p.PID)
+	}
+	return children
+}
