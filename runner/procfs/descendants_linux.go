@@ -31,21 +31,28 @@ func (fs *FS) Children(pid int) (pids []int) {
 // maxReads is the maximum number of times that Children lists the children of a busy process until two lists are equal.
 const maxReads = 16
 
-// Busy declares that a process may reap children while Children lists them, and that it has a single thread.
+// Busy declares that a process may reap children while Children lists them.
 func (fs *FS) Busy(pid int) { fs.busy = pid }
 
 func (fs *FS) children(pid int) (pids []int) {
 	if !fs.HasChildren() {
 		return fs.byParent()[pid]
 	}
-	threads := []string{strconv.Itoa(pid)}
-	if pid != fs.busy {
-		threads = fs.names(strconv.Itoa(pid) + "/task")
-	}
-	for _, tid := range threads {
+	for _, tid := range fs.threads(pid) {
 		pids = append(pids, fs.childrenOfThread(pid, tid)...)
 	}
 	return pids
+}
+
+// threads lists the threads of a process. It lists the directory only if there are several, because one system call is
+// cheaper than five. The directory has a link for each thread, its own, and the one of its parent.
+func (fs *FS) threads(pid int) []string {
+	const linksOfOne = 3
+	first := strconv.Itoa(pid)
+	if st, err := eintr.Lstatat(fs.dir, first+"/task"); err == nil && st.Nlink == linksOfOne {
+		return []string{first}
+	}
+	return fs.names(first + "/task")
 }
 
 // Adopted lists the children of the first thread of a process, dead or alive. The kernel reparents orphans to that
@@ -63,7 +70,7 @@ func (fs *FS) childrenOfThread(pid int, tid string) []int {
 		return nil
 	}
 	defer unix.Close(fd)
-	list, _ := readAll(fd, make([]byte, 0, unix.Getpagesize()), fs.IsLate)
+	list, _ := readAll(fd, make([]byte, 0, unix.Getpagesize()), func([]byte) bool { return fs.IsLate() })
 	if fs.IsLate() { // the last number may be incomplete
 		list = list[:bytes.LastIndexByte(list, ' ')+1]
 	}

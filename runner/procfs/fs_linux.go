@@ -72,7 +72,7 @@ func Open() (*FS, error) {
 // openAt returns an FS for the /proc that a directory descriptor refers to. It returns the errors of Open.
 func openAt(dir int) (*FS, error) {
 	pid := strconv.Itoa(unix.Getpid())
-	status, err := readFile(dir, "self/status")
+	status, err := readFile(dir, "self/status", atEnd)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func openAt(dir int) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = readFile(dir, "self/task/"+pid+"/children")
+	_, err = readFile(dir, "self/task/"+pid+"/children", atEnd)
 	return &FS{dir: dir, hasChildren: err == nil, unreadable: map[Identity]time.Time{}}, nil
 }
 
@@ -126,7 +126,10 @@ func (fs *FS) HasChildren() bool { return fs != nil && fs.hasChildren }
 
 // Read returns one process, dead or alive. ok is false if the process does not exist or is hidden.
 func (fs *FS) Read(pid int) (p Process, ok bool) {
-	stat, err := fs.read(pid, "stat")
+	if fs == nil {
+		return Process{}, false
+	}
+	stat, err := readFile(fs.dir, strconv.Itoa(pid)+"/stat", func(data []byte) bool { return data[len(data)-1] == '\n' })
 	if err != nil {
 		return Process{}, false
 	}
@@ -200,7 +203,7 @@ func (fs *FS) readAt(name string) ([]byte, error) {
 	if fs == nil {
 		return nil, unix.ENOENT
 	}
-	return readFile(fs.dir, name)
+	return readFile(fs.dir, name, atEnd)
 }
 
 // names lists the names in a directory. It returns nil if the directory cannot be read.
@@ -220,10 +223,10 @@ func (fs *FS) names(name string) []string {
 
 // ReadFile reads a file of a pseudo file system, such as cgroupfs. os.ReadFile makes five more system calls to find out
 // whether the runtime's poller supports the file. Killing a tree reads thousands of files.
-func ReadFile(path string) ([]byte, error) { return readFile(unix.AT_FDCWD, path) }
+func ReadFile(path string) ([]byte, error) { return readFile(unix.AT_FDCWD, path, atEnd) }
 
 // Read reads a file of /proc.
-func Read(name string) ([]byte, error) { return readFile(Dir(), name) }
+func Read(name string) ([]byte, error) { return readFile(Dir(), name, atEnd) }
 
 // Readlink returns the text of a link in /proc.
 func Readlink(name string) (string, error) { return readLink(Dir(), name) }
@@ -261,24 +264,27 @@ func readLink(dir int, name string) (string, error) {
 	return string(text[:max(n, 0)]), err
 }
 
-func readFile(dir int, name string) ([]byte, error) {
+func readFile(dir int, name string, stop func(data []byte) bool) ([]byte, error) {
 	fd, err := eintr.Openat(dir, name, unix.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
 	const typicalSize = 512 // bytes: enough for a stat file
-	return readAll(fd, make([]byte, 0, typicalSize), func() bool { return false })
+	return readAll(fd, make([]byte, 0, typicalSize), stop)
 }
 
+// atEnd makes readFile read a file to its end.
+func atEnd([]byte) bool { return false }
+
 // readAll appends the data of a descriptor to data, until the end or until stop returns true.
-func readAll(fd int, data []byte, stop func() bool) ([]byte, error) {
+func readAll(fd int, data []byte, stop func(data []byte) bool) ([]byte, error) {
 	for {
 		n, err := eintr.RetryValue(func() (int, error) { return unix.Read(fd, data[len(data):cap(data)]) })
 		if err != nil || n == 0 {
 			return data, err
 		}
-		if data = data[:len(data)+n]; stop() {
+		if data = data[:len(data)+n]; stop(data) {
 			return data, nil
 		}
 		if len(data) == cap(data) {
