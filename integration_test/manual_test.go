@@ -18,9 +18,8 @@ func TestManual_isWellFormed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, section := range []string{
-		"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "ASSUMPTIONS", "SIGNALS", "TERMINALS", "ENVIRONMENT",
-		"FILES", "EXIT STATUS",
-		"EXAMPLES", "SEE ALSO", "RATIONALE", "BUGS",
+		"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "OPTIONS", "OPTIONS OF OTHER COMMANDS", "DEADLINE", "REPORT FILE",
+		"SIGNALS", "TERMINALS", "ENVIRONMENT", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO", "CAVEATS",
 	} {
 		bold := ""
 		for _, letter := range section {
