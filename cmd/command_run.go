@@ -60,8 +60,8 @@ forwards every other signal. When the target has ended, graceful stops the proce
 behind in the same way, then runs each cleanup command once. Flags end at the first argument that is
 not a flag.
 
-Exit status: that of the target; 128+n if signal n ended it; 124 after --timeout (137 if that took
-SIGKILL); 127 if COMMAND was not found, 126 if it could not be executed; 125 if graceful itself
+Exit status: that of the target; 128+n if signal n ended it; 124 after --timeout (137 if SIGKILL was
+needed); 127 if COMMAND was not found, 126 if it could not be executed; 125 if graceful itself
 failed.
 
 A time is 10s, 1m30s, or a number of seconds (2.5). A signal is TERM, SIGTERM, 15 or RTMIN+3. Each
@@ -141,7 +141,7 @@ func (f *runFlags) stopping() flagGroup {
 	g.hide("kill-on-repeat")
 	g.Var(durationValue(&f.Timeout), "timeout",
 		"time limit of the target, and of survivors that are waited for; then graceful stops them and exits with "+
-			"124, or 137 if that takes SIGKILL; 0 is no limit")
+			"124, or 137 if SIGKILL was needed; 0 is no limit")
 	g.Var(durationValue(&f.Deadline), "deadline",
 		"time limit from the beginning of a stop to graceful's exit, cleanup included; 0 is no limit")
 	g.VarPF(parentValue(&f.DieWithParent, &f.Parent), "die-with-parent", "",
@@ -162,8 +162,8 @@ func (f *runFlags) cleaningUp() flagGroup {
 		"order of the cleanup commands: lifo (the last one first), fifo, parallel")
 	g.Var(positiveDurationValue(&f.OnExitLimit), "on-exit-timeout", "time limit of each cleanup command")
 	g.Var(enumValue(&f.Defer, "WHETHER", "admission", runner.Defers()), "defer",
-		"processes of the run that may register cleanup commands: auto (those with all rights of graceful), "+
-			"on (all of the same user), off (none)")
+		"processes of the run that may register cleanup commands: auto (those of the same user and of root that have "+
+			"all rights of graceful), on (all of the same user and of root), off (none)")
 	g.Var(durationValue(&f.DeferLimit), "defer-timeout-max",
 		"longest time limit that a registered command gets; 0 is that of --on-exit-timeout")
 	return g
