@@ -275,6 +275,9 @@ func stride(t *testing.T, variable string, otherwise int) int {
 // everyCall makes the test also stop at system calls that affect only the process itself.
 var everyCall = os.Getenv("GRACEFUL_TEST_KILL_EVERYWHERE") != ""
 
+// onePoint makes the test kill at one stop only, and log what was killed there.
+var onePoint = os.Getenv("GRACEFUL_TEST_KILL_AT") != ""
+
 // atOnce is the maximum number of concurrent runs. Most runs wait most of the time.
 var atOnce = make(chan bool, 2*runtime.NumCPU())
 
@@ -283,7 +286,7 @@ func TestEverySystemCall_killed(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 20)
 	first := stride(t, "GRACEFUL_TEST_KILL_AT", 1+rand.IntN(step))
-	if os.Getenv("GRACEFUL_TEST_KILL_AT") != "" {
+	if onePoint {
 		step = 1 << 30 // no further point
 	}
 	t.Logf("testing every %dth stop from the %dth on", step, first)
@@ -310,6 +313,9 @@ func TestEverySystemCall_killed(t *testing.T) {
 		}
 	})
 	t.Logf("in all: %d points, killed at %d", sum.points, sum.runs)
+	if onePoint && sum.runs == 0 {
+		t.Errorf("no run was killed: none has a stop %d", first)
+	}
 }
 
 // killEverywhere kills one process of graceful at every step-th stop. The number of stops varies between runs. So
@@ -342,9 +348,13 @@ func killEverywhere(t *testing.T, s scenario, ofGuard bool, first, step int) (po
 				over = 0
 				runs++
 			}
+			where := fmt.Sprintf("killed at stop %d, %s, after %q", at, cmp.Or(got.Where, "none"), got.Before)
+			if onePoint && got.Where != "" {
+				t.Log(where)
+			}
 			if err != nil {
 				failures++
-				t.Errorf("killed at stop %d, %s, after %q: %v", at, cmp.Or(got.Where, "none"), got.Before, err)
+				t.Errorf("%s: %v", where, err)
 			}
 		})
 	}
