@@ -288,8 +288,10 @@ func TestEverySystemCall_killed(t *testing.T) {
 	first := stride(t, "GRACEFUL_TEST_KILL_AT", 1+rand.IntN(step))
 	if onePoint {
 		step = 1 << 30 // no further point
+		t.Logf("testing stop %d", first)
+	} else {
+		t.Logf("testing every %dth stop from the %dth on", step, first)
 	}
-	t.Logf("testing every %dth stop from the %dth on", step, first)
 	var sum struct {
 		sync.Mutex
 		points, runs int
