@@ -37,14 +37,14 @@ func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
 }
 
 // graceful records a stop signal before it lists the members, because listing takes long. A successor of graceful then
-// does not send the signal a second time.
+// does not send the signal a second time, nor SIGCONT, which graceful has therefore sent before the record.
 func TestForward_isRecordedAtOnce(t *testing.T) {
 	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, nil, func(s *watchedSystem) {
 		s.notes = true
 		s.send(time.Second, unix.SIGINT)
 		s.at(2*time.Second, func() { s.end(machine.Ending{}, targetPID) })
 	})
-	want := []string{"start target", "group SIGINT", "record", "look", "group SIGCONT"}
+	want := []string{"start target", "group SIGINT", "group SIGCONT", "record", "look"}
 	if got := s.calls[:min(len(s.calls), len(want))]; !slices.Equal(got, want) {
 		t.Errorf("the loop did %q, want %q", got, want)
 	}

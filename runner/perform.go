@@ -75,9 +75,9 @@ func (l *loop) forward(a machine.ForwardSignal) {
 		l.log.Warn("forwarding failed", "signal", forward.Name(sig), "err", err)
 	}
 	if a.Resume {
+		_ = resume(unix.SIGCONT) // before the record, because a successor sends neither of the signals after it
 		l.sent(machine.Sent{Signal: a.Signal, Alone: a.Alone})
 		l.sys.NoteReceivers()
-		_ = resume(unix.SIGCONT)
 	}
 }
 
