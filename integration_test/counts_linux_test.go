@@ -177,7 +177,7 @@ func TestBinary_size(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the limit is for amd64")
 	}
-	const limit = 4_900_000 // bytes; 4,813,000 on 2026-11-30
+	const limit = 4_900_000 // bytes; 4,878,000 on 2026-11-30
 	binary := filepath.Join(t.TempDir(), "graceful")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "..")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

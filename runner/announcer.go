@@ -52,11 +52,12 @@ func (l *loop) named(all []procfs.Process) (names []string, more int) {
 	if l.run.Keeps() {
 		all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.Group != l.run.Target.PID })
 	}
-	slices.SortFunc(all, older)
-	for _, p := range all[:min(len(all), maxNamed)] {
-		names = append(names, fmt.Sprintf("%s (%d)", p.Name, p.PID))
+	for len(all) > 0 && len(names) < maxNamed {
+		oldest := slices.MinFunc(all, older)
+		names = append(names, fmt.Sprintf("%s (%d)", oldest.Name, oldest.PID))
+		all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.Identity == oldest.Identity })
 	}
-	return names, max(len(all)-maxNamed, 0)
+	return names, len(all)
 }
 
 // killReason returns the reason why an event has caused SIGKILL.

@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"cmp"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -40,8 +39,11 @@ func (t *Tree) Members() []procfs.Process {
 		}
 	}
 	if t.orphaned != nil || t.cgroup != "" { // several ways may find the same process
-		slices.SortFunc(found, func(a, b procfs.Process) int { return cmp.Compare(a.PID, b.PID) })
-		found = slices.CompactFunc(found, func(a, b procfs.Process) bool { return a.Identity == b.Identity })
+		seen := map[procfs.Identity]bool{}
+		found = slices.DeleteFunc(found, func(p procfs.Process) (again bool) {
+			again, seen[p.Identity] = seen[p.Identity], true
+			return again
+		})
 	}
 	return found
 }
