@@ -137,22 +137,3 @@ func (c *comparison) check(command []string, status syscall.WaitStatus) {
 		c.t.Fatalf("%.200q: wait status %#x; it wrote:\n%.1000s", command, status, text)
 	}
 }
-
-// helperBelow returns the pid of a descendant that runs the helper, or 0.
-func helperBelow(pid int) int {
-	for _, pid := range descendantsOf(pid) {
-		if comm(pid) == "helper" {
-			return pid
-		}
-	}
-	return 0
-}
-
-// descendantsOf lists all descendants of a process.
-func descendantsOf(pid int) []int {
-	all := []int{pid}
-	for i := 0; i < len(all); i++ {
-		all = append(all, childrenOf(all[i])...)
-	}
-	return all[1:]
-}

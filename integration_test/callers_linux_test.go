@@ -7,9 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -128,29 +126,6 @@ except subprocess.TimeoutExpired:
 	}
 }
 
-func exists(p *proc, name string) bool {
-	_, err := os.Stat(filepath.Join(p.dir, name))
-	return err == nil
-}
-
-// below lists a process of the test and its descendants. At the end of the test it kills those that are still alive.
-func below(t *testing.T, pid int) []int {
-	all := append([]int{pid}, descendantsOf(pid)...)
-	t.Cleanup(func() {
-		for _, pid := range all[1:] {
-			if t.Failed() && alive(pid) {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
-		}
-	})
-	return all
-}
-
-func (p *proc) untilGone(pids []int) {
-	p.t.Helper()
-	p.until("end of all processes", func() bool { return !slices.ContainsFunc(pids, alive) })
-}
-
 func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -216,114 +191,4 @@ func skipLine(r io.Reader) error {
 		}
 	}
 	return nil
-}
-
-// startJob starts graceful as a step of GitHub Actions. There the runner signals only the process that it has started.
-func startJob(t *testing.T, step []string) *ciStep {
-	t.Helper()
-	p := called(t, slices.Concat([]string{"env"}, ciRunners["GitHub"].cookies, step)...).start()
-	p.file("ready")
-	pid := gracefulPID(p)
-	return &ciStep{proc: p, graceful: pid, leader: pid, scale: 10}
-}
-
-// outlast sends all signals of GitHub's runner to a step that ignores the first ones. The last signal is SIGKILL.
-func (s *ciStep) outlast(arrived func(unix.Signal)) {
-	for _, step := range []struct {
-		sig      unix.Signal
-		patience time.Duration
-	}{{unix.SIGINT, 7500 * time.Millisecond}, {unix.SIGTERM, 2500 * time.Millisecond}} {
-		s.kill(s.leader, step.sig)
-		arrived(step.sig)
-		time.Sleep(s.scaled(step.patience))
-	}
-	s.kill(s.leader, unix.SIGKILL)
-}
-
-// The target ignores the stop signals, and the grace is longer than the runner waits. While the cleanup commands run,
-// the runner kills each process that has one of its cookies in its environment.
-func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
-	t.Parallel()
-	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+family+`exec helper count got`, `
-		echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL >>cleaned
-		until [ -e swept.$GRACEFUL_HOOK_ID ]; do sleep 0.01; done
-		echo $GRACEFUL_HOOK_ID is done >>cleaned`))
-	cookies := ciRunners["GitHub"].hunted
-	if !strings.Contains(j.file("environ"), cookies[0]+"\n") {
-		t.Error("the target has lost the cookie")
-	}
-	j.file("got.pid")
-	guard := guardOf(j.leader)
-	j.outlast(func(sig unix.Signal) {
-		j.until("signal to the target", func() bool { return counts(j.proc, "got")[sig] == 1 })
-	})
-	j.until("end of the guard", func() bool {
-		cleaned, _ := os.ReadFile(filepath.Join(j.dir, "cleaned"))
-		j.hunt(cookies)
-		for line := range strings.Lines(string(cleaned)) { // for the commands that have begun
-			if err := os.WriteFile(filepath.Join(j.dir, "swept."+line[:1]), nil, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return !alive(guard)
-	})
-	j.want("137")
-	j.wrote("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
-}
-
-// A child of the target exceeds a memory limit. The kernel then kills the target, the guard or graceful.
-func TestRun_outOfMemoryKiller(t *testing.T) {
-	for name, c := range map[string]struct{ victim, target, status, cleaned string }{
-		"kills the target": {"parent", forever, "137", "2 signaled\n1 signaled\n"},
-		"kills the guard":  {"grandparent", "while kill -0 $PPID; do sleep 0.01; done; exit 7", "7", "2 exited\n1 exited\n"},
-		"kills graceful":   {"great-grandparent", forever, "137", tidied},
-	} {
-		t.Run(name, func(t *testing.T) {
-			need(t, "root")
-			t.Parallel()
-			limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
-			group := filepath.Dir(limit)
-			// The limit must be much more than the processes use before the helper allocates memory. For each point of
-			// oom_score_adj, the kernel adds a thousandth of the limit to the memory of a process, in whole pages.
-			if err := os.WriteFile(limit, []byte("250M"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			// Forbid swapping. The file for that depends on the version of cgroups.
-			for _, file := range []string{"memory.swap.max", "memory.swappiness"} {
-				_ = os.WriteFile(filepath.Join(group, file), []byte("0"), 0o644)
-			}
-			step := run(anHour, family+"helper eat "+c.victim+" & "+c.target, tidy)
-			args := append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group, "helper", "reap"}, step...)
-			for tries := 1; ; tries++ {
-				before := outOfMemoryKills(t, group)
-				p := inNamespace(t, true, args...).start()
-				status := p.wait()
-				cleaned, _ := os.ReadFile(filepath.Join(p.dir, "cleaned"))
-				if status == c.status && string(cleaned) == c.cleaned {
-					return
-				}
-				// The kernel may kill further processes before the memory of the victim is free. Then the test tries
-				// again.
-				if killed := outOfMemoryKills(t, group) - before; killed == 1 || tries == 5 {
-					t.Fatalf("exit status %s, want %s; cleaned is %q, want %q; the kernel has killed %d; it wrote:\n%s",
-						status, c.status, cleaned, c.cleaned, killed, p.text())
-				}
-			}
-		})
-	}
-}
-
-// outOfMemoryKills returns the number of processes in a cgroup that the out-of-memory killer has killed.
-func outOfMemoryKills(t *testing.T, group string) (kills int) {
-	t.Helper()
-	for _, file := range []string{"memory.events", "memory.oom_control"} {
-		data, _ := os.ReadFile(filepath.Join(group, file))
-		for line := range strings.Lines(string(data)) {
-			if _, err := fmt.Sscanf(line, "oom_kill %d", &kills); err == nil {
-				return kills
-			}
-		}
-	}
-	t.Fatal("the cgroup does not count the processes that were killed")
-	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -220,4 +221,87 @@ func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) boo
 	const want = "2 begins\n2 ends\n1 begins\n1 ends\n"
 	s.wrote("cleaned", want)
 	return string(cleaned) == want || r.hunted == nil
+}
+
+// startJob starts graceful as a step of GitHub Actions. There the runner signals only the process that it has started.
+func startJob(t *testing.T, step []string) *ciStep {
+	t.Helper()
+	p := called(t, slices.Concat([]string{"env"}, ciRunners["GitHub"].cookies, step)...).start()
+	p.file("ready")
+	pid := gracefulPID(p)
+	return &ciStep{proc: p, graceful: pid, leader: pid, scale: 10}
+}
+
+// outlast sends all signals of GitHub's runner to a step that ignores the first ones. The last signal is SIGKILL.
+func (s *ciStep) outlast(arrived func(unix.Signal)) {
+	for _, step := range []struct {
+		sig      unix.Signal
+		patience time.Duration
+	}{{unix.SIGINT, 7500 * time.Millisecond}, {unix.SIGTERM, 2500 * time.Millisecond}} {
+		s.kill(s.leader, step.sig)
+		arrived(step.sig)
+		time.Sleep(s.scaled(step.patience))
+	}
+	s.kill(s.leader, unix.SIGKILL)
+}
+
+// The target ignores the stop signals, and the grace is longer than the runner waits. While the cleanup commands run,
+// the runner kills each process that has one of its cookies in its environment.
+func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
+	t.Parallel()
+	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+family+`exec helper count got`, `
+		echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL >>cleaned
+		until [ -e swept.$GRACEFUL_HOOK_ID ]; do sleep 0.01; done
+		echo $GRACEFUL_HOOK_ID is done >>cleaned`))
+	cookies := ciRunners["GitHub"].hunted
+	if !strings.Contains(j.file("environ"), cookies[0]+"\n") {
+		t.Error("the target has lost the cookie")
+	}
+	j.file("got.pid")
+	guard := guardOf(j.leader)
+	j.outlast(func(sig unix.Signal) {
+		j.until("signal to the target", func() bool { return counts(j.proc, "got")[sig] == 1 })
+	})
+	j.until("end of the guard", func() bool {
+		cleaned, _ := os.ReadFile(filepath.Join(j.dir, "cleaned"))
+		j.hunt(cookies)
+		for line := range strings.Lines(string(cleaned)) { // for the commands that have begun
+			if err := os.WriteFile(filepath.Join(j.dir, "swept."+line[:1]), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return !alive(guard)
+	})
+	j.want("137")
+	j.wrote("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
+}
+
+// CI runners kill remaining processes by a variable in their environment. They may kill the target, but not the
+// processes that clean up.
+func TestCI_onlyTheTargetHasTheCookie(t *testing.T) {
+	need(t, "linux")
+	t.Parallel()
+	p := command(t, "graceful", "run", "--on-exit", "env >cleanup", "--", "sh", "-c",
+		"env >target; echo >ready; sleep 1000")
+	cookies := []string{"RUNNER_TRACKING_ID=github_1", "JENKINS_NODE_COOKIE=1", "BUILD_ID=7", "JENKINS_SERVER_COOKIE=1"}
+	p.cmd.Env = append(os.Environ(), cookies...)
+	p.start()
+	p.file("ready")
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.guard()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.signal(unix.SIGTERM)
+	p.want("143")
+	for _, cookie := range cookies {
+		if strings.Contains(string(environ), cookie) {
+			t.Errorf("the guard has %s in its environment", cookie)
+		}
+		if !strings.Contains(p.file("target"), cookie+"\n") {
+			t.Errorf("the target lacks %s", cookie)
+		}
+		if in := strings.Contains(p.file("cleanup"), cookie+"\n"); in != strings.HasPrefix(cookie, "BUILD_ID") {
+			t.Errorf("the cleanup command has %s: %t", cookie, in)
+		}
+	}
 }

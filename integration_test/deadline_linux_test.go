@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -147,5 +148,26 @@ func TestDeadline_processKilled(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// --deadline limits a stop. It does not shorten the cleanup of a target that has ended by itself.
+func TestDeadline_onlyForStops(t *testing.T) {
+	t.Parallel()
+	for guard, wait := range map[string]string{"on": "1.7", "off": "1.7"} { // of 2s, a quarter would be for SIGKILL
+		p := start(t, "graceful", "run", "--guard", guard, "--deadline", "4s", "--on-exit-timeout", "2s",
+			"--on-exit", "sleep "+wait+"; echo 1 >>cleaned", "--", "true")
+		p.want("0")
+		p.wrote("cleaned", "1\n")
+		p = start(t, "graceful", "run", "--guard", guard, "--deadline", "4s", "--on-exit-timeout", "2s",
+			"--on-exit", "echo >begun; exec sleep 1000", "--", "true")
+		p.file("begun")
+		began := time.Now()
+		p.signal(unix.SIGTERM)
+		p.want("0")
+		after := regexp.MustCompile(`timed out .* limit=2s after=1\.[0-9]*s: the deadline of 4s leaves no more`)
+		if took := time.Since(began); !after.MatchString(p.text()) {
+			t.Errorf("after %v it wrote:\n%s", took, p.text())
+		}
 	}
 }

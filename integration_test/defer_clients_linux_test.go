@@ -187,7 +187,7 @@ func TestDefer_clientHasGone(t *testing.T) {
 	if err := unix.Kill(graceful, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	p.until("suspension", func() bool { return stateOfPID(graceful) == "T" })
+	p.until("suspension", func() bool { return processState(graceful) == "T" })
 	for range 20 {
 		c, err := net.Dial("unix", address)
 		if err != nil {

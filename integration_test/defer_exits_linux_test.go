@@ -246,11 +246,3 @@ func TestDefer_whenExitsOfAReusedPid(t *testing.T) {
 		})
 	}
 }
-
-// touch creates a file in the directory of the program.
-func (p *proc) touch(name string) {
-	p.t.Helper()
-	if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {
-		p.t.Fatal(err)
-	}
-}

@@ -21,16 +21,6 @@ import (
 	"graceful/cleanup/registry"
 )
 
-// linesOf counts the lines of a file by their text. The file may be missing.
-func linesOf(p *proc, name string) map[string]int {
-	data, _ := os.ReadFile(filepath.Join(p.dir, name))
-	counts := map[string]int{}
-	for line := range strings.Lines(string(data)) {
-		counts[strings.TrimSpace(line)]++
-	}
-	return counts
-}
-
 // registering is the script of a target that registers one command after the other. Every second command waits for the
 // end of a process that ends soon. After defer has printed the id of a command, the target appends that command to a
 // file.

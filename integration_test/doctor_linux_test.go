@@ -288,3 +288,16 @@ func TestDoctor_terminal(t *testing.T) {
 		t.Errorf("it wrote\n%s", text)
 	}
 }
+
+// The doctor reports that graceful may not signal processes of other users.
+func TestDoctor_withoutTheRightToSignalOthers(t *testing.T) {
+	need(t, "root", "setpriv")
+	t.Parallel()
+	for flag, want := range map[string]string{"-kill": "no    users", "+kill": "ok    users"} {
+		p := start(t, "setpriv", "--bounding-set="+flag, "graceful", "doctor")
+		p.wait()
+		if !strings.Contains(p.text(), want) {
+			t.Errorf("%s: no %q in\n%s", flag, want, p.text())
+		}
+	}
+}

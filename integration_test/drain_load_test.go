@@ -58,11 +58,6 @@ func serve(args []string) int {
 	}
 }
 
-func isThere(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 // ask sends a request and reads the answer.
 func ask(path, request string) error {
 	c, err := net.Dial("unix", path)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -210,4 +211,119 @@ func idleRun(t *testing.T, guard string, look func(own []int)) {
 	look(slices.DeleteFunc(own, func(pid int) bool { return pid == target }))
 	p.signal(unix.SIGTERM)
 	p.want("143")
+}
+
+// While its target is idle, graceful makes no system calls.
+func TestLaunch_idleRunMakesNoSystemCalls(t *testing.T) {
+	need(t, "linux", "strace", "norace")
+	p := start(t, "graceful", "run", "--", "sleep", "1000")
+	leader, guard := p.cmd.Process.Pid, p.guard()
+	p.until("start of the target", func() bool { return len(childrenOf(guard)) > 0 })
+	// The Go runtime completes the work after its start within a short time. A program that polls would never be idle.
+	p.until("second without a system call", func() bool {
+		s := start(t, "strace", "-f", "-qq", "-e", "trace=all", "-o", "trace", "-p", strconv.Itoa(leader), "-p",
+			strconv.Itoa(guard))
+		s.until("attachment", func() bool { return tracer(leader) != 0 && tracer(guard) != 0 })
+		time.Sleep(time.Second)
+		s.signal(unix.SIGINT)
+		s.wait()
+		trace, _ := os.ReadFile(filepath.Join(s.dir, "trace"))
+		// Calls that were waiting when strace attached or detached do not count.
+		const waiting = `(?m)^\d+ +(?:[a-z_0-9]+\(.*<(detached \.\.\.|unfinished \.\.\.)?>?|restart_syscall\(.*)$`
+		calls := regexp.MustCompile(waiting).ReplaceAllString(string(trace), "")
+		calls = strings.TrimSpace(calls)
+		if calls != "" {
+			t.Logf("system calls in one second:\n%s", calls)
+		}
+		return calls == ""
+	})
+	p.signal(unix.SIGTERM)
+	p.want("143")
+}
+
+func tracer(pid int) int {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(status), "TracerPid:")
+	n, _ := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	return n
+}
+
+// The tree may use up all processes that graceful may have. So all threads of graceful exist before the target. The
+// guard has no further threads.
+func TestLaunch_noThreadsAfterTheStart(t *testing.T) {
+	need(t, "linux", "strace", "norace")
+	for _, victim := range []string{"nothing", "guard", "graceful"} {
+		for _, pty := range []string{"--pty=false", "--pty=true"} {
+			t.Run(victim+" is killed, "+pty, func(t *testing.T) {
+				p := start(t, "strace", "-f", "-qq", "-o", "trace", "-e", "trace=clone,clone3,fork,vfork,execve",
+					"graceful", "run", pty, "-v", "--grace", "200ms", "--on-exit", "echo >cleaned", "--on-exit", "sleep 0.1",
+					"--on-exit-order", "parallel", "--",
+					"sh", "-c", "helper daemon daemon; exec helper count got")
+				p.pidIn("got.pid")
+				p.pidIn("daemon")
+				leader, status := gracefulPID(p), "137"
+				guard := guardOf(leader)
+				switch victim {
+				case "guard":
+					kill(t, guard)
+				case "graceful":
+					kill(t, leader)
+					status = "KILL"
+				}
+				for range 500 {
+					for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGWINCH, 40} {
+						_ = unix.Kill(leader, sig)
+					}
+				}
+				_ = unix.Kill(leader, unix.SIGTERM)
+				p.want(status)
+				trace, err := os.ReadFile(filepath.Join(p.dir, "trace"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				threads, late := threadsOf(leader, string(trace))
+				if threads < 4 {
+					t.Fatalf("the trace is unclear: %d threads of %d\n%s", threads, leader, trace)
+				}
+				if late != "" {
+					t.Errorf("threads that graceful created after it had started a process:\n%s", late)
+				}
+				if threads, _ := threadsOf(guard, string(trace)); threads > 0 {
+					t.Errorf("the guard created %d threads:\n%s", threads, trace)
+				}
+			})
+		}
+	}
+}
+
+// threadsOf counts the threads that a process has created, according to a trace. late contains those that were created
+// after its first child.
+func threadsOf(pid int, trace string) (threads int, late string) {
+	own := map[string]bool{strconv.Itoa(pid): true}
+	making := map[string]bool{} // threads that are creating a thread
+	started := false
+	for line := range strings.Lines(trace) {
+		task, call, _ := strings.Cut(line, " ")
+		if !own[task] {
+			continue
+		}
+		resumed := strings.Contains(call, "clone resumed>")
+		switch {
+		case strings.Contains(call, "flags=SIGCHLD"):
+			started = true
+		case strings.Contains(call, "CLONE_THREAD"):
+			threads++
+			making[task] = true
+			if started {
+				late += line
+			}
+		case !resumed:
+			continue
+		}
+		if made := regexp.MustCompile(`= (\d+)$`).FindStringSubmatch(strings.TrimSpace(call)); made != nil && making[task] {
+			own[made[1]] = true
+			delete(making, task)
+		}
+	}
+	return threads, late
 }

@@ -1,56 +1,11 @@
 package integration_test
 
 import (
-	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
-
-// guard waits for the guard of a run, and returns its pid.
-func (p *proc) guard() int {
-	p.t.Helper()
-	var pid int
-	p.until("guard", func() bool {
-		pid = guardOf(p.cmd.Process.Pid)
-		return pid != p.cmd.Process.Pid
-	})
-	return pid
-}
-
-// loseGuard kills the guard, and waits until graceful has reaped it.
-func (p *proc) loseGuard() {
-	p.t.Helper()
-	guard := p.guard()
-	kill(p.t, guard)
-	p.gone(guard)
-}
-
-func kill(t testing.TB, pids ...int) {
-	t.Helper()
-	for _, pid := range pids {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
-			t.Fatal(err)
-		}
-	}
-}
-
-// gone waits until processes do not exist any more, not even as zombies.
-func (p *proc) gone(pids ...int) {
-	p.t.Helper()
-	for _, pid := range pids {
-		p.until(fmt.Sprintf("end of process %d (%s)", pid, comm(pid)), func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
-	}
-}
-
-// killAndWait kills a process, and waits for its end. Its parent may reap it late.
-func (p *proc) killAndWait(pid int) {
-	p.t.Helper()
-	kill(p.t, pid)
-	p.until(fmt.Sprintf("end of process %d", pid), func() bool { return !alive(pid) })
-}
 
 // If graceful is killed, a new graceful ends the tree with its daemons, and cleans up once. If the guard is killed, the
 // run continues.
@@ -105,41 +60,13 @@ func TestTakeover_ofASuspendedRun(t *testing.T) {
 		"echo $$ >target; exec sleep 1000")
 	target := p.pidIn("target")
 	p.signal(unix.SIGTSTP)
-	p.until("suspension of both", func() bool { return state(p.cmd.Process.Pid) == "T" && state(target) == "T" })
+	p.until("suspension of both", func() bool {
+		return processState(p.cmd.Process.Pid) == "T" && processState(target) == "T"
+	})
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.gone(target)
 	p.file("cleaned")
-}
-
-// CI runners kill remaining processes by a variable in their environment. They may kill the target, but not the
-// processes that clean up.
-func TestCI_onlyTheTargetHasTheCookie(t *testing.T) {
-	need(t, "linux")
-	t.Parallel()
-	p := command(t, "graceful", "run", "--on-exit", "env >cleanup", "--", "sh", "-c",
-		"env >target; echo >ready; sleep 1000")
-	cookies := []string{"RUNNER_TRACKING_ID=github_1", "JENKINS_NODE_COOKIE=1", "BUILD_ID=7", "JENKINS_SERVER_COOKIE=1"}
-	p.cmd.Env = append(os.Environ(), cookies...)
-	p.start()
-	p.file("ready")
-	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.guard()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.signal(unix.SIGTERM)
-	p.want("143")
-	for _, cookie := range cookies {
-		if strings.Contains(string(environ), cookie) {
-			t.Errorf("the guard has %s in its environment", cookie)
-		}
-		if !strings.Contains(p.file("target"), cookie+"\n") {
-			t.Errorf("the target lacks %s", cookie)
-		}
-		if in := strings.Contains(p.file("cleanup"), cookie+"\n"); in != strings.HasPrefix(cookie, "BUILD_ID") {
-			t.Errorf("the cleanup command has %s: %t", cookie, in)
-		}
-	}
 }
 
 func TestGuard_existsByFlagAndPID1(t *testing.T) {
@@ -157,21 +84,6 @@ func TestGuard_existsByFlagAndPID1(t *testing.T) {
 		p.want("0")
 		p.wrote("n", c.want+"\n")
 	}
-}
-
-// successor waits for the graceful that the guard has started, and returns its pid.
-func (p *proc) successor(guard int) (pid int) {
-	p.t.Helper()
-	p.until("new graceful", func() bool {
-		for _, child := range childrenOf(guard) {
-			cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
-			if strings.HasPrefix(string(cmdline), "graceful: taking over\x00") {
-				pid = child
-			}
-		}
-		return pid != 0
-	})
-	return pid
 }
 
 // graceful may be killed any number of times. The guard starts a new graceful each time.
@@ -233,28 +145,4 @@ func TestTakeover_thenTheGuardIsKilled(t *testing.T) {
 			}
 		})
 	}
-}
-
-// graceful continues a suspended guard. A signal to the guard has the same effect as a signal to graceful.
-func TestGuard_suspendedAndSignalled(t *testing.T) {
-	need(t, "linux")
-	t.Parallel()
-	p := start(t, "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--", "helper", "count", "got")
-	p.pidIn("got.pid")
-	guard := p.guard()
-	for range 3 {
-		if err := unix.Kill(guard, unix.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		p.until("continuation of the guard", func() bool { return state(guard) == "S" })
-	}
-	for _, sig := range []unix.Signal{unix.SIGUSR1, unix.SIGHUP, unix.SIGTERM, 40} {
-		if err := unix.Kill(guard, sig); err != nil {
-			t.Fatal(err)
-		}
-		p.until(fmt.Sprint(sig, " to the target"), func() bool { return counts(p, "got")[sig] == 1 })
-	}
-	kill(t, p.pidIn("got.pid"))
-	p.want("137")
-	p.wrote("cleaned", "1\n")
 }

@@ -138,7 +138,7 @@ func loseThread(args []string) int {
 	}
 	wait := func() {
 		tid := <-lost
-		for state(tid) != "" && state(tid) != "Z" {
+		for processState(tid) != "" && processState(tid) != "Z" {
 			time.Sleep(time.Millisecond)
 		}
 		write("lost", tid)

@@ -2,6 +2,8 @@ package integration_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // proc is a program that a test has started.
@@ -143,4 +147,30 @@ func withoutLog(text string) string {
 func lastLine(text string) string {
 	lines := bytes.Split(bytes.TrimSpace([]byte(text)), []byte("\n"))
 	return string(lines[len(lines)-1])
+}
+
+// patience is the time limit for each wait in the tests. It is far longer than the slowest machine needs.
+const patience = 60 * time.Second
+
+// ended returns the exit status of a process, or the name of the signal that has ended the process.
+func ended(err error) string {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return "0"
+	case !errors.As(err, &exit):
+		return err.Error()
+	}
+	if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
+		return strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")
+	}
+	return strconv.Itoa(exit.ExitCode())
+}
+
+func alive(pid int) bool {
+	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		return fields[0] != "Z" && fields[0] != "X"
+	}
+	return syscall.Kill(pid, 0) == nil
 }

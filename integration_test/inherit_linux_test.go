@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -197,149 +195,34 @@ func TestRun_argumentOf100KB(t *testing.T) {
 	}
 }
 
-// jail builds a root directory with graceful, a static busybox and some links to busybox.
-func jail(t *testing.T, links ...string) string {
-	t.Helper()
-	need(t, "linux", "userns", "busybox", "chroot")
-	root := t.TempDir()
-	busybox := "/bin/busybox"
-	for from, to := range map[string]string{plain: "graceful", busybox: "busybox"} {
-		if err := copyFile(from, filepath.Join(root, to)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, dir := range []string{"proc", "bin", "dev", "tmp"} {
-		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, link := range links {
-		if err := os.Symlink("/busybox", filepath.Join(root, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root
-}
-
-func inJail(root string, args ...string) []string {
-	return append([]string{"unshare", "--user", "--map-root-user", "--mount", "chroot", root}, args...)
-}
-
-func TestRun_withoutAShell(t *testing.T) {
-	root := jail(t)
-	p := command(t, inJail(root, "/graceful", "run", "--on-exit", `["/busybox", "echo", "cleaned"]`, "--", "/busybox",
-		"sh", "-c", "exit 3")...)
-	p.start().want("3")
-	if !strings.Contains(p.text(), "cleaned") {
-		t.Errorf("the exec form did not run:\n%s", p.text())
-	}
-	for _, flag := range []string{"--on-exit", "--on-stop"} {
-		p = command(t, inJail(root, "/graceful", "run", flag, "echo cleaned", "--", "/busybox", "echo", "started")...)
-		p.start().want("125")
-		if text := p.text(); strings.Contains(text, "started\n") ||
-			!strings.Contains(text, `command "echo cleaned" needs /bin/sh`) {
-			t.Errorf("%s: want a refusal with a reason:\n%s", flag, text)
-		}
-	}
-}
-
-func TestContain_withoutProc(t *testing.T) {
-	root := jail(t, "bin/sh")
-	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil { // a shell's background jobs read it
+// With a umask that removes the owner's permissions, a run can still be recovered, and cleanup commands can use their
+// empty directory.
+func TestUmask(t *testing.T) {
+	need(t, "root", "setpriv")
+	t.Parallel()
+	p := command(t, as(another, "sh", "-c", `mkdir state gone; umask 0777; cd gone; rmdir ../gone; XDG_RUNTIME_DIR="$0" \
+		exec graceful run --state-dir "$0"/state --on-exit "echo cleaned >$0/cleaned; chmod 600 $0/cleaned" -- \
+		sh -c "umask 022; echo \$\$ >$0/target; exec sleep 1000"`)...)
+	p.cmd.Args = append(p.cmd.Args, p.dir)
+	if err := os.Chmod(p.dir, os.ModeSticky|0o777); err != nil {
 		t.Fatal(err)
 	}
-	// graceful logs a warning at the start, and ends only the process group.
-	p := command(t, inJail(root, "/graceful", "run", "--on-exit", "echo cleaned", "--", "/busybox", "sh", "-c",
-		"/busybox sleep 1000 & exit 3")...)
-	p.start().want("3")
-	if text := p.text(); !strings.Contains(text, "containment is limited level=group: /proc is missing") ||
-		withoutLog(text) != "cleaned\n" {
-		t.Errorf("it wrote:\n%s", text)
-	}
-	// If a level of containment was requested by name and is not available, graceful reports an error.
-	p = command(t, inJail(root, "/graceful", "run", "--contain", "subreaper", "--", "/busybox", "echo", "started")...)
-	p.start().want("125")
-	if text := p.text(); strings.Contains(text, "started") || !strings.Contains(text, "/proc is missing") {
-		t.Errorf("it wrote:\n%s", text)
-	}
-	// As PID 1, graceful finds all processes without /proc.
-	need(t, "pidns")
-	p = command(t, append([]string{"unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount",
-		"chroot", root},
-		"/graceful", "run", "--on-exit", "/busybox echo cleaned", "--", "/busybox", "sh", "-c",
-		"/busybox setsid /busybox sleep 1000 & exit 3")...)
-	p.start().want("3")
-	if text := p.text(); text != "cleaned\n" {
-		t.Errorf("it wrote:\n%s", text)
-	}
-}
-
-// The /proc of another PID namespace shows other processes under the pids of the run.
-func TestContain_procOfAnotherPIDNamespace(t *testing.T) {
-	need(t, "linux", "pidns")
-	p := start(t, "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--",
-		"sh", "-c", "graceful run -- true; exit $?")
-	p.want("0")
-	if !strings.Contains(p.text(), "shows another PID namespace") {
-		t.Errorf("it does not report the other namespace:\n%s", p.text())
-	}
-}
-
-func TestRun_onAReadOnlyFileSystem(t *testing.T) {
-	root := jail(t, "bin/sh")
-	script := `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec chroot "$0" \
-		/graceful run --on-exit 'echo cleaned' -- /busybox sh -c '! /busybox touch /x 2>/dev/null && exit 3'`
-	p := command(t, "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, root)
-	p.start().want("3")
-	if !strings.Contains(p.text(), "\ncleaned\n") { // graceful's warnings may come at any time
-		t.Errorf("it wrote:\n%s", p.text())
-	}
-}
-
-// Whatever the reader of graceful's messages does, it cannot end or delay graceful.
-func TestLog_badReaders(t *testing.T) {
-	run := []string{"graceful", "run", "-v", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c", "exit 3"}
-	t.Run("has gone away", func(t *testing.T) {
-		t.Parallel()
-		r, w, err := os.Pipe()
-		if err != nil {
+	for up := filepath.Dir(p.dir); up != os.TempDir(); up = filepath.Dir(up) {
+		if err := os.Chmod(up, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		r.Close()
-		p := command(t, run...)
-		p.cmd.Stderr, p.cmd.Stdout = w, w
-		p.start().want("3")
-		p.wrote("cleaned", "1\n")
-	})
-	t.Run("does not read", func(t *testing.T) {
-		t.Parallel()
-		r, w, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Close()
-		if err := w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
-		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20)) // full
-		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETFL, 0); err != nil {
-			t.Fatal(err) // blocking again
-		}
-		p := command(t, run...)
-		p.cmd.Stderr = w
-		p.start().want("3")
-		p.wrote("cleaned", "1\n")
-	})
-	t.Run("is a full disk", func(t *testing.T) {
-		need(t, "linux")
-		t.Parallel()
-		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := command(t, run...)
-		p.cmd.Stderr, p.cmd.Stdout = full, full
-		p.start().want("3")
-		p.wrote("cleaned", "1\n")
-	})
+	}
+	p.start()
+	target := p.pidIn("target")
+	if lock, _ := filepath.Glob(p.dir + "/graceful-*/lock"); len(lock) != 1 {
+		t.Errorf("the locks are %q", lock)
+	} else if st, err := os.Stat(lock[0]); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the lock: %v, %v", st.Mode(), err)
+	}
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	r := start(t, as(another, "graceful", "recover", "--state-dir", p.dir+"/state")...)
+	r.want("0")
+	p.gone(target)
+	p.wrote("cleaned", "cleaned\n")
 }

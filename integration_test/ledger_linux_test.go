@@ -2,8 +2,6 @@ package integration_test
 
 import (
 	"encoding/json"
-	"fmt"
-	"hash/crc32"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,46 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// rewrite changes a record in a line of a ledger, and updates the checksum.
-func rewrite(t *testing.T, line string, change func(record, begin map[string]any)) string {
-	t.Helper()
-	var l struct{ Record map[string]any }
-	d := json.NewDecoder(strings.NewReader(line))
-	d.UseNumber()
-	if err := d.Decode(&l); err != nil {
-		t.Fatal(err)
-	}
-	begin, _ := l.Record["begin"].(map[string]any)
-	change(l.Record, begin)
-	text, err := json.Marshal(l.Record)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
-}
-
-// rebooted changes the first record of a run as if this machine had been rebooted since. If the machine has no id,
-// rebooted makes the record look like one of an earlier version, which contains no id either.
-func rebooted(begin map[string]any) {
-	begin["boot"] = "another"
-	if begin["machine"] == "" {
-		delete(begin, "machine")
-	}
-}
-
-// stateDir creates a state directory with one ledger.
-func stateDir(t *testing.T, text string) (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	if err := os.Chmod(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "x.ledger"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // After a reboot only the ledger is left. A crash may have cut its last record short at any byte.
 func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
@@ -108,16 +66,6 @@ func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 type spoiled struct {
 	spoil func(t *testing.T, dir string)
 	want  string // the error of recover and run
-}
-
-// ledgerIn returns the path of the ledger of stateDir.
-func ledgerIn(dir string) string { return filepath.Join(dir, "x.ledger") }
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // spoiledFiles contains ways to change the type, the owner, the mode or the size of the directory or the ledger.
@@ -208,12 +156,5 @@ func TestStateDir_refused(t *testing.T) {
 			p.wrote("ran", "")
 			p.wrote("started", "")
 		})
-	}
-}
-
-func replace(t *testing.T, file, text string) {
-	t.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
 	}
 }

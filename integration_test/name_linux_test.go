@@ -10,12 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// says waits until the output of a program contains a text.
-func (p *proc) says(text string) {
-	p.t.Helper()
-	p.until("message "+text, func() bool { return strings.Contains(p.text(), text) })
-}
-
 // named contains a state directory, and a copy of a shell with a chosen file name.
 type named struct {
 	t     testing.TB

@@ -138,7 +138,7 @@ func TestName_waitingRunIsSuspended(t *testing.T) {
 	next := n.run(true, "exit 3")
 	next.says(waitsForKilled)
 	next.signal(unix.SIGTSTP)
-	next.until("suspension", func() bool { return state(next.cmd.Process.Pid) == "T" })
+	next.until("suspension", func() bool { return processState(next.cmd.Process.Pid) == "T" })
 	kill(t, old.pidIn("target"))
 	old.until("end of the old run", func() bool { return inDir(t, n.state) == "" })
 	next.signal(unix.SIGCONT)

@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -77,7 +76,7 @@ func TestPty_keysThatSendSignals(t *testing.T) {
 	x.press("\x1a")
 	x.shows("Stopped")
 	x.press("fg\n")
-	x.until("continued job", func() bool { return stateOfPID(job) != "T" })
+	x.until("continued job", func() bool { return processState(job) != "T" })
 	x.press("\x03")
 	x.press("echo status $?\n")
 	x.shows("status 130")
@@ -104,7 +103,7 @@ func TestPty_suspendedByKill(t *testing.T) {
 				t.Fatal(err)
 			}
 			x.until(fmt.Sprint("suspension of both ", leader, target),
-				func() bool { return stateOfPID(target) == "T" && stateOfPID(leader) == "T" })
+				func() bool { return processState(target) == "T" && processState(leader) == "T" })
 			if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
 				t.Errorf("while graceful is suspended the modes are %s, want %s", got, want)
 			}
@@ -113,7 +112,7 @@ func TestPty_suspendedByKill(t *testing.T) {
 				t.Fatal(err)
 			}
 			x.becomesRaw()
-			x.until("continuation of both", func() bool { return stateOfPID(target) != "T" && stateOfPID(leader) != "T" })
+			x.until("continuation of both", func() bool { return processState(target) != "T" && processState(leader) != "T" })
 			x.until("SIGWINCH", func() bool { return counts(x.proc, "seen")[unix.SIGWINCH] == 1 })
 			out, err := exec.Command("stty", "-F", fmt.Sprintf("/proc/%d/fd/0", target), "size").Output()
 			if string(out) != "11 22\n" {
@@ -125,12 +124,6 @@ func TestPty_suspendedByKill(t *testing.T) {
 		x.wrote("status", "137\n")
 		x.wrote("cleaned", "1\n")
 	})
-}
-
-func stateOfPID(pid int) string {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	return rest[:min(1, len(rest))]
 }
 
 // A background job with --pty does not read the terminal until the job is in the foreground. It can be suspended and

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -227,17 +226,6 @@ func TestPty_recovered(t *testing.T) {
 			})
 		}
 	}
-}
-
-func parentOf(t testing.TB, pid int) int {
-	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, fields, _ := strings.Cut(string(stat), ") ")
-	parent, _ := strconv.Atoi(strings.Fields(fields)[1])
-	return parent
 }
 
 func TestPty_outputCannotBeWritten(t *testing.T) {

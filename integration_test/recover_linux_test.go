@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,46 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// bothKilled kills graceful and its guard. Neither process can react to the end of the other one.
-func bothKilled(t testing.TB, leader int) {
-	t.Helper()
-	if unix.Kill(leader, unix.SIGSTOP) != nil {
-		return
-	}
-	// A thread that waits for the execve(2) of its child (vfork(2)) cannot stop yet. But it can be killed, and its
-	// child already exists.
-	stopped := func() bool {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", leader))
-		return !slices.ContainsFunc(threads, func(thread string) bool {
-			stat, _ := os.ReadFile(thread + "/stat")
-			_, rest, _ := strings.Cut(string(stat), ") ")
-			return rest != "" && !strings.ContainsAny(rest[:1], "TDZX")
-		})
-	}
-	for deadline := time.Now().Add(patience); !stopped(); time.Sleep(100 * time.Microsecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("graceful is not suspended")
-		}
-	}
-	both := append(childrenOf(leader), leader)
-	kill(t, both...)
-	for deadline := time.Now().Add(patience); slices.ContainsFunc(both, alive); time.Sleep(100 * time.Microsecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("a killed process is alive")
-		}
-	}
-}
-
-// recoverIn runs graceful recover, and returns its output.
-func recoverIn(t testing.TB, dir, status string, flags ...string) string {
-	t.Helper()
-	p := start(t, append([]string{"graceful", "recover", "--state-dir", dir}, flags...)...)
-	if got := p.wait(); got != status {
-		t.Fatalf("recover %q: exit status %s, want %s; it wrote:\n%s", flags, got, status, p.text())
-	}
-	return p.text()
-}
 
 // graceful and the guard are killed at once, 200 times at random moments. Each command runs once, or it is reported as
 // interrupted and runs again only on request.
@@ -146,49 +105,6 @@ func killBoth(t *testing.T) (outcome string) {
 	return "recovered"
 }
 
-// unlocked reports whether no process holds the lock of a ledger. A child that is being started holds the lock until
-// its execve(2).
-func unlocked(t *testing.T, dir string) bool {
-	t.Helper()
-	files, _ := filepath.Glob(filepath.Join(dir, "*.ledger"))
-	return !slices.ContainsFunc(files, func(file string) bool {
-		f, err := os.Open(file)
-		if err != nil {
-			return false
-		}
-		defer f.Close()
-		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
-	})
-}
-
-func sum(counts map[string]int) (n int) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
-}
-
-// killedIn starts a run. When a file exists and the ledger contains the start of what, killedIn kills graceful and the
-// guard. The other processes of the run live on. killedIn returns the lines of the ledger.
-func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines []string) {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "state")
-	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
-	p.file(file)
-	book := filepath.Join(dir, "x.ledger")
-	p.until("record of the start", func() bool {
-		data, _ := os.ReadFile(book)
-		return strings.Contains(string(data), fmt.Sprintf(`"event":"%s started"`, what))
-	})
-	bothKilled(t, p.cmd.Process.Pid)
-	p.want("KILL")
-	data, err := os.ReadFile(book)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p, slices.Collect(strings.Lines(string(data)))
-}
-
 // recover does not signal a process with a recorded pid if the record is from another boot, or if the kernel has reused
 // the pid.
 func TestRecover_reusedPid(t *testing.T) {
@@ -219,20 +135,6 @@ func TestRecover_reusedPid(t *testing.T) {
 	}
 }
 
-func startTime(t *testing.T, pid int) int {
-	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	n, err := strconv.Atoi(strings.Fields(rest)[19])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // recover finds processes that were reparented to init by the run's id in their environment, in any session.
 func TestRecover_findsOrphans(t *testing.T) {
 	need(t, "linux")
@@ -248,12 +150,6 @@ func TestRecover_findsOrphans(t *testing.T) {
 		}
 	}
 	p.wrote("log", "recovered\n")
-}
-
-// stateOf returns the state directory in the arguments of a run.
-func stateOf(p *proc) string {
-	i := slices.Index(p.cmd.Args, "--state-dir")
-	return p.cmd.Args[i+1]
 }
 
 func TestName_startedAtOnce(t *testing.T) {
@@ -295,19 +191,6 @@ func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
 		t.Fatalf("the state directory has %s; recover wrote:\n%s", inDir(t, dir), said)
 	}
 	return p, dir
-}
-
-func inDir(t *testing.T, dir string) string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return strings.Join(names, " ")
 }
 
 // recover does not retry an interrupted run while a run of its name is alive.

@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -9,18 +8,6 @@ import (
 	"testing"
 	"time"
 )
-
-// bootOf returns the boot id and the PID namespace in which a run began. line is the first line of its ledger.
-func bootOf(t *testing.T, line string) string {
-	t.Helper()
-	var l struct {
-		Record struct{ Begin struct{ Boot string } }
-	}
-	if err := json.Unmarshal([]byte(line), &l); err != nil {
-		t.Fatal(err)
-	}
-	return l.Record.Begin.Boot
-}
 
 // initialNamespace reports whether a PID namespace is the initial one of the machine, in which all processes are
 // visible.

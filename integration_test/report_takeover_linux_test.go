@@ -30,14 +30,6 @@ func (p *proc) sh(script string) {
 	c.start().want("0")
 }
 
-// killBoth kills graceful and its guard, and waits until the ledger is unlocked.
-func (p *proc) killBoth(t *testing.T, state string) {
-	t.Helper()
-	bothKilled(t, p.cmd.Process.Pid)
-	p.want("KILL")
-	p.until("release of the lock", func() bool { return unlocked(t, state) })
-}
-
 // isReport reports whether a file is a report that only its owner may read.
 func isReport(path string) bool {
 	text, err := os.ReadFile(path)

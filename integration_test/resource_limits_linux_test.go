@@ -1,17 +1,16 @@
 package integration_test
 
 import (
-	"io"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,43 +63,6 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 	}
 }
 
-// cgroupWith creates a cgroup (v2 or v1) with a controller. It returns the path of the first of these limit files that
-// exists in the cgroup.
-func cgroupWith(t *testing.T, controller string, limits ...string) string {
-	t.Helper()
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		f := strings.Fields(line)
-		controllers, _ := os.ReadFile(filepath.Join(f[1], "cgroup.controllers"))
-		if f[2] != "cgroup2" && f[2] != "cgroup" || f[2] == "cgroup" && !strings.Contains(f[3], controller) ||
-			f[2] == "cgroup2" && !strings.Contains(string(controllers), controller) {
-			continue
-		}
-		if f[2] == "cgroup2" {
-			_ = os.WriteFile(filepath.Join(f[1], "cgroup.subtree_control"), []byte("+"+controller), 0o644)
-		}
-		dir, err := os.MkdirTemp(f[1], "graceful-test-")
-		if err != nil {
-			continue
-		}
-		t.Cleanup(func() { // processes that a failed test has killed may leave it late
-			for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
-				time.Sleep(2 * time.Millisecond)
-			}
-		})
-		for _, limit := range limits {
-			if _, err := os.Stat(filepath.Join(dir, limit)); err == nil {
-				return filepath.Join(dir, limit)
-			}
-		}
-	}
-	need(t, controller+" controller")
-	return ""
-}
-
 // A limit on file sizes is lowered while graceful runs. graceful can then write neither the ledger nor messages. The
 // kernel sends SIGXFSZ to the writing process, and graceful does not forward it.
 func TestRun_fileSizeLimitLowered(t *testing.T) {
@@ -129,53 +91,96 @@ func TestRun_fileSizeLimitLowered(t *testing.T) {
 	}
 }
 
-// graceful runs in the background of a terminal with TOSTOP, which suspends processes that write to it. The messages,
-// the output of cleanup commands, and the report all arrive, even after the guard was killed.
-func TestTerminal_backgroundWithTostop(t *testing.T) {
-	need(t, "stty")
-	for name, killed := range map[string]bool{"none killed": false, "guard killed": true} {
-		t.Run(name, func(t *testing.T) {
+// With any limit of descriptors, graceful either performs the whole run, or starts no process and names the limit. It
+// never takes a lack of descriptors for a missing /proc.
+func TestLimits_descriptors(t *testing.T) {
+	need(t, "linux", "setsid")
+	begun := regexp.MustCompile(`started (\d+)`)
+	for _, flags := range []string{
+		"", "--guard off", "--guard on", "--pty", "--state-dir state", "--report report", "--contain subreaper",
+		"--guard off --defer off --log-format json", "--pty --guard on --state-dir state --report report",
+	} {
+		t.Run(flags, func(t *testing.T) {
 			t.Parallel()
-			backgroundTerminal(t, killed)
+			for n := 3; n <= 24; n++ {
+				// The script uses no redirection, since that would need a descriptor.
+				p := start(t, "sh", "-c", fmt.Sprintf(
+					`ulimit -n %d; exec %s run %s --on-exit 'echo cleaned' -- sh -c 'setsid sleep 1000 & echo started $!'`,
+					n, plain, flags))
+				status, text := p.wait(), p.text()
+				started := begun.FindStringSubmatch(text)
+				refused := status == "125" && started == nil && !strings.Contains(text, "cleaned\n") &&
+					strings.Contains(text, "too many open files (too few descriptors are allowed: see ulimit -n)")
+				performed := status == "0" && started != nil && strings.Contains(text, "cleaned\n")
+				misled := strings.Contains(text, "/proc is missing") || strings.Contains(text, "containment is limited") ||
+					strings.Contains(text, "fatal error")
+				if misled || refused == performed {
+					t.Errorf("%d descriptors: status %s; it wrote:\n%s", n, status, text)
+				}
+				if started == nil {
+					continue
+				}
+				if pid, err := strconv.Atoi(started[1]); err != nil || unix.Kill(pid, 0) == nil {
+					t.Errorf("%d descriptors: process %d of the tree is still alive, %v; graceful wrote:\n%s", n, pid, err, text)
+				}
+			}
 		})
 	}
 }
 
-func backgroundTerminal(t *testing.T, killed bool) {
-	master, slave, err := pty.Open()
-	if err != nil {
-		need(t, "pseudo-terminal")
+// A child of the target exceeds a memory limit. The kernel then kills the target, the guard or graceful.
+func TestRun_outOfMemoryKiller(t *testing.T) {
+	for name, c := range map[string]struct{ victim, target, status, cleaned string }{
+		"kills the target": {"parent", forever, "137", "2 signaled\n1 signaled\n"},
+		"kills the guard":  {"grandparent", "while kill -0 $PPID; do sleep 0.01; done; exit 7", "7", "2 exited\n1 exited\n"},
+		"kills graceful":   {"great-grandparent", forever, "137", tidied},
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, "root")
+			t.Parallel()
+			limit := cgroupWith(t, "memory", "memory.max", "memory.limit_in_bytes")
+			group := filepath.Dir(limit)
+			// The limit must be much more than the processes use before the helper allocates memory. For each point of
+			// oom_score_adj, the kernel adds a thousandth of the limit to the memory of a process, in whole pages.
+			if err := os.WriteFile(limit, []byte("250M"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			// Forbid swapping. The file for that depends on the version of cgroups.
+			for _, file := range []string{"memory.swap.max", "memory.swappiness"} {
+				_ = os.WriteFile(filepath.Join(group, file), []byte("0"), 0o644)
+			}
+			step := run(anHour, family+"helper eat "+c.victim+" & "+c.target, tidy)
+			args := append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group, "helper", "reap"}, step...)
+			for tries := 1; ; tries++ {
+				before := outOfMemoryKills(t, group)
+				p := inNamespace(t, true, args...).start()
+				status := p.wait()
+				cleaned, _ := os.ReadFile(filepath.Join(p.dir, "cleaned"))
+				if status == c.status && string(cleaned) == c.cleaned {
+					return
+				}
+				// The kernel may kill further processes before the memory of the victim is free. Then the test tries
+				// again.
+				if killed := outOfMemoryKills(t, group) - before; killed == 1 || tries == 5 {
+					t.Fatalf("exit status %s, want %s; cleaned is %q, want %q; the kernel has killed %d; it wrote:\n%s",
+						status, c.status, cleaned, c.cleaned, killed, p.text())
+				}
+			}
+		})
 	}
-	defer master.Close()
-	p := command(t, "sh", "-c", `set -m; stty tostop
-		sh -c 'echo bare' & wait $!; echo $? >bare; kill -KILL %1
-		graceful run -v --report /dev/tty --on-exit 'echo written to the terminal; echo >>cleaned 1' \
-			--on-exit 'echo $PPID >cleaning; until [ -e told ]; do sleep 0.01; done' -- sh -c 'until [ -e told ] || [ "$0" ]
-			do sleep 0.01; done; exit 3' "$0" &
-		wait $!; echo $? >status`, map[bool]string{true: "at once"}[killed])
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
-	p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
-	p.start()
-	slave.Close()
-	shown := make(chan bool)
-	go func() { // a process must not wait for a reader
-		defer close(shown)
-		_, _ = io.Copy(p.output, master) // it ends when the last process has closed the terminal
-	}()
-	p.until("message while the target runs", func() bool { return strings.Contains(p.text(), "running was=starting") })
-	if killed {
-		p.killAndWait(p.pidIn("cleaning"))
+}
+
+// outOfMemoryKills returns the number of processes in a cgroup that the out-of-memory killer has killed.
+func outOfMemoryKills(t *testing.T, group string) (kills int) {
+	t.Helper()
+	for _, file := range []string{"memory.events", "memory.oom_control"} {
+		data, _ := os.ReadFile(filepath.Join(group, file))
+		for line := range strings.Lines(string(data)) {
+			if _, err := fmt.Sscanf(line, "oom_kill %d", &kills); err == nil {
+				return kills
+			}
+		}
 	}
-	if err := os.WriteFile(filepath.Join(p.dir, "told"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	p.want("0")
-	<-shown
-	p.wrote("bare", "150\n") // suspended by SIGTTOU: TOSTOP works in this terminal
-	p.wrote("status", "3\n")
-	p.wrote("cleaned", "1\n")
-	if got := p.text(); !strings.Contains(got, "done was=cleaning") || !strings.Contains(got, "written to the terminal") ||
-		!strings.Contains(got, `"report": 1`) || strings.Contains(got, "TTOU") {
-		t.Errorf("the terminal shows:\n%s", got)
-	}
+	t.Fatal("the cgroup does not count the processes that were killed")
+	return 0
 }

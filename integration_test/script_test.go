@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,9 +17,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
-
-// patience is the time limit for each wait in the tests. It is far longer than the slowest machine needs.
-const patience = 60 * time.Second
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -150,21 +146,6 @@ func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// ended returns the exit status of a process, or the name of the signal that has ended the process.
-func ended(err error) string {
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return "0"
-	case !errors.As(err, &exit):
-		return err.Error()
-	}
-	if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
-		return strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")
-	}
-	return strconv.Itoa(exit.ExitCode())
-}
-
 // alive FILE fails the script unless every pid in the file is a living process. ! alive FILE fails the script if one
 // of these processes is alive, and does not wait. A zombie is not alive.
 func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
@@ -220,14 +201,6 @@ func cmdGuard(ts *testscript.TestScript, neg bool, args []string) {
 	if !neg {
 		ts.Check(os.WriteFile(ts.MkAbs(args[1]), fmt.Appendln(nil, pid), 0o644))
 	}
-}
-
-func alive(pid int) bool {
-	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
-		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		return fields[0] != "Z" && fields[0] != "X"
-	}
-	return syscall.Kill(pid, 0) == nil
 }
 
 func pidIn(ts *testscript.TestScript, file string) int {

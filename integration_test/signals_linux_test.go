@@ -81,7 +81,7 @@ func TestForward_eachSignalOnce(t *testing.T) {
 		switch sig {
 		case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 			// The target catches the signal and keeps running. So graceful also keeps running.
-			if got := state(p.cmd.Process.Pid); got == "T" {
+			if got := processState(p.cmd.Process.Pid); got == "T" {
 				t.Errorf("signal %d suspended graceful", sig)
 			}
 		}
@@ -98,14 +98,6 @@ func TestForward_eachSignalOnce(t *testing.T) {
 		_ = unix.Kill(p.pidIn(file), unix.SIGKILL)
 	}
 	p.want("137")
-}
-
-// state returns the state letter of a process (proc(5)).
-func state(pid int) string {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	letter, _, _ := strings.Cut(rest, " ")
-	return letter
 }
 
 func TestForward_neverItsOwnSignals(t *testing.T) {
@@ -207,23 +199,4 @@ func TestForward_signalBeforeTheTargetExists(t *testing.T) {
 	}
 	p.want("143")
 	p.wrote("cleaned", "stopped TERM\n")
-}
-
-// After SIGTSTP and then SIGCONT, graceful and the target run, in whatever order graceful takes the two signals.
-func TestSuspend_continuedAtOnce(t *testing.T) {
-	need(t, "linux")
-	t.Parallel()
-	for range 20 {
-		p := start(t, "graceful", "run", "--", "helper", "count", "got")
-		target := p.pidIn("got.pid")
-		p.signal(unix.SIGTSTP)
-		p.signal(unix.SIGCONT)
-		p.until("SIGCONT", func() bool { return counts(p, "got")[unix.SIGCONT] > 0 })
-		time.Sleep(200 * time.Millisecond) // time for a suspension that must not come
-		if s := state(p.cmd.Process.Pid); s == "T" {
-			t.Fatal("graceful is suspended")
-		}
-		_ = unix.Kill(target, unix.SIGKILL)
-		p.want("137")
-	}
 }

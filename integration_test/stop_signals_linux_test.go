@@ -23,13 +23,6 @@ func noting(file string, signals ...string) string {
 	return script + "echo $$ >" + file + ".up; until [ -e go ]; do sleep 0.01; done; exit 3"
 }
 
-func (p *proc) letGo() {
-	p.t.Helper()
-	if err := os.WriteFile(filepath.Join(p.dir, "go"), nil, 0o644); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
 // signalled waits until a file of noting contains a line. Then it waits until a further signal counts as a new stop.
 func (p *proc) signalled(file string) {
 	p.t.Helper()

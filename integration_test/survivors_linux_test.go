@@ -3,6 +3,7 @@ package integration_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -143,7 +144,7 @@ func TestStop_suspendedTree(t *testing.T) {
 				if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 					t.Fatal(err)
 				}
-				p.until("stop", func() bool { return state(pid) == "T" })
+				p.until("stop", func() bool { return processState(pid) == "T" })
 			}
 			p.signal(unix.SIGTERM)
 			if survivors == "wait" { // for the processes in other sessions, which the first signal does not reach
@@ -224,4 +225,51 @@ func (p *proc) signalsTo(file string) (signals []int) {
 // any order.
 func sameSet(a, b []int) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+// With --survivors keep, survivors live on even if the target had to be killed. In that case graceful kills only the
+// target's process group.
+func TestSurvivors_keptAfterTheTargetIsKilled(t *testing.T) {
+	need(t, "root", "setsid")
+	t.Parallel()
+	tree := leaveBehind("") + "trap '' TERM; echo $$ >target; while :; do sleep 0.01; done"
+	for name, c := range map[string]struct {
+		flags, status string
+		stop          func(p *proc)
+	}{
+		"grace":      {"--grace 200ms", "137", func(p *proc) { p.signal(unix.SIGTERM) }},
+		"time limit": {"--grace 200ms --timeout 1s", "137", func(*proc) {}},
+		"repeated": {"--grace 1h --on-repeat kill", "137", func(p *proc) {
+			p.signal(unix.SIGTERM)
+			p.signalled("job.got")
+			p.signal(unix.SIGTERM)
+		}},
+		"deadline": {"--deadline 2s --on-exit-timeout 1s", "137", func(p *proc) { p.signal(unix.SIGTERM) }},
+		"takeover": {"--grace 200ms", "KILL", func(p *proc) { kill(p.t, p.cmd.Process.Pid) }},
+		"recover": {"--grace 200ms --state-dir state", "KILL", func(p *proc) {
+			bothKilled(p.t, p.cmd.Process.Pid)
+		}},
+		"cgroup": {"--contain cgroup --grace 200ms", "137", func(p *proc) { p.signal(unix.SIGTERM) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "sh", "-c", "exec graceful run --survivors keep "+c.flags+
+				` --on-exit 'echo 1 >>cleaned' -- sh -c "$0"`, tree)
+			target, left := p.pidIn("target"), p.leftBehind("")
+			guard := p.guard()
+			c.stop(p)
+			p.want(c.status)
+			p.until("end of the guard", func() bool { return !alive(guard) })
+			if name == "recover" {
+				p.until("release of the lock", func() bool { return unlocked(t, filepath.Join(p.dir, "state")) })
+				r := start(t, "graceful", "recover", "--state-dir", filepath.Join(p.dir, "state"))
+				r.want("0")
+			}
+			p.file("cleaned")
+			p.wrote("cleaned", "1\n")
+			if alive(target) || !alive(left[1]) || !alive(left[2]) {
+				t.Errorf("alive: target %t, session %t, daemon %t", alive(target), alive(left[1]), alive(left[2]))
+			}
+		})
+	}
 }

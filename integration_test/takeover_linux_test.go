@@ -170,13 +170,13 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 				target, guard := p.pidIn("target"), p.guard()
 				if before && sig == unix.SIGSTOP { // graceful would continue the guard; its end does
 					p.signal(unix.SIGSTOP)
-					p.until("suspension", func() bool { return state(p.cmd.Process.Pid) == "T" })
+					p.until("suspension", func() bool { return processState(p.cmd.Process.Pid) == "T" })
 				}
 				if before {
 					_ = unix.Kill(guard, sig)
 				}
 				if before && sig == unix.SIGSTOP {
-					p.until("suspension of the guard", func() bool { return state(guard) == "T" })
+					p.until("suspension of the guard", func() bool { return processState(guard) == "T" })
 				}
 				kill(t, p.cmd.Process.Pid)
 				if !before && sig == unix.SIGSTOP { // earlier, no process of graceful could continue the guard
@@ -236,47 +236,25 @@ func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 	}
 }
 
-// While graceful is suspended, the guard reaps 10,000 orphans. It does not reap the target, which has ended before
-// them.
-func TestGuard_reapsOrphansWhileGracefulIsSuspended(t *testing.T) {
-	need(t, "linux", "setsid")
-	t.Parallel()
-	p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--", "sh", "-c",
-		"setsid sh -c 'until [ -e go ]; do sleep 0.01; done; for i in 1 2 3 4 5 6 7 8 9 10; do helper orphans 1000; done; "+
-			"echo >done' & echo $$ >target; exec sleep 1000")
-	target, guard := p.pidIn("target"), p.guard()
-	p.signal(unix.SIGSTOP)
-	p.until("suspension of graceful", func() bool { return state(p.cmd.Process.Pid) == "T" })
-	kill(t, target)
-	p.until("end of the target", func() bool { return state(target) == "Z" })
-	p.touch("go")
-	p.file("done")
-	p.until("reaping of all orphans", func() bool {
-		children := childrenOf(guard)
-		return len(children) == 1 && children[0] == target
-	})
-	p.signal(unix.SIGCONT)
-	p.want("137")
-	p.wrote("cleaned", "137\n")
-}
-
-// The guard is killed while graceful is suspended. After SIGCONT and SIGTERM, the run ends as usual.
-func TestGuard_killedWhileGracefulIsSuspended(t *testing.T) {
+// The guard is killed after a takeover while cleanup commands start. The commands that it has not started still run,
+// once.
+func TestTakeover_guardKilledWhileCommandsStart(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--", "sh", "-c",
-		"echo $$ >target; exec sleep 1000")
-	target, guard := p.pidIn("target"), p.guard()
-	p.signal(unix.SIGSTOP)
-	p.until("suspension of graceful", func() bool { return state(p.cmd.Process.Pid) == "T" })
-	kill(t, guard)
-	p.until("end of the guard", func() bool { return state(guard) == "Z" })
-	if !alive(target) {
-		t.Error("the target has ended")
+	args := []string{"graceful", "run", "--grace", "1s", "--on-exit-order", "parallel"}
+	for i := range 5 {
+		command := fmt.Sprintf("echo >>%d; [ -e killed ] || { echo >killed; kill -9 $(cat guard); }", i)
+		args = append(args, "--on-exit", command)
 	}
-	p.signal(unix.SIGCONT)
-	p.signal(unix.SIGTERM)
-	p.want("143")
-	p.gone(guard, target)
-	p.wrote("cleaned", "stopped\n")
+	p := start(t, append(args, "--", "sh", "-c", "echo $PPID >guard; echo $$ >target; exec sleep 1000")...)
+	target, guard := p.pidIn("target"), p.guard()
+	kill(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	p.until("end of the guard", func() bool { return !alive(guard) })
+	p.gone(target)
+	for i := range 5 {
+		if name := fmt.Sprint(i); p.file(name) != "\n" {
+			t.Errorf("command %d did not run exactly once", i)
+		}
+	}
 }

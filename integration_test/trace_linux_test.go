@@ -353,7 +353,7 @@ func identify(pid int) string {
 	if threadGroup(pid) != pid {
 		return ""
 	}
-	return fmt.Sprintf("%d (%s) %s", pid, comm(pid), state(pid))
+	return fmt.Sprintf("%d (%s) %s", pid, comm(pid), processState(pid))
 }
 
 // threadGroup returns the process of a thread.

@@ -1,0 +1,64 @@
+package integration_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func exists(p *proc, name string) bool {
+	_, err := os.Stat(filepath.Join(p.dir, name))
+	return err == nil
+}
+
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// touch creates a file in the directory of the program.
+func (p *proc) touch(name string) {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *proc) letGo() {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, "go"), nil, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// linesOf counts the lines of a file by their text. The file may be missing.
+func linesOf(p *proc, name string) map[string]int {
+	data, _ := os.ReadFile(filepath.Join(p.dir, name))
+	counts := map[string]int{}
+	for line := range strings.Lines(string(data)) {
+		counts[strings.TrimSpace(line)]++
+	}
+	return counts
+}
+
+func sum(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func replace(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,134 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// stateDir creates a state directory with one ledger.
+func stateDir(t *testing.T, text string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x.ledger"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// ledgerIn returns the path of the ledger of stateDir.
+func ledgerIn(dir string) string { return filepath.Join(dir, "x.ledger") }
+
+// rewrite changes a record in a line of a ledger, and updates the checksum.
+func rewrite(t *testing.T, line string, change func(record, begin map[string]any)) string {
+	t.Helper()
+	var l struct{ Record map[string]any }
+	d := json.NewDecoder(strings.NewReader(line))
+	d.UseNumber()
+	if err := d.Decode(&l); err != nil {
+		t.Fatal(err)
+	}
+	begin, _ := l.Record["begin"].(map[string]any)
+	change(l.Record, begin)
+	text, err := json.Marshal(l.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
+}
+
+// rebooted changes the first record of a run as if this machine had been rebooted since. If the machine has no id,
+// rebooted makes the record look like one of an earlier version, which contains no id either.
+func rebooted(begin map[string]any) {
+	begin["boot"] = "another"
+	if begin["machine"] == "" {
+		delete(begin, "machine")
+	}
+}
+
+// killedIn starts a run. When a file exists and the ledger contains the start of what, killedIn kills graceful and the
+// guard. The other processes of the run live on. killedIn returns the lines of the ledger.
+func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines []string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "state")
+	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
+	p.file(file)
+	book := filepath.Join(dir, "x.ledger")
+	p.until("record of the start", func() bool {
+		data, _ := os.ReadFile(book)
+		return strings.Contains(string(data), fmt.Sprintf(`"event":"%s started"`, what))
+	})
+	bothKilled(t, p.cmd.Process.Pid)
+	p.want("KILL")
+	data, err := os.ReadFile(book)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, slices.Collect(strings.Lines(string(data)))
+}
+
+// recoverIn runs graceful recover, and returns its output.
+func recoverIn(t testing.TB, dir, status string, flags ...string) string {
+	t.Helper()
+	p := start(t, append([]string{"graceful", "recover", "--state-dir", dir}, flags...)...)
+	if got := p.wait(); got != status {
+		t.Fatalf("recover %q: exit status %s, want %s; it wrote:\n%s", flags, got, status, p.text())
+	}
+	return p.text()
+}
+
+// unlocked reports whether no process holds the lock of a ledger. A child that is being started holds the lock until
+// its execve(2).
+func unlocked(t *testing.T, dir string) bool {
+	t.Helper()
+	files, _ := filepath.Glob(filepath.Join(dir, "*.ledger"))
+	return !slices.ContainsFunc(files, func(file string) bool {
+		f, err := os.Open(file)
+		if err != nil {
+			return false
+		}
+		defer f.Close()
+		return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
+	})
+}
+
+// stateOf returns the state directory in the arguments of a run.
+func stateOf(p *proc) string {
+	i := slices.Index(p.cmd.Args, "--state-dir")
+	return p.cmd.Args[i+1]
+}
+
+func inDir(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}
+
+// bootOf returns the boot id and the PID namespace in which a run began. line is the first line of its ledger.
+func bootOf(t *testing.T, line string) string {
+	t.Helper()
+	var l struct {
+		Record struct{ Begin struct{ Boot string } }
+	}
+	if err := json.Unmarshal([]byte(line), &l); err != nil {
+		t.Fatal(err)
+	}
+	return l.Record.Begin.Boot
+}

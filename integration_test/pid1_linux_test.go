@@ -1,0 +1,73 @@
+package integration_test
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestPID1_run(t *testing.T) {
+	t.Run("statuses", func(t *testing.T) {
+		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "exit 7").start().want("7")
+		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "kill -9 $$").start().want("137")
+		inNamespace(t, true, "graceful", "run", "--", "no-such-program").start().want("127")
+	})
+	// These are ILL, TRAP, BUS, FPE, SEGV, STKFLT and SYS. The kernel drops such a signal for a PID 1 without a
+	// handler.
+	t.Run("faults that are sent", func(t *testing.T) {
+		inNamespace(t, true, "graceful", "run", "--", "sh", "-c",
+			"for sig in 4 5 7 8 11 16 31; do kill -$sig 1 || exit 9; done; exit 3").start().want("3")
+		inNamespace(t, true, "helper", "fault").start().want("SEGV") // a fault of PID 1 itself ends it
+	})
+	for _, sig := range []string{"TERM", "INT", "QUIT"} {
+		t.Run("stop by "+sig, func(t *testing.T) {
+			p := inNamespace(t, true, "graceful", "run", "--grace", "1h", "--on-exit", "echo cleaned; "+census, "--",
+				"sh", "-c", "trap 'exit 3' "+sig+"; setsid helper ignore -- ready & while :; do wait; done").start()
+			p.file("ready")
+			if err := unix.Kill(gracefulPID(p), unix.SignalNum("SIG"+sig)); err != nil {
+				t.Fatal(err)
+			}
+			p.want("3")
+			if want := "cleaned\ncensus: 0\n"; !strings.HasSuffix(p.text(), want) {
+				t.Errorf("it wrote:\n%s", p.text())
+			}
+		})
+	}
+}
+
+// As PID 1, graceful also sends SIGTERM to the other processes of the namespace.
+func TestPID1_stopsOtherProcesses(t *testing.T) {
+	need(t, "root", "pidns", "nsenter")
+	t.Parallel()
+	for _, guard := range []string{"auto", "on"} {
+		for _, contain := range []string{"auto", "cgroup"} {
+			t.Run(guard+" "+contain, func(t *testing.T) {
+				t.Parallel()
+				// The helper gets SIGTERM. It ends only after the process from outside has also got SIGTERM.
+				note := `for s in HUP TERM; do trap "echo $s >>$0; got=$s" $s; done; echo $$ >$0.up; ` +
+					`until [ "$got" = TERM ] && grep -q TERM outsider; do sleep 0.01; done`
+				p := command(t, append([]string{"unshare"}, pidNamespace("sh", "-c", `sh -c "$note" helper & exec "$@"`,
+					"sh", "graceful", "run", "--guard", guard, "--contain", contain, "--grace", "1h", "--on-exit",
+					"echo 1 >>cleaned", "--", "sh", "-c", "echo >target; until [ -e go ]; do sleep 0.01; done; exit 6")...)...)
+				p.cmd.Env = append(os.Environ(), "note="+note)
+				p.start()
+				p.file("target")
+				p.file("helper.up")
+				inside := strconv.Itoa(childrenOf(p.cmd.Process.Pid)[0])
+				outsider := command(t, "nsenter", "--target", inside, "--pid", "--mount", "--wd=.", "sh", "-c", note, "outsider")
+				outsider.cmd.Dir, outsider.cmd.Env = p.dir, p.cmd.Env
+				outsider.start()
+				p.file("outsider.up")
+				p.letGo()
+				p.want("6")
+				p.wrote("helper", "TERM\n")
+				p.wrote("cleaned", "1\n")
+				p.wrote("outsider", "HUP\nTERM\n")
+				outsider.wait()
+			})
+		}
+	}
+}
