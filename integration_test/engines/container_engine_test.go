@@ -160,8 +160,8 @@ func (c *container) inspect(format string) string {
 	return c.do(c.t, "inspect", "--format", format, c.name)
 }
 
-// volume creates a volume that is removed after the test. The caller calls it before it creates containers that use the
-// volume.
+// volume creates a volume that is removed after the test. Call volume before newContainer: cleanup functions run in
+// reverse order, and the engine cannot remove a volume that a container uses.
 func (e *containerEngine) volume(t *testing.T) string {
 	t.Helper()
 	name := fmt.Sprintf("graceful-engines-volume-%d", rand.Int64())

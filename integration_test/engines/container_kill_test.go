@@ -70,7 +70,7 @@ func (e *containerEngine) recover(t *testing.T, volume string) string {
 // In the PID namespace of the machine, the engine kills the guard shortly after graceful, or not at all. So either the
 // guard runs cleanup, or the next start does. If the guard is killed between the start and the end of a cleanup
 // command, the next start names that command.
-func testContainerKillHostPids(t *testing.T, e *containerEngine) {
+func testContainerKillHostPIDs(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
 	c := e.run(t, serviceScript, append(stateFlags(volume), "--pid", "host", // the engine may not read the guard's output
 		"-e", "GRACEFUL_ON_EXIT=echo $GRACEFUL_REASON >>/state/cleaned")...)
@@ -119,7 +119,8 @@ func testContainerOutOfMemory(t *testing.T, e *containerEngine) {
 		c.wantEnd("137", "ready\ncleaned signaled 0\n")
 	})
 	t.Run("graceful", func(t *testing.T) {
-		// Set a high value only at the first start, because the kernel kills the process with the highest value first.
+		// Set oom_score_adj of PID 1, which is graceful, to the highest value, so that the kernel kills graceful first.
+		// Do that only at the first start.
 		c := e.run(t, `echo ready; [ ! -e /once ] || exec sleep $MARK; echo >/once
 			echo 1000 >/proc/1/oom_score_adj; `+allocate, flags...)
 		c.wantEnd("137", "ready\n")

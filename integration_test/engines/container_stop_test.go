@@ -24,17 +24,18 @@ var containerCases = []containerCase{
 	{name: "init", run: testContainerInit},
 	{name: "restrictions", run: testContainerRestrictions},
 	{name: "few processes", run: testContainerFewProcesses, limits: true},
-	{name: "pid namespace of the machine", run: testContainerHostPids},
+	{name: "pid namespace of the machine", run: testContainerHostPIDs},
 	{name: "exec", run: testContainerExec},
 	{name: "a stop that is cut short", run: testContainerStopTooShort},
 	{name: "kill and restart", run: testContainerKill},
 	{name: "kill below an init", run: testContainerKillInit},
-	{name: "kill in the pid namespace of the machine", run: testContainerKillHostPids},
+	{name: "kill in the pid namespace of the machine", run: testContainerKillHostPIDs},
 	{name: "kill and another container", run: testContainerKillElsewhere},
 	{name: "out of memory", run: testContainerOutOfMemory, limits: true},
 	{name: "terminal", run: testContainerTerminal},
 }
 
+// testAll runs all cases with an engine. limits reports whether the engine can set cgroup limits.
 func (e *containerEngine) testAll(t *testing.T, limits bool) {
 	for _, c := range containerCases {
 		t.Run(c.name, func(t *testing.T) {
@@ -55,6 +56,7 @@ func (c *container) stop(seconds string) {
 
 const stopped = "ready\nstopped\ncleaned stopped 0\n"
 
+// A stop of the container is a stop of the run: the target ends, then its daemon, and cleanup runs.
 func testContainerStop(t *testing.T, e *containerEngine) {
 	c := e.run(t, serviceScript)
 	c.stop("60")
@@ -71,6 +73,7 @@ func testContainerStopIgnored(t *testing.T, e *containerEngine) {
 	c.wantEnd("137", "ready\ncleaned stopped 0\n")
 }
 
+// A kill with another signal than SIGKILL forwards that signal. SIGTERM stops the run.
 func testContainerKillSignal(t *testing.T, e *containerEngine) {
 	c := e.run(t, `trap 'echo reloaded' HUP; `+serviceScript)
 	c.do(t, "kill", "--signal", "HUP", c.name)
@@ -79,6 +82,7 @@ func testContainerKillSignal(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", "ready\nreloaded\nstopped\ncleaned stopped 0\n")
 }
 
+// A restart stops the run, with cleanup, and starts another one.
 func testContainerRestart(t *testing.T, e *containerEngine) {
 	c := e.run(t, serviceScript)
 	c.do(t, "restart", "--time", "60", c.name)
@@ -146,7 +150,7 @@ func testContainerFewProcesses(t *testing.T, e *containerEngine) {
 
 // graceful is not PID 1, and finds the daemon among the processes of the machine. Podman sends the stop signal to all
 // processes of the container at once. So the target may end before graceful gets the signal.
-func testContainerHostPids(t *testing.T, e *containerEngine) {
+func testContainerHostPIDs(t *testing.T, e *containerEngine) {
 	c := e.run(t, serviceScript, "--pid", "host")
 	if n := len(processesOf(c.mark)); n != 1 {
 		t.Errorf("%d daemons, want 1", n)

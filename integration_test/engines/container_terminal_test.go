@@ -120,8 +120,8 @@ func (s *session) detach() {
 
 const ctrlC, ctrlP, ctrlQ = "\x03", "\x10", "\x11"
 
-// The target runs in the terminal of the container. The test changes the window size, detaches, attaches, and presses
-// Ctrl-C.
+// The target runs in the terminal of the container. It gets each new window size, also after a client has detached and
+// another one has attached, and Ctrl-C. Cleanup runs once.
 func testContainerTerminal(t *testing.T, e *containerEngine) {
 	c := e.newContainer(t)
 	client := func(args ...string) *session {

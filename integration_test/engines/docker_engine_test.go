@@ -41,7 +41,7 @@ func needCommands(t *testing.T, names ...string) {
 	}
 }
 
-func TestDocker(t *testing.T) {
+func TestDocker_cases(t *testing.T) {
 	needDocker(t)
 	docker.testAll(t, true)
 }

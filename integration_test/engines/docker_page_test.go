@@ -16,7 +16,8 @@ type page struct {
 	commands [][]string // the lines of each block
 }
 
-// readPage reads a page. It replaces each name of a container or an image on the page by another name.
+// readPage reads a page. It replaces word, a name of a container or an image on the page, by own, because several tests
+// use the same daemon.
 func readPage(t *testing.T, path, word, own string) (p page) {
 	t.Helper()
 	p.files = map[string]string{}
@@ -36,7 +37,8 @@ func readPage(t *testing.T, path, word, own string) (p page) {
 	return p
 }
 
-// The test runs the commands of the page in order.
+// The commands of the page succeed, in order. After each block, the program flush has written the reasons that the page
+// states.
 func TestDocker_page(t *testing.T) {
 	needDocker(t)
 	needCommands(t, "docker-compose")

@@ -12,7 +12,8 @@ import (
 
 const fleetsPage = "../../docs/engines/fleets.md"
 
-// The test runs the commands on the page about names, in a directory without an engine.
+// The commands about names on the page, without an engine: two runs with different names are alive at once. A third run
+// with a name in use is refused, and a fourth one waits until that name is free.
 func TestFleets_names(t *testing.T) {
 	t.Parallel()
 	dir, mark := t.TempDir(), fmt.Sprint(1_000_000_000+rand.IntN(1_000_000_000))

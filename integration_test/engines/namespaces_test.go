@@ -30,7 +30,7 @@ func hold(t *testing.T, namespaces []string, dir, script string, args ...string)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = holder.Process.Kill() // its child is killed with it, and the namespaces end with the child
+		_ = holder.Process.Kill() // this also ends its child (--kill-child), which is PID 1
 		_ = holder.Wait()
 		until(t, "end of the namespaces", func() bool { return pid == "" || !exists("/proc/"+pid) })
 	})

@@ -45,6 +45,7 @@ type nfsCluster struct {
 	other        string // the command of the page with which one machine finishes the run of another one
 }
 
+// newNFS boots the machines, exports a directory of the first one, and mounts the directory on the other two.
 func newNFS(t *testing.T) *nfsCluster {
 	t.Helper()
 	n := newNetwork(t)
@@ -82,8 +83,8 @@ func (c *nfsCluster) cleaned(want string) {
 }
 
 // afterLease runs a script on machine b repeatedly, until the script exits with the wanted status. The server frees the
-// locks of a lost machine when its lease has expired. Before that, it sends that machine a request and waits for an
-// answer.
+// locks of a lost machine when its lease has expired. Before that, the server sends that machine a request and waits
+// for an answer.
 func (c *nfsCluster) afterLease(script, wantStatus string) {
 	c.t.Helper()
 	for late := time.Now().Add(4 * patience); ; time.Sleep(200 * time.Millisecond) {
@@ -104,7 +105,7 @@ const (
 
 // The lock of a name is effective between machines. A machine finishes the run of another machine only with
 // --from-other-machines.
-func TestNFS(t *testing.T) {
+func TestNFS_lockBetweenMachines(t *testing.T) {
 	t.Parallel()
 	c := newNFS(t)
 	c.a.run("/graceful doctor --state-dir /mnt/shop", "0", "it is on a network")
@@ -163,8 +164,8 @@ func TestNFS_cutOff(t *testing.T) {
 	c.a.connect(true)
 	c.a.run("ls /mnt/shop; "+nfsStop, "0", "stale file handle")
 	c.cleaned("machine3 recovered\nmachine2 stopped\n")
-	// If a machine has no id, graceful cannot distinguish a disconnected machine from another one. That also holds for a
-	// run whose graceful is PID 1 of a container.
+	// If a machine has no id, graceful cannot distinguish a disconnected machine from another one. That also holds for
+	// a run whose graceful is PID 1 of a container.
 	c.a.run("umount /etc/machine-id; "+strings.Replace(nfsRun, "/graceful run", "unshare -p -f -m /bin/sh -c "+
 		`'mount -t proc proc /proc; exec "$@"' sh /graceful run`, 1), "0")
 	c.a.connect(false)

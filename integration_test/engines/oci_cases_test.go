@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The test runs the cases for each runtime, without an engine above the runtime.
-func TestOCI(t *testing.T) {
+// Each case holds for each runtime, without an engine above the runtime.
+func TestOCI_cases(t *testing.T) {
 	cases := []struct {
 		name string
 		run  func(*testing.T, *oci)
@@ -40,6 +40,7 @@ func TestOCI(t *testing.T) {
 	}
 }
 
+// SIGTERM to PID 1, which is graceful, stops the run, and cleanup runs.
 func testOCIStop(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
 	c.run()
@@ -72,6 +73,7 @@ func testOCIDelete(t *testing.T, r *oci) {
 	c.wantEnd("ready\n" + recovered + stopped)
 }
 
+// Without a state directory, no process cleans up after a container whose PID 1 was killed.
 func testOCIDeleteStateless(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript, "GRACEFUL_STATE_DIR=")
 	c.run()
@@ -172,7 +174,8 @@ func testOCIExec(t *testing.T, r *oci) {
 	c.wantEnd("ready\nstopped\ncleaned stopped 1\n")
 }
 
-// The test runs the commands of the page in order.
+// The commands of the page succeed, in order. After each block, the program flush has written the reasons that the page
+// states.
 func testOCIPage(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
 	want := []string{"cleaned stopped 0\n", "cleaned recovered 0\ncleaned stopped 0\n", "cleaned stopped 0\n"}

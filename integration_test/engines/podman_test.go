@@ -69,8 +69,8 @@ func (p *podman) needStart(t *testing.T) {
 	t.Logf("%s starts in %.1f s", p.name, time.Since(began).Seconds())
 }
 
-// The test runs for root and for another user, each with every runtime.
-func TestPodman(t *testing.T) {
+// Each case holds for root and for another user, with every runtime.
+func TestPodman_cases(t *testing.T) {
 	needCommands(t, "podman", "busybox", "tini-static", "unshare", "nsenter", "setpriv", "useradd")
 	for _, user := range []string{"root", "rootless"} {
 		for _, runtime := range []string{"runc", "crun"} {

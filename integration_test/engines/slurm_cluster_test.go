@@ -23,8 +23,8 @@ import (
 const slurmKillWait = 15
 
 // slurmScript boots a cluster in new namespaces. Its processes end with the namespaces, and it has its own ports.
-// Arguments: the directory of the cluster, the list of its nodes, and a cgroup of the v1 freezer or nothing. The
-// script also adds an address that is not a loopback address, because otherwise getaddrinfo(3) resolves no name.
+// Arguments: the directory of the cluster, the list of its nodes, and a cgroup of the v1 freezer or nothing. The script
+// also adds an address that is not a loopback address, because otherwise getaddrinfo(3) resolves no name.
 const slurmScript = `set -e
 if [ "$4" != inside ]; then
 	[ -z "$3" ] || echo 0 >"$3/cgroup.procs"
@@ -115,6 +115,7 @@ var slurmClusters = map[string]func() (*slurmCluster, error){
 // errNoFreezer means that proctrack/cgroup does not work on this machine.
 var errNoFreezer = errors.New("proctrack/cgroup is tested with cgroup v1, whose freezer is not mounted here")
 
+// bootSlurm boots a cluster with a ProctrackType, and waits until all nodes are idle.
 func bootSlurm(track string) (c *slurmCluster, err error) {
 	c = &slurmCluster{track: track}
 	if track == "cgroup" {
@@ -195,7 +196,7 @@ func (c *slurmCluster) configure() error {
 // shutDown ends the cluster and all of its processes.
 func (c *slurmCluster) shutDown() {
 	if c.cmd != nil && c.cmd.Process != nil {
-		_ = c.cmd.Process.Kill() // unshare(1), whose child is killed with it, and the namespaces end with the child
+		_ = c.cmd.Process.Kill() // the process is unshare(1), which also ends its child (--kill-child), PID 1
 		_ = c.cmd.Wait()
 	}
 	// Also accept a zombie. PID 1 of the cluster becomes a zombie when all other processes of the cluster have ended,

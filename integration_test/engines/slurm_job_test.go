@@ -165,7 +165,7 @@ func (j *slurmJob) processes() (pids []int) {
 	return pids
 }
 
-// process returns the oldest process of the job with that name.
+// process returns the lowest pid of the job's processes with that name, or 0.
 func (j *slurmJob) process(name string) (found int) {
 	for _, pid := range j.processes() {
 		if content("/proc/"+strconv.Itoa(pid)+"/comm") == name+"\n" && (found == 0 || pid < found) {

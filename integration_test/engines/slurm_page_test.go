@@ -11,7 +11,7 @@ import (
 
 const slurmPage = "../../docs/engines/slurm.md"
 
-// slurmPageFile returns a file of the page that uses the graceful under test.
+// slurmPageFile returns a file on the page. It replaces /usr/bin/graceful by the graceful under test.
 func slurmPageFile(name string) string {
 	_, text, _ := strings.Cut(content(slurmPage), "\n    # "+name+"\n")
 	var b strings.Builder
@@ -25,7 +25,8 @@ func slurmPageFile(name string) string {
 	return strings.ReplaceAll(b.String(), "/usr/bin/graceful", binary)
 }
 
-// The test runs the commands of the page in order. Then the node crashes.
+// The commands of the page succeed, in order, and each stop cleans up once. Then the node crashes: the boot script of
+// the page finishes the run, and Slurm starts the job again.
 func TestSlurm_page(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		p := readPage(t, slurmPage, "shop", "shop")

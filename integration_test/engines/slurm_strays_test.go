@@ -21,13 +21,13 @@ echo ready >>ready
 until [ -e end ]; do sleep 0.05; done
 `
 
-// slurmLeft lists the strays that remain without graceful, at the end of the job and after scancel.
+// slurmLeft lists the processes of slurmStrays that remain without graceful, at the end of the job and after scancel.
 var slurmLeft = map[string]string{
 	"end linuxproc": "2001 2002 2003 2004", "scancel linuxproc": "2002 2004",
 	"end pgid": "2003 2004", "scancel pgid": "2003 2004",
 }
 
-// Without graceful, the strays of slurmLeft remain. With graceful, no stray remains.
+// Without graceful, the processes of slurmLeft remain. With graceful, no process remains.
 func TestSlurm_strays(t *testing.T) {
 	for _, how := range []string{"end", "scancel"} {
 		for _, wrapped := range []bool{false, true} {

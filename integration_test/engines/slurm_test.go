@@ -40,7 +40,8 @@ func TestSlurm_deadline(t *testing.T) {
 	})
 }
 
-// The test sets the end of the job to the present time, because the shortest time limit is a minute.
+// At the time limit of a job, the target is stopped, and cleanup runs once. The test sets the end of the job to the
+// present time, because the shortest time limit is a minute.
 func TestSlurm_timeLimit(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", "./target"), "-w", "n2", "--time", "1")
@@ -151,7 +152,8 @@ func (j *slurmJob) recover(flags ...string) string {
 	return out
 }
 
-// Only graceful gets the signal, with a time limit and without one. The drain comes first with each ProctrackType.
+// If Slurm signals only graceful, the drain comes first with each ProctrackType. The signal comes from scancel, or some
+// time before the time limit.
 func TestSlurm_batchSignal(t *testing.T) {
 	for _, how := range []string{"scancel", "limit"} {
 		t.Run(how, func(t *testing.T) {

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// swarmUpdates is the number of updates of each service in TestSwarm. If it is set, the test also measures tini.
+// swarmUpdates is the variable with the number of updates of each service in TestSwarm_update. If it is set, the test
+// also measures tini.
 const swarmUpdates = "GRACEFUL_TEST_SWARM_UPDATES"
 
 const replicas = 3
@@ -173,7 +174,7 @@ func (s *swarmService) tasks(flags ...string) []string {
 
 // A service is updated while a client uses it. The client keeps answers of the DNS. No request fails, and the cleanup
 // command of each task runs once.
-func TestSwarm(t *testing.T) {
+func TestSwarm_update(t *testing.T) {
 	needDocker(t)
 	if err := swarm(); err != nil {
 		t.Skip(err)

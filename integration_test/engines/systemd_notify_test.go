@@ -103,7 +103,8 @@ time.sleep(1000)
 	u.wrote("cleaned", "signaled\n")
 }
 
-// A cleanup command takes longer than TimeoutStopSec. Its own limit applies.
+// Cleanup commands may take longer than TimeoutStopSec, up to their own limit, because graceful extends the time of
+// systemd (EXTEND_TIMEOUT_USEC).
 func TestSystemd_longCleanup(t *testing.T) {
 	u := newService(t, `Type=notify
 TimeoutStopSec=2

@@ -114,7 +114,7 @@ var errNoOverlay = errors.New("the root of this machine is no lower layer for an
 
 // shutDown ends systemd and all of its processes.
 func (s *systemd) shutDown() {
-	_ = s.cmd.Process.Kill() // unshare(1), whose child is killed with it, and the namespaces end with the child
+	_ = s.cmd.Process.Kill() // the process is unshare(1), which also ends its child (--kill-child), PID 1
 	_ = os.RemoveAll(s.dir)
 	removeCgroups(s.cg)
 }
@@ -154,7 +154,7 @@ type service struct {
 var names = regexp.MustCompile(`[^a-z0-9]+`)
 
 // newService writes a unit with these lines in its section [Service]. The lines may begin further sections. The unit
-// has the variable TEST. newService does not start the unit.
+// has the variable TEST, the directory of the service inside the namespaces. newService does not start the unit.
 func newService(t *testing.T, lines string) *service {
 	t.Helper()
 	s, err := boot()

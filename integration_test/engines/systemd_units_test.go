@@ -37,7 +37,8 @@ func units(t *testing.T, path string) map[string]string {
 // kills the guard before that.
 const slowly = `trap "sleep 0.5; exit 0" TERM; sleep 1000 & wait`
 
-// The test runs the units of the page. The service is killed, stopped, and recovered when the machine boots.
+// The units of the page work: cleanup runs when the service is stopped, when graceful is killed, and when the machine
+// boots after all processes were killed.
 func TestSystemd_page(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
 	for path, unit := range units(t, "../../docs/engines/systemd.md") {
@@ -71,7 +72,8 @@ func TestSystemd_page(t *testing.T) {
 	u.do("systemctl", "unmask", "--runtime", "serve")
 }
 
-// A service runs in a sandbox, as a user that exists only while it runs.
+// A run works in a sandbox of systemd, as a user that exists only while the service runs: commands can be registered, a
+// stop cleans up, and recover finishes a killed run.
 func TestSystemd_sandbox(t *testing.T) {
 	u := newService(t, `Type=notify
 DynamicUser=yes
@@ -108,7 +110,7 @@ ReadWritePaths=/test
 	until(t, "end of all processes", func() bool { return u.processes() == "" })
 }
 
-// The program gets the sockets. LISTEN_PID contains its own pid.
+// The target gets the sockets, and LISTEN_PID contains the target's pid.
 func TestSystemd_socketActivation(t *testing.T) {
 	u := newService(t, `Type=exec
 KillMode=mixed
@@ -139,8 +141,9 @@ while True:
 	u.wrote("cleaned", "cleaned\n")
 }
 
-// systemd stops a scope by SIGTERM to all of its processes at once, including processes that start meanwhile. The
-// target ends some time later, so that the signal does not reach its cleanup command.
+// Cleanup runs once when a scope is stopped, and when graceful in the scope is killed. systemd stops a scope by SIGTERM
+// to all of its processes at once, including processes that start meanwhile. The target ends some time later, so that
+// the signal does not reach its cleanup command.
 func TestSystemd_scope(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
 	for _, end := range []string{"stop", "kill -s KILL --kill-whom=main"} {

@@ -10,12 +10,12 @@ import (
 )
 
 // kubeletVariable is the name of the variable with the path of a kubelet. Building a kubelet takes minutes, so
-// TestKubelet is started by hand.
+// TestKubelet_pods is started by hand.
 const kubeletVariable = "GRACEFUL_TEST_KUBELET"
 
-// TestKubelet runs pods with a real kubelet and containerd, as root. First it runs the pods of the page, and then other
-// pods at the same time.
-func TestKubelet(t *testing.T) {
+// TestKubelet_pods runs pods with a real kubelet and containerd, as root. First it runs the pods of the page, and then
+// other pods at the same time.
+func TestKubelet_pods(t *testing.T) {
 	kubelet := os.Getenv(kubeletVariable)
 	if kubelet == "" {
 		t.Skipf("%s names no kubelet", kubeletVariable)

@@ -19,9 +19,9 @@ import (
 // patience is the time limit for each wait in the tests.
 const patience = 3 * time.Minute
 
-// nodeScript runs containerd and the kubelet in new namespaces. It starts the kubelet again when the kubelet ends.
-// Both end with the namespaces. Arguments: a directory, the kubelet, and its cgroup. The kubelet would change sysctls
-// and some directories outside of the first argument. So the script mounts other file systems over them.
+// nodeScript runs containerd and the kubelet in new namespaces. It starts the kubelet again when the kubelet ends. Both
+// end with the namespaces. Arguments: a directory, the kubelet, and its cgroup. The kubelet would change sysctls and
+// some directories outside of the first argument. So the script mounts other file systems over them.
 const nodeScript = `set -e
 if [ "$4" != inside ]; then
 	exec unshare --mount --pid --net --fork --kill-child --mount-proc sh "$0" "$1" "$2" "$3" inside
@@ -171,7 +171,7 @@ func (n *node) cgroups(below string) (dirs []string) {
 	return dirs
 }
 
-// get requests a page from the kubelet, in the namespaces of the node.
+// get requests a page from the kubelet, in the network namespace of the node.
 func (n *node) get(address string, flags ...string) string {
 	words := []string{"--target", n.init, "--net", "curl", "--silent", "--insecure", "--max-time", "60"}
 	out, _ := exec.Command("nsenter", slices.Concat(words, flags, []string{address})...).Output()
@@ -217,7 +217,7 @@ func (n *node) restartKubelet(t *testing.T) {
 func (n *node) shutDown(t *testing.T) {
 	t.Helper()
 	if n.cmd != nil {
-		_ = n.cmd.Process.Kill() // unshare(1), whose child is killed with it, and the namespaces end with the child
+		_ = n.cmd.Process.Kill() // the process is unshare(1), which also ends its child (--kill-child), PID 1
 		_ = n.cmd.Wait()
 	}
 	if t.Failed() {

@@ -161,7 +161,7 @@ func (p *staticPod) waitFor(want ...string) {
 }
 
 // wantEnd waits for the end of the pod, and fails the test unless the log contains exactly these events. It logs the
-// times since a moment.
+// times of the events, relative to since.
 func (p *staticPod) wantEnd(since float64, want ...string) {
 	p.t.Helper()
 	p.waitForEnd()
@@ -173,7 +173,7 @@ func (p *staticPod) wantEnd(since float64, want ...string) {
 	p.t.Logf("%+7.2f s  the pod has ended", end-since)
 }
 
-// between returns the seconds from a moment to an event.
+// between returns the seconds from since to an event.
 func (p *staticPod) between(since float64, text string) float64 {
 	p.t.Helper()
 	for _, e := range p.log() {
