@@ -41,7 +41,8 @@ func actionStep(t *testing.T, n int, env ...string) *proc {
 	return p
 }
 
-// release writes a release v7.0.0 of owner/name like .ci/packaging, and serves it. It returns the URL of the server.
+// release writes a release v7.0.0 of owner/name like .ci/packaging, and returns the URL of a directory that serves it.
+// The archive contains program as graceful. If tampered is true, the archive does not match SHA256SUMS.
 func release(t *testing.T, program string, tampered bool) string {
 	t.Helper()
 	arch := map[string]string{"arm": "armhf"}[runtime.GOARCH]
@@ -118,8 +119,8 @@ func TestAction_install(t *testing.T) {
 	}
 }
 
-// The runner signals the first process of the step. That process is graceful, not a shell. Then the last step has
-// nothing to clean up.
+// When a job is cancelled, the runner signals the first process of the step. That process must be graceful, not a
+// shell: the target can handle the signal, and cleanup runs. The last step then has nothing to clean up.
 func TestAction_cancel(t *testing.T) {
 	need(t, "bash")
 	state := "GRACEFUL_STATE_DIR=" + filepath.Join(t.TempDir(), "state")
@@ -145,7 +146,7 @@ func TestAction_recover(t *testing.T) {
 	state := "GRACEFUL_STATE_DIR=" + filepath.Join(t.TempDir(), "state")
 	p := actionStep(t, 1, state, "GRACEFUL_ON_EXIT=echo cleaned", "COMMAND=echo >ready; sleep 1000").start()
 	p.file("ready")
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	last := actionStep(t, 2, state).start()
 	last.want("0")

@@ -140,7 +140,7 @@ func (c *comparison) signalTime(p peer, _ int) (float64, bool) {
 
 // orphansTime is the time from before the target's end until the end of the wrapper, which reaps the orphans.
 func (c *comparison) orphansTime(p peer, n int) (float64, bool) {
-	command := p.command(orphans, "leave", n)
+	command := p.command(orphans, "leave-orphans", n)
 	if command == nil {
 		return 0, false
 	}

@@ -99,10 +99,10 @@ func BenchmarkDefer(b *testing.B) {
 	b.ReportMetric(took["true"].Seconds()/took["graceful"].Seconds(), "ratio")
 }
 
-// BenchmarkPty sends a gigabyte through the target's terminal, in turn with script(1). "ratio" is the time of
-// script(1) divided by graceful's time. It reports the memory of graceful after the first eighth of the data, and how
-// much that memory grows until the end.
-func BenchmarkPty(b *testing.B) {
+// BenchmarkPTY sends a gigabyte through the target's terminal, in turn with script(1). "ratio" is the time of script(1)
+// divided by graceful's time. BenchmarkPTY also reports the memory of graceful after the first eighth of the data, and
+// how much that memory grows until the end.
+func BenchmarkPTY(b *testing.B) {
 	need(b, "script", "head")
 	const size = 1 << 30
 	wrappers := map[string][]string{

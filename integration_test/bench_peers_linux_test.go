@@ -112,7 +112,7 @@ func shellPeer(name string) peer {
 	}
 }
 
-// namespacePeer returns a peer that forwards no signals. The tree of that peer ends with the peer.
+// namespacePeer returns a peer that forwards no signals. The peer's tree ends with the peer.
 func namespacePeer(name string, command ...string) peer {
 	return peer{
 		name:   name,
@@ -134,7 +134,7 @@ func containedPeer() peer {
 func cgroupPeer(cgroup string) peer {
 	return peer{
 		name:   treeKillBase,
-		before: map[string][]string{treeKill: in(cgroup)},
+		before: map[string][]string{treeKill: inCgroup(cgroup)},
 		end:    func(int) error { return os.WriteFile(cgroup+"/cgroup.kill", []byte("1"), 0o644) },
 	}
 }

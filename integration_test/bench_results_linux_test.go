@@ -71,7 +71,7 @@ func loadAverage() string {
 	return first
 }
 
-// add sums up all samples.
+// add summarizes the samples of each figure and peer.
 func (r *results) add(c *comparison) {
 	r.Rounds, r.Missing = c.round, c.missing
 	for _, f := range c.figures {
@@ -182,7 +182,7 @@ func tableOf(peers []peer, figures []*figureResult) (lines []string) {
 	return lines
 }
 
-// number formats a figure. A ratio without a base is 0.
+// number formats a figure. For 0, which means a ratio without a base, it returns "-".
 func number(x float64) string {
 	if x == 0 {
 		return "-"

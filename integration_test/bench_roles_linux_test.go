@@ -17,12 +17,14 @@ import (
 
 // Targets of the benchmark. They write times to standard output, as 8 bytes (CLOCK_MONOTONIC, ns):
 //
-//	stamp          writes the time when it is ready, and at each SIGUSR1
-//	leave N        has N children that end at once; writes the time when all have ended, and ends
-//	sessions N     has N children in sessions of their own; writes the time when all exist, and stays
+//	stamp            writes the time when it is ready, and at each SIGUSR1
+//	leave-orphans N  has N children that end at once; writes the time when all have ended, and ends
+//	sessions N       has N children in sessions of their own; writes the time when all exist, and stays
 //
 // They end when the benchmark no longer reads their output.
-func init() { roles["stamp"], roles["leave"], roles["sessions"] = stamp, leaveOrphans, sessions }
+func init() {
+	roles["stamp"], roles["leave-orphans"], roles["sessions"] = stamp, leaveOrphans, sessions
+}
 
 // stamp receives signals without the Go runtime, because the runtime passes them to another thread. SIGUSR1 must then
 // be blocked in all threads from the beginning. So the helper blocks the signal and executes itself again.
@@ -87,7 +89,8 @@ func forkSessions(n int, tell uintptr) {
 
 var oneByte byte
 
-// endUnread ends the process when standard output no longer has a reader. poll(2) always reports that state.
+// endUnread ends the process when standard output no longer has a reader. poll(2) reports that state even if no event
+// is requested.
 func endUnread() {
 	for {
 		if _, err := unix.Poll([]unix.PollFd{output}, -1); err != unix.EINTR {
@@ -97,6 +100,8 @@ func endUnread() {
 }
 
 // rawEndUnread does what endUnread does, in a child that rawFork has made.  go:norace
+//
+// rawEndUnread does the same as endUnread in a child of rawFork, which may make only system calls.
 //
 //go:norace
 func rawEndUnread() {

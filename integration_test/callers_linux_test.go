@@ -16,28 +16,30 @@ import (
 
 // In these tests a caller starts graceful and kills it. The caller expects that all processes of the run end.
 
-// family is the beginning of a target's script. The target starts a child in the background, and a daemon that leaves
-// the session. When both exist, it creates the file ready.
-const family = `echo >started; helper daemon daemon; helper ignore -- job &
+// startFamily is the beginning of a target's script. The target starts a child in the background, and a daemon that
+// leaves the session. The files job and daemon contain their pids. When both processes exist, the target creates the
+// file ready.
+const startFamily = `echo >started; helper daemon daemon; helper ignore -- job &
 	until [ -e daemon ] && [ -e job ]; do sleep 0.01; done; echo >ready; `
 
-// forever is the last part of a target's script. Without a signal, the script then never ends.
-const forever = `while :; do wait; done`
+// waitForever is the last part of a target's script. Without a signal, the script then never ends.
+const waitForever = `while :; do wait; done`
 
-// tidy is a cleanup command. It appends its id and the reason to the file cleaned. It also appends a line for each
-// process of the family that still exists, even as a zombie.
-const tidy = `echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON >>cleaned
+// cleanAndCount is a cleanup command. It appends its id and the reason to the file cleaned. It also appends a line for
+// the target and for each process of startFamily that still exists, even as a zombie.
+const cleanAndCount = `echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON >>cleaned
 	for pid in $GRACEFUL_TARGET_PID $(cat daemon job 2>/dev/null); do
 		! kill -0 $pid 2>/dev/null || echo $pid is left >>cleaned
 	done`
 
-// tidied is the text that two tidy commands write after one process of graceful was killed.
-const tidied = "2 orphaned\n1 orphaned\n"
+// cleanedAfterKill is the content of the file cleaned after graceful was killed, if two cleanAndCount commands have run
+// and no process was left.
+const cleanedAfterKill = "2 orphaned\n1 orphaned\n"
 
 // anHour is a grace that never expires during a test. A run with this grace ends only if SIGTERM is enough.
 const anHour = "1h"
 
-// run returns a command line of graceful with a target and two cleanup commands.
+// run returns a command line of graceful with a target and twice the same cleanup command.
 func run(grace, target, onExit string) []string {
 	return []string{"graceful", "run", "--grace", grace, "--on-exit", onExit, "--on-exit", onExit, "--",
 		"sh", "-c", target}
@@ -50,8 +52,8 @@ func called(t *testing.T, caller ...string) *proc {
 	return inNamespace(t, true, append([]string{"helper", "reap"}, caller...)...)
 }
 
-// Each caller waits for the file ready, and then kills graceful. Some callers end at once. Others wait for graceful, as
-// their library does.
+// A caller waits for the file ready, and then kills graceful. All processes of the run end, and each cleanup command
+// runs once. Some callers end at once. Others wait for graceful, as their library does.
 func TestTakeover_callerKillsGraceful(t *testing.T) {
 	const python = `
 import os, subprocess, sys, time
@@ -83,15 +85,15 @@ const timer = setInterval(() => {
 		t.Run(name, func(t *testing.T) {
 			need(t, caller[0])
 			t.Parallel()
-			p := called(t, append(caller, run(anHour, family+forever, tidy)...)...).start()
+			p := called(t, append(caller, run(anHour, startFamily+waitForever, cleanAndCount)...)...).start()
 			p.want("3")
-			p.wrote("cleaned", tidied)
+			p.wrote("cleaned", cleanedAfterKill)
 		})
 	}
 }
 
-// Each caller kills graceful after a time limit, at any stage of the run: from before it begins until the file ready
-// exists.
+// A caller kills graceful after a time limit, at any stage of the run: from before the run begins until the file ready
+// exists. If the run has begun, all of its processes end, and each cleanup command runs once.
 func TestTakeover_callerKillsGracefulAfterATimeLimit(t *testing.T) {
 	for name, c := range map[string]struct {
 		caller []string
@@ -111,12 +113,12 @@ except subprocess.TimeoutExpired:
 			t.Parallel()
 			for limit := time.Millisecond; limit < patience; limit *= 2 {
 				args := append(slices.Clone(c.caller), fmt.Sprint(limit.Seconds()))
-				p := called(t, append(args, run(anHour, family+forever, tidy)...)...).start()
+				p := called(t, append(args, run(anHour, startFamily+waitForever, cleanAndCount)...)...).start()
 				p.want(c.status)
 				if !exists(p, "started") && !exists(p, "cleaned") {
 					continue // there was no run yet
 				}
-				p.wrote("cleaned", tidied)
+				p.wrote("cleaned", cleanedAfterKill)
 				if exists(p, "ready") {
 					return
 				}
@@ -126,28 +128,31 @@ except subprocess.TimeoutExpired:
 	}
 }
 
+// If a Go program cancels the context of a command, os/exec kills graceful. Wait returns after the cleanup commands,
+// and their output is complete.
 func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	p := command(t, run(anHour, "echo out; "+family+forever, tidy+"; echo $GRACEFUL_HOOK_ID")...)
+	p := command(t, run(anHour, "echo out; "+startFamily+waitForever, cleanAndCount+"; echo $GRACEFUL_HOOK_ID")...)
 	var out bytes.Buffer // with a buffer, Wait waits until no process can write to it any more
 	cmd := exec.CommandContext(ctx, p.cmd.Args[0], p.cmd.Args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.dir, &out, p.output, patience
 	p.cmd = cmd
 	p.start()
 	p.file("ready")
-	all := below(t, cmd.Process.Pid)
+	all := treeOf(t, cmd.Process.Pid)
 	cancel()
 	p.want("KILL")
-	p.wrote("cleaned", tidied)
+	p.wrote("cleaned", cleanedAfterKill)
 	if out.String() != "out\n2\n1\n" {
 		t.Errorf("the output was:\n%s", &out)
 	}
-	p.untilGone(all)
+	p.untilEnded(all)
 }
 
-// The reader of graceful's output ends, like head -n 1, or does not read. Then graceful is killed.
+// The reader of graceful's output goes away before or after graceful is killed, or does not read. All processes of the
+// run end, and each cleanup command runs once.
 func TestTakeover_outputWithoutAReader(t *testing.T) {
 	for _, order := range []string{"goes away first", "kills first", "does not read"} {
 		t.Run(order, func(t *testing.T) {
@@ -159,8 +164,8 @@ func TestTakeover_outputWithoutAReader(t *testing.T) {
 			defer r.Close()
 			// The loop in the background writes until it cannot write any more. The shell of the script must not write
 			// then, because it would hang without a reader.
-			target := `echo first; (while :; do echo more; done) & ` + family + forever
-			p := command(t, slices.Insert(run(anHour, target, tidy), 2, "-v")...)
+			target := `echo first; (while :; do echo more; done) & ` + startFamily + waitForever
+			p := command(t, slices.Insert(run(anHour, target, cleanAndCount), 2, "-v")...)
 			p.cmd.Stdout, p.cmd.Stderr = w, w
 			p.start()
 			w.Close()
@@ -168,7 +173,7 @@ func TestTakeover_outputWithoutAReader(t *testing.T) {
 			if err := skipLine(r); err != nil {
 				t.Error(err)
 			}
-			all := below(t, p.cmd.Process.Pid)
+			all := treeOf(t, p.cmd.Process.Pid)
 			if order == "goes away first" {
 				r.Close()
 			}
@@ -177,8 +182,8 @@ func TestTakeover_outputWithoutAReader(t *testing.T) {
 				r.Close()
 			}
 			p.want("KILL")
-			p.untilGone(all) // the guard ends last
-			p.wrote("cleaned", tidied)
+			p.untilEnded(all) // the guard ends last
+			p.wrote("cleaned", cleanedAfterKill)
 		})
 	}
 }

@@ -15,11 +15,11 @@ import (
 
 // ciRunner describes the actions of a CI runner when a job is cancelled. docs/engines/ci.md names the sources.
 type ciRunner struct {
-	cookies []string // in the environment of the step
-	step    string   // a shell script that starts graceful, which is "$@"
-	cancel  func(*ciStep)
-	window  time.Duration // from the first signal to SIGKILL
-	hunted  []string      // at the end of the job a process with all of these variables gets SIGKILL; nil: none does
+	cookies       []string // variables of the step by which the runner finds its processes
+	step          string   // a shell script that starts graceful, which is "$@"
+	cancel        func(*ciStep)
+	window        time.Duration // from the first signal to SIGKILL
+	killedCookies []string      // at the end of the job a process with all of these variables gets SIGKILL; nil: none does
 }
 
 var ciRunners = map[string]ciRunner{
@@ -36,7 +36,7 @@ var ciRunners = map[string]ciRunner{
 				s.kill(s.leader, unix.SIGKILL)
 			}
 		},
-		hunted: []string{"RUNNER_TRACKING_ID=github_7"},
+		killedCookies: []string{"RUNNER_TRACKING_ID=github_7"},
 	},
 	// The script runs in a subshell. The runner reads the output until no process can write to it any more.
 	"GitLab": {
@@ -72,7 +72,7 @@ type ciStep struct {
 	killed   bool // the runner has sent SIGKILL
 }
 
-// ciCleanup is a cleanup command that records its beginning, the remaining processes of the family, and its end. It
+// ciCleanup is a cleanup command that records its beginning, the remaining processes of startFamily, and its end. It
 // runs for a tenth of the window.
 const ciCleanup = `echo $GRACEFUL_HOOK_ID begins >>cleaned
 	sleep %f
@@ -158,8 +158,8 @@ func (s *ciStep) killAll(cookies ...string) {
 	}
 }
 
-// hunt sends SIGKILL to the processes that have all of the cookies, and returns their names.
-func (s *ciStep) hunt(cookies []string) (found []string) {
+// killByCookies sends SIGKILL to the processes that have all of the cookies, and returns the names of the processes.
+func (s *ciStep) killByCookies(cookies []string) (found []string) {
 	for _, pid := range descendantsOf(s.cmd.Process.Pid) {
 		if hasCookies(pid, cookies) {
 			found = append(found, comm(pid))
@@ -185,8 +185,8 @@ func TestCI_cancel(t *testing.T) {
 	need(t, "setsid", "bash")
 	for name, runner := range ciRunners {
 		for what, target := range map[string]string{
-			"the target stops":   family + forever,
-			"the target ignores": `trap "" INT TERM; ` + family + forever,
+			"the target stops":   startFamily + waitForever,
+			"the target ignores": `trap "" INT TERM; ` + startFamily + waitForever,
 		} {
 			t.Run(name+", "+what, func(t *testing.T) {
 				t.Parallel()
@@ -201,26 +201,26 @@ func TestCI_cancel(t *testing.T) {
 	}
 }
 
-// cancels cancels a step, and reports whether the step ended before the runner's SIGKILL. If the step did, cancels
-// also checks the results. In both cases cancels checks that no process is left.
+// cancels cancels a step, and reports whether the step ended before the runner's SIGKILL. If so, cancels also checks
+// the results. In any case it checks that no process is left.
 func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) bool {
 	t.Helper()
 	s := r.start(t, target, r.window.Seconds()/window.Seconds())
-	all := below(t, s.cmd.Process.Pid)
+	all := treeOf(t, s.cmd.Process.Pid)
 	r.cancel(s)
-	cleaned, _ := os.ReadFile(s.dir + "/cleaned") // the state before the hunt
-	if found := s.hunt(r.hunted); len(found) > 0 && !s.killed {
+	cleaned, _ := os.ReadFile(s.dir + "/cleaned") // the state before the runner kills by cookies
+	if found := s.killByCookies(r.killedCookies); len(found) > 0 && !s.killed {
 		t.Errorf("the runner has killed %q", found)
 	}
 	s.wait() // it waits until all processes have ended: see called
-	s.untilGone(all)
+	s.untilEnded(all)
 	text := s.text()
 	if s.killed || strings.Contains(text, "command timed out") || strings.Contains(text, "command abandoned") {
 		return false // the machine was too slow for the scaled limits
 	}
 	const want = "2 begins\n2 ends\n1 begins\n1 ends\n"
 	s.wrote("cleaned", want)
-	return string(cleaned) == want || r.hunted == nil
+	return string(cleaned) == want || r.killedCookies == nil
 }
 
 // startJob starts graceful as a step of GitHub Actions. There the runner signals only the process that it has started.
@@ -232,7 +232,8 @@ func startJob(t *testing.T, step []string) *ciStep {
 	return &ciStep{proc: p, graceful: pid, leader: pid, scale: 10}
 }
 
-// outlast sends all signals of GitHub's runner to a step that ignores the first ones. The last signal is SIGKILL.
+// outlast sends all signals of GitHub's runner to a step that ignores all but the last one, SIGKILL. After each of the
+// earlier signals, outlast calls arrived, which waits until the target has the signal.
 func (s *ciStep) outlast(arrived func(unix.Signal)) {
 	for _, step := range []struct {
 		sig      unix.Signal
@@ -246,14 +247,14 @@ func (s *ciStep) outlast(arrived func(unix.Signal)) {
 }
 
 // The target ignores the stop signals, and the grace is longer than the runner waits. While the cleanup commands run,
-// the runner kills each process that has one of its cookies in its environment.
+// the runner kills each process that has its cookie in the environment. The cleanup commands still complete.
 func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 	t.Parallel()
-	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+family+`exec helper count got`, `
+	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+startFamily+`exec helper count got`, `
 		echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON $GRACEFUL_STOP_SIGNAL >>cleaned
 		until [ -e swept.$GRACEFUL_HOOK_ID ]; do sleep 0.01; done
 		echo $GRACEFUL_HOOK_ID is done >>cleaned`))
-	cookies := ciRunners["GitHub"].hunted
+	cookies := ciRunners["GitHub"].killedCookies
 	if !strings.Contains(j.file("environ"), cookies[0]+"\n") {
 		t.Error("the target has lost the cookie")
 	}
@@ -264,7 +265,7 @@ func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 	})
 	j.until("end of the guard", func() bool {
 		cleaned, _ := os.ReadFile(filepath.Join(j.dir, "cleaned"))
-		j.hunt(cookies)
+		j.killByCookies(cookies)
 		for line := range strings.Lines(string(cleaned)) { // for the commands that have begun
 			if err := os.WriteFile(filepath.Join(j.dir, "swept."+line[:1]), nil, 0o644); err != nil {
 				t.Fatal(err)
@@ -276,8 +277,9 @@ func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 	j.wrote("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
 }
 
-// CI runners kill remaining processes by a variable in their environment. They may kill the target, but not the
-// processes that clean up.
+// A CI runner kills remaining processes by a variable in their environment, a cookie. The target has the cookies, so
+// the runner may kill it. The guard and the cleanup commands do not have them. Only BUILD_ID remains for cleanup
+// commands.
 func TestCI_onlyTheTargetHasTheCookie(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

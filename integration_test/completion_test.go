@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// bash breaks words at = and : before it passes them to the completion script.
+// bash breaks words at = and : before it passes them to the completion script. Values such as TERM=QUIT are still
+// completed.
 func TestCompletion_bash(t *testing.T) {
 	need(t, "bash", "bash-completion")
 	const script = `source "$1"; source <(graceful completion bash)
@@ -45,6 +46,7 @@ completion
 	}
 }
 
+// graceful prints a completion script for each shell. The shells that are installed accept the syntax of their script.
 func TestCompletion_scriptOfEachShell(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		out, err := exec.Command("graceful", "completion", shell).Output()

@@ -24,9 +24,9 @@ func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 			t.Run(c.name+", guard "+guard, func(t *testing.T) {
 				t.Parallel()
 				cgroup := ownCgroup(t)
-				delegate(t, cgroup, another)
-				p := inNamespace(t, false, in(cgroup, append([]string{"sh", "-c", c.prepare + ` && exec "$@"`, "sh"},
-					as(another, plain, "run", "--contain", "cgroup", "--guard", guard, "--grace", "100ms",
+				delegate(t, cgroup, anotherUser)
+				p := inNamespace(t, false, inCgroup(cgroup, append([]string{"sh", "-c", c.prepare + ` && exec "$@"`, "sh"},
+					asUser(anotherUser, plain, "run", "--contain", "cgroup", "--guard", guard, "--grace", "100ms",
 						"--on-exit", `ls -d "`+cgroup+`"/*/; echo >>cleaned 1`, "--", "sh", "-c", c.target)...)...)...)
 				p.setUserID()
 				p.start()
@@ -46,9 +46,9 @@ func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 	}
 }
 
-// clan is the script of a target. Its children are a daemon, a process of another user, a process in a cgroup below the
-// run's cgroup, and a process that has left the run's cgroup.
-const clan = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/b
+// cgroupTree is the script of a target. Its children are a daemon, a process of another user, a process in a cgroup
+// below the run's cgroup, and a process that has left the run's cgroup.
+const cgroupTree = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/b
 	helper daemon daemon; setsid setpriv --reuid=54321 --clear-groups helper stay & echo $! >other-user
 	sh -c 'echo 0 >"$0"/a/b/cgroup.procs; exec helper stay' "$own" & echo $! >nested
 	sh -c 'echo 0 >"$CGROUP"/cgroup.procs; exec setsid helper stay' & echo $! >escaped
@@ -56,13 +56,14 @@ const clan = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/
 		grep -q helper /proc/$(cat escaped)/comm
 	do sleep 0.01; done; echo >ready; sleep 1000`
 
-// startClan starts a run of clan in a cgroup. It returns all members except for the target when they exist.
-func startClan(t *testing.T, cgroup string, flags ...string) (p *proc, members []int) {
+// startCgroupTree starts a run of cgroupTree in a cgroup, and waits until all processes exist. members contains their
+// pids, except for the target's.
+func startCgroupTree(t *testing.T, cgroup string, flags ...string) (p *proc, members []int) {
 	t.Helper()
 	need(t, "linux", "setpriv", "setsid")
 	run := append([]string{"graceful", "run", "--contain", "cgroup", "--grace", "100ms", "--on-exit", `echo >>cleaned 1`},
 		flags...)
-	p = command(t, in(cgroup, append(run, "--", "sh", "-c", clan)...)...)
+	p = command(t, inCgroup(cgroup, append(run, "--", "sh", "-c", cgroupTree)...)...)
 	p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
 	p.start()
 	p.file("ready")
@@ -72,8 +73,8 @@ func startClan(t *testing.T, cgroup string, flags ...string) (p *proc, members [
 	return p, members
 }
 
-// However a run ends, no member of its tree is left: neither in the cgroup, nor below it, nor moved out of it.
-// graceful removes the cgroup.
+// However a run ends, no member of its tree is left: neither in the cgroup, nor below it, nor moved out of it. graceful
+// removes the cgroup.
 func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 	for _, c := range []struct {
 		name, status string
@@ -85,7 +86,7 @@ func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 		{"guard killed", "137", []string{"--guard", "on"}, func(p *proc) { p.loseGuard(); p.signal(unix.SIGTERM) }},
 		{"graceful killed", "KILL", []string{"--guard", "on"}, func(p *proc) { p.guard(); kill(p.t, p.cmd.Process.Pid) }},
 		{"both killed", "KILL", []string{"--guard", "on", "--state-dir", "state"}, func(p *proc) {
-			bothKilled(p.t, p.cmd.Process.Pid)
+			killBoth(p.t, p.cmd.Process.Pid)
 			p.want("KILL")
 			recoverIn(p.t, filepath.Join(p.dir, "state"), "0")
 			if left := cgroupsBelow(p.cmd.Env[len(p.cmd.Env)-1][len("CGROUP="):]); len(left) > 0 {
@@ -96,7 +97,7 @@ func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			cgroup := ownCgroup(t)
-			p, members := startClan(t, cgroup, c.flags...)
+			p, members := startCgroupTree(t, cgroup, c.flags...)
 			if below := cgroupsBelow(cgroup); len(below) != 3 {
 				t.Fatalf("the cgroups are %q, want 3", below)
 			}
@@ -104,37 +105,39 @@ func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 			if p.cmd.ProcessState == nil {
 				p.want(c.status)
 			}
-			p.gone(members...)
-			p.isRemoved(cgroup)
+			p.untilReaped(members...)
+			p.untilRemoved(cgroup)
 			p.until("cleanup", func() bool { return p.file("cleaned") != "" })
 			p.wrote("cleaned", "1\n")
 		})
 	}
 }
 
-// recover finds members only by the cgroup: they are orphans, and their environment does not contain the run's id.
+// recover ends members that only the cgroup identifies: they are orphans, and their environment does not contain the
+// run's id.
 func TestRecover_findsMembersByTheCgroup(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
 	cgroup := ownCgroup(t)
-	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--state-dir", "state", "--", "sh", "-c",
+	p := start(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--state-dir", "state", "--", "sh", "-c",
 		"setsid env -i /bin/sleep 1000 & echo $! >pid; until grep -q sleep /proc/$!/comm; do sleep 0.01; done; "+
 			"echo $$ >target; exec sleep 1000")...)
 	target, member := p.pidIn("target"), p.pidIn("pid")
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	kill(t, target)
-	p.gone(target)
+	p.untilReaped(target)
 	recoverIn(t, filepath.Join(p.dir, "state"), "0")
-	p.gone(member)
-	p.isRemoved(cgroup)
+	p.untilReaped(member)
+	p.untilRemoved(cgroup)
 }
 
 // graceful also removes the cgroup if the target leaves no process.
 func TestContainCgroup_removedWithoutSurvivors(t *testing.T) {
 	for _, command := range []string{"true", "no-such-program", "/etc/passwd"} {
 		cgroup := ownCgroup(t)
-		p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "echo >>cleaned 1", "--", command)...)
+		p := start(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "echo >>cleaned 1", "--",
+			command)...)
 		p.want(map[string]string{"true": "0", "no-such-program": "127", "/etc/passwd": "126"}[command])
 		p.wrote("cleaned", "1\n")
 		if left := cgroupsBelow(cgroup); len(left) > 0 {
@@ -147,13 +150,13 @@ func TestContainCgroup_removedWithoutSurvivors(t *testing.T) {
 func TestContainCgroup_nested(t *testing.T) {
 	t.Parallel()
 	cgroup := ownCgroup(t)
-	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--", "graceful", "run", "--contain", "cgroup",
-		"--", "sh", "-c", "tail -n 1 /proc/self/cgroup; exit 3")...)
+	p := start(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--", "graceful", "run", "--contain",
+		"cgroup", "--", "sh", "-c", "tail -n 1 /proc/self/cgroup; exit 3")...)
 	p.want("3")
 	if strings.Count(p.text(), "/graceful-") != 3 { // the test's, the outer one's and the inner one's
 		t.Errorf("it wrote:\n%s", p.text())
 	}
-	p.isRemoved(cgroup)
+	p.untilRemoved(cgroup)
 }
 
 // Only the target is in the cgroup: graceful and the cleanup commands are outside. The target does not inherit
@@ -161,7 +164,8 @@ func TestContainCgroup_nested(t *testing.T) {
 func TestContainCgroup_holdsOnlyTheTarget(t *testing.T) {
 	t.Parallel()
 	cgroup := ownCgroup(t)
-	p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "tail -n 1 /proc/self/cgroup >after",
+	p := start(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit",
+		"tail -n 1 /proc/self/cgroup >after",
 		"--", "sh", "-c",
 		`tail -n 1 /proc/self/cgroup >target; ls -l /proc/$$/fd | grep -e /graceful- -e cgroup.procs
 			tail -n 1 /proc/$PPID/cgroup >parent`)...)
@@ -199,7 +203,7 @@ func TestContainCgroup_unavailable(t *testing.T) {
 			t.Run(name+", guard "+guard, func(t *testing.T) {
 				t.Parallel()
 				cgroup := ownCgroup(t)
-				p := command(t, in(cgroup, "unshare", "--mount", "sh", "-ec", c.prepare+"\n"+`exec "$@"`, "sh",
+				p := command(t, inCgroup(cgroup, "unshare", "--mount", "sh", "-ec", c.prepare+"\n"+`exec "$@"`, "sh",
 					plain, "run", "--contain", "cgroup", "--guard", guard, "--state-dir", "state", "--on-exit", "echo cleaned", "--",
 					"echo", "started")...)
 				if err := os.Chmod(p.dir, os.ModeSticky|0o777); err != nil {
@@ -221,7 +225,7 @@ func TestContainCgroup_unavailable(t *testing.T) {
 	}
 }
 
-// A process that was moved into the cgroup is a member of the tree, although it does not descend from graceful or the
+// A process that was moved into the cgroup is ended with the tree, although it does not descend from graceful or the
 // target.
 func TestContainCgroup_processMovedIntoIt(t *testing.T) {
 	for _, c := range []struct{ ignores, grace, end string }{{"HUP", "1h", "TERM"}, {"TERM", "100ms", "KILL"}} {
@@ -229,7 +233,7 @@ func TestContainCgroup_processMovedIntoIt(t *testing.T) {
 			t.Parallel()
 			cgroup := ownCgroup(t)
 			stranger := start(t, "helper", "ignore", c.ignores, "--", "pid")
-			p := command(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--grace", c.grace, "--", "sh", "-c",
+			p := command(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--grace", c.grace, "--", "sh", "-c",
 				fmt.Sprintf(`own=$(echo "$CGROUP"/graceful-*); echo %d >"$own"/cgroup.procs`, stranger.pidIn("pid")))...)
 			p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
 			p.start().want("0")
@@ -243,14 +247,15 @@ func TestContainCgroup_processMovedIntoIt(t *testing.T) {
 	}
 }
 
-// If the target moves processes of graceful into the cgroup, they are not killed with it.
+// If the target moves processes of graceful into the cgroup, graceful does not kill its own processes when it kills the
+// cgroup.
 func TestContainCgroup_gracefulMovedIntoIt(t *testing.T) {
 	need(t, "linux", "setsid")
 	for _, guard := range []string{"on", "off"} {
 		t.Run("guard "+guard, func(t *testing.T) {
 			t.Parallel()
 			cgroup := ownCgroup(t)
-			p := command(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--guard", guard, "--grace", "10ms",
+			p := command(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--guard", guard, "--grace", "10ms",
 				"--on-exit", "echo 1 >>cleaned", "--", "sh", "-c", `own=$(echo "$CGROUP"/graceful-*)
 					for pid in $PPID $([ $0 = off ] || sed -n 's/^PPid:.//p' /proc/$PPID/status)
 					do echo $pid >"$own"/cgroup.procs; done
@@ -274,7 +279,7 @@ func TestSurvivors_inACgroup(t *testing.T) {
 	t.Run("keep", func(t *testing.T) {
 		t.Parallel()
 		cgroup := ownCgroup(t)
-		p := start(t, in(cgroup, "graceful", "run", "--contain", "cgroup", "--survivors", "keep", "--on-exit",
+		p := start(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--survivors", "keep", "--on-exit",
 			"setsid sleep 1000 & echo $! >left", "--", "sh", "-c", survivor)...)
 		p.want("3")
 		if left := cgroupsBelow(cgroup); len(left) > 0 {
@@ -283,12 +288,13 @@ func TestSurvivors_inACgroup(t *testing.T) {
 		if pid := p.pidIn("pid"); !alive(pid) {
 			t.Error("the survivor was ended")
 		}
-		p.gone(p.pidIn("left")) // graceful does not keep processes that a cleanup command leaves
+		p.untilReaped(p.pidIn("left")) // graceful does not keep processes that a cleanup command leaves
 	})
 	t.Run("wait", func(t *testing.T) {
 		t.Parallel()
 		cgroup := ownCgroup(t)
-		p := start(t, in(cgroup, "graceful", "run", "-v", "--contain", "cgroup", "--survivors", "wait", "--grace", "100ms",
+		p := start(t, inCgroup(cgroup, "graceful", "run", "-v", "--contain", "cgroup", "--survivors", "wait", "--grace",
+			"100ms",
 			"--", "sh", "-c", survivor)...)
 		p.until("sweeping", func() bool { return strings.Contains(p.text(), "sweeping was=running") })
 		pid := p.pidIn("pid")
@@ -297,6 +303,6 @@ func TestSurvivors_inACgroup(t *testing.T) {
 		}
 		kill(t, pid)
 		p.want("3")
-		p.isRemoved(cgroup)
+		p.untilRemoved(cgroup)
 	})
 }

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// If clone3(2) fails, the target enters the cgroup by itself.
+// If clone3(2) fails, the target enters the cgroup by itself before it is executed.
 func TestContainCgroup_withoutClone3(t *testing.T) {
 	for _, errno := range []syscall.Errno{unix.ENOSYS, unix.EPERM} {
 		t.Run(errno.Error(), func(t *testing.T) {
 			t.Parallel()
 			cgroup := ownCgroup(t)
 			run := func(args ...string) *proc {
-				return start(t, in(cgroup, append([]string{"helper", "without-clone3", fmt.Sprint(int(errno)), plain, "run",
+				return start(t, inCgroup(cgroup, append([]string{"helper", "without-clone3", fmt.Sprint(int(errno)), plain, "run",
 					"--contain", "cgroup", "--"}, args...)...)...)
 			}
 			p := run("sh", "-c", `grep -q "/graceful-.*/graceful-" /proc/self/cgroup && ls -l /proc/$$/fd | grep -c cgroup
@@ -33,7 +33,7 @@ func TestContainCgroup_withoutClone3(t *testing.T) {
 			}
 			run("/etc/passwd").want("126")
 			run("./no-such-program").want("127")
-			p.isRemoved(cgroup)
+			p.untilRemoved(cgroup)
 		})
 	}
 }
@@ -93,7 +93,7 @@ func TestContainCgroup_mounts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cgroup := ownCgroup(t)
-			start(t, in(cgroup, slices.Concat([]string{"unshare"}, strings.Fields(c.unshare),
+			start(t, inCgroup(cgroup, slices.Concat([]string{"unshare"}, strings.Fields(c.unshare),
 				[]string{"sh", "-ec", c.prepare + "\n" + `exec "$@"`, "sh",
 					plain, "run", "--contain", "cgroup", "--", "sh", "-c",
 					`grep '^0::.*/graceful-[0-9a-f]\{32\}$' /proc/self/cgroup >own && exit 3`})...)...).want("3")

@@ -17,7 +17,7 @@ import (
 // outputs lists the sets of outputs in the form that a report contains.
 var outputs = []string{"stdout", "stderr", "stdout stderr"}
 
-// chatty returns a shell command that writes to both outputs, and then creates a file. A failed write ends it.
+// chatty returns a shell command that writes to both outputs, and then creates a file. A failed write ends the command.
 func chatty(file string) string {
 	return fmt.Sprintf("set -e; echo out %s; echo err %[1]s >&2; echo >%[1]s", file)
 }
@@ -32,8 +32,8 @@ func (p *proc) connect(o outlet, which string) {
 	}
 }
 
-// made fails the test unless the commands have created the files.
-func (p *proc) made(files ...string) {
+// wantFiles fails the test unless the files contain only a newline, as commands of chatty create them.
+func (p *proc) wantFiles(files ...string) {
 	p.t.Helper()
 	for _, file := range files {
 		p.wrote(file, "\n")
@@ -48,8 +48,8 @@ func discarded(r report.Report) (all []string) {
 	return all
 }
 
-// same returns a list with n times the same text.
-func same(text string, n int) []string { return slices.Repeat([]string{text}, n) }
+// repeated returns a list of n equal texts.
+func repeated(text string, n int) []string { return slices.Repeat([]string{text}, n) }
 
 // wantDiscarded fails the test unless the report of a run contains these discarded outputs.
 func (p *proc) wantDiscarded(r report.Report, want []string) {
@@ -83,9 +83,9 @@ func TestDeadOutput_isReplaced(t *testing.T) {
 					p.file("fired")
 					p.signal(unix.SIGTERM)
 					p.want("143")
-					p.made(files...)
+					p.wantFiles(files...)
 					r := all.read(t, filepath.Join(p.dir, "report"))
-					p.wantDiscarded(r, same(which, 4))
+					p.wantDiscarded(r, repeated(which, 4))
 					for output, text := range map[string]string{"stdout": "\nout ", "stderr": "\nerr "} {
 						want := map[bool]int{true: 0, false: 4}[strings.Contains(which, output)]
 						if got := strings.Count("\n"+p.text(), text); got != want {
@@ -201,8 +201,8 @@ func TestDeadOutput_ofTheControllingTerminal(t *testing.T) {
 			p.file("ready")
 			o.close()
 			p.want("129")
-			p.made("exit")
-			p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), same("stdout stderr", 1))
+			p.wantFiles("exit")
+			p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), repeated("stdout stderr", 1))
 		})
 	}
 }
@@ -230,9 +230,9 @@ func TestDeadOutput_afterATakeover(t *testing.T) {
 				p.touch("go")
 				p.want("KILL")
 				p.until("end of the guard", func() bool { return !alive(guard) })
-				p.made("first", "ended", "second")
+				p.wantFiles("first", "ended", "second")
 				r := all.read(t, filepath.Join(p.dir, "report"))
-				p.wantDiscarded(r, same(which, 2))
+				p.wantDiscarded(r, repeated(which, 2))
 				if !r.TakenOver || outcomes(r) != "succeeded succeeded" {
 					t.Errorf("the report is %+v", r)
 				}
@@ -252,19 +252,20 @@ func TestDeadOutput_ofRecover(t *testing.T) {
 				p := start(t, "graceful", "run", "--state-dir", state, "--report", "report", "--on-exit", chatty("exit"), "--",
 					"sh", "-c", "echo >ready; exec sleep 1000")
 				p.file("ready")
-				p.killBoth(t, state)
+				p.killBothAndUnlock(t, state)
 				o := open(t)
 				r := command(t, "graceful", "recover", "--state-dir", state)
 				r.connect(o, which)
 				o.close()
 				r.start().want("0")
-				p.made("exit")
-				p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), same(which, 1))
+				p.wantFiles("exit")
+				p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), repeated(which, 1))
 			})
 		}
 	}
 }
 
+// As PID 1, graceful also replaces outputs without a reader.
 func TestDeadOutput_asPID1(t *testing.T) {
 	all := newReports(t)
 	for _, guard := range []string{"auto", "on"} {
@@ -280,14 +281,15 @@ func TestDeadOutput_asPID1(t *testing.T) {
 				o.close()
 				p.touch("go")
 				p.want("0")
-				p.made("exit")
-				p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), same(which, 1))
+				p.wantFiles("exit")
+				p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), repeated(which, 1))
 			})
 		}
 	}
 }
 
-// Without /dev/null, another descriptor replaces the output.
+// If /dev/null is missing, or is a file, graceful replaces the output by a descriptor that needs no device. It does not
+// write to the file.
 func TestDeadOutput_withoutDevNull(t *testing.T) {
 	need(t, "root", "unshare", "mount")
 	for name, change := range map[string]string{
@@ -316,7 +318,7 @@ func TestDeadOutput_withoutDevNull(t *testing.T) {
 				p.touch("go")
 				p.want(status)
 				p.until("end of the guard", func() bool { return !alive(guard) })
-				p.made("exit")
+				p.wantFiles("exit")
 				if name == "a file" {
 					p.wrote("kept", "kept\n")
 				}

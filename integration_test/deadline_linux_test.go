@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stalls measures how much longer than requested the machine made this process wait. A busy machine delays graceful by
-// a similar time.
-func stalls(t *testing.T) (sum func() time.Duration) {
+// measureStalls returns a function. The function returns how much longer than requested this process had to wait, since
+// measureStalls was called. A busy machine delays graceful by a similar time.
+func measureStalls(t *testing.T) (sum func() time.Duration) {
 	var ns atomic.Int64
 	over := make(chan bool)
 	t.Cleanup(func() { close(over) })
@@ -36,8 +36,9 @@ func stalls(t *testing.T) (sum func() time.Duration) {
 // more, so the test notices it.
 const deadline = 10 * time.Second
 
-// within fails the test unless the stop that began at a time has ended within the deadline.
-func (p *proc) within(began time.Time, lost time.Duration) {
+// wantDeadline fails the test unless the stop that began at a time has ended within the deadline. lost is the result of
+// measureStalls, and is added to the deadline.
+func (p *proc) wantDeadline(began time.Time, lost time.Duration) {
 	p.t.Helper()
 	took := time.Since(began)
 	p.t.Logf("the stop took %v; the machine was busy for %v of them", took, lost)
@@ -93,11 +94,11 @@ func TestDeadline_everythingHangs(t *testing.T) {
 			for _, file := range []string{"child", "session", "target"} {
 				tree = append(tree, p.pidIn(file))
 			}
-			stalled := stalls(t)
+			stalled := measureStalls(t)
 			began := time.Now()
 			p.signal(unix.SIGTERM)
 			p.want("137")
-			p.within(began, stalled())
+			p.wantDeadline(began, stalled())
 			if got := p.file("log"); got != c.log && !(name == "at once" && sameLines(got, c.log)) {
 				t.Errorf("the commands wrote %q, want %q", got, c.log)
 			}
@@ -128,7 +129,7 @@ func TestDeadline_processKilled(t *testing.T) {
 				"--on-exit-timeout", "1s", "--", "sh", "-c", stubborn)
 			target, session := p.pidIn("target"), p.pidIn("session")
 			guard := p.guard()
-			stalled := stalls(t)
+			stalled := measureStalls(t)
 			began := time.Now()
 			if victim == "graceful" {
 				kill(t, p.cmd.Process.Pid)
@@ -140,7 +141,7 @@ func TestDeadline_processKilled(t *testing.T) {
 				p.signal(unix.SIGTERM)
 				p.want("137")
 			}
-			p.within(began, stalled())
+			p.wantDeadline(began, stalled())
 			p.wrote("log", "s1\nc1\n")
 			for _, pid := range []int{target, session, p.pidIn("s1.child"), p.pidIn("c1.child")} {
 				if alive(pid) {

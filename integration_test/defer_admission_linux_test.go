@@ -17,9 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter. The filter "allow" permits every call. The
-// filter "peerpidfd" makes SO_PEERPIDFD unknown, as before Linux 6.5. The role needs root, because otherwise it would
-// have to set no_new_privs.
+// filter KIND PROGRAM [ARG...] runs a program under a seccomp filter. The filter "allow" permits every call. The filter
+// "peerpidfd" makes SO_PEERPIDFD unknown, as before Linux 6.5. The role needs root, because otherwise it would have to
+// set no_new_privs.
 func init() { roles["filter"] = filter }
 
 func filter(args []string) int {
@@ -51,8 +51,8 @@ func filter(args []string) int {
 	panic(syscall.Exec(path, args[1:], os.Environ()))
 }
 
-// sandboxes are ways to give a process fewer rights than graceful has, with the reason that the refusal names. They run
-// as root.
+// sandboxes are ways to give a client fewer rights than graceful has. want is the reason that graceful names when it
+// refuses the client; "": graceful accepts the client. All of them need root.
 var sandboxes = map[string]struct {
 	need   []string
 	around []string
@@ -76,8 +76,8 @@ var sandboxes = map[string]struct {
 }
 
 // A process in a sandbox cannot register commands, because the commands would run outside of the sandbox. It also
-// cannot list or withdraw the commands of other processes. With --defer on it may register, list and withdraw
-// commands. The test repeats this as on kernels that give no pidfd of a peer.
+// cannot list or withdraw the commands of other processes. With --defer on it may register, list and withdraw commands.
+// The test repeats each case without SO_PEERPIDFD, as on kernels before Linux 6.5.
 func TestDefer_fromASandbox(t *testing.T) {
 	need(t, "linux", "root", "norace")
 	for name, s := range sandboxes {

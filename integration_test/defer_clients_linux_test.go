@@ -63,7 +63,7 @@ func TestDefer_underSudo(t *testing.T) {
 			t.Parallel()
 			p := command(t, append([]string{"unshare", "--mount", "sh", "-c", `echo 'ALL ALL=(ALL) NOPASSWD:SETENV: ALL' >sudoers
 				chmod 440 sudoers; mount --bind sudoers /etc/sudoers; exec "$@"`, "sh"},
-				as(c.user, plain, "run", "--", "sh", "-c", work+c.target)...)...)
+				asUser(c.user, plain, "run", "--", "sh", "-c", work+c.target)...)...)
 			// Other users must be able to reach the directory.
 			if err := errors.Join(os.Chmod(p.dir, 0o777), os.Chmod(filepath.Dir(p.dir), 0o755)); err != nil {
 				t.Fatal(err)
@@ -179,7 +179,8 @@ func TestDefer_besideInvalidRequests(t *testing.T) {
 	}
 }
 
-// graceful is suspended, and clients stop waiting for an answer. Their requests register no command.
+// While graceful is suspended, clients send requests, and go away before they get an answer. Their requests register no
+// command.
 func TestDefer_clientHasGone(t *testing.T) {
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done; graceful defer -- echo real`)
@@ -222,7 +223,7 @@ func TestProtocolPage_clients(t *testing.T) {
 		}
 		return block
 	}
-	// Also test an address without a file.
+	// Also test an abstract address. graceful uses one if no directory is writable.
 	for name, prepare := range map[string]func(*testing.T, ...string) *proc{
 		"":                 func(t *testing.T, args ...string) *proc { return command(t, args...) },
 		" without a place": nowhereToWrite,

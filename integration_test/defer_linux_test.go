@@ -28,8 +28,9 @@ const registering = `n=0; while [ $n -lt 40 ]; do n=$((n+1)); set --
 	[ $((n%2)) = 0 ] || { sleep 0.01 & set -- --when-exits $!; }
 	id=$(graceful defer --name n$n "$@" -- sh -c "echo $n >>log") && echo $n >>printed; done; echo >all`
 
-// cleanedUp fails the test unless each command with a printed id has run once, or was reported as interrupted.
-func (p *proc) cleanedUp(said string) (printed, ran int) {
+// wantEachOnceOrInterrupted fails the test unless each command with a printed id has run once, or recover has reported
+// in said that the command was interrupted. It returns how many ids were printed, and how many commands ran.
+func (p *proc) wantEachOnceOrInterrupted(said string) (printed, ran int) {
 	p.t.Helper()
 	log, ids := linesOf(p, "log"), linesOf(p, "printed")
 	for id := range ids {
@@ -46,6 +47,8 @@ func (p *proc) cleanedUp(said string) (printed, ran int) {
 	return len(ids), len(log)
 }
 
+// While the target registers commands, a process is killed: the guard, graceful, both, or a client. Each command whose
+// id was printed runs once, or recover reports the command as interrupted.
 func TestDefer_processKilled(t *testing.T) {
 	for _, victim := range []string{"guard", "graceful", "both", "client"} {
 		t.Run(victim, func(t *testing.T) {
@@ -65,7 +68,7 @@ func TestDefer_processKilled(t *testing.T) {
 					p.wait()
 					p.until("end of the guard", func() bool { return !alive(guard) })
 				case "both":
-					bothKilled(t, p.cmd.Process.Pid)
+					killBoth(t, p.cmd.Process.Pid)
 					p.wait()
 					p.until("release of the lock", func() bool { return unlocked(t, dir) })
 					last := start(t, "graceful", "recover", "--state-dir", dir)
@@ -73,7 +76,7 @@ func TestDefer_processKilled(t *testing.T) {
 					said = last.text()
 					interrupted += strings.Count(said, "command interrupted")
 				case "client":
-					for _, pid := range below(t, guard) {
+					for _, pid := range treeOf(t, guard) {
 						name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 						if strings.HasPrefix(string(name), "graceful\x00defer\x00") {
 							_ = exec.Command("kill", "-9", strconv.Itoa(pid)).Run()
@@ -81,7 +84,7 @@ func TestDefer_processKilled(t *testing.T) {
 					}
 					p.want("0")
 				}
-				n, m := p.cleanedUp(said)
+				n, m := p.wantEachOnceOrInterrupted(said)
 				printed, ran = printed+n, ran+m
 			}
 			t.Logf("%d ids were printed, %d commands ran, %d were interrupted", printed, ran, interrupted)
@@ -101,19 +104,19 @@ func TestDefer_recovered(t *testing.T) {
 				exec sleep 1000 & graceful defer --when-exits $! -- sh -c "echo exits >>$log" >>../printed
 				id=$(graceful defer -- sh -c "echo never >>$log"); graceful cancel $id; echo >../ready; wait`)
 			p.file("ready")
-			all := below(t, p.cmd.Process.Pid)
-			bothKilled(t, p.cmd.Process.Pid)
+			all := treeOf(t, p.cmd.Process.Pid)
+			killBoth(t, p.cmd.Process.Pid)
 			p.wait()
 			if what != "both" {
 				kill(t, all...)
-				p.untilGone(all)
+				p.untilEnded(all)
 				file := filepath.Join(dir, "x.ledger")
 				book, err := os.ReadFile(file)
 				if err != nil {
 					t.Fatal(err)
 				}
 				first, rest, _ := strings.Cut(string(book), "\n")
-				replace(t, file, rewrite(t, first, func(_, begin map[string]any) { rebooted(begin) })+rest)
+				overwrite(t, file, rewriteRecord(t, first, func(_, begin map[string]any) { markRebooted(begin) })+rest)
 			}
 			recoverIn(t, dir, "0")
 			p.wrote("log", "exits\ny in sub: recovered\n")
@@ -124,8 +127,8 @@ func TestDefer_recovered(t *testing.T) {
 	}
 }
 
-// A cancel may come at the same time as the end of the run. Either it withdraws the command, which then never runs, or
-// it comes too late.
+// A cancel may come at the same time as the end of the run. Either it succeeds, and the command never runs, or it
+// fails, and the command runs once.
 func TestCancel_racesWithTheEndOfTheRun(t *testing.T) {
 	const each = 50
 	withdrawn, late := 0, 0
@@ -154,6 +157,7 @@ func TestCancel_racesWithTheEndOfTheRun(t *testing.T) {
 	}
 }
 
+// Many processes register commands at once. Each gets its ids, and each command runs once.
 func TestDefer_manyClientsAtOnce(t *testing.T) {
 	processes, each := 20, 20
 	if os.Getenv("GRACEFUL_TEST_DEFER_LOAD") != "" { // 10,000: a minute
@@ -180,6 +184,8 @@ func TestDefer_manyClientsAtOnce(t *testing.T) {
 	t.Logf("%d registered in %v, %v each; all was over after %v", all, took, took/time.Duration(all), time.Since(began))
 }
 
+// graceful defer --list shows the state, the name and the command line of each registered command and of each --on-exit
+// command, as text and as JSON.
 func TestDefer_list(t *testing.T) {
 	p := start(t, "graceful", "run", "--on-exit-timeout", "7s", "--on-exit", "true", "--", "sh", "-c",
 		`sleep 1000 & echo $! >pid; echo $PWD >dir
@@ -214,7 +220,7 @@ func TestDefer_list(t *testing.T) {
 	}
 }
 
-// nowhereToWrite prepares a program in a mount namespace in which no directory is writable.
+// nowhereToWrite prepares a program in a mount namespace in which no directory for a socket is writable.
 func nowhereToWrite(t *testing.T, args ...string) *proc {
 	t.Helper()
 	need(t, "root", "userns")
@@ -234,6 +240,8 @@ func nowhereToWrite(t *testing.T, args ...string) *proc {
 	return p
 }
 
+// If no directory is writable, the socket has an abstract address. A command can be registered, and runs after a
+// takeover.
 func TestDefer_onAReadOnlyRoot(t *testing.T) {
 	p := nowhereToWrite(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`cd /; touch file run/file tmp/file dev/shm/file 2>&1 | grep -c Read-only
@@ -249,7 +257,7 @@ func TestDefer_onAReadOnlyRoot(t *testing.T) {
 	}
 }
 
-// The root directory contains only graceful, as in an image from scratch. No directory is writable.
+// The root directory contains only graceful, as in an image from scratch. With --defer on, a command can be registered.
 func TestDefer_inAnEmptyRoot(t *testing.T) {
 	need(t, "root", "norace", "chroot")
 	root := t.TempDir()
@@ -272,6 +280,7 @@ func TestDefer_inAnEmptyRoot(t *testing.T) {
 	}
 }
 
+// A command that is registered inside of a nested run runs at the end of that run.
 func TestDefer_registersWithTheInnermostRun(t *testing.T) {
 	p := start(t, "graceful", "run", "--", "sh", "-c",
 		`graceful run --name inner -- sh -c 'cd /; graceful defer -- sh -c "echo \$GRACEFUL_NAME" >/dev/null'

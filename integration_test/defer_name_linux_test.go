@@ -30,9 +30,9 @@ func TestDefer_nameHidesTheCommandAfterATakeover(t *testing.T) {
 				kill(t, p.cmd.Process.Pid)
 				kill(t, running)
 				p.want("KILL")
-				p.untilGone([]int{guard})
+				p.untilEnded([]int{guard})
 			} else {
-				bothKilled(t, p.cmd.Process.Pid)
+				killBoth(t, p.cmd.Process.Pid)
 				p.want("KILL")
 				p.killAndWait(running)
 				recovered = recoverIn(t, dir, "1", "-v")

@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedUser is a user with a limit of processes; root has none.
+// limitedUser is the beginning of a command line that runs a program as another user than root, because limits of
+// processes do not apply to root.
 var limitedUser = []string{"setpriv", "--reuid=54331", "--clear-groups"}
 
-// limited prepares a program of limitedUser.
+// limited prepares a program that runs as limitedUser.
 func limited(t *testing.T, args ...string) *proc {
 	t.Helper()
 	need(t, "root", "setpriv", "prlimit")
@@ -35,16 +36,18 @@ func limitProcesses(t *testing.T, graceful int, on bool) {
 	}
 }
 
-// waiter registers a command for the end of a process, and a second command. It writes the pid of the process.
-const waiter = `sleep 1000 & graceful defer --timeout 300ms --when-exits $! --shell -- "echo waited >>log" >id
+// registerAndWait is the script of a target. The target registers a command for the end of a process, and a second
+// command. Then it writes the pid of the process to the file awaited.
+const registerAndWait = `sleep 1000 & graceful defer --timeout 300ms --when-exits $! --shell -- "echo waited >>log" >id
 	graceful defer -- sh -c "echo other >>log" >id
 	echo $GRACEFUL_SOCKET >socket; echo $! >awaited; exec sleep 1000`
 
-// delayedRun starts a run in which a command could not be started at the end of its process.
+// delayedRun starts a run of registerAndWait, and ends the awaited process while graceful cannot start processes. It
+// returns after the time limit of the command, which was not started.
 func delayedRun(t *testing.T, flags ...string) *proc {
 	t.Helper()
 	p := limited(t, slices.Concat([]string{plain, "run", "--state-dir", "state", "--name", "n", "--report", "report"},
-		flags, []string{"--", "sh", "-c", waiter})...)
+		flags, []string{"--", "sh", "-c", registerAndWait})...)
 	p.start()
 	awaited := p.pidIn("awaited")
 	limitProcesses(t, p.cmd.Process.Pid, true)
@@ -56,8 +59,9 @@ func delayedRun(t *testing.T, flags ...string) *proc {
 	return p
 }
 
-// recovered runs recover in the directory of a program.
-func (p *proc) recovered(status string) string {
+// recoverLimited runs graceful recover as limitedUser in the directory of a program, and returns its output. The test
+// fails unless recover ends with that status and leaves no file in the state directory.
+func (p *proc) recoverLimited(status string) string {
 	p.t.Helper()
 	r := command(p.t, append(limitedUser, plain, "recover", "--state-dir", "state")...)
 	r.cmd.Dir = p.dir
@@ -69,8 +73,7 @@ func (p *proc) recovered(status string) string {
 }
 
 // If a command for the end of a process cannot be started for lack of processes, graceful tries again when cleanup
-// begins. It does so whichever process of graceful is killed before. If the second attempt also fails, recover starts
-// the command.
+// begins. That also holds after processes of graceful were killed.
 func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
 	all := newReports(t)
 	for _, guard := range []string{"on", "off"} {
@@ -101,16 +104,16 @@ func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
 					p.signal(unix.SIGTERM)
 					p.want("143")
 				case "both":
-					bothKilled(t, leader)
+					killBoth(t, leader)
 					p.want("KILL")
-					p.recovered("0")
+					p.recoverLimited("0")
 				}
 				p.until("end of the guard", func() bool { return !alive(root) })
 				p.wrote("log", "other\nwaited\n")
 				if r := all.read(t, filepath.Join(p.dir, "report")); outcomes(r) != "succeeded succeeded" {
 					t.Errorf("outcomes: %s", outcomes(r))
 				}
-				if text := p.recovered("0"); text != "" {
+				if text := p.recoverLimited("0"); text != "" {
 					t.Errorf("recover wrote:\n%s", text)
 				}
 			})
@@ -118,6 +121,7 @@ func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
 	}
 }
 
+// If the second attempt to start a command for the end of a process also fails, recover starts the command.
 func TestDefer_whenExitsIsTriedOnceMore(t *testing.T) {
 	for _, guard := range []string{"on", "off"} {
 		t.Run("guard "+guard, func(t *testing.T) {
@@ -131,7 +135,7 @@ func TestDefer_whenExitsIsTriedOnceMore(t *testing.T) {
 				t.Errorf("it wrote:\n%s", text)
 			}
 			p.wrote("log", "")
-			p.recovered("0")
+			p.recoverLimited("0")
 			p.wrote("log", "other\nwaited\n")
 		})
 	}
@@ -156,7 +160,7 @@ func TestDefer_whenExitsCommandIsMissing(t *testing.T) {
 	}
 }
 
-// As PID 1, graceful also leaves a command that it could not start to a recover outside of the namespace.
+// If graceful is PID 1 and cannot start a command, a recover outside of the PID namespace starts the command.
 func TestRecover_startsACommandOfPID1(t *testing.T) {
 	need(t, "root", "setpriv", "prlimit", "pidns")
 	for _, guard := range []string{"auto", "on"} {
@@ -172,7 +176,7 @@ func TestRecover_startsACommandOfPID1(t *testing.T) {
 			p.file("ready")
 			leader := gracefulPID(p)
 			t.Cleanup(func() {
-				if t.Failed() { // unshare does not end it, since another user's process has no parent-death signal
+				if t.Failed() { // unshare does not end graceful: a process of another user gets no parent-death signal
 					kill(t, leader)
 				}
 			})
@@ -182,7 +186,7 @@ func TestRecover_startsACommandOfPID1(t *testing.T) {
 			}
 			p.want("143")
 			p.wrote("log", "")
-			p.recovered("0")
+			p.recoverLimited("0")
 			p.wrote("log", "exit\n")
 		})
 	}
@@ -195,7 +199,7 @@ func TestRecover_startsACommandOfAnotherRecover(t *testing.T) {
 		"sh", "-c", "echo >ready; exec sleep 1000")
 	p.start()
 	p.file("ready")
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.until("release of the lock", func() bool { return unlocked(t, filepath.Join(p.dir, "state")) })
 	r := command(t, append(limitedUser, plain, "recover", "--state-dir", "state")...)
@@ -206,6 +210,6 @@ func TestRecover_startsACommandOfAnotherRecover(t *testing.T) {
 	p.touch("go")
 	r.want("1")
 	p.wrote("log", "")
-	p.recovered("0")
+	p.recoverLimited("0")
 	p.wrote("log", "exit\n")
 }

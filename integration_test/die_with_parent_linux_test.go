@@ -50,9 +50,9 @@ func TestEverySystemCall_parentKilled(t *testing.T) {
 	}
 }
 
-// dying starts a shell that starts graceful with --die-with-parent. When the target is ready, the shell runs the script
-// then.
-func dying(t *testing.T, around, flags, target, then string) *proc {
+// startWithParent starts a shell that starts graceful with --die-with-parent. When the target is ready, the shell runs
+// the script in then. The words in around come before graceful.
+func startWithParent(t *testing.T, around, flags, target, then string) *proc {
 	t.Helper()
 	return start(t, "sh", "-c", fmt.Sprintf(
 		`%s graceful run --grace 1h --die-with-parent=$$ \
@@ -60,9 +60,9 @@ func dying(t *testing.T, around, flags, target, then string) *proc {
 		echo $! >pid; until [ -e ready ]; do sleep 0.01; done; %s`, around, flags, target, then))
 }
 
-// outlived waits until SIGKILL has ended the shell, and until the run has ended. It checks the output of the run's
-// cleanup command.
-func (p *proc) outlived(log string) {
+// wantEndAfterParent waits until SIGKILL has ended the shell of startWithParent, and graceful has ended. It fails the
+// test unless the cleanup command has written this log.
+func (p *proc) wantEndAfterParent(log string) {
 	p.t.Helper()
 	p.want("KILL")
 	pid := p.pidIn("pid")
@@ -70,7 +70,7 @@ func (p *proc) outlived(log string) {
 	p.wrote("log", log)
 }
 
-const sleeps = `sh -c 'echo $$ >ready; exec sleep 1000'`
+const sleepingTarget = `sh -c 'echo $$ >ready; exec sleep 1000'`
 
 // A parent that sends a stop signal and dies causes one stop.
 func TestDieWithParent_parentStopsAndDies(t *testing.T) {
@@ -78,9 +78,9 @@ func TestDieWithParent_parentStopsAndDies(t *testing.T) {
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
 		for range 10 {
-			p := dying(t, "", "--on-repeat kill --guard "+guard,
+			p := startWithParent(t, "", "--on-repeat kill --guard "+guard,
 				`sh -c 'trap "sleep 0.3; exit 3" TERM; echo >ready; while :; do sleep 0.02; done'`, "kill $!; kill -KILL $$")
-			p.outlived("TERM 3\n")
+			p.wantEndAfterParent("TERM 3\n")
 		}
 	}
 }
@@ -90,9 +90,9 @@ func TestDieWithParent_withoutPidfd(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
-		p := dying(t, "strace -D -f -qq -o trace -e trace=pidfd_open -e inject=pidfd_open:error=ENOSYS", "--guard "+guard,
-			sleeps, "kill -KILL $$")
-		p.outlived("TERM 143\n")
+		p := startWithParent(t, "strace -D -f -qq -o trace -e trace=pidfd_open -e inject=pidfd_open:error=ENOSYS",
+			"--guard "+guard, sleepingTarget, "kill -KILL $$")
+		p.wantEndAfterParent("TERM 143\n")
 		if trace := p.file("trace"); !strings.Contains(trace, "ENOSYS") {
 			t.Errorf("pidfd_open did not fail: %s", trace)
 		}
@@ -104,12 +104,12 @@ func TestDieWithParent_guardIsKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range 10 {
-		p := dying(t, "", "--guard on --on-repeat kill",
+		p := startWithParent(t, "", "--guard on --on-repeat kill",
 			`sh -c 'trap "sleep 0.3; exit 3" TERM; echo >ready; while :; do sleep 0.02; done'`, "exec sleep 1000")
 		p.file("ready")
 		leader := p.pidIn("pid")
 		kill(t, p.cmd.Process.Pid, guardOf(leader))
-		p.outlived("TERM 3\n")
+		p.wantEndAfterParent("TERM 3\n")
 	}
 }
 
@@ -157,11 +157,11 @@ func TestDieWithParent_PIDNamespace(t *testing.T) {
 func TestDieWithParent_beforeTheRunBegins(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	earlier, _ := killedIn(t, "target", "ready", "--on-exit", "echo >>cleaned; sleep 0.5; echo >>cleaned", "--",
+	earlier, _ := startAndKill(t, "target", "ready", "--on-exit", "echo >>cleaned; sleep 0.5; echo >>cleaned", "--",
 		"sh", "-c", "echo >ready; exec sleep 1000")
 	p := start(t, "sh", "-c", fmt.Sprintf(`
 		graceful run --state-dir %s --name x --die-with-parent=$$ --on-exit 'echo >>log' -- sh -c 'echo >>log' &
 		echo $! >pid; until [ -e %s/cleaned ]; do sleep 0.01; done; kill -KILL $$`, stateOf(earlier), earlier.dir))
-	p.outlived("")
+	p.wantEndAfterParent("")
 	earlier.wrote("cleaned", "\n\n")
 }

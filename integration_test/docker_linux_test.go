@@ -34,7 +34,7 @@ ENTRYPOINT ["/graceful", "run", "--"]
 	return dockerBuild(dir)
 })
 
-// dockerBuild returns the image's id.
+// dockerBuild builds an image from a directory, and returns the image's id.
 func dockerBuild(dir string) (string, error) {
 	var complaints strings.Builder
 	cmd := exec.Command("docker", "build", "--quiet", dir)
@@ -46,6 +46,7 @@ func dockerBuild(dir string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// needImage returns the id of the image. It skips the test if Docker or busybox is missing.
 func needImage(t *testing.T) string {
 	t.Helper()
 	need(t, "docker", "busybox")
@@ -58,7 +59,8 @@ func needImage(t *testing.T) string {
 
 var containers atomic.Int64
 
-// container starts a container in the background. It is removed after the test.
+// container starts a container of the image in the background. args are flags of docker run and, after "--", the
+// arguments of graceful run. The container is removed after the test.
 func container(t *testing.T, args ...string) (name string, p *proc) {
 	t.Helper()
 	id := needImage(t)
@@ -135,8 +137,8 @@ func testDockerStop(t *testing.T) {
 	}
 }
 
-// testDockerStopIgnored checks that, after the grace period, graceful kills a target that ignores the signal. It
-// checks that with and without privileges.
+// testDockerStopIgnored checks that, after the grace period, graceful kills a target that ignores the signal. The
+// container has no privileges and a read-only root directory.
 func testDockerStopIgnored(t *testing.T) {
 	t.Parallel()
 	name, p := readyContainer(t, "--user", "12345:54321", "--read-only", "-e", "GRACEFUL_GRACE=200ms", "--",
@@ -220,7 +222,8 @@ func testDockerFewProcesses(t *testing.T) {
 	}
 }
 
-// TestImage_shipped builds the released image from a binary that was built outside of a container.
+// The image that is released has all labels, and its graceful runs, even as another user with a read-only root
+// directory. The binary in the image was built outside of a container.
 func TestImage_shipped(t *testing.T) {
 	need(t, "docker")
 	dir := t.TempDir()

@@ -14,9 +14,9 @@ import (
 	"testing"
 )
 
-// endOf runs a program and returns its exit status and its output. The output goes through a pipe, because in some
+// runProgram runs a program and returns its exit status and its output. The output goes through a pipe, because in some
 // places the test cannot write a file.
-func endOf(t *testing.T, args []string) (status, text string) {
+func runProgram(t *testing.T, args []string) (status, text string) {
 	t.Helper()
 	c := exec.Command(args[0], args[1:]...)
 	c.Dir = "/"
@@ -28,7 +28,7 @@ func endOf(t *testing.T, args []string) (status, text string) {
 // and the output. It omits the checks terminal and cgroup.
 func doctor(t *testing.T, args []string) (status string, checks map[string][]string, text string) {
 	t.Helper()
-	status, text = endOf(t, args)
+	status, text = runProgram(t, args)
 	var found struct {
 		Checks []struct {
 			Name, Holds string
@@ -67,40 +67,41 @@ type place struct {
 	need     []string
 	around   []string
 	program  string // the path of graceful in that place
-	stateDir string // may contain DIR, a directory of the test
-	before   string // a script that prepares the place, with DIR
+	stateDir string // may contain $DIR, a directory of the test
+	before   string // a script that prepares the place; may contain $DIR
 	no       []string
 	partly   []string
 }
 
-// here describes a prepared place: its directory, and the arguments before and after graceful's own arguments.
-type here struct {
+// preparedPlace describes a place after its preparation: its directory, and the arguments before and after graceful's
+// own arguments.
+type preparedPlace struct {
 	dir      string
 	graceful string
 	around   []string
 	state    []string // the flag --state-dir
 }
 
-// in replaces the variables in the strings of a place.
-func (h here) in(s string) string {
+// expand replaces $DIR and $GRACEFUL in a string of a place.
+func (h preparedPlace) expand(s string) string {
 	return strings.NewReplacer("$DIR", h.dir, "$GRACEFUL", plain).Replace(s)
 }
 
-// make prepares a place in a new directory.
-func (p place) make(t *testing.T) here {
+// prepare prepares a place in a new directory.
+func (p place) prepare(t *testing.T) preparedPlace {
 	t.Helper()
-	h := here{dir: t.TempDir(), graceful: plain}
-	if out, err := exec.Command("sh", "-c", h.in(p.before)).CombinedOutput(); err != nil {
+	h := preparedPlace{dir: t.TempDir(), graceful: plain}
+	if out, err := exec.Command("sh", "-c", h.expand(p.before)).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if p.program != "" {
 		h.graceful = p.program
 	}
 	for _, word := range p.around {
-		h.around = append(h.around, h.in(word))
+		h.around = append(h.around, h.expand(word))
 	}
 	if p.stateDir != "" {
-		h.state = []string{"--state-dir", h.in(p.stateDir)}
+		h.state = []string{"--state-dir", h.expand(p.stateDir)}
 	}
 	return h
 }
@@ -117,7 +118,7 @@ func TestDoctor_agreesWithRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			need(t, append(c.need, "unshare", "setpriv")...)
-			h := c.make(t)
+			h := c.prepare(t)
 			text := c.checkDoctor(t, h)
 			all.Lock()
 			texts = append(texts, text)
@@ -133,7 +134,7 @@ func TestDoctor_agreesWithRun(t *testing.T) {
 }
 
 // checkDoctor checks the findings and the exit status of the doctor in a place. It returns the output of the doctor.
-func (p place) checkDoctor(t *testing.T, h here) (text string) {
+func (p place) checkDoctor(t *testing.T, h preparedPlace) (text string) {
 	t.Helper()
 	status, checks, text := doctor(t, slices.Concat(h.around, []string{h.graceful, "doctor", "--format", "json"}, h.state))
 	slices.Sort(checks["no"])
@@ -152,11 +153,11 @@ func (p place) required() []string {
 }
 
 // checkCgroup checks that a run gets a cgroup exactly if the doctor reports that it can. That depends on the machine.
-func checkCgroup(t *testing.T, h here, text string) {
+func checkCgroup(t *testing.T, h preparedPlace, text string) {
 	t.Helper()
 	holds := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`)
 	if cgroup := holds.FindStringSubmatch(text); cgroup != nil {
-		status, text := endOf(t, slices.Concat(h.around,
+		status, text := runProgram(t, slices.Concat(h.around,
 			[]string{h.graceful, "run", "--contain", "cgroup", "--guard", "off", "--", h.graceful, "version"}))
 		if (cgroup[1] == "yes") != (status == "0") {
 			t.Errorf("cgroup: the doctor reports %s; run --contain cgroup: status %s, output:\n%.2000s", cgroup[1], status,
@@ -167,9 +168,9 @@ func checkCgroup(t *testing.T, h here, text string) {
 
 // checkRun checks the warnings and refusals of a run with flags. If the check that is named in refused fails, the run
 // reports only that check.
-func (p place) checkRun(t *testing.T, h here, refused string, flags []string) {
+func (p place) checkRun(t *testing.T, h preparedPlace, refused string, flags []string) {
 	t.Helper()
-	status, text := endOf(t, slices.Concat(h.around, []string{h.graceful, "run"}, flags, h.state,
+	status, text := runProgram(t, slices.Concat(h.around, []string{h.graceful, "run"}, flags, h.state,
 		[]string{"--", h.graceful, "version"}))
 	no := complaints(text)
 	want := p.required()
@@ -221,7 +222,7 @@ func TestDoctor_strippedBinary(t *testing.T) {
 		if !slices.Contains(checks["yes"], "signals") {
 			t.Errorf("%s: want yes, have %q", graceful, checks)
 		}
-		_, text := endOf(t, []string{"env", "--ignore-signal=PIPE", graceful, "run", "--", "grep", "^SigIgn:.*1...$",
+		_, text := runProgram(t, []string{"env", "--ignore-signal=PIPE", graceful, "run", "--", "grep", "^SigIgn:.*1...$",
 			"/proc/self/status"})
 		if !strings.HasPrefix(text, "SigIgn") {
 			t.Errorf("%s: the target has %q", graceful, text)
@@ -253,13 +254,14 @@ func TestDoctor_killed(t *testing.T) {
 	if len(left) != 1 {
 		t.Fatalf("the doctor left %q; it wrote\n%s", left, p.text())
 	}
-	status, text := endOf(t, []string{plain, "recover", "--state-dir", state})
+	status, text := runProgram(t, []string{plain, "recover", "--state-dir", state})
 	if entries, err := os.ReadDir(state); status != "0" || text != "" || err != nil || len(entries) > 0 {
 		t.Errorf("recover: status %s, %q, %v; in the directory are %v", status, text, err, entries)
 	}
 }
 
-// When the doctor enters a container from outside, as with docker exec, it reports the fate of its run's guard.
+// The doctor enters a container from outside, as with docker exec. If PID 1 ends as soon as its child ends, the kernel
+// kills the guard of a killed graceful, too. The doctor then names PID 1.
 func TestDoctor_fromOutsideOfTheContainer(t *testing.T) {
 	need(t, "root", "pidns", "tini", "nsenter", "norace")
 	for name, around := range map[string][]string{
@@ -283,7 +285,7 @@ func TestDoctor_fromOutsideOfTheContainer(t *testing.T) {
 // The doctor reports the terminal, and does not change it.
 func TestDoctor_terminal(t *testing.T) {
 	need(t, "script")
-	_, text := endOf(t, []string{"script", "-qec", plain + " doctor", "/dev/null"})
+	_, text := runProgram(t, []string{"script", "-qec", plain + " doctor", "/dev/null"})
 	if !strings.Contains(text, "ok    terminal ") || strings.Contains(text, "SIGTTOU") {
 		t.Errorf("it wrote\n%s", text)
 	}

@@ -7,8 +7,7 @@ var asRoot = []string{"root", "norace"}
 var readOnly = []string{"unshare", "--mount", "sh", "-c",
 	`mount --bind $DIR $DIR && mount -o remount,ro,bind $DIR && exec "$@"`, "sh"}
 
-// inShell returns the beginning of a command line. It runs a script with the rest of the command line as its
-// arguments.
+// inShell returns the beginning of a command line. It runs a script with the rest of the command line as its arguments.
 func inShell(script string) []string { return []string{"sh", "-c", script, "sh"} }
 
 // inPIDNamespace returns the beginning of a command line. It runs the rest as PID 1 of a PID namespace with its own

@@ -55,7 +55,8 @@ func commandsOf(t *testing.T, block []string) (commands []string) {
 	return commands
 }
 
-// script writes a script that runs commands of a document, and stubs of the programs that it names.
+// script writes a script with commands of a document, and stubs of the programs that the commands name. It returns the
+// path of the script.
 func (p *proc) script(lines []string) string {
 	p.t.Helper()
 	text := "set -e\nPATH=$PWD/stubs:$PATH\n" + strings.Join(lines, "\n") + "\n"
@@ -85,8 +86,8 @@ func (p *proc) stub(dir string, names []string) {
 	}
 }
 
-// runBlock runs commands of a document, and fails the test unless they succeed. If they need a run, it runs them inside
-// a run.
+// runBlock runs commands of a document, and fails the test unless they succeed. If inside is true, they run inside a
+// run.
 func runBlock(t *testing.T, lines []string, inside bool) {
 	t.Helper()
 	need(t, "bash", "jq")
@@ -159,8 +160,8 @@ func TestHelp_examples(t *testing.T) {
 	}
 }
 
-// The sessions in README and guide produce the output that they show. The test ignores other pids, and the line in
-// which bash reports a killed job. Another thread writes graceful's log lines, so they may stand anywhere.
+// The sessions in README and guide produce the output that they show. The test ignores pids, and the line in which bash
+// reports a killed job. Another thread writes graceful's log lines, so they may stand anywhere.
 func TestDocuments_sessions(t *testing.T) {
 	need(t, "linux", "bash", "pgrep")
 	killed, pids := regexp.MustCompile(`(?m)^.* Killed .*\n`), regexp.MustCompile(`\(\d+\)`)
@@ -202,7 +203,8 @@ func TestDocuments_sessions(t *testing.T) {
 	}
 }
 
-// The README contains two commands. This test runs the first one, and the second one runs this test.
+// The README shows two commands for a clone. The test runs the first one, which runs a program. (The second one runs
+// the tests.)
 func TestReadme_mainCommand(t *testing.T) {
 	need(t, "linux", "bash")
 	for _, block := range codeBlocks(t, "../README.md") {

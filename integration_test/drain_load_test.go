@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A service and its clients. The file backends lists the instances to ask, in the working directory of all of them.
-// The file replaces a load balancer, which could hide a lost request.
+// A service and its clients. The file backends lists the instances to ask, in the working directory of all of them. The
+// file replaces a load balancer, which could hide a lost request.
 //
 //	serve NAME        answers requests on the socket NAME; SIGTERM ends it at once. It creates NAME.pid when it
 //	                  listens. It holds a request for "hold" until the file go-on exists; NAME.holds exists meanwhile
@@ -127,8 +127,8 @@ func instance(t *testing.T, dir, name string, wrapper ...string) *proc {
 	return p
 }
 
-// balanced starts two instances a and b in a new directory. It starts a under the wrapper. The command leave removes a
-// from the file backends.
+// balanced starts two instances of the service, "a" and "b", in a new directory. The instance "a" runs under the
+// wrapper. The command leaveBackends removes "a" from the file backends.
 func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp(binDir, "load-") // the path must be short enough for a socket
@@ -145,10 +145,12 @@ func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 	return instance(t, dir, "a", wrapper...), dir
 }
 
-const leave = "mv without backends"
+// leaveBackends is a command that removes the instance "a" from the file backends.
+const leaveBackends = "mv without backends"
 
-// A service under continuous load ends at once at SIGTERM. An on-stop command first removes the service from the
-// backends, and --drain gives its last clients time. So no request is lost. Without both, requests are lost.
+// SIGTERM ends a service at once, while its clients send requests continuously. No request is lost if an on-stop
+// command removes the service from the backends, and --drain then gives its last clients time. Requests are lost
+// without both flags.
 func TestDrain_losesNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -156,7 +158,7 @@ func TestDrain_losesNoRequest(t *testing.T) {
 		flags  []string
 		status string // of the load
 	}{
-		{"on-stop and drain", []string{"--on-stop", leave, "--drain", "3s"}, "0"},
+		{"on-stop and drain", []string{"--on-stop", leaveBackends, "--drain", "3s"}, "0"},
 		{"neither", nil, "1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -191,13 +193,13 @@ func TestDrain_losesNoRequest(t *testing.T) {
 }
 
 // During the drain, a service answers its pending request. It also answers requests of clients that do not know yet
-// that the service will end.
+// that the service will end. Without a drain, the pending request is lost.
 func TestDrain_answersPendingRequests(t *testing.T) {
 	t.Parallel()
 	for _, drain := range []bool{true, false} {
 		t.Run(fmt.Sprintf("drain %t", drain), func(t *testing.T) {
 			t.Parallel()
-			wrapper := []string{"graceful", "run", "--grace", "1h", "--on-stop", leave}
+			wrapper := []string{"graceful", "run", "--grace", "1h", "--on-stop", leaveBackends}
 			if drain {
 				wrapper = append(wrapper, "--drain", "1h")
 			}

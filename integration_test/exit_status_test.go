@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// graceful exits with the status of its target, whatever status that is. Cleanup commands get the status.
 func TestExitStatus_ofTheTarget(t *testing.T) {
 	t.Parallel()
 	for n := range 256 {
@@ -24,6 +25,7 @@ func TestExitStatus_ofTheTarget(t *testing.T) {
 var harmless = []syscall.Signal{unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH,
 	unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
 
+// If signal N ends the target, graceful exits with 128+N, and the cleanup command runs.
 func TestExitStatus_fatalSignal(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

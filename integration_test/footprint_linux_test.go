@@ -52,7 +52,7 @@ func TestTree_orphansAreReapedUnread(t *testing.T) {
 	const orphans = 1000
 	trace := filepath.Join(t.TempDir(), "trace")
 	run := exec.Command("strace", "-f", "-qq", "-e", "trace=openat", "-o", trace,
-		plain, "run", "--guard", "off", "--verbose", "--", "helper", "leave", strconv.Itoa(orphans))
+		plain, "run", "--guard", "off", "--verbose", "--", "helper", "leave-orphans", strconv.Itoa(orphans))
 	out, err := run.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -69,7 +69,7 @@ func TestTree_orphansAreReapedUnread(t *testing.T) {
 	}
 }
 
-// counted lists calls with their numbers, the most frequent first.
+// counted lists calls and how often they were made, the most frequent first.
 func counted(calls map[string]int) string {
 	names := slices.SortedFunc(maps.Keys(calls), func(a, b string) int { return calls[b] - calls[a] })
 	text := ""
@@ -79,8 +79,8 @@ func counted(calls map[string]int) string {
 	return text
 }
 
-// The pids limit of a container counts threads. So all threads that a run needs must exist when its target exists. On
-// a busy machine the Go runtime adds one or two threads. So the test takes the minimum of some launches.
+// The pids limit of a container counts threads. So all threads that a run needs must exist when its target exists. On a
+// busy machine the Go runtime adds one or two threads. So the test takes the minimum of some launches.
 func TestLaunch_threads(t *testing.T) {
 	need(t, "linux")
 	const launches = 5
@@ -98,9 +98,9 @@ func TestLaunch_threads(t *testing.T) {
 	}
 }
 
-// The private memory of graceful is mostly the heap and the stacks of the Go runtime. (Pss_Dirty would include pages of
-// a program that was just built.) On a busy machine the runtime adds a thread or two, so the test takes the minimum of
-// some launches.
+// The private memory of an idle graceful has a limit. It is mostly the heap and the stacks of the Go runtime.
+// (Pss_Dirty would include pages of a program that was just built.) On a busy machine the runtime adds a thread or two,
+// so the test takes the minimum of some launches.
 func TestLaunch_memory(t *testing.T) {
 	need(t, "linux", "norace")
 	const launches = 5

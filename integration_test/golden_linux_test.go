@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// An earlier version of graceful wrote the files in testdata/golden. They do not change, because later versions must
-// be able to read records of earlier versions.
+// An earlier version of graceful wrote the files in testdata/golden. They do not change, because later versions must be
+// able to read records of earlier versions.
 
 // TestGolden_ledgers recovers runs that were killed at various moments, from their ledgers of version 2.
 func TestGolden_ledgers(t *testing.T) {

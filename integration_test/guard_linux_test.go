@@ -27,7 +27,7 @@ func TestTakeover_eitherProcessKilled(t *testing.T) {
 				p.signal(unix.SIGTERM)
 				p.want("143")
 			}
-			p.gone(target, daemon)
+			p.untilReaped(target, daemon)
 			p.until("cleanup", func() bool { return strings.Count(p.file("cleaned"), "\n") == 2 })
 			p.wrote("cleaned", "2\n1 "+map[string]string{"graceful": "orphaned", "guard": "stopped"}[victim]+" 143\n")
 			p.until("end of the guard", func() bool { return !alive(guard) })
@@ -46,7 +46,7 @@ func TestContainGroup_guardKilled(t *testing.T) {
 	p.loseGuard()
 	p.signal(unix.SIGTERM)
 	p.want("7")
-	p.gone(target)
+	p.untilReaped(target)
 	p.wrote("cleaned", "7\n")
 }
 
@@ -65,10 +65,11 @@ func TestTakeover_ofASuspendedRun(t *testing.T) {
 	})
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
-	p.gone(target)
+	p.untilReaped(target)
 	p.file("cleaned")
 }
 
+// With --guard auto, graceful has a guard unless it is PID 1. The test counts the processes of graceful.
 func TestGuard_existsByFlagAndPID1(t *testing.T) {
 	need(t, "linux", "pidns")
 	t.Parallel()

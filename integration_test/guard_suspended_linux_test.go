@@ -30,7 +30,7 @@ func TestGuard_suspendedAfterATakeover(t *testing.T) {
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
-	p.gone(target)
+	p.untilReaped(target)
 	p.wrote("cleaned", "1\n2\n")
 }
 
@@ -58,7 +58,7 @@ func TestGuard_suspendedAndAlone(t *testing.T) {
 	p.until("continuation of the guard", func() bool { return processState(guard) != "T" })
 	p.touch("end")
 	p.until("end of the guard", func() bool { return !alive(guard) })
-	p.gone(target)
+	p.untilReaped(target)
 	p.wrote("cleaned", "1\n")
 }
 
@@ -72,7 +72,7 @@ func TestGuard_frozen(t *testing.T) {
 	target, guard := p.pidIn("target"), p.guard()
 	p.signal(unix.SIGTERM)
 	p.want("137") // no process reports how the target ended
-	p.gone(target, guard)
+	p.untilReaped(target, guard)
 	p.wrote("cleaned", "1\n")
 }
 
@@ -141,6 +141,6 @@ func TestGuard_killedWhileGracefulIsSuspended(t *testing.T) {
 	p.signal(unix.SIGCONT)
 	p.signal(unix.SIGTERM)
 	p.want("143")
-	p.gone(guard, target)
+	p.untilReaped(guard, target)
 	p.wrote("cleaned", "stopped\n")
 }

@@ -76,8 +76,9 @@ func TestStart_fileSystemFailsLate(t *testing.T) {
 	}
 }
 
-// startHung runs graceful in a directory that contains the file system ./hung, which is the first directory of PATH. It
-// does not answer until the process of the helper gets SIGUSR1. The file pid contains the pid of graceful.
+// startHung runs graceful in a directory that contains the file system ./hung, which is the first directory of PATH.
+// The file system does not answer until the process of the helper gets SIGUSR1. The file pid contains the pid of
+// graceful.
 func startHung(t *testing.T, args string) *proc {
 	t.Helper()
 	return start(t, "helper", "hang", "sh", "-c",
@@ -131,14 +132,14 @@ func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 			t.Parallel()
 			p := start(t, "helper", "hang", "sh", "-c", "graceful run -v --state-dir state --name x --on-exit "+
 				"'echo $GRACEFUL_REASON >>cleaned' "+c.args+" & echo $! >pid; until [ -e go ]; do sleep 0.01; done")
-			p.says(c.started)
+			p.waitForText(c.started)
 			graceful := p.pidIn("pid")
 			hung := childrenOf(guardOf(graceful))[0]
 			p.until("record of the start", func() bool {
 				text, _ := os.ReadFile(p.dir + "/state/x.ledger")
 				return strings.Contains(strings.ToLower(string(text)), fmt.Sprintf(`"pid":%d,`, hung))
 			})
-			bothKilled(t, graceful)
+			killBoth(t, graceful)
 			recover := []string{"recover", "--state-dir", "state"}
 			for _, x := range []struct {
 				status string
@@ -151,7 +152,7 @@ func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 				{"125", fmt.Sprintf("its process %d ", hung), []string{"run", "--state-dir", "state", "--name", "x", "--", "true"}},
 				{"0", "", []string{"run", "--state-dir", "state", "--", "/bin/true"}},
 			} {
-				if status, text := p.in(nil, x.args...); status != x.status || !strings.Contains(text, x.says) ||
+				if status, text := p.runGraceful(nil, x.args...); status != x.status || !strings.Contains(text, x.says) ||
 					(text == "") != (x.says == "") || strings.Count(text, "\n") > 1 {
 					t.Errorf("%q: status %s, want %s; it wrote:\n%s", x.args, status, x.status, text)
 				}
@@ -162,7 +163,7 @@ func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 			p.touch("go")
 			p.want("0")
 			p.until("end of the process", func() bool { return !alive(hung) })
-			p.in(nil, recover...)
+			p.runGraceful(nil, recover...)
 			p.wrote("cleaned", c.reason+"\n")
 			if left := strings.TrimSuffix(inDir(t, p.dir+"/state"), "x.ledger.interrupted"); left != "" {
 				t.Errorf("left in the state directory: %s", left)

@@ -107,12 +107,14 @@ func exhaust(file string) {
 // Roles for Linux:
 //
 //	reap PROGRAM [ARG...]   as PID 1: runs the program, and ends like it when no other process is left, alive or zombie
-//	eat VICTIM              eats memory until the kernel kills its parent (grandparent, great-grandparent) for that,
-//	                        frees the memory, and stays
+//	provoke-oom-kill VICTIM allocates memory until the kernel kills its parent (grandparent, great-grandparent) for
+//	                        lack of memory; then frees the memory, and stays
 //	lose-thread WHICH PROGRAM [ARG...]
-//	                        starts a program from a thread that then ends, its first or another one; writes the file
-//	                        lost, and stays
-func init() { roles["reap"], roles["eat"], roles["lose-thread"] = reap, eat, loseThread }
+//	                        starts a program from a thread that then ends: WHICH is "first" for the first thread of the
+//	                        process, or "other"; writes the file lost, and stays
+func init() {
+	roles["reap"], roles["provoke-oom-kill"], roles["lose-thread"] = reap, provokeOOMKill, loseThread
+}
 
 // Lock the main goroutine to its thread. During init that is the first thread of the process.
 func init() {
@@ -178,8 +180,10 @@ func reap(args []string) (status int) {
 	}
 }
 
-// eat stops as soon as the victim's memory is freed. Otherwise the kernel may kill another process.
-func eat(args []string) int {
+// provokeOOMKill makes an ancestor, the victim, the first choice of the out-of-memory killer. Then it allocates memory
+// until the kernel has killed the victim and freed its memory. It stops at that moment, because otherwise the kernel
+// may kill another process.
+func provokeOOMKill(args []string) int {
 	victim := os.Getppid()
 	for range strings.Count(args[0], "grand") + strings.Count(args[0], "great") {
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", victim))

@@ -68,8 +68,8 @@ func cgroupsBelow(dir string) (found []string) {
 	return found
 }
 
-// in prepends the command that starts a program in a cgroup. (Writing 0 moves the writing process itself.)
-func in(cgroup string, args ...string) []string {
+// inCgroup prepends the command that starts a program in a cgroup. (Writing 0 moves the writing process itself.)
+func inCgroup(cgroup string, args ...string) []string {
 	return append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, cgroup}, args...)
 }
 
@@ -97,15 +97,16 @@ func (p *proc) setUserID() {
 	}
 }
 
-const another = 54321 // a user
+const anotherUser = 54321 // a user
 
-func as(user int, args ...string) []string {
+// asUser prepends the command that runs a program as a user, without groups of other users.
+func asUser(user int, args ...string) []string {
 	return append([]string{"setpriv", fmt.Sprintf("--reuid=%d", user), fmt.Sprintf("--regid=%d", user), "--clear-groups"},
 		args...)
 }
 
-// isRemoved waits until there is no cgroup below a cgroup any more.
-func (p *proc) isRemoved(cgroup string) {
+// untilRemoved waits until there is no cgroup below the cgroup.
+func (p *proc) untilRemoved(cgroup string) {
 	p.t.Helper()
 	p.until(fmt.Sprintf("removal of %q", cgroupsBelow(cgroup)), func() bool { return len(cgroupsBelow(cgroup)) == 0 })
 }
@@ -132,7 +133,7 @@ func cgroupWith(t *testing.T, controller string, limits ...string) string {
 		if err != nil {
 			continue
 		}
-		t.Cleanup(func() { // processes that a failed test has killed may leave it late
+		t.Cleanup(func() { // killed processes of a failed test may leave the cgroup late
 			for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
 				time.Sleep(2 * time.Millisecond)
 			}

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// exists reports whether a file in the directory of a program exists.
 func exists(p *proc, name string) bool {
 	_, err := os.Stat(filepath.Join(p.dir, name))
 	return err == nil
@@ -25,6 +26,7 @@ func (p *proc) touch(name string) {
 	}
 }
 
+// letGo creates the empty file go, for which the processes of a test wait.
 func (p *proc) letGo() {
 	p.t.Helper()
 	if err := os.WriteFile(filepath.Join(p.dir, "go"), nil, 0o644); err != nil {
@@ -32,7 +34,7 @@ func (p *proc) letGo() {
 	}
 }
 
-// linesOf counts the lines of a file by their text. The file may be missing.
+// linesOf returns how often a file contains each line. The file may be missing.
 func linesOf(p *proc, name string) map[string]int {
 	data, _ := os.ReadFile(filepath.Join(p.dir, name))
 	counts := map[string]int{}
@@ -42,6 +44,7 @@ func linesOf(p *proc, name string) map[string]int {
 	return counts
 }
 
+// sum adds the counts of linesOf.
 func sum(counts map[string]int) (n int) {
 	for _, c := range counts {
 		n += c
@@ -56,7 +59,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func replace(t *testing.T, file, text string) {
+// overwrite replaces the content of a file that only its owner may read.
+func overwrite(t *testing.T, file, text string) {
 	t.Helper()
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

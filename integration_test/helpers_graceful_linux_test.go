@@ -23,6 +23,7 @@ func inNamespace(t *testing.T, asPID1 bool, args ...string) *proc {
 	return command(t, append([]string{"unshare"}, pidNamespace(args...)...)...)
 }
 
+// bothModes runs a test with graceful as PID 1 of a namespace, and below PID 1.
 func bothModes(t *testing.T, test func(t *testing.T, asPID1 bool)) {
 	t.Run("as PID 1", func(t *testing.T) { t.Parallel(); test(t, true) })
 	t.Run("as subreaper", func(t *testing.T) { t.Parallel(); test(t, false) })
@@ -59,7 +60,7 @@ func guardOf(graceful int) int {
 	return graceful
 }
 
-// guard waits for the guard of a run, and returns its pid.
+// guard waits until a run has a guard, and returns its pid.
 func (p *proc) guard() int {
 	p.t.Helper()
 	var pid int
@@ -75,7 +76,7 @@ func (p *proc) loseGuard() {
 	p.t.Helper()
 	guard := p.guard()
 	kill(p.t, guard)
-	p.gone(guard)
+	p.untilReaped(guard)
 }
 
 // successor waits for the graceful that the guard has started, and returns its pid.
@@ -93,14 +94,14 @@ func (p *proc) successor(guard int) (pid int) {
 	return pid
 }
 
-// bothKilled kills graceful and its guard. Neither process can react to the end of the other one.
-func bothKilled(t testing.TB, leader int) {
+// killBoth kills graceful and its guard. Neither process can react to the end of the other one.
+func killBoth(t testing.TB, leader int) {
 	t.Helper()
 	if unix.Kill(leader, unix.SIGSTOP) != nil {
 		return
 	}
-	// A thread that waits for the execve(2) of its child (vfork(2)) cannot stop yet. But it can be killed, and its
-	// child already exists.
+	// A thread that waits for the execve(2) of its child (vfork(2)) cannot be suspended yet. But it can be killed, and
+	// its child already exists.
 	stopped := func() bool {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", leader))
 		return !slices.ContainsFunc(threads, func(thread string) bool {
@@ -123,16 +124,16 @@ func bothKilled(t testing.TB, leader int) {
 	}
 }
 
-// killBoth kills graceful and its guard, and waits until the ledger is unlocked.
-func (p *proc) killBoth(t *testing.T, state string) {
+// killBothAndUnlock kills graceful and its guard, and waits until the ledgers in a state directory are unlocked.
+func (p *proc) killBothAndUnlock(t *testing.T, state string) {
 	t.Helper()
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.until("release of the lock", func() bool { return unlocked(t, state) })
 }
 
-// says waits until the output of a program contains a text.
-func (p *proc) says(text string) {
+// waitForText waits until the output of a program contains a text.
+func (p *proc) waitForText(text string) {
 	p.t.Helper()
 	p.until("message "+text, func() bool { return strings.Contains(p.text(), text) })
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// comm returns the name of a process (proc(5)), or "" if there is no such process.
 func comm(pid int) string {
 	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return strings.TrimSpace(string(name))
@@ -67,6 +68,7 @@ func parentOf(t testing.TB, pid int) int {
 	return parent
 }
 
+// startTime returns the start time of a process in clock ticks since the boot (proc(5)).
 func startTime(t *testing.T, pid int) int {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -81,8 +83,9 @@ func startTime(t *testing.T, pid int) int {
 	return n
 }
 
-// below lists a process of the test and its descendants. At the end of the test it kills those that are still alive.
-func below(t *testing.T, pid int) []int {
+// treeOf returns a process and its descendants. If the test fails, its cleanup kills the descendants that are still
+// alive.
+func treeOf(t *testing.T, pid int) []int {
 	all := append([]int{pid}, descendantsOf(pid)...)
 	t.Cleanup(func() {
 		for _, pid := range all[1:] {
@@ -94,7 +97,8 @@ func below(t *testing.T, pid int) []int {
 	return all
 }
 
-func (p *proc) untilGone(pids []int) {
+// untilEnded waits until none of the processes is alive. They may still be zombies.
+func (p *proc) untilEnded(pids []int) {
 	p.t.Helper()
 	p.until("end of all processes", func() bool { return !slices.ContainsFunc(pids, alive) })
 }
@@ -108,15 +112,15 @@ func kill(t testing.TB, pids ...int) {
 	}
 }
 
-// gone waits until processes do not exist any more, not even as zombies.
-func (p *proc) gone(pids ...int) {
+// untilReaped waits until the processes do not exist any more, not even as zombies.
+func (p *proc) untilReaped(pids ...int) {
 	p.t.Helper()
 	for _, pid := range pids {
 		p.until(fmt.Sprintf("end of process %d (%s)", pid, comm(pid)), func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
 	}
 }
 
-// killAndWait kills a process, and waits for its end. Its parent may reap it late.
+// killAndWait kills a process, and waits until it is not alive. The parent may reap the process later.
 func (p *proc) killAndWait(pid int) {
 	p.t.Helper()
 	kill(p.t, pid)

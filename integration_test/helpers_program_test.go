@@ -72,6 +72,7 @@ func (p *proc) wait() string {
 	return ended(err)
 }
 
+// want waits for the end of the program, and fails the test unless that is the exit status or the name of the signal.
 func (p *proc) want(status string) {
 	p.t.Helper()
 	if got := p.wait(); got != status {
@@ -107,6 +108,7 @@ func (p *proc) file(name string) string {
 	return string(data)
 }
 
+// pidIn waits until a file in the program's directory has content, and returns the number in it.
 func (p *proc) pidIn(name string) int {
 	p.t.Helper()
 	pid, err := strconv.Atoi(strings.TrimSpace(p.file(name)))

@@ -29,8 +29,8 @@ func stateDir(t *testing.T, text string) (dir string) {
 // ledgerIn returns the path of the ledger of stateDir.
 func ledgerIn(dir string) string { return filepath.Join(dir, "x.ledger") }
 
-// rewrite changes a record in a line of a ledger, and updates the checksum.
-func rewrite(t *testing.T, line string, change func(record, begin map[string]any)) string {
+// rewriteRecord changes a record in a line of a ledger, and updates the checksum.
+func rewriteRecord(t *testing.T, line string, change func(record, begin map[string]any)) string {
 	t.Helper()
 	var l struct{ Record map[string]any }
 	d := json.NewDecoder(strings.NewReader(line))
@@ -47,18 +47,19 @@ func rewrite(t *testing.T, line string, change func(record, begin map[string]any
 	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
 }
 
-// rebooted changes the first record of a run as if this machine had been rebooted since. If the machine has no id,
-// rebooted makes the record look like one of an earlier version, which contains no id either.
-func rebooted(begin map[string]any) {
+// markRebooted changes the first record of a run as if this machine had been rebooted since. If the machine has no id,
+// markRebooted makes the record look like one of an earlier version, which contains no id either.
+func markRebooted(begin map[string]any) {
 	begin["boot"] = "another"
 	if begin["machine"] == "" {
 		delete(begin, "machine")
 	}
 }
 
-// killedIn starts a run. When a file exists and the ledger contains the start of what, killedIn kills graceful and the
-// guard. The other processes of the run live on. killedIn returns the lines of the ledger.
-func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines []string) {
+// startAndKill starts a run named x. It waits until a file in the run's directory has content, and the ledger records
+// the start of what: "target" or "command". Then it kills graceful and the guard. The other processes of the run live
+// on. lines contains the lines of the ledger.
+func startAndKill(t *testing.T, what, file string, args ...string) (p *proc, lines []string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
@@ -68,7 +69,7 @@ func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines [
 		data, _ := os.ReadFile(book)
 		return strings.Contains(string(data), fmt.Sprintf(`"event":"%s started"`, what))
 	})
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	data, err := os.ReadFile(book)
 	if err != nil {
@@ -77,7 +78,8 @@ func killedIn(t *testing.T, what, file string, args ...string) (p *proc, lines [
 	return p, slices.Collect(strings.Lines(string(data)))
 }
 
-// recoverIn runs graceful recover, and returns its output.
+// recoverIn runs graceful recover for a state directory, and returns its output. The test fails unless recover ends
+// with that status.
 func recoverIn(t testing.TB, dir, status string, flags ...string) string {
 	t.Helper()
 	p := start(t, append([]string{"graceful", "recover", "--state-dir", dir}, flags...)...)
@@ -108,6 +110,7 @@ func stateOf(p *proc) string {
 	return p.cmd.Args[i+1]
 }
 
+// inDir returns the names of the files in a directory, separated by blanks.
 func inDir(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

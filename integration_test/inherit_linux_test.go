@@ -20,8 +20,8 @@ cd /proc/self/fd; for fd in *; do echo "$fd -> $(readlink $fd)"; done | grep -v 
 grep flags /proc/self/fdinfo/0 /proc/self/fdinfo/1 /proc/self/fdinfo/2
 cat /proc/self/oom_score_adj /proc/self/timerslack_ns; echo "args: $*"`
 
-// The target inherits the same properties with and without graceful. The test runs the same probe both ways in the
-// same environment. It also tests a stripped binary of graceful, as in distributions.
+// The target inherits the same properties with and without graceful. The test runs the same probe both ways in the same
+// environment. It also tests a stripped binary of graceful, as in distributions.
 func TestInherit_target(t *testing.T) {
 	need(t, "linux", "env", "nohup")
 	stripped := filepath.Join(t.TempDir(), "graceful")
@@ -72,7 +72,7 @@ func TestInherit_target(t *testing.T) {
 	}
 }
 
-// outputOf returns the output of a probe with a wrapper. The words in around come before both.
+// outputOf returns the output and the status of a probe under a wrapper. The words in around come before both.
 func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	t.Helper()
 	p := command(t, slices.Concat(around, wrapper, probe)...)
@@ -161,6 +161,8 @@ func TestForward_signalsThatTheParentBlocked(t *testing.T) {
 	}
 }
 
+// If LISTEN_PID or WATCHDOG_PID names graceful, the target gets the variable with its own pid. The exit statuses for a
+// target that cannot be started do not change.
 func TestInherit_listenPID(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -176,6 +178,7 @@ func TestInherit_listenPID(t *testing.T) {
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- sh -c 'kill -9 $$'`).want("137")
 }
 
+// A run works as usual if standard descriptors are closed.
 func TestRun_closedStandardDescriptors(t *testing.T) {
 	t.Parallel()
 	for _, closed := range []string{"<&-", ">&-", "2>&-", "<&- >&- 2>&-"} {
@@ -186,6 +189,7 @@ func TestRun_closedStandardDescriptors(t *testing.T) {
 	}
 }
 
+// The target gets an argument of 100,000 bytes that are not valid UTF-8.
 func TestRun_argumentOf100KB(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--", "sh", "-c", `printf %s "$1" | wc -c`, "sh", strings.Repeat("\xe9", 100_000))
@@ -197,10 +201,11 @@ func TestRun_argumentOf100KB(t *testing.T) {
 
 // With a umask that removes the owner's permissions, a run can still be recovered, and cleanup commands can use their
 // empty directory.
-func TestUmask(t *testing.T) {
+func TestUmask_withoutPermissionsOfTheOwner(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
-	p := command(t, as(another, "sh", "-c", `mkdir state gone; umask 0777; cd gone; rmdir ../gone; XDG_RUNTIME_DIR="$0" \
+	p := command(t, asUser(anotherUser, "sh", "-c", `mkdir state gone; umask 0777; cd gone; rmdir ../gone
+		XDG_RUNTIME_DIR="$0" \
 		exec graceful run --state-dir "$0"/state --on-exit "echo cleaned >$0/cleaned; chmod 600 $0/cleaned" -- \
 		sh -c "umask 022; echo \$\$ >$0/target; exec sleep 1000"`)...)
 	p.cmd.Args = append(p.cmd.Args, p.dir)
@@ -219,10 +224,10 @@ func TestUmask(t *testing.T) {
 	} else if st, err := os.Stat(lock[0]); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the lock: %v, %v", st.Mode(), err)
 	}
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
-	r := start(t, as(another, "graceful", "recover", "--state-dir", p.dir+"/state")...)
+	r := start(t, asUser(anotherUser, "graceful", "recover", "--state-dir", p.dir+"/state")...)
 	r.want("0")
-	p.gone(target)
+	p.untilReaped(target)
 	p.wrote("cleaned", "cleaned\n")
 }

@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// After a reboot only the ledger is left. A crash may have cut its last record short at any byte.
+// After a reboot only the ledger is left. A crash may have cut its last record short at any byte. recover runs each
+// command once, except for a command whose start is recorded: recover reports that command as interrupted.
 func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p, lines := killedIn(t, "command", "cleaning", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log",
+	p, lines := startAndKill(t, "command", "cleaning", "--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log",
 		"--on-exit", "echo 3 >>log; echo $$ >cleaning; exec sleep 1000", "--", "true")
 	kill(t, p.pidIn("cleaning"))
 	var events []string
@@ -34,7 +35,7 @@ func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 			t.Parallel()
 			for cut := range len(lines[last-1]) + 1 {
 				work := t.TempDir()
-				first := rewrite(t, lines[0], func(_, begin map[string]any) { rebooted(begin); begin["dir"] = work })
+				first := rewriteRecord(t, lines[0], func(_, begin map[string]any) { markRebooted(begin); begin["dir"] = work })
 				text := first + strings.Join(lines[1:last-1], "") + lines[last-1][:cut]
 				claimed := last > 4 || last == 4 && cut == len(lines[3])
 				log, status := "3\n2\n1\n", "0"
@@ -43,7 +44,8 @@ func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 				}
 				if !claimed { // the last command would run for 1000 s
 					first = strings.Replace(first, "exec sleep 1000", "true", 1)
-					text = rewrite(t, first, func(_, begin map[string]any) {}) + text[len(first)+len("exec sleep 1000")-len("true"):]
+					text = rewriteRecord(t, first, func(_, begin map[string]any) {}) +
+						text[len(first)+len("exec sleep 1000")-len("true"):]
 				}
 				dir := stateDir(t, text)
 				said := recoverIn(t, dir, status)
@@ -114,14 +116,14 @@ var spoiledFiles = map[string]spoiled{
 func spoiledRecords(lines []string, good string) map[string]spoiled {
 	return map[string]spoiled{
 		"an unknown version": {func(t *testing.T, dir string) {
-			replace(t, ledgerIn(dir), rewrite(t, lines[0], func(r, _ map[string]any) { r["graceful"] = 99 }))
+			overwrite(t, ledgerIn(dir), rewriteRecord(t, lines[0], func(r, _ map[string]any) { r["graceful"] = 99 }))
 		}, "version is 99"},
 		"a bad sum in the middle": {func(t *testing.T, dir string) {
-			replace(t, ledgerIn(dir), strings.Replace(good, `{"sum":"`, `{"sum":"x`, 1))
+			overwrite(t, ledgerIn(dir), strings.Replace(good, `{"sum":"`, `{"sum":"x`, 1))
 		}, "damaged"},
-		"no ledger at all": {func(t *testing.T, dir string) { replace(t, ledgerIn(dir), lines[1]) }, "version is 0"},
+		"no ledger at all": {func(t *testing.T, dir string) { overwrite(t, ledgerIn(dir), lines[1]) }, "version is 0"},
 		"an unknown event": {func(t *testing.T, dir string) {
-			replace(t, ledgerIn(dir), lines[0]+rewrite(t, lines[1], func(r, _ map[string]any) { r["event"] = "x" }))
+			overwrite(t, ledgerIn(dir), lines[0]+rewriteRecord(t, lines[1], func(r, _ map[string]any) { r["event"] = "x" }))
 		}, "unknown event"},
 	}
 }
@@ -130,10 +132,10 @@ func spoiledRecords(lines []string, good string) map[string]spoiled {
 func TestStateDir_refused(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>ran", "--", "sh", "-c",
+	p, lines := startAndKill(t, "target", "target", "--on-exit", "echo >>ran", "--", "sh", "-c",
 		"echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
-	good := rewrite(t, lines[0], func(_, begin map[string]any) { rebooted(begin) }) + lines[1]
+	good := rewriteRecord(t, lines[0], func(_, begin map[string]any) { markRebooted(begin) }) + lines[1]
 	all := spoiledRecords(lines, good)
 	maps.Copy(all, spoiledFiles)
 	for name, c := range all {

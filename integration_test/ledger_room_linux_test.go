@@ -45,8 +45,8 @@ func fill(sizes []string) int {
 	return 0
 }
 
-// ranOnce fails the test unless each registered command has run once.
-func (p *proc) ranOnce() {
+// wantEachOnce fails the test unless each command that fill has registered has run once.
+func (p *proc) wantEachOnce() {
 	p.t.Helper()
 	log, all := linesOf(p, "log"), p.pidIn("registered")
 	for n := range all {
@@ -85,14 +85,14 @@ func TestDefer_fullLedger(t *testing.T) {
 				p.want("KILL")
 				p.until("end of the guard", func() bool { return !alive(guard) })
 			case "both":
-				bothKilled(t, p.cmd.Process.Pid)
+				killBoth(t, p.cmd.Process.Pid)
 				p.want("KILL")
 				p.touch("go")
 				last = start(t, plain, "recover", "--state-dir", dir)
 				last.wait() // the third command may have been interrupted
 			}
 			p.wrote("status", "1\n")
-			p.ranOnce()
+			p.wantEachOnce()
 			text := p.text() + last.text()
 			if strings.Contains(text, "writing the ledger") || !strings.Contains(text, "takes no more") {
 				t.Errorf("it wrote\n%s", text)
@@ -129,7 +129,7 @@ func TestDefer_fullDisk(t *testing.T) {
 			p.loseGuard()
 			p.touch("go")
 			p.want("0")
-			p.ranOnce()
+			p.wantEachOnce()
 			if text := p.text(); strings.Contains(text, "writing the ledger") || !strings.Contains(text, c.want) {
 				t.Errorf("it wrote\n%s", text)
 			}

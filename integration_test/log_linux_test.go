@@ -67,7 +67,7 @@ func TestLog_longStop(t *testing.T) {
 }
 
 // With --quiet, only errors of graceful itself go to standard error.
-func TestQuiet(t *testing.T) {
+func TestQuiet_onlyErrors(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--quiet", "--grace", "100ms", "--on-exit", "false", "--timeout", "200ms", "--",
 		"helper", "ignore", "TERM", "--", "up")

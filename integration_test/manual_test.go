@@ -6,6 +6,7 @@ import (
 	"testing"
 )
 
+// mandoc accepts the manual, and shows all of its sections.
 func TestManual_isWellFormed(t *testing.T) {
 	need(t, "mandoc")
 	if out, err := exec.Command("mandoc", "-Tlint", "-Wwarning", "../docs/graceful.1").CombinedOutput(); err != nil ||

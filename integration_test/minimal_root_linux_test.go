@@ -31,10 +31,13 @@ func jail(t *testing.T, links ...string) string {
 	return root
 }
 
+// inJail returns a command line that runs a program in the root directory of jail.
 func inJail(root string, args ...string) []string {
 	return append([]string{"unshare", "--user", "--map-root-user", "--mount", "chroot", root}, args...)
 }
 
+// Without /bin/sh, a cleanup command in exec form runs. A run with a command in shell form is refused, and starts
+// nothing.
 func TestRun_withoutAShell(t *testing.T) {
 	root := jail(t)
 	p := command(t, inJail(root, "/graceful", "run", "--on-exit", `["/busybox", "echo", "cleaned"]`, "--", "/busybox",
@@ -53,6 +56,7 @@ func TestRun_withoutAShell(t *testing.T) {
 	}
 }
 
+// Without /proc, the level of containment is lower, and graceful reports that. As PID 1, graceful needs no /proc.
 func TestContain_withoutProc(t *testing.T) {
 	root := jail(t, "bin/sh")
 	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil { // a shell's background jobs read it
@@ -84,7 +88,7 @@ func TestContain_withoutProc(t *testing.T) {
 	}
 }
 
-// The /proc of another PID namespace shows other processes under the pids of the run.
+// The /proc of another PID namespace shows other processes under the pids of the run. graceful reports that.
 func TestContain_procOfAnotherPIDNamespace(t *testing.T) {
 	need(t, "linux", "pidns")
 	p := start(t, "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--",
@@ -95,6 +99,7 @@ func TestContain_procOfAnotherPIDNamespace(t *testing.T) {
 	}
 }
 
+// A run and its cleanup commands work on a read-only file system.
 func TestRun_onAReadOnlyFileSystem(t *testing.T) {
 	root := jail(t, "bin/sh")
 	script := `mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec chroot "$0" \

@@ -27,7 +27,8 @@ func newNamed(t testing.TB, name string) named {
 	return n
 }
 
-// run starts a script as a run of the shell. If typed is true, run also passes the name by --name.
+// run starts a run whose target is the shell with a script. The name of the run is the file name of the shell. If typed
+// is true, --name gives that name. Otherwise it is the default name.
 func (n named) run(typed bool, script string, flags ...string) *proc {
 	n.t.Helper()
 	args := []string{"graceful", "run", "--state-dir", n.state}
@@ -37,19 +38,20 @@ func (n named) run(typed bool, script string, flags ...string) *proc {
 	return start(n.t, append(append(args, flags...), "--", n.shell, script)...)
 }
 
-// stays starts a run that lasts until it is stopped. Its cleanup command writes the reason to the file cleaned.
-func (n named) stays(typed bool, flags ...string) *proc {
+// runUntilStopped starts a run that lasts until it is stopped. Its cleanup command writes the reason to the file
+// cleaned.
+func (n named) runUntilStopped(typed bool, flags ...string) *proc {
 	n.t.Helper()
 	p := n.run(typed, "echo $$ >target; exec sleep 1000", append(flags, "--on-exit", "echo $GRACEFUL_REASON >>cleaned")...)
 	p.pidIn("target")
 	return p
 }
 
-// kill kills the processes of graceful of some runs.
+// kill kills graceful and the guard of each run.
 func (n named) kill(runs ...*proc) {
 	n.t.Helper()
 	for _, p := range runs {
-		bothKilled(n.t, p.cmd.Process.Pid)
+		killBoth(n.t, p.cmd.Process.Pid)
 		p.want("KILL")
 	}
 }
@@ -66,16 +68,16 @@ func TestName_finishesKilledRuns(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, typed %t", what, typed), func(t *testing.T) {
 				t.Parallel()
 				n := newNamed(t, name)
-				dead := []*proc{n.stays(false), n.stays(false), n.stays(true)}
+				dead := []*proc{n.runUntilStopped(false), n.runUntilStopped(false), n.runUntilStopped(true)}
 				other := newNamed(t, name+"2")
 				other.state = n.state
-				kept := other.stays(false)
+				kept := other.runUntilStopped(false)
 				n.kill(append(dead, kept)...)
 				next := n.run(typed, "exit $(cat "+dead[0].dir+"/cleaned "+dead[1].dir+"/cleaned "+dead[2].dir+"/cleaned | wc -l)")
 				next.want("3")
 				for _, p := range dead {
 					p.wrote("cleaned", "recovered\n")
-					p.gone(p.pidIn("target"))
+					p.untilReaped(p.pidIn("target"))
 				}
 				if text := next.text(); strings.Count(text, "finishing a killed run first") != 3 {
 					t.Errorf("it wrote:\n%s", text)
@@ -95,10 +97,10 @@ func TestName_defaultNameDoesNotExclude(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	n := newNamed(t, "make")
-	live := []*proc{n.stays(true), n.stays(false)}
+	live := []*proc{n.runUntilStopped(true), n.runUntilStopped(false)}
 	n.run(false, "exit 3").want("3")
 	n.run(true, "exit 3").want("125")
-	dead := n.stays(false)
+	dead := n.runUntilStopped(false)
 	n.kill(dead)
 	n.run(false, "exit 3").want("3")
 	dead.wrote("cleaned", "recovered\n")
@@ -118,7 +120,7 @@ func TestName_defaultNameDoesNotExclude(t *testing.T) {
 // A killed run that cannot be finished does not prevent another run, unless both have the same given name.
 func TestName_besideAnUnfinishableRun(t *testing.T) {
 	need(t, "linux")
-	p, lines := killedIn(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+	p, lines := startAndKill(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
 	id := strings.Repeat("0123456789abcdef", 2)
 	for name, c := range map[string]struct {
@@ -128,7 +130,7 @@ func TestName_besideAnUnfinishableRun(t *testing.T) {
 		"another version": {func(r, _ map[string]any) { r["graceful"] = 99 }, "its version is 99"},
 		"another machine": {func(_, b map[string]any) { b["boot"], b["machine"] = "another", "" }, "--from-other-machines"},
 	} {
-		text := rewrite(t, lines[0], c.change) + lines[1]
+		text := rewriteRecord(t, lines[0], c.change) + lines[1]
 		for _, typed := range []bool{false, true} {
 			for file, status := range map[string]string{"x." + id + ".ledger": "3", "x.ledger": map[bool]string{
 				false: "3", true: "125"}[typed]} {
@@ -155,7 +157,7 @@ func TestName_concurrentRunsFinishKilledRuns(t *testing.T) {
 	t.Parallel()
 	for range rounds(12) {
 		n := newNamed(t, "make")
-		dead := []*proc{n.stays(false), n.stays(false), n.stays(true)}
+		dead := []*proc{n.runUntilStopped(false), n.runUntilStopped(false), n.runUntilStopped(true)}
 		n.kill(dead...)
 		recovering := start(t, "graceful", "recover", "--state-dir", n.state)
 		next := []*proc{n.run(false, "exit 3"), n.run(true, "exit 3"), n.run(false, "exit 3")}
@@ -166,7 +168,7 @@ func TestName_concurrentRunsFinishKilledRuns(t *testing.T) {
 		recoverIn(t, n.state, "0")
 		for _, p := range dead {
 			p.wrote("cleaned", "recovered\n")
-			p.gone(p.pidIn("target"))
+			p.untilReaped(p.pidIn("target"))
 		}
 		if left := inDir(t, n.state); left != "" {
 			t.Fatalf("left in the state directory: %s", left)

@@ -16,8 +16,8 @@ const (
 	livesText      = "a run named serve lives"
 )
 
-// slow starts a run with a given name. Its target ignores the stop signal, so that a stop takes the whole grace.
-func (n named) slow(grace string) *proc {
+// runStubborn starts a run with a given name. Its target ignores the stop signal, so that a stop takes the whole grace.
+func (n named) runStubborn(grace string) *proc {
 	n.t.Helper()
 	p := n.run(true, "trap '' TERM; echo $$ >target; while :; do sleep 0.01; done", "--grace", grace,
 		"--on-exit", "echo $GRACEFUL_REASON >>cleaned")
@@ -39,11 +39,11 @@ func TestName_restartWaitsForTheKilledRun(t *testing.T) {
 		},
 		"by recover": func(t *testing.T, n named, p *proc) {
 			n.kill(p)
-			start(t, "graceful", "recover", "-v", "--state-dir", n.state).says("recovering run")
+			start(t, "graceful", "recover", "-v", "--state-dir", n.state).waitForText("recovering run")
 		},
 		"by another start": func(_ *testing.T, n named, p *proc) {
 			n.kill(p)
-			n.run(false, "exit 3").says("finishing a killed run first")
+			n.run(false, "exit 3").waitForText("finishing a killed run first")
 		},
 		"by the guard, unreaped": func(t *testing.T, _ named, p *proc) { // killed, but not reaped by its parent
 			kill(t, p.cmd.Process.Pid)
@@ -53,7 +53,7 @@ func TestName_restartWaitsForTheKilledRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := newNamed(t, "serve")
-			old := n.slow("1500ms")
+			old := n.runStubborn("1500ms")
 			target := old.pidIn("target")
 			end(t, n, old)
 			next := n.run(true, fmt.Sprintf(
@@ -92,7 +92,7 @@ func TestName_signalsToAWaitingRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n := newNamed(t, "serve")
-			old := n.slow("1h")
+			old := n.runStubborn("1h")
 			kill(t, old.cmd.Process.Pid)
 			old.want("KILL")
 			script := fmt.Sprintf("echo >%s/started; sleep 0.3; exit 3", old.dir)
@@ -101,7 +101,7 @@ func TestName_signalsToAWaitingRun(t *testing.T) {
 				next = start(t, "sh", "-c", `"$@" & echo $! >pid; wait`, "sh", "graceful", "run", "--die-with-parent",
 					"--state-dir", n.state, "--name", "serve", "--", n.shell, script)
 			}
-			next.says(waitsForKilled)
+			next.waitForText(waitsForKilled)
 			for _, sig := range c.signals {
 				next.signal(sig)
 			}
@@ -132,11 +132,11 @@ func TestName_waitingRunIsSuspended(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	n := newNamed(t, "serve")
-	old := n.slow("1h")
+	old := n.runStubborn("1h")
 	kill(t, old.cmd.Process.Pid)
 	old.want("KILL")
 	next := n.run(true, "exit 3")
-	next.says(waitsForKilled)
+	next.waitForText(waitsForKilled)
 	next.signal(unix.SIGTSTP)
 	next.until("suspension", func() bool { return processState(next.cmd.Process.Pid) == "T" })
 	kill(t, old.pidIn("target"))
@@ -146,11 +146,11 @@ func TestName_waitingRunIsSuspended(t *testing.T) {
 }
 
 // If a run of the name is alive, a new run is refused, or it waits with --wait-for-name.
-func TestWaitForName(t *testing.T) {
+func TestWaitForName_liveRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	n := newNamed(t, "serve")
-	old := n.slow("100ms")
+	old := n.runStubborn("100ms")
 	refused := n.run(true, "exit 3")
 	refused.want("125")
 	said := refused.text()
@@ -166,7 +166,7 @@ func TestWaitForName(t *testing.T) {
 		t.Errorf("after %v it wrote:\n%s", time.Since(began), said)
 	}
 	stopped := n.run(true, "exit 3", "-v", "--wait-for-name", "1h")
-	stopped.says("waiting for the end of a run name=serve")
+	stopped.waitForText("waiting for the end of a run name=serve")
 	stopped.signal(unix.SIGTERM)
 	stopped.want("143")
 	var waiting []*proc
@@ -174,7 +174,7 @@ func TestWaitForName(t *testing.T) {
 		waiting = append(waiting, n.run(true, "exit 3", "-v", "--wait-for-name", "1h"))
 	}
 	for _, p := range waiting {
-		p.says("waiting for the end of a run name=serve")
+		p.waitForText("waiting for the end of a run name=serve")
 	}
 	old.signal(unix.SIGTERM)
 	old.want("137")
@@ -209,7 +209,7 @@ func TestWaitForName_withoutAName(t *testing.T) {
 // count as that process. If graceful cannot determine whether the process lives, the run counts as alive.
 func TestName_whichRunIsAlive(t *testing.T) {
 	need(t, "linux")
-	p, lines := killedIn(t, "target", "target", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
+	p, lines := startAndKill(t, "target", "target", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
 		"echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
 	time.Sleep(20 * time.Millisecond) // a start time has a resolution of 10 ms
@@ -232,7 +232,7 @@ func TestName_whichRunIsAlive(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := stateDir(t, rewrite(t, lines[0], func(_, begin map[string]any) { c.change(begin) })+lines[1])
+			dir := stateDir(t, rewriteRecord(t, lines[0], func(_, begin map[string]any) { c.change(begin) })+lines[1])
 			holder := lockFile(t, ledgerIn(dir))
 			next := start(t, "graceful", "run", "--state-dir", dir, "--name", "x", "--", "sh", "-c", "exit 3")
 			if c.lives {
@@ -242,7 +242,7 @@ func TestName_whichRunIsAlive(t *testing.T) {
 				}
 				return
 			}
-			next.says(waitsForKilled)
+			next.waitForText(waitsForKilled)
 			holder.Close()
 			next.want("3")
 			if left := inDir(t, dir); left != "" {
@@ -266,8 +266,8 @@ func lockFile(t *testing.T, path string) *os.File {
 	return f
 }
 
-// A supervisor restarts a run whenever its first process ends. Only one target runs at a time, and each run is cleaned
-// up once.
+// A supervisor restarts a run whenever graceful, the first process of the run, ends. Only one target runs at a time,
+// and each run is cleaned up once.
 func TestName_repeatedRestarts(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

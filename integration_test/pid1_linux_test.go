@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// As PID 1, graceful exits with the usual statuses, ignores faults that other processes send, and ends all processes of
+// the namespace at a stop.
 func TestPID1_run(t *testing.T) {
 	t.Run("statuses", func(t *testing.T) {
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "exit 7").start().want("7")

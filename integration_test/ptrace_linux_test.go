@@ -25,6 +25,8 @@ type syscallInfo struct {
 	_      [16]byte
 }
 
+// atCall handles a stop at the beginning or at the end of a system call. follow means that the thread belongs to the
+// followed process.
 func (t *tracing) atCall(tid int, k *task, follow bool) error {
 	var info syscallInfo
 	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), unsafe.Sizeof(info),
@@ -55,7 +57,8 @@ func (t *tracing) atCall(tid int, k *task, follow bool) error {
 	return nil
 }
 
-// point counts a stop.
+// point counts a stop, and acts at the stop At of the order. If the order has signals, stops before the first child do
+// not count.
 func (t *tracing) point(tid int, where string) {
 	if len(t.Signals) > 0 && len(childrenOf(cmp.Or(t.guard, t.first))) == 0 {
 		return
@@ -97,6 +100,7 @@ func (t *tracing) killParent() {
 	}
 }
 
+// fail makes the current system call of a thread fail. The call is not executed, except for close(2).
 func (t *tracing) fail(tid int) {
 	t.tasks[tid].failing = true
 	if t.Call == "close" {
@@ -162,6 +166,7 @@ func (t *tracing) allEnded() bool {
 	return t.ended[t.first] && (t.guard == 0 || t.ended[t.guard]) && (t.parent == 0 || t.ended[t.parent])
 }
 
+// giveUp kills all processes that have not ended in time.
 func (t *tracing) giveUp() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -169,6 +174,8 @@ func (t *tracing) giveUp() {
 	t.Left = append(t.Left, killDescendants()...)
 }
 
+// terminateWhenReady waits for the file Ready of the order. Then it ends the parent, sends the signals, or sends
+// SIGTERM to the first process.
 func (t *tracing) terminateWhenReady() {
 	for ; ; time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(t.Ready); err != nil {

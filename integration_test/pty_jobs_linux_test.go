@@ -11,10 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestPty_restoresTheModesOfTheTerminal(t *testing.T) {
+// The target's terminal begins with the modes of graceful's terminal. At the end, graceful's terminal has its original
+// modes, whatever the target has done to its own.
+func TestPTY_restoresTheModesOfTheTerminal(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		for _, c := range []struct{ target, status string }{
 			{"sleep 0.1; exit 3", "3"}, {"stty raw -echo; sleep 0.1; kill -KILL $$", "137"},
 			{"stty -opost; exec helper die 11", "139"},
@@ -41,10 +43,11 @@ func TestPty_restoresTheModesOfTheTerminal(t *testing.T) {
 	})
 }
 
-func TestPty_keysThatSendSignals(t *testing.T) {
+// Keys such as Ctrl-C send their signals to the target, once, and not to graceful.
+func TestPTY_keysThatSendSignals(t *testing.T) {
 	need(t, "bash")
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		x := inTerminal(t, 24, 80, run("-v", "--", "helper", "count", "seen")...)
 		x.pidIn("seen.pid")
 		x.becomesRaw()
@@ -69,7 +72,7 @@ func TestPty_keysThatSendSignals(t *testing.T) {
 	x.shows("sleep 1000\r\n")
 	job := 0
 	x.until("job", func() bool {
-		pids := below(t, x.cmd.Process.Pid)
+		pids := treeOf(t, x.cmd.Process.Pid)
 		job = pids[len(pids)-1]
 		return comm(job) == "sleep"
 	})
@@ -88,15 +91,16 @@ func TestPty_keysThatSendSignals(t *testing.T) {
 const prompt = "PS1='go''od> '\n"
 
 // graceful is suspended by kill(1), as by the job control of a shell. Meanwhile its terminal has the original modes.
-func TestPty_suspendedByKill(t *testing.T) {
+func TestPTY_suspendedByKill(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
-		// Start graceful below a shell. If graceful were the session leader, a suspension would end its group.
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
+		// Start graceful below a shell. The process group of a session leader is orphaned, and in an orphaned group
+		// SIGTSTP suspends no process (see runner/terminal/suspend.go).
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c", `stty -g >before; "$@"; echo $? >status`, "sh"},
 			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // a forking target may be suspended late
 		target := x.pidIn("seen.pid")
-		leader := below(t, x.cmd.Process.Pid)[1]
+		leader := treeOf(t, x.cmd.Process.Pid)[1]
 		x.becomesRaw()
 		for range 2 {
 			if err := unix.Kill(leader, unix.SIGTSTP); err != nil {
@@ -128,10 +132,10 @@ func TestPty_suspendedByKill(t *testing.T) {
 
 // A background job with --pty does not read the terminal until the job is in the foreground. It can be suspended and
 // continued in both states.
-func TestPty_inTheBackground(t *testing.T) {
+func TestPTY_inTheBackground(t *testing.T) {
 	need(t, "bash", "stty")
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"bash", "--norc", "--noprofile", "-i", "-s"},
 			run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
 				// The target waits without starting a child. A shell cannot be suspended while it starts a child
@@ -166,9 +170,10 @@ func TestPty_inTheBackground(t *testing.T) {
 	})
 }
 
-func TestPty_hangUp(t *testing.T) {
+// If graceful's terminal is closed, the target gets SIGHUP, and the cleanup command runs.
+func TestPTY_hangUp(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		master, slave, err := pty.Open()
 		if err != nil {
 			need(t, "pseudo-terminal")

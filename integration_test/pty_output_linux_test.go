@@ -14,11 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestPty_losesNoOutput(t *testing.T) {
+// All bytes of the target's output arrive, and in the same order.
+func TestPTY_losesNoOutput(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	const size = 100 << 20
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		p := command(t, run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
 			fmt.Sprintf("stty -opost; exec helper pour %d sum", size))...)
 		p.cmd.Stdout, p.cmd.Stderr = nil, p.output
@@ -40,12 +41,12 @@ func TestPty_losesNoOutput(t *testing.T) {
 	})
 }
 
-// The target has ended, and its output was not read yet. Cleanup does not wait for the reader, but graceful waits for
-// the reader before it exits.
-func TestPty_lateReader(t *testing.T) {
+// The target has ended, and its output was not read yet. Cleanup begins when the reader has read nothing for a second
+// (stallLimit in runner/terminal). graceful exits only after the reader has read the whole output.
+func TestPTY_lateReader(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		p := command(t, run("--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
 			"stty -opost; helper pour 66000 sum; echo the end")...)
 		p.cmd.Stdout = nil
@@ -66,11 +67,12 @@ func TestPty_lateReader(t *testing.T) {
 	})
 }
 
-func TestPty_readerDoesNotRead(t *testing.T) {
+// A reader of the output that does not read delays neither a stop nor cleanup.
+func TestPTY_readerDoesNotRead(t *testing.T) {
 	t.Parallel()
 	for name, target := range map[string]string{"target ends": "exec yes", "target ignores SIGTERM": "trap '' TERM; yes"} {
 		t.Run(name, func(t *testing.T) {
-			eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+			forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 				r, w, err := os.Pipe()
 				if err != nil {
 					t.Fatal(err)
@@ -93,7 +95,9 @@ func TestPty_readerDoesNotRead(t *testing.T) {
 	}
 }
 
-func TestPty_survivorsHaveTheTerminal(t *testing.T) {
+// Survivors may still have the target's terminal open. The last output of the target arrives, and graceful ends or
+// keeps survivors as without --pty.
+func TestPTY_survivorsHaveTheTerminal(t *testing.T) {
 	need(t, "setsid", "nohup")
 	t.Parallel()
 	const leave = `setsid sh -c 'echo $$ >@1; exec sleep 1000' & nohup sh -c 'echo $$ >@2
@@ -102,7 +106,7 @@ func TestPty_survivorsHaveTheTerminal(t *testing.T) {
 		until [ -s @1 ] && [ -s @2 ] && [ -s @3 ]; do sleep 0.01; done; echo last words`
 	for _, survivors := range []string{"stop", "keep"} {
 		t.Run(survivors, func(t *testing.T) {
-			eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+			forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 				p := start(t, run("--survivors", survivors, "--grace", "200ms", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
 					leave)...)
 				p.want("0")
@@ -124,7 +128,7 @@ func TestPty_survivorsHaveTheTerminal(t *testing.T) {
 }
 
 // A survivor that writes to the terminal all the time does not delay the run.
-func TestPty_survivorFloodsTheTerminal(t *testing.T) {
+func TestPTY_survivorFloodsTheTerminal(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
 	p := start(t, ptyRun("--survivors", "keep", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
@@ -134,7 +138,9 @@ func TestPty_survivorFloodsTheTerminal(t *testing.T) {
 	p.until("end of the survivor without a terminal", func() bool { return !alive(p.pidIn("pid")) })
 }
 
-func TestPty_processKilledWhileTheTargetWrites(t *testing.T) {
+// If the guard is killed while the target writes, all output arrives. If graceful is killed, its terminal gets the
+// original modes back, and the output of the target and of the cleanup command still arrives.
+func TestPTY_processKilledWhileTheTargetWrites(t *testing.T) {
 	t.Parallel()
 	t.Run("the guard", func(t *testing.T) {
 		t.Parallel()
@@ -181,7 +187,7 @@ func TestPty_processKilledWhileTheTargetWrites(t *testing.T) {
 
 // Both processes of a run are killed, possibly while they relay output. The process that finishes the run relays no
 // output, and does not use its own terminal for the run.
-func TestPty_recovered(t *testing.T) {
+func TestPTY_recovered(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ moment, reason string }{{"target started", "recovered"}, {"tree emptied", "exited"}} {
 		for _, by := range []string{"recover", "run --name x --pty -- echo the next one"} {
@@ -206,10 +212,10 @@ func TestPty_recovered(t *testing.T) {
 					return strings.Contains(text, c.moment)
 				})
 				p.touch("go")
-				bothKilled(t, p.cmd.Process.Pid)
+				killBoth(t, p.cmd.Process.Pid)
 				if before, after, found := strings.Cut(text, `"tree emptied"`); found { // as if both had been killed at that record
 					rest, _, _ := strings.Cut(after, "\n")
-					replace(t, file, before+`"tree emptied"`+rest+"\n")
+					overwrite(t, file, before+`"tree emptied"`+rest+"\n")
 				}
 				p.want("KILL")
 				p.wrote("log", "")
@@ -228,9 +234,11 @@ func TestPty_recovered(t *testing.T) {
 	}
 }
 
-func TestPty_outputCannotBeWritten(t *testing.T) {
+// If the output of the target cannot be written, the cleanup command still runs. Without a reader, the target gets
+// SIGHUP. On a full disk, the target continues, and graceful reports the loss.
+func TestPTY_outputCannotBeWritten(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		piped := slices.Concat([]string{"sh", "-c", `{ "$@"; echo $? >status; } | head -n 1`, "sh"},
 			run("--on-exit", "echo >>cleaned 1", "--"))
 		p := start(t, append(piped, "yes")...) // without a reader, as when a terminal is closed

@@ -38,6 +38,7 @@ func pour(args []string) int {
 	return 0
 }
 
+// noise returns n pseudo-random bytes, the same ones in each call.
 func noise(n int) []byte {
 	data := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
@@ -143,8 +144,8 @@ func (x term) becomesRaw() {
 	x.until("raw terminal", x.isRaw)
 }
 
-// eachWay runs a test with and without a guard, and at each level of containment.
-func eachWay(t *testing.T, test func(t *testing.T, run func(args ...string) []string)) {
+// forEachLevelWithPTY runs a test with and without a guard, and at each level of containment.
+func forEachLevelWithPTY(t *testing.T, test func(t *testing.T, run func(args ...string) []string)) {
 	for _, flags := range [][]string{
 		{"--guard", "on"}, {"--guard", "off"},
 		{"--contain", "subreaper"}, {"--contain", "group"}, {"--contain", "cgroup"},
@@ -155,18 +156,20 @@ func eachWay(t *testing.T, test func(t *testing.T, run func(args ...string) []st
 			if flags[1] == "cgroup" {
 				need(t, "root")
 				inside := ownCgroup(t)
-				run = func(args ...string) []string { return in(inside, ptyRun(slices.Concat(flags, args)...)...) }
+				run = func(args ...string) []string { return inCgroup(inside, ptyRun(slices.Concat(flags, args)...)...) }
 			}
 			test(t, run)
 		})
 	}
 }
 
-func TestPty_size(t *testing.T) {
+// The target's terminal has the size of graceful's terminal, and the target gets one SIGWINCH for each change. Without
+// a terminal, the size is that of COLUMNS and LINES, or 80 columns and 24 lines.
+func TestPTY_size(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	const report = `trap 'stty size >>sizes' WINCH; stty size >>sizes; echo >ready 1; while :; do sleep 0.01; done`
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		x := inTerminal(t, 33, 101, run("--", "sh", "-c", report)...)
 		x.file("ready")
 		want := "33 101\n"
@@ -199,8 +202,9 @@ func TestPty_size(t *testing.T) {
 	})
 }
 
-// The test uses tmux to get the visible part of the screen.
-func TestPty_editorsAndPagers(t *testing.T) {
+// Editors and pagers show the same with --pty as without graceful. The test uses tmux to get the visible part of the
+// screen.
+func TestPTY_editorsAndPagers(t *testing.T) {
 	need(t, "tmux", "vim", "less", "seq")
 	t.Parallel()
 	dir := t.TempDir()
@@ -271,10 +275,11 @@ func TestPty_editorsAndPagers(t *testing.T) {
 	}
 }
 
-func TestPty_endOfFile(t *testing.T) {
+// The end of graceful's standard input is an end of file for the target, after all data.
+func TestPTY_endOfFile(t *testing.T) {
 	need(t, "bash")
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		for _, c := range []struct{ in, target, want string }{
 			{"", "cat; echo end", "end"},
 			{"a line\n", "cat; echo end", "a line\nend"},
@@ -306,10 +311,11 @@ func TestPty_endOfFile(t *testing.T) {
 	})
 }
 
-func TestPty_rawBytesAreUnchanged(t *testing.T) {
+// If the target's terminal is raw, all bytes pass unchanged in both directions.
+func TestPTY_rawBytesAreUnchanged(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		data := noise(1 << 20)
 		p := command(t, run("--", "sh", "-c", fmt.Sprintf("stty raw -echo; echo 1 >ready; exec head -c %d", len(data)))...)
 		p.cmd.Stdout = nil
@@ -335,9 +341,10 @@ func TestPty_rawBytesAreUnchanged(t *testing.T) {
 	})
 }
 
-func TestPty_exitStatus(t *testing.T) {
+// With --pty, the exit status of graceful is the same as without it.
+func TestPTY_exitStatus(t *testing.T) {
 	t.Parallel()
-	eachWay(t, func(t *testing.T, run func(args ...string) []string) {
+	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		if err := os.WriteFile(filepath.Join(t.TempDir(), "not"), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}

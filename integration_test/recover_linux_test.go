@@ -26,7 +26,7 @@ func TestRecover_bothKilledAtOnce(t *testing.T) {
 			t.Run(strconv.Itoa(worker), func(t *testing.T) {
 				t.Parallel()
 				for range 50 {
-					outcome := killBoth(t)
+					outcome := killAtRandomMoment(t)
 					mu.Lock()
 					outcomes[outcome]++
 					mu.Unlock()
@@ -37,13 +37,15 @@ func TestRecover_bothKilledAtOnce(t *testing.T) {
 	t.Logf("outcomes: %v", outcomes)
 }
 
-func killBoth(t *testing.T) (outcome string) {
+// killAtRandomMoment starts a run, kills graceful and the guard, and checks that recover finishes the run. It returns
+// the stage at which the run was killed.
+func killAtRandomMoment(t *testing.T) (outcome string) {
 	dir := filepath.Join(t.TempDir(), "state")
 	p := start(t, "graceful", "run", "--state-dir", dir, "--grace", "5s",
 		"--on-exit", "echo 1 >>log", "--on-exit", "echo 2 >>log; sleep 0.01", "--on-exit", "echo 3 >>log",
 		"--", "sh", "-c", "echo $$ >target; helper daemon daemon; sleep 0.01")
 	time.Sleep(time.Duration(rand.IntN(60_000)) * time.Microsecond)
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	status := p.wait()
 
 	runs := func() map[string]int {
@@ -107,20 +109,20 @@ func killBoth(t *testing.T) (outcome string) {
 
 // recover does not signal a process with a recorded pid if the record is from another boot, or if the kernel has reused
 // the pid.
-func TestRecover_reusedPid(t *testing.T) {
+func TestRecover_reusedPID(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p, lines := killedIn(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
+	p, lines := startAndKill(t, "target", "target", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
 	for _, name := range []string{"another boot", "another start time"} {
 		t.Run(name, func(t *testing.T) {
 			stranger := start(t, "sleep", "1000")
 			pid := stranger.cmd.Process.Pid
 			begun := lines[0]
-			started := rewrite(t, lines[1], func(r, _ map[string]any) { r["pid"], r["start"] = pid, startTime(t, pid) })
-			text := rewrite(t, begun, func(_, begin map[string]any) { rebooted(begin) }) + started
+			started := rewriteRecord(t, lines[1], func(r, _ map[string]any) { r["pid"], r["start"] = pid, startTime(t, pid) })
+			text := rewriteRecord(t, begun, func(_, begin map[string]any) { markRebooted(begin) }) + started
 			if name == "another start time" {
-				text = begun + rewrite(t, started, func(r, _ map[string]any) { r["start"] = 1 })
+				text = begun + rewriteRecord(t, started, func(r, _ map[string]any) { r["start"] = 1 })
 			}
 			recoverIn(t, stateDir(t, text), "0")
 			if !alive(pid) {
@@ -135,11 +137,11 @@ func TestRecover_reusedPid(t *testing.T) {
 	}
 }
 
-// recover finds processes that were reparented to init by the run's id in their environment, in any session.
+// recover ends orphans of a killed run, in any session. It finds them by the run's id in their environment.
 func TestRecover_findsOrphans(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
-	p, _ := killedIn(t, "target", "ready", "--grace", "100ms", "--on-exit", "echo $GRACEFUL_REASON >>log", "--", "sh",
+	p, _ := startAndKill(t, "target", "ready", "--grace", "100ms", "--on-exit", "echo $GRACEFUL_REASON >>log", "--", "sh",
 		"-c", "helper daemon daemon; helper ignore TERM -- stubborn & echo $$ >target; echo >ready; wait")
 	daemon, stubborn, target := p.pidIn("daemon"), p.pidIn("stubborn"), p.pidIn("target")
 	dir := filepath.Join(filepath.Dir(stateOf(p)), "state")
@@ -152,6 +154,8 @@ func TestRecover_findsOrphans(t *testing.T) {
 	p.wrote("log", "recovered\n")
 }
 
+// If several runs with a given name start at once, one of them runs, and graceful refuses those that start while a run
+// of that name is alive.
 func TestName_startedAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -183,7 +187,7 @@ func TestName_startedAtOnce(t *testing.T) {
 // interruptedRun leaves a ledger that is set aside. The run is named x, and one of its commands was interrupted.
 func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
 	t.Helper()
-	p, _ = killedIn(t, "command", "hook", "--on-exit", command, "--", "true")
+	p, _ = startAndKill(t, "command", "hook", "--on-exit", command, "--", "true")
 	p.killAndWait(p.pidIn("hook"))
 	dir = stateOf(p)
 	if said := recoverIn(t, dir, "1"); !strings.Contains(said, "command interrupted") ||
@@ -235,7 +239,7 @@ func TestRetryInterrupted_killed(t *testing.T) {
 	retry := start(t, "graceful", "recover", "--state-dir", dir, "--retry-interrupted")
 	hook := p.pidIn("hook")
 	n := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "true")
-	n.says("waiting until a killed run is finished")
+	n.waitForText("waiting until a killed run is finished")
 	n.signal(unix.SIGTERM)
 	n.want("143")
 	retry.signal(unix.SIGKILL)

@@ -9,20 +9,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With --survivors keep, recover ends the target and leaves the survivors alone. It does so even from outside of their
-// PID namespace.
+// With --survivors keep, recover ends the target and leaves the survivors alone. That also holds for a recover outside
+// of their PID namespace.
 func TestRecover_keepsSurvivorsFromOutside(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
-	p := inside(t, "setsid sleep 1000 & echo >ready; exec sleep 1001", "--survivors", "keep", "--on-exit", cleanedBy)
+	p := startInNamespace(t, "setsid sleep 1000 & echo >ready; exec sleep 1001", "--survivors", "keep",
+		"--on-exit", cleanedBy)
 	p.file("ready")
-	p.recorded("target started")
+	p.untilRecorded("target started")
 	graceful := gracefulPID(p)
 	target := childrenOf(guardOf(graceful))[0]
 	p.until("execution of the target", func() bool { return comm(target) == "sleep" && len(childrenOf(target)) == 1 })
 	survivor := childrenOf(target)[0]
-	bothKilled(t, graceful)
-	if status, text := p.in(nil, recoverState...); status != "0" {
+	killBoth(t, graceful)
+	if status, text := p.runGraceful(nil, recoverState...); status != "0" {
 		t.Errorf("recover: status %s, it wrote:\n%s", status, text)
 	}
 	p.wrote("cleaned", "recovered\n")
@@ -41,7 +42,7 @@ func TestRecover_keepsSurvivorsAfterAKilledRecover(t *testing.T) {
 		"setsid sh -c 'echo $$ >survivor; exec sleep 1000' & echo $$ >target; exec sleep 1000")
 	target, survivor, guard := p.pidIn("target"), p.pidIn("survivor"), p.guard()
 	t.Cleanup(func() { kill(t, survivor) })
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
 	dir := filepath.Join(p.dir, "state")
@@ -71,7 +72,7 @@ func TestRecover_stopSignalDespiteOptionsOfTheRun(t *testing.T) {
 				"echo $$ >ready; exec sleep 1000")
 			p.pidIn("ready")
 			guard := p.guard()
-			bothKilled(t, p.cmd.Process.Pid)
+			killBoth(t, p.cmd.Process.Pid)
 			p.want("KILL")
 			p.until("end of the guard", func() bool { return !alive(guard) })
 			runs = append(runs, p)

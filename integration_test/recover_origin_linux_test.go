@@ -23,9 +23,9 @@ func seesAll(t *testing.T) bool {
 	return initialNamespace(name)
 }
 
-// inside starts a run named x in a new PID namespace, and waits for the target. The PID 1 of the namespace stays. state
-// is the state directory.
-func inside(t *testing.T, target string, flags ...string) *proc {
+// startInNamespace starts a run named x in a new PID namespace, with the state directory state. PID 1 of the namespace,
+// a shell, outlives the run.
+func startInNamespace(t *testing.T, target string, flags ...string) *proc {
 	t.Helper()
 	need(t, "linux", "pidns")
 	run := append([]string{"graceful", "run", "--state-dir", "state", "--name", "x", "--grace", "100ms"}, flags...)
@@ -37,22 +37,23 @@ func inside(t *testing.T, target string, flags ...string) *proc {
 
 const cleanedBy = "echo $GRACEFUL_REASON >>cleaned"
 
-// in runs graceful in the directory of a program.
-func (p *proc) in(around []string, args ...string) (status, text string) {
+// runGraceful runs graceful in the directory of a program. The words in around come before graceful.
+func (p *proc) runGraceful(around []string, args ...string) (status, text string) {
 	p.t.Helper()
 	q := command(p.t, slices.Concat(around, []string{"graceful"}, args)...)
 	q.cmd.Dir = p.dir
 	return q.start().wait(), q.text()
 }
 
-// third returns the beginning of a command line that runs a command in a third PID namespace.
-func third() []string { return append([]string{"unshare"}, pidNamespace()...) }
+// inThirdNamespace returns the beginning of a command line that runs a command in a new PID namespace. That namespace
+// is neither the one of the test nor the one of the run.
+func inThirdNamespace() []string { return append([]string{"unshare"}, pidNamespace()...) }
 
-// recoverState is the command line of a recover that finishes the run of inside.
+// recoverState contains the arguments of a recover that finishes the run of startInNamespace.
 var recoverState = []string{"recover", "--state-dir", "state"}
 
-// recorded waits until the ledger of inside contains an event.
-func (p *proc) recorded(event string) {
+// untilRecorded waits until the ledger of startInNamespace contains an event.
+func (p *proc) untilRecorded(event string) {
 	p.t.Helper()
 	p.until("record of "+event, func() bool {
 		text, _ := os.ReadFile(p.dir + "/state/x.ledger")
@@ -60,11 +61,11 @@ func (p *proc) recorded(event string) {
 	})
 }
 
-// tree lists a process and its descendants.
-func tree(pid int) (pids []int) {
+// withDescendants returns a process and its descendants.
+func withDescendants(pid int) (pids []int) {
 	pids = []int{pid}
 	for _, child := range childrenOf(pid) {
-		pids = append(pids, tree(child)...)
+		pids = append(pids, withDescendants(child)...)
 	}
 	return pids
 }
@@ -79,17 +80,17 @@ func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := inside(t, target, "--on-exit", cleanedBy)
+			p := startInNamespace(t, target, "--on-exit", cleanedBy)
 			p.file("ready")
-			p.recorded("target started")
+			p.untilRecorded("target started")
 			graceful := gracefulPID(p)
 			guard := guardOf(graceful)
 			var members []int
 			for _, child := range childrenOf(guard) {
-				members = append(members, tree(child)...)
+				members = append(members, withDescendants(child)...)
 			}
-			bothKilled(t, graceful)
-			status, text := p.in(nil, recoverState...) // on a busy machine the grace may run out
+			killBoth(t, graceful)
+			status, text := p.runGraceful(nil, recoverState...) // on a busy machine the grace may run out
 			if status != "0" || text != "" && !strings.Contains(text, "the grace of 100ms ran out: ") {
 				t.Errorf("recover: status %s, it wrote:\n%s", status, text)
 			}
@@ -103,14 +104,14 @@ func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 
 // recover waits for a running cleanup command in another PID namespace.
 func TestRecover_waitsForACommandFromOutside(t *testing.T) {
-	p := inside(t, "exit 0", "--on-exit", "echo first >>cleaned", "--on-exit",
+	p := startInNamespace(t, "exit 0", "--on-exit", "echo first >>cleaned", "--on-exit",
 		"echo >cleaning; until [ -e go ]; do sleep 0.01; done; echo waited >>cleaned")
 	p.file("cleaning")
-	p.recorded("command started")
-	bothKilled(t, gracefulPID(p))
+	p.untilRecorded("command started")
+	killBoth(t, gracefulPID(p))
 	q := command(t, "graceful", "recover", "-v", "--state-dir", "state")
 	q.cmd.Dir = p.dir
-	q.start().says("cleanup command still runs")
+	q.start().waitForText("cleanup command still runs")
 	time.Sleep(100 * time.Millisecond) // longer than the start of the next command takes
 	p.wrote("cleaned", "")
 	p.touch("go")
@@ -124,11 +125,11 @@ func TestRecover_waitsForACommandFromOutside(t *testing.T) {
 
 // If recover cannot see the processes of a run, it releases the lock and does nothing.
 func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
-	p := inside(t, "echo >ready; exec sleep 1000", "--on-exit", cleanedBy)
+	p := startInNamespace(t, "echo >ready; exec sleep 1000", "--on-exit", cleanedBy)
 	p.file("ready")
 	graceful := gracefulPID(p)
 	target := childrenOf(guardOf(graceful))[0]
-	bothKilled(t, graceful)
+	killBoth(t, graceful)
 	untyped := []string{"run", "--state-dir", "state", "--", p.dir + "/x", "3"}
 	must(t, writeProgram(p.dir+"/x", []byte("#!/bin/sh\nexit $1")))
 	for _, c := range []struct {
@@ -138,7 +139,7 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 		{"1", recoverState}, {"0", append(recoverState, "--name", "y")}, {"3", untyped},
 		{"125", []string{"run", "--state-dir", "state", "--name", "x", "--", "touch", "cleaned"}},
 	} {
-		status, text := p.in(third(), c.args...)
+		status, text := p.runGraceful(inThirdNamespace(), c.args...)
 		const why = "it began in another PID namespace, and its processes cannot be seen from here"
 		if says := c.status != "0"; status != c.status || strings.Contains(text, why) != says ||
 			strings.Contains(text, "--from-other-machines") != says {
@@ -149,7 +150,8 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 			t.Fatalf("%q: target alive: %t; in the state directory: %s", c.args, alive(target), inDir(t, p.dir+"/state"))
 		}
 	}
-	if status, text := p.in(third(), append(recoverState, "--from-other-machines")...); status != "0" || text != "" {
+	status, text := p.runGraceful(inThirdNamespace(), append(recoverState, "--from-other-machines")...)
+	if status != "0" || text != "" {
 		t.Errorf("status %s, it wrote:\n%s", status, text)
 	}
 	p.wrote("cleaned", "recovered\n")
@@ -158,8 +160,8 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	}
 }
 
-// When a PID namespace has ended, none of its processes is left. recover can detect the end of the namespace if it
-// runs in the initial PID namespace, or if the graceful of the run was PID 1.
+// When a PID namespace has ended, none of its processes is left. recover can detect the end of the namespace if it runs
+// in the initial PID namespace, or if the graceful of the run was PID 1.
 func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 	for _, asPID1 := range []bool{false, true} {
 		for _, where := range []string{"recover outside", "recover in a third one", "run in a third one"} {
@@ -169,11 +171,11 @@ func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 					"--", "sh", "-c", "echo >ready; exec sleep 1000")
 				p.start()
 				p.file("ready")
-				all := tree(p.cmd.Process.Pid)
+				all := withDescendants(p.cmd.Process.Pid)
 				kill(t, all...)
 				p.want("KILL")
 				p.until("end of the namespace", func() bool { return !slices.ContainsFunc(all, alive) })
-				around, args, status := third(), recoverState, map[bool]string{true: "0", false: "1"}[asPID1]
+				around, args, status := inThirdNamespace(), recoverState, map[bool]string{true: "0", false: "1"}[asPID1]
 				switch {
 				case where == "recover outside":
 					around, status = nil, map[bool]string{true: "0", false: "1"}[asPID1 || seesAll(t)]
@@ -181,7 +183,7 @@ func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 					args = []string{"run", "--state-dir", "state", "--name", "x", "--", "true"}
 					status = map[bool]string{true: "0", false: "125"}[asPID1]
 				}
-				if got, text := p.in(around, args...); got != status {
+				if got, text := p.runGraceful(around, args...); got != status {
 					t.Errorf("status %s, want %s; it wrote:\n%s", got, status, text)
 				}
 				p.wrote("cleaned", map[bool]string{true: "recovered\n", false: ""}[status == "0"])
@@ -204,12 +206,12 @@ func TestRecover_belowAnInitThatEnds(t *testing.T) {
 			t.Parallel()
 			p := inNamespace(t, true, "tini", "--", "sh", "-c", c.script, cleanedBy).start()
 			p.file("ready")
-			all := tree(p.cmd.Process.Pid)
-			bothKilled(t, gracefulPID(p))
+			all := withDescendants(p.cmd.Process.Pid)
+			killBoth(t, gracefulPID(p))
 			if name == "a child of the init" {
 				p.until("end of the namespace", func() bool { return !slices.ContainsFunc(all, alive) })
 			}
-			if got, text := p.in(third(), recoverState...); got != c.status {
+			if got, text := p.runGraceful(inThirdNamespace(), recoverState...); got != c.status {
 				t.Errorf("status %s, want %s; it wrote:\n%s", got, c.status, text)
 			}
 			p.wrote("cleaned", c.cleaned)
@@ -244,8 +246,8 @@ const (
 	otherMachine = "0123456789abcdef0123456789abcdef"
 )
 
-// withMachineID returns the beginning of a command line that runs a command on a machine with an id. "" means a
-// machine without an id.
+// withMachineID returns the beginning of a command line that runs a command on a machine with an id. "" means a machine
+// without an id.
 func withMachineID(t *testing.T, id string) []string {
 	t.Helper()
 	need(t, "root", "unshare", "mount")
@@ -260,7 +262,7 @@ func withMachineID(t *testing.T, id string) []string {
 // recover finishes a run that began elsewhere only if no process of the run can be alive, or if the user asserts that.
 func TestRecover_runThatBeganElsewhere(t *testing.T) {
 	need(t, "linux")
-	p, lines := killedIn(t, "target", "target", "--on-exit", "echo $GRACEFUL_REASON >>cleaned", "--", "sh", "-c",
+	p, lines := startAndKill(t, "target", "target", "--on-exit", "echo $GRACEFUL_REASON >>cleaned", "--", "sh", "-c",
 		"echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
 	for name, c := range origins {
@@ -275,19 +277,20 @@ func TestRecover_runThatBeganElsewhere(t *testing.T) {
 					status = "1"
 				}
 				work, around := t.TempDir(), withMachineID(t, id)
-				dir := stateDir(t, rewrite(t, lines[0], func(_, begin map[string]any) {
+				dir := stateDir(t, rewriteRecord(t, lines[0], func(_, begin map[string]any) {
 					begin["boot"], begin["dir"] = "another pid:[4026531836]", work
 					c.change(begin)
 				})+lines[1])
 				q := &proc{t: t, dir: work}
-				got, text := q.in(around, "recover", "--state-dir", dir)
+				got, text := q.runGraceful(around, "recover", "--state-dir", dir)
 				if got != status || !strings.Contains(text, why) || (text == "") != (why == "") {
 					t.Errorf("status %s, want %s; it wrote:\n%s", got, status, text)
 				}
 				if done := isThere(work + "/cleaned"); done != (status == "0") {
 					t.Errorf("cleaned up: %t", done)
 				}
-				if got, text := q.in(around, "recover", "--state-dir", dir, "--from-other-machines"); got != "0" || text != "" {
+				got, text = q.runGraceful(around, "recover", "--state-dir", dir, "--from-other-machines")
+				if got != "0" || text != "" {
 					t.Errorf("--from-other-machines: status %s, it wrote:\n%s", got, text)
 				}
 				if cleaned, _ := os.ReadFile(work + "/cleaned"); string(cleaned) != "recovered\n" || inDir(t, dir) != "" {

@@ -24,7 +24,7 @@ func readFIFO(t *testing.T, path string) (read func() string) {
 }
 
 // If the FIFO is replaced during the run, the report goes to the original FIFO. The target and the cleanup commands do
-// not have it open.
+// not have the FIFO open.
 func TestReport_FIFOReplaced(t *testing.T) {
 	const look = "ls -l /proc/self/fd | sed 's/.* //'"
 	for name, target := range map[string]string{
@@ -36,8 +36,8 @@ func TestReport_FIFOReplaced(t *testing.T) {
 			t.Run(name+", guard "+guard, func(t *testing.T) {
 				t.Parallel()
 				s := newScene(t)
-				s.must(unix.Mkfifo(s.in("pub/r"), 0o600))
-				fifo := readFIFO(t, s.in("pub/r"))
+				must(s, unix.Mkfifo(s.path("pub/r"), 0o600))
+				fifo := readFIFO(t, s.path("pub/r"))
 				p := s.start("--guard", guard, "--report", "pub/r", "--on-exit", look+" >fds2",
 					"--", "sh", "-ec", look+" >fds; "+target)
 				p.want("0")
@@ -47,7 +47,7 @@ func TestReport_FIFOReplaced(t *testing.T) {
 				if fds := p.file("fds") + p.file("fds2"); strings.Contains(fds, s.dir+"/pub") {
 					t.Errorf("open descriptors:\n%s", fds)
 				}
-				s.unharmed()
+				s.wantUnharmed()
 			})
 		}
 	}
@@ -61,16 +61,16 @@ func TestReport_FIFOReadLater(t *testing.T) {
 		t.Run("when it is "+name, func(t *testing.T) {
 			t.Parallel()
 			s := newScene(t)
-			s.must(unix.Mkfifo(s.in("pub/r"), 0o600))
+			must(s, unix.Mkfifo(s.path("pub/r"), 0o600))
 			p := s.start("--report", "pub/r",
 				"--", "sh", "-c", "echo >ready; until test -e go; do sleep 0.01; done")
 			p.file("ready")
 			s.sh(change)
-			fifo := readFIFO(t, s.in("pub/r"))
+			fifo := readFIFO(t, s.path("pub/r"))
 			s.sh("touch go")
 			p.want("0")
 			got, said := fifo(), p.text()
-			warning := "graceful: the run is done, but: writing report " + s.in("pub/r") +
+			warning := "graceful: the run is done, but: writing report " + s.path("pub/r") +
 				": it was replaced while the run went on\n"
 			if name == "" {
 				warning = ""
@@ -102,7 +102,7 @@ func TestReport_streamAfterATakeover(t *testing.T) {
 				kill(t, p.cmd.Process.Pid)
 				p.wait()
 			case "both":
-				p.killBoth(t, state)
+				p.killBothAndUnlock(t, state)
 				p.sh("ln -sfn hostile ours")
 				recoverIn(t, state, "0")
 			}
@@ -125,7 +125,7 @@ func TestReport_streamAfterATakeover(t *testing.T) {
 			p, state := reportingRun(t, path)
 			p.start()
 			p.file("running")
-			p.killBoth(t, state)
+			p.killBothAndUnlock(t, state)
 			if said := recoverIn(t, state, "0"); !strings.Contains(said, startOfReport) {
 				t.Errorf("recover wrote\n%s", said)
 			}

@@ -26,21 +26,14 @@ func newScene(t *testing.T) scene {
 	need(t, "linux", "root", "setpriv")
 	s := scene{t, t.TempDir()}
 	for up := s.dir; up != os.TempDir(); up = filepath.Dir(up) {
-		s.must(os.Chmod(up, 0o755))
+		must(s, os.Chmod(up, 0o755))
 	}
 	s.sh("mkdir -m 1777 pub; mkdir -m 700 private; echo kept >private/victim; chmod 600 private/victim")
 	s.sh("mknod block b 240 77") // a number for experiments, without a driver
 	return s
 }
 
-func (s scene) must(err error) {
-	s.Helper()
-	if err != nil {
-		s.Fatal(err)
-	}
-}
-
-func (s scene) in(path string) string { return filepath.Join(s.dir, path) }
+func (s scene) path(path string) string { return filepath.Join(s.dir, path) }
 
 func (s scene) run(args ...string) {
 	s.Helper()
@@ -68,29 +61,29 @@ func (s scene) start(args ...string) *proc {
 	return p.start()
 }
 
-// unharmed fails the test if a file in private has changed.
-func (s scene) unharmed() {
+// wantUnharmed fails the test if a file in private has changed.
+func (s scene) wantUnharmed() {
 	s.Helper()
-	st, err := os.Lstat(s.in("private/victim"))
-	text, err1 := os.ReadFile(s.in("private/victim"))
-	there := inDir(s.T, s.in("private"))
+	st, err := os.Lstat(s.path("private/victim"))
+	text, err1 := os.ReadFile(s.path("private/victim"))
+	there := inDir(s.T, s.path("private"))
 	if err != nil || err1 != nil || string(text) != "kept\n" || st.Mode() != 0o600 || there != "victim" {
 		s.Errorf("the victim is %q, %v, %v; in its directory are %q", text, st, err, there)
 	}
 }
 
-// reported fails the test unless a file with a mode contains a report, and no draft is next to the file.
-func (s scene) reported(path string, mode os.FileMode) {
+// wantReport fails the test unless a file with a mode contains a report, and no draft is next to the file.
+func (s scene) wantReport(path string, mode os.FileMode) {
 	s.Helper()
-	st, err := os.Lstat(s.in(path))
+	st, err := os.Lstat(s.path(path))
 	if err != nil || !st.Mode().IsRegular() {
 		s.Fatalf("%s is no report: %v, %v", path, st, err)
 	}
-	text, err := os.ReadFile(s.in(path))
+	text, err := os.ReadFile(s.path(path))
 	if err != nil || st.Mode() != mode || !strings.HasPrefix(string(text), startOfReport) {
 		s.Errorf("%s is %.40q, %v, %v; want a report of mode %v", path, text, st.Mode(), err, mode)
 	}
-	if drafts, _ := filepath.Glob(s.in(filepath.Dir(path) + "/.graceful-*")); len(drafts) > 0 {
+	if drafts, _ := filepath.Glob(s.path(filepath.Dir(path) + "/.graceful-*")); len(drafts) > 0 {
 		s.Errorf("left drafts: %q", drafts)
 	}
 }
@@ -116,7 +109,7 @@ func TestReport_linkOfAnotherUser(t *testing.T) {
 			s.sh(c.before)
 			s.attack(c.attack)
 			want := fmt.Sprintf("graceful: setting up the run: --report %s: the link %s belongs to user %s (links are "+
-				"followed only if they belong to us or to their directory's owner)\n", s.in(c.report), s.in(c.link), attacker)
+				"followed only if they belong to us or to their directory's owner)\n", s.path(c.report), s.path(c.link), attacker)
 			for _, guard := range []string{"on", "off"} {
 				p := s.start("--guard", guard, "--state-dir", "state", "--on-exit", "echo >started", "--report", c.report,
 					"--", "touch", "started")
@@ -125,7 +118,7 @@ func TestReport_linkOfAnotherUser(t *testing.T) {
 					t.Errorf("guard %s: it wrote\n%s\nand not\n%s", guard, got, want)
 				}
 			}
-			s.unharmed()
+			s.wantUnharmed()
 			if all := inDir(t, s.dir); strings.Contains(all, "started") || strings.Contains(all, "state") {
 				t.Errorf("the directory has %s", all)
 			}
@@ -141,7 +134,7 @@ func TestReport_linkOfAnUnmappedUser(t *testing.T) {
 	t.Parallel()
 	s.sh("chmod 755 private; chmod 666 private/victim; chown 54321 pub")
 	s.attack("ln -s ../private/victim pub/r")
-	p := command(t, "unshare", "--user", "--map-root-user", plain, "run", "--report", s.in("pub/r"), "--", "true")
+	p := command(t, "unshare", "--user", "--map-root-user", plain, "run", "--report", s.path("pub/r"), "--", "true")
 	p.start().want("125")
 	if !strings.Contains(p.text(), "/pub/r belongs to user 65534 (") {
 		t.Errorf("it wrote\n%s", p.text())
@@ -156,7 +149,7 @@ func TestReport_FIFOOfAnotherUser(t *testing.T) {
 	p := s.start("--report", "pub/r", "--", "touch", "started")
 	p.want("125")
 	want := fmt.Sprintf("graceful: setting up the run: --report %s: it belongs to user %s "+
-		"(a FIFO has to belong to us or to its directory's owner)\n", s.in("pub/r"), attacker)
+		"(a FIFO has to belong to us or to its directory's owner)\n", s.path("pub/r"), attacker)
 	if got := p.text(); got != want {
 		t.Errorf("it wrote\n%s\nand not\n%s", got, want)
 	}
@@ -173,17 +166,17 @@ func TestReport_blockDevice(t *testing.T) {
 		p := s.start("--report", path, "--", "touch", "started")
 		p.want("125")
 		want := fmt.Sprintf("graceful: setting up the run: --report %s: it is a block device "+
-			"(a report can go to a file, a FIFO or a terminal)\n", s.in(path))
+			"(a report can go to a file, a FIFO or a terminal)\n", s.path(path))
 		if got := p.text(); got != want {
 			t.Errorf("%s: it wrote\n%s\nand not\n%s", path, got, want)
 		}
 	}
 	p := s.start("--report", "r", "--", "mknod", "r", "b", "240", "77")
 	p.want("0")
-	if got := p.text(); !strings.Contains(got, "writing report "+s.in("r")+": it is a block device (") {
+	if got := p.text(); !strings.Contains(got, "writing report "+s.path("r")+": it is a block device (") {
 		t.Errorf("it wrote\n%s", got)
 	}
-	if st, err := os.Lstat(s.in("r")); err != nil || st.Mode().Type() != os.ModeDevice {
+	if st, err := os.Lstat(s.path("r")); err != nil || st.Mode().Type() != os.ModeDevice {
 		t.Errorf("r is %v, %v", st, err)
 	}
 	if strings.Contains(inDir(t, s.dir), "started") {
@@ -205,7 +198,7 @@ func TestReport_trustedLinks(t *testing.T) {
 			s := newScene(t)
 			s.sh(c.before)
 			s.start("--report", c.report, "--", "true").want("0")
-			s.reported(c.want, 0o600)
+			s.wantReport(c.want, 0o600)
 		})
 	}
 }
@@ -217,7 +210,7 @@ func TestReport_relativePath(t *testing.T) {
 	s.sh("mkdir sub")
 	s.attack("ln -s ../sub pub/d")
 	s.sh("cd pub/d; graceful run --report r -- true")
-	s.reported("sub/r", 0o600)
+	s.wantReport("sub/r", 0o600)
 }
 
 // A link below /proc/PID leads into the mount namespace of that process.
@@ -231,11 +224,11 @@ func TestReport_belowTheRootOfAnotherProcess(t *testing.T) {
 	other.dir, other.cmd.Dir = s.dir, s.dir
 	pid := other.start().pidIn("mounted-by")
 	root := fmt.Sprintf("/proc/%d/root", pid)
-	s.start("--report", root+s.in("mounted/r"), "--", "true").want("0")
-	if got := inDir(t, s.in("mounted")); got != "" {
+	s.start("--report", root+s.path("mounted/r"), "--", "true").want("0")
+	if got := inDir(t, s.path("mounted")); got != "" {
 		t.Errorf("the directory in this mount namespace has %s", got)
 	}
-	if _, err := os.Stat(root + s.in("mounted/r")); err != nil {
+	if _, err := os.Stat(root + s.path("mounted/r")); err != nil {
 		t.Error(err)
 	}
 }
@@ -276,8 +269,8 @@ func TestReport_pathChangedDuringTheRun(t *testing.T) {
 				if got := p.text(); got != "" {
 					t.Errorf("it wrote\n%s", got)
 				}
-				s.reported(c.want, 0o600)
-				s.unharmed()
+				s.wantReport(c.want, 0o600)
+				s.wantUnharmed()
 			})
 		}
 	}
@@ -293,12 +286,12 @@ func TestReport_linkInsteadOfADirectory(t *testing.T) {
 		report := fmt.Sprintf("pub/d%d/victim", n)
 		p := s.start(append([]string{"--report", report, "--"}, target...)...)
 		p.want("0")
-		want := fmt.Sprintf("graceful: the run is done, but: writing report %s: not a directory\n", s.in(report))
+		want := fmt.Sprintf("graceful: the run is done, but: writing report %s: not a directory\n", s.path(report))
 		if p.text() != want {
 			t.Errorf("it wrote\n%s\nand not\n%s", p.text(), want)
 		}
 	}
-	s.unharmed()
+	s.wantUnharmed()
 }
 
 // Only graceful's user may read a report, unless it replaces a file of that user that other users could read.
@@ -319,9 +312,9 @@ func TestReport_mode(t *testing.T) {
 			s.sh("rm -f r to; " + c.before)
 			s.sh(fmt.Sprintf("umask %s; graceful run --guard %s --report r -- true", c.umask, guard))
 			if c.want == 0 {
-				s.reported("to", 0o755)
+				s.wantReport("to", 0o755)
 			} else {
-				s.reported("r", c.want)
+				s.wantReport("r", c.want)
 			}
 		}
 	}

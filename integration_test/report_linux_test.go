@@ -23,6 +23,7 @@ type reports struct {
 	texts []string
 }
 
+// newReports returns an empty collection. At the end of the test it validates the reports.
 func newReports(t *testing.T) *reports {
 	t.Helper()
 	need(t, "linux", "python3-jsonschema")
@@ -235,6 +236,7 @@ func checkBytes(t *testing.T, p *proc, r report.Report) {
 	}
 }
 
+// The report describes the end of a run correctly, for each kind of end.
 func TestReport_ofEachOutcome(t *testing.T) {
 	all := newReports(t)
 	for name, c := range reportedRuns() {
@@ -259,18 +261,20 @@ func TestReport_ofEachOutcome(t *testing.T) {
 				text, _ := os.ReadFile(filepath.Join(p.dir, "report"))
 				t.Logf("the report:\n%.4000s", text)
 			}
-			p.leftNoDraft()
+			p.wantNoDraft()
 		})
 	}
 }
 
-func (p *proc) leftNoDraft() {
+// wantNoDraft fails the test if a draft of a report is left.
+func (p *proc) wantNoDraft() {
 	p.t.Helper()
 	if left, _ := filepath.Glob(filepath.Join(p.dir, ".graceful-*")); len(left) > 0 {
 		p.t.Errorf("left drafts: %q", left)
 	}
 }
 
+// If a repeated stop signal ends a cleanup command, the report says that the command was cut.
 func TestReport_commandIsCut(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()

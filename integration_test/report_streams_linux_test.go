@@ -53,16 +53,17 @@ func TestReport_isReplacedAtomically(t *testing.T) {
 // tmpfs mounts a file system of 64 KB at DIR/small.
 const tmpfs = `mkdir -p $DIR/small && mount -t tmpfs -o size=64k,mode=777 none $DIR/small && `
 
-// unwritable is a report that cannot be written.
+// unwritable is a destination of a report that cannot be written. Two destinations can be written, for comparison:
+// their want is empty.
 type unwritable struct {
 	need   []string
-	before string // a script that prepares the place, with DIR
+	before string // a script that prepares the destination; may contain $DIR
 	around []string
 	file   string
 	want   string // the reason; "": the report can be written
 }
 
-// unwritables returns a map from places to reports that cannot be written there.
+// unwritables returns the destinations, by their descriptions.
 func unwritables() map[string]unwritable {
 	root := []string{"root", "unshare", "norace"}
 	mount := func(before string) []string {
@@ -135,7 +136,7 @@ func TestReport_cannotBeWritten(t *testing.T) {
 	}
 }
 
-// checkWarning checks the exit status and the output of a run with the report. in replaces the variable DIR.
+// checkWarning checks the exit status and the output of a run with the report. in replaces $DIR.
 func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard string) {
 	t.Helper()
 	var around []string

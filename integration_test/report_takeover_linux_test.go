@@ -85,7 +85,7 @@ func TestRecover_followsNoLinkToAReport(t *testing.T) {
 			p.start()
 			p.file("running")
 			p.sh(c.change)
-			p.killBoth(t, state)
+			p.killBothAndUnlock(t, state)
 			said := recoverIn(t, state, "0")
 			if c.want != "" && !isReport(filepath.Join(p.dir, c.want)) {
 				t.Errorf("no report in %s", c.want)
@@ -100,10 +100,10 @@ func TestRecover_followsNoLinkToAReport(t *testing.T) {
 	}
 	t.Run("of an earlier version", func(t *testing.T) {
 		t.Parallel()
-		p, lines := killedIn(t, "target", "running", "--report", "dir/r",
+		p, lines := startAndKill(t, "target", "running", "--report", "dir/r",
 			"--", "sh", "-c", "echo >running; exec sleep 1000")
 		p.sh("mkdir hostile; ln -s hostile ours")
-		lines[0] = rewrite(t, lines[0], func(_, begin map[string]any) { begin["report"] = p.dir + "/ours/r" })
+		lines[0] = rewriteRecord(t, lines[0], func(_, begin map[string]any) { begin["report"] = p.dir + "/ours/r" })
 		said := recoverIn(t, stateDir(t, strings.Join(lines, "")), "0")
 		if want := "writing report " + p.dir + "/ours/r" + followed; !strings.Contains(said, want) {
 			t.Errorf("recover wrote\n%s", said)
@@ -117,8 +117,8 @@ func TestRecover_followsNoLinkToAReport(t *testing.T) {
 // moments lists files that a run creates in this order.
 var moments = []string{"running", "stopping", "terminating", "cleaning"}
 
-// momentous returns a run that waits when it creates the file with the name moment.
-func momentous(moment string, flags ...string) []string {
+// runWaitingAt returns the command line of a run that waits when it creates the file with the name of a moment.
+func runWaitingAt(moment string, flags ...string) []string {
 	wait := func(m string) string {
 		if m == moment {
 			return "echo $$ >" + m + "; exec sleep 1000"
@@ -132,7 +132,9 @@ func momentous(moment string, flags ...string) []string {
 		[]string{"--", "sh", "-c", target})
 }
 
-func (p *proc) come(moment string) {
+// waitForMoment waits until a run of runWaitingAt waits at that moment. To reach the moments after "running", it stops
+// the run.
+func (p *proc) waitForMoment(moment string) {
 	p.t.Helper()
 	p.file("running")
 	if moment != "running" {
@@ -149,8 +151,8 @@ func TestReport_processKilled(t *testing.T) {
 		for _, moment := range moments {
 			t.Run(victim+" "+moment, func(t *testing.T) {
 				t.Parallel()
-				p := start(t, momentous(moment)...)
-				p.come(moment)
+				p := start(t, runWaitingAt(moment)...)
+				p.waitForMoment(moment)
 				graceful, guard := p.cmd.Process.Pid, p.guard()
 				reason := "stopped"
 				if victim == "graceful" {
@@ -179,7 +181,7 @@ func TestReport_processKilled(t *testing.T) {
 				if got := outcomes(r); got != cut[moment] && got != "succeeded succeeded" {
 					t.Errorf("commands: %s", got)
 				}
-				p.leftNoDraft()
+				p.wantNoDraft()
 			})
 		}
 	}
@@ -192,9 +194,9 @@ func TestRecover_writesTheReport(t *testing.T) {
 		t.Run(moment, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "state")
-			p := start(t, momentous(moment, "--state-dir", dir)...)
-			p.come(moment)
-			bothKilled(t, p.cmd.Process.Pid)
+			p := start(t, runWaitingAt(moment, "--state-dir", dir)...)
+			p.waitForMoment(moment)
+			killBoth(t, p.cmd.Process.Pid)
 			p.want("KILL")
 			p.until("release of the lock", func() bool { return unlocked(t, dir) })
 			if moment == "cleaning" {
@@ -219,7 +221,7 @@ func TestRecover_writesTheReport(t *testing.T) {
 			} else if r.Reason != "recovered" || r.Target.Ended != nil || r.Target.ExitCode != nil || r.Target.Signal != nil {
 				t.Errorf("the report is %+v", r)
 			}
-			p.leftNoDraft()
+			p.wantNoDraft()
 		})
 	}
 }
@@ -228,12 +230,12 @@ func TestRecover_writesTheReport(t *testing.T) {
 func TestRecover_writesTheReportOfAnEndedRun(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()
-	p, lines := killedIn(t, "command", "cleaning", "--report", "report", "--on-exit",
+	p, lines := startAndKill(t, "command", "cleaning", "--report", "report", "--on-exit",
 		"echo >>ran; echo $$ >cleaning; exec sleep 1000", "--", "sh", "-c", "exit 7")
 	kill(t, p.pidIn("cleaning"))
 	last := lines[len(lines)-1]
 	for _, event := range []string{"command ended", "tree emptied"} {
-		lines = append(lines, rewrite(t, last, func(r, _ map[string]any) { r["event"], r["code"] = event, 3 }))
+		lines = append(lines, rewriteRecord(t, last, func(r, _ map[string]any) { r["event"], r["code"] = event, 3 }))
 	}
 	dir := stateDir(t, strings.Join(lines, ""))
 	recoverIn(t, dir, "0")

@@ -23,8 +23,8 @@ func init() {
 	}
 }
 
-// reraised fails the test unless a program has ended by a signal, without a core dump and without a message.
-func (p *proc) reraised(sig syscall.Signal) {
+// wantSignal fails the test unless a program has ended by a signal, without a core dump and without a message.
+func (p *proc) wantSignal(sig syscall.Signal) {
 	p.t.Helper()
 	p.wait()
 	how := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
@@ -49,6 +49,7 @@ func withCores(args ...string) []string {
 	return append([]string{"sh", "-c", `ulimit -S -c "$(ulimit -H -c)"; exec "$@"`, "sh"}, args...)
 }
 
+// With --reraise, graceful ends by the signal that has ended the target, after the cleanup command.
 func TestReraise_eachSignal(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -60,7 +61,7 @@ func TestReraise_eachSignal(t *testing.T) {
 			p := start(t, withCores("graceful", "run", "--guard", guard, "--reraise", "--on-exit",
 				"echo >>cleaned $GRACEFUL_EXIT_CODE", "--",
 				"helper", "die", strconv.Itoa(int(sig)))...)
-			p.reraised(sig)
+			p.wantSignal(sig)
 			p.wrote("cleaned", fmt.Sprintln(128+int(sig)))
 		}
 	}
@@ -78,13 +79,14 @@ func TestReraise_ignoredOrBlockedSignal(t *testing.T) {
 				name := strconv.Itoa(int(sig))
 				p := start(t, withCores("env", "--"+how+"-signal="+name, "graceful", "run", "--guard", guard, "--reraise",
 					"--quiet", "--", "helper", "end-by", name)...)
-				p.reraised(sig)
+				p.wantSignal(sig)
 			}
 		}
 	}
 }
 
-func TestReraise_SIGKILLOfGraceful(t *testing.T) {
+// If graceful kills the target at the end of the grace period, graceful also ends by SIGKILL.
+func TestReraise_killedByGraceful(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for _, guard := range []string{"on", "off"} {
@@ -92,11 +94,12 @@ func TestReraise_SIGKILLOfGraceful(t *testing.T) {
 			"echo >>cleaned $GRACEFUL_ESCALATED", "--", "helper", "ignore", "TERM", "--", "pid")
 		p.file("pid")
 		p.signal(unix.SIGTERM)
-		p.reraised(unix.SIGKILL)
+		p.wantSignal(unix.SIGKILL)
 		p.wrote("cleaned", "true\n")
 	}
 }
 
+// --reraise also has an effect after the guard was killed.
 func TestReraise_afterTheGuardIsKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -91,8 +91,8 @@ func TestRun_fileSizeLimitLowered(t *testing.T) {
 	}
 }
 
-// With any limit of descriptors, graceful either performs the whole run, or starts no process and names the limit. It
-// never takes a lack of descriptors for a missing /proc.
+// With any limit of descriptors, graceful either performs the whole run, or starts no process and names the limit.
+// graceful never takes a lack of descriptors for a missing /proc.
 func TestLimits_descriptors(t *testing.T) {
 	need(t, "linux", "setsid")
 	begun := regexp.MustCompile(`started (\d+)`)
@@ -128,12 +128,13 @@ func TestLimits_descriptors(t *testing.T) {
 	}
 }
 
-// A child of the target exceeds a memory limit. The kernel then kills the target, the guard or graceful.
+// A child of the target exceeds a memory limit, and the kernel kills the target, the guard or graceful. All processes
+// of the run end, and each cleanup command runs once.
 func TestRun_outOfMemoryKiller(t *testing.T) {
 	for name, c := range map[string]struct{ victim, target, status, cleaned string }{
-		"kills the target": {"parent", forever, "137", "2 signaled\n1 signaled\n"},
+		"kills the target": {"parent", waitForever, "137", "2 signaled\n1 signaled\n"},
 		"kills the guard":  {"grandparent", "while kill -0 $PPID; do sleep 0.01; done; exit 7", "7", "2 exited\n1 exited\n"},
-		"kills graceful":   {"great-grandparent", forever, "137", tidied},
+		"kills graceful":   {"great-grandparent", waitForever, "137", cleanedAfterKill},
 	} {
 		t.Run(name, func(t *testing.T) {
 			need(t, "root")
@@ -149,7 +150,7 @@ func TestRun_outOfMemoryKiller(t *testing.T) {
 			for _, file := range []string{"memory.swap.max", "memory.swappiness"} {
 				_ = os.WriteFile(filepath.Join(group, file), []byte("0"), 0o644)
 			}
-			step := run(anHour, family+"helper eat "+c.victim+" & "+c.target, tidy)
+			step := run(anHour, startFamily+"helper provoke-oom-kill "+c.victim+" & "+c.target, cleanAndCount)
 			args := append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, group, "helper", "reap"}, step...)
 			for tries := 1; ; tries++ {
 				before := outOfMemoryKills(t, group)
@@ -159,7 +160,7 @@ func TestRun_outOfMemoryKiller(t *testing.T) {
 				if status == c.status && string(cleaned) == c.cleaned {
 					return
 				}
-				// The kernel may kill further processes before the memory of the victim is free. Then the test tries
+				// The kernel may kill further processes before the memory of the victim is free. In that case, try
 				// again.
 				if killed := outOfMemoryKills(t, group) - before; killed == 1 || tries == 5 {
 					t.Fatalf("exit status %s, want %s; cleaned is %q, want %q; the kernel has killed %d; it wrote:\n%s",

@@ -146,8 +146,8 @@ func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// alive FILE fails the script unless every pid in the file is a living process. ! alive FILE fails the script if one
-// of these processes is alive, and does not wait. A zombie is not alive.
+// alive FILE fails the script unless every pid in the file is a living process. ! alive FILE fails the script if one of
+// these processes is alive, and does not wait. A zombie is not alive.
 func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] alive FILE")

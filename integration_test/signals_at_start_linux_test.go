@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// threeSignals contains signals of three kinds. graceful forwards SIGUSR1, and SIGTERM stops the run. 35 is a
-// real-time signal, which the kernel queues.
+// threeSignals contains signals of three kinds. graceful forwards SIGUSR1, and SIGTERM stops the run. 35 is a real-time
+// signal, which the kernel queues.
 var threeSignals = []syscall.Signal{unix.SIGUSR1, unix.SIGTERM, 35}
 
 // Signals to graceful reach the target exactly once, even if they are sent as soon as the target's process exists.
@@ -50,8 +50,9 @@ func TestForward_signalsDuringTheStart(t *testing.T) {
 	}
 }
 
-// receive takes blocked signals until it has received every kind. Then it sends signal 12 to graceful, which forwards
-// it after all earlier signals. When signal 12 arrives, receive writes how many times it has received each signal.
+// receive is the script of a target. It takes blocked signals until it has received each of threeSignals. Then it sends
+// signal 12 to graceful, which forwards it after all earlier signals. When signal 12 arrives, receive writes how many
+// times it has received each signal.
 const receive = `
 import os, signal
 got, three = {}, {10, 15, 35}

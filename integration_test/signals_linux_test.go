@@ -47,6 +47,7 @@ func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	}
 }
 
+// graceful forwards each signal once to each process in the target's group. After a stop signal it also sends SIGCONT.
 func TestForward_eachSignalOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -100,6 +101,7 @@ func TestForward_eachSignalOnce(t *testing.T) {
 	p.want("137")
 }
 
+// graceful does not forward SIGCHLD, SIGPIPE and SIGURG, which it gets for itself.
 func TestForward_neverItsOwnSignals(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -119,6 +121,8 @@ func TestForward_neverItsOwnSignals(t *testing.T) {
 	p.wrote("got", "")
 }
 
+// Stop signals among a thousand other signals reach the target once. The first one is the reason for the end of the
+// run.
 func TestStop_amongManySignals(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -169,6 +173,7 @@ func TestCleanup_onceAmongManySignals(t *testing.T) {
 	}
 }
 
+// The default grace is at least 10 s.
 func TestGrace_default(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--", "helper", "ignore", "TERM", "--", "pid")

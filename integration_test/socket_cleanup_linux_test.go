@@ -31,7 +31,7 @@ func TestSocket_ofAKilledRun(t *testing.T) {
 	kill(t, dead.guard(), dead.cmd.Process.Pid)
 	dead.want("KILL")
 	kill(t, taken.cmd.Process.Pid) // the guard starts a new graceful, which finishes the run
-	taken.gone(taken.pidIn("target"))
+	taken.untilReaped(taken.pidIn("target"))
 	taken.until("the end of the run", func() bool { return len(sockets()) == 2 })
 	run("true").want("0")
 	if left := sockets(); len(left) != 1 {
@@ -71,7 +71,7 @@ func TestSocket_ofASecondGraceful(t *testing.T) {
 	}
 	p.touch("end")
 	p.until("end of graceful", func() bool { return !alive(last) })
-	p.gone(target)
+	p.untilReaped(target)
 	if left, _ := filepath.Glob(place + "/graceful-*"); len(left) != 0 {
 		t.Errorf("the sockets are %q", left)
 	}

@@ -27,8 +27,8 @@ func openTempDir(t *testing.T) string {
 	return dir
 }
 
-// shell runs a script, and fails the test unless the script succeeds.
-func shell(t *testing.T, dir, script string) {
+// runScript runs a script, and fails the test unless the script succeeds.
+func runScript(t *testing.T, dir, script string) {
 	t.Helper()
 	c := exec.Command("sh", "-ec", script)
 	c.Dir = dir
@@ -69,7 +69,7 @@ func TestStateDir_replaceableByAnotherUser(t *testing.T) {
 				need(t, "root")
 			}
 			dir := openTempDir(t)
-			shell(t, dir, c.make)
+			runScript(t, dir, c.make)
 			c.why, c.fixed = strings.ReplaceAll(c.why, "$DIR", dir), strings.ReplaceAll(c.fixed, "$DIR", dir)
 			state := dir + "/data/sub/state" // graceful creates the last two
 			c.checkCommands(t, dir, state)
@@ -117,7 +117,7 @@ func (c replaceable) checkDoctor(t *testing.T, state string) {
 		flags        []string
 		holds, exits string
 	}{{nil, "part", "0"}, {[]string{"--strict-state-dir"}, "no", "1"}} {
-		status, text := endOf(t, append([]string{"graceful", "doctor", "--state-dir", state}, x.flags...))
+		status, text := runProgram(t, append([]string{"graceful", "doctor", "--state-dir", state}, x.flags...))
 		line := fmt.Sprintf("\n%-4s  state-directory  when all of graceful is killed, recover finishes the run: ", x.holds)
 		why := "it can be replaced by others: " + c.why + " ("
 		_, after, found := strings.Cut(text, line)
@@ -141,7 +141,8 @@ func TestStateDir_usualPlaces(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
 	dir := openTempDir(t)
-	shell(t, dir, "mkdir home home/user tmp; chmod 1777 tmp; mkdir -m 700 tmp/own; chown "+stranger+" home/user tmp/own")
+	runScript(t, dir, "mkdir home home/user tmp; chmod 1777 tmp; mkdir -m 700 tmp/own; chown "+stranger+
+		" home/user tmp/own")
 	lib, err := os.MkdirTemp("/var/lib", "graceful-test-")
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +158,7 @@ func TestStateDir_usualPlaces(t *testing.T) {
 	} {
 		for _, args := range [][]string{{"run", "--", "true"}, {"recover"}} {
 			args = append([]string{plain, args[0], "--strict-state-dir", "--state-dir", c.state}, args[1:]...)
-			if status, text := endOf(t, append(c.around, args...)); status != "0" || text != "" {
+			if status, text := runProgram(t, append(c.around, args...)); status != "0" || text != "" {
 				t.Errorf("%q: status %s, it wrote\n%s", args, status, text)
 			}
 		}
@@ -173,7 +174,7 @@ func TestStateDir_parentRenamedByAnotherUser(t *testing.T) {
 		t.Run(fmt.Sprintf("strict %t", strict), func(t *testing.T) {
 			t.Parallel()
 			dir := openTempDir(t)
-			shell(t, dir, "mkdir data; chown "+stranger+" data")
+			runScript(t, dir, "mkdir data; chown "+stranger+" data")
 			run := func() *proc {
 				p := command(t, "graceful", "run", fmt.Sprintf("--strict-state-dir=%t", strict), "--name", "one",
 					"--state-dir", dir+"/data/app/state", "--", "sh", "-c", "echo $$ >pid; exec sleep 1000")
@@ -235,7 +236,7 @@ func TestStateDir_isALink(t *testing.T) {
 				need(t, "root", "setpriv")
 			}
 			dir := openTempDir(t)
-			shell(t, dir, c.make)
+			runScript(t, dir, c.make)
 			work := openTempDir(t)
 			must(t, os.Chmod(work, 0o777))
 			graceful := func(args ...string) *proc {
@@ -260,7 +261,7 @@ func TestStateDir_isALink(t *testing.T) {
 			must(t, os.Remove(work+"/target"))
 			second = run(dir + "/real/")
 			second.pidIn("target")
-			bothKilled(t, second.cmd.Process.Pid)
+			killBoth(t, second.cmd.Process.Pid)
 			second.want("KILL")
 			graceful("recover", "--strict-state-dir", "--state-dir", dir+"/state").want("0")
 			second.wrote("cleaned", "orphaned\nrecovered\n")
@@ -293,9 +294,9 @@ func TestStateDir_refusedLink(t *testing.T) {
 				need(t, "root")
 			}
 			dir := openTempDir(t)
-			shell(t, dir, c.make)
+			runScript(t, dir, c.make)
 			for _, args := range [][]string{{"run", "--", "touch", dir + "/started"}, {"recover"}, {"doctor"}} {
-				status, text := endOf(t, append([]string{plain, args[0], "--state-dir", dir + "/state"}, args[1:]...))
+				status, text := runProgram(t, append([]string{plain, args[0], "--state-dir", dir + "/state"}, args[1:]...))
 				want := map[bool]string{true: "1", false: "125"}[args[0] == "doctor"]
 				if status != want || !strings.Contains(text, c.says) || isThere(dir+"/started") {
 					t.Errorf("%s: status %s, want %s; it wrote:\n%s", args[0], status, want, text)
@@ -312,12 +313,12 @@ func TestRecover_missingStateDir(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(dir+"/file", nil, 0o600))
 	for state, want := range map[string]string{"none": "0", "none/none": "0", "file": "125", "file/none": "125"} {
-		status, text := endOf(t, []string{plain, "recover", "--strict-state-dir", "--state-dir", dir + "/" + state})
+		status, text := runProgram(t, []string{plain, "recover", "--strict-state-dir", "--state-dir", dir + "/" + state})
 		if status != want || (text == "") != (want == "0") || isThere(dir+"/none") {
 			t.Errorf("%s: status %s, want %s; it wrote:\n%s", state, status, want, text)
 		}
 	}
-	_, text := endOf(t, []string{plain, "recover", "-v", "--state-dir", dir + "/none"})
+	_, text := runProgram(t, []string{plain, "recover", "-v", "--state-dir", dir + "/none"})
 	if !strings.Contains(text, "nothing to recover: ") || strings.Count(text, "\n") != 1 {
 		t.Errorf("it wrote:\n%s", text)
 	}

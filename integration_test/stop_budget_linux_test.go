@@ -52,7 +52,7 @@ func TestStopBudget_nestedRuns(t *testing.T) {
 	}
 }
 
-// After a nested run was killed, recover has no time budget.
+// The time budget of a nested run does not apply to a recover that finishes the killed run.
 func TestStopBudget_notForRecover(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -64,7 +64,7 @@ func TestStopBudget_notForRecover(t *testing.T) {
 		text, _ := os.ReadFile(filepath.Join(p.dir, "state", ledgersIn(p)[0]))
 		return strings.Contains(string(text), "stop signal")
 	})
-	bothKilled(t, p.cmd.Process.Pid)
+	killBoth(t, p.cmd.Process.Pid)
 	kill(t, target)
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) && !alive(target) })
@@ -83,8 +83,8 @@ func ledgersIn(p *proc) (names []string) {
 	return names
 }
 
-// A caller may set the budget itself. An invalid budget is an error, and nothing starts.
-func TestStopBudget(t *testing.T) {
+// Any caller may set the budget. An invalid budget is an error, and nothing starts.
+func TestStopBudget_setByTheCaller(t *testing.T) {
 	t.Parallel()
 	p := start(t, "env", "GRACEFUL_STOP_BUDGET=1s", "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--",
 		"helper", "ignore", "TERM", "--", "up")

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noting is a shell script that appends the name of each received signal to a file. It ends with status 3 when the file
-// go exists.
-func noting(file string, signals ...string) string {
+// recordSignals is a shell script that appends the name of each received signal to a file. It ends with status 3 when
+// the file go exists.
+func recordSignals(file string, signals ...string) string {
 	script := ""
 	for _, s := range signals {
 		script += fmt.Sprintf("trap 'echo %s >>%s' %s; ", s, file, s)
@@ -23,8 +23,9 @@ func noting(file string, signals ...string) string {
 	return script + "echo $$ >" + file + ".up; until [ -e go ]; do sleep 0.01; done; exit 3"
 }
 
-// signalled waits until a file of noting contains a line. Then it waits until a further signal counts as a new stop.
-func (p *proc) signalled(file string) {
+// waitForSignal waits until a file of recordSignals contains a line. Then it waits until graceful takes a further
+// signal for a new stop.
+func (p *proc) waitForSignal(file string) {
 	p.t.Helper()
 	p.file(file)
 	time.Sleep(250 * time.Millisecond)
@@ -39,7 +40,7 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 		"twice":        func(p *proc) { p.signal(unix.SIGTERM) },
 		"then INT":     func(p *proc) { p.signal(unix.SIGINT) },
 		"to the guard, later": func(p *proc) {
-			p.signalled("got")
+			p.waitForSignal("got")
 			must(p.t, unix.Kill(p.guard(), unix.SIGTERM))
 		},
 		"to the guard alone": nil,
@@ -47,7 +48,7 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, "graceful", "run", "--on-repeat", "kill", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--",
-				"sh", "-c", noting("got", "TERM", "INT"))
+				"sh", "-c", recordSignals("got", "TERM", "INT"))
 			p.file("got.up")
 			want := "TERM\n"
 			if again == nil {
@@ -60,7 +61,7 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 				want = "TERM\nINT\n"
 				p.until("both", func() bool { return len(p.file("got")) >= len(want) })
 			}
-			p.signalled("got")
+			p.waitForSignal("got")
 			p.letGo()
 			p.want("3")
 			if got := p.file("got"); got != want && (name != "then INT" || got != "INT\nTERM\n") {
@@ -71,18 +72,18 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 	}
 }
 
-// If all processes of graceful get a second stop signal, it counts once.
+// If all processes of graceful get a second stop signal, that signal counts once.
 func TestOnRepeat_signalToAllProcesses(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for range 10 {
 		p := start(t, "graceful", "run", "--on-repeat", "kill", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--",
-			"sh", "-c", noting("got", "TERM"))
+			"sh", "-c", recordSignals("got", "TERM"))
 		p.file("got.up")
 		guard := p.guard()
 		p.signal(unix.SIGTERM)
 		must(t, unix.Kill(guard, unix.SIGTERM))
-		p.signalled("got")
+		p.waitForSignal("got")
 		p.signal(unix.SIGTERM)
 		must(t, unix.Kill(guard, unix.SIGTERM))
 		p.want("137")
@@ -107,10 +108,10 @@ func TestOnRepeat_eachChoice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			args := append([]string{"graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned"}, c.flags...)
-			p := start(t, append(args, "--", "sh", "-c", noting("got", "TERM", "INT"))...)
+			p := start(t, append(args, "--", "sh", "-c", recordSignals("got", "TERM", "INT"))...)
 			p.file("got.up")
 			p.signal(unix.SIGTERM)
-			p.signalled("got")
+			p.waitForSignal("got")
 			p.signal(unix.SIGINT)
 			if c.status == "3" {
 				p.until("the signal", func() bool { return len(p.file("got")) >= len(c.got) })
@@ -125,7 +126,7 @@ func TestOnRepeat_eachChoice(t *testing.T) {
 }
 
 // --stop-on selects the signals that begin a stop. graceful only forwards all other signals.
-func TestStopOn(t *testing.T) {
+func TestStopOn_eachChoice(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -148,7 +149,7 @@ func TestStopOn(t *testing.T) {
 				t.Parallel()
 				p := start(t, "sh", "-c", c.before+"exec graceful run --guard "+guard+" "+c.flags+` --grace 1h `+
 					`--on-exit 'echo $GRACEFUL_REASON >>cleaned' -- sh -c "$0"`,
-					noting("got", "TERM", "INT", "QUIT", "USR1", "WINCH", "37")+"; ")
+					recordSignals("got", "TERM", "INT", "QUIT", "USR1", "WINCH", "37")+"; ")
 				p.file("got.up")
 				p.signal(c.other)
 				if first, _, both := strings.Cut(c.got, " "); both || name == "ignored and named" {
@@ -213,9 +214,9 @@ func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 				p.signal(unix.SIGTERM)
 			}
 			p.file("target")
-			p.signalled("group")
+			p.waitForSignal("group")
 			if name != "wait" {
-				p.signalled("outside")
+				p.waitForSignal("outside")
 			}
 			c.then(p)
 			time.Sleep(200 * time.Millisecond)
@@ -244,11 +245,11 @@ func TestTakeover_repeatsNoSignal(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
-		noting("got", "TERM"))
+		recordSignals("got", "TERM"))
 	p.file("got.up")
 	guard := p.guard()
 	p.signal(unix.SIGTERM)
-	p.signalled("got")
+	p.waitForSignal("got")
 	kill(t, p.cmd.Process.Pid)
 	p.until("takeover", func() bool { return strings.Contains(p.text(), "taking over") })
 	time.Sleep(100 * time.Millisecond)

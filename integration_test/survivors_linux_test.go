@@ -37,9 +37,9 @@ func (p *proc) leftBehind(prefix string) (pids []int) {
 	return pids
 }
 
-// killedOne kills one process of graceful. If victim is the guard, killedOne also sends graceful a stop signal. After
-// that it calls then, and waits for the end of both processes.
-func (p *proc) killedOne(victim, status string, then func()) {
+// killOne kills one process of graceful. If victim is the guard, killOne also sends graceful a stop signal. After that
+// it calls the function then, and waits for the end of both processes.
+func (p *proc) killOne(victim, status string, then func()) {
 	p.t.Helper()
 	guard := p.guard()
 	if victim == "graceful" {
@@ -54,6 +54,7 @@ func (p *proc) killedOne(victim, status string, then func()) {
 	p.until("end of the guard", func() bool { return !alive(guard) })
 }
 
+// victims are the processes of graceful that tests kill.
 var victims = []string{"graceful", "guard"}
 
 // With --survivors wait, graceful stops the survivors when one of its processes is killed, since the remaining process
@@ -69,7 +70,7 @@ func TestSurvivors_waitAfterAProcessIsKilled(t *testing.T) {
 				"--on-exit", "echo 2 >>log", "--", "sh", "-c", leaveBehind("")+"echo $$ >target; exit 3")
 			left, target := p.leftBehind(""), p.pidIn("target")
 			p.until("end of the target", func() bool { return !alive(target) })
-			p.killedOne(victim, "3", func() {})
+			p.killOne(victim, "3", func() {})
 			for _, pid := range left {
 				if alive(pid) {
 					t.Errorf("process %d is left", pid)
@@ -112,7 +113,7 @@ func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 					finish()
 					left = left[1:] // the job gets SIGTERM with its group
 				}
-				p.killedOne(victim, "3", then)
+				p.killOne(victim, "3", then)
 				for _, pid := range left {
 					if !alive(pid) {
 						t.Errorf("process %d was not kept", pid)
@@ -241,13 +242,13 @@ func TestSurvivors_keptAfterTheTargetIsKilled(t *testing.T) {
 		"time limit": {"--grace 200ms --timeout 1s", "137", func(*proc) {}},
 		"repeated": {"--grace 1h --on-repeat kill", "137", func(p *proc) {
 			p.signal(unix.SIGTERM)
-			p.signalled("job.got")
+			p.waitForSignal("job.got")
 			p.signal(unix.SIGTERM)
 		}},
 		"deadline": {"--deadline 2s --on-exit-timeout 1s", "137", func(p *proc) { p.signal(unix.SIGTERM) }},
 		"takeover": {"--grace 200ms", "KILL", func(p *proc) { kill(p.t, p.cmd.Process.Pid) }},
 		"recover": {"--grace 200ms --state-dir state", "KILL", func(p *proc) {
-			bothKilled(p.t, p.cmd.Process.Pid)
+			killBoth(p.t, p.cmd.Process.Pid)
 		}},
 		"cgroup": {"--contain cgroup --grace 200ms", "137", func(p *proc) { p.signal(unix.SIGTERM) }},
 	} {

@@ -35,7 +35,7 @@ func TestSurvivors_log(t *testing.T) {
 					args := []string{plain, "run", "--contain", level, "--guard", guard}
 					args = append(append(args, strings.Fields(c.flags)...), "--", "sh", "-c", c.target)
 					if cgroup != "" {
-						args = in(cgroup, args...)
+						args = inCgroup(cgroup, args...)
 					}
 					p := start(t, args...)
 					p.want("3")

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// names contains the names of the system calls that Go programs make.
-var names = map[uint64]string{
+// callNames contains the names of the system calls that Go programs make.
+var callNames = map[uint64]string{
 	unix.SYS_ACCEPT4:           "accept4",
 	unix.SYS_BIND:              "bind",
 	unix.SYS_BRK:               "brk",
@@ -110,9 +110,9 @@ var names = map[uint64]string{
 	unix.SYS_WRITE:             "write",
 }
 
-// local lists the calls that change nothing outside of their process, and do not wait for another process. If a process
-// is killed at such a call, the state is the same as after a kill at the next call that is not local.
-var local = map[string]bool{}
+// localCalls lists the calls that change nothing outside of their process, and do not wait for another process. If a
+// process is killed at such a call, the state is the same as after a kill at the next call that is not local.
+var localCalls = map[string]bool{}
 
 func init() {
 	for _, name := range []string{
@@ -126,14 +126,14 @@ func init() {
 		"rt_sigreturn", "sched_getaffinity", "sched_yield", "sigaltstack", "statfs", "timer_create", "timer_delete",
 		"timer_settime", "uname",
 	} {
-		local[name] = true
+		localCalls[name] = true
 	}
 }
 
 // describe returns the name of the call that a thread is about to make. If the call has several operations, the name
 // includes the operation. isLocal reports whether the call is local.
 func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
-	name, known := names[nr]
+	name, known := callNames[nr]
 	if !known {
 		return fmt.Sprint("call ", nr), false
 	}
@@ -160,7 +160,7 @@ func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 			name += " ADD_SEALS"
 		}
 	}
-	return name, local[name]
+	return name, localCalls[name]
 }
 
 // isPlainFile reports whether a descriptor refers to a file that other processes do not watch: a file of the kernel

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A takeover succeeds although the tree has used up all processes that it needs.
+// A takeover succeeds although the tree uses all processes that the limit allows.
 func TestTakeover_withoutAFreeProcess(t *testing.T) {
 	need(t, "root", "setpriv", "prlimit") // root has no limit
 	t.Parallel()
@@ -33,8 +33,8 @@ func TestTakeover_withoutAFreeProcess(t *testing.T) {
 	}
 }
 
-// A takeover succeeds although the tree has used up the memory that it needs. The kernel kills the target to get
-// memory.
+// A takeover succeeds although the tree uses almost all memory that the cgroup allows. The kernel kills the target to
+// get memory.
 func TestTakeover_withoutFreeMemory(t *testing.T) {
 	need(t, "root")
 	t.Parallel()
@@ -115,7 +115,7 @@ func TestTakeover_executableDeletedOrReplaced(t *testing.T) {
 			kill(t, p.cmd.Process.Pid)
 			p.want("KILL")
 			p.until("end of the guard", func() bool { return !alive(guard) })
-			p.gone(target)
+			p.untilReaped(target)
 			p.wrote("cleaned", "orphaned\n")
 			p.wrote("other", "")
 		})
@@ -151,14 +151,14 @@ func TestTree_targetChangesProc(t *testing.T) {
 					p.want("143")
 				}
 				p.until("end of the guard", func() bool { return !alive(guard) })
-				p.gone(target, daemon)
+				p.untilReaped(target, daemon)
 				p.wrote("cleaned", reason+"\n")
 			})
 		}
 	}
 }
 
-// The guard gets signals, or is suspended, before or during a takeover.
+// The guard gets a signal, or is suspended, before or during a takeover. The run still ends, and cleanup runs once.
 func TestTakeover_signalsToTheGuard(t *testing.T) {
 	need(t, "linux")
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGSTOP} {
@@ -187,7 +187,7 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 				}
 				p.want("KILL")
 				p.until("end of the guard", func() bool { return !alive(guard) })
-				p.gone(target)
+				p.untilReaped(target)
 				if got := p.file("cleaned"); got != "orphaned\n" && got != "stopped\n" {
 					t.Errorf("the cleanup command wrote %q", got)
 				}
@@ -196,9 +196,8 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 	}
 }
 
-// The guard is killed while the new graceful that it has started is not yet initialised. The parent of the new
-// graceful is then PID 1. The new graceful must not take PID 1 for the guard, because all processes descend from PID
-// 1.
+// The guard is killed while the new graceful that it has started is not yet initialised. The parent of the new graceful
+// is then PID 1. The new graceful must not take PID 1 for the guard, because all processes descend from PID 1.
 func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 	t.Parallel()
 	for range 10 {
@@ -208,7 +207,7 @@ func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 		graceful := gracefulPID(p)
 		guard := guardOf(graceful)
 		var successor, bystander, target int
-		for _, pid := range below(t, p.cmd.Process.Pid) {
+		for _, pid := range treeOf(t, p.cmd.Process.Pid) {
 			if comm(pid) == "sleep" && len(childrenOf(pid)) == 0 && bystander == 0 {
 				bystander = pid
 			}
@@ -251,7 +250,7 @@ func TestTakeover_guardKilledWhileCommandsStart(t *testing.T) {
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
-	p.gone(target)
+	p.untilReaped(target)
 	for i := range 5 {
 		if name := fmt.Sprint(i); p.file(name) != "\n" {
 			t.Errorf("command %d did not run exactly once", i)

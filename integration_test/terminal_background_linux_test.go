@@ -23,6 +23,8 @@ func TestTerminal_backgroundWithTostop(t *testing.T) {
 	}
 }
 
+// backgroundTerminal runs graceful in the background of a shell in a new terminal. If killed is true, it kills the
+// guard before the cleanup commands end.
 func backgroundTerminal(t *testing.T, killed bool) {
 	master, slave, err := pty.Open()
 	if err != nil {

@@ -16,9 +16,9 @@ const (
 	ctrlZ = "\x1a"
 )
 
-// levels runs a test with each level of containment. It tests each level with and without a guard, unless the caller
-// passes guards. run is the beginning of a command line, to which the test appends flags and a program.
-func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards ...string) {
+// forEachLevel runs a test with each level of containment. It tests each level with and without a guard, unless the
+// caller passes guards. run is the beginning of a command line, to which the test appends flags and a program.
+func forEachLevel(t *testing.T, test func(t *testing.T, s *person, run string), guards ...string) {
 	need(t, "linux")
 	if guards == nil {
 		guards = []string{"on", "off"}
@@ -41,7 +41,7 @@ func levels(t *testing.T, test func(t *testing.T, s *person, run string), guards
 // The job control of a shell has the same effect on a program under graceful as on the program alone. The shell prints
 // the same messages.
 func TestTerminal_jobControl(t *testing.T) {
-	levels(t, func(t *testing.T, s *person, run string) {
+	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.runsInForeground(run)
 		s.interrupts(run)
 		s.suspendsAndResumes(run)
@@ -60,16 +60,16 @@ func (s *person) runsInForeground(run string) {
 	s.wrote("copy", "one\n")
 	const dies = `sh -c 'stty raw -echo </dev/tty; kill -9 $$'`
 	s.does(run+dies, "[137]: ")
-	s.modes()
+	s.wantOriginalModes()
 	s.does(run+dies+" >file", "[137]: ")
-	s.modes()
+	s.wantOriginalModes()
 	s.does(run+dies+" | cat", "[0]: ")
-	s.modes()
+	s.wantOriginalModes()
 	s.does(run+dies+" &", "Stopped  ")
 	s.does("fg", "[137]: ")
-	s.modes()
+	s.wantOriginalModes()
 	s.does(run+"/nowhere/at/all", "[127]: ")
-	s.modes()
+	s.wantOriginalModes()
 }
 
 // interrupts presses Ctrl-C. The target gets SIGINT once.
@@ -96,7 +96,7 @@ func (s *person) suspendsAndResumes(run string) {
 	s.types(ctrlZ)
 	s.sees("Stopped  ")
 	s.sees("[148]: ")
-	s.modes()
+	s.wantOriginalModes()
 	s.does("fg", "cat\r\n")
 	s.types("two\r")
 	s.sees("two\r\ntwo\r\n")
@@ -119,7 +119,7 @@ func (s *person) runsInBackground(run string) {
 	s.does("stty tostop; "+run+`sh -c 'echo "wrote it"' &`, "Stopped  ")
 	s.does("fg", "wrote it\r\n[0]: ")
 	s.does("stty -tostop", "[0]: ")
-	s.modes()
+	s.wantOriginalModes()
 }
 
 // suspendsAScript suspends a script together with its run.
@@ -146,13 +146,13 @@ func (s *person) runsNested(run string) {
 	s.sees("six\r\nsix\r\n")
 	s.types(ctrlD)
 	s.sees("[0]: ")
-	s.modes()
+	s.wantOriginalModes()
 }
 
 // In a pipeline, the terminal belongs to the process that has used it last.
 func TestTerminal_pipeline(t *testing.T) {
 	need(t, "less")
-	levels(t, func(t *testing.T, s *person, run string) {
+	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.does("seq 1000 >numbers; "+run+"cat numbers | less", "\n17")
 		s.types("G")
 		s.sees("(END)")
@@ -165,7 +165,7 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.sees("17")
 		s.types("q")
 		s.sees("[0]: ")
-		s.modes()
+		s.wantOriginalModes()
 		s.does("seq 1000 | "+run+"less", "\n17") // less reads its keys from /dev/tty
 		s.types("G")
 		s.sees("(END)")
@@ -176,7 +176,7 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.does("fg", "\n1000")
 		s.types("q")
 		s.sees("[0]: ")
-		s.modes()
+		s.wantOriginalModes()
 		s.does(run + `sh -c 'read a </dev/tty; echo "one $a"; exec sleep 1000' | ` +
 			`sh -c 'read a; read b </dev/tty; echo "$a two $b"'`)
 		s.foreground("sh")
@@ -187,7 +187,7 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.sees("one x two y\r\n")
 		s.types(ctrlC)
 		s.sees("]: ")
-		s.modes()
+		s.wantOriginalModes()
 		s.does(run + "helper count got | cat") // for the kernel, the target is in the background
 		s.eachSizeOnce("got", s.resize)
 		s.sees("[0]: ") // or the shell has printed its prompt again for the new size
@@ -199,7 +199,7 @@ func TestTerminal_pipeline(t *testing.T) {
 func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 	const raw = `sh -c "stty raw -echo; echo >up; exec sleep 1000"`
 	t.Run("the guard", func(t *testing.T) {
-		levels(t, func(t *testing.T, s *person, run string) {
+		forEachLevel(t, func(t *testing.T, s *person, run string) {
 			s.does(run + raw)
 			s.file("up")
 			kill(t, guardOf(s.leader()))
@@ -208,22 +208,22 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.sees("[143]: ")
-			s.modes()
+			s.wantOriginalModes()
 			s.wrote("cleaned", "1\n")
 		}, "on")
 	})
 	t.Run("graceful", func(t *testing.T) {
-		levels(t, func(t *testing.T, s *person, run string) {
+		forEachLevel(t, func(t *testing.T, s *person, run string) {
 			s.does(run + raw)
 			s.file("up")
 			kill(t, s.leader())
 			s.sees("[137]: ")
 			s.file("cleaned")
-			s.modes()
+			s.wantOriginalModes()
 		}, "on")
 	})
 	t.Run("graceful, in a script that goes on", func(t *testing.T) {
-		levels(t, func(t *testing.T, s *person, run string) {
+		forEachLevel(t, func(t *testing.T, s *person, run string) {
 			// The shell discards its standard error, because dash may print "Terminated" at any time after the signal
 			// of the takeover has ended its sleep.
 			s.does(`bash -c '` + run + `--grace 1h sh -c "exec 2>/dev/null; trap : TERM; stty raw -echo; echo \$\$ >up; ` +
@@ -239,11 +239,11 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 			s.file("cleaned")
 			s.types("\r")
 			s.sees("[0]: ")
-			s.modes()
+			s.wantOriginalModes()
 		}, "on")
 	})
 	t.Run("a suspended target", func(t *testing.T) {
-		levels(t, func(t *testing.T, s *person, run string) {
+		forEachLevel(t, func(t *testing.T, s *person, run string) {
 			s.does(run + `sh -c "stty raw; stty -raw; echo \$\$ >up; exec sleep 1000"`)
 			target := s.pidIn("up")
 			s.types(ctrlZ)
@@ -251,14 +251,14 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 			kill(t, target)
 			s.sees("Exit 137")
 			s.wrote("cleaned", "1\n")
-			s.modes()
+			s.wantOriginalModes()
 		}, "on")
 	})
 }
 
 // With --reraise, Ctrl-C ends a script as it does without graceful.
 func TestReraise_ctrlCEndsAScript(t *testing.T) {
-	levels(t, func(t *testing.T, s *person, run string) {
+	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.does(`bash -c '` + run + `--reraise sleep 1000; echo "after all"'`)
 		s.foreground("sleep")
 		s.types(ctrlC)
@@ -273,7 +273,7 @@ func TestReraise_ctrlCEndsAScript(t *testing.T) {
 // does not signal the job. Such a target may have signalled itself, and need not have the right to signal the job.
 func TestTerminal_ctrlCOfAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
-	levels(t, func(t *testing.T, s *person, run string) {
+	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		for as, heard := range map[string]bool{"": true, "setpriv --reuid 12345 --clear-groups ": false} {
 			s.does(`bash -c 'trap "echo 1 >heard" INT; `+run+as+`sh -c "kill -INT \$\$"; echo "after $?"'`, "after 130\r\n")
 			if got := os.Remove(filepath.Join(s.dir, "heard")) == nil; got != heard {
@@ -287,13 +287,13 @@ func TestTerminal_ctrlCOfAnotherUser(t *testing.T) {
 func TestTerminal_windowIsClosed(t *testing.T) {
 	for name, how := range map[string]string{"of a shell": "", "of graceful": "exec "} {
 		t.Run(name, func(t *testing.T) {
-			levels(t, func(t *testing.T, s *person, run string) {
+			forEachLevel(t, func(t *testing.T, s *person, run string) {
 				s.does(how + run + `-v --on-exit "echo said" sh -c 'trap "echo HUP >>told; exit" HUP; echo $$ >up; ` +
 					`while :; do sleep 0.01; done'`)
 				target := s.pidIn("up")
 				s.master.Close()
 				s.file("cleaned")
-				s.gone(target)
+				s.untilReaped(target)
 				if told := s.file("told"); !strings.HasPrefix(told, "HUP\n") {
 					t.Errorf("the target got %q", told)
 				}
@@ -306,7 +306,7 @@ func TestTerminal_windowIsClosed(t *testing.T) {
 func TestSuspend_withoutAShell(t *testing.T) {
 	for name, line := range map[string]string{"alone": "exec %scat", "in a script": "exec sh -c '%scat; exit $?'"} {
 		t.Run(name, func(t *testing.T) {
-			levels(t, func(t *testing.T, s *person, run string) {
+			forEachLevel(t, func(t *testing.T, s *person, run string) {
 				s.does(fmt.Sprintf(line, run))
 				s.foreground("cat")
 				s.types(ctrlZ)
@@ -323,26 +323,26 @@ func TestSuspend_withoutAShell(t *testing.T) {
 
 // A background program that no shell can bring to the foreground gets SIGHUP.
 func TestTerminal_orphanedBackground(t *testing.T) {
-	levels(t, func(t *testing.T, s *person, run string) {
+	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.does(`( (`+run+`sh -c 'until [ -e go ]; do sleep 0.01; done; cat </dev/tty; echo >never' & ) )`, "[0]: ")
 		s.does("echo >go", "[0]: ")
 		s.file("cleaned")
 		if _, err := os.Stat(filepath.Join(s.dir, "never")); err == nil {
 			t.Error("the target continued")
 		}
-		s.modes()
+		s.wantOriginalModes()
 	})
 }
 
 // For graceful the terminal of another session is only a file.
 func TestTerminal_ofAnotherSession(t *testing.T) {
 	need(t, "setsid")
-	levels(t, func(t *testing.T, s *person, run string) {
+	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.does("setsid -w "+run+`-v sh -c 'read x; echo "got $x"'`, "running was=starting")
 		s.foreground("setsid")
 		s.types("line\r")
 		s.sees("got line\r\n")
 		s.sees("[0]: ")
-		s.modes()
+		s.wantOriginalModes()
 	})
 }

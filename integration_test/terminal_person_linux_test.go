@@ -140,8 +140,8 @@ func (s *person) reads(name string) {
 	})
 }
 
-// modes fails the test unless the modes of the terminal are the original ones.
-func (s *person) modes() {
+// wantOriginalModes fails the test unless the modes of the terminal are the original ones.
+func (s *person) wantOriginalModes() {
 	s.t.Helper()
 	s.does("stty -g | cmp - before", "[0]: ")
 }

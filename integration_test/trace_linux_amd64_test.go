@@ -7,8 +7,8 @@ import (
 )
 
 func init() {
-	names[unix.SYS_ARCH_PRCTL] = "arch_prctl"
-	names[unix.SYS_POLL] = "poll"
+	callNames[unix.SYS_ARCH_PRCTL] = "arch_prctl"
+	callNames[unix.SYS_POLL] = "poll"
 }
 
 // setCall changes the system call that a thread is about to make.

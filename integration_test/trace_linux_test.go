@@ -33,9 +33,9 @@ type order struct {
 	OfGuard bool // the tracer follows the guard instead of the first process
 
 	// At is the number of the stop, from 1, at which the tracer acts. 0 means never. Without Call, the stops are the
-	// beginnings and ends of system calls of all threads, and the births of children. The process is killed at that stop.
-	// With Call, the stops are the beginnings of that call. With Errno the call fails with that error and is not executed.
-	// Without Errno, the process is killed.
+	// beginnings and ends of system calls of all threads, and the births of children. The process is killed at that
+	// stop. With Call, the stops are the beginnings of that call. With Errno the call fails with that error and is not
+	// executed. Without Errno, the process is killed.
 	At    int
 	Call  string
 	Errno syscall.Errno
@@ -48,8 +48,8 @@ type order struct {
 	// Ready is a file name. When that file exists, the first process gets SIGTERM, or the parent is killed.
 	Ready string
 
-	// Parent means that the first process has a parent below the tracer, which is killed instead. The value is that of the
-	// variable GRACEFUL_DIE_WITH_PARENT. A shell expands it ($$). With "true" the parent has a session of its own.
+	// Parent means that the first process has a parent below the tracer, which is killed instead. The value is that of
+	// the variable GRACEFUL_DIE_WITH_PARENT. A shell expands it ($$). With "true" the parent has a session of its own.
 	Parent string
 }
 
@@ -58,7 +58,7 @@ type outcome struct {
 	Stops  int            // number of stops
 	Where  string         // the stop at which the tracer acted; "": none
 	Before []string       // the last stops before that
-	Calls  map[string]int // number of each call of the process
+	Calls  map[string]int // how often the process has made each call
 	Born   int            // number of its children
 	Status string         // of the command, as its caller sees it
 	Ended  string         // how the guard ended
@@ -108,6 +108,7 @@ func trace(t *testing.T, dir string, o order) (outcome, error) {
 
 func init() { roles["trace"] = traceRole }
 
+// traceRole is the tracer. It writes its outcome to the file outcome.
 func traceRole(args []string) int {
 	runtime.LockOSThread() // a thread traces, not a process
 	t := tracing{tasks: map[int]*task{}}
@@ -174,7 +175,7 @@ func (t *tracing) trace() error {
 		go t.terminateWhenReady()
 	}
 	for {
-		tid, err := next()
+		tid, err := nextStopped()
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -219,9 +220,9 @@ func (t *tracing) begin() error {
 }
 
 // startShell starts a shell that writes its pid to the socket here, and becomes the command when the socket is closed.
-// The caller seizes the shell before it closes the socket, since PTRACE_TRACEME does not support group stops. It waits
-// for the pid, because the shell's own execve(2) is certainly over after the shell has written. child is the shell, or
-// its parent if the order has one.
+// The caller seizes the shell before it closes the socket, since PTRACE_TRACEME does not support group stops. The
+// caller waits for the pid, because the shell's own execve(2) is certainly over after the shell has written. child is
+// the shell, or its parent if the order has one.
 func (t *tracing) startShell() (here *os.File, child int, err error) {
 	here, there, err := socketpair()
 	if err != nil {
@@ -264,8 +265,8 @@ func (t *tracing) handle(tid int) error {
 	return nil
 }
 
-// next waits for a thread that has stopped or ended. It does not consume the event.
-func next() (tid int, err error) {
+// nextStopped waits for a thread that has stopped or ended. It does not consume the event.
+func nextStopped() (tid int, err error) {
 	var info struct {
 		signo, errno, code, _, pid int32 // layout of siginfo_t with 64-bit pointers
 		_                          [108]byte
@@ -294,6 +295,7 @@ func (t *tracing) followed() int {
 	return t.first
 }
 
+// stopped handles a stop of a thread, and continues the thread.
 func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	k := t.tasks[tid]
 	if k == nil { // the first stop of a new thread may come before the event of its birth

@@ -72,7 +72,7 @@ func fault([]string) int {
 }
 
 // The jobs of a shell that then executes graceful do not belong to the tree. graceful does not end them, and their end
-// does not disturb it.
+// does not disturb graceful.
 func TestTree_excludesEarlierChildren(t *testing.T) {
 	need(t, "linux")
 	p := start(t, "sh", "-c", `sleep 1000 & echo $! >before
@@ -101,15 +101,7 @@ func TestSurvivors_ofAnotherUser(t *testing.T) {
 			p := inNamespace(t, false, "sh", "-c", c.mount+` && exec setpriv --reuid=54321 --regid=54321 --clear-groups "$@"`,
 				"sh", plain, "run", "--grace", "100ms", "--on-exit", "echo >>cleaned 1", "--",
 				"sh", "-c", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3")
-			suid := filepath.Join(p.dir, "helper")
-			if err := copyFile(filepath.Join(binDir, "helper"), suid); err != nil {
-				t.Fatal(err)
-			}
-			for name, mode := range map[string]os.FileMode{p.dir: 0o777, suid: 0o755 | os.ModeSetuid} {
-				if err := os.Chmod(name, mode); err != nil {
-					t.Fatal(err)
-				}
-			}
+			p.setUserID()
 			p.start().want("3")
 			p.wrote("cleaned", "1\n")
 			if text := p.text(); strings.Count(text, "giving up on processes that SIGKILL does not end left=[") != 1 ||
@@ -136,8 +128,8 @@ func TestContainGroup_endsOnlyTheGroup(t *testing.T) {
 	}
 }
 
-// If a process starts while graceful stops survivors, graceful also stops that process as soon as it is an orphan.
-// (The parent is not a shell, because the child of a shell loses a signal that comes before its execve(2), and gets no
+// If a process starts while graceful stops survivors, graceful also stops that process as soon as it is an orphan. (The
+// parent is not a shell, because the child of a shell loses a signal that comes before its execve(2), and gets no
 // second signal.)
 func TestSurvivors_orphanDuringTheStop(t *testing.T) {
 	need(t, "linux")

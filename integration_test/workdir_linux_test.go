@@ -77,7 +77,7 @@ func TestWorkDir_isLeft(t *testing.T) {
 					if !strings.Contains(withoutLog(text), want) || gone != strings.Contains(text, "in an empty directory") {
 						t.Errorf("it wrote:\n%s", text)
 					}
-					p.gone(target)
+					p.untilReaped(target)
 				})
 			}
 		}
