@@ -13,6 +13,7 @@ func exists(p *proc, name string) bool {
 	return err == nil
 }
 
+// isThere reports whether a file exists.
 func isThere(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
@@ -22,14 +23,6 @@ func isThere(path string) bool {
 func (p *proc) touch(name string) {
 	p.t.Helper()
 	if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// letGo creates the empty file go, for which the processes of a test wait.
-func (p *proc) letGo() {
-	p.t.Helper()
-	if err := os.WriteFile(filepath.Join(p.dir, "go"), nil, 0o644); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -2,6 +2,9 @@
 //
 // The scripts in testdata/script show one behaviour each, named at the top. Tests that a script cannot express
 // (hundreds of runs, strace, another user) are Go tests.
+//
+// The files helpers_* contain functions that many tests use. The files helper_roles_* are the program helper, which
+// tests start as a target or as another process: its first argument is its role.
 package integration_test
 
 import (

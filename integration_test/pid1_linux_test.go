@@ -63,7 +63,7 @@ func TestPID1_stopsOtherProcesses(t *testing.T) {
 				outsider.cmd.Dir, outsider.cmd.Env = p.dir, p.cmd.Env
 				outsider.start()
 				p.file("outsider.up")
-				p.letGo()
+				p.touch("go")
 				p.want("6")
 				p.wrote("helper", "TERM\n")
 				p.wrote("cleaned", "1\n")

@@ -83,7 +83,7 @@ func TestRecover_stopSignalDespiteOptionsOfTheRun(t *testing.T) {
 		p.file("cleaning")
 		r.signal(unix.SIGTERM)
 		r.until("signal", func() bool { return strings.Contains(r.text(), "received signal signal=TERM") })
-		p.letGo()
+		p.touch("go")
 		r.want("143")
 		p.wrote("cleaned", "1\n")
 		if _, err := os.Stat(filepath.Join(runs[1].dir, "cleaning")); err == nil {

@@ -62,7 +62,7 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 				p.until("both", func() bool { return len(p.file("got")) >= len(want) })
 			}
 			p.waitForSignal("got")
-			p.letGo()
+			p.touch("go")
 			p.want("3")
 			if got := p.file("got"); got != want && (name != "then INT" || got != "INT\nTERM\n") {
 				t.Errorf("the target got %q, want %q", got, want)
@@ -116,7 +116,7 @@ func TestOnRepeat_eachChoice(t *testing.T) {
 			if c.status == "3" {
 				p.until("the signal", func() bool { return len(p.file("got")) >= len(c.got) })
 				time.Sleep(50 * time.Millisecond)
-				p.letGo()
+				p.touch("go")
 			}
 			p.want(c.status)
 			p.wrote("got", c.got)
@@ -165,7 +165,7 @@ func TestStopOn_eachChoice(t *testing.T) {
 					p.until(last, func() bool { return strings.HasSuffix(p.file("got"), last+"\n") })
 				}
 				time.Sleep(50 * time.Millisecond)
-				p.letGo()
+				p.touch("go")
 				p.want("3")
 				p.wrote("got", strings.ReplaceAll(c.got, " ", "\n")+"\n")
 				p.wrote("cleaned", "stopped\n")
@@ -221,7 +221,7 @@ func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 			c.then(p)
 			time.Sleep(200 * time.Millisecond)
 			p.until("the signals", func() bool { return len(p.file("group")) >= len(c.want) })
-			p.letGo()
+			p.touch("go")
 			if name == "takeover" {
 				p.want("KILL")
 				p.until("end of the guard", func() bool { return !alive(guard) })
@@ -253,7 +253,7 @@ func TestTakeover_repeatsNoSignal(t *testing.T) {
 	kill(t, p.cmd.Process.Pid)
 	p.until("takeover", func() bool { return strings.Contains(p.text(), "taking over") })
 	time.Sleep(100 * time.Millisecond)
-	p.letGo()
+	p.touch("go")
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
 	p.wrote("got", "TERM\n")
