@@ -55,23 +55,23 @@ func EscapeJSON(text []byte) []byte {
 // entryJSON is the one JSON form of an entry. It holds the registration of the command, not its outcome. Optional
 // fields are omitted if they are empty.
 type entryJSON struct {
-	When  When          `json:"when"`
-	Text  Text          `json:"text"`
-	Args  []Text        `json:"args"`
-	Limit time.Duration `json:"limit"`
-	Name  Text          `json:"name,omitempty"`
-	Dir   Text          `json:"dir,omitempty"`
-	Env   []Text        `json:"env,omitzero"` // absent: the environment of the run
-	EnvOf int           `json:"env_of,omitempty"`
-	Exits Process       `json:"exits,omitzero"`
-	Key   Text          `json:"key,omitempty"`
+	When    When          `json:"when"`
+	Text    Text          `json:"text"`
+	Args    []Text        `json:"args"`
+	Limit   time.Duration `json:"limit"`
+	Name    Text          `json:"name,omitempty"`
+	Dir     Text          `json:"dir,omitempty"`
+	Env     []Text        `json:"env,omitzero"` // absent: the environment of the run
+	EnvOf   int           `json:"env_of,omitempty"`
+	Awaited Process       `json:"exits,omitzero"`
+	Key     Text          `json:"key,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler. It does not repeat an environment that another entry has (EnvOf).
 func (e Entry) MarshalJSON() ([]byte, error) {
 	form := entryJSON{
 		e.When, Text(e.Command.Text), Texts(e.Command.Args), e.Command.Limit,
-		Text(e.Name), Text(e.Dir), nil, e.EnvOf, e.Exits, Text(e.Key),
+		Text(e.Name), Text(e.Dir), nil, e.EnvOf, e.Awaited, Text(e.Key),
 	}
 	if e.EnvOf == 0 && e.Env != nil {
 		form.Env = append([]Text{}, Texts(e.Env)...)
@@ -92,7 +92,7 @@ func (e *Entry) UnmarshalJSON(data []byte) error {
 		When:    form.When,
 		Command: Command{Text: string(form.Text), Args: Strings(form.Args), Limit: form.Limit},
 		Registration: Registration{
-			Name: string(form.Name), Dir: string(form.Dir), EnvOf: form.EnvOf, Exits: form.Exits, Key: string(form.Key),
+			Name: string(form.Name), Dir: string(form.Dir), EnvOf: form.EnvOf, Awaited: form.Awaited, Key: string(form.Key),
 		},
 	}
 	if form.Env != nil {

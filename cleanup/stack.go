@@ -55,7 +55,7 @@ type Entry struct {
 	Killed   bool   // a further stop signal killed it
 	Outcome  Outcome
 
-	Delayed   bool    // its process of Exits ended, but it could not be started then; it runs with the other commands
+	Delayed   bool    // the awaited process ended, but the command could not start; it runs with the other commands
 	Discarded Outputs // outputs without a reader; data that the command writes to them is discarded
 }
 
@@ -70,7 +70,7 @@ type Outputs struct {
 	Stderr bool `json:"stderr,omitempty"`
 }
 
-// Names returns the names of the outputs. It is never nil.
+// Names returns the names of the outputs. The list is never nil.
 func (o Outputs) Names() []string {
 	names := []string{}
 	if o.Stdout {
@@ -84,12 +84,12 @@ func (o Outputs) Names() []string {
 
 // Registration holds the data that a client registers with a command during the run.
 type Registration struct {
-	Name  string
-	Dir   string   // working directory; "": the run's
-	Env   []string // nil: the environment of the run
-	EnvOf int      // id of the first entry with the same environment; 0: none before this one
-	Exits Process  // the command runs when this process has ended; zero: with the other commands
-	Key   string   // identifies a request that a client repeats because it got no answer
+	Name    string
+	Dir     string   // working directory; "": the run's
+	Env     []string // nil: the environment of the run
+	EnvOf   int      // id of the first entry with the same environment; 0: none before this one
+	Awaited Process  // the command runs when this process has ended; zero: with the other commands
+	Key     string   // identifies a request that a client repeats because it got no answer
 }
 
 // Shown returns the text that the log and the report contain for the command. If the command has a name, Shown returns
@@ -189,7 +189,7 @@ func (s Stack) Claim(when When) (Stack, []int) {
 
 // ClaimOne claims a pending command that waits for the end of a process. It ignores the order.
 func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
-	if e, known := s.Get(id); !known || e.Progress != Pending || e.Exits.PID == 0 || e.Delayed {
+	if e, known := s.Get(id); !known || e.Progress != Pending || e.Awaited.PID == 0 || e.Delayed {
 		return s, false
 	}
 	return s.Update(id, func(e *Entry) { e.Progress = Claimed }), true

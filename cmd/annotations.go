@@ -15,9 +15,9 @@ import (
 // The output of a cleanup command is in a group. Groups of GitHub and sections of GitLab cannot interleave, so the
 // runner announces only commands that run alone.
 type annotations struct {
-	system  ciSystem
-	catchUp func() // waits until the lines so far are written
-	open    string // id of the command whose group is open; "": there is none, or another graceful has opened it
+	system    ciSystem
+	catchUp   func() // waits until the lines so far are written
+	openGroup string // id of the command whose group is open; "": there is none, or another graceful has opened it
 }
 
 // ciSystem is the syntax of a CI system. Each function returns a line of output.
@@ -89,15 +89,15 @@ func (a *annotations) group(r slog.Record, attr func(key string) string) (line s
 	// After a takeover, the new graceful ends the group of the killed one by the same name.
 	id, section := attr("id"), fmt.Sprintf("graceful_%.16s_%s", attr("run"), attr("id"))
 	switch {
-	case r.Message == messageCommandStarts && a.open != id: // else the group of a failed start is open
-		a.open = id
+	case r.Message == messageCommandStarts && a.openGroup != id: // else the group of a failed start is open
+		a.openGroup = id
 		title := attr("name")
 		if title == "" {
 			title = attr("command")
 		}
 		return a.system.begin(section, "cleanup: "+oneLine(title), r.Time), true
-	case r.Message == messageCommandOver && (a.open == "" || a.open == id):
-		a.open = ""
+	case r.Message == messageCommandOver && (a.openGroup == "" || a.openGroup == id):
+		a.openGroup = ""
 		return a.system.end(section, r.Time), false
 	}
 	return "", false

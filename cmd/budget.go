@@ -3,12 +3,12 @@ package cmd
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"graceful/cleanup"
+	"graceful/runner/machine"
 )
 
 // summand is one part of the time of a stop.
@@ -19,14 +19,14 @@ type summand struct {
 
 // budget contains the maximum time of a stop, and the parts of that time that flags and variables set.
 type budget struct {
-	deadline time.Duration
-	from     string    // the flag or variable that sets the deadline
-	before   []summand // on-stop commands and drain, before the first signal
-	signals  []summand // the grace or the schedule, if given
-	onExit   []summand
+	deadline     time.Duration
+	source       string    // the flag or variable that sets the deadline
+	beforeSignal []summand // on-stop commands and drain, before the first signal
+	signals      []summand // the grace or the schedule, if given
+	onExit       []summand
 }
 
-// budget collects the times from the flags and variables in given that limit a stop.
+// budget collects the times that limit a stop from the flags and variables in given.
 func (f *runFlags) budget(given map[string]string) budget {
 	from := func(flag string) string { return cmp.Or(given[flag], "the default of --"+flag) }
 	part := func(time time.Duration, what, flag string) summand {
@@ -34,20 +34,20 @@ func (f *runFlags) budget(given map[string]string) budget {
 	}
 	b := budget{
 		deadline: f.Deadline,
-		from:     given["deadline"],
+		source:   given["deadline"],
 		onExit:   commandTime(len(f.OnExit), f.OnExitLimit, f.Order == cleanup.Parallel, "on-exit", from("on-exit-timeout")),
 	}
 	if given["on-stop-timeout"] != "" {
-		b.before = commandTime(len(f.OnStop), f.onStopLimit, false, "on-stop", from("on-stop-timeout"))
+		b.beforeSignal = commandTime(len(f.OnStop), f.onStopLimit, false, "on-stop", from("on-stop-timeout"))
 	}
 	if f.Drain > 0 {
-		b.before = append(b.before, part(f.Drain, "drain", "drain"))
+		b.beforeSignal = append(b.beforeSignal, part(f.Drain, "drain", "drain"))
 	}
 	switch {
 	case len(f.Schedule) > 0:
 		sum := time.Duration(0)
 		for _, step := range f.Schedule {
-			sum = saturatingAdd(sum, step.Wait)
+			sum = machine.AddDurations(sum, step.Wait)
 		}
 		b.signals = []summand{part(sum, "schedule", "stop-schedule")}
 	case given["grace"] != "":
@@ -67,7 +67,7 @@ func commandTime(n int, limit time.Duration, parallel bool, what, from string) [
 	case n > 1:
 		text = fmt.Sprintf("%d x %v for %s commands", n, limit, what)
 		for range n - 1 {
-			sum = saturatingAdd(sum, limit)
+			sum = machine.AddDurations(sum, limit)
 		}
 	}
 	return []summand{{sum, text + " (" + from + ")"}}
@@ -76,23 +76,23 @@ func commandTime(n int, limit time.Duration, parallel bool, what, from string) [
 // fit returns the time from the beginning of a stop until SIGKILL. The rest of the deadline is for the cleanup
 // commands. If the parts of the budget do not fit into the deadline, the error names each of them.
 func (b budget) fit() (time.Duration, error) {
-	all := slices.Concat(b.before, b.signals, b.onExit)
+	all := slices.Concat(b.beforeSignal, b.signals, b.onExit)
 	if total(all) > b.deadline {
-		return 0, fmt.Errorf("%s: a stop takes longer than %v: %s", b.from, b.deadline, addition(all))
+		return 0, fmt.Errorf("%s: a stop takes longer than %v: %s", b.source, b.deadline, addition(all))
 	}
-	reserve := min(b.deadline/10, time.Second)
-	left := b.deadline - total(b.onExit) - reserve
-	if left-total(b.before) <= 0 {
+	left := machine.TimeBeforeCleanup(b.deadline, total(b.onExit))
+	if left-total(b.beforeSignal) <= 0 {
+		reserve := machine.OwnTime(b.deadline)
 		own := summand{reserve, reserve.String() + " for graceful itself"}
 		return 0, fmt.Errorf("%s: %v leaves no time for the target: %s",
-			b.from, b.deadline, addition(slices.Concat(b.before, b.onExit, []summand{own})))
+			b.source, b.deadline, addition(slices.Concat(b.beforeSignal, b.onExit, []summand{own})))
 	}
 	return left, nil
 }
 
 func total(parts []summand) (sum time.Duration) {
 	for _, p := range parts {
-		sum = saturatingAdd(sum, p.time)
+		sum = machine.AddDurations(sum, p.time)
 	}
 	return sum
 }
@@ -101,12 +101,4 @@ func total(parts []summand) (sum time.Duration) {
 func addition(parts []summand) string {
 	texts := convert(parts, func(p summand) string { return p.text })
 	return fmt.Sprintf("%s = %v", strings.Join(texts, " + "), total(parts))
-}
-
-// saturatingAdd adds times that are at least 0. If the sum overflows, it returns the longest time.
-func saturatingAdd(a, b time.Duration) time.Duration {
-	if a > math.MaxInt64-b {
-		return math.MaxInt64
-	}
-	return a + b
 }

@@ -38,19 +38,19 @@ var budgetTests = []struct {
 	{budget: budget{deadline: 10 * s, signals: part(10*s, "--grace")}, left: 9 * s}, // just fits
 	{
 		budget: budget{
-			deadline: 10 * s, before: append(onStopTime(2, 2*s), part(2*s, "--drain")...),
+			deadline: 10 * s, beforeSignal: append(onStopTime(2, 2*s), part(2*s, "--drain")...),
 			onExit: onExitTime(1, 2*s, false)},
 		left: 7 * s,
 	},
 	{
 		budget: budget{
-			deadline: 10 * s, before: append(onStopTime(2, 2*s), part(2*s, "--drain")...),
+			deadline: 10 * s, beforeSignal: append(onStopTime(2, 2*s), part(2*s, "--drain")...),
 			signals: part(2*s, "--grace"), onExit: onExitTime(1, 2*s, false)},
 		left: 7 * s,
 	},
 	{
 		budget: budget{
-			deadline: 10 * s, before: append(onStopTime(2, 2*s), part(2*s, "GRACEFUL_DRAIN")...),
+			deadline: 10 * s, beforeSignal: append(onStopTime(2, 2*s), part(2*s, "GRACEFUL_DRAIN")...),
 			signals: part(2500*time.Millisecond, "--grace"), onExit: onExitTime(1, 2*s, false)},
 		err: "--deadline: a stop takes longer than 10s: 2 x 2s for on-stop commands (--on-stop-timeout) + " +
 			"2s of it (GRACEFUL_DRAIN) + 2.5s of it (--grace) + " +
@@ -67,11 +67,11 @@ var budgetTests = []struct {
 			"9s for 2 on-exit commands at once (--on-exit-timeout) + 1s for graceful itself = 10s",
 	},
 	{
-		budget: budget{deadline: 10 * s, before: onStopTime(1, 9*s)},
+		budget: budget{deadline: 10 * s, beforeSignal: onStopTime(1, 9*s)},
 		err: "--deadline: 10s leaves no time for the target: " +
 			"9s for an on-stop command (--on-stop-timeout) + 1s for graceful itself = 10s",
 	},
-	{budget: budget{deadline: 10 * s, before: onStopTime(1, 9*s-1)}, left: 9 * s},
+	{budget: budget{deadline: 10 * s, beforeSignal: onStopTime(1, 9*s-1)}, left: 9 * s},
 	{
 		budget: budget{deadline: 10 * s, onExit: onExitTime(3, math.MaxInt64/2, false)}, // does not overflow
 		err: "--deadline: a stop takes longer than 10s: " +
@@ -83,7 +83,7 @@ var budgetTests = []struct {
 // the parts of the sum.
 func TestBudgetFit(t *testing.T) {
 	for _, c := range budgetTests {
-		c.from = "--deadline"
+		c.source = "--deadline"
 		left, err := c.fit()
 		if left != c.left || fmt.Sprint(err) != c.err && (err != nil || c.err != "") {
 			t.Errorf("%+v\nleaves %v, %v\nwant   %v, %s", c.budget, left, err, c.left, c.err)

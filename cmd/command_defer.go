@@ -27,13 +27,13 @@ type refusedError struct{ error }
 
 // deferFlags holds the flags of defer.
 type deferFlags struct {
-	shell   bool
-	timeout time.Duration
-	name    string
-	exits   int // a pid; 0: none
-	list    bool
-	verbose bool
-	json    bool
+	shell      bool
+	timeout    time.Duration
+	name       string
+	awaitedPID int // a pid; 0: none
+	list       bool
+	verbose    bool
+	json       bool
 }
 
 func newDefer() *cobra.Command {
@@ -56,7 +56,7 @@ command does not fit under --deadline; 125 if graceful itself failed. Each flag 
 		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
-	describe(c, f.groups()...)
+	addFlagGroups(c, f.groups()...)
 	return c
 }
 
@@ -66,16 +66,16 @@ func (f *deferFlags) groups() []flagGroup {
 		`graceful defer --name redis --timeout 20s -- docker rm -f "$container"`,
 		`graceful defer --shell -- 'kill "$(cat "$dir"/pid)"; rm -r "$dir"'`,
 		`graceful defer --when-exits 4711 -- rm -rf /scratch/7`)
-	what.on(&f.shell, "shell", "COMMAND is one argument, for a shell")
+	what.addSwitch(&f.shell, "shell", "COMMAND is one argument, for a shell")
 	what.Var(positiveDurationValue(&f.timeout), "timeout",
 		"time limit of the command (default: --on-exit-timeout of the run)")
 	what.Var(textValue(&f.name, "NAME", cobra.NoFileCompletions), "name",
 		"shown instead of the command in log, report and --list, for one that holds a secret")
-	what.Var(pidValue(&f.exits), "when-exits",
+	what.Var(pidValue(&f.awaitedPID), "when-exits",
 		"run the command as soon as this process of the run ends; at the latest with the others")
 	listing := newGroup("Listing", "graceful defer --list --format json | jq '.[].text'",
 		"graceful defer --list --verbose")
-	listing.on(&f.list, "list", "register nothing; list the cleanup commands that have not ended")
+	listing.addSwitch(&f.list, "list", "register nothing; list the cleanup commands that have not ended")
 	listing.VarPF(boolValue(&f.verbose), "verbose", "v",
 		"list the command also where it has a name").NoOptDefVal = "true"
 	listing.Var(formatValue(&f.json, "output"), "format", "form of output: text, json")
@@ -150,10 +150,10 @@ func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 		Name: cleanup.Text(f.name),
 		// A positive timeout becomes at least 1 ms, because 0 means the default.
 		TimeoutMS: max(f.timeout.Milliseconds(), min(int64(f.timeout), 1)),
-		WhenExits: f.exits,
+		WhenExits: f.awaitedPID,
 	}
-	if f.exits != 0 {
-		r.Start = procfs.StartOf(f.exits)
+	if f.awaitedPID != 0 {
+		r.Start = procfs.StartOf(f.awaitedPID)
 	}
 	if f.shell {
 		r.Shell = cleanup.Text(args[0])

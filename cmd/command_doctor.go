@@ -45,10 +45,10 @@ if graceful itself failed. Each flag has a variable: for --format, GRACEFUL_FORM
 	g := newGroup("Examining", "graceful doctor --strict-state-dir --state-dir /var/lib/graceful",
 		`graceful doctor --format json | jq '.checks[] | select(.holds != "yes")'`)
 	g.Var(textValue(&stateDir, "DIR", completeDirectory), "state-dir", "directory that is to record runs")
-	g.on(&strict, "strict-state-dir",
+	g.addSwitch(&strict, "strict-state-dir",
 		"say no when another user can replace the state directory, through a parent of it")
 	g.Var(formatValue(&json, "output"), "format", "form of output: text, json")
-	describe(c, g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful"))
+	addFlagGroups(c, g, environmentGroup("graceful doctor --no-env --state-dir /var/lib/graceful"))
 	return c
 }
 

@@ -16,7 +16,7 @@ import (
 const statusUnfinished = 1
 
 func newRecover(status *int) *cobra.Command {
-	var want runner.Recovery
+	var options runner.Recovery
 	var config runner.Config
 	var given map[string]string
 	c := &cobra.Command{
@@ -43,7 +43,7 @@ between two runs; 125 if graceful itself failed. Each flag has a variable: for -
 GRACEFUL_STATE_DIR.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if want.StateDir == "" {
+			if options.StateDir == "" {
 				return errors.New("recover: no state directory was given (graceful recover --state-dir DIR)")
 			}
 			if err := checkLogFlags(config, given); err != nil {
@@ -53,35 +53,35 @@ GRACEFUL_STATE_DIR.`,
 			out := newOutput(syscall.Stderr)
 			defer out.flush()
 			log := newLogger(out, config, time.Now())
-			done, err := runner.Recover(want, log)
+			done, err := runner.Recover(options, log)
 			switch {
 			case err != nil:
 				log.Error(messageRecover, "err", err)
-				*status = statusFailed
-			case done.Stopped != 0:
-				*status = machine.Ending{Signal: int(done.Stopped)}.Status()
-			case done.Failed > 0:
+				*status = machine.StatusFailed
+			case done.StopSignal != 0:
+				*status = machine.Ending{Signal: int(done.StopSignal)}.Status()
+			case done.FailedRuns > 0:
 				*status = statusUnfinished
 			}
 			return nil
 		},
 	}
-	what := newGroup("Recovering",
+	g := newGroup("Recovering",
 		"graceful recover --strict-state-dir --state-dir /var/lib/graceful",
 		"graceful recover --state-dir /var/lib/graceful --name deploy --retry-interrupted",
 		"graceful recover --state-dir /mnt/volume --from-other-machines")
-	what.Var(textValue(&want.StateDir, "DIR", completeDirectory), "state-dir", "directory in which the runs are recorded")
-	what.on(&want.StrictStateDir, "strict-state-dir",
+	g.Var(textValue(&options.StateDir, "DIR", completeDirectory), "state-dir", "directory in which the runs are recorded")
+	g.addSwitch(&options.StrictStateDir, "strict-state-dir",
 		"refuse a state directory that another user can replace, through a parent of it")
-	what.Var(textValue(&want.Name, "NAME", cobra.NoFileCompletions), "name",
+	g.Var(textValue(&options.Name, "NAME", cobra.NoFileCompletions), "name",
 		"name of the one run to finish (default: all)")
-	what.on(&want.Retry, "retry-interrupted", "run interrupted cleanup commands again")
-	what.on(&want.FromOtherMachines, "from-other-machines",
+	g.addSwitch(&options.RetryInterrupted, "retry-interrupted", "run interrupted cleanup commands again")
+	g.addSwitch(&options.FromOtherMachines, "from-other-machines",
 		"finish runs, too, that began on another machine, or in a container that cannot be seen from here: "+
 			"none of their processes lives")
 	logging := newGroup("Output", "graceful recover --state-dir /var/lib/graceful --verbose --log-format json",
 		"graceful recover --state-dir /var/lib/graceful --quiet --annotations off")
 	logging.addLogFlags(&config)
-	given = describe(c, what, logging, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful"))
+	given = addFlagGroups(c, g, logging, environmentGroup("graceful recover --no-env --state-dir /var/lib/graceful"))
 	return c
 }

@@ -26,11 +26,11 @@ import (
 type runFlags struct {
 	runner.Config
 	onStopLimit time.Duration
-	outer       budgetOfOuter
+	outer       outerBudget
 
 	killOnRepeat bool // a flag of earlier versions
 
-	ignoresVariables bool
+	variablesIgnored bool
 }
 
 // newRunFlags returns the flags with their default values.
@@ -69,13 +69,13 @@ flag has a variable: for --on-exit-order, GRACEFUL_ON_EXIT_ORDER. A flag overrid
 variable of a flag that may be repeated holds one command, or pairs FROM=TO with commas between
 them. --no-env ignores all variables.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			f.ignoresVariables = ignoresVariables(c.Flags())
+			f.variablesIgnored = ignoresVariables(c.Flags())
 			return f.run(args, given, status)
 		},
 		ValidArgsFunction: completeCommand,
 	}
 	c.Flags().SetInterspersed(false)
-	given = describe(c, f.groups()...)
+	given = addFlagGroups(c, f.groups()...)
 	return c
 }
 
@@ -88,16 +88,16 @@ func (f *runFlags) groups() []flagGroup {
 		"what to do with processes that the target leaves behind: stop (end them), wait (until they end), "+
 			"keep (leave them alone)")
 	terminal := newGroup("Terminal", "graceful run --pty -- npm test")
-	terminal.on(&f.PTY, "pty",
+	terminal.addSwitch(&f.PTY, "pty",
 		"give the target a terminal of its own, also where there is none: colours, line by line output")
 	status := newGroup("Exit status",
 		"graceful run --timeout 1h --preserve-status -- ./job",
 		"graceful run --remap-exit 143=0 --fail-on-cleanup-error --on-exit ./flush.sh -- ./serve",
 		"graceful run --reraise -- ./job")
-	status.on(&f.PreserveStatus, "preserve-status", "exit with the target's own status at its time limit, too")
-	status.on(&f.Reraise, "reraise", "end by the signal that ended the target, instead of with 128+n")
+	status.addSwitch(&f.PreserveStatus, "preserve-status", "exit with the target's own status at its time limit, too")
+	status.addSwitch(&f.Reraise, "reraise", "end by the signal that ended the target, instead of with 128+n")
 	status.Var(remapValue(&f.Remap), "remap-exit", "exit with another status, 0 to 255; may be repeated")
-	status.on(&f.FailOnCleanupError, "fail-on-cleanup-error",
+	status.addSwitch(&f.FailOnCleanupError, "fail-on-cleanup-error",
 		"exit with 125 if the target succeeded and a cleanup command failed")
 	output := newGroup("Output", "graceful run --verbose --log-format json --report run.json -- ./job",
 		"graceful run --quiet --annotations off -- ./job")
@@ -137,7 +137,7 @@ func (f *runFlags) stopping() flagGroup {
 	g.Var(enumValue(&f.OnRepeat, "WHAT", "answer to a repeated stop signal", machine.OnRepeats()), "on-repeat",
 		"what a repeated stop signal does: forward (forward it, too), ignore (nothing), "+
 			"kill (kill the tree; during cleanup, end the running command)")
-	g.on(&f.killOnRepeat, "kill-on-repeat", "the same as --on-repeat kill")
+	g.addSwitch(&f.killOnRepeat, "kill-on-repeat", "the same as --on-repeat kill")
 	g.hide("kill-on-repeat")
 	g.Var(durationValue(&f.Timeout), "timeout",
 		"time limit of the target, and of survivors that are waited for; then graceful stops them and exits with "+
@@ -179,7 +179,7 @@ func (f *runFlags) afterKill() flagGroup {
 	g.Var(textValue(&f.StateDir, "DIR", completeDirectory), "state-dir",
 		"directory to record the run in, so that graceful recover can finish it after all of graceful is killed, "+
 			"or the machine stops")
-	g.on(&f.StrictStateDir, "strict-state-dir",
+	g.addSwitch(&f.StrictStateDir, "strict-state-dir",
 		"refuse a state directory that another user can replace, through a parent of it, instead of warning")
 	g.Var(textValue(&f.Name, "NAME", cobra.NoFileCompletions), "name",
 		"name of the run (default: the target's file name); a new run in a state directory first finishes what "+
@@ -228,8 +228,8 @@ func (f *runFlags) check(given map[string]string) error {
 		if err != nil {
 			return err
 		}
-		f.Unsignalled = total(b.before)
-		f.Asked = saturatingAdd(f.Unsignalled, total(b.signals))
+		f.TimeBeforeSignal = total(b.beforeSignal)
+		f.ReservedTime = machine.AddDurations(f.TimeBeforeSignal, total(b.signals))
 		if given["grace"] == "" {
 			f.Grace = left // when the signal is sent, the time of on-stop commands and drain is subtracted
 		}
@@ -259,7 +259,7 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
 	log := newLogger(out, f.Config, time.Now())
-	for _, typed := range f.outer.tooLong {
+	for _, typed := range f.outer.tooLongTimes {
 		log.Warn("shortened for the outer run", "what", typed, "budget", f.outer.budget,
 			"err", "it allows no more time for a stop", "hint", "see "+machine.StopBudget)
 	}
@@ -268,9 +268,9 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 		log.Error(messageRun, "err", err)
 	}
 	*status = result.Status
-	if result.Raise != 0 {
+	if result.RaisedSignal != 0 {
 		out.flush()
-		process.EndBy(syscall.Signal(result.Raise))
+		process.EndBy(syscall.Signal(result.RaisedSignal))
 	}
 	return nil
 }

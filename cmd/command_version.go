@@ -27,6 +27,6 @@ A binary that was built outside of a clone has no commit and no date: in JSON th
 	}
 	g := newGroup("Output", "graceful version --format json | jq -r .commit")
 	g.Var(formatValue(&json, "output"), "format", "form of output: text, json")
-	describe(c, g, environmentGroup("graceful version --no-env"))
+	addFlagGroups(c, g, environmentGroup("graceful version --no-env"))
 	return c
 }

@@ -48,7 +48,8 @@ func completeRewrite(_ *cobra.Command, _ []string, text string) ([]string, cobra
 	if from, to, ok := strings.Cut(text, "="); ok {
 		return startingWith(to, append(forward.Names(), "0"), from+"=", ""), noFiles
 	}
-	return startingWith(text, convert(forward.Audible(), forward.Name), "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
+	names := convert(forward.Deliverable(), forward.Name)
+	return startingWith(text, names, "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
 // completeSchedule completes only the last item of a schedule.

@@ -26,8 +26,8 @@ func newGroup(title string, examples ...string) flagGroup {
 	return flagGroup{flags, title, examples}
 }
 
-// on adds a switch.
-func (g flagGroup) on(value *bool, name, usage string) {
+// addSwitch adds a flag that is false by default. The flag without a value means true.
+func (g flagGroup) addSwitch(value *bool, name, usage string) {
 	g.VarPF(boolValue(value), name, "", usage).NoOptDefVal = "true"
 }
 
@@ -53,9 +53,9 @@ func checkLogFlags(c runner.Config, given map[string]string) error {
 	return nil
 }
 
-// describe adds the flags to a command, with their variables and completions, and a help that shows the flags in
+// addFlagGroups adds the flags to a command, with their variables and completions, and a help that shows the flags in
 // groups. Before the command runs, readVariables fills given.
-func describe(c *cobra.Command, groups ...flagGroup) (given map[string]string) {
+func addFlagGroups(c *cobra.Command, groups ...flagGroup) (given map[string]string) {
 	c.Flags().SortFlags = false
 	for _, g := range groups {
 		c.Flags().AddFlagSet(g.FlagSet)

@@ -125,7 +125,7 @@ func (o *output) flush() {
 	}
 }
 
-// writeAll writes a line. It ignores a failure, because it has no way to report it. It does not use os.File. When the
+// writeAll writes a line. It ignores a failure, because it has no way to report one. It does not use os.File: when the
 // reader of standard error has exited, a write by os.File ends the process with SIGPIPE (os/signal).
 func writeAll(fd int, line []byte) {
 	for len(line) > 0 {

@@ -15,11 +15,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"graceful/runner"
+	"graceful/runner/machine"
 )
-
-// statusFailed is the exit status for a failure of graceful itself. timeout(1) and the container engines use the same
-// status.
-const statusFailed = 125
 
 // Main runs graceful with args, which begin with its name, and returns the exit status.
 func Main(args []string) int {
@@ -39,7 +36,7 @@ func Main(args []string) int {
 		if errors.As(err, new(refusedError)) {
 			return statusRefused
 		}
-		return statusFailed
+		return machine.StatusFailed
 	}
 	return status
 }

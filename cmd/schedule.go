@@ -54,7 +54,7 @@ func parseSchedule(s string) (steps []machine.Step, err error) {
 			steps = append(steps, machine.Step{Signal: machine.NoSignal, Wait: wait})
 		default:
 			last := &steps[len(steps)-1]
-			last.Wait = saturatingAdd(last.Wait, wait)
+			last.Wait = machine.AddDurations(last.Wait, wait)
 		}
 	}
 	return steps, nil

@@ -217,10 +217,10 @@ func cutList(list []string) []string {
 }
 
 // escapingWriter escapes control characters in JSON with cleanup.EscapeJSON.
-type escapingWriter struct{ to io.Writer }
+type escapingWriter struct{ out io.Writer }
 
 func (w escapingWriter) Write(line []byte) (int, error) {
-	_, err := w.to.Write(cleanup.EscapeJSON(line))
+	_, err := w.out.Write(cleanup.EscapeJSON(line))
 	return len(line), err
 }
 

@@ -23,7 +23,7 @@ func variable(flag string) string {
 // environmentGroup returns the flag noEnv, with an example.
 func environmentGroup(example string) flagGroup {
 	g := newGroup("Environment", example)
-	g.on(new(bool), noEnv,
+	g.addSwitch(new(bool), noEnv,
 		"ignore the variables of the flags (GRACEFUL_...), for an environment that is not trusted")
 	return g
 }

@@ -64,8 +64,8 @@ func MeaningIn(sig syscall.Signal, stopOn []int) Meaning {
 // StopSignals lists the signals that stop a run by default.
 func StopSignals() []syscall.Signal { return []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT} }
 
-// Audible lists the signals that a listener delivers.
-func Audible() (signals []syscall.Signal) {
+// Deliverable lists the signals that a listener delivers.
+func Deliverable() (signals []syscall.Signal) {
 	for sig := syscall.Signal(1); sig <= Last; sig++ {
 		if m := MeaningOf(sig); m != Ours && m != Uncatchable {
 			signals = append(signals, sig)

@@ -25,21 +25,21 @@ func Defers() []Defer { return []Defer{DeferAuto, DeferOn, DeferOff} }
 // rights describes the rights of a process that a sandbox can restrict.
 type rights struct {
 	procfs.Status
-	user  int    // effective user id
-	users string // its user namespace, as in /proc/PID/ns; "": unreadable
-	files string // its mount namespace, as above
-	root  string // device and inode of its root directory; "": unreadable
+	uid            int    // effective user id
+	userNamespace  string // its user namespace, as in /proc/PID/ns; "": unreadable
+	mountNamespace string // its mount namespace, as above
+	rootDir        string // device and inode of its root directory; "": unreadable
 }
 
 // missing describes a right of graceful that a process lacks, or returns "". A command that this process registers
 // would gain that right.
 func (ours rights) missing(theirs rights) string {
-	hidden := theirs.users == "" || theirs.files == "" || theirs.root == ""
+	hidden := theirs.userNamespace == "" || theirs.mountNamespace == "" || theirs.rootDir == ""
 	wanted := ours.Ambient // a cleanup command has these after execve(2)
 	switch {
-	case ours.user == 0:
+	case ours.uid == 0:
 		wanted = ours.Permitted
-	case hidden && theirs.user == 0: // root's namespaces are hidden from other users
+	case hidden && theirs.uid == 0: // root's namespaces are hidden from other users
 		wanted = ours.Bounding
 	}
 	notTheirs := func(group int) bool { return !slices.Contains(theirs.GIDs, group) }
@@ -52,17 +52,17 @@ func (ours rights) missing(theirs rights) string {
 		return fmt.Sprintf("it lacks capabilities that graceful has (%#x)", wanted&^theirs.Permitted)
 	case ours.Bounding&^theirs.Bounding != 0:
 		return fmt.Sprintf("its bounding set lacks capabilities that graceful's has (%#x)", ours.Bounding&^theirs.Bounding)
-	case theirs.user != 0 && slices.ContainsFunc(ours.GIDs, notTheirs):
+	case theirs.uid != 0 && slices.ContainsFunc(ours.GIDs, notTheirs):
 		return "it lacks a group that graceful is in"
-	case hidden && theirs.user == 0 && ours.user != 0:
+	case hidden && theirs.uid == 0 && ours.uid != 0:
 		return ""
 	case hidden:
 		return "its namespaces cannot be looked at"
-	case theirs.users != ours.users:
+	case theirs.userNamespace != ours.userNamespace:
 		return "it is in another user namespace"
-	case theirs.files != ours.files:
+	case theirs.mountNamespace != ours.mountNamespace:
 		return "it is in another mount namespace"
-	case theirs.root != ours.root:
+	case theirs.rootDir != ours.rootDir:
 		return "it has another root directory"
 	}
 	return ""

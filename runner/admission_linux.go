@@ -14,8 +14,8 @@ import (
 
 // admit returns an error if the process that makes a request may not register commands. The loop calls admit at each
 // request, because a process may enter a sandbox after it has connected.
-func (p *processes) admit(c registry.Call) error {
-	if p.deferring == DeferOn {
+func (sys *realSystem) admit(c registry.Call) error {
+	if sys.deferChoice == DeferOn {
 		return nil
 	}
 	if c.Peer.PID == 0 {
@@ -65,11 +65,11 @@ func rightsOf(pid string, user int) (r rights, err error) {
 	if r.Status, err = procfs.ParseStatus(string(text)); err != nil {
 		return r, fmt.Errorf("reading /proc/%s/status: %w", pid, err)
 	}
-	r.user = user
-	r.users, _ = procfs.Readlink(pid + "/ns/user")
-	r.files, _ = procfs.Readlink(pid + "/ns/mnt")
+	r.uid = user
+	r.userNamespace, _ = procfs.Readlink(pid + "/ns/user")
+	r.mountNamespace, _ = procfs.Readlink(pid + "/ns/mnt")
 	if root, err := procfs.Stat(pid + "/root/."); err == nil {
-		r.root = fmt.Sprint(root.Dev, " ", root.Ino)
+		r.rootDir = fmt.Sprint(root.Dev, " ", root.Ino)
 	}
 	return r, nil
 }

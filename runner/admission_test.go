@@ -18,7 +18,7 @@ func TestRights_missing(t *testing.T) {
 	setcap := rights{procfs.Status{GIDs: []int{7}, Permitted: 1 << 12, Bounding: all}, 1000, "user:1", "mnt:1", "1 2"}
 	filtered := root
 	filtered.NoNewPrivs, filtered.Seccomp, filtered.Filters = true, 2, 1
-	hidden := func(r *rights) { r.users, r.files, r.root = "", "", "" }
+	hidden := func(r *rights) { r.userNamespace, r.mountNamespace, r.rootDir = "", "", "" }
 	for name, c := range map[string]struct {
 		ours, theirs rights
 		change       func(*rights)
@@ -46,14 +46,14 @@ func TestRights_missing(t *testing.T) {
 		"strict mode":                  {filtered, filtered, func(r *rights) { r.Seccomp = 1 }, "seccomp"},
 		"another filter":               {filtered, filtered, func(r *rights) { r.Filters = 2 }, "seccomp"},
 		"a group less":                 {user, user, func(r *rights) { r.GIDs = []int{7} }, "group"},
-		"another user namespace":       {root, root, func(r *rights) { r.users = "user:2" }, "user namespace"},
-		"another mount namespace":      {root, root, func(r *rights) { r.files = "mnt:2" }, "mount namespace"},
-		"another root directory":       {root, root, func(r *rights) { r.root = "1 3" }, "root directory"},
+		"another user namespace":       {root, root, func(r *rights) { r.userNamespace = "user:2" }, "user namespace"},
+		"another mount namespace":      {root, root, func(r *rights) { r.mountNamespace = "mnt:2" }, "mount namespace"},
+		"another root directory":       {root, root, func(r *rights) { r.rootDir = "1 3" }, "root directory"},
 		"hidden":                       {user, user, hidden, "cannot be looked at"},
 		"hidden from root":             {root, root, hidden, "cannot be looked at"},
 		"root with a filter":           {user, root, func(r *rights) { hidden(r); r.Seccomp = 2 }, "seccomp"},
-		"root in a mount namespace":    {user, root, func(r *rights) { r.files = "mnt:2" }, "mount namespace"},
-		"a namespace hidden by itself": {user, user, func(r *rights) { r.files = "" }, "cannot be looked at"},
+		"root in a mount namespace":    {user, root, func(r *rights) { r.mountNamespace = "mnt:2" }, "mount namespace"},
+		"a namespace hidden by itself": {user, user, func(r *rights) { r.mountNamespace = "" }, "cannot be looked at"},
 	} {
 		theirs := c.theirs
 		if c.change != nil {

@@ -15,41 +15,41 @@ import (
 // announcer is the state of the messages about a stop at the default log level. The loop logs once what a long stop
 // waits for, and which processes got SIGKILL.
 type announcer struct {
-	at    time.Time // time at which to log what the stop waits for; zero: never
-	said  bool
-	ends  bool   // tellEnd was called
-	kills string // reason of a SIGKILL that is not logged yet; "": none
+	nextMessage time.Time // time at which to log what the stop waits for; zero: never
+	scheduled   bool
+	endSent     bool   // the service manager knows that the run is ending
+	killReason  string // reason of a SIGKILL that is not logged yet; "": none
 
-	started map[int]time.Time     // start times of the commands
-	had     map[int]time.Duration // run times of the commands when their time limit was over
+	startTimes map[int]time.Time     // start times of the commands
+	runTimes   map[int]time.Duration // run times of the commands when their time limit was over
 }
 
 func newAnnouncer() announcer {
-	return announcer{started: map[int]time.Time{}, had: map[int]time.Duration{}}
+	return announcer{startTimes: map[int]time.Time{}, runTimes: map[int]time.Duration{}}
 }
 
 const (
-	// sayAfter is the time after which the loop logs what a stop waits for.
-	sayAfter = 3 * time.Second
+	// waitingMessageAfter is the time after which the loop logs what a stop waits for.
+	waitingMessageAfter = 3 * time.Second
 	// maxNamed is the maximum number of processes in a message.
 	maxNamed = 5
 	// maxTitle is the maximum length of a command in a message, in characters.
 	maxTitle = 60
 )
 
-// begun schedules the message about a long stop, and cancels it when the stop is over.
-func (a *announcer) begun(r machine.Run, now time.Time) {
+// schedule schedules the message about a long stop, and cancels it when the stop is over.
+func (a *announcer) schedule(r machine.Run, now time.Time) {
 	switch stops := r.State == machine.Stopping || r.State == machine.Sweeping && r.Stop.Step > 0; {
 	case r.State >= machine.Cleaning:
-		a.at, a.kills = time.Time{}, ""
-	case stops && !a.said:
-		a.said, a.at = true, now.Add(sayAfter)
+		a.nextMessage, a.killReason = time.Time{}, ""
+	case stops && !a.scheduled:
+		a.scheduled, a.nextMessage = true, now.Add(waitingMessageAfter)
 	}
 }
 
 // named returns names and pids of up to maxNamed members that a stop waits for, and the number of further members.
 func (l *loop) named(all []procfs.Process) (names []string, more int) {
-	if l.run.Keeps() {
+	if l.run.KeepsSurvivors() {
 		all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.Group != l.run.Target.PID })
 	}
 	for len(all) > 0 && len(names) < maxNamed {
@@ -66,7 +66,7 @@ func (l *loop) killReason(e machine.Event) string {
 	switch config := l.run.Config; {
 	case !isTimer:
 		return "a stop signal came again"
-	case timer.Name == machine.DeadlineTimer && config.Budget:
+	case timer.Name == machine.DeadlineTimer && config.DeadlineFromOuter:
 		return "the outer run allows no more time for the stop"
 	case timer.Name == machine.DeadlineTimer:
 		return fmt.Sprintf("the deadline of %v leaves no more time for the stop", config.Deadline)
@@ -77,11 +77,11 @@ func (l *loop) killReason(e machine.Event) string {
 	}
 }
 
-// sayKilled logs the processes that got SIGKILL, and the reason. If the grace is 0, the user has asked for SIGKILL, and
-// sayKilled logs no warning.
-func (l *loop) sayKilled(members []procfs.Process) {
-	reason := l.says.kills
-	if l.says.kills = ""; reason == "" {
+// logKilled logs the processes that got SIGKILL, and the reason. If the grace is 0, the user has asked for SIGKILL, and
+// logKilled logs no warning.
+func (l *loop) logKilled(members []procfs.Process) {
+	reason := l.announcer.killReason
+	if l.announcer.killReason = ""; reason == "" {
 		return
 	}
 	log := l.log
@@ -96,9 +96,9 @@ func (l *loop) sayKilled(members []procfs.Process) {
 	}
 }
 
-// sayWaiting logs what a stop waits for, and the time that is left.
-func (l *loop) sayWaiting(now time.Time) {
-	l.says.at = time.Time{}
+// logWaiting logs what a stop waits for, and the time that is left.
+func (l *loop) logWaiting(now time.Time) {
+	l.announcer.nextMessage = time.Time{}
 	what, until, timer := l.awaited()
 	at, ok := l.run.Due(timer)
 	if timer.Name == machine.GraceTimer {
@@ -116,7 +116,7 @@ func (l *loop) sayWaiting(now time.Time) {
 	if ok {
 		log = log.With("left", left)
 	}
-	l.sys.tell(fmt.Sprintf("STATUS=waiting for %s until %s", what, until))
+	l.sys.notifyManager(fmt.Sprintf("STATUS=waiting for %s until %s", what, until))
 	log.Warn("waiting", "for", what, "until", until)
 }
 

@@ -19,7 +19,8 @@ import (
 )
 
 // Config is the configuration of a run. A run with a valid Config fails before the start of the target only for lack
-// of resources. The ledger contains the fields that have no tag. For the other fields, begin records other forms.
+// of resources. The first record of the ledger contains the fields as JSON, except those with the tag json:"-".
+// recordBegin records some of these in other forms.
 type Config struct {
 	Command []string `json:"-"` // the target and its arguments, at least one
 	Env     []string `json:"-"` // KEY=value, for the target; the run adds variables

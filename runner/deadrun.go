@@ -20,47 +20,49 @@ import (
 // A run is dead if all its processes of graceful have ended. The remaining processes of the run are then reparented to
 // init or to another subreaper.
 
-// finishDead finishes a dead run. The caller holds the lock of its ledger. left is the place where processes of the
-// run may exist. finishDead always runs commands that were never started. If retry is true, it also runs interrupted
-// commands a second time. stopped is the stop signal that arrived meanwhile, or 0.
-func (p *processes) finishDead(m remembered, left place, retry bool) (stopped syscall.Signal, err error) {
-	m.history.TakeOver()
+// finishDead finishes a dead run. The caller holds the lock of the run's ledger. left is the place where processes of
+// the run may exist. finishDead always runs commands that were never started. If retry is true, it also runs
+// interrupted commands a second time. stopped is the stop signal that arrived meanwhile, or 0.
+func (sys *realSystem) finishDead(m recordedRun, left place, retry bool) (stopped syscall.Signal, err error) {
+	m.history.RecordTakeover()
 	if left == placeNone {
 		m.run.Cgroup = ""
 	}
-	q := *p
-	q.inherit.Blocked = m.Begin.Blocked
-	if q.report = nil; m.history != nil {
-		q.report = report.Reopen(m.run.Config.Report)
-		defer q.report.Close()
+	deadSystem := *sys
+	deadSystem.inherited.Blocked = m.Begin.Blocked
+	if deadSystem.report = nil; m.history != nil {
+		deadSystem.report = report.Reopen(m.run.Config.Report)
+		defer deadSystem.report.Close()
 	}
 	if m.run.State == machine.Done && len(unstarted(m.run)) == 0 && !(retry && len(interrupted(m.run)) > 0) {
-		q.newLoop(m).complete() // the report may be missing
-		return 0, q.conclude(m.run, m.ledger)
+		deadSystem.newLoop(m).complete() // the report may be missing
+		return 0, deadSystem.conclude(m.run, m.ledger)
 	}
 	mark := "GRACEFUL_RUN_ID=" + m.run.ID
 	switch left {
 	case placeHere:
-		q.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(m.run), m.Start)
+		deadSystem.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(m.run), m.Start)
 	case placeOther: // the clock may differ, too (time_namespaces(7))
-		q.Tree, err = tree.OpenOrphaned(mark, m.translate(), 0)
+		deadSystem.Tree, err = tree.OpenOrphaned(mark, m.translate(), 0)
 	default: // the tree is empty, and other processes may have reused the recorded pids
-		q.Tree, _, err = tree.Open(tree.Auto)
+		deadSystem.Tree, _, err = tree.Open(tree.Auto)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
 	}
 	m.run.Dir = cmp.Or(string(m.Begin.Dir), noDir)
 	m.run.Run = m.run.WithoutBudget() // no outer run waits for this run any longer
-	l := q.newLoop(m)
-	l.stopOn, l.finishes = p.stopOn, true
+	l := deadSystem.newLoop(m)
+	l.stopOn, l.ofDeadRun = sys.stopOn, true
 	l.recover(m, left != placeNone, retry)
 	r := l.complete()
-	failed := func(c *cleanup.Entry) bool { return c.Outcome.Failed() }
-	if err = q.conclude(r, m.ledger); err == nil && slices.ContainsFunc(slices.Collect(r.Cleanup.Entries.All()), failed) {
+	hasFailed := slices.ContainsFunc(slices.Collect(r.Cleanup.Entries.All()), func(c *cleanup.Entry) bool {
+		return c.Outcome.Failed()
+	})
+	if err = deadSystem.conclude(r, m.ledger); err == nil && hasFailed {
 		err = errCommands
 	}
-	return l.stopHeard, err
+	return l.firstStop, err
 }
 
 // errCommands means that a run was finished, but that one of its cleanup commands failed or was interrupted. The log
@@ -70,10 +72,10 @@ var errCommands = errors.New("not every cleanup command succeeded")
 // conclude removes the socket and the ledger of a run that is done. It logs interrupted commands, because the process
 // that started them may have been killed. If recover can still run one of the commands, conclude sets the ledger aside
 // and returns errCommands.
-func (p *processes) conclude(r Run, runLedger *ledger.Ledger) error {
+func (sys *realSystem) conclude(r Run, runLedger *ledger.Ledger) error {
 	registry.Remove(r.Socket)
 	for _, c := range interrupted(r) {
-		log := logCommand(p.log, *c)
+		log := logCommand(sys.log, *c)
 		log.Warn("cleanup command interrupted", "err", "it is not run again",
 			"hint", "graceful recover --retry-interrupted")
 	}
@@ -128,7 +130,7 @@ func recordedIdentities(r Run) (ids []procfs.Identity) {
 // recover compares the records of a dead run with the existing processes, and updates the run. mayLive is false if no
 // process of the run can exist. recover always runs commands that were never started. If retry is true, it also runs
 // interrupted commands a second time.
-func (l *loop) recover(m remembered, mayLive, retry bool) {
+func (l *loop) recover(m recordedRun, mayLive, retry bool) {
 	if l.run.State >= machine.Cleaning && l.run.Policy.Survivors == machine.KeepSurvivors {
 		l.perform(machine.LeaveSurvivors{})
 	}
@@ -147,12 +149,12 @@ func (l *loop) recover(m remembered, mayLive, retry bool) {
 			}
 			log := logCommand(l.log, c)
 			log.Info("cleanup command still runs", "pid", p.PID)
-			l.waits.commands, l.waits.at = append(l.waits.commands, p.Identity), time.Now()
+			l.watcher.polledCommands, l.watcher.nextPoll = append(l.watcher.polledCommands, p.Identity), time.Now()
 		} else {
 			l.handle(machine.CommandLost{ID: c.ID})
 		}
 	}
-	if was.State < machine.Cleaning && was.Keeps() && mayLive {
+	if was.State < machine.Cleaning && was.KeepsSurvivors() && mayLive {
 		l.sys.OnlyGroupOf(procfs.Identity{PID: was.Target.PID, Start: was.Target.Start})
 	}
 	if was.State < machine.Sweeping {
@@ -172,7 +174,7 @@ func (l *loop) recover(m remembered, mayLive, retry bool) {
 
 // runningCommand finds the process of a cleanup command that another process of graceful has started.
 func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
-	l.sys.Until(time.Time{}) // no time limit: a command that this look misses would run twice
+	l.sys.SetScanLimit(time.Time{}) // no time limit: a command that this scan misses would run twice
 	members := slices.DeleteFunc(l.sys.Members(), func(p procfs.Process) bool {
 		if c.PID != 0 {
 			return c.Start == 0 || p.PID != c.PID || p.Start != c.Start

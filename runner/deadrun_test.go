@@ -16,7 +16,7 @@ import (
 func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedSystem)) (Run, *watchedSystem) {
 	t.Helper()
 	run, s, _ := perform(t, r, func(s *watchedSystem) { s.polling = true; script(s) }, func(l *loop) {
-		l.recover(remembered{Replayed: journal.Replayed{Last: time.Hour}}, sameBoot, retry)
+		l.recover(recordedRun{Replayed: journal.Replayed{Last: time.Hour}}, sameBoot, retry)
 	})
 	return run, s
 }
@@ -73,8 +73,8 @@ func TestRecover_commandStillRuns(t *testing.T) {
 		if last.Outcome.Interrupted == sameBoot || sameBoot && !unknown {
 			t.Errorf("same boot %t: %+v", sameBoot, last)
 		}
-		if sameBoot && !strings.HasPrefix(s.did[0], "5") {
-			t.Errorf("graceful did not wait for the command: %q", s.did)
+		if sameBoot && !strings.HasPrefix(s.trace[0], "5") {
+			t.Errorf("graceful did not wait for the command: %q", s.trace)
 		}
 	}
 }

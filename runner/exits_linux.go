@@ -15,35 +15,35 @@ import (
 // member returns a member of the run. pid is valid in the PID namespace of the process asker, which must be the
 // namespace of graceful. asker is 0 for a process outside of that namespace. start is the expected start time, or 0 if
 // that is unknown.
-func (p *processes) member(pid int, start uint64, asker int) (procfs.Process, error) {
+func (sys *realSystem) member(pid int, start uint64, asker int) (procfs.Process, error) {
 	ours, err := procfs.Readlink("self/ns/pid")
 	theirs, err2 := procfs.Readlink(fmt.Sprintf("%d/ns/pid", asker))
 	if asker == 0 || err == nil && err2 == nil && ours != theirs {
 		return procfs.Process{}, errors.New(
 			"the caller is in another PID namespace than graceful, so the pid is not valid")
 	}
-	found, ok := p.Find(pid)
+	found, ok := sys.Find(pid)
 	if !ok || start != 0 && start != found.Start {
 		return procfs.Process{}, fmt.Errorf("process %d is not a member of this run, or has ended", pid)
 	}
 	return found, nil
 }
 
-// awaitExit sends the identity of a process to p.exits when the process has ended. The process need not be a child.
+// awaitExit sends the identity of a process to sys.exits when the process has ended. The process need not be a child.
 // Each wait uses a descriptor, but no thread.
 //
 // awaitExit returns false if it cannot wait: before Linux 5.3, if the process has already ended, or if too few
 // descriptors would remain for the run.
-func (p *processes) awaitExit(id procfs.Identity) bool {
+func (sys *realSystem) awaitExit(id procfs.Identity) bool {
 	select {
-	case p.pidfds <- struct{}{}:
+	case sys.pidfdSlots <- struct{}{}:
 	default:
 		return false
 	}
 	fd, err := unix.PidfdOpen(id.PID, 0)
 	if err != nil || unix.SetNonblock(fd, true) != nil {
 		unix.Close(fd)
-		<-p.pidfds
+		<-sys.pidfdSlots
 		return false
 	}
 	file := os.NewFile(uintptr(fd), "process")
@@ -51,16 +51,16 @@ func (p *processes) awaitExit(id procfs.Identity) bool {
 	if err == nil {
 		err = file.SetReadDeadline(time.Time{}) // an error if epoll cannot wait for a pidfd
 	}
-	if err != nil || p.Child(id.PID).Identity != id { // the process has ended, and another one may have the pid
+	if err != nil || sys.Child(id.PID).Identity != id { // the process has ended, and another one may have the pid
 		file.Close()
-		<-p.pidfds
+		<-sys.pidfdSlots
 		return false
 	}
 	go func() {
 		_ = raw.Read(func(fd uintptr) bool { return hasEnded(int(fd)) })
 		file.Close()
-		<-p.pidfds
-		p.exits <- id
+		<-sys.pidfdSlots
+		sys.exits <- id
 	}()
 	return true
 }

@@ -39,35 +39,35 @@ func TestAwaitExit_withoutDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &processes{Tree: held, exits: make(chan procfs.Identity, 1), pidfds: make(chan struct{}, 1)}
+	sys := &realSystem{Tree: held, exits: make(chan procfs.Identity, 1), pidfdSlots: make(chan struct{}, 1)}
 	living := func() (procfs.Identity, *exec.Cmd) {
 		c := exec.Command("sleep", "1000")
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
-		return p.Child(c.Process.Pid).Identity, c
+		return sys.Child(c.Process.Pid).Identity, c
 	}
 	first, command := living()
 	second, _ := living()
-	if !p.awaitExit(first) || p.awaitExit(second) {
+	if !sys.awaitExit(first) || sys.awaitExit(second) {
 		t.Error("watched more or fewer processes than the limit allows")
 	}
 	_ = command.Process.Kill()
-	if got := <-p.exits; got != first || len(p.pidfds) != 0 {
-		t.Errorf("the end of %v is reported; %d descriptors are in use", got, len(p.pidfds))
+	if got := <-sys.exits; got != first || len(sys.pidfdSlots) != 0 {
+		t.Errorf("the end of %v is reported; %d descriptors are in use", got, len(sys.pidfdSlots))
 	}
 	_ = command.Wait()
-	if p.awaitExit(first) || p.Alive(first) || len(p.pidfds) != 0 {
+	if sys.awaitExit(first) || sys.Alive(first) || len(sys.pidfdSlots) != 0 {
 		t.Error("awaitExit accepts a reaped process")
 	}
 	for n := range 2 {
 		leaveDescriptors(t, n)
-		if watched, lives := p.awaitExit(second), p.Alive(second); watched || !lives || len(p.pidfds) != 0 {
-			t.Errorf("with %d descriptors: watched: %t, alive: %t, in use: %d", n, watched, lives, len(p.pidfds))
+		if watched, lives := sys.awaitExit(second), sys.Alive(second); watched || !lives || len(sys.pidfdSlots) != 0 {
+			t.Errorf("with %d descriptors: watched: %t, alive: %t, in use: %d", n, watched, lives, len(sys.pidfdSlots))
 		}
 	}
-	if len(p.exits) > 0 {
+	if len(sys.exits) > 0 {
 		t.Error("the end of a running process was reported")
 	}
 }

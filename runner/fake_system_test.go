@@ -23,33 +23,33 @@ type fakeSystem struct {
 	relaying   chan struct{}
 	sync.Mutex // the script runs in other goroutines
 
-	children   chan struct{}
-	signals    chan syscall.Signal
-	began      time.Time
-	did        []string // the calls of the loop, with times
-	living     map[int]bool
-	zombies    []int
-	endings    map[int]machine.Ending
-	denied     bool // graceful may not signal the members
-	immortal   map[int]bool
-	childKills int
-	polling    bool // the ends of members are not reported
-	startErr   []error
-	targetErr  error          // of startTarget
-	failed     map[int]error  // results of startOf
-	used       *machine.Usage // by the target
-	nextPID    int
-	target     int              // of setTarget
-	kids       []procfs.Process // children of the root
-	byGuard    map[int]int      // pids of the processes that the guard has started, by command id
-	guardLost  bool             // lostGuard reports a lost guard once
-	orphaned   bool
-	others     []procfs.Process // members of the tree that are not children
-	other      map[int]int      // the command id of each process
-	exempted   []int            // commands that are not members
-	dead       cleanup.Outputs  // outputs of each command that have no reader
-	pidfds     bool             // the ends of processes that are not children are reported
-	running    bool             // SIGTSTP does not suspend the target
+	children    chan struct{}
+	signals     chan syscall.Signal
+	began       time.Time
+	trace       []string // the calls of the loop, with times
+	living      map[int]bool
+	zombies     []int
+	endings     map[int]machine.Ending
+	denied      bool // graceful may not signal the members
+	immortal    map[int]bool
+	childKills  int
+	polling     bool // the ends of members are not reported
+	startErr    []error
+	targetErr   error          // of startTarget
+	failed      map[int]error  // results of startOf
+	targetUsage *machine.Usage // by the target
+	nextPID     int
+	target      int              // of setTarget
+	kids        []procfs.Process // children of the root
+	byGuard     map[int]int      // pids of the processes that the guard has started, by command id
+	guardLost   bool             // lostGuard reports a lost guard once
+	orphaned    bool
+	others      []procfs.Process // members of the tree that are not children
+	other       map[int]int      // the command id of each process
+	exempted    []int            // commands that are not members
+	deadOutputs cleanup.Outputs  // outputs of each command that have no reader
+	pidfds      bool             // the ends of processes that are not children are reported
+	running     bool             // SIGTSTP does not suspend the target
 
 	onTerm map[int]time.Duration // time from SIGTERM to the end of a process; missing: SIGTERM does not end it
 }
@@ -68,7 +68,7 @@ func newFakeSystem() *fakeSystem {
 func (s *fakeSystem) inputs() inputs { return inputs{signals: s.signals, children: s.children} }
 
 func (s *fakeSystem) note(format string, args ...any) {
-	s.did = append(s.did, fmt.Sprintf("%v %s", time.Since(s.began), fmt.Sprintf(format, args...)))
+	s.trace = append(s.trace, fmt.Sprintf("%v %s", time.Since(s.began), fmt.Sprintf(format, args...)))
 }
 
 // end ends processes, and sends one SIGCHLD for all of them.
@@ -128,7 +128,7 @@ func (s *fakeSystem) startCommand(_ Run, c cleanup.Entry) (int, cleanup.Outputs,
 	if d, err := time.ParseDuration(c.Command.Text); err == nil {
 		s.at(d, func() { s.end(machine.Ending{}, pid) })
 	}
-	return pid, s.dead, nil
+	return pid, s.deadOutputs, nil
 }
 
 func (s *fakeSystem) isCommand(p procfs.Process, id int) bool { return s.other[p.PID] == id }
@@ -278,18 +278,18 @@ func (s *fakeSystem) Empty(bool) bool {
 
 func (s *fakeSystem) KillGroup() (found, denied []procfs.Process) { return s.Kill() }
 
-func (s *fakeSystem) OnlyGroupOf(procfs.Identity)                    {}
-func (s *fakeSystem) LastStop() (m procfs.Moment)                    { return m }
-func (s *fakeSystem) WasStopped(syscall.Signal, bool, procfs.Moment) {}
-func (s *fakeSystem) stopBegun([]int)                                {}
-func (s *fakeSystem) SignalOutsiders()                               {}
-func (s *fakeSystem) UserOf(int) int                                 { return -1 }
-func (s *fakeSystem) Suspended(int) bool                             { return !s.running }
+func (s *fakeSystem) OnlyGroupOf(procfs.Identity)                         {}
+func (s *fakeSystem) LastStop() (m procfs.Moment)                         { return m }
+func (s *fakeSystem) NoteEarlierStop(syscall.Signal, bool, procfs.Moment) {}
+func (s *fakeSystem) stopBegun([]int)                                     {}
+func (s *fakeSystem) SignalOutsiders()                                    {}
+func (s *fakeSystem) UserOf(int) int                                      { return -1 }
+func (s *fakeSystem) Suspended(int) bool                                  { return !s.running }
 
 func (s *fakeSystem) KillChildren()     { s.Lock(); defer s.Unlock(); s.childKills++ }
 func (s *fakeSystem) ReportsEnds() bool { return !s.polling }
 func (s *fakeSystem) suspend()          { s.Lock(); defer s.Unlock(); s.note("suspend") }
-func (s *fakeSystem) cleaning()         {}
+func (s *fakeSystem) prepareCleaning()  {}
 
 func (s *fakeSystem) suspendedBy(int) syscall.Signal              { return 0 }
 func (s *fakeSystem) answerSuspension(int, syscall.Signal) string { return "" }
@@ -298,10 +298,10 @@ func (s *fakeSystem) reclaimTerminal(int, syscall.Signal) bool    { return false
 func (s *fakeSystem) targetEnded(Run)                             {}
 func (s *fakeSystem) predecessorEnded(int)                        {}
 func (s *fakeSystem) started() map[int]int                        { return s.byGuard }
-func (s *fakeSystem) discarded(int) cleanup.Outputs               { return s.dead }
+func (s *fakeSystem) discarded(int) cleanup.Outputs               { return s.deadOutputs }
 func (s *fakeSystem) findOrphaned(Run) error                      { return nil }
 
-func (s *fakeSystem) tell(...string) {}
+func (s *fakeSystem) notifyManager(...string) {}
 
 func (s *fakeSystem) NoteReceivers() {}
 
@@ -323,11 +323,11 @@ func (s *fakeSystem) Exempt(pid int) {
 func (s *fakeSystem) awaitExit(procfs.Identity) bool { return s.pidfds }
 
 func (s *fakeSystem) relayRest(Run, bool) <-chan struct{}    { return s.relaying }
-func (s *fakeSystem) usage(int) *machine.Usage               { return s.used }
+func (s *fakeSystem) usage(int) *machine.Usage               { return s.targetUsage }
 func (s *fakeSystem) writeReport(Run, *report.History) error { return nil }
 func (s *fakeSystem) Keep(string)                            { s.Lock(); defer s.Unlock(); s.note("keep") }
 func (s *fakeSystem) Disband() error                         { return nil }
-func (s *fakeSystem) Until(time.Time)                        {}
+func (s *fakeSystem) SetScanLimit(time.Time)                 {}
 func (s *fakeSystem) IsLate() bool                           { return false }
 func (s *fakeSystem) raisePriority()                         {}
 

@@ -73,7 +73,7 @@ func entry(id int, change func(*cleanup.Entry)) func(*machine.Run) {
 func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	r := machine.New(machine.Policy{Survivors: machine.StopSurvivors}, []cleanup.Command{command, command}, nil)
-	exits := cleanup.Registration{Exits: cleanup.Process{PID: 7, Start: 1}}
+	exits := cleanup.Registration{Awaited: cleanup.Process{PID: 7, Start: 1}}
 	r.Cleanup.Stack = r.Cleanup.Register(cleanup.Entry{Command: command, Registration: exits})
 	r.State = s
 	for _, c := range change {
@@ -85,7 +85,7 @@ func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 // firstRecord returns the first record of a run.
 func firstRecord(r Run, in process.Inherited) json.RawMessage {
 	runLedger := &memory{}
-	if err := begin(runLedger, r, &processes{inherit: in}); err != nil {
+	if err := recordBegin(runLedger, r, &realSystem{inherited: in}); err != nil {
 		panic(err)
 	}
 	return runLedger.records[0]
@@ -96,5 +96,5 @@ func loopOn(s interface {
 	system
 	inputs() inputs
 }, r Run) *loop {
-	return &loop{run: r, sys: s, log: quiet, in: s.inputs(), began: time.Now(), says: newAnnouncer()}
+	return &loop{run: r, sys: s, log: quiet, inputs: s.inputs(), began: time.Now(), announcer: newAnnouncer()}
 }

@@ -28,7 +28,7 @@ import (
 
 // startGuard starts the guard. If there is no ledger, startGuard makes one in memory, which a new graceful inherits. An
 // error means that nothing was started.
-func (p *processes) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledger, err error) {
+func (sys *realSystem) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledger, err error) {
 	if err = tree.AdoptOrphans(); err != nil {
 		return nil, err
 	}
@@ -37,107 +37,107 @@ func (p *processes) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledge
 		if runLedger, err = ledger.InMemory(); err != nil {
 			return nil, err
 		}
-		if err = begin(runLedger, r, p); err != nil {
+		if err = recordBegin(runLedger, r, sys); err != nil {
 			return nil, errors.Join(err, runLedger.Close())
 		}
 	}
-	if p.guard, err = process.StartGuard(p.succession(r, runLedger)); err != nil {
+	if sys.guard, err = process.StartGuard(sys.succession(r, runLedger)); err != nil {
 		if made {
 			err = errors.Join(err, runLedger.Close())
 		}
 		return nil, err
 	}
-	p.SetRoot(p.guard.PID())
-	if p.terminal != nil {
-		p.guard.Watch()
+	sys.SetRoot(sys.guard.PID())
+	if sys.terminal != nil {
+		sys.guard.RecordSuspensions()
 	}
 	return runLedger, nil
 }
 
 // succession returns the data from which the guard starts a new graceful.
-func (p *processes) succession(r Run, runLedger *ledger.Ledger) process.Succession {
-	terminal, pty := p.pty.Inheritance()
-	destination, report := p.report.Inheritance()
-	devNull := int(p.devNull.Fd())
-	keep := slices.Concat(pty, report, []int{runLedger.FD(), devNull, procfs.Dir(), p.socket})
+func (sys *realSystem) succession(r Run, runLedger *ledger.Ledger) process.Succession {
+	terminal, pty := sys.pty.Inheritance()
+	destination, report := sys.report.Inheritance()
+	devNull := int(sys.devNull.Fd())
+	keep := slices.Concat(pty, report, []int{runLedger.FD(), devNull, procfs.Dir(), sys.socket})
 	isNone := func(fd int) bool { return fd < 0 }
 	keep = slices.DeleteFunc(keep, isNone)
 	return process.Succession{
-		Keep:   slices.DeleteFunc(append(slices.Clone(keep), p.socketLock), isNone),
-		Leaves: r.Dir != "",
-		Passes: forward.Audible(),
+		KeptFDs:     slices.DeleteFunc(append(slices.Clone(keep), sys.socketLock), isNone),
+		MayLeaveDir: r.Dir != "",
+		Forwarded:   forward.Deliverable(),
 		Successor: func(link, memory int) process.Spec {
 			return process.Spec{
 				Program: process.SelfExe,
 				Argv: []string{
 					SuccessorName, r.Config.Name, strconv.Itoa(runLedger.FD()), strconv.Itoa(link), strconv.Itoa(memory),
-					runLedger.Path(), strconv.Itoa(p.socket), strconv.Itoa(devNull), strconv.Itoa(procfs.Dir()),
+					runLedger.Path(), strconv.Itoa(sys.socket), strconv.Itoa(devNull), strconv.Itoa(procfs.Dir()),
 					terminal, destination,
 				},
 				Env:     process.RuntimeEnv(os.Environ()),
-				Keep:    append(slices.Clone(keep), link, memory),
-				Ignored: p.ignoredByParents(),
+				KeptFDs: append(slices.Clone(keep), link, memory),
+				Ignored: sys.ignoredByParents(),
 			}
 		},
 	}
 }
 
 // endGuard kills the guard when the run is done, and reaps the zombies that are reparented to this process.
-func (p *processes) endGuard() {
-	p.closeGuard()
+func (sys *realSystem) endGuard() {
+	sys.closeGuard()
 	for {
-		pid, _, _ := p.children.Peek()
+		pid, _, _ := sys.children.Peek()
 		if pid == 0 {
 			return
 		}
-		p.children.Reap(pid)
+		sys.children.Reap(pid)
 	}
 }
 
 // closeGuard kills the guard. From then on this process itself starts processes.
-func (p *processes) closeGuard() {
-	if p.guard != nil {
-		p.guard.Close()
-		p.guard = nil
+func (sys *realSystem) closeGuard() {
+	if sys.guard != nil {
+		sys.guard.Close()
+		sys.guard = nil
 	}
-	if p.raised {
-		p.priority.Restore()
-		p.raised = false
+	if sys.priorityRaised {
+		sys.oldPriority.Restore()
+		sys.priorityRaised = false
 	}
 }
 
 // started returns the processes that the guard has started and not reaped. It maps the ids of their commands to pids.
 // The id of the target is 0.
-func (p *processes) started() map[int]int {
-	if p.guard == nil {
-		return p.startedByGuard
+func (sys *realSystem) started() map[int]int {
+	if sys.guard == nil {
+		return sys.startedByGuard
 	}
-	return p.guard.Started()
+	return sys.guard.Started()
 }
 
 // discarded returns the discarded outputs of a command that the guard has started.
-func (p *processes) discarded(id int) (outputs cleanup.Outputs) {
-	outputs.Stdout, outputs.Stderr = p.guard.Replaced(id)
+func (sys *realSystem) discarded(id int) (outputs cleanup.Outputs) {
+	outputs.Stdout, outputs.Stderr = sys.guard.Replaced(id)
 	return outputs
 }
 
 // lostGuard reports whether the guard has ended since the last call. orphaned means that the tree is not reparented to
 // this process, because this process is a child of the guard.
-func (p *processes) lostGuard() (lost, orphaned bool) {
-	if p.guard == nil || !p.guard.Ended() {
+func (sys *realSystem) lostGuard() (lost, orphaned bool) {
+	if sys.guard == nil || !sys.guard.Ended() {
 		return false, false
 	}
-	orphaned = !p.guard.IsChild()
-	p.startedByGuard = p.guard.Started()
-	p.closeGuard()
-	p.SetRoot(unix.Getpid())
+	orphaned = !sys.guard.IsChild()
+	sys.startedByGuard = sys.guard.Started()
+	sys.closeGuard()
+	sys.SetRoot(unix.Getpid())
 	return true, orphaned
 }
 
-func (p *processes) isGuardChild() bool { return p.guard == nil || p.guard.IsChild() }
+func (sys *realSystem) isGuardChild() bool { return sys.guard == nil || sys.guard.IsChild() }
 
-// goOnWithoutGuard makes the run continue without a guard after the guard has ended.
-func (l *loop) goOnWithoutGuard(orphaned bool) {
+// continueWithoutGuard makes the run continue without a guard after the guard has ended.
+func (l *loop) continueWithoutGuard(orphaned bool) {
 	if !orphaned {
 		l.log.Warn("the guard was killed; continuing without a guard",
 			"hint", "if graceful itself is killed now, nothing is cleaned up")
@@ -153,30 +153,30 @@ func (l *loop) goOnWithoutGuard(orphaned bool) {
 			l.handle(machine.CommandFailed{ID: id, Err: "the guard has ended", Transient: true})
 		}
 	}
-	l.recover(remembered{Replayed: journal.Replayed{Last: time.Since(l.began)}}, true, false)
+	l.recover(recordedRun{Replayed: journal.Replayed{Last: time.Since(l.began)}}, true, false)
 }
 
 // findOrphaned replaces p.Tree by a tree of the orphaned members of a run. It finds these members as graceful recover
 // does.
-func (p *processes) findOrphaned(r Run) error {
-	t, err := tree.OpenOrphaned("GRACEFUL_RUN_ID="+r.ID, recordedIdentities(r), p.since)
+func (sys *realSystem) findOrphaned(r Run) error {
+	t, err := tree.OpenOrphaned("GRACEFUL_RUN_ID="+r.ID, recordedIdentities(r), sys.runStart)
 	if err == nil {
-		p.Tree = t
-		p.Confine(r.Cgroup)
+		sys.Tree = t
+		sys.Confine(r.Cgroup)
 	}
 	return err
 }
 
 // reapOwn reaps children of this process that the guard did not start. Some are children from before the execve(2) of
 // graceful. If graceful is PID 1, orphans are children as well.
-func (p *processes) reapOwn() {
+func (sys *realSystem) reapOwn() {
 	for {
-		pid, _, _ := p.children.Peek()
-		if pid == 0 || p.guard.Ended() || p.guard.WasParentOf(pid) {
+		pid, _, _ := sys.children.Peek()
+		if pid == 0 || sys.guard.Ended() || sys.guard.WasParentOf(pid) {
 			return
 		}
-		p.children.Reap(pid)
-		p.Reaped(pid)
+		sys.children.Reap(pid)
+		sys.NoteReaped(pid)
 	}
 }
 
@@ -190,105 +190,105 @@ type parent interface {
 	SuspendedBy(pid int) syscall.Signal
 }
 
-func (p *processes) parent() parent {
-	if p.guard != nil {
-		return p.guard
+func (sys *realSystem) parent() parent {
+	if sys.guard != nil {
+		return sys.guard
 	}
-	return p.children
+	return sys.children
 }
 
 // peek returns a process of the run that has ended, or pid 0. It also reaps children that do not belong to the run.
-func (p *processes) peek() (int, machine.Ending, bool) {
-	if p.guard != nil {
-		p.reapOwn()
-		if n := p.guard.Orphans(); n > 0 {
-			p.log.Info("the guard reaped orphans", "count", n)
+func (sys *realSystem) peek() (int, machine.Ending, bool) {
+	if sys.guard != nil {
+		sys.reapOwn()
+		if n := sys.guard.Orphans(); n > 0 {
+			sys.log.Info("the guard reaped orphans", "count", n)
 			if n >= process.ManyEnds {
-				p.raisePriority()
+				sys.raisePriority()
 			}
 		}
 	}
-	return p.parent().Peek()
+	return sys.parent().Peek()
 }
 
-func (p *processes) reap(pid int) {
-	p.parent().Reap(pid)
-	p.Reaped(pid)
+func (sys *realSystem) reap(pid int) {
+	sys.parent().Reap(pid)
+	sys.NoteReaped(pid)
 }
 
 // reapOrphans reaps the orphans that have ended. A guard reaps them itself.
-func (p *processes) reapOrphans(isOrphan func(pid int) bool, reaped func(pid int, ending machine.Ending)) {
-	if p.guard != nil {
+func (sys *realSystem) reapOrphans(isOrphan func(pid int) bool, reaped func(pid int, ending machine.Ending)) {
+	if sys.guard != nil {
 		return
 	}
-	for _, pid := range p.Adopted() {
+	for _, pid := range sys.Adopted() {
 		if !isOrphan(pid) {
 			continue
 		}
-		if ending, ended := p.children.ReapOrphan(pid); ended {
-			p.Reaped(pid)
+		if ending, ended := sys.children.ReapOrphan(pid); ended {
+			sys.NoteReaped(pid)
 			reaped(pid, ending)
 		}
 	}
 }
 
-func (p *processes) usage(pid int) *machine.Usage { return p.parent().UsageOf(pid) }
+func (sys *realSystem) usage(pid int) *machine.Usage { return sys.parent().UsageOf(pid) }
 
 // startOf returns the result of the start of an ended process.
-func (p *processes) startOf(pid int) (dirGone bool, err error) { return p.parent().StartOf(pid) }
+func (sys *realSystem) startOf(pid int) (dirGone bool, err error) { return sys.parent().StartOf(pid) }
 
 // start starts the process of a command, or of the target if id is 0. The process ignores the signals of s.Ignored.
-func (p *processes) start(s process.Spec, id int) (pid int, err error) {
-	if p.guard != nil {
-		if pid, err = p.guard.Start(s, id); !errors.Is(err, process.ErrGuardEnded) {
+func (sys *realSystem) start(s process.Spec, id int) (pid int, err error) {
+	if sys.guard != nil {
+		if pid, err = sys.guard.Start(s, id); !errors.Is(err, process.ErrGuardEnded) {
 			return pid, err
 		}
-		if !p.guard.IsChild() { // the loop will find out that the guard has ended
+		if !sys.guard.IsChild() { // the loop will find out that the guard has ended
 			return 0, unix.EAGAIN
 		}
-		p.closeGuard()
-		p.SetRoot(unix.Getpid())
-		p.log.Warn("the guard was killed; continuing without a guard",
+		sys.closeGuard()
+		sys.SetRoot(unix.Getpid())
+		sys.log.Warn("the guard was killed; continuing without a guard",
 			"hint", "if graceful itself is killed now, nothing is cleaned up")
 	}
 	if process.SetsIgnored {
-		return p.children.Start(s, id)
+		return sys.children.Start(s, id)
 	}
-	p.listener.Ignoring(func() { pid, err = p.children.Start(s, id) })
+	sys.listener.Ignoring(func() { pid, err = sys.children.Start(s, id) })
 	return pid, err
 }
 
-// KillChildren kills the children of the root of the tree. It does not examine each of them first.
-func (p *processes) KillChildren() {
-	if p.guardKills() {
-		p.guard.KillChildren()
+// KillChildren kills the children of the root of the tree, without examining each child first.
+func (sys *realSystem) KillChildren() {
+	if sys.guardKills() {
+		sys.guard.KillChildren()
 		return
 	}
-	p.Tree.KillChildren()
+	sys.Tree.KillChildren()
 }
 
 // guardKills reports whether the guard may kill all of its children. It returns false if the run keeps some of them,
 // because the guard cannot distinguish these children.
-func (p *processes) guardKills() bool {
-	return p.guard != nil && p.Level() == tree.Subreaper && !p.Keeps()
+func (sys *realSystem) guardKills() bool {
+	return sys.guard != nil && sys.Level() == tree.Subreaper && !sys.HasKept()
 }
 
 // Empty reports whether no member is left. If the guard has just ended, Empty returns false, because the tree then
 // examines only the guard's children.
-func (p *processes) Empty(childless bool) bool {
-	return p.Tree.Empty(childless) && (p.guard == nil || !p.guard.Ended())
+func (sys *realSystem) Empty(childless bool) bool {
+	return sys.Tree.Empty(childless) && (sys.guard == nil || !sys.guard.Ended())
 }
 
 // stopBegun makes the guard stop forwarding stop signals. Later stop signals belong to the stop that has begun.
-func (p *processes) stopBegun(stopOn []int) {
-	if p.guard == nil {
+func (sys *realSystem) stopBegun(stopOn []int) {
+	if sys.guard == nil {
 		return
 	}
 	var signals []syscall.Signal
-	for _, sig := range forward.Audible() {
+	for _, sig := range forward.Deliverable() {
 		if forward.MeaningIn(sig, stopOn) == forward.Stop {
 			signals = append(signals, sig)
 		}
 	}
-	p.guard.Drop(signals)
+	sys.guard.DropSignals(signals)
 }

@@ -14,13 +14,13 @@ import (
 
 // stopsOn returns the signals that stop a run. By default it omits signals that were ignored when graceful started,
 // because a shell makes its background jobs ignore Ctrl-C. A user can name such signals to include them.
-func (p *processes) stopsOn(c Config) []int {
+func (sys *realSystem) stopsOn(c Config) []int {
 	if c.StopsOnIgnored {
 		return c.StopOn
 	}
-	ignored := func(sig int) bool { return slices.Contains(p.inherit.Ignored, syscall.Signal(sig)) }
+	ignored := func(sig int) bool { return slices.Contains(sys.inherited.Ignored, syscall.Signal(sig)) }
 	if slices.Contains(c.StopOn, machine.SigTERM) && ignored(machine.SigTERM) {
-		p.log.Warn("SIGTERM does not stop the run", "err", "it was ignored when graceful started", "hint", "--stop-on TERM")
+		sys.log.Warn("SIGTERM does not stop the run", "err", "it was ignored when graceful started", "hint", "--stop-on TERM")
 	}
 	return slices.DeleteFunc(slices.Clone(c.StopOn), ignored)
 }
@@ -28,23 +28,23 @@ func (p *processes) stopsOn(c Config) []int {
 // suspendSelf suspends this process if by is 0. If by is a signal of the terminal, suspendSelf suspends the whole
 // group. The guard continues this process when the target ends. The suspension may take effect after suspendSelf has
 // returned.
-func (p *processes) suspendSelf(by syscall.Signal) {
-	p.pty.Pause()
-	if p.guard != nil {
-		p.guard.ContinueAtEnd(true)
+func (sys *realSystem) suspendSelf(by syscall.Signal) {
+	sys.pty.Pause()
+	if sys.guard != nil {
+		sys.guard.ContinueAtEnd(true)
 	}
-	if by == 0 || p.terminal == nil {
+	if by == 0 || sys.terminal == nil {
 		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
 		return
 	}
-	p.terminal.Suspend(by)
+	sys.terminal.Suspend(by)
 }
 
 // suspension schedules the time at which graceful suspends itself after it has forwarded a suspend signal, such as
 // SIGTSTP.
 type suspension struct {
-	at    time.Time // next check whether the target is suspended; zero: never
-	until time.Time // time of the last check
+	nextCheck time.Time // next check whether the target is suspended; zero: never
+	lastCheck time.Time // time of the last check
 }
 
 const (
@@ -58,24 +58,24 @@ const (
 // suspendWhenDue suspends graceful if a forwarded signal has suspended the target. If the target ignores the signal,
 // graceful also keeps running.
 func (l *loop) suspendWhenDue(now time.Time) {
-	for !l.suspend.at.IsZero() && !l.suspend.at.After(now) {
+	for !l.suspension.nextCheck.IsZero() && !l.suspension.nextCheck.After(now) {
 		select {
-		case sig := <-l.in.signals: // it may be a SIGCONT
+		case sig := <-l.inputs.signals: // it may be a SIGCONT
 			l.handleSignal(sig)
 			continue
 		default:
 		}
 		switch {
 		case l.run.Target.Ended || l.run.State >= machine.Killing: // the target can no longer be suspended
-			l.suspend = suspension{}
+			l.suspension = suspension{}
 		case l.sys.Suspended(l.run.Target.PID):
-			l.suspend = suspension{}
+			l.suspension = suspension{}
 			l.log.Info("suspending graceful")
 			l.sys.suspend()
-		case now.Before(l.suspend.until):
-			l.suspend.at = now.Add(suspendAfter)
+		case now.Before(l.suspension.lastCheck):
+			l.suspension.nextCheck = now.Add(suspendAfter)
 		default:
-			l.suspend = suspension{}
+			l.suspension = suspension{}
 			l.log.Info("not suspending graceful", "err", "the target was not suspended")
 		}
 	}
@@ -88,7 +88,7 @@ func (l *loop) checkSuspension() {
 		return
 	}
 	sig := l.sys.suspendedBy(l.run.Target.PID)
-	if sig == 0 || !l.suspend.at.IsZero() {
+	if sig == 0 || !l.suspension.nextCheck.IsZero() {
 		return
 	}
 	what := l.sys.answerSuspension(l.run.Target.PID, sig)
@@ -96,76 +96,76 @@ func (l *loop) checkSuspension() {
 }
 
 // suspendedBy returns the signal that has suspended the target since the last call, or 0.
-func (p *processes) suspendedBy(target int) syscall.Signal {
-	if p.terminal == nil {
+func (sys *realSystem) suspendedBy(target int) syscall.Signal {
+	if sys.terminal == nil {
 		return 0
 	}
-	return p.parent().SuspendedBy(target)
+	return sys.parent().SuspendedBy(target)
 }
 
 // answerSuspension reacts to a signal that has suspended the target, and returns a description of the reaction.
-func (p *processes) answerSuspension(target int, sig syscall.Signal) (what string) {
-	switch p.terminal.Suspended(target, sig) {
+func (sys *realSystem) answerSuspension(target int, sig syscall.Signal) (what string) {
+	switch sys.terminal.Suspended(target, sig) {
 	case terminal.Hangup:
-		_ = p.SignalGroup(unix.SIGHUP)
-		_ = p.SignalGroup(unix.SIGCONT)
+		_ = sys.SignalGroup(unix.SIGHUP)
+		_ = sys.SignalGroup(unix.SIGCONT)
 		return "HUP and CONT: no process can give it the terminal"
 	case terminal.Continue:
-		_ = p.SignalGroup(unix.SIGCONT)
+		_ = sys.SignalGroup(unix.SIGCONT)
 		return "CONT"
 	case terminal.SuspendToo:
-		p.suspendSelf(sig)
+		sys.suspendSelf(sig)
 		return "suspending graceful"
 	}
 	return "nothing"
 }
 
 // suspend takes the foreground back, and suspends the process that the shell has started.
-func (p *processes) suspend() {
-	p.terminal.TakeForeground(p.Leader())
-	p.suspendSelf(0)
+func (sys *realSystem) suspend() {
+	sys.terminal.TakeForeground(sys.Leader())
+	sys.suspendSelf(0)
 }
 
 // continued gives the foreground to the target again, after graceful was continued.
-func (p *processes) continued(target int) {
-	if p.guard != nil {
-		p.guard.ContinueAtEnd(false)
+func (sys *realSystem) continued(target int) {
+	if sys.guard != nil {
+		sys.guard.ContinueAtEnd(false)
 	}
-	p.terminal.Continued(target)
+	sys.terminal.Continued(target)
 }
 
 // reclaimTerminal takes the foreground back if sig means that a member of graceful's group uses the terminal. It
-// returns true if it has done so.
-func (p *processes) reclaimTerminal(target int, sig syscall.Signal) bool {
-	return p.terminal.Reclaim(target, sig)
+// returns true if the foreground has changed.
+func (sys *realSystem) reclaimTerminal(target int, sig syscall.Signal) bool {
+	return sys.terminal.Reclaim(target, sig)
 }
 
 // targetEnded takes the foreground back. If Ctrl-C has ended the target, targetEnded also signals the other members of
 // graceful's group. It does not do so for a target of another user. Such a target may have signalled itself, and need
 // not have the right to signal that group.
-func (p *processes) targetEnded(r Run) {
-	back := p.terminal.Restore(r.Target.PID)
+func (sys *realSystem) targetEnded(r Run) {
+	back := sys.terminal.Restore(r.Target.PID)
 	sig := syscall.Signal(r.Target.Ending.Signal)
-	if back && r.Stop.Signal == 0 && (sig == unix.SIGINT || sig == unix.SIGQUIT) && p.isTrusted(r.Target) {
-		p.terminal.SignalOthers(sig, unix.Getpid())
+	if back && r.Stop.Signal == 0 && (sig == unix.SIGINT || sig == unix.SIGQUIT) && sys.isTrusted(r.Target) {
+		sys.terminal.SignalOthers(sig, unix.Getpid())
 	}
 }
 
 // isTrusted reports whether an ended target belonged to graceful's user or to root. It returns false for a reaped
 // target, and true without /proc.
-func (p *processes) isTrusted(target machine.Target) bool {
-	if !p.Sight().Proc {
+func (sys *realSystem) isTrusted(target machine.Target) bool {
+	if !sys.Sight().Proc {
 		return true
 	}
-	uid := p.UserOf(target.PID)
-	return p.Child(target.PID).Is(target.PID, target.Start) && (uid == unix.Getuid() || uid == 0)
+	uid := sys.UserOf(target.PID)
+	return sys.Child(target.PID).Is(target.PID, target.Start) && (uid == unix.Getuid() || uid == 0)
 }
 
 // predecessorEnded takes the foreground back for the other members of the group of a killed graceful, because they
 // still run. If there is no such member, the shell takes the foreground and sets the terminal modes itself.
-func (p *processes) predecessorEnded(target int) {
-	if p.terminal.HasOthers(unix.Getpid()) {
-		p.terminal.Restore(target)
+func (sys *realSystem) predecessorEnded(target int) {
+	if sys.terminal.HasOthers(unix.Getpid()) {
+		sys.terminal.Restore(target)
 	}
 }
 
@@ -181,6 +181,6 @@ func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 
 // relayRest starts to relay the rest of the target's output. If the run is being stopped, graceful does not wait until
 // all of that output is written.
-func (p *processes) relayRest(r Run, stopping bool) <-chan struct{} {
-	return p.pty.RelayRest(stopping || r.Stop.TimedOut || r.Stop.PeerEnded)
+func (sys *realSystem) relayRest(r Run, stopping bool) <-chan struct{} {
+	return sys.pty.RelayRest(stopping || r.Stop.TimedOut || r.Stop.PeerEnded)
 }

@@ -18,43 +18,44 @@ import (
 	"graceful/runner/procfs"
 )
 
-// waiting is the state of a run that waits for the lock of its ledger. Another run of that name holds the lock.
-type waiting struct {
-	*processes
+// lockWaiter is the state of a run that waits for the lock of its ledger. Another run of that name holds the lock.
+type lockWaiter struct {
+	*realSystem
 	config Config
 	dir    *ledger.Dir
 	file   string
 
-	kept    []syscall.Signal // signals to forward to the target after the wait
-	told    string           // the last reason for waiting that was logged
-	checked time.Time        // when checkHolders last looked for the processes with the lock
+	keptSignals []syscall.Signal // signals to forward to the target after the wait
+	lastReason  string           // the last reason for waiting that was logged
+	lastCheck   time.Time        // when checkHolders last looked for the processes with the lock
 }
 
 // take opens the ledger and takes its lock. While the other run is alive, take waits up to config.WaitForName. While
 // another process finishes that run, take waits without a limit. If a stop signal arrives meanwhile, take returns it
 // in stopped.
-func (w *waiting) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
+func (w *lockWaiter) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	for began := time.Now(); stopped == 0; {
 		runLedger, err = w.dir.Take(w.file)
 		if !errors.Is(err, ledger.ErrAlive) {
 			return runLedger, 0, err
 		}
-		pause, looked := lockPoll, time.Now()
-		if waited := looked.Sub(began); waited > lockPatience {
-			if err := w.look(waited); err != nil {
+		pause, now := lockPoll, time.Now()
+		if waited := now.Sub(began); waited > lockPatience {
+			if err := w.checkWait(waited); err != nil {
 				return nil, 0, err
 			}
-			pause = max(pause, 9*time.Since(looked)) // a look takes at most a tenth of the time
+			pause = max(pause, 9*time.Since(now)) // the check takes at most a tenth of the time
 		}
-		stopped = w.heed(pause)
+		stopped = w.waitForStop(pause)
 	}
 	return nil, stopped, nil
 }
 
-// look returns an error if the other run is alive and the wait is over, or if a killed run holds the lock and no
-// process can finish it. Otherwise it logs the wait, once for each run and reason. A killed run is a warning.
-func (w *waiting) look(waited time.Duration) error {
-	m, err := peek(w.dir, w.file)
+// checkWait returns an error if the other run is alive and the wait is over, or if a killed run holds the lock and no
+// process can finish that run. Otherwise checkWait logs the wait, once for each run and reason. It logs a warning if
+// the other run was killed.
+func (w *lockWaiter) checkWait(waited time.Duration) error {
+	m, err := readWithoutLock(w.dir, w.file)
 	finishing := err == nil && m.frontEnded()
 	switch {
 	case finishing:
@@ -67,8 +68,8 @@ func (w *waiting) look(waited time.Duration) error {
 	case waited >= w.config.WaitForName:
 		return fmt.Errorf("a run named %s lives: waited %v for its end", w.config.Name, w.config.WaitForName)
 	}
-	if told := fmt.Sprint(m.run.ID, finishing); told != w.told {
-		w.told = told
+	if reason := fmt.Sprint(m.run.ID, finishing); reason != w.lastReason {
+		w.lastReason = reason
 		level, message := slog.LevelInfo, "waiting for the end of a run"
 		if finishing {
 			level, message = slog.LevelWarn, "waiting until a killed run is finished"
@@ -79,11 +80,11 @@ func (w *waiting) look(waited time.Duration) error {
 }
 
 // checkHolders returns an error if the lock belongs to a killed run that no process can finish.
-func (w *waiting) checkHolders(m remembered) error {
-	if time.Since(w.checked) < time.Second {
+func (w *lockWaiter) checkHolders(m recordedRun) error {
+	if time.Since(w.lastCheck) < time.Second {
 		return nil
 	}
-	w.checked = time.Now()
+	w.lastCheck = time.Now()
 	if hung := m.holders(w.dir, w.file); len(hung) > 0 {
 		return fmt.Errorf("the run named %s was killed, and its process %d (%s) has the lock (%s)",
 			w.config.Name, hung[0].PID, hung[0].Name, endHung)
@@ -97,8 +98,9 @@ const endHung = "its start hangs, perhaps in a file system that does not answer:
 // lockPoll is the interval at which take tries again.
 const lockPoll = 10 * time.Millisecond
 
-// heed waits for a time, and stores signals for the target. It returns a stop signal that arrives meanwhile, or 0.
-func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
+// waitForStop waits for the time pause, and stores the signals for the target that arrive meanwhile. When a stop signal
+// arrives, waitForStop returns that signal at once. Otherwise it returns 0.
+func (w *lockWaiter) waitForStop(pause time.Duration) (stopped syscall.Signal) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	for {
@@ -119,23 +121,23 @@ func (w *waiting) heed(pause time.Duration) (stopped syscall.Signal) {
 			case sig == unix.SIGCONT:
 				w.terminal.Resumed()
 			default:
-				w.kept = append(w.kept, sig)
+				w.keptSignals = append(w.keptSignals, sig)
 			}
 		}
 	}
 }
 
 // giveBack returns the signals from the wait to the listener, which delivers them to the run.
-func (w *waiting) giveBack() {
+func (w *lockWaiter) giveBack() {
 	w.terminal.Resumed()
-	w.listener.Return(w.kept)
+	w.listener.Return(w.keptSignals)
 }
 
-// peek returns the run that is recorded in a ledger, although another process has the lock.
-func peek(dir *ledger.Dir, file string) (remembered, error) {
+// readWithoutLock returns the run that is recorded in a ledger, although another process has the lock.
+func readWithoutLock(dir *ledger.Dir, file string) (recordedRun, error) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {
-		return remembered{}, err
+		return recordedRun{}, err
 	}
 	m, err := read(runLedger)
 	return m, errors.Join(err, runLedger.Close())
@@ -145,7 +147,7 @@ func peek(dir *ledger.Dir, file string) (remembered, error) {
 // that run. The start of such a process hangs in a file system. Until its execve(2) the process has the ledger's
 // descriptor open. If a holder may be another process, holders returns none. It sends SIGCONT to each suspended
 // holder, because that may be a guard without a graceful.
-func (m remembered) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
+func (m recordedRun) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {
 		return nil

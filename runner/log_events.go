@@ -25,10 +25,10 @@ func (l *loop) logEvent(e machine.Event) {
 	case machine.ProcessExited:
 		if c := l.command(e.ID); c.Progress == cleanup.Pending {
 			log := logCommand(l.log, c)
-			log.Info("awaited process ended", "process", c.Exits.PID)
+			log.Info("awaited process ended", "process", c.Awaited.PID)
 		}
 	case machine.CommandStarted:
-		l.says.started[e.ID] = time.Now()
+		l.announcer.startTimes[e.ID] = time.Now()
 		log := logCommand(l.log, l.command(e.ID))
 		log.Info("cleanup command started", "pid", e.PID)
 		if output := e.Discarded.Names(); len(output) > 0 {
@@ -42,12 +42,12 @@ func (l *loop) logEvent(e machine.Event) {
 	case machine.CommandEnded:
 		l.logOver(e.ID)
 		l.logCommandEnded(e)
-		delete(l.says.started, e.ID)
-		delete(l.says.had, e.ID)
+		delete(l.announcer.startTimes, e.ID)
+		delete(l.announcer.runTimes, e.ID)
 	case machine.CommandTimer:
 		c := l.command(e.ID)
-		if began, known := l.says.started[e.ID]; known && e.Name == machine.LimitTimer {
-			l.says.had[e.ID] = time.Since(began)
+		if began, known := l.announcer.startTimes[e.ID]; known && e.Name == machine.LimitTimer {
+			l.announcer.runTimes[e.ID] = time.Since(began)
 		}
 		switch log := logCommand(l.log, c); {
 		case e.Name == machine.AbandonTimer:
@@ -77,7 +77,8 @@ func (l *loop) logOver(id int) {
 
 // delayHint returns a hint that a command that could not be started will be tried again (cleanup.Entry.Delayed), or "".
 func (l *loop) delayHint(id int, unstarted bool) string {
-	if unstarted && l.run.Policy.Delays && l.command(id).When == cleanup.AtExit && l.run.State < machine.Cleaning {
+	delayed := l.run.Policy.UnstartedDelayed && l.run.State < machine.Cleaning
+	if unstarted && delayed && l.command(id).When == cleanup.AtExit {
 		return "it is tried again when cleanup begins"
 	}
 	return ""
@@ -103,11 +104,11 @@ func (l *loop) logCommandEnded(e machine.CommandEnded) {
 // logTimedOut logs that a command has run too long, and the limit that applied. With a deadline, the limit that
 // applied may be less than the limit of the command.
 func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
-	had, known := l.says.had[c.ID]
+	had, known := l.announcer.runTimes[c.ID]
 	switch own := c.Command.Limit; {
-	case !known || had >= own || !l.run.Stop.Bounded:
+	case !known || had >= own || !l.run.Stop.DeadlineStarted:
 		log.Warn("cleanup command timed out", "limit", own)
-	case l.run.Config.Budget:
+	case l.run.Config.DeadlineFromOuter:
 		log.Warn("cleanup command timed out", "limit", own, "after", had.Round(time.Millisecond),
 			"err", "the outer run allows no more")
 	default:
@@ -116,7 +117,7 @@ func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
 	}
 }
 
-// logTimeUp logs the effect of the end of a timer of the run. sayKilled logs SIGKILL once it is sent.
+// logTimeUp logs the effect of the end of a timer of the run. logKilled logs a SIGKILL that was sent.
 func (l *loop) logTimeUp(name machine.TimerName) {
 	switch config := l.run.Config; {
 	case name == machine.TimeoutTimer:

@@ -16,22 +16,22 @@ import (
 
 // loop performs the decisions of the machine. All its methods run in one goroutine.
 type loop struct {
-	run    Run
-	sys    system
-	log    *slog.Logger
-	in     inputs
-	record recorder
-	sweep  sweeper
-	waits  watcher
-	reg    registrar
+	run       Run
+	sys       system
+	log       *slog.Logger
+	inputs    inputs
+	recorder  recorder
+	sweeper   sweeper
+	watcher   watcher
+	registrar registrar
 
-	began     time.Time
-	stopOn    []int       // signals that begin a stop
-	finishes  bool        // the loop finishes a dead run, whose options do not apply to signals to this process
-	wake      *time.Timer // for the earliest time at which work is due
-	suspend   suspension
-	says      announcer
-	stopHeard syscall.Signal // first stop signal that arrived, even if it had no effect; 0: none
+	began      time.Time
+	stopOn     []int       // signals that begin a stop
+	ofDeadRun  bool        // the loop finishes a dead run, whose options do not apply to signals to this process
+	timer      *time.Timer // for the earliest time at which work is due
+	suspension suspension
+	announcer  announcer
+	firstStop  syscall.Signal // first stop signal that arrived, even if it had no effect; 0: none
 }
 
 // inputs contains the channels that the loop waits for. A nil channel is never ready.
@@ -53,18 +53,18 @@ func (l *loop) start() Run {
 
 // complete performs the run from its present state to its end, and writes the report.
 func (l *loop) complete() Run {
-	l.wake = time.NewTimer(time.Hour)
-	l.wake.Stop()
+	l.timer = time.NewTimer(time.Hour)
+	l.timer.Stop()
 	for l.run.State != machine.Done {
 		l.reapAll()
 		if l.run.State == machine.Done {
 			break
 		}
 		l.checkSuspension()
-		l.setWake()
+		l.setTimer()
 		l.handleNext()
 	}
-	if err := l.sys.writeReport(l.run, l.record.history); err != nil {
+	if err := l.sys.writeReport(l.run, l.recorder.history); err != nil {
 		l.log.Warn("the run is done, but", "err", err)
 	}
 	return l.run
@@ -74,31 +74,31 @@ func (l *loop) complete() Run {
 // before the input and must not count as its effects.
 func (l *loop) handleNext() {
 	select {
-	case sig := <-l.in.signals:
+	case sig := <-l.inputs.signals:
 		l.reapAll()
 		l.handleSignal(sig)
-	case <-l.in.children:
-	case <-l.in.parentGone:
-		l.in.parentGone = nil
+	case <-l.inputs.children:
+	case <-l.inputs.parentGone:
+		l.inputs.parentGone = nil
 		l.reapAll()
 		if l.run.Stop.Count == 0 { // after a stop signal, the parent may end
 			l.log.Warn("stopping the run", "err", parentEnded)
 			l.handleStop(unix.SIGTERM)
 		}
-	case <-l.in.relayed:
-		l.in.relayed = nil
+	case <-l.inputs.relayed:
+		l.inputs.relayed = nil
 		l.handle(machine.Relayed{})
-	case <-l.in.broken:
-		l.in.broken = nil
+	case <-l.inputs.broken:
+		l.inputs.broken = nil
 		l.reapAll()
 		l.handleSignal(unix.SIGHUP)
-	case call := <-l.in.requests:
+	case call := <-l.inputs.requests:
 		l.reapAll()
 		l.request(call)
-	case id := <-l.in.exits:
+	case id := <-l.inputs.exits:
 		l.reapAll()
 		l.processExited(id)
-	case <-l.wake.C:
+	case <-l.timer.C:
 		l.reapAll()
 		l.handleTimers()
 	}
@@ -106,8 +106,8 @@ func (l *loop) handleNext() {
 
 // handleStop handles a stop signal.
 func (l *loop) handleStop(sig syscall.Signal) {
-	if l.stopHeard == 0 {
-		l.stopHeard = sig
+	if l.firstStop == 0 {
+		l.firstStop = sig
 	}
 	l.handle(machine.Signalled{Signal: int(sig), Meaning: forward.Stop})
 }
@@ -116,14 +116,14 @@ func (l *loop) handleSignal(sig syscall.Signal) {
 	meaning := forward.MeaningIn(sig, l.stopOn)
 	switch {
 	case sig == unix.SIGCONT:
-		l.suspend = suspension{}
+		l.suspension = suspension{}
 		if !l.run.Target.Ended {
 			l.sys.continued(l.run.Target.PID)
 		}
 	case !l.run.Target.Ended && l.sys.reclaimTerminal(l.run.Target.PID, sig):
 		l.log.Info("took the terminal back", "signal", forward.Name(sig))
 		return
-	case !l.finishes && l.run.Config.Rewritten(int(sig)) == 0:
+	case !l.ofDeadRun && l.run.Config.Rewritten(int(sig)) == 0:
 		l.log.Info("dropped signal", "signal", forward.Name(sig))
 		return
 	case meaning == forward.Stop:
@@ -144,9 +144,9 @@ const reapLimit = 1000
 // group.
 func (l *loop) reapAll() {
 	if lost, orphaned := l.sys.lostGuard(); lost {
-		l.goOnWithoutGuard(orphaned)
+		l.continueWithoutGuard(orphaned)
 	}
-	l.limitLook()
+	l.limitScan()
 	for n := 0; l.run.State != machine.Done; n++ {
 		pid, ending, childless := l.sys.peek()
 		if pid != 0 && n < reapLimit {
@@ -154,11 +154,11 @@ func (l *loop) reapAll() {
 			continue
 		}
 		if pid != 0 {
-			if l.sweep.killing && !l.killsGroup() {
+			if l.sweeper.killing && !l.killsGroup() {
 				l.sys.KillChildren()
 			}
 			l.sys.raisePriority()
-			l.sweep.look = time.Now() // the next call handles the rest
+			l.sweeper.nextCheck = time.Now() // the next call handles the rest
 			return
 		}
 		l.checkExits()
@@ -169,14 +169,14 @@ func (l *loop) reapAll() {
 			l.killMore()
 			return
 		}
-		l.sweep.stop()
+		l.sweeper.stop()
 		l.handle(machine.TreeEmptied{})
 	}
 }
 
 // handleEnd handles the end of a child, and reaps it.
 func (l *loop) handleEnd(pid int, ending machine.Ending) {
-	l.sweep.pause = 0
+	l.sweeper.pause = 0
 	dirGone, failed := l.sys.startOf(pid)
 	switch id, isCommand := l.commandOf(pid); {
 	case pid == l.run.Target.PID && !l.run.Target.Ended && failed != nil:
@@ -184,7 +184,7 @@ func (l *loop) handleEnd(pid int, ending machine.Ending) {
 	case pid == l.run.Target.PID && !l.run.Target.Ended:
 		l.reapOrphans()
 		e := machine.TargetEnded{Ending: ending, After: time.Since(l.began)}
-		if l.record.history != nil {
+		if l.recorder.history != nil {
 			e.Usage = l.sys.usage(pid)
 		}
 		l.handle(e)
@@ -197,21 +197,21 @@ func (l *loop) handleEnd(pid int, ending machine.Ending) {
 		}
 		l.handle(machine.CommandEnded{ID: id, Ending: ending})
 	default:
-		if l.sweep.killing && ending.Signal == machine.SigKILL && l.record.history.Kills(l.run.Run) {
-			l.record.history.Kill(l.sys.Child(pid), l.run.Run)
+		if l.sweeper.killing && ending.Signal == machine.SigKILL && l.recorder.history.ListsKilled(l.run.Run) {
+			l.recorder.history.RecordKilled(l.sys.Child(pid), l.run.Run)
 		}
 		l.logOrphan(pid, ending)
 	}
-	if len(l.waits.awaited) > 0 {
+	if len(l.watcher.waitingCommands) > 0 {
 		l.processExited(l.sys.Child(pid).Identity)
 	}
 	l.sys.reap(pid)
 }
 
 // reapOrphans reaps the orphans that have ended. It is called before the survivors of the target are signalled, because
-// a look at the tree reads files of /proc for each zombie.
+// a scan of the tree reads files of /proc for each zombie.
 func (l *loop) reapOrphans() {
-	if l.sweep.killing || len(l.waits.awaited) > 0 {
+	if l.sweeper.killing || len(l.watcher.waitingCommands) > 0 {
 		return // handleEnd must see each end
 	}
 	l.sys.reapOrphans(func(pid int) bool {
@@ -239,15 +239,15 @@ func (l *loop) handle(e machine.Event) {
 	was, escalated := l.run.State, l.run.Stop.Escalated
 	l.logEvent(e)
 	now := time.Now()
-	r, todo := l.run.advanced(e, now)
+	r, actions := l.run.advanced(e, now)
 	if !l.reserve(e, r) {
 		return
 	}
-	if err := l.record.event(e, r.Changed(l.run.Run), now, l.log); err != nil && l.undoRequest(e, r, err) {
+	if err := l.recorder.event(e, r.Changed(l.run.Run), now, l.log); err != nil && l.undoRequest(e, r, err) {
 		return
 	}
-	l.record.history.Happened(l.run.Run, r.Run, e, now)
-	l.limitLook()
+	l.recorder.history.RecordEvent(l.run.Run, r.Run, e, now)
+	l.limitScan()
 	ended, stopped := r.Target.Ended && !l.run.Target.Ended, r.Stop.Count > 0 && l.run.Stop.Count == 0
 	l.run = r
 	if ended {
@@ -257,10 +257,10 @@ func (l *loop) handle(e machine.Event) {
 		l.sys.stopBegun(l.stopOn)
 	}
 	if r.Stop.Escalated && !escalated {
-		l.says.kills = l.killReason(e)
+		l.announcer.killReason = l.killReason(e)
 	}
-	l.says.begun(r.Run, time.Now())
-	l.tellEnd()
+	l.announcer.schedule(r.Run, time.Now())
+	l.notifyEnd()
 	if l.run.State != was {
 		l.log.Info("state changed", "state", l.run.State.String(), "was", was.String())
 		l.logSurvivors(e, was)
@@ -271,7 +271,7 @@ func (l *loop) handle(e machine.Event) {
 			l.beginCleaning()
 		}
 	}
-	for _, a := range todo {
+	for _, a := range actions {
 		l.perform(a)
 	}
 }
@@ -279,10 +279,11 @@ func (l *loop) handle(e machine.Event) {
 // guardPause is the time between two checks for a suspended guard. No signal reports that state.
 const guardPause = time.Second / 2
 
-// setWake sets the timer to the earliest time at which work is due.
-func (l *loop) setWake() {
-	l.wake.Stop()
-	due := slices.DeleteFunc([]time.Time{l.sweep.look, l.suspend.at, l.waits.at, l.says.at}, time.Time.IsZero)
+// setTimer sets the timer to the earliest time at which work is due.
+func (l *loop) setTimer() {
+	l.timer.Stop()
+	due := []time.Time{l.sweeper.nextCheck, l.suspension.nextCheck, l.watcher.nextPoll, l.announcer.nextMessage}
+	due = slices.DeleteFunc(due, time.Time.IsZero)
 	for _, d := range l.run.Deadlines {
 		due = append(due, d.At)
 	}
@@ -290,18 +291,18 @@ func (l *loop) setWake() {
 		due = append(due, time.Now().Add(guardPause))
 	}
 	if len(due) > 0 {
-		l.wake.Reset(time.Until(slices.MinFunc(due, time.Time.Compare)))
+		l.timer.Reset(time.Until(slices.MinFunc(due, time.Time.Compare)))
 	}
 }
 
 func (l *loop) handleTimers() {
 	now := time.Now()
-	if !l.sweep.look.After(now) {
-		l.sweep.look = time.Time{} // the next reapAll checks whether the tree is empty
+	if !l.sweeper.nextCheck.After(now) {
+		l.sweeper.nextCheck = time.Time{} // the next reapAll checks whether the tree is empty
 	}
 	l.suspendWhenDue(now)
-	if !l.says.at.IsZero() && !l.says.at.After(now) {
-		l.sayWaiting(now)
+	if !l.announcer.nextMessage.IsZero() && !l.announcer.nextMessage.After(now) {
+		l.logWaiting(now)
 	}
 	for {
 		i := slices.IndexFunc(l.run.Deadlines, func(d machine.Deadline) bool { return !d.At.After(now) })

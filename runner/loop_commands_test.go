@@ -24,8 +24,9 @@ func TestHandleEnd_reusedPID(t *testing.T) {
 				s.nextPIDs = pids
 				endsAfter(time.Second)(s)
 			})
-			if want := []string{"1s survivors terminated", "1s start 1s", "2s start 2s", "4s done"}; !slices.Equal(s.did, want) {
-				t.Errorf("the loop did %q, want %q", s.did, want)
+			want := []string{"1s survivors terminated", "1s start 1s", "2s start 2s", "4s done"}
+			if !slices.Equal(s.trace, want) {
+				t.Errorf("the loop did %q, want %q", s.trace, want)
 			}
 			if run.Target.Duration != time.Second {
 				t.Errorf("the target took %v, want 1s", run.Target.Duration)
@@ -39,8 +40,8 @@ func TestReapAll_parallelCommandsEndTogether(t *testing.T) {
 	config := Config{Policy: machine.Policy{Order: cleanup.Parallel}}
 	run, s := watched(t, config, []string{"1s", "1s", "2s", "2s"}, endsAfter(time.Second))
 	want := []string{"1s survivors terminated", "1s start 1s", "1s start 1s", "1s start 2s", "1s start 2s", "3s done"}
-	if !slices.Equal(s.did, want) {
-		t.Errorf("the loop did %q, want %q", s.did, want)
+	if !slices.Equal(s.trace, want) {
+		t.Errorf("the loop did %q, want %q", s.trace, want)
 	}
 	for c := range run.Cleanup.Entries.All() {
 		if c.Progress != cleanup.Ended || c.Outcome.Failed() {
@@ -53,8 +54,8 @@ func TestStartTarget_failureRunsCleanup(t *testing.T) {
 	for err, status := range map[error]int{unix.ENOENT: 127, unix.EACCES: 126, unix.EAGAIN: 125} {
 		run, s := watched(t, Config{}, []string{"1s"}, func(s *watchedSystem) { s.targetErr = err })
 		want := []string{"0s start 1s", "1s done"}
-		if !slices.Equal(s.did, want) || run.Status() != status || run.Reason() != "start-failed" {
-			t.Errorf("%v: the loop did %q; status %d, reason %s", err, s.did, run.Status(), run.Reason())
+		if !slices.Equal(s.trace, want) || run.Status() != status || run.Reason() != "start-failed" {
+			t.Errorf("%v: the loop did %q; status %d, reason %s", err, s.trace, run.Status(), run.Reason())
 		}
 	}
 }
@@ -67,8 +68,8 @@ func TestHandleEnd_startFailsLate(t *testing.T) {
 	}
 	run, s := watched(t, Config{}, []string{"1s", "2s"}, script)
 	want := []string{"1s survivors terminated", "1s start 2s", "3s start 1s", "4s done"}
-	if !slices.Equal(s.did, want) || run.Status() != 126 || run.Reason() != "start-failed" {
-		t.Errorf("the loop did %q; status %d, reason %s", s.did, run.Status(), run.Reason())
+	if !slices.Equal(s.trace, want) || run.Status() != 126 || run.Reason() != "start-failed" {
+		t.Errorf("the loop did %q; status %d, reason %s", s.trace, run.Status(), run.Reason())
 	}
 	late, next := run.Cleanup.Entries.At(1), run.Cleanup.Entries.At(0)
 	if late.Outcome.Error == "" || next.Outcome.Failed() {
@@ -99,11 +100,11 @@ func TestSignalCommand_commandSurvivesSIGKILL(t *testing.T) {
 	})
 	// The time AbandonAfter passes once for the command, and once for the remaining members.
 	least := time.Second + 30*time.Second + machine.CommandKillAfter + machine.AbandonAfter
-	started := slices.IndexFunc(s.did, func(did string) bool { return strings.HasSuffix(did, " start 1s") })
+	started := slices.IndexFunc(s.trace, func(did string) bool { return strings.HasSuffix(did, " start 1s") })
 	if started < 0 {
-		t.Fatalf("the next command did not run: %q", s.did)
+		t.Fatalf("the next command did not run: %q", s.trace)
 	}
-	at, err := time.ParseDuration(strings.TrimSuffix(s.did[started], " start 1s"))
+	at, err := time.ParseDuration(strings.TrimSuffix(s.trace[started], " start 1s"))
 	if err != nil || at < least || at > least+machine.AbandonAfter+time.Second {
 		t.Errorf("the next command ran after %v, want at least %v and at most one more wait", at, least)
 	}

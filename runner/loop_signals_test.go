@@ -59,8 +59,8 @@ func TestHandleSignal_duringCleanup(t *testing.T) {
 		}
 	})
 	want := []string{"1s survivors terminated", "1s start 10s", "11s done"}
-	if !slices.Equal(s.did, want) || run.Reason() != "exited" {
-		t.Errorf("the loop did %q, reason %s, want %q", s.did, run.Reason(), want)
+	if !slices.Equal(s.trace, want) || run.Reason() != "exited" {
+		t.Errorf("the loop did %q, reason %s, want %q", s.trace, run.Reason(), want)
 	}
 	for _, sig := range signals {
 		if !slices.ContainsFunc(s.logged, func(r slog.Record) bool {

@@ -58,7 +58,7 @@ func arbitraryConfig(data []byte) Config {
 		Policy: machine.Policy{
 			Grace: time.Duration(data[0]%3) * time.Second, Order: cleanup.Orders()[int(data[0])%3],
 			ForwardTo: machine.ForwardToGroup, Survivors: machine.AllSurvivors()[int(data[1])/16%3],
-			OnRepeat: machine.OnRepeats()[data[0]>>3&1*2], PTY: data[1]&8 != 0, Delays: data[0]&4 != 0,
+			OnRepeat: machine.OnRepeats()[data[0]>>3&1*2], PTY: data[1]&8 != 0, UnstartedDelayed: data[0]&4 != 0,
 			Rewrite: map[int]int{machine.SigTERM: int(data[0] >> 6)},
 		},
 	}
@@ -169,8 +169,8 @@ func (w *world) happen(b byte) {
 			c.EnvOf = of.Entries.Len()
 			c.Env = of.Entries.At(c.EnvOf - 1).Env
 		}
-		c.Exits.PID = int(b) % 2
-		w.handle(machine.Registered{Entry: c, Left: time.Duration(b>>4) * time.Second, Same: int(b>>5) + 1})
+		c.Awaited.PID = int(b) % 2
+		w.handle(machine.Registered{Entry: c, Left: time.Duration(b>>4) * time.Second, SameKeyID: int(b>>5) + 1})
 	case 19:
 		w.handle(machine.Withdrawn{ID: id, Left: time.Second})
 	case 20:
@@ -228,7 +228,7 @@ func snapshotOf(r Run) (s snapshot) {
 func (w *world) handle(e machine.Event) {
 	before := w.run
 	was := snapshotOf(before)
-	core, todo := machine.Next(before.Run, e)
+	core, actions := machine.Next(before.Run, e)
 	after := before
 	after.Run = core
 	again := e == machine.Event(machine.Retried{}) || e == machine.Event(machine.RetriedUnstarted{})
@@ -268,7 +268,7 @@ func (w *world) handle(e machine.Event) {
 			w.retried[c.ID]++
 		}
 	}
-	for _, a := range todo {
+	for _, a := range actions {
 		switch a := a.(type) {
 		case machine.KillTree:
 			if after.State < machine.Cleaning && !w.graceOver {
@@ -287,7 +287,7 @@ func (w *world) handle(e machine.Event) {
 
 func (w *world) start(id int, why machine.Event) {
 	c, _ := w.run.Cleanup.Get(id)
-	if !w.run.Starts(c.When) || w.run.Cleanup.Relaying {
+	if !w.run.MayStart(c.When) || w.run.Cleanup.Relaying {
 		w.t.Fatalf("command %d in %v", id, w.run.State)
 	}
 	if timer, _ := why.(machine.CommandTimer); timer.ID == id { // the retry timer
@@ -327,7 +327,7 @@ func (w *world) keep(r json.RawMessage) { w.ledger = append(w.ledger, r) }
 
 // replay resumes the run from its records.
 func (w *world) replay() {
-	m, err := remember(w.ledger)
+	m, err := replayRun(w.ledger)
 	if err != nil {
 		w.t.Fatal(err)
 	}

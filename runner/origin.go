@@ -50,13 +50,13 @@ type circumstances struct {
 }
 
 // locate finds out where processes of a dead run may exist. began identifies the place where the run began, and now the
-// place of this process. look searches for processes of another PID namespace. An error means that processes may exist
-// where this process cannot see them.
-func locate(began, now journal.Begin, c circumstances, look func(namespace string) (place, error)) (place, error) {
+// place of this process. search searches for processes of another PID namespace. An error means that processes may
+// exist where this process cannot see them.
+func locate(began, now journal.Begin, c circumstances, search func(namespace string) (place, error)) (place, error) {
 	boot, namespace, _ := strings.Cut(began.Boot, " ")
 	bootNow, _, _ := strings.Cut(now.Boot, " ")
 	same := boot == bootNow
-	ended := began.Front == 1 || began.Followed // the kernel has ended its PID namespace with it
+	ended := began.Front == 1 || began.Followed // the kernel has ended the PID namespace together with Front
 	switch {
 	case began.Boot == "", c.elsewhere && began.Boot != now.Boot:
 		return placeNone, nil
@@ -68,7 +68,7 @@ func locate(began, now journal.Begin, c circumstances, look func(namespace strin
 		return placeNone, errors.New("/proc is missing: cannot check whether its processes live " +
 			"(mount -t proc proc /proc)")
 	case same:
-		return look(namespace)
+		return search(namespace)
 	case began.Machine == nil: // an earlier version recorded no machine
 		return placeNone, nil
 	case differ(began, now):
@@ -86,8 +86,8 @@ func differ(a, b journal.Begin) bool {
 	return a.Machine != nil && b.Machine != nil && *a.Machine != "" && *b.Machine != "" && *a.Machine != *b.Machine
 }
 
-// look finds out whether /proc shows the processes of another PID namespace.
-func look(namespace string) (place, error) {
+// searchNamespace finds out whether /proc shows the processes of another PID namespace.
+func searchNamespace(namespace string) (place, error) {
 	proc, _ := procfs.Open() // nil shows no processes
 	switch found, hidden := proc.Within(namespace); {
 	case len(found) > 0:
@@ -100,8 +100,8 @@ func look(namespace string) (place, error) {
 }
 
 // locate finds out where processes of a dead run may exist.
-func (m remembered) locate(elsewhere bool) (place, error) {
-	found, err := locate(m.Begin, here(), circumstances{elsewhere, m.ledger.IsShared()}, look)
+func (m recordedRun) locate(elsewhere bool) (place, error) {
+	found, err := locate(m.Begin, here(), circumstances{elsewhere, m.ledger.IsShared()}, searchNamespace)
 	if err != nil && m.run.State == machine.Done { // the tree was empty before that state
 		return placeNone, nil
 	}
@@ -113,7 +113,7 @@ func (m remembered) locate(elsewhere bool) (place, error) {
 
 // translate replaces the recorded pids of another PID namespace by the pids in this namespace. It returns the
 // processes that exist. If a process does not exist, translate changes its record so that it matches no process.
-func (m *remembered) translate() (known []procfs.Identity) {
+func (m *recordedRun) translate() (known []procfs.Identity) {
 	_, namespace, _ := strings.Cut(m.Begin.Boot, " ")
 	proc, _ := procfs.Open() // nil shows no processes
 	found, _ := proc.Within(namespace)
@@ -139,7 +139,7 @@ func (m *remembered) translate() (known []procfs.Identity) {
 }
 
 // frontEnded reports whether the process that began a run has certainly ended.
-func (m remembered) frontEnded() bool {
+func (m recordedRun) frontEnded() bool {
 	boot, namespace, _ := strings.Cut(m.Begin.Boot, " ")
 	now, front := here(), m.Begin.Front
 	proc, _ := procfs.Open()

@@ -15,8 +15,9 @@ const parentEnded = "the process that started graceful has ended"
 
 // watchParent returns a channel that is closed when the process that started graceful has ended.
 //
-// ended means that this process had already ended, so graceful has a new parent. Three cases show that: the parent is
-// not c.Parent; the parent is init; or graceful does not lead its session, and its parent is in another session.
+// ended means that the process that started graceful ended before the call, so that graceful has a new parent. Three
+// cases show that: the parent is not c.Parent; the parent is init; or graceful does not lead its session, and its
+// parent is in another session.
 func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {

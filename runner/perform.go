@@ -19,7 +19,7 @@ import (
 // beginCleaning prepares for the cleanup commands, which are the only commands that are still to be started. It removes
 // the run's cgroup.
 func (l *loop) beginCleaning() {
-	l.sys.cleaning()
+	l.sys.prepareCleaning()
 	if err := l.sys.Disband(); err != nil {
 		l.log.Warn("ending containment", "err", err)
 	}
@@ -27,7 +27,7 @@ func (l *loop) beginCleaning() {
 
 // perform performs an action of the machine.
 func (l *loop) perform(a machine.Action) {
-	l.record.history.Did(l.run.Run, a, time.Now())
+	l.recorder.history.RecordAction(l.run.Run, a, time.Now())
 	switch a := a.(type) {
 	case machine.StartTarget:
 		l.startTarget()
@@ -35,16 +35,16 @@ func (l *loop) perform(a machine.Action) {
 		l.forward(a)
 	case machine.Suspend:
 		now := time.Now()
-		l.suspend = suspension{at: now.Add(suspendAfter), until: now.Add(suspendWithin)}
+		l.suspension = suspension{nextCheck: now.Add(suspendAfter), lastCheck: now.Add(suspendWithin)}
 	case machine.SignalSurvivors:
 		l.signalSurvivors(a)
 	case machine.LeaveSurvivors:
-		l.sweep.stop()
+		l.sweeper.stop()
 		l.sys.Keep(hookID)
 	case machine.KillTree:
 		l.killTree()
 	case machine.RelayRest:
-		l.in.relayed = l.sys.relayRest(l.run, l.stopHeard != 0)
+		l.inputs.relayed = l.sys.relayRest(l.run, l.firstStop != 0)
 	case machine.StartCommand:
 		l.startCommand(a.ID)
 	case machine.TerminateCommand:
@@ -53,7 +53,7 @@ func (l *loop) perform(a machine.Action) {
 	case machine.KillCommand:
 		l.signalCommand(a.ID, unix.SIGKILL)
 	case machine.Answer:
-		l.reg.answer = a
+		l.registrar.answer = a
 	default:
 		panic(fmt.Sprintf("runner: the machine asked for %T, which no function performs", a))
 	}
@@ -76,13 +76,13 @@ func (l *loop) forward(a machine.ForwardSignal) {
 	}
 	if a.Resume {
 		_ = resume(unix.SIGCONT) // before the record, because a successor sends neither of the signals after it
-		l.sent(machine.Sent{Signal: a.Signal, Alone: a.Alone})
+		l.recordSent(machine.Sent{Signal: a.Signal, Alone: a.Alone})
 		l.sys.NoteReceivers()
 	}
 }
 
-// sent records that a stop signal was sent, for a successor of graceful.
-func (l *loop) sent(s machine.Sent) {
+// recordSent records that a stop signal was sent, for a successor of graceful.
+func (l *loop) recordSent(s machine.Sent) {
 	at := l.sys.LastStop()
 	if s.Tick, s.PID = at.Tick, at.PID; !s.All || at.Tick != 0 {
 		l.handle(s)
@@ -99,7 +99,7 @@ func (l *loop) signalSurvivors(a machine.SignalSurvivors) {
 	}
 	send(signals...)
 	if a.Rest {
-		l.sent(machine.Sent{Signal: a.Signal, All: true})
+		l.recordSent(machine.Sent{Signal: a.Signal, All: true})
 	}
 }
 
@@ -107,17 +107,17 @@ func (l *loop) signalSurvivors(a machine.SignalSurvivors) {
 // a killed member may reap it at once.
 func (l *loop) killTree() {
 	var members []procfs.Process
-	if l.says.kills != "" || l.record.history.Kills(l.run.Run) {
-		l.sys.Until(time.Now().Add(l.run.Patience())) // the list is only for messages
+	if l.announcer.killReason != "" || l.recorder.history.ListsKilled(l.run.Run) {
+		l.sys.SetScanLimit(time.Now().Add(l.run.Patience())) // the list is only for messages
 		members = l.sys.Members()
 	}
 	for _, p := range members {
-		l.record.history.Kill(p, l.run.Run)
+		l.recorder.history.RecordKilled(p, l.run.Run)
 	}
-	l.sweep.start()
-	l.limitLook()
+	l.sweeper.start()
+	l.limitScan()
 	l.kill()
-	l.sayKilled(members)
+	l.logKilled(members)
 }
 
 // command returns the cleanup command with an id.
@@ -132,7 +132,7 @@ func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
 	p := procfs.Identity{PID: c.PID, Start: c.Start}
 	switch {
-	case slices.Contains(l.waits.commands, p):
+	case slices.Contains(l.watcher.polledCommands, p):
 		l.sys.SignalAll(p, sig)
 	case sig == unix.SIGKILL:
 		l.sys.KillBelow(c.PID)
@@ -188,12 +188,12 @@ func (l *loop) commandStarted(c cleanup.Entry, pid int, discarded cleanup.Output
 		l.sys.Exempt(pid)
 	}
 	l.handle(e)
-	l.tellCommand(c)
+	l.notifyCommand(c)
 }
 
 // startTime returns the start time of a child for the ledger. Without a ledger it returns 0.
 func (l *loop) startTime(pid int) uint64 {
-	if l.record.ledger == nil {
+	if l.recorder.ledger == nil {
 		return 0
 	}
 	return l.sys.Child(pid).Start

@@ -26,13 +26,13 @@ import (
 const _ = uint(journal.MaxSignals - report.MaxListed)
 
 // now returns the present time on both clocks.
-func now() journal.Clock { return journal.Clock{Time: time.Now(), Boots: process.SinceBoot()} }
+func now() journal.Clock { return journal.Clock{Time: time.Now(), SinceBoot: process.SinceBoot()} }
 
 // recorder records the events of a run, for the report and for a process that may resume the run.
 type recorder struct {
-	ledger    journal.Ledger  // nil: no process would read the ledger
-	history   *report.History // nil: no report is wanted
-	unwritten bool            // a failure to write the ledger was logged
+	ledger        journal.Ledger  // nil: no process would read the ledger
+	history       *report.History // nil: no report is wanted
+	failureLogged bool            // a failure to write the ledger was logged
 }
 
 // event records an event before graceful acts on it. If the ledger cannot be written, event logs that once, and the
@@ -41,27 +41,28 @@ func (r *recorder) event(e machine.Event, changed bool, at time.Time, log *slog.
 	if r.ledger == nil {
 		return nil
 	}
-	record, err := journal.Record(e, changed, r.history.Wants(), journal.Clock{Time: at, Boots: process.SinceBoot()})
+	clock := journal.Clock{Time: at, SinceBoot: process.SinceBoot()}
+	record, err := journal.Record(e, changed, r.history.HasRoomForSignal(), clock)
 	if err == nil && record != nil {
 		err = r.ledger.Append(record)
 	}
-	if err != nil && !r.unwritten {
-		r.unwritten = true
+	if err != nil && !r.failureLogged {
+		r.failureLogged = true
 		log.Warn("writing the ledger", "err", err,
 			"hint", "should graceful be killed now, a cleanup command may run twice")
 	}
 	return err
 }
 
-// begin writes the first record of a run that is about to start.
-func begin(l journal.Ledger, r Run, p *processes) error {
+// recordBegin writes the first record of a run that is about to start.
+func recordBegin(l journal.Ledger, r Run, sys *realSystem) error {
 	config, err := cleanup.EncodeJSON(r.Config)
 	if err != nil {
 		return err
 	}
-	saved, err := p.terminal.Save()
-	if p.pty.PTY != nil {
-		saved, err = p.pty.Save()
+	saved, err := sys.terminal.Save()
+	if sys.pty.PTY != nil {
+		saved, err = sys.pty.Save()
 	}
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func begin(l journal.Ledger, r Run, p *processes) error {
 		ID: r.ID, Name: cleanup.Text(r.Config.Name),
 		Command: cleanup.Texts(r.Config.Command), Env: cleanup.Texts(r.Config.Env),
 		Report: cleanup.Text(r.Config.Report), Cgroup: cleanup.Text(r.Cgroup), Socket: cleanup.Text(r.Socket), Config: config,
-		Ignored: p.inherit.Ignored, Blocked: p.inherit.Blocked, Terminal: saved,
+		Ignored: sys.inherited.Ignored, Blocked: sys.inherited.Blocked, Terminal: saved,
 		Front: os.Getpid(), Followed: procfs.IsFollowedByInit(), Boot: procfs.Boot(), Dir: cleanup.Text(r.dir()),
 	}
 	if r.Config.StateDir != "" { // without StateDir no process of another machine can read the ledger
@@ -99,29 +100,29 @@ func (r Run) signals() int {
 	return journal.MaxSignals
 }
 
-// remembered is a run that was read from its ledger.
-type remembered struct {
+// recordedRun is a run that was read from its ledger.
+type recordedRun struct {
 	journal.Replayed
 	run     Run
 	history *report.History // nil: no report is wanted
 	ledger  *ledger.Ledger  // nil: the run has none
 }
 
-// beginning returns a new run in the form of a remembered run.
-func beginning(r Run, l *ledger.Ledger) remembered {
+// newRecordedRun returns a new run in the form of a run that was read from a ledger.
+func newRecordedRun(r Run, l *ledger.Ledger) recordedRun {
 	now := time.Now()
-	return remembered{
+	return recordedRun{
 		Replayed: journal.Replayed{Began: now}, run: r, history: newHistory(r, unix.Getpid(), r.dir(), now), ledger: l,
 	}
 }
 
 // read returns the run of a ledger. The error is journal.ErrEmpty if the run never began.
-func read(l *ledger.Ledger) (remembered, error) {
+func read(l *ledger.Ledger) (recordedRun, error) {
 	records, err := l.Records()
 	if err != nil {
-		return remembered{}, err
+		return recordedRun{}, err
 	}
-	m, err := remember(records)
+	m, err := replayRun(records)
 	m.ledger = l
 	if err != nil && !errors.Is(err, journal.ErrEmpty) {
 		err = fmt.Errorf("reading %s: %w", l, err)
@@ -129,8 +130,8 @@ func read(l *ledger.Ledger) (remembered, error) {
 	return m, err
 }
 
-// remember replays the records of a ledger.
-func remember(records []json.RawMessage) (m remembered, err error) {
+// replayRun replays the records of a ledger.
+func replayRun(records []json.RawMessage) (m recordedRun, err error) {
 	begun := func(b journal.Begin, at time.Time) (machine.Run, journal.Observer, error) {
 		var recorded struct {
 			Config
@@ -171,24 +172,24 @@ func newHistory(r Run, pid int, dir string, began time.Time) *report.History {
 }
 
 // writeReport writes the report of a run. If the history is nil, the run writes no report.
-func (p *processes) writeReport(r Run, h *report.History) error {
+func (sys *realSystem) writeReport(r Run, h *report.History) error {
 	if h == nil {
 		return nil
 	}
 	doc := h.Report(r.Run, time.Now())
 	doc.Version, doc.Writer = build.Read().Version, unix.Getpid()
-	if p.guard != nil {
-		pid := p.guard.PID()
+	if sys.guard != nil {
+		pid := sys.guard.PID()
 		doc.Guard = &pid
 	}
-	if doc.Level = string(p.Level()); r.Cgroup != "" {
+	if doc.Level = string(sys.Level()); r.Cgroup != "" {
 		doc.Level = string(tree.Cgroup)
 	}
 	text, err := cleanup.EncodeIndentedJSON(doc)
 	if err == nil {
 		// All processes of the run use the same name for the draft. So each process replaces the draft of a killed
 		// process.
-		err = p.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Patience()))
+		err = sys.report.Write(text, ".graceful-"+r.ID, min(time.Second, r.Patience()))
 	}
 	if err != nil {
 		var errno syscall.Errno

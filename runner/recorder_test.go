@@ -17,9 +17,9 @@ import (
 	"graceful/runner/tree"
 )
 
-// FuzzRemember replays records that another program may have written. remember either refuses them, or returns a run
+// FuzzReplayRun replays records that another program may have written. remember either refuses them, or returns a run
 // that can be resumed.
-func FuzzRemember(f *testing.F) {
+func FuzzReplayRun(f *testing.F) {
 	config := Config{
 		Command: []string{"target"}, Env: []string{"A=\xff"}, Contain: tree.Auto,
 		OnExit: []cleanup.Command{{Text: "c", Args: []string{"c"}, Limit: time.Second}},
@@ -42,7 +42,7 @@ func FuzzRemember(f *testing.F) {
 		for line := range strings.SplitSeq(text, "\n") {
 			records = append(records, json.RawMessage(line))
 		}
-		m, err := remember(records)
+		m, err := replayRun(records)
 		if err != nil {
 			return
 		}
@@ -60,7 +60,7 @@ func FuzzRemember(f *testing.F) {
 }
 
 // Each field of Config is recorded, because a process that takes over a run has only the records.
-func TestRemember_everyFieldOfConfig(t *testing.T) {
+func TestReplayRun_everyFieldOfConfig(t *testing.T) {
 	var config Config
 	fill(t, reflect.ValueOf(&config).Elem(), "Config")
 	config.Order, config.Contain, config.Defer = cleanup.Parallel, tree.Group, DeferOn
@@ -68,7 +68,7 @@ func TestRemember_everyFieldOfConfig(t *testing.T) {
 	config.OnRepeat = machine.RepeatIgnore
 	config.Command[0] += "\xff\x00"
 	text := firstRecord(newRun("id", config), process.Inherited{})
-	m, err := remember([]json.RawMessage{text})
+	m, err := replayRun([]json.RawMessage{text})
 	if err != nil {
 		t.Fatal(err)
 	}

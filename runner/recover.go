@@ -16,10 +16,10 @@ import (
 
 // Recovery contains the options of Recover.
 type Recovery struct {
-	StateDir       string
-	StrictStateDir bool   // it is an error if another user can replace StateDir
-	Name           string // name of the only run to finish; "": all runs
-	Retry          bool   // run interrupted commands a second time
+	StateDir         string
+	StrictStateDir   bool   // it is an error if another user can replace StateDir
+	Name             string // name of the only run to finish; "": all runs
+	RetryInterrupted bool   // run interrupted commands a second time
 
 	// FromOtherMachines means that Recover also finishes runs that began where this process cannot see other processes.
 	// The user asserts that their processes are dead.
@@ -28,17 +28,17 @@ type Recovery struct {
 
 // Recovered contains the result of Recover.
 type Recovered struct {
-	Failed  int            // runs that could not be finished, or with a command that failed or was interrupted
-	Stopped syscall.Signal // signal that stopped Recover between two runs, or 0
+	FailedRuns int            // runs that could not be finished, or with a command that failed or was interrupted
+	StopSignal syscall.Signal // signal that stopped Recover between two runs, or 0
 }
 
 // Recover finishes the dead runs in a state directory. Like Do, it controls signals, children and threads of the
 // process. An error, such as ErrSetup, means that no run was finished.
-func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
+func Recover(options Recovery, log *slog.Logger) (done Recovered, err error) {
 	if err := startPoller(); err != nil {
 		return done, fmt.Errorf("%w: %w%s", ErrSetup, err, hintAtLimit(err))
 	}
-	dir, err := ledger.OpenDir(want.StateDir)
+	dir, err := ledger.OpenDir(options.StateDir)
 	if errors.Is(err, fs.ErrNotExist) { // no run has begun yet
 		log.Info("nothing to recover", "err", err)
 		return done, nil
@@ -47,7 +47,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		return done, err
 	}
 	defer dir.Close()
-	if err := checkParents(want.StateDir, want.StrictStateDir, log); err != nil {
+	if err := checkParents(options.StateDir, options.StrictStateDir, log); err != nil {
 		return done, err
 	}
 	files, err := dir.Names()
@@ -59,33 +59,33 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 		return done, err
 	}
 	files = append(files, aside...)
-	p, err := prepare(Config{Contain: tree.Auto}, log)
+	sys, err := prepare(Config{Contain: tree.Auto}, log)
 	if err != nil {
 		return done, fmt.Errorf("%w: %w%s", ErrSetup, err, hintAtLimit(err))
 	}
-	p.listener.Hear()
+	sys.listener.CatchIgnored()
 	late := time.Now().Add(lockPatience)
 	for _, file := range files {
 		runLedger, err := locked(late, func() (*ledger.Ledger, error) { return dir.Open(file) })
 		switch {
 		case errors.Is(err, ledger.ErrAlive):
-			if leaveAlone(dir, file, want.Name, log) {
-				done.Failed++
+			if leaveAlone(dir, file, options.Name, log) {
+				done.FailedRuns++
 			}
 			continue
 		case errors.Is(err, os.ErrNotExist): // another process has finished the run
 			continue
 		case err == nil:
-			done.Stopped, err = p.finishWanted(want, runLedger, late)
+			done.StopSignal, err = sys.finishWanted(options, runLedger, late)
 			err = errors.Join(err, runLedger.Close())
 		}
 		if err != nil {
-			done.Failed++
+			done.FailedRuns++
 		}
 		if err != nil && !errors.Is(err, errCommands) {
 			log.Error("run not recovered", "err", err)
 		}
-		if done.Stopped != 0 {
+		if done.StopSignal != 0 {
 			break
 		}
 	}
@@ -94,7 +94,7 @@ func Recover(want Recovery, log *slog.Logger) (done Recovered, err error) {
 
 // leaveAlone logs the reason why Recover skips a locked ledger. failed means that no process can finish the run.
 func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bool) {
-	m, err := peek(dir, file)
+	m, err := readWithoutLock(dir, file)
 	if err == nil && (name == "" || name == m.run.Config.Name) && m.frontEnded() {
 		if hung := m.holders(dir, file); len(hung) > 0 {
 			log.Warn("run not recovered", "run", m.run.ID, "name", m.run.Config.Name, "pid", hung[0].PID,
@@ -106,27 +106,27 @@ func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bo
 	return false
 }
 
-// finishWanted finishes the run of a ledger if want selects it. It waits for locks until the time late. It returns the
-// stop signal that arrived meanwhile, or 0.
-func (p *processes) finishWanted(
-	want Recovery, runLedger *ledger.Ledger, late time.Time,
+// finishWanted finishes the run of a ledger if the options select that run. It waits for locks until the time late. It
+// returns the stop signal that arrived meanwhile, or 0.
+func (sys *realSystem) finishWanted(
+	options Recovery, runLedger *ledger.Ledger, late time.Time,
 ) (stopped syscall.Signal, err error) {
 	m, err := read(runLedger)
 	switch {
-	case runLedger.IsSetAside() && !want.Retry && (err != nil || len(unstarted(m.run)) == 0):
+	case runLedger.IsSetAside() && !options.RetryInterrupted && (err != nil || len(unstarted(m.run)) == 0):
 		return 0, nil
-	case want.Name != "" && m.run.Config.Name != want.Name:
+	case options.Name != "" && m.run.Config.Name != options.Name:
 		return 0, nil
 	case errors.Is(err, journal.ErrEmpty):
 		return 0, runLedger.Remove()
 	case err != nil:
 		return 0, err
 	}
-	left, err := m.locate(want.FromOtherMachines)
+	left, err := m.locate(options.FromOtherMachines)
 	if err != nil {
 		return 0, err
 	}
-	p.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
+	sys.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
 	// A ledger that was set aside gets its old name back. So another process finds the retry if this process is
 	// killed, and no run of that name begins meanwhile.
 	_, err = locked(late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
@@ -136,5 +136,5 @@ func (p *processes) finishWanted(
 	if err != nil {
 		return 0, err
 	}
-	return p.finishDead(m, left, want.Retry)
+	return sys.finishDead(m, left, options.RetryInterrupted)
 }

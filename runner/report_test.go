@@ -31,9 +31,9 @@ func reportText(t *testing.T, r Run, h *report.History) string {
 }
 
 // replayed returns the run that a replay of records makes.
-func replayed(t *testing.T, raw ...json.RawMessage) remembered {
+func replayed(t *testing.T, raw ...json.RawMessage) recordedRun {
 	t.Helper()
-	m, err := remember(raw)
+	m, err := replayRun(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 					config.Survivors = machine.StopSurvivors
 				}
 				s := newFakeSystem()
-				s.targetErr, s.used = c.refuse, &machine.Usage{UserMS: 1.5, MaxRSSKB: 7}
+				s.targetErr, s.targetUsage = c.refuse, &machine.Usage{UserMS: 1.5, MaxRSSKB: 7}
 				s.signals = make(chan syscall.Signal, 8) // some arrive after the end
 				c.script(s)
 				r := newRun("id", config)
@@ -121,7 +121,7 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 				runLedger := &memory{}
 				h := replayed(t, first).history
 				l := loopOn(s, r)
-				l.record = recorder{ledger: runLedger, history: h}
+				l.recorder = recorder{ledger: runLedger, history: h}
 				done := l.start()
 				m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
 				live, read := reportText(t, done, h), reportText(t, m.run, m.history)
@@ -150,11 +150,11 @@ func TestReport_floodOfSignals(t *testing.T) {
 			runLedger := &memory{}
 			h := newHistory(r, 1, "/", time.Now())
 			l := loopOn(newFakeSystem(), r)
-			l.record = recorder{ledger: runLedger, history: h}
+			l.recorder = recorder{ledger: runLedger, history: h}
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.handleSignal(unix.Signal(sig))
-				l.run.Stop.Same = false // further signals do not belong to the same stop
+				l.run.Stop.WindowOpen = false // further signals do not belong to the same stop
 			}
 			live := h.Report(l.run.Run, time.Now())
 			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed ||
@@ -188,7 +188,7 @@ func TestReport_leftProcesses(t *testing.T) {
 		r := newRun("id", Config{Command: []string{"target"}, Report: "/r", Policy: machine.Policy{Grace: time.Second}})
 		h := newHistory(r, 1, "/", time.Now())
 		l := loopOn(s, r)
-		l.record.history = h
+		l.recorder.history = h
 		done := h.Report(l.start().Run, time.Now())
 		killed := []report.Process{{PID: 7, Name: "p"}, {PID: 8, Name: "p"}}
 		if !slices.Equal(done.Left, killed[:1]) || !slices.Equal(done.Killed, killed) ||
@@ -210,7 +210,7 @@ func TestReport_retriedCommand(t *testing.T) {
 	} {
 		was := r
 		r.Run, _ = machine.Next(r.Run, e)
-		h.Happened(was.Run, r.Run, e, time.Unix(int64(i), 0))
+		h.RecordEvent(was.Run, r.Run, e, time.Unix(int64(i), 0))
 	}
 	if c := h.Report(r.Run, time.Now()).Commands[0]; c.Outcome != "not-started" || c.PID != nil || c.Started != nil {
 		t.Errorf("the report has %+v", c)

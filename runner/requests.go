@@ -18,11 +18,11 @@ import (
 
 // registrar contains the loop's state for registrations.
 type registrar struct {
-	answer machine.Answer // last answer of the machine
-	limit  time.Duration  // limit of the last command, if the client requested more than the maximum; else 0
-	keys   map[string]int // id of the last entry with a key
-	envs   map[uint64]int // id of the first entry with an environment, by its hash
-	seed   maphash.Seed
+	answer    machine.Answer // last answer of the machine
+	limit     time.Duration  // limit of the last command, if the client requested more than the maximum; else 0
+	keyOwners map[string]int // id of the last entry with a key
+	envOwners map[uint64]int // id of the first entry with an environment, by its hash
+	seed      maphash.Seed
 }
 
 // request passes a request to the machine, and answers when the machine's decision is recorded.
@@ -37,7 +37,7 @@ func (l *loop) request(c registry.Call) {
 		c.Answer(registry.Response{Error: err.Error(), Busy: process.OutOfResources(err)})
 		return
 	}
-	l.reg.limit = 0
+	l.registrar.limit = 0
 	switch c.Do {
 	case registry.List:
 		c.Answer(registry.Response{Commands: l.list()})
@@ -47,18 +47,19 @@ func (l *loop) request(c registry.Call) {
 	default:
 		l.register(c)
 	}
-	switch log := logCommand(l.log, l.command(l.reg.answer.ID)); {
-	case l.reg.answer.Refusal != "":
-		l.log.Info("request refused", "request", c.Do, "from", c.Peer.PID, "err", l.reg.answer.Refusal)
+	answer, limit := l.registrar.answer, l.registrar.limit
+	switch log := logCommand(l.log, l.command(answer.ID)); {
+	case answer.Refusal != "":
+		l.log.Info("request refused", "request", c.Do, "from", c.Peer.PID, "err", answer.Refusal)
 	case c.Do == registry.Cancel:
 		log.Info("cleanup command withdrawn", "from", c.Peer.PID)
 	default:
-		if l.reg.limit != 0 {
-			log = log.With("limit", l.reg.limit)
+		if limit != 0 {
+			log = log.With("limit", limit)
 		}
 		log.Info("cleanup command registered", "from", c.Peer.PID)
 	}
-	c.Answer(registry.Response{ID: l.reg.answer.ID, TimeoutMS: l.reg.limit.Milliseconds(), Error: l.reg.answer.Refusal})
+	c.Answer(registry.Response{ID: answer.ID, TimeoutMS: limit.Milliseconds(), Error: answer.Refusal})
 }
 
 // register checks a registration, and passes it to the machine.
@@ -67,37 +68,38 @@ func (l *loop) register(c registry.Call) {
 	asked, most := e.Command.Limit, cmp.Or(l.run.Config.DeferLimit, l.run.Config.OnExitLimit)
 	e.Command.Limit = min(cmp.Or(asked, l.run.Config.OnExitLimit), most)
 	if e.Command.Limit < asked {
-		l.reg.limit = most
+		l.registrar.limit = most
 	}
 	if err := process.CheckSize(e.Command.Args, commandEnv(l.run, e)); err != nil {
-		l.reg.answer = machine.Answer{Refusal: err.Error()}
+		l.registrar.answer = machine.Answer{Refusal: err.Error()}
 		return
 	}
 	if e.Command.NeedsShell() {
 		if err := ProbeShell(); err != nil {
-			l.reg.answer = machine.Answer{Refusal: fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)}
+			refusal := fmt.Sprintf("%s: %v (without a shell give a command)", cleanup.Shell, err)
+			l.registrar.answer = machine.Answer{Refusal: refusal}
 			return
 		}
 	}
-	if pid := e.Exits.PID; pid != 0 {
-		p, err := l.sys.member(pid, e.Exits.Start, c.Peer.PID)
+	if pid := e.Awaited.PID; pid != 0 {
+		p, err := l.sys.member(pid, e.Awaited.Start, c.Peer.PID)
 		if err != nil {
-			l.reg.answer = machine.Answer{Refusal: err.Error()}
+			l.registrar.answer = machine.Answer{Refusal: err.Error()}
 			return
 		}
-		e.Exits.Start = p.Start
+		e.Awaited.Start = p.Start
 	}
 	key := l.shareEnv(&e)
 	before := l.run.Cleanup.Entries.Len()
-	l.handle(machine.Registered{Entry: e, Left: l.deadlineLeft(), Same: l.reg.keys[e.Key]})
-	if l.run.Cleanup.Entries.Len() == before || l.reg.answer.Refusal != "" {
+	l.handle(machine.Registered{Entry: e, Left: l.deadlineLeft(), SameKeyID: l.registrar.keyOwners[e.Key]})
+	if l.run.Cleanup.Entries.Len() == before || l.registrar.answer.Refusal != "" {
 		return // the command was refused, or registered before
 	}
-	l.reg.keys[e.Key] = l.reg.answer.ID
+	l.registrar.keyOwners[e.Key] = l.registrar.answer.ID
 	if e.Env != nil && e.EnvOf == 0 {
-		l.reg.envs[key] = l.reg.answer.ID
+		l.registrar.envOwners[key] = l.registrar.answer.ID
 	}
-	l.awaitExit(l.command(l.reg.answer.ID))
+	l.awaitExit(l.command(l.registrar.answer.ID))
 }
 
 // shareEnv makes commands with equal environments share one copy, because a script may register many commands. It
@@ -105,18 +107,19 @@ func (l *loop) register(c registry.Call) {
 func (l *loop) shareEnv(e *cleanup.Entry) (key uint64) {
 	sum := func(env []string) uint64 {
 		var h maphash.Hash
-		h.SetSeed(l.reg.seed)
+		h.SetSeed(l.registrar.seed)
 		for _, kv := range env {
 			_, _ = h.WriteString(kv + "\x00")
 		}
 		return h.Sum64()
 	}
-	if l.reg.envs == nil {
-		l.reg.keys, l.reg.envs, l.reg.seed = map[string]int{}, map[uint64]int{}, maphash.MakeSeed()
+	if l.registrar.envOwners == nil {
+		l.registrar.keyOwners, l.registrar.envOwners = map[string]int{}, map[uint64]int{}
+		l.registrar.seed = maphash.MakeSeed()
 		for old := range l.run.Cleanup.Entries.All() { // entries from before a takeover
-			l.reg.keys[old.Key] = old.ID
+			l.registrar.keyOwners[old.Key] = old.ID
 			if old.Env != nil && old.EnvOf == 0 {
-				l.reg.envs[sum(old.Env)] = old.ID
+				l.registrar.envOwners[sum(old.Env)] = old.ID
 			}
 		}
 	}
@@ -124,7 +127,7 @@ func (l *loop) shareEnv(e *cleanup.Entry) (key uint64) {
 		return key
 	}
 	key = sum(e.Env)
-	if id := l.reg.envs[key]; id != 0 && slices.Equal(l.command(id).Env, e.Env) {
+	if id := l.registrar.envOwners[key]; id != 0 && slices.Equal(l.command(id).Env, e.Env) {
 		e.EnvOf, e.Env = id, l.command(id).Env
 	}
 	return key
@@ -144,12 +147,12 @@ func (l *loop) deadlineLeft() time.Duration {
 // Without space it refuses the command, and records nothing. It reports whether the caller may handle e.
 func (l *loop) reserve(e machine.Event, after Run) bool {
 	added, ok := e.(machine.Registered)
-	if !ok || l.record.ledger == nil || !after.Changed(l.run.Run) {
+	if !ok || l.recorder.ledger == nil || !after.Changed(l.run.Run) {
 		return true
 	}
-	err := l.record.ledger.Reserve(int64(added.Entry.RecordSize()) + journal.Room(after.Run, after.signals()))
+	err := l.recorder.ledger.Reserve(int64(added.Entry.RecordSize()) + journal.Room(after.Run, after.signals()))
 	if err != nil {
-		l.reg.answer = machine.Answer{Refusal: err.Error()}
+		l.registrar.answer = machine.Answer{Refusal: err.Error()}
 	}
 	return err == nil
 }
@@ -173,7 +176,7 @@ func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 			refusal = "it does not run, but should graceful be killed now it does: " + refusal
 		}
 	}
-	l.reg.answer = machine.Answer{Refusal: refusal}
+	l.registrar.answer = machine.Answer{Refusal: refusal}
 	return true
 }
 
@@ -184,7 +187,7 @@ func (l *loop) list() *[]registry.Listed {
 		if c.When != cleanup.AtExit || c.Progress > cleanup.Claimed {
 			continue
 		}
-		state, exits := "pending", c.Exits.PID
+		state, exits := "pending", c.Awaited.PID
 		if c.Delayed {
 			exits = 0
 		}

@@ -39,10 +39,10 @@ func TestAwaitExit_reportedOrPolled(t *testing.T) {
 			r := threeCommands(machine.Starting, entry(3, func(c *cleanup.Entry) { c.Command.Text = "1s" }))
 			run := Run{Run: r, Config: Config{Command: []string{"t"}, Policy: r.Policy}}
 			l := loopOn(s, run)
-			l.in.exits = exits
+			l.inputs.exits = exits
 			l.awaitExit(l.command(3))
 			l.start()
-			began := slices.DeleteFunc(s.did, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
+			began := slices.DeleteFunc(s.trace, func(did string) bool { return !strings.HasSuffix(did, "start 1s") })
 			want := map[bool]string{true: "5.001s start 1s", false: "5.05s start 1s"}[c.reported]
 			if len(began) != 1 || began[0] != want {
 				t.Errorf("%+v: %q, want %q", c, began, want)
@@ -90,11 +90,11 @@ func TestRegister_noSpaceForEvents(t *testing.T) {
 	runLedger := &failing{reserve: errors.New("no space")}
 	run := Run{Run: threeCommands(machine.Running)}
 	l := loopOn(newFakeSystem(), run)
-	l.record.ledger = runLedger
+	l.recorder.ledger = runLedger
 	ask := func(key string) machine.Answer {
 		request := registry.Request{Command: cleanup.Texts([]string{"r"}), Env: cleanup.Texts([]string{"A=1"}), Key: key}
 		l.register(registry.Call{Request: request})
-		return l.reg.answer
+		return l.registrar.answer
 	}
 	// wantAsked is the size of a new command's record, plus the size of the events of all four commands that have not
 	// ended.
@@ -131,12 +131,12 @@ func TestRegister_ledgerFails(t *testing.T) {
 			first := newRun("id", twoCommands())
 			_ = runLedger.Append(firstRecord(first, process.Inherited{}))
 			l := loopOn(s, first)
-			l.record.ledger = runLedger
+			l.recorder.ledger = runLedger
 			l.handle(machine.TargetStarted{PID: targetPID})
 			ask := func(exits int) machine.Answer {
 				command, env := cleanup.Texts([]string{"r"}), cleanup.Texts([]string{"A=1"})
 				l.register(registry.Call{Request: registry.Request{Command: command, Env: env, WhenExits: exits, Key: "k"}})
-				return l.reg.answer
+				return l.registrar.answer
 			}
 			want := func(ids ...int) {
 				t.Helper()
@@ -149,15 +149,15 @@ func TestRegister_ledgerFails(t *testing.T) {
 				}
 			}
 			runLedger.err = err
-			if got := ask(7); got.Refusal == "" || len(l.waits.awaited)+len(l.waits.unwatched) > 0 {
-				t.Errorf("registered: %+v, %v", got, l.waits.awaited)
+			if got := ask(7); got.Refusal == "" || len(l.watcher.waitingCommands)+len(l.watcher.polledProcesses) > 0 {
+				t.Errorf("registered: %+v, %v", got, l.watcher.waitingCommands)
 			}
 			want(1, 2)
 			l.handle(machine.Withdrawn{ID: 1})
 			full := errors.Is(err, ledger.ErrFull)
-			refusal := l.reg.answer.Refusal
+			refusal := l.registrar.answer.Refusal
 			if kept := !strings.Contains(refusal, "should graceful be killed"); refusal == "" || kept != full {
-				t.Errorf("withdrawn: %+v", l.reg.answer)
+				t.Errorf("withdrawn: %+v", l.registrar.answer)
 			}
 			left := map[bool][]int{true: {1, 2}, false: {2}}[full] // a lost record does not change the run
 			want(left...)
@@ -171,7 +171,7 @@ func TestRegister_ledgerFails(t *testing.T) {
 				t.Errorf("no record has its environment: %+v", c)
 			}
 			// A process that resumes the run from these records has the same run.
-			m, err := remember(runLedger.records)
+			m, err := replayRun(runLedger.records)
 			if diff := cmp.Diff(l.run, m.run, runOptions); err != nil || diff != "" {
 				t.Errorf("the replayed run differs: %v %s", err, diff)
 			}

@@ -40,18 +40,18 @@ func newRun(id string, config Config) Run {
 func NewID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
 
 // advanced returns the run after an event, and the actions that the event causes.
-func (r Run) advanced(e machine.Event, now time.Time) (_ Run, todo []machine.Action) {
-	r.Run, todo = machine.Advance(r.Run, e, now)
-	return r, todo
+func (r Run) advanced(e machine.Event, now time.Time) (_ Run, actions []machine.Action) {
+	r.Run, actions = machine.Advance(r.Run, e, now)
+	return r, actions
 }
 
 // Result describes how graceful ends after a run.
 type Result struct {
-	Status int // exit status
-	Raise  int // signal to end by instead; 0: none
+	Status       int // exit status
+	RaisedSignal int // signal to end by instead; 0: none
 }
 
-func (r Run) result() Result { return Result{r.Status(), r.Raise()} }
+func (r Run) result() Result { return Result{r.Status(), r.RaisedSignal()} }
 
 // stoppedBy returns the result of a run that a stop signal ended before the target was started.
 func stoppedBy(sig syscall.Signal, c Config) Result {
@@ -87,7 +87,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return Result{}, err
 	}
 	defer destination.Close()
-	config.Delays = true
+	config.UnstartedDelayed = true
 	r := newRun(NewID(), config)
 	if err := r.checkSizes(); err != nil {
 		return Result{}, err
@@ -112,87 +112,87 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		}
 		defer pty.Restore()
 	}
-	p, err := prepare(config, log)
+	sys, err := prepare(config, log)
 	if err != nil {
 		return Result{}, err
 	}
-	if p.spare, err = spareDescriptors(); err != nil {
+	if sys.spareFDs, err = spareDescriptors(); err != nil {
 		return Result{}, err
 	}
-	p.parentGone, p.report = parentGone, destination
-	config.StopOn = p.stopsOn(config)
-	p.stopOn = config.StopOn
+	sys.parentGone, sys.report = parentGone, destination
+	config.StopOn = sys.stopsOn(config)
+	sys.stopOn = config.StopOn
 	r.Config.StopOn, r.Policy.StopOn = config.StopOn, config.StopOn
 	if !config.PTY {
-		p.terminal = terminal.Open(unix.Getpgrp())
+		sys.terminal = terminal.Open(unix.Getpgrp())
 	}
-	runLedger, stopped, err := p.openLedger(config)
+	runLedger, stopped, err := sys.openLedger(config)
 	if err != nil {
 		return Result{}, err
 	}
 	if stopped != 0 {
 		return stoppedBy(stopped, config), nil
 	}
-	p.pty = newPolicy(pty, config) // only after openLedger, which may finish another run, and that run has no terminal
-	return p.perform(r, runLedger)
+	sys.pty = newPolicy(pty, config) // only after openLedger, which may finish another run, and that run has no terminal
+	return sys.perform(r, runLedger)
 }
 
 // perform records the beginning of the run, performs the run, and removes the ledger.
-func (p *processes) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
+func (sys *realSystem) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if r.Config.Defer != DeferOff {
 		s, err := registry.Listen(r.ID)
 		if err != nil {
-			p.log.Warn("no cleanup command can be registered from within the run", "err", err)
+			sys.log.Warn("no cleanup command can be registered from within the run", "err", err)
 		}
-		p.socket, p.socketLock, r.Socket = s.FD, s.Lock, s.Address
+		sys.socket, sys.socketLock, r.Socket = s.FD, s.Lock, s.Address
 	}
 	defer func() {
 		registry.Remove(r.Socket)
 		registry.RemoveDead(r.Socket)
 	}()
 	if r.Config.Notify != notify.Off {
-		p.openRelay(r.ID)
-		defer p.relay.Close()
+		sys.openRelay(r.ID)
+		defer sys.relay.Close()
 	}
 	if runLedger != nil {
-		if err := begin(runLedger, r, p); err != nil {
+		if err := recordBegin(runLedger, r, sys); err != nil {
 			return Result{}, errors.Join(err, discard(runLedger))
 		}
 	}
-	r, err := p.performGuarded(r, runLedger)
+	r, err := sys.performGuarded(r, runLedger)
 	if err != nil {
 		return Result{}, errors.Join(err, discard(runLedger))
 	}
-	p.pty.Deliver(p.listener.Signals)
-	if err := p.conclude(r, runLedger); err == errCommands && r.Config.StateDir != "" {
-		p.log.Warn("the run is done, but a cleanup command was not started", "hint", "graceful recover starts it")
+	sys.pty.Deliver(sys.listener.Signals)
+	if err := sys.conclude(r, runLedger); err == errCommands && r.Config.StateDir != "" {
+		sys.log.Warn("the run is done, but a cleanup command was not started", "hint", "graceful recover starts it")
 	} else if err != nil && err != errCommands {
-		p.log.Warn("the run is done, but", "err", err)
+		sys.log.Warn("the run is done, but", "err", err)
 	}
 	return r.result(), nil
 }
 
 // performGuarded performs the run, with a guard if the configuration requires one.
-func (p *processes) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error) {
+func (sys *realSystem) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error) {
 	if g := r.Config.Guard; g.wanted() {
-		guarded, err := p.startGuard(r, runLedger)
+		guarded, err := sys.startGuard(r, runLedger)
 		switch {
 		case err == nil:
 			runLedger = guarded
-			defer p.endGuard()
+			defer sys.endGuard()
 		case errors.Is(err, journal.ErrTooLarge):
 			return r, err
 		case g == GuardOn:
 			return r, fmt.Errorf("guard: %w", err)
 		default:
-			p.log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
+			sys.log.Warn("there is no guard", "err", err, "hint", "if graceful itself is killed, nothing is cleaned up")
 		}
 	}
-	if err := p.makeCgroup(r); err != nil {
+	if err := sys.makeCgroup(r); err != nil {
 		return r, err
 	}
-	closeAll(p.spare)
-	return p.newLoop(beginning(r, runLedger)).start(), nil
+	closeAll(sys.spareFDs)
+	return sys.newLoop(newRecordedRun(r, runLedger)).start(), nil
 }
 
 // workingDir returns the path of the working directory. If no path leads there, it returns "", and graceful cannot

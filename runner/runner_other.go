@@ -11,11 +11,11 @@ import (
 	"graceful/runner/procfs"
 )
 
-func (p *processes) member(int, uint64, int) (procfs.Process, error) {
+func (sys *realSystem) member(int, uint64, int) (procfs.Process, error) {
 	return procfs.Process{}, errors.New("waiting for a process that is not a child of graceful needs Linux")
 }
 
-func (p *processes) awaitExit(procfs.Identity) bool { return false }
+func (sys *realSystem) awaitExit(procfs.Identity) bool { return false }
 
 // waitFor returns a function that returns false, because this system cannot wait for another process.
 func waitFor(int) func() bool { return func() bool { return false } }
@@ -33,4 +33,4 @@ func kindOf(fd int) uint32 {
 func isShutDown(int) bool { return false }
 
 // admit admits all processes of graceful's user and of root, because this system reports no more about a peer.
-func (p *processes) admit(registry.Call) error { return nil }
+func (sys *realSystem) admit(registry.Call) error { return nil }

@@ -47,7 +47,7 @@ func startFailure(command string, err error) (status int, hint string) {
 	case errors.Is(err, process.ErrCgroup):
 		return machine.StatusFailed, "it was not executed"
 	case process.OutOfResources(err):
-		return 125, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
+		return machine.StatusFailed, "out of processes, memory or descriptors: see ulimit -a and the container's limits"
 	case errors.Is(err, process.ErrInterpreter):
 		return 126, "" // the error explains it
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):

@@ -32,7 +32,7 @@ func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger
 
 // openLedger opens the ledger in the state directory. It returns nil if the run has no ledger. Before that, it finishes
 // the dead runs of the same name. stopped is a stop signal that arrived meanwhile.
-func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
+func (sys *realSystem) openLedger(config Config) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	if config.StateDir == "" {
 		return nil, 0, nil
 	}
@@ -41,17 +41,17 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 		return nil, 0, err
 	}
 	defer dir.Close()
-	if err := checkParents(config.StateDir, config.StrictStateDir, p.log); err != nil {
+	if err := checkParents(config.StateDir, config.StrictStateDir, sys.log); err != nil {
 		return nil, 0, err
 	}
 	file := ledger.FileName(config.Name + unnamed(NewID()))
 	if config.Named {
 		file = ledger.FileName(config.Name)
 	}
-	if stopped, err := p.finishNamesakes(dir, config.Name, file); err != nil || stopped != 0 {
+	if stopped, err := sys.finishNamesakes(dir, config.Name, file); err != nil || stopped != 0 {
 		return nil, stopped, err
 	}
-	w := waiting{processes: p, config: config, dir: dir, file: file}
+	w := lockWaiter{realSystem: sys, config: config, dir: dir, file: file}
 	defer w.giveBack()
 	for {
 		runLedger, stopped, err = w.take()
@@ -63,7 +63,7 @@ func (p *processes) openLedger(config Config) (runLedger *ledger.Ledger, stopped
 			return runLedger, 0, nil
 		}
 		if err == nil {
-			stopped, err = p.finishFirst(m)
+			stopped, err = sys.finishFirst(m)
 		}
 		if err := errors.Join(err, runLedger.Close()); err != nil || stopped != 0 {
 			return nil, stopped, err
@@ -76,7 +76,7 @@ func unnamed(id string) string { return "." + id }
 
 // finishNamesakes finishes the dead runs of a name, whether the user has chosen that name or not. It ignores the
 // ledger of the new run. It logs a warning for each run that it cannot finish.
-func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped syscall.Signal, err error) {
+func (sys *realSystem) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped syscall.Signal, err error) {
 	files, err := dir.Names()
 	if err != nil {
 		return 0, err
@@ -87,9 +87,9 @@ func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped
 		if file == omit || !ledger.IsNameOf(file, name, suffix) {
 			continue
 		}
-		stopped, err := p.finishNamesake(dir, file, name, late)
+		stopped, err := sys.finishNamesake(dir, file, name, late)
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // otherwise another process has finished it
-			p.log.Warn("killed run not finished", "ledger", file, "err", err)
+			sys.log.Warn("killed run not finished", "ledger", file, "err", err)
 		}
 		if stopped != 0 {
 			return stopped, nil
@@ -100,13 +100,13 @@ func (p *processes) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped
 
 // finishNamesake finishes the run of a ledger if the run is dead and has the given name. If that run was killed,
 // finishNamesake waits for the lock until the time late. It does not wait for a live run.
-func (p *processes) finishNamesake(
+func (sys *realSystem) finishNamesake(
 	dir *ledger.Dir, file, name string, late time.Time,
 ) (stopped syscall.Signal, err error) {
 	runLedger, err := locked(late, func() (*ledger.Ledger, error) {
 		runLedger, err := dir.Open(file)
 		if errors.Is(err, ledger.ErrAlive) {
-			if m, err := peek(dir, file); err != nil || !m.frontEnded() {
+			if m, err := readWithoutLock(dir, file); err != nil || !m.frontEnded() {
 				return nil, nil // the run is alive
 			}
 		}
@@ -123,22 +123,22 @@ func (p *processes) finishNamesake(
 	case errors.Is(err, journal.ErrEmpty):
 		err = runLedger.Remove()
 	case err == nil && m.run.Config.Name == name:
-		stopped, err = p.finishFirst(m)
+		stopped, err = sys.finishFirst(m)
 	}
 	return stopped, errors.Join(err, runLedger.Close())
 }
 
 // finishFirst finishes a dead run before this process begins its own.
-func (p *processes) finishFirst(m remembered) (stopped syscall.Signal, err error) {
+func (sys *realSystem) finishFirst(m recordedRun) (stopped syscall.Signal, err error) {
 	left, err := m.locate(false)
 	if err != nil {
 		return 0, err
 	}
-	p.log.Warn("finishing a killed run first", "run", m.run.ID)
-	stopped, err = p.finishDead(m, left, false)
-	p.listener.Restart()
+	sys.log.Warn("finishing a killed run first", "run", m.run.ID)
+	stopped, err = sys.finishDead(m, left, false)
+	sys.listener.Restart()
 	if process.SetsIgnored {
-		p.listener.Hear()
+		sys.listener.CatchIgnored()
 	}
 	if err == errCommands {
 		err = nil

@@ -11,73 +11,78 @@ import (
 	"graceful/runner/procfs"
 )
 
-// minLook and maxLook limit the time for one look at the tree. While a deadline runs, that time is half of the time
-// until the deadline. A look of less than minLook could miss processes, which would then count as ended.
-const minLook, maxLook = 2 * time.Second, 10 * time.Second
+// minScan and maxScan limit the time for one scan of the tree. While a deadline runs, that time is half of the time
+// until the deadline. A scan of less than minScan could miss processes, which would then count as ended.
+const minScan, maxScan = 2 * time.Second, 10 * time.Second
 
-// limitLook limits the time that the next looks at the tree may take.
-func (l *loop) limitLook() {
-	limit := maxLook
-	if l.run.Stop.Bounded {
-		limit = min(max(l.deadlineLeft()/2, minLook), maxLook)
+// limitScan limits the time that the next scans of the tree may take.
+func (l *loop) limitScan() {
+	limit := maxScan
+	if l.run.Stop.DeadlineStarted {
+		limit = min(max(l.deadlineLeft()/2, minScan), maxScan)
 	}
-	l.sys.Until(time.Now().Add(limit))
+	l.sys.SetScanLimit(time.Now().Add(limit))
 }
 
 // sweeper is the state of a tree that is being emptied. It schedules the checks whether the tree is empty, and decides
 // when to give up.
 type sweeper struct {
-	killing bool                     // SIGKILL is sent repeatedly until the tree is empty
-	began   time.Time                // time at which the killing began
-	again   bool                     // a pass of SIGKILL was made
-	killed  map[procfs.Identity]kill // the processes that the last pass found
-	denied  map[int]bool             // pids in killed that graceful may not signal
-	look    time.Time                // time of the next check whether the tree is empty; zero: when a child ends
-	pause   time.Duration            // time between two checks; it grows while no process ends
-	givenUp []string                 // the remaining processes in the last warning
-	unseen  time.Time                // time since which passes find no process, although the tree is not empty
+	killing     bool                           // SIGKILL is sent repeatedly until the tree is empty
+	began       time.Time                      // time at which the killing began
+	passMade    bool                           // a pass of SIGKILL was made
+	killed      map[procfs.Identity]killRecord // the processes that the last pass found
+	denied      map[int]bool                   // pids in killed that graceful may not signal
+	nextCheck   time.Time                      // time of the next check whether the tree is empty; zero: when a child ends
+	pause       time.Duration                  // time between two checks; it grows while no process ends
+	lastWarning []string                       // the remaining processes in the last warning
+	emptySince  time.Time                      // time since which passes find no process, although the tree is not empty
 }
 
-// kill records that SIGKILL was sent to a process.
-type kill struct {
+// killRecord records that SIGKILL was sent to a process.
+type killRecord struct {
 	first time.Time
 	name  string
 }
 
 func (s *sweeper) start() {
 	now := time.Now()
-	s.killing, s.began, s.again, s.pause, s.look = true, now, false, 0, now
+	s.killing, s.began, s.passMade, s.pause, s.nextCheck = true, now, false, 0, now
 }
 
 func (s *sweeper) stop() {
-	s.killing, s.look, s.pause, s.unseen = false, time.Time{}, 0, time.Time{}
+	s.killing, s.nextCheck, s.pause, s.emptySince = false, time.Time{}, 0, time.Time{}
 }
 
-// later schedules the next check. The pause before it grows. Checks are needed because the kernel reports only the ends
-// of children.
-func (s *sweeper) later() {
+// scheduleCheck schedules the next check. The pause before it grows. Checks are needed because the kernel reports only
+// the ends of children.
+func (s *sweeper) scheduleCheck() {
 	s.pause = min(max(2*s.pause, time.Millisecond), 100*time.Millisecond)
-	s.look = time.Now().Add(s.pause)
+	s.nextCheck = time.Now().Add(s.pause)
 }
 
-// pass records the processes that a pass of SIGKILL has found. hopeless means that graceful can end none of them,
-// because it may not signal them or they have not ended within patience. graceful always waits that time for a live
-// target. hopeless is also true if new processes have kept appearing for twice that time. late means that the pass may
-// have missed processes.
-func (s *sweeper) pass(found, denied []procfs.Process, target int, patience time.Duration, late bool) (hopeless bool) {
+// recordPass records the result of a pass of SIGKILL. found lists the members that the pass has found. denied lists
+// those of them that graceful may not signal. target is the pid of the target, or 0 after the end of the target.
+// patience is the time that a member may take to end. late means that the pass may have missed members.
+//
+// hopeless means that another pass is useless: of each member that was found, graceful may not signal the member, or
+// patience is over. For a live target, graceful always waits until patience is over. hopeless is also true if no pass
+// has found a member for that time, or if new members have kept appearing for twice that time.
+func (s *sweeper) recordPass(
+	found, denied []procfs.Process, target int, patience time.Duration, late bool,
+) (hopeless bool) {
 	now := time.Now()
 	if len(found) > 0 {
-		s.unseen = time.Time{}
-	} else if s.unseen.IsZero() {
-		s.unseen = now
+		s.emptySince = time.Time{}
+	} else if s.emptySince.IsZero() {
+		s.emptySince = now
 	}
 	unseen, storm := patience, 2*patience
 	if late {
 		unseen, storm = max(unseen, machine.AbandonAfter), max(storm, machine.AbandonAfter)
 	}
-	hopeless = len(found) > 0 || now.Sub(s.unseen) >= unseen
+	hopeless = len(found) > 0 || now.Sub(s.emptySince) >= unseen
 	born := false // a process was born since the killing began
-	killed := map[procfs.Identity]kill{}
+	killed := map[procfs.Identity]killRecord{}
 	s.denied = map[int]bool{}
 	for _, p := range denied {
 		s.denied[p.PID] = true
@@ -85,7 +90,7 @@ func (s *sweeper) pass(found, denied []procfs.Process, target int, patience time
 	for _, p := range found {
 		k, again := s.killed[p.Identity]
 		if !again {
-			k = kill{now, p.Name}
+			k = killRecord{now, p.Name}
 		}
 		killed[p.Identity] = k
 		allowed := patience
@@ -120,53 +125,54 @@ func (s *sweeper) names() (names []string) {
 
 // emptying reports whether the tree is being emptied.
 func (l *loop) emptying() bool {
-	return l.run.State == machine.Sweeping || l.run.State == machine.Cleaning && l.run.Cleanup.Clearing || l.sweep.killing
+	return l.run.State == machine.Sweeping || l.run.State == machine.Cleaning && l.run.Cleanup.Clearing ||
+		l.sweeper.killing
 }
 
 // killMore kills the members that were born since the last pass. During the grace period, it does not kill, but signals
 // members that were orphaned meanwhile.
 func (l *loop) killMore() {
-	if l.sweep.killing && l.kill() {
+	if l.sweeper.killing && l.kill() {
 		if !l.run.Target.Ended {
 			l.giveUpTarget()
 			return
 		}
-		if left := l.sweep.names(); !slices.Equal(left, l.sweep.givenUp) { // one warning for each set of processes
+		if left := l.sweeper.names(); !slices.Equal(left, l.sweeper.lastWarning) { // one warning for each set of processes
 			l.log.Warn("giving up on processes that SIGKILL does not end", "left", left)
-			l.sweep.givenUp = left
+			l.sweeper.lastWarning = left
 		}
-		if len(l.sweep.killed) == 0 && l.sys.IsLate() {
+		if len(l.sweeper.killed) == 0 && l.sys.IsLate() {
 			l.log.Warn("giving up on the tree", "err", "its processes could not be read in time")
 		}
-		l.record.history.Leave(l.sweep.left(), l.run.Run)
-		l.sweep.killing, l.sweep.look = false, time.Time{}
+		l.recorder.history.RecordLeft(l.sweeper.left(), l.run.Run)
+		l.sweeper.killing, l.sweeper.nextCheck = false, time.Time{}
 		l.handle(machine.TreeEmptied{})
 		return
 	}
-	if !l.sweep.killing && l.run.State == machine.Sweeping && !l.run.Waiting() {
+	if !l.sweeper.killing && l.run.State == machine.Sweeping && !l.run.WaitsForSurvivors() {
 		l.sys.SignalOrphans(unix.SIGTERM, unix.SIGCONT)
 	}
-	if l.sweep.killing || !l.sys.ReportsEnds() || l.sys.IsLate() {
-		l.sweep.later()
+	if l.sweeper.killing || !l.sys.ReportsEnds() || l.sys.IsLate() {
+		l.sweeper.scheduleCheck()
 	}
 }
 
 // giveUpTarget continues the run without a target that SIGKILL has not ended.
 func (l *loop) giveUpTarget() {
 	pid := l.run.Target.PID
-	if l.sweep.denied[pid] {
+	if l.sweeper.denied[pid] {
 		l.log.Error("giving up on the target", "pid", pid, "user", l.sys.UserOf(pid),
 			"err", "graceful may not signal it: it lacks CAP_KILL", "hint", "run graceful as that user, or with CAP_KILL")
 	} else {
 		l.log.Warn("giving up on the target", "pid", pid, "err", "SIGKILL does not end it")
 	}
-	l.sweep.givenUp = l.sweep.names()
-	l.record.history.Leave(l.sweep.left(), l.run.Run)
+	l.sweeper.lastWarning = l.sweeper.names()
+	l.recorder.history.RecordLeft(l.sweeper.left(), l.run.Run)
 	l.handle(machine.TargetGivenUp{After: time.Since(l.began)})
 }
 
 // killsGroup reports whether SIGKILL goes only to the target's process group, because the run keeps the other members.
-func (l *loop) killsGroup() bool { return l.run.Keeps() && l.run.State == machine.Killing }
+func (l *loop) killsGroup() bool { return l.run.KeepsSurvivors() && l.run.State == machine.Killing }
 
 // kill sends SIGKILL to the members once. hopeless means that graceful can end none of them. From the second pass on,
 // kill first kills the children without examining each, because a process that forks and ends may not live long enough
@@ -175,21 +181,21 @@ func (l *loop) kill() (hopeless bool) {
 	kill := l.sys.Kill
 	if l.killsGroup() {
 		kill = l.sys.KillGroup
-	} else if l.sweep.again {
+	} else if l.sweeper.passMade {
 		l.sys.KillChildren()
 	}
-	l.sweep.again = true
+	l.sweeper.passMade = true
 	found, denied := kill()
 	for _, p := range found {
-		l.record.history.Kill(p, l.run.Run)
+		l.recorder.history.RecordKilled(p, l.run.Run)
 	}
 	target := l.run.Target.PID
 	if l.run.Target.Ended {
 		target = 0
 	}
-	hopeless = l.sweep.pass(found, denied, target, l.run.Patience(), l.sys.IsLate())
+	hopeless = l.sweeper.recordPass(found, denied, target, l.run.Patience(), l.sys.IsLate())
 	if len(found) > 0 {
-		l.log.Info("sent SIGKILL", "to", l.sweep.names())
+		l.log.Info("sent SIGKILL", "to", l.sweeper.names())
 	}
 	return hopeless
 }

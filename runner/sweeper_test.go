@@ -39,7 +39,7 @@ func TestSweeper_membersKeepForking(t *testing.T) {
 			var s sweeper
 			s.start()
 			began := time.Now()
-			for pass := 0; !s.pass(c.born(pass), nil, 0, patience, false); pass++ {
+			for pass := 0; !s.recordPass(c.born(pass), nil, 0, patience, false); pass++ {
 				time.Sleep(10 * time.Millisecond)
 			}
 			if took := time.Since(began); took != c.want {
@@ -72,7 +72,7 @@ func TestSweeper_late(t *testing.T) {
 			s.start()
 			began := time.Now()
 			var found []procfs.Process
-			for pass := 1; !s.pass(found, nil, 0, patience, c.late); pass++ {
+			for pass := 1; !s.recordPass(found, nil, 0, patience, c.late); pass++ {
 				if time.Sleep(10 * time.Millisecond); c.storm {
 					found = processesOf(1000 + pass)
 				}

@@ -15,11 +15,11 @@ import (
 type system interface {
 	starter
 	reaper
-	members
-	signals
+	memberFinder
+	signaller
 	killer
-	jobs
-	waiter
+	jobControl
+	identifier
 	finisher
 }
 
@@ -28,62 +28,65 @@ type (
 	starter interface {
 		startTarget(Run) (pid int, err error)
 		startCommand(Run, cleanup.Entry) (pid int, discarded cleanup.Outputs, err error)
-		cleaning() // from now on graceful starts only cleanup commands
+		prepareCleaning() // prepares graceful for cleanup, during which it starts only cleanup commands
 	}
 	// reaper examines children that have ended, and reaps them.
 	reaper interface {
 		peek() (pid int, ending machine.Ending, childless bool)
-		startOf(pid int) (dirGone bool, err error) // of a child that peek has returned
-		usage(pid int) *machine.Usage              // of a child that peek has returned
+		startOf(pid int) (dirGone bool, err error) // returns the result of the start of a child from peek
+		usage(pid int) *machine.Usage              // returns the resources that a child from peek has used
 		reap(pid int)
 		// reapOrphans reaps the children that have ended and that are orphans. It calls reaped for each.
 		reapOrphans(isOrphan func(pid int) bool, reaped func(pid int, ending machine.Ending))
 		lostGuard() (lost, orphaned bool) // orphaned: graceful is not an ancestor of the tree
-		isGuardChild() bool               // or there is no guard; else no signal reports that the guard was suspended
-		raisePriority()                   // more processes end than graceful can reap in its share of the time
-	}
-	// members finds the members of the run. tree.Tree implements it.
-	members interface {
-		Members() []procfs.Process    // alive
-		Children() []procfs.Process   // dead or alive
-		Child(pid int) procfs.Process // dead or alive; Start is 0 if it is hidden
-		Alive(procfs.Identity) bool
-		UserOf(pid int) (uid int) // -1: unknown
-		Exempt(pid int)           // this child is a cleanup command, and not a member
-		Keep(variable string)     // excludes the present members; from now on, a member has the variable
-		Disband() error           // removes the run's cgroup
-		Until(time.Time)          // time at which a look at the tree ends with a partial result; zero: no limit
-		IsLate() bool             // the time of Until has passed
+		raisePriority()                   // is called when more processes end than graceful can reap in its share of the time
 
-		OnlyGroupOf(target procfs.Identity) // for a tree that findOrphaned has found
+		// isGuardChild reports whether the guard is a child of graceful, or there is no guard. Otherwise no signal reports
+		// that the guard was suspended.
+		isGuardChild() bool
 	}
-	// signals sends signals other than SIGKILL.
-	signals interface {
+	// memberFinder finds the members of the run. tree.Tree implements memberFinder.
+	memberFinder interface {
+		Members() []procfs.Process    // lists the live members
+		Children() []procfs.Process   // lists the children, dead or alive
+		Child(pid int) procfs.Process // returns a child, dead or alive; Start is 0 if /proc does not show the process
+		Alive(procfs.Identity) bool
+		UserOf(pid int) (uid int) // returns -1 if the user is unknown
+		Exempt(pid int)           // excludes a child, which is a cleanup command
+		Keep(variable string)     // excludes the present members; later members have the variable
+		Disband() error           // removes the run's cgroup
+		SetScanLimit(time.Time)   // sets the time at which a scan of the tree ends with a partial result; zero: no limit
+		IsLate() bool             // reports whether the time of SetScanLimit has passed
+
+		OnlyGroupOf(target procfs.Identity) // reduces the tree from findOrphaned to the target's process group
+	}
+	// signaller sends signals other than SIGKILL.
+	signaller interface {
 		signalGroup(syscall.Signal) error
-		stopGroup(syscall.Signal) error // for a stop signal
-		NoteReceivers()                 // notes the receivers of stopGroup, and signalRest then omits them
+		stopGroup(syscall.Signal) error // does what signalGroup does, for a stop signal
+		NoteReceivers()                 // notes the receivers of stopGroup, which signalRest then omits
 		signalTarget(syscall.Signal) error
 		signalSurvivors(...syscall.Signal)
 		signalRest(...syscall.Signal)
 		signalCommand(pid int, sig syscall.Signal)
-		LastStop() procfs.Moment // a moment just before stopGroup or signalRest
-		stopBegun(stopOn []int)  // the stop was begun by one of these signals
-		WasStopped(sig syscall.Signal, all bool, at procfs.Moment)
+		LastStop() procfs.Moment // returns a moment just before the last stopGroup or signalRest
+		stopBegun(stopOn []int)  // handles the beginning of a stop; stopOn lists the signals that begin one
+		NoteEarlierStop(sig syscall.Signal, all bool, at procfs.Moment)
 	}
-	// killer empties the tree. tree.Tree implements it.
+	// killer empties the tree. tree.Tree implements killer.
 	killer interface {
 		Kill() (found, denied []procfs.Process) // denied: those that graceful may not signal
 		KillGroup() (found, denied []procfs.Process)
-		KillChildren()     // without examining each of them
+		KillChildren()     // kills the children, without examining each child
 		KillBelow(pid int) // kills a child's group and descendants
 		SignalAll(procfs.Identity, syscall.Signal)
 		SignalOrphans(...syscall.Signal)
 		SignalOutsiders()
 		Empty(childless bool) bool
-		ReportsEnds() bool // reports whether graceful gets each member's end as the end of a child
+		ReportsEnds() bool // reports whether graceful learns of each member's end by SIGCHLD
 	}
-	// jobs is job control.
-	jobs interface {
+	// jobControl suspends and continues graceful together with the target, and moves the foreground between them.
+	jobControl interface {
 		suspend()
 		suspendedBy(target int) syscall.Signal
 		Suspended(pid int) bool
@@ -93,21 +96,21 @@ type (
 		targetEnded(r Run)
 		predecessorEnded(target int)
 	}
-	// waiter identifies processes that graceful has not started, or that make requests.
-	waiter interface {
-		started() map[int]int                         // pids of the processes that the guard has started, by command id
-		discarded(id int) cleanup.Outputs             // discarded outputs of a command in started
+	// identifier identifies processes that graceful has not started, or that make requests.
+	identifier interface {
+		started() map[int]int                         // maps command ids to the pids that the guard has started
+		discarded(id int) cleanup.Outputs             // returns the discarded outputs of a command in started
 		findOrphaned(Run) error                       // replaces the tree by one that descends from no process of graceful
 		setTarget(Run)                                // sets a target that another process of graceful has started
-		isOtherCommand(p procfs.Process, id int) bool // p certainly belongs to another command
-		isCommand(p procfs.Process, id int) bool      // p belongs to this command, as far as is known
+		isOtherCommand(p procfs.Process, id int) bool // reports whether p certainly belongs to another command
+		isCommand(p procfs.Process, id int) bool      // reports whether p belongs to this command, as far as is known
 		member(pid int, start uint64, asker int) (procfs.Process, error)
-		awaitExit(procfs.Identity) bool // reports whether the loop will get the end of the process
-		admit(registry.Call) error      // nil: the process is admitted
+		awaitExit(procfs.Identity) bool // makes the loop receive the end of a process; false: that is impossible
+		admit(registry.Call) error      // returns nil if the process of the call is admitted
 	}
 	// finisher performs the last steps of a run, and sends messages about them.
 	finisher interface {
-		tell(assignments ...string) // sends a message to the service manager: see sd_notify(3)
+		notifyManager(assignments ...string) // sends a message to the service manager: see sd_notify(3)
 		relayRest(r Run, stopping bool) (relayed <-chan struct{})
 		writeReport(Run, *report.History) error
 	}

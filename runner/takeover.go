@@ -29,37 +29,37 @@ const SuccessorName = "graceful: taking over"
 // arguments after argv[0]. flush writes the log before the guard ends, because observers consider the run as ended when
 // the guard ends. TakeOver returns the exit status, which only the guard receives.
 func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush func()) (int, error) {
-	go hear()
-	p, m, err := inherit(args, logger)
+	go startListening()
+	sys, m, err := inherit(args, logger)
 	if err != nil {
 		return machine.StatusFailed, err
 	}
-	p.guard.Lead()
-	m.history.TakeOver()
-	l := p.newLoop(m)
+	sys.guard.Lead()
+	m.history.RecordTakeover()
+	l := sys.newLoop(m)
 	if m.run.State != machine.Done { // if the run is done, the report may still be missing
-		p.log.Warn("graceful was killed; taking over the run")
-		if lost, orphaned := p.lostGuard(); lost {
-			l.goOnWithoutGuard(orphaned)
+		sys.log.Warn("graceful was killed; taking over the run")
+		if lost, orphaned := sys.lostGuard(); lost {
+			l.continueWithoutGuard(orphaned)
 		} else {
 			l.takeOver()
 			l.handle(machine.PeerEnded{})
 		}
 	}
 	r := l.complete()
-	if err = p.conclude(r, m.ledger); err == errCommands {
+	if err = sys.conclude(r, m.ledger); err == errCommands {
 		err = nil
 	}
 	if err == nil {
 		flush()
 	}
-	p.closeGuard()
-	p.pty.Deliver(p.listener.Signals)
+	sys.closeGuard()
+	sys.pty.Deliver(sys.listener.Signals)
 	return r.result().Status, err
 }
 
 // inherit parses the arguments that succession has made, opens the descriptors in them, and sets up the process.
-func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *processes, m remembered, err error) {
+func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (sys *realSystem, m recordedRun, err error) {
 	if len(args) != 10 {
 		return nil, m, errors.New("this is for graceful itself to call")
 	}
@@ -98,29 +98,29 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (p *pro
 		return nil, m, err
 	}
 	// Do not log the warnings of prepare again. The first graceful has already logged them.
-	if p, err = prepare(m.run.Config, slog.New(slog.DiscardHandler)); err != nil {
+	if sys, err = prepare(m.run.Config, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, m, err
 	}
 	if err = tree.AdoptOrphans(); err != nil {
 		return nil, m, err
 	}
 	unix.CloseOnExec(devNull)
-	p.devNull.Close()
-	p.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard uses this number
-	p.inherit = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
-	p.log, p.guard, p.socket, p.report, p.since = log, guard, socket, destination, m.Start
-	p.socketLock = registry.Hold(m.run.Socket)
-	p.SetRoot(guard.PID())
+	sys.devNull.Close()
+	sys.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard uses this number
+	sys.inherited = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
+	sys.log, sys.guard, sys.socket, sys.report, sys.runStart = log, guard, socket, destination, m.Start
+	sys.socketLock = registry.Hold(m.run.Socket)
+	sys.SetRoot(guard.PID())
 	if workingDir() == "/" { // the guard has left its working directory
 		m.run.Dir = string(m.Begin.Dir)
 	}
 	if !m.run.Config.PTY {
-		p.terminal = terminal.Reopen(m.Begin.Terminal, guard.PID())
+		sys.terminal = terminal.Reopen(m.Begin.Terminal, guard.PID())
 	}
-	p.pty = newPolicy(pty, m.run.Config)
-	p.pty.Restore()
-	p.pty.Begin(false)
-	return p, m, nil
+	sys.pty = newPolicy(pty, m.run.Config)
+	sys.pty.Restore()
+	sys.pty.Begin(false)
+	return sys, m, nil
 }
 
 // takeOver compares a run with the processes that the guard has started, and updates the run. It adds starts and ends
@@ -131,7 +131,7 @@ func (l *loop) takeOver() {
 	l.sys.setTarget(l.run)
 	for _, s := range l.run.Stop.Sent {
 		if !s.Alone && s.Tick != 0 {
-			l.sys.WasStopped(syscall.Signal(s.Signal), s.All, procfs.Moment{Tick: s.Tick, PID: s.PID})
+			l.sys.NoteEarlierStop(syscall.Signal(s.Signal), s.All, procfs.Moment{Tick: s.Tick, PID: s.PID})
 		}
 	}
 	switch pid := started[0]; {

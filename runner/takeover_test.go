@@ -196,7 +196,7 @@ func TestTakeOver_commands(t *testing.T) {
 // The guard records which outputs of a command have no reader, even if the start of the command is not recorded.
 func TestTakeOver_discardedOutputs(t *testing.T) {
 	run, _, _ := takeOver(t, claimedRun(cleanup.LIFO), func(s *watchedSystem) {
-		s.dead, s.byGuard = cleanup.Outputs{Stderr: true}, map[int]int{3: 300}
+		s.deadOutputs, s.byGuard = cleanup.Outputs{Stderr: true}, map[int]int{3: 300}
 		s.living[300] = true
 		s.at(time.Second, func() { s.end(machine.Ending{}, 300) })
 	})
@@ -209,7 +209,7 @@ func TestTakeOver_discardedOutputs(t *testing.T) {
 
 // If the guard of a run is killed, the run continues. If the guard of a successor is killed, the successor, which that
 // guard has started, stops the run.
-func TestGoOnWithoutGuard(t *testing.T) {
+func TestContinueWithoutGuard(t *testing.T) {
 	for _, orphaned := range []bool{false, true} {
 		run, s, _ := perform(t, runIn(machine.Running), func(s *watchedSystem) {
 			s.living[targetPID] = true
@@ -225,7 +225,7 @@ func TestGoOnWithoutGuard(t *testing.T) {
 
 func commandsStarted(s *watchedSystem) string {
 	var begun []string
-	for _, did := range s.did {
+	for _, did := range s.trace {
 		if _, what, ok := strings.Cut(did, " start "); ok {
 			begun = append(begun, what)
 		}

@@ -24,7 +24,7 @@ type watchedSystem struct {
 	reaped    map[int]bool
 	pinned    map[int]bool // zombies while the tree was killed
 	calls     []string     // in order; signals with their receivers
-	looks     int          // number of calls of Empty
+	scans     int          // number of calls of Empty
 	forbidden map[int]bool // processes that graceful may not signal
 	blind     bool         // no member is found
 	nextPIDs  []int        // of the first cleanup commands
@@ -130,11 +130,11 @@ func (s *watchedSystem) Kill() (found, denied []procfs.Process) {
 }
 
 func (s *watchedSystem) Empty(childless bool) bool {
-	s.looks++
+	s.scans++
 	return s.fakeSystem.Empty(childless)
 }
 
-func (s *watchedSystem) cleaning() { s.calls = append(s.calls, "cleaning") }
+func (s *watchedSystem) prepareCleaning() { s.calls = append(s.calls, "cleaning") }
 
 // watchedSystem is also a slog.Handler that keeps the records.
 func (s *watchedSystem) Enabled(context.Context, slog.Level) bool { return true }
@@ -163,7 +163,7 @@ func perform(t *testing.T, r Run, script func(*watchedSystem), begin func(*loop)
 		s = newWatchedSystem(t)
 		script(s)
 		l := loopOn(s, r)
-		l.log, l.record.ledger = slog.New(s), runLedger
+		l.log, l.recorder.ledger = slog.New(s), runLedger
 		begin(l)
 		r = l.complete()
 		s.note("done")
@@ -187,11 +187,11 @@ func watched(t *testing.T, config Config, commands []string, script func(*watche
 func simulate(t *testing.T, config Config, commands []string, script func(*fakeSystem)) (Run, []string) {
 	t.Helper()
 	run, s := watched(t, config, commands, func(s *watchedSystem) { script(s.fakeSystem) })
-	return run, s.did
+	return run, s.trace
 }
 
 func (s *watchedSystem) ended() time.Duration {
-	at, _, _ := strings.Cut(s.did[len(s.did)-1], " ")
+	at, _, _ := strings.Cut(s.trace[len(s.trace)-1], " ")
 	d, err := time.ParseDuration(at)
 	if err != nil {
 		s.t.Fatal(err)

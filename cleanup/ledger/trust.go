@@ -61,7 +61,8 @@ var kindNames = map[uint32]string{
 }
 
 // ParentError is the error about an unsafe directory or symbolic link in the path of a state directory. Another user
-// can use it to replace the state directory. Two runs of one name could then exist at the same time.
+// can use that directory or link to replace the state directory. Two runs of one name could then exist at the same
+// time.
 type ParentError struct {
 	Path  string
 	Link  bool   // it is a symbolic link

@@ -20,7 +20,7 @@ func TestAsk_repeatsWithTheSameKey(t *testing.T) {
 		c := <-s.Calls
 		keys <- c.Key
 		c.conn.file.Close()
-		c.conn.answered <- nil
+		c.conn.unwritten <- nil
 		c = <-s.Calls
 		keys <- c.Key
 		c.Answer(Response{ID: 3})

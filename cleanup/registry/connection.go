@@ -25,12 +25,12 @@ type Peer struct {
 
 // connection is a connection of a client.
 type connection struct {
-	file     *os.File
-	peer     Peer
-	busy     bool                 // a request waits for its answer
-	answered chan []byte          // receives the part of an answer that is not written yet
-	reserve  func(bytes int) bool // see Server.reserve
-	reserved int                  // shared memory that the last answer uses, in bytes
+	file      *os.File
+	peer      Peer
+	busy      bool                 // a request waits for its answer
+	unwritten chan []byte          // receives the part of an answer that is not written yet
+	reserve   func(bytes int) bool // see Server.reserve
+	reserved  int                  // shared memory that the last answer uses, in bytes
 }
 
 // control calls f with the descriptor.
@@ -71,7 +71,7 @@ func (c Call) Answer(r Response) {
 	} else if large {
 		line = encode(Response{Version: version, Error: "too many large answers at once", Busy: true})
 	}
-	c.conn.answered <- c.conn.write(line)
+	c.conn.unwritten <- c.conn.write(line)
 }
 
 // send writes as much of a response as the socket accepts.
@@ -92,7 +92,7 @@ func (c *connection) write(rest []byte) []byte {
 // serve passes the requests of a connection to Calls, one after the other, and writes the rest of each answer.
 func (s *Server) serve(c *connection) {
 	defer s.remove(c)
-	r := lineReader{from: c.file, reserve: s.reserve}
+	r := lineReader{source: c.file, reserve: s.reserve}
 	defer r.release()
 	for {
 		_ = c.file.SetReadDeadline(time.Now().Add(requestTime))
@@ -112,7 +112,7 @@ func (s *Server) serve(c *connection) {
 			return
 		}
 		s.calls <- Call{request, c.peer, c}
-		rest := <-c.answered
+		rest := <-c.unwritten
 		r.release() // only after the answer: a waiting request uses memory, too
 		if len(rest) > 0 {
 			_ = c.file.SetWriteDeadline(time.Now().Add(requestTime))
@@ -128,13 +128,13 @@ func (s *Server) serve(c *connection) {
 
 // lineReader splits the requests of a connection into lines.
 type lineReader struct {
-	from io.Reader
+	source io.Reader
 	// reserve adds a number of bytes to the shared memory of large requests. It returns false if too little memory is
 	// free. It always accepts a negative number, which releases memory.
-	reserve  func(bytes int) bool
-	buf      []byte // bytes that were read and not consumed
-	used     int    // length of the last line in buf
-	reserved int    // shared memory that buf uses, in bytes
+	reserve    func(bytes int) bool
+	buf        []byte // bytes that were read and not consumed
+	lineLength int    // length of the last line in buf
+	reserved   int    // shared memory that buf uses, in bytes
 }
 
 var (
@@ -148,11 +148,11 @@ var (
 // is no further line.
 func (r *lineReader) line() ([]byte, error) {
 	const firstSize = 1024 // bytes
-	r.buf, r.used = append(r.buf[:0], r.buf[r.used:]...), 0
+	r.buf, r.lineLength = append(r.buf[:0], r.buf[r.lineLength:]...), 0
 	for seen := 0; ; {
 		if i := bytes.IndexByte(r.buf[seen:], '\n'); i >= 0 {
-			r.used = seen + i + 1
-			return r.buf[:r.used-1], nil
+			r.lineLength = seen + i + 1
+			return r.buf[:r.lineLength-1], nil
 		}
 		seen = len(r.buf)
 		if seen >= MaxRequest {
@@ -168,7 +168,7 @@ func (r *lineReader) line() ([]byte, error) {
 			}
 			r.buf = append(make([]byte, 0, size), r.buf...)
 		}
-		n, err := r.from.Read(r.buf[seen:min(cap(r.buf), MaxRequest)])
+		n, err := r.source.Read(r.buf[seen:min(cap(r.buf), MaxRequest)])
 		r.buf = r.buf[:seen+n]
 		switch {
 		case n > 0:
@@ -187,6 +187,6 @@ func (r *lineReader) line() ([]byte, error) {
 func (r *lineReader) release() {
 	if r.reserved > 0 {
 		r.reserve(-r.reserved)
-		r.buf, r.used, r.reserved = slices.Clone(r.buf[r.used:]), 0, 0
+		r.buf, r.lineLength, r.reserved = slices.Clone(r.buf[r.lineLength:]), 0, 0
 	}
 }

@@ -46,7 +46,7 @@ func Listen(id string) (_ Socket, err error) {
 			return s, nil
 		}
 		if errors.Is(belowErr, unix.EMFILE) || errors.Is(belowErr, unix.ENFILE) { // every other place would fail, too
-			return none, belowErr
+			return noSocket, belowErr
 		}
 		err = errors.Join(err, belowErr)
 	}
@@ -58,11 +58,11 @@ func Listen(id string) (_ Socket, err error) {
 		}
 		err = errors.Join(err, abstractErr)
 	}
-	return none, fmt.Errorf("no place for the socket: %w", err)
+	return noSocket, fmt.Errorf("no place for the socket: %w", err)
 }
 
-// none is the Socket that functions return together with an error.
-var none = Socket{FD: -1, Lock: -1}
+// noSocket is the Socket that functions return together with an error.
+var noSocket = Socket{FD: -1, Lock: -1}
 
 // listenBelow creates the socket in a new directory below parent.
 func listenBelow(parent, id string) (Socket, error) {
@@ -70,10 +70,10 @@ func listenBelow(parent, id string) (Socket, error) {
 	dir := filepath.Join(parent, dirPrefix+id[:min(len(id), idLength)])
 	s := Socket{-1, filepath.Join(dir, "socket"), -1}
 	if len(s.Address) > maxPath {
-		return none, fmt.Errorf("%s is too long", s.Address)
+		return noSocket, fmt.Errorf("%s is too long", s.Address)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return none, err
+		return noSocket, err
 	}
 	err := os.Chmod(dir, 0o700) // the umask may have removed bits
 	if err == nil {
@@ -92,12 +92,12 @@ func listenBelow(parent, id string) (Socket, error) {
 			}
 		}
 		Remove(s.Address)
-		return none, err
+		return noSocket, err
 	}
 	return s, nil
 }
 
-// lockIn creates the file lockName in a directory. It locks the file before it gives it that name.
+// lockIn creates the file lockName in a directory. It locks the file before the file gets that name.
 func lockIn(dir string) (fd int, err error) {
 	unlocked := filepath.Join(dir, "new")
 	if fd, err = eintr.Openat(unix.AT_FDCWD, unlocked, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o600); err != nil {

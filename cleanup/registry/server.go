@@ -31,10 +31,10 @@ type Server struct {
 	// Calls delivers the requests. The receiver answers each one before it receives the next.
 	Calls <-chan Call
 
-	calls   chan Call
-	listen  *os.File
-	limit   int // number of connections
-	startOf func(pid int) uint64
+	calls    chan Call
+	listener *os.File
+	limit    int // number of connections
+	startOf  func(pid int) uint64
 
 	mu     sync.Mutex
 	conns  []*connection // the longest idle first
@@ -46,7 +46,7 @@ type Server struct {
 func Serve(fd int, startOf func(pid int) uint64) *Server {
 	calls := make(chan Call)
 	s := &Server{
-		Calls: calls, calls: calls, listen: os.NewFile(uintptr(fd), "socket for cleanup commands"),
+		Calls: calls, calls: calls, listener: os.NewFile(uintptr(fd), "socket for cleanup commands"),
 		limit: maxConns, startOf: startOf,
 	}
 	const share = 4 // connections get one in four descriptors: the run needs the others
@@ -59,11 +59,11 @@ func Serve(fd int, startOf func(pid int) uint64) *Server {
 }
 
 // Close stops receiving requests.
-func (s *Server) Close() error { return s.listen.Close() }
+func (s *Server) Close() error { return s.listener.Close() }
 
 // accept accepts connections until the server is closed.
 func (s *Server) accept() {
-	raw, err := s.listen.SyscallConn()
+	raw, err := s.listener.SyscallConn()
 	if err != nil {
 		return
 	}
@@ -75,7 +75,7 @@ func (s *Server) accept() {
 			return acceptErr != unix.EAGAIN
 		})
 		switch {
-		case err != nil && s.listen.SetReadDeadline(time.Time{}) == os.ErrNoDeadline: // it is not polled: see epoll_ctl(2)
+		case err != nil && s.listener.SetReadDeadline(time.Time{}) == os.ErrNoDeadline: // it is not polled: see epoll_ctl(2)
 			time.Sleep(acceptPause)
 		case err != nil:
 			return
@@ -103,7 +103,7 @@ func (s *Server) admit(fd int) {
 		return
 	}
 	c := &connection{
-		file: os.NewFile(uintptr(fd), "connection"), peer: peer, answered: make(chan []byte, 1), reserve: s.reserve,
+		file: os.NewFile(uintptr(fd), "connection"), peer: peer, unwritten: make(chan []byte, 1), reserve: s.reserve,
 	}
 	c.peer.Start = s.startUnpinned(c)
 	isPolled := c.file.SetReadDeadline(time.Time{}) == nil // see epoll_ctl(2)
@@ -138,7 +138,7 @@ func (s *Server) evict(limit int) bool {
 }
 
 // setBusy records whether a connection waits for an answer. The connection then counts as the one that has been idle
-// for the shortest time. It returns false if the connection was evicted before.
+// for the shortest time. setBusy returns false if the connection was evicted before.
 func (s *Server) setBusy(c *connection, busy bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

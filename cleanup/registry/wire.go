@@ -187,7 +187,7 @@ func (r Request) Entry() cleanup.Entry {
 	}
 	e.Command.Limit = time.Duration(r.TimeoutMS) * time.Millisecond
 	e.Name, e.Dir, e.Key = string(r.Name), string(r.Dir), r.Key
-	e.Exits = cleanup.Process{PID: r.WhenExits, Start: r.Start}
+	e.Awaited = cleanup.Process{PID: r.WhenExits, Start: r.Start}
 	if r.Env != nil {
 		e.Env = append([]string{}, cleanup.Strings(r.Env)...)
 	}

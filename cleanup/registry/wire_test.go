@@ -21,7 +21,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add([]byte("\n\n\x00"), uint8(0))
 	f.Fuzz(func(t *testing.T, data []byte, size uint8) {
 		r := lineReader{
-			from: chunks{bytes.NewReader(data), int(size) + 1}, reserve: func(int) bool { return true },
+			source: chunks{bytes.NewReader(data), int(size) + 1}, reserve: func(int) bool { return true },
 		}
 		lines := bytes.SplitAfter(data, []byte("\n"))
 		for n := 0; ; n++ {

@@ -19,7 +19,7 @@ import (
 var channels = sync.OnceValue(func() map[syscall.Signal]chan os.Signal {
 	all := map[syscall.Signal]chan os.Signal{}
 	var cases []reflect.SelectCase
-	for _, sig := range append(forward.Audible(), unix.SIGCHLD) {
+	for _, sig := range append(forward.Deliverable(), unix.SIGCHLD) {
 		all[sig] = make(chan os.Signal, 1)
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(all[sig])})
 	}

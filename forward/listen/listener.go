@@ -17,7 +17,7 @@ import (
 // Listener receives every signal that a process can catch. If a signal arrives twice before it is taken, Listener
 // delivers it once, as the kernel does with pending signals. No signal is lost.
 type Listener struct {
-	// Signals delivers the signals that forward.Audible lists.
+	// Signals delivers the signals that forward.Deliverable lists.
 	Signals <-chan syscall.Signal
 	// Children delivers a value when a child has changed its state since the last value was taken.
 	Children <-chan struct{}
@@ -46,8 +46,9 @@ func wake() {
 	}
 }
 
-// Start begins to listen. ignored lists the signals that graceful's parent ignored. They stay ignored until Hear,
-// because a child inherits the ignored signals at its fork, unless graceful starts it with an explicit set.
+// Start begins to listen. ignored lists the signals that graceful's parent ignored. They stay ignored until
+// CatchIgnored, because a child inherits the ignored signals at its fork, unless graceful starts it with an explicit
+// set.
 //
 // Start catches every signal before graceful starts any process. Otherwise another process could read the target's
 // first output, and send a signal that graceful does not catch yet.
@@ -61,7 +62,7 @@ func Start(ignored []syscall.Signal) (*Listener, error) {
 		ignored: slices.DeleteFunc(slices.Clone(ignored), needed),
 	}
 	catch(unix.SIGCHLD)
-	for _, sig := range forward.Audible() {
+	for _, sig := range forward.Deliverable() {
 		if !slices.Contains(l.ignored, sig) {
 			catch(sig)
 		}
@@ -134,8 +135,8 @@ func needed(sig syscall.Signal) bool {
 	return sig == unix.SIGCHLD || sig == unix.SIGURG || forward.MeaningOf(sig) == forward.Uncatchable
 }
 
-// Hear also catches the signals that graceful's parent ignored, except for those of job control.
-func (l *Listener) Hear() {
+// CatchIgnored also catches the signals that graceful's parent ignored, except for those of job control.
+func (l *Listener) CatchIgnored() {
 	for _, sig := range l.ignored {
 		if m := forward.MeaningOf(sig); m == forward.Pass || m == forward.Stop {
 			catch(sig)
@@ -146,7 +147,7 @@ func (l *Listener) Hear() {
 // CatchAgain catches signals whose handler was replaced after Start. Ignored signals stay ignored.
 func (l *Listener) CatchAgain(signals []syscall.Signal) {
 	for _, sig := range signals {
-		if slices.Contains(forward.Audible(), sig) && !slices.Contains(l.ignored, sig) {
+		if slices.Contains(forward.Deliverable(), sig) && !slices.Contains(l.ignored, sig) {
 			catch(sig)
 		}
 	}
@@ -155,7 +156,7 @@ func (l *Listener) CatchAgain(signals []syscall.Signal) {
 // Ignoring calls f, which starts a process, while the signals that graceful's parent ignored are ignored again.
 func (l *Listener) Ignoring(f func()) {
 	l.ignore()
-	defer l.Hear()
+	defer l.CatchIgnored()
 	f()
 }
 

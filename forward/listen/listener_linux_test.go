@@ -76,7 +76,7 @@ func TestListener_signalsThatTheParentIgnored(t *testing.T) {
 	}
 	ignores(t, "before the target", atFork)
 	hears(t, l, unix.SIGTERM)
-	l.Hear()
+	l.CatchIgnored()
 	ignores(t, "after the target's start", between)
 	hears(t, l, unix.SIGINT)
 	hears(t, l, unix.SIGUSR2)

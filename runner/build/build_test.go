@@ -23,7 +23,7 @@ func built(version string) *debug.BuildInfo {
 }
 
 // The commit occurs once, even if the version contains it.
-func TestInfo_String(t *testing.T) {
+func TestInfoString(t *testing.T) {
 	for version, want := range map[string]string{
 		"(devel)":                            "(devel) " + revision,
 		"v1.2.3":                             "v1.2.3 " + revision,

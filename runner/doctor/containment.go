@@ -37,10 +37,10 @@ func examineTree() containment {
 	for _, w := range warnings {
 		held.lower(No, w, hint)
 	}
-	if held.sight.Proc && !held.sight.Lists {
+	if held.sight.Proc && !held.sight.ChildrenListed {
 		found = append(found, "graceful finds children by reading all of /proc (the kernel has no CONFIG_PROC_CHILDREN)")
 	}
-	if held.sight.Proc && !held.sight.Others {
+	if held.sight.Proc && !held.sight.OtherUsers {
 		held.lower(Partly,
 			"/proc hides the processes of other users: what sudo or a set-user-ID program starts may be overlooked",
 			"mount -o remount,hidepid=0 /proc")
@@ -78,8 +78,8 @@ func examineUsers(c *Check) {
 // recoverHint is the hint for a place where all processes end when graceful is killed.
 const recoverHint = "--state-dir on a volume, and graceful recover or the next run of the name there"
 
-// examineGuard tries a run with a guard, unless a run has no guard by default. If it has none, or if that run fails,
-// examineGuard tries a run without one.
+// examineGuard tries a run with a guard, unless a run has no guard by default. If there is no guard by default, or if
+// that run fails, examineGuard tries a run without a guard.
 func examineGuard(held containment) (guard, processes Check) {
 	guard = Check{Name: CheckGuard, Required: true, Holds: Yes}
 	processes = Check{Name: CheckProcesses, Required: true, Holds: Yes, Detail: strings.Join(limits(), ", ")}

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Holds reports whether a guarantee holds.
+// Holds is the degree to which a guarantee holds.
 type Holds string
 
 // Partly means that the guarantee holds with exceptions.
@@ -46,7 +46,7 @@ const (
 	CheckTerminal  = "terminal"
 )
 
-// examined returns the result of a check. examine may change it.
+// examined returns the result of a check. The result is Yes unless examine lowers it.
 func examined(name string, required bool, examine func(*Check)) Check {
 	c := Check{Name: name, Required: required, Holds: Yes}
 	examine(&c)

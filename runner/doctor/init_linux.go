@@ -27,7 +27,7 @@ func endsWithGraceful() string {
 		return ""
 	case parent == 1:
 		return fmt.Sprintf("its parent is PID 1 (%s): if that ends with graceful, the kernel kills the guard, too", name)
-	case name == "graceful" || slices.Contains(procfs.Following, name):
+	case name == "graceful" || slices.Contains(procfs.FollowingInits, name):
 		return fmt.Sprintf("PID 1 is %s: if graceful is that, or its child, and is killed, the kernel kills the guard, too",
 			name)
 	case parent == 0 && name == "pause":

@@ -17,7 +17,7 @@ import (
 // stateCheck is the result for the state directory.
 type stateCheck struct {
 	Check
-	lasts bool // the directory outlives the machine and the container
+	durable bool // the directory outlives the machine and the container
 }
 
 func examineState(path string, strict bool) stateCheck {
@@ -45,7 +45,7 @@ func examineState(path string, strict bool) stateCheck {
 	}
 	s.addParents(path, strict)
 	why, ends := fileSystem(existing)
-	s.lasts = !ends
+	s.durable = !ends
 	if why != "" {
 		s.lower(Partly, why, "take a directory on a disk or a volume")
 	}

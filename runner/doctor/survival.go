@@ -48,7 +48,7 @@ func survival(init bool, held containment, guard bool, state stateCheck) []Fate 
 		fates = append(fates, Fate{GracefulKilled, ended, CleanupRun}, Fate{GuardKilled, TreeGoesOn, CleanupRun})
 	}
 	later := CleanupLost
-	if state.Holds != No && state.lasts {
+	if state.Holds != No && state.durable {
 		later = CleanupRecovered
 	}
 	all := Fate{AllKilled, TreeLeft, CleanupLost}

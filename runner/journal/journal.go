@@ -1,5 +1,5 @@
 // Package journal implements the write-ahead log of a run. It converts the beginning of the run and the events that
-// changed it into records, and rebuilds the run from them. It decides nothing, and stores no file.
+// changed it into records, and rebuilds the run from the records. It decides nothing, and stores no file.
 package journal
 
 import (
@@ -32,8 +32,8 @@ type Ledger interface {
 
 // Clock contains the readings of two clocks at the same moment.
 type Clock struct {
-	Time  time.Time     // wall clock, for people
-	Boots time.Duration // since boot, for deadlines
+	Time      time.Time     // wall clock, for people
+	SinceBoot time.Duration // since boot, for deadlines
 }
 
 // Begin is the content of the first record: the options of a run, and the place where it began.
@@ -70,7 +70,7 @@ type header struct {
 // signals that are recorded only for the report, at most MaxSignals. If there is no room, Start writes nothing and
 // returns an error. The error is ErrTooLarge if no ledger has room for the run.
 func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
-	text, err := cleanup.EncodeJSON(header{Version: Version, Time: now.Time, Clock: now.Boots, Begin: &b})
+	text, err := cleanup.EncodeJSON(header{Version: Version, Time: now.Time, Clock: now.SinceBoot, Begin: &b})
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func Record(e machine.Event, changed, wanted bool, now Clock) (json.RawMessage, 
 	if !needed {
 		return nil, nil
 	}
-	record, err := cleanup.EncodeJSON(header{Time: now.Time, Clock: now.Boots, Event: tag})
+	record, err := cleanup.EncodeJSON(header{Time: now.Time, Clock: now.SinceBoot, Event: tag})
 	fields, err2 := cleanup.EncodeJSON(e)
 	if err := errors.Join(err, err2); err != nil {
 		return nil, err

@@ -19,8 +19,8 @@ type Replayed struct {
 
 // Observer receives the events and the actions of a replay, for the report. Times are those of the records.
 type Observer interface {
-	Happened(before, after machine.Run, e machine.Event, at time.Time)
-	Did(r machine.Run, a machine.Action, at time.Time)
+	RecordEvent(before, after machine.Run, e machine.Event, at time.Time)
+	RecordAction(r machine.Run, a machine.Action, at time.Time)
 }
 
 // ErrEmpty is the error for a ledger without the beginning of a run. The process that created it was killed before it
@@ -52,7 +52,7 @@ func Replay(
 	sameBoot := p.Begin.Boot == boot
 	at := func(h header) time.Time {
 		if sameBoot {
-			return now.Time.Add(h.Clock - now.Boots)
+			return now.Time.Add(h.Clock - now.SinceBoot)
 		}
 		return now.Time
 	}
@@ -70,9 +70,9 @@ func Replay(
 		before := run
 		var todo []machine.Action
 		run, todo = machine.Advance(before, e, at(h))
-		observer.Happened(before, run, e, h.Time)
+		observer.RecordEvent(before, run, e, h.Time)
 		for _, a := range todo {
-			observer.Did(run, a, h.Time)
+			observer.RecordAction(run, a, h.Time)
 		}
 		if p.Last = h.Time.Sub(first.Time); sameBoot {
 			p.Last = h.Clock - p.Start

@@ -97,7 +97,7 @@ func TestRoom_manyCommands(t *testing.T) {
 	small := func(n int) cleanup.Entry {
 		c := cleanup.Entry{Command: cleanup.Command{Args: []string{longest(n)}, Limit: math.MinInt64}}
 		c.Key = "k"
-		c.Exits = cleanup.Process{PID: math.MinInt, Start: math.MaxUint64}
+		c.Awaited = cleanup.Process{PID: math.MinInt, Start: math.MaxUint64}
 		return c
 	}
 	n := 0

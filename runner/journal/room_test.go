@@ -188,7 +188,7 @@ func TestRecord_size(t *testing.T) {
 		c := cleanup.Entry{When: math.MaxUint8}
 		c.Command = cleanup.Command{Text: randomText(random), Args: words(4), Limit: math.MinInt64}
 		c.Name, c.Dir, c.Key, c.Env = randomText(random), randomText(random), randomText(random), words(4)
-		c.Exits = cleanup.Process{PID: math.MinInt, Start: math.MaxUint64}
+		c.Awaited = cleanup.Process{PID: math.MinInt, Start: math.MaxUint64}
 		switch n % 4 {
 		case 0:
 			c.EnvOf = math.MinInt

@@ -28,7 +28,7 @@ type (
 	// KillTree sends SIGKILL to the tree repeatedly until TreeEmptied. In Killing with KeepSurvivors, it sends SIGKILL to
 	// the target's process group until TargetEnded.
 	KillTree struct{}
-	// RelayRest relays the output that graceful has not read yet from the target's terminal.
+	// RelayRest relays the output on the target's terminal that graceful has not read yet.
 	RelayRest struct{}
 )
 
@@ -49,21 +49,21 @@ type (
 
 // startTimer starts or restarts a timer. Advance performs it.
 type startTimer struct {
-	timer  Timer
-	after  time.Duration
-	share  int  // while the budget timer runs, after is at most 1/share of its remaining time; 0: no limit
-	sooner bool // it only shortens a running timer, and starts none
+	timer       Timer
+	after       time.Duration
+	share       int  // while the budget timer runs, after is at most 1/share of its remaining time; 0: no limit
+	shortenOnly bool // the action only shortens a running timer, and starts none
 }
 
 // stopTimer stops a timer if the timer runs. Advance performs it.
 type stopTimer struct{ timer Timer }
 
 // stopTimers returns the actions that stop timers of the command id. If id is 0, the timers belong to the run.
-func stopTimers(id int, names ...TimerName) (todo []Action) {
+func stopTimers(id int, names ...TimerName) (actions []Action) {
 	for _, name := range names {
-		todo = append(todo, stopTimer{Timer{name, id}})
+		actions = append(actions, stopTimer{Timer{name, id}})
 	}
-	return todo
+	return actions
 }
 
 // timer returns the action that starts a timer of a command. If id is 0, the timer belongs to the run.
@@ -74,7 +74,7 @@ func timer(name TimerName, id int, after time.Duration) startTimer {
 // decision contains a run after an event, and the actions that follow, in order.
 type decision struct {
 	Run
-	todo []Action
+	actions []Action
 }
 
-func (d *decision) do(actions ...Action) { d.todo = append(d.todo, actions...) }
+func (d *decision) emit(actions ...Action) { d.actions = append(d.actions, actions...) }

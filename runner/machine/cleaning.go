@@ -7,17 +7,17 @@ import "graceful/cleanup"
 
 // The errors of commands that were started.
 const (
-	wasInterrupted = "it was interrupted"
-	wasUnseen      = "it ended; its exit status is unknown"
+	interruptedError = "it was interrupted"
+	unseenError      = "it ended; its exit status is unknown"
 )
 
 // clean starts the next cleanup commands. If there are none, it ends the run.
 func (d *decision) clean() {
 	if d.State < Cleaning {
-		d.do(stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer)...)
+		d.emit(stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer)...)
 		if d.Policy.PTY {
 			d.State, d.Cleanup.Relaying = Cleaning, true
-			d.do(RelayRest{})
+			d.emit(RelayRest{})
 			return
 		}
 	}
@@ -25,7 +25,7 @@ func (d *decision) clean() {
 	d.startNext(cleanup.AtExit)
 	if len(d.Cleanup.Running(cleanup.AtExit)) == 0 {
 		d.State = Done
-		d.do(stopTimers(0, SameStopTimer, BudgetTimer)...)
+		d.emit(stopTimers(0, SameStopTimer, BudgetTimer)...)
 	}
 }
 
@@ -41,7 +41,7 @@ func (d *decision) startNext(when cleanup.When) bool {
 func (d *decision) startCommands(claimed ...int) {
 	for _, id := range claimed {
 		c, _ := d.Cleanup.Get(id)
-		d.do(d.limitTimer(c), StartCommand{id})
+		d.emit(d.limitTimer(c), StartCommand{id})
 	}
 }
 
@@ -50,7 +50,7 @@ func (d *decision) startCommands(claimed ...int) {
 func (r Run) limitTimer(c cleanup.Entry) startTimer {
 	limit, _ := r.commandTimes(c.Command.Limit)
 	t := timer(LimitTimer, c.ID, limit)
-	if r.Policy.Budget && c.When == cleanup.AtExit {
+	if r.Policy.DeadlineFromOuter && c.When == cleanup.AtExit {
 		t.share = 2
 		if r.Policy.Order != cleanup.Parallel {
 			t.share = 1 + min(r.unfinished(), 3)
@@ -75,7 +75,7 @@ func (d *decision) commandStarted(e CommandStarted) {
 	}
 	d.update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start, c.Discarded = e.PID, e.Start, e.Discarded })
 	if c, _ := d.Cleanup.Get(e.ID); !c.TimedOut {
-		d.do(d.limitTimer(c))
+		d.emit(d.limitTimer(c))
 	}
 }
 
@@ -83,7 +83,7 @@ func (d *decision) commandFailed(e CommandFailed) {
 	switch c, _ := d.Cleanup.Get(e.ID); {
 	case !d.isClaimed(e.ID) || e.Transient && c.PID != 0:
 	case e.Transient:
-		d.do(timer(RetryTimer, e.ID, RetryAfter))
+		d.emit(timer(RetryTimer, e.ID, RetryAfter))
 	default:
 		d.finish(e.ID, cleanup.Outcome{Error: string(e.Err), Unstarted: e.Unstarted})
 	}
@@ -93,7 +93,7 @@ func (d *decision) commandEnded(e CommandEnded) {
 	switch {
 	case !d.isClaimed(e.ID):
 	case e.Unseen:
-		d.finish(e.ID, cleanup.Outcome{Error: wasUnseen, Unseen: true})
+		d.finish(e.ID, cleanup.Outcome{Error: unseenError, Unseen: true})
 	default:
 		d.finish(e.ID, cleanup.Outcome{Code: e.Ending.Code, Signal: e.Ending.Signal})
 	}
@@ -104,21 +104,21 @@ func (d *decision) commandEnded(e CommandEnded) {
 // its predecessor's processes are killed. If a cleanup command could not be started before cleanup, finish makes it
 // pending again for one more try.
 func (d *decision) finish(id int, outcome cleanup.Outcome) {
-	d.do(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
+	d.emit(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
 	if outcome.Unstarted && d.delay(id) {
 		return
 	}
 	d.end(id, outcome)
 	c, _ := d.Cleanup.Get(id)
 	if c.PID != 0 {
-		d.do(KillCommand{id})
+		d.emit(KillCommand{id})
 	}
 	switch {
 	case c.When == cleanup.AtStop && d.State == Stopping:
 		d.nextOnStop()
 	case c.When == cleanup.AtExit && d.State == Cleaning && len(d.Cleanup.Running(cleanup.AtExit)) == 0:
 		d.Cleanup.Clearing = true
-		d.do(KillTree{})
+		d.emit(KillTree{})
 	}
 }
 
@@ -127,8 +127,8 @@ func (d *decision) commandTimer(e CommandTimer) {
 	c, _ := d.Cleanup.Get(e.ID)
 	switch e.Name {
 	case RetryTimer:
-		if c.PID == 0 && d.Starts(c.When) {
-			d.do(StartCommand{e.ID})
+		if c.PID == 0 && d.MayStart(c.When) {
+			d.emit(StartCommand{e.ID})
 		}
 	case LimitTimer:
 		d.update(e.ID, func(c *cleanup.Entry) { c.TimedOut = true })
@@ -156,11 +156,11 @@ func (d *decision) cutShort() {
 			continue
 		case c.Cut || c.TimedOut:
 			d.update(id, func(c *cleanup.Entry) { c.Killed = true })
-			d.do(stopTimers(id, KillTimer)...)
+			d.emit(stopTimers(id, KillTimer)...)
 			d.killCommand(id)
 		default:
 			d.update(id, func(c *cleanup.Entry) { c.Cut = true })
-			d.do(stopTimers(id, LimitTimer)...)
+			d.emit(stopTimers(id, LimitTimer)...)
 			d.terminateCommand(c)
 		}
 		d.Cleanup.Cuts++
@@ -168,27 +168,27 @@ func (d *decision) cutShort() {
 }
 
 // terminateCommand sends SIGTERM to a command, and starts the timer for SIGKILL.
-func (d *decision) terminateCommand(c cleanup.Entry) { d.do(TerminateCommand{c.ID}, d.killTimer(c)) }
+func (d *decision) terminateCommand(c cleanup.Entry) { d.emit(TerminateCommand{c.ID}, d.killTimer(c)) }
 
 // killTimer returns the action for the time between SIGTERM and SIGKILL of a command.
 func (r Run) killTimer(c cleanup.Entry) startTimer {
 	_, after := r.commandTimes(c.Command.Limit)
 	t := timer(KillTimer, c.ID, after)
-	if r.Policy.Budget {
+	if r.Policy.DeadlineFromOuter {
 		t.share = 4
 	}
 	return t
 }
 
 // killCommand sends SIGKILL to a command, and starts the timer after which the run stops waiting for the command.
-func (d *decision) killCommand(id int) { d.do(KillCommand{id}, d.abandonTimer(id)) }
+func (d *decision) killCommand(id int) { d.emit(KillCommand{id}, d.abandonTimer(id)) }
 
 // abandonTimer returns the action that starts the abandon timer. At the end of that timer, the run stops waiting for a
 // command that SIGKILL has not ended.
 func (r Run) abandonTimer(id int) startTimer { return timer(AbandonTimer, id, r.Patience()) }
 
-// retried makes cleanup commands pending again that were not started. If interrupted is true, it also makes
-// interrupted commands pending. If no other event will start the next command, retried starts it.
+// retried makes cleanup commands that were not started pending again. If interrupted is true, it also makes interrupted
+// commands pending. If no other event will start the next command, retried starts that command.
 func (d *decision) retried(interrupted bool) {
 	restored := false
 	for c := range d.Cleanup.Entries.All() {
@@ -204,10 +204,11 @@ func (d *decision) retried(interrupted bool) {
 	}
 }
 
-// If a cleanup command could not be started before cleanup, delay makes it pending again and returns true.
+// delay makes a command that could not be started pending again, and returns true. It returns false for an on-stop
+// command, after cleanup has begun, and without Policy.UnstartedDelayed.
 func (d *decision) delay(id int) bool {
 	c, _ := d.Cleanup.Get(id)
-	if !d.Policy.Delays || c.When != cleanup.AtExit || d.State >= Cleaning {
+	if !d.Policy.UnstartedDelayed || c.When != cleanup.AtExit || d.State >= Cleaning {
 		return false
 	}
 	d.restore(id)
@@ -233,8 +234,8 @@ func (d *decision) update(id int, change func(*cleanup.Entry)) {
 	d.Cleanup.Stack = d.Cleanup.Update(id, change)
 }
 
-// end records the outcome of a command. If graceful has not seen the end, end removes the pid, because another process
-// may have it by then.
+// end records the outcome of a command. If graceful has not seen the end of the process, end removes the pid, because
+// another process may have that pid by then.
 func (d *decision) end(id int, outcome cleanup.Outcome) {
 	d.update(id, func(c *cleanup.Entry) {
 		c.Progress, c.Outcome = cleanup.Ended, outcome

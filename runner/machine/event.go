@@ -29,11 +29,11 @@ type (
 		After time.Duration `json:"after,omitempty"` // since the run began
 		Usage *Usage        `json:"usage,omitempty"` // for the report; nil: unknown
 	}
-	// TargetGivenUp reports that SIGKILL has not ended the target, or that graceful may not send it.
+	// TargetGivenUp reports that SIGKILL has not ended the target, or that graceful may not signal the target.
 	TargetGivenUp struct {
 		After time.Duration `json:"after,omitempty"` // since the run began
 	}
-	// TreeEmptied reports that no member of the tree is left, or no member that graceful can end.
+	// TreeEmptied reports that the tree has no member left, or none that graceful can end.
 	TreeEmptied struct{}
 	// Relayed reports that RelayRest is done, or that the reader accepts no more output.
 	Relayed struct{}
@@ -98,7 +98,7 @@ type (
 		Ending
 		Unseen bool `json:"unseen,omitempty"` // graceful was not its parent, and does not know the ending
 	}
-	// CommandLost reports that a command may have been started, and that it is unknown how it ended.
+	// CommandLost reports that a command may have been started, and that its ending is unknown.
 	CommandLost struct {
 		ID int `json:"id,omitempty"`
 	}
@@ -109,10 +109,10 @@ type (
 	}
 	// Registered requests to add a command to the run.
 	Registered struct {
-		Entry  cleanup.Entry `json:"command"`
-		Left   time.Duration `json:"after,omitempty"` // until the end of the deadline timer, if it runs
-		Replay bool          `json:"-"`               // read from the ledger, so MaxCommands and MaxRegistered do not apply
-		Same   int           `json:"-"`               // id of the last command with the same key; 0: none
+		Entry     cleanup.Entry `json:"command"`
+		Left      time.Duration `json:"after,omitempty"` // until the end of the deadline timer, if it runs
+		Replay    bool          `json:"-"`               // read from the ledger: MaxCommands and MaxRegistered do not apply
+		SameKeyID int           `json:"-"`               // id of the last command with the same key; 0: none
 	}
 	// Withdrawn requests to withdraw a command.
 	Withdrawn struct {

@@ -67,7 +67,7 @@ func TestNext_changesOnlyFieldsOfTheEvent(t *testing.T) {
 		}},
 		"the first stop signal": {runIn(Running), stopSignal(sigINT), func(r *Run) {
 			r.State, r.Stop.Signal, r.Stop.Count, r.Stop.Phase, r.Stop.Step = Stopping, sigINT, 1, PhaseSignals, 1
-			r.Stop.Same, r.Stop.Received = true, []int{sigINT}
+			r.Stop.WindowOpen, r.Stop.Received = true, []int{sigINT}
 		}},
 		"the second stop signal": {runIn(Stopping), stopSignal(sigINT), func(r *Run) { r.Stop.Count = 2 }},
 		"another signal":         {runIn(Running), otherSignal(sigHUP), func(*Run) {}},
@@ -76,7 +76,7 @@ func TestNext_changesOnlyFieldsOfTheEvent(t *testing.T) {
 		}},
 		"SIGKILL to survivors": {runIn(Sweeping), TimeUp{GraceTimer}, escalated},
 		"a stop signal after the target's end": {runIn(Sweeping), stopSignal(SigTERM), func(r *Run) {
-			r.Stop.Count, r.Stop.Same, r.Stop.Received = 1, true, []int{SigTERM}
+			r.Stop.Count, r.Stop.WindowOpen, r.Stop.Received = 1, true, []int{SigTERM}
 		}},
 		"the target's exit status and time": {runIn(Running),
 			TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}, swept(Ending{Code: 7}, time.Minute)},
@@ -174,10 +174,10 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 		{"done", runIn(Done), nil},
 	} {
 		for name, e := range events {
-			got, todo := Next(c.run, e)
-			acts := !cmp.Equal(c.run, got, sameRun) || len(todo) > 0
+			got, actions := Next(c.run, e)
+			acts := !cmp.Equal(c.run, got, sameRun) || len(actions) > 0
 			if means := slices.Contains(c.meaning, name); acts != means {
-				t.Errorf("%s: %q: has an effect: %t, want %t: %+v, %+v", c.name, name, acts, means, got, todo)
+				t.Errorf("%s: %q: has an effect: %t, want %t: %+v, %+v", c.name, name, acts, means, got, actions)
 			}
 		}
 	}
@@ -189,15 +189,15 @@ func TestNext_signalsNoCommandWithoutPID(t *testing.T) {
 		"its program is missing": CommandFailed{ID: 2, Err: "none"},
 		"it started too late":    CommandTimer{2, LimitTimer},
 	} {
-		_, todo := Next(runIn(Cleaning, notStarted(2)), e)
-		for _, a := range todo {
+		_, actions := Next(runIn(Cleaning, notStarted(2)), e)
+		for _, a := range actions {
 			switch a.(type) {
 			case KillCommand, TerminateCommand:
 				t.Errorf("%s: %#v", name, a)
 			}
 		}
-		if !slices.Contains(todo, Action(KillTree{})) {
-			t.Errorf("%s: the run does not continue: %+v", name, todo)
+		if !slices.Contains(actions, Action(KillTree{})) {
+			t.Errorf("%s: the run does not continue: %+v", name, actions)
 		}
 	}
 }

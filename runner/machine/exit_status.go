@@ -30,8 +30,8 @@ func (r Run) wasKilled() bool {
 	return r.Stop.Escalated && r.Target.Ending.Signal == SigKILL && !r.Target.GivenUp
 }
 
-// Raise returns the signal by which graceful ends itself. If it is 0, graceful exits with Status.
-func (r Run) Raise() int {
+// RaisedSignal returns the signal by which graceful ends itself. If it is 0, graceful exits with Status.
+func (r Run) RaisedSignal() int {
 	ending := r.Target.Ending
 	own := r.Target.GivenUp || r.Stop.TimedOut && !r.Policy.PreserveStatus
 	if r.Policy.Reraise && ending.Signal != 0 && !own && r.Status() == ending.Status() {

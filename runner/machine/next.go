@@ -61,8 +61,8 @@ import (
 //	          While it runs, a further stop signal does not count as repeated: the target gets each kind once. With
 //	          RepeatIgnore a repeated stop signal changes nothing.
 //	cut       TerminateCommand for running cleanup commands. KillCommand for those that have received SIGTERM.
-//	end       The outcome is recorded, the command's timers stop. KillCommand if it has a pid. With Policy.Delays, a
-//	          cleanup command that was not started before Cleaning becomes pending again.
+//	end       The outcome is recorded, the command's timers stop. KillCommand if it has a pid. With
+//	          Policy.UnstartedDelayed, a cleanup command that was not started before Cleaning becomes pending again.
 //	clear     After the last running command: KillTree. TreeEmptied follows.
 //	start     StartCommand for the command that waits for this process.
 //	join      The command is added, or refused: Answer. The deadline timer moves.
@@ -71,7 +71,7 @@ import (
 //	restore   Cleanup commands that were not started become pending again; after Retried, interrupted ones, too.
 //
 //	[1] While an on-stop command runs the state stays. The end of the command leads to sweep.
-//	[2] Only while Waiting.
+//	[2] Only while WaitsForSurvivors.
 //	[3] Only while Cleanup.Clearing.
 //	[4] Only while Cleanup.Relaying.
 //	[5] Only with RepeatKill, from the second stop signal on.
@@ -114,7 +114,7 @@ func Next(r Run, e Event) (Run, []Action) {
 	case TimeUp:
 		d.timeUp(e.Name)
 	case PeerEnded:
-		d.orphaned()
+		d.peerEnded()
 	case Recovered:
 		d.recovered(e)
 	case Retried:
@@ -140,9 +140,9 @@ func Next(r Run, e Event) (Run, []Action) {
 	case Withdrawn:
 		d.withdrawn(e)
 	case ProcessExited:
-		d.exited(e.ID)
+		d.processExited(e.ID)
 	}
-	return d.Run, d.todo
+	return d.Run, d.actions
 }
 
 func (d *decision) targetStarted(e TargetStarted) {
@@ -151,7 +151,7 @@ func (d *decision) targetStarted(e TargetStarted) {
 	}
 	d.State, d.Target.PID, d.Target.Start = Running, e.PID, e.Start
 	if d.Policy.Timeout > 0 {
-		d.do(timer(TimeoutTimer, 0, d.Policy.Timeout))
+		d.emit(timer(TimeoutTimer, 0, d.Policy.Timeout))
 	}
 }
 
@@ -186,7 +186,7 @@ func (d *decision) targetGivenUp(after time.Duration) {
 	}
 }
 
-func (d *decision) orphaned() {
+func (d *decision) peerEnded() {
 	switch {
 	case d.State == Starting:
 		d.Stop.PeerEnded = true
@@ -194,9 +194,9 @@ func (d *decision) orphaned() {
 	case d.State == Running:
 		d.Stop.PeerEnded = true
 		d.stop()
-	case d.State == Sweeping && d.Waiting():
+	case d.State == Sweeping && d.WaitsForSurvivors():
 		d.startDeadline()
-		d.do(stopTimers(0, TimeoutTimer)...)
+		d.emit(stopTimers(0, TimeoutTimer)...)
 		d.nextStep()
 	}
 }
@@ -210,7 +210,7 @@ func (d *decision) recovered(e Recovered) {
 	d.Stop.Recovered = true
 	d.State = max(d.State, Running)
 	for _, id := range d.Cleanup.Running(cleanup.AtStop) {
-		d.end(id, cleanup.Outcome{Error: wasInterrupted, Interrupted: true})
+		d.end(id, cleanup.Outcome{Error: interruptedError, Interrupted: true})
 	}
 	if d.Target.Ended {
 		d.sweep()
@@ -225,8 +225,8 @@ func Resume(r Run) []Action {
 	d := decision{Run: r}
 	switch {
 	case r.State == Killing, r.State == Sweeping && r.Stop.Escalated:
-		d.do(KillTree{})
-	case r.State == Sweeping && r.Waiting():
+		d.emit(KillTree{})
+	case r.State == Sweeping && r.WaitsForSurvivors():
 	case r.State == Sweeping:
 		d.askSurvivors()
 	case r.State == Stopping && r.Stop.Phase == PhaseSignals:
@@ -236,25 +236,25 @@ func Resume(r Run) []Action {
 			}
 		}
 	case r.State == Cleaning && r.Policy.Survivors == KeepSurvivors:
-		d.do(LeaveSurvivors{})
+		d.emit(LeaveSurvivors{})
 	}
 	switch {
 	case r.Cleanup.Relaying:
-		return append(d.todo, RelayRest{})
+		return append(d.actions, RelayRest{})
 	case r.Cleanup.Clearing:
-		return append(d.todo, KillTree{})
+		return append(d.actions, KillTree{})
 	}
 	for c := range r.Cleanup.Entries.All() {
 		switch {
 		case c.Progress != cleanup.Claimed:
-		case c.PID == 0 && r.Starts(c.When):
-			d.do(StartCommand{c.ID})
+		case c.PID == 0 && r.MayStart(c.When):
+			d.emit(StartCommand{c.ID})
 		case c.PID == 0:
-		case !r.Starts(c.When):
-			d.do(KillCommand{c.ID})
+		case !r.MayStart(c.When):
+			d.emit(KillCommand{c.ID})
 		case c.TimedOut || c.Cut:
-			d.do(TerminateCommand{c.ID})
+			d.emit(TerminateCommand{c.ID})
 		}
 	}
-	return d.todo
+	return d.actions
 }

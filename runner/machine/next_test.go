@@ -109,12 +109,12 @@ type transition struct {
 // timer, which TestNext_sameStop checks.
 func (row transition) check(t *testing.T, ignore func(Action) bool) {
 	t.Helper()
-	got, todo := Next(row.from, row.on)
+	got, actions := Next(row.from, row.on)
 	if got.State != row.to {
 		t.Errorf("state %v, want %v", got.State, row.to)
 	}
-	if diff := cmp.Diff(row.do, slices.DeleteFunc(todo, func(a Action) bool {
-		return a == start(SameStopTimer, 0, sameStop) || ignore(a)
+	if diff := cmp.Diff(row.do, slices.DeleteFunc(actions, func(a Action) bool {
+		return a == start(SameStopTimer, 0, sameStopWindow) || ignore(a)
 	}), compareActions); diff != "" {
 		t.Errorf("actions (-want +got):\n%s", diff)
 	}
@@ -226,9 +226,9 @@ func TestRun_statusAndReason(t *testing.T) {
 func TestNext_parallelCommands(t *testing.T) {
 	r := runIn(Sweeping)
 	r.Cleanup.Order = cleanup.Parallel
-	r, todo := Next(r, TreeEmptied{})
+	r, actions := Next(r, TreeEmptied{})
 	started := 0
-	for _, a := range todo {
+	for _, a := range actions {
 		if _, ok := a.(StartCommand); ok {
 			started++
 		}
@@ -258,9 +258,9 @@ func TestNext_commandNeverStarts(t *testing.T) {
 
 // The time limit of a command begins when the command has started, so that a slow start does not reduce it.
 func TestNext_limitBeginsWithTheStart(t *testing.T) {
-	_, todo := Next(runIn(Cleaning, notStarted(2)), CommandStarted{ID: 2, PID: 200})
-	if len(todo) != 1 || todo[0].(startTimer).timer != (Timer{Name: LimitTimer, ID: 2}) {
-		t.Errorf("the actions are %+v", todo)
+	_, actions := Next(runIn(Cleaning, notStarted(2)), CommandStarted{ID: 2, PID: 200})
+	if len(actions) != 1 || actions[0].(startTimer).timer != (Timer{Name: LimitTimer, ID: 2}) {
+		t.Errorf("the actions are %+v", actions)
 	}
 }
 

@@ -19,8 +19,8 @@ const (
 
 // registered adds a command, or refuses it. A repeated request with the same key gets the id of the first one.
 func (d *decision) registered(e Registered) {
-	if c, ok := d.Cleanup.Get(e.Same); ok && c.Key == e.Entry.Key && c.Key != "" && c.Progress != cleanup.Withdrawn {
-		d.do(Answer{ID: c.ID})
+	if c, ok := d.Cleanup.Get(e.SameKeyID); ok && c.Key == e.Entry.Key && c.Key != "" && c.Progress != cleanup.Withdrawn {
+		d.emit(Answer{ID: c.ID})
 		return
 	}
 	was := d.Run
@@ -34,7 +34,7 @@ func (d *decision) registered(e Registered) {
 		refusal = "cleanup has begun: no more commands can be registered"
 	case !e.Replay && (id > MaxCommands || d.Cleanup.Recorded > MaxRegistered):
 		refusal = fmt.Sprintf("the run has taken %d commands of %d bytes, and takes no more", id-1, was.Cleanup.Recorded)
-	case refusal == "" && d.Stop.Bounded && left <= 0 && !d.Policy.Budget:
+	case refusal == "" && d.Stop.DeadlineStarted && left <= 0 && !d.Policy.DeadlineFromOuter:
 		refusal = fmt.Sprintf("the deadline of %v leaves no %v for it: the stop has begun",
 			d.Policy.Deadline, e.Entry.Command.Limit)
 	}
@@ -42,21 +42,21 @@ func (d *decision) registered(e Registered) {
 		*d = decision{was, []Action{Answer{Refusal: refusal}}}
 		return
 	}
-	d.do(Answer{ID: id})
+	d.emit(Answer{ID: id})
 }
 
 // deadlineRefusal returns the reason why the deadline is too short for a stop and the cleanup commands, or "".
 func (r Run) deadlineRefusal() string {
 	p := r.Policy
-	if p.Deadline == 0 || p.Budget {
+	if p.Deadline == 0 || p.DeadlineFromOuter {
 		return ""
 	}
 	cleaning := r.cleaningTime()
 	const format = "it does not fit under the deadline of %v: with it the cleanup commands may take %v, and "
 	switch {
-	case addCapped(p.Asked, cleaning) > p.Deadline:
-		return fmt.Sprintf(format+"%v of the stop were asked for", p.Deadline, cleaning, p.Asked)
-	case r.StoppingTime()-p.Unsignalled <= 0:
+	case AddDurations(p.ReservedTime, cleaning) > p.Deadline:
+		return fmt.Sprintf(format+"%v of the stop were asked for", p.Deadline, cleaning, p.ReservedTime)
+	case r.StoppingTime()-p.TimeBeforeSignal <= 0:
 		return fmt.Sprintf(format+"nothing is left for the target", p.Deadline, cleaning)
 	}
 	return ""
@@ -66,12 +66,12 @@ func (r Run) deadlineRefusal() string {
 // the run before that change, and left is the time until the old end. moveDeadline returns the time until the new end,
 // or 0 if no timer runs.
 func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
-	if !d.Stop.Bounded || left <= 0 || d.State >= Cleaning {
+	if !d.Stop.DeadlineStarted || left <= 0 || d.State >= Cleaning {
 		return 0
 	}
 	after := left + d.StoppingTime() - was.StoppingTime()
 	if after != left {
-		d.do(timer(DeadlineTimer, 0, after))
+		d.emit(timer(DeadlineTimer, 0, after))
 	}
 	return after
 }
@@ -85,7 +85,7 @@ func (d *decision) withdrawn(e Withdrawn) {
 	} else {
 		refusal = d.withdrawalRefusal(e.ID)
 	}
-	d.do(Answer{e.ID, refusal})
+	d.emit(Answer{e.ID, refusal})
 }
 
 // withdrawalRefusal returns the reason why a command cannot be withdrawn.
@@ -101,10 +101,10 @@ func (r Run) withdrawalRefusal(id int) string {
 	return "too late: it has ended"
 }
 
-// exited starts a command when the process that it waits for has ended. After graceful has begun to end all members of
-// the tree, exited does not start the command. The command then runs with the other cleanup commands.
-func (d *decision) exited(id int) {
-	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.Waiting()) {
+// processExited starts a command when the process that it waits for has ended. After graceful has begun to end all
+// members of the tree, exited does not start the command. The command then runs with the other cleanup commands.
+func (d *decision) processExited(id int) {
+	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.WaitsForSurvivors()) {
 		return
 	}
 	if stack, ok := d.Cleanup.ClaimOne(id); ok {

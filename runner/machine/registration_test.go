@@ -19,7 +19,7 @@ func register(limit time.Duration) Registered {
 func withWaiting(state State, change ...func(*Run)) Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	waiting := cleanup.Entry{Command: command}
-	waiting.Exits = cleanup.Process{PID: 7, Start: 1}
+	waiting.Awaited = cleanup.Process{PID: 7, Start: 1}
 	r := New(Policy{Survivors: StopSurvivors}, []cleanup.Command{command, command}, nil)
 	r.Cleanup.Stack = r.Cleanup.Register(waiting)
 	r.State = state
@@ -30,12 +30,12 @@ func withWaiting(state State, change ...func(*Run)) Run {
 }
 
 // last returns the last action.
-func last(todo []Action) Action { return todo[len(todo)-1] }
+func last(actions []Action) Action { return actions[len(actions)-1] }
 
 func TestRegistered_untilCleaning(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
-		r, todo := Next(withWaiting(state), register(time.Second))
-		answer := last(todo).(Answer)
+		r, actions := Next(withWaiting(state), register(time.Second))
+		answer := last(actions).(Answer)
 		added := r.Cleanup.Entries.Len() == 4
 		if added != (state < Cleaning) || added != (answer.Refusal == "") || added && answer.ID != 4 {
 			t.Errorf("%v: %+v, %d commands", state, answer, r.Cleanup.Entries.Len())
@@ -48,17 +48,17 @@ func TestRegistered_sameKey(t *testing.T) {
 	request := register(time.Second)
 	request.Entry.Key = "k"
 	r, _ := Next(withWaiting(Running), request)
-	r.State, request.Same = Cleaning, 4
-	again, todo := Next(r, request)
-	if again.Cleanup.Entries.Len() != 4 || todo[0] != (Answer{ID: 4}) {
-		t.Errorf("%+v of %d", todo, again.Cleanup.Entries.Len())
+	r.State, request.SameKeyID = Cleaning, 4
+	again, actions := Next(r, request)
+	if again.Cleanup.Entries.Len() != 4 || actions[0] != (Answer{ID: 4}) {
+		t.Errorf("%+v of %d", actions, again.Cleanup.Entries.Len())
 	}
 	// A withdrawn command never runs. If recording a command fails, the caller withdraws the command, and the client
 	// repeats the request.
 	r.State = Running
 	r, _ = Next(r, Withdrawn{ID: 4})
-	if _, todo := Next(r, request); todo[0] != (Answer{ID: 5}) {
-		t.Errorf("withdrawn: %+v", todo)
+	if _, actions := Next(r, request); actions[0] != (Answer{ID: 5}) {
+		t.Errorf("withdrawn: %+v", actions)
 	}
 }
 
@@ -82,8 +82,8 @@ func TestWithdrawn_pendingOnly(t *testing.T) {
 		"on-stop":               {withWaiting(Running, onStop), 1, "on-stop command"},
 		"waiting for a process": {withWaiting(Running), 3, ""},
 	} {
-		r, todo := Next(c.from, Withdrawn{ID: c.id})
-		answer := last(todo).(Answer)
+		r, actions := Next(c.from, Withdrawn{ID: c.id})
+		answer := last(actions).(Answer)
 		granted := answer.Refusal == ""
 		e, _ := r.Cleanup.Get(c.id)
 		if !strings.Contains(answer.Refusal, c.refusal) || granted != (c.refusal == "") ||
@@ -94,54 +94,55 @@ func TestWithdrawn_pendingOnly(t *testing.T) {
 }
 
 // The command starts only once, and only while the target is alive.
-func TestExited_startsCommand(t *testing.T) {
+func TestProcessExited_startsCommand(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
-		r, todo := Next(withWaiting(state), ProcessExited{3})
+		r, actions := Next(withWaiting(state), ProcessExited{3})
 		e, _ := r.Cleanup.Get(3)
 		starts := state == Running || state == Stopping
-		if starts != (e.Progress == cleanup.Claimed) || starts != (len(todo) == 2) || starts && todo[1] != (StartCommand{3}) {
-			t.Errorf("%v: %v, %+v", state, todo, e)
+		if starts != (e.Progress == cleanup.Claimed) || starts != (len(actions) == 2) ||
+			starts && actions[1] != (StartCommand{3}) {
+			t.Errorf("%v: %v, %+v", state, actions, e)
 		}
-		if again, todo := Next(r, ProcessExited{3}); len(todo) > 0 || again.State != r.State {
-			t.Errorf("%v: the command is started again: %v", state, todo)
+		if again, actions := Next(r, ProcessExited{3}); len(actions) > 0 || again.State != r.State {
+			t.Errorf("%v: the command is started again: %v", state, actions)
 		}
 	}
-	if _, todo := Next(withWaiting(Running), ProcessExited{1}); len(todo) > 0 {
-		t.Errorf("a command that waits for no process is started: %v", todo)
+	if _, actions := Next(withWaiting(Running), ProcessExited{1}); len(actions) > 0 {
+		t.Errorf("a command that waits for no process is started: %v", actions)
 	}
 }
 
 // If a command is running when cleaning begins, cleaning waits for the end of that command. Then the tree is killed,
 // and the other commands start.
-func TestExited_commandRunsIntoCleaning(t *testing.T) {
+func TestProcessExited_commandRunsIntoCleaning(t *testing.T) {
 	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300}, TargetEnded{})
-	r, todo := Next(r, TreeEmptied{})
+	r, actions := Next(r, TreeEmptied{})
 	if r.State != Cleaning || len(r.Cleanup.Running(cleanup.AtExit)) != 1 {
-		t.Fatalf("in %v: %v", r.State, todo)
+		t.Fatalf("in %v: %v", r.State, actions)
 	}
-	if r, todo = Next(r, CommandEnded{ID: 3}); !r.Cleanup.Clearing || last(todo) != (KillTree{}) {
-		t.Fatalf("after its end: %v", todo)
+	if r, actions = Next(r, CommandEnded{ID: 3}); !r.Cleanup.Clearing || last(actions) != (KillTree{}) {
+		t.Fatalf("after its end: %v", actions)
 	}
-	if _, todo = Next(r, TreeEmptied{}); last(todo) != (StartCommand{2}) {
-		t.Fatalf("then: %v", todo)
+	if _, actions = Next(r, TreeEmptied{}); last(actions) != (StartCommand{2}) {
+		t.Fatalf("then: %v", actions)
 	}
 }
 
 // When a command ends before cleaning, its own descendants are killed, but not the tree.
-func TestExited_commandEndsBeforeCleaning(t *testing.T) {
+func TestProcessExited_commandEndsBeforeCleaning(t *testing.T) {
 	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300})
-	r, todo := Next(r, CommandEnded{ID: 3})
-	if r.Cleanup.Clearing || last(todo) != (KillCommand{3}) {
-		t.Errorf("%v", todo)
+	r, actions := Next(r, CommandEnded{ID: 3})
+	if r.Cleanup.Clearing || last(actions) != (KillCommand{3}) {
+		t.Errorf("%v", actions)
 	}
 }
 
 // delays changes a run: commands that could not be started before cleanup are tried again.
-func delays(r *Run) { r.Policy.Delays = true }
+func delays(r *Run) { r.Policy.UnstartedDelayed = true }
 
 // If a command cannot be started before cleanup for lack of resources, it is started a second time with the other
 // commands.
-func TestExited_commandIsDelayed(t *testing.T) {
+func TestProcessExited_commandIsDelayed(t *testing.T) {
 	for name, c := range map[string]struct {
 		from   Run
 		events []Event // events after the end of the process that the command waits for
@@ -165,16 +166,16 @@ func TestExited_commandIsDelayed(t *testing.T) {
 			if r.StoppingTime() > c.from.StoppingTime() == c.after {
 				t.Errorf("the stop may take %v, before %v", r.StoppingTime(), c.from.StoppingTime())
 			}
-			if again, todo := Next(r, ProcessExited{3}); len(todo) > 0 || again.State != r.State {
-				t.Errorf("the awaited process ends again: %v", todo)
+			if again, actions := Next(r, ProcessExited{3}); len(actions) > 0 || again.State != r.State {
+				t.Errorf("the awaited process ends again: %v", actions)
 			}
-			r, todo := Next(after(r, TargetEnded{}), TreeEmptied{})
+			r, actions := Next(after(r, TargetEnded{}), TreeEmptied{})
 			first := StartCommand{2}
 			if c.after {
 				first = StartCommand{3}
 			}
-			if last(todo) != first {
-				t.Fatalf("cleanup begins: %v", todo)
+			if last(actions) != first {
+				t.Fatalf("cleanup begins: %v", actions)
 			}
 			if !c.after {
 				return
@@ -183,8 +184,8 @@ func TestExited_commandIsDelayed(t *testing.T) {
 			if e, _ := r.Cleanup.Get(3); e.Progress != cleanup.Ended || !e.Outcome.Unstarted {
 				t.Errorf("after the second try the command is %+v", e)
 			}
-			if _, todo = Next(r, TreeEmptied{}); last(todo) != (StartCommand{2}) {
-				t.Errorf("then: %v", todo)
+			if _, actions = Next(r, TreeEmptied{}); last(actions) != (StartCommand{2}) {
+				t.Errorf("then: %v", actions)
 			}
 		})
 	}
@@ -192,11 +193,11 @@ func TestExited_commandIsDelayed(t *testing.T) {
 
 func TestRegistered_deadline(t *testing.T) {
 	deadline := func(r *Run) {
-		r.Policy.Deadline, r.Policy.Asked, r.Policy.Unsignalled = 10*time.Second, 4*time.Second, time.Second
+		r.Policy.Deadline, r.Policy.ReservedTime, r.Policy.TimeBeforeSignal = 10*time.Second, 4*time.Second, time.Second
 	}
-	asksForNothing := func(r *Run) { r.Policy.Asked = 0 }
+	asksForNothing := func(r *Run) { r.Policy.ReservedTime = 0 }
 	parallel := func(r *Run) { r.Policy.Order = cleanup.Parallel }
-	bounded := func(r *Run) { r.Stop.Bounded = true }
+	bounded := func(r *Run) { r.Stop.DeadlineStarted = true }
 	for name, c := range map[string]struct {
 		from    Run
 		limit   time.Duration
@@ -220,23 +221,23 @@ func TestRegistered_deadline(t *testing.T) {
 	} {
 		request := register(c.limit)
 		request.Left = c.left
-		_, todo := Next(c.from, request)
-		answer := last(todo).(Answer)
+		_, actions := Next(c.from, request)
+		answer := last(actions).(Answer)
 		if !strings.Contains(answer.Refusal, c.refusal) || (answer.Refusal == "") != (c.refusal == "") {
 			t.Errorf("%s: %q", name, answer.Refusal)
 		}
-		if moved := len(todo) == 2; moved != (c.moved != 0) || moved && todo[0] != start(DeadlineTimer, 0, c.moved) {
-			t.Errorf("%s: %v", name, todo)
+		if moved := len(actions) == 2; moved != (c.moved != 0) || moved && actions[0] != start(DeadlineTimer, 0, c.moved) {
+			t.Errorf("%s: %v", name, actions)
 		}
 	}
 }
 
 // When a command is withdrawn or has ended, its time is added to the time for the stop.
 func TestRun_cleaningTime(t *testing.T) {
-	r := withWaiting(Stopping, func(r *Run) { r.Policy.Deadline, r.Stop.Bounded = 10*time.Second, true })
-	left, todo := Next(r, Withdrawn{3, 2 * time.Second})
-	if todo[0] != start(DeadlineTimer, 0, 3*time.Second) || left.cleaningTime() != 2*time.Second {
-		t.Errorf("withdrawn: %v, %v", left.cleaningTime(), todo)
+	r := withWaiting(Stopping, func(r *Run) { r.Policy.Deadline, r.Stop.DeadlineStarted = 10*time.Second, true })
+	left, actions := Next(r, Withdrawn{3, 2 * time.Second})
+	if actions[0] != start(DeadlineTimer, 0, 3*time.Second) || left.cleaningTime() != 2*time.Second {
+		t.Errorf("withdrawn: %v, %v", left.cleaningTime(), actions)
 	}
 	entry(3, func(c *cleanup.Entry) { c.Progress = cleanup.Ended })(&r)
 	if r.cleaningTime() != 2*time.Second {
@@ -247,14 +248,14 @@ func TestRun_cleaningTime(t *testing.T) {
 func TestRegistered_limits(t *testing.T) {
 	r := withWaiting(Running)
 	r.Cleanup.Recorded = MaxRegistered
-	if _, todo := Next(r, register(time.Second)); !strings.Contains(todo[0].(Answer).Refusal, "takes no more") {
-		t.Errorf("%v", todo)
+	if _, actions := Next(r, register(time.Second)); !strings.Contains(actions[0].(Answer).Refusal, "takes no more") {
+		t.Errorf("%v", actions)
 	}
 	// A replay accepts more commands than the limits allow, because another version may have written the ledger.
 	e := register(time.Second)
 	e.Replay = true
-	with, todo := Next(r, e)
-	if with.Cleanup.Entries.Len() != r.Cleanup.Entries.Len()+1 || todo[0].(Answer).Refusal != "" {
-		t.Errorf("replayed: %v", todo)
+	with, actions := Next(r, e)
+	if with.Cleanup.Entries.Len() != r.Cleanup.Entries.Len()+1 || actions[0].(Answer).Refusal != "" {
+		t.Errorf("replayed: %v", actions)
 	}
 }

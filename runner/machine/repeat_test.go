@@ -12,9 +12,9 @@ import (
 // each kind of signal once.
 func TestNext_sameStop(t *testing.T) {
 	kills := with(Running, killOnRepeat)
-	r, todo := Next(kills, stopSignal(SigTERM))
-	if !slices.Contains(todo, Action(timer(SameStopTimer, 0, sameStop))) {
-		t.Errorf("the first stop signal: %v", todo)
+	r, actions := Next(kills, stopSignal(SigTERM))
+	if !slices.Contains(actions, Action(timer(SameStopTimer, 0, sameStopWindow))) {
+		t.Errorf("the first stop signal: %v", actions)
 	}
 	for _, again := range []struct {
 		e    Event
@@ -25,8 +25,8 @@ func TestNext_sameStop(t *testing.T) {
 		{stopSignal(sigINT), nil},
 		{TimeUp{SameStopTimer}, nil},
 	} {
-		r, todo = Next(r, again.e)
-		if diff := cmp.Diff(again.want, todo, compareActions); diff != "" || r.State != Stopping || r.Stop.Count != 1 {
+		r, actions = Next(r, again.e)
+		if diff := cmp.Diff(again.want, actions, compareActions); diff != "" || r.State != Stopping || r.Stop.Count != 1 {
 			t.Errorf("%+v: state %v, count %d, actions (-want +got):\n%s", again.e, r.State, r.Stop.Count, diff)
 		}
 	}
@@ -40,8 +40,8 @@ func TestNext_repeatIgnored(t *testing.T) {
 	for _, s := range []State{Stopping, Sweeping, Cleaning} {
 		for _, phase := range []Phase{PhaseDrain, PhaseSignals} {
 			r := with(s, ignore, inPhase(phase), stoppedOnce)
-			if got, todo := Next(r, stopSignal(SigTERM)); len(todo) > 0 || got.Stop.Count != 1 {
-				t.Errorf("%v, phase %v: count %d, actions %v", s, phase, got.Stop.Count, todo)
+			if got, actions := Next(r, stopSignal(SigTERM)); len(actions) > 0 || got.Stop.Count != 1 {
+				t.Errorf("%v, phase %v: count %d, actions %v", s, phase, got.Stop.Count, actions)
 			}
 		}
 	}
@@ -53,8 +53,8 @@ func TestResume_signalWasSent(t *testing.T) {
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
 		t.Errorf("the signal may not have been sent (-want +got):\n%s", diff)
 	}
-	if todo := Resume(after(r, Sent{Signal: SigTERM})); len(todo) > 0 {
-		t.Errorf("the signal was sent: %v", todo)
+	if actions := Resume(after(r, Sent{Signal: SigTERM})); len(actions) > 0 {
+		t.Errorf("the signal was sent: %v", actions)
 	}
 }
 
@@ -67,8 +67,8 @@ func TestResume_eachSignal(t *testing.T) {
 	}
 	r = with(Running, func(o *options) { o.Schedule = []Step{{SigTERM, time.Second}, {SigTERM, time.Second}} })
 	r = after(r, stopSignal(SigTERM), Sent{Signal: SigTERM})
-	if todo := Resume(r); len(todo) > 0 {
-		t.Errorf("the first step: %v", todo)
+	if actions := Resume(r); len(actions) > 0 {
+		t.Errorf("the first step: %v", actions)
 	}
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(after(r, TimeUp{GraceTimer})), compareActions); diff != "" {
 		t.Errorf("the second step (-want +got):\n%s", diff)
@@ -78,8 +78,8 @@ func TestResume_eachSignal(t *testing.T) {
 // Commands share the deadline of an outer run: each command gets a part of the remaining time.
 func TestAdvance_budget(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r := with(Running, func(o *options) { o.Deadline, o.Budget = 10*time.Second, true })
-	r.Policy.Deadline, r.Policy.Budget = 10*time.Second, true
+	r := with(Running, func(o *options) { o.Deadline, o.DeadlineFromOuter = 10*time.Second, true })
+	r.Policy.Deadline, r.Policy.DeadlineFromOuter = 10*time.Second, true
 	left := func(name TimerName, id int) time.Duration {
 		at, _ := r.Due(Timer{name, id})
 		return at.Sub(now)

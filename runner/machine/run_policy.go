@@ -6,21 +6,24 @@ import (
 	"graceful/cleanup"
 )
 
-// Policy contains the options for the decisions of the machine. They are valid. The ledger contains the field names, so
-// they must not change.
+// Policy contains the options for the decisions of the machine. They are valid. The ledger contains the JSON names of
+// the fields, which must not change.
 type Policy struct {
-	Drain       time.Duration // time between the on-stop commands and the first signal
-	Grace       time.Duration // time between the first signal and SIGKILL
-	Schedule    []Step        // the steps of a stop before SIGKILL; empty: the stop signal, then Grace
-	Rewrite     map[int]int   // from the received signal to the forwarded signal; 0: none
-	ForwardTo   ForwardTo
-	StopOn      []int         // signals that begin a stop
-	OnRepeat    OnRepeat      // effect of a repeated stop signal; "": forward
-	Timeout     time.Duration // time limit of the target; 0: none
-	Deadline    time.Duration // time limit from a stop to the end of the run; 0: none
-	Budget      bool          // an outer run has set the deadline: commands share it, and none is refused for lack of time
-	Asked       time.Duration // part of the deadline that options reserve for a stop before cleanup
-	Unsignalled time.Duration // part of the deadline before the first signal
+	Drain     time.Duration // time between the on-stop commands and the first signal
+	Grace     time.Duration // time between the first signal and SIGKILL
+	Schedule  []Step        // the steps of a stop before SIGKILL; empty: the stop signal, then Grace
+	Rewrite   map[int]int   // from the received signal to the forwarded signal; 0: none
+	ForwardTo ForwardTo
+	StopOn    []int         // signals that begin a stop
+	OnRepeat  OnRepeat      // effect of a repeated stop signal; "": forward
+	Timeout   time.Duration // time limit of the target; 0: none
+	Deadline  time.Duration // time limit from a stop to the end of the run; 0: none
+
+	// DeadlineFromOuter means that an outer run has set the deadline. Commands share the deadline, and none is refused for
+	// lack of time.
+	DeadlineFromOuter bool          `json:"Budget"`
+	ReservedTime      time.Duration `json:"Asked"`       // part of the deadline that options reserve before cleanup
+	TimeBeforeSignal  time.Duration `json:"Unsignalled"` // part of the deadline before the first signal
 
 	Survivors Survivors
 
@@ -35,7 +38,9 @@ type Policy struct {
 	Remap              map[int]int // from an exit status to the one that replaces it
 	FailOnCleanupError bool
 
-	Delays bool // see cleanup.Entry.Delayed; false in ledgers of earlier versions, which recorded another order
+	// UnstartedDelayed means that a cleanup command that could not be started before cleanup is tried again at cleanup
+	// (cleanup.Entry.Delayed). It is false in ledgers of earlier versions, which recorded another order.
+	UnstartedDelayed bool `json:"Delays"`
 }
 
 // Step is a signal of a stop, and the time for which graceful waits for the end of the target before the next step.
@@ -119,22 +124,21 @@ const (
 	CommandKillAfter = 2 * time.Second
 	// RetryAfter is the time until graceful tries again to start a command after a lack of resources.
 	RetryAfter = 50 * time.Millisecond
-	// sameStop is the time after the first stop signal during which other stop signals belong to the same stop. A caller
-	// may signal a process and then its group.
-	sameStop = 200 * time.Millisecond
+	// sameStopWindow is the time after the first stop signal during which other stop signals count as the same stop. A
+	// caller may signal a process and then the group of that process.
+	sameStopWindow = 200 * time.Millisecond
 )
 
 // Patience returns the maximum time that a process may take to end after SIGKILL. It is AbandonAfter, or at most half a
 // second while a deadline runs.
 func (r Run) Patience() time.Duration {
-	if r.Stop.Bounded {
+	if r.Stop.DeadlineStarted {
 		return r.Policy.Patience()
 	}
 	return AbandonAfter
 }
 
-// Patience returns what Run.Patience returns for a run with this policy. If the policy has a deadline, it counts as
-// running.
+// Patience returns what Run.Patience returns for a run with this policy. A deadline of the policy counts as running.
 func (p Policy) Patience() time.Duration {
 	if p.Deadline > 0 {
 		return min(p.Deadline/20, time.Second/2)
@@ -145,7 +149,7 @@ func (p Policy) Patience() time.Duration {
 // commandTimes splits the limit of a command into the time until SIGTERM and the time from SIGTERM to SIGKILL. Without
 // a running deadline, the second part is added to the limit.
 func (r Run) commandTimes(limit time.Duration) (term, kill time.Duration) {
-	if !r.Stop.Bounded {
+	if !r.Stop.DeadlineStarted {
 		return limit, CommandKillAfter
 	}
 	kill = min(CommandKillAfter, limit/4)
@@ -159,10 +163,10 @@ const StopBudget = "GRACEFUL_STOP_BUDGET"
 // StopTime returns the time from the first signal of a stop to SIGKILL.
 func (r Run) StopTime() (sum time.Duration) {
 	for _, step := range r.Policy.Steps() {
-		sum = addCapped(sum, step.Wait)
+		sum = AddDurations(sum, step.Wait)
 	}
 	if r.Policy.Deadline > 0 {
-		sum = min(sum, max(r.StoppingTime()-r.Policy.Unsignalled, 0))
+		sum = min(sum, max(r.StoppingTime()-r.Policy.TimeBeforeSignal, 0))
 	}
 	return sum
 }

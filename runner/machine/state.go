@@ -52,19 +52,19 @@ type Target struct {
 
 // Stop describes the reason for a stop, and the progress of the stop.
 type Stop struct {
-	Signal    int    // the first stop signal before the target ended, or 0
-	Count     int    // number of stop signals, at most 2; all signals of one stop count once
-	Same      bool   // further stop signals belong to the same stop
-	Received  []int  // the different stop signals of the first stop
-	Held      []int  // stop signals to forward when the first step begins
-	Sent      []Sent // the different stop signals that were sent in each step
-	TimedOut  bool   // the time limit began the stop
-	PeerEnded bool   // the death of one of graceful's two processes began the stop
-	Recovered bool   // all of graceful's processes were killed
-	Escalated bool   // SIGKILL was sent to the tree
-	Bounded   bool   // the deadline timer was started, and deadline limits apply
-	Phase     Phase
-	Step      int // steps of the schedule that have begun
+	Signal          int    // the first stop signal before the target ended, or 0
+	Count           int    // number of stop signals, at most 2; those within sameStopWindow count once
+	WindowOpen      bool   // sameStopWindow is not over: a further stop signal belongs to the first one
+	Received        []int  // the different stop signals within sameStopWindow
+	Held            []int  // stop signals to forward when the first step begins
+	Sent            []Sent // the different stop signals that were sent in each step
+	TimedOut        bool   // the time limit began the stop
+	PeerEnded       bool   // the death of one of graceful's two processes began the stop
+	Recovered       bool   // all of graceful's processes were killed
+	Escalated       bool   // SIGKILL was sent to the tree
+	DeadlineStarted bool   // the deadline timer was started, and deadline limits apply
+	Phase           Phase
+	Step            int // steps of the schedule that have begun
 }
 
 // Phase is a part of a stop.
@@ -108,17 +108,17 @@ func (r Run) Changed(was Run) bool {
 			len(r.Stop.Received) + len(r.Stop.Sent), r.Cleanup.Cuts, r.Cleanup.Changes,
 		}
 	}
-	return values(r) != values(was) || r.Stop.Bounded != was.Stop.Bounded
+	return values(r) != values(was) || r.Stop.DeadlineStarted != was.Stop.DeadlineStarted
 }
 
-// Waiting reports whether the run waits for survivors instead of stopping them.
-func (r Run) Waiting() bool {
+// WaitsForSurvivors reports whether the run waits for survivors instead of stopping them.
+func (r Run) WaitsForSurvivors() bool {
 	return r.Policy.Survivors == WaitSurvivors && r.Stop.Step == 0 && !r.Stop.Escalated && !r.Stop.Recovered
 }
 
-// Keeps reports whether the run leaves survivors alone. In a recovered run only the processes in the target's process
-// group are members.
-func (r Run) Keeps() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
+// KeepsSurvivors reports whether the run leaves survivors alone. In a recovered run only the processes in the target's
+// process group are members.
+func (r Run) KeepsSurvivors() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
 
 // wasSent reports whether a stop signal was sent in this step to the target, or to all survivors. It knows only about
 // signals that were recorded.
@@ -128,5 +128,5 @@ func (r Run) wasSent(sig int, all bool) bool {
 	})
 }
 
-// Starts reports whether claimed commands with this When may start now. On-stop commands start only in Stopping.
-func (r Run) Starts(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }
+// MayStart reports whether claimed commands with this When may start now. On-stop commands start only in Stopping.
+func (r Run) MayStart(when cleanup.When) bool { return when != cleanup.AtStop || r.State == Stopping }

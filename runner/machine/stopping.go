@@ -17,8 +17,8 @@ func (d *decision) signalled(e Signalled) {
 	repeated := stop && d.Stop.Count > 0
 	kills := repeated && d.Policy.OnRepeat == RepeatKill
 	switch {
-	case repeated && d.Stop.Same:
-		d.sameStop(e.Signal)
+	case repeated && d.Stop.WindowOpen:
+		d.furtherStopSignal(e.Signal)
 		return
 	case repeated && d.Policy.OnRepeat == RepeatIgnore:
 		return
@@ -36,26 +36,26 @@ func (d *decision) signalled(e Signalled) {
 	case stop:
 		d.stopSignal(e.Signal, repeated)
 	case live && e.Meaning == forward.Suspend && to == e.Signal:
-		d.do(ForwardSignal{Signal: to}, Suspend{})
+		d.emit(ForwardSignal{Signal: to}, Suspend{})
 	case e.Meaning == forward.Pass || live && e.Meaning == forward.Suspend:
 		d.forwardSignal(to, false)
 	}
 }
 
-// countStop counts a stop signal that does not belong to an earlier stop. The count has a maximum, because each change
-// of it is recorded, and the ledger has a maximum size. The signal may be the first reason for a stop, even after the
-// target's end.
+// countStop counts a stop signal that is the first one, or that arrives after sameStopWindow. The count has a maximum,
+// because each change of the count is recorded, and the ledger has a maximum size. The signal may be the first reason
+// for a stop, even after the target's end.
 func (d *decision) countStop(sig int) {
 	d.startDeadline()
 	if d.Stop.Count == 0 {
-		d.Stop.Same, d.Stop.Received = true, []int{sig}
-		d.do(timer(SameStopTimer, 0, sameStop))
+		d.Stop.WindowOpen, d.Stop.Received = true, []int{sig}
+		d.emit(timer(SameStopTimer, 0, sameStopWindow))
 	}
 	d.Stop.Count = min(d.Stop.Count+1, 2)
 }
 
-// sameStop handles another stop signal of the first stop. It forwards each kind of signal once.
-func (d *decision) sameStop(sig int) {
+// furtherStopSignal handles a further stop signal within sameStopWindow. It forwards each kind of signal once.
+func (d *decision) furtherStopSignal(sig int) {
 	if d.State > Stopping || slices.Contains(d.Stop.Received, sig) {
 		return
 	}
@@ -82,13 +82,13 @@ func (d *decision) stopSignal(sig int, repeated bool) {
 	}
 	switch {
 	case d.Stop.Phase == PhaseDrain:
-		d.do(stopTimers(0, DrainTimer)...)
+		d.emit(stopTimers(0, DrainTimer)...)
 		d.nextStep()
-	case d.State == Sweeping && d.Waiting():
-		d.do(stopTimers(0, TimeoutTimer)...)
+	case d.State == Sweeping && d.WaitsForSurvivors():
+		d.emit(stopTimers(0, TimeoutTimer)...)
 		d.nextStep()
 	case d.State == Sweeping:
-		d.do(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: !repeated})
+		d.emit(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: !repeated})
 	case d.Stop.Phase == PhaseSignals:
 		d.forwardSignal(d.Policy.Rewritten(sig), true)
 	}
@@ -96,7 +96,7 @@ func (d *decision) stopSignal(sig int, repeated bool) {
 
 // askSurvivors sends SIGTERM to the survivors that have received no stop signal. It does not use the rewriting of
 // signals, which is only for the target.
-func (d *decision) askSurvivors() { d.do(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true}) }
+func (d *decision) askSurvivors() { d.emit(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true}) }
 
 // forwardSignal sends a signal to the target, or after the target's end to the survivors. It sends nothing for the
 // signal 0.
@@ -104,9 +104,9 @@ func (d *decision) forwardSignal(sig int, resume bool) {
 	switch {
 	case sig == 0:
 	case d.Target.Ended:
-		d.do(SignalSurvivors{Signal: sig, Resume: resume})
+		d.emit(SignalSurvivors{Signal: sig, Resume: resume})
 	default:
-		d.do(ForwardSignal{sig, d.Policy.ForwardTo == ForwardToTarget, resume})
+		d.emit(ForwardSignal{sig, d.Policy.ForwardTo == ForwardToTarget, resume})
 	}
 }
 
@@ -117,12 +117,12 @@ func (d *decision) timeUp(name TimerName) {
 	case name == TimeoutTimer && d.State == Running:
 		d.Stop.TimedOut = true
 		d.stop()
-	case name == TimeoutTimer && d.State == Sweeping && d.Waiting():
+	case name == TimeoutTimer && d.State == Sweeping && d.WaitsForSurvivors():
 		d.Stop.TimedOut = true
 		d.startDeadline()
 		d.nextStep()
 	case name == SameStopTimer:
-		d.Stop.Same = false
+		d.Stop.WindowOpen = false
 	case name == DrainTimer && d.State == Stopping && d.Stop.Phase == PhaseDrain,
 		name == GraceTimer && stopping && d.Stop.Phase == PhaseSignals:
 		d.nextStep()
@@ -135,27 +135,27 @@ func (d *decision) timeUp(name TimerName) {
 func (d *decision) stop() {
 	d.State, d.Stop.Phase = Stopping, PhaseOnStop
 	d.startDeadline()
-	d.do(stopTimers(0, TimeoutTimer)...)
+	d.emit(stopTimers(0, TimeoutTimer)...)
 	d.nextOnStop()
 }
 
 // startDeadline starts the deadline at the first reason for a stop.
 func (d *decision) startDeadline() {
-	if d.Stop.Bounded || d.Policy.Deadline == 0 {
+	if d.Stop.DeadlineStarted || d.Policy.Deadline == 0 {
 		return
 	}
-	d.Stop.Bounded = true
-	if d.Policy.Budget {
-		d.do(timer(BudgetTimer, 0, d.Policy.Deadline))
+	d.Stop.DeadlineStarted = true
+	if d.Policy.DeadlineFromOuter {
+		d.emit(timer(BudgetTimer, 0, d.Policy.Deadline))
 	}
 	if d.State < Cleaning {
-		d.do(timer(DeadlineTimer, 0, d.StoppingTime()))
+		d.emit(timer(DeadlineTimer, 0, d.StoppingTime()))
 	}
 	for _, id := range d.Cleanup.Running(cleanup.AtExit) {
 		c, _ := d.Cleanup.Get(id)
 		for _, t := range []startTimer{d.limitTimer(c), d.killTimer(c), d.abandonTimer(id)} {
-			t.sooner = true
-			d.do(t)
+			t.shortenOnly = true
+			d.emit(t)
 		}
 	}
 }
@@ -177,7 +177,7 @@ func (d *decision) nextOnStop() {
 		return
 	}
 	d.Stop.Phase = PhaseDrain
-	d.do(timer(DrainTimer, 0, d.Policy.Drain))
+	d.emit(timer(DrainTimer, 0, d.Policy.Drain))
 }
 
 // nextStep begins the next step of the schedule. After the last step it kills.
@@ -202,11 +202,11 @@ func (d *decision) nextStep() {
 		d.forwardSignal(d.stepSignal(), true)
 	}
 	d.Stop.Held = nil
-	d.do(timer(GraceTimer, 0, step.Wait))
+	d.emit(timer(GraceTimer, 0, step.Wait))
 }
 
 // stepSignals returns the signals that the target gets in the present step, rewritten and without duplicates. If the
-// step names no signal, the target gets all stop signals that belong to the same stop.
+// step names no signal, the target gets all stop signals that arrived within sameStopWindow.
 func (r Run) stepSignals() []int {
 	signals := []int{r.stepSignal()}
 	if r.Policy.Steps()[r.Stop.Step-1].Signal != 0 {
@@ -236,7 +236,7 @@ func (r Run) stepSignal() int {
 // kill sends SIGKILL to the tree and to the on-stop commands, which at some levels are not members of the tree.
 func (d *decision) kill() {
 	d.Stop.Escalated = true
-	d.do(stopTimers(0, GraceTimer, DrainTimer)...)
+	d.emit(stopTimers(0, GraceTimer, DrainTimer)...)
 	for _, id := range d.Cleanup.Running(cleanup.AtStop) {
 		d.killCommand(id)
 	}
@@ -247,24 +247,24 @@ func (d *decision) kill() {
 	if d.State == Stopping {
 		d.State = Killing
 	}
-	d.do(KillTree{})
+	d.emit(KillTree{})
 }
 
 // sweep ends the survivors after the end of the target. They get the rest of the grace period. If no step has begun,
 // they get all of it.
 func (d *decision) sweep() {
-	waits := d.Waiting() && d.State != Stopping // no process has requested a stop
+	waits := d.WaitsForSurvivors() && d.State != Stopping // no process has requested a stop
 	d.State, d.Stop.Held = Sweeping, nil
 	if !waits { // otherwise the time limit still bounds the wait
-		d.do(stopTimers(0, TimeoutTimer)...)
+		d.emit(stopTimers(0, TimeoutTimer)...)
 	}
-	d.do(stopTimers(0, DrainTimer)...)
+	d.emit(stopTimers(0, DrainTimer)...)
 	switch {
-	case d.Keeps():
-		d.do(LeaveSurvivors{})
+	case d.KeepsSurvivors():
+		d.emit(LeaveSurvivors{})
 		d.clean()
 	case d.Stop.Escalated:
-		d.do(KillTree{})
+		d.emit(KillTree{})
 	case waits:
 	case d.Stop.Step == 0:
 		d.nextStep()
@@ -274,15 +274,23 @@ func (d *decision) sweep() {
 	}
 }
 
-// StoppingTime returns the part of the deadline before the cleanup commands. A tenth of the deadline, at most a
-// second, is reserved for graceful's own work. Under an outer run's budget, the cleanup commands get at most half.
+// StoppingTime returns the part of the deadline before the cleanup commands, without OwnTime. If an outer run has set
+// the deadline, the cleanup commands get at most half of it.
 func (r Run) StoppingTime() time.Duration {
 	d, cleaning := r.Policy.Deadline, r.cleaningTime()
-	if r.Policy.Budget {
+	if r.Policy.DeadlineFromOuter {
 		cleaning = min(cleaning, d/2)
 	}
-	return d - cleaning - min(d/10, time.Second)
+	return TimeBeforeCleanup(d, cleaning)
 }
+
+// TimeBeforeCleanup returns the part of a deadline that is left before cleanup, if cleanup takes the time cleaning.
+func TimeBeforeCleanup(deadline, cleaning time.Duration) time.Duration {
+	return deadline - cleaning - OwnTime(deadline)
+}
+
+// OwnTime returns the part of a deadline that is reserved for graceful's own work: a tenth, at most a second.
+func OwnTime(deadline time.Duration) time.Duration { return min(deadline/10, time.Second) }
 
 // cleaningTime returns the sum of the limits of all cleanup commands that have not ended. In parallel order it returns
 // the longest of these limits.
@@ -293,14 +301,14 @@ func (r Run) cleaningTime() (sum time.Duration) {
 		case r.Policy.Order == cleanup.Parallel:
 			sum = max(sum, limit)
 		default:
-			sum = addCapped(sum, limit)
+			sum = AddDurations(sum, limit)
 		}
 	}
 	return sum
 }
 
-// addCapped adds durations that are at least 0. If the sum overflows, it returns the longest duration.
-func addCapped(a, b time.Duration) time.Duration {
+// AddDurations adds durations that are at least 0. If the sum overflows, it returns the longest duration.
+func AddDurations(a, b time.Duration) time.Duration {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64
 	}

@@ -106,7 +106,7 @@ func (s *simulation) setUp() bool {
 		switch id := 1 + kind/8; kind % 4 {
 		case 0, 1:
 			e := cleanup.Entry{Command: s.command("f")}
-			e.Exits.PID = kind % 2
+			e.Awaited.PID = kind % 2
 			s.after(at, Registered{Entry: e})
 		case 2:
 			s.after(at, Withdrawn{ID: id})
@@ -142,9 +142,9 @@ func (s *simulation) options() (o options) {
 		}
 	}
 	o.OnStop, o.OnExit = s.commands("s"), s.commands("e")
-	o.Unsignalled = o.Drain
+	o.TimeBeforeSignal = o.Drain
 	for _, c := range o.OnStop {
-		o.Unsignalled += c.Limit
+		o.TimeBeforeSignal += c.Limit
 	}
 	return o
 }
@@ -205,13 +205,13 @@ func (s *simulation) happen(e Event) {
 	case Withdrawn:
 		event.Left, e = s.left(), event
 	}
-	var todo []Action
-	s.run, todo = Advance(before, e, epoch.Add(s.now))
+	var actions []Action
+	s.run, actions = Advance(before, e, epoch.Add(s.now))
 	s.checkTransition(before, e)
 	if s.run.Stop.Phase == PhaseDrain && before.Stop.Phase != PhaseDrain {
 		s.steps = append(s.steps, "drain")
 	}
-	for _, a := range todo {
+	for _, a := range actions {
 		s.perform(a)
 	}
 }
@@ -242,7 +242,7 @@ func (s *simulation) checkTransition(before Run, e Event) {
 		s.t.Fatalf("back to phase %v on %T", s.run.Stop.Phase, e)
 	}
 	drains := func(r Run) bool { return r.State == Stopping && r.Stop.Phase == PhaseDrain }
-	if stop && !before.Stop.Same && drains(before) && drains(s.run) {
+	if stop && !before.Stop.WindowOpen && drains(before) && drains(s.run) {
 		s.t.Fatal("a stop signal does not end the drain")
 	}
 }

@@ -43,7 +43,7 @@ func onStopRuns(r *Run) {
 func stoppedOnce(r *Run) { r.Stop.Count = 1 }
 
 // bounded changes a run: its deadline runs.
-func bounded(r *Run) { r.Stop.Bounded = true }
+func bounded(r *Run) { r.Stop.DeadlineStarted = true }
 
 // targetHasEnded changes a run: its target has ended.
 func targetHasEnded(r *Run) { r.Target.Ended = true }
@@ -204,7 +204,7 @@ func TestNext_deadline(t *testing.T) {
 			do(startDeadline, start(LimitTimer, 3, 3750*time.Millisecond), StartCommand{3})},
 		"runs from a stop of survivors": {with(Sweeping, deadline), stopSignal(SigTERM), Sweeping,
 			do(startDeadline, askSurvivors())},
-		"runs once": {with(Stopping, deadline, func(r *Run) { r.Stop.Bounded = true }), stopSignal(SigTERM),
+		"runs once": {with(Stopping, deadline, func(r *Run) { r.Stop.DeadlineStarted = true }), stopSignal(SigTERM),
 			Stopping, do(sendStop(SigTERM))},
 		"kills": {with(Stopping, deadline), TimeUp{DeadlineTimer}, Killing, killTree},
 		"kills an on-stop command": {with(Stopping, deadline, onStopRuns, bounded), TimeUp{DeadlineTimer}, Killing,
@@ -248,9 +248,10 @@ func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 		o.OnStop = []cleanup.Command{{Text: "s", Limit: time.Second}}
 	})
 	r = after(r, stopSignal(sigINT), CommandStarted{ID: 3, PID: 300}, TimeUp{SameStopTimer}, stopSignal(SigTERM))
-	r, todo := Next(r, CommandEnded{ID: 3})
+	r, actions := Next(r, CommandEnded{ID: 3})
 	want := do(sendStop(sigINT), sendStop(SigTERM))
-	if diff := cmp.Diff(want, todo[len(todo)-3:len(todo)-1], compareActions); diff != "" || r.Stop.Phase != PhaseSignals {
+	diff := cmp.Diff(want, actions[len(actions)-3:len(actions)-1], compareActions)
+	if diff != "" || r.Stop.Phase != PhaseSignals {
 		t.Errorf("phase %v, actions (-want +got):\n%s", r.Stop.Phase, diff)
 	}
 }
@@ -289,8 +290,8 @@ func TestRun_statusAndRaise(t *testing.T) {
 		"an exit with a signal's status":       {with(Done, reraise, ends(Ending{Code: 143})), 143, 0},
 		"graceful's death stops a good target": {with(Done, noOptions, func(r *Run) { r.Stop.PeerEnded = true }), 125, 0},
 	} {
-		if c.run.Status() != c.status || c.run.Raise() != c.raise {
-			t.Errorf("%s: status %d, signal %d; want %d, %d", name, c.run.Status(), c.run.Raise(), c.status, c.raise)
+		if c.run.Status() != c.status || c.run.RaisedSignal() != c.raise {
+			t.Errorf("%s: status %d, signal %d; want %d, %d", name, c.run.Status(), c.run.RaisedSignal(), c.status, c.raise)
 		}
 	}
 }

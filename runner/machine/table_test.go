@@ -118,7 +118,7 @@ func variants(s State) (runs []Run) {
 		func(r *Run) { r.Cleanup.Stack = cleanup.Stack{} },
 	}
 	begun := []func(*Run){ // applied after Running
-		entry(1, func(c *cleanup.Entry) { c.Exits.PID = 300 }),
+		entry(1, func(c *cleanup.Entry) { c.Awaited.PID = 300 }),
 		endedWith(cleanup.Outcome{Interrupted: true}), endedWith(cleanup.Outcome{Unstarted: true}),
 	}
 	claimed := []func(*Run){command(2, cleanup.Claimed, 0), command(2, cleanup.Claimed, 200)}
@@ -168,13 +168,13 @@ func variants(s State) (runs []Run) {
 
 // outcomesOf returns the new state and the actions of an event, and reports whether the event has changed anything.
 func outcomesOf(r Run, e Event) (outcomes []string, changed bool) {
-	got, todo := Next(r, e)
-	changed = len(todo) > 0 || !reflect.DeepEqual(r, got)
+	got, actions := Next(r, e)
+	changed = len(actions) > 0 || !reflect.DeepEqual(r, got)
 	if got.State != r.State {
 		name := got.State.String()
 		outcomes = append(outcomes, strings.ToUpper(name[:1])+name[1:])
 	}
-	for _, a := range todo {
+	for _, a := range actions {
 		outcomes = append(outcomes, reflect.TypeOf(a).Name())
 	}
 	return outcomes, changed

@@ -50,7 +50,7 @@ func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 		r = r.withoutTimer(Timer{e.Name, e.ID})
 	}
 	r, decided := Next(r, e)
-	var todo []Action
+	var actions []Action
 	for _, a := range decided {
 		switch a := a.(type) {
 		case startTimer:
@@ -58,7 +58,7 @@ func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 			if end, ok := r.Due(Timer{Name: BudgetTimer}); ok && a.share > 0 {
 				at = earlier(at, now.Add(max(end.Sub(now), 0)/time.Duration(a.share)))
 			}
-			if a.sooner {
+			if a.shortenOnly {
 				was, runs := r.Due(a.timer)
 				if !runs {
 					continue
@@ -70,16 +70,16 @@ func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 		case stopTimer:
 			r = r.withoutTimer(a.timer)
 		default:
-			todo = append(todo, a)
+			actions = append(actions, a)
 		}
 	}
-	return r, todo
+	return r, actions
 }
 
 // WithoutBudget returns the run without the timer that an outer run's budget sets.
 func (r Run) WithoutBudget() Run { return r.withoutTimer(Timer{Name: BudgetTimer}) }
 
-// Due returns the time at which a timer ends. ok is false if it does not run.
+// Due returns the time at which a timer ends. ok is false if the timer does not run.
 func (r Run) Due(t Timer) (at time.Time, ok bool) {
 	i := slices.IndexFunc(r.Deadlines, func(d Deadline) bool { return d.Timer == t })
 	if i < 0 {

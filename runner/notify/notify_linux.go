@@ -27,11 +27,11 @@ const (
 type Relay struct {
 	Address string // address for the processes of the run
 
-	in, out  *os.File // out is connected to the service manager
-	manager  *unix.SockaddrUnix
-	isMember func(pid int) bool
-	log      *slog.Logger
-	said     map[string]bool // refusals that were logged
+	in, out        *os.File // out is connected to the service manager
+	manager        *unix.SockaddrUnix
+	isMember       func(pid int) bool
+	log            *slog.Logger
+	loggedRefusals map[string]bool // refusals that were logged
 }
 
 // Open makes the relay of a run and starts it. It returns nil if no service manager expects messages from this process:
@@ -46,7 +46,7 @@ func Open(id string, isMember func(pid int) bool, log *slog.Logger) (*Relay, err
 	}
 	r := &Relay{
 		Address: "@graceful-notify-" + id, manager: &unix.SockaddrUnix{Name: name}, isMember: isMember, log: log,
-		said: map[string]bool{},
+		loggedRefusals: map[string]bool{},
 	}
 	in, err := socket()
 	if err != nil {
@@ -166,10 +166,10 @@ func (r *Relay) relay(message string, control []byte, flags int) {
 // process can send messages.
 func (r *Relay) refuse(pid int, why string) {
 	log := r.log.Warn
-	if r.said[why] {
+	if r.loggedRefusals[why] {
 		log = r.log.Info
 	}
-	r.said[why] = true
+	r.loggedRefusals[why] = true
 	log("message to the service manager not relayed", "pid", pid, "err", why)
 }
 

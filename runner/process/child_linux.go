@@ -20,38 +20,38 @@ import (
 // be at any address. The child writes only the last part of the request, and the lists of texts. The guard and its
 // child share the block, so the guard works on a copy of the request.
 type request struct {
-	block      uintptr // address of the block
-	slot       uintptr // address of the slot on the board; 0: none
-	stdio      [3]uintptr
-	newSession bool   // stdio[0] becomes the controlling terminal; else the child leads a group in graceful's session
-	foreground bool   // the child's group becomes the foreground group of the terminal at stdio[0]
-	setsFiles  bool   // RLIMIT_NOFILE becomes files; else it does not change
-	ignored    uint64 // signal n is bit n-1
-	blocked    uint64
-	files      unix.Rlimit
-	present    unix.Rlimit // RLIMIT_NOFILE of graceful
-	program    uintptr     // descriptor of the program; atFDCWD: a path leads to it
-	keep       place       // descriptors (int32) that the program inherits under the same numbers, then -1
-	pids       place       // list of the places of variables that get the child's pid, in decimal
-	cgroup     place       // directory
-	procs      place       // cgroup.procs in that directory
-	dir        place       // 0: the working directory of graceful
-	spare      place       // directory that the child makes and removes if dir is gone
-	paths      place       // list of the paths to try
-	argv, env  place
-	script     place // arguments of the shell for a path that is a script
+	block        uintptr // address of the block
+	slot         uintptr // address of the slot on the board; 0: none
+	stdio        [3]uintptr
+	newSession   bool   // stdio[0] becomes the controlling terminal; else the child leads a group in graceful's session
+	foreground   bool   // the child's group becomes the foreground group of the terminal at stdio[0]
+	fileLimitSet bool   // RLIMIT_NOFILE becomes fileLimit; else it does not change
+	ignored      uint64 // signal n is bit n-1
+	blocked      uint64
+	fileLimit    unix.Rlimit
+	ownFileLimit unix.Rlimit // RLIMIT_NOFILE of graceful
+	program      uintptr     // descriptor of the program; atFDCWD: a path leads to it
+	keptFDs      place       // descriptors (int32) that the program inherits under the same numbers, then -1
+	pids         place       // list of the places of variables that get the child's pid, in decimal
+	cgroup       place       // directory
+	procs        place       // cgroup.procs in that directory
+	dir          place       // 0: the working directory of graceful
+	spare        place       // directory that the child makes and removes if dir is gone
+	programPaths place       // list of the paths to try
+	argv, env    place
+	script       place // arguments of the shell for a path that is a script
 
-	result    uintptr // of the last system call
-	errno     syscall.Errno
-	failure   failure
-	found     syscall.Errno
-	pid       uintptr
-	group     int32
-	before    uint64 // signal mask of the parent
-	begin     [128]byte
-	sigaction sigaction
-	into      cloneArgs
-	robust    robustList
+	result      uintptr // of the last system call
+	errno       syscall.Errno
+	failure     failure
+	foundErrno  syscall.Errno
+	pid         uintptr
+	group       int32
+	parentMask  uint64 // signal mask of the parent
+	buffer      [128]byte
+	sigaction   sigaction
+	cgroupClone cloneArgs
+	robust      robustList
 }
 
 // place is an offset in the block of a request.
@@ -130,13 +130,13 @@ func (r *request) forkIntoCgroup() {
 		return
 	}
 	dir := r.result
-	r.into.flags, r.into.exitSignal = unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
+	r.cgroupClone.flags, r.cgroupClone.exitSignal = unix.CLONE_INTO_CGROUP, uint64(unix.SIGCHLD)
 	if r.slot != 0 {
-		r.into.flags |= unix.CLONE_PARENT_SETTID
+		r.cgroupClone.flags |= unix.CLONE_PARENT_SETTID
 	}
-	r.into.cgroup, r.into.parentTID = uint64(dir), uint64(r.pidAddress())
+	r.cgroupClone.cgroup, r.cgroupClone.parentTID = uint64(dir), uint64(r.pidAddress())
 	r.failure.stage = stageFork
-	r.try(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&r.into)), unsafe.Sizeof(r.into), 0, 0)
+	r.try(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&r.cgroupClone)), unsafe.Sizeof(r.cgroupClone), 0, 0)
 	if r.errno == 0 && r.result == 0 {
 		r.procs = 0
 		return
@@ -161,11 +161,11 @@ func (r *request) become() {
 		r.relocate(r.env)
 		r.relocate(r.script)
 		r.relocate(r.argv)
-		r.relocate(r.paths)
+		r.relocate(r.programPaths)
 		r.execute()
 	}
 	if r.slot != 0 {
-		r.slotAt().failed.stage, r.slotAt().failed.errno = r.failure.stage, r.errno
+		r.slotAt().failure.stage, r.slotAt().failure.errno = r.failure.stage, r.errno
 		r.settle()
 	}
 	for {
@@ -208,8 +208,8 @@ func (r *request) announce() bool {
 	s := r.slotAt()
 	head, entry := uintptr(unsafe.Pointer(&r.robust)), uintptr(unsafe.Pointer(&r.robust.entry))
 	r.robust.first, r.robust.entry = entry, head
-	r.robust.offset = uintptr(unsafe.Pointer(&s.starting)) - entry
-	s.starting = uint32(r.pid) | futexWaiters
+	r.robust.offset = uintptr(unsafe.Pointer(&s.startFutex)) - entry
+	s.startFutex = uint32(r.pid) | futexWaiters
 	if !r.try(unix.SYS_SET_ROBUST_LIST, head, unsafe.Offsetof(r.robust.entry), 0, 0) { // an emulator may not support it
 		r.settle()
 	}
@@ -222,8 +222,8 @@ func (r *request) announce() bool {
 //go:nosplit
 func (r *request) settle() {
 	s := r.slotAt()
-	s.starting = settled
-	r.try(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.starting)), futexWake, 1, 0)
+	s.startFutex = settled
+	r.try(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.startFutex)), futexWake, 1, 0)
 }
 
 // enterCgroup moves the child into a cgroup, unless clone3(2) has done so.
@@ -238,8 +238,8 @@ func (r *request) enterCgroup() bool {
 	if !r.try(unix.SYS_OPENAT, atFDCWD, r.address(r.procs), unix.O_WRONLY|unix.O_CLOEXEC, 0) {
 		return false
 	}
-	r.begin[0] = '0'
-	return r.try(unix.SYS_WRITE, r.result, uintptr(unsafe.Pointer(&r.begin)), 1, 0)
+	r.buffer[0] = '0'
+	return r.try(unix.SYS_WRITE, r.result, uintptr(unsafe.Pointer(&r.buffer)), 1, 0)
 }
 
 // setDescriptors sets up the descriptors of the program, without FD_CLOEXEC.
@@ -258,7 +258,7 @@ func (r *request) setDescriptors() bool {
 			return false
 		}
 	}
-	for at := r.keep; at != 0; at += 4 {
+	for at := r.keptFDs; at != 0; at += 4 {
 		fd := *(*int32)(r.at(at))
 		if fd < 0 {
 			break
@@ -270,7 +270,7 @@ func (r *request) setDescriptors() bool {
 	return true
 }
 
-// enterDir enters the working directory. If it is gone, the child makes an empty one, enters it, and removes it.
+// enterDir enters the working directory. If that directory is gone, the child makes, enters and removes an empty one.
 //
 //go:norace
 //go:nosplit
@@ -300,8 +300,8 @@ func (r *request) enterDir() bool {
 //go:norace
 //go:nosplit
 func (r *request) setInherited() {
-	if r.setsFiles {
-		r.setFiles(&r.files)
+	if r.fileLimitSet {
+		r.setFiles(&r.fileLimit)
 	}
 	for at := r.pids; at != 0; at += place(unsafe.Sizeof(at)) {
 		text := *(*place)(r.at(at))

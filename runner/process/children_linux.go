@@ -18,7 +18,7 @@ import (
 const SetsIgnored = true
 
 // Children starts processes of this process without a guard.
-type Children struct{ starts }
+type Children struct{ startTable }
 
 // OpenChildren returns an empty Children. It maps the memory that the children share with this process.
 func OpenChildren() (*Children, error) {
@@ -27,7 +27,7 @@ func OpenChildren() (*Children, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memory for child processes: %w", err)
 	}
-	return &Children{starts{board: (*board)(unsafe.Pointer(&memory[0]))}}, nil
+	return &Children{startTable{board: (*board)(unsafe.Pointer(&memory[0]))}}, nil
 }
 
 // Start starts a process for the command with the given id; 0 is the target. The process inherits descriptors above 2
@@ -39,17 +39,17 @@ func (c *Children) Start(s Spec, id int) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	i := c.free(id)
+	i := c.freeSlot(id)
 	if i == maxSlots {
 		return 0, unix.EAGAIN
 	}
 	b := newBlock(p.size())
 	r := s.layOut(p, b)
-	r.slot = uintptr(unsafe.Pointer(c.ask(i, id)))
+	r.slot = uintptr(unsafe.Pointer(c.prepareSlot(i, id)))
 	r.start()
 	runtime.KeepAlive(b)
 	if r.errno != 0 {
-		c.board.slots[i].asked = 0
+		c.board.slots[i].requested = 0
 		r.failure.errno = r.errno
 		return 0, r.failure.err()
 	}
@@ -65,45 +65,45 @@ func (c *Children) Start(s Spec, id int) (pid int, err error) {
 func (c *Children) Reap(pid int) {
 	reap(pid)
 	if s := c.slotOf(pid); s != nil {
-		s.asked, s.pid = 0, 0
+		s.requested, s.pid = 0, 0
 	}
 }
 
-// starts records the processes that were requested.
-type starts struct {
-	board   *board
-	pending []int // slots of starts that may be unfinished
+// startTable records the processes that were requested.
+type startTable struct {
+	board         *board
+	pendingStarts []int // slots of starts that may be unfinished
 }
 
-// free returns the slot for a command: the first free one, or a new one after the slots in use; maxSlots if there is
-// none. Id 0, the target, has slot 0. The memory after the slots in use may contain a request, so free does not read
+// freeSlot returns the slot for a command: the first free one, or a new one after the slots in use; maxSlots if there
+// is none. Id 0, the target, has slot 0. The memory after the slots in use may contain a request, so free does not read
 // it.
-func (s *starts) free(id int) (i int) {
+func (s *startTable) freeSlot(id int) (i int) {
 	if id != 0 {
-		for i = 1; i < s.slots() && atomic.LoadUint32(&s.board.slots[i].asked) != 0; {
+		for i = 1; i < s.slots() && atomic.LoadUint32(&s.board.slots[i].requested) != 0; {
 			i++
 		}
 	}
 	return i
 }
 
-// ask prepares a free slot for a command.
-func (s *starts) ask(i, id int) *slot {
+// prepareSlot prepares a free slot for a command.
+func (s *startTable) prepareSlot(i, id int) *slot {
 	slot := &s.board.slots[i]
 	*slot = slotFor(id)
 	if i >= s.slots() {
-		atomic.StoreUint32(&s.board.used, uint32(i)+1)
+		atomic.StoreUint32(&s.board.usedSlots, uint32(i)+1)
 	}
 	return slot
 }
 
 // slotFor returns a slot for a process that will be started.
-func slotFor(id int) slot { return slot{asked: 1, id: int32(id)} }
+func slotFor(id int) slot { return slot{requested: 1, id: int32(id)} }
 
-func (s *starts) slots() int { return int(atomic.LoadUint32(&s.board.used)) }
+func (s *startTable) slots() int { return int(atomic.LoadUint32(&s.board.usedSlots)) }
 
 // slotOf returns the slot of a process that was started and not reaped yet, or nil.
-func (s *starts) slotOf(pid int) *slot {
+func (s *startTable) slotOf(pid int) *slot {
 	for i := range s.slots() {
 		if slot := &s.board.slots[i]; pid != 0 && int(atomic.LoadInt32(&slot.pid)) == pid {
 			return slot
@@ -114,13 +114,13 @@ func (s *starts) slotOf(pid int) *slot {
 
 // StartOf returns the result of the start of an ended process: the reason of a failure, and whether the process ran in
 // an empty directory because its own directory no longer existed.
-func (s *starts) StartOf(pid int) (dirGone bool, err error) {
+func (s *startTable) StartOf(pid int) (dirGone bool, err error) {
 	slot := s.slotOf(pid)
 	if slot == nil {
 		return false, nil
 	}
-	if slot.failed.errno != 0 {
-		err = slot.failed.err()
+	if slot.failure.errno != 0 {
+		err = slot.failure.err()
 	}
 	return slot.dirGone != 0, err
 }
@@ -131,42 +131,43 @@ const startWithin, beginsWithin = 100 * time.Millisecond, time.Second
 
 // await waits until the child has executed its program or has failed to. Once the child leads its group, await waits at
 // most startWithin, and not at all while an earlier start is pending. While there is no child, await calls parentEnded.
-func (s *starts) await(i int, parentEnded func() bool) error {
+func (s *startTable) await(i int, parentEnded func() bool) error {
 	slot := &s.board.slots[i]
 	late := time.Now()
 	if !s.starting() {
 		late = late.Add(startWithin)
 	}
 	for {
-		word := atomic.LoadUint32(&slot.starting)
-		if word&settled != 0 || atomic.LoadUint32(&slot.end) != 0 {
+		word := atomic.LoadUint32(&slot.startFutex)
+		if word&settled != 0 || atomic.LoadUint32(&slot.endStatus) != 0 {
 			break
 		}
 		born, left := atomic.LoadInt32(&slot.pid) != 0, time.Until(late)
 		if born && (word != 0 && left <= 0 || left < -beginsWithin) {
-			s.pending = append(s.pending, i)
+			s.pendingStarts = append(s.pendingStarts, i)
 			return nil
 		}
-		if wokenAt(&slot.starting, word, max(left, time.Millisecond)) || born {
+		if wokenAt(&slot.startFutex, word, max(left, time.Millisecond)) || born {
 			continue
 		}
 		if parentEnded() && atomic.LoadInt32(&slot.pid) == 0 { // the parent may have forked the child before it ended
 			return ErrGuardEnded
 		}
 	}
-	if slot.failed.errno != 0 {
-		return slot.failed.err()
+	if slot.failure.errno != 0 {
+		return slot.failure.err()
 	}
 	return nil
 }
 
 // starting reports whether the start of an earlier process is still pending.
-func (s *starts) starting() bool {
-	s.pending = slices.DeleteFunc(s.pending, func(i int) bool {
+func (s *startTable) starting() bool {
+	s.pendingStarts = slices.DeleteFunc(s.pendingStarts, func(i int) bool {
 		slot := &s.board.slots[i]
-		return slot.asked == 0 || atomic.LoadUint32(&slot.starting)&settled != 0 || atomic.LoadUint32(&slot.end) != 0
+		return slot.requested == 0 || atomic.LoadUint32(&slot.startFutex)&settled != 0 ||
+			atomic.LoadUint32(&slot.endStatus) != 0
 	})
-	return len(s.pending) > 0
+	return len(s.pendingStarts) > 0
 }
 
 // wokenAt waits while a futex has a value. It returns false after a timeout.
@@ -183,13 +184,13 @@ func wokenAt(futex *uint32, value uint32, within time.Duration) bool {
 //go:nosplit
 //go:noinline
 func (r *request) start() {
-	r.setMask(&allSignals, &r.before)
+	r.setMask(&allSignals, &r.parentMask)
 	r.fork()
 	if r.result == 0 && r.errno == 0 {
 		r.become()
 	}
 	pid, errno := r.result, r.errno
-	r.setMask(&r.before, nil)
+	r.setMask(&r.parentMask, nil)
 	r.result, r.errno = pid, errno
 }
 

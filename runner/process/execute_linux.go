@@ -16,8 +16,8 @@ import (
 //go:nosplit
 func (r *request) execute() {
 	r.failure.stage = stageExec
-	r.found = 0
-	for at := r.paths; ; at += place(unsafe.Sizeof(at)) {
+	r.foundErrno = 0
+	for at := r.programPaths; ; at += place(unsafe.Sizeof(at)) {
 		path := *(*uintptr)(r.at(at))
 		if path == 0 {
 			break
@@ -25,7 +25,7 @@ func (r *request) execute() {
 		r.executeAt(path)
 		switch r.errno {
 		case syscall.EACCES:
-			r.found = syscall.EACCES
+			r.foundErrno = syscall.EACCES
 		case syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.ESTALE, syscall.ENODEV:
 			if r.isThere(path) {
 				return
@@ -34,8 +34,8 @@ func (r *request) execute() {
 			return
 		}
 	}
-	if r.found != 0 {
-		r.errno = r.found
+	if r.foundErrno != 0 {
+		r.errno = r.foundErrno
 	}
 }
 
@@ -64,12 +64,12 @@ func (r *request) executeAt(path uintptr) {
 	if r.errno != syscall.ENOEXEC {
 		return
 	}
-	if r.setsFiles {
-		r.setFiles(&r.present)
+	if r.fileLimitSet {
+		r.setFiles(&r.ownFileLimit)
 	}
 	script := r.isScript(path)
-	if r.setsFiles {
-		r.setFiles(&r.files)
+	if r.fileLimitSet {
+		r.setFiles(&r.fileLimit)
 	}
 	if script {
 		*(*uintptr)(r.at(r.script + place(unsafe.Sizeof(path)))) = path
@@ -84,8 +84,8 @@ func (r *request) executeAt(path uintptr) {
 //go:nosplit
 func (r *request) execve(path uintptr, argv place) {
 	if r.program != atFDCWD {
-		r.begin[0] = 0
-		r.result, _, r.errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, r.program, uintptr(unsafe.Pointer(&r.begin)),
+		r.buffer[0] = 0
+		r.result, _, r.errno = syscall.RawSyscall6(unix.SYS_EXECVEAT, r.program, uintptr(unsafe.Pointer(&r.buffer)),
 			r.address(argv), r.address(r.env), unix.AT_EMPTY_PATH, 0)
 	}
 	r.try(unix.SYS_EXECVE, path, r.address(argv), r.address(r.env), 0)
@@ -98,17 +98,17 @@ func (r *request) execve(path uintptr, argv place) {
 //go:nosplit
 func (r *request) isScript(path uintptr) bool {
 	if !r.try(unix.SYS_OPENAT, atFDCWD, path, unix.O_RDONLY|unix.O_CLOEXEC, 0) ||
-		!r.try(unix.SYS_READ, r.result, uintptr(unsafe.Pointer(&r.begin)), unsafe.Sizeof(r.begin), 0) {
+		!r.try(unix.SYS_READ, r.result, uintptr(unsafe.Pointer(&r.buffer)), unsafe.Sizeof(r.buffer), 0) {
 		return false
 	}
-	if r.result >= 4 && r.begin[0] == 0x7f && r.begin[1] == 'E' && r.begin[2] == 'L' && r.begin[3] == 'F' {
+	if r.result >= 4 && r.buffer[0] == 0x7f && r.buffer[1] == 'E' && r.buffer[2] == 'L' && r.buffer[3] == 'F' {
 		return false
 	}
-	for i := range r.begin {
-		if uintptr(i) == r.result || r.begin[i] == '\n' {
+	for i := range r.buffer {
+		if uintptr(i) == r.result || r.buffer[i] == '\n' {
 			break
 		}
-		if r.begin[i] == 0 {
+		if r.buffer[i] == 0 {
 			return false
 		}
 	}

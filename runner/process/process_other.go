@@ -94,8 +94,8 @@ type Children struct{ dirGone map[int]bool }
 // OpenChildren returns an empty Children.
 func OpenChildren() (*Children, error) { return &Children{map[int]bool{}}, nil }
 
-// Start starts a process. It inherits descriptors above 2 without FD_CLOEXEC, the signals that are ignored now, and
-// LISTEN_PID unchanged. A file system that does not answer blocks Start.
+// Start starts a process. The process inherits descriptors above 2 without FD_CLOEXEC, the signals that are ignored
+// now, and LISTEN_PID unchanged. A file system that does not answer blocks Start.
 func (c *Children) Start(s Spec, _ int) (pid int, err error) {
 	if s.Cgroup != "" {
 		return 0, fmt.Errorf("%w: %w", ErrCgroup, errors.ErrUnsupported)
@@ -143,7 +143,7 @@ func checkDir(dir string) error {
 	return unix.Access(dir, unix.X_OK)
 }
 
-// pathWithin resolves the relative directories of a PATH in dir. If dir is empty, it is graceful's own directory.
+// pathWithin resolves the relative directories of a PATH in dir. An empty dir means graceful's own directory.
 func pathWithin(dir, path string) string {
 	if dir == "" {
 		return path
@@ -182,16 +182,16 @@ type Guard struct{}
 
 // Succession is the data from which the guard starts a new graceful.
 type Succession struct {
-	Keep      []int
-	Leaves    bool
-	Passes    []syscall.Signal
-	Successor func(link, memory int) Spec
+	KeptFDs     []int
+	MayLeaveDir bool
+	Forwarded   []syscall.Signal
+	Successor   func(link, memory int) Spec
 }
 
-// StartGuard returns an error.
+// StartGuard fails, because there is no guard on this system.
 func StartGuard(Succession) (*Guard, error) { return nil, errors.ErrUnsupported }
 
-// OpenGuard returns an error.
+// OpenGuard fails, because there is no guard on this system.
 func OpenGuard(int, int) (*Guard, error) { return nil, errors.ErrUnsupported }
 
 // The methods below only make the package compile. They are never called.
@@ -199,7 +199,7 @@ func (*Guard) Close()                            {}
 func (*Guard) ContinueAtEnd(bool)                {}
 func (*Guard) Ended() bool                       { return true }
 func (*Guard) IsChild() bool                     { return true }
-func (*Guard) Drop([]syscall.Signal)             {}
+func (*Guard) DropSignals([]syscall.Signal)      {}
 func (*Guard) KillChildren()                     {}
 func (*Guard) Lead()                             {}
 func (*Guard) Orphans() int                      { return 0 }
@@ -213,7 +213,7 @@ func (*Guard) StartOf(int) (bool, error)         { return false, nil }
 func (*Guard) SuspendedBy(int) syscall.Signal    { return 0 }
 func (*Guard) UsageOf(int) *machine.Usage        { return nil }
 func (*Guard) WasParentOf(int) bool              { return false }
-func (*Guard) Watch()                            {}
+func (*Guard) RecordSuspensions()                {}
 
 // CheckSize returns nil, because the limit of this system is unknown.
 func CheckSize(args, env []string) error { return nil }

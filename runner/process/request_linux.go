@@ -37,7 +37,7 @@ var raised = func() (limit unix.Rlimit) {
 type parts struct {
 	dir, spare, cgroup, procs string
 	paths, argv, env, script  []string
-	keep                      []int
+	keptFDs                   []int
 	pids                      []int // indexes of the variables that contain the pid
 }
 
@@ -53,7 +53,9 @@ var spareParent = sync.OnceValue(func() string {
 
 // parts returns the parts of a request for the process. The error is EINVAL if a text contains a NUL.
 func (s Spec) parts() (p parts, err error) {
-	p = parts{paths: candidates(s.Program, s.Search), dir: s.Dir, argv: s.Argv, env: slices.Clone(s.Env), keep: s.Keep}
+	p = parts{
+		paths: candidates(s.Program, s.Search), dir: s.Dir, argv: s.Argv, env: slices.Clone(s.Env), keptFDs: s.KeptFDs,
+	}
 	p.script = append([]string{cleanup.Shell, ""}, s.Argv[min(1, len(s.Argv)):]...)
 	if s.Dir != "" {
 		p.spare = fmt.Sprintf("%s/graceful-%016x", spareParent(), rand.Uint64())
@@ -61,12 +63,12 @@ func (s Spec) parts() (p parts, err error) {
 	if s.Cgroup != "" {
 		p.cgroup, p.procs = s.Cgroup, s.Cgroup+"/cgroup.procs"
 	}
-	if slices.Contains(p.env, "LISTEN_PID="+strconv.Itoa(s.PIDOfOurs)) { // the same in another form: sd_listen_fds(3)
+	if slices.Contains(p.env, "LISTEN_PID="+strconv.Itoa(s.OwnPID)) { // the same in another form: sd_listen_fds(3)
 		p.env = slices.DeleteFunc(p.env, func(kv string) bool { return strings.HasPrefix(kv, "LISTEN_PIDFDID=") })
 	}
 	for i, kv := range p.env {
 		name, value, _ := strings.Cut(kv, "=")
-		if slices.Contains(pidVariables, name) && value == strconv.Itoa(s.PIDOfOurs) {
+		if slices.Contains(pidVariables, name) && value == strconv.Itoa(s.OwnPID) {
 			p.env[i] = name + "=" + strings.Repeat(" ", maxPIDLength)
 			p.pids = append(p.pids, i)
 		}
@@ -88,7 +90,7 @@ func (p parts) size() uintptr {
 	for _, text := range slices.Concat(single, p.paths, p.argv, p.env, p.script) {
 		size += uintptr(len(text)) + 1
 	}
-	words := len(p.paths) + len(p.argv) + len(p.env) + len(p.script) + len(p.pids) + len(p.keep) + 7
+	words := len(p.paths) + len(p.argv) + len(p.env) + len(p.script) + len(p.pids) + len(p.keptFDs) + 7
 	return size + uintptr(words+1)*wordSize
 }
 
@@ -115,13 +117,13 @@ func (s Spec) layOut(p parts, b *block) *request {
 	if r.newSession {
 		r.stdio = [3]uintptr{s.Terminal, s.Terminal, s.Terminal}
 	}
-	if atstart.FilesKnown && unix.Getrlimit(unix.RLIMIT_NOFILE, &r.present) == nil && r.present == raised {
-		r.setsFiles, r.files = true, unix.Rlimit(atstart.Files)
+	if atstart.FilesKnown && unix.Getrlimit(unix.RLIMIT_NOFILE, &r.ownFileLimit) == nil && r.ownFileLimit == raised {
+		r.fileLimitSet, r.fileLimit = true, unix.Rlimit(atstart.Files)
 	}
 	b.used = place(unsafe.Sizeof(request{}))
 	r.argv, _ = b.list(p.argv)
 	r.script, _ = b.list(p.script)
-	r.paths, _ = b.list(p.paths)
+	r.programPaths, _ = b.list(p.paths)
 	env, variables := b.list(p.env)
 	r.env = env
 	if len(p.pids) > 0 {
@@ -131,9 +133,9 @@ func (s Spec) layOut(p parts, b *block) *request {
 		}
 		r.pids = b.words(append(places, 0))
 	}
-	if len(p.keep) > 0 {
-		r.keep = b.align()
-		for _, fd := range append(slices.Clone(p.keep), -1) {
+	if len(p.keptFDs) > 0 {
+		r.keptFDs = b.align()
+		for _, fd := range append(slices.Clone(p.keptFDs), -1) {
 			*(*int32)(unsafe.Pointer(&b.data[b.used])) = int32(fd)
 			b.used += 4
 		}

@@ -13,7 +13,7 @@ import (
 func CheckSize(args, env []string) error {
 	const (
 		pagesOfString = 32 // MAX_ARG_STRLEN in pages
-		pointer       = 8  // bytes for each string, at most
+		pointer       = 8  // bytes; argv and envp contain a pointer for each string
 		most          = 6 << 20
 		margin        = 4096 // leaves room for the path of the program
 	)

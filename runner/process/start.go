@@ -1,5 +1,5 @@
-// Package process starts processes and examines those that have ended. No other package forks. Package process does not
-// know the purpose of a process.
+// Package process starts processes and examines those that have ended. No other package forks. Of the purpose of a
+// process, package process knows only whether it is the target, a command, or a process of graceful.
 package process
 
 import (
@@ -13,7 +13,7 @@ import (
 // SelfExe is the path of this process's executable. It leads there even if the file was replaced.
 const SelfExe = "/proc/self/exe"
 
-// These errors of a start wrap the error of the system call.
+// The error of a failed start may wrap one of these errors, together with the error of the system call.
 var (
 	ErrCgroup      = errors.New("entering its cgroup")
 	ErrDir         = errors.New("its working directory")
@@ -30,14 +30,14 @@ type Spec struct {
 	Stdin   uintptr
 	Stdout  uintptr          // 0: graceful's own
 	Stderr  uintptr          // 0: graceful's own
-	Keep    []int            // descriptors that the process inherits under the same numbers
+	KeptFDs []int            // descriptors that the process inherits under the same numbers
 	Ignored []syscall.Signal // see SetsIgnored
 	Blocked []syscall.Signal // signal mask of the process
 	Cgroup  string           // directory of the cgroup that it starts in; "": graceful's
 
 	Terminal   uintptr // descriptor of the terminal for a session of its own; 0: the process stays in graceful's session
 	Foreground bool    // the group of the process becomes the foreground group of the terminal at standard input
-	PIDOfOurs  int     // a variable for a service that contains this pid gets the pid of the process instead
+	OwnPID     int     // a variable for a service that contains this pid gets the pid of the process instead
 }
 
 // OutOfResources reports whether a lack of processes, memory or descriptors caused an error. Then a later attempt may

@@ -12,12 +12,12 @@ import (
 )
 
 // Children lists the children of all threads of a process, dead or alive. It certainly lists a process that is a child
-// during the whole call, if the parent reaps no child meanwhile, or is the process of Busy. See
+// during the whole call, if the parent reaps no child meanwhile, or is the process of SetBusy. See
 // Documentation/filesystems/proc.rst of Linux.
 func (fs *FS) Children(pid int) (pids []int) {
 	pids = fs.children(pid)
 	for range maxReads {
-		if fs == nil || pid != fs.busy || fs.IsLate() {
+		if fs == nil || pid != fs.busyPID || fs.IsLate() {
 			return pids
 		}
 		before := pids
@@ -31,8 +31,8 @@ func (fs *FS) Children(pid int) (pids []int) {
 // maxReads is the maximum number of times that Children lists the children of a busy process until two lists are equal.
 const maxReads = 16
 
-// Busy declares that a process may reap children while Children lists them.
-func (fs *FS) Busy(pid int) { fs.busy = pid }
+// SetBusy declares that a process may reap children while Children lists them.
+func (fs *FS) SetBusy(pid int) { fs.busyPID = pid }
 
 func (fs *FS) children(pid int) (pids []int) {
 	if !fs.HasChildren() {
@@ -91,8 +91,8 @@ func (fs *FS) Descendants(root int, without []int) (found []Process) {
 }
 
 // Walk visits the descendants of a process, dead or alive. It visits each one before it lists its children. It omits
-// the pids in without, and their descendants. visit returns false if the children of a process need not be listed. For
-// a dead process this is not needed, because its children are reparented before it becomes a zombie.
+// the pids in without, and their descendants. visit returns false if the children of a process need not be listed. The
+// children of a dead process need not be listed, because they are reparented before the process becomes a zombie.
 func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
 	children := fs.Children
 	if !fs.HasChildren() {

@@ -20,14 +20,14 @@ import (
 type FS struct {
 	dir         int
 	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists the children of a process
-	busy        int  // see Busy; 0: none
+	busyPID     int  // see SetBusy; 0: none
 
 	unreadable map[Identity]time.Time // times at which Environs last waited for a process in vain
-	until      time.Time              // see Until; zero: no limit
+	scanLimit  time.Time              // see SetScanLimit; zero: no limit
 }
 
-// dir opens /proc once, and returns the descriptor, or -1 and an error. It stays open, because the target may later
-// mount over /proc or unmount it.
+// dir opens /proc once, and returns the descriptor, or -1 and an error. The descriptor stays open, because the target
+// may later mount over /proc or unmount it.
 var dir = sync.OnceValues(func() (int, error) {
 	fd, err := eintr.Openat(unix.AT_FDCWD, "/proc", unix.O_PATH|unix.O_DIRECTORY, 0)
 	var fs unix.Statfs_t
@@ -110,18 +110,20 @@ func openFake(root string) int {
 	return fd
 }
 
-// Until sets the time at which looks at many processes end with a partial result. Without a limit, processes that fork
-// faster than FS reads them would prolong a look indefinitely. Zero means no limit.
-func (fs *FS) Until(t time.Time) {
+// SetScanLimit sets the time at which scans of many processes end with a partial result. Without a limit, processes
+// that fork faster than FS reads them would prolong a scan indefinitely. Zero means no limit.
+func (fs *FS) SetScanLimit(t time.Time) {
 	if fs != nil {
-		fs.until = t
+		fs.scanLimit = t
 	}
 }
 
-// IsLate reports whether the time of Until has passed. A look may then have missed processes.
-func (fs *FS) IsLate() bool { return fs != nil && !fs.until.IsZero() && time.Now().After(fs.until) }
+// IsLate reports whether the time of SetScanLimit has passed. A scan may then have missed processes.
+func (fs *FS) IsLate() bool {
+	return fs != nil && !fs.scanLimit.IsZero() && time.Now().After(fs.scanLimit)
+}
 
-// HasChildren reports whether /proc lists the children of a process. If not, a look must read every process.
+// HasChildren reports whether /proc lists the children of a process. If not, a scan must read every process.
 func (fs *FS) HasChildren() bool { return fs != nil && fs.hasChildren }
 
 // Read returns one process, dead or alive. ok is false if the process does not exist or is hidden.
@@ -172,8 +174,9 @@ func (fs *FS) UserOf(pid int) int {
 	return -1
 }
 
-// RunsUs reports whether a process runs the executable of this process. A child does so between fork(2) and execve(2).
-func (fs *FS) RunsUs(pid int) bool {
+// RunsOwnExecutable reports whether a process runs the executable of this process. A child does so between fork(2) and
+// execve(2).
+func (fs *FS) RunsOwnExecutable(pid int) bool {
 	var own, other unix.Stat_t
 	return fs != nil && unix.Fstatat(fs.dir, "self/exe", &own, 0) == nil &&
 		unix.Fstatat(fs.dir, strconv.Itoa(pid)+"/exe", &other, 0) == nil && own.Dev == other.Dev && own.Ino == other.Ino

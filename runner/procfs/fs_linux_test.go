@@ -59,9 +59,9 @@ func TestFS_nil(t *testing.T) {
 	self := os.Getpid()
 	_, read := fs.Read(self)
 	_, set := fs.Environ(self, "PATH")
-	if read || set || fs.HasChildren() || fs.RunsUs(self) || fs.Ignores(self, 1) {
+	if read || set || fs.HasChildren() || fs.RunsOwnExecutable(self) || fs.Ignores(self, 1) {
 		t.Errorf("read %t, variable %t, children %t, executable %t, ignores %t",
-			read, set, fs.HasChildren(), fs.RunsUs(self), fs.Ignores(self, 1))
+			read, set, fs.HasChildren(), fs.RunsOwnExecutable(self), fs.Ignores(self, 1))
 	}
 	if n := len(fs.All()) + len(fs.Children(1)) + len(fs.Descendants(1, nil)); n != 0 {
 		t.Errorf("%d processes", n)

@@ -30,8 +30,8 @@ func Open() (*FS, error) { return nil, syscall.ENOSYS }
 
 func (*FS) HasChildren() bool                           { return false }
 func (*FS) Adopted(int) []int                           { return nil }
-func (*FS) Busy(int)                                    {}
-func (*FS) Until(time.Time)                             {}
+func (*FS) SetBusy(int)                                 {}
+func (*FS) SetScanLimit(time.Time)                      {}
 func (*FS) IsLate() bool                                { return false }
 func (*FS) Read(int) (Process, bool)                    { return Process{}, false }
 func (*FS) All() []Process                              { return nil }
@@ -41,7 +41,7 @@ func (*FS) Walk(int, []int, func(pid, parent int) bool) {}
 func (*FS) Now() Moment                                 { return Moment{} }
 func (*FS) Ignores(int, syscall.Signal) bool            { return false }
 func (*FS) UserOf(int) int                              { return -1 }
-func (*FS) RunsUs(int) bool                             { return false }
+func (*FS) RunsOwnExecutable(int) bool                  { return false }
 func (*FS) Environ(int, string) (string, bool)          { return "", false }
 func (*FS) Environs([]int, string) map[int]string       { return nil }
 func (*FS) SeesAll() bool                               { return false }

@@ -20,8 +20,8 @@ func StartOf(pid int) uint64 {
 	return p.Start
 }
 
-// Moment is a point in time. It separates processes that were born before it from those that were born after it. A
-// start time alone is too coarse for that (10 ms).
+// Moment is a point in time that separates the processes born before from those born after. A start time alone is too
+// coarse for that (10 ms).
 type Moment struct {
 	Tick uint64 // clock ticks since boot
 	PID  int    // the last pid that the kernel had given; 0: unknown

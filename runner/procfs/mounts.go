@@ -8,8 +8,8 @@ import (
 
 // Mount is a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 type Mount struct {
-	Root    string // the directory of the file system that is mounted
-	Point   string // the directory on which it is mounted
+	Root    string // directory of the file system that is visible at Point
+	Point   string // directory on which the file system is mounted
 	Type    string // the type of the file system, for example cgroup2
 	Options []string
 }
@@ -32,7 +32,8 @@ func ParseMounts(mountinfo string) (mounts []Mount) {
 // Has reports whether the file system is mounted with an option. The options of a cgroup v1 include its controllers.
 func (m Mount) Has(option string) bool { return slices.Contains(m.Options, option) }
 
-// Dir returns the path of a directory of the file system. ok is false if the directory is outside of the mounted part.
+// Dir returns the path below Point of a directory of the file system. inside is the path of that directory in the file
+// system. ok is false if the directory is not below Root.
 func (m Mount) Dir(inside string) (dir string, ok bool) {
 	below, ok := strings.CutPrefix(inside, strings.TrimSuffix(m.Root, "/"))
 	if !ok || below != "" && below[0] != '/' || strings.HasPrefix(below+"/", "/../") {
@@ -48,7 +49,7 @@ var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\04
 type OwnCgroup struct {
 	V2          bool
 	Controllers []string // of a cgroup v1; a v2 has one, ""
-	Path        string   // path in the cgroup namespace of the process that reads it
+	Path        string   // path in the cgroup namespace of the reading process
 }
 
 // OwnCgroups parses the text of /proc/PID/cgroup (cgroups(7)). It returns one cgroup for each hierarchy.

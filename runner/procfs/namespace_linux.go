@@ -15,12 +15,12 @@ import (
 // (PROC_PID_INIT_INO in include/linux/proc_ns.h of Linux). Its PID 1 does not end.
 const InitialNamespace = "pid:[4026531836]"
 
-// Following lists the process names of inits that end as soon as their child ends. Docker starts tini as docker-init,
-// and Podman starts catatonit as podman-init.
-var Following = []string{"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit"}
+// FollowingInits lists the process names of inits that end as soon as their child ends. Docker starts tini as
+// docker-init, and Podman starts catatonit as podman-init.
+var FollowingInits = []string{"tini", "tini-static", "docker-init", "podman-init", "dumb-init", "catatonit"}
 
 // IsFollowedByInit reports whether PID 1 ends when this process ends. Then the kernel ends the PID namespace. Such an
-// init starts only one child, which is the first one. Later children are orphans that were reparented to it.
+// init starts only one child, which is its first one. Its later children are orphans that were reparented to PID 1.
 func IsFollowedByInit() bool {
 	if unix.Getppid() != 1 {
 		return false
@@ -30,7 +30,7 @@ func IsFollowedByInit() bool {
 	children, _ := Read("1/task/1/children") // in order of arrival
 	first, _, _ := strings.Cut(string(children), " ")
 	return err == nil && namespace != InitialNamespace && first == strconv.Itoa(unix.Getpid()) &&
-		slices.Contains(Following, strings.TrimSpace(string(comm)))
+		slices.Contains(FollowingInits, strings.TrimSpace(string(comm)))
 }
 
 // SeesAll reports whether /proc shows the processes of all PID namespaces.

@@ -87,8 +87,8 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 }
 
 // Is reports whether a process is the one that was recorded with this pid and start time. If a start time is unknown
-// (0), Is compares only the pid. For a child the pid is sufficient, because the kernel does not reuse it until the
-// child is reaped.
+// (0), Is compares only the pid. For a child the pid is sufficient, because the kernel does not reuse the pid
+// until the child is reaped.
 func (p Process) Is(pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)
 }

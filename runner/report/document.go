@@ -86,7 +86,7 @@ type Outcome struct {
 	Name       *string    `json:"name"`
 	Command    string     `json:"command"` // see cleanup.Entry.Shown
 	Dir        *string    `json:"dir"`     // null: the run's
-	Exits      *int       `json:"exits"`   // pid of the process whose end the command waits for
+	AwaitedPID *int       `json:"exits"`   // pid of the process whose end the command waits for
 	PID        *int       `json:"pid"`
 	Started    *time.Time `json:"started"`
 	Ended      *time.Time `json:"ended"`
@@ -118,7 +118,7 @@ func signalName(sig int) string {
 func (h *History) Report(r machine.Run, now time.Time) Report {
 	doc := h.doc
 	doc.Finished, doc.Reason, doc.ExitStatus = now, r.Reason(), r.Status()
-	doc.Raised, doc.Escalated = pointer(signalName(r.Raise())), r.Stop.Escalated
+	doc.Raised, doc.Escalated = pointer(signalName(r.RaisedSignal())), r.Stop.Escalated
 	doc.Killed, doc.Commands = processesOf(h.killed), []Outcome{}
 	t := &doc.Target
 	t.PID = pointer(r.Target.PID)
@@ -151,7 +151,7 @@ func processesOf(from []procfs.Process) []Process {
 func outcomeOf(c cleanup.Entry, life span) Outcome {
 	o := Outcome{
 		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Shown(), Dir: pointer(c.Dir),
-		Exits: pointer(c.Exits.PID), PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
+		AwaitedPID: pointer(c.Awaited.PID), PID: pointer(life.pid), Started: pointer(life.from), Ended: pointer(life.to),
 		Signal: pointer(signalName(c.Outcome.Signal)), Error: pointer(c.Outcome.Error), Outcome: "succeeded",
 		Discarded: c.Discarded.Names(),
 	}

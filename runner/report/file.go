@@ -135,7 +135,7 @@ func (f *File) descriptors() []int {
 
 // open resolves the path, follows at most the given number of links, and opens the destination.
 func (f *File) open(links int) error {
-	r := resolver{dir: unix.AT_FDCWD, rest: names(f.path), links: links}
+	r := resolver{dir: unix.AT_FDCWD, restNames: names(f.path), linksLeft: links}
 	err := r.resolve()
 	defer func() {
 		if f.dir < 0 && r.dir >= 0 {
@@ -152,7 +152,7 @@ func (f *File) open(links int) error {
 		}
 		return f.openDescriptor(fd)
 	}
-	id := fileIDOf(r.last)
+	id := fileIDOf(r.fileStatus)
 	if id.kind == unix.S_IFBLK {
 		return errBlockDevice
 	}
@@ -161,11 +161,11 @@ func (f *File) open(links int) error {
 		if err != nil {
 			return err
 		}
-		if !isTrusted(r.last, dir) {
-			return fmt.Errorf("it belongs to user %d (%w)", r.last.Uid, errForeignFIFO)
+		if !isTrusted(r.fileStatus, dir) {
+			return fmt.Errorf("it belongs to user %d (%w)", r.fileStatus.Uid, errForeignFIFO)
 		}
 	}
-	f.dir, f.rest = r.dir, strings.Join(r.rest, "/")
+	f.dir, f.rest = r.dir, strings.Join(r.restNames, "/")
 	switch id.kind {
 	case 0, unix.S_IFREG, unix.S_IFDIR: // no file, or a file that the target may remove
 	default:

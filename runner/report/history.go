@@ -45,8 +45,8 @@ func NewHistory(subject Subject, began time.Time) *History {
 	}}
 }
 
-// Happened records an event. before and after are the run before and after the event.
-func (h *History) Happened(before, after machine.Run, e machine.Event, at time.Time) {
+// RecordEvent records an event. before and after are the run before and after the event.
+func (h *History) RecordEvent(before, after machine.Run, e machine.Event, at time.Time) {
 	if h == nil {
 		return
 	}
@@ -66,7 +66,7 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 			h.doc.Emptied = pointer(at)
 		}
 	case machine.PeerEnded, machine.Recovered:
-		h.TakeOver()
+		h.RecordTakeover()
 	case machine.Retried, machine.RetriedUnstarted:
 		for c := range after.Cleanup.Entries.All() {
 			if old, _ := before.Cleanup.Get(c.ID); c.Progress < old.Progress { // the command will run again
@@ -88,15 +88,15 @@ func (h *History) Happened(before, after machine.Run, e machine.Event, at time.T
 	}
 }
 
-// TakeOver records that another process has resumed the run.
-func (h *History) TakeOver() {
+// RecordTakeover records that another process has resumed the run.
+func (h *History) RecordTakeover() {
 	if h != nil {
 		h.doc.TakenOver = true
 	}
 }
 
-// Did records an action if the action sends a signal. r is the run at the time when the action is performed.
-func (h *History) Did(r machine.Run, a machine.Action, at time.Time) {
+// RecordAction records an action if the action sends a signal. r is the run at the time when the action is performed.
+func (h *History) RecordAction(r machine.Run, a machine.Action, at time.Time) {
 	if h == nil {
 		return
 	}
@@ -138,23 +138,23 @@ func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	*list = append(*list, s)
 }
 
-// Kills reports whether the report lists a process that is killed now. It does so before cleanup, and while the list
-// has room.
-func (h *History) Kills(r machine.Run) bool {
+// ListsKilled reports whether the report lists the processes that are killed now. That holds before cleanup, and while
+// the list has room.
+func (h *History) ListsKilled(r machine.Run) bool {
 	return h != nil && r.State <= machine.Sweeping && len(h.killed) < MaxListed
 }
 
-// Kill records a process to which graceful has sent SIGKILL. It records each process once, and ignores the target,
-// because the target's end has its own field.
-func (h *History) Kill(p procfs.Process, r machine.Run) {
+// RecordKilled records a process to which graceful has sent SIGKILL. It records each process once, and ignores the
+// target, because the target's end has its own field.
+func (h *History) RecordKilled(p procfs.Process, r machine.Run) {
 	isListed := func(q procfs.Process) bool { return p.Is(q.PID, q.Start) }
-	if h.Kills(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, isListed) {
+	if h.ListsKilled(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, isListed) {
 		h.killed = append(h.killed, p)
 	}
 }
 
-// Leave records the processes that SIGKILL has not ended.
-func (h *History) Leave(left []procfs.Process, r machine.Run) {
+// RecordLeft records the processes that SIGKILL has not ended.
+func (h *History) RecordLeft(left []procfs.Process, r machine.Run) {
 	if h == nil || r.State > machine.Sweeping {
 		return
 	}
@@ -163,5 +163,5 @@ func (h *History) Leave(left []procfs.Process, r machine.Run) {
 	h.doc.Left = all[:min(len(all), MaxListed)]
 }
 
-// Wants reports whether the report can contain another received signal.
-func (h *History) Wants() bool { return h != nil && len(h.doc.Received) < MaxListed }
+// HasRoomForSignal reports whether the report can contain another received signal.
+func (h *History) HasRoomForSignal() bool { return h != nil && len(h.doc.Received) < MaxListed }

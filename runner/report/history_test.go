@@ -11,21 +11,21 @@ import (
 )
 
 // Each killed process is listed once, up to MaxListed processes. The target is not listed.
-func TestHistoryKill(t *testing.T) {
+func TestHistoryRecordKilled(t *testing.T) {
 	h := NewHistory(Subject{}, time.Now())
 	r := machine.Run{State: machine.Killing, Target: machine.Target{PID: 5}}
 	p := func(pid int, start uint64) procfs.Process {
 		return procfs.Process{Identity: procfs.Identity{PID: pid, Start: start}, Name: "p"}
 	}
 	for _, q := range []procfs.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
-		h.Kill(q, r)
+		h.RecordKilled(q, r)
 	}
-	h.Kill(p(8, 1), machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}) // of a command
+	h.RecordKilled(p(8, 1), machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}) // of a command
 	if got := processesOf(h.killed); !slices.Equal(got, []Process{{6, "p"}, {7, "p"}, {7, "p"}}) {
 		t.Errorf("killed: %v", got)
 	}
 	for pid := range 2 * MaxListed {
-		h.Kill(p(100+pid, 1), r)
+		h.RecordKilled(p(100+pid, 1), r)
 	}
 	if len(h.killed) != MaxListed {
 		t.Errorf("%d processes are listed", len(h.killed))

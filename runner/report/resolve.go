@@ -20,11 +20,11 @@ const maxLinks = 40
 // resolver follows a path one name at a time, and checks each link. It is needed because the kernel follows links of
 // other users, unless protected_symlinks is set (proc_sys_fs(5)).
 type resolver struct {
-	dir   int         // descriptor of the current directory; negative: none
-	at    string      // path of dir, with all links resolved
-	rest  []string    // remaining names; the last one is the file's
-	last  unix.Stat_t // status of the file; zero: it does not exist
-	links int         // number of links that it may still follow
+	dir        int         // descriptor of the current directory; negative: none
+	dirPath    string      // path of dir, with all links resolved
+	restNames  []string    // remaining names; the last one is the file's
+	fileStatus unix.Stat_t // status of the file; zero: it does not exist
+	linksLeft  int         // number of links that it may still follow
 }
 
 // resolve follows the path. It stops when the path names a descriptor of this process, when only the file's name
@@ -37,14 +37,14 @@ func (r *resolver) resolve() error {
 		if _, ok := descriptorOf(r.path()); ok {
 			return nil
 		}
-		if len(r.rest) == 0 || r.rest[len(r.rest)-1] == ".." {
+		if len(r.restNames) == 0 || r.restNames[len(r.restNames)-1] == ".." {
 			return unix.EISDIR
 		}
-		name, isLast := r.rest[0], len(r.rest) == 1
+		name, isLast := r.restNames[0], len(r.restNames) == 1
 		var entered error
 		if !isLast {
-			if entered = r.enter(name, path.Join(r.at, name), unix.O_NOFOLLOW); entered == nil {
-				r.rest = r.rest[1:]
+			if entered = r.enter(name, path.Join(r.dirPath, name), unix.O_NOFOLLOW); entered == nil {
+				r.restNames = r.restNames[1:]
 				continue
 			}
 		}
@@ -59,7 +59,7 @@ func (r *resolver) resolve() error {
 				return err
 			}
 		case isLast:
-			r.last = st
+			r.fileStatus = st
 			return nil
 		default:
 			return entered
@@ -69,22 +69,22 @@ func (r *resolver) resolve() error {
 
 // follow replaces the name of a link by the link's text. It returns errForeignLink if graceful may not follow the link.
 func (r *resolver) follow(name, to string, link unix.Stat_t) error {
-	if r.links == 0 {
+	if r.linksLeft == 0 {
 		return unix.ELOOP
 	}
-	r.links--
+	r.linksLeft--
 	dir, err := eintr.Fstat(r.dir)
 	if err != nil {
 		return err
 	}
 	if !isTrusted(link, dir) {
-		return fmt.Errorf("the link %s belongs to user %d (%w)", path.Join(r.at, name), link.Uid, errForeignLink)
+		return fmt.Errorf("the link %s belongs to user %d (%w)", path.Join(r.dirPath, name), link.Uid, errForeignLink)
 	}
-	r.rest = r.rest[1:]
-	if len(r.rest) > 0 && isMagic(r.dir, dir) {
-		return r.enter(name, path.Join(r.at, name), 0)
+	r.restNames = r.restNames[1:]
+	if len(r.restNames) > 0 && isMagic(r.dir, dir) {
+		return r.enter(name, path.Join(r.dirPath, name), 0)
 	}
-	r.rest = append(names(to), r.rest...)
+	r.restNames = append(names(to), r.restNames...)
 	if path.IsAbs(to) {
 		return r.enter("/", "/", 0)
 	}
@@ -113,14 +113,14 @@ func (r *resolver) enter(name, at string, flag int) error {
 	if r.dir >= 0 {
 		unix.Close(r.dir)
 	}
-	r.dir, r.at = fd, at
+	r.dir, r.dirPath = fd, at
 	return nil
 }
 
 // path returns the whole path. Its part up to the current directory contains no links. Unlike path.Join, path keeps
 // "..".
 func (r *resolver) path() string {
-	return strings.TrimSuffix(r.at, "/") + "/" + strings.Join(r.rest, "/")
+	return strings.TrimSuffix(r.dirPath, "/") + "/" + strings.Join(r.restNames, "/")
 }
 
 // names splits a path into names. It omits empty names and ".".

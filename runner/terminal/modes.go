@@ -11,16 +11,16 @@ import (
 func (p *PTY) Begin(input bool) {
 	p.locked(func() {
 		if !p.begun {
-			p.begun, p.input = true, input
+			p.begun, p.inputRelayed = true, input
 			p.makeRaw()
-			close(p.begin)
+			close(p.beginning)
 		}
 	})
 }
 
-// Heard handles a signal to graceful. SIGCONT ends the effect of Pause. After SIGCONT graceful may be in the
+// HandleSignal handles a signal to graceful. SIGCONT ends the effect of Pause. After SIGCONT graceful may be in the
 // foreground.
-func (p *PTY) Heard(sig syscall.Signal) {
+func (p *PTY) HandleSignal(sig syscall.Signal) {
 	if sig != unix.SIGCONT {
 		return
 	}
@@ -51,16 +51,16 @@ func (p *PTY) Restore() {
 
 // makeRaw makes graceful's terminal raw if input is relayed and graceful is in the foreground.
 func (p *PTY) makeRaw() {
-	if !p.input || p.paused || p.over || !p.inForeground() {
+	if !p.inputRelayed || p.paused || p.over || !p.inForeground() {
 		return
 	}
 	was, err := modes(0)
 	if err != nil {
 		return
 	}
-	p.front = true
-	if p.saved == nil || *was != raw(p.saved) {
-		p.saved = was
+	p.inFront = true
+	if p.savedModes == nil || *was != raw(p.savedModes) {
+		p.savedModes = was
 	}
 	to := raw(was)
 	withoutSIGTTOU(func() { _ = setModes(0, &to) })
@@ -68,11 +68,11 @@ func (p *PTY) makeRaw() {
 
 // restoreModes undoes makeRaw, unless another process has set other modes meanwhile.
 func (p *PTY) restoreModes() {
-	if p.saved == nil {
+	if p.savedModes == nil {
 		return
 	}
-	if now, err := modes(0); err == nil && *now == raw(p.saved) {
-		withoutSIGTTOU(func() { _ = setModes(0, p.saved) })
+	if now, err := modes(0); err == nil && *now == raw(p.savedModes) {
+		withoutSIGTTOU(func() { _ = setModes(0, p.savedModes) })
 	}
 }
 
@@ -96,7 +96,7 @@ func raw(m *unix.Termios) unix.Termios {
 	return to
 }
 
-// IsTerminal reports whether a descriptor is a terminal.
+// IsTerminal reports whether a descriptor refers to a terminal.
 func IsTerminal(fd int) bool {
 	_, err := modes(fd)
 	return err == nil

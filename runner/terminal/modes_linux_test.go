@@ -19,16 +19,16 @@ func TestPTYModes(t *testing.T) {
 		s.wantModes("after Begin", 0, during)
 		p.Pause()
 		s.wantModes("after Pause", 0, before)
-		p.Heard(unix.SIGWINCH)
+		p.HandleSignal(unix.SIGWINCH)
 		s.types("for the shell\r")
 		s.until("keys", unread)
 		s.stays("keys for the shell", unread)
 		s.wantModes("after another signal", 0, before)
-		p.Heard(unix.SIGCONT)
+		p.HandleSignal(unix.SIGCONT)
 		s.wantModes("after SIGCONT", 0, during)
 		p.Restore()
 		s.wantModes("after Restore", 0, before)
-		p.Heard(unix.SIGCONT)
+		p.HandleSignal(unix.SIGCONT)
 		s.wantModes("at the end", 0, before)
 	})
 }
@@ -56,7 +56,7 @@ func TestPTYModes_setByAnotherProcess(t *testing.T) {
 		s.wantModes("after Pause", 0, others)
 		others.Lflag |= unix.ICANON
 		s.setModes(0, others)
-		p.Heard(unix.SIGCONT)
+		p.HandleSignal(unix.SIGCONT)
 		s.wantModes("after SIGCONT", 0, raw(&others))
 		p.Restore()
 		s.wantModes("after Restore", 0, others)
@@ -83,10 +83,10 @@ func TestPTYModes_background(t *testing.T) {
 
 		p.Pause()
 		s.shell(other.pid)
-		p.Heard(unix.SIGCONT) // what bg does
+		p.HandleSignal(unix.SIGCONT) // what bg does
 		s.wantModes("after bg", 0, before)
 		s.shell(s.group)
-		p.Heard(unix.SIGCONT) // what fg does
+		p.HandleSignal(unix.SIGCONT) // what fg does
 		s.wantModes("after fg", 0, raw(&before))
 	})
 }

@@ -26,7 +26,7 @@ type Policy struct {
 // relay is the part of *PTY that Policy needs.
 type relay interface {
 	Resize() bool
-	Heard(syscall.Signal)
+	HandleSignal(syscall.Signal)
 	CloseSlave()
 	Finish(stall, limit time.Duration) (done <-chan struct{})
 }
@@ -57,7 +57,7 @@ func (p *Policy) Signal(sig syscall.Signal, send func(syscall.Signal) error) err
 	case sig == unix.SIGWINCH && p.relay.Resize():
 		return nil
 	case sig == unix.SIGCONT:
-		p.relay.Heard(sig)
+		p.relay.HandleSignal(sig)
 		p.relay.Resize()
 	case forward.MeaningOf(sig) == forward.Suspend:
 		sig = unix.SIGSTOP

@@ -19,9 +19,11 @@ type fakeRelay struct {
 	calls   []string
 }
 
-func (f *fakeRelay) Resize() bool           { f.calls = append(f.calls, "resize"); return f.resized }
-func (f *fakeRelay) Heard(s syscall.Signal) { f.calls = append(f.calls, fmt.Sprint("heard ", s)) }
-func (f *fakeRelay) CloseSlave()            { f.calls = append(f.calls, "close") }
+func (f *fakeRelay) Resize() bool { f.calls = append(f.calls, "resize"); return f.resized }
+func (f *fakeRelay) HandleSignal(s syscall.Signal) {
+	f.calls = append(f.calls, fmt.Sprint("heard ", s))
+}
+func (f *fakeRelay) CloseSlave() { f.calls = append(f.calls, "close") }
 func (f *fakeRelay) Finish(stall, limit time.Duration) <-chan struct{} {
 	f.calls = append(f.calls, fmt.Sprintf("finish %v %v", stall, limit))
 	return f.done

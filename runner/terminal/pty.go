@@ -25,22 +25,22 @@ type PTY struct {
 	group  int // graceful's process group, which the shell has started
 	log    *slog.Logger
 
-	begin   chan struct{} // closed when relaying begins
-	ended   chan struct{} // closed when no more output can come
-	broken  chan struct{} // closed when the reader of standard output has ended
-	wake    [2]int        // a pipe; a byte in it wakes the input thread
-	busy    atomic.Bool   // the output thread may hold unwritten bytes
-	written atomic.Int64  // bytes of output
+	beginning    chan struct{} // closed when relaying begins
+	ended        chan struct{} // closed when no more output can come
+	broken       chan struct{} // closed when the reader of standard output has ended
+	wakePipe     [2]int        // a pipe; a byte in it wakes the input thread
+	busy         atomic.Bool   // the output thread may hold unwritten bytes
+	writtenBytes atomic.Int64  // bytes of output
 
-	mu      sync.Mutex
-	slave   int           // -1: closed
-	saved   *unix.Termios // modes of graceful's terminal before it became raw; nil: it was never raw
-	begun   bool          // Begin was called
-	front   bool          // graceful was in the foreground at the last check
-	input   bool          // standard input is relayed
-	paused  bool          // graceful is suspended, or about to be
-	over    bool          // the input thread ends, and graceful's terminal is not changed any longer
-	endedAt int64         // value of written at the first Finish; -1: none yet
+	mu              sync.Mutex
+	slave           int           // -1: closed
+	savedModes      *unix.Termios // modes of graceful's terminal before it became raw; nil: it was never raw
+	begun           bool          // Begin was called
+	inFront         bool          // graceful was in the foreground at the last check
+	inputRelayed    bool          // standard input is relayed
+	paused          bool          // graceful is suspended, or about to be
+	over            bool          // the input thread ends, and graceful's terminal is not changed any longer
+	writtenAtFinish int64         // value of writtenBytes at the first Finish; -1: none yet
 }
 
 // OpenPTY makes a terminal for the target. If graceful has a terminal, the new one has the same modes and size. OpenPTY
@@ -87,7 +87,7 @@ func InheritPTY(text string, kept json.RawMessage, log *slog.Logger) (*PTY, erro
 	}
 	unix.CloseOnExec(p.master)
 	unix.CloseOnExec(p.slave)
-	p.saved = s.Modes
+	p.savedModes = s.Modes
 	return p, p.start()
 }
 
@@ -110,8 +110,8 @@ func (p *PTY) Inheritance() (text string, fds []int) {
 
 func newPTY(group int, log *slog.Logger) *PTY {
 	return &PTY{
-		group: group, log: log, endedAt: -1,
-		begin: make(chan struct{}), ended: make(chan struct{}), broken: make(chan struct{}),
+		group: group, log: log, writtenAtFinish: -1,
+		beginning: make(chan struct{}), ended: make(chan struct{}), broken: make(chan struct{}),
 	}
 }
 

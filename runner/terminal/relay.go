@@ -13,10 +13,10 @@ import (
 
 // start starts both threads.
 func (p *PTY) start() error {
-	if err := unix.Pipe(p.wake[:]); err != nil {
+	if err := unix.Pipe(p.wakePipe[:]); err != nil {
 		return err
 	}
-	for _, fd := range p.wake {
+	for _, fd := range p.wakePipe {
 		unix.CloseOnExec(fd)
 		_ = unix.SetNonblock(fd, true)
 	}
@@ -26,7 +26,7 @@ func (p *PTY) start() error {
 			runtime.LockOSThread()
 			neverSuspend()
 			running <- true
-			<-p.begin
+			<-p.beginning
 			relay()
 		}()
 		<-running
@@ -49,7 +49,7 @@ func (p *PTY) relayOutput() {
 		}
 		if have > 0 {
 			lost = lost || !p.write(buffer[:have])
-			p.written.Add(int64(have))
+			p.writtenBytes.Add(int64(have))
 			have = 0
 			continue
 		}
@@ -82,14 +82,14 @@ func (p *PTY) write(data []byte) bool {
 }
 
 // Intervals, in milliseconds, at which the input thread checks for changes that cause no event.
-const firstLook, lastLook = 5, 200
+const firstPoll, lastPoll = 5, 200
 
 // relayInput relays standard input, and the end of standard input.
 func (p *PTY) relayInput() {
 	terminal := IsTerminal(0)
 	buffer := make([]byte, 4<<10)
 	for {
-		in, limit := unix.PollFd{Fd: -1}, lastLook
+		in, limit := unix.PollFd{Fd: -1}, lastPoll
 		if p.mayRead(terminal) {
 			in, limit = unix.PollFd{Fd: 0, Events: unix.POLLIN}, -1
 		}
@@ -118,12 +118,12 @@ func (p *PTY) relayInput() {
 // wait waits for a descriptor, for wakeInput, or until limit is over. limit is in milliseconds, and a negative limit is
 // infinite. wait returns false if the input thread must end.
 func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
-	fds := []unix.PollFd{*fd, {Fd: int32(p.wake[0]), Events: unix.POLLIN}}
+	fds := []unix.PollFd{*fd, {Fd: int32(p.wakePipe[0]), Events: unix.POLLIN}}
 	_, _ = unix.Poll(fds, limit)
 	*fd = fds[0]
 	if fds[1].Revents != 0 {
 		var some [16]byte
-		_, _ = unix.Read(p.wake[0], some[:])
+		_, _ = unix.Read(p.wakePipe[0], some[:])
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,22 +131,22 @@ func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
 }
 
 // wakeInput makes the input thread check its state.
-func (p *PTY) wakeInput() { _, _ = unix.Write(p.wake[1], []byte{0}) }
+func (p *PTY) wakeInput() { _, _ = unix.Write(p.wakePipe[1], []byte{0}) }
 
 // mayRead reports whether standard input is for the target now. While graceful is in the background, the input of the
 // terminal is for another job. A running job gets no signal when the shell puts it into the foreground.
 func (p *PTY) mayRead(terminal bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.input || p.paused {
+	if !p.inputRelayed || p.paused {
 		return false
 	}
-	was := p.front
-	p.front = !terminal || p.inForeground()
-	if terminal && p.front && !was {
+	was := p.inFront
+	p.inFront = !terminal || p.inForeground()
+	if terminal && p.inFront && !was {
 		p.makeRaw()
 	}
-	return p.front
+	return p.inFront
 }
 
 // typeIn writes data to the target's terminal as input. It returns false if the input thread must end.
@@ -159,9 +159,9 @@ func (p *PTY) typeIn(data []byte) bool {
 // endInput makes every later read from the target's terminal return end of file, as reads from a pipe do. Whenever all
 // input has been read, it types the end-of-file character.
 func (p *PTY) endInput() {
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
 		if p.typeEOF() {
-			pause = firstLook
+			pause = firstPoll
 		}
 		if !p.wait(&unix.PollFd{Fd: -1}, pause) {
 			return
@@ -222,8 +222,8 @@ func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
 	closed := make(chan struct{})
 	p.locked(func() {
 		p.over = true
-		if p.endedAt < 0 {
-			p.endedAt = p.written.Load()
+		if p.writtenAtFinish < 0 {
+			p.writtenAtFinish = p.writtenBytes.Load()
 		}
 	})
 	p.CloseSlave()
@@ -246,16 +246,16 @@ const lull = 20 * time.Millisecond
 
 func (p *PTY) drain(stall, limit time.Duration) {
 	begin := time.Now()
-	moved, quiet, before := begin, begin, p.written.Load()
+	moved, quiet, before := begin, begin, p.writtenBytes.Load()
 	for {
 		now := time.Now()
-		if n := p.written.Load(); n != before {
+		if n := p.writtenBytes.Load(); n != before {
 			moved, before = now, n
 		}
 		if !p.idle() {
 			quiet = time.Now()
 		}
-		if before-p.endedAt > capacity || now.Sub(quiet) >= lull ||
+		if before-p.writtenAtFinish > capacity || now.Sub(quiet) >= lull ||
 			stall > 0 && now.Sub(moved) >= stall || limit > 0 && now.Sub(begin) >= limit {
 			return
 		}

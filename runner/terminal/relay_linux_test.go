@@ -95,7 +95,7 @@ func TestPTYFinish_whileSurvivorWrites(t *testing.T) {
 		for range 3 { // so that one of them is always writing
 			s.start(0, "flood", nil, slave)
 		}
-		s.until("output", func() bool { return p.written.Load() > 0 })
+		s.until("output", func() bool { return p.writtenBytes.Load() > 0 })
 		s.within("end of the relay", p.Finish(0, 0))
 	})
 }
@@ -105,16 +105,16 @@ func TestPTYFinish_whileSurvivorWrites(t *testing.T) {
 func TestPTYFinish_capacity(t *testing.T) {
 	inSession(t, func(s session) {
 		p := s.openPTY()
-		p.written.Add(1000)
+		p.writtenBytes.Add(1000)
 		p.busy.Store(true)
 		done := p.Finish(0, 0)
-		p.written.Add(capacity)
+		p.writtenBytes.Add(capacity)
 		select {
 		case <-done:
 			t.Error("unread output counts as written")
 		case <-time.After(3 * lull):
 		}
-		p.written.Add(1)
+		p.writtenBytes.Add(1)
 		s.within("end of the relay", done)
 	})
 }
@@ -210,7 +210,7 @@ func TestPTYFinish_steadyReader(t *testing.T) {
 		done := p.Finish(stall, 0)
 		go func() {
 			for range time.Tick(stall * 2 / 3) {
-				for written := p.written.Load(); p.written.Load() == written; {
+				for written := p.writtenBytes.Load(); p.writtenBytes.Load() == written; {
 					_, _ = r.Read(make([]byte, 1000))
 				}
 			}
@@ -219,7 +219,7 @@ func TestPTYFinish_steadyReader(t *testing.T) {
 		if took := time.Since(begin); took < stall {
 			t.Errorf("Finish took %v", took)
 		}
-		if n := p.written.Load(); n != int64(size) {
+		if n := p.writtenBytes.Load(); n != int64(size) {
 			t.Errorf("%d bytes of %d have been written", n, size)
 		}
 	})

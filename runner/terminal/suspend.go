@@ -23,11 +23,11 @@ const (
 
 // situation contains the input of answer.
 type situation struct {
-	signal    syscall.Signal // signal that has suspended the target
-	groupHas  bool           // graceful's group is the foreground group
-	targetHas bool           // the target's group, or a group of its descendants, is the foreground group
-	orphaned  bool           // graceful's group is orphaned, so no shell can continue it
-	hungUp    bool           // Hangup was returned before
+	signal        syscall.Signal // signal that has suspended the target
+	groupInFront  bool           // graceful's group is the foreground group
+	targetInFront bool           // the target's group, or a group of its descendants, is the foreground group
+	orphaned      bool           // graceful's group is orphaned, so no shell can continue it
+	hungUp        bool           // Hangup was returned before
 }
 
 // answer returns the reaction for a situation. The shell must see graceful suspended when it would see the target
@@ -40,7 +40,7 @@ type situation struct {
 func answer(s situation) Answer {
 	wants := s.signal == unix.SIGTTIN || s.signal == unix.SIGTTOU
 	switch {
-	case wants && (s.groupHas || s.targetHas):
+	case wants && (s.groupInFront || s.targetInFront):
 		return Continue
 	case !s.orphaned:
 		return SuspendToo
@@ -63,22 +63,22 @@ func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 		return Leave
 	}
 	s := situation{
-		signal: sig, groupHas: front == t.group, targetHas: t.targetHas(front, target),
+		signal: sig, groupInFront: front == t.group, targetInFront: t.belongsToTarget(front, target),
 		orphaned: orphaned(t.group), hungUp: t.hungUp,
 	}
 	a := answer(s)
 	switch {
-	case a == Continue && s.groupHas:
+	case a == Continue && s.groupInFront:
 		if t.GiveForeground(target) != nil {
 			return Leave
 		}
 	case a == Hangup:
 		t.hungUp = true
-	case a == SuspendToo && s.targetHas:
-		t.gives = true
+	case a == SuspendToo && s.targetInFront:
+		t.foregroundForTarget = true
 		_ = t.setForeground(t.group)
 	case a == SuspendToo && (sig == unix.SIGTTIN || sig == unix.SIGTTOU):
-		t.gives = true // takes effect when the shell continues the group
+		t.foregroundForTarget = true // takes effect when the shell continues the group
 	}
 	return a
 }
@@ -98,7 +98,7 @@ func (t *Terminal) Reclaim(target int, sig syscall.Signal) bool {
 	if t == nil || sig != unix.SIGTTIN && sig != unix.SIGTTOU || !t.TakeForeground(target) {
 		return false
 	}
-	t.gives = false // until the target uses the terminal
+	t.foregroundForTarget = false // until the target uses the terminal
 	if t.group > 1 {
 		_ = unix.Kill(-t.group, unix.SIGCONT)
 	} else { // kill(-1) would signal every process
@@ -114,7 +114,7 @@ func (t *Terminal) Continued(target int) {
 		return
 	}
 	t.Resumed()
-	if t.gives && t.foreground() == t.group {
+	if t.foregroundForTarget && t.foreground() == t.group {
 		_ = t.GiveForeground(target)
 	}
 }
@@ -124,13 +124,13 @@ func (t *Terminal) Continued(target int) {
 // process does not catch sig until Resumed, because sig may take effect after Suspend has returned.
 func (t *Terminal) Suspend(sig syscall.Signal) {
 	t.Resumed()
-	t.resume = suspendGroup(sig)
+	t.undoSuspend = suspendGroup(sig)
 }
 
 // Resumed handles SIGCONT to the calling process. The process then catches the signal of Suspend again.
 func (t *Terminal) Resumed() {
-	if t != nil && t.resume != nil {
-		t.resume()
-		t.resume = nil
+	if t != nil && t.undoSuspend != nil {
+		t.undoSuspend()
+		t.undoSuspend = nil
 	}
 }

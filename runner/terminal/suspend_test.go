@@ -10,8 +10,8 @@ import (
 func TestAnswer(t *testing.T) {
 	const none = 0
 	const (
-		groupHas = 1 << iota
-		targetHas
+		groupInFront = 1 << iota
+		targetInFront
 		orphaned
 		hungUp
 	)
@@ -20,24 +20,24 @@ func TestAnswer(t *testing.T) {
 		state  int
 		want   Answer
 	}{
-		"Ctrl-Z":                    {unix.SIGTSTP, targetHas, SuspendToo},
-		"SIGSTOP by hand":           {unix.SIGSTOP, targetHas, SuspendToo},
+		"Ctrl-Z":                    {unix.SIGTSTP, targetInFront, SuspendToo},
+		"SIGSTOP by hand":           {unix.SIGSTOP, targetInFront, SuspendToo},
 		"a background job, by kill": {unix.SIGTSTP, none, SuspendToo},
-		"it reads, and the job is in the foreground":      {unix.SIGTTIN, groupHas, Continue},
-		"it sets modes, and the job is in the foreground": {unix.SIGTTOU, groupHas, Continue},
-		"it reads, and already has the foreground":        {unix.SIGTTIN, targetHas, Continue},
+		"it reads, and the job is in the foreground":      {unix.SIGTTIN, groupInFront, Continue},
+		"it sets modes, and the job is in the foreground": {unix.SIGTTOU, groupInFront, Continue},
+		"it reads, and already has the foreground":        {unix.SIGTTIN, targetInFront, Continue},
 		"it reads in the background":                      {unix.SIGTTIN, none, SuspendToo},
 		"it writes in the background":                     {unix.SIGTTOU, none, SuspendToo},
-		"graceful's own, in the foreground":               {unix.SIGTSTP, groupHas, SuspendToo},
-		"Ctrl-Z, no shell":                                {unix.SIGTSTP, targetHas | orphaned, Continue},
-		"SIGSTOP by hand, no shell":                       {unix.SIGSTOP, targetHas | orphaned, Leave},
-		"it reads in the foreground, no shell":            {unix.SIGTTIN, groupHas | orphaned, Continue},
+		"graceful's own, in the foreground":               {unix.SIGTSTP, groupInFront, SuspendToo},
+		"Ctrl-Z, no shell":                                {unix.SIGTSTP, targetInFront | orphaned, Continue},
+		"SIGSTOP by hand, no shell":                       {unix.SIGSTOP, targetInFront | orphaned, Leave},
+		"it reads in the foreground, no shell":            {unix.SIGTTIN, groupInFront | orphaned, Continue},
 		"it reads in the background, no shell":            {unix.SIGTTIN, orphaned, Hangup},
 		"it writes in the background, no shell":           {unix.SIGTTOU, orphaned, Hangup},
 		"it reads after a hangup":                         {unix.SIGTTIN, orphaned | hungUp, Leave},
 	} {
 		s := situation{
-			signal: c.signal, groupHas: c.state&groupHas != 0, targetHas: c.state&targetHas != 0,
+			signal: c.signal, groupInFront: c.state&groupInFront != 0, targetInFront: c.state&targetInFront != 0,
 			orphaned: c.state&orphaned != 0, hungUp: c.state&hungUp != 0,
 		}
 		if got := answer(s); got != c.want {

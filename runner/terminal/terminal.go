@@ -22,13 +22,13 @@ import (
 //
 // A nil *Terminal means that there is no terminal. GiveForeground, Suspend and SignalOthers need a non-nil one.
 type Terminal struct {
-	group   int           // graceful's process group
-	root    int           // the ancestor of the target: graceful, or the guard
-	modes   *unix.Termios // modes from before the target was started
-	atStart bool          // the target starts in the foreground
-	gives   bool          // the target gets the foreground whenever graceful's group has it
-	hungUp  bool          // Suspended has returned Hangup
-	resume  func()        // undoes the change that Suspend has made; nil: none
+	group               int           // graceful's process group
+	root                int           // the ancestor of the target: graceful, or the guard
+	modes               *unix.Termios // modes from before the target was started
+	startsInFront       bool          // the target starts in the foreground
+	foregroundForTarget bool          // the target gets the foreground whenever graceful's group has it
+	hungUp              bool          // Suspended has returned Hangup
+	undoSuspend         func()        // undoes the change that Suspend has made; nil: none
 }
 
 // device is the controlling terminal of the calling process.
@@ -50,8 +50,8 @@ func Open(group int) *Terminal {
 	// could not take the foreground back.
 	stdin, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	if err == nil && stdin == front && front == group && group > 0 {
-		t.atStart = !leadsToProcess(1)
-		t.gives = t.atStart
+		t.startsInFront = !leadsToProcess(1)
+		t.foregroundForTarget = t.startsInFront
 	}
 	return t
 }
@@ -88,7 +88,7 @@ func leadsToProcess(fd int) bool {
 }
 
 // StartsInForeground reports whether the target must be in the foreground from its start.
-func (t *Terminal) StartsInForeground() bool { return t != nil && t.atStart }
+func (t *Terminal) StartsInForeground() bool { return t != nil && t.startsInFront }
 
 // use opens the terminal only while it calls f. A descriptor that stays open would keep the terminal in use after the
 // target has closed it.
@@ -111,7 +111,8 @@ func (t *Terminal) foreground() (group int) {
 	return group
 }
 
-// setForeground calls tcsetpgrp(3). The calling process may be in the background.
+// setForeground makes a process group the foreground group (tcsetpgrp(3)), even if the calling process is in the
+// background.
 func (t *Terminal) setForeground(group int) (err error) {
 	withoutSIGTTOU(func() {
 		err = t.use(func(fd int) error { return unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, group) })
@@ -121,7 +122,7 @@ func (t *Terminal) setForeground(group int) (err error) {
 
 // GiveForeground gives the foreground to the group of the process target.
 func (t *Terminal) GiveForeground(target int) error {
-	t.gives = true
+	t.foregroundForTarget = true
 	group, err := unix.Getpgid(target)
 	if err != nil {
 		return err
@@ -129,16 +130,16 @@ func (t *Terminal) GiveForeground(target int) error {
 	return t.setForeground(group)
 }
 
-// TakeForeground gives the foreground to graceful's group if the target has the foreground (see targetHas). It returns
-// true if it has done so.
+// TakeForeground gives the foreground to graceful's group if the target has the foreground (see belongsToTarget). It
+// returns true if the foreground has changed.
 func (t *Terminal) TakeForeground(target int) (taken bool) {
-	return t != nil && t.targetHas(t.foreground(), target) && t.setForeground(t.group) == nil
+	return t != nil && t.belongsToTarget(t.foreground(), target) && t.setForeground(t.group) == nil
 }
 
 // Restore takes the foreground back as TakeForeground does, and restores the modes from before the target's start. The
 // caller uses it when the target has ended or loses the terminal permanently.
 func (t *Terminal) Restore(target int) (taken bool) {
-	if t == nil || !t.targetHas(t.foreground(), target) {
+	if t == nil || !t.belongsToTarget(t.foreground(), target) {
 		return false
 	}
 	_ = t.setForeground(t.group)
@@ -146,9 +147,9 @@ func (t *Terminal) Restore(target int) (taken bool) {
 	return true
 }
 
-// targetHas reports whether the foreground group front belongs to the target. It also returns true for a group of the
-// target's descendants, and for a group without a live member.
-func (t *Terminal) targetHas(front, target int) bool {
+// belongsToTarget reports whether the foreground group front belongs to the target. It also returns true for a group of
+// the target's descendants, and for a group without a live member.
+func (t *Terminal) belongsToTarget(front, target int) bool {
 	if front < 1 || front == t.group {
 		return false
 	}

@@ -81,7 +81,7 @@ func TestMakeCgroup(t *testing.T) {
 }
 
 // Disband moves processes out of the cgroup and its descendants. They live on.
-func TestDisbandLeavesMembersAlive(t *testing.T) {
+func TestDisband_leavesMembersAlive(t *testing.T) {
 	dir, err := FindCgroup(fmt.Sprintf("graceful-test-%d", os.Getpid()))
 	if err != nil {
 		t.Skip("no cgroup: ", err)

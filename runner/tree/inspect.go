@@ -10,22 +10,22 @@ import (
 
 // Sight describes which processes graceful can see.
 type Sight struct {
-	Proc   bool // /proc shows graceful's own PID namespace
-	Lists  bool // /proc lists the children of each process; otherwise graceful must read every process
-	Others bool // /proc shows the processes of other users, too (no hidepid)
+	Proc           bool // /proc shows graceful's own PID namespace
+	ChildrenListed bool // /proc lists the children of each process; otherwise graceful must read every process
+	OtherUsers     bool // /proc shows the processes of other users, too (no hidepid)
 }
 
 // Sight reports which processes graceful can see here. Outside of Linux it sees none.
 func (t *Tree) Sight() Sight {
 	const initPID = 1 // always exists, and belongs to root unless graceful is root
 	_, others := t.proc.Read(initPID)
-	return Sight{Proc: t.proc != nil, Lists: t.proc.HasChildren(), Others: others}
+	return Sight{Proc: t.proc != nil, ChildrenListed: t.proc.HasChildren(), OtherUsers: others}
 }
 
-// Until sets the time at which looks at the tree end with a partial result. Zero means no limit.
-func (t *Tree) Until(end time.Time) { t.proc.Until(end) }
+// SetScanLimit sets the time at which scans of the tree end with a partial result. Zero means no limit.
+func (t *Tree) SetScanLimit(end time.Time) { t.proc.SetScanLimit(end) }
 
-// IsLate reports whether the time of Until has passed. A look may then have missed members.
+// IsLate reports whether the time of SetScanLimit has passed. A scan may then have missed members.
 func (t *Tree) IsLate() bool { return t.proc.IsLate() }
 
 // Child returns a child of graceful, dead or alive. If /proc does not show it, only its pid is set.
@@ -60,14 +60,15 @@ func (t *Tree) Environ(pid int, name string) (value string, ok bool) {
 	return t.proc.Environ(pid, name)
 }
 
-// DiedLeading reports whether a child is a zombie that led a process group in graceful's session, as a cleanup command
+// DiedAsLeader reports whether a child is a zombie that led a process group in graceful's session, as a cleanup command
 // does. Orphans almost never do so, because a daemon has its own session.
-func (t *Tree) DiedLeading(pid int) bool {
+func (t *Tree) DiedAsLeader(pid int) bool {
 	p, ok := t.proc.Read(pid)
 	session, err := unix.Getsid(pid)
 	own, ownErr := unix.Getsid(0)
 	return ok && p.Dead && p.Group == pid && err == nil && ownErr == nil && session == own
 }
 
-// RunsUs reports whether a process runs graceful's executable. A child does so between fork(2) and execve(2).
-func (t *Tree) RunsUs(pid int) bool { return t.proc.RunsUs(pid) }
+// RunsOwnExecutable reports whether a process runs graceful's executable. A child does so between fork(2) and
+// execve(2).
+func (t *Tree) RunsOwnExecutable(pid int) bool { return t.proc.RunsOwnExecutable(pid) }

@@ -39,15 +39,15 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	}
 	for _, root := range t.orphanRoots() {
 		k.visit(root.PID, root.PPID)
-		if t.orphaned.group == 0 {
+		if t.orphans.group == 0 {
 			t.proc.Walk(root.PID, nil, k.visit)
 		}
 	}
 	for _, pid := range inCgroup {
 		k.visit(pid, 0)
 	}
-	// Remove processes from denied that cgroup.kill has killed. It also ends processes of other users. Until they have
-	// ended, Kill finds them, and may not signal them.
+	// Remove processes from denied that cgroup.kill has killed, because cgroup.kill also ends processes of other users.
+	// Until these processes have ended, Kill finds them, and may not signal them.
 	return k.found, slices.DeleteFunc(k.denied, func(p procfs.Process) bool {
 		return slices.Contains(t.killedInCgroup, p.PID)
 	})
@@ -61,16 +61,16 @@ func (t *Tree) KillGroup() (found, denied []procfs.Process) {
 		return nil, nil
 	}
 	for _, p := range t.Members() {
-		if p.Group == t.group || p.PID == t.group {
+		if p.Group == t.targetGroup || p.PID == t.targetGroup {
 			k.add(p, t.signal(p, unix.SIGKILL))
 		}
 	}
 	return k.found, k.denied
 }
 
-// KillChildren sends SIGKILL to graceful's own children, dead or alive, without reading them. In a tree of many
-// short-lived processes, reading each takes longer than the others need to fork. KillChildren does nothing at level
-// Group, or if the members are children of another process.
+// KillChildren sends SIGKILL to graceful's own children, dead or alive, except the excluded ones. It does not read the
+// children from /proc. In a tree of many short-lived processes, reading one child takes longer than the others need to
+// fork. KillChildren does nothing at level Group, or if the members are children of another process.
 func (t *Tree) KillChildren() {
 	t.excludeKept()
 	if t.level != Subreaper || t.root != t.self {

@@ -15,7 +15,7 @@ import (
 )
 
 // Repeated calls of Kill empty a tree with several sessions, with and without children files.
-func TestKillEmptiesTree(t *testing.T) {
+func TestKill_emptiesTree(t *testing.T) {
 	for _, haveChildren := range []bool{true, false} {
 		t.Run(fmt.Sprintf("children files %t", haveChildren), func(t *testing.T) {
 			tr, _, err := Open(Subreaper)
@@ -24,7 +24,7 @@ func TestKillEmptiesTree(t *testing.T) {
 			}
 			tr.proc = procfs.Fake("/proc", tr.proc.HasChildren() && haveChildren)
 			root, all := startTree(t)
-			tr.Started(root)
+			tr.SetTarget(root)
 			if got := pidsOf(tr.Members()); !slices.Equal(got, all) {
 				t.Fatalf("members %v, want %v", got, all)
 			}
@@ -41,7 +41,7 @@ func TestKillEmptiesTree(t *testing.T) {
 					if err != nil || pid <= 0 {
 						break
 					}
-					tr.Reaped(pid)
+					tr.NoteReaped(pid)
 				}
 			}
 		})
@@ -59,7 +59,7 @@ func TestKill_orphanedDescendants(t *testing.T) {
 		proctest.Process{PID: pids[0], PPID: 1, Threads: [][]int{{pids[1]}}},
 		proctest.Process{PID: pids[1], PPID: pids[0]}), true)
 	known := []procfs.Identity{{PID: pids[0], Start: uint64(pids[0])}} // as in proctest
-	tr := &Tree{level: Subreaper, self: self, root: self, proc: fs, orphaned: &orphanSpec{mark: unusedMark, known: known}}
+	tr := &Tree{level: Subreaper, self: self, root: self, proc: fs, orphans: &orphanSpec{mark: unusedMark, known: known}}
 	found, denied := tr.Kill()
 	if slices.Sort(pids); !slices.Equal(pidsOf(found), pids) || denied != nil {
 		t.Errorf("killed %v, want %v; denied %v", found, pids, denied)

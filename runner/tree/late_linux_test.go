@@ -9,7 +9,7 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// A look that took too long may have missed members, so the tree does not count as empty. But if graceful has no child
+// A scan that took too long may have missed members, so the tree does not count as empty. But if graceful has no child
 // left, the tree counts as empty.
 func TestEmpty_late(t *testing.T) {
 	self := os.Getpid()
@@ -19,28 +19,28 @@ func TestEmpty_late(t *testing.T) {
 		noChildren bool
 		want       bool
 	}{{Subreaper, true, true}, {Group, true, false}} {
-		tr := &Tree{level: c.level, self: self, root: self, proc: procfs.Fake(root, true), group: 1300}
-		tr.Until(time.Now().Add(-time.Second))
+		tr := &Tree{level: c.level, self: self, root: self, proc: procfs.Fake(root, true), targetGroup: 1300}
+		tr.SetScanLimit(time.Now().Add(-time.Second))
 		if got := tr.Empty(c.noChildren); got != c.want {
 			t.Errorf("late, level %s: empty %t", c.level, got)
 		}
-		tr.Until(time.Time{})
+		tr.SetScanLimit(time.Time{})
 		if !tr.Empty(c.noChildren) {
 			t.Errorf("level %s: not empty", c.level)
 		}
 	}
 }
 
-// Members omits members that a look had no time for. The next look finds them.
+// Members omits members that a scan had no time for. The next scan finds them.
 func TestMembers_late(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t, proctest.Process{PID: self, Threads: [][]int{{1100}}}, proctest.Process{PID: 1100, PPID: self})
 	tr := &Tree{level: Subreaper, self: self, root: self, proc: procfs.Fake(root, true)}
-	tr.Until(time.Now().Add(-time.Second))
+	tr.SetScanLimit(time.Now().Add(-time.Second))
 	if found := tr.Members(); len(found) != 0 || !tr.IsLate() {
 		t.Errorf("late: found %v", found)
 	}
-	tr.Until(time.Now().Add(time.Hour))
+	tr.SetScanLimit(time.Now().Add(time.Hour))
 	if found := tr.Members(); len(found) != 1 || tr.IsLate() {
 		t.Errorf("in time: found %v", found)
 	}

@@ -8,8 +8,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// maxPasses is the maximum number of times that one call looks for members in a changing tree. Only SIGKILL can handle
-// members that fork faster than that.
+// maxPasses is the maximum number of times that one call scans a changing tree for members. Only SIGKILL can handle
+// members that fork faster than these scans.
 const maxPasses = 16
 
 // Members lists the live members. The tree may change during the call, so Members cannot report that no member is left.
@@ -17,10 +17,10 @@ const maxPasses = 16
 func (t *Tree) Members() []procfs.Process {
 	t.excludeKept()
 	switch {
-	case t.level == Group && t.group == 0:
+	case t.level == Group && t.targetGroup == 0:
 		return nil
 	case t.level == Group:
-		return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool { return p.Dead || p.Group != t.group })
+		return slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool { return p.Dead || p.Group != t.targetGroup })
 	}
 	found := t.proc.Descendants(t.root, t.excluded)
 	if t.hasOwn() {
@@ -28,7 +28,7 @@ func (t *Tree) Members() []procfs.Process {
 	}
 	for _, root := range t.orphanRoots() {
 		found = append(found, root)
-		if t.orphaned.group == 0 {
+		if t.orphans.group == 0 {
 			found = append(found, t.proc.Descendants(root.PID, nil)...)
 		}
 	}
@@ -38,7 +38,7 @@ func (t *Tree) Members() []procfs.Process {
 			found = append(found, p)
 		}
 	}
-	if t.orphaned != nil || t.cgroup != "" { // several ways may find the same process
+	if t.orphans != nil || t.cgroup != "" { // several ways may find the same process
 		seen := map[procfs.Identity]bool{}
 		found = slices.DeleteFunc(found, func(p procfs.Process) (again bool) {
 			again, seen[p.Identity] = seen[p.Identity], true
@@ -65,7 +65,7 @@ func (t *Tree) UserOf(pid int) int { return t.proc.UserOf(pid) }
 func (t *Tree) Find(pid int) (procfs.Process, bool) {
 	for range maxPasses { // the end of an ancestor may break the path up to graceful, so try again
 		p, ok := t.proc.Read(pid)
-		if !ok || t.level == Group && p.Group == t.group && t.group != 0 {
+		if !ok || t.level == Group && p.Group == t.targetGroup && t.targetGroup != 0 {
 			return p, ok
 		}
 		for q := p; ok; q, ok = t.proc.Read(q.PPID) {
@@ -98,21 +98,21 @@ func (t *Tree) Children() (found []procfs.Process) {
 // alive. At level Subreaper that proves that the tree is empty, because a process that outlives its parent is
 // reparented to graceful before the parent can be reaped.
 func (t *Tree) Empty(noChildren bool) bool {
-	decides := noChildren && t.ReportsEnds() // it is enough, even if a look at /proc missed processes
+	decides := noChildren && t.ReportsEnds() // sufficient, even if a scan of /proc missed processes
 	return t.seemsEmpty(noChildren) && (decides || !t.proc.IsLate())
 }
 
 func (t *Tree) seemsEmpty(noChildren bool) bool {
 	t.excludeKept()
 	t.leftInCgroup = false
-	// Look once: if the last child ended between two looks, the cgroup would not be looked at.
-	childless := (t.cgroup != "" || t.orphaned != nil || t.level == Subreaper) && t.childless(noChildren)
+	// Check the children once. If the last child ended between two checks, the cgroup would not be checked.
+	childless := (t.cgroup != "" || t.orphans != nil || t.level == Subreaper) && t.childless(noChildren)
 	switch {
 	case t.cgroup != "" && childless && t.cgroup.populated():
 		t.leftInCgroup = true
 		return false
-	case t.orphaned != nil:
-		// Look twice, because one look may miss a process that forks and ends.
+	case t.orphans != nil:
+		// Scan twice, because one scan may miss a process that forks and ends.
 		return childless && len(t.Members()) == 0 && len(t.Members()) == 0
 	case t.level == Subreaper:
 		return childless
@@ -121,17 +121,17 @@ func (t *Tree) seemsEmpty(noChildren bool) bool {
 		return false
 	}
 	// Forget the group when it is empty, because the kernel may reuse its id.
-	if t.group != 0 && t.proc == nil && unix.Kill(-t.group, 0) == unix.ESRCH ||
+	if t.targetGroup != 0 && t.proc == nil && unix.Kill(-t.targetGroup, 0) == unix.ESRCH ||
 		t.proc != nil && len(t.Members()) == 0 && !t.proc.IsLate() {
-		t.group = 0
+		t.targetGroup = 0
 	}
-	return t.group == 0
+	return t.targetGroup == 0
 }
 
 // ReportsEnds reports whether graceful receives the end of every member as the end of a child. If not, the caller must
 // poll Empty.
 func (t *Tree) ReportsEnds() bool {
-	return t.level == Subreaper && t.orphaned == nil && !t.leftInCgroup
+	return t.level == Subreaper && t.orphans == nil && !t.leftInCgroup
 }
 
 // childless reports whether graceful has no child, dead or alive, except the excluded ones.

@@ -15,21 +15,21 @@ import (
 )
 
 // If a shell starts a job and then executes graceful, the job is a child of graceful, but not a member.
-func TestOpenExcludesEarlierChildren(t *testing.T) {
+func TestOpen_excludesEarlierChildren(t *testing.T) {
 	before := startSleeper(t, &syscall.SysProcAttr{})
 	tr := openLevel(t, Subreaper)
 	target := startSleeper(t, &syscall.SysProcAttr{Setpgid: true})
-	tr.Started(target.Process.Pid)
+	tr.SetTarget(target.Process.Pid)
 	waitUntil(t, tr, "the target is not the only member", func() bool {
 		return slices.Equal(pidsOf(tr.Members()), []int{target.Process.Pid})
 	})
 	tr.Signal(unix.SIGTERM)
 	tr.Kill()
 	endedBy(t, target)
-	tr.Reaped(target.Process.Pid)
+	tr.NoteReaped(target.Process.Pid)
 	waitUntil(t, tr, "not empty, with only the earlier child left", func() bool { return tr.Empty(false) })
 	checkUnharmed(t, before)
-	tr.Reaped(before.Process.Pid)
+	tr.NoteReaped(before.Process.Pid)
 	if slices.Contains(tr.excluded, before.Process.Pid) {
 		t.Error("a process that reuses the pid of a reaped child is excluded")
 	}
@@ -43,7 +43,7 @@ func TestMembers_groupLevel(t *testing.T) {
 	}
 	target, inside := startGroup(t)
 	outside := startSleeper(t, &syscall.SysProcAttr{Setpgid: true})
-	tr.Started(target.Process.Pid)
+	tr.SetTarget(target.Process.Pid)
 
 	both := []int{target.Process.Pid, inside.Process.Pid}
 	slices.Sort(both)
@@ -63,7 +63,7 @@ func TestMembers_groupLevel(t *testing.T) {
 		if sig := endedBy(t, c); sig != unix.SIGKILL {
 			t.Errorf("ended by %v", sig)
 		}
-		tr.Reaped(c.Process.Pid)
+		tr.NoteReaped(c.Process.Pid)
 	}
 	if !tr.Empty(false) || tr.Members() != nil {
 		t.Errorf("not empty: %v", tr.Members())
@@ -75,7 +75,7 @@ func TestMembers_groupLevel(t *testing.T) {
 func TestMembers_zombie(t *testing.T) {
 	tr := openLevel(t, Group)
 	target, inside := startGroup(t)
-	tr.Started(target.Process.Pid)
+	tr.SetTarget(target.Process.Pid)
 	kill(t, inside)
 	waitDead(t, tr.proc, inside.Process.Pid)
 	if got := pidsOf(tr.Members()); !slices.Equal(got, []int{target.Process.Pid}) {
@@ -151,14 +151,14 @@ func TestEmpty_excludedChildren(t *testing.T) {
 	} {
 		for _, orphaned := range []*orphanSpec{nil, {mark: unusedMark}} {
 			tr := tree(c.excluded, c.children...)
-			tr.orphaned = orphaned
+			tr.orphans = orphaned
 			if got := tr.Empty(c.noChildren); got != c.want {
 				t.Errorf("%+v, orphaned %t: empty %t", c, orphaned != nil, got)
 			}
 		}
 	}
 	tr := tree([]int{1100}, 1100)
-	tr.Reaped(1100)
+	tr.NoteReaped(1100)
 	if tr.Empty(false) {
 		t.Error("a child that reuses the pid of a reaped one is excluded")
 	}
@@ -172,13 +172,13 @@ func TestEmpty_unreapedLeader(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Skip(err)
 	}
-	tr.Started(c.Process.Pid)
+	tr.SetTarget(c.Process.Pid)
 	waitDead(t, tr.proc, c.Process.Pid)
-	if tr.Empty(false) || tr.group != c.Process.Pid {
-		t.Errorf("empty before the leader is reaped, group %d", tr.group)
+	if tr.Empty(false) || tr.targetGroup != c.Process.Pid {
+		t.Errorf("empty before the leader is reaped, group %d", tr.targetGroup)
 	}
 	_ = c.Wait()
-	tr.Reaped(c.Process.Pid)
+	tr.NoteReaped(c.Process.Pid)
 	if !tr.Empty(true) {
 		t.Error("not empty after the leader is reaped")
 	}

@@ -32,7 +32,7 @@ func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*T
 	if err != nil {
 		return nil, err
 	}
-	t.orphaned = &orphanSpec{mark: mark, known: known, since: since}
+	t.orphans = &orphanSpec{mark: mark, known: known, since: since}
 	var ancestors []procfs.Process
 	for pid := t.self; pid > 0; {
 		p, ok := t.proc.Read(pid)
@@ -51,18 +51,18 @@ func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*T
 // OnlyGroupOf reduces the tree of OpenOrphaned to the process group that the target leads. If the target does not
 // exist, the tree becomes empty. OnlyGroupOf does nothing to any other tree.
 func (t *Tree) OnlyGroupOf(target procfs.Identity) {
-	if t.orphaned == nil {
+	if t.orphans == nil {
 		return
 	}
-	t.orphaned.group = -1
+	t.orphans.group = -1
 	if p, ok := t.proc.Read(target.PID); ok && p.Identity == target && target.Start != 0 {
-		t.orphaned.group = target.PID
+		t.orphans.group = target.PID
 	}
 }
 
 // orphanRoots lists the live processes that match the orphanSpec. Their descendants are members in any case.
 func (t *Tree) orphanRoots() []procfs.Process {
-	if t.orphaned == nil {
+	if t.orphans == nil {
 		return nil
 	}
 	exempt := map[int]bool{}
@@ -74,7 +74,7 @@ func (t *Tree) orphanRoots() []procfs.Process {
 		})
 	}
 	found := slices.DeleteFunc(t.proc.All(), func(p procfs.Process) bool {
-		outside := t.orphaned.group != 0 && p.Group != t.orphaned.group
+		outside := t.orphans.group != 0 && p.Group != t.orphans.group
 		return p.Dead || outside || exempt[p.PID] || t.isExcluded(p.PID)
 	})
 	found = t.matching(found)
@@ -90,12 +90,12 @@ func (t *Tree) orphanRoots() []procfs.Process {
 
 // matching returns the processes that match the orphanSpec.
 func (t *Tree) matching(all []procfs.Process) (found []procfs.Process) {
-	name, value, _ := strings.Cut(t.orphaned.mark, "=")
-	all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.BornBefore(t.orphaned.since) })
+	name, value, _ := strings.Cut(t.orphans.mark, "=")
+	all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.BornBefore(t.orphans.since) })
 	values := t.proc.Environs(pidsIn(all), name)
 	return slices.DeleteFunc(all, func(p procfs.Process) bool {
 		v, ok := values[p.PID]
-		return !(ok && v == value) && !slices.Contains(t.orphaned.known, p.Identity)
+		return !(ok && v == value) && !slices.Contains(t.orphans.known, p.Identity)
 	})
 }
 

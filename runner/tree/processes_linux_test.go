@@ -209,7 +209,7 @@ func waitUntil(t *testing.T, tr *Tree, otherwise string, condition func() bool) 
 			t.Fatalf("%s: %v", otherwise, tr.Members())
 		}
 		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err == nil && pid > 0 {
-			tr.Reaped(pid)
+			tr.NoteReaped(pid)
 		}
 	}
 }

@@ -15,7 +15,7 @@ func (t *Tree) SignalGroup(sig syscall.Signal) error {
 	if t.Leader() <= 0 { // kill(0) would signal graceful's own group
 		return nil
 	}
-	return SignalGroupOf(t.group, sig)
+	return SignalGroupOf(t.targetGroup, sig)
 }
 
 // SignalGroupOf signals the process group that pid leads. pid must be an unreaped child of graceful. If the child has
@@ -33,7 +33,7 @@ func (t *Tree) SignalLeader(sig syscall.Signal) error {
 	if t.Leader() <= 0 {
 		return nil
 	}
-	return except(unix.ESRCH, unix.Kill(t.group, sig))
+	return except(unix.ESRCH, unix.Kill(t.targetGroup, sig))
 }
 
 // SignalAll signals a process and its descendants. The process need not be a child of graceful.
@@ -76,7 +76,7 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 		t.signalled[p.Identity] = true
 		if t.skip == nil || !t.skip(p, nil) {
 			t.signalEach(p, signals)
-			t.stops.add(p.Identity, signals[0], now)
+			t.stopSignals.add(p.Identity, signals[0], now)
 		}
 	}
 }
@@ -130,14 +130,14 @@ func (t *Tree) signalOnce(
 }
 
 // receivedWithGroup reports whether the signal to the target's group has reached a member that was born before that
-// signal. The member must still be in the group, because it may have called setsid(2) between the look and the signal.
+// signal. The member must still be in the group, because it may have called setsid(2) between the scan and the signal.
 // A member that left the group just after the signal receives the signal twice.
 func (t *Tree) receivedWithGroup(p procfs.Process) bool {
-	if !t.targetUnreaped || p.Group != t.group {
+	if !t.targetUnreaped || p.Group != t.targetGroup {
 		return false
 	}
 	now, err := unix.Getpgid(p.PID)
-	return err != nil || now == t.group
+	return err != nil || now == t.targetGroup
 }
 
 // signalEach sends signals to one member. It ignores errors: Kill reports the members that graceful may not signal.
@@ -155,8 +155,8 @@ func (t *Tree) signalWithoutProc(sig syscall.Signal) {
 		_ = unix.Kill(-1, sig)
 		return
 	}
-	if t.group != 0 {
-		_ = unix.Kill(-t.group, sig)
+	if t.targetGroup != 0 {
+		_ = unix.Kill(-t.targetGroup, sig)
 	}
 }
 

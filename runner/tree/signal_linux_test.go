@@ -18,17 +18,17 @@ func TestSignalGroup_reapedTarget(t *testing.T) {
 	tr := openLevel(t, Group)
 	target, first := startGroup(t)
 	second := startSleeper(t, &syscall.SysProcAttr{Setpgid: true, Pgid: target.Process.Pid})
-	tr.Started(target.Process.Pid)
+	tr.SetTarget(target.Process.Pid)
 
 	kill(t, first)
 	endedBy(t, first)
-	tr.Reaped(first.Process.Pid) // affects no other pid
+	tr.NoteReaped(first.Process.Pid) // affects no other pid
 	if err := tr.SignalGroup(0); err != nil {
 		t.Error(err)
 	}
 	kill(t, target)
 	endedBy(t, target)
-	tr.Reaped(target.Process.Pid)
+	tr.NoteReaped(target.Process.Pid)
 	if err := tr.SignalGroup(unix.SIGUSR1); err != nil {
 		t.Error(err)
 	}
@@ -42,7 +42,7 @@ func TestSignalGroup_reapedTarget(t *testing.T) {
 func TestSignalGroup_targetLeadsNoGroup(t *testing.T) {
 	tr := openLevel(t, Group)
 	target := startSleeper(t, &syscall.SysProcAttr{}) // in the group of the test
-	tr.Started(target.Process.Pid)
+	tr.SetTarget(target.Process.Pid)
 	if err := tr.SignalGroup(unix.SIGTERM); err != nil {
 		t.Error(err)
 	}
@@ -81,12 +81,12 @@ func TestSignal_reusedPID(t *testing.T) {
 
 // No member receives a signal twice: inside the target's group or outside, before or after the target's end. Many
 // programs treat a second stop signal as "abort now".
-func TestSignalReachesEachMemberOnce(t *testing.T) {
+func TestSignal_reachesEachMemberOnce(t *testing.T) {
 	for _, level := range []Level{Group, Subreaper} {
 		t.Run(string(level), func(t *testing.T) {
 			tr := openLevel(t, level)
 			target, inside, outside := startCounterGroup(t)
-			tr.Started(target.Process.Pid)
+			tr.SetTarget(target.Process.Pid)
 
 			tr.Signal(counted)
 			if got, want := counts(t, target, inside, outside), "1 1 "+outsideCount(level); got != want {
@@ -100,7 +100,7 @@ func TestSignalReachesEachMemberOnce(t *testing.T) {
 			}
 			kill(t, target.Cmd)
 			_ = target.Wait()
-			tr.Reaped(target.Process.Pid)
+			tr.NoteReaped(target.Process.Pid)
 			tr.Signal(counted)
 			if got, want := counts(t, inside, outside), "1 "+outsideCount(level); got != want {
 				t.Errorf("after the target's end they received %s, want %s", got, want)
@@ -117,7 +117,7 @@ func outsideCount(level Level) string {
 	return "0"
 }
 
-// A member calls setsid(2) between the look and the signal to the group. It still receives the signal.
+// A member calls setsid(2) between the scan and the signal to the group. It still receives the signal.
 func TestSignal_memberLeavesGroup(t *testing.T) {
 	self := os.Getpid()
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
@@ -130,7 +130,7 @@ func TestSignal_memberLeavesGroup(t *testing.T) {
 		processes = append(processes, proctest.Process{PID: pid, PPID: self, Group: group})
 	}
 	tr := &Tree{level: Subreaper, self: self, root: self, proc: procfs.Fake(proctest.Dir(t, processes...), true)}
-	tr.Started(group)
+	tr.SetTarget(group)
 	tr.Signal(counted)
 	if got := counts(t, target, inside, gone); got != "1 1 1" {
 		t.Errorf("the target, its group, the process that left it received %s signals", got)
@@ -246,7 +246,7 @@ func TestSignalRest_afterStopGroup(t *testing.T) {
 		t.Run(string(level), func(t *testing.T) {
 			tr := openLevel(t, level)
 			target, inside, outside := startCounterGroup(t)
-			tr.Started(target.Process.Pid)
+			tr.SetTarget(target.Process.Pid)
 			err := tr.StopGroup(counted)
 			if tr.NoteReceivers(); err != nil {
 				t.Fatal(err)
@@ -271,7 +271,7 @@ func TestSignalRest_afterStopGroup(t *testing.T) {
 func TestSignalRest_withoutProc(t *testing.T) {
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
 	tr := &Tree{level: Group, self: os.Getpid(), root: os.Getpid()}
-	tr.Started(target.Process.Pid)
+	tr.SetTarget(target.Process.Pid)
 	err := tr.StopGroup(counted)
 	if tr.NoteReceivers(); err != nil {
 		t.Fatal(err)

@@ -9,11 +9,11 @@ import (
 
 // stopSignals records which stop signals each member has received. Many programs treat a second one as "abort now".
 type stopSignals struct {
-	received map[procfs.Identity]receipt
-	before   []sentSignal   // stop signals that a killed graceful has sent
-	last     procfs.Moment  // moment when the last stop signal was sent
-	unnoted  syscall.Signal // signal of StopGroup whose receivers NoteReceivers has not recorded yet; 0: none
-	unseen   bool           // a stop signal was sent to the group without /proc, so its receivers are unknown
+	received         map[procfs.Identity]receipt
+	fromPredecessor  []sentSignal   // stop signals that a killed graceful has sent
+	lastSent         procfs.Moment  // moment when the last stop signal was sent
+	unnotedSignal    syscall.Signal // signal of StopGroup whose receivers NoteReceivers has not recorded yet; 0: none
+	receiversUnknown bool           // a stop signal was sent to the group without /proc, so its receivers are unknown
 }
 
 // receipt records the stop signals that one member has received. at is a moment before the first one.
@@ -48,26 +48,26 @@ func (s *stopSignals) add(id procfs.Identity, sig syscall.Signal, at procfs.Mome
 
 // LastStop returns a moment just before StopGroup or SignalRest last sent a signal. It returns the zero Moment if
 // neither has sent a signal, or if the time is unknown.
-func (t *Tree) LastStop() procfs.Moment { return t.stops.last }
+func (t *Tree) LastStop() procfs.Moment { return t.stopSignals.lastSent }
 
-// WasStopped records that another process of graceful has sent a stop signal after a moment: to the target's group, or
-// to all members.
-func (t *Tree) WasStopped(sig syscall.Signal, all bool, at procfs.Moment) {
-	t.stops.before = append(t.stops.before, sentSignal{sig, all, at})
+// NoteEarlierStop records that another process of graceful has sent a stop signal after a moment: to the target's
+// group, or to all members.
+func (t *Tree) NoteEarlierStop(sig syscall.Signal, all bool, at procfs.Moment) {
+	t.stopSignals.fromPredecessor = append(t.stopSignals.fromPredecessor, sentSignal{sig, all, at})
 }
 
 // StopGroup does what SignalGroup does, for a stop signal. The caller then calls NoteReceivers.
 func (t *Tree) StopGroup(sig syscall.Signal) error {
-	t.stops.last, t.stops.unnoted = procfs.Moment{}, 0
+	t.stopSignals.lastSent, t.stopSignals.unnotedSignal = procfs.Moment{}, 0
 	if t.proc == nil {
-		t.stops.unseen = t.targetUnreaped
+		t.stopSignals.receiversUnknown = t.targetUnreaped
 		return t.SignalGroup(sig)
 	}
 	before := t.proc.Now()
 	if err := t.SignalGroup(sig); err != nil || !t.targetUnreaped {
 		return err
 	}
-	t.stops.last, t.stops.unnoted = before, sig
+	t.stopSignals.lastSent, t.stopSignals.unnotedSignal = before, sig
 	return nil
 }
 
@@ -77,16 +77,16 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 // If a process leaves the group before NoteReceivers examines it, it counts as a member without a stop signal, because
 // it may have left before the signal.
 func (t *Tree) NoteReceivers() {
-	sig, at := t.stops.unnoted, t.stops.last
-	if t.stops.unnoted = 0; sig == 0 {
+	sig, at := t.stopSignals.unnotedSignal, t.stopSignals.lastSent
+	if t.stopSignals.unnotedSignal = 0; sig == 0 {
 		return
 	}
 	// When a member dies of the signal, its children may be reparented to a part of the tree that was already searched. So
-	// repeat until two consecutive looks find no new member.
-	for quiet, looks := 0, 0; quiet < 2 && looks < maxPasses; looks++ {
+	// repeat until two consecutive scans find no new member.
+	for quiet, scans := 0, 0; quiet < 2 && scans < maxPasses; scans++ {
 		quiet++
 		for _, p := range t.Members() {
-			if p.Group == t.group && !at.Precedes(p.Identity) && t.stops.add(p.Identity, sig, at) {
+			if p.Group == t.targetGroup && !at.Precedes(p.Identity) && t.stopSignals.add(p.Identity, sig, at) {
 				quiet = 0
 			}
 		}
@@ -97,9 +97,9 @@ func (t *Tree) NoteReceivers() {
 // started a process since its own stop signal, SignalRest skips that process, because the member may need it in order
 // to end.
 func (t *Tree) SignalRest(signals ...syscall.Signal) {
-	t.stops.last = procfs.Moment{}
+	t.stopSignals.lastSent = procfs.Moment{}
 	if t.proc == nil {
-		if !t.stops.unseen || t.level != Group { // otherwise every member was asked
+		if !t.stopSignals.receiversUnknown || t.level != Group { // otherwise every member was asked
 			t.Signal(signals...)
 		}
 		return
@@ -115,13 +115,13 @@ func (t *Tree) SignalRest(signals ...syscall.Signal) {
 		at, asked := t.wasAsked(parent, signals[0])
 		return asked && at.Precedes(p.Identity)
 	}
-	if len(t.stops.received)+len(t.stops.before) == 0 {
+	if len(t.stopSignals.received)+len(t.stopSignals.fromPredecessor) == 0 {
 		skip = nil
 	}
 	receivers, before := t.signalOnce(signals, skip)
 	for _, id := range receivers {
-		t.stops.add(id, signals[0], before)
-		t.stops.last = before
+		t.stopSignals.add(id, signals[0], before)
+		t.stopSignals.lastSent = before
 	}
 }
 
@@ -129,11 +129,11 @@ func (t *Tree) SignalRest(signals ...syscall.Signal) {
 // does not ignore. (Background jobs of a shell ignore SIGINT and SIGQUIT.) at is a moment before its first stop signal.
 func (t *Tree) wasAsked(p procfs.Process, sig syscall.Signal) (at procfs.Moment, asked bool) {
 	counts := func(received syscall.Signal) bool { return received == sig || !t.proc.Ignores(p.PID, received) }
-	if r, ok := t.stops.received[p.Identity]; ok && slices.ContainsFunc(r.signals, counts) {
+	if r, ok := t.stopSignals.received[p.Identity]; ok && slices.ContainsFunc(r.signals, counts) {
 		return r.at, true
 	}
-	for _, s := range t.stops.before {
-		if (s.all || p.Group == t.group && t.group != 0) && !s.at.Precedes(p.Identity) && counts(s.signal) {
+	for _, s := range t.stopSignals.fromPredecessor {
+		if (s.all || p.Group == t.targetGroup && t.targetGroup != 0) && !s.at.Precedes(p.Identity) && counts(s.signal) {
 			return s.at, true
 		}
 	}

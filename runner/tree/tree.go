@@ -28,7 +28,7 @@ const (
 func Levels() []Level { return []Level{Auto, Subreaper, Group, Cgroup} }
 
 // Tree is the process tree of a run. Its members are the descendants of graceful, except the excluded ones.
-// OpenOrphaned finds members by other marks. At level Group they are the processes of the target's group.
+// OpenOrphaned finds members by other marks. At level Group the members are the processes of the target's group.
 type Tree struct {
 	level Level
 	self  int        // graceful's pid
@@ -37,21 +37,21 @@ type Tree struct {
 
 	excluded       []int             // children of graceful that are not members, like their descendants
 	exempt         []int             // the part of excluded that Exempt has added
-	kept           []procfs.Identity // the children that Keep has left alone
-	memberVariable string            // only children with it in their environment are members, see Keep; "": all
+	keptChildren   []procfs.Identity // the children that Keep has left alone
+	memberVariable string            // only children with this variable are members, see Keep; "": all children
 
-	group          int  // the target's process group; 0: none, or empty
+	targetGroup    int  // the target's process group; 0: none, or empty
 	targetUnreaped bool // while it is true, the kernel does not reuse the target's pid or its group's id
 
-	orphaned *orphanSpec // not nil: graceful is not an ancestor of the tree, see OpenOrphaned
+	orphans *orphanSpec // not nil: graceful is not an ancestor of the tree, see OpenOrphaned
 
 	cgroup         cgroup // "": none
 	leftInCgroup   bool   // the last call of Empty found no child of graceful, but a process in the cgroup
 	killedInCgroup []int  // pids that were in the cgroup when Kill killed it
 
-	signalled map[procfs.Identity]bool // members that the last Signal or SignalRest has signalled or skipped
-	skip      skipFunc                 // the condition by which that call skipped members; nil: none
-	stops     stopSignals              // the stop signals that were sent
+	signalled   map[procfs.Identity]bool // members that the last Signal or SignalRest has signalled or skipped
+	skip        skipFunc                 // the condition by which that call skipped members; nil: none
+	stopSignals stopSignals              // the stop signals that were sent
 }
 
 // Open prepares containment at a level. If this machine cannot support that level, Auto falls back to Group and
@@ -85,8 +85,9 @@ func Open(level Level) (*Tree, []string, error) {
 	return t, warnings, nil
 }
 
-// SetRoot sets the process that is the ancestor of the members and reaps them. That is the guard, or graceful again.
-// Graceful itself is not a member. Process 1 is never a guard, because all other processes descend from it.
+// SetRoot sets the root: the process that is the ancestor of the members and reaps them. The root is the guard, or
+// graceful again. Graceful itself is not a member. Process 1 is never a guard, because all other processes descend from
+// it.
 func (t *Tree) SetRoot(pid int) {
 	if pid <= 1 {
 		pid = t.self
@@ -96,7 +97,7 @@ func (t *Tree) SetRoot(pid int) {
 	}
 	t.excluded = append(t.excluded, t.self)
 	if t.proc != nil {
-		t.proc.Busy(pid)
+		t.proc.SetBusy(pid)
 	}
 }
 
@@ -125,20 +126,20 @@ func (t *Tree) Disband() error {
 	return c.disband()
 }
 
-// Started sets the target: an unreaped child that leads its own process group.
-func (t *Tree) Started(pid int) { t.group, t.targetUnreaped = pid, true }
+// SetTarget sets the target: an unreaped child that leads its own process group.
+func (t *Tree) SetTarget(pid int) { t.targetGroup, t.targetUnreaped = pid, true }
 
 // Leader returns the target's pid. It returns 0 after the target is reaped.
 func (t *Tree) Leader() int {
 	if !t.targetUnreaped {
 		return 0
 	}
-	return t.group
+	return t.targetGroup
 }
 
-// Reaped records that a child is reaped. From then on its pid may belong to another process.
-func (t *Tree) Reaped(pid int) {
-	if pid == t.group {
+// NoteReaped records that a child is reaped. From then on its pid may belong to another process.
+func (t *Tree) NoteReaped(pid int) {
+	if pid == t.targetGroup {
 		t.targetUnreaped = false
 	}
 	for _, list := range []*[]int{&t.excluded, &t.exempt} {
@@ -154,12 +155,12 @@ func (t *Tree) Exempt(pid int) {
 // Keep excludes the present members and their descendants, which survive the run. From then on a child of graceful is a
 // member only if its environment contains the variable.
 func (t *Tree) Keep(variable string) {
-	t.memberVariable, t.group, t.targetUnreaped = variable, 0, false
+	t.memberVariable, t.targetGroup, t.targetUnreaped = variable, 0, false
 	t.excludeKept()
 }
 
-// Keeps reports whether Keep was called.
-func (t *Tree) Keeps() bool { return t.memberVariable != "" }
+// HasKept reports whether Keep was called.
+func (t *Tree) HasKept() bool { return t.memberVariable != "" }
 
 // excludeKept excludes the live children that Keep has left alone. A zombie has no environment. It remains a member, so
 // that it is reaped.
@@ -167,11 +168,11 @@ func (t *Tree) excludeKept() {
 	if t.memberVariable == "" {
 		return
 	}
-	t.kept = slices.DeleteFunc(t.kept, func(id procfs.Identity) bool {
+	t.keptChildren = slices.DeleteFunc(t.keptChildren, func(id procfs.Identity) bool {
 		p, ok := t.proc.Read(id.PID)
 		isOther := ok && p.Identity != id
 		if isOther {
-			t.Reaped(id.PID)
+			t.NoteReaped(id.PID)
 		}
 		return isOther
 	})
@@ -188,7 +189,7 @@ func (t *Tree) excludeKept() {
 			t.excluded = append(t.excluded, pid)
 		}
 		if ok && !p.Dead {
-			t.kept = append(t.kept, p.Identity)
+			t.keptChildren = append(t.keptChildren, p.Identity)
 		}
 	}
 }

@@ -131,7 +131,7 @@ func TestGuard_arguments(t *testing.T) {
 	big := strings.Repeat("x", 100<<10)
 	s := Spec{
 		Program: "/bin/sh", Argv: []string{"sh", "-c", `printf '%s|' "$@" "$B" >` + file, "sh", "", "a b", "\xff\n"},
-		PIDOfOurs: 7, Env: []string{"LISTEN_PID=7", "WATCHDOG_PID=8", "B=\xfe"},
+		OwnPID: 7, Env: []string{"LISTEN_PID=7", "WATCHDOG_PID=8", "B=\xfe"},
 	}
 	for i := range 15 {
 		s.Env = append(s.Env, fmt.Sprintf("BIG%d=%s", i, big))
@@ -149,7 +149,7 @@ func TestGuard_arguments(t *testing.T) {
 }
 
 // The board records which outputs of a process differ from graceful's.
-func TestGuard_Replaced(t *testing.T) {
+func TestGuardReplaced(t *testing.T) {
 	g := startGuard(t)
 	for id, s := range []Spec{{}, {Stdout: 2}, {Stderr: 1}, {Stdout: 2, Stderr: 1}} {
 		s.Program, s.Argv = "/bin/true", []string{"true"}
@@ -224,9 +224,9 @@ func TestGuard_manyOrphansAtOnce(t *testing.T) {
 // If the guard is killed right after it has forked a process, that process counts as started, and is not started a
 // second time.
 func TestAwait_guardEndsAfterTheFork(t *testing.T) {
-	s := starts{board: &board{}}
+	s := startTable{board: &board{}}
 	err := s.await(1, func() bool {
-		s.board.slots[1].pid, s.board.slots[1].starting = 7, settled
+		s.board.slots[1].pid, s.board.slots[1].startFutex = 7, settled
 		return true
 	})
 	if err != nil {
@@ -271,7 +271,7 @@ func TestGuard_manyProcessesAtOnce(t *testing.T) {
 }
 
 // KillChildren kills the children of the guard, except commands.
-func TestGuard_KillChildren(t *testing.T) {
+func TestGuardKillChildren(t *testing.T) {
 	g := startGuard(t)
 	file := filepath.Join(t.TempDir(), "ready")
 	target, err := g.Start(shell("sleep 1000 & echo >"+file+"; exec sleep 1000"), 0)
@@ -295,7 +295,7 @@ func TestGuard_KillChildren(t *testing.T) {
 
 func TestGuard_suspensionOfTheTarget(t *testing.T) {
 	g := startGuard(t)
-	g.Watch()
+	g.RecordSuspensions()
 	pid, err := g.Start(shell("kill -TSTP $$; exit 4"), 0)
 	if err != nil {
 		t.Fatal(err)

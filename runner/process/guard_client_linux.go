@@ -20,24 +20,24 @@ import (
 
 // Guard represents the guard in graceful. The guard starts the target and the commands, and is their parent.
 type Guard struct {
-	starts
-	pid     int
-	isChild bool // the guard is a child of graceful; else it is the parent, and graceful has replaced a killed one
-	link    int
-	memory  int // descriptor of the board
-	mapped  []byte
-	size    uint32 // of the memory that exists
-	gone    bool
-	orphans uint32
-	target  int // pidfd of the target; negative: none
+	startTable
+	pid         int
+	isChild     bool // the guard is a child of graceful; else it is the parent, and graceful has replaced a killed one
+	linkFD      int
+	memoryFD    int // descriptor of the board
+	mapping     []byte
+	size        uint32 // of the memory that exists
+	gone        bool
+	seenOrphans uint32
+	targetFD    int // pidfd of the target; negative: none
 }
 
 // Succession is the data from which the guard starts a new graceful after the death of the old one.
 type Succession struct {
-	Keep      []int // descriptors that the guard keeps for a new graceful or a command
-	Leaves    bool  // the guard leaves the working directory when the target has started
-	Passes    []syscall.Signal
-	Successor func(link, memory int) Spec // a new graceful; it inherits both descriptors, for OpenGuard
+	KeptFDs     []int // descriptors that the guard keeps for a new graceful or a command
+	MayLeaveDir bool  // the guard leaves the working directory when the target has started
+	Forwarded   []syscall.Signal
+	Successor   func(link, memory int) Spec // a new graceful; it inherits both descriptors, for OpenGuard
 }
 
 // StartGuard forks the guard.
@@ -55,34 +55,35 @@ func StartGuard(s Succession) (*Guard, error) {
 		return nil, errors.Join(fmt.Errorf("a pair of sockets: %w", err), g.release())
 	}
 	defer unix.Close(pair[1])
-	g.link, g.isChild = pair[0], true
+	g.linkFD, g.isChild = pair[0], true
 	forked, err := g.prepare(s, uintptr(pair[1]))
 	if err != nil {
-		return nil, errors.Join(err, unix.Close(g.link), g.release())
+		return nil, errors.Join(err, unix.Close(g.linkFD), g.release())
 	}
-	atomic.StoreUint32(&g.board.leads, 1)
+	atomic.StoreUint32(&g.board.leading, 1)
 	pid, errno := forked.fork()
 	unix.Close(int(forked.successor.program))
 	if forked.leaderFD != none {
 		unix.Close(int(forked.leaderFD))
 	}
 	if errno != 0 {
-		return nil, errors.Join(fmt.Errorf("forking: %w", errno), unix.Close(g.link), g.release())
+		return nil, errors.Join(fmt.Errorf("forking: %w", errno), unix.Close(g.linkFD), g.release())
 	}
 	g.pid = int(pid)
 	return g, nil
 }
 
 // prepare prepares the data of the guard.
-func (g *Guard) prepare(s Succession, end uintptr) (*guard, error) {
-	spec := s.Successor(g.link, g.memory)
+func (g *Guard) prepare(s Succession, end uintptr) (*guardProcess, error) {
+	spec := s.Successor(g.linkFD, g.memoryFD)
 	p, err := spec.parts()
 	if err != nil {
 		return nil, err
 	}
-	f := &guard{
-		board: g.board, leader: uintptr(unix.Getpid()), leaderFD: none, link: end, end: end, peer: uintptr(g.link),
-		passes: setOf(s.Passes), all: allSignals, leaves: s.Leaves, successor: spec.layOut(p, newBlock(p.size())),
+	f := &guardProcess{
+		board: g.board, leader: uintptr(unix.Getpid()), leaderFD: none, link: end, endFD: end, peerFD: uintptr(g.linkFD),
+		forwardedSignals: setOf(s.Forwarded), fullMask: allSignals, mayLeaveDir: s.MayLeaveDir,
+		successor: spec.layOut(p, newBlock(p.size())),
 	}
 	program, err := unix.Open(SelfExe, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -95,12 +96,12 @@ func (g *Guard) prepare(s Succession, end uintptr) (*guard, error) {
 	copy(f.path[:], "/proc/thread-self/children\x00")
 	copy(f.root[:], "/\x00")
 	f.argv, f.environ = ownMemory()
-	for _, fd := range append(slices.Clone(s.Keep), int(end), g.memory, int(int32(f.leaderFD)), program) {
-		f.keep = append(f.keep, int32(fd))
+	for _, fd := range append(slices.Clone(s.KeptFDs), int(end), g.memoryFD, int(int32(f.leaderFD)), program) {
+		f.keptFDs = append(f.keptFDs, int32(fd))
 	}
-	slices.Sort(f.keep)
-	f.keep = slices.DeleteFunc(slices.Compact(f.keep), func(fd int32) bool { return fd < 3 })
-	f.keep = append(f.keep, noFD, noFD) // see retain
+	slices.Sort(f.keptFDs)
+	f.keptFDs = slices.DeleteFunc(slices.Compact(f.keptFDs), func(fd int32) bool { return fd < 3 })
+	f.keptFDs = append(f.keptFDs, noFD, noFD) // see retain
 	return f, nil
 }
 
@@ -113,14 +114,14 @@ func OpenGuard(link, memory int) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.link, g.pid = link, int(g.board.guard) // not getppid(2), because the guard may have ended
+	g.linkFD, g.pid = link, int(g.board.guardPID) // not getppid(2), because the guard may have ended
 	for i := range g.slots() {
 		s := &g.board.slots[i]
-		if s.asked != 0 && atomic.LoadInt32(&s.pid) == 0 {
-			s.asked = 0 // the request was never sent
+		if s.requested != 0 && atomic.LoadInt32(&s.pid) == 0 {
+			s.requested = 0 // the request was never sent
 		}
-		if s.asked != 0 {
-			g.pending = append(g.pending, i)
+		if s.requested != 0 {
+			g.pendingStarts = append(g.pendingStarts, i)
 		}
 	}
 	g.watchTarget()
@@ -133,8 +134,8 @@ func (g *Guard) Lead() {
 	if !g.isChild {
 		_ = unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGCHLD), 0, 0, 0)
 	}
-	atomic.StoreUint32(&g.board.leads, 1)
-	g.wake()
+	atomic.StoreUint32(&g.board.leading, 1)
+	g.wakeGuard()
 }
 
 // openBoard maps the board.
@@ -144,7 +145,8 @@ func openBoard(memory int) (*Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mapping memory for the guard: %w", err)
 	}
-	g := &Guard{starts: starts{board: (*board)(unsafe.Pointer(&mapped[0]))}, memory: memory, mapped: mapped, target: -1}
+	b := (*board)(unsafe.Pointer(&mapped[0]))
+	g := &Guard{startTable: startTable{board: b}, memoryFD: memory, mapping: mapped, targetFD: -1}
 	var st unix.Stat_t
 	if err = unix.Fstat(memory, &st); err == nil {
 		g.size = uint32(st.Size)
@@ -172,7 +174,7 @@ func (g *Guard) extend(to uint32) (err error) {
 	const step = 64 << 10
 	size := min(int64(to)+step, int64(min(limit.Cur, 1<<32-1)))
 	for range tries {
-		if err = unix.Ftruncate(g.memory, size); err == nil {
+		if err = unix.Ftruncate(g.memoryFD, size); err == nil {
 			g.size = uint32(size)
 			return nil
 		}
@@ -180,7 +182,7 @@ func (g *Guard) extend(to uint32) (err error) {
 	return fmt.Errorf("memory for the guard: %w: %w", err, unix.ENOMEM)
 }
 
-func (g *Guard) release() error { return errors.Join(unix.Munmap(g.mapped), unix.Close(g.memory)) }
+func (g *Guard) release() error { return errors.Join(unix.Munmap(g.mapping), unix.Close(g.memoryFD)) }
 
 // PID returns the pid of the guard.
 func (g *Guard) PID() int { return g.pid }
@@ -210,8 +212,8 @@ func isSuspended(pid int) bool {
 	return p.Suspended
 }
 
-// Drop makes the guard stop forwarding these signals.
-func (g *Guard) Drop(signals []syscall.Signal) { g.board.drops = setOf(signals) }
+// DropSignals makes the guard stop forwarding these signals.
+func (g *Guard) DropSignals(signals []syscall.Signal) { g.board.droppedSignals = setOf(signals) }
 
 // WasParentOf reports whether the guard has started the process pid, which is now a child of this process. If it
 // returns true, the guard has ended, even if a debugger hides that.
@@ -231,7 +233,7 @@ func (g *Guard) Close() {
 		if unix.Getppid() != g.pid {
 			return
 		}
-		g.settle()
+		g.reapEnded()
 	}
 	for range tries {
 		if unix.Kill(g.pid, unix.SIGKILL) != nil {
@@ -244,33 +246,34 @@ func (g *Guard) Close() {
 	}
 }
 
-// settle makes the guard reap the processes that have ended.
-func (g *Guard) settle() {
+// reapEnded makes the guard reap the processes that have ended.
+func (g *Guard) reapEnded() {
 	for range 100 {
 		busy := false
 		for i := range g.slots() {
-			if s := &g.board.slots[i]; atomic.LoadUint32(&s.asked) != 0 && atomic.LoadUint32(&s.end) != 0 {
-				atomic.StoreUint32(&s.reap, 1)
+			if s := &g.board.slots[i]; atomic.LoadUint32(&s.requested) != 0 && atomic.LoadUint32(&s.endStatus) != 0 {
+				atomic.StoreUint32(&s.reapRequested, 1)
 				busy = true
 			}
 		}
 		if !busy {
 			return
 		}
-		g.wake()
+		g.wakeGuard()
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// wake makes the guard look at the board. A full queue is no error, because the guard will still read earlier messages.
-func (g *Guard) wake() { _ = g.send(noSlot, 0) }
+// wakeGuard makes the guard look at the board. A full queue is no error, because the guard will still read earlier
+// messages.
+func (g *Guard) wakeGuard() { _ = g.send(noSlot, 0) }
 
 // send sends a message without waiting.
 func (g *Guard) send(slot, at uint32) (err error) {
 	m := message{slot, at}
 	for range tries {
 		err = eintr.Retry(func() error {
-			return unix.Sendmsg(g.link, (*[unsafe.Sizeof(m)]byte)(unsafe.Pointer(&m))[:], nil, nil,
+			return unix.Sendmsg(g.linkFD, (*[unsafe.Sizeof(m)]byte)(unsafe.Pointer(&m))[:], nil, nil,
 				unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		})
 		if err == nil || err == unix.EAGAIN {
@@ -280,8 +283,8 @@ func (g *Guard) send(slot, at uint32) (err error) {
 	return err
 }
 
-// memoryFile makes memory with a descriptor. vm.memfd_noexec may forbid executable memory, so it asks for
-// MFD_NOEXEC_SEAL.
+// memoryFile makes memory with a descriptor. It uses MFD_NOEXEC_SEAL, because vm.memfd_noexec may forbid executable
+// memory.
 func memoryFile() (fd int, err error) {
 	if fd, err = unix.MemfdCreate("graceful-guard", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL); err == unix.EINVAL {
 		fd, err = unix.MemfdCreate("graceful-guard", unix.MFD_CLOEXEC)

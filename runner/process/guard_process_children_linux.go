@@ -12,26 +12,26 @@ import (
 // reaped yet.
 var collectLimit = 1 << 10
 
-// maxTurns is the maximum number of consecutive calls of collect that reach their limit without a notification of
+// maxSilentTurns is the maximum number of consecutive calls of collect that reach their limit without a notification of
 // graceful.
-const maxTurns = 16
+const maxSilentTurns = 16
 
 // collect records ends of processes on the board, and reaps orphans. It reports whether anything has changed.
 //
 //go:norace
 //go:nosplit
-func (g *guard) collect() (changed bool) {
-	changed = g.suspension()
+func (g *guardProcess) collect() (changed bool) {
+	changed = g.recordSuspension()
 	before, n := g.board.childless, 0
 	for n < collectLimit && g.handleNext() {
 		n++
 	}
-	g.more = n == collectLimit
+	g.limitReached = n == collectLimit
 	if n >= ManyEnds && !g.triedPriority {
 		g.raisePriority()
 	}
 	if changed = changed || n > 0 || g.board.childless != before; changed && !g.silent {
-		g.tell()
+		g.notify()
 	}
 	return changed
 }
@@ -47,12 +47,12 @@ const highest = -20
 //
 //go:norace
 //go:nosplit
-func (g *guard) raisePriority() {
+func (g *guardProcess) raisePriority() {
 	g.triedPriority = true
 	if !g.call(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, 0, 0, 0) {
 		return
 	}
-	g.nice = 20 - g.result
+	g.oldNice = 20 - g.result
 	nice := highest
 	g.raised = g.call(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(nice), 0)
 }
@@ -61,9 +61,9 @@ func (g *guard) raisePriority() {
 //
 //go:norace
 //go:nosplit
-func (g *guard) restorePriority() {
+func (g *guardProcess) restorePriority() {
 	if g.raised {
-		g.call(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, g.nice, 0)
+		g.call(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, g.oldNice, 0)
 	}
 }
 
@@ -72,31 +72,31 @@ func (g *guard) restorePriority() {
 //
 //go:norace
 //go:nosplit
-func (g *guard) collectAll() {
+func (g *guardProcess) collectAll() {
 	g.silent = true
 	changed := g.collect()
 	g.silent = false
-	if changed && g.hidden {
+	if changed && g.zombiesHidden {
 		g.reapHidden()
 	}
-	g.untold = g.untold || changed
-	if g.turns++; g.untold && (!g.more || g.turns >= maxTurns) {
-		g.untold, g.turns = false, 0
-		g.tell()
+	g.changePending = g.changePending || changed
+	if g.turns++; g.changePending && (!g.limitReached || g.turns >= maxSilentTurns) {
+		g.changePending, g.turns = false, 0
+		g.notify()
 	}
 }
 
-// handleNext handles the next child that has ended. It returns false if there is none, or if graceful has not handled
-// it yet.
+// handleNext handles the next child that has ended. It returns false if no child has ended, or if graceful has not
+// handled the end of the child yet.
 //
 //go:norace
 //go:nosplit
-func (g *guard) handleNext() bool {
-	if !g.look(unix.P_ALL, 0, unix.WEXITED|unix.WNOWAIT) {
+func (g *guardProcess) handleNext() bool {
+	if !g.queryChild(unix.P_ALL, 0, unix.WEXITED|unix.WNOWAIT) {
 		if g.errno == syscall.ECHILD {
 			g.board.childless = 1
 		} else {
-			g.hidden = true // look for hidden orphans later
+			g.zombiesHidden = true // look for hidden orphans later
 		}
 		return false
 	}
@@ -104,7 +104,7 @@ func (g *guard) handleNext() bool {
 		return false
 	}
 	handled := g.handle(uintptr(g.info.pid))
-	g.hidden = g.hidden || !handled
+	g.zombiesHidden = g.zombiesHidden || !handled
 	return handled
 }
 
@@ -113,52 +113,53 @@ func (g *guard) handleNext() bool {
 //
 //go:norace
 //go:nosplit
-func (g *guard) reapHidden() {
-	for n := g.board.orphans - 1; n != g.board.orphans; {
-		n = g.board.orphans
-		g.each(reapChild)
+func (g *guardProcess) reapHidden() {
+	for n := g.board.orphanCount - 1; n != g.board.orphanCount; {
+		n = g.board.orphanCount
+		g.forEachChild(reapChild)
 	}
 }
 
 // codeKilled has the value of CLD_KILLED (sigaction(2)).
 const codeKilled = 2
 
-// handle handles the end of the child that look has found. It returns false if graceful has not handled that end yet.
+// handle handles the end of the child that queryChild has found. It returns false if graceful has not handled that end
+// yet.
 //
 //go:norace
 //go:nosplit
-func (g *guard) handle(pid uintptr) bool {
+func (g *guardProcess) handle(pid uintptr) bool {
 	i := g.slotOf(pid)
 	if i == noSlot {
 		if pid == g.leader {
 			g.killed = uint32(g.info.code) == codeKilled && uint32(g.info.status) == uint32(unix.SIGKILL)
 		}
 		g.reap(pid)
-		g.board.orphans++
+		g.board.orphanCount++
 		return true
 	}
 	s := &g.board.slots[i]
-	if s.end != 0 {
+	if s.endStatus != 0 {
 		return false
 	}
 	if i == 0 {
-		g.board.usage = g.used
+		g.board.targetUsage = g.usage
 	}
-	if i == 0 && g.board.resume != 0 {
+	if i == 0 && g.board.resumeRequested != 0 {
 		g.signal(uintptr(unix.SIGCONT))
 	}
-	s.end = hasEnded | uint32(g.info.code)<<8 | uint32(g.info.status)
+	s.endStatus = hasEnded | uint32(g.info.code)<<8 | uint32(g.info.status)
 	return true
 }
 
-// look calls waitid(2). It returns false after an error. info.pid is 0 if no child has changed.
+// queryChild calls waitid(2). It returns false after an error. info.pid is 0 if no child has changed.
 //
 //go:norace
 //go:nosplit
-func (g *guard) look(kind, id, options uintptr) bool {
+func (g *guardProcess) queryChild(kind, id, options uintptr) bool {
 	g.info.pid = 0
 	g.call5(unix.SYS_WAITID, kind, id, uintptr(unsafe.Pointer(&g.info)), options|unix.WNOHANG,
-		uintptr(unsafe.Pointer(&g.used)))
+		uintptr(unsafe.Pointer(&g.usage)))
 	return g.errno == 0
 }
 
@@ -166,20 +167,20 @@ func (g *guard) look(kind, id, options uintptr) bool {
 //
 //go:norace
 //go:nosplit
-func (g *guard) reap(pid uintptr) bool {
+func (g *guardProcess) reap(pid uintptr) bool {
 	return !g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) || g.result != 0
 }
 
-// suspension records the signal that has suspended the target on the board.
+// recordSuspension records the signal that has suspended the target on the board.
 //
 //go:norace
 //go:nosplit
-func (g *guard) suspension() bool {
+func (g *guardProcess) recordSuspension() bool {
 	target := uintptr(g.board.slots[0].pid)
-	if g.board.watched == 0 || target == 0 || !g.look(unix.P_PID, target, unix.WSTOPPED) || g.info.pid == 0 {
+	if g.board.watchRequested == 0 || target == 0 || !g.queryChild(unix.P_PID, target, unix.WSTOPPED) || g.info.pid == 0 {
 		return false
 	}
-	g.board.suspended = uint32(g.info.status)
+	g.board.suspendSignal = uint32(g.info.status)
 	return true
 }
 
@@ -187,8 +188,8 @@ func (g *guard) suspension() bool {
 //
 //go:norace
 //go:nosplit
-func (g *guard) slotOf(pid uintptr) uint32 {
-	for i := range g.board.used {
+func (g *guardProcess) slotOf(pid uintptr) uint32 {
+	for i := range g.board.usedSlots {
 		if uintptr(g.board.slots[i].pid) == pid {
 			return i
 		}
@@ -200,80 +201,81 @@ func (g *guard) slotOf(pid uintptr) uint32 {
 //
 //go:norace
 //go:nosplit
-func (g *guard) perform() {
-	if g.board.kill != 0 {
-		g.board.kill = 0
-		g.each(killMember)
+func (g *guardProcess) perform() {
+	if g.board.killRequested != 0 {
+		g.board.killRequested = 0
+		g.forEachChild(killMember)
 	}
 	reaped := false
-	for i := range g.board.used {
+	for i := range g.board.usedSlots {
 		s := &g.board.slots[i]
-		if s.reap == 0 || !g.reap(uintptr(s.pid)) {
+		if s.reapRequested == 0 || !g.reap(uintptr(s.pid)) {
 			continue
 		}
-		s.pid, s.end, s.failed.errno = 0, 0, 0
-		s.reap, s.asked = 0, 0
+		s.pid, s.endStatus, s.failure.errno = 0, 0, 0
+		s.reapRequested, s.requested = 0, 0
 		reaped = true
 	}
 	if reaped {
-		g.hidden = false
+		g.zombiesHidden = false
 		if !g.collect() {
-			g.tell() // the tree may be empty now
+			g.notify() // the tree may be empty now
 		}
 	}
 }
 
-// These constants are the values for the parameter do of the method each.
+// These constants are the values for the parameter do of the method forEachChild.
 const (
 	reapChild  = iota // reap it if it has ended and is an orphan
 	killMember        // kill it unless it is a command
 	killChild         // kill it
 )
 
-// each calls do for each child. Without /proc, it calls do only for the processes that the guard has started.
+// forEachChild calls apply for each child. Without /proc, it calls apply only for the processes that the guard has
+// started.
 //
 //go:norace
 //go:nosplit
-func (g *guard) each(do int) {
-	if g.children == none {
-		for i := range g.board.used {
+func (g *guardProcess) forEachChild(do int) {
+	if g.childrenFD == none {
+		for i := range g.board.usedSlots {
 			if pid := g.board.slots[i].pid; pid != 0 {
-				g.do(do, uintptr(pid))
+				g.apply(do, uintptr(pid))
 			}
 		}
 		return
 	}
-	g.call(unix.SYS_LSEEK, g.children, 0, 0, 0)
-	g.n = 0
-	for g.call(unix.SYS_READ, g.children, uintptr(unsafe.Pointer(&g.text)), unsafe.Sizeof(g.text), 0) {
+	g.call(unix.SYS_LSEEK, g.childrenFD, 0, 0, 0)
+	g.childPID = 0
+	for g.call(unix.SYS_READ, g.childrenFD, uintptr(unsafe.Pointer(&g.text)), unsafe.Sizeof(g.text), 0) {
 		size := g.result
 		if size == 0 {
 			break
 		}
 		for i := range size {
 			if digit := uintptr(g.text[i]) - '0'; digit < 10 {
-				g.n = g.n*10 + digit
-			} else if g.n != 0 {
-				g.do(do, g.n)
-				g.n = 0
+				g.childPID = g.childPID*10 + digit
+			} else if g.childPID != 0 {
+				g.apply(do, g.childPID)
+				g.childPID = 0
 			}
 		}
 	}
 }
 
-// do reaps or kills one child, as the value do requires.
+// apply reaps or kills one child, as the parameter what requires.
 //
 //go:norace
 //go:nosplit
-func (g *guard) do(what int, pid uintptr) {
+func (g *guardProcess) apply(what int, pid uintptr) {
 	i := g.slotOf(pid)
 	switch {
 	case what == reapChild && i == noSlot && pid != g.leader:
 		if g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) && g.result != 0 {
-			g.board.orphans++
+			g.board.orphanCount++
 		}
 	case what == reapChild:
-		if g.look(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT) && g.info.pid != 0 {
+		if g.queryChild(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT) && g.info.pid != 0 {
 			g.handle(pid)
 		}
 	case pid == g.leader:

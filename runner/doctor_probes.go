@@ -21,7 +21,7 @@ func GuardByDefault() bool { return GuardAuto.wanted() }
 func ProbeShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
 
 // ProbeRequest returns an error if a run with --defer auto refuses requests of the calling process.
-func ProbeRequest(c registry.Call) error { return (&processes{deferring: DeferAuto}).admit(c) }
+func ProbeRequest(c registry.Call) error { return (&realSystem{deferChoice: DeferAuto}).admit(c) }
 
 // ProbeParent reports whether the process that started graceful has ended, or is PID 1. The error is the reason why
 // graceful cannot watch that process.
@@ -38,7 +38,7 @@ func ProbeLedger(l *ledger.Ledger) error {
 			Order: cleanup.LIFO, ForwardTo: machine.ForwardToGroup, Survivors: machine.StopSurvivors,
 		},
 	})
-	return begin(l, r, &processes{inherit: process.ReadInherited()})
+	return recordBegin(l, r, &realSystem{inherited: process.ReadInherited()})
 }
 
 // IsDone reports whether the run of a ledger is done. The error is journal.ErrEmpty if the run never began.

@@ -10,7 +10,7 @@ import (
 //
 //go:norace
 //go:nosplit
-func (g *guard) receive() bool {
+func (g *guardProcess) receive() bool {
 	for {
 		if !g.call(unix.SYS_READ, g.link, uintptr(unsafe.Pointer(&g.message)), unsafe.Sizeof(g.message), 0) {
 			return false
@@ -30,7 +30,7 @@ func (g *guard) receive() bool {
 //
 //go:norace
 //go:nosplit
-func (g *guard) start() (child bool) {
+func (g *guardProcess) start() (child bool) {
 	block := unsafe.Add(unsafe.Pointer(g.board), g.message.at)
 	g.request = *(*request)(block)
 	r := &g.request
@@ -44,24 +44,24 @@ func (g *guard) start() (child bool) {
 		return true
 	}
 	if r.errno != 0 {
-		s.failed.stage, s.failed.errno = r.failure.stage, r.errno
+		s.failure.stage, s.failure.errno = r.failure.stage, r.errno
 		r.settle()
 		g.collect() // sets childless if there is no child
 	}
 	return false
 }
 
-// started closes inherited descriptors after the first start, and leaves the working directory after the start of the
-// target. If a new graceful finds the guard still in that directory, no target was started.
+// finishStart closes inherited descriptors after the first start, and leaves the working directory after the start of
+// the target. If a new graceful finds the guard still in that directory, no target was started.
 //
 //go:norace
 //go:nosplit
-func (g *guard) started() {
-	if !g.isAlone {
-		g.isAlone = true
+func (g *guardProcess) finishStart() {
+	if !g.othersClosed {
+		g.othersClosed = true
 		g.closeOthers()
 	}
-	if g.leaves && g.message.slot == 0 {
+	if g.mayLeaveDir && g.message.slot == 0 {
 		g.call(unix.SYS_CHDIR, uintptr(unsafe.Pointer(&g.root)), 0, 0, 0)
 	}
 }
@@ -71,13 +71,13 @@ func (g *guard) started() {
 //
 //go:norace
 //go:nosplit
-func (g *guard) closeOthers() {
+func (g *guardProcess) closeOthers() {
 	from := uintptr(3)
-	for i := range g.keep {
-		if g.keep[i] == noFD {
+	for i := range g.keptFDs {
+		if g.keptFDs[i] == noFD {
 			break
 		}
-		fd := uintptr(g.keep[i])
+		fd := uintptr(g.keptFDs[i])
 		g.closeRange(from, fd)
 		from = fd + 1
 	}
@@ -88,7 +88,7 @@ func (g *guard) closeOthers() {
 //
 //go:norace
 //go:nosplit
-func (g *guard) closeRange(from, to uintptr) {
+func (g *guardProcess) closeRange(from, to uintptr) {
 	if from >= to {
 		return
 	}

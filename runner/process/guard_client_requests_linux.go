@@ -18,20 +18,20 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	i, at, block, err := g.room(p.size(), id)
+	i, at, block, err := g.reserveBlock(p.size(), id)
 	if err != nil {
 		return 0, err
 	}
 	s.layOut(p, block)
-	slot := g.ask(i, id)
-	slot.block, slot.replaced = at, s.replaced()
+	slot := g.prepareSlot(i, id)
+	slot.block, slot.replacedOutputs = at, s.replaced()
 	switch err := g.send(uint32(i), at); err {
 	case nil:
 	case unix.EPIPE, unix.ECONNRESET:
-		slot.asked = 0
+		slot.requested = 0
 		return 0, ErrGuardEnded
 	default:
-		slot.asked = 0
+		slot.requested = 0
 		return 0, fmt.Errorf("asking the guard: %w", err)
 	}
 	asked := time.Now()
@@ -40,11 +40,11 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 			return true
 		}
 		_ = unix.Kill(g.pid, unix.SIGCONT) // the guard may be suspended
-		return time.Since(asked) > forksWithin && g.killed()
+		return time.Since(asked) > forksWithin && g.killHung()
 	})
 	switch pid = int(atomic.LoadInt32(&slot.pid)); {
 	case pid == 0:
-		slot.asked = 0
+		slot.requested = 0
 		return 0, err
 	case err != nil:
 		g.Reap(pid)
@@ -60,9 +60,9 @@ func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 // never answer.
 const forksWithin = 5 * time.Second
 
-// killed kills a guard that does not answer, and reports whether it has ended. A frozen cgroup of version 1 delays that
-// end.
-func (g *Guard) killed() bool {
+// killHung kills a guard that does not answer, and reports whether the guard has ended. A frozen cgroup of version 1
+// delays that end.
+func (g *Guard) killHung() bool {
 	_ = unix.Kill(g.pid, unix.SIGKILL)
 	for late := time.Now().Add(answerWithin); !g.Ended() && time.Now().Before(late); {
 		time.Sleep(time.Millisecond)
@@ -73,21 +73,21 @@ func (g *Guard) killed() bool {
 // watchTarget opens a pidfd of the target. The caller makes sure that the target is not reaped yet.
 func (g *Guard) watchTarget() {
 	if pid := int(atomic.LoadInt32(&g.board.slots[0].pid)); pid > 0 {
-		g.target, _ = unix.PidfdOpen(pid, 0) // -1 before Linux 5.3
+		g.targetFD, _ = unix.PidfdOpen(pid, 0) // -1 before Linux 5.3
 	}
 }
 
-// awaitMark returns at once while the target runs. After the end of the target it waits until the guard has recorded
-// that end, because a later signal is for the survivors.
-func (g *Guard) awaitMark() {
-	if g.target < 0 {
+// awaitTargetEnd returns at once while the target runs. After the end of the target it waits until the guard has
+// recorded that end, because a later signal is for the survivors.
+func (g *Guard) awaitTargetEnd() {
+	if g.targetFD < 0 {
 		return
 	}
-	fds := []unix.PollFd{{Fd: int32(g.target), Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(g.targetFD), Events: unix.POLLIN}}
 	if n, _ := unix.Poll(fds, 0); n <= 0 {
 		return
 	}
-	for late := time.Now().Add(answerWithin); atomic.LoadUint32(&g.board.slots[0].end) == 0; {
+	for late := time.Now().Add(answerWithin); atomic.LoadUint32(&g.board.slots[0].endStatus) == 0; {
 		if time.Now().After(late) || g.Ended() {
 			return
 		}
@@ -95,33 +95,33 @@ func (g *Guard) awaitMark() {
 	}
 }
 
-// room returns a free slot, and a block of the given size with its offset. The block comes after all blocks of pending
-// starts, because their children still read them.
-func (g *Guard) room(size uintptr, id int) (i int, from uint32, b *block, err error) {
+// reserveBlock returns a free slot, and a block of the given size with its offset. The block comes after all blocks of
+// pending starts, because their children still read them.
+func (g *Guard) reserveBlock(size uintptr, id int) (i int, from uint32, b *block, err error) {
 	if size > blocksSize/4 {
 		return 0, 0, nil, unix.E2BIG
 	}
-	i = g.free(id)
+	i = g.freeSlot(id)
 	last := min(max(g.slots(), i+1)+spareSlots, maxSlots)
 	from = uint32(unsafe.Offsetof(g.board.slots) + uintptr(last)*unsafe.Sizeof(slot{}))
 	first := from // offset of the first block in use
 	if g.starting() {
-		from = max(from, g.board.to)
+		from = max(from, g.board.blocksEnd)
 	}
-	for _, j := range g.pending {
+	for _, j := range g.pendingStarts {
 		first = min(first, g.board.slots[j].block)
 	}
 	from = (from + 7) &^ 7
 	to := from + uint32(size)
 	inUse := unsafe.Offsetof(g.board.slots) + uintptr(i+1)*unsafe.Sizeof(slot{})
-	if i == maxSlots || int(to) > len(g.mapped) || inUse > uintptr(first) {
+	if i == maxSlots || int(to) > len(g.mapping) || inUse > uintptr(first) {
 		return 0, 0, nil, unix.EAGAIN
 	}
 	if err := g.extend(to); err != nil {
 		return 0, 0, nil, err
 	}
-	g.board.to = to
-	return i, from, &block{data: g.mapped[from:to]}, nil
+	g.board.blocksEnd = to
+	return i, from, &block{data: g.mapping[from:to]}, nil
 }
 
 // answerWithin is the maximum time that the guard may take to record the end of a process.
@@ -129,15 +129,15 @@ const answerWithin = 100 * time.Millisecond
 
 // Peek returns a process of the guard that has ended. It behaves like Children.Peek.
 func (g *Guard) Peek() (pid int, ending machine.Ending, childless bool) {
-	g.awaitMark()
+	g.awaitTargetEnd()
 	busy := false
 	for i := range g.slots() {
 		s := &g.board.slots[i]
-		if atomic.LoadUint32(&s.asked) == 0 {
+		if atomic.LoadUint32(&s.requested) == 0 {
 			continue
 		}
 		busy = true
-		if end := atomic.LoadUint32(&s.end); end != 0 && atomic.LoadUint32(&s.reap) == 0 {
+		if end := atomic.LoadUint32(&s.endStatus); end != 0 && atomic.LoadUint32(&s.reapRequested) == 0 {
 			return int(s.pid), endingOf(end), false
 		}
 	}
@@ -158,49 +158,49 @@ func (g *Guard) Reap(pid int) {
 	if s == nil {
 		return
 	}
-	if s == &g.board.slots[0] && g.target >= 0 {
-		unix.Close(g.target)
-		g.target = -1
+	if s == &g.board.slots[0] && g.targetFD >= 0 {
+		unix.Close(g.targetFD)
+		g.targetFD = -1
 	}
-	atomic.StoreUint32(&s.reap, 1)
-	g.wake()
+	atomic.StoreUint32(&s.reapRequested, 1)
+	g.wakeGuard()
 }
 
 // UsageOf returns the resources that the target has used. If pid is not the target, or the target has not ended, it
 // returns nil.
 func (g *Guard) UsageOf(pid int) *machine.Usage {
-	if s := g.slotOf(pid); s == nil || s.id != 0 || s.end == 0 {
+	if s := g.slotOf(pid); s == nil || s.id != 0 || s.endStatus == 0 {
 		return nil
 	}
-	return usage(g.board.usage)
+	return usage(g.board.targetUsage)
 }
 
-// Watch makes the guard record which signals suspend the target.
-func (g *Guard) Watch() { atomic.StoreUint32(&g.board.watched, 1) }
+// RecordSuspensions makes the guard record which signals suspend the target.
+func (g *Guard) RecordSuspensions() { atomic.StoreUint32(&g.board.watchRequested, 1) }
 
 // SuspendedBy returns the signal that has suspended the target since the last call, or 0.
 func (g *Guard) SuspendedBy(int) syscall.Signal {
-	return syscall.Signal(atomic.SwapUint32(&g.board.suspended, 0))
+	return syscall.Signal(atomic.SwapUint32(&g.board.suspendSignal, 0))
 }
 
 // KillChildren makes the guard kill its children, except commands.
 func (g *Guard) KillChildren() {
-	atomic.StoreUint32(&g.board.kill, 1)
-	g.wake()
+	atomic.StoreUint32(&g.board.killRequested, 1)
+	g.wakeGuard()
 }
 
 // Orphans returns the number of orphans that the guard has reaped since the last call.
 func (g *Guard) Orphans() int {
-	now := atomic.LoadUint32(&g.board.orphans)
-	defer func() { g.orphans = now }()
-	return int(now - g.orphans)
+	now := atomic.LoadUint32(&g.board.orphanCount)
+	defer func() { g.seenOrphans = now }()
+	return int(now - g.seenOrphans)
 }
 
 // Started returns the processes that the guard has started and not reaped, by the ids of their commands.
 func (g *Guard) Started() map[int]int {
 	started := map[int]int{}
 	for i := range g.slots() {
-		if s := &g.board.slots[i]; s.asked != 0 && s.pid != 0 {
+		if s := &g.board.slots[i]; s.requested != 0 && s.pid != 0 {
 			started[int(s.id)] = int(s.pid)
 		}
 	}
@@ -210,8 +210,8 @@ func (g *Guard) Started() map[int]int {
 // Replaced reports which outputs of a command differ from those of graceful.
 func (g *Guard) Replaced(id int) (stdout, stderr bool) {
 	for i := range g.slots() {
-		if s := &g.board.slots[i]; s.asked != 0 && s.pid != 0 && int(s.id) == id {
-			return s.replaced&replacedStdout != 0, s.replaced&replacedStderr != 0
+		if s := &g.board.slots[i]; s.requested != 0 && s.pid != 0 && int(s.id) == id {
+			return s.replacedOutputs&replacedStdout != 0, s.replacedOutputs&replacedStderr != 0
 		}
 	}
 	return false, false
@@ -234,5 +234,5 @@ func (g *Guard) ContinueAtEnd(wanted bool) {
 	if wanted {
 		to = 1
 	}
-	atomic.StoreUint32(&g.board.resume, to)
+	atomic.StoreUint32(&g.board.resumeRequested, to)
 }

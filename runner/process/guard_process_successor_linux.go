@@ -11,27 +11,27 @@ import (
 // count as a failure, because the process that killed the previous graceful may kill the new one as well.
 const maxFailures, maxKills = 3, 20
 
-// replace makes sure that graceful has ended, and then forks a new one. It returns true in the child.
+// replaceLeader makes sure that graceful has ended, and then forks a new one. It returns true in the child.
 //
 //go:norace
 //go:nosplit
-func (g *guard) replace() (child bool) {
-	g.bury()
+func (g *guardProcess) replaceLeader() (child bool) {
+	g.endLeader()
 	switch {
-	case g.board.leads != 0:
+	case g.board.leading != 0:
 		g.failures, g.kills, g.pause.Nsec = 0, 0, 0
 	case g.killed && g.kills < maxKills:
 		g.kills++
 	default:
 		g.failures++
 	}
-	g.board.leads = 0
+	g.board.leading = 0
 	for again := g.failures > 0; ; again = true {
 		if g.failures > maxFailures {
 			g.giveUp()
 		}
 		if again {
-			g.each(killChild)
+			g.forEachChild(killChild)
 			g.pause.Nsec = min(2*g.pause.Nsec+10e6, 999e6)
 			g.call5(unix.SYS_PPOLL, 0, 0, uintptr(unsafe.Pointer(&g.pause)), 0, 0)
 			g.collect()
@@ -42,20 +42,20 @@ func (g *guard) replace() (child bool) {
 	}
 }
 
-// bury kills graceful, because graceful may only have closed the link. It waits for the end, and reaps graceful if that
-// is a child of the guard.
+// endLeader kills graceful, because graceful may only have closed the link. It waits for the end, and reaps graceful if
+// that is a child of the guard.
 //
 //go:norace
 //go:nosplit
-func (g *guard) bury() {
+func (g *guardProcess) endLeader() {
 	g.signal(uintptr(unix.SIGKILL))
 	if g.leaderFD != none {
-		g.dead = pollFD{fd: int32(g.leaderFD), events: unix.POLLIN}
+		g.leaderPoll = pollFD{fd: int32(g.leaderFD), events: unix.POLLIN}
 		g.timeout.Sec, g.timeout.Nsec = 1, 0
-		g.call5(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&g.dead)), 1, uintptr(unsafe.Pointer(&g.timeout)), 0, 0)
+		g.call5(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&g.leaderPoll)), 1, uintptr(unsafe.Pointer(&g.timeout)), 0, 0)
 		g.call(unix.SYS_CLOSE, g.leaderFD, 0, 0, 0)
 	}
-	g.do(reapChild, g.leader)
+	g.apply(reapChild, g.leader)
 	g.collect()
 }
 
@@ -63,18 +63,18 @@ func (g *guard) bury() {
 //
 //go:norace
 //go:nosplit
-func (g *guard) connect() bool {
+func (g *guardProcess) connect() bool {
 	const kind = unix.SOCK_SEQPACKET | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
-	if !g.call(unix.SYS_SOCKETPAIR, unix.AF_UNIX, kind, 0, uintptr(unsafe.Pointer(&g.pair))) {
+	if !g.call(unix.SYS_SOCKETPAIR, unix.AF_UNIX, kind, 0, uintptr(unsafe.Pointer(&g.socketPair))) {
 		return false
 	}
-	end, peer := uintptr(g.pair[0]), uintptr(g.pair[1])
-	ok := g.call(unix.SYS_DUP3, end, g.end, unix.O_CLOEXEC, 0)
-	if end != g.peer { // else the next dup3 closes it
+	end, peer := uintptr(g.socketPair[0]), uintptr(g.socketPair[1])
+	ok := g.call(unix.SYS_DUP3, end, g.endFD, unix.O_CLOEXEC, 0)
+	if end != g.peerFD { // else the next dup3 closes it
 		g.call(unix.SYS_CLOSE, end, 0, 0, 0)
 	}
-	if peer != g.peer {
-		ok = g.call(unix.SYS_DUP3, peer, g.peer, unix.O_CLOEXEC, 0) && ok
+	if peer != g.peerFD {
+		ok = g.call(unix.SYS_DUP3, peer, g.peerFD, unix.O_CLOEXEC, 0) && ok
 		g.call(unix.SYS_CLOSE, peer, 0, 0, 0)
 	}
 	return ok
@@ -84,7 +84,7 @@ func (g *guard) connect() bool {
 //
 //go:norace
 //go:nosplit
-func (g *guard) forkSuccessor() bool {
+func (g *guardProcess) forkSuccessor() bool {
 	g.board.childless = 0
 	g.successor.clone()
 	if g.successor.errno != 0 {
@@ -99,8 +99,8 @@ func (g *guard) forkSuccessor() bool {
 	if g.call(unix.SYS_PIDFD_OPEN, g.leader, 0, 0, 0) {
 		g.leaderFD = g.result
 	}
-	g.call(unix.SYS_CLOSE, g.peer, 0, 0, 0)
-	g.link = g.end
+	g.call(unix.SYS_CLOSE, g.peerFD, 0, 0, 0)
+	g.link = g.endFD
 	g.poll[0].fd = int32(g.link)
 	return true
 }
@@ -109,12 +109,12 @@ func (g *guard) forkSuccessor() bool {
 //
 //go:norace
 //go:nosplit
-func (g *guard) giveUp() {
+func (g *guardProcess) giveUp() {
 	g.pause.Nsec = 10e6
 	for range 1000 {
-		g.each(killChild)
+		g.forEachChild(killChild)
 		g.collect()
-		for i := range g.board.used { // no graceful will ask the guard to reap them
+		for i := range g.board.usedSlots { // no graceful will ask the guard to reap them
 			g.board.slots[i].pid = 0
 		}
 		if g.board.childless != 0 {
