@@ -140,3 +140,14 @@ func TestComplete_startsNoTarget(t *testing.T) {
 		}
 	})
 }
+
+// The service manager learns of a stop when it begins, also if no signal has begun it.
+func TestNotifyEnd_atTheTimeLimit(t *testing.T) {
+	config := Config{Policy: machine.Policy{Grace: 10 * time.Second, Timeout: time.Second}}
+	_, s := watched(t, config, nil, func(s *watchedSystem) {
+		s.at(3*time.Second, func() { s.end(machine.Ending{}, targetPID) })
+	})
+	if at, sent := s.notified["STOPPING=1"]; !sent || at != time.Second {
+		t.Errorf("STOPPING=1 was sent after %v (%t), want 1s", at, sent)
+	}
+}

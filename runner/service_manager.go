@@ -33,9 +33,10 @@ func (sys *realSystem) withRelay(env []string) []string {
 
 func (sys *realSystem) notifyManager(assignments ...string) { sys.relay.Tell(assignments...) }
 
-// notifyEnd sends a message to the service manager that the run is ending. It sends that message only once.
+// notifyEnd sends a message to the service manager that a stop has begun or that the target has ended. It sends that
+// message only once.
 func (l *loop) notifyEnd() {
-	if !l.announcer.endSent && (l.run.Stop.Count > 0 || l.run.State >= machine.Sweeping) {
+	if !l.announcer.endSent && (l.run.Stop.Count > 0 || l.run.State >= machine.Stopping) {
 		l.announcer.endSent = true
 		l.sys.notifyManager("STOPPING=1", "STATUS=stopping "+l.run.Config.Name)
 	}

@@ -30,11 +30,14 @@ type watchedSystem struct {
 	nextPIDs  []int        // of the first cleanup commands
 	logged    []slog.Record
 	notes     bool // calls also contains the steps of recording a stop signal
+
+	notified map[string]time.Duration // times of the first messages to the service manager, since the beginning
 }
 
 func newWatchedSystem(t *testing.T) *watchedSystem {
 	return &watchedSystem{
 		fakeSystem: newFakeSystem(), t: t, reaped: map[int]bool{}, pinned: map[int]bool{}, forbidden: map[int]bool{},
+		notified: map[string]time.Duration{},
 	}
 }
 
@@ -42,6 +45,12 @@ func (s *watchedSystem) call(pid int, what string) {
 	s.calls = append(s.calls, what)
 	if s.reaped[pid] {
 		s.t.Errorf("%s: process %d was reaped; its pid may be reused", what, pid)
+	}
+}
+
+func (s *watchedSystem) notifyManager(assignments ...string) {
+	if _, again := s.notified[assignments[0]]; !again {
+		s.notified[assignments[0]] = time.Since(s.began)
 	}
 }
 
