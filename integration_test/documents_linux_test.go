@@ -33,7 +33,7 @@ var (
 	elsewhere = strings.Fields(
 		"go sha256sum dpkg rpm apk tar systemd-run docker tini dumb-init timeout catatonit ENTRYPOINT")
 	// shown lists the first words of blocks that are not command lines.
-	shown = strings.Fields("graceful: SIGTERM, { ok what all #")
+	shown = strings.Fields("graceful: SIGTERM, { ok #")
 	// stubs lists programs that appear only in examples. In the tests they succeed, and print one word.
 	stubs = strings.Fields("nginx httpd postgres terraform make npm docker rm sleep gzip")
 )
