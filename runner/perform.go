@@ -115,6 +115,9 @@ func (l *loop) killTree() {
 		l.recorder.history.RecordKilled(p, l.run.Run)
 	}
 	l.sweeper.start()
+	if l.run.State == machine.Cleaning { // most commands leave no process: reapAll scans the tree only if one is left
+		return
+	}
 	l.limitScan()
 	l.kill()
 	l.logKilled(members)
