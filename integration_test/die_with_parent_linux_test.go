@@ -45,7 +45,7 @@ func TestEverySystemCall_parentKilled(t *testing.T) {
 				}
 			}
 			points, runs := killEverywhere(t, c.s, c.guard, 1+rand.IntN(step), step)
-			t.Logf("%d points, killed at %d", points, runs)
+			t.Logf("%d stops, killed at %d of them", points, runs)
 		})
 	}
 }

@@ -305,7 +305,7 @@ func TestEverySystemCall_killed(t *testing.T) {
 					}
 					t.Parallel()
 					points, runs := killEverywhere(t, scenarios[name], ofGuard, first, step)
-					t.Logf("%d points, killed at %d", points, runs)
+					t.Logf("%d stops, killed at %d of them", points, runs)
 					sum.Lock()
 					defer sum.Unlock()
 					sum.points += points
@@ -314,7 +314,7 @@ func TestEverySystemCall_killed(t *testing.T) {
 			}
 		}
 	})
-	t.Logf("in all: %d points, killed at %d", sum.points, sum.runs)
+	t.Logf("in all: %d stops, killed at %d of them", sum.points, sum.runs)
 	if onePoint && sum.runs == 0 {
 		t.Errorf("no run was killed: none has a stop %d", first)
 	}
