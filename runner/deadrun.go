@@ -23,43 +23,43 @@ import (
 // finishDead finishes a dead run. The caller holds the lock of the run's ledger. left is the place where processes of
 // the run may exist. finishDead always runs commands that were never started. If retry is true, it also runs
 // interrupted commands a second time. stopped is the stop signal that arrived meanwhile, or 0.
-func (sys *realSystem) finishDead(m recordedRun, left place, retry bool) (stopped syscall.Signal, err error) {
-	m.history.RecordTakeover()
-	if left == placeNone {
-		m.run.Cgroup = ""
+func (sys *realSystem) finishDead(rec recordedRun, left location, retry bool) (stopped syscall.Signal, err error) {
+	rec.history.RecordTakeover()
+	if left == locationNone {
+		rec.run.Cgroup = ""
 	}
 	deadSystem := *sys
-	deadSystem.inherited.Blocked = m.Begin.Blocked
-	if deadSystem.report = nil; m.history != nil {
-		deadSystem.report = report.Reopen(m.run.Config.Report)
+	deadSystem.inherited.Blocked = rec.Begin.Blocked
+	if deadSystem.report = nil; rec.history != nil {
+		deadSystem.report = report.Reopen(rec.run.Config.Report)
 		defer deadSystem.report.Close()
 	}
-	if m.run.State == machine.Done && len(unstarted(m.run)) == 0 && !(retry && len(interrupted(m.run)) > 0) {
-		deadSystem.newLoop(m).complete() // the report may be missing
-		return 0, deadSystem.conclude(m.run, m.ledger)
+	if rec.run.State == machine.Done && len(unstarted(rec.run)) == 0 && !(retry && len(interrupted(rec.run)) > 0) {
+		deadSystem.newLoop(rec).complete() // the report may be missing
+		return 0, deadSystem.conclude(rec.run, rec.ledger)
 	}
-	mark := "GRACEFUL_RUN_ID=" + m.run.ID
+	mark := "GRACEFUL_RUN_ID=" + rec.run.ID
 	switch left {
-	case placeHere:
-		deadSystem.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(m.run), m.Start)
-	case placeOther: // the clock may differ, too (time_namespaces(7))
-		deadSystem.Tree, err = tree.OpenOrphaned(mark, m.translate(), 0)
+	case locationHere:
+		deadSystem.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(rec.run), rec.Start)
+	case locationOther: // the clock may differ, too (time_namespaces(7))
+		deadSystem.Tree, err = tree.OpenOrphaned(mark, rec.translate(), 0)
 	default: // the tree is empty, and other processes may have reused the recorded pids
 		deadSystem.Tree, _, err = tree.Open(tree.Auto)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
+		return 0, fmt.Errorf("finding what run %s has left: %w", rec.run.ID, err)
 	}
-	m.run.Dir = cmp.Or(string(m.Begin.Dir), noDir)
-	m.run.Run = m.run.WithoutBudget() // no outer run waits for this run any longer
-	l := deadSystem.newLoop(m)
+	rec.run.Dir = cmp.Or(string(rec.Begin.Dir), noDir)
+	rec.run.Run = rec.run.WithoutBudget() // no outer run waits for this run any longer
+	l := deadSystem.newLoop(rec)
 	l.stopOn, l.ofDeadRun = sys.stopOn, true
-	l.recover(m, left != placeNone, retry)
+	l.recover(rec, left != locationNone, retry)
 	r := l.complete()
 	hasFailed := slices.ContainsFunc(slices.Collect(r.Cleanup.Entries.All()), func(c *cleanup.Entry) bool {
 		return c.Outcome.Failed()
 	})
-	if err = deadSystem.conclude(r, m.ledger); err == nil && hasFailed {
+	if err = deadSystem.conclude(r, rec.ledger); err == nil && hasFailed {
 		err = errCommands
 	}
 	return l.firstStop, err
@@ -130,9 +130,9 @@ func recordedIdentities(r Run) (ids []procfs.Identity) {
 // recover compares the records of a dead run with the existing processes, and updates the run. mayLive is false if no
 // process of the run can exist. recover always runs commands that were never started. If retry is true, it also runs
 // interrupted commands a second time.
-func (l *loop) recover(m recordedRun, mayLive, retry bool) {
+func (l *loop) recover(rec recordedRun, mayLive, retry bool) {
 	if l.run.State >= machine.Cleaning && l.run.Policy.Survivors == machine.KeepSurvivors {
-		l.perform(machine.LeaveSurvivors{})
+		l.performAction(machine.LeaveSurvivors{})
 	}
 	was := l.run
 	for _, id := range was.Cleanup.Running(cleanup.AtExit) {
@@ -158,10 +158,10 @@ func (l *loop) recover(m recordedRun, mayLive, retry bool) {
 		l.sys.OnlyGroupOf(procfs.Identity{PID: was.Target.PID, Start: was.Target.Start})
 	}
 	if was.State < machine.Sweeping {
-		l.handle(machine.Recovered{After: m.Last})
+		l.handle(machine.Recovered{After: rec.Last})
 	} else if was.State < machine.Cleaning || was.Cleanup.Relaying || was.Cleanup.Clearing {
 		for _, a := range machine.Resume(l.run.Run) {
-			l.perform(a)
+			l.performAction(a)
 		}
 	}
 	switch {

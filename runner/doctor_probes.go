@@ -43,6 +43,6 @@ func ProbeLedger(l *ledger.Ledger) error {
 
 // IsDone reports whether the run of a ledger is done. The error is journal.ErrEmpty if the run never began.
 func IsDone(l *ledger.Ledger) (bool, error) {
-	m, err := read(l)
-	return err == nil && m.run.State == machine.Done, err
+	rec, err := read(l)
+	return err == nil && rec.run.State == machine.Done, err
 }

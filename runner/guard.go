@@ -76,7 +76,7 @@ func (sys *realSystem) succession(r Run, runLedger *ledger.Ledger) process.Succe
 				},
 				Env:     process.RuntimeEnv(os.Environ()),
 				KeptFDs: append(slices.Clone(keep), link, memory),
-				Ignored: sys.ignoredByParents(),
+				Ignored: sys.ignoredInCommands(),
 			}
 		},
 	}
@@ -180,8 +180,8 @@ func (sys *realSystem) reapOwn() {
 	}
 }
 
-// parent starts processes and is their parent. It is this process or the guard.
-type parent interface {
+// spawner starts processes and is their parent. It is this process or the guard.
+type spawner interface {
 	Start(s process.Spec, id int) (pid int, err error)
 	StartOf(pid int) (dirGone bool, err error)
 	Peek() (pid int, ending machine.Ending, childless bool)
@@ -190,7 +190,7 @@ type parent interface {
 	SuspendedBy(pid int) syscall.Signal
 }
 
-func (sys *realSystem) parent() parent {
+func (sys *realSystem) spawner() spawner {
 	if sys.guard != nil {
 		return sys.guard
 	}
@@ -208,11 +208,11 @@ func (sys *realSystem) peek() (int, machine.Ending, bool) {
 			}
 		}
 	}
-	return sys.parent().Peek()
+	return sys.spawner().Peek()
 }
 
 func (sys *realSystem) reap(pid int) {
-	sys.parent().Reap(pid)
+	sys.spawner().Reap(pid)
 	sys.NoteReaped(pid)
 }
 
@@ -232,10 +232,10 @@ func (sys *realSystem) reapOrphans(isOrphan func(pid int) bool, reaped func(pid 
 	}
 }
 
-func (sys *realSystem) usage(pid int) *machine.Usage { return sys.parent().UsageOf(pid) }
+func (sys *realSystem) usage(pid int) *machine.Usage { return sys.spawner().UsageOf(pid) }
 
 // startOf returns the result of the start of an ended process.
-func (sys *realSystem) startOf(pid int) (dirGone bool, err error) { return sys.parent().StartOf(pid) }
+func (sys *realSystem) startOf(pid int) (dirGone bool, err error) { return sys.spawner().StartOf(pid) }
 
 // start starts the process of a command, or of the target if id is 0. The process ignores the signals of s.Ignored.
 func (sys *realSystem) start(s process.Spec, id int) (pid int, err error) {

@@ -100,7 +100,7 @@ func (sys *realSystem) suspendedBy(target int) syscall.Signal {
 	if sys.terminal == nil {
 		return 0
 	}
-	return sys.parent().SuspendedBy(target)
+	return sys.spawner().SuspendedBy(target)
 }
 
 // answerSuspension reacts to a signal that has suspended the target, and returns a description of the reaction.

@@ -55,11 +55,11 @@ func (w *lockWaiter) take() (runLedger *ledger.Ledger, stopped syscall.Signal, e
 // process can finish that run. Otherwise checkWait logs the wait, once for each run and reason. It logs a warning if
 // the other run was killed.
 func (w *lockWaiter) checkWait(waited time.Duration) error {
-	m, err := readWithoutLock(w.dir, w.file)
-	finishing := err == nil && m.frontEnded()
+	rec, err := readWithoutLock(w.dir, w.file)
+	finishing := err == nil && rec.frontEnded()
 	switch {
 	case finishing:
-		if err := w.checkHolders(m); err != nil {
+		if err := w.checkHolders(rec); err != nil {
 			return err
 		}
 	case w.config.WaitForName == 0:
@@ -68,24 +68,24 @@ func (w *lockWaiter) checkWait(waited time.Duration) error {
 	case waited >= w.config.WaitForName:
 		return fmt.Errorf("a run named %s lives: waited %v for its end", w.config.Name, w.config.WaitForName)
 	}
-	if reason := fmt.Sprint(m.run.ID, finishing); reason != w.lastReason {
+	if reason := fmt.Sprint(rec.run.ID, finishing); reason != w.lastReason {
 		w.lastReason = reason
 		level, message := slog.LevelInfo, "waiting for the end of a run"
 		if finishing {
 			level, message = slog.LevelWarn, "waiting until a killed run is finished"
 		}
-		w.log.Log(context.Background(), level, message, "name", w.config.Name, "run", m.run.ID)
+		w.log.Log(context.Background(), level, message, "name", w.config.Name, "run", rec.run.ID)
 	}
 	return nil
 }
 
 // checkHolders returns an error if the lock belongs to a killed run that no process can finish.
-func (w *lockWaiter) checkHolders(m recordedRun) error {
+func (w *lockWaiter) checkHolders(rec recordedRun) error {
 	if time.Since(w.lastCheck) < time.Second {
 		return nil
 	}
 	w.lastCheck = time.Now()
-	if hung := m.holders(w.dir, w.file); len(hung) > 0 {
+	if hung := rec.holders(w.dir, w.file); len(hung) > 0 {
 		return fmt.Errorf("the run named %s was killed, and its process %d (%s) has the lock (%s)",
 			w.config.Name, hung[0].PID, hung[0].Name, endHung)
 	}
@@ -139,26 +139,26 @@ func readWithoutLock(dir *ledger.Dir, file string) (recordedRun, error) {
 	if err != nil {
 		return recordedRun{}, err
 	}
-	m, err := read(runLedger)
-	return m, errors.Join(err, runLedger.Close())
+	rec, err := read(runLedger)
+	return rec, errors.Join(err, runLedger.Close())
 }
 
 // holders returns the processes that hold the lock of a dead run's ledger, if all of them are recorded processes of
 // that run. The start of such a process hangs in a file system. Until its execve(2) the process has the ledger's
 // descriptor open. If a holder may be another process, holders returns none. It sends SIGCONT to each suspended
 // holder, because that may be a guard without a graceful.
-func (m recordedRun) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
+func (rec recordedRun) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {
 		return nil
 	}
 	defer runLedger.Close()
 	status, err := eintr.Fstat(runLedger.FD())
-	if err != nil || m.Begin.Boot != procfs.Boot() {
+	if err != nil || rec.Begin.Boot != procfs.Boot() {
 		return nil
 	}
 	proc, _ := procfs.Open() // nil shows no processes
-	hung, known := proc.Holders(file, status), recordedIdentities(m.run)
+	hung, known := proc.Holders(file, status), recordedIdentities(rec.run)
 	for _, p := range hung {
 		if p.Suspended {
 			_ = unix.Kill(p.PID, unix.SIGCONT)

@@ -47,7 +47,7 @@ type inputs struct {
 
 // start starts the target and performs the run to its end.
 func (l *loop) start() Run {
-	l.perform(machine.StartTarget{})
+	l.performAction(machine.StartTarget{})
 	return l.complete()
 }
 
@@ -272,7 +272,7 @@ func (l *loop) handle(e machine.Event) {
 		}
 	}
 	for _, a := range actions {
-		l.perform(a)
+		l.performAction(a)
 	}
 }
 

@@ -327,13 +327,13 @@ func (w *world) keep(r json.RawMessage) { w.ledger = append(w.ledger, r) }
 
 // replay resumes the run from its records.
 func (w *world) replay() {
-	m, err := replayRun(w.ledger)
+	rec, err := replayRun(w.ledger)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	m.run.Deadlines = w.run.Deadlines // they are not recorded
-	if diff := cmp.Diff(w.run, m.run, runOptions); diff != "" {
+	rec.run.Deadlines = w.run.Deadlines // they are not recorded
+	if diff := cmp.Diff(w.run, rec.run, runOptions); diff != "" {
 		w.t.Fatalf("the replayed run differs: %s", diff)
 	}
-	w.run = m.run
+	w.run = rec.run
 }

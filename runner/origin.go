@@ -28,19 +28,19 @@ func machineID() string {
 	return id
 }
 
-// here returns a Begin that identifies the place of this process.
-func here() journal.Begin {
+// originHere returns a Begin that identifies the place of this process.
+func originHere() journal.Begin {
 	id := machineID()
 	return journal.Begin{Boot: procfs.Boot(), Machine: &id}
 }
 
-// place tells where processes of a dead run may exist.
-type place int
+// location tells where processes of a dead run may exist.
+type location int
 
 const (
-	placeNone  place = iota // no process exists: the machine was restarted, or the PID namespace has ended
-	placeHere               // in this PID namespace; the recorded pids are valid
-	placeOther              // in another PID namespace, which /proc shows
+	locationNone  location = iota // no process exists: the machine was restarted, or the PID namespace has ended
+	locationHere                  // in this PID namespace; the recorded pids are valid
+	locationOther                 // in another PID namespace, which /proc shows
 )
 
 // circumstances contains further inputs of locate.
@@ -52,33 +52,35 @@ type circumstances struct {
 // locate finds out where processes of a dead run may exist. began identifies the place where the run began, and now the
 // place of this process. search searches for processes of another PID namespace. An error means that processes may
 // exist where this process cannot see them.
-func locate(began, now journal.Begin, c circumstances, search func(namespace string) (place, error)) (place, error) {
+func locate(
+	began, now journal.Begin, c circumstances, search func(namespace string) (location, error),
+) (location, error) {
 	boot, namespace, _ := strings.Cut(began.Boot, " ")
 	bootNow, _, _ := strings.Cut(now.Boot, " ")
 	same := boot == bootNow
 	ended := began.Front == 1 || began.Followed // the kernel has ended the PID namespace together with Front
 	switch {
 	case began.Boot == "", c.elsewhere && began.Boot != now.Boot:
-		return placeNone, nil
+		return locationNone, nil
 	case began.Boot == now.Boot, same && namespace == "":
-		return placeHere, nil
+		return locationHere, nil
 	case ended && (same || !c.shared && !differ(began, now)):
-		return placeNone, nil
+		return locationNone, nil
 	case now.Boot == "":
-		return placeNone, errors.New("/proc is missing: cannot check whether its processes live " +
+		return locationNone, errors.New("/proc is missing: cannot check whether its processes live " +
 			"(mount -t proc proc /proc)")
 	case same:
 		return search(namespace)
 	case began.Machine == nil: // an earlier version recorded no machine
-		return placeNone, nil
+		return locationNone, nil
 	case differ(began, now):
-		return placeNone, errors.New("it began on another machine, where its processes may live " +
+		return locationNone, errors.New("it began on another machine, where its processes may live " +
 			"(graceful recover --from-other-machines if they do not)")
 	case *began.Machine == "" || *now.Machine == "":
-		return placeNone, fmt.Errorf("it began before a restart, or on another machine, where its processes may live: "+
+		return locationNone, fmt.Errorf("it began before a restart, or on another machine, where its processes may live: "+
 			"without %s that cannot be told (graceful recover --from-other-machines if they do not)", machineIDFile)
 	}
-	return placeNone, nil
+	return locationNone, nil
 }
 
 // differ reports whether two places with different boot ids are certainly on different machines.
@@ -87,46 +89,46 @@ func differ(a, b journal.Begin) bool {
 }
 
 // searchNamespace finds out whether /proc shows the processes of another PID namespace.
-func searchNamespace(namespace string) (place, error) {
+func searchNamespace(namespace string) (location, error) {
 	proc, _ := procfs.Open() // nil shows no processes
 	switch found, hidden := proc.Within(namespace); {
 	case len(found) > 0:
-		return placeOther, nil
+		return locationOther, nil
 	case proc.SeesAll() && !hidden:
-		return placeNone, nil
+		return locationNone, nil
 	}
-	return placeNone, errors.New("it began in another PID namespace, and its processes cannot be seen from here " +
+	return locationNone, errors.New("it began in another PID namespace, and its processes cannot be seen from here " +
 		"(graceful recover there, or on the host as root; or --from-other-machines if that container is gone)")
 }
 
 // locate finds out where processes of a dead run may exist.
-func (m recordedRun) locate(elsewhere bool) (place, error) {
-	found, err := locate(m.Begin, here(), circumstances{elsewhere, m.ledger.IsShared()}, searchNamespace)
-	if err != nil && m.run.State == machine.Done { // the tree was empty before that state
-		return placeNone, nil
+func (rec recordedRun) locate(elsewhere bool) (location, error) {
+	found, err := locate(rec.Begin, originHere(), circumstances{elsewhere, rec.ledger.IsShared()}, searchNamespace)
+	if err != nil && rec.run.State == machine.Done { // the tree was empty before that state
+		return locationNone, nil
 	}
 	if err != nil {
-		err = fmt.Errorf("finding what run %s has left: %w", m.run.ID, err)
+		err = fmt.Errorf("finding what run %s has left: %w", rec.run.ID, err)
 	}
 	return found, err
 }
 
 // translate replaces the recorded pids of another PID namespace by the pids in this namespace. It returns the
 // processes that exist. If a process does not exist, translate changes its record so that it matches no process.
-func (m *recordedRun) translate() (known []procfs.Identity) {
-	_, namespace, _ := strings.Cut(m.Begin.Boot, " ")
+func (rec *recordedRun) translate() (known []procfs.Identity) {
+	_, namespace, _ := strings.Cut(rec.Begin.Boot, " ")
 	proc, _ := procfs.Open() // nil shows no processes
 	found, _ := proc.Within(namespace)
-	for _, id := range recordedIdentities(m.run) {
+	for _, id := range recordedIdentities(rec.run) {
 		if p := found[id.PID]; p.Start == id.Start {
 			known = append(known, p.Identity)
 		}
 	}
-	if p := found[m.run.Target.PID]; p.Start == m.run.Target.Start {
-		m.run.Target.PID = p.PID
+	if p := found[rec.run.Target.PID]; p.Start == rec.run.Target.Start {
+		rec.run.Target.PID = p.PID
 	}
-	for _, id := range m.run.Cleanup.Active {
-		m.run.Cleanup.Stack = m.run.Cleanup.Update(id, func(c *cleanup.Entry) {
+	for _, id := range rec.run.Cleanup.Active {
+		rec.run.Cleanup.Stack = rec.run.Cleanup.Update(id, func(c *cleanup.Entry) {
 			p := found[c.PID]
 			if p.Start != c.Start {
 				c.Start = 0
@@ -139,17 +141,17 @@ func (m *recordedRun) translate() (known []procfs.Identity) {
 }
 
 // frontEnded reports whether the process that began a run has certainly ended.
-func (m recordedRun) frontEnded() bool {
-	boot, namespace, _ := strings.Cut(m.Begin.Boot, " ")
-	now, front := here(), m.Begin.Front
+func (rec recordedRun) frontEnded() bool {
+	boot, namespace, _ := strings.Cut(rec.Begin.Boot, " ")
+	now, front := originHere(), rec.Begin.Front
 	proc, _ := procfs.Open()
 	bootNow, _, _ := strings.Cut(now.Boot, " ")
-	lastTick := uint64(m.Start / (time.Second / procfs.UserHZ))
+	lastTick := uint64(rec.Start / (time.Second / procfs.UserHZ))
 	ended := func(p procfs.Process) bool { return p.Dead || p.Start > lastTick } // a later process has the pid
 	switch {
-	case m.Begin.Boot == "" || proc == nil:
+	case rec.Begin.Boot == "" || proc == nil:
 		return false
-	case m.Begin.Boot == now.Boot:
+	case rec.Begin.Boot == now.Boot:
 		p, ok := proc.Read(front)
 		return ok && ended(p) || !ok && syscall.Kill(front, 0) == syscall.ESRCH
 	case boot == bootNow:
@@ -159,5 +161,5 @@ func (m recordedRun) frontEnded() bool {
 		}
 		return !hidden && (len(found) > 0 || proc.SeesAll())
 	}
-	return m.Begin.Machine != nil && *m.Begin.Machine != "" && *m.Begin.Machine == *now.Machine
+	return rec.Begin.Machine != nil && *rec.Begin.Machine != "" && *rec.Begin.Machine == *now.Machine
 }

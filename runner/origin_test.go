@@ -11,7 +11,7 @@ import (
 // The place where the run began and the place of this process determine where processes of a dead run may exist.
 func TestLocate(t *testing.T) {
 	const own, other, boot, ours, theirs = "0a", "0b", "b1", "b1 pid:[1]", "b1 pid:[2]"
-	const unknown place = -1 // an error
+	const unknown location = -1 // an error
 	at := func(boot, machine string, front int) journal.Begin {
 		b := journal.Begin{Boot: boot, Front: front}
 		if machine != "-" { // an earlier version
@@ -22,38 +22,38 @@ func TestLocate(t *testing.T) {
 	followed := func(b journal.Begin) journal.Begin { b.Followed = true; return b }
 	for _, c := range []struct {
 		began, now journal.Begin
-		want, sure place // results without and with the user's assertion that no process exists
+		want, sure location // results without and with the user's assertion that no process exists
 	}{
-		{at(ours, own, 9), at(ours, own, 0), placeHere, placeHere},
-		{at(ours, other, 9), at(ours, own, 0), placeHere, placeHere}, // /etc belongs to the container
-		{at(ours, "-", 9), at(ours, own, 0), placeHere, placeHere},
-		{at(ours, own, 1), at(ours, own, 0), placeHere, placeHere},
-		{at(boot, own, 9), at(ours, own, 0), placeHere, placeNone},
-		{at(theirs, own, 9), at(ours, own, 0), placeOther, placeNone},
-		{at(theirs, "-", 9), at(ours, "", 0), placeOther, placeNone},
-		{at(theirs, other, 1), at(ours, own, 0), placeNone, placeNone},
-		{at("b1 pid:[3]", own, 9), at(ours, own, 0), unknown, placeNone},
-		{followed(at(ours, own, 7)), at(ours, own, 0), placeHere, placeHere},
-		{followed(at("b1 pid:[3]", own, 7)), at(ours, own, 0), placeNone, placeNone},
-		{followed(at("b2 pid:[1]", other, 7)), at(ours, own, 0), unknown, placeNone},
-		{at("b2 pid:[1]", own, 9), at(ours, own, 0), placeNone, placeNone},
-		{at("b2 pid:[1]", other, 9), at(ours, own, 0), unknown, placeNone},
-		{at("b2 pid:[1]", other, 1), at(ours, own, 0), unknown, placeNone},
-		{at("b2 pid:[1]", "", 9), at(ours, "", 0), unknown, placeNone},
-		{at("b2 pid:[1]", "", 1), at(ours, "", 0), placeNone, placeNone},
-		{at("b2 pid:[1]", own, 9), at(ours, "", 0), unknown, placeNone},
-		{at("b2 pid:[1]", own, 1), at(ours, "", 0), placeNone, placeNone},
-		{at("b2 pid:[1]", "-", 9), at(ours, own, 0), placeNone, placeNone},
-		{at(ours, own, 9), at("", own, 0), unknown, placeNone},
-		{at("", own, 9), at(ours, own, 0), placeNone, placeNone},
-		{at("", "", 9), at("", "", 0), placeNone, placeNone}, // a system without /proc
+		{at(ours, own, 9), at(ours, own, 0), locationHere, locationHere},
+		{at(ours, other, 9), at(ours, own, 0), locationHere, locationHere}, // /etc belongs to the container
+		{at(ours, "-", 9), at(ours, own, 0), locationHere, locationHere},
+		{at(ours, own, 1), at(ours, own, 0), locationHere, locationHere},
+		{at(boot, own, 9), at(ours, own, 0), locationHere, locationNone},
+		{at(theirs, own, 9), at(ours, own, 0), locationOther, locationNone},
+		{at(theirs, "-", 9), at(ours, "", 0), locationOther, locationNone},
+		{at(theirs, other, 1), at(ours, own, 0), locationNone, locationNone},
+		{at("b1 pid:[3]", own, 9), at(ours, own, 0), unknown, locationNone},
+		{followed(at(ours, own, 7)), at(ours, own, 0), locationHere, locationHere},
+		{followed(at("b1 pid:[3]", own, 7)), at(ours, own, 0), locationNone, locationNone},
+		{followed(at("b2 pid:[1]", other, 7)), at(ours, own, 0), unknown, locationNone},
+		{at("b2 pid:[1]", own, 9), at(ours, own, 0), locationNone, locationNone},
+		{at("b2 pid:[1]", other, 9), at(ours, own, 0), unknown, locationNone},
+		{at("b2 pid:[1]", other, 1), at(ours, own, 0), unknown, locationNone},
+		{at("b2 pid:[1]", "", 9), at(ours, "", 0), unknown, locationNone},
+		{at("b2 pid:[1]", "", 1), at(ours, "", 0), locationNone, locationNone},
+		{at("b2 pid:[1]", own, 9), at(ours, "", 0), unknown, locationNone},
+		{at("b2 pid:[1]", own, 1), at(ours, "", 0), locationNone, locationNone},
+		{at("b2 pid:[1]", "-", 9), at(ours, own, 0), locationNone, locationNone},
+		{at(ours, own, 9), at("", own, 0), unknown, locationNone},
+		{at("", own, 9), at(ours, own, 0), locationNone, locationNone},
+		{at("", "", 9), at("", "", 0), locationNone, locationNone}, // a system without /proc
 	} {
-		for elsewhere, want := range map[bool]place{false: c.want, true: c.sure} {
-			got, err := locate(c.began, c.now, circumstances{elsewhere: elsewhere}, func(namespace string) (place, error) {
+		for elsewhere, want := range map[bool]location{false: c.want, true: c.sure} {
+			got, err := locate(c.began, c.now, circumstances{elsewhere: elsewhere}, func(namespace string) (location, error) {
 				if namespace == "pid:[2]" {
-					return placeOther, nil
+					return locationOther, nil
 				}
-				return placeNone, errors.New("it cannot be seen")
+				return locationNone, errors.New("it cannot be seen")
 			})
 			if err != nil {
 				got = unknown
@@ -80,7 +80,8 @@ func TestLocate_shared(t *testing.T) {
 		{at("b2 pid:[2]", "0a"), at("b1 pid:[1]", "0b"), true},
 		{at("b2 pid:[2]", "0a"), at("b1 pid:[1]", "0a"), false},
 	} {
-		if got, err := locate(c.began, c.now, circumstances{shared: true}, nil); got != placeNone || (err != nil) != c.err {
+		got, err := locate(c.began, c.now, circumstances{shared: true}, nil)
+		if got != locationNone || (err != nil) != c.err {
 			t.Errorf("began at %+v, now %+v: %v, %v", c.began, c.now, got, err)
 		}
 	}

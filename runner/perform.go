@@ -25,8 +25,8 @@ func (l *loop) beginCleaning() {
 	}
 }
 
-// perform performs an action of the machine.
-func (l *loop) perform(a machine.Action) {
+// performAction performs an action of the machine.
+func (l *loop) performAction(a machine.Action) {
 	l.recorder.history.RecordAction(l.run.Run, a, time.Now())
 	switch a := a.(type) {
 	case machine.StartTarget:

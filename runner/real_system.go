@@ -79,14 +79,14 @@ func prepare(config Config, log *slog.Logger) (*realSystem, error) {
 		return nil, err
 	}
 	process.DropSentFaults()
-	h, err := startListening()
+	hearing, err := startListening()
 	if err != nil {
 		return nil, err
 	}
 	process.SettleThreads()
 	return &realSystem{
-		Tree: contained, listener: h.listener, inherited: h.inherited, devNull: devNull, log: log, socket: -1, socketLock: -1,
-		children: children, deferChoice: config.Defer,
+		Tree: contained, listener: hearing.listener, inherited: hearing.inherited, devNull: devNull, log: log,
+		socket: -1, socketLock: -1, children: children, deferChoice: config.Defer,
 		exits: make(chan procfs.Identity), pidfdSlots: make(chan struct{}, maxPidfds()),
 	}, nil
 }
@@ -99,17 +99,17 @@ type listening struct {
 
 // startListening reads which signals were ignored and blocked when graceful was started, and begins to listen to all
 // signals.
-var startListening = sync.OnceValues(func() (h listening, err error) {
-	h.inherited = process.ReadInherited()
-	if h.listener, err = listen.Start(h.inherited.Ignored); err != nil {
-		return h, err
+var startListening = sync.OnceValues(func() (hearing listening, err error) {
+	hearing.inherited = process.ReadInherited()
+	if hearing.listener, err = listen.Start(hearing.inherited.Ignored); err != nil {
+		return hearing, err
 	}
-	process.Unblock(h.inherited.Blocked)
-	h.listener.CatchAgain(h.inherited.Blocked)
+	process.Unblock(hearing.inherited.Blocked)
+	hearing.listener.CatchAgain(hearing.inherited.Blocked)
 	if process.SetsIgnored {
-		h.listener.CatchIgnored()
+		hearing.listener.CatchIgnored()
 	}
-	return h, nil
+	return hearing, nil
 })
 
 // ListenEarly begins to listen to signals while the caller prepares a run. Starting to listen takes long, because the
@@ -137,27 +137,27 @@ func (sys *realSystem) makeCgroup(r Run) error {
 	return nil
 }
 
-// newLoop returns a loop that resumes the run m.
-func (sys *realSystem) newLoop(m recordedRun) *loop {
-	sys.Confine(m.run.Cgroup)
+// newLoop returns a loop that resumes the run rec.
+func (sys *realSystem) newLoop(rec recordedRun) *loop {
+	sys.Confine(rec.run.Cgroup)
 	l := &loop{
-		run: m.run, began: m.Began, sys: sys, log: sys.log, recorder: recorder{history: m.history}, announcer: newAnnouncer(),
-		stopOn: m.run.Config.StopOn,
+		run: rec.run, began: rec.Began, sys: sys, log: sys.log, recorder: recorder{history: rec.history},
+		announcer: newAnnouncer(), stopOn: rec.run.Config.StopOn,
 		inputs: inputs{
 			signals: sys.listener.Signals, children: sys.listener.Children,
 			parentGone: sys.parentGone, broken: sys.pty.Broken(),
 		},
 	}
-	if m.ledger != nil { // a nil pointer would become an interface that is not nil
-		l.recorder.ledger = m.ledger
+	if rec.ledger != nil { // a nil pointer would become an interface that is not nil
+		l.recorder.ledger = rec.ledger
 	}
-	if m.run.Target.Ended { // a killed process may have recorded the end without acting on it
-		sys.targetEnded(m.run)
+	if rec.run.Target.Ended { // a killed process may have recorded the end without acting on it
+		sys.targetEnded(rec.run)
 	}
-	if sys.socket >= 0 && m.run.State != machine.Done {
+	if sys.socket >= 0 && rec.run.State != machine.Done {
 		l.inputs.requests, l.inputs.exits = registry.Serve(sys.socket, procfs.StartOf).Calls, sys.exits
 	}
-	if m.run.State >= machine.Cleaning { // as above
+	if rec.run.State >= machine.Cleaning { // as above
 		l.beginCleaning()
 	}
 	return l
@@ -189,9 +189,9 @@ func (sys *realSystem) startTarget(r Run) (int, error) {
 	return pid, err
 }
 
-// ignoredByParents returns the signals that a process should ignore. It omits SIGCHLD, because the process waits for
+// ignoredInCommands returns the signals that a process should ignore. It omits SIGCHLD, because the process waits for
 // its children.
-func (sys *realSystem) ignoredByParents() []syscall.Signal {
+func (sys *realSystem) ignoredInCommands() []syscall.Signal {
 	isChild := func(sig syscall.Signal) bool { return sig == unix.SIGCHLD }
 	return slices.DeleteFunc(slices.Clone(sys.inherited.Ignored), isChild)
 }
@@ -200,7 +200,7 @@ func (sys *realSystem) ignoredByParents() []syscall.Signal {
 // writes to it.
 func (sys *realSystem) startCommand(r Run, c cleanup.Entry) (pid int, discarded cleanup.Outputs, err error) {
 	args, env := c.Command.Args, sys.withRelay(commandEnv(r, c))
-	ignored := sys.ignoredByParents()
+	ignored := sys.ignoredInCommands()
 	if r.State >= machine.Cleaning {
 		ignored = append(ignored, unix.SIGTTOU) // as graceful does: see cleaning
 	}

@@ -75,7 +75,7 @@ func recordBegin(l journal.Ledger, r Run, sys *realSystem) error {
 		Front: os.Getpid(), Followed: procfs.IsFollowedByInit(), Boot: procfs.Boot(), Dir: cleanup.Text(r.dir()),
 	}
 	if r.Config.StateDir != "" { // without StateDir no process of another machine can read the ledger
-		b.Machine = here().Machine
+		b.Machine = originHere().Machine
 	}
 	for c := range r.Cleanup.Entries.All() {
 		b.Commands = append(b.Commands, *c)
@@ -122,16 +122,16 @@ func read(l *ledger.Ledger) (recordedRun, error) {
 	if err != nil {
 		return recordedRun{}, err
 	}
-	m, err := replayRun(records)
-	m.ledger = l
+	rec, err := replayRun(records)
+	rec.ledger = l
 	if err != nil && !errors.Is(err, journal.ErrEmpty) {
 		err = fmt.Errorf("reading %s: %w", l, err)
 	}
-	return m, err
+	return rec, err
 }
 
 // replayRun replays the records of a ledger.
-func replayRun(records []json.RawMessage) (m recordedRun, err error) {
+func replayRun(records []json.RawMessage) (rec recordedRun, err error) {
 	begun := func(b journal.Begin, at time.Time) (machine.Run, journal.Observer, error) {
 		var recorded struct {
 			Config
@@ -153,13 +153,13 @@ func replayRun(records []json.RawMessage) (m recordedRun, err error) {
 				config.OnExit = append(config.OnExit, c.Command)
 			}
 		}
-		m.run = newRun(b.ID, config)
-		m.run.Cgroup, m.run.Socket = string(b.Cgroup), string(b.Socket)
-		m.history = newHistory(m.run, b.Front, string(b.Dir), at)
-		return m.run.Run, m.history, config.check()
+		rec.run = newRun(b.ID, config)
+		rec.run.Cgroup, rec.run.Socket = string(b.Cgroup), string(b.Socket)
+		rec.history = newHistory(rec.run, b.Front, string(b.Dir), at)
+		return rec.run.Run, rec.history, config.check()
 	}
-	m.run.Run, m.Replayed, err = journal.Replay(records, now(), procfs.Boot(), begun)
-	return m, err
+	rec.run.Run, rec.Replayed, err = journal.Replay(records, now(), procfs.Boot(), begun)
+	return rec, err
 }
 
 // newHistory returns the history of a run for its report, or nil if the run writes no report.

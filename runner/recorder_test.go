@@ -42,16 +42,16 @@ func FuzzReplayRun(f *testing.F) {
 		for line := range strings.SplitSeq(text, "\n") {
 			records = append(records, json.RawMessage(line))
 		}
-		m, err := replayRun(records)
+		rec, err := replayRun(records)
 		if err != nil {
 			return
 		}
-		if len(m.run.Config.Command) == 0 || m.run.State > machine.Done {
-			t.Fatalf("cannot resume %+v", m.run)
+		if len(rec.run.Config.Command) == 0 || rec.run.State > machine.Done {
+			t.Fatalf("cannot resume %+v", rec.run)
 		}
-		for _, a := range machine.Resume(m.run.Run) {
+		for _, a := range machine.Resume(rec.run.Run) {
 			if c, ok := a.(machine.StartCommand); ok {
-				if e, known := m.run.Cleanup.Get(c.ID); !known || len(e.Command.Args) == 0 || e.Progress != cleanup.Claimed {
+				if e, known := rec.run.Cleanup.Get(c.ID); !known || len(e.Command.Args) == 0 || e.Progress != cleanup.Claimed {
 					t.Fatalf("%+v would be started: %+v", a, e)
 				}
 			}
@@ -68,14 +68,14 @@ func TestReplayRun_everyFieldOfConfig(t *testing.T) {
 	config.OnRepeat = machine.RepeatIgnore
 	config.Command[0] += "\xff\x00"
 	text := firstRecord(newRun("id", config), process.Inherited{})
-	m, err := replayRun([]json.RawMessage{text})
+	rec, err := replayRun([]json.RawMessage{text})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// These fields are used only before the first record, and are not recorded.
 	config.Guard, config.StateDir, config.StrictStateDir, config.Named, config.WaitForName = "", "", false, false, 0
 	config.Notify = "" // a successor of graceful is not the main process of the service
-	if diff := cmp.Diff(newRun("id", config), m.run, runOptions); diff != "" {
+	if diff := cmp.Diff(newRun("id", config), rec.run, runOptions); diff != "" {
 		t.Errorf("forgotten (-written +read):\n%s", diff)
 	}
 }

@@ -94,10 +94,10 @@ func Recover(options Recovery, log *slog.Logger) (done Recovered, err error) {
 
 // leaveAlone logs the reason why Recover skips a locked ledger. failed means that no process can finish the run.
 func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bool) {
-	m, err := readWithoutLock(dir, file)
-	if err == nil && (name == "" || name == m.run.Config.Name) && m.frontEnded() {
-		if hung := m.holders(dir, file); len(hung) > 0 {
-			log.Warn("run not recovered", "run", m.run.ID, "name", m.run.Config.Name, "pid", hung[0].PID,
+	rec, err := readWithoutLock(dir, file)
+	if err == nil && (name == "" || name == rec.run.Config.Name) && rec.frontEnded() {
+		if hung := rec.holders(dir, file); len(hung) > 0 {
+			log.Warn("run not recovered", "run", rec.run.ID, "name", rec.run.Config.Name, "pid", hung[0].PID,
 				"process", hung[0].Name, "err", "this process of it has the lock", "hint", endHung)
 			return true
 		}
@@ -111,30 +111,30 @@ func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bo
 func (sys *realSystem) finishWanted(
 	options Recovery, runLedger *ledger.Ledger, late time.Time,
 ) (stopped syscall.Signal, err error) {
-	m, err := read(runLedger)
+	rec, err := read(runLedger)
 	switch {
-	case runLedger.IsSetAside() && !options.RetryInterrupted && (err != nil || len(unstarted(m.run)) == 0):
+	case runLedger.IsSetAside() && !options.RetryInterrupted && (err != nil || len(unstarted(rec.run)) == 0):
 		return 0, nil
-	case options.Name != "" && m.run.Config.Name != options.Name:
+	case options.Name != "" && rec.run.Config.Name != options.Name:
 		return 0, nil
 	case errors.Is(err, journal.ErrEmpty):
 		return 0, runLedger.Remove()
 	case err != nil:
 		return 0, err
 	}
-	left, err := m.locate(options.FromOtherMachines)
+	left, err := rec.locate(options.FromOtherMachines)
 	if err != nil {
 		return 0, err
 	}
-	sys.log.Info("recovering run", "run", m.run.ID, "name", m.run.Config.Name)
+	sys.log.Info("recovering run", "run", rec.run.ID, "name", rec.run.Config.Name)
 	// A ledger that was set aside gets its old name back. So another process finds the retry if this process is
 	// killed, and no run of that name begins meanwhile.
 	_, err = locked(late, func() (*ledger.Ledger, error) { return runLedger, runLedger.TakeBack() })
 	if errors.Is(err, ledger.ErrAlive) {
-		err = fmt.Errorf("a run named %s lives: %w", m.run.Config.Name, err)
+		err = fmt.Errorf("a run named %s lives: %w", rec.run.Config.Name, err)
 	}
 	if err != nil {
 		return 0, err
 	}
-	return sys.finishDead(m, left, options.RetryInterrupted)
+	return sys.finishDead(rec, left, options.RetryInterrupted)
 }

@@ -33,11 +33,11 @@ func reportText(t *testing.T, r Run, h *report.History) string {
 // replayed returns the run that a replay of records makes.
 func replayed(t *testing.T, raw ...json.RawMessage) recordedRun {
 	t.Helper()
-	m, err := replayRun(raw)
+	rec, err := replayRun(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m
+	return rec
 }
 
 // reportCase contains a run, with parts of the report that it must have.
@@ -123,8 +123,8 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 				l := loopOn(s, r)
 				l.recorder = recorder{ledger: runLedger, history: h}
 				done := l.start()
-				m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
-				live, read := reportText(t, done, h), reportText(t, m.run, m.history)
+				rec := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
+				live, read := reportText(t, done, h), reportText(t, rec.run, rec.history)
 				if live != read {
 					t.Errorf("the live report is\n%s\nthe report from the ledger is\n%s", live, read)
 				}
@@ -169,8 +169,8 @@ func TestReport_floodOfSignals(t *testing.T) {
 					t.Fatalf("a record of %d bytes: %s", len(text), text)
 				}
 			}
-			m := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
-			read := m.history.Report(m.run.Run, time.Now())
+			rec := replayed(t, append([]json.RawMessage{first}, runLedger.records...)...)
+			read := rec.history.Report(rec.run.Run, time.Now())
 			equal := func(a, b report.Signalled) bool { return a.Number == b.Number && a.Time.Equal(b.Time) }
 			if !slices.EqualFunc(read.Received, live.Received, equal) {
 				t.Error("the ledger has other signals")

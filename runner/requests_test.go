@@ -171,8 +171,8 @@ func TestRegister_ledgerFails(t *testing.T) {
 				t.Errorf("no record has its environment: %+v", c)
 			}
 			// A process that resumes the run from these records has the same run.
-			m, err := replayRun(runLedger.records)
-			if diff := cmp.Diff(l.run, m.run, runOptions); err != nil || diff != "" {
+			rec, err := replayRun(runLedger.records)
+			if diff := cmp.Diff(l.run, rec.run, runOptions); err != nil || diff != "" {
 				t.Errorf("the replayed run differs: %v %s", err, diff)
 			}
 		})

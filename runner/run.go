@@ -134,11 +134,11 @@ func do(config Config, log *slog.Logger) (Result, error) {
 		return stoppedBy(stopped, config), nil
 	}
 	sys.pty = newPolicy(pty, config) // only after openLedger, which may finish another run, and that run has no terminal
-	return sys.perform(r, runLedger)
+	return sys.performRun(r, runLedger)
 }
 
-// perform records the beginning of the run, performs the run, and removes the ledger.
-func (sys *realSystem) perform(r Run, runLedger *ledger.Ledger) (Result, error) {
+// performRun records the beginning of the run, performs the run, and removes the ledger.
+func (sys *realSystem) performRun(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if r.Config.Defer != DeferOff {
 		s, err := registry.Listen(r.ID)
 		if err != nil {

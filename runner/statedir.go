@@ -58,12 +58,12 @@ func (sys *realSystem) openLedger(config Config) (runLedger *ledger.Ledger, stop
 		if err != nil || stopped != 0 {
 			return nil, stopped, err
 		}
-		m, err := read(runLedger)
+		rec, err := read(runLedger)
 		if errors.Is(err, journal.ErrEmpty) { // the ledger is new, or the earlier run was killed before it began
 			return runLedger, 0, nil
 		}
 		if err == nil {
-			stopped, err = sys.finishFirst(m)
+			stopped, err = sys.finishFirst(rec)
 		}
 		if err := errors.Join(err, runLedger.Close()); err != nil || stopped != 0 {
 			return nil, stopped, err
@@ -106,7 +106,7 @@ func (sys *realSystem) finishNamesake(
 	runLedger, err := locked(late, func() (*ledger.Ledger, error) {
 		runLedger, err := dir.Open(file)
 		if errors.Is(err, ledger.ErrAlive) {
-			if m, err := readWithoutLock(dir, file); err != nil || !m.frontEnded() {
+			if rec, err := readWithoutLock(dir, file); err != nil || !rec.frontEnded() {
 				return nil, nil // the run is alive
 			}
 		}
@@ -118,24 +118,24 @@ func (sys *realSystem) finishNamesake(
 		}
 		return 0, err
 	}
-	m, err := read(runLedger)
+	rec, err := read(runLedger)
 	switch {
 	case errors.Is(err, journal.ErrEmpty):
 		err = runLedger.Remove()
-	case err == nil && m.run.Config.Name == name:
-		stopped, err = sys.finishFirst(m)
+	case err == nil && rec.run.Config.Name == name:
+		stopped, err = sys.finishFirst(rec)
 	}
 	return stopped, errors.Join(err, runLedger.Close())
 }
 
 // finishFirst finishes a dead run before this process begins its own.
-func (sys *realSystem) finishFirst(m recordedRun) (stopped syscall.Signal, err error) {
-	left, err := m.locate(false)
+func (sys *realSystem) finishFirst(rec recordedRun) (stopped syscall.Signal, err error) {
+	left, err := rec.locate(false)
 	if err != nil {
 		return 0, err
 	}
-	sys.log.Warn("finishing a killed run first", "run", m.run.ID)
-	stopped, err = sys.finishDead(m, left, false)
+	sys.log.Warn("finishing a killed run first", "run", rec.run.ID)
+	stopped, err = sys.finishDead(rec, left, false)
 	sys.listener.Restart()
 	if process.SetsIgnored {
 		sys.listener.CatchIgnored()

@@ -30,14 +30,14 @@ const SuccessorName = "graceful: taking over"
 // the guard ends. TakeOver returns the exit status, which only the guard receives.
 func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush func()) (int, error) {
 	go startListening()
-	sys, m, err := inherit(args, logger)
+	sys, rec, err := inherit(args, logger)
 	if err != nil {
 		return machine.StatusFailed, err
 	}
 	sys.guard.Lead()
-	m.history.RecordTakeover()
-	l := sys.newLoop(m)
-	if m.run.State != machine.Done { // if the run is done, the report may still be missing
+	rec.history.RecordTakeover()
+	l := sys.newLoop(rec)
+	if rec.run.State != machine.Done { // if the run is done, the report may still be missing
 		sys.log.Warn("graceful was killed; taking over the run")
 		if lost, orphaned := sys.lostGuard(); lost {
 			l.continueWithoutGuard(orphaned)
@@ -47,7 +47,7 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush 
 		}
 	}
 	r := l.complete()
-	if err = sys.conclude(r, m.ledger); err == errCommands {
+	if err = sys.conclude(r, rec.ledger); err == errCommands {
 		err = nil
 	}
 	if err == nil {
@@ -59,9 +59,9 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush 
 }
 
 // inherit parses the arguments that succession has made, opens the descriptors in them, and sets up the process.
-func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (sys *realSystem, m recordedRun, err error) {
+func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (sys *realSystem, rec recordedRun, err error) {
 	if len(args) != 10 {
-		return nil, m, errors.New("this is for graceful itself to call")
+		return nil, rec, errors.New("this is for graceful itself to call")
 	}
 	ledgerFD, err1 := strconv.Atoi(args[1])
 	link, err2 := strconv.Atoi(args[2])
@@ -70,7 +70,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (sys *r
 	devNull, err5 := strconv.Atoi(args[6])
 	proc, err6 := strconv.Atoi(args[7])
 	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
-		return nil, m, err
+		return nil, rec, err
 	}
 	procfs.Inherit(proc)
 	if socket >= 0 {
@@ -78,49 +78,49 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (sys *r
 	}
 	guard, err := process.OpenGuard(link, memory)
 	if err != nil {
-		return nil, m, err
+		return nil, rec, err
 	}
 	runLedger, err := ledger.Inherited(ledgerFD, args[4])
 	if err != nil {
-		return nil, m, err
+		return nil, rec, err
 	}
-	if err = retry(func() (err error) { m, err = read(runLedger); return err }); err != nil {
-		return nil, m, err
+	if err = retry(func() (err error) { rec, err = read(runLedger); return err }); err != nil {
+		return nil, rec, err
 	}
 	procfs.SetName("graceful") // else the name is a number; pgrep(1) finds graceful by its name
-	log := logger(m.run.Config, m.Began)
-	pty, err := terminal.InheritPTY(args[8], m.Begin.Terminal, log)
+	log := logger(rec.run.Config, rec.Began)
+	pty, err := terminal.InheritPTY(args[8], rec.Begin.Terminal, log)
 	if err != nil {
-		return nil, m, err
+		return nil, rec, err
 	}
-	destination, err := report.Inherit(args[9], m.run.Config.Report)
+	destination, err := report.Inherit(args[9], rec.run.Config.Report)
 	if err != nil {
-		return nil, m, err
+		return nil, rec, err
 	}
 	// Do not log the warnings of prepare again. The first graceful has already logged them.
-	if sys, err = prepare(m.run.Config, slog.New(slog.DiscardHandler)); err != nil {
-		return nil, m, err
+	if sys, err = prepare(rec.run.Config, slog.New(slog.DiscardHandler)); err != nil {
+		return nil, rec, err
 	}
 	if err = tree.AdoptOrphans(); err != nil {
-		return nil, m, err
+		return nil, rec, err
 	}
 	unix.CloseOnExec(devNull)
 	sys.devNull.Close()
 	sys.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard uses this number
-	sys.inherited = process.Inherited{Ignored: m.Begin.Ignored, Blocked: m.Begin.Blocked}
-	sys.log, sys.guard, sys.socket, sys.report, sys.runStart = log, guard, socket, destination, m.Start
-	sys.socketLock = registry.Hold(m.run.Socket)
+	sys.inherited = process.Inherited{Ignored: rec.Begin.Ignored, Blocked: rec.Begin.Blocked}
+	sys.log, sys.guard, sys.socket, sys.report, sys.runStart = log, guard, socket, destination, rec.Start
+	sys.socketLock = registry.Hold(rec.run.Socket)
 	sys.SetRoot(guard.PID())
 	if workingDir() == "/" { // the guard has left its working directory
-		m.run.Dir = string(m.Begin.Dir)
+		rec.run.Dir = string(rec.Begin.Dir)
 	}
-	if !m.run.Config.PTY {
-		sys.terminal = terminal.Reopen(m.Begin.Terminal, guard.PID())
+	if !rec.run.Config.PTY {
+		sys.terminal = terminal.Reopen(rec.Begin.Terminal, guard.PID())
 	}
-	sys.pty = newPolicy(pty, m.run.Config)
+	sys.pty = newPolicy(pty, rec.run.Config)
 	sys.pty.Restore()
 	sys.pty.Begin(false)
-	return sys, m, nil
+	return sys, rec, nil
 }
 
 // takeOver compares a run with the processes that the guard has started, and updates the run. It adds starts and ends
@@ -158,7 +158,7 @@ func (l *loop) takeOver() {
 		l.awaitExit(*c)
 	}
 	for _, a := range machine.Resume(l.run.Run) {
-		l.perform(a)
+		l.performAction(a)
 	}
 	l.reapAll() // a process that has already ended did not end because of the takeover
 }
