@@ -10,9 +10,9 @@ import (
 // Defer selects the processes that may register cleanup commands.
 type Defer string
 
-// DeferAuto admits a process of graceful's user or of root if the process has all rights of graceful, because cleanup
-// commands run with these rights. DeferOn admits all processes of graceful's user and of root. DeferOff opens no
-// socket.
+// DeferAuto admits a process of graceful's user or of root if the process has every right that a cleanup command has.
+// Only Linux can check that. On other systems DeferAuto means DeferOn, which admits all processes of graceful's user
+// and of root. DeferOff opens no socket.
 const (
 	DeferAuto Defer = "auto"
 	DeferOn   Defer = "on"
@@ -27,15 +27,16 @@ type rights struct {
 	procfs.Status
 	uid            int    // effective user id
 	userNamespace  string // its user namespace, as in /proc/PID/ns; "": unreadable
-	mountNamespace string // its mount namespace, as above
+	mountNamespace string // its mount namespace, as in /proc/PID/ns; "": unreadable
 	rootDir        string // device and inode of its root directory; "": unreadable
 }
 
-// missing describes a right of graceful that a process lacks, or returns "". A command that this process registers
-// would gain that right.
+// missing describes a right that a cleanup command has and that a process lacks, or a right that cannot be checked. It
+// returns "" if the process lacks none. ours are the rights of graceful, and theirs the rights of the process. The
+// process would gain a missing right by a command that it registers.
 func (ours rights) missing(theirs rights) string {
 	hidden := theirs.userNamespace == "" || theirs.mountNamespace == "" || theirs.rootDir == ""
-	wanted := ours.Ambient // a cleanup command has these after execve(2)
+	wanted := ours.Ambient // the capabilities of a cleanup command after execve(2)
 	switch {
 	case ours.uid == 0:
 		wanted = ours.Permitted
@@ -68,7 +69,7 @@ func (ours rights) missing(theirs rights) string {
 	return ""
 }
 
-// notAdmitted returns the error for a process that lacks a right of graceful.
+// notAdmitted returns the error for a process that DeferAuto does not admit. why describes that process.
 func notAdmitted(why error) error {
 	return fmt.Errorf("this process may not register commands: %w (graceful run --defer on admits it)", why)
 }

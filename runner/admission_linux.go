@@ -12,8 +12,9 @@ import (
 	"graceful/runner/procfs"
 )
 
-// admit returns an error if the process that makes a request may not register commands. The loop calls admit at each
-// request, because a process may enter a sandbox after it has connected.
+// admit returns an error if --defer does not admit the process that makes the request c, or if the rights of that
+// process cannot be read. The loop calls admit at each request, because a process may enter a sandbox after it has
+// connected.
 func (sys *realSystem) admit(c registry.Call) error {
 	if sys.deferChoice == DeferOn {
 		return nil
@@ -37,7 +38,7 @@ func (sys *realSystem) admit(c registry.Call) error {
 
 // peerRights returns the rights of the process that has connected. It never returns the rights of a later process with
 // the same pid. To make sure, it uses a pidfd of the peer (SO_PEERPIDFD, Linux 6.5). Without a pidfd, the start time
-// of the process must be the same at the connection, before peerRights reads the rights, and after that.
+// of the process must be the same at the connection, before the rights are read, and after they are read.
 func peerRights(c registry.Call) (r rights, err error) {
 	pidfd, unpinned := c.PeerPIDFD()
 	if unpinned == nil {
@@ -55,8 +56,8 @@ func peerRights(c registry.Call) (r rights, err error) {
 	return r, err
 }
 
-// rightsOf reads the rights of a process. pid is the name of its directory in /proc, and user is its effective user
-// id.
+// rightsOf reads the rights of a process. pid is the name of the process's directory in /proc, and user is the
+// effective user id of the process.
 func rightsOf(pid string, user int) (r rights, err error) {
 	text, err := procfs.Read(pid + "/status")
 	if err != nil {

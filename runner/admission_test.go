@@ -21,8 +21,8 @@ func TestRights_missing(t *testing.T) {
 	hidden := func(r *rights) { r.userNamespace, r.mountNamespace, r.rootDir = "", "", "" }
 	for name, c := range map[string]struct {
 		ours, theirs rights
-		change       func(*rights)
-		want         string // part of the error; "": admitted
+		change       func(*rights) // applied to theirs; nil: no change
+		want         string        // part of the result of missing; "": the result is ""
 	}{
 		"the same":                    {root, root, nil, ""},
 		"a user's":                    {user, user, nil, ""},

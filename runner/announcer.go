@@ -12,16 +12,17 @@ import (
 	"graceful/runner/procfs"
 )
 
-// announcer is the state of the messages about a stop at the default log level. The loop logs once what a long stop
-// waits for, and which processes got SIGKILL.
+// announcer is the state for messages that the loop logs or sends once: what a long stop waits for, which processes got
+// SIGKILL, and that the run is ending. It also contains the run times of commands, for messages about their time
+// limits.
 type announcer struct {
-	nextMessage time.Time // time at which to log what the stop waits for; zero: never
-	scheduled   bool
-	endSent     bool   // the service manager knows that the run is ending
-	killReason  string // reason of a SIGKILL that is not logged yet; "": none
+	nextMessage time.Time // time at which to log what the stop waits for; zero: no message is scheduled
+	scheduled   bool      // the message was scheduled, and is not scheduled a second time
+	endSent     bool      // the service manager knows that the run is ending
+	killReason  string    // reason of a SIGKILL that is not logged yet; "": none
 
-	startTimes map[int]time.Time     // start times of the commands
-	runTimes   map[int]time.Duration // run times of the commands when their time limit was over
+	startTimes map[int]time.Time     // by id, start times of the commands that this process has started
+	runTimes   map[int]time.Duration // by id, run times of these commands when their limit timers ended
 }
 
 func newAnnouncer() announcer {
@@ -29,15 +30,16 @@ func newAnnouncer() announcer {
 }
 
 const (
-	// waitingMessageAfter is the time after which the loop logs what a stop waits for.
+	// waitingMessageAfter is the time from the beginning of a stop until the loop logs what the stop waits for.
 	waitingMessageAfter = 3 * time.Second
-	// maxNamed is the maximum number of processes in a message.
+	// maxNamed is the maximum number of processes that a message about a stop names.
 	maxNamed = 5
-	// maxTitle is the maximum length of a command in a message, in characters.
+	// maxTitle is the maximum number of characters of a command in a message. An ellipsis replaces the others.
 	maxTitle = 60
 )
 
-// schedule schedules the message about a long stop, and cancels it when the stop is over.
+// schedule schedules the message about a long stop when the stop begins, or when graceful begins to stop survivors. It
+// cancels the messages about the stop when cleanup begins.
 func (a *announcer) schedule(r machine.Run, now time.Time) {
 	switch stops := r.State == machine.Stopping || r.State == machine.Sweeping && r.Stop.Step > 0; {
 	case r.State >= machine.Cleaning:
@@ -47,7 +49,8 @@ func (a *announcer) schedule(r machine.Run, now time.Time) {
 	}
 }
 
-// named returns names and pids of up to maxNamed members that a stop waits for, and the number of further members.
+// named returns names and pids of the oldest members in all, at most maxNamed, and the number of the other members. If
+// the run keeps survivors, only members of the target's process group count.
 func (l *loop) named(all []procfs.Process) (names []string, more int) {
 	if l.run.KeepsSurvivors() {
 		all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.Group != l.run.Target.PID })
@@ -77,8 +80,8 @@ func (l *loop) killReason(e machine.Event) string {
 	}
 }
 
-// logKilled logs the processes that got SIGKILL, and the reason. If the grace is 0, the user has asked for SIGKILL, and
-// logKilled logs no warning.
+// logKilled logs the reason of a SIGKILL that is not logged yet, and the members that were alive before it. With a
+// grace of 0 and no schedule, the user has asked for SIGKILL at once, so the message is no warning.
 func (l *loop) logKilled(members []procfs.Process) {
 	reason := l.announcer.killReason
 	if l.announcer.killReason = ""; reason == "" {
@@ -96,7 +99,8 @@ func (l *loop) logKilled(members []procfs.Process) {
 	}
 }
 
-// logWaiting logs what a stop waits for, and the time that is left.
+// logWaiting logs what the stop waits for and the time that is left, and tells the service manager what the stop waits
+// for.
 func (l *loop) logWaiting(now time.Time) {
 	l.announcer.nextMessage = time.Time{}
 	what, until, timer := l.awaited()
@@ -120,7 +124,7 @@ func (l *loop) logWaiting(now time.Time) {
 	log.Warn("waiting", "for", what, "until", until)
 }
 
-// title returns the name of a command, or the beginning of its text if the command has no name.
+// title returns the name of a command, or the text of the command if it has no name. The result is cut to maxTitle.
 func title(c cleanup.Entry) string {
 	what := cmp.Or(c.Name, c.Command.Text)
 	if runes := []rune(what); len(runes) > maxTitle {
@@ -129,7 +133,8 @@ func title(c cleanup.Entry) string {
 	return what
 }
 
-// awaited returns what a stop waits for, what will happen when the time is over, and the timer for that time.
+// awaited returns what the stop waits for. until is the step of the stop that ends the wait, and timer determines when
+// that step begins at the latest. After SIGKILL there is no further step, and timer does not run.
 func (l *loop) awaited() (what, until string, timer machine.Timer) {
 	switch r := l.run; {
 	case r.State == machine.Stopping && r.Stop.Phase == machine.PhaseOnStop:

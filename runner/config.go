@@ -1,7 +1,8 @@
 // Package runner performs a run: it starts the target, forwards signals, ends the tree, and runs the cleanup commands.
 // Package machine makes the decisions, and the loop performs them.
 //
-// Only one goroutine starts, signals and reaps processes. So no process is reaped between a check and a signal to it.
+// Only one goroutine starts, signals and reaps processes. So neither the target nor a command is reaped between a check
+// of that process and a signal to that process.
 package runner
 
 import (
@@ -18,33 +19,32 @@ import (
 	"graceful/runner/tree"
 )
 
-// Config is the configuration of a run. A run with a valid Config fails before the start of the target only for lack
-// of resources. The first record of the ledger contains the fields as JSON, except those with the tag json:"-".
-// recordBegin records some of these in other forms.
+// Config is the configuration of a run. The first record of the ledger contains the fields as JSON, except those with
+// the tag json:"-". recordBegin records Command, Env, Name, Report, OnStop and OnExit in other forms.
 type Config struct {
 	Command []string `json:"-"` // the target and its arguments, at least one
-	Env     []string `json:"-"` // KEY=value, for the target; the run adds variables
+	Env     []string `json:"-"` // KEY=value, for the target and for commands without their own; the run adds variables
 	Name    string   `json:"-"`
 
 	machine.Policy
 
 	OnStop         []cleanup.Command `json:"-"` // run before the first signal, in sequence
 	OnExit         []cleanup.Command `json:"-"`
-	StopsOnIgnored bool              // StopOn includes signals that were ignored when graceful started
+	StopsOnIgnored bool              // signals of StopOn begin a stop even if they were ignored when graceful started
 	DieWithParent  bool              // a stop begins when the process that started graceful ends
 	Parent         int               // pid of that process; 0: the parent when the run begins
 
 	Contain tree.Level
-	Defer   Defer  // "": auto, in a ledger of an earlier version
+	Defer   Defer  // "": DeferAuto, in a ledger of an earlier version
 	Report  string `json:"-"` // path of the report, resolved when the run begins; "": none
 
 	Notify   notify.Choice `json:"-"`
 	Guard    Guard         `json:"-"`
-	StateDir string        `json:"-"` // directory of the ledger; "": the ledger is in memory
+	StateDir string        `json:"-"` // directory of the ledger; "": only a run with a guard has a ledger, in memory
 	Named    bool          `json:"-"` // the user gave the name: StateDir has one run of that name at a time
 
 	StrictStateDir bool          `json:"-"` // it is an error if another user can replace StateDir
-	WaitForName    time.Duration `json:"-"` // maximum time to wait for the end of a live run of the name; 0: do not wait
+	WaitForName    time.Duration `json:"-"` // maximum time to wait for the end of a live run of the name; 0: fail instead
 
 	// The following fields configure the logger. A graceful that takes over uses them as well.
 	Verbose     bool
@@ -53,10 +53,12 @@ type Config struct {
 	Annotations bool // write annotations if Env identifies a CI system that supports them
 }
 
-// StoppingTime returns the part of the deadline until the cleanup commands start.
+// StoppingTime returns the part of c.Deadline that is left for a stop before the cleanup commands start. Without a
+// deadline the result has no meaning.
 func (c Config) StoppingTime() time.Duration { return newRun("", c).StoppingTime() }
 
-// check returns an error for an invalid configuration. A ledger of another version may contain one.
+// check returns an error if the configuration contains a value that this program does not know, or an empty command. A
+// ledger that another version has written may contain such a configuration.
 func (c Config) check() error {
 	if len(c.Command) == 0 {
 		return errors.New("it names no command")

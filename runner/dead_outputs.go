@@ -23,10 +23,10 @@ func isDead(fd int) bool {
 			return true
 		}
 	case unix.S_IFCHR:
-		if !terminal.WasTerminal(fd) { // for other devices these events have other meanings
+		if !terminal.WasTerminal(fd) { // other devices report POLLERR and POLLHUP with other meanings
 			return false
 		}
-	default: // not a file, because its file system may not answer
+	default: // do not poll a regular file, because its file system may not answer
 		return false
 	}
 	state := []unix.PollFd{{Fd: int32(fd)}}

@@ -2,8 +2,9 @@ package runner
 
 import "golang.org/x/sys/unix"
 
-// kindOf returns the type of the file of a descriptor (S_IFMT), or 0. It does not query the file system, which may not
-// answer. But before Linux 4.11, or if a seccomp filter forbids statx(2), it has to query the file system.
+// kindOf returns the type of the file of a descriptor (S_IFMT), or 0 if the type is unknown. It does not query the file
+// system, which may not answer. But before Linux 4.11, or if a seccomp filter forbids statx(2), it has to query the
+// file system.
 func kindOf(fd int) uint32 {
 	var st unix.Statx_t
 	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
@@ -20,8 +21,8 @@ func kindOf(fd int) uint32 {
 	return uint32(st.Mode) & unix.S_IFMT
 }
 
-// isShutDown reports whether a stream socket accepts no more data although its peer may still send data. poll(2) does
-// not report that. Sending an empty message reports it, and transfers nothing.
+// isShutDown reports whether a descriptor is a stream socket whose peer accepts no more data. poll(2) does not report
+// that while the peer may still send data. sendmsg(2) with an empty message reports it, and transfers nothing.
 func isShutDown(fd int) bool {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_STREAM {

@@ -17,12 +17,13 @@ import (
 	"graceful/runner/tree"
 )
 
-// A run is dead if all its processes of graceful have ended. The remaining processes of the run are then reparented to
-// init or to another subreaper.
-
-// finishDead finishes a dead run. The caller holds the lock of the run's ledger. left is the place where processes of
-// the run may exist. finishDead always runs commands that were never started. If retry is true, it also runs
-// interrupted commands a second time. stopped is the stop signal that arrived meanwhile, or 0.
+// finishDead finishes a dead run: a run whose graceful and guard have ended, so that the remaining processes are
+// reparented to init or to another subreaper. The caller holds the lock of the run's ledger. left is the place where
+// processes of the run may exist. finishDead also starts the cleanup commands that were not started. If retry is true,
+// it runs interrupted commands a second time.
+//
+// stopped is the first stop signal that arrived meanwhile, or 0. The error is errCommands if the run is finished,
+// but not all of its commands have succeeded.
 func (sys *realSystem) finishDead(rec recordedRun, left location, retry bool) (stopped syscall.Signal, err error) {
 	rec.history.RecordTakeover()
 	if left == locationNone {
@@ -42,7 +43,7 @@ func (sys *realSystem) finishDead(rec recordedRun, left location, retry bool) (s
 	switch left {
 	case locationHere:
 		deadSystem.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(rec.run), rec.Start)
-	case locationOther: // the clock may differ, too (time_namespaces(7))
+	case locationOther: // the start time is unusable, because the clock may differ, too (time_namespaces(7))
 		deadSystem.Tree, err = tree.OpenOrphaned(mark, rec.translate(), 0)
 	default: // the tree is empty, and other processes may have reused the recorded pids
 		deadSystem.Tree, _, err = tree.Open(tree.Auto)
@@ -65,13 +66,13 @@ func (sys *realSystem) finishDead(rec recordedRun, left location, retry bool) (s
 	return l.firstStop, err
 }
 
-// errCommands means that a run was finished, but that one of its cleanup commands failed or was interrupted. The log
-// names that command.
+// errCommands means that a run was finished, but that one of its commands failed, was interrupted or was not started.
 var errCommands = errors.New("not every cleanup command succeeded")
 
-// conclude removes the socket and the ledger of a run that is done. It logs interrupted commands, because the process
-// that started them may have been killed. If recover can still run one of the commands, conclude sets the ledger aside
-// and returns errCommands.
+// conclude removes the socket and the ledger of a run that is done. It logs interrupted cleanup commands, because the
+// process that started them may have been killed. If a cleanup command was interrupted or not started, conclude does
+// not remove the ledger, but sets it aside, so that graceful recover can run the command. It then returns errCommands.
+// runLedger may be nil.
 func (sys *realSystem) conclude(r Run, runLedger *ledger.Ledger) error {
 	registry.Remove(r.Socket)
 	for _, c := range interrupted(r) {
@@ -104,7 +105,7 @@ func interrupted(r Run) (commands []*cleanup.Entry) {
 	return withOutcome(r, func(o cleanup.Outcome) bool { return o.Interrupted })
 }
 
-// unstarted lists the cleanup commands that were not started for lack of a directory, processes or memory.
+// unstarted lists the cleanup commands that were not started for lack of a directory or of a resource.
 func unstarted(r Run) (commands []*cleanup.Entry) {
 	return withOutcome(r, func(o cleanup.Outcome) bool { return o.Unstarted })
 }
@@ -115,10 +116,12 @@ func withOutcome(r Run, is func(cleanup.Outcome) bool) (commands []*cleanup.Entr
 	})
 }
 
-// noDir replaces a working directory that is unknown.
+// noDir replaces an unknown working directory of a dead run. It never exists, so a command without a directory of its
+// own is not started.
 const noDir = "/dev/null/none"
 
-// recordedIdentities lists the recorded processes of a run that have a start time. A pid alone may have been reused.
+// recordedIdentities lists the target and the commands of a run whose start times are recorded. A pid alone does not
+// identify a process, because the kernel may have reused the pid.
 func recordedIdentities(r Run) (ids []procfs.Identity) {
 	ids = append(ids, procfs.Identity{PID: r.Target.PID, Start: r.Target.Start})
 	for c := range r.Cleanup.Entries.All() {
@@ -127,9 +130,10 @@ func recordedIdentities(r Run) (ids []procfs.Identity) {
 	return slices.DeleteFunc(ids, func(id procfs.Identity) bool { return id.Start == 0 })
 }
 
-// recover compares the records of a dead run with the existing processes, and updates the run. mayLive is false if no
-// process of the run can exist. recover always runs commands that were never started. If retry is true, it also runs
-// interrupted commands a second time.
+// recover updates a run whose graceful and guard have ended. It compares the recorded commands with the existing
+// processes, and performs the actions that follow. rec.Last is the duration of a target whose end is unknown. mayLive
+// is false if no process of the run can exist. Cleanup commands that were not started become pending again. If retry
+// is true, interrupted ones do so, too.
 func (l *loop) recover(rec recordedRun, mayLive, retry bool) {
 	if l.run.State >= machine.Cleaning && l.run.Policy.Survivors == machine.KeepSurvivors {
 		l.performAction(machine.LeaveSurvivors{})
@@ -138,7 +142,7 @@ func (l *loop) recover(rec recordedRun, mayLive, retry bool) {
 	for _, id := range was.Cleanup.Running(cleanup.AtExit) {
 		c := l.command(id)
 		if _, again := l.run.Due(machine.Timer{Name: machine.RetryTimer, ID: id}); again && c.PID == 0 {
-			continue // its start failed, and is tried again
+			continue // the start of the command failed, and is tried again
 		}
 		if p, ok := l.runningCommand(c); mayLive && ok {
 			if was.State < machine.Cleaning {
@@ -172,7 +176,9 @@ func (l *loop) recover(rec recordedRun, mayLive, retry bool) {
 	}
 }
 
-// runningCommand finds the process of a cleanup command that another process of graceful has started.
+// runningCommand finds the process of a cleanup command that an earlier graceful has started. If the pid of the command
+// is recorded, that is the process with the pid and the recorded start time. Otherwise it is the oldest member that may
+// belong to the command. runningCommand returns false if there is no such process.
 func (l *loop) runningCommand(c cleanup.Entry) (procfs.Process, bool) {
 	l.sys.SetScanLimit(time.Time{}) // no time limit: a command that this scan misses would run twice
 	members := slices.DeleteFunc(l.sys.Members(), func(p procfs.Process) bool {

@@ -12,7 +12,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// recoverRun recovers a run whose processes of graceful have all ended.
+// recoverRun recovers the run r after graceful and its guard were killed, and returns the run at its end. sameBoot
+// means that processes of the run may exist. retry is the argument of recover.
 func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedSystem)) (Run, *watchedSystem) {
 	t.Helper()
 	run, s, _ := perform(t, r, func(s *watchedSystem) { s.polling = true; script(s) }, func(l *loop) {
@@ -21,6 +22,8 @@ func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedS
 	return run, s
 }
 
+// A run that is recovered before its target's end is recorded has the reason "recovered" and status 125. Its cleanup
+// commands run.
 func TestRecover_endOfTargetIsUnknown(t *testing.T) {
 	for _, state := range []machine.State{machine.Starting, machine.Running, machine.Stopping, machine.Killing} {
 		r := runIn(state)
@@ -37,7 +40,7 @@ func TestRecover_endOfTargetIsUnknown(t *testing.T) {
 	}
 }
 
-// A claimed command may have finished its work. It runs a second time only if the user requests it.
+// A claimed command may have run. So recover marks the command as interrupted, and runs it only with retry.
 func TestRecover_interruptedCommand(t *testing.T) {
 	for _, r := range []Run{claimedRun(cleanup.LIFO), startedRun(900)} {
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
@@ -57,7 +60,8 @@ func TestRecover_interruptedCommand(t *testing.T) {
 	}
 }
 
-// recover waits for a command that is still running. After a reboot another process may have its pid.
+// recover waits for a command that is still running, whose exit status stays unknown. After a reboot another process
+// may have the recorded pid, so the command counts as interrupted.
 func TestRecover_commandStillRuns(t *testing.T) {
 	r := startedRun(900)
 	for _, sameBoot := range []bool{true, false} {
@@ -79,7 +83,8 @@ func TestRecover_commandStillRuns(t *testing.T) {
 	}
 }
 
-// A pid without a start time identifies only a child of graceful.
+// Without a recorded start time, recover does not take a process with the recorded pid for the command. It does not
+// signal that process, and the command counts as interrupted.
 func TestRecover_pidAlone(t *testing.T) {
 	r := startedRun(0)
 	for _, start := range []uint64{0, 900} {
@@ -98,7 +103,8 @@ func TestRecover_pidAlone(t *testing.T) {
 	}
 }
 
-// The time limit of a running command remains in force. Only that command gets a signal.
+// The time limit of a command that an earlier graceful has started remains in force. At the limit, SIGTERM and later
+// SIGKILL go to the command and its descendants.
 func TestRecover_commandKeepsItsLimit(t *testing.T) {
 	r := startedRun(900)
 	run, s := recoverRun(t, r, true, false, func(s *watchedSystem) { s.others = []procfs.Process{child(300, 900)} })

@@ -15,9 +15,9 @@ const pollerDescriptors = 3
 
 // startPoller makes the Go runtime open its poller. Otherwise the first file or timer would open the poller, and the
 // runtime aborts the process if it has no descriptor for the poller. So startPoller first checks that there are enough
-// descriptors. If there are too few, startPoller returns EMFILE or ENFILE, and graceful starts no process. It then
-// closes standard input and output to get descriptors for the poller, because writing the error to standard error
-// needs a timer.
+// descriptors. If there are too few, startPoller returns EMFILE or ENFILE, and graceful starts no process. Before
+// startPoller returns that error, it closes standard input and output, because writing the error to standard error
+// needs a timer, and so the poller.
 var startPoller = sync.OnceValue(func() error {
 	fds, err := duplicates(pollerDescriptors)
 	closeAll(fds)
@@ -46,7 +46,7 @@ func spareDescriptors() ([]int, error) {
 	return fds, nil
 }
 
-// duplicates opens n descriptors.
+// duplicates opens n descriptors. If that fails, it returns the descriptors that it has opened, with the error.
 func duplicates(n int) (fds []int, err error) {
 	for range n {
 		fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0)

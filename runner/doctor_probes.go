@@ -11,20 +11,18 @@ import (
 	"graceful/runner/tree"
 )
 
-// A probe performs one step of a run without a run, and package doctor reports the result. So the doctor finds the
-// same problems as a run.
-
-// GuardByDefault reports whether a run without flags has a guard on this system.
+// GuardByDefault reports whether a run without flags starts a guard. Like all functions in this file, it serves package
+// doctor and uses the code of a run, so that the doctor finds the same problems as a run.
 func GuardByDefault() bool { return GuardAuto.wanted() }
 
 // ProbeShell returns an error if cleanup commands in shell form cannot run.
 func ProbeShell() error { return unix.Access(cleanup.Shell, unix.X_OK) }
 
-// ProbeRequest returns an error if a run with --defer auto refuses requests of the calling process.
+// ProbeRequest returns an error if a run with --defer auto would not admit the process that has sent the request c.
 func ProbeRequest(c registry.Call) error { return (&realSystem{deferChoice: DeferAuto}).admit(c) }
 
-// ProbeParent reports whether the process that started graceful has ended, or is PID 1. The error is the reason why
-// graceful cannot watch that process.
+// ProbeParent reports whether the process that started graceful counts as ended (see watchParent). A run with
+// --die-with-parent would then start nothing. The error is the reason why graceful cannot watch that process.
 func ProbeParent() (ended bool, err error) {
 	_, ended, err = watchParent(Config{})
 	return ended, err
@@ -41,7 +39,7 @@ func ProbeLedger(l *ledger.Ledger) error {
 	return recordBegin(l, r, &realSystem{inherited: process.ReadInherited()})
 }
 
-// IsDone reports whether the run of a ledger is done. The error is journal.ErrEmpty if the run never began.
+// IsDone reports whether the run of a ledger is done. The error is journal.ErrEmpty if no run is recorded.
 func IsDone(l *ledger.Ledger) (bool, error) {
 	rec, err := read(l)
 	return err == nil && rec.run.State == machine.Done, err

@@ -14,7 +14,8 @@ import (
 	"graceful/runner/process"
 )
 
-// mark adds the variables that identify the run to an environment. It also adds the maximum time of a stop (budget).
+// mark returns a copy of an environment with the variables that identify the run. budget is the time that a run inside
+// this one gets for its own stop (machine.StopBudget).
 func (r Run) mark(env []string, budget time.Duration) []string {
 	env = process.Setenv(process.Setenv(env, "GRACEFUL_RUN_ID", r.ID), "GRACEFUL_NAME", r.Config.Name)
 	env = process.Setenv(env, machine.StopBudget, budget.String())
@@ -24,9 +25,9 @@ func (r Run) mark(env []string, budget time.Duration) []string {
 	return env
 }
 
-// commandEnv returns the environment of a cleanup command. It removes the variables (cookies) by which a CI runner
-// finds and kills the processes of a cancelled job, because the command must still run then. It keeps BUILD_ID, because
-// Jenkins kills only processes that have all of its cookies.
+// commandEnv returns the environment of a command: the command's own or that of the run, with the variables of the run.
+// It removes the variables (cookies) by which a CI runner finds and kills the processes of a cancelled job, because the
+// command must still run then. It keeps BUILD_ID, because Jenkins kills only processes that have all of its cookies.
 func commandEnv(r Run, c cleanup.Entry) []string {
 	env := c.Env
 	if env == nil {
@@ -35,15 +36,15 @@ func commandEnv(r Run, c cleanup.Entry) []string {
 	env = slices.DeleteFunc(r.mark(env, machine.CommandKillAfter), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains([]string{"RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE"}, name) ||
-			slices.Contains(OutcomeVariables, name) // another cleanup command registered this one
+			slices.Contains(OutcomeVariables, name) // they describe the command that has registered this one
 	})
 	return append(env, outcomeEnv(r, c.ID)...)
 }
 
-// hookID is the variable that marks the processes of a cleanup command.
+// hookID is the name of the variable that marks the processes of a command. Its value is the id of the command.
 const hookID = "GRACEFUL_HOOK_ID"
 
-// outcomeEnv returns the variables that describe the outcome of the run for a cleanup command.
+// outcomeEnv returns the variables that describe the outcome of the run, as far as it is known, for the command id.
 func outcomeEnv(r Run, id int) []string {
 	name := func(sig int) string {
 		if sig == 0 {
@@ -55,7 +56,7 @@ func outcomeEnv(r Run, id int) []string {
 	if r.Target.PID != 0 {
 		pid = strconv.Itoa(r.Target.PID)
 	}
-	if r.Target.Ended { // false for an on-stop command
+	if r.Target.Ended { // false for a command that starts before the end of the target
 		status, duration = strconv.Itoa(r.Status()), strconv.FormatInt(r.Target.Duration.Milliseconds(), 10)
 	}
 	return []string{
@@ -70,8 +71,8 @@ func outcomeEnv(r Run, id int) []string {
 	}
 }
 
-// OutcomeVariables lists the names of the variables that outcomeEnv returns. A run that a cleanup command starts
-// removes them.
+// OutcomeVariables lists the names of the variables that outcomeEnv returns, in the same order. A graceful that a
+// command starts removes these variables from the environment of its own run.
 var OutcomeVariables = []string{
 	"GRACEFUL_REASON", "GRACEFUL_EXIT_CODE", "GRACEFUL_SIGNAL", "GRACEFUL_STOP_SIGNAL", "GRACEFUL_ESCALATED",
 	"GRACEFUL_TARGET_PID", "GRACEFUL_DURATION_MS", "GRACEFUL_HOOK_ID",

@@ -45,7 +45,7 @@ func TestOutcomeEnv(t *testing.T) {
 	for name, c := range map[string]struct {
 		target machine.Target
 		stop   machine.Stop
-		want   []string // in the order of OutcomeVariables
+		want   []string // values, in the order of OutcomeVariables
 	}{
 		"an exit": {
 			machine.Target{PID: 7, Ending: machine.Ending{Code: 3}, Duration: 1500 * time.Millisecond}, machine.Stop{},

@@ -9,18 +9,19 @@ import (
 	"graceful/runner/procfs"
 )
 
-// watcher watches processes that are not children of graceful.
+// watcher contains the processes that commands wait for, and the running commands that the loop cannot reap.
 type watcher struct {
-	waitingCommands map[procfs.Identity][]int // the ids of the commands that wait for a process
-	polledProcesses []procfs.Identity         // processes in waitingCommands whose end is not reported
-	polledCommands  []procfs.Identity         // running cleanup commands of another process of graceful
+	waitingCommands map[procfs.Identity][]int // by process, the ids of the commands that wait for the end of the process
+	polledProcesses []procfs.Identity         // processes in waitingCommands whose ends the system does not report
+	polledCommands  []procfs.Identity         // running cleanup commands that an earlier graceful has started
 	nextPoll        time.Time                 // time of the next poll of both lists; zero: there is nothing to poll
 }
 
-// pollPause is the time between two polls.
+// pollPause is the minimum time between two polls.
 const pollPause = 50 * time.Millisecond
 
-// awaitExit watches the process that a command waits for. The command starts when that process has ended.
+// awaitExit makes the loop tell the machine when the process that the command c waits for has ended. It does nothing if
+// c waits for no process, is not pending, or is delayed, and after cleanup has begun.
 func (l *loop) awaitExit(c cleanup.Entry) {
 	if c.Awaited.PID == 0 || c.Progress != cleanup.Pending || c.Delayed || l.run.State >= machine.Cleaning {
 		return
@@ -38,7 +39,7 @@ func (l *loop) awaitExit(c cleanup.Entry) {
 	w.waitingCommands[id] = append(w.waitingCommands[id], c.ID)
 }
 
-// processExited starts the commands that wait for a process.
+// processExited tells the machine that a process has ended, for each command that waits for that process.
 func (l *loop) processExited(id procfs.Identity) {
 	w := &l.watcher
 	waiting := w.waitingCommands[id]
@@ -49,7 +50,7 @@ func (l *loop) processExited(id procfs.Identity) {
 	}
 }
 
-// checkExits polls the processes whose ends the system does not report.
+// checkExits polls polledCommands and polledProcesses if a poll is due, and handles the processes that have ended.
 func (l *loop) checkExits() {
 	w, now := &l.watcher, time.Now()
 	if w.nextPoll.IsZero() || now.Before(w.nextPoll) {
@@ -73,8 +74,8 @@ func (l *loop) checkExits() {
 	}
 }
 
-// without returns a copy of a list without one process. It does not change the list itself, because a loop may be
-// reading it.
+// without returns a copy of a list without one process. It does not change the list itself, because the caller may be
+// iterating over it.
 func without(list []procfs.Identity, id procfs.Identity) []procfs.Identity {
 	return slices.DeleteFunc(slices.Clone(list), func(other procfs.Identity) bool { return other == id })
 }

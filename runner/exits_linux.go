@@ -12,9 +12,9 @@ import (
 	"graceful/runner/procfs"
 )
 
-// member returns a member of the run. pid is valid in the PID namespace of the process asker, which must be the
-// namespace of graceful. asker is 0 for a process outside of that namespace. start is the expected start time, or 0 if
-// that is unknown.
+// member returns the member of the run with a pid, or an error if there is none. The process asker has named the pid.
+// So member also returns an error if asker is in another PID namespace than graceful. asker is 0 if graceful cannot see
+// that namespace. start is the expected start time of the member, or 0 if it is unknown.
 func (sys *realSystem) member(pid int, start uint64, asker int) (procfs.Process, error) {
 	ours, err := procfs.Readlink("self/ns/pid")
 	theirs, err2 := procfs.Readlink(fmt.Sprintf("%d/ns/pid", asker))
@@ -32,8 +32,8 @@ func (sys *realSystem) member(pid int, start uint64, asker int) (procfs.Process,
 // awaitExit sends the identity of a process to sys.exits when the process has ended. The process need not be a child.
 // Each wait uses a descriptor, but no thread.
 //
-// awaitExit returns false if it cannot wait: before Linux 5.3, if the process has already ended, or if too few
-// descriptors would remain for the run.
+// awaitExit returns false if it cannot wait, for example before Linux 5.3, if the process has already ended, or if too
+// few descriptors would remain for the run.
 func (sys *realSystem) awaitExit(id procfs.Identity) bool {
 	select {
 	case sys.pidfdSlots <- struct{}{}:
@@ -65,8 +65,9 @@ func (sys *realSystem) awaitExit(id procfs.Identity) bool {
 	return true
 }
 
-// waitFor returns a function that waits for the end of a process. That function returns false if it cannot wait, as
-// before Linux 5.3.
+// waitFor returns a function that waits for the end of the process that has the pid now, and then returns true. If that
+// process has already ended, the function returns true at once. It returns false at once if it cannot wait, as before
+// Linux 5.3.
 func waitFor(pid int) (wait func() bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
@@ -78,14 +79,14 @@ func waitFor(pid int) (wait func() bool) {
 	}
 }
 
-// hasEnded reports whether the process that a pidfd refers to has ended.
+// hasEnded reports whether the process that a pidfd refers to has ended. It also returns true if poll(2) fails.
 func hasEnded(pidfd int) bool {
 	n, err := pollPidfd(pidfd, 0)
 	return err != nil || n > 0
 }
 
 // pollPidfd waits until a pidfd is readable, which means that its process has ended (pidfd_open(2)). timeout is in
-// milliseconds. A negative timeout is infinite.
+// milliseconds. A negative timeout is infinite. n is 1 if the process has ended, and 0 after the timeout.
 func pollPidfd(pidfd, timeout int) (n int, err error) {
 	poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	return eintr.RetryValue(func() (int, error) { return unix.Poll(poll, timeout) })

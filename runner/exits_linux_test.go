@@ -33,7 +33,8 @@ func leaveDescriptors(t *testing.T, n int) {
 	}
 }
 
-// If graceful lacks the descriptors to watch a process, it does not report that the process has ended.
+// If awaitExit has no descriptor left, or may not use another one, it returns false and reports no end. The process
+// still counts as alive, so that the loop polls it.
 func TestAwaitExit_withoutDescriptors(t *testing.T) {
 	held, _, err := tree.Open(tree.Auto)
 	if err != nil {

@@ -20,38 +20,40 @@ import (
 // fakeSystem is a small operating system for tests. A script determines when its processes end, on the clock of
 // synctest.
 type fakeSystem struct {
-	relaying   chan struct{}
-	sync.Mutex // the script runs in other goroutines
+	relaying   chan struct{} // result of relayRest
+	sync.Mutex               // the script runs in other goroutines
 
-	children    chan struct{}
-	signals     chan syscall.Signal
+	children    chan struct{}       // input of the loop: SIGCHLD
+	signals     chan syscall.Signal // input of the loop: other signals
 	began       time.Time
-	trace       []string // the calls of the loop, with times
-	living      map[int]bool
-	zombies     []int
-	endings     map[int]machine.Ending
-	denied      bool // graceful may not signal the members
-	immortal    map[int]bool
-	childKills  int
-	polling     bool // the ends of members are not reported
-	startErr    []error
-	targetErr   error          // of startTarget
-	failed      map[int]error  // results of startOf
-	targetUsage *machine.Usage // by the target
-	nextPID     int
-	target      int              // of setTarget
-	kids        []procfs.Process // children of the root
-	byGuard     map[int]int      // pids of the processes that the guard has started, by command id
-	guardLost   bool             // lostGuard reports a lost guard once
-	orphaned    bool
-	others      []procfs.Process // members of the tree that are not children
-	other       map[int]int      // the command id of each process
-	exempted    []int            // commands that are not members
-	deadOutputs cleanup.Outputs  // outputs of each command that have no reader
-	pidfds      bool             // the ends of processes that are not children are reported
-	running     bool             // SIGTSTP does not suspend the target
+	trace       []string               // what the loop did, each with the time since began
+	living      map[int]bool           // contains the pids of the live processes
+	zombies     []int                  // pids of the processes that have ended and are not reaped
+	endings     map[int]machine.Ending // by pid, the endings of processes that have ended
+	denied      bool                   // graceful may not signal the members
+	immortal    map[int]bool           // contains the pids of the processes that SIGKILL does not end
+	childKills  int                    // number of calls of KillChildren
+	polling     bool                   // ReportsEnds returns false, so the loop polls
+	startErr    []error                // results of the next calls of startCommand, in order; nil: it starts the command
+	targetErr   error                  // result of startTarget
+	failed      map[int]error          // by pid, the results of startOf; missing: nil
+	targetUsage *machine.Usage         // result of usage
+	nextPID     int                    // pid of the last command; startCommand adds 1
+	target      int                    // pid of the target that setTarget has set
+	kids        []procfs.Process       // result of Children
+	byGuard     map[int]int            // result of started
+	guardLost   bool                   // the next call of lostGuard reports a lost guard
+	orphaned    bool                   // second result of lostGuard
+	others      []procfs.Process       // members of the tree that are not children
+	other       map[int]int            // by pid, the id of the command that a process belongs to; missing: unknown
+	exempted    []int                  // pids with which Exempt was called
+	deadOutputs cleanup.Outputs        // result of startCommand and discarded
+	pidfds      bool                   // awaitExit returns true: the test reports the ends of awaited processes
+	running     bool                   // the target is never suspended
 
-	onTerm map[int]time.Duration // time from SIGTERM to the end of a process; missing: SIGTERM does not end it
+	// onTerm maps a pid to the time from a signal to the end of the process, which SIGTERM has then ended. SIGKILL and
+	// SIGCONT do not count. If a pid is missing, these signals do not end the process.
+	onTerm map[int]time.Duration
 }
 
 const targetPID = 100
@@ -71,7 +73,7 @@ func (s *fakeSystem) note(format string, args ...any) {
 	s.trace = append(s.trace, fmt.Sprintf("%v %s", time.Since(s.began), fmt.Sprintf(format, args...)))
 }
 
-// end ends processes, and sends one SIGCHLD for all of them.
+// end makes the live processes among pids end, and sends one SIGCHLD for all of them.
 func (s *fakeSystem) end(e machine.Ending, pids ...int) {
 	for _, pid := range pids {
 		if s.living[pid] {
@@ -202,7 +204,7 @@ func (s *fakeSystem) reapOrphans(isOrphan func(pid int) bool, reaped func(int, m
 	}
 }
 
-// signalOne records a signal, and may schedule the end of the process. It does not record SIGCONT.
+// signalOne records a signal to the receiver that to names, and lets onTerm end the process pid. It ignores SIGCONT.
 func (s *fakeSystem) signalOne(to string, pid int, sig syscall.Signal) error {
 	s.Lock()
 	defer s.Unlock()
@@ -331,7 +333,7 @@ func (s *fakeSystem) SetScanLimit(time.Time)                 {}
 func (s *fakeSystem) IsLate() bool                           { return false }
 func (s *fakeSystem) raisePriority()                         {}
 
-// at calls the function happen when the time d has passed.
+// at calls the function happen, with the lock held, when the time d has passed.
 func (s *fakeSystem) at(d time.Duration, happen func()) {
 	time.AfterFunc(d, func() {
 		s.Lock()

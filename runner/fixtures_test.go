@@ -68,8 +68,8 @@ func entry(id int, change func(*cleanup.Entry)) func(*machine.Run) {
 	return func(r *machine.Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
 }
 
-// threeCommands returns a run in a state. The run has two cleanup commands, and one that waits for the end of a
-// process.
+// threeCommands returns a run in a state, after the functions change were applied to it. The run has two cleanup
+// commands, and one that waits for the end of a process.
 func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	r := machine.New(machine.Policy{Survivors: machine.StopSurvivors}, []cleanup.Command{command, command}, nil)

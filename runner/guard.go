@@ -20,14 +20,12 @@ import (
 	"graceful/runner/tree"
 )
 
-// A run with a guard has two processes of graceful. The user starts the first one, which performs the run. It forks the
-// guard, which is the parent of the target and of the commands. Both are subreapers.
+// startGuard forks the guard, which starts the target and the commands and is their parent. Graceful itself performs
+// the run. Both processes are subreapers. If graceful is killed, the guard starts a new graceful, which resumes the run
+// from the ledger. If the guard is killed, the tree is reparented to graceful, which continues without a guard.
 //
-// If graceful is killed, the guard starts a new graceful, which resumes the run from the ledger. If the guard is
-// killed, the tree is reparented to graceful, which continues without a guard.
-
-// startGuard starts the guard. If there is no ledger, startGuard makes one in memory, which a new graceful inherits. An
-// error means that nothing was started.
+// If runLedger is nil, startGuard makes a ledger in memory, which a new graceful inherits. It returns the ledger of the
+// run. An error means that nothing was started.
 func (sys *realSystem) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledger, err error) {
 	if err = tree.AdoptOrphans(); err != nil {
 		return nil, err
@@ -94,7 +92,8 @@ func (sys *realSystem) endGuard() {
 	}
 }
 
-// closeGuard kills the guard. From then on this process itself starts processes.
+// closeGuard kills the guard, if there is one, and restores the priority of this process. From then on this process
+// itself starts processes.
 func (sys *realSystem) closeGuard() {
 	if sys.guard != nil {
 		sys.guard.Close()
@@ -106,8 +105,9 @@ func (sys *realSystem) closeGuard() {
 	}
 }
 
-// started returns the processes that the guard has started and not reaped. It maps the ids of their commands to pids.
-// The id of the target is 0.
+// started maps the ids of commands to the pids of the processes that the guard has started and not reaped. The id of
+// the target is 0. After lostGuard has reported the end of the guard, the map shows the state at that end. Otherwise,
+// without a guard, the map is nil.
 func (sys *realSystem) started() map[int]int {
 	if sys.guard == nil {
 		return sys.startedByGuard
@@ -121,8 +121,9 @@ func (sys *realSystem) discarded(id int) (outputs cleanup.Outputs) {
 	return outputs
 }
 
-// lostGuard reports whether the guard has ended since the last call. orphaned means that the tree is not reparented to
-// this process, because this process is a child of the guard.
+// lostGuard reports whether the guard has ended. It reports each end once, and none that start has handled. From then
+// on this process is the root of the tree. orphaned means that the tree is not reparented to this process, because this
+// process is a child of the guard.
 func (sys *realSystem) lostGuard() (lost, orphaned bool) {
 	if sys.guard == nil || !sys.guard.Ended() {
 		return false, false
@@ -136,7 +137,8 @@ func (sys *realSystem) lostGuard() (lost, orphaned bool) {
 
 func (sys *realSystem) isGuardChild() bool { return sys.guard == nil || sys.guard.IsChild() }
 
-// continueWithoutGuard makes the run continue without a guard after the guard has ended.
+// continueWithoutGuard continues the run after the guard has ended. If the tree is orphaned,
+// continueWithoutGuard finds the members as graceful recover does, and ends the run.
 func (l *loop) continueWithoutGuard(orphaned bool) {
 	if !orphaned {
 		l.log.Warn("the guard was killed; continuing without a guard",
@@ -156,7 +158,7 @@ func (l *loop) continueWithoutGuard(orphaned bool) {
 	l.recover(recordedRun{Replayed: journal.Replayed{Last: time.Since(l.began)}}, true, false)
 }
 
-// findOrphaned replaces p.Tree by a tree of the orphaned members of a run. It finds these members as graceful recover
+// findOrphaned replaces sys.Tree by a tree of the orphaned members of a run. It finds these members as graceful recover
 // does.
 func (sys *realSystem) findOrphaned(r Run) error {
 	t, err := tree.OpenOrphaned("GRACEFUL_RUN_ID="+r.ID, recordedIdentities(r), sys.runStart)
@@ -167,8 +169,9 @@ func (sys *realSystem) findOrphaned(r Run) error {
 	return err
 }
 
-// reapOwn reaps children of this process that the guard did not start. Some are children from before the execve(2) of
-// graceful. If graceful is PID 1, orphans are children as well.
+// reapOwn reaps the children of this process that have ended and that the guard did not start. Some are children from
+// before the execve(2) of graceful. If graceful is PID 1, orphans are children as well. After the end of the guard
+// reapOwn does nothing, because the guard's children may have become children of this process.
 func (sys *realSystem) reapOwn() {
 	for {
 		pid, _, _ := sys.children.Peek()
@@ -197,7 +200,9 @@ func (sys *realSystem) spawner() spawner {
 	return sys.children
 }
 
-// peek returns a process of the run that has ended, or pid 0. It also reaps children that do not belong to the run.
+// peek returns a process that has ended and that the spawner has not reaped yet, or pid 0. The last result means that
+// the spawner has no child, dead or alive. With a guard, peek also reaps children of this process that do not belong to
+// the run.
 func (sys *realSystem) peek() (int, machine.Ending, bool) {
 	if sys.guard != nil {
 		sys.reapOwn()
@@ -216,7 +221,8 @@ func (sys *realSystem) reap(pid int) {
 	sys.NoteReaped(pid)
 }
 
-// reapOrphans reaps the orphans that have ended. A guard reaps them itself.
+// reapOrphans reaps the orphans that have ended, and calls reaped for each. isOrphan decides which adopted processes
+// are orphans. With a guard it does nothing, because the guard reaps orphans itself.
 func (sys *realSystem) reapOrphans(isOrphan func(pid int) bool, reaped func(pid int, ending machine.Ending)) {
 	if sys.guard != nil {
 		return
@@ -234,10 +240,12 @@ func (sys *realSystem) reapOrphans(isOrphan func(pid int) bool, reaped func(pid 
 
 func (sys *realSystem) usage(pid int) *machine.Usage { return sys.spawner().UsageOf(pid) }
 
-// startOf returns the result of the start of an ended process.
+// startOf returns the result of the start of an ended process. dirGone means that the process ran in an empty
+// directory, because its working directory was gone. The error is that of a start that failed late.
 func (sys *realSystem) startOf(pid int) (dirGone bool, err error) { return sys.spawner().StartOf(pid) }
 
-// start starts the process of a command, or of the target if id is 0. The process ignores the signals of s.Ignored.
+// start starts the process of the command id, or of the target if id is 0. The process ignores the signals of
+// s.Ignored. If the guard has ended, this process starts it, unless the tree is orphaned: then start returns EAGAIN.
 func (sys *realSystem) start(s process.Spec, id int) (pid int, err error) {
 	if sys.guard != nil {
 		if pid, err = sys.guard.Start(s, id); !errors.Is(err, process.ErrGuardEnded) {
@@ -258,7 +266,9 @@ func (sys *realSystem) start(s process.Spec, id int) (pid int, err error) {
 	return pid, err
 }
 
-// KillChildren kills the children of the root of the tree, without examining each child first.
+// KillChildren kills the children of the root of the tree, without examining each child first. It kills no excluded
+// child and no command that the guard has started. It does nothing at level Group, or if the root is a guard that may
+// not kill its children (see guardKills).
 func (sys *realSystem) KillChildren() {
 	if sys.guardKills() {
 		sys.guard.KillChildren()
@@ -267,19 +277,20 @@ func (sys *realSystem) KillChildren() {
 	sys.Tree.KillChildren()
 }
 
-// guardKills reports whether the guard may kill all of its children. It returns false if the run keeps some of them,
-// because the guard cannot distinguish these children.
+// guardKills reports whether the guard may kill all of its children except commands. It returns false at level Group,
+// and if the run keeps some of the children, because the guard cannot distinguish these.
 func (sys *realSystem) guardKills() bool {
 	return sys.guard != nil && sys.Level() == tree.Subreaper && !sys.HasKept()
 }
 
-// Empty reports whether no member is left. If the guard has just ended, Empty returns false, because the tree then
-// examines only the guard's children.
+// Empty reports whether no member is left. If the guard has ended, Empty returns false until lostGuard was called,
+// because the tree still looks only for children of the guard.
 func (sys *realSystem) Empty(childless bool) bool {
 	return sys.Tree.Empty(childless) && (sys.guard == nil || !sys.guard.Ended())
 }
 
-// stopBegun makes the guard stop forwarding stop signals. Later stop signals belong to the stop that has begun.
+// stopBegun makes the guard stop forwarding the signals that begin a stop. Later ones belong to the stop that has
+// begun. stopOn selects these signals.
 func (sys *realSystem) stopBegun(stopOn []int) {
 	if sys.guard == nil {
 		return

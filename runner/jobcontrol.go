@@ -13,7 +13,8 @@ import (
 )
 
 // stopsOn returns the signals that stop a run. By default it omits signals that were ignored when graceful started,
-// because a shell makes its background jobs ignore Ctrl-C. A user can name such signals to include them.
+// because a shell makes its background jobs ignore Ctrl-C. A user can name such signals to include them
+// (StopsOnIgnored).
 func (sys *realSystem) stopsOn(c Config) []int {
 	if c.StopsOnIgnored {
 		return c.StopOn
@@ -25,9 +26,9 @@ func (sys *realSystem) stopsOn(c Config) []int {
 	return slices.DeleteFunc(slices.Clone(c.StopOn), ignored)
 }
 
-// suspendSelf suspends this process if by is 0. If by is a signal of the terminal, suspendSelf suspends the whole
-// group. The guard continues this process when the target ends. The suspension may take effect after suspendSelf has
-// returned.
+// suspendSelf suspends graceful's whole group by the signal by of the terminal. If by is 0, or if the run has no
+// terminal, suspendSelf suspends only this process. The guard continues this process when the target ends. The
+// suspension may take effect after suspendSelf has returned.
 func (sys *realSystem) suspendSelf(by syscall.Signal) {
 	sys.pty.Pause()
 	if sys.guard != nil {
@@ -44,19 +45,21 @@ func (sys *realSystem) suspendSelf(by syscall.Signal) {
 // SIGTSTP.
 type suspension struct {
 	nextCheck time.Time // next check whether the target is suspended; zero: never
-	lastCheck time.Time // time of the last check
+	lastCheck time.Time // a check at this time or later is the last one
 }
 
 const (
-	// suspendAfter is the time for which graceful waits for a SIGCONT before it suspends itself. A SIGCONT between the
-	// check and SIGSTOP would be lost. The value is long enough for a busy machine.
+	// suspendAfter is the time from a forwarded suspend signal to the first check, and between two checks. A SIGCONT that
+	// arrives before the check cancels the suspension. One that arrives between the check and SIGSTOP would be lost. The
+	// value is long enough for a busy machine.
 	suspendAfter = 100 * time.Millisecond
 	// suspendWithin is the maximum time that a target may take to suspend itself, if it catches the signal.
 	suspendWithin = 10 * time.Second
 )
 
-// suspendWhenDue suspends graceful if a forwarded signal has suspended the target. If the target ignores the signal,
-// graceful also keeps running.
+// suspendWhenDue checks, if a check is due, whether a forwarded signal has suspended the target. If so, it suspends
+// graceful. If the target is not suspended within suspendWithin, for example because it ignores the signal, graceful
+// also keeps running.
 func (l *loop) suspendWhenDue(now time.Time) {
 	for !l.suspension.nextCheck.IsZero() && !l.suspension.nextCheck.After(now) {
 		select {
@@ -95,7 +98,8 @@ func (l *loop) checkSuspension() {
 	l.log.Info("target suspended", "signal", forward.Name(sig), "answer", what)
 }
 
-// suspendedBy returns the signal that has suspended the target since the last call, or 0.
+// suspendedBy returns the signal that has suspended the target since the last call, or 0. Without a terminal it always
+// returns 0.
 func (sys *realSystem) suspendedBy(target int) syscall.Signal {
 	if sys.terminal == nil {
 		return 0
@@ -120,13 +124,14 @@ func (sys *realSystem) answerSuspension(target int, sig syscall.Signal) (what st
 	return "nothing"
 }
 
-// suspend takes the foreground back, and suspends the process that the shell has started.
+// suspend takes the foreground back, and suspends this process.
 func (sys *realSystem) suspend() {
 	sys.terminal.TakeForeground(sys.Leader())
 	sys.suspendSelf(0)
 }
 
-// continued gives the foreground to the target again, after graceful was continued.
+// continued handles a SIGCONT to graceful. If the shell has given the foreground to graceful's group, continued gives
+// it to the target. The guard no longer continues graceful at the end of the target.
 func (sys *realSystem) continued(target int) {
 	if sys.guard != nil {
 		sys.guard.ContinueAtEnd(false)
@@ -134,15 +139,16 @@ func (sys *realSystem) continued(target int) {
 	sys.terminal.Continued(target)
 }
 
-// reclaimTerminal takes the foreground back if sig means that a member of graceful's group uses the terminal. It
-// returns true if the foreground has changed.
+// reclaimTerminal takes the foreground back from the target if sig means that a member of graceful's group uses the
+// terminal. It returns true if the foreground has changed.
 func (sys *realSystem) reclaimTerminal(target int, sig syscall.Signal) bool {
 	return sys.terminal.Reclaim(target, sig)
 }
 
-// targetEnded takes the foreground back. If Ctrl-C has ended the target, targetEnded also signals the other members of
-// graceful's group. It does not do so for a target of another user. Such a target may have signalled itself, and need
-// not have the right to signal that group.
+// targetEnded takes the foreground back. If the target had the foreground and SIGINT or SIGQUIT ended it without a stop
+// signal, targetEnded assumes a key such as Ctrl-C, and also signals the other members of graceful's group. It does not
+// do so if isTrusted returns false: a target of another user may have signalled itself, and need not have the right to
+// signal that group.
 func (sys *realSystem) targetEnded(r Run) {
 	back := sys.terminal.Restore(r.Target.PID)
 	sig := syscall.Signal(r.Target.Ending.Signal)
@@ -170,7 +176,7 @@ func (sys *realSystem) predecessorEnded(target int) {
 }
 
 // newPolicy returns a policy for pty. A deadline of the run also limits the time that the reader of the target's
-// output may take.
+// output may take. pty may be nil.
 func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 	patience := time.Duration(0)
 	if c.Deadline > 0 {
@@ -179,8 +185,9 @@ func newPolicy(pty *terminal.PTY, c Config) terminal.Policy {
 	return terminal.NewPolicy(pty, patience)
 }
 
-// relayRest starts to relay the rest of the target's output. If the run is being stopped, graceful does not wait until
-// all of that output is written.
+// relayRest starts to relay the rest of the target's output. The result is closed when that output is relayed, or at a
+// limit of terminal.Policy. If the run is being stopped, graceful does not wait after the run for the reader of the
+// output. stopping means that a stop signal has arrived.
 func (sys *realSystem) relayRest(r Run, stopping bool) <-chan struct{} {
 	return sys.pty.RelayRest(stopping || r.Stop.TimedOut || r.Stop.PeerEnded)
 }

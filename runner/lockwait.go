@@ -18,21 +18,22 @@ import (
 	"graceful/runner/procfs"
 )
 
-// lockWaiter is the state of a run that waits for the lock of its ledger. Another run of that name holds the lock.
+// lockWaiter is the state of a run that waits for the lock of its ledger. The lock belongs to another run of the same
+// name, or to a process that finishes that run.
 type lockWaiter struct {
 	*realSystem
 	config Config
 	dir    *ledger.Dir
-	file   string
+	file   string // name of the ledger in dir
 
 	keptSignals []syscall.Signal // signals to forward to the target after the wait
 	lastReason  string           // the last reason for waiting that was logged
 	lastCheck   time.Time        // when checkHolders last looked for the processes with the lock
 }
 
-// take opens the ledger and takes its lock. While the other run is alive, take waits up to config.WaitForName. While
-// another process finishes that run, take waits without a limit. If a stop signal arrives meanwhile, take returns it
-// in stopped.
+// take opens the ledger and takes its lock. While the other run is alive, take waits up to config.WaitForName, and at
+// least lockPatience. While another process finishes that run, take waits without a limit. If a stop signal arrives
+// meanwhile, take returns it in stopped. The end of the parent counts as SIGTERM (--die-with-parent).
 func (w *lockWaiter) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	for began := time.Now(); stopped == 0; {
 		runLedger, err = w.dir.Take(w.file)
@@ -52,8 +53,8 @@ func (w *lockWaiter) take() (runLedger *ledger.Ledger, stopped syscall.Signal, e
 }
 
 // checkWait returns an error if the other run is alive and the wait is over, or if a killed run holds the lock and no
-// process can finish that run. Otherwise checkWait logs the wait, once for each run and reason. It logs a warning if
-// the other run was killed.
+// process can finish that run. waited is the duration of the wait so far. If there is no error, checkWait logs the
+// wait, once for each run and reason. It logs a warning if the other run was killed.
 func (w *lockWaiter) checkWait(waited time.Duration) error {
 	rec, err := readWithoutLock(w.dir, w.file)
 	finishing := err == nil && rec.frontEnded()
@@ -79,7 +80,8 @@ func (w *lockWaiter) checkWait(waited time.Duration) error {
 	return nil
 }
 
-// checkHolders returns an error if the lock belongs to a killed run that no process can finish.
+// checkHolders returns an error if the lock belongs to the killed run rec and no process can finish that run. It checks
+// at most once a second.
 func (w *lockWaiter) checkHolders(rec recordedRun) error {
 	if time.Since(w.lastCheck) < time.Second {
 		return nil
@@ -95,11 +97,12 @@ func (w *lockWaiter) checkHolders(rec recordedRun) error {
 // endHung is the advice for a hanging process of a dead run that holds the lock.
 const endHung = "its start hangs, perhaps in a file system that does not answer: end it first"
 
-// lockPoll is the interval at which take tries again.
+// lockPoll is the minimum interval at which take tries again.
 const lockPoll = 10 * time.Millisecond
 
 // waitForStop waits for the time pause, and stores the signals for the target that arrive meanwhile. When a stop signal
-// arrives, waitForStop returns that signal at once. Otherwise it returns 0.
+// arrives, waitForStop returns that signal at once. When the parent has ended, it returns SIGTERM. Otherwise it returns
+// 0.
 func (w *lockWaiter) waitForStop(pause time.Duration) (stopped syscall.Signal) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -127,13 +130,13 @@ func (w *lockWaiter) waitForStop(pause time.Duration) (stopped syscall.Signal) {
 	}
 }
 
-// giveBack returns the signals from the wait to the listener, which delivers them to the run.
+// giveBack returns the stored signals to the listener, which delivers them to the run.
 func (w *lockWaiter) giveBack() {
 	w.terminal.Resumed()
 	w.listener.Return(w.keptSignals)
 }
 
-// readWithoutLock returns the run that is recorded in a ledger, although another process has the lock.
+// readWithoutLock returns the run that is recorded in a ledger, although another process may have the lock.
 func readWithoutLock(dir *ledger.Dir, file string) (recordedRun, error) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {
@@ -145,8 +148,8 @@ func readWithoutLock(dir *ledger.Dir, file string) (recordedRun, error) {
 
 // holders returns the processes that hold the lock of a dead run's ledger, if all of them are recorded processes of
 // that run. The start of such a process hangs in a file system. Until its execve(2) the process has the ledger's
-// descriptor open. If a holder may be another process, holders returns none. It sends SIGCONT to each suspended
-// holder, because that may be a guard without a graceful.
+// descriptor open. If a holder may be another process, or after a reboot, holders returns none. It sends SIGCONT to
+// each suspended holder, because the holder may be a guard without a graceful.
 func (rec recordedRun) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {

@@ -61,13 +61,13 @@ func (l *loop) logEvent(e machine.Event) {
 	}
 }
 
-// runsAlone reports whether a cleanup command that starts now is the only process of the run that writes output. CI
-// annotations are made from records at level Debug, and group only the output of commands that run alone.
+// runsAlone reports whether cleanup commands run one at a time now: cleanup has begun, and the order is not parallel.
+// CI annotations are made from records at level Debug, and group only the output of commands that run alone.
 func (l *loop) runsAlone() bool {
 	return l.run.State >= machine.Cleaning && l.run.Policy.Order != cleanup.Parallel
 }
 
-// logOver logs that a cleanup command is over, before the message about its outcome.
+// logOver logs, for CI annotations, that a command is over. The message about the outcome of the command follows.
 func (l *loop) logOver(id int) {
 	if l.runsAlone() {
 		log := logCommand(l.log, l.command(id))
@@ -75,7 +75,8 @@ func (l *loop) logOver(id int) {
 	}
 }
 
-// delayHint returns a hint that a command that could not be started will be tried again (cleanup.Entry.Delayed), or "".
+// delayHint returns a hint that a command that could not be started will be tried again (cleanup.Entry.Delayed), or ""
+// if it will not. unstarted means that a directory or a resource was missing.
 func (l *loop) delayHint(id int, unstarted bool) string {
 	delayed := l.run.Policy.UnstartedDelayed && l.run.State < machine.Cleaning
 	if unstarted && delayed && l.command(id).When == cleanup.AtExit {
@@ -117,7 +118,7 @@ func (l *loop) logTimedOut(log *slog.Logger, c cleanup.Entry) {
 	}
 }
 
-// logTimeUp logs the effect of the end of a timer of the run. logKilled logs a SIGKILL that was sent.
+// logTimeUp logs what happens because a timer of the run has ended. It does not log a SIGKILL, which logKilled logs.
 func (l *loop) logTimeUp(name machine.TimerName) {
 	switch config := l.run.Config; {
 	case name == machine.TimeoutTimer:

@@ -8,12 +8,12 @@ import (
 	"graceful/runner/machine"
 )
 
-// namedSurvivors is the maximum number of survivors in a log message.
+// namedSurvivors is the maximum number of survivors that the message of logSurvivors names.
 const namedSurvivors = 10
 
-// logSurvivors logs that the target has ended without a stop, and that graceful will stop the survivors. It does so
-// even for a target that forks and ends, such as setsid(1) or a daemon. Listing the survivors takes time, so
-// logSurvivors lists them only with --verbose.
+// logSurvivors logs that the target has ended without a stop, and that graceful will stop the survivors. e is the event
+// that was handled, and was the state before e. logSurvivors logs that even for a target that forks and ends, such as
+// setsid(1) or a daemon. It logs only with --verbose, because listing the survivors takes time.
 func (l *loop) logSurvivors(e machine.Event, was machine.State) {
 	_, ended := e.(machine.TargetEnded)
 	bySelf := ended && was == machine.Running && l.run.State == machine.Sweeping

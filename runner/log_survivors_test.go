@@ -21,7 +21,8 @@ func (s *listingSystem) Members() []procfs.Process {
 	return s.others
 }
 
-// The loop lists the members only if the message is logged. The message names a few of them.
+// The loop lists the members only with --verbose, and only if the target has ended without a stop and the run stops
+// survivors. If there are survivors, the message contains their number and a few of their names.
 func TestLogSurvivors(t *testing.T) {
 	for name, c := range map[string]struct {
 		level     slog.Level

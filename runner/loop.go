@@ -25,13 +25,13 @@ type loop struct {
 	watcher   watcher
 	registrar registrar
 
-	began      time.Time
+	began      time.Time   // time at which the run began
 	stopOn     []int       // signals that begin a stop
 	ofDeadRun  bool        // the loop finishes a dead run, whose options do not apply to signals to this process
 	timer      *time.Timer // for the earliest time at which work is due
 	suspension suspension
 	announcer  announcer
-	firstStop  syscall.Signal // first stop signal that arrived, even if it had no effect; 0: none
+	firstStop  syscall.Signal // first stop signal, even if it had no effect; SIGTERM for the end of the parent; 0: none
 }
 
 // inputs contains the channels that the loop waits for. A nil channel is never ready.
@@ -39,9 +39,9 @@ type inputs struct {
 	signals    <-chan syscall.Signal
 	children   <-chan struct{}        // a child may have ended; one value may report many ends
 	parentGone <-chan struct{}        // closed when the process that started graceful has ended
-	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed
-	broken     <-chan struct{}        // closed when the reader of the target's own terminal has ended
-	requests   <-chan registry.Call   // from processes of the tree
+	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed, or at a limit
+	broken     <-chan struct{}        // closed when the reader of graceful's output has ended (--pty)
+	requests   <-chan registry.Call   // requests for cleanup commands
 	exits      <-chan procfs.Identity // identities of processes whose end a command waits for
 }
 
@@ -70,8 +70,8 @@ func (l *loop) complete() Run {
 	return l.run
 }
 
-// handleNext waits for an input and handles it. First it handles the children that have ended, because their ends came
-// before the input and must not count as its effects.
+// handleNext waits for an input and handles it. Before most inputs it handles the children that have ended, because
+// those ends may have come before the input, and must not count as effects of the input.
 func (l *loop) handleNext() {
 	select {
 	case sig := <-l.inputs.signals:
@@ -104,7 +104,7 @@ func (l *loop) handleNext() {
 	}
 }
 
-// handleStop handles a stop signal.
+// handleStop tells the machine about a stop signal, and stores the first one.
 func (l *loop) handleStop(sig syscall.Signal) {
 	if l.firstStop == 0 {
 		l.firstStop = sig
@@ -137,8 +137,8 @@ func (l *loop) handleSignal(sig syscall.Signal) {
 // SIGKILL would be delayed as long as children end faster than graceful reaps them.
 const reapLimit = 1000
 
-// reapAll handles the end of each child, and then reaps the child. While the tree is being emptied, it also checks
-// whether the tree is empty.
+// reapAll handles the ends of children, up to reapLimit, and reaps each child after handling its end. While the tree is
+// being emptied, it also checks whether the tree is empty, and if not, kills more members.
 //
 // Until a child is reaped, the kernel does not reuse its pid. So no other process group has the id of the child's
 // group.
@@ -276,7 +276,8 @@ func (l *loop) handle(e machine.Event) {
 	}
 }
 
-// guardPause is the time between two checks for a suspended guard. No signal reports that state.
+// guardPause is the time between two checks for a suspended guard that is not a child of graceful. No signal reports
+// that state.
 const guardPause = time.Second / 2
 
 // setTimer sets the timer to the earliest time at which work is due.

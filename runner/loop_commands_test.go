@@ -60,7 +60,8 @@ func TestStartTarget_failureRunsCleanup(t *testing.T) {
 	}
 }
 
-// The loop handles a start on a slow file system that fails after graceful has seen the process.
+// On a slow file system a start may fail after the loop has seen the process. If the start of the target fails late,
+// the run ends as start-failed. If the start of a command fails late, the command has failed, and the next one runs.
 func TestHandleEnd_startFailsLate(t *testing.T) {
 	script := func(s *watchedSystem) {
 		s.failed = map[int]error{targetPID: unix.EIO, 201: unix.EMFILE}
@@ -77,7 +78,7 @@ func TestHandleEnd_startFailsLate(t *testing.T) {
 	}
 }
 
-// The start of a command is tried again until the command's time limit is over.
+// The start of a command is tried again until the command's time limit is over. Then the next command runs.
 func TestStartCommand_resourcesNeverReturn(t *testing.T) {
 	run, s := watched(t, Config{}, []string{"1s", "never"}, func(s *watchedSystem) {
 		s.startErr = slices.Repeat([]error{unix.EAGAIN}, int(30*time.Second/machine.RetryAfter))

@@ -36,8 +36,8 @@ func TestForward_stopSignalsAreFollowedByCONT(t *testing.T) {
 	}
 }
 
-// graceful records a stop signal before it lists the members, because listing takes long. A successor of graceful then
-// does not send the signal a second time, nor SIGCONT, which graceful has therefore sent before the record.
+// graceful sends a stop signal and SIGCONT, then records the stop signal, and only then lists the members, because
+// listing takes long. After the record, a successor of graceful sends neither signal a second time.
 func TestForward_isRecordedAtOnce(t *testing.T) {
 	_, s := watched(t, Config{Policy: machine.Policy{Grace: 2 * time.Second}}, nil, func(s *watchedSystem) {
 		s.notes = true
@@ -141,7 +141,7 @@ func TestComplete_startsNoTarget(t *testing.T) {
 	})
 }
 
-// The service manager learns of a stop when it begins, also if no signal has begun it.
+// The service manager learns of a stop when the stop begins, even if the time limit and no signal has begun the stop.
 func TestNotifyEnd_atTheTimeLimit(t *testing.T) {
 	config := Config{Policy: machine.Policy{Grace: 10 * time.Second, Timeout: time.Second}}
 	_, s := watched(t, config, nil, func(s *watchedSystem) {

@@ -17,14 +17,14 @@ import (
 // timingCase contains a script for a fake system, and the expected actions of the loop.
 type timingCase struct {
 	config   Config
-	commands []string
+	commands []string // texts of the cleanup commands; a text such as "1s" is the run time of the command
 	script   func(*fakeSystem)
 	want     []string // actions with times; nil: only the end is checked
 }
 
 var tenSeconds = Config{Policy: machine.Policy{Grace: 10 * time.Second}}
 
-// stopTimings contains cases in which a run is stopped and its tree is emptied.
+// stopTimings contains cases in which a tree is emptied, after a stop or after the end of the target.
 var stopTimings = map[string]timingCase{
 	"a target that ignores the stop is killed after the grace, not before": {tenSeconds, nil,
 		func(s *fakeSystem) { s.send(time.Second, unix.SIGTERM) },
@@ -175,7 +175,8 @@ func TestLoop_timing(t *testing.T) {
 	}
 }
 
-// If a target ended before the loop has read the stop signal, that signal does not count as the reason for its end.
+// If a target ended before the loop has read the stop signal, that signal does not count as the reason for the target's
+// end.
 func TestHandleNext_endBeforeStopSignal(t *testing.T) {
 	run, _ := simulate(t, Config{Policy: machine.Policy{Grace: time.Second}}, nil, func(s *fakeSystem) {
 		s.at(time.Second, func() { // SIGCHLD has not arrived yet

@@ -17,9 +17,10 @@ import (
 	"graceful/runner/tree"
 )
 
-// FuzzMachine handles arbitrary events and checks the guarantees of the machine. The machine never returns to an
-// earlier state. It starts each command once and in order, and sends SIGKILL only when that is allowed. Every run
-// ends. After each event, a replay of the records gives the same run.
+// FuzzMachine handles arbitrary events and checks the guarantees of the machine. The machine returns to an earlier
+// state only for a retry. It starts each cleanup command once, and each on-stop command at most once, and again only
+// for a retry. Cleanup commands start in order, unless one was retried or has waited for a process. The machine sends
+// SIGKILL only when that is allowed. Every run ends. At arbitrary points a replay of the records gives the same run.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
@@ -83,13 +84,13 @@ func arbitraryConfig(data []byte) Config {
 type world struct {
 	t         *testing.T
 	run       Run
-	graceOver bool
+	graceOver bool // the tree may be killed
 	ledger    []json.RawMessage
-	taken     map[int]int  // number of first starts of each command
-	retried   map[int]int  // number of retries of each command after it was lost
-	order     []int        // order of the starts
+	taken     map[int]int  // by id, the number of starts of a command, without those of the retry timer
+	retried   map[int]int  // by id, the number of retries and delays of a command
+	order     []int        // ids of the cleanup commands in the order of their starts
 	fired     bool         // a command was started because the process that it waits for has ended
-	commands  map[int]bool // the running commands
+	commands  map[int]bool // contains the ids of the running commands
 }
 
 // checkCommands fails the test if a command was started too often or out of order.
@@ -97,7 +98,7 @@ func (w *world) checkCommands() {
 	var order []int
 	for e := range w.run.Cleanup.Entries.All() {
 		if e.Progress == cleanup.Withdrawn {
-			if w.taken[e.ID] > w.retried[e.ID] { // unless the command was lost and retried
+			if w.taken[e.ID] > w.retried[e.ID] { // unless it was withdrawn after a retry or a delay
 				w.t.Errorf("command %d was withdrawn, but started", e.ID)
 			}
 			continue
@@ -325,7 +326,7 @@ func (w *world) answered(a machine.Answer, e machine.Event, before Run) {
 
 func (w *world) keep(r json.RawMessage) { w.ledger = append(w.ledger, r) }
 
-// replay resumes the run from its records.
+// replay replaces the run by the result of a replay of its records, which must be the same run.
 func (w *world) replay() {
 	rec, err := replayRun(w.ledger)
 	if err != nil {

@@ -28,17 +28,18 @@ func machineID() string {
 	return id
 }
 
-// originHere returns a Begin that identifies the place of this process.
+// originHere returns a Begin with the boot, the PID namespace and the machine of this process. The other fields are not
+// set.
 func originHere() journal.Begin {
 	id := machineID()
 	return journal.Begin{Boot: procfs.Boot(), Machine: &id}
 }
 
-// location tells where processes of a dead run may exist.
+// location is the place where processes of a dead run may exist.
 type location int
 
 const (
-	locationNone  location = iota // no process exists: the machine was restarted, or the PID namespace has ended
+	locationNone  location = iota // no process exists, for example because the machine was restarted
 	locationHere                  // in this PID namespace; the recorded pids are valid
 	locationOther                 // in another PID namespace, which /proc shows
 )
@@ -50,8 +51,8 @@ type circumstances struct {
 }
 
 // locate finds out where processes of a dead run may exist. began identifies the place where the run began, and now the
-// place of this process. search searches for processes of another PID namespace. An error means that processes may
-// exist where this process cannot see them.
+// place of this process. locate calls search if the run began in another PID namespace of the present boot, which may
+// still have processes. An error means that processes may exist where this process cannot see them.
 func locate(
 	began, now journal.Begin, c circumstances, search func(namespace string) (location, error),
 ) (location, error) {
@@ -88,7 +89,8 @@ func differ(a, b journal.Begin) bool {
 	return a.Machine != nil && b.Machine != nil && *a.Machine != "" && *b.Machine != "" && *a.Machine != *b.Machine
 }
 
-// searchNamespace finds out whether /proc shows the processes of another PID namespace.
+// searchNamespace returns locationOther if /proc shows processes of another PID namespace, and locationNone if that
+// namespace has no process. It returns an error if /proc may hide processes.
 func searchNamespace(namespace string) (location, error) {
 	proc, _ := procfs.Open() // nil shows no processes
 	switch found, hidden := proc.Within(namespace); {
@@ -101,7 +103,8 @@ func searchNamespace(namespace string) (location, error) {
 		"(graceful recover there, or on the host as root; or --from-other-machines if that container is gone)")
 }
 
-// locate finds out where processes of a dead run may exist.
+// locate finds out where processes of the dead run may exist. elsewhere is the field of circumstances. For a run that
+// is done, locate returns locationNone instead of an error.
 func (rec recordedRun) locate(elsewhere bool) (location, error) {
 	found, err := locate(rec.Begin, originHere(), circumstances{elsewhere, rec.ledger.IsShared()}, searchNamespace)
 	if err != nil && rec.run.State == machine.Done { // the tree was empty before that state
@@ -113,8 +116,9 @@ func (rec recordedRun) locate(elsewhere bool) (location, error) {
 	return found, err
 }
 
-// translate replaces the recorded pids of another PID namespace by the pids in this namespace. It returns the
-// processes that exist. If a process does not exist, translate changes its record so that it matches no process.
+// translate replaces the recorded pids of another PID namespace by the pids in this namespace. It returns the recorded
+// processes that exist. If the process of a command does not exist, translate deletes the recorded start time, so that
+// the record matches no process.
 func (rec *recordedRun) translate() (known []procfs.Identity) {
 	_, namespace, _ := strings.Cut(rec.Begin.Boot, " ")
 	proc, _ := procfs.Open() // nil shows no processes

@@ -7,17 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With --die-with-parent a stop begins when the process that started graceful ends. PR_SET_PDEATHSIG is unsuitable: it
-// reports the end of the parent's thread, and execve(2) of a set-user-ID program clears it (prctl(2)).
-
-// parentEnded is the text for log messages if the end of the parent is the reason for a stop.
+// parentEnded is the text for log messages if the end of the parent is the reason for a stop, or for starting nothing.
 const parentEnded = "the process that started graceful has ended"
 
-// watchParent returns a channel that is closed when the process that started graceful has ended.
+// watchParent watches the process that started graceful, for --die-with-parent: a stop begins when that process ends.
+// watchParent closes the channel gone at a time signalDelay after that end. PR_SET_PDEATHSIG is unsuitable: it reports
+// the end of the parent's thread, and execve(2) of a set-user-ID program clears it (prctl(2)).
 //
-// ended means that the process that started graceful ended before the call, so that graceful has a new parent. Three
-// cases show that: the parent is not c.Parent; the parent is init; or graceful does not lead its session, and its
-// parent is in another session.
+// ended means that the process that started graceful counts as ended already. That is so if the parent is not c.Parent,
+// or if the parent changes during the call. If c.Parent is 0, it is so if the parent is PID 1, or if graceful does not
+// lead its session and the parent is in another session. The error says that the parent is outside of the PID
+// namespace.
 func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {
@@ -33,7 +33,7 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 		return nil, true, nil
 	}
 	closed := make(chan struct{})
-	wait := waitFor(parent) // waits for the right process, if that is still the parent
+	wait := waitFor(parent) // waits for the right process, if the parent does not change
 	if unix.Getppid() != parent {
 		return nil, true, nil
 	}
@@ -49,11 +49,12 @@ func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	return closed, false, nil
 }
 
-// parentPoll is the time between two checks of the parent, if the system does not report its end.
+// parentPoll is the time between two checks of the parent, if the system does not report the end of the parent.
 const parentPoll = 100 * time.Millisecond
 
-// A stop signal that was sent before the parent ended, or that ended the parent, arrives within signalDelay. graceful
-// reports the end of the parent only after that time, so that the end does not count as a second stop signal.
+// signalDelay is the time from the end of the parent until graceful acts on that end. A stop signal that was sent to
+// the parent and to graceful arrives within that time, even if the signal has ended the parent. The loop then ignores
+// the end of the parent, which would otherwise count as a second stop signal.
 const signalDelay = 100 * time.Millisecond
 
 // isForeign reports whether graceful's session differs from its parent's session, and graceful is not the session

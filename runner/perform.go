@@ -16,8 +16,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// beginCleaning prepares for the cleanup commands, which are the only commands that are still to be started. It removes
-// the run's cgroup.
+// beginCleaning prepares this process for cleanup, during which it starts only cleanup commands, and removes the run's
+// cgroup.
 func (l *loop) beginCleaning() {
 	l.sys.prepareCleaning()
 	if err := l.sys.Disband(); err != nil {
@@ -60,7 +60,7 @@ func (l *loop) performAction(a machine.Action) {
 }
 
 // forward sends a signal to the target or to its group. After a stop signal it also sends SIGCONT, because a suspended
-// process cannot handle the signal.
+// process cannot handle the signal, and records the stop signal for a successor of graceful.
 func (l *loop) forward(a machine.ForwardSignal) {
 	sig := syscall.Signal(a.Signal)
 	to, send, resume := "group", l.sys.signalGroup, l.sys.signalGroup
@@ -75,13 +75,14 @@ func (l *loop) forward(a machine.ForwardSignal) {
 		l.log.Warn("forwarding failed", "signal", forward.Name(sig), "err", err)
 	}
 	if a.Resume {
-		_ = resume(unix.SIGCONT) // before the record, because a successor sends neither of the signals after it
+		_ = resume(unix.SIGCONT) // before the record, after which a successor sends neither signal again
 		l.recordSent(machine.Sent{Signal: a.Signal, Alone: a.Alone})
 		l.sys.NoteReceivers()
 	}
 }
 
-// recordSent records that a stop signal was sent, for a successor of graceful.
+// recordSent records the stop signal s, which was sent, for a successor of graceful, with a moment before it was sent.
+// If that moment is unknown, it records no signal to all survivors, and a successor sends that signal again.
 func (l *loop) recordSent(s machine.Sent) {
 	at := l.sys.LastStop()
 	if s.Tick, s.PID = at.Tick, at.PID; !s.All || at.Tick != 0 {
@@ -103,8 +104,8 @@ func (l *loop) signalSurvivors(a machine.SignalSurvivors) {
 	}
 }
 
-// killTree begins to kill the tree. Before that it lists the members for the log and the report, because the parent of
-// a killed member may reap it at once.
+// killTree begins to kill the tree. If the log or the report needs a list of the members, killTree makes that list
+// before the first SIGKILL, because the parent of a killed member may reap that member at once.
 func (l *loop) killTree() {
 	var members []procfs.Process
 	if l.announcer.killReason != "" || l.recorder.history.ListsKilled(l.run.Run) {
@@ -123,14 +124,15 @@ func (l *loop) killTree() {
 	l.logKilled(members)
 }
 
-// command returns the cleanup command with an id.
+// command returns the entry of a cleanup command or an on-stop command, or the zero Entry for an unknown id.
 func (l *loop) command(id int) cleanup.Entry {
 	c, _ := l.run.Cleanup.Get(id)
 	return c
 }
 
-// signalCommand sends a signal to the process group of a command. It sends SIGKILL to all descendants of the command
-// as well.
+// signalCommand sends a signal to the process group of a command. It sends SIGKILL to all descendants of the command as
+// well. If graceful and its guard cannot reap the command (watcher.polledCommands), every signal goes to the command
+// and all its descendants.
 func (l *loop) signalCommand(id int, sig syscall.Signal) {
 	c := l.command(id)
 	p := procfs.Identity{PID: c.PID, Start: c.Start}

@@ -51,7 +51,7 @@ type realSystem struct {
 	pidfdSlots  chan struct{}        // contains one value for each pidfd of awaitExit
 
 	priorityRaised bool             // raisePriority has raised the priority
-	oldPriority    process.Priority // the priority before that
+	oldPriority    process.Priority // the priority from before raisePriority
 
 	stopOn []int // signals that stop the run that this process will begin; nil: the default ones
 
@@ -61,7 +61,7 @@ type realSystem struct {
 	parentGone <-chan struct{} // see watchParent; nil: no --die-with-parent
 }
 
-// prepare sets up the process for a run. It acquires every resource that the run needs later, including threads.
+// prepare sets up this process for a run, or for Recover: containment, the starting of processes, signals and threads.
 func prepare(config Config, log *slog.Logger) (*realSystem, error) {
 	devNull, err := process.OpenNull()
 	if err != nil {
@@ -97,8 +97,9 @@ type listening struct {
 	listener  *listen.Listener
 }
 
-// startListening reads which signals were ignored and blocked when graceful was started, and begins to listen to all
-// signals.
+// startListening reads which signals were ignored and blocked when graceful was started, and begins to listen to
+// signals. If a child can get its ignored signals only by inheritance (not process.SetsIgnored), the ignored signals
+// stay ignored.
 var startListening = sync.OnceValues(func() (hearing listening, err error) {
 	hearing.inherited = process.ReadInherited()
 	if hearing.listener, err = listen.Start(hearing.inherited.Ignored); err != nil {
@@ -120,8 +121,9 @@ func ListenEarly() {
 	}
 }
 
-// maxPidfds returns a quarter of RLIMIT_NOFILE. The server of the socket uses at most another quarter. The run needs
-// the rest, for example for files of /proc.
+// maxPidfds returns the maximum number of pidfds that awaitExit may use: a quarter of RLIMIT_NOFILE, and at most
+// 65,536. The server of the socket uses at most another quarter. The run needs the rest, for example for files of
+// /proc.
 func maxPidfds() int {
 	var files unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &files) != nil {
@@ -137,7 +139,7 @@ func (sys *realSystem) makeCgroup(r Run) error {
 	return nil
 }
 
-// newLoop returns a loop that resumes the run rec.
+// newLoop returns a loop for the run rec, which is new, or which another process has begun.
 func (sys *realSystem) newLoop(rec recordedRun) *loop {
 	sys.Confine(rec.run.Cgroup)
 	l := &loop{
@@ -157,14 +159,14 @@ func (sys *realSystem) newLoop(rec recordedRun) *loop {
 	if sys.socket >= 0 && rec.run.State != machine.Done {
 		l.inputs.requests, l.inputs.exits = registry.Serve(sys.socket, procfs.StartOf).Calls, sys.exits
 	}
-	if rec.run.State >= machine.Cleaning { // as above
+	if rec.run.State >= machine.Cleaning { // the same is possible at the beginning of cleanup
 		l.beginCleaning()
 	}
 	return l
 }
 
-// startTarget starts the target. Then it closes the descriptors that only the target needs, and leaves the working
-// directory.
+// startTarget starts the target. Then, even if the start has failed, it closes the descriptors that only the target
+// needs, and leaves the working directory if a path leads back there.
 func (sys *realSystem) startTarget(r Run) (int, error) {
 	env, inheritance := sys.withRelay(r.mark(r.Config.Env, r.StopTime())), process.Inheritance()
 	s := process.Spec{
@@ -189,20 +191,20 @@ func (sys *realSystem) startTarget(r Run) (int, error) {
 	return pid, err
 }
 
-// ignoredInCommands returns the signals that a process should ignore. It omits SIGCHLD, because the process waits for
-// its children.
+// ignoredInCommands returns the signals that commands, or a new graceful, ignore from their start: those that were
+// ignored when graceful started. It omits SIGCHLD, because these processes wait for their children.
 func (sys *realSystem) ignoredInCommands() []syscall.Signal {
 	isChild := func(sig syscall.Signal) bool { return sig == unix.SIGCHLD }
 	return slices.DeleteFunc(slices.Clone(sys.inherited.Ignored), isChild)
 }
 
-// startCommand starts a cleanup command. If an output has no reader, startCommand discards the data that the command
-// writes to it.
+// startCommand starts a command. If an output has no reader, startCommand discards the data that the command writes to
+// that output, and returns the output in discarded.
 func (sys *realSystem) startCommand(r Run, c cleanup.Entry) (pid int, discarded cleanup.Outputs, err error) {
 	args, env := c.Command.Args, sys.withRelay(commandEnv(r, c))
 	ignored := sys.ignoredInCommands()
 	if r.State >= machine.Cleaning {
-		ignored = append(ignored, unix.SIGTTOU) // as graceful does: see cleaning
+		ignored = append(ignored, unix.SIGTTOU) // as graceful does: see prepareCleaning
 	}
 	null := sys.devNull.Fd()
 	s := process.Spec{
@@ -239,7 +241,8 @@ func (sys *realSystem) raisePriority() {
 	}
 }
 
-// setTarget sets the target of the tree to a process that another process of graceful started.
+// setTarget sets the target of the tree to the recorded target, which another process of graceful has started. It does
+// nothing if no target is recorded, or after cleanup has begun.
 func (sys *realSystem) setTarget(r Run) {
 	if r.Target.PID == 0 || r.State >= machine.Cleaning {
 		return
@@ -256,7 +259,7 @@ func (sys *realSystem) isOtherCommand(c procfs.Process, id int) bool {
 }
 
 // isCommand reports whether a process belongs to the cleanup command id. Before its execve(2), a process does not have
-// the environment of the command, so isCommand waits for the execve(2).
+// the environment of the command, so isCommand waits for the execve(2), at most lockPatience.
 //
 // A zombie has no environment, and a short command may already be a zombie. isCommand assumes that a zombie that led
 // its group is the command, because skipping a command is better than running it twice.

@@ -35,8 +35,9 @@ type recorder struct {
 	failureLogged bool            // a failure to write the ledger was logged
 }
 
-// event records an event before graceful acts on it. If the ledger cannot be written, event logs that once, and the
-// run continues. From then on the guarantees of the run hold only if graceful is not killed.
+// event records an event before graceful acts on it. changed means that the event has changed the run (journal.Record).
+// If the ledger cannot be written, event logs that once and returns the error, and the run continues. If graceful is
+// killed after that, a cleanup command may run twice.
 func (r *recorder) event(e machine.Event, changed bool, at time.Time, log *slog.Logger) error {
 	if r.ledger == nil {
 		return nil
@@ -83,7 +84,7 @@ func recordBegin(l journal.Ledger, r Run, sys *realSystem) error {
 	return journal.Start(l, b, r.Run, r.signals(), now())
 }
 
-// dir returns the working directory for the ledger and the report.
+// dir returns the working directory for the ledger and the report, or "" if no path leads there.
 func (r Run) dir() string {
 	if r.Dir != "" {
 		return r.Dir
@@ -92,7 +93,7 @@ func (r Run) dir() string {
 	return dir
 }
 
-// signals returns the number of signals that are recorded only for the report.
+// signals returns the maximum number of signals that are recorded only for the report.
 func (r Run) signals() int {
 	if r.Config.Report == "" {
 		return 0
@@ -100,7 +101,7 @@ func (r Run) signals() int {
 	return journal.MaxSignals
 }
 
-// recordedRun is a run that was read from its ledger.
+// recordedRun is a run that was read from its ledger, or a new run in the same form.
 type recordedRun struct {
 	journal.Replayed
 	run     Run
@@ -108,7 +109,7 @@ type recordedRun struct {
 	ledger  *ledger.Ledger  // nil: the run has none
 }
 
-// newRecordedRun returns a new run in the form of a run that was read from a ledger.
+// newRecordedRun returns a new run in the form of a run that was read from a ledger. l may be nil.
 func newRecordedRun(r Run, l *ledger.Ledger) recordedRun {
 	now := time.Now()
 	return recordedRun{

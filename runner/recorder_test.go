@@ -17,7 +17,7 @@ import (
 	"graceful/runner/tree"
 )
 
-// FuzzReplayRun replays records that another program may have written. remember either refuses them, or returns a run
+// FuzzReplayRun replays records that another program may have written. replayRun either refuses them, or returns a run
 // that can be resumed.
 func FuzzReplayRun(f *testing.F) {
 	config := Config{
@@ -72,7 +72,7 @@ func TestReplayRun_everyFieldOfConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// These fields are used only before the first record, and are not recorded.
+	// A process that takes over does not use these fields, so they are not recorded.
 	config.Guard, config.StateDir, config.StrictStateDir, config.Named, config.WaitForName = "", "", false, false, 0
 	config.Notify = "" // a successor of graceful is not the main process of the service
 	if diff := cmp.Diff(newRun("id", config), rec.run, runOptions); diff != "" {
@@ -80,7 +80,7 @@ func TestReplayRun_everyFieldOfConfig(t *testing.T) {
 	}
 }
 
-// fill gives each field its own value, which is not the zero value.
+// fill gives each field of v a value that is not the zero value. path is the name of v.
 func fill(t *testing.T, v reflect.Value, path string) {
 	t.Helper()
 	switch v.Kind() {

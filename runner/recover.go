@@ -22,14 +22,14 @@ type Recovery struct {
 	RetryInterrupted bool   // run interrupted commands a second time
 
 	// FromOtherMachines means that Recover also finishes runs that began where this process cannot see other processes.
-	// The user asserts that their processes are dead.
+	// The user asserts that the processes of these runs are dead.
 	FromOtherMachines bool
 }
 
 // Recovered contains the result of Recover.
 type Recovered struct {
-	FailedRuns int            // runs that could not be finished, or with a command that failed or was interrupted
-	StopSignal syscall.Signal // signal that stopped Recover between two runs, or 0
+	FailedRuns int            // runs that could not be finished, or in which not every command has succeeded
+	StopSignal syscall.Signal // stop signal after which Recover began no further run; 0: none
 }
 
 // Recover finishes the dead runs in a state directory. Like Do, it controls signals, children and threads of the
@@ -92,7 +92,8 @@ func Recover(options Recovery, log *slog.Logger) (done Recovered, err error) {
 	return done, nil
 }
 
-// leaveAlone logs the reason why Recover skips a locked ledger. failed means that no process can finish the run.
+// leaveAlone logs the reason why Recover skips a locked ledger. name is Recovery.Name. failed means that the run was
+// killed, and that a hanging process has the lock, so that no process can finish the run.
 func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bool) {
 	rec, err := readWithoutLock(dir, file)
 	if err == nil && (name == "" || name == rec.run.Config.Name) && rec.frontEnded() {
@@ -106,8 +107,8 @@ func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bo
 	return false
 }
 
-// finishWanted finishes the run of a ledger if the options select that run. It waits for locks until the time late. It
-// returns the stop signal that arrived meanwhile, or 0.
+// finishWanted finishes the run of a ledger if the options select that run, and removes a ledger without a run. It
+// waits for the lock of a ledger that was set aside until the time late. The results are those of finishDead.
 func (sys *realSystem) finishWanted(
 	options Recovery, runLedger *ledger.Ledger, late time.Time,
 ) (stopped syscall.Signal, err error) {

@@ -40,12 +40,12 @@ func replayed(t *testing.T, raw ...json.RawMessage) recordedRun {
 	return rec
 }
 
-// reportCase contains a run, with parts of the report that it must have.
+// reportCase describes a run, and texts that the report of the run must contain.
 type reportCase struct {
 	config Config
 	script func(*fakeSystem)
 	refuse error    // result of startTarget
-	want   []string // parts of the report
+	want   []string // texts in the report
 }
 
 func reportCases() map[string]reportCase {

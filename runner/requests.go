@@ -20,12 +20,13 @@ import (
 type registrar struct {
 	answer    machine.Answer // last answer of the machine
 	limit     time.Duration  // limit of the last command, if the client requested more than the maximum; else 0
-	keyOwners map[string]int // id of the last entry with a key
-	envOwners map[uint64]int // id of the first entry with an environment, by its hash
+	keyOwners map[string]int // by key, the id of the last entry with that key
+	envOwners map[uint64]int // by hash of an environment, the id of the first entry with that environment
 	seed      maphash.Seed
 }
 
-// request passes a request to the machine, and answers when the machine's decision is recorded.
+// request answers a request. It passes a registration or a withdrawal to the machine, and answers when the machine's
+// decision is recorded.
 func (l *loop) request(c registry.Call) {
 	if c.Gone() { // a client that gets no id has registered no command
 		l.log.Info("no process waits for the answer", "request", c.Do, "from", c.Peer.PID)
@@ -62,7 +63,7 @@ func (l *loop) request(c registry.Call) {
 	c.Answer(registry.Response{ID: answer.ID, TimeoutMS: limit.Milliseconds(), Error: answer.Refusal})
 }
 
-// register checks a registration, and passes it to the machine.
+// register checks a registration, and passes it to the machine. It stores the answer in the registrar.
 func (l *loop) register(c registry.Call) {
 	e := c.Entry()
 	asked, most := e.Command.Limit, cmp.Or(l.run.Config.DeferLimit, l.run.Config.OnExitLimit)
@@ -103,7 +104,7 @@ func (l *loop) register(c registry.Call) {
 }
 
 // shareEnv makes commands with equal environments share one copy, because a script may register many commands. It
-// returns the hash of the environment.
+// returns the hash of the environment of e, or 0 if e has none.
 func (l *loop) shareEnv(e *cleanup.Entry) (key uint64) {
 	sum := func(env []string) uint64 {
 		var h maphash.Hash
@@ -133,7 +134,8 @@ func (l *loop) shareEnv(e *cleanup.Entry) (key uint64) {
 	return key
 }
 
-// deadlineLeft returns the time until the deadline, or 0 if no deadline is running.
+// deadlineLeft returns the time until the deadline timer ends and graceful kills the tree, or 0 if that timer does not
+// run.
 func (l *loop) deadlineLeft() time.Duration {
 	for _, d := range l.run.Deadlines {
 		if d.Name == machine.DeadlineTimer {
@@ -143,8 +145,9 @@ func (l *loop) deadlineLeft() time.Duration {
 	return 0
 }
 
-// reserve reserves space in the ledger for the record of a registration and for all later events of its command.
-// Without space it refuses the command, and records nothing. It reports whether the caller may handle e.
+// reserve reserves space in the ledger for the record of a registration, and for all later events of the run. after is
+// the run after the event e. Without space, reserve refuses the command, and records nothing. It returns false if the
+// caller must not handle e. For other events it returns true.
 func (l *loop) reserve(e machine.Event, after Run) bool {
 	added, ok := e.(machine.Registered)
 	if !ok || l.recorder.ledger == nil || !after.Changed(l.run.Run) {
@@ -157,10 +160,11 @@ func (l *loop) reserve(e machine.Event, after Run) bool {
 	return err == nil
 }
 
-// undoRequest refuses a request that could not be recorded. It returns false for other events.
+// undoRequest refuses a request that could not be recorded because of err. after is the run after the event e of the
+// request. undoRequest returns false for other events.
 //
 // If the ledger is full, the record is lost, and the run does not change. After any other error, the ledger keeps the
-// record and may write it later. So undoRequest then withdraws the command.
+// record and may write it later. So the run changes, and undoRequest withdraws a registered command.
 func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 	switch e.(type) {
 	case machine.Registered, machine.Withdrawn:
@@ -180,7 +184,7 @@ func (l *loop) undoRequest(e machine.Event, after Run, err error) bool {
 	return true
 }
 
-// list lists the cleanup commands that have not ended.
+// list lists the cleanup commands that are pending or running.
 func (l *loop) list() *[]registry.Listed {
 	list := []registry.Listed{}
 	for c := range l.run.Cleanup.Entries.All() {

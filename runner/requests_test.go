@@ -21,8 +21,8 @@ import (
 	"graceful/runner/tree"
 )
 
-// A pidfd reports the end of a process at once. Without a pidfd, graceful polls the process, and a reused pid has no
-// effect.
+// A command that waits for a process starts at once when a pidfd reports the end of the process. Without a pidfd it
+// starts at the next poll, even if another process has the pid by then.
 func TestAwaitExit_reportedOrPolled(t *testing.T) {
 	for _, c := range []struct {
 		reported bool
@@ -96,8 +96,8 @@ func TestRegister_noSpaceForEvents(t *testing.T) {
 		l.register(registry.Call{Request: request})
 		return l.registrar.answer
 	}
-	// wantAsked is the size of a new command's record, plus the size of the events of all four commands that have not
-	// ended.
+	// wantAsked checks the last reservation: the size of the record of the command id, plus the size of all later events
+	// of the run.
 	wantAsked := func(id int) {
 		t.Helper()
 		room := l.run.Run

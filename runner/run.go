@@ -53,18 +53,19 @@ type Result struct {
 
 func (r Run) result() Result { return Result{r.Status(), r.RaisedSignal()} }
 
-// stoppedBy returns the result of a run that a stop signal ended before the target was started.
+// stoppedBy returns the result of a run that the stop signal sig ended before the target was started.
 func stoppedBy(sig syscall.Signal, c Config) Result {
 	r := newRun("", c)
 	r.Target.Ended, r.Target.Ending = true, machine.Ending{Signal: int(sig)}
 	return r.result()
 }
 
-// ErrSetup is the error of Do and Recover for a setup that has failed, and wraps the cause. Nothing was started.
+// ErrSetup means that the setup in Do or Recover has failed. The error also wraps the cause. Do has not started the
+// target, and Recover has finished no run.
 var ErrSetup = errors.New("setting up the run")
 
 // Do performs a run from start to exit, and returns its result. It logs messages to log. An error (ErrSetup) means that
-// nothing was started. After the start of the target, failures are part of the result.
+// the target was not started. After the start of the target, failures are part of the result.
 //
 // Do controls the signals, the children and the threads of the process. A process performs only one run.
 func Do(config Config, log *slog.Logger) (Result, error) {
@@ -137,7 +138,8 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	return sys.performRun(r, runLedger)
 }
 
-// performRun records the beginning of the run, performs the run, and removes the ledger.
+// performRun opens the sockets of the run, records the beginning of the run, and performs the run. Then it removes the
+// ledger, or sets it aside (see conclude). runLedger is nil if the run has no state directory.
 func (sys *realSystem) performRun(r Run, runLedger *ledger.Ledger) (Result, error) {
 	if r.Config.Defer != DeferOff {
 		s, err := registry.Listen(r.ID)
@@ -172,7 +174,8 @@ func (sys *realSystem) performRun(r Run, runLedger *ledger.Ledger) (Result, erro
 	return r.result(), nil
 }
 
-// performGuarded performs the run, with a guard if the configuration requires one.
+// performGuarded performs the run, with a guard if the configuration selects one. If a guard cannot be started, GuardOn
+// is an error, and GuardAuto continues without a guard.
 func (sys *realSystem) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error) {
 	if g := r.Config.Guard; g.wanted() {
 		guarded, err := sys.startGuard(r, runLedger)
@@ -195,8 +198,8 @@ func (sys *realSystem) performGuarded(r Run, runLedger *ledger.Ledger) (Run, err
 	return sys.newLoop(newRecordedRun(r, runLedger)).start(), nil
 }
 
-// workingDir returns the path of the working directory. If no path leads there, it returns "", and graceful cannot
-// leave that directory.
+// workingDir returns the path of the working directory. If no path leads there, it returns "". Graceful then stays in
+// that directory, because commands could not return there.
 func workingDir() string {
 	dir, err := unix.Getwd()
 	var here, there unix.Stat_t
@@ -207,8 +210,8 @@ func workingDir() string {
 	return dir
 }
 
-// openReport opens the destination of the report before the run can change where the path leads. The ledger gets the
-// path without links, because recover follows no link.
+// openReport opens the destination of the report before the run can change where the path leads. It replaces the path
+// in config by one without links, for the ledger, because recover follows no link. Without a report it returns nil.
 func openReport(config *Config) (*report.File, error) {
 	if config.Report == "" {
 		return nil, nil
@@ -221,8 +224,8 @@ func openReport(config *Config) (*report.File, error) {
 	return destination, nil
 }
 
-// openParent watches the process that started graceful, if --die-with-parent is set. If that process has already ended,
-// openParent logs that and returns true.
+// openParent watches the process that started graceful, if --die-with-parent is set. The results are those of
+// watchParent. If that process has already ended, openParent logs that graceful starts nothing.
 func openParent(config Config, log *slog.Logger) (gone <-chan struct{}, ended bool, err error) {
 	if !config.DieWithParent {
 		return nil, false, nil

@@ -24,6 +24,7 @@ func (sys *realSystem) openRelay(id string) {
 }
 
 // withRelay returns an environment that makes processes send their messages for the service manager to graceful.
+// Without a relay it returns env itself.
 func (sys *realSystem) withRelay(env []string) []string {
 	if sys.relay == nil {
 		return env
@@ -33,8 +34,7 @@ func (sys *realSystem) withRelay(env []string) []string {
 
 func (sys *realSystem) notifyManager(assignments ...string) { sys.relay.Tell(assignments...) }
 
-// notifyEnd sends a message to the service manager that a stop has begun or that the target has ended. It sends that
-// message only once.
+// notifyEnd tells the service manager once that the run is ending: a stop has begun, or the target has ended.
 func (l *loop) notifyEnd() {
 	if !l.announcer.endSent && (l.run.Stop.Count > 0 || l.run.State >= machine.Stopping) {
 		l.announcer.endSent = true
@@ -42,8 +42,9 @@ func (l *loop) notifyEnd() {
 	}
 }
 
-// notifyCommand sends a message to the service manager with the command that runs, and extends the manager's timeout by
-// the time limit of a cleanup command.
+// notifyCommand tells the service manager which command runs, unless the command is a cleanup command that starts
+// before cleanup. For a cleanup command it also extends the manager's timeout by the command's time limit and the time
+// to kill the command.
 func (l *loop) notifyCommand(c cleanup.Entry) {
 	switch {
 	case c.When == cleanup.AtStop:

@@ -30,7 +30,8 @@ func checkCommands(commands []cleanup.Command) error {
 	return nil
 }
 
-// checkSizes returns an error if execve(2) does not accept a command of the configuration with the variables of a run.
+// checkSizes returns an error if a command of the configuration, with the variables of the run, is too long for
+// execve(2).
 func (r Run) checkSizes() error {
 	for c := range r.Cleanup.Entries.All() {
 		if err := process.CheckSize(c.Command.Args, commandEnv(r, *c)); err != nil {

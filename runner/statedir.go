@@ -16,10 +16,11 @@ import (
 )
 
 // lockPatience is the maximum time for which a lock may stay taken after its holder was killed. A child that the
-// holder was starting has the ledger's descriptor open until its execve(2).
+// holder was starting has the ledger's descriptor open until the child's execve(2).
 const lockPatience = 500 * time.Millisecond
 
-// locked calls open until no other process holds the lock, or until the time late.
+// locked calls open repeatedly until it does not fail with ErrAlive, or until the time late. It returns the last
+// result.
 func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger, error) {
 	for {
 		runLedger, err := open()
@@ -30,8 +31,9 @@ func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger
 	}
 }
 
-// openLedger opens the ledger in the state directory. It returns nil if the run has no ledger. Before that, it finishes
-// the dead runs of the same name. stopped is a stop signal that arrived meanwhile.
+// openLedger opens the ledger in the state directory and takes its lock, or returns nil if there is no state directory.
+// First it finishes the dead runs of the same name. If a stop signal arrives meanwhile, openLedger opens no ledger and
+// returns that signal in stopped. The end of the parent counts as SIGTERM (--die-with-parent).
 func (sys *realSystem) openLedger(config Config) (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	if config.StateDir == "" {
 		return nil, 0, nil
@@ -74,8 +76,9 @@ func (sys *realSystem) openLedger(config Config) (runLedger *ledger.Ledger, stop
 // unnamed returns the suffix of a ledger's name for a run that the user has not named.
 func unnamed(id string) string { return "." + id }
 
-// finishNamesakes finishes the dead runs of a name, whether the user has chosen that name or not. It ignores the
-// ledger of the new run. It logs a warning for each run that it cannot finish.
+// finishNamesakes finishes the dead runs of a name, whether the user has chosen that name or not. It ignores omit, the
+// ledger of the new run. It logs a warning for each run that it cannot finish. If a stop signal arrives meanwhile, it
+// begins no further run, and returns that signal in stopped.
 func (sys *realSystem) finishNamesakes(dir *ledger.Dir, name, omit string) (stopped syscall.Signal, err error) {
 	files, err := dir.Names()
 	if err != nil {
@@ -88,7 +91,7 @@ func (sys *realSystem) finishNamesakes(dir *ledger.Dir, name, omit string) (stop
 			continue
 		}
 		stopped, err := sys.finishNamesake(dir, file, name, late)
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // otherwise another process has finished it
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // otherwise another process has finished the run
 			sys.log.Warn("killed run not finished", "ledger", file, "err", err)
 		}
 		if stopped != 0 {
@@ -99,7 +102,8 @@ func (sys *realSystem) finishNamesakes(dir *ledger.Dir, name, omit string) (stop
 }
 
 // finishNamesake finishes the run of a ledger if the run is dead and has the given name. If that run was killed,
-// finishNamesake waits for the lock until the time late. It does not wait for a live run.
+// finishNamesake waits for the lock until the time late. It does not wait for a live run. stopped is the first stop
+// signal that arrived meanwhile, or 0.
 func (sys *realSystem) finishNamesake(
 	dir *ledger.Dir, file, name string, late time.Time,
 ) (stopped syscall.Signal, err error) {
@@ -113,7 +117,7 @@ func (sys *realSystem) finishNamesake(
 		return runLedger, err
 	})
 	if runLedger == nil {
-		if errors.Is(err, ledger.ErrAlive) { // another process is finishing it
+		if errors.Is(err, ledger.ErrAlive) { // another process is finishing the run
 			err = nil
 		}
 		return 0, err
@@ -128,7 +132,8 @@ func (sys *realSystem) finishNamesake(
 	return stopped, errors.Join(err, runLedger.Close())
 }
 
-// finishFirst finishes a dead run before this process begins its own.
+// finishFirst finishes a dead run before this process begins its own run. stopped is the first stop signal that arrived
+// meanwhile, or 0. A failed command of the dead run is no error.
 func (sys *realSystem) finishFirst(rec recordedRun) (stopped syscall.Signal, err error) {
 	left, err := rec.locate(false)
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 )
 
 // minScan and maxScan limit the time for one scan of the tree. While a deadline runs, that time is half of the time
-// until the deadline. A scan of less than minScan could miss processes, which would then count as ended.
+// until the deadline timer ends, but at least minScan and at most maxScan. Otherwise it is maxScan. A scan of less than
+// minScan could miss processes, which would then count as ended.
 const minScan, maxScan = 2 * time.Second, 10 * time.Second
 
 // limitScan limits the time that the next scans of the tree may take.
@@ -27,21 +28,21 @@ func (l *loop) limitScan() {
 // sweeper is the state of a tree that is being emptied. It schedules the checks whether the tree is empty, and decides
 // when to give up.
 type sweeper struct {
-	killing     bool                           // SIGKILL is sent repeatedly until the tree is empty
+	killing     bool                           // SIGKILL is sent repeatedly until the tree is empty or given up
 	began       time.Time                      // time at which the killing began
 	passMade    bool                           // a pass of SIGKILL was made
-	killed      map[procfs.Identity]killRecord // the processes that the last pass found
+	killed      map[procfs.Identity]killRecord // by identity, the processes that the last pass found
 	denied      map[int]bool                   // pids in killed that graceful may not signal
 	nextCheck   time.Time                      // time of the next check whether the tree is empty; zero: when a child ends
 	pause       time.Duration                  // time between two checks; it grows while no process ends
 	lastWarning []string                       // the remaining processes in the last warning
-	emptySince  time.Time                      // time since which passes find no process, although the tree is not empty
+	emptySince  time.Time                      // time since which passes find no process; zero: the last pass found one
 }
 
 // killRecord records that SIGKILL was sent to a process.
 type killRecord struct {
-	first time.Time
-	name  string
+	first time.Time // time of the pass that found the process first; each later pass has found it, too
+	name  string    // name of the process at that time
 }
 
 func (s *sweeper) start() {
@@ -53,8 +54,8 @@ func (s *sweeper) stop() {
 	s.killing, s.nextCheck, s.pause, s.emptySince = false, time.Time{}, 0, time.Time{}
 }
 
-// scheduleCheck schedules the next check. The pause before it grows. Checks are needed because the kernel reports only
-// the ends of children.
+// scheduleCheck schedules the next check. The pause before the check grows from call to call, up to 100 ms. Checks are
+// needed because the kernel reports only the ends of children.
 func (s *sweeper) scheduleCheck() {
 	s.pause = min(max(2*s.pause, time.Millisecond), 100*time.Millisecond)
 	s.nextCheck = time.Now().Add(s.pause)
@@ -64,9 +65,16 @@ func (s *sweeper) scheduleCheck() {
 // those of them that graceful may not signal. target is the pid of the target, or 0 after the end of the target.
 // patience is the time that a member may take to end. late means that the pass may have missed members.
 //
-// hopeless means that another pass is useless: of each member that was found, graceful may not signal the member, or
-// patience is over. For a live target, graceful always waits until patience is over. hopeless is also true if no pass
-// has found a member for that time, or if new members have kept appearing for twice that time.
+// hopeless means that another pass is useless. That is so in three cases:
+//
+//   - Each found member has had its time since the first pass that found it. That time is patience, and at least
+//     machine.AbandonAfter for an exiting member. A member that graceful may not signal gets no time, unless it is the
+//     target.
+//   - No pass has found a member for the time patience.
+//   - New members keep appearing: the killing began twice patience ago, and the pass has found a member that is not
+//     exiting and that no pass had found when patience was over.
+//
+// In the last two cases, a late pass is hopeless only after machine.AbandonAfter.
 func (s *sweeper) recordPass(
 	found, denied []procfs.Process, target int, patience time.Duration, late bool,
 ) (hopeless bool) {
@@ -81,7 +89,7 @@ func (s *sweeper) recordPass(
 		unseen, storm = max(unseen, machine.AbandonAfter), max(storm, machine.AbandonAfter)
 	}
 	hopeless = len(found) > 0 || now.Sub(s.emptySince) >= unseen
-	born := false // a process was born since the killing began
+	born := false // a member was first found when patience was over
 	killed := map[procfs.Identity]killRecord{}
 	s.denied = map[int]bool{}
 	for _, p := range denied {
@@ -123,14 +131,15 @@ func (s *sweeper) names() (names []string) {
 	return names
 }
 
-// emptying reports whether the tree is being emptied.
+// emptying reports whether the tree is being emptied, so that the loop must check whether it is empty.
 func (l *loop) emptying() bool {
 	return l.run.State == machine.Sweeping || l.run.State == machine.Cleaning && l.run.Cleanup.Clearing ||
 		l.sweeper.killing
 }
 
-// killMore kills the members that were born since the last pass. During the grace period, it does not kill, but signals
-// members that were orphaned meanwhile.
+// killMore makes another pass of SIGKILL, and gives up if that is hopeless. During the grace period, it does not kill,
+// but sends SIGTERM to members that were orphaned meanwhile. If the ends of children do not suffice, it schedules the
+// next check.
 func (l *loop) killMore() {
 	if l.sweeper.killing && l.kill() {
 		if !l.run.Target.Ended {
@@ -157,7 +166,7 @@ func (l *loop) killMore() {
 	}
 }
 
-// giveUpTarget continues the run without a target that SIGKILL has not ended.
+// giveUpTarget continues the run without a target that SIGKILL has not ended, or that graceful may not signal.
 func (l *loop) giveUpTarget() {
 	pid := l.run.Target.PID
 	if l.sweeper.denied[pid] {
@@ -171,12 +180,13 @@ func (l *loop) giveUpTarget() {
 	l.handle(machine.TargetGivenUp{After: time.Since(l.began)})
 }
 
-// killsGroup reports whether SIGKILL goes only to the target's process group, because the run keeps the other members.
+// killsGroup reports whether SIGKILL goes only to the target's process group: the target lives, and the run keeps the
+// other members.
 func (l *loop) killsGroup() bool { return l.run.KeepsSurvivors() && l.run.State == machine.Killing }
 
-// kill sends SIGKILL to the members once. hopeless means that graceful can end none of them. From the second pass on,
-// kill first kills the children without examining each, because a process that forks and ends may not live long enough
-// to be examined.
+// kill sends SIGKILL to the members once. hopeless is the result of recordPass. From the second pass on, kill first
+// kills the children without examining each, because a process that forks and ends may not live long enough to be
+// examined. If SIGKILL goes only to the target's group, kill does not do so.
 func (l *loop) kill() (hopeless bool) {
 	kill := l.sys.Kill
 	if l.killsGroup() {

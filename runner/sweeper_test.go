@@ -8,8 +8,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// If new processes appear faster than they are killed, graceful gives up after twice the patience. A process that ends
-// slowly gets the whole patience.
+// If new processes appear faster than they are killed, graceful gives up after twice the patience. A process that stays
+// alive gets the whole patience, and an exiting process gets machine.AbandonAfter.
 func TestSweeper_membersKeepForking(t *testing.T) {
 	const patience = 200 * time.Millisecond
 	for name, c := range map[string]struct {
@@ -57,7 +57,7 @@ func processesOf(pids ...int) (all []procfs.Process) {
 }
 
 // If a pass may have missed processes, there may be more processes to kill, and the processes that it has found need
-// not be new.
+// not be new. So graceful gives up only after machine.AbandonAfter.
 func TestSweeper_late(t *testing.T) {
 	const patience = 200 * time.Millisecond
 	for _, c := range []struct {

@@ -48,12 +48,12 @@ type (
 	// memberFinder finds the members of the run. tree.Tree implements memberFinder.
 	memberFinder interface {
 		Members() []procfs.Process    // lists the live members
-		Children() []procfs.Process   // lists the children, dead or alive
+		Children() []procfs.Process   // lists the children of the root, dead or alive
 		Child(pid int) procfs.Process // returns a child, dead or alive; Start is 0 if /proc does not show the process
 		Alive(procfs.Identity) bool
 		UserOf(pid int) (uid int) // returns -1 if the user is unknown
-		Exempt(pid int)           // excludes a child, which is a cleanup command
-		Keep(variable string)     // excludes the present members; later members have the variable
+		Exempt(pid int)           // excludes a cleanup command, with its descendants
+		Keep(variable string)     // excludes the present members; later only processes with the variable are members
 		Disband() error           // removes the run's cgroup
 		SetScanLimit(time.Time)   // sets the time at which a scan of the tree ends with a partial result; zero: no limit
 		IsLate() bool             // reports whether the time of SetScanLimit has passed
@@ -73,9 +73,9 @@ type (
 		stopBegun(stopOn []int)  // handles the beginning of a stop; stopOn lists the signals that begin one
 		NoteEarlierStop(sig syscall.Signal, all bool, at procfs.Moment)
 	}
-	// killer empties the tree. tree.Tree implements killer.
+	// killer empties the tree. tree.Tree implements killer. realSystem replaces KillChildren and Empty.
 	killer interface {
-		Kill() (found, denied []procfs.Process) // denied: those that graceful may not signal
+		Kill() (found, denied []procfs.Process) // denied: the found members that graceful may not signal
 		KillGroup() (found, denied []procfs.Process)
 		KillChildren()     // kills the children, without examining each child
 		KillBelow(pid int) // kills a child's group and descendants
@@ -98,7 +98,7 @@ type (
 	}
 	// identifier identifies processes that graceful has not started, or that make requests.
 	identifier interface {
-		started() map[int]int                         // maps command ids to the pids that the guard has started
+		started() map[int]int                         // maps the ids of commands that the guard has started to pids
 		discarded(id int) cleanup.Outputs             // returns the discarded outputs of a command in started
 		findOrphaned(Run) error                       // replaces the tree by one that descends from no process of graceful
 		setTarget(Run)                                // sets a target that another process of graceful has started

@@ -26,8 +26,9 @@ import (
 const SuccessorName = "graceful: taking over"
 
 // TakeOver resumes a run after graceful was killed: it stops the tree and runs the cleanup commands. args are the
-// arguments after argv[0]. flush writes the log before the guard ends, because observers consider the run as ended when
-// the guard ends. TakeOver returns the exit status, which only the guard receives.
+// arguments after argv[0]. logger makes the logger from the configuration of the run and the time at which the run
+// began. flush writes the log before the guard ends, because observers consider the run as ended when the guard ends.
+// TakeOver returns the exit status, which only the guard receives.
 func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush func()) (int, error) {
 	go startListening()
 	sys, rec, err := inherit(args, logger)
@@ -123,8 +124,9 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (sys *r
 	return sys, rec, nil
 }
 
-// takeOver compares a run with the processes that the guard has started, and updates the run. It adds starts and ends
-// of processes that the killed graceful has not recorded.
+// takeOver compares a run with the processes that the guard has started, and adds starts and ends of processes that the
+// killed graceful has not recorded. Then it performs the actions with which a process resumes the run (machine.Resume),
+// and reaps the processes that have ended.
 func (l *loop) takeOver() {
 	started := l.sys.started()
 	target := l.run.Target
@@ -135,7 +137,7 @@ func (l *loop) takeOver() {
 		}
 	}
 	switch pid := started[0]; {
-	case target.PID != 0 && !target.Ended && pid != target.PID: // it was reaped, but its end could not be recorded
+	case target.PID != 0 && !target.Ended && pid != target.PID: // the target was reaped, but its end was not recorded
 		l.handle(machine.Recovered{After: time.Since(l.began)})
 	case l.run.State == machine.Starting && pid != 0:
 		l.run.Target.PID = pid
@@ -148,7 +150,7 @@ func (l *loop) takeOver() {
 		case c.PID == 0 && started[id] != 0:
 			l.commandStarted(c, started[id], l.sys.discarded(id))
 		case c.PID == 0:
-		case started[id] != c.PID: // see the comment on the target
+		case started[id] != c.PID: // the command was reaped, but its end was not recorded
 			l.handle(machine.CommandEnded{ID: id, Unseen: true})
 		case c.When == cleanup.AtExit && l.run.State < machine.Cleaning:
 			l.sys.Exempt(c.PID)
@@ -173,7 +175,8 @@ func retry(try func() error) (err error) {
 	return err
 }
 
-// older compares processes by their start times. A process with an unknown start time comes last.
+// older compares processes by their start times, and then by their pids. A process with an unknown start time comes
+// last.
 func older(a, b procfs.Process) int {
 	return cmp.Or(cmp.Compare(a.Start-1, b.Start-1), cmp.Compare(a.PID, b.PID))
 }

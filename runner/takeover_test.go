@@ -113,7 +113,7 @@ func TestTakeOver_targetExitsWithZero(t *testing.T) {
 func TestTakeOver_repeatsActions(t *testing.T) {
 	for state, want := range map[machine.State]string{
 		machine.Stopping: "group SIGINT, group SIGCONT",
-		machine.Killing:  "", // the target ends before that
+		machine.Killing:  "", // SIGKILL ends the target before any call in s.calls
 		machine.Sweeping: "survivors SIGTERM, survivors SIGCONT",
 	} {
 		r := runIn(state)
@@ -135,8 +135,8 @@ func TestTakeOver_repeatsActions(t *testing.T) {
 // bubble is the time at which a bubble of synctest starts.
 var bubble = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// claimedRun returns a run in cleanup. The first of its three commands is claimed. In parallel order all of them are
-// claimed.
+// claimedRun returns a run in cleanup. Of its three commands, the one that runs first in the order is claimed. In
+// parallel order all of them are claimed.
 func claimedRun(order cleanup.Order) Run {
 	r := newRun("id", Config{Command: []string{"target"}, OnExit: []cleanup.Command{
 		{Text: "1s", Limit: time.Minute}, {Text: "2s", Limit: time.Minute}, {Text: "3s", Limit: time.Minute},
@@ -155,10 +155,11 @@ func begun(r Run, id, pid int, start uint64) Run {
 	return r
 }
 
-// startedRun returns a run in cleanup. The first of its three commands runs as process 300.
+// startedRun returns a run in cleanup in LIFO order. Command 3, the first one to run, is process 300 with the given
+// start time.
 func startedRun(start uint64) Run { return begun(claimedRun(cleanup.LIFO), 3, 300, start) }
 
-// The guard records which commands it has started.
+// The guard records which commands it has started. A successor starts only the other ones.
 func TestTakeOver_commands(t *testing.T) {
 	for name, c := range map[string]struct {
 		run     Run
@@ -193,7 +194,8 @@ func TestTakeOver_commands(t *testing.T) {
 	}
 }
 
-// The guard records which outputs of a command have no reader, even if the start of the command is not recorded.
+// The guard records which outputs of a command have no reader. A successor finds these outputs even if the start of the
+// command is not recorded in the ledger.
 func TestTakeOver_discardedOutputs(t *testing.T) {
 	run, _, _ := takeOver(t, claimedRun(cleanup.LIFO), func(s *watchedSystem) {
 		s.deadOutputs, s.byGuard = cleanup.Outputs{Stderr: true}, map[int]int{3: 300}

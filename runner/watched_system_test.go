@@ -17,21 +17,22 @@ import (
 	"graceful/runner/procfs"
 )
 
-// watchedSystem is a fake system that records the order of the calls. A forbidden call fails the test.
+// watchedSystem is a fake system that records the order of the calls. A signal to a reaped target or a reaped command
+// fails the test.
 type watchedSystem struct {
 	*fakeSystem
 	t         *testing.T
-	reaped    map[int]bool
-	pinned    map[int]bool // zombies while the tree was killed
-	calls     []string     // in order; signals with their receivers
-	scans     int          // number of calls of Empty
-	forbidden map[int]bool // processes that graceful may not signal
-	blind     bool         // no member is found
-	nextPIDs  []int        // of the first cleanup commands
-	logged    []slog.Record
-	notes     bool // calls also contains the steps of recording a stop signal
+	reaped    map[int]bool  // contains the pids of the reaped processes
+	pinned    map[int]bool  // contains the pids of the processes that were zombies at a call of Kill
+	calls     []string      // in order; signals with their receivers
+	scans     int           // number of calls of Empty
+	forbidden map[int]bool  // contains the pids of the processes that graceful may not signal
+	blind     bool          // Kill finds no member
+	nextPIDs  []int         // pids of the next commands, in order
+	logged    []slog.Record // records of the loop's logger
+	notes     bool          // calls also contains the steps of recording a stop signal
 
-	notified map[string]time.Duration // times of the first messages to the service manager, since the beginning
+	notified map[string]time.Duration // by first assignment of a message to the service manager, the time since began
 }
 
 func newWatchedSystem(t *testing.T) *watchedSystem {
@@ -163,7 +164,8 @@ func (s *watchedSystem) warnings() (all []string) {
 	return all
 }
 
-// perform performs a run on a watched system in a bubble of synctest. begin is the first step of the loop.
+// perform performs the run r on a watched system in a bubble of synctest. script sets the system up, and begin is the
+// first step of the loop. perform returns the run at its end, the system and the ledger.
 func perform(t *testing.T, r Run, script func(*watchedSystem), begin func(*loop)) (Run, *watchedSystem, *memory) {
 	t.Helper()
 	var s *watchedSystem
@@ -180,7 +182,7 @@ func perform(t *testing.T, r Run, script func(*watchedSystem), begin func(*loop)
 	return r, s, runLedger
 }
 
-// watched performs a run from its start.
+// watched performs a run from its start. commands are the texts of its cleanup commands (see timingCase).
 func watched(t *testing.T, config Config, commands []string, script func(*watchedSystem)) (Run, *watchedSystem) {
 	t.Helper()
 	config.Command = []string{"target"}
