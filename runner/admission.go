@@ -26,9 +26,9 @@ func Defers() []Defer { return []Defer{DeferAuto, DeferOn, DeferOff} }
 type rights struct {
 	procfs.Status
 	uid            int    // effective user id
-	userNamespace  string // its user namespace, as in /proc/PID/ns; "": unreadable
-	mountNamespace string // its mount namespace, as in /proc/PID/ns; "": unreadable
-	rootDir        string // device and inode of its root directory; "": unreadable
+	userNamespace  string // user namespace, as in /proc/PID/ns; "": unreadable
+	mountNamespace string // mount namespace, as in /proc/PID/ns; "": unreadable
+	rootDir        string // device and inode of the root directory; "": unreadable
 }
 
 // missing describes a right that a cleanup command has and that a process lacks, or a right that cannot be checked. It
@@ -40,7 +40,7 @@ func (ours rights) missing(theirs rights) string {
 	switch {
 	case ours.uid == 0:
 		wanted = ours.Permitted
-	case hidden && theirs.uid == 0: // root's namespaces are hidden from other users
+	case hidden && theirs.uid == 0: // root's namespaces are hidden from other users: require the whole bounding set
 		wanted = ours.Bounding
 	}
 	notTheirs := func(group int) bool { return !slices.Contains(theirs.GIDs, group) }

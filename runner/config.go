@@ -32,7 +32,7 @@ type Config struct {
 	OnExit         []cleanup.Command `json:"-"`
 	StopsOnIgnored bool              // signals of StopOn begin a stop even if they were ignored when graceful started
 	DieWithParent  bool              // a stop begins when the process that started graceful ends
-	Parent         int               // pid of that process; 0: the parent when the run begins
+	Parent         int               // pid of the process that started graceful; 0: the parent when the run begins
 
 	Contain tree.Level
 	Defer   Defer  // "": DeferAuto, in a ledger of an earlier version
@@ -89,8 +89,8 @@ func (c Config) check() error {
 // Guard selects whether a run has a guard.
 type Guard string
 
-// GuardAuto means on, except if graceful is PID 1. When PID 1 is killed, the kernel kills all other processes of its
-// PID namespace.
+// GuardAuto means GuardOn, but a run without a guard if the guard cannot be started. If graceful is PID 1, GuardAuto
+// means GuardOff: when PID 1 is killed, the kernel also kills all other processes of the PID namespace.
 const (
 	GuardAuto Guard = "auto"
 	GuardOn   Guard = "on"

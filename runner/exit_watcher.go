@@ -11,10 +11,10 @@ import (
 
 // watcher contains the processes that commands wait for, and the running commands that the loop cannot reap.
 type watcher struct {
-	waitingCommands map[procfs.Identity][]int // by process, the ids of the commands that wait for the end of the process
+	waitingCommands map[procfs.Identity][]int // by process, the ids of the commands that wait for its end
 	polledProcesses []procfs.Identity         // processes in waitingCommands whose ends the system does not report
 	polledCommands  []procfs.Identity         // running cleanup commands that an earlier graceful has started
-	nextPoll        time.Time                 // time of the next poll of both lists; zero: there is nothing to poll
+	nextPoll        time.Time                 // time of the next poll of polledProcesses and polledCommands; zero: none
 }
 
 // pollPause is the minimum time between two polls.

@@ -44,7 +44,7 @@ func (sys *realSystem) suspendSelf(by syscall.Signal) {
 // suspension schedules the time at which graceful suspends itself after it has forwarded a suspend signal, such as
 // SIGTSTP.
 type suspension struct {
-	nextCheck time.Time // next check whether the target is suspended; zero: never
+	nextCheck time.Time // next check whether the target is suspended; zero: none is scheduled
 	lastCheck time.Time // a check at this time or later is the last one
 }
 

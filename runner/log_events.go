@@ -10,7 +10,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// logEvent logs an event before the machine handles it.
+// logEvent logs an event before the machine handles it. It also maintains startTimes and runTimes of the announcer.
 func (l *loop) logEvent(e machine.Event) {
 	switch e := e.(type) {
 	case machine.TargetStarted:

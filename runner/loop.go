@@ -234,7 +234,8 @@ func (l *loop) commandOf(pid int) (id int, ok bool) {
 	return 0, false
 }
 
-// handle lets the machine decide on an event, records the event, and performs the actions.
+// handle lets the machine decide on an event, records the event, and performs the actions. If a request cannot be
+// recorded, handle refuses the request instead.
 func (l *loop) handle(e machine.Event) {
 	was, escalated := l.run.State, l.run.Stop.Escalated
 	l.logEvent(e)

@@ -261,7 +261,7 @@ func (w *world) handle(e machine.Event) {
 	}
 	w.run = after
 	for c := range after.Cleanup.Entries.All() {
-		if c.Progress == cleanup.Ended { // or graceful gave it up
+		if c.Progress == cleanup.Ended { // also if graceful gave the command up
 			delete(w.commands, c.ID)
 		}
 		if was, _ := before.Cleanup.Get(c.ID); c.Delayed && was.Progress == cleanup.Claimed && c.Progress == cleanup.Pending {

@@ -91,7 +91,7 @@ func prepare(config Config, log *slog.Logger) (*realSystem, error) {
 	}, nil
 }
 
-// listening contains the listener of this process, and the signal dispositions that this process has inherited.
+// listening contains the listener of this process, and the ignored and blocked signals that this process has inherited.
 type listening struct {
 	inherited process.Inherited
 	listener  *listen.Listener
@@ -183,7 +183,7 @@ func (sys *realSystem) startTarget(r Run) (int, error) {
 		sys.SetTarget(pid)
 	}
 	for _, fd := range inheritance {
-		_ = unix.Close(fd) // a reader of a pipe must not wait until graceful closes it
+		_ = unix.Close(fd) // the reader of an inherited pipe must not wait until graceful ends
 	}
 	if r.Dir != "" {
 		_ = os.Chdir("/")
@@ -248,7 +248,7 @@ func (sys *realSystem) setTarget(r Run) {
 		return
 	}
 	sys.SetTarget(r.Target.PID)
-	if r.Target.Ended { // it may be reaped already
+	if r.Target.Ended { // the target may be reaped already
 		sys.NoteReaped(r.Target.PID)
 	}
 }

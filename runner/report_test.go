@@ -22,7 +22,7 @@ import (
 func reportText(t *testing.T, r Run, h *report.History) string {
 	t.Helper()
 	doc := h.Report(r.Run, time.Now())
-	doc.Killed = nil // the ledger does not contain it
+	doc.Killed = nil // the ledger does not contain the killed processes
 	text, err := json.MarshalIndent(doc, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestReport_liveAndReplayedAreEqual(t *testing.T) {
 				}
 				s := newFakeSystem()
 				s.targetErr, s.targetUsage = c.refuse, &machine.Usage{UserMS: 1.5, MaxRSSKB: 7}
-				s.signals = make(chan syscall.Signal, 8) // some arrive after the end
+				s.signals = make(chan syscall.Signal, 8) // some signals arrive after the end of the run
 				c.script(s)
 				r := newRun("id", config)
 				first := firstRecord(r, process.Inherited{})

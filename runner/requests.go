@@ -18,8 +18,8 @@ import (
 
 // registrar contains the loop's state for registrations.
 type registrar struct {
-	answer    machine.Answer // last answer of the machine
-	limit     time.Duration  // limit of the last command, if the client requested more than the maximum; else 0
+	answer    machine.Answer // last answer to a registration or a withdrawal
+	limit     time.Duration  // limit of the last registered command, if the client requested more; else 0
 	keyOwners map[string]int // by key, the id of the last entry with that key
 	envOwners map[uint64]int // by hash of an environment, the id of the first entry with that environment
 	seed      maphash.Seed

@@ -48,7 +48,7 @@ func (r Run) advanced(e machine.Event, now time.Time) (_ Run, actions []machine.
 // Result describes how graceful ends after a run.
 type Result struct {
 	Status       int // exit status
-	RaisedSignal int // signal to end by instead; 0: none
+	RaisedSignal int // signal by which graceful ends instead; 0: none
 }
 
 func (r Run) result() Result { return Result{r.Status(), r.RaisedSignal()} }

@@ -33,7 +33,7 @@ type sweeper struct {
 	passMade    bool                           // a pass of SIGKILL was made
 	killed      map[procfs.Identity]killRecord // by identity, the processes that the last pass found
 	denied      map[int]bool                   // pids in killed that graceful may not signal
-	nextCheck   time.Time                      // time of the next check whether the tree is empty; zero: when a child ends
+	nextCheck   time.Time                      // time of the next check for an empty tree; zero: at the end of a child
 	pause       time.Duration                  // time between two checks; it grows while no process ends
 	lastWarning []string                       // the remaining processes in the last warning
 	emptySince  time.Time                      // time since which passes find no process; zero: the last pass found one

@@ -34,7 +34,7 @@ type (
 	reaper interface {
 		peek() (pid int, ending machine.Ending, childless bool)
 		startOf(pid int) (dirGone bool, err error) // returns the result of the start of a child from peek
-		usage(pid int) *machine.Usage              // returns the resources that a child from peek has used
+		usage(pid int) *machine.Usage              // returns the resources that a child from peek has used; nil: unknown
 		reap(pid int)
 		// reapOrphans reaps the children that have ended and that are orphans. It calls reaped for each.
 		reapOrphans(isOrphan func(pid int) bool, reaped func(pid int, ending machine.Ending))
@@ -103,7 +103,7 @@ type (
 		findOrphaned(Run) error                       // replaces the tree by one that descends from no process of graceful
 		setTarget(Run)                                // sets a target that another process of graceful has started
 		isOtherCommand(p procfs.Process, id int) bool // reports whether p certainly belongs to another command
-		isCommand(p procfs.Process, id int) bool      // reports whether p belongs to this command, as far as is known
+		isCommand(p procfs.Process, id int) bool      // reports whether p belongs to the command id, as far as is known
 		member(pid int, start uint64, asker int) (procfs.Process, error)
 		awaitExit(procfs.Identity) bool // makes the loop receive the end of a process; false: that is impossible
 		admit(registry.Call) error      // returns nil if the process of the call is admitted

@@ -107,7 +107,7 @@ func inherit(args []string, logger func(Config, time.Time) *slog.Logger) (sys *r
 	}
 	unix.CloseOnExec(devNull)
 	sys.devNull.Close()
-	sys.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard uses this number
+	sys.devNull = os.NewFile(uintptr(devNull), os.DevNull) // the guard has the file under the same number
 	sys.inherited = process.Inherited{Ignored: rec.Begin.Ignored, Blocked: rec.Begin.Blocked}
 	sys.log, sys.guard, sys.socket, sys.report, sys.runStart = log, guard, socket, destination, rec.Start
 	sys.socketLock = registry.Hold(rec.run.Socket)

@@ -149,7 +149,7 @@ func claimedRun(order cleanup.Order) Run {
 	return r
 }
 
-// begun returns a run after a command was started.
+// begun returns the run r after its command id was started as the process pid.
 func begun(r Run, id, pid int, start uint64) Run {
 	r, _ = r.advanced(machine.CommandStarted{ID: id, PID: pid, Start: start}, bubble)
 	return r
