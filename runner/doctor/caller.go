@@ -19,7 +19,7 @@ import (
 func examineSignals(c *Check) {
 	in := process.ReadInherited()
 	c.Detail = "ignored " + signalNames(in.Ignored) + ", blocked " + signalNames(in.Blocked)
-	if err := process.Unreadable(); err != nil {
+	if err := process.ReadInheritedError(); err != nil {
 		c.lower(Partly, fmt.Sprintf("graceful cannot tell every signal that its parent ignored or blocked: %v", err), "")
 	}
 }

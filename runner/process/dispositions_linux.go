@@ -35,8 +35,8 @@ func ReadInherited() (in Inherited) {
 	return in
 }
 
-// Unreadable returns the reason why ReadInherited may miss some signals, or nil.
-func Unreadable() error {
+// ReadInheritedError returns the reason why ReadInherited may miss some signals, or nil.
+func ReadInheritedError() error {
 	_, err := ignoredAtStart()
 	return errors.Join(err, errMaskAtStart)
 }

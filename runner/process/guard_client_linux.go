@@ -80,7 +80,7 @@ func (g *Guard) prepare(s Succession, end uintptr) (*guardProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &guardProcess{
+	proc := &guardProcess{
 		board: g.board, leader: uintptr(unix.Getpid()), leaderFD: none, link: end, endFD: end, peerFD: uintptr(g.linkFD),
 		forwardedSignals: setOf(s.Forwarded), fullMask: allSignals, mayLeaveDir: s.MayLeaveDir,
 		successor: spec.layOut(p, newBlock(p.size())),
@@ -89,20 +89,20 @@ func (g *Guard) prepare(s Succession, end uintptr) (*guardProcess, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", SelfExe, err)
 	}
-	f.successor.program = uintptr(program)
+	proc.successor.program = uintptr(program)
 	if fd, err := unix.PidfdOpen(unix.Getpid(), 0); err == nil {
-		f.leaderFD = uintptr(fd)
+		proc.leaderFD = uintptr(fd)
 	}
-	copy(f.path[:], "/proc/thread-self/children\x00")
-	copy(f.root[:], "/\x00")
-	f.argv, f.environ = ownMemory()
-	for _, fd := range append(slices.Clone(s.KeptFDs), int(end), g.memoryFD, int(int32(f.leaderFD)), program) {
-		f.keptFDs = append(f.keptFDs, int32(fd))
+	copy(proc.path[:], "/proc/thread-self/children\x00")
+	copy(proc.root[:], "/\x00")
+	proc.argv, proc.environ = ownMemory()
+	for _, fd := range append(slices.Clone(s.KeptFDs), int(end), g.memoryFD, int(int32(proc.leaderFD)), program) {
+		proc.keptFDs = append(proc.keptFDs, int32(fd))
 	}
-	slices.Sort(f.keptFDs)
-	f.keptFDs = slices.DeleteFunc(slices.Compact(f.keptFDs), func(fd int32) bool { return fd < 3 })
-	f.keptFDs = append(f.keptFDs, noFD, noFD) // see retain
-	return f, nil
+	slices.Sort(proc.keptFDs)
+	proc.keptFDs = slices.DeleteFunc(slices.Compact(proc.keptFDs), func(fd int32) bool { return fd < 3 })
+	proc.keptFDs = append(proc.keptFDs, endOfFDs, endOfFDs) // see retain
+	return proc, nil
 }
 
 // OpenGuard returns the Guard for the guard that has started this process. link and memory are the descriptors that

@@ -197,11 +197,11 @@ func (g *guardProcess) slotOf(pid uintptr) uint32 {
 	return noSlot
 }
 
-// perform carries out the requests of graceful on the board.
+// performRequests carries out the requests of graceful on the board.
 //
 //go:norace
 //go:nosplit
-func (g *guardProcess) perform() {
+func (g *guardProcess) performRequests() {
 	if g.board.killRequested != 0 {
 		g.board.killRequested = 0
 		g.forEachChild(killMember)
@@ -224,11 +224,13 @@ func (g *guardProcess) perform() {
 	}
 }
 
-// These constants are the values for the parameter do of the method forEachChild.
+// childAction is what apply does with one child of the guard. apply never kills graceful, which may be such a child.
+type childAction int
+
 const (
-	reapChild  = iota // reap it if it has ended and is an orphan
-	killMember        // kill it unless it is a command
-	killChild         // kill it
+	reapChild  childAction = iota // if it has ended: reap an orphan or graceful, and record the end of another process
+	killMember                    // kill it, unless it is a command
+	killChild                     // kill it
 )
 
 // forEachChild calls apply for each child. Without /proc, it calls apply only for the processes that the guard has
@@ -236,11 +238,11 @@ const (
 //
 //go:norace
 //go:nosplit
-func (g *guardProcess) forEachChild(do int) {
+func (g *guardProcess) forEachChild(action childAction) {
 	if g.childrenFD == none {
 		for i := range g.board.usedSlots {
 			if pid := g.board.slots[i].pid; pid != 0 {
-				g.apply(do, uintptr(pid))
+				g.apply(action, uintptr(pid))
 			}
 		}
 		return
@@ -256,30 +258,30 @@ func (g *guardProcess) forEachChild(do int) {
 			if digit := uintptr(g.text[i]) - '0'; digit < 10 {
 				g.childPID = g.childPID*10 + digit
 			} else if g.childPID != 0 {
-				g.apply(do, g.childPID)
+				g.apply(action, g.childPID)
 				g.childPID = 0
 			}
 		}
 	}
 }
 
-// apply reaps or kills one child, as the parameter what requires.
+// apply performs the action for the child with a pid.
 //
 //go:norace
 //go:nosplit
-func (g *guardProcess) apply(what int, pid uintptr) {
+func (g *guardProcess) apply(action childAction, pid uintptr) {
 	i := g.slotOf(pid)
 	switch {
-	case what == reapChild && i == noSlot && pid != g.leader:
+	case action == reapChild && i == noSlot && pid != g.leader:
 		if g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) && g.result != 0 {
 			g.board.orphanCount++
 		}
-	case what == reapChild:
+	case action == reapChild:
 		if g.queryChild(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT) && g.info.pid != 0 {
 			g.handle(pid)
 		}
 	case pid == g.leader:
-	case what == killChild || i == noSlot || g.board.slots[i].id == 0:
+	case action == killChild || i == noSlot || g.board.slots[i].id == 0:
 		g.call(unix.SYS_KILL, pid, uintptr(unix.SIGKILL), 0, 0)
 	}
 }

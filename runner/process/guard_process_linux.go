@@ -67,8 +67,8 @@ type guardProcess struct {
 // none is the value for a missing descriptor.
 const none = ^uintptr(0)
 
-// noFD is greater than every descriptor.
-const noFD = 1<<31 - 1
+// endOfFDs ends a list of descriptors. It is greater than every descriptor.
+const endOfFDs = 1<<31 - 1
 
 // pollFD is struct pollfd of poll(2).
 type pollFD struct {
@@ -123,7 +123,7 @@ func (g *guardProcess) run() {
 			}
 			g.finishStart()
 		}
-		g.perform()
+		g.performRequests()
 		if g.leaderEnded() && g.replaceLeader() {
 			g.successor.become()
 		}
@@ -165,7 +165,7 @@ func (g *guardProcess) setUp() {
 	g.poll[1] = pollFD{fd: int32(g.signalFD), events: unix.POLLIN}
 }
 
-// retain adds a descriptor to the sorted list of those that stay open. The list ends with spare entries (noFD).
+// retain adds a descriptor to the sorted list of those that stay open. The list ends with spare entries (endOfFDs).
 //
 //go:norace
 //go:nosplit

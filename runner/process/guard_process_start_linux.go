@@ -74,7 +74,7 @@ func (g *guardProcess) finishStart() {
 func (g *guardProcess) closeOthers() {
 	from := uintptr(3)
 	for i := range g.keptFDs {
-		if g.keptFDs[i] == noFD {
+		if g.keptFDs[i] == endOfFDs {
 			break
 		}
 		fd := uintptr(g.keptFDs[i])

@@ -30,8 +30,8 @@ func nullSocket() (fd int, err error) {
 	const largest = 1 << 30 // bytes; the system reduces it
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, largest)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20)
-	none := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
-	filter := unix.SockFprog{Len: uint16(len(none)), Filter: &none[0]}
+	rejectAll := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+	filter := unix.SockFprog{Len: uint16(len(rejectAll)), Filter: &rejectAll[0]}
 	err = errors.Join(
 		unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &filter),
 		unix.Bind(fd, &unix.SockaddrUnix{}), // the system chooses an abstract name

@@ -168,8 +168,10 @@ func (c *Children) StartOf(pid int) (dirGone bool, err error) {
 	return dirGone, nil
 }
 
-// Unreadable returns an error, because ReadInherited misses most signals.
-func Unreadable() error { return errors.New("of the ignored signals only HUP and INT are known here") }
+// ReadInheritedError returns an error, because ReadInherited misses most signals.
+func ReadInheritedError() error {
+	return errors.New("of the ignored signals only HUP and INT are known here")
+}
 
 // makeNull returns a descriptor that reads as end of file. A write to it fails, without a signal.
 func makeNull() (*os.File, error) { return EmptyInput() }
