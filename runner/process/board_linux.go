@@ -2,45 +2,47 @@ package process
 
 import "golang.org/x/sys/unix"
 
-// board is memory that graceful and the guard share. It outlives graceful, so a successor can find out which processes
-// were started. Graceful writes requests, and the guard writes events. After a write, graceful sends the guard a
-// message, and the guard sends graceful SIGCHLD.
+// board is memory that graceful, the guard and their forked children share. The board outlives graceful, so a successor
+// can find out which processes were started. Graceful writes requests. The guard, the children and the kernel write
+// events. A message makes the guard look at the board at once, and SIGCHLD makes graceful look. Without a guard,
+// graceful and its children share a board.
 //
-// slots is declared at its maximum, but only the first used slots are valid. Requests are stored in blocks that
-// overlay the unused slots. The memory exists up to the end of the last block.
+// slots is declared at its maximum, but only the first usedSlots of them are valid. With a guard, requests are stored
+// in blocks. The blocks overlay the unused slots and the memory after the board. All this memory exists at least up to
+// blocksEnd.
 type board struct {
 	guardPID        int32  // pid of the guard
-	leading         uint32 // a graceful leads the run (Guard.Lead); the guard clears it before it starts a successor
-	childless       uint32 // the guard has no child, dead or alive
-	orphanCount     uint32 // number of orphans that the guard has reaped
-	killRequested   uint32 // request: the guard kills its children, except commands
+	leading         uint32 // 1: a graceful leads the run (Guard.Lead); the guard sets 0 before it starts a successor
+	childless       uint32 // 1: the guard has no child, dead or alive
+	orphanCount     uint32 // number of orphans and of ended successors that the guard has reaped
+	killRequested   uint32 // request: the guard kills the target and the orphans among its children
 	watchRequested  uint32 // request: the guard records the signal that suspends the target
-	suspendSignal   uint32 // the recorded signal
+	suspendSignal   uint32 // the signal that has suspended the target; 0: none since Guard.SuspendedBy was called
 	resumeRequested uint32 // request: the guard sends SIGCONT to graceful when the target has ended
-	usedSlots       uint32 // maximum number of slots that were in use
+	usedSlots       uint32 // number of slots that are or were in use
 	blocksEnd       uint32 // offset of the end of the last block
-	droppedSignals  uint64 // signals that the guard does not forward
+	droppedSignals  uint64 // signals that the guard no longer forwards: signal n is bit n-1
 	targetUsage     unix.Rusage
 	slots           [maxSlots]slot
 }
 
-// slot describes a process that graceful asked the guard to start. The process stays a zombie until graceful asks the
-// guard to reap it. The first slot is for the target.
+// slot describes a process that graceful has asked its parent (the guard, or graceful itself) to start. The process
+// stays a zombie until graceful asks the parent to reap it. The first slot is for the target.
 type slot struct {
-	requested       uint32 // graceful has asked for the process, and has not heard yet that it is reaped
-	id              int32  // id of the command; 0: the target
-	block           uint32 // offset of the block of its request
-	pid             int32  // written by the kernel at the fork; 0: not started
-	startFutex      uint32 // futex: settled once the process has executed its program, or has failed to
-	failure         failure
-	dirGone         uint32 // the working directory was gone, and the process runs in an empty one
-	replacedOutputs uint32 // outputs that differ from graceful's: replacedStdout, replacedStderr
-	endStatus       uint32 // hasEnded, with the code and the status of waitid(2); 0: it has not ended
-	reapRequested   uint32 // graceful has handled its end
+	requested       uint32  // 1: graceful has asked for the process, and the process is not reaped yet
+	id              int32   // id of the command; 0: the target
+	block           uint32  // offset of the block with the request for the process
+	pid             int32   // written by the kernel at the fork; 0: not started, or reaped
+	startFutex      uint32  // 0; pid|futexWaiters once the process leads its group; settled at execve(2) or at the end
+	failure         failure // reason why the start has failed; errno 0: none
+	dirGone         uint32  // 1: the working directory is gone, so the process runs in an empty one, or has failed
+	replacedOutputs uint32  // bits of the outputs that differ from graceful's: replacedStdout, replacedStderr
+	endStatus       uint32  // hasEnded|code<<8|status from waitid(2); 0: the guard has recorded no end
+	reapRequested   uint32  // request: the guard reaps the ended process
 }
 
-// maxSlots is greater than the number of commands of a run, which may all run at once. At least spareSlots free slots
-// precede a block.
+// maxSlots is greater than the number of commands of a run, which may all run at once. A new block leaves spareSlots
+// unused slots free before it, or all that exist.
 const maxSlots, spareSlots = 1<<16 + 8, 256
 
 const hasEnded = 1 << 31
@@ -53,5 +55,6 @@ const settled, futexWaiters = 0x40000000, 0x80000000
 // Operations of futex(2).
 const futexWait, futexWake = 0, 1
 
-// blocksSize is the size of the memory for blocks, in bytes. Linux limits arguments and environment to 6 MiB.
+// blocksSize is the size of the memory for blocks after the board, in bytes. Linux limits the arguments and the
+// environment of one program to 6 MiB.
 const blocksSize = 64 << 20

@@ -7,47 +7,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The code in this file runs in a forked child before it executes a program. The child is a copy of graceful with only
-// one thread. The other threads do not exist in the child, even if they held a lock or the garbage collector waits for
-// them. So this code only makes raw system calls and uses memory that already exists. It does not allocate, store a
-// pointer (a write barrier), call a method of an interface, or grow its stack.
+// The code in this file runs in a forked child before the child executes a program. The child is a copy of graceful
+// with only one thread. The other threads do not exist in the child, even if they held a lock or the garbage collector
+// waits for them. So this code only makes raw system calls and uses memory that already exists. It does not allocate,
+// store a pointer (a write barrier), call a method of an interface, or grow its stack.
 //
 // With go:nosplit the linker checks the size of the stack. Without optimisation each call uses more of the stack. So
-// functions are small, and their data is in the struct. With go:norace the race detector does not instrument them.
+// functions are small, and their data is in the struct. With go:norace the race detector ignores a function.
 
 // request describes the program that a child executes. It is the first part of a block of memory. The texts and lists
 // come after it in the block. The request refers to them by offsets (type place, 0 means none), so that the block may
-// be at any address. The child writes only the last part of the request, and the lists of texts. The guard and its
-// child share the block, so the guard works on a copy of the request.
+// be at any address. The child writes to the request, to the lists of texts, and to the variables that get its pid. The
+// guard and its child share the block, so the guard copies the request before the fork.
 type request struct {
-	block        uintptr // address of the block
-	slot         uintptr // address of the slot on the board; 0: none
-	stdio        [3]uintptr
-	newSession   bool   // stdio[0] becomes the controlling terminal; else the child leads a group in graceful's session
-	foreground   bool   // the child's group becomes the foreground group of the terminal at stdio[0]
-	fileLimitSet bool   // RLIMIT_NOFILE becomes fileLimit; else it does not change
-	ignored      uint64 // signal n is bit n-1
-	blocked      uint64
+	block        uintptr    // address of the block
+	slot         uintptr    // address of the slot on the board; 0: none
+	stdio        [3]uintptr // descriptors for standard input, output and error
+	newSession   bool       // the child leads a session with the terminal stdio[0]; else a group in graceful's session
+	foreground   bool       // the child's group becomes the foreground group of the terminal at stdio[0]
+	fileLimitSet bool       // RLIMIT_NOFILE becomes fileLimit; else it does not change
+	ignored      uint64     // ignored signals: signal n is bit n-1
+	blocked      uint64     // blocked signals, in the same form
 	fileLimit    unix.Rlimit
 	ownFileLimit unix.Rlimit // RLIMIT_NOFILE of graceful
-	program      uintptr     // descriptor of the program; atFDCWD: a path leads to it
+	program      uintptr     // descriptor of the program; atFDCWD: there is none, and programPaths lead to the program
 	keptFDs      place       // descriptors (int32) that the program inherits under the same numbers, then -1
-	pids         place       // list of the places of variables that get the child's pid, in decimal
-	cgroup       place       // directory
-	procs        place       // cgroup.procs in that directory
-	dir          place       // 0: the working directory of graceful
-	spare        place       // directory that the child makes and removes if dir is gone
+	pids         place       // list of the places at which the child writes its pid in decimal
+	cgroup       place       // path of the directory of the cgroup
+	procs        place       // path of cgroup.procs in that directory; the child sets 0 if clone3(2) has made it a member
+	dir          place       // path of the working directory; 0: the parent's
+	spare        place       // path of the directory that the child makes and removes if dir is gone
 	programPaths place       // list of the paths to try
 	argv, env    place
 	script       place // arguments of the shell for a path that is a script
 
-	result      uintptr // of the last system call
+	result      uintptr // result of the last system call
 	errno       syscall.Errno
 	failure     failure
-	foundErrno  syscall.Errno
-	pid         uintptr
-	group       int32
-	parentMask  uint64 // signal mask of the parent
+	foundErrno  syscall.Errno // EACCES: a program exists, but may not be executed
+	pid         uintptr       // pid of the child
+	group       int32         // the same, for tcsetpgrp(3)
+	parentMask  uint64        // signal mask of the parent
 	buffer      [128]byte
 	sigaction   sigaction
 	cgroupClone cloneArgs
@@ -68,7 +68,7 @@ type stage int32
 
 const (
 	stageFork  stage = iota
-	stageSetup       // almost never fails
+	stageSetup       // session, group and descriptors; almost never fails
 	stageCgroup
 	stageDir
 	stageExec
@@ -120,7 +120,7 @@ func (r *request) fork() {
 	r.forkIntoCgroup()
 }
 
-// forkIntoCgroup forks with clone3(2). If a seccomp filter refuses clone3(2), the child later enters the cgroup itself.
+// forkIntoCgroup forks with clone3(2). If a kernel or a seccomp filter refuses that, the child enters the cgroup later.
 //
 //go:norace
 //go:nosplit
@@ -151,7 +151,7 @@ func (r *request) forkIntoCgroup() {
 	}
 }
 
-// become executes the program. It does not return. If the program cannot be executed, become records the reason.
+// become executes the program, and never returns. If that fails, it records the reason in the slot and ends the child.
 //
 //go:norace
 //go:nosplit
@@ -196,8 +196,8 @@ func (r *request) enterGroup() bool {
 
 // announce makes the kernel wake graceful when the child has executed the program or has ended. The word in the slot
 // becomes a robust futex that the child holds (set_robust_list(2)). At execve(2) and at the end of a process the kernel
-// releases the futex: it sets settled and wakes graceful. Before that, the child becomes the leader of its group, so
-// graceful may signal the group.
+// releases the futex: it sets settled and wakes graceful. enterGroup runs before announce, so graceful may signal the
+// group once the word is not 0.
 //
 //go:norace
 //go:nosplit
@@ -226,7 +226,7 @@ func (r *request) settle() {
 	r.try(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&s.startFutex)), futexWake, 1, 0)
 }
 
-// enterCgroup moves the child into a cgroup, unless clone3(2) has done so.
+// enterCgroup moves the child into its cgroup, if it has one and clone3(2) has not done so.
 //
 //go:norace
 //go:nosplit
@@ -295,7 +295,7 @@ func (r *request) enterDir() bool {
 		r.try(unix.SYS_UNLINKAT, atFDCWD, r.address(r.spare), unix.AT_REMOVEDIR, 0)
 }
 
-// setInherited sets RLIMIT_NOFILE, the pid variables, and the signals of the program. These calls almost never fail.
+// setInherited sets RLIMIT_NOFILE, the pid variables, and the signals of the program. It ignores the unlikely errors.
 //
 //go:norace
 //go:nosplit

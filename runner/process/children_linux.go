@@ -17,10 +17,10 @@ import (
 // ignore them.
 const SetsIgnored = true
 
-// Children starts processes of this process without a guard.
+// Children starts and reaps child processes of this process itself, without a guard.
 type Children struct{ startTable }
 
-// OpenChildren returns an empty Children. It maps the memory that the children share with this process.
+// OpenChildren returns an empty Children. It maps the memory that this process and its forked children share.
 func OpenChildren() (*Children, error) {
 	memory, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(board{})), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
@@ -30,10 +30,12 @@ func OpenChildren() (*Children, error) {
 	return &Children{startTable{board: (*board)(unsafe.Pointer(&memory[0]))}}, nil
 }
 
-// Start starts a process for the command with the given id; 0 is the target. The process inherits descriptors above 2
-// without FD_CLOEXEC. Its soft limit of open files is that from the start of graceful.
+// Start starts a process for the command with the given id; 0 is the target. The process inherits the descriptors above
+// 2 without FD_CLOEXEC, and those in KeptFDs. Its RLIMIT_NOFILE is that from the start of graceful, unless the limit of
+// graceful was changed later.
 //
-// If a file system does not answer, Start returns after startWithin. StartOf then reports a later failure.
+// If execve(2) takes longer than startWithin, because a file system does not answer, Start returns the pid. StartOf
+// then reports a later failure.
 func (c *Children) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
@@ -61,7 +63,7 @@ func (c *Children) Start(s Spec, id int) (pid int, err error) {
 	return int(c.board.slots[i].pid), nil
 }
 
-// Reap reaps a child that Peek has shown.
+// Reap reaps a child that has ended, or that is exiting after a failed start.
 func (c *Children) Reap(pid int) {
 	reap(pid)
 	if s := c.slotOf(pid); s != nil {
@@ -72,12 +74,12 @@ func (c *Children) Reap(pid int) {
 // startTable records the processes that were requested.
 type startTable struct {
 	board         *board
-	pendingStarts []int // slots of starts that may be unfinished
+	pendingStarts []int // numbers of the slots whose starts may be unfinished
 }
 
-// freeSlot returns the slot for a command: the first free one, or a new one after the slots in use; maxSlots if there
-// is none. Id 0, the target, has slot 0. The memory after the slots in use may contain a request, so free does not read
-// it.
+// freeSlot returns the number of the slot for a command: the first free one, or a new one after the valid slots;
+// maxSlots if there is none. Id 0, the target, has slot 0. freeSlot does not read the memory after the valid slots,
+// because requests may overlay that memory.
 func (s *startTable) freeSlot(id int) (i int) {
 	if id != 0 {
 		for i = 1; i < s.slots() && atomic.LoadUint32(&s.board.slots[i].requested) != 0; {
@@ -125,12 +127,16 @@ func (s *startTable) StartOf(pid int) (dirGone bool, err error) {
 	return slot.dirGone != 0, err
 }
 
-// startWithin is the maximum time that Start waits for execve(2). beginsWithin is the maximum time that a child takes
-// to become the leader of its group. If a child is killed before that, it never becomes the leader.
+// startWithin is the maximum time that Start waits for execve(2). beginsWithin is the time for which Start waits longer
+// if the child does not yet lead its group. A child that is killed before that never leads it.
 const startWithin, beginsWithin = 100 * time.Millisecond, time.Second
 
-// await waits until the child has executed its program or has failed to. Once the child leads its group, await waits at
-// most startWithin, and not at all while an earlier start is pending. While there is no child, await calls parentEnded.
+// await waits until the child of slot i has executed its program or has failed to, and returns the failure. The clock
+// starts at the call. The limit is startWithin, or 0 while an earlier start is pending, and beginsWithin more while the
+// child does not lead its group. After the limit the start is pending, and await returns nil.
+//
+// While there is no child, the limit does not end await. Instead, await calls parentEnded after the limit, again and
+// again. If parentEnded returns true and the parent has not forked the child, await returns ErrGuardEnded.
 func (s *startTable) await(i int, parentEnded func() bool) error {
 	slot := &s.board.slots[i]
 	late := time.Now()
@@ -150,7 +156,7 @@ func (s *startTable) await(i int, parentEnded func() bool) error {
 		if wokenAt(&slot.startFutex, word, max(left, time.Millisecond)) || born {
 			continue
 		}
-		if parentEnded() && atomic.LoadInt32(&slot.pid) == 0 { // the parent may have forked the child before it ended
+		if parentEnded() && atomic.LoadInt32(&slot.pid) == 0 { // the parent may have forked the child just before its end
 			return ErrGuardEnded
 		}
 	}
@@ -170,7 +176,7 @@ func (s *startTable) starting() bool {
 	return len(s.pendingStarts) > 0
 }
 
-// wokenAt waits while a futex has a value. It returns false after a timeout.
+// wokenAt waits until a futex is woken or has another value. It returns false after a timeout.
 func wokenAt(futex *uint32, value uint32, within time.Duration) bool {
 	timeout := unix.NsecToTimespec(within.Nanoseconds())
 	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(futex)), futexWait, uintptr(value),
@@ -194,7 +200,7 @@ func (r *request) start() {
 	r.result, r.errno = pid, errno
 }
 
-// err returns the error for a failure.
+// err returns errno, wrapped in the exported error of the stage if there is one.
 func (f failure) err() error {
 	of := map[stage]error{stageCgroup: ErrCgroup, stageDir: ErrDir, stageInterpreter: ErrInterpreter}[f.stage]
 	if of == nil {
@@ -203,5 +209,5 @@ func (f failure) err() error {
 	return fmt.Errorf("%w: %w", of, f.errno)
 }
 
-// ErrGuardEnded means that the guard has ended.
+// ErrGuardEnded means that the guard has ended and has not started the process.
 var ErrGuardEnded = errors.New("the guard has ended")

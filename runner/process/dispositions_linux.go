@@ -19,7 +19,7 @@ import (
 // same: systemd starts services with SIGPIPE ignored, and a shell starts background jobs with SIGQUIT ignored.
 //
 // The kernel no longer has this information. Before main begins, the runtime installs a handler for most signals and
-// unblocks those that it needs. It saves the old values in runtime.fwdSig and m.sigmask. Both are unexported, and a
+// unblocks those that it needs. The runtime saves the old values in fwdSig and m.sigmask. Both are unexported, and a
 // stripped binary has no symbols. So this code makes the runtime store a known value in them, and searches memory for
 // that value.
 func ReadInherited() (in Inherited) {
@@ -43,8 +43,8 @@ func ReadInheritedError() error {
 
 const sigDfl, sigIgn = 0, 1 // SIG_DFL, SIG_IGN
 
-// ignoredAtStart returns the signals that were ignored at the start, by number. If it returns an error, the result
-// contains only signals for which the runtime has no handler.
+// ignoredAtStart returns an array that is true at the numbers of the signals that were ignored at the start. If it
+// returns an error, the array is true only for ignored signals for which the runtime has no handler.
 var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err error) {
 	found, err := runtimeHandlers()
 	for sig, handler := range found {
@@ -52,7 +52,7 @@ var ignoredAtStart = sync.OnceValues(func() (ignored [forward.Last + 1]bool, err
 	}
 	unhandled := []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCONT}
 	if err != nil {
-		unhandled = append(unhandled, unix.SIGHUP, unix.SIGINT) // the runtime leaves these two ignored
+		unhandled = append(unhandled, unix.SIGHUP, unix.SIGINT) // if these two are ignored, the runtime leaves them so
 	}
 	for _, sig := range unhandled {
 		var action sigaction
@@ -118,7 +118,8 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 	return handlers, errors.New("this Go runtime stores the signal handlers in another place")
 }
 
-// emptyHandler is a signal handler that does nothing. No other code has its address.
+// emptyHandler is a signal handler that does nothing. runtimeHandlers searches memory for the address of emptyHandler,
+// which no other variable contains.
 //
 //go:norace
 //go:nosplit
@@ -151,8 +152,8 @@ func readMask() (mask unix.Sigset_t, err error) {
 	before := snapshot(data)
 	// The kernel's set is the first 64 bits of a Sigset_t.
 	set := func(mask *unix.Sigset_t) *uint64 { return (*uint64)(unsafe.Pointer(mask)) }
-	// Block all signals meanwhile, because the runtime would drop a signal that arrives now. The kernel's full mask lacks
-	// SIGKILL and SIGSTOP.
+	// Block all signals meanwhile, because the runtime would drop a signal that arrives now. The kernel's full mask
+	// lacks SIGKILL and SIGSTOP.
 	var all, marked unix.Sigset_t
 	*set(&all) = ^uint64(0)
 	present := mask

@@ -7,10 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file is the last step of a forked child: see child_linux.go.
-
 // execute executes the first program that exists at one of the paths, as execvp(3) does. It returns only if that fails.
-// The error is that of the last path. But if a program exists and may not be executed, the error is EACCES.
+// The error is that of the last path that was tried. But if no path leads to a program, except one that may not be
+// executed, the error is EACCES. The rules in child_linux.go apply to this file, too.
 //
 //go:norace
 //go:nosplit
@@ -54,8 +53,8 @@ func (r *request) isThere(path uintptr) bool {
 	return there
 }
 
-// executeAt executes the program at a path. If it is a script for a shell, it executes the shell with the arguments:
-// shell, script, rest of argv.
+// executeAt executes the program at a path. If the kernel does not know the format of the file (ENOEXEC), and the file
+// is a script for a shell, executeAt executes the shell with the arguments: shell, script, rest of argv.
 //
 //go:norace
 //go:nosplit
@@ -78,7 +77,8 @@ func (r *request) executeAt(path uintptr) {
 	r.errno = syscall.ENOEXEC
 }
 
-// execve executes the program that the descriptor or the path refers to.
+// execve executes the program of the descriptor r.program. If there is none, or if that fails, it executes the program
+// at a path.
 //
 //go:norace
 //go:nosplit

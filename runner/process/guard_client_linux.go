@@ -22,25 +22,26 @@ import (
 type Guard struct {
 	startTable
 	pid         int
-	isChild     bool // the guard is a child of graceful; else it is the parent, and graceful has replaced a killed one
-	linkFD      int
-	memoryFD    int // descriptor of the board
-	mapping     []byte
-	size        uint32 // of the memory that exists
-	gone        bool
-	seenOrphans uint32
-	targetFD    int // pidfd of the target; negative: none
+	isChild     bool   // the guard is a child of graceful; else it is the parent, and graceful has replaced a killed one
+	linkFD      int    // graceful's end of the link
+	memoryFD    int    // descriptor of the board
+	mapping     []byte // the mapped memory: the board, and blocks after it
+	size        uint32 // number of bytes of that memory that exist
+	gone        bool   // the guard has ended
+	seenOrphans uint32 // value of orphanCount at the last call of Orphans
+	targetFD    int    // pidfd of the target; negative: none
 }
 
 // Succession is the data from which the guard starts a new graceful after the death of the old one.
 type Succession struct {
-	KeptFDs     []int // descriptors that the guard keeps for a new graceful or a command
-	MayLeaveDir bool  // the guard leaves the working directory when the target has started
-	Forwarded   []syscall.Signal
-	Successor   func(link, memory int) Spec // a new graceful; it inherits both descriptors, for OpenGuard
+	KeptFDs     []int            // descriptors that the guard keeps for a new graceful or a command
+	MayLeaveDir bool             // the guard leaves the working directory when the target has started
+	Forwarded   []syscall.Signal // signals that the guard forwards to graceful
+	// Successor returns the Spec of a new graceful, which inherits both descriptors and passes them to OpenGuard.
+	Successor func(link, memory int) Spec
 }
 
-// StartGuard forks the guard.
+// StartGuard forks the guard. From then on, this process leads the run, as after Lead.
 func StartGuard(s Succession) (*Guard, error) {
 	memory, err := memoryFile()
 	if err != nil {
@@ -73,7 +74,7 @@ func StartGuard(s Succession) (*Guard, error) {
 	return g, nil
 }
 
-// prepare prepares the data of the guard.
+// prepare prepares the data of the guard. end is the descriptor of the guard's end of the link.
 func (g *Guard) prepare(s Succession, end uintptr) (*guardProcess, error) {
 	spec := s.Successor(g.linkFD, g.memoryFD)
 	p, err := spec.parts()
@@ -118,7 +119,7 @@ func OpenGuard(link, memory int) (*Guard, error) {
 	for i := range g.slots() {
 		s := &g.board.slots[i]
 		if s.requested != 0 && atomic.LoadInt32(&s.pid) == 0 {
-			s.requested = 0 // the request was never sent
+			s.requested = 0 // the request was never sent, or the fork has failed
 		}
 		if s.requested != 0 {
 			g.pendingStarts = append(g.pendingStarts, i)
@@ -138,7 +139,7 @@ func (g *Guard) Lead() {
 	g.wakeGuard()
 }
 
-// openBoard maps the board.
+// openBoard maps the board from a descriptor, and returns a Guard that is not connected yet.
 func openBoard(memory int) (*Guard, error) {
 	mapped, err := unix.Mmap(memory, 0, int(unsafe.Sizeof(board{}))+blocksSize, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_SHARED)
@@ -215,8 +216,9 @@ func isSuspended(pid int) bool {
 // DropSignals makes the guard stop forwarding these signals.
 func (g *Guard) DropSignals(signals []syscall.Signal) { g.board.droppedSignals = setOf(signals) }
 
-// WasParentOf reports whether the guard has started the process pid, which is now a child of this process. If it
-// returns true, the guard has ended, even if a debugger hides that.
+// WasParentOf reports whether the guard has ended. pid is the pid of a child of this process. If the guard has started
+// that child, the kernel has reparented the child to this process, so the guard has ended. Ended may not notice that
+// end while a debugger traces the guard.
 func (g *Guard) WasParentOf(pid int) bool {
 	g.gone = g.gone || g.slotOf(pid) != nil
 	return g.gone
@@ -227,7 +229,7 @@ func (g *Guard) WasParentOf(pid int) bool {
 func (g *Guard) IsChild() bool { return g.isChild }
 
 // Close kills the guard. If the guard is a child of this process, Close reaps it, and the guard's children are
-// reparented to this process.
+// reparented to this process. If the guard is the parent, Close first makes it reap the processes that have ended.
 func (g *Guard) Close() {
 	if !g.isChild {
 		if unix.Getppid() != g.pid {
@@ -246,7 +248,7 @@ func (g *Guard) Close() {
 	}
 }
 
-// reapEnded makes the guard reap the processes that have ended.
+// reapEnded makes the guard reap the processes that have ended. It waits for that, but gives up after 100 attempts.
 func (g *Guard) reapEnded() {
 	for range 100 {
 		busy := false
@@ -283,8 +285,8 @@ func (g *Guard) send(slot, at uint32) (err error) {
 	return err
 }
 
-// memoryFile makes memory with a descriptor. It uses MFD_NOEXEC_SEAL, because vm.memfd_noexec may forbid executable
-// memory.
+// memoryFile makes memory with a descriptor. It uses MFD_NOEXEC_SEAL (Linux 6.3), because vm.memfd_noexec may forbid
+// executable memory.
 func memoryFile() (fd int, err error) {
 	if fd, err = unix.MemfdCreate("graceful-guard", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL); err == unix.EINVAL {
 		fd, err = unix.MemfdCreate("graceful-guard", unix.MFD_CLOEXEC)

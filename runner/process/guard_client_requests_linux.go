@@ -12,7 +12,8 @@ import (
 	"graceful/runner/machine"
 )
 
-// Start makes the guard start a process. It behaves like Children.Start.
+// Start makes the guard start a process. It behaves like Children.Start. If the guard does not fork within forksWithin,
+// Start kills it. If the guard has ended before the fork, the error is ErrGuardEnded.
 func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
@@ -77,8 +78,9 @@ func (g *Guard) watchTarget() {
 	}
 }
 
-// awaitTargetEnd returns at once while the target runs. After the end of the target it waits until the guard has
-// recorded that end, because a later signal is for the survivors.
+// awaitTargetEnd waits until the guard has recorded the end of the target, if the target has ended. A signal that
+// graceful handles afterwards is then for the survivors. awaitTargetEnd waits at most answerWithin, and not at all
+// without a pidfd of the target.
 func (g *Guard) awaitTargetEnd() {
 	if g.targetFD < 0 {
 		return
@@ -95,8 +97,9 @@ func (g *Guard) awaitTargetEnd() {
 	}
 }
 
-// reserveBlock returns a free slot, and a block of the given size with its offset. The block comes after all blocks of
-// pending starts, because their children still read them.
+// reserveBlock returns the number i of a free slot for a command, and a free block b at the offset from of the board.
+// The block comes after all blocks of pending starts, because the children of those starts still read them. The error
+// is E2BIG if the size is too large, EAGAIN if no slot or no room is free, or it wraps ENOMEM.
 func (g *Guard) reserveBlock(size uintptr, id int) (i int, from uint32, b *block, err error) {
 	if size > blocksSize/4 {
 		return 0, 0, nil, unix.E2BIG
@@ -124,10 +127,11 @@ func (g *Guard) reserveBlock(size uintptr, id int) (i int, from uint32, b *block
 	return i, from, &block{data: g.mapping[from:to]}, nil
 }
 
-// answerWithin is the maximum time that the guard may take to record the end of a process.
+// answerWithin is the maximum time to wait until the guard has recorded the end of the target, or until a killed guard
+// has ended.
 const answerWithin = 100 * time.Millisecond
 
-// Peek returns a process of the guard that has ended. It behaves like Children.Peek.
+// Peek returns a process that the guard has started and that has ended. It behaves like Children.Peek.
 func (g *Guard) Peek() (pid int, ending machine.Ending, childless bool) {
 	g.awaitTargetEnd()
 	busy := false
@@ -152,7 +156,7 @@ func endingOf(end uint32) machine.Ending {
 	return machine.Ending{Signal: status}
 }
 
-// Reap makes the guard reap a process that Peek has returned.
+// Reap makes the guard reap a process that the guard has started, once the process has ended.
 func (g *Guard) Reap(pid int) {
 	s := g.slotOf(pid)
 	if s == nil {
@@ -166,8 +170,7 @@ func (g *Guard) Reap(pid int) {
 	g.wakeGuard()
 }
 
-// UsageOf returns the resources that the target has used. If pid is not the target, or the target has not ended, it
-// returns nil.
+// UsageOf returns the resources that the target has used, or nil if pid is not the target or the target has not ended.
 func (g *Guard) UsageOf(pid int) *machine.Usage {
 	if s := g.slotOf(pid); s == nil || s.id != 0 || s.endStatus == 0 {
 		return nil
@@ -178,25 +181,27 @@ func (g *Guard) UsageOf(pid int) *machine.Usage {
 // RecordSuspensions makes the guard record which signals suspend the target.
 func (g *Guard) RecordSuspensions() { atomic.StoreUint32(&g.board.watchRequested, 1) }
 
-// SuspendedBy returns the signal that has suspended the target since the last call, or 0.
+// SuspendedBy returns the last signal that has suspended the target since the previous call, or 0.
 func (g *Guard) SuspendedBy(int) syscall.Signal {
 	return syscall.Signal(atomic.SwapUint32(&g.board.suspendSignal, 0))
 }
 
-// KillChildren makes the guard kill its children, except commands.
+// KillChildren makes the guard kill the target and the orphans among its children, but no commands.
 func (g *Guard) KillChildren() {
 	atomic.StoreUint32(&g.board.killRequested, 1)
 	g.wakeGuard()
 }
 
-// Orphans returns the number of orphans that the guard has reaped since the last call.
+// Orphans returns the number of orphans that the guard has reaped since the previous call. In a new graceful, the first
+// call counts from the start of the guard, and ended successors count as orphans.
 func (g *Guard) Orphans() int {
 	now := atomic.LoadUint32(&g.board.orphanCount)
 	defer func() { g.seenOrphans = now }()
 	return int(now - g.seenOrphans)
 }
 
-// Started returns the processes that the guard has started and not reaped, by the ids of their commands.
+// Started returns the processes that the guard has started and not reaped. It maps the id of a command (0: the target)
+// to a pid.
 func (g *Guard) Started() map[int]int {
 	started := map[int]int{}
 	for i := range g.slots() {
@@ -207,7 +212,8 @@ func (g *Guard) Started() map[int]int {
 	return started
 }
 
-// Replaced reports which outputs of a command differ from those of graceful.
+// Replaced reports which outputs of a command, or of the target (0), differ from those of graceful. It returns false
+// for a command without a process.
 func (g *Guard) Replaced(id int) (stdout, stderr bool) {
 	for i := range g.slots() {
 		if s := &g.board.slots[i]; s.requested != 0 && s.pid != 0 && int(s.id) == id {
@@ -217,7 +223,7 @@ func (g *Guard) Replaced(id int) (stdout, stderr bool) {
 	return false, false
 }
 
-// replaced returns the outputs of a slot that differ from those of graceful.
+// replaced returns the value of replacedOutputs in the slot of the process.
 func (s Spec) replaced() (outputs uint32) {
 	if s.Stdout != 0 {
 		outputs |= replacedStdout

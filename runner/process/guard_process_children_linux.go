@@ -7,16 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// collectLimit is the maximum number of ends that one call of collect handles. After each call the guard looks for
-// messages. It notifies graceful only after some calls, because graceful reads /proc for each process that is not
-// reaped yet.
+// collectLimit is the maximum number of ends that one call of collect handles. After each call in its loop, the guard
+// looks for messages.
 var collectLimit = 1 << 10
 
-// maxSilentTurns is the maximum number of consecutive calls of collect that reach their limit without a notification of
-// graceful.
+// maxSilentTurns is the number of calls of collectAll after which the guard notifies graceful of a change, even if
+// collect still reaches its limit. Each notification is expensive, because graceful reads /proc for each
+// process that is not reaped yet.
 const maxSilentTurns = 16
 
-// collect records ends of processes on the board, and reaps orphans. It reports whether anything has changed.
+// collect records on the board which processes have ended and which signal has suspended the target, and reaps orphans.
+// It returns true if it has found a change. Then it notifies graceful, unless silent is set.
 //
 //go:norace
 //go:nosplit
@@ -36,7 +37,8 @@ func (g *guardProcess) collect() (changed bool) {
 	return changed
 }
 
-// ManyEnds is the number of orphans ending at once that shows that the guard gets too little CPU time to reap them.
+// ManyEnds is a number of ended processes. A guard or a graceful that finds so many at once gets too little CPU time,
+// and raises its priority.
 const ManyEnds = 64
 
 // highest is the nice value of the highest priority.
@@ -67,8 +69,8 @@ func (g *guardProcess) restorePriority() {
 	}
 }
 
-// collectAll calls collect in the guard's loop. Before it notifies graceful, it reaps the orphans that another zombie
-// hides, because graceful reads /proc for each of them.
+// collectAll calls collect in the guard's loop, and notifies graceful of changes at most maxSilentTurns calls later.
+// After a change it also reaps the orphans that another zombie hides, because graceful reads /proc for each of them.
 //
 //go:norace
 //go:nosplit
@@ -86,8 +88,8 @@ func (g *guardProcess) collectAll() {
 	}
 }
 
-// handleNext handles the next child that has ended. It returns false if no child has ended, or if graceful has not
-// handled the end of the child yet.
+// handleNext handles the ended child that waitid(2) returns. It returns false if there is none, or if the end of that
+// child was recorded earlier. In the second case the child may hide others.
 //
 //go:norace
 //go:nosplit
@@ -96,7 +98,7 @@ func (g *guardProcess) handleNext() bool {
 		if g.errno == syscall.ECHILD {
 			g.board.childless = 1
 		} else {
-			g.zombiesHidden = true // look for hidden orphans later
+			g.zombiesHidden = true // waitid(2) is refused: look for zombies later
 		}
 		return false
 	}
@@ -108,8 +110,8 @@ func (g *guardProcess) handleNext() bool {
 	return handled
 }
 
-// reapHidden reaps the orphans that a zombie hides. It repeats, because the kernel lists fewer children while others
-// are reaped.
+// reapHidden reaps the orphans that a zombie hides. It reads the list of children until it has reaped no further
+// orphan, because the kernel may omit children from a list while others are reaped.
 //
 //go:norace
 //go:nosplit
@@ -123,8 +125,8 @@ func (g *guardProcess) reapHidden() {
 // codeKilled has the value of CLD_KILLED (sigaction(2)).
 const codeKilled = 2
 
-// handle handles the end of the child that queryChild has found. It returns false if graceful has not handled that end
-// yet.
+// handle handles the end of the child that queryChild has found. It reaps a child without a slot: an orphan or
+// graceful. For a child with a slot it records the end on the board, and returns false if the end was recorded earlier.
 //
 //go:norace
 //go:nosplit
@@ -163,7 +165,7 @@ func (g *guardProcess) queryChild(kind, id, options uintptr) bool {
 	return g.errno == 0
 }
 
-// reap reaps a child. It returns false if the child has not ended. A child may still be exiting after a failed start.
+// reap reaps a child. It returns false if the child has not ended: after a failed start, a child may still be exiting.
 //
 //go:norace
 //go:nosplit
@@ -171,7 +173,8 @@ func (g *guardProcess) reap(pid uintptr) bool {
 	return !g.call(unix.SYS_WAIT4, pid, 0, unix.WNOHANG, 0) || g.result != 0
 }
 
-// recordSuspension records the signal that has suspended the target on the board.
+// recordSuspension records on the board which signal has suspended the target. It returns false if there is no new
+// suspension, or if graceful has not asked for the record.
 //
 //go:norace
 //go:nosplit
@@ -184,7 +187,7 @@ func (g *guardProcess) recordSuspension() bool {
 	return true
 }
 
-// slotOf returns the slot of a process, or noSlot.
+// slotOf returns the number of the slot of a process, or noSlot.
 //
 //go:norace
 //go:nosplit
@@ -197,7 +200,7 @@ func (g *guardProcess) slotOf(pid uintptr) uint32 {
 	return noSlot
 }
 
-// performRequests carries out the requests of graceful on the board.
+// performRequests kills and reaps children as graceful has requested on the board.
 //
 //go:norace
 //go:nosplit
@@ -233,7 +236,7 @@ const (
 	killChild                     // kill it
 )
 
-// forEachChild calls apply for each child. Without /proc, it calls apply only for the processes that the guard has
+// forEachChild performs an action for each child. Without /proc, it does so only for the processes that the guard has
 // started.
 //
 //go:norace
@@ -265,7 +268,7 @@ func (g *guardProcess) forEachChild(action childAction) {
 	}
 }
 
-// apply performs the action for the child with a pid.
+// apply performs an action for one child.
 //
 //go:norace
 //go:nosplit

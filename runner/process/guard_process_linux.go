@@ -7,67 +7,67 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This file contains the guard: a process that graceful forks and that executes no program. The guard is the parent of
-// the target and of the commands, and starts them at graceful's request. If graceful ends before it has killed the
-// guard, the guard starts a new graceful. The rules for a forked child (child_linux.go) apply during the guard's whole
-// life. docs/architecture.md gives the reasons.
+// guardProcess contains the data of the guard. Graceful prepares the data before the fork.
 //
-// The guard never waits for graceful. It records events on the board, and sends SIGCHLD. While graceful is suspended,
-// the guard still reaps orphans.
-
-// guardProcess contains the data of the guard. Graceful prepares it before the fork.
+// The guard is a process that graceful forks and that executes no program. The guard is the parent of the target and of
+// the commands, and starts them at graceful's request. If graceful ends before it has killed the guard, the guard
+// starts a new graceful. The rules for a forked child (child_linux.go) apply during the guard's whole life.
+// docs/architecture.md gives the reasons.
+//
+// The guard never waits for graceful to handle an event. It records events on the board, and sends SIGCHLD. While
+// graceful is suspended, the guard still reaps orphans.
 type guardProcess struct {
 	board            *board
 	leader           uintptr  // pid of graceful
-	leaderFD         uintptr  // pidfd of leader; none before Linux 5.3
+	leaderFD         uintptr  // pidfd of leader; none: there is none (before Linux 5.3)
 	link             uintptr  // the guard's end of the socket pair; none: graceful has ended
-	endFD, peerFD    uintptr  // the descriptor numbers of the two ends
+	endFD, peerFD    uintptr  // descriptor numbers of the guard's and of graceful's end, which a new pair gets, too
 	forwardedSignals uint64   // signals that the guard forwards to graceful
-	keptFDs          []int32  // descriptors that stay open, in order
+	keptFDs          []int32  // descriptors that stay open, in ascending order, then unused entries: endOfFDs
 	mayLeaveDir      bool     // the guard leaves the working directory when the target has started
 	successor        *request // request that starts a new graceful
-	request          request  // copy of the request in the current message
+	request          request  // copy of the request that the received message refers to
 	argv             []byte   // memory that ps(1) shows as the command line
 	environ          []byte   // memory that /proc/PID/environ shows
 
-	result         uintptr // of the last system call
+	result         uintptr // result of the last system call
 	errno          syscall.Errno
-	signalFD       uintptr // signalfd(2)
+	signalFD       uintptr // signalfd(2) for all signals; none: it is missing
 	childrenFD     uintptr // /proc/PID/task/TID/children; none: it is missing
 	pendingSignals uint64  // signals to forward once a graceful leads
-	zombiesHidden  bool    // a zombie that graceful has not handled may hide others
+	zombiesHidden  bool    // a zombie that graceful has not handled may hide others from waitid(2)
 	limitReached   bool    // the last call of collect has reached its limit
-	othersClosed   bool    // the descriptors from the caller are closed
-	silent         bool    // collect does not notify graceful
+	othersClosed   bool    // closeOthers was called
+	silent         bool    // collect does not notify graceful, because collectAll does
 	changePending  bool    // the guard has not yet notified graceful of a change
-	turns          int     // calls of collect since that change
+	turns          int     // number of calls of collectAll since collectAll last notified graceful
 	triedPriority  bool    // raisePriority was called
 	raised         bool    // raisePriority has raised the priority
-	oldNice        uintptr // nice value before that (getpriority(2))
-	failures       int     // number of times in a row that a new graceful has ended before it led the run
-	kills          int     // number of times that SIGKILL has ended a new graceful before it led the run
-	killed         bool    // SIGKILL has ended the last graceful
+	oldNice        uintptr // nice value of the guard before raisePriority
+	failures       int     // number of new gracefuls that have failed since one last led the run: see maxFailures
+	kills          int     // number of new gracefuls that SIGKILL has ended since one last led the run: see maxKills
+	killed         bool    // SIGKILL has ended the last graceful, a child of the guard
 
 	childPID    uintptr   // the pid that forEachChild is parsing
 	poll        [2]pollFD // link and signals
 	timeout     unix.Timespec
 	fullMask    uint64         // signal mask with every signal, for signalfd(2)
 	info        siginfo        // result of the last waitid(2)
-	usage       unix.Rusage    // of the child in info
+	usage       unix.Rusage    // resources that the child in info has used
 	signalInfos [16]signalInfo // signals that readSignals has read
 	text        [4096]byte     // text that was read from childrenFD
 	message     message        // the message that receive has read
 	socketPair  [2]int32       // descriptors of a new socket pair
 	leaderPoll  pollFD         // for endLeader, which waits for the end of graceful
-	pause       unix.Timespec  // between two tries to start a new graceful
-	path        [32]byte       // of childrenFD
+	pause       unix.Timespec  // time between two attempts to start a new graceful, or to kill the tree
+	path        [32]byte       // path of the file of childrenFD
 	root        [2]byte        // "/"
 }
 
 // none is the value for a missing descriptor.
 const none = ^uintptr(0)
 
-// endOfFDs ends a list of descriptors. It is greater than every descriptor.
+// endOfFDs marks an unused entry at the end of keptFDs. It is greater than every descriptor.
 const endOfFDs = 1<<31 - 1
 
 // pollFD is struct pollfd of poll(2).
@@ -84,13 +84,13 @@ type signalInfo struct {
 	_      [112]byte
 }
 
-// message is a message from graceful to the guard. It contains the slot of a process to start, and the offset of the
-// block of its request on the board. If the slot is noSlot, the guard only looks at the board.
+// message is a message from graceful to the guard. It contains the number of the slot of a process to start, and the
+// offset (at) of the block with the request. If the slot is noSlot, the guard only looks at the board.
 type message struct{ slot, at uint32 }
 
 const noSlot = ^uint32(0)
 
-// fork forks the guard.
+// fork forks the guard, which runs until it ends. In graceful, fork returns the pid of the guard, or an error.
 //
 //go:norace
 //go:nosplit
@@ -130,7 +130,8 @@ func (g *guardProcess) run() {
 	}
 }
 
-// setUp sets the guard up.
+// setUp makes the guard a subreaper and the leader of a group of its own, and opens its descriptors. It also replaces
+// the command line and the environment that other processes see.
 //
 //go:norace
 //go:nosplit
@@ -150,7 +151,7 @@ func (g *guardProcess) setUp() {
 		g.childrenFD = g.result
 		g.retain(int32(g.result))
 	}
-	g.call(unix.SYS_CLOSE, g.peerFD, 0, 0, 0) // last, so that no other descriptor gets the number (see connect)
+	g.call(unix.SYS_CLOSE, g.peerFD, 0, 0, 0) // after the others are open, so that none gets this number (see connect)
 	for i := range g.argv {
 		if i < len(guardName) {
 			g.argv[i] = guardName[i]
@@ -165,7 +166,7 @@ func (g *guardProcess) setUp() {
 	g.poll[1] = pollFD{fd: int32(g.signalFD), events: unix.POLLIN}
 }
 
-// retain adds a descriptor to the sorted list of those that stay open. The list ends with spare entries (endOfFDs).
+// retain adds a descriptor to keptFDs. The new entry replaces an unused one (endOfFDs).
 //
 //go:norace
 //go:nosplit
@@ -181,10 +182,12 @@ func (g *guardProcess) retain(fd int32) {
 const guardName = "graceful: guard"
 
 // hiddenScanDelay is the delay before the guard looks for zombies that another zombie hides, in nanoseconds. waitid(2)
-// returns the same zombie until graceful has handled it.
+// returns the same zombie until the guard has reaped it.
 const hiddenScanDelay = 50e6
 
-// wait waits for a message, a signal, or the time to look for hidden zombies.
+// wait waits for a message or a signal. If zombies may be hidden, it waits for hiddenScanDelay at most, and then
+// handles them. Without a signalfd it waits for the same time at most. It does not wait if collect has reached its
+// limit.
 //
 //go:norace
 //go:nosplit
@@ -205,7 +208,8 @@ func (g *guardProcess) wait() {
 	}
 }
 
-// readSignals forwards received signals to graceful.
+// readSignals forwards the signals that the guard has received to graceful, except those that graceful has sent. While
+// no graceful leads the run, they stay pending.
 //
 //go:norace
 //go:nosplit
@@ -228,7 +232,8 @@ func (g *guardProcess) readSignals() {
 	}
 }
 
-// signal sends a signal to graceful. It uses the pidfd, or kill(2) if a seccomp filter refuses the pidfd.
+// signal sends a signal to graceful. It uses the pidfd, or kill(2) if there is no pidfd or a seccomp filter refuses the
+// call.
 //
 //go:norace
 //go:nosplit
@@ -247,7 +252,7 @@ func (g *guardProcess) signal(sig uintptr) {
 // tries is the maximum number of attempts of a system call that may fail temporarily.
 const tries = 3
 
-// notify sends SIGCHLD to graceful, which then looks at the board.
+// notify sends SIGCHLD to graceful if graceful leads the run. Graceful then looks at the board.
 //
 //go:norace
 //go:nosplit
@@ -257,7 +262,7 @@ func (g *guardProcess) notify() {
 	}
 }
 
-// leaderEnded reports whether graceful has ended.
+// leaderEnded reports whether graceful has closed the link, which means that graceful has ended.
 //
 //go:norace
 //go:nosplit

@@ -19,7 +19,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// startGuard starts a guard for a test. That guard starts no successor of this process.
+// startGuard starts a guard for a test. The end of the test kills the guard, so the guard starts no successor.
 func startGuard(t *testing.T) *Guard {
 	t.Helper()
 	g, err := StartGuard(Succession{Successor: func(int, int) Spec {
@@ -47,7 +47,8 @@ func until(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// ends waits for the end of a process, and reaps the process.
+// ends waits until a process of the guard ends, and reaps the process. The test fails if the process is not the wanted
+// one, or has another ending.
 func ends(t *testing.T, g *Guard, want int, ending machine.Ending) {
 	t.Helper()
 	var pid int
@@ -124,7 +125,8 @@ func TestGuard_failures(t *testing.T) {
 	until(t, "word that there is no child", func() bool { _, _, childless := g.Peek(); return childless })
 }
 
-// Arguments and environment arrive byte for byte, up to the limits of Linux.
+// Arguments and a large environment arrive byte for byte. LISTEN_PID contained graceful's pid, and gets the pid
+// of the process.
 func TestGuard_arguments(t *testing.T) {
 	g := startGuard(t)
 	file := filepath.Join(t.TempDir(), "out")
@@ -293,6 +295,7 @@ func TestGuardKillChildren(t *testing.T) {
 	ends(t, g, command, machine.Ending{Signal: 9})
 }
 
+// SuspendedBy returns the signal that has suspended the target, once.
 func TestGuard_suspensionOfTheTarget(t *testing.T) {
 	g := startGuard(t)
 	g.RecordSuspensions()

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receive receives a message. It returns true if the message asks for a new process.
+// receive reads messages until one asks for a new process, and then returns true. It returns false if no message is
+// left. If the peer has closed the link, receive records that graceful has ended.
 //
 //go:norace
 //go:nosplit
@@ -26,7 +27,8 @@ func (g *guardProcess) receive() bool {
 	}
 }
 
-// start forks the process for the message. It returns true in the child.
+// start forks the process that the received message asks for. It returns true only in the child. If the fork fails, it
+// records the reason in the slot.
 //
 //go:norace
 //go:nosplit
@@ -51,8 +53,9 @@ func (g *guardProcess) start() (child bool) {
 	return false
 }
 
-// finishStart closes inherited descriptors after the first start, and leaves the working directory after the start of
-// the target. If a new graceful finds the guard still in that directory, no target was started.
+// finishStart is called in the guard after each start, even if the fork has failed. After the first start, the guard
+// closes inherited descriptors. After the start of the target, the guard leaves the working directory, if it may. A new
+// graceful inherits the working directory of the guard, and so finds out whether it must use the recorded directory.
 //
 //go:norace
 //go:nosplit
@@ -66,8 +69,8 @@ func (g *guardProcess) finishStart() {
 	}
 }
 
-// closeOthers closes descriptors of graceful that the guard does not need: those that the target has inherited from the
-// caller, and those of the Go runtime.
+// closeOthers closes the descriptors above 2 that are not in keptFDs: those that the target has inherited from the
+// caller, and those that only graceful needs.
 //
 //go:norace
 //go:nosplit
@@ -84,7 +87,8 @@ func (g *guardProcess) closeOthers() {
 	g.closeRange(from, none)
 }
 
-// closeRange closes the descriptors from one number up to, but not including, another.
+// closeRange closes the descriptors from, from+1, and so on up to to-1. If to is none, there is no upper limit. Without
+// close_range(2), closeRange closes only those below 65536.
 //
 //go:norace
 //go:nosplit

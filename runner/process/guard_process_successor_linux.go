@@ -6,12 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxFailures is the maximum number of times in a row that a new graceful may end before it leads the run. maxKills is
-// the maximum number of times that SIGKILL may end a new graceful before it leads the run. An end by SIGKILL does not
-// count as a failure, because the process that killed the previous graceful may kill the new one as well.
+// maxFailures is the maximum number of new gracefuls that may end until one leads the run. The first maxKills ends by
+// SIGKILL do not count, because the process that killed the previous graceful may kill the new one as well.
 const maxFailures, maxKills = 3, 20
 
-// replaceLeader makes sure that graceful has ended, and then forks a new one. It returns true in the child.
+// replaceLeader makes sure that graceful has ended, and then forks a new one. It returns true in the child. If a fork
+// fails, or the previous new graceful has failed, replaceLeader kills all children and waits, at most for a second,
+// before it tries again. After too many failures it gives up.
 //
 //go:norace
 //go:nosplit
@@ -42,8 +43,8 @@ func (g *guardProcess) replaceLeader() (child bool) {
 	}
 }
 
-// endLeader kills graceful, because graceful may only have closed the link. It waits for the end, and reaps graceful if
-// that is a child of the guard.
+// endLeader kills graceful, because graceful may only have closed the link. With a pidfd it waits for the end, at most
+// for a second. If graceful is a child of the guard, endLeader reaps it.
 //
 //go:norace
 //go:nosplit
@@ -59,7 +60,7 @@ func (g *guardProcess) endLeader() {
 	g.collect()
 }
 
-// connect makes a new socket pair, with the old descriptor numbers.
+// connect makes a new socket pair, with the old descriptor numbers. It returns false if that fails.
 //
 //go:norace
 //go:nosplit
@@ -80,7 +81,7 @@ func (g *guardProcess) connect() bool {
 	return ok
 }
 
-// forkSuccessor forks a new graceful, and returns true in the child. In the child, leader is 0.
+// forkSuccessor forks a new graceful. It returns false if that fails. In the child, leader is 0.
 //
 //go:norace
 //go:nosplit
@@ -105,7 +106,8 @@ func (g *guardProcess) forkSuccessor() bool {
 	return true
 }
 
-// giveUp kills the tree and exits. graceful recover can complete the run later.
+// giveUp kills the tree, for 10 seconds at most, and exits. If the run has a state directory, graceful recover can
+// complete the run later.
 //
 //go:norace
 //go:nosplit
@@ -114,7 +116,7 @@ func (g *guardProcess) giveUp() {
 	for range 1000 {
 		g.forEachChild(killChild)
 		g.collect()
-		for i := range g.board.usedSlots { // no graceful will ask the guard to reap them
+		for i := range g.board.usedSlots { // collect then reaps them like orphans, because no graceful asks for that
 			g.board.slots[i].pid = 0
 		}
 		if g.board.childless != 0 {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LookPath finds a program in a PATH as execvp(3) does. exec.LookPath differs in two ways. It refuses programs in the
-// current directory. It returns the same error for a missing program (ENOENT) and for one that may not be executed
-// (EACCES).
+// LookPath finds a program in a PATH as execvp(3) does. It returns ENOENT for a missing program, and EACCES for one
+// that may not be executed. exec.LookPath returns the same error for both, and refuses programs in the current
+// directory. A name with a slash is a path, which LookPath returns unchanged.
 func LookPath(name, path string) (string, error) {
 	if name == "" {
 		return "", unix.ENOENT
@@ -45,7 +45,7 @@ func candidates(program, search string) (paths []string) {
 	return paths
 }
 
-// SearchPath returns PATH. If the environment contains none, it returns the default of execvp(3).
+// SearchPath returns the value of PATH in an environment, or the default of execvp(3) if PATH is not set.
 func SearchPath(env []string) string {
 	if index(env, "PATH") < 0 {
 		return "/bin:/usr/bin"
@@ -61,7 +61,7 @@ func Getenv(env []string, name string) string {
 	return ""
 }
 
-// Setenv returns a copy of the environment with a variable set. The variable keeps its position.
+// Setenv returns a copy of the environment with a variable set. A variable that was set before keeps its position.
 func Setenv(env []string, name, value string) []string {
 	env = slices.Clone(env)
 	if i := index(env, name); i >= 0 {

@@ -14,6 +14,7 @@ import (
 // would block when it is full, or raise SIGPIPE without a reader. A file in memory would grow.
 //
 // A single write that is larger than the socket's buffer fails (EMSGSIZE). The buffer is as large as the system allows.
+// If the socket cannot be made, makeNull returns EmptyInput.
 func makeNull() (*os.File, error) {
 	fd, err := nullSocket()
 	if err != nil { // a seccomp filter may refuse the socket; a write to the pipe's read end fails without a signal

@@ -26,7 +26,7 @@ func RaisePriority() Priority {
 	return before
 }
 
-// Restore gives each thread its old priority. A thread that is newer gets the old priority of the first thread.
+// Restore gives each thread its old priority. A thread that is newer than RaisePriority gets that of the first thread.
 func (p Priority) Restore() {
 	first, raised := p[unix.Getpid()]
 	for _, tid := range threads() {

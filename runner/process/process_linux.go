@@ -11,10 +11,10 @@ import (
 )
 
 // EndBy ends this process by a signal, so that the parent sees the same end as that of the target. It prevents a core
-// dump, because the target has already dumped core if its limit allows that. EndBy returns only if it fails, because
-// PID 1 is not ended by its own signals.
+// dump, because the target has already dumped core if its limit allows that. EndBy returns only if the signal does not
+// end this process: PID 1 is not ended by its own signals.
 //
-// It does not use os/signal, because that prints a stack trace for SIGQUIT and faults by default.
+// EndBy does not use os/signal, because the Go runtime then prints a stack trace for SIGQUIT and faults.
 func EndBy(sig syscall.Signal) {
 	if unix.Getpid() == 1 {
 		return

@@ -18,7 +18,8 @@ import (
 	"graceful/runner/machine"
 )
 
-// ReadInherited covers SIGHUP and SIGINT only, because the Go runtime has replaced the other dispositions.
+// ReadInherited finds out whether SIGHUP and SIGINT were ignored when graceful was started. It cannot find out more,
+// because the Go runtime has replaced the other dispositions and the mask.
 func ReadInherited() Inherited {
 	var in Inherited
 	for sig := syscall.Signal(1); sig <= forward.Last; sig++ {
@@ -37,8 +38,8 @@ func EndBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// Peek reaps a child that has ended, because this system cannot report the end without reaping. So another process
-// group may get the id of the target's group before graceful signals it.
+// Peek reaps and returns a child that has ended, because this system cannot report the end without reaping. So another
+// process group may get the id of the target's group before graceful signals the target's group.
 func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	var status unix.WaitStatus
 	for {
@@ -61,8 +62,8 @@ func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 // ReapOrphan reaps no child, because on this system graceful does not adopt orphans.
 func (*Children) ReapOrphan(int) (ending machine.Ending, ended bool) { return machine.Ending{}, false }
 
-// stops lists the signals that have suspended children. Peek fills the list, because wait4(2) returns these changes,
-// too.
+// stops maps the pid of a child to the signal that has suspended the child. Peek fills the map, because wait4(2)
+// reports suspensions, too.
 var stops = map[int]syscall.Signal{}
 
 // SuspendedBy returns the signal that has suspended a child since the last call, or 0.
@@ -81,15 +82,16 @@ func Unblock([]syscall.Signal) {}
 // DropSentFaults does nothing: on this system PID 1 is the init of the system.
 func DropSentFaults() {}
 
-// SinceBoot returns the time of a clock for this process only. On this system no process resumes a run from a ledger.
+// SinceBoot returns the time since 1970. The value only has to fit to other values in this process, because on this
+// system no process resumes a run from a ledger.
 func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
 // SetsIgnored reports whether a start ignores the signals of Spec.Ignored in the new process. If not, the caller must
 // ignore them.
 const SetsIgnored = false
 
-// Children starts processes of this process.
-type Children struct{ dirGone map[int]bool }
+// Children starts child processes of this process.
+type Children struct{ dirGone map[int]bool } // pids of processes that run in an empty directory: see StartOf
 
 // OpenChildren returns an empty Children.
 func OpenChildren() (*Children, error) { return &Children{map[int]bool{}}, nil }
@@ -160,8 +162,8 @@ func pathWithin(dir, path string) string {
 // Reap does nothing, because Peek has reaped the child.
 func (*Children) Reap(int) {}
 
-// StartOf reports whether a process ran in an empty directory because its own directory no longer existed. Start
-// itself reports other failures.
+// StartOf reports whether a process ran in an empty directory because its own directory no longer existed. err is nil,
+// because Start itself reports failures.
 func (c *Children) StartOf(pid int) (dirGone bool, err error) {
 	dirGone = c.dirGone[pid]
 	delete(c.dirGone, pid)

@@ -10,14 +10,14 @@ import (
 	"graceful/runner/machine"
 )
 
-// siginfo is the part of siginfo_t that waitid(2) fills in. The union in it has the alignment of a pointer.
+// siginfo is siginfo_t with the fields that waitid(2) sets. The union in siginfo_t has the alignment of a pointer.
 type siginfo struct {
 	signo, errno, code int32
 	_                  [0]uintptr
 	pid                int32
 	_                  uint32
 	status             int32
-	_                  [128]byte // siginfo_t has 128 bytes in all
+	_                  [128]byte // more than the rest of siginfo_t, which has 128 bytes in all
 }
 
 // Peek returns a child that has ended, or pid 0 if there is none. It does not wait. The child stays a zombie, so that
@@ -41,7 +41,7 @@ func (*Children) UsageOf(pid int) *machine.Usage {
 	return usage(used)
 }
 
-// usage converts the result of getrusage(2).
+// usage converts a struct rusage (getrusage(2)).
 func usage(used unix.Rusage) *machine.Usage {
 	ms := func(t unix.Timeval) float64 { return float64(t.Nano()) / 1e6 }
 	return &machine.Usage{
@@ -77,7 +77,7 @@ func peek(kind, id int, used *unix.Rusage) (pid int, ending machine.Ending, chil
 // exited is CLD_EXITED (sigaction(2)). The other codes for an end are CLD_KILLED and CLD_DUMPED.
 const exited = 1
 
-// waitid calls waitid(2) without waiting. The pid is 0 if no child has changed.
+// waitid calls waitid(2) without waiting. info.pid is 0 if no child has changed.
 func waitid(kind, id, options int, used *unix.Rusage) (info siginfo, err error) {
 	err = eintr.Retry(func() error {
 		return unix.Waitid(kind, id, (*unix.Siginfo)(unsafe.Pointer(&info)), options|unix.WNOHANG, used)
@@ -85,7 +85,7 @@ func waitid(kind, id, options int, used *unix.Rusage) (info siginfo, err error) 
 	return info, err
 }
 
-// ReapOrphan reaps a child that Start did not start, if it has ended.
+// ReapOrphan reaps a child that Start did not start, if the child has ended.
 func (*Children) ReapOrphan(pid int) (ending machine.Ending, ended bool) {
 	var status unix.WaitStatus
 	found, _ := eintr.RetryValue(func() (int, error) { return unix.Wait4(pid, &status, unix.WNOHANG, nil) })
@@ -98,7 +98,7 @@ func (*Children) ReapOrphan(pid int) (ending machine.Ending, ended bool) {
 	return machine.Ending{Code: status.ExitStatus()}, true
 }
 
-// reap reaps a child that has ended.
+// reap waits for the end of a child, and reaps the child.
 func reap(pid int) {
 	_, _ = eintr.RetryValue(func() (int, error) { return unix.Wait4(pid, nil, 0, nil) })
 }

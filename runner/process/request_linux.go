@@ -26,8 +26,8 @@ const maxPIDLength = 8
 // variables (sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5)).
 var pidVariables = []string{"LISTEN_PID", "WATCHDOG_PID", "SYSTEMD_EXEC_PID"}
 
-// raised is the value of RLIMIT_NOFILE that package syscall has set. If the limit has another value later, the user
-// has changed it.
+// raised is RLIMIT_NOFILE after the initialisation of package syscall, which raises the soft limit. If the limit has
+// another value later, another process has changed it (prlimit(2)).
 var raised = func() (limit unix.Rlimit) {
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
 	return limit
@@ -38,10 +38,11 @@ type parts struct {
 	dir, spare, cgroup, procs string
 	paths, argv, env, script  []string
 	keptFDs                   []int
-	pids                      []int // indexes of the variables that contain the pid
+	pids                      []int // indexes in env of the variables that get the pid of the process
 }
 
-// spareParent returns the directory for spare directories. No other user may be able to replace files in it.
+// spareParent returns the directory for spare directories: the first trusted directory in which this process may
+// create files, because other users cannot replace files there. If there is none, it is os.TempDir.
 var spareParent = sync.OnceValue(func() string {
 	for dir := range tempdir.Trusted() {
 		if unix.Access(dir, unix.W_OK) == nil {
@@ -63,7 +64,7 @@ func (s Spec) parts() (p parts, err error) {
 	if s.Cgroup != "" {
 		p.cgroup, p.procs = s.Cgroup, s.Cgroup+"/cgroup.procs"
 	}
-	if slices.Contains(p.env, "LISTEN_PID="+strconv.Itoa(s.OwnPID)) { // the same in another form: sd_listen_fds(3)
+	if slices.Contains(p.env, "LISTEN_PID="+strconv.Itoa(s.OwnPID)) { // LISTEN_PIDFDID means the same process
 		p.env = slices.DeleteFunc(p.env, func(kv string) bool { return strings.HasPrefix(kv, "LISTEN_PIDFDID=") })
 	}
 	for i, kv := range p.env {
@@ -97,7 +98,7 @@ func (p parts) size() uintptr {
 // block is memory in which a request is laid out.
 type block struct {
 	data []byte
-	used place
+	used place // offset of the first free byte
 }
 
 // newBlock allocates a block in memory that does not move.
@@ -106,7 +107,7 @@ func newBlock(size uintptr) *block {
 	return &block{data: unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*int(wordSize))}
 }
 
-// layOut writes the request for a process into a block of size p.size().
+// layOut writes the request for a process into a block of at least p.size() bytes. p contains the parts of the request.
 func (s Spec) layOut(p parts, b *block) *request {
 	r := (*request)(unsafe.Pointer(&b.data[0]))
 	*r = request{
@@ -145,7 +146,8 @@ func (s Spec) layOut(p parts, b *block) *request {
 	return r
 }
 
-// list writes texts, and the list of their offsets.
+// list writes texts, and then the list of their offsets with a final 0. It returns the offset of the list and the
+// offsets of the texts.
 func (b *block) list(texts []string) (list place, places []place) {
 	places = make([]place, 0, len(texts)+1)
 	for _, text := range texts {
@@ -172,7 +174,7 @@ func (b *block) textOrNone(text string) place {
 	return b.text(text)
 }
 
-// text writes a text and a NUL.
+// text writes a text and a NUL, and returns the offset of the text.
 func (b *block) text(text string) place {
 	at := b.used
 	b.used += place(copy(b.data[at:], text)) + 1

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inherited contains the signal dispositions and the mask from the start of graceful. Processes that graceful starts
-// get them. The Go runtime replaces both before main begins.
+// Inherited contains the ignored signals and the signal mask from the start of graceful. The target inherits both. The
+// Go runtime replaces both before main begins.
 type Inherited struct {
 	Ignored []syscall.Signal // signals with SIG_IGN
 	Blocked []syscall.Signal
@@ -32,7 +32,7 @@ func SelfPath() (string, error) {
 	return LookPath(os.Args[0], SearchPath(os.Environ()))
 }
 
-// StartSelf executes graceful at path, in a process group of its own and with RuntimeEnv. Standard input is empty.
+// StartSelf starts graceful at path, in a process group of its own and with RuntimeEnv. Standard input is empty.
 // Standard output and standard error are output. The caller must reap the process.
 func StartSelf(path string, args []string, output *os.File) (pid int, err error) {
 	stdin, err := EmptyInput()
@@ -51,9 +51,9 @@ func StartSelf(path string, args []string, output *os.File) (pid int, err error)
 	return pid, nil
 }
 
-// RuntimeEnv returns the environment for another process of graceful. It contains only the variables of the Go
-// runtime, of its library, and of tests, because CI runners find the processes of a cancelled job by a variable in
-// their environment. The other process reads the target's environment from the ledger.
+// RuntimeEnv returns the environment for another process of graceful. It contains only variables of the Go runtime, of
+// Go's library, and of tests, because CI runners find the processes of a cancelled job by a variable in their
+// environment. A new graceful reads the target's environment from the ledger.
 func RuntimeEnv(environ []string) (env []string) {
 	variables := []string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "GORACE", "TZ"}
 	for _, kv := range environ {
@@ -85,7 +85,7 @@ func Inheritance() (fds []int) {
 	return fds
 }
 
-// OpenNull returns a descriptor of /dev/null. If that device is missing, the descriptor behaves like it.
+// OpenNull opens /dev/null. If that device is missing, OpenNull returns the replacement that makeNull makes.
 func OpenNull() (*os.File, error) {
 	file, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err == nil {
@@ -117,7 +117,7 @@ const spareThreads = 3
 // have started everything that occupies a thread. Threads of the runtime never end. With one processor (package
 // oneprocessor) the runtime needs no more threads than can block at once.
 //
-// SettleThreads also makes the garbage collector run only when memory is used, not every two minutes.
+// SettleThreads also makes the garbage collector run only when memory is used up to a limit, not every two minutes.
 func SettleThreads() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(24 << 20)

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckSize returns an error if Linux does not execute a program with these arguments and this environment. See "Limits
-// on size of arguments and environment" in execve(2). The target inherits the limits of graceful.
+// CheckSize returns an error if Linux does not execute a program with these arguments and this environment, or if their
+// size is within a margin of the limit. See "Limits on size of arguments and environment" in execve(2). The target
+// inherits the limits of graceful.
 func CheckSize(args, env []string) error {
 	const (
 		pagesOfString = 32 // MAX_ARG_STRLEN in pages
@@ -17,7 +18,7 @@ func CheckSize(args, env []string) error {
 		most          = 6 << 20
 		margin        = 4096 // leaves room for the path of the program
 	)
-	longest := pagesOfString*os.Getpagesize() - 1 // the final NUL does not count
+	longest := pagesOfString*os.Getpagesize() - 1 // without the final NUL
 	total := margin
 	for _, text := range slices.Concat(args, env) {
 		if len(text) > longest {

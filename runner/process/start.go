@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SelfExe is the path of this process's executable. It leads there even if the file was replaced.
+// SelfExe is the path of this process's executable on Linux. It leads to the executable even if the file was replaced.
 const SelfExe = "/proc/self/exe"
 
-// The error of a failed start may wrap one of these errors, together with the error of the system call.
+// The error of a failed start may wrap one of these errors, together with the error of a system call.
 var (
 	ErrCgroup      = errors.New("entering its cgroup")
 	ErrDir         = errors.New("its working directory")
@@ -31,13 +31,15 @@ type Spec struct {
 	Stdout  uintptr          // 0: graceful's own
 	Stderr  uintptr          // 0: graceful's own
 	KeptFDs []int            // descriptors that the process inherits under the same numbers
-	Ignored []syscall.Signal // see SetsIgnored
+	Ignored []syscall.Signal // signals that the process ignores; see SetsIgnored
 	Blocked []syscall.Signal // signal mask of the process
-	Cgroup  string           // directory of the cgroup that it starts in; "": graceful's
+	Cgroup  string           // directory of the cgroup in which the process starts; "": graceful's cgroup
 
-	Terminal   uintptr // descriptor of the terminal for a session of its own; 0: the process stays in graceful's session
-	Foreground bool    // the group of the process becomes the foreground group of the terminal at standard input
-	OwnPID     int     // a variable for a service that contains this pid gets the pid of the process instead
+	// Terminal is the descriptor of a terminal. The process leads a session with that terminal, which is also its
+	// standard input, output and error. 0: the process stays in graceful's session.
+	Terminal   uintptr
+	Foreground bool // the group of the process becomes the foreground group of the terminal at standard input
+	OwnPID     int  // a variable for a service that contains this pid gets the pid of the process instead
 }
 
 // OutOfResources reports whether a lack of processes, memory or descriptors caused an error. Then a later attempt may

@@ -7,7 +7,8 @@ import (
 	"unsafe"
 )
 
-// Files is the value of RLIMIT_NOFILE at the start of graceful. Package syscall raises the soft limit later.
+// Files is the value of RLIMIT_NOFILE at the start of graceful, if FilesKnown is true. Package syscall raises the soft
+// limit later.
 var Files, FilesKnown = files()
 
 // Limit has the layout of struct rlimit64 of prlimit(2).
