@@ -11,9 +11,9 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// Children lists the children of all threads of a process, dead or alive. It certainly lists a process that is a child
-// during the whole call, if the parent reaps no child meanwhile, or is the process of SetBusy. See
-// Documentation/filesystems/proc.rst of Linux.
+// Children lists the children of all threads of a process, dead or alive. If the parent reaps a child meanwhile, the
+// list may lack other children (Documentation/filesystems/proc.rst of Linux). So Children lists the children of the
+// process of SetBusy until two lists are equal, or maxReads times more, or until the scan limit has passed.
 func (fs *FS) Children(pid int) (pids []int) {
 	pids = fs.children(pid)
 	for range maxReads {
@@ -28,7 +28,7 @@ func (fs *FS) Children(pid int) (pids []int) {
 	return pids
 }
 
-// maxReads is the maximum number of times that Children lists the children of a busy process until two lists are equal.
+// maxReads is the maximum number of times that Children lists the children of a busy process again.
 const maxReads = 16
 
 // SetBusy declares that a process may reap children while Children lists them.
@@ -44,8 +44,8 @@ func (fs *FS) children(pid int) (pids []int) {
 	return pids
 }
 
-// threads lists the threads of a process. It lists the directory only if there are several, because one system call is
-// cheaper than five. The directory has a link for each thread, its own, and the one of its parent.
+// threads lists the threads of a process. It reads the directory only if the process has several threads, because one
+// system call is cheaper than five. The directory has a link for each thread, and two more, as every directory has.
 func (fs *FS) threads(pid int) []string {
 	const linksOfOne = 3
 	first := strconv.Itoa(pid)
@@ -90,9 +90,10 @@ func (fs *FS) Descendants(root int, without []int) (found []Process) {
 	return found
 }
 
-// Walk visits the descendants of a process, dead or alive. It visits each one before it lists its children. It omits
-// the pids in without, and their descendants. visit returns false if the children of a process need not be listed. The
-// children of a dead process need not be listed, because they are reparented before the process becomes a zombie.
+// Walk visits the descendants of a process, dead or alive, until the scan limit has passed. It visits each one before
+// it lists the children of that one. It omits the pids in without, and their descendants. visit returns false if the
+// children of a process need not be listed. The children of a dead process need not be listed, because they are
+// reparented before the process becomes a zombie.
 func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
 	children := fs.Children
 	if !fs.HasChildren() {
@@ -112,7 +113,7 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend
 			}
 			if !seen[child] {
 				seen[child] = true
-				if visit(child, queue[0]) || !fs.HasChildren() { // the map was made before
+				if visit(child, queue[0]) || !fs.HasChildren() { // the map may be older than the reparenting
 					queue = append(queue, child)
 				}
 			}
@@ -120,7 +121,7 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend
 	}
 }
 
-// byParent maps each process to its children, on a kernel that does not list children.
+// byParent maps the pid of each process to the pids of its children, on a kernel that does not list children.
 func (fs *FS) byParent() map[int][]int {
 	children := map[int][]int{}
 	for _, p := range fs.All() {

@@ -21,9 +21,9 @@ const (
 	environPause = time.Second
 )
 
-// Environs returns the values of a variable in the initial environments of live processes. During execve(2) and exit
-// an environment is incomplete, so Environs reads it again. If a process keeps its environment incomplete (munmap(2)),
-// the variable counts as not set.
+// Environs returns the values of a variable in the initial environments of live processes, by pid. A pid is missing if
+// the variable is not set or the environment cannot be read. During execve(2) and exit an environment is incomplete, so
+// Environs reads it again. If a process keeps its environment incomplete (munmap(2)), the variable counts as not set.
 func (fs *FS) Environs(pids []int, name string) (values map[int]string) {
 	values = map[int]string{}
 	for late := time.Now().Add(environPatience); ; time.Sleep(time.Millisecond) {
@@ -79,8 +79,9 @@ func (fs *FS) variable(pid int, name string) (value string, set bool, n int) {
 	return "", false, len(data)
 }
 
-// hasEnviron reports whether n bytes are the whole environment of a process. During exit the environment may be empty
-// or truncated. The same holds during execve(2), which sets the address of the code last.
+// hasEnviron reports whether n bytes are the whole environment of a process, or the rest can never be read (a kernel
+// thread, an ended first thread, hidden addresses). During exit the environment may be empty or truncated. The same
+// holds during execve(2), which sets the address of the code last.
 func (p Process) hasEnviron(n int) bool {
 	if p.kernelThread || p.Ending {
 		return true

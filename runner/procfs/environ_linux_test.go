@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// During execve(2) a process has no environment, or an empty one. Environ nevertheless finds the variable of a process
-// that calls execve(2) all the time.
+// During execve(2) a process has no environment, or an incomplete one. Environ nevertheless finds the variable of a
+// process that calls execve(2) all the time.
 func TestEnviron_duringExec(t *testing.T) {
 	fs, err := Open()
 	if err != nil {
@@ -42,8 +42,8 @@ func TestEnviron_duringExec(t *testing.T) {
 	}
 }
 
-// An ending process has no environment, and its files in /proc belong to root. An unprivileged user must see it as
-// dead, not as a live process of another user.
+// An ending process has no environment, and its files in /proc belong to root. If Environ finds no variable of a killed
+// process, Read must then return the process as dead, not as a live process of another user.
 func TestEnviron_endingProcess(t *testing.T) {
 	const (
 		user     = 54321
@@ -114,7 +114,7 @@ func TestEnvirons_unreadable(t *testing.T) {
 			t.Fatalf("found %v", got)
 		}
 	}
-	if took := time.Since(begun); took > 10*time.Second { // waiting for each alone would take 100 s
+	if took := time.Since(begun); took > 10*time.Second { // waiting for each process alone would take 5 s in each call
 		t.Errorf("it took %v", took)
 	}
 	if got := fs.Environs(pids, "A"); len(got) != len(pids) {

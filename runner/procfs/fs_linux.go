@@ -18,7 +18,7 @@ import (
 
 // FS is a mounted proc(5) that shows the PID namespace of this process. A nil *FS shows no processes.
 type FS struct {
-	dir         int
+	dir         int  // descriptor of the directory
 	hasChildren bool // CONFIG_PROC_CHILDREN: the kernel lists the children of a process
 	busyPID     int  // see SetBusy; 0: none
 
@@ -139,7 +139,7 @@ func (fs *FS) Read(pid int) (p Process, ok bool) {
 	return p, ok && p.PID == pid
 }
 
-// All lists every process that /proc shows, dead or alive.
+// All lists every process that /proc shows, dead or alive. Once the scan limit has passed, the list is incomplete.
 func (fs *FS) All() (found []Process) {
 	for _, name := range fs.names(".") {
 		if fs.IsLate() {
@@ -174,15 +174,15 @@ func (fs *FS) UserOf(pid int) int {
 	return -1
 }
 
-// RunsOwnExecutable reports whether a process runs the executable of this process. A child does so between fork(2) and
-// execve(2).
+// RunsOwnExecutable reports whether a process runs the executable of this process. A child of this process
+// does so between fork(2) and execve(2).
 func (fs *FS) RunsOwnExecutable(pid int) bool {
 	var own, other unix.Stat_t
 	return fs != nil && unix.Fstatat(fs.dir, "self/exe", &own, 0) == nil &&
 		unix.Fstatat(fs.dir, strconv.Itoa(pid)+"/exe", &other, 0) == nil && own.Dev == other.Dev && own.Ino == other.Ino
 }
 
-// Now returns the present moment. The last field of /proc/loadavg is the last pid that the kernel has given
+// Now returns the present moment. The last field of /proc/loadavg is the last pid that the kernel has assigned
 // (proc_loadavg(5)).
 func (fs *FS) Now() (m Moment) {
 	var now unix.Timespec

@@ -35,7 +35,7 @@ func TestOpen_foreignProc(t *testing.T) {
 	}
 }
 
-// FS also works on a kernel without children files.
+// Open also succeeds on a kernel without children files. HasChildren then returns false.
 func TestOpen_childrenFiles(t *testing.T) {
 	for _, have := range []bool{true, false} {
 		self := proctest.Process{PID: os.Getpid(), PPID: 1}
@@ -68,8 +68,8 @@ func TestFS_nil(t *testing.T) {
 	}
 }
 
-// Descendants finds the children of every thread. Without children files it reads the parents of all processes first.
-// A parent may be a zombie when Descendants examines it later.
+// Descendants finds the children of every thread, and omits dead processes. Without children files, it reads the
+// parents of all processes first. It then also finds the child of a process that has become a zombie meanwhile.
 func TestDescendants_threadsAndZombies(t *testing.T) {
 	root := proctest.Dir(t,
 		proctest.Process{PID: 1000, PPID: 1, Threads: [][]int{{1100}, {1200, 1300}, nil}},

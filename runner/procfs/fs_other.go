@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS exists on Linux only. On other systems graceful cannot find descendants, and the members of a run are its process
-// group.
+// FS is empty, because only Linux has such a proc(5). On other systems graceful cannot find descendants, and the
+// members of a run are the process group of the target.
 type FS struct{}
 
 // Dir returns -1.
@@ -48,8 +48,8 @@ func (*FS) SeesAll() bool                               { return false }
 func (*FS) Within(string) (map[int]Process, bool)       { return nil, true }
 func (*FS) Holders(string, unix.Stat_t) []Process       { return nil }
 
-// IsFollowedByInit returns false, because there are no PID namespaces.
+// IsFollowedByInit returns false, because this system has no PID namespaces.
 func IsFollowedByInit() bool { return false }
 
-// Boot returns "", because it is unknown on this system.
+// Boot returns "", because the boot is unknown on this system.
 func Boot() string { return "" }

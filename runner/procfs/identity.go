@@ -24,10 +24,10 @@ func StartOf(pid int) uint64 {
 // coarse for that (10 ms).
 type Moment struct {
 	Tick uint64 // clock ticks since boot
-	PID  int    // the last pid that the kernel had given; 0: unknown
+	PID  int    // the last pid that the kernel had assigned; 0: unknown
 }
 
-// Precedes reports whether a process was certainly born after the moment.
+// Precedes reports whether a process was certainly born after the moment. It returns false if that is unknown.
 func (m Moment) Precedes(id Identity) bool {
 	if id.Start != m.Tick || m.PID == 0 {
 		return id.Start > m.Tick

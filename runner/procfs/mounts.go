@@ -8,10 +8,10 @@ import (
 
 // Mount is a line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 type Mount struct {
-	Root    string // directory of the file system that is visible at Point
-	Point   string // directory on which the file system is mounted
-	Type    string // the type of the file system, for example cgroup2
-	Options []string
+	Root    string   // directory of the file system that is visible at Point
+	Point   string   // directory on which the file system is mounted
+	Type    string   // the type of the file system, for example cgroup2
+	Options []string // options of the file system, not of the mount point
 }
 
 // ParseMounts parses the text of a mountinfo file. It omits invalid lines.
@@ -32,8 +32,8 @@ func ParseMounts(mountinfo string) (mounts []Mount) {
 // Has reports whether the file system is mounted with an option. The options of a cgroup v1 include its controllers.
 func (m Mount) Has(option string) bool { return slices.Contains(m.Options, option) }
 
-// Dir returns the path below Point of a directory of the file system. inside is the path of that directory in the file
-// system. ok is false if the directory is not below Root.
+// Dir returns the path at which a directory of the file system is visible: Point, or a path below Point. inside is the
+// path of the directory in the file system. ok is false if the directory is neither Root nor below Root.
 func (m Mount) Dir(inside string) (dir string, ok bool) {
 	below, ok := strings.CutPrefix(inside, strings.TrimSuffix(m.Root, "/"))
 	if !ok || below != "" && below[0] != '/' || strings.HasPrefix(below+"/", "/../") {
@@ -42,13 +42,13 @@ func (m Mount) Dir(inside string) (dir string, ok bool) {
 	return path.Join(m.Point, below), true
 }
 
-// unescape replaces the octal escapes of blanks and backslashes in a path (proc_pid_mountinfo(5)).
+// unescape replaces the octal escapes of white space, # and backslashes in a path (proc_pid_mountinfo(5)).
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\043`, "#", `\134`, `\`).Replace
 
 // OwnCgroup is the cgroup of a process in one hierarchy.
 type OwnCgroup struct {
 	V2          bool
-	Controllers []string // of a cgroup v1; a v2 has one, ""
+	Controllers []string // controllers of a cgroup v1; the only element of a cgroup v2 is ""
 	Path        string   // path in the cgroup namespace of the reading process
 }
 

@@ -56,7 +56,7 @@ func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 		switch theirs, err := readLink(fs.dir, name+"/ns/pid"); {
 		case err == unix.ENOENT || err == unix.ESRCH: // the process was reaped meanwhile
 		case err != nil:
-			hidden = hidden || len(pids) != 1 // a process with one pid is in this process's own namespace
+			hidden = hidden || len(pids) != 1 // a process with one pid is in the namespace of /proc
 		case theirs == namespace && len(pids) > 0:
 			if p, ok := fs.Read(pid); ok {
 				found[pids[len(pids)-1]] = p
@@ -66,8 +66,8 @@ func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 	return found, hidden
 }
 
-// pids returns the pids of a process, one for each PID namespace, from the namespace of /proc to its own. It returns
-// nil if the pids cannot be read (before Linux 4.1).
+// pids returns the pids of a process, one for each PID namespace, from the namespace of /proc to that of the process.
+// It returns nil if the pids cannot be read (before Linux 4.1).
 func (fs *FS) pids(pid int) []int {
 	status, _ := fs.read(pid, "status")
 	for line := range strings.Lines(string(status)) {

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Within lists the processes of this PID namespace by their pids in it.
+// Within lists the processes of this PID namespace by their pids in it. It finds none in a namespace that does not
+// exist, and none without /proc.
 func TestWithin(t *testing.T) {
 	fs, err := Open()
 	if err != nil {

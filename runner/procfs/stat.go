@@ -12,14 +12,14 @@ import (
 // Process describes a process at the time when it was read.
 type Process struct {
 	Identity
-	PPID  int
+	PPID  int // pid of the parent
 	Group int // process group id
 	Name  string
-	Dead  bool // a zombie: all its threads have ended
+	Dead  bool // all threads of the process have ended; a zombie until the parent reaps it
 
-	Suspended bool // by a signal
-	Ending    bool // its first thread has ended; others may be alive
-	Exiting   bool // its first thread is in exit(2), or has ended, so its children may already be reparented
+	Suspended bool // a signal has suspended the process
+	Ending    bool // the first thread has ended; others may be alive
+	Exiting   bool // the first thread is in exit(2), or has ended, so children may already be reparented
 
 	kernelThread bool
 	startCode    uint64 // address of the code; 0: the process has no memory; 1: hidden from this user
@@ -30,7 +30,8 @@ type Process struct {
 // IsKernelThread reports whether the process is a kernel thread. No signal ends a kernel thread.
 func (p Process) IsKernelThread() bool { return p.kernelThread }
 
-// BornBefore reports whether a process was certainly started before a moment, given as the time since boot.
+// BornBefore reports whether a process was certainly started before a moment, given as the time since boot. It returns
+// false if the start time is unknown.
 func (p Process) BornBefore(moment time.Duration) bool {
 	return p.Start != 0 && time.Duration(p.Start+1)*time.Second/UserHZ <= moment
 }
@@ -57,7 +58,7 @@ const (
 
 // ParseStat parses the text of /proc/PID/stat. The name is in parentheses and may itself contain blanks, parentheses
 // and newlines. So the last closing parenthesis in the text ends the name. If only the first thread of a process has
-// ended, the state is Z, but the process is alive.
+// ended, the state is Z, but the process is alive. ok is false if a field up to the start time is missing.
 func ParseStat(stat []byte) (p Process, ok bool) {
 	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 1 || end < open {
@@ -86,8 +87,8 @@ func ParseStat(stat []byte) (p Process, ok bool) {
 	}, true
 }
 
-// Is reports whether a process is the one that was recorded with this pid and start time. If a start time is unknown
-// (0), Is compares only the pid. For a child the pid is sufficient, because the kernel does not reuse the pid
+// Is reports whether a process is the one that was recorded with this pid and start time. If one of the start times is
+// unknown (0), Is compares only the pids. For a child the pid is sufficient, because the kernel does not reuse the pid
 // until the child is reaped.
 func (p Process) Is(pid int, start uint64) bool {
 	return p.PID == pid && (p.Start == start || p.Start == 0 || start == 0)

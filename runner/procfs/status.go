@@ -10,9 +10,9 @@ import (
 type Status struct {
 	Ignored    uint64 // ignored signals, as a bit mask: signal n is bit n-1
 	GIDs       []int  // the effective group, then the supplementary groups
-	Permitted  uint64 // capability sets, as bit masks: capability n is bit n (capabilities(7))
-	Bounding   uint64
-	Ambient    uint64
+	Permitted  uint64 // permitted capabilities, as a bit mask: capability n is bit n (capabilities(7))
+	Bounding   uint64 // bounding set, in the same form
+	Ambient    uint64 // ambient set, in the same form
 	NoNewPrivs bool
 	Seccomp    int // mode: 0 none, 1 strict, 2 filter
 	Filters    int // number of seccomp filters; 0 before Linux 5.9

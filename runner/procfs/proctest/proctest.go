@@ -10,12 +10,12 @@ import (
 	"testing"
 )
 
-// Process is a process in the form that proc(5) shows.
+// Process describes a process for the files that WriteTo writes.
 type Process struct {
 	PID, PPID int
 	Group     int
 	State     string  // one letter; "": S, sleeping
-	Threads   [][]int // the children of each thread; nil: one thread without children
+	Threads   [][]int // pids of the children of each thread; nil: one thread without children
 }
 
 // Dir makes a directory with the stat file and the children files of each process. The start time of a process equals
