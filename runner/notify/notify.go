@@ -1,5 +1,6 @@
-// Package notify relays messages from the processes of a run to the service manager (sd_notify(3)). The service manager
-// accepts them only from the main process of the service, which is graceful.
+// Package notify sends messages of graceful to the service manager, and relays those from the processes of a run
+// (sd_notify(3)). By default the service manager accepts messages only from the main process of the service, which is
+// graceful.
 package notify
 
 import "strings"
@@ -19,8 +20,8 @@ func Choices() []Choice { return []Choice{Auto, Off} }
 // SocketVariable is the name of the variable that contains the address for messages.
 const SocketVariable = "NOTIFY_SOCKET"
 
-// forManager returns a message without the assignments to MAINPID and similar variables, because the main process is
-// graceful. It returns "" if the message contains nothing else.
+// forManager returns a message without the assignments to variables whose names begin with MAINPID, because the main
+// process is graceful. It returns "" if the message contains nothing else.
 func forManager(message string) string {
 	var kept []string
 	for line := range strings.Lines(message) {
@@ -31,7 +32,7 @@ func forManager(message string) string {
 	return strings.Join(kept, "\n")
 }
 
-// oneLine replaces control characters, so that a text is a valid value in an assignment.
+// oneLine replaces control characters by blanks, so that a text is a valid value in an assignment.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' {

@@ -23,21 +23,22 @@ const (
 	pause = 10 * time.Millisecond
 )
 
-// Relay is the socket for the messages of a run. A nil Relay relays nothing, and its Tell does nothing.
+// Relay is the socket for the messages of a run. With a nil Relay, Tell and Close do nothing.
 type Relay struct {
 	Address string // address for the processes of the run
 
-	in, out        *os.File // out is connected to the service manager
-	manager        *unix.SockaddrUnix
-	isMember       func(pid int) bool
+	in, out        *os.File           // in receives the messages; out is connected to the service manager
+	manager        *unix.SockaddrUnix // address of the service manager
+	isMember       func(pid int) bool // see Open
 	log            *slog.Logger
-	loggedRefusals map[string]bool // refusals that were logged
+	loggedRefusals map[string]bool // reasons of refusals that were logged
 }
 
 // Open makes the relay of a run and starts it. It returns nil if no service manager expects messages from this process:
-// there is no NOTIFY_SOCKET, or another process should use it (SYSTEMD_EXEC_PID, systemd.exec(5)). SCM_CREDENTIALS
-// identify the sender of a message. isMember reports whether the sender belongs to the run. The socket has an abstract
-// address (unix(7)), not a file, because the target may run as another user or with another root directory.
+// there is no NOTIFY_SOCKET, its address is not one of unix(7), or another process should use it (SYSTEMD_EXEC_PID,
+// systemd.exec(5)). SCM_CREDENTIALS identify the sender of a message. isMember reports whether a process belongs to the
+// run. The socket has an abstract address (unix(7)), which contains id, and not a file, because the target may run as
+// another user or with another root directory.
 func Open(id string, isMember func(pid int) bool, log *slog.Logger) (*Relay, error) {
 	name, mainPID := os.Getenv(SocketVariable), os.Getenv("SYSTEMD_EXEC_PID")
 	isAddress := strings.HasPrefix(name, "/") || strings.HasPrefix(name, "@")
@@ -83,8 +84,8 @@ func (r *Relay) Close() {
 	}
 }
 
-// Tell sends a message of graceful itself. It does not wait. If the queue of the service manager is full, the message
-// is lost.
+// Tell sends a message of graceful itself, cut to maxMessage. It does not wait. If the message cannot be sent, for
+// example because the queue of the service manager is full, the message is lost.
 func (r *Relay) Tell(assignments ...string) {
 	if r == nil {
 		return
@@ -125,8 +126,9 @@ func (r *Relay) serve() {
 	}
 }
 
-// relay forwards a message with its descriptors, and closes its own copies of them. A sender that waits until all
-// copies are closed (BARRIER=1) then waits only for the service manager.
+// relay forwards a message and the descriptors in the message, or refuses them. It closes graceful's copies of the
+// descriptors. A sender that waits until all copies are closed (BARRIER=1) then waits only for the service manager.
+// flags are those of recvmsg(2).
 func (r *Relay) relay(message string, control []byte, flags int) {
 	pid, files := attached(control)
 	defer func() {
@@ -191,8 +193,8 @@ func (r *Relay) send(fd int, message []byte, files []int) error {
 	return err
 }
 
-// attached returns the descriptors of a message, and the pid of its sender. The pid is 0 for a sender outside this PID
-// namespace.
+// attached returns the descriptors that came with a message, and the pid of the sender. The pid is 0 for a sender
+// outside this PID namespace.
 func attached(control []byte) (pid int, files []int) {
 	parts, err := unix.ParseSocketControlMessage(control)
 	if err != nil {

@@ -99,11 +99,13 @@ func send(t *testing.T, fd int, message string, files ...int) {
 	}
 }
 
-func anyone(int) bool { return true }
+func everyProcess(int) bool { return true }
 
+// The service manager gets the messages in order, from graceful, and without MAINPID. It also gets the descriptors, and
+// the relay keeps no copy of them.
 func TestRelay(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
-	r, fd := open(t, anyone, slog.New(slog.DiscardHandler))
+	r, fd := open(t, everyProcess, slog.New(slog.DiscardHandler))
 	send(t, fd, "READY=1\nMAINPID=1\nSTATUS=up")
 	send(t, fd, "MAINPID=1") // there is no message to relay
 	send(t, fd, strings.Repeat("x", maxMessage))
@@ -141,7 +143,7 @@ func TestRelay(t *testing.T) {
 // Messages to a slow manager are not lost, and arrive in order. Tell does not wait for a slow manager.
 func TestRelay_slowManager(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
-	r, fd := open(t, anyone, slog.New(slog.DiscardHandler))
+	r, fd := open(t, everyProcess, slog.New(slog.DiscardHandler))
 	const messages = 2000 // more than both sockets can queue
 	go func() {
 		for i := range messages {
@@ -174,11 +176,11 @@ func TestRelay_slowManager(t *testing.T) {
 	}
 }
 
-// A restarted manager creates a socket with the same name.
+// A restarted manager creates a socket with the same name. The relay connects to it, and forwards the next message.
 func TestRelay_managerRestarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "manager")
 	old := newManager(t, path)
-	r, fd := open(t, anyone, slog.New(slog.DiscardHandler))
+	r, fd := open(t, everyProcess, slog.New(slog.DiscardHandler))
 	old.file.Close()
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -197,6 +199,8 @@ func (l lines) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// A message of a process outside the run, or one that is too long, is not forwarded. The log has each reason as a
+// warning once, and then as information.
 func TestRelay_refusals(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	log := make(lines, 3)
@@ -225,7 +229,7 @@ func TestRelay_refusals(t *testing.T) {
 func TestRelay_noManager(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	log := make(lines, 1)
-	_, fd := open(t, anyone, slog.New(slog.NewTextHandler(log, nil)))
+	_, fd := open(t, everyProcess, slog.New(slog.NewTextHandler(log, nil)))
 	m.file.Close()
 	send(t, fd, "READY=1")
 	select {
@@ -238,19 +242,20 @@ func TestRelay_noManager(t *testing.T) {
 	}
 }
 
+// Open makes no relay if no service manager expects messages of this process. It fails if the socket is missing.
 func TestOpen_noManager(t *testing.T) {
 	newManager(t, filepath.Join(t.TempDir(), "manager"))
 	t.Setenv("SYSTEMD_EXEC_PID", "1")
-	if r, err := Open(t.Name(), anyone, nil); r != nil || err != nil {
+	if r, err := Open(t.Name(), everyProcess, nil); r != nil || err != nil {
 		t.Errorf("a process that is not the service's main one: %v, %v", r, err)
 	}
 	t.Setenv("SYSTEMD_EXEC_PID", "")
 	t.Setenv(SocketVariable, "vsock:2:1")
-	if r, err := Open(t.Name(), anyone, nil); r != nil || err != nil {
+	if r, err := Open(t.Name(), everyProcess, nil); r != nil || err != nil {
 		t.Errorf("an address of another kind: %v, %v", r, err)
 	}
 	t.Setenv(SocketVariable, filepath.Join(t.TempDir(), "none"))
-	if r, err := Open(t.Name(), anyone, nil); r != nil || err == nil {
+	if r, err := Open(t.Name(), everyProcess, nil); r != nil || err == nil {
 		t.Errorf("a missing socket: %v, %v", r, err)
 	}
 	var none *Relay

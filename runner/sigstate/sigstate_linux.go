@@ -41,8 +41,8 @@ func changeMask(how int, set unix.Sigset_t) (restore func()) {
 	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil) }
 }
 
-// Default sets a signal to its default action in this process. The Go runtime cannot do that. Instead, it ignores a
-// signal that the program no longer listens to. restore sets the old action.
+// Default sets a signal to its default action in this process. os/signal cannot do that: the runtime keeps its handler,
+// which for example ignores a signal of job control that the program no longer listens to. restore sets the old action.
 func Default(sig syscall.Signal) (restore func()) {
 	const setSize = 8              // bytes of a sigset_t in the kernel
 	var byDefault, before [64]byte // struct sigaction: SIG_DFL, no flags, empty mask
