@@ -126,8 +126,8 @@ func (r *Relay) serve() {
 	}
 }
 
-// relay forwards a message and the descriptors in the message, or refuses them. It closes graceful's copies of the
-// descriptors. A sender that waits until all copies are closed (BARRIER=1) then waits only for the service manager.
+// relay forwards a message and the descriptors in the message, or refuses them. Then relay closes graceful's copies of
+// the descriptors. A sender that waits until all copies are closed (BARRIER=1) then waits only for the service manager.
 // flags are those of recvmsg(2).
 func (r *Relay) relay(message string, control []byte, flags int) {
 	pid, files := attached(control)

@@ -26,8 +26,8 @@ type board struct {
 	slots           [maxSlots]slot
 }
 
-// slot describes a process that graceful has asked its parent (the guard, or graceful itself) to start. The process
-// stays a zombie until graceful asks the parent to reap it. The first slot is for the target.
+// slot describes a process that the guard starts for graceful, or that graceful itself starts without a guard. The
+// process stays a zombie until graceful has handled its end. The first slot is for the target.
 type slot struct {
 	requested       uint32  // 1: graceful has asked for the process, and the process is not reaped yet
 	id              int32   // id of the command; 0: the target

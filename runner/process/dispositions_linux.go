@@ -127,8 +127,8 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 func emptyHandler() {}
 
 // Unblock unblocks signals that were blocked when graceful was started. The caller must have installed their handlers.
-// The runtime unblocks them in a separate thread. Afterwards the runtime installs its own handler for the signals of
-// job control.
+// The runtime unblocks the signals in a separate thread. It also installs its own handler for the signals of job
+// control, so the caller must then install its handlers for them again.
 func Unblock(signals []syscall.Signal) {
 	for _, sig := range signals {
 		signalEnable(uint32(sig))

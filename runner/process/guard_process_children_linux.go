@@ -12,8 +12,8 @@ import (
 var collectLimit = 1 << 10
 
 // maxSilentTurns is the number of calls of collectAll after which the guard notifies graceful of a change, even if
-// collect still reaches its limit. Each notification is expensive, because graceful reads /proc for each
-// process that is not reaped yet.
+// collect still reaches its limit. Each notification is expensive, because graceful reads /proc for each process that
+// is not reaped yet.
 const maxSilentTurns = 16
 
 // collect records on the board which processes have ended and which signal has suspended the target, and reaps orphans.

@@ -30,7 +30,7 @@ func ReadInherited() Inherited {
 	return in
 }
 
-// EndBy ends this process by a signal, without a core dump. It returns only if it fails.
+// EndBy ends this process by a signal, without a core dump. It returns only if the signal does not end this process.
 func EndBy(sig syscall.Signal) {
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	signal.Reset(sig)

@@ -174,8 +174,8 @@ func (fs *FS) UserOf(pid int) int {
 	return -1
 }
 
-// RunsOwnExecutable reports whether a process runs the executable of this process. A child of this process
-// does so between fork(2) and execve(2).
+// RunsOwnExecutable reports whether a process runs the executable of this process. A process that graceful or the guard
+// has forked does so until execve(2).
 func (fs *FS) RunsOwnExecutable(pid int) bool {
 	var own, other unix.Stat_t
 	return fs != nil && unix.Fstatat(fs.dir, "self/exe", &own, 0) == nil &&
