@@ -113,8 +113,8 @@ func TestAction_install(t *testing.T) {
 				return
 			}
 			p.want("0")
-			p.wrote("path", filepath.Join(p.dir, "graceful-bin")+"\n")
-			p.wrote("graceful-bin/graceful", program)
+			p.wantFile("path", filepath.Join(p.dir, "graceful-bin")+"\n")
+			p.wantFile("graceful-bin/graceful", program)
 		})
 	}
 }
@@ -127,7 +127,7 @@ func TestAction_cancel(t *testing.T) {
 	p := actionStep(t, 1, state, "GRACEFUL_DEADLINE=9s", "GRACEFUL_GRACE=", "GRACEFUL_ON_EXIT=echo cleaned >&2",
 		"GRACEFUL_ON_EXIT_TIMEOUT=4s", "GRACEFUL_ON_REPEAT=", "GRACEFUL_NAME=",
 		`COMMAND=trap "echo stopped; exit 5" INT; echo >ready; while :; do sleep 0.01; done`).start()
-	p.file("ready")
+	p.waitForFile("ready")
 	p.signal(unix.SIGINT)
 	p.want("5")
 	if want := "stopped\n::group::cleanup: echo cleaned >&2\ncleaned\n::endgroup::\n"; p.text() != want {
@@ -145,7 +145,7 @@ func TestAction_recover(t *testing.T) {
 	need(t, "bash")
 	state := "GRACEFUL_STATE_DIR=" + filepath.Join(t.TempDir(), "state")
 	p := actionStep(t, 1, state, "GRACEFUL_ON_EXIT=echo cleaned", "COMMAND=echo >ready; sleep 1000").start()
-	p.file("ready")
+	p.waitForFile("ready")
 	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	last := actionStep(t, 2, state).start()

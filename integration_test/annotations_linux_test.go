@@ -35,7 +35,7 @@ $`,
 				"echo one; echo >begun; until [ -e go ]; do sleep 0.01; done; echo two; exit 3", "--", "true")
 			p.cmd.Env = append(os.Environ(), variable+"=true")
 			p.start()
-			p.file("begun")
+			p.waitForFile("begun")
 			guard := guardOf(p.cmd.Process.Pid)
 			p.signal(unix.SIGKILL)
 			p.until("second graceful", func() bool { return strings.Contains(p.text(), "taking over") })

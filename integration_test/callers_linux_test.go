@@ -87,7 +87,7 @@ const timer = setInterval(() => {
 			t.Parallel()
 			p := called(t, append(caller, run(anHour, startFamily+waitForever, cleanAndCount)...)...).start()
 			p.want("3")
-			p.wrote("cleaned", cleanedAfterKill)
+			p.wantFile("cleaned", cleanedAfterKill)
 		})
 	}
 }
@@ -118,7 +118,7 @@ except subprocess.TimeoutExpired:
 				if !exists(p, "started") && !exists(p, "cleaned") {
 					continue // there was no run yet
 				}
-				p.wrote("cleaned", cleanedAfterKill)
+				p.wantFile("cleaned", cleanedAfterKill)
 				if exists(p, "ready") {
 					return
 				}
@@ -140,11 +140,11 @@ func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.dir, &out, p.output, patience
 	p.cmd = cmd
 	p.start()
-	p.file("ready")
+	p.waitForFile("ready")
 	all := treeOf(t, cmd.Process.Pid)
 	cancel()
 	p.want("KILL")
-	p.wrote("cleaned", cleanedAfterKill)
+	p.wantFile("cleaned", cleanedAfterKill)
 	if out.String() != "out\n2\n1\n" {
 		t.Errorf("the output was:\n%s", &out)
 	}
@@ -169,7 +169,7 @@ func TestTakeover_outputWithoutAReader(t *testing.T) {
 			p.cmd.Stdout, p.cmd.Stderr = w, w
 			p.start()
 			w.Close()
-			p.file("ready")
+			p.waitForFile("ready")
 			if err := skipLine(r); err != nil {
 				t.Error(err)
 			}
@@ -183,7 +183,7 @@ func TestTakeover_outputWithoutAReader(t *testing.T) {
 			}
 			p.want("KILL")
 			p.untilEnded(all) // the guard ends last
-			p.wrote("cleaned", cleanedAfterKill)
+			p.wantFile("cleaned", cleanedAfterKill)
 		})
 	}
 }

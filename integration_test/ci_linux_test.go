@@ -94,7 +94,7 @@ func (r ciRunner) start(t *testing.T, target string, scale float64) *ciStep {
 	args := slices.Concat([]string{"env"}, r.cookies, []string{"setsid", "bash", "-c", r.step, "bash", "graceful", "run"},
 		flags, []string{"--", "sh", "-c", target})
 	s.proc = called(t, args...).start()
-	s.file("ready")
+	s.waitForFile("ready")
 	s.graceful = gracefulPID(s.proc)
 	var err error
 	if s.leader, err = unix.Getpgid(s.graceful); err != nil || s.leader == unix.Getpgrp() {
@@ -219,7 +219,7 @@ func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) boo
 		return false // the machine was too slow for the scaled limits
 	}
 	const want = "2 begins\n2 ends\n1 begins\n1 ends\n"
-	s.wrote("cleaned", want)
+	s.wantFile("cleaned", want)
 	return string(cleaned) == want || r.killedCookies == nil
 }
 
@@ -227,7 +227,7 @@ func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) boo
 func startJob(t *testing.T, step []string) *ciStep {
 	t.Helper()
 	p := called(t, slices.Concat([]string{"env"}, ciRunners["GitHub"].cookies, step)...).start()
-	p.file("ready")
+	p.waitForFile("ready")
 	pid := gracefulPID(p)
 	return &ciStep{proc: p, graceful: pid, leader: pid, scale: 10}
 }
@@ -255,10 +255,10 @@ func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 		until [ -e swept.$GRACEFUL_HOOK_ID ]; do sleep 0.01; done
 		echo $GRACEFUL_HOOK_ID is done >>cleaned`))
 	cookies := ciRunners["GitHub"].killedCookies
-	if !strings.Contains(j.file("environ"), cookies[0]+"\n") {
+	if !strings.Contains(j.waitForFile("environ"), cookies[0]+"\n") {
 		t.Error("the target has lost the cookie")
 	}
-	j.file("got.pid")
+	j.waitForFile("got.pid")
 	guard := guardOf(j.leader)
 	j.outlast(func(sig unix.Signal) {
 		j.until("signal to the target", func() bool { return counts(j.proc, "got")[sig] == 1 })
@@ -274,7 +274,7 @@ func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 		return !alive(guard)
 	})
 	j.want("137")
-	j.wrote("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
+	j.wantFile("cleaned", "2 stopped INT\n2 is done\n1 stopped INT\n1 is done\n")
 }
 
 // A CI runner kills remaining processes by a variable in their environment, a cookie. The target has the cookies, so
@@ -288,7 +288,7 @@ func TestCI_onlyTheTargetHasTheCookie(t *testing.T) {
 	cookies := []string{"RUNNER_TRACKING_ID=github_1", "JENKINS_NODE_COOKIE=1", "BUILD_ID=7", "JENKINS_SERVER_COOKIE=1"}
 	p.cmd.Env = append(os.Environ(), cookies...)
 	p.start()
-	p.file("ready")
+	p.waitForFile("ready")
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.guard()))
 	if err != nil {
 		t.Fatal(err)
@@ -299,10 +299,10 @@ func TestCI_onlyTheTargetHasTheCookie(t *testing.T) {
 		if strings.Contains(string(environ), cookie) {
 			t.Errorf("the guard has %s in its environment", cookie)
 		}
-		if !strings.Contains(p.file("target"), cookie+"\n") {
+		if !strings.Contains(p.waitForFile("target"), cookie+"\n") {
 			t.Errorf("the target lacks %s", cookie)
 		}
-		if in := strings.Contains(p.file("cleanup"), cookie+"\n"); in != strings.HasPrefix(cookie, "BUILD_ID") {
+		if in := strings.Contains(p.waitForFile("cleanup"), cookie+"\n"); in != strings.HasPrefix(cookie, "BUILD_ID") {
 			t.Errorf("the cleanup command has %s: %t", cookie, in)
 		}
 	}

@@ -43,7 +43,7 @@ func TestCI_page(t *testing.T) {
 				}
 				continue
 			}
-			p.wrote("calls", "test\ndocker compose down\n")
+			p.wantFile("calls", "test\ndocker compose down\n")
 		}
 	}
 }

@@ -31,13 +31,13 @@ func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 				p.setUserID()
 				p.start()
 				if c.stop != "" {
-					p.file("pid")
+					p.waitForFile("pid")
 					if err := unix.Kill(gracefulPID(p), unix.SIGTERM); err != nil {
 						t.Fatal(err)
 					}
 				}
 				p.want(c.status)
-				p.wrote("cleaned", "1\n")
+				p.wantFile("cleaned", "1\n")
 				if text := p.text(); strings.Contains(text, "giving up") || strings.Contains(text, cgroup+"/graceful") {
 					t.Errorf("it wrote:\n%s", text)
 				}
@@ -66,7 +66,7 @@ func startCgroupTree(t *testing.T, cgroup string, flags ...string) (p *proc, mem
 	p = command(t, inCgroup(cgroup, append(run, "--", "sh", "-c", cgroupTree)...)...)
 	p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
 	p.start()
-	p.file("ready")
+	p.waitForFile("ready")
 	for _, file := range []string{"daemon", "other-user", "nested", "escaped"} {
 		members = append(members, p.pidIn(file))
 	}
@@ -107,8 +107,8 @@ func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 			}
 			p.untilReaped(members...)
 			p.untilRemoved(cgroup)
-			p.until("cleanup", func() bool { return p.file("cleaned") != "" })
-			p.wrote("cleaned", "1\n")
+			p.until("cleanup", func() bool { return p.waitForFile("cleaned") != "" })
+			p.wantFile("cleaned", "1\n")
 		})
 	}
 }
@@ -139,7 +139,7 @@ func TestContainCgroup_removedWithoutSurvivors(t *testing.T) {
 		p := start(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--on-exit", "echo >>cleaned 1", "--",
 			command)...)
 		p.want(map[string]string{"true": "0", "no-such-program": "127", "/etc/passwd": "126"}[command])
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 		if left := cgroupsBelow(cgroup); len(left) > 0 {
 			t.Errorf("%s: left %q", command, left)
 		}
@@ -174,9 +174,10 @@ func TestContainCgroup_holdsOnlyTheTarget(t *testing.T) {
 		t.Errorf("the target has descriptors of the cgroup:\n%s", text)
 	}
 	own := "/" + filepath.Base(cgroup)
-	if !strings.Contains(p.file("target"), own+"/graceful-") || !strings.HasSuffix(p.file("after"), own+"\n") ||
-		!strings.HasSuffix(p.file("parent"), own+"\n") {
-		t.Errorf("target %q, parent %q, cleanup %q", p.file("target"), p.file("parent"), p.file("after"))
+	if !strings.Contains(p.waitForFile("target"), own+"/graceful-") ||
+		!strings.HasSuffix(p.waitForFile("after"), own+"\n") ||
+		!strings.HasSuffix(p.waitForFile("parent"), own+"\n") {
+		t.Errorf("target %q, parent %q, cleanup %q", p.waitForFile("target"), p.waitForFile("parent"), p.waitForFile("after"))
 	}
 }
 
@@ -262,7 +263,7 @@ func TestContainCgroup_gracefulMovedIntoIt(t *testing.T) {
 					setsid helper ignore TERM -- pid & until [ -s pid ]; do sleep 0.01; done; exit 3`, guard)...)
 			p.cmd.Env = append(os.Environ(), "CGROUP="+cgroup)
 			p.start().want("3")
-			p.wrote("cleaned", "1\n")
+			p.wantFile("cleaned", "1\n")
 			if left := cgroupsBelow(cgroup); len(left) > 0 || p.text() != "" && !strings.Contains(p.text(), "SIGKILL to") {
 				t.Errorf("left cgroups %q; it wrote:\n%s", left, p.text())
 			}

@@ -36,7 +36,7 @@ func (p *proc) connect(o outlet, which string) {
 func (p *proc) wantFiles(files ...string) {
 	p.t.Helper()
 	for _, file := range files {
-		p.wrote(file, "\n")
+		p.wantFile(file, "\n")
 	}
 }
 
@@ -77,10 +77,10 @@ func TestDeadOutput_isReplaced(t *testing.T) {
 					o := open(t)
 					p.connect(o, which)
 					p.start()
-					p.file("ready")
+					p.waitForFile("ready")
 					o.close()
 					p.touch("go")
-					p.file("fired")
+					p.waitForFile("fired")
 					p.signal(unix.SIGTERM)
 					p.want("143")
 					p.wantFiles(files...)
@@ -147,7 +147,7 @@ func TestDeadOutput_keepsAnOutputWithAReader(t *testing.T) {
 			p.start().want("0")
 			p.wantDiscarded(all.read(t, filepath.Join(p.dir, "report")), []string{""})
 			own, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", o.output.Fd()))
-			if got := p.file("links"); err != nil || got != own+"\n"+own+"\n" {
+			if got := p.waitForFile("links"); err != nil || got != own+"\n"+own+"\n" {
 				t.Errorf("the command has %q, want %s, %v", got, own, err)
 			}
 		})
@@ -198,7 +198,7 @@ func TestDeadOutput_ofTheControllingTerminal(t *testing.T) {
 			p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 			p.start()
 			o.output.Close()
-			p.file("ready")
+			p.waitForFile("ready")
 			o.close()
 			p.want("129")
 			p.wantFiles("exit")
@@ -221,11 +221,11 @@ func TestDeadOutput_afterATakeover(t *testing.T) {
 				o := open(t)
 				p.connect(o, which)
 				p.start()
-				p.file("ready")
+				p.waitForFile("ready")
 				guard := p.guard()
 				o.close()
 				p.signal(unix.SIGTERM)
-				p.file("first")
+				p.waitForFile("first")
 				kill(t, p.cmd.Process.Pid)
 				p.touch("go")
 				p.want("KILL")
@@ -251,7 +251,7 @@ func TestDeadOutput_ofRecover(t *testing.T) {
 				state := filepath.Join(t.TempDir(), "state")
 				p := start(t, "graceful", "run", "--state-dir", state, "--report", "report", "--on-exit", chatty("exit"), "--",
 					"sh", "-c", "echo >ready; exec sleep 1000")
-				p.file("ready")
+				p.waitForFile("ready")
 				p.killBothAndUnlock(t, state)
 				o := open(t)
 				r := command(t, "graceful", "recover", "--state-dir", state)
@@ -277,7 +277,7 @@ func TestDeadOutput_asPID1(t *testing.T) {
 				o := pipeOutlet(t)
 				p.connect(o, which)
 				p.start()
-				p.file("ready")
+				p.waitForFile("ready")
 				o.close()
 				p.touch("go")
 				p.want("0")
@@ -307,7 +307,7 @@ func TestDeadOutput_withoutDevNull(t *testing.T) {
 				o := pipeOutlet(t)
 				p.connect(o, "stdout stderr")
 				p.start()
-				p.file("ready")
+				p.waitForFile("ready")
 				guard := p.guard()
 				o.close()
 				status := "0"
@@ -320,7 +320,7 @@ func TestDeadOutput_withoutDevNull(t *testing.T) {
 				p.until("end of the guard", func() bool { return !alive(guard) })
 				p.wantFiles("exit")
 				if name == "a file" {
-					p.wrote("kept", "kept\n")
+					p.wantFile("kept", "kept\n")
 				}
 			})
 		}

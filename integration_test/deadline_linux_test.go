@@ -99,7 +99,7 @@ func TestDeadline_everythingHangs(t *testing.T) {
 			p.signal(unix.SIGTERM)
 			p.want("137")
 			p.wantDeadline(began, stalled())
-			if got := p.file("log"); got != c.log && !(name == "at once" && sameLines(got, c.log)) {
+			if got := p.waitForFile("log"); got != c.log && !(name == "at once" && sameLines(got, c.log)) {
 				t.Errorf("the commands wrote %q, want %q", got, c.log)
 			}
 			for line := range strings.Lines(c.log) {
@@ -134,7 +134,7 @@ func TestDeadline_processKilled(t *testing.T) {
 			if victim == "graceful" {
 				kill(t, p.cmd.Process.Pid)
 				p.want("KILL")
-				p.file("c1.child")
+				p.waitForFile("c1.child")
 				p.until("end of the guard", func() bool { return !alive(guard) })
 			} else {
 				p.loseGuard()
@@ -142,7 +142,7 @@ func TestDeadline_processKilled(t *testing.T) {
 				p.want("137")
 			}
 			p.wantDeadline(began, stalled())
-			p.wrote("log", "s1\nc1\n")
+			p.wantFile("log", "s1\nc1\n")
 			for _, pid := range []int{target, session, p.pidIn("s1.child"), p.pidIn("c1.child")} {
 				if alive(pid) {
 					t.Errorf("process %d is left", pid)
@@ -159,10 +159,10 @@ func TestDeadline_onlyForStops(t *testing.T) {
 		p := start(t, "graceful", "run", "--guard", guard, "--deadline", "4s", "--on-exit-timeout", "2s",
 			"--on-exit", "sleep "+wait+"; echo 1 >>cleaned", "--", "true")
 		p.want("0")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 		p = start(t, "graceful", "run", "--guard", guard, "--deadline", "4s", "--on-exit-timeout", "2s",
 			"--on-exit", "echo >begun; exec sleep 1000", "--", "true")
-		p.file("begun")
+		p.waitForFile("begun")
 		began := time.Now()
 		p.signal(unix.SIGTERM)
 		p.want("0")

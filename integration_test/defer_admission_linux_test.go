@@ -200,11 +200,11 @@ func TestDefer_listenerOfAnotherUser(t *testing.T) {
 			p.start().want("0")
 			got, _ := os.ReadFile(p.dir + "/got")
 			if sent := strings.Contains(string(got), "SECRET=xyz"); sent != c.sent {
-				t.Errorf("the secret was sent: %t; the client wrote %s", sent, p.file("said"))
+				t.Errorf("the secret was sent: %t; the client wrote %s", sent, p.waitForFile("said"))
 			}
 			if refusal := fmt.Sprintf("user %d listens there, and you are user %d", c.listener, c.client); !c.sent &&
-				!strings.Contains(p.file("said"), refusal) {
-				t.Errorf("the client wrote %s", p.file("said"))
+				!strings.Contains(p.waitForFile("said"), refusal) {
+				t.Errorf("the client wrote %s", p.waitForFile("said"))
 			}
 		})
 	}

@@ -89,7 +89,7 @@ open("idle", "w").write("1000")
 time.sleep(1000)' & 
 		while [ ! -s idle ]; do sleep 0.01; done
 		for n in 1 2 3 4 5; do graceful defer -- echo $n; done >ids; echo >done; while [ ! -e end ]; do sleep 0.01; done`)
-	p.file("ready")
+	p.waitForFile("ready")
 	threads := func() string {
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 		_, rest, _ := strings.Cut(string(status), "Threads:\t")
@@ -98,7 +98,7 @@ time.sleep(1000)' &
 	}
 	before := threads()
 	p.touch("go")
-	p.file("done")
+	p.waitForFile("done")
 	if after := threads(); after != before {
 		t.Errorf("graceful had %s threads, and has %s", before, after)
 	}
@@ -115,7 +115,7 @@ func TestDefer_besideInvalidRequests(t *testing.T) {
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done
 		for n in 1 2 3; do graceful defer -- echo $n >>ids; done; echo >done; until [ -e end ]; do sleep 0.01; done`)
-	address := strings.TrimSpace(p.file("socket"))
+	address := strings.TrimSpace(p.waitForFile("socket"))
 	head := `{"graceful":1,"do":"defer","shell":"echo never`
 	answers := map[string]chan string{}
 	for name, send := range map[string]func(net.Conn) error{
@@ -165,7 +165,7 @@ func TestDefer_besideInvalidRequests(t *testing.T) {
 		}()
 	}
 	p.touch("go")
-	p.file("done")
+	p.waitForFile("done")
 	for want, answer := range answers {
 		if got := <-answer; strings.Count(got, "\n") != 1 || !strings.HasPrefix(got, `{"graceful":1,"error":"`) ||
 			!strings.Contains(got, want) {
@@ -174,7 +174,7 @@ func TestDefer_besideInvalidRequests(t *testing.T) {
 	}
 	p.touch("end")
 	p.want("0")
-	if p.wrote("ids", "1\n2\n3\n"); p.text() != "3\n2\n1\n" {
+	if p.wantFile("ids", "1\n2\n3\n"); p.text() != "3\n2\n1\n" {
 		t.Errorf("it wrote:\n%s", p.text())
 	}
 }
@@ -184,7 +184,7 @@ func TestDefer_besideInvalidRequests(t *testing.T) {
 func TestDefer_clientHasGone(t *testing.T) {
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
 		`echo $GRACEFUL_SOCKET >socket; until [ -e go ]; do sleep 0.01; done; graceful defer -- echo real`)
-	address, graceful := strings.TrimSpace(p.file("socket")), p.cmd.Process.Pid
+	address, graceful := strings.TrimSpace(p.waitForFile("socket")), p.cmd.Process.Pid
 	if err := unix.Kill(graceful, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

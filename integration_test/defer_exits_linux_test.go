@@ -35,7 +35,7 @@ func TestDefer_whenExitsRunsOnce(t *testing.T) {
 				running, target := p.pidIn("begun"), p.pidIn("target")
 				if stopping {
 					p.signal(unix.SIGTERM)
-					p.file("stopping")
+					p.waitForFile("stopping")
 				}
 				last, want := p, "begun\nended\nother\n"
 				switch victim {
@@ -61,7 +61,7 @@ func TestDefer_whenExitsRunsOnce(t *testing.T) {
 				if !stopping { // the stop ends the target, but not the command
 					p.untilEnded([]int{target})
 				} else if last != p { // recover stops the target a second time
-					p.file("stopping")
+					p.waitForFile("stopping")
 				}
 				p.touch("end")
 				switch victim {
@@ -76,10 +76,10 @@ func TestDefer_whenExitsRunsOnce(t *testing.T) {
 						t.Errorf("recover wrote:\n%s", last.text())
 					}
 				}
-				p.wrote("log", want)
+				p.wantFile("log", want)
 				if strings.Contains(last.text(), "command interrupted") {
 					recoverIn(t, dir, "0", "--retry-interrupted")
-					p.wrote("log", want+"begun\nended\n")
+					p.wantFile("log", want+"begun\nended\n")
 				}
 				if left := inDir(t, dir); left != "" {
 					t.Errorf("left in the state directory: %s", left)
@@ -108,8 +108,8 @@ func TestDefer_whenExitsRunsSoon(t *testing.T) {
 					until [ -s cleaned ]; do sleep 0.02; done`)...)
 				p.want("0")
 				if best = min(best, time.Duration(p.pidIn("cleaned")-p.pidIn("ended"))); around != nil &&
-					!strings.Contains(p.file("trace"), "(INJECTED)") {
-					t.Fatalf("pidfd_open did not fail:\n%s", p.file("trace"))
+					!strings.Contains(p.waitForFile("trace"), "(INJECTED)") {
+					t.Fatalf("pidfd_open did not fail:\n%s", p.waitForFile("trace"))
 				}
 				if best <= 100*time.Millisecond {
 					t.Log(best)
@@ -175,9 +175,9 @@ func TestDefer_whenExitsOfManyProcesses(t *testing.T) {
 			p := start(t, "sh", "-c", fmt.Sprintf(
 				`[ %d = 0 ] || ulimit -n %[1]d; exec graceful run --on-exit 'echo last >>log' -- helper await %d`,
 				c.descriptors, c.processes))
-			p.file("registered")
+			p.waitForFile("registered")
 			registered := time.Since(began)
-			p.wrote("log", "") // no process has ended
+			p.wantFile("log", "") // no process has ended
 			open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 			if err != nil || c.descriptors > 0 && len(open) > c.descriptors*3/4 {
 				t.Errorf("%d descriptors are open, %v", len(open), err)
@@ -200,8 +200,8 @@ func TestDefer_whenExitsFromAnotherPIDNamespace(t *testing.T) {
 		`echo $GRACEFUL_SOCKET >socket; echo $$ >pid
 		unshare --pid --fork --mount-proc graceful defer --when-exits 1 -- echo never; echo $?; echo >done
 		until [ -e end ]; do sleep 0.01; done`).start()
-	p.file("done")
-	answer, err := registry.Ask(strings.TrimSpace(p.file("socket")),
+	p.waitForFile("done")
+	answer, err := registry.Ask(strings.TrimSpace(p.waitForFile("socket")),
 		registry.Request{Do: registry.Defer, Shell: "echo never", WhenExits: p.pidIn("pid")})
 	p.touch("end")
 	p.want("0")
@@ -240,7 +240,7 @@ func TestDefer_whenExitsOfAReusedPID(t *testing.T) {
 					until [ -s log ]; do sleep 0.01; done
 					kill -0 $pid && echo lives >>log; graceful defer --when-exits $pid -- true >id; echo $? >>log`, c.to, c.then))
 			p.start().wait()
-			p.wrote("log", c.want)
+			p.wantFile("log", c.want)
 			refused := strings.Contains(p.text(), "is not a member of this run")
 			if refused != strings.HasSuffix(c.want, "1\n") {
 				t.Errorf("it wrote:\n%s", p.text())

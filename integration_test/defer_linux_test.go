@@ -103,7 +103,7 @@ func TestDefer_recovered(t *testing.T) {
 				X=y graceful defer -- sh -c 'echo "$X in ${PWD##*/}: $GRACEFUL_REASON" >>'$log >>../printed
 				exec sleep 1000 & graceful defer --when-exits $! -- sh -c "echo exits >>$log" >>../printed
 				id=$(graceful defer -- sh -c "echo never >>$log"); graceful cancel $id; echo >../ready; wait`)
-			p.file("ready")
+			p.waitForFile("ready")
 			all := treeOf(t, p.cmd.Process.Pid)
 			killBoth(t, p.cmd.Process.Pid)
 			p.wait()
@@ -119,8 +119,8 @@ func TestDefer_recovered(t *testing.T) {
 				overwrite(t, file, rewriteRecord(t, first, func(_, begin map[string]any) { markRebooted(begin) })+rest)
 			}
 			recoverIn(t, dir, "0")
-			p.wrote("log", "exits\ny in sub: recovered\n")
-			if socket := strings.TrimSpace(p.file("socket")); !filepath.IsAbs(socket) || isThere(filepath.Dir(socket)) {
+			p.wantFile("log", "exits\ny in sub: recovered\n")
+			if socket := strings.TrimSpace(p.waitForFile("socket")); !filepath.IsAbs(socket) || isThere(filepath.Dir(socket)) {
 				t.Errorf("the directory of %q is left", socket)
 			}
 		})
@@ -195,14 +195,14 @@ func TestDefer_list(t *testing.T) {
 		graceful defer -- true >id; graceful cancel $(cat id); kill $!; until [ -e begun ]; do sleep 0.01; done
 		graceful defer --list; graceful defer --list --format json >json; echo >end`)
 	p.want("0")
-	pid, other, dir := p.pidIn("pid"), p.pidIn("other"), cleanup.Text(strings.TrimSpace(p.file("dir")))
+	pid, other, dir := p.pidIn("pid"), p.pidIn("other"), cleanup.Text(strings.TrimSpace(p.waitForFile("dir")))
 	if got, want := p.text(), fmt.Sprintf("1  pending%[2]s  -    true\n2  when %[1]d exits  own  -\n"+
 		"3  running%[2]s  -    echo >begun; until [ -e end ]; do sleep 0.01; done\na b\n",
 		pid, strings.Repeat(" ", len(fmt.Sprint("when exits ", pid))-len("running"))); got != want {
 		t.Errorf("it wrote:\n%swant:\n%s", got, want)
 	}
 	var list []registry.Listed
-	d := json.NewDecoder(strings.NewReader(p.file("json")))
+	d := json.NewDecoder(strings.NewReader(p.waitForFile("json")))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&list); err != nil {
 		t.Fatal(err)

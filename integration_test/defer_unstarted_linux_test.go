@@ -89,7 +89,7 @@ func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
 				switch killed {
 				case "none":
 					list := command(t, append(limitedUser, plain, "defer", "--list")...)
-					list.cmd.Env = append(os.Environ(), "GRACEFUL_SOCKET="+strings.TrimSpace(p.file("socket")))
+					list.cmd.Env = append(os.Environ(), "GRACEFUL_SOCKET="+strings.TrimSpace(p.waitForFile("socket")))
 					list.start().want("0")
 					if text := list.text(); !strings.HasPrefix(text, "1  pending  -  echo waited >>log\n") {
 						t.Errorf("the list is\n%s", text)
@@ -109,7 +109,7 @@ func TestDefer_whenExitsIsTriedAgain(t *testing.T) {
 					p.recoverLimited("0")
 				}
 				p.until("end of the guard", func() bool { return !alive(root) })
-				p.wrote("log", "other\nwaited\n")
+				p.wantFile("log", "other\nwaited\n")
 				if r := all.read(t, filepath.Join(p.dir, "report")); outcomes(r) != "succeeded succeeded" {
 					t.Errorf("outcomes: %s", outcomes(r))
 				}
@@ -134,9 +134,9 @@ func TestDefer_whenExitsIsTriedOnceMore(t *testing.T) {
 				!strings.Contains(text, "graceful recover starts it") {
 				t.Errorf("it wrote:\n%s", text)
 			}
-			p.wrote("log", "")
+			p.wantFile("log", "")
 			p.recoverLimited("0")
-			p.wrote("log", "other\nwaited\n")
+			p.wantFile("log", "other\nwaited\n")
 		})
 	}
 }
@@ -173,7 +173,7 @@ func TestRecover_startsACommandOfPID1(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.start()
-			p.file("ready")
+			p.waitForFile("ready")
 			leader := gracefulPID(p)
 			t.Cleanup(func() {
 				if t.Failed() { // unshare does not end graceful: a process of another user gets no parent-death signal
@@ -185,9 +185,9 @@ func TestRecover_startsACommandOfPID1(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.want("143")
-			p.wrote("log", "")
+			p.wantFile("log", "")
 			p.recoverLimited("0")
-			p.wrote("log", "exit\n")
+			p.wantFile("log", "exit\n")
 		})
 	}
 }
@@ -198,18 +198,18 @@ func TestRecover_startsACommandOfAnotherRecover(t *testing.T) {
 		"--on-exit", "echo exit >>log", "--on-exit", "echo >begun; until [ -e go ]; do sleep 0.01; done", "--",
 		"sh", "-c", "echo >ready; exec sleep 1000")
 	p.start()
-	p.file("ready")
+	p.waitForFile("ready")
 	killBoth(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.until("release of the lock", func() bool { return unlocked(t, filepath.Join(p.dir, "state")) })
 	r := command(t, append(limitedUser, plain, "recover", "--state-dir", "state")...)
 	r.cmd.Dir = p.dir
 	r.start()
-	p.file("begun")
+	p.waitForFile("begun")
 	limitProcesses(t, r.cmd.Process.Pid, true)
 	p.touch("go")
 	r.want("1")
-	p.wrote("log", "")
+	p.wantFile("log", "")
 	p.recoverLimited("0")
-	p.wrote("log", "exit\n")
+	p.wantFile("log", "exit\n")
 }

@@ -67,7 +67,7 @@ func (p *proc) wantEndAfterParent(log string) {
 	p.want("KILL")
 	pid := p.pidIn("pid")
 	p.until("end of graceful", func() bool { return !alive(pid) })
-	p.wrote("log", log)
+	p.wantFile("log", log)
 }
 
 const sleepingTarget = `sh -c 'echo $$ >ready; exec sleep 1000'`
@@ -93,7 +93,7 @@ func TestDieWithParent_withoutPidfd(t *testing.T) {
 		p := startWithParent(t, "strace -D -f -qq -o trace -e trace=pidfd_open -e inject=pidfd_open:error=ENOSYS",
 			"--guard "+guard, sleepingTarget, "kill -KILL $$")
 		p.wantEndAfterParent("TERM 143\n")
-		if trace := p.file("trace"); !strings.Contains(trace, "ENOSYS") {
+		if trace := p.waitForFile("trace"); !strings.Contains(trace, "ENOSYS") {
 			t.Errorf("pidfd_open did not fail: %s", trace)
 		}
 	}
@@ -106,7 +106,7 @@ func TestDieWithParent_guardIsKilled(t *testing.T) {
 	for range 10 {
 		p := startWithParent(t, "", "--guard on --on-repeat kill",
 			`sh -c 'trap "sleep 0.3; exit 3" TERM; echo >ready; while :; do sleep 0.02; done'`, "exec sleep 1000")
-		p.file("ready")
+		p.waitForFile("ready")
 		leader := p.pidIn("pid")
 		kill(t, p.cmd.Process.Pid, guardOf(leader))
 		p.wantEndAfterParent("TERM 3\n")
@@ -121,8 +121,8 @@ func TestDieWithParent_threadEnds(t *testing.T) {
 	for _, first := range []string{"first", "other"} {
 		p := start(t, "helper", "lose-thread", first, "graceful", "run", "--die-with-parent", "--grace", "1h",
 			"--on-exit", "echo $GRACEFUL_STOP_SIGNAL >>log", "--", "sh", "-c", "echo $$ >ready; exec sleep 1000")
-		p.file("ready")
-		p.file("lost")
+		p.waitForFile("ready")
+		p.waitForFile("lost")
 		graceful := childrenOf(p.cmd.Process.Pid)
 		time.Sleep(500 * time.Millisecond) // time for a stop that must not come
 		if target := p.pidIn("ready"); !alive(target) {
@@ -131,7 +131,7 @@ func TestDieWithParent_threadEnds(t *testing.T) {
 		p.signal(unix.SIGKILL)
 		p.want("KILL")
 		p.until("end of graceful", func() bool { return !slices.ContainsFunc(graceful, alive) })
-		p.wrote("log", "TERM\n")
+		p.wantFile("log", "TERM\n")
 	}
 }
 
@@ -163,5 +163,5 @@ func TestDieWithParent_beforeTheRunBegins(t *testing.T) {
 		graceful run --state-dir %s --name x --die-with-parent=$$ --on-exit 'echo >>log' -- sh -c 'echo >>log' &
 		echo $! >pid; until [ -e %s/cleaned ]; do sleep 0.01; done; kill -KILL $$`, stateOf(earlier), earlier.dir))
 	p.wantEndAfterParent("")
-	earlier.wrote("cleaned", "\n\n")
+	earlier.wantFile("cleaned", "\n\n")
 }

@@ -271,7 +271,7 @@ func TestDoctor_fromOutsideOfTheContainer(t *testing.T) {
 			t.Parallel()
 			p := inNamespace(t, true, append(around, "graceful", "run", "--", "sh", "-c", "echo $$ >target; exec sleep 1000")...)
 			p.start()
-			p.file("target")
+			p.waitForFile("target")
 			doctor := start(t, "nsenter", "-t", strconv.Itoa(childrenOf(p.cmd.Process.Pid)[0]), "-p", "-m", "graceful", "doctor")
 			doctor.wait()
 			want := " PID 1 is " + name + ": "

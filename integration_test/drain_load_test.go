@@ -123,7 +123,7 @@ func instance(t *testing.T, dir, name string, wrapper ...string) *proc {
 	t.Helper()
 	p := command(t, append(wrapper, "helper", "serve", name)...)
 	p.cmd.Dir, p.dir = dir, dir
-	p.start().file(name + ".pid")
+	p.start().waitForFile(name + ".pid")
 	return p
 }
 
@@ -206,7 +206,7 @@ func TestDrain_answersPendingRequests(t *testing.T) {
 			a, dir := balanced(t, append(wrapper, "--")...)
 			result := make(chan error, 1)
 			go func() { result <- ask(filepath.Join(dir, "a"), "hold") }()
-			a.file("a.holds")
+			a.waitForFile("a.holds")
 			a.signal(unix.SIGTERM)
 			if !drain {
 				a.want("143")
@@ -215,7 +215,7 @@ func TestDrain_answersPendingRequests(t *testing.T) {
 				}
 				return
 			}
-			a.until("departure", func() bool { return a.file("backends") == "b\n" })
+			a.until("departure", func() bool { return a.waitForFile("backends") == "b\n" })
 			if err := ask(filepath.Join(dir, "a"), "give"); err != nil {
 				t.Errorf("a late request failed: %v", err)
 			}

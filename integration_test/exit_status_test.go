@@ -17,7 +17,7 @@ func TestExitStatus_ofTheTarget(t *testing.T) {
 		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_EXIT_CODE", "--", "sh", "-c",
 			fmt.Sprint("exit ", n))
 		p.want(strconv.Itoa(n))
-		p.wrote("cleaned", fmt.Sprintln(n))
+		p.wantFile("cleaned", fmt.Sprintln(n))
 	}
 }
 
@@ -36,6 +36,6 @@ func TestExitStatus_fatalSignal(t *testing.T) {
 		p := start(t, "graceful", "run", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--", "helper", "die",
 			strconv.Itoa(int(sig)))
 		p.want(strconv.Itoa(128 + int(sig)))
-		p.wrote("cleaned", "signaled\n")
+		p.wantFile("cleaned", "signaled\n")
 	}
 }

@@ -154,7 +154,7 @@ func TestEpoll_fails(t *testing.T) {
 		}
 		defer os.RemoveAll(dir)
 		got, err := trace(t, dir, order{
-			Command: slices.Concat([]string{plain, "run"}, guard,
+			Command: slices.Concat([]string{plain, "run"}, guardFlags,
 				[]string{"--", "sh", "-c", `sleep 1000 & graceful defer --when-exits $! -- sh -c 'echo fired >>log'
 				sleep 0.2; echo killed >>log; kill $!; wait; until [ "$(wc -l <log)" = 2 ]; do sleep 0.01; done`}),
 			Guarded: true, OfGuard: true, Call: "epoll_ctl", Errno: unix.ENOSPC, At: at,

@@ -46,7 +46,7 @@ func TestGolden_ledgers(t *testing.T) {
 			p.cmd.Stderr = said
 			p.start().want(want.status)
 			if got := p.text(); got != want.output {
-				t.Errorf("the commands wrote %q, want %q; recover wrote:\n%s", got, want.output, p.file("said"))
+				t.Errorf("the commands wrote %q, want %q; recover wrote:\n%s", got, want.output, p.waitForFile("said"))
 			}
 			left, _ := os.ReadDir(filepath.Join(p.dir, "state"))
 			var names []string

@@ -28,8 +28,8 @@ func TestTakeover_eitherProcessKilled(t *testing.T) {
 				p.want("143")
 			}
 			p.untilReaped(target, daemon)
-			p.until("cleanup", func() bool { return strings.Count(p.file("cleaned"), "\n") == 2 })
-			p.wrote("cleaned", "2\n1 "+map[string]string{"graceful": "orphaned", "guard": "stopped"}[victim]+" 143\n")
+			p.until("cleanup", func() bool { return strings.Count(p.waitForFile("cleaned"), "\n") == 2 })
+			p.wantFile("cleaned", "2\n1 "+map[string]string{"graceful": "orphaned", "guard": "stopped"}[victim]+" 143\n")
 			p.until("end of the guard", func() bool { return !alive(guard) })
 		})
 	}
@@ -47,7 +47,7 @@ func TestContainGroup_guardKilled(t *testing.T) {
 	p.signal(unix.SIGTERM)
 	p.want("7")
 	p.untilReaped(target)
-	p.wrote("cleaned", "7\n")
+	p.wantFile("cleaned", "7\n")
 }
 
 // If a suspended graceful is killed, no process stays suspended.
@@ -66,7 +66,7 @@ func TestTakeover_ofASuspendedRun(t *testing.T) {
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.untilReaped(target)
-	p.file("cleaned")
+	p.waitForFile("cleaned")
 }
 
 // With --guard auto, graceful has a guard unless it is PID 1. The test counts the processes of graceful.
@@ -83,7 +83,7 @@ func TestGuard_existsByFlagAndPID1(t *testing.T) {
 			"grep -c . /proc/[0-9]*/comm >/dev/null; "+
 				`grep -lx graceful /proc/[0-9]*/comm | wc -l >n`).start()
 		p.want("0")
-		p.wrote("n", c.want+"\n")
+		p.wantFile("n", c.want+"\n")
 	}
 }
 
@@ -101,13 +101,13 @@ func TestTakeover_gracefulKilledRepeatedly(t *testing.T) {
 		p.killAndWait(p.successor(guard))
 	}
 	p.touch("go")
-	p.file("cleaning")
+	p.waitForFile("cleaning")
 	for range 5 { // while a command runs
 		p.killAndWait(p.successor(guard))
 	}
 	p.touch("end")
 	p.until("end of the guard", func() bool { return !alive(guard) })
-	p.wrote("cleaned", "2\n1\n")
+	p.wantFile("cleaned", "2\n1\n")
 	if alive(target) {
 		t.Error("the target is left")
 	}
@@ -129,16 +129,16 @@ func TestTakeover_thenTheGuardIsKilled(t *testing.T) {
 			kill(t, p.cmd.Process.Pid)
 			p.want("KILL")
 			last := p.successor(guard)
-			p.file(moment)
+			p.waitForFile(moment)
 			kill(t, guard)
 			if moment == "cleaning" {
 				p.touch("end")
 			} else {
-				p.file("cleaning")
+				p.waitForFile("cleaning")
 				p.touch("end")
 			}
 			p.until("end of graceful", func() bool { return !alive(last) })
-			p.wrote("cleaned", "2\n1\n")
+			p.wantFile("cleaned", "2\n1\n")
 			for _, pid := range []int{target, daemon} {
 				if alive(pid) {
 					t.Errorf("process %d is left", pid)

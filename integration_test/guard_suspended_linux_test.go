@@ -15,7 +15,7 @@ func TestGuard_suspendedAgainAndAgain(t *testing.T) {
 	p := start(t, "graceful", "run", "--timeout", "500ms", "--grace", "100ms", "--on-exit", "echo 1 >>cleaned", "--", "sh",
 		"-c", "trap '' TERM; while :; do kill -STOP $PPID; done")
 	p.want("137")
-	p.wrote("cleaned", "1\n")
+	p.wantFile("cleaned", "1\n")
 }
 
 // A target or a cleanup command that suspends the guard after a takeover cannot delay the run. graceful continues the
@@ -31,7 +31,7 @@ func TestGuard_suspendedAfterATakeover(t *testing.T) {
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
 	p.untilReaped(target)
-	p.wrote("cleaned", "1\n2\n")
+	p.wantFile("cleaned", "1\n2\n")
 }
 
 // The guard is suspended, and the graceful that it has started is killed. recover continues the guard, which starts
@@ -46,7 +46,7 @@ func TestGuard_suspendedAndAlone(t *testing.T) {
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	last := p.successor(guard)
-	p.file("stopping")
+	p.waitForFile("stopping")
 	for _, pid := range []int{last, guard} { // suspend graceful first, since it would continue the guard
 		if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestGuard_suspendedAndAlone(t *testing.T) {
 	p.touch("end")
 	p.until("end of the guard", func() bool { return !alive(guard) })
 	p.untilReaped(target)
-	p.wrote("cleaned", "1\n")
+	p.wantFile("cleaned", "1\n")
 }
 
 // A frozen guard cannot run, even after SIGCONT. graceful kills the guard, and the run continues without one.
@@ -73,7 +73,7 @@ func TestGuard_frozen(t *testing.T) {
 	p.signal(unix.SIGTERM)
 	p.want("137") // no process reports how the target ended
 	p.untilReaped(target, guard)
-	p.wrote("cleaned", "1\n")
+	p.wantFile("cleaned", "1\n")
 }
 
 // graceful continues a suspended guard. A signal to the guard has the same effect as a signal to graceful.
@@ -97,7 +97,7 @@ func TestGuard_suspendedAndSignalled(t *testing.T) {
 	}
 	kill(t, p.pidIn("got.pid"))
 	p.want("137")
-	p.wrote("cleaned", "1\n")
+	p.wantFile("cleaned", "1\n")
 }
 
 // While graceful is suspended, the guard reaps 10,000 orphans. It does not reap the target, which has ended before
@@ -114,14 +114,14 @@ func TestGuard_reapsOrphansWhileGracefulIsSuspended(t *testing.T) {
 	kill(t, target)
 	p.until("end of the target", func() bool { return processState(target) == "Z" })
 	p.touch("go")
-	p.file("done")
+	p.waitForFile("done")
 	p.until("reaping of all orphans", func() bool {
 		children := childrenOf(guard)
 		return len(children) == 1 && children[0] == target
 	})
 	p.signal(unix.SIGCONT)
 	p.want("137")
-	p.wrote("cleaned", "137\n")
+	p.wantFile("cleaned", "137\n")
 }
 
 // The guard is killed while graceful is suspended. After SIGCONT and SIGTERM, the run ends as usual.
@@ -142,5 +142,5 @@ func TestGuard_killedWhileGracefulIsSuspended(t *testing.T) {
 	p.signal(unix.SIGTERM)
 	p.want("143")
 	p.untilReaped(guard, target)
-	p.wrote("cleaned", "stopped\n")
+	p.wantFile("cleaned", "stopped\n")
 }

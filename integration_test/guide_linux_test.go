@@ -51,7 +51,7 @@ func TestGuide_same(t *testing.T) {
 			for _, wrapper := range [][]string{other, strings.Fields("graceful run " + c.ours + " --")} {
 				p := start(t, append(wrapper, "sh", "-c", c.target)...)
 				if c.signal != 0 {
-					p.file("ready")
+					p.waitForFile("ready")
 					p.signal(c.signal)
 				}
 				p.want(c.status)

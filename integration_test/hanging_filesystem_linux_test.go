@@ -41,7 +41,7 @@ func TestStart_hangingFileSystem(t *testing.T) {
 					_ = unix.Kill(p.pidIn("pid"), c.signal)
 				}
 				p.want(c.status)
-				p.wrote("done", "cleaned "+c.reason+"\n")
+				p.wantFile("done", "cleaned "+c.reason+"\n")
 				if !strings.Contains(p.text(), c.says) {
 					t.Errorf("graceful wrote no %q:\n%s", c.says, p.text())
 				}
@@ -67,7 +67,7 @@ func TestStart_fileSystemFailsLate(t *testing.T) {
 				p.until("start", func() bool { return strings.Contains(p.text(), started) })
 				_ = unix.Kill(p.cmd.Process.Pid, unix.SIGUSR1)
 				p.want(c.status)
-				p.wrote("done", "cleaned "+c.reason+"\n")
+				p.wantFile("done", "cleaned "+c.reason+"\n")
 				if !strings.Contains(p.text(), c.says) || !strings.Contains(p.text(), "not connected") {
 					t.Errorf("graceful wrote no %q with a reason:\n%s", c.says, p.text())
 				}
@@ -164,7 +164,7 @@ func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 			p.want("0")
 			p.until("end of the process", func() bool { return !alive(hung) })
 			p.runGraceful(nil, recover...)
-			p.wrote("cleaned", c.reason+"\n")
+			p.wantFile("cleaned", c.reason+"\n")
 			if left := strings.TrimSuffix(inDir(t, p.dir+"/state"), "x.ledger.interrupted"); left != "" {
 				t.Errorf("left in the state directory: %s", left)
 			}

@@ -96,8 +96,8 @@ func (p *proc) text() string {
 	return string(data)
 }
 
-// file waits until a file in the program's directory has content, and returns that content.
-func (p *proc) file(name string) string {
+// waitForFile waits until a file in the program's directory has content, and returns that content.
+func (p *proc) waitForFile(name string) string {
 	p.t.Helper()
 	path := filepath.Join(p.dir, name)
 	var data []byte
@@ -111,7 +111,7 @@ func (p *proc) file(name string) string {
 // pidIn waits until a file in the program's directory has content, and returns the number in it.
 func (p *proc) pidIn(name string) int {
 	p.t.Helper()
-	pid, err := strconv.Atoi(strings.TrimSpace(p.file(name)))
+	pid, err := strconv.Atoi(strings.TrimSpace(p.waitForFile(name)))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -128,8 +128,8 @@ func (p *proc) until(what string, happened func() bool) {
 	}
 }
 
-// wrote fails the test unless a file of a program that has ended has this content.
-func (p *proc) wrote(name, want string) {
+// wantFile fails the test unless a file of a program that has ended has this content.
+func (p *proc) wantFile(name, want string) {
 	p.t.Helper()
 	data, _ := os.ReadFile(filepath.Join(p.dir, name))
 	if got := string(data); got != want {

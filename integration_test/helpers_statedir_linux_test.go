@@ -63,7 +63,7 @@ func startAndKill(t *testing.T, what, file string, args ...string) (p *proc, lin
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "state")
 	p = start(t, append([]string{"graceful", "run", "--state-dir", dir, "--name", "x"}, args...)...)
-	p.file(file)
+	p.waitForFile(file)
 	book := filepath.Join(dir, "x.ledger")
 	p.until("record of the start", func() bool {
 		data, _ := os.ReadFile(book)

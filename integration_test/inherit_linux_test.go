@@ -97,7 +97,7 @@ func TestInherit_cleanupCommands(t *testing.T) {
 	p.want("0")
 	const ttou = 1 << (unix.SIGTTOU - 1)
 	var ignored uint64
-	target, hook := p.file("target"), p.file("hook")
+	target, hook := p.waitForFile("target"), p.waitForFile("hook")
 	if _, err := fmt.Sscanf(target[strings.Index(target, "SigIgn:"):], "SigIgn: %x", &ignored); err != nil {
 		t.Fatal(err)
 	}
@@ -105,10 +105,10 @@ func TestInherit_cleanupCommands(t *testing.T) {
 	if hook != want {
 		t.Errorf("the target has\n%s\nthe cleanup command\n%s", target, hook)
 	}
-	if fds := strings.Fields(p.file("target.fds")); !slices.Contains(fds, "7") {
+	if fds := strings.Fields(p.waitForFile("target.fds")); !slices.Contains(fds, "7") {
 		t.Errorf("the target has the descriptors %q", fds)
 	}
-	p.wrote("hook.fds", "0\n1\n2\n3\n") // ls has opened the last one
+	p.wantFile("hook.fds", "0\n1\n2\n3\n") // ls has opened the last one
 }
 
 // A stop signal that graceful's parent ignored does not stop the run, unless --stop-on names it.
@@ -122,7 +122,7 @@ func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 		}
 		p := start(t, "env", "--ignore-signal=TERM", "graceful", "run", "-v", "--grace", "100ms", flag, "--on-exit",
 			"echo >>cleaned $GRACEFUL_STOP_SIGNAL", "--", "sh", "-c", "echo >ready; exec sleep 1000")
-		p.file("ready")
+		p.waitForFile("ready")
 		stop, status := unix.SIGINT, "130"
 		if named {
 			stop, status = unix.SIGTERM, "137" // the target ignores it
@@ -134,7 +134,7 @@ func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 		})
 		p.signal(stop)
 		p.want(status)
-		p.wrote("cleaned", strings.TrimPrefix(unix.SignalName(stop), "SIG")+"\n")
+		p.wantFile("cleaned", strings.TrimPrefix(unix.SignalName(stop), "SIG")+"\n")
 		if got := strings.Contains(p.text(), "SIGTERM does not stop the run"); got == named {
 			t.Errorf("named %t: it wrote:\n%s", named, p.text())
 		}
@@ -185,7 +185,7 @@ func TestRun_closedStandardDescriptors(t *testing.T) {
 		p := start(t, "sh", "-c", `exec graceful run -v --on-exit 'echo >>cleaned 1' -- sh -c 'echo out; echo err >&2
 			exit 3' `+closed)
 		p.want("3")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 	}
 }
 
@@ -229,5 +229,5 @@ func TestUmask_withoutPermissionsOfTheOwner(t *testing.T) {
 	r := start(t, asUser(anotherUser, "graceful", "recover", "--state-dir", p.dir+"/state")...)
 	r.want("0")
 	p.untilReaped(target)
-	p.wrote("cleaned", "cleaned\n")
+	p.wantFile("cleaned", "cleaned\n")
 }

@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// guard contains the flags of a run that has two processes of graceful.
-var guard = []string{"--guard", "on"}
+// guardFlags contains the flags of a run that has two processes of graceful.
+var guardFlags = []string{"--guard", "on"}
 
 // scenario is a run. Each cleanup command appends to the file log. The target first creates the file started.
 type scenario struct {
@@ -106,7 +106,7 @@ func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	defer os.RemoveAll(dir)
 	// Request the level of containment by name. With auto, graceful would choose a lower level and log a warning if a
 	// call fails.
-	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guard, s.flags,
+	o.Command = slices.Concat([]string{plain, "run", "--contain", "subreaper"}, guardFlags, s.flags,
 		[]string{"--", "sh", "-c", s.target})
 	o.Guarded, o.Parent = !slices.Contains(s.flags, "off"), s.parent
 	if s.stop {
@@ -378,7 +378,7 @@ func TestReport_gracefulKilledWhileWriting(t *testing.T) {
 			}
 			defer os.RemoveAll(dir)
 			got, err := trace(t, dir, order{
-				Command: slices.Concat([]string{plain, "run", "--report", "report"}, guard,
+				Command: slices.Concat([]string{plain, "run", "--report", "report"}, guardFlags,
 					[]string{"--on-exit", "echo >>log", "--", "sh", "-c", "exit 7"}),
 				Guarded: true, Call: call, At: at,
 			})

@@ -155,8 +155,8 @@ func TestStateDir_refused(t *testing.T) {
 			if text := n.text(); !strings.Contains(text, c.want) {
 				t.Errorf("run wrote:\n%s", text)
 			}
-			p.wrote("ran", "")
-			p.wrote("started", "")
+			p.wantFile("ran", "")
+			p.wantFile("started", "")
 		})
 	}
 }

@@ -72,7 +72,7 @@ func TestDefer_fullLedger(t *testing.T) {
 			}
 			p := start(t, append(append([]string{plain, "run"}, flags...), "--", "sh", "-c",
 				"helper fill 600000 60000 6000 600 60 0; graceful defer -- true; echo $? >status")...)
-			p.file("blocked")
+			p.waitForFile("blocked")
 			guard, last := p.guard(), p
 			switch victim {
 			case "guard":
@@ -91,7 +91,7 @@ func TestDefer_fullLedger(t *testing.T) {
 				last = start(t, plain, "recover", "--state-dir", dir)
 				last.wait() // the third command may have been interrupted
 			}
-			p.wrote("status", "1\n")
+			p.wantFile("status", "1\n")
 			p.wantEachOnce()
 			text := p.text() + last.text()
 			if strings.Contains(text, "writing the ledger") || !strings.Contains(text, "takes no more") {
@@ -125,7 +125,7 @@ func TestDefer_fullDisk(t *testing.T) {
 			need(t, append(c.need, "norace")...)
 			run, target := []string{plain, "run", "--guard", "on"}, []string{"--", "helper", "fill", "0"}
 			p := start(t, slices.Concat(c.around, run, c.flags, target)...)
-			p.file("blocked")
+			p.waitForFile("blocked")
 			p.loseGuard()
 			p.touch("go")
 			p.want("0")

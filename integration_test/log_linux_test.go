@@ -22,7 +22,7 @@ func TestLog_killNamesTheProcesses(t *testing.T) {
 			p := start(t, "graceful", "run", "--guard", guard, "--grace", "200ms", "--", "sh", "-c",
 				fmt.Sprintf("for n in $(seq 2 %d); do helper ignore TERM -- up$n & done; exec helper ignore TERM -- up1", n))
 			for i := range n {
-				p.file("up" + strconv.Itoa(i+1))
+				p.waitForFile("up" + strconv.Itoa(i+1))
 			}
 			p.signal(unix.SIGTERM)
 			p.want("137")
@@ -97,7 +97,7 @@ func TestLog_badReaders(t *testing.T) {
 		p := command(t, run...)
 		p.cmd.Stderr, p.cmd.Stdout = w, w
 		p.start().want("3")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 	})
 	t.Run("does not read", func(t *testing.T) {
 		t.Parallel()
@@ -116,7 +116,7 @@ func TestLog_badReaders(t *testing.T) {
 		p := command(t, run...)
 		p.cmd.Stderr = w
 		p.start().want("3")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 	})
 	t.Run("is a full disk", func(t *testing.T) {
 		need(t, "linux")
@@ -128,6 +128,6 @@ func TestLog_badReaders(t *testing.T) {
 		p := command(t, run...)
 		p.cmd.Stderr, p.cmd.Stdout = full, full
 		p.start().want("3")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 	})
 }

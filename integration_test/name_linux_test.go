@@ -76,7 +76,7 @@ func TestName_finishesKilledRuns(t *testing.T) {
 				next := n.run(typed, "exit $(cat "+dead[0].dir+"/cleaned "+dead[1].dir+"/cleaned "+dead[2].dir+"/cleaned | wc -l)")
 				next.want("3")
 				for _, p := range dead {
-					p.wrote("cleaned", "recovered\n")
+					p.wantFile("cleaned", "recovered\n")
 					p.untilReaped(p.pidIn("target"))
 				}
 				if text := next.text(); strings.Count(text, "finishing a killed run first") != 3 {
@@ -103,14 +103,14 @@ func TestName_defaultNameDoesNotExclude(t *testing.T) {
 	dead := n.runUntilStopped(false)
 	n.kill(dead)
 	n.run(false, "exit 3").want("3")
-	dead.wrote("cleaned", "recovered\n")
+	dead.wantFile("cleaned", "recovered\n")
 	for _, p := range live {
 		if !alive(p.pidIn("target")) || p.text() != "" {
 			t.Errorf("a live run was disturbed; it wrote:\n%s", p.text())
 		}
 		p.signal(unix.SIGTERM)
 		p.want("143")
-		p.wrote("cleaned", "stopped\n")
+		p.wantFile("cleaned", "stopped\n")
 	}
 	if left := inDir(t, n.state); left != "" {
 		t.Errorf("left in the state directory: %s", left)
@@ -167,7 +167,7 @@ func TestName_concurrentRunsFinishKilledRuns(t *testing.T) {
 		recovering.want("0")
 		recoverIn(t, n.state, "0")
 		for _, p := range dead {
-			p.wrote("cleaned", "recovered\n")
+			p.wantFile("cleaned", "recovered\n")
 			p.untilReaped(p.pidIn("target"))
 		}
 		if left := inDir(t, n.state); left != "" {

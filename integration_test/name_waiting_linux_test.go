@@ -276,7 +276,7 @@ func TestName_repeatedRestarts(t *testing.T) {
 	for range rounds(20) {
 		p := n.run(true, fmt.Sprintf(`mkdir %[1]s/lock || echo >>%[1]s/twice; echo >>ran; exec sleep 1000`, shared),
 			"--on-exit", fmt.Sprintf("rmdir %[1]s/lock && echo >>%[1]s/cleaned", shared))
-		p.file("ran")
+		p.waitForFile("ran")
 		kill(t, p.cmd.Process.Pid)
 		p.want("KILL")
 	}

@@ -28,7 +28,7 @@ func TestPID1_run(t *testing.T) {
 		t.Run("stop by "+sig, func(t *testing.T) {
 			p := inNamespace(t, true, "graceful", "run", "--grace", "1h", "--on-exit", "echo cleaned; "+census, "--",
 				"sh", "-c", "trap 'exit 3' "+sig+"; setsid helper ignore -- ready & while :; do wait; done").start()
-			p.file("ready")
+			p.waitForFile("ready")
 			if err := unix.Kill(gracefulPID(p), unix.SignalNum("SIG"+sig)); err != nil {
 				t.Fatal(err)
 			}
@@ -56,18 +56,18 @@ func TestPID1_stopsOtherProcesses(t *testing.T) {
 					"echo 1 >>cleaned", "--", "sh", "-c", "echo >target; until [ -e go ]; do sleep 0.01; done; exit 6")...)...)
 				p.cmd.Env = append(os.Environ(), "note="+note)
 				p.start()
-				p.file("target")
-				p.file("helper.up")
+				p.waitForFile("target")
+				p.waitForFile("helper.up")
 				inside := strconv.Itoa(childrenOf(p.cmd.Process.Pid)[0])
 				outsider := command(t, "nsenter", "--target", inside, "--pid", "--mount", "--wd=.", "sh", "-c", note, "outsider")
 				outsider.cmd.Dir, outsider.cmd.Env = p.dir, p.cmd.Env
 				outsider.start()
-				p.file("outsider.up")
+				p.waitForFile("outsider.up")
 				p.touch("go")
 				p.want("6")
-				p.wrote("helper", "TERM\n")
-				p.wrote("cleaned", "1\n")
-				p.wrote("outsider", "HUP\nTERM\n")
+				p.wantFile("helper", "TERM\n")
+				p.wantFile("cleaned", "1\n")
+				p.wantFile("outsider", "HUP\nTERM\n")
 				outsider.wait()
 			})
 		}

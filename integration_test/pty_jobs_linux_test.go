@@ -25,11 +25,11 @@ func TestPTY_restoresTheModesOfTheTerminal(t *testing.T) {
 				`stty -echo -ixon; stty -g >before; "$@"; echo $? >status; stty -g >after`, "sh"},
 				run("-v", "--on-exit", "stty -g >cleaning", "--", "sh", "-c", "stty -g <&0 >inside; "+c.target))...)
 			x.want("0")
-			x.wrote("status", c.status+"\n")
-			before := x.file("before")
-			x.wrote("after", before)
-			x.wrote("cleaning", "") // standard input is not a terminal
-			if inside := x.file("inside"); inside != before {
+			x.wantFile("status", c.status+"\n")
+			before := x.waitForFile("before")
+			x.wantFile("after", before)
+			x.wantFile("cleaning", "") // standard input is not a terminal
+			if inside := x.waitForFile("inside"); inside != before {
 				t.Errorf("the target's terminal had the modes %s, graceful's %s", inside, before)
 			}
 			// Wait for the rest: stty(1) writes its message in parts, and the test copies the screen in the background.
@@ -108,7 +108,7 @@ func TestPTY_suspendedByKill(t *testing.T) {
 			}
 			x.until(fmt.Sprint("suspension of both ", leader, target),
 				func() bool { return processState(target) == "T" && processState(leader) == "T" })
-			if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
+			if got, want := x.modes(), strings.TrimSpace(x.waitForFile("before")); got != want {
 				t.Errorf("while graceful is suspended the modes are %s, want %s", got, want)
 			}
 			x.resize(11, 22)
@@ -125,8 +125,8 @@ func TestPTY_suspendedByKill(t *testing.T) {
 		}
 		x.killAndWait(target)
 		x.want("0")
-		x.wrote("status", "137\n")
-		x.wrote("cleaned", "1\n")
+		x.wantFile("status", "137\n")
+		x.wantFile("cleaned", "1\n")
 	})
 }
 
@@ -166,7 +166,7 @@ func TestPTY_inTheBackground(t *testing.T) {
 		x.press("echo status $?; exit 0\n")
 		x.shows("status 3")
 		x.want("0")
-		x.wrote("cleaned", "1\n")
+		x.wantFile("cleaned", "1\n")
 	})
 }
 
@@ -184,9 +184,9 @@ func TestPTY_hangUp(t *testing.T) {
 		p.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 		p.start()
 		slave.Close()
-		p.file("ready")
+		p.waitForFile("ready")
 		master.Close()
 		p.want("129")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 	})
 }

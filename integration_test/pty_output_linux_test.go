@@ -34,8 +34,8 @@ func TestPTY_losesNoOutput(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.want("0")
-		p.wrote("cleaned", "1\n")
-		if got := fmt.Sprintf("%x", sum.Sum(nil)); got != p.file("sum") {
+		p.wantFile("cleaned", "1\n")
+		if got := fmt.Sprintf("%x", sum.Sum(nil)); got != p.waitForFile("sum") {
 			t.Errorf("%d bytes of %d arrived, or they differ", n, size)
 		}
 	})
@@ -55,7 +55,7 @@ func TestPTY_lateReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.start()
-		p.file("cleaned")
+		p.waitForFile("cleaned")
 		got, err := io.ReadAll(out)
 		if err != nil {
 			t.Fatal(err)
@@ -89,7 +89,7 @@ func TestPTY_readerDoesNotRead(t *testing.T) {
 				})
 				p.signal(unix.SIGTERM)
 				p.want(map[string]string{"target ends": "143", "target ignores SIGTERM": "137"}[name])
-				p.wrote("cleaned", "1\n")
+				p.wantFile("cleaned", "1\n")
 			})
 		})
 	}
@@ -110,7 +110,7 @@ func TestPTY_survivorsHaveTheTerminal(t *testing.T) {
 				p := start(t, run("--survivors", survivors, "--grace", "200ms", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
 					leave)...)
 				p.want("0")
-				p.wrote("cleaned", "1\n")
+				p.wantFile("cleaned", "1\n")
 				if got := p.text(); !strings.HasPrefix(got, "last words\r\n") {
 					t.Errorf("it wrote:\n%s", got)
 				}
@@ -134,7 +134,7 @@ func TestPTY_survivorFloodsTheTerminal(t *testing.T) {
 	p := start(t, ptyRun("--survivors", "keep", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c",
 		`setsid sh -c 'echo $$ >pid; exec yes' & until [ -s pid ]; do sleep 0.01; done`)...)
 	p.want("0")
-	p.wrote("cleaned", "1\n")
+	p.wantFile("cleaned", "1\n")
 	p.until("end of the survivor without a terminal", func() bool { return !alive(p.pidIn("pid")) })
 }
 
@@ -149,12 +149,12 @@ func TestPTY_processKilledWhileTheTargetWrites(t *testing.T) {
 		p.loseGuard()
 		p.signal(unix.SIGTERM)
 		p.want("0")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 		got, _, _ := strings.Cut(strings.ReplaceAll(p.text(), "\r", ""), "the last one\n")
 		first, rest, _ := strings.Cut(got, "graceful: the guard was killed; continuing without a guard "+
 			"(if graceful itself is killed now, nothing is cleaned up)\n")
-		if got = first + rest; got != p.file("told") {
-			t.Errorf("%d bytes of %d arrived, or they differ", len(got), len(p.file("told")))
+		if got = first + rest; got != p.waitForFile("told") {
+			t.Errorf("%d bytes of %d arrived, or they differ", len(got), len(p.waitForFile("told")))
 		}
 	})
 	t.Run("graceful", func(t *testing.T) {
@@ -170,18 +170,18 @@ func TestPTY_processKilledWhileTheTargetWrites(t *testing.T) {
 		x.shows("stopping\r")
 		x.until("original modes of the terminal", func() bool {
 			return x.modes() == strings.TrimSpace(
-				x.file("before"))
+				x.waitForFile("before"))
 		}) // at once
 		if err := os.WriteFile(filepath.Join(x.dir, "seen"), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		x.shows("stopped\r")
 		x.shows("cleaned\r\n")
-		if got, want := x.modes(), strings.TrimSpace(x.file("before")); got != want {
+		if got, want := x.modes(), strings.TrimSpace(x.waitForFile("before")); got != want {
 			t.Errorf("the modes are %s, want %s", got, want)
 		}
 		x.until("end of the guard", func() bool { return !alive(guard) })
-		x.wrote("cleaned", "1\n")
+		x.wantFile("cleaned", "1\n")
 	})
 }
 
@@ -218,14 +218,14 @@ func TestPTY_recovered(t *testing.T) {
 					overwrite(t, file, before+`"tree emptied"`+rest+"\n")
 				}
 				p.want("KILL")
-				p.wrote("log", "")
+				p.wantFile("log", "")
 				verb, rest, _ := strings.Cut(by, " ")
 				q := start(t, slices.Concat([]string{"graceful", verb, "--state-dir", dir}, strings.Fields(rest))...)
 				q.want("0")
 				if got := withoutLog(q.text()); strings.HasSuffix(got, "the next one\r\n") != (verb == "run") {
 					t.Errorf("%s wrote:\n%s", verb, got)
 				}
-				p.wrote("log", c.reason+"\n")
+				p.wantFile("log", c.reason+"\n")
 				if names := inDir(t, dir); names != "" || alive(target) || alive(daemon) {
 					t.Errorf("left in the state directory: %q; alive: target %t, daemon %t", names, alive(target), alive(daemon))
 				}
@@ -243,17 +243,17 @@ func TestPTY_outputCannotBeWritten(t *testing.T) {
 			run("--on-exit", "echo >>cleaned 1", "--"))
 		p := start(t, append(piped, "yes")...) // without a reader, as when a terminal is closed
 		p.want("0")
-		p.wrote("status", "129\n")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("status", "129\n")
+		p.wantFile("cleaned", "1\n")
 		p = start(t, append(piped, "sh", "-c", `trap "echo >>hung 1" HUP; echo; until [ -e hung ]; do echo; done; exit 3`)...)
 		p.want("0")
-		p.wrote("status", "3\n")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("status", "3\n")
+		p.wantFile("cleaned", "1\n")
 
 		p = start(t, slices.Concat([]string{"sh", "-c", `exec "$@" >/dev/full`, "sh"},
 			run("--on-exit", "echo >>cleaned 1; :", "--", "sh", "-c", "echo a; echo b; exit 3"))...)
 		p.want("3")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 		const lost = "graceful: writing the target's output: no space left on device (the rest of it is lost)\n"
 		if got := p.text(); got != lost {
 			t.Errorf("it wrote:\n%s", got)
@@ -261,6 +261,6 @@ func TestPTY_outputCannotBeWritten(t *testing.T) {
 		p = start(t, slices.Concat([]string{"sh", "-c", `exec "$@" >&- 2>&- <&-`, "sh"},
 			run("--on-exit", "echo >>cleaned 1; :", "--", "sh", "-c", "cat; echo a; exit 3"))...)
 		p.want("3")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 	})
 }

@@ -171,18 +171,18 @@ func TestPTY_size(t *testing.T) {
 	const report = `trap 'stty size >>sizes' WINCH; stty size >>sizes; echo >ready 1; while :; do sleep 0.01; done`
 	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		x := inTerminal(t, 33, 101, run("--", "sh", "-c", report)...)
-		x.file("ready")
+		x.waitForFile("ready")
 		want := "33 101\n"
 		for rows := range uint16(3) {
 			x.resize(40+rows, 120)
 			want += fmt.Sprintf("%d 120\n", 40+rows)
-			x.until(fmt.Sprintf("size %d", 40+rows), func() bool { return len(x.file("sizes")) >= len(want) })
+			x.until(fmt.Sprintf("size %d", 40+rows), func() bool { return len(x.waitForFile("sizes")) >= len(want) })
 		}
 		x.signal(unix.SIGWINCH) // the size has not changed
-		x.until("signal that was sent by hand", func() bool { return len(x.file("sizes")) > len(want) })
+		x.until("signal that was sent by hand", func() bool { return len(x.waitForFile("sizes")) > len(want) })
 		x.signal(unix.SIGTERM)
 		x.want("143")
-		x.wrote("sizes", want+"42 120\n")
+		x.wantFile("sizes", want+"42 120\n")
 
 		x = inTerminal(t, 33, 101, run("--", "helper", "count", "seen")...)
 		x.eachSizeOnce("seen", func(rows uint16) { x.resize(rows, 101) })
@@ -325,7 +325,7 @@ func TestPTY_rawBytesAreUnchanged(t *testing.T) {
 			t.Fatal(err1, err2)
 		}
 		p.start()
-		p.file("ready")
+		p.waitForFile("ready")
 		go func() {
 			_, _ = in.Write(data)
 			in.Close()
@@ -354,12 +354,12 @@ func TestPTY_exitStatus(t *testing.T) {
 		} {
 			p := start(t, run("--on-exit", `echo >>cleaned 1`, "--", "sh", "-c", target)...)
 			p.want(want)
-			p.wrote("cleaned", "1\n")
+			p.wantFile("cleaned", "1\n")
 		}
 		for target, want := range map[string]string{"not-there": "127", "/": "126"} {
 			p := start(t, run("--on-exit", `echo >>cleaned 1`, "--", target)...)
 			p.want(want)
-			p.wrote("cleaned", "1\n")
+			p.wantFile("cleaned", "1\n")
 		}
 		p := start(t, run("--timeout", "100ms", "--", "sleep", "1000")...)
 		p.want("124")

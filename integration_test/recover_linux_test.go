@@ -151,7 +151,7 @@ func TestRecover_findsOrphans(t *testing.T) {
 			t.Errorf("process %d (%s) is left", pid, comm(pid))
 		}
 	}
-	p.wrote("log", "recovered\n")
+	p.wantFile("log", "recovered\n")
 }
 
 // If several runs with a given name start at once, one of them runs, and graceful refuses those that start while a run
@@ -207,7 +207,7 @@ func TestRetryInterrupted_besideALiveRun(t *testing.T) {
 	}
 	live := start(t, "graceful", "run", "--name", "x", "--state-dir", dir, "--", "sh", "-c",
 		"echo >ready; exec sleep 1000")
-	live.file("ready")
+	live.waitForFile("ready")
 	if said := recoverIn(t, dir, "1", "--retry-interrupted"); strings.Count(said, "\n") != 1 ||
 		!strings.Contains(said, "a run named x lives") {
 		t.Errorf("recover wrote:\n%s", said)
@@ -215,14 +215,14 @@ func TestRetryInterrupted_besideALiveRun(t *testing.T) {
 	if said := recoverIn(t, dir, "0", "--retry-interrupted", "--name", "y"); said != "" {
 		t.Errorf("recover of another name wrote:\n%s", said)
 	}
-	p.wrote("log", "1\n")
+	p.wantFile("log", "1\n")
 	live.signal(unix.SIGTERM)
 	live.want("143")
 	if got := inDir(t, dir); got != "x.ledger.interrupted" {
 		t.Errorf("the state directory has %s", got)
 	}
 	recoverIn(t, dir, "0", "--retry-interrupted")
-	p.wrote("log", "1\n1\n")
+	p.wantFile("log", "1\n1\n")
 	if got := inDir(t, dir); got != "" {
 		t.Errorf("left in the state directory: %s", got)
 	}
@@ -251,7 +251,7 @@ func TestRetryInterrupted_killed(t *testing.T) {
 	if said := recoverIn(t, dir, "0"); said != "" {
 		t.Errorf("a second recover wrote:\n%s", said)
 	}
-	p.wrote("log", "1\n1\n")
+	p.wantFile("log", "1\n1\n")
 
 	// A retry was killed just after it had taken the name. recover also reports that run.
 	named := func() {
@@ -264,7 +264,7 @@ func TestRetryInterrupted_killed(t *testing.T) {
 	if !strings.Contains(said, "command interrupted") || inDir(t, dir) != "x.ledger.interrupted" {
 		t.Errorf("the state directory has %s; recover wrote:\n%s", inDir(t, dir), said)
 	}
-	p.wrote("log", "1\n1\n")
+	p.wantFile("log", "1\n1\n")
 
 	// The next run of that name also reports the killed retry, and then begins.
 	named()

@@ -16,7 +16,7 @@ func TestRecover_keepsSurvivorsFromOutside(t *testing.T) {
 	t.Parallel()
 	p := startInNamespace(t, "setsid sleep 1000 & echo >ready; exec sleep 1001", "--survivors", "keep",
 		"--on-exit", cleanedBy)
-	p.file("ready")
+	p.waitForFile("ready")
 	p.untilRecorded("target started")
 	graceful := gracefulPID(p)
 	target := childrenOf(guardOf(graceful))[0]
@@ -26,7 +26,7 @@ func TestRecover_keepsSurvivorsFromOutside(t *testing.T) {
 	if status, text := p.runGraceful(nil, recoverState...); status != "0" {
 		t.Errorf("recover: status %s, it wrote:\n%s", status, text)
 	}
-	p.wrote("cleaned", "recovered\n")
+	p.wantFile("cleaned", "recovered\n")
 	if alive(target) || !alive(survivor) {
 		t.Errorf("alive: target %t, survivor %t", alive(target), alive(survivor))
 	}
@@ -80,12 +80,12 @@ func TestRecover_stopSignalDespiteOptionsOfTheRun(t *testing.T) {
 		p := runs[0]
 		p.until("release of the locks", func() bool { return unlocked(t, dir) })
 		r := start(t, "graceful", "recover", "-v", "--state-dir", dir)
-		p.file("cleaning")
+		p.waitForFile("cleaning")
 		r.signal(unix.SIGTERM)
 		r.until("signal", func() bool { return strings.Contains(r.text(), "received signal signal=TERM") })
 		p.touch("go")
 		r.want("143")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 		if _, err := os.Stat(filepath.Join(runs[1].dir, "cleaning")); err == nil {
 			t.Errorf("%s: recover also finished the second run", flag)
 		}

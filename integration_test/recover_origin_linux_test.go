@@ -81,7 +81,7 @@ func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := startInNamespace(t, target, "--on-exit", cleanedBy)
-			p.file("ready")
+			p.waitForFile("ready")
 			p.untilRecorded("target started")
 			graceful := gracefulPID(p)
 			guard := guardOf(graceful)
@@ -94,7 +94,7 @@ func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 			if status != "0" || text != "" && !strings.Contains(text, "the grace of 100ms ran out: ") {
 				t.Errorf("recover: status %s, it wrote:\n%s", status, text)
 			}
-			p.wrote("cleaned", "recovered\n")
+			p.wantFile("cleaned", "recovered\n")
 			if slices.ContainsFunc(members, alive) || len(members) == 0 || inDir(t, p.dir+"/state") != "" {
 				t.Errorf("processes of %v are left, or files in the state directory: %s", members, inDir(t, p.dir+"/state"))
 			}
@@ -106,17 +106,17 @@ func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 func TestRecover_waitsForACommandFromOutside(t *testing.T) {
 	p := startInNamespace(t, "exit 0", "--on-exit", "echo first >>cleaned", "--on-exit",
 		"echo >cleaning; until [ -e go ]; do sleep 0.01; done; echo waited >>cleaned")
-	p.file("cleaning")
+	p.waitForFile("cleaning")
 	p.untilRecorded("command started")
 	killBoth(t, gracefulPID(p))
 	q := command(t, "graceful", "recover", "-v", "--state-dir", "state")
 	q.cmd.Dir = p.dir
 	q.start().waitForText("cleanup command still runs")
 	time.Sleep(100 * time.Millisecond) // longer than the start of the next command takes
-	p.wrote("cleaned", "")
+	p.wantFile("cleaned", "")
 	p.touch("go")
 	q.want("1")
-	p.wrote("cleaned", "waited\nfirst\n")
+	p.wantFile("cleaned", "waited\nfirst\n")
 	text := q.text()
 	if !strings.Contains(text, "end of cleanup command not seen") || strings.Contains(text, "interrupted") {
 		t.Errorf("recover wrote:\n%s", text)
@@ -126,7 +126,7 @@ func TestRecover_waitsForACommandFromOutside(t *testing.T) {
 // If recover cannot see the processes of a run, it releases the lock and does nothing.
 func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	p := startInNamespace(t, "echo >ready; exec sleep 1000", "--on-exit", cleanedBy)
-	p.file("ready")
+	p.waitForFile("ready")
 	graceful := gracefulPID(p)
 	target := childrenOf(guardOf(graceful))[0]
 	killBoth(t, graceful)
@@ -145,7 +145,7 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 			strings.Contains(text, "--from-other-machines") != says {
 			t.Errorf("%q: status %s, it wrote:\n%s", c.args, status, text)
 		}
-		p.wrote("cleaned", "")
+		p.wantFile("cleaned", "")
 		if !alive(target) || inDir(t, p.dir+"/state") != "x.ledger" {
 			t.Fatalf("%q: target alive: %t; in the state directory: %s", c.args, alive(target), inDir(t, p.dir+"/state"))
 		}
@@ -154,7 +154,7 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	if status != "0" || text != "" {
 		t.Errorf("status %s, it wrote:\n%s", status, text)
 	}
-	p.wrote("cleaned", "recovered\n")
+	p.wantFile("cleaned", "recovered\n")
 	if !alive(target) || inDir(t, p.dir+"/state") != "" {
 		t.Errorf("target alive: %t; in the state directory: %s", alive(target), inDir(t, p.dir+"/state"))
 	}
@@ -170,7 +170,7 @@ func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 				p := inNamespace(t, asPID1, "graceful", "run", "--state-dir", "state", "--name", "x", "--on-exit", cleanedBy,
 					"--", "sh", "-c", "echo >ready; exec sleep 1000")
 				p.start()
-				p.file("ready")
+				p.waitForFile("ready")
 				all := withDescendants(p.cmd.Process.Pid)
 				kill(t, all...)
 				p.want("KILL")
@@ -186,7 +186,7 @@ func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 				if got, text := p.runGraceful(around, args...); got != status {
 					t.Errorf("status %s, want %s; it wrote:\n%s", got, status, text)
 				}
-				p.wrote("cleaned", map[bool]string{true: "recovered\n", false: ""}[status == "0"])
+				p.wantFile("cleaned", map[bool]string{true: "recovered\n", false: ""}[status == "0"])
 			})
 		}
 	}
@@ -205,7 +205,7 @@ func TestRecover_belowAnInitThatEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := inNamespace(t, true, "tini", "--", "sh", "-c", c.script, cleanedBy).start()
-			p.file("ready")
+			p.waitForFile("ready")
 			all := withDescendants(p.cmd.Process.Pid)
 			killBoth(t, gracefulPID(p))
 			if name == "a child of the init" {
@@ -214,7 +214,7 @@ func TestRecover_belowAnInitThatEnds(t *testing.T) {
 			if got, text := p.runGraceful(inThirdNamespace(), recoverState...); got != c.status {
 				t.Errorf("status %s, want %s; it wrote:\n%s", got, c.status, text)
 			}
-			p.wrote("cleaned", c.cleaned)
+			p.wantFile("cleaned", c.cleaned)
 		})
 	}
 }

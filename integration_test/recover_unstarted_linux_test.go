@@ -35,7 +35,7 @@ func TestRecover_startsAnUnstartedCommand(t *testing.T) {
 					t.Fatal(err)
 				}
 				p.start()
-				p.file("ready")
+				p.waitForFile("ready")
 				for _, pid := range []int{p.cmd.Process.Pid, guardOf(p.cmd.Process.Pid)} {
 					if c.limit {
 						start(t, append(user, "prlimit", "--pid", strconv.Itoa(pid), "--nproc=1")...).want("0")

@@ -44,7 +44,7 @@ func TestReport_FIFOReplaced(t *testing.T) {
 				if got := fifo(); !strings.HasPrefix(got, startOfReport) || p.text() != "" {
 					t.Errorf("the reader got %q; it wrote\n%s", got, p.text())
 				}
-				if fds := p.file("fds") + p.file("fds2"); strings.Contains(fds, s.dir+"/pub") {
+				if fds := p.waitForFile("fds") + p.waitForFile("fds2"); strings.Contains(fds, s.dir+"/pub") {
 					t.Errorf("open descriptors:\n%s", fds)
 				}
 				s.wantUnharmed()
@@ -64,7 +64,7 @@ func TestReport_FIFOReadLater(t *testing.T) {
 			must(s, unix.Mkfifo(s.path("pub/r"), 0o600))
 			p := s.start("--report", "pub/r",
 				"--", "sh", "-c", "echo >ready; until test -e go; do sleep 0.01; done")
-			p.file("ready")
+			p.waitForFile("ready")
 			s.sh(change)
 			fifo := readFIFO(t, s.path("pub/r"))
 			s.sh("touch go")
@@ -95,7 +95,7 @@ func TestReport_streamAfterATakeover(t *testing.T) {
 			}
 			fifo := readFIFO(t, path)
 			p.start()
-			p.file("running")
+			p.waitForFile("running")
 			switch victim {
 			case "graceful":
 				p.sh("mv dir was; ln -s hostile dir")
@@ -124,7 +124,7 @@ func TestReport_streamAfterATakeover(t *testing.T) {
 			t.Parallel()
 			p, state := reportingRun(t, path)
 			p.start()
-			p.file("running")
+			p.waitForFile("running")
 			p.killBothAndUnlock(t, state)
 			if said := recoverIn(t, state, "0"); !strings.Contains(said, startOfReport) {
 				t.Errorf("recover wrote\n%s", said)

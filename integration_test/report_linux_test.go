@@ -251,7 +251,7 @@ func TestReport_ofEachOutcome(t *testing.T) {
 			}
 			p := start(t, slices.Concat([]string{"graceful", "run", "--report", "report"}, c.flags, []string{"--"}, program)...)
 			if c.stop {
-				p.file("ready")
+				p.waitForFile("ready")
 				p.signal(unix.SIGTERM)
 			}
 			p.want(c.status)
@@ -281,9 +281,9 @@ func TestReport_commandIsCut(t *testing.T) {
 	p := start(t, "graceful", "run", "--report", "report", "--on-repeat", "kill", "--on-exit",
 		"sleep 0.3; echo >cleaning; exec sleep 1000", "--",
 		"sh", "-c", "echo >ready; exec sleep 1000")
-	p.file("ready")
+	p.waitForFile("ready")
 	p.signal(unix.SIGTERM)
-	p.file("cleaning")
+	p.waitForFile("cleaning")
 	p.signal(unix.SIGINT)
 	p.want("143")
 	r := all.read(t, filepath.Join(p.dir, "report"))

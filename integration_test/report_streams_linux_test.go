@@ -181,7 +181,7 @@ func TestReport_FIFO(t *testing.T) {
 			switch want {
 			case "":
 				var text bytes.Buffer
-				p.file("ready")
+				p.waitForFile("ready")
 				p.until("report", func() bool {
 					_, _ = text.ReadFrom(fifo)
 					return json.Valid(text.Bytes())
@@ -223,7 +223,7 @@ func TestReport_stream(t *testing.T) {
 	for _, file := range []string{"out", "seven"} {
 		all.read(t, filepath.Join(p.dir, file))
 	}
-	p.wrote("none", "")
+	p.wantFile("none", "")
 }
 
 // A report is refused for descriptors that graceful has opened for itself, such as the ledger.

@@ -50,7 +50,7 @@ func TestReport_pathAfterATakeover(t *testing.T) {
 				t.Parallel()
 				p, _ := reportingRun(t, c.report)
 				p.start()
-				p.file("running")
+				p.waitForFile("running")
 				p.sh(c.change)
 				if victim == "graceful" {
 					kill(t, p.cmd.Process.Pid)
@@ -83,7 +83,7 @@ func TestRecover_followsNoLinkToAReport(t *testing.T) {
 			t.Parallel()
 			p, state := reportingRun(t, c.report)
 			p.start()
-			p.file("running")
+			p.waitForFile("running")
 			p.sh(c.change)
 			p.killBothAndUnlock(t, state)
 			said := recoverIn(t, state, "0")
@@ -136,10 +136,10 @@ func runWaitingAt(moment string, flags ...string) []string {
 // the run.
 func (p *proc) waitForMoment(moment string) {
 	p.t.Helper()
-	p.file("running")
+	p.waitForFile("running")
 	if moment != "running" {
 		p.signal(unix.SIGTERM)
-		p.file(moment)
+		p.waitForFile(moment)
 	}
 }
 
@@ -167,7 +167,7 @@ func TestReport_processKilled(t *testing.T) {
 					}
 				}
 				p.wait()
-				p.file("report")
+				p.waitForFile("report")
 				r := all.read(t, filepath.Join(p.dir, "report"))
 				taken := victim == "graceful"
 				if r.TakenOver != taken || (r.Writer != graceful) != taken || r.PID != graceful ||
@@ -244,7 +244,7 @@ func TestRecover_writesTheReportOfAnEndedRun(t *testing.T) {
 		*r.Commands[0].ExitCode != 3 {
 		t.Errorf("the report is %+v", r)
 	}
-	p.wrote("ran", "\n")
+	p.wantFile("ran", "\n")
 	// If only the report cannot be written, the run counts as finished.
 	if err := os.RemoveAll(p.dir); err != nil {
 		t.Fatal(err)

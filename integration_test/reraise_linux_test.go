@@ -62,7 +62,7 @@ func TestReraise_eachSignal(t *testing.T) {
 				"echo >>cleaned $GRACEFUL_EXIT_CODE", "--",
 				"helper", "die", strconv.Itoa(int(sig)))...)
 			p.wantSignal(sig)
-			p.wrote("cleaned", fmt.Sprintln(128+int(sig)))
+			p.wantFile("cleaned", fmt.Sprintln(128+int(sig)))
 		}
 	}
 }
@@ -92,10 +92,10 @@ func TestReraise_killedByGraceful(t *testing.T) {
 	for _, guard := range []string{"on", "off"} {
 		p := start(t, "graceful", "run", "--guard", guard, "--reraise", "--grace", "0", "--on-exit",
 			"echo >>cleaned $GRACEFUL_ESCALATED", "--", "helper", "ignore", "TERM", "--", "pid")
-		p.file("pid")
+		p.waitForFile("pid")
 		p.signal(unix.SIGTERM)
 		p.wantSignal(unix.SIGKILL)
-		p.wrote("cleaned", "true\n")
+		p.wantFile("cleaned", "true\n")
 	}
 }
 
@@ -105,11 +105,11 @@ func TestReraise_afterTheGuardIsKilled(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--reraise", "--guard", "on", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
 		"echo >ready; exec sleep 1000")
-	p.file("ready")
+	p.waitForFile("ready")
 	p.loseGuard()
 	p.signal(unix.SIGTERM)
 	p.want("TERM")
-	p.wrote("cleaned", "\n")
+	p.wantFile("cleaned", "\n")
 }
 
 // Even with --reraise, graceful exits with a status if a flag or the target determines the status, or if no signal
@@ -130,7 +130,7 @@ func TestReraise_exitStatus(t *testing.T) {
 			p := start(t, "sh", "-c", "exec graceful run --reraise --on-exit 'echo >>cleaned' --guard "+guard+" "+c.flags+" -- "+
 				c.target)
 			p.want(c.status)
-			p.wrote("cleaned", "\n")
+			p.wantFile("cleaned", "\n")
 		}
 	}
 }
@@ -144,6 +144,6 @@ func TestReraise_asPID1(t *testing.T) {
 			pidNamespace("graceful", "run", "--reraise", "--on-exit", "echo >>cleaned", "--", "helper", "die",
 				strconv.Itoa(int(sig)))...)...)
 		p.want(strconv.Itoa(128 + int(sig)))
-		p.wrote("cleaned", "\n")
+		p.wantFile("cleaned", "\n")
 	}
 }

@@ -19,7 +19,7 @@ import (
 func TestTree_usesUpAllProcesses(t *testing.T) {
 	check := func(t *testing.T, p *proc) {
 		t.Helper()
-		if n, _ := strconv.Atoi(strings.TrimSpace(p.file("forked"))); n < 10 {
+		if n, _ := strconv.Atoi(strings.TrimSpace(p.waitForFile("forked"))); n < 10 {
 			t.Fatalf("the tree got no more than %d processes: this limit is too low to show anything", n)
 		}
 		p.until("output", func() bool { return strings.HasPrefix(p.text(), "exhausted") })
@@ -83,7 +83,7 @@ func TestRun_fileSizeLimitLowered(t *testing.T) {
 			if got := counts(p, "seen"); got[unix.SIGTERM] != 1 || got[unix.SIGXFSZ] != 0 {
 				t.Errorf("the target got the signals %v", got)
 			}
-			p.wrote("cleaned", "1\n")
+			p.wantFile("cleaned", "1\n")
 			if text := p.text(); len(text) != 100 || !strings.HasPrefix(text, "graceful: writing the ledger: appending to ") {
 				t.Errorf("it wrote:\n%s", text)
 			}

@@ -52,8 +52,8 @@ func TestForward_eachSignalOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--", "sh", "-c", "helper count worker & exec helper count leader")
-	p.file("leader.pid")
-	p.file("worker.pid")
+	p.waitForFile("leader.pid")
+	p.waitForFile("worker.pid")
 
 	want := map[syscall.Signal]int{}
 	for sig := syscall.Signal(1); sig <= 64; sig++ {
@@ -110,7 +110,7 @@ func TestForward_neverItsOwnSignals(t *testing.T) {
 		trap 'trap - CHLD; kill $!; exit 0' USR1
 		sleep 1000 & echo >ready
 		while :; do wait; done`)
-	p.file("ready")
+	p.waitForFile("ready")
 	for range 20 {
 		for _, sig := range []syscall.Signal{unix.SIGURG, unix.SIGPIPE, unix.SIGCHLD} {
 			p.signal(sig)
@@ -118,7 +118,7 @@ func TestForward_neverItsOwnSignals(t *testing.T) {
 	}
 	p.signal(unix.SIGUSR1)
 	p.want("0")
-	p.wrote("got", "")
+	p.wantFile("got", "")
 }
 
 // Stop signals among a thousand other signals reach the target once. The first one is the reason for the end of the
@@ -143,7 +143,7 @@ func TestStop_amongManySignals(t *testing.T) {
 	p.until("SIGINT", func() bool { return counts(p, "got")[unix.SIGINT] == 1 })
 	_ = unix.Kill(target, unix.SIGKILL)
 	p.want("137")
-	p.wrote("cleaned", "TERM\n")
+	p.wantFile("cleaned", "TERM\n")
 }
 
 // The target ends at a random moment. Signals arrive at random moments, some of them just when the target ends. Cleanup
@@ -157,7 +157,7 @@ func TestCleanup_onceAmongManySignals(t *testing.T) {
 		p := start(t, "graceful", "run", "--grace", "5ms", "--on-exit", "echo >>cleaned 1", "--on-exit", "echo >>cleaned 2",
 			"--", "sh", "-c", fmt.Sprintf("echo >started; trap : HUP USR1; sleep %v; exit 5", life.Seconds()))
 		// Wait for the target, because an earlier signal could end graceful before it has started anything.
-		p.file("started")
+		p.waitForFile("started")
 		until := time.Now().Add(life + time.Duration(rand.IntN(20))*time.Millisecond)
 		for time.Now().Before(until) {
 			_ = p.cmd.Process.Signal(rain[rand.IntN(len(rain))])
@@ -169,7 +169,7 @@ func TestCleanup_onceAmongManySignals(t *testing.T) {
 		if status == "0" || strings.ToUpper(status) == status && status[0] >= 'A' {
 			t.Fatalf("run %d: exit status %s: a signal ended graceful, or it claims success\n%s", i, status, p.text())
 		}
-		p.wrote("cleaned", "2\n1\n")
+		p.wantFile("cleaned", "2\n1\n")
 	}
 }
 
@@ -177,7 +177,7 @@ func TestCleanup_onceAmongManySignals(t *testing.T) {
 func TestGrace_default(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--", "helper", "ignore", "TERM", "--", "pid")
-	p.file("pid")
+	p.waitForFile("pid")
 	before := time.Now()
 	p.signal(unix.SIGTERM)
 	p.want("137")
@@ -203,5 +203,5 @@ func TestForward_signalBeforeTheTargetExists(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.want("143")
-	p.wrote("cleaned", "stopped TERM\n")
+	p.wantFile("cleaned", "stopped TERM\n")
 }

@@ -60,7 +60,7 @@ func TestSocket_ofASecondGraceful(t *testing.T) {
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	last := p.successor(guard)
-	p.file("stopping")
+	p.waitForFile("stopping")
 	kill(t, guard)
 	p.until("end of the guard", func() bool { return !alive(guard) })
 	next := command(t, "graceful", "run", "true")

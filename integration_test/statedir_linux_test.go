@@ -264,7 +264,7 @@ func TestStateDir_isALink(t *testing.T) {
 			killBoth(t, second.cmd.Process.Pid)
 			second.want("KILL")
 			graceful("recover", "--strict-state-dir", "--state-dir", dir+"/state").want("0")
-			second.wrote("cleaned", "orphaned\nrecovered\n")
+			second.wantFile("cleaned", "orphaned\nrecovered\n")
 			doctor := graceful("doctor", "--strict-state-dir", "--state-dir", dir+"/state")
 			if status, text := doctor.wait(), doctor.text(); status != "0" || strings.Contains(text, "link") ||
 				inDir(t, dir+"/real") != "" {

@@ -37,10 +37,10 @@ func TestStopBudget_nestedRuns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, "sh", "-c", "exec graceful run "+c.outer+" --on-exit 'echo outer >>cleaned' -- "+c.inner)
-			p.file("up")
+			p.waitForFile("up")
 			p.signal(unix.SIGTERM)
 			p.want("137") // the exit status of the inner run, which killed its target
-			p.wrote("cleaned", "inner\nouter\n")
+			p.wantFile("cleaned", "inner\nouter\n")
 			if got := strings.Contains(p.text(), "shortened for the outer run"); got != (c.warning != "") ||
 				!strings.Contains(p.text(), c.warning) {
 				t.Errorf("want a warning about %q; it wrote:\n%s", c.warning, p.text())
@@ -71,7 +71,7 @@ func TestStopBudget_notForRecover(t *testing.T) {
 	time.Sleep(1100 * time.Millisecond) // the budget has expired
 	r := start(t, "graceful", "recover", "--state-dir", filepath.Join(p.dir, "state"))
 	r.want("0")
-	p.wrote("cleaned", "1\n")
+	p.wantFile("cleaned", "1\n")
 }
 
 // ledgersIn returns the names of the ledgers in the directory state.
@@ -88,13 +88,13 @@ func TestStopBudget_setByTheCaller(t *testing.T) {
 	t.Parallel()
 	p := start(t, "env", "GRACEFUL_STOP_BUDGET=1s", "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--",
 		"helper", "ignore", "TERM", "--", "up")
-	p.file("up")
+	p.waitForFile("up")
 	p.signal(unix.SIGTERM)
 	p.want("137")
-	p.wrote("cleaned", "1\n")
+	p.wantFile("cleaned", "1\n")
 	p = start(t, "env", "GRACEFUL_STOP_BUDGET=soon", "graceful", "run", "--", "sh", "-c", "echo >started")
 	p.want("125")
-	p.wrote("started", "")
+	p.wantFile("started", "")
 	if want := `graceful: GRACEFUL_STOP_BUDGET: "soon" is not a time`; !strings.HasPrefix(p.text(), want) {
 		t.Errorf("it wrote %q, want %q", p.text(), want)
 	}

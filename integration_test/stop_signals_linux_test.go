@@ -27,7 +27,7 @@ func recordSignals(file string, signals ...string) string {
 // signal for a new stop.
 func (p *proc) waitForSignal(file string) {
 	p.t.Helper()
-	p.file(file)
+	p.waitForFile(file)
 	time.Sleep(250 * time.Millisecond)
 }
 
@@ -49,7 +49,7 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 			t.Parallel()
 			p := start(t, "graceful", "run", "--on-repeat", "kill", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--",
 				"sh", "-c", recordSignals("got", "TERM", "INT"))
-			p.file("got.up")
+			p.waitForFile("got.up")
 			want := "TERM\n"
 			if again == nil {
 				must(t, unix.Kill(p.guard(), unix.SIGTERM))
@@ -59,15 +59,15 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 			}
 			if name == "then INT" {
 				want = "TERM\nINT\n"
-				p.until("both", func() bool { return len(p.file("got")) >= len(want) })
+				p.until("both", func() bool { return len(p.waitForFile("got")) >= len(want) })
 			}
 			p.waitForSignal("got")
 			p.touch("go")
 			p.want("3")
-			if got := p.file("got"); got != want && (name != "then INT" || got != "INT\nTERM\n") {
+			if got := p.waitForFile("got"); got != want && (name != "then INT" || got != "INT\nTERM\n") {
 				t.Errorf("the target got %q, want %q", got, want)
 			}
-			p.wrote("cleaned", "1\n")
+			p.wantFile("cleaned", "1\n")
 		})
 	}
 }
@@ -79,7 +79,7 @@ func TestOnRepeat_signalToAllProcesses(t *testing.T) {
 	for range 10 {
 		p := start(t, "graceful", "run", "--on-repeat", "kill", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--",
 			"sh", "-c", recordSignals("got", "TERM"))
-		p.file("got.up")
+		p.waitForFile("got.up")
 		guard := p.guard()
 		p.signal(unix.SIGTERM)
 		must(t, unix.Kill(guard, unix.SIGTERM))
@@ -87,8 +87,8 @@ func TestOnRepeat_signalToAllProcesses(t *testing.T) {
 		p.signal(unix.SIGTERM)
 		must(t, unix.Kill(guard, unix.SIGTERM))
 		p.want("137")
-		p.wrote("got", "TERM\n")
-		p.wrote("cleaned", "1\n")
+		p.wantFile("got", "TERM\n")
+		p.wantFile("cleaned", "1\n")
 	}
 }
 
@@ -109,18 +109,18 @@ func TestOnRepeat_eachChoice(t *testing.T) {
 			t.Parallel()
 			args := append([]string{"graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned"}, c.flags...)
 			p := start(t, append(args, "--", "sh", "-c", recordSignals("got", "TERM", "INT"))...)
-			p.file("got.up")
+			p.waitForFile("got.up")
 			p.signal(unix.SIGTERM)
 			p.waitForSignal("got")
 			p.signal(unix.SIGINT)
 			if c.status == "3" {
-				p.until("the signal", func() bool { return len(p.file("got")) >= len(c.got) })
+				p.until("the signal", func() bool { return len(p.waitForFile("got")) >= len(c.got) })
 				time.Sleep(50 * time.Millisecond)
 				p.touch("go")
 			}
 			p.want(c.status)
-			p.wrote("got", c.got)
-			p.wrote("cleaned", "1\n")
+			p.wantFile("got", c.got)
+			p.wantFile("cleaned", "1\n")
 		})
 	}
 }
@@ -150,10 +150,10 @@ func TestStopOn_eachChoice(t *testing.T) {
 				p := start(t, "sh", "-c", c.before+"exec graceful run --guard "+guard+" "+c.flags+` --grace 1h `+
 					`--on-exit 'echo $GRACEFUL_REASON >>cleaned' -- sh -c "$0"`,
 					recordSignals("got", "TERM", "INT", "QUIT", "USR1", "WINCH", "37")+"; ")
-				p.file("got.up")
+				p.waitForFile("got.up")
 				p.signal(c.other)
 				if first, _, both := strings.Cut(c.got, " "); both || name == "ignored and named" {
-					p.until(first, func() bool { return strings.Contains(p.file("got"), first) })
+					p.until(first, func() bool { return strings.Contains(p.waitForFile("got"), first) })
 				}
 				time.Sleep(50 * time.Millisecond)
 				if _, err := os.Stat(filepath.Join(p.dir, "cleaned")); err == nil {
@@ -162,13 +162,13 @@ func TestStopOn_eachChoice(t *testing.T) {
 				p.signal(c.stop)
 				if name != "ignored and named" { // the target ignores it
 					last := c.got[strings.LastIndex(c.got, " ")+1:]
-					p.until(last, func() bool { return strings.HasSuffix(p.file("got"), last+"\n") })
+					p.until(last, func() bool { return strings.HasSuffix(p.waitForFile("got"), last+"\n") })
 				}
 				time.Sleep(50 * time.Millisecond)
 				p.touch("go")
 				p.want("3")
-				p.wrote("got", strings.ReplaceAll(c.got, " ", "\n")+"\n")
-				p.wrote("cleaned", "stopped\n")
+				p.wantFile("got", strings.ReplaceAll(c.got, " ", "\n")+"\n")
+				p.wantFile("cleaned", "stopped\n")
 			})
 		}
 	}
@@ -206,21 +206,21 @@ func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 				` --on-exit 'echo 1 >>cleaned' -- sh -c "$0"`, tree)
 			p.cmd.Env = append(os.Environ(), "member="+member)
 			p.start()
-			p.file("target.up")
+			p.waitForFile("target.up")
 			guard := p.guard()
 			if name == "rewritten" {
 				p.signal(unix.SIGUSR1)
 			} else {
 				p.signal(unix.SIGTERM)
 			}
-			p.file("target")
+			p.waitForFile("target")
 			p.waitForSignal("group")
 			if name != "wait" {
 				p.waitForSignal("outside")
 			}
 			c.then(p)
 			time.Sleep(200 * time.Millisecond)
-			p.until("the signals", func() bool { return len(p.file("group")) >= len(c.want) })
+			p.until("the signals", func() bool { return len(p.waitForFile("group")) >= len(c.want) })
 			p.touch("go")
 			if name == "takeover" {
 				p.want("KILL")
@@ -228,14 +228,14 @@ func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 			} else {
 				p.want("4")
 			}
-			p.wrote("target", "TERM\n")
+			p.wantFile("target", "TERM\n")
 			if name == "wait" {
-				p.wrote("group", "TERM\n") // together with the target
+				p.wantFile("group", "TERM\n") // together with the target
 			} else {
-				p.wrote("group", c.want)
+				p.wantFile("group", c.want)
 			}
-			p.wrote("outside", c.want)
-			p.wrote("cleaned", "1\n")
+			p.wantFile("outside", c.want)
+			p.wantFile("cleaned", "1\n")
 		})
 	}
 }
@@ -246,7 +246,7 @@ func TestTakeover_repeatsNoSignal(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--grace", "1h", "--on-exit", "echo 1 >>cleaned", "--", "sh", "-c",
 		recordSignals("got", "TERM"))
-	p.file("got.up")
+	p.waitForFile("got.up")
 	guard := p.guard()
 	p.signal(unix.SIGTERM)
 	p.waitForSignal("got")
@@ -256,8 +256,8 @@ func TestTakeover_repeatsNoSignal(t *testing.T) {
 	p.touch("go")
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
-	p.wrote("got", "TERM\n")
-	p.wrote("cleaned", "1\n")
+	p.wantFile("got", "TERM\n")
+	p.wantFile("cleaned", "1\n")
 }
 
 // Survivors get SIGTERM, not the signal of --rewrite or --stop-schedule for the target.
@@ -268,9 +268,9 @@ func TestSurvivors_getSIGTERM(t *testing.T) {
 		p := start(t, slices.Concat([]string{"graceful", "run"}, flags, []string{"--", "sh", "-c", `
 			setsid sh -c 'trap "echo TERM >got; exit" TERM; trap "" QUIT; echo >up; while :; do sleep 0.01; done' &
 			until [ -e up ]; do sleep 0.01; done; trap 'exit 5' QUIT; echo >ready; while :; do sleep 0.01; done`})...)
-		p.file("ready")
+		p.waitForFile("ready")
 		p.signal(unix.SIGTERM)
 		p.want("5")
-		p.wrote("got", "TERM\n")
+		p.wantFile("got", "TERM\n")
 	}
 }

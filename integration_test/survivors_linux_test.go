@@ -77,9 +77,9 @@ func TestSurvivors_waitAfterAProcessIsKilled(t *testing.T) {
 				}
 			}
 			for _, name := range []string{"job", "session"} {
-				p.wrote(name+".got", "TERM\n")
+				p.wantFile(name+".got", "TERM\n")
 			}
-			p.wrote("log", "2\n1 exited\n") // the target had exited
+			p.wantFile("log", "2\n1 exited\n") // the target had exited
 		})
 	}
 }
@@ -101,7 +101,7 @@ func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 					"--on-exit", leaveBehind("c.")+
 						"echo 2 >>log; echo >ready; until [ -e go-on ]; do sleep 0.01; done; echo 2 ended >>log",
 					"--", "sh", "-c", target)
-				p.file("ready")
+				p.waitForFile("ready")
 				left := p.leftBehind("")
 				finish := func() {
 					if err := os.WriteFile(p.dir+"/go-on", nil, 0o644); err != nil {
@@ -119,13 +119,13 @@ func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 						t.Errorf("process %d was not kept", pid)
 					}
 				}
-				p.wrote("session.got", "")
+				p.wantFile("session.got", "")
 				for _, pid := range p.leftBehind("c.") {
 					if alive(pid) {
 						t.Errorf("process %d, which a cleanup command left, is alive", pid)
 					}
 				}
-				p.wrote("log", "2\n2 ended\n1\n")
+				p.wantFile("log", "2\n2 ended\n1\n")
 			})
 		}
 	}
@@ -154,13 +154,13 @@ func TestStop_suspendedTree(t *testing.T) {
 				p.signal(unix.SIGTERM)
 			}
 			p.want("143")
-			p.wrote("job.got", "TERM\n")
+			p.wantFile("job.got", "TERM\n")
 			for i, pid := range left {
 				if kept := survivors == "keep" && i > 0; alive(pid) != kept {
 					t.Errorf("process %d: alive: %t", pid, !kept)
 				}
 			}
-			p.wrote("log", "cleaned\n")
+			p.wantFile("log", "cleaned\n")
 		})
 	}
 }
@@ -181,7 +181,7 @@ func TestSurvivors_getOneStopSignal(t *testing.T) {
 					[]string{"--", "sh", "-c", leaveBehind("") + `
 					helper count counter & setsid helper count away & until [ -e counter.pid ] && [ -e away.pid ]; do sleep 0.01; done
 					echo $$ >target; exec sleep 1000`})...)
-				p.file("target")
+				p.waitForFile("target")
 				left := append(p.leftBehind(""), p.pidIn("counter.pid"), p.pidIn("away.pid"))
 				p.signal(sig)
 				p.until("end of the target", func() bool { return strings.Contains(p.text(), "state=sweeping ") })
@@ -203,7 +203,7 @@ func TestSurvivors_getOneStopSignal(t *testing.T) {
 					_ = unix.Kill(pid, unix.SIGKILL)
 				}
 				p.want(fmt.Sprint(128 + int(sig)))
-				p.wrote("job.got", "TERM\n")
+				p.wantFile("job.got", "TERM\n")
 			})
 		}
 	}
@@ -212,7 +212,7 @@ func TestSurvivors_getOneStopSignal(t *testing.T) {
 // signalsTo returns the signals that `helper count` has written to a file.
 func (p *proc) signalsTo(file string) (signals []int) {
 	p.t.Helper()
-	for line := range strings.Lines(p.file(file)) {
+	for line := range strings.Lines(p.waitForFile(file)) {
 		var sig int
 		if _, err := fmt.Sscanln(line, &sig); err != nil {
 			p.t.Fatal(err)
@@ -266,8 +266,8 @@ func TestSurvivors_keptAfterTheTargetIsKilled(t *testing.T) {
 				r := start(t, "graceful", "recover", "--state-dir", filepath.Join(p.dir, "state"))
 				r.want("0")
 			}
-			p.file("cleaned")
-			p.wrote("cleaned", "1\n")
+			p.waitForFile("cleaned")
+			p.wantFile("cleaned", "1\n")
 			if alive(target) || !alive(left[1]) || !alive(left[2]) {
 				t.Errorf("alive: target %t, session %t, daemon %t", alive(target), alive(left[1]), alive(left[2]))
 			}

@@ -45,13 +45,13 @@ func TestTakeover_withoutFreeMemory(t *testing.T) {
 	dir := filepath.Dir(limit)
 	p := start(t, "sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, dir, plain, "run", "--grace", "100ms", "--on-exit",
 		"echo >cleaned $GRACEFUL_REASON", "--", "helper", "fill-memory", dir)
-	p.file("filled")
+	p.waitForFile("filled")
 	target, guard := p.pidIn("filled"), guardOf(p.cmd.Process.Pid)
 	kill(t, p.cmd.Process.Pid)
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) })
 	// Accept both results, because the kernel may end the target before the new graceful has started.
-	if got := p.file("cleaned"); got != "orphaned\n" && got != "signaled\n" {
+	if got := p.waitForFile("cleaned"); got != "orphaned\n" && got != "signaled\n" {
 		t.Errorf("the cleanup command wrote %q", got)
 	}
 	if alive(target) {
@@ -116,8 +116,8 @@ func TestTakeover_executableDeletedOrReplaced(t *testing.T) {
 			p.want("KILL")
 			p.until("end of the guard", func() bool { return !alive(guard) })
 			p.untilReaped(target)
-			p.wrote("cleaned", "orphaned\n")
-			p.wrote("other", "")
+			p.wantFile("cleaned", "orphaned\n")
+			p.wantFile("other", "")
 		})
 	}
 }
@@ -152,7 +152,7 @@ func TestTree_targetChangesProc(t *testing.T) {
 				}
 				p.until("end of the guard", func() bool { return !alive(guard) })
 				p.untilReaped(target, daemon)
-				p.wrote("cleaned", reason+"\n")
+				p.wantFile("cleaned", reason+"\n")
 			})
 		}
 	}
@@ -188,7 +188,7 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 				p.want("KILL")
 				p.until("end of the guard", func() bool { return !alive(guard) })
 				p.untilReaped(target)
-				if got := p.file("cleaned"); got != "orphaned\n" && got != "stopped\n" {
+				if got := p.waitForFile("cleaned"); got != "orphaned\n" && got != "stopped\n" {
 					t.Errorf("the cleanup command wrote %q", got)
 				}
 			})
@@ -203,7 +203,7 @@ func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 	for range 10 {
 		p := inNamespace(t, true, "sh", "-c", `sleep 1000 & graceful run --guard on --grace 100ms `+
 			`--on-exit 'echo 1 >>cleaned' -- sh -c 'trap "" TERM; echo $$ >target; while :; do sleep 0.01; done' & wait`).start()
-		p.file("target")
+		p.waitForFile("target")
 		graceful := gracefulPID(p)
 		guard := guardOf(graceful)
 		var successor, bystander, target int
@@ -231,7 +231,7 @@ func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 			t.Fatalf("alive: target %t, another process %t, PID 1 %t", alive(target), alive(bystander),
 				alive(p.cmd.Process.Pid))
 		}
-		p.wrote("cleaned", "1\n")
+		p.wantFile("cleaned", "1\n")
 	}
 }
 
@@ -252,7 +252,7 @@ func TestTakeover_guardKilledWhileCommandsStart(t *testing.T) {
 	p.until("end of the guard", func() bool { return !alive(guard) })
 	p.untilReaped(target)
 	for i := range 5 {
-		if name := fmt.Sprint(i); p.file(name) != "\n" {
+		if name := fmt.Sprint(i); p.waitForFile(name) != "\n" {
 			t.Errorf("command %d did not run exactly once", i)
 		}
 	}

@@ -26,7 +26,7 @@ func TestTakeover_suspendedTarget(t *testing.T) {
 			}
 			defer os.RemoveAll(dir)
 			got, err := trace(t, dir, order{
-				Command: slices.Concat([]string{plain, "run", "--grace", "5s"}, guard,
+				Command: slices.Concat([]string{plain, "run", "--grace", "5s"}, guardFlags,
 					[]string{"--on-exit", "echo $GRACEFUL_EXIT_CODE >>log", "--", "sh", "-c", target}),
 				Guarded: true, Call: "kill", At: at, Ready: "ready",
 			})

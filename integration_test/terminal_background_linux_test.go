@@ -55,9 +55,9 @@ func backgroundTerminal(t *testing.T, killed bool) {
 	}
 	p.want("0")
 	<-shown
-	p.wrote("bare", "150\n") // suspended by SIGTTOU: TOSTOP works in this terminal
-	p.wrote("status", "3\n")
-	p.wrote("cleaned", "1\n")
+	p.wantFile("bare", "150\n") // suspended by SIGTTOU: TOSTOP works in this terminal
+	p.wantFile("status", "3\n")
+	p.wantFile("cleaned", "1\n")
 	if got := p.text(); !strings.Contains(got, "done was=cleaning") || !strings.Contains(got, "written to the terminal") ||
 		!strings.Contains(got, `"report": 1`) || strings.Contains(got, "TTOU") {
 		t.Errorf("the terminal shows:\n%s", got)

@@ -54,10 +54,10 @@ func TestTerminal_jobControl(t *testing.T) {
 // runsInForeground runs targets in the foreground until they end, and checks the modes of the terminal after each.
 func (s *person) runsInForeground(run string) {
 	s.does(run + "cat >copy")
-	s.foreground("cat")
+	s.waitForForeground("cat")
 	s.types("one\r" + ctrlD)
 	s.sees("[0]: ")
-	s.wrote("copy", "one\n")
+	s.wantFile("copy", "one\n")
 	const dies = `sh -c 'stty raw -echo </dev/tty; kill -9 $$'`
 	s.does(run+dies, "[137]: ")
 	s.wantOriginalModes()
@@ -84,7 +84,7 @@ func (s *person) interrupts(run string) {
 		s.t.Errorf("the target got %v", got)
 	}
 	s.does(run + "sleep 1000")
-	s.foreground("sleep")
+	s.waitForForeground("sleep")
 	s.types(ctrlC)
 	s.sees("[130]: ")
 }
@@ -92,7 +92,7 @@ func (s *person) interrupts(run string) {
 // suspendsAndResumes uses Ctrl-Z, fg and bg.
 func (s *person) suspendsAndResumes(run string) {
 	s.does(run + "cat")
-	s.foreground("cat")
+	s.waitForForeground("cat")
 	s.types(ctrlZ)
 	s.sees("Stopped  ")
 	s.sees("[148]: ")
@@ -125,7 +125,7 @@ func (s *person) runsInBackground(run string) {
 // suspendsAScript suspends a script together with its run.
 func (s *person) suspendsAScript(run string) {
 	s.does(`bash -c '` + run + `cat; echo "after $?"'`)
-	s.foreground("cat")
+	s.waitForForeground("cat")
 	s.types(ctrlZ)
 	s.sees("[148]: ")
 	s.does("fg", "after")
@@ -138,7 +138,7 @@ func (s *person) suspendsAScript(run string) {
 // runsNested runs graceful under graceful.
 func (s *person) runsNested(run string) {
 	s.does(run + run + "cat")
-	s.foreground("cat")
+	s.waitForForeground("cat")
 	s.types(ctrlZ)
 	s.sees("[148]: ")
 	s.does("fg", "cat\r\n")
@@ -156,7 +156,7 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.does("seq 1000 >numbers; "+run+"cat numbers | less", "\n17")
 		s.types("G")
 		s.sees("(END)")
-		s.reads("less")
+		s.waitUntilReading("less")
 		s.types(ctrlZ)
 		s.sees("Stopped  ")
 		s.sees("]: ")
@@ -169,7 +169,7 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.does("seq 1000 | "+run+"less", "\n17") // less reads its keys from /dev/tty
 		s.types("G")
 		s.sees("(END)")
-		s.reads("less")
+		s.waitUntilReading("less")
 		s.types(ctrlZ)
 		s.sees("Stopped  ")
 		s.sees("]: ")
@@ -179,10 +179,10 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.wantOriginalModes()
 		s.does(run + `sh -c 'read a </dev/tty; echo "one $a"; exec sleep 1000' | ` +
 			`sh -c 'read a; read b </dev/tty; echo "$a two $b"'`)
-		s.foreground("sh")
+		s.waitForForeground("sh")
 		s.types("x\r")
 		s.sees("x\r\n")
-		s.foreground("graceful")
+		s.waitForForeground("graceful")
 		s.types("y\r")
 		s.sees("one x two y\r\n")
 		s.types(ctrlC)
@@ -191,7 +191,7 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.does(run + "helper count got | cat") // for the kernel, the target is in the background
 		s.eachSizeOnce("got", s.resize)
 		s.sees("[0]: ") // or the shell has printed its prompt again for the new size
-		s.until("cleanup of all runs", func() bool { return s.file("cleaned") == "1\n1\n1\n1\n" })
+		s.until("cleanup of all runs", func() bool { return s.waitForFile("cleaned") == "1\n1\n1\n1\n" })
 	})
 }
 
@@ -201,7 +201,7 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 	t.Run("the guard", func(t *testing.T) {
 		forEachLevel(t, func(t *testing.T, s *person, run string) {
 			s.does(run + raw)
-			s.file("up")
+			s.waitForFile("up")
 			kill(t, guardOf(s.leader()))
 			s.until("end of the guard", func() bool { return guardOf(s.leader()) == s.leader() })
 			if err := unix.Kill(s.leader(), unix.SIGTERM); err != nil {
@@ -209,16 +209,16 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 			}
 			s.sees("[143]: ")
 			s.wantOriginalModes()
-			s.wrote("cleaned", "1\n")
+			s.wantFile("cleaned", "1\n")
 		}, "on")
 	})
 	t.Run("graceful", func(t *testing.T) {
 		forEachLevel(t, func(t *testing.T, s *person, run string) {
 			s.does(run + raw)
-			s.file("up")
+			s.waitForFile("up")
 			kill(t, s.leader())
 			s.sees("[137]: ")
-			s.file("cleaned")
+			s.waitForFile("cleaned")
 			s.wantOriginalModes()
 		}, "on")
 	})
@@ -236,7 +236,7 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 			s.types("line\r")
 			s.sees("line\r\ngot line\r\n")
 			kill(t, target)
-			s.file("cleaned")
+			s.waitForFile("cleaned")
 			s.types("\r")
 			s.sees("[0]: ")
 			s.wantOriginalModes()
@@ -250,7 +250,7 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 			s.sees("[148]: ")
 			kill(t, target)
 			s.sees("Exit 137")
-			s.wrote("cleaned", "1\n")
+			s.wantFile("cleaned", "1\n")
 			s.wantOriginalModes()
 		}, "on")
 	})
@@ -260,7 +260,7 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 func TestReraise_ctrlCEndsAScript(t *testing.T) {
 	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.does(`bash -c '` + run + `--reraise sleep 1000; echo "after all"'`)
-		s.foreground("sleep")
+		s.waitForForeground("sleep")
 		s.types(ctrlC)
 		s.sees("[130]: ")
 		if strings.Contains(s.text(), "after all\r\n") {
@@ -292,9 +292,9 @@ func TestTerminal_windowIsClosed(t *testing.T) {
 					`while :; do sleep 0.01; done'`)
 				target := s.pidIn("up")
 				s.master.Close()
-				s.file("cleaned")
+				s.waitForFile("cleaned")
 				s.untilReaped(target)
-				if told := s.file("told"); !strings.HasPrefix(told, "HUP\n") {
+				if told := s.waitForFile("told"); !strings.HasPrefix(told, "HUP\n") {
 					t.Errorf("the target got %q", told)
 				}
 			})
@@ -308,14 +308,14 @@ func TestSuspend_withoutAShell(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			forEachLevel(t, func(t *testing.T, s *person, run string) {
 				s.does(fmt.Sprintf(line, run))
-				s.foreground("cat")
+				s.waitForForeground("cat")
 				s.types(ctrlZ)
 				s.sees("^Z")
 				s.types("on\r")
 				s.sees("on\r\non\r\n")
 				s.types(ctrlD)
 				s.want("0")
-				s.wrote("cleaned", "1\n")
+				s.wantFile("cleaned", "1\n")
 			})
 		})
 	}
@@ -326,7 +326,7 @@ func TestTerminal_orphanedBackground(t *testing.T) {
 	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.does(`( (`+run+`sh -c 'until [ -e go ]; do sleep 0.01; done; cat </dev/tty; echo >never' & ) )`, "[0]: ")
 		s.does("echo >go", "[0]: ")
-		s.file("cleaned")
+		s.waitForFile("cleaned")
 		if _, err := os.Stat(filepath.Join(s.dir, "never")); err == nil {
 			t.Error("the target continued")
 		}
@@ -339,7 +339,7 @@ func TestTerminal_ofAnotherSession(t *testing.T) {
 	need(t, "setsid")
 	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.does("setsid -w "+run+`-v sh -c 'read x; echo "got $x"'`, "running was=starting")
-		s.foreground("setsid")
+		s.waitForForeground("setsid")
 		s.types("line\r")
 		s.sees("got line\r\n")
 		s.sees("[0]: ")

@@ -113,8 +113,8 @@ func (s *person) does(line string, wants ...string) {
 	}
 }
 
-// foreground waits until a program with this name is in the foreground, and returns its pid.
-func (s *person) foreground(name string) (pid int) {
+// waitForForeground waits until a program with this name is in the foreground, and returns its pid.
+func (s *person) waitForForeground(name string) (pid int) {
 	s.t.Helper()
 	s.until("foreground group of "+name, func() bool {
 		err := s.control(func(fd int) (err error) { pid, err = unix.IoctlGetInt(fd, unix.TIOCGPGRP); return err })
@@ -123,9 +123,9 @@ func (s *person) foreground(name string) (pid int) {
 	return pid
 }
 
-// reads waits until a program below the shell waits for a key. If a signal arrives before that, the program less
-// handles the signal only at the next key.
-func (s *person) reads(name string) {
+// waitUntilReading waits until a program below the shell waits for a key. If a signal arrives before that, the program
+// less handles the signal only at the next key.
+func (s *person) waitUntilReading(name string) {
 	s.t.Helper()
 	s.until(name+" that waits for a key", func() bool {
 		below := childrenOf(s.cmd.Process.Pid)

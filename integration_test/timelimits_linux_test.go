@@ -35,7 +35,7 @@ func TestTarget_mayNotBeSignalled(t *testing.T) {
 					p.signal(unix.SIGTERM)
 				}
 				p.want(c.status)
-				p.wrote("cleaned", "1\n")
+				p.wantFile("cleaned", "1\n")
 				want := fmt.Sprintf("graceful: giving up on the target pid=%d user=54328: .* lacks CAP_KILL", target)
 				if !regexp.MustCompile("(?m)^"+want).MatchString(p.text()) || !alive(target) {
 					t.Errorf("target alive: %t; it wrote:\n%s", alive(target), p.text())
@@ -54,8 +54,8 @@ func TestTimeout_waitingForSurvivors(t *testing.T) {
 			"--on-exit", "echo $GRACEFUL_REASON >>cleaned", "--", "sh", "-c", leaveBehind(""))
 		left := p.leftBehind("")
 		p.want("124")
-		p.wrote("cleaned", "timed-out\n")
-		p.wrote("job.got", "TERM\n")
+		p.wantFile("cleaned", "timed-out\n")
+		p.wantFile("job.got", "TERM\n")
 		for _, pid := range left {
 			if alive(pid) {
 				t.Errorf("guard %s: process %d is left", guard, pid)

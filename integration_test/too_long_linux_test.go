@@ -17,7 +17,7 @@ func TestDefer_tooLong(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--defer", "on", "--", "sh", "-c",
 		"echo $GRACEFUL_SOCKET >socket; until [ -e end ]; do sleep 0.01; done")
-	address := strings.TrimSpace(p.file("socket"))
+	address := strings.TrimSpace(p.waitForFile("socket"))
 	long := cleanup.Text(strings.Repeat("x", 128<<10))
 	many := make([]cleanup.Text, 1<<18)
 	for i := range many {

@@ -30,7 +30,7 @@ func TestTree_forkStorm(t *testing.T) {
 				p := inNamespace(t, asPID1, append([]string{"graceful", "run", "--grace", "0", "--on-exit", census, "--", "helper"},
 					storm...)...).start()
 				pid := gracefulPID(p)
-				p.file("storm")
+				p.waitForFile("storm")
 				time.Sleep(50 * time.Millisecond) // let some processes fork; their number does not matter
 				if err := unix.Kill(pid, unix.SIGTERM); err != nil {
 					t.Fatal(err)
@@ -49,7 +49,7 @@ func TestTree_reapsOrphans(t *testing.T) {
 	bothModes(t, func(t *testing.T, asPID1 bool) {
 		p := inNamespace(t, asPID1, "graceful", "run", "--on-exit", census, "--", "sh", "-c",
 			`for i in 1 2 3 4 5 6 7 8 9 10; do (helper orphans 1000); done; echo done >done; sleep 1000`).start()
-		p.file("done")
+		p.waitForFile("done")
 		pid := gracefulPID(p)
 		p.until("reaping of all orphans", func() bool { return len(childrenOf(guardOf(pid))) == 1 }) // the target
 		if err := unix.Kill(pid, unix.SIGTERM); err != nil {
@@ -103,7 +103,7 @@ func TestSurvivors_ofAnotherUser(t *testing.T) {
 				"sh", "-c", "./helper become-root pid & until [ -e pid ]; do sleep 0.01; done; exit 3")
 			p.setUserID()
 			p.start().want("3")
-			p.wrote("cleaned", "1\n")
+			p.wantFile("cleaned", "1\n")
 			if text := p.text(); strings.Count(text, "giving up on processes that SIGKILL does not end left=[") != 1 ||
 				!strings.Contains(text, c.want) {
 				t.Errorf("it wrote:\n%s", text)
@@ -157,7 +157,7 @@ func TestOnExitTimeout_commandLeftItsGroup(t *testing.T) {
 		`exec python3 -c 'import os, time; os.setpgid(0, os.getpgid(os.getppid()))
 open("moved", "w").write("moved"); time.sleep(1000)'`,
 		"--on-exit-timeout", "2s", "--", "true")
-	p.file("moved")
+	p.waitForFile("moved")
 	p.want("0")
 	if !strings.Contains(p.text(), "timed out id=1 ") {
 		t.Errorf("it wrote:\n%s", p.text())
@@ -181,7 +181,7 @@ func TestTree_pidOfAnEndedJob(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.start().want("3")
-			p.wrote("lives", "")
+			p.wantFile("lives", "")
 		})
 	}
 }

@@ -79,12 +79,12 @@ func TestFleets_systemd(t *testing.T) {
 	b := &service{systemd: u.systemd, t: t, name: "shop@b", dir: u.dir}
 	a.start()
 	b.start()
-	u.wrote("ready", "ready\nready\n")
+	u.wantFile("ready", "ready\nready\n")
 	a.killMain()
-	u.wrote("flushed", "a recovered\n")
+	u.wantFile("flushed", "a recovered\n")
 	b.becomes("ActiveState", "active")
 	b.stop()
-	u.wrote("flushed", "a recovered\nb stopped\n")
+	u.wantFile("flushed", "a recovered\nb stopped\n")
 }
 
 // If a task of Swarm is killed, the next task of its slot finishes its run.

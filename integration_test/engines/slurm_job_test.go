@@ -128,9 +128,9 @@ func (j *slurmJob) becomes(state string) {
 	until(j.t, state, func() bool { return j.state() == state })
 }
 
-// wrote waits until a file of the job has as many lines as the wanted text, and fails the test unless it has that
+// wantFile waits until a file of the job has as many lines as the wanted text, and fails the test unless it has that
 // content.
-func (j *slurmJob) wrote(file, want string) {
+func (j *slurmJob) wantFile(file, want string) {
 	j.t.Helper()
 	lines := func() int { return strings.Count(content(j.dir+"/"+file), "\n") }
 	until(j.t, file, func() bool { return lines() >= strings.Count(want, "\n") })
@@ -149,7 +149,7 @@ func (j *slurmJob) starts(times int) {
 func (j *slurmJob) ends(cleaned string) {
 	j.t.Helper()
 	until(j.t, "end of all processes", func() bool { return len(j.processes()) == 0 })
-	j.wrote("cleaned", cleaned)
+	j.wantFile("cleaned", cleaned)
 }
 
 // processes returns all processes that have $TEST of this job.

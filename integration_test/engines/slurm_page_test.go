@@ -60,7 +60,7 @@ func TestSlurm_page(t *testing.T) {
 		write(t, j.dir+"/boot.sh", slurmPageFile("/etc/slurm/boot.sh"))
 		j.do("unshare", "--mount", "sh", "-ec", `mount --bind "$1/n5/var-tmp" /var/tmp; mkdir /var/tmp/graceful-x
 			ln -s nowhere /var/tmp/graceful-y; touch /var/tmp/graceful-z; exec sh "$2/boot.sh"`, "sh", j.slurmCluster.dir, j.dir)
-		j.wrote("cleaned", "stopped\nstopped\nstopped\nrecovered\n")
+		j.wantFile("cleaned", "stopped\nstopped\nstopped\nrecovered\n")
 		j.start(t, "n5")
 		j.starts(5)
 		j.pageCommand(p.commands[0][1])

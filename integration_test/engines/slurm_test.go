@@ -61,12 +61,12 @@ func TestSlurm_preemption(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", "./target"), "-w", "n4", "-c", "64", "--requeue")
 		j.starts(1)
-		j.wrote("ready", "ready\n")
+		j.wantFile("ready", "ready\n")
 		urgent := &slurmJob{slurmCluster: j.slurmCluster, t: t, dir: j.dir}
 		urgent.submit("#!/bin/sh\ncat cleaned >cleaned-before\n", "-w", "n4", "-c", "64", "-p", "high")
-		urgent.wrote("cleaned-before", "stopped 0\n")
+		urgent.wantFile("cleaned-before", "stopped 0\n")
 		j.starts(2)
-		j.wrote("cleaned", "stopped 0\n")
+		j.wantFile("cleaned", "stopped 0\n")
 		j.do("scancel", j.id)
 		j.ends("stopped 0\nstopped 1\n")
 	})
@@ -168,7 +168,7 @@ func TestSlurm_batchSignal(t *testing.T) {
 					j.do("scancel", "--batch", "--signal", "TERM", j.id)
 				}
 				j.ends("stopped 0\n")
-				j.wrote("log", "drained\nTERM\n")
+				j.wantFile("log", "drained\nTERM\n")
 				j.becomes("COMPLETED") // otherwise the status of the target makes the job FAILED
 			})
 		})
@@ -202,7 +202,7 @@ func TestSlurm_gracefulKilled(t *testing.T) {
 				if j.track == "cgroup" {
 					want = map[string]string{"n1": "recovered 0\n"}[node] // Slurm also kills the guard
 				}
-				j.wrote("cleaned", want)
+				j.wantFile("cleaned", want)
 			})
 		})
 	}
@@ -220,7 +220,7 @@ func TestSlurm_nodeCrash(t *testing.T) {
 		j.do("scontrol", "update", "NodeName=n3", "State=DOWN", "Reason=crash") // Slurm does so itself after SlurmdTimeout
 		j.start(t, "n3")
 		j.starts(2)
-		j.wrote("cleaned", "recovered 0\n")
+		j.wantFile("cleaned", "recovered 0\n")
 		j.do("scancel", j.id)
 		j.ends("recovered 0\nstopped 1\n")
 	})

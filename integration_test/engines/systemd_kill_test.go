@@ -24,7 +24,7 @@ ExecStart=/usr/bin/graceful run --state-dir ${TEST}/state --name x --on-exit 'ec
 	-- sh -c 'setsid sleep 1000 & echo ready >$TEST/ready; trap : TERM; wait; sleep 0.5; exit 3'
 `+post)
 				u.start()
-				u.wrote("ready", "ready\n")
+				u.wantFile("ready", "ready\n")
 				u.killMain()
 				u.becomes("ActiveState", "failed")
 				early := content(u.dir + "/cleaned")

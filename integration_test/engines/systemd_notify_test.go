@@ -49,7 +49,7 @@ frontend test
 	if got := u.property("Result"); got != "success" {
 		t.Errorf("the result is %s", got)
 	}
-	u.wrote("cleaned", "stopped\n")
+	u.wantFile("cleaned", "stopped\n")
 	if left, _ := u.output("pgrep", "haproxy"); left != "" {
 		t.Errorf("left: %s", left)
 	}
@@ -68,7 +68,7 @@ func TestSystemd_systemdNotify(t *testing.T) {
 	if got := u.property("Result"); got != "success" {
 		t.Errorf("the result is %s", got)
 	}
-	u.wrote("cleaned", "stopped\n")
+	u.wantFile("cleaned", "stopped\n")
 }
 
 // A program sends keep-alive messages until it hangs. Then systemd sends SIGABRT, and cleanup follows.
@@ -100,7 +100,7 @@ time.sleep(1000)
 		t.Errorf("the result is %s", got)
 	}
 	until(t, "cleanup", func() bool { return content(u.dir+"/cleaned") != "" })
-	u.wrote("cleaned", "signaled\n")
+	u.wantFile("cleaned", "signaled\n")
 }
 
 // Cleanup commands may take longer than TimeoutStopSec, up to their own limit, because graceful extends the time of
@@ -120,7 +120,7 @@ ExecStart=/usr/bin/graceful run --reraise --on-exit-timeout 20s --on-exit 'sleep
 	if got := u.property("Result"); got != "success" {
 		t.Errorf("the result is %s", got)
 	}
-	u.wrote("cleaned", "1\n2\n")
+	u.wantFile("cleaned", "1\n2\n")
 }
 
 // A run in a service, whose graceful is not the main process of the service, sends no message, and leaves the socket to
@@ -132,8 +132,8 @@ ExecStart=/bin/sh -c 'systemd-notify --ready --status=outer; \
 	graceful run --on-exit "echo cleaned >>$TEST/cleaned" -- sh -c "echo \$NOTIFY_SOCKET >$TEST/socket"; sleep 1000'
 `)
 	u.start()
-	u.wrote("cleaned", "cleaned\n")
-	u.wrote("socket", "/run/systemd/notify\n")
+	u.wantFile("cleaned", "cleaned\n")
+	u.wantFile("socket", "/run/systemd/notify\n")
 	if state, status := u.property("SubState"), u.property("StatusText"); state != "running" || status != "outer" {
 		t.Errorf("the service is %s, with status %q", state, status)
 	}

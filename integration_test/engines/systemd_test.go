@@ -208,9 +208,9 @@ func (u *service) becomes(property, value string) {
 	until(u.t, fmt.Sprintf("%s of %s", value, property), func() bool { return u.property(property) == value })
 }
 
-// wrote waits until a file of the service has as many lines as the wanted text, and fails the test unless it has that
-// content.
-func (u *service) wrote(file, want string) {
+// wantFile waits until a file of the service has as many lines as the wanted text, and fails the test unless it has
+// that content.
+func (u *service) wantFile(file, want string) {
 	u.t.Helper()
 	until(u.t, file, func() bool { return strings.Count(content(u.dir+"/"+file), "\n") >= strings.Count(want, "\n") })
 	if got := content(u.dir + "/" + file); got != want {

@@ -57,10 +57,10 @@ func TestSystemd_page(t *testing.T) {
 	if got := serve.property("Result"); got != "success" {
 		t.Errorf("a stop ends with %s", got)
 	}
-	serve.wrote("flushed", "stopped\n")
+	serve.wantFile("flushed", "stopped\n")
 	serve.start()
 	serve.killMain()
-	serve.wrote("flushed", "stopped\nrecovered\n")
+	serve.wantFile("flushed", "stopped\nrecovered\n")
 	serve.becomes("NRestarts", "1")
 	serve.becomes("ActiveState", "active")
 	// All processes are killed at once, as when the machine stops. Then the machine boots without the service.
@@ -68,7 +68,7 @@ func TestSystemd_page(t *testing.T) {
 	u.do("systemctl", "kill", "-s", "KILL", "serve")
 	until(t, "end of all processes", func() bool { return serve.processes() == "" })
 	u.do("systemctl", "start", "graceful-recover@var-lib-serve")
-	serve.wrote("flushed", "stopped\nrecovered\nrecovered\n")
+	serve.wantFile("flushed", "stopped\nrecovered\nrecovered\n")
 	u.do("systemctl", "unmask", "--runtime", "serve")
 }
 
@@ -103,10 +103,10 @@ ReadWritePaths=/test
 	u.do("chmod", "1777", "/test/"+u.name)
 	u.start()
 	u.stop()
-	u.wrote("cleaned", "deferred\nstopped\n")
+	u.wantFile("cleaned", "deferred\nstopped\n")
 	u.start()
 	u.killMain()
-	u.wrote("cleaned", "deferred\nstopped\ndeferred\nrecovered\n")
+	u.wantFile("cleaned", "deferred\nstopped\ndeferred\nrecovered\n")
 	until(t, "end of all processes", func() bool { return u.processes() == "" })
 }
 
@@ -138,7 +138,7 @@ while True:
 	if got := u.property("Result"); got != "success" {
 		t.Errorf("the result is %s", got)
 	}
-	u.wrote("cleaned", "cleaned\n")
+	u.wantFile("cleaned", "cleaned\n")
 }
 
 // Cleanup runs once when a scope is stopped, and when graceful in the scope is killed. systemd stops a scope by SIGTERM
@@ -151,7 +151,7 @@ func TestSystemd_scope(t *testing.T) {
 		run := `systemd-run --scope --unit ` + u.name + `-scope graceful run -v --on-exit "echo cleaned >>$1/cleaned" -- \
 			sh -c "setsid sleep 1000 & echo ready >$1/ready; trap : TERM; wait; sleep 0.3" >>$1/err 2>&1 &`
 		u.do("sh", "-c", run, "sh", "/test/"+u.name)
-		u.wrote("ready", "ready\n")
+		u.wantFile("ready", "ready\n")
 		if strings.HasPrefix(end, "kill") { // a scope has no main process, so kill graceful, which has begun it
 			u.do("sh", "-c", "kill -KILL $(head -n 1 /sys/fs/cgroup/system.slice/"+u.name+"-scope.scope/cgroup.procs)")
 		} else {
@@ -162,5 +162,5 @@ func TestSystemd_scope(t *testing.T) {
 			return !there
 		})
 	}
-	u.wrote("cleaned", "cleaned\ncleaned\n")
+	u.wantFile("cleaned", "cleaned\ncleaned\n")
 }
