@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// actionStep prepares the n-th script in action.yml (from 0) as GitHub's runner does, in a new directory.
+// actionStep prepares a script of action.yml as GitHub's runner runs it, in a new directory. n selects the script: 0
+// installs graceful, 1 runs the command, 2 finishes killed runs. env contains further variables of the script.
 func actionStep(t *testing.T, n int, env ...string) *proc {
 	t.Helper()
 	text, err := os.ReadFile("../action.yml")
@@ -41,8 +42,9 @@ func actionStep(t *testing.T, n int, env ...string) *proc {
 	return p
 }
 
-// release writes a release v7.0.0 of owner/name like .ci/packaging, and returns the URL of a directory that serves it.
-// The archive contains program as graceful. If tampered is true, the archive does not match SHA256SUMS.
+// release writes a release v7.0.0 of owner/name as .ci/packaging builds it. It returns a file URL, which the action
+// accepts as the URL of the GitHub server. program is the content of graceful in the archive. If tampered is true, the
+// archive does not match SHA256SUMS.
 func release(t *testing.T, program string, tampered bool) string {
 	t.Helper()
 	arch := map[string]string{"arm": "armhf"}[runtime.GOARCH]
@@ -79,14 +81,15 @@ func release(t *testing.T, program string, tampered bool) string {
 	return "file://" + root
 }
 
-// fakeGo is a go command that writes a program to the output path of go build.
+// fakeGo is a script in place of the go command. In a directory with main.go it writes the text "installed" to the
+// output path of go build. In another directory it fails.
 const fakeGo = `#!/bin/sh
 [ -e main.go ] || exit
 while [ "$1" != -o ]; do shift; done
 printf installed >"$2"`
 
-// The action installs a release only if it has the checksum that the release lists. Without a version it builds from
-// its own source.
+// The action installs a release only if the archive has the checksum that SHA256SUMS of the release lists. Otherwise
+// the action fails and installs nothing. Without a version the action builds graceful from the action's own source.
 func TestAction_install(t *testing.T) {
 	need(t, "bash", "curl")
 	const program = "installed"
@@ -120,7 +123,7 @@ func TestAction_install(t *testing.T) {
 }
 
 // When a job is cancelled, the runner signals the first process of the step. That process must be graceful, not a
-// shell: the target can handle the signal, and cleanup runs. The last step then has nothing to clean up.
+// shell, so that the target can handle the signal and cleanup runs. The last step then has nothing to clean up.
 func TestAction_cancel(t *testing.T) {
 	need(t, "bash")
 	state := "GRACEFUL_STATE_DIR=" + filepath.Join(t.TempDir(), "state")

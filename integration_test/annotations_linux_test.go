@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// After a takeover, the new graceful writes annotations in the same way. It ends the group that the killed graceful
-// began.
+// After a takeover, the new graceful also writes annotations. It ends the group (GitHub) or section (GitLab) that the
+// killed graceful began.
 func TestAnnotations_takeover(t *testing.T) {
 	for variable, want := range map[string]string{
 		"GITHUB_ACTIONS": `^::group::cleanup: echo one.*

@@ -16,26 +16,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// figure is a measurement that the benchmark makes for each peer.
+// figure is a measurement that the benchmark makes for each peer that supports it.
 type figure struct {
 	name, unit string
-	size       int // of the tree, or the number of cleanup commands; 0: does not apply
-	every      int // rounds from one sample to the next
-	// measure returns a sample, in the unit. measured is false if the peer does not support the figure.
+	size       int // number of processes in the tree, of orphans, or of cleanup commands; 0: does not apply
+	every      int // number of rounds from one sample to the next
+	// measure returns a sample in unit. measured is false if the peer does not support the figure.
 	measure func(p peer, size int) (sample float64, measured bool)
-	samples map[string][]float64 // by the names of the peers
+	samples map[string][]float64 // the samples of each peer, by its name; no entry: not measured
 }
 
-// comparison measures all figures of all peers, in turn.
+// comparison measures the figures of all peers, one peer after the other.
 type comparison struct {
 	t       testing.TB
 	peers   []peer
-	missing []string
+	missing []string // the peers and programs that the machine lacks
 	figures []*figure
-	idle    map[string]*idlePeer
-	null    *os.File
-	errors  *os.File // standard error of all started processes
-	round   int
+	idle    map[string]*idlePeer // by the names of the peers; no entry: the peer has no wrapper to examine
+	null    *os.File             // /dev/null
+	errors  *os.File             // standard error of all started processes
+	round   int                  // number of rounds so far
 }
 
 // treeSizes and commandCounts are the x values of the curves in the two plots.
@@ -49,7 +49,8 @@ const (
 	tableTree   = 2000 // the tree size in the table
 )
 
-// newComparison prepares the benchmark. If brief is true, trees are small.
+// newComparison finds the peers of this machine, starts the idle ones, and lists the figures. If brief is true, the
+// trees and the numbers of orphans and cleanup commands are small.
 func newComparison(t testing.TB, brief bool) *comparison {
 	t.Helper()
 	c := &comparison{t: t, idle: map[string]*idlePeer{}}
@@ -138,7 +139,8 @@ func (c *comparison) signalTime(p peer, _ int) (float64, bool) {
 	return micros(c.readTime(p, idle.times) - began), true
 }
 
-// orphansTime is the time from before the target's end until the end of the wrapper, which reaps the orphans.
+// orphansTime is the time from before the target ends until the wrapper has ended. The target leaves n children that
+// have ended and that it has not reaped.
 func (c *comparison) orphansTime(p peer, n int) (float64, bool) {
 	command := p.command(orphans, "leave-orphans", n)
 	if command == nil {
@@ -153,8 +155,8 @@ func (c *comparison) orphansTime(p peer, n int) (float64, bool) {
 	return millis(took), true
 }
 
-// treeKillTime is the time until the last process of the tree and the wrapper have ended. All of them hold standard
-// output open.
+// treeKillTime is the time from the request to kill the tree until the last process of the tree and the wrapper have
+// ended. All of them hold standard output open, so the end of the data shows that they have ended.
 func (c *comparison) treeKillTime(p peer, n int) (float64, bool) {
 	command := p.command(treeKill, "sessions", n)
 	if command == nil {
@@ -215,7 +217,7 @@ func countThreads(t testing.TB, pids []int) (n int) {
 	return n
 }
 
-// memoryOf returns a map from the names in smaps_rollup (proc(5)) to the memory of a process, in kB.
+// memoryOf returns the sizes in smaps_rollup (proc(5)) of a process in kB, by their names.
 func memoryOf(t testing.TB, pid int) map[string]int {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -234,14 +236,15 @@ func memoryOf(t testing.TB, pid int) map[string]int {
 
 var tracedCall = regexp.MustCompile(`^(\d+) +([a-z_0-9]+)\((.*)`)
 
-// callsOfLaunch counts the system calls of a wrapper that runs /bin/true. It does not count the calls of /bin/true
-// itself.
+// callsOfLaunch returns how often a wrapper makes each system call when it runs /bin/true, by the names of the calls.
+// before is the command line before /bin/true. The calls of /bin/true itself do not count.
 func callsOfLaunch(t testing.TB, before ...string) map[string]int {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
 	command := slices.Concat([]string{"-f", "-qq", "-o", trace}, before, []string{"/bin/true"})
 	c := exec.Command("strace", command...)
-	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir()) // no socket of another run is in that directory
+	// Use a directory without sockets of other runs, which graceful would examine.
+	c.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+t.TempDir())
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("strace %q: %v\n%s", command, err, out)
 	}

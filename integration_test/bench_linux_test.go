@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkPeers compares graceful with the other wrappers on the machine. Each round measures all of them in turn, so
-// that a busy moment of the machine affects all of them. BenchmarkPeers prints a table. It also writes the figures as
-// JSON, for docs/plot, to the file that GRACEFUL_TEST_FIGURES names. docs/performance.md explains the figures.
+// BenchmarkPeers compares graceful with the other wrappers on the machine. A round measures each figure of one wrapper
+// after the other, so that a busy moment of the machine affects all of them. BenchmarkPeers prints a table. If
+// GRACEFUL_TEST_FIGURES names a file, BenchmarkPeers also writes the figures to that file as JSON, for docs/plot.
+// docs/performance.md explains the figures.
 func BenchmarkPeers(b *testing.B) {
 	c := newComparison(b, false)
 	results := machineHere()
@@ -35,7 +36,7 @@ func BenchmarkPeers(b *testing.B) {
 	}
 }
 
-// The benchmark measures each peer of this machine, and every sample is above 0.
+// The benchmark measures each figure for at least one peer of this machine, and every sample is above 0.
 func TestPeers_everyFigureIsPositive(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -100,8 +101,8 @@ func BenchmarkDefer(b *testing.B) {
 }
 
 // BenchmarkPTY sends a gigabyte through the target's terminal, in turn with script(1). "ratio" is the time of script(1)
-// divided by graceful's time. BenchmarkPTY also reports the memory of graceful after the first eighth of the data, and
-// how much that memory grows until the end.
+// divided by graceful's time. BenchmarkPTY also reports the resident memory of graceful and its guard after the first
+// eighth of the data, and how much that memory grows until the last eighth.
 func BenchmarkPTY(b *testing.B) {
 	need(b, "script", "head")
 	const size = 1 << 30

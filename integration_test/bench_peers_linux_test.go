@@ -13,34 +13,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peer is a wrapper with which the benchmark compares graceful.
+// peer is a wrapper in the benchmark. graceful itself, no wrapper, and cgroup.kill are peers, too.
 type peer struct {
 	name string
-	// before maps a figure to the part of the command line before the target. A peer without an entry does not support
-	// the figure.
+	// before maps one of the figures launch, signalling, orphans and treeKill to the part of the command line before
+	// the target. A peer without an entry does not support the figure. systemCalls uses the entry for launch. threads
+	// and memory use the entry for signalling or, without one, for launch.
 	before map[string][]string
-	// cleanup returns the part of the command line before the target, for n cleanup commands. Each command is
-	// /bin/true.
+	// cleanup returns the part of the command line before the target, with n cleanup commands /bin/true. nil: the peer
+	// does not support the figure cleaning.
 	cleanup func(n int) []string
-	// end makes a peer that was started for treeKill kill its tree with SIGKILL.
+	// end requests SIGKILL for the tree of a peer that was started for treeKill. pid is the pid of the peer. nil: the
+	// peer does not support treeKill.
 	end func(pid int) error
 }
 
-// The names of the figures.
+// The names of the figures, and the names of the peers by whose median a ratio divides.
 const (
 	launch       = "launch"       // wall time of WRAPPER /bin/true
 	signalling   = "signal"       // from kill(2) until the target has the signal
 	orphans      = "orphans"      // from the end of a target that leaves dead children until the wrapper's end
 	treeKill     = "tree kill"    // from the request to kill the tree until all its processes have ended
 	cleaning     = "cleanup"      // wall time of WRAPPER /bin/true with cleanup commands
-	threads      = "threads"      // of all processes of the wrapper, with an idle target
+	threads      = "threads"      // number of threads of all processes of the wrapper, with an idle target
 	memory       = "memory"       // Pss_Dirty of all processes of the wrapper, with an idle target
-	systemCalls  = "system calls" // of a launch, without those of the target
-	ratioBase    = "tini-static"
-	treeKillBase = "cgroup.kill"
+	systemCalls  = "system calls" // number of system calls of a launch, without those of the target
+	ratioBase    = "tini-static"  // the base of all figures except treeKill
+	treeKillBase = "cgroup.kill"  // the base of treeKill
 )
 
-// trapScript runs the target and has an EXIT trap. relayScript also forwards SIGUSR1.
+// trapScript runs the target and has an EXIT trap. relayScript also forwards SIGUSR1. The EXIT trap of repeatScript
+// runs /bin/true as often as the number that replaces %d.
 const (
 	trapScript  = `trap /bin/true EXIT; "$@"`
 	relayScript = `trap /bin/true EXIT; trap 'kill -USR1 $!' USR1; "$@" &
@@ -48,7 +51,7 @@ const (
 	repeatScript = `trap 'n=0; while [ $n -lt %d ]; do /bin/true; n=$((n+1)); done' EXIT; "$@"`
 )
 
-// allPeers lists all peers, even those that the machine does not have.
+// allPeers lists all peers except those that need a cgroup. Some of them may be missing on the machine.
 func allPeers() []peer {
 	return []peer{
 		{name: "no wrapper", before: map[string][]string{launch: {}}},
@@ -70,7 +73,8 @@ func allPeers() []peer {
 	}
 }
 
-// minimal returns the command of testdata/minimal. If it cannot be built, the peer is missing.
+// minimal builds testdata/minimal once, and returns its command line. If the build fails, there is no such program, and
+// peersHere lists the peer as missing.
 var minimal = sync.OnceValue(func() []string {
 	program := filepath.Join(binDir, "minimal")
 	if err := buildFrom("./testdata/minimal", program, "-ldflags=-s -w"); err != nil {
@@ -130,7 +134,8 @@ func containedPeer() peer {
 	}
 }
 
-// cgroupPeer returns a peer that ends the tree only by cgroup.kill, which is the fastest way to kill a tree.
+// cgroupPeer returns a peer without a wrapper: the benchmark itself kills the tree by cgroup.kill, which is the fastest
+// way to kill a tree.
 func cgroupPeer(cgroup string) peer {
 	return peer{
 		name:   treeKillBase,
@@ -139,8 +144,8 @@ func cgroupPeer(cgroup string) peer {
 	}
 }
 
-// peersHere returns the peers that work on this machine, and the names of the others. For an installed peer that fails,
-// the name includes the reason.
+// peersHere returns the peers that work on this machine, and the names of the others. For a peer that fails, the name
+// includes the reason. If no cgroup can be created, only treeKillBase is named for the two peers that need one.
 func peersHere(t testing.TB) (here []peer, missing []string) {
 	t.Helper()
 	for _, p := range allPeers() {
@@ -163,7 +168,8 @@ func peersHere(t testing.TB) (here []peer, missing []string) {
 	return append(here, containedPeer(), cgroupPeer(cgroup)), missing
 }
 
-// idle returns the command line of a peer with a target that waits, or nil.
+// idle returns the command line of a peer with a target that waits. It returns nil if the peer has no wrapper that runs
+// during a launch.
 func (p peer) idle() []string {
 	before := p.before[signalling]
 	if before == nil {
@@ -175,7 +181,8 @@ func (p peer) idle() []string {
 	return append(slices.Clone(before), "helper", "stamp")
 }
 
-// command returns the command line for a figure with a target of the helper, or nil.
+// command returns the command line for a figure. The target is the helper with a role and the number n. command returns
+// nil if the peer does not support the figure.
 func (p peer) command(figure, role string, n int) []string {
 	before, measured := p.before[figure]
 	if !measured {

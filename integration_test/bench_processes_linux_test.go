@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idlePeer is a peer with a target that waits for signals.
+// idlePeer is a running peer with a target that waits for signals.
 type idlePeer struct {
-	pid, target int
-	times       *os.File
+	pid, target int      // pids of the wrapper and of the target; target is 0 until it is found
+	times       *os.File // the times that the target writes
 }
 
-// startIdle starts all peers with a waiting target, and gives them time to finish their own start.
+// startIdle starts all peers that have a wrapper, each with a waiting target. It gives them time to finish their own
+// start.
 func (c *comparison) startIdle() {
 	c.t.Helper()
 	for _, p := range c.peers {
@@ -42,7 +43,7 @@ func (c *comparison) processes(p peer) []int {
 	return slices.DeleteFunc(all, func(pid int) bool { return pid == idle.target })
 }
 
-// endIdle kills the targets, so that the wrappers end.
+// endIdle kills the targets, so that the wrappers end. It kills a wrapper whose target was not found.
 func (c *comparison) endIdle() {
 	for _, idle := range c.idle {
 		if idle.target != 0 {
@@ -67,7 +68,7 @@ func (c *comparison) readTime(p peer, from *os.File) int64 {
 	return at
 }
 
-// start starts a program and returns its pid and its output.
+// start starts a program, and returns its pid and a pipe with its standard output.
 func (c *comparison) start(command []string) (pid int, out *os.File) {
 	c.t.Helper()
 	out, write, err := os.Pipe()
@@ -78,7 +79,8 @@ func (c *comparison) start(command []string) (pid int, out *os.File) {
 	return c.fork(c.lookPath(command), command, write), out
 }
 
-// run returns the time from before the start of a program until its end, in ns. It fails unless the program succeeds.
+// run returns the time from before the start of a program until its end, in ns. The test fails unless the program
+// succeeds.
 func (c *comparison) run(command []string) int64 {
 	c.t.Helper()
 	path := c.lookPath(command)
@@ -99,7 +101,7 @@ func (c *comparison) lookPath(command []string) string {
 }
 
 // fork starts a program in a new process group, because timeout(1) signals its own group. It does not use os/exec,
-// because the measurement would include the threads and pipes of that package.
+// because the measurement would include the work of that package.
 func (c *comparison) fork(path string, command []string, out *os.File) (pid int) {
 	c.t.Helper()
 	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
@@ -113,8 +115,8 @@ func (c *comparison) fork(path string, command []string, out *os.File) (pid int)
 	return pid
 }
 
-// wait reaps a program. If the program does not end in time, wait kills it. The time is long, because 10,000 cleanup
-// commands take a minute.
+// wait waits for the end of a program, and returns its wait status. If the program does not end in ten times patience,
+// wait kills it. That time is long, because 10,000 cleanup commands take a minute.
 func (c *comparison) wait(pid int) (status syscall.WaitStatus) {
 	c.t.Helper()
 	timer := time.AfterFunc(10*patience, func() { _ = unix.Kill(pid, unix.SIGKILL) })

@@ -14,19 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// results contains the measurements of a benchmark, and describes the machine. docs/plot reads its JSON form.
+// results contains the measurements of a benchmark, and describes the machine. docs/plot reads the JSON form of
+// results.
 type results struct {
 	Date    string         `json:"date"`
 	Machine string         `json:"machine"`
-	Load    string         `json:"load"` // of the minute before the benchmark, which creates thousands of processes
+	Load    string         `json:"load"` // load average of the minute before the benchmark, which itself raises it
 	Rounds  int            `json:"rounds"`
-	Missing []string       `json:"missing"` // peers that are not on the machine
+	Missing []string       `json:"missing"` // peers and programs that the machine lacks
 	Table   []string       `json:"table"`   // lines of Markdown
 	Figures []figureResult `json:"figures"`
 }
 
-// figureResult contains the results of one figure for all peers. Size is the size of the tree, or the number of cleanup
-// commands.
+// figureResult contains the results of one figure for all peers that support it. Size is the number of processes in the
+// tree, of orphans, or of cleanup commands. 0: it does not apply.
 type figureResult struct {
 	Name  string    `json:"name"`
 	Unit  string    `json:"unit"`
@@ -34,17 +35,17 @@ type figureResult struct {
 	Peers []summary `json:"peers"`
 }
 
-// summary contains the statistics of a peer's samples.
+// summary contains the statistics of a peer's samples, in the unit of the figure.
 type summary struct {
 	Peer    string  `json:"peer"`
 	Samples int     `json:"samples"`
 	P10     float64 `json:"p10"`
 	Median  float64 `json:"median"`
 	P90     float64 `json:"p90"`
-	Ratio   float64 `json:"ratio,omitempty"` // median divided by the median of the base
+	Ratio   float64 `json:"ratio,omitempty"` // median divided by that of the base peer, or 0 without that
 }
 
-// machineHere describes the machine, before the benchmark.
+// machineHere returns results that contain only the date, the machine and its present load.
 func machineHere() results {
 	var name unix.Utsname
 	_ = unix.Uname(&name)
@@ -71,7 +72,7 @@ func loadAverage() string {
 	return first
 }
 
-// add summarizes the samples of each figure and peer.
+// add summarizes the samples of each figure and peer, and makes the tables.
 func (r *results) add(c *comparison) {
 	r.Rounds, r.Missing = c.round, c.missing
 	for _, f := range c.figures {
@@ -108,7 +109,7 @@ func (r *results) write(file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// percentile returns the sample at a percentile, or 0 without samples.
+// percentile returns the sample at a percentile (0 to 100), rounded, or 0 without samples.
 func percentile(samples []float64, hundredths int) float64 {
 	if len(samples) == 0 {
 		return 0
@@ -126,7 +127,7 @@ func rounded(x float64) float64 {
 	return math.Round(x*scale) / scale
 }
 
-// tabulate makes tables with two figures each, because more figures do not fit on a line.
+// tabulate makes tables with at most two figures each, because more figures do not fit on a line.
 func (r *results) tabulate(peers []peer) {
 	find := func(name string, size int) *figureResult {
 		for i, f := range r.Figures {
@@ -182,7 +183,7 @@ func tableOf(peers []peer, figures []*figureResult) (lines []string) {
 	return lines
 }
 
-// number formats a figure. For 0, which means a ratio without a base, it returns "-".
+// number formats a number of the table. For 0, which means a ratio without a base, it returns "-".
 func number(x float64) string {
 	if x == 0 {
 		return "-"

@@ -15,13 +15,13 @@ import (
 	"graceful/runner/sigstate"
 )
 
-// Targets of the benchmark. They write times to standard output, as 8 bytes (CLOCK_MONOTONIC, ns):
+// Targets of the benchmark. They write times to standard output, each as 8 bytes (CLOCK_MONOTONIC, ns, little-endian):
 //
 //	stamp            writes the time when it is ready, and at each SIGUSR1
 //	leave-orphans N  has N children that end at once; writes the time when all have ended, and ends
 //	sessions N       has N children in sessions of their own; writes the time when all exist, and stays
 //
-// They end when the benchmark no longer reads their output.
+// stamp, sessions and its children end when the benchmark no longer reads their output.
 func init() {
 	roles["stamp"], roles["leave-orphans"], roles["sessions"] = stamp, leaveOrphans, sessions
 }
@@ -99,9 +99,7 @@ func endUnread() {
 	}
 }
 
-// rawEndUnread does what endUnread does, in a child that rawFork has made.  go:norace
-//
-// rawEndUnread does the same as endUnread in a child of rawFork, which may make only system calls.
+// rawEndUnread does what endUnread does, but in a child of rawFork, which may make only system calls.
 //
 //go:norace
 func rawEndUnread() {

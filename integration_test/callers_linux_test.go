@@ -14,11 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// In these tests a caller starts graceful and kills it. The caller expects that all processes of the run end.
-
-// startFamily is the beginning of a target's script. The target starts a child in the background, and a daemon that
-// leaves the session. The files job and daemon contain their pids. When both processes exist, the target creates the
-// file ready.
+// startFamily is the beginning of a target's script. The target first creates the file started. Then it starts a child
+// in the background, and a daemon that leaves the session. The file job contains the pid of the child, and the file
+// daemon that of the daemon. When both processes exist, the target creates the file ready.
 const startFamily = `echo >started; helper daemon daemon; helper ignore -- job &
 	until [ -e daemon ] && [ -e job ]; do sleep 0.01; done; echo >ready; `
 
@@ -39,7 +37,7 @@ const cleanedAfterKill = "2 orphaned\n1 orphaned\n"
 // anHour is a grace that never expires during a test. A run with this grace ends only if SIGTERM is enough.
 const anHour = "1h"
 
-// run returns a command line of graceful with a target and twice the same cleanup command.
+// run returns a command line of graceful with a target, which is a shell script, and twice the same cleanup command.
 func run(grace, target, onExit string) []string {
 	return []string{"graceful", "run", "--grace", grace, "--on-exit", onExit, "--on-exit", onExit, "--",
 		"sh", "-c", target}
@@ -52,8 +50,8 @@ func called(t *testing.T, caller ...string) *proc {
 	return inNamespace(t, true, append([]string{"helper", "reap"}, caller...)...)
 }
 
-// A caller waits for the file ready, and then kills graceful. All processes of the run end, and each cleanup command
-// runs once. Some callers end at once. Others wait for graceful, as their library does.
+// A program starts graceful, waits for the file ready, and then kills graceful. All processes of the run end, and each
+// cleanup command runs once. Some callers end at once. Others wait for graceful, as their library does.
 func TestTakeover_callerKillsGraceful(t *testing.T) {
 	const python = `
 import os, subprocess, sys, time
@@ -92,8 +90,9 @@ const timer = setInterval(() => {
 	}
 }
 
-// A caller kills graceful after a time limit, at any stage of the run: from before the run begins until the file ready
-// exists. If the run has begun, all of its processes end, and each cleanup command runs once.
+// A caller kills graceful after a time limit. The test doubles the limit from 1 ms until the file ready exists, so that
+// graceful is killed before the run begins and at several moments of the start. If the run has begun, all of its
+// processes end, and each cleanup command runs once.
 func TestTakeover_callerKillsGracefulAfterATimeLimit(t *testing.T) {
 	for name, c := range map[string]struct {
 		caller []string
@@ -128,8 +127,8 @@ except subprocess.TimeoutExpired:
 	}
 }
 
-// If a Go program cancels the context of a command, os/exec kills graceful. Wait returns after the cleanup commands,
-// and their output is complete.
+// If a Go program cancels the context of a command, os/exec kills graceful. Wait returns after the cleanup commands
+// have ended, and the output of the target and the cleanup commands is complete.
 func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -15,9 +15,9 @@ import (
 
 // ciRunner describes the actions of a CI runner when a job is cancelled. docs/engines/ci.md names the sources.
 type ciRunner struct {
-	cookies       []string // variables of the step by which the runner finds its processes
-	step          string   // a shell script that starts graceful, which is "$@"
-	cancel        func(*ciStep)
+	cookies       []string      // variables of the step, by which the runner finds the processes of the step
+	step          string        // a shell script that starts graceful, which is "$@"
+	cancel        func(*ciStep) // sends the signals of the runner
 	window        time.Duration // from the first signal to SIGKILL
 	killedCookies []string      // at the end of the job a process with all of these variables gets SIGKILL; nil: none does
 }
@@ -63,17 +63,17 @@ var ciRunners = map[string]ciRunner{
 	},
 }
 
-// ciStep is a step of a job. scale divides the times of the CI system.
+// ciStep is a running step of a job. The test divides the times of the CI system by scale.
 type ciStep struct {
 	*proc
-	graceful int
-	leader   int // the first process of the step, a process group leader
+	graceful int // pid of graceful
+	leader   int // pid of the first process of the step; ciRunner.start makes it a process group leader
 	scale    float64
 	killed   bool // the runner has sent SIGKILL
 }
 
-// ciCleanup is a cleanup command that records its beginning, the remaining processes of startFamily, and its end. It
-// runs for a tenth of the window.
+// ciCleanup is a cleanup command that records its beginning, those of the target and the processes of startFamily that
+// still exist, and its end. The number of seconds that it sleeps replaces %f.
 const ciCleanup = `echo $GRACEFUL_HOOK_ID begins >>cleaned
 	sleep %f
 	for pid in $GRACEFUL_TARGET_PID $(cat daemon job 2>/dev/null); do
@@ -81,7 +81,8 @@ const ciCleanup = `echo $GRACEFUL_HOOK_ID begins >>cleaned
 	done
 	echo $GRACEFUL_HOOK_ID ends >>cleaned`
 
-// start starts a step whose target is a shell script. Its flags are those that docs/engines/ci.md recommends for the
+// start starts a step whose target is a shell script, and waits until the target is ready. The deadline is nine tenths
+// of the runner's window, similar to the jobs in docs/engines/ci.md. Each cleanup command runs for a tenth of the
 // window.
 func (r ciRunner) start(t *testing.T, target string, scale float64) *ciStep {
 	t.Helper()
@@ -112,7 +113,7 @@ func (s *ciStep) kill(pid int, sig unix.Signal) {
 	s.killed = s.killed || sig == unix.SIGKILL
 }
 
-// endsIn waits for the end of a process, and reports whether the process has ended in time.
+// endsIn waits for the end of a process, at most for the scaled time. It reports whether the process has ended.
 func (s *ciStep) endsIn(patience time.Duration, pid int) bool {
 	for late := time.Now().Add(s.scaled(patience)); alive(pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(late) {
@@ -122,8 +123,8 @@ func (s *ciStep) endsIn(patience time.Duration, pid int) bool {
 	return true
 }
 
-// killGroup sends a signal to the process group of the step, and SIGKILL after a time. It waits for graceful, which has
-// the output of the step open, because the shell may have ended earlier.
+// killGroup sends a signal to the process group of the step, and SIGKILL if graceful has not ended after a time. It
+// waits for graceful, which has the output of the step open, because the shell may have ended earlier.
 func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 	s.kill(-group, sig)
 	if !s.endsIn(patience, s.graceful) {
@@ -131,9 +132,9 @@ func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 	}
 }
 
-// killAll takes a snapshot of the processes that have all of the cookies, with their descendants. It sends SIGTERM to
-// the descendants of each such process, and then to the process itself. After each signal it waits until the process
-// has ended. It waits at most 5 s for a process with the cookies and its descendants together.
+// killAll takes a snapshot of all processes and their children. For each process that has all of the cookies, killAll
+// sends SIGTERM to its descendants in the snapshot, and then to the process itself. After each signal it waits until
+// that process has been reaped, but at most 5 s for a process with the cookies and its descendants together.
 func (s *ciStep) killAll(cookies ...string) {
 	children := map[int][]int{}
 	all := descendantsOf(s.cmd.Process.Pid)
@@ -158,7 +159,8 @@ func (s *ciStep) killAll(cookies ...string) {
 	}
 }
 
-// killByCookies sends SIGKILL to the processes that have all of the cookies, and returns the names of the processes.
+// killByCookies sends SIGKILL to the processes of the step that have all of the cookies, and returns the names of the
+// processes.
 func (s *ciStep) killByCookies(cookies []string) (found []string) {
 	for _, pid := range descendantsOf(s.cmd.Process.Pid) {
 		if hasCookies(pid, cookies) {
@@ -201,8 +203,8 @@ func TestCI_cancel(t *testing.T) {
 	}
 }
 
-// cancels cancels a step, and reports whether the step ended before the runner's SIGKILL. If so, cancels also checks
-// the results. In any case it checks that no process is left.
+// cancels cancels a step. It reports whether cleanup was complete before the runner's SIGKILL, and no command exceeded
+// its time limit. If so, cancels also checks the log of the commands. In any case it checks that no process is left.
 func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) bool {
 	t.Helper()
 	s := r.start(t, target, r.window.Seconds()/window.Seconds())
@@ -223,7 +225,8 @@ func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) boo
 	return string(cleaned) == want || r.killedCookies == nil
 }
 
-// startJob starts graceful as a step of GitHub Actions. There the runner signals only the process that it has started.
+// startJob starts graceful as a step of GitHub Actions, and waits for the file ready. There the runner signals only the
+// process that it has started.
 func startJob(t *testing.T, step []string) *ciStep {
 	t.Helper()
 	p := called(t, slices.Concat([]string{"env"}, ciRunners["GitHub"].cookies, step)...).start()
@@ -246,8 +249,9 @@ func (s *ciStep) outlast(arrived func(unix.Signal)) {
 	s.kill(s.leader, unix.SIGKILL)
 }
 
-// The target ignores the stop signals, and the grace is longer than the runner waits. While the cleanup commands run,
-// the runner kills each process that has its cookie in the environment. The cleanup commands still complete.
+// The target ignores the stop signals, and the grace is longer than the runner waits, so the runner kills graceful.
+// While the cleanup commands run, the runner also kills each process that has the runner's cookie in the environment.
+// The cleanup commands still complete.
 func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 	t.Parallel()
 	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+startFamily+`exec helper count got`, `
@@ -278,8 +282,7 @@ func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 }
 
 // A CI runner kills remaining processes by a variable in their environment, a cookie. The target has the cookies, so
-// the runner may kill it. The guard and the cleanup commands do not have them. Only BUILD_ID remains for cleanup
-// commands.
+// the runner may kill it. The guard has none of them. A cleanup command has only BUILD_ID.
 func TestCI_onlyTheTargetHasTheCookie(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The commands in docs/engines/ci.md work: the target and its cleanup command run once, and then recover finds no dead
-// run. The workflow on the page is the same as the one that actionlint checks.
+// The commands in docs/engines/ci.md work: the target and the cleanup command run once, and then recover finds no dead
+// run. The page contains the jobs of testdata/ci/github.yml, which actionlint checks.
 func TestCI_page(t *testing.T) {
 	page, err := os.ReadFile("../docs/engines/ci.md")
 	if err != nil {
@@ -48,7 +48,8 @@ func TestCI_page(t *testing.T) {
 	}
 }
 
-// inCI prepares a shell command in a directory that contains the programs of the page.
+// inCI prepares a shell command in a directory that contains stubs of the programs on the page. The variables of the CI
+// systems name that directory.
 func inCI(t *testing.T, line string) *proc {
 	t.Helper()
 	p := command(t, "bash", "-ec", line)

@@ -46,7 +46,8 @@ completion
 	}
 }
 
-// graceful prints a completion script for each shell. The shells that are installed accept the syntax of their script.
+// graceful prints a completion script for each shell. Each installed shell except PowerShell accepts the syntax of its
+// script.
 func TestCompletion_scriptOfEachShell(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		out, err := exec.Command("graceful", "completion", shell).Output()

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful may not signal a process of another user or of a set-user-ID program. With a cgroup, graceful still ends
-// such processes before cleanup, and removes the cgroup. The processes are survivors or the target itself.
+// A graceful without root's rights may not signal a process of another user or of a set-user-ID program. With a cgroup,
+// graceful still ends such processes and removes the cgroup before cleanup. The processes are survivors or the target
+// itself.
 func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv", "pidns")
 	for _, c := range []struct{ name, prepare, target, stop, status string }{
@@ -46,8 +47,9 @@ func TestContainCgroup_endsProcessesOfAnotherUser(t *testing.T) {
 	}
 }
 
-// cgroupTree is the script of a target. Its children are a daemon, a process of another user, a process in a cgroup
-// below the run's cgroup, and a process that has left the run's cgroup.
+// cgroupTree is the script of a target. The target starts a daemon, a process of another user, a process in a cgroup
+// below the run's cgroup, and a process that leaves the run's cgroup. It writes their pids to the files daemon,
+// other-user, nested and escaped. When all of them run, it creates the file ready.
 const cgroupTree = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$own"/a/b
 	helper daemon daemon; setsid setpriv --reuid=54321 --clear-groups helper stay & echo $! >other-user
 	sh -c 'echo 0 >"$0"/a/b/cgroup.procs; exec helper stay' "$own" & echo $! >nested
@@ -56,8 +58,8 @@ const cgroupTree = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$o
 		grep -q helper /proc/$(cat escaped)/comm
 	do sleep 0.01; done; echo >ready; sleep 1000`
 
-// startCgroupTree starts a run of cgroupTree in a cgroup, and waits until all processes exist. members contains their
-// pids, except for the target's.
+// startCgroupTree starts a run of cgroupTree, whose cgroup is below a cgroup, and waits until all processes exist.
+// members contains their pids, except for the target's.
 func startCgroupTree(t *testing.T, cgroup string, flags ...string) (p *proc, members []int) {
 	t.Helper()
 	need(t, "linux", "setpriv", "setsid")
@@ -73,8 +75,8 @@ func startCgroupTree(t *testing.T, cgroup string, flags ...string) (p *proc, mem
 	return p, members
 }
 
-// However a run ends, no member of its tree is left: neither in the cgroup, nor below it, nor moved out of it. graceful
-// removes the cgroup.
+// However a run ends, no member of its tree is left: neither in the cgroup, nor below it, nor moved out of it. The
+// cgroup is removed, and cleanup runs once.
 func TestContainCgroup_emptiedAndRemoved(t *testing.T) {
 	for _, c := range []struct {
 		name, status string
@@ -132,7 +134,7 @@ func TestRecover_findsMembersByTheCgroup(t *testing.T) {
 	p.untilRemoved(cgroup)
 }
 
-// graceful also removes the cgroup if the target leaves no process.
+// graceful also removes the cgroup if the target leaves no process, or cannot be started.
 func TestContainCgroup_removedWithoutSurvivors(t *testing.T) {
 	for _, command := range []string{"true", "no-such-program", "/etc/passwd"} {
 		cgroup := ownCgroup(t)
@@ -153,13 +155,13 @@ func TestContainCgroup_nested(t *testing.T) {
 	p := start(t, inCgroup(cgroup, "graceful", "run", "--contain", "cgroup", "--", "graceful", "run", "--contain",
 		"cgroup", "--", "sh", "-c", "tail -n 1 /proc/self/cgroup; exit 3")...)
 	p.want("3")
-	if strings.Count(p.text(), "/graceful-") != 3 { // the test's, the outer one's and the inner one's
+	if strings.Count(p.text(), "/graceful-") != 3 { // the cgroups of the test, of the outer run and of the inner run
 		t.Errorf("it wrote:\n%s", p.text())
 	}
 	p.untilRemoved(cgroup)
 }
 
-// Only the target is in the cgroup: graceful and the cleanup commands are outside. The target does not inherit
+// Only the target is in the cgroup: the guard and the cleanup commands are outside. The target does not inherit
 // graceful's descriptors of the cgroup.
 func TestContainCgroup_holdsOnlyTheTarget(t *testing.T) {
 	t.Parallel()

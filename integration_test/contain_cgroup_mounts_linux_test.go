@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// If clone3(2) fails, the target enters the cgroup by itself before it is executed.
+// If clone3(2) fails, the new process enters the cgroup by itself before it executes the target. The exit statuses for
+// a target that cannot be started do not change.
 func TestContainCgroup_withoutClone3(t *testing.T) {
 	for _, errno := range []syscall.Errno{unix.ENOSYS, unix.EPERM} {
 		t.Run(errno.Error(), func(t *testing.T) {
@@ -40,7 +41,7 @@ func TestContainCgroup_withoutClone3(t *testing.T) {
 
 func init() { roles["without-clone3"] = withoutClone3 }
 
-// withoutClone3 executes a program for which clone3(2) fails with an error.
+// withoutClone3 executes a program, for which clone3(2) fails with the error number in the first argument.
 func withoutClone3(args []string) int {
 	errno, err := strconv.ParseUint(args[0], 10, 16)
 	if err != nil {
@@ -68,8 +69,8 @@ func withoutClone3(args []string) int {
 	panic(syscall.Exec(path, args[1:], os.Environ()))
 }
 
-// unmounted unmounts all mounts of cgroup v2 in a mount namespace, and creates two directories to mount it on. OWN is
-// the cgroup of the test below the root.
+// unmounted unmounts all mounts of cgroup v2 in a mount namespace, and creates two directories for new mounts. It sets
+// the shell variable OWN to the path of its own cgroup, which is also graceful's, below the root of cgroup v2.
 const unmounted = `for m in $(grep ' - cgroup2 ' /proc/self/mountinfo | cut -d' ' -f5 | sort -r); do umount -l "$m"
 	done
 	mkdir m 'odd \ place'; OWN=$(sed -n s/^0:://p /proc/self/cgroup); `

@@ -14,7 +14,7 @@ import (
 	"graceful/runner/report"
 )
 
-// outputs lists the sets of outputs in the form that a report contains.
+// outputs lists the sets of outputs that the tests connect to an outlet, in the form that discarded returns.
 var outputs = []string{"stdout", "stderr", "stdout stderr"}
 
 // chatty returns a shell command that writes to both outputs, and then creates a file. A failed write ends the command.
@@ -22,7 +22,7 @@ func chatty(file string) string {
 	return fmt.Sprintf("set -e; echo out %s; echo err %[1]s >&2; echo >%[1]s", file)
 }
 
-// connect connects one or both outputs of the program to an outlet.
+// connect connects the outputs of the program that which names (one of outputs) to an outlet.
 func (p *proc) connect(o outlet, which string) {
 	if strings.Contains(which, "stdout") {
 		p.cmd.Stdout = o.output
@@ -40,7 +40,7 @@ func (p *proc) wantFiles(files ...string) {
 	}
 }
 
-// discarded lists the discarded outputs of each command in a report.
+// discarded lists the discarded outputs of each command in a report, separated by blanks.
 func discarded(r report.Report) (all []string) {
 	for _, c := range r.Commands {
 		all = append(all, strings.Join(c.Discarded, " "))
@@ -48,7 +48,7 @@ func discarded(r report.Report) (all []string) {
 	return all
 }
 
-// repeated returns a list of n equal texts.
+// repeated returns a list with n times the same text, as discarded does for n commands with the same discarded outputs.
 func repeated(text string, n int) []string { return slices.Repeat([]string{text}, n) }
 
 // wantDiscarded fails the test unless the report of a run contains these discarded outputs.
@@ -60,7 +60,8 @@ func (p *proc) wantDiscarded(r report.Report, want []string) {
 }
 
 // If the reader of an output is gone, graceful replaces that output for each command: an on-stop command, a cleanup
-// command, a registered one, and one that waits for a process. The other output does not change.
+// command, a registered one, and one that was registered for the end of a process. No command fails, and graceful warns
+// if standard error still has a reader. The other output does not change.
 func TestDeadOutput_isReplaced(t *testing.T) {
 	all := newReports(t)
 	files := []string{"exit", "stop", "exits", "defer"}
@@ -103,7 +104,8 @@ func TestDeadOutput_isReplaced(t *testing.T) {
 	}
 }
 
-// If an output has a reader, graceful does not change it, even if the reader has closed its other direction.
+// If an output has a reader, even one that has closed its other direction, graceful does not change the output. The
+// same applies to /dev/full, and to a FIFO that only the run has open.
 func TestDeadOutput_keepsAnOutputWithAReader(t *testing.T) {
 	all := newReports(t)
 	kinds := outlets()
@@ -156,8 +158,8 @@ func TestDeadOutput_keepsAnOutputWithAReader(t *testing.T) {
 
 func init() { roles["on-path"] = onPath }
 
-// onPath runs a program with an O_PATH descriptor as standard output, because opening the file would send a request to
-// the file system.
+// onPath runs a program with an O_PATH descriptor of a file as standard output. Opening the file in another way would
+// send a request to the file system.
 func onPath(args []string) int {
 	fd, err := unix.Open(args[0], unix.O_PATH, 0)
 	if err == nil {
@@ -185,7 +187,7 @@ func TestDeadOutput_onAFileSystemThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// graceful also replaces the output if the controlling terminal is closed, and graceful and the target get SIGHUP.
+// If the controlling terminal is closed, graceful gets SIGHUP, and also replaces the outputs of the cleanup command.
 func TestDeadOutput_ofTheControllingTerminal(t *testing.T) {
 	all := newReports(t)
 	for _, flags := range [][]string{nil, {"--pty"}, {"--guard", "off"}, {"--pty", "--guard", "off"}} {
@@ -241,7 +243,7 @@ func TestDeadOutput_afterATakeover(t *testing.T) {
 	}
 }
 
-// recover also replaces its own outputs if they have no reader.
+// recover also replaces its own outputs for a cleanup command if they have no reader.
 func TestDeadOutput_ofRecover(t *testing.T) {
 	all := newReports(t)
 	for kind, open := range outlets() {
@@ -288,8 +290,8 @@ func TestDeadOutput_asPID1(t *testing.T) {
 	}
 }
 
-// If /dev/null is missing, or is a file, graceful replaces the output by a descriptor that needs no device. It does not
-// write to the file.
+// If /dev/null is missing, or is a regular file, graceful replaces an output without a reader by a descriptor that
+// needs no device. graceful does not write to the file.
 func TestDeadOutput_withoutDevNull(t *testing.T) {
 	need(t, "root", "unshare", "mount")
 	for name, change := range map[string]string{

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// measureStalls returns a function. The function returns how much longer than requested this process had to wait, since
-// measureStalls was called. A busy machine delays graceful by a similar time.
+// measureStalls starts to measure how long the machine delays this process. sum returns by how much the waits of this
+// process were longer than requested, in total. A busy machine delays graceful by a similar time.
 func measureStalls(t *testing.T) (sum func() time.Duration) {
 	var ns atomic.Int64
 	over := make(chan bool)
@@ -32,12 +32,13 @@ func measureStalls(t *testing.T) (sum func() time.Duration) {
 	return func() time.Duration { return time.Duration(ns.Load()) }
 }
 
-// deadline leaves one second for the unavoidable work. A command that exceeds its limit takes at least two seconds
-// more, so the test notices it.
+// deadline is the deadline of the runs. graceful reserves one second of it for its own work (machine.OwnTime). If a
+// command got two seconds from SIGTERM to SIGKILL beyond its limit, as without a deadline, the stop would exceed the
+// deadline.
 const deadline = 10 * time.Second
 
-// wantDeadline fails the test unless the stop that began at a time has ended within the deadline. lost is the result of
-// measureStalls, and is added to the deadline.
+// wantDeadline fails the test unless the stop that began at the time began, and has just ended, took at most the
+// deadline and lost. lost is the result of measureStalls.
 func (p *proc) wantDeadline(began time.Time, lost time.Duration) {
 	p.t.Helper()
 	took := time.Since(began)
@@ -47,14 +48,16 @@ func (p *proc) wantDeadline(began time.Time, lost time.Duration) {
 	}
 }
 
-// stubborn is the script of a target that ignores every signal that it can. Its children also ignore them, and one of
-// the children has left the session. When all of them run, the file ready exists.
+// stubborn is the script of a target that ignores the signals that usually end a program. Its children also ignore
+// them, and one of the children has left the session. The files target, child and session contain their pids. When both
+// children run, the file ready exists.
 const stubborn = `ignore="INT QUIT TERM HUP USR1 USR2"
 helper ignore $ignore -- child & setsid helper ignore $ignore -- session &
 until [ -e child ] && [ -e session ]; do sleep 0.01; done
 cp session ready; exec helper ignore $ignore -- target`
 
-// hanging is a command that writes a line to the file log, and then ignores SIGTERM. Its child also ignores SIGTERM.
+// hanging returns a command that writes its name to the file log, and then ignores SIGTERM. Its child also ignores
+// SIGTERM, and writes its pid to the file NAME.child.
 func hanging(name string) string {
 	return fmt.Sprintf(`echo %[1]s >>log; trap "" TERM; helper ignore TERM -- %[1]s.child`, name)
 }
@@ -66,7 +69,7 @@ func TestDeadline_everythingHangs(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		flags []string
-		log   string // names of the commands that start, in order
+		log   string // names of the commands that start, one a line
 		said  []string
 	}{
 		"one after the other": {
@@ -152,10 +155,12 @@ func TestDeadline_processKilled(t *testing.T) {
 	}
 }
 
-// --deadline limits a stop. It does not shorten the cleanup of a target that has ended by itself.
+// --deadline limits a stop. It does not shorten the cleanup of a target that has ended by itself. If a stop signal
+// arrives during that cleanup, the deadline applies.
 func TestDeadline_onlyForStops(t *testing.T) {
 	t.Parallel()
-	for guard, wait := range map[string]string{"on": "1.7", "off": "1.7"} { // of 2s, a quarter would be for SIGKILL
+	// In a stop with this deadline, SIGTERM would come after 1.5s, because a quarter of the limit is for SIGKILL.
+	for guard, wait := range map[string]string{"on": "1.7", "off": "1.7"} {
 		p := start(t, "graceful", "run", "--guard", guard, "--deadline", "4s", "--on-exit-timeout", "2s",
 			"--on-exit", "sleep "+wait+"; echo 1 >>cleaned", "--", "true")
 		p.want("0")

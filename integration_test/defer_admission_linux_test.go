@@ -25,7 +25,7 @@ func init() { roles["filter"] = filter }
 func filter(args []string) int {
 	const load, equal, give = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K,
 		unix.BPF_RET | unix.BPF_K
-	const number, optname = 0, 16 + 2*8 // in struct seccomp_data
+	const number, optname = 0, 16 + 2*8 // offsets in struct seccomp_data
 	low := uint32(optname)
 	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
 		low += 4
@@ -51,8 +51,9 @@ func filter(args []string) int {
 	panic(syscall.Exec(path, args[1:], os.Environ()))
 }
 
-// sandboxes are ways to give a client fewer rights than graceful has. want is the reason that graceful names when it
-// refuses the client; "": graceful accepts the client. All of them need root.
+// sandboxes are ways to start a client. Most of them give it fewer rights than graceful has. around is the beginning of
+// the client's command line, and need lists the requirements. want is the reason that graceful names when it refuses
+// the client; "": graceful accepts the client. All of them need root.
 var sandboxes = map[string]struct {
 	need   []string
 	around []string
@@ -70,13 +71,13 @@ var sandboxes = map[string]struct {
 		"it has no_new_privs set"},
 	"root directory": {[]string{"chroot", "unshare"}, []string{"chroot", "jail"}, "it has another root directory"},
 	"a PID namespace": {[]string{"pidns"}, append([]string{"unshare"}, pidNamespace()...),
-		"it is in another mount namespace"}, // for its /proc
+		"it is in another mount namespace"}, // the one in which unshare mounts /proc
 	"no sandbox":       {nil, nil, ""},
-	"a namespace more": {[]string{"unshare"}, []string{"unshare", "--uts", "--ipc"}, ""}, // it removes no rights
+	"a namespace more": {[]string{"unshare"}, []string{"unshare", "--uts", "--ipc"}, ""}, // these remove no rights
 }
 
-// A process in a sandbox cannot register commands, because the commands would run outside of the sandbox. It also
-// cannot list or withdraw the commands of other processes. With --defer on it may register, list and withdraw commands.
+// A process in a sandbox cannot register commands, because the commands would run outside of the sandbox. The process
+// also cannot list or withdraw the commands of the run. With --defer on it may register, list and withdraw commands.
 // The test repeats each case without SO_PEERPIDFD, as on kernels before Linux 6.5.
 func TestDefer_fromASandbox(t *testing.T) {
 	need(t, "linux", "root", "norace")
@@ -115,7 +116,7 @@ func TestDefer_fromASandbox(t *testing.T) {
 }
 
 // A client may enter a sandbox after it has connected. A process may also inherit the connection of a process that has
-// ended. graceful refuses both.
+// ended. graceful then refuses the requests that come over the connection.
 func TestDefer_overAnOldConnection(t *testing.T) {
 	need(t, "linux", "root", "python3", "norace")
 	const connect = `
@@ -158,7 +159,7 @@ open("done", "w").write("done")`, "ended\n"},
 	}
 }
 
-// With --defer off the run has no socket, and the client reports that.
+// With --defer off the run has no socket. The client reports that, and fails.
 func TestDefer_off(t *testing.T) {
 	need(t, "linux")
 	p := start(t, "graceful", "run", "--defer", "off", "--", "sh", "-c",
@@ -210,7 +211,7 @@ func TestDefer_listenerOfAnotherUser(t *testing.T) {
 	}
 }
 
-// With --no-env, hostile variables in the environment configure nothing.
+// With --no-env, hostile variables in the environment configure nothing. With --no-env=false they do.
 func TestNoEnv_ignoresEveryVariable(t *testing.T) {
 	t.Parallel()
 	hostile := []string{

@@ -18,7 +18,7 @@ import (
 	"graceful/cleanup/registry"
 )
 
-// Only root can register commands with a run of root. Another user would gain all rights of root.
+// Only root can register and withdraw commands of a run of root. Another user would gain all rights of root.
 func TestDefer_refusesAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	args := []string{"graceful", "run", "--", "sh", "-c",
@@ -76,7 +76,7 @@ func TestDefer_underSudo(t *testing.T) {
 	}
 }
 
-// Idle connections do not prevent other processes from registering, and use no threads.
+// Idle connections do not prevent other processes from registering, and graceful needs no further threads for them.
 func TestDefer_besideIdleConnections(t *testing.T) {
 	need(t, "python3")
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
@@ -109,7 +109,7 @@ time.sleep(1000)' &
 	}
 }
 
-// The sender of an invalid request gets an error. Other clients are served meanwhile.
+// The sender of an invalid request gets an error, also if the request never ends. Other clients are served meanwhile.
 func TestDefer_besideInvalidRequests(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--guard", "on", "--", "sh", "-c",
@@ -131,7 +131,7 @@ func TestDefer_besideInvalidRequests(t *testing.T) {
 			_, _ = io.WriteString(c, head+strings.Repeat(" ", registry.MaxRequest)+`"}`+"\n")
 			return nil
 		},
-		"more than 4194304 bytes": func(c net.Conn) error { // it never ends
+		"more than 4194304 bytes": func(c net.Conn) error { // this request never ends
 			for {
 				if _, err := c.Write(make([]byte, 1<<16)); err != nil {
 					return nil

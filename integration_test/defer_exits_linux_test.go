@@ -16,8 +16,8 @@ import (
 	"graceful/cleanup/registry"
 )
 
-// A process of graceful is killed while a --when-exits command runs. That command is not started a second time. All
-// other commands run after it.
+// One process of graceful is killed while a --when-exits command runs, or both are. That command is not started a
+// second time, except by recover --retry-interrupted. All other commands run after it.
 func TestDefer_whenExitsRunsOnce(t *testing.T) {
 	for _, stopping := range []bool{false, true} {
 		for _, victim := range []string{"guard", "graceful", "both", "both, and the command"} {
@@ -58,7 +58,7 @@ func TestDefer_whenExitsRunsOnce(t *testing.T) {
 					_ = os.Remove(filepath.Join(p.dir, "stopping"))
 					last = start(t, "graceful", "recover", "--state-dir", dir)
 				}
-				if !stopping { // the stop ends the target, but not the command
+				if !stopping { // without a trap, the stop that has begun by now ends the target, but not the command
 					p.untilEnded([]int{target})
 				} else if last != p { // recover stops the target a second time
 					p.waitForFile("stopping")
@@ -122,8 +122,8 @@ func TestDefer_whenExitsRunsSoon(t *testing.T) {
 }
 
 // await N starts N children, and registers a command for the end of each. When all are registered, it writes the file
-// registered. When the file go exists, it ends its last child, and then all others. At the end it writes the number of
-// commands that have run.
+// registered. When the file go exists, it ends its last child and waits for the command of that child. Then it does the
+// same with all other children together. At the end it writes the number of commands that have run to the file ran.
 func init() { roles["await"] = await }
 
 func await(args []string) int {
@@ -166,8 +166,8 @@ func await(args []string) int {
 	return 0
 }
 
-// If more registered commands wait for processes than graceful may have descriptors, each command still runs once.
-// graceful leaves a quarter of the descriptors free.
+// Each command for the end of a process runs once, even if there are more such commands than graceful may have
+// descriptors. graceful leaves a quarter of the descriptors free.
 func TestDefer_whenExitsOfManyProcesses(t *testing.T) {
 	for _, c := range []struct{ processes, descriptors int }{{1000, 0}, {1500, 256}, {100, 64}} {
 		t.Run(fmt.Sprintf("%d, ulimit -n %d", c.processes, c.descriptors), func(t *testing.T) {
@@ -212,8 +212,9 @@ func TestDefer_whenExitsFromAnotherPIDNamespace(t *testing.T) {
 	}
 }
 
-// While graceful is suspended, the kernel reuses a pid for a member of the tree or for another process. The command
-// runs once, at the end of the process that had the pid first. A command for a process outside of the tree is refused.
+// While graceful is suspended, the awaited process ends, and a member of the tree or another process gets its pid. Then
+// graceful continues or is killed. The command runs once, for the end of the first process. A further command for the
+// pid is accepted if the process that has the pid now is a member of the tree, and refused otherwise.
 func TestDefer_whenExitsOfAReusedPID(t *testing.T) {
 	need(t, "root", "pidns", "ns_last_pid")
 	const again = `again() { n=0; while [ $n -lt 10000 ]; do n=$((n+1))

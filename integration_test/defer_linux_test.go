@@ -22,14 +22,15 @@ import (
 )
 
 // registering is the script of a target that registers one command after the other. Every second command waits for the
-// end of a process that ends soon. After defer has printed the id of a command, the target appends that command to a
-// file.
+// end of a process that ends soon. After defer has printed the id of a command, the target appends the number of that
+// command to the file printed. The command appends the number to the file log.
 const registering = `n=0; while [ $n -lt 40 ]; do n=$((n+1)); set --
 	[ $((n%2)) = 0 ] || { sleep 0.01 & set -- --when-exits $!; }
 	id=$(graceful defer --name n$n "$@" -- sh -c "echo $n >>log") && echo $n >>printed; done; echo >all`
 
 // wantEachOnceOrInterrupted fails the test unless each command with a printed id has run once, or recover has reported
-// in said that the command was interrupted. It returns how many ids were printed, and how many commands ran.
+// that the command was interrupted. No command may run twice. said is the output of recover. The results are the
+// numbers of printed ids and of commands that ran.
 func (p *proc) wantEachOnceOrInterrupted(said string) (printed, ran int) {
 	p.t.Helper()
 	log, ids := linesOf(p, "log"), linesOf(p, "printed")
@@ -160,7 +161,7 @@ func TestCancel_racesWithTheEndOfTheRun(t *testing.T) {
 // Many processes register commands at once. Each gets its ids, and each command runs once.
 func TestDefer_manyClientsAtOnce(t *testing.T) {
 	processes, each := 20, 20
-	if os.Getenv("GRACEFUL_TEST_DEFER_LOAD") != "" { // 10,000: a minute
+	if os.Getenv("GRACEFUL_TEST_DEFER_LOAD") != "" { // 10,000 commands take a minute
 		processes, each = 200, 50
 	}
 	p := command(t, "graceful", "run", "--", "sh", "-c", fmt.Sprintf(
@@ -184,8 +185,8 @@ func TestDefer_manyClientsAtOnce(t *testing.T) {
 	t.Logf("%d registered in %v, %v each; all was over after %v", all, took, took/time.Duration(all), time.Since(began))
 }
 
-// graceful defer --list shows the state, the name and the command line of each registered command and of each --on-exit
-// command, as text and as JSON.
+// graceful defer --list lists the --on-exit commands and the registered commands that were not withdrawn, as text and
+// as JSON. It shows the state of each command, and either its name or its command line.
 func TestDefer_list(t *testing.T) {
 	p := start(t, "graceful", "run", "--on-exit-timeout", "7s", "--on-exit", "true", "--", "sh", "-c",
 		`sleep 1000 & echo $! >pid; echo $PWD >dir

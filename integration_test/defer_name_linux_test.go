@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The name of a command replaces its command line in messages, even after a takeover, and if recover finds the command
-// interrupted.
+// The name of a command replaces its command line in messages and in the report. That also holds after a takeover, and
+// if recover finds the command interrupted.
 func TestDefer_nameHidesTheCommandAfterATakeover(t *testing.T) {
 	all := newReports(t)
 	for _, victim := range []string{"graceful", "both"} {

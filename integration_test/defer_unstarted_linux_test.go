@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedUser is the beginning of a command line that runs a program as another user than root, because limits of
-// processes do not apply to root.
+// limitedUser is the beginning of a command line that runs a program as user 54331, because limits of processes do not
+// apply to root.
 var limitedUser = []string{"setpriv", "--reuid=54331", "--clear-groups"}
 
 // limited prepares a program that runs as limitedUser.
@@ -27,7 +27,8 @@ func limited(t *testing.T, args ...string) *proc {
 	return p
 }
 
-// limitProcesses forbids graceful and its guard to start processes, or permits that again.
+// limitProcesses forbids graceful and its guard to start processes if on is true. Otherwise it permits that again.
+// graceful is the pid of graceful.
 func limitProcesses(t *testing.T, graceful int, on bool) {
 	t.Helper()
 	limit := map[bool]string{true: "--nproc=1:", false: "--nproc=10000:"}[on]
@@ -37,13 +38,13 @@ func limitProcesses(t *testing.T, graceful int, on bool) {
 }
 
 // registerAndWait is the script of a target. The target registers a command for the end of a process, and a second
-// command. Then it writes the pid of the process to the file awaited.
+// command. Then it writes the address of the socket to the file socket, and the pid of the process to the file awaited.
 const registerAndWait = `sleep 1000 & graceful defer --timeout 300ms --when-exits $! --shell -- "echo waited >>log" >id
 	graceful defer -- sh -c "echo other >>log" >id
 	echo $GRACEFUL_SOCKET >socket; echo $! >awaited; exec sleep 1000`
 
 // delayedRun starts a run of registerAndWait, and ends the awaited process while graceful cannot start processes. It
-// returns after the time limit of the command, which was not started.
+// returns when graceful has given up the start because the time limit of the command is over.
 func delayedRun(t *testing.T, flags ...string) *proc {
 	t.Helper()
 	p := limited(t, slices.Concat([]string{plain, "run", "--state-dir", "state", "--name", "n", "--report", "report"},
@@ -141,7 +142,7 @@ func TestDefer_whenExitsIsTriedOnceMore(t *testing.T) {
 	}
 }
 
-// A command that is missing, or that may not be executed, fails. graceful does not try it again.
+// A command whose program is missing or may not be executed fails. graceful does not try to start it again.
 func TestDefer_whenExitsCommandIsMissing(t *testing.T) {
 	for _, program := range []string{"./missing", "./work"} {
 		t.Run(program, func(t *testing.T) {

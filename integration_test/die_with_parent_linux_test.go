@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The process that started graceful is killed at any system call of graceful or the guard. Then the run ends as after
-// SIGTERM. If the parent has its own session, --die-with-parent need not name it. In the other runs, the new parent is
-// in the session of the old parent, as with a subreaper.
+// The process that started graceful is killed at system calls of graceful or of the guard, by default at every third
+// stop of the tracer. Then the run ends as after SIGTERM. If the parent has its own session, --die-with-parent need not
+// name it. In the other runs, the new parent is in the session of the old parent, as with a subreaper.
 func TestEverySystemCall_parentKilled(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 3)
@@ -50,8 +50,9 @@ func TestEverySystemCall_parentKilled(t *testing.T) {
 	}
 }
 
-// startWithParent starts a shell that starts graceful with --die-with-parent. When the target is ready, the shell runs
-// the script in then. The words in around come before graceful.
+// startWithParent starts a shell that starts graceful with --die-with-parent, flags and a target. The words in around
+// come before graceful. The shell writes graceful's pid to the file pid. When the target has created the file ready,
+// the shell runs the script then.
 func startWithParent(t *testing.T, around, flags, target, then string) *proc {
 	t.Helper()
 	return start(t, "sh", "-c", fmt.Sprintf(
@@ -60,8 +61,8 @@ func startWithParent(t *testing.T, around, flags, target, then string) *proc {
 		echo $! >pid; until [ -e ready ]; do sleep 0.01; done; %s`, around, flags, target, then))
 }
 
-// wantEndAfterParent waits until SIGKILL has ended the shell of startWithParent, and graceful has ended. It fails the
-// test unless the cleanup command has written this log.
+// wantEndAfterParent waits until the shell of startWithParent and then graceful have ended. It fails the test unless
+// SIGKILL has ended the shell, and the cleanup command has written log to the file log.
 func (p *proc) wantEndAfterParent(log string) {
 	p.t.Helper()
 	p.want("KILL")
@@ -72,7 +73,8 @@ func (p *proc) wantEndAfterParent(log string) {
 
 const sleepingTarget = `sh -c 'echo $$ >ready; exec sleep 1000'`
 
-// A parent that sends a stop signal and dies causes one stop.
+// A parent that sends a stop signal and dies causes one stop. Because of --on-repeat kill, a second stop would kill the
+// target before it ends by itself with status 3.
 func TestDieWithParent_parentStopsAndDies(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -99,7 +101,8 @@ func TestDieWithParent_withoutPidfd(t *testing.T) {
 	}
 }
 
-// The parent and the guard are killed together. The remaining process of graceful stops the run once.
+// The parent and the guard are killed together. The remaining process of graceful stops the run once. Because of
+// --on-repeat kill, a second stop would kill the target before it ends by itself with status 3.
 func TestDieWithParent_guardIsKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -113,8 +116,8 @@ func TestDieWithParent_guardIsKilled(t *testing.T) {
 	}
 }
 
-// The end of a thread of the parent does not stop the run, even if it is the thread that started graceful, or the first
-// thread.
+// The end of the thread that started graceful does not stop the run, whether that thread is the first of its process or
+// another one. The end of the process does.
 func TestDieWithParent_threadEnds(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -135,7 +138,8 @@ func TestDieWithParent_threadEnds(t *testing.T) {
 	}
 }
 
-// graceful cannot see a parent outside of its PID namespace, and cannot outlive PID 1.
+// graceful cannot see a parent outside of its PID namespace, and refuses. If the parent is PID 1, graceful behaves as
+// if the parent had ended. In both cases it says why, and does not start the target.
 func TestDieWithParent_PIDNamespace(t *testing.T) {
 	need(t, "linux", "pidns")
 	t.Parallel()

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// image builds an image once. The image contains only a static busybox and graceful, which is the entrypoint.
+// image returns the id of an image that it builds once. The image contains only a static busybox, which is also
+// /bin/sh, and graceful, which is the entrypoint.
 var image = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "graceful-image-")
 	if err != nil {
@@ -46,7 +47,8 @@ func dockerBuild(dir string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// needImage returns the id of the image. It skips the test if Docker or busybox is missing.
+// needImage returns the id of image. It skips the test if Docker or busybox is missing, and fails the test if the build
+// fails.
 func needImage(t *testing.T) string {
 	t.Helper()
 	need(t, "docker", "busybox")
@@ -59,8 +61,8 @@ func needImage(t *testing.T) string {
 
 var containers atomic.Int64
 
-// container starts a container of the image in the background. args are flags of docker run and, after "--", the
-// arguments of graceful run. The container is removed after the test.
+// container starts a container of image in the background. args are flags of docker run and, after "--", the arguments
+// of graceful run. The container is removed after the test. The output of p contains only standard output.
 func container(t *testing.T, args ...string) (name string, p *proc) {
 	t.Helper()
 	id := needImage(t)
@@ -74,7 +76,7 @@ func container(t *testing.T, args ...string) (name string, p *proc) {
 	}
 	all := append([]string{"docker", "run", "--rm", "--name", name}, flags...)
 	p = command(t, append(append(all, id), words...)...)
-	p.cmd.Stderr = nil // two streams through the daemon arrive in any order
+	p.cmd.Stderr = nil // the daemon would mix the two streams in any order
 	p.start()
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "--force", name).Run() })
 	return name, p
@@ -112,7 +114,8 @@ func TestDocker_entrypoint(t *testing.T) {
 	t.Run("a low pids limit", testDockerFewProcesses)
 }
 
-// testDockerStatuses checks that the container's exit status is the target's.
+// testDockerStatuses checks that the container's exit status is the target's, or graceful's own if the target cannot be
+// started.
 func testDockerStatuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ command, status string }{
@@ -138,7 +141,7 @@ func testDockerStop(t *testing.T) {
 }
 
 // testDockerStopIgnored checks that, after the grace period, graceful kills a target that ignores the signal. The
-// container has no privileges and a read-only root directory.
+// container runs as a user without an account, and has a read-only root directory.
 func testDockerStopIgnored(t *testing.T) {
 	t.Parallel()
 	name, p := readyContainer(t, "--user", "12345:54321", "--read-only", "-e", "GRACEFUL_GRACE=200ms", "--",
@@ -172,8 +175,8 @@ func testDockerOrphans(t *testing.T) {
 	name, p := readyContainer(t, "--", "/busybox", "sh", "-c",
 		`for i in 1 2 3 4 5; do (/busybox setsid /busybox sleep 1000 & /busybox true &); done; echo ready
 				exec /busybox sleep 999`)
-	// Accept two statuses. With 129, SIGHUP of graceful has ended the shell, which came from outside. With 137, PID 1
-	// has ended first.
+	// Accept two further statuses of the shell, which docker exec starts inside the container. With 129, SIGHUP of
+	// graceful has ended the shell. With 137, PID 1 has ended before the shell.
 	out, err := exec.Command("docker", "exec", name, "/busybox", "sh", "-c",
 		`n=0; while /busybox ps -o stat | /busybox grep -q Z; do /busybox usleep 10000; n=$((n+1))
 				test $n -lt 3000 || exit 1; done
@@ -202,8 +205,8 @@ func testDockerForkBomb(t *testing.T) {
 	}
 }
 
-// testDockerFewProcesses checks that a limit of 11 processes and threads is enough. These are an init, graceful with a
-// guard, and a target or a command. A takeover needs no additional ones.
+// testDockerFewProcesses checks that a limit of 11 processes and threads is enough for an init, graceful with a guard,
+// and a target or a command. A takeover needs no additional ones.
 func testDockerFewProcesses(t *testing.T) {
 	t.Parallel()
 	_, p := container(t, "--init", "--pids-limit", "11", "-e", "GRACEFUL_GUARD=on", "-e",
@@ -222,8 +225,8 @@ func testDockerFewProcesses(t *testing.T) {
 	}
 }
 
-// The image that is released has all labels, and its graceful runs, even as another user with a read-only root
-// directory. The binary in the image was built outside of a container.
+// An image from Dockerfile.prebuilt, as it is released, has all labels. Its graceful runs, even as another user with a
+// read-only root directory. The binary in the image was built outside of a container.
 func TestImage_shipped(t *testing.T) {
 	need(t, "docker")
 	dir := t.TempDir()

@@ -24,8 +24,8 @@ func runProgram(t *testing.T, args []string) (status, text string) {
 	return ended(err), string(out)
 }
 
-// doctor runs a command line of graceful doctor. It returns the exit status, the names of the checks by their result,
-// and the output. It omits the checks terminal and cgroup.
+// doctor runs a command line of graceful doctor. It returns the exit status, the names of the checks by their result
+// (yes, no, partly), and the output. It omits the checks terminal and cgroup, whose results depend on the machine.
 func doctor(t *testing.T, args []string) (status string, checks map[string][]string, text string) {
 	t.Helper()
 	status, text = runProgram(t, args)
@@ -64,22 +64,21 @@ for text in sys.stdin.read().split("\0"):
 
 // place is an environment in which the doctor and a run are compared.
 type place struct {
-	need     []string
-	around   []string
-	program  string // the path of graceful in that place
-	stateDir string // may contain $DIR, a directory of the test
-	before   string // a script that prepares the place; may contain $DIR
-	no       []string
-	partly   []string
+	need     []string // requirements of the place
+	around   []string // the command line before graceful; may contain $DIR
+	program  string   // the path of graceful in that place; "": plain
+	stateDir string   // may contain $DIR, a directory of the test
+	before   string   // a script that prepares the place; may contain $DIR
+	no       []string // the names of the checks with the result "no", sorted
+	partly   []string // the same with the result "partly", in the order of the doctor
 }
 
-// preparedPlace describes a place after its preparation: its directory, and the arguments before and after graceful's
-// own arguments.
+// preparedPlace describes a place after its preparation.
 type preparedPlace struct {
-	dir      string
-	graceful string
-	around   []string
-	state    []string // the flag --state-dir
+	dir      string   // replaces $DIR
+	graceful string   // the path of graceful in that place
+	around   []string // the command line before graceful
+	state    []string // the flag --state-dir, or empty
 }
 
 // expand replaces $DIR and $GRACEFUL in a string of a place.
@@ -152,7 +151,8 @@ func (p place) required() []string {
 	return slices.DeleteFunc(slices.Clone(p.no), func(name string) bool { return name == "shell" || name == "parent" })
 }
 
-// checkCgroup checks that a run gets a cgroup exactly if the doctor reports that it can. That depends on the machine.
+// checkCgroup checks that run --contain cgroup succeeds exactly if the doctor reports "yes" for the check cgroup. text
+// is the output of the doctor. Whether a run can have a cgroup depends on the machine.
 func checkCgroup(t *testing.T, h preparedPlace, text string) {
 	t.Helper()
 	holds := regexp.MustCompile(`"name": "cgroup",(?s:.*?)"holds": "(.*?)"`)
@@ -166,8 +166,8 @@ func checkCgroup(t *testing.T, h preparedPlace, text string) {
 	}
 }
 
-// checkRun checks the warnings and refusals of a run with flags. If the check that is named in refused fails, the run
-// reports only that check.
+// checkRun checks the warnings and refusals of a run with flags. refused is the check that these flags require; "":
+// none. If that check fails, the run reports only that check.
 func (p place) checkRun(t *testing.T, h preparedPlace, refused string, flags []string) {
 	t.Helper()
 	status, text := runProgram(t, slices.Concat(h.around, []string{h.graceful, "run"}, flags, h.state,
@@ -183,7 +183,9 @@ func (p place) checkRun(t *testing.T, h preparedPlace, refused string, flags []s
 	}
 }
 
-// complaints returns the sorted names of the checks for which a run logs a warning or an error.
+// complaints returns the sorted names of the checks for which a run logs a warning or an error. text is the output of
+// the run. If the run was refused because of the shell, the parent or the state directory, complaints returns only that
+// name.
 func complaints(text string) (names []string) {
 	for _, c := range []struct{ text, name string }{
 		{"needs /bin/sh", "shell"},
@@ -209,7 +211,7 @@ func complaints(text string) (names []string) {
 	return names
 }
 
-// A stripped binary also finds out which signals its parent ignored.
+// A stripped binary also finds out which signals were ignored when it was started. The target then ignores them, too.
 func TestDoctor_strippedBinary(t *testing.T) {
 	need(t, "env-signals")
 	t.Parallel()
@@ -239,11 +241,11 @@ func TestDoctor_leavesNoProcess(t *testing.T) {
 	}
 }
 
-// A doctor that is killed leaves the ledger of its own run. recover removes it, and runs nothing.
+// A doctor that is killed leaves the ledger of its own run. recover removes that ledger, and runs no command.
 func TestDoctor_killed(t *testing.T) {
 	need(t, "strace", "norace")
 	t.Parallel()
-	state := filepath.Join(t.TempDir(), "state") // strace kills at unlinkat(2) only in this directory
+	state := filepath.Join(t.TempDir(), "state") // strace kills only at an unlinkat(2) in this directory
 	p := command(t, "strace", "-f", "-qq", "-P", state, "-e", "inject=unlinkat:signal=KILL:when=1", plain, "doctor",
 		"--state-dir", state)
 	if err := os.Mkdir(state, 0o700); err != nil {
@@ -261,7 +263,8 @@ func TestDoctor_killed(t *testing.T) {
 }
 
 // The doctor enters a container from outside, as with docker exec. If PID 1 ends as soon as its child ends, the kernel
-// kills the guard of a killed graceful, too. The doctor then names PID 1.
+// kills the guard of a killed graceful, too. If the doctor knows PID 1 as such an init by its name, it names PID 1. It
+// does not know a shell.
 func TestDoctor_fromOutsideOfTheContainer(t *testing.T) {
 	need(t, "root", "pidns", "tini", "nsenter", "norace")
 	for name, around := range map[string][]string{
@@ -282,7 +285,7 @@ func TestDoctor_fromOutsideOfTheContainer(t *testing.T) {
 	}
 }
 
-// The doctor reports the terminal, and does not change it.
+// In the foreground of a terminal, the doctor reports the terminal as ok, and does not mention SIGTTOU.
 func TestDoctor_terminal(t *testing.T) {
 	need(t, "script")
 	_, text := runProgram(t, []string{"script", "-qec", plain + " doctor", "/dev/null"})
@@ -291,7 +294,7 @@ func TestDoctor_terminal(t *testing.T) {
 	}
 }
 
-// The doctor reports that graceful may not signal processes of other users.
+// The doctor reports whether graceful may signal processes of other users (CAP_KILL).
 func TestDoctor_withoutTheRightToSignalOthers(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()

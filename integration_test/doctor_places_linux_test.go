@@ -3,20 +3,22 @@ package integration_test
 // asRoot lists what a test needs for places that only root can prepare.
 var asRoot = []string{"root", "norace"}
 
-// readOnly runs a command with $DIR as a read-only file system.
+// readOnly is the beginning of a command line. It runs the rest of the command line with $DIR as a read-only file
+// system.
 var readOnly = []string{"unshare", "--mount", "sh", "-c",
 	`mount --bind $DIR $DIR && mount -o remount,ro,bind $DIR && exec "$@"`, "sh"}
 
 // inShell returns the beginning of a command line. It runs a script with the rest of the command line as its arguments.
 func inShell(script string) []string { return []string{"sh", "-c", script, "sh"} }
 
-// inPIDNamespace returns the beginning of a command line. It runs the rest as PID 1 of a PID namespace with its own
-// /proc.
+// inPIDNamespace returns the beginning of a command line. It runs inside and the rest of the command line as PID 1 of a
+// PID namespace with its own /proc.
 func inPIDNamespace(inside ...string) []string {
 	return append([]string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc"}, inside...)
 }
 
-// withProcesses returns the beginning of a command line. It runs the rest as a user with a limit of processes.
+// withProcesses returns the beginning of a command line. In a PID namespace, but not as PID 1, it runs the rest of the
+// command line as a user who may have only so many processes.
 func withProcesses(limit string, uid string) []string {
 	return inPIDNamespace(append(inShell(`"$@"; exit $?`), "prlimit", "--nproc="+limit, "setpriv", "--reuid="+uid,
 		"--clear-groups")...)

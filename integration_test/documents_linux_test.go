@@ -38,7 +38,8 @@ var (
 	stubs = strings.Fields("nginx httpd postgres terraform make npm docker rm sleep gzip")
 )
 
-// commandsOf returns the command lines of a block to be run here. A block of an unknown kind is an error.
+// commandsOf returns the command lines of a block that this file tests. It returns none for a block that is not a list
+// of command lines. A line with an unknown first word fails the test.
 func commandsOf(t *testing.T, block []string) (commands []string) {
 	t.Helper()
 	for i, line := range block {
@@ -61,7 +62,7 @@ func (p *proc) script(lines []string) string {
 	p.t.Helper()
 	text := "set -e\nPATH=$PWD/stubs:$PATH\n" + strings.Join(lines, "\n") + "\n"
 	text = regexp.MustCompile(`--state-dir [^\s;]+`).ReplaceAllString(text, "--state-dir "+p.dir+"/state")
-	text = regexp.MustCompile(`(?m)^graceful doctor[^|\n]*$`).ReplaceAllString(text, "$0 || [ $$? = 1 ]") // here, perhaps
+	text = regexp.MustCompile(`(?m)^graceful doctor[^|\n]*$`).ReplaceAllString(text, "$0 || [ $$? = 1 ]") // or "no"
 	text = strings.ReplaceAll(text, "4711", "$$")
 	p.stub(filepath.Join(p.dir, "stubs"), stubs)
 	p.stub(p.dir, regexp.MustCompile(`\./[a-z][a-z.-]*`).FindAllString(text, -1))
@@ -72,7 +73,7 @@ func (p *proc) script(lines []string) string {
 	return path
 }
 
-// stub makes programs that succeed.
+// stub makes programs in a directory. They succeed, and print one word.
 func (p *proc) stub(dir string, names []string) {
 	p.t.Helper()
 	err := os.MkdirAll(dir, 0o755)
@@ -86,8 +87,8 @@ func (p *proc) stub(dir string, names []string) {
 	}
 }
 
-// runBlock runs commands of a document, and fails the test unless they succeed. If inside is true, they run inside a
-// run.
+// runBlock runs commands of a document, and fails the test unless they succeed. If inside is true, the commands run as
+// the target of graceful run.
 func runBlock(t *testing.T, lines []string, inside bool) {
 	t.Helper()
 	need(t, "bash", "jq")
@@ -103,7 +104,8 @@ func runBlock(t *testing.T, lines []string, inside bool) {
 	}
 }
 
-// The commands that README, guide and guarantees show are accepted, and succeed.
+// The commands that README, guide and guarantees show are accepted, and succeed. Other tests run the sessions, and the
+// commands that begin with a word of elsewhere.
 func TestDocuments_commands(t *testing.T) {
 	need(t, "linux")
 	for _, path := range []string{"../README.md", "../docs/guide.md", "../docs/guarantees.md"} {
@@ -203,8 +205,8 @@ func TestDocuments_sessions(t *testing.T) {
 	}
 }
 
-// The README shows two commands for a clone. The test runs the first one, which runs a program. (The second one runs
-// the tests.)
+// The README shows two commands for a clone. The test runs the first one, which runs a program with graceful. (The
+// second one runs the tests.)
 func TestReadme_mainCommand(t *testing.T) {
 	need(t, "linux", "bash")
 	for _, block := range codeBlocks(t, "../README.md") {
