@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A service and its clients. The file backends lists the instances to ask, in the working directory of all of them. The
-// file replaces a load balancer, which could hide a lost request.
+// A service and its clients, all with the same working directory. The file backends in it lists the instances that the
+// clients ask. That file replaces a load balancer, which could hide a lost request.
 //
 //	serve NAME        answers requests on the socket NAME; SIGTERM ends it at once. It creates NAME.pid when it
 //	                  listens. It holds a request for "hold" until the file go-on exists; NAME.holds exists meanwhile
@@ -58,7 +58,8 @@ func serve(args []string) int {
 	}
 }
 
-// ask sends a request and reads the answer.
+// ask sends a request to an instance. It returns an error unless the whole answer arrives. path is the instance's
+// socket.
 func ask(path, request string) error {
 	c, err := net.Dial("unix", path)
 	if err != nil {
@@ -128,7 +129,7 @@ func instance(t *testing.T, dir, name string, wrapper ...string) *proc {
 }
 
 // balanced starts two instances of the service, "a" and "b", in a new directory. The instance "a" runs under the
-// wrapper. The command leaveBackends removes "a" from the file backends.
+// wrapper. The file backends lists both.
 func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp(binDir, "load-") // the path must be short enough for a socket
@@ -149,14 +150,14 @@ func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 const leaveBackends = "mv without backends"
 
 // SIGTERM ends a service at once, while its clients send requests continuously. No request is lost if an on-stop
-// command removes the service from the backends, and --drain then gives its last clients time. Requests are lost
-// without both flags.
+// command removes the service from the backends, and --drain then gives the service time for its last clients. Requests
+// are lost without both flags.
 func TestDrain_losesNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		flags  []string
-		status string // of the load
+		status string // exit status of load; "1": requests were lost
 	}{
 		{"on-stop and drain", []string{"--on-stop", leaveBackends, "--drain", "3s"}, "0"},
 		{"neither", nil, "1"},

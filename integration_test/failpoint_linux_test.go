@@ -18,8 +18,9 @@ import (
 // enoughFailures is the number of reported failures after which a test stops.
 const enoughFailures = 10
 
-// callErrors are errors that a system call may return at any time by its manual page, without a mistake of the caller.
-// It omits errors that no program can survive and that the runtime does not handle (munmap(2), futex(2)).
+// callErrors maps a system call, by the name that describe returns, to errors that the call may return at any time by
+// its manual page, without a mistake of the caller. It omits errors that no program can survive and that the runtime
+// does not handle (munmap(2), futex(2)).
 var callErrors = map[string][]syscall.Errno{
 	"accept4":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
 	"bind":              {unix.ENOMEM, unix.ENOSPC},
@@ -77,7 +78,8 @@ var callErrors = map[string][]syscall.Errno{
 	"write":             {unix.EINTR, unix.ENOSPC, unix.EPIPE},
 }
 
-// If a system call fails, either the run does not begin, or all promises hold.
+// If a system call fails, either the run does not begin, or all promises of the scenario hold. The Go runtime may end
+// the process that made the call.
 func TestEverySystemCall_fails(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_FAIL_STRIDE", 40)
@@ -94,8 +96,9 @@ func TestEverySystemCall_fails(t *testing.T) {
 	}
 }
 
-// failEverywhere runs a scenario once for each error of each system call of one process. If there are many calls with
-// one name, it tests only every step-th of them, but at least one.
+// failEverywhere runs a scenario once for each error of each system call of one process: the guard if ofGuard is true,
+// graceful otherwise. Of many calls with one name, it tests only every step-th, but at least one. It stops after
+// enoughFailures.
 func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 	record, err := s.run(t, order{OfGuard: ofGuard})
 	if err != nil {

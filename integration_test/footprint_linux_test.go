@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A launch makes no more system calls than the limits allow. Each limit was set 15 % above the measured number. The
-// test ignores calls in which the Go runtime waits, because their number depends on the load of the machine.
+// A launch makes no more system calls than the limits allow. The test ignores calls in which the Go runtime waits,
+// because their number depends on the load of the machine.
 func TestLaunch_systemCalls(t *testing.T) {
 	need(t, "linux", "strace")
 	waits := []string{"futex", "nanosleep", "clock_nanosleep", "sched_yield"}
@@ -39,7 +39,7 @@ func TestLaunch_systemCalls(t *testing.T) {
 	}
 }
 
-// The limits are from measurements on 2026-11-30, when a launch made 658 and 528 of these calls.
+// The limits are 12 % and 16 % above the numbers of 2026-11-30, when a launch made 658 and 528 of these calls.
 const (
 	maxCallsGuarded   = 735
 	maxCallsUnguarded = 615
@@ -79,8 +79,9 @@ func counted(calls map[string]int) string {
 	return text
 }
 
-// The pids limit of a container counts threads. So all threads that a run needs must exist when its target exists. On a
-// busy machine the Go runtime adds one or two threads. So the test takes the minimum of some launches.
+// An idle run has no more threads of graceful than the limit: a container's pids limit counts threads, so all threads
+// that a run needs must exist when its target exists. On a busy machine the Go runtime adds one or two threads, so the
+// test takes the minimum of some launches.
 func TestLaunch_threads(t *testing.T) {
 	need(t, "linux")
 	const launches = 5
@@ -98,9 +99,9 @@ func TestLaunch_threads(t *testing.T) {
 	}
 }
 
-// The private memory of an idle graceful has a limit. It is mostly the heap and the stacks of the Go runtime.
-// (Pss_Dirty would include pages of a program that was just built.) On a busy machine the runtime adds a thread or two,
-// so the test takes the minimum of some launches.
+// The private memory of an idle graceful and its guard has a limit. That memory is mostly the heap and the stacks of
+// the Go runtime. (Pss_Dirty would include pages of a program that was just built.) On a busy machine the runtime adds
+// a thread or two, so the test takes the minimum of some launches.
 func TestLaunch_memory(t *testing.T) {
 	need(t, "linux", "norace")
 	const launches = 5
@@ -124,7 +125,7 @@ func TestLaunch_memory(t *testing.T) {
 	}
 }
 
-// While its target waits, no thread of graceful runs.
+// While the target waits, no thread of graceful or the guard runs.
 func TestLaunch_wakeups(t *testing.T) {
 	need(t, "linux")
 	for _, guard := range []string{"on", "off"} {
@@ -132,7 +133,7 @@ func TestLaunch_wakeups(t *testing.T) {
 			t.Parallel()
 			idleRun(t, guard, func(own []int) {
 				// Try again as long as graceful wakes. At first the Go runtime may still return memory to the kernel.
-				// Its monitor thread stops when no other thread runs.
+				// The monitor thread of the runtime stops when no other thread runs.
 				before := switches(t, own)
 				for tries := 0; ; tries++ {
 					time.Sleep(2 * time.Second)
@@ -201,7 +202,7 @@ func threadsOfIdleRun(t *testing.T, guard string) (n int) {
 	return n
 }
 
-// idleRun calls look with the processes of graceful while the target waits.
+// idleRun starts a run, and calls look with the pids of graceful and the guard while the target waits.
 func idleRun(t *testing.T, guard string, look func(own []int)) {
 	t.Helper()
 	p := start(t, plain, "run", "--guard", guard, "--", "helper", "stay")
@@ -213,7 +214,7 @@ func idleRun(t *testing.T, guard string, look func(own []int)) {
 	p.want("143")
 }
 
-// While its target is idle, graceful makes no system calls.
+// While the target is idle, graceful and the guard make no system calls.
 func TestLaunch_idleRunMakesNoSystemCalls(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	p := start(t, "graceful", "run", "--", "sleep", "1000")
@@ -248,8 +249,8 @@ func tracer(pid int) int {
 	return n
 }
 
-// The tree may use up all processes that graceful may have. So all threads of graceful exist before the target. The
-// guard has no further threads.
+// The tree may use up all processes that graceful may have. So graceful must not create a thread after it has started a
+// process, and the guard must not create any.
 func TestLaunch_noThreadsAfterTheStart(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	for _, victim := range []string{"nothing", "guard", "graceful"} {
@@ -296,8 +297,8 @@ func TestLaunch_noThreadsAfterTheStart(t *testing.T) {
 	}
 }
 
-// threadsOf counts the threads that a process has created, according to a trace. late contains those that were created
-// after its first child.
+// threadsOf counts the threads that a process has created, according to a trace. late contains the lines of the trace
+// in which the process created a thread after its first child process.
 func threadsOf(pid int, trace string) (threads int, late string) {
 	own := map[string]bool{strconv.Itoa(pid): true}
 	making := map[string]bool{} // threads that are creating a thread

@@ -8,15 +8,14 @@ import (
 	"testing"
 )
 
-// An earlier version of graceful wrote the files in testdata/golden. They do not change, because later versions must be
-// able to read records of earlier versions.
-
-// TestGolden_ledgers recovers runs that were killed at various moments, from their ledgers of version 2.
+// TestGolden_ledgers recovers runs that were killed at various moments, from their ledgers of version 2. An earlier
+// version of graceful wrote the files in testdata/golden. They do not change, because later versions must be able to
+// read what earlier versions wrote.
 func TestGolden_ledgers(t *testing.T) {
 	need(t, "linux")
 	for name, want := range map[string]struct {
 		status, output string
-		left           string // the ledger that remains
+		left           string // the ledger that remains; "": none
 	}{
 		"running":    {"0", "first\nsecond\n", ""},
 		"configured": {"0", "first recovered\n", ""}, // with each recorded option
@@ -60,7 +59,7 @@ func TestGolden_ledgers(t *testing.T) {
 	}
 }
 
-// TestGolden_reports reads reports of version 1 with the current types, and validates them against the schema.
+// TestGolden_reports reads reports of version 1 with the current types, and validates the reports against the schema.
 func TestGolden_reports(t *testing.T) {
 	all := newReports(t)
 	for name, want := range map[string]struct {
@@ -79,7 +78,8 @@ func TestGolden_reports(t *testing.T) {
 	}
 }
 
-// TestGolden_protocol sends requests of version 1, and compares the answers with recorded ones.
+// TestGolden_protocol sends requests of version 1, and compares the answers, except for the texts of errors, with
+// recorded answers.
 func TestGolden_protocol(t *testing.T) {
 	need(t, "linux", "socat")
 	text, err := os.ReadFile("testdata/golden/protocol.txt")
@@ -100,7 +100,7 @@ func TestGolden_protocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.start().want("0")
-	texts := regexp.MustCompile(`"error":"([^"\\]|\\.)*"`) // they are for people: other versions have other words
+	texts := regexp.MustCompile(`"error":"([^"\\]|\\.)*"`) // the texts are for people, and may differ between versions
 	plain := func(answers string) string { return texts.ReplaceAllString(answers, `"error":""`) }
 	if got, want := plain(p.text()), plain(strings.Join(answers, "")); got != want {
 		t.Errorf("the answers are\n%s\nand not\n%s", got, want)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// If graceful is killed, a new graceful ends the tree with its daemons, and cleans up once. If the guard is killed, the
-// run continues.
+// If graceful is killed, a new graceful ends the tree with its daemons. If the guard is killed, the run continues. In
+// both cases cleanup runs once.
 func TestTakeover_eitherProcessKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -35,8 +35,8 @@ func TestTakeover_eitherProcessKilled(t *testing.T) {
 	}
 }
 
-// Even with --contain group, the target is reparented to graceful after the guard is killed. So graceful gets the
-// target's exit status.
+// Even with --contain group, the target is reparented to graceful after the guard was killed. So graceful gets the
+// target's exit status, and exits with it.
 func TestContainGroup_guardKilled(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -50,7 +50,7 @@ func TestContainGroup_guardKilled(t *testing.T) {
 	p.wantFile("cleaned", "7\n")
 }
 
-// If a suspended graceful is killed, no process stays suspended.
+// If a suspended graceful is killed, no process of the run stays suspended: the target ends, and cleanup runs.
 func TestTakeover_ofASuspendedRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -87,7 +87,8 @@ func TestGuard_existsByFlagAndPID1(t *testing.T) {
 	}
 }
 
-// graceful may be killed any number of times. The guard starts a new graceful each time.
+// graceful may be killed again and again, while the target stops and while a command runs. The guard starts a new
+// graceful each time, and each command runs once.
 func TestTakeover_gracefulKilledRepeatedly(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -114,7 +115,7 @@ func TestTakeover_gracefulKilledRepeatedly(t *testing.T) {
 }
 
 // The guard is killed after a takeover. The new graceful is then not an ancestor of the tree, but still ends the whole
-// tree.
+// tree, and cleanup runs once.
 func TestTakeover_thenTheGuardIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()

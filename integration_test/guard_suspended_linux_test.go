@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A target that suspends the guard again and again cannot prevent the time limit or the cleanup commands.
+// A target that suspends the guard again and again cannot prevent the time limit, the kill after the grace, or the
+// cleanup commands.
 func TestGuard_suspendedAgainAndAgain(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -34,8 +35,8 @@ func TestGuard_suspendedAfterATakeover(t *testing.T) {
 	p.wantFile("cleaned", "1\n2\n")
 }
 
-// The guard is suspended, and the graceful that it has started is killed. recover continues the guard, which starts
-// another graceful to finish the run.
+// The guard is suspended, and the graceful that the guard has started is killed. recover continues the guard, which
+// starts another graceful to finish the run.
 func TestGuard_suspendedAndAlone(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -62,7 +63,7 @@ func TestGuard_suspendedAndAlone(t *testing.T) {
 	p.wantFile("cleaned", "1\n")
 }
 
-// A frozen guard cannot run, even after SIGCONT. graceful kills the guard, and the run continues without one.
+// A frozen guard cannot run, even after SIGCONT. graceful kills the guard, and ends the run without it.
 func TestGuard_frozen(t *testing.T) {
 	t.Parallel()
 	cgroup := ownCgroup(t)
@@ -101,7 +102,7 @@ func TestGuard_suspendedAndSignalled(t *testing.T) {
 }
 
 // While graceful is suspended, the guard reaps 10,000 orphans. It does not reap the target, which has ended before
-// them.
+// them, so that graceful gets the target's exit status later.
 func TestGuard_reapsOrphansWhileGracefulIsSuspended(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()

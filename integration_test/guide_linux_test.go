@@ -17,8 +17,8 @@ const signalled = `sh -c 'trap "echo child; echo >got; exit" TERM; echo >expects
 	until [ -e expects ]; do sleep 0.01; done
 	echo >ready; while :; do sleep 0.01; done`
 
-// docs/guide.md lists equivalent command lines of other wrappers and of graceful. With both, the target ends with the
-// same status, and the same processes get a signal.
+// docs/guide.md lists equivalent command lines of other wrappers and of graceful. With both, the exit status is the
+// same, and the same processes get a signal.
 func TestGuide_same(t *testing.T) {
 	need(t, "linux")
 	const term, usr2 = unix.SIGTERM, unix.SIGUSR2

@@ -18,9 +18,9 @@ func TestStart_hangingFileSystem(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for name, c := range map[string]struct {
 		args   string
-		signal unix.Signal // to graceful, once the target's process exists
+		signal unix.Signal // to graceful, once the target's process exists; 0: none
 		status string
-		reason string // of the end, for cleanup commands
+		reason string // GRACEFUL_REASON of the cleanup commands
 		says   string
 	}{
 		"a signal for the target": {"--grace 200ms %s -- hung/program", unix.SIGTERM, "143", "stopped", ""},
@@ -50,7 +50,7 @@ func TestStart_hangingFileSystem(t *testing.T) {
 	}
 }
 
-// If a file system answers late and with an error, the target or the command counts as not started.
+// If a file system fails the start of a program late, the target or the command counts as not started.
 func TestStart_fileSystemFailsLate(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for _, guard := range []string{"on", "off"} {
@@ -77,8 +77,8 @@ func TestStart_fileSystemFailsLate(t *testing.T) {
 }
 
 // startHung runs graceful in a directory that contains the file system ./hung, which is the first directory of PATH.
-// The file system does not answer until the process of the helper gets SIGUSR1. The file pid contains the pid of
-// graceful.
+// The file system does not answer until the process of p gets SIGUSR1. Then all requests fail. The file pid contains
+// the pid of graceful.
 func startHung(t *testing.T, args string) *proc {
 	t.Helper()
 	return start(t, "helper", "hang", "sh", "-c",
@@ -120,8 +120,8 @@ func hang(args []string) int {
 }
 
 // All processes of graceful are killed while the start of a process hangs. That process still holds the lock of the
-// ledger. recover and a new run name the process, and refuse until it has ended. They do not report that another
-// process is finishing the run.
+// ledger. recover and a new run with the name of the killed run refuse, and name the process, until it has ended. They
+// do not report that another process is finishing the run.
 func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for name, c := range map[string]struct{ args, started, reason string }{

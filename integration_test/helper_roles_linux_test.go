@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The functions below fork without exec, which is enough for a storm of processes. Such a child has one thread and only
-// a part of the Go runtime. It may only make system calls.
-
+// rawFork forks without exec, which is enough for a storm of processes. child is true in the child, and ok is false if
+// the fork failed. The child has one thread and only a part of the Go runtime. It may only make system calls.
+//
 //go:norace
 func rawFork() (child, ok bool) {
 	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
@@ -83,7 +83,8 @@ func breed(n int) {
 	rawStay()
 }
 
-// exhaust creates as many processes as it may. When a process becomes free again, it creates another one.
+// exhaust creates as many processes as it may. At the first failure it writes their number to a file, and prints a
+// line. Whenever it may create another process later, it does so.
 func exhaust(file string) {
 	n, told := 0, false
 	for {
@@ -155,8 +156,8 @@ func loseThread(args []string) int {
 	return 0
 }
 
-// reap returns the exit status in the form that a shell uses. Every orphan of the namespace is reparented to PID 1.
-// When PID 1 has no child, it is the only process.
+// reap returns the exit status of the program in the form that a shell uses. Every orphan of the namespace is
+// reparented to PID 1. So a PID 1 without a child is the only process of the namespace.
 func reap(args []string) (status int) {
 	path, err := exec.LookPath(args[0])
 	if err != nil {

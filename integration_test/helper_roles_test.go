@@ -18,7 +18,8 @@ import (
 //	ignore SIGNAL... -- FILE   ignores the signals, writes its pid to FILE, and stays
 //	count FILE                 writes its pid to FILE.pid, then a line for each signal to FILE, and stays
 //	daemon FILE                double-forks and calls setsid, writes the daemon's pid to FILE
-//	threads FILE               has a child from a thread that is not its first one; its pid to FILE
+//	threads FILE               starts a child from a thread that is not the first one, writes the child's pid to FILE,
+//	                           and stays
 //	orphans N                  leaves N children behind, all of which end at once
 //	relay N                    N chains of processes, each of which forks and ends, as fast as they can
 //	breed N                    a process tree that forks as fast as it can, up to N, and stays; like relay it ignores
@@ -29,7 +30,7 @@ import (
 //	answer                     writes a line when it is ready, and one for each SIGUSR1; stays
 //	stay                       stays until a signal ends it
 //
-// The map roles has further ones.
+// The map roles contains further roles.
 func helper(args []string) int {
 	switch args[0] {
 	case "ignore":

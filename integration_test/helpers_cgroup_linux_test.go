@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// ownCgroup creates a cgroup v2 for a run. At the end of the test it kills the processes in the cgroup.
+// ownCgroup creates a cgroup v2 for a run, and returns its directory. At the end of the test it kills the processes in
+// the cgroup, and removes the cgroup. It skips the test if no cgroup can be created.
 func ownCgroup(t *testing.T) string {
 	t.Helper()
 	need(t, "linux", "root")
@@ -22,7 +23,7 @@ func ownCgroup(t *testing.T) string {
 	return dir
 }
 
-// removeCgroup kills the processes in a cgroup and removes it.
+// removeCgroup kills the processes in a cgroup, and removes it with all cgroups below it. It gives up after patience.
 func removeCgroup(dir string) {
 	_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0o644)
 	for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
@@ -33,7 +34,8 @@ func removeCgroup(dir string) {
 	}
 }
 
-// newCgroup creates a cgroup below the cgroup of the test.
+// newCgroup creates a cgroup below the cgroup of the test, and returns its directory. It returns an error if no mount
+// shows the whole of cgroup v2, or if cgroup.kill is missing (Linux 5.14).
 func newCgroup() (string, error) {
 	list, _ := os.ReadFile("/proc/self/cgroup")
 	_, self, _ := strings.Cut("\n"+string(list), "\n0::")
@@ -83,7 +85,8 @@ func delegate(t *testing.T, cgroup string, uid int) {
 	}
 }
 
-// setUserID puts a helper that is set-user-ID root into a program's directory.
+// setUserID puts a helper that is set-user-ID root into a program's directory, and lets all users write to that
+// directory.
 func (p *proc) setUserID() {
 	p.t.Helper()
 	suid := filepath.Join(p.dir, "helper")
@@ -97,9 +100,9 @@ func (p *proc) setUserID() {
 	}
 }
 
-const anotherUser = 54321 // a user
+const anotherUser = 54321 // user id of a user without an account
 
-// asUser prepends the command that runs a program as a user, without groups of other users.
+// asUser prepends the command that runs a program as a user, without supplementary groups.
 func asUser(user int, args ...string) []string {
 	return append([]string{"setpriv", fmt.Sprintf("--reuid=%d", user), fmt.Sprintf("--regid=%d", user), "--clear-groups"},
 		args...)
@@ -111,8 +114,8 @@ func (p *proc) untilRemoved(cgroup string) {
 	p.until(fmt.Sprintf("removal of %q", cgroupsBelow(cgroup)), func() bool { return len(cgroupsBelow(cgroup)) == 0 })
 }
 
-// cgroupWith creates a cgroup (v2 or v1) with a controller. It returns the path of the first of these limit files that
-// exists in the cgroup.
+// cgroupWith creates a cgroup (v2 or v1) with a controller. limits are names of files. cgroupWith returns the path of
+// the first of them that exists in the cgroup. It skips the test if there is none.
 func cgroupWith(t *testing.T, controller string, limits ...string) string {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")

@@ -19,7 +19,7 @@ func isThere(path string) bool {
 	return err == nil
 }
 
-// touch creates a file in the directory of the program.
+// touch creates a file in the directory of the program. The file contains only a newline.
 func (p *proc) touch(name string) {
 	p.t.Helper()
 	if err := os.WriteFile(filepath.Join(p.dir, name), []byte("\n"), 0o644); err != nil {
@@ -27,7 +27,7 @@ func (p *proc) touch(name string) {
 	}
 }
 
-// linesOf returns how often a file contains each line. The file may be missing.
+// linesOf returns how often a file in the directory of a program contains each line. The file may be missing.
 func linesOf(p *proc, name string) map[string]int {
 	data, _ := os.ReadFile(filepath.Join(p.dir, name))
 	counts := map[string]int{}

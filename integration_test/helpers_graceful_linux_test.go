@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace prepares graceful as PID 1 of a new namespace, or below PID 1.
+// inNamespace prepares a program in a new PID namespace: as PID 1 if asPID1 is true, or else as a child of PID 1, which
+// is a shell.
 func inNamespace(t *testing.T, asPID1 bool, args ...string) *proc {
 	t.Helper()
 	need(t, "linux", "pidns")
@@ -29,7 +30,8 @@ func bothModes(t *testing.T, test func(t *testing.T, asPID1 bool)) {
 	t.Run("as subreaper", func(t *testing.T) { t.Parallel(); test(t, false) })
 }
 
-// gracefulPID finds the graceful below a process that inNamespace started.
+// gracefulPID waits for graceful below a process that inNamespace started, and returns its pid. Of several, it returns
+// the one with the fewest ancestors.
 func gracefulPID(p *proc) int {
 	p.t.Helper()
 	var found int
@@ -49,7 +51,7 @@ func gracefulPID(p *proc) int {
 	return found
 }
 
-// guardOf returns the parent of the target. That is the guard, or graceful if it has no guard.
+// guardOf returns the pid of the parent of the target. That is the guard, or graceful itself if it has no guard.
 func guardOf(graceful int) int {
 	for _, child := range childrenOf(graceful) {
 		cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
@@ -79,7 +81,7 @@ func (p *proc) loseGuard() {
 	p.untilReaped(guard)
 }
 
-// successor waits for the graceful that the guard has started, and returns its pid.
+// successor waits for the graceful that the guard has started, and returns the pid of that graceful.
 func (p *proc) successor(guard int) (pid int) {
 	p.t.Helper()
 	p.until("new graceful", func() bool {
@@ -94,7 +96,9 @@ func (p *proc) successor(guard int) (pid int) {
 	return pid
 }
 
-// killBoth kills graceful and its guard. Neither process can react to the end of the other one.
+// killBoth kills graceful and all of its children, and returns when they have ended. If graceful has a guard, the guard
+// is its only child, and neither of them can react to the end of the other. If graceful has been reaped, killBoth does
+// nothing.
 func killBoth(t testing.TB, leader int) {
 	t.Helper()
 	if unix.Kill(leader, unix.SIGSTOP) != nil {

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outlet is an output of a run, with its reader.
+// outlet is an output for a run, and the way to close the end from which the output is read.
 type outlet struct {
 	output *os.File
-	close  func() // closes the reader
+	close  func() // afterwards no process reads the output any more
 }
 
-// outlets returns functions that create an output of each kind.
+// outlets returns a function for each kind of output. The function creates such an output.
 func outlets() map[string]func(t *testing.T) outlet {
 	return map[string]func(t *testing.T) outlet{
 		"pipe":     pipeOutlet,
@@ -60,7 +60,7 @@ func terminalOutlet(t *testing.T) outlet {
 	return outlet{slave, func() { master.Close() }}
 }
 
-// tcpOutlet returns a TCP connection. close resets it.
+// tcpOutlet returns a TCP connection. close resets the connection, and waits until the output has noticed that.
 func tcpOutlet(t *testing.T) outlet {
 	t.Helper()
 	w, r := tcpConnection(t)

@@ -39,7 +39,7 @@ func descendantsOf(pid int) []int {
 	return all[1:]
 }
 
-// helperBelow returns the pid of a descendant that runs the helper, or 0.
+// helperBelow returns the pid of the first descendant that runs the helper, or 0.
 func helperBelow(pid int) int {
 	for _, pid := range descendantsOf(pid) {
 		if comm(pid) == "helper" {
@@ -49,7 +49,7 @@ func helperBelow(pid int) int {
 	return 0
 }
 
-// processState returns the state letter of a process (proc(5)).
+// processState returns the state letter of a process (proc(5)), or "" if there is no such process.
 func processState(pid int) string {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, _ := strings.Cut(string(stat), ") ")
@@ -83,8 +83,8 @@ func startTime(t *testing.T, pid int) int {
 	return n
 }
 
-// treeOf returns a process and its descendants. If the test fails, its cleanup kills the descendants that are still
-// alive.
+// treeOf returns a process and its descendants. When the test ends and has failed, the descendants that are still alive
+// are killed.
 func treeOf(t *testing.T, pid int) []int {
 	all := append([]int{pid}, descendantsOf(pid)...)
 	t.Cleanup(func() {

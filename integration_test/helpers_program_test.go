@@ -17,12 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proc is a program that a test has started.
+// proc is a program that a test starts.
 type proc struct {
 	t      testing.TB
 	cmd    *exec.Cmd
-	dir    string // its own working directory
-	output *os.File
+	dir    string   // its own working directory
+	output *os.File // its standard output and standard error
 }
 
 // command prepares a program in a directory of its own. All its output goes to one file.
@@ -61,7 +61,8 @@ func start(t testing.TB, args ...string) *proc {
 	return command(t, args...).start()
 }
 
-// wait waits for the end of the program. It returns the exit status, or the name of the signal.
+// wait waits for the end of the program. It returns the exit status, or the name of the signal without SIG. After
+// patience it kills the program and fails the test.
 func (p *proc) wait() string {
 	p.t.Helper()
 	timer := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
@@ -72,7 +73,8 @@ func (p *proc) wait() string {
 	return ended(err)
 }
 
-// want waits for the end of the program, and fails the test unless that is the exit status or the name of the signal.
+// want waits for the end of the program. It fails the test unless status is the exit status or the name of the signal
+// without SIG.
 func (p *proc) want(status string) {
 	p.t.Helper()
 	if got := p.wait(); got != status {
@@ -118,7 +120,8 @@ func (p *proc) pidIn(name string) int {
 	return pid
 }
 
-// until polls happened until it returns true. After patience it fails the test.
+// until polls happened until it returns true. After patience until fails the test, with a message that names what has
+// not happened.
 func (p *proc) until(what string, happened func() bool) {
 	p.t.Helper()
 	for deadline := time.Now().Add(patience); !happened(); time.Sleep(2 * time.Millisecond) {
@@ -128,7 +131,8 @@ func (p *proc) until(what string, happened func() bool) {
 	}
 }
 
-// wantFile fails the test unless a file of a program that has ended has this content.
+// wantFile fails the test unless a file in the program's directory has this content now. A missing file counts as
+// empty.
 func (p *proc) wantFile(name, want string) {
 	p.t.Helper()
 	data, _ := os.ReadFile(filepath.Join(p.dir, name))
@@ -137,7 +141,7 @@ func (p *proc) wantFile(name, want string) {
 	}
 }
 
-// withoutLog returns a text without the lines of graceful itself. A separate thread of graceful writes those lines, so
+// withoutLog returns a text without the log lines of graceful. A separate thread of graceful writes those lines, so
 // their position between other lines varies.
 func withoutLog(text string) string {
 	return strings.Join(slices.DeleteFunc(slices.Collect(strings.Lines(text)), func(line string) bool {
@@ -154,7 +158,8 @@ func lastLine(text string) string {
 // patience is the time limit for each wait in the tests. It is far longer than the slowest machine needs.
 const patience = 60 * time.Second
 
-// ended returns the exit status of a process, or the name of the signal that has ended the process.
+// ended returns the exit status of a process, or the name of the signal that has ended the process, without SIG. err is
+// the result of Wait. If it is another error, ended returns its text.
 func ended(err error) string {
 	var exit *exec.ExitError
 	switch {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stateDir creates a state directory with one ledger.
+// stateDir creates a state directory with one ledger, x.ledger, which contains text.
 func stateDir(t *testing.T, text string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -29,7 +29,8 @@ func stateDir(t *testing.T, text string) (dir string) {
 // ledgerIn returns the path of the ledger of stateDir.
 func ledgerIn(dir string) string { return filepath.Join(dir, "x.ledger") }
 
-// rewriteRecord changes a record in a line of a ledger, and updates the checksum.
+// rewriteRecord changes the record in a line of a ledger, and returns the new line with the right checksum. begin is
+// the member begin of the record, or nil.
 func rewriteRecord(t *testing.T, line string, change func(record, begin map[string]any)) string {
 	t.Helper()
 	var l struct{ Record map[string]any }
@@ -47,8 +48,8 @@ func rewriteRecord(t *testing.T, line string, change func(record, begin map[stri
 	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
 }
 
-// markRebooted changes the first record of a run as if this machine had been rebooted since. If the machine has no id,
-// markRebooted makes the record look like one of an earlier version, which contains no id either.
+// markRebooted changes the first record of a run as if this machine had been rebooted since the run. If the machine has
+// no id, markRebooted makes the record look like one of an earlier version, which contains no id either.
 func markRebooted(begin map[string]any) {
 	begin["boot"] = "another"
 	if begin["machine"] == "" {
@@ -89,8 +90,8 @@ func recoverIn(t testing.TB, dir, status string, flags ...string) string {
 	return p.text()
 }
 
-// unlocked reports whether no process holds the lock of a ledger. A child that is being started holds the lock until
-// its execve(2).
+// unlocked reports whether no process holds the lock of any ledger in a directory. A child that is being started holds
+// the lock until its execve(2).
 func unlocked(t *testing.T, dir string) bool {
 	t.Helper()
 	files, _ := filepath.Glob(filepath.Join(dir, "*.ledger"))

@@ -72,7 +72,8 @@ func TestInherit_target(t *testing.T) {
 	}
 }
 
-// outputOf returns the output and the status of a probe under a wrapper. The words in around come before both.
+// outputOf returns the output and the status of a probe under a wrapper. The words in around come before the wrapper.
+// Paths that differ between two calls are replaced.
 func outputOf(t *testing.T, around, wrapper, probe []string) string {
 	t.Helper()
 	p := command(t, slices.Concat(around, wrapper, probe)...)
@@ -111,7 +112,7 @@ func TestInherit_cleanupCommands(t *testing.T) {
 	p.wantFile("hook.fds", "0\n1\n2\n3\n") // ls has opened the last one
 }
 
-// A stop signal that graceful's parent ignored does not stop the run, unless --stop-on names it.
+// A stop signal that was ignored when graceful was started does not stop the run, unless --stop-on names it.
 func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
@@ -141,7 +142,7 @@ func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 	}
 }
 
-// graceful receives signals that its parent blocked, and forwards them. They stay blocked in the target.
+// graceful receives signals that were blocked when it was started, and forwards them to the target.
 func TestForward_signalsThatTheParentBlocked(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
@@ -161,8 +162,8 @@ func TestForward_signalsThatTheParentBlocked(t *testing.T) {
 	}
 }
 
-// If LISTEN_PID or WATCHDOG_PID names graceful, the target gets the variable with its own pid. The exit statuses for a
-// target that cannot be started do not change.
+// If LISTEN_PID or WATCHDOG_PID names graceful, the target gets the variable with the target's pid. The exit statuses
+// for a target that cannot be started do not change.
 func TestInherit_listenPID(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -178,7 +179,7 @@ func TestInherit_listenPID(t *testing.T) {
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- sh -c 'kill -9 $$'`).want("137")
 }
 
-// A run works as usual if standard descriptors are closed.
+// If standard descriptors are closed, the exit status is still the target's, and cleanup runs once.
 func TestRun_closedStandardDescriptors(t *testing.T) {
 	t.Parallel()
 	for _, closed := range []string{"<&-", ">&-", "2>&-", "<&- >&- 2>&-"} {

@@ -32,7 +32,7 @@ type scenario struct {
 	fewer  string // text that the commands may also write if the file printed is empty: no registration was confirmed
 	status string // exit status if no process of graceful is killed
 	keeps  bool   // the target leaves a process behind that is kept; the file kept contains its pid
-	cgroup bool   // the run has its own cgroup, in which no process may be left
+	cgroup bool   // the run has its own cgroup, below which no cgroup may be left
 	parent string // the value of order.Parent
 }
 
@@ -96,7 +96,7 @@ var scenarios = map[string]scenario{
 	},
 }
 
-// run carries out an order on a scenario. The error lists all broken promises.
+// run carries out an order on a scenario. The error lists all broken promises, or says why the tracer failed.
 func (s scenario) run(t *testing.T, o order) (outcome, error) {
 	t.Helper()
 	dir, err := os.MkdirTemp(binDir, "run-")
@@ -147,13 +147,13 @@ func (d runDir) file(name string) string {
 	return string(data)
 }
 
-// glob returns the files whose names match a pattern.
+// glob returns the paths of the files whose names match a pattern.
 func (d runDir) glob(pattern string) []string {
 	found, _ := filepath.Glob(filepath.Join(string(d), pattern))
 	return found
 }
 
-// wrong returns all broken promises after a run.
+// wrong returns a text for each promise that a run has broken.
 func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if below := cgroupsBelow(o.Cgroup); o.Cgroup != "" && len(below) > 0 {
 		wrong = append(wrong, fmt.Sprintf("left: %q", below))
@@ -188,7 +188,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	return wrong
 }
 
-// wrongReport returns an error for a draft of the report that remains, and for a damaged report.
+// wrongReport returns a text for a draft of the report that remains, and one for a damaged report.
 func (d runDir) wrongReport() (wrong []string) {
 	if drafts := d.glob(".graceful-*"); len(drafts) > 0 {
 		wrong = append(wrong, fmt.Sprintf("left: %q", drafts))
@@ -199,9 +199,8 @@ func (d runDir) wrongReport() (wrong []string) {
 	return wrong
 }
 
-// wronglyLeft returns an error for processes that should not be left, and for a missing process that should have been
-// kept. kept is the pid of the process to keep. It is empty if that process was killed with the target's group before
-// it had left the group.
+// wronglyLeft returns a text if the processes left after a run are wrong, otherwise "". kept is the pid of the process
+// to keep. It is empty if that process was killed with the target's group before it had left the group.
 func (s scenario) wronglyLeft(left []string, kept string) string {
 	onlyKept := func(process string) bool {
 		return kept == "" || strings.HasPrefix(process, kept+" (sleep)") && !strings.Contains(process, "was reparented")
@@ -215,7 +214,7 @@ func (s scenario) wronglyLeft(left []string, kept string) string {
 	return ""
 }
 
-// firstLines returns the first lines of a crash.
+// firstLines returns the first 12 lines of a text, which may be the output of a crash.
 func firstLines(text string) string {
 	lines := slices.Collect(strings.Lines(text))
 	return strings.Join(lines[:min(len(lines), 12)], "")
@@ -225,7 +224,7 @@ func firstLines(text string) string {
 // reason.
 func crashed(status string) bool { return status == "2" || status == "SEGV" }
 
-// wrongStatus returns an error if the exit status of a run is wrong.
+// wrongStatus returns a text if the exit status of a run is wrong, otherwise "". started: the target was started.
 func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 	switch {
 	case got.Where == "" || s.parent != "" && started:
@@ -258,7 +257,7 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 // processName maps true to the name for the guard, and false to the name for the graceful that is not a guard.
 var processName = map[bool]string{false: "graceful", true: "guard"}
 
-// stride returns the distance between two consecutive points that the test uses.
+// stride returns the number in an environment variable, or otherwise if there is no such variable.
 func stride(t *testing.T, variable string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(variable)
@@ -272,16 +271,16 @@ func stride(t *testing.T, variable string, otherwise int) int {
 	return n
 }
 
-// everyCall makes the test also stop at system calls that affect only the process itself.
+// everyCall makes the test also count system calls that affect only the process itself as stops.
 var everyCall = os.Getenv("GRACEFUL_TEST_KILL_EVERYWHERE") != ""
 
 // onePoint makes the test kill at one stop only, and log what was killed there.
 var onePoint = os.Getenv("GRACEFUL_TEST_KILL_AT") != ""
 
-// atOnce is the maximum number of concurrent runs. Most runs wait most of the time.
+// atOnce limits the number of concurrent runs. It allows more than one for each CPU, because most runs mostly wait.
 var atOnce = make(chan bool, 2*runtime.NumCPU())
 
-// SIGKILL ends one process of graceful at any system call. No command is lost or run twice, and no process is left.
+// SIGKILL ends one process of graceful at a system call. No command is lost or run twice, and no process is left.
 func TestEverySystemCall_killed(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 20)
@@ -320,8 +319,10 @@ func TestEverySystemCall_killed(t *testing.T) {
 	}
 }
 
-// killEverywhere kills one process of graceful at every step-th stop. The number of stops varies between runs. So
-// killEverywhere ends when three consecutive runs have ended before the stop was reached.
+// killEverywhere kills the guard (ofGuard) or graceful, or the parent of a scenario with one, at every step-th stop
+// from first on. The number of stops varies, so killEverywhere ends when three consecutive runs had fewer stops, or
+// after enoughFailures. points is the largest number of stops of a run without a kill. runs counts the runs with a
+// kill.
 func killEverywhere(t *testing.T, s scenario, ofGuard bool, first, step int) (points, runs int) {
 	var (
 		mu       sync.Mutex

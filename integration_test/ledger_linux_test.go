@@ -42,7 +42,7 @@ func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 				if claimed {
 					log, status = "2\n1\n", "1"
 				}
-				if !claimed { // the last command would run for 1000 s
+				if !claimed { // recover runs that command, so it must not sleep for 1000 s
 					first = strings.Replace(first, "exec sleep 1000", "true", 1)
 					text = rewriteRecord(t, first, func(_, begin map[string]any) {}) +
 						text[len(first)+len("exec sleep 1000")-len("true"):]
@@ -111,8 +111,8 @@ var spoiledFiles = map[string]spoiled{
 		"1073741824 bytes"},
 }
 
-// spoiledRecords returns ways to change the text of the ledger. lines contains its records, and good is its original
-// text.
+// spoiledRecords returns ways to change the text of the ledger. lines contains the lines of the ledger, and good is its
+// original text.
 func spoiledRecords(lines []string, good string) map[string]spoiled {
 	return map[string]spoiled{
 		"an unknown version": {func(t *testing.T, dir string) {

@@ -37,7 +37,7 @@ func TestLog_killNamesTheProcesses(t *testing.T) {
 	}
 }
 
-// A stop that takes longer than 3s logs once what it is waiting for.
+// After 3s, a stop logs what it is waiting for.
 func TestLog_longStop(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -66,7 +66,7 @@ func TestLog_longStop(t *testing.T) {
 	}
 }
 
-// With --quiet, only errors of graceful itself go to standard error.
+// With --quiet, only errors of graceful itself go to standard error. --quiet and --verbose together are an error.
 func TestQuiet_onlyErrors(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--quiet", "--grace", "100ms", "--on-exit", "false", "--timeout", "200ms", "--",
@@ -84,7 +84,8 @@ func TestQuiet_onlyErrors(t *testing.T) {
 	p.want("125")
 }
 
-// Whatever the reader of graceful's messages does, it cannot end or delay graceful.
+// A reader of graceful's messages that has gone away or does not read, or a full disk, does not change the exit status,
+// and does not prevent cleanup.
 func TestLog_badReaders(t *testing.T) {
 	run := []string{"graceful", "run", "-v", "--on-exit", "echo >>cleaned 1", "--", "sh", "-c", "exit 3"}
 	t.Run("has gone away", func(t *testing.T) {
@@ -109,7 +110,7 @@ func TestLog_badReaders(t *testing.T) {
 		if err := w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20)) // full
+		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20)) // the pipe is full now
 		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETFL, 0); err != nil {
 			t.Fatal(err) // blocking again
 		}
