@@ -185,8 +185,8 @@ func TestDefer_manyClientsAtOnce(t *testing.T) {
 	t.Logf("%d registered in %v, %v each; all was over after %v", all, took, took/time.Duration(all), time.Since(began))
 }
 
-// graceful defer --list lists the --on-exit commands and the registered commands that were not withdrawn, as text and
-// as JSON. It shows the state of each command, and either its name or its command line.
+// graceful defer --list lists the --on-exit commands and the registered commands that have not ended and were not
+// withdrawn, as text and as JSON. It shows the state of each command, and either its name or its command line.
 func TestDefer_list(t *testing.T) {
 	p := start(t, "graceful", "run", "--on-exit-timeout", "7s", "--on-exit", "true", "--", "sh", "-c",
 		`sleep 1000 & echo $! >pid; echo $PWD >dir

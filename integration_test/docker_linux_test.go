@@ -192,7 +192,7 @@ func testDockerOrphans(t *testing.T) {
 	}
 }
 
-// testDockerForkBomb checks that graceful kills a tree that leaves it no free process.
+// testDockerForkBomb checks that graceful kills a tree that leaves graceful no free process, and runs cleanup.
 func testDockerForkBomb(t *testing.T) {
 	t.Parallel()
 	name, p := readyContainer(t, "--pids-limit", "40", "-e", "GRACEFUL_GRACE=200ms", "--", "/busybox", "sh",

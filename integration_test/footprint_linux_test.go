@@ -45,8 +45,8 @@ const (
 	maxCallsUnguarded = 615
 )
 
-// Without a guard, graceful reaps the orphans that its target leaves before it examines the survivors. So it does not
-// read a file of /proc for each of them.
+// Without a guard, graceful first reaps the orphans that the target leaves, and then examines the survivors. So
+// graceful does not read a file of /proc for each orphan.
 func TestTree_orphansAreReapedUnread(t *testing.T) {
 	need(t, "linux", "strace")
 	const orphans = 1000

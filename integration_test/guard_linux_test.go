@@ -69,7 +69,8 @@ func TestTakeover_ofASuspendedRun(t *testing.T) {
 	p.waitForFile("cleaned")
 }
 
-// With --guard auto, graceful has a guard unless it is PID 1. The test counts the processes of graceful.
+// With --guard auto, graceful has a guard unless it is PID 1. With on it always has one, with off never. The test
+// counts the processes of graceful.
 func TestGuard_existsByFlagAndPID1(t *testing.T) {
 	need(t, "linux", "pidns")
 	t.Parallel()

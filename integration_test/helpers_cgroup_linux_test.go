@@ -114,8 +114,9 @@ func (p *proc) untilRemoved(cgroup string) {
 	p.until(fmt.Sprintf("removal of %q", cgroupsBelow(cgroup)), func() bool { return len(cgroupsBelow(cgroup)) == 0 })
 }
 
-// cgroupWith creates a cgroup (v2 or v1) with a controller. limits are names of files. cgroupWith returns the path of
-// the first of them that exists in the cgroup. It skips the test if there is none.
+// cgroupWith creates a cgroup (v2 or v1) with a controller, which is removed after the test. limits are names of limit
+// files. cgroupWith returns the path of the first of them that exists in the cgroup. It skips the test if there is
+// none.
 func cgroupWith(t *testing.T, controller string, limits ...string) string {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")

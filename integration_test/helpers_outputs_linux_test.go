@@ -49,7 +49,7 @@ func socketOutlet(t *testing.T, end func(fd int)) outlet {
 	return outlet{w, func() { end(pair[0]) }}
 }
 
-// terminalOutlet returns a terminal that is not the controlling terminal.
+// terminalOutlet returns a terminal that is not yet the controlling terminal of a process.
 func terminalOutlet(t *testing.T) outlet {
 	t.Helper()
 	master, slave, err := pty.Open()

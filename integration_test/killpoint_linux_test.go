@@ -274,7 +274,7 @@ func stride(t *testing.T, variable string, otherwise int) int {
 // everyCall makes the test also count system calls that affect only the process itself as stops.
 var everyCall = os.Getenv("GRACEFUL_TEST_KILL_EVERYWHERE") != ""
 
-// onePoint makes the test kill at one stop only, and log what was killed there.
+// onePoint makes the test kill at one stop only, and log that stop.
 var onePoint = os.Getenv("GRACEFUL_TEST_KILL_AT") != ""
 
 // atOnce limits the number of concurrent runs. It allows more than one for each CPU, because most runs mostly wait.

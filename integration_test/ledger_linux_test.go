@@ -42,7 +42,7 @@ func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 				if claimed {
 					log, status = "2\n1\n", "1"
 				}
-				if !claimed { // recover runs that command, so it must not sleep for 1000 s
+				if !claimed { // recover runs the last command, which must not sleep for 1000 s
 					first = strings.Replace(first, "exec sleep 1000", "true", 1)
 					text = rewriteRecord(t, first, func(_, begin map[string]any) {}) +
 						text[len(first)+len("exec sleep 1000")-len("true"):]
