@@ -42,7 +42,7 @@ type summary struct {
 	P10     float64 `json:"p10"`
 	Median  float64 `json:"median"`
 	P90     float64 `json:"p90"`
-	Ratio   float64 `json:"ratio,omitempty"` // median divided by that of the base peer, or 0 without that
+	Ratio   float64 `json:"ratio,omitempty"` // median divided by that of the base peer; 0: no base
 }
 
 // machineHere returns results that contain only the date, the machine and its present load.

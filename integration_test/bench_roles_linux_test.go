@@ -21,7 +21,7 @@ import (
 //	leave-orphans N  has N children that end at once; writes the time when all have ended, and ends
 //	sessions N       has N children in sessions of their own; writes the time when all exist, and stays
 //
-// stamp, sessions and its children end when the benchmark no longer reads their output.
+// stamp, sessions and the children of sessions end when the benchmark no longer reads their output.
 func init() {
 	roles["stamp"], roles["leave-orphans"], roles["sessions"] = stamp, leaveOrphans, sessions
 }

@@ -214,7 +214,7 @@ func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) boo
 	if found := s.killByCookies(r.killedCookies); len(found) > 0 && !s.killed {
 		t.Errorf("the runner has killed %q", found)
 	}
-	s.wait() // it waits until all processes have ended: see called
+	s.wait() // the command ends when all processes have ended: see called
 	s.untilEnded(all)
 	text := s.text()
 	if s.killed || strings.Contains(text, "command timed out") || strings.Contains(text, "command abandoned") {

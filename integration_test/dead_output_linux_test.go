@@ -22,7 +22,7 @@ func chatty(file string) string {
 	return fmt.Sprintf("set -e; echo out %s; echo err %[1]s >&2; echo >%[1]s", file)
 }
 
-// connect connects the outputs of the program that which names (one of outputs) to an outlet.
+// connect connects outputs of the program to an outlet. which is an element of outputs.
 func (p *proc) connect(o outlet, which string) {
 	if strings.Contains(which, "stdout") {
 		p.cmd.Stdout = o.output

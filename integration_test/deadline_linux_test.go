@@ -37,8 +37,8 @@ func measureStalls(t *testing.T) (sum func() time.Duration) {
 // deadline.
 const deadline = 10 * time.Second
 
-// wantDeadline fails the test unless the stop that began at the time began, and has just ended, took at most the
-// deadline and lost. lost is the result of measureStalls.
+// wantDeadline fails the test unless a stop, which began at the time began and has just ended, took at most deadline
+// plus lost. lost is the time that measureStalls has measured during the stop.
 func (p *proc) wantDeadline(began time.Time, lost time.Duration) {
 	p.t.Helper()
 	took := time.Since(began)

@@ -61,7 +61,7 @@ func delayedRun(t *testing.T, flags ...string) *proc {
 }
 
 // recoverLimited runs graceful recover as limitedUser in the directory of a program, and returns its output. The test
-// fails unless recover ends with that status and leaves no file in the state directory.
+// fails unless status is the exit status of recover and no file is left in the state directory.
 func (p *proc) recoverLimited(status string) string {
 	p.t.Helper()
 	r := command(p.t, append(limitedUser, plain, "recover", "--state-dir", "state")...)

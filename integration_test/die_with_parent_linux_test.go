@@ -157,7 +157,8 @@ func TestDieWithParent_PIDNamespace(t *testing.T) {
 	}
 }
 
-// The parent dies while graceful finishes an earlier run of the name. That stops the new run, which does not begin.
+// The parent dies while graceful finishes an earlier run of the name. The end of the parent stops the new run before it
+// begins: neither the target nor a cleanup command of the new run starts.
 func TestDieWithParent_beforeTheRunBegins(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A service and its clients, all with the same working directory. The file backends in it lists the instances that the
-// clients ask. That file replaces a load balancer, which could hide a lost request.
+// A service and its clients, all with the same working directory. The file backends in that directory lists the
+// instances that the clients ask. The file replaces a load balancer, which could hide a lost request.
 //
 //	serve NAME        answers requests on the socket NAME; SIGTERM ends it at once. It creates NAME.pid when it
 //	                  listens. It holds a request for "hold" until the file go-on exists; NAME.holds exists meanwhile

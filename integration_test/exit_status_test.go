@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful exits with the status of its target, whatever status that is. Cleanup commands get the status.
+// graceful exits with the status of its target, from 0 to 255. Cleanup commands get the status.
 func TestExitStatus_ofTheTarget(t *testing.T) {
 	t.Parallel()
 	for n := range 256 {

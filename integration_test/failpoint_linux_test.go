@@ -146,8 +146,8 @@ func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 	t.Logf("tried %d failures, %d calls failed", len(chances), failed)
 }
 
-// If epoll_ctl(2) fails for a process, a connection or the socket (/proc/sys/fs/epoll), graceful polls that file
-// instead.
+// If epoll_ctl(2) fails for the descriptor of a process, a connection or the socket (/proc/sys/fs/epoll), graceful
+// polls that descriptor instead.
 func TestEpoll_fails(t *testing.T) {
 	need(t, "norace")
 	for at := 1; ; at++ {

@@ -19,7 +19,7 @@ func TestGolden_ledgers(t *testing.T) {
 	}{
 		"running":    {"0", "first\nsecond\n", ""},
 		"configured": {"0", "first recovered\n", ""}, // with each recorded option
-		"stopping":   {"1", "first\n", ""},           // its on-stop command was interrupted
+		"stopping":   {"1", "first\n", ""},           // the on-stop command was interrupted
 		"cleaning":   {"1", "pending\n", "cleaning.ledger.interrupted"},
 		"registered": {"0", "\xff\x01\nwaited\nshell \xff\x01\"\\\nregistered\nfirst\n", ""},
 		"reported":   {"1", "", "reported.ledger.interrupted"},

@@ -79,8 +79,8 @@ func startAndKill(t *testing.T, what, file string, args ...string) (p *proc, lin
 	return p, slices.Collect(strings.Lines(string(data)))
 }
 
-// recoverIn runs graceful recover for a state directory, and returns its output. The test fails unless recover ends
-// with that status.
+// recoverIn runs graceful recover for a state directory, and returns its output. The test fails unless status is the
+// exit status of recover.
 func recoverIn(t testing.TB, dir, status string, flags ...string) string {
 	t.Helper()
 	p := start(t, append([]string{"graceful", "recover", "--state-dir", dir}, flags...)...)

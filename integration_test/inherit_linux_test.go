@@ -62,7 +62,7 @@ func TestInherit_target(t *testing.T) {
 				for _, wrapper := range [][]string{
 					{"graceful", "run"}, {"graceful", "run", "--guard", "off"}, {stripped, "run"},
 				} {
-					wrapper = append(wrapper, "--quiet") // it warns about an ignored SIGTERM
+					wrapper = append(wrapper, "--quiet") // graceful warns about an ignored SIGTERM
 					if wrapped := outputOf(t, around, append(wrapper, "--"), probe); bare != wrapped {
 						t.Errorf("bare:\n%s\nunder %v:\n%s", bare, wrapper, wrapped)
 					}
@@ -126,9 +126,9 @@ func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 		p.waitForFile("ready")
 		stop, status := unix.SIGINT, "130"
 		if named {
-			stop, status = unix.SIGTERM, "137" // the target ignores it
+			stop, status = unix.SIGTERM, "137" // the target ignores SIGTERM, too
 		}
-		// Send the signal repeatedly. graceful ignores it until it has noticed the start of the target.
+		// Send SIGTERM repeatedly, because graceful ignores that signal until it has noticed the start of the target.
 		p.until("signal", func() bool {
 			p.signal(unix.SIGTERM)
 			return strings.Contains(p.text(), "received signal signal=TERM")

@@ -236,12 +236,12 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 			return "though the target was not started"
 		}
 	case o.Call == "" && !o.OfGuard:
-		exiting := slices.Contains(got.Before, "beginning of exit_group") // its exit status is already fixed
+		exiting := slices.Contains(got.Before, "beginning of exit_group") // the status is already fixed
 		if got.Status != "KILL" && !(exiting && got.Status == s.status) {
 			return "though it was killed"
 		}
 	case o.Call == "":
-		if got.Status != s.status { // the process continues without its guard
+		if got.Status != s.status { // graceful continues without the guard
 			return "want " + s.status
 		}
 	case !started:
