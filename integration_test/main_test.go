@@ -3,8 +3,9 @@
 // The scripts in testdata/script show one behaviour each, named at the top. Tests that a script cannot express
 // (hundreds of runs, strace, another user) are Go tests.
 //
-// The files helpers_* contain functions that many tests use. The files helper_roles_* are the program helper, which
-// tests start as a target or as another process: its first argument is its role.
+// The files helpers_* contain functions that many tests use. The program helper is a copy of the test binary. Tests
+// start helper as a target or as another process, and its first argument is its role. The files helper_roles_* contain
+// the roles that many tests use. Further roles are next to their tests.
 package integration_test
 
 import (
@@ -54,7 +55,7 @@ func testMain(m *testing.M) int {
 		os.Unsetenv(name)
 	}
 	unix.Umask(0o022)                // otherwise graceful warns about parents of state directories
-	if signal.Ignored(unix.SIGHUP) { // nohup(1) ignores it, and all started processes would inherit that
+	if signal.Ignored(unix.SIGHUP) { // after nohup(1), all started processes would ignore SIGHUP
 		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	}
 	dir, err := os.MkdirTemp("", "graceful-test-")
@@ -91,7 +92,7 @@ func testMain(m *testing.M) int {
 	if err != nil {
 		return failed(err)
 	}
-	// Make a copy, because some tests cannot reach the original file.
+	// Make a copy, because the name selects helper in TestMain, and other users cannot reach the original file.
 	if err := copyFile(self, filepath.Join(binDir, "helper")); err != nil {
 		return failed(err)
 	}
@@ -110,15 +111,16 @@ func searchable(path string) []string {
 	})
 }
 
-// build builds the binary. Without flags, the result is like a released binary.
+// build builds graceful as the file to. Without flags, the result is like a released binary.
 func build(to string, flags ...string) error { return buildFrom("..", to, flags...) }
 
-// buildFrom builds the program of another directory.
+// buildFrom builds the program in the directory dir as the file to. It disables cgo, except with flags under
+// GRACEFUL_TEST_RACE, because the race detector needs cgo.
 func buildFrom(dir, to string, flags ...string) error {
 	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", to}, flags, []string{dir})...)
 	cmd.Env = os.Environ()
 	if !raceBuild || len(flags) == 0 {
-		cmd.Env = append(cmd.Env, "CGO_ENABLED=0") // the race detector needs it
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %s: %w\n%s", to, err, out)
@@ -162,7 +164,7 @@ func need(t testing.TB, what ...string) {
 	}
 }
 
-// rounds returns the number of repetitions of a test. It is smaller with the race detector, which is slow.
+// rounds returns n, the number of repetitions of a test, or a quarter of n with the race detector, which is slow.
 func rounds(n int) int {
 	if raceBuild {
 		return n / 4
@@ -172,8 +174,9 @@ func rounds(n int) int {
 
 const bashCompletion = "/usr/share/bash-completion/bash_completion"
 
-// has reports whether the machine has a requirement: "linux", "root", "docker" (running), "pidns" (a new PID namespace
-// is possible), "python3-jsonschema" (the Debian package), or else a program.
+// has reports whether the machine has a requirement: one of the names below, or else a program in PATH. "docker" means
+// that a daemon runs, and "pidns" that a new PID namespace is possible. "python3-jsonschema" is the Debian package, and
+// "norace" means a graceful without the race detector.
 func has(what string) bool {
 	switch what {
 	case "linux":

@@ -10,14 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// named contains a state directory, and a copy of a shell with a chosen file name.
+// named starts runs with a common state directory. Their target is a shell script with a chosen file name, which is the
+// default name of the runs.
 type named struct {
 	t     testing.TB
 	state string
-	shell string // its path
+	shell string // path of the script, which evaluates its first argument
 }
 
-// newNamed creates a shell with a name, and chooses a state directory.
+// newNamed creates a script with that file name. The first run creates the state directory.
 func newNamed(t testing.TB, name string) named {
 	t.Helper()
 	n := named{t, filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), name)}
@@ -27,8 +28,8 @@ func newNamed(t testing.TB, name string) named {
 	return n
 }
 
-// run starts a run whose target is the shell with a script. The name of the run is the file name of the shell. If typed
-// is true, --name gives that name. Otherwise it is the default name.
+// run starts a run whose target is the shell of n with a script. The name of the run is the file name of the shell. If
+// typed is true, --name gives that name. Otherwise it is the default name.
 func (n named) run(typed bool, script string, flags ...string) *proc {
 	n.t.Helper()
 	args := []string{"graceful", "run", "--state-dir", n.state}
@@ -38,8 +39,8 @@ func (n named) run(typed bool, script string, flags ...string) *proc {
 	return start(n.t, append(append(args, flags...), "--", n.shell, script)...)
 }
 
-// runUntilStopped starts a run that lasts until it is stopped. Its cleanup command writes the reason to the file
-// cleaned.
+// runUntilStopped starts a run that lasts until it is stopped, and waits until its target runs. Its cleanup command
+// writes the reason to the file cleaned.
 func (n named) runUntilStopped(typed bool, flags ...string) *proc {
 	n.t.Helper()
 	p := n.run(typed, "echo $$ >target; exec sleep 1000", append(flags, "--on-exit", "echo $GRACEFUL_REASON >>cleaned")...)
@@ -47,7 +48,7 @@ func (n named) runUntilStopped(typed bool, flags ...string) *proc {
 	return p
 }
 
-// kill kills graceful and the guard of each run.
+// kill kills graceful and the guard of each run, and waits for their end.
 func (n named) kill(runs ...*proc) {
 	n.t.Helper()
 	for _, p := range runs {
@@ -56,8 +57,8 @@ func (n named) kill(runs ...*proc) {
 	}
 }
 
-// A new run first finishes the killed runs of its name. That name is either given, or the file name of COMMAND. It may
-// contain any bytes.
+// A new run first finishes the killed runs of its name, and only these. That name is either given, or the file name of
+// COMMAND. A name may contain any bytes of a file name.
 func TestName_finishesKilledRuns(t *testing.T) {
 	need(t, "linux")
 	for what, name := range map[string]string{
@@ -151,7 +152,8 @@ func TestName_besideAnUnfinishableRun(t *testing.T) {
 	}
 }
 
-// Runs of one name start at once, while there are killed runs of that name. Each killed run is finished once.
+// Runs of one name and a recover start at once, while there are killed runs of that name. Each killed run is finished
+// once.
 func TestName_concurrentRunsFinishKilledRuns(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -16,7 +16,7 @@ const (
 	livesText      = "a run named serve lives"
 )
 
-// runStubborn starts a run with a given name. Its target ignores the stop signal, so that a stop takes the whole grace.
+// runStubborn starts a run with a given name. Its target ignores SIGTERM, so that a stop takes the whole grace.
 func (n named) runStubborn(grace string) *proc {
 	n.t.Helper()
 	p := n.run(true, "trap '' TERM; echo $$ >target; while :; do sleep 0.01; done", "--grace", grace,
@@ -25,8 +25,8 @@ func (n named) runStubborn(grace string) *proc {
 	return p
 }
 
-// A supervisor restarts a run as soon as the run's first process was killed. The new run waits until a process of
-// graceful has finished the old one.
+// A supervisor restarts a run as soon as the run's first process was killed. The new run waits until another process of
+// graceful has finished the old run. If there is no such process, the new run finishes the old one itself.
 func TestName_restartWaitsForTheKilledRun(t *testing.T) {
 	need(t, "linux")
 	for name, end := range map[string]func(t *testing.T, n named, p *proc){
@@ -45,7 +45,7 @@ func TestName_restartWaitsForTheKilledRun(t *testing.T) {
 			n.kill(p)
 			n.run(false, "exit 3").waitForText("finishing a killed run first")
 		},
-		"by the guard, unreaped": func(t *testing.T, _ named, p *proc) { // killed, but not reaped by its parent
+		"by the guard, unreaped": func(t *testing.T, _ named, p *proc) { // the test does not reap the killed graceful
 			kill(t, p.cmd.Process.Pid)
 		},
 		"by itself": func(_ *testing.T, n named, p *proc) { n.kill(p) },
@@ -67,19 +67,20 @@ func TestName_restartWaitsForTheKilledRun(t *testing.T) {
 				strings.Count(said, waitsForKilled) != waits {
 				t.Errorf("it wrote:\n%s", said)
 			}
-			next.until("empty state directory", func() bool { return inDir(t, n.state) == "" }) // another start may not be done
+			next.until("empty state directory", func() bool { return inDir(t, n.state) == "" }) // another start may end late
 		})
 	}
 }
 
-// A stop signal ends a waiting run at once, and nothing is started. Other signals are kept for the target.
+// A stop signal ends a waiting run at once, and so does the end of the parent with --die-with-parent. The run then
+// starts nothing. Other signals are kept for the target.
 func TestName_signalsToAWaitingRun(t *testing.T) {
 	need(t, "linux")
 	for name, c := range map[string]struct {
 		signals []unix.Signal
 		flags   []string
-		status  string
-		goOn    bool // the old run ends, and the new run begins
+		status  string // of the new run; "": not checked
+		goOn    bool   // the old run ends, and the new run begins
 	}{
 		"TERM":                  {[]unix.Signal{unix.SIGTERM}, nil, "143", false},
 		"INT, raised again":     {[]unix.Signal{unix.SIGINT}, []string{"--reraise"}, "INT", false},
@@ -112,7 +113,7 @@ func TestName_signalsToAWaitingRun(t *testing.T) {
 				next.until("end of graceful", func() bool { return !alive(pid) })
 			}
 			if c.goOn {
-				time.Sleep(50 * time.Millisecond) // the signal arrives while the run waits
+				time.Sleep(50 * time.Millisecond) // so that the signal arrives while the run waits
 				kill(t, old.pidIn("target"))
 			}
 			if c.status != "" {
@@ -127,7 +128,7 @@ func TestName_signalsToAWaitingRun(t *testing.T) {
 	}
 }
 
-// SIGTSTP suspends a waiting run.
+// SIGTSTP suspends a waiting run. If the old run ends meanwhile, the waiting run begins after SIGCONT.
 func TestName_waitingRunIsSuspended(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -145,7 +146,8 @@ func TestName_waitingRunIsSuspended(t *testing.T) {
 	next.want("3")
 }
 
-// If a run of the name is alive, a new run is refused, or it waits with --wait-for-name.
+// If a run of the name is alive, a new run is refused. With --wait-for-name, the new run waits for the end of that run,
+// and is refused only if the time runs out. A stop signal ends the wait.
 func TestWaitForName_liveRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -186,7 +188,8 @@ func TestWaitForName_liveRun(t *testing.T) {
 	}
 }
 
-// --wait-for-name requires --state-dir and --name.
+// --wait-for-name requires --state-dir and --name, and a time that is not negative. If a requirement is missing,
+// graceful starts nothing.
 func TestWaitForName_withoutAName(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -205,8 +208,9 @@ func TestWaitForName_withoutAName(t *testing.T) {
 	p.start().want("0")
 }
 
-// The ledger identifies the first process of a run by pid and start time. A later process with the same pid does not
-// count as that process. If graceful cannot determine whether the process lives, the run counts as alive.
+// The ledger contains the pid of the first process of a run, and the time at which the run began. A process with that
+// pid that started later does not count as the first process. If graceful cannot determine whether the first process
+// lives, the run counts as alive.
 func TestName_whichRunIsAlive(t *testing.T) {
 	need(t, "linux")
 	p, lines := startAndKill(t, "target", "target", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
@@ -252,7 +256,8 @@ func TestName_whichRunIsAlive(t *testing.T) {
 	}
 }
 
-// lockFile locks a file, as a process of graceful that finishes a run locks the ledger.
+// lockFile locks a file, as a process of graceful that finishes a run locks the ledger. Closing the result unlocks the
+// file.
 func lockFile(t *testing.T, path string) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -266,8 +271,8 @@ func lockFile(t *testing.T, path string) *os.File {
 	return f
 }
 
-// A supervisor restarts a run whenever graceful, the first process of the run, ends. Only one target runs at a time,
-// and each run is cleaned up once.
+// A supervisor restarts a run whenever graceful, the first process of the run, is killed. Only one target runs at a
+// time, and each killed run is cleaned up once.
 func TestName_repeatedRestarts(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

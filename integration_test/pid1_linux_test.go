@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// As PID 1, graceful exits with the usual statuses, ignores faults that other processes send, and ends all processes of
-// the namespace at a stop.
+// As PID 1, graceful exits with the usual statuses, ignores fault signals that other processes send, and ends all
+// processes of the namespace at a stop.
 func TestPID1_run(t *testing.T) {
 	t.Run("statuses", func(t *testing.T) {
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "exit 7").start().want("7")
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c", "kill -9 $$").start().want("137")
 		inNamespace(t, true, "graceful", "run", "--", "no-such-program").start().want("127")
 	})
-	// These are ILL, TRAP, BUS, FPE, SEGV, STKFLT and SYS. The kernel drops such a signal for a PID 1 without a
-	// handler.
+	// The numbers in the script are ILL, TRAP, BUS, FPE, SEGV, STKFLT and SYS. The kernel drops such a signal for a PID 1
+	// without a handler.
 	t.Run("faults that are sent", func(t *testing.T) {
 		inNamespace(t, true, "graceful", "run", "--", "sh", "-c",
 			"for sig in 4 5 7 8 11 16 31; do kill -$sig 1 || exit 9; done; exit 3").start().want("3")
@@ -40,7 +40,8 @@ func TestPID1_run(t *testing.T) {
 	}
 }
 
-// As PID 1, graceful also sends SIGTERM to the other processes of the namespace.
+// As PID 1, graceful stops a helper that the shell before graceful has left to it, when the target has ended. Processes
+// that entered the namespace from outside get SIGHUP and SIGTERM before graceful ends.
 func TestPID1_stopsOtherProcesses(t *testing.T) {
 	need(t, "root", "pidns", "nsenter")
 	t.Parallel()
@@ -48,7 +49,7 @@ func TestPID1_stopsOtherProcesses(t *testing.T) {
 		for _, contain := range []string{"auto", "cgroup"} {
 			t.Run(guard+" "+contain, func(t *testing.T) {
 				t.Parallel()
-				// The helper gets SIGTERM. It ends only after the process from outside has also got SIGTERM.
+				// The helper gets SIGTERM, and ends only after the outsider has also got SIGTERM.
 				note := `for s in HUP TERM; do trap "echo $s >>$0; got=$s" $s; done; echo $$ >$0.up; ` +
 					`until [ "$got" = TERM ] && grep -q TERM outsider; do sleep 0.01; done`
 				p := command(t, append([]string{"unshare"}, pidNamespace("sh", "-c", `sh -c "$note" helper & exec "$@"`,

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// database is a PostgreSQL cluster with a socket in its directory. It runs as the user nobody, because PostgreSQL does
-// not run as root.
+// database is a PostgreSQL cluster with a socket in its directory. PostgreSQL does not run as root. If the test runs as
+// root, PostgreSQL runs as the user nobody.
 type database struct{ dir string }
 
 func (d database) command(t *testing.T, args ...string) *proc {
@@ -64,7 +64,8 @@ func (d database) connect(t *testing.T) *proc {
 }
 
 // For PostgreSQL, SIGTERM means to wait for its clients, SIGINT to disconnect them, and SIGQUIT to abort and recover at
-// the next start. --stop-schedule sends them in this order, with time after each.
+// the next start. --stop-schedule sends these signals in this order, with time after each. With an open client,
+// PostgreSQL ends at SIGINT, and needs no recovery.
 func TestStopSchedule_PostgreSQLWithAnOpenClient(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)

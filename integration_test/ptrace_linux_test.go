@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syscallInfo is struct ptrace_syscall_info.
+// syscallInfo is struct ptrace_syscall_info (ptrace(2)). nr and args are valid only at the beginning of a call.
 type syscallInfo struct {
 	op     uint8
 	_      [3]byte
@@ -57,8 +57,8 @@ func (t *tracing) atCall(tid int, k *task, follow bool) error {
 	return nil
 }
 
-// point counts a stop, and acts at the stop At of the order. If the order has signals, stops before the first child do
-// not count.
+// point counts a stop. At the stop At of the order it acts, and before that it remembers the last five stops. If the
+// order has signals, stops before the first child do not count.
 func (t *tracing) point(tid int, where string) {
 	if len(t.Signals) > 0 && len(childrenOf(cmp.Or(t.guard, t.first))) == 0 {
 		return
@@ -78,7 +78,7 @@ func (t *tracing) point(tid int, where string) {
 
 func (t *tracing) kill(int) { _ = unix.Kill(t.followed(), unix.SIGKILL) }
 
-// signal sends the signals of the order, once.
+// signal sends the signals of the order to the first process, once.
 func (t *tracing) signal() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,7 +88,7 @@ func (t *tracing) signal() {
 	t.Signals = t.Signals[:0]
 }
 
-// killParent kills the parent, and returns when its children have been reparented.
+// killParent kills the parent if it is alive, and returns when its children have been reparented.
 func (t *tracing) killParent() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -131,7 +131,7 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 				t.guard = children[0]
 			}
 		}
-		if !slices.Contains(childrenOf(os.Getpid()), t.guard) { // graceful has reaped it
+		if !slices.Contains(childrenOf(os.Getpid()), t.guard) { // graceful has reaped the guard
 			t.ended[t.guard] = true
 		}
 	}
@@ -144,7 +144,7 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 		t.ended[tid] = true
 	case k != nil || name == "": // k is a process of graceful, or tid a thread that is not the first
 	case t.over:
-		killDescendants() // the children that it started in the meantime
+		killDescendants() // the children that this killed process has started in the meantime
 	case strings.Contains(name, "(graceful)"): // the successor of a killed one
 		ours = true
 	default:
@@ -174,8 +174,8 @@ func (t *tracing) giveUp() {
 	t.Left = append(t.Left, killDescendants()...)
 }
 
-// terminateWhenReady waits for the file Ready of the order. Then it ends the parent, sends the signals, or sends
-// SIGTERM to the first process.
+// terminateWhenReady waits for the file Ready of the order. Then it kills the parent, or sends the signals 300 ms
+// later, or sends SIGTERM to the first process.
 func (t *tracing) terminateWhenReady() {
 	for ; ; time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(t.Ready); err != nil {

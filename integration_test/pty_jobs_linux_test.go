@@ -32,7 +32,7 @@ func TestPTY_restoresTheModesOfTheTerminal(t *testing.T) {
 			if inside := x.waitForFile("inside"); inside != before {
 				t.Errorf("the target's terminal had the modes %s, graceful's %s", inside, before)
 			}
-			// Wait for the rest: stty(1) writes its message in parts, and the test copies the screen in the background.
+			// Wait for all output: stty(1) writes its message in parts, and the test copies the screen in the background.
 			x.until("end of the last line", func() bool { return strings.HasSuffix(x.text(), "\n") })
 			for line := range strings.Lines(x.text()) {
 				if !strings.HasSuffix(line, "\r\n") {
@@ -87,10 +87,11 @@ func TestPTY_keysThatSendSignals(t *testing.T) {
 	x.want("5")
 }
 
-// prompt sets a prompt of bash that differs from the typed line.
+// prompt is the input for bash that sets the prompt "good> ". The echo of the input does not contain that text.
 const prompt = "PS1='go''od> '\n"
 
-// graceful is suspended by kill(1), as by the job control of a shell. Meanwhile its terminal has the original modes.
+// SIGTSTP from kill(1) suspends graceful and the target, as the job control of a shell does. SIGCONT continues both.
+// Meanwhile graceful's terminal has its original modes.
 func TestPTY_suspendedByKill(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
@@ -130,8 +131,8 @@ func TestPTY_suspendedByKill(t *testing.T) {
 	})
 }
 
-// A background job with --pty does not read the terminal until the job is in the foreground. It can be suspended and
-// continued in both states.
+// A background job with --pty does not read the terminal until the job is in the foreground. The job can be suspended
+// in the background, continued there, and then brought to the foreground.
 func TestPTY_inTheBackground(t *testing.T) {
 	need(t, "bash", "stty")
 	t.Parallel()

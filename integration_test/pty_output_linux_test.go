@@ -127,7 +127,7 @@ func TestPTY_survivorsHaveTheTerminal(t *testing.T) {
 	}
 }
 
-// A survivor that writes to the terminal all the time does not delay the run.
+// A survivor that writes to the terminal all the time does not delay the end of the run.
 func TestPTY_survivorFloodsTheTerminal(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
@@ -171,7 +171,7 @@ func TestPTY_processKilledWhileTheTargetWrites(t *testing.T) {
 		x.until("original modes of the terminal", func() bool {
 			return x.modes() == strings.TrimSpace(
 				x.waitForFile("before"))
-		}) // at once
+		}) // even before the target ends
 		if err := os.WriteFile(filepath.Join(x.dir, "seen"), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -22,8 +22,9 @@ import (
 
 // Roles for the tests of --pty:
 //
-//	pour N FILE     writes the checksum of N noise bytes to FILE, then the bytes, and ends
-//	tick FILE       writes numbered lines, each also to FILE after it was written; a last one at SIGTERM
+//	pour N FILE     writes the checksum of N noise bytes to FILE, then the bytes to standard output, and ends
+//	tick FILE       writes numbered lines to standard output, and each line then also to FILE; at SIGTERM writes a
+//	                last line to standard output only, and ends
 func init() { roles["pour"], roles["tick"] = pour, tick }
 
 func pour(args []string) int {
@@ -68,7 +69,7 @@ func tick(args []string) int {
 // ptyRun returns a command line of graceful with --pty.
 func ptyRun(args ...string) []string { return append([]string{"graceful", "run", "--pty"}, args...) }
 
-// term is a terminal in which a test runs a program. The output of proc is the text that the terminal shows.
+// term is a terminal in which a test runs a program. The output of proc contains the bytes that the terminal gets.
 type term struct {
 	*proc
 	master, slave *os.File
@@ -86,7 +87,7 @@ func inTerminal(t *testing.T, rows, cols uint16, args ...string) term {
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
 	x.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 	shown := make(chan bool)
-	t.Cleanup(func() { // it runs after the cleanup of start, which is registered later
+	t.Cleanup(func() { // this cleanup runs after that of start, which is registered later
 		slave.Close()
 		select {
 		case <-shown:
@@ -144,7 +145,8 @@ func (x term) becomesRaw() {
 	x.until("raw terminal", x.isRaw)
 }
 
-// forEachLevelWithPTY runs a test with and without a guard, and at each level of containment.
+// forEachLevelWithPTY runs a test with and without a guard, and at each level of containment. run returns a command
+// line of graceful run --pty with further arguments.
 func forEachLevelWithPTY(t *testing.T, test func(t *testing.T, run func(args ...string) []string)) {
 	for _, flags := range [][]string{
 		{"--guard", "on"}, {"--guard", "off"},
@@ -164,7 +166,7 @@ func forEachLevelWithPTY(t *testing.T, test func(t *testing.T, run func(args ...
 }
 
 // The target's terminal has the size of graceful's terminal, and the target gets one SIGWINCH for each change. Without
-// a terminal, the size is that of COLUMNS and LINES, or 80 columns and 24 lines.
+// a terminal, COLUMNS and LINES give the size. If one is missing or invalid, the size is 80 columns or 24 lines.
 func TestPTY_size(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
@@ -178,7 +180,7 @@ func TestPTY_size(t *testing.T) {
 			want += fmt.Sprintf("%d 120\n", 40+rows)
 			x.until(fmt.Sprintf("size %d", 40+rows), func() bool { return len(x.waitForFile("sizes")) >= len(want) })
 		}
-		x.signal(unix.SIGWINCH) // the size has not changed
+		x.signal(unix.SIGWINCH) // graceful forwards the signal, although the size has not changed
 		x.until("signal that was sent by hand", func() bool { return len(x.waitForFile("sizes")) > len(want) })
 		x.signal(unix.SIGTERM)
 		x.want("143")
@@ -284,7 +286,7 @@ func TestPTY_endOfFile(t *testing.T) {
 			{"", "cat; echo end", "end"},
 			{"a line\n", "cat; echo end", "a line\nend"},
 			{"a line\nand a half", "cat; echo end", "a line\nand a halfend"},
-			{"a\nb\n", "head -n 1; cat; cat; echo end", "a\nb\nend"}, // a terminal returns line by line
+			{"a\nb\n", "head -n 1; cat; cat; echo end", "a\nb\nend"}, // read(2) from a terminal returns one line at most
 			{"a\n", "sleep 0.3; cat; sleep 0.3; cat; echo end", "a\nend"},
 			{"exit 3", "cat; cat; cat; echo end", "exit 3end"},
 			{strings.Repeat("0123456789\n", 20000), "wc -c; echo end", "220000\nend"},
@@ -296,7 +298,8 @@ func TestPTY_endOfFile(t *testing.T) {
 				t.Errorf("%.20q to %s: %q, want %q", c.in, c.target, got, c.want)
 			}
 		}
-		// A line editor switches off the terminal mode with an end of file, and switches it on for each command.
+		// The line editor of bash switches off canonical mode, in which a key means an end of file. It switches that mode on
+		// for each command.
 		for range 5 {
 			p := command(t, run("--", "bash", "--norc", "--noprofile", "-i")...)
 			p.cmd.Stdin = strings.NewReader("echo $((6*7))\nsleep 0.05\n")
@@ -305,7 +308,7 @@ func TestPTY_endOfFile(t *testing.T) {
 				t.Errorf("bash showed:\n%s", got)
 			}
 		}
-		// Standard input is closed.
+		// If standard input is closed, the target gets an end of file at once.
 		p := command(t, slices.Concat([]string{"sh", "-c", `exec "$@" <&-`, "sh"}, run("--", "cat"))...)
 		p.start().want("0")
 	})

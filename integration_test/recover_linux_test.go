@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful and the guard are killed at once, 200 times at random moments. Each command runs once, or it is reported as
-// interrupted and runs again only on request.
+// graceful and the guard are killed at once, 200 times at random moments. No cleanup command runs twice. If any command
+// has run, each other one has run, too, or is reported as interrupted and runs again only on request.
 func TestRecover_bothKilledAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -37,8 +37,9 @@ func TestRecover_bothKilledAtOnce(t *testing.T) {
 	t.Logf("outcomes: %v", outcomes)
 }
 
-// killAtRandomMoment starts a run, kills graceful and the guard, and checks that recover finishes the run. It returns
-// the stage at which the run was killed.
+// killAtRandomMoment starts a run, kills graceful and the guard, and checks that recover finishes the run. The outcome
+// tells whether a command was interrupted, the run had ended before the kill, no command has run, or recover has
+// finished the run without an interrupted command.
 func killAtRandomMoment(t *testing.T) (outcome string) {
 	dir := filepath.Join(t.TempDir(), "state")
 	p := start(t, "graceful", "run", "--state-dir", dir, "--grace", "5s",
@@ -137,7 +138,7 @@ func TestRecover_reusedPID(t *testing.T) {
 	}
 }
 
-// recover ends orphans of a killed run, in any session. It finds them by the run's id in their environment.
+// recover ends orphans of a killed run, in any session. recover finds them by the run's id in their environment.
 func TestRecover_findsOrphans(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -154,8 +155,8 @@ func TestRecover_findsOrphans(t *testing.T) {
 	p.wantFile("log", "recovered\n")
 }
 
-// If several runs with a given name start at once, one of them runs, and graceful refuses those that start while a run
-// of that name is alive.
+// If several runs with a given name start at once, at least one of them runs, and no two run at the same time. graceful
+// refuses a run that starts while a run of that name is alive.
 func TestName_startedAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -184,7 +185,9 @@ func TestName_startedAtOnce(t *testing.T) {
 	t.Logf("%d of 60 runs were not refused", ran)
 }
 
-// interruptedRun leaves a ledger that is set aside. The run is named x, and one of its commands was interrupted.
+// interruptedRun kills a run named x while its only cleanup command runs, and then kills the command. recover reports
+// the interruption and sets the ledger aside. command must write its pid to the file hook. p is the run, and dir its
+// state directory.
 func interruptedRun(t *testing.T, command string) (p *proc, dir string) {
 	t.Helper()
 	p, _ = startAndKill(t, "command", "hook", "--on-exit", command, "--", "true")
@@ -228,7 +231,8 @@ func TestRetryInterrupted_besideALiveRun(t *testing.T) {
 	}
 }
 
-// During a retry, the name of the run is taken. So if the retry is killed, the next recover finishes the run.
+// During a retry, the name of the run is taken. If the retry is killed, the next recover reports the command as
+// interrupted again, and does not run it.
 func TestRetryInterrupted_killed(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -10,7 +10,7 @@ import (
 )
 
 // With --survivors keep, recover ends the target and leaves the survivors alone. That also holds for a recover outside
-// of their PID namespace.
+// of the PID namespace of the run.
 func TestRecover_keepsSurvivorsFromOutside(t *testing.T) {
 	need(t, "setsid")
 	t.Parallel()
@@ -59,7 +59,8 @@ func TestRecover_keepsSurvivorsAfterAKilledRecover(t *testing.T) {
 	}
 }
 
-// A signal stops recover by default, independent of the options --stop-on and --rewrite of the dead run.
+// SIGTERM stops recover, whatever --stop-on and --rewrite of the dead run were. recover waits for the current cleanup
+// command, and does not begin with the next run.
 func TestRecover_stopSignalDespiteOptionsOfTheRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// initialNamespace reports whether a PID namespace is the initial one of the machine, in which all processes are
-// visible.
+// initialNamespace reports whether name, the target of /proc/PID/ns/pid, is the initial PID namespace of the machine.
+// All processes are visible there.
 func initialNamespace(name string) bool { return name == "pid:[4026531836]" }
 
 // seesAll reports whether this process sees the processes of all PID namespaces.
@@ -35,9 +35,11 @@ func startInNamespace(t *testing.T, target string, flags ...string) *proc {
 	return p
 }
 
+// cleanedBy is a cleanup command that appends the reason to the file cleaned.
 const cleanedBy = "echo $GRACEFUL_REASON >>cleaned"
 
-// runGraceful runs graceful in the directory of a program. The words in around come before graceful.
+// runGraceful runs graceful in the directory of a program. The words in around come before graceful. The results are
+// the exit status and the output.
 func (p *proc) runGraceful(around []string, args ...string) (status, text string) {
 	p.t.Helper()
 	q := command(p.t, slices.Concat(around, []string{"graceful"}, args)...)
@@ -70,8 +72,8 @@ func withDescendants(pid int) (pids []int) {
 	return pids
 }
 
-// recover finds and ends the tree of a run in another PID namespace that /proc shows. It finds processes by the run's
-// id in their environment, or by their record.
+// recover finds and ends the tree of a run in another PID namespace whose processes /proc shows. recover finds
+// processes by the run's id in their environment, or by their record.
 func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 	need(t, "setsid")
 	for name, target := range map[string]string{
@@ -102,7 +104,8 @@ func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 	}
 }
 
-// recover waits for a running cleanup command in another PID namespace.
+// recover waits for a running cleanup command in another PID namespace before it starts the next one. recover exits
+// with 1, because it cannot see the status of that command.
 func TestRecover_waitsForACommandFromOutside(t *testing.T) {
 	p := startInNamespace(t, "exit 0", "--on-exit", "echo first >>cleaned", "--on-exit",
 		"echo >cleaning; until [ -e go ]; do sleep 0.01; done; echo waited >>cleaned")
@@ -123,7 +126,8 @@ func TestRecover_waitsForACommandFromOutside(t *testing.T) {
 	}
 }
 
-// If recover cannot see the processes of a run, it releases the lock and does nothing.
+// If recover cannot see the processes of a run, it leaves the run alone. A new run of that name is refused if the name
+// is given, and only warns otherwise. With --from-other-machines, recover cleans up, and does not end the target.
 func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	p := startInNamespace(t, "echo >ready; exec sleep 1000", "--on-exit", cleanedBy)
 	p.waitForFile("ready")
@@ -192,8 +196,9 @@ func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 	}
 }
 
-// If graceful is the child of an init that ends with graceful, no process of a dead run is left. If graceful was an
-// orphan that was reparented to the init, its end does not end the PID namespace.
+// If graceful is the child of an init that ends with graceful, no process of a dead run is left, and recover cleans up.
+// If graceful is an orphan that was reparented to the init, the PID namespace may outlive graceful. A recover in a
+// third namespace then leaves the run alone.
 func TestRecover_belowAnInitThatEnds(t *testing.T) {
 	need(t, "pidns", "tini")
 	const run = `graceful run --state-dir state --name x --on-exit "$0" -- sh -c 'echo >ready; exec sleep 1000'`
@@ -219,9 +224,9 @@ func TestRecover_belowAnInitThatEnds(t *testing.T) {
 	}
 }
 
-// origins contains places where a run may have begun, as its ledger records them. withID and without are the reasons
-// why recover leaves the run alone, on a machine with an id and on one without. If there is no reason, recover finishes
-// the run.
+// origins contains places where a run may have begun, as its ledger records them, by their descriptions. withID is the
+// reason why recover leaves the run alone on a machine with an id, and without the reason on a machine without one. ""
+// means that recover finishes the run.
 var origins = map[string]struct {
 	change          func(begin map[string]any)
 	withID, without string
@@ -246,8 +251,8 @@ const (
 	otherMachine = "0123456789abcdef0123456789abcdef"
 )
 
-// withMachineID returns the beginning of a command line that runs a command on a machine with an id. "" means a machine
-// without an id.
+// withMachineID returns the beginning of a command line that runs a command on a machine with that id. "" means a
+// machine without an id.
 func withMachineID(t *testing.T, id string) []string {
 	t.Helper()
 	need(t, "root", "unshare", "mount")
@@ -259,7 +264,8 @@ func withMachineID(t *testing.T, id string) []string {
 	return []string{"unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/machine-id && exec "$@"`, file}
 }
 
-// recover finishes a run that began elsewhere only if no process of the run can be alive, or if the user asserts that.
+// recover leaves a run alone that began elsewhere if, according to the ledger, processes of the run may be alive. With
+// --from-other-machines, the user asserts that none is, and recover finishes the run.
 func TestRecover_runThatBeganElsewhere(t *testing.T) {
 	need(t, "linux")
 	p, lines := startAndKill(t, "target", "target", "--on-exit", "echo $GRACEFUL_REASON >>cleaned", "--", "sh", "-c",

@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// If a cleanup command cannot be started for lack of a directory or of processes, recover starts the command as soon as
-// that is possible.
+// If a run cannot start a cleanup command for lack of a directory or of processes, the run reports that. The first
+// recover that can start the command runs it once.
 func TestRecover_startsAnUnstartedCommand(t *testing.T) {
 	need(t, "root", "setpriv", "prlimit") // root has no limit of processes
 	user := []string{"setpriv", "--reuid=54330", "--clear-groups"}
 	for name, c := range map[string]struct {
-		target string
-		loop   bool // the working directory exists and cannot be reached
-		limit  bool // graceful and the guard get a limit of processes while they run
+		target string // the beginning of the target's script
+		loop   bool   // a link to itself replaces the working directory
+		limit  bool   // graceful and the guard get a limit of processes while they run
 	}{
 		"a directory": {"rmdir ../here; ln -s here ../here; ", true, false},
 		"processes":   {"", false, true},

@@ -53,7 +53,8 @@ func TestReport_FIFOReplaced(t *testing.T) {
 	}
 }
 
-// A FIFO without a reader at the start is opened at the end, if it is still the same FIFO.
+// A FIFO without a reader at the start is opened at the end, if it is still the same FIFO. Otherwise graceful logs a
+// warning, and writes no report.
 func TestReport_FIFOReadLater(t *testing.T) {
 	for name, change := range map[string]string{
 		"": ":", "a FIFO": "mv pub/r pub/was; mkfifo pub/r", "a link": "mv pub/r pub/was; ln -s was pub/r",

@@ -14,8 +14,8 @@ const startOfReport = "{\n  \"report\": 1,"
 // attacker is the id of a user that creates links in the path of a report.
 const attacker = "12345"
 
-// scene is a directory with two subdirectories. Every user may write to pub. The subdirectory private belongs to root,
-// and contains a victim.
+// scene is a directory with two subdirectories, and a block device named block. Every user may write to pub. The
+// subdirectory private belongs to root, and contains a victim.
 type scene struct {
 	*testing.T
 	dir string
@@ -29,7 +29,7 @@ func newScene(t *testing.T) scene {
 		must(s, os.Chmod(up, 0o755))
 	}
 	s.sh("mkdir -m 1777 pub; mkdir -m 700 private; echo kept >private/victim; chmod 600 private/victim")
-	s.sh("mknod block b 240 77") // a number for experiments, without a driver
+	s.sh("mknod block b 240 77") // a device number for experiments, without a driver
 	return s
 }
 
@@ -61,7 +61,7 @@ func (s scene) start(args ...string) *proc {
 	return p.start()
 }
 
-// wantUnharmed fails the test if a file in private has changed.
+// wantUnharmed fails the test if the victim has changed, or if private contains another file.
 func (s scene) wantUnharmed() {
 	s.Helper()
 	st, err := os.Lstat(s.path("private/victim"))
@@ -72,7 +72,8 @@ func (s scene) wantUnharmed() {
 	}
 }
 
-// wantReport fails the test unless a file with a mode contains a report, and no draft is next to the file.
+// wantReport fails the test unless path is a regular file with that mode that contains a report, and no draft is next
+// to it.
 func (s scene) wantReport(path string, mode os.FileMode) {
 	s.Helper()
 	st, err := os.Lstat(s.path(path))
@@ -88,8 +89,8 @@ func (s scene) wantReport(path string, mode os.FileMode) {
 	}
 }
 
-// A link is followed only if it belongs to graceful's user or to the owner of its directory. Any other link in the path
-// is refused, wherever it leads. Nothing is started.
+// A link is followed only if it belongs to graceful's user or to the owner of its directory. If another link is in the
+// path, graceful names that link and starts nothing, wherever the link leads.
 func TestReport_linkOfAnotherUser(t *testing.T) {
 	for name, c := range map[string]struct{ before, attack, report, link string }{
 		"to a file":                   {"", "ln -s $PWD/private/victim pub/r", "pub/r", "pub/r"},
@@ -127,7 +128,7 @@ func TestReport_linkOfAnotherUser(t *testing.T) {
 }
 
 // In a user namespace, all users that are not mapped have the same id. A link and its directory may still have
-// different owners.
+// different owners, so graceful refuses the link.
 func TestReport_linkOfAnUnmappedUser(t *testing.T) {
 	s := newScene(t)
 	need(t, "userns")
@@ -142,6 +143,7 @@ func TestReport_linkOfAnUnmappedUser(t *testing.T) {
 }
 
 // graceful refuses to write a report to a FIFO that another user has put into a directory for all users, and may read.
+// graceful accepts a FIFO that belongs to the owner of its directory.
 func TestReport_FIFOOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -213,7 +215,7 @@ func TestReport_relativePath(t *testing.T) {
 	s.wantReport("sub/r", 0o600)
 }
 
-// A link below /proc/PID leads into the mount namespace of that process.
+// The link /proc/PID/root leads into the mount namespace of that process. A report with such a path goes there.
 func TestReport_belowTheRootOfAnotherProcess(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -233,8 +235,9 @@ func TestReport_belowTheRootOfAnotherProcess(t *testing.T) {
 	}
 }
 
-// Changes of the path by the target have no effect. The report goes to the directory to which the path led at the
-// start. It replaces any file with its name in that directory.
+// The target changes the path of the report. The report still goes to the directory to which the path led at the start,
+// and replaces any file with its name there. If that directory is made during the run, the report goes to the new
+// directory.
 func TestReport_pathChangedDuringTheRun(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, target, report, want string
@@ -276,7 +279,8 @@ func TestReport_pathChangedDuringTheRun(t *testing.T) {
 	}
 }
 
-// Below a directory that did not exist at the start, no link is followed.
+// If the directory of the report did not exist at the start, graceful follows no link in its place, not even a link of
+// graceful's user. graceful then logs a warning.
 func TestReport_linkInsteadOfADirectory(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -294,7 +298,8 @@ func TestReport_linkInsteadOfADirectory(t *testing.T) {
 	s.wantUnharmed()
 }
 
-// Only graceful's user may read a report, unless it replaces a file of that user that other users could read.
+// A report has the mode 0600, whatever the umask is. If it replaces a file of graceful's user, it gets the permissions
+// of that file, without the set-user-ID bit.
 func TestReport_mode(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -306,7 +311,7 @@ func TestReport_mode(t *testing.T) {
 		{"echo >r; chmod 644 r", "077", 0o644}, {"echo >r; chmod 664 r", "000", 0o664},
 		{"echo >r; chmod 400 r", "000", 0o400},
 		{"echo >r; chmod 666 r; chown " + attacker + " r", "000", 0o600},
-		{"echo >to; chmod 4755 to; ln -s to r", "000", 0}, // the mode of the link's destination
+		{"echo >to; chmod 4755 to; ln -s to r", "000", 0}, // 0: the report replaces the destination of the link
 	} {
 		for _, guard := range []string{"on", "off"} {
 			s.sh("rm -f r to; " + c.before)

@@ -23,7 +23,7 @@ type reports struct {
 	texts []string
 }
 
-// newReports returns an empty collection. At the end of the test it validates the reports.
+// newReports returns an empty collection. A cleanup of the test validates the collected reports.
 func newReports(t *testing.T) *reports {
 	t.Helper()
 	need(t, "linux", "python3-jsonschema")
@@ -66,7 +66,7 @@ func value[T any](p *T) (v T) {
 	return v
 }
 
-// outcomes returns the outcomes of a report's commands, ordered by id.
+// outcomes returns the outcomes of a report's commands in the order of the ids, separated by blanks.
 func outcomes(r report.Report) string {
 	var all []string
 	for _, c := range r.Commands {
@@ -75,7 +75,7 @@ func outcomes(r report.Report) string {
 	return strings.Join(all, " ")
 }
 
-// sent lists the sent signals in a report, with their receivers.
+// sent lists the sent signals in a report, each with its receiver: "TERM group, KILL tree".
 func sent(r report.Report) string {
 	var all []string
 	for _, s := range r.Sent {
@@ -88,7 +88,7 @@ func sent(r report.Report) string {
 type reportedRun struct {
 	flags  []string
 	target string // a shell script; "": a program that does not exist
-	stop   bool   // stopped by SIGTERM once the target is ready
+	stop   bool   // the test stops the run by SIGTERM when the file ready exists
 	status string
 	check  func(t *testing.T, p *proc, r report.Report)
 }
@@ -127,7 +127,8 @@ func reportedRuns() map[string]reportedRun {
 	}
 }
 
-// checkExit checks all fields of the report of a target that exits.
+// checkExit checks the report of a target that exits by itself: the outcome, the command, the resource usage, and the
+// order of the times.
 func checkExit(t *testing.T, p *proc, r report.Report) {
 	target := r.Target
 	if r.Reason != "exited" || r.ExitStatus != 7 || *target.ExitCode != 7 || target.Signal != nil ||
@@ -149,7 +150,7 @@ func checkExit(t *testing.T, p *proc, r report.Report) {
 	}
 }
 
-// checkNoGuard checks that graceful writes the report of a run without a guard.
+// checkNoGuard checks that graceful writes the report of a run without a guard, and that a signal ended the target.
 func checkNoGuard(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "signaled" || *r.Target.Signal != "KILL" || r.Target.ExitCode != nil || r.Stop != nil ||
 		r.Guard != nil || r.Writer != r.PID || r.Level != "group" {
@@ -192,7 +193,8 @@ func checkDeadline(t *testing.T, p *proc, r report.Report) {
 	}
 }
 
-// checkMissingTarget checks that the report of a missing target has no pid, end or duration.
+// checkMissingTarget checks that the report of a missing target has an error, and no pid, end or duration of the
+// target.
 func checkMissingTarget(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "start-failed" || r.ExitStatus != 127 || value(r.Target.Error) != "no such file or directory" ||
 		r.Target.PID != nil ||

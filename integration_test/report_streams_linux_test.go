@@ -50,17 +50,17 @@ func TestReport_isReplacedAtomically(t *testing.T) {
 	t.Logf("read %d different contents", len(seen))
 }
 
-// tmpfs mounts a file system of 64 KB at DIR/small.
+// tmpfs is the beginning of a script. It mounts a file system of 64 KB at $DIR/small.
 const tmpfs = `mkdir -p $DIR/small && mount -t tmpfs -o size=64k,mode=777 none $DIR/small && `
 
 // unwritable is a destination of a report that cannot be written. Two destinations can be written, for comparison:
-// their want is empty.
+// their want is empty. before, around and file may contain $DIR, the directory of the test.
 type unwritable struct {
-	need   []string
-	before string // a script that prepares the destination; may contain $DIR
-	around []string
-	file   string
-	want   string // the reason; "": the report can be written
+	need   []string // requirements of the test
+	before string   // a script that prepares the destination
+	around []string // the words before graceful
+	file   string   // the value of --report
+	want   string   // the reason; "": the report can be written
 }
 
 // unwritables returns the destinations, by their descriptions.
@@ -102,8 +102,8 @@ func unwritables() map[string]unwritable {
 	}
 }
 
-// If a report cannot be written, graceful logs a warning. The exit status and the duration of the run do not change,
-// and no draft is left.
+// If a report cannot be written, graceful logs a warning. The exit status of the run does not change, and no draft is
+// left.
 func TestReport_cannotBeWritten(t *testing.T) {
 	for name, c := range unwritables() {
 		t.Run(name, func(t *testing.T) {
@@ -136,7 +136,8 @@ func TestReport_cannotBeWritten(t *testing.T) {
 	}
 }
 
-// checkWarning checks the exit status and the output of a run with the report. in replaces $DIR.
+// checkWarning checks the exit status and the output of a run with the report. in replaces $DIR, and guard is the value
+// of --guard.
 func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard string) {
 	t.Helper()
 	var around []string
@@ -202,7 +203,8 @@ func TestReport_FIFO(t *testing.T) {
 	}
 }
 
-// graceful does not replace a stream. It keeps the data that other processes write to it before and after the report.
+// graceful does not replace a stream. The data that other processes write to the stream before and after the report are
+// kept.
 func TestReport_stream(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()
@@ -226,7 +228,8 @@ func TestReport_stream(t *testing.T) {
 	p.wantFile("none", "")
 }
 
-// A report is refused for descriptors that graceful has opened for itself, such as the ledger.
+// graceful writes no report to a descriptor that it has opened for itself, such as that of the ledger. The run
+// succeeds, and graceful logs a warning.
 func TestReport_descriptorsOfGraceful(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportingRun prepares a run that writes its pid to ./running, and stays. Its directory has the subdirectories dir and
-// hostile.
+// reportingRun prepares a run with a report. Its target writes its pid to ./running, and stays. The working directory
+// has the subdirectories dir and hostile, and the link ours to dir. state is the state directory.
 func reportingRun(t *testing.T, report string) (p *proc, state string) {
 	t.Helper()
 	need(t, "linux")
@@ -37,7 +37,8 @@ func isReport(path string) bool {
 	return err == nil && err1 == nil && st.Mode() == 0o600 && strings.HasPrefix(string(text), startOfReport)
 }
 
-// After a takeover, the report goes to the directory to which its path led at the start.
+// After graceful or the guard was killed, the report goes to the directory to which its path led at the start. If that
+// directory is made during the run, the report goes there, too.
 func TestReport_pathAfterATakeover(t *testing.T) {
 	for _, victim := range []string{"graceful", "guard"} {
 		for name, c := range map[string]struct{ report, change, want string }{
@@ -69,7 +70,7 @@ func TestReport_pathAfterATakeover(t *testing.T) {
 }
 
 // After both processes were killed, recover follows no link to a report. That holds for a link that has replaced a
-// directory, and for an unresolved path in the ledger of an earlier version.
+// directory or the file, and for an unresolved path in the ledger of an earlier version.
 func TestRecover_followsNoLinkToAReport(t *testing.T) {
 	const followed = ": too many levels of symbolic links\n"
 	for name, c := range map[string]struct{ report, change, want, wrote string }{
@@ -114,10 +115,12 @@ func TestRecover_followsNoLinkToAReport(t *testing.T) {
 	})
 }
 
-// moments lists files that a run creates in this order.
+// moments lists the moments at which a run of runWaitingAt can wait, in the order of a run: while the target runs, in
+// the on-stop command, after SIGTERM to the target, and in the on-exit command.
 var moments = []string{"running", "stopping", "terminating", "cleaning"}
 
-// runWaitingAt returns the command line of a run that waits when it creates the file with the name of a moment.
+// runWaitingAt returns the command line of a run that creates the file with the name of the moment, and waits there.
+// Each run also creates the file running.
 func runWaitingAt(moment string, flags ...string) []string {
 	wait := func(m string) string {
 		if m == moment {
@@ -132,8 +135,8 @@ func runWaitingAt(moment string, flags ...string) []string {
 		[]string{"--", "sh", "-c", target})
 }
 
-// waitForMoment waits until a run of runWaitingAt waits at that moment. To reach the moments after "running", it stops
-// the run.
+// waitForMoment waits until a run of runWaitingAt waits at that moment. To reach a moment after "running",
+// waitForMoment stops the run.
 func (p *proc) waitForMoment(moment string) {
 	p.t.Helper()
 	p.waitForFile("running")
@@ -144,7 +147,7 @@ func (p *proc) waitForMoment(moment string) {
 }
 
 // If graceful is killed while the run waits at one of the moments, a new graceful writes the report. If the guard is
-// killed, graceful writes it.
+// killed, graceful writes the report.
 func TestReport_processKilled(t *testing.T) {
 	all := newReports(t)
 	for _, victim := range []string{"graceful", "guard"} {

@@ -14,7 +14,7 @@ import (
 	runnerprocess "graceful/runner/process"
 )
 
-// end-by N ends by a signal, whatever the disposition and the mask of that signal are.
+// The role end-by N ends by signal N, whatever the disposition and the mask of that signal are.
 func init() {
 	roles["end-by"] = func(args []string) int {
 		n, _ := strconv.Atoi(args[0])
@@ -44,7 +44,7 @@ func firstLine(text string) string {
 	return line
 }
 
-// withCores returns a command that may dump core.
+// withCores prepends the command that lets a program dump core, as far as the hard limit allows.
 func withCores(args ...string) []string {
 	return append([]string{"sh", "-c", `ulimit -S -c "$(ulimit -H -c)"; exec "$@"`, "sh"}, args...)
 }
@@ -67,7 +67,7 @@ func TestReraise_eachSignal(t *testing.T) {
 	}
 }
 
-// graceful ends by the signal even if its parent ignored or blocked it.
+// graceful ends by the signal even if graceful was started with that signal ignored or blocked.
 func TestReraise_ignoredOrBlockedSignal(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
@@ -135,7 +135,7 @@ func TestReraise_exitStatus(t *testing.T) {
 	}
 }
 
-// The kernel ignores signals that PID 1 of a namespace sends to itself. So graceful exits with 128+n.
+// A signal that PID 1 of a namespace sends to itself does not end PID 1. So graceful exits with 128+n instead.
 func TestReraise_asPID1(t *testing.T) {
 	need(t, "linux", "pidns")
 	t.Parallel()

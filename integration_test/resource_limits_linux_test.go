@@ -63,8 +63,9 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 	}
 }
 
-// A limit on file sizes is lowered while graceful runs. graceful can then write neither the ledger nor messages. The
-// kernel sends SIGXFSZ to the writing process, and graceful does not forward it.
+// A limit on file sizes is lowered to 100 bytes while graceful runs. graceful can then append neither to the ledger nor
+// to its log. A stop and cleanup still work. The kernel sends SIGXFSZ to the writing process, and graceful does not
+// forward that signal.
 func TestRun_fileSizeLimitLowered(t *testing.T) {
 	need(t, "linux", "prlimit")
 	for name, flags := range map[string][]string{"in a file": {"--state-dir", "state"}, "in memory": nil} {

@@ -61,7 +61,8 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-// condition implements `[!needs:PROGRAM] skip`. Where skipping is forbidden, it fails the script.
+// condition implements the condition needs:WHAT of a script, as in `[!needs:root] skip`. WHAT is a requirement of the
+// function has. Where skipping is forbidden, a missing requirement fails the script.
 func condition(cond string) (bool, error) {
 	what, ok := strings.CutPrefix(cond, "needs:")
 	if !ok {
@@ -94,7 +95,8 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Value(processKey{}).(map[string]*exec.Cmd)[args[0]] = c
 }
 
-// environ returns the environment of the script. (testscript does not export it.)
+// environ returns the variables of the script's environment that graceful and the programs need. (testscript does not
+// export the environment.)
 func environ(ts *testscript.TestScript) []string {
 	var env []string
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "WORK", "GOCOVERDIR", "GORACE", "GRACEFUL_CONTAIN"} {
@@ -121,8 +123,9 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(syscall.Kill(pidIn(ts, args[0]), sig))
 }
 
-// exitcode N PROGRAM [ARG...] runs a program, and checks its exit status. exitcode N &NAME waits for a started program.
-// N is the name of the signal if a signal ended the process.
+// exitcode N PROGRAM [ARG...] runs a program, and fails the script unless the exit status is N. exitcode N &NAME waits
+// for a started program, and checks its status in the same way. If a signal ended the program, its status is the name
+// of the signal.
 func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exitcode N PROGRAM [ARG...] | exitcode N &NAME")
@@ -184,8 +187,8 @@ func pidsIn(ts *testscript.TestScript, file string) (pids []int) {
 	return pids
 }
 
-// guard NAME FILE waits for the guard of a started graceful, and writes its pid to a file. ! guard NAME checks that
-// there is no guard while the target runs.
+// guard NAME FILE fails the script unless the started graceful has a guard, and writes the pid of the guard to a file.
+// ! guard NAME fails the script if the started graceful has a guard. Both commands look once, so the target must run.
 func cmdGuard(ts *testscript.TestScript, neg bool, args []string) {
 	if neg != (len(args) == 1) || len(args) > 2 {
 		ts.Fatalf("usage: guard NAME FILE | ! guard NAME")

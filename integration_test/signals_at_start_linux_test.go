@@ -51,8 +51,8 @@ func TestForward_signalsDuringTheStart(t *testing.T) {
 }
 
 // receive is the script of a target. It takes blocked signals until it has received each of threeSignals. Then it sends
-// signal 12 to graceful, which forwards it after all earlier signals. When signal 12 arrives, receive writes how many
-// times it has received each signal.
+// signal 12 to its parent. graceful forwards signal 12 after all earlier signals, also if the parent is the guard. When
+// signal 12 arrives, receive writes how many times it has received each signal.
 const receive = `
 import os, signal
 got, three = {}, {10, 15, 35}

@@ -26,11 +26,11 @@ func counts(p *proc, file string) map[syscall.Signal]int {
 	return n
 }
 
-// eachSizeOnce changes the size of a terminal several times. The target counts signals in a file, and must get one
-// SIGWINCH for each change. At the end eachSizeOnce kills the target.
+// eachSizeOnce changes the size of a terminal several times. The target is a counting helper with that file, and must
+// get one SIGWINCH for each change. At the end eachSizeOnce kills the target.
 func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	p.t.Helper()
-	const rounds = 20 // a doubled signal may be merged into one
+	const rounds = 20 // try often, because two signals for one change may be merged into one
 	target := p.pidIn(file + ".pid")
 	for n := range rounds {
 		resize(uint16(30 + n))
@@ -47,7 +47,8 @@ func (p *proc) eachSizeOnce(file string, resize func(rows uint16)) {
 	}
 }
 
-// graceful forwards each signal once to each process in the target's group. After a stop signal it also sends SIGCONT.
+// Each signal that graceful forwards arrives once at each process in the target's group. After a stop signal graceful
+// also sends SIGCONT.
 func TestForward_eachSignalOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -61,15 +62,15 @@ func TestForward_eachSignalOnce(t *testing.T) {
 		case unix.SIGKILL, unix.SIGSTOP, 32, 33, 34,
 			unix.SIGILL, unix.SIGTRAP, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS, unix.SIGSTKFLT,
 			unix.SIGPROF:
-			continue // the kernel or the Go runtime handles them
+			continue // the kernel, the Go runtime or the C library needs these signals
 		case unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG:
-			p.signal(sig) // not forwarded: see the test below
+			p.signal(sig) // see TestForward_neverItsOwnSignals
 			continue
 		}
 		want[sig]++
 		switch sig {
 		case unix.SIGTERM, unix.SIGINT, unix.SIGQUIT:
-			want[unix.SIGCONT]++ // so that a suspended process can act on it
+			want[unix.SIGCONT]++ // so that a suspended process can act on the stop signal
 		}
 		p.signal(sig)
 		arrived := func(sig syscall.Signal) {
@@ -78,7 +79,7 @@ func TestForward_eachSignalOnce(t *testing.T) {
 			})
 		}
 		arrived(sig)
-		arrived(unix.SIGCONT) // otherwise the next signal could merge with it, or cancel it
+		arrived(unix.SIGCONT) // otherwise the next signal could merge with SIGCONT, or cancel SIGCONT
 		switch sig {
 		case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 			// The target catches the signal and keeps running. So graceful also keeps running.
@@ -101,7 +102,7 @@ func TestForward_eachSignalOnce(t *testing.T) {
 	p.want("137")
 }
 
-// graceful does not forward SIGCHLD, SIGPIPE and SIGURG, which it gets for itself.
+// graceful does not forward SIGCHLD, SIGPIPE and SIGURG, which the kernel and the Go runtime send to graceful itself.
 func TestForward_neverItsOwnSignals(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -121,8 +122,8 @@ func TestForward_neverItsOwnSignals(t *testing.T) {
 	p.wantFile("got", "")
 }
 
-// Stop signals among a thousand other signals reach the target once. The first one is the reason for the end of the
-// run.
+// Two different stop signals, each after a thousand other signals, reach the target once each. The first one is the
+// reason for the end of the run.
 func TestStop_amongManySignals(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -186,8 +187,8 @@ func TestGrace_default(t *testing.T) {
 	}
 }
 
-// A signal arrives when graceful already catches signals, but before the target exists. The target gets the signal
-// later. strace delays the execve(2) of the target.
+// A signal arrives when graceful already catches signals, but before the process of the target has executed its
+// program. The target gets the signal later. strace delays the execve(2) of the target.
 func TestForward_signalBeforeTheTargetExists(t *testing.T) {
 	need(t, "linux", "strace", "norace")
 	t.Parallel()

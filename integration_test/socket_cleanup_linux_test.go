@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The next run removes the sockets of dead runs, whose processes of graceful were all killed. It keeps the socket of a
-// live run.
+// The next run removes the socket of a run whose graceful and guard were both killed, and keeps the socket of a live
+// run. A graceful that takes over a run removes the socket of that run.
 func TestSocket_ofAKilledRun(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -45,8 +45,8 @@ func TestSocket_ofAKilledRun(t *testing.T) {
 	}
 }
 
-// graceful is killed, and a new graceful takes over. Then the guard is killed. The next run keeps the socket of this
-// run.
+// graceful is killed, and a new graceful takes over. Then the guard is killed. The next run keeps the socket of the
+// first run, which the new graceful removes at the end.
 func TestSocket_ofASecondGraceful(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -21,14 +21,15 @@ const (
 	maxRunnerExports = 30
 )
 
-// mayBeLong lists the functions that may have any number of lines. Next is one switch over all events.
+// mayBeLong lists the functions that may have any number of lines, by directory and name. Next is one switch over all
+// events.
 var mayBeLong = map[string]bool{"runner/machine.Next": true}
 
 // source is a Go file of this repository.
 type source struct {
 	path  string // path from the root of the module
 	text  string
-	lines *token.FileSet
+	lines *token.FileSet // the positions in tree
 	tree  *ast.File
 }
 
@@ -63,7 +64,7 @@ func sources(t *testing.T) (all []source) {
 // A file has at most 400 lines and a base name that no other package has, a line has at most 120 characters, a function
 // has at most 70 lines, and imports are in groups.
 func TestSource_limits(t *testing.T) {
-	packages := map[string]string{} // by the base names of their files
+	packages := map[string]string{} // from the base name of a file to its directory
 	for _, s := range sources(t) {
 		dir, base := path.Split(s.path)
 		if other, found := packages[base]; found {
