@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stranger is the id of a user other than root and the user of the test.
+// stranger is the id of a user. That user is neither root nor the user that runs the test.
 const stranger = "54328"
 
-// openTempDir returns a directory that other users can reach. Its parents are safe.
+// openTempDir returns a directory that other users can reach, but cannot replace through one of its parents.
 func openTempDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -37,10 +37,13 @@ func runScript(t *testing.T, dir, script string) {
 	}
 }
 
-// replaceable is a parent of the state directory through which another user can replace the state directory.
+// replaceable is a parent of the state directory through which another user can replace the state directory. The texts
+// may contain $DIR, the directory of the test.
 type replaceable struct {
-	root             bool
-	make, why, fixed string // a script that makes $DIR/data; the warning and its hint
+	root  bool   // the script needs root
+	make  string // a script that makes the parent, $DIR/data
+	why   string // the reason in the warning
+	fixed string // the hint in the warning: a command that makes the parent safe
 }
 
 // replaceables returns a map from the reason why a parent is unsafe to that parent.
@@ -71,14 +74,15 @@ func TestStateDir_replaceableByAnotherUser(t *testing.T) {
 			dir := openTempDir(t)
 			runScript(t, dir, c.make)
 			c.why, c.fixed = strings.ReplaceAll(c.why, "$DIR", dir), strings.ReplaceAll(c.fixed, "$DIR", dir)
-			state := dir + "/data/sub/state" // graceful creates the last two
+			state := dir + "/data/sub/state" // graceful creates the last two directories
 			c.checkCommands(t, dir, state)
 			c.checkDoctor(t, state)
 		})
 	}
 }
 
-// checkCommands checks run and recover with such a state directory, with --strict-state-dir and without.
+// checkCommands checks run and recover with a state directory below c, with --strict-state-dir and without. dir is the
+// directory of the test.
 func (c replaceable) checkCommands(t *testing.T, dir, state string) {
 	t.Helper()
 	can := "the state directory can be replaced by others: " + state + ": " + c.why
@@ -110,7 +114,7 @@ func (c replaceable) checkCommands(t *testing.T, dir, state string) {
 	}
 }
 
-// checkDoctor checks the findings of the doctor for such a state directory, as text and as JSON.
+// checkDoctor checks the findings of the doctor for a state directory below c, as text and as JSON.
 func (c replaceable) checkDoctor(t *testing.T, state string) {
 	t.Helper()
 	for _, x := range []struct {
@@ -135,8 +139,8 @@ func (c replaceable) checkDoctor(t *testing.T, state string) {
 	}
 }
 
-// graceful logs no warning for the usual places of state directories: below /var/lib for root, below a home directory,
-// and below /tmp.
+// graceful accepts the usual places of state directories, even with --strict-state-dir: below /var/lib for root, below
+// a home directory, and below /tmp.
 func TestStateDir_usualPlaces(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -165,8 +169,8 @@ func TestStateDir_usualPlaces(t *testing.T) {
 	}
 }
 
-// Another user renames a parent while a run is alive, and a second run of the same name starts. With
-// --strict-state-dir, graceful refuses the first run.
+// Another user renames a parent while a run is alive, so that a second run of the same name can start. Both runs log a
+// warning. With --strict-state-dir, graceful refuses both runs.
 func TestStateDir_parentRenamedByAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -216,14 +220,15 @@ func TestStateDir_parentRenamedByAnotherUser(t *testing.T) {
 }
 
 // A state directory may be a symbolic link that no other user can replace. systemd creates such a link for a unit with
-// DynamicUser=yes: /var/lib/x leads to private/x. Both paths are the same directory.
+// DynamicUser=yes: /var/lib/x leads to private/x. Runs by the path of the link and by the path of the directory share
+// the state directory.
 func TestStateDir_isALink(t *testing.T) {
 	need(t, "linux")
 	user := []string{"setpriv", "--reuid=" + stranger, "--regid=" + stranger, "--clear-groups"}
 	for name, c := range map[string]struct {
 		root   bool
 		around []string
-		make   string // a script that creates state, a link to real
+		make   string // a script that creates state, a link, and real, another path of the same directory
 	}{
 		"own link":          {false, nil, "mkdir -m 700 real; ln -s real state"},
 		"in a sticky place": {false, nil, "chmod 1777 .; mkdir -m 700 real; ln -s $PWD/real state"},
@@ -255,7 +260,7 @@ func TestStateDir_isALink(t *testing.T) {
 			if !strings.Contains(second.text(), "a run named x lives") {
 				t.Errorf("it wrote:\n%s", second.text())
 			}
-			kill(t, first.cmd.Process.Pid) // the new graceful has only the path
+			kill(t, first.cmd.Process.Pid) // the new graceful opens the state directory by its path
 			first.want("KILL")
 			first.until("end of the run", func() bool { return inDir(t, dir+"/real") == "" })
 			must(t, os.Remove(work+"/target"))
@@ -306,7 +311,8 @@ func TestStateDir_refusedLink(t *testing.T) {
 	}
 }
 
-// A missing state directory contains no runs. recover may be the first command, at boot or in an init container.
+// A missing state directory contains no runs. recover then succeeds and creates nothing, because recover may be the
+// first command, at boot or in an init container. If a file takes the place of a directory, recover fails.
 func TestRecover_missingStateDir(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A nested run ends before the outer run kills it, and cleans up.
+// A nested run ends before the outer run kills it, and cleans up. It logs a warning only if a limit that was set for it
+// is shortened.
 func TestStopBudget_nestedRuns(t *testing.T) {
 	t.Parallel()
 	const stubborn = "helper ignore TERM INT -- up"
@@ -52,7 +53,7 @@ func TestStopBudget_nestedRuns(t *testing.T) {
 	}
 }
 
-// The time budget of a nested run does not apply to a recover that finishes the killed run.
+// The time budget of a killed nested run does not apply to the recover that finishes the run.
 func TestStopBudget_notForRecover(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -83,7 +84,8 @@ func ledgersIn(p *proc) (names []string) {
 	return names
 }
 
-// Any caller may set the budget. An invalid budget is an error, and nothing starts.
+// Any caller may set GRACEFUL_STOP_BUDGET. An invalid budget is an error, and nothing starts. With --no-env, graceful
+// ignores the budget.
 func TestStopBudget_setByTheCaller(t *testing.T) {
 	t.Parallel()
 	p := start(t, "env", "GRACEFUL_STOP_BUDGET=1s", "graceful", "run", "--on-exit", "echo 1 >>cleaned", "--",

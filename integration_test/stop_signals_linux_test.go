@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recordSignals is a shell script that appends the name of each received signal to a file. It ends with status 3 when
-// the file go exists.
+// recordSignals returns a shell script that writes its pid to FILE.up, and then appends the name of each received
+// signal to a file. The script ends with status 3 when the file go exists.
 func recordSignals(file string, signals ...string) string {
 	script := ""
 	for _, s := range signals {
@@ -23,8 +23,8 @@ func recordSignals(file string, signals ...string) string {
 	return script + "echo $$ >" + file + ".up; until [ -e go ]; do sleep 0.01; done; exit 3"
 }
 
-// waitForSignal waits until a file of recordSignals contains a line. Then it waits until graceful takes a further
-// signal for a new stop.
+// waitForSignal waits until a file of recordSignals contains a line. Then it waits until graceful treats a further
+// signal as a new stop.
 func (p *proc) waitForSignal(file string) {
 	p.t.Helper()
 	p.waitForFile(file)
@@ -72,7 +72,7 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 	}
 }
 
-// If all processes of graceful get a second stop signal, that signal counts once.
+// If a second stop signal goes to all processes of graceful, it counts once: cleanup runs, and is not cut.
 func TestOnRepeat_signalToAllProcesses(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -125,16 +125,18 @@ func TestOnRepeat_eachChoice(t *testing.T) {
 	}
 }
 
-// --stop-on selects the signals that begin a stop. graceful only forwards all other signals.
+// --stop-on selects the signals that begin a stop. graceful forwards other signals, and they do not stop the run.
+// --rewrite can drop a signal. graceful also drops a signal that it was started with ignored, unless --stop-on names
+// the signal.
 func TestStopOn_eachChoice(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
 	for name, c := range map[string]struct {
 		flags  string
-		before string // shell commands before graceful
-		other  syscall.Signal
-		stop   syscall.Signal
-		got    string
+		before string         // shell commands before graceful
+		other  syscall.Signal // does not stop the run
+		stop   syscall.Signal // stops the run
+		got    string         // the signals that the target gets
 	}{
 		"USR1":              {"--stop-on USR1", "", unix.SIGTERM, unix.SIGUSR1, "TERM USR1"},
 		"WINCH and others":  {"--stop-on SIGWINCH,TERM", "", unix.SIGINT, unix.SIGWINCH, "INT WINCH"},
@@ -160,7 +162,7 @@ func TestStopOn_eachChoice(t *testing.T) {
 					t.Fatalf("%v stopped the run", c.other)
 				}
 				p.signal(c.stop)
-				if name != "ignored and named" { // the target ignores it
+				if name != "ignored and named" { // in that case the target inherits that SIGINT is ignored
 					last := c.got[strings.LastIndex(c.got, " ")+1:]
 					p.until(last, func() bool { return strings.HasSuffix(p.waitForFile("got"), last+"\n") })
 				}
@@ -188,7 +190,7 @@ func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		flags string
 		then  func(p *proc)
-		want  string // of the members
+		want  string // the signals that each member gets; in the case "wait", only outside
 	}{
 		"plain": {"--grace 1h", func(*proc) {}, "TERM\n"},
 		"schedule": {"-v --stop-schedule TERM/300ms/INT/300ms/TERM/1h", func(p *proc) {

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaveBehind is the beginning of a target's script. It leaves a job, a process in a separate session, and a daemon.
-// The files job, session and daemon, with a prefix, contain their pids. SIGTERM ends the job and the process in the
-// session. Each of them then writes a line to NAME.got.
+// leaveBehind returns the beginning of a script that leaves a job, a process in a separate session, and a daemon. The
+// files job, session and daemon, with a prefix, contain their pids. SIGTERM ends the job and the process in the
+// session, which first write a line to FILE.got.
 func leaveBehind(prefix string) string {
 	return strings.ReplaceAll(`
 member='trap "echo TERM >>$0.got; exit" TERM; echo $$ >$0.tmp; mv $0.tmp $0; while :; do sleep 0.01; done'
@@ -37,8 +37,9 @@ func (p *proc) leftBehind(prefix string) (pids []int) {
 	return pids
 }
 
-// killOne kills one process of graceful. If victim is the guard, killOne also sends graceful a stop signal. After that
-// it calls the function then, and waits for the end of both processes.
+// killOne kills one process of graceful. If victim is the guard, killOne also sends graceful a stop signal. Then it
+// calls the function then, and waits for the end of both processes. status is the exit status of graceful if the guard
+// is the victim.
 func (p *proc) killOne(victim, status string, then func()) {
 	p.t.Helper()
 	guard := p.guard()
@@ -57,8 +58,8 @@ func (p *proc) killOne(victim, status string, then func()) {
 // victims are the processes of graceful that tests kill.
 var victims = []string{"graceful", "guard"}
 
-// With --survivors wait, graceful stops the survivors when one of its processes is killed, since the remaining process
-// cannot wait for them.
+// With --survivors wait, the new graceful stops the survivors if graceful is killed while it waits for them. If the
+// guard was killed, a stop signal to graceful still stops the survivors.
 func TestSurvivors_waitAfterAProcessIsKilled(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
@@ -131,7 +132,8 @@ func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 	}
 }
 
-// If the tree is suspended (SIGSTOP), graceful continues it. So its processes can handle the stop signal, and end.
+// If the tree is suspended (SIGSTOP), graceful continues each process that it stops. So the process can handle the stop
+// signal, and end.
 func TestStop_suspendedTree(t *testing.T) {
 	need(t, "linux", "setsid")
 	t.Parallel()
@@ -165,9 +167,9 @@ func TestStop_suspendedTree(t *testing.T) {
 	}
 }
 
-// A survivor gets the stop signal with the target's group. After the end of the target it does not get a second one,
-// because many programs take a second signal as "abort now". A survivor that ignores the signal, or is outside of the
-// group, gets SIGTERM.
+// A survivor in the target's group gets the stop signal with that group. After the end of the target it does not get a
+// second one, because many programs take a second signal as "abort now". A survivor that ignores the signal, or is
+// outside of the group, gets SIGTERM.
 func TestSurvivors_getOneStopSignal(t *testing.T) {
 	need(t, "linux", "setsid")
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {

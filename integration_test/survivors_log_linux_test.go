@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// If a target forks and ends, --verbose logs the names of the survivors, and the flag to wait for them.
+// If a target forks and ends, --verbose logs that graceful stops the survivors, and the flag to wait for them. Without
+// survivors to stop, or if a stop ends the target, graceful does not log that.
 func TestSurvivors_log(t *testing.T) {
 	need(t, "linux", "setsid")
 	const said = "the target has ended by itself; stopping what it left behind"

@@ -47,7 +47,8 @@ func TestSuspend_onlyWithTheTarget(t *testing.T) {
 	}
 }
 
-// After SIGTSTP and then SIGCONT, graceful and the target run, in whatever order graceful takes the two signals.
+// If SIGCONT follows SIGTSTP at once, graceful may handle the two signals in either order. In both cases graceful and
+// the target continue to run.
 func TestSuspend_continuedAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// callNames contains the names of the system calls that Go programs make.
+// callNames contains the names of system calls that graceful makes on each architecture, by number. describe names a
+// missing one by its number.
 var callNames = map[uint64]string{
 	unix.SYS_ACCEPT4:           "accept4",
 	unix.SYS_BIND:              "bind",
@@ -131,7 +132,7 @@ func init() {
 }
 
 // describe returns the name of the call that a thread is about to make. If the call has several operations, the name
-// includes the operation. isLocal reports whether the call is local.
+// may include the operation. isLocal reports whether the call is local (see localCalls) with these arguments.
 func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 	name, known := callNames[nr]
 	if !known {
@@ -141,7 +142,7 @@ func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 	case unix.SYS_CLONE:
 		return name, args[0]&unix.CLONE_THREAD != 0
 	case unix.SYS_TGKILL:
-		return name, syscall.Signal(args[2]) == unix.SIGURG // the runtime wakes one of its threads
+		return name, syscall.Signal(args[2]) == unix.SIGURG // the runtime preempts a running thread
 	case unix.SYS_PRCTL:
 		return name, args[0] == unix.PR_SET_VMA // the runtime names its memory
 	case unix.SYS_OPENAT:
@@ -163,8 +164,8 @@ func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 	return name, localCalls[name]
 }
 
-// isPlainFile reports whether a descriptor refers to a file that other processes do not watch: a file of the kernel
-// about processes, or a program.
+// isPlainFile reports whether a descriptor refers to a file that other processes do not watch: a file below /proc or
+// /sys, or the program of the process.
 func isPlainFile(tid, fd int) bool {
 	file, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, fd))
 	program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", tid))

@@ -61,7 +61,8 @@ func TestTakeover_withoutFreeMemory(t *testing.T) {
 
 func init() { roles["fill-memory"] = fillMemory }
 
-// fillMemory takes almost all memory of a cgroup.
+// fillMemory is a role. It allocates memory until 1 MiB is left in the cgroup with the directory args[0]. Then it
+// writes its pid to the file filled, and stays.
 func fillMemory(args []string) int {
 	number := func(names ...string) (n int) {
 		for _, name := range names {
@@ -168,7 +169,7 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 				p := start(t, "graceful", "run", "--grace", "100ms", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--",
 					"sh", "-c", "trap '' TERM INT HUP USR1; echo $$ >target; while :; do sleep 0.01; done")
 				target, guard := p.pidIn("target"), p.guard()
-				if before && sig == unix.SIGSTOP { // graceful would continue the guard; its end does
+				if before && sig == unix.SIGSTOP { // a running graceful would continue the guard, so suspend graceful, too
 					p.signal(unix.SIGSTOP)
 					p.until("suspension", func() bool { return processState(p.cmd.Process.Pid) == "T" })
 				}
@@ -179,7 +180,7 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 					p.until("suspension of the guard", func() bool { return processState(guard) == "T" })
 				}
 				kill(t, p.cmd.Process.Pid)
-				if !before && sig == unix.SIGSTOP { // earlier, no process of graceful could continue the guard
+				if !before && sig == unix.SIGSTOP { // before the takeover, no process could continue the guard
 					p.until("takeover", func() bool { return strings.Contains(p.text(), "taking over") })
 				}
 				if !before {
@@ -214,7 +215,7 @@ func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 		}
 		target = childrenOf(guard)[0]
 		kill(t, graceful)
-		for successor == 0 { // it has executed graceful, and the Go runtime is about to start
+		for successor == 0 { // the successor has executed graceful, and its Go runtime starts
 			for _, pid := range childrenOf(guard) {
 				cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 				if strings.HasPrefix(string(cmdline), "graceful: taking over") {
@@ -235,8 +236,8 @@ func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 	}
 }
 
-// The guard is killed after a takeover while cleanup commands start. The commands that it has not started still run,
-// once.
+// The guard is killed after a takeover while cleanup commands start. The commands that the guard has not started still
+// run, and each command runs once.
 func TestTakeover_guardKilledWhileCommandsStart(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful runs in the background of a terminal with TOSTOP, which suspends processes that write to it. The messages,
-// the output of cleanup commands, and the report all arrive, even after the guard was killed.
+// graceful runs in the background of a terminal with TOSTOP, which suspends background processes that write to the
+// terminal. The messages, the output of cleanup commands, and the report all arrive, even after the guard was killed.
 func TestTerminal_backgroundWithTostop(t *testing.T) {
 	need(t, "stty")
 	for name, killed := range map[string]bool{"none killed": false, "guard killed": true} {
@@ -23,8 +23,8 @@ func TestTerminal_backgroundWithTostop(t *testing.T) {
 	}
 }
 
-// backgroundTerminal runs graceful in the background of a shell in a new terminal. If killed is true, it kills the
-// guard before the cleanup commands end.
+// backgroundTerminal runs graceful in the background of a shell in a new terminal. If killed is true, the guard is
+// killed before the cleanup commands end.
 func backgroundTerminal(t *testing.T, killed bool) {
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -44,7 +44,7 @@ func backgroundTerminal(t *testing.T, killed bool) {
 	shown := make(chan bool)
 	go func() { // a process must not wait for a reader
 		defer close(shown)
-		_, _ = io.Copy(p.output, master) // it ends when the last process has closed the terminal
+		_, _ = io.Copy(p.output, master) // until the last process has closed the terminal
 	}()
 	p.until("message while the target runs", func() bool { return strings.Contains(p.text(), "running was=starting") })
 	if killed {

@@ -51,7 +51,8 @@ func TestTerminal_jobControl(t *testing.T) {
 	})
 }
 
-// runsInForeground runs targets in the foreground until they end, and checks the modes of the terminal after each.
+// runsInForeground runs targets in the foreground to their end, also in a pipeline and after fg. Some of them change
+// the modes of the terminal or cannot be started. After these, the terminal has its original modes.
 func (s *person) runsInForeground(run string) {
 	s.does(run + "cat >copy")
 	s.waitForForeground("cat")
@@ -110,7 +111,7 @@ func (s *person) suspendsAndResumes(run string) {
 	s.sees("[0]: ")
 }
 
-// runsInBackground runs targets in the background until they read or write.
+// runsInBackground runs targets in the background until reading or writing suspends them. Then fg continues them.
 func (s *person) runsInBackground(run string) {
 	s.does(run+`sh -c 'read x; echo "got $x"' &`, "Stopped  ")
 	s.does("fg", "$x\"'\r\n") // bash has left its line editor: Enter sends a newline now
@@ -190,12 +191,13 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.wantOriginalModes()
 		s.does(run + "helper count got | cat") // for the kernel, the target is in the background
 		s.eachSizeOnce("got", s.resize)
-		s.sees("[0]: ") // or the shell has printed its prompt again for the new size
+		s.sees("[0]: ") // of this command, or the last prompt, which the shell prints again for a new size
 		s.until("cleanup of all runs", func() bool { return s.waitForFile("cleaned") == "1\n1\n1\n1\n" })
 	})
 }
 
-// graceful or the guard is killed while the target has a raw terminal. The modes of the terminal are restored.
+// graceful or the guard is killed while the target has a raw terminal, or the target is killed while it is suspended.
+// The modes of the terminal are restored.
 func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 	const raw = `sh -c "stty raw -echo; echo >up; exec sleep 1000"`
 	t.Run("the guard", func(t *testing.T) {
@@ -224,8 +226,8 @@ func TestTerminal_modesAfterAProcessIsKilled(t *testing.T) {
 	})
 	t.Run("graceful, in a script that goes on", func(t *testing.T) {
 		forEachLevel(t, func(t *testing.T, s *person, run string) {
-			// The shell discards its standard error, because dash may print "Terminated" at any time after the signal
-			// of the takeover has ended its sleep.
+			// The target discards its standard error, because dash may print "Terminated" at any time after the signal of the
+			// takeover has ended its sleep.
 			s.does(`bash -c '` + run + `--grace 1h sh -c "exec 2>/dev/null; trap : TERM; stty raw -echo; echo \$\$ >up; ` +
 				`while :; do sleep 0.01; done"; until stty -g | cmp -s - before; do sleep 0.01; done; ` +
 				`echo next; read x; echo "got $x"; read x'`)
@@ -321,7 +323,7 @@ func TestSuspend_withoutAShell(t *testing.T) {
 	}
 }
 
-// A background program that no shell can bring to the foreground gets SIGHUP.
+// A background program that reads the terminal, and that no shell can bring to the foreground, gets SIGHUP.
 func TestTerminal_orphanedBackground(t *testing.T) {
 	forEachLevel(t, func(t *testing.T, s *person, run string) {
 		s.does(`( (`+run+`sh -c 'until [ -e go ]; do sleep 0.01; done; cat </dev/tty; echo >never' & ) )`, "[0]: ")

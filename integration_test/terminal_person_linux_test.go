@@ -29,7 +29,7 @@ func atTerminal(t *testing.T, args ...string) *person {
 		need(t, "pseudo-terminal")
 	}
 	defer slave.Close()
-	// Use os.NewFile, because its file can be closed while it is being read.
+	// Use os.NewFile with a non-blocking descriptor, because such a file can be closed during a read.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err = errors.Join(err, unix.SetNonblock(fd, true), master.Close()); err != nil {
 		t.Fatal(err)
@@ -52,8 +52,8 @@ func atTerminal(t *testing.T, args ...string) *person {
 	return s
 }
 
-// atShell starts an interactive bash that reports the ends of jobs at once, and waits for its prompt. If cgroup is not
-// empty, bash runs in that cgroup.
+// atShell starts an interactive bash that reports the ends of jobs at once, and waits for the prompt of bash. The file
+// before then contains the modes of the terminal. If cgroup is not empty, bash runs in that cgroup.
 func atShell(t *testing.T, cgroup string) *person {
 	t.Helper()
 	need(t, "bash", "stty")
@@ -103,7 +103,7 @@ func (s *person) sees(want string) {
 	})
 }
 
-// does types a line, and skips its echo. Then it waits for texts.
+// does types a line, and skips its echo. Then it waits for the texts, in order.
 func (s *person) does(line string, wants ...string) {
 	s.t.Helper()
 	s.types(line + "\r")
@@ -113,7 +113,7 @@ func (s *person) does(line string, wants ...string) {
 	}
 }
 
-// waitForForeground waits until a program with this name is in the foreground, and returns its pid.
+// waitForForeground waits until the leader of the foreground group has this program name, and returns the pid of the leader.
 func (s *person) waitForForeground(name string) (pid int) {
 	s.t.Helper()
 	s.until("foreground group of "+name, func() bool {
@@ -146,7 +146,7 @@ func (s *person) wantOriginalModes() {
 	s.does("stty -g | cmp - before", "[0]: ")
 }
 
-// leader returns the only child of the shell.
+// leader waits until a graceful is the only child of the shell, and returns its pid.
 func (s *person) leader() (pid int) {
 	s.t.Helper()
 	s.until("graceful in the shell", func() bool {

@@ -13,7 +13,8 @@ import (
 // Full-screen programs show the same with and without graceful.
 func TestTerminal_fullScreenPrograms(t *testing.T) {
 	need(t, "linux", "tmux", "bash")
-	// Each step is the expected text and the keys to type then. The last line ends with "end" and the exit status.
+	// The steps alternate: a text that must appear, and the keys to type then. The last keys print "end" and the exit
+	// status.
 	const end = "echo Space end$? Enter"
 	for name, script := range map[string]struct {
 		needs   []string
@@ -48,7 +49,8 @@ func TestTerminal_fullScreenPrograms(t *testing.T) {
 	}
 }
 
-// screen returns the last screen of a program in tmux(1). Blanks separate keys.
+// screen runs a program with a wrapper in tmux(1), performs the steps, and returns the last screen. It omits empty
+// lines and the text of the wrapper. Blanks in a step separate keys.
 func screen(t *testing.T, wrapper, program string, steps []string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -80,7 +82,7 @@ func screen(t *testing.T, wrapper, program string, steps []string) string {
 		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 			shown = ""
 			for line := range strings.Lines(tmux("capture-pane", "-p")) {
-				if line != "\n" { // their number depends on the time of the typing
+				if line != "\n" { // the number of empty lines depends on the time of the typing
 					shown += strings.ReplaceAll(line, wrapper, "")
 				}
 			}

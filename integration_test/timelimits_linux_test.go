@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// At the deadline and at the time limit, graceful stops waiting for a target that it may not signal.
+// At the deadline of a stop, graceful gives up on a target that it may not signal: it logs the reason, and runs the
+// cleanup commands. A stop signal or the time limit begins the stop.
 func TestTarget_mayNotBeSignalled(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -65,7 +66,7 @@ func TestTimeout_waitingForSurvivors(t *testing.T) {
 }
 
 // At the time limit the exit status is 124, or 137 if SIGKILL was needed, as for timeout(1). --preserve-status keeps
-// the target's status.
+// the target's status, and --remap-exit applies to all of these statuses.
 func TestTimeout_exitStatus(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

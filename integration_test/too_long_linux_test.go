@@ -39,7 +39,8 @@ func TestDefer_tooLong(t *testing.T) {
 	p.want("0")
 }
 
-// Cleanup commands that execve(2) cannot start with the variables that a run adds are refused at the start.
+// A run adds variables to the environment of its cleanup commands. If execve(2) cannot start a command with these
+// variables, the run is refused at the start.
 func TestRun_tooLong(t *testing.T) {
 	need(t, "linux", "prlimit")
 	t.Parallel()

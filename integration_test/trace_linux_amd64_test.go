@@ -11,7 +11,7 @@ func init() {
 	callNames[unix.SYS_POLL] = "poll"
 }
 
-// setCall changes the system call that a thread is about to make.
+// setCall replaces the system call that a thread is about to make by the call nr. With -1, the kernel executes no call.
 func setCall(tid, nr int) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
@@ -21,7 +21,7 @@ func setCall(tid, nr int) error {
 	return unix.PtraceSetRegs(tid, &regs)
 }
 
-// setResult changes the result of the system call that a thread has made.
+// setResult replaces the result of the system call that a thread has made by an error.
 func setResult(tid int, errno syscall.Errno) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &regs); err != nil {

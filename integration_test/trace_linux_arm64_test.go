@@ -12,14 +12,14 @@ const (
 	systemCall = 0x404 // NT_ARM_SYSTEM_CALL: no register holds the number of the executed call
 )
 
-// setCall changes the system call that a thread is about to make.
+// setCall replaces the system call that a thread is about to make by the call nr. With -1, the kernel executes no call.
 func setCall(tid, nr int) error {
 	call := int32(nr)
 	vec := unix.Iovec{Base: (*byte)(unsafe.Pointer(&call)), Len: uint64(unsafe.Sizeof(call))}
 	return ptrace(unix.PTRACE_SETREGSET, tid, systemCall, uintptr(unsafe.Pointer(&vec)))
 }
 
-// setResult changes the result of the system call that a thread has made.
+// setResult replaces the result of the system call that a thread has made by an error.
 func setResult(tid int, errno syscall.Errno) error {
 	var regs unix.PtraceRegsArm64
 	if err := unix.PtraceGetRegSetArm64(tid, registers, &regs); err != nil {

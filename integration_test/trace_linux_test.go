@@ -21,8 +21,8 @@ import (
 )
 
 // The tracer is a separate process (the helper's role "trace ORDER"), because it must reap all processes of the traced
-// tree, and no others. ptrace(2) stops the followed process at each of its system calls. The tracer detaches from all
-// others at their start.
+// tree, and no others. ptrace(2) stops the followed process at each of its system calls. The tracer also stays attached
+// to the command's first process, and detaches from all other processes at their start.
 
 // order describes the task of a tracer.
 type order struct {
@@ -33,41 +33,44 @@ type order struct {
 	OfGuard bool // the tracer follows the guard instead of the first process
 
 	// At is the number of the stop, from 1, at which the tracer acts. 0 means never. Without Call, the stops are the
-	// beginnings and ends of system calls of all threads, and the births of children. The process is killed at that
-	// stop. With Call, the stops are the beginnings of that call. With Errno the call fails with that error and is not
-	// executed. Without Errno, the process is killed.
+	// beginnings and ends of system calls of all threads of the followed process, and the births of children. With Call,
+	// the stops are the beginnings of that call. The tracer kills the followed process at the stop, unless Errno, Signals
+	// or Parent is set. With Errno, that call fails with the error, and only close(2) is executed.
 	At    int
 	Call  string
 	Errno syscall.Errno
 	All   bool // local calls count as stops, too
 
-	// Signals lists signals that the tracer sends to the first process instead of SIGKILL. Stops count only after that
-	// process or its guard has started a process. The signals are also sent some time after the file Ready exists.
+	// Signals lists signals that the tracer sends to the first process instead of SIGKILL, once. Stops count only after
+	// that process or its guard has started a process. If the tracer has not sent the signals 300 ms after the file Ready
+	// exists, it sends them then.
 	Signals []syscall.Signal
 
-	// Ready is a file name. When that file exists, the first process gets SIGTERM, or the parent is killed.
+	// Ready is a file name, or "". When that file exists, the tracer kills the parent if the order has one, sends Signals
+	// if there are any, or else sends SIGTERM to the first process.
 	Ready string
 
-	// Parent means that the first process has a parent below the tracer, which is killed instead. The value is that of
-	// the variable GRACEFUL_DIE_WITH_PARENT. A shell expands it ($$). With "true" the parent has a session of its own.
+	// Parent means that the first process has a parent below the tracer, and that the tracer kills this parent. The value
+	// is that of the variable GRACEFUL_DIE_WITH_PARENT. A shell expands it ($$). With "true" the parent has a session of
+	// its own.
 	Parent string
 }
 
 // outcome is the report of a tracer.
 type outcome struct {
-	Stops  int            // number of stops
+	Stops  int            // number of stops, as the order defines them
 	Where  string         // the stop at which the tracer acted; "": none
-	Before []string       // the last stops before that
-	Calls  map[string]int // how often the process has made each call
-	Born   int            // number of its children
-	Status string         // of the command, as its caller sees it
-	Ended  string         // how the guard ended
-	Left   []string       // processes that were not ended or not reaped, with their names
+	Before []string       // up to five stops before Where
+	Calls  map[string]int // how often the followed process has begun a call, by the name of the call
+	Born   int            // number of processes that the followed process has started
+	Status string         // exit status of the first process, or the name of the signal that ended it
+	Ended  string         // the same of the guard; "": its end was not seen
+	Left   []string       // processes that graceful did not end or did not reap, with their names
 	Late   bool           // some processes had to be killed because they did not end in time
-	Failed string         // why the tracer failed
+	Failed string         // why the tracer failed; "": it did not
 }
 
-// trace carries out an order in a directory.
+// trace carries out an order in a directory. The file output there contains the output of the run.
 func trace(t *testing.T, dir string, o order) (outcome, error) {
 	t.Helper()
 	text, err := json.Marshal(o)
@@ -138,24 +141,25 @@ func traceRole(args []string) int {
 	return 0
 }
 
+// tracing is the state of the tracer.
 type tracing struct {
 	order
 	outcome
 	act func(tid int) // the action at stop At
 
-	mu           sync.Mutex // for the following fields, which other threads read
-	first, guard int        // 0: not born yet
-	parent       int        // of graceful; 0: the tracer
-	ended        map[int]bool
-	over         bool // graceful and the guard have ended
-	executed     bool // the shell has executed the command
+	mu           sync.Mutex   // for the fields up to over, which other threads read
+	first, guard int          // pids; 0: not born yet
+	parent       int          // pid of the parent of first; 0: the tracer
+	ended        map[int]bool // the pids of first, guard and parent, once they have ended
+	over         bool         // all processes of graceful have ended, or were killed for being late
+	executed     bool         // the shell has executed the command
 
-	tasks map[int]*task
+	tasks map[int]*task // by thread id
 }
 
 // task is a thread that is traced.
 type task struct {
-	process int
+	process int    // pid of its process
 	call    string // the current system call
 	local   bool   // the call affects only its process
 	failing bool   // the call will fail
@@ -219,10 +223,10 @@ func (t *tracing) begin() error {
 	return nil
 }
 
-// startShell starts a shell that writes its pid to the socket here, and becomes the command when the socket is closed.
-// The caller seizes the shell before it closes the socket, since PTRACE_TRACEME does not support group stops. The
-// caller waits for the pid, because the shell's own execve(2) is certainly over after the shell has written. child is
-// the shell, or its parent if the order has one.
+// startShell starts a shell that writes its pid to the socket, and becomes the command when the caller closes here, the
+// other end. The caller seizes the shell before that, since PTRACE_TRACEME does not support group stops. The caller
+// waits for the pid, because the shell's own execve(2) is certainly over after the shell has written. child is the
+// shell, or its parent if the order has one.
 func (t *tracing) startShell() (here *os.File, child int, err error) {
 	here, there, err := socketpair()
 	if err != nil {
@@ -234,7 +238,7 @@ func (t *tracing) startShell() (here *os.File, child int, err error) {
 	} else {
 		shell = append(shell, "sh")
 	}
-	dir, err := os.Getwd() // the test removes it, with files of a run that was killed in its first or last moment
+	dir, err := os.Getwd() // the test removes this directory, with the files that a killed run may leave
 	if err != nil {
 		return nil, 0, err
 	}
@@ -246,7 +250,7 @@ func (t *tracing) startShell() (here *os.File, child int, err error) {
 	return here, child, err
 }
 
-// handle handles a stop of a thread, or the end of a thread.
+// handle consumes the event of a thread that nextStopped has returned: a stop, or the end of the thread.
 func (t *tracing) handle(tid int) error {
 	name := ""
 	if t.tasks[tid] == nil {
@@ -254,9 +258,9 @@ func (t *tracing) handle(tid int) error {
 	}
 	var status unix.WaitStatus
 	switch got, err := unix.Wait4(tid, &status, unix.WALL|unix.WNOHANG, nil); {
-	case err != nil || got == 0: // it was killed, and its end will follow
+	case err != nil || got == 0: // the thread was killed meanwhile, and its end will follow
 	case status.Stopped():
-		if err := t.stopped(tid, status); err != nil && err != unix.ESRCH { // ESRCH: the same
+		if err := t.stopped(tid, status); err != nil && err != unix.ESRCH { // ESRCH: the thread was killed
 			return err
 		}
 	default:
@@ -287,7 +291,7 @@ func socketpair() (here, there *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "here"), os.NewFile(uintptr(fds[1]), "there"), nil
 }
 
-// followed returns the process that the tracer follows.
+// followed returns the pid of the process that the tracer follows, or 0 if that is a guard that is not born yet.
 func (t *tracing) followed() int {
 	if t.OfGuard {
 		return t.guard
@@ -295,7 +299,7 @@ func (t *tracing) followed() int {
 	return t.first
 }
 
-// stopped handles a stop of a thread, and continues the thread.
+// stopped handles a stop of a thread. Then it continues the thread, except in a group stop, or detaches from it.
 func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	k := t.tasks[tid]
 	if k == nil { // the first stop of a new thread may come before the event of its birth
@@ -315,7 +319,7 @@ func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	switch event := uint32(status) >> 16; event {
 	case 0:
 		if status.StopSignal() != unix.SIGTRAP|0x80 {
-			sig = int(status.StopSignal()) // the signal is on its way to the process
+			sig = int(status.StopSignal()) // deliver the signal
 		} else if err := t.atCall(tid, k, follow); err != nil {
 			return err
 		}
@@ -350,7 +354,7 @@ func killDescendants() (names []string) {
 	return names
 }
 
-// identify returns the name of a process, or "" for a thread that is not the first of its process.
+// identify returns the pid, name and state of a process, or "" for a thread that is not the first of its process.
 func identify(pid int) string {
 	if threadGroup(pid) != pid {
 		return ""

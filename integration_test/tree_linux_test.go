@@ -22,7 +22,8 @@ const census = `n=0; read -r pid name state leader rest </proc/$PPID/stat; for p
 	case $pid in 1|$$|$PPID|$leader) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
 done; echo "census: $n"`
 
-// The tree forks as fast as it can while it is being killed. Its processes live only until they have forked.
+// The tree forks as fast as it can while it is being killed, and no process is left when cleanup begins. In the case
+// relay, each process lives only until it has forked. In the case breed, all processes stay.
 func TestTree_forkStorm(t *testing.T) {
 	for _, storm := range [][]string{{"relay", "8"}, {"breed", "3000"}} {
 		t.Run(storm[0], func(t *testing.T) {
@@ -139,7 +140,7 @@ func TestSurvivors_orphanDuringTheStop(t *testing.T) {
 	p.want("0")
 }
 
-// bequeath writes a file when it is ready. At SIGTERM it starts a process and ends.
+// bequeath writes its pid to a file when it is ready. At SIGTERM it starts a process that stays, and ends.
 func bequeath(args []string) int {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM)

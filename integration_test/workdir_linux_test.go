@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cwd returns the working directory of a process.
+// cwd returns the working directory of a process, or "" if there is no such process.
 func cwd(pid int) string {
 	dir, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 	return dir
