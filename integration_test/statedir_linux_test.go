@@ -40,10 +40,8 @@ func runScript(t *testing.T, dir, script string) {
 // replaceable is a parent of the state directory through which another user can replace the state directory. The texts
 // may contain $DIR, the directory of the test.
 type replaceable struct {
-	root  bool   // the script needs root
-	make  string // a script that makes the parent, $DIR/data
-	why   string // the reason in the warning
-	fixed string // the hint in the warning: a command that makes the parent safe
+	root             bool   // the script make needs root
+	make, why, fixed string // a script that makes the parent, $DIR/data; the reason and the hint in the warning
 }
 
 // replaceables returns a map from the reason why a parent is unsafe to that parent.
