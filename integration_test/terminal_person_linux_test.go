@@ -113,7 +113,7 @@ func (s *person) does(line string, wants ...string) {
 	}
 }
 
-// waitForForeground waits until the leader of the foreground group has this program name, and returns the pid of the leader.
+// waitForForeground waits until the leader of the foreground group has this program name. It returns the leader's pid.
 func (s *person) waitForForeground(name string) (pid int) {
 	s.t.Helper()
 	s.until("foreground group of "+name, func() bool {

@@ -17,9 +17,9 @@ import (
 // containerEngine is a container engine whose command line is like Docker's.
 type containerEngine struct {
 	name     string
-	command  []string // the words before a subcommand
-	runFlags []string // for each container
-	image    func() (string, error)
+	command  []string               // the words before a subcommand
+	runFlags []string               // flags of the subcommand run, for each container
+	image    func() (string, error) // creates the image at the first call, and returns its name
 }
 
 // imageName is different in each run of these tests, because several runs may use the same daemon.
@@ -27,7 +27,8 @@ var imageName = fmt.Sprintf("graceful-engines-%d", os.Getpid())
 
 const (
 	imageEntrypoint = `ENTRYPOINT ["/graceful", "run", "--"]`
-	// countedCleanup writes the reason for the end of the run, and the number of remaining processes of the target.
+	// countedCleanup sets a cleanup command that writes the reason for the end of the run, and the number of remaining
+	// daemons of the target.
 	countedCleanup = `GRACEFUL_ON_EXIT=echo cleaned $GRACEFUL_REASON $(ps -o args | grep -c "^sleep $MARK")`
 	// serviceScript is the script of a target with a daemon in a separate session.
 	serviceScript = `trap 'echo stopped; exit 3' TERM; setsid sleep $MARK & echo ready; while :; do wait; done`
@@ -35,8 +36,8 @@ const (
 	stubbornScript = `trap '' TERM; setsid sleep $MARK & echo ready; while :; do wait; done`
 )
 
-// rootFS writes the archive of an image, once for all engines. The image contains only graceful, tini and a static
-// busybox.
+// rootFS writes the archive of an image, once for all engines, and returns its path. The image contains only graceful,
+// tini and a static busybox.
 var rootFS = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(filepath.Dir(binary), "image")
 	script := `set -e
@@ -70,7 +71,7 @@ func (e *containerEngine) output(args ...string) (string, bool) {
 	return output(words[0], words[1:]...)
 }
 
-// do runs a subcommand, and fails the test unless it succeeds.
+// do runs a subcommand, and fails the test unless it succeeds. It returns the output.
 func (e *containerEngine) do(t *testing.T, args ...string) string {
 	t.Helper()
 	out, ok := e.output(args...)
@@ -85,7 +86,7 @@ type container struct {
 	*containerEngine
 	t    *testing.T
 	name string
-	mark string // the time that its daemon sleeps, which identifies its processes on the machine
+	mark string // the time that its daemon sleeps; identifies the daemon on the machine
 }
 
 // newContainer chooses a name for a container that the caller starts. The container is removed after the test, with its
@@ -105,8 +106,8 @@ func (e *containerEngine) newContainer(t *testing.T) *container {
 	return c
 }
 
-// flags returns the arguments that start the container: flags of the engine, then the command. Its cleanup command is
-// countedCleanup.
+// flags returns the arguments that start the container: flags of the engine, then the command. The cleanup command of
+// the run is countedCleanup.
 func (c *container) flags(flags []string, command ...string) []string {
 	c.t.Helper()
 	image, err := c.image()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// stateFlags are flags with which a run has a name and a state directory in a volume.
+// stateFlags returns flags that give a run the name x, and a state directory in a volume.
 func stateFlags(volume string) []string {
 	return []string{"-v", volume + ":/state", "-e", "GRACEFUL_STATE_DIR=/state", "-e", "GRACEFUL_NAME=x"}
 }
@@ -88,7 +88,8 @@ func testContainerKillHostPIDs(t *testing.T, e *containerEngine) {
 	until(t, "end of all processes", func() bool { return len(processesOf(c.mark)) == 0 })
 }
 
-// The container is removed. Another container with the volume runs the cleanup, by recover or by its next run.
+// The container is removed. Another container with the volume runs the cleanup: the container of a recover, or the next
+// container with that run.
 func testContainerKillElsewhere(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
 	kill := func() {
@@ -109,7 +110,8 @@ func testContainerKillElsewhere(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", recovered+stopped)
 }
 
-// If the kernel kills the target, cleanup follows. If the kernel kills graceful, the container ends.
+// If the kernel kills the target, cleanup follows. If the kernel kills graceful, the container ends, and its next start
+// runs cleanup.
 func testContainerOutOfMemory(t *testing.T, e *containerEngine) {
 	const allocate = `exec dd if=/dev/zero of=/dev/null bs=256M`
 	volume := e.volume(t)

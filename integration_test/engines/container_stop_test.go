@@ -48,7 +48,7 @@ func (e *containerEngine) testAll(t *testing.T, limits bool) {
 	}
 }
 
-// stop stops the container. Its argument is the time that the engine allows for that, in seconds.
+// stop stops the container. seconds is the time that the engine allows for that.
 func (c *container) stop(seconds string) {
 	c.t.Helper()
 	c.do(c.t, "stop", "--time", seconds, c.name)
@@ -73,7 +73,8 @@ func testContainerStopIgnored(t *testing.T, e *containerEngine) {
 	c.wantEnd("137", "ready\ncleaned stopped 0\n")
 }
 
-// A kill with another signal than SIGKILL forwards that signal. SIGTERM stops the run.
+// If the engine kills the container with another signal than SIGKILL, graceful forwards that signal. SIGTERM stops the
+// run.
 func testContainerKillSignal(t *testing.T, e *containerEngine) {
 	c := e.run(t, `trap 'echo reloaded' HUP; `+serviceScript)
 	c.do(t, "kill", "--signal", "HUP", c.name)

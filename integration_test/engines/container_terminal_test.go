@@ -18,11 +18,11 @@ import (
 // session is a command in a terminal of its own.
 type session struct {
 	t        *testing.T
-	keyboard *os.File // the other end of the terminal
-	ended    chan error
+	keyboard *os.File   // the other end of the terminal
+	ended    chan error // receives the result of the command
 
 	lock   sync.Mutex
-	screen bytes.Buffer
+	screen bytes.Buffer // the output of the terminal; protected by lock
 }
 
 // startSession starts a command in a terminal of 24 lines and 80 columns.
@@ -59,7 +59,7 @@ func startSession(t *testing.T, words ...string) *session {
 	return s
 }
 
-// read collects the text that the terminal shows. It ends when no process has the terminal open any more.
+// read collects the text that the terminal shows, until no process has the terminal open any more.
 func (s *session) read() {
 	for data := make([]byte, 4096); ; {
 		n, err := s.keyboard.Read(data)
@@ -120,8 +120,8 @@ func (s *session) detach() {
 
 const ctrlC, ctrlP, ctrlQ = "\x03", "\x10", "\x11"
 
-// The target runs in the terminal of the container. It gets each new window size, also after a client has detached and
-// another one has attached, and Ctrl-C. Cleanup runs once.
+// The target runs in the terminal of the container. Each new window size and Ctrl-C reach the target, also after a
+// client has detached and another one has attached. Cleanup runs once.
 func testContainerTerminal(t *testing.T, e *containerEngine) {
 	c := e.newContainer(t)
 	client := func(args ...string) *session {

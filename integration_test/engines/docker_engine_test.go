@@ -18,7 +18,7 @@ func init() {
 	})
 }
 
-// needDocker skips the test if no daemon answers.
+// needDocker skips the test if no Docker daemon answers. It treats missing commands like needCommands.
 func needDocker(t *testing.T) {
 	t.Helper()
 	needCommands(t, "docker", "busybox", "tini-static")

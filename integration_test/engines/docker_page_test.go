@@ -12,12 +12,13 @@ import (
 
 // page contains the files and the command lines on a page of the documentation.
 type page struct {
-	files    map[string]string
-	commands [][]string // the lines of each block
+	files    map[string]string // from the name of a file to its content
+	commands [][]string        // the command lines of each block
 }
 
-// readPage reads a page. It replaces word, a name of a container or an image on the page, by own, because several tests
-// use the same daemon.
+// readPage reads the indented blocks of a page. A block whose first line is "# NAME" is a file, and any other block
+// contains commands. readPage replaces word, a name of a container or an image on the page, by own, because several
+// tests use the same daemon.
 func readPage(t *testing.T, path, word, own string) (p page) {
 	t.Helper()
 	p.files = map[string]string{}

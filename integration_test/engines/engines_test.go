@@ -1,7 +1,8 @@
 //go:build engines
 
-// Package engines runs graceful under real service managers and container engines, as root. Each of them must be
-// installed: see .ci/engines, which runs these tests. go test ./... does not run them.
+// Package engines runs graceful under real service managers and container engines, as root. .ci/engines runs these
+// tests, and installs most of the engines. go test ./... does not run the tests, because they need the build tag
+// engines.
 package engines
 
 import (
@@ -62,8 +63,8 @@ func atEnd(end func()) {
 	ends = append(ends, end)
 }
 
-// until polls happened until it returns true. After patience it fails the test. It polls less often with time, because
-// each look at a container starts processes.
+// until polls happened until happened returns true. After patience, until fails the test. The polls become less
+// frequent, because each look at a container starts processes.
 func until(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	pause := 10 * time.Millisecond
@@ -75,13 +76,13 @@ func until(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// content returns the content of a file, or "" if the file does not exist.
+// content returns the content of a file, or "" if the file cannot be read.
 func content(path string) string {
 	data, _ := os.ReadFile(path)
 	return string(data)
 }
 
-// write writes a file. It creates missing parent directories.
+// write writes an executable file. It creates missing parent directories.
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
@@ -93,7 +94,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// output runs a command. It returns the output, and whether the command succeeded.
+// output runs a command. It returns the output without surrounding blanks, and whether the command succeeded.
 func output(name string, args ...string) (string, bool) {
 	out, err := exec.Command(name, args...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err == nil

@@ -87,7 +87,7 @@ func TestFleets_systemd(t *testing.T) {
 	u.wantFile("flushed", "a recovered\nb stopped\n")
 }
 
-// If a task of Swarm is killed, the next task of its slot finishes its run.
+// If a task of Swarm is killed, the next task of the same slot finishes the run of the killed task.
 func TestFleets_swarm(t *testing.T) {
 	needDocker(t)
 	if err := swarm(); err != nil {

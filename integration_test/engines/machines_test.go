@@ -12,15 +12,15 @@ import (
 	"testing"
 )
 
-// network is a network of machines. Each machine is a User Mode Linux, which is a kernel that runs as a process, with
-// graceful.
+// network is a network of machines. Each machine is a User Mode Linux, which is a kernel that runs as a process. The
+// root file system of the machines contains graceful.
 type network struct {
 	t      *testing.T
 	dir    string
-	holder string // a process in the namespace of the network
+	holder string // pid of a process in the namespace of the network
 }
 
-// networkScript creates a network of three machines.
+// networkScript creates a network for three machines.
 const networkScript = `set -e
 ip link set lo up
 ip link add bridge type bridge
@@ -96,9 +96,9 @@ func newNetwork(t *testing.T) *network {
 type machine struct {
 	*network
 	number   int
-	commands string // the directory that contains its scripts
-	count    int    // number of its scripts
-	kernel   *exec.Cmd
+	commands string    // the directory that contains its scripts
+	count    int       // number of its scripts
+	kernel   *exec.Cmd // unshare(1), whose child is the kernel
 }
 
 // boot boots a machine, which is ended after the test.
@@ -146,13 +146,13 @@ func (m *machine) waitUp() {
 	})
 }
 
-// processes returns the pid of the machine's kernel on the host.
+// processes returns the pid of the machine's kernel on the host, or "" if the machine has ended.
 func (m *machine) processes() string {
 	pids, _ := output("pgrep", "-P", strconv.Itoa(m.kernel.Process.Pid))
 	return pids
 }
 
-// signal sends a signal that suspends or resumes a machine.
+// signal sends the signal STOP or CONT, which suspends or resumes a machine.
 func (m *machine) signal(name string) {
 	m.t.Helper()
 	if out, ok := output("kill", append([]string{"-" + name}, strings.Fields(m.processes())...)...); !ok {
@@ -189,8 +189,8 @@ func (m *machine) begin(script string) (end func() (string, string)) {
 	}
 }
 
-// run runs a script on a machine. It fails the test unless the status is the wanted one and the output contains the
-// wanted text.
+// run runs a script on a machine, and returns the output. It fails the test unless the status is the wanted one and the
+// output contains all wanted texts.
 func (m *machine) run(script, wantStatus string, want ...string) string {
 	m.t.Helper()
 	out, status := m.begin(script)()

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// holdScript keeps namespaces alive for an engine without a daemon. It unmounts a cgroup v2 beside cgroups v1, because
-// crun refuses that combination.
+// holdScript keeps namespaces alive for an engine without a daemon, in a directory for a user. It unmounts a cgroup v2
+// beside cgroups v1, because crun refuses that combination.
 const holdScript = `set -e
 mount --make-rshared /
 if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
@@ -20,8 +20,9 @@ touch "$1/ready"
 exec tini-static sleep infinity # a PID 1 that reaps: else Podman waits for some of its processes
 `
 
-// hold runs a script as PID 1 of new namespaces, and waits until the script has created the file ready in dir. All
-// processes in the namespaces end with the test. hold returns the pid of the script.
+// hold runs a script as PID 1 of new namespaces, and waits until the script has created the file ready in dir.
+// namespaces contains flags of unshare(1). All processes in the namespaces end with the test. hold returns the pid of
+// the script.
 func hold(t *testing.T, namespaces []string, dir, script string, args ...string) (pid string) {
 	t.Helper()
 	words := append(namespaces, "--pid", "--fork", "--kill-child", "sh", script)
@@ -39,8 +40,8 @@ func hold(t *testing.T, namespaces []string, dir, script string, args ...string)
 	return pid
 }
 
-// holdEngine keeps namespaces alive for a rootless engine. It returns the beginning of a command line (nsenter(1)) that
-// runs a command in them.
+// holdEngine keeps namespaces alive for an engine without a daemon, with directories for the user below dir. It returns
+// the beginning of a command line (nsenter(1)) that runs a command in them.
 func holdEngine(t *testing.T, dir, user string) (command []string) {
 	t.Helper()
 	write(t, dir+"/hold.sh", holdScript)

@@ -23,6 +23,8 @@ echo tcp 2049 >/proc/fs/nfsd/portlist
 echo 2 >/proc/fs/nfsd/threads
 echo Y >/proc/fs/nfsd/v4_end_grace`
 
+// nfsMount mounts the export on a machine, and creates the state directory of the page. % stands for the number of the
+// machine.
 const nfsMount = `mount -t nfs4 -o addr=10.9.0.1,clientaddr=10.9.0.%,vers=4.2 10.9.0.1:/ /mnt
 mkdir -p -m 700 /mnt/shop`
 
@@ -83,8 +85,8 @@ func (c *nfsCluster) cleaned(want string) {
 }
 
 // afterLease runs a script on machine b repeatedly, until the script exits with the wanted status. The server frees the
-// locks of a lost machine when its lease has expired. Before that, the server sends that machine a request and waits
-// for an answer.
+// locks of a lost machine when the lease of that machine has expired. Before that, the server sends that machine a
+// request and waits for an answer.
 func (c *nfsCluster) afterLease(script, wantStatus string) {
 	c.t.Helper()
 	for late := time.Now().Add(4 * patience); ; time.Sleep(200 * time.Millisecond) {

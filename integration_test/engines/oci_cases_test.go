@@ -48,7 +48,8 @@ func testOCIStop(t *testing.T, r *oci) {
 	c.wantEnd(stopped)
 }
 
-// The target and its daemon get SIGTERM at the same time. The target may end before graceful reads the signal.
+// graceful, the target and the daemon get SIGTERM at the same time. The target may end before graceful reads the
+// signal. In both cases cleanup runs once.
 func testOCIStopAll(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
 	c.run()
@@ -61,7 +62,7 @@ func testOCIStopAll(t *testing.T, r *oci) {
 	c.wantEnd("ready\nstopped\n" + got)
 }
 
-// graceful is PID 1, and is killed together with all processes of the container. The next run with the directory
+// graceful is PID 1, and is killed together with all processes of the container. The next run with the state directory
 // finishes the killed run.
 func testOCIDelete(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
@@ -103,7 +104,8 @@ func testOCIPause(t *testing.T, r *oci) {
 	c.wantEnd(stopped)
 }
 
-// The grace expires while the container is frozen. When it is resumed, graceful sends SIGKILL, and then runs cleanup.
+// The grace expires while the container is frozen. When the container is resumed, graceful sends SIGKILL, and then runs
+// cleanup.
 func testOCIPauseLong(t *testing.T, r *oci) {
 	const grace = 5 * time.Second
 	c := r.newContainer(t, strings.Replace(stubbornScript, "trap ''", "trap 'echo asked'", 1),
@@ -138,7 +140,7 @@ func testOCIRuntimeKilled(t *testing.T, r *oci) {
 	}()
 	until(t, "ready service", func() bool { return exists(c.state + "/ready") })
 	pid := strings.TrimSpace(content(c.dir + "/runtime.pid"))
-	inside := append(c.command[1:5:5], "kill", "-KILL", pid) // a pid inside these namespaces
+	inside := append(c.command[1:5:5], "kill", "-KILL", pid) // pid belongs to the PID namespace of the runtime
 	if out, ok := output(c.command[0], inside...); !ok {
 		t.Fatal(out)
 	}
@@ -160,7 +162,8 @@ func testOCIRuntimeKilled(t *testing.T, r *oci) {
 	}
 }
 
-// doctor reports that the whole run ends with PID 1. Other processes that entered by exec are ended with the run.
+// doctor reports that the whole run ends with PID 1. A process that entered by exec, and ignores signals, ends with PID
+// 1.
 func testOCIExec(t *testing.T, r *oci) {
 	c := r.newContainer(t, serviceScript)
 	c.run()

@@ -20,7 +20,7 @@ type oci struct {
 	command []string // the words before a subcommand
 }
 
-// newOCI creates namespaces for a runtime. If no container starts there, it skips the test.
+// newOCI creates namespaces for a runtime.
 func newOCI(t *testing.T, runtime string) *oci {
 	t.Helper()
 	needCommands(t, runtime, "busybox", "tini-static", "unshare", "nsenter")
@@ -30,20 +30,20 @@ func newOCI(t *testing.T, runtime string) *oci {
 	return r
 }
 
-// ociContainer represents a bundle, and the container that runs the bundle. It is removed after the test.
+// ociContainer represents a bundle, and the container that runs the bundle. The container is removed after the test.
 type ociContainer struct {
 	*oci
 	t     *testing.T
 	id    string
-	mark  string // the time that its daemon sleeps
-	dir   string // the bundle
-	state string // the state directory, on the host
-	env   []string
+	mark  string   // the time that its daemon sleeps; identifies the daemon on the machine
+	dir   string   // the bundle
+	state string   // the state directory, on the host
+	env   []string // additional variables
 	page  page
 }
 
-// newContainer creates the bundle of the page, with a script as the service. The cleanup command is countedCleanup, as
-// for other engines. It also appends to the file cleaned in the state directory.
+// newContainer creates the bundle of the page, with a script as the service. The cleanup command works like
+// countedCleanup, and also appends to the file cleaned in the state directory.
 func (r *oci) newContainer(t *testing.T, script string, env ...string) *ociContainer {
 	t.Helper()
 	archive, err := rootFS()
@@ -91,13 +91,13 @@ func (c *ociContainer) configure() {
 	write(c.t, c.dir+"/config.json", string(data))
 }
 
-// output runs a subcommand of the runtime.
+// output runs a subcommand of the runtime. It returns the output, and whether the subcommand succeeded.
 func (r *oci) output(args ...string) (string, bool) {
 	words := append(r.command[:len(r.command):len(r.command)], args...)
 	return output(words[0], words[1:]...)
 }
 
-// do runs a subcommand, and fails the test unless it succeeds.
+// do runs a subcommand, and fails the test unless it succeeds. It returns the output.
 func (r *oci) do(t *testing.T, args ...string) string {
 	t.Helper()
 	out, ok := r.output(args...)
@@ -107,7 +107,8 @@ func (r *oci) do(t *testing.T, args ...string) string {
 	return out
 }
 
-// perform runs a command line of the page in the directory of the bundle.
+// perform runs a command line of the page in the directory of the bundle. The command runc on the page runs the runtime
+// of c. perform returns the output, and whether the command line succeeded.
 func (c *ociContainer) perform(line string) (string, bool) {
 	c.t.Helper()
 	line = strings.ReplaceAll(line, "/var/lib/"+c.id, c.state)
@@ -119,7 +120,8 @@ func (c *ociContainer) perform(line string) (string, bool) {
 	return string(out), err == nil
 }
 
-// run starts the container in the background, and waits until its service is ready.
+// run starts the container in the background, and waits until its service is ready. If the runtime does not work on
+// this machine, run skips the test.
 func (c *ociContainer) run() {
 	c.t.Helper()
 	before := c.text()
@@ -137,7 +139,7 @@ func (c *ociContainer) ready(before string) bool {
 	return strings.HasSuffix(strings.TrimPrefix(c.text(), before), "ready\n")
 }
 
-// text returns the output of the container.
+// text returns the output of the container, over all of its starts.
 func (c *ociContainer) text() string { return content(filepath.Join(c.dir, c.id+".log")) }
 
 // status returns the status of the container: created, running, paused or stopped. It returns "" if there is no

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// podman is a separate engine for each user and runtime.
+// podman is the Podman of one user with one runtime. Each one is a separate engine.
 type podman struct {
 	containerEngine
 	user string // root, or a user that exists only during this test
 	dir  string
 }
 
-// newPodman starts Podman for root, or for a new user.
+// newPodman prepares Podman for root, or for a new user if user is not "root".
 func newPodman(t *testing.T, user, runtime string) *podman {
 	t.Helper()
 	p := &podman{user: user, dir: t.TempDir()}

@@ -22,9 +22,10 @@ import (
 // slurmKillWait is the time between SIGTERM and SIGKILL in each cluster, in seconds.
 const slurmKillWait = 15
 
-// slurmScript boots a cluster in new namespaces. Its processes end with the namespaces, and it has its own ports.
-// Arguments: the directory of the cluster, the list of its nodes, and a cgroup of the v1 freezer or nothing. The script
-// also adds an address that is not a loopback address, because otherwise getaddrinfo(3) resolves no name.
+// slurmScript boots a cluster in new namespaces. The processes of the cluster end with the namespaces, and the cluster
+// has its own ports. Arguments: the directory of the cluster, the list of its nodes, and a cgroup of the v1 freezer or
+// nothing. The script also adds an address that is not a loopback address, because otherwise getaddrinfo(3) resolves no
+// name.
 const slurmScript = `set -e
 if [ "$4" != inside ]; then
 	[ -z "$3" ] || echo 0 >"$3/cgroup.procs"
@@ -93,19 +94,19 @@ PartitionName=page Nodes=n5
 `
 
 // slurmCluster is a cluster with five nodes. n1 has the epilog of the page, and n2 has none. n3 crashes. On n4 jobs are
-// preempted. n5 is for the commands of the page.
+// preempted. n5 has the epilog, and is for the commands of the page.
 type slurmCluster struct {
 	dir   string
 	track string // value of ProctrackType
 	pid   string // pid of its PID 1, outside of its namespaces
 	cmd   *exec.Cmd
-	log   bytes.Buffer
-	cg    string
+	log   bytes.Buffer // the output of cmd
+	cg    string       // a cgroup of the v1 freezer; "": track is not cgroup
 }
 
 var slurmNodes = []string{"n1", "n2", "n3", "n4", "n5"}
 
-// slurmClusters boots a cluster for each ProctrackType, once for all tests.
+// slurmClusters contains a function for each ProctrackType, which boots the cluster at the first call and returns it.
 var slurmClusters = map[string]func() (*slurmCluster, error){
 	"linuxproc": sync.OnceValues(func() (*slurmCluster, error) { return bootSlurm("linuxproc") }),
 	"pgid":      sync.OnceValues(func() (*slurmCluster, error) { return bootSlurm("pgid") }),
@@ -223,7 +224,7 @@ func (c *slurmCluster) inside(args ...string) []string {
 	return append(nsenter, args...)
 }
 
-// crash ends all processes of a node at once. They are the processes in the node's mount namespace.
+// crash ends all processes of a node at once. The processes of a node are those in its mount namespace.
 func (c *slurmCluster) crash(t *testing.T, node string) {
 	t.Helper()
 	var space string
@@ -254,7 +255,7 @@ func (c *slurmCluster) crash(t *testing.T, node string) {
 	until(t, "end of "+node, func() bool { return len(membersOf(space)) == 0 })
 }
 
-// membersOf returns the processes in a mount namespace.
+// membersOf returns the pids of the processes in a mount namespace.
 func membersOf(space string) (pids []int) {
 	all, _ := filepath.Glob("/proc/[0-9]*/ns/mnt")
 	for _, path := range all {

@@ -19,7 +19,7 @@ type slurmJob struct {
 	*slurmCluster
 	t   *testing.T
 	dir string // the working directory of the job, and the value of $TEST in all its processes
-	id  string
+	id  string // "": not submitted
 }
 
 // forEachTrack runs a test in the cluster of each ProctrackType.
@@ -74,7 +74,7 @@ echo ready >>ready
 while :; do sleep 0.1; done
 `
 
-// graceful returns the batch script of the page, with other flags for graceful.
+// graceful returns a batch script like that of the page, with further flags for graceful.
 func (j *slurmJob) graceful(flags, target string) string {
 	return `#!/bin/bash
 exec graceful run -v --state-dir /var/tmp/graceful-$SLURM_JOB_USER --name job-$SLURM_JOB_ID \
@@ -89,7 +89,7 @@ func (j *slurmJob) user(args ...string) []string {
 		"PATH=" + filepath.Dir(binary) + ":" + os.Getenv("PATH")}, args...)...)
 }
 
-// submit submits a batch script.
+// submit submits a batch script, and sets the id of the job.
 func (j *slurmJob) submit(script string, flags ...string) {
 	j.t.Helper()
 	write(j.t, j.dir+"/job.sh", script)
@@ -102,7 +102,7 @@ func (j *slurmJob) submit(script string, flags ...string) {
 	j.id = out
 }
 
-// do runs a command as root in the cluster's namespaces, and fails the test unless it succeeds.
+// do runs a command as root in the cluster's namespaces, and fails the test unless it succeeds. It returns the output.
 func (j *slurmJob) do(args ...string) string {
 	j.t.Helper()
 	out, ok := j.slurmCluster.output(args...)
@@ -128,8 +128,8 @@ func (j *slurmJob) becomes(state string) {
 	until(j.t, state, func() bool { return j.state() == state })
 }
 
-// wantFile waits until a file of the job has as many lines as the wanted text, and fails the test unless it has that
-// content.
+// wantFile waits until a file of the job has as many lines as the wanted text. It fails the test unless the file then has
+// the wanted content.
 func (j *slurmJob) wantFile(file, want string) {
 	j.t.Helper()
 	lines := func() int { return strings.Count(content(j.dir+"/"+file), "\n") }
@@ -139,7 +139,7 @@ func (j *slurmJob) wantFile(file, want string) {
 	}
 }
 
-// starts waits until the target was started that many times.
+// starts waits until the target was started at least that many times.
 func (j *slurmJob) starts(times int) {
 	j.t.Helper()
 	until(j.t, "start of the target", func() bool { return strings.Count(content(j.dir+"/ready"), "\n") >= times })
@@ -152,7 +152,7 @@ func (j *slurmJob) ends(cleaned string) {
 	j.wantFile("cleaned", cleaned)
 }
 
-// processes returns all processes that have $TEST of this job.
+// processes returns the pids of all processes that have $TEST of this job.
 func (j *slurmJob) processes() (pids []int) {
 	all, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range all {
@@ -175,7 +175,7 @@ func (j *slurmJob) process(name string) (found int) {
 	return found
 }
 
-// srun starts srun as the ordinary user.
+// srun starts srun as the ordinary user, with its output in the file out.
 func (j *slurmJob) srun(args ...string) *exec.Cmd {
 	j.t.Helper()
 	words := j.user(append([]string{"srun"}, args...)...)

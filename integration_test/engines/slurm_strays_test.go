@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// slurmStrays is the script of a target that leaves four processes behind. A child and an orphan stay in its process
-// group. Another child and another orphan are in separate sessions.
+// slurmStrays is the script of a target that leaves four processes behind. A child and an orphan stay in the process
+// group of the target. Another child and another orphan are in separate sessions. With the argument end, the target
+// ends when the file end exists. Otherwise it stays.
 const slurmStrays = `#!/bin/bash
 sleep 2001 &
 (sleep 2002 &)
@@ -21,7 +22,8 @@ echo ready >>ready
 until [ -e end ]; do sleep 0.05; done
 `
 
-// slurmLeft lists the processes of slurmStrays that remain without graceful, at the end of the job and after scancel.
+// slurmLeft contains the arguments of the sleep(1) processes that remain without graceful. The key is the end of the
+// job ("end" or "scancel") and the ProctrackType. With a ProctrackType that is missing, no process remains.
 var slurmLeft = map[string]string{
 	"end linuxproc": "2001 2002 2003 2004", "scancel linuxproc": "2002 2004",
 	"end pgid": "2003 2004", "scancel pgid": "2003 2004",

@@ -27,7 +27,8 @@ func TestSlurm_scancel(t *testing.T) {
 	})
 }
 
-// graceful kills a target that ignores SIGTERM, because its deadline is shorter than KillWait.
+// graceful kills a target that ignores SIGTERM before Slurm kills the run, because the deadline is shorter than
+// KillWait.
 func TestSlurm_deadline(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", `bash -c 'trap "" TERM; echo ready >ready; while :; do sleep 0.1; done'`), "-w", "n2")
@@ -94,7 +95,7 @@ func TestSlurm_srunInterruptedTwice(t *testing.T) {
 				cmd := j.srun("-w", "n1", flag, "./step.sh")
 				j.starts(1)
 				pause := time.Tick(200 * time.Millisecond)
-				until(t, "end by force", func() bool { // on a busy machine, the first ones may be too far apart
+				until(t, "end by force", func() bool { // on a busy machine, the first two signals may be too far apart
 					if pid := j.process("srun"); pid != 0 {
 						_ = syscall.Kill(pid, syscall.SIGINT)
 					}
@@ -108,7 +109,7 @@ func TestSlurm_srunInterruptedTwice(t *testing.T) {
 	}
 }
 
-// If a stop takes longer than KillWait, Slurm kills the run. The guard or the epilog then finishes it.
+// If a stop takes longer than KillWait, Slurm kills the run. The guard or the epilog then finishes the run.
 func TestSlurm_killWait(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		target := `bash -c 'trap "" TERM; echo ready >ready; while :; do sleep 0.1; done'`
@@ -122,7 +123,7 @@ func TestSlurm_killWait(t *testing.T) {
 // endsKilled waits for the end of a run that Slurm has killed. With proctrack/pgid, Slurm kills graceful's process
 // group, and the guard, which is not in that group, finishes the run. Otherwise Slurm kills all processes, and the
 // epilog finishes the run. With proctrack/linuxproc, Slurm kills one process after the other. If graceful starts a
-// cleanup command before it is killed, that command counts as interrupted.
+// cleanup command before Slurm kills graceful, that command counts as interrupted.
 func (j *slurmJob) endsKilled() {
 	j.t.Helper()
 	until(j.t, "end of all processes", func() bool { return len(j.processes()) == 0 })
@@ -140,7 +141,7 @@ func (j *slurmJob) endsKilled() {
 	}
 }
 
-// recover finishes the run on n1.
+// recover finishes the run on n1, and returns the output of graceful recover.
 func (j *slurmJob) recover(flags ...string) string {
 	j.t.Helper()
 	if m := regexp.MustCompile(`StepId=(\d+)`).FindStringSubmatch(content(j.dir + "/out")); m != nil {
@@ -169,7 +170,7 @@ func TestSlurm_batchSignal(t *testing.T) {
 				}
 				j.ends("stopped 0\n")
 				j.wantFile("log", "drained\nTERM\n")
-				j.becomes("COMPLETED") // otherwise the status of the target makes the job FAILED
+				j.becomes("COMPLETED") // without --remap-exit, the status of the target would make the job FAILED
 			})
 		})
 	}

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// swarmUpdates is the variable with the number of updates of each service in TestSwarm_update. If it is set, the test
-// also measures tini.
+// swarmUpdates names the variable with the number of updates of each service in TestSwarm_update. If the variable is
+// set, the test also measures the other entrypoints of swarmEntrypoints.
 const swarmUpdates = "GRACEFUL_TEST_SWARM_UPDATES"
 
 const replicas = 3
@@ -111,7 +111,7 @@ func newSwarmService(t *testing.T, drain, flags string) *swarmService {
 	return s
 }
 
-// perform runs the command of the page that begins with this text, and appends flags to it.
+// perform runs the command of the page that begins with this text, and inserts flags after that text.
 func (s *swarmService) perform(begin, flags string) {
 	s.t.Helper()
 	for _, lines := range s.page.commands {
@@ -138,7 +138,8 @@ func (s *swarmService) result() (requests, failed int) {
 	return requests, failed
 }
 
-// cleanups removes the service and its network. It returns the number of tasks that have run their cleanup command.
+// cleanups removes the service and its network. It returns the number of tasks that have run their cleanup command, and
+// fails the test unless each of them was stopped and has run it once.
 func (s *swarmService) cleanups() int {
 	s.t.Helper()
 	s.perform("docker service rm", "")
@@ -154,8 +155,8 @@ func (s *swarmService) cleanups() int {
 	return len(tasks)
 }
 
-// swarmEntrypoints lists the entrypoints that the page compares. For an entrypoint that is only measured, the test
-// requires nothing.
+// swarmEntrypoints lists the entrypoints that the page compares, with the drain and the flags of their services. Of an
+// entrypoint that is only measured, the test requires nothing.
 var swarmEntrypoints = []struct {
 	name, drain, flags string
 	measured           bool

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// graceful is killed with each KillMode, with and without ExecStopPost in the unit. docs/engines/systemd.md lists the
-// results.
+// graceful is killed with each KillMode, with and without ExecStopPost in the unit. Cleanup runs once, except with
+// KillMode=mixed and without ExecStopPost. docs/engines/systemd.md lists the results.
 func TestSystemd_killModes(t *testing.T) {
 	for _, mode := range []string{"control-group", "mixed", "process", "none"} {
 		for _, recovers := range []bool{false, true} {

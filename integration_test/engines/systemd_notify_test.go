@@ -13,7 +13,8 @@ KillMode=mixed
 ExecStart=/usr/bin/graceful run -v --reraise --on-exit 'echo $GRACEFUL_REASON >>$TEST/cleaned' %s -- %s
 `
 
-// HAProxy with a master and workers sends READY, is reloaded, and is stopped.
+// HAProxy with a master and workers sends READY, is reloaded, and is stopped. graceful stays the main process, and no
+// process is left.
 func TestSystemd_haproxy(t *testing.T) {
 	u := newService(t, fmt.Sprintf(notifying, "--forward-to target --stop-schedule USR1/20s",
 		"/usr/sbin/haproxy -Ws -f /test/haproxy.cfg -S /test/haproxy.master")+`ExecReload=/bin/kill -USR2 $MAINPID
@@ -55,7 +56,8 @@ frontend test
 	}
 }
 
-// A shell script runs systemd-notify(1) for each message. systemd-notify waits until systemd has read the message.
+// A shell script of another user runs systemd-notify(1) for each message. systemd-notify waits until systemd has read
+// the message. graceful is the main process, and relays each message.
 func TestSystemd_systemdNotify(t *testing.T) {
 	u := newService(t, fmt.Sprintf(notifying, "",
 		`setpriv --reuid 12345 --clear-groups sh -c 'systemd-notify --status=up; systemd-notify --ready; exec sleep 1000'`))
@@ -123,8 +125,8 @@ ExecStart=/usr/bin/graceful run --reraise --on-exit-timeout 20s --on-exit 'sleep
 	u.wantFile("cleaned", "1\n2\n")
 }
 
-// A run in a service, whose graceful is not the main process of the service, sends no message, and leaves the socket to
-// its target.
+// If graceful runs in a service, and is not the main process of the service, it sends no message, and leaves the socket
+// to its target.
 func TestSystemd_runInsideAService(t *testing.T) {
 	u := newService(t, `Type=notify
 NotifyAccess=all

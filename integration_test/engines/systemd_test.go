@@ -56,8 +56,8 @@ type systemd struct {
 	dir string // the directory that is /test inside
 	pid string // pid of its PID 1, outside of its namespaces
 	cmd *exec.Cmd
-	log bytes.Buffer
-	cg  string
+	log bytes.Buffer // the output of cmd
+	cg  string       // the cgroup v2 of all its processes
 }
 
 // boot boots systemd, once for all tests.
@@ -138,7 +138,7 @@ func removeCgroups(top string) {
 	}
 }
 
-// output runs a command in systemd's namespaces.
+// output runs a command in systemd's namespaces. It returns the output, and whether the command succeeded.
 func (s *systemd) output(args ...string) (string, bool) {
 	return output("nsenter", append([]string{"-t", s.pid, "-a", "-r", "-w"}, args...)...)
 }
@@ -151,6 +151,7 @@ type service struct {
 	dir  string // the directory outside; inside it is /test/NAME, and $TEST in the unit
 }
 
+// names matches the characters of a test's name that do not become part of the name of a unit or directory.
 var names = regexp.MustCompile(`[^a-z0-9]+`)
 
 // newService writes a unit with these lines in its section [Service]. The lines may begin further sections. The unit
@@ -183,7 +184,7 @@ func newService(t *testing.T, lines string) *service {
 	return u
 }
 
-// do runs a command in systemd's namespaces, and fails the test unless it succeeds.
+// do runs a command in systemd's namespaces, and fails the test unless it succeeds. It returns the output.
 func (u *service) do(args ...string) string {
 	u.t.Helper()
 	out, ok := u.output(args...)
@@ -208,8 +209,8 @@ func (u *service) becomes(property, value string) {
 	until(u.t, fmt.Sprintf("%s of %s", value, property), func() bool { return u.property(property) == value })
 }
 
-// wantFile waits until a file of the service has as many lines as the wanted text, and fails the test unless it has
-// that content.
+// wantFile waits until a file of the service has as many lines as the wanted text. It fails the test unless the file then
+// has the wanted content.
 func (u *service) wantFile(file, want string) {
 	u.t.Helper()
 	until(u.t, file, func() bool { return strings.Count(content(u.dir+"/"+file), "\n") >= strings.Count(want, "\n") })

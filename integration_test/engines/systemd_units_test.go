@@ -143,7 +143,7 @@ while True:
 
 // Cleanup runs once when a scope is stopped, and when graceful in the scope is killed. systemd stops a scope by SIGTERM
 // to all of its processes at once, including processes that start meanwhile. The target ends some time later, so that
-// the signal does not reach its cleanup command.
+// the signal does not reach the cleanup command.
 func TestSystemd_scope(t *testing.T) {
 	u := newService(t, "Type=exec\nExecStart=/bin/true\n")
 	for _, end := range []string{"stop", "kill -s KILL --kill-whom=main"} {

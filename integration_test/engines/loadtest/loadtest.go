@@ -28,7 +28,7 @@ const (
 
 func main() { os.Exit(run()) }
 
-// run performs the command in args and returns the exit status.
+// run performs the command in os.Args and returns the exit status.
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -47,8 +47,8 @@ func run() int {
 	return 0
 }
 
-// serve answers each request after requestTime. At a stop it refuses new connections, and finishes the requests that it
-// has received.
+// serve answers each request after requestTime, and a health check at once. At a stop it refuses new connections, and
+// finishes the requests that it has received.
 func serve(ctx context.Context) error {
 	server := &http.Server{Addr: ":" + port, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/health" {
@@ -78,7 +78,8 @@ type client struct {
 	failed    atomic.Int64
 }
 
-// call sends one request every requestPeriod, each on a new connection.
+// call sends one request every requestPeriod, each on a new connection, until ctx ends. Then it waits for the answers,
+// and prints the numbers of requests and failures.
 func call(ctx context.Context, host string) {
 	c := &client{host: host, http: http.Client{Timeout: requestLimit, Transport: &http.Transport{DisableKeepAlives: true}}}
 	var requests sync.WaitGroup
@@ -100,8 +101,8 @@ func call(ctx context.Context, host string) {
 	fmt.Printf("requests %d failed %d\n", count, c.failed.Load())
 }
 
-// address returns one of the host's addresses, or "" if it has not got one yet. It uses an answer of the DNS for
-// answerTime, and after that until it gets a new answer.
+// address returns one of the host's addresses, or "" if the client has no address yet. The client uses an answer of the
+// DNS for answerTime, and after that until a new answer comes.
 func (c *client) address() string {
 	if time.Since(c.asked) > answerTime {
 		if found, err := net.LookupHost(c.host); err == nil {
