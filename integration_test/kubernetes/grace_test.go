@@ -17,7 +17,7 @@ import (
 const margin = 2 * time.Second
 
 // setting returns the value of a flag of graceful in a container. The value comes from the command line or, if the flag
-// is not there, from the environment.
+// is not there, from the environment of the container. "" means neither.
 func setting(c *core.Container, flag string) string {
 	words := slices.Concat(c.Command, c.Args)
 	for i, word := range words {
@@ -40,7 +40,8 @@ func setting(c *core.Container, flag string) string {
 	return ""
 }
 
-// hookTime returns the time that the preStop hook of a container takes.
+// hookTime returns the time that the preStop hook of a container takes: 0 without a hook, and an error for a hook that
+// is not a sleep.
 func hookTime(c *core.Container) (time.Duration, error) {
 	switch {
 	case c.Lifecycle == nil || c.Lifecycle.PreStop == nil:
@@ -51,7 +52,8 @@ func hookTime(c *core.Container) (time.Duration, error) {
 	return time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second, nil
 }
 
-// deadline returns the deadline of the run in a container. It covers the whole stop: drain, grace and cleanup.
+// deadline returns the deadline of the run in a container. The deadline covers the whole stop: drain, grace and
+// cleanup.
 func deadline(c *core.Container) (time.Duration, error) {
 	text := setting(c, "deadline")
 	limit, err := time.ParseDuration(text)
@@ -61,9 +63,9 @@ func deadline(c *core.Container) (time.Duration, error) {
 	return limit, nil
 }
 
-// checkGrace returns an error for each container whose stop may take longer than the time for it. The grace period
+// checkGrace returns an error if a stop of the pod may take longer than the grace period less margin. The grace period
 // begins before the preStop hook. When all other containers have ended, the kubelet stops the sidecars in reverse
-// order, in the same grace period. A probe may have its own grace period.
+// order, in the same grace period. A probe may have its own grace period, which checkGrace also checks.
 func checkGrace(spec *core.PodSpec) error {
 	grace := time.Duration(*spec.TerminationGracePeriodSeconds) * time.Second
 	var errs []error
@@ -99,7 +101,7 @@ func checkGrace(spec *core.PodSpec) error {
 	return errors.Join(errs...)
 }
 
-// A stop of each pod on the page ends more than 2 s before the kubelet kills the pod.
+// A stop of each pod on the page ends at least 2 s before the kubelet kills the pod.
 func TestManifests_fitGrace(t *testing.T) {
 	for file, text := range manifests(t) {
 		_, spec, err := decode(text)
@@ -112,7 +114,8 @@ func TestManifests_fitGrace(t *testing.T) {
 	}
 }
 
-// checkGrace finds a sum that is one second too large, in each place of a manifest.
+// checkGrace finds a sum that is one second too large, in each place of a manifest. It also finds a missing deadline,
+// and a preStop hook without a limit.
 func TestManifests_fitGraceFinds(t *testing.T) {
 	for _, c := range []struct{ file, old, changed, want string }{
 		{"deployment.yaml", "value: 58s", "value: 59s", "59s for containers + 0s for sidecars > 1m0s - 2s"},
@@ -141,7 +144,7 @@ func TestManifests_fitGraceFinds(t *testing.T) {
 }
 
 // graceful accepts the command line and the environment of each container, with another target. This shows that the
-// times fit into the deadline.
+// times fit into the deadline, because otherwise graceful refuses them.
 func TestManifests_accepted(t *testing.T) {
 	for file, text := range manifests(t) {
 		_, spec, err := decode(text)

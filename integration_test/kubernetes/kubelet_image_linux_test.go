@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// imageScripts contains the programs in the image, by path. Each program appends a line with the time to /out/log for
-// each event.
+// imageScripts contains the programs in the image, by path. say appends a line with the uptime and its arguments to
+// /out/log. The other programs, except pause, call say for each event.
 var imageScripts = map[string]string{
 	"usr/bin/say": `read up rest </proc/uptime; echo "$up $*" >>/out/log`,
 	// This service has a daemon in a separate session.

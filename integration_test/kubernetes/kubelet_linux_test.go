@@ -10,11 +10,11 @@ import (
 )
 
 // kubeletVariable is the name of the variable with the path of a kubelet. Building a kubelet takes minutes, so
-// TestKubelet_pods is started by hand.
+// TestKubelet_pods runs only if the variable is set.
 const kubeletVariable = "GRACEFUL_TEST_KUBELET"
 
-// TestKubelet_pods runs pods with a real kubelet and containerd, as root. First it runs the pods of the page, and then
-// other pods at the same time.
+// TestKubelet_pods runs pods with a real kubelet and containerd, as root. First it runs the pods of the page one after
+// the other, then other pods at the same time, and at last it restarts the kubelet.
 func TestKubelet_pods(t *testing.T) {
 	kubelet := os.Getenv(kubeletVariable)
 	if kubelet == "" {
@@ -43,7 +43,8 @@ func TestKubelet_pods(t *testing.T) {
 	t.Run("kubelet restarted", func(t *testing.T) { testRestart(t, n) })
 }
 
-// service returns a pod that runs a target, with variables for graceful.
+// service returns a pod that runs a program of imageScripts as the target, with variables for graceful. grace is the
+// grace period of the pod in seconds.
 func service(grace int64, target string, variables ...string) *core.PodSpec {
 	c := core.Container{
 		Name: "shop", Image: "shop:1",
@@ -57,7 +58,8 @@ func service(grace int64, target string, variables ...string) *core.PodSpec {
 	return &core.PodSpec{TerminationGracePeriodSeconds: &grace, Containers: []core.Container{c}}
 }
 
-// recorded adds a state directory on this machine to the run of a pod.
+// recorded prepares a pod like newPod, and adds a state directory in the volume state to its run. If the pod has no
+// volume, the volume is a directory on this machine.
 func (n *node) recorded(t *testing.T, spec *core.PodSpec) *staticPod {
 	t.Helper()
 	c := &spec.Containers[0]
@@ -102,7 +104,8 @@ func testHookTooLong(t *testing.T, n *node) {
 	p.waitFor("ready", "cleaned recovered 0", "ready")
 }
 
-// liveness returns a pod whose liveness probe fails once when its directory contains the file "sick".
+// liveness returns a pod whose liveness probe fails once after the test has created the file sick in /out. own is the
+// grace period of the probe in seconds.
 func liveness(own int64, variables ...string) *core.PodSpec {
 	spec := service(60, "stubborn", variables...)
 	probe := []string{"/bin/sh", "-c", "! rm /out/sick 2>/dev/null"}
@@ -116,8 +119,8 @@ func liveness(own int64, variables ...string) *core.PodSpec {
 	return spec
 }
 
-// A probe has its own grace period, which is longer than the deadline. So its failure has the same effect as any other
-// stop.
+// A probe has its own grace period, which is longer than the deadline. So a failure of the probe has the same effect as
+// any other stop.
 func testLivenessFits(t *testing.T, n *node) {
 	p := n.recorded(t, liveness(12, "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()
@@ -127,8 +130,8 @@ func testLivenessFits(t *testing.T, n *node) {
 	p.wantRestart(137) // the status of the target
 }
 
-// The grace period of the probe is shorter than the deadline, and the grace period of the pod is longer. The kubelet
-// uses the grace period of the probe, and kills the container at its end.
+// The grace period of the probe is shorter than the deadline, and the grace period of the pod is longer. When the grace
+// period of the probe is over, the kubelet kills the container, and the next container finishes the run.
 func testLivenessTooShort(t *testing.T, n *node) {
 	p := n.recorded(t, liveness(3, "GRACEFUL_DEADLINE=50s", "GRACEFUL_ON_EXIT_TIMEOUT=2s"))
 	p.start()
@@ -152,7 +155,8 @@ func (p *staticPod) wantDoctor(why string) {
 	p.t.Errorf("doctor does not say %q of the guard", why)
 }
 
-// wantRestart fails the test unless the container was started a second time, after it had ended with that status.
+// wantRestart waits until the container was restarted. It fails the test unless the container was restarted once, after
+// it had ended with that status.
 func (p *staticPod) wantRestart(status int32) {
 	p.t.Helper()
 	until(p.t, "status of the restart", func() bool { _, last := p.restarts(); return last != nil })
@@ -206,8 +210,8 @@ func testKillGuard(t *testing.T, n *node) {
 }
 
 // wantOneCleanup waits for the second start of the target. It fails the test unless cleanup ran once before that, by
-// the guard or by recover. If the guard was killed just when it started the command, a message must report that
-// instead.
+// the guard or by the next container. If the guard was killed just when it started the command, the next container must
+// report the interrupted command instead.
 func (p *staticPod) wantOneCleanup() {
 	p.t.Helper()
 	until(p.t, "second start", func() bool { return strings.Count(strings.Join(p.events(), "\n"), "ready") == 2 })
@@ -225,7 +229,8 @@ func (p *staticPod) wantOneCleanup() {
 	}
 }
 
-// An emptyDir outlives the containers of a pod, but not the pod.
+// An emptyDir outlives the containers of a pod, but not the pod. So the next container finishes a killed run, and the
+// next pod does not.
 func testEmptyDir(t *testing.T, n *node) {
 	spec := service(2, "stubborn", "GRACEFUL_DEADLINE=50s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")
 	spec.Volumes = []core.Volume{{Name: "state", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{}}}}
@@ -239,8 +244,8 @@ func testEmptyDir(t *testing.T, n *node) {
 	p.waitFor("ready", "cleaned recovered 0", "ready", "ready")
 }
 
-// graceful runs as a user other than root, without rights and with a read-only root directory. It creates the state
-// directory below the volume.
+// graceful runs as a user other than root, without capabilities, and with a read-only root directory. It creates the
+// state directory in the volume, and the next container finishes the run.
 func testRestricted(t *testing.T, n *node) {
 	yes, no, id := true, false, int64(1000)
 	spec := service(20, "stubborn", "GRACEFUL_DEADLINE=8s", "GRACEFUL_ON_EXIT_TIMEOUT=2s")

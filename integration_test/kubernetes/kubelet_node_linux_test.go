@@ -20,8 +20,8 @@ import (
 const patience = 3 * time.Minute
 
 // nodeScript runs containerd and the kubelet in new namespaces. It starts the kubelet again when the kubelet ends. Both
-// end with the namespaces. Arguments: a directory, the kubelet, and its cgroup. The kubelet would change sysctls and
-// some directories outside of the first argument. So the script mounts other file systems over them.
+// end with the namespaces. Arguments: a directory, the kubelet, and the cgroup of the node. The kubelet would change
+// sysctls, and some directories outside of that directory. So the script mounts other file systems over them.
 const nodeScript = `set -e
 if [ "$4" != inside ]; then
 	exec unshare --mount --pid --net --fork --kill-child --mount-proc sh "$0" "$1" "$2" "$3" inside
@@ -95,7 +95,7 @@ makeIPTablesUtilChains: false
 // node is a kubelet with its own containerd, without an API server.
 type node struct {
 	dir    string
-	cgroup string
+	cgroup string // its path in each hierarchy of cgroups
 	cmd    *exec.Cmd
 	init   string // pid of PID 1 inside, as this machine sees it
 }
@@ -160,7 +160,7 @@ func (n *node) write(t *testing.T, name, text string) {
 	}
 }
 
-// cgroups returns the path of the directory in each hierarchy of cgroups, v1 or v2.
+// cgroups returns the path of the cgroup below in each mounted hierarchy of cgroups, v1 or v2.
 func (n *node) cgroups(below string) (dirs []string) {
 	mounts, _ := os.ReadFile("/proc/self/mounts")
 	for line := range strings.Lines(string(mounts)) {
@@ -171,7 +171,8 @@ func (n *node) cgroups(below string) (dirs []string) {
 	return dirs
 }
 
-// get requests a page from the kubelet, in the network namespace of the node.
+// get requests a page from the kubelet, in the network namespace of the node. It returns "" if the kubelet does not
+// answer.
 func (n *node) get(address string, flags ...string) string {
 	words := []string{"--target", n.init, "--net", "curl", "--silent", "--insecure", "--max-time", "60"}
 	out, _ := exec.Command("nsenter", slices.Concat(words, flags, []string{address})...).Output()

@@ -51,7 +51,7 @@ func testStatefulSet(t *testing.T, n *node) {
 	p.wantEnd(p.remove(), "ready", "cleaned recovered 0", "ready", "stopped", "cleaned stopped 0")
 }
 
-// graceful is killed while the pod holds the lock. The next pod releases that lock before it takes it.
+// graceful is killed while the pod holds the lock. The next pod releases the lock before it takes the lock again.
 func testJob(t *testing.T, n *node) {
 	p := n.newPod(t, pagePod(t, "job.yaml"))
 	p.start()
@@ -79,8 +79,9 @@ func testSidecar(t *testing.T, n *node) {
 	}
 }
 
-// All processes of a pod are killed. The initContainer of the next pod finishes the run, because a flag asserts that
-// the other PID namespace is gone. Without that flag, the initContainer fails, and the service is not started.
+// All processes of a pod are killed. The initContainer of the next pod finishes the run, because --from-other-machines
+// asserts that the other PID namespace is gone. Without that flag, the initContainer fails, and the service is not
+// started.
 func testRecover(t *testing.T, n *node) {
 	spec := pagePod(t, "recover.yaml")
 	served, grace, args := spec.Containers[0].Args, *spec.TerminationGracePeriodSeconds, spec.InitContainers[0].Command

@@ -20,14 +20,15 @@ type staticPod struct {
 	*node
 	t    *testing.T
 	name string
-	mark string // the time that its daemons sleep, which identifies its processes on the machine
+	mark string // the time that its daemons sleep; identifies its processes on the machine
 	spec *core.PodSpec
 
-	starts int
+	starts int // how often start was called
 }
 
-// newPod prepares a pod. All of its containers mount the directory of its log. Claims are directories of this machine.
-// The pod uses the network of the node, because the node has no network plugin.
+// newPod prepares a pod. All of its containers mount the directory of its log as /out. claims names further volumes;
+// they and the claims in spec are directories of this machine. The pod uses the network of the node, because the node
+// has no network plugin.
 func (n *node) newPod(t *testing.T, spec *core.PodSpec, claims ...string) *staticPod {
 	t.Helper()
 	mark := fmt.Sprint(1_000_000_000 + rand.IntN(1_000_000_000))
@@ -73,8 +74,8 @@ func (p *staticPod) directory(name string) core.VolumeSource {
 // manifest returns the path of the file that makes the kubelet run the pod.
 func (p *staticPod) manifest() string { return filepath.Join(p.dir, "manifests", p.name+".yaml") }
 
-// start makes the kubelet run the pod. Each start creates another pod of the same name, because the manifest has
-// another hash.
+// start makes the kubelet run the pod. The kubelet identifies a static pod by the hash of its manifest. The annotation
+// start changes that hash, so each start creates another pod of the same name.
 func (p *staticPod) start() {
 	p.t.Helper()
 	p.starts++
@@ -173,7 +174,7 @@ func (p *staticPod) wantEnd(since float64, want ...string) {
 	p.t.Logf("%+7.2f s  the pod has ended", end-since)
 }
 
-// between returns the seconds from since to an event.
+// between returns the seconds from since to the first later event with that text.
 func (p *staticPod) between(since float64, text string) float64 {
 	p.t.Helper()
 	for _, e := range p.log() {
@@ -185,8 +186,8 @@ func (p *staticPod) between(since float64, text string) float64 {
 	return 0
 }
 
-// runs returns the pid of the graceful of each container, in the PID namespace of this machine. It omits guards, which
-// have an empty environment.
+// runs returns the pids of the graceful processes of the pod, in the PID namespace of this machine. It omits guards,
+// which have an empty environment.
 func (p *staticPod) runs() (pids []int) {
 	for _, pid := range findProcesses("/usr/bin/graceful") {
 		environ, _ := os.ReadFile("/proc/" + pid + "/environ")

@@ -42,8 +42,8 @@ func manifests(t *testing.T) map[string]string {
 	return all
 }
 
-// decode decodes a manifest. It fails if the manifest has a field that its kind does not have. The spec is nil for a
-// kind without pods.
+// decode decodes a manifest. It fails if the manifest has a field that its kind does not have. It returns the object,
+// and the PodSpec in it, or nil for a kind without pods.
 func decode(text string) (meta.Object, *core.PodSpec, error) {
 	var kind meta.TypeMeta
 	if err := yaml.Unmarshal([]byte(text), &kind); err != nil {
@@ -72,7 +72,8 @@ func decode(text string) (meta.Object, *core.PodSpec, error) {
 	return object, spec, yaml.UnmarshalStrict([]byte(text), object)
 }
 
-// Each manifest has only fields that its kind has. Its selector, volumes and mounts refer to each other.
+// Each manifest has only fields that its kind has. The selector of a workload selects its pods, and each mount of a
+// container names a volume of the pod or a claim of the workload.
 func TestManifests_decode(t *testing.T) {
 	for file, text := range manifests(t) {
 		object, spec, err := decode(text)
@@ -106,7 +107,7 @@ func TestManifests_decode(t *testing.T) {
 	}
 }
 
-// checkSelector fails the test unless a workload selects its own pods.
+// checkSelector fails the test unless the selector of a workload selects pods with these labels.
 func checkSelector(t *testing.T, file string, selector *meta.LabelSelector, labels map[string]string) {
 	t.Helper()
 	s, err := meta.LabelSelectorAsSelector(selector)
