@@ -30,8 +30,8 @@ import (
 // binDir is a directory that contains the graceful under test and the helper. It is the first directory in PATH.
 var binDir string
 
-// plain is the path of a graceful that is built as released. Some tests use it because they cannot use the one under
-// test. With the race detector, the graceful under test is not static. With coverage, it writes a file.
+// plain is the path of a graceful that is built as released, for tests that cannot use the graceful under test. With
+// the race detector, the graceful under test is not static. With coverage, it writes a file.
 var plain string
 
 // coverage is the directory for the coverage data of graceful, or empty. (go test uses GOCOVERDIR itself.)

@@ -83,8 +83,8 @@ func TestReport_FIFOReadLater(t *testing.T) {
 	}
 }
 
-// After a takeover, the report goes to the FIFO that was at the path at the start. recover writes the report to the
-// FIFO that is at the path when recover runs. For /dev/stderr it writes to its own standard error.
+// After a takeover, the report goes to the FIFO that was at the path at the start. recover opens the FIFO by its path,
+// which the ledger contains without links. For /dev/stderr recover writes to its own standard error.
 func TestReport_streamAfterATakeover(t *testing.T) {
 	for _, victim := range []string{"graceful", "both"} {
 		t.Run("a FIFO, "+victim, func(t *testing.T) {

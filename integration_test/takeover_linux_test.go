@@ -169,7 +169,7 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 				p := start(t, "graceful", "run", "--grace", "100ms", "--on-exit", "echo >>cleaned $GRACEFUL_REASON", "--",
 					"sh", "-c", "trap '' TERM INT HUP USR1; echo $$ >target; while :; do sleep 0.01; done")
 				target, guard := p.pidIn("target"), p.guard()
-				if before && sig == unix.SIGSTOP { // a running graceful would continue the guard, so suspend graceful, too
+				if before && sig == unix.SIGSTOP { // a running graceful would continue the guard too early
 					p.signal(unix.SIGSTOP)
 					p.until("suspension", func() bool { return processState(p.cmd.Process.Pid) == "T" })
 				}

@@ -150,7 +150,8 @@ func (s *person) runsNested(run string) {
 	s.wantOriginalModes()
 }
 
-// In a pipeline, the terminal belongs to the process that has used it last.
+// In a pipeline, the target and the other programs can all use the terminal. The foreground goes to the process group
+// of the program that uses the terminal. Ctrl-Z, fg and Ctrl-C work.
 func TestTerminal_pipeline(t *testing.T) {
 	need(t, "less")
 	forEachLevel(t, func(t *testing.T, s *person, run string) {

@@ -130,7 +130,7 @@ func (n *network) boot(number int) *machine {
 // crash ends a machine as a loss of power does.
 func (m *machine) crash() {
 	if m.kernel.ProcessState == nil {
-		_ = m.kernel.Process.Kill() // the process is unshare(1), which --kill-child ends with its child, the kernel
+		_ = m.kernel.Process.Kill() // unshare(1); --kill-child also ends its child, the kernel
 		_ = m.kernel.Wait()
 	}
 }
