@@ -40,8 +40,8 @@ func TestPID1_run(t *testing.T) {
 	}
 }
 
-// As PID 1, graceful stops a helper that the shell before graceful has left to it, when the target has ended. Processes
-// that entered the namespace from outside get SIGHUP and SIGTERM before graceful ends.
+// When the target has ended, graceful as PID 1 also stops a helper that the shell has started before the shell executed
+// graceful. Processes that entered the namespace from outside get SIGHUP and SIGTERM.
 func TestPID1_stopsOtherProcesses(t *testing.T) {
 	need(t, "root", "pidns", "nsenter")
 	t.Parallel()

@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful and the guard are killed at once, 200 times at random moments. No cleanup command runs twice. If any command
-// has run, each other one has run, too, or is reported as interrupted and runs again only on request.
+// graceful and the guard are killed at once, 200 times at random moments. Without a request, no cleanup command runs
+// twice. If any command has run, each other one has run, too, or is reported as interrupted and runs again only on
+// request.
 func TestRecover_bothKilledAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

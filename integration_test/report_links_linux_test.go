@@ -236,8 +236,8 @@ func TestReport_belowTheRootOfAnotherProcess(t *testing.T) {
 }
 
 // The target changes the path of the report. The report still goes to the directory to which the path led at the start,
-// and replaces any file with its name there. If that directory is made during the run, the report goes to the new
-// directory.
+// and replaces any file with its name there. If the directory did not exist at the start, or was removed, the report
+// goes to the directory that the target has made there.
 func TestReport_pathChangedDuringTheRun(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, target, report, want string

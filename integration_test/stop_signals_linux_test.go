@@ -162,7 +162,7 @@ func TestStopOn_eachChoice(t *testing.T) {
 					t.Fatalf("%v stopped the run", c.other)
 				}
 				p.signal(c.stop)
-				if name != "ignored and named" { // in that case the target inherits that SIGINT is ignored
+				if name != "ignored and named" { // with "ignored and named", the target ignores SIGINT
 					last := c.got[strings.LastIndex(c.got, " ")+1:]
 					p.until(last, func() bool { return strings.HasSuffix(p.waitForFile("got"), last+"\n") })
 				}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// callNames contains the names of system calls that graceful makes on each architecture, by number. describe names a
+// callNames contains the names of system calls that Go programs make on each architecture, by number. describe names a
 // missing one by its number.
 var callNames = map[uint64]string{
 	unix.SYS_ACCEPT4:           "accept4",

@@ -35,7 +35,7 @@ type order struct {
 	// At is the number of the stop, from 1, at which the tracer acts. 0 means never. Without Call, the stops are the
 	// beginnings and ends of system calls of all threads of the followed process, and the births of children. With Call,
 	// the stops are the beginnings of that call. The tracer kills the followed process at the stop, unless Errno, Signals
-	// or Parent is set. With Errno, that call fails with the error, and only close(2) is executed.
+	// or Parent is set. With Errno, that call fails with the error. The kernel does not execute the call, except close(2).
 	At    int
 	Call  string
 	Errno syscall.Errno
