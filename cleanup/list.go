@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// List holds the entries of a stack in the order of their ids. It is a value. A changed copy shares all but a few
+// List holds the entries of Commands in the order of their ids. It is a value. A changed copy shares all but a few
 // chunks with the original, so that a change is cheap even with 60,000 entries.
 type List struct {
 	chunks [][]*Entry // all full, except the last one

@@ -8,21 +8,21 @@ import (
 )
 
 // Changing one entry allocates as much memory for many entries as for a few. Older copies do not change.
-func TestStack_manyEntries(t *testing.T) {
+func TestCommands_manyEntries(t *testing.T) {
 	const entries = 1 << 16
-	var s Stack
+	var cs Commands
 	for range entries {
-		s = s.Push(AtExit, ExecForm([]string{"true"}))
+		cs = cs.Add(AtExit, ExecForm([]string{"true"}))
 	}
-	before := s
+	before := cs
 	var stats, after runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	order := []int{}
 	for range 1000 {
 		var ids []int
-		s, ids = s.Claim(AtExit)
+		cs, ids = cs.Claim(AtExit)
 		order = append(order, ids...)
-		s = s.Update(ids[0], func(e *Entry) { e.Progress, e.Outcome.Code = Ended, 1 })
+		cs = cs.Update(ids[0], func(e *Entry) { e.Progress, e.Outcome.Code = Ended, 1 })
 	}
 	runtime.ReadMemStats(&after)
 	if per := (after.TotalAlloc - stats.TotalAlloc) / 2000; per > 16<<10 { // all entries: 512 KiB
@@ -35,8 +35,8 @@ func TestStack_manyEntries(t *testing.T) {
 	if !slices.Equal(order, want) {
 		t.Errorf("the order begins with %v", order[:10])
 	}
-	if s.Entries.Open() != entries-1000 || s.Entries.Failed() != 1000 || before.Entries.Open() != entries {
-		t.Errorf("open: %d, failed: %d, open before: %d", s.Entries.Open(), s.Entries.Failed(), before.Entries.Open())
+	if cs.Entries.Open() != entries-1000 || cs.Entries.Failed() != 1000 || before.Entries.Open() != entries {
+		t.Errorf("open: %d, failed: %d, open before: %d", cs.Entries.Open(), cs.Entries.Failed(), before.Entries.Open())
 	}
 	for e := range before.Entries.All() {
 		if e.Progress != Pending {
@@ -49,20 +49,20 @@ func TestStack_manyEntries(t *testing.T) {
 func TestClaim_model(t *testing.T) {
 	for _, order := range Orders() {
 		random := rand.New(rand.NewPCG(1, 2))
-		s := Stack{Order: order}
+		cs := Commands{Order: order}
 		for step := range 20_000 {
-			id := random.IntN(s.Entries.Len()+1) + 1
+			id := random.IntN(cs.Entries.Len()+1) + 1
 			switch when := When(random.IntN(2)); random.IntN(6) {
 			case 0, 1:
-				if s.Entries.Len() < 600 {
-					s = s.Push(when, Command{})
+				if cs.Entries.Len() < 600 {
+					cs = cs.Add(when, Command{})
 				}
 			case 2, 3:
 				pending := func(e *Entry) bool { return e.When == when && e.Progress == Pending }
-				want := slices.DeleteFunc(slices.Collect(s.Entries.All()), func(e *Entry) bool { return !pending(e) })
+				want := slices.DeleteFunc(slices.Collect(cs.Entries.All()), func(e *Entry) bool { return !pending(e) })
 				switch {
 				case order == Parallel && when == AtExit:
-				case len(s.Running(when)) > 0:
+				case len(cs.Running(when)) > 0:
 					want = nil
 				case order == LIFO && when == AtExit:
 					want = want[max(len(want)-1, 0):]
@@ -70,17 +70,17 @@ func TestClaim_model(t *testing.T) {
 					want = want[:min(len(want), 1)]
 				}
 				var got []int
-				s, got = s.Claim(when)
+				cs, got = cs.Claim(when)
 				if !slices.EqualFunc(got, want, func(id int, e *Entry) bool { return id == e.ID }) {
 					t.Fatalf("%s, step %d: claimed %v, want %d entries", order, step, got, len(want))
 				}
 			case 4:
-				for _, id := range s.Active {
-					s = s.Update(id, func(e *Entry) { e.Progress = Ended })
+				for _, id := range cs.Active {
+					cs = cs.Update(id, func(e *Entry) { e.Progress = Ended })
 				}
 			case 5:
-				if e, ok := s.Get(id); ok && (e.Progress == Ended || e.Progress == Pending) {
-					s = s.Update(id, func(e *Entry) { e.Progress = []Progress{Pending, Withdrawn, Ended}[step%3] })
+				if e, ok := cs.Get(id); ok && (e.Progress == Ended || e.Progress == Pending) {
+					cs = cs.Update(id, func(e *Entry) { e.Progress = []Progress{Pending, Withdrawn, Ended}[step%3] })
 				}
 			}
 		}

@@ -29,8 +29,8 @@ type budget struct {
 // budget collects the times that limit a stop from the flags and variables in given.
 func (f *runFlags) budget(given map[string]string) budget {
 	from := func(flag string) string { return cmp.Or(given[flag], "the default of --"+flag) }
-	part := func(time time.Duration, what, flag string) summand {
-		return summand{time, fmt.Sprintf("%v of %s (%s)", time, what, from(flag))}
+	part := func(limit time.Duration, what, flag string) summand {
+		return summand{limit, fmt.Sprintf("%v of %s (%s)", limit, what, from(flag))}
 	}
 	b := budget{
 		deadline: f.Deadline,

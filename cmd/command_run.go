@@ -161,7 +161,7 @@ func (f *runFlags) cleaningUp() flagGroup {
 	g.Var(enumValue(&f.Order, "ORDER", "order", cleanup.Orders()), "on-exit-order",
 		"order of the cleanup commands: lifo (the last one first), fifo, parallel")
 	g.Var(positiveDurationValue(&f.OnExitLimit), "on-exit-timeout", "time limit of each cleanup command")
-	g.Var(enumValue(&f.Defer, "WHETHER", "admission", runner.Defers()), "defer",
+	g.Var(enumValue(&f.Defer, "WHETHER", "admission", runner.DeferValues()), "defer",
 		"processes of the run that may register cleanup commands: auto (those of the same user and of root that have "+
 			"all rights of graceful), on (all of the same user and of root), off (none)")
 	g.Var(durationValue(&f.DeferLimit), "defer-timeout-max",

@@ -34,18 +34,18 @@ func parseSchedule(s string) (steps []machine.Step, err error) {
 		return nil, fmt.Errorf("it is empty (%s)", scheduleExample)
 	}
 	items := strings.Split(s, "/")
-	killed, waited := false, false // KILL was read; a time after KILL was read
+	hasKill, hasTimeAfterKill := false, false
 	for i, item := range items {
 		sig, wait, err := scheduleItem(item)
 		switch {
 		case err != nil:
 			return nil, err
-		case killed && (sig != 0 || waited):
+		case hasKill && (sig != 0 || hasTimeAfterKill):
 			return nil, errors.New("only one time may follow KILL: no process is left to stop")
-		case killed:
-			waited = true
+		case hasKill:
+			hasTimeAfterKill = true
 		case sig == unix.SIGKILL:
-			if killed = true; len(steps) == 0 {
+			if hasKill = true; len(steps) == 0 {
 				steps = append(steps, machine.Step{Signal: machine.NoSignal})
 			}
 		case sig != 0 || len(items) == 1:

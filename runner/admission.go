@@ -19,8 +19,8 @@ const (
 	DeferOff  Defer = "off"
 )
 
-// Defers lists the values of Defer, the default first.
-func Defers() []Defer { return []Defer{DeferAuto, DeferOn, DeferOff} }
+// DeferValues lists the values of Defer, the default first.
+func DeferValues() []Defer { return []Defer{DeferAuto, DeferOn, DeferOff} }
 
 // rights describes the rights of a process that a sandbox can restrict.
 type rights struct {

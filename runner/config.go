@@ -74,7 +74,7 @@ func (c Config) check() error {
 	}{
 		{"containment ", string(c.Contain), slices.Contains(tree.Levels(), c.Contain)},
 		{"the order ", string(c.Order), slices.Contains(cleanup.Orders(), c.Order)},
-		{"--defer ", string(c.Defer), c.Defer == "" || slices.Contains(Defers(), c.Defer)},
+		{"--defer ", string(c.Defer), c.Defer == "" || slices.Contains(DeferValues(), c.Defer)},
 		{"", string(c.ForwardTo), slices.Contains(machine.ForwardTos(), c.ForwardTo)},
 		{"", string(c.OnRepeat), c.OnRepeat == "" || slices.Contains(machine.OnRepeats(), c.OnRepeat)},
 		{"", string(c.Survivors), slices.Contains(machine.AllSurvivors(), c.Survivors)},

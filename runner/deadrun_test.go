@@ -27,7 +27,7 @@ func recoverRun(t *testing.T, r Run, sameBoot, retry bool, script func(*watchedS
 func TestRecover_endOfTargetIsUnknown(t *testing.T) {
 	for _, state := range []machine.State{machine.Starting, machine.Running, machine.Stopping, machine.Killing} {
 		r := runIn(state)
-		r.Cleanup.Stack = cleanup.Stack{}.Push(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
+		r.Cleanup.Commands = cleanup.Commands{}.Add(cleanup.AtExit, cleanup.Command{Text: "1s", Limit: time.Minute})
 		run, s := recoverRun(t, r, true, false, func(*watchedSystem) {})
 		if run.Reason() != "recovered" || run.Status() != 125 || run.Target.Duration != time.Hour ||
 			slices.Contains(s.calls, "start target") {

@@ -65,7 +65,7 @@ func machineIn(s machine.State) machine.Run {
 
 // entry returns a function that changes one entry of a run.
 func entry(id int, change func(*cleanup.Entry)) func(*machine.Run) {
-	return func(r *machine.Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
+	return func(r *machine.Run) { r.Cleanup.Commands = r.Cleanup.Update(id, change) }
 }
 
 // threeCommands returns a run in a state, after the functions change were applied to it. The run has two cleanup
@@ -74,7 +74,7 @@ func threeCommands(s machine.State, change ...func(*machine.Run)) machine.Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
 	r := machine.New(machine.Policy{Survivors: machine.StopSurvivors}, []cleanup.Command{command, command}, nil)
 	exits := cleanup.Registration{Awaited: cleanup.Process{PID: 7, Start: 1}}
-	r.Cleanup.Stack = r.Cleanup.Register(cleanup.Entry{Command: command, Registration: exits})
+	r.Cleanup.Commands = r.Cleanup.Register(cleanup.Entry{Command: command, Registration: exits})
 	r.State = s
 	for _, c := range change {
 		c(&r)

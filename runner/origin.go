@@ -132,7 +132,7 @@ func (rec *recordedRun) translate() (known []procfs.Identity) {
 		rec.run.Target.PID = p.PID
 	}
 	for _, id := range rec.run.Cleanup.Active {
-		rec.run.Cleanup.Stack = rec.run.Cleanup.Update(id, func(c *cleanup.Entry) {
+		rec.run.Cleanup.Commands = rec.run.Cleanup.Update(id, func(c *cleanup.Entry) {
 			p := found[c.PID]
 			if p.Start != c.Start {
 				c.Start = 0

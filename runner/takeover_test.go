@@ -17,7 +17,7 @@ import (
 func runIn(s machine.State) Run {
 	r := newRun("id", Config{Command: []string{"target"}})
 	r.Run = machineIn(s)
-	r.Cleanup.Stack = cleanup.Stack{}
+	r.Cleanup.Commands = cleanup.Commands{}
 	r.Config.Policy = r.Policy
 	return r
 }

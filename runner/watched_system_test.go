@@ -188,7 +188,7 @@ func watched(t *testing.T, config Config, commands []string, script func(*watche
 	config.Command = []string{"target"}
 	r := newRun("id", config)
 	for _, c := range commands {
-		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
+		r.Cleanup.Commands = r.Cleanup.Add(cleanup.AtExit, cleanup.Command{Text: c, Limit: 30 * time.Second})
 	}
 	run, s, _ := perform(t, r, script, func(l *loop) { l.performAction(machine.StartTarget{}) })
 	return run, s

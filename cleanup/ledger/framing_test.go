@@ -11,10 +11,10 @@ import (
 )
 
 func TestRecords_ofAFileThatIsCutShort(t *testing.T) {
-	d, whole := makeDir(t), lines(three...)
+	d, whole := makeDir(t), lines(sampleRecords...)
 	for n := range len(whole) + 1 {
 		l := openWith(t, d, whole[:n])
-		records := three[:bytes.Count(whole[:n], []byte("\n"))]
+		records := sampleRecords[:bytes.Count(whole[:n], []byte("\n"))]
 		wantRecords(t, l, records...)
 		if !bytes.Equal(content(t, l), whole[:n]) {
 			t.Fatalf("reading %d bytes changed them", n)
@@ -29,7 +29,7 @@ func TestRecords_ofAFileThatIsCutShort(t *testing.T) {
 }
 
 func TestRecords_ofADamagedFile(t *testing.T) {
-	d, whole := makeDir(t), lines(three...)
+	d, whole := makeDir(t), lines(sampleRecords...)
 	line := 1
 	for i, b := range whole {
 		for _, bad := range []byte{b ^ 1, b ^ 0x20, b ^ 0x80, 0, ' ', '\n', '"', '}'} {
@@ -40,9 +40,9 @@ func TestRecords_ofADamagedFile(t *testing.T) {
 			damaged[i] = bad
 			l := openWith(t, d, damaged)
 			if line == 3 {
-				wantRecords(t, l, three[:2]...)
+				wantRecords(t, l, sampleRecords[:2]...)
 				appendAll(t, l, 4)
-				wantRecords(t, l, three[0], three[1], "4")
+				wantRecords(t, l, sampleRecords[0], sampleRecords[1], "4")
 			} else {
 				_, err := l.Records()
 				if !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), fmt.Sprintf(" line %d:", line)) {
@@ -67,7 +67,7 @@ func TestRecords_ofADamagedFile(t *testing.T) {
 
 func TestRecords_afterAPowerCut(t *testing.T) {
 	d, nul := makeDir(t), make([]byte, 5000)
-	good, torn := lines(three[:2]...), lines(three[2])
+	good, torn := lines(sampleRecords[:2]...), lines(sampleRecords[2])
 	for name, left := range map[string][]byte{
 		"NUL bytes":                   nul,
 		"a torn record and NUL bytes": append(torn[:len(torn)-3:len(torn)-3], nul...),
@@ -79,9 +79,9 @@ func TestRecords_afterAPowerCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := openWith(t, d, append(good[:len(good):len(good)], left...))
 			defer l.Close()
-			wantRecords(t, l, three[:2]...)
+			wantRecords(t, l, sampleRecords[:2]...)
 			appendAll(t, l, 3)
-			if want := lines(three[0], three[1], "3"); !bytes.Equal(content(t, l), want) {
+			if want := lines(sampleRecords[0], sampleRecords[1], "3"); !bytes.Equal(content(t, l), want) {
 				t.Errorf("the file has %q", content(t, l))
 			}
 		})
@@ -94,7 +94,7 @@ func TestRecords_afterAPowerCut(t *testing.T) {
 }
 
 func FuzzRecords(f *testing.F) {
-	good := lines(three...)
+	good := lines(sampleRecords...)
 	for _, data := range [][]byte{
 		nil, good, good[:len(good)-1], good[5:], append(good, make([]byte, 9)...), append([]byte("x"), good...),
 		[]byte(head + "00000000" + neck), []byte(head + head), lines("{"), lines(" 1 ", "\"\xff\"", "[1, 2]"),

@@ -112,8 +112,8 @@ func appendAll(t testing.TB, l *Ledger, records ...any) {
 	}
 }
 
-// three lists the records of an undamaged ledger.
-var three = []string{`{"run":1,"args":["a","ä","<&>"]}`, `"second"`, `{"sum":"01234567","record":[3]}`}
+// sampleRecords lists the records of an undamaged ledger.
+var sampleRecords = []string{`{"run":1,"args":["a","ä","<&>"]}`, `"second"`, `{"sum":"01234567","record":[3]}`}
 
 func TestAppend_inMemoryAndInAFile(t *testing.T) {
 	inFile, err := makeDir(t).Take(file)
@@ -129,15 +129,16 @@ func TestAppend_inMemoryAndInAFile(t *testing.T) {
 	for _, l := range ledgers {
 		defer l.Close()
 		wantRecords(t, l)
-		appendAll(t, l, json.RawMessage(three[0]), "second", json.RawMessage("{\n\"sum\": \"01234567\",\"record\":[3]}"))
-		wantRecords(t, l, three...)
+		third := json.RawMessage("{\n\"sum\": \"01234567\",\"record\":[3]}")
+		appendAll(t, l, json.RawMessage(sampleRecords[0]), "second", third)
+		wantRecords(t, l, sampleRecords...)
 		if err := l.Append(func() {}); err == nil {
 			t.Error("Append accepted a function")
 		}
 		appendAll(t, l, nil)
-		wantRecords(t, l, append(three, "null")...)
+		wantRecords(t, l, append(sampleRecords, "null")...)
 	}
-	if inFile.Path() == "" || !bytes.Equal(content(t, inFile), lines(append(three, "null")...)) {
+	if inFile.Path() == "" || !bytes.Equal(content(t, inFile), lines(append(sampleRecords, "null")...)) {
 		t.Errorf("%s has %s", inFile.Path(), content(t, inFile))
 	}
 	// The format must not change, because later versions read ledgers of earlier versions. The checksum follows RFC
@@ -148,9 +149,9 @@ func TestAppend_inMemoryAndInAFile(t *testing.T) {
 }
 
 func TestAppend_beforeAnyRead(t *testing.T) {
-	l := openWith(t, makeDir(t), lines(three...))
+	l := openWith(t, makeDir(t), lines(sampleRecords...))
 	appendAll(t, l, 4)
-	wantRecords(t, l, append(three, "4")...)
+	wantRecords(t, l, append(sampleRecords, "4")...)
 }
 
 func TestAppend_keepsEveryByteOfAText(t *testing.T) {

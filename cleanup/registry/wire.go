@@ -84,20 +84,20 @@ const (
 
 // Shorten cuts the texts of long commands, so that the list takes less than sharedMemory.
 func Shorten(list []Listed) {
-	most := max(maxListed/max(len(list), 1), minListed)
+	limit := max(maxListed/max(len(list), 1), minListed)
 	for i := range list {
 		l, size := &list[i], 0
 		for _, text := range slices.Concat(l.Command, []cleanup.Text{l.Text, l.Name, l.Dir}) {
-			if size += len(text); size <= most { // otherwise its JSON form is too long, too
+			if size += len(text); size <= limit { // otherwise its JSON form is too long, too
 				size += text.Size() - len(text)
 			}
 		}
-		if size <= most {
+		if size <= limit {
 			continue
 		}
 		const parts = 4
-		l.Cut, l.Text, l.Name, l.Dir = true, cut(l.Text, most/parts), cut(l.Name, most/parts), cut(l.Dir, most/parts)
-		left := most / parts
+		l.Cut, l.Text, l.Name, l.Dir = true, cut(l.Text, limit/parts), cut(l.Name, limit/parts), cut(l.Dir, limit/parts)
+		left := limit / parts
 		for n, arg := range l.Command {
 			if len(arg) > left || arg.Size() > left {
 				l.Command = append(slices.Clone(l.Command[:n]), cut(arg, left))

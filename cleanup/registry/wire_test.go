@@ -110,7 +110,7 @@ func TestDecode_bytesThatAreNotUTF8(t *testing.T) {
 func TestShorten(t *testing.T) {
 	long := cleanup.Text(strings.Repeat("x", 100_000))
 	dir := cleanup.Text(strings.Repeat("/\x01", maxDir/2))
-	for n, most := range map[int]int{1: 300_000, 50: 6 << 20, 2000: 6 << 20, 65536: sharedMemory} {
+	for n, limit := range map[int]int{1: 300_000, 50: 6 << 20, 2000: 6 << 20, 65536: sharedMemory} {
 		list := make([]Listed, n)
 		for i := range list {
 			list[i] = Listed{ID: i, State: "pending", Text: long, Command: []cleanup.Text{"/bin/sh", "-c", long}}
@@ -120,7 +120,7 @@ func TestShorten(t *testing.T) {
 		}
 		Shorten(list)
 		size, first := len(encode(Response{Commands: &list})), list[0]
-		if size > most || first.Cut != (n > 1) || len(first.Command) != 3 {
+		if size > limit || first.Cut != (n > 1) || len(first.Command) != 3 {
 			t.Errorf("%d commands take %d bytes, cut %t", n, size, first.Cut)
 		}
 	}

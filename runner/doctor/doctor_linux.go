@@ -22,9 +22,9 @@ func limits() (found []string) {
 		found = append(found, fmt.Sprintf("ulimit -u %d", l.Cur))
 	}
 	for _, dir := range pidsCgroups() {
-		most, _ := os.ReadFile(dir + "/pids.max")
+		text, _ := os.ReadFile(dir + "/pids.max")
 		now, _ := os.ReadFile(dir + "/pids.current")
-		if limit := strings.TrimSpace(string(most)); limit != "" && limit != "max" {
+		if limit := strings.TrimSpace(string(text)); limit != "" && limit != "max" {
 			found = append(found, fmt.Sprintf("%s/pids.max %s, now %s", dir, limit, strings.TrimSpace(string(now))))
 		}
 	}

@@ -108,7 +108,7 @@ func TestRoom_manyCommands(t *testing.T) {
 	registration := recordsOf(t, machine.Registered{Entry: entry, Left: math.MinInt64})
 	for range machine.MaxCommands - 1 {
 		appendAll(t, f.ledger, registration...)
-		f.run.Cleanup.Stack = f.run.Cleanup.Register(entry)
+		f.run.Cleanup.Commands = f.run.Cleanup.Register(entry)
 		f.run.Cleanup.Recorded += entry.RecordSize()
 	}
 	entry.Key = "" // a request with a known key would only return the id of that command

@@ -32,7 +32,7 @@ func (d *decision) clean() {
 // startNext claims and starts the next commands. It reports whether there are any.
 func (d *decision) startNext(when cleanup.When) bool {
 	var claimed []int
-	d.Cleanup.Stack, claimed = d.Cleanup.Claim(when)
+	d.Cleanup.Commands, claimed = d.Cleanup.Claim(when)
 	d.startCommands(claimed...)
 	return len(claimed) > 0
 }
@@ -231,7 +231,7 @@ func (r Run) isClaimed(id int) bool {
 
 // update changes the entry of the command id, which must exist.
 func (d *decision) update(id int, change func(*cleanup.Entry)) {
-	d.Cleanup.Stack = d.Cleanup.Update(id, change)
+	d.Cleanup.Commands = d.Cleanup.Update(id, change)
 }
 
 // end records the outcome of a command. If graceful has not seen the end of the process, end removes the pid, because

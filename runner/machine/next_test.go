@@ -27,7 +27,7 @@ var compareActions = cmp.Options{cmp.AllowUnexported(startTimer{}, stopTimer{}),
 func runIn(s State, change ...func(*Run)) Run {
 	r := Run{State: s, Target: Target{PID: 100}, Policy: Policy{Grace: 10 * time.Second}}
 	for _, text := range []string{"first", "second"} {
-		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, cleanup.Command{Text: text, Limit: 30 * time.Second})
+		r.Cleanup.Commands = r.Cleanup.Add(cleanup.AtExit, cleanup.Command{Text: text, Limit: 30 * time.Second})
 	}
 	switch s {
 	case Starting:
@@ -40,8 +40,8 @@ func runIn(s State, change ...func(*Run)) Run {
 		r.Target.Ended, r.Stop.Phase, r.Stop.Step = true, PhaseSignals, 1
 	case Cleaning:
 		r.Target.Ended = true
-		r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtExit)
-		r.Cleanup.Stack = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 200 })
+		r.Cleanup.Commands, _ = r.Cleanup.Claim(cleanup.AtExit)
+		r.Cleanup.Commands = r.Cleanup.Update(2, func(c *cleanup.Entry) { c.PID = 200 })
 	case Done:
 		r.Target.Ended = true
 	}
@@ -53,7 +53,7 @@ func runIn(s State, change ...func(*Run)) Run {
 
 // entry returns a change of a run that applies a function to the entry of the command id.
 func entry(id int, change func(*cleanup.Entry)) func(*Run) {
-	return func(r *Run) { r.Cleanup.Stack = r.Cleanup.Update(id, change) }
+	return func(r *Run) { r.Cleanup.Commands = r.Cleanup.Update(id, change) }
 }
 
 // notStarted returns a change of a run: the command id has no pid.
@@ -266,7 +266,7 @@ func TestNext_limitBeginsWithTheStart(t *testing.T) {
 
 func TestNext_noCleanupCommands(t *testing.T) {
 	r := runIn(Sweeping)
-	r.Cleanup.Stack = cleanup.Stack{}
+	r.Cleanup.Commands = cleanup.Commands{}
 	if r = after(r, TreeEmptied{}); r.State != Done {
 		t.Errorf("state %v, want done", r.State)
 	}

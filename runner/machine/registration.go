@@ -24,7 +24,7 @@ func (d *decision) registered(e Registered) {
 		return
 	}
 	was := d.Run
-	d.Cleanup.Stack = d.Cleanup.Register(e.Entry)
+	d.Cleanup.Commands = d.Cleanup.Register(e.Entry)
 	d.Cleanup.Recorded += e.Entry.RecordSize()
 	id := d.Cleanup.Entries.Len()
 	left := d.moveDeadline(was, e.Left)
@@ -79,8 +79,8 @@ func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
 // withdrawn withdraws a command that is not claimed yet. Its id is never used again.
 func (d *decision) withdrawn(e Withdrawn) {
 	was, refusal := d.Run, ""
-	if stack, ok := d.Cleanup.Withdraw(e.ID); ok {
-		d.Cleanup.Stack = stack
+	if commands, ok := d.Cleanup.Withdraw(e.ID); ok {
+		d.Cleanup.Commands = commands
 		d.moveDeadline(was, e.Left)
 	} else {
 		refusal = d.withdrawalRefusal(e.ID)
@@ -107,8 +107,8 @@ func (d *decision) processExited(id int) {
 	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.WaitsForSurvivors()) {
 		return
 	}
-	if stack, ok := d.Cleanup.ClaimOne(id); ok {
-		d.Cleanup.Stack = stack
+	if commands, ok := d.Cleanup.ClaimOne(id); ok {
+		d.Cleanup.Commands = commands
 		d.startCommands(id)
 	}
 }

@@ -21,7 +21,7 @@ func withWaiting(state State, change ...func(*Run)) Run {
 	waiting := cleanup.Entry{Command: command}
 	waiting.Awaited = cleanup.Process{PID: 7, Start: 1}
 	r := New(Policy{Survivors: StopSurvivors}, []cleanup.Command{command, command}, nil)
-	r.Cleanup.Stack = r.Cleanup.Register(waiting)
+	r.Cleanup.Commands = r.Cleanup.Register(waiting)
 	r.State = state
 	for _, c := range change {
 		c(&r)

@@ -79,7 +79,7 @@ const (
 
 // Cleanup holds the commands of a run, and the work between them.
 type Cleanup struct {
-	cleanup.Stack
+	cleanup.Commands
 	Recorded int  // upper bound of the size of the records of registrations, in bytes
 	Cuts     int  // number of times that cutShort has ended a cleanup command
 	Relaying bool // graceful relays the rest of the target's output; cleanup commands wait for that
@@ -91,10 +91,10 @@ func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 	r := Run{Policy: policy}
 	r.Cleanup.Order = policy.Order
 	for _, c := range onExit {
-		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtExit, c)
+		r.Cleanup.Commands = r.Cleanup.Add(cleanup.AtExit, c)
 	}
 	for _, c := range onStop {
-		r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtStop, c)
+		r.Cleanup.Commands = r.Cleanup.Add(cleanup.AtStop, c)
 	}
 	return r
 }

@@ -22,7 +22,7 @@ func with(s State, set func(*options), change ...func(*Run)) Run {
 		set(&o)
 		r.Policy = o.Policy
 		for _, c := range o.OnStop {
-			r.Cleanup.Stack = r.Cleanup.Push(cleanup.AtStop, c)
+			r.Cleanup.Commands = r.Cleanup.Add(cleanup.AtStop, c)
 		}
 	}}, change...)...)
 }
@@ -35,7 +35,7 @@ func inPhase(p Phase) func(*Run) {
 // onStopRuns changes a run: its first on-stop command runs.
 func onStopRuns(r *Run) {
 	inPhase(PhaseOnStop)(r)
-	r.Cleanup.Stack, _ = r.Cleanup.Claim(cleanup.AtStop)
+	r.Cleanup.Commands, _ = r.Cleanup.Claim(cleanup.AtStop)
 	entry(3, func(c *cleanup.Entry) { c.PID = 300 })(r)
 }
 

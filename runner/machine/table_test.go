@@ -115,7 +115,7 @@ func variants(s State) (runs []Run) {
 	anywhere := []func(*Run){
 		func(*Run) {},
 		func(r *Run) { r.Stop.Step = 0 },
-		func(r *Run) { r.Cleanup.Stack = cleanup.Stack{} },
+		func(r *Run) { r.Cleanup.Commands = cleanup.Commands{} },
 	}
 	begun := []func(*Run){ // applied after Running
 		entry(1, func(c *cleanup.Entry) { c.Awaited.PID = 300 }),

@@ -116,23 +116,26 @@ type Outcome struct {
 // Failed reports whether the outcome is not exit status 0.
 func (o Outcome) Failed() bool { return o != Outcome{} }
 
-// Stack holds the cleanup commands of a run. It is a value: no method changes its receiver or the receiver's entries.
-type Stack struct {
+// Commands holds the cleanup commands and the on-stop commands of a run. It is a value: no method changes its receiver
+// or the entries of the receiver.
+type Commands struct {
 	Order   Order
 	Entries List
 	Active  []int // ids of the commands that are claimed and have not ended
 	Changes int   // number of registrations and withdrawals
 }
 
-// Push adds a command of the configuration of the run.
-func (s Stack) Push(when When, c Command) Stack { return s.Register(Entry{When: when, Command: c}) }
+// Add adds a command of the configuration of the run.
+func (cs Commands) Add(when When, c Command) Commands {
+	return cs.Register(Entry{When: when, Command: c})
+}
 
 // Register adds an entry and gives it the next id.
-func (s Stack) Register(e Entry) Stack {
-	e.ID = s.Entries.Len() + 1
-	s.Entries = s.Entries.add(&e)
-	s.Changes++
-	return s
+func (cs Commands) Register(e Entry) Commands {
+	e.ID = cs.Entries.Len() + 1
+	cs.Entries = cs.Entries.add(&e)
+	cs.Changes++
+	return cs
 }
 
 // recordSize is an upper bound of a registration's record in a ledger without its texts, in bytes.
@@ -152,53 +155,53 @@ func (e Entry) RecordSize() int {
 }
 
 // Withdraw withdraws a pending cleanup command. ok is also true if the command was withdrawn before.
-func (s Stack) Withdraw(id int) (_ Stack, ok bool) {
-	e, ok := s.Get(id)
+func (cs Commands) Withdraw(id int) (_ Commands, ok bool) {
+	e, ok := cs.Get(id)
 	if !ok || e.When != AtExit || e.Progress != Pending {
-		return s, e.Progress == Withdrawn
+		return cs, e.Progress == Withdrawn
 	}
-	s.Changes++
-	return s.Update(id, func(e *Entry) { e.Progress = Withdrawn }), true
+	cs.Changes++
+	return cs.Update(id, func(e *Entry) { e.Progress = Withdrawn }), true
 }
 
 // Claim marks the commands that start now as claimed, and returns their ids. In parallel order these are all pending
 // commands. Otherwise it is the next command, or none while a command runs. AtStop commands run in the order of
 // registration, whatever Order is.
-func (s Stack) Claim(when When) (Stack, []int) {
-	order := s.Order
+func (cs Commands) Claim(when When) (Commands, []int) {
+	order := cs.Order
 	if when == AtStop {
 		order = FIFO
 	}
-	if order != Parallel && len(s.Running(when)) > 0 {
-		return s, nil
+	if order != Parallel && len(cs.Running(when)) > 0 {
+		return cs, nil
 	}
 	var claimed []int
 	lastFirst := order != FIFO && order != Parallel
-	for i := range s.Entries.pending(when, lastFirst) {
+	for i := range cs.Entries.pending(when, lastFirst) {
 		if claimed = append(claimed, i+1); order != Parallel {
 			break
 		}
 	}
 	if claimed == nil {
-		return s, nil
+		return cs, nil
 	}
-	s.Active = append(slices.Clip(s.Active), claimed...)
-	s.Entries = s.Entries.claim(when, claimed, lastFirst)
-	return s, claimed
+	cs.Active = append(slices.Clip(cs.Active), claimed...)
+	cs.Entries = cs.Entries.claim(when, claimed, lastFirst)
+	return cs, claimed
 }
 
 // ClaimOne claims a pending command that waits for the end of a process. It ignores the order.
-func (s Stack) ClaimOne(id int) (_ Stack, ok bool) {
-	if e, known := s.Get(id); !known || e.Progress != Pending || e.Awaited.PID == 0 || e.Delayed {
-		return s, false
+func (cs Commands) ClaimOne(id int) (_ Commands, ok bool) {
+	if e, known := cs.Get(id); !known || e.Progress != Pending || e.Awaited.PID == 0 || e.Delayed {
+		return cs, false
 	}
-	return s.Update(id, func(e *Entry) { e.Progress = Claimed }), true
+	return cs.Update(id, func(e *Entry) { e.Progress = Claimed }), true
 }
 
 // Running returns the ids of the commands that are claimed and have not ended.
-func (s Stack) Running(when When) (ids []int) {
-	for _, id := range s.Active {
-		if s.Entries.At(id-1).When == when {
+func (cs Commands) Running(when When) (ids []int) {
+	for _, id := range cs.Active {
+		if cs.Entries.At(id-1).When == when {
 			ids = append(ids, id)
 		}
 	}
@@ -206,24 +209,24 @@ func (s Stack) Running(when When) (ids []int) {
 }
 
 // Get returns the entry with an id.
-func (s Stack) Get(id int) (Entry, bool) {
-	if id < 1 || id > s.Entries.Len() {
+func (cs Commands) Get(id int) (Entry, bool) {
+	if id < 1 || id > cs.Entries.Len() {
 		return Entry{}, false
 	}
-	return *s.Entries.At(id - 1), true
+	return *cs.Entries.At(id - 1), true
 }
 
 // Update applies change to a copy of the entry with an id. The entry must exist.
-func (s Stack) Update(id int, change func(*Entry)) Stack {
-	e := *s.Entries.At(id - 1)
+func (cs Commands) Update(id int, change func(*Entry)) Commands {
+	e := *cs.Entries.At(id - 1)
 	was := e.Progress
 	change(&e)
-	s.Entries = s.Entries.with(id-1, &e)
+	cs.Entries = cs.Entries.with(id-1, &e)
 	if (e.Progress == Claimed) != (was == Claimed) {
-		s.Active = slices.DeleteFunc(slices.Clone(s.Active), func(a int) bool { return a == id })
+		cs.Active = slices.DeleteFunc(slices.Clone(cs.Active), func(a int) bool { return a == id })
 		if e.Progress == Claimed {
-			s.Active = append(s.Active, id)
+			cs.Active = append(cs.Active, id)
 		}
 	}
-	return s
+	return cs
 }
