@@ -1,5 +1,5 @@
-// Package cleanup holds the cleanup commands of a run. It decides which command may start when, and claims each one
-// once. It never starts a process or waits for one.
+// Package cleanup holds the cleanup commands and the on-stop commands of a run. It decides which command may start
+// when, and claims each command before its start. It never starts a process or waits for one.
 package cleanup
 
 import (
@@ -16,18 +16,19 @@ const Shell = "/bin/sh"
 // example is an exec form, for error messages.
 const example = `["./flush", "--all"]`
 
-// Command is one cleanup command.
+// Command is a cleanup command or an on-stop command.
 type Command struct {
-	// Text is the command as the user wrote it. Messages show it as the name of the command.
+	// Text is the command as the user wrote it, or as ExecForm writes it. See Entry.Shown.
 	Text string
 	// Args is the argument list to execute. It has at least one argument, and no argument contains a NUL byte.
 	Args []string
-	// Limit bounds the run time of the command.
+	// Limit is the maximum run time of the command. In a request, 0 means the default of the run.
 	Limit time.Duration
 }
 
 // Parse parses a command as a user writes it. A JSON array of strings is the argument list to execute (exec form).
-// Shell runs every other text (shell form).
+// Shell runs a text that does not begin with a bracket, or that begins like a test in a shell: "[ " or "[[" (shell
+// form). Any other text is an error, and so is an empty text or one with a NUL byte.
 func Parse(text string) (Command, error) {
 	fail := func(format string, args ...any) (Command, error) { return Command{}, fmt.Errorf(format, args...) }
 	const nul = "the command contains a NUL byte"
@@ -74,7 +75,7 @@ func (c Command) NeedsShell() bool { return slices.Equal(c.Args, ShellForm(c.Tex
 // ExecForm returns a command with an argument list to execute. Its text is the list in the form in which a user types
 // it in a shell.
 func ExecForm(args []string) Command {
-	// plain lists the characters that no shell treats specially.
+	// plain lists the characters that need no quotes in an argument.
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=,@%+"
 	var words []string
 	for _, arg := range args {

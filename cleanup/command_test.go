@@ -49,7 +49,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// The command in an exec form may be a shell. graceful does not check that shell when the run begins.
+// NeedsShell is false for an exec form, even if its program is a shell. graceful does not check that shell when the run
+// begins.
 func TestNeedsShell_execFormThatNamesAShell(t *testing.T) {
 	for text, want := range map[string]bool{
 		"true": true, `["/bin/sh", "-c", "true"]`: false, `["/bin/sh"]`: false, `["/bin/sh", "-c", ""]`: false,

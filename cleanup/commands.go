@@ -8,7 +8,7 @@ import (
 // Order is the order in which cleanup commands run.
 type Order string
 
-// The orders. atexit(3) and Go's defer use LIFO.
+// The orders. atexit(3) and Go's defer use LIFO. The zero value means LIFO, too.
 const (
 	LIFO     Order = "lifo"
 	FIFO     Order = "fifo"
@@ -18,11 +18,12 @@ const (
 // Orders lists all orders, the default first.
 func Orders() []Order { return []Order{LIFO, FIFO, Parallel} }
 
-// When selects at which point of a run a command runs.
+// When is the point of a run at which a command runs.
 type When uint8
 
-// A command with AtExit runs at the end of the run (--on-exit). A command with AtStop runs when a stop begins
-// (--on-stop).
+// A command with AtExit is a cleanup command (--on-exit, graceful defer). It runs at the end of the run, or when the
+// process that it waits for has ended. A command with AtStop is an on-stop command (--on-stop). It runs at the
+// beginning of a stop.
 const (
 	AtExit When = iota
 	AtStop
@@ -33,7 +34,7 @@ const (
 type Progress uint8
 
 // The stages. A command is claimed before it is started. So a process that resumes the run knows that the command may
-// have run. A withdrawn command never runs.
+// have run. A command that could not be started also ends. A withdrawn command never runs.
 const (
 	Pending Progress = iota
 	Claimed
@@ -48,18 +49,19 @@ type Entry struct {
 	Command Command
 	Registration
 	Progress Progress
-	PID      int    // 0: not started
-	Start    uint64 // start time in clock ticks since boot
-	TimedOut bool   // it ran longer than its limit
-	Cut      bool   // a repeated stop signal terminated it
-	Killed   bool   // a further stop signal killed it
+	PID      int    // 0: it was not started, or graceful did not see its end
+	Start    uint64 // start time in clock ticks since boot; 0: unknown
+	TimedOut bool   // its limit passed before it ended, or before it could be started
+	Cut      bool   // a repeated stop signal terminated it, or ended the attempts to start it
+	Killed   bool   // it was cut or timed out, and then another repeated stop signal killed it
 	Outcome  Outcome
 
-	Delayed   bool    // the awaited process ended, but the command could not start; it runs with the other commands
+	Delayed   bool    // it could not be started when the awaited process ended; it runs with the other commands
 	Discarded Outputs // outputs without a reader; data that the command writes to them is discarded
 }
 
-// hasFailed reports whether the entry is a cleanup command that has ended without success.
+// hasFailed reports whether the entry is a cleanup command that has ended without success. A command that timed out or
+// was cut has failed, whatever its outcome is.
 func (e *Entry) hasFailed() bool {
 	return e.When == AtExit && e.Progress == Ended && (e.TimedOut || e.Cut || e.Outcome.Failed())
 }
@@ -87,7 +89,7 @@ type Registration struct {
 	Name    string
 	Dir     string   // working directory; "": the run's
 	Env     []string // nil: the environment of the run
-	EnvOf   int      // id of the first entry with the same environment; 0: none before this one
+	EnvOf   int      // id of an earlier entry with the same Env; 0: Env belongs to this entry, or is nil
 	Awaited Process  // the command runs when this process has ended; zero: with the other commands
 	Key     string   // identifies a request that a client repeats because it got no answer
 }
@@ -103,13 +105,13 @@ type Process struct {
 	Start uint64 // start time in clock ticks since boot (proc_pid_stat(5), starttime); 0: unknown
 }
 
-// Outcome describes the end of a command. The zero value means success.
+// Outcome describes the end of a command. For a command that has ended, the zero value means success.
 type Outcome struct {
 	Code        int    // exit status
 	Signal      int    // the signal that ended it; 0: none
-	Error       string // why it could not be started, or why graceful gave up waiting for its end
+	Error       string // why it was not started, or why its exit status is unknown
 	Interrupted bool   // it may have been started, and its end is unknown
-	Unstarted   bool   // it was not started for lack of a directory, processes or memory: recover starts it
+	Unstarted   bool   // it was not started for lack of a directory, processes or memory: recover can start it
 	Unseen      bool   // it has ended, but its exit status is unknown
 }
 
@@ -125,12 +127,12 @@ type Commands struct {
 	Changes int   // number of registrations and withdrawals
 }
 
-// Add adds a command of the configuration of the run.
+// Add adds a command of the run's configuration, which has no Registration.
 func (cs Commands) Add(when When, c Command) Commands {
 	return cs.Register(Entry{When: when, Command: c})
 }
 
-// Register adds an entry and gives it the next id.
+// Register adds an entry, and gives the entry the next id.
 func (cs Commands) Register(e Entry) Commands {
 	e.ID = cs.Entries.Len() + 1
 	cs.Entries = cs.Entries.add(&e)
@@ -138,10 +140,10 @@ func (cs Commands) Register(e Entry) Commands {
 	return cs
 }
 
-// recordSize is an upper bound of a registration's record in a ledger without its texts, in bytes.
+// recordSize is an upper bound, in bytes, of a registration's record in a ledger without the texts of the entry.
 const recordSize = 344
 
-// RecordSize returns an upper bound of the record of the entry's registration in a ledger, in bytes.
+// RecordSize returns an upper bound, in bytes, of the record of the entry's registration in a ledger.
 func (e Entry) RecordSize() int {
 	lists := e.Command.Args
 	if e.EnvOf == 0 {
@@ -154,7 +156,8 @@ func (e Entry) RecordSize() int {
 	return n
 }
 
-// Withdraw withdraws a pending cleanup command. ok is also true if the command was withdrawn before.
+// Withdraw withdraws a pending cleanup command. ok is also true if the command was withdrawn before. Otherwise ok is
+// false: the id is unknown, or the command was claimed or is an on-stop command.
 func (cs Commands) Withdraw(id int) (_ Commands, ok bool) {
 	e, ok := cs.Get(id)
 	if !ok || e.When != AtExit || e.Progress != Pending {
@@ -164,9 +167,9 @@ func (cs Commands) Withdraw(id int) (_ Commands, ok bool) {
 	return cs.Update(id, func(e *Entry) { e.Progress = Withdrawn }), true
 }
 
-// Claim marks the commands that start now as claimed, and returns their ids. In parallel order these are all pending
-// commands. Otherwise it is the next command, or none while a command runs. AtStop commands run in the order of
-// registration, whatever Order is.
+// Claim claims the commands with the given When that start now, and returns their ids. In parallel order these are all
+// pending commands. In any other order it is the next command, or none while another one is claimed. AtStop commands
+// run one after the other in the order of registration, whatever Order is.
 func (cs Commands) Claim(when When) (Commands, []int) {
 	order := cs.Order
 	if when == AtStop {
@@ -190,7 +193,8 @@ func (cs Commands) Claim(when When) (Commands, []int) {
 	return cs, claimed
 }
 
-// ClaimOne claims a pending command that waits for the end of a process. It ignores the order.
+// ClaimOne claims a command when the process that it waits for has ended, without regard to the order. ok is false if
+// the command is unknown, is not pending, waits for no process, or is delayed.
 func (cs Commands) ClaimOne(id int) (_ Commands, ok bool) {
 	if e, known := cs.Get(id); !known || e.Progress != Pending || e.Awaited.PID == 0 || e.Delayed {
 		return cs, false
@@ -198,7 +202,7 @@ func (cs Commands) ClaimOne(id int) (_ Commands, ok bool) {
 	return cs.Update(id, func(e *Entry) { e.Progress = Claimed }), true
 }
 
-// Running returns the ids of the commands that are claimed and have not ended.
+// Running returns the ids of the commands with the given When that are claimed and have not ended.
 func (cs Commands) Running(when When) (ids []int) {
 	for _, id := range cs.Active {
 		if cs.Entries.At(id-1).When == when {
@@ -208,7 +212,7 @@ func (cs Commands) Running(when When) (ids []int) {
 	return ids
 }
 
-// Get returns the entry with an id.
+// Get returns the entry with an id, and whether there is such an entry.
 func (cs Commands) Get(id int) (Entry, bool) {
 	if id < 1 || id > cs.Entries.Len() {
 		return Entry{}, false
@@ -216,7 +220,7 @@ func (cs Commands) Get(id int) (Entry, bool) {
 	return *cs.Entries.At(id - 1), true
 }
 
-// Update applies change to a copy of the entry with an id. The entry must exist.
+// Update replaces the entry with an id by a copy to which it has applied change. The entry must exist.
 func (cs Commands) Update(id int, change func(*Entry)) Commands {
 	e := *cs.Entries.At(id - 1)
 	was := e.Progress

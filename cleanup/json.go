@@ -11,7 +11,7 @@ import (
 )
 
 // EncodeJSON returns the JSON form of v. Unlike json.Marshal it does not escape <, > and &, which are frequent in
-// commands.
+// commands, but it escapes what EscapeJSON escapes.
 func EncodeJSON(v any) ([]byte, error) {
 	text, err := encode(v, "")
 	return bytes.TrimSuffix(text, []byte("\n")), err
@@ -31,8 +31,8 @@ func encode(v any, indent string) ([]byte, error) {
 	return EscapeJSON(b.Bytes()), err
 }
 
-// EscapeJSON escapes the characters of a JSON text that control a terminal or the direction of text. encoding/json
-// escapes only those below U+0020.
+// EscapeJSON escapes the characters of a JSON text that control a terminal or the direction of text. encoding/json has
+// escaped those below U+0020, but only two of those from U+007F on (U+2028 and U+2029).
 func EscapeJSON(text []byte) []byte {
 	controls := func(r rune) bool { return r >= 0x7f && unicode.In(r, unicode.C, unicode.Zl, unicode.Zp) }
 	if bytes.IndexFunc(text, controls) < 0 {
@@ -52,8 +52,7 @@ func EscapeJSON(text []byte) []byte {
 	return b
 }
 
-// entryJSON is the one JSON form of an entry. It holds the registration of the command, not its outcome. Optional
-// fields are omitted if they are empty.
+// entryJSON is the only JSON form of an entry. It holds the registration of the command, not the outcome.
 type entryJSON struct {
 	When    When          `json:"when"`
 	Text    Text          `json:"text"`
@@ -61,13 +60,13 @@ type entryJSON struct {
 	Limit   time.Duration `json:"limit"`
 	Name    Text          `json:"name,omitempty"`
 	Dir     Text          `json:"dir,omitempty"`
-	Env     []Text        `json:"env,omitzero"` // absent: the environment of the run
+	Env     []Text        `json:"env,omitzero"` // absent: that of the entry EnvOf, or else that of the run
 	EnvOf   int           `json:"env_of,omitempty"`
 	Awaited Process       `json:"exits,omitzero"`
 	Key     Text          `json:"key,omitempty"`
 }
 
-// MarshalJSON implements json.Marshaler. It does not repeat an environment that another entry has (EnvOf).
+// MarshalJSON implements json.Marshaler. It omits Env if EnvOf names another entry with the same environment.
 func (e Entry) MarshalJSON() ([]byte, error) {
 	form := entryJSON{
 		e.When, Text(e.Command.Text), Texts(e.Command.Args), e.Command.Limit,
@@ -79,7 +78,8 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 	return EncodeJSON(form)
 }
 
-// UnmarshalJSON implements json.Unmarshaler. The caller copies an environment that another entry has (EnvOf).
+// UnmarshalJSON implements json.Unmarshaler. If EnvOf is not 0, Env stays nil, and the caller must copy Env from the
+// entry with that id.
 func (e *Entry) UnmarshalJSON(data []byte) error {
 	var form entryJSON
 	if err := json.Unmarshal(data, &form); err != nil {

@@ -5,12 +5,12 @@ import (
 	"slices"
 )
 
-// List holds the entries of Commands in the order of their ids. It is a value. A changed copy shares all but a few
-// chunks with the original, so that a change is cheap even with 60,000 entries.
+// List holds the entries of Commands in the order of their ids. It is a value. To change one entry, it copies only that
+// entry's chunk and the list of chunks, so that a change is cheap even with 60,000 entries.
 type List struct {
 	chunks [][]*Entry // all full, except the last one
 	length int
-	open   int // entries that have not ended
+	open   int // entries that are pending or claimed
 	failed int // cleanup commands that have ended without success
 
 	// These arrays have an element for each When. All pending entries with that When are at positions from low to
@@ -29,10 +29,10 @@ func (l List) Open() int { return l.open }
 // Failed returns the number of cleanup commands that have ended without success.
 func (l List) Failed() int { return l.failed }
 
-// At returns the entry with the id i+1. The caller does not change it.
+// At returns the entry with the id i+1. The caller must not change the entry.
 func (l List) At(i int) *Entry { return l.chunks[i/chunkSize][i%chunkSize] }
 
-// All returns the entries. The caller does not change them.
+// All returns the entries in the order of their ids. The caller must not change them.
 func (l List) All() iter.Seq[*Entry] {
 	return func(yield func(*Entry) bool) {
 		for _, chunk := range l.chunks {
@@ -45,7 +45,7 @@ func (l List) All() iter.Seq[*Entry] {
 	}
 }
 
-// add adds an entry.
+// add returns a list with one more entry, whose id must be the new length.
 func (l List) add(e *Entry) List {
 	last := len(l.chunks) - 1
 	if l.length%chunkSize == 0 {
@@ -94,8 +94,8 @@ func (l *List) count(e *Entry, by int) {
 	}
 }
 
-// pending returns the indexes of the pending entries for one value of When. If lastFirst is true, it begins with the
-// last entry.
+// pending returns the indexes of the pending entries with the given When. If lastFirst is true, the last entry comes
+// first.
 func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for n := range l.high[when] - l.low[when] {
@@ -110,7 +110,8 @@ func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	}
 }
 
-// claim claims the entries with these ids. They are either only the first entry that pending returns, or all of them.
+// claim claims the entries with these ids. They are either only the first entry that pending returns for the same when
+// and lastFirst, or all of these entries.
 func (l List) claim(when When, ids []int, lastFirst bool) List {
 	for _, id := range ids {
 		e := *l.At(id - 1)

@@ -37,7 +37,8 @@ func (t Text) MarshalJSON() ([]byte, error) {
 	return EncodeJSON(map[string][]byte{"base64": []byte(t)})
 }
 
-// UnmarshalJSON implements json.Unmarshaler. It accepts only the two forms.
+// UnmarshalJSON implements json.Unmarshaler. It accepts only the two forms of Text, and refuses a string that
+// cannot be decoded exactly.
 func (t *Text) UnmarshalJSON(data []byte) error {
 	var plain *string
 	if json.Unmarshal(data, &plain) == nil && plain != nil {
@@ -59,13 +60,14 @@ func (t *Text) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Size returns the length of the JSON form in bytes, with the quotes.
+// Size returns the length of the JSON form in bytes, with its quotes or braces.
 func (t Text) Size() int {
-	form, _ := t.MarshalJSON() // every text has one
+	form, _ := t.MarshalJSON() // every text has a JSON form
 	return len(form)
 }
 
-// Cut returns the beginning of a text: at most n bytes, and only whole characters.
+// Cut returns the beginning of a text: at most n bytes, and only whole characters. If the text is not UTF-8, or its
+// first character is longer than n bytes, the result may end within a character.
 func (t Text) Cut(n int) Text {
 	if len(t) <= n {
 		return t
@@ -75,7 +77,7 @@ func (t Text) Cut(n int) Text {
 			return t[:n-back]
 		}
 	}
-	return t[:n] // it is not UTF-8
+	return t[:n] // not UTF-8, or shorter than the first character
 }
 
 // isExact reports whether decoding a valid JSON text keeps every character of its strings. encoding/json replaces bytes
@@ -101,7 +103,7 @@ func isExact(text []byte) bool {
 	}
 }
 
-// unescape returns the rune of the \u escape at the beginning of a text; 0 if there is none.
+// unescape returns the rune of the \u escape at the beginning of a valid JSON text; 0 if the text begins otherwise.
 func unescape(text []byte) rune {
 	if !bytes.HasPrefix(text, []byte(`\u`)) {
 		return 0

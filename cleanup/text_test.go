@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Encoders differ in what they escape: Python's json.dumps escapes every rune that is not ASCII.
+// A text has the same bytes, whatever its encoder has escaped. Python's json.dumps escapes every rune that is not
+// ASCII.
 func TestTextUnmarshalJSON_escapes(t *testing.T) {
 	for escaped, want := range map[string]Text{
 		`"\ufffd"`: "\ufffd", `"\uFFFD\u00e4"`: "\ufffdä", "\"\ufffd\\ufffd\"": "\ufffd\ufffd",

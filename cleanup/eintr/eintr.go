@@ -4,7 +4,7 @@ package eintr
 
 import "golang.org/x/sys/unix"
 
-// Retry calls the function until its error is not EINTR.
+// Retry calls the function until its error is not EINTR, and returns that error.
 func Retry(call func() error) error {
 	for {
 		if err := call(); err != unix.EINTR {
@@ -13,7 +13,7 @@ func Retry(call func() error) error {
 	}
 }
 
-// RetryValue calls a function that also returns a value until the error is not EINTR.
+// RetryValue does the same as Retry for a function that also returns a value.
 func RetryValue[T any](call func() (T, error)) (value T, err error) {
 	err = Retry(func() (err error) {
 		value, err = call()

@@ -37,10 +37,10 @@ func (l *Ledger) Append(record any) (err error) {
 }
 
 // prepare sets end for the next record. It reads the file if another process may have written to it. If a crash cut the
-// last record short, prepare truncates the file to the records before it.
+// last record short, prepare truncates the file to the records before that one.
 func (l *Ledger) prepare() error {
 	if l.end >= 0 && len(l.pending) > 0 {
-		return nil // a failed flush of this process wrote the bytes after end
+		return nil // a failed flush of this process may have written bytes after end
 	}
 	st, err := eintr.Fstat(l.fd)
 	if err != nil || st.Size == l.end {
@@ -64,7 +64,7 @@ func (l *Ledger) prepare() error {
 // flush writes and syncs the pending lines. All of them stay pending until the sync succeeds. After a failed sync the
 // kernel may mark pages as clean although they never reached the disk. Writing the lines a second time is harmless.
 func (l *Ledger) flush() error {
-	const maxBusy = 100 // so that the run ends even if the file never accepts data
+	const maxBusy = 100 // attempts after EAGAIN, so that the run ends even if the file never accepts data
 	busy := 0
 	for rest, at := l.pending, l.end; len(rest) > 0; {
 		n, err := eintr.RetryValue(func() (int, error) { return l.write(l.fd, rest, at) })
@@ -99,7 +99,7 @@ func writeAt(fd int, p []byte, at int64) (int, error) {
 }
 
 // Records returns all records. If a crash cut the last record short, Records omits that record and does not change the
-// file. The next Append or Reserve truncates it. The error is errDamaged if records follow a damaged one.
+// file. The next Append or Reserve truncates the file. The error wraps errDamaged if records follow a damaged one.
 func (l *Ledger) Records() ([]json.RawMessage, error) {
 	records, _, err := l.read()
 	return records, l.failed("reading", err)
@@ -129,12 +129,12 @@ func (l *Ledger) read() (records []json.RawMessage, end int64, err error) {
 	return parse(data)
 }
 
-// MaxSize bounds a ledger, in bytes. A larger file is refused before it is read, and no record is appended beyond it.
+// MaxSize is the maximum size of a ledger, in bytes. A larger file is refused before it is read.
 const MaxSize = 256 << 20
 
-// Reserve allocates disk space for that many more bytes, so that appending them does not fail with ENOSPC. For a ledger
-// in memory, or on a file system that cannot allocate space, it allocates nothing. Reserve fails if the bytes would
-// exceed MaxSize (ErrFull) or RLIMIT_FSIZE.
+// Reserve allocates disk space for the next space bytes, so that appending them does not fail with ENOSPC. For a ledger
+// in memory, or on a file system that cannot allocate space, it allocates nothing. Reserve fails if the space is
+// missing, or if the ledger would exceed MaxSize (ErrFull) or RLIMIT_FSIZE.
 func (l *Ledger) Reserve(space int64) (err error) {
 	defer func() {
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -171,7 +171,7 @@ func checkSize(size int64) error {
 	return nil
 }
 
-// fileLimit returns RLIMIT_FSIZE in bytes.
+// fileLimit returns RLIMIT_FSIZE in bytes, or the largest number if the limit is unknown.
 func fileLimit() uint64 {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) != nil {

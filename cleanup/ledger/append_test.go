@@ -13,7 +13,7 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// failing returns a write function that writes up to room bytes and then fails.
+// failing returns a write function that writes up to room bytes in all, and then fails with err.
 func failing(room int, err error) func(int, []byte, int64) (int, error) {
 	return func(fd int, p []byte, at int64) (int, error) {
 		n := min(room, len(p))

@@ -17,8 +17,8 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// Dir is an open directory of ledgers. No other user may write to it. Its methods use the directory that was checked,
-// even if its path leads to another one later.
+// Dir is an open directory of ledgers. No other user may write to that directory. The methods of Dir use the directory
+// that was checked, even if the path leads to another one later.
 type Dir struct {
 	fd   int
 	path string
@@ -38,7 +38,8 @@ func OpenDir(path string) (*Dir, error) {
 	return &Dir{fd: fd, path: path}, nil
 }
 
-// MakeDir opens a directory as OpenDir does. If the directory does not exist, MakeDir creates it and its parents.
+// MakeDir opens a directory as OpenDir does. If the directory does not exist, MakeDir creates it and its missing
+// parents.
 func MakeDir(path string) (*Dir, error) {
 	d, err := OpenDir(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -50,7 +51,7 @@ func MakeDir(path string) (*Dir, error) {
 	return OpenDir(path)
 }
 
-// Names returns the sorted file names of the ledgers.
+// Names returns the sorted file names of the ledgers that are not set aside.
 func (d *Dir) Names() ([]string, error) {
 	return d.list(func(name string) bool { return strings.HasSuffix(name, ext) })
 }
@@ -78,11 +79,11 @@ func (d *Dir) list(want func(string) bool) ([]string, error) {
 	return names, nil
 }
 
-// Open opens an existing ledger and takes its lock. It fails with ErrAlive if another process holds the lock.
+// Open opens an existing ledger and takes its lock. It fails with ErrAlive if the lock is taken.
 func (d *Dir) Open(file string) (*Ledger, error) { return d.open(file, 0) }
 
-// Take opens a ledger, creates it if it does not exist, and takes its lock. It fails with ErrAlive if another process
-// holds the lock.
+// Take opens a ledger, creates it if it does not exist, and takes its lock. It fails with ErrAlive if the lock is
+// taken.
 func (d *Dir) Take(file string) (*Ledger, error) {
 	l, err := d.open(file, unix.O_CREAT)
 	if err != nil {
@@ -116,7 +117,7 @@ func (d *Dir) open(file string, flags int) (*Ledger, error) {
 		case locked != nil && locked != unix.EWOULDBLOCK:
 			err = fmt.Errorf("locking it: %w", locked)
 		case err != nil:
-		case !current: // it was removed or set aside meanwhile, locked or not: try the file that has the name now
+		case !current: // the file was removed or set aside meanwhile: try the file that has the name now
 			unix.Close(fd)
 			continue
 		case locked != nil:
@@ -139,7 +140,7 @@ func (d *Dir) Peek(file string) (*Ledger, error) {
 	return newLedger(fd, path), nil
 }
 
-// isNameOf reports whether a name in the directory refers to an open file.
+// isNameOf reports whether the name file in the directory refers to the open file fd.
 func (d *Dir) isNameOf(file string, fd int) (bool, error) {
 	open, openErr := eintr.Fstat(fd)
 	named, err := eintr.Lstatat(d.fd, file)
@@ -152,8 +153,7 @@ func (d *Dir) isNameOf(file string, fd int) (bool, error) {
 // Close closes the directory. Its ledgers stay open.
 func (d *Dir) Close() error { return unix.Close(d.fd) }
 
-// sync waits until the names in the directory are on the disk. Some file systems do not support that, and do not need
-// it.
+// sync waits until the names in the directory are on the disk. A file system that cannot sync a directory is no error.
 func (d *Dir) sync() error {
 	err := eintr.Retry(func() error { return unix.Fsync(d.fd) })
 	if err == unix.EINVAL || errors.Is(err, errors.ErrUnsupported) {
@@ -169,8 +169,9 @@ const (
 	maxName = 200
 )
 
-// FileName returns the file name for the name of a run. The name may contain any bytes. No two names have the same
-// file name. But on a file system that ignores case, names that differ only in case share one file.
+// FileName returns the file name for the name of a run. The name may contain any bytes. Different names have different
+// file names, except long names whose hashes are equal. But on a file system that ignores case, names that differ only
+// in case share one file.
 func FileName(name string) string {
 	stem := escaped(name)
 	if len(stem+ext) > maxName {
@@ -212,7 +213,7 @@ func escaped(name string) string {
 			fmt.Fprintf(&b, "%%%02X", c)
 		}
 	}
-	return cmp.Or(b.String(), "%") // "%" is the empty name: no other one becomes it
+	return cmp.Or(b.String(), "%") // no other name becomes "%"
 }
 
 // originalName returns the name that a ledger had before SetAside. It returns other names unchanged.

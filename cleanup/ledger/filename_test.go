@@ -41,7 +41,7 @@ func TestFileName(t *testing.T) {
 	}
 }
 
-// IsNameOf finds the ledgers of a name, with and without an id after the name.
+// IsNameOf finds the ledgers of a name, with and without an id after the name, and not those of similar names.
 func TestIsNameOf(t *testing.T) {
 	const id = ".0123456789abcdef0123456789abcdef"
 	for _, name := range []string{

@@ -17,14 +17,15 @@ const (
 // Overhead is the length of a line without the JSON form of its record, in bytes.
 const Overhead = len(head) + sumDigits + len(neck) + len("}\n")
 
-// encodeLine returns the line of a record, without its newline. The checksum is CRC-32C (RFC 3720). MakeTable computes
-// its table once, on first use: most processes of graceful never need it.
+// encodeLine returns the line of a record, without its newline. The checksum is CRC-32C (RFC 3720). crc32.MakeTable
+// computes the table of the checksum on its first call, so that processes that never need the table do not compute it.
 func encodeLine(raw []byte) []byte {
 	sum := crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))
 	return fmt.Appendf(nil, "%s%0*x%s%s}", head, sumDigits, sum, neck, raw)
 }
 
-// decodeLine returns the record in a line. ok is false if encodeLine would return a different line for that record.
+// decodeLine returns the record in a line. ok is false if the record is not valid JSON, or if encodeLine would return a
+// different line for that record.
 func decodeLine(line []byte) (record json.RawMessage, ok bool) {
 	start, end := len(head)+sumDigits+len(neck), len(line)-len("}")
 	if end < start {
@@ -34,9 +35,9 @@ func decodeLine(line []byte) (record json.RawMessage, ok bool) {
 	return raw, bytes.Equal(encodeLine(raw), line) && json.Valid(raw)
 }
 
-// parse returns the records in data and the offset after the last one. The bytes after that offset are a last record
-// that a crash cut short. If these bytes contain a whole record, parse returns errDamaged. So graceful reports every
-// loss of a record.
+// parse returns the records in data and the offset after the last one. The bytes after that offset, if any, are what a
+// crash has left of a last record. If these bytes contain a whole record, parse returns errDamaged. So the loss of a
+// record before the last one is never overlooked.
 func parse(data []byte) (records []json.RawMessage, end int64, err error) {
 	for {
 		line, _, whole := bytes.Cut(data[end:], []byte("\n"))

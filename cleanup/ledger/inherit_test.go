@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inherit starts another process that inherits the ledger, and waits until it has appended a record. end ends it.
+// inherit starts another process that inherits the ledger, and waits until that process has appended a record. end ends
+// the process.
 func inherit(t *testing.T, l *Ledger) (end func()) {
 	t.Helper()
 	self, err := os.Executable()
@@ -96,7 +97,7 @@ func TestInherited_inMemory(t *testing.T) {
 	}
 }
 
-// The second Ledger shares the open file, as in a process that has inherited it.
+// Two Ledgers that share an open file, as two processes do after a fork, append after each other's records.
 func TestInherited_appendsAfterTheOtherLedger(t *testing.T) {
 	one := openWith(t, makeDir(t), nil)
 	defer one.Close()
@@ -116,7 +117,7 @@ func TestInherited_appendsAfterTheOtherLedger(t *testing.T) {
 	wantRecords(t, two, "1", "2", "3", "4")
 	appendAll(t, two, 5)
 
-	// The file ends as if a process was killed while it wrote a record.
+	// The file ends as if a process had been killed while it wrote a record.
 	if _, err := unix.Pwrite(one.fd, []byte(head), two.end); err != nil {
 		t.Fatal(err)
 	}

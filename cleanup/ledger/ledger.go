@@ -14,9 +14,9 @@ import (
 )
 
 var (
-	// ErrAlive means that another process holds the lock.
+	// ErrAlive means that the lock is held through another open file, usually by another process.
 	ErrAlive = errors.New("it is locked by a live process")
-	// errNameTaken means that another ledger has the name.
+	// errNameTaken means that another ledger, which contains records, has the name that TakeBack needs.
 	errNameTaken = errors.New("another ledger with records has its name by now")
 	// ErrFull means that a record would make the ledger larger than MaxSize.
 	ErrFull = errors.New("it is full")
@@ -33,7 +33,7 @@ type Ledger struct {
 	end int64
 	// pending contains the lines that may not be on the disk yet.
 	pending []byte
-	// reserved is the offset up to which disk space is allocated. 0 means unknown.
+	// reserved is the offset up to which disk space is allocated. 0 means none or unknown.
 	reserved int64
 
 	write func(fd int, p []byte, at int64) (int, error)
@@ -54,7 +54,7 @@ func InMemory() (*Ledger, error) {
 }
 
 // Inherited returns the ledger of an inherited descriptor. path is the absolute path of its file, or "" for a ledger in
-// memory. Inherited fails if another user may write to the file.
+// memory. Inherited fails if the descriptor is not a regular file, or if another user may write to the file.
 func Inherited(fd int, path string) (*Ledger, error) {
 	l := newLedger(fd, path)
 	_, flagsErr := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)
@@ -71,7 +71,7 @@ func Inherited(fd int, path string) (*Ledger, error) {
 	return l, nil
 }
 
-// FD returns the descriptor. A process that inherits the ledger needs it.
+// FD returns the descriptor of the file. Inherited takes the descriptor in a process that inherits the ledger.
 func (l *Ledger) FD() int { return l.fd }
 
 // Path returns the path of the file; "" for a ledger in memory.

@@ -16,8 +16,8 @@ import (
 	"graceful/cleanup"
 )
 
-// TestMain also runs in a second process, which inherits the ledger as descriptor 3. That process appends a record,
-// prints the error, and exits when its standard input is closed.
+// TestMain also runs in a second process, which inherits the ledger as descriptor 3 (see inherit). That process appends
+// a record, prints the error, and exits when its standard input is closed.
 func TestMain(m *testing.M) {
 	if path, ok := os.LookupEnv("LEDGER_TEST"); ok {
 		l, err := Inherited(3, path)
@@ -67,7 +67,7 @@ func openWith(t testing.TB, d *Dir, content []byte) *Ledger {
 	return l
 }
 
-// content returns the content of the file.
+// content returns the content of the ledger's file.
 func content(t testing.TB, l *Ledger) []byte {
 	t.Helper()
 	got, err := os.ReadFile(l.path)
@@ -77,7 +77,7 @@ func content(t testing.TB, l *Ledger) []byte {
 	return got
 }
 
-// lines returns the content of an undamaged ledger.
+// lines returns the content of an undamaged ledger with these records.
 func lines(records ...string) []byte {
 	var b bytes.Buffer
 	for _, r := range records {
@@ -86,7 +86,7 @@ func lines(records ...string) []byte {
 	return b.Bytes()
 }
 
-// wantRecords requires these records and no others.
+// wantRecords fails the test unless the ledger contains exactly these records.
 func wantRecords(t testing.TB, l *Ledger, want ...string) {
 	t.Helper()
 	records, err := l.Records()
@@ -112,7 +112,7 @@ func appendAll(t testing.TB, l *Ledger, records ...any) {
 	}
 }
 
-// sampleRecords lists the records of an undamaged ledger.
+// sampleRecords are three records. The last one looks like a line of a ledger.
 var sampleRecords = []string{`{"run":1,"args":["a","ä","<&>"]}`, `"second"`, `{"sum":"01234567","record":[3]}`}
 
 func TestAppend_inMemoryAndInAFile(t *testing.T) {

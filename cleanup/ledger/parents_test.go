@@ -30,18 +30,18 @@ func unsafeText(t *testing.T, path, dir string) string {
 // parentCase is a state directory with its parents, and the unsafe parents that UnsafeParents finds.
 type parentCase struct {
 	root bool   // only root can run the script
-	make string // a shell script that creates $DIR
+	make string // a shell script that creates the path in $DIR
 	path string // the state directory; "": a/state
-	want string
+	want string // see unsafeText
 }
 
-// othersMayWrite is the error about a directory with an unsafe mode.
+// othersMayWrite returns the error about a directory with an unsafe mode.
 func othersMayWrite(name, mode string) string {
 	return fmt.Sprintf("group or others may write to $DIR/%s, its owner is user %d, its mode is %s",
 		name, os.Geteuid(), mode)
 }
 
-// otherOwner is the error about a directory of another user.
+// otherOwner returns the error about a directory of another user.
 func otherOwner(name, mode string) string {
 	return "user 12345 owns $DIR/" + name + ", its mode is " + mode
 }
@@ -162,7 +162,7 @@ func TestUnsafeParents_usualPlaces(t *testing.T) {
 	}
 }
 
-// If an element of the path is missing, the list contains the unsafe parents before it.
+// If UnsafeParents cannot follow the path to its end, the list contains the unsafe parents before the failure.
 func TestUnsafeParents_missingElement(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, err := range []error{

@@ -17,7 +17,7 @@ const Interrupted = ".interrupted"
 // errOtherFile means that another process has removed, renamed or replaced the file of a ledger.
 var errOtherFile = errors.New("the file with that name is gone, or another one")
 
-// Remove unlinks the file. It does nothing if the name is gone or belongs to another file.
+// Remove unlinks the file. It does nothing in memory, or if the name is gone or belongs to another file.
 func (l *Ledger) Remove() error {
 	err := l.withDir(func(d *Dir, file string) error { return unix.Unlinkat(d.fd, file, 0) })
 	if err == errOtherFile || errors.Is(err, fs.ErrNotExist) {
@@ -50,7 +50,7 @@ func (l *Ledger) SetAside(suffix string) error {
 	return l.failed("setting aside", err)
 }
 
-// IsSetAside reports whether the file is set aside.
+// IsSetAside reports whether the file has a name that SetAside gives with the suffix Interrupted.
 func (l *Ledger) IsSetAside() bool {
 	file := filepath.Base(l.path)
 	return originalName(file) != file

@@ -49,7 +49,7 @@ func TestReserve(t *testing.T) {
 	if got := reserved(); got < space {
 		t.Errorf("%d bytes are reserved, want %d", got, space)
 	}
-	// Truncating a torn record also frees the reserved space.
+	// Truncating a torn record also frees the reserved space, so Reserve allocates it again.
 	if err := os.WriteFile(one.path, append(lines("1", "2", "3"), "torn"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestReserve_bounds(t *testing.T) {
 	}
 }
 
-// withFileLimit calls f while RLIMIT_FSIZE is 1 MiB.
+// withFileLimit calls f while RLIMIT_FSIZE is 1 MiB, and returns the errors of f.
 func withFileLimit(t *testing.T, f func() (error, error)) (error, error) {
 	t.Helper()
 	var was unix.Rlimit

@@ -6,8 +6,8 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// memoryFile creates a file without a name. Where the kernel supports that (Linux 6.3), the file is not executable,
-// because vm.memfd_noexec may forbid executable ones.
+// memoryFile creates a file in memory (memfd_create(2)). On Linux 6.3 or later the file is not executable, because
+// vm.memfd_noexec may forbid executable ones.
 func memoryFile() (int, error) {
 	fd, err := unix.MemfdCreate("graceful-ledger", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
 	if err == unix.EINVAL {
@@ -24,8 +24,7 @@ func allocate(fd int, at, bytes int64) error {
 // syncData waits until the data of a file is on the disk.
 func syncData(fd int) error { return unix.Fdatasync(fd) }
 
-// IsNetwork reports whether a file system is on a network. Several machines may use such a file system at the same
-// time.
+// IsNetwork reports whether a file system is of a kind that several machines may use over a network at the same time.
 func IsNetwork(st unix.Statfs_t) bool {
 	switch uint32(st.Type) {
 	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC,

@@ -17,5 +17,5 @@ func allocate(int, int64, int64) error { return errors.ErrUnsupported }
 // syncData waits until a file is on the disk.
 func syncData(fd int) error { return unix.Fsync(fd) }
 
-// IsShared returns false, because this system does not report it.
+// IsShared returns false, because graceful cannot identify network file systems on this system.
 func (*Ledger) IsShared() bool { return false }

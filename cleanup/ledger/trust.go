@@ -12,8 +12,9 @@ import (
 	"graceful/cleanup/eintr"
 )
 
-// openTrusted opens a file or directory of the given kind (S_IFREG, S_IFDIR). It fails if another user may write to it.
-// It does not follow a symbolic link and does not block. It creates files with mode 0600.
+// openTrusted opens a file or directory of the given kind (S_IFREG, S_IFDIR). It fails as checkTrust does. It does not
+// follow a symbolic link and does not block. With O_CREAT it creates a missing file with mode 0600, whatever the umask
+// is.
 func openTrusted(dir int, name string, flags int, kind uint32) (fd int, err error) {
 	fd, err = eintr.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -34,8 +35,8 @@ func openTrusted(dir int, name string, flags int, kind uint32) (fd int, err erro
 	return fd, nil
 }
 
-// checkTrust returns an error if a file or directory is of another kind, is larger than MaxSize, or if another user may
-// have made it or may write to it.
+// checkTrust returns an error if a file or directory is not of the given kind, belongs to another user, may be written
+// by the group or others, or is larger than MaxSize. It also refuses a regular file with more than one name.
 func checkTrust(st *unix.Stat_t, kind uint32) error {
 	is, uid := uint32(st.Mode)&unix.S_IFMT, os.Geteuid()
 	switch {
@@ -51,7 +52,7 @@ func checkTrust(st *unix.Stat_t, kind uint32) error {
 	return checkSize(st.Size)
 }
 
-// kindNames names the kinds of files in messages.
+// kindNames maps kinds of files to their names in messages. A kind without a name is a device.
 var kindNames = map[uint32]string{
 	unix.S_IFREG:  "a regular file",
 	unix.S_IFDIR:  "a directory",
@@ -70,7 +71,7 @@ type ParentError struct {
 	Mode  uint32 // permission bits, with the sticky bit
 }
 
-// Error names the path, its owner and its mode.
+// Error names the path, its owner and, for a directory, its mode.
 func (e *ParentError) Error() string {
 	switch {
 	case e.Link:
@@ -81,7 +82,7 @@ func (e *ParentError) Error() string {
 	return fmt.Sprintf("group or others may write to %s, its owner is user %d, its mode is %04o", e.Path, e.Owner, e.Mode)
 }
 
-// Hint returns the commands that make the parent safe, separated by commas.
+// Hint returns the commands that make the directory or link safe, separated by commas.
 func (e *ParentError) Hint() string {
 	var commands []string
 	if e.Link {
@@ -96,13 +97,13 @@ func (e *ParentError) Hint() string {
 	return strings.Join(commands, ", ")
 }
 
-// foreign reports whether a user other than root and graceful's user is the owner. The owner of a directory can rename
-// everything in it, even if it is sticky.
+// foreign reports whether the owner is neither root nor graceful's user. The owner of a directory can rename everything
+// in that directory, even if it is sticky.
 func (e *ParentError) foreign() bool { return e.Owner != 0 && int(e.Owner) != os.Geteuid() }
 
-// writable reports whether the group or others can rename the files in the directory. In a sticky directory they can
-// rename only files that they own, and UnsafeParents checks the owner of each element. The permissions of the group
-// include the entries of an access control list (acl(5)).
+// writable reports whether the group or others can rename the files in the directory; for a link it returns false. In a
+// sticky directory they can rename only files that they own, and UnsafeParents checks the owner of each element. The
+// permissions of the group include the entries of an access control list (acl(5)).
 func (e *ParentError) writable() bool {
 	return !e.Link && e.Mode&0o022 != 0 && e.Mode&unix.S_ISVTX == 0
 }
@@ -111,14 +112,14 @@ func (e *ParentError) writable() bool {
 // It follows path from the root through symbolic links, as the kernel does. The result does not contain the directory
 // itself, which OpenDir checks.
 //
-// No other user can change the path before its first unsafe parent, so UnsafeParents never misses that one. If an
-// element does not exist, the error is fs.ErrNotExist, and the list has the unsafe parents before it.
+// No other user can change the path before its first unsafe parent, so UnsafeParents never misses that one. If a parent
+// does not exist, the error wraps fs.ErrNotExist, and the list contains the unsafe parents before the missing one.
 func UnsafeParents(path string) (unsafe []*ParentError, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, fmt.Errorf("looking at the parents of the state directory: %w", err)
 	}
 	checked, links := map[string]bool{}, 0
-	at := "/" // it contains no links, so ".." is the directory above
+	at := "/" // the path so far; it contains no links, so ".." is the directory above
 	for next, rest := at, elements(path); ; next, rest = filepath.Join(at, rest[0]), rest[1:] {
 		st, err := eintr.Lstatat(unix.AT_FDCWD, next)
 		linked := uint32(st.Mode)&unix.S_IFMT == unix.S_IFLNK

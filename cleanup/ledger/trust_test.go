@@ -124,12 +124,12 @@ func TestOpenDir_followsLinks(t *testing.T) {
 	}
 }
 
-// writeFile creates a ledger with one record, independent of the umask.
+// writeFile creates a ledger with one record and this mode, whatever the umask is.
 func writeFile(path string, mode fs.FileMode) error {
 	return errors.Join(os.WriteFile(path, lines("1"), 0o600), os.Chmod(path, mode))
 }
 
-// unsafeFiles are files that Open refuses.
+// unsafeFiles maps names of tests to files that Open and Take refuse. err is a part of the error.
 var unsafeFiles = map[string]struct {
 	make func(t *testing.T, path string) error
 	err  string

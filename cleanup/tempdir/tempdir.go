@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Trusted lists the directories in which only graceful's user and root can rename or replace the files that graceful
-// creates. Some may not be writable. Directories in memory come first, because they are empty after a restart, and
-// because a container with a read-only root file system still has /dev/shm.
+// Trusted lists those of the usual directories in which only graceful's user and root can rename or replace the files
+// that graceful creates. Some may not be writable. Directories in memory come first, because they are empty after a
+// restart, and because a container with a read-only root file system still has /dev/shm.
 func Trusted() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, dir := range []string{os.Getenv("XDG_RUNTIME_DIR"), "/run", "/dev/shm", os.Getenv("TMPDIR"), "/tmp"} {

@@ -24,7 +24,7 @@ func TestTrusted(t *testing.T) {
 	}
 }
 
-// Another user cannot replace files in a trusted directory.
+// A directory in which another user can replace files is not trusted.
 func TestIsTrusted_directory(t *testing.T) {
 	dir := t.TempDir()
 	for mode, want := range map[uint32]bool{0o700: true, 0o755: true, 0o777: false, 0o770: false, 0o1777: true} {
