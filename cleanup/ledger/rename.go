@@ -26,8 +26,8 @@ func (l *Ledger) Remove() error {
 	return l.failed("removing", err)
 }
 
-// SetAside appends a suffix to the file's name. If the new name is taken, SetAside also appends a number. It does
-// nothing in memory.
+// SetAside appends a suffix to the file's name. If the new name is taken, SetAside also appends a number. For a ledger
+// in memory it does nothing.
 func (l *Ledger) SetAside(suffix string) error {
 	err := l.withDir(func(d *Dir, file string) error {
 		// No other process can take the free name before renameat(2). No other user may write to the directory, and
@@ -57,8 +57,8 @@ func (l *Ledger) IsSetAside() bool {
 }
 
 // TakeBack undoes SetAside: other processes find the file and its lock by the original name again. It does nothing if
-// the file was not set aside. It fails with ErrAlive if another process holds the lock of the original name, and with
-// errNameTaken if another ledger that contains records has that name.
+// the file was not set aside. It fails with ErrAlive if the lock of the original name is taken, and with errNameTaken
+// if another ledger that contains records has that name.
 func (l *Ledger) TakeBack() error {
 	if !l.IsSetAside() {
 		return nil

@@ -20,12 +20,12 @@ var answerTime = 30 * time.Second
 var (
 	// errOver means that no process listens at the address.
 	errOver = errors.New("the run is over")
-	// errNoAnswer means that the server closed the connection.
+	// errNoAnswer means that the server closed the connection before its answer was complete.
 	errNoAnswer = errors.New("the connection was closed without an answer")
 )
 
-// Ask sends a request and returns the answer. If the server is killed before it answers, Ask repeats the request to the
-// process that resumes the run. That process recognises a registered command by its key.
+// Ask sends a request and returns the answer. If the answer is Busy, or the server is killed before it answers, Ask
+// repeats the request. A process that has resumed the run recognises a registered command by its key.
 func Ask(address string, r Request) (Response, error) {
 	const maxPause = 100 * time.Millisecond
 	r.Version = version
@@ -48,7 +48,7 @@ func Ask(address string, r Request) (Response, error) {
 	}
 }
 
-// askOnce sends one request over a new connection and returns the answer.
+// askOnce sends the line of a request over a new connection and returns the answer.
 func askOnce(address string, line []byte, deadline time.Time) (answer Response, err error) {
 	fd, err := newSocket()
 	if err != nil {
@@ -80,7 +80,8 @@ func askOnce(address string, line []byte, deadline time.Time) (answer Response, 
 	return answer, nil
 }
 
-// connect connects a socket to a listener that may receive the environment of the client.
+// connect connects a socket to the listener at an address. It fails if the environment of the client must not go to the
+// user of that listener.
 func connect(fd int, address string) error {
 	err := eintr.Retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: address}) })
 	switch {
@@ -91,8 +92,8 @@ func connect(fd int, address string) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", address, explainTimeout(err))
 	}
-	// If the listener belongs to another user, the run may be over, or that user may have set GRACEFUL_SOCKET. Root trusts
-	// only root. Other users trust themselves and root.
+	// If the listener belongs to another user, the run may be over, or that user may have set GRACEFUL_SOCKET. A client
+	// trusts only listeners of its own user and of root.
 	peer, err := peerOf(fd)
 	if self := os.Geteuid(); err == nil && peer.UID != self && peer.UID != 0 {
 		err = fmt.Errorf("user %d listens there, and you are user %d: the environment is not sent (register as that user)",
@@ -120,7 +121,7 @@ func sendLine(fd int, line []byte) error {
 	return nil
 }
 
-// receiveLine receives a line. The error is errNoAnswer if the server closes the connection.
+// receiveLine receives a line. The error is errNoAnswer if the server closes the connection before the end of the line.
 func receiveLine(fd int) (line []byte, err error) {
 	for buffer := make([]byte, 4096); !bytes.HasSuffix(line, []byte("\n")); {
 		n, err := eintr.RetryValue(func() (int, error) { return unix.Read(fd, buffer) })
@@ -135,7 +136,8 @@ func receiveLine(fd int) (line []byte, err error) {
 	return line, nil
 }
 
-// explainTimeout describes EAGAIN, the error when a timeout of a socket expires (socket(7), SO_RCVTIMEO).
+// explainTimeout describes EAGAIN, the error when a timeout of a socket expires (socket(7), SO_RCVTIMEO). It returns
+// other errors unchanged.
 func explainTimeout(err error) error {
 	if err == unix.EAGAIN {
 		return fmt.Errorf("no answer in %v", answerTime)

@@ -17,7 +17,7 @@ import (
 
 // Peer is the process at the other end of a connection.
 type Peer struct {
-	UID, PID int
+	UID, PID int // PID 0: unknown
 	// Start is the start time of the process when it connected, in clock ticks since boot. 0 means that the start time is
 	// unknown, or that PeerPIDFD identifies the process.
 	Start uint64
@@ -30,10 +30,10 @@ type connection struct {
 	busy      bool                 // a request waits for its answer
 	unwritten chan []byte          // receives the part of an answer that is not written yet
 	reserve   func(bytes int) bool // see Server.reserve
-	reserved  int                  // shared memory that the last answer uses, in bytes
+	reserved  int                  // shared memory that the present answer uses, in bytes
 }
 
-// control calls f with the descriptor.
+// control calls f with the descriptor of the connection, unless the connection is closed.
 func (c *connection) control(f func(fd int)) error {
 	raw, err := c.file.SyscallConn()
 	if err != nil {
@@ -61,8 +61,8 @@ func (c Call) Gone() (gone bool) {
 }
 
 // Answer answers a call, once. It does not block: it writes as much as the socket accepts, and a goroutine writes the
-// rest. A large answer counts against the shared memory of large requests, because many clients may leave their
-// answers unread.
+// rest. A large answer uses shared memory, because many clients may leave their answers unread. If too little shared
+// memory is free, the client gets an error with Busy instead.
 func (c Call) Answer(r Response) {
 	r.Version = version
 	line := encode(r)
@@ -74,7 +74,7 @@ func (c Call) Answer(r Response) {
 	c.conn.unwritten <- c.conn.write(line)
 }
 
-// send writes as much of a response as the socket accepts.
+// send writes as much of a response as the socket accepts, and drops the rest.
 func (c *connection) send(r Response) {
 	r.Version = version
 	c.write(encode(r))
@@ -89,7 +89,8 @@ func (c *connection) write(rest []byte) []byte {
 	return rest
 }
 
-// serve passes the requests of a connection to Calls, one after the other, and writes the rest of each answer.
+// serve passes the requests of a connection to Calls, one after the other, and writes the rest of each answer. At the
+// end of the requests, or at the first error, it closes the connection.
 func (s *Server) serve(c *connection) {
 	defer s.remove(c)
 	r := lineReader{source: c.file, reserve: s.reserve}
@@ -133,7 +134,7 @@ type lineReader struct {
 	// free. It always accepts a negative number, which releases memory.
 	reserve    func(bytes int) bool
 	buf        []byte // bytes that were read and not consumed
-	lineLength int    // length of the last line in buf
+	lineLength int    // length of the last returned line in buf, with its newline
 	reserved   int    // shared memory that buf uses, in bytes
 }
 
@@ -144,8 +145,8 @@ var (
 	errTimeout   = fmt.Errorf("no whole request has come in %v", requestTime)
 )
 
-// line returns the next line without its newline. The line is valid until the next call. The error is io.EOF if there
-// is no further line.
+// line returns the next line without its newline. The line is valid until the next call of line or release. The error
+// is io.EOF if there is no further line.
 func (r *lineReader) line() ([]byte, error) {
 	const firstSize = 1024 // bytes
 	r.buf, r.lineLength = append(r.buf[:0], r.buf[r.lineLength:]...), 0

@@ -22,7 +22,7 @@ const (
 	backlog = 4096
 	// dirPrefix begins the names of the sockets' directories.
 	dirPrefix = "graceful-"
-	// lockName is the name of a file in that directory. It is locked while the run is alive.
+	// lockName is the name of the lock file in the directory of a socket. Its lock is held while the run is alive.
 	lockName = "lock"
 )
 
@@ -30,15 +30,14 @@ const (
 type Socket struct {
 	FD      int
 	Address string
-	Lock    int // descriptor of the lock; RemoveDead keeps the socket while a process has it open; negative: none
+	Lock    int // descriptor of the lock file; while a process has it open, RemoveDead keeps the socket; negative: none
 }
 
-// Listen creates the socket of a run. The socket is in a directory of its own, which only graceful's user and root may
-// enter.
+// Listen creates the socket of the run with an id. It makes a directory for the socket, which only graceful's user and
+// root may enter, in the first place that is writable and that other users cannot tamper with.
 //
-// Listen uses the first place that is writable and that other users cannot tamper with. If there is no such place,
-// Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect to such an address, so
-// Serve refuses other users.
+// If there is no such place, Listen on Linux uses an address without a file (unix(7), abstract). Every user can connect
+// to such an address, so Serve refuses other users.
 func Listen(id string) (_ Socket, err error) {
 	for dir := range tempdir.Trusted() {
 		s, belowErr := listenBelow(dir, id)
@@ -64,9 +63,9 @@ func Listen(id string) (_ Socket, err error) {
 // noSocket is the Socket that functions return together with an error.
 var noSocket = Socket{FD: -1, Lock: -1}
 
-// listenBelow creates the socket in a new directory below parent.
+// listenBelow creates the socket of the run with an id, in a new directory below parent.
 func listenBelow(parent, id string) (Socket, error) {
-	const idLength = 16 // of id, in the name of the directory
+	const idLength = 16 // number of bytes of id in the name of the directory
 	dir := filepath.Join(parent, dirPrefix+id[:min(len(id), idLength)])
 	s := Socket{-1, filepath.Join(dir, "socket"), -1}
 	if len(s.Address) > maxPath {
@@ -97,7 +96,8 @@ func listenBelow(parent, id string) (Socket, error) {
 	return s, nil
 }
 
-// lockIn creates the file lockName in a directory. It locks the file before the file gets that name.
+// lockIn creates the file lockName in a directory and returns its descriptor. It locks the file before the file gets
+// that name, so that RemoveDead never finds a free lock of a live run.
 func lockIn(dir string) (fd int, err error) {
 	unlocked := filepath.Join(dir, "new")
 	if fd, err = eintr.Openat(unix.AT_FDCWD, unlocked, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR, 0o600); err != nil {
@@ -120,7 +120,7 @@ func lockIn(dir string) (fd int, err error) {
 
 // Hold takes a second, shared lock on the lock file of the socket. A process that has inherited the socket needs its
 // own lock, because the process that created the socket may end first. Hold returns the descriptor of the lock. It
-// returns -1 if there is no lock file, or if the lock cannot be taken. Only Linux uses Hold.
+// returns -1 if there is no lock file, or if the lock cannot be taken.
 func Hold(address string) int {
 	dir := dirOf(address)
 	if dir == "" {
@@ -160,7 +160,8 @@ func newSocket() (int, error) {
 	return fd, err
 }
 
-// Remove removes the socket and the directory that Listen created. It ignores other addresses.
+// Remove removes the socket at an address and the directory that Listen created for it. It ignores an address for which
+// Listen created no directory.
 func Remove(address string) {
 	if dir := dirOf(address); dir != "" {
 		_ = eintr.Retry(func() error { return unix.Unlink(address) })
@@ -169,7 +170,7 @@ func Remove(address string) {
 	}
 }
 
-// dirOf returns the directory that Listen created for an address, or "".
+// dirOf returns the directory that Listen created for an address, or "" if Listen created none.
 func dirOf(address string) string {
 	dir := filepath.Dir(address)
 	if !filepath.IsAbs(address) || !strings.HasPrefix(filepath.Base(dir), dirPrefix) {
@@ -178,8 +179,8 @@ func dirOf(address string) string {
 	return dir
 }
 
-// RemoveDead removes the sockets of this user's dead runs. A run is dead when all of its processes of graceful have
-// ended. RemoveDead searches the place where the socket of an address is.
+// RemoveDead removes the sockets that this user's dead runs have left in the same place as the socket at an address. A
+// run is dead when no process of graceful holds the lock of its socket any more.
 func RemoveDead(address string) {
 	dir := dirOf(address)
 	if dir == "" {
@@ -194,7 +195,8 @@ func RemoveDead(address string) {
 	}
 }
 
-// removeIfDead removes a directory of this user if its lock is free. It ignores directories of other users.
+// removeIfDead removes a socket's directory of this user if the lock in it is free. It ignores a directory of another
+// user, or without a lock file.
 func removeIfDead(dir string) {
 	st, err := eintr.Lstatat(unix.AT_FDCWD, dir)
 	if err != nil || int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFDIR { // a link may lead anywhere

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Only the user may enter the directory of the socket, independent of the umask.
+// Only the user may enter the directory of the socket, whatever the umask is. Remove removes the directory.
 func TestListen_mode(t *testing.T) {
 	old := unix.Umask(0o777)
 	defer unix.Umask(old)

@@ -4,7 +4,8 @@ package registry
 
 import "golang.org/x/sys/unix"
 
-// peerOf returns the user of the process at the other end (unix(4), LOCAL_PEERCRED). Its pid is unknown.
+// peerOf returns the user of the process at the other end (unix(4), LOCAL_PEERCRED). The pid of that process is
+// unknown.
 func peerOf(fd int) (Peer, error) {
 	const solLocal = 0
 	cred, err := unix.GetsockoptXucred(fd, solLocal, unix.LOCAL_PEERCRED)

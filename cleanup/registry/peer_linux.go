@@ -16,15 +16,16 @@ func peerOf(fd int) (Peer, error) {
 	return Peer{UID: int(cred.Uid), PID: int(cred.Pid)}, nil
 }
 
-// PeerPIDFD returns a pidfd of the process that has connected (SO_PEERPIDFD, Linux 6.5), which the caller closes. It
-// refers to the same process even after the kernel has reused the pid.
+// PeerPIDFD returns a pidfd of the process that has connected (SO_PEERPIDFD, Linux 6.5), which the caller must close.
+// The pidfd refers to the same process even after the kernel has reused the pid.
 func (c Call) PeerPIDFD() (pidfd int, err error) {
 	var optErr error
 	err = c.conn.control(func(fd int) { pidfd, optErr = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD) })
 	return pidfd, errors.Join(err, optErr)
 }
 
-// startUnpinned returns the start time of a peer that has no pidfd (Linux before 6.5). Otherwise it returns 0.
+// startUnpinned returns the start time of a peer without a pidfd (Linux before 6.5). For a peer with a pidfd it returns
+// 0.
 func (s *Server) startUnpinned(c *connection) uint64 {
 	pidfd, err := Call{conn: c}.PeerPIDFD()
 	if err != nil {

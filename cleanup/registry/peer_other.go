@@ -4,7 +4,7 @@ package registry
 
 import "errors"
 
-// peerOf fails: on other systems the server accepts no request.
+// peerOf fails, so the server accepts no request on this system, and a client sends none.
 func peerOf(int) (Peer, error) {
 	return Peer{}, errors.New("this system does not report the user of a connection")
 }

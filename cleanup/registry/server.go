@@ -12,37 +12,38 @@ import (
 )
 
 const (
-	// requestTime is the maximum time for a whole request to arrive, and for a client to read a long answer.
+	// requestTime is the maximum time from a connection, or from the previous answer, until a whole request has
+	// arrived. It is also the maximum time for a client to read a long answer.
 	requestTime = 10 * time.Second
-	// maxConns is the maximum number of connections that are served at once. A new connection replaces the one that has
-	// been idle longest.
+	// maxConns is the maximum number of connections that are served at once. Beyond that, a new connection replaces the
+	// one that has been idle longest.
 	maxConns = 512
-	// smallRequest is the maximum size of a request that uses no shared memory, in bytes.
+	// smallRequest is the maximum size of a request or an answer that uses no shared memory, in bytes.
 	smallRequest = 64 << 10
-	// sharedMemory is the maximum memory of all larger requests together, in bytes.
+	// sharedMemory is the maximum memory of all larger requests and answers together, in bytes.
 	sharedMemory = 16 << 20
 	// acceptPause is the time after which accept(2) is called again when a resource was missing.
 	acceptPause = 10 * time.Millisecond
 )
 
-// Server receives requests. It never waits for a client. Each connection has its own goroutine, which occupies no
-// thread while it waits.
+// Server receives requests. The receiver of Calls never waits for a client, because each connection has its own
+// goroutine. A goroutine occupies no thread while it waits.
 type Server struct {
-	// Calls delivers the requests. The receiver answers each one before it receives the next.
+	// Calls delivers the requests. The receiver must answer each one once (Call.Answer).
 	Calls <-chan Call
 
 	calls    chan Call
 	listener *os.File
-	limit    int // number of connections
-	startOf  func(pid int) uint64
+	limit    int                  // maximum number of connections
+	startOf  func(pid int) uint64 // see Serve
 
 	mu     sync.Mutex
-	conns  []*connection // the longest idle first
-	shared int           // memory of large requests, in bytes
+	conns  []*connection // of the idle ones, the longest idle first
+	shared int           // memory of large requests and answers, in bytes
 }
 
-// Serve receives requests from a socket that Listen created. startOf returns the start time of a process in clock
-// ticks since boot; 0: unknown.
+// Serve starts to receive requests from fd, a socket that Listen created. startOf returns the start time of a process
+// in clock ticks since boot; 0: unknown.
 func Serve(fd int, startOf func(pid int) uint64) *Server {
 	calls := make(chan Call)
 	s := &Server{
@@ -58,7 +59,7 @@ func Serve(fd int, startOf func(pid int) uint64) *Server {
 	return s
 }
 
-// Close stops receiving requests.
+// Close stops accepting connections. It does not close those that exist.
 func (s *Server) Close() error { return s.listener.Close() }
 
 // accept accepts connections until the server is closed.
@@ -75,7 +76,7 @@ func (s *Server) accept() {
 			return acceptErr != unix.EAGAIN
 		})
 		switch {
-		case err != nil && s.listener.SetReadDeadline(time.Time{}) == os.ErrNoDeadline: // it is not polled: see epoll_ctl(2)
+		case err != nil && s.listener.SetReadDeadline(time.Time{}) == os.ErrNoDeadline: // not polled: see epoll_ctl(2)
 			time.Sleep(acceptPause)
 		case err != nil:
 			return
@@ -90,13 +91,14 @@ func (s *Server) accept() {
 	}
 }
 
-// admit begins to serve a connection of graceful's user or root. It refuses others with an answer.
+// admit begins to serve a connection of graceful's user or root. It refuses a connection of another user, or one too
+// many, with an answer.
 func (s *Server) admit(fd int) {
 	peer, err := peerOf(fd)
 	if self := os.Geteuid(); err == nil && peer.UID != self && peer.UID != 0 {
 		err = fmt.Errorf("this run belongs to user %d, and you are user %d (only that user and root may)", self, peer.UID)
 	}
-	err = cmp.Or(err, unix.SetNonblock(fd, true)) // also for the answer
+	err = cmp.Or(err, unix.SetNonblock(fd, true)) // the answer must not block either
 	if err != nil {
 		_, _ = unix.Write(fd, encode(Response{Version: version, Error: err.Error()}))
 		unix.Close(fd)
@@ -118,8 +120,8 @@ func (s *Server) admit(fd int) {
 	go s.serve(c)
 }
 
-// evict closes the connection that has been idle longest if there are more than limit. It returns false if there is no
-// room, because every connection waits for an answer.
+// evict closes the connection that has been idle longest if there are more than limit connections. It returns false if
+// there are more, but all of them wait for an answer.
 func (s *Server) evict(limit int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,8 +160,8 @@ func (s *Server) remove(c *connection) {
 	c.file.Close()
 }
 
-// reserve adds a number of bytes to the memory of large requests. It returns false, and adds nothing, if the sum would
-// exceed sharedMemory.
+// reserve adds a number of bytes, which may be negative, to the memory of large requests and answers. It returns false,
+// and adds nothing, if the sum would exceed sharedMemory.
 func (s *Server) reserve(bytes int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

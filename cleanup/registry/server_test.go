@@ -18,7 +18,7 @@ import (
 	"graceful/cleanup"
 )
 
-// start starts a server in a directory of the test. The test answers its calls.
+// start starts a server in a directory of the test. The test must answer the calls.
 func start(t *testing.T) (*Server, string) {
 	t.Helper()
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
@@ -35,7 +35,7 @@ func start(t *testing.T) (*Server, string) {
 	return s, socket.Address
 }
 
-// unknownStart is a startOf that returns 0: the start time is unknown.
+// unknownStart is a startOf for Serve. It returns 0: the start time is unknown.
 func unknownStart(int) uint64 { return 0 }
 
 // startAnswering starts a server that answers each call with the id in its request.
@@ -83,7 +83,7 @@ func answers(t *testing.T, c net.Conn) string {
 	return string(text)
 }
 
-// wantServed fails the test unless the server answers another client in time.
+// wantServed fails the test unless the server answers another client within 5 seconds.
 func wantServed(t *testing.T, address string) {
 	t.Helper()
 	began := time.Now()
@@ -123,7 +123,7 @@ func TestServe_invalidRequest(t *testing.T) {
 	}
 }
 
-// The server refuses a request that never ends. The memory for it is bounded and freed.
+// The server refuses a request that never ends, and frees the memory that the request has used.
 func TestServe_endlessRequests(t *testing.T) {
 	s, address := startAnswering(t)
 	var all sync.WaitGroup
@@ -262,7 +262,7 @@ func TestServe_memoryOfUnreadAnswers(t *testing.T) {
 	if whole == 0 || whole > sharedMemory/size || busy != clients-whole {
 		t.Errorf("%d of %d answers of %d bytes were kept, %d were refused", whole, clients, size, busy)
 	}
-	// The memory is freed even if a client keeps its connection open.
+	// The memory of an answer that was read is freed, even if the client keeps its connection open.
 	conn := dial(t, address)
 	lines := bufio.NewReader(conn)
 	for n := range 2 * sharedMemory / size {

@@ -1,5 +1,6 @@
-// Package registry registers cleanup commands during a run. It contains the socket, the protocol, the server and the
-// client. It never decides what a request does. docs/protocol.md describes the protocol for clients in other languages.
+// Package registry lets processes register, list and withdraw cleanup commands during a run. It contains the socket,
+// the protocol, the server and the client. It never decides what a request does. docs/protocol.md describes the
+// protocol for clients in other languages.
 package registry
 
 import (
@@ -19,9 +20,9 @@ import (
 // version is the version of the protocol. It changes when an older client would misunderstand the new protocol.
 const version = 1
 
-// MaxRequest is the maximum size of a request with its newline, in bytes. The limit leaves room for the longest
-// command that Linux executes by default. Its arguments and environment together have at most 2 MiB (execve(2)), and
-// their JSON form is longer.
+// MaxRequest is the maximum size of a request with its newline, in bytes. The limit leaves room for the longest command
+// that Linux executes by default: arguments and environment together have at most 2 MiB (execve(2)), and their JSON
+// form is longer.
 const MaxRequest = 4 << 20
 
 // Request is a request of a client: one line of JSON.
@@ -29,7 +30,7 @@ type Request struct {
 	Version int    `json:"graceful"`
 	Do      string `json:"do"` // Defer, Cancel or List
 
-	// The following fields belong to Defer. A request contains either Command or Shell.
+	// The following fields belong to Defer. A Defer request contains either Command or Shell.
 	Command   []cleanup.Text `json:"command,omitempty"`
 	Shell     cleanup.Text   `json:"shell,omitempty"`
 	Dir       cleanup.Text   `json:"dir,omitempty"` // absolute; "": that of the run
@@ -37,7 +38,7 @@ type Request struct {
 	Name      cleanup.Text   `json:"name,omitempty"`
 	TimeoutMS int64          `json:"timeout_ms,omitempty"` // 0: the default of the run
 	WhenExits int            `json:"when_exits,omitempty"` // pid; the command runs when that process has ended
-	Start     uint64         `json:"start,omitempty"`      // its start time (proc_pid_stat(5), starttime); 0: unknown
+	Start     uint64         `json:"start,omitempty"`      // start time of WhenExits (proc_pid_stat(5)); 0: unknown
 	Key       string         `json:"key,omitempty"`        // a repeated request with the same key gets the same id
 
 	// The following field belongs to Cancel.
@@ -54,12 +55,13 @@ const (
 // Response is the answer to a request: one line of JSON.
 type Response struct {
 	Version int `json:"graceful"`
-	ID      int `json:"id,omitempty"`
-	// TimeoutMS answers Defer. It is the time limit of the command, if that is less than the requested limit.
+	ID      int `json:"id,omitempty"` // answers Defer and Cancel: id of the command
+	// TimeoutMS answers Defer. It is the time limit of the command if that limit is less than the requested one, and
+	// otherwise 0.
 	TimeoutMS int64     `json:"timeout_ms,omitempty"`
-	Error     string    `json:"error,omitempty"` // why the request was refused
-	Busy      bool      `json:"busy,omitempty"`  // with Error: the client may repeat the request
-	Commands  *[]Listed `json:"commands,omitempty"`
+	Error     string    `json:"error,omitempty"`    // why the request was refused
+	Busy      bool      `json:"busy,omitempty"`     // with Error: the client may repeat the request
+	Commands  *[]Listed `json:"commands,omitempty"` // answers List; nil: the answer to another request
 }
 
 // Listed is a cleanup command that has not ended.
@@ -82,13 +84,13 @@ const (
 	minListed = 64
 )
 
-// Shorten cuts the texts of long commands, so that the list takes less than sharedMemory.
+// Shorten cuts the texts of long commands in the list, so that the answer with the list takes less than sharedMemory.
 func Shorten(list []Listed) {
 	limit := max(maxListed/max(len(list), 1), minListed)
 	for i := range list {
 		l, size := &list[i], 0
 		for _, text := range slices.Concat(l.Command, []cleanup.Text{l.Text, l.Name, l.Dir}) {
-			if size += len(text); size <= limit { // otherwise its JSON form is too long, too
+			if size += len(text); size <= limit { // otherwise the JSON form is too long, too
 				size += text.Size() - len(text)
 			}
 		}
@@ -108,8 +110,8 @@ func Shorten(list []Listed) {
 	}
 }
 
-// cut returns the beginning of a text. The JSON form of the result, with its quotes, is at most size bytes long. JSON
-// needs at most 6 bytes for each byte of a character.
+// cut returns the beginning of a text. The JSON form of the result, with its quotes or braces, is at most size bytes
+// long, or 17 if size is less. A JSON string needs at most 6 bytes for each byte of a character.
 func cut(text cleanup.Text, size int) cleanup.Text {
 	const quotes, longest = 2, 6
 	if short := text.Cut(max(size-quotes, 0)); short.Size() <= size {
