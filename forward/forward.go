@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Meaning is the effect of a signal to graceful.
+// Meaning is what graceful does when it receives a signal.
 type Meaning uint8
 
 const (
-	// Pass: forward it to the target.
+	// Pass: graceful forwards the signal to the target.
 	Pass Meaning = iota
-	// Stop: begin the stop, then forward it.
+	// Stop: graceful begins a stop, which by default forwards the signal.
 	Stop
-	// Suspend: suspend the target's group, then graceful (job control).
+	// Suspend: graceful suspends the target's group and then itself (job control).
 	Suspend
 	// Ours: graceful uses the signal itself, and never forwards it.
 	Ours
@@ -37,7 +37,7 @@ func MeaningOf(sig syscall.Signal) Meaning {
 		return Suspend
 	case unix.SIGCHLD, // graceful reaps its children when it arrives
 		unix.SIGPIPE, // graceful's own writes cause it
-		unix.SIGURG:  // the Go runtime preempts goroutines with it, hundreds of times a second
+		unix.SIGURG:  // the Go runtime uses it to preempt goroutines, hundreds of times a second
 		return Ours
 	}
 	if sig < 1 || sig > Last || slices.Contains(uncatchable, sig) {
@@ -46,8 +46,8 @@ func MeaningOf(sig syscall.Signal) Meaning {
 	return Pass
 }
 
-// MeaningIn does what MeaningOf does, but stopOn lists the stop signals; nil means the default list. A default stop
-// signal that is not in stopOn becomes Pass.
+// MeaningIn does what MeaningOf does for a run whose stop signals are stopOn; nil means the default list. A signal of
+// the default list that is not in stopOn becomes Pass. stopOn does not change the meanings Ours and Uncatchable.
 func MeaningIn(sig syscall.Signal, stopOn []int) Meaning {
 	switch m := MeaningOf(sig); {
 	case stopOn == nil || m == Ours || m == Uncatchable:
@@ -64,7 +64,7 @@ func MeaningIn(sig syscall.Signal, stopOn []int) Meaning {
 // StopSignals lists the signals that stop a run by default.
 func StopSignals() []syscall.Signal { return []syscall.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGQUIT} }
 
-// Deliverable lists the signals that a listener delivers.
+// Deliverable lists the signals that a listener delivers: those that are neither Ours nor Uncatchable.
 func Deliverable() (signals []syscall.Signal) {
 	for sig := syscall.Signal(1); sig <= Last; sig++ {
 		if m := MeaningOf(sig); m != Ours && m != Uncatchable {

@@ -13,16 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// graceful installs its own signal handler, because package os/signal is slow. To register a signal, os/signal switches
-// to another thread and back. That takes longer than everything else before the target starts. os/signal also needs
-// three threads.
+// onSignal is graceful's own signal handler. Go code never calls it. graceful does not use package os/signal, which is
+// slow: to register a signal, os/signal switches to another thread and back. That takes longer than everything else
+// before the target starts. os/signal also needs three threads.
 //
-// The handler records the signal in arrived and writes to an eventfd(2). It tries the write three times, because a lost
-// write would be a lost signal. The handler is written in assembly, because the kernel calls it on any thread at any
+// onSignal records the signal in arrived and writes to an eventfd(2). It tries the write up to three times, because a
+// lost write would be a lost signal. onSignal is written in assembly, because the kernel calls it on any thread at any
 // moment, with the calling convention of C. It needs only one thing of the Go runtime: the signal stack of each thread
 // (sigaltstack(2)).
-
-// onSignal is the handler. Go code never calls it.
 //
 //lint:ignore U1000 handlerAddress uses it
 func onSignal()
@@ -45,7 +43,8 @@ type sigaction struct {
 }
 
 // caught returns the action of a caught signal. It copies an action of the runtime, which contains the return from a
-// handler (SA_RESTORER).
+// handler (SA_RESTORER). The first call also creates the eventfd, and starts a goroutine that calls wake after each
+// write to the eventfd.
 var caught = sync.OnceValues(func() (action sigaction, err error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -56,13 +55,13 @@ var caught = sync.OnceValues(func() (action sigaction, err error) {
 	go func() {
 		var count [8]byte
 		for {
-			if _, err := events.Read(count[:]); err != nil { // epoll(7) cannot wait for it
+			if _, err := events.Read(count[:]); err != nil { // the eventfd cannot be polled: see epoll_ctl(2)
 				time.Sleep(10 * time.Millisecond)
 			}
 			wake()
 		}
 	}()
-	rtSigaction(unix.SIGURG, nil, &action) // the runtime always handles this one
+	rtSigaction(unix.SIGURG, nil, &action) // the runtime always handles SIGURG
 	action.handler = handlerAddress()
 	return action, nil
 })
@@ -83,7 +82,7 @@ func ignore(sig syscall.Signal) {
 	rtSigaction(sig, &sigaction{handler: ignored}, nil)
 }
 
-// rtSigaction calls rt_sigaction(2). It cannot fail, because all of these signals can be caught.
+// rtSigaction calls rt_sigaction(2). The call cannot fail, because graceful passes only signals that can be caught.
 func rtSigaction(sig syscall.Signal, to, before *sigaction) {
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(to)),
 		uintptr(unsafe.Pointer(before)), unsafe.Sizeof(to.mask), 0, 0)

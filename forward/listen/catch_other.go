@@ -15,7 +15,8 @@ import (
 	"graceful/forward"
 )
 
-// channels contains one channel for each signal, so that many signals of one kind do not displace another kind.
+// channels maps each signal to a channel of its own, so that many signals of one kind do not displace another kind. A
+// goroutine adds the signals from all channels to arrived.
 var channels = sync.OnceValue(func() map[syscall.Signal]chan os.Signal {
 	all := map[syscall.Signal]chan os.Signal{}
 	var cases []reflect.SelectCase

@@ -14,15 +14,15 @@ import (
 	"graceful/forward"
 )
 
-// Listener receives every signal that a process can catch. If a signal arrives twice before it is taken, Listener
-// delivers it once, as the kernel does with pending signals. No signal is lost.
+// Listener receives SIGCHLD and the signals that forward.Deliverable lists. If a signal arrives twice before it is
+// taken, Listener delivers it once, as the kernel does with pending standard signals. No signal is lost otherwise.
 type Listener struct {
 	// Signals delivers the signals that forward.Deliverable lists.
 	Signals <-chan syscall.Signal
 	// Children delivers a value when a child has changed its state since the last value was taken.
 	Children <-chan struct{}
 
-	ignored []syscall.Signal
+	ignored []syscall.Signal // signals that were ignored when graceful was started, except those that it needs
 	closed  chan struct{}
 }
 
@@ -46,12 +46,12 @@ func wake() {
 	}
 }
 
-// Start begins to listen. ignored lists the signals that graceful's parent ignored. They stay ignored until
-// CatchIgnored, because a child inherits the ignored signals at its fork, unless graceful starts it with an explicit
-// set.
+// Start begins to listen. ignored lists the signals that were ignored when graceful was started. Those that graceful
+// does not need stay ignored until CatchIgnored, because a child inherits the ignored signals at its fork, unless
+// graceful starts it with an explicit set.
 //
-// Start catches every signal before graceful starts any process. Otherwise another process could read the target's
-// first output, and send a signal that graceful does not catch yet.
+// graceful calls Start before it starts any process. Otherwise another process could read the target's first output,
+// and send a signal that graceful does not catch yet.
 func Start(ignored []syscall.Signal) (*Listener, error) {
 	if err := prepare(); err != nil {
 		return nil, fmt.Errorf("listening to signals: %w", err)
@@ -72,7 +72,7 @@ func Start(ignored []syscall.Signal) (*Listener, error) {
 	return l, nil
 }
 
-// deliver forwards arrived signals to out and children.
+// deliver forwards arrived signals to out and children until l.closed is closed.
 func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) {
 	var waiting set
 	for {
@@ -96,7 +96,7 @@ func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) 
 				waiting &^= setOf(unix.SIGCHLD)
 				select {
 				case children <- struct{}{}:
-				default: // an earlier one was not taken yet
+				default: // an earlier value was not taken yet
 				}
 			}
 		}
@@ -113,12 +113,12 @@ func (l *Listener) Return(signals []syscall.Signal) {
 	wake()
 }
 
-// handOver is the maximum time from the moment when a handler in another thread catches a signal until this goroutine
-// sees the signal.
+// handOver is the time that deliver allows from the moment when a handler in another thread catches a signal until
+// deliver sees that signal.
 const handOver = 2 * time.Millisecond
 
-// first returns the signal to deliver next, or 0: the lowest number, but SIGCONT last. If SIGTSTP came after SIGCONT,
-// the process would stay suspended and would not handle SIGTERM.
+// first returns the signal to deliver next, or 0 if s is empty: the lowest number, but SIGCONT last. If SIGTSTP came
+// after SIGCONT, the process would stay suspended and would not handle SIGTERM.
 func (s set) first() syscall.Signal {
 	if others := s &^ setOf(unix.SIGCONT); others != 0 {
 		s = others
@@ -135,7 +135,8 @@ func needed(sig syscall.Signal) bool {
 	return sig == unix.SIGCHLD || sig == unix.SIGURG || forward.MeaningOf(sig) == forward.Uncatchable
 }
 
-// CatchIgnored also catches the signals that graceful's parent ignored, except for those of job control.
+// CatchIgnored catches those signals in l.ignored that mean Pass or Stop by default. The others stay ignored, for
+// instance those of job control.
 func (l *Listener) CatchIgnored() {
 	for _, sig := range l.ignored {
 		if m := forward.MeaningOf(sig); m == forward.Pass || m == forward.Stop {
@@ -153,7 +154,8 @@ func (l *Listener) CatchAgain(signals []syscall.Signal) {
 	}
 }
 
-// Ignoring calls f, which starts a process, while the signals that graceful's parent ignored are ignored again.
+// Ignoring calls f, which starts a process, while all signals in l.ignored are ignored, so that the process inherits
+// that. Then it calls CatchIgnored.
 func (l *Listener) Ignoring(f func()) {
 	l.ignore()
 	defer l.CatchIgnored()
@@ -166,7 +168,7 @@ func (l *Listener) ignore() {
 	}
 }
 
-// Restart sets the signals as Start did, for another run in the same process.
+// Restart undoes CatchIgnored and IgnoreTTOU, for another run in the same process.
 func (l *Listener) Restart() {
 	if !slices.Contains(l.ignored, unix.SIGTTOU) {
 		catch(unix.SIGTTOU)

@@ -62,8 +62,9 @@ func ignores(t *testing.T, when string, want map[syscall.Signal]bool) {
 	}
 }
 
-// A child inherits the ignored signals at its fork. Between forks, graceful catches stop signals that its parent
-// ignored. It never ignores SIGCHLD or SIGURG, which it and the Go runtime need.
+// Signals that were ignored when graceful was started are ignored at each fork, because a child inherits them. Between
+// forks graceful catches them, except those of job control. It never ignores SIGCHLD, which it needs, or SIGURG, which
+// the Go runtime needs.
 func TestListener_signalsThatTheParentIgnored(t *testing.T) {
 	l := listen(t, unix.SIGINT, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCHLD, unix.SIGURG)
 	atFork := map[syscall.Signal]bool{
@@ -106,7 +107,7 @@ func TestIgnoreTTOU(t *testing.T) {
 	ignores(t, "while cleaning", map[syscall.Signal]bool{unix.SIGTTOU: true, unix.SIGTTIN: false})
 }
 
-// The test sends one signal of each kind before the first one is taken. Each signal is delivered exactly once.
+// If one signal of each kind is sent before the first one is taken, each is delivered exactly once.
 func TestListener_deliversEachSignalOnce(t *testing.T) {
 	l := listen(t)
 	want := map[syscall.Signal]bool{}
@@ -155,7 +156,8 @@ func TestFirst_deliversSIGCONTLast(t *testing.T) {
 	}
 }
 
-// Many signals arrive while no signal is taken, and while all threads run Go code or make system calls. None is lost.
+// Many signals arrive while no signal is taken, and while all threads run Go code or make system calls. A signal that
+// is sent after them is still delivered.
 func TestListener_stormOfSignals(t *testing.T) {
 	l := listen(t)
 	stop := make(chan struct{})
