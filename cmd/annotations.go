@@ -10,13 +10,13 @@ import (
 	"graceful/runner"
 )
 
-// annotations writes the lines that a CI system shows as annotations and groups in the log of a job.
+// annotations makes the lines that a CI system shows as annotations and groups in the log of a job.
 //
 // The output of a cleanup command is in a group. Groups of GitHub and sections of GitLab cannot interleave, so the
 // runner announces only commands that run alone.
 type annotations struct {
 	system    ciSystem
-	catchUp   func() // waits until the lines so far are written
+	catchUp   func() // see output.catchUp
 	openGroup string // id of the command whose group is open; "": there is none, or another graceful has opened it
 }
 
@@ -27,7 +27,8 @@ type ciSystem struct {
 	end    func(section string, now time.Time) string
 }
 
-// newAnnotations returns annotations for the CI system that the environment of the run indicates, or nil.
+// newAnnotations returns annotations for the CI system that the environment of the run indicates. It returns nil
+// outside of these systems, for a log in JSON, and with --annotations off.
 func newAnnotations(c runner.Config, catchUp func()) *annotations {
 	switch {
 	case c.LogJSON || !c.Annotations:
@@ -59,7 +60,7 @@ func escapeData(s string) string {
 	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(s)
 }
 
-// gitlab writes the markers of collapsible sections. A terminal erases them.
+// gitlab writes the markers of collapsible sections. A terminal does not show the markers.
 var gitlab = ciSystem{
 	begin: func(section, title string, now time.Time) string {
 		return fmt.Sprintf("\x1b[0Ksection_start:%d:%s[collapsed=true]\r\x1b[0K%s\n", now.Unix(), section, title)
@@ -77,14 +78,14 @@ func (a *annotations) record(level slog.Level, text string) string {
 	return a.system.record(level, oneLine(text))
 }
 
-// Records of level slog.LevelDebug with these messages begin and end a group.
+// Log records with these messages begin and end a group. Their level is slog.LevelDebug.
 const (
 	messageCommandStarts = "cleanup command starts"
 	messageCommandOver   = "cleanup command is over"
 )
 
-// group returns the line for a record that begins or ends a group, otherwise "". began reports whether a command is
-// about to start. The line must be written before the command's output.
+// group returns the line for a record that begins or ends a group, otherwise "". began reports whether the line begins
+// a group. Such a line must be written before the command starts, and so before the command's output.
 func (a *annotations) group(r slog.Record, attr func(key string) string) (line string, began bool) {
 	// After a takeover, the new graceful ends the group of the killed one by the same name.
 	id, section := attr("id"), fmt.Sprintf("graceful_%.16s_%s", attr("run"), attr("id"))

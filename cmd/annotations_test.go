@@ -18,7 +18,7 @@ var (
 	onGitLab = runner.Config{Annotations: true, Env: []string{"GITLAB_CI=true", "A=b"}}
 )
 
-// logged returns the output of a logger that was made for a configuration.
+// logged returns what a logger for a configuration writes when log uses it.
 func logged(t *testing.T, c runner.Config, log func(*slog.Logger)) string {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -71,7 +71,7 @@ func TestEscapeData(t *testing.T) {
 	}
 }
 
-// step returns a record about a command.
+// step is the message of a log record about a command, with the id and the name of the command.
 type step struct{ message, id, name string }
 
 func logSteps(steps ...step) func(*slog.Logger) {
@@ -118,7 +118,7 @@ func TestAnnotations_groups(t *testing.T) {
 	}
 }
 
-// The begin and the end of a section have the same name, even if two processes of the run write them.
+// The begin and the end of a section have the same name, so that a process that resumes the run can end the section.
 func TestGitlab_sections(t *testing.T) {
 	now := time.Unix(7, 0)
 	a := annotations{system: gitlab}
@@ -146,7 +146,7 @@ func TestAnnotations_messagesOfRunner(t *testing.T) {
 	}
 }
 
-// When catchUp returns, all lines so far are written.
+// When catchUp returns, all lines that were queued before are written.
 func TestOutputCatchUp(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

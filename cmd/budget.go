@@ -14,19 +14,20 @@ import (
 // summand is one part of the time of a stop.
 type summand struct {
 	time time.Duration
-	text string // "2 x 5s for on-exit commands (--on-exit-timeout)", with the flag or variable that sets it
+	text string // for people, with the source of the time: "2 x 5s for on-exit commands (--on-exit-timeout)"
 }
 
-// budget contains the maximum time of a stop, and the parts of that time that flags and variables set.
+// budget contains the maximum time of a stop, and the parts of that time: the times that flags and variables set, and
+// the limits of the cleanup commands.
 type budget struct {
 	deadline     time.Duration
-	source       string    // the flag or variable that sets the deadline
+	source       string    // name of the flag or variable that sets the deadline
 	beforeSignal []summand // on-stop commands and drain, before the first signal
 	signals      []summand // the grace or the schedule, if given
-	onExit       []summand
+	onExit       []summand // limits of the cleanup commands, also the default
 }
 
-// budget collects the times that limit a stop from the flags and variables in given.
+// budget collects the times that limit a stop. given maps each flag that was set to its source (see readVariables).
 func (f *runFlags) budget(given map[string]string) budget {
 	from := func(flag string) string { return cmp.Or(given[flag], "the default of --"+flag) }
 	part := func(limit time.Duration, what, flag string) summand {
@@ -56,7 +57,8 @@ func (f *runFlags) budget(given map[string]string) budget {
 	return b
 }
 
-// commandTime returns the total time of n commands that run in sequence or in parallel. Each takes at most limit.
+// commandTime returns the maximum total time of n commands that run in sequence or in parallel, as one summand, or nil
+// if n is 0. Each command takes at most limit. what is the kind of the commands, and from is the source of the limit.
 func commandTime(n int, limit time.Duration, parallel bool, what, from string) []summand {
 	sum, text := limit, fmt.Sprintf("%v for an %s command", limit, what)
 	switch {
@@ -73,8 +75,9 @@ func commandTime(n int, limit time.Duration, parallel bool, what, from string) [
 	return []summand{{sum, text + " (" + from + ")"}}
 }
 
-// fit returns the time from the beginning of a stop until SIGKILL. The rest of the deadline is for the cleanup
-// commands. If the parts of the budget do not fit into the deadline, the error names each of them.
+// fit returns the time from the beginning of a stop until SIGKILL. The rest of the deadline is for the cleanup commands
+// and for graceful itself. If the parts of the budget do not fit into the deadline, or leave no time for the target,
+// the error lists them.
 func (b budget) fit() (time.Duration, error) {
 	all := slices.Concat(b.beforeSignal, b.signals, b.onExit)
 	if total(all) > b.deadline {

@@ -19,7 +19,7 @@ func onStopTime(n int, limit time.Duration) []summand {
 	return commandTime(n, limit, false, "on-stop", "--on-stop-timeout")
 }
 
-// part returns a summand with the flag or variable that sets it.
+// part returns a time as one summand. from is the flag or variable that sets the time.
 func part(d time.Duration, from string) []summand {
 	return []summand{{d, d.String() + " of it (" + from + ")"}}
 }

@@ -30,7 +30,7 @@ type deferFlags struct {
 	shell      bool
 	timeout    time.Duration
 	name       string
-	awaitedPID int // a pid; 0: none
+	awaitedPID int // pid of the process whose end starts the command; 0: none
 	list       bool
 	verbose    bool
 	json       bool
@@ -117,8 +117,8 @@ func (f *deferFlags) writeList(to io.Writer, list []registry.Listed) error {
 	return err
 }
 
-// shown returns a listed command as defer prints it. A name replaces the text and the arguments, which may contain a
-// secret.
+// shown returns a listed command as defer prints it without --verbose. A name replaces the text and the arguments,
+// which may contain a secret.
 func shown(c registry.Listed) registry.Listed {
 	if c.Name != "" {
 		c.Text, c.Command = c.Name, nil
@@ -163,7 +163,8 @@ func (f *deferFlags) request(args []string) (r registry.Request, err error) {
 	return r, nil
 }
 
-// request sends a request to the innermost run that contains this process, and returns the answer.
+// request sends a request to the run whose socket GRACEFUL_SOCKET names: the innermost run that contains this process.
+// It returns the answer, and an error also if the run has refused the request.
 func request(r registry.Request) (registry.Response, error) {
 	address := os.Getenv("GRACEFUL_SOCKET")
 	switch {
@@ -190,7 +191,7 @@ func listText(list []registry.Listed) string {
 			state = fmt.Sprintf("when %d exits", c.WhenExits)
 		}
 		name, text := oneLine(cmp.Or(string(c.Name), "-")), oneLine(string(c.Text))
-		if c.Command == nil { // shown has removed it
+		if c.Command == nil { // shown has replaced the command by its name
 			text = "-"
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", c.ID, state, name, text)

@@ -74,7 +74,7 @@ func findingsText(f doctor.Findings) string {
 	for _, c := range f.Checks {
 		width = max(width, len(c.Name))
 	}
-	required := map[doctor.Holds][]string{} // the names of the required checks
+	required := map[doctor.Holds][]string{} // maps each result to the names of the required checks that have it
 	for _, c := range f.Checks {
 		if c.Required {
 			required[c.Holds] = append(required[c.Holds], c.Name)

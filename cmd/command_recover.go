@@ -12,7 +12,8 @@ import (
 	"graceful/runner/machine"
 )
 
-// statusUnfinished is the exit status of recover if some run needs the user's attention.
+// statusUnfinished is the exit status of recover if a run could not be finished, or a cleanup command in it failed or
+// was interrupted.
 const statusUnfinished = 1
 
 func newRecover(status *int) *cobra.Command {

@@ -28,7 +28,7 @@ type runFlags struct {
 	onStopLimit time.Duration
 	outer       outerBudget
 
-	killOnRepeat bool // a flag of earlier versions
+	killOnRepeat bool // --kill-on-repeat, a hidden flag of earlier versions
 
 	variablesIgnored bool
 }
@@ -189,7 +189,8 @@ func (f *runFlags) afterKill() flagGroup {
 	return g
 }
 
-// check completes the configuration from combinations of flags. It returns an error if flags conflict.
+// check completes the configuration from combinations of flags. It returns an error if flags conflict. given maps each
+// flag that was set to its source (see readVariables).
 func (f *runFlags) check(given map[string]string) error {
 	if given["grace"] != "" && given["stop-schedule"] != "" {
 		return fmt.Errorf("%s: not together with %s: a schedule has its own times",
@@ -231,7 +232,7 @@ func (f *runFlags) check(given map[string]string) error {
 		f.TimeBeforeSignal = total(b.beforeSignal)
 		f.ReservedTime = machine.AddDurations(f.TimeBeforeSignal, total(b.signals))
 		if given["grace"] == "" {
-			f.Grace = left // when the signal is sent, the time of on-stop commands and drain is subtracted
+			f.Grace = left // the time of on-stop commands and drain is subtracted when the signal is sent
 		}
 		if n := len(f.OnStop); n > 0 && given["on-stop-timeout"] == "" {
 			// Leave half of the time to the target, even if every on-stop command hangs.
@@ -275,8 +276,8 @@ func (f *runFlags) run(args []string, given map[string]string, status *int) erro
 	return nil
 }
 
-// takeOver resumes a run in a process that the guard has started. args are the arguments of that process after its
-// name.
+// takeOver resumes a run in a process that the guard has started, and returns the exit status. args are the arguments
+// of this process after its name.
 func takeOver(args []string) int {
 	out := newOutput(syscall.Stderr)
 	defer out.flush()

@@ -16,7 +16,7 @@ import (
 // environment maps names of graceful's variables to values.
 type environment map[string]string
 
-// set sets the variables for a test, and unsets all others of graceful.
+// set sets the variables for a test, after unsetVariables.
 func (e environment) set(t *testing.T) {
 	t.Helper()
 	unsetVariables(t)
@@ -33,7 +33,7 @@ func (e environment) String() string {
 	return strings.Join(all, " ")
 }
 
-// The guide documents these defaults.
+// The flags of run have the defaults that the guide documents.
 func TestRunFlags_defaults(t *testing.T) {
 	flags := newRun(new(int)).Flags()
 	for name, want := range map[string]string{
@@ -78,7 +78,7 @@ func TestRunFlagsCheck(t *testing.T) {
 		{args: "--deadline 10s --grace 2s", want: func(c runner.Config) bool { return c.Grace == 2*s }},
 		{args: "--deadline 10s", env: environment{"GRACEFUL_GRACE": "3s"},
 			want: func(c runner.Config) bool { return c.Grace == 3*s }},
-		{args: "--deadline 10s --on-stop a --on-stop b --drain 1s", // if they hang, half of the time is left for the target
+		{args: "--deadline 10s --on-stop a --on-stop b --drain 1s", // if these hang, half of the time is left
 			want: func(c runner.Config) bool { return c.OnStop[0].Limit == 2*s && c.Grace == 9*s }},
 		{args: "--deadline 10m --on-stop a", want: func(c runner.Config) bool { return c.OnStop[0].Limit == 10*s }},
 		{args: "--report r.json", want: func(c runner.Config) bool {
@@ -170,7 +170,7 @@ func TestRunFlags_invalid(t *testing.T) {
 		{"", environment{"GRACEFUL_ON_EXIT_ORDER": "up"},
 			`GRACEFUL_ON_EXIT_ORDER: "up" is not a valid order (lifo, fifo, parallel)`},
 		{"", environment{"GRACEFUL_VERBOSE": "loud"}, `GRACEFUL_VERBOSE: "loud" is neither true nor false`},
-		{"", environment{"GRACEFUL_GRACE": "soon", "GRACEFUL_VERBOSE": "loud"}, // for all invalid variables
+		{"", environment{"GRACEFUL_GRACE": "soon", "GRACEFUL_VERBOSE": "loud"}, // an error for each invalid variable
 			"GRACEFUL_GRACE: \"soon\" is not a time (10s, 1m30s, 500ms)\n" +
 				"GRACEFUL_VERBOSE: \"loud\" is neither true nor false"},
 		{"--grace 1s", environment{"GRACEFUL_GRACE": "soon"}, noCommand}, // a flag overrides its variable

@@ -12,15 +12,13 @@ import (
 	"graceful/forward"
 )
 
-// Shells run `graceful __complete ...` to get completions. cobra implements that command, and generates the scripts for
-// the shells.
-
 // noFiles makes a shell complete no file names.
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
 var exampleTimes = []string{"5s", "10s", "30s", "1m"}
 
-// completeFlags registers the completions of a command's flags.
+// completeFlags registers the completions of a command's flags. Shells run `graceful __complete ...` to get
+// completions. cobra implements that command, and generates the scripts for the shells.
 func completeFlags(c *cobra.Command) {
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		complete := f.Value.(interface{ completion() cobra.CompletionFunc }).completion()
@@ -28,22 +26,22 @@ func completeFlags(c *cobra.Command) {
 			return
 		}
 		if err := c.RegisterFlagCompletionFunc(f.Name, complete); err != nil {
-			panic(err) // the flag has one already
+			panic(err) // the flag already has a completion
 		}
 	})
 }
 
 var completeDirectory = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs)
 
-// completeWord completes one of a few words, and keeps their order.
+// completeWord returns a function that completes one of a few words, and keeps the order of these words.
 func completeWord(words ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 		return startingWith(text, words, "", ""), noFiles | cobra.ShellCompDirectiveKeepOrder
 	}
 }
 
-// completeRewrite completes both sides of one FROM=TO. It does not complete a list: bash breaks words at =, and cobra's
-// script mishandles a comma before =.
+// completeRewrite completes FROM or TO of one pair FROM=TO. It does not complete a list of pairs, because bash breaks
+// words at =, and cobra's script mishandles a comma before =.
 func completeRewrite(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 	if from, to, ok := strings.Cut(text, "="); ok {
 		return startingWith(to, append(forward.Names(), "0"), from+"=", ""), noFiles
@@ -52,7 +50,7 @@ func completeRewrite(_ *cobra.Command, _ []string, text string) ([]string, cobra
 	return startingWith(text, names, "", "="), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
-// completeSchedule completes only the last item of a schedule.
+// completeSchedule completes the last item of a schedule.
 func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
 	last := strings.LastIndexByte(text, '/') + 1
 	signals := slices.DeleteFunc(forward.Names(), func(name string) bool { return name == "STOP" })
@@ -60,9 +58,9 @@ func completeSchedule(_ *cobra.Command, _ []string, text string) ([]string, cobr
 	return startingWith(text[last:], words, text[:last], ""), noFiles | cobra.ShellCompDirectiveNoSpace
 }
 
-// startingWith returns the words that begin with text. It adds before and after to each word. Each result begins with
-// text as it was typed, in its case and with its prefix SIG, because a shell drops other completions. If text contains
-// no letter after that prefix, startingWith omits the many real-time signals.
+// startingWith returns the words that begin with text, each with before in front of it and after behind it. It gives
+// the words the case and the prefix SIG of text, because a shell drops completions that do not begin with the typed
+// text. If text is empty after that prefix, startingWith omits the many real-time signals.
 func startingWith(text string, words []string, before, after string) (all []string) {
 	prefix := ""
 	if len(text) >= 3 && strings.EqualFold(text[:3], "SIG") {

@@ -17,7 +17,7 @@ import (
 	"graceful/runner/machine"
 )
 
-// flaggedCommands returns the commands with flags.
+// flaggedCommands returns the subcommands that have flags.
 func flaggedCommands() (all []*cobra.Command) {
 	for _, c := range newRoot(new(int)).Commands() {
 		if c.Flags().HasFlags() {
@@ -148,7 +148,7 @@ func pages(t *testing.T) (paths []string) {
 	return paths
 }
 
-// The pages name no flag that does not exist.
+// Each flag that a page names exists.
 func TestPages_flags(t *testing.T) {
 	for _, path := range pages(t) {
 		switch filepath.Base(path) {
@@ -197,7 +197,7 @@ func headings(text string) (all []string) {
 	return all
 }
 
-// maxReadmeWords is the maximum number of words in the README. A newcomer should need one minute to learn what to do.
+// maxReadmeWords is the maximum number of words in the README, so that a newcomer reads it in a few minutes.
 const maxReadmeWords = 1500
 
 func TestReadme_isShort(t *testing.T) {
@@ -206,7 +206,7 @@ func TestReadme_isShort(t *testing.T) {
 	}
 }
 
-// toolOptions lists the options and variables of the tools that have a table in docs/guide.md.
+// toolOptions maps each tool that has a table in docs/guide.md to its options and variables.
 var toolOptions = map[string]string{
 	"tini": "-s -g -p -v -w -e -l TINI_SUBREAPER TINI_KILL_PROCESS_GROUP TINI_VERBOSITY --version -h",
 	"dumb-init": "-c --single-child -r --rewrite -v --verbose -V --version -h --help " +
@@ -220,7 +220,7 @@ var toolOptions = map[string]string{
 func TestGuide_flags(t *testing.T) {
 	const path = "../docs/guide.md"
 	var ours strings.Builder
-	options := map[string]string{} // the first cells of each table, joined
+	options := map[string]string{} // maps each tool to the joined first cells of its table
 	tool := ""
 	for line := range strings.Lines(document(t, path)) {
 		if name, ok := strings.CutPrefix(line, "### "); ok {

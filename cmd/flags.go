@@ -17,10 +17,10 @@ import (
 	"graceful/forward"
 )
 
-// flagValue is the value of a flag. Either the flag or its variable sets it.
+// flagValue is the value of a flag. The flag or its variable sets the value; otherwise the value stays the default.
 type flagValue[T any] struct {
 	value    *T
-	kind     string // help prints it after the name of the flag
+	kind     string // word that help prints after the name of the flag
 	read     func(string) (T, error)
 	text     func(T) string       // nil: help prints no default
 	complete cobra.CompletionFunc // nil: the shell completes file names
@@ -44,7 +44,8 @@ func (v flagValue[T]) String() string {
 func (v flagValue[T]) Type() string                     { return v.kind }
 func (v flagValue[T]) completion() cobra.CompletionFunc { return v.complete }
 
-// durationValue is a time: 10s, 1m30s, or a number of seconds, which may have a fraction as for sleep(1).
+// durationValue returns the value of a flag that accepts a time: 10s, 1m30s, or a number of seconds, which may have a
+// fraction as for sleep(1).
 func durationValue(value *time.Duration) flagValue[time.Duration] {
 	text := func(d time.Duration) string {
 		if d == 0 {
@@ -55,7 +56,7 @@ func durationValue(value *time.Duration) flagValue[time.Duration] {
 	return flagValue[time.Duration]{value, "TIME", parseTime, text, completeWord(exampleTimes...)}
 }
 
-// positiveDurationValue is a durationValue for which 0 is invalid.
+// positiveDurationValue returns a durationValue that refuses 0.
 func positiveDurationValue(value *time.Duration) flagValue[time.Duration] {
 	v := durationValue(value)
 	v.read = func(s string) (time.Duration, error) {
@@ -87,7 +88,7 @@ func parseTime(s string) (time.Duration, error) {
 	return v, nil
 }
 
-// boolValue is a switch.
+// boolValue returns the value of a flag that accepts true or false.
 func boolValue(value *bool) flagValue[bool] {
 	read := func(s string) (bool, error) {
 		v, err := strconv.ParseBool(s)
@@ -99,14 +100,14 @@ func boolValue(value *bool) flagValue[bool] {
 	return flagValue[bool]{value, "bool", read, strconv.FormatBool, nil}
 }
 
-// textValue is any text.
+// textValue returns the value of a flag that accepts any text.
 func textValue(value *string, kind string, complete cobra.CompletionFunc) flagValue[string] {
 	read := func(s string) (string, error) { return s, nil }
 	text := func(s string) string { return s }
 	return flagValue[string]{value, kind, read, text, complete}
 }
 
-// enumValue is a flag that accepts one of a few words. what describes these words in error messages.
+// enumValue returns the value of a flag that accepts one of a few words. what describes these words in error messages.
 func enumValue[T ~string](value *T, kind, what string, words []T) flagValue[T] {
 	text := func(word T) string { return string(word) }
 	known := convert(words, text)
@@ -129,21 +130,21 @@ func convert[T any](values []T, text func(T) string) []string {
 	return texts
 }
 
-// formatValue selects the output format of what: JSON or text.
+// formatValue returns the value of a flag that selects the form of what: text or JSON.
 func formatValue(json *bool, what string) flagValue[bool] {
 	return wordsValue(json, "FORM", "form of "+what, "text", formJSON)
 }
 
 const formJSON = "json"
 
-// annotationsValue selects whether graceful writes annotations for CI systems.
+// annotationsValue returns the value of a flag that selects whether graceful writes annotations for CI systems.
 func annotationsValue(auto *bool) flagValue[bool] {
 	return wordsValue(auto, "WHETHER", "choice of annotations", annotationsOff, "auto")
 }
 
 const annotationsOff = "off"
 
-// wordsValue is a flag that accepts two words. One word means false, the other word means true.
+// wordsValue returns the value of a flag that accepts two words. The word no means false, and the word yes means true.
 func wordsValue(value *bool, kind, what, no, yes string) flagValue[bool] {
 	word := enumValue(new(string), kind, what, []string{no, yes})
 	read := func(s string) (bool, error) {
@@ -159,7 +160,7 @@ func wordsValue(value *bool, kind, what, no, yes string) flagValue[bool] {
 	return flagValue[bool]{value, kind, read, text, word.complete}
 }
 
-// commandsValue collects cleanup commands.
+// commandsValue returns the value of a flag that appends a cleanup command or an on-stop command to a list.
 func commandsValue(value *[]cleanup.Command) flagValue[[]cleanup.Command] {
 	read := func(s string) ([]cleanup.Command, error) {
 		c, err := cleanup.Parse(s)
@@ -171,7 +172,7 @@ func commandsValue(value *[]cleanup.Command) flagValue[[]cleanup.Command] {
 	return flagValue[[]cleanup.Command]{value, "COMMAND", read, nil, completeCommand}
 }
 
-// pidValue is a flag that accepts the pid of a process.
+// pidValue returns the value of a flag that accepts the pid of a process.
 func pidValue(value *int) flagValue[int] {
 	read := func(s string) (int, error) {
 		pid, err := strconv.ParseUint(s, 10, 31)
@@ -183,7 +184,8 @@ func pidValue(value *int) flagValue[int] {
 	return flagValue[int]{value, "PID", read, nil, cobra.NoFileCompletions}
 }
 
-// parentValue is a switch that also accepts a pid. The death of that process stops the run.
+// parentValue returns the value of a switch that also accepts the pid of the process whose death stops the run. true
+// and false set pid to 0.
 func parentValue(value *bool, pid *int) flagValue[bool] {
 	read := func(s string) (bool, error) {
 		// Take 1 as true, as every switch does, and not as a pid. graceful cannot outlive process 1.
@@ -207,7 +209,8 @@ func parentValue(value *bool, pid *int) flagValue[bool] {
 	return flagValue[bool]{value, "bool", read, text, nil}
 }
 
-// rewriteValue collects pairs of signals. graceful receives the first one, and forwards the second one instead.
+// rewriteValue returns the value of a flag that collects pairs of signals. When graceful receives the first signal of a
+// pair, it forwards the second one instead, or none if that is 0.
 func rewriteValue(value *map[int]int) flagValue[map[int]int] {
 	name := func(sig int) string { return forward.Name(syscall.Signal(sig)) }
 	return pairsValue(value, "TERM=QUIT, or HUP=0 to drop it", parseReceived, parseSent, name, completeRewrite)
@@ -248,7 +251,7 @@ func suggestSignal(s string) string {
 	return didYouMean(strings.TrimPrefix(strings.ToUpper(s), "SIG"), "", forward.Names())
 }
 
-// stopOnValue is the list of signals that begin a stop.
+// stopOnValue returns the value of a flag that accepts the list of signals that begin a stop.
 func stopOnValue(value *[]int) flagValue[[]int] {
 	read := func(s string) (signals []int, err error) {
 		for _, name := range listItems(s) {
@@ -280,8 +283,8 @@ func numbers(signals []syscall.Signal) (all []int) {
 	return all
 }
 
-// remapValue collects pairs of exit statuses. If the target exits with the first one, graceful exits with the second
-// one.
+// remapValue returns the value of a flag that collects pairs of exit statuses. graceful exits with the second status of
+// a pair instead of the first one.
 func remapValue(value *map[int]int) flagValue[map[int]int] {
 	return pairsValue(value, "143=0", parseStatus, parseStatus, strconv.Itoa, completeWord("143=0", "130=0"))
 }
@@ -294,13 +297,13 @@ func parseStatus(s string) (int, error) {
 	return int(n), nil
 }
 
-// listItems returns the items of a list. Commas or blanks separate them.
+// listItems returns the items of a list. Commas, blanks, tabs or newlines separate the items.
 func listItems(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\n", r) })
 }
 
-// pairsValue collects a list of FROM=TO. Commas or blanks separate the pairs. A second pair with the same FROM is an
-// error.
+// pairsValue returns the value of a flag that collects pairs FROM=TO, separated as for listItems. A second pair with
+// the same FROM is an error.
 func pairsValue(value *map[int]int, example string, parseFrom, parseTo func(string) (int, error),
 	name func(from int) string, complete cobra.CompletionFunc,
 ) flagValue[map[int]int] {

@@ -17,7 +17,7 @@ const helpWidth = 100
 type flagGroup struct {
 	*pflag.FlagSet
 	title    string
-	examples []string // every flag of the group occurs in one of them
+	examples []string // each flag that is not hidden occurs in one of them
 }
 
 func newGroup(title string, examples ...string) flagGroup {
@@ -54,7 +54,7 @@ func checkLogFlags(c runner.Config, given map[string]string) error {
 }
 
 // addFlagGroups adds the flags to a command, with their variables and completions, and a help that shows the flags in
-// groups. Before the command runs, readVariables fills given.
+// groups. Before the command runs, readVariables fills the returned map given.
 func addFlagGroups(c *cobra.Command, groups ...flagGroup) (given map[string]string) {
 	c.Flags().SortFlags = false
 	for _, g := range groups {

@@ -67,7 +67,8 @@ func TestHelp_listsEveryCommand(t *testing.T) {
 	}
 }
 
-// checkExample parses the flags of an example. It splits the example into words as a shell does.
+// checkExample fails the test unless the flags of an example can be parsed. It splits the example into words at blanks
+// outside of single quotes.
 func checkExample(t *testing.T, c *cobra.Command, example string) {
 	t.Helper()
 	args := []string{}

@@ -9,18 +9,19 @@ import (
 	"graceful/runner/machine"
 )
 
-// A nested run must end before the outer run kills it. The outer run puts the maximum time of a stop into a variable.
-// The nested run derives its deadline from that time. If default times are too long, it shortens them silently. If
-// explicit times are too long, it shortens them and logs a warning.
-
-// outerBudget contains the time that the outer run allows for a stop, and the times that exceed it.
+// outerBudget contains the time that an outer run allows for a stop, and the explicit times that exceed it.
 type outerBudget struct {
 	budget       time.Duration
-	tooLongTimes []string // explicit times that do not fit: "--grace 2s"
+	tooLongTimes []string // flag or variable and value: "--grace 2s"
 }
 
-// fitIntoOuter sets a deadline that fits into the budget of an outer run. fits is false if there is no such budget, or
-// if the run already has a shorter deadline.
+// fitIntoOuter sets a deadline that fits into the budget of an outer run, because a nested run must end before the
+// outer run kills it. The outer run puts that budget into the variable machine.StopBudget. fits is false if there is no
+// such budget, or if the run has a deadline that is not longer.
+//
+// fitIntoOuter also shortens the drain, the limit of the on-stop commands and the grace. The schedule and the limits of
+// the cleanup commands stay as they are, because the deadline cuts them short. Each of these times, and the deadline,
+// goes into tooLongTimes for a warning if it is explicit and too long.
 func (f *runFlags) fitIntoOuter(given map[string]string) (fits bool, err error) {
 	text := os.Getenv(machine.StopBudget)
 	if text == "" || f.variablesIgnored {

@@ -27,8 +27,8 @@ const (
 )
 
 // output writes lines to a descriptor. That descriptor is standard error, because standard output belongs to the
-// target. A slow reader never delays graceful, because a separate thread writes the lines. When queueLines lines wait,
-// output drops further lines and counts them.
+// target. A separate thread writes the lines, so a slow reader delays graceful only in catchUp and flush, which have
+// time limits. While queueLines lines wait, output drops further lines and counts them.
 type output struct {
 	lines   chan []byte // a nil line marks the end of the lines that catchUp waits for
 	json    bool        // log records are JSON
@@ -36,7 +36,7 @@ type output struct {
 	dropped atomic.Int64
 	done    chan struct{}
 	marked  chan struct{} // receives a value when the thread reaches the mark
-	slow    bool          // catchUp has timed out, and does not wait any more
+	slow    bool          // catchUp has timed out, and does not wait again
 
 	mu     sync.Mutex
 	closed bool // Write drops every line
@@ -73,8 +73,8 @@ func newOutput(fd int) *output {
 	return o
 }
 
-// Write queues one line. It never blocks and never fails. A goroutine may still log after flush. Write drops such a
-// line.
+// Write queues one line. It never blocks and never fails: it drops the line if the queue is full. A goroutine may still
+// log after flush; Write drops such a line, too.
 func (o *output) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -89,7 +89,8 @@ func (o *output) Write(line []byte) (int, error) {
 }
 
 // catchUp waits until all queued lines are written, so that later output of other processes follows them. It waits for
-// at most catchUpTime. After a timeout it never waits again. Only one goroutine may call it.
+// at most catchUpTime, and does not wait if the queue is full. After a timeout it never waits again. Only one goroutine
+// may call catchUp.
 func (o *output) catchUp() {
 	o.mu.Lock()
 	waits := !o.slow && !o.closed
@@ -111,7 +112,8 @@ func (o *output) catchUp() {
 	}
 }
 
-// flush closes the output. It drops lines that cannot be written within flushTimeout.
+// flush closes the output, and waits until the queued lines are written, but at most for flushTimeout. Lines that are
+// not written when graceful exits are lost.
 func (o *output) flush() {
 	o.mu.Lock()
 	if !o.closed {
@@ -161,7 +163,7 @@ func oneLine(s string) string {
 	return line.String()
 }
 
-// writeJSON writes v for people and programs: indented, and without escapes for <, > and &.
+// writeJSON writes the indented JSON form of v, for people and programs (cleanup.EncodeIndentedJSON).
 func writeJSON(to io.Writer, v any) error {
 	text, err := cleanup.EncodeIndentedJSON(v)
 	if err != nil {

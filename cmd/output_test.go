@@ -33,7 +33,7 @@ func TestOutput_oneLineForEachRecord(t *testing.T) {
 	}
 }
 
-// A reader that does not read delays graceful for at most flushTimeout. graceful counts the lost lines.
+// If the reader does not read, Write and flush still return, and output counts the lines that it drops.
 func TestOutput_readerDoesNotRead(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -128,7 +128,7 @@ func TestOutputFlush_waitsForAMoment(t *testing.T) {
 		out := &output{lines: make(chan []byte, 1), done: make(chan struct{})} // no thread writes the lines
 		out.flush()
 		out.flush()
-		printLine(out, "too late") // output drops it
+		printLine(out, "too late") // Write drops the line
 		if took := time.Since(began); took != 2*flushTimeout {
 			t.Errorf("flushed for %v, want %v at a time", took, flushTimeout)
 		}
@@ -138,7 +138,7 @@ func TestOutputFlush_waitsForAMoment(t *testing.T) {
 	})
 }
 
-// Another process that shares standard error may have set O_NONBLOCK on it. No byte is lost.
+// writeAll loses no byte if another process has set O_NONBLOCK on the shared standard error.
 func TestWriteAll_nonBlockingDescriptor(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -1,5 +1,6 @@
 // Package cmd implements the command line. It turns flags and variables into a valid configuration, turns the outcome
-// of a run into an exit status, and contains all texts for users. It never starts or signals a process.
+// of a run into an exit status, and contains all texts for users. It starts no process, and signals only its own: with
+// --reraise graceful ends by the signal that ended the target.
 package cmd
 
 import (
@@ -41,7 +42,7 @@ func Main(args []string) int {
 	return status
 }
 
-// logCommandError logs each of the errors that are joined in err. The flags of c select the form of the log.
+// logCommandError logs err, or each of the errors that are joined in err. The flags of c select the form of the log.
 func logCommandError(c *cobra.Command, err error) {
 	out := newOutput(syscall.Stderr)
 	defer out.flush()
@@ -58,8 +59,8 @@ func logCommandError(c *cobra.Command, err error) {
 	}
 }
 
-// flagSoFar returns the value of a flag of c if the flag was parsed before an error, or else the value of its variable,
-// or "".
+// flagSoFar returns the value of a flag of c if the flag was parsed before an error. Otherwise it returns the value of
+// the flag's variable, or "" if the variable is not set or variables are ignored.
 func flagSoFar(c *cobra.Command, name string) string {
 	f := c.Flags().Lookup(name)
 	switch {

@@ -15,8 +15,8 @@ import (
 
 const scheduleExample = "TERM/10s/INT/5s/KILL"
 
-// scheduleValue is the schedule of a stop. It consists of signals and the waits between them, in the syntax of
-// start-stop-daemon's --retry.
+// scheduleValue returns the value of a flag that accepts the schedule of a stop. A schedule consists of signals and the
+// waits after them, in the syntax of start-stop-daemon's --retry.
 func scheduleValue(value *[]machine.Step) flagValue[[]machine.Step] {
 	read := func(s string) ([]machine.Step, error) {
 		steps, err := parseSchedule(s)
@@ -28,7 +28,8 @@ func scheduleValue(value *[]machine.Step) flagValue[[]machine.Step] {
 	return flagValue[[]machine.Step]{value, "SCHEDULE", read, nil, completeSchedule}
 }
 
-// parseSchedule reads a schedule up to KILL. It does not return a step for KILL, since SIGKILL ends every schedule.
+// parseSchedule reads a schedule. It returns no step for KILL, since SIGKILL ends every schedule, and ignores a time
+// after KILL. If a schedule begins with KILL or a time before other items, the first step has the signal NoSignal.
 func parseSchedule(s string) (steps []machine.Step, err error) {
 	if s == "" {
 		return nil, fmt.Errorf("it is empty (%s)", scheduleExample)
@@ -60,7 +61,8 @@ func parseSchedule(s string) (steps []machine.Step, err error) {
 	return steps, nil
 }
 
-// scheduleItem reads one item of a schedule. It returns a signal, or 0 and a time. A number without a dash is a time.
+// scheduleItem reads one item of a schedule. It returns either a signal and no wait, or 0 and a wait. A number without
+// a dash is a time.
 func scheduleItem(item string) (sig syscall.Signal, wait time.Duration, err error) {
 	name, dashed := strings.CutPrefix(item, "-")
 	switch {

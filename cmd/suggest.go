@@ -17,12 +17,13 @@ func didYouMean(text, prefix string, words []string) string {
 }
 
 // nearest returns the word with the smallest edit distance from text, without regard to case. A word matches if its
-// distance is at most one third of the length of text, or 1. If no word matches, nearest returns "".
+// distance is less than its length, and at most 1 or a third of the length of text. If no word matches, nearest returns
+// "".
 func nearest(text string, words []string) (best string) {
 	least := max(1, len(text)/3) + 1
 	for _, word := range words {
 		n := editDistance(strings.ToLower(text), strings.ToLower(word))
-		// A word that begins with text counts as one edit away.
+		// A word that begins with text counts as one edit away, unless text is very short.
 		if len(text) > 2 && strings.HasPrefix(strings.ToLower(word), strings.ToLower(text)) {
 			n = min(n, 1)
 		}

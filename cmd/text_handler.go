@@ -15,8 +15,8 @@ import (
 	"graceful/runner"
 )
 
-// Records with these messages have no other content than an error. Their text form is only the error, as other Unix
-// commands print it. In JSON the message shows which part of graceful reports the error.
+// Records with these messages have no other content than an error. Their text form is only that error, in the way in
+// which other Unix commands print errors. In JSON the message shows which part of graceful reports the error.
 const (
 	messageCommand  = "command failed" // also for an invalid flag, variable or argument
 	messageRun      = "run failed"
@@ -47,7 +47,8 @@ var sentences = map[string]func(attr func(key string) string) string{
 	},
 }
 
-// textOf returns a function that returns the text of an attribute, or "". It joins the items of a list with commas.
+// textOf returns a function that returns the text of the attribute with a key, or "" if there is none. The function
+// joins the items of a list with commas.
 func textOf(attrs []slog.Attr) func(key string) string {
 	return func(key string) string {
 		i := slices.IndexFunc(attrs, func(a slog.Attr) bool { return a.Key == key })
@@ -80,7 +81,8 @@ func newLogger(out *output, c runner.Config, began time.Time) *slog.Logger {
 	return slog.New(h)
 }
 
-// newHandler returns a handler for log records in text or JSON form.
+// newHandler returns a handler that writes log records from level on, in text or JSON form. In text, times count from
+// began.
 func newHandler(w io.Writer, json bool, level slog.Level, began time.Time) slog.Handler {
 	if json {
 		cut := func(_ []string, a slog.Attr) slog.Attr { return slog.Attr{Key: a.Key, Value: cutValue(a.Value)} }
@@ -156,7 +158,8 @@ func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// group writes the line that begins or ends a group. For a line that begins one, it waits until the line is written.
+// group writes the line that begins or ends a group, if the record does. After a line that begins a group, it waits for
+// the line to be written, as catchUp does.
 func (h *textHandler) group(r slog.Record, attrs []slog.Attr) {
 	line, began := h.annotations.group(r, textOf(attrs))
 	if line != "" {
@@ -176,8 +179,8 @@ func (h *textHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup ignores the group, because graceful never logs with one.
 func (h *textHandler) WithGroup(string) slog.Handler { return h }
 
-// maxValue is the maximum length of a value in a log record, in bytes. The target or a client may have chosen the
-// value.
+// maxValue is the maximum length of a value in a log record, in bytes, without the note about the rest. The target or a
+// client may have chosen the value.
 const maxValue = 2000
 
 // cutValue cuts a text, an error or a list of texts that is longer than maxValue.

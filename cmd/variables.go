@@ -12,7 +12,7 @@ import (
 	"graceful/runner"
 )
 
-// noEnv names the flag that makes graceful ignore variables. That flag itself has no variable.
+// noEnv is the name of the flag that makes graceful ignore the variables of flags. That flag itself has no variable.
 const noEnv = "no-env"
 
 // variable returns the name of the environment variable of a flag.
@@ -57,8 +57,8 @@ func readVariables(flags *pflag.FlagSet, given map[string]string) error {
 	return errors.Join(errs...)
 }
 
-// targetEnviron returns environ without the variables that configure graceful or come from an outer run. Otherwise a
-// nested run could run the cleanup commands of the outer run a second time.
+// targetEnviron returns environ without the variables of the flags of run, without GRACEFUL_SOCKET, and without
+// runner.OutcomeVariables. Otherwise a nested run could run the cleanup commands of the outer run a second time.
 func targetEnviron(environ []string) []string {
 	ours := append([]string{"GRACEFUL_SOCKET"}, runner.OutcomeVariables...)
 	newRun(new(int)).Flags().VisitAll(func(f *pflag.Flag) { ours = append(ours, variable(f.Name)) })

@@ -7,13 +7,14 @@ import (
 	"testing"
 )
 
-// unsetVariables unsets all variables of graceful for a test, because the test itself may run inside a run of graceful.
+// unsetVariables unsets all variables of graceful and of CI systems for a test, because the test itself may run inside
+// a run of graceful or in a CI job.
 func unsetVariables(t *testing.T) {
 	t.Helper()
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
 		if strings.HasPrefix(name, "GRACEFUL_") || name == "GITHUB_ACTIONS" || name == "GITLAB_CI" {
-			t.Setenv(name, "") // the test framework restores it after the test
+			t.Setenv(name, "") // the test framework restores the variable after the test
 			os.Unsetenv(name)
 		}
 	}
@@ -27,7 +28,7 @@ func TestVariable_ofAFlag(t *testing.T) {
 	}
 }
 
-// Inside a run GRACEFUL_NAME contains the name of that run. It is not the name of a nested run.
+// Inside a run GRACEFUL_NAME contains the name of that run. A nested run does not take that name.
 func TestReadVariables_nameInsideARun(t *testing.T) {
 	for id, want := range map[string]string{"": "outer", "17": ""} {
 		unsetVariables(t)
@@ -43,7 +44,7 @@ func TestReadVariables_nameInsideARun(t *testing.T) {
 	}
 }
 
-// The target does not inherit the variables that configure graceful.
+// The target does not inherit the variables of graceful's flags, nor the socket and the outcome of an outer run.
 func TestTargetEnviron(t *testing.T) {
 	kept := []string{"PATH=/bin", "GRACEFUL_RUN_ID=kept: the run sets its own", "GRACEFUL_OTHER=not ours", "odd"}
 	environ := append([]string{
