@@ -43,7 +43,8 @@ type figure struct {
 	Peers      []summary
 }
 
-// summary contains the statistics of a peer's samples, in the figure's unit.
+// summary contains the statistics of a peer's samples, in the figure's unit. Ratio is the median divided by that of the
+// base; 0: unknown.
 type summary struct {
 	Peer             string
 	P10, Median, P90 float64
@@ -82,7 +83,7 @@ func run(rounds string) error {
 	return r.fillPage(filepath.Join(docs, pageFile))
 }
 
-// measure runs the benchmark, without a time limit.
+// measure runs the benchmark, without a time limit, and has it write its results to data.
 func measure(rounds, data string) error {
 	data, err := filepath.Abs(data)
 	if err != nil {
@@ -110,7 +111,7 @@ func (r results) fillPage(page string) error {
 	return os.WriteFile(page, []byte(filled), 0o644)
 }
 
-// section returns the place and time of the measurement, and the table.
+// section returns the text between the marks: the place and time of the measurement, and the table.
 func (r results) section() string {
 	missing := ""
 	if len(r.Missing) > 0 {
@@ -131,7 +132,7 @@ func (r results) draw() map[string][]byte {
 	}
 }
 
-// launches returns the launch of each peer, in ms.
+// launches returns each peer's summary of the figure launch, converted from µs to ms.
 func (r results) launches() (all []summary) {
 	for _, f := range r.Figures {
 		if f.Name == "launch" {
@@ -144,7 +145,8 @@ func (r results) launches() (all []summary) {
 	return all
 }
 
-// series returns the curves of a figure, in the order of the peers.
+// series returns a curve for each peer of the figures with a name: the median for each size. The curves have the order
+// in which the peers first occur.
 func (r results) series(name string) (all []curve) {
 	place := map[string]int{}
 	for _, f := range r.Figures {

@@ -22,10 +22,10 @@ const (
 	width     = 760
 	top       = 50  // for the title
 	left      = 70  // for the numbers of a log-log plot
-	right     = 170 // for the names of its curves
+	right     = 170 // for the names of curves
 	plotTall  = 340
 	barLeft   = 180 // for the names of bars
-	barRight  = 110 // for their numbers
+	barRight  = 110 // for the numbers of bars
 	barPitch  = 24
 	barTall   = 14
 	labelTall = 15
@@ -40,7 +40,7 @@ const (
 	gridColour  = "#dddddd"
 )
 
-// begin opens a plot with a title. It paints the background white, because the page around it may be dark.
+// begin opens a plot with a title. It paints the background white, because the page around the plot may be dark.
 func begin(title string, height int) *bytes.Buffer {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" `, width, height)
@@ -128,7 +128,7 @@ func lines(title, below string, curves []curve) []byte {
 	return end(b)
 }
 
-// decades returns the exponents at both ends of the scales.
+// decades returns the exponents of the powers of ten at both ends of the scales.
 func decades(curves []curve) (lowX, highX, lowY, highY float64) {
 	lowX, lowY, highX, highY = math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
 	for _, c := range curves {
@@ -154,7 +154,7 @@ func endLabels(curves []curve, y func(float64) float64) []float64 {
 	return at
 }
 
-// format formats a number with three digits, or as an integer if it is larger.
+// format formats a number with three significant digits, or rounded to an integer if the number is 100 or more.
 func format(x float64) string {
 	if x >= 100 {
 		return strconv.FormatFloat(math.Round(x), 'f', -1, 64)

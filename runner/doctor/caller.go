@@ -13,8 +13,7 @@ import (
 	"graceful/runner/process"
 )
 
-// The checks in this file examine the properties that graceful inherits from the process that started it: signals,
-// parent, terminal.
+// The checks in this file examine what graceful gets from the process that started graceful: signals, parent, terminal.
 
 func examineSignals(c *Check) {
 	in := process.ReadInherited()

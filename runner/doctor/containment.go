@@ -11,7 +11,7 @@ import (
 	"graceful/runner/tree"
 )
 
-// containment is the result for the tree, with the level that a run would have.
+// containment is the result for the tree, with the level and the sight that a run would have.
 type containment struct {
 	Check
 	level tree.Level
@@ -49,7 +49,7 @@ func examineTree() containment {
 	return held
 }
 
-// examineCgroup tries a run in a cgroup, because only creating a cgroup shows whether a run can have one.
+// examineCgroup tries a run in a cgroup, because only such a trial shows whether graceful may create one.
 func examineCgroup(c *Check) {
 	c.Detail = "a run was tried in one"
 	if err := tryRun(tree.Cgroup, runner.GuardOff); err != nil {
@@ -85,7 +85,7 @@ func examineGuard(held containment) (guard, processes Check) {
 	processes = Check{Name: CheckProcesses, Required: true, Holds: Yes, Detail: strings.Join(limits(), ", ")}
 	hint := "see ulimit -a and the limits of the container"
 	switch {
-	case held.Holds == No: // only the hint of CheckTree helps
+	case held.Holds == No: // here only the hint of CheckTree helps
 		hint = ""
 	case processes.Detail != "":
 		hint = "limits are " + processes.Detail

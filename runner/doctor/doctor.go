@@ -13,7 +13,7 @@ import (
 // Holds is the degree to which a guarantee holds.
 type Holds string
 
-// Partly means that the guarantee holds with exceptions.
+// The degrees. Partly means that the guarantee holds with exceptions.
 const (
 	Yes    Holds = "yes"
 	Partly Holds = "partly"
@@ -26,8 +26,8 @@ type Check struct {
 	Required bool   `json:"required"` // graceful gives the guarantee by default, or a flag asks for it
 	Holds    Holds  `json:"holds"`
 	Detail   string `json:"detail"` // result of the check, for people
-	Why      string `json:"why"`    // why the guarantee does not hold, or only partly; "": it holds
-	Hint     string `json:"hint"`   // what to do about that; "": unknown
+	Why      string `json:"why"`    // why Holds is not Yes; "": Holds is Yes
+	Hint     string `json:"hint"`   // what to do about the reason in Why; "": unknown
 }
 
 // The names of the checks.
@@ -53,7 +53,7 @@ func examined(name string, required bool, examine func(*Check)) Check {
 	return c
 }
 
-// lower reduces Holds to No or Partly. It appends the reason and the hint, if any, to those of c.
+// lower reduces Holds to No or Partly, and never raises it. It appends the reason and the hint, if any, to those of c.
 func (c *Check) lower(to Holds, why, hint string) {
 	if c.Holds != No {
 		c.Holds = to
@@ -68,10 +68,10 @@ func (c *Check) lower(to Holds, why, hint string) {
 type System struct {
 	OS     string `json:"os"`
 	Arch   string `json:"arch"`
-	Kernel string `json:"kernel"` // its release; "": unknown
-	UID    int    `json:"uid"`    // the effective user
-	PID    int    `json:"pid"`    // of graceful doctor
-	Parent int    `json:"parent"` // its parent's pid; 0: outside of the PID namespace
+	Kernel string `json:"kernel"` // release of the kernel; "": unknown
+	UID    int    `json:"uid"`    // effective user id
+	PID    int    `json:"pid"`    // pid of graceful doctor
+	Parent int    `json:"parent"` // pid of the parent of graceful doctor; 0: outside of the PID namespace
 }
 
 func thisSystem() System {
@@ -91,8 +91,8 @@ type Findings struct {
 }
 
 // Examine finds out which guarantees hold here. It examines the state directory unless stateDir is empty. With strict,
-// a parent of that directory through which another user can replace it breaks the guarantee. Every process that Examine
-// has started has ended when it returns.
+// a parent of that directory through which another user can replace it breaks the guarantee. When Examine returns,
+// every process that it has started has ended, unless a tried run has exceeded tryLimit.
 func Examine(stateDir string, strict bool) Findings {
 	held := examineTree()
 	guard, processes := examineGuard(held)

@@ -13,7 +13,7 @@ import (
 	"graceful/runner/procfs"
 )
 
-// The functions in this file examine limits and file systems, which graceful can examine only on Linux.
+// The functions in this file examine what graceful can examine only on Linux: limits, capabilities and file systems.
 
 // limits describes the limits on threads and processes.
 func limits() (found []string) {
@@ -31,7 +31,7 @@ func limits() (found []string) {
 	return found
 }
 
-// mayKill reports whether graceful has CAP_KILL.
+// mayKill reports whether graceful has CAP_KILL. If that is unknown, mayKill returns true.
 func mayKill() bool {
 	text, err := procfs.Read("self/status")
 	status, err2 := procfs.ParseStatus(string(text))
@@ -63,8 +63,8 @@ func pidsCgroups() (dirs []string) {
 	return dirs
 }
 
-// fileSystem reports whether a directory ceases to exist with the machine or the container. why is the reason for
-// that, or the warning that other machines may share the directory. If there is neither, why is "".
+// fileSystem reports whether a directory ends with the machine or the container. why is the reason if it does, or the
+// warning that other machines may share the directory. If there is neither, why is "".
 func fileSystem(dir string) (why string, ends bool) {
 	var st unix.Statfs_t
 	if unix.Statfs(dir, &st) != nil {

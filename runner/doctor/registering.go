@@ -19,7 +19,7 @@ func examineShell(c *Check) {
 	}
 }
 
-// examineSocket makes a socket as a run does, and requests the list of registered commands, which is empty.
+// examineSocket makes a socket as a run does, and requests the list of registered commands from it. The list is empty.
 func examineSocket(c *Check) {
 	s, err := registry.Listen(runner.NewID())
 	if err != nil {

@@ -61,7 +61,8 @@ func nearest(path string) string {
 	return path
 }
 
-// tryLedger creates a ledger and removes it. If graceful is killed in between, recover removes the ledger.
+// tryLedger creates a ledger, writes to it, and removes it. The error is the reason why that fails, or that the lock of
+// the ledger has no effect. If graceful is killed before the removal, recover removes the ledger.
 func tryLedger(dir *ledger.Dir) (err error) {
 	file := ledger.FileName("doctor." + runner.NewID())
 	trial, err := dir.Take(file)
@@ -82,7 +83,7 @@ func tryLedger(dir *ledger.Dir) (err error) {
 	return nil
 }
 
-// addParents adds parents that let another user replace the directory, which may be missing.
+// addParents adds the parents through which another user can replace the directory. The directory may be missing.
 func (s *stateCheck) addParents(path string, strict bool) {
 	why, hint, err := runner.UnsafeParents(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -111,7 +112,7 @@ func (s *stateCheck) addRuns(dir *ledger.Dir, path string) {
 		switch done, err := isDone(dir, name); {
 		case errors.Is(err, ledger.ErrAlive):
 			live++
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, journal.ErrEmpty): // it has ended, or never began
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, journal.ErrEmpty): // the run has ended, or never began
 		case err != nil:
 			unreadable = append(unreadable, err.Error())
 		case !done:

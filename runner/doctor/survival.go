@@ -11,10 +11,10 @@ type Fate struct {
 
 // The events that may happen to a run.
 const (
-	TargetEnds      = "target-ends"      // the target exits, or a process of its tree is killed
+	TargetEnds      = "target-ends"      // the target exits, or a process of the tree is killed
 	GracefulKilled  = "graceful-killed"  // the process that the user started, or its successor, is killed
 	GuardKilled     = "guard-killed"     // the guard is killed before graceful ends
-	AllKilled       = "all-killed"       // both are killed at the same time
+	AllKilled       = "all-killed"       // graceful and its guard, if any, are killed at the same time
 	ContainerKilled = "container-killed" // the container or another cgroup is killed
 	MachineStops    = "machine-stops"
 )
@@ -37,7 +37,7 @@ const (
 )
 
 // survival returns what happens to the tree and to the cleanup commands at each event. init means that graceful is PID
-// 1, and guard means that the run has a guard.
+// 1. guard means that the run has a guard; otherwise the events GracefulKilled and GuardKilled are missing.
 func survival(init bool, held containment, guard bool, state stateCheck) []Fate {
 	ended := TreeEnded
 	if held.level != tree.Subreaper {

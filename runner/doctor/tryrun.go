@@ -21,8 +21,8 @@ import (
 // tryLimit is the maximum time that a tried run may take. It normally takes a fraction of a second.
 const tryLimit = 10 * time.Second
 
-// tryRun runs graceful version under graceful run: a whole run, with all threads and processes that it needs. The error
-// contains the first line of the run's output.
+// tryRun runs graceful version under graceful run: a whole run, with all threads and processes that it needs. If the
+// run fails, the error is that of failure, or says that the run has exceeded tryLimit.
 func tryRun(level tree.Level, guard runner.Guard) error {
 	self, err := process.SelfPath()
 	if err != nil {
@@ -57,7 +57,8 @@ func tryRun(level tree.Level, guard runner.Guard) error {
 	return failure(status, string(text))
 }
 
-// failure returns the reason why a run failed, from its status and output. It returns nil if the run succeeded.
+// failure returns the reason why a run failed: the signal that ended graceful, the first line of the output, or else
+// the exit status. It returns nil if the run succeeded.
 func failure(status unix.WaitStatus, text string) error {
 	switch {
 	case status.Exited() && status.ExitStatus() == 0:

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The reason is the first line of a failed run's output without its prefixes. If there is no output, the reason is the
-// status.
+// If a signal ended the run, the reason is that signal. Otherwise it is the first line of the output without graceful's
+// prefixes, or the exit status if there is no output. A run with status 0 has not failed, whatever its output is.
 func TestFailure(t *testing.T) {
 	const exited = 8 // bits below the exit status (wait(2))
 	for text, c := range map[string]struct {

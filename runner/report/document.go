@@ -21,17 +21,17 @@ type Report struct {
 
 	Subject
 	Level     string    `json:"level"`
-	PID       int       `json:"pid"` // pid of the process that the user started
-	Guard     *int      `json:"supervisor_pid"`
-	Writer    int       `json:"writer_pid"` // pid of the process of graceful that completed the run
-	TakenOver bool      `json:"taken_over"` // a process of graceful was killed, and another one resumed the run
+	PID       int       `json:"pid"`            // pid of the process that the user started
+	Guard     *int      `json:"supervisor_pid"` // pid of the guard
+	Writer    int       `json:"writer_pid"`     // pid of the process of graceful that completed the run
+	TakenOver bool      `json:"taken_over"`     // a process of graceful was killed, and another one resumed the run
 	Began     time.Time `json:"began"`
 	Finished  time.Time `json:"finished"`
 
 	Reason     string  `json:"reason"`
 	ExitStatus int     `json:"exit_status"`
 	Raised     *string `json:"raised_signal"` // the signal by which graceful ends
-	Escalated  bool    `json:"escalated"`
+	Escalated  bool    `json:"escalated"`     // SIGKILL was sent to the tree
 
 	Target struct {
 		PID        *int           `json:"pid"`
@@ -48,11 +48,11 @@ type Report struct {
 
 	Received []Signalled `json:"signals_received"`
 	Sent     []Signalled `json:"signals_sent"`
-	Omitted  int         `json:"signals_omitted"` // number of signals beyond MaxListed
+	Omitted  int         `json:"signals_omitted"` // number of signals beyond MaxListed in each of these lists
 
 	Emptied *time.Time `json:"tree_emptied"` // time when the tree had no member left
-	Killed  []Process  `json:"killed"`
-	Left    []Process  `json:"left"` // processes that SIGKILL did not end
+	Killed  []Process  `json:"killed"`       // see History.RecordKilled
+	Left    []Process  `json:"left"`         // processes that SIGKILL did not end
 
 	Commands []Outcome `json:"commands"`
 }
@@ -62,7 +62,7 @@ type Subject struct {
 	ID      string   `json:"id"`
 	Name    string   `json:"name"`
 	Command []string `json:"command"`
-	Dir     string   `json:"dir"` // working directory when it was started
+	Dir     string   `json:"dir"` // working directory in which the run was started
 	PID     int      `json:"-"`   // pid of the process that the user started
 }
 
@@ -82,7 +82,7 @@ type Process struct {
 // Outcome describes the outcome of a command.
 type Outcome struct {
 	ID         int        `json:"id"`
-	When       string     `json:"when"` // stop, exit
+	When       string     `json:"when"` // stop: an on-stop command; exit: a cleanup command
 	Name       *string    `json:"name"`
 	Command    string     `json:"command"` // see cleanup.Entry.Shown
 	Dir        *string    `json:"dir"`     // null: the run's
@@ -95,7 +95,7 @@ type Outcome struct {
 	ExitCode   *int       `json:"exit_code"`
 	Signal     *string    `json:"signal"`
 	Error      *string    `json:"error"`
-	Discarded  []string   `json:"discarded"` // names of outputs
+	Discarded  []string   `json:"discarded"` // see cleanup.Entry.Discarded
 }
 
 // pointer returns a pointer to v. For the zero value it returns nil, which is null in the report.
@@ -122,7 +122,7 @@ func (h *History) Report(r machine.Run, now time.Time) Report {
 	doc.Killed, doc.Commands = processesOf(h.killed), []Outcome{}
 	t := &doc.Target
 	t.PID = pointer(r.Target.PID)
-	if t.Ended != nil { // otherwise the ending of the target is unknown
+	if t.Ended != nil { // otherwise the target never ran, or its ending is unknown
 		t.DurationMS, t.Signal = new(r.Target.Duration.Milliseconds()), pointer(signalName(r.Target.Ending.Signal))
 		if t.Signal == nil {
 			t.ExitCode = new(r.Target.Ending.Code)
@@ -147,7 +147,8 @@ func processesOf(from []procfs.Process) []Process {
 	return to
 }
 
-// outcomeOf returns the outcome of a command. life is the span of time during which the command ran.
+// outcomeOf returns the outcome of a command. life is the span of time during which the command ran; zero: it was not
+// started.
 func outcomeOf(c cleanup.Entry, life span) Outcome {
 	o := Outcome{
 		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Shown(), Dir: pointer(c.Dir),

@@ -1,6 +1,6 @@
 // Package report collects the content of a run's report, opens its destination before the target starts, and writes the
-// report at the end. It never follows a link of another user, follows no link after the target has started, and never
-// writes to a block device.
+// report at the end. It follows a link only if the link belongs to graceful's user or to the owner of its directory. It
+// follows no link after the target has started, except to a descriptor, and never writes to a block device.
 package report
 
 import (
@@ -28,23 +28,23 @@ var (
 )
 
 // File is the destination of a report. For a regular file, Write replaces the file in the directory to which the path
-// led when File was opened, wherever the path leads later. A stream (FIFO, terminal, device, descriptor) is opened at
-// once.
+// led when File was opened, wherever the path leads later, unless that directory was removed. A stream (FIFO, terminal,
+// device, descriptor) is opened at once if possible.
 //
 // Descriptors are plain numbers, because the Go runtime would poll the descriptor of an os.File.
 type File struct {
 	path    string
-	failure error // Write returns it; nil: one of the following is set
+	failure error // what Write returns; nil: stream or dir is set
 
 	stream   int    // descriptor of the stream; -1: none
-	unopened fileID // stream that could not be opened yet: a FIFO without a reader; zero: none
+	unopened fileID // stream that open has found, perhaps a FIFO that has no reader yet; zero: none
 
 	dir  int    // descriptor of the last existing directory of the path; -1: none
 	rest string // path below dir: directories that did not exist, and the name of the file
 }
 
-// Open opens the destination at an absolute path. It returns an error if the path leads to a block device, or to a
-// link or a FIFO of another user. Then the caller must not start the run. Write returns all other failures.
+// Open opens the destination at an absolute path. It returns an error if the path leads to a block device, or to a link
+// or a FIFO that isTrusted refuses. Then the caller must not start the run. Write returns all other failures.
 func Open(path string) (*File, error) {
 	f := newFile(path)
 	err := f.open(maxLinks)
@@ -59,8 +59,8 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// Reopen opens the destination at a path that File.Path has returned in another process. It follows no link. Write
-// returns every failure.
+// Reopen opens the destination at a path that File.Path has returned in another process. It follows no link, except to
+// a descriptor. Write returns every failure.
 func Reopen(path string) *File {
 	f := newFile(path)
 	if fd, ok := standard[path]; ok {
@@ -72,7 +72,7 @@ func Reopen(path string) *File {
 }
 
 // Inherit returns the File of another process. text comes from Inheritance, and this process has inherited the
-// descriptors. path comes from File.Path. For the text of a nil *File, Inherit returns nil.
+// descriptors under the same numbers. path comes from File.Path. For the text of a nil *File, Inherit returns nil.
 func Inherit(text, path string) (*File, error) {
 	if text == "" {
 		return nil, nil
@@ -99,8 +99,8 @@ func Inherit(text, path string) (*File, error) {
 // errno).
 const inheritance = "%d,%d,%d,%d,%d,%d,%d"
 
-// Inheritance returns the text for Inherit in another process, and the descriptors that the other process must inherit.
-// It returns "" for a nil *File.
+// Inheritance returns the text for Inherit in another process, and the descriptors that the other process must inherit
+// under the same numbers. For a nil *File it returns "" and none.
 func (f *File) Inheritance() (text string, fds []int) {
 	if f == nil {
 		return "", nil
@@ -133,7 +133,8 @@ func (f *File) descriptors() []int {
 	return slices.DeleteFunc([]int{f.dir, f.stream}, func(fd int) bool { return fd < 0 })
 }
 
-// open resolves the path, follows at most the given number of links, and opens the destination.
+// open resolves the path, following at most the given number of links. It opens the stream or, for a file, the
+// directory to which the path leads.
 func (f *File) open(links int) error {
 	r := resolver{dir: unix.AT_FDCWD, restNames: names(f.path), linksLeft: links}
 	err := r.resolve()
@@ -167,10 +168,10 @@ func (f *File) open(links int) error {
 	}
 	f.dir, f.rest = r.dir, strings.Join(r.restNames, "/")
 	switch id.kind {
-	case 0, unix.S_IFREG, unix.S_IFDIR: // no file, or a file that the target may remove
+	case 0, unix.S_IFREG, unix.S_IFDIR: // Write creates or replaces the file, or refuses the directory
 	default:
 		f.unopened = id
-		_ = f.openStream() // Write tries again
+		_ = f.openStream() // if this fails, Write tries again
 	}
 	return nil
 }
@@ -179,7 +180,7 @@ func (f *File) open(links int) error {
 // share its offset. It opens any other file again, because a non-blocking descriptor would affect other processes.
 func (f *File) openDescriptor(fd int) error {
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	if err != nil || flags&unix.FD_CLOEXEC != 0 { // graceful itself has opened it
+	if err != nil || flags&unix.FD_CLOEXEC != 0 { // graceful itself has opened the descriptor
 		return unix.EBADF
 	}
 	st, err := eintr.Fstat(fd)

@@ -44,14 +44,14 @@ func (p place) link(name, to string) {
 	p.must(os.Symlink(strings.Replace(to, "DIR", p.dir, 1), p.in(name)))
 }
 
-// file creates a file with a mode, regardless of the umask.
+// file creates a file with a mode, whatever the umask is.
 func (p place) file(name, text string, mode os.FileMode) {
 	p.Helper()
 	p.must(os.WriteFile(p.in(name), []byte(text), 0o600))
 	p.must(os.Chmod(p.in(name), mode))
 }
 
-// open opens a destination, and closes it when the test ends.
+// open opens a destination, and closes that destination when the test ends.
 func (p place) open(name string) *File {
 	p.Helper()
 	f, err := Open(p.in(name))
@@ -121,7 +121,7 @@ func TestReopen_followsNoLink(t *testing.T) {
 	}
 }
 
-// Another process inherits the same destination.
+// Inherit returns a File that equals the one that Inheritance has described, and Write writes to the same destination.
 func TestInherit(t *testing.T) {
 	p := newPlace(t)
 	p.must(unix.Mkfifo(p.in("fifo"), 0o600))

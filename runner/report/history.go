@@ -12,12 +12,12 @@ import (
 // MaxListed is the maximum length of each list in a report.
 const MaxListed = 1000
 
-// History contains data that the report needs and the machine does not. A process that resumes a run rebuilds it from
-// the events in the ledger. The killed processes and the remaining processes are not in the ledger. A nil *History
-// records nothing.
+// History contains data that the report needs and the machine does not. A process that resumes a run rebuilds the
+// History from the events in the ledger, without the killed processes and the remaining processes, which are not in the
+// ledger. A nil *History records nothing.
 type History struct {
-	doc      Report // the part of the report that is known already
-	commands map[int]span
+	doc      Report       // the part of the report that is known already
+	commands map[int]span // by id of the command; missing: it was not started and has not ended
 	killed   []procfs.Process
 }
 
@@ -26,18 +26,19 @@ type Signalled struct {
 	Time    time.Time `json:"time"`
 	Signal  string    `json:"signal"` // without SIG: TERM
 	Number  int       `json:"number"`
-	State   string    `json:"state"`             // state of the run
+	State   string    `json:"state"`             // state of the run before a received signal, or while one is sent
 	To      string    `json:"to,omitempty"`      // sent: group, target, survivors, tree or command; "": received
-	Command int       `json:"command,omitempty"` // id of the command
+	Command int       `json:"command,omitempty"` // if To is command: its id
 }
 
-// span is the time from the start to the end of a command.
+// span is the time from the start to the end of a command. A zero time is unknown: the command was not started, or has
+// not ended.
 type span struct {
 	from, to time.Time
 	pid      int
 }
 
-// NewHistory returns the history of a run that begins now.
+// NewHistory returns the history of a run that began at a time.
 func NewHistory(subject Subject, began time.Time) *History {
 	return &History{commands: map[int]span{}, doc: Report{
 		Form: version, Subject: subject, PID: subject.PID, Began: began,
@@ -45,7 +46,7 @@ func NewHistory(subject Subject, began time.Time) *History {
 	}}
 }
 
-// RecordEvent records an event. before and after are the run before and after the event.
+// RecordEvent records an event that happened at a time. before and after are the run before and after the event.
 func (h *History) RecordEvent(before, after machine.Run, e machine.Event, at time.Time) {
 	if h == nil {
 		return
@@ -95,7 +96,8 @@ func (h *History) RecordTakeover() {
 	}
 }
 
-// RecordAction records an action if the action sends a signal. r is the run at the time when the action is performed.
+// RecordAction records an action if the action sends a signal, except SIGKILL to what commands have left. r is the run
+// at the time when the action is performed.
 func (h *History) RecordAction(r machine.Run, a machine.Action, at time.Time) {
 	if h == nil {
 		return
@@ -112,14 +114,14 @@ func (h *History) RecordAction(r machine.Run, a machine.Action, at time.Time) {
 		sig, s.To = a.Signal, "survivors"
 	case machine.KillTree:
 		if r.Cleanup.Clearing {
-			return // it kills what commands have left, which usually is no process
+			return // KillTree kills what commands have left, which usually is no process
 		}
 		sig, s.To = machine.SigKILL, "tree"
 	case machine.TerminateCommand:
 		sig, s.To, s.Command = machine.SigTERM, "command", a.ID
 	case machine.KillCommand:
 		if c, _ := r.Cleanup.Get(a.ID); c.Progress == cleanup.Ended {
-			return // it kills what the command has left, which usually is no process
+			return // KillCommand kills what the command has left, which usually is no process
 		}
 		sig, s.To, s.Command = machine.SigKILL, "command", a.ID
 	default:
@@ -128,7 +130,7 @@ func (h *History) RecordAction(r machine.Run, a machine.Action, at time.Time) {
 	h.add(&h.doc.Sent, s, sig)
 }
 
-// add appends a signal to a list, or counts it as omitted.
+// add appends the signal sig to a list, or counts it as omitted if the list is full.
 func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	s.Signal, s.Number = signalName(sig), sig
 	if len(*list) == MaxListed {
@@ -138,14 +140,14 @@ func (h *History) add(list *[]Signalled, s Signalled, sig int) {
 	*list = append(*list, s)
 }
 
-// ListsKilled reports whether the report lists the processes that are killed now. That holds before cleanup, and while
-// the list has room.
+// ListsKilled reports whether the report lists the processes that are killed now: before cleanup, as long as the list
+// has room.
 func (h *History) ListsKilled(r machine.Run) bool {
 	return h != nil && r.State <= machine.Sweeping && len(h.killed) < MaxListed
 }
 
-// RecordKilled records a process to which graceful has sent SIGKILL. It records each process once, and ignores the
-// target, because the target's end has its own field.
+// RecordKilled records a process that graceful has killed with SIGKILL, if ListsKilled allows that. It records each
+// process once, and ignores the target, because the target's end has its own field.
 func (h *History) RecordKilled(p procfs.Process, r machine.Run) {
 	isListed := func(q procfs.Process) bool { return p.Is(q.PID, q.Start) }
 	if h.ListsKilled(r) && p.PID != r.Target.PID && !slices.ContainsFunc(h.killed, isListed) {
@@ -153,7 +155,7 @@ func (h *History) RecordKilled(p procfs.Process, r machine.Run) {
 	}
 }
 
-// RecordLeft records the processes that SIGKILL has not ended.
+// RecordLeft records the processes that SIGKILL has not ended. After cleanup has begun it records nothing.
 func (h *History) RecordLeft(left []procfs.Process, r machine.Run) {
 	if h == nil || r.State > machine.Sweeping {
 		return

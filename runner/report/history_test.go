@@ -10,7 +10,7 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Each killed process is listed once, up to MaxListed processes. The target is not listed.
+// Each process that is killed before cleanup is listed once, up to MaxListed processes. The target is not listed.
 func TestHistoryRecordKilled(t *testing.T) {
 	h := NewHistory(Subject{}, time.Now())
 	r := machine.Run{State: machine.Killing, Target: machine.Target{PID: 5}}

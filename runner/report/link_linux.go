@@ -27,8 +27,9 @@ func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 	return st, to, err
 }
 
-// isMagic reports whether the links in a directory are magic (proc_pid_root(5), proc_pid_cwd(5)). In a process's
-// directory in /proc, the text of a link is a path in the view of that process.
+// isMagic reports whether the links in a directory are magic (proc_pid_root(5), proc_pid_cwd(5)): the text of a link in
+// a process's directory in /proc is a path in the view of that process. fd and dir are the descriptor and the status of
+// the directory.
 func isMagic(fd int, dir unix.Stat_t) bool {
 	const procRootIno = 1 // inode number of /proc itself, whose links are ordinary
 	var fs unix.Statfs_t

@@ -14,8 +14,8 @@ const searchFlags = unix.O_RDONLY | unix.O_DIRECTORY
 // fdDir is the directory with the descriptors of this process.
 const fdDir = "/dev/fd/"
 
-// readLink returns the status of a file, and the text if it is a link. It fails with ELOOP if another file gets the
-// name meanwhile.
+// readLink returns the status of a file, and its text if the file is a link. readLink fails with ELOOP if another file
+// gets the name meanwhile.
 func readLink(dir int, name string) (st unix.Stat_t, to string, err error) {
 	if st, err = eintr.Lstatat(dir, name); err != nil || kindOf(st) != unix.S_IFLNK {
 		return st, "", err

@@ -17,14 +17,14 @@ import (
 // (path_resolution(7)).
 const maxLinks = 40
 
-// resolver follows a path one name at a time, and checks each link. It is needed because the kernel follows links of
-// other users, unless protected_symlinks is set (proc_sys_fs(5)).
+// resolver follows a path one name at a time, and checks each link. open(2) alone would follow the links of other
+// users, unless protected_symlinks is set (proc_sys_fs(5)).
 type resolver struct {
 	dir        int         // descriptor of the current directory; negative: none
 	dirPath    string      // path of dir, with all links resolved
 	restNames  []string    // remaining names; the last one is the file's
-	fileStatus unix.Stat_t // status of the file; zero: it does not exist
-	linksLeft  int         // number of links that it may still follow
+	fileStatus unix.Stat_t // status of the file; zero: it does not exist, or was not looked up
+	linksLeft  int         // number of links that the resolver may still follow
 }
 
 // resolve follows the path. It stops when the path names a descriptor of this process, when only the file's name
@@ -67,7 +67,8 @@ func (r *resolver) resolve() error {
 	}
 }
 
-// follow replaces the name of a link by the link's text. It returns errForeignLink if graceful may not follow the link.
+// follow replaces the name of a link, the next of the remaining names, by to, the link's text. The error wraps
+// errForeignLink if graceful may not follow the link.
 func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	if r.linksLeft == 0 {
 		return unix.ELOOP
@@ -91,8 +92,8 @@ func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	return nil
 }
 
-// isTrusted reports whether graceful may follow a link, or write to a FIFO. It may if the owner is graceful's user or
-// the owner of the directory. The kernel has the same rule for sticky directories (may_follow_link and
+// isTrusted reports whether graceful may follow a link, or write to a FIFO. It may if the file belongs to graceful's
+// user or to the owner of the directory. The kernel has the same rule for sticky directories (may_follow_link and
 // may_create_in_sticky in fs/namei.c).
 //
 // In a user namespace, all users that the namespace does not map have the same id (user_namespaces(7)). isTrusted

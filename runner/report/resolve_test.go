@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open follows links of graceful's user. Write does not replace a link, and keeps the mode of an existing file.
+// Open follows links of graceful's user. Write replaces the file to which a link leads, keeps the link, and keeps the
+// mode of an existing file.
 func TestOpen_followsLinksOfTheUser(t *testing.T) {
 	for name, c := range map[string]struct {
 		links map[string]string

@@ -32,12 +32,12 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	// Use the present directory at the path. The target has removed the old one, and may have created another one with
-	// the same name (make clean all).
+	// Use the directory that the path names now. The directory that open has found is gone: the target may have removed
+	// it and created another one with the same name (make clean all).
 	return replaceBelow(unix.AT_FDCWD, append([]string{"/"}, names(f.path)...), draft, text)
 }
 
-// replaceBelow replaces the file at path, relative to dir. It follows no link.
+// replaceBelow replaces the file at path, a list of names, relative to dir. It follows no link.
 func replaceBelow(dir int, path []string, draft string, text []byte) error {
 	for ; len(path) > 1; path = path[1:] {
 		next, err := eintr.Openat(dir, path[0], searchFlags|unix.O_NOFOLLOW, 0)
@@ -50,7 +50,8 @@ func replaceBelow(dir int, path []string, draft string, text []byte) error {
 	return replace(dir, path[0], draft, text)
 }
 
-// replace replaces the file with a name. If that file is a link, replace replaces the link itself.
+// replace replaces the file with a name in dir. If that file is a link, replace replaces the link itself. draft is the
+// name of a temporary file in dir.
 func replace(dir int, name, draft string, text []byte) error {
 	mode, err := modeFor(dir, name)
 	if err != nil {
@@ -117,8 +118,8 @@ func (f *File) writeStream(text []byte, patience time.Duration) error {
 	return errors.Join(err, stream.Close())
 }
 
-// write appends text to a regular file that has the given size in bytes. It returns EFBIG if the result would exceed
-// RLIMIT_FSIZE, because the kernel would also send SIGXFSZ in that case.
+// write writes text to a regular file that has the given size in bytes. It returns EFBIG if the text at the end of the
+// file would exceed RLIMIT_FSIZE, because the kernel would also send SIGXFSZ in that case.
 func write(f *os.File, size int64, text []byte) error {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && uint64(limit.Cur) < uint64(size)+uint64(len(text)) {

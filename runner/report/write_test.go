@@ -97,7 +97,7 @@ func readFIFO(p place, name string) *os.File {
 	return r
 }
 
-// wantFrom fails the test unless it can read this text.
+// wantFrom fails the test unless one read from r returns exactly this text.
 func wantFrom(p place, r *os.File, want string) {
 	p.Helper()
 	got := make([]byte, 100)
