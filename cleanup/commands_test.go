@@ -52,7 +52,8 @@ func TestClaim_whileACommandRuns(t *testing.T) {
 	}
 }
 
-// Claim returns one command at a time in every order but Parallel, and Running returns all commands that are claimed.
+// Claim returns one command at a time in every order but Parallel, and none while the returned ones run. Running
+// returns all commands that are claimed.
 func TestClaim_oneAtATime(t *testing.T) {
 	for order, want := range map[Order][]int{LIFO: {2}, FIFO: {1}, Parallel: {1, 2}} {
 		cs, first := Commands{Order: order}.Add(AtExit, Command{}).Add(AtExit, Command{}).Claim(AtExit)

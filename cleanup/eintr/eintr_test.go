@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Retry repeats a call after EINTR, and after no other result.
+// RetryValue repeats a call after EINTR, and returns every other result.
 func TestRetry(t *testing.T) {
 	for _, want := range []error{nil, unix.EIO, unix.EAGAIN} {
 		results := []error{unix.EINTR, unix.EINTR, want}

@@ -7,7 +7,7 @@ import (
 	"graceful/runner/tree"
 )
 
-// The survival table matches the table in docs/guarantees.md.
+// survival returns the fates that the table in docs/guarantees.md promises.
 func TestSurvival(t *testing.T) {
 	found := containment{level: tree.Subreaper, sight: tree.Sight{Proc: true}}
 	noProc := containment{level: tree.Group}

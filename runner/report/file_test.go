@@ -18,7 +18,7 @@ type place struct {
 	dir string
 }
 
-// newPlace creates a place.
+// newPlace creates a place. The test framework removes it after the test.
 func newPlace(t *testing.T) place {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir()) // on macOS it contains a link

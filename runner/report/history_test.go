@@ -32,7 +32,7 @@ func TestHistoryRecordKilled(t *testing.T) {
 	}
 }
 
-// An unknown outcome is reported as "unknown", not as "failed" or "not-started".
+// outcomeOf returns the word for an outcome. An unknown outcome is "unknown", not "failed" or "not-started".
 func TestOutcomeOf(t *testing.T) {
 	life := span{from: time.Unix(1, 0), to: time.Unix(2, 0), pid: 9}
 	for want, c := range map[string]struct {

@@ -63,7 +63,7 @@ func TestOpen_followsLinksOfTheUser(t *testing.T) {
 	}
 }
 
-// Open follows at most maxLinks links.
+// Open follows maxLinks links. With one link more, Write returns ELOOP.
 func TestOpen_maxLinks(t *testing.T) {
 	p := newPlace(t)
 	for n := range maxLinks + 1 {
