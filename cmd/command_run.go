@@ -84,7 +84,7 @@ func (f *runFlags) groups() []flagGroup {
 	processTree := newGroup("Process tree", "graceful run --contain subreaper --survivors wait -- ./start-workers")
 	processTree.Var(enumValue(&f.Contain, "LEVEL", "level of containment", tree.Levels()), "contain",
 		"level of containment of the target's descendants: auto, subreaper, group, cgroup")
-	processTree.Var(enumValue(&f.Survivors, "WHAT", "fate of survivors", machine.AllSurvivors()), "survivors",
+	processTree.Var(enumValue(&f.Survivors, "WHAT", "fate of survivors", machine.SurvivorsValues()), "survivors",
 		"what to do with processes that the target leaves behind: stop (end them), wait (until they end), "+
 			"keep (leave them alone)")
 	terminal := newGroup("Terminal", "graceful run --pty -- npm test")
@@ -134,7 +134,7 @@ func (f *runFlags) stopping() flagGroup {
 		"receiver of signals: group (the target's process group), target (it alone, if it stops its own workers)")
 	g.Var(stopOnValue(&f.StopOn), "stop-on",
 		"signals that begin a stop, with commas between them; every other one is only forwarded")
-	g.Var(enumValue(&f.OnRepeat, "WHAT", "answer to a repeated stop signal", machine.OnRepeats()), "on-repeat",
+	g.Var(enumValue(&f.OnRepeat, "WHAT", "answer to a repeated stop signal", machine.OnRepeatValues()), "on-repeat",
 		"what a repeated stop signal does: forward (forward it, too), ignore (nothing), "+
 			"kill (kill the tree; during cleanup, end the running command)")
 	g.addSwitch(&f.killOnRepeat, "kill-on-repeat", "the same as --on-repeat kill")

@@ -76,8 +76,8 @@ func (c Config) check() error {
 		{"the order ", string(c.Order), slices.Contains(cleanup.Orders(), c.Order)},
 		{"--defer ", string(c.Defer), c.Defer == "" || slices.Contains(DeferValues(), c.Defer)},
 		{"", string(c.ForwardTo), slices.Contains(machine.ForwardTos(), c.ForwardTo)},
-		{"", string(c.OnRepeat), c.OnRepeat == "" || slices.Contains(machine.OnRepeats(), c.OnRepeat)},
-		{"", string(c.Survivors), slices.Contains(machine.AllSurvivors(), c.Survivors)},
+		{"", string(c.OnRepeat), c.OnRepeat == "" || slices.Contains(machine.OnRepeatValues(), c.OnRepeat)},
+		{"", string(c.Survivors), slices.Contains(machine.SurvivorsValues(), c.Survivors)},
 	} {
 		if !choice.known {
 			return fmt.Errorf("it asks for %s%q, which this program does not know", choice.what, choice.value)

@@ -58,8 +58,8 @@ func arbitraryConfig(data []byte) Config {
 		Command: []string{"target"}, Env: []string{"A=\xff\x00"}, Contain: tree.Auto,
 		Policy: machine.Policy{
 			Grace: time.Duration(data[0]%3) * time.Second, Order: cleanup.Orders()[int(data[0])%3],
-			ForwardTo: machine.ForwardToGroup, Survivors: machine.AllSurvivors()[int(data[1])/16%3],
-			OnRepeat: machine.OnRepeats()[data[0]>>3&1*2], PTY: data[1]&8 != 0, UnstartedDelayed: data[0]&4 != 0,
+			ForwardTo: machine.ForwardToGroup, Survivors: machine.SurvivorsValues()[int(data[1])/16%3],
+			OnRepeat: machine.OnRepeatValues()[data[0]>>3&1*2], PTY: data[1]&8 != 0, UnstartedDelayed: data[0]&4 != 0,
 			Rewrite: map[int]int{machine.SigTERM: int(data[0] >> 6)},
 		},
 	}

@@ -81,8 +81,8 @@ const (
 	RepeatKill    OnRepeat = "kill"    // graceful kills the tree; during cleanup it ends the running command
 )
 
-// OnRepeats lists the values of OnRepeat, the default first.
-func OnRepeats() []OnRepeat { return []OnRepeat{RepeatForward, RepeatIgnore, RepeatKill} }
+// OnRepeatValues lists the values of OnRepeat, the default first.
+func OnRepeatValues() []OnRepeat { return []OnRepeat{RepeatForward, RepeatIgnore, RepeatKill} }
 
 // Survivors selects the treatment of survivors.
 type Survivors string
@@ -94,8 +94,8 @@ const (
 	KeepSurvivors Survivors = "keep" // graceful leaves them alone
 )
 
-// AllSurvivors lists the values of Survivors, the default first.
-func AllSurvivors() []Survivors { return []Survivors{StopSurvivors, WaitSurvivors, KeepSurvivors} }
+// SurvivorsValues lists the values of Survivors, the default first.
+func SurvivorsValues() []Survivors { return []Survivors{StopSurvivors, WaitSurvivors, KeepSurvivors} }
 
 // Steps returns the steps of a stop, at least one. SIGKILL follows the last step.
 func (p Policy) Steps() []Step {

@@ -125,8 +125,8 @@ func (s *simulation) setUp() bool {
 // options consumes the options of the run.
 func (s *simulation) options() (o options) {
 	flags := s.byte()
-	o.ForwardTo, o.OnRepeat = ForwardToGroup, OnRepeats()[flags&1*2]
-	o.Survivors = AllSurvivors()[(flags>>1&3)%3]
+	o.ForwardTo, o.OnRepeat = ForwardToGroup, OnRepeatValues()[flags&1*2]
+	o.Survivors = SurvivorsValues()[(flags>>1&3)%3]
 	o.Order = cleanup.Orders()[(flags>>3&3)%3]
 	o.Grace, o.Drain = s.time(), s.time()
 	if flags&32 != 0 {

@@ -38,13 +38,13 @@ type situation struct {
 // suspended group that becomes orphaned (setpgid(2)). answer treats the target as the kernel treats a member of such a
 // group.
 func answer(s situation) Answer {
-	wants := s.signal == unix.SIGTTIN || s.signal == unix.SIGTTOU
+	usesTerminal := s.signal == unix.SIGTTIN || s.signal == unix.SIGTTOU
 	switch {
-	case wants && (s.groupInFront || s.targetInFront):
+	case usesTerminal && (s.groupInFront || s.targetInFront):
 		return Continue
 	case !s.orphaned:
 		return SuspendToo
-	case wants && !s.hungUp:
+	case usesTerminal && !s.hungUp:
 		return Hangup
 	case s.signal == unix.SIGTSTP:
 		return Continue
