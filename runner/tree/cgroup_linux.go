@@ -17,8 +17,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// FindCgroup returns the path at which graceful can make a cgroup of that name, as a child of its own cgroup. It checks
-// as much as possible without making the cgroup.
+// FindCgroup returns the path at which graceful can make a cgroup called name, as a child of graceful's own cgroup.
+// FindCgroup checks as much as possible without making the cgroup. It returns an error if graceful cannot make it.
 func FindCgroup(name string) (string, error) {
 	list, err := procfs.Read("self/cgroup")
 	if err != nil {
@@ -36,9 +36,10 @@ func FindCgroup(name string) (string, error) {
 	return findCgroup(own[i].Path, string(mounts), name)
 }
 
-// findCgroup does what FindCgroup does, for the given own cgroup and the text of a mountinfo file.
+// findCgroup does what FindCgroup does. own is the path of graceful's own cgroup in the hierarchy, and mountinfo is the
+// text of a mountinfo file.
 func findCgroup(own, mountinfo, name string) (string, error) {
-	var unusable, notShown error // the first error of each kind; unusable is more specific
+	var unusable, notShown error // the first error of a mount with graceful's cgroup, and of another mount
 	for _, m := range procfs.ParseMounts(mountinfo) {
 		if m.Type != "cgroup2" {
 			continue
@@ -63,9 +64,9 @@ func findCgroup(own, mountinfo, name string) (string, error) {
 
 var errNotOwn = errors.New("graceful is not in this cgroup")
 
-// checkParent returns nil if graceful can make a cgroup in the directory of its own cgroup and start a process there.
-// It returns errNotOwn if the directory is not that of graceful's cgroup, because another file system, or another part
-// of this file system, is mounted over it.
+// checkParent returns nil if graceful can probably make a cgroup in dir, the directory of its own cgroup, and start a
+// process in the new cgroup. checkParent returns errNotOwn if dir shows no cgroup or another one. That happens if
+// another file system, or another part of this file system, is mounted over dir.
 func checkParent(dir string) error {
 	procs, err := procfs.ReadFile(dir + "/cgroup.procs")
 	if err == unix.EOPNOTSUPP { // a threaded cgroup
@@ -78,7 +79,7 @@ func checkParent(dir string) error {
 	case err != nil:
 		return fmt.Errorf("reading %s/cgroup.procs: %w%s", dir, err, cgroupHint(err))
 	}
-	if kind, err := procfs.ReadFile(dir + "/cgroup.type"); err == nil { // the root has no type and no cgroup.kill
+	if kind, err := procfs.ReadFile(dir + "/cgroup.type"); err == nil { // the root cgroup has no type and no cgroup.kill
 		if kind := strings.TrimSpace(string(kind)); kind != "domain" {
 			return fmt.Errorf("our own cgroup %s is of type %q, and a process can be in none below it", dir, kind)
 		}
@@ -86,8 +87,8 @@ func checkParent(dir string) error {
 			return err
 		}
 	}
-	// Check cgroup.procs of the parent. A process needs write permission for it to move another process into a child
-	// cgroup.
+	// Making a child cgroup requires write permission for dir. Starting a process in the child requires write
+	// permission for cgroup.procs in dir (cgroups(7)).
 	for _, file := range []string{dir, dir + "/cgroup.procs"} {
 		if err := unix.Access(file, unix.W_OK); err != nil {
 			return fmt.Errorf("writing to %s: %w%s", file, err, cgroupHint(err))
@@ -96,7 +97,7 @@ func checkParent(dir string) error {
 	return nil
 }
 
-// checkKill returns nil if the kernel can kill the cgroup at once.
+// checkKill returns nil if the kernel can kill all processes of the cgroup in dir in one step.
 func checkKill(dir string) error {
 	if err := unix.Access(dir+"/cgroup.kill", unix.F_OK); err != nil {
 		return fmt.Errorf("%s/cgroup.kill: %w (Linux has it since 5.14)", dir, err)
@@ -118,10 +119,11 @@ func cgroupHint(err error) string {
 	return ""
 }
 
-// cgroup is the directory of the cgroup v2 of one run (cgroups(7)).
+// cgroup is the directory of a cgroup v2 (cgroups(7)): the cgroup of the run, its parent, or a descendant.
 type cgroup string
 
-// make makes the cgroup. The cgroup may exist already, if the process of graceful that made it was killed.
+// make makes the cgroup. The cgroup may exist already, if the process of graceful that made it was killed. If the
+// kernel cannot kill the cgroup in one step, make removes it and returns an error.
 func (c cgroup) make() error {
 	if err := unix.Mkdir(string(c), 0o755); err != nil && err != unix.EEXIST {
 		return fmt.Errorf("making %s: %w%s", c, err, cgroupHint(err))
@@ -132,8 +134,8 @@ func (c cgroup) make() error {
 	return nil
 }
 
-// pids lists the live processes in the cgroup and its descendants. For a process of another PID namespace it contains
-// 0.
+// pids lists the live processes in the cgroup and its descendants, as far as the cgroups can be read. The list contains
+// 0 for each process that has no pid in graceful's PID namespace.
 func (c cgroup) pids() []int {
 	procs, _ := procfs.ReadFile(string(c) + "/cgroup.procs")
 	pids := procfs.ParsePIDs(procs)
@@ -143,18 +145,19 @@ func (c cgroup) pids() []int {
 	return pids
 }
 
-// populated reports whether the cgroup or a descendant contains a live process.
+// populated reports whether the cgroup or a descendant contains a live process. It returns false if the cgroup cannot
+// be read.
 func (c cgroup) populated() bool {
 	events, _ := procfs.ReadFile(string(c) + "/cgroup.events")
 	return bytes.Contains(events, []byte("populated 1\n"))
 }
 
-// kill sends SIGKILL to all processes in the cgroup in one step. These include processes of other users, and processes
-// that are just being forked.
+// kill sends SIGKILL to all processes in the cgroup and its descendants in one step. These include processes of other
+// users, and processes that are just being forked.
 func (c cgroup) kill() { _ = c.write("cgroup.kill", "1") }
 
-// disband moves the processes of the cgroup to the parent cgroup, and removes the cgroup. It retries, because the
-// kernel may report the end of the last process late.
+// disband moves the processes of the cgroup to the parent cgroup, and removes the cgroup. It retries for about a
+// second, because the kernel may count a process that has just ended. Then it returns the error.
 func (c cgroup) disband() (err error) {
 	const tries, pause = 100, 10 * time.Millisecond
 	for range tries {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// findCgroup uses the first mount in which graceful can make a cgroup. If there is none, the error describes the
-// problem of the mount that contains graceful's own cgroup.
+// findCgroup uses the first mount in which graceful can make a cgroup. If there is no such mount, the error describes
+// the problem of a mount that contains graceful's own cgroup, if there is one.
 func TestFindCgroup_mounts(t *testing.T) {
 	procs := fmt.Sprintf("1\n%d\n", os.Getpid())
 	good := cgroupDir(t, map[string]string{"cgroup.procs": procs, "cgroup.type": "domain\n", "cgroup.kill": ""})
@@ -23,8 +23,8 @@ func TestFindCgroup_mounts(t *testing.T) {
 	other := cgroupDir(t, map[string]string{"cgroup.procs": "1\n", "cgroup.type": "domain\n", "cgroup.kill": ""})
 	for _, c := range []struct {
 		own    string
-		mounts []string // root and mount point
-		want   string   // end of a path or of an error
+		mounts []string // each is the root of a mount and its mount point, which begins at the second /
+		want   string   // end of the expected path or error
 	}{
 		{"/", []string{"/" + good}, good + "/graceful-1"},
 		{"/", []string{"/" + root}, root + "/graceful-1"},
@@ -52,7 +52,7 @@ func TestFindCgroup_mounts(t *testing.T) {
 	}
 }
 
-// cgroupDir makes a directory with the given files, like a cgroup's.
+// cgroupDir makes a directory that looks like a cgroup. files maps file names to contents.
 func cgroupDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -64,8 +64,8 @@ func cgroupDir(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// MakeCgroup uses an existing cgroup, because the graceful that made it may have been killed. It removes a cgroup that
-// cannot be killed.
+// MakeCgroup accepts an existing cgroup, because the graceful that made the cgroup may have been killed. Without
+// cgroup.kill, MakeCgroup returns an error and removes the cgroup.
 func TestMakeCgroup(t *testing.T) {
 	tr := &Tree{}
 	if err := tr.MakeCgroup(cgroupDir(t, map[string]string{"cgroup.kill": ""})); err != nil {
@@ -80,7 +80,7 @@ func TestMakeCgroup(t *testing.T) {
 	}
 }
 
-// Disband moves processes out of the cgroup and its descendants. They live on.
+// Disband moves the processes out of the cgroup and its descendants, and kills none of them.
 func TestDisband_leavesMembersAlive(t *testing.T) {
 	dir, err := FindCgroup(fmt.Sprintf("graceful-test-%d", os.Getpid()))
 	if err != nil {

@@ -21,15 +21,15 @@ import (
 // from one.
 const counted syscall.Signal = 40
 
-// counter is a process that counts the instances of counted. It starts with that signal blocked, so that the kernel
-// queues each instance.
+// counter is a process that counts the instances of counted. The process starts with that signal blocked, so that the
+// kernel queues each instance.
 type counter struct {
 	*exec.Cmd
-	ask    io.Writer
-	answer *bufio.Scanner
+	ask    io.Writer      // standard input: each line is a request
+	answer *bufio.Scanner // standard output: "ready", then a line for each request
 }
 
-// startCounter starts a counter and waits until it is ready. It ends with the test.
+// startCounter starts a counter and waits until the counter is ready. The counter ends with the test.
 func startCounter(t *testing.T, attr *syscall.SysProcAttr) counter {
 	t.Helper()
 	c := roleCommand(t, "count", attr)
@@ -57,7 +57,8 @@ func startCounter(t *testing.T, attr *syscall.SysProcAttr) counter {
 	return n
 }
 
-// startCounterGroup starts three counters: the leader of a new process group, another member of it, and one outside.
+// startCounterGroup starts three counters: the leader of a new process group, another member of that group, and the
+// leader of a second group.
 func startCounterGroup(t *testing.T) (leader, inside, outside counter) {
 	t.Helper()
 	leader = startCounter(t, &syscall.SysProcAttr{Setpgid: true})
@@ -65,7 +66,8 @@ func startCounterGroup(t *testing.T) (leader, inside, outside counter) {
 	return leader, inside, startCounter(t, &syscall.SysProcAttr{Setpgid: true})
 }
 
-// counts asks each counter for the number of signals since the last request, and joins the answers.
+// counts asks each counter for the number of signals since the last request, and returns the answers, separated by
+// blanks.
 func counts(t *testing.T, counters ...counter) string {
 	t.Helper()
 	var all []string

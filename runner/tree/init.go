@@ -8,21 +8,22 @@ import (
 	"graceful/runner/procfs"
 )
 
-// If graceful is PID 1, the kernel ends the PID namespace (usually a container) with graceful. So graceful stops all
-// processes in the namespace.
-
-// isInit reports whether every process of the PID namespace is a member, except those that entered from outside. That
-// is so at level Subreaper if graceful is PID 1.
+// isInit reports whether graceful is PID 1 and the level is Subreaper. The kernel ends the PID namespace (usually a
+// container) with PID 1. So graceful's children from before Open, and all orphans of the namespace, are members.
+// Processes that entered the namespace from outside are not members.
 func (t *Tree) isInit() bool { return t.self == 1 && t.level == Subreaper }
 
-// hasOwn reports whether children of graceful itself are members, in addition to children of the root.
+// hasOwn reports whether children of graceful itself are members, in addition to children of the root. That is so if
+// graceful is PID 1, the root is the guard, and /proc can be read.
 func (t *Tree) hasOwn() bool { return t.isInit() && t.root != t.self && t.proc != nil }
 
-// notOwn lists the children of graceful that are not members.
+// notOwn lists the pids of graceful's children that are not members in the sense of hasOwn: the excluded ones and the
+// root.
 func (t *Tree) notOwn() []int { return append(slices.Clone(t.excluded), t.root) }
 
-// SignalOutsiders sends SIGHUP and SIGTERM to the processes that entered the PID namespace from outside, for example by
-// docker exec. The parent of their uppermost ancestor is 0. SignalOutsiders does nothing unless graceful is PID 1.
+// SignalOutsiders sends SIGHUP, SIGTERM and SIGCONT to the processes that entered the PID namespace from outside, for
+// example by docker exec, and to their descendants. /proc shows 0 as the parent of the uppermost ancestor of such a
+// process. SignalOutsiders has an effect only if graceful is PID 1, at level Subreaper and with /proc.
 func (t *Tree) SignalOutsiders() {
 	if !t.isInit() || t.proc == nil {
 		return

@@ -12,12 +12,13 @@ import (
 type Sight struct {
 	Proc           bool // /proc shows graceful's own PID namespace
 	ChildrenListed bool // /proc lists the children of each process; otherwise graceful must read every process
-	OtherUsers     bool // /proc shows the processes of other users, too (no hidepid)
+	OtherUsers     bool // /proc shows PID 1, so probably also the processes of other users (no hidepid)
 }
 
-// Sight reports which processes graceful can see here. Outside of Linux it sees none.
+// Sight reports which processes graceful can see here. Without /proc, as on other systems than Linux, all fields are
+// false.
 func (t *Tree) Sight() Sight {
-	const initPID = 1 // always exists, and belongs to root unless graceful is root
+	const initPID = 1 // always exists, and usually belongs to another user, unless graceful is root
 	_, others := t.proc.Read(initPID)
 	return Sight{Proc: t.proc != nil, ChildrenListed: t.proc.HasChildren(), OtherUsers: others}
 }
@@ -28,7 +29,8 @@ func (t *Tree) SetScanLimit(end time.Time) { t.proc.SetScanLimit(end) }
 // IsLate reports whether the time of SetScanLimit has passed. A scan may then have missed members.
 func (t *Tree) IsLate() bool { return t.proc.IsLate() }
 
-// Child returns a child of graceful, dead or alive. If /proc does not show it, only its pid is set.
+// Child returns the process with a pid, dead or alive. Usually it is a child of the root. If /proc does not show the
+// process, only the pid is set in the result.
 func (t *Tree) Child(pid int) procfs.Process {
 	if p, ok := t.proc.Read(pid); ok {
 		return p
@@ -36,8 +38,8 @@ func (t *Tree) Child(pid int) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid}}
 }
 
-// Alive reports whether the process id is alive. If /proc cannot be read, for example for lack of a descriptor, Alive
-// returns true for any process with the pid.
+// Alive reports whether the process id is alive. If /proc does not show the pid, for example for lack of a descriptor,
+// Alive returns true for any process with that pid, even for a zombie.
 func (t *Tree) Alive(id procfs.Identity) bool {
 	p, ok := t.proc.Read(id.PID)
 	if !ok {
@@ -46,9 +48,9 @@ func (t *Tree) Alive(id procfs.Identity) bool {
 	return !p.Dead && p.Identity == id
 }
 
-// Ending reports whether a process does not exist, is a zombie, or is about to become one. If the children of a process
-// are reparented, Ending is true for that process, because the kernel reparents them when all threads are in exit(2),
-// before the process is a zombie. Without /proc, Ending is true.
+// Ending reports whether the first thread of a process is in exit(2) or has ended. Ending is also true if /proc does
+// not show the process. When the kernel reparents the children of a process, all its threads are in exit(2). So a
+// process whose children were reparented is Ending, even before it is a zombie.
 func (t *Tree) Ending(pid int) bool {
 	p, ok := t.proc.Read(pid)
 	return !ok || p.Exiting

@@ -8,9 +8,10 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Kill sends SIGKILL to every member. found contains the members that were alive, and denied those of them that
-// graceful may not signal (EPERM). Members that are born meanwhile are left for the next call. Without /proc Kill
-// returns none.
+// Kill sends SIGKILL to every member. found contains the members that were alive. denied contains those of them that
+// graceful may not signal (EPERM), except members that cgroup.kill has killed. Kill may miss members that are born
+// during the call, and leaves them for the next call. Without /proc, Kill calls signalWithoutProc and returns no
+// processes.
 func (t *Tree) Kill() (found, denied []procfs.Process) {
 	t.excludeKept()
 	if t.proc == nil {
@@ -53,7 +54,8 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	})
 }
 
-// KillGroup does what Kill does, for the target's process group only.
+// KillGroup does what Kill does, for the target's process group only. After the target is reaped, KillGroup does
+// nothing. Without /proc, it kills the group, but returns no processes.
 func (t *Tree) KillGroup() (found, denied []procfs.Process) {
 	_ = t.SignalGroup(unix.SIGKILL)
 	k := killPass{tree: t}
@@ -68,9 +70,10 @@ func (t *Tree) KillGroup() (found, denied []procfs.Process) {
 	return k.found, k.denied
 }
 
-// KillChildren sends SIGKILL to graceful's own children, dead or alive, except the excluded ones. It does not read the
-// children from /proc. In a tree of many short-lived processes, reading one child takes longer than the others need to
-// fork. KillChildren does nothing at level Group, or if the members are children of another process.
+// KillChildren sends SIGKILL to graceful's own children, dead or alive, except the excluded ones. It lists the
+// children, but does not read the state of each child. In a tree of many short-lived processes, reading one child takes
+// longer than the others need to fork. KillChildren does nothing at level Group, without /proc, or if the root is the
+// guard.
 func (t *Tree) KillChildren() {
 	t.excludeKept()
 	if t.level != Subreaper || t.root != t.self {
@@ -81,12 +84,12 @@ func (t *Tree) KillChildren() {
 	}
 }
 
-// KillBelow kills pid and all its descendants, and the process group that pid leads. pid must be an unreaped child of
-// graceful. At level Group, or without /proc, it kills only the group.
+// KillBelow kills pid, the process group that pid leads, and the descendants that pid has at the time of the call. pid
+// must be an unreaped child of the root. At level Group, or without /proc, KillBelow kills only the group.
 func (t *Tree) KillBelow(pid int) {
 	var below []procfs.Process
 	if t.level != Group {
-		below = t.proc.Descendants(pid, nil) // list them before the group dies, because their children are then reparented
+		below = t.proc.Descendants(pid, nil) // before the group dies and its children are reparented
 	}
 	_ = SignalGroupOf(pid, unix.SIGKILL)
 	for _, p := range below {
@@ -94,15 +97,16 @@ func (t *Tree) KillBelow(pid int) {
 	}
 }
 
-// killPass is one pass of Kill through the tree.
+// killPass is one pass of Kill or KillGroup through the tree. found and denied are the results of that call.
 type killPass struct {
 	tree          *Tree
-	visited       map[int]bool
+	visited       map[int]bool // pids that visit has handled
 	found, denied []procfs.Process
 }
 
-// visit kills one process. The walk lists the children of a process after its visit. A process with a pending SIGKILL
-// creates no further child, because fork(2) restarts while a signal is pending. So the walk misses no process.
+// visit kills the process pid, a child of parent. The walk lists the children of a process after its visit. A process
+// with a pending SIGKILL creates no further child, because fork(2) restarts while a signal is pending. So the walk
+// misses no child of a process that graceful may signal. descend is false for a zombie, which has no children.
 //
 // visit kills a child of graceful before it reads that child, because a process that forks and ends may live no longer
 // than reading takes. The pid is safe, because graceful has not reaped the child.
@@ -133,7 +137,7 @@ func (k *killPass) visit(pid, parent int) (descend bool) {
 	return true
 }
 
-// add records a living member and the result of its SIGKILL.
+// add records a living member. err is the result of its SIGKILL.
 func (k *killPass) add(p procfs.Process, err error) {
 	k.found = append(k.found, p)
 	if err == unix.EPERM {

@@ -14,7 +14,7 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// Repeated calls of Kill empty a tree with several sessions, with and without children files.
+// Repeated calls of Kill empty a tree with several sessions, whether or not /proc has children files.
 func TestKill_emptiesTree(t *testing.T) {
 	for _, haveChildren := range []bool{true, false} {
 		t.Run(fmt.Sprintf("children files %t", haveChildren), func(t *testing.T) {
@@ -48,8 +48,8 @@ func TestKill_emptiesTree(t *testing.T) {
 	}
 }
 
-// Kill also reaches the descendants of an orphaned member in the same pass. When that member dies, its children are
-// reparented to init, and then graceful cannot identify them as members.
+// One call of Kill kills an orphaned member and its descendants. When that member dies, its children are reparented to
+// init, and then graceful cannot identify these children as members.
 func TestKill_orphanedDescendants(t *testing.T) {
 	self := os.Getpid()
 	root, child := startSleeper(t, nil), startSleeper(t, nil)
@@ -66,7 +66,7 @@ func TestKill_orphanedDescendants(t *testing.T) {
 	}
 }
 
-// If graceful was moved into the cgroup of its run by mistake, it does not kill itself.
+// If graceful was moved into the cgroup of its run by mistake, Kill neither kills the cgroup nor finds graceful.
 func TestKill_gracefulInCgroup(t *testing.T) {
 	tr := openLevel(t, Subreaper)
 	dir := cgroupDir(t, map[string]string{
@@ -81,7 +81,8 @@ func TestKill_gracefulInCgroup(t *testing.T) {
 	}
 }
 
-// KillChildren kills only children that are members. At level Group a child need not be a member.
+// KillChildren kills a child, but not a child from before Open. At level Group it kills no child, because a child need
+// not be a member.
 func TestKillChildren(t *testing.T) {
 	before := startSleeper(t, &syscall.SysProcAttr{})
 	tr := openLevel(t, Subreaper)
@@ -98,12 +99,12 @@ func TestKillChildren(t *testing.T) {
 	checkUnharmed(t, child)
 }
 
-// KillBelow kills a cleanup command and all its descendants, even those that have left the group. At level Group it
-// kills only the group.
+// KillBelow kills a process and all its descendants, even those that have left the group. At level Group it kills only
+// the group.
 func TestKillBelow(t *testing.T) {
 	for _, c := range []struct {
 		level Level
-		all   bool
+		all   bool // KillBelow also kills the processes outside of the group
 	}{{Subreaper, true}, {Group, false}} {
 		t.Run(string(c.level), func(t *testing.T) {
 			tr := openLevel(t, c.level)

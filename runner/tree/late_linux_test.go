@@ -9,8 +9,8 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// A scan that took too long may have missed members, so the tree does not count as empty. But if graceful has no child
-// left, the tree counts as empty.
+// A late scan may have missed members, so Empty returns false. At level Subreaper, Empty nevertheless returns true if
+// graceful has no child left.
 func TestEmpty_late(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t, proctest.Process{PID: self})
@@ -31,7 +31,7 @@ func TestEmpty_late(t *testing.T) {
 	}
 }
 
-// Members omits members that a scan had no time for. The next scan finds them.
+// After the scan limit, Members omits members and IsLate returns true. With a later limit, Members finds these members.
 func TestMembers_late(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t, proctest.Process{PID: self, Threads: [][]int{{1100}}}, proctest.Process{PID: 1100, PPID: self})

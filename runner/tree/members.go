@@ -12,8 +12,8 @@ import (
 // members that fork faster than these scans.
 const maxPasses = 16
 
-// Members lists the live members. The tree may change during the call, so Members cannot report that no member is left.
-// Empty reports that.
+// Members lists the live members, as far as /proc shows them. The tree may change during the call, so an empty list
+// does not prove that no member is left. Empty reports whether a member is left.
 func (t *Tree) Members() []procfs.Process {
 	t.excludeKept()
 	switch {
@@ -48,7 +48,7 @@ func (t *Tree) Members() []procfs.Process {
 	return found
 }
 
-// Suspended reports whether a process is suspended. Without /proc it returns true.
+// Suspended reports whether a process is suspended by a signal. Without /proc, Suspended returns true.
 func (t *Tree) Suspended(pid int) bool {
 	if t.proc == nil {
 		return true
@@ -57,13 +57,14 @@ func (t *Tree) Suspended(pid int) bool {
 	return ok && p.Suspended
 }
 
-// UserOf returns the real user id of a process, or -1.
+// UserOf returns the real user id of a process, or -1 if the user is unknown.
 func (t *Tree) UserOf(pid int) int { return t.proc.UserOf(pid) }
 
-// Find returns the member with a pid, unless the member is reaped. At level Group it also returns a descendant of
-// graceful that has left the target's group.
+// Find returns the process with a pid, dead or alive, if the process descends from the root and is not excluded. At
+// level Group it also returns each process of the target's group. For other processes, Find returns false, even if they
+// are members by a mark of OpenOrphaned or by the cgroup.
 func (t *Tree) Find(pid int) (procfs.Process, bool) {
-	for range maxPasses { // the end of an ancestor may break the path up to graceful, so try again
+	for range maxPasses { // the end of an ancestor may break the path up to the root, so try again
 		p, ok := t.proc.Read(pid)
 		if !ok || t.level == Group && p.Group == t.targetGroup && t.targetGroup != 0 {
 			return p, ok
@@ -80,13 +81,13 @@ func (t *Tree) Find(pid int) (procfs.Process, bool) {
 	return procfs.Process{}, false
 }
 
-// Children lists graceful's own children, dead or alive, except the excluded ones. A child that /proc hides has the
+// Children lists the children of the root, dead or alive, except the excluded ones. A child that /proc hides has the
 // name "hidden" and no start time.
 func (t *Tree) Children() (found []procfs.Process) {
 	t.excludeKept()
 	for _, pid := range t.childPIDs() {
 		p, ok := t.proc.Read(pid)
-		if !ok { // hidepid hides the child, which exists, because it is not reaped
+		if !ok { // hidepid hides the child, or the guard has just reaped it
 			p = hiddenProcess(pid, t.root)
 		}
 		found = append(found, p)
@@ -94,9 +95,10 @@ func (t *Tree) Children() (found []procfs.Process) {
 	return found
 }
 
-// Empty reports whether no member is left. The caller sets noChildren if wait(2) finds no child of graceful, dead or
-// alive. At level Subreaper that proves that the tree is empty, because a process that outlives its parent is
-// reparented to graceful before the parent can be reaped.
+// Empty reports whether no member is left. noChildren means that wait(2) has found no child of the root, dead or alive.
+// At level Subreaper, noChildren proves that the root has no descendant left, because a process that outlives its
+// parent is reparented to the root before the parent can be reaped. If noChildren is false, or if members need not
+// descend from the root, Empty returns false while IsLate is true.
 func (t *Tree) Empty(noChildren bool) bool {
 	decides := noChildren && t.ReportsEnds() // sufficient, even if a scan of /proc missed processes
 	return t.seemsEmpty(noChildren) && (decides || !t.proc.IsLate())
@@ -128,13 +130,14 @@ func (t *Tree) seemsEmpty(noChildren bool) bool {
 	return t.targetGroup == 0
 }
 
-// ReportsEnds reports whether graceful receives the end of every member as the end of a child. If not, the caller must
-// poll Empty.
+// ReportsEnds reports whether the tree can become empty only by the end of a child of the root, which graceful notices.
+// Otherwise the caller must poll Empty.
 func (t *Tree) ReportsEnds() bool {
 	return t.level == Subreaper && t.orphans == nil && !t.leftInCgroup
 }
 
-// childless reports whether graceful has no child, dead or alive, except the excluded ones.
+// childless reports whether the root has no child, dead or alive, except the excluded ones. noChildren has the meaning
+// as in Empty. If hasOwn is true, graceful itself must not have such a child either.
 func (t *Tree) childless(noChildren bool) bool {
 	switch {
 	case t.proc == nil:
@@ -149,8 +152,9 @@ func (t *Tree) childless(noChildren bool) bool {
 	})
 }
 
-// cgroupMembers lists the pids in the cgroup, except the excluded ones. It moves processes of graceful out of the
-// cgroup. ours means that one of them is still in the cgroup, so that killing the cgroup would kill that process.
+// cgroupMembers lists the pids in the cgroup, except graceful, the root and the excluded ones. It moves graceful and
+// the root out of the cgroup. ours means that one of these two is still in the cgroup, so that killing the cgroup would
+// kill that process.
 func (t *Tree) cgroupMembers() (pids []int, ours bool) {
 	if t.cgroup == "" {
 		return nil, false
@@ -165,7 +169,8 @@ func (t *Tree) cgroupMembers() (pids []int, ours bool) {
 	return slices.DeleteFunc(pids, func(pid int) bool { return isOurs(pid) || t.isExcluded(pid) }), ours
 }
 
-// hiddenProcess returns a process that exists but that /proc does not show (hidepid).
+// hiddenProcess describes a process that exists but that /proc does not show (hidepid). The start time in the result is
+// 0.
 func hiddenProcess(pid, parent int) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid}, PPID: parent, Name: "hidden"}
 }

@@ -71,7 +71,7 @@ func TestMembers_groupLevel(t *testing.T) {
 	checkUnharmed(t, outside)
 }
 
-// A zombie that is not reaped yet does not count as a member.
+// At level Group, Members omits a zombie that is not reaped yet.
 func TestMembers_zombie(t *testing.T) {
 	tr := openLevel(t, Group)
 	target, inside := startGroup(t)
@@ -83,7 +83,7 @@ func TestMembers_zombie(t *testing.T) {
 	}
 }
 
-// With and without children files, Descendants finds the processes below every thread and in every session.
+// Descendants finds the processes below every thread and in every session, whether or not /proc has children files.
 func TestDescendants_realTree(t *testing.T) {
 	fs, err := procfs.Open()
 	if err != nil {
@@ -109,7 +109,7 @@ func TestDescendants_realTree(t *testing.T) {
 	}
 }
 
-// Children lists a child that /proc hides (hidepid), with its pid only.
+// Children lists a child that /proc hides (hidepid), without a start time.
 func TestChildren_hidden(t *testing.T) {
 	self := os.Getpid()
 	root := proctest.Dir(t,
@@ -139,7 +139,7 @@ func TestEmpty_excludedChildren(t *testing.T) {
 	}
 	for _, c := range []struct {
 		excluded, children []int
-		noChildren         bool // result of wait(2)
+		noChildren         bool // wait(2) finds no child
 		want               bool
 	}{
 		{nil, nil, true, true},
@@ -164,8 +164,9 @@ func TestEmpty_excludedChildren(t *testing.T) {
 	}
 }
 
-// A group whose leader is an unreaped zombie is not empty. Otherwise the next signal would go to group 0, which is the
-// test's own group.
+// At level Group, a tree whose target is an unreaped zombie is not empty, and keeps the id of the target's group.
+// Otherwise the next signal would go to group 0, which is the test's own group. After the target is reaped, the tree is
+// empty.
 func TestEmpty_unreapedLeader(t *testing.T) {
 	tr := openLevel(t, Group)
 	c := exec.Command("true")

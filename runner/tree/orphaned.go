@@ -12,18 +12,19 @@ import (
 
 // orphanSpec identifies the members of a dead run. They are orphaned.
 type orphanSpec struct {
-	mark  string            // a variable of their environment, NAME=value
+	mark  string            // a variable in the environment of the members, NAME=value
 	known []procfs.Identity // processes that are members, whatever their environment is
 	since time.Duration     // time since boot at the beginning of the run; a process that was born before is not a member
-	group int               // if not 0, only processes of this group are members
+	group int               // if not 0, only processes of this group match; -1: none
 }
 
-// OpenOrphaned opens the tree of a dead run. The processes of graceful in that run have ended, so its members are
-// reparented to init. A process is a member if it is in known, if its environment contains the variable mark
-// (NAME=value), or if it descends from a member. A process that was born before since (time since boot) is not a
-// member. Processes that graceful starts itself are also members.
+// OpenOrphaned opens the tree of a dead run. The processes of graceful in that run have ended, or no longer have the
+// members as descendants. So the members are reparented to init or to another subreaper. A process is a member if it is
+// in known, if its environment contains the variable mark (NAME=value), or if it descends from a member. A process that
+// was born before since (time since boot) is not a member. Processes that graceful starts itself are also members.
 //
-// OpenOrphaned returns an error if graceful descends from a member, because graceful would kill itself.
+// OpenOrphaned returns an error if level Subreaper or /proc is missing. It also returns an error if graceful descends
+// from a member, because graceful would kill itself.
 func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*Tree, error) {
 	t, _, err := Open(Subreaper)
 	if err == nil && t.proc == nil { // as PID 1, Open accepts that
@@ -49,7 +50,7 @@ func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*T
 }
 
 // OnlyGroupOf reduces the tree of OpenOrphaned to the process group that the target leads. If the target does not
-// exist, the tree becomes empty. OnlyGroupOf does nothing to any other tree.
+// exist, or if its start time is unknown, no orphaned process is a member. OnlyGroupOf does nothing to any other tree.
 func (t *Tree) OnlyGroupOf(target procfs.Identity) {
 	if t.orphans == nil {
 		return
@@ -60,7 +61,9 @@ func (t *Tree) OnlyGroupOf(target procfs.Identity) {
 	}
 }
 
-// orphanRoots lists the live processes that match the orphanSpec. Their descendants are members in any case.
+// orphanRoots lists the live processes that match the orphanSpec, except the excluded ones and the descendants of
+// exempted ones. After Keep, a process must also have the variable of Keep. Unless orphanSpec.group is set, the
+// descendants of the listed processes are also members.
 func (t *Tree) orphanRoots() []procfs.Process {
 	if t.orphans == nil {
 		return nil
@@ -88,7 +91,7 @@ func (t *Tree) orphanRoots() []procfs.Process {
 	})
 }
 
-// matching returns the processes that match the orphanSpec.
+// matching returns those of the given processes that were not born before the run, and that have the mark or are known.
 func (t *Tree) matching(all []procfs.Process) (found []procfs.Process) {
 	name, value, _ := strings.Cut(t.orphans.mark, "=")
 	all = slices.DeleteFunc(all, func(p procfs.Process) bool { return p.BornBefore(t.orphans.since) })

@@ -13,11 +13,12 @@ import (
 	"graceful/runner/procfs"
 )
 
-// unusedMark is a variable that no process has.
+// unusedMark is a mark (NAME=value) that no process has in its environment.
 const unusedMark = "TREE_TEST_MARK=unused"
 
-// OpenOrphaned finds a known process with its descendants, and no other process of its tree. The process must have the
-// recorded identity, and must not be born before the run.
+// A tree of OpenOrphaned contains a known process and its descendants, but not the parent and the siblings of that
+// process. If the identity differs, or if the process was born before the run, the tree is empty, and nothing is
+// killed.
 func TestOpenOrphaned_knownProcess(t *testing.T) {
 	root, all := startTree(t)
 	fs := openLevel(t, Subreaper).proc
@@ -46,7 +47,7 @@ func TestOpenOrphaned_knownProcess(t *testing.T) {
 	if got := pidsOf(tr.Members()); !slices.Equal(got, want) || tr.Empty(false) {
 		t.Errorf("members %v, want %v", got, want)
 	}
-	// If a parent dies first, its children are found as children of the test.
+	// If a parent dies before its children, they are reparented to the test, and found as its children.
 	waitUntil(t, tr, "not empty", func() bool {
 		found, denied := tr.Kill()
 		for _, p := range found {
@@ -65,12 +66,13 @@ func TestOpenOrphaned_knownProcess(t *testing.T) {
 	}
 }
 
-// OpenOrphaned finds a process by a variable in its environment. The whole name and value must match.
+// A tree of OpenOrphaned contains the processes with the mark in their environment. The whole name and value must
+// match, and the processes must not be born before the run.
 func TestOpenOrphaned_mark(t *testing.T) {
 	mark := fmt.Sprintf("TREE_TEST_MARK=%d", time.Now().UnixNano())
 	name, value, _ := strings.Cut(mark, "=")
 	t.Setenv(name, value)
-	root, all := startTree(t) // the root is a child of the test, and excluded
+	root, all := startTree(t) // the root is a child of the test, so OpenOrphaned excludes it
 	below := without(all, root)
 	for _, c := range []struct {
 		mark  string
@@ -90,7 +92,8 @@ func TestOpenOrphaned_mark(t *testing.T) {
 	}
 }
 
-// If graceful itself starts a process, for example a cleanup command, that process is a member with its descendants.
+// A process that graceful itself starts after OpenOrphaned, for example a cleanup command, is a member with its
+// descendants.
 func TestOpenOrphaned_ownChildren(t *testing.T) {
 	tr := openOrphaned(t, unusedMark, nil, 0)
 	root, all := startTree(t)
@@ -108,7 +111,8 @@ func TestOpenOrphaned_ownChildren(t *testing.T) {
 	})
 }
 
-// If graceful descends from a run, it refuses to finish that run, because it would be killed with the run.
+// If the test or its parent is a member of the run, OpenOrphaned returns an error, because graceful would be killed
+// with the run. It returns none if the identity differs, or if the process was born before the run.
 func TestOpenOrphaned_refusesOwnAncestors(t *testing.T) {
 	fs := openLevel(t, Subreaper).proc
 	for name, pid := range map[string]int{"the test": os.Getpid(), "its parent": os.Getppid()} {
@@ -130,7 +134,7 @@ func TestOpenOrphaned_refusesOwnAncestors(t *testing.T) {
 			}
 		}
 	}
-	for _, kv := range os.Environ() { // a variable from the start of the test that is still set
+	for _, kv := range os.Environ() { // use one variable that was set when the test started, and has not changed
 		if name, value, _ := strings.Cut(kv, "="); value != "" {
 			if v, ok := fs.Environ(os.Getpid(), name); ok && v == value {
 				if _, err := OpenOrphaned(kv, nil, 0); err == nil {
@@ -143,7 +147,7 @@ func TestOpenOrphaned_refusesOwnAncestors(t *testing.T) {
 	t.Log("the environment is empty")
 }
 
-// openOrphaned opens an orphaned tree, or skips the test where that is impossible.
+// openOrphaned returns the tree of OpenOrphaned. It skips the test if level Subreaper or /proc is missing.
 func openOrphaned(t *testing.T, mark string, known []procfs.Identity, since time.Duration) *Tree {
 	t.Helper()
 	openLevel(t, Subreaper)

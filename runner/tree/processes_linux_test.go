@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// roleCommand returns a command that runs the test binary in a role. A role reads from a pipe, which closes when the
-// test ends.
+// roleCommand returns a command that runs the test binary in a role. The caller connects standard input to a pipe. The
+// role ends when the test, which holds the other end, ends.
 func roleCommand(t *testing.T, role string, attr *syscall.SysProcAttr) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -55,7 +55,7 @@ func roleCommand(t *testing.T, role string, attr *syscall.SysProcAttr) *exec.Cmd
 	return c
 }
 
-// startSleeper starts a process without children. It ends with the test.
+// startSleeper starts a process that waits and has no children. The process ends with the test.
 func startSleeper(t *testing.T, attr *syscall.SysProcAttr) *exec.Cmd {
 	t.Helper()
 	c := roleCommand(t, "sleep", attr)
@@ -79,8 +79,8 @@ func startGroup(t *testing.T) (leader, other *exec.Cmd) {
 // treeSize is the number of processes of startTree: a root, its two children, and their four.
 const treeSize = 7
 
-// startTree starts a tree of processes in three generations and returns the root's pid and all pids, sorted. They end
-// with the test.
+// startTree starts a tree of treeSize processes in three generations. It returns the root's pid, and the sorted pids of
+// all processes. The processes end with the test.
 func startTree(t *testing.T) (root int, pids []int) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -111,8 +111,8 @@ func startTree(t *testing.T) (root int, pids []int) {
 	return c.Process.Pid, pids
 }
 
-// runTreeProcess is the main function of a process of startTree. It writes its pid to descriptor 3 and starts two
-// children. It starts one of them from another thread and in a new session.
+// runTreeProcess is the main function of a process of startTree. The process writes its pid to descriptor 3. Unless
+// depth is 0, it starts two children with the next lower depth, one of them from another thread and in a new session.
 func runTreeProcess(depth string) {
 	pids := os.NewFile(3, "pids")
 	fmt.Fprintln(pids, os.Getpid())
@@ -131,7 +131,8 @@ func runTreeProcess(depth string) {
 	time.Sleep(time.Hour)
 }
 
-// startTreeProcess starts a process that writes the pids of its tree to a file.
+// startTreeProcess starts a process that runs runTreeProcess with a depth. That process and its descendants write their
+// pids to the file pids.
 func startTreeProcess(pids *os.File, depth string, attr *syscall.SysProcAttr) *exec.Cmd {
 	self, err := os.Executable()
 	if err != nil {
@@ -163,8 +164,8 @@ func kill(t *testing.T, c *exec.Cmd) {
 	}
 }
 
-// endedBy reaps a process and returns the signal that ended it. It sends SIGKILL, which has no effect if another signal
-// has already ended the process.
+// endedBy waits for the end of a process, reaps the process, and returns the signal that ended it. If the process does
+// not end within patience, endedBy sends SIGKILL.
 func endedBy(t *testing.T, c *exec.Cmd) syscall.Signal {
 	t.Helper()
 	late := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
@@ -173,7 +174,8 @@ func endedBy(t *testing.T, c *exec.Cmd) syscall.Signal {
 	return c.ProcessState.Sys().(syscall.WaitStatus).Signal()
 }
 
-// checkUnharmed ends a sleeper with SIGTERM and checks that it has not received SIGKILL before.
+// checkUnharmed ends a sleeper with SIGTERM. It fails the test if another signal, such as SIGKILL, has already ended
+// the sleeper.
 func checkUnharmed(t *testing.T, c *exec.Cmd) {
 	t.Helper()
 	if err := c.Process.Signal(unix.SIGTERM); err != nil {
@@ -184,7 +186,7 @@ func checkUnharmed(t *testing.T, c *exec.Cmd) {
 	}
 }
 
-// isAlive reports whether a process exists and is not a zombie.
+// isAlive reports whether /proc shows a process that is not a zombie.
 func isAlive(fs *procfs.FS, pid int) bool {
 	p, ok := fs.Read(pid)
 	return ok && !p.Dead
@@ -200,8 +202,9 @@ func waitDead(t *testing.T, fs *procfs.FS, pid int) {
 	}
 }
 
-// waitUntil waits until a condition is true. It reaps orphans of earlier tests, which are reparented to the test
-// binary.
+// waitUntil waits until a condition is true. After patience it fails the test, and prints the text otherwise and the
+// members of tr. Meanwhile it reaps the children of the test binary, because orphans of earlier tests are reparented to
+// the test binary.
 func waitUntil(t *testing.T, tr *Tree, otherwise string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {
@@ -214,7 +217,7 @@ func waitUntil(t *testing.T, tr *Tree, otherwise string, condition func() bool) 
 	}
 }
 
-// openLevel opens a tree, or skips the test where that fails or /proc is missing.
+// openLevel opens a tree at a level. It skips the test if that fails, or if /proc is missing.
 func openLevel(t *testing.T, level Level) *Tree {
 	t.Helper()
 	tr, _, err := Open(level)

@@ -9,8 +9,9 @@ import (
 	"graceful/runner/procfs"
 )
 
-// SignalGroup signals the target's process group, or the target alone if it leads no group. It does nothing after the
-// target is reaped, because the kernel may then reuse the group's id. A missing group is no error.
+// SignalGroup signals the target's process group, or the target alone if the target leads no group. SignalGroup does
+// nothing without a target, or after the target is reaped, because the kernel may then reuse the group's id. A missing
+// group is no error.
 func (t *Tree) SignalGroup(sig syscall.Signal) error {
 	if t.Leader() <= 0 { // kill(0) would signal graceful's own group
 		return nil
@@ -18,8 +19,9 @@ func (t *Tree) SignalGroup(sig syscall.Signal) error {
 	return SignalGroupOf(t.targetGroup, sig)
 }
 
-// SignalGroupOf signals the process group that pid leads. pid must be an unreaped child of graceful. If the child has
-// moved to another group, SignalGroupOf signals only the child. A missing process is no error.
+// SignalGroupOf signals the process group that pid leads. pid must be an unreaped child of graceful or of the guard. If
+// that group does not exist, for example because the child has moved to another group, SignalGroupOf signals only the
+// child. A missing process is no error.
 func SignalGroupOf(pid int, sig syscall.Signal) error {
 	err := unix.Kill(-pid, sig)
 	if err == unix.ESRCH {
@@ -28,7 +30,8 @@ func SignalGroupOf(pid int, sig syscall.Signal) error {
 	return except(unix.ESRCH, err)
 }
 
-// SignalLeader signals only the target. It does nothing after the target is reaped. A missing target is no error.
+// SignalLeader signals only the target. SignalLeader does nothing without a target, or after the target is reaped. A
+// missing target is no error.
 func (t *Tree) SignalLeader(sig syscall.Signal) error {
 	if t.Leader() <= 0 {
 		return nil
@@ -36,7 +39,8 @@ func (t *Tree) SignalLeader(sig syscall.Signal) error {
 	return except(unix.ESRCH, unix.Kill(t.targetGroup, sig))
 }
 
-// SignalAll signals a process and its descendants. The process need not be a child of graceful.
+// SignalAll signals the process id and its descendants. The process need not be a child of graceful. If /proc does not
+// show the process, SignalAll does nothing.
 func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	p, ok := t.proc.Read(id.PID)
 	if !ok || p.Identity != id {
@@ -47,10 +51,10 @@ func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	}
 }
 
-// Signal sends the signals, in sequence, once to every member. It repeats the search until it finds no new member,
-// because when a member dies of the signal, its children may be reparented to a part of the tree that was already
-// searched. If a live member starts a process after its own signal, Signal does not signal that process, because the
-// member may need it in order to end.
+// Signal sends the signals, in sequence, once to every member. It repeats the search until it finds no new member, at
+// most maxPasses times. The reason is that the children of a member that dies of the signal may be reparented to a part
+// of the tree that was already searched. If a live member starts a process after its own signal, Signal does not signal
+// that process, because the member may need the process in order to end.
 func (t *Tree) Signal(signals ...syscall.Signal) {
 	if t.proc == nil {
 		for _, sig := range signals {
@@ -61,8 +65,10 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 	_, _ = t.signalOnce(signals, nil)
 }
 
-// SignalOrphans sends the signals to each child of graceful that the last Signal or SignalRest did not handle. Such a
-// child was born later, and its parent is dead. SignalOrphans does nothing at level Group.
+// SignalOrphans sends the signals to each live child of the root that was handled neither by the last Signal or
+// SignalRest nor by a SignalOrphans since then. Such a child was reparented to the root after its parent had died.
+// SignalOrphans omits a child that SignalRest would skip or that /proc hides. It does nothing at level Group, or before
+// the first Signal or SignalRest.
 func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	if t.level != Subreaper || t.signalled == nil {
 		return
@@ -81,13 +87,13 @@ func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
 	}
 }
 
-// skipFunc reports whether a member gets no signal. members maps the pids of all members to the members. It is nil if
-// they are unknown.
+// skipFunc reports whether a member gets no signal. members maps the pids of all members to the members. The map is nil
+// if they are unknown.
 type skipFunc func(p procfs.Process, members map[int]procfs.Process) bool
 
-// signalOnce does the work of Signal and SignalRest. It returns the processes that have received the signals, and a
-// moment before the signals. With a nil skip it signals the target's group in one system call, and then the members
-// outside of the group.
+// signalOnce does the work of Signal and SignalRest: it sends the signals to each member for which skip does not return
+// true. receivers are these members, and before is a moment before the signals. With a nil skip, signalOnce sends each
+// signal to the target's group in one system call, and then to the members outside of the group.
 func (t *Tree) signalOnce(
 	signals []syscall.Signal, skip skipFunc,
 ) (receivers []procfs.Identity, before procfs.Moment) {
@@ -129,9 +135,10 @@ func (t *Tree) signalOnce(
 	return receivers, before
 }
 
-// receivedWithGroup reports whether the signal to the target's group has reached a member that was born before that
-// signal. The member must still be in the group, because it may have called setsid(2) between the scan and the signal.
-// A member that left the group just after the signal receives the signal twice.
+// receivedWithGroup reports whether the signal to the target's group has reached the member p, which was born before
+// that signal. That is so if p is still in the group, or has ended. A member that has left the group (setsid(2)) may
+// have done so between the scan and the signal, so it counts as not reached. If it left just after the signal, it
+// receives the signal twice.
 func (t *Tree) receivedWithGroup(p procfs.Process) bool {
 	if !t.targetUnreaped || p.Group != t.targetGroup {
 		return false
@@ -148,8 +155,8 @@ func (t *Tree) signalEach(p procfs.Process, signals []syscall.Signal) {
 }
 
 // signalWithoutProc signals the processes that graceful can reach without /proc. By default it signals the target's
-// group. If graceful is PID 1, it signals all other processes of the PID namespace (kill(2)), which end with graceful
-// in any case.
+// group. If graceful is PID 1 at level Subreaper, it signals all other processes of the PID namespace (kill(2)), which
+// end with graceful in any case.
 func (t *Tree) signalWithoutProc(sig syscall.Signal) {
 	if t.self == 1 && t.level == Subreaper {
 		_ = unix.Kill(-1, sig)

@@ -12,8 +12,8 @@ import (
 	"graceful/runner/procfs/proctest"
 )
 
-// Signal signals the group until the target is reaped. Afterwards the kernel may reuse the group's id, and Signal
-// signals each member separately.
+// SignalGroup signals the group until the target is reaped. Afterwards the kernel may reuse the group's id, so
+// SignalGroup signals no process, and Signal signals each member separately.
 func TestSignalGroup_reapedTarget(t *testing.T) {
 	tr := openLevel(t, Group)
 	target, first := startGroup(t)
@@ -38,7 +38,7 @@ func TestSignalGroup_reapedTarget(t *testing.T) {
 	}
 }
 
-// A target that leads no group is signalled alone.
+// SignalGroup signals only the target if the target leads no group.
 func TestSignalGroup_targetLeadsNoGroup(t *testing.T) {
 	tr := openLevel(t, Group)
 	target := startSleeper(t, &syscall.SysProcAttr{}) // in the group of the test
@@ -51,8 +51,8 @@ func TestSignalGroup_targetLeadsNoGroup(t *testing.T) {
 	}
 }
 
-// The signal functions return no error for a missing process. They return an error for a process that they may not
-// signal.
+// except replaces the expected error by nil, and returns every other error. With it, the signal functions return no
+// error for a missing process.
 func TestExcept(t *testing.T) {
 	for err, want := range map[error]error{unix.ESRCH: nil, unix.EPERM: unix.EPERM, nil: nil} {
 		if got := except(unix.ESRCH, err); got != want {
@@ -61,7 +61,7 @@ func TestExcept(t *testing.T) {
 	}
 }
 
-// Signal does not signal a process that has reused the pid of a member.
+// signal does not signal a process that has reused the pid of the recorded process.
 func TestSignal_reusedPID(t *testing.T) {
 	tr := openLevel(t, Group)
 	root, _ := startTree(t)
@@ -79,8 +79,8 @@ func TestSignal_reusedPID(t *testing.T) {
 	}
 }
 
-// No member receives a signal twice: inside the target's group or outside, before or after the target's end. Many
-// programs treat a second stop signal as "abort now".
+// One call of Signal sends each member the signal once, inside and outside of the target's group, before and after the
+// target's end. Many programs treat a second stop signal as "abort now".
 func TestSignal_reachesEachMemberOnce(t *testing.T) {
 	for _, level := range []Level{Group, Subreaper} {
 		t.Run(string(level), func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestSignal_reachesEachMemberOnce(t *testing.T) {
 	}
 }
 
-// outsideCount is the number of instances of one signal to the tree that reach a process outside the target's group.
+// outsideCount returns how many instances of a signal from Signal reach a process outside of the target's group.
 func outsideCount(level Level) string {
 	if level == Subreaper {
 		return "1"
@@ -117,7 +117,7 @@ func outsideCount(level Level) string {
 	return "0"
 }
 
-// A member calls setsid(2) between the scan and the signal to the group. It still receives the signal.
+// If a member calls setsid(2) between the scan and the signal to the group, the member still receives the signal.
 func TestSignal_memberLeavesGroup(t *testing.T) {
 	self := os.Getpid()
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
@@ -138,7 +138,8 @@ func TestSignal_memberLeavesGroup(t *testing.T) {
 }
 
 // When a member dies of the signal, its children are reparented to graceful during the search, and receive the signal
-// once. A process that a live member starts after the signal receives none.
+// once from Signal. If they are reparented after the search, they receive it from SignalOrphans. A process that a live
+// member starts after the signal receives none.
 func TestSignalOrphans_reparentedMeanwhile(t *testing.T) {
 	self := os.Getpid()
 	var counters []counter
@@ -178,14 +179,14 @@ func TestSignalOrphans_reparentedMeanwhile(t *testing.T) {
 	check("from SignalOrphans", "0 0 0 0 0 0 0 1 0")
 	tr.SignalOrphans(counted)
 	check("from a second SignalOrphans", "0 0 0 0 0 0 0 0 0")
-	tr.level, tr.signalled = Group, map[procfs.Identity]bool{} // a child of graceful need not be a member
+	tr.level, tr.signalled = Group, map[procfs.Identity]bool{} // at this level a child of graceful need not be a member
 	tr.SignalOrphans(counted)
 	check("at level Group", "0 0 0 0 0 0 0 0 0")
 }
 
-// procSequence returns a /proc that changes. The n-th read of graceful's children shows the n-th list of processes.
-// Each further read shows the last list. The first process of each list is graceful. Its children file is a FIFO, so
-// that the writer notices each reader.
+// procSequence returns a /proc that changes. The n-th read of graceful's children adds or changes the processes in the
+// n-th list, and each further read shows the last list. The first process of each list is graceful. Its children file
+// is a FIFO, so that the writer notices each reader.
 func procSequence(t *testing.T, steps ...[]proctest.Process) *procfs.FS {
 	t.Helper()
 	graceful := steps[0][0]
@@ -239,8 +240,8 @@ func procSequence(t *testing.T, steps ...[]proctest.Process) *procfs.FS {
 	return procfs.Fake(root, true)
 }
 
-// Only members without a signal from StopGroup receive the next stop signal. A process that starts later also receives
-// it, because its parent, the test, has received none.
+// After StopGroup, SignalRest signals only members that StopGroup has not signalled. They include a process that starts
+// later, because its parent, the test, has received no signal.
 func TestSignalRest_afterStopGroup(t *testing.T) {
 	for _, level := range []Level{Group, Subreaper} {
 		t.Run(string(level), func(t *testing.T) {
@@ -267,7 +268,7 @@ func TestSignalRest_afterStopGroup(t *testing.T) {
 	}
 }
 
-// Without /proc, every member of the group counts as having received the signal.
+// Without /proc, SignalRest signals no process after StopGroup, because every member of the group counts as a receiver.
 func TestSignalRest_withoutProc(t *testing.T) {
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
 	tr := &Tree{level: Group, self: os.Getpid(), root: os.Getpid()}

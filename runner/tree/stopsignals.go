@@ -9,27 +9,31 @@ import (
 
 // stopSignals records which stop signals each member has received. Many programs treat a second one as "abort now".
 type stopSignals struct {
-	received         map[procfs.Identity]receipt
+	// received maps each member to its receipt. A missing member has received no stop signal.
+	received map[procfs.Identity]receipt
+
 	fromPredecessor  []sentSignal   // stop signals that a killed graceful has sent
-	lastSent         procfs.Moment  // moment when the last stop signal was sent
+	lastSent         procfs.Moment  // result of LastStop
 	unnotedSignal    syscall.Signal // signal of StopGroup whose receivers NoteReceivers has not recorded yet; 0: none
 	receiversUnknown bool           // a stop signal was sent to the group without /proc, so its receivers are unknown
 }
 
-// receipt records the stop signals that one member has received. at is a moment before the first one.
+// receipt records the stop signals that one member has received. at is a moment before the first of these signals.
 type receipt struct {
 	signals []syscall.Signal
 	at      procfs.Moment
 }
 
-// sentSignal is a signal that was sent to the target's process group after at, or to all members.
+// sentSignal is a stop signal that was sent after the moment at: to all members if all is true, else to the target's
+// process group.
 type sentSignal struct {
 	signal syscall.Signal
 	all    bool
 	at     procfs.Moment
 }
 
-// add records that a member has received a signal. It returns false if that was recorded before.
+// add records that the member id has received the signal sig after the moment at. It returns false if this signal of
+// this member was recorded before.
 func (s *stopSignals) add(id procfs.Identity, sig syscall.Signal, at procfs.Moment) bool {
 	r, known := s.received[id]
 	if slices.Contains(r.signals, sig) {
@@ -46,12 +50,12 @@ func (s *stopSignals) add(id procfs.Identity, sig syscall.Signal, at procfs.Mome
 	return true
 }
 
-// LastStop returns a moment just before StopGroup or SignalRest last sent a signal. It returns the zero Moment if
-// neither has sent a signal, or if the time is unknown.
+// LastStop returns a moment just before the last StopGroup or SignalRest sent its signal. It returns the zero Moment if
+// that call has signalled no process, or if the time is unknown (without /proc).
 func (t *Tree) LastStop() procfs.Moment { return t.stopSignals.lastSent }
 
-// NoteEarlierStop records that another process of graceful has sent a stop signal after a moment: to the target's
-// group, or to all members.
+// NoteEarlierStop records that a killed graceful has sent the stop signal sig after the moment at: to all members if
+// all is true, else to the target's group.
 func (t *Tree) NoteEarlierStop(sig syscall.Signal, all bool, at procfs.Moment) {
 	t.stopSignals.fromPredecessor = append(t.stopSignals.fromPredecessor, sentSignal{sig, all, at})
 }
@@ -71,11 +75,12 @@ func (t *Tree) StopGroup(sig syscall.Signal) error {
 	return nil
 }
 
-// NoteReceivers records the members that have received the signal of StopGroup, for SignalRest. It is a separate step
-// because it takes long. Before that step the caller records the signal, for a successor.
+// NoteReceivers records the members that have received the signal of StopGroup, for SignalRest. NoteReceivers is a
+// separate step because it takes long. Before that step the caller records the signal, for a successor. Without /proc,
+// NoteReceivers does nothing.
 //
-// If a process leaves the group before NoteReceivers examines it, it counts as a member without a stop signal, because
-// it may have left before the signal.
+// If a process leaves the group before NoteReceivers examines the group, the process counts as a member without a stop
+// signal, because the process may have left before the signal.
 func (t *Tree) NoteReceivers() {
 	sig, at := t.stopSignals.unnotedSignal, t.stopSignals.lastSent
 	if t.stopSignals.unnotedSignal = 0; sig == 0 {
@@ -93,13 +98,14 @@ func (t *Tree) NoteReceivers() {
 	}
 }
 
-// SignalRest does what Signal does, but only for members that have received no stop signal. If a live member has
-// started a process since its own stop signal, SignalRest skips that process, because the member may need it in order
-// to end.
+// SignalRest does what Signal does, but only for members that have received no stop signal, in the sense of wasAsked.
+// The first of the signals is the stop signal. If a live member has started a process since its own stop signal,
+// SignalRest skips that process, because the member may need the process in order to end.
 func (t *Tree) SignalRest(signals ...syscall.Signal) {
 	t.stopSignals.lastSent = procfs.Moment{}
 	if t.proc == nil {
-		if !t.stopSignals.receiversUnknown || t.level != Group { // otherwise every member was asked
+		// At level Group, a signal to the target's group has reached every member.
+		if !t.stopSignals.receiversUnknown || t.level != Group {
 			t.Signal(signals...)
 		}
 		return
@@ -126,7 +132,8 @@ func (t *Tree) SignalRest(signals ...syscall.Signal) {
 }
 
 // wasAsked reports whether a member has received a stop signal. That signal must be sig, or another one that the member
-// does not ignore. (Background jobs of a shell ignore SIGINT and SIGQUIT.) at is a moment before its first stop signal.
+// does not ignore. (Background jobs of a shell ignore SIGINT and SIGQUIT.) at is a moment before the first stop signal
+// of the member.
 func (t *Tree) wasAsked(p procfs.Process, sig syscall.Signal) (at procfs.Moment, asked bool) {
 	counts := func(received syscall.Signal) bool { return received == sig || !t.proc.Ignores(p.PID, received) }
 	if r, ok := t.stopSignals.received[p.Identity]; ok && slices.ContainsFunc(r.signals, counts) {

@@ -27,37 +27,39 @@ const (
 // Levels returns all levels, the default first.
 func Levels() []Level { return []Level{Auto, Subreaper, Group, Cgroup} }
 
-// Tree is the process tree of a run. Its members are the descendants of graceful, except the excluded ones.
-// OpenOrphaned finds members by other marks. At level Group the members are the processes of the target's group.
+// Tree is the process tree of a run. At level Subreaper, its members are the descendants of the root, except the
+// excluded ones. In addition, the processes that OpenOrphaned describes, the processes in the cgroup of the run, and
+// the children that hasOwn describes are members. At level Group the members are the processes of the target's group.
 type Tree struct {
 	level Level
 	self  int        // graceful's pid
 	root  int        // the ancestor of the members: graceful or the guard
 	proc  *procfs.FS // nil: /proc is missing or shows another PID namespace
 
-	excluded       []int             // children of graceful that are not members, like their descendants
+	excluded       []int             // pids of processes that are not members, nor are their descendants
 	exempt         []int             // the part of excluded that Exempt has added
 	keptChildren   []procfs.Identity // the children that Keep has left alone
 	memberVariable string            // only children with this variable are members, see Keep; "": all children
 
 	targetGroup    int  // the target's process group; 0: none, or empty
-	targetUnreaped bool // while it is true, the kernel does not reuse the target's pid or its group's id
+	targetUnreaped bool // the target is not reaped, so the kernel does not reuse the target's pid as a pid or a group's id
 
 	orphans *orphanSpec // not nil: graceful is not an ancestor of the tree, see OpenOrphaned
 
 	cgroup         cgroup // "": none
-	leftInCgroup   bool   // the last call of Empty found no child of graceful, but a process in the cgroup
+	leftInCgroup   bool   // the last call of Empty found no child of the root, but a process in the cgroup
 	killedInCgroup []int  // pids that were in the cgroup when Kill killed it
 
-	signalled   map[procfs.Identity]bool // members that the last Signal or SignalRest has signalled or skipped
-	skip        skipFunc                 // the condition by which that call skipped members; nil: none
+	signalled   map[procfs.Identity]bool // members handled since the last Signal or SignalRest began; nil: none yet
+	skip        skipFunc                 // the condition by which the last Signal or SignalRest skipped members; nil: none
 	stopSignals stopSignals              // the stop signals that were sent
 }
 
-// Open prepares containment at a level. If this machine cannot support that level, Auto falls back to Group and
-// returns a warning. Any other level returns an error. For lack of descriptors, Auto also returns an error. Open
-// excludes the children that graceful already has, because a shell may start jobs and then execute graceful. If
-// graceful is PID 1, these children are members, because they end with graceful.
+// Open prepares containment at a level, and returns the tree and warnings. If this machine cannot support level
+// Subreaper, Auto falls back to Group with a warning, and Subreaper and Cgroup return an error. For lack of
+// descriptors, Auto also returns an error. Open excludes the children that graceful already has, because a shell may
+// start jobs and then execute graceful. If graceful is PID 1 at level Subreaper, these children are members, because
+// they end with graceful.
 func Open(level Level) (*Tree, []string, error) {
 	proc, procErr := procfs.Open()
 	t := &Tree{level: level, self: unix.Getpid(), root: unix.Getpid(), proc: proc}
@@ -86,8 +88,8 @@ func Open(level Level) (*Tree, []string, error) {
 }
 
 // SetRoot sets the root: the process that is the ancestor of the members and reaps them. The root is the guard, or
-// graceful again. Graceful itself is not a member. Process 1 is never a guard, because all other processes descend from
-// it.
+// graceful again. Graceful itself is not a member, even if it is a child of the guard. A pid of at most 1 stands for
+// graceful. PID 1 is never a guard, because all other processes descend from PID 1.
 func (t *Tree) SetRoot(pid int) {
 	if pid <= 1 {
 		pid = t.self
@@ -108,7 +110,8 @@ func (t *Tree) Level() Level { return t.level }
 // Confine sets the directory of the cgroup that the target may run in. The directory need not exist. "" means none.
 func (t *Tree) Confine(dir string) { t.cgroup = cgroup(dir) }
 
-// MakeCgroup makes a cgroup for the target in the directory dir, and sets it as Confine does.
+// MakeCgroup makes the cgroup whose directory is dir, for the target, and sets dir as Confine does. If dir is "", it
+// makes none.
 func (t *Tree) MakeCgroup(dir string) error {
 	t.Confine(dir)
 	if dir == "" {
@@ -117,7 +120,8 @@ func (t *Tree) MakeCgroup(dir string) error {
 	return t.cgroup.make()
 }
 
-// Disband removes the cgroup. It moves the remaining processes to the parent cgroup.
+// Disband moves the remaining processes of the cgroup to the parent cgroup, and removes the cgroup. Without a cgroup,
+// Disband does nothing.
 func (t *Tree) Disband() error {
 	c := t.cgroup
 	if t.cgroup, t.killedInCgroup = "", nil; c == "" {
@@ -126,10 +130,10 @@ func (t *Tree) Disband() error {
 	return c.disband()
 }
 
-// SetTarget sets the target: an unreaped child that leads its own process group.
+// SetTarget sets the target: an unreaped child of the root that leads its own process group.
 func (t *Tree) SetTarget(pid int) { t.targetGroup, t.targetUnreaped = pid, true }
 
-// Leader returns the target's pid. It returns 0 after the target is reaped.
+// Leader returns the target's pid, or 0 if there is no target, after the target is reaped, and after Keep.
 func (t *Tree) Leader() int {
 	if !t.targetUnreaped {
 		return 0
@@ -147,13 +151,13 @@ func (t *Tree) NoteReaped(pid int) {
 	}
 }
 
-// Exempt excludes a child of graceful, with its descendants, until the child is reaped.
+// Exempt excludes a child of the root, with its descendants, until the child is reaped.
 func (t *Tree) Exempt(pid int) {
 	t.excluded, t.exempt = append(t.excluded, pid), append(t.exempt, pid)
 }
 
-// Keep excludes the present members and their descendants, which survive the run. From then on a child of graceful is a
-// member only if its environment contains the variable.
+// Keep excludes the present members and their descendants, which survive the run. From then on a live child of the root
+// is a member only if its environment contains the variable.
 func (t *Tree) Keep(variable string) {
 	t.memberVariable, t.targetGroup, t.targetUnreaped = variable, 0, false
 	t.excludeKept()
@@ -162,8 +166,8 @@ func (t *Tree) Keep(variable string) {
 // HasKept reports whether Keep was called.
 func (t *Tree) HasKept() bool { return t.memberVariable != "" }
 
-// excludeKept excludes the live children that Keep has left alone. A zombie has no environment. It remains a member, so
-// that it is reaped.
+// excludeKept excludes the live children of the root that do not have the variable of Keep. Before Keep, it does
+// nothing. A zombie has no environment. A zombie remains a member, so that it is reaped.
 func (t *Tree) excludeKept() {
 	if t.memberVariable == "" {
 		return
@@ -197,7 +201,8 @@ func (t *Tree) excludeKept() {
 // childPIDs lists the children of the root, dead or alive, except the excluded ones.
 func (t *Tree) childPIDs() []int { return slices.DeleteFunc(t.proc.Children(t.root), t.isExcluded) }
 
-// Adopted lists orphans that graceful has adopted, dead or alive, except the excluded ones. See procfs.FS.Adopted.
+// Adopted lists the children of the root that may be adopted orphans, dead or alive, except the excluded ones. See
+// procfs.FS.Adopted.
 func (t *Tree) Adopted() []int { return slices.DeleteFunc(t.proc.Adopted(t.root), t.isExcluded) }
 
 func (t *Tree) isExcluded(pid int) bool { return slices.Contains(t.excluded, pid) }

@@ -9,8 +9,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// AdoptOrphans makes graceful a child subreaper: every orphaned descendant is reparented to it (prctl(2),
-// PR_SET_CHILD_SUBREAPER, Linux 3.4). PID 1 always has that role.
+// AdoptOrphans makes graceful a child subreaper: an orphaned descendant is reparented to graceful, unless a nearer
+// ancestor is a subreaper as well (prctl(2), PR_SET_CHILD_SUBREAPER, Linux 3.4). PID 1 always has that role.
 func AdoptOrphans() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("becoming a child subreaper: %w", err)
@@ -29,9 +29,10 @@ func CheckPidfds() error {
 	return unix.PidfdSendSignal(fd, 0, nil, 0)
 }
 
-// signal signals the process p. It never signals another process that has reused the pid. The pid of a child is safe
-// until graceful reaps the child. For any other process, signal opens a pidfd and then reads the process again. It
-// returns ESRCH if p does not exist any more.
+// signal signals the process p, and not another process that has reused the pid. The pid of a child is safe until
+// graceful reaps the child. For any other process, signal opens a pidfd and then reads the process again. Without a
+// pidfd, the pid may still be reused between that read and the signal. signal returns ESRCH if p does not exist any
+// more.
 func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	if p.PPID == t.self {
 		return unix.Kill(p.PID, sig)
@@ -52,7 +53,7 @@ func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	if err == nil || err == unix.ESRCH {
 		return err
 	}
-	return unix.Kill(p.PID, sig) // before Linux 5.3, without a free descriptor, or by a seccomp filter
+	return unix.Kill(p.PID, sig) // no pidfd: before Linux 5.3, without a free descriptor, or by a seccomp filter
 }
 
 // hasChildren reports whether graceful has a child, dead or alive. It takes less time than listing all threads'
