@@ -16,12 +16,12 @@ type child struct {
 	s     session
 	cmd   *exec.Cmd
 	pid   int
-	stdin *os.File
-	lines *bufio.Scanner
+	stdin *os.File       // the writing end of the pipe at its standard input
+	lines *bufio.Scanner // its standard output
 }
 
-// start starts a role in a process group; 0 means a new group. Its standard input and output are pipes, unless files
-// contains others.
+// start starts a role in a process group; 0 means a new group. Standard input is files[0], and standard output is
+// files[1]. A missing file means a pipe, and so does nil for standard input.
 func (s session) start(group int, role string, files ...*os.File) *child {
 	s.Helper()
 	c := &child{s: s, cmd: exec.Command(executable())}
@@ -58,8 +58,8 @@ func (s session) startReady(group int, role string) *child {
 	return c
 }
 
-// startParent starts a process, and a child of that process in another group. If exits is true, the process has exited
-// on return.
+// startParent starts a process, and a child of that process in another group. pid is the child's pid. If exits is true,
+// the parent has exited on return.
 func (s session) startParent(exits bool) (parent *child, pid int) {
 	s.Helper()
 	role := "parent stays"
@@ -107,7 +107,8 @@ func (c *child) signal(sig syscall.Signal) {
 	}
 }
 
-// wantSuspended waits until that signal has suspended the process, and fails the test after a time limit.
+// wantSuspended waits until a signal has suspended the process. It fails the test if that signal is not by, or after
+// patience.
 func (c *child) wantSuspended(by syscall.Signal) {
 	c.s.Helper()
 	var status unix.WaitStatus
@@ -120,7 +121,7 @@ func (c *child) wantSuspended(by syscall.Signal) {
 	}
 }
 
-// wantSignaled waits until that signal has ended the process, and fails the test after a time limit.
+// wantSignaled waits until the process has ended. It fails the test unless the signal by has ended the process.
 func (c *child) wantSignaled(by syscall.Signal) {
 	c.s.Helper()
 	_ = c.cmd.Wait()
@@ -129,7 +130,7 @@ func (c *child) wantSignaled(by syscall.Signal) {
 	}
 }
 
-// exits waits until the process has exited.
+// exits waits until the process has ended. It fails the test unless the process has exited with status 0.
 func (c *child) exits() {
 	c.s.Helper()
 	if err := c.cmd.Wait(); err != nil {

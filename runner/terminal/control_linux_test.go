@@ -11,7 +11,8 @@ import (
 	"graceful/runner/procfs"
 )
 
-// The target starts in the foreground if graceful is in the foreground and no pager may need the terminal.
+// The target starts in the foreground if standard input is the terminal, graceful is in the foreground, and standard
+// output is no pipe, at which a pager might need the terminal.
 func TestTerminalStartsInForeground(t *testing.T) {
 	inSession(t, func(s session) {
 		if Open(s.group).StartsInForeground() {
@@ -32,7 +33,7 @@ func TestTerminalStartsInForeground(t *testing.T) {
 	})
 }
 
-// Without a controlling terminal, Open returns nil, and the methods of nil do nothing.
+// Without a controlling terminal, Open returns nil. The methods that accept a nil *Terminal have no effect on it.
 func TestTerminal_nil(t *testing.T) {
 	if os.Getenv(sessionVariable) == "" {
 		t.Parallel()

@@ -27,7 +27,7 @@ func TestPTYInput_endOfFile(t *testing.T) {
 	})
 }
 
-// copyLines writes the lines that it reads, and each of the first two ends of file.
+// copyLines writes the lines that it reads, and a line for each end of file. It returns after the second end of file.
 func copyLines([]string) {
 	for range 2 {
 		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
@@ -74,8 +74,8 @@ func TestPTYTypeEOF(t *testing.T) {
 	for name, c := range map[string]struct {
 		modes  uint32
 		unread string
-		typed  string // result of a non-blocking read afterwards
-		want   bool
+		typed  string // what a non-blocking read returns after typeEOF; "none": no data
+		want   bool   // result of typeEOF
 	}{
 		"canonical mode":                   {canonical | signals, "", "", true},
 		"canonical mode, with unread text": {canonical | signals, "line\n", "line\n", false},

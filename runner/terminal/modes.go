@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Begin begins to relay output. If input is true, it also begins to relay input. From then on graceful's terminal is
-// raw whenever graceful is in its foreground.
+// Begin begins to relay output. If input is true, it also begins to relay input. While input is relayed, graceful's
+// terminal is raw whenever graceful is in its foreground. Only the first call of Begin has an effect.
 func (p *PTY) Begin(input bool) {
 	p.locked(func() {
 		if !p.begun {
@@ -19,7 +19,7 @@ func (p *PTY) Begin(input bool) {
 }
 
 // HandleSignal handles a signal to graceful. SIGCONT ends the effect of Pause. After SIGCONT graceful may be in the
-// foreground.
+// foreground, so HandleSignal calls makeRaw. Other signals have no effect.
 func (p *PTY) HandleSignal(sig syscall.Signal) {
 	if sig != unix.SIGCONT {
 		return
@@ -41,7 +41,7 @@ func (p *PTY) Pause() {
 	})
 }
 
-// Restore restores the modes of graceful's terminal permanently.
+// Restore restores the modes of graceful's terminal permanently, and ends the relay of input.
 func (p *PTY) Restore() {
 	p.locked(func() {
 		p.over = true
@@ -49,7 +49,8 @@ func (p *PTY) Restore() {
 	})
 }
 
-// makeRaw makes graceful's terminal raw if input is relayed and graceful is in the foreground.
+// makeRaw makes graceful's terminal raw if input is relayed and graceful is in the foreground. It does nothing between
+// Pause and SIGCONT, or after Restore. The caller holds the lock.
 func (p *PTY) makeRaw() {
 	if !p.inputRelayed || p.paused || p.over || !p.inForeground() {
 		return
@@ -76,8 +77,9 @@ func (p *PTY) restoreModes() {
 	}
 }
 
-// inForeground reports whether graceful is in the foreground of the terminal on standard input. For a terminal that is
-// not the controlling terminal, it returns true, because such a terminal has no background.
+// inForeground reports whether graceful is in the foreground of the terminal on standard input. inForeground returns
+// true for a terminal that is not the controlling terminal, because such a terminal has no background, and for any
+// other file.
 func (p *PTY) inForeground() bool {
 	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	return err != nil || group == p.group

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Graceful's terminal is raw while input is relayed, except while graceful is suspended. At the end the terminal has
-// its old modes.
+// Graceful's terminal is raw after Begin, except between Pause and SIGCONT, when graceful also reads no input. After
+// Restore the terminal keeps its old modes.
 func TestPTYModes(t *testing.T) {
 	inSession(t, func(s session) {
 		before := s.modes(0)
@@ -44,7 +44,8 @@ func TestPTYModes_finish(t *testing.T) {
 	})
 }
 
-// Restore keeps modes that another process has set meanwhile. It takes these modes as the new modes to restore.
+// Pause keeps modes that another process has set meanwhile. After SIGCONT, Restore restores the modes that the terminal
+// had just before that SIGCONT.
 func TestPTYModes_setByAnotherProcess(t *testing.T) {
 	inSession(t, func(s session) {
 		p := s.openPTY()
@@ -63,8 +64,8 @@ func TestPTYModes_setByAnotherProcess(t *testing.T) {
 	})
 }
 
-// In the background graceful does not change the terminal's modes, and does not read its input. A running job gets no
-// signal when the shell puts it into the foreground.
+// In the background graceful does not change the terminal's modes, and does not read its input. Graceful does both as
+// soon as the shell puts its group into the foreground, even without a SIGCONT.
 func TestPTYModes_background(t *testing.T) {
 	inSession(t, func(s session) {
 		other := s.startReady(0, "wait")
@@ -91,7 +92,7 @@ func TestPTYModes_background(t *testing.T) {
 	})
 }
 
-// A terminal that is not the controlling terminal has no background.
+// Begin makes a terminal raw that is not the controlling terminal, because such a terminal has no background.
 func TestPTYModes_notControlling(t *testing.T) {
 	inSession(t, func(s session) {
 		_, slave, err := pty.Open()

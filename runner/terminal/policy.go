@@ -13,7 +13,7 @@ import (
 
 // Policy is a terminal of the target, with the decisions about that terminal: how long graceful waits for the reader of
 // the output, and which signals the terminal itself sends. The zero Policy is for a target without its own terminal.
-// Cleanup begins after the rest of the output has been relayed.
+// Cleanup begins when the rest of the output has been relayed, or when the reader has exceeded stall or limit.
 type Policy struct {
 	*PTY // nil: the target has no terminal of its own
 
@@ -38,7 +38,7 @@ const (
 )
 
 // NewPolicy returns the policy for pty, which may be nil. patience replaces both limits for the reader of the output.
-// If patience is 0, the default limits apply.
+// If patience is at most 0, the default limits apply.
 func NewPolicy(pty *PTY, patience time.Duration) Policy {
 	patience = max(patience, 0)
 	p := Policy{PTY: pty, stall: cmp.Or(patience, stallLimit), limit: cmp.Or(patience, deliverLimit)}
@@ -48,9 +48,10 @@ func NewPolicy(pty *PTY, patience time.Duration) Policy {
 	return p
 }
 
-// Signal sends a signal to the target by calling send, unless the terminal itself sends the signal. When the size
-// changes, the kernel sends SIGWINCH to the foreground group of the terminal. Signal replaces a suspend signal by
-// SIGSTOP, because the target's group is an orphaned process group, which no other signal suspends (setpgid(2)).
+// Signal sends a signal to the target by calling send, unless the terminal itself sends the signal: when the size
+// changes, the kernel sends SIGWINCH to the foreground group of the terminal. Signal returns the error of send. It
+// replaces a suspend signal by SIGSTOP, because the target's group is an orphaned process group, which no other signal
+// suspends (setpgid(2)). Without a PTY, Signal only calls send.
 func (p *Policy) Signal(sig syscall.Signal, send func(syscall.Signal) error) error {
 	switch {
 	case p.relay == nil:
@@ -73,10 +74,11 @@ func (p *Policy) SignalAll(sigs []syscall.Signal, send func(...syscall.Signal)) 
 	}
 }
 
-// RelayRest relays the rest of the target's output. It closes relayed when all of it is written, or when the reader has
-// exceeded a limit.
+// RelayRest relays the rest of the target's output. It closes relayed when all of that output is written, when the
+// reader of the output has read nothing for the time p.stall, or after the time p.limit. If stopping is true, Deliver
+// will not wait for the reader.
 func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
-	if p.relay == nil { // graceful recover finishes a run that another process has begun
+	if p.relay == nil { // graceful recover finishes a run whose terminal no longer exists
 		done := make(chan struct{})
 		close(done)
 		return done
@@ -85,7 +87,8 @@ func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
 	return p.relay.Finish(p.stall, p.limit)
 }
 
-// Deliver waits after the run until a slow reader has read all output. A stop signal ends that wait.
+// Deliver waits after the run until a slow reader has read all output. A stop signal ends that wait. If the run was
+// stopped, Deliver does not wait.
 func (p *Policy) Deliver(signals <-chan syscall.Signal) {
 	if p.relay == nil || p.stopping {
 		return

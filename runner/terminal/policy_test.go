@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fakeRelay records the calls of a policy.
+// fakeRelay records the calls of a policy to its relay.
 type fakeRelay struct {
-	resized bool // Resize finds another size
-	done    chan struct{}
+	resized bool          // result of Resize
+	done    chan struct{} // result of Finish
 	calls   []string
 }
 
@@ -93,7 +93,7 @@ func TestPolicySignalAll(t *testing.T) {
 	}
 }
 
-// A deadline limits the time for the reader of the output. Without a deadline the default limits apply.
+// patience replaces both limits for the reader of the output. If patience is 0, the default limits apply.
 func TestNewPolicy_limits(t *testing.T) {
 	for patience, want := range map[time.Duration]string{
 		0: "finish 1s 10s", 50 * time.Millisecond: "finish 50ms 50ms", time.Minute: "finish 1m0s 1m0s",
@@ -110,14 +110,14 @@ func TestNewPolicy_limits(t *testing.T) {
 	}
 }
 
-// Without a terminal RelayRest is done at once.
+// Without a PTY, RelayRest returns a closed channel.
 func TestPolicyRelayRest_withoutPTY(t *testing.T) {
 	none := Policy{}
 	<-none.RelayRest(true)
 }
 
-// Deliver waits for a slow reader without a limit, until a stop signal arrives. If the run is being stopped, Deliver
-// does not wait.
+// Deliver waits without a limit until a slow reader has read all output, or until a stop signal arrives. If the run was
+// stopped, Deliver does not wait.
 func TestPolicyDeliver(t *testing.T) {
 	for name, c := range map[string]struct {
 		stopping bool
@@ -134,7 +134,7 @@ func TestPolicyDeliver(t *testing.T) {
 				f := &fakeRelay{done: make(chan struct{})}
 				p := policyOf(f, 0)
 				p.RelayRest(c.stopping)
-				p.RelayRest(false) // a later call does not cancel that
+				p.RelayRest(false) // a later call does not reset p.stopping
 				f.calls = nil
 				time.AfterFunc(time.Hour, func() { close(f.done) })
 				signals := make(chan syscall.Signal, 1)

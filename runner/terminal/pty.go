@@ -16,25 +16,25 @@ import (
 // PTY is a terminal of the target. It also relays data between that terminal and graceful's standard descriptors.
 // Output on the terminal goes to standard output, and the target can read standard input from the terminal.
 //
-// PTY keeps the slave open. Otherwise the relay would end as soon as no process of the target has it open. A successor
-// of graceful inherits the master and the slave.
+// PTY keeps the slave open until Finish. Otherwise the relay would end as soon as no process of the target has the
+// slave open. A successor of graceful inherits the master and the slave.
 //
-// A nil *PTY means that there is no terminal. Resize, Finish, CloseSlave and Slave need a non-nil one.
+// A nil *PTY means that there is no terminal. Resize, Finish, Save and Slave need a non-nil one.
 type PTY struct {
 	master int
 	group  int // graceful's process group, which the shell has started
 	log    *slog.Logger
 
 	beginning    chan struct{} // closed when relaying begins
-	ended        chan struct{} // closed when no more output can come
-	broken       chan struct{} // closed when the reader of standard output has ended
+	ended        chan struct{} // closed when no more output can come, because every slave is closed
+	broken       chan struct{} // closed when a write has found that standard output has no reader
 	wakePipe     [2]int        // a pipe; a byte in it wakes the input thread
 	busy         atomic.Bool   // the output thread may hold unwritten bytes
-	writtenBytes atomic.Int64  // bytes of output
+	writtenBytes atomic.Int64  // bytes of output that were written or lost
 
 	mu              sync.Mutex
 	slave           int           // -1: closed
-	savedModes      *unix.Termios // modes of graceful's terminal before it became raw; nil: it was never raw
+	savedModes      *unix.Termios // modes of graceful's terminal that restoreModes sets; nil: none
 	begun           bool          // Begin was called
 	inFront         bool          // graceful was in the foreground at the last check
 	inputRelayed    bool          // standard input is relayed
@@ -43,8 +43,8 @@ type PTY struct {
 	writtenAtFinish int64         // value of writtenBytes at the first Finish; -1: none yet
 }
 
-// OpenPTY makes a terminal for the target. If graceful has a terminal, the new one has the same modes and size. OpenPTY
-// starts the threads of the relay, which wait for Begin.
+// OpenPTY makes a terminal for the target, with the modes and the size that setUp chooses. OpenPTY starts the threads
+// of the relay, which wait for Begin.
 func OpenPTY(log *slog.Logger) (*PTY, error) {
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -100,7 +100,7 @@ func (p *PTY) Save() (json.RawMessage, error) {
 	return json.Marshal(s)
 }
 
-// Inheritance returns a text for InheritPTY, and the descriptors that must keep their numbers.
+// Inheritance returns a text for InheritPTY, and the descriptors that must have the same numbers in a successor.
 func (p *PTY) Inheritance() (text string, fds []int) {
 	if p == nil {
 		return "", nil
@@ -118,7 +118,8 @@ func newPTY(group int, log *slog.Logger) *PTY {
 // Slave returns the descriptor of the target's side.
 func (p *PTY) Slave() int { return p.slave }
 
-// Broken returns a channel that is closed when the reader of standard output has ended.
+// Broken returns a channel that is closed when a write has found that standard output has no reader. For a nil *PTY it
+// returns nil.
 func (p *PTY) Broken() <-chan struct{} {
 	if p == nil {
 		return nil
@@ -146,8 +147,10 @@ func (p *PTY) locked(f func()) {
 	f()
 }
 
-// setUp sets the modes and the size of the target's terminal. If graceful has no terminal, echo is off, because no
-// person types.
+// setUp sets the modes and the size of the target's terminal. If standard input is a terminal with graceful in its
+// foreground, setUp copies the modes of that terminal. If standard input is not a terminal, echo is off, because no
+// person types. If none of graceful's standard descriptors has a size, LINES and COLUMNS determine the size, or it is
+// 24 lines of 80 columns.
 func (p *PTY) setUp() {
 	if m, err := modes(0); err != nil {
 		if m, err = modes(p.slave); err == nil {
@@ -163,7 +166,7 @@ func (p *PTY) setUp() {
 	}
 }
 
-// sizeFrom returns the size from an environment variable, or byDefault.
+// sizeFrom returns the number in an environment variable, or byDefault if that is not a number from 1 to 65535.
 func sizeFrom(variable string, byDefault uint16) uint16 {
 	if n, err := strconv.ParseUint(os.Getenv(variable), 10, 16); err == nil && n > 0 {
 		return uint16(n)
@@ -172,7 +175,7 @@ func sizeFrom(variable string, byDefault uint16) uint16 {
 }
 
 // Resize sets the size of the target's terminal to the size of graceful's terminal. It reports whether the size has
-// changed. If it has, the kernel sends SIGWINCH to the foreground group of the target's terminal.
+// changed. After a change, the kernel sends SIGWINCH to the foreground group of the target's terminal.
 func (p *PTY) Resize() bool {
 	for fd := range 3 {
 		size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)

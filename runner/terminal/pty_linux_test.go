@@ -31,8 +31,8 @@ func (s session) slaveOf(p *PTY) *os.File {
 	return s.dup(p.Slave())
 }
 
-// openRelay opens a terminal for a target and relays its output to a pipe. It returns the target's side as slaveOf
-// does, and the reading end of the pipe. shut closes the writing end.
+// openRelay opens a terminal for a target, whose output Begin will relay to a pipe. slave is the target's side as
+// slaveOf returns it, and r is the reading end of the pipe. shut closes the writing end.
 func (s session) openRelay() (p *PTY, slave, r *os.File, shut func()) {
 	s.Helper()
 	p = s.openPTY()
@@ -63,7 +63,8 @@ func TestOpenPTY_copiesModesAndSize(t *testing.T) {
 	})
 }
 
-// While another job is in the foreground, graceful's terminal has the modes of that job.
+// While another job is in the foreground, graceful's terminal has the modes of that job. The target's terminal does not
+// get these modes.
 func TestOpenPTY_background(t *testing.T) {
 	inSession(t, func(s session) {
 		plain := s.openPTY()
@@ -117,8 +118,8 @@ func (s session) wantSize(p *PTY, rows, cols uint16) {
 	}
 }
 
-// A process that inherits the descriptors has the same terminal. It relays instead of the other process. It restores
-// the modes from before the other process made graceful's terminal raw.
+// A process that inherits the descriptors relays the output of the same terminal. Its Restore sets the modes that
+// graceful's terminal had at Save.
 func TestInheritPTY_roundTrip(t *testing.T) {
 	inSession(t, func(s session) {
 		before := s.modes(0)
@@ -153,7 +154,8 @@ func TestInheritPTY_roundTrip(t *testing.T) {
 	})
 }
 
-// inherit takes over the terminal of a killed graceful, and relays it after SIGUSR1.
+// inherit inherits the terminal of another process. After SIGUSR1 it restores the modes of graceful's terminal and
+// relays output.
 func inherit(args []string) {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGUSR1)

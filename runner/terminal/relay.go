@@ -7,11 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The relay consists of two threads, one for each direction. Another process can block each thread for any time. So
-// graceful limits the time for which it waits for the threads. It creates both before the target starts, because
-// creating a thread later may fail.
-
-// start starts both threads.
+// start starts the two threads of the relay, one for each direction. They wait for Begin. The caller calls start before
+// the target starts, because creating a thread later may fail. Another process can block each thread for any time. So
+// graceful never waits for a thread without a limit or a signal that ends the wait.
 func (p *PTY) start() error {
 	if err := unix.Pipe(p.wakePipe[:]); err != nil {
 		return err
@@ -34,8 +32,8 @@ func (p *PTY) start() error {
 	return nil
 }
 
-// relayOutput reads until there is no more output or the buffer is full. Then it writes all of that output, and
-// repeats.
+// relayOutput reads until there is no more output or the buffer is full. Then it writes all of that output, and repeats
+// until every slave is closed. After a failed write it discards the output, so that the target is not blocked.
 func (p *PTY) relayOutput() {
 	defer close(p.ended)
 	buffer := make([]byte, 64<<10)
@@ -81,7 +79,8 @@ func (p *PTY) write(data []byte) bool {
 	return false
 }
 
-// Intervals, in milliseconds, at which the input thread checks for changes that cause no event.
+// The shortest and the longest interval, in milliseconds, at which the input thread checks for changes that cause no
+// event.
 const firstPoll, lastPoll = 5, 200
 
 // relayInput relays standard input, and the end of standard input.
@@ -133,8 +132,9 @@ func (p *PTY) wait(fd *unix.PollFd, limit int) (goOn bool) {
 // wakeInput makes the input thread check its state.
 func (p *PTY) wakeInput() { _, _ = unix.Write(p.wakePipe[1], []byte{0}) }
 
-// mayRead reports whether standard input is for the target now. While graceful is in the background, the input of the
-// terminal is for another job. A running job gets no signal when the shell puts it into the foreground.
+// mayRead reports whether standard input is for the target now. terminal means that standard input is a terminal. While
+// graceful is in the background, the input of the terminal is for another job. A running job gets no signal when the
+// shell puts it into the foreground, so mayRead then makes the terminal raw.
 func (p *PTY) mayRead(terminal bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,8 +156,8 @@ func (p *PTY) typeIn(data []byte) bool {
 	}) == nil
 }
 
-// endInput makes every later read from the target's terminal return end of file, as reads from a pipe do. Whenever all
-// input has been read, it types the end-of-file character.
+// endInput makes later reads from the target's terminal return end of file, as reads from a pipe do. Whenever all input
+// has been read, typeEOF types the end-of-file character. endInput returns when the input thread must end.
 func (p *PTY) endInput() {
 	for pause := firstPoll; ; pause = min(2*pause, lastPoll) {
 		if p.typeEOF() {
@@ -169,10 +169,10 @@ func (p *PTY) endInput() {
 	}
 }
 
-// typeEOF types the end-of-file character if all input has been read. It returns true in canonical mode, in which the
-// character makes a read return end of file. Line editors (readline(3)) switch canonical mode off, but leave signals
-// on, and interpret the character themselves. If a target has switched both off, typeEOF types nothing, because the
-// target would take the character for data.
+// typeEOF types the end-of-file character if all input has been read. It returns true if it has typed the character in
+// canonical mode, in which the character makes a read return end of file. Line editors (readline(3)) switch canonical
+// mode off, but leave signals on, and interpret the character themselves. If a target has switched both off, typeEOF
+// types nothing, because the target would take the character for data.
 func (p *PTY) typeEOF() (canonical bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -187,8 +187,8 @@ func (p *PTY) typeEOF() (canonical bool) {
 	return m.Lflag&unix.ICANON != 0
 }
 
-// writeAll writes data. It calls wait to wait until the descriptor accepts more. If wait returns false, writeAll gives
-// up.
+// writeAll writes data. It calls wait to wait until the descriptor accepts more. If wait returns false, writeAll
+// returns EAGAIN.
 func writeAll(fd int, data []byte, wait func() bool) error {
 	for len(data) > 0 {
 		n, err := unix.Write(fd, data)
@@ -203,21 +203,22 @@ func writeAll(fd int, data []byte, wait func() bool) error {
 	return nil
 }
 
-// ready reports whether a descriptor is ready now.
+// ready reports, without waiting, whether one of the poll(2) events what is pending on a descriptor.
 func ready(fd int, what int16) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: what}}
 	_, _ = unix.Poll(fds, 0)
 	return fds[0].Revents&what != 0
 }
 
-// await waits until a descriptor is ready.
+// await waits until one of the poll(2) events what, an error or a hangup is pending on a descriptor. A signal may end
+// the wait early, so the caller tries again.
 func await(fd int, what int16) {
 	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: what}}, -1)
 }
 
-// Finish ends the input and closes the slave in this process. Before that it restores the modes of graceful's terminal.
-// It closes done when all output so far has been written, when the reader has read nothing for the time stall, or when
-// the time limit is over. 0 means no limit. The output thread continues.
+// Finish ends the input and closes the slave in this process. When all output so far has been written, when the reader
+// has read nothing for the time stall, or when the time limit is over, Finish restores the modes of graceful's terminal
+// and closes done. A stall or limit of 0 means no such limit. The output thread continues.
 func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
 	closed := make(chan struct{})
 	p.locked(func() {
@@ -236,8 +237,8 @@ func (p *PTY) Finish(stall, limit time.Duration) (done <-chan struct{}) {
 	return closed
 }
 
-// capacity is more than a pseudo-terminal and the output thread can hold together, in bytes. After capacity bytes, all
-// output from before Finish has been written.
+// capacity is more than a pseudo-terminal and the output thread can hold together, in bytes. When more than capacity
+// bytes have been written since Finish, all output from before Finish has been written.
 const capacity = 256 << 10
 
 // lull is the time for which the relay must be idle before drain assumes that an ended process has left no more output.

@@ -16,14 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noise returns n bytes that look random.
+// noise returns n bytes that look random. They are the same in each call and each process.
 func noise(n int) []byte {
 	data := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
 	return data
 }
 
-// pour writes a number of bytes of noise and exits.
+// pour writes args[0] bytes of noise and exits.
 func pour(args []string) {
 	n, _ := strconv.Atoi(args[0])
 	if _, err := os.Stdout.Write(noise(n)); err != nil {
@@ -31,7 +31,7 @@ func pour(args []string) {
 	}
 }
 
-// flood writes until it is killed.
+// flood writes until a write fails or the process is killed.
 func flood([]string) {
 	for data := noise(1000); ; {
 		if _, err := os.Stdout.Write(data); err != nil {
@@ -43,7 +43,7 @@ func flood([]string) {
 // say writes a line and exits.
 func say(args []string) { fmt.Println(strings.Join(args, " ")) }
 
-// readLater waits, and then reads a whole file.
+// readLater waits for the time delay, and then reads r to its end. The channel receives the data.
 func readLater(delay time.Duration, r io.Reader) <-chan []byte {
 	got := make(chan []byte)
 	go func() {
@@ -100,8 +100,8 @@ func TestPTYFinish_whileSurvivorWrites(t *testing.T) {
 	})
 }
 
-// Finish does not wait for more output than the terminal and the relay can hold, because the rest was written after
-// Finish began.
+// Finish closes done when more output has been written than the terminal and the relay can hold, because then all
+// output from before Finish has been written.
 func TestPTYFinish_capacity(t *testing.T) {
 	inSession(t, func(s session) {
 		p := s.openPTY()
@@ -119,7 +119,8 @@ func TestPTYFinish_capacity(t *testing.T) {
 	})
 }
 
-// Finish gives up if the reader reads nothing within the first limit, or not everything within the second limit.
+// Finish closes done after the time stall if the reader reads nothing, and after the time limit if the reader reads too
+// little.
 func TestPTYFinish_slowReader(t *testing.T) {
 	const limit = 200 * time.Millisecond
 	for name, c := range map[string]struct {
@@ -155,7 +156,8 @@ func TestPTYFinish_slowReader(t *testing.T) {
 	}
 }
 
-// Output without a reader is not delivered. Input is not relayed while output waits.
+// While the reader reads nothing, Finish does not close done, and input is not relayed. When the reader reads, all
+// output arrives.
 func TestPTYFinish_waitsForReader(t *testing.T) {
 	inSession(t, func(s session) {
 		p, slave, r, shut := s.openRelay()
@@ -185,7 +187,8 @@ func TestPTYFinish_waitsForReader(t *testing.T) {
 	})
 }
 
-// A reader that reads something within each period of the first limit may take longer than that in total.
+// If a reader reads something within each period stall, Finish waits until all output is written, even if that takes
+// longer than stall in total.
 func TestPTYFinish_steadyReader(t *testing.T) {
 	inSession(t, func(s session) {
 		p, slave, r, _ := s.openRelay()
@@ -265,7 +268,8 @@ func TestPTYBroken(t *testing.T) {
 	})
 }
 
-// Output that cannot be written is lost, with one message; the target does not notice that.
+// If no output can be written, because the file system is full, the target nevertheless exits with status 0. The output
+// is lost, and graceful logs one message.
 func TestPTYOutput_cannotBeWritten(t *testing.T) {
 	inSession(t, func(s session) {
 		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

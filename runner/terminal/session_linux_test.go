@@ -27,7 +27,7 @@ const (
 	roleVariable    = "GRACEFUL_TEST_ROLE"
 )
 
-// patience is the time limit for each wait in the tests.
+// patience is the time limit of until and of similar waits in the tests.
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
@@ -46,8 +46,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// roles contains the programs that tests start as processes. A role writes lines to its standard output, and ends when
-// its standard input ends.
+// roles contains the programs that tests start as processes. Most roles write lines to standard output, and wait until
+// standard input ends.
 var roles = map[string]func(args []string){
 	"wait": func([]string) {
 		fmt.Println("ready")
@@ -64,7 +64,7 @@ var roles = map[string]func(args []string){
 			fmt.Println("got", lines.Text())
 		}
 	},
-	// raw makes the controlling terminal raw on request.
+	// raw makes the controlling terminal raw when it reads a byte.
 	"raw": func([]string) {
 		fmt.Println("ready")
 		_, _ = os.Stdin.Read(make([]byte, 1))
@@ -79,7 +79,8 @@ var roles = map[string]func(args []string){
 		fmt.Println("raw", err)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	},
-	// parent starts a process in a new group. On request parent exits, so that the process is reparented.
+	// parent starts a process in a new group, and writes the pid of that process. With the argument "exits", parent
+	// then exits, so that the process is reparented.
 	"parent": func(args []string) {
 		c := exec.Command(executable())
 		c.Env = append(os.Environ(), roleVariable+"=wait")
@@ -92,7 +93,8 @@ var roles = map[string]func(args []string){
 			_ = c.Wait()
 		}
 	},
-	// suspend catches SIGTSTP and nevertheless suspends its group by SIGTSTP. It reports when it catches the next SIGTSTP.
+	// suspend catches SIGTSTP and nevertheless suspends its group by SIGTSTP. After that it writes a line for each
+	// SIGTSTP and SIGCONT that it catches.
 	"suspend": func([]string) {
 		heard := make(chan os.Signal, 10)
 		signal.Notify(heard, unix.SIGTSTP, unix.SIGCONT)
@@ -120,11 +122,12 @@ func executable() string {
 	return path
 }
 
-// session represents the controlling terminal of a test's process, which leads the session and is in the foreground.
+// session is a test in a process of its own. That process leads a session with a controlling terminal, and at first is
+// in the foreground.
 type session struct {
 	*testing.T
-	master *os.File
-	group  int // group of the leader
+	master *os.File // the other side of the terminal
+	group  int      // process group of the session's leader
 }
 
 // inSession runs a test in a new session. It calls test in the process that leads the session.
@@ -133,8 +136,8 @@ func inSession(t *testing.T, test func(s session)) {
 	inSessionOf(t, &syscall.SysProcAttr{Setsid: true, Setctty: true}, test)
 }
 
-// asPID1 does what inSession does, but calls test in PID 1 of a new PID namespace. The process group of that process
-// is 1. It skips the test unless root runs it.
+// asPID1 does what inSession does, but calls test in PID 1 of a new PID namespace. The process group of that process is
+// 1. asPID1 skips the test unless root runs it.
 func asPID1(t *testing.T, test func(s session)) {
 	t.Helper()
 	if unix.Geteuid() != 0 {
@@ -151,7 +154,8 @@ func asPID1(t *testing.T, test func(s session)) {
 	})
 }
 
-// inSessionOf runs a test in a process that attr describes. That process leads a session.
+// inSessionOf runs this binary again, for this test only, in a process that attr describes. In that process, which
+// leads a session, inSessionOf calls test.
 func inSessionOf(t *testing.T, attr *syscall.SysProcAttr, test func(s session)) {
 	t.Helper()
 	if os.Getenv(sessionVariable) == t.Name() {
@@ -264,7 +268,7 @@ func (s session) wantModes(when string, fd int, want unix.Termios) {
 	}
 }
 
-// put makes file the descriptor fd of this process.
+// put makes fd a duplicate of the descriptor of file.
 func (s session) put(file *os.File, fd int) {
 	s.Helper()
 	if err := unix.Dup3(int(file.Fd()), fd, 0); err != nil {

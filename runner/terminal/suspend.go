@@ -15,7 +15,7 @@ const (
 	Leave Answer = iota
 	// Continue: continue the target at once.
 	Continue
-	// Hangup: send SIGHUP to the target and continue it. No process can give it the foreground.
+	// Hangup: send SIGHUP to the target and continue the target. No process can give the target the foreground.
 	Hangup
 	// SuspendToo: suspend graceful's group by the same signal.
 	SuspendToo
@@ -25,8 +25,8 @@ const (
 type situation struct {
 	signal        syscall.Signal // signal that has suspended the target
 	groupInFront  bool           // graceful's group is the foreground group
-	targetInFront bool           // the target's group, or a group of its descendants, is the foreground group
-	orphaned      bool           // graceful's group is orphaned, so no shell can continue it
+	targetInFront bool           // the foreground group belongs to the target: see belongsToTarget
+	orphaned      bool           // graceful's group is orphaned, so no shell would continue it
 	hungUp        bool           // Hangup was returned before
 }
 
@@ -53,7 +53,8 @@ func answer(s situation) Answer {
 }
 
 // Suspended returns the answer for a target that sig has suspended, and changes the foreground group as the answer
-// requires. The caller does the rest.
+// requires. The caller does the rest. If the foreground group cannot be read, or cannot be given to the target,
+// Suspended returns Leave.
 func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 	if t == nil {
 		return Leave
@@ -83,8 +84,8 @@ func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 	return a
 }
 
-// hasShell reports whether the group of member is not orphaned because of parent. That holds if parent is in the same
-// session and in another group, like the shell of a job (setpgid(2)).
+// hasShell reports whether parent, the parent of a member of a group, prevents the group from being orphaned. parent
+// does so if it is in the same session as the member and in another group, like the shell of a job (setpgid(2)).
 func hasShell(group, member, parent int) bool {
 	parentGroup, err := unix.Getpgid(parent)
 	session, err1 := unix.Getsid(member)
@@ -93,7 +94,8 @@ func hasShell(group, member, parent int) bool {
 }
 
 // Reclaim handles a signal of job control to graceful's group. SIGTTIN and SIGTTOU mean that a member of the group uses
-// the terminal. If the target has the foreground, Reclaim takes it back, continues the group and returns true.
+// the terminal. If the target has the foreground then, Reclaim takes it back, continues the group and returns true.
+// Otherwise it returns false, and the caller handles the signal.
 func (t *Terminal) Reclaim(target int, sig syscall.Signal) bool {
 	if t == nil || sig != unix.SIGTTIN && sig != unix.SIGTTOU || !t.TakeForeground(target) {
 		return false
@@ -101,14 +103,15 @@ func (t *Terminal) Reclaim(target int, sig syscall.Signal) bool {
 	t.foregroundForTarget = false // until the target uses the terminal
 	if t.group > 1 {
 		_ = unix.Kill(-t.group, unix.SIGCONT)
-	} else { // kill(-1) would signal every process
+	} else { // for group 1, kill(-1) would signal every process
 		t.SignalOthers(unix.SIGCONT, 0)
 	}
 	return true
 }
 
 // Continued handles SIGCONT to graceful's group. If the shell has given the foreground to the group, Continued gives it
-// to the target.
+// to the target, unless another member of the group has taken it from the target since the target last used the
+// terminal (see Reclaim). Continued also does what Resumed does.
 func (t *Terminal) Continued(target int) {
 	if t == nil {
 		return
@@ -119,15 +122,16 @@ func (t *Terminal) Continued(target int) {
 	}
 }
 
-// Suspend suspends the calling process's group by sig, although the calling process catches sig. The shell sees that
-// sig has suspended the group, as for the target. No member can be continued before all members are suspended. The
-// process does not catch sig until Resumed, because sig may take effect after Suspend has returned.
+// Suspend suspends the group of this process by sig, although this process catches sig. The shell sees that sig has
+// suspended the group, as for the target. (On systems other than Linux, the signal is SIGSTOP.) One system call signals
+// the whole group, so no member can be continued before all members are suspended. This process does not catch sig
+// until Resumed, because sig may take effect after Suspend has returned.
 func (t *Terminal) Suspend(sig syscall.Signal) {
 	t.Resumed()
 	t.undoSuspend = suspendGroup(sig)
 }
 
-// Resumed handles SIGCONT to the calling process. The process then catches the signal of Suspend again.
+// Resumed handles SIGCONT to this process. This process then catches the signal of Suspend again.
 func (t *Terminal) Resumed() {
 	if t != nil && t.undoSuspend != nil {
 		t.undoSuspend()

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// job is a job of a shell. It contains graceful's group, and a target that reads from the terminal. The test's process
-// is both the shell and the process that leads the run.
+// job starts a job in the foreground, as a shell does. The job contains graceful's group, which a waiting process
+// leads, and a target that reads from the terminal. The test's process acts as the shell and as graceful.
 func (s session) job() (tty *Terminal, group int, target *child) {
 	s.Helper()
 	group = s.startReady(0, "wait").pid
@@ -22,8 +22,8 @@ func (s session) wantAnswer(got, want Answer) {
 	}
 }
 
-// A target that reads while the job is in the foreground gets the foreground. Ctrl-Z suspends the job. It continues in
-// the foreground if the shell puts it there.
+// A target that reads while the job is in the foreground gets the foreground. Ctrl-Z suspends the job. After fg the
+// target has the foreground again, but not after bg.
 func TestTerminalSuspended_foregroundJob(t *testing.T) {
 	inSession(t, func(s session) {
 		tty, job, target := s.job()
@@ -52,8 +52,8 @@ func TestTerminalSuspended_foregroundJob(t *testing.T) {
 	})
 }
 
-// If the target took the foreground without graceful, as a shim or a shell does, the target still gets the foreground
-// back.
+// If the target took the foreground without graceful, as a shim or a shell does, graceful takes the foreground when the
+// target is suspended, and gives it back when the job continues.
 func TestTerminalSuspended_foregroundTaken(t *testing.T) {
 	inSession(t, func(s session) {
 		job := s.startReady(0, "wait").pid
@@ -87,7 +87,8 @@ func TestTerminalSuspended_backgroundJob(t *testing.T) {
 	})
 }
 
-// A target without a shell that loses the terminal gets SIGHUP once.
+// If graceful's group is orphaned and another group has the foreground, the answer to a target that reads is Hangup.
+// The answer to the next read is Leave.
 func TestTerminalSuspended_orphanedJob(t *testing.T) {
 	inSession(t, func(s session) {
 		_, foreign := s.startParent(true)
@@ -127,7 +128,7 @@ func TestTerminalReclaim(t *testing.T) {
 	})
 }
 
-// In the group of PID 1, only the group is continued: kill(-1) would continue every process.
+// If graceful's group is 1, Reclaim continues the members of that group, and no other process, which kill(-1) would do.
 func TestTerminalReclaim_asPID1(t *testing.T) {
 	asPID1(t, func(s session) {
 		if s.group != 1 {
@@ -158,7 +159,8 @@ func TestTerminalReclaim_asPID1(t *testing.T) {
 	})
 }
 
-// Suspend suspends the whole group although its caller catches the signal. Afterwards the caller catches it again.
+// Suspend suspends the whole group, although its caller catches the signal. After Resumed the caller catches the signal
+// again.
 func TestTerminalSuspend(t *testing.T) {
 	inSession(t, func(s session) {
 		other := s.startReady(0, "wait")

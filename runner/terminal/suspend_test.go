@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Each situation has the answer that a user of a shell expects.
+// The target is suspended or continued as a job of a shell would be without graceful. In the names, "it" is the target,
+// and "no shell" means that graceful's group is orphaned.
 func TestAnswer(t *testing.T) {
 	const none = 0
 	const (

@@ -22,14 +22,14 @@ func withoutSIGTTOU(f func()) {
 	f()
 }
 
-// neverSuspend permanently blocks, in the calling thread, the signals that its own reads and writes cause. These are
-// SIGTTIN and SIGTTOU from a terminal while the process is in the background (termios(3), TOSTOP), and SIGXFSZ from a
-// file at its size limit (RLIMIT_FSIZE).
+// neverSuspend permanently blocks, in the calling thread, the signals that the reads and writes of this thread cause.
+// These are SIGTTIN and SIGTTOU from a terminal while the process is in the background (termios(3), TOSTOP), and
+// SIGXFSZ from a file at its size limit (RLIMIT_FSIZE).
 func neverSuspend() { sigstate.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
-// another group. It ignores a parent that /proc hides. Then it may return true by mistake, and graceful does not
-// suspend itself. The opposite mistake would be worse.
+// another group. orphaned ignores a member that /proc hides, and a parent outside of the PID namespace. Without /proc,
+// it returns true. If true is a mistake, graceful does not suspend itself. The opposite mistake would be worse.
 func orphaned(group int) bool {
 	for pid, p := range living() {
 		if p.Group == group && p.PPID != 0 && hasShell(group, pid, p.PPID) {
@@ -39,8 +39,8 @@ func orphaned(group int) bool {
 	return true
 }
 
-// suspendGroup sends sig to the calling process's group with the default action set. restore sets the old action; it is
-// nil if nothing has changed.
+// suspendGroup sets sig to its default action in this process, and sends sig to the group of this process. restore sets
+// the old action. For SIGSTOP, which has no other action, restore is nil.
 func suspendGroup(sig syscall.Signal) (restore func()) {
 	if sig != unix.SIGSTOP {
 		restore = sigstate.Default(sig)

@@ -66,7 +66,7 @@ func (t *Tree) Signal(signals ...syscall.Signal) {
 }
 
 // SignalOrphans sends the signals to each live child of the root that was handled neither by the last Signal or
-// SignalRest nor by a SignalOrphans since then. Such a child was reparented to the root after its parent had died.
+// SignalRest nor by a SignalOrphans since then. Such a child was reparented to the root when its parent died.
 // SignalOrphans omits a child that SignalRest would skip or that /proc hides. It does nothing at level Group, or before
 // the first Signal or SignalRest.
 func (t *Tree) SignalOrphans(signals ...syscall.Signal) {
