@@ -12,23 +12,23 @@ type (
 	// ForwardSignal sends a signal to the target's process group.
 	ForwardSignal struct {
 		Signal int
-		Alone  bool // to the target alone
+		Alone  bool // the signal goes only to the target
 		Resume bool // SIGCONT follows, so that a suspended process can handle the signal
 	}
-	// Suspend suspends graceful itself, after the target's group was asked to suspend.
+	// Suspend suspends graceful itself as soon as the signal of the preceding ForwardSignal has suspended the target.
 	Suspend struct{}
 	// SignalSurvivors sends a signal to the survivors.
 	SignalSurvivors struct {
 		Signal int
 		Resume bool // SIGCONT follows
-		Rest   bool // only to survivors that have received no stop signal
+		Rest   bool // the signal goes only to survivors that have received no stop signal
 	}
 	// LeaveSurvivors makes graceful leave all present members of the tree alone.
 	LeaveSurvivors struct{}
-	// KillTree sends SIGKILL to the tree repeatedly until TreeEmptied. In Killing with KeepSurvivors, it sends SIGKILL to
-	// the target's process group until TargetEnded.
+	// KillTree sends SIGKILL to the tree repeatedly until TreeEmptied. In Killing, while KeepsSurvivors is true, it
+	// sends SIGKILL only to the target's process group, until TargetEnded.
 	KillTree struct{}
-	// RelayRest relays the output on the target's terminal that graceful has not read yet.
+	// RelayRest relays the output on the target's terminal that graceful has not read yet. Relayed follows.
 	RelayRest struct{}
 )
 
@@ -38,11 +38,11 @@ type (
 	StartCommand struct{ ID int }
 	// TerminateCommand sends SIGTERM, then SIGCONT, to the command's process group.
 	TerminateCommand struct{ ID int }
-	// KillCommand sends SIGKILL to the command's process group and to all its descendants.
+	// KillCommand sends SIGKILL to the command's process group and to all descendants of the command.
 	KillCommand struct{ ID int }
 	// Answer replies to the process that asked to register or to withdraw a command.
 	Answer struct {
-		ID      int
+		ID      int    // id of the command; 0: a registration was refused
 		Refusal string // empty: the request was granted
 	}
 )

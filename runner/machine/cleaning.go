@@ -5,13 +5,14 @@ import "graceful/cleanup"
 // This file decides when commands start, how long they may run, and how they are ended, at a stop and at the end of the
 // run.
 
-// The errors of commands that were started.
+// The errors of commands whose end is unknown.
 const (
 	interruptedError = "it was interrupted"
 	unseenError      = "it ended; its exit status is unknown"
 )
 
-// clean starts the next cleanup commands. If there are none, it ends the run.
+// clean begins or continues cleanup. In a run with a pty, it first relays the rest of the output. Then it starts the
+// next cleanup commands. If no command is left or running, it ends the run.
 func (d *decision) clean() {
 	if d.State < Cleaning {
 		d.emit(stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer)...)
@@ -29,7 +30,7 @@ func (d *decision) clean() {
 	}
 }
 
-// startNext claims and starts the next commands. It reports whether there are any.
+// startNext claims and starts the next commands with this When. It reports whether there are any.
 func (d *decision) startNext(when cleanup.When) bool {
 	var claimed []int
 	d.Cleanup.Commands, claimed = d.Cleanup.Claim(when)
@@ -46,7 +47,8 @@ func (d *decision) startCommands(claimed ...int) {
 }
 
 // limitTimer returns the action that limits the time of a command. Under an outer run's budget, a cleanup command may
-// take at most half of the remaining time until its SIGTERM, and less if other commands are waiting.
+// take at most half of the remaining time until its SIGTERM. If other commands are waiting, it may take only a third or
+// a quarter.
 func (r Run) limitTimer(c cleanup.Entry) startTimer {
 	limit, _ := r.commandTimes(c.Command.Limit)
 	t := timer(LimitTimer, c.ID, limit)
@@ -99,10 +101,10 @@ func (d *decision) commandEnded(e CommandEnded) {
 	}
 }
 
-// finish ends a command with an outcome, and kills its remaining processes. In parallel order, the end of a command
-// kills only its own descendants, and the end of the last command kills the whole tree. The next command waits until
-// its predecessor's processes are killed. If a cleanup command could not be started before cleanup, finish makes it
-// pending again for one more try.
+// finish ends a command with an outcome, and kills the command's process group and descendants. In Cleaning, when no
+// cleanup command is left running, finish also kills the whole tree, and the next command waits for TreeEmptied. At a
+// stop, the next on-stop command starts at once. If a cleanup command could not be started before cleanup, finish makes
+// the command pending again for one more try.
 func (d *decision) finish(id int, outcome cleanup.Outcome) {
 	d.emit(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
 	if outcome.Unstarted && d.delay(id) {
@@ -144,7 +146,8 @@ func (d *decision) commandTimer(e CommandTimer) {
 	}
 }
 
-// cutShort terminates the running cleanup commands after a repeated stop signal. The next repeated signal kills them.
+// cutShort handles a repeated stop signal in Cleaning. It terminates each running cleanup command. If SIGTERM was sent
+// to the command before, cutShort kills the command. A command that has no pid yet ends.
 func (d *decision) cutShort() {
 	for _, id := range d.Cleanup.Running(cleanup.AtExit) {
 		c, _ := d.Cleanup.Get(id)
@@ -170,7 +173,8 @@ func (d *decision) cutShort() {
 // terminateCommand sends SIGTERM to a command, and starts the timer for SIGKILL.
 func (d *decision) terminateCommand(c cleanup.Entry) { d.emit(TerminateCommand{c.ID}, d.killTimer(c)) }
 
-// killTimer returns the action for the time between SIGTERM and SIGKILL of a command.
+// killTimer returns the action that starts the kill timer of a command, for the time between SIGTERM and SIGKILL. Under
+// an outer run's budget, that time is at most a quarter of the remaining time.
 func (r Run) killTimer(c cleanup.Entry) startTimer {
 	_, after := r.commandTimes(c.Command.Limit)
 	t := timer(KillTimer, c.ID, after)
@@ -187,8 +191,9 @@ func (d *decision) killCommand(id int) { d.emit(KillCommand{id}, d.abandonTimer(
 // command that SIGKILL has not ended.
 func (r Run) abandonTimer(id int) startTimer { return timer(AbandonTimer, id, r.Patience()) }
 
-// retried makes cleanup commands that were not started pending again. If interrupted is true, it also makes interrupted
-// commands pending. If no other event will start the next command, retried starts that command.
+// retried makes cleanup commands pending again that were not started for lack of resources. If interrupted is true, it
+// does so for interrupted commands, too. If cleanup has begun and no other event will start the next commands, retried
+// starts them.
 func (d *decision) retried(interrupted bool) {
 	restored := false
 	for c := range d.Cleanup.Entries.All() {
@@ -216,7 +221,7 @@ func (d *decision) delay(id int) bool {
 	return true
 }
 
-// restore makes a command pending again.
+// restore makes a command pending again, and removes everything that its start has changed in the entry.
 func (d *decision) restore(id int) {
 	d.update(id, func(c *cleanup.Entry) {
 		*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command, Registration: c.Registration}
@@ -234,8 +239,8 @@ func (d *decision) update(id int, change func(*cleanup.Entry)) {
 	d.Cleanup.Commands = d.Cleanup.Update(id, change)
 }
 
-// end records the outcome of a command. If graceful has not seen the end of the process, end removes the pid, because
-// another process may have that pid by then.
+// end records the outcome of a command. If the outcome is Unseen or Interrupted, end removes the pid, because another
+// process may have that pid by then.
 func (d *decision) end(id int, outcome cleanup.Outcome) {
 	d.update(id, func(c *cleanup.Entry) {
 		c.Progress, c.Outcome = cleanup.Ended, outcome

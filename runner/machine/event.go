@@ -15,27 +15,27 @@ type (
 	// TargetStarted reports that the target was started.
 	TargetStarted struct {
 		PID   int    `json:"pid,omitempty"`
-		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
+		Start uint64 `json:"start,omitempty"` // start time of the target, in clock ticks since boot
 	}
 	// TargetFailed reports that the target could not be started. It may follow TargetStarted, because graceful reports
 	// TargetStarted without waiting for a file system that does not answer.
 	TargetFailed struct {
-		Status int          `json:"code,omitempty"`  // exit status of graceful
-		Err    cleanup.Text `json:"error,omitempty"` // for the report
+		Status int          `json:"code,omitempty"`  // exit status of graceful, before Policy.Remap
+		Err    cleanup.Text `json:"error,omitempty"` // reason, for the report
 	}
-	// TargetEnded reports that the target has ended. It is not reaped yet.
+	// TargetEnded reports that the target has ended. The target is not reaped yet.
 	TargetEnded struct {
 		Ending
-		After time.Duration `json:"after,omitempty"` // since the run began
+		After time.Duration `json:"after,omitempty"` // time since the run began
 		Usage *Usage        `json:"usage,omitempty"` // for the report; nil: unknown
 	}
 	// TargetGivenUp reports that SIGKILL has not ended the target, or that graceful may not signal the target.
 	TargetGivenUp struct {
-		After time.Duration `json:"after,omitempty"` // since the run began
+		After time.Duration `json:"after,omitempty"` // time since the run began
 	}
 	// TreeEmptied reports that the tree has no member left, or none that graceful can end.
 	TreeEmptied struct{}
-	// Relayed reports that RelayRest is done, or that the reader accepts no more output.
+	// Relayed reports that RelayRest is done: all output is written, or the reader has exceeded a limit.
 	Relayed struct{}
 )
 
@@ -53,8 +53,8 @@ type (
 		Alone  bool   `json:"alone,omitempty"`
 		All    bool   `json:"all,omitempty"`
 		Tick   uint64 `json:"tick,omitempty"` // time, as in procfs.Moment; 0: unknown
-		PID    int    `json:"last,omitempty"`
-		Step   int    `json:"-"` // of the schedule: the machine adds it
+		PID    int    `json:"last,omitempty"` // pid, as in procfs.Moment
+		Step   int    `json:"-"`              // step of the schedule, as in Stop.Step; the machine sets this field
 	}
 	// TimeUp reports that a timer of the run has ended.
 	TimeUp struct {
@@ -62,10 +62,11 @@ type (
 	}
 	// PeerEnded reports that graceful was killed, and that its successor stops the run.
 	PeerEnded struct{}
-	// Recovered reports that all processes of graceful were killed, and that another process finishes the run. It is
-	// unknown how the target ended.
+	// Recovered reports that another process finishes a run whose processes of graceful were killed: all of them, or
+	// the one that has seen the end of the target. If the target's end is not recorded, it is unknown how the target
+	// ended.
 	Recovered struct {
-		After time.Duration `json:"after,omitempty"` // since the run began
+		After time.Duration `json:"after,omitempty"` // time since the run began
 	}
 	// Retried requests to run cleanup commands that were interrupted or not started. Only Retried and RetriedUnstarted
 	// can change the state of a run that is Done.
@@ -80,23 +81,23 @@ type (
 	CommandStarted struct {
 		ID    int    `json:"id,omitempty"`
 		PID   int    `json:"pid,omitempty"`
-		Start uint64 `json:"start,omitempty"` // its start time, in clock ticks since boot
+		Start uint64 `json:"start,omitempty"` // start time of the process, in clock ticks since boot
 
-		Discarded cleanup.Outputs `json:"discarded,omitzero"`
+		Discarded cleanup.Outputs `json:"discarded,omitzero"` // outputs that have no reader
 	}
 	// CommandFailed reports that a command could not be started. It may follow CommandStarted, if the fork succeeded and
 	// execve(2) failed later.
 	CommandFailed struct {
 		ID        int          `json:"id,omitempty"`
 		Err       cleanup.Text `json:"error,omitempty"`
-		Transient bool         `json:"-"`                   // a resource was missing; this run tries again
-		Unstarted bool         `json:"unstarted,omitempty"` // a resource was missing; this run does not try again
+		Transient bool         `json:"-"`                   // a resource was missing; after RetryAfter graceful tries again
+		Unstarted bool         `json:"unstarted,omitempty"` // a resource or the directory was missing; see cleanup.Outcome
 	}
 	// CommandEnded reports that a command's process has ended.
 	CommandEnded struct {
 		ID int `json:"id,omitempty"`
 		Ending
-		Unseen bool `json:"unseen,omitempty"` // graceful was not its parent, and does not know the ending
+		Unseen bool `json:"unseen,omitempty"` // graceful does not know the ending, as it was not the parent
 	}
 	// CommandLost reports that a command may have been started, and that its ending is unknown.
 	CommandLost struct {
@@ -110,14 +111,14 @@ type (
 	// Registered requests to add a command to the run.
 	Registered struct {
 		Entry     cleanup.Entry `json:"command"`
-		Left      time.Duration `json:"after,omitempty"` // until the end of the deadline timer, if it runs
+		Left      time.Duration `json:"after,omitempty"` // time until the deadline timer ends; 0: that timer does not run
 		Replay    bool          `json:"-"`               // read from the ledger: MaxCommands and MaxRegistered do not apply
 		SameKeyID int           `json:"-"`               // id of the last command with the same key; 0: none
 	}
 	// Withdrawn requests to withdraw a command.
 	Withdrawn struct {
 		ID   int           `json:"id,omitempty"`
-		Left time.Duration `json:"after,omitempty"` // until the end of the deadline timer, if it runs
+		Left time.Duration `json:"after,omitempty"` // time until the deadline timer ends; 0: that timer does not run
 	}
 	// ProcessExited reports the end of the process that a command waits for.
 	ProcessExited struct {
@@ -128,7 +129,7 @@ type (
 // Ending describes how a process ended. The zero value means exit status 0.
 type Ending struct {
 	Code   int `json:"code,omitempty"`   // exit status, 0 to 255
-	Signal int `json:"signal,omitempty"` // the signal that ended it, or 0
+	Signal int `json:"signal,omitempty"` // the signal that ended the process, or 0
 }
 
 // Status returns the exit status as a shell reports it: the exit code, or 128+n for signal n.

@@ -17,7 +17,8 @@ import (
 var sameRun = cmp.Options{cmpopts.EquateEmpty(),
 	cmp.Transformer("entries", func(l cleanup.List) []*cleanup.Entry { return slices.Collect(l.All()) })}
 
-// finished returns a change of a run: command 2 of a run in Cleaning ends with an outcome.
+// finished returns a change of a run: command 2 of a run in Cleaning has ended with an outcome, and its remaining
+// processes are being killed.
 func finished(o cleanup.Outcome) func(*Run) {
 	return func(r *Run) {
 		clearing(r)
@@ -25,7 +26,8 @@ func finished(o cleanup.Outcome) func(*Run) {
 	}
 }
 
-// swept returns a change of a run: the target has ended, and its survivors are being stopped.
+// swept returns a change of a run: the target has ended as e says, after the given time, and the first step of a stop
+// has begun for the survivors.
 func swept(e Ending, after time.Duration) func(*Run) {
 	return func(r *Run) {
 		r.State, r.Stop.Phase, r.Stop.Step = Sweeping, PhaseSignals, 1
@@ -33,7 +35,7 @@ func swept(e Ending, after time.Duration) func(*Run) {
 	}
 }
 
-// effect is the expected change of a run by an event.
+// effect is a row of a test: a run, an event, and the change of that run which the event must cause.
 type effect struct {
 	from   Run
 	on     Event
@@ -54,7 +56,7 @@ func checkEffects(t *testing.T, effects map[string]effect) {
 	}
 }
 
-// Each event changes only the expected fields of the run.
+// Each event changes the listed fields of the run, and no others.
 func TestNext_changesOnlyFieldsOfTheEvent(t *testing.T) {
 	claimed := entry(2, func(c *cleanup.Entry) { c.Progress = cleanup.Claimed })
 	checkEffects(t, map[string]effect{
@@ -125,8 +127,7 @@ func TestNext_changesOnlyFieldsOfTheCommand(t *testing.T) {
 	})
 }
 
-// If an event has no effect in a state, it changes nothing and causes no action. The test lists the events that have an
-// effect, for each state.
+// In each state, each listed event changes the run or causes an action. No other event does so.
 func TestNext_ignoresOtherEvents(t *testing.T) {
 	ended := Ending{Code: 9}
 	events := map[string]Event{
@@ -159,7 +160,7 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		run     Run
-		meaning []string
+		meaning []string // names of the events that have an effect
 	}{
 		{"starting", runIn(Starting), []string{"started", "failed"}},
 		{"running", runIn(Running), []string{"stop", "other", "suspend", "ended", "failed"}},
@@ -183,7 +184,8 @@ func TestNext_ignoresOtherEvents(t *testing.T) {
 	}
 }
 
-// The machine does not signal a command without a pid: for kill(2), 0 means graceful's own group.
+// If a cleanup command without a pid ends, the machine does not signal it, because for kill(2) 0 means graceful's own
+// group. The run continues with KillTree.
 func TestNext_signalsNoCommandWithoutPID(t *testing.T) {
 	for name, e := range map[string]Event{
 		"its program is missing": CommandFailed{ID: 2, Err: "none"},

@@ -7,8 +7,8 @@ const (
 	StatusFailed = 125
 )
 
-// Status returns the exit status of graceful, 0 to 255. If a killed graceful is the reason for the stop, the status is
-// not 0, even if the target exits with 0.
+// Status returns the exit status of graceful, 0 to 255. If a killed graceful is the reason for the stop, and the target
+// exits with 0, the status is StatusFailed. Policy.Remap replaces the result.
 func (r Run) Status() int {
 	status := r.Target.Ending.Status()
 	switch {

@@ -42,8 +42,8 @@ var layers = [][]string{
 	},
 }
 
-// layerOf returns the index of a package's layer. ok is false for a new package that is directly in the module or in
-// runner.
+// layerOf returns the index of a package's layer in layers. ok is false if the list contains neither the package nor a
+// parent directory below the module and runner.
 func layerOf(pkg string) (index int, ok bool) {
 	for p := pkg; p != "."; p = path.Dir(p) {
 		for i, layer := range layers {
@@ -55,8 +55,8 @@ func layerOf(pkg string) (index int, ok bool) {
 	return 0, false
 }
 
-// importsOf returns the imports of all matching packages for one operating system. It skips the test if there is no go
-// command.
+// importsOf maps each package that matches the pattern packages to its imports, for the operating system goos. It skips
+// the test if there is no go command.
 func importsOf(t *testing.T, goos, packages string) map[string][]string {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, packages)
@@ -76,7 +76,7 @@ func importsOf(t *testing.T, goos, packages string) map[string][]string {
 	return imports
 }
 
-// Package machine imports no package that could perform an action.
+// Package machine imports only the packages in pure, none of which can perform an action.
 func TestImports_pure(t *testing.T) {
 	for pkg, imports := range importsOf(t, "linux", ".") {
 		for _, name := range imports {

@@ -78,8 +78,9 @@ import (
 //
 // In Sweeping, signals and timers do nothing after kill. A drain or grace timer of another phase does nothing.
 //
-// A command ends by CommandEnded, by CommandFailed without Transient, or by its abandon timer. A cleanup command also
-// ends by CommandLost. The events of a command do nothing unless it is claimed. In all states:
+// A command ends by CommandEnded, by CommandFailed without Transient, by its abandon timer, or by its limit timer if it
+// has no pid. A cleanup command also ends by CommandLost. The events of a command do nothing unless the command is
+// claimed. In all states:
 //
 //	CommandStarted  The pid is recorded. The limit timer starts again: until now it limited the start.
 //	CommandFailed   With Transient the retry timer starts; with Transient and a pid: no action.
@@ -201,8 +202,8 @@ func (d *decision) peerEnded() {
 	}
 }
 
-// recovered continues a run after all its processes of graceful were killed: it ends the tree. An on-stop command that
-// is still alive counts as a member of the tree.
+// recovered continues a run after the processes of graceful that performed it were killed: it ends the tree. An on-stop
+// command that is still alive counts as a member of the tree.
 func (d *decision) recovered(e Recovered) {
 	if d.State >= Sweeping {
 		return
@@ -220,7 +221,8 @@ func (d *decision) recovered(e Recovered) {
 }
 
 // Resume returns the actions with which another process resumes a run. The earlier process may have been killed between
-// a decision and its action. So some actions may be performed twice.
+// a decision and its action. So some actions may be performed twice. Resume omits a stop signal of this step that Sent
+// has recorded.
 func Resume(r Run) []Action {
 	d := decision{Run: r}
 	switch {

@@ -23,7 +23,8 @@ const (
 // compareActions makes go-cmp compare actions, including timers. A nil list equals an empty one.
 var compareActions = cmp.Options{cmp.AllowUnexported(startTimer{}, stopTimer{}), cmpopts.EquateEmpty()}
 
-// runIn returns a run in a state, with cleanup commands 1 and 2 and the given changes. In Cleaning command 2 runs.
+// runIn returns a run in a state, with cleanup commands 1 and 2 and the given changes. From Stopping to Sweeping, the
+// first step has begun. In Cleaning command 2 runs.
 func runIn(s State, change ...func(*Run)) Run {
 	r := Run{State: s, Target: Target{PID: 100}, Policy: Policy{Grace: 10 * time.Second}}
 	for _, text := range []string{"first", "second"} {
@@ -72,7 +73,7 @@ func stopSignal(sig int) Event    { return Signalled{Signal: sig, Meaning: forwa
 func otherSignal(sig int) Event   { return Signalled{Signal: sig, Meaning: forward.Pass} }
 func suspendSignal(sig int) Event { return Signalled{Signal: sig, Meaning: forward.Suspend} }
 
-// do returns a list of actions.
+// do returns its arguments, as the list of actions of a transition.
 func do(actions ...Action) []Action { return actions }
 
 // sendStop returns the action that sends a stop signal to the target's group.
@@ -89,7 +90,7 @@ func start(name TimerName, id int, after time.Duration) Action {
 	return timer(name, id, after)
 }
 
-// after applies events to a run.
+// after returns a run after events, and ignores their actions.
 func after(r Run, events ...Event) Run {
 	for _, e := range events {
 		r, _ = Next(r, e)
@@ -97,7 +98,7 @@ func after(r Run, events ...Event) Run {
 	return r
 }
 
-// transition is a row of a test: an event, the next state, and the actions.
+// transition is a row of a test: a run, an event, the next state, and the actions.
 type transition struct {
 	from Run
 	on   Event
@@ -105,8 +106,8 @@ type transition struct {
 	do   []Action
 }
 
-// check fails the test unless the machine makes the transition. It ignores the actions in ignore and the same-stop
-// timer, which TestNext_sameStop checks.
+// check fails the test unless the machine makes the transition. It omits the actions for which ignore returns true, and
+// the start of the same-stop timer, which TestNext_sameStop checks.
 func (row transition) check(t *testing.T, ignore func(Action) bool) {
 	t.Helper()
 	got, actions := Next(row.from, row.on)
@@ -120,7 +121,7 @@ func (row transition) check(t *testing.T, ignore func(Action) bool) {
 	}
 }
 
-// Each row contains an event in a state with default options, and all actions that follow.
+// With default options, each event leads to the listed state, and to exactly the listed actions.
 func TestNext_defaultPolicy(t *testing.T) {
 	ended := TargetEnded{Ending: Ending{Code: 7}, After: time.Minute}
 	begun := stopTimers(0, TimeoutTimer)
@@ -198,8 +199,8 @@ func TestRun_statusAndReason(t *testing.T) {
 		events  []Event
 		status  int
 		reason  string
-		stopped int
-		killed  bool
+		stopped int  // Stop.Signal
+		killed  bool // Stop.Escalated
 	}{
 		"it exits":                {[]Event{started, exits(3)}, 3, "exited", 0, false},
 		"a signal ends it":        {[]Event{started, dies(11)}, 139, "signaled", 0, false},
@@ -222,7 +223,8 @@ func TestRun_statusAndReason(t *testing.T) {
 	}
 }
 
-// All commands start at once. After the last one, graceful kills their remaining processes.
+// In parallel order all cleanup commands start at once. Only after the end of the last one, graceful kills their
+// remaining processes. Then the run is done.
 func TestNext_parallelCommands(t *testing.T) {
 	r := runIn(Sweeping)
 	r.Cleanup.Order = cleanup.Parallel
@@ -256,7 +258,8 @@ func TestNext_commandNeverStarts(t *testing.T) {
 	}
 }
 
-// The time limit of a command begins when the command has started, so that a slow start does not reduce it.
+// The limit timer of a command starts again when the command has started, so that a slow start does not reduce the time
+// of the command.
 func TestNext_limitBeginsWithTheStart(t *testing.T) {
 	_, actions := Next(runIn(Cleaning, notStarted(2)), CommandStarted{ID: 2, PID: 200})
 	if len(actions) != 1 || actions[0].(startTimer).timer != (Timer{Name: LimitTimer, ID: 2}) {

@@ -17,7 +17,8 @@ const (
 	MaxRegistered = 64 << 20
 )
 
-// registered adds a command, or refuses it. A repeated request with the same key gets the id of the first one.
+// registered adds a command, or refuses it. A repeated request with the same key gets the id of the first one, unless
+// the command of the first one was withdrawn.
 func (d *decision) registered(e Registered) {
 	if c, ok := d.Cleanup.Get(e.SameKeyID); ok && c.Key == e.Entry.Key && c.Key != "" && c.Progress != cleanup.Withdrawn {
 		d.emit(Answer{ID: c.ID})
@@ -64,7 +65,7 @@ func (r Run) deadlineRefusal() string {
 
 // After the time for the cleanup commands has changed, moveDeadline moves the end of a running deadline timer. was is
 // the run before that change, and left is the time until the old end. moveDeadline returns the time until the new end,
-// or 0 if no timer runs.
+// which is negative for a time in the past, or 0 if no timer runs.
 func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {
 	if !d.Stop.DeadlineStarted || left <= 0 || d.State >= Cleaning {
 		return 0
@@ -102,7 +103,7 @@ func (r Run) withdrawalRefusal(id int) string {
 }
 
 // processExited starts a command when the process that it waits for has ended. After graceful has begun to end all
-// members of the tree, exited does not start the command. The command then runs with the other cleanup commands.
+// members of the tree, processExited does not start the command. The command then runs with the other cleanup commands.
 func (d *decision) processExited(id int) {
 	if d.State != Running && d.State != Stopping && !(d.State == Sweeping && d.WaitsForSurvivors()) {
 		return

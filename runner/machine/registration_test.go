@@ -14,7 +14,7 @@ func register(limit time.Duration) Registered {
 	return Registered{Entry: cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}, Limit: limit}}}
 }
 
-// withWaiting returns a run in a state with two cleanup commands, and with command 3, which waits for the end of a
+// withWaiting returns a run in a state, with cleanup commands 1 and 2, and with command 3, which waits for the end of a
 // process.
 func withWaiting(state State, change ...func(*Run)) Run {
 	command := cleanup.Command{Text: "c", Args: []string{"c"}, Limit: time.Second}
@@ -43,7 +43,8 @@ func TestRegistered_untilCleaning(t *testing.T) {
 	}
 }
 
-// A repeated request gets the id of the first request, even after the run has stopped accepting registrations.
+// A repeated request with the same key adds no command and gets the id of the first request, even when cleanup has
+// begun.
 func TestRegistered_sameKey(t *testing.T) {
 	request := register(time.Second)
 	request.Entry.Key = "k"
@@ -53,8 +54,8 @@ func TestRegistered_sameKey(t *testing.T) {
 	if again.Cleanup.Entries.Len() != 4 || actions[0] != (Answer{ID: 4}) {
 		t.Errorf("%+v of %d", actions, again.Cleanup.Entries.Len())
 	}
-	// A withdrawn command never runs. If recording a command fails, the caller withdraws the command, and the client
-	// repeats the request.
+	// A repeated request for a withdrawn command gets a new id, because a withdrawn command never runs. If recording a
+	// command fails, the caller withdraws the command, and the client repeats the request.
 	r.State = Running
 	r, _ = Next(r, Withdrawn{ID: 4})
 	if _, actions := Next(r, request); actions[0] != (Answer{ID: 5}) {
@@ -93,7 +94,8 @@ func TestWithdrawn_pendingOnly(t *testing.T) {
 	}
 }
 
-// The command starts only once, and only while the target is alive.
+// When the awaited process has ended, the command starts once, but only in Running and Stopping. A command that waits
+// for no process does not start.
 func TestProcessExited_startsCommand(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
 		r, actions := Next(withWaiting(state), ProcessExited{3})
@@ -112,8 +114,8 @@ func TestProcessExited_startsCommand(t *testing.T) {
 	}
 }
 
-// If a command is running when cleaning begins, cleaning waits for the end of that command. Then the tree is killed,
-// and the other commands start.
+// If a command is running when Cleaning begins, no other command starts before its end. Then the tree is killed, and
+// the next command starts.
 func TestProcessExited_commandRunsIntoCleaning(t *testing.T) {
 	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300}, TargetEnded{})
 	r, actions := Next(r, TreeEmptied{})
@@ -128,7 +130,7 @@ func TestProcessExited_commandRunsIntoCleaning(t *testing.T) {
 	}
 }
 
-// When a command ends before cleaning, its own descendants are killed, but not the tree.
+// When a cleanup command ends before Cleaning, its own processes are killed, but not the tree.
 func TestProcessExited_commandEndsBeforeCleaning(t *testing.T) {
 	r := after(withWaiting(Running), ProcessExited{3}, CommandStarted{ID: 3, PID: 300})
 	r, actions := Next(r, CommandEnded{ID: 3})
@@ -137,16 +139,17 @@ func TestProcessExited_commandEndsBeforeCleaning(t *testing.T) {
 	}
 }
 
-// delays changes a run: commands that could not be started before cleanup are tried again.
+// delays changes a run: cleanup commands that could not be started before Cleaning are tried again in Cleaning.
 func delays(r *Run) { r.Policy.UnstartedDelayed = true }
 
-// If a command cannot be started before cleanup for lack of resources, it is started a second time with the other
-// commands.
+// If a cleanup command cannot be started before Cleaning for lack of resources, it becomes pending again, and Cleaning
+// starts it. After a second failure it has ended. A command that failed for another reason, or in a ledger of an
+// earlier version, is not tried again.
 func TestProcessExited_commandIsDelayed(t *testing.T) {
 	for name, c := range map[string]struct {
 		from   Run
 		events []Event // events after the end of the process that the command waits for
-		after  bool    // the command is tried again
+		after  bool    // Cleaning tries the command again
 	}{
 		"over its limit": {withWaiting(Running, delays), []Event{CommandTimer{3, LimitTimer}}, true},
 		"a lack of resources": {withWaiting(Running, delays),
@@ -201,9 +204,9 @@ func TestRegistered_deadline(t *testing.T) {
 	for name, c := range map[string]struct {
 		from    Run
 		limit   time.Duration
-		left    time.Duration
-		refusal string
-		moved   time.Duration // new end of the deadline timer; 0: unchanged
+		left    time.Duration // until the end of the deadline timer
+		refusal string        // part of the expected refusal; empty: the command is added
+		moved   time.Duration // new time until the end of the deadline timer; 0: unchanged
 	}{
 		"it fits": {withWaiting(Running, deadline), 3 * time.Second, 0, "", 0},
 		"it takes the time that the stop asked for": {withWaiting(Running, deadline), 4 * time.Second, 0,
@@ -232,7 +235,8 @@ func TestRegistered_deadline(t *testing.T) {
 	}
 }
 
-// When a command is withdrawn or has ended, its time is added to the time for the stop.
+// The limit of a withdrawn or ended command does not count in cleaningTime. A withdrawal moves the end of the deadline
+// timer by that limit.
 func TestRun_cleaningTime(t *testing.T) {
 	r := withWaiting(Stopping, func(r *Run) { r.Policy.Deadline, r.Stop.DeadlineStarted = 10*time.Second, true })
 	left, actions := Next(r, Withdrawn{3, 2 * time.Second})
@@ -251,7 +255,7 @@ func TestRegistered_limits(t *testing.T) {
 	if _, actions := Next(r, register(time.Second)); !strings.Contains(actions[0].(Answer).Refusal, "takes no more") {
 		t.Errorf("%v", actions)
 	}
-	// A replay accepts more commands than the limits allow, because another version may have written the ledger.
+	// A replay accepts a command beyond MaxRegistered, because another version may have written the ledger.
 	e := register(time.Second)
 	e.Replay = true
 	with, actions := Next(r, e)

@@ -8,8 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// If a caller signals a process twice, or signals all processes of graceful, that counts as one stop. graceful forwards
-// each kind of signal once.
+// All stop signals before the end of the same-stop timer count as one stop, and graceful forwards each kind of them
+// once. A caller may signal a process twice, or a process and then its group. A stop signal after that timer is a
+// repeated one.
 func TestNext_sameStop(t *testing.T) {
 	kills := with(Running, killOnRepeat)
 	r, actions := Next(kills, stopSignal(SigTERM))
@@ -47,7 +48,7 @@ func TestNext_repeatIgnored(t *testing.T) {
 	}
 }
 
-// Resume returns no action for a signal that another process of graceful has already sent.
+// Resume returns an action for the stop signal of the present step, unless Sent has recorded that signal.
 func TestResume_signalWasSent(t *testing.T) {
 	r := runIn(Stopping)
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
@@ -58,8 +59,8 @@ func TestResume_signalWasSent(t *testing.T) {
 	}
 }
 
-// Resume returns an action for each signal of a stop that was not sent yet, even if the schedule contains a signal
-// twice.
+// If a step has several stop signals, Resume returns an action for each one that was not sent. If two steps have the
+// same signal, Resume returns an action for the second step, although the first step has sent that signal.
 func TestResume_eachSignal(t *testing.T) {
 	r := after(runIn(Running), stopSignal(sigINT), Sent{Signal: sigINT}, stopSignal(SigTERM))
 	if diff := cmp.Diff(do(sendStop(SigTERM)), Resume(r), compareActions); diff != "" {
@@ -75,7 +76,7 @@ func TestResume_eachSignal(t *testing.T) {
 	}
 }
 
-// Commands share the deadline of an outer run: each command gets a part of the remaining time.
+// Commands share the deadline of an outer run: each command gets a part of the time that remains.
 func TestAdvance_budget(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := with(Running, func(o *options) { o.Deadline, o.DeadlineFromOuter = 10*time.Second, true })
@@ -107,7 +108,8 @@ func TestAdvance_budget(t *testing.T) {
 	}
 }
 
-// If a target has ended without a stop, the deadline does not shorten the cleanup before a stop signal comes.
+// If a target has ended without a stop, commands have their full limits. A stop signal during cleanup starts the
+// deadline, under which a limit includes the time for SIGKILL.
 func TestAdvance_stopDuringCleanup(t *testing.T) {
 	now := time.Unix(1000, 0)
 	r := with(Sweeping, func(o *options) { o.Deadline = 100 * time.Second })

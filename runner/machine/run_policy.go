@@ -9,10 +9,10 @@ import (
 // Policy contains the options for the decisions of the machine. They are valid. The ledger contains the JSON names of
 // the fields, which must not change.
 type Policy struct {
-	Drain     time.Duration // time between the on-stop commands and the first signal
-	Grace     time.Duration // time between the first signal and SIGKILL
+	Drain     time.Duration // maximum time between the on-stop commands and the first signal
+	Grace     time.Duration // without a Schedule: time between the first signal and SIGKILL
 	Schedule  []Step        // the steps of a stop before SIGKILL; empty: the stop signal, then Grace
-	Rewrite   map[int]int   // from the received signal to the forwarded signal; 0: none
+	Rewrite   map[int]int   // maps a received signal to the forwarded one; 0: none
 	ForwardTo ForwardTo
 	StopOn    []int         // signals that begin a stop
 	OnRepeat  OnRepeat      // effect of a repeated stop signal; "": forward
@@ -35,7 +35,7 @@ type Policy struct {
 
 	Reraise            bool        // graceful ends by the signal that ended the target
 	PreserveStatus     bool        // graceful exits with the target's status after the time limit, too
-	Remap              map[int]int // from an exit status to the one that replaces it
+	Remap              map[int]int // maps an exit status to the one that replaces it
 	FailOnCleanupError bool
 
 	// UnstartedDelayed means that a cleanup command that could not be started before cleanup is tried again at cleanup
@@ -59,7 +59,8 @@ const (
 	SigTERM = 15
 )
 
-// ForwardTo selects the processes that get forwarded signals.
+// ForwardTo selects the processes that get forwarded signals. A suspend signal that is not rewritten always goes to the
+// group.
 type ForwardTo string
 
 // The values of ForwardTo. ForwardToTarget suits a target that stops its own workers.
@@ -117,10 +118,11 @@ func mapped(m map[int]int, key int) int {
 }
 
 const (
-	// AbandonAfter is the maximum time that a process may take to end after SIGKILL. Only a process in uninterruptible
-	// sleep or of another user takes longer, and then it is useless to wait.
+	// AbandonAfter is the time that a process may take to end after SIGKILL, unless a deadline runs. Usually, only a
+	// process in uninterruptible sleep or of another user takes longer, and then it is useless to wait.
 	AbandonAfter = 10 * time.Second
-	// CommandKillAfter is the time between SIGTERM and SIGKILL for a command.
+	// CommandKillAfter is the time between SIGTERM and SIGKILL for a command. While a deadline runs, that time may be
+	// shorter.
 	CommandKillAfter = 2 * time.Second
 	// RetryAfter is the time until graceful tries again to start a command after a lack of resources.
 	RetryAfter = 50 * time.Millisecond
@@ -160,7 +162,7 @@ func (r Run) commandTimes(limit time.Duration) (term, kill time.Duration) {
 // cleanup command.
 const StopBudget = "GRACEFUL_STOP_BUDGET"
 
-// StopTime returns the time from the first signal of a stop to SIGKILL.
+// StopTime returns the maximum time from the first signal of a stop to SIGKILL.
 func (r Run) StopTime() (sum time.Duration) {
 	for _, step := range r.Policy.Steps() {
 		sum = AddDurations(sum, step.Wait)

@@ -19,8 +19,8 @@ const (
 	Running               // the target runs
 	Stopping              // a stop has begun; see Phase
 	Killing               // SIGKILL was sent; the target has not ended
-	Sweeping              // the target has ended; graceful ends the survivors
-	Cleaning              // the tree is empty; cleanup commands run
+	Sweeping              // the target has ended; graceful ends the survivors, or waits for them
+	Cleaning              // graceful has finished with the target's tree; cleanup commands run
 	Done                  // nothing is left to do
 )
 
@@ -41,13 +41,13 @@ type Run struct {
 
 // Target describes the target process and its end.
 type Target struct {
-	PID      int    // 0 until the target is started
-	Start    uint64 // its start time, in clock ticks since boot
-	Ended    bool   // it has ended, or could not be started
-	Ending   Ending // valid once Ended
-	Failed   bool   // it could not be started
-	GivenUp  bool   // graceful no longer waits for its end after SIGKILL; Ending is an assumption
-	Duration time.Duration
+	PID      int           // 0 until the target is started
+	Start    uint64        // start time of the target, in clock ticks since boot
+	Ended    bool          // the target has ended, could not be started, or was given up
+	Ending   Ending        // valid once Ended
+	Failed   bool          // the target could not be started
+	GivenUp  bool          // graceful does not wait for the target's end after SIGKILL any longer; Ending is an assumption
+	Duration time.Duration // from the beginning of the run to the target's end
 }
 
 // Stop describes the reason for a stop, and the progress of the stop.
@@ -59,9 +59,9 @@ type Stop struct {
 	Held            []int  // stop signals to forward when the first step begins
 	Sent            []Sent // the different stop signals that were sent in each step
 	TimedOut        bool   // the time limit began the stop
-	PeerEnded       bool   // the death of one of graceful's two processes began the stop
-	Recovered       bool   // all of graceful's processes were killed
-	Escalated       bool   // SIGKILL was sent to the tree
+	PeerEnded       bool   // graceful was killed, and its successor began the stop
+	Recovered       bool   // the event Recovered has come before Sweeping
+	Escalated       bool   // SIGKILL was sent to the tree, or to the target's process group
 	DeadlineStarted bool   // the deadline timer was started, and deadline limits apply
 	Phase           Phase
 	Step            int // steps of the schedule that have begun
@@ -81,9 +81,9 @@ const (
 type Cleanup struct {
 	cleanup.Commands
 	Recorded int  // upper bound of the size of the records of registrations, in bytes
-	Cuts     int  // number of times that cutShort has ended a cleanup command
-	Relaying bool // graceful relays the rest of the target's output; cleanup commands wait for that
-	Clearing bool // graceful kills the processes that cleanup commands have left
+	Cuts     int  // number of times that cutShort has terminated, killed or ended a cleanup command
+	Relaying bool // graceful relays the rest of the target's output; cleanup commands wait for Relayed
+	Clearing bool // graceful kills the processes that cleanup commands have left; other commands wait for TreeEmptied
 }
 
 // New returns a run before the start of its target.
@@ -99,8 +99,8 @@ func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 	return r
 }
 
-// Changed reports whether a signal or a request has changed the run. It compares only the fields that signals and
-// requests can change.
+// Changed reports whether a signal or a request has changed the run. was is the run before that event. Changed compares
+// only the fields that signals and requests can change.
 func (r Run) Changed(was Run) bool {
 	values := func(r Run) [9]int {
 		return [...]int{
@@ -116,12 +116,12 @@ func (r Run) WaitsForSurvivors() bool {
 	return r.Policy.Survivors == WaitSurvivors && r.Stop.Step == 0 && !r.Stop.Escalated && !r.Stop.Recovered
 }
 
-// KeepsSurvivors reports whether the run leaves survivors alone. In a recovered run only the processes in the target's
-// process group are members.
+// KeepsSurvivors reports whether the run leaves survivors alone. A recovered run with KeepSurvivors ends the processes
+// in the target's process group, and only these are its members.
 func (r Run) KeepsSurvivors() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
 
-// wasSent reports whether a stop signal was sent in this step to the target, or to all survivors. It knows only about
-// signals that were recorded.
+// wasSent reports whether Sent has recorded a stop signal of the present step: a signal to all survivors if all is
+// true, else to the target or its group.
 func (r Run) wasSent(sig int, all bool) bool {
 	return slices.ContainsFunc(r.Stop.Sent, func(s Sent) bool {
 		return s.Signal == sig && s.All == all && s.Step == r.Stop.Step

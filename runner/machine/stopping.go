@@ -30,7 +30,8 @@ func (d *decision) signalled(e Signalled) {
 	switch {
 	case d.State == Cleaning && kills:
 		d.cutShort()
-	case !live && (d.State != Sweeping || d.Stop.Escalated): // after SIGKILL no signal is forwarded
+	// No signal is forwarded before the start, after SIGKILL, or from Cleaning on.
+	case !live && (d.State != Sweeping || d.Stop.Escalated):
 	case kills:
 		d.kill()
 	case stop:
@@ -44,7 +45,7 @@ func (d *decision) signalled(e Signalled) {
 
 // countStop counts a stop signal that is the first one, or that arrives after sameStopWindow. The count has a maximum,
 // because each change of the count is recorded, and the ledger has a maximum size. The signal may be the first reason
-// for a stop, even after the target's end.
+// for a stop, even after the target's end, so countStop starts the deadline.
 func (d *decision) countStop(sig int) {
 	d.startDeadline()
 	if d.Stop.Count == 0 {
@@ -54,7 +55,9 @@ func (d *decision) countStop(sig int) {
 	d.Stop.Count = min(d.Stop.Count+1, 2)
 }
 
-// furtherStopSignal handles a further stop signal within sameStopWindow. It forwards each kind of signal once.
+// furtherStopSignal handles a further stop signal within sameStopWindow. It forwards each kind of signal once, or holds
+// it until the first step. If the steps of Policy.Schedule have begun, it forwards none. In a state after Stopping it
+// does nothing.
 func (d *decision) furtherStopSignal(sig int) {
 	if d.State > Stopping || slices.Contains(d.Stop.Received, sig) {
 		return
@@ -68,7 +71,8 @@ func (d *decision) furtherStopSignal(sig int) {
 	}
 }
 
-// stopSignal handles a stop signal in Running, Stopping or Sweeping, unless that signal kills.
+// stopSignal handles a stop signal in Running, Stopping or Sweeping, unless that signal kills. repeated means that the
+// signal is not the first, and has come after sameStopWindow.
 func (d *decision) stopSignal(sig int, repeated bool) {
 	if d.Stop.Signal == 0 && !d.Target.Ended {
 		d.Stop.Signal = sig
@@ -98,8 +102,8 @@ func (d *decision) stopSignal(sig int, repeated bool) {
 // signals, which is only for the target.
 func (d *decision) askSurvivors() { d.emit(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true}) }
 
-// forwardSignal sends a signal to the target, or after the target's end to the survivors. It sends nothing for the
-// signal 0.
+// forwardSignal sends a signal to the target or its group, or after the target's end to the survivors. resume means
+// that SIGCONT follows. For the signal 0, forwardSignal sends nothing.
 func (d *decision) forwardSignal(sig int, resume bool) {
 	switch {
 	case sig == 0:
@@ -139,7 +143,8 @@ func (d *decision) stop() {
 	d.nextOnStop()
 }
 
-// startDeadline starts the deadline at the first reason for a stop.
+// startDeadline starts the deadline at the first reason for a stop. It shortens the timers of cleanup commands that run
+// already.
 func (d *decision) startDeadline() {
 	if d.Stop.DeadlineStarted || d.Policy.Deadline == 0 {
 		return
@@ -160,8 +165,8 @@ func (d *decision) startDeadline() {
 	}
 }
 
-// nextOnStop starts the next on-stop command. After the last one it begins the drain. Without a drain it begins the
-// first step.
+// nextOnStop starts the next on-stop command. After the last one it begins the drain. Without a drain, or after a
+// repeated reason for the stop, it begins the first step. If the target has ended, it begins Sweeping instead.
 func (d *decision) nextOnStop() {
 	if d.Target.Ended {
 		d.sweep()
@@ -180,7 +185,8 @@ func (d *decision) nextOnStop() {
 	d.emit(timer(DrainTimer, 0, d.Policy.Drain))
 }
 
-// nextStep begins the next step of the schedule. After the last step it kills.
+// nextStep begins the next step of the schedule, for the target, or for the survivors after the target's end. After the
+// last step it kills.
 func (d *decision) nextStep() {
 	steps := d.Policy.Steps()
 	if d.Stop.Step == len(steps) {
@@ -250,12 +256,14 @@ func (d *decision) kill() {
 	d.emit(KillTree{})
 }
 
-// sweep ends the survivors after the end of the target. They get the rest of the grace period. If no step has begun,
-// they get all of it.
+// sweep begins Sweeping after the end of the target. If KeepsSurvivors is true, sweep leaves the survivors alone, and
+// cleanup begins. Otherwise, after SIGKILL, sweep kills them. Without a SIGKILL, it stops them, or waits for them
+// (WaitSurvivors). To stop, survivors get the rest of the grace period. If no step has begun, they get all of it.
 func (d *decision) sweep() {
-	waits := d.WaitsForSurvivors() && d.State != Stopping // no process has requested a stop
+	waits := d.WaitsForSurvivors() && d.State != Stopping // no stop has begun
 	d.State, d.Stop.Held = Sweeping, nil
-	if !waits { // otherwise the time limit still bounds the wait
+	// While the run waits for survivors, the time limit still applies.
+	if !waits {
 		d.emit(stopTimers(0, TimeoutTimer)...)
 	}
 	d.emit(stopTimers(0, DrainTimer)...)

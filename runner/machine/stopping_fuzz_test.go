@@ -12,14 +12,15 @@ import (
 )
 
 // FuzzStop simulates a run on a simulated clock. Bytes select the options, the times of the events, and the behaviour
-// of the processes. FuzzStop checks the order of a stop, the deadline, and that each command starts once.
+// of the processes. A stop must keep its order and the deadline, no command may start twice, and each cleanup command
+// that is not withdrawn must start.
 func FuzzStop(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0xff, 3, 2, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0x0f, 3, 3, 3, 1, 0, 0, 0, 0, 200, 200, 200, 200, 200, 15, 1, 15, 30})
 	f.Add([]byte{0x73, 1, 2, 9, 30, 4, 90, 90, 60, 60, 1, 1, 2, 2, 3, 3})
-	// The first input has a stop signal between a command's SIGTERM and SIGKILL. The second input has two signals of
-	// one stop in a drain. In the third input, the first stop signal comes after SIGKILL for the survivors.
+	// The next input has a stop signal between a command's SIGTERM and SIGKILL. The one after that has two signals of
+	// one stop in a drain. In the last input, the first stop signal comes after SIGKILL for the survivors.
 	f.Add([]byte("d\x0f\x03\x03\x0f\x00\x02\x00\x00\x8d\x02\x00\x00\xd1\xd6\xd2\x01\x01"))
 	f.Add([]byte("\x0f`````\x03\x03\x03``\x03\x03\x03\x0f"))
 	f.Add([]byte(">\x00\x00>\x00>>n\x8d\x80\x00\x00\x00n\x00\x00f\x8d\x8d\x8d\xbd\x00\x00"))
@@ -48,14 +49,14 @@ type simulation struct {
 	run   Run
 	now   time.Duration
 	plan  []planned    // unordered
-	alive map[int]bool // commands with a live process
+	alive map[int]bool // ids of commands with a live process
 
 	fatal     int           // number of signals from graceful that end the target; 0 or less: only SIGKILL ends it
 	survivors time.Duration // lifetime of survivors without SIGKILL; 0: there are none
 
 	firstStop time.Duration // time of the first reason for a stop; negative: none yet
 	steps     []string      // the actions of graceful, as the words that check uses
-	starts    map[int]int   // number of starts of each command
+	starts    map[int]int   // number of starts of each command, by id
 }
 
 // epoch is the beginning of the run.
@@ -74,7 +75,7 @@ func (s *simulation) byte() int {
 // time consumes a duration of up to 25.5 s.
 func (s *simulation) time() time.Duration { return time.Duration(s.byte()) * 100 * time.Millisecond }
 
-// commands consumes up to three commands.
+// commands consumes up to three commands with this text.
 func (s *simulation) commands(text string) (commands []cleanup.Command) {
 	for range s.byte() % 4 {
 		commands = append(commands, s.command(text))
@@ -149,7 +150,7 @@ func (s *simulation) options() (o options) {
 	return o
 }
 
-// after plans an event.
+// after plans an event at the time d from now.
 func (s *simulation) after(d time.Duration, e Event) { s.plan = append(s.plan, planned{s.now + d, e}) }
 
 // play applies timers and planned events in order of time until the run is done.
@@ -216,7 +217,7 @@ func (s *simulation) happen(e Event) {
 	}
 }
 
-// left returns the time until the deadline timer ends, or 0.
+// left returns the time until the deadline timer ends, or 0 if that timer does not run.
 func (s *simulation) left() time.Duration {
 	for _, d := range s.run.Deadlines {
 		if d.Name == DeadlineTimer {
@@ -281,9 +282,9 @@ func (s *simulation) perform(a Action) {
 	}
 }
 
-// check fails the test if the deadline is missed, or if a command was not started exactly once. It also checks the
-// order: on-stop commands (s), drain, signals, SIGKILL, cleanup commands (e). It ignores SIGKILL to the remaining
-// processes of cleanup commands.
+// check fails the test if the deadline was missed, if a command was started twice, or if a cleanup command was neither
+// started nor withdrawn. It also checks the order: on-stop commands (s), drain, signals, SIGKILL, cleanup commands (e).
+// It ignores SIGKILL to the remaining processes of cleanup commands.
 func (s *simulation) check() {
 	if d := s.run.Policy.Deadline; d > 0 && s.firstStop >= 0 && s.now-s.firstStop > d {
 		s.t.Errorf("the stop took %v, the deadline is %v: %v", s.now-s.firstStop, d, s.steps)

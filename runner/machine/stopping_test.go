@@ -15,7 +15,8 @@ type options struct {
 	OnExit, OnStop []cleanup.Command
 }
 
-// with returns a run like that of runIn, but with other options. The ids of on-stop commands begin at 3.
+// with returns a run like that of runIn, but with the options that set has changed. It adds the on-stop commands, whose
+// ids begin at 3, and ignores OnExit.
 func with(s State, set func(*options), change ...func(*Run)) Run {
 	return runIn(s, append([]func(*Run){func(r *Run) {
 		o := options{Policy: r.Policy}
@@ -27,7 +28,7 @@ func with(s State, set func(*options), change ...func(*Run)) Run {
 	}}, change...)...)
 }
 
-// inPhase returns a change of a run: the run is in a phase before the first step.
+// inPhase returns a change of a run: the run is in a phase, no step has begun, and the first stop signal is held.
 func inPhase(p Phase) func(*Run) {
 	return func(r *Run) { r.Stop.Phase, r.Stop.Step, r.Stop.Held = p, 0, []int{r.Stop.Signal} }
 }
@@ -55,7 +56,7 @@ var (
 	}
 	drain       = func(o *options) { o.Drain = 3 * time.Second }
 	onStopDrain = func(o *options) { onStop(o); drain(o) }
-	deadline    = func(o *options) { // StoppingTime is 39 s: cleanup commands get 60 s, and the margin is 1 s
+	deadline    = func(o *options) { // StoppingTime is 39 s: cleanup commands get 60 s, and OwnTime is 1 s
 		onStop(o)
 		o.Deadline = 100 * time.Second
 	}
@@ -87,7 +88,8 @@ var (
 	nextOnStop    = do(KillCommand{3}, startSecond, StartCommand{4})
 )
 
-// checkTransitions fails the test unless the machine makes these transitions. It ignores actions that stop timers.
+// checkTransitions fails the test unless the machine makes the transitions, which are by name. It ignores actions that
+// stop timers.
 func checkTransitions(t *testing.T, rows map[string]transition) {
 	t.Helper()
 	for name, row := range rows {
@@ -241,7 +243,8 @@ func TestNext_keepSurvivors(t *testing.T) {
 	})
 }
 
-// A second stop signal that comes while on-stop commands run skips the drain.
+// If a repeated stop signal comes while on-stop commands run, the first step follows them without a drain, and forwards
+// both signals.
 func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 	r := with(Running, func(o *options) {
 		o.Drain = time.Hour
@@ -256,7 +259,9 @@ func TestNext_repeatedStopSkipsDrain(t *testing.T) {
 	}
 }
 
-// The target's status takes precedence over 124 and 125. Remapping is applied last.
+// After the time limit the status is 124. A status of 0 becomes 125 after the death of graceful or, with
+// FailOnCleanupError, after a failed cleanup command. Remap replaces each of these statuses. RaisedSignal returns a
+// signal only if Status is the status of that signal.
 func TestRun_statusAndRaise(t *testing.T) {
 	failed := entry(2, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, cleanup.Outcome{Code: 1} })
 	overLimit := entry(1, func(c *cleanup.Entry) { c.Progress, c.TimedOut = cleanup.Ended, true })

@@ -12,10 +12,10 @@ import (
 	"graceful/cleanup"
 )
 
-// verb describes a word in a cell of Next's tables. An outcome is the name of a new state or of an action.
+// verb describes a word in a cell of Next's tables. An outcome is the name of a new state or of the type of an action.
 type verb struct {
-	may  string // possible outcomes, and verbs that may follow
-	must string // outcome of at least one run; "": none
+	may  string // possible outcomes, and verbs whose outcomes are also possible
+	must string // outcome that at least one run must have; SIGNAL: ForwardSignal or SignalSurvivors; "": none
 }
 
 var verbs = map[string]verb{
@@ -40,7 +40,7 @@ var verbs = map[string]verb{
 	"restore":  {"", ""},
 }
 
-// allowed returns all possible outcomes of a verb.
+// allowed returns all possible outcomes of a verb. A word that is no verb is itself an outcome.
 func allowed(word string) (outcomes []string) {
 	v, ok := verbs[word]
 	if !ok {
@@ -52,7 +52,8 @@ func allowed(word string) (outcomes []string) {
 	return outcomes
 }
 
-// columns are the events of each column of the tables. Command 2 is a cleanup command, 3 an on-stop command.
+// columns maps the head of each column of the tables to its events. Commands 1 and 2 are cleanup commands, and command
+// 3 is an on-stop command.
 func columns() map[string][]Event {
 	ends := func(id int) []Event {
 		return []Event{CommandEnded{ID: id}, CommandEnded{ID: id, Unseen: true}, CommandTimer{id, AbandonTimer}}
@@ -92,12 +93,13 @@ func command(id int, p cleanup.Progress, pid int) func(*Run) {
 	}
 }
 
-// endedWith returns a change of a run: command 1 has ended.
+// endedWith returns a change of a run: command 1 has ended with an outcome.
 func endedWith(o cleanup.Outcome) func(*Run) {
 	return entry(1, func(c *cleanup.Entry) { c.Progress, c.Outcome = cleanup.Ended, o })
 }
 
-// variants returns runs in a state. They differ in all data that the machine examines.
+// variants returns runs in a state that differ in the data that the machine examines. It combines each policy with each
+// pair of changes.
 func variants(s State) (runs []Run) {
 	commands := func(o *options) {
 		o.OnStop = []cleanup.Command{{Text: "s1", Limit: time.Second}, {Text: "s2", Limit: time.Second}}
@@ -117,12 +119,12 @@ func variants(s State) (runs []Run) {
 		func(r *Run) { r.Stop.Step = 0 },
 		func(r *Run) { r.Cleanup.Commands = cleanup.Commands{} },
 	}
-	begun := []func(*Run){ // applied after Running
+	begun := []func(*Run){ // in every state except Starting
 		entry(1, func(c *cleanup.Entry) { c.Awaited.PID = 300 }),
 		endedWith(cleanup.Outcome{Interrupted: true}), endedWith(cleanup.Outcome{Unstarted: true}),
 	}
 	claimed := []func(*Run){command(2, cleanup.Claimed, 0), command(2, cleanup.Claimed, 200)}
-	stopped := []func(*Run){ // applied after Stopping
+	stopped := []func(*Run){ // from Stopping on
 		func(r *Run) { r.Stop.Count = 1 },
 		func(r *Run) { r.Stop.Escalated = true },
 		command(3, cleanup.Claimed, 0),
@@ -166,7 +168,7 @@ func variants(s State) (runs []Run) {
 	return runs
 }
 
-// outcomesOf returns the new state and the actions of an event, and reports whether the event has changed anything.
+// outcomesOf returns the outcomes of an event. changed means that the event has changed the run or caused an action.
 func outcomesOf(r Run, e Event) (outcomes []string, changed bool) {
 	got, actions := Next(r, e)
 	changed = len(actions) > 0 || !reflect.DeepEqual(r, got)
@@ -180,7 +182,8 @@ func outcomesOf(r Run, e Event) (outcomes []string, changed bool) {
 	return outcomes, changed
 }
 
-// The tables above Next contain every new state and every action. An empty cell means that an event changes nothing.
+// The tables above Next agree with the machine: each run has only outcomes that the cell allows, each outcome that the
+// cell requires occurs, and under an empty cell no event changes a run.
 func TestNext_table(t *testing.T) {
 	source, err := os.ReadFile("next.go")
 	if err != nil {
@@ -221,7 +224,8 @@ func TestNext_table(t *testing.T) {
 	}
 }
 
-// checkCell compares the text of one cell with the behaviour of the machine for these runs and events.
+// checkCell fails the test unless the text of one cell agrees with the behaviour of the machine for these runs and
+// events.
 func checkCell(t *testing.T, cell string, runs []Run, events []Event) {
 	var words, may []string
 	for word := range strings.SplitSeq(cell, ",") {

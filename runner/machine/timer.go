@@ -19,7 +19,7 @@ const (
 	TimeoutTimer                   // the target has run too long, and a stop begins
 	DeadlineTimer                  // the tree is killed, because the cleanup commands need the rest of the deadline
 	SameStopTimer                  // from now on a stop signal counts as repeated
-	BudgetTimer                    // the time that an outer run allows for the stop is over
+	BudgetTimer                    // nothing; while the timer runs, startTimer.share limits other timers
 )
 
 func (n TimerName) String() string {
@@ -31,7 +31,7 @@ func (n TimerName) String() string {
 // Timer identifies a timer. At most one timer with the same name and id runs.
 type Timer struct {
 	Name TimerName
-	ID   int // of the command; 0: a timer of the run
+	ID   int // id of the command; 0: a timer of the run
 }
 
 // Deadline is a running timer and the time at which it ends.
@@ -40,8 +40,8 @@ type Deadline struct {
 	At time.Time
 }
 
-// Advance applies Next to r and maintains r.Deadlines. Live runs and replay both use it. The actions that it returns
-// contain no timers.
+// Advance applies Next to r at the time now, and maintains r.Deadlines. Live runs and replay both use Advance. It
+// performs the actions that start or stop timers, and returns the others.
 func Advance(r Run, e Event, now time.Time) (Run, []Action) {
 	switch e := e.(type) {
 	case TimeUp:
@@ -95,8 +95,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// withoutTimer removes a timer from r.Deadlines. It copies the slice, because earlier values of the run share the
-// original.
+// withoutTimer returns the run without a timer in r.Deadlines. It copies the slice, because earlier values of the run
+// share the original.
 func (r Run) withoutTimer(t Timer) Run {
 	r.Deadlines = slices.DeleteFunc(slices.Clone(r.Deadlines), func(d Deadline) bool { return d.Timer == t })
 	return r
