@@ -27,7 +27,7 @@ const (
 // Ledger stores records. ledger.Ledger implements this interface.
 type Ledger interface {
 	Append(record any) error
-	Reserve(space int64) error // in bytes
+	Reserve(space int64) error // reserves room for later records, in bytes
 }
 
 // Clock contains the readings of two clocks at the same moment.
@@ -43,12 +43,12 @@ type Begin struct {
 	Command  []cleanup.Text   `json:"command"`
 	Env      []cleanup.Text   `json:"env"`
 	Commands []cleanup.Entry  `json:"commands"`
-	Report   cleanup.Text     `json:"report,omitempty"` // path of the report; empty: no report
-	Cgroup   cleanup.Text     `json:"cgroup,omitempty"`
-	Socket   cleanup.Text     `json:"socket,omitempty"`
+	Report   cleanup.Text     `json:"report,omitempty"`   // path of the report; empty: no report
+	Cgroup   cleanup.Text     `json:"cgroup,omitempty"`   // directory of the run's cgroup; empty: none
+	Socket   cleanup.Text     `json:"socket,omitempty"`   // address of the run's socket; empty: none
 	Config   json.RawMessage  `json:"config"`             // runner.Config, which contains the fields of machine.Policy
-	Ignored  []syscall.Signal `json:"ignored"`            // when graceful started
-	Blocked  []syscall.Signal `json:"blocked"`            // when graceful started
+	Ignored  []syscall.Signal `json:"ignored"`            // signals that were ignored when graceful started
+	Blocked  []syscall.Signal `json:"blocked"`            // signals that were blocked when graceful started
 	Dir      cleanup.Text     `json:"dir"`                // working directory
 	Terminal json.RawMessage  `json:"terminal,omitempty"` // result of Save of terminal.Terminal or terminal.PTY
 	Front    int              `json:"front"`              // pid of the process that the user started
@@ -61,14 +61,14 @@ type Begin struct {
 type header struct {
 	Version int           `json:"graceful,omitempty"` // in the first record only
 	Time    time.Time     `json:"time"`
-	Clock   time.Duration `json:"clock"`           // since boot
+	Clock   time.Duration `json:"clock"`           // time since boot
 	Begin   *Begin        `json:"begin,omitempty"` // in the first record only
 	Event   string        `json:"event,omitempty"` // tag of the event, in all other records
 }
 
 // Start records the beginning of a run, and reserves room for all events that can follow. signals is the number of
 // signals that are recorded only for the report, at most MaxSignals. If there is no room, Start writes nothing and
-// returns an error. The error is ErrTooLarge if no ledger has room for the run.
+// returns an error. The error wraps ErrTooLarge if no ledger has room for the run.
 func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	text, err := cleanup.EncodeJSON(header{Version: Version, Time: now.Time, Clock: now.SinceBoot, Begin: &b})
 	if err != nil {
@@ -91,7 +91,7 @@ const (
 	tagSignal     = "signal" // recorded only for the report
 )
 
-// tags maps each event to its tag. A reader finds the type of an event by the tag.
+// tags maps each type of event to its tag. A reader finds the type of an event by the tag.
 var tags = map[reflect.Type]string{
 	reflect.TypeFor[machine.TargetStarted]():    "target started",
 	reflect.TypeFor[machine.TargetFailed]():     "target failed",
@@ -126,8 +126,9 @@ var eventTypes = sync.OnceValue(func() map[string]reflect.Type {
 })
 
 // Record returns the record of an event, or nil if a process that resumes the run does not need the event. changed
-// means that the event has changed the run. wanted means that the report contains this signal, which otherwise needs no
-// record. Record returns an error for an event without a tag.
+// means that the event has changed the run. wanted means that the report shows the event, if it is a signal. Only then
+// is a signal recorded that is not a stop signal or has not changed the run. Record returns an error for an event
+// without a tag.
 func Record(e machine.Event, changed, wanted bool, now Clock) (json.RawMessage, error) {
 	tag, needed := tags[reflect.TypeOf(e)], true
 	switch event := e.(type) {

@@ -9,7 +9,8 @@ import (
 	"graceful/runner/machine"
 )
 
-// A command with an empty environment keeps it. A command without an environment gets the environment of the run.
+// The record of a command distinguishes an empty environment from no environment (nil), which means the environment of
+// the run.
 func TestRecord_emptyEnvironment(t *testing.T) {
 	for _, env := range [][]string{nil, {}, {"A=1"}} {
 		e := cleanup.Entry{Command: cleanup.Command{Text: "r", Args: []string{"r"}}}
@@ -32,7 +33,7 @@ func TestRecord_emptyEnvironment(t *testing.T) {
 	}
 }
 
-// Each event has its own tag, and the tag identifies the event.
+// Each type of event has its own tag, and eventTypes finds the type by the tag. Record refuses a value without a tag.
 func TestTags_unique(t *testing.T) {
 	seen := map[string]bool{}
 	for kind, tag := range tags {

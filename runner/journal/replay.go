@@ -12,7 +12,7 @@ import (
 // Replayed is the result of Replay, without the state of the run.
 type Replayed struct {
 	Begin Begin
-	Began time.Time
+	Began time.Time     // beginning of the run on the present wall clock; after a reboot: the time of the replay
 	Start time.Duration // time since boot at the beginning of the run
 	Last  time.Duration // time from the beginning of the run to the last record
 }
@@ -23,8 +23,8 @@ type Observer interface {
 	RecordAction(r machine.Run, a machine.Action, at time.Time)
 }
 
-// ErrEmpty is the error for a ledger without the beginning of a run. The process that created it was killed before it
-// wrote the beginning.
+// ErrEmpty is the error for a ledger without the beginning of a run. The process that created the ledger was killed
+// before it wrote the beginning.
 var ErrEmpty = errors.New("the ledger is empty")
 
 // Replay applies the events of a ledger to the machine. boot identifies the present boot (procfs.Boot). Timers from an
@@ -48,7 +48,8 @@ func Replay(
 	if err != nil {
 		return run, p, fmt.Errorf("line 1: %w", err)
 	}
-	// at converts the time of a record to the present wall clock, which may have been changed since.
+	// at converts the time of a record to the present wall clock, which may have been changed since. After a reboot it
+	// returns the present time.
 	sameBoot := p.Begin.Boot == boot
 	at := func(h header) time.Time {
 		if sameBoot {

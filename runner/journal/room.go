@@ -10,8 +10,8 @@ import (
 )
 
 // This file divides ledger.MaxSize into room for the first record, room for all registrations, and room for all events
-// that can follow. Without room, graceful could not record an event. If it were killed after that, a cleanup command
-// would run twice.
+// that can follow. Without room, graceful could not record an event. If graceful were killed after that, a cleanup
+// command could run twice.
 const (
 	// maxFirst is the maximum size of the first record and of the events of the stop schedule's steps, in bytes.
 	maxFirst = ledger.MaxSize - machine.MaxRegistered - machine.MaxCommands*perCommand - perRun - MaxSignals*perSignal

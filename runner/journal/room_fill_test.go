@@ -16,13 +16,14 @@ import (
 
 // These tests do not run with the race detector. They use one goroutine, and would only take longer, up to a minute.
 
-// fullRun is a run that fills its ledger.
+// fullRun is a run with a ledger that a test fills.
 type fullRun struct {
 	run    machine.Run
 	ledger *ledger.Ledger
 }
 
-// newFullRun records the largest possible first record of a run. size returns the size of the ledger in bytes.
+// newFullRun returns a run in Running, whose first record is about as large as possible. size returns the size of the
+// ledger in bytes.
 func newFullRun(t *testing.T) (f fullRun, size func() int) {
 	t.Helper()
 	f.ledger, size = inMemory(t)
@@ -38,7 +39,8 @@ func newFullRun(t *testing.T) (f fullRun, size func() int) {
 	return f, size
 }
 
-// register asks the machine to add a command, and records it. It reports whether the machine has added it.
+// register asks the machine to add a command, and records the registration if the machine has added the command. The
+// machine may refuse it only because the run takes no more commands.
 func (f *fullRun) register(t *testing.T, c cleanup.Entry) (added bool) {
 	t.Helper()
 	e := machine.Registered{Entry: c, Left: math.MinInt64}
@@ -57,7 +59,8 @@ func (f *fullRun) register(t *testing.T, c cleanup.Entry) (added bool) {
 	return true
 }
 
-// recordRunEvents records all events that can happen to the run itself.
+// recordRunEvents records all events that can happen to the run itself: the signals for the report, the steps and
+// runEvents.
 func (f *fullRun) recordRunEvents(t *testing.T) {
 	t.Helper()
 	for range MaxSignals {
@@ -90,8 +93,8 @@ func TestRoom_fewLargeCommands(t *testing.T) {
 	t.Logf("%d commands, %d bytes", commands, size())
 }
 
-// In this test, MaxCommands commands each use all the room for their events. The test appends the entries directly,
-// because the machine needs seconds to add them.
+// After MaxCommands registrations, all events of all commands still fit, even if each command uses all the room for its
+// events. The test appends the entries directly, because the machine needs seconds to add them.
 func TestRoom_manyCommands(t *testing.T) {
 	f, size := newFullRun(t)
 	small := func(n int) cleanup.Entry {

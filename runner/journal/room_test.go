@@ -38,10 +38,10 @@ func inMemory(t *testing.T) (l *ledger.Ledger, size func() int) {
 	}
 }
 
-// longestTime is the time with the longest JSON form.
+// longestTime is a time whose JSON form has the maximum length.
 var longestTime = time.Date(2026, 11, 24, 16, 54, 15, 123456789, time.FixedZone("", 5*3600+30*60))
 
-// longest returns the text of n bytes with the longest JSON form.
+// longest returns a text of n bytes whose JSON form has the maximum length.
 func longest(n int) string { return strings.Repeat("\x01", n) }
 
 // appendAll appends records to a ledger.
@@ -54,7 +54,8 @@ func appendAll(t *testing.T, l *ledger.Ledger, records ...json.RawMessage) {
 	}
 }
 
-// recordsOf returns the records of events, with the longest times. It fails the test if an event has no record.
+// recordsOf returns the records of events, with times of the maximum length. It fails the test if an event has no
+// record.
 func recordsOf(t *testing.T, events ...machine.Event) (records []json.RawMessage) {
 	t.Helper()
 	for _, e := range events {
@@ -67,13 +68,13 @@ func recordsOf(t *testing.T, events ...machine.Event) (records []json.RawMessage
 	return records
 }
 
-// reportedSignal returns a signal that is recorded only for the report.
+// reportedSignal is a signal that is recorded only for the report.
 var reportedSignal = machine.Signalled{Signal: 64, Meaning: forward.Pass}
 
 // stop returns a stop signal for tests.
 func stop(sig int) machine.Event { return machine.Signalled{Signal: sig, Meaning: forward.Stop} }
 
-// lives returns the longest sequences of events that a command can have after its registration.
+// lives returns, by name, the longest sequences of events that the command id can have after its registration.
 func lives(id int) map[string][]machine.Event {
 	timer := func(name machine.TimerName) machine.Event { return machine.CommandTimer{ID: id, Name: name} }
 	exited, emptied := machine.ProcessExited{ID: id}, machine.TreeEmptied{}
@@ -83,7 +84,7 @@ func lives(id int) map[string][]machine.Event {
 	lacking := failed
 	lacking.Unstarted = true
 	ended := machine.CommandEnded{ID: id, Ending: machine.Ending{Code: 255, Signal: 64}, Unseen: true}
-	other := ended // for an unknown command
+	other := ended // the end of a process that belongs to no known command
 	other.ID = 0
 	limit, kill, abandon := timer(machine.LimitTimer), timer(machine.KillTimer), timer(machine.AbandonTimer)
 	return map[string][]machine.Event{
@@ -148,7 +149,7 @@ func TestRoom_ofRun(t *testing.T) {
 	checkRoom(t, "Room", ofRun, int(Room(run, MaxSignals))-steps*perStep-MaxSignals*perSignal)
 }
 
-// checkRoom fails the test unless the records in a ledger take at most room bytes.
+// checkRoom fails the test unless the records take at most room bytes in a ledger. name is for messages.
 func checkRoom(t *testing.T, name string, records []json.RawMessage, room int) {
 	t.Helper()
 	l, size := inMemory(t)
@@ -173,7 +174,7 @@ func randomText(random *rand.Rand) string {
 	return b.String()
 }
 
-// RecordSize is never less than the size of the record, and in the closest case at most 8 bytes more.
+// RecordSize is never less than the size of the record. In at least one case it is at most 8 bytes more.
 func TestRecord_size(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	words := func(n int) (words []string) {
@@ -210,7 +211,8 @@ func TestRecord_size(t *testing.T) {
 	}
 }
 
-// Long errors are cut. Short errors do not change, even if they are not UTF-8.
+// The JSON form of a shortened error has at most maxErrorText bytes. Short errors do not change, even if they are not
+// UTF-8. A replay reads the shortened error.
 func TestRecord_shortensErrors(t *testing.T) {
 	for _, text := range []string{"", "no such file", "not UTF-8: \xff"} {
 		if got := shortened(cleanup.Text(text), maxErrorText); string(got) != text {
@@ -229,7 +231,6 @@ func TestRecord_shortensErrors(t *testing.T) {
 			t.Fatalf("%q became %q, of size %d", text, got, got.Size())
 		}
 	}
-	// A replay reads the shortened error.
 	record := recordsOf(t, machine.CommandFailed{ID: 1, Err: cleanup.Text(longest(10000))})[0]
 	e, err := header{Event: "command failed"}.event(record, machine.Run{})
 	if err != nil || e.(machine.CommandFailed).Err != shortened(cleanup.Text(longest(10000)), maxErrorText) {
@@ -237,7 +238,7 @@ func TestRecord_shortensErrors(t *testing.T) {
 	}
 }
 
-// Start returns an error for a run that exceeds every ledger, and records nothing.
+// For a run whose arguments or schedule exceed every ledger, Start returns ErrTooLarge and records nothing.
 func TestStart_tooLarge(t *testing.T) {
 	run := machine.New(machine.Policy{}, nil, nil)
 	start := func(run machine.Run, args int) (recorded int, err error) {
