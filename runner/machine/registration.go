@@ -63,7 +63,7 @@ func (r Run) deadlineRefusal() string {
 	return ""
 }
 
-// After the time for the cleanup commands has changed, moveDeadline moves the end of a running deadline timer. was is
+// moveDeadline moves the end of a running deadline timer after the time for the cleanup commands has changed. was is
 // the run before that change, and left is the time until the old end. moveDeadline returns the time until the new end,
 // which is negative for a time in the past, or 0 if no timer runs.
 func (d *decision) moveDeadline(was Run, left time.Duration) time.Duration {

@@ -33,7 +33,7 @@ func TestTerminalStartsInForeground(t *testing.T) {
 	})
 }
 
-// Without a controlling terminal, Open returns nil. The methods that accept a nil *Terminal have no effect on it.
+// Without a controlling terminal, Open returns nil. The methods that accept a nil *Terminal then have no effect.
 func TestTerminal_nil(t *testing.T) {
 	if os.Getenv(sessionVariable) == "" {
 		t.Parallel()

@@ -75,8 +75,8 @@ func (p *Policy) SignalAll(sigs []syscall.Signal, send func(...syscall.Signal)) 
 }
 
 // RelayRest relays the rest of the target's output. It closes relayed when all of that output is written, when the
-// reader of the output has read nothing for the time p.stall, or after the time p.limit. If stopping is true, Deliver
-// will not wait for the reader.
+// reader of the output has read nothing for the time p.stall, or after the time p.limit. Without a PTY, relayed is
+// closed at once. If stopping is true, Deliver will not wait for the reader.
 func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
 	if p.relay == nil { // graceful recover finishes a run whose terminal no longer exists
 		done := make(chan struct{})

@@ -109,9 +109,8 @@ func (t *Terminal) Reclaim(target int, sig syscall.Signal) bool {
 	return true
 }
 
-// Continued handles SIGCONT to graceful's group. If the shell has given the foreground to the group, Continued gives it
-// to the target, unless another member of the group has taken it from the target since the target last used the
-// terminal (see Reclaim). Continued also does what Resumed does.
+// Continued handles SIGCONT to graceful's group. If the shell has given the foreground to the group, and the target was
+// the last to need the foreground, Continued gives the foreground to the target. Continued also does what Resumed does.
 func (t *Terminal) Continued(target int) {
 	if t == nil {
 		return

@@ -27,7 +27,7 @@ type Terminal struct {
 	root                int           // the ancestor of the target: graceful, or the guard
 	modes               *unix.Termios // modes from before the target was started
 	startsInFront       bool          // the target starts in the foreground
-	foregroundForTarget bool          // Continued gives the foreground to the target
+	foregroundForTarget bool          // the target was the last to need the foreground; see Continued
 	hungUp              bool          // Suspended has returned Hangup
 	undoSuspend         func()        // undoes the change that Suspend has made; nil: none
 }
@@ -139,9 +139,9 @@ func (t *Terminal) TakeForeground(target int) (taken bool) {
 	return t != nil && t.belongsToTarget(t.foreground(), target) && t.setForeground(t.group) == nil
 }
 
-// If the target has the foreground (see belongsToTarget), Restore gives it to graceful's group, restores the modes from
-// before the target's start, and returns true. The caller uses Restore when the target has ended, or when graceful was
-// killed.
+// Restore takes the foreground back as TakeForeground does, and restores the modes from before the target's start. If
+// the target does not have the foreground, Restore does nothing and returns false. The caller uses Restore when the
+// target has ended, or when graceful was killed.
 func (t *Terminal) Restore(target int) (taken bool) {
 	if t == nil || !t.belongsToTarget(t.foreground(), target) {
 		return false
