@@ -239,12 +239,18 @@ func (r Run) stepSignal() int {
 	return r.Policy.Rewritten(SigTERM)
 }
 
-// kill sends SIGKILL to the tree and to the on-stop commands, which at some levels are not members of the tree.
+// kill sends SIGKILL to the tree and to the on-stop commands, which at some levels are not members of the tree. An
+// on-stop command that has no pid yet ends.
 func (d *decision) kill() {
 	d.Stop.Escalated = true
 	d.emit(stopTimers(0, GraceTimer, DrainTimer)...)
 	for _, id := range d.Cleanup.Running(cleanup.AtStop) {
-		d.killCommand(id)
+		if c, _ := d.Cleanup.Get(id); c.PID != 0 {
+			d.killCommand(id)
+			continue
+		}
+		d.emit(stopTimers(id, RetryTimer, LimitTimer)...)
+		d.end(id, cleanup.Outcome{Error: "could not be started before SIGKILL", Unstarted: true})
 	}
 	if d.State == Stopping && d.Target.Ended {
 		d.sweep()

@@ -267,23 +267,38 @@ func (s *simulation) perform(a Action) {
 		}
 		s.after(0, TreeEmptied{})
 	case StartCommand:
+		runs := s.byte()
+		if runs%5 == 4 {
+			s.after(0, CommandFailed{ID: a.ID, Err: "no process is left", Transient: true})
+			return
+		}
 		c, _ := s.run.Cleanup.Get(a.ID)
 		if s.run.State == Cleaning || c.When == cleanup.AtStop {
 			s.steps = append(s.steps, strings.Replace(c.Command.Text, "f", "e", 1))
 		}
 		s.starts[a.ID]++
 		s.alive[a.ID] = true
-		s.after(0, CommandStarted{ID: a.ID, PID: 200 + a.ID})
-		if runs := s.byte(); runs%3 != 0 { // otherwise the command runs until SIGKILL
+		s.happen(CommandStarted{ID: a.ID, PID: 200 + a.ID})
+		if runs%3 != 0 { // otherwise the command runs until SIGKILL
 			s.after(time.Duration(runs)*50*time.Millisecond, CommandEnded{ID: a.ID})
 		}
+	case TerminateCommand:
+		s.checkPID(a.ID)
 	case KillCommand:
+		s.checkPID(a.ID)
 		s.after(0, CommandEnded{ID: a.ID, Ending: Ending{Signal: SigKILL}})
 	}
 }
 
+// checkPID fails the test if a signal is sent to a command without a pid: for kill(2), 0 is graceful's own group.
+func (s *simulation) checkPID(id int) {
+	if c, _ := s.run.Cleanup.Get(id); c.PID == 0 {
+		s.t.Fatalf("a signal to command %d, which has no pid: %+v", id, s.run)
+	}
+}
+
 // check fails the test if the deadline was missed, if a command was started twice, or if a cleanup command was neither
-// started nor withdrawn. It also checks the order: on-stop commands (s), drain, signals, SIGKILL, cleanup commands (e).
+// started nor withdrawn, although it could be started. It also checks the order: on-stop commands (s), drain, signals, SIGKILL, cleanup commands (e).
 // It ignores SIGKILL to the remaining processes of cleanup commands.
 func (s *simulation) check() {
 	if d := s.run.Policy.Deadline; d > 0 && s.firstStop >= 0 && s.now-s.firstStop > d {
@@ -291,7 +306,7 @@ func (s *simulation) check() {
 	}
 	for c := range s.run.Cleanup.Entries.All() {
 		n := s.starts[c.ID]
-		if n > 1 || n == 0 && c.When == cleanup.AtExit && c.Progress != cleanup.Withdrawn {
+		if n > 1 || n == 0 && c.When == cleanup.AtExit && c.Progress != cleanup.Withdrawn && !c.Outcome.Unstarted {
 			s.t.Errorf("command %d (%s) was started %d times", c.ID, c.Command.Text, n)
 		}
 	}

@@ -23,6 +23,9 @@ func (t *Tree) SignalGroup(sig syscall.Signal) error {
 // that group does not exist, for example because the child has moved to another group, SignalGroupOf signals only the
 // child. A missing process is no error.
 func SignalGroupOf(pid int, sig syscall.Signal) error {
+	if pid <= 1 { // kill(2) would signal graceful's own group, or all processes
+		return unix.EINVAL
+	}
 	err := unix.Kill(-pid, sig)
 	if err == unix.ESRCH {
 		err = unix.Kill(pid, sig)

@@ -282,3 +282,12 @@ func TestSignalRest_withoutProc(t *testing.T) {
 		t.Errorf("the target received %s signals", got)
 	}
 }
+
+// For kill(2), 0 is the caller's own group and -1 means all processes. (Signal 0 has no effect.)
+func TestSignalGroupOf_refusesOwnGroupAndAll(t *testing.T) {
+	for _, pid := range []int{-1, 0, 1} {
+		if err := SignalGroupOf(pid, 0); err != unix.EINVAL {
+			t.Errorf("%d: %v, want %v", pid, err, unix.EINVAL)
+		}
+	}
+}
