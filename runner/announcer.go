@@ -117,10 +117,11 @@ func (l *loop) logWaiting(now time.Time) {
 	if ok && left <= 0 {
 		return // the next step is about to be logged
 	}
+	status := fmt.Sprintf("STATUS=waiting for %s: %s", what, until)
 	if ok {
-		log = log.With("left", left)
+		log, status = log.With("left", left), fmt.Sprintf("STATUS=waiting for %s until %s", what, until)
 	}
-	l.sys.notifyManager(fmt.Sprintf("STATUS=waiting for %s until %s", what, until))
+	l.sys.notifyManager(status)
 	log.Warn("waiting", "for", what, "until", until)
 }
 

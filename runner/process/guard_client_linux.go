@@ -116,6 +116,7 @@ func OpenGuard(link, memory int) (*Guard, error) {
 		return nil, err
 	}
 	g.linkFD, g.pid = link, int(g.board.guardPID) // not getppid(2), because the guard may have ended
+	g.seenOrphans = atomic.LoadUint32(&g.board.orphanCount)
 	for i := range g.slots() {
 		s := &g.board.slots[i]
 		if s.requested != 0 && atomic.LoadInt32(&s.pid) == 0 {

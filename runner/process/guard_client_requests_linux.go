@@ -192,8 +192,8 @@ func (g *Guard) KillChildren() {
 	g.wakeGuard()
 }
 
-// Orphans returns the number of orphans that the guard has reaped since the previous call. In a new graceful, the first
-// call counts from the start of the guard, and ended successors count as orphans.
+// Orphans returns the number of orphans that the guard has reaped since the previous call. The first call counts from
+// StartGuard or OpenGuard. A new graceful that ended without leading the run counts as an orphan.
 func (g *Guard) Orphans() int {
 	now := atomic.LoadUint32(&g.board.orphanCount)
 	defer func() { g.seenOrphans = now }()

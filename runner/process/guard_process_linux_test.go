@@ -340,10 +340,15 @@ func TestGuard_calls(t *testing.T) {
 	if out, err := exec.Command("go", "test", "-c", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	const functions = `^graceful/runner/process\.\(\*(guard|request)\)`
-	code, err := exec.Command("go", "tool", "objdump", "-s", functions, program).Output()
+	const receivers = `\(\*(guardProcess|request)\)`
+	code, err := exec.Command("go", "tool", "objdump", "-s", `^graceful/runner/process\.`+receivers, program).Output()
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, function := range []string{"(*guardProcess).run", "(*request).become"} {
+		if !strings.Contains(string(code), "TEXT graceful/runner/process."+function+"(SB)") {
+			t.Errorf("%s was not examined", function)
+		}
 	}
 	call := regexp.MustCompile(`\t(?:CALL|BL|JMP) ([^\s(]+\([^\s]*|[a-z][^\s]*)\(SB\)`)
 	var called []string
@@ -352,7 +357,7 @@ func TestGuard_calls(t *testing.T) {
 	}
 	slices.Sort(called)
 	called = slices.Compact(called)
-	own := regexp.MustCompile(`^(graceful/runner/process\.(\(\*(guard|request)\)\..*|writeDecimal)|` +
+	own := regexp.MustCompile(`^(graceful/runner/process\.(` + receivers + `\..*|writeDecimal)|` +
 		`syscall\.RawSyscall6|runtime\.(panic(Index|Slice|Bounds).*|memmove.*|memclrNoHeapPointers.*|duff(copy|zero).*))$`)
 	if len(called) < 10 {
 		t.Fatalf("the guard calls only %q", called)
