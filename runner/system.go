@@ -66,9 +66,10 @@ type (
 	}
 	// memberScope changes which processes are members. tree.Tree implements memberScope.
 	memberScope interface {
-		Exempt(pid int)                     // excludes a cleanup command, with its descendants
-		Keep(variable string)               // excludes the present members; later only processes with the variable are members
-		Disband() error                     // removes the run's cgroup
+		Exempt(pid int)       // excludes a cleanup command, with its descendants
+		Keep(variable string) // excludes the present members; later only processes with the variable are members
+		Disband() error       // removes the run's cgroup
+
 		OnlyGroupOf(target procfs.Identity) // reduces the tree from findOrphaned to the target's process group
 	}
 	// signaller sends signals other than SIGKILL.

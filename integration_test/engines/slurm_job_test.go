@@ -128,8 +128,8 @@ func (j *slurmJob) becomes(state string) {
 	until(j.t, state, func() bool { return j.state() == state })
 }
 
-// wantFile waits until a file of the job has as many lines as the wanted text. It fails the test unless the file then has
-// the wanted content.
+// wantFile waits until a file of the job has as many lines as the wanted text. It fails the test unless the file has
+// the wanted content then.
 func (j *slurmJob) wantFile(file, want string) {
 	j.t.Helper()
 	lines := func() int { return strings.Count(content(j.dir+"/"+file), "\n") }

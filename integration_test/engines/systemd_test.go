@@ -209,8 +209,8 @@ func (u *service) becomes(property, value string) {
 	until(u.t, fmt.Sprintf("%s of %s", value, property), func() bool { return u.property(property) == value })
 }
 
-// wantFile waits until a file of the service has as many lines as the wanted text. It fails the test unless the file then
-// has the wanted content.
+// wantFile waits until a file of the service has as many lines as the wanted text. It fails the test unless the file
+// has the wanted content then.
 func (u *service) wantFile(file, want string) {
 	u.t.Helper()
 	until(u.t, file, func() bool { return strings.Count(content(u.dir+"/"+file), "\n") >= strings.Count(want, "\n") })

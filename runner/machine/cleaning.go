@@ -71,14 +71,13 @@ func (r Run) unfinished() (n int) {
 	return n
 }
 
-// commandStarted records the process of a command. The time limit of a command that starts late begins anew, unless the
-// deadline of the stop runs.
+// commandStarted records the process of a command. The time limit of a command that starts late begins anew.
 func (d *decision) commandStarted(e CommandStarted) {
 	if !d.isClaimed(e.ID) {
 		return
 	}
 	d.update(e.ID, func(c *cleanup.Entry) { c.PID, c.Start, c.Discarded = e.PID, e.Start, e.Discarded })
-	if c, _ := d.Cleanup.Get(e.ID); !c.TimedOut && !d.Stop.DeadlineStarted {
+	if c, _ := d.Cleanup.Get(e.ID); !c.TimedOut {
 		d.emit(d.limitTimer(c))
 	}
 }

@@ -82,8 +82,7 @@ import (
 // has no pid. A cleanup command also ends by CommandLost. The events of a command do nothing unless the command is
 // claimed. In all states:
 //
-//	CommandStarted  The pid is recorded. The limit timer starts again, unless the deadline runs: until
-//	                now it limited the start.
+//	CommandStarted  The pid is recorded. The limit timer starts again: until now it limited the start.
 //	CommandFailed   With Transient the retry timer starts; with Transient and a pid: no action.
 //	retry timer     StartCommand. With a pid, or for an on-stop command outside Stopping: no action.
 //	limit timer     TerminateCommand, and the kill timer starts. Without a pid the command ends.
