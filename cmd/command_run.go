@@ -219,11 +219,11 @@ func (f *runFlags) check(given map[string]string) error {
 	if given["stop-on"] != "" {
 		f.StopsOnIgnored = true
 	}
-	fits, err := f.fitIntoOuter(given)
+	fromOuter, err := f.fitIntoOuter(given)
 	if err != nil {
 		return err
 	}
-	if f.Deadline > 0 && !fits {
+	if f.Deadline > 0 && !fromOuter {
 		b := f.budget(given)
 		left, err := b.fit()
 		if err != nil {

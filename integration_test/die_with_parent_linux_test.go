@@ -14,8 +14,9 @@ import (
 )
 
 // The process that started graceful is killed at system calls of graceful or of the guard, by default at every third
-// stop of the tracer. Then the run ends as after SIGTERM. If the parent has its own session, --die-with-parent need not
-// name it. In the other runs, the new parent is in the session of the old parent, as with a subreaper.
+// stop of the tracer. Then the run ends as after SIGTERM. If the parent has a session of its own,
+// --die-with-parent need not name the parent: graceful sees that its parent is in another session. In the other cases,
+// the process that adopts graceful is in the session of the killed parent, and --die-with-parent has the pid.
 func TestEverySystemCall_parentKilled(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 3)

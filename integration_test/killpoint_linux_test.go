@@ -179,7 +179,7 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	}
 	if shown := strings.Contains(dir.file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") &&
 		dir.file("ready") != "" &&
-		!shown && (o.OfGuard || got.Where == "") { // a killed graceful may have read the output
+		!shown && (o.OfGuard || got.Where == "") { // a killed graceful may have read the output, and not written it
 		wrong = append(wrong, "the target's output is lost")
 	}
 	if why := s.wrongStatus(o, got, started); why != "" {

@@ -18,7 +18,7 @@ import (
 func openTrusted(dir int, name string, flags int, kind uint32) (fd int, err error) {
 	fd, err = eintr.Openat(dir, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		// Check the kind first. The error of open(2) for a link or a socket depends on the system, and is less clear.
+		// Prefer the error of checkTrust. That of open(2) for a link or a socket depends on the system, and is less clear.
 		if st, statErr := eintr.Lstatat(dir, name); statErr == nil {
 			err = cmp.Or(checkTrust(&st, kind), err)
 		}

@@ -77,7 +77,7 @@ const (
 	PhaseSignals              // the steps of the schedule run; see Stop.Step
 )
 
-// Cleanup holds the commands of a run, and the work between them.
+// Cleanup holds the commands of a run, and what must be done before the next command may start.
 type Cleanup struct {
 	cleanup.Commands
 	Recorded int  // upper bound of the size of the records of registrations, in bytes
