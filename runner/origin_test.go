@@ -25,7 +25,7 @@ func TestLocate(t *testing.T) {
 		want, sure location // results without and with the user's assertion that no process exists
 	}{
 		{at(ours, own, 9), at(ours, own, 0), locationHere, locationHere},
-		{at(ours, other, 9), at(ours, own, 0), locationHere, locationHere}, // in another container, with its own /etc/machine-id
+		{at(ours, other, 9), at(ours, own, 0), locationHere, locationHere}, // another /etc/machine-id
 		{at(ours, "-", 9), at(ours, own, 0), locationHere, locationHere},
 		{at(ours, own, 1), at(ours, own, 0), locationHere, locationHere},
 		{at(boot, own, 9), at(ours, own, 0), locationHere, locationNone},

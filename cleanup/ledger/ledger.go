@@ -1,5 +1,5 @@
-// Package ledger stores the records of one run, before graceful acts on them: JSON lines with a checksum each, in memory
-// or in a file that outlives graceful. It does not interpret the records. Package journal does.
+// Package ledger stores the records of one run: JSON lines with a checksum each, in memory or in a file that outlives
+// graceful. It does not interpret the records. Package journal does.
 package ledger
 
 import (

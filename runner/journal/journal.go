@@ -1,5 +1,5 @@
-// Package journal defines the records of a run. It converts the beginning of the run and the events that changed it into
-// records, and rebuilds the run from the records. It decides nothing. Package ledger stores the records.
+// Package journal defines the records of a run. It converts the beginning of the run and the events that changed it
+// into records, and rebuilds the run from the records. It decides nothing. Package ledger stores the records.
 package journal
 
 import (
