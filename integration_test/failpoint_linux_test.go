@@ -147,9 +147,10 @@ func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 }
 
 // If epoll_ctl(2) fails for the descriptor of a process, a connection or the socket (/proc/sys/fs/epoll), graceful
-// polls that descriptor instead.
+// polls that descriptor instead. The guard makes no such call.
 func TestEpoll_fails(t *testing.T) {
 	need(t, "norace")
+	const minFailed = 3 // if fewer calls fail, the tracer has missed those of graceful
 	for at := 1; ; at++ {
 		dir, err := os.MkdirTemp(binDir, "run-")
 		if err != nil {
@@ -160,7 +161,7 @@ func TestEpoll_fails(t *testing.T) {
 			Command: slices.Concat([]string{plain, "run"}, guardFlags,
 				[]string{"--", "sh", "-c", `sleep 1000 & graceful defer --when-exits $! -- sh -c 'echo fired >>log'
 				sleep 0.2; echo killed >>log; kill $!; wait; until [ "$(wc -l <log)" = 2 ]; do sleep 0.01; done`}),
-			Guarded: true, OfGuard: true, Call: "epoll_ctl", Errno: unix.ENOSPC, At: at,
+			Guarded: true, Call: "epoll_ctl", Errno: unix.ENOSPC, At: at,
 		})
 		output, _ := os.ReadFile(filepath.Join(dir, "output"))
 		log, _ := os.ReadFile(filepath.Join(dir, "log"))
@@ -168,9 +169,11 @@ func TestEpoll_fails(t *testing.T) {
 		case err != nil:
 			t.Fatal(err)
 		case got.Where == "":
-			t.Logf("%d calls failed", at-1)
+			if t.Logf("%d calls failed", at-1); at-1 < minFailed {
+				t.Errorf("want at least %d failed calls", minFailed)
+			}
 			return
-		case crashed(got.Ended): // the runtime cannot survive a failure of the first call
+		case at == 1 && crashed(got.Status): // the runtime cannot survive a failure of its own call, the first one
 		case string(log) != "killed\nfired\n" || got.Status != "0":
 			t.Errorf("number %d: %q, status %s; it wrote:\n%s", at, log, got.Status, output)
 		}
