@@ -210,8 +210,10 @@ func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) boo
 	s := r.start(t, target, r.window.Seconds()/window.Seconds())
 	all := treeOf(t, s.cmd.Process.Pid)
 	r.cancel(s)
-	cleaned, _ := os.ReadFile(s.dir + "/cleaned") // the state before the runner kills by cookies
-	if found := s.killByCookies(r.killedCookies); len(found) > 0 && !s.killed {
+	// The state before the runner kills by cookies, which also sets s.killed.
+	cleaned, _ := os.ReadFile(s.dir + "/cleaned")
+	inTime := !s.killed
+	if found := s.killByCookies(r.killedCookies); len(found) > 0 && inTime {
 		t.Errorf("the runner has killed %q", found)
 	}
 	s.wait() // the command ends when all processes have ended: see called
