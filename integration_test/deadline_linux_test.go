@@ -70,7 +70,6 @@ func TestDeadline_everythingHangs(t *testing.T) {
 	for name, c := range map[string]struct {
 		flags []string
 		log   string // names of the commands that start, one a line
-		said  []string
 	}{
 		"one after the other": {
 			flags: []string{"--on-exit", hanging("c1"), "--on-exit", hanging("c2"), "--on-exit", hanging("c3"),
