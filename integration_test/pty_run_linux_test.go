@@ -348,18 +348,19 @@ func TestPTY_rawBytesAreUnchanged(t *testing.T) {
 func TestPTY_exitStatus(t *testing.T) {
 	t.Parallel()
 	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
-		if err := os.WriteFile(filepath.Join(t.TempDir(), "not"), nil, 0o644); err != nil {
+		notExecutable := filepath.Join(t.TempDir(), "not-executable")
+		if err := os.WriteFile(notExecutable, nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		for target, want := range map[string]string{
 			"exit 0": "0", "exit 7": "7", "kill -KILL $$": "137", "kill -SEGV $$": "139", "exec not-there": "127",
-			"exec /": "126",
+			"exec /": "126", "exec " + notExecutable: "126",
 		} {
 			p := start(t, run("--on-exit", `echo >>cleaned 1`, "--", "sh", "-c", target)...)
 			p.want(want)
 			p.wantFile("cleaned", "1\n")
 		}
-		for target, want := range map[string]string{"not-there": "127", "/": "126"} {
+		for target, want := range map[string]string{"not-there": "127", "/": "126", notExecutable: "126"} {
 			p := start(t, run("--on-exit", `echo >>cleaned 1`, "--", target)...)
 			p.want(want)
 			p.wantFile("cleaned", "1\n")
