@@ -184,7 +184,13 @@ func (m *machine) begin(script string) (end func() (string, string)) {
 	}
 	return func() (string, string) {
 		m.t.Helper()
-		until(m.t, "end of a script: "+script+"\n"+content(path+".out"), func() bool { return exists(path + ".status") })
+		ended := func() bool { return exists(path + ".status") }
+		defer func() {
+			if !ended() {
+				m.t.Logf("the script has written so far:\n%s", content(path+".out"))
+			}
+		}()
+		until(m.t, "end of a script: "+script, ended)
 		return content(path + ".out"), strings.TrimSpace(content(path + ".status"))
 	}
 }
