@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,10 +98,12 @@ func TestName_signalsToAWaitingRun(t *testing.T) {
 			kill(t, old.cmd.Process.Pid)
 			old.want("KILL")
 			script := fmt.Sprintf("echo >%s/started; sleep 0.3; exit 3", old.dir)
-			next := n.run(true, script, c.flags...)
+			var next *proc
 			if c.signals == nil {
-				next = start(t, "sh", "-c", `"$@" & echo $! >pid; wait`, "sh", "graceful", "run", "--die-with-parent",
-					"--state-dir", n.state, "--name", "serve", "--", n.shell, script)
+				next = start(t, slices.Concat([]string{"sh", "-c", `"$@" & echo $! >pid; wait`, "sh", "graceful", "run",
+					"--state-dir", n.state, "--name", "serve"}, c.flags, []string{"--", n.shell, script})...)
+			} else {
+				next = n.run(true, script, c.flags...)
 			}
 			next.waitForText(waitsForKilled)
 			for _, sig := range c.signals {
