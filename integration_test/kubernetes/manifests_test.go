@@ -13,6 +13,7 @@ import (
 	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 )
 
@@ -108,17 +109,15 @@ func TestManifests_decode(t *testing.T) {
 }
 
 // checkSelector fails the test unless the selector of a workload selects pods with these labels.
-func checkSelector(t *testing.T, file string, selector *meta.LabelSelector, labels map[string]string) {
+func checkSelector(t *testing.T, file string, selector *meta.LabelSelector, podLabels map[string]string) {
 	t.Helper()
 	s, err := meta.LabelSelectorAsSelector(selector)
 	if err != nil || s.Empty() {
 		t.Errorf("%s: selector %v: %v", file, selector, err)
 		return
 	}
-	for key, value := range selector.MatchLabels {
-		if labels[key] != value {
-			t.Errorf("%s: the pods have the labels %v, which selector %v does not select", file, labels, s)
-		}
+	if !s.Matches(labels.Set(podLabels)) {
+		t.Errorf("%s: the pods have the labels %v, which selector %v does not select", file, podLabels, s)
 	}
 }
 
