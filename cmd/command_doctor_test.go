@@ -3,8 +3,12 @@ package cmd
 import (
 	"bytes"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,37 +16,53 @@ import (
 	"graceful/runner/doctor"
 )
 
-// Each name in the findings of doctor.Examine has a text.
+// Each name in the findings of doctor.Examine has a text. The test reads the names from the source of package doctor,
+// so that it does not miss a new one.
 func TestFindingsText_knowsEveryName(t *testing.T) {
-	for _, name := range []string{
-		doctor.CheckTree, doctor.CheckCgroup, doctor.CheckPids, doctor.CheckGuard, doctor.CheckProcesses,
-		doctor.CheckShell, doctor.CheckSocket, doctor.CheckSignals, doctor.CheckState, doctor.CheckParent,
-		doctor.CheckTerminal,
-	} {
-		if promises[name] == "" {
-			t.Errorf("the check %s has no text", name)
+	texts := map[string]map[string]string{"Check": promises, "Tree": treeFates, "Cleanup": cleanupFates}
+	known := 0
+	for constant, name := range exportedNames(t, "../runner/doctor") {
+		has := events // their constants have no common prefix
+		for prefix := range texts {
+			if strings.HasPrefix(constant, prefix) {
+				has = texts[prefix]
+			}
 		}
-	}
-	for _, name := range []string{
-		doctor.TargetEnds, doctor.GracefulKilled, doctor.GuardKilled, doctor.AllKilled, doctor.ContainerKilled,
-		doctor.MachineStops,
-	} {
-		if events[name] == "" {
-			t.Errorf("%s has no text", name)
+		if has[name] == "" {
+			t.Errorf("doctor.%s has no text", constant)
 		}
+		known++
 	}
-	for _, name := range []string{
-		doctor.TreeEnded, doctor.TreeGoesOn, doctor.TreeGroup, doctor.TreeGone, doctor.TreeLeft, doctor.TreeRecovered,
-	} {
-		if treeFates[name] == "" {
-			t.Errorf("%s has no text", name)
+	if want := len(promises) + len(events) + len(treeFates) + len(cleanupFates); known != want {
+		t.Errorf("package doctor has %d names, and there are %d texts", known, want)
+	}
+}
+
+// exportedNames returns the values of the exported string constants of the package in a directory, by their
+// identifiers. It omits constants with a declared type.
+func exportedNames(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]string{}
+	for _, path := range paths {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			for i := 0; ok && spec.Type == nil && i < len(spec.Values); i++ {
+				if value, ok := stringLiteral(spec.Values[i]); ok && spec.Names[i].IsExported() {
+					names[spec.Names[i].Name] = value
+				}
+			}
+			return true
+		})
 	}
-	for _, name := range []string{doctor.CleanupRun, doctor.CleanupRecovered, doctor.CleanupLost} {
-		if cleanupFates[name] == "" {
-			t.Errorf("%s has no text", name)
-		}
-	}
+	return names
 }
 
 // Each check takes one line, even if a path in it contains newlines. The summary is the worst result of the required
