@@ -48,14 +48,6 @@ func (t *Tree) Alive(id procfs.Identity) bool {
 	return !p.Dead && p.Identity == id
 }
 
-// Ending reports whether the first thread of a process is in exit(2) or has ended. Ending is also true if /proc does
-// not show the process. When the kernel reparents the children of a process, all its threads are in exit(2). So a
-// process whose children were reparented is Ending, even before it is a zombie.
-func (t *Tree) Ending(pid int) bool {
-	p, ok := t.proc.Read(pid)
-	return !ok || p.Exiting
-}
-
 // Environ returns the value of a variable in the initial environment of a live process. ok is false if the variable is
 // not set or the environment cannot be read.
 func (t *Tree) Environ(pid int, name string) (value string, ok bool) {
