@@ -97,7 +97,7 @@ func (w *lockWaiter) checkHolders(rec recordedRun) error {
 // endHung is the advice for a hanging process of a dead run that holds the lock.
 const endHung = "its start hangs, perhaps in a file system that does not answer: end it first"
 
-// lockPoll is the minimum interval at which take tries again.
+// lockPoll is the interval at which locked tries again, and the minimum interval for take.
 const lockPoll = 10 * time.Millisecond
 
 // waitForStop waits for the time pause, and stores the signals for the target that arrive meanwhile. When a stop signal

@@ -27,7 +27,7 @@ func locked(late time.Time, open func() (*ledger.Ledger, error)) (*ledger.Ledger
 		if !errors.Is(err, ledger.ErrAlive) || time.Now().After(late) {
 			return runLedger, err
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(lockPoll)
 	}
 }
 
