@@ -19,7 +19,8 @@ func examineSignals(c *Check) {
 	in := process.ReadInherited()
 	c.Detail = "ignored " + signalNames(in.Ignored) + ", blocked " + signalNames(in.Blocked)
 	if err := process.ReadInheritedError(); err != nil {
-		c.lower(Partly, fmt.Sprintf("graceful cannot tell every signal that its parent ignored or blocked: %v", err), "")
+		c.lower(Partly,
+			fmt.Sprintf("graceful may miss a signal that was ignored or blocked when graceful was started: %v", err), "")
 	}
 }
 
