@@ -117,13 +117,6 @@ func init() {
 	roles["reap"], roles["provoke-oom-kill"], roles["lose-thread"] = reap, provokeOOMKill, loseThread
 }
 
-// Lock the main goroutine to its thread. During init that is the first thread of the process.
-func init() {
-	if len(os.Args) > 2 && os.Args[1] == "lose-thread" {
-		runtime.LockOSThread()
-	}
-}
-
 func loseThread(args []string) int {
 	path, err := exec.LookPath(args[1])
 	if err != nil {

@@ -57,9 +57,8 @@ func helper(args []string) int {
 		}
 		again(&syscall.SysProcAttr{Setsid: true}, "daemon", args[1], "child")
 	case "threads":
-		runtime.LockOSThread() // this keeps the first thread; another one starts the child
 		done := make(chan int)
-		go func() {
+		go func() { // the main goroutine occupies the first thread
 			runtime.LockOSThread()
 			done <- again(&syscall.SysProcAttr{Setsid: true}, "stay")
 			stay()
@@ -103,6 +102,14 @@ func helper(args []string) int {
 }
 
 var roles = map[string]func(args []string) int{}
+
+// Lock the main goroutine to its thread, for the roles that need to know the first thread of the process. During init
+// the main goroutine runs on the first thread. Later it may run on any thread.
+func init() {
+	if len(os.Args) > 2 && (os.Args[1] == "lose-thread" || os.Args[1] == "threads") {
+		runtime.LockOSThread()
+	}
+}
 
 // stay waits for a signal that ends the process. (The runtime reports an empty select as a deadlock.)
 func stay() {
