@@ -111,13 +111,19 @@ func Shorten(list []Listed) {
 }
 
 // cut returns the beginning of a text. The JSON form of the result, with its quotes or braces, is at most size bytes
-// long, or 17 if size is less. A JSON string needs at most 6 bytes for each byte of a character.
+// long, or 2 if size is less: that is the form of an empty text. A JSON string needs at most 6 bytes for each byte of a
+// character. The form of bytes that are not UTF-8 can be longer than that if there are only one or two.
 func cut(text cleanup.Text, size int) cleanup.Text {
 	const quotes, longest = 2, 6
 	if short := text.Cut(max(size-quotes, 0)); short.Size() <= size {
 		return short
 	}
-	return text.Cut(max(size-quotes, 0) / longest)
+	for n := (size - quotes) / longest; n > 0; n-- {
+		if short := text.Cut(n); short.Size() <= size {
+			return short
+		}
+	}
+	return ""
 }
 
 // maxName, maxKey and maxDir are the maximum lengths of the name, the key and the directory in a request, in bytes.

@@ -106,6 +106,25 @@ func TestDecode_bytesThatAreNotUTF8(t *testing.T) {
 	}
 }
 
+// The JSON form of a text that was cut is at most as long as requested. The form of an empty text has 2 bytes.
+func TestCut(t *testing.T) {
+	for text, want := range map[cleanup.Text]map[int]cleanup.Text{
+		"abcdefghijklmnopqrstuvwxyz": {2: "", 3: "a", 16: "abcdefghijklmn", 28: "abcdefghijklmnopqrstuvwxyz"},
+		"\x01\x01\x01\x01":           {7: "", 8: "\x01", 14: "\x01\x01", 26: "\x01\x01\x01\x01"},
+		"\xff\xff\xff\xff":           {8: "", 16: "", 17: "\xff\xff", 20: "\xff\xff\xff", 21: "\xff\xff\xff\xff"},
+		"ä\x01\x01\x01\x01":          {3: "", 4: "ä", 8: "", 16: "ä"},
+		"a\xff\xff":                  {3: "a", 4: "", 8: "a", 16: "a", 17: "a\xff\xff"},
+	} {
+		for size := range 40 {
+			got := cut(text, size)
+			isBeginning := strings.HasPrefix(string(text), string(got))
+			if w, ok := want[size]; ok && got != w || !isBeginning || got.Size() > max(size, 2) {
+				t.Errorf("%q cut at %d is %q, with %d bytes", text, size, got, got.Size())
+			}
+		}
+	}
+}
+
 // A list of many long commands has a bounded size, and marks the commands that are cut.
 func TestShorten(t *testing.T) {
 	long := cleanup.Text(strings.Repeat("x", 100_000))
