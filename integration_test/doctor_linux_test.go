@@ -285,13 +285,23 @@ func TestDoctor_fromOutsideOfTheContainer(t *testing.T) {
 	}
 }
 
-// In the foreground of a terminal, the doctor reports the terminal as ok, and does not mention SIGTTOU.
+// In the foreground of a terminal, the doctor reports the terminal as ok, and does not mention SIGTTOU. It leaves the
+// modes and the foreground process group of the terminal unchanged.
 func TestDoctor_terminal(t *testing.T) {
-	need(t, "script")
-	_, text := runProgram(t, []string{"script", "-qec", plain + " doctor", "/dev/null"})
-	if !strings.Contains(text, "ok    terminal ") || strings.Contains(text, "SIGTTOU") {
+	need(t, "stty")
+	t.Parallel()
+	x := inTerminal(t, 24, 80, "sh", "-c", `record() { stty -g; cut -d" " -f8 /proc/$$/stat; } # field 8: tpgid
+		record >before; "$@"; record >after`, "sh", plain, "doctor")
+	x.want("0")
+	x.shows("required promises hold here") // the last line
+	if text := x.text(); !strings.Contains(text, "ok    terminal ") || strings.Contains(text, "SIGTTOU") {
 		t.Errorf("it wrote\n%s", text)
 	}
+	before := x.waitForFile("before")
+	if group := strconv.Itoa(x.cmd.Process.Pid); !strings.HasSuffix(before, "\n"+group+"\n") {
+		t.Fatalf("the foreground group is not %s: %q", group, before)
+	}
+	x.wantFile("after", before)
 }
 
 // The doctor reports whether graceful may signal processes of other users (CAP_KILL).
