@@ -107,9 +107,8 @@ func TestDeadline_everythingHangs(t *testing.T) {
 			for line := range strings.Lines(c.log) {
 				tree = append(tree, p.pidIn(strings.TrimSpace(line)+".child"))
 			}
-			if left := slices.DeleteFunc(tree, func(pid int) bool { return !alive(pid) }); len(left) > 0 {
-				t.Errorf("processes %v are left", left)
-			}
+			// On a busy machine, a killed process may end after graceful, which waits only a twentieth of the deadline.
+			p.until("end of all processes", func() bool { return !slices.ContainsFunc(tree, alive) })
 		})
 	}
 }
