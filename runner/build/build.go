@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// The packaging script and the Dockerfile set these variables (go build -ldflags -X), because they build without
-// version control (-buildvcs=false). In any other build the variables are empty.
+// The packaging script sets these variables, and the Dockerfile sets version and commit (go build -ldflags -X), because
+// both build without version control (-buildvcs=false). In any other build the variables are empty.
 var version, commit, date string
 
 // Info describes a build.
 type Info struct {
 	Version  string  `json:"version"`  // v1.2.3, a pseudo-version, "(devel)", or "unknown"
 	Commit   *string `json:"commit"`   // nil: unknown
-	Date     *string `json:"date"`     // of the commit: RFC 3339, UTC; nil: unknown
+	Date     *string `json:"date"`     // date of the commit: RFC 3339, UTC; nil: unknown
 	Go       string  `json:"go"`       // version of Go
 	Platform string  `json:"platform"` // GOOS/GOARCH
 }

@@ -91,7 +91,7 @@ func examineGuard(held containment) (guard, processes Check) {
 		hint = "limits are " + processes.Detail
 	}
 	level := held.level
-	if level == tree.Subreaper && !held.sight.Proc { // graceful doctor is PID 1, the tried run is not
+	if level == tree.Subreaper && !held.sight.Proc { // without /proc only PID 1 has this level: the tried run is not PID 1
 		level = tree.Group
 	}
 	if !runner.GuardByDefault() {

@@ -23,7 +23,7 @@ const (
 // Check is the result for one guarantee.
 type Check struct {
 	Name     string `json:"name"`
-	Required bool   `json:"required"` // graceful gives the guarantee by default, or a flag asks for it
+	Required bool   `json:"required"` // graceful gives the guarantee by default, or a flag of graceful doctor asks for it
 	Holds    Holds  `json:"holds"`
 	Detail   string `json:"detail"` // result of the check, for people
 	Why      string `json:"why"`    // why Holds is not Yes; "": Holds is Yes
@@ -76,7 +76,7 @@ type System struct {
 
 func thisSystem() System {
 	var name unix.Utsname
-	_ = unix.Uname(&name) // the name stays empty if it fails
+	_ = unix.Uname(&name) // if the call fails, name stays empty
 	return System{
 		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: unix.ByteSliceToString(name.Release[:]),
 		UID: unix.Geteuid(), PID: unix.Getpid(), Parent: unix.Getppid(),

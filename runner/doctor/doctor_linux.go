@@ -63,8 +63,8 @@ func pidsCgroups() (dirs []string) {
 	return dirs
 }
 
-// fileSystem reports whether a directory ends with the machine or the container. why is the reason if it does, or the
-// warning that other machines may share the directory. If there is neither, why is "".
+// fileSystem reports whether a directory ends with the machine or the container. why is the reason if it does, or a
+// warning about a network file system. If there is neither, why is "".
 func fileSystem(dir string) (why string, ends bool) {
 	var st unix.Statfs_t
 	if unix.Statfs(dir, &st) != nil {

@@ -13,9 +13,9 @@ import (
 // lasting lists the names of inits that do not end when one of their children ends.
 var lasting = []string{"systemd", "init", "s6-svscan", "runsvdir", "runit"}
 
-// endsWithGraceful returns the reason why the guard does not outlive a killed graceful in this PID namespace, although
-// a run with a guard is possible. It returns "" if the guard outlives graceful. graceful may have entered the
-// namespace from outside, for example by docker exec.
+// endsWithGraceful returns the reason why the guard may not outlive a killed graceful in this PID namespace, although a
+// run with a guard is possible. It returns "" if it finds no such reason. graceful may have entered the namespace from
+// outside, for example by docker exec.
 func endsWithGraceful() string {
 	if namespace, err := procfs.Readlink("self/ns/pid"); err != nil || namespace == procfs.InitialNamespace {
 		return ""

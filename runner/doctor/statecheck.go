@@ -61,8 +61,9 @@ func nearest(path string) string {
 	return path
 }
 
-// tryLedger creates a ledger, writes to it, and removes it. The error is the reason why that fails, or that the lock of
-// the ledger has no effect. If graceful is killed before the removal, recover removes the ledger.
+// tryLedger creates a ledger, writes to it, and removes it. The error is the reason why one of these steps fails, or
+// says that the file system does not enforce locks. If graceful is killed before the removal, recover removes the
+// ledger.
 func tryLedger(dir *ledger.Dir) (err error) {
 	file := ledger.FileName("doctor." + runner.NewID())
 	trial, err := dir.Take(file)
@@ -99,7 +100,7 @@ func (s *stateCheck) addParents(path string, strict bool) {
 	s.lower(holds, "it can be replaced by others: "+why, hint)
 }
 
-// addRuns adds the number of runs in the directory, and the runs that need attention.
+// addRuns adds the numbers of runs in the directory, and the reasons why some of them need attention.
 func (s *stateCheck) addRuns(dir *ledger.Dir, path string) {
 	names, err := dir.Names()
 	interrupted, err2 := dir.NamesSetAside()

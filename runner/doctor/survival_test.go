@@ -21,8 +21,8 @@ func TestSurvival(t *testing.T) {
 		held        containment
 		guard       bool
 		state       stateCheck
-		either      string // fate if one of graceful's two processes is killed
-		all, reboot string
+		either      string // fate if graceful is killed; "": there is no guard
+		all, reboot string // fates if graceful and its guard are killed, and if the container or the machine ends
 	}{
 		{"by default", false, found, true, none, "ended run", "left lost", "gone lost"},
 		{"with a state directory", false, found, true, disk, "ended run", "recovered recovered", "gone recovered"},

@@ -40,7 +40,7 @@ func tryRun(level tree.Level, guard runner.Guard) error {
 		return err
 	}
 	_ = r.SetReadDeadline(time.Now().Add(tryLimit))
-	text, late := io.ReadAll(r) // returns when every process of the run has ended
+	text, late := io.ReadAll(r) // returns when every process of the run has ended, or after tryLimit
 	if late != nil {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
