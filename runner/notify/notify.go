@@ -32,7 +32,8 @@ func forManager(message string) string {
 	return strings.Join(kept, "\n")
 }
 
-// oneLine replaces control characters by blanks, so that a text is a valid value in an assignment.
+// oneLine replaces newlines and the other characters before the blank in ASCII by blanks, so that a text is a valid
+// value in an assignment.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' {

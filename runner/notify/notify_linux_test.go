@@ -140,7 +140,8 @@ func TestRelay(t *testing.T) {
 	unix.Close(pipe[0])
 }
 
-// Messages to a slow manager are not lost, and arrive in order. Tell does not wait for a slow manager.
+// Relayed messages to a slow manager are not lost, and arrive in order. Tell does not wait for a slow manager, so the
+// message of Tell is lost.
 func TestRelay_slowManager(t *testing.T) {
 	m := newManager(t, filepath.Join(t.TempDir(), "manager"))
 	r, fd := open(t, everyProcess, slog.New(slog.DiscardHandler))
@@ -176,7 +177,8 @@ func TestRelay_slowManager(t *testing.T) {
 	}
 }
 
-// A restarted manager creates a socket with the same name. The relay connects to it, and forwards the next message.
+// A restarted manager creates a socket with the same name. The relay connects to the new socket, and forwards the next
+// message.
 func TestRelay_managerRestarts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "manager")
 	old := newManager(t, path)

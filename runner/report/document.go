@@ -48,7 +48,7 @@ type Report struct {
 
 	Received []Signalled `json:"signals_received"`
 	Sent     []Signalled `json:"signals_sent"`
-	Omitted  int         `json:"signals_omitted"` // number of signals beyond MaxListed in each of these lists
+	Omitted  int         `json:"signals_omitted"` // number of signals that both lists together omit: see MaxListed
 
 	Emptied *time.Time `json:"tree_emptied"` // time when the tree had no member left
 	Killed  []Process  `json:"killed"`       // see History.RecordKilled
@@ -147,8 +147,8 @@ func processesOf(from []procfs.Process) []Process {
 	return to
 }
 
-// outcomeOf returns the outcome of a command. life is the span of time during which the command ran; zero: it was not
-// started.
+// outcomeOf returns the outcome of a command. life is the span of time during which the command ran. If the command was
+// not started, life.from is zero.
 func outcomeOf(c cleanup.Entry, life span) Outcome {
 	o := Outcome{
 		ID: c.ID, When: "exit", Name: pointer(c.Name), Command: c.Shown(), Dir: pointer(c.Dir),

@@ -111,7 +111,7 @@ func (f *File) Inheritance() (text string, fds []int) {
 }
 
 // Path returns the path at which Reopen opens the same destination. If Open has resolved the destination, that path
-// contains no link.
+// contains no link, except to a descriptor.
 func (f *File) Path() string { return f.path }
 
 // Close closes the descriptors. It does nothing for a nil *File.

@@ -31,11 +31,11 @@ type Signalled struct {
 	Command int       `json:"command,omitempty"` // if To is command: its id
 }
 
-// span is the time from the start to the end of a command. A zero time is unknown: the command was not started, or has
+// span is the time from the start to the end of a command. A zero time means that the command was not started, or has
 // not ended.
 type span struct {
 	from, to time.Time
-	pid      int
+	pid      int // pid of the command; 0: it was not started
 }
 
 // NewHistory returns the history of a run that began at a time.

@@ -20,7 +20,7 @@ func TestHistoryRecordKilled(t *testing.T) {
 	for _, q := range []procfs.Process{p(5, 1), p(6, 1), p(7, 1), p(6, 1), p(7, 2)} {
 		h.RecordKilled(q, r)
 	}
-	h.RecordKilled(p(8, 1), machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}) // of a command
+	h.RecordKilled(p(8, 1), machine.Run{State: machine.Cleaning, Target: machine.Target{PID: 5}}) // a process of a command
 	if got := processesOf(h.killed); !slices.Equal(got, []Process{{6, "p"}, {7, "p"}, {7, "p"}}) {
 		t.Errorf("killed: %v", got)
 	}

@@ -67,8 +67,9 @@ func (r *resolver) resolve() error {
 	}
 }
 
-// follow replaces the name of a link, the next of the remaining names, by to, the link's text. The error wraps
-// errForeignLink if graceful may not follow the link.
+// follow replaces the name of a link, the next of the remaining names, by to, the link's text. If the link is magic and
+// names follow it, follow enters the directory to which the link leads. The error wraps errForeignLink if graceful may
+// not follow the link.
 func (r *resolver) follow(name, to string, link unix.Stat_t) error {
 	if r.linksLeft == 0 {
 		return unix.ELOOP

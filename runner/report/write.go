@@ -15,7 +15,8 @@ import (
 const newMode = 0o600
 
 // Write writes the report, once. It replaces a regular file atomically: it removes an older draft, writes a new draft
-// in the same directory, and renames it. Writing to a stream fails after the time patience.
+// in the same directory, and renames it. draft is the file name of both drafts. Writing to a stream fails after the
+// time patience.
 func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if f.failure != nil {
 		return f.failure
@@ -32,8 +33,8 @@ func (f *File) Write(text []byte, draft string, patience time.Duration) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	// Use the directory that the path names now. The directory that open has found is gone: the target may have removed
-	// it and created another one with the same name (make clean all).
+	// Use the directory that the path names now. The directory that open has found may be gone: the target may have
+	// removed it and created another one with the same name (make clean all).
 	return replaceBelow(unix.AT_FDCWD, append([]string{"/"}, names(f.path)...), draft, text)
 }
 
@@ -79,8 +80,8 @@ func replace(dir int, name, draft string, text []byte) error {
 	return err
 }
 
-// modeFor returns the mode of the report that replaces the file with a name. It is the mode of that file if that is a
-// regular file of graceful's user, and else newMode. It returns an error if the file must not be replaced.
+// modeFor returns the mode of the report that replaces the file with a name: the mode of that file if that is a regular
+// file of graceful's user, and else newMode. modeFor returns an error if the file must not be replaced.
 func modeFor(dir int, name string) (fs.FileMode, error) {
 	st, err := eintr.Lstatat(dir, name)
 	if err != nil && err != unix.ENOENT {
