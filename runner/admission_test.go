@@ -31,8 +31,8 @@ func TestRights_missing(t *testing.T) {
 		"outside of our filter":       {filtered, root, nil, ""},
 		"root in a user's run":        {user, root, nil, ""},
 		"hidden root in a user's run": {user, root, hidden, ""},
-		// A process may register commands without the file capabilities of graceful, because the commands do not have
-		// them either.
+		// A process without the file capabilities of graceful may register commands, because the commands do not have
+		// these capabilities either.
 		"file capabilities of graceful": {setcap, setcap, func(r *rights) { r.Permitted = 0 }, ""},
 
 		"no capabilities":              {root, root, func(r *rights) { r.Permitted = 0 }, "capabilities"},

@@ -51,8 +51,8 @@ type fakeSystem struct {
 	pidfds      bool                   // awaitExit returns true: the test reports the ends of awaited processes
 	running     bool                   // the target is never suspended
 
-	// onTerm maps a pid to the time from a signal to the end of the process, which SIGTERM has then ended. SIGKILL and
-	// SIGCONT do not count. If a pid is missing, these signals do not end the process.
+	// onTerm maps a pid to the time from a signal, other than SIGKILL and SIGCONT, until the process ends as if by
+	// SIGTERM. If a pid is missing, such signals do not end the process.
 	onTerm map[int]time.Duration
 }
 

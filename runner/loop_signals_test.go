@@ -141,7 +141,7 @@ func TestComplete_startsNoTarget(t *testing.T) {
 	})
 }
 
-// The service manager learns of a stop when the stop begins, even if the time limit and no signal has begun the stop.
+// The service manager learns of a stop when the stop begins, even if the time limit, and not a signal, has begun it.
 func TestNotifyEnd_atTheTimeLimit(t *testing.T) {
 	config := Config{Policy: machine.Policy{Grace: 10 * time.Second, Timeout: time.Second}}
 	_, s := watched(t, config, nil, func(s *watchedSystem) {

@@ -18,9 +18,10 @@ import (
 )
 
 // FuzzMachine handles arbitrary events and checks the guarantees of the machine. The machine returns to an earlier
-// state only for a retry. It starts each cleanup command once, and each on-stop command at most once, and again only
-// for a retry. Cleanup commands start in order, unless one was retried or has waited for a process. The machine sends
-// SIGKILL only when that is allowed. Every run ends. At arbitrary points a replay of the records gives the same run.
+// state only for a retry. It starts each on-stop command at most once. It starts each cleanup command once, and again
+// only after a retry or a delay. Cleanup commands start in order, unless one was retried or delayed, or has waited for
+// a process. The machine sends SIGKILL only when that is allowed. Every run ends. At arbitrary points a replay of the
+// records gives the same run.
 func FuzzMachine(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{7, 2, 1, 4, 2, 2, 6, 1, 8, 1})
@@ -88,7 +89,7 @@ type world struct {
 	ledger    []json.RawMessage
 	taken     map[int]int  // by id, the number of starts of a command, without those of the retry timer
 	retried   map[int]int  // by id, the number of retries and delays of a command
-	order     []int        // ids of the cleanup commands in the order of their starts
+	order     []int        // ids of the cleanup commands that were started in turn, in the order of their starts
 	fired     bool         // a command was started because the process that it waits for has ended
 	commands  map[int]bool // contains the ids of the running commands
 }

@@ -59,7 +59,8 @@ func FuzzReplayRun(f *testing.F) {
 	})
 }
 
-// Each field of Config is recorded, because a process that takes over a run has only the records.
+// The records contain each field of Config that a process needs to take over the run, because that process has only the
+// records.
 func TestReplayRun_everyFieldOfConfig(t *testing.T) {
 	var config Config
 	fill(t, reflect.ValueOf(&config).Elem(), "Config")

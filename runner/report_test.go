@@ -154,7 +154,7 @@ func TestReport_floodOfSignals(t *testing.T) {
 			l.handle(machine.TargetStarted{PID: targetPID, Start: 1})
 			for range many {
 				l.handleSignal(unix.Signal(sig))
-				l.run.Stop.WindowOpen = false // further signals do not belong to the same stop
+				l.run.Stop.WindowOpen = false // a further stop signal does not belong to the first one
 			}
 			live := h.Report(l.run.Run, time.Now())
 			if len(live.Received) != report.MaxListed || len(live.Sent) != report.MaxListed ||
