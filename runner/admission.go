@@ -22,7 +22,7 @@ const (
 // DeferValues lists the values of Defer, the default first.
 func DeferValues() []Defer { return []Defer{DeferAuto, DeferOn, DeferOff} }
 
-// rights describes the rights of a process that a sandbox can restrict.
+// rights contains the rights of a process, as far as a sandbox can restrict them.
 type rights struct {
 	procfs.Status
 	uid            int    // effective user id
@@ -34,6 +34,9 @@ type rights struct {
 // missing describes a right that a cleanup command has and that a process lacks, or a right that cannot be checked. It
 // returns "" if the process lacks none. ours are the rights of graceful, and theirs the rights of the process. The
 // process would gain a missing right by a command that it registers.
+//
+// The namespaces of a process of root may be hidden from a graceful that is not root. For such a process, missing does
+// not compare namespaces, but requires all capabilities of graceful's bounding set.
 func (ours rights) missing(theirs rights) string {
 	hidden := theirs.userNamespace == "" || theirs.mountNamespace == "" || theirs.rootDir == ""
 	wanted := ours.Ambient // the capabilities of a cleanup command after execve(2)

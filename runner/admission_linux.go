@@ -12,9 +12,9 @@ import (
 	"graceful/runner/procfs"
 )
 
-// admit returns an error if --defer does not admit the process that makes the request c, or if the rights of that
-// process cannot be read. The loop calls admit at each request, because a process may enter a sandbox after it has
-// connected.
+// admit returns an error if --defer does not admit the process that makes the request c. With DeferAuto it also returns
+// an error if the rights of that process or those of graceful cannot be read. The loop calls admit at each request,
+// because a process may enter a sandbox after it has connected.
 func (sys *realSystem) admit(c registry.Call) error {
 	if sys.deferChoice == DeferOn {
 		return nil

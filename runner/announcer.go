@@ -21,7 +21,7 @@ type announcer struct {
 	endSent     bool      // the service manager knows that the run is ending
 	killReason  string    // reason of a SIGKILL that is not logged yet; "": none
 
-	startTimes map[int]time.Time     // by id, start times of the commands that this process has started
+	startTimes map[int]time.Time     // by id, times at which this process learned of the starts of commands
 	runTimes   map[int]time.Duration // by id, run times of these commands when their limit timers ended
 }
 
@@ -80,8 +80,8 @@ func (l *loop) killReason(e machine.Event) string {
 	}
 }
 
-// logKilled logs the reason of a SIGKILL that is not logged yet, and the members that were alive before it. With a
-// grace of 0 and no schedule, the user has asked for SIGKILL at once, so the message is no warning.
+// logKilled logs the reason of a SIGKILL whose reason is not logged yet, and the members that were alive before that
+// SIGKILL. With a grace of 0 and no schedule, the user has asked for SIGKILL at once, so the message is no warning.
 func (l *loop) logKilled(members []procfs.Process) {
 	reason := l.announcer.killReason
 	if l.announcer.killReason = ""; reason == "" {
@@ -99,8 +99,8 @@ func (l *loop) logKilled(members []procfs.Process) {
 	}
 }
 
-// logWaiting logs what the stop waits for and the time that is left, and tells the service manager what the stop waits
-// for.
+// logWaiting logs what the stop waits for and, if a timer limits the wait, the time that is left. It also tells the
+// service manager what the stop waits for.
 func (l *loop) logWaiting(now time.Time) {
 	l.announcer.nextMessage = time.Time{}
 	what, until, timer := l.awaited()

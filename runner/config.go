@@ -23,12 +23,12 @@ import (
 // the tag json:"-". recordBegin records Command, Env, Name, Report, OnStop and OnExit in other forms.
 type Config struct {
 	Command []string `json:"-"` // the target and its arguments, at least one
-	Env     []string `json:"-"` // KEY=value, for the target and for commands without their own; the run adds variables
+	Env     []string `json:"-"` // KEY=value, for the target and for commands that have no Env; the run adds variables
 	Name    string   `json:"-"`
 
 	machine.Policy
 
-	OnStop         []cleanup.Command `json:"-"` // run before the first signal, in sequence
+	OnStop         []cleanup.Command `json:"-"` // run in sequence before a stop sends its first signal
 	OnExit         []cleanup.Command `json:"-"`
 	StopsOnIgnored bool              // signals of StopOn begin a stop even if they were ignored when graceful started
 	DieWithParent  bool              // a stop begins when the process that started graceful ends
@@ -89,8 +89,9 @@ func (c Config) check() error {
 // Guard selects whether a run has a guard.
 type Guard string
 
-// GuardAuto means GuardOn, but a run without a guard if the guard cannot be started. If graceful is PID 1, GuardAuto
-// means GuardOff: when PID 1 is killed, the kernel also kills all other processes of the PID namespace.
+// GuardAuto means GuardOn, except that the run continues without a guard if the guard cannot be started. If graceful is
+// PID 1, GuardAuto means GuardOff: when PID 1 is killed, the kernel also kills all other processes of the PID
+// namespace.
 const (
 	GuardAuto Guard = "auto"
 	GuardOn   Guard = "on"

@@ -22,8 +22,8 @@ import (
 // processes of the run may exist. finishDead also starts the cleanup commands that were not started. If retry is true,
 // it runs interrupted commands a second time.
 //
-// stopped is the first stop signal that arrived meanwhile, or 0. The error is errCommands if the run is finished,
-// but not all of its commands have succeeded.
+// stopped is the first stop signal that arrived meanwhile, or 0. The error is errCommands if the run is finished, but
+// not all of its commands have succeeded. If the run was done already, only interrupted commands count.
 func (sys *realSystem) finishDead(rec recordedRun, left location, retry bool) (stopped syscall.Signal, err error) {
 	rec.history.RecordTakeover()
 	if left == locationNone {
@@ -36,14 +36,14 @@ func (sys *realSystem) finishDead(rec recordedRun, left location, retry bool) (s
 		defer deadSystem.report.Close()
 	}
 	if rec.run.State == machine.Done && len(unstarted(rec.run)) == 0 && !(retry && len(interrupted(rec.run)) > 0) {
-		deadSystem.newLoop(rec).complete() // the report may be missing
+		deadSystem.newLoop(rec).complete() // writes the report, which may be missing
 		return 0, deadSystem.conclude(rec.run, rec.ledger)
 	}
 	mark := "GRACEFUL_RUN_ID=" + rec.run.ID
 	switch left {
 	case locationHere:
 		deadSystem.Tree, err = tree.OpenOrphaned(mark, recordedIdentities(rec.run), rec.Start)
-	case locationOther: // the start time is unusable, because the clock may differ, too (time_namespaces(7))
+	case locationOther: // the start time is unusable: that namespace may have another clock (time_namespaces(7))
 		deadSystem.Tree, err = tree.OpenOrphaned(mark, rec.translate(), 0)
 	default: // the tree is empty, and other processes may have reused the recorded pids
 		deadSystem.Tree, _, err = tree.Open(tree.Auto)
@@ -69,10 +69,10 @@ func (sys *realSystem) finishDead(rec recordedRun, left location, retry bool) (s
 // errCommands means that a run was finished, but that one of its commands failed, was interrupted or was not started.
 var errCommands = errors.New("not every cleanup command succeeded")
 
-// conclude removes the socket and the ledger of a run that is done. It logs interrupted cleanup commands, because the
-// process that started them may have been killed. If a cleanup command was interrupted or not started, conclude does
-// not remove the ledger, but sets it aside, so that graceful recover can run the command. It then returns errCommands.
-// runLedger may be nil.
+// conclude removes the socket and the ledger of a run that is done. It logs interrupted cleanup commands: a killed
+// process may have started them, and their ends are unknown. If a cleanup command was interrupted or not started,
+// conclude does not remove the ledger, but sets it aside, so that graceful recover can run the command. It then returns
+// errCommands. runLedger may be nil.
 func (sys *realSystem) conclude(r Run, runLedger *ledger.Ledger) error {
 	registry.Remove(r.Socket)
 	for _, c := range interrupted(r) {
@@ -130,10 +130,10 @@ func recordedIdentities(r Run) (ids []procfs.Identity) {
 	return slices.DeleteFunc(ids, func(id procfs.Identity) bool { return id.Start == 0 })
 }
 
-// recover updates a run whose graceful and guard have ended. It compares the recorded commands with the existing
-// processes, and performs the actions that follow. rec.Last is the duration of a target whose end is unknown. mayLive
-// is false if no process of the run can exist. Cleanup commands that were not started become pending again. If retry
-// is true, interrupted ones do so, too.
+// recover updates a run whose guard and earlier graceful have ended. It compares the recorded commands with the
+// existing processes, and performs the actions that follow. If the end of the target is unknown, rec.Last counts as the
+// target's duration. mayLive is false if no process of the run can exist. Cleanup commands that were not started become
+// pending again. If retry is true, interrupted ones do so, too.
 func (l *loop) recover(rec recordedRun, mayLive, retry bool) {
 	if l.run.State >= machine.Cleaning && l.run.Policy.Survivors == machine.KeepSurvivors {
 		l.performAction(machine.LeaveSurvivors{})

@@ -36,7 +36,7 @@ func commandEnv(r Run, c cleanup.Entry) []string {
 	env = slices.DeleteFunc(r.mark(env, machine.CommandKillAfter), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains([]string{"RUNNER_TRACKING_ID", "JENKINS_NODE_COOKIE", "JENKINS_SERVER_COOKIE"}, name) ||
-			slices.Contains(OutcomeVariables, name) // they describe the command that has registered this one
+			slices.Contains(OutcomeVariables, name) // c.Env may contain the values of another command
 	})
 	return append(env, outcomeEnv(r, c.ID)...)
 }

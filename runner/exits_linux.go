@@ -13,8 +13,8 @@ import (
 )
 
 // member returns the member of the run with a pid, or an error if there is none. The process asker has named the pid.
-// So member also returns an error if asker is in another PID namespace than graceful. asker is 0 if graceful cannot see
-// that namespace. start is the expected start time of the member, or 0 if it is unknown.
+// So member also returns an error if /proc shows that asker is in another PID namespace than graceful. asker is 0 if
+// graceful cannot see that namespace. start is the expected start time of the member, or 0 if it is unknown.
 func (sys *realSystem) member(pid int, start uint64, asker int) (procfs.Process, error) {
 	ours, err := procfs.Readlink("self/ns/pid")
 	theirs, err2 := procfs.Readlink(fmt.Sprintf("%d/ns/pid", asker))
@@ -32,7 +32,7 @@ func (sys *realSystem) member(pid int, start uint64, asker int) (procfs.Process,
 // awaitExit sends the identity of a process to sys.exits when the process has ended. The process need not be a child.
 // Each wait uses a descriptor, but no thread.
 //
-// awaitExit returns false if it cannot wait, for example before Linux 5.3, if the process has already ended, or if too
+// awaitExit returns false if it cannot wait, for example before Linux 5.3, if the process is already reaped, or if too
 // few descriptors would remain for the run.
 func (sys *realSystem) awaitExit(id procfs.Identity) bool {
 	select {
@@ -51,7 +51,7 @@ func (sys *realSystem) awaitExit(id procfs.Identity) bool {
 	if err == nil {
 		err = file.SetReadDeadline(time.Time{}) // an error if epoll cannot wait for a pidfd
 	}
-	if err != nil || sys.Child(id.PID).Identity != id { // the process has ended, and another one may have the pid
+	if err != nil || sys.Child(id.PID).Identity != id { // the process was reaped, and another one may have the pid
 		file.Close()
 		<-sys.pidfdSlots
 		return false

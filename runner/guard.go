@@ -21,11 +21,12 @@ import (
 )
 
 // startGuard forks the guard, which starts the target and the commands and is their parent. Graceful itself performs
-// the run. Both processes are subreapers. If graceful is killed, the guard starts a new graceful, which resumes the run
-// from the ledger. If the guard is killed, the tree is reparented to graceful, which continues without a guard.
+// the run. Both processes are subreapers. If graceful is killed first, the guard starts a new graceful, which resumes
+// the run from the ledger. If the guard is killed first, the tree is reparented to graceful, which continues without a
+// guard.
 //
 // If runLedger is nil, startGuard makes a ledger in memory, which a new graceful inherits. It returns the ledger of the
-// run. An error means that nothing was started.
+// run. An error means that no process was started.
 func (sys *realSystem) startGuard(r Run, runLedger *ledger.Ledger) (_ *ledger.Ledger, err error) {
 	if err = tree.AdoptOrphans(); err != nil {
 		return nil, err
@@ -137,8 +138,8 @@ func (sys *realSystem) lostGuard() (lost, orphaned bool) {
 
 func (sys *realSystem) isGuardChild() bool { return sys.guard == nil || sys.guard.IsChild() }
 
-// continueWithoutGuard continues the run after the guard has ended. If the tree is orphaned,
-// continueWithoutGuard finds the members as graceful recover does, and ends the run.
+// continueWithoutGuard continues the run after the guard has ended. If the tree is orphaned, it finds the members as
+// graceful recover does, and ends the run.
 func (l *loop) continueWithoutGuard(orphaned bool) {
 	if !orphaned {
 		l.log.Warn("the guard was killed; continuing without a guard",
@@ -170,8 +171,8 @@ func (sys *realSystem) findOrphaned(r Run) error {
 }
 
 // reapOwn reaps the children of this process that have ended and that the guard did not start. Some are children from
-// before the execve(2) of graceful. If graceful is PID 1, orphans are children as well. After the end of the guard
-// reapOwn does nothing, because the guard's children may have become children of this process.
+// before the execve(2) of graceful. If graceful is PID 1, orphans from outside the tree are children as well. After the
+// end of the guard reapOwn does nothing, because the guard's children may have become children of this process.
 func (sys *realSystem) reapOwn() {
 	for {
 		pid, _, _ := sys.children.Peek()
@@ -244,8 +245,9 @@ func (sys *realSystem) usage(pid int) *machine.Usage { return sys.spawner().Usag
 // directory, because its working directory was gone. The error is that of a start that failed late.
 func (sys *realSystem) startOf(pid int) (dirGone bool, err error) { return sys.spawner().StartOf(pid) }
 
-// start starts the process of the command id, or of the target if id is 0. The process ignores the signals of
-// s.Ignored. If the guard has ended, this process starts it, unless the tree is orphaned: then start returns EAGAIN.
+// start starts the process of the command id, or of the target if id is 0. That process ignores the signals of
+// s.Ignored. If the guard has ended, this process is the parent, unless the tree is orphaned: then start returns
+// EAGAIN.
 func (sys *realSystem) start(s process.Spec, id int) (pid int, err error) {
 	if sys.guard != nil {
 		if pid, err = sys.guard.Start(s, id); !errors.Is(err, process.ErrGuardEnded) {
@@ -267,8 +269,8 @@ func (sys *realSystem) start(s process.Spec, id int) (pid int, err error) {
 }
 
 // KillChildren kills the children of the root of the tree, without examining each child first. It kills no excluded
-// child and no command that the guard has started. It does nothing at level Group, or if the root is a guard that may
-// not kill its children (see guardKills).
+// child and no command that the guard has started. KillChildren does nothing at level Group, if there is neither a
+// guard nor /proc, or if the root is a guard that may not kill its children (see guardKills).
 func (sys *realSystem) KillChildren() {
 	if sys.guardKills() {
 		sys.guard.KillChildren()
@@ -277,8 +279,8 @@ func (sys *realSystem) KillChildren() {
 	sys.Tree.KillChildren()
 }
 
-// guardKills reports whether the guard may kill all of its children except commands. It returns false at level Group,
-// and if the run keeps some of the children, because the guard cannot distinguish these.
+// guardKills reports whether there is a guard that may kill all of its children except commands. It returns false at
+// level Group, and if the run keeps some of the children, because the guard cannot distinguish these.
 func (sys *realSystem) guardKills() bool {
 	return sys.guard != nil && sys.Level() == tree.Subreaper && !sys.HasKept()
 }
@@ -289,8 +291,8 @@ func (sys *realSystem) Empty(childless bool) bool {
 	return sys.Tree.Empty(childless) && (sys.guard == nil || !sys.guard.Ended())
 }
 
-// stopBegun makes the guard stop forwarding the signals that begin a stop. Later ones belong to the stop that has
-// begun. stopOn selects these signals.
+// stopBegun makes the guard stop forwarding the signals of stopOn, because a stop has begun. Such a signal that reaches
+// the guard later belongs to that stop.
 func (sys *realSystem) stopBegun(stopOn []int) {
 	if sys.guard == nil {
 		return

@@ -32,8 +32,9 @@ type lockWaiter struct {
 }
 
 // take opens the ledger and takes its lock. While the other run is alive, take waits up to config.WaitForName, and at
-// least lockPatience. While another process finishes that run, take waits without a limit. If a stop signal arrives
-// meanwhile, take returns it in stopped. The end of the parent counts as SIGTERM (--die-with-parent).
+// least lockPatience. While another process finishes that run, take waits without a limit. If no process can finish
+// that run, take returns an error (see checkHolders). If a stop signal arrives meanwhile, take returns it in stopped.
+// The end of the parent counts as SIGTERM (--die-with-parent).
 func (w *lockWaiter) take() (runLedger *ledger.Ledger, stopped syscall.Signal, err error) {
 	for began := time.Now(); stopped == 0; {
 		runLedger, err = w.dir.Take(w.file)
@@ -94,7 +95,7 @@ func (w *lockWaiter) checkHolders(rec recordedRun) error {
 	return nil
 }
 
-// endHung is the advice for a hanging process of a dead run that holds the lock.
+// endHung is the advice for the case that a hanging process of a dead run holds the lock.
 const endHung = "its start hangs, perhaps in a file system that does not answer: end it first"
 
 // lockPoll is the interval at which locked tries again, and the minimum interval for take.
@@ -148,8 +149,9 @@ func readWithoutLock(dir *ledger.Dir, file string) (recordedRun, error) {
 
 // holders returns the processes that hold the lock of a dead run's ledger, if all of them are recorded processes of
 // that run. The start of such a process hangs in a file system. Until its execve(2) the process has the ledger's
-// descriptor open. If a holder may be another process, or after a reboot, holders returns none. It sends SIGCONT to
-// each suspended holder, because the holder may be a guard without a graceful.
+// descriptor open. holders returns none if a holder may be another process, or if the run began before a reboot or in
+// another PID namespace. It sends SIGCONT to each suspended holder, because the holder may be a guard without a
+// graceful.
 func (rec recordedRun) holders(dir *ledger.Dir, file string) (hung []procfs.Process) {
 	runLedger, err := dir.Peek(file)
 	if err != nil {

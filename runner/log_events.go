@@ -137,7 +137,7 @@ func logCommand(log *slog.Logger, c cleanup.Entry) *slog.Logger {
 	if c.When == cleanup.AtStop {
 		log = log.With("when", "stop")
 	}
-	if c.Name != "" { // the command may hold a secret: see cleanup.Entry.Shown
+	if c.Name != "" { // do not log the command, which may hold a secret: see cleanup.Entry.Shown
 		return log.With("name", c.Name)
 	}
 	return log.With("command", c.Command.Text)

@@ -40,7 +40,7 @@ type inputs struct {
 	children   <-chan struct{}        // a child may have ended; one value may report many ends
 	parentGone <-chan struct{}        // closed when the process that started graceful has ended
 	relayed    <-chan struct{}        // closed when the rest of the target's output is relayed, or at a limit
-	broken     <-chan struct{}        // closed when the reader of graceful's output has ended (--pty)
+	broken     <-chan struct{}        // closed when standard output has no reader any more (--pty)
 	requests   <-chan registry.Call   // requests for cleanup commands
 	exits      <-chan procfs.Identity // identities of processes whose end a command waits for
 }
@@ -81,7 +81,7 @@ func (l *loop) handleNext() {
 	case <-l.inputs.parentGone:
 		l.inputs.parentGone = nil
 		l.reapAll()
-		if l.run.Stop.Count == 0 { // after a stop signal, the parent may end
+		if l.run.Stop.Count == 0 { // otherwise a stop has begun, and the parent may end
 			l.log.Warn("stopping the run", "err", parentEnded)
 			l.handleStop(unix.SIGTERM)
 		}
@@ -138,10 +138,10 @@ func (l *loop) handleSignal(sig syscall.Signal) {
 const reapLimit = 1000
 
 // reapAll handles the ends of children, up to reapLimit, and reaps each child after handling its end. While the tree is
-// being emptied, it also checks whether the tree is empty, and if not, kills more members.
+// being emptied, it also checks whether the tree is empty, and if not, calls killMore.
 //
-// Until a child is reaped, the kernel does not reuse its pid. So no other process group has the id of the child's
-// group.
+// Until a child is reaped, the kernel does not reuse its pid. So no other process group has the id of the group that
+// the child leads.
 func (l *loop) reapAll() {
 	if lost, orphaned := l.sys.lostGuard(); lost {
 		l.continueWithoutGuard(orphaned)

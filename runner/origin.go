@@ -46,13 +46,13 @@ const (
 
 // circumstances contains further inputs of locate.
 type circumstances struct {
-	elsewhere bool // the user asserts that no process exists where this process cannot see it
+	elsewhere bool // the user asserts that the run has no process that this process cannot see
 	shared    bool // other machines may use the ledger, so a free lock does not prove that the run is dead
 }
 
 // locate finds out where processes of a dead run may exist. began identifies the place where the run began, and now the
-// place of this process. locate calls search if the run began in another PID namespace of the present boot, which may
-// still have processes. An error means that processes may exist where this process cannot see them.
+// place of this process. If the run began in another PID namespace of the present boot, and that namespace may still
+// have processes, locate calls search. An error means that processes may exist where this process cannot see them.
 func locate(
 	began, now journal.Begin, c circumstances, search func(namespace string) (location, error),
 ) (location, error) {
@@ -107,7 +107,7 @@ func searchNamespace(namespace string) (location, error) {
 // is done, locate returns locationNone instead of an error.
 func (rec recordedRun) locate(elsewhere bool) (location, error) {
 	found, err := locate(rec.Begin, originHere(), circumstances{elsewhere, rec.ledger.IsShared()}, searchNamespace)
-	if err != nil && rec.run.State == machine.Done { // the tree was empty before that state
+	if err != nil && rec.run.State == machine.Done { // no process is left to stop
 		return locationNone, nil
 	}
 	if err != nil {
@@ -151,7 +151,8 @@ func (rec recordedRun) frontEnded() bool {
 	proc, _ := procfs.Open()
 	bootNow, _, _ := strings.Cut(now.Boot, " ")
 	lastTick := uint64(rec.Start / (time.Second / procfs.UserHZ))
-	ended := func(p procfs.Process) bool { return p.Dead || p.Start > lastTick } // a later process has the pid
+	// A process that was started after the beginning of the run is another one with the same pid.
+	ended := func(p procfs.Process) bool { return p.Dead || p.Start > lastTick }
 	switch {
 	case rec.Begin.Boot == "" || proc == nil:
 		return false

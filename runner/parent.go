@@ -14,10 +14,10 @@ const parentEnded = "the process that started graceful has ended"
 // watchParent closes the channel gone at a time signalDelay after that end. PR_SET_PDEATHSIG is unsuitable: it reports
 // the end of the parent's thread, and execve(2) of a set-user-ID program clears it (prctl(2)).
 //
-// ended means that the process that started graceful counts as ended already. That is so if the parent is not c.Parent,
-// or if the parent changes during the call. If c.Parent is 0, it is so if the parent is PID 1, or if graceful does not
-// lead its session and the parent is in another session. The error says that the parent is outside of the PID
-// namespace.
+// ended means that the process that started graceful counts as ended already. That is so if c.Parent is set and is not
+// the parent, or if the parent changes during the call. If c.Parent is 0, it is also so if the parent is PID 1, or if
+// graceful does not lead its session and the parent is in another session. The error means that the parent is outside
+// of the PID namespace.
 func watchParent(c Config) (gone <-chan struct{}, ended bool, err error) {
 	parent := unix.Getppid()
 	switch {

@@ -81,8 +81,9 @@ func (l *loop) forward(a machine.ForwardSignal) {
 	}
 }
 
-// recordSent records the stop signal s, which was sent, for a successor of graceful, with a moment before it was sent.
-// If that moment is unknown, it records no signal to all survivors, and a successor sends that signal again.
+// recordSent records for a successor of graceful that the stop signal s was sent, with a moment before it was sent. If
+// that moment is unknown, recordSent omits a signal that was sent to all survivors, and a successor sends that signal
+// again.
 func (l *loop) recordSent(s machine.Sent) {
 	at := l.sys.LastStop()
 	if s.Tick, s.PID = at.Tick, at.PID; !s.All || at.Tick != 0 {

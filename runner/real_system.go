@@ -30,7 +30,7 @@ type realSystem struct {
 	*tree.Tree
 	listener  *listen.Listener
 	inherited process.Inherited
-	devNull   *os.File        // standard input of cleanup commands, and replacement of an output without a reader
+	devNull   *os.File        // standard input of commands, and replacement of their outputs without a reader
 	pty       terminal.Policy // --pty
 	report    *report.File    // nil: the run writes no report
 	log       *slog.Logger

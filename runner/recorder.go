@@ -84,7 +84,7 @@ func recordBegin(l journal.Ledger, r Run, sys *realSystem) error {
 	return journal.Start(l, b, r.Run, r.signals(), now())
 }
 
-// dir returns the working directory for the ledger and the report, or "" if no path leads there.
+// dir returns the working directory for the ledger and the report, or "" if its path is unknown.
 func (r Run) dir() string {
 	if r.Dir != "" {
 		return r.Dir

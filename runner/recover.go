@@ -18,11 +18,11 @@ import (
 type Recovery struct {
 	StateDir         string
 	StrictStateDir   bool   // it is an error if another user can replace StateDir
-	Name             string // name of the only run to finish; "": all runs
+	Name             string // name of the runs to finish; "": all runs
 	RetryInterrupted bool   // run interrupted commands a second time
 
-	// FromOtherMachines means that Recover also finishes runs that began where this process cannot see other processes.
-	// The user asserts that the processes of these runs are dead.
+	// FromOtherMachines means that Recover also finishes runs whose processes may exist where this process cannot see
+	// them, for example on another machine. The user asserts that the processes of these runs are dead.
 	FromOtherMachines bool
 }
 
@@ -107,8 +107,9 @@ func leaveAlone(dir *ledger.Dir, file, name string, log *slog.Logger) (failed bo
 	return false
 }
 
-// finishWanted finishes the run of a ledger if the options select that run, and removes a ledger without a run. It
-// waits for the lock of a ledger that was set aside until the time late. The results are those of finishDead.
+// finishWanted finishes the run of a ledger if the options select that run. Unless the options contain a name, it also
+// removes a ledger without a run. For a ledger that was set aside, it waits for the lock until the time late. The
+// results are those of finishDead.
 func (sys *realSystem) finishWanted(
 	options Recovery, runLedger *ledger.Ledger, late time.Time,
 ) (stopped syscall.Signal, err error) {

@@ -19,7 +19,7 @@ import (
 // registrar contains the loop's state for registrations.
 type registrar struct {
 	answer    machine.Answer // last answer to a registration or a withdrawal
-	limit     time.Duration  // limit of the last registered command, if the client requested more; else 0
+	limit     time.Duration  // limit that the last request got, if the client requested more; else 0
 	keyOwners map[string]int // by key, the id of the last entry with that key
 	envOwners map[uint64]int // by hash of an environment, the id of the first entry with that environment
 	seed      maphash.Seed
@@ -28,7 +28,7 @@ type registrar struct {
 // request answers a request. It passes a registration or a withdrawal to the machine, and answers when the machine's
 // decision is recorded.
 func (l *loop) request(c registry.Call) {
-	if c.Gone() { // a client that gets no id has registered no command
+	if c.Gone() { // the client cannot get the answer, so the request must have no effect
 		l.log.Info("no process waits for the answer", "request", c.Do, "from", c.Peer.PID)
 		c.Answer(registry.Response{})
 		return

@@ -134,7 +134,7 @@ func do(config Config, log *slog.Logger) (Result, error) {
 	if stopped != 0 {
 		return stoppedBy(stopped, config), nil
 	}
-	sys.pty = newPolicy(pty, config) // only after openLedger, which may finish another run, and that run has no terminal
+	sys.pty = newPolicy(pty, config) // after openLedger, which may finish a dead run: that run must not use this pty
 	return sys.performRun(r, runLedger)
 }
 
@@ -175,7 +175,8 @@ func (sys *realSystem) performRun(r Run, runLedger *ledger.Ledger) (Result, erro
 }
 
 // performGuarded performs the run, with a guard if the configuration selects one. If a guard cannot be started, GuardOn
-// is an error, and GuardAuto continues without a guard.
+// is an error, and GuardAuto continues without a guard. A run that is too large for the ledger of a guard is always an
+// error.
 func (sys *realSystem) performGuarded(r Run, runLedger *ledger.Ledger) (Run, error) {
 	if g := r.Config.Guard; g.wanted() {
 		guarded, err := sys.startGuard(r, runLedger)

@@ -101,9 +101,9 @@ func (sys *realSystem) finishNamesakes(dir *ledger.Dir, name, omit string) (stop
 	return 0, nil
 }
 
-// finishNamesake finishes the run of a ledger if the run is dead and has the given name. If that run was killed,
-// finishNamesake waits for the lock until the time late. It does not wait for a live run. stopped is the first stop
-// signal that arrived meanwhile, or 0.
+// finishNamesake finishes the run of a ledger if the run is dead and has the given name. If the run was killed,
+// finishNamesake waits for the lock until the time late. It does not wait for a live run. It removes a ledger without a
+// run. stopped is the first stop signal that arrived meanwhile, or 0.
 func (sys *realSystem) finishNamesake(
 	dir *ledger.Dir, file, name string, late time.Time,
 ) (stopped syscall.Signal, err error) {

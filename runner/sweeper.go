@@ -137,9 +137,9 @@ func (l *loop) emptying() bool {
 		l.sweeper.killing
 }
 
-// killMore makes another pass of SIGKILL, and gives up if that is hopeless. During the grace period, it does not kill,
-// but sends SIGTERM to members that were orphaned meanwhile. If the ends of children do not suffice, it schedules the
-// next check.
+// killMore makes another pass of SIGKILL, and gives up if that is hopeless. During the grace period of survivors, it
+// does not kill, but sends SIGTERM to members that were orphaned meanwhile. If the ends of children do not suffice,
+// killMore schedules the next check.
 func (l *loop) killMore() {
 	if l.sweeper.killing && l.kill() {
 		if !l.run.Target.Ended {

@@ -67,10 +67,10 @@ type (
 	// memberScope changes which processes are members. tree.Tree implements memberScope.
 	memberScope interface {
 		Exempt(pid int)       // excludes a cleanup command, with its descendants
-		Keep(variable string) // excludes the present members; later only processes with the variable are members
+		Keep(variable string) // excludes the present members; later only a child with the variable is a member
 		Disband() error       // removes the run's cgroup
 
-		OnlyGroupOf(target procfs.Identity) // reduces the tree from findOrphaned to the target's process group
+		OnlyGroupOf(target procfs.Identity) // reduces a tree of tree.OpenOrphaned to the target's process group
 	}
 	// signaller sends signals other than SIGKILL.
 	signaller interface {
@@ -95,7 +95,7 @@ type (
 		KillChildren()     // kills the children, without examining each child
 		KillBelow(pid int) // kills a child's group and descendants
 		Empty(childless bool) bool
-		ReportsEnds() bool // reports whether graceful learns of each member's end by SIGCHLD
+		ReportsEnds() bool // reports whether the tree can become empty only by the end of a child; else poll Empty
 	}
 	// orphanSignaller signals processes that are found by their place in the tree. tree.Tree implements orphanSignaller.
 	orphanSignaller interface {

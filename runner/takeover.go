@@ -38,7 +38,7 @@ func TakeOver(args []string, logger func(Config, time.Time) *slog.Logger, flush 
 	sys.guard.Lead()
 	rec.history.RecordTakeover()
 	l := sys.newLoop(rec)
-	if rec.run.State != machine.Done { // if the run is done, the report may still be missing
+	if rec.run.State != machine.Done { // otherwise only the report may be missing, which complete writes
 		sys.log.Warn("graceful was killed; taking over the run")
 		if lost, orphaned := sys.lostGuard(); lost {
 			l.continueWithoutGuard(orphaned)
