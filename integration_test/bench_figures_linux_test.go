@@ -30,15 +30,15 @@ type figure struct {
 type comparison struct {
 	t       testing.TB
 	peers   []peer
-	missing []string // the peers and programs that the machine lacks
+	missing []string // the peers that are missing or fail on this machine, and the missing programs
 	figures []*figure
-	idle    map[string]*idlePeer // by the names of the peers; no entry: the peer has no wrapper to examine
+	idle    map[string]*idlePeer // by the names of the peers; no entry: peer.idle returns nil
 	null    *os.File             // /dev/null
-	errors  *os.File             // standard error of all started processes
+	errors  *os.File             // standard error of the processes that comparison.fork starts
 	round   int                  // number of rounds so far
 }
 
-// treeSizes and commandCounts are the x values of the curves in the two plots.
+// treeSizes and commandCounts are the x values of the curves that docs/plot draws.
 var (
 	treeSizes     = []int{10, 30, 100, 300, 1000, 2000, 3000, 10000}
 	commandCounts = []int{1, 10, 100, 1000, 10000}
@@ -49,8 +49,8 @@ const (
 	tableTree   = 2000 // the tree size in the table
 )
 
-// newComparison finds the peers of this machine, starts the idle ones, and lists the figures. If brief is true, the
-// trees and the numbers of orphans and cleanup commands are small.
+// newComparison finds the peers of this machine, starts wrappers with idle targets, and lists the figures. If brief is
+// true, the trees and the numbers of orphans and cleanup commands are small.
 func newComparison(t testing.TB, brief bool) *comparison {
 	t.Helper()
 	c := &comparison{t: t, idle: map[string]*idlePeer{}}

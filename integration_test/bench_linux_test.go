@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkPeers compares graceful with the other wrappers on the machine. A round measures each figure of one wrapper
-// after the other, so that a busy moment of the machine affects all of them. BenchmarkPeers prints a table. If
-// GRACEFUL_TEST_FIGURES names a file, BenchmarkPeers also writes the figures to that file as JSON, for docs/plot.
-// docs/performance.md explains the figures.
+// BenchmarkPeers compares graceful with the other wrappers on the machine. A round measures each figure that is due
+// (figure.every) for one wrapper after the other, so that a busy moment of the machine affects all wrappers.
+// BenchmarkPeers prints tables. If GRACEFUL_TEST_FIGURES names a file, BenchmarkPeers also writes the figures to that
+// file as JSON, for docs/plot. docs/performance.md explains the figures.
 func BenchmarkPeers(b *testing.B) {
 	c := newComparison(b, false)
 	results := machineHere()
@@ -138,7 +138,7 @@ func BenchmarkPTY(b *testing.B) {
 				n += more
 			}
 			if name == "graceful" {
-				grown = resident() - first // the target still has to write an eighth
+				grown = resident() - first // graceful still runs: an eighth of the data is unread
 			}
 			rest, _ := io.Copy(io.Discard, out)
 			if status := ended(cmd.Wait()); status != "0" || err != nil || n+rest != size {

@@ -168,8 +168,8 @@ func peersHere(t testing.TB) (here []peer, missing []string) {
 	return append(here, containedPeer(), cgroupPeer(cgroup)), missing
 }
 
-// idle returns the command line of a peer with a target that waits. It returns nil if the peer has no wrapper that runs
-// during a launch.
+// idle returns the command line of a peer with a target that waits. It returns nil if the peer supports neither
+// signalling nor launch, or has no wrapper.
 func (p peer) idle() []string {
 	before := p.before[signalling]
 	if before == nil {

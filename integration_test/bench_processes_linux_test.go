@@ -16,8 +16,8 @@ type idlePeer struct {
 	times       *os.File // the times that the target writes
 }
 
-// startIdle starts all peers that have a wrapper, each with a waiting target. It gives them time to finish their own
-// start.
+// startIdle starts each peer for which peer.idle returns a command line. It gives these wrappers time to finish their
+// own start.
 func (c *comparison) startIdle() {
 	c.t.Helper()
 	for _, p := range c.peers {

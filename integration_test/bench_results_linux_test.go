@@ -19,9 +19,9 @@ import (
 type results struct {
 	Date    string         `json:"date"`
 	Machine string         `json:"machine"`
-	Load    string         `json:"load"` // load average of the minute before the benchmark, which itself raises it
+	Load    string         `json:"load"` // load average of the minute before the benchmark
 	Rounds  int            `json:"rounds"`
-	Missing []string       `json:"missing"` // peers and programs that the machine lacks
+	Missing []string       `json:"missing"` // as comparison.missing
 	Table   []string       `json:"table"`   // lines of Markdown
 	Figures []figureResult `json:"figures"`
 }
@@ -149,7 +149,7 @@ func (r *results) tabulate(peers []peer) {
 	}
 }
 
-// tableOf returns a table with a row for each peer for which one of the figures is measured.
+// tableOf returns a table with a row for each peer for which at least one of the figures is measured.
 func tableOf(peers []peer, figures []*figureResult) (lines []string) {
 	head, rule := fmt.Sprintf("| %-21s |", "peer"), "|"+strings.Repeat("-", 23)+"|"
 	for _, f := range figures {
