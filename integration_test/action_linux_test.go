@@ -42,9 +42,9 @@ func actionStep(t *testing.T, n int, env ...string) *proc {
 	return p
 }
 
-// release writes a release v7.0.0 of owner/name as .ci/packaging builds it. It returns a file URL, which the action
-// accepts as the URL of the GitHub server. program is the content of graceful in the archive. If tampered is true, the
-// archive does not match SHA256SUMS.
+// release writes a release v7.0.0 of owner/name, with the file names and the layout that .ci/packaging uses. It returns
+// a file URL, which the action accepts as the URL of the GitHub server. program is the content of graceful in the
+// archive. If tampered is true, the archive does not match SHA256SUMS.
 func release(t *testing.T, program string, tampered bool) string {
 	t.Helper()
 	arch := map[string]string{"arm": "armhf"}[runtime.GOARCH]

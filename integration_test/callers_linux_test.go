@@ -34,7 +34,8 @@ const cleanAndCount = `echo $GRACEFUL_HOOK_ID $GRACEFUL_REASON >>cleaned
 // and no process was left.
 const cleanedAfterKill = "2 orphaned\n1 orphaned\n"
 
-// anHour is a grace that never expires during a test. A run with this grace ends only if SIGTERM is enough.
+// anHour is a grace that never expires during a test. A run with this grace ends only if each process of the tree ends
+// at SIGTERM, or is killed by the test.
 const anHour = "1h"
 
 // run returns a command line of graceful with a target, which is a shell script, and twice the same cleanup command.
@@ -50,7 +51,7 @@ func called(t *testing.T, caller ...string) *proc {
 	return inNamespace(t, true, append([]string{"helper", "reap"}, caller...)...)
 }
 
-// A program starts graceful, waits for the file ready, and then kills graceful. All processes of the run end, and each
+// A caller starts graceful, waits for the file ready, and then kills graceful. All processes of the run end, and each
 // cleanup command runs once. Some callers end at once. Others wait for graceful, as their library does.
 func TestTakeover_callerKillsGraceful(t *testing.T) {
 	const python = `
@@ -99,7 +100,7 @@ func TestTakeover_callerKillsGracefulAfterATimeLimit(t *testing.T) {
 		status string
 	}{
 		"timeout": {[]string{"timeout", "-s", "KILL"}, "137"},
-		// This caller stops reading the output of graceful.
+		// After the time limit, this caller no longer reads the output of graceful.
 		"Python": {[]string{"python3", "-c", `
 import subprocess, sys
 try:
@@ -127,14 +128,14 @@ except subprocess.TimeoutExpired:
 	}
 }
 
-// If a Go program cancels the context of a command, os/exec kills graceful. Wait returns after the cleanup commands
-// have ended, and the output of the target and the cleanup commands is complete.
+// If a Go program cancels the context of the command that runs graceful, os/exec kills graceful. Wait returns after the
+// cleanup commands have ended, and the output of the target and the cleanup commands is complete.
 func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	p := command(t, run(anHour, "echo out; "+startFamily+waitForever, cleanAndCount+"; echo $GRACEFUL_HOOK_ID")...)
-	var out bytes.Buffer // with a buffer, Wait waits until no process can write to it any more
+	var out bytes.Buffer // os/exec fills the buffer from a pipe: Wait waits until no process can write to the pipe
 	cmd := exec.CommandContext(ctx, p.cmd.Args[0], p.cmd.Args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = p.dir, &out, p.output, patience
 	p.cmd = cmd
@@ -150,8 +151,8 @@ func TestTakeover_callerCancelsItsContext(t *testing.T) {
 	p.untilEnded(all)
 }
 
-// The reader of graceful's output goes away before or after graceful is killed, or does not read. All processes of the
-// run end, and each cleanup command runs once.
+// The reader of graceful's output reads a line. Then it goes away before or after graceful is killed, or stays and does
+// not read. All processes of the run end, and each cleanup command runs once.
 func TestTakeover_outputWithoutAReader(t *testing.T) {
 	for _, order := range []string{"goes away first", "kills first", "does not read"} {
 		t.Run(order, func(t *testing.T) {

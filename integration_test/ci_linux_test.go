@@ -123,8 +123,9 @@ func (s *ciStep) endsIn(patience time.Duration, pid int) bool {
 	return true
 }
 
-// killGroup sends a signal to the process group of the step, and SIGKILL if graceful has not ended after a time. It
-// waits for graceful, which has the output of the step open, because the shell may have ended earlier.
+// killGroup sends a signal to the process group of the step, and SIGKILL if graceful has not ended within patience,
+// scaled. It waits for graceful and not for the shell, which may end earlier: GitLab's runner waits until no process
+// can write to the output of the step.
 func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 	s.kill(-group, sig)
 	if !s.endsIn(patience, s.graceful) {
@@ -132,9 +133,10 @@ func (s *ciStep) killGroup(group int, sig unix.Signal, patience time.Duration) {
 	}
 }
 
-// killAll takes a snapshot of all processes and their children. For each process that has all of the cookies, killAll
-// sends SIGTERM to its descendants in the snapshot, and then to the process itself. After each signal it waits until
-// that process has been reaped, but at most 5 s for a process with the cookies and its descendants together.
+// killAll takes a snapshot of all processes of the step and their children. For each process that has all of the
+// cookies, killAll sends SIGTERM to the descendants in the snapshot, and then to the process itself. After each signal
+// it waits until the signalled process has been reaped, but at most 5 s, scaled, for a process with the cookies and its
+// descendants together.
 func (s *ciStep) killAll(cookies ...string) {
 	children := map[int][]int{}
 	all := descendantsOf(s.cmd.Process.Pid)
@@ -203,8 +205,10 @@ func TestCI_cancel(t *testing.T) {
 	}
 }
 
-// cancels cancels a step. It reports whether cleanup was complete before the runner's SIGKILL, and no command exceeded
-// its time limit. If so, cancels also checks the log of the commands. In any case it checks that no process is left.
+// cancels cancels a step. It returns false if the machine was too slow: the runner sent SIGKILL, a command exceeded its
+// time limit, or cleanup was not complete when the runner looked for processes with killedCookies. Unless there was a
+// SIGKILL or a command that exceeded its limit, cancels also checks the final content of the file cleaned. In any case
+// it checks that no process is left.
 func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) bool {
 	t.Helper()
 	s := r.start(t, target, r.window.Seconds()/window.Seconds())
@@ -227,8 +231,8 @@ func (r ciRunner) cancels(t *testing.T, target string, window time.Duration) boo
 	return string(cleaned) == want || r.killedCookies == nil
 }
 
-// startJob starts graceful as a step of GitHub Actions, and waits for the file ready. There the runner signals only the
-// process that it has started.
+// startJob starts graceful as a step of GitHub Actions, and waits for the file ready. GitHub's runner signals only the
+// process that it has started, so this process is graceful itself.
 func startJob(t *testing.T, step []string) *ciStep {
 	t.Helper()
 	p := called(t, slices.Concat([]string{"env"}, ciRunners["GitHub"].cookies, step)...).start()
@@ -252,8 +256,8 @@ func (s *ciStep) outlast(arrived func(unix.Signal)) {
 }
 
 // The target ignores the stop signals, and the grace is longer than the runner waits, so the runner kills graceful.
-// While the cleanup commands run, the runner also kills each process that has the runner's cookie in the environment.
-// The cleanup commands still complete.
+// From then on, the runner also kills each process that has the runner's cookie in the environment, such as the target.
+// The cleanup commands do not have the cookie, and complete.
 func TestCI_cancelledJobIgnoresTheStop(t *testing.T) {
 	t.Parallel()
 	j := startJob(t, run(anHour, `trap "" INT TERM; env >environ; `+startFamily+`exec helper count got`, `

@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// The commands in docs/engines/ci.md work: the target and the cleanup command run once, and then recover finds no dead
-// run. The page contains the jobs of testdata/ci/github.yml, which actionlint checks.
+// The commands in docs/engines/ci.md work: graceful run runs the target and the cleanup command once, and recover
+// succeeds and writes nothing where there is no dead run. The page contains the jobs of testdata/ci/github.yml, which
+// actionlint checks.
 func TestCI_page(t *testing.T) {
 	page, err := os.ReadFile("../docs/engines/ci.md")
 	if err != nil {
@@ -34,7 +35,7 @@ func TestCI_page(t *testing.T) {
 	}
 	for i := range run {
 		for _, command := range []string{run[i][1], recovers[i][1]} {
-			command = strings.TrimSuffix(command, "'") // of a Jenkinsfile
+			command = strings.TrimSuffix(command, "'") // the end of a string in the Jenkinsfile
 			p := inCI(t, strings.ReplaceAll(command, "/var/lib/buildkite-agent", "."))
 			p.start().want("0")
 			if strings.Contains(command, "recover") {
