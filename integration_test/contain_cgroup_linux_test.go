@@ -58,8 +58,8 @@ const cgroupTree = `trap '' TERM; own=$(echo "$CGROUP"/graceful-*); mkdir -p "$o
 		grep -q helper /proc/$(cat escaped)/comm
 	do sleep 0.01; done; echo >ready; sleep 1000`
 
-// startCgroupTree starts a run of cgroupTree, whose cgroup is below a cgroup, and waits until all processes exist.
-// members contains their pids, except for the target's.
+// startCgroupTree starts a run of cgroupTree, and waits until all processes exist. The cgroup of the run is below
+// cgroup. members contains the pids of the processes, except for the target's.
 func startCgroupTree(t *testing.T, cgroup string, flags ...string) (p *proc, members []int) {
 	t.Helper()
 	need(t, "linux", "setpriv", "setsid")

@@ -104,8 +104,9 @@ func TestDeadOutput_isReplaced(t *testing.T) {
 	}
 }
 
-// If an output has a reader, even one that has closed its other direction, graceful does not change the output. The
-// same applies to /dev/full, and to a FIFO that only the run has open.
+// If an output has a reader, graceful does not change the output, even if the reader has closed its sending direction.
+// The same applies to /dev/full, and to a FIFO that has no reader except the output itself, which is open for reading
+// and writing.
 func TestDeadOutput_keepsAnOutputWithAReader(t *testing.T) {
 	all := newReports(t)
 	kinds := outlets()

@@ -32,9 +32,9 @@ func measureStalls(t *testing.T) (sum func() time.Duration) {
 	return func() time.Duration { return time.Duration(ns.Load()) }
 }
 
-// deadline is the deadline of the runs. graceful reserves one second of it for its own work (machine.OwnTime). If a
-// command got two seconds from SIGTERM to SIGKILL beyond its limit, as without a deadline, the stop would exceed the
-// deadline.
+// deadline is the deadline of the runs that wantDeadline checks. graceful reserves one second of the deadline for its
+// own work (machine.OwnTime). If a command got two seconds from SIGTERM to SIGKILL beyond its limit, as without a
+// deadline, the stop would exceed the deadline.
 const deadline = 10 * time.Second
 
 // wantDeadline fails the test unless a stop, which began at the time began and has just ended, took at most deadline
@@ -157,7 +157,8 @@ func TestDeadline_processKilled(t *testing.T) {
 // arrives during that cleanup, the deadline applies.
 func TestDeadline_onlyForStops(t *testing.T) {
 	t.Parallel()
-	// In a stop with this deadline, SIGTERM would come after 1.5s, because a quarter of the limit is for SIGKILL.
+	// In a stop, the command would get SIGTERM after 1.5 s, because a quarter of its limit is reserved for the time from
+	// SIGTERM to SIGKILL.
 	for guard, wait := range map[string]string{"on": "1.7", "off": "1.7"} {
 		p := start(t, "graceful", "run", "--guard", guard, "--deadline", "4s", "--on-exit-timeout", "2s",
 			"--on-exit", "sleep "+wait+"; echo 1 >>cleaned", "--", "true")

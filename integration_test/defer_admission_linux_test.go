@@ -52,8 +52,8 @@ func filter(args []string) int {
 }
 
 // sandboxes are ways to start a client. Most of them give it fewer rights than graceful has. around is the beginning of
-// the client's command line, and need lists the requirements. want is the reason that graceful names when it refuses
-// the client; "": graceful accepts the client. All of them need root.
+// the client's command line, and need lists the requirements except root. want is the reason that graceful names when
+// it refuses the client; "": graceful accepts the client.
 var sandboxes = map[string]struct {
 	need   []string
 	around []string

@@ -16,8 +16,8 @@ import (
 	"graceful/cleanup/registry"
 )
 
-// One process of graceful is killed while a --when-exits command runs, or both are. That command is not started a
-// second time, except by recover --retry-interrupted. All other commands run after it.
+// While a --when-exits command runs, graceful, the guard or both are killed, in one case together with the command. The
+// command is not started a second time, except by recover --retry-interrupted. The other command runs afterwards.
 func TestDefer_whenExitsRunsOnce(t *testing.T) {
 	for _, stopping := range []bool{false, true} {
 		for _, victim := range []string{"guard", "graceful", "both", "both, and the command"} {

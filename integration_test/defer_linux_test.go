@@ -272,7 +272,7 @@ func TestDefer_inAnEmptyRoot(t *testing.T) {
 	if text := p.text(); !strings.HasPrefix(text, "1\ngraceful ") {
 		t.Errorf("it wrote:\n%s", text)
 	}
-	// Without /proc, graceful cannot compare the rights of the client with its own.
+	// Without /proc, graceful cannot compare the rights of the client with its own. With --defer auto it then refuses.
 	p = start(t, slices.Concat(run, register)...)
 	p.want("1")
 	const refusal = "it cannot be looked at: /proc does not show it (graceful run --defer on admits it)\n"

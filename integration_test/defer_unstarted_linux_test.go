@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedUser is the beginning of a command line that runs a program as user 54331, because limits of processes do not
-// apply to root.
+// limitedUser is the beginning of a command line that runs a program as user 54331. The tests need another user,
+// because limits of processes do not apply to root.
 var limitedUser = []string{"setpriv", "--reuid=54331", "--clear-groups"}
 
-// limited prepares a program that runs as limitedUser.
+// limited prepares a program that runs as the user of limitedUser, in a directory of that user.
 func limited(t *testing.T, args ...string) *proc {
 	t.Helper()
 	need(t, "root", "setpriv", "prlimit")
@@ -60,8 +60,8 @@ func delayedRun(t *testing.T, flags ...string) *proc {
 	return p
 }
 
-// recoverLimited runs graceful recover as limitedUser in the directory of a program, and returns its output. The test
-// fails unless status is the exit status of recover and no file is left in the state directory.
+// recoverLimited runs graceful recover as the user of limitedUser in the directory of a program, and returns the output
+// of recover. The test fails unless status is the exit status of recover and no file is left in the state directory.
 func (p *proc) recoverLimited(status string) string {
 	p.t.Helper()
 	r := command(p.t, append(limitedUser, plain, "recover", "--state-dir", "state")...)
@@ -177,7 +177,8 @@ func TestRecover_startsACommandOfPID1(t *testing.T) {
 			p.waitForFile("ready")
 			leader := gracefulPID(p)
 			t.Cleanup(func() {
-				if t.Failed() { // unshare does not end graceful: a process of another user gets no parent-death signal
+				// The end of unshare does not end graceful: setpriv changed the user, which cleared the parent-death signal.
+				if t.Failed() {
 					kill(t, leader)
 				}
 			})

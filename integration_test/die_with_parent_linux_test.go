@@ -14,9 +14,10 @@ import (
 )
 
 // The process that started graceful is killed at system calls of graceful or of the guard, by default at every third
-// stop of the tracer. Then the run ends as after SIGTERM. If the parent has a session of its own,
-// --die-with-parent need not name the parent: graceful sees that its parent is in another session. In the other cases,
-// the process that adopts graceful is in the session of the killed parent, and --die-with-parent has the pid.
+// stop of the tracer. Then the run ends as after SIGTERM, unless the target ends by itself first. If the parent has a
+// session of its own, --die-with-parent need not name the parent: graceful sees that its new parent is in another
+// session. In the other cases, the new parent is in the session of the killed parent, and the value of
+// --die-with-parent is the pid of the killed parent.
 func TestEverySystemCall_parentKilled(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 3)
@@ -40,7 +41,7 @@ func TestEverySystemCall_parentKilled(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if !c.guard { // before the first system call
+			if !c.guard { // kill the parent at graceful's first stop, before the run begins
 				if got, err := c.s.run(t, order{At: 1}); err != nil || got.Born > 0 || got.Status != "143" {
 					t.Errorf("killed before the beginning: status %s, %d processes born, %v", got.Status, got.Born, err)
 				}
@@ -52,8 +53,8 @@ func TestEverySystemCall_parentKilled(t *testing.T) {
 }
 
 // startWithParent starts a shell that starts graceful with --die-with-parent, flags and a target. The words in around
-// come before graceful. The shell writes graceful's pid to the file pid. When the target has created the file ready,
-// the shell runs the script then.
+// come before graceful. The shell writes graceful's pid to the file pid. then is the script that the shell runs when
+// the target has created the file ready.
 func startWithParent(t *testing.T, around, flags, target, then string) *proc {
 	t.Helper()
 	return start(t, "sh", "-c", fmt.Sprintf(
