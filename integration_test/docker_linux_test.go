@@ -62,7 +62,8 @@ func needImage(t *testing.T) string {
 var containers atomic.Int64
 
 // container starts a container of image in the background. args are flags of docker run and, after "--", the arguments
-// of graceful run. The container is removed after the test. The output of p contains only standard output.
+// of the entrypoint. Without the flag --entrypoint, these are the command line of the target. The container is removed
+// after the test. The output of p contains only standard output.
 func container(t *testing.T, args ...string) (name string, p *proc) {
 	t.Helper()
 	id := needImage(t)
@@ -114,8 +115,7 @@ func TestDocker_entrypoint(t *testing.T) {
 	t.Run("a low pids limit", testDockerFewProcesses)
 }
 
-// testDockerStatuses checks that the container's exit status is the target's, or graceful's own if the target cannot be
-// started.
+// testDockerStatuses checks that the container's exit status is the target's, or graceful's own if no target is given.
 func testDockerStatuses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ command, status string }{
@@ -192,7 +192,8 @@ func testDockerOrphans(t *testing.T) {
 	}
 }
 
-// testDockerForkBomb checks that graceful kills a tree that leaves graceful no free process, and runs cleanup.
+// testDockerForkBomb checks that graceful kills the tree and runs cleanup, even if the tree has used up the container's
+// limit of processes.
 func testDockerForkBomb(t *testing.T) {
 	t.Parallel()
 	name, p := readyContainer(t, "--pids-limit", "40", "-e", "GRACEFUL_GRACE=200ms", "--", "/busybox", "sh",

@@ -15,7 +15,7 @@ import (
 )
 
 // runProgram runs a program and returns its exit status and its output. The output goes through a pipe, because in some
-// places the test cannot write a file.
+// places the program may not write to a file.
 func runProgram(t *testing.T, args []string) (status, text string) {
 	t.Helper()
 	c := exec.Command(args[0], args[1:]...)
@@ -25,7 +25,7 @@ func runProgram(t *testing.T, args []string) (status, text string) {
 }
 
 // doctor runs a command line of graceful doctor. It returns the exit status, the names of the checks by their result
-// (yes, no, partly), and the output. It omits the checks terminal and cgroup, whose results depend on the machine.
+// (yes, no, partly), and the output. checks omits terminal and cgroup, whose results depend on the machine.
 func doctor(t *testing.T, args []string) (status string, checks map[string][]string, text string) {
 	t.Helper()
 	status, text = runProgram(t, args)
@@ -65,10 +65,10 @@ for text in sys.stdin.read().split("\0"):
 // place is an environment in which the doctor and a run are compared.
 type place struct {
 	need     []string // requirements of the place
-	around   []string // the command line before graceful; may contain $DIR
+	around   []string // the command line before graceful; may contain $DIR, a directory of the test
 	program  string   // the path of graceful in that place; "": plain
-	stateDir string   // may contain $DIR, a directory of the test
-	before   string   // a script that prepares the place; may contain $DIR
+	stateDir string   // the value of --state-dir; may contain $DIR; "": no flag
+	before   string   // a script that prepares the place; may contain $DIR, and $GRACEFUL, which is plain
 	no       []string // the names of the checks with the result "no", sorted
 	partly   []string // the same with the result "partly", in the order of the doctor
 }
@@ -146,7 +146,7 @@ func (p place) checkDoctor(t *testing.T, h preparedPlace) (text string) {
 	return text
 }
 
-// required returns the failed checks that a run needs without any flags.
+// required returns the checks in p.no that a run without flags needs.
 func (p place) required() []string {
 	return slices.DeleteFunc(slices.Clone(p.no), func(name string) bool { return name == "shell" || name == "parent" })
 }

@@ -18,7 +18,7 @@ func inPIDNamespace(inside ...string) []string {
 }
 
 // withProcesses returns the beginning of a command line. In a PID namespace, but not as PID 1, it runs the rest of the
-// command line as a user who may have only so many processes.
+// command line as the user uid. limit is the maximum number of processes of this user.
 func withProcesses(limit string, uid string) []string {
 	return inPIDNamespace(append(inShell(`"$@"; exit $?`), "prlimit", "--nproc="+limit, "setpriv", "--reuid="+uid,
 		"--clear-groups")...)

@@ -28,8 +28,8 @@ func codeBlocks(t *testing.T, path string) (blocks [][]string) {
 
 var (
 	assignments = regexp.MustCompile(`^([A-Z_]+=\S* )*`)
-	// elsewhere lists programs. Other tests run the command lines that begin with them: TestReadme_mainCommand,
-	// TestGuide_same, the check of the packages, and the tests of the engines.
+	// elsewhere lists first words of lines that this file does not run. Other tests check most of these lines:
+	// TestReadme_mainCommand, TestGuide_same, the check of the packages, and the tests of the engines.
 	elsewhere = strings.Fields(
 		"go sha256sum dpkg rpm apk tar systemd-run docker tini dumb-init timeout catatonit ENTRYPOINT")
 	// shown lists the first words of blocks that are not command lines.
@@ -38,8 +38,8 @@ var (
 	stubs = strings.Fields("nginx httpd postgres terraform make npm docker rm sleep gzip")
 )
 
-// commandsOf returns the command lines of a block that this file tests. It returns none for a block that is not a list
-// of command lines. A line with an unknown first word fails the test.
+// commandsOf returns those command lines of a block that this file tests. It returns none for a block that is not a
+// list of command lines. A line with an unknown first word fails the test.
 func commandsOf(t *testing.T, block []string) (commands []string) {
 	t.Helper()
 	for i, line := range block {
@@ -62,7 +62,8 @@ func (p *proc) script(lines []string) string {
 	p.t.Helper()
 	text := "set -e\nPATH=$PWD/stubs:$PATH\n" + strings.Join(lines, "\n") + "\n"
 	text = regexp.MustCompile(`--state-dir [^\s;]+`).ReplaceAllString(text, "--state-dir "+p.dir+"/state")
-	text = regexp.MustCompile(`(?m)^graceful doctor[^|\n]*$`).ReplaceAllString(text, "$0 || [ $$? = 1 ]") // or "no"
+	// The doctor exits with 1 if a required promise does not hold on this machine.
+	text = regexp.MustCompile(`(?m)^graceful doctor[^|\n]*$`).ReplaceAllString(text, "$0 || [ $$? = 1 ]")
 	text = strings.ReplaceAll(text, "4711", "$$")
 	p.stub(filepath.Join(p.dir, "stubs"), stubs)
 	p.stub(p.dir, regexp.MustCompile(`\./[a-z][a-z.-]*`).FindAllString(text, -1))
@@ -162,8 +163,9 @@ func TestHelp_examples(t *testing.T) {
 	}
 }
 
-// The sessions in README and guide produce the output that they show. The test ignores pids, and the line in which bash
-// reports a killed job. Another thread writes graceful's log lines, so they may stand anywhere.
+// The sessions in README and guide, except for sessions with docker, produce the output that they show. The test
+// ignores pids, and the line in which bash reports a killed job. It accepts graceful's log lines at any position,
+// because another thread writes them.
 func TestDocuments_sessions(t *testing.T) {
 	need(t, "linux", "bash", "pgrep")
 	killed, pids := regexp.MustCompile(`(?m)^.* Killed .*\n`), regexp.MustCompile(`\(\d+\)`)
@@ -205,8 +207,8 @@ func TestDocuments_sessions(t *testing.T) {
 	}
 }
 
-// The README shows two commands for a clone. The test runs the first one, which runs a program with graceful. (The
-// second one runs the tests.)
+// The README has a block with two commands for a clone. The test runs the first command, which runs a program with
+// graceful. (The second command runs the tests.)
 func TestReadme_mainCommand(t *testing.T) {
 	need(t, "linux", "bash")
 	for _, block := range codeBlocks(t, "../README.md") {

@@ -20,7 +20,7 @@ import (
 // instances that the clients ask. The file replaces a load balancer, which could hide a lost request.
 //
 //	serve NAME        answers requests on the socket NAME; SIGTERM ends it at once. It creates NAME.pid when it
-//	                  listens. It holds a request for "hold" until the file go-on exists; NAME.holds exists meanwhile
+//	                  listens. At the request "hold" it creates NAME.holds, and answers when the file go-on exists
 //	load              sends requests continuously, and writes the number of answers to the file answered. At SIGTERM
 //	                  it prints the numbers of requests and answers, and ends with 1 if an answer is missing
 func init() { roles["serve"], roles["load"] = serve, load }
@@ -129,7 +129,7 @@ func instance(t *testing.T, dir, name string, wrapper ...string) *proc {
 }
 
 // balanced starts two instances of the service, "a" and "b", in a new directory. The instance "a" runs under the
-// wrapper. The file backends lists both.
+// wrapper. The file backends lists both, and the file without lists only "b".
 func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 	t.Helper()
 	dir, err := os.MkdirTemp(binDir, "load-") // the path must be short enough for a socket
@@ -150,8 +150,8 @@ func balanced(t *testing.T, wrapper ...string) (a *proc, dir string) {
 const leaveBackends = "mv without backends"
 
 // SIGTERM ends a service at once, while its clients send requests continuously. No request is lost if an on-stop
-// command removes the service from the backends, and --drain then gives the service time for its last clients. Requests
-// are lost without both flags.
+// command removes the service from the backends, and --drain then gives the service time for its last clients. With
+// neither flag, requests are lost.
 func TestDrain_losesNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -193,8 +193,8 @@ func TestDrain_losesNoRequest(t *testing.T) {
 	}
 }
 
-// During the drain, a service answers its pending request. It also answers requests of clients that do not know yet
-// that the service will end. Without a drain, the pending request is lost.
+// During the drain, a service answers its pending request. It also answers a new request, from a client that does not
+// know of the stop yet. Without a drain, the pending request is lost.
 func TestDrain_answersPendingRequests(t *testing.T) {
 	t.Parallel()
 	for _, drain := range []bool{true, false} {

@@ -19,8 +19,8 @@ import (
 const enoughFailures = 10
 
 // callErrors maps a system call, by the name that describe returns, to errors that the call may return at any time by
-// its manual page, without a mistake of the caller. It omits errors that no program can survive and that the runtime
-// does not handle (munmap(2), futex(2)).
+// its manual page, without a mistake of the caller. It omits calls whose errors no program can survive, and which the
+// Go runtime does not handle (munmap(2), futex(2)).
 var callErrors = map[string][]syscall.Errno{
 	"accept4":           {unix.EINTR, unix.EMFILE, unix.ENOMEM},
 	"bind":              {unix.ENOMEM, unix.ENOSPC},
@@ -96,9 +96,9 @@ func TestEverySystemCall_fails(t *testing.T) {
 	}
 }
 
-// failEverywhere runs a scenario once for each error of each system call of one process: the guard if ofGuard is true,
-// graceful otherwise. Of many calls with one name, it tests only every step-th, but at least one. It stops after
-// enoughFailures.
+// failEverywhere lets system calls of one process fail: of the guard if ofGuard is true, of graceful otherwise. It runs
+// a scenario once for each tested call and each of the call's errors in callErrors. Of the calls with one name, it
+// tests only every step-th, but at least one. It stops after enoughFailures.
 func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 	record, err := s.run(t, order{OfGuard: ofGuard})
 	if err != nil {
@@ -146,8 +146,8 @@ func failEverywhere(t *testing.T, s scenario, ofGuard bool, step int) {
 	t.Logf("tried %d failures, %d calls failed", len(chances), failed)
 }
 
-// If epoll_ctl(2) fails for the descriptor of a process, a connection or the socket (/proc/sys/fs/epoll), graceful
-// polls that descriptor instead. The guard makes no such call.
+// If epoll_ctl(2) fails for the descriptor of a process or of the socket, graceful polls that descriptor instead. The
+// call fails at the limit in /proc/sys/fs/epoll. The guard makes no such call.
 func TestEpoll_fails(t *testing.T) {
 	need(t, "norace")
 	const minFailed = 3 // if fewer calls fail, the tracer has missed those of graceful

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A launch makes no more system calls than the limits allow. The test ignores calls in which the Go runtime waits,
-// because their number depends on the load of the machine.
+// A launch makes no more system calls than the limits allow. The test ignores the epoll calls, and the calls in which
+// the Go runtime waits, because their number depends on the load of the machine.
 func TestLaunch_systemCalls(t *testing.T) {
 	need(t, "linux", "strace")
 	waits := []string{"futex", "nanosleep", "clock_nanosleep", "sched_yield"}

@@ -72,7 +72,7 @@ func TestGuard_frozen(t *testing.T) {
 		`echo $PPID >"$0"/cgroup.procs; echo 1 >"$0"/cgroup.freeze; echo $$ >target; exec sleep 1000`, cgroup)
 	target, guard := p.pidIn("target"), p.guard()
 	p.signal(unix.SIGTERM)
-	p.want("137") // no process reports how the target ended
+	p.want("137") // only the guard could report how the target ended, so graceful assumes SIGKILL
 	p.untilReaped(target, guard)
 	p.wantFile("cleaned", "1\n")
 }
