@@ -18,7 +18,7 @@ func TestStart_hangingFileSystem(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for name, c := range map[string]struct {
 		args   string
-		signal unix.Signal // to graceful, once the target's process exists; 0: none
+		signal unix.Signal // sent to graceful once the target's process exists; 0: none
 		status string
 		reason string // GRACEFUL_REASON of the cleanup commands
 		says   string
@@ -50,7 +50,8 @@ func TestStart_hangingFileSystem(t *testing.T) {
 	}
 }
 
-// If a file system fails the start of a program late, the target or the command counts as not started.
+// If a file system fails the start of a program after graceful has logged that start, the target or the command counts
+// as not started.
 func TestStart_fileSystemFailsLate(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for _, guard := range []string{"on", "off"} {
@@ -77,8 +78,8 @@ func TestStart_fileSystemFailsLate(t *testing.T) {
 }
 
 // startHung runs graceful in a directory that contains the file system ./hung, which is the first directory of PATH.
-// The file system does not answer until the process of p gets SIGUSR1. Then all requests fail. The file pid contains
-// the pid of graceful.
+// The file system does not answer until the returned program gets SIGUSR1. Then all requests fail. The file pid
+// contains the pid of graceful.
 func startHung(t *testing.T, args string) *proc {
 	t.Helper()
 	return start(t, "helper", "hang", "sh", "-c",
@@ -95,10 +96,10 @@ func hang(args []string) int {
 			panic(err)
 		}
 	}
-	runtime.LockOSThread() // only this thread has the mount, and it must start the program
+	runtime.LockOSThread() // only this thread sees the mount, so this thread must start the program
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGUSR1)
-	check(unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)) // of this thread
+	check(unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)) // affects only this thread
 	check(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 	check(os.Mkdir("hung", 0o755))
 	fuse, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
@@ -119,9 +120,9 @@ func hang(args []string) int {
 	return c.ProcessState.ExitCode()
 }
 
-// All processes of graceful are killed while the start of a process hangs. That process still holds the lock of the
-// ledger. recover and a new run with the name of the killed run refuse, and name the process, until it has ended. They
-// do not report that another process is finishing the run.
+// graceful and the guard are killed while the start of a process hangs. That process still holds the lock of the
+// ledger. Until that process has ended, recover and a new run with the name of the killed run refuse, and name the
+// process. They do not report that another process is finishing the run.
 func TestRecover_hangingStartHoldsTheLock(t *testing.T) {
 	need(t, "linux", "root", "fuse")
 	for name, c := range map[string]struct{ args, started, reason string }{

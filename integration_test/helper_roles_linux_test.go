@@ -50,7 +50,7 @@ func forks(n int) {
 	}
 }
 
-// relay keeps n chains of processes. Each process lives only until it has forked, and leaves its session.
+// relay starts n chains of processes, and stays. Each process of a chain leaves its session, forks, and ends.
 //
 //go:norace
 func relay(n int) {
@@ -107,7 +107,8 @@ func exhaust(file string) {
 
 // Roles for Linux:
 //
-//	reap PROGRAM [ARG...]   as PID 1: runs the program, and ends like it when no other process is left, alive or zombie
+//	reap PROGRAM [ARG...]   as PID 1: runs the program, waits until no other process is left, alive or zombie, and ends
+//	                        with the status of the program
 //	provoke-oom-kill VICTIM allocates memory until the kernel kills its parent (grandparent, great-grandparent) for
 //	                        lack of memory; then frees the memory, and stays
 //	lose-thread WHICH PROGRAM [ARG...]
@@ -175,8 +176,8 @@ func reap(args []string) (status int) {
 }
 
 // provokeOOMKill makes an ancestor, the victim, the first choice of the out-of-memory killer. Then it allocates memory
-// until the kernel has killed the victim and freed its memory. It stops at that moment, because otherwise the kernel
-// may kill another process.
+// until the kernel has killed the victim and freed its memory. It allocates no more from that moment on, because
+// otherwise the kernel may kill another process.
 func provokeOOMKill(args []string) int {
 	victim := os.Getppid()
 	for range strings.Count(args[0], "grand") + strings.Count(args[0], "great") {

@@ -2,7 +2,8 @@
 
 package integration_test
 
-// Other systems have no roles that create storms of processes, because graceful finds all processes only on Linux.
+// On other systems, the roles that create storms of processes do nothing, because graceful finds all processes only on
+// Linux.
 func forks(int)      {}
 func relay(int)      {}
 func breed(int)      {}

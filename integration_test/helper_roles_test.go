@@ -21,10 +21,10 @@ import (
 //	threads FILE               starts a child from a thread that is not the first one, writes the child's pid to FILE,
 //	                           and stays
 //	orphans N                  leaves N children behind, all of which end at once
-//	relay N                    N chains of processes, each of which forks and ends, as fast as they can
+//	relay N                    starts N chains of processes, and stays; each process forks and ends as fast as it can
 //	breed N                    a process tree that forks as fast as it can, up to N, and stays; like relay it ignores
 //	                           SIGTERM, and writes its pid to ./storm when it begins
-//	exhaust FILE               forks until it may not, writes the number to FILE, prints a line, and keeps trying
+//	exhaust FILE               forks until it may not, writes the number of forks to FILE, prints a line, and goes on
 //	die SIGNAL-NUMBER          ends by that signal
 //	become-root FILE           set-user-ID root: sets all its user ids to root, writes its pid to FILE, and stays
 //	answer                     writes a line when it is ready, and one for each SIGUSR1; stays
@@ -147,7 +147,7 @@ func again(attr *syscall.SysProcAttr, args ...string) int {
 func count(file string) {
 	c := make(chan os.Signal, 4096)
 	signal.Notify(c)
-	signal.Reset(unix.SIGURG) // the runtime uses it
+	signal.Reset(unix.SIGURG) // the runtime uses SIGURG
 	out, err := os.Create(file)
 	if err != nil {
 		panic(err)

@@ -35,7 +35,7 @@ func removeCgroup(dir string) {
 }
 
 // newCgroup creates a cgroup below the cgroup of the test, and returns its directory. It returns an error if no mount
-// shows the whole of cgroup v2, or if cgroup.kill is missing (Linux 5.14).
+// shows the whole of cgroup v2, if cgroup.kill is missing (before Linux 5.14), or if the cgroup cannot be created.
 func newCgroup() (string, error) {
 	list, _ := os.ReadFile("/proc/self/cgroup")
 	_, self, _ := strings.Cut("\n"+string(list), "\n0::")
@@ -59,7 +59,7 @@ func newCgroup() (string, error) {
 	return "", fmt.Errorf("no cgroup v2 shows %q", self)
 }
 
-// cgroupsBelow lists the cgroups below a cgroup, the deepest first.
+// cgroupsBelow lists the cgroups below a cgroup, each one after the cgroups below it.
 func cgroupsBelow(dir string) (found []string) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -75,7 +75,7 @@ func inCgroup(cgroup string, args ...string) []string {
 	return append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`, cgroup}, args...)
 }
 
-// delegate gives a cgroup to a user (cgroups(7), Cgroup delegation).
+// delegate gives a cgroup to a user (cgroups(7), section CGROUPS DELEGATION).
 func delegate(t *testing.T, cgroup string, uid int) {
 	t.Helper()
 	for _, file := range []string{"", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads"} {
@@ -108,15 +108,15 @@ func asUser(user int, args ...string) []string {
 		args...)
 }
 
-// untilRemoved waits until there is no cgroup below the cgroup.
+// untilRemoved waits until there is no cgroup below a cgroup.
 func (p *proc) untilRemoved(cgroup string) {
 	p.t.Helper()
 	p.until(fmt.Sprintf("removal of %q", cgroupsBelow(cgroup)), func() bool { return len(cgroupsBelow(cgroup)) == 0 })
 }
 
-// cgroupWith creates a cgroup (v2 or v1) with a controller, which is removed after the test. limits are names of limit
-// files. cgroupWith returns the path of the first of them that exists in the cgroup. It skips the test if there is
-// none.
+// cgroupWith creates a cgroup (v2 or v1) with a controller, and removes the cgroup after the test. limits are names of
+// limit files. cgroupWith returns the path of the first one that exists in the cgroup. It skips the test if there is no
+// such cgroup or file.
 func cgroupWith(t *testing.T, controller string, limits ...string) string {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -137,7 +137,7 @@ func cgroupWith(t *testing.T, controller string, limits ...string) string {
 		if err != nil {
 			continue
 		}
-		t.Cleanup(func() { // killed processes of a failed test may leave the cgroup late
+		t.Cleanup(func() { // rmdir(2) fails until the killed processes of a failed test have left the cgroup
 			for deadline := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(deadline); {
 				time.Sleep(2 * time.Millisecond)
 			}

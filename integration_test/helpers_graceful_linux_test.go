@@ -18,7 +18,7 @@ func inNamespace(t *testing.T, asPID1 bool, args ...string) *proc {
 	t.Helper()
 	need(t, "linux", "pidns")
 	if !asPID1 {
-		// Add a command after graceful, so that the shell stays instead of executing graceful by itself.
+		// Add a command after the program, so that the shell forks for the program, and stays as PID 1.
 		args = append([]string{"sh", "-c", `"$@"; exit $?`, "sh"}, args...)
 	}
 	return command(t, append([]string{"unshare"}, pidNamespace(args...)...)...)
@@ -30,8 +30,8 @@ func bothModes(t *testing.T, test func(t *testing.T, asPID1 bool)) {
 	t.Run("as subreaper", func(t *testing.T) { t.Parallel(); test(t, false) })
 }
 
-// gracefulPID waits for graceful below a process that inNamespace started, and returns its pid. Of several, it returns
-// the one with the fewest ancestors.
+// gracefulPID waits for graceful at or below the process of p, for instance a program from inNamespace, and returns the
+// pid of graceful. Of several, it returns the one with the fewest ancestors.
 func gracefulPID(p *proc) int {
 	p.t.Helper()
 	var found int
@@ -104,8 +104,8 @@ func killBoth(t testing.TB, leader int) {
 	if unix.Kill(leader, unix.SIGSTOP) != nil {
 		return
 	}
-	// A thread that waits for the execve(2) of its child (vfork(2)) cannot be suspended yet. But it can be killed, and
-	// its child already exists.
+	// A thread that waits for the execve(2) of its child (vfork(2)) cannot be suspended yet. But the thread can be
+	// killed, and its child already exists.
 	stopped := func() bool {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", leader))
 		return !slices.ContainsFunc(threads, func(thread string) bool {

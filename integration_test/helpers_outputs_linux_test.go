@@ -60,7 +60,7 @@ func terminalOutlet(t *testing.T) outlet {
 	return outlet{slave, func() { master.Close() }}
 }
 
-// tcpOutlet returns a TCP connection. close resets the connection, and waits until the output has noticed that.
+// tcpOutlet returns a TCP connection. close resets the connection, and waits until the output has noticed the reset.
 func tcpOutlet(t *testing.T) outlet {
 	t.Helper()
 	w, r := tcpConnection(t)

@@ -25,7 +25,7 @@ type proc struct {
 	output *os.File // its standard output and standard error
 }
 
-// command prepares a program in a directory of its own. All its output goes to one file.
+// command prepares a program in a directory of its own. All output of the program goes to one file.
 func command(t testing.TB, args ...string) *proc {
 	t.Helper()
 	p := &proc{t: t, dir: t.TempDir()}
@@ -131,7 +131,7 @@ func (p *proc) until(what string, happened func() bool) {
 	}
 }
 
-// wantFile fails the test unless a file in the program's directory has this content now. A missing file counts as
+// wantFile fails the test unless the content of a file in the program's directory is want now. A missing file counts as
 // empty.
 func (p *proc) wantFile(name, want string) {
 	p.t.Helper()
@@ -159,7 +159,7 @@ func lastLine(text string) string {
 const patience = 60 * time.Second
 
 // ended returns the exit status of a process, or the name of the signal that has ended the process, without SIG. err is
-// the result of Wait. If it is another error, ended returns its text.
+// the result of exec.Cmd.Wait. If err is not about the end of the process, ended returns the text of err.
 func ended(err error) string {
 	var exit *exec.ExitError
 	switch {

@@ -29,8 +29,8 @@ func stateDir(t *testing.T, text string) (dir string) {
 // ledgerIn returns the path of the ledger of stateDir.
 func ledgerIn(dir string) string { return filepath.Join(dir, "x.ledger") }
 
-// rewriteRecord changes the record in a line of a ledger, and returns the new line with the right checksum. begin is
-// the member begin of the record, or nil.
+// rewriteRecord changes the record in a line of a ledger, and returns the new line with the right checksum. change gets
+// the record, and the member begin of the record or nil.
 func rewriteRecord(t *testing.T, line string, change func(record, begin map[string]any)) string {
 	t.Helper()
 	var l struct{ Record map[string]any }
@@ -48,8 +48,9 @@ func rewriteRecord(t *testing.T, line string, change func(record, begin map[stri
 	return fmt.Sprintf("{\"sum\":\"%08x\",\"record\":%s}\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)), text)
 }
 
-// markRebooted changes the first record of a run as if this machine had been rebooted since the run. If the machine has
-// no id, markRebooted makes the record look like one of an earlier version, which contains no id either.
+// markRebooted changes the first record of a run as if this machine had been rebooted since the run. begin is the
+// member begin of that record. If the machine has no id, recover would leave such a run alone. So markRebooted then
+// removes the machine from the record, as in a record of an earlier version.
 func markRebooted(begin map[string]any) {
 	begin["boot"] = "another"
 	if begin["machine"] == "" {

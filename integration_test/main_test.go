@@ -31,7 +31,7 @@ import (
 var binDir string
 
 // plain is the path of a graceful that is built as released, for tests that cannot use the graceful under test. With
-// the race detector, the graceful under test is not static. With coverage, it writes a file.
+// the race detector, the graceful under test is not static. With coverage, the graceful under test writes files.
 var plain string
 
 // coverage is the directory for the coverage data of graceful, or empty. (go test uses GOCOVERDIR itself.)
@@ -40,7 +40,7 @@ var coverage = os.Getenv("GRACEFUL_TEST_COVERAGE")
 // noSkip makes a test fail instead of skipping it. (CI has all requirements installed.)
 var noSkip = os.Getenv("GRACEFUL_TEST_NO_SKIP") != ""
 
-// raceBuild means that the binary contains the race detector, and so uses the C library and its threads.
+// raceBuild means that the graceful under test contains the race detector, and so uses the C library and its threads.
 var raceBuild = os.Getenv("GRACEFUL_TEST_RACE") != ""
 
 func TestMain(m *testing.M) {
@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
-	for _, name := range []string{"GITHUB_ACTIONS", "GITLAB_CI"} { // separate tests check annotations
+	// Otherwise graceful would write annotations. Separate tests check annotations.
+	for _, name := range []string{"GITHUB_ACTIONS", "GITLAB_CI"} {
 		os.Unsetenv(name)
 	}
 	unix.Umask(0o022)                // otherwise graceful warns about parents of state directories

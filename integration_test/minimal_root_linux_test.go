@@ -59,7 +59,7 @@ func TestRun_withoutAShell(t *testing.T) {
 // Without /proc, the level of containment is lower, and graceful reports that. As PID 1, graceful needs no /proc.
 func TestContain_withoutProc(t *testing.T) {
 	root := jail(t, "bin/sh")
-	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil { // a shell's background jobs read it
+	if err := os.WriteFile(filepath.Join(root, "dev/null"), nil, 0o666); err != nil { // read by background jobs of a shell
 		t.Fatal(err)
 	}
 	// graceful logs a warning at the start, and ends only the process group.
