@@ -56,13 +56,13 @@ func TestInherit_target(t *testing.T) {
 			}
 			for _, probe := range [][]string{
 				{"sh", "-c", probe, "sh", "\xff\xfe", "a  b", ""},
-				{"grep", "^Sig[BI]", "/proc/self/status"}, // a shell changes some signals
+				{"grep", "^Sig[BI]", "/proc/self/status"}, // without a shell, because a shell changes some signals
 			} {
 				bare := outputOf(t, around, nil, probe)
 				for _, wrapper := range [][]string{
 					{"graceful", "run"}, {"graceful", "run", "--guard", "off"}, {stripped, "run"},
 				} {
-					wrapper = append(wrapper, "--quiet") // graceful warns about an ignored SIGTERM
+					wrapper = append(wrapper, "--quiet") // otherwise graceful warns about an ignored SIGTERM
 					if wrapped := outputOf(t, around, append(wrapper, "--"), probe); bare != wrapped {
 						t.Errorf("bare:\n%s\nunder %v:\n%s", bare, wrapper, wrapped)
 					}
@@ -85,8 +85,8 @@ func outputOf(t *testing.T, around, wrapper, probe []string) string {
 }
 
 // Cleanup commands inherit the same properties as the target, with three exceptions. Standard input is empty. SIGTTOU
-// is ignored, so that it does not suspend them. Other descriptors are closed, so that a reader of a pipe waits only as
-// long as the target lives.
+// is ignored, so that SIGTTOU does not suspend them. Descriptors other than 0, 1 and 2 are closed, so that a reader of
+// a pipe waits only as long as the target lives.
 func TestInherit_cleanupCommands(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
@@ -109,10 +109,10 @@ func TestInherit_cleanupCommands(t *testing.T) {
 	if fds := strings.Fields(p.waitForFile("target.fds")); !slices.Contains(fds, "7") {
 		t.Errorf("the target has the descriptors %q", fds)
 	}
-	p.wantFile("hook.fds", "0\n1\n2\n3\n") // ls has opened the last one
+	p.wantFile("hook.fds", "0\n1\n2\n3\n") // descriptor 3 is the directory that ls(1) reads
 }
 
-// A stop signal that was ignored when graceful was started does not stop the run, unless --stop-on names it.
+// A stop signal that was ignored when graceful was started does not stop the run, unless --stop-on names that signal.
 func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 	need(t, "linux", "env-signals")
 	t.Parallel()
@@ -128,7 +128,7 @@ func TestStopOn_signalThatTheParentIgnored(t *testing.T) {
 		if named {
 			stop, status = unix.SIGTERM, "137" // the target ignores SIGTERM, too
 		}
-		// Send SIGTERM repeatedly, because graceful ignores that signal until it has noticed the start of the target.
+		// Send SIGTERM until graceful has logged that signal.
 		p.until("signal", func() bool {
 			p.signal(unix.SIGTERM)
 			return strings.Contains(p.text(), "received signal signal=TERM")
@@ -163,7 +163,7 @@ func TestForward_signalsThatTheParentBlocked(t *testing.T) {
 }
 
 // If LISTEN_PID or WATCHDOG_PID names graceful, the target gets the variable with the target's pid. The exit statuses
-// for a target that cannot be started do not change.
+// for a target that cannot be started, or that a signal ends, do not change.
 func TestInherit_listenPID(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -172,7 +172,8 @@ func TestInherit_listenPID(t *testing.T) {
 		// A variable with a pid that is not graceful's does not change.
 		start(t, "sh", "-c", variable+`=1 exec graceful run -- sh -c 'test $`+variable+` = 1 && exit 42'`).want("42")
 	}
-	// With LISTEN_PID, the exit statuses for a target that cannot be started are the usual ones.
+	// With LISTEN_PID, the exit statuses for a target that cannot be started, or that a signal ends, are the usual
+	// ones.
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- no-such-program`).want("127")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run -- ./no-such-program`).want("127")
 	start(t, "sh", "-c", `LISTEN_PID=$$ exec graceful run --on-exit 'echo >cleaned' -- /`).want("126")
@@ -200,8 +201,8 @@ func TestRun_argumentOf100KB(t *testing.T) {
 	}
 }
 
-// With a umask that removes the owner's permissions, a run can still be recovered, and cleanup commands can use their
-// empty directory.
+// With a umask that removes the owner's permissions, a run can still be recovered. Cleanup commands can still use the
+// empty directory that replaces a removed working directory.
 func TestUmask_withoutPermissionsOfTheOwner(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()

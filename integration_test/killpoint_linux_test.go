@@ -26,14 +26,14 @@ var guardFlags = []string{"--guard", "on"}
 type scenario struct {
 	flags  []string
 	target string
-	stop   bool   // the run is stopped by SIGTERM, once the target is ready
+	stop   bool   // once the file ready exists, the tracer stops the run: by SIGTERM, or by killing the parent
 	log    string // the text that the commands write
-	before string // text that the commands may also write if the target was not started
-	fewer  string // text that the commands may also write if the file printed is empty: no registration was confirmed
+	before string // text that the commands may write instead if the target was not started
+	fewer  string // text that the commands may write instead if the file printed is empty: no registration was confirmed
 	status string // exit status if no process of graceful is killed
 	keeps  bool   // the target leaves a process behind that is kept; the file kept contains its pid
 	cgroup bool   // the run has its own cgroup, below which no cgroup may be left
-	parent string // the value of order.Parent
+	parent string // the value of order.Parent; "": the run has no parent that the tracer kills
 }
 
 const started = "echo >started; "
@@ -73,19 +73,17 @@ var scenarios = map[string]scenario{
 			"echo 3 >>log; sleep 0.03; echo 3 ended >>log"},
 		target: started, log: "3\n3 ended\n2\n2 ended\n1\n1 ended\n", status: "0",
 	},
-	// The on-stop commands are slow, and run before the stop signal.
+	// The first on-stop command is slow. Both run before the stop signal.
 	"stopping": {
 		flags: []string{"--on-stop", "echo s1 >>log; sleep 0.03; echo s1 ended >>log", "--on-stop", "echo s2 >>log",
-			"--drain", "30ms",
-			"--on-exit", "echo 1 >>log"},
+			"--drain", "30ms", "--on-exit", "echo 1 >>log"},
 		target: started + "echo >ready; exec sleep 1000", stop: true, log: "s1\ns1 ended\ns2\n1\n", before: "1\n",
 		status: "143",
 	},
 	// Kept survivors exist while the commands run. graceful does not wait for them.
 	"keeping": {
 		flags: []string{"--survivors", "keep", "--on-exit",
-			"echo 1 >>log; setsid sleep 1000 & sleep 0.03; echo 1 ended >>log",
-			"--on-exit", "echo 2 >>log"},
+			"echo 1 >>log; setsid sleep 1000 & sleep 0.03; echo 1 ended >>log", "--on-exit", "echo 2 >>log"},
 		target: started + `setsid sh -c "trap '' TERM; echo \$\$ >kept; exec sleep 1000" & until [ -e kept ]; do :; done`,
 		log:    "2\n1\n1 ended\n", status: "0", keeps: true,
 	},
@@ -164,7 +162,8 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if why := s.wronglyLeft(got.Left, strings.TrimSpace(dir.file("kept"))); why != "" {
 		wrong = append(wrong, why)
 	}
-	// Also count births of processes, because a target may exist before it has written the file.
+	// A target may exist before it has created the file started. So a birth also counts, if the tracer follows the
+	// process that starts the target.
 	started := dir.file("started") != "" || got.Born > 0 && o.OfGuard == o.Guarded
 	unprinted := s.fewer != "" && dir.file("printed") == ""
 	if log := dir.file("log"); log != s.log && (started || log != "" && log != s.before) &&
@@ -177,9 +176,9 @@ func (s scenario) wrong(dir runDir, o order, got outcome) (wrong []string) {
 	if slices.Contains(s.flags, "--report") && dir.file("log") != "" {
 		wrong = append(wrong, dir.wrongReport()...)
 	}
+	// Only a killed graceful may lose the output, if it has read the output and not yet written it.
 	if shown := strings.Contains(dir.file("output"), "shown\r\n"); strings.Contains(s.target, "echo shown") &&
-		dir.file("ready") != "" &&
-		!shown && (o.OfGuard || got.Where == "") { // a killed graceful may have read the output, and not written it
+		dir.file("ready") != "" && !shown && (o.OfGuard || got.Where == "") {
 		wrong = append(wrong, "the target's output is lost")
 	}
 	if why := s.wrongStatus(o, got, started); why != "" {
@@ -200,7 +199,7 @@ func (d runDir) wrongReport() (wrong []string) {
 }
 
 // wronglyLeft returns a text if the processes left after a run are wrong, otherwise "". kept is the pid of the process
-// to keep. It is empty if that process was killed with the target's group before it had left the group.
+// to keep, or "" if that process was not started, or was killed before it had left the target's group.
 func (s scenario) wronglyLeft(left []string, kept string) string {
 	onlyKept := func(process string) bool {
 		return kept == "" || strings.HasPrefix(process, kept+" (sleep)") && !strings.Contains(process, "was reparented")
@@ -220,8 +219,8 @@ func firstLines(text string) string {
 	return strings.Join(lines[:min(len(lines), 12)], "")
 }
 
-// crashed reports whether a status is that of a Go program whose runtime has failed, even before it could print a
-// reason.
+// crashed reports whether a status is that of a Go program whose runtime has failed: 2, or SEGV if the runtime has
+// failed before it could print a reason.
 func crashed(status string) bool { return status == "2" || status == "SEGV" }
 
 // wrongStatus returns a text if the exit status of a run is wrong, otherwise "". started: the target was started.
@@ -241,7 +240,7 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 			return "though it was killed"
 		}
 	case o.Call == "":
-		if got.Status != s.status { // graceful continues without the guard
+		if got.Status != s.status { // graceful continues without the killed guard
 			return "want " + s.status
 		}
 	case !started:
@@ -257,7 +256,7 @@ func (s scenario) wrongStatus(o order, got outcome, started bool) string {
 // processName maps true to the name for the guard, and false to the name for the graceful that is not a guard.
 var processName = map[bool]string{false: "graceful", true: "guard"}
 
-// stride returns the number in an environment variable, or otherwise if there is no such variable.
+// stride returns the number in an environment variable, or the parameter otherwise if the variable is empty.
 func stride(t *testing.T, variable string, otherwise int) int {
 	t.Helper()
 	text := os.Getenv(variable)
@@ -271,7 +270,7 @@ func stride(t *testing.T, variable string, otherwise int) int {
 	return n
 }
 
-// everyCall makes the test also count system calls that affect only the process itself as stops.
+// everyCall makes local system calls count as stops, too (order.All). A local call affects only the process itself.
 var everyCall = os.Getenv("GRACEFUL_TEST_KILL_EVERYWHERE") != ""
 
 // onePoint makes the test kill at one stop only, and log that stop.
@@ -280,13 +279,14 @@ var onePoint = os.Getenv("GRACEFUL_TEST_KILL_AT") != ""
 // atOnce limits the number of concurrent runs. It allows more than one for each CPU, because most runs mostly wait.
 var atOnce = make(chan bool, 2*runtime.NumCPU())
 
-// SIGKILL ends one process of graceful at a system call. No command is lost or run twice, and no process is left.
+// SIGKILL ends one process of graceful at a stop (see order.At). No command is lost or run twice, and no process is
+// left.
 func TestEverySystemCall_killed(t *testing.T) {
 	need(t, "linux", "norace", "setsid")
 	step := stride(t, "GRACEFUL_TEST_KILL_STRIDE", 20)
 	first := stride(t, "GRACEFUL_TEST_KILL_AT", 1+rand.IntN(step))
 	if onePoint {
-		step = 1 << 30 // no further point
+		step = 1 << 30 // no further stop
 		t.Logf("testing stop %d", first)
 	} else {
 		t.Logf("testing every %dth stop from the %dth on", step, first)
@@ -320,9 +320,9 @@ func TestEverySystemCall_killed(t *testing.T) {
 }
 
 // killEverywhere kills the guard (ofGuard) or graceful, or the parent of a scenario with one, at every step-th stop
-// from first on. The number of stops varies, so killEverywhere ends when three consecutive runs had fewer stops, or
-// after enoughFailures. points is the largest number of stops of a run without a kill. runs counts the runs with a
-// kill.
+// from first on. The number of stops varies. So killEverywhere ends when three consecutive runs have ended before the
+// stop at which the kill was due, or after enoughFailures. points is the largest number of stops of a run without a
+// kill. runs counts the runs with a kill.
 func killEverywhere(t *testing.T, s scenario, ofGuard bool, first, step int) (points, runs int) {
 	var (
 		mu       sync.Mutex

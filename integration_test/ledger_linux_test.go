@@ -42,7 +42,7 @@ func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 				if claimed {
 					log, status = "2\n1\n", "1"
 				}
-				if !claimed { // recover runs the last command, which must not sleep for 1000 s
+				if !claimed { // recover runs command 3, which then must not sleep for 1000 s
 					first = strings.Replace(first, "exec sleep 1000", "true", 1)
 					text = rewriteRecord(t, first, func(_, begin map[string]any) {}) +
 						text[len(first)+len("exec sleep 1000")-len("true"):]
@@ -67,7 +67,7 @@ func TestRecover_ledgerTornAtAnyByte(t *testing.T) {
 // spoiled is a way to damage a state directory.
 type spoiled struct {
 	spoil func(t *testing.T, dir string)
-	want  string // the error of recover and run
+	want  string // part of the error of recover and of run
 }
 
 // spoiledFiles contains ways to change the type, the owner, the mode or the size of the directory or the ledger.
@@ -128,7 +128,8 @@ func spoiledRecords(lines []string, good string) map[string]spoiled {
 	}
 }
 
-// recover and run refuse a state directory or a ledger that other users can change, or that is damaged.
+// recover and run refuse a state directory or a ledger if its type is wrong, if other users can change it, or if it is
+// damaged, too large, or of an unknown version.
 func TestStateDir_refused(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

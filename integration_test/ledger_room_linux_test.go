@@ -60,8 +60,8 @@ func (p *proc) wantEachOnce() {
 }
 
 // The tree fills the ledger, and graceful refuses further commands early enough. All later events still fit into the
-// ledger, and each command runs once, whichever process of graceful is killed. (With the race detector the test takes
-// minutes.)
+// ledger, and each command runs once, whichever process of graceful is killed. (The test uses plain. With the race
+// detector, the test would take minutes.)
 func TestDefer_fullLedger(t *testing.T) {
 	for _, victim := range []string{"guard", "graceful", "both"} {
 		t.Run(victim, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestDefer_fullLedger(t *testing.T) {
 				p.want("KILL")
 				p.touch("go")
 				last = start(t, plain, "recover", "--state-dir", dir)
-				last.wait() // the third command may have been interrupted
+				last.wait() // with any status: recover exits with 1 if the third command was interrupted
 			}
 			p.wantFile("status", "1\n")
 			p.wantEachOnce()

@@ -66,7 +66,7 @@ func TestLog_longStop(t *testing.T) {
 	}
 }
 
-// With --quiet, only errors of graceful itself go to standard error. --quiet and --verbose together are an error.
+// With --quiet, graceful writes only its own errors to standard error. --quiet and --verbose together are an error.
 func TestQuiet_onlyErrors(t *testing.T) {
 	t.Parallel()
 	p := start(t, "graceful", "run", "--quiet", "--grace", "100ms", "--on-exit", "false", "--timeout", "200ms", "--",
@@ -110,9 +110,9 @@ func TestLog_badReaders(t *testing.T) {
 		if err := w.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20)) // the pipe is full now
-		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETFL, 0); err != nil {
-			t.Fatal(err) // blocking again
+		_, _ = w.Write(bytes.Repeat([]byte("x"), 1<<20))                  // the pipe is full now
+		if _, err := unix.FcntlInt(w.Fd(), unix.F_SETFL, 0); err != nil { // writes to the pipe block again
+			t.Fatal(err)
 		}
 		p := command(t, run...)
 		p.cmd.Stderr = w
