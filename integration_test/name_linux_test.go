@@ -18,7 +18,7 @@ type named struct {
 	shell string // path of the script, which evaluates its first argument
 }
 
-// newNamed creates a script with that file name. The first run creates the state directory.
+// newNamed creates a script with the file name name. The first run creates the state directory.
 func newNamed(t testing.TB, name string) named {
 	t.Helper()
 	n := named{t, filepath.Join(t.TempDir(), "state"), filepath.Join(t.TempDir(), name)}
@@ -29,7 +29,7 @@ func newNamed(t testing.TB, name string) named {
 }
 
 // run starts a run whose target is the shell of n with a script. The name of the run is the file name of the shell. If
-// typed is true, --name gives that name. Otherwise it is the default name.
+// typed is true, --name gives that name. Otherwise that name is the default.
 func (n named) run(typed bool, script string, flags ...string) *proc {
 	n.t.Helper()
 	args := []string{"graceful", "run", "--state-dir", n.state}

@@ -68,20 +68,20 @@ func TestName_restartWaitsForTheKilledRun(t *testing.T) {
 				strings.Count(said, waitsForKilled) != waits {
 				t.Errorf("it wrote:\n%s", said)
 			}
-			next.until("empty state directory", func() bool { return inDir(t, n.state) == "" }) // another start may end late
+			next.until("empty state directory", func() bool { return inDir(t, n.state) == "" }) // "another start" may end last
 		})
 	}
 }
 
 // A stop signal ends a waiting run at once, and so does the end of the parent with --die-with-parent. The run then
-// starts nothing. Other signals are kept for the target.
+// starts nothing. Signals for the target are kept. A signal that --rewrite discards has no effect.
 func TestName_signalsToAWaitingRun(t *testing.T) {
 	need(t, "linux")
 	for name, c := range map[string]struct {
 		signals []unix.Signal
 		flags   []string
 		status  string // of the new run; "": not checked
-		goOn    bool   // the old run ends, and the new run begins
+		goOn    bool   // the test lets the old run end, and the new run begins
 	}{
 		"TERM":                  {[]unix.Signal{unix.SIGTERM}, nil, "143", false},
 		"INT, raised again":     {[]unix.Signal{unix.SIGINT}, []string{"--reraise"}, "INT", false},
@@ -191,8 +191,8 @@ func TestWaitForName_liveRun(t *testing.T) {
 	}
 }
 
-// --wait-for-name requires --state-dir and --name, and a time that is not negative. If a requirement is missing,
-// graceful starts nothing.
+// --wait-for-name requires --state-dir and --name, and a time that is not negative. If one of these requirements is not
+// met, graceful starts nothing.
 func TestWaitForName_withoutAName(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -211,15 +211,15 @@ func TestWaitForName_withoutAName(t *testing.T) {
 	p.start().want("0")
 }
 
-// The ledger contains the pid of the first process of a run, and the time at which the run began. A process with that
-// pid that started later does not count as the first process. If graceful cannot determine whether the first process
-// lives, the run counts as alive.
+// The ledger contains the pid of the first process of a run, and the time at which the run began. A process that
+// started later with the same pid does not count as the first process. If graceful cannot determine whether the first
+// process lives, the run counts as alive.
 func TestName_whichRunIsAlive(t *testing.T) {
 	need(t, "linux")
 	p, lines := startAndKill(t, "target", "target", "--on-exit", "echo >>cleaned", "--", "sh", "-c",
 		"echo $$ >target; exec sleep 1000")
 	kill(t, p.pidIn("target"))
-	time.Sleep(20 * time.Millisecond) // a start time has a resolution of 10 ms
+	time.Sleep(20 * time.Millisecond) // start times have a resolution of 10 ms, and the start time of later must differ
 	later := start(t, "sleep", "1000").cmd.Process.Pid
 	boot, namespace, _ := strings.Cut(bootOf(t, lines[0]), " ")
 	front := func(pid int) func(map[string]any) { return func(begin map[string]any) { begin["front"] = pid } }

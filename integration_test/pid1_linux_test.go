@@ -40,8 +40,9 @@ func TestPID1_run(t *testing.T) {
 	}
 }
 
-// When the target has ended, graceful as PID 1 also stops a helper that the shell has started before the shell executed
-// graceful. Processes that entered the namespace from outside get SIGHUP and SIGTERM.
+// When the target has ended, graceful as PID 1 also stops the other processes of the namespace. A helper that a shell
+// started, before the shell executed graceful, gets SIGTERM. A process that entered the namespace from outside gets
+// SIGHUP and SIGTERM.
 func TestPID1_stopsOtherProcesses(t *testing.T) {
 	need(t, "root", "pidns", "nsenter")
 	t.Parallel()
@@ -49,7 +50,8 @@ func TestPID1_stopsOtherProcesses(t *testing.T) {
 		for _, contain := range []string{"auto", "cgroup"} {
 			t.Run(guard+" "+contain, func(t *testing.T) {
 				t.Parallel()
-				// The helper gets SIGTERM, and ends only after the outsider has also got SIGTERM.
+				// note is the script of the helper and of the outsider. The helper ends only after both have got
+				// SIGTERM.
 				note := `for s in HUP TERM; do trap "echo $s >>$0; got=$s" $s; done; echo $$ >$0.up; ` +
 					`until [ "$got" = TERM ] && grep -q TERM outsider; do sleep 0.01; done`
 				p := command(t, append([]string{"unshare"}, pidNamespace("sh", "-c", `sh -c "$note" helper & exec "$@"`,

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// database is a PostgreSQL cluster with a socket in its directory. PostgreSQL does not run as root. If the test runs as
-// root, PostgreSQL runs as the user nobody.
+// database is a PostgreSQL cluster with a socket in its directory. PostgreSQL refuses to run as root. If the test runs
+// as root, PostgreSQL runs as the user nobody.
 type database struct{ dir string }
 
 func (d database) command(t *testing.T, args ...string) *proc {
@@ -94,7 +94,7 @@ func TestStopSchedule_PostgreSQLWithAnOpenClient(t *testing.T) {
 	if text := again.text(); recovered(text) || !strings.Contains(text, "database system was shut down at") {
 		t.Errorf("PostgreSQL had to recover:\n%s", text)
 	}
-	// For comparison, SIGQUIT first.
+	// For comparison: after SIGQUIT as the first signal of a stop, PostgreSQL has to recover.
 	again.signal(unix.SIGTERM)
 	again.wait()
 	last := d.start(t)

@@ -26,7 +26,7 @@ type syscallInfo struct {
 }
 
 // atCall handles a stop at the beginning or at the end of a system call. follow means that the thread belongs to the
-// followed process.
+// followed process, and that the shell has already executed the command.
 func (t *tracing) atCall(tid int, k *task, follow bool) error {
 	var info syscallInfo
 	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), unsafe.Sizeof(info),
@@ -57,8 +57,8 @@ func (t *tracing) atCall(tid int, k *task, follow bool) error {
 	return nil
 }
 
-// point counts a stop. At the stop At of the order it acts, and before that it remembers the last five stops. If the
-// order has signals, stops before the first child do not count.
+// point counts a stop. At the stop At of the order it acts, and before that it remembers the last five stops. While the
+// order has signals, stops do not count before the first process or its guard has a child.
 func (t *tracing) point(tid int, where string) {
 	if len(t.Signals) > 0 && len(childrenOf(cmp.Or(t.guard, t.first))) == 0 {
 		return
@@ -111,8 +111,8 @@ func (t *tracing) fail(tid int) {
 	}
 }
 
-// reaped records the end of a process. When all processes of graceful have ended, the remaining processes count as
-// left.
+// reaped records the end of a process, or of a traced thread. When all processes of graceful have ended, the remaining
+// processes count as left.
 func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +145,7 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 	case k != nil || name == "": // k is a process of graceful, or tid a thread that is not the first
 	case t.over:
 		killDescendants() // the children that this killed process has started in the meantime
-	case strings.Contains(name, "(graceful)"): // the successor of a killed one
+	case strings.Contains(name, "(graceful)"): // the successor of a killed graceful
 		ours = true
 	default:
 		t.Left = append(t.Left, fmt.Sprintf("%s, which was reparented: %s", name, how))
@@ -156,7 +156,7 @@ func (t *tracing) reaped(tid int, status unix.WaitStatus, name string) {
 	}
 }
 
-// allEnded reports whether all processes of graceful have ended.
+// allEnded reports whether all processes of graceful have ended, and the parent, if the order has one.
 func (t *tracing) allEnded() bool {
 	for _, pid := range childrenOf(os.Getpid()) {
 		if comm(pid) == "graceful" && !t.ended[pid] {

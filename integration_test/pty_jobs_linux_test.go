@@ -28,7 +28,7 @@ func TestPTY_restoresTheModesOfTheTerminal(t *testing.T) {
 			x.wantFile("status", c.status+"\n")
 			before := x.waitForFile("before")
 			x.wantFile("after", before)
-			x.wantFile("cleaning", "") // standard input is not a terminal
+			x.wantFile("cleaning", "") // stty(1) fails, because its standard input is not a terminal
 			if inside := x.waitForFile("inside"); inside != before {
 				t.Errorf("the target's terminal had the modes %s, graceful's %s", inside, before)
 			}
@@ -90,16 +90,17 @@ func TestPTY_keysThatSendSignals(t *testing.T) {
 // prompt is the input for bash that sets the prompt "good> ". The echo of the input does not contain that text.
 const prompt = "PS1='go''od> '\n"
 
-// SIGTSTP from kill(1) suspends graceful and the target, as the job control of a shell does. SIGCONT continues both.
-// Meanwhile graceful's terminal has its original modes.
+// SIGTSTP from kill(1) suspends graceful and the target, as the job control of a shell does. While both are suspended,
+// graceful's terminal has its original modes. SIGCONT continues both.
 func TestPTY_suspendedByKill(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
 	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
-		// Start graceful below a shell. The process group of a session leader is orphaned, and in an orphaned group
-		// SIGTSTP suspends no process (see runner/terminal/suspend.go).
+		// graceful is in the process group of the shell, a session leader. That group is orphaned, and in an orphaned
+		// group SIGTSTP suspends no process (see runner/terminal/suspend.go). So graceful suspends the target and
+		// itself by SIGSTOP. The target forks no process, because a forking target may be suspended late.
 		x := inTerminal(t, 24, 80, slices.Concat([]string{"sh", "-c", `stty -g >before; "$@"; echo $? >status`, "sh"},
-			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...) // a forking target may be suspended late
+			run("--on-exit", "echo >>cleaned 1", "--", "helper", "count", "seen"))...)
 		target := x.pidIn("seen.pid")
 		leader := treeOf(t, x.cmd.Process.Pid)[1]
 		x.becomesRaw()
@@ -163,7 +164,7 @@ func TestPTY_inTheBackground(t *testing.T) {
 		x.press("keys\n")
 		x.shows("got keys\r\n")
 		x.press("\n")
-		x.until("shell in the foreground", func() bool { return !x.isRaw() }) // earlier keys go to the target
+		x.until("shell in the foreground", func() bool { return !x.isRaw() }) // until then keys go to the target
 		x.press("echo status $?; exit 0\n")
 		x.shows("status 3")
 		x.want("0")

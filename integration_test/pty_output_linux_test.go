@@ -42,7 +42,8 @@ func TestPTY_losesNoOutput(t *testing.T) {
 }
 
 // The target has ended, and its output was not read yet. Cleanup begins when the reader has read nothing for a second
-// (stallLimit in runner/terminal). graceful exits only after the reader has read the whole output.
+// (stallLimit in runner/terminal). Unless a stop signal arrives, graceful exits only after the reader has read the
+// whole output.
 func TestPTY_lateReader(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
@@ -171,7 +172,7 @@ func TestPTY_processKilledWhileTheTargetWrites(t *testing.T) {
 		x.until("original modes of the terminal", func() bool {
 			return x.modes() == strings.TrimSpace(
 				x.waitForFile("before"))
-		}) // even before the target ends
+		}) // the modes are restored before the target ends
 		if err := os.WriteFile(filepath.Join(x.dir, "seen"), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +186,7 @@ func TestPTY_processKilledWhileTheTargetWrites(t *testing.T) {
 	})
 }
 
-// Both processes of a run are killed, possibly while they relay output. The process that finishes the run relays no
+// graceful and the guard are killed, possibly while graceful relays output. The process that finishes the run relays no
 // output, and does not use its own terminal for the run.
 func TestPTY_recovered(t *testing.T) {
 	t.Parallel()
@@ -213,7 +214,7 @@ func TestPTY_recovered(t *testing.T) {
 				})
 				p.touch("go")
 				killBoth(t, p.cmd.Process.Pid)
-				if before, after, found := strings.Cut(text, `"tree emptied"`); found { // as if both had been killed at that record
+				if before, after, found := strings.Cut(text, `"tree emptied"`); found { // as if both had been killed then
 					rest, _, _ := strings.Cut(after, "\n")
 					overwrite(t, file, before+`"tree emptied"`+rest+"\n")
 				}
@@ -241,7 +242,8 @@ func TestPTY_outputCannotBeWritten(t *testing.T) {
 	forEachLevelWithPTY(t, func(t *testing.T, run func(args ...string) []string) {
 		piped := slices.Concat([]string{"sh", "-c", `{ "$@"; echo $? >status; } | head -n 1`, "sh"},
 			run("--on-exit", "echo >>cleaned 1", "--"))
-		p := start(t, append(piped, "yes")...) // without a reader, as when a terminal is closed
+		// After the first line, head(1) ends, and the output has no reader: as when a terminal is closed.
+		p := start(t, append(piped, "yes")...)
 		p.want("0")
 		p.wantFile("status", "129\n")
 		p.wantFile("cleaned", "1\n")

@@ -166,7 +166,8 @@ func forEachLevelWithPTY(t *testing.T, test func(t *testing.T, run func(args ...
 }
 
 // The target's terminal has the size of graceful's terminal, and the target gets one SIGWINCH for each change. Without
-// a terminal, COLUMNS and LINES give the size. If one is missing or invalid, the size is 80 columns or 24 lines.
+// a terminal, COLUMNS and LINES give the size. If COLUMNS is missing or invalid, the terminal has 80 columns. Without a
+// valid LINES, it has 24 lines.
 func TestPTY_size(t *testing.T) {
 	need(t, "stty")
 	t.Parallel()
@@ -286,7 +287,7 @@ func TestPTY_endOfFile(t *testing.T) {
 			{"", "cat; echo end", "end"},
 			{"a line\n", "cat; echo end", "a line\nend"},
 			{"a line\nand a half", "cat; echo end", "a line\nand a halfend"},
-			{"a\nb\n", "head -n 1; cat; cat; echo end", "a\nb\nend"}, // read(2) from a terminal returns one line at most
+			{"a\nb\n", "head -n 1; cat; cat; echo end", "a\nb\nend"}, // read(2) gets one line at most, so head leaves b
 			{"a\n", "sleep 0.3; cat; sleep 0.3; cat; echo end", "a\nend"},
 			{"exit 3", "cat; cat; cat; echo end", "exit 3end"},
 			{strings.Repeat("0123456789\n", 20000), "wc -c; echo end", "220000\nend"},
@@ -298,8 +299,8 @@ func TestPTY_endOfFile(t *testing.T) {
 				t.Errorf("%.20q to %s: %q, want %q", c.in, c.target, got, c.want)
 			}
 		}
-		// The line editor of bash switches off canonical mode, in which a key means an end of file. It switches that mode on
-		// for each command.
+		// The line editor of bash switches off canonical mode, in which a key means an end of file. The line editor
+		// switches canonical mode on for each command.
 		for range 5 {
 			p := command(t, run("--", "bash", "--norc", "--noprofile", "-i")...)
 			p.cmd.Stdin = strings.NewReader("echo $((6*7))\nsleep 0.05\n")
