@@ -156,8 +156,8 @@ func TestRecover_findsOrphans(t *testing.T) {
 	p.wantFile("log", "recovered\n")
 }
 
-// If several runs with a given name start at once, at least one of them runs, and no two run at the same time. graceful
-// refuses a run that starts while a run of that name is alive.
+// If several runs with the same given name start at once, at least one of them runs, and no two run at the same time.
+// While a run of that name is alive, a new run waits for a short time (lockPatience in runner), and is then refused.
 func TestName_startedAtOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -258,7 +258,7 @@ func TestRetryInterrupted_killed(t *testing.T) {
 	}
 	p.wantFile("log", "1\n1\n")
 
-	// A retry was killed just after it had taken the name. recover also reports that run.
+	// Pretend that a retry was killed just after it had taken the name. recover also reports that run.
 	named := func() {
 		if err := os.Rename(filepath.Join(dir, "x.ledger.interrupted"), filepath.Join(dir, "x.ledger")); err != nil {
 			t.Fatal(err)

@@ -90,6 +90,6 @@ func TestRecover_stopSignalDespiteOptionsOfTheRun(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(runs[1].dir, "cleaning")); err == nil {
 			t.Errorf("%s: recover also finished the second run", flag)
 		}
-		kill(t, runs[1].pidIn("ready")) // recover has not ended it
+		kill(t, runs[1].pidIn("ready")) // recover has not ended the target of the second run
 	}
 }

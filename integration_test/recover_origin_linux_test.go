@@ -92,7 +92,7 @@ func TestRecover_fromOutsideOfThePIDNamespace(t *testing.T) {
 				members = append(members, withDescendants(child)...)
 			}
 			killBoth(t, graceful)
-			status, text := p.runGraceful(nil, recoverState...) // on a busy machine the grace may run out
+			status, text := p.runGraceful(nil, recoverState...) // if the machine is busy, text may say that the grace ran out
 			if status != "0" || text != "" && !strings.Contains(text, "the grace of 100ms ran out: ") {
 				t.Errorf("recover: status %s, it wrote:\n%s", status, text)
 			}
@@ -126,8 +126,9 @@ func TestRecover_waitsForACommandFromOutside(t *testing.T) {
 	}
 }
 
-// If recover cannot see the processes of a run, it leaves the run alone. A new run of that name is refused if the name
-// is given, and only warns otherwise. With --from-other-machines, recover cleans up, and does not end the target.
+// If recover cannot see the processes of a run, it leaves the run alone. A new run of the same name is refused if the
+// name is given, and only warns otherwise. With --from-other-machines, recover runs the cleanup commands, and does not
+// end the target.
 func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	p := startInNamespace(t, "echo >ready; exec sleep 1000", "--on-exit", cleanedBy)
 	p.waitForFile("ready")
@@ -164,8 +165,8 @@ func TestRecover_fromAThirdPIDNamespace(t *testing.T) {
 	}
 }
 
-// When a PID namespace has ended, none of its processes is left. recover can detect the end of the namespace if it runs
-// in the initial PID namespace, or if the graceful of the run was PID 1.
+// When a PID namespace has ended, none of its processes is left. recover can detect the end of the namespace if recover
+// runs in the initial PID namespace, or if the graceful of the run was PID 1.
 func TestRecover_afterThePIDNamespaceHasEnded(t *testing.T) {
 	for _, asPID1 := range []bool{false, true} {
 		for _, where := range []string{"recover outside", "recover in a third one", "run in a third one"} {
@@ -224,9 +225,9 @@ func TestRecover_belowAnInitThatEnds(t *testing.T) {
 	}
 }
 
-// origins contains places where a run may have begun, as its ledger records them, by their descriptions. withID is the
-// reason why recover leaves the run alone on a machine with an id, and without the reason on a machine without one. ""
-// means that recover finishes the run.
+// origins contains places where a run may have begun, as its ledger records them, by their descriptions. The fields
+// withID and without contain the reasons why recover leaves the run alone: withID on a machine with an id, and without
+// on a machine that has none. "" means that recover finishes the run.
 var origins = map[string]struct {
 	change          func(begin map[string]any)
 	withID, without string
@@ -251,7 +252,7 @@ const (
 	otherMachine = "0123456789abcdef0123456789abcdef"
 )
 
-// withMachineID returns the beginning of a command line that runs a command on a machine with that id. "" means a
+// withMachineID returns the beginning of a command line that runs a command as on a machine with the id id. "" means a
 // machine without an id.
 func withMachineID(t *testing.T, id string) []string {
 	t.Helper()

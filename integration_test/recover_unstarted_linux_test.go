@@ -15,7 +15,7 @@ import (
 // If a run cannot start a cleanup command for lack of a directory or of processes, the run reports that. The first
 // recover that can start the command runs it once.
 func TestRecover_startsAnUnstartedCommand(t *testing.T) {
-	need(t, "root", "setpriv", "prlimit") // root has no limit of processes
+	need(t, "root", "setpriv", "prlimit") // graceful runs as another user: root has no limit of processes
 	user := []string{"setpriv", "--reuid=54330", "--clear-groups"}
 	for name, c := range map[string]struct {
 		target string // the beginning of the target's script

@@ -72,7 +72,7 @@ func (s scene) wantUnharmed() {
 	}
 }
 
-// wantReport fails the test unless path is a regular file with that mode that contains a report, and no draft is next
+// wantReport fails the test unless path is a regular file with the given mode, contains a report, and has no draft next
 // to it.
 func (s scene) wantReport(path string, mode os.FileMode) {
 	s.Helper()
@@ -142,8 +142,8 @@ func TestReport_linkOfAnUnmappedUser(t *testing.T) {
 	}
 }
 
-// graceful refuses to write a report to a FIFO that another user has put into a directory for all users, and may read.
-// graceful accepts a FIFO that belongs to the owner of its directory.
+// graceful refuses to write a report to a FIFO of another user in a directory for all users, because that user may read
+// the report. graceful accepts a FIFO that belongs to the owner of its directory.
 func TestReport_FIFOOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
@@ -237,7 +237,7 @@ func TestReport_belowTheRootOfAnotherProcess(t *testing.T) {
 
 // The target changes the path of the report. The report still goes to the directory to which the path led at the start,
 // and replaces any file with its name there. If the directory did not exist at the start, or was removed, the report
-// goes to the directory that the target has made there.
+// goes to the directory that the target has made at the same path.
 func TestReport_pathChangedDuringTheRun(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, target, report, want string

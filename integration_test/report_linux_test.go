@@ -193,7 +193,7 @@ func checkDeadline(t *testing.T, p *proc, r report.Report) {
 	}
 }
 
-// checkMissingTarget checks that the report of a missing target has an error, and no pid, end or duration of the
+// checkMissingTarget checks that the report of a missing target has an error, and no pid, exit code or duration of the
 // target.
 func checkMissingTarget(t *testing.T, p *proc, r report.Report) {
 	if r.Reason != "start-failed" || r.ExitStatus != 127 || value(r.Target.Error) != "no such file or directory" ||

@@ -122,7 +122,7 @@ func TestReport_cannotBeWritten(t *testing.T) {
 			before := inDir(t, dir)
 			for _, guard := range []string{"on", "off"} {
 				if strings.HasPrefix(c.want, "file too") && guard == "on" {
-					continue // the ledger does not fit, either
+					continue // a run with a guard has a ledger, which exceeds the limit, too
 				}
 				c.checkWarning(t, in, guard)
 			}
@@ -136,8 +136,8 @@ func TestReport_cannotBeWritten(t *testing.T) {
 	}
 }
 
-// checkWarning checks the exit status and the output of a run with the report. in replaces $DIR, and guard is the value
-// of --guard.
+// checkWarning checks the exit status and the output of a run whose report has the destination c. in replaces $DIR, and
+// guard is the value of --guard.
 func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard string) {
 	t.Helper()
 	var around []string
@@ -159,7 +159,7 @@ func (c unwritable) checkWarning(t *testing.T, in func(string) string, guard str
 }
 
 // A report to a FIFO is written as fast as its reader reads. A reader that does not read delays graceful only for a
-// short time.
+// short time. graceful then logs a warning, as for a reader that goes away. The exit status does not change.
 func TestReport_FIFO(t *testing.T) {
 	all := newReports(t)
 	for name, want := range map[string]string{

@@ -38,7 +38,7 @@ func isReport(path string) bool {
 }
 
 // After graceful or the guard was killed, the report goes to the directory to which its path led at the start. If that
-// directory is made during the run, the report goes there, too.
+// directory did not exist, the report goes to the directory that is made at the path during the run.
 func TestReport_pathAfterATakeover(t *testing.T) {
 	for _, victim := range []string{"graceful", "guard"} {
 		for name, c := range map[string]struct{ report, change, want string }{
@@ -69,8 +69,8 @@ func TestReport_pathAfterATakeover(t *testing.T) {
 	}
 }
 
-// After both processes were killed, recover follows no link to a report. That holds for a link that has replaced a
-// directory or the file, and for an unresolved path in the ledger of an earlier version.
+// After graceful and the guard were killed, recover follows no link to a report. That holds for a link that has
+// replaced a directory or the file, and for an unresolved path in the ledger of an earlier version.
 func TestRecover_followsNoLinkToAReport(t *testing.T) {
 	const followed = ": too many levels of symbolic links\n"
 	for name, c := range map[string]struct{ report, change, want, wrote string }{
@@ -190,7 +190,7 @@ func TestReport_processKilled(t *testing.T) {
 	}
 }
 
-// If both processes are killed, recover writes the report, from any working directory.
+// If graceful and the guard are killed, recover writes the report, from any working directory.
 func TestRecover_writesTheReport(t *testing.T) {
 	all := newReports(t)
 	for _, moment := range moments {
@@ -229,7 +229,7 @@ func TestRecover_writesTheReport(t *testing.T) {
 	}
 }
 
-// If a run had already ended when both processes were killed, recover only writes the report.
+// If a run had already ended when graceful and the guard were killed, recover only writes the report.
 func TestRecover_writesTheReportOfAnEndedRun(t *testing.T) {
 	all := newReports(t)
 	t.Parallel()

@@ -49,7 +49,7 @@ func withCores(args ...string) []string {
 	return append([]string{"sh", "-c", `ulimit -S -c "$(ulimit -H -c)"; exec "$@"`, "sh"}, args...)
 }
 
-// With --reraise, graceful ends by the signal that has ended the target, after the cleanup command.
+// With --reraise, graceful first runs the cleanup command. Then it ends by the signal that has ended the target.
 func TestReraise_eachSignal(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -112,7 +112,7 @@ func TestReraise_afterTheGuardIsKilled(t *testing.T) {
 	p.wantFile("cleaned", "\n")
 }
 
-// Even with --reraise, graceful exits with a status if a flag or the target determines the status, or if no signal
+// Even with --reraise, graceful exits with a status if --timeout or --remap-exit determines the status, or if no signal
 // ended the target.
 func TestReraise_exitStatus(t *testing.T) {
 	need(t, "linux")

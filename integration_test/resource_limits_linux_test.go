@@ -37,7 +37,7 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 			`["/bin/echo", "cleaned", "2"]`, "--",
 			"helper", "exhaust", "forked"}
 		t.Run("RLIMIT_NPROC, "+pty, func(t *testing.T) {
-			need(t, "root", "setpriv", "prlimit") // root has no limit
+			need(t, "root", "setpriv", "prlimit") // graceful runs as another user: root has no limit
 			t.Parallel()
 			p := inNamespace(t, true, append([]string{"prlimit", "--nproc=64", "setpriv", "--reuid=" + uid, "--clear-groups"},
 				run...)...)
@@ -54,7 +54,7 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 			if err := os.WriteFile(limit, []byte("64"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			// Write 0, which moves the writing process itself. In the namespace its pid is another one.
+			// Writing 0 moves the writing process itself.
 			p := inNamespace(t, false, append([]string{"sh", "-c", `echo 0 >"$0"/cgroup.procs && exec "$@"`,
 				filepath.Dir(limit)}, run...)...)
 			p.start()
@@ -63,9 +63,9 @@ func TestTree_usesUpAllProcesses(t *testing.T) {
 	}
 }
 
-// A limit on file sizes is lowered to 100 bytes while graceful runs. graceful can then append neither to the ledger nor
-// to its log. A stop and cleanup still work. The kernel sends SIGXFSZ to the writing process, and graceful does not
-// forward that signal.
+// A limit on file sizes is lowered to 100 bytes while graceful runs. graceful can then not append to the ledger, and
+// its log ends after 100 bytes. A stop and cleanup still work. The kernel sends SIGXFSZ to the writing process, and
+// graceful does not forward that signal.
 func TestRun_fileSizeLimitLowered(t *testing.T) {
 	need(t, "linux", "prlimit")
 	for name, flags := range map[string][]string{"in a file": {"--state-dir", "state"}, "in memory": nil} {
