@@ -9,7 +9,7 @@ type Action any
 type (
 	// StartTarget starts the target. The caller performs it when the run begins. Next never returns it.
 	StartTarget struct{}
-	// ForwardSignal sends a signal to the target's process group.
+	// ForwardSignal sends a signal to the target's process group, or to the target alone.
 	ForwardSignal struct {
 		Signal int
 		Alone  bool // the signal goes only to the target

@@ -12,7 +12,7 @@ const (
 )
 
 // clean begins or continues cleanup. In a run with a pty, it first relays the rest of the output. Then it starts the
-// next cleanup commands. If no command is left or running, it ends the run.
+// next cleanup commands. If no cleanup command is left or running, it ends the run.
 func (d *decision) clean() {
 	if d.State < Cleaning {
 		d.emit(stopTimers(0, GraceTimer, TimeoutTimer, DeadlineTimer)...)
@@ -46,9 +46,9 @@ func (d *decision) startCommands(claimed ...int) {
 	}
 }
 
-// limitTimer returns the action that limits the time of a command. Under an outer run's budget, a cleanup command may
-// take at most half of the remaining time until its SIGTERM. If other commands are waiting, it may take only a third or
-// a quarter.
+// limitTimer returns the action that limits the time of a command. Under an outer run's budget, a cleanup command gets
+// SIGTERM after at most half of the remaining time. In any order but parallel, it gets SIGTERM after at most a third of
+// that time if another cleanup command is pending or claimed, and after at most a quarter if several are.
 func (r Run) limitTimer(c cleanup.Entry) startTimer {
 	limit, _ := r.commandTimes(c.Command.Limit)
 	t := timer(LimitTimer, c.ID, limit)
@@ -61,7 +61,7 @@ func (r Run) limitTimer(c cleanup.Entry) startTimer {
 	return t
 }
 
-// unfinished returns the number of cleanup commands that have not ended.
+// unfinished returns the number of cleanup commands that are pending or claimed.
 func (r Run) unfinished() (n int) {
 	for c := range r.Cleanup.Entries.All() {
 		if c.When == cleanup.AtExit && c.Progress <= cleanup.Claimed {
@@ -71,7 +71,8 @@ func (r Run) unfinished() (n int) {
 	return n
 }
 
-// commandStarted records the process of a command. The time limit of a command that starts late begins anew.
+// commandStarted records the process of a command. The limit timer starts again, because until now it limited the
+// start. If the command has timed out, the timer does not start again.
 func (d *decision) commandStarted(e CommandStarted) {
 	if !d.isClaimed(e.ID) {
 		return
@@ -102,10 +103,10 @@ func (d *decision) commandEnded(e CommandEnded) {
 	}
 }
 
-// finish ends a command with an outcome, and kills the command's process group and descendants. In Cleaning, when no
-// cleanup command is left running, finish also kills the whole tree, and the next command waits for TreeEmptied. At a
-// stop, the next on-stop command starts at once. If a cleanup command could not be started before cleanup, finish makes
-// the command pending again for one more try.
+// finish ends a command with an outcome. If the command has a pid, finish also kills the command's process group and
+// descendants. After the last running cleanup command in Cleaning, finish kills the whole tree, and the next command
+// waits for TreeEmptied. After an on-stop command in Stopping, finish calls nextOnStop at once. A command that could
+// not be started does not end if delay makes the command pending again.
 func (d *decision) finish(id int, outcome cleanup.Outcome) {
 	d.emit(stopTimers(id, RetryTimer, LimitTimer, KillTimer, AbandonTimer)...)
 	if outcome.Unstarted && d.delay(id) {
@@ -147,8 +148,8 @@ func (d *decision) commandTimer(e CommandTimer) {
 	}
 }
 
-// cutShort handles a repeated stop signal in Cleaning. It terminates each running cleanup command. If SIGTERM was sent
-// to the command before, cutShort kills the command. A command that has no pid yet ends.
+// cutShort handles a repeated stop signal in Cleaning with RepeatKill. It terminates each running cleanup command. If
+// SIGTERM was sent to the command before, cutShort kills the command. A command that has no pid yet ends.
 func (d *decision) cutShort() {
 	for _, id := range d.Cleanup.Running(cleanup.AtExit) {
 		c, _ := d.Cleanup.Get(id)
@@ -192,9 +193,8 @@ func (d *decision) killCommand(id int) { d.emit(KillCommand{id}, d.abandonTimer(
 // command that SIGKILL has not ended.
 func (r Run) abandonTimer(id int) startTimer { return timer(AbandonTimer, id, r.Patience()) }
 
-// retried makes cleanup commands pending again that were not started for lack of resources. If interrupted is true, it
-// does so for interrupted commands, too. If cleanup has begun and no other event will start the next commands, retried
-// starts them.
+// retried makes the cleanup commands pending again whose outcome is Unstarted. If interrupted is true, it does so for
+// interrupted commands, too. If cleanup has begun and no other event will start the next commands, retried starts them.
 func (d *decision) retried(interrupted bool) {
 	restored := false
 	for c := range d.Cleanup.Entries.All() {
@@ -222,7 +222,7 @@ func (d *decision) delay(id int) bool {
 	return true
 }
 
-// restore makes a command pending again, and removes everything that its start has changed in the entry.
+// restore makes a command pending again, and removes everything that has changed in the entry since the registration.
 func (d *decision) restore(id int) {
 	d.update(id, func(c *cleanup.Entry) {
 		*c = cleanup.Entry{ID: c.ID, When: c.When, Command: c.Command, Registration: c.Registration}

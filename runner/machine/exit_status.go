@@ -7,8 +7,12 @@ const (
 	StatusFailed = 125
 )
 
-// Status returns the exit status of graceful, 0 to 255. If a killed graceful is the reason for the stop, and the target
-// exits with 0, the status is StatusFailed. Policy.Remap replaces the result.
+// Status returns the exit status of graceful, 0 to 255. It is the target's status with two exceptions. After the time
+// limit it is statusTimedOut, unless Policy.PreserveStatus or wasKilled is true. If a killed graceful is the reason for
+// the stop, a target's status of 0 becomes StatusFailed.
+//
+// Policy.Remap replaces the result. If the status is 0 then, and a cleanup command has failed, FailOnCleanupError
+// replaces the status by StatusFailed, which Policy.Remap may replace, too.
 func (r Run) Status() int {
 	status := r.Target.Ending.Status()
 	switch {
@@ -24,8 +28,8 @@ func (r Run) Status() int {
 	return status
 }
 
-// wasKilled reports whether SIGKILL from graceful ended the target. In that case the exit status is 128+9, as in
-// timeout(1).
+// wasKilled reports whether SIGKILL from graceful ended the target. In that case the exit status is 128+9, even after
+// the time limit, as in timeout(1).
 func (r Run) wasKilled() bool {
 	return r.Stop.Escalated && r.Target.Ending.Signal == SigKILL && !r.Target.GivenUp
 }

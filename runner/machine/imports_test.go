@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// pure lists the packages that this package may import. They access neither the system nor other goroutines.
+// pure lists the packages that this package may import. Except for the printing functions of fmt, and for the functions
+// in clocks, the functions of these packages do not access the system.
 var pure = []string{
 	"cmp", "errors", "fmt", "iter", "maps", "math", "slices", "strconv", "strings", "time", "unicode", "unicode/utf8",
 	"graceful/cleanup", "graceful/forward",
@@ -26,7 +27,7 @@ var clocks = []string{
 }
 
 // layers lists the packages of the module, the highest layer first. A package may import packages of its own layer and
-// of lower layers. If a package is not in the list, it belongs to the layer of its parent directory.
+// of lower layers. A package that is not in the list belongs to the layer of its nearest parent directory in it.
 var layers = [][]string{
 	{"graceful", "graceful/docs/plot"},
 	{"graceful/cmd"},
@@ -43,7 +44,7 @@ var layers = [][]string{
 }
 
 // layerOf returns the index of a package's layer in layers. ok is false if the list contains neither the package nor a
-// parent directory below the module and runner.
+// parent directory other than graceful and graceful/runner.
 func layerOf(pkg string) (index int, ok bool) {
 	for p := pkg; p != "."; p = path.Dir(p) {
 		for i, layer := range layers {
@@ -76,7 +77,7 @@ func importsOf(t *testing.T, goos, packages string) map[string][]string {
 	return imports
 }
 
-// Package machine imports only the packages in pure, none of which can perform an action.
+// Package machine imports only the packages in pure. None of these starts processes, sends signals or opens files.
 func TestImports_pure(t *testing.T) {
 	for pkg, imports := range importsOf(t, "linux", ".") {
 		for _, name := range imports {

@@ -48,18 +48,20 @@ import (
 //	          drain timer starts; without a drain: step.
 //	step      The next signal of the schedule, and its grace timer. After the last step: kill.
 //	kill      → Killing and KillTree, or sweep if the target has ended. KillCommand for on-stop commands.
-//	sweep     → Sweeping. Then the first that applies: KeepSurvivors, LeaveSurvivors and clean; after kill, KillTree;
-//	          WaitSurvivors outside a stop, no action; before any step, step; WaitSurvivors, no action;
-//	          SignalSurvivors.
+//	sweep     → Sweeping. Then the first that applies:
+//	          if KeepsSurvivors is true: LeaveSurvivors and clean; after kill: KillTree;
+//	          if WaitsForSurvivors is true, outside a stop: no action; before the first step: step;
+//	          with WaitSurvivors, unless Recovered came: no action; otherwise: SignalSurvivors.
 //	clean     → Cleaning. Before the first command of a run with a pty: RelayRest. Else StartCommand for the next
 //	          cleanup commands. After the last one: → Done.
 //	phase     PhaseOnStop: the signal waits for the first step. PhaseDrain: step. PhaseSignals: forward.
 //	forward   ForwardSignal, or SignalSurvivors if the target has ended. No action for a signal rewritten to 0. For a
 //	          stop, survivors get SIGTERM; they get it a second time only for a repeated stop signal.
 //	suspend   ForwardSignal and Suspend. A signal that is rewritten: forward.
-//	count     Stop.Count grows, as it does for every stop signal from Running to Cleaning. The same-stop timer starts.
-//	          While it runs, a further stop signal does not count as repeated: the target gets each kind once. With
-//	          RepeatIgnore a repeated stop signal changes nothing.
+//	count     Stop.Count grows up to 2, as it does for each stop signal from Running to Cleaning. The deadline begins
+//	          unless it has begun. The first stop signal starts the same-stop timer. While that timer runs, a further
+//	          stop signal does not count: the target gets each kind once. With RepeatIgnore a repeated stop signal
+//	          changes nothing.
 //	cut       TerminateCommand for running cleanup commands. KillCommand for those that have received SIGTERM.
 //	end       The outcome is recorded, the command's timers stop. KillCommand if it has a pid. With
 //	          Policy.UnstartedDelayed, a cleanup command that was not started before Cleaning becomes pending again.
@@ -76,11 +78,13 @@ import (
 //	[4] Only while Cleanup.Relaying.
 //	[5] Only with RepeatKill, from the second stop signal on.
 //
-// In Sweeping, signals and timers do nothing after kill. A drain or grace timer of another phase does nothing.
+// In Sweeping after kill, a stop signal only counts, and the other signals and timers of the tables do nothing. A drain
+// or grace timer of another phase does nothing.
 //
 // A command ends by CommandEnded, by CommandFailed without Transient, by its abandon timer, or by its limit timer if it
-// has no pid. A cleanup command also ends by CommandLost. The events of a command do nothing unless the command is
-// claimed. In all states:
+// has no pid. A cleanup command also ends by CommandLost, and without a pid by cut. An on-stop command also ends by
+// Recovered, and without a pid by kill. The start, the timers and the ends of a command do nothing unless the command
+// is claimed. In all states:
 //
 //	CommandStarted  The pid is recorded. The limit timer starts again: until now it limited the start.
 //	CommandFailed   With Transient the retry timer starts; with Transient and a pid: no action.
@@ -202,7 +206,7 @@ func (d *decision) peerEnded() {
 	}
 }
 
-// recovered continues a run after the processes of graceful that performed it were killed: it ends the tree. An on-stop
+// recovered ends the tree of a run after the processes of graceful that performed the run were killed. An on-stop
 // command that is still alive counts as a member of the tree.
 func (d *decision) recovered(e Recovered) {
 	if d.State >= Sweeping {
@@ -221,8 +225,8 @@ func (d *decision) recovered(e Recovered) {
 }
 
 // Resume returns the actions with which another process resumes a run. The earlier process may have been killed between
-// a decision and its action. So some actions may be performed twice. Resume omits a stop signal of this step that Sent
-// has recorded.
+// a decision and its action. So some actions may be performed twice. Resume omits a stop signal of the present step
+// that Sent has recorded.
 func Resume(r Run) []Action {
 	d := decision{Run: r}
 	switch {

@@ -94,8 +94,8 @@ func TestWithdrawn_pendingOnly(t *testing.T) {
 	}
 }
 
-// When the awaited process has ended, the command starts once, but only in Running and Stopping. A command that waits
-// for no process does not start.
+// When the awaited process has ended, the command starts once, and with StopSurvivors only in Running and Stopping. A
+// command that waits for no process does not start.
 func TestProcessExited_startsCommand(t *testing.T) {
 	for state := Starting; state <= Done; state++ {
 		r, actions := Next(withWaiting(state), ProcessExited{3})

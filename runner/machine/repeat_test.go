@@ -122,7 +122,7 @@ func TestAdvance_stopDuringCleanup(t *testing.T) {
 		t.Errorf("the command has %v", got)
 	}
 	r, _ = Advance(r, stopSignal(SigTERM), now.Add(time.Second))
-	if got := limit(); got != 29*time.Second { // the last 2 of 30 s are for SIGKILL
+	if got := limit(); got != 29*time.Second { // 1 s, and 28 s from now on: the last 2 of 30 s are for SIGKILL
 		t.Errorf("after a stop signal the command has %v", got)
 	}
 }

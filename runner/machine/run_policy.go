@@ -16,7 +16,7 @@ type Policy struct {
 	ForwardTo ForwardTo
 	StopOn    []int         // signals that begin a stop
 	OnRepeat  OnRepeat      // effect of a repeated stop signal; "": forward
-	Timeout   time.Duration // time limit of the target; 0: none
+	Timeout   time.Duration // time limit of the target, and of a wait for survivors; 0: none
 	Deadline  time.Duration // time limit from a stop to the end of the run; 0: none
 
 	// DeadlineFromOuter means that an outer run has set the deadline. Commands share the deadline, and none is refused for
@@ -39,7 +39,7 @@ type Policy struct {
 	FailOnCleanupError bool
 
 	// UnstartedDelayed means that a cleanup command that could not be started before cleanup is tried again at cleanup
-	// (cleanup.Entry.Delayed). It is false in ledgers of earlier versions, which recorded another order.
+	// (cleanup.Entry.Delayed). It is false in ledgers of earlier versions, in which such a command ends.
 	UnstartedDelayed bool `json:"Delays"`
 }
 
@@ -49,8 +49,8 @@ type Step struct {
 	Wait   time.Duration
 }
 
-// NoSignal is the signal of a step that only waits. If a schedule begins with a wait or with SIGKILL, its first step
-// only waits.
+// NoSignal is the signal of a step that only waits. If a schedule begins with SIGKILL, or with a wait before other
+// items, its first step only waits.
 const NoSignal = -1
 
 // SigKILL and SigTERM have the same numbers on every system.
@@ -158,7 +158,7 @@ func (r Run) commandTimes(limit time.Duration) (term, kill time.Duration) {
 	return limit - kill, kill
 }
 
-// StopBudget is the name of a variable. It limits the time of a stop for a run that is inside another run, or inside a
+// StopBudget is the name of the variable that limits the time of a stop for a run inside another run, or inside a
 // cleanup command.
 const StopBudget = "GRACEFUL_STOP_BUDGET"
 

@@ -43,7 +43,7 @@ type Run struct {
 type Target struct {
 	PID      int           // 0 until the target is started
 	Start    uint64        // start time of the target, in clock ticks since boot
-	Ended    bool          // the target has ended, could not be started, or was given up
+	Ended    bool          // the target has ended, could not be started, or was given up; or Recovered has come
 	Ending   Ending        // valid once Ended
 	Failed   bool          // the target could not be started
 	GivenUp  bool          // graceful does not wait for the target's end after SIGKILL any longer; Ending is an assumption
@@ -62,7 +62,7 @@ type Stop struct {
 	PeerEnded       bool   // graceful was killed, and its successor began the stop
 	Recovered       bool   // the event Recovered has come before Sweeping
 	Escalated       bool   // SIGKILL was sent to the tree, or to the target's process group
-	DeadlineStarted bool   // the deadline timer was started, and deadline limits apply
+	DeadlineStarted bool   // the deadline has begun, and its limits apply
 	Phase           Phase
 	Step            int // steps of the schedule that have begun
 }
@@ -99,8 +99,8 @@ func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 	return r
 }
 
-// Changed reports whether a signal or a request has changed the run. was is the run before that event. Changed compares
-// only the fields that signals and requests can change.
+// Changed reports whether a signal, a request or Sent has changed the run. was is the run before that event. Changed
+// compares only the fields that these events can change.
 func (r Run) Changed(was Run) bool {
 	values := func(r Run) [9]int {
 		return [...]int{
@@ -116,8 +116,9 @@ func (r Run) WaitsForSurvivors() bool {
 	return r.Policy.Survivors == WaitSurvivors && r.Stop.Step == 0 && !r.Stop.Escalated && !r.Stop.Recovered
 }
 
-// KeepsSurvivors reports whether the run leaves survivors alone. A recovered run with KeepSurvivors ends the processes
-// in the target's process group, and only these are its members.
+// KeepsSurvivors reports whether the run leaves survivors alone. In a recovered run it returns false, although the
+// policy is KeepSurvivors: graceful recover ends the processes in the target's process group, and only these are
+// members of the tree then.
 func (r Run) KeepsSurvivors() bool { return r.Policy.Survivors == KeepSurvivors && !r.Stop.Recovered }
 
 // wasSent reports whether Sent has recorded a stop signal of the present step: a signal to all survivors if all is

@@ -56,8 +56,8 @@ func (d *decision) countStop(sig int) {
 }
 
 // furtherStopSignal handles a further stop signal within sameStopWindow. It forwards each kind of signal once, or holds
-// it until the first step. If the steps of Policy.Schedule have begun, it forwards none. In a state after Stopping it
-// does nothing.
+// the signal until the first step. If the steps of Policy.Schedule have begun, furtherStopSignal forwards none. In a
+// state after Stopping it does nothing.
 func (d *decision) furtherStopSignal(sig int) {
 	if d.State > Stopping || slices.Contains(d.Stop.Received, sig) {
 		return
@@ -98,8 +98,8 @@ func (d *decision) stopSignal(sig int, repeated bool) {
 	}
 }
 
-// askSurvivors sends SIGTERM to the survivors that have received no stop signal. It does not use the rewriting of
-// signals, which is only for the target.
+// askSurvivors sends SIGTERM to the survivors that have received no stop signal. It does not apply Policy.Rewrite,
+// which replaces stop signals only for the target.
 func (d *decision) askSurvivors() { d.emit(SignalSurvivors{Signal: SigTERM, Resume: true, Rest: true}) }
 
 // forwardSignal sends a signal to the target or its group, or after the target's end to the survivors. resume means
@@ -166,7 +166,7 @@ func (d *decision) startDeadline() {
 }
 
 // nextOnStop starts the next on-stop command. After the last one it begins the drain. Without a drain, or after a
-// repeated reason for the stop, it begins the first step. If the target has ended, it begins Sweeping instead.
+// second reason for the stop, it begins the first step. If the target has ended, it begins Sweeping instead.
 func (d *decision) nextOnStop() {
 	if d.Target.Ended {
 		d.sweep()
@@ -211,8 +211,8 @@ func (d *decision) nextStep() {
 	d.emit(timer(GraceTimer, 0, step.Wait))
 }
 
-// stepSignals returns the signals that the target gets in the present step, rewritten and without duplicates. If the
-// step names no signal, the target gets all stop signals that arrived within sameStopWindow.
+// stepSignals returns the signals that the target gets in the present step, without duplicates; 0: none. If the step
+// names no signal, the list also contains all stop signals that arrived within sameStopWindow, rewritten.
 func (r Run) stepSignals() []int {
 	signals := []int{r.stepSignal()}
 	if r.Policy.Steps()[r.Stop.Step-1].Signal != 0 {
@@ -264,7 +264,7 @@ func (d *decision) kill() {
 
 // sweep begins Sweeping after the end of the target. If KeepsSurvivors is true, sweep leaves the survivors alone, and
 // cleanup begins. Otherwise, after SIGKILL, sweep kills them. Without a SIGKILL, it stops them, or waits for them
-// (WaitSurvivors). To stop, survivors get the rest of the grace period. If no step has begun, they get all of it.
+// (WaitSurvivors). In a stop, survivors have the rest of the grace period to end, or all of it if no step has begun.
 func (d *decision) sweep() {
 	waits := d.WaitsForSurvivors() && d.State != Stopping // no stop has begun
 	d.State, d.Stop.Held = Sweeping, nil
@@ -298,7 +298,8 @@ func (r Run) StoppingTime() time.Duration {
 	return TimeBeforeCleanup(d, cleaning)
 }
 
-// TimeBeforeCleanup returns the part of a deadline that is left before cleanup, if cleanup takes the time cleaning.
+// TimeBeforeCleanup returns the part of a deadline that is left before cleanup, if cleanup takes the time cleaning and
+// graceful itself takes OwnTime.
 func TimeBeforeCleanup(deadline, cleaning time.Duration) time.Duration {
 	return deadline - cleaning - OwnTime(deadline)
 }
@@ -306,8 +307,8 @@ func TimeBeforeCleanup(deadline, cleaning time.Duration) time.Duration {
 // OwnTime returns the part of a deadline that is reserved for graceful's own work: a tenth, at most a second.
 func OwnTime(deadline time.Duration) time.Duration { return min(deadline/10, time.Second) }
 
-// cleaningTime returns the sum of the limits of all cleanup commands that have not ended. In parallel order it returns
-// the longest of these limits.
+// cleaningTime returns the sum of the limits of all cleanup commands that are pending or claimed. In parallel order it
+// returns the longest of these limits.
 func (r Run) cleaningTime() (sum time.Duration) {
 	for c := range r.Cleanup.Entries.All() {
 		switch limit := c.Command.Limit; {

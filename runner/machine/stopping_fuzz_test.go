@@ -51,7 +51,7 @@ type simulation struct {
 	plan  []planned    // unordered
 	alive map[int]bool // ids of commands with a live process
 
-	fatal     int           // number of signals from graceful that end the target; 0 or less: only SIGKILL ends it
+	fatal     int           // number of further signals that end the target; 0 or less: only SIGKILL ends it
 	survivors time.Duration // lifetime of survivors without SIGKILL; 0: there are none
 
 	firstStop time.Duration // time of the first reason for a stop; negative: none yet

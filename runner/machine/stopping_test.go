@@ -88,8 +88,8 @@ var (
 	nextOnStop    = do(KillCommand{3}, startSecond, StartCommand{4})
 )
 
-// checkTransitions fails the test unless the machine makes the transitions, which are by name. It ignores actions that
-// stop timers.
+// checkTransitions fails the test unless the machine makes the transitions. rows maps names of subtests to transitions.
+// checkTransitions ignores actions that stop timers.
 func checkTransitions(t *testing.T, rows map[string]transition) {
 	t.Helper()
 	for name, row := range rows {

@@ -10,13 +10,13 @@ type TimerName uint8
 
 // The timers. Each comment describes the effect of the timer's end.
 const (
-	GraceTimer    TimerName = iota // the next step of the schedule begins
+	GraceTimer    TimerName = iota // the next step of the schedule begins, or SIGKILL follows the last step
 	RetryTimer                     // the start of a command is tried again
 	LimitTimer                     // a command has run too long and gets SIGTERM
 	KillTimer                      // a command has not ended after SIGTERM and gets SIGKILL
 	AbandonTimer                   // a command has not ended after SIGKILL, and graceful stops waiting for it
 	DrainTimer                     // the drain is over, and the first step begins
-	TimeoutTimer                   // the target has run too long, and a stop begins
+	TimeoutTimer                   // the target or the wait for survivors has taken too long, and a stop begins
 	DeadlineTimer                  // the tree is killed, because the cleanup commands need the rest of the deadline
 	SameStopTimer                  // from now on a stop signal counts as repeated
 	BudgetTimer                    // nothing; while the timer runs, startTimer.share limits other timers
