@@ -101,7 +101,8 @@ func TestTerminalGiveForeground_takenBack(t *testing.T) {
 	})
 }
 
-// TakeForeground takes the foreground from the target or its descendants, but not from another job.
+// TakeForeground takes the foreground from the target, from its descendants, and from a group without a live process,
+// but not from another job.
 func TestTerminalTakeForeground_fromTargetOnly(t *testing.T) {
 	inSession(t, func(s session) {
 		tty := Open(s.group)
@@ -156,7 +157,7 @@ func TestTerminalSignalOthers(t *testing.T) {
 		}
 		other.wantSignaled(unix.SIGTERM)
 		for _, c := range []*child{front, outside} {
-			c.signal(unix.SIGHUP) // SIGTERM would have ended the process
+			c.signal(unix.SIGHUP) // an earlier SIGTERM would have ended the process
 			c.wantSignaled(unix.SIGHUP)
 		}
 	})
@@ -164,7 +165,7 @@ func TestTerminalSignalOthers(t *testing.T) {
 
 func TestOrphaned(t *testing.T) {
 	inSession(t, func(s session) {
-		s.startReady(s.group, "wait") // its parent is in the same group
+		s.startReady(s.group, "wait") // does not count, because its parent is in the same group
 		job := s.startReady(0, "wait")
 		parent, grandchild := s.startParent(false)
 		_, left := s.startParent(true)

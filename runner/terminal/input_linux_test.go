@@ -121,7 +121,7 @@ func TestPTYFinish_endsInput(t *testing.T) {
 	inSession(t, func(s session) {
 		w := s.inputPipe()
 		p := s.openPTY()
-		s.dup(p.Slave()) // for a process that survives the target
+		s.dup(p.Slave()) // as if a process that survives the target had the slave open
 		p.Begin(true)
 		s.within("end of the relay", p.Finish(0, 0))
 		s.write(w, "late\n")

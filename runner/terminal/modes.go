@@ -50,7 +50,7 @@ func (p *PTY) Restore() {
 }
 
 // makeRaw makes graceful's terminal raw if input is relayed and graceful is in the foreground. It does nothing between
-// Pause and SIGCONT, or after Restore. The caller holds the lock.
+// Pause and SIGCONT, or after Finish or Restore. The caller holds the lock.
 func (p *PTY) makeRaw() {
 	if !p.inputRelayed || p.paused || p.over || !p.inForeground() {
 		return

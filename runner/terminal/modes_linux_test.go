@@ -64,8 +64,8 @@ func TestPTYModes_setByAnotherProcess(t *testing.T) {
 	})
 }
 
-// In the background graceful does not change the terminal's modes, and does not read its input. Graceful does both as
-// soon as the shell puts its group into the foreground, even without a SIGCONT.
+// In the background graceful does not change the terminal's modes, and does not read its input. As soon as the shell
+// puts graceful's group into the foreground, graceful does both, even without a SIGCONT.
 func TestPTYModes_background(t *testing.T) {
 	inSession(t, func(s session) {
 		other := s.startReady(0, "wait")

@@ -51,7 +51,7 @@ func NewPolicy(pty *PTY, patience time.Duration) Policy {
 // Signal sends a signal to the target by calling send, unless the terminal itself sends the signal: when the size
 // changes, the kernel sends SIGWINCH to the foreground group of the terminal. Signal returns the error of send. It
 // replaces a suspend signal by SIGSTOP, because the target's group is an orphaned process group, which no other signal
-// suspends (setpgid(2)). Without a PTY, Signal only calls send.
+// suspends (setpgid(2)). Before SIGCONT it calls HandleSignal and Resize. Without a PTY, Signal only calls send.
 func (p *Policy) Signal(sig syscall.Signal, send func(syscall.Signal) error) error {
 	switch {
 	case p.relay == nil:
@@ -87,8 +87,8 @@ func (p *Policy) RelayRest(stopping bool) (relayed <-chan struct{}) {
 	return p.relay.Finish(p.stall, p.limit)
 }
 
-// Deliver waits after the run until a slow reader has read all output. A stop signal ends that wait. If the run was
-// stopped, Deliver does not wait.
+// Deliver waits after the run until all output is written, even if the reader is slow. A stop signal ends that wait. If
+// the run was stopped, or without a PTY, Deliver does not wait.
 func (p *Policy) Deliver(signals <-chan syscall.Signal) {
 	if p.relay == nil || p.stopping {
 		return

@@ -116,8 +116,8 @@ func TestPolicyRelayRest_withoutPTY(t *testing.T) {
 	<-none.RelayRest(true)
 }
 
-// Deliver waits without a limit until a slow reader has read all output, or until a stop signal arrives. If the run was
-// stopped, Deliver does not wait.
+// Deliver waits without a limit until all output is written, or until a stop signal arrives. If the run was stopped,
+// Deliver does not wait.
 func TestPolicyDeliver(t *testing.T) {
 	for name, c := range map[string]struct {
 		stopping bool

@@ -268,8 +268,8 @@ func (p *PTY) drain(stall, limit time.Duration) {
 	}
 }
 
-// idle reports whether the relay contains no output. It checks busy twice, because the output thread sets busy before
-// it reads.
+// idle reports whether the relay contains no output. It checks busy a second time, because the output thread may read
+// the last output after the first check. The thread sets busy before it reads.
 func (p *PTY) idle() bool {
 	return !p.busy.Load() && !ready(p.master, unix.POLLIN) && !p.busy.Load()
 }

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		roles[args[0]](args[1:])
 		os.Exit(0)
 	}
-	if os.Getenv(sessionVariable) != "" { // a test may replace descriptor 1
+	if os.Getenv(sessionVariable) != "" { // keep a copy of descriptor 1, which a test may replace
 		fd, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
 			panic(err)

@@ -53,8 +53,8 @@ func answer(s situation) Answer {
 }
 
 // Suspended returns the answer for a target that sig has suspended, and changes the foreground group as the answer
-// requires. The caller does the rest. If the foreground group cannot be read, or cannot be given to the target,
-// Suspended returns Leave.
+// requires. The caller does the rest. If the foreground group cannot be read, or the foreground cannot be given to the
+// target, Suspended returns Leave.
 func (t *Terminal) Suspended(target int, sig syscall.Signal) Answer {
 	if t == nil {
 		return Leave

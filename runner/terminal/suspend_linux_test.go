@@ -74,7 +74,8 @@ func TestTerminalSuspended_foregroundTaken(t *testing.T) {
 func TestTerminalSuspended_backgroundJob(t *testing.T) {
 	inSession(t, func(s session) {
 		tty, job, target := s.job()
-		_, other := s.startParent(true) // a group below the test's process would count as the target's
+		// The parent exits, because a group of the test's descendants would count as the target's.
+		_, other := s.startParent(true)
 		s.shell(other)
 		tty.Continued(target.pid)
 		target.says("ready")
@@ -128,7 +129,7 @@ func TestTerminalReclaim(t *testing.T) {
 	})
 }
 
-// If graceful's group is 1, Reclaim continues the members of that group, and no other process, which kill(-1) would do.
+// If graceful's group is 1, Reclaim continues only the members of that group. kill(-1) would continue every process.
 func TestTerminalReclaim_asPID1(t *testing.T) {
 	asPID1(t, func(s session) {
 		if s.group != 1 {

@@ -190,7 +190,7 @@ func living() map[int]procfs.Process {
 
 // descends reports whether pid is ancestor itself or one of its descendants. all maps pids to processes.
 func descends(all map[int]procfs.Process, pid, ancestor int) bool {
-	for range len(all) { // the entries were read at different times, and may form a circle
+	for range len(all) { // a limit: the entries were read at different times, and may form a circle
 		if pid == ancestor || pid == 0 {
 			break
 		}

@@ -11,7 +11,7 @@ import (
 
 const (
 	getModes    = unix.TCGETS
-	setModesNow = unix.TCSETS // TCSETSW would wait for output that a suspended terminal does not show
+	setModesNow = unix.TCSETS // TCSETSW would wait for output that a terminal does not show after Ctrl-S
 )
 
 // withoutSIGTTOU calls f with SIGTTOU blocked, so that f can change a terminal from the background.
@@ -29,7 +29,8 @@ func neverSuspend() { sigstate.Block(unix.SIGTTIN, unix.SIGTTOU, unix.SIGXFSZ) }
 
 // orphaned reports whether a process group is orphaned (setpgid(2)): no member has a parent in the same session and
 // another group. orphaned ignores a member that /proc hides, and a parent outside of the PID namespace. Without /proc,
-// it returns true. If true is a mistake, graceful does not suspend itself. The opposite mistake would be worse.
+// it returns true. If true is wrong, graceful only fails to suspend itself. If false were wrong, graceful could stay
+// suspended, because no shell would continue it.
 func orphaned(group int) bool {
 	for pid, p := range living() {
 		if p.Group == group && p.PPID != 0 && hasShell(group, pid, p.PPID) {

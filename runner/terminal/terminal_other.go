@@ -15,8 +15,8 @@ const (
 	setModesNow = unix.TIOCSETA
 )
 
-// withoutSIGTTOU calls f with SIGTTOU ignored. This system cannot set a thread's signal mask, so SIGTTOU stays ignored
-// afterwards. Processes that were started before are not affected.
+// withoutSIGTTOU calls f with SIGTTOU ignored. On this system graceful cannot set the signal mask of one thread, so
+// SIGTTOU stays ignored afterwards. Processes that were started before are not affected.
 func withoutSIGTTOU(f func()) {
 	signal.Ignore(unix.SIGTTOU)
 	f()
@@ -28,8 +28,8 @@ func neverSuspend() {}
 // not show the parents of other members.
 func orphaned(group int) bool { return !hasShell(group, 0, os.Getppid()) }
 
-// suspendGroup uses SIGSTOP, because Go's handler cannot be removed temporarily on this system, and SIGSTOP needs no
-// default action.
+// suspendGroup uses SIGSTOP, because Go's handler cannot be removed temporarily on this system, and SIGSTOP always has
+// its default action.
 func suspendGroup(syscall.Signal) (restore func()) {
 	_ = unix.Kill(0, unix.SIGSTOP)
 	return nil
