@@ -84,11 +84,11 @@ func Start(l Ledger, b Begin, r machine.Run, signals int, now Clock) error {
 	return l.Append(json.RawMessage(text))
 }
 
-// The tags of signals. The tag of a record shows whether the signal was a stop signal, because the record does not
-// contain the meaning of the signal.
+// The tags of signals. The record of a signal does not contain its meaning, so a replay takes the meaning from the tag,
+// or from the policy of the run.
 const (
-	tagStopSignal = "stop signal"
-	tagSignal     = "signal" // recorded only for the report
+	tagStopSignal = "stop signal" // a stop signal that has changed the run
+	tagSignal     = "signal"      // any other signal, recorded only for the report
 )
 
 // tags maps each type of event to its tag. A reader finds the type of an event by the tag.

@@ -35,8 +35,8 @@ const (
 	maxLackText = 128
 )
 
-// This line compiles only if maxFirst is large enough for the longest command line of Linux: 6 MiB (execve(2)). Each
-// byte may be a control character, which takes 6 bytes in JSON.
+// This line compiles only if maxFirst is large enough for the longest command line and environment of Linux, together
+// 6 MiB (execve(2)). Each byte may be a control character, which takes 6 bytes in JSON.
 const _ = uint(maxFirst - 6*6<<20)
 
 // MaxSignals is the maximum number of signals that are recorded only for the report.
