@@ -27,8 +27,9 @@ type Command struct {
 }
 
 // Parse parses a command as a user writes it. A JSON array of strings is the argument list to execute (exec form).
-// Shell runs a text that does not begin with a bracket, or that begins like a test in a shell: "[ " or "[[" (shell
-// form). Any other text is an error, and so is an empty text or one with a NUL byte.
+// Shell runs a text that does not begin with a bracket (shell form). It also runs a text that cannot be decoded as such
+// an array, but begins like a test in a shell: "[ " or "[[". Any other text is an error, and so is an empty text or one
+// with a NUL byte.
 func Parse(text string) (Command, error) {
 	fail := func(format string, args ...any) (Command, error) { return Command{}, fmt.Errorf(format, args...) }
 	const nul = "the command contains a NUL byte"

@@ -53,7 +53,7 @@ type Entry struct {
 	Start    uint64 // start time in clock ticks since boot; 0: unknown
 	TimedOut bool   // its limit passed before it ended, or before it could be started
 	Cut      bool   // a repeated stop signal terminated it, or ended the attempts to start it
-	Killed   bool   // it was cut or timed out, and then another repeated stop signal killed it
+	Killed   bool   // a repeated stop signal killed it after it was cut or had timed out
 	Outcome  Outcome
 
 	Delayed   bool    // it could not be started when the awaited process ended; it runs with the other commands

@@ -110,8 +110,8 @@ func (l List) pending(when When, lastFirst bool) iter.Seq[int] {
 	}
 }
 
-// claim claims the entries with these ids. They are either only the first entry that pending returns for the same when
-// and lastFirst, or all of these entries.
+// claim claims the entries with these ids, in the order in which pending returns them for the same when and lastFirst.
+// The ids belong either to the first entry that pending returns, or to all of them.
 func (l List) claim(when When, ids []int, lastFirst bool) List {
 	for _, id := range ids {
 		e := *l.At(id - 1)

@@ -40,7 +40,7 @@ func (l *Ledger) Append(record any) (err error) {
 // last record short, prepare truncates the file to the records before that one.
 func (l *Ledger) prepare() error {
 	if l.end >= 0 && len(l.pending) > 0 {
-		return nil // a failed flush of this process may have written bytes after end
+		return nil // a failed flush may have written bytes after end, which the next flush overwrites
 	}
 	st, err := eintr.Fstat(l.fd)
 	if err != nil || st.Size == l.end {
@@ -142,7 +142,8 @@ func (l *Ledger) Reserve(space int64) (err error) {
 		}
 		err = l.failed(fmt.Sprintf("reserving %d bytes for", space), err)
 	}()
-	if err := l.prepare(); err != nil || space <= 0 { // truncating the file later would free the space
+	// Truncate a torn record now, because a later truncation would free the reserved space.
+	if err := l.prepare(); err != nil || space <= 0 {
 		return err
 	}
 	from := l.end + int64(len(l.pending))

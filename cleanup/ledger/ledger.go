@@ -54,7 +54,7 @@ func InMemory() (*Ledger, error) {
 }
 
 // Inherited returns the ledger of an inherited descriptor. path is the absolute path of its file, or "" for a ledger in
-// memory. Inherited fails if the descriptor is not a regular file, or if another user may write to the file.
+// memory. Inherited fails if the path is not absolute, and as checkTrust does for a regular file.
 func Inherited(fd int, path string) (*Ledger, error) {
 	l := newLedger(fd, path)
 	_, flagsErr := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC)

@@ -46,7 +46,7 @@ func TestSetAside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 { // the second time the offset is at the end of the directory
+	for range 2 { // the second listing must not begin where the first one has ended
 		var got [2][]string
 		var errs [2]error
 		got[0], errs[0] = d.Names()
@@ -116,7 +116,7 @@ func TestTakeBack(t *testing.T) {
 		if err := l.SetAside(Interrupted); err != nil || names(d) != file+Interrupted {
 			t.Errorf("after SetAside the directory has %s, %v", names(d), err)
 		}
-		// TakeBack does not rename another file that has the ledger's name.
+		// TakeBack fails if another process has renamed the ledger's file.
 		if err := os.Rename(l.Path(), l.Path()+".8"); err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,8 @@ var (
 )
 
 // Ask sends a request and returns the answer. If the answer is Busy, or the server is killed before it answers, Ask
-// repeats the request. A process that has resumed the run recognises a registered command by its key.
+// repeats the request until answerTime is over. A process that has resumed the run recognises a registered command by
+// its key.
 func Ask(address string, r Request) (Response, error) {
 	const maxPause = 100 * time.Millisecond
 	r.Version = version

@@ -30,7 +30,7 @@ type connection struct {
 	busy      bool                 // a request waits for its answer
 	unwritten chan []byte          // receives the part of an answer that is not written yet
 	reserve   func(bytes int) bool // see Server.reserve
-	reserved  int                  // shared memory that the present answer uses, in bytes
+	reserved  int                  // bytes of sharedMemory that the present answer uses
 }
 
 // control calls f with the descriptor of the connection, unless the connection is closed.
@@ -61,8 +61,8 @@ func (c Call) Gone() (gone bool) {
 }
 
 // Answer answers a call, once. It does not block: it writes as much as the socket accepts, and a goroutine writes the
-// rest. A large answer uses shared memory, because many clients may leave their answers unread. If too little shared
-// memory is free, the client gets an error with Busy instead.
+// rest. The size of a large answer counts against sharedMemory, because many clients may leave their answers unread. If
+// too little of sharedMemory is left, the client gets an error with Busy instead.
 func (c Call) Answer(r Response) {
 	r.Version = version
 	line := encode(r)
@@ -130,12 +130,12 @@ func (s *Server) serve(c *connection) {
 // lineReader splits the requests of a connection into lines.
 type lineReader struct {
 	source io.Reader
-	// reserve adds a number of bytes to the shared memory of large requests. It returns false if too little memory is
-	// free. It always accepts a negative number, which releases memory.
+	// reserve counts a number of bytes against sharedMemory. It returns false if too little of sharedMemory is left. It
+	// always accepts a negative number, which releases memory.
 	reserve    func(bytes int) bool
 	buf        []byte // bytes that were read and not consumed
 	lineLength int    // length of the last returned line in buf, with its newline
-	reserved   int    // shared memory that buf uses, in bytes
+	reserved   int    // bytes of sharedMemory that buf uses
 }
 
 var (
@@ -183,8 +183,8 @@ func (r *lineReader) line() ([]byte, error) {
 	}
 }
 
-// release frees the shared memory of a large request after its answer. It invalidates the line that the last call of
-// line returned.
+// release frees the part of sharedMemory that a large request has used, after its answer. It invalidates the line that
+// the last call of line returned.
 func (r *lineReader) release() {
 	if r.reserved > 0 {
 		r.reserve(-r.reserved)

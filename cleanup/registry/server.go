@@ -18,7 +18,7 @@ const (
 	// maxConns is the maximum number of connections that are served at once. Beyond that, a new connection replaces the
 	// one that has been idle longest.
 	maxConns = 512
-	// smallRequest is the maximum size of a request or an answer that uses no shared memory, in bytes.
+	// smallRequest is the maximum size of a request or an answer that does not count against sharedMemory, in bytes.
 	smallRequest = 64 << 10
 	// sharedMemory is the maximum memory of all larger requests and answers together, in bytes.
 	sharedMemory = 16 << 20
@@ -76,7 +76,8 @@ func (s *Server) accept() {
 			return acceptErr != unix.EAGAIN
 		})
 		switch {
-		case err != nil && s.listener.SetReadDeadline(time.Time{}) == os.ErrNoDeadline: // not polled: see epoll_ctl(2)
+		// The runtime could not add the socket to its poller (epoll_ctl(2)), so Read cannot wait.
+		case err != nil && s.listener.SetReadDeadline(time.Time{}) == os.ErrNoDeadline:
 			time.Sleep(acceptPause)
 		case err != nil:
 			return
@@ -108,7 +109,7 @@ func (s *Server) admit(fd int) {
 		file: os.NewFile(uintptr(fd), "connection"), peer: peer, unwritten: make(chan []byte, 1), reserve: s.reserve,
 	}
 	c.peer.Start = s.startUnpinned(c)
-	isPolled := c.file.SetReadDeadline(time.Time{}) == nil // see epoll_ctl(2)
+	isPolled := c.file.SetReadDeadline(time.Time{}) == nil // false if epoll_ctl(2) has failed
 	if !isPolled || !s.evict(s.limit-1) {
 		c.send(Response{Error: "too many requests at once", Busy: true})
 		c.file.Close()
