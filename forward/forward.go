@@ -107,8 +107,8 @@ func Parse(text string) (syscall.Signal, error) {
 	return sig, nil
 }
 
-// realTime returns the real-time signal at a distance from one end of their range, or 0 if there is no such signal. The
-// distance is empty, or a sign and a number.
+// realTime returns the signal at a distance from one end of the range of real-time signals, or 0 if there is no such
+// signal. The distance is empty, or a sign and a number.
 func realTime(end syscall.Signal, sign, distance string) syscall.Signal {
 	distance = cmp.Or(distance, sign+"0")
 	n, err := strconv.ParseInt(distance, 10, 16)

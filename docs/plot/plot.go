@@ -44,7 +44,7 @@ type figure struct {
 }
 
 // summary contains the statistics of a peer's samples, in the figure's unit. Ratio is the median divided by that of the
-// base; 0: unknown.
+// peer that is the base of the figure; 0: unknown.
 type summary struct {
 	Peer             string
 	P10, Median, P90 float64

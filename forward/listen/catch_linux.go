@@ -55,7 +55,7 @@ var caught = sync.OnceValues(func() (action sigaction, err error) {
 	go func() {
 		var count [8]byte
 		for {
-			if _, err := events.Read(count[:]); err != nil { // the eventfd cannot be polled: see epoll_ctl(2)
+			if _, err := events.Read(count[:]); err != nil { // epoll_ctl(2) has failed, so Read cannot wait
 				time.Sleep(10 * time.Millisecond)
 			}
 			wake()

@@ -107,7 +107,7 @@ func TestIgnoreTTOU(t *testing.T) {
 	ignores(t, "while cleaning", map[syscall.Signal]bool{unix.SIGTTOU: true, unix.SIGTTIN: false})
 }
 
-// If one signal of each kind is sent before the first one is taken, each is delivered exactly once.
+// If each signal that means Pass or Stop is sent once before the first one is taken, each is delivered exactly once.
 func TestListener_deliversEachSignalOnce(t *testing.T) {
 	l := listen(t)
 	want := map[syscall.Signal]bool{}
