@@ -90,7 +90,8 @@ func (a *annotations) group(r slog.Record, attr func(key string) string) (line s
 	// After a takeover, the new graceful ends the group of the killed one by the same name.
 	id, section := attr("id"), fmt.Sprintf("graceful_%.16s_%s", attr("run"), attr("id"))
 	switch {
-	case r.Message == messageCommandStarts && a.openGroup != id: // else the group of a failed start is open
+	// If a failed start is tried again, the group of the command is open already.
+	case r.Message == messageCommandStarts && a.openGroup != id:
 		a.openGroup = id
 		title := attr("name")
 		if title == "" {

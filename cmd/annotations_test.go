@@ -171,7 +171,7 @@ func TestOutputCatchUp(t *testing.T) {
 	}
 	out.flush()
 	w.Close()
-	out.catchUp() // does nothing
+	out.catchUp() // does nothing after flush
 }
 
 // A reader that does not read delays only one command, and only for catchUpTime.

@@ -22,9 +22,9 @@ type summand struct {
 type budget struct {
 	deadline     time.Duration
 	source       string    // name of the flag or variable that sets the deadline
-	beforeSignal []summand // on-stop commands and drain, before the first signal
+	beforeSignal []summand // before the first signal: on-stop commands, if their limit is given, and drain
 	signals      []summand // the grace or the schedule, if given
-	onExit       []summand // limits of the cleanup commands, also the default
+	onExit       []summand // limits of the cleanup commands, given or default
 }
 
 // budget collects the times that limit a stop. given maps each flag that was set to its source (see readVariables).

@@ -203,7 +203,7 @@ func (f *runFlags) check(given map[string]string) error {
 		dir := "/"
 		if !filepath.IsAbs(f.Report) {
 			var err error
-			if dir, err = syscall.Getwd(); err != nil { // not filepath.Abs: PWD may contain links of other users
+			if dir, err = syscall.Getwd(); err != nil { // filepath.Abs would use PWD, which may contain links of other users
 				return fmt.Errorf("%s: %q: %w", given["report"], f.Report, err)
 			}
 		}
@@ -232,7 +232,7 @@ func (f *runFlags) check(given map[string]string) error {
 		f.TimeBeforeSignal = total(b.beforeSignal)
 		f.ReservedTime = machine.AddDurations(f.TimeBeforeSignal, total(b.signals))
 		if given["grace"] == "" {
-			f.Grace = left // the time of on-stop commands and drain is subtracted when the signal is sent
+			f.Grace = left // the deadline timer ends the grace earlier if on-stop commands or the drain take time
 		}
 		if n := len(f.OnStop); n > 0 && given["on-stop-timeout"] == "" {
 			// Leave half of the time to the target, even if every on-stop command hangs.

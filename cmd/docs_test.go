@@ -83,7 +83,7 @@ func TestManual_hasEveryFlagAndVariable(t *testing.T) {
 	}
 }
 
-// The guide contains a table with one row per flag: flag, variable, default, meaning.
+// The guide contains a table row for each flag of run: flag, variable, default, meaning.
 func TestGuide_hasEveryFlagWithVariableAndDefault(t *testing.T) {
 	rows := map[string][]string{}
 	for line := range strings.Lines(document(t, "../docs/guide.md")) {
@@ -152,7 +152,7 @@ func pages(t *testing.T) (paths []string) {
 func TestPages_flags(t *testing.T) {
 	for _, path := range pages(t) {
 		switch filepath.Base(path) {
-		case "guide.md", "performance.md": // TestGuide_flags; flags of other wrappers
+		case "guide.md", "performance.md": // TestGuide_flags checks the guide; the other page has flags of other programs
 		default:
 			checkFlagNames(t, path, document(t, path))
 		}
@@ -216,7 +216,7 @@ var toolOptions = map[string]string{
 }
 
 // In the guide, the first cell of a table row and a command line of another tool contain options of that tool. Every
-// other flag in the guide belongs to graceful.
+// other flag in the guide belongs to graceful, or is in foreignFlags. The tables contain all options in toolOptions.
 func TestGuide_flags(t *testing.T) {
 	const path = "../docs/guide.md"
 	var ours strings.Builder
@@ -274,8 +274,8 @@ func TestDocuments_deadlineNumbers(t *testing.T) {
 	}
 }
 
-// The guide and the manual warn about surprises: --pty reads standard input and writes CR LF, and Terraform behaves
-// differently under GitHub Actions. Both pages also describe the effect of graceful on Type=notify.
+// The guide and the manual warn about surprises: --pty reads standard input and writes CR LF, and Terraform aborts at a
+// second stop signal. Both pages also say that Type=notify works as without graceful.
 func TestDocuments_warnings(t *testing.T) {
 	for _, path := range []string{"../docs/guide.md", "../docs/graceful.1"} {
 		text := strings.Join(strings.Fields(document(t, path)), " ")

@@ -82,7 +82,7 @@ func parseTime(s string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is not a time (10s, 1m30s, 500ms)", s)
 	case v < 0:
 		return 0, fmt.Errorf("%q is less than 0", s)
-	case v == 0 && strings.ContainsAny(s, "123456789"): // 0 may mean "no limit", or "at once"
+	case v == 0 && strings.ContainsAny(s, "123456789"): // do not round to 0, which may mean "no limit" or "at once"
 		return 0, fmt.Errorf("%q is less than 1ns, the shortest time", s)
 	}
 	return v, nil

@@ -17,7 +17,7 @@ type outerBudget struct {
 
 // fitIntoOuter sets a deadline that fits into the budget of an outer run, because a nested run must end before the
 // outer run kills it. The outer run puts that budget into the variable machine.StopBudget. fromOuter is false if there
-// is no such budget, or if the run has a deadline that is not longer.
+// is no such budget, if variables are ignored, or if the run has a deadline that is not longer.
 //
 // fitIntoOuter also shortens the drain, the limit of the on-stop commands and the grace. The schedule and the limits of
 // the cleanup commands stay as they are, because the deadline cuts them short. Each of these times, and the deadline,
