@@ -61,8 +61,8 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-// condition implements the condition needs:WHAT of a script, as in `[!needs:root] skip`. WHAT is a requirement of the
-// function has. Where skipping is forbidden, a missing requirement fails the script.
+// condition implements the condition needs:WHAT of a script, as in `[!needs:root] skip`. WHAT is a requirement, as in
+// the arguments of need. Where skipping is forbidden, a missing requirement fails the script.
 func condition(cond string) (bool, error) {
 	what, ok := strings.CutPrefix(cond, "needs:")
 	if !ok {
@@ -125,7 +125,7 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 
 // exitcode N PROGRAM [ARG...] runs a program, and fails the script unless the exit status is N. exitcode N &NAME waits
 // for a started program, and checks its status in the same way. If a signal ended the program, its status is the name
-// of the signal.
+// of the signal without SIG.
 func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exitcode N PROGRAM [ARG...] | exitcode N &NAME")
@@ -150,7 +150,7 @@ func cmdExitcode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // alive FILE fails the script unless every pid in the file is a living process. ! alive FILE fails the script if one of
-// these processes is alive, and does not wait. A zombie is not alive.
+// these processes is alive. Neither form waits. A zombie is not alive.
 func cmdAlive(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] alive FILE")

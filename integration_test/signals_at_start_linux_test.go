@@ -27,7 +27,7 @@ func TestForward_signalsDuringTheStart(t *testing.T) {
 				dir := t.TempDir()
 				got, err := trace(t, dir, order{
 					At: at, Signals: threeSignals, Ready: "got.pid", Guarded: guard == "on",
-					// The target receives the signals when it calls sigwait.
+					// The signals are blocked, so the target receives those that arrive before its first sigwait, too.
 					Command: []string{"env", "--block-signal=USR1,USR2,TERM,RTMIN+1", "graceful", "run", "--guard", guard,
 						"--grace", "1h", "--", "python3", "-c", receive},
 				})
@@ -50,9 +50,9 @@ func TestForward_signalsDuringTheStart(t *testing.T) {
 	}
 }
 
-// receive is the script of a target. It takes blocked signals until it has received each of threeSignals. Then it sends
-// signal 12 to its parent. graceful forwards signal 12 after all earlier signals, also if the parent is the guard. When
-// signal 12 arrives, receive writes how many times it has received each signal.
+// receive is the script of a target that takes blocked signals. When the target has received each of threeSignals, it
+// sends signal 12 to its parent. graceful forwards signal 12 after all earlier signals, also if the parent is the
+// guard. When signal 12 arrives, the target writes how many times it has received each other signal, and ends.
 const receive = `
 import os, signal
 got, three = {}, {10, 15, 35}

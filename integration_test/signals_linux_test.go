@@ -122,8 +122,8 @@ func TestForward_neverItsOwnSignals(t *testing.T) {
 	p.wantFile("got", "")
 }
 
-// Two different stop signals, each after a thousand other signals, reach the target once each. The first one is the
-// reason for the end of the run.
+// Two different stop signals, each after a thousand other signals, reach the target once each. The cleanup command gets
+// the first one as GRACEFUL_STOP_SIGNAL.
 func TestStop_amongManySignals(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

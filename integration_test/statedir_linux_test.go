@@ -167,8 +167,9 @@ func TestStateDir_usualPlaces(t *testing.T) {
 	}
 }
 
-// Another user renames a parent while a run is alive, so that a second run of the same name can start. Both runs log a
-// warning. With --strict-state-dir, graceful refuses both runs.
+// Another user owns a parent of the state directory, and renames a directory in it while a run is alive. So a second
+// run of the same name can start. Both runs log a warning. With --strict-state-dir, graceful refuses each run, and the
+// test renames nothing.
 func TestStateDir_parentRenamedByAnotherUser(t *testing.T) {
 	need(t, "root", "setpriv")
 	t.Parallel()
@@ -197,7 +198,7 @@ func TestStateDir_parentRenamedByAnotherUser(t *testing.T) {
 			}
 			first.pidIn("pid")
 			same := run()
-			same.want("125") // the directory is still the same
+			same.want("125") // the first run has the name in the same state directory
 			if err := rename(); err != nil {
 				t.Fatal(err)
 			}
@@ -258,7 +259,7 @@ func TestStateDir_isALink(t *testing.T) {
 			if !strings.Contains(second.text(), "a run named x lives") {
 				t.Errorf("it wrote:\n%s", second.text())
 			}
-			kill(t, first.cmd.Process.Pid) // the new graceful opens the state directory by its path
+			kill(t, first.cmd.Process.Pid) // the new graceful opens the state directory by the path of the link
 			first.want("KILL")
 			first.until("end of the run", func() bool { return inDir(t, dir+"/real") == "" })
 			must(t, os.Remove(work+"/target"))

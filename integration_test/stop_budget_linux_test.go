@@ -69,7 +69,7 @@ func TestStopBudget_notForRecover(t *testing.T) {
 	kill(t, target)
 	p.want("KILL")
 	p.until("end of the guard", func() bool { return !alive(guard) && !alive(target) })
-	time.Sleep(1100 * time.Millisecond) // the budget has expired
+	time.Sleep(1100 * time.Millisecond) // until the budget has expired
 	r := start(t, "graceful", "recover", "--state-dir", filepath.Join(p.dir, "state"))
 	r.want("0")
 	p.wantFile("cleaned", "1\n")

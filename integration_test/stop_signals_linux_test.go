@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recordSignals returns a shell script that writes its pid to FILE.up, and then appends the name of each received
-// signal to a file. The script ends with status 3 when the file go exists.
+// recordSignals returns a shell script that writes its pid to file with the suffix .up. Each time the script gets one
+// of the signals, it appends the name of the signal to file. The script ends with status 3 when the file go exists.
 func recordSignals(file string, signals ...string) string {
 	script := ""
 	for _, s := range signals {
@@ -23,15 +23,16 @@ func recordSignals(file string, signals ...string) string {
 	return script + "echo $$ >" + file + ".up; until [ -e go ]; do sleep 0.01; done; exit 3"
 }
 
-// waitForSignal waits until a file of recordSignals contains a line. Then it waits until graceful treats a further
-// signal as a new stop.
+// waitForSignal waits until a process has written its first signal to a file. Then it waits until graceful counts a
+// further stop signal as a repeated one.
 func (p *proc) waitForSignal(file string) {
 	p.t.Helper()
 	p.waitForFile(file)
 	time.Sleep(250 * time.Millisecond)
 }
 
-// Signals to several processes of graceful, or to a process and then its group, count as one stop.
+// Stop signals to graceful and to its guard, or to a process and then its group, count as one stop. A stop signal to
+// the guard after the stop has begun has no effect, even when a signal to graceful would count as a repeated one.
 func TestStop_signalToAllProcesses(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -72,7 +73,8 @@ func TestStop_signalToAllProcesses(t *testing.T) {
 	}
 }
 
-// If a second stop signal goes to all processes of graceful, it counts once: cleanup runs, and is not cut.
+// If a second stop signal goes to all processes of graceful, it counts once: it kills the target, and does not cut
+// cleanup short.
 func TestOnRepeat_signalToAllProcesses(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -126,8 +128,8 @@ func TestOnRepeat_eachChoice(t *testing.T) {
 }
 
 // --stop-on selects the signals that begin a stop. graceful forwards other signals, and they do not stop the run.
-// --rewrite can drop a signal. graceful also drops a signal that it was started with ignored, unless --stop-on names
-// the signal.
+// --rewrite can drop a signal. graceful also drops a signal that was ignored when graceful was started, unless
+// --stop-on names the signal.
 func TestStopOn_eachChoice(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -162,7 +164,8 @@ func TestStopOn_eachChoice(t *testing.T) {
 					t.Fatalf("%v stopped the run", c.other)
 				}
 				p.signal(c.stop)
-				if name != "ignored and named" { // with "ignored and named", the target ignores SIGINT
+				// In the case "ignored and named" the target inherits that SIGINT is ignored, and does not write INT.
+				if name != "ignored and named" {
 					last := c.got[strings.LastIndex(c.got, " ")+1:]
 					p.until(last, func() bool { return strings.HasSuffix(p.waitForFile("got"), last+"\n") })
 				}
@@ -176,8 +179,9 @@ func TestStopOn_eachChoice(t *testing.T) {
 	}
 }
 
-// A member of the target's process group gets each stop signal once, even when the target ends later, or after a
-// takeover.
+// A member of the target's group gets each stop signal once: together with the target, and not again as a survivor or
+// after a takeover. A survivor outside of the group gets the signal once, after the end of the target. With --survivors
+// wait that survivor gets none.
 func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()
@@ -190,7 +194,7 @@ func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		flags string
 		then  func(p *proc)
-		want  string // the signals that each member gets; in the case "wait", only outside
+		want  string // the signals that group and outside get; in the case "wait", group gets TERM instead
 	}{
 		"plain": {"--grace 1h", func(*proc) {}, "TERM\n"},
 		"schedule": {"-v --stop-schedule TERM/300ms/INT/300ms/TERM/1h", func(p *proc) {
@@ -232,7 +236,7 @@ func TestStop_signalReachesEachProcessOnce(t *testing.T) {
 			}
 			p.wantFile("target", "TERM\n")
 			if name == "wait" {
-				p.wantFile("group", "TERM\n") // together with the target
+				p.wantFile("group", "TERM\n") // it got SIGTERM together with the target
 			} else {
 				p.wantFile("group", c.want)
 			}

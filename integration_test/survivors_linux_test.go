@@ -14,7 +14,7 @@ import (
 
 // leaveBehind returns the beginning of a script that leaves a job, a process in a separate session, and a daemon. The
 // files job, session and daemon, with a prefix, contain their pids. SIGTERM ends the job and the process in the
-// session, which first write a line to FILE.got.
+// session, which first write a line to the files job.got and session.got, with the prefix.
 func leaveBehind(prefix string) string {
 	return strings.ReplaceAll(`
 member='trap "echo TERM >>$0.got; exit" TERM; echo $$ >$0.tmp; mv $0.tmp $0; while :; do sleep 0.01; done'
@@ -80,7 +80,7 @@ func TestSurvivors_waitAfterAProcessIsKilled(t *testing.T) {
 			for _, name := range []string{"job", "session"} {
 				p.wantFile(name+".got", "TERM\n")
 			}
-			p.wantFile("log", "2\n1 exited\n") // the target had exited
+			p.wantFile("log", "2\n1 exited\n") // the target had exited before the kill or the stop
 		})
 	}
 }
@@ -112,7 +112,7 @@ func TestSurvivors_keepAfterAProcessIsKilled(t *testing.T) {
 				then := finish
 				if early {
 					finish()
-					left = left[1:] // the job gets SIGTERM with its group
+					left = left[1:] // the job ends, because it gets SIGTERM with its group
 				}
 				p.killOne(victim, "3", then)
 				for _, pid := range left {
@@ -150,7 +150,7 @@ func TestStop_suspendedTree(t *testing.T) {
 				p.until("stop", func() bool { return processState(pid) == "T" })
 			}
 			p.signal(unix.SIGTERM)
-			if survivors == "wait" { // for the processes in other sessions, which the first signal does not reach
+			if survivors == "wait" { // the first signal does not reach the processes in other sessions
 				p.until("end of the target", func() bool { return !alive(target) })
 				time.Sleep(250 * time.Millisecond) // an earlier signal would belong to the same stop
 				p.signal(unix.SIGTERM)
@@ -190,7 +190,7 @@ func TestSurvivors_getOneStopSignal(t *testing.T) {
 				p.signal(unix.SIGWINCH) // to the survivors, after all signals of the sweep; ignored by default
 				counters := []string{"counter", "away"}
 				if slices.Contains(flags, "group") {
-					counters = counters[:1] // the other one is not a member
+					counters = counters[:1] // away is not a member of the tree
 				}
 				for _, name := range counters {
 					p.until("SIGWINCH at "+name, func() bool { return slices.Contains(p.signalsTo(name), int(unix.SIGWINCH)) })
