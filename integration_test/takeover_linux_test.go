@@ -13,7 +13,7 @@ import (
 
 // A takeover succeeds although the tree uses all processes that the limit allows.
 func TestTakeover_withoutAFreeProcess(t *testing.T) {
-	need(t, "root", "setpriv", "prlimit") // root has no limit
+	need(t, "root", "setpriv", "prlimit") // root becomes another user, because root has no limit
 	t.Parallel()
 	p := inNamespace(t, true, "helper", "reap", "prlimit", "--nproc=64", "setpriv", "--reuid=54328", "--clear-groups",
 		plain, "run", "--grace", "100ms", "--on-exit", "echo cleaned 1", "--on-exit", `["/bin/echo", "cleaned", "2"]`, "--",
@@ -33,8 +33,8 @@ func TestTakeover_withoutAFreeProcess(t *testing.T) {
 	}
 }
 
-// A takeover succeeds although the tree uses almost all memory that the cgroup allows. The kernel kills the target to
-// get memory.
+// A takeover succeeds although the tree uses almost all memory that the cgroup allows. The kernel may kill the target
+// to get memory.
 func TestTakeover_withoutFreeMemory(t *testing.T) {
 	need(t, "root")
 	t.Parallel()
@@ -61,8 +61,8 @@ func TestTakeover_withoutFreeMemory(t *testing.T) {
 
 func init() { roles["fill-memory"] = fillMemory }
 
-// fillMemory is a role. It allocates memory until 1 MiB is left in the cgroup with the directory args[0]. Then it
-// writes its pid to the file filled, and stays.
+// fillMemory is a role. It allocates memory until at most 1 MiB is left in the cgroup with the directory args[0]. Then
+// it writes its pid to the file filled, and stays.
 func fillMemory(args []string) int {
 	number := func(names ...string) (n int) {
 		for _, name := range names {
@@ -180,7 +180,8 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 					p.until("suspension of the guard", func() bool { return processState(guard) == "T" })
 				}
 				kill(t, p.cmd.Process.Pid)
-				if !before && sig == unix.SIGSTOP { // before the takeover, no process could continue the guard
+				// Between the end of graceful and the takeover, no process could continue a guard that is suspended then.
+				if !before && sig == unix.SIGSTOP {
 					p.until("takeover", func() bool { return strings.Contains(p.text(), "taking over") })
 				}
 				if !before {
@@ -198,7 +199,8 @@ func TestTakeover_signalsToTheGuard(t *testing.T) {
 }
 
 // The guard is killed while the new graceful that it has started is not yet initialised. The parent of the new graceful
-// is then PID 1. The new graceful must not take PID 1 for the guard, because all processes descend from PID 1.
+// is then PID 1. The new graceful must not take PID 1 for the guard: all processes descend from PID 1, and the new
+// graceful would end all of them.
 func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 	t.Parallel()
 	for range 10 {
@@ -215,7 +217,7 @@ func TestTakeover_guardKilledWhileTheSuccessorStarts(t *testing.T) {
 		}
 		target = childrenOf(guard)[0]
 		kill(t, graceful)
-		for successor == 0 { // the successor has executed graceful, and its Go runtime starts
+		for successor == 0 { // until the successor has executed graceful; then its Go runtime starts
 			for _, pid := range childrenOf(guard) {
 				cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 				if strings.HasPrefix(string(cmdline), "graceful: taking over") {

@@ -11,7 +11,7 @@ import (
 )
 
 // The target is suspended when the stop begins, and graceful is killed at one of the kill(2) calls of the stop. The
-// target gets SIGTERM, and continues to handle it: SIGCONT is not lost, and the target is not killed.
+// target gets SIGTERM and SIGCONT, so it continues, and handles SIGTERM. It is not killed.
 func TestTakeover_suspendedTarget(t *testing.T) {
 	need(t, "linux", "norace")
 	const target = `trap "echo term >>terms; exit 3" TERM

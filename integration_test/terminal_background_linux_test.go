@@ -42,7 +42,7 @@ func backgroundTerminal(t *testing.T, killed bool) {
 	p.start()
 	slave.Close()
 	shown := make(chan bool)
-	go func() { // a process must not wait for a reader
+	go func() { // otherwise a process that writes to the terminal could wait for a reader
 		defer close(shown)
 		_, _ = io.Copy(p.output, master) // until the last process has closed the terminal
 	}()

@@ -190,7 +190,7 @@ func TestTerminal_pipeline(t *testing.T) {
 		s.types(ctrlC)
 		s.sees("]: ")
 		s.wantOriginalModes()
-		s.does(run + "helper count got | cat") // for the kernel, the target is in the background
+		s.does(run + "helper count got | cat") // the kernel sends the target no SIGWINCH: another group is in the foreground
 		s.eachSizeOnce("got", s.resize)
 		s.sees("[0]: ") // of this command, or the last prompt, which the shell prints again for a new size
 		s.until("cleanup of all runs", func() bool { return s.waitForFile("cleaned") == "1\n1\n1\n1\n" })
@@ -337,7 +337,8 @@ func TestTerminal_orphanedBackground(t *testing.T) {
 	})
 }
 
-// For graceful the terminal of another session is only a file.
+// For graceful the terminal of another session is only a file: the target can read from it, and graceful changes
+// neither its foreground group nor its modes.
 func TestTerminal_ofAnotherSession(t *testing.T) {
 	need(t, "setsid")
 	forEachLevel(t, func(t *testing.T, s *person, run string) {

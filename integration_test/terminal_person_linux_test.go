@@ -17,8 +17,8 @@ import (
 type person struct {
 	*proc
 	master *os.File
-	seen   int           // length of the text that sees has already searched
-	closed chan struct{} // closed when no process has the terminal any more
+	seen   int           // end of the last text that sees has found
+	closed chan struct{} // closed when no process has the terminal any more, or master was closed
 }
 
 // atTerminal starts a program as the session leader of a new terminal.
@@ -131,7 +131,7 @@ func (s *person) waitUntilReading(name string) {
 		below := childrenOf(s.cmd.Process.Pid)
 		for i := 0; i < len(below); i++ {
 			where, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", below[i]))
-			if comm(below[i]) == name && strings.HasPrefix(string(where), "wait_woken") { // n_tty_read
+			if comm(below[i]) == name && strings.HasPrefix(string(where), "wait_woken") { // called by n_tty_read
 				return true
 			}
 			below = append(below, childrenOf(below[i])...)
@@ -146,7 +146,7 @@ func (s *person) wantOriginalModes() {
 	s.does("stty -g | cmp - before", "[0]: ")
 }
 
-// leader waits until a graceful is the only child of the shell, and returns its pid.
+// leader waits until a graceful is the only child of the shell, and returns the pid of that graceful.
 func (s *person) leader() (pid int) {
 	s.t.Helper()
 	s.until("graceful in the shell", func() bool {

@@ -65,7 +65,8 @@ func screen(t *testing.T, wrapper, program string, steps []string) string {
 		}
 		return string(out)
 	}
-	start := filepath.Join(dir, "start") // the typed line is the same in all runs
+	// Define an alias in the startup file of bash, so that the typed line is the same with each wrapper.
+	start := filepath.Join(dir, "start")
 	profile := "export PS1='$ '; HISTFILE=; alias go='" + wrapper + program + "'\n"
 	if err := os.WriteFile(start, []byte(profile), 0o644); err != nil {
 		t.Fatal(err)

@@ -45,7 +45,8 @@ func TestRun_tooLong(t *testing.T) {
 	need(t, "linux", "prlimit")
 	t.Parallel()
 	long := make([]string, 20)
-	for i := range long { // together 1,000 bytes less than execve(2) accepts with a stack of 8 MiB
+	// The values together have 1,000 bytes less than the 2 MiB that execve(2) accepts with a stack of 8 MiB.
+	for i := range long {
 		long[i] = fmt.Sprint("A", i, "=") + strings.Repeat("x", (2<<20-1000)/len(long))
 	}
 	for name, c := range map[string]struct{ args, env []string }{

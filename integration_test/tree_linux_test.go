@@ -15,8 +15,7 @@ import (
 )
 
 // census is a cleanup command for a PID namespace. That namespace should contain only unshare's child, graceful,
-// perhaps its guard, and the census itself (a shell with its children). census counts all other processes, living and
-// zombie.
+// perhaps its guard, and the census itself (a shell). census counts all other processes, living and zombie.
 const census = `n=0; read -r pid name state leader rest </proc/$PPID/stat; for p in /proc/[0-9]*; do
 	read -r pid name state ppid rest <$p/stat 2>/dev/null || continue
 	case $pid in 1|$$|$PPID|$leader) ;; *) n=$((n+1)); echo "left: $pid $name $state $ppid";; esac
@@ -65,15 +64,14 @@ func TestTree_reapsOrphans(t *testing.T) {
 
 func init() { roles["fault"], roles["bequeath"] = fault, bequeath }
 
-// fault reads from an invalid address. Before that it calls DropSentFaults, which drops fault signals of other
-// processes.
+// fault is a role that reads from an invalid address. Before that it calls DropSentFaults, which drops fault signals of
+// other processes.
 func fault([]string) int {
 	process.DropSentFaults()
 	return *(*int)(unsafe.Add(unsafe.Pointer(nil), 8))
 }
 
-// The jobs of a shell that then executes graceful do not belong to the tree. graceful does not end them, and their end
-// does not disturb graceful.
+// The jobs of a shell that then executes graceful do not belong to the tree. graceful does not end them.
 func TestTree_excludesEarlierChildren(t *testing.T) {
 	need(t, "linux")
 	p := start(t, "sh", "-c", `sleep 1000 & echo $! >before
@@ -89,8 +87,8 @@ func TestTree_excludesEarlierChildren(t *testing.T) {
 	}
 }
 
-// graceful names a survivor that it may not signal, gives up on it, and runs the cleanup commands. The same holds if
-// /proc shows only the user's own processes.
+// graceful names a survivor that it may not signal, gives up on it, and runs the cleanup commands. If /proc shows only
+// the user's own processes, graceful logs "hidden" instead of the name of the survivor.
 func TestSurvivors_ofAnotherUser(t *testing.T) {
 	need(t, "linux", "root", "setpriv")
 	for name, c := range map[string]struct{ mount, want string }{
@@ -140,7 +138,8 @@ func TestSurvivors_orphanDuringTheStop(t *testing.T) {
 	p.want("0")
 }
 
-// bequeath writes its pid to a file when it is ready. At SIGTERM it starts a process that stays, and ends.
+// bequeath is a role that writes its pid to a file when it is ready. At SIGTERM it starts a process that stays, and
+// then bequeath itself ends.
 func bequeath(args []string) int {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM)
