@@ -142,9 +142,9 @@ func describe(tid int, nr uint64, args [6]uint64) (name string, isLocal bool) {
 	case unix.SYS_CLONE:
 		return name, args[0]&unix.CLONE_THREAD != 0
 	case unix.SYS_TGKILL:
-		return name, syscall.Signal(args[2]) == unix.SIGURG // the runtime preempts a running thread
+		return name, syscall.Signal(args[2]) == unix.SIGURG // with SIGURG the runtime preempts a thread
 	case unix.SYS_PRCTL:
-		return name, args[0] == unix.PR_SET_VMA // the runtime names its memory
+		return name, args[0] == unix.PR_SET_VMA // with PR_SET_VMA the runtime names its memory
 	case unix.SYS_OPENAT:
 		return name, args[2]&(unix.O_CREAT|unix.O_TRUNC) == 0
 	case unix.SYS_READ, unix.SYS_CLOSE:

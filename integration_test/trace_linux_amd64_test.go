@@ -11,7 +11,8 @@ func init() {
 	callNames[unix.SYS_POLL] = "poll"
 }
 
-// setCall replaces the system call that a thread is about to make by the call nr. With -1, the kernel executes no call.
+// setCall makes a thread execute the call nr instead of the system call that the thread has begun. With -1, the kernel
+// executes no call.
 func setCall(tid, nr int) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
@@ -21,7 +22,7 @@ func setCall(tid, nr int) error {
 	return unix.PtraceSetRegs(tid, &regs)
 }
 
-// setResult replaces the result of the system call that a thread has made by an error.
+// setResult makes the system call that a thread has just executed return errno.
 func setResult(tid int, errno syscall.Errno) error {
 	var regs unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &regs); err != nil {

@@ -12,14 +12,15 @@ const (
 	systemCall = 0x404 // NT_ARM_SYSTEM_CALL: no register holds the number of the executed call
 )
 
-// setCall replaces the system call that a thread is about to make by the call nr. With -1, the kernel executes no call.
+// setCall makes a thread execute the call nr instead of the system call that the thread has begun. With -1, the kernel
+// executes no call.
 func setCall(tid, nr int) error {
 	call := int32(nr)
 	vec := unix.Iovec{Base: (*byte)(unsafe.Pointer(&call)), Len: uint64(unsafe.Sizeof(call))}
 	return ptrace(unix.PTRACE_SETREGSET, tid, systemCall, uintptr(unsafe.Pointer(&vec)))
 }
 
-// setResult replaces the result of the system call that a thread has made by an error.
+// setResult makes the system call that a thread has just executed return errno.
 func setResult(tid int, errno syscall.Errno) error {
 	var regs unix.PtraceRegsArm64
 	if err := unix.PtraceGetRegSetArm64(tid, registers, &regs); err != nil {

@@ -50,9 +50,9 @@ type order struct {
 	// if there are any, or else sends SIGTERM to the first process.
 	Ready string
 
-	// Parent means that the first process has a parent below the tracer, and that the tracer kills this parent. The value
-	// is that of the variable GRACEFUL_DIE_WITH_PARENT. A shell expands it ($$). With "true" the parent has a session of
-	// its own.
+	// If Parent is not empty, the first process has a parent below the tracer, and the tracer kills this parent instead of
+	// the followed process. The value is that of the variable GRACEFUL_DIE_WITH_PARENT. A shell expands it ($$). With
+	// "true" the parent has a session of its own.
 	Parent string
 }
 
@@ -60,11 +60,11 @@ type order struct {
 type outcome struct {
 	Stops  int            // number of stops, as the order defines them
 	Where  string         // the stop at which the tracer acted; "": none
-	Before []string       // up to five stops before Where
+	Before []string       // the last stops before Where, at most five
 	Calls  map[string]int // how often the followed process has begun a call, by the name of the call
 	Born   int            // number of processes that the followed process has started
 	Status string         // exit status of the first process, or the name of the signal that ended it
-	Ended  string         // the same of the guard; "": its end was not seen
+	Ended  string         // the same for the guard; "": the tracer has not seen the end of the guard
 	Left   []string       // processes that graceful did not end or did not reap, with their names
 	Late   bool           // some processes had to be killed because they did not end in time
 	Failed string         // why the tracer failed; "": it did not
@@ -113,7 +113,7 @@ func init() { roles["trace"] = traceRole }
 
 // traceRole is the tracer. It writes its outcome to the file outcome.
 func traceRole(args []string) int {
-	runtime.LockOSThread() // a thread traces, not a process
+	runtime.LockOSThread() // only the thread that has seized a process may trace the process
 	t := tracing{tasks: map[int]*task{}}
 	t.Calls = map[string]int{}
 	if err := json.Unmarshal([]byte(args[0]), &t.order); err != nil {
@@ -147,8 +147,8 @@ type tracing struct {
 	outcome
 	act func(tid int) // the action at stop At
 
-	mu           sync.Mutex   // for the fields up to over, which other threads read
-	first, guard int          // pids; 0: not born yet
+	mu           sync.Mutex   // protects ended, over, Signals, Left and Late from concurrent use
+	first, guard int          // pids; 0: not born yet, or no guard
 	parent       int          // pid of the parent of first; 0: the tracer
 	ended        map[int]bool // the pids of first, guard and parent, once they have ended
 	over         bool         // all processes of graceful have ended, or were killed for being late
@@ -160,7 +160,7 @@ type tracing struct {
 // task is a thread that is traced.
 type task struct {
 	process int    // pid of its process
-	call    string // the current system call
+	call    string // name of the current or last system call
 	local   bool   // the call affects only its process
 	failing bool   // the call will fail
 }
@@ -343,7 +343,7 @@ func (t *tracing) stopped(tid int, status unix.WaitStatus) error {
 	return ptrace(unix.PTRACE_CONT, tid, 0, uintptr(sig))
 }
 
-// killDescendants kills all descendants of the tracer, and returns their names.
+// killDescendants kills all descendants of the tracer, and returns the text of identify for each.
 func killDescendants() (names []string) {
 	for queue := childrenOf(os.Getpid()); len(queue) > 0; queue = queue[1:] {
 		pid := queue[0]
@@ -362,7 +362,7 @@ func identify(pid int) string {
 	return fmt.Sprintf("%d (%s) %s", pid, comm(pid), processState(pid))
 }
 
-// threadGroup returns the process of a thread.
+// threadGroup returns the pid of a thread's process, or 0 if the thread does not exist.
 func threadGroup(tid int) int {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
 	_, rest, _ := strings.Cut(string(status), "\nTgid:")
