@@ -107,7 +107,7 @@ func (e *containerEngine) newContainer(t *testing.T) *container {
 }
 
 // flags returns the arguments that start the container: flags of the engine, then the command. The cleanup command of
-// the run is countedCleanup.
+// the run is countedCleanup, unless flags set another one.
 func (c *container) flags(flags []string, command ...string) []string {
 	c.t.Helper()
 	image, err := c.image()

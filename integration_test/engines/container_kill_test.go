@@ -72,7 +72,8 @@ func (e *containerEngine) recover(t *testing.T, volume string) string {
 // command, the next start names that command.
 func testContainerKillHostPIDs(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
-	c := e.run(t, serviceScript, append(stateFlags(volume), "--pid", "host", // the engine may not read the guard's output
+	// The cleanup command writes to the volume, because the engine may no longer read the output of the guard.
+	c := e.run(t, serviceScript, append(stateFlags(volume), "--pid", "host",
 		"-e", "GRACEFUL_ON_EXIT=echo $GRACEFUL_REASON >>/state/cleaned")...)
 	c.do(t, "kill", c.name)
 	until(t, "end of all processes", func() bool { return len(processesOf(c.mark)) == 0 })
@@ -89,7 +90,7 @@ func testContainerKillHostPIDs(t *testing.T, e *containerEngine) {
 }
 
 // The container is removed. Another container with the volume runs the cleanup: the container of a recover, or the next
-// container with that run.
+// container with a run of the same name.
 func testContainerKillElsewhere(t *testing.T, e *containerEngine) {
 	volume := e.volume(t)
 	kill := func() {

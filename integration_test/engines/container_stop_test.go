@@ -35,7 +35,8 @@ var containerCases = []containerCase{
 	{name: "terminal", run: testContainerTerminal},
 }
 
-// testAll runs all cases with an engine. limits reports whether the engine can set cgroup limits.
+// testAll runs all cases with an engine. If limits is false, the engine cannot set cgroup limits, and testAll skips the
+// cases that need them.
 func (e *containerEngine) testAll(t *testing.T, limits bool) {
 	for _, c := range containerCases {
 		t.Run(c.name, func(t *testing.T) {
@@ -92,8 +93,8 @@ func testContainerRestart(t *testing.T, e *containerEngine) {
 	c.wantEnd("3", stopped+stopped)
 }
 
-// An image may declare another stop signal than SIGTERM. By default SIGQUIT also stops a run. Other signals need
-// --stop-on.
+// An image may declare another stop signal than SIGTERM. By default SIGINT and SIGQUIT also stop a run. Other signals
+// need --stop-on.
 func testContainerStopSignal(t *testing.T, e *containerEngine) {
 	quit := e.run(t, strings.Replace(serviceScript, "TERM", "QUIT", 1), "--stop-signal", "SIGQUIT")
 	quit.stop("60")
@@ -150,7 +151,8 @@ func testContainerFewProcesses(t *testing.T, e *containerEngine) {
 }
 
 // graceful is not PID 1, and finds the daemon among the processes of the machine. Podman sends the stop signal to all
-// processes of the container at once. So the target may end before graceful gets the signal.
+// processes of the container at once. So the target may end before graceful gets the signal, and then the reason is
+// "exited".
 func testContainerHostPIDs(t *testing.T, e *containerEngine) {
 	c := e.run(t, serviceScript, "--pid", "host")
 	if n := len(processesOf(c.mark)); n != 1 {

@@ -140,7 +140,7 @@ func testContainerTerminal(t *testing.T, e *containerEngine) {
 	second.resize(44, 102)
 	second.shows("44 102")
 	second.press(ctrlC)
-	second.shows("cleaned exited 0") // the terminal sends the signal directly to the target
+	second.shows("cleaned exited 0") // not stopped: the terminal sends the signal directly to the target
 	until(t, "end of the container", func() bool { return c.inspect("{{.State.Running}}") == "false" })
 	if got := c.inspect("{{.State.ExitCode}}"); got != "5" {
 		t.Errorf("the status is %s, want 5", got)

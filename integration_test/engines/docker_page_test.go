@@ -17,8 +17,8 @@ type page struct {
 }
 
 // readPage reads the indented blocks of a page. A block whose first line is "# NAME" is a file, and any other block
-// contains commands. readPage replaces word, a name of a container or an image on the page, by own, because several
-// tests use the same daemon.
+// contains commands. readPage replaces word on the page by own. If word is the name of a container or an image, own is
+// a name that no other test uses, because several tests use the same daemon.
 func readPage(t *testing.T, path, word, own string) (p page) {
 	t.Helper()
 	p.files = map[string]string{}
@@ -130,7 +130,7 @@ func TestDocker_readme(t *testing.T) {
 		}
 		cmd := exec.Command("timeout", "60", "sh", "-ec", script)
 		cmd.Dir = dir
-		out, err := cmd.Output() // stderr has an advertisement of BuildKit
+		out, err := cmd.Output() // without stderr, which contains an advertisement of BuildKit
 		if out = dockerIDs.ReplaceAll(out, nil); err != nil || string(out) != want {
 			t.Errorf("%v; the session wrote:\n%s\nwant:\n%s", err, out, want)
 		}

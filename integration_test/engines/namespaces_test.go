@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// holdScript keeps namespaces alive for an engine without a daemon, in a directory for a user. It unmounts a cgroup v2
-// beside cgroups v1, because crun refuses that combination.
+// holdScript keeps namespaces alive for an engine without a daemon. It creates the engine's directories below $1; the
+// user $2 owns them, except tmp. It unmounts a cgroup v2 beside cgroups v1, because crun refuses that combination.
 const holdScript = `set -e
 mount --make-rshared /
 if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
@@ -41,7 +41,7 @@ func hold(t *testing.T, namespaces []string, dir, script string, args ...string)
 }
 
 // holdEngine keeps namespaces alive for an engine without a daemon, with directories for the user below dir. It returns
-// the beginning of a command line (nsenter(1)) that runs a command in them.
+// the beginning of a command line (nsenter(1)) that runs a command in these namespaces.
 func holdEngine(t *testing.T, dir, user string) (command []string) {
 	t.Helper()
 	write(t, dir+"/hold.sh", holdScript)

@@ -159,7 +159,8 @@ func TestNFS_cutOff(t *testing.T) {
 		"input/output error (should graceful be killed now, a cleanup command may run twice)")
 	c.cleaned("machine2 stopped\n")
 	c.b.run(nfsRecover+"; ls /mnt/shop", "0")
-	// The assertion of the user was false. So the commands run twice, and graceful reports that.
+	// The assertion of the user was false. So the commands run twice, and graceful logs that it cannot write to its
+	// ledger, which recover has removed.
 	c.a.run(nfsRun, "0")
 	c.a.connect(false)
 	c.afterLease(c.other+"; grep -q machine3 /mnt/cleaned", "0")

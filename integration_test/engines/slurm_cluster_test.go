@@ -243,8 +243,9 @@ func (c *slurmCluster) crash(t *testing.T, node string) {
 	if own, _ := os.Readlink("/proc/self/ns/mnt"); space == own {
 		t.Fatal("the node has no namespace of its own")
 	}
-	// Suspend the processes first, so that none of them sees another one end. Then kill children before their parents,
-	// because the kernel continues a suspended process group that becomes orphaned.
+	// Suspend the processes first, so that none of them sees another one end. Do that twice, because a process may fork
+	// before it is suspended. Then kill children before their parents, because the kernel continues a suspended process
+	// group that becomes orphaned.
 	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGSTOP, syscall.SIGKILL} {
 		pids := membersOf(space)
 		slices.Sort(pids)

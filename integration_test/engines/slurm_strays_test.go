@@ -65,7 +65,8 @@ func TestSlurm_strays(t *testing.T) {
 	}
 }
 
-// left returns the arguments of the remaining sleep(1) processes of the job.
+// left returns the arguments of the remaining sleep(1) processes that slurmStrays has left behind. It omits the target,
+// sleep 2000.
 func (j *slurmJob) left() string {
 	var left []string
 	for _, pid := range j.processes() {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A target that takes time to stop ends within KillWait, and cleanup runs once. The drain comes first, unless Slurm
-// itself signals the target.
+// A target that takes time to stop ends within KillWait, and cleanup runs once. The on-stop command runs before the
+// target gets a signal, unless Slurm itself signals the target.
 func TestSlurm_scancel(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("--on-stop 'sleep 0.5; echo drained >>log'", "./target"), "-w", "n2")
@@ -27,7 +27,7 @@ func TestSlurm_scancel(t *testing.T) {
 	})
 }
 
-// graceful kills a target that ignores SIGTERM before Slurm kills the run, because the deadline is shorter than
+// A target ignores SIGTERM. graceful kills the target before Slurm kills the run, because the deadline is shorter than
 // KillWait.
 func TestSlurm_deadline(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
@@ -47,7 +47,7 @@ func TestSlurm_timeLimit(t *testing.T) {
 	forEachTrack(t, func(t *testing.T, j *slurmJob) {
 		j.submit(j.graceful("", "./target"), "-w", "n2", "--time", "1")
 		j.starts(1)
-		until(t, "a new end", func() bool { // the new end may not be in the second of the start
+		until(t, "a new end", func() bool { // Slurm refuses an end in the second of the start
 			_, ok := j.output("scontrol", "update", "JobId="+j.id, "EndTime=now")
 			return ok
 		})
@@ -85,9 +85,10 @@ func TestSlurm_srunInterrupted(t *testing.T) {
 	})
 }
 
-// If Ctrl-C is pressed twice within a second, Slurm sends SIGKILL at once, even with --disable-status.
+// If Ctrl-C is pressed twice within a second, Slurm sends SIGKILL at once, even with --disable-status. The run is then
+// finished as endsKilled describes.
 func TestSlurm_srunInterruptedTwice(t *testing.T) {
-	for _, flag := range []string{"--no-kill", "--disable-status"} { // the first flag has no effect on one node
+	for _, flag := range []string{"--no-kill", "--disable-status"} { // with one node, --no-kill stands for no flag
 		t.Run(flag[2:], func(t *testing.T) {
 			forEachTrack(t, func(t *testing.T, j *slurmJob) {
 				write(t, j.dir+"/step.sh", j.graceful("", "./slow"))
@@ -121,9 +122,10 @@ func TestSlurm_killWait(t *testing.T) {
 }
 
 // endsKilled waits for the end of a run that Slurm has killed. With proctrack/pgid, Slurm kills graceful's process
-// group, and the guard, which is not in that group, finishes the run. Otherwise Slurm kills all processes, and the
-// epilog finishes the run. With proctrack/linuxproc, Slurm kills one process after the other. If graceful starts a
-// cleanup command before Slurm kills graceful, that command counts as interrupted.
+// group, and the guard, which is not in that group, finishes the run. With proctrack/cgroup, Slurm kills all processes,
+// and the epilog finishes the run. With proctrack/linuxproc, Slurm kills one process after the other, and does not
+// always find the guard. So the epilog or the guard finishes the run. If graceful starts a cleanup command before Slurm
+// kills graceful, that command counts as interrupted. endsKilled then runs it again.
 func (j *slurmJob) endsKilled() {
 	j.t.Helper()
 	until(j.t, "end of all processes", func() bool { return len(j.processes()) == 0 })
@@ -153,14 +155,14 @@ func (j *slurmJob) recover(flags ...string) string {
 	return out
 }
 
-// If Slurm signals only graceful, the drain comes first with each ProctrackType. The signal comes from scancel, or some
-// time before the time limit.
+// If Slurm signals only graceful, the on-stop command runs first with each ProctrackType. The signal comes from
+// scancel, or some time before the time limit.
 func TestSlurm_batchSignal(t *testing.T) {
 	for _, how := range []string{"scancel", "limit"} {
 		t.Run(how, func(t *testing.T) {
 			forEachTrack(t, func(t *testing.T, j *slurmJob) {
 				flags := []string{"-w", "n2"}
-				if how == "limit" { // a minute before the end of the only minute
+				if how == "limit" { // the limit is a minute, and the signal comes a minute before it
 					flags = append(flags, "--time", "1", "--signal", "B:TERM@60")
 				}
 				j.submit(j.graceful("--remap-exit 3=0 --on-stop 'sleep 0.5; echo drained >>log'", "./target"), flags...)

@@ -15,7 +15,7 @@ import (
 )
 
 // swarmUpdates names the variable with the number of updates of each service in TestSwarm_update. If the variable is
-// set, the test also measures the other entrypoints of swarmEntrypoints.
+// set, the test also runs the entrypoints that are only measured (see swarmEntrypoints).
 const swarmUpdates = "GRACEFUL_TEST_SWARM_UPDATES"
 
 const replicas = 3
@@ -90,7 +90,7 @@ func newSwarmService(t *testing.T, drain, flags string) *swarmService {
 			t.Log(tasks)
 		}
 		c.output("service", "rm", name)
-		c.output("rm", "--force", c.name) // the client is in the network, too
+		c.output("rm", "--force", c.name) // otherwise the network cannot be removed
 		for late := time.Now().Add(patience); time.Now().Before(late); time.Sleep(200 * time.Millisecond) {
 			if out, ok := c.output("network", "rm", name+"-net"); ok || strings.Contains(out, "not found") {
 				break

@@ -31,7 +31,7 @@ ExecStart=/usr/bin/graceful run --state-dir ${TEST}/state --name x --on-exit 'ec
 				until(t, "end of all processes", func() bool { return !strings.Contains(u.processes(), "\n") })
 				// With the other modes, the guard lives on, and recover does not wait for it.
 				recoversFirst := recovers && (mode == "control-group" || mode == "mixed")
-				lost := mode == "mixed" && !recovers // systemd sends SIGKILL to the others as soon as the main process has ended
+				lost := mode == "mixed" && !recovers // systemd kills the guard as soon as the main process has ended
 				if cleaned := content(u.dir + "/cleaned"); cleaned != map[bool]string{false: "cleaned\n"}[lost] ||
 					recoversFirst && early == "" {
 					t.Errorf("cleanup: %q; before the end of the unit %q", cleaned, early)

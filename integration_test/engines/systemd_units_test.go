@@ -34,7 +34,7 @@ func units(t *testing.T, path string) map[string]string {
 }
 
 // slowly is the last part of a target's script. The target takes so long to end that, with KillMode=mixed, systemd
-// kills the guard before that.
+// kills the guard before the target ends.
 const slowly = `trap "sleep 0.5; exit 0" TERM; sleep 1000 & wait`
 
 // The units of the page work: cleanup runs when the service is stopped, when graceful is killed, and when the machine
@@ -152,7 +152,7 @@ func TestSystemd_scope(t *testing.T) {
 			sh -c "setsid sleep 1000 & echo ready >$1/ready; trap : TERM; wait; sleep 0.3" >>$1/err 2>&1 &`
 		u.do("sh", "-c", run, "sh", "/test/"+u.name)
 		u.wantFile("ready", "ready\n")
-		if strings.HasPrefix(end, "kill") { // a scope has no main process, so kill graceful, which has begun it
+		if strings.HasPrefix(end, "kill") { // a scope has no main process, so kill graceful, its first process
 			u.do("sh", "-c", "kill -KILL $(head -n 1 /sys/fs/cgroup/system.slice/"+u.name+"-scope.scope/cgroup.procs)")
 		} else {
 			u.do("systemctl", "stop", u.name+"-scope.scope")

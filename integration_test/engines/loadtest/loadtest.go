@@ -73,7 +73,7 @@ func serve(ctx context.Context) error {
 type client struct {
 	host      string
 	addresses []string
-	asked     time.Time // time of the last DNS request
+	asked     time.Time // time of the last DNS answer
 	http      http.Client
 	failed    atomic.Int64
 }
