@@ -63,9 +63,10 @@ func deadline(c *core.Container) (time.Duration, error) {
 	return limit, nil
 }
 
-// checkGrace returns an error if a stop of the pod may take longer than the grace period less margin. The grace period
-// begins before the preStop hook. When all other containers have ended, the kubelet stops the sidecars in reverse
-// order, in the same grace period. A probe may have its own grace period, which checkGrace also checks.
+// checkGrace returns an error if a stop of the pod may take longer than the grace period less margin, or if a deadline
+// or a limit of a hook is missing. The grace period begins before the preStop hook. When all other containers have
+// ended, the kubelet stops the sidecars in reverse order, in the same grace period. A probe may have its own grace
+// period, which checkGrace also checks.
 func checkGrace(spec *core.PodSpec) error {
 	grace := time.Duration(*spec.TerminationGracePeriodSeconds) * time.Second
 	var errs []error
@@ -149,7 +150,7 @@ func TestManifests_accepted(t *testing.T) {
 	for file, text := range manifests(t) {
 		_, spec, err := decode(text)
 		if err != nil || spec == nil {
-			continue // the other tests report that
+			continue // a claim has no containers, and the other tests report errors
 		}
 		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 			if c.Command[0] != "/usr/bin/graceful" || c.Command[1] != "run" && c.Command[1] != "recover" {

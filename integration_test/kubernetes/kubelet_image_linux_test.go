@@ -69,7 +69,7 @@ func writeImages(path string) error {
 	return os.WriteFile(path, archive.Bytes(), 0o644)
 }
 
-// imageLayer returns the files of the image: graceful, a static busybox, and the scripts.
+// imageLayer returns an archive of the files of the image: graceful, a static busybox, and the scripts.
 func imageLayer() ([]byte, error) {
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)

@@ -122,7 +122,8 @@ func boot(t *testing.T, kubelet string) *node {
 		if err := os.Mkdir(hierarchy+n.cgroup, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} { // empty in a new cgroup
+		// Fill the files, because they are empty in a new cgroup, and then no process may enter the cgroup.
+		for _, file := range []string{"/cpuset.cpus", "/cpuset.mems"} {
 			if data, err := os.ReadFile(hierarchy + file); err == nil {
 				_ = os.WriteFile(hierarchy+n.cgroup+file, data, 0)
 			}
@@ -135,7 +136,7 @@ func boot(t *testing.T, kubelet string) *node {
 	defer log.Close()
 	n.cmd = exec.Command("sh", dir+"/node.sh", dir, kubelet, n.cgroup)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a timed-out test does not clean up
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // after a timeout, no cleanup function runs
 	if err := n.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +250,7 @@ func (n *node) removeCgroup(dir string) {
 	_ = syscall.Rmdir(dir)
 }
 
-// until polls happened until it returns true. After patience it fails the test.
+// until polls happened until happened returns true. After patience, until fails the test.
 func until(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	for late := time.Now().Add(patience); !happened(); time.Sleep(100 * time.Millisecond) {

@@ -216,8 +216,8 @@ func (p *staticPod) killGraceful() {
 	}
 }
 
-// restarts returns the number of restarts of the pod's containers, and the status of the last container before its
-// restart.
+// restarts returns the number of restarts of the pod's containers, and the status with which a container ended before
+// its restart, or nil.
 func (p *staticPod) restarts() (count int32, last *core.ContainerStateTerminated) {
 	if status := p.status(); status != nil {
 		for _, c := range status.ContainerStatuses {
