@@ -7,9 +7,9 @@ import "golang.org/x/sys/unix"
 // events. A message makes the guard look at the board at once, and SIGCHLD makes graceful look. Without a guard,
 // graceful and its children share a board.
 //
-// slots is declared at its maximum, but only the first usedSlots of them are valid. With a guard, requests are stored
-// in blocks. The blocks overlay the unused slots and the memory after the board. All this memory exists at least up to
-// blocksEnd.
+// slots is declared at its maximum, but only the first usedSlots of them are valid. With a guard, the requests for
+// processes (type request) are stored in blocks. The blocks overlay unused slots and the memory after the board. The
+// shared memory exists at least up to blocksEnd.
 type board struct {
 	guardPID        int32  // pid of the guard
 	leading         uint32 // 1: a graceful leads the run (Guard.Lead); the guard sets 0 before it starts a successor

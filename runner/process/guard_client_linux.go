@@ -18,7 +18,7 @@ import (
 	"graceful/runner/procfs"
 )
 
-// Guard represents the guard in graceful. The guard starts the target and the commands, and is their parent.
+// Guard represents the guard to graceful. The guard starts the target and the commands, and is their parent.
 type Guard struct {
 	startTable
 	pid         int
@@ -26,7 +26,7 @@ type Guard struct {
 	linkFD      int    // graceful's end of the link
 	memoryFD    int    // descriptor of the board
 	mapping     []byte // the mapped memory: the board, and blocks after it
-	size        uint32 // number of bytes of that memory that exist
+	size        uint32 // number of bytes of mapping that exist
 	gone        bool   // the guard has ended
 	seenOrphans uint32 // value of orphanCount at the last call of Orphans
 	targetFD    int    // pidfd of the target; negative: none

@@ -12,8 +12,9 @@ import (
 	"graceful/runner/machine"
 )
 
-// Start makes the guard start a process. It behaves like Children.Start. If the guard does not fork within forksWithin,
-// Start kills it. If the guard has ended before the fork, the error is ErrGuardEnded.
+// Start makes the guard start a process. It behaves like Children.Start, but only the first process inherits
+// descriptors that the guard then closes (see finishStart). If the guard does not fork within forksWithin, Start kills
+// the guard. If the guard has ended before the fork, the error is ErrGuardEnded.
 func (g *Guard) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
@@ -97,8 +98,8 @@ func (g *Guard) awaitTargetEnd() {
 	}
 }
 
-// reserveBlock returns the number i of a free slot for a command, and a free block b at the offset from of the board.
-// The block comes after all blocks of pending starts, because the children of those starts still read them. The error
+// reserveBlock returns the number i of a free slot for a command, and a free block b, which has the offset from. The
+// block comes after all blocks of pending starts, because the children of those starts may still read them. The error
 // is E2BIG if the size is too large, EAGAIN if no slot or no room is free, or it wraps ENOMEM.
 func (g *Guard) reserveBlock(size uintptr, id int) (i int, from uint32, b *block, err error) {
 	if size > blocksSize/4 {
@@ -193,7 +194,7 @@ func (g *Guard) KillChildren() {
 }
 
 // Orphans returns the number of orphans that the guard has reaped since the previous call. The first call counts from
-// StartGuard or OpenGuard. A new graceful that ended without leading the run counts as an orphan.
+// StartGuard or OpenGuard. A new graceful that has ended and that the guard reaps counts as an orphan, too.
 func (g *Guard) Orphans() int {
 	now := atomic.LoadUint32(&g.board.orphanCount)
 	defer func() { g.seenOrphans = now }()

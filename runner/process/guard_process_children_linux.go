@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// collectLimit is the maximum number of ends that one call of collect handles. After each call in its loop, the guard
-// looks for messages.
+// collectLimit is the maximum number of ends that one call of collect handles. Between two of these calls, the main
+// loop of the guard (run) reads messages.
 var collectLimit = 1 << 10
 
 // maxSilentTurns is the number of calls of collectAll after which the guard notifies graceful of a change, even if
@@ -231,13 +231,13 @@ func (g *guardProcess) performRequests() {
 type childAction int
 
 const (
-	reapChild  childAction = iota // if it has ended: reap an orphan or graceful, and record the end of another process
-	killMember                    // kill it, unless it is a command
-	killChild                     // kill it
+	reapChild  childAction = iota // reap an ended orphan or graceful; record the end of any other child
+	killMember                    // kill the child, unless the child is a command
+	killChild                     // kill the child
 )
 
-// forEachChild performs an action for each child. Without /proc, it does so only for the processes that the guard has
-// started.
+// forEachChild performs an action for each child. If /proc does not list the children, it does so only for the
+// processes that the guard has started.
 //
 //go:norace
 //go:nosplit

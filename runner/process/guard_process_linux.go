@@ -20,7 +20,7 @@ type guardProcess struct {
 	board            *board
 	leader           uintptr  // pid of graceful
 	leaderFD         uintptr  // pidfd of leader; none: there is none (before Linux 5.3)
-	link             uintptr  // the guard's end of the socket pair; none: graceful has ended
+	link             uintptr  // the guard's end of the socket pair; none: graceful has closed its end
 	endFD, peerFD    uintptr  // descriptor numbers of the guard's and of graceful's end, which a new pair gets, too
 	forwardedSignals uint64   // signals that the guard forwards to graceful
 	keptFDs          []int32  // descriptors that stay open, in ascending order, then unused entries: endOfFDs
@@ -49,7 +49,7 @@ type guardProcess struct {
 	killed         bool    // SIGKILL has ended the last graceful, a child of the guard
 
 	childPID    uintptr   // the pid that forEachChild is parsing
-	poll        [2]pollFD // link and signals
+	poll        [2]pollFD // link and signalFD
 	timeout     unix.Timespec
 	fullMask    uint64         // signal mask with every signal, for signalfd(2)
 	info        siginfo        // result of the last waitid(2)
@@ -90,7 +90,7 @@ type message struct{ slot, at uint32 }
 
 const noSlot = ^uint32(0)
 
-// fork forks the guard, which runs until it ends. In graceful, fork returns the pid of the guard, or an error.
+// fork forks the guard. In the guard, fork does not return. In graceful, fork returns the guard's pid, or an error.
 //
 //go:norace
 //go:nosplit
@@ -185,9 +185,9 @@ const guardName = "graceful: guard"
 // returns the same zombie until the guard has reaped it.
 const hiddenScanDelay = 50e6
 
-// wait waits for a message or a signal. If zombies may be hidden, it waits for hiddenScanDelay at most, and then
-// handles them. Without a signalfd it waits for the same time at most. It does not wait if collect has reached its
-// limit.
+// wait waits for a message or a signal. If zombies may be hidden, it waits for hiddenScanDelay at most. If nothing
+// arrives in that time, it handles the hidden zombies. Without a signalfd it waits for the same time at most. It does
+// not wait if collect has reached its limit.
 //
 //go:norace
 //go:nosplit
@@ -208,8 +208,9 @@ func (g *guardProcess) wait() {
 	}
 }
 
-// readSignals forwards the signals that the guard has received to graceful, except those that graceful has sent. While
-// no graceful leads the run, they stay pending.
+// readSignals reads the signals that the guard has received. It forwards to graceful those in forwardedSignals, except
+// the signals that graceful has sent, and those in droppedSignals. While no graceful leads the run, the signals to
+// forward stay pending.
 //
 //go:norace
 //go:nosplit
@@ -262,7 +263,8 @@ func (g *guardProcess) notify() {
 	}
 }
 
-// leaderEnded reports whether graceful has closed the link, which means that graceful has ended.
+// leaderEnded reports whether graceful has closed its end of the link. Usually graceful has then ended. endLeader makes
+// sure of that.
 //
 //go:norace
 //go:nosplit

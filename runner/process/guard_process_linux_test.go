@@ -37,7 +37,8 @@ func shell(script string) Spec {
 	return Spec{Program: "/bin/sh", Argv: []string{"sh", "-c", script}, Env: os.Environ()}
 }
 
-// until polls a condition until it is true. After a time limit it fails the test.
+// until polls a condition until the condition is true. After a minute, until fails the test. what describes the event
+// that the test waits for.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
@@ -61,6 +62,7 @@ func ends(t *testing.T, g *Guard, want int, ending machine.Ending) {
 	until(t, "reaping", func() bool { return g.slotOf(pid) == nil })
 }
 
+// Peek returns the exit status or the signal of each process, and then reports that no child is left.
 func TestGuard_processes(t *testing.T) {
 	g := startGuard(t)
 	for id, c := range []struct {
@@ -125,7 +127,7 @@ func TestGuard_failures(t *testing.T) {
 	until(t, "word that there is no child", func() bool { _, _, childless := g.Peek(); return childless })
 }
 
-// Arguments and a large environment arrive byte for byte. LISTEN_PID contained graceful's pid, and gets the pid
+// Arguments and a large environment arrive byte for byte. A LISTEN_PID with the pid of graceful (OwnPID) gets the pid
 // of the process.
 func TestGuard_arguments(t *testing.T) {
 	g := startGuard(t)
@@ -333,8 +335,9 @@ func TestGuard_suspendedAndKilled(t *testing.T) {
 	until(t, "end of the guard", g.Ended)
 }
 
-// The guard calls only its own code and the one function that makes system calls. Other Go code may need the runtime,
-// which in the guard is only a copy without threads.
+// The guard calls only its own code, the one function that makes system calls, and functions that compiled code uses to
+// copy or clear memory and to report an invalid index. Other Go code may need the runtime, which in the guard is only a
+// copy without threads.
 func TestGuard_calls(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "program") // the test binary may have no symbols
 	if out, err := exec.Command("go", "test", "-c", "-o", program, ".").CombinedOutput(); err != nil {

@@ -7,7 +7,7 @@ import (
 )
 
 // receive reads messages until one asks for a new process, and then returns true. It returns false if no message is
-// left. If the peer has closed the link, receive records that graceful has ended.
+// left. If graceful has closed its end of the link, receive sets link to none.
 //
 //go:norace
 //go:nosplit
@@ -69,8 +69,8 @@ func (g *guardProcess) finishStart() {
 	}
 }
 
-// closeOthers closes the descriptors above 2 that are not in keptFDs: those that the target has inherited from the
-// caller, and those that only graceful needs.
+// closeOthers closes the descriptors above 2 that are not in keptFDs: those that the target has inherited from
+// graceful's caller, and those that only graceful needs.
 //
 //go:norace
 //go:nosplit

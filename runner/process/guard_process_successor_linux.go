@@ -12,7 +12,7 @@ const maxFailures, maxKills = 3, 20
 
 // replaceLeader makes sure that graceful has ended, and then forks a new one. It returns true in the child. If a fork
 // fails, or the previous new graceful has failed, replaceLeader kills all children and waits, at most for a second,
-// before it tries again. After too many failures it gives up.
+// before it tries again. After more than maxFailures failed gracefuls, replaceLeader calls giveUp.
 //
 //go:norace
 //go:nosplit
@@ -71,7 +71,8 @@ func (g *guardProcess) connect() bool {
 	}
 	end, peer := uintptr(g.socketPair[0]), uintptr(g.socketPair[1])
 	ok := g.call(unix.SYS_DUP3, end, g.endFD, unix.O_CLOEXEC, 0)
-	if end != g.peerFD { // else the next dup3 closes it
+	// The end that has the number peerFD is not closed here: the next dup3(2) replaces it.
+	if end != g.peerFD {
 		g.call(unix.SYS_CLOSE, end, 0, 0, 0)
 	}
 	if peer != g.peerFD {
@@ -106,8 +107,8 @@ func (g *guardProcess) forkSuccessor() bool {
 	return true
 }
 
-// giveUp kills the tree, for 10 seconds at most, and exits. If the run has a state directory, graceful recover can
-// complete the run later.
+// giveUp kills all children until none is left, for 10 seconds at most, and exits. If the run has a state directory,
+// graceful recover can complete the run later.
 //
 //go:norace
 //go:nosplit
@@ -116,7 +117,8 @@ func (g *guardProcess) giveUp() {
 	for range 1000 {
 		g.forEachChild(killChild)
 		g.collect()
-		for i := range g.board.usedSlots { // collect then reaps them like orphans, because no graceful asks for that
+		// The next collect reaps a process without a slot like an orphan. No graceful is left to ask for that.
+		for i := range g.board.usedSlots {
 			g.board.slots[i].pid = 0
 		}
 		if g.board.childless != 0 {
