@@ -7,13 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The code in this file runs in a forked child before the child executes a program. The child is a copy of graceful
-// with only one thread. The other threads do not exist in the child, even if they held a lock or the garbage collector
-// waits for them. So this code only makes raw system calls and uses memory that already exists. It does not allocate,
-// store a pointer (a write barrier), call a method of an interface, or grow its stack.
+// The code in this file forks, and runs in the forked child until the child executes a program. The child is a copy of
+// graceful with only one thread. The other threads do not exist in the child, even if they held a lock or the garbage
+// collector waits for them. So this code only makes raw system calls and uses memory that already exists. It does not
+// allocate, store a pointer (a write barrier), call a method of an interface, or grow its stack.
 //
 // With go:nosplit the linker checks the size of the stack. Without optimisation each call uses more of the stack. So
-// functions are small, and their data is in the struct. With go:norace the race detector ignores a function.
+// functions are small, and their data is in the receiver. With go:norace the race detector ignores a function.
 
 // request describes the program that a child executes. It is the first part of a block of memory. The texts and lists
 // come after it in the block. The request refers to them by offsets (type place, 0 means none), so that the block may
@@ -46,7 +46,7 @@ type request struct {
 	failure     failure
 	foundErrno  syscall.Errno // EACCES: a program exists, but may not be executed
 	pid         uintptr       // pid of the child
-	group       int32         // the same, for tcsetpgrp(3)
+	group       int32         // pid as an int32, for tcsetpgrp(3)
 	parentMask  uint64        // signal mask of the parent
 	buffer      [128]byte
 	sigaction   sigaction
@@ -194,10 +194,10 @@ func (r *request) enterGroup() bool {
 	return true
 }
 
-// announce makes the kernel wake graceful when the child has executed the program or has ended. The word in the slot
-// becomes a robust futex that the child holds (set_robust_list(2)). At execve(2) and at the end of a process the kernel
-// releases the futex: it sets settled and wakes graceful. enterGroup runs before announce, so graceful may signal the
-// group once the word is not 0.
+// announce makes the kernel wake graceful when the child has executed the program or has ended. startFutex becomes a
+// robust futex that the child holds (set_robust_list(2)). At execve(2) and at the end of a process the kernel releases
+// the futex: it sets settled and wakes graceful. enterGroup runs before announce, so graceful may signal the group once
+// startFutex is not 0. If set_robust_list(2) fails, as in an emulator, graceful does not wait for execve(2).
 //
 //go:norace
 //go:nosplit
@@ -210,7 +210,7 @@ func (r *request) announce() bool {
 	r.robust.first, r.robust.entry = entry, head
 	r.robust.offset = uintptr(unsafe.Pointer(&s.startFutex)) - entry
 	s.startFutex = uint32(r.pid) | futexWaiters
-	if !r.try(unix.SYS_SET_ROBUST_LIST, head, unsafe.Offsetof(r.robust.entry), 0, 0) { // an emulator may not support it
+	if !r.try(unix.SYS_SET_ROBUST_LIST, head, unsafe.Offsetof(r.robust.entry), 0, 0) {
 		r.settle()
 	}
 	return true
@@ -295,7 +295,7 @@ func (r *request) enterDir() bool {
 		r.try(unix.SYS_UNLINKAT, atFDCWD, r.address(r.spare), unix.AT_REMOVEDIR, 0)
 }
 
-// setInherited sets RLIMIT_NOFILE, the pid variables, and the signals of the program. It ignores the unlikely errors.
+// setInherited sets RLIMIT_NOFILE, the pid variables, and the signals of the program. It ignores errors.
 //
 //go:norace
 //go:nosplit
@@ -334,7 +334,7 @@ func (r *request) relocate(list place) {
 // atFDCWD is AT_FDCWD, which is -100.
 const atFDCWD = ^uintptr(99)
 
-// writeDecimal writes a number and a NUL. The caller reserves enough memory.
+// writeDecimal writes a number in decimal, and a NUL. The caller reserves enough memory.
 //
 //go:norace
 //go:nosplit

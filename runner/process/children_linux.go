@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetsIgnored reports whether a start ignores the signals of Spec.Ignored in the new process. If not, the caller must
-// ignore them.
+// SetsIgnored reports whether a start makes the new process ignore the signals of Spec.Ignored. If not, the caller
+// itself must ignore these signals, and the process inherits that.
 const SetsIgnored = true
 
 // Children starts and reaps child processes of this process itself, without a guard.
@@ -34,8 +34,8 @@ func OpenChildren() (*Children, error) {
 // 2 without FD_CLOEXEC, and those in KeptFDs. Its RLIMIT_NOFILE is that from the start of graceful, unless the limit of
 // graceful was changed later.
 //
-// If execve(2) takes longer than startWithin, because a file system does not answer, Start returns the pid. StartOf
-// then reports a later failure.
+// If execve(2) takes longer than startWithin, for example because a file system does not answer, Start returns the pid.
+// StartOf then reports a later failure.
 func (c *Children) Start(s Spec, id int) (pid int, err error) {
 	p, err := s.parts()
 	if err != nil {
@@ -114,8 +114,8 @@ func (s *startTable) slotOf(pid int) *slot {
 	return nil
 }
 
-// StartOf returns the result of the start of an ended process: the reason of a failure, and whether the process ran in
-// an empty directory because its own directory no longer existed.
+// StartOf returns the result of the start of an ended process. err is the reason of a failure. dirGone means that the
+// directory of the process no longer existed, so that the process ran in an empty one, or has failed.
 func (s *startTable) StartOf(pid int) (dirGone bool, err error) {
 	slot := s.slotOf(pid)
 	if slot == nil {
@@ -128,7 +128,8 @@ func (s *startTable) StartOf(pid int) (dirGone bool, err error) {
 }
 
 // startWithin is the maximum time that Start waits for execve(2). beginsWithin is the time for which Start waits longer
-// if the child does not yet lead its group. A child that is killed before that never leads it.
+// if the child does not yet lead its group. That wait has a limit, too, because a child may be killed before it leads
+// its group.
 const startWithin, beginsWithin = 100 * time.Millisecond, time.Second
 
 // await waits until the child of slot i has executed its program or has failed to, and returns the failure. The clock
@@ -176,7 +177,8 @@ func (s *startTable) starting() bool {
 	return len(s.pendingStarts) > 0
 }
 
-// wokenAt waits until a futex is woken or has another value. It returns false after a timeout.
+// wokenAt waits until a futex is woken or has another value, or until a signal interrupts the wait. It returns false
+// only after a timeout.
 func wokenAt(futex *uint32, value uint32, within time.Duration) bool {
 	timeout := unix.NsecToTimespec(within.Nanoseconds())
 	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(futex)), futexWait, uintptr(value),

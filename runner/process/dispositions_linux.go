@@ -127,8 +127,8 @@ func runtimeHandlers() (handlers [forward.Last + 1]uintptr, err error) {
 func emptyHandler() {}
 
 // Unblock unblocks signals that were blocked when graceful was started. The caller must have installed their handlers.
-// The runtime unblocks the signals in a separate thread. It also installs its own handler for the signals of job
-// control, so the caller must then install its handlers for them again.
+// The runtime unblocks the signals in a separate thread. For the signals of job control among them, the runtime also
+// installs its own handler. So the caller must set its handlers for these signals again after Unblock.
 func Unblock(signals []syscall.Signal) {
 	for _, sig := range signals {
 		signalEnable(uint32(sig))
@@ -178,8 +178,8 @@ func readMask() (mask unix.Sigset_t, err error) {
 }
 
 // runtimeVariables returns the beginnings of the two sections for variables without an initial value. One section is
-// for variables with pointers, the other one for variables without. The linker puts small variables first, and both
-// wanted variables are small.
+// for variables with pointers, the other one for variables without pointers. The linker puts small variables first, and
+// both wanted variables are small.
 func runtimeVariables() (pointers, plain []byte, err error) {
 	const most = 64 << 10
 	inPointers, inPlain := unsafe.Pointer(&somePointer), unsafe.Pointer(&someNumber)

@@ -8,8 +8,8 @@ import (
 )
 
 // execute executes the first program that exists at one of the paths, as execvp(3) does. It returns only if that fails.
-// The error is that of the last path that was tried. But if no path leads to a program, except one that may not be
-// executed, the error is EACCES. The rules in child_linux.go apply to this file, too.
+// The error is that of the last path that was tried. But if all paths were tried, and execve(2) has returned EACCES for
+// one of them, the error is EACCES. The rules in child_linux.go apply to this file, too.
 //
 //go:norace
 //go:nosplit
@@ -92,7 +92,8 @@ func (r *request) execve(path uintptr, argv place) {
 }
 
 // isScript reports whether a file that the kernel cannot execute is a script for a shell, as execvp(3) and POSIX define
-// it. A file with the magic number of ELF, or with a NUL in its first line, is no script.
+// it. A file with the magic number of ELF, or with a NUL in its first line, is no script. isScript reads only the
+// beginning of the file. A file that cannot be read is no script.
 //
 //go:norace
 //go:nosplit

@@ -13,8 +13,9 @@ import (
 // Priority maps the threads of this process to the nice values from before RaisePriority (setpriority(2)).
 type Priority map[int]int
 
-// RaisePriority gives this process the highest priority, if it may (CAP_SYS_NICE). Otherwise it changes nothing. With
-// its normal share of the time, a process cannot keep up with a hundred processes that fork and end.
+// RaisePriority gives this process the highest priority, if it may (CAP_SYS_NICE). Otherwise it changes nothing.
+// Restore of the result undoes the change. With its normal share of the time, a process cannot keep up with a hundred
+// processes that fork and end.
 func RaisePriority() Priority {
 	before := Priority{}
 	for _, tid := range threads() {

@@ -12,7 +12,7 @@ import (
 
 // EndBy ends this process by a signal, so that the parent sees the same end as that of the target. It prevents a core
 // dump, because the target has already dumped core if its limit allows that. EndBy returns only if the signal does not
-// end this process: PID 1 is not ended by its own signals.
+// end this process. As PID 1, EndBy returns at once, because its own signals do not end PID 1.
 //
 // EndBy does not use os/signal, because the Go runtime then prints a stack trace for SIGQUIT and faults.
 func EndBy(sig syscall.Signal) {
@@ -43,7 +43,7 @@ func DropSentFaults() {
 	}
 }
 
-// SinceBoot returns the time since boot (CLOCK_BOOTTIME), which is the same for all processes.
+// SinceBoot returns the time since boot (CLOCK_BOOTTIME). All processes in one time namespace see the same time.
 func SinceBoot() time.Duration {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)

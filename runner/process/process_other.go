@@ -38,7 +38,7 @@ func EndBy(sig syscall.Signal) {
 	time.Sleep(time.Second)
 }
 
-// Peek reaps and returns a child that has ended, because this system cannot report the end without reaping. So another
+// Peek reaps and returns a child that has ended, because wait4(2) cannot report the end without reaping. So another
 // process group may get the id of the target's group before graceful signals the target's group.
 func (*Children) Peek() (pid int, ending machine.Ending, childless bool) {
 	var status unix.WaitStatus
@@ -82,12 +82,12 @@ func Unblock([]syscall.Signal) {}
 // DropSentFaults does nothing: on this system PID 1 is the init of the system.
 func DropSentFaults() {}
 
-// SinceBoot returns the time since 1970. The value only has to fit to other values in this process, because on this
+// SinceBoot returns the time since 1970. The value is compared only with other values of this process, because on this
 // system no process resumes a run from a ledger.
 func SinceBoot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
-// SetsIgnored reports whether a start ignores the signals of Spec.Ignored in the new process. If not, the caller must
-// ignore them.
+// SetsIgnored reports whether a start makes the new process ignore the signals of Spec.Ignored. If not, the caller
+// itself must ignore these signals, and the process inherits that.
 const SetsIgnored = false
 
 // Children starts child processes of this process.
@@ -130,8 +130,8 @@ func (c *Children) Start(s Spec, _ int) (pid int, err error) {
 	return pid, err
 }
 
-// checkDir returns an error if a process cannot be started in a directory. execve(2) would report a missing program
-// instead.
+// checkDir returns an error if a process cannot be started in a directory. ForkExec would return the same error for a
+// missing directory as for a missing program.
 func checkDir(dir string) error {
 	if dir == "" {
 		return nil
@@ -181,7 +181,7 @@ func makeNull() (*os.File, error) { return EmptyInput() }
 // ErrGuardEnded means that the guard has ended.
 var ErrGuardEnded = errors.New("the guard has ended")
 
-// Guard is never used on this system, because a guard needs signalfd(2) and a child subreaper.
+// Guard is never used on this system, because the guard must be a child subreaper (Linux).
 type Guard struct{}
 
 // Succession is the data from which the guard starts a new graceful.
@@ -231,5 +231,5 @@ func RaisePriority() (p Priority) { return p }
 // Restore does nothing.
 func (Priority) Restore() {}
 
-// ManyEnds is unused on this system, because there is no guard.
+// ManyEnds has no effect on this system, because there is no guard.
 const ManyEnds = 64

@@ -41,8 +41,9 @@ type parts struct {
 	pids                      []int // indexes in env of the variables that get the pid of the process
 }
 
-// spareParent returns the directory for spare directories: the first trusted directory in which this process may
-// create files, because other users cannot replace files there. If there is none, it is os.TempDir.
+// spareParent returns the directory in which a child may make an empty working directory (see enterDir): the first
+// trusted directory in which this process may create files. Other users cannot replace files in a trusted directory. If
+// there is none, spareParent returns os.TempDir.
 var spareParent = sync.OnceValue(func() string {
 	for dir := range tempdir.Trusted() {
 		if unix.Access(dir, unix.W_OK) == nil {
@@ -64,7 +65,9 @@ func (s Spec) parts() (p parts, err error) {
 	if s.Cgroup != "" {
 		p.cgroup, p.procs = s.Cgroup, s.Cgroup+"/cgroup.procs"
 	}
-	if slices.Contains(p.env, "LISTEN_PID="+strconv.Itoa(s.OwnPID)) { // LISTEN_PIDFDID means the same process
+	// LISTEN_PIDFDID identifies graceful, as LISTEN_PID does. It cannot be changed to the process, which would therefore
+	// ignore the sockets. So omit it.
+	if slices.Contains(p.env, "LISTEN_PID="+strconv.Itoa(s.OwnPID)) {
 		p.env = slices.DeleteFunc(p.env, func(kv string) bool { return strings.HasPrefix(kv, "LISTEN_PIDFDID=") })
 	}
 	for i, kv := range p.env {

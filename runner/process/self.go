@@ -15,7 +15,7 @@ import (
 )
 
 // Inherited contains the ignored signals and the signal mask from the start of graceful. The target inherits both. The
-// Go runtime replaces both before main begins.
+// Go runtime changes both before main begins.
 type Inherited struct {
 	Ignored []syscall.Signal // signals with SIG_IGN
 	Blocked []syscall.Signal
@@ -33,7 +33,7 @@ func SelfPath() (string, error) {
 }
 
 // StartSelf starts graceful at path, in a process group of its own and with RuntimeEnv. Standard input is empty.
-// Standard output and standard error are output. The caller must reap the process.
+// Standard output and standard error lead to the file output. The caller must reap the process.
 func StartSelf(path string, args []string, output *os.File) (pid int, err error) {
 	stdin, err := EmptyInput()
 	if err != nil {
@@ -64,8 +64,8 @@ func RuntimeEnv(environ []string) (env []string) {
 	return env
 }
 
-// Inheritance returns the descriptors above 2 that the caller has left open for the target. They are those without
-// FD_CLOEXEC.
+// Inheritance returns the descriptors above 2 that graceful's caller has left open for the target. They are those
+// without FD_CLOEXEC. If /dev/fd is missing, Inheritance returns nil.
 func Inheritance() (fds []int) {
 	dir, err := os.Open("/dev/fd")
 	if err != nil {
@@ -117,7 +117,7 @@ const spareThreads = 3
 // have started everything that occupies a thread. Threads of the runtime never end. With one processor (package
 // oneprocessor) the runtime needs no more threads than can block at once.
 //
-// SettleThreads also makes the garbage collector run only when memory is used up to a limit, not every two minutes.
+// SettleThreads also makes the garbage collector run only when the used memory reaches a limit, not every two minutes.
 func SettleThreads() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(24 << 20)

@@ -39,7 +39,7 @@ type Spec struct {
 	// standard input, output and error. 0: the process stays in graceful's session.
 	Terminal   uintptr
 	Foreground bool // the group of the process becomes the foreground group of the terminal at standard input
-	OwnPID     int  // a variable for a service that contains this pid gets the pid of the process instead
+	OwnPID     int  // graceful's pid; LISTEN_PID and similar variables with this value get the pid of the process
 }
 
 // OutOfResources reports whether a lack of processes, memory or descriptors caused an error. Then a later attempt may

@@ -1,5 +1,5 @@
 // Package atstart reads values that the initialisation of package syscall changes. It imports only runtime, so it is
-// initialised before syscall: the linker orders packages by path as soon as their imports are initialised.
+// initialised before syscall: of the packages whose imports are initialised, the one with the first path is next.
 package atstart
 
 import (
