@@ -12,8 +12,8 @@ import (
 )
 
 // Children lists the children of all threads of a process, dead or alive. If the parent reaps a child meanwhile, the
-// list may lack other children (Documentation/filesystems/proc.rst of Linux). So Children lists the children of the
-// process of SetBusy until two lists are equal, or maxReads times more, or until the scan limit has passed.
+// list may lack other children (Documentation/filesystems/proc.rst of Linux). So for the process of SetBusy, Children
+// repeats the list until two consecutive lists are equal, at most maxReads times, and not after the scan limit.
 func (fs *FS) Children(pid int) (pids []int) {
 	pids = fs.children(pid)
 	for range maxReads {
@@ -93,7 +93,8 @@ func (fs *FS) Descendants(root int, without []int) (found []Process) {
 // Walk visits the descendants of a process, dead or alive, until the scan limit has passed. It visits each one before
 // it lists the children of that one. It omits the pids in without, and their descendants. visit returns false if the
 // children of a process need not be listed. The children of a dead process need not be listed, because they are
-// reparented before the process becomes a zombie.
+// reparented before the process becomes a zombie. On a kernel that does not list children, Walk first reads the parents
+// of all processes, and ignores the result of visit.
 func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend bool)) {
 	children := fs.Children
 	if !fs.HasChildren() {
@@ -105,8 +106,8 @@ func (fs *FS) Walk(root int, without []int, visit func(pid, parent int) (descend
 		seen[pid] = true
 	}
 	for queue := []int{root}; len(queue) > 0; queue = queue[1:] {
-		// Start with the youngest child. In a tree in which many processes end and fork, the older children are
-		// zombies.
+		// Start with the youngest child. In a tree in which many processes end and fork, most older children
+		// are zombies.
 		for _, child := range slices.Backward(children(queue[0])) {
 			if fs.IsLate() {
 				return

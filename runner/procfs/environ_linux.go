@@ -17,7 +17,7 @@ func (fs *FS) Environ(pid int, name string) (value string, ok bool) {
 const (
 	// environPatience is the maximum time that one call of Environs waits for incomplete environments.
 	environPatience = 50 * time.Millisecond
-	// environPause is the time after that wait during which further calls do not wait for the same processes.
+	// environPause is the time after a wait in vain during which further calls do not wait for the same processes.
 	environPause = time.Second
 )
 
@@ -62,8 +62,8 @@ func (fs *FS) setUnreadable(id Identity) {
 	fs.unreadable[id] = time.Now()
 }
 
-// variable searches the environment of a process once for a variable. n is the number of bytes that were read, or -1 if
-// reading has failed.
+// variable searches the environment of a process once for a variable. n is the number of bytes that were read. After an
+// error n is -1, except after ESRCH, EACCES and EPERM, because a process that is about to end may cause these errors.
 func (fs *FS) variable(pid int, name string) (value string, set bool, n int) {
 	data, err := fs.read(pid, "environ")
 	for kv := range bytes.SplitSeq(data[:bytes.LastIndexByte(data, 0)+1], []byte{0}) {

@@ -50,8 +50,8 @@ func Dir() int {
 	return fd
 }
 
-// Inherit makes fd the descriptor of /proc. fd is the Dir of another process. Inherit must be called before every other
-// function of this package.
+// Inherit makes fd the descriptor of /proc. fd is the result of Dir in another process. Inherit must be called before
+// every other function of this package.
 func Inherit(fd int) {
 	dir = func() (int, error) { return fd, nil }
 	if fd >= 0 {
@@ -297,7 +297,7 @@ func readAll(fd int, data []byte, stop func(data []byte) bool) ([]byte, error) {
 }
 
 // Boot returns a text that identifies the boot of the machine and the PID namespace, or "" if they cannot be read.
-// Identities are comparable only if their texts are equal.
+// Identities that two processes have recorded are comparable only if Boot returned the same text in both, and not "".
 var Boot = sync.OnceValue(func() string {
 	id, err := Read("sys/kernel/random/boot_id")
 	namespace, nsErr := Readlink("self/ns/pid")

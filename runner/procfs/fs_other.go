@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS is empty, because only Linux has such a proc(5). On other systems graceful cannot find descendants, and the
-// members of a run are the process group of the target.
+// FS is empty, because only Linux has a proc(5) in Linux's form. On other systems graceful cannot find descendants, and
+// the members of a run are the processes of the target's group.
 type FS struct{}
 
 // Dir returns -1.

@@ -33,7 +33,7 @@ func (m Moment) Precedes(id Identity) bool {
 		return id.Start > m.Tick
 	}
 	// The kernel gives pids in ascending order and then starts again with the lowest (pid_namespaces(7)). The pids of
-	// one tick are close to each other, or on both sides of that wrap.
+	// one tick are close to each other, or near opposite ends of the range.
 	const far = 1 << 14
 	return id.PID > m.PID && id.PID-m.PID < far || m.PID-id.PID > far
 }

@@ -41,9 +41,9 @@ func TestMountDir(t *testing.T) {
 		{`/a b/c`, line(`/a\040b`, "/m"), "/m/c"},
 		{"/ab", line("/a", "/m"), ""},
 		{"/a", line("/a/b", "/m"), ""},
-		{"/", line("/..", "/m"), ""}, // from outside of this cgroup namespace, where the path is unknown
+		{"/", line("/..", "/m"), ""}, // the mount shows the parent of "/", in which the name of "/" is unknown
 		{"/../x", line("/..", "/m"), "/m/x"},
-		{"/../x", line("/", "/m"), ""}, // the reverse case
+		{"/../x", line("/", "/m"), ""}, // the cgroup is not below the root of the mount
 		{"/a", v1, ""},
 		{"/a", "41 31 0:38 / /m\n- cgroup2\n\n", ""},
 	} {

@@ -39,12 +39,13 @@ func (fs *FS) SeesAll() bool {
 		return false
 	}
 	namespace, err := readLink(fs.dir, "self/ns/pid")
-	_, shown := fs.Read(1) // the mount option hidepid=2 hides processes of other users
+	_, shown := fs.Read(1) // false if the mount option hidepid=2 hides the processes of other users
 	return err == nil && namespace == InitialNamespace && shown
 }
 
 // Within lists the processes of a PID namespace, dead or alive, by their pids in that namespace. hidden means that
-// there may be further processes, which this user may not examine.
+// there may be further processes, which this user may not examine. For the namespace of /proc itself, hidden is not
+// reliable.
 func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 	found = map[int]Process{}
 	for _, name := range fs.names(".") {
@@ -56,7 +57,8 @@ func (fs *FS) Within(namespace string) (found map[int]Process, hidden bool) {
 		switch theirs, err := readLink(fs.dir, name+"/ns/pid"); {
 		case err == unix.ENOENT || err == unix.ESRCH: // the process was reaped meanwhile
 		case err != nil:
-			hidden = hidden || len(pids) != 1 // a process with one pid is in the namespace of /proc
+			// A process with one pid is in the namespace of /proc. Any other process may be in the wanted namespace.
+			hidden = hidden || len(pids) != 1
 		case theirs == namespace && len(pids) > 0:
 			if p, ok := fs.Read(pid); ok {
 				found[pids[len(pids)-1]] = p

@@ -1,4 +1,4 @@
-// Package procfs reads the information about processes in proc(5). It contains the only parser for each file there. It
+// Package procfs reads the information about processes in proc(5). It contains the parsers of the files there. It
 // decides nothing and signals no process.
 package procfs
 

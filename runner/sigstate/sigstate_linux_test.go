@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Block adds to the thread's mask, SetMask replaces it, and each restores the old mask.
+// Block adds signals to the thread's mask, and SetMask replaces the mask. The result of each restores the old mask.
 func TestMask(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
