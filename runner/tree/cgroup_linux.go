@@ -79,7 +79,8 @@ func checkParent(dir string) error {
 	case err != nil:
 		return fmt.Errorf("reading %s/cgroup.procs: %w%s", dir, err, cgroupHint(err))
 	}
-	if kind, err := procfs.ReadFile(dir + "/cgroup.type"); err == nil { // the root cgroup has no type and no cgroup.kill
+	// The root cgroup has neither cgroup.type nor cgroup.kill, and needs no check of them.
+	if kind, err := procfs.ReadFile(dir + "/cgroup.type"); err == nil {
 		if kind := strings.TrimSpace(string(kind)); kind != "domain" {
 			return fmt.Errorf("our own cgroup %s is of type %q, and a process can be in none below it", dir, kind)
 		}
@@ -157,7 +158,7 @@ func (c cgroup) populated() bool {
 func (c cgroup) kill() { _ = c.write("cgroup.kill", "1") }
 
 // disband moves the processes of the cgroup to the parent cgroup, and removes the cgroup. It retries for about a
-// second, because the kernel may count a process that has just ended. Then it returns the error.
+// second, because the kernel may still count a process that has just ended. Then it returns the error.
 func (c cgroup) disband() (err error) {
 	const tries, pause = 100, 10 * time.Millisecond
 	for range tries {

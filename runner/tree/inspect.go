@@ -38,8 +38,8 @@ func (t *Tree) Child(pid int) procfs.Process {
 	return procfs.Process{Identity: procfs.Identity{PID: pid}}
 }
 
-// Alive reports whether the process id is alive. If /proc does not show the pid, for example for lack of a descriptor,
-// Alive returns true for any process with that pid, even for a zombie.
+// Alive reports whether the process with this identity is alive. If /proc does not show the pid, for example for lack
+// of a descriptor, Alive returns true for any process with that pid, even for a zombie.
 func (t *Tree) Alive(id procfs.Identity) bool {
 	p, ok := t.proc.Read(id.PID)
 	if !ok {

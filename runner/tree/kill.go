@@ -47,8 +47,8 @@ func (t *Tree) Kill() (found, denied []procfs.Process) {
 	for _, pid := range inCgroup {
 		k.visit(pid, 0)
 	}
-	// Remove processes from denied that cgroup.kill has killed, because cgroup.kill also ends processes of other users.
-	// Until these processes have ended, Kill finds them, and may not signal them.
+	// Remove from denied the processes that cgroup.kill has killed, because cgroup.kill also ends processes of other
+	// users. Until these processes have ended, Kill finds them, and may not signal them.
 	return k.found, slices.DeleteFunc(k.denied, func(p procfs.Process) bool {
 		return slices.Contains(t.killedInCgroup, p.PID)
 	})
@@ -104,9 +104,9 @@ type killPass struct {
 	found, denied []procfs.Process
 }
 
-// visit kills the process pid, a child of parent. The walk lists the children of a process after its visit. A process
-// with a pending SIGKILL creates no further child, because fork(2) restarts while a signal is pending. So the walk
-// misses no child of a process that graceful may signal. descend is false for a zombie, which has no children.
+// visit kills the process with a pid, a child of parent. The walk visits a process before it lists the children. A
+// process with a pending SIGKILL creates no further child, because fork(2) restarts while a signal is pending. So the
+// walk misses no child of a process that graceful may signal. descend is false for a zombie, which has no children.
 //
 // visit kills a child of graceful before it reads that child, because a process that forks and ends may live no longer
 // than reading takes. The pid is safe, because graceful has not reaped the child.

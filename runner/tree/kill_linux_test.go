@@ -58,7 +58,7 @@ func TestKill_orphanedDescendants(t *testing.T) {
 		proctest.Process{PID: self, PPID: 1},
 		proctest.Process{PID: pids[0], PPID: 1, Threads: [][]int{{pids[1]}}},
 		proctest.Process{PID: pids[1], PPID: pids[0]}), true)
-	known := []procfs.Identity{{PID: pids[0], Start: uint64(pids[0])}} // as in proctest
+	known := []procfs.Identity{{PID: pids[0], Start: uint64(pids[0])}} // in proctest the start time equals the pid
 	tr := &Tree{level: Subreaper, self: self, root: self, proc: fs, orphans: &orphanSpec{mark: unusedMark, known: known}}
 	found, denied := tr.Kill()
 	if slices.Sort(pids); !slices.Equal(pidsOf(found), pids) || denied != nil {

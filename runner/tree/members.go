@@ -13,7 +13,7 @@ import (
 const maxPasses = 16
 
 // Members lists the live members, as far as /proc shows them. The tree may change during the call, so an empty list
-// does not prove that no member is left. Empty reports whether a member is left.
+// does not prove that no member is left. Empty reports whether no member is left.
 func (t *Tree) Members() []procfs.Process {
 	t.excludeKept()
 	switch {
@@ -60,9 +60,9 @@ func (t *Tree) Suspended(pid int) bool {
 // UserOf returns the real user id of a process, or -1 if the user is unknown.
 func (t *Tree) UserOf(pid int) int { return t.proc.UserOf(pid) }
 
-// Find returns the process with a pid, dead or alive, if the process descends from the root and is not excluded. At
-// level Group it also returns each process of the target's group. For other processes, Find returns false, even if they
-// are members by a mark of OpenOrphaned or by the cgroup.
+// Find returns the process with a pid, dead or alive, if the process descends from the root, and neither the process
+// nor an ancestor is excluded. At level Group it also returns each process of the target's group. For other processes,
+// Find returns false, even if they are members by a mark of OpenOrphaned or by the cgroup.
 func (t *Tree) Find(pid int) (procfs.Process, bool) {
 	for range maxPasses { // the end of an ancestor may break the path up to the root, so try again
 		p, ok := t.proc.Read(pid)

@@ -165,8 +165,7 @@ func TestEmpty_excludedChildren(t *testing.T) {
 }
 
 // At level Group, a tree whose target is an unreaped zombie is not empty, and keeps the id of the target's group.
-// Otherwise the next signal would go to group 0, which is the test's own group. After the target is reaped, the tree is
-// empty.
+// Otherwise NoteReaped would not recognise the target by that id. After the target is reaped, the tree is empty.
 func TestEmpty_unreapedLeader(t *testing.T) {
 	tr := openLevel(t, Group)
 	c := exec.Command("true")

@@ -23,8 +23,8 @@ type orphanSpec struct {
 // in known, if its environment contains the variable mark (NAME=value), or if it descends from a member. A process that
 // was born before since (time since boot) is not a member. Processes that graceful starts itself are also members.
 //
-// OpenOrphaned returns an error if level Subreaper or /proc is missing. It also returns an error if graceful descends
-// from a member, because graceful would kill itself.
+// OpenOrphaned returns an error if level Subreaper or /proc is missing. It also returns an error if graceful is a
+// member or descends from one, because graceful would kill itself.
 func OpenOrphaned(mark string, known []procfs.Identity, since time.Duration) (*Tree, error) {
 	t, _, err := Open(Subreaper)
 	if err == nil && t.proc == nil { // as PID 1, Open accepts that

@@ -47,7 +47,7 @@ func TestOpenOrphaned_knownProcess(t *testing.T) {
 	if got := pidsOf(tr.Members()); !slices.Equal(got, want) || tr.Empty(false) {
 		t.Errorf("members %v, want %v", got, want)
 	}
-	// If a parent dies before its children, they are reparented to the test, and found as its children.
+	// If a parent dies before its children, the children are reparented to the test. Then Kill finds them there.
 	waitUntil(t, tr, "not empty", func() bool {
 		found, denied := tr.Kill()
 		for _, p := range found {

@@ -76,7 +76,7 @@ func startGroup(t *testing.T) (leader, other *exec.Cmd) {
 	return leader, startSleeper(t, &syscall.SysProcAttr{Setpgid: true, Pgid: leader.Process.Pid})
 }
 
-// treeSize is the number of processes of startTree: a root, its two children, and their four.
+// treeSize is the number of processes of startTree: a root, its two children, and their four children.
 const treeSize = 7
 
 // startTree starts a tree of treeSize processes in three generations. It returns the root's pid, and the sorted pids of
@@ -202,9 +202,9 @@ func waitDead(t *testing.T, fs *procfs.FS, pid int) {
 	}
 }
 
-// waitUntil waits until a condition is true. After patience it fails the test, and prints the text otherwise and the
-// members of tr. Meanwhile it reaps the children of the test binary, because orphans of earlier tests are reparented to
-// the test binary.
+// waitUntil waits until a condition is true. After patience it fails the test, and prints the members of tr after the
+// text in otherwise. Meanwhile it reaps the children of the test binary, because orphans of earlier tests are
+// reparented to the test binary.
 func waitUntil(t *testing.T, tr *Tree, otherwise string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(time.Millisecond) {

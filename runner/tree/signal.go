@@ -42,8 +42,8 @@ func (t *Tree) SignalLeader(sig syscall.Signal) error {
 	return except(unix.ESRCH, unix.Kill(t.targetGroup, sig))
 }
 
-// SignalAll signals the process id and its descendants. The process need not be a child of graceful. If /proc does not
-// show the process, SignalAll does nothing.
+// SignalAll signals the process with the identity id and its descendants. The process need not be a child of graceful.
+// If /proc does not show the process, SignalAll does nothing.
 func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
 	p, ok := t.proc.Read(id.PID)
 	if !ok || p.Identity != id {
@@ -57,7 +57,7 @@ func (t *Tree) SignalAll(id procfs.Identity, sig syscall.Signal) {
 // Signal sends the signals, in sequence, once to every member. It repeats the search until it finds no new member, at
 // most maxPasses times. The reason is that the children of a member that dies of the signal may be reparented to a part
 // of the tree that was already searched. If a live member starts a process after its own signal, Signal does not signal
-// that process, because the member may need the process in order to end.
+// that process, because the member may need the process in order to end. Without /proc, Signal calls signalWithoutProc.
 func (t *Tree) Signal(signals ...syscall.Signal) {
 	if t.proc == nil {
 		for _, sig := range signals {

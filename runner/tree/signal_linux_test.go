@@ -268,7 +268,8 @@ func TestSignalRest_afterStopGroup(t *testing.T) {
 	}
 }
 
-// Without /proc, SignalRest signals no process after StopGroup, because every member of the group counts as a receiver.
+// At level Group without /proc, SignalRest signals no process after StopGroup, because every member of the group counts
+// as a receiver.
 func TestSignalRest_withoutProc(t *testing.T) {
 	target := startCounter(t, &syscall.SysProcAttr{Setpgid: true})
 	tr := &Tree{level: Group, self: os.Getpid(), root: os.Getpid()}
@@ -283,7 +284,8 @@ func TestSignalRest_withoutProc(t *testing.T) {
 	}
 }
 
-// For kill(2), 0 is the caller's own group and -1 means all processes. (Signal 0 has no effect.)
+// SignalGroupOf refuses each pid below 2. Otherwise 0 would mean the caller's own group, and 1 all processes (kill(2)).
+// The test sends signal 0, which has no effect.
 func TestSignalGroupOf_refusesOwnGroupAndAll(t *testing.T) {
 	for _, pid := range []int{-1, 0, 1} {
 		if err := SignalGroupOf(pid, 0); err != unix.EINVAL {

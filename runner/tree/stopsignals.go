@@ -32,8 +32,8 @@ type sentSignal struct {
 	at     procfs.Moment
 }
 
-// add records that the member id has received the signal sig after the moment at. It returns false if this signal of
-// this member was recorded before.
+// add records that the member with the identity id has received the signal sig after the moment at. It returns false if
+// this signal of this member was recorded before.
 func (s *stopSignals) add(id procfs.Identity, sig syscall.Signal, at procfs.Moment) bool {
 	r, known := s.received[id]
 	if slices.Contains(r.signals, sig) {
@@ -132,8 +132,7 @@ func (t *Tree) SignalRest(signals ...syscall.Signal) {
 }
 
 // wasAsked reports whether a member has received a stop signal. That signal must be sig, or another one that the member
-// does not ignore. (Background jobs of a shell ignore SIGINT and SIGQUIT.) at is a moment before the first stop signal
-// of the member.
+// does not ignore. (Background jobs of a shell ignore SIGINT and SIGQUIT.) at is a moment before that signal.
 func (t *Tree) wasAsked(p procfs.Process, sig syscall.Signal) (at procfs.Moment, asked bool) {
 	counts := func(received syscall.Signal) bool { return received == sig || !t.proc.Ignores(p.PID, received) }
 	if r, ok := t.stopSignals.received[p.Identity]; ok && slices.ContainsFunc(r.signals, counts) {

@@ -38,7 +38,7 @@ type Tree struct {
 
 	excluded       []int             // pids of processes that are not members, nor are their descendants
 	exempt         []int             // the part of excluded that Exempt has added
-	keptChildren   []procfs.Identity // the children that Keep has left alone
+	keptChildren   []procfs.Identity // the children that excludeKept has excluded
 	memberVariable string            // only children with this variable are members, see Keep; "": all children
 
 	targetGroup    int  // the target's process group; 0: none, or empty
@@ -156,8 +156,8 @@ func (t *Tree) Exempt(pid int) {
 	t.excluded, t.exempt = append(t.excluded, pid), append(t.exempt, pid)
 }
 
-// Keep excludes the present members and their descendants, which survive the run. From then on a live child of the root
-// is a member only if its environment contains the variable.
+// Keep excludes the live children of the root whose environment does not contain the variable, and their descendants.
+// They survive the run. From then on, a new child of the root is a member only with the variable.
 func (t *Tree) Keep(variable string) {
 	t.memberVariable, t.targetGroup, t.targetUnreaped = variable, 0, false
 	t.excludeKept()
@@ -167,7 +167,8 @@ func (t *Tree) Keep(variable string) {
 func (t *Tree) HasKept() bool { return t.memberVariable != "" }
 
 // excludeKept excludes the live children of the root that do not have the variable of Keep. Before Keep, it does
-// nothing. A zombie has no environment. A zombie remains a member, so that it is reaped.
+// nothing. A zombie has no environment. A zombie remains a member, so that it is reaped. excludeKept also ends the
+// exclusion of a pid that another process has reused.
 func (t *Tree) excludeKept() {
 	if t.memberVariable == "" {
 		return

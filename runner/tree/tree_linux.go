@@ -53,7 +53,7 @@ func (t *Tree) signal(p procfs.Process, sig syscall.Signal) error {
 	if err == nil || err == unix.ESRCH {
 		return err
 	}
-	return unix.Kill(p.PID, sig) // no pidfd: before Linux 5.3, without a free descriptor, or by a seccomp filter
+	return unix.Kill(p.PID, sig) // no pidfd (before Linux 5.3, or no free descriptor), or a refused call
 }
 
 // hasChildren reports whether graceful has a child, dead or alive. It takes less time than listing all threads'
