@@ -65,8 +65,8 @@ func (s Spec) parts() (p parts, err error) {
 	if s.Cgroup != "" {
 		p.cgroup, p.procs = s.Cgroup, s.Cgroup+"/cgroup.procs"
 	}
-	// LISTEN_PIDFDID identifies graceful, as LISTEN_PID does. It cannot be changed to the process, which would therefore
-	// ignore the sockets. So omit it.
+	// LISTEN_PIDFDID identifies graceful, as LISTEN_PID does. Its value for the process is unknown before the fork, and
+	// with the value of graceful the process would ignore the sockets. So omit the variable.
 	if slices.Contains(p.env, "LISTEN_PID="+strconv.Itoa(s.OwnPID)) {
 		p.env = slices.DeleteFunc(p.env, func(kv string) bool { return strings.HasPrefix(kv, "LISTEN_PIDFDID=") })
 	}

@@ -104,9 +104,10 @@ type killPass struct {
 	found, denied []procfs.Process
 }
 
-// visit kills the process with a pid, a child of parent. The walk visits a process before it lists the children. A
-// process with a pending SIGKILL creates no further child, because fork(2) restarts while a signal is pending. So the
-// walk misses no child of a process that graceful may signal. descend is false for a zombie, which has no children.
+// visit kills the process with a pid. parent is the pid of its parent, or 0 if unknown. The walk visits
+// a process before it lists the children. A process with a pending SIGKILL creates no further child, because fork(2)
+// restarts while a signal is pending. So the walk misses no child of a process that graceful may signal. descend is
+// false for a zombie, which has no children.
 //
 // visit kills a child of graceful before it reads that child, because a process that forks and ends may live no longer
 // than reading takes. The pid is safe, because graceful has not reaped the child.

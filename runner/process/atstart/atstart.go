@@ -1,5 +1,5 @@
 // Package atstart reads values that the initialisation of package syscall changes. It imports only runtime, so it is
-// initialised before syscall: of the packages whose imports are initialised, the one with the first path is next.
+// initialised before syscall: of the packages whose imports are initialised, the one whose path sorts first is next.
 package atstart
 
 import (
