@@ -36,7 +36,7 @@ func BenchmarkPeers(b *testing.B) {
 	}
 }
 
-// The benchmark measures each figure for at least one peer of this machine, and every sample is above 0.
+// The benchmark measures each figure for at least one of the peers that are installed, and every sample is above 0.
 func TestPeers_everyFigureIsPositive(t *testing.T) {
 	need(t, "linux")
 	t.Parallel()

@@ -150,7 +150,8 @@ func TestServe_endlessRequests(t *testing.T) {
 // The memory of large requests is also bounded while they wait for their answers.
 func TestServe_memoryOfWaitingRequests(t *testing.T) {
 	s, address := start(t)
-	const size, room = 3 << 20, sharedMemory / MaxRequest // a large request reserves MaxRequest
+	// The buffer of a request of this size grows to MaxRequest, and nearly all of that is reserved.
+	const size, room = 3 << 20, sharedMemory / MaxRequest
 	request := []byte(`{"graceful":1,"do":"defer","shell":"` + strings.Repeat("x", size) + `"}` + "\n")
 	var conns []net.Conn
 	for n := range 2 * room {

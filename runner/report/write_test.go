@@ -88,7 +88,7 @@ func TestWrite_mode(t *testing.T) {
 	}
 }
 
-// readFIFO opens a FIFO for reading.
+// readFIFO opens a FIFO for reading, without waiting for a writer, until the end of the test.
 func readFIFO(p place, name string) *os.File {
 	p.Helper()
 	r, err := os.OpenFile(p.in(name), os.O_RDONLY|unix.O_NONBLOCK, 0)
