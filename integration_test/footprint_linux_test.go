@@ -100,8 +100,8 @@ func TestLaunch_threads(t *testing.T) {
 }
 
 // The private memory of an idle graceful and its guard has a limit. That memory is mostly the heap and the stacks of
-// the Go runtime. (Pss_Dirty would include pages of a program that was just built.) On a busy machine the runtime adds
-// a thread or two, so the test takes the minimum of some launches.
+// the Go runtime. The test adds Pss_Anon and Pss_Shmem, since Pss_Dirty includes pages of a program that is new. On
+// a busy machine the runtime adds a thread or two, so the test takes the minimum of some launches.
 func TestLaunch_memory(t *testing.T) {
 	need(t, "linux", "norace")
 	const launches = 5

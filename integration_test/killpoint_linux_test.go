@@ -33,7 +33,7 @@ type scenario struct {
 	status string // exit status if no process of graceful is killed
 	keeps  bool   // the target leaves a process behind that is kept; the file kept contains its pid
 	cgroup bool   // the run has its own cgroup, below which no cgroup may be left
-	parent string // the value of order.Parent; "": the run has no parent that the tracer kills
+	parent string // GRACEFUL_DIE_WITH_PARENT of a run whose parent the tracer kills; "": not such a run
 }
 
 const started = "echo >started; "

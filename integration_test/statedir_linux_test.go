@@ -40,8 +40,10 @@ func runScript(t *testing.T, dir, script string) {
 // replaceable is a parent of the state directory through which another user can replace the state directory. The texts
 // may contain $DIR, the directory of the test.
 type replaceable struct {
-	root             bool   // the script make needs root
-	make, why, fixed string // a script that makes the parent, $DIR/data; the reason and the hint in the warning
+	root bool   // the script make needs root
+	make string // a script that makes the parent, $DIR/data
+	why  string // the reason in the warning
+	hint string // the hint in the warning
 }
 
 // replaceables returns a map from the reason why a parent is unsafe to that parent.
@@ -71,7 +73,7 @@ func TestStateDir_replaceableByAnotherUser(t *testing.T) {
 			}
 			dir := openTempDir(t)
 			runScript(t, dir, c.make)
-			c.why, c.fixed = strings.ReplaceAll(c.why, "$DIR", dir), strings.ReplaceAll(c.fixed, "$DIR", dir)
+			c.why, c.hint = strings.ReplaceAll(c.why, "$DIR", dir), strings.ReplaceAll(c.hint, "$DIR", dir)
 			state := dir + "/data/sub/state" // graceful creates the last two directories
 			c.checkCommands(t, dir, state)
 			c.checkDoctor(t, state)
@@ -84,8 +86,8 @@ func TestStateDir_replaceableByAnotherUser(t *testing.T) {
 func (c replaceable) checkCommands(t *testing.T, dir, state string) {
 	t.Helper()
 	can := "the state directory can be replaced by others: " + state + ": " + c.why
-	warning := "graceful: " + can + " (" + c.fixed + ", or --strict-state-dir to refuse)\n"
-	refusal := "graceful: " + can + " (" + c.fixed + ")\n"
+	warning := "graceful: " + can + " (" + c.hint + ", or --strict-state-dir to refuse)\n"
+	refusal := "graceful: " + can + " (" + c.hint + ")\n"
 	setup := strings.Replace(refusal, "graceful: ", "graceful: setting up the run: ", 1)
 	started := filepath.Join(dir, "started")
 	for _, x := range []struct {
@@ -124,7 +126,7 @@ func (c replaceable) checkDoctor(t *testing.T, state string) {
 		why := "it can be replaced by others: " + c.why + " ("
 		_, after, found := strings.Cut(text, line)
 		first, _, _ := strings.Cut(after, "\n")
-		if status != x.exits || !found || !strings.Contains(first, why) || !strings.Contains(first, c.fixed) {
+		if status != x.exits || !found || !strings.Contains(first, why) || !strings.Contains(first, c.hint) {
 			t.Errorf("doctor %q: status %s, want %s; it wrote\n%s", x.flags, status, x.exits, text)
 		}
 		holds := map[string]string{"part": "partly", "no": "no"}[x.holds]

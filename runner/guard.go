@@ -116,15 +116,16 @@ func (sys *realSystem) started() map[int]int {
 	return sys.guard.Started()
 }
 
-// discarded returns the discarded outputs of a command that the guard has started.
+// discarded reports which outputs of a command lead to /dev/null, because the outputs of graceful had no reader. The
+// guard has started that command.
 func (sys *realSystem) discarded(id int) (outputs cleanup.Outputs) {
 	outputs.Stdout, outputs.Stderr = sys.guard.Replaced(id)
 	return outputs
 }
 
-// lostGuard reports whether the guard has ended. It reports each end once, and none that start has handled. From then
-// on this process is the root of the tree. orphaned means that the tree is not reparented to this process, because this
-// process is a child of the guard.
+// lostGuard reports whether the guard has ended. It reports each end once, and no end that the method start has
+// handled. From then on this process is the root of the tree. orphaned means that the tree is not reparented to this
+// process, because this process is a child of the guard.
 func (sys *realSystem) lostGuard() (lost, orphaned bool) {
 	if sys.guard == nil || !sys.guard.Ended() {
 		return false, false

@@ -26,19 +26,19 @@ func (sys *realSystem) stopsOn(c Config) []int {
 	return slices.DeleteFunc(slices.Clone(c.StopOn), ignored)
 }
 
-// suspendSelf suspends graceful's whole group by the signal by of the terminal. If by is 0, or if the run has no
+// suspendSelf suspends graceful's whole group by the signal sig of the terminal. If sig is 0, or if the run has no
 // terminal, suspendSelf suspends only this process. The guard continues this process when the target ends. The
 // suspension may take effect after suspendSelf has returned.
-func (sys *realSystem) suspendSelf(by syscall.Signal) {
+func (sys *realSystem) suspendSelf(sig syscall.Signal) {
 	sys.pty.Pause()
 	if sys.guard != nil {
 		sys.guard.ContinueAtEnd(true)
 	}
-	if by == 0 || sys.terminal == nil {
+	if sig == 0 || sys.terminal == nil {
 		_ = unix.Kill(unix.Getpid(), unix.SIGSTOP)
 		return
 	}
-	sys.terminal.Suspend(by)
+	sys.terminal.Suspend(sig)
 }
 
 // suspension schedules the time at which graceful suspends itself after it has forwarded a suspend signal, such as

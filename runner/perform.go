@@ -25,7 +25,7 @@ func (l *loop) beginCleaning() {
 	}
 }
 
-// performAction performs an action of the machine.
+// performAction performs an action of the machine, and records the action for the report.
 func (l *loop) performAction(a machine.Action) {
 	l.recorder.history.RecordAction(l.run.Run, a, time.Now())
 	switch a := a.(type) {
@@ -117,8 +117,8 @@ func (l *loop) killTree() {
 		l.recorder.history.RecordKilled(p, l.run.Run)
 	}
 	l.sweeper.start()
-	if l.run.State == machine.Cleaning { // most commands leave no process: reapAll scans the tree only if one is left
-		return
+	if l.run.State == machine.Cleaning {
+		return // reapAll kills what the command has left. Mostly that is nothing, and no scan is needed.
 	}
 	l.limitScan()
 	l.kill()

@@ -74,12 +74,12 @@ type (
 	}
 	// signaller sends signals other than SIGKILL.
 	signaller interface {
-		signalGroup(syscall.Signal) error
-		stopGroup(syscall.Signal) error // does what signalGroup does, for a stop signal
-		signalTarget(syscall.Signal) error
-		signalSurvivors(...syscall.Signal)
-		signalRest(...syscall.Signal)
-		signalCommand(pid int, sig syscall.Signal)
+		signalGroup(syscall.Signal) error          // signals the target's process group
+		stopGroup(syscall.Signal) error            // does what signalGroup does, for a stop signal
+		signalTarget(syscall.Signal) error         // signals the target alone
+		signalSurvivors(...syscall.Signal)         // signals all members
+		signalRest(...syscall.Signal)              // signals the members that have had no stop signal
+		signalCommand(pid int, sig syscall.Signal) // signals the process group of a command
 	}
 	// stopRecorder records which members have received stop signals.
 	stopRecorder interface {

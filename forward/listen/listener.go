@@ -72,7 +72,7 @@ func Start(ignored []syscall.Signal) (*Listener, error) {
 	return l, nil
 }
 
-// deliver forwards arrived signals to out and children until l.closed is closed.
+// deliver sends each signal that has arrived to out, or for SIGCHLD a value to children, until l.closed is closed.
 func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) {
 	var waiting set
 	for {
@@ -88,7 +88,7 @@ func (l *Listener) deliver(out chan<- syscall.Signal, children chan<- struct{}) 
 			waiting &^= setOf(next)
 		case <-woken:
 			waiting |= take()
-			if waiting&setOf(unix.SIGCONT) != 0 { // see first
+			if waiting&setOf(unix.SIGCONT) != 0 { // SIGCONT must come last: see set.first
 				time.Sleep(handOver)
 				waiting |= take()
 			}

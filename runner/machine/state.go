@@ -99,7 +99,8 @@ func New(policy Policy, onExit, onStop []cleanup.Command) Run {
 	return r
 }
 
-// Changed reports whether a signal, a request or Sent has changed the run. was is the run before that event. Changed
+// Changed reports whether an event of type Signalled, Registered, Withdrawn or Sent has changed the run. The parameter
+// was is the run before that event. Changed
 // compares only the fields that these events can change.
 func (r Run) Changed(was Run) bool {
 	values := func(r Run) [9]int {

@@ -17,7 +17,7 @@ import (
 type Policy struct {
 	*PTY // nil: the target has no terminal of its own
 
-	relay    relay         // the PTY; nil: none
+	relay    relay         // the same PTY, as an interface that tests replace; nil: none
 	stall    time.Duration // maximum time that the reader may read nothing before cleanup begins
 	limit    time.Duration // maximum time that the reader may need for the whole rest
 	stopping bool          // the run is being stopped, so Deliver does not wait

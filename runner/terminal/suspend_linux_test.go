@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// job starts a job in the foreground, as a shell does. The job has two groups: that of graceful, in which a process that
-// only waits takes graceful's place, and that of a target that reads from the terminal. The process of the test is
-// outside of the job, and does what the shell and graceful would do.
+// job starts a job in the foreground, as a shell does. The job has two groups: that of graceful, in which a process
+// that only waits takes graceful's place, and that of a target that reads from the terminal. The process of the test
+// is outside of the job, and does what the shell and graceful would do.
 func (s session) job() (tty *Terminal, group int, target *child) {
 	s.Helper()
 	group = s.startReady(0, "wait").pid

@@ -19,9 +19,14 @@ type orphanSpec struct {
 }
 
 // OpenOrphaned opens the tree of a dead run. The processes of graceful in that run have ended, or no longer have the
-// members as descendants. So the members are reparented to init or to another subreaper. A process is a member if it is
-// in known, if its environment contains the variable mark (NAME=value), or if it descends from a member. A process that
-// was born before since (time since boot) is not a member. Processes that graceful starts itself are also members.
+// members as descendants. So the members are reparented to init or to another subreaper. These processes are members:
+//
+//   - those in known;
+//   - those whose environment contains the variable mark (NAME=value);
+//   - the descendants of a member;
+//   - the processes that this graceful starts.
+//
+// The parameter since is the time since boot at the beginning of the run. A process that was born earlier is no member.
 //
 // OpenOrphaned returns an error if level Subreaper or /proc is missing. It also returns an error if graceful is a
 // member or descends from one, because graceful would kill itself.
