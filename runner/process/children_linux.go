@@ -66,6 +66,11 @@ func (c *Children) Start(s Spec, id int) (pid int, err error) {
 // Reap reaps a child that has ended, or that is exiting after a failed start.
 func (c *Children) Reap(pid int) {
 	reap(pid)
+	c.freeSlotOf(pid)
+}
+
+// freeSlotOf makes the slot of a reaped process free, if the process has one.
+func (c *Children) freeSlotOf(pid int) {
 	if s := c.slotOf(pid); s != nil {
 		s.requested, s.pid = 0, 0
 	}

@@ -85,14 +85,15 @@ func waitid(kind, id, options int, used *unix.Rusage) (info siginfo, err error) 
 	return info, err
 }
 
-// ReapOrphan reaps a child that Start did not start, if the child has ended.
-func (*Children) ReapOrphan(pid int) (ending machine.Ending, ended bool) {
+// ReapOrphan reaps a child if it has ended. The child is an orphan, or a command for which the run no longer waits.
+func (c *Children) ReapOrphan(pid int) (ending machine.Ending, ended bool) {
 	var status unix.WaitStatus
 	found, _ := eintr.RetryValue(func() (int, error) { return unix.Wait4(pid, &status, unix.WNOHANG, nil) })
-	switch {
-	case found != pid:
+	if found != pid {
 		return machine.Ending{}, false
-	case status.Signaled():
+	}
+	c.freeSlotOf(pid)
+	if status.Signaled() {
 		return machine.Ending{Signal: int(status.Signal())}, true
 	}
 	return machine.Ending{Code: status.ExitStatus()}, true
